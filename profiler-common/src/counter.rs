@@ -1,0 +1,47 @@
+//! Indices into the per-CPU array of counters: what the kernel side did, and what it lost.
+
+/// Declares the counters once, for the index constants and for their names in the output.
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// One counter of the kernel side; its value is the index in the counter array.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Counter { $($(#[$doc])* $name,)* }
+
+        impl Counter {
+            /// Every counter, in the order of the indices.
+            pub const ALL: &'static [Counter] = &[$(Counter::$name,)*];
+
+            /// The name under which logs and the bench print the counter.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Counter::$name => $text,)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Switch-outs of target threads that wanted to go on running (preempted or yielding).
+    SwitchOutRunnable = "switch-outs, runnable",
+    /// Switch-outs of target threads that wait for something.
+    SwitchOutBlocked = "switch-outs, blocked",
+    /// User stacks walked.
+    Walks = "stacks walked",
+    /// Frames over all walks, for the mean depth.
+    Frames = "frames walked",
+    /// Walks that ended before the outermost frame.
+    WalksTruncated = "stacks truncated",
+    /// Waits whose stack could not be numbered because the stack table was full.
+    StackTableFull = "stack table full",
+    /// Waits that found no place in the aggregate.
+    AggregateFull = "aggregate full",
+    /// Switches of threads that found no place in the thread table.
+    ThreadTableFull = "thread table full",
+    /// Stack records that did not fit into the ring buffer (the stack is sent again later).
+    RingFullStack = "ring buffer full (stack)",
+    /// Wait records that did not fit into the ring buffer.
+    RingFullWait = "ring buffer full (wait)",
+    /// Other records that did not fit into the ring buffer.
+    RingFullOther = "ring buffer full (other)",
+}

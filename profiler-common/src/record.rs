@@ -1,0 +1,153 @@
+//! The records of the ring buffer, kernel to userspace.
+//!
+//! Every record starts with a [`Header`]; its `kind` says which of the structs it is, and its
+//! `len` how many bytes the whole record has. Times are `CLOCK_MONOTONIC` nanoseconds.
+
+/// Frames of one user stack at most; deeper stacks are truncated and say so.
+pub const MAX_USER_FRAMES: usize = 127;
+/// Frames of one kernel stack at most.
+pub const MAX_KERNEL_FRAMES: usize = 64;
+/// The kernel's `TASK_COMM_LEN`: a thread name with its terminating zero.
+pub const COMM_LEN: usize = 16;
+
+/// [`Header::kind`] of a [`StackRecord`].
+pub const KIND_STACK: u32 = 1;
+/// [`Header::kind`] of a [`WaitRecord`].
+pub const KIND_WAIT: u32 = 2;
+/// [`Header::kind`] of a [`ThreadEndRecord`].
+pub const KIND_THREAD_END: u32 = 3;
+/// [`Header::kind`] of an [`ExecRecord`].
+pub const KIND_EXEC: u32 = 4;
+/// [`Header::kind`] of a [`SnapshotRecord`].
+pub const KIND_SNAPSHOT: u32 = 5;
+
+/// What every record begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct Header {
+    /// One of the `KIND_*` constants.
+    pub kind: u32,
+    /// Bytes of the record, this header included.
+    pub len: u32,
+    /// Process id (thread group id) in the initial pid namespace.
+    pub tgid: u32,
+    /// Thread id in the initial pid namespace.
+    pub tid: u32,
+}
+
+/// A stack seen for the first time; followed by `user_frames` and then `kernel_frames`
+/// addresses (`u64`), each leaf first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct StackRecord {
+    /// The record's kind, length and thread.
+    pub header: Header,
+    /// When it was taken.
+    pub time: u64,
+    /// The number by which waits name this stack: a hash of process, system call and frames.
+    pub stack: u64,
+    /// Number of the system call the thread was in, or -1 outside any (a page fault).
+    pub syscall: i64,
+    /// The system call's six arguments, unread where `syscall` is -1.
+    pub args: [u64; 6],
+    /// How the walk of the user stack ended: one of [`crate::row::walk`].
+    pub walk: u32,
+    /// Generation of the process's mapping table that the walk used.
+    pub generation: u32,
+    /// User frames that follow.
+    pub user_frames: u32,
+    /// Kernel frames that follow the user frames.
+    pub kernel_frames: u32,
+    /// Name of the thread.
+    pub comm: [u8; COMM_LEN],
+}
+
+/// One wait of at least `--min-block` whose stack is not known to be an idle park.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct WaitRecord {
+    /// The record's kind, length and thread.
+    pub header: Header,
+    /// The switch-out.
+    pub start: u64,
+    /// The wakeup, or 0 where none was seen.
+    pub wakeup: u64,
+    /// The switch-in.
+    pub end: u64,
+    /// The stack's number, or 0 where there is none (see the loss counters), or
+    /// [`STACK_BEFORE`].
+    pub stack: u64,
+    /// Process of the thread that made the wakeup; 0 where none was seen.
+    pub waker_tgid: u32,
+    /// Thread that made the wakeup.
+    pub waker_tid: u32,
+    /// Name of the thread that made the wakeup.
+    pub waker_comm: [u8; COMM_LEN],
+}
+
+/// The `stack` of a wait that began before the recording: its stack is in a [`SnapshotRecord`].
+pub const STACK_BEFORE: u64 = 1;
+
+/// A thread ended, or gave up its place in the thread table at an exec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct ThreadEndRecord {
+    /// The record's kind, length and thread.
+    pub header: Header,
+    /// When it ended.
+    pub time: u64,
+    /// The thread's books up to its end.
+    pub books: crate::map::Books,
+    /// Name of the thread.
+    pub comm: [u8; COMM_LEN],
+}
+
+/// A target process executed another program: all mappings are new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct ExecRecord {
+    /// The record's kind, length and thread.
+    pub header: Header,
+    /// When.
+    pub time: u64,
+}
+
+/// The registers of a thread that was off-CPU when the task iterator passed by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct SnapshotRecord {
+    /// The record's kind, length and thread.
+    pub header: Header,
+    /// When the iterator passed by.
+    pub time: u64,
+    /// User instruction pointer.
+    pub ip: u64,
+    /// User stack pointer.
+    pub sp: u64,
+    /// User `rbp`.
+    pub bp: u64,
+    /// The system call's number, or -1.
+    pub syscall: i64,
+    /// The system call's six arguments.
+    pub args: [u64; 6],
+    /// The kernel's `task->__state`; 0 is runnable.
+    pub task_state: u32,
+    /// 1 where the thread was on a CPU: then the registers say nothing.
+    pub on_cpu: u32,
+    /// Voluntary and involuntary switches so far: a thread that switched since has moved on.
+    pub switches: u64,
+    /// Name of the thread.
+    pub comm: [u8; COMM_LEN],
+}
+
+const _: () = assert!(size_of::<Header>() == 16);
+const _: () = assert!(size_of::<StackRecord>() == 16 + 24 + 48 + 16 + 16);
+const _: () = assert!(size_of::<WaitRecord>() == 16 + 32 + 8 + 16);
+const _: () = assert!(size_of::<ExecRecord>() == 24);
+const _: () = assert!(size_of::<SnapshotRecord>() == 16 + 40 + 48 + 8 + 8 + 16);

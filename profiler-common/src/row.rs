@@ -1,0 +1,1 @@
+//! Unwinding rows (filled in by the unwind room).

@@ -1,0 +1,19 @@
+//! holdup: who is holding up your tokio workers?
+//!
+//! Data flows through the rooms in one direction, and no room reaches back:
+//!
+//! ```text
+//! bpf (load, attach, drain) -> decode -> process (mappings, threads) -> unwind (tables)
+//!     -> symbolize -> tokio_rt (rules) -> model (waits, books, sites, verdict) -> render
+//! ```
+//!
+//! [`model`] knows nothing of BPF, [`render`] knows nothing of processes. The command line in
+//! [`cli`] ties the rooms together, one file a verb.
+#![cfg(target_os = "linux")]
+
+pub mod model;
+pub mod render;
+pub mod symbolize;
+pub mod tokio_rt;
+pub mod units;
+pub mod unwind;

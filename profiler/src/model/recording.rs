@@ -1,0 +1,217 @@
+//! What one recording gathered, symbolized and classified, before any summing up.
+
+use crate::symbolize::Frame;
+use crate::tokio_rt::Verdict;
+use crate::units::{Nanos, Pid, Tid, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// Everything a report is made of. The same type comes from a live run and from a capture file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Recording {
+    /// Which holdup made it.
+    pub tool: Tool,
+    /// Where.
+    pub host: Host,
+    /// Of which process.
+    pub target: Target,
+    /// Wall-clock start, in seconds since the Unix epoch.
+    pub started_at: f64,
+    /// First instant of the recording.
+    pub start: Timestamp,
+    /// Last instant of the recording.
+    pub end: Timestamp,
+    /// Waits shorter than this have no entry in `waits`, only in `totals`.
+    pub min_block: Nanos,
+    /// Every thread seen, with its exact books.
+    pub threads: Vec<ThreadRecord>,
+    /// Every distinct stack.
+    pub stacks: Vec<StackEntry>,
+    /// Sums by thread and stack: every finished wait is in exactly one.
+    pub totals: Vec<WaitTotal>,
+    /// The timeline: finished waits of at least `min_block` that are not idle parks.
+    pub waits: Vec<Wait>,
+    /// Waits that had not ended when the recording did.
+    pub open_waits: Vec<OpenWait>,
+    /// What failed to be recorded, unwound or named.
+    pub losses: Losses,
+}
+
+/// The program that recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tool {
+    /// `holdup`.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// The machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// Kernel release, as `uname -r` prints it.
+    pub kernel: String,
+    /// CPUs online.
+    pub cpus: u32,
+}
+
+/// The recorded process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Process id.
+    pub pid: Pid,
+    /// Path of the executable as the process's own namespace names it.
+    pub exe: String,
+    /// GNU build ID of the executable in hex; none where it has none.
+    pub build_id: Option<String>,
+    /// Command line, one entry an argument.
+    pub cmdline: Vec<String>,
+    /// The tokio version found in the executable (`1.54.1`), where one was.
+    pub tokio_version: Option<String>,
+    /// How the target ended, if it ended during the recording (`exited`, `killed by SIGKILL`).
+    pub ended: Option<String>,
+    /// Whether the executable has a symbol table; without one, functions are named by address.
+    pub has_symbols: bool,
+    /// Whether the executable has line tables.
+    pub has_lines: bool,
+}
+
+/// One thread's books, exact to the nanosecond of the kernel's clock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadRecord {
+    /// The thread.
+    pub tid: Tid,
+    /// Its name, raw.
+    pub name: String,
+    /// How long it lived within the recording.
+    pub lived: Nanos,
+    /// On a CPU.
+    pub running: Nanos,
+    /// Wanting one: preempted, or woken and not yet running.
+    pub runnable: Nanos,
+    /// Off-CPU until the wakeup, finished and open waits together. What `totals` and
+    /// `open_waits` do not account for of this (a full table) is state `unknown`.
+    pub blocked: Nanos,
+}
+
+/// Index into [`Recording::stacks`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StackId(pub u32);
+
+/// A distinct stack with what the rules say of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StackEntry {
+    /// User frames, leaf first; inlined frames stand before the physical frame they are in.
+    pub frames: Vec<Frame>,
+    /// Kernel frames, leaf first, of the first wait seen with this stack.
+    pub kernel: Vec<Frame>,
+    /// Why the walk ended early, if it did.
+    pub truncated: Option<Truncation>,
+    /// Number of the x86_64 system call the thread was in; none outside any (a page fault).
+    pub syscall: Option<u32>,
+    /// What the rules say.
+    pub verdict: Verdict,
+}
+
+/// Why a stack does not reach the thread's start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Truncation {
+    /// Deeper than the longest stack we keep.
+    TooDeep,
+    /// An address outside every known mapping (JIT code, a library loaded just now).
+    Unmapped,
+    /// A mapping whose file gave no unwinding information for this address.
+    NoRow,
+    /// A rule that the rows cannot express.
+    Unsupported,
+    /// Stack memory that could not be read (swapped out, or a broken chain).
+    Unreadable,
+    /// The walk went nowhere: a broken chain.
+    NoProgress,
+    /// There was no stack at all (the thread had ended, or the wait began before the recording).
+    NoStack,
+}
+
+/// Buckets of a wait histogram: bucket `i` counts waits of `[2^i, 2^(i+1))` nanoseconds, bucket
+/// 0 also those of 0 ns, the last bucket everything longer.
+pub const HIST_BUCKETS: usize = 40;
+
+/// The finished waits of one thread with one stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitTotal {
+    /// The thread.
+    pub tid: Tid,
+    /// The stack.
+    pub stack: StackId,
+    /// How many waits.
+    pub waits: u64,
+    /// Their blocked parts: switch-out to wakeup.
+    pub blocked: Nanos,
+    /// Their run-queue parts: wakeup to switch-in.
+    pub runqueue: Nanos,
+    /// The longest blocked part.
+    pub max: Nanos,
+    /// Log2 histogram of the blocked parts, at most [`HIST_BUCKETS`] entries.
+    pub histogram: Vec<u32>,
+}
+
+/// One finished wait of the timeline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wait {
+    /// The thread.
+    pub tid: Tid,
+    /// The stack.
+    pub stack: StackId,
+    /// The switch-out.
+    pub start: Timestamp,
+    /// The wakeup; equal to `end` where none was seen.
+    pub wakeup: Timestamp,
+    /// The switch-in.
+    pub end: Timestamp,
+    /// Who made the wakeup, where it was seen.
+    pub waker: Option<Waker>,
+}
+
+/// The thread that ended a wait.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Waker {
+    /// Its process.
+    pub pid: Pid,
+    /// The thread.
+    pub tid: Tid,
+    /// Its name, raw.
+    pub name: String,
+}
+
+/// A wait that was still going on when the recording ended; it ends there for the books.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenWait {
+    /// The thread.
+    pub tid: Tid,
+    /// The stack.
+    pub stack: StackId,
+    /// The switch-out, or the start of the recording where it came before.
+    pub since: Timestamp,
+    /// Whether the wait began before the recording, so that it is in truth longer.
+    pub before_recording: bool,
+}
+
+/// What was lost, counted where it happened. All zero is a perfect recording.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Losses {
+    /// Records that did not fit into the ring buffer or could not be decoded.
+    pub events: u64,
+    /// Waits without a stack: the stack table, the aggregate or the thread table was full.
+    pub stacks: u64,
+    /// Waits whose stack does not reach the thread's start.
+    pub truncated: u64,
+    /// Distinct frames without a symbol.
+    pub unresolved: u64,
+    /// Waits whose state the rules could not tell.
+    pub unknown_waits: u64,
+    /// Finished waits left out of the timeline because it was full; they are in the sums.
+    pub timeline: u64,
+    /// User stacks walked, the whole of which `truncated` is a part.
+    pub walked: u64,
+}

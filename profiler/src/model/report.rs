@@ -1,0 +1,197 @@
+//! The report: what every renderer draws, and what `-o report.json` holds (schema 1).
+
+use crate::model::recording::{Host, Losses, Target, Tool, Truncation};
+use crate::symbolize::Frame;
+use crate::tokio_rt::{Role, State};
+use crate::units::{Nanos, Tid};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Nanoseconds by state. States without time are left out.
+pub type StateTimes = BTreeMap<State, Nanos>;
+
+/// Everything that a reader may want to know of one recording.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Version of this format; grows when a field changes its meaning or goes.
+    pub schema: u32,
+    /// Which holdup made it.
+    pub tool: Tool,
+    /// Where.
+    pub host: Host,
+    /// Of which process.
+    pub target: Target,
+    /// Wall-clock start, RFC 3339 in UTC.
+    pub started_at: String,
+    /// Length of the recording.
+    pub duration_ns: Nanos,
+    /// Waits shorter than this are in the sums but not in `blocked_at_once`.
+    pub min_block_ns: Nanos,
+    /// The runtimes of the process, the one with the most workers first.
+    pub runtimes: Vec<RuntimeReport>,
+    /// The blocking pool, where any of its threads was seen.
+    pub blocking_pool: Option<BlockingPool>,
+    /// Every thread, by time blocked and then by id.
+    pub threads: Vec<ThreadReport>,
+    /// Where threads waited: state `blocked` first, each state by `total_ns`, longest first.
+    pub sites: Vec<Site>,
+    /// Waits that had not ended when the recording did, longest first.
+    pub open_waits: Vec<OpenWaitReport>,
+    /// What was lost.
+    pub losses: Losses,
+    /// Stacks with their times, for flamegraphs; not in the JSON, which has them by site.
+    #[serde(skip)]
+    pub stacks: Vec<StackTotal>,
+}
+
+/// Which kind of runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuntimeKind {
+    /// `multi_thread`.
+    MultiThread,
+    /// `current_thread` or a `LocalSet`.
+    CurrentThread,
+}
+
+/// One tokio runtime.
+#[derive(Clone, Debug, Serialize)]
+pub struct RuntimeReport {
+    /// `rt0`, `rt1`, …: unique in the report.
+    pub id: String,
+    /// Its kind.
+    pub kind: RuntimeKind,
+    /// How many workers it has.
+    pub workers: u32,
+    /// Time of all worker threads by state.
+    pub states: StateTimes,
+    /// Time in which every worker was blocked at once.
+    pub starved_ns: Nanos,
+    /// Entry `k`: for how long exactly `k` workers were blocked at once. Sums to the duration.
+    pub blocked_at_once: Vec<Nanos>,
+}
+
+/// The blocking pool of the process.
+#[derive(Clone, Debug, Serialize)]
+pub struct BlockingPool {
+    /// Threads seen in it.
+    pub threads: u32,
+    /// Time inside closures, on-CPU and off-CPU.
+    pub busy_ns: Nanos,
+    /// The off-CPU part of `busy_ns`.
+    pub waiting_ns: Nanos,
+    /// Most threads that waited inside closures at once.
+    pub peak_busy: u32,
+}
+
+/// One thread.
+#[derive(Clone, Debug, Serialize)]
+pub struct ThreadReport {
+    /// Thread id.
+    pub tid: Tid,
+    /// Its name, raw: renderers escape it.
+    pub name: String,
+    /// Its role for most of its waiting time: `worker`, `current-thread`, `pool`, `block-on`,
+    /// `none`.
+    #[serde(serialize_with = "role_name")]
+    pub role: Role,
+    /// The runtime it works for.
+    pub runtime: Option<String>,
+    /// How long it lived within the recording.
+    pub lived_ns: Nanos,
+    /// Where its time went; sums to `lived_ns`.
+    pub states: StateTimes,
+}
+
+/// One place in the code where threads waited.
+#[derive(Clone, Debug, Serialize)]
+pub struct Site {
+    /// The innermost frame of the application, demangled; where a stack has none, the innermost
+    /// frame that has a name.
+    pub function: Arc<str>,
+    /// Its source file, where line tables tell.
+    pub file: Option<Arc<str>>,
+    /// Its line.
+    pub line: Option<u32>,
+    /// The outermost async function (or closure) of the polled task.
+    pub task: Option<Arc<str>>,
+    /// The state of the waits here.
+    pub state: State,
+    /// What was waited for, by system call and library frame, as `nanosleep` or `std::fs::read`:
+    /// the outermost library frame below the site, or the system call.
+    pub wait: String,
+    /// The rules that decided, as names.
+    pub evidence: Vec<String>,
+    /// Finished and open waits.
+    pub waits: u64,
+    /// Their blocked parts (to the wakeup), the open ones up to the end of the recording.
+    pub total_ns: Nanos,
+    /// The longest.
+    pub max_ns: Nanos,
+    /// Median, from a log2 histogram where records are missing.
+    pub p50_ns: Nanos,
+    /// 99th percentile, likewise.
+    pub p99_ns: Nanos,
+    /// Run-queue parts: from the wakeups to running again.
+    pub runqueue_ns: Nanos,
+    /// Who ended the waits, most frequent first.
+    pub wakers: Vec<WakerTotal>,
+    /// The stack with the most time here, leaf first, kernel frames before user frames.
+    pub stack: Vec<Frame>,
+    /// Why `stack` ends early, if it does.
+    pub truncated: Option<Truncation>,
+}
+
+/// A thread that ended waits of a site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WakerTotal {
+    /// Its name, raw.
+    pub thread: String,
+    /// Its process.
+    pub pid: crate::units::Pid,
+    /// How many waits it ended, of those in the timeline.
+    pub waits: u64,
+}
+
+/// A wait that was still going on at the end.
+#[derive(Clone, Debug, Serialize)]
+pub struct OpenWaitReport {
+    /// The thread.
+    pub tid: Tid,
+    /// The thread's name, raw.
+    pub name: String,
+    /// The site's function.
+    pub function: Arc<str>,
+    /// Its state.
+    pub state: State,
+    /// For how long it had lasted (at least, where `before_recording`).
+    pub since_ns: Nanos,
+    /// Whether it began before the recording.
+    pub before_recording: bool,
+    /// Leaf first, kernel frames before user frames.
+    pub stack: Vec<Frame>,
+}
+
+/// One stack with its time, as a flamegraph needs it.
+#[derive(Clone, Debug)]
+pub struct StackTotal {
+    /// The runtime's id, or none where the thread works for none.
+    pub runtime: Option<String>,
+    /// The state.
+    pub state: State,
+    /// Leaf first, kernel frames before user frames.
+    pub frames: Vec<Frame>,
+    /// Index in `frames` of the outermost frame of the task; frames beyond it are the runtime's.
+    pub task_frame: Option<usize>,
+    /// Why the stack ends early, if it does.
+    pub truncated: Option<Truncation>,
+    /// Waits.
+    pub waits: u64,
+    /// Time until the wakeups.
+    pub blocked: Nanos,
+}
+
+fn role_name<S: serde::Serializer>(role: &Role, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(role.name())
+}

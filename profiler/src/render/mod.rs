@@ -1,0 +1,1 @@
+//! Reports out of the model: each renderer is a pure function.

@@ -1,0 +1,74 @@
+//! One frame of a stack, named as well as the binary allows.
+
+use crate::units::Addr;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Which side of the system call boundary a frame is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Space {
+    /// The program's own code and its libraries.
+    User,
+    /// The kernel.
+    Kernel,
+}
+
+/// How a frame got its name, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Naming {
+    /// From a symbol table or from debug information.
+    Symbol,
+    /// The binary is stripped: the name is the module and the start of the function, which the
+    /// unwinding information gives. The same function has the same name in every stack.
+    FunctionStart,
+    /// Module and offset: not even the function's bounds are known.
+    Offset,
+    /// The address lies in no known mapping.
+    Unmapped,
+}
+
+/// Whose code a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// The application's own crates, and every crate that is none of those below.
+    Application,
+    /// tokio, mio, and the glue around polling (futures, tokio-util, pin-project, tracing's
+    /// instrumentation).
+    Runtime,
+    /// std, core, alloc, locks and channels (parking_lot, crossbeam): code that waits on behalf
+    /// of its caller.
+    Library,
+    /// libc, ld.so, the vDSO and other shared objects in C.
+    System,
+    /// The kernel.
+    Kernel,
+    /// Not named, so not known.
+    Unknown,
+}
+
+/// One frame: a physical one, or one that the compiler inlined into the next physical frame.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Frame {
+    /// Demangled, with its module path and generic arguments, without hash, disambiguator and
+    /// `.llvm.` suffix; `module+0x…` where there is no symbol.
+    pub function: Arc<str>,
+    /// Kernel or user.
+    pub space: Space,
+    /// How `function` was found.
+    pub naming: Naming,
+    /// Whose code it is.
+    pub origin: Origin,
+    /// Whether the compiler inlined this frame into the one after it (its caller).
+    pub inlined: bool,
+    /// Source file, as the line table states it; none without line tables.
+    pub file: Option<Arc<str>>,
+    /// Source line, 1-based.
+    pub line: Option<u32>,
+    /// File name of the mapping (`claims_api`, `libc.so.6`), none in the kernel.
+    pub module: Option<Arc<str>>,
+    /// The address in the process that was looked up.
+    pub address: Addr,
+}

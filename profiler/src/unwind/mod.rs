@@ -1,0 +1,1 @@
+//! Unwinding without frame pointers: `.eh_frame` to rows, rows to the kernel's tables.
