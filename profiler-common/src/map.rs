@@ -154,10 +154,12 @@ const _: () = assert!(size_of::<Stack>() == 8);
 
 #[cfg(feature = "user")]
 mod pod {
-    // SAFETY: all of these are `repr(C)` without padding (asserted by bytemuck's derive) and
-    // valid for every bit pattern.
     macro_rules! pod {
-        ($($name:ident),*) => { $(unsafe impl aya::Pod for super::$name {})* };
+        ($($name:ident),*) => {$(
+            // SAFETY: `repr(C)`, without padding and valid for every bit pattern: bytemuck's
+            // derive asserts both.
+            unsafe impl aya::Pod for super::$name {}
+        )*};
     }
     pod!(Process, Thread, AggregateKey, Aggregate, Stack);
 }

@@ -11,6 +11,9 @@
 //! [`cli`] ties the rooms together, one file a verb.
 #![cfg(target_os = "linux")]
 
+pub mod bpf;
+pub mod decode;
+pub mod host;
 pub mod model;
 pub mod render;
 pub mod symbolize;
