@@ -11,7 +11,10 @@
 //! [`cli`] ties the rooms together, one file a verb.
 #![cfg(target_os = "linux")]
 
+pub mod error;
+pub mod host;
 pub mod model;
+pub mod process;
 pub mod render;
 pub mod symbolize;
 pub mod tokio_rt;
