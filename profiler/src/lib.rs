@@ -13,8 +13,10 @@
 
 pub mod bpf;
 pub mod decode;
+pub mod error;
 pub mod host;
 pub mod model;
+pub mod process;
 pub mod render;
 pub mod symbolize;
 pub mod tokio_rt;

@@ -1,0 +1,12 @@
+//! The target: a process pinned so that its id cannot come to mean another, with its mappings
+//! and threads.
+
+mod mappings;
+mod proc_dir;
+mod target;
+mod threads;
+
+pub use mappings::{Device, Mapping, MappingKind, parse_maps};
+pub use proc_dir::ProcDir;
+pub use target::Target;
+pub use threads::{ThreadName, parse_comm};
