@@ -18,6 +18,7 @@ pub mod host;
 pub mod model;
 pub mod process;
 pub mod render;
+pub mod session;
 pub mod symbolize;
 pub mod tokio_rt;
 pub mod units;

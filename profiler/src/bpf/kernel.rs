@@ -2,15 +2,16 @@
 
 use super::tables::Tables;
 use crate::decode::{DecodeError, Event, decode};
-use crate::host::btf::KernelBtf;
-use crate::units::{Nanos, Pid, Timestamp};
+use crate::host::KernelBtf;
+use crate::units::{Nanos, Pid, Tid, Timestamp};
 use anyhow::{Context, Result, bail};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, Iter, Program};
 use aya::{Btf, Ebpf, EbpfLoader};
 use profiler_common::counter::Counter;
 use profiler_common::map::{
-    Aggregate, AggregateKey, FILTER_PROBES, FILTER_SIZE, MAX_PROCESSES, Process, Stack, Thread,
+    Aggregate, AggregateKey, FILTER_PROBES, FILTER_SIZE, MAX_PROCESSES, Process, Stack, THREAD_WAYS, THREADS,
+    Thread,
 };
 use rustix::time::{ClockId, clock_gettime};
 use std::io::Read;
@@ -132,8 +133,23 @@ impl Kernel {
         &mut self.tables
     }
 
-    /// Begins (or, with a changed mapping table, goes on) to record a process. Returns the first
-    /// instant that counts.
+    /// The unwinding tables, to be read.
+    #[must_use]
+    pub fn tables_ref(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// Whether a switch of the thread was seen.
+    #[must_use]
+    pub fn has_switched(&self, tid: Tid) -> bool {
+        (0..THREAD_WAYS).any(|way| {
+            let place = tid.0.wrapping_add(way) & (THREADS as u32 - 1);
+            // What cannot be read may have been there.
+            self.threads.get(&place, 0).map_or(true, |thread| thread.tid == tid.0)
+        })
+    }
+
+    /// Begins (or, with a changed mapping table, goes on) to record a process.
     ///
     /// # Errors
     /// Where all places are taken or the kernel refuses.
