@@ -12,6 +12,7 @@
 #![cfg(target_os = "linux")]
 
 pub mod model;
+pub mod process;
 pub mod render;
 pub mod symbolize;
 pub mod tokio_rt;

@@ -1,0 +1,3 @@
+//! The target: its modules, mappings and threads.
+
+pub mod module;
