@@ -59,8 +59,11 @@ pub(super) fn qualified_self(name: &str) -> Option<(&str, Option<&str>)> {
     Some((*parts.first()?, parts.get(1).copied()))
 }
 
+/// How deep types in types are followed: names come from the target's file, and may be made up.
+const MAX_DEPTH: usize = 16;
+
 /// The crate that a type or a path begins with; none for a type parameter, a primitive, a tuple.
-fn leading_crate(path: &str) -> Option<&str> {
+fn leading_crate(path: &str, depth: usize) -> Option<&str> {
     let mut path = path.trim_start();
     while let Some(inner) = ["&", "mut ", "dyn ", "*const ", "*mut ", "'static "]
         .iter()
@@ -69,7 +72,8 @@ fn leading_crate(path: &str) -> Option<&str> {
         path = inner;
     }
     if path.starts_with('<') {
-        return defining_crate(path);
+        let (own, of) = qualified_self(path).filter(|_| depth < MAX_DEPTH)?;
+        return implementing_crate(own, of, depth + 1);
     }
     let (krate, _) = path.split_once("::")?;
     let identifier = !krate.is_empty()
@@ -79,24 +83,28 @@ fn leading_crate(path: &str) -> Option<&str> {
     identifier.then_some(krate)
 }
 
+fn implementing_crate<'a>(own: &'a str, of: Option<&'a str>, depth: usize) -> Option<&'a str> {
+    let own = leading_crate(own, depth);
+    let Some(of) = of else {
+        return own;
+    };
+    match (own, leading_crate(of, depth)) {
+        // std's traits are implemented where the type is; a trait of any other crate on a type
+        // of std's can only be that crate's own.
+        (Some("std" | "core" | "alloc") | None, Some(of)) => Some(of),
+        (own, of) => own.or(of),
+    }
+}
+
 /// The crate of the trait of `<T as Trait>::method`.
 pub(super) fn trait_crate(name: &str) -> Option<&str> {
-    leading_crate(qualified_self(name)?.1?)
+    leading_crate(qualified_self(name)?.1?, 0)
 }
 
 /// The crate that holds the source of a function with this demangled name, as well as the name
 /// tells: `<T as Trait>` is in T's crate or the trait's, never in a third.
 pub(super) fn defining_crate(name: &str) -> Option<&str> {
-    match qualified_self(name) {
-        None => leading_crate(name),
-        Some((own, None)) => leading_crate(own),
-        Some((own, Some(of))) => match (leading_crate(own), leading_crate(of)) {
-            // std's traits are implemented where the type is; a trait of any other crate on a
-            // type of std's can only be that crate's own.
-            (Some("std" | "core" | "alloc") | None, Some(of)) => Some(of),
-            (own, of) => own.or(of),
-        },
-    }
+    leading_crate(name, 0)
 }
 
 #[cfg(test)]
@@ -139,10 +147,17 @@ mod tests {
             ),
             ("<(A,B) as core::cmp::Ord>::cmp", Some("core")),
             ("<unbalanced", None),
+            ("<a> > as b", None),
             ("", None),
         ] {
             assert_eq!(defining_crate(name), krate, "{name}");
         }
+    }
+
+    #[test]
+    fn deep_names_end() {
+        let deep = format!("{}app::A{}", "<".repeat(10_000), ">".repeat(10_000));
+        assert_eq!(defining_crate(&deep), None);
     }
 
     #[test]
