@@ -190,7 +190,11 @@ impl Target {
     /// Where the pidfd cannot be watched.
     pub async fn until_ended(&self) -> io::Result<()> {
         use tokio::io::{Interest, unix::AsyncFd};
-        let watched = AsyncFd::with_interest(self.pidfd.as_fd(), Interest::READABLE)?;
+        // SAFETY: `self` keeps the pidfd open for as long as the borrow in `watched` lives, and
+        // a borrowed descriptor never changes its number.
+        let watched =
+            unsafe { AsyncFd::register_with_interest(self.pidfd.as_fd(), Interest::READABLE) }
+                .map_err(io::Error::from)?;
         let _ready = watched.readable().await?;
         Ok(())
     }
