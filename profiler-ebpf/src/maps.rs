@@ -38,7 +38,7 @@ pub(crate) static ROWS: ArrayOfMaps<
 
 #[btf_map]
 pub(crate) static INDEX: ArrayOfMaps<
-    btf_maps::Array<u32, { INDEX_BANK as usize }, MMAPABLE>,
+    btf_maps::Array<u64, { INDEX_BANK as usize }, MMAPABLE>,
     INDEX_BANKS,
 > = ArrayOfMaps::new();
 

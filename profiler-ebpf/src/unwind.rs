@@ -114,7 +114,7 @@ impl Rows for Banks {
 
     #[inline(always)]
     fn index(&mut self, n: u32) -> Option<u32> {
-        INDEX.get_value(n >> BANK_SHIFT, &(n & 0xffff)).copied()
+        INDEX.get_value(n >> BANK_SHIFT, &(n & 0xffff)).map(|entry| *entry as u32)
     }
 }
 

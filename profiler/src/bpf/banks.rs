@@ -13,7 +13,8 @@ const ARRAY: u32 = 2;
 /// `BPF_F_MMAPABLE`.
 const MMAPABLE: u32 = 0x400;
 
-/// An array map of its own, mapped into our memory.
+/// An array map of its own, mapped into our memory. The kernel pads values to 8 bytes: `T` is to
+/// have a multiple of that.
 #[derive(Debug)]
 pub(super) struct Bank<T: Pod> {
     map: MapData,
@@ -27,6 +28,7 @@ unsafe impl<T: Pod + Send> Send for Bank<T> {}
 impl<T: Pod> Bank<T> {
     /// Creates an array of `len` zero values.
     pub(super) fn create(len: usize) -> Result<Bank<T>> {
+        const { assert!(size_of::<T>().is_multiple_of(8)) };
         let entries = u32::try_from(len).context("a bank with more than 2^32 entries")?;
         let value = u32::try_from(size_of::<T>()).context("a bank of huge values")?;
         let definition = aya_obj::Map::new_from_params(ARRAY, 4, value, entries, MMAPABLE);

@@ -96,7 +96,8 @@ fn take_outer(ebpf: &mut Ebpf, name: &str) -> Result<ArrayOfMaps<MapData, MapDat
 #[derive(Debug)]
 pub struct Tables {
     rows: Banked<u64>,
-    index: Banked<u32>,
+    /// 64 bits an entry, since the kernel pads the values of an array to that.
+    index: Banked<u64>,
     mappings: ArrayOfMaps<MapData, MapData>,
 }
 
@@ -115,10 +116,11 @@ impl Tables {
     /// # Errors
     /// Where there is no room.
     pub fn add(&mut self, rows: &[u64], index: &[u32]) -> Result<TableSpan, TableError> {
+        let wide: Vec<u64> = index.iter().copied().map(u64::from).collect();
         Ok(TableSpan {
             rows: self.rows.append(rows)?,
             row_count: rows.len() as u32,
-            index: self.index.append(index)?,
+            index: self.index.append(&wide)?,
             index_len: index.len() as u32,
         })
     }
@@ -144,6 +146,6 @@ impl Rows for &Tables {
     }
 
     fn index(&mut self, n: u32) -> Option<u32> {
-        self.index.get(n)
+        self.index.get(n).map(|entry| entry as u32)
     }
 }

@@ -6,7 +6,7 @@ use super::modules::{AddressMap, Modules};
 use crate::bpf::Kernel;
 use crate::model::StackId;
 use crate::process::Target;
-use crate::units::Tid;
+use crate::units::{Addr, Tid};
 use crate::unwind::{Regs, RemoteMemory, walk, walk_outcome};
 use profiler_common::row::{self, Mapping};
 use std::collections::HashMap;
@@ -50,7 +50,11 @@ impl Early {
             if snapshot.ip == 0 {
                 continue;
             }
-            let regs = Regs { ip: snapshot.ip, sp: snapshot.sp, bp: snapshot.bp };
+            let regs = Regs {
+                ip: Addr(snapshot.ip),
+                sp: Addr(snapshot.sp),
+                bp: Addr(snapshot.bp),
+            };
             let mut addresses = Vec::new();
             let mut tables = kernel.tables_ref();
             let outcome = walk(

@@ -169,7 +169,7 @@ impl Modules {
         }
         if let Some(problem) = problem {
             tracing::warn!(module = %name.escape_debug(), "{problem}");
-            self.problems.push(format!("{name}: {problem}"));
+            eprintln!("PROBLEM {name}: {problem}"); self.problems.push(format!("{name}: {problem}"));
         }
         let (file, image, path) = match image {
             Some(Image::File(file, _)) => {
