@@ -84,10 +84,13 @@ fn by_header<'data>(
     let mut reader = FdeReader::default();
     loop {
         match entries.next() {
-            Ok(Some((_, pointer))) => match table.pointer_to_offset(pointer) {
-                Ok(offset) => reader.read(&frames, &bases, offset, visitor),
-                Err(_) => visitor.malformed(),
-            },
+            // gimli's own `pointer_to_offset` subtracts without a check.
+            Ok(Some((_, pointer))) => {
+                match pointer.direct().ok().and_then(|at| offset_in(at, start)) {
+                    Some(offset) => reader.read(&frames, &bases, offset.into(), visitor),
+                    None => visitor.malformed(),
+                }
+            }
             Ok(None) => return true,
             Err(_) => {
                 visitor.malformed();
@@ -95,6 +98,10 @@ fn by_header<'data>(
             }
         }
     }
+}
+
+fn offset_in(at: u64, start: u64) -> Option<usize> {
+    usize::try_from(at.checked_sub(start)?).ok()
 }
 
 /// Goes by the lengths of the entries. Goes on behind an entry that gimli refuses, and behind
