@@ -365,6 +365,26 @@ fn damaged_files_cost_names_only() {
 }
 
 #[test]
+fn a_symbol_without_end_is_no_panic() {
+    use object::{Object, ObjectSection};
+    let built = build(&["-Cstrip=debuginfo"]);
+    let mut bytes = std::fs::read(&built.path).unwrap();
+    let elf = object::File::parse(&*bytes).unwrap();
+    let table = elf.section_by_name(".symtab").unwrap();
+    let (start, len) = table.file_range().unwrap();
+    // `st_size`, the last word of a 64-bit symbol.
+    for entry in (start..start + len).step_by(24) {
+        let size = usize::try_from(entry).unwrap() + 16;
+        bytes[size..size + 8].fill(0xff);
+    }
+    let mut module = source(&built.path);
+    module.image = Some(bytes.into());
+    let frame = &frames(&mut Symbolizer::new(), &module, built.places["upstream"])[0];
+    // Whether the sum wraps or is caught, the symbol does not reach the address.
+    assert_eq!(frame.naming, Naming::FunctionStart);
+}
+
+#[test]
 fn outside_every_module_the_address_is_the_name() {
     let mut symbolizer = Symbolizer::new();
     let mut out = Vec::new();
