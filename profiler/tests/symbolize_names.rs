@@ -1,13 +1,14 @@
 //! Names of real binaries, built here with what a release build leaves in and takes out.
 
-use holdup::symbolize::{Frame, ModuleSource, Naming, Origin, Symbolizer};
+use holdup::symbolize::{Crates, Frame, ModuleSource, Naming, Origin, Symbolizer, origin};
 use holdup::units::{Addr, Svma};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-/// Prints `label svma` of places in itself. `__ehdr_start` is the linker's name for the start of
+/// Prints `label svma` of places in itself; on x86 one byte back from the instruction that
+/// follows, as callers do with return addresses. `__ehdr_start` is the linker's name for the start of
 /// the image, whose address in the file is 0 in a position-independent executable.
 const PROGRAM: &str = r#"
 use std::{future::Future, hint::black_box, pin::Pin, task::{Context, Poll, Waker}};
@@ -19,7 +20,7 @@ fn say(label: &str, address: usize) {
 fn here() -> usize {
     let address: usize;
     #[cfg(target_arch = "x86_64")]
-    unsafe { std::arch::asm!("lea {}, [rip]", out(reg) address) }
+    unsafe { std::arch::asm!("lea {0}, [rip]", "dec {0}", out(reg) address) }
     #[cfg(target_arch = "aarch64")]
     unsafe { std::arch::asm!("adr {}, .", out(reg) address) }
     address
@@ -259,6 +260,37 @@ fn line_tables_add_lines_and_inlined_frames() {
         "claims_api::handlers::quote",
         "claims_api::handlers::body::{closure#0}",
     );
+}
+
+#[test]
+fn a_binary_tells_its_dependencies() {
+    let path = std::env::current_exe().unwrap();
+    let crates = Crates::of_binary("claims-api", &std::fs::read(&path).unwrap());
+    assert!(crates.dependencies.contains("blazesym"), "{crates:?}");
+    for (function, expected) in [
+        ("blazesym::elf::parser::ElfParser::open", Origin::Dependency),
+        ("tokio::runtime::park::Inner::park", Origin::Runtime),
+        ("claims_core::slow", Origin::Application),
+    ] {
+        assert_eq!(origin(function, None, &crates), expected);
+    }
+    // The same by the whole way, for a function of a dependency in this very process.
+    let function = rustc_demangle::demangle as fn(&'static str) -> _ as usize as u64;
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let start = maps
+        .lines()
+        .find(|line| line.ends_with(path.to_str().unwrap()))
+        .and_then(|line| u64::from_str_radix(line.split('-').next()?, 16).ok())
+        .unwrap();
+    let frame = frames(
+        &mut Symbolizer::new(),
+        &source(&path),
+        Svma(function - start),
+    )
+    .pop()
+    .unwrap();
+    assert_eq!(&*frame.function, "rustc_demangle::demangle");
+    assert_eq!(frame.origin, Origin::Dependency);
 }
 
 #[test]

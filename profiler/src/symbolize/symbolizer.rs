@@ -385,6 +385,9 @@ impl Namer<'_> {
                 self.image.crates(self.module),
             ),
         };
+        // Code that was merged from several places has a file and line 0: any of theirs. It only
+        // serves to tell the crate of what has no path.
+        let file = file.filter(|_| line.is_some() || demangled.krate.is_none());
         Frame {
             function: intern(self.names, &demangled.name),
             space: Space::User,
@@ -403,7 +406,7 @@ impl Namer<'_> {
             Some(info) => {
                 let path = info.to_path();
                 let file = intern(self.names, &path.to_string_lossy());
-                // Line 0 is DWARF's "no line".
+                // Line 0 is DWARF's "no line" (DWARF 5, 6.2.2).
                 (Some(file), info.line.filter(|&line| line > 0))
             }
             None => (None, None),
