@@ -7,18 +7,23 @@ use std::collections::BTreeSet;
 ///
 /// A panic keeps the path of its source file in the binary's read-only data, in a release build
 /// too: `…/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/tokio-util-0.7.15/src/codec.rs`.
-/// So do `cargo vendor`-less git dependencies: `…/git/checkouts/NAME-HASH/REV/…/CRATE/src/…`.
+/// Git dependencies are in `…/git/checkouts/NAME-HASH/REVISION/…/CRATE/src/…`, vendored ones in
+/// `…/vendor/NAME/src/…`, and those that std itself was built with in `/rust/deps/NAME-VERSION/…`.
 /// The list lacks crates that cannot panic, and everything where paths were remapped.
 #[must_use]
 pub fn dependency_crates(image: &[u8]) -> BTreeSet<String> {
-    const REGISTRY: &[u8] = b"/registry/src/";
-    const CHECKOUTS: &[u8] = b"/git/checkouts/";
+    type Rule = fn(&str) -> Option<String>;
+    const RULES: [(&[u8], Rule); 4] = [
+        (b"/registry/src/", registry_crate),
+        (b"/git/checkouts/", checkout_crate),
+        (b"/vendor/", vendored_crate),
+        (b"/rust/deps/", versioned_crate),
+    ];
     let mut crates = BTreeSet::new();
-    for at in memchr::memmem::find_iter(image, REGISTRY) {
-        crates.extend(path_at(image, at + REGISTRY.len()).and_then(registry_crate));
-    }
-    for at in memchr::memmem::find_iter(image, CHECKOUTS) {
-        crates.extend(path_at(image, at + CHECKOUTS.len()).and_then(checkout_crate));
+    for (mark, rule) in RULES {
+        for at in memchr::memmem::find_iter(image, mark) {
+            crates.extend(path_at(image, at + mark.len()).and_then(rule));
+        }
     }
     crates
 }
@@ -38,11 +43,20 @@ fn path_at(image: &[u8], start: usize) -> Option<&str> {
 
 /// `INDEX/NAME-VERSION/…` to the crate's name.
 pub(super) fn registry_crate(path: &str) -> Option<String> {
-    let mut parts = path.split('/');
-    let package = parts.nth(1)?;
+    versioned_crate(path.split_once('/')?.1)
+}
+
+/// `NAME-VERSION/…` to the crate's name.
+fn versioned_crate(path: &str) -> Option<String> {
     // Without a following directory the package's name may be cut, or run into other text.
-    parts.next()?;
-    package_name(package).map(crate_name)
+    package_name(path.split_once('/')?.0).map(crate_name)
+}
+
+/// `NAME/src/…`, or `NAME-VERSION/src/…` with `cargo vendor --versioned-dirs`.
+pub(super) fn vendored_crate(path: &str) -> Option<String> {
+    let (package, rest) = path.split_once('/')?;
+    let name = package_name(package).unwrap_or(package);
+    (rest.starts_with("src/") && is_package(name)).then(|| crate_name(name))
 }
 
 /// `REPOSITORY-HASH/REVISION/[DIRECTORY/…]src/…` to the crate's name: the directory that holds
@@ -134,6 +148,17 @@ mod tests {
     }
 
     #[test]
+    fn vendored_and_stds_own() {
+        assert_eq!(
+            scan(
+                "/srv/build/vendor/r2d2/src/lib.rs/srv/build/vendor/md-5-0.10.6/src/lib.rs\0\
+                  /rust/deps/hashbrown-0.16.1/src/raw/mod.rs"
+            ),
+            ["hashbrown", "md_5", "r2d2"]
+        );
+    }
+
+    #[test]
     fn cut_and_made_up_paths_give_nothing() {
         for image in [
             "/registry/src/",
@@ -145,6 +170,9 @@ mod tests {
             "/git/checkouts/",
             "/git/checkouts/src",
             "/git/checkouts/a/src/b",
+            "/vendor/",
+            "/vendor/a/lib.rs",
+            "/rust/deps/a/src/lib.rs",
         ] {
             assert_eq!(scan(image), [""; 0], "{image}");
         }

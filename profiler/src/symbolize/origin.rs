@@ -1,6 +1,6 @@
 //! Whose code a frame is: the application's, a third party's, or the machinery around it.
 
-use super::crates::{crate_name, dependency_crates, own_crate, registry_crate};
+use super::crates::{dependency_crates, own_crate, registry_crate, vendored_crate};
 use super::frame::Origin;
 use super::path;
 use std::collections::BTreeSet;
@@ -331,8 +331,7 @@ fn of_file(file: &str, crates: &Crates) -> Option<Origin> {
     }
     // What `cargo vendor` writes: `vendor/NAME/src/…`.
     if let Some((_, path)) = file.split_once("/vendor/") {
-        let package = path.split('/').next().unwrap_or(path);
-        return Some(third_party(&crate_name(package)));
+        return vendored_crate(path).map(|krate| third_party(&krate));
     }
     None
 }

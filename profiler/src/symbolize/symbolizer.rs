@@ -5,9 +5,11 @@ use super::frame::{Frame, Naming, Origin, Space};
 use super::image::Image;
 use super::{kernel, origin};
 use crate::units::{Addr, Svma};
+use blazesym::symbolize::source::Source;
 use blazesym::symbolize::{CodeInfo, Input, Sym};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -244,11 +246,7 @@ impl Symbolizer {
         let Some(image) = &mut module.image else {
             return vec![self.unnamed(source, svma)];
         };
-        let symbolize = |table| {
-            let input = Input::VirtOffset(svma.0);
-            let symbolized = self.blazesym.symbolize_single(table, input);
-            symbolized.map(|symbolized| symbolized.into_sym())
-        };
+        let symbolize = |table| find(&self.blazesym, table, svma);
         let physical = image
             .tables
             .iter()
@@ -258,7 +256,7 @@ impl Symbolizer {
             Some(table) if module.debug_failures < MAX_DEBUG_FAILURES => symbolize(table)
                 .unwrap_or_else(|error| {
                     module.debug_failures += 1;
-                    tracing::debug!(module = &*source.name, %error, "no debug information");
+                    tracing::debug!(module = &*source.name, error, "no debug information");
                     None
                 }),
             _ => None,
@@ -330,6 +328,25 @@ fn new_blazesym() -> blazesym::symbolize::Symbolizer {
         .build()
 }
 
+/// Looks `svma` up in one table.
+///
+/// The tables are the target's file, which may be anything: where the library panics on it (it
+/// adds numbers of the file's unchecked, which builds with overflow checks notice), that is one
+/// more way for the file to be unreadable.
+fn find<'a>(
+    blazesym: &'a blazesym::symbolize::Symbolizer,
+    table: &Source<'_>,
+    svma: Svma,
+) -> Result<Option<Sym<'a>>, String> {
+    // What a lookup leaves half done it does again: its caches hold finished tables only.
+    let lookup = AssertUnwindSafe(|| blazesym.symbolize_single(table, Input::VirtOffset(svma.0)));
+    match catch_unwind(lookup) {
+        Ok(Ok(symbolized)) => Ok(symbolized.into_sym()),
+        Ok(Err(error)) => Err(format!("{error:#}")),
+        Err(_) => Err("the symbol reader panicked".to_owned()),
+    }
+}
+
 /// Whether the symbol is known to reach as far as `svma`.
 ///
 /// A symbol without a size (hand-written assembly) is reported for everything that comes after
@@ -368,6 +385,9 @@ impl Namer<'_> {
                 self.image.crates(self.module),
             ),
         };
+        // Code that was merged from several places has a file and line 0: any of theirs. It only
+        // serves to tell the crate of what has no path.
+        let file = file.filter(|_| line.is_some() || demangled.krate.is_none());
         Frame {
             function: intern(self.names, &demangled.name),
             space: Space::User,
@@ -386,7 +406,7 @@ impl Namer<'_> {
             Some(info) => {
                 let path = info.to_path();
                 let file = intern(self.names, &path.to_string_lossy());
-                // Line 0 is DWARF's "no line".
+                // Line 0 is DWARF's "no line" (DWARF 5, 6.2.2).
                 (Some(file), info.line.filter(|&line| line > 0))
             }
             None => (None, None),
