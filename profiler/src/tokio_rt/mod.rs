@@ -2,4 +2,4 @@
 
 mod verdict;
 
-pub use verdict::{Flavor, Role, State, Verdict};
+pub use verdict::{Flavor, Role, RuleName, State, Verdict};
