@@ -2,7 +2,7 @@
 
 use super::proc_dir::{self, PF_KTHREAD, ProcDir};
 use super::threads::parse_comm;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shell_word};
 use crate::units::Pid;
 
 /// Candidates listed at most where a name is not unique.
@@ -26,7 +26,7 @@ pub fn find_by_name(name: &str) -> Result<Pid> {
     found.sort_unstable();
     match found.as_slice() {
         [] => Err(Error::new(format!("no process is called {name}"))
-            .hint(format!("pgrep -af {}", quoted(name)))),
+            .hint(format!("pgrep -af {}", shell_word(name)))),
         [(pid, _)] => Ok(*pid),
         [(first, _), ..] => {
             let mut error = Error::new(format!("{} processes are called {name}", found.len()))
@@ -76,19 +76,6 @@ fn shortened(text: &str) -> String {
     match text.char_indices().nth(MAX_CMDLINE) {
         Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
         None => text.to_owned(),
-    }
-}
-
-/// `name` as a shell takes it for one word.
-fn quoted(name: &str) -> String {
-    if !name.is_empty()
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-    {
-        name.to_owned()
-    } else {
-        format!("'{}'", name.replace('\'', r"'\''"))
     }
 }
 
@@ -149,14 +136,6 @@ mod tests {
             child.kill().expect("kill");
             child.wait().expect("wait");
         }
-    }
-
-    #[test]
-    fn words_for_a_shell() {
-        assert_eq!(quoted("claims_api"), "claims_api");
-        assert_eq!(quoted("a b"), "'a b'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(quoted(""), "''");
     }
 
     #[test]
