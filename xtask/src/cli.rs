@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::{ebpf, rustc_wrapper};
+use crate::{bench, demo, ebpf, rustc_wrapper};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -17,6 +17,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Build and start the demo service, load it, record it, and show the verdict
+    Demo(demo::Args),
+    /// Measure what recording costs
+    Bench(bench::Args),
     /// Build the kernel programs into profiler/bpf (needs what `setup` installs)
     Ebpf(ebpf::Args),
 }
@@ -29,6 +33,8 @@ pub fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let result = match Cli::parse().verb {
+        Verb::Demo(args) => demo::run(&args),
+        Verb::Bench(args) => bench::run(&args),
         Verb::Ebpf(args) => ebpf::run(&args),
     };
     match result {
