@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::{ebpf, rustc_wrapper};
+use crate::{ebpf, lint, rustc_wrapper, setup, test};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -17,7 +17,13 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Build the kernel programs into profiler/bpf (needs what `setup` installs)
+    /// Build and run every test; the last line is the sum
+    Test(test::Args),
+    /// Check formatting, clippy, documentation and dependencies
+    Lint,
+    /// Install what rebuilding the kernel programs needs (nothing else needs it)
+    Setup(setup::Args),
+    /// Build the kernel programs into profiler/bpf
     Ebpf(ebpf::Args),
 }
 
@@ -29,13 +35,13 @@ pub fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let result = match Cli::parse().verb {
-        Verb::Ebpf(args) => ebpf::run(&args),
+        Verb::Test(args) => test::run(&args),
+        Verb::Lint => lint::run().map(|()| ExitCode::SUCCESS),
+        Verb::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
+        Verb::Ebpf(args) => ebpf::run(&args).map(|()| ExitCode::SUCCESS),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }

@@ -4,11 +4,15 @@
 //! object.
 
 pub mod cli;
+pub mod debian;
 pub mod ebpf;
 pub mod inputs;
+pub mod lint;
 pub mod note;
 pub mod paths;
 pub mod process;
 pub mod rustc_wrapper;
+pub mod setup;
 pub mod strip;
+pub mod test;
 pub mod toolchain;
