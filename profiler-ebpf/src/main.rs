@@ -1,52 +1,58 @@
-//! holdup's programs inside the kernel.
+//! holdup's kernel programs: one entry point each, the work is in the modules.
 #![no_std]
 #![no_main]
+#![feature(core_intrinsics)]
+#![allow(internal_features)]
 
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_loop};
-use aya_ebpf::macros::{btf_tracepoint, map};
-use aya_ebpf::maps::PerCpuArray;
+mod account;
+mod config;
+mod emit;
+mod filter;
+mod maps;
+mod snapshot;
+mod stack;
+mod threads;
+mod unwind;
+mod wakeup;
+
+use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use aya_log_ebpf::warn;
 use core::ffi::c_void;
-use profiler_common::counter::Counter;
 
-/// The process to watch; set before loading.
-#[unsafe(no_mangle)]
-static TARGET_TGID: u32 = 0;
-
-#[map]
-static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(32, 0);
-
+/// Every context switch: `(preempt, prev, next, prev_state)`; `prev_state` since Linux 5.18.
 #[btf_tracepoint(function = "sched_switch")]
-fn sched_switch(ctx: BtfTracePointContext) -> i32 {
-    // SAFETY: the loader writes the global before the program is loaded, never afterwards.
-    let target = unsafe { core::ptr::read_volatile(&raw const TARGET_TGID) };
-    if (bpf_get_current_pid_tgid() >> 32) as u32 != target {
-        return 0;
-    }
-    let mut steps = 0u64;
-    // SAFETY: the callback has the signature that the helper asks for, and `steps` outlives it.
-    unsafe {
-        bpf_loop(8, step as *mut c_void, (&raw mut steps).cast(), 0);
-    }
-    if bump(Counter::SwitchOutBlocked, steps).is_none() {
-        warn!(&ctx, "no counter {}", steps);
-    }
+pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
+    account::sched_switch(&ctx, |ctx| ctx.arg::<u32>(3));
     0
 }
 
-unsafe extern "C" fn step(_index: u32, steps: *mut c_void) -> i64 {
-    // SAFETY: the helper hands on the pointer that `sched_switch` gave.
-    unsafe { *steps.cast::<u64>() += 1 };
+/// Every wakeup, in the waker's context: `(task)`.
+#[btf_tracepoint(function = "sched_waking")]
+pub fn sched_waking(ctx: BtfTracePointContext) -> i32 {
+    wakeup::sched_waking(&ctx);
     0
 }
 
-#[inline(never)]
-fn bump(counter: Counter, by: u64) -> Option<()> {
-    let slot = COUNTERS.get_ptr_mut(counter as u32)?;
-    // SAFETY: a per-CPU slot; a program on the same CPU does not preempt this one midway.
-    unsafe { *slot += by };
-    Some(())
+/// Every new thread and process: `(parent, child)`.
+#[btf_tracepoint(function = "sched_process_fork")]
+pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
+    account::sched_process_fork(&ctx);
+    0
+}
+
+/// Every exec: `(task, old_pid, bprm)`.
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
+    account::sched_process_exec(&ctx);
+    0
+}
+
+/// Every task of the system, when userspace reads the iterator.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+pub extern "C" fn snapshot(ctx: *mut c_void) -> i32 {
+    snapshot::task(ctx);
+    0
 }
 
 #[panic_handler]

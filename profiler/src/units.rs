@@ -83,14 +83,15 @@ impl Nanos {
 
 impl Add for Nanos {
     type Output = Nanos;
+    /// The sum, at most `u64::MAX`: a damaged capture file may hold any number.
     fn add(self, other: Nanos) -> Nanos {
-        Nanos(self.0 + other.0)
+        Nanos(self.0.saturating_add(other.0))
     }
 }
 
 impl AddAssign for Nanos {
     fn add_assign(&mut self, other: Nanos) {
-        self.0 += other.0;
+        *self = *self + other;
     }
 }
 

@@ -1,8 +1,23 @@
 //! Waits, books, sites and the verdict: from a [`Recording`] to a [`Report`].
 
+mod books;
+mod build;
+mod place;
+mod quantile;
 mod recording;
 mod report;
+mod runtimes;
+mod sites;
+mod stacks;
+mod sweep;
+mod syscall;
+mod tally;
+#[cfg(test)]
+mod testing;
+mod time;
+mod verdict;
 
+pub use build::build;
 pub use recording::{
     HIST_BUCKETS, Host, Losses, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord,
     Tool, Truncation, Wait, WaitTotal, Waker,
@@ -11,3 +26,5 @@ pub use report::{
     BlockingPool, OpenWaitReport, Report, RuntimeKind, RuntimeReport, Site, StackTotal, StateTimes,
     ThreadReport, WakerTotal,
 };
+pub use syscall::syscall_name;
+pub use verdict::Verdict;

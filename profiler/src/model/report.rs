@@ -1,6 +1,7 @@
 //! The report: what every renderer draws, and what `-o report.json` holds (schema 1).
 
 use crate::model::recording::{Host, Losses, Target, Tool, Truncation};
+use crate::model::verdict::Verdict;
 use crate::symbolize::Frame;
 use crate::tokio_rt::{Role, State};
 use crate::units::{Nanos, Tid};
@@ -28,6 +29,8 @@ pub struct Report {
     pub duration_ns: Nanos,
     /// Waits shorter than this are in the sums but not in `blocked_at_once`.
     pub min_block_ns: Nanos,
+    /// The main finding.
+    pub verdict: Verdict,
     /// The runtimes of the process, the one with the most workers first.
     pub runtimes: Vec<RuntimeReport>,
     /// The blocking pool, where any of its threads was seen.
@@ -40,6 +43,9 @@ pub struct Report {
     pub open_waits: Vec<OpenWaitReport>,
     /// What was lost.
     pub losses: Losses,
+    /// Time taken back from states because a thread's sums went beyond its life: the clocks of
+    /// two CPUs disagreed, or a capture file was damaged. Zero in a sound recording.
+    pub clamped_ns: Nanos,
     /// Stacks with their times, for flamegraphs; not in the JSON, which has them by site.
     #[serde(skip)]
     pub stacks: Vec<StackTotal>,
@@ -64,10 +70,13 @@ pub struct RuntimeReport {
     pub kind: RuntimeKind,
     /// How many workers it has.
     pub workers: u32,
-    /// Time of all worker threads by state.
+    /// Time of its threads by state while they were workers: the part of a thread's life that
+    /// it spent in a `block_in_place` or as a thread of the blocking pool is left out.
     pub states: StateTimes,
     /// Time in which every worker was blocked at once.
     pub starved_ns: Nanos,
+    /// The longest stretch of `starved_ns`.
+    pub starved_max_ns: Nanos,
     /// Entry `k`: for how long exactly `k` workers were blocked at once. Sums to the duration.
     pub blocked_at_once: Vec<Nanos>,
 }
@@ -77,9 +86,10 @@ pub struct RuntimeReport {
 pub struct BlockingPool {
     /// Threads seen in it.
     pub threads: u32,
-    /// Time inside closures, on-CPU and off-CPU.
+    /// Time inside closures: running, runnable and waiting. The pool's own loop, a few
+    /// microseconds a closure, is counted in.
     pub busy_ns: Nanos,
-    /// The off-CPU part of `busy_ns`.
+    /// The part of `busy_ns` in state `pool`: off-CPU inside closures.
     pub waiting_ns: Nanos,
     /// Most threads that waited inside closures at once.
     pub peak_busy: u32,
@@ -118,8 +128,11 @@ pub struct Site {
     pub task: Option<Arc<str>>,
     /// The state of the waits here.
     pub state: State,
-    /// What was waited for, by system call and library frame, as `nanosleep` or `std::fs::read`:
-    /// the outermost library frame below the site, or the system call.
+    /// The role of the threads during these waits.
+    #[serde(serialize_with = "role_name")]
+    pub role: Role,
+    /// What was called, as `std::fs::read` or `nanosleep`: the library function that the site
+    /// called, or else the system call.
     pub wait: String,
     /// The rules that decided, as names.
     pub evidence: Vec<String>,
@@ -129,7 +142,8 @@ pub struct Site {
     pub total_ns: Nanos,
     /// The longest.
     pub max_ns: Nanos,
-    /// Median, from a log2 histogram where records are missing.
+    /// Median of the blocked parts: exact for waits in the timeline, from a log2 histogram for
+    /// those below `min_block_ns`.
     pub p50_ns: Nanos,
     /// 99th percentile, likewise.
     pub p99_ns: Nanos,

@@ -35,8 +35,11 @@ pub enum Naming {
 pub enum Origin {
     /// The application's own crates, and every crate that is none of those below.
     Application,
-    /// tokio, mio, and the glue around polling (futures, tokio-util, pin-project, tracing's
-    /// instrumentation).
+    /// A third-party crate (a database driver, a serializer). A site only where no frame of the
+    /// application stands further out.
+    Dependency,
+    /// tokio, mio, and the frameworks and glue around polling (futures, tower, hyper, axum,
+    /// tracing's instrumentation).
     Runtime,
     /// std, core, alloc, locks and channels (parking_lot, crossbeam): code that waits on behalf
     /// of its caller.

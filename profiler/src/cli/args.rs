@@ -1,0 +1,203 @@
+//! The command line as types. Nothing is looked up or opened here.
+
+use super::engine::Format;
+use super::values;
+use crate::units::{Nanos, Pid};
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::time::Duration;
+
+const AFTER_HELP: &str = "\
+Exit status:
+   0  good; also after a first Ctrl-C
+   1  failure
+   2  the command line makes no sense
+   3  the target holds no tokio runtime
+  69  the kernel lacks what holdup needs
+  77  not permitted
+ 130  ended by a second Ctrl-C";
+
+const RECORD_AFTER_HELP: &str = "\
+Examples:
+  sudo holdup record -p 4711 -d 30s
+      Record process 4711 for 30 seconds and print the report.
+
+  sudo holdup record -n claims_api -o blocked.svg -o report.json
+      Record until Ctrl-C; leave a flamegraph and the report for programs, too.
+
+  sudo holdup record --min-block 1ms -o '%p-%t.folded' -- ./claims_api --port 8080
+      Start the program and record it from its first instruction to its end.
+
+The report goes to standard output; messages go to standard error. A file that exists is
+overwritten only with --force, and never through a symbolic link. Under sudo, COMMAND runs as the
+user who called sudo, and the files belong to that user. A COMMAND that still runs when the
+recording ends is asked to end (SIGTERM).
+
+A first Ctrl-C ends the recording and writes the report; a second one ends holdup at once.
+
+Exit status:
+   0  good; also after a first Ctrl-C
+   1  failure
+   2  the command line makes no sense
+   3  the target holds no tokio runtime
+  69  the kernel lacks what holdup needs
+  77  not permitted
+ 130  ended by a second Ctrl-C";
+
+/// Find out which tokio workers are held up inside a task, by what, and from where.
+#[derive(Debug, Parser)]
+#[command(
+    name = "holdup",
+    version,
+    max_term_width = 100,
+    after_help = AFTER_HELP,
+    // Bare `holdup` is a question, not a mistake: the caller prints help and succeeds.
+    subcommand_required = false,
+    disable_help_subcommand = true,
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+
+    #[command(subcommand)]
+    pub(crate) verb: Option<Verb>,
+}
+
+/// What every verb takes.
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    /// Print nothing on standard error but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+
+    /// Say more on standard error: what is done (-v), why (-vv), everything (-vvv)
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    /// Colors: by default on a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = When::Auto)]
+    pub(crate) color: When,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Record a process and report where its tokio workers were blocked
+    #[command(after_long_help = RECORD_AFTER_HELP)]
+    Record(RecordArgs),
+
+    /// Print a completion script for a shell
+    #[command(hide = true)]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+
+    /// Print a manual page, in roff
+    #[command(hide = true)]
+    Man {
+        /// The verb to describe; without one, the program
+        verb: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("target").required(true).args(["pid", "name", "command"]))]
+pub(crate) struct RecordArgs {
+    /// Record the process with this id
+    #[arg(short, long, value_name = "PID", value_parser = values::pid, help_heading = "Target")]
+    pub(crate) pid: Option<Pid>,
+
+    /// Record the one process whose name or executable file is called so
+    #[arg(short, long, value_name = "NAME", value_parser = values::name, help_heading = "Target")]
+    pub(crate) name: Option<String>,
+
+    /// Start this command and record it
+    #[arg(last = true, value_name = "COMMAND", help_heading = "Target")]
+    pub(crate) command: Vec<OsString>,
+
+    /// End after this time: 30s, 500ms, 2m; a bare number is seconds
+    ///
+    /// By default the recording ends with Ctrl-C or with the target.
+    #[arg(short, long, value_name = "TIME", value_parser = values::duration)]
+    pub(crate) duration: Option<Duration>,
+
+    /// Record single waits of at least this time: 1ms, 100us
+    ///
+    /// Shorter waits are in all sums, but not in the timeline. From 1us to 1h.
+    #[arg(short, long, value_name = "TIME", value_parser = values::min_block, default_value = "100us")]
+    pub(crate) min_block: Nanos,
+
+    /// Write a report to this file too; may be given several times
+    ///
+    /// The format follows the extension: .svg (flamegraph), .folded (folded stacks), .json (for
+    /// programs), .txt (for people). `-` is standard output, in place of the text report. In the
+    /// name, %p becomes the target's pid, %t the time as 20261123T224500Z, %% a percent sign.
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) output: Vec<OsString>,
+
+    /// Format of standard output, and of files whose extension does not tell it
+    #[arg(short, long, value_enum, help_heading = "Output")]
+    pub(crate) format: Option<Format>,
+
+    /// Overwrite files that exist
+    #[arg(long, help_heading = "Output")]
+    pub(crate) force: bool,
+
+    /// Leave the frames of the runtime out of flamegraphs
+    #[arg(long, help_heading = "Output")]
+    pub(crate) collapse_runtime: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    fn record(words: &[&str]) -> Result<RecordArgs, clap::Error> {
+        let all = ["holdup", "record"].iter().chain(words);
+        match Cli::try_parse_from(all)?.verb {
+            Some(Verb::Record(args)) => Ok(args),
+            other => panic!("parsed as {other:?}"),
+        }
+    }
+
+    #[test]
+    fn exactly_one_target() {
+        assert_eq!(record(&["-p", "12"]).map(|args| args.pid).ok(), Some(Some(Pid(12))));
+        assert_eq!(record(&["-n", "x"]).map(|args| args.name).ok(), Some(Some("x".into())));
+        let args = record(&["-d", "1", "--", "prog", "-p", "7"]).expect("a command");
+        assert_eq!(args.command, ["prog", "-p", "7"]);
+        assert_eq!(args.pid, None);
+        for words in [
+            &[][..],
+            &["-d", "1s"],
+            &["-p", "1", "-n", "x"],
+            &["-p", "1", "--", "prog"],
+            &["-n", "x", "--", "prog"],
+            &["-p", "1", "-p", "2"],
+            &["prog"],
+            &["--"],
+        ] {
+            assert!(record(words).is_err(), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn quiet_and_verbose_exclude_each_other() {
+        assert!(Cli::try_parse_from(["holdup", "-q", "record", "-p", "1"]).is_ok());
+        assert!(Cli::try_parse_from(["holdup", "record", "-p", "1", "-vv"]).is_ok());
+        assert!(Cli::try_parse_from(["holdup", "record", "-p", "1", "-q", "-v"]).is_err());
+    }
+}

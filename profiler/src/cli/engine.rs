@@ -1,0 +1,91 @@
+//! What the verbs need of the other rooms: a session that records, and renderers.
+//!
+//! A verb is written against these traits, so that its flow (signals, files, a launched command)
+//! is tested without privileges.
+
+use crate::error::Result;
+use crate::host::Features;
+use crate::model::{Recording, Report};
+use crate::process::Target;
+use crate::units::Nanos;
+use clap::ValueEnum;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+/// A format of the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
+pub enum Format {
+    /// For people
+    #[value(alias = "txt")]
+    Text,
+    /// For programs: stable, see `schema`
+    Json,
+    /// Folded stacks, one a line
+    Folded,
+    /// A flamegraph
+    Svg,
+}
+
+/// How to render; the same for every output but for `color` and `width`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RenderOptions {
+    /// Whether the text may hold colors.
+    pub color: bool,
+    /// Columns of the terminal the text goes to; none where it goes to no terminal.
+    pub width: Option<u16>,
+    /// Whether flamegraphs leave out the frames of the runtime.
+    pub collapse_runtime: bool,
+}
+
+/// How to record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// Shorter waits have no record of their own.
+    pub min_block: Nanos,
+}
+
+/// A recording that goes on.
+pub trait Session: Sized {
+    /// Attaches to the target. When this returns, every wait that follows is recorded. A
+    /// launched command is held meanwhile at its first instruction.
+    ///
+    /// # Errors
+    /// Where the kernel refuses, or the target holds no tokio runtime
+    /// ([`crate::error::Exit::NoRuntime`]).
+    fn start(target: Arc<Target>, features: &Features, options: &SessionOptions) -> Result<Self>;
+
+    /// Drains what the kernel side sends, until `stop` is done. Called in a `current_thread`
+    /// tokio runtime.
+    ///
+    /// # Errors
+    /// Where recording cannot go on.
+    fn run(&mut self, stop: impl Future<Output = ()>) -> impl Future<Output = Result<()>>;
+
+    /// Detaches, and names and classifies what was recorded. `ended` tells how the target
+    /// ended, if it did (`exited`, `killed by SIGKILL`).
+    ///
+    /// # Errors
+    /// Where the result is of no use at all. Whatever is merely incomplete is counted in
+    /// [`crate::model::Losses`].
+    fn finish(self, ended: Option<String>) -> Result<Recording>;
+}
+
+/// The rooms behind a verb.
+pub trait Engine {
+    /// What records.
+    type Session: Session;
+
+    /// Sums a recording up.
+    fn report(recording: &Recording) -> Report;
+
+    /// Writes a report.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    fn render(
+        format: Format,
+        report: &Report,
+        options: &RenderOptions,
+        out: &mut dyn Write,
+    ) -> io::Result<()>;
+}

@@ -1,0 +1,112 @@
+//! Ctrl-C: the first asks the work to end, the second ends the program at once.
+
+use crate::error::{Error, Exit, Result};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+
+/// The work's side: tells when it is asked to end.
+#[derive(Clone, Debug)]
+pub(crate) struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    /// Done once the work is asked to end.
+    pub(crate) async fn requested(&mut self) {
+        // The sender goes only with the whole program: then there is nobody left to ask.
+        if self.0.wait_for(|&asked| asked).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// A stop with the switch for it.
+    #[cfg(test)]
+    pub(crate) fn switch() -> (watch::Sender<bool>, Stop) {
+        let (sender, receiver) = watch::channel(false);
+        (sender, Stop(receiver))
+    }
+}
+
+/// Does `work` on a thread of its own, so that a second signal is heard whatever the work is
+/// busy with. Returns the work's exit, or [`Exit::Interrupted`] without waiting for the work.
+///
+/// # Errors
+/// Where signals cannot be watched.
+pub(crate) fn supervise(work: impl FnOnce(Stop) -> Exit + Send + 'static) -> Result<Exit> {
+    let cannot = |error: std::io::Error| Error::new("cannot watch for signals").because(error);
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(cannot)?;
+    runtime.block_on(async {
+        // Before the work starts, so that no signal ends it halfway.
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
+        let (ask, stop) = watch::channel(false);
+        let (done, mut exit) = oneshot::channel();
+        let worker = std::thread::Builder::new()
+            .name("holdup-work".into())
+            .spawn(move || {
+                // Nobody listens only after a second signal.
+                let _ = done.send(work(Stop(stop)));
+            })
+            .map_err(|error| Error::new("cannot start a thread").because(error))?;
+        loop {
+            tokio::select! {
+                exit = &mut exit => {
+                    // A panic drops the sender; its message is on standard error already.
+                    let exit = exit.unwrap_or(Exit::Failure);
+                    let _ = worker.join();
+                    return Ok(exit);
+                }
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if *ask.borrow() {
+                return Ok(Exit::Interrupted);
+            }
+            // The work may be past listening.
+            let _ = ask.send(true);
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{Signal, getpid, kill_process};
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    fn listen(mut stop: Stop) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
+        runtime.block_on(stop.requested());
+    }
+
+    /// One test, since signals reach the whole process.
+    #[test]
+    fn the_first_signal_asks_and_the_second_ends() {
+        let interrupt = || kill_process(getpid(), Signal::INT).expect("signal");
+
+        let asked = supervise(move |stop| {
+            interrupt();
+            listen(stop);
+            Exit::FailOver
+        });
+        assert_eq!(asked.expect("watched"), Exit::FailOver);
+
+        let (_release, stuck) = mpsc::channel::<()>();
+        let ended = supervise(move |stop| {
+            interrupt();
+            listen(stop);
+            interrupt();
+            // Deaf, as work in the middle of a long computation is.
+            let _ = stuck.recv_timeout(Duration::from_secs(60));
+            Exit::Success
+        });
+        assert_eq!(ended.expect("watched"), Exit::Interrupted);
+
+        let terminated = supervise(|stop| {
+            kill_process(getpid(), Signal::TERM).expect("signal");
+            listen(stop);
+            Exit::Success
+        });
+        assert_eq!(terminated.expect("watched"), Exit::Success);
+    }
+}

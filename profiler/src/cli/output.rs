@@ -1,0 +1,189 @@
+//! The reports' destinations: prepared before the recording, written after it.
+
+use super::engine::Format;
+use super::pending_file::PendingFile;
+use super::settings::{Destination, OutputSpec};
+use crate::error::{Error, Result};
+use crate::process::Invoker;
+use crate::units::Pid;
+use std::io::{self, BufWriter, Write};
+use std::time::SystemTime;
+
+/// A destination that was found fit to be written to.
+#[derive(Debug)]
+pub(crate) struct Output {
+    format: Format,
+    sink: Sink,
+}
+
+#[derive(Debug)]
+enum Sink {
+    Stdout,
+    File(PendingFile),
+}
+
+/// What became of the outputs.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    /// Files that are there now.
+    pub(crate) files: Vec<String>,
+    /// Outputs that failed; the others are complete.
+    pub(crate) failures: Vec<Error>,
+}
+
+/// Opens every destination, so that what cannot be written is known before the recording and
+/// not after it.
+///
+/// # Errors
+/// Where one of them cannot be written to.
+pub(crate) fn prepare(
+    specs: &[OutputSpec],
+    pid: Pid,
+    time: SystemTime,
+    force: bool,
+    invoker: Option<&Invoker>,
+) -> Result<Vec<Output>> {
+    let owner = invoker.map(|invoker| (invoker.uid, invoker.gid));
+    let mut outputs: Vec<Output> = Vec::new();
+    for spec in specs {
+        let sink = match &spec.destination {
+            Destination::Stdout => Sink::Stdout,
+            Destination::File(template) => {
+                let path = template.fill(pid, time);
+                let file = PendingFile::create(&path, force, owner)?;
+                if outputs.iter().any(|output| output.is_at(&file)) {
+                    return Err(Error::usage(format!("two outputs are called {}", path.display())));
+                }
+                Sink::File(file)
+            }
+        };
+        outputs.push(Output { format: spec.format, sink });
+    }
+    Ok(outputs)
+}
+
+/// Writes every output. One that fails does not keep the others from being written.
+pub(crate) fn write_all(
+    outputs: Vec<Output>,
+    render: impl Fn(Format, IsStdout, &mut dyn Write) -> io::Result<()>,
+) -> Written {
+    let mut written = Written::default();
+    for output in outputs {
+        match output.sink {
+            Sink::Stdout => {
+                let result = write_stdout(|out| render(output.format, IsStdout(true), out));
+                if let Err(error) = result {
+                    let failure = Error::new("cannot write to standard output").because(error);
+                    written.failures.push(failure);
+                }
+            }
+            Sink::File(file) => {
+                let path = file.path().display().to_string();
+                match write_file(file, |out| render(output.format, IsStdout(false), out)) {
+                    Ok(()) => written.files.push(path),
+                    Err(error) => {
+                        let failure = Error::new(format!("cannot write {path}")).because(error);
+                        written.failures.push(failure);
+                    }
+                }
+            }
+        }
+    }
+    written
+}
+
+/// Whether what is rendered goes to standard output, where there may be a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IsStdout(pub(crate) bool);
+
+/// Writes to standard output. That its reader left (`holdup … | head`) is no failure.
+pub(crate) fn write_stdout(
+    render: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    match render(&mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            // Or its drop would try once more.
+            let _ = out.into_parts();
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+fn write_file(
+    file: PendingFile,
+    render: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut out = BufWriter::new(file.file());
+    render(&mut out)?;
+    out.flush()?;
+    drop(out);
+    file.commit()
+}
+
+impl Output {
+    fn is_at(&self, other: &PendingFile) -> bool {
+        match (&self.sink, other.place()) {
+            (Sink::File(file), Ok(place)) => file.place().is_ok_and(|own| own == place),
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::names::Template;
+    use super::*;
+    use std::path::Path;
+
+    fn spec(path: &Path) -> OutputSpec {
+        let template = Template::parse(path.as_os_str()).expect("a name");
+        OutputSpec { destination: Destination::File(template), format: Format::Json }
+    }
+
+    fn prepared(specs: &[OutputSpec]) -> Result<Vec<Output>> {
+        prepare(specs, Pid(7), SystemTime::UNIX_EPOCH, false, None)
+    }
+
+    #[test]
+    fn one_failure_does_not_lose_the_others() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = |name: &str| dir.path().join(name);
+        let specs = ["a", "b", "c"].map(|name| spec(&path(name)));
+        let outputs = prepared(&specs).expect("prepares");
+        std::fs::write(path("b"), "taken meanwhile").expect("writes");
+        let written = write_all(outputs, |_, _, out| out.write_all(b"report"));
+        assert_eq!(written.failures.len(), 1);
+        assert_eq!(written.files, [path("a"), path("c")].map(|path| path.display().to_string()));
+        assert_eq!(std::fs::read_to_string(path("c")).expect("reads"), "report");
+        assert_eq!(std::fs::read_to_string(path("b")).expect("reads"), "taken meanwhile");
+    }
+
+    #[test]
+    fn a_renderer_that_fails_leaves_no_half_report() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("a");
+        let outputs = prepared(&[spec(&path)]).expect("prepares");
+        let written = write_all(outputs, |_, _, out| {
+            out.write_all(b"half")?;
+            Err(io::Error::other("no more"))
+        });
+        assert_eq!(written.failures.len(), 1);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn two_names_of_one_place() {
+        let dir = tempfile::tempdir().expect("dir");
+        let twice = [spec(&dir.path().join("7")), spec(&dir.path().join("./%p"))];
+        let error = prepared(&twice).expect_err("one place");
+        assert_eq!(error.exit_status(), crate::error::Exit::Usage);
+    }
+
+    #[test]
+    fn an_unwritable_place_is_known_beforehand() {
+        let error = prepared(&[spec(Path::new("/proc/holdup.json"))]).expect_err("no place");
+        assert!(error.chain().starts_with("cannot write /proc/holdup.json"), "{}", error.chain());
+    }
+}

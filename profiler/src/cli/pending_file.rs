@@ -1,0 +1,201 @@
+//! A file that gets its name only when it is complete.
+
+use crate::error::{Error, Result};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, RenameFlags, fchown, linkat, openat, renameat, renameat_with,
+    statat, unlinkat,
+};
+use rustix::io::Errno;
+use rustix::process::{Gid, Uid};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Read and write for the owner, read for the group; the umask may take more away. A report
+/// tells what runs on the machine, which is not everybody's to know.
+const MODE: Mode = Mode::RUSR.union(Mode::WUSR).union(Mode::RGRP);
+
+/// A file under construction in the directory it will be in. Dropped uncommitted, it is gone.
+#[derive(Debug)]
+pub(crate) struct PendingFile {
+    file: File,
+    dir: OwnedFd,
+    name: OsString,
+    path: PathBuf,
+    /// The name it has meanwhile, on file systems without nameless files.
+    temporary: Option<OsString>,
+    overwrite: bool,
+}
+
+impl PendingFile {
+    /// Makes a file for `path`, owned by `owner` where one is given. Nothing that is at `path`
+    /// is touched before [`PendingFile::commit`].
+    ///
+    /// # Errors
+    /// Where the directory cannot be written to, or something is at `path` that is no regular
+    /// file (a symbolic link above all: it might lead anywhere), or a file without `overwrite`.
+    pub(crate) fn create(
+        path: &Path,
+        overwrite: bool,
+        owner: Option<(Uid, Gid)>,
+    ) -> Result<PendingFile> {
+        let cannot =
+            |errno: Errno| Error::new(format!("cannot write {}", path.display())).because(errno);
+        let name = file_name(path)?;
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(parent, flags, Mode::empty()).map_err(|errno| {
+            cannot(errno).hint(format!(
+                "mkdir -p {}",
+                crate::error::shell_word(&parent.to_string_lossy())
+            ))
+        })?;
+        check_place(&dir, name, path, overwrite)?;
+
+        let (file, temporary) = open_unnamed(&dir).map_err(cannot)?;
+        let pending = PendingFile {
+            file,
+            dir,
+            name: name.to_owned(),
+            path: path.to_owned(),
+            temporary,
+            overwrite,
+        };
+        if let Some((uid, gid)) = owner {
+            fchown(&pending.file, Some(uid), Some(gid)).map_err(cannot)?;
+        }
+        Ok(pending)
+    }
+
+    /// The file, to write to.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Where it will be.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What two pending files of the same place have in common.
+    pub(crate) fn place(&self) -> io::Result<(u64, u64, &OsStr)> {
+        let dir = rustix::fs::fstat(&self.dir)?;
+        Ok((dir.st_dev, dir.st_ino, &self.name))
+    }
+
+    /// Gives the file its name. What is at that name is replaced as a whole or, without
+    /// `overwrite`, left as it is; a link there is never followed.
+    pub(crate) fn commit(mut self) -> io::Result<()> {
+        let temporary = match self.temporary.take() {
+            None if !self.overwrite => return Ok(self.link(&self.name)?),
+            None => {
+                // A nameless file cannot replace one: by way of a temporary name.
+                let name = temporary_name();
+                self.link(&name)?;
+                name
+            }
+            Some(name) => name,
+        };
+        let renamed = if self.overwrite {
+            renameat(&self.dir, &temporary, &self.dir, &self.name)
+        } else {
+            rename_to_free(&self.dir, &temporary, &self.name)
+        };
+        renamed.map_err(|errno| {
+            let _ = unlinkat(&self.dir, &temporary, AtFlags::empty());
+            errno.into()
+        })
+    }
+
+    fn link(&self, name: &OsStr) -> rustix::io::Result<()> {
+        let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        linkat(rustix::fs::CWD, own, &self.dir, name, AtFlags::SYMLINK_FOLLOW)
+    }
+}
+
+impl Drop for PendingFile {
+    fn drop(&mut self) {
+        if let Some(name) = &self.temporary {
+            let _ = unlinkat(&self.dir, name, AtFlags::empty());
+        }
+    }
+}
+
+fn file_name(path: &Path) -> Result<&OsStr> {
+    let text = path.as_os_str().as_encoded_bytes();
+    match path.file_name() {
+        // `Path` overlooks a slash at the end.
+        Some(name) if !text.ends_with(b"/") && !text.ends_with(b"/.") => Ok(name),
+        _ => Err(Error::new(format!("cannot write {}: it names a directory", path.display()))),
+    }
+}
+
+fn check_place(dir: &OwnedFd, name: &OsStr, path: &Path, overwrite: bool) -> Result<()> {
+    let refuse = |why: &str| Error::new(format!("will not write {}: {why}", path.display()));
+    let stat = match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => {
+            return Err(Error::new(format!("cannot write {}", path.display())).because(errno));
+        }
+    };
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile if overwrite => Ok(()),
+        FileType::RegularFile => {
+            Err(refuse("it exists").hint("add --force, or put the time into the name with %t"))
+        }
+        FileType::Symlink => Err(refuse("it is a symbolic link")
+            .hint(format!("give the path it leads to: readlink -f {}", path.display()))),
+        FileType::Directory => Err(refuse("it is a directory")),
+        _ => Err(refuse("it is no regular file").hint("for standard output: -o -")),
+    }
+}
+
+/// A file in `dir` without a name, or with a temporary one where that cannot be.
+fn open_unnamed(dir: &OwnedFd) -> rustix::io::Result<(File, Option<OsString>)> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    match openat(dir, ".", flags | OFlags::TMPFILE, MODE) {
+        Ok(file) => return Ok((file.into(), None)),
+        // The file system, or the kernel, knows no O_TMPFILE: see open(2).
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => {}
+        Err(errno) => return Err(errno),
+    }
+    open_named(dir)
+}
+
+fn open_named(dir: &OwnedFd) -> rustix::io::Result<(File, Option<OsString>)> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+    let name = temporary_name();
+    let file = openat(dir, &name, flags, MODE)?;
+    Ok((file.into(), Some(name)))
+}
+
+fn temporary_name() -> OsString {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    // The time keeps apart what a killed process of the same id left behind.
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    format!(".holdup-{}-{number}-{:x}{:08x}.tmp", std::process::id(), now.tv_sec, now.tv_nsec).into()
+}
+
+/// Renames unless something has the new name.
+fn rename_to_free(dir: &OwnedFd, from: &OsStr, to: &OsStr) -> rustix::io::Result<()> {
+    match renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE) {
+        // The file system does not know the flag. A link fails likewise where the name is taken.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            linkat(dir, from, dir, to, AtFlags::empty())?;
+            unlinkat(dir, from, AtFlags::empty())
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+#[path = "pending_file_tests.rs"]
+mod tests;

@@ -1,0 +1,102 @@
+//! Messages on standard error.
+
+use super::escape::printable;
+use super::settings::ConsoleSettings;
+use crate::error::Error;
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+const FRAMES: [&str; 8] = ["⠋", "⠙", "⠸", "⠴", "⠦", "⠧", "⠇", "⠏"];
+/// How often the spinner is drawn over.
+pub(crate) const SPIN: Duration = Duration::from_millis(125);
+
+/// Standard error. Whatever is said goes through the escape, since it may quote names that the
+/// target chose. A standard error that nobody reads is no failure.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    settings: ConsoleSettings,
+}
+
+impl Progress {
+    pub(crate) fn new(settings: ConsoleSettings) -> Progress {
+        Progress { settings }
+    }
+
+    /// One line, unless `-q`.
+    pub(crate) fn say(&self, text: &str) {
+        if !self.settings.quiet {
+            let _ = writeln!(io::stderr(), "{}", printable(text));
+        }
+    }
+
+    /// One line also under `-q`: something went wrong that does not end the program.
+    pub(crate) fn error(&self, error: &Error) {
+        let _ = io::stderr().write_all(error_text(error, self.settings.color).as_bytes());
+    }
+
+    /// Whether [`Progress::spin`] draws anything.
+    pub(crate) fn has_spinner(&self) -> bool {
+        self.settings.spinner
+    }
+
+    /// Draws the `step`th picture of the spinner over the last.
+    pub(crate) fn spin(&self, step: usize, elapsed: Duration) {
+        if self.settings.spinner {
+            let frame = FRAMES.get(step % FRAMES.len()).copied().unwrap_or_default();
+            let mut err = io::stderr();
+            let _ = write!(err, "\r{frame} {} s ", elapsed.as_secs());
+            let _ = err.flush();
+        }
+    }
+
+    /// Takes the spinner away.
+    pub(crate) fn clear(&self) {
+        if self.settings.spinner {
+            // Carriage return, and erase to the end of the line (ECMA-48 EL).
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+/// The error as it stands on standard error, with its last newline.
+pub(crate) fn error_text(error: &Error, color: bool) -> String {
+    let (red, bold, plain) = if color { ("\x1b[1;31m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
+    let mut text = format!("holdup: {red}error:{plain} {}\n", printable(&error.chain()));
+    for line in error.details() {
+        text.push_str(&format!("  {}\n", printable(line)));
+    }
+    if let Some(hint) = error.suggestion() {
+        text.push_str(&format!("  {bold}try:{plain} {}\n", printable(hint)));
+    }
+    text
+}
+
+/// Whether standard error is a terminal.
+pub(crate) fn stderr_is_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_cannot_forge_lines_or_colors() {
+        let error = Error::new("no process is called \x1b[31mx\nholdup: error: y")
+            .because(io::Error::other("why\r"))
+            .detail("12  a\x1b]0;title\x07")
+            .hint("pgrep\tx");
+        assert_eq!(
+            error_text(&error, false),
+            "holdup: error: no process is called \\u{1b}[31mx\\nholdup: error: y: why\\r\n  \
+             12  a\\u{1b}]0;title\\u{7}\n  try: pgrep\\tx\n"
+        );
+    }
+
+    #[test]
+    fn colors_only_where_asked() {
+        let error = Error::new("x").hint("y");
+        assert_eq!(error_text(&error, false), "holdup: error: x\n  try: y\n");
+        assert!(error_text(&error, true).contains("\x1b[1;31merror:\x1b[0m x\n"));
+    }
+}

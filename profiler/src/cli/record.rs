@@ -1,0 +1,273 @@
+//! `holdup record`.
+
+use super::engine::{Engine, Format, RenderOptions, Session};
+use super::interrupt::Stop;
+use super::output::{self, IsStdout, Written};
+use super::progress::{Progress, SPIN};
+use super::settings::{RecordSettings, TargetChoice};
+use crate::error::{Error, Exit, Result};
+use crate::host::Features;
+use crate::model::{Losses, Recording};
+use crate::process::{Launched, Target, find_by_name};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long a command that we started may take to end after we asked it to.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Records, and writes the reports.
+///
+/// # Errors
+/// Where nothing was recorded, or an output could not be written.
+pub(crate) fn record<E: Engine>(
+    settings: &RecordSettings,
+    features: &Features,
+    progress: &Progress,
+    stop: Stop,
+) -> Result<Exit> {
+    let (target, mut launched) = find_target(settings)?;
+    let outputs = output::prepare(
+        &settings.outputs,
+        target.pid(),
+        SystemTime::now(),
+        settings.force,
+        settings.invoker.as_ref(),
+    )?;
+
+    let cannot = |error| Error::new("cannot start tokio").because(error);
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
+    let mut session: E::Session = runtime.block_on(async {
+        E::Session::start(Arc::clone(&target), features, &settings.session)
+    })?;
+    if let Some(launched) = &mut launched {
+        launched.release();
+    }
+    progress.say(&begin_line(&target, settings.duration));
+    let begun = Instant::now();
+    let end = until_end(&target, settings.duration, stop, progress);
+    runtime.block_on(async {
+        let mut outcome = Ok(());
+        let stop = async { outcome = end.await };
+        let ran = session.run(stop).await;
+        progress.clear();
+        ran.and(outcome)
+    })?;
+    let elapsed = begun.elapsed();
+
+    let (ended, launched) = how_it_ended(&target, launched);
+    if let Some(ended) = &ended {
+        progress.say(&format!("{} {ended} after {}", target.exe_name(), seconds(elapsed)));
+    }
+    let recording = session.finish(ended)?;
+    if let Some(launched) = launched {
+        end_command(&target, launched, &runtime, progress);
+    }
+
+    let report = E::report(&recording);
+    let render = |format: Format, stdout: IsStdout, out: &mut dyn std::io::Write| {
+        let options = RenderOptions {
+            color: settings.color && stdout.0,
+            width: settings.width.filter(|_| stdout.0),
+            collapse_runtime: settings.collapse_runtime,
+        };
+        E::render(format, &report, &options, out)
+    };
+    let written = output::write_all(outputs, render);
+    let has_runtime = !report.runtimes.is_empty() || report.blocking_pool.is_some();
+    conclude(&recording, has_runtime, written, progress)
+}
+
+fn find_target(settings: &RecordSettings) -> Result<(Arc<Target>, Option<Launched>)> {
+    let (pid, launched) = match &settings.target {
+        TargetChoice::Pid(pid) => (*pid, None),
+        TargetChoice::Name(name) => (find_by_name(name)?, None),
+        TargetChoice::Command(command) => {
+            let launched = Launched::spawn(command, settings.invoker.as_ref())?;
+            (launched.pid(), Some(launched))
+        }
+    };
+    Ok((Arc::new(Target::open(pid)?), launched))
+}
+
+/// The line that says that recording goes on; scripts wait for its first word.
+fn begin_line(target: &Target, duration: Option<Duration>) -> String {
+    let (name, pid) = (target.exe_name(), target.pid());
+    match duration {
+        Some(duration) => {
+            format!("recording {name} (pid {pid}) for {}, Ctrl-C to stop", seconds(duration))
+        }
+        None => format!("recording {name} (pid {pid}), Ctrl-C to stop"),
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    let text = format!("{:.3}", duration.as_secs_f64());
+    format!("{} s", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// Done when the time is up, the target has ended or somebody asks.
+async fn until_end(
+    target: &Target,
+    duration: Option<Duration>,
+    mut stop: Stop,
+    progress: &Progress,
+) -> Result<()> {
+    let begun = Instant::now();
+    let time_is_up = async {
+        match duration {
+            Some(duration) => tokio::time::sleep(duration).await,
+            None => std::future::pending().await,
+        }
+    };
+    let spin = async {
+        if !progress.has_spinner() {
+            return std::future::pending::<()>().await;
+        }
+        let mut ticks = tokio::time::interval(SPIN);
+        for step in 0.. {
+            let _ = ticks.tick().await;
+            progress.spin(step, begun.elapsed());
+        }
+    };
+    tokio::select! {
+        () = time_is_up => Ok(()),
+        () = stop.requested() => Ok(()),
+        () = spin => Ok(()),
+        ended = target.until_ended() => ended
+            .map_err(|error| Error::new("cannot watch the target for its end").because(error)),
+    }
+}
+
+/// How the target ended, if it did; and the command, if we started it and it still runs.
+fn how_it_ended(target: &Target, launched: Option<Launched>) -> (Option<String>, Option<Launched>) {
+    if !target.ended() {
+        return (None, launched);
+    }
+    let text = match launched.map(Launched::wait) {
+        Some(Ok(status)) => status_text(status),
+        // Only a parent is told the status.
+        _ => "exited".into(),
+    };
+    (Some(text), None)
+}
+
+fn status_text(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(0), _) => "exited".into(),
+        (Some(code), _) => format!("exited with status {code}"),
+        (_, Some(signal)) => format!("killed by {}", signal_name(signal)),
+        (None, None) => "ended".into(),
+    }
+}
+
+/// The name of a signal as signal(7) has it.
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        libc::SIGHUP => "SIGHUP",
+        libc::SIGINT => "SIGINT",
+        libc::SIGQUIT => "SIGQUIT",
+        libc::SIGILL => "SIGILL",
+        libc::SIGTRAP => "SIGTRAP",
+        libc::SIGABRT => "SIGABRT",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGFPE => "SIGFPE",
+        libc::SIGKILL => "SIGKILL",
+        libc::SIGUSR1 => "SIGUSR1",
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGUSR2 => "SIGUSR2",
+        libc::SIGPIPE => "SIGPIPE",
+        libc::SIGALRM => "SIGALRM",
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGXCPU => "SIGXCPU",
+        libc::SIGXFSZ => "SIGXFSZ",
+        libc::SIGSYS => "SIGSYS",
+        other => return format!("signal {other}"),
+    };
+    name.into()
+}
+
+/// Ends a command that we started and that outlived the recording.
+fn end_command(
+    target: &Target,
+    launched: Launched,
+    runtime: &tokio::runtime::Runtime,
+    progress: &Progress,
+) {
+    let (name, pid) = (target.exe_name(), target.pid());
+    let asked = launched.terminate();
+    let ended = asked.is_ok()
+        && runtime.block_on(async {
+            matches!(tokio::time::timeout(GRACE, target.until_ended()).await, Ok(Ok(())))
+        });
+    if !ended {
+        progress.say(&format!("{name} (pid {pid}) was asked to end and still runs"));
+        return;
+    }
+    match launched.wait() {
+        Ok(status) => progress.say(&format!("ended {name} (pid {pid}): {}", status_text(status))),
+        Err(error) => progress.error(
+            &Error::new(format!("cannot learn how {name} (pid {pid}) ended")).because(error),
+        ),
+    }
+}
+
+/// The last words, and the exit.
+fn conclude(
+    recording: &Recording,
+    has_runtime: bool,
+    written: Written,
+    progress: &Progress,
+) -> Result<Exit> {
+    for failure in &written.failures {
+        progress.error(failure);
+    }
+    let exit = if !written.failures.is_empty() {
+        Exit::Failure
+    } else if !has_runtime && recording.target.tokio_version.is_none() {
+        progress.error(&Error::new(format!(
+            "no tokio runtime showed in {} (pid {})",
+            recording.target.exe, recording.target.pid
+        )));
+        Exit::NoRuntime
+    } else {
+        Exit::Success
+    };
+    progress.say(&last_line(&written.files, &recording.losses));
+    Ok(exit)
+}
+
+/// What was written, and what was lost.
+fn last_line(files: &[String], losses: &Losses) -> String {
+    let lost = losses_text(losses);
+    match files {
+        [] => lost,
+        files => format!("wrote {}; {lost}", files.join(", ")),
+    }
+}
+
+fn losses_text(losses: &Losses) -> String {
+    // Every field by name: a new kind of loss must not be forgotten here.
+    let Losses { events, stacks, truncated, unresolved, unknown_waits, timeline, walked } = *losses;
+    let counted = |count: u64, one: &str, many: &str| {
+        (count > 0).then(|| format!("{count} {}", if count == 1 { one } else { many }))
+    };
+    let lost: Vec<String> = [
+        counted(events, "event", "events"),
+        counted(stacks, "wait without stack", "waits without stack"),
+        (truncated > 0).then(|| format!("{truncated} of {walked} stacks truncated")),
+        counted(unresolved, "frame unnamed", "frames unnamed"),
+        counted(unknown_waits, "wait of unknown state", "waits of unknown state"),
+        counted(timeline, "wait left out of the timeline", "waits left out of the timeline"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if lost.is_empty() { "nothing lost".into() } else { format!("lost: {}", lost.join(", ")) }
+}
+
+#[cfg(test)]
+#[path = "record_tests.rs"]
+mod tests;

@@ -1,0 +1,124 @@
+use super::super::args::{Cli, Verb};
+use super::*;
+use crate::error::Exit;
+use crate::units::Nanos;
+use clap::Parser;
+
+fn resolve_in(
+    words: &[&str],
+    vars: &[(&str, &str)],
+    terminal: bool,
+) -> Result<(ConsoleSettings, RecordSettings)> {
+    let all = ["holdup", "record"].iter().chain(words);
+    let cli = Cli::try_parse_from(all).expect("well-formed words");
+    let Some(Verb::Record(args)) = cli.verb else { panic!("another verb") };
+    let var = |name: &str| -> Option<OsString> {
+        vars.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into())
+    };
+    let environment = Environment {
+        var: &var,
+        stdout_is_terminal: terminal,
+        stderr_is_terminal: terminal,
+        stdout_width: terminal.then_some(120),
+        effective_uid: Uid::ROOT,
+    };
+    let console = ConsoleSettings::resolve(&cli.common, &environment);
+    Ok((console, RecordSettings::resolve(args, &cli.common, &environment)?))
+}
+
+fn resolve(words: &[&str]) -> Result<RecordSettings> {
+    Ok(resolve_in(words, &[], false)?.1)
+}
+
+fn file(name: &str, format: Format) -> OutputSpec {
+    let template = Template::parse(OsStr::new(name)).expect("a name");
+    OutputSpec { destination: Destination::File(template), format }
+}
+
+fn stdout(format: Format) -> OutputSpec {
+    OutputSpec { destination: Destination::Stdout, format }
+}
+
+#[test]
+fn defaults() {
+    let got = resolve(&["-p", "7"]).expect("sense");
+    let want = RecordSettings {
+        target: TargetChoice::Pid(Pid(7)),
+        duration: None,
+        session: SessionOptions { min_block: Nanos(100_000) },
+        outputs: vec![stdout(Format::Text)],
+        force: false,
+        collapse_runtime: false,
+        color: false,
+        width: None,
+        invoker: None,
+    };
+    assert_eq!(got, want);
+}
+
+#[test]
+fn names_tell_formats() {
+    let words = ["-p", "7", "-o", "a.svg", "-o", "b.FOLDED", "-o", "c.json", "-o", "%p.txt"];
+    assert_eq!(
+        resolve(&words).expect("sense").outputs,
+        [
+            stdout(Format::Text),
+            file("a.svg", Format::Svg),
+            file("b.FOLDED", Format::Folded),
+            file("c.json", Format::Json),
+            file("%p.txt", Format::Text),
+        ]
+    );
+    let words = ["-p", "7", "-o", "-", "-o", "noname", "-o", "x.svg", "-f", "json"];
+    assert_eq!(
+        resolve(&words).expect("sense").outputs,
+        [stdout(Format::Json), file("noname", Format::Json), file("x.svg", Format::Svg)]
+    );
+}
+
+#[test]
+fn names_without_sense_are_usage_errors() {
+    for words in [
+        &["-p", "7", "-o", "report"][..],
+        &["-p", "7", "-o", "report.html"],
+        &["-p", "7", "-o", "x.firefox.json"],
+        &["-p", "7", "-o", "x.pb.gz"],
+        &["-p", "7", "-o", "%q.svg"],
+        &["-p", "7", "-o", "-", "-o", "-"],
+        &["-p", "7", "-o", "a.svg", "-o", "a.svg"],
+    ] {
+        let error = resolve(words).expect_err("no sense");
+        assert_eq!(error.exit_status(), Exit::Usage, "{words:?}: {error}");
+    }
+}
+
+#[test]
+fn colors_follow_the_terminal_and_no_color() {
+    let color = |words: &[&str], vars: &[(&str, &str)], terminal| {
+        let (console, record) = resolve_in(words, vars, terminal).expect("sense");
+        assert_eq!(console.color, record.color);
+        record.color
+    };
+    assert!(color(&["-p", "1"], &[], true));
+    assert!(!color(&["-p", "1"], &[], false));
+    assert!(!color(&["-p", "1"], &[("NO_COLOR", "1")], true));
+    assert!(color(&["-p", "1"], &[("NO_COLOR", "")], true));
+    assert!(color(&["-p", "1", "--color", "always"], &[("NO_COLOR", "1")], false));
+    assert!(!color(&["-p", "1", "--color", "never"], &[], true));
+}
+
+#[test]
+fn a_spinner_only_on_a_terminal() {
+    let spinner = |words: &[&str], terminal| resolve_in(words, &[], terminal).expect("sense").0.spinner;
+    assert!(spinner(&["-p", "1"], true));
+    assert!(!spinner(&["-p", "1"], false));
+    assert!(!spinner(&["-p", "1", "-q"], true));
+    assert!(!spinner(&["-p", "1", "-v"], true), "log lines would be drawn over");
+}
+
+#[test]
+fn the_invoker_comes_from_sudo() {
+    let vars = [("SUDO_UID", "1000"), ("SUDO_GID", "1000"), ("SUDO_USER", "nobody-here")];
+    let (_, settings) = resolve_in(&["-n", "x"], &vars, false).expect("sense");
+    assert_eq!(settings.invoker.map(|invoker| invoker.uid.as_raw()), Some(1000));
+}

@@ -1,0 +1,148 @@
+//! Values of options, out of the words of the command line.
+
+use crate::units::{Nanos, Pid};
+use std::time::Duration;
+
+const UNITS: [(&str, u64); 8] = [
+    ("ns", 1),
+    ("us", 1_000),
+    ("µs", 1_000),
+    // The Greek letter, which keyboards give as often as the micro sign above.
+    ("μs", 1_000),
+    ("ms", 1_000_000),
+    ("s", 1_000_000_000),
+    ("m", 60 * 1_000_000_000),
+    ("h", 3600 * 1_000_000_000),
+];
+
+/// `--pid`: one process.
+pub(crate) fn pid(text: &str) -> Result<Pid, String> {
+    if text.contains(',') {
+        return Err("holdup records one process at a time".into());
+    }
+    match text.parse::<u32>() {
+        Ok(number) if number > 0 && i32::try_from(number).is_ok() => Ok(Pid(number)),
+        _ => Err("not a process id: a number from 1 to 2147483647".into()),
+    }
+}
+
+/// `--name`.
+pub(crate) fn name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains('/') {
+        return Err("a name as in `ps -o comm`, or a file name without a path".into());
+    }
+    Ok(text.to_owned())
+}
+
+/// `--duration`: a bare number is seconds.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let nanos = time(text, Some(1_000_000_000))?;
+    if nanos == 0 {
+        return Err("a recording needs some time: 30s, 500ms, 2m".into());
+    }
+    Ok(Duration::from_nanos(nanos))
+}
+
+/// `--min-block`: the unit must be there, since people take bare numbers for different ones.
+pub(crate) fn min_block(text: &str) -> Result<Nanos, String> {
+    let nanos = time(text, None)?;
+    if (1_000..=3600 * 1_000_000_000).contains(&nanos) {
+        Ok(Nanos(nanos))
+    } else {
+        Err("must be from 1us to 1h".into())
+    }
+}
+
+/// Nanoseconds of `1.5s`; a bare number counts `bare` nanoseconds each.
+fn time(text: &str, bare: Option<u64>) -> Result<u64, String> {
+    let digits_end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits_end);
+    let scale = if unit.is_empty() {
+        bare.ok_or("the unit is missing: 1ms, 100us, 2s")?
+    } else {
+        UNITS
+            .iter()
+            .find_map(|&(name, scale)| (name == unit).then_some(scale))
+            .ok_or("no such unit: use ns, us, ms, s, m or h")?
+    };
+    scaled(number, scale).ok_or_else(|| "not a time: 30s, 500ms, 1.5s, 2m".into())
+}
+
+/// `number` times `scale` without going through floating point; what is finer than a
+/// nanosecond is cut off.
+fn scaled(number: &str, scale: u64) -> Option<u64> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() || fraction.contains('.') || (number.contains('.') && fraction.is_empty()) {
+        return None;
+    }
+    let total = whole.parse::<u64>().ok()?.checked_mul(scale)?;
+    // No unit leaves a nanosecond beyond 13 digits.
+    let fraction = fraction.get(..13).unwrap_or(fraction);
+    if fraction.is_empty() {
+        return Some(total);
+    }
+    let digits = u32::try_from(fraction.len()).ok()?;
+    let part = fraction.parse::<u128>().ok()? * u128::from(scale) / 10u128.pow(digits);
+    total.checked_add(u64::try_from(part).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, millis) in [
+            ("30s", 30_000),
+            ("30", 30_000),
+            ("0.5", 500),
+            ("1.5s", 1_500),
+            ("500ms", 500),
+            ("2m", 120_000),
+            ("1h", 3_600_000),
+            ("1000000us", 1_000),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in [
+            "", "s", "0", "0s", "0.0", "-1", "+1", "1e3", "1 s", "1S", "1min", "1.2.3s", ".5s",
+            "1.s", ".", "99999999999999999999", "9999999999h", "NaN", "inf", "1s1s",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn shortest_waits() {
+        for (text, nanos) in [
+            ("1ms", 1_000_000),
+            ("100us", 100_000),
+            ("100µs", 100_000),
+            ("100μs", 100_000),
+            ("1us", 1_000),
+            ("1000ns", 1_000),
+            ("0.25ms", 250_000),
+            ("1h", 3_600_000_000_000),
+        ] {
+            assert_eq!(min_block(text), Ok(Nanos(nanos)), "{text}");
+        }
+        for text in ["1", "100", "0us", "999ns", "2h", "1ms ", ""] {
+            assert!(min_block(text).is_err(), "{text}");
+        }
+        assert!(min_block("5").is_err_and(|text| text.contains("unit is missing")));
+    }
+
+    #[test]
+    fn pids_and_names() {
+        assert_eq!(pid("1"), Ok(Pid(1)));
+        for text in ["0", "-1", "x", "", "2147483648", "99999999999", "1.0"] {
+            assert!(pid(text).is_err(), "{text}");
+        }
+        assert!(pid("1,2").is_err_and(|text| text.contains("one process at a time")));
+        assert!(name("claims api").is_ok());
+        assert!(name("").is_err());
+        assert!(name("/usr/bin/x").is_err());
+    }
+}

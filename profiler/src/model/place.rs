@@ -1,0 +1,286 @@
+//! What a stack says of the place in the code: site, task and wait.
+
+use super::recording::StackEntry;
+use super::syscall::syscall_name;
+use crate::symbolize::{Frame, Naming, Origin, Space};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The place of a stack.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    /// Function of the site.
+    pub(super) function: Arc<str>,
+    /// Its file.
+    pub(super) file: Option<Arc<str>>,
+    /// Its line.
+    pub(super) line: Option<u32>,
+    /// The task's function.
+    pub(super) task: Option<Arc<str>>,
+    /// What was called.
+    pub(super) wait: Arc<str>,
+}
+
+/// How well a frame stands for a place in the user's code, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Application,
+    /// A third-party crate: the nearest thing to the application where that has no frame.
+    Dependency,
+    /// Of a stripped binary: it may be the application's, but who knows.
+    Nameless,
+    /// Code that waits, polls or computes on behalf of the application.
+    Helper,
+    /// An address and no more.
+    Offset,
+}
+
+fn rank(frame: &Frame) -> Rank {
+    match (frame.origin, frame.naming) {
+        (Origin::Application, _) => Rank::Application,
+        (Origin::Dependency, _) => Rank::Dependency,
+        (_, Naming::Offset | Naming::Unmapped) => Rank::Offset,
+        (Origin::Unknown, _) => Rank::Nameless,
+        (Origin::Runtime | Origin::Library | Origin::System | Origin::Kernel, _) => Rank::Helper,
+    }
+}
+
+/// The place of `stack`.
+pub(super) fn place(stack: &StackEntry) -> Place {
+    let task = task_frames(stack);
+    let frames = stack.frames.get(task.clone()).unwrap_or(&[]);
+    // `min_by_key` and `max_by_key` differ in which of equals they take: the first and the last.
+    let site = frames
+        .iter()
+        .enumerate()
+        .filter(|(_, frame)| frame.space == Space::User)
+        .min_by_key(|(_, frame)| rank(frame));
+    let outermost = frames
+        .iter()
+        .filter(|frame| rank(frame) <= Rank::Nameless)
+        .max_by_key(|frame| std::cmp::Reverse(rank(frame)))
+        .filter(|_| stack.verdict.task_frame.is_some());
+    let Some((index, frame)) = site else {
+        return Place {
+            function: Arc::from("[no stack]"),
+            file: None,
+            line: None,
+            task: None,
+            wait: Arc::from(syscall(stack)),
+        };
+    };
+    Place {
+        function: frame.function.clone(),
+        file: frame.file.clone(),
+        line: frame.line,
+        task: outermost.map(|frame| frame.function.clone()),
+        wait: called(stack, frames.get(..index).unwrap_or(&[])),
+    }
+}
+
+/// The frames from the leaf to the outermost one of the task; all where no task is known.
+fn task_frames(stack: &StackEntry) -> Range<usize> {
+    let end = stack
+        .verdict
+        .task_frame
+        .and_then(|index| usize::try_from(index).ok())
+        .map_or(stack.frames.len(), |index| index.saturating_add(1));
+    0..end.min(stack.frames.len())
+}
+
+/// What the site called: the outermost of the frames `below` it that says something, or else
+/// the system call. libc's generic and internal functions say less than the system call does.
+fn called(stack: &StackEntry, below: &[Frame]) -> Arc<str> {
+    below
+        .iter()
+        .rev()
+        .filter(|frame| frame.naming == Naming::Symbol && frame.space == Space::User)
+        .find(|frame| match frame.origin {
+            Origin::System => is_telling(&frame.function),
+            Origin::Kernel | Origin::Unknown => false,
+            _ => !is_glue(&frame.function),
+        })
+        .map_or_else(|| Arc::from(syscall(stack)), |frame| frame.function.clone())
+}
+
+/// Whether the name of a libc function says more than the system call's name.
+fn is_telling(function: &str) -> bool {
+    function != "syscall" && !function.starts_with('_')
+}
+
+/// Whether a function only calls what it was given: closures, iterators, `catch_unwind`.
+fn is_glue(function: &str) -> bool {
+    const CALLERS: [&str; 8] = [
+        "core::ops::function::",
+        "core::iter::",
+        "core::option::",
+        "core::result::",
+        "core::future::",
+        "alloc::boxed::",
+        "std::panic::",
+        "std::panicking::",
+    ];
+    // `<T as core::ops::function::FnOnce<…>>::call_once` is named by its trait.
+    let name = function.strip_prefix('<').map_or(function, |rest| {
+        rest.split_once(" as ").map_or(rest, |(_, of)| of)
+    });
+    CALLERS.iter().any(|caller| name.starts_with(caller))
+}
+
+/// The name of the system call; outside of any, a page fault if the kernel's stack says so.
+fn syscall(stack: &StackEntry) -> String {
+    match stack.syscall {
+        Some(number) => {
+            syscall_name(number).map_or_else(|| format!("system call {number}"), str::to_owned)
+        }
+        None => {
+            let fault = |frame: &Frame| frame.function.contains("page_fault");
+            if stack.kernel.iter().any(fault) {
+                "page fault".to_owned()
+            } else {
+                "no system call".to_owned()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::testing::{
+        app, dependency, kernel, library, offset, runtime, stack, stripped, system,
+    };
+    use crate::tokio_rt::{Flavor, Role, State};
+
+    fn blocked(frames: Vec<Frame>, task_frame: Option<u32>, syscall: Option<u32>) -> StackEntry {
+        let role = Role::Worker(Flavor::MultiThread);
+        let mut stack = stack(frames, State::Blocked, role, task_frame);
+        stack.syscall = syscall;
+        stack
+    }
+
+    #[test]
+    fn the_site_is_the_innermost_application_frame_of_the_task() {
+        let place = place(&blocked(
+            vec![
+                system("syscall"),
+                library("std::sys::sync::mutex::futex::Mutex::lock_contended"),
+                app("claims::store::reserve", 88),
+                app("claims::api::handle", 12),
+                runtime("tokio::runtime::task::raw::poll"),
+                app("claims::main", 3),
+            ],
+            Some(3),
+            Some(202),
+        ));
+        assert_eq!(&*place.function, "claims::store::reserve");
+        assert_eq!(place.line, Some(88));
+        assert_eq!(place.task.as_deref(), Some("claims::api::handle"));
+        assert_eq!(
+            &*place.wait,
+            "std::sys::sync::mutex::futex::Mutex::lock_contended"
+        );
+    }
+
+    #[test]
+    fn frames_outside_the_task_are_no_site() {
+        let place = place(&blocked(
+            vec![
+                library("std::thread::sleep"),
+                runtime("tokio::runtime::task::raw::poll"),
+                app("claims::main", 3),
+            ],
+            Some(0),
+            Some(230),
+        ));
+        assert_eq!(&*place.function, "std::thread::sleep");
+        assert_eq!(&*place.wait, "clock_nanosleep");
+        assert_eq!(place.task, None);
+    }
+
+    #[test]
+    fn without_a_task_frame_there_is_no_task() {
+        let place = place(&blocked(
+            vec![library("std::thread::sleep"), app("claims::on_park", 3)],
+            None,
+            Some(230),
+        ));
+        assert_eq!(&*place.function, "claims::on_park");
+        assert_eq!(place.task, None);
+        assert_eq!(&*place.wait, "std::thread::sleep");
+    }
+
+    #[test]
+    fn a_stripped_binary_is_named_by_function_start() {
+        let place = place(&blocked(
+            vec![
+                system("read"),
+                stripped("claims+0x1000"),
+                stripped("claims+0x2000"),
+                offset("claims+0x3004"),
+            ],
+            Some(2),
+            Some(0),
+        ));
+        assert_eq!(&*place.function, "claims+0x1000");
+        assert_eq!(place.task.as_deref(), Some("claims+0x2000"));
+        assert_eq!(&*place.wait, "read");
+    }
+
+    #[test]
+    fn a_dependency_is_a_site_only_without_the_application() {
+        let mut frames = vec![
+            system("read"),
+            dependency("rusqlite::statement::step"),
+            dependency("rusqlite::statement::query"),
+            app("claims::store::load", 9),
+        ];
+        let with = place(&blocked(frames.clone(), Some(3), Some(0)));
+        assert_eq!(&*with.function, "claims::store::load");
+        assert_eq!(&*with.wait, "rusqlite::statement::query");
+        frames.pop();
+        let without = place(&blocked(frames, Some(2), Some(0)));
+        assert_eq!(&*without.function, "rusqlite::statement::step");
+        assert_eq!(without.task.as_deref(), Some("rusqlite::statement::query"));
+        assert_eq!(&*without.wait, "read");
+    }
+
+    #[test]
+    fn callers_of_closures_and_generic_libc_functions_are_no_wait() {
+        let place = place(&blocked(
+            vec![
+                system("syscall"),
+                system("__futex_abstimed_wait_common"),
+                library("<F as core::ops::function::FnOnce<()>>::call_once"),
+                app("claims::store::reserve", 88),
+            ],
+            Some(3),
+            Some(202),
+        ));
+        assert_eq!(&*place.wait, "futex");
+    }
+
+    #[test]
+    fn a_page_fault_is_told_by_the_kernel_stack() {
+        let mut stack = blocked(vec![app("claims::store::scan", 5)], Some(0), None);
+        assert_eq!(&*place(&stack).wait, "no system call");
+        stack.kernel = vec![
+            kernel("folio_wait_bit_common"),
+            kernel("asm_exc_page_fault"),
+        ];
+        assert_eq!(&*place(&stack).wait, "page fault");
+    }
+
+    #[test]
+    fn no_stack_is_a_place_too() {
+        let place = place(&blocked(vec![], None, Some(100_000)));
+        assert_eq!(&*place.function, "[no stack]");
+        assert_eq!(&*place.wait, "system call 100000");
+    }
+
+    #[test]
+    fn a_task_frame_out_of_bounds_is_the_whole_stack() {
+        let place = place(&blocked(vec![app("a::b", 1)], Some(u32::MAX), Some(0)));
+        assert_eq!(&*place.function, "a::b");
+    }
+}

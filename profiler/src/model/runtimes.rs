@@ -1,0 +1,204 @@
+//! The runtimes of the process, and its blocking pool.
+//!
+//! All workers of `multi_thread` runtimes form one runtime: stacks do not tell several apart.
+//! Each thread of a `current_thread` runtime is a runtime of its own.
+
+use super::books::{self, Books};
+use super::recording::Recording;
+use super::report::{BlockingPool, RuntimeKind, RuntimeReport, StateTimes};
+use super::sweep::{Sweep, intervals};
+use super::tally::{Class, Tally};
+use crate::tokio_rt::{Flavor, Role, State};
+use crate::units::{Nanos, Tid};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The runtimes and which thread works for which.
+pub(super) struct Runtimes {
+    /// In the order of the report.
+    pub(super) reports: Vec<RuntimeReport>,
+    multi_thread: Option<String>,
+    current_thread: BTreeMap<Tid, String>,
+    workers: BTreeSet<Tid>,
+}
+
+impl Runtimes {
+    /// The runtime that a thread's wait of `class` belongs to.
+    pub(super) fn of_wait(&self, tid: Tid, class: Class) -> Option<&str> {
+        match class {
+            Class::Role(Role::Worker(Flavor::MultiThread)) | Class::HandedOff => {
+                self.multi_thread.as_deref()
+            }
+            Class::Role(Role::Worker(Flavor::CurrentThread)) => self.current(tid),
+            Class::Role(Role::PoolThread | Role::BlockOn | Role::None) => None,
+            Class::Unknown => self.of_thread(tid),
+        }
+    }
+
+    /// The runtime that a thread works for, for most of its time.
+    pub(super) fn of_thread(&self, tid: Tid) -> Option<&str> {
+        if self.workers.contains(&tid) {
+            self.multi_thread.as_deref()
+        } else {
+            self.current(tid)
+        }
+    }
+
+    fn current(&self, tid: Tid) -> Option<&str> {
+        self.current_thread.get(&tid).map(String::as_str)
+    }
+}
+
+/// Finds the runtimes.
+pub(super) fn runtimes(
+    recording: &Recording,
+    books: &[Books],
+    tallies: &BTreeMap<Tid, Tally>,
+) -> Runtimes {
+    let mut found: Vec<(Option<Tid>, RuntimeReport)> = Vec::new();
+    found.extend(multi_thread(recording, books, tallies).map(|report| (None, report)));
+    for (&tid, tally) in tallies {
+        if tally.has(Class::CURRENT_THREAD) {
+            found.push((Some(tid), current_thread(recording, books, tid)));
+        }
+    }
+    found.sort_by_key(|(tid, report)| {
+        let blocked = report.states.get(&State::Blocked).copied();
+        (
+            std::cmp::Reverse(report.workers),
+            report.kind,
+            std::cmp::Reverse(blocked),
+            *tid,
+        )
+    });
+    let mut runtimes = Runtimes {
+        reports: Vec::new(),
+        multi_thread: None,
+        current_thread: BTreeMap::new(),
+        workers: tallies
+            .iter()
+            .filter(|(_, tally)| tally.main_role() == Role::Worker(Flavor::MultiThread))
+            .map(|(&tid, _)| tid)
+            .collect(),
+    };
+    for (index, (tid, mut report)) in found.into_iter().enumerate() {
+        report.id = format!("rt{index}");
+        match tid {
+            Some(tid) => {
+                runtimes.current_thread.insert(tid, report.id.clone());
+            }
+            None => runtimes.multi_thread = Some(report.id.clone()),
+        }
+        runtimes.reports.push(report);
+    }
+    runtimes
+}
+
+fn multi_thread(
+    recording: &Recording,
+    books: &[Books],
+    tallies: &BTreeMap<Tid, Tally>,
+) -> Option<RuntimeReport> {
+    let mut states = StateTimes::new();
+    for books in books {
+        books::add_all(&mut states, &books.states_as(Class::MULTI_THREAD));
+    }
+    let distinct = tallies
+        .values()
+        .filter(|tally| tally.has(Class::MULTI_THREAD))
+        .count();
+    if distinct == 0 {
+        return None;
+    }
+    let blocked = sweep(recording, |_, state, role| {
+        state == State::Blocked && role == Role::Worker(Flavor::MultiThread)
+    });
+    let handed_off = sweep(recording, |tid, state, _| {
+        let was_worker = |tally: &Tally| tally.has(Class::MULTI_THREAD);
+        state == State::HandedOff && tallies.get(&tid).is_some_and(was_worker)
+    });
+    let workers = worker_count(recording, books, tallies)
+        .min(distinct.saturating_sub(handed_off.peak()))
+        .max(blocked.peak())
+        .max(1);
+    Some(report(RuntimeKind::MultiThread, workers, states, &blocked))
+}
+
+/// How many workers there were at a time.
+///
+/// A `block_in_place` moves a worker's core to a thread of the blocking pool, so over time more
+/// threads have been workers than there are workers. Threads that were nothing else count one
+/// each; of the others, the time that they were workers for is summed, and each length of the
+/// recording in it is a worker.
+fn worker_count(recording: &Recording, books: &[Books], tallies: &BTreeMap<Tid, Tally>) -> usize {
+    let is_steady = |tally: &Tally| {
+        tally.main_class() == Some(Class::MULTI_THREAD)
+            && !tally.has(Class::HandedOff)
+            && !tally.has(Class::POOL)
+    };
+    let steady = tallies.values().filter(|tally| is_steady(tally)).count();
+    let shared: Nanos = books
+        .iter()
+        .filter(|books| !is_steady(&books.tally))
+        .map(|books| books::sum(&books.states_as(Class::MULTI_THREAD)))
+        .sum();
+    let shared = shared.share_of(recording.end - recording.start).round();
+    // A share is finite and not negative; a float that is too large becomes the largest integer.
+    steady.saturating_add(shared as usize)
+}
+
+fn current_thread(recording: &Recording, books: &[Books], tid: Tid) -> RuntimeReport {
+    let states = books
+        .iter()
+        .filter(|books| books.tid == tid)
+        .map(|books| books.states_as(Class::CURRENT_THREAD))
+        .next()
+        .unwrap_or_default();
+    let blocked = sweep(recording, |of, state, role| {
+        of == tid && state == State::Blocked && role == Role::Worker(Flavor::CurrentThread)
+    });
+    report(RuntimeKind::CurrentThread, 1, states, &blocked)
+}
+
+fn report(kind: RuntimeKind, workers: usize, states: StateTimes, blocked: &Sweep) -> RuntimeReport {
+    let blocked_at_once = blocked.at_once(workers);
+    RuntimeReport {
+        id: String::new(),
+        kind,
+        workers: u32::try_from(workers).unwrap_or(u32::MAX),
+        states,
+        starved_ns: blocked_at_once.last().copied().unwrap_or_default(),
+        starved_max_ns: blocked.longest(workers),
+        blocked_at_once,
+    }
+}
+
+fn sweep(recording: &Recording, wanted: impl Fn(Tid, State, Role) -> bool) -> Sweep {
+    Sweep::new(intervals(recording, wanted), recording.start, recording.end)
+}
+
+/// The blocking pool, where any of its threads waited.
+pub(super) fn blocking_pool(
+    recording: &Recording,
+    books: &[Books],
+    tallies: &BTreeMap<Tid, Tally>,
+) -> Option<BlockingPool> {
+    let threads = tallies
+        .values()
+        .filter(|tally| tally.has(Class::POOL))
+        .count();
+    if threads == 0 {
+        return None;
+    }
+    let mut states = StateTimes::new();
+    for books in books {
+        books::add_all(&mut states, &books.states_as(Class::POOL));
+    }
+    let time = |state: State| states.get(&state).copied().unwrap_or_default();
+    let peak = sweep(recording, |_, state, _| state == State::Pool).peak();
+    Some(BlockingPool {
+        threads: u32::try_from(threads).unwrap_or(u32::MAX),
+        busy_ns: time(State::Pool) + time(State::Running) + time(State::Runnable),
+        waiting_ns: time(State::Pool),
+        peak_busy: u32::try_from(peak).unwrap_or(u32::MAX),
+    })
+}

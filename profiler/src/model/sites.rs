@@ -1,0 +1,226 @@
+//! Sites: where in the code threads waited, and who ended the waits.
+
+use super::place::{Place, place};
+use super::quantile::Durations;
+use super::recording::{Recording, StackEntry, StackId, Waker};
+use super::report::{OpenWaitReport, Site, WakerTotal};
+use super::tally::verdict_of;
+use crate::symbolize::Frame;
+use crate::tokio_rt::{Role, State};
+use crate::units::{Nanos, Pid, Tid};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// Whether waits in `state` have sites. A parked thread, or one that is not tokio's, waits
+/// where it should; their stacks are in the flamegraph if somebody asks for them.
+pub(super) const fn has_site(state: State) -> bool {
+    match state {
+        State::Blocked | State::Runtime | State::HandedOff | State::Pool | State::Unknown => true,
+        State::Running | State::Runnable | State::Idle | State::Other => false,
+    }
+}
+
+/// Kernel frames before user frames, leaf first.
+pub(super) fn whole_stack(stack: &StackEntry) -> Vec<Frame> {
+    stack.kernel.iter().chain(&stack.frames).cloned().collect()
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    state: State,
+    role: Role,
+    place: Place,
+}
+
+#[derive(Default)]
+struct Gathered {
+    waits: u64,
+    total: Nanos,
+    max: Nanos,
+    runqueue: Nanos,
+    durations: Durations,
+    stacks: BTreeMap<StackId, Nanos>,
+    wakers: HashMap<(String, Pid), u64>,
+}
+
+impl Gathered {
+    fn add_waker(&mut self, waker: &Waker) {
+        *self
+            .wakers
+            .entry((waker.name.clone(), waker.pid))
+            .or_default() += 1;
+    }
+}
+
+/// All sites: by state, and each state's by time, longest first.
+pub(super) fn sites(recording: &Recording) -> Vec<Site> {
+    let mut keys: Vec<Key> = Vec::new();
+    let by_stack = sites_of_stacks(recording, &mut keys);
+    let site_of = |id: StackId| -> Option<usize> {
+        usize::try_from(id.0)
+            .ok()
+            .and_then(|index| by_stack.get(index).copied())
+            .flatten()
+    };
+    let mut gathered: Vec<Gathered> = keys.iter().map(|_| Gathered::default()).collect();
+
+    for total in &recording.totals {
+        let Some(site) = site_of(total.stack).and_then(|site| gathered.get_mut(site)) else {
+            continue;
+        };
+        site.waits = site.waits.saturating_add(total.waits);
+        site.total += total.blocked;
+        site.runqueue += total.runqueue;
+        site.max = site.max.max(total.max);
+        site.durations.add_histogram(&total.histogram);
+        *site.stacks.entry(total.stack).or_default() += total.blocked;
+    }
+    for open in &recording.open_waits {
+        let Some(site) = site_of(open.stack).and_then(|site| gathered.get_mut(site)) else {
+            continue;
+        };
+        let lasted = recording.end - open.since;
+        site.waits = site.waits.saturating_add(1);
+        site.total += lasted;
+        site.max = site.max.max(lasted);
+        site.durations.add_open(lasted);
+        *site.stacks.entry(open.stack).or_default() += lasted;
+    }
+    for wait in &recording.waits {
+        let Some(site) = site_of(wait.stack).and_then(|site| gathered.get_mut(site)) else {
+            continue;
+        };
+        site.durations
+            .add_exact(wait.wakeup.min(wait.end) - wait.start);
+        if let Some(waker) = &wait.waker {
+            site.add_waker(waker);
+        }
+    }
+
+    let mut sites: Vec<Site> = keys
+        .into_iter()
+        .zip(gathered)
+        .filter(|(_, gathered)| gathered.waits > 0)
+        .map(|(key, gathered)| site(recording, key, gathered))
+        .collect();
+    sites.sort_by(|a, b| {
+        let order = |site: &Site| (site.state, Reverse(site.total_ns), site.line, site.role);
+        order(a)
+            .cmp(&order(b))
+            .then_with(|| a.function.cmp(&b.function))
+            .then_with(|| a.file.cmp(&b.file))
+            .then_with(|| a.task.cmp(&b.task))
+            .then_with(|| a.wait.cmp(&b.wait))
+    });
+    sites
+}
+
+/// For each stack the index of its site in `keys`, which this fills.
+fn sites_of_stacks(recording: &Recording, keys: &mut Vec<Key>) -> Vec<Option<usize>> {
+    let mut indices: HashMap<Key, usize> = HashMap::new();
+    recording
+        .stacks
+        .iter()
+        .map(|stack| {
+            has_site(stack.verdict.state).then(|| {
+                let key = Key {
+                    state: stack.verdict.state,
+                    role: stack.verdict.role,
+                    place: place(stack),
+                };
+                *indices.entry(key.clone()).or_insert_with(|| {
+                    keys.push(key);
+                    keys.len() - 1
+                })
+            })
+        })
+        .collect()
+}
+
+fn site(recording: &Recording, key: Key, gathered: Gathered) -> Site {
+    let mut stacks: Vec<(Reverse<Nanos>, StackId)> = gathered
+        .stacks
+        .into_iter()
+        .map(|(id, time)| (Reverse(time), id))
+        .collect();
+    stacks.sort_unstable();
+    let entry = |id: StackId| {
+        usize::try_from(id.0)
+            .ok()
+            .and_then(|i| recording.stacks.get(i))
+    };
+    let mut evidence: Vec<String> = Vec::new();
+    for rule in stacks.iter().filter_map(|&(_, id)| entry(id)) {
+        let rule = rule.verdict.rule.0;
+        if !evidence.iter().any(|known| known == rule) {
+            evidence.push(rule.to_owned());
+        }
+    }
+    let worst = stacks.first().and_then(|&(_, id)| entry(id));
+    let mut wakers: Vec<WakerTotal> = gathered
+        .wakers
+        .into_iter()
+        .map(|((thread, pid), waits)| WakerTotal { thread, pid, waits })
+        .collect();
+    wakers.sort_by(|a, b| {
+        let order = |waker: &WakerTotal| (Reverse(waker.waits), waker.pid);
+        order(a)
+            .cmp(&order(b))
+            .then_with(|| a.thread.cmp(&b.thread))
+    });
+    let [p50, p99] = gathered.durations.quantiles([0.50, 0.99], gathered.max);
+    Site {
+        function: key.place.function,
+        file: key.place.file,
+        line: key.place.line,
+        task: key.place.task,
+        state: key.state,
+        role: key.role,
+        wait: key.place.wait.to_string(),
+        evidence,
+        waits: gathered.waits,
+        total_ns: gathered.total,
+        max_ns: gathered.max,
+        p50_ns: p50,
+        p99_ns: p99,
+        runqueue_ns: gathered.runqueue,
+        wakers,
+        stack: worst.map(whole_stack).unwrap_or_default(),
+        truncated: worst.and_then(|stack| stack.truncated),
+    }
+}
+
+/// The open waits that have a site, longest first.
+pub(super) fn open_waits(recording: &Recording) -> Vec<OpenWaitReport> {
+    let name_of = |tid: Tid| {
+        recording
+            .threads
+            .iter()
+            .find(|thread| thread.tid == tid)
+            .map_or_else(String::new, |thread| thread.name.clone())
+    };
+    let mut waits: Vec<OpenWaitReport> = recording
+        .open_waits
+        .iter()
+        .filter_map(|open| {
+            let (state, _) = verdict_of(recording, open.stack);
+            if !has_site(state) {
+                return None;
+            }
+            let index = usize::try_from(open.stack.0).ok()?;
+            let stack = recording.stacks.get(index);
+            Some(OpenWaitReport {
+                tid: open.tid,
+                name: name_of(open.tid),
+                function: stack.map_or_else(|| Arc::from("[no stack]"), |s| place(s).function),
+                state,
+                since_ns: recording.end - open.since,
+                before_recording: open.before_recording,
+                stack: stack.map(whole_stack).unwrap_or_default(),
+            })
+        })
+        .collect();
+    waits.sort_by_key(|wait| (Reverse(wait.since_ns), wait.tid));
+    waits
+}

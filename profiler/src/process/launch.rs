@@ -1,0 +1,298 @@
+//! Starting the target ourselves, so that not one of its instructions goes unseen.
+//!
+//! The child asks to be traced and executes the command. The kernel stops it right after the
+//! exec, at the first instruction of the dynamic loader: the executable is mapped, nothing has
+//! run. There we attach; then we let go of the child, and nobody traces it any more.
+
+use super::user::Invoker;
+use crate::error::{Error, Result};
+use crate::units::Pid;
+use rustix::process::{PidfdFlags, Signal, WaitOptions, WaitStatus, pidfd_open, pidfd_send_signal};
+use std::ffi::{OsStr, OsString};
+use std::io::{self, PipeWriter, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+/// What the child was doing when it failed before its exec; one byte through a pipe.
+const STAGE_USER: u8 = b'u';
+const STAGE_TRACE: u8 = b't';
+
+/// A command that was started and is held before its first instruction, until
+/// [`Launched::release`]. Dropped before that, it is killed.
+#[derive(Debug)]
+pub struct Launched {
+    pid: Pid,
+    pidfd: OwnedFd,
+    /// Tells the keeper to let go; dropped unused, to kill.
+    go: Option<mpsc::SyncSender<()>>,
+    /// The thread that is the child's parent: the kernel lets no other thread trace it.
+    keeper: Option<JoinHandle<io::Result<ExitStatus>>>,
+}
+
+impl Launched {
+    /// Starts `command` with this process's environment, directory and standard streams, as
+    /// `user` where one is given.
+    ///
+    /// # Errors
+    /// Where the command cannot be executed; its hint says what to look at.
+    pub fn spawn(command: &[OsString], user: Option<&Invoker>) -> Result<Launched> {
+        let [program, args @ ..] = command else {
+            return Err(Error::usage("no command is given").hint("holdup record -- COMMAND ARGS"));
+        };
+        let mut prepared = Command::new(program);
+        prepared.args(args);
+        let (started, start) = mpsc::sync_channel(1);
+        let (go, gone) = mpsc::sync_channel(1);
+        let user = user.cloned();
+        let keeper = std::thread::Builder::new()
+            .name("holdup-launch".into())
+            .spawn(move || keep(prepared, user, &started, &gone))
+            .map_err(|error| Error::new("cannot start a thread").because(error))?;
+        match start.recv() {
+            Ok(Ok((pid, pidfd))) => Ok(Launched {
+                pid,
+                pidfd,
+                go: Some(go),
+                keeper: Some(keeper),
+            }),
+            Ok(Err(failure)) => Err(failure.explain(program)),
+            Err(mpsc::RecvError) => Err(Error::new("the launching thread ended early")),
+        }
+    }
+
+    /// The process.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Lets the command run. Again: nothing.
+    pub fn release(&mut self) {
+        if let Some(go) = self.go.take() {
+            // The keeper takes exactly one message, and waits for it.
+            let _ = go.send(());
+        }
+    }
+
+    /// Asks the command to end (`SIGTERM`). No error where it has ended already.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn terminate(&self) -> io::Result<()> {
+        match pidfd_send_signal(&self.pidfd, Signal::TERM) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Whether the command has ended and [`Launched::wait`] returns at once.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.keeper.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Waits for the end of the command, letting it run if it does not yet.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn wait(mut self) -> io::Result<ExitStatus> {
+        self.release();
+        match self.keeper.take().map(JoinHandle::join) {
+            Some(Ok(status)) => status,
+            _ => Err(io::Error::other("the launching thread failed")),
+        }
+    }
+}
+
+impl Drop for Launched {
+    fn drop(&mut self) {
+        // Closing the channel makes the keeper kill and reap a child still held. One that runs
+        // is left alone, and its keeper with it.
+        if self.go.take().is_some()
+            && let Some(keeper) = self.keeper.take()
+        {
+            let _ = keeper.join();
+        }
+    }
+}
+
+enum Failure {
+    Stage(u8, io::Error),
+    Spawn(io::Error),
+    Hold(io::Error),
+    Ended,
+}
+
+impl Failure {
+    fn explain(self, program: &OsStr) -> Error {
+        let program = program.to_string_lossy();
+        let cannot = |error: io::Error| Error::new(format!("cannot run {program}")).because(error);
+        match self {
+            Failure::Stage(STAGE_USER, error) => {
+                Error::new(format!("cannot run {program} as the user who called sudo"))
+                    .because(error)
+            }
+            Failure::Stage(_, error) => Error::new(format!(
+                "cannot hold {program} at its start: tracing is forbidden here"
+            ))
+            .because(error)
+            .hint("start it yourself, then: holdup record -p PID"),
+            Failure::Spawn(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Under sudo PATH is another than the user's.
+                cannot(error).hint(format!("command -v {program}, and give the whole path"))
+            }
+            Failure::Spawn(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                cannot(error).hint(format!("ls -l {program}"))
+            }
+            Failure::Spawn(error) => cannot(error),
+            Failure::Hold(error) => {
+                Error::new(format!("cannot hold {program} at its start")).because(error)
+            }
+            Failure::Ended => Error::new(format!("{program} ended before its first instruction")),
+        }
+    }
+}
+
+type Started = mpsc::SyncSender<std::result::Result<(Pid, OwnedFd), Failure>>;
+
+/// The keeper's life: it starts the child, holds it, lets it go and reaps it.
+fn keep(
+    command: Command,
+    user: Option<Invoker>,
+    started: &Started,
+    go: &mpsc::Receiver<()>,
+) -> io::Result<ExitStatus> {
+    let mut child = match start(command, user) {
+        Ok(child) => child,
+        Err(failure) => return report(started, failure),
+    };
+    let pid = rustix::process::Pid::from_child(&child);
+    let held = hold(pid).and_then(|()| {
+        pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| Failure::Hold(errno.into()))
+    });
+    match held {
+        Ok(pidfd) => {
+            if started.send(Ok((Pid(child.id()), pidfd))).is_err() || go.recv().is_err() {
+                child.kill()?;
+                return child.wait();
+            }
+        }
+        Err(failure) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            return report(started, failure);
+        }
+    }
+    // SAFETY: this thread traces the child, which is stopped since `hold`. A detach takes no
+    // address; the last argument is the signal to deliver, none.
+    let detached = unsafe { libc::ptrace(libc::PTRACE_DETACH, pid.as_raw_pid(), 0usize, 0usize) };
+    if detached != 0 {
+        // Killed meanwhile: the wait says so. Anything else must not leave it stopped.
+        let _ = child.kill();
+    }
+    child.wait()
+}
+
+fn report(started: &Started, failure: Failure) -> io::Result<ExitStatus> {
+    // The other side waits for exactly this.
+    let _ = started.send(Err(failure));
+    Err(io::Error::other("the command was not started"))
+}
+
+fn start(mut command: Command, user: Option<Invoker>) -> std::result::Result<Child, Failure> {
+    let (mut stages, stage) = io::pipe().map_err(Failure::Hold)?;
+    // SAFETY: between fork and exec only system calls are made, nothing is allocated: the
+    // writer, the user and its groups are there already.
+    unsafe {
+        command.pre_exec(move || prepare_child(&stage, user.as_ref()));
+    }
+    let spawned = command.spawn();
+    // It owns the closure, and that our end of the pipe: without it the read below ends.
+    drop(command);
+    spawned.map_err(|error| {
+        let mut byte = [0];
+        match stages.read(&mut byte) {
+            Ok(1) => Failure::Stage(u8::from_ne_bytes(byte), error),
+            _ => Failure::Spawn(error),
+        }
+    })
+}
+
+/// Runs in the child between fork and exec.
+fn prepare_child(mut stage: &PipeWriter, user: Option<&Invoker>) -> io::Result<()> {
+    if let Some(user) = user {
+        become_user(user).inspect_err(|_| {
+            let _ = stage.write(&[STAGE_USER]);
+        })?;
+    }
+    // A signal that came now would stop the child before its exec, for which our parent waits.
+    // Only the trap that reports the exec must pass; the parent clears the mask afterwards.
+    // SAFETY: `sigfillset` initializes the set, and all pointers are to locals.
+    let blocked = unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigfillset(&raw mut set);
+        libc::sigdelset(&raw mut set, libc::SIGTRAP);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut())
+    };
+    // SAFETY: the request takes no pointers.
+    if blocked != 0 || unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0usize, 0usize) } != 0 {
+        let error = io::Error::last_os_error();
+        let _ = stage.write(&[STAGE_TRACE]);
+        return Err(error);
+    }
+    Ok(())
+}
+
+fn become_user(user: &Invoker) -> io::Result<()> {
+    // The groups first: afterwards we may not. A forked child has one thread, so that the
+    // calls for one thread are enough.
+    rustix::thread::set_thread_groups(&user.groups)?;
+    rustix::thread::set_thread_res_gid(user.gid, user.gid, user.gid)?;
+    rustix::thread::set_thread_res_uid(user.uid, user.uid, user.uid)?;
+    Ok(())
+}
+
+/// Waits for the stop after the exec, and makes ready for the release.
+fn hold(pid: rustix::process::Pid) -> std::result::Result<(), Failure> {
+    let status = loop {
+        match rustix::process::waitpid(Some(pid), WaitOptions::empty()) {
+            Ok(Some((_, status))) => break status,
+            Ok(None) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(Failure::Hold(errno.into())),
+        }
+    };
+    if !WaitStatus::stopped(status) {
+        return Err(Failure::Ended);
+    }
+    // Should we die before the release, nobody else would ever let it run.
+    let kill_with_us = libc::PTRACE_O_EXITKILL as usize;
+    let empty_mask = 0u64;
+    // SAFETY: the child is stopped and traced by this thread. The first call takes flags; the
+    // second reads as many bytes as it is told at the pointer.
+    let done = unsafe {
+        libc::ptrace(
+            libc::PTRACE_SETOPTIONS,
+            pid.as_raw_pid(),
+            0usize,
+            kill_with_us,
+        ) == 0
+            && libc::ptrace(
+                libc::PTRACE_SETSIGMASK,
+                pid.as_raw_pid(),
+                size_of_val(&empty_mask),
+                &raw const empty_mask,
+            ) == 0
+    };
+    if done {
+        Ok(())
+    } else {
+        Err(Failure::Hold(io::Error::last_os_error()))
+    }
+}
+
+#[cfg(test)]
+#[path = "launch_tests.rs"]
+mod tests;

@@ -1,0 +1,319 @@
+//! What is mapped where in the target, and the files behind it.
+
+use super::proc_dir::{ProcDir, is_denied};
+use super::target::Target;
+use crate::units::Addr;
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// A vDSO has a few pages; more than this is none.
+const MAX_VDSO: u64 = 1 << 20;
+
+/// One line of `/proc/PID/maps`; see proc_pid_maps(5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// The addresses.
+    pub range: Range<Addr>,
+    /// Whether code may run here.
+    pub executable: bool,
+    /// Whether writes go to the file and to others that map it.
+    pub shared: bool,
+    /// Where in the file the mapping begins, in bytes.
+    pub file_offset: u64,
+    /// The file system of the file.
+    pub device: Device,
+    /// The file's inode; 0 where there is no file.
+    pub inode: u64,
+    /// What it is.
+    pub kind: MappingKind,
+    /// Path as the target's own mount namespace names it, or the kernel's name in brackets, in
+    /// raw bytes; empty where there is neither. Without the kernel's ` (deleted)`.
+    pub path: Vec<u8>,
+    /// Whether the kernel marked the path as deleted.
+    pub deleted: bool,
+}
+
+/// What a mapping is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MappingKind {
+    /// A file (also one that has no name any more, or a `memfd`).
+    File,
+    /// The kernel's code for the process (`[vdso]`), an ELF image.
+    Vdso,
+    /// The old page for three system calls (`[vsyscall]`).
+    Vsyscall,
+    /// Memory without a file. Where executable: code made at run time.
+    Anonymous,
+    /// Another name in brackets (`[heap]`, `[stack]`, `[vvar]`, `[uprobes]`).
+    Special,
+}
+
+/// A file system as `/proc/PID/maps` tells it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Device {
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+}
+
+impl Mapping {
+    /// Bytes mapped.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.range.end.0.saturating_sub(self.range.start.0)
+    }
+
+    /// Whether nothing is mapped; the kernel lists no such mapping.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The last part of the path, with what is no UTF-8 replaced.
+    #[must_use]
+    pub fn file_name(&self) -> String {
+        let name = self
+            .path
+            .rsplit(|&byte| byte == b'/')
+            .next()
+            .unwrap_or_default();
+        String::from_utf8_lossy(name).into_owned()
+    }
+}
+
+impl Target {
+    /// Everything that is mapped now, by address.
+    ///
+    /// # Errors
+    /// Where the process is gone, or may not be looked into.
+    pub fn mappings(&self) -> io::Result<Vec<Mapping>> {
+        Ok(parse_maps(&self.proc_dir().read("maps")?))
+    }
+
+    /// Opens the very file that is mapped. By the kernel's own link where we may (works for
+    /// deleted and replaced files); else by path below the target's root, and then only if it
+    /// is still the same file.
+    ///
+    /// # Errors
+    /// `NotFound` where the file was replaced, deleted, or is no regular file.
+    pub fn open_mapped(&self, mapping: &Mapping) -> io::Result<File> {
+        if mapping.kind != MappingKind::File {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "no file is mapped here",
+            ));
+        }
+        let Range { start, end } = &mapping.range;
+        let link = format!("map_files/{:x}-{:x}", start.0, end.0);
+        let by_link = self
+            .proc_dir()
+            .open_with(&link, OFlags::PATH)
+            .and_then(|found| {
+                if is_same_file(&found, mapping)? {
+                    reopen(&found)
+                } else {
+                    Err(replaced())
+                }
+            });
+        match by_link {
+            Ok(file) => Ok(file),
+            // Not permitted, or the mapping has changed its bounds since.
+            Err(error) if is_denied(&error) || error.kind() == io::ErrorKind::NotFound => {
+                self.open_by_path(mapping)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn open_by_path(&self, mapping: &Mapping) -> io::Result<File> {
+        let mut names = vec![mapping.path.clone()];
+        if mapping.deleted {
+            // The mark may be part of the name.
+            names.push([&mapping.path, &b" (deleted)"[..]].concat());
+        }
+        let mut last = replaced();
+        for name in names {
+            match open_in_root(self.proc_dir(), &name) {
+                Ok(found) if is_same_file(&found, mapping)? => return reopen(&found),
+                Ok(_) => {}
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// The image of the target's vDSO out of its memory; none where it has none.
+    ///
+    /// # Errors
+    /// Where its memory cannot be read.
+    pub fn vdso_image(&self, mappings: &[Mapping]) -> io::Result<Option<Vec<u8>>> {
+        let Some(vdso) = mappings
+            .iter()
+            .find(|mapping| mapping.kind == MappingKind::Vdso)
+        else {
+            return Ok(None);
+        };
+        let len = usize::try_from(vdso.len().min(MAX_VDSO)).unwrap_or(0);
+        let mut image = vec![0; len];
+        self.read_memory(vdso.range.start, &mut image)?;
+        Ok(Some(image))
+    }
+}
+
+fn replaced() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::NotFound,
+        "the file was replaced or deleted since it was mapped",
+    )
+}
+
+/// Finds `path` as the target would, never leaving its root: a link in a container's image must
+/// not lead us to a file of the host.
+fn open_in_root(dir: &ProcDir, path: &[u8]) -> io::Result<File> {
+    let root = dir.open_with("root", OFlags::PATH | OFlags::DIRECTORY)?;
+    let found = rustix::fs::openat2(
+        &root,
+        path,
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+    )?;
+    Ok(found.into())
+}
+
+/// Whether `found` (opened with `O_PATH`) is the regular file that is mapped.
+fn is_same_file(found: &File, mapping: &Mapping) -> io::Result<bool> {
+    let stat = rustix::fs::fstat(found)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
+        || stat.st_ino != mapping.inode
+    {
+        return Ok(false);
+    }
+    let device = Device {
+        major: rustix::fs::major(stat.st_dev),
+        minor: rustix::fs::minor(stat.st_dev),
+    };
+    if device == mapping.device {
+        return Ok(true);
+    }
+    // On these, stat(2) shows a device of the subvolume or layer and maps that of the whole.
+    let magic = rustix::fs::fstatfs(found)?.f_type as u64;
+    Ok(matches!(magic, BTRFS_SUPER_MAGIC | OVERLAYFS_SUPER_MAGIC))
+}
+
+/// `include/uapi/linux/magic.h`.
+const BTRFS_SUPER_MAGIC: u64 = 0x9123_683e;
+/// `include/uapi/linux/magic.h`.
+const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
+
+/// Opens for reading what was opened with `O_PATH` and found to be a regular file: opening a
+/// device or a FIFO could have effects, or block.
+fn reopen(found: &File) -> io::Result<File> {
+    let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+    let fd: OwnedFd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(fd.into())
+}
+
+/// Parses the content of `/proc/PID/maps`. Lines that cannot be made sense of are skipped.
+///
+/// The kernel writes a newline in a path as `\012` and everything else as it is, a backslash
+/// too, so that a path with those four characters reads like one with a newline. Who opens the
+/// file compares its inode.
+#[must_use]
+pub fn parse_maps(content: &[u8]) -> Vec<Mapping> {
+    let lines = content
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty());
+    lines
+        .filter_map(|line| {
+            let mapping = parse_line(line);
+            if mapping.is_none() {
+                tracing::debug!(line = %line.escape_ascii(), "line of maps without sense");
+            }
+            mapping
+        })
+        .collect()
+}
+
+fn parse_line(line: &[u8]) -> Option<Mapping> {
+    let mut rest = line;
+    let mut field = || {
+        let end = rest
+            .iter()
+            .position(|&byte| byte == b' ')
+            .unwrap_or(rest.len());
+        let (word, tail) = rest.split_at_checked(end)?;
+        rest = tail.get(1..).unwrap_or_default();
+        std::str::from_utf8(word).ok()
+    };
+    let (start, end) = field()?.split_once('-')?;
+    let range = hex(start)?..hex(end)?;
+    let permissions = field()?.as_bytes();
+    let file_offset = hex(field()?)?;
+    let (major, minor) = field()?.split_once(':')?;
+    let device = Device {
+        major: u32::from_str_radix(major, 16).ok()?,
+        minor: u32::from_str_radix(minor, 16).ok()?,
+    };
+    let inode: u64 = field()?.parse().ok()?;
+    if range.start >= range.end || permissions.len() != 4 {
+        return None;
+    }
+
+    let path = rest.trim_ascii_start();
+    let (path, deleted) = match path.strip_suffix(b" (deleted)") {
+        Some(path) => (path, true),
+        None => (path, false),
+    };
+    let kind = match path {
+        b"" => MappingKind::Anonymous,
+        b"[vdso]" => MappingKind::Vdso,
+        b"[vsyscall]" => MappingKind::Vsyscall,
+        [b'/', ..] if inode != 0 => MappingKind::File,
+        // Names that a process gives its own anonymous memory (PR_SET_VMA_ANON_NAME).
+        _ if path.starts_with(b"[anon:") => MappingKind::Anonymous,
+        _ => MappingKind::Special,
+    };
+    Some(Mapping {
+        range: Addr(range.start)..Addr(range.end),
+        executable: permissions.get(2) == Some(&b'x'),
+        shared: permissions.get(3) == Some(&b's'),
+        file_offset,
+        device,
+        inode,
+        kind,
+        path: unescape(path),
+        deleted,
+    })
+}
+
+fn hex(text: &str) -> Option<u64> {
+    // `from_str_radix` would take a sign.
+    text.bytes()
+        .all(|byte| byte.is_ascii_hexdigit())
+        .then_some(())?;
+    u64::from_str_radix(text, 16).ok()
+}
+
+fn unescape(path: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((&byte, tail)) = rest.split_first() {
+        if let Some(tail) = rest.strip_prefix(b"\\012") {
+            plain.push(b'\n');
+            rest = tail;
+        } else {
+            plain.push(byte);
+            rest = tail;
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+#[path = "mappings_tests.rs"]
+mod tests;

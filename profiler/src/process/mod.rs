@@ -1,0 +1,19 @@
+//! The target: a process pinned so that its id cannot come to mean another, with its modules,
+//! mappings and threads.
+
+mod find;
+mod launch;
+mod mappings;
+pub mod module;
+mod proc_dir;
+mod target;
+mod threads;
+mod user;
+
+pub use find::find_by_name;
+pub use launch::Launched;
+pub use mappings::{Device, Mapping, MappingKind, parse_maps};
+pub use proc_dir::ProcDir;
+pub use target::Target;
+pub use threads::{ThreadName, parse_comm};
+pub use user::Invoker;

@@ -1,0 +1,185 @@
+//! `/proc/PID`, held open.
+
+use crate::units::Pid;
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// An open `/proc/PID`. The kernel ties the directory to the process and not to the number:
+/// after the process is gone every access fails, even if the number was given out again.
+#[derive(Debug)]
+pub struct ProcDir {
+    pid: Pid,
+    dir: OwnedFd,
+}
+
+impl ProcDir {
+    /// Opens `/proc/PID`. Works for thread ids too, though `/proc` does not list them.
+    ///
+    /// # Errors
+    /// `ENOENT` where there is no such process (or `/proc` hides it).
+    pub fn open(pid: Pid) -> io::Result<ProcDir> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(format!("/proc/{pid}"), flags, Mode::empty())?;
+        Ok(ProcDir { pid, dir })
+    }
+
+    /// The process.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Reads a whole file below the directory.
+    ///
+    /// # Errors
+    /// Those of the system: `ESRCH` or `ENOENT` where the process is gone, `EACCES` or `EPERM`
+    /// where it belongs to another user.
+    pub fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        let mut content = Vec::new();
+        self.open_file(name)?.read_to_end(&mut content)?;
+        Ok(content)
+    }
+
+    /// Opens a file below the directory for reading; follows the kernel's own links.
+    ///
+    /// # Errors
+    /// As [`ProcDir::read`].
+    pub fn open_file(&self, name: &str) -> io::Result<File> {
+        self.open_with(name, OFlags::RDONLY)
+    }
+
+    /// Opens with `flags`; the descriptor is closed on exec.
+    pub(crate) fn open_with(&self, name: &str, flags: OFlags) -> io::Result<File> {
+        Ok(openat(&self.dir, name, flags | OFlags::CLOEXEC, Mode::empty())?.into())
+    }
+
+    /// The text of a link below the directory, in bytes.
+    ///
+    /// # Errors
+    /// As [`ProcDir::read`].
+    pub fn read_link(&self, name: &str) -> io::Result<Vec<u8>> {
+        Ok(rustix::fs::readlinkat(&self.dir, name, Vec::new())?.into_bytes())
+    }
+
+    /// The names in a directory below the directory that are numbers.
+    ///
+    /// # Errors
+    /// As [`ProcDir::read`].
+    pub fn list_numbers(&self, name: &str) -> io::Result<Vec<u32>> {
+        let dir = self.open_with(name, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let mut numbers = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&dir)? {
+            if let Ok(name) = entry?.file_name().to_str()
+                && let Ok(number) = name.parse()
+            {
+                numbers.push(number);
+            }
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+}
+
+impl AsFd for ProcDir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+}
+
+/// Whether an error means that the process or thread is gone.
+pub(crate) fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::SRCH | Errno::NOENT)
+    )
+}
+
+/// Whether an error means that we may not look.
+pub(crate) fn is_denied(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+}
+
+/// The fields of `/proc/PID/stat` that we use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stat {
+    /// `R`, `S`, `D`, `Z`, …
+    pub(crate) state: u8,
+    /// The kernel's `PF_*` flags of the main thread.
+    pub(crate) flags: u32,
+    /// Start, in clock ticks since boot.
+    pub(crate) start_ticks: u64,
+}
+
+/// `PF_KTHREAD` of `include/linux/sched.h`.
+pub(crate) const PF_KTHREAD: u32 = 0x0020_0000;
+
+/// Parses `/proc/PID/stat`; see proc_pid_stat(5).
+pub(crate) fn parse_stat(content: &[u8]) -> Option<Stat> {
+    // The second field is the name in parentheses and may itself hold parentheses and spaces.
+    let name_end = content.iter().rposition(|&byte| byte == b')')?;
+    let rest = std::str::from_utf8(content.get(name_end + 1..)?).ok()?;
+    // Field 3 is the first behind the name.
+    let field = |number: usize| rest.split_ascii_whitespace().nth(number - 3);
+    Some(Stat {
+        state: *field(3)?.as_bytes().first()?,
+        flags: field(9)?.parse().ok()?,
+        start_ticks: field(22)?.parse().ok()?,
+    })
+}
+
+/// A number out of `/proc/PID/status`, such as `Tgid` or the real `Uid`.
+pub(crate) fn status_number(status: &[u8], key: &str) -> Option<u32> {
+    status.split(|&byte| byte == b'\n').find_map(|line| {
+        let value = line.strip_prefix(key.as_bytes())?.strip_prefix(b":")?;
+        std::str::from_utf8(value)
+            .ok()?
+            .split_ascii_whitespace()
+            .next()?
+            .parse()
+            .ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_survives_nasty_names() {
+        let tail = "S 1 2 3 4 5 4194560 7 8 9 10 11 12 13 14 15 16 17 18 777 20 21";
+        for name in ["plain", "a) R 1 (b", "sp ace", ")"] {
+            let line = format!("4711 ({name}) {tail}\n");
+            let want = Stat {
+                state: b'S',
+                flags: 4_194_560,
+                start_ticks: 777,
+            };
+            assert_eq!(parse_stat(line.as_bytes()), Some(want), "{name}");
+        }
+        for broken in ["", "4711", "4711 (x", "4711 (x)", "4711 (x) S 1 2 3"] {
+            assert_eq!(parse_stat(broken.as_bytes()), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn status_numbers() {
+        let status = b"Name:\tTgid: 1\nTgid:\t42\nUid:\t1000\t0\t0\t0\n";
+        assert_eq!(status_number(status, "Tgid"), Some(42));
+        assert_eq!(status_number(status, "Uid"), Some(1000));
+        assert_eq!(status_number(status, "Gid"), None);
+    }
+
+    #[test]
+    fn own_directory_reads() {
+        let me = ProcDir::open(Pid(std::process::id())).expect("own /proc");
+        assert!(
+            me.read("stat")
+                .is_ok_and(|stat| parse_stat(&stat).is_some())
+        );
+        assert!(me.list_numbers("task").is_ok_and(|tids| !tids.is_empty()));
+        assert!(me.read("no-such-file").is_err_and(|error| is_gone(&error)));
+    }
+}

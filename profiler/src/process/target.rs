@@ -1,0 +1,307 @@
+//! One process, pinned.
+
+use super::proc_dir::{self, PF_KTHREAD, ProcDir, is_denied, is_gone};
+use super::threads::parse_comm;
+use crate::error::{Error, Result};
+use crate::units::{Addr, Pid};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{PidfdFlags, pidfd_open};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+/// `EM_X86_64` of the ELF specification.
+const EM_X86_64: u16 = 62;
+
+/// The process that is to be recorded. It is held by a pidfd and by its open `/proc` directory,
+/// so that a number given out again is never taken for it.
+#[derive(Debug)]
+pub struct Target {
+    pidfd: OwnedFd,
+    dir: ProcDir,
+    comm: String,
+    cmdline: Vec<Vec<u8>>,
+    exe: Vec<u8>,
+    exe_deleted: bool,
+    start_ticks: u64,
+    uid: u32,
+}
+
+impl Target {
+    /// Pins the process `pid` and tests that it can be recorded.
+    ///
+    /// # Errors
+    /// Where there is no such process, it is a kernel thread, a thread's id or a zombie, no
+    /// x86_64 program, or not ours to look into ([`crate::error::Exit::Permission`]).
+    pub fn open(pid: Pid) -> Result<Target> {
+        let pidfd = open_pidfd(pid)?;
+        let gone = |error: io::Error| {
+            if is_gone(&error) {
+                no_such_process(pid)
+            } else {
+                denied(pid, None, error)
+            }
+        };
+        let dir = ProcDir::open(pid).map_err(gone)?;
+        // The directory was opened by number: it is the pinned process's if that still lives.
+        let ended = has_ended(&pidfd)
+            .map_err(|error| Error::new("cannot watch the process").because(error))?;
+        let stat = dir.read("stat").map_err(gone)?;
+        let stat = proc_dir::parse_stat(&stat)
+            .ok_or_else(|| Error::new(format!("cannot make sense of /proc/{pid}/stat")))?;
+        let comm = parse_comm(&dir.read("comm").map_err(gone)?);
+        if stat.flags & PF_KTHREAD != 0 {
+            return Err(Error::new(format!(
+                "process {pid} ({comm}) is a thread of the kernel: it runs no tokio"
+            )));
+        }
+        if ended {
+            return Err(Error::new(format!(
+                "process {pid} ({comm}) has ended already and waits for its parent (a zombie)"
+            )));
+        }
+        if stat.state == b'Z' {
+            return Err(Error::new(format!(
+                "the main thread of process {pid} ({comm}) has ended: the kernel tells nothing of the others"
+            )));
+        }
+        let status = dir.read("status").map_err(gone)?;
+        let uid = proc_dir::status_number(&status, "Uid").unwrap_or(u32::MAX);
+        let exe_error = |error: io::Error| {
+            if is_denied(&error) {
+                denied(pid, Some(uid), error)
+            } else {
+                gone(error)
+            }
+        };
+        let exe_file = dir.open_file("exe").map_err(exe_error)?;
+        check_elf(&exe_file, &comm)?;
+        let exe_link = dir.read_link("exe").map_err(exe_error)?;
+        let unlinked = exe_file.metadata().is_ok_and(|meta| meta.nlink() == 0);
+        let (exe, exe_deleted) = match exe_link.strip_suffix(b" (deleted)") {
+            // A file may really be called so: then it still has a name.
+            Some(path) if unlinked => (path.to_vec(), true),
+            _ => (exe_link, false),
+        };
+        let cmdline = parse_cmdline(&dir.read("cmdline").map_err(gone)?);
+        // `maps` and `mem` ask for more than `exe` does: better now than in the middle.
+        dir.read("maps").map_err(exe_error)?;
+        Ok(Target {
+            pidfd,
+            dir,
+            comm,
+            cmdline,
+            exe,
+            exe_deleted,
+            start_ticks: stat.start_ticks,
+            uid,
+        })
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.dir.pid()
+    }
+
+    /// The open `/proc/PID`.
+    #[must_use]
+    pub fn proc_dir(&self) -> &ProcDir {
+        &self.dir
+    }
+
+    /// Name of the main thread when the process was pinned, raw.
+    #[must_use]
+    pub fn comm(&self) -> &str {
+        &self.comm
+    }
+
+    /// Command line, one entry an argument, raw bytes.
+    #[must_use]
+    pub fn cmdline(&self) -> &[Vec<u8>] {
+        &self.cmdline
+    }
+
+    /// Command line, with what is no UTF-8 replaced.
+    #[must_use]
+    pub fn cmdline_text(&self) -> Vec<String> {
+        self.cmdline
+            .iter()
+            .map(|arg| String::from_utf8_lossy(arg).into_owned())
+            .collect()
+    }
+
+    /// Path of the executable as the process's own mount namespace names it, without the
+    /// kernel's `(deleted)`.
+    #[must_use]
+    pub fn exe(&self) -> &[u8] {
+        &self.exe
+    }
+
+    /// File name of the executable, with what is no UTF-8 replaced.
+    #[must_use]
+    pub fn exe_name(&self) -> String {
+        let name = self
+            .exe
+            .rsplit(|&byte| byte == b'/')
+            .next()
+            .unwrap_or_default();
+        String::from_utf8_lossy(name).into_owned()
+    }
+
+    /// Whether the executable's file has no name any more: replaced by an upgrade, say.
+    #[must_use]
+    pub fn exe_deleted(&self) -> bool {
+        self.exe_deleted
+    }
+
+    /// Opens the file the process executes, also where its path now names another or none.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn open_exe(&self) -> io::Result<File> {
+        self.dir.open_file("exe")
+    }
+
+    /// Start of the process in clock ticks since boot.
+    #[must_use]
+    pub fn start_ticks(&self) -> u64 {
+        self.start_ticks
+    }
+
+    /// Real user id when the process was pinned; `u32::MAX` where `/proc` did not tell.
+    #[must_use]
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// Whether the process has ended.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        // A poll that fails tells nothing; the caller asks again.
+        has_ended(&self.pidfd).unwrap_or(false)
+    }
+
+    /// Waits for the end of the process. Needs a tokio runtime with I/O enabled.
+    ///
+    /// # Errors
+    /// Where the pidfd cannot be watched.
+    pub async fn until_ended(&self) -> io::Result<()> {
+        use tokio::io::{Interest, unix::AsyncFd};
+        // SAFETY: `self` keeps the pidfd open for as long as the borrow in `watched` lives, and
+        // a borrowed descriptor never changes its number.
+        let watched =
+            unsafe { AsyncFd::register_with_interest(self.pidfd.as_fd(), Interest::READABLE) }
+                .map_err(io::Error::from)?;
+        let _ready = watched.readable().await?;
+        Ok(())
+    }
+
+    /// Reads memory of the process.
+    ///
+    /// # Errors
+    /// `EIO` where nothing is mapped there; `UnexpectedEof` where the process is gone.
+    pub fn read_memory(&self, at: Addr, into: &mut [u8]) -> io::Result<()> {
+        self.dir.open_file("mem")?.read_exact_at(into, at.0)
+    }
+}
+
+impl AsFd for Target {
+    /// The pidfd: readable once the process has ended.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+fn open_pidfd(pid: Pid) -> Result<OwnedFd> {
+    let raw = i32::try_from(pid.0)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    let raw = raw.ok_or_else(|| no_such_process(pid))?;
+    pidfd_open(raw, PidfdFlags::empty()).map_err(|errno| match errno {
+        Errno::SRCH => no_such_process(pid),
+        Errno::NOSYS => {
+            Error::unsupported("the kernel lacks pidfd_open").hint("use Linux 6.1 or newer")
+        }
+        // EINVAL, since Linux 6.9 ENOENT: the number is a thread's that leads no process.
+        Errno::INVAL | Errno::NOENT => thread_id(pid),
+        _ => Error::new(format!("cannot pin process {pid}")).because(errno),
+    })
+}
+
+fn thread_id(tid: Pid) -> Error {
+    let owner = ProcDir::open(tid)
+        .and_then(|dir| dir.read("status"))
+        .ok()
+        .and_then(|status| proc_dir::status_number(&status, "Tgid"));
+    match owner {
+        Some(owner) => Error::new(format!("{tid} is a thread of process {owner}"))
+            .hint(format!("holdup record -p {owner}")),
+        None => no_such_process(tid),
+    }
+}
+
+fn no_such_process(pid: Pid) -> Error {
+    Error::new(format!("no process has pid {pid}")).hint("pgrep -a NAME")
+}
+
+fn denied(pid: Pid, uid: Option<u32>, error: io::Error) -> Error {
+    if !is_denied(&error) {
+        return Error::new(format!("cannot look into process {pid}")).because(error);
+    }
+    let whose = uid.map(|uid| format!(" of user {uid}")).unwrap_or_default();
+    Error::permission(format!(
+        "not permitted to look into process {pid}{whose}: CAP_SYS_PTRACE missing"
+    ))
+    .because(error)
+}
+
+fn has_ended(pidfd: &OwnedFd) -> io::Result<bool> {
+    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+    let now = rustix::event::Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    Ok(poll(&mut fds, Some(&now))? > 0)
+}
+
+/// Tests that the stacks of this program are those that we can walk.
+fn check_elf(mut exe: &File, comm: &str) -> Result<()> {
+    let mut head = [0u8; 20];
+    exe.read_exact(&mut head).map_err(|error| {
+        Error::new(format!("cannot read the executable of {comm}")).because(error)
+    })?;
+    let [0x7f, b'E', b'L', b'F', class, data, ..] = head else {
+        return Err(Error::new(format!(
+            "the executable of {comm} is no ELF file"
+        )));
+    };
+    let [.., machine_low, machine_high] = head;
+    let machine = u16::from_le_bytes([machine_low, machine_high]);
+    match (class, data) {
+        (2, 1) if machine == EM_X86_64 => Ok(()),
+        (1, _) => Err(Error::new(format!(
+            "{comm} is a 32-bit program: holdup records x86_64 only"
+        ))),
+        _ => Err(Error::new(format!(
+            "{comm} is a program for another machine (ELF machine {machine}): holdup records x86_64 only"
+        ))),
+    }
+}
+
+fn parse_cmdline(content: &[u8]) -> Vec<Vec<u8>> {
+    let content = content.strip_suffix(b"\0").unwrap_or(content);
+    if content.is_empty() {
+        return Vec::new();
+    }
+    content
+        .split(|&byte| byte == 0)
+        .map(<[u8]>::to_vec)
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "target_tests.rs"]
+mod tests;

@@ -1,0 +1,139 @@
+use super::*;
+use crate::error::Exit;
+use std::process::{Command, Stdio};
+
+fn refusal(pid: u32) -> Error {
+    match Target::open(Pid(pid)) {
+        Ok(target) => panic!("{target:?} was accepted"),
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn a_live_process_is_described() {
+    let mut child = Command::new("sleep").arg("60").spawn().expect("sleep");
+    let target = loop {
+        let target = Target::open(Pid(child.id())).expect("opens");
+        // Until the end of its exec it is still this test, or has no arguments yet.
+        if target.cmdline_text() == ["sleep", "60"] {
+            break target;
+        }
+    };
+    assert!(target.exe().starts_with(b"/"));
+    assert!(!target.ended());
+    assert!(target.start_ticks() > 0);
+    assert!(!target.exe_deleted());
+    child.kill().expect("kill");
+    child.wait().expect("wait");
+    assert!(target.ended());
+    assert!(
+        target
+            .proc_dir()
+            .read("maps")
+            .is_err_and(|error| is_gone(&error))
+    );
+}
+
+#[tokio::test]
+async fn the_end_wakes_who_waits_for_it() {
+    let mut child = Command::new("sleep").arg("0.2").spawn().expect("sleep");
+    let target = Target::open(Pid(child.id())).expect("opens");
+    let limit = std::time::Duration::from_secs(20);
+    tokio::time::timeout(limit, target.until_ended())
+        .await
+        .expect("in time")
+        .expect("watched");
+    assert!(target.ended());
+    child.wait().expect("wait");
+}
+
+#[test]
+fn numbers_that_are_no_process() {
+    for pid in [0, u32::MAX, i32::MAX as u32] {
+        let error = refusal(pid);
+        assert_eq!(error.to_string(), format!("no process has pid {pid}"));
+        assert_eq!(error.suggestion(), Some("pgrep -a NAME"));
+        assert_eq!(error.exit_status(), Exit::Failure);
+    }
+}
+
+#[test]
+fn a_thread_id_names_its_process() {
+    let tid = std::thread::spawn(|| {
+        let tid = rustix::thread::gettid()
+            .as_raw_nonzero()
+            .get()
+            .cast_unsigned();
+        refusal(tid).chain() + &format!("|{tid}")
+    });
+    let text = tid.join().expect("thread");
+    let (message, tid) = text.split_once('|').expect("both");
+    assert_eq!(
+        message,
+        format!("{tid} is a thread of process {}", std::process::id())
+    );
+}
+
+#[test]
+fn a_zombie_is_refused() {
+    let mut child = Command::new("true")
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("true");
+    let pid = child.id();
+    let raw = rustix::process::Pid::from_child(&child);
+    let options = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
+    rustix::process::waitid(rustix::process::WaitId::Pid(raw), options).expect("ends");
+    let error = refusal(pid);
+    assert!(error.to_string().contains("zombie"), "{error}");
+    child.wait().expect("reaped");
+}
+
+#[test]
+fn a_kernel_thread_is_refused() {
+    // kthreadd, where this is not a container.
+    let is_kernel = ProcDir::open(Pid(2))
+        .and_then(|dir| dir.read("stat"))
+        .ok()
+        .and_then(|stat| proc_dir::parse_stat(&stat))
+        .is_some_and(|stat| stat.flags & PF_KTHREAD != 0);
+    if is_kernel {
+        let error = refusal(2);
+        assert!(
+            error.to_string().contains("thread of the kernel"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn foreign_programs_are_told_apart() {
+    let dir = tempfile::tempdir().expect("dir");
+    let check = |head: &[u8]| {
+        let path = dir.path().join("exe");
+        std::fs::write(&path, head).expect("write");
+        check_elf(&File::open(&path).expect("open"), "prog").map_err(|error| error.to_string())
+    };
+    let elf = |class: u8, data: u8, machine: u16| {
+        let mut head = [0u8; 64];
+        head[..6].copy_from_slice(&[0x7f, b'E', b'L', b'F', class, data]);
+        head[18..20].copy_from_slice(&machine.to_le_bytes());
+        head
+    };
+    assert_eq!(check(&elf(2, 1, EM_X86_64)), Ok(()));
+    assert!(check(&elf(1, 1, 3)).is_err_and(|text| text.contains("32-bit")));
+    assert!(
+        check(&elf(1, 1, EM_X86_64)).is_err_and(|text| text.contains("32-bit")),
+        "x32"
+    );
+    assert!(check(&elf(2, 1, 183)).is_err_and(|text| text.contains("machine 183")));
+    assert!(check(b"#!/bin/sh\n and more to be long").is_err_and(|text| text.contains("no ELF")));
+    assert!(check(b"\x7fELF").is_err_and(|text| text.contains("cannot read")));
+}
+
+#[test]
+fn command_lines() {
+    assert_eq!(parse_cmdline(b"a\0b c\0\0"), [&b"a"[..], b"b c", b""]);
+    assert_eq!(parse_cmdline(b"title without end"), [b"title without end"]);
+    assert!(parse_cmdline(b"").is_empty());
+}
