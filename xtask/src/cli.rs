@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::{bench, demo, ebpf, rustc_wrapper};
+use crate::{bench, demo, ebpf, lint, rustc_wrapper, setup, test};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -21,7 +21,13 @@ enum Verb {
     Demo(demo::Args),
     /// Measure what recording costs
     Bench(bench::Args),
-    /// Build the kernel programs into profiler/bpf (needs what `setup` installs)
+    /// Build and run every test; the last line is the sum
+    Test(test::Args),
+    /// Check formatting, clippy, documentation and dependencies
+    Lint,
+    /// Install what rebuilding the kernel programs needs (nothing else needs it)
+    Setup(setup::Args),
+    /// Build the kernel programs into profiler/bpf
     Ebpf(ebpf::Args),
 }
 
@@ -33,15 +39,15 @@ pub fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let result = match Cli::parse().verb {
-        Verb::Demo(args) => demo::run(&args),
-        Verb::Bench(args) => bench::run(&args),
-        Verb::Ebpf(args) => ebpf::run(&args),
+        Verb::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS),
+        Verb::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
+        Verb::Test(args) => test::run(&args),
+        Verb::Lint => lint::run().map(|()| ExitCode::SUCCESS),
+        Verb::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
+        Verb::Ebpf(args) => ebpf::run(&args).map(|()| ExitCode::SUCCESS),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }

@@ -218,7 +218,10 @@ impl BpfLinker {
 }
 
 fn cargo_bin() -> Option<PathBuf> {
-    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = ["CARGO_INSTALL_ROOT", "CARGO_HOME"]
+        .into_iter()
+        .find_map(std::env::var_os);
+    let home = home.map(PathBuf::from);
     let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
     home.map(|home| home.join("bin"))
 }

@@ -1,0 +1,186 @@
+//! `cargo xtask setup`: what rebuilding the kernel programs needs.
+//!
+//! Building and testing the profiler itself needs none of this: the compiled kernel programs
+//! are in the repository.
+
+use crate::toolchain::{self, BPF_LINKER, BpfLinker, LLVM, Toolchain};
+use crate::{debian, process};
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::path::Path;
+
+/// Arguments of `cargo xtask setup`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Only say what is missing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Installs what is missing.
+///
+/// # Errors
+/// Something is missing and cannot be installed; the message says what it is.
+pub fn run(args: &Args) -> Result<()> {
+    let toolchain = rustc(args)?;
+    if let Some(toolchain) = &toolchain {
+        rust_src(args, toolchain)?;
+    }
+    bpf_linker(args, toolchain.as_ref())
+}
+
+/// Says what is there or what comes next; true where it is to be done.
+fn announce(args: &Args, what: &str) -> bool {
+    println!(
+        "{}: {what}",
+        if args.dry_run {
+            "missing, would do"
+        } else {
+            "missing, now"
+        }
+    );
+    !args.dry_run
+}
+
+fn rustc(args: &Args) -> Result<Option<Toolchain>> {
+    let missing = match Toolchain::find() {
+        Ok(toolchain) => {
+            println!(
+                "already there: rustc {} in {}",
+                toolchain.release,
+                toolchain.sysroot.display()
+            );
+            return Ok(Some(toolchain));
+        }
+        Err(error) => error,
+    };
+    if !toolchain::has_rustup() {
+        return Err(missing);
+    }
+    let version = toolchain::pinned()?;
+    let mut install = process::detached("rustup");
+    install.args(["toolchain", "install", &version, "--profile", "minimal"]);
+    if !announce(args, &process::shown(&install)) {
+        return Ok(None);
+    }
+    process::run(&mut install)?;
+    Toolchain::find().map(Some)
+}
+
+fn rust_src(args: &Args, toolchain: &Toolchain) -> Result<()> {
+    let folder = toolchain.rust_src();
+    if toolchain.has_rust_src() {
+        println!(
+            "already there: the standard library's source in {}",
+            folder.display()
+        );
+        return Ok(());
+    }
+    if let Some(name) = toolchain.rustup_name() {
+        let mut add = process::detached("rustup");
+        add.args(["component", "add", "rust-src", "--toolchain", name]);
+        if !announce(args, &process::shown(&add)) {
+            return Ok(());
+        }
+        match process::run(&mut add) {
+            Ok(()) if toolchain.has_rust_src() => return Ok(()),
+            Ok(()) => eprintln!("rustup is content, but {} is not there", folder.display()),
+            Err(error) => eprintln!("{error:#}"),
+        }
+    }
+    let version = &toolchain.release;
+    let what = format!(
+        "the distribution's package rust-src {version}, unpacked to {}",
+        folder.display()
+    );
+    if !announce(args, &what) {
+        return Ok(());
+    }
+    rust_src_from_debian(version, &folder).with_context(|| {
+        format!(
+            "put the source of the standard library of rustc {version} into {}",
+            folder.display()
+        )
+    })
+}
+
+fn rust_src_from_debian(version: &str, folder: &Path) -> Result<()> {
+    if !debian::has_apt() {
+        bail!("neither rustup nor apt can bring it here");
+    }
+    if folder.symlink_metadata().is_ok() {
+        bail!(
+            "{} is in the way: it is there, but is not the source",
+            folder.display()
+        );
+    }
+    let parent = folder.parent().context("the folder has no parent")?;
+    let state = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let package = debian::Package::find("rust-src", version, state.path())?;
+    println!("found rust-src {} in {}", package.version, package.suite);
+    fs::create_dir_all(parent)
+        .with_context(|| format!("cannot make the folder {}", parent.display()))?;
+    // On the same file system, so that the folder appears whole or not at all.
+    let unpacked = tempfile::tempdir_in(parent)
+        .with_context(|| format!("cannot write to {}", parent.display()))?;
+    package.unpack(unpacked.path())?;
+    let source = unpacked.path().join(format!("usr/src/rustc-{version}"));
+    fs::rename(&source, folder)
+        .with_context(|| format!("cannot move {} to {}", source.display(), folder.display()))
+}
+
+fn bpf_linker(args: &Args, toolchain: Option<&Toolchain>) -> Result<()> {
+    match BpfLinker::find() {
+        Ok(linker) => {
+            println!(
+                "already there: bpf-linker {} at {}",
+                linker.version,
+                linker.path.display()
+            );
+            return Ok(());
+        }
+        Err(error) => eprintln!("{}", error.to_string().lines().next().unwrap_or_default()),
+    }
+    let [llvm, polly] = [format!("llvm-{LLVM}-dev"), format!("libpolly-{LLVM}-dev")];
+    // g++ for libstdc++, which LLVM's libraries need.
+    let packages = [&llvm, &polly, "libzstd-dev", "zlib1g-dev", "g++"];
+    if !debian::has_apt() {
+        bail!(
+            "bpf-linker {BPF_LINKER} is built against LLVM {LLVM}; on Debian these packages bring \
+             what it needs: {}\ninstall their like, then run: cargo install bpf-linker --version \
+             {BPF_LINKER} --locked --no-default-features --features llvm-{LLVM}",
+            packages.join(" ")
+        );
+    }
+    let missing = debian::missing(&packages);
+    if missing.is_empty() {
+        println!("already there: {}", packages.join(" "));
+    } else if announce(args, &format!("apt-get install {}", missing.join(" "))) {
+        debian::install(&missing)?;
+    }
+
+    let mut install = match toolchain {
+        Some(toolchain) => toolchain.command("cargo"),
+        None => process::detached("cargo"),
+    };
+    install.args(["install", "bpf-linker", "--version", BPF_LINKER, "--locked"]);
+    install.args([
+        "--no-default-features",
+        "--features",
+        &format!("llvm-{LLVM}"),
+    ]);
+    if !announce(
+        args,
+        &format!("{} (some minutes)", process::shown(&install)),
+    ) {
+        return Ok(());
+    }
+    let prefix = format!("/usr/lib/llvm-{LLVM}");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths(
+        std::iter::once(Path::new(&prefix).join("bin")).chain(std::env::split_paths(&path)),
+    )
+    .context("the PATH cannot be extended")?;
+    process::run(install.env("LLVM_PREFIX", prefix).env("PATH", path))?;
+    BpfLinker::find().map(|linker| println!("installed: {}", linker.path.display()))
+}

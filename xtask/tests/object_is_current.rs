@@ -1,0 +1,33 @@
+//! The eBPF object in the repository was made from the sources beside it.
+
+use xtask::note::Note;
+use xtask::{ebpf, inputs, paths};
+
+fn note() -> Note {
+    let path = paths::note();
+    let text = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}\nrun: cargo xtask ebpf", path.display()));
+    Note::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn object_is_made_from_these_sources() {
+    let now = inputs::hash(paths::root(), &ebpf::recipe()).unwrap();
+    assert_eq!(
+        now,
+        note().inputs_sha256,
+        "{} was made from other sources\nrun: cargo xtask ebpf",
+        paths::object().display()
+    );
+}
+
+#[test]
+fn object_is_the_file_that_its_note_describes() {
+    let object = std::fs::read(paths::object()).unwrap();
+    assert_eq!(
+        inputs::sha256(&object),
+        note().object_sha256,
+        "{} was changed without its note\nrun: cargo xtask ebpf",
+        paths::object().display()
+    );
+}
