@@ -11,6 +11,7 @@
 //! [`cli`] ties the rooms together, one file a verb.
 #![cfg(target_os = "linux")]
 
+pub mod cli;
 pub mod error;
 pub mod host;
 pub mod model;

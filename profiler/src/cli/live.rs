@@ -8,7 +8,7 @@ use crate::process::Target;
 use std::io::{self, Write};
 use std::sync::Arc;
 
-/// The rooms of this program. TO PLUG IN: `bpf` as [`Session`], `model::build` and `render` in
+/// The rooms of this program. TO PLUG IN: `bpf` as [`Session`] and `render` in
 /// [`Engine`]; nothing else in `cli` changes.
 #[derive(Debug)]
 pub(crate) enum Live {}
@@ -16,8 +16,8 @@ pub(crate) enum Live {}
 impl Engine for Live {
     type Session = Live;
 
-    fn report(_recording: &Recording) -> Report {
-        unreachable!("a recording comes out of a session only, and none starts")
+    fn report(recording: &Recording) -> Report {
+        crate::model::build(recording)
     }
 
     fn render(
@@ -31,8 +31,14 @@ impl Engine for Live {
 }
 
 impl Session for Live {
-    fn start(_target: Arc<Target>, _features: &Features, _options: &SessionOptions) -> Result<Live> {
-        Err(Error::new("this build of holdup has no kernel programs, and records nothing"))
+    fn start(
+        _target: Arc<Target>,
+        _features: &Features,
+        _options: &SessionOptions,
+    ) -> Result<Live> {
+        Err(Error::new(
+            "this build of holdup has no kernel programs, and records nothing",
+        ))
     }
 
     async fn run(&mut self, _stop: impl Future<Output = ()>) -> Result<()> {

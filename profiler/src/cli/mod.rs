@@ -1,10 +1,10 @@
 //! The command line: what was asked for, one file a verb, and what is said on standard error.
 
 mod args;
-
 mod engine;
 mod escape;
 mod interrupt;
+mod live;
 mod names;
 mod output;
 mod pending_file;
