@@ -1,12 +1,33 @@
 //! Keys and values of the maps.
 
+use crate::record::COMM_LEN;
+
+/// Processes that one recording can watch at most.
+pub const MAX_PROCESSES: usize = 64;
+/// Entries of the filter: process ids are looked up by their low bits, a power of two.
+pub const FILTER_SIZE: usize = 4096;
+/// Entries behind a process's own that it may have had to move to, where low bits collide.
+pub const FILTER_PROBES: u32 = 4;
+/// Entries of the thread table, a power of two.
+pub const THREADS: usize = 16_384;
+/// Neighbouring entries in which a thread may lie.
+pub const THREAD_WAYS: u32 = 8;
+/// Executable mappings of one process that are known to the kernel side.
+pub const MAX_MAPPINGS: usize = 1024;
+/// Banks of unwinding rows: 128 Ki rows a MiB.
+pub const ROW_BANKS: usize = 256;
+/// Banks of index entries.
+pub const INDEX_BANKS: usize = 64;
+/// Buckets of the log2 histogram of waits; the last one takes everything longer.
+pub const HISTOGRAM_BUCKETS: usize = 40;
+
 /// Where a thread's time went so far; nanoseconds. The three sums and the open stretch since
-/// `since` make up the time the thread lived in the recording.
+/// the last switch make up the time the thread lived in the recording.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[repr(C)]
 pub struct Books {
-    /// When the thread was first seen (its birth, or the first event after the recording began).
+    /// When its life in the recording began: the recording's start, or its birth.
     pub first_seen: u64,
     /// On a CPU.
     pub running: u64,
@@ -16,4 +37,129 @@ pub struct Books {
     pub blocked: u64,
     /// Waits behind `blocked`.
     pub waits: u64,
+}
+
+/// A watched process. The filter holds the index of its entry, plus one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct Process {
+    /// Thread group id in the initial pid namespace; 0 is a free entry.
+    pub tgid: u32,
+    /// Entries in its mapping table; 0 while there is none (just after an exec).
+    pub mappings: u32,
+    /// Changes with every change of the mapping table, and differs between processes: tags the
+    /// entries of the per-CPU rule cache.
+    pub generation: u32,
+    /// No padding.
+    pub reserved: u32,
+    /// When its recording began.
+    pub start: u64,
+}
+
+/// [`Thread::phase`]: the entry was claimed just now.
+pub const PHASE_NEW: u32 = 0;
+/// [`Thread::phase`]: on a CPU.
+pub const PHASE_RUNNING: u32 = 1;
+/// [`Thread::phase`]: off-CPU, yet wants one.
+pub const PHASE_RUNNABLE: u32 = 2;
+/// [`Thread::phase`]: off-CPU, waits.
+pub const PHASE_BLOCKED: u32 = 3;
+
+/// [`Thread::phase`]: ended, but its record found no room in the ring buffer.
+pub const PHASE_DEAD: u32 = 4;
+
+/// A thread of a watched process, by [`THREADS`] and its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct Thread {
+    /// Thread id in the initial pid namespace; 0 is a free entry.
+    pub tid: u32,
+    /// One of the `PHASE_*` constants.
+    pub phase: u32,
+    /// Its process.
+    pub tgid: u32,
+    /// What userspace said of `stack`, as in [`Stack::advice`], when the wait began.
+    pub advice: u32,
+    /// When the phase began.
+    pub since: u64,
+    /// When the wait was ended by a wakeup; 0 while it was not.
+    pub wakeup: u64,
+    /// Number of the stack of the wait.
+    pub stack: u64,
+    /// Process of the waker.
+    pub waker_tgid: u32,
+    /// The waker.
+    pub waker_tid: u32,
+    /// Its name.
+    pub waker_comm: [u8; COMM_LEN],
+    /// Finished stretches.
+    pub books: Books,
+}
+
+/// Key of the aggregate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct AggregateKey {
+    /// Number of the stack.
+    pub stack: u64,
+    /// The thread. Only its own switch-ins write the entry, one at a time, so that the sums
+    /// need no atomics.
+    pub tid: u32,
+    /// No padding.
+    pub reserved: u32,
+}
+
+/// Sums over the finished waits of one thread with one stack; nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct Aggregate {
+    /// Finished waits.
+    pub waits: u64,
+    /// Switch-out to wakeup.
+    pub blocked: u64,
+    /// Wakeup to switch-in.
+    pub runqueue: u64,
+    /// Longest blocked part.
+    pub max: u64,
+    /// Blocked parts by the logarithm (base 2) of their nanoseconds.
+    pub histogram: [u32; HISTOGRAM_BUCKETS],
+}
+
+/// [`Stack::advice`]: nothing is known yet, so waits with this stack are recorded one by one.
+pub const ADVICE_RECORD: u32 = 0;
+/// [`Stack::advice`]: an idle park: sums are enough.
+pub const ADVICE_IDLE: u32 = 1;
+
+/// A stack that was sent to userspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct Stack {
+    /// One of the `ADVICE_*` constants, written by userspace.
+    pub advice: u32,
+    /// No padding.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<Books>() == 40);
+const _: () = assert!(size_of::<Process>() == 24);
+const _: () = assert!(size_of::<Thread>() == 16 + 24 + 8 + 16 + 40);
+const _: () = assert!(size_of::<AggregateKey>() == 16);
+const _: () = assert!(size_of::<Aggregate>() == 32 + 4 * HISTOGRAM_BUCKETS);
+const _: () = assert!(size_of::<Stack>() == 8);
+
+#[cfg(feature = "user")]
+mod pod {
+    macro_rules! pod {
+        ($($name:ident),*) => {$(
+            // SAFETY: `repr(C)`, without padding and valid for every bit pattern: bytemuck's
+            // derive asserts both.
+            unsafe impl aya::Pod for super::$name {}
+        )*};
+    }
+    pod!(Process, Thread, AggregateKey, Aggregate, Stack);
 }

@@ -11,12 +11,15 @@
 //! [`cli`] ties the rooms together, one file a verb.
 #![cfg(target_os = "linux")]
 
+pub mod bpf;
 pub mod cli;
+pub mod decode;
 pub mod error;
 pub mod host;
 pub mod model;
 pub mod process;
 pub mod render;
+pub mod session;
 pub mod symbolize;
 pub mod tokio_rt;
 pub mod units;

@@ -1,2 +1,5 @@
-//! x
-fn main() {}
+//! `cargo xtask`: the chores of this repository.
+
+fn main() -> std::process::ExitCode {
+    xtask::cli::main()
+}

@@ -91,6 +91,7 @@ fn settings(target: TargetChoice, duration: Option<Duration>, output: &Path) -> 
         target,
         duration,
         session: SessionOptions {
+            launched: false,
             min_block: Nanos(100_000),
         },
         outputs: vec![OutputSpec {

@@ -104,10 +104,12 @@ impl RecordSettings {
                     .hint("holdup record -p PID, or -n NAME, or -- COMMAND"));
             }
         };
+        let launched = matches!(target, TargetChoice::Command(_));
         Ok(RecordSettings {
             target,
             duration: args.duration,
             session: SessionOptions {
+                launched,
                 min_block: args.min_block,
             },
             outputs: outputs(&args.output, args.format)?,

@@ -59,6 +59,7 @@ fn defaults() {
         target: TargetChoice::Pid(Pid(7)),
         duration: None,
         session: SessionOptions {
+            launched: false,
             min_block: Nanos(100_000),
         },
         outputs: vec![stdout(Format::Text)],

@@ -1,9 +1,10 @@
-//! The target: a process pinned so that its id cannot come to mean another, with its mappings
-//! and threads.
+//! The target: a process pinned so that its id cannot come to mean another, with its modules,
+//! mappings and threads.
 
 mod find;
 mod launch;
 mod mappings;
+pub mod module;
 mod proc_dir;
 mod target;
 mod threads;

@@ -1,1 +1,19 @@
-//! Reports out of the model: each renderer is a pure function.
+//! Reports out of the model: each renderer is a pure function of a
+//! [`Report`](crate::model::Report) and [`Options`].
+
+mod escape;
+pub mod flamegraph;
+pub mod folded;
+mod format;
+mod human;
+pub mod json;
+mod name;
+mod options;
+mod palette;
+pub mod text;
+
+pub use escape::sanitize;
+pub use format::{Format, render};
+pub use human::{count, duration, percent};
+pub use name::{display_name, display_path};
+pub use options::Options;

@@ -1,5 +1,22 @@
 //! Addresses to names: [`Frame`]s out of modules and offsets.
+//!
+//! A name is found by, in this order: the symbol table (full paths), debug information, the
+//! exported symbols, the function's start in the unwinding information, the bare offset. What
+//! debug information adds are the inlined frames and the source lines. How good a name is, is
+//! in [`Frame::naming`]; names are data, and not escaped here.
 
+mod crates;
+mod demangle;
 mod frame;
+mod image;
+mod kernel;
+mod origin;
+mod path;
+mod readable;
+mod symbolizer;
 
+pub use crates::dependency_crates;
 pub use frame::{Frame, Naming, Origin, Space};
+pub use origin::{Crates, origin};
+pub use readable::{async_body, readable};
+pub use symbolizer::{ModuleSource, Symbolizer};

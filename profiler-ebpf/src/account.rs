@@ -1,0 +1,278 @@
+//! The books: at every switch of a watched thread, one stretch of its life ends and another
+//! begins.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::programs::BtfTracePointContext;
+use profiler_common::counter::Counter;
+use profiler_common::map::{
+    ADVICE_IDLE, Aggregate, AggregateKey, HISTOGRAM_BUCKETS, PHASE_BLOCKED, PHASE_NEW,
+    PHASE_RUNNABLE, PHASE_RUNNING, Thread,
+};
+use profiler_common::record::STACK_BEFORE;
+
+use crate::filter::{self, Task, Watched};
+use crate::maps::{AGGREGATES, PROCESSES, count};
+use crate::{config, emit, stack, threads};
+
+/// `TASK_DEAD`: the thread's last switch; its memory map is gone by then.
+const TASK_DEAD: u32 = 0x80;
+
+/// `BPF_NOEXIST`.
+const NO_EXIST: u64 = 1;
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// Both halves of a context switch.
+#[inline(always)]
+pub(crate) fn sched_switch(
+    ctx: &BtfTracePointContext,
+    prev_state: impl Fn(&BtfTracePointContext) -> u32,
+) {
+    let prev: Task = ctx.arg(1);
+    let next: Task = ctx.arg(2);
+    // SAFETY: tasks are the tracepoint's second and third argument.
+    let (prev_tgid, next_tgid) = unsafe { (filter::tgid(prev), filter::tgid(next)) };
+    if let Some(process) = filter::watched(prev_tgid) {
+        let preempted = ctx.arg::<u32>(0) & 1 != 0;
+        switch_out(ctx, prev, process, preempted, prev_state(ctx));
+    }
+    if let Some(process) = filter::watched(next_tgid) {
+        switch_in(next, process);
+    }
+}
+
+/// The entry of a thread. One that has none was not seen to be born: it has been in `phase`
+/// since its process's recording began, or there would have been a switch.
+#[inline(always)]
+fn entry(tid: u32, process: Watched, phase: u32) -> Option<*mut Thread> {
+    let thread = match threads::find(tid) {
+        Some(thread) => thread,
+        // SAFETY: a live array value.
+        None => threads::claim(tid, unsafe { (*process.process).tgid })?,
+    };
+    // SAFETY: a live array value that only this thread's own events write now.
+    unsafe {
+        if (*thread).phase == PHASE_NEW {
+            let start = (*process.process).start;
+            (*thread).books.first_seen = start;
+            (*thread).since = start;
+            (*thread).stack = STACK_BEFORE;
+            (*thread).phase = phase;
+        }
+    }
+    Some(thread)
+}
+
+#[inline(always)]
+fn switch_out(
+    ctx: &BtfTracePointContext,
+    prev: Task,
+    process: Watched,
+    preempted: bool,
+    state: u32,
+) {
+    let now = now();
+    // SAFETY: `prev` is the tracepoint's argument.
+    let tid = unsafe { filter::tid(prev) };
+    let Some(thread) = entry(tid, process, PHASE_RUNNING) else {
+        return;
+    };
+    // SAFETY: a live array value; the thread's own switches come one after another.
+    unsafe {
+        (*thread).books.running += now.saturating_sub((*thread).since);
+        (*thread).since = now;
+        if state & TASK_DEAD != 0 && !preempted {
+            emit::thread_end(thread, prev, now);
+            return;
+        }
+        if preempted || state == 0 {
+            (*thread).phase = PHASE_RUNNABLE;
+            count(Counter::SwitchOutRunnable);
+            return;
+        }
+        // Before the walk, which takes microseconds: the wakeup may come on another CPU meanwhile.
+        (*thread).wakeup = 0;
+        (*thread).stack = 0;
+        core::ptr::write_volatile(&raw mut (*thread).phase, PHASE_BLOCKED);
+    }
+    count(Counter::SwitchOutBlocked);
+    stack::take(ctx.as_ptr(), prev, process, thread, now);
+}
+
+#[inline(always)]
+fn switch_in(next: Task, process: Watched) {
+    let now = now();
+    // SAFETY: `next` is the tracepoint's argument.
+    let tid = unsafe { filter::tid(next) };
+    let Some(thread) = entry(tid, process, PHASE_BLOCKED) else {
+        return;
+    };
+    // SAFETY: a live array value; the thread's own switches come one after another.
+    unsafe {
+        let since = (*thread).since;
+        if (*thread).phase == PHASE_BLOCKED {
+            // A wakeup that raced with the switch-out may stand before it: then none was seen.
+            let wakeup = (*thread).wakeup;
+            let woken = if wakeup >= since && wakeup <= now {
+                wakeup
+            } else {
+                now
+            };
+            let blocked = woken.saturating_sub(since);
+            let runqueue = now.saturating_sub(woken);
+            (*thread).books.blocked += blocked;
+            (*thread).books.runnable += runqueue;
+            (*thread).books.waits += 1;
+            aggregate(tid, (*thread).stack, blocked, runqueue);
+            if blocked >= config::min_block_ns() && (*thread).advice != ADVICE_IDLE {
+                emit::wait(thread, now, woken);
+            }
+        } else {
+            (*thread).books.runnable += now.saturating_sub(since);
+        }
+        (*thread).since = now;
+        (*thread).phase = PHASE_RUNNING;
+    }
+}
+
+/// The bucket of a duration: the logarithm of its nanoseconds.
+#[inline(always)]
+fn bucket(nanos: u64) -> usize {
+    let mut value = nanos;
+    let mut log = 0usize;
+    // The target has no instruction that counts zeros; this is its usual unrolled substitute.
+    if value >> 32 != 0 {
+        value >>= 32;
+        log += 32;
+    }
+    if value >> 16 != 0 {
+        value >>= 16;
+        log += 16;
+    }
+    if value >> 8 != 0 {
+        value >>= 8;
+        log += 8;
+    }
+    if value >> 4 != 0 {
+        value >>= 4;
+        log += 4;
+    }
+    if value >> 2 != 0 {
+        value >>= 2;
+        log += 2;
+    }
+    if value >> 1 != 0 {
+        log += 1;
+    }
+    if log < HISTOGRAM_BUCKETS {
+        log
+    } else {
+        HISTOGRAM_BUCKETS - 1
+    }
+}
+
+#[inline(always)]
+fn aggregate(tid: u32, stack: u64, blocked: u64, runqueue: u64) {
+    let key = AggregateKey {
+        stack,
+        tid,
+        reserved: 0,
+    };
+    let sums = match AGGREGATES.get_ptr_mut(&key) {
+        Some(sums) => sums,
+        None => {
+            let zero = Aggregate {
+                waits: 0,
+                blocked: 0,
+                runqueue: 0,
+                max: 0,
+                histogram: [0; HISTOGRAM_BUCKETS],
+            };
+            let _ = AGGREGATES.insert(&key, &zero, NO_EXIST);
+            match AGGREGATES.get_ptr_mut(&key) {
+                Some(sums) => sums,
+                None => {
+                    count(Counter::AggregateFull);
+                    return;
+                }
+            }
+        }
+    };
+    // SAFETY: a live map value; only this thread's switch-ins write it, and userspace takes it
+    // out only after the thread's end.
+    unsafe {
+        (*sums).waits += 1;
+        (*sums).blocked += blocked;
+        (*sums).runqueue += runqueue;
+        if blocked > (*sums).max {
+            (*sums).max = blocked;
+        }
+        let bucket = bucket(blocked);
+        if bucket < HISTOGRAM_BUCKETS {
+            let slot = (&raw mut (*sums).histogram).cast::<u32>().add(bucket);
+            *slot = (*slot).saturating_add(1);
+        }
+    }
+}
+
+/// A new thread of a watched process begins its life wanting a CPU.
+#[inline(always)]
+pub(crate) fn sched_process_fork(ctx: &BtfTracePointContext) {
+    let child: Task = ctx.arg(1);
+    // SAFETY: the tracepoint's second argument.
+    let (tgid, tid) = unsafe { (filter::tgid(child), filter::tid(child)) };
+    let Some(process) = filter::watched(tgid) else {
+        return;
+    };
+    let now = now();
+    let Some(thread) = entry(tid, process, PHASE_RUNNABLE) else {
+        return;
+    };
+    // SAFETY: a live array value, and the thread has not run yet.
+    unsafe {
+        (*thread).books.first_seen = now;
+        (*thread).since = now;
+    }
+}
+
+/// An exec: the mappings are gone, and so is every thread but the one that called it.
+#[inline(always)]
+pub(crate) fn sched_process_exec(ctx: &BtfTracePointContext) {
+    let task: Task = ctx.arg(0);
+    let old_tid: u32 = ctx.arg(1);
+    // SAFETY: the tracepoint's first argument.
+    let (tgid, tid) = unsafe { (filter::tgid(task), filter::tid(task)) };
+    let Some(process) = filter::watched(tgid) else {
+        return;
+    };
+    let now = now();
+    if let Some(entry) = PROCESSES.get_ptr_mut(process.index) {
+        // SAFETY: a live array value; userspace writes it again once it has read the new mappings.
+        unsafe { (*entry).mappings = 0 };
+    }
+    // A thread other than the leader takes the leader's id over without a switch.
+    if old_tid != tid
+        && let Some(thread) = threads::find(old_tid)
+    {
+        // SAFETY: a live entry whose id no thread has any more.
+        unsafe {
+            (*thread).books.running += now.saturating_sub((*thread).since);
+            (*thread).since = now;
+            emit::thread_end(thread, task, now);
+        }
+        if let Some(thread) = entry(tid, process, PHASE_RUNNING) {
+            // SAFETY: a live array value.
+            unsafe {
+                (*thread).books.first_seen = now;
+                (*thread).since = now;
+                (*thread).phase = PHASE_RUNNING;
+            }
+        }
+    }
+    emit::exec(tgid, tid, now);
+}

@@ -1,0 +1,34 @@
+//! Read-only globals that userspace sets before loading: the verifier takes them for constants.
+
+use core::ptr::{addr_of, read_volatile};
+
+macro_rules! globals {
+    ($($(#[$doc:meta])* $name:ident / $get:ident: $ty:ty;)*) => {$(
+        #[unsafe(no_mangle)]
+        static $name: $ty = 0;
+
+        $(#[$doc])*
+        #[inline(always)]
+        pub(crate) fn $get() -> $ty {
+            // SAFETY: a static of ours; volatile, since userspace changes it before loading.
+            unsafe { read_volatile(addr_of!($name)) }
+        }
+    )*};
+}
+
+globals! {
+    /// Offset of `task_struct.pid`, the thread id.
+    OFF_TASK_PID / off_task_pid: u32;
+    /// Offset of `task_struct.tgid`, the process id.
+    OFF_TASK_TGID / off_task_tgid: u32;
+    /// Offset of `task_struct.comm`.
+    OFF_TASK_COMM / off_task_comm: u32;
+    /// Offset of `task_struct.__state` (`state` before Linux 5.14).
+    OFF_TASK_STATE / off_task_state: u32;
+    /// Offset of `task_struct.on_cpu`.
+    OFF_TASK_ON_CPU / off_task_on_cpu: u32;
+    /// Offset of `task_struct.nvcsw`; `nivcsw` follows it.
+    OFF_TASK_NVCSW / off_task_nvcsw: u32;
+    /// Waits of at least this many nanoseconds get a record of their own.
+    MIN_BLOCK_NS / min_block_ns: u64;
+}

@@ -1,0 +1,190 @@
+//! Records into the ring buffer. They never wake the reader, which polls: a wakeup an event
+//! costs microseconds.
+
+use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
+use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_ringbuf_output};
+use core::ffi::c_void;
+use profiler_common::counter::Counter;
+use profiler_common::map::Thread;
+use profiler_common::record::{
+    COMM_LEN, ExecRecord, Header, KIND_EXEC, KIND_STACK, KIND_THREAD_END, KIND_WAIT,
+    MAX_KERNEL_FRAMES, MAX_USER_FRAMES, StackRecord, ThreadEndRecord, WaitRecord,
+};
+
+use crate::filter::{self, Task};
+use crate::maps::{EVENTS, count};
+use crate::{config, threads};
+
+/// Frames of the kernel stack that are ours: the program, its trampoline and `__schedule`.
+const OWN_KERNEL_FRAMES: u64 = 3;
+
+/// A stack record with room for its frames, user frames first.
+#[repr(C)]
+pub(crate) struct StackMessage {
+    pub(crate) record: StackRecord,
+    pub(crate) frames: [u64; MAX_USER_FRAMES + MAX_KERNEL_FRAMES],
+}
+
+/// Name of a task.
+///
+/// # Safety
+/// As [`filter::tid`].
+#[inline(always)]
+pub(crate) unsafe fn comm(task: Task) -> [u8; COMM_LEN] {
+    // SAFETY: the name is 16 bytes at an 8-aligned offset of the task.
+    let words = unsafe {
+        let at = task.add(config::off_task_comm() as usize).cast::<u64>();
+        [at.read(), at.add(1).read()]
+    };
+    // SAFETY: both are 16 bytes of plain data.
+    unsafe { core::mem::transmute::<[u64; 2], [u8; COMM_LEN]>(words) }
+}
+
+/// Sends any record; says whether it found room.
+#[inline(always)]
+pub(crate) fn send<T>(record: &T) -> bool {
+    // SAFETY: a live map, and `record` is that many readable bytes.
+    unsafe {
+        bpf_ringbuf_output(
+            (&raw const EVENTS).cast_mut().cast(),
+            core::ptr::from_ref(record).cast_mut().cast(),
+            size_of::<T>() as u64,
+            BPF_RB_NO_WAKEUP.into(),
+        ) == 0
+    }
+}
+
+/// Sends the stack that the walk left in `message`, with the kernel's own stack added.
+#[inline(always)]
+pub(crate) fn new_stack(ctx: *mut c_void, message: *mut StackMessage, user_frames: u32) -> bool {
+    if user_frames as usize > MAX_USER_FRAMES {
+        return false;
+    }
+    // SAFETY: `message` is a live per-CPU value; the kernel frames go behind at most
+    // MAX_USER_FRAMES user frames, where MAX_KERNEL_FRAMES fit.
+    unsafe {
+        let frames = (&raw mut (*message).frames).cast::<u64>();
+        let bytes = bpf_get_stack(
+            ctx,
+            frames.add(user_frames as usize).cast(),
+            (MAX_KERNEL_FRAMES * 8) as u32,
+            OWN_KERNEL_FRAMES,
+        );
+        let kernel_frames = if bytes > 0 {
+            (bytes as u32 / 8) & 127
+        } else {
+            0
+        };
+        let kernel_frames = if kernel_frames as usize > MAX_KERNEL_FRAMES {
+            MAX_KERNEL_FRAMES as u32
+        } else {
+            kernel_frames
+        };
+        let len = size_of::<StackRecord>() as u32 + (user_frames + kernel_frames) * 8;
+        (*message).record.header.kind = KIND_STACK;
+        (*message).record.header.len = len;
+        (*message).record.user_frames = user_frames;
+        (*message).record.kernel_frames = kernel_frames;
+        if len as usize > size_of::<StackMessage>() {
+            return false;
+        }
+        bpf_ringbuf_output(
+            (&raw const EVENTS).cast_mut().cast(),
+            message.cast(),
+            len.into(),
+            BPF_RB_NO_WAKEUP.into(),
+        ) == 0
+    }
+}
+
+/// Sends one wait.
+///
+/// # Safety
+/// `thread` is a live entry.
+#[inline(always)]
+pub(crate) unsafe fn wait(thread: *mut Thread, end: u64, woken: u64) {
+    // SAFETY: by the caller's word.
+    let record = unsafe {
+        let seen = (*thread).wakeup == woken;
+        WaitRecord {
+            header: Header {
+                kind: KIND_WAIT,
+                len: size_of::<WaitRecord>() as u32,
+                tgid: (*thread).tgid,
+                tid: (*thread).tid,
+            },
+            start: (*thread).since,
+            wakeup: if seen { woken } else { 0 },
+            end,
+            stack: (*thread).stack,
+            waker_tgid: if seen { (*thread).waker_tgid } else { 0 },
+            waker_tid: (*thread).waker_tid,
+            waker_comm: (*thread).waker_comm,
+        }
+    };
+    if !send(&record) {
+        count(Counter::RingFullWait);
+    }
+}
+
+/// Sends the books of a thread that ended, and gives its entry up. Where the record finds no
+/// room the entry stays, for userspace to read at the end.
+///
+/// # Safety
+/// `thread` is a live entry, `task` the task or one of the same name.
+#[inline(always)]
+pub(crate) unsafe fn thread_end(thread: *mut Thread, task: Task, now: u64) {
+    // SAFETY: by the caller's word.
+    unsafe {
+        let record = ThreadEndRecord {
+            header: Header {
+                kind: KIND_THREAD_END,
+                len: size_of::<ThreadEndRecord>() as u32,
+                tgid: (*thread).tgid,
+                tid: (*thread).tid,
+            },
+            time: now,
+            books: (*thread).books,
+            comm: comm(task),
+        };
+        if send(&record) {
+            threads::release(thread);
+        } else {
+            (*thread).phase = profiler_common::map::PHASE_DEAD;
+            count(Counter::RingFullOther);
+        }
+    }
+}
+
+/// Sends the news of an exec.
+#[inline(always)]
+pub(crate) fn exec(tgid: u32, tid: u32, now: u64) {
+    let record = ExecRecord {
+        header: Header {
+            kind: KIND_EXEC,
+            len: size_of::<ExecRecord>() as u32,
+            tgid,
+            tid,
+        },
+        time: now,
+    };
+    if !send(&record) {
+        count(Counter::RingFullOther);
+    }
+}
+
+/// Fills the fields of `message` that do not depend on the walk.
+///
+/// # Safety
+/// `message` is a live per-CPU value, `task` as for [`filter::tid`].
+#[inline(always)]
+pub(crate) unsafe fn prepare(message: *mut StackMessage, task: Task, time: u64) {
+    // SAFETY: by the caller's word.
+    unsafe {
+        let record = &raw mut (*message).record;
+        (*record).header.tgid = filter::tgid(task);
+        (*record).header.tid = filter::tid(task);
+        (*record).time = time;
+        (*record).comm = comm(task);
+    }
+}

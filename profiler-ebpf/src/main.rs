@@ -1,0 +1,65 @@
+//! holdup's kernel programs: one entry point each, the work is in the modules.
+#![no_std]
+#![no_main]
+#![feature(core_intrinsics)]
+#![allow(internal_features)]
+
+mod account;
+mod config;
+mod emit;
+mod filter;
+mod maps;
+mod snapshot;
+mod stack;
+mod threads;
+mod unwind;
+mod wakeup;
+
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use core::ffi::c_void;
+
+/// Every context switch: `(preempt, prev, next, prev_state)`; `prev_state` since Linux 5.18.
+#[btf_tracepoint(function = "sched_switch")]
+pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
+    account::sched_switch(&ctx, |ctx| ctx.arg::<u32>(3));
+    0
+}
+
+/// Every wakeup, in the waker's context: `(task)`.
+#[btf_tracepoint(function = "sched_waking")]
+pub fn sched_waking(ctx: BtfTracePointContext) -> i32 {
+    wakeup::sched_waking(&ctx);
+    0
+}
+
+/// Every new thread and process: `(parent, child)`.
+#[btf_tracepoint(function = "sched_process_fork")]
+pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
+    account::sched_process_fork(&ctx);
+    0
+}
+
+/// Every exec: `(task, old_pid, bprm)`.
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
+    account::sched_process_exec(&ctx);
+    0
+}
+
+/// Every task of the system, when userspace reads the iterator.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+pub extern "C" fn snapshot(ctx: *mut c_void) -> i32 {
+    snapshot::task(ctx);
+    0
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,89 @@
+//! Every map. Sizes are bounds: nothing here grows with what the target does.
+
+use aya_ebpf::btf_maps::{self, ArrayOfMaps};
+use aya_ebpf::macros::{btf_map, map};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use profiler_common::counter::Counter;
+use profiler_common::map::{
+    Aggregate, AggregateKey, FILTER_SIZE, INDEX_BANKS, MAX_MAPPINGS, MAX_PROCESSES, Process,
+    ROW_BANKS, Stack, THREADS, Thread,
+};
+use profiler_common::row::{BANK_ROWS, INDEX_BANK, Mapping};
+
+use crate::emit::StackMessage;
+use crate::unwind::{CachedRule, Chunk, RULE_CACHE, Walk};
+
+/// `BPF_F_MMAPABLE`: userspace fills these by mmap.
+const MMAPABLE: usize = 0x400;
+
+/// Process id, by its low bits, to the index of its entry in [`PROCESSES`] plus one.
+#[map]
+pub(crate) static FILTER: Array<u32> = Array::with_max_entries(FILTER_SIZE as u32, 0);
+
+#[map]
+pub(crate) static PROCESSES: Array<Process> = Array::with_max_entries(MAX_PROCESSES as u32, 0);
+
+/// By process: its executable mappings, in the order of their addresses.
+#[btf_map]
+pub(crate) static MAPPINGS: ArrayOfMaps<
+    btf_maps::Array<Mapping, MAX_MAPPINGS, MMAPABLE>,
+    MAX_PROCESSES,
+> = ArrayOfMaps::new();
+
+#[btf_map]
+pub(crate) static ROWS: ArrayOfMaps<
+    btf_maps::Array<u64, { BANK_ROWS as usize }, MMAPABLE>,
+    ROW_BANKS,
+> = ArrayOfMaps::new();
+
+#[btf_map]
+pub(crate) static INDEX: ArrayOfMaps<
+    btf_maps::Array<u64, { INDEX_BANK as usize }, MMAPABLE>,
+    INDEX_BANKS,
+> = ArrayOfMaps::new();
+
+#[map]
+pub(crate) static THREAD_TABLE: Array<Thread> = Array::with_max_entries(THREADS as u32, 0);
+
+#[map]
+pub(crate) static STACKS: HashMap<u64, Stack> = HashMap::with_max_entries(65_536, 0);
+
+#[map]
+pub(crate) static AGGREGATES: HashMap<AggregateKey, Aggregate> =
+    HashMap::with_max_entries(32_768, 0);
+
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+
+#[map]
+pub(crate) static COUNTERS: PerCpuArray<u64> =
+    PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
+
+#[map]
+pub(crate) static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(1, 0);
+
+#[map]
+pub(crate) static CHUNK: PerCpuArray<Chunk> = PerCpuArray::with_max_entries(1, 0);
+
+#[map]
+pub(crate) static RULES: PerCpuArray<[CachedRule; RULE_CACHE]> =
+    PerCpuArray::with_max_entries(1, 0);
+
+/// The stack being walked, in the form in which it is sent.
+#[map]
+pub(crate) static MESSAGE: PerCpuArray<StackMessage> = PerCpuArray::with_max_entries(1, 0);
+
+/// Adds one to a counter of this CPU.
+#[inline(always)]
+pub(crate) fn count(counter: Counter) {
+    add(counter, 1);
+}
+
+/// Adds to a counter of this CPU.
+#[inline(always)]
+pub(crate) fn add(counter: Counter, n: u64) {
+    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: a live per-CPU value; these programs do not migrate while they run.
+        unsafe { *value += n };
+    }
+}

@@ -1,0 +1,65 @@
+//! The threads that were there before us: their state when the task iterator passes by.
+
+use aya_ebpf::bindings::pt_regs;
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::helpers::generated::bpf_task_pt_regs;
+use core::ffi::c_void;
+use profiler_common::counter::Counter;
+use profiler_common::record::{Header, KIND_SNAPSHOT, SnapshotRecord};
+
+use crate::filter::{self, Task};
+use crate::maps::count;
+use crate::{config, emit};
+
+/// The kernel's `struct bpf_iter__task`.
+#[repr(C)]
+struct IterContext {
+    meta: *const c_void,
+    task: Task,
+}
+
+/// Sends the registers of one task, if it is a thread of a watched process.
+#[inline(always)]
+pub(crate) fn task(ctx: *mut c_void) {
+    // SAFETY: the kernel calls an iterator with this context; the verifier checks each access.
+    unsafe {
+        let task = (*ctx.cast::<IterContext>()).task;
+        if task.is_null() {
+            return;
+        }
+        let tgid = filter::tgid(task);
+        if filter::watched(tgid).is_none() {
+            return;
+        }
+        let regs = bpf_task_pt_regs(task.cast_mut().cast()) as *const pt_regs;
+        let switches = task.add(config::off_task_nvcsw() as usize).cast::<u64>();
+        let record = SnapshotRecord {
+            header: Header {
+                kind: KIND_SNAPSHOT,
+                len: size_of::<SnapshotRecord>() as u32,
+                tgid,
+                tid: filter::tid(task),
+            },
+            time: bpf_ktime_get_ns(),
+            ip: (*regs).rip,
+            sp: (*regs).rsp,
+            bp: (*regs).rbp,
+            syscall: (*regs).orig_rax as i64,
+            args: [
+                (*regs).rdi,
+                (*regs).rsi,
+                (*regs).rdx,
+                (*regs).r10,
+                (*regs).r8,
+                (*regs).r9,
+            ],
+            task_state: *task.add(config::off_task_state() as usize).cast::<u32>(),
+            on_cpu: *task.add(config::off_task_on_cpu() as usize).cast::<u32>(),
+            switches: switches.read().wrapping_add(switches.add(1).read()),
+            comm: emit::comm(task),
+        };
+        if !emit::send(&record) {
+            count(Counter::RingFullOther);
+        }
+    }
+}

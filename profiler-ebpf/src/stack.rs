@@ -1,0 +1,100 @@
+//! From a thread that begins to wait to the number of its stack.
+
+use aya_ebpf::bindings::pt_regs;
+use aya_ebpf::helpers::generated::bpf_task_pt_regs;
+use core::ffi::c_void;
+use profiler_common::counter::Counter;
+use profiler_common::map::{ADVICE_RECORD, Stack, Thread};
+use profiler_common::record::STACK_BEFORE;
+use profiler_common::row::walk;
+
+use crate::filter::{Task, Watched};
+use crate::maps::{MESSAGE, STACKS, add, count};
+use crate::{emit, unwind};
+
+/// `BPF_NOEXIST`.
+const NO_EXIST: u64 = 1;
+
+/// Walks the stack, numbers it, and sends it if it is new. Leaves number and advice in `thread`.
+#[inline(always)]
+pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut Thread, now: u64) {
+    // SAFETY: `task` is the tracepoint's argument, `thread` and `message` are live map values.
+    unsafe {
+        (*thread).advice = ADVICE_RECORD;
+        let regs = bpf_task_pt_regs(task.cast_mut().cast()) as *const pt_regs;
+        let syscall = (*regs).orig_rax as i64;
+        let Some(state) = unwind::walk_user((*regs).rip, (*regs).rsp, (*regs).rbp, process) else {
+            return;
+        };
+        let frames = (*state).frames;
+        count(Counter::Walks);
+        add(Counter::Frames, frames.into());
+        if (*state).outcome != walk::COMPLETE {
+            count(Counter::WalksTruncated);
+        }
+        let number = number((*state).hash, syscall, (*thread).tgid, (*state).outcome);
+        (*thread).stack = number;
+        if let Some(known) = STACKS.get_ptr(number) {
+            (*thread).advice = (*known).advice;
+            return;
+        }
+        let Some(message) = MESSAGE.get_ptr_mut(0) else {
+            return;
+        };
+        if STACKS
+            .insert(
+                number,
+                Stack {
+                    advice: ADVICE_RECORD,
+                    reserved: 0,
+                },
+                NO_EXIST,
+            )
+            .is_err()
+        {
+            // Another CPU may have been first with the same stack; then it is sent.
+            if STACKS.get_ptr(number).is_none() {
+                count(Counter::StackTableFull);
+                (*thread).stack = 0;
+            }
+            return;
+        }
+        emit::prepare(message, task, now);
+        let record = &raw mut (*message).record;
+        (*record).stack = number;
+        (*record).syscall = syscall;
+        (*record).args = [
+            (*regs).rdi,
+            (*regs).rsi,
+            (*regs).rdx,
+            (*regs).r10,
+            (*regs).r8,
+            (*regs).r9,
+        ];
+        (*record).walk = (*state).outcome;
+        (*record).generation = (*process.process).generation;
+        if !emit::new_stack(ctx, message, frames) {
+            count(Counter::RingFullStack);
+            // Forgotten, so that its next wait sends it again.
+            let _ = STACKS.remove(number);
+        }
+    }
+}
+
+/// Mixes what tells stacks apart into one number (the finalizer of splitmix64), which is never
+/// 0 nor [`STACK_BEFORE`].
+#[inline(always)]
+fn number(hash: u64, syscall: i64, tgid: u32, outcome: u32) -> u64 {
+    let mut mixed = hash
+        ^ (syscall as u64).wrapping_mul(0xbf58_476d_1ce4_e5b9)
+        ^ (u64::from(tgid) << 32)
+        ^ u64::from(outcome);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^= mixed >> 31;
+    if mixed <= STACK_BEFORE {
+        STACK_BEFORE + 1
+    } else {
+        mixed
+    }
+}

@@ -1,0 +1,249 @@
+//! The walk up a user stack, by the rows that userspace made of `.eh_frame`.
+//!
+//! The rules of a step are [`profiler_common::walk::step`], which userspace runs as well. Here
+//! are the three things that make it fast: rules remembered by address, stack memory read in
+//! chunks, and a callback of `bpf_loop`, so that the verifier sees one turn instead of 127.
+
+use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user};
+use core::ffi::c_void;
+use profiler_common::map::{MAX_MAPPINGS, Process};
+use profiler_common::record::MAX_USER_FRAMES;
+use profiler_common::row::{self, BANK_ROWS, BANK_SHIFT, INDEX_BANK, Mapping, Rows, Rule, walk};
+use profiler_common::walk::{CONTINUE, Cursor, Memory, step};
+
+use crate::filter::Watched;
+use crate::maps::{CHUNK, INDEX, MAPPINGS, MESSAGE, ROWS, RULES, WALK};
+
+/// Rules that one CPU remembers, a power of two.
+pub(crate) const RULE_CACHE: usize = 512;
+/// Bytes of stack read at once at most; never across the end of a page, since such a read fails
+/// as a whole where the next page is missing.
+const CHUNK_BYTES: u64 = 1024;
+const PAGE: u64 = 4096;
+
+/// A rule found before.
+#[repr(C)]
+pub(crate) struct CachedRule {
+    pc: u64,
+    /// Of the mapping table in which it was found.
+    generation: u32,
+    rule: Rule,
+}
+
+/// Stack memory read ahead.
+#[repr(C)]
+pub(crate) struct Chunk {
+    base: u64,
+    len: u64,
+    words: [u64; (PAGE / 8) as usize],
+}
+
+/// A walk under way.
+#[repr(C)]
+pub(crate) struct Walk {
+    cursor: Cursor,
+    /// Hash of the frames so far.
+    pub(crate) hash: u64,
+    /// Frames so far.
+    pub(crate) frames: u32,
+    /// How it ended, one of [`walk`].
+    pub(crate) outcome: u32,
+    /// Index of the process.
+    process: u32,
+    /// Entries of its mapping table.
+    mappings: u32,
+    generation: u32,
+    /// Where in the mapping table the last frame was.
+    last: u32,
+}
+
+impl Memory for Chunk {
+    #[inline(always)]
+    fn read_u64(&mut self, addr: u64) -> Option<u64> {
+        let offset = addr.wrapping_sub(self.base);
+        if offset < self.len {
+            // SAFETY: the mask keeps the index within the array.
+            return Some(unsafe { *self.words.as_ptr().add((offset >> 3) as usize & 511) });
+        }
+        let to_page_end = PAGE - (addr & (PAGE - 1));
+        let len = if to_page_end < CHUNK_BYTES {
+            to_page_end
+        } else {
+            CHUNK_BYTES
+        };
+        self.len = 0;
+        // SAFETY: at most CHUNK_BYTES go into the array.
+        let failed = unsafe {
+            bpf_probe_read_user(
+                self.words.as_mut_ptr().cast(),
+                len as u32,
+                addr as *const c_void,
+            )
+        };
+        if failed != 0 {
+            return None;
+        }
+        self.base = addr;
+        self.len = len;
+        Some(self.words[0])
+    }
+
+    #[inline(always)]
+    fn read_u64_apart(&mut self, addr: u64) -> Option<u64> {
+        let offset = addr.wrapping_sub(self.base);
+        if offset < self.len {
+            // SAFETY: as above.
+            return Some(unsafe { *self.words.as_ptr().add((offset >> 3) as usize & 511) });
+        }
+        let mut word = 0u64;
+        // SAFETY: eight bytes go into `word`.
+        let failed =
+            unsafe { bpf_probe_read_user((&raw mut word).cast(), 8, addr as *const c_void) };
+        if failed == 0 { Some(word) } else { None }
+    }
+}
+
+/// The banks of rows and index entries.
+struct Banks;
+
+impl Rows for Banks {
+    #[inline(always)]
+    fn row(&self, n: u32) -> Option<&u64> {
+        ROWS.get_value(n >> BANK_SHIFT, &(n & (BANK_ROWS - 1)))
+    }
+
+    #[inline(always)]
+    fn index(&self, n: u32) -> Option<&u64> {
+        INDEX.get_value(n >> BANK_SHIFT, &(n & (INDEX_BANK - 1)))
+    }
+}
+
+#[inline(always)]
+fn covers(mapping: &Mapping, pc: u64) -> bool {
+    pc >= mapping.begin && pc < mapping.end
+}
+
+/// The mapping that covers `pc`: that of the frame before, or a binary search.
+#[inline(always)]
+fn mapping(state: &mut Walk, pc: u64) -> Option<&'static Mapping> {
+    if let Some(mapping) = MAPPINGS.get_value(state.process, &state.last)
+        && covers(mapping, pc)
+    {
+        return Some(mapping);
+    }
+    let (mut low, mut high) = (0, state.mappings);
+    // log2(MAX_MAPPINGS) halvings, and one to tell the last two apart.
+    for _ in 0..=MAX_MAPPINGS.ilog2() {
+        if low >= high {
+            break;
+        }
+        let middle = low + ((high - low) >> 1);
+        if MAPPINGS.get_value(state.process, &middle)?.begin <= pc {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    if low == 0 {
+        return None;
+    }
+    state.last = low - 1;
+    MAPPINGS
+        .get_value(state.process, &state.last)
+        .filter(|mapping| covers(mapping, pc))
+}
+
+/// The rule for `pc`, remembered or looked up; `None` outside every mapping.
+#[inline(always)]
+fn rule(state: &mut Walk, pc: u64) -> Option<Rule> {
+    let slot = ((pc >> 1) ^ (pc >> 10)) as usize & (RULE_CACHE - 1);
+    let cached = RULES.get_ptr_mut(0)?;
+    // SAFETY: a live per-CPU value, and the mask keeps the index within it.
+    let cached = unsafe { &mut *cached.cast::<CachedRule>().add(slot) };
+    if cached.pc == pc && cached.generation == state.generation {
+        return Some(cached.rule);
+    }
+    let mapping = mapping(state, pc)?;
+    let found = row::find(&Banks, mapping, pc);
+    cached.pc = pc;
+    cached.generation = state.generation;
+    cached.rule = found;
+    Some(found)
+}
+
+/// One frame; 0 to go on, 1 to stop, as `bpf_loop` wants it.
+#[inline(always)]
+fn turn(state: &mut Walk, memory: &mut Chunk, frames: *mut u64) -> i64 {
+    let n = state.frames as usize;
+    if n >= MAX_USER_FRAMES {
+        state.outcome = walk::TOO_DEEP;
+        return 1;
+    }
+    // SAFETY: the mask keeps the index within the frames of a message.
+    unsafe { *frames.add(n & 127) = state.cursor.ip };
+    state.frames = n as u32 + 1;
+    state.hash = (state.hash.rotate_left(5) ^ state.cursor.ip).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let Some(rule) = rule(state, state.cursor.lookup_pc()) else {
+        state.outcome = walk::UNMAPPED;
+        return 1;
+    };
+    let mut cursor = state.cursor;
+    let outcome = step(&mut cursor, rule, memory);
+    state.cursor = cursor;
+    if outcome == CONTINUE {
+        return 0;
+    }
+    state.outcome = outcome;
+    1
+}
+
+extern "C" fn turn_callback(_turn: u32, _ctx: *mut c_void) -> i64 {
+    let (Some(state), Some(memory), Some(message)) = (
+        WALK.get_ptr_mut(0),
+        CHUNK.get_ptr_mut(0),
+        MESSAGE.get_ptr_mut(0),
+    ) else {
+        return 1;
+    };
+    // SAFETY: live per-CPU values; nothing else runs on this CPU within a context switch.
+    unsafe {
+        turn(
+            &mut *state,
+            &mut *memory,
+            (&raw mut (*message).frames).cast(),
+        )
+    }
+}
+
+/// Walks the current thread's user stack from its registers; the frames are then in this CPU's
+/// [`MESSAGE`].
+#[inline(always)]
+pub(crate) fn walk_user(ip: u64, sp: u64, bp: u64, process: Watched) -> Option<*mut Walk> {
+    let state = WALK.get_ptr_mut(0)?;
+    let memory = CHUNK.get_ptr_mut(0)?;
+    let entry: *const Process = process.process;
+    // SAFETY: live per-CPU and array values.
+    unsafe {
+        (*state).cursor = Cursor::new(ip, sp, bp);
+        (*state).hash = 0;
+        (*state).frames = 0;
+        (*state).outcome = walk::TOO_DEEP;
+        (*state).process = process.index;
+        (*state).mappings = (*entry).mappings;
+        (*state).generation = (*entry).generation;
+        (*state).last = 0;
+        (*memory).len = 0;
+        if ip == 0 {
+            (*state).outcome = walk::NO_STACK;
+            return Some(state);
+        }
+        let mut unused = 0u64;
+        bpf_loop(
+            MAX_USER_FRAMES as u32 + 1,
+            turn_callback as *mut c_void,
+            (&raw mut unused).cast(),
+            0,
+        );
+    }
+    Some(state)
+}

@@ -1,0 +1,289 @@
+//! The loaded programs and their maps.
+
+use super::tables::Tables;
+use crate::decode::{DecodeError, Event, decode};
+use crate::host::KernelBtf;
+use crate::units::{Nanos, Pid, Tid, Timestamp};
+use anyhow::{Context, Result, bail};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::programs::{BtfTracePoint, Iter, Program};
+use aya::{Btf, Ebpf, EbpfLoader};
+use profiler_common::counter::Counter;
+use profiler_common::map::{
+    Aggregate, AggregateKey, FILTER_PROBES, FILTER_SIZE, MAX_PROCESSES, Process, Stack, THREAD_WAYS, THREADS,
+    Thread,
+};
+use rustix::time::{ClockId, clock_gettime};
+use std::io::Read;
+
+/// The compiled programs; `profiler/bpf/README.md` tells where they come from.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/holdup.bpf.o");
+
+/// Tracepoints in the order in which they are attached: births first, switches last.
+const TRACEPOINTS: [&str; 4] =
+    ["sched_process_fork", "sched_process_exec", "sched_waking", "sched_switch"];
+
+/// The program that reads every task.
+const SNAPSHOT: &str = "snapshot";
+
+/// An entry of the thread table.
+pub type KernelThread = Thread;
+
+/// The kernel side's counters, summed over CPUs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters(Vec<u64>);
+
+impl Counters {
+    /// One of them.
+    #[must_use]
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.0.get(counter as usize).copied().unwrap_or(0)
+    }
+}
+
+/// The kernel half of holdup, loaded. Dropping it detaches everything.
+pub struct Kernel {
+    ebpf: Ebpf,
+    btf: Btf,
+    tables: Tables,
+    filter: Array<MapData, u32>,
+    processes: Array<MapData, Process>,
+    threads: Array<MapData, Thread>,
+    stacks: HashMap<MapData, u64, Stack>,
+    aggregates: HashMap<MapData, AggregateKey, Aggregate>,
+    counters: PerCpuArray<MapData, u64>,
+    events: RingBuf<MapData>,
+}
+
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kernel").field("ebpf", &self.ebpf).finish_non_exhaustive()
+    }
+}
+
+impl Kernel {
+    /// Loads the programs, without attaching them yet.
+    ///
+    /// # Errors
+    /// Where the kernel's type information lacks a field, or the verifier refuses.
+    pub fn load(types: &KernelBtf, min_block: Nanos) -> Result<Kernel> {
+        let offset = |member: &str| {
+            types
+                .member_offset("task_struct", member)
+                .with_context(|| format!("the kernel's BTF has no task_struct.{member}"))
+        };
+        let (pid, tgid, comm) = (offset("pid")?, offset("tgid")?, offset("comm")?);
+        let (on_cpu, nvcsw) = (offset("on_cpu")?, offset("nvcsw")?);
+        let state = offset("__state").or_else(|_| offset("state"))?;
+        let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
+        let mut ebpf = EbpfLoader::new()
+            .btf(Some(&btf))
+            .override_global("OFF_TASK_PID", &pid, true)
+            .override_global("OFF_TASK_TGID", &tgid, true)
+            .override_global("OFF_TASK_COMM", &comm, true)
+            .override_global("OFF_TASK_STATE", &state, true)
+            .override_global("OFF_TASK_ON_CPU", &on_cpu, true)
+            .override_global("OFF_TASK_NVCSW", &nvcsw, true)
+            .override_global("MIN_BLOCK_NS", &min_block.0, true)
+            .load(OBJECT)
+            .context("cannot load the eBPF object")?;
+        let tables = Tables::new(&mut ebpf)?;
+        let mut take = |name: &str| {
+            ebpf.take_map(name).with_context(|| format!("the eBPF object has no map {name}"))
+        };
+        let filter = Array::try_from(take("FILTER")?)?;
+        let processes = Array::try_from(take("PROCESSES")?)?;
+        let threads = Array::try_from(take("THREAD_TABLE")?)?;
+        let stacks = HashMap::try_from(take("STACKS")?)?;
+        let aggregates = HashMap::try_from(take("AGGREGATES")?)?;
+        let counters = PerCpuArray::try_from(take("COUNTERS")?)?;
+        let events = RingBuf::try_from(take("EVENTS")?)?;
+        Ok(Kernel {
+            ebpf,
+            btf,
+            tables,
+            filter,
+            processes,
+            threads,
+            stacks,
+            aggregates,
+            counters,
+            events,
+        })
+    }
+
+    /// Attaches every program. Nothing is recorded before [`Kernel::watch`].
+    ///
+    /// # Errors
+    /// Where the verifier refuses a program or the kernel its attachment.
+    pub fn attach(&mut self) -> Result<()> {
+        for name in TRACEPOINTS {
+            let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?.try_into()?;
+            program
+                .load(name, &self.btf)
+                .with_context(|| format!("the kernel refused the program {name}"))?;
+            program.attach().with_context(|| format!("cannot attach to the tracepoint {name}"))?;
+        }
+        let iter: &mut Iter = program(&mut self.ebpf, SNAPSHOT)?.try_into()?;
+        iter.load("task", &self.btf).context("the kernel refused the task iterator")
+    }
+
+    /// The unwinding tables.
+    pub fn tables(&mut self) -> &mut Tables {
+        &mut self.tables
+    }
+
+    /// The unwinding tables, to be read.
+    #[must_use]
+    pub fn tables_ref(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// Whether a switch of the thread was seen.
+    #[must_use]
+    pub fn has_switched(&self, tid: Tid) -> bool {
+        (0..THREAD_WAYS).any(|way| {
+            let place = tid.0.wrapping_add(way) & (THREADS as u32 - 1);
+            // What cannot be read may have been there.
+            self.threads.get(&place, 0).map_or(true, |thread| thread.tid == tid.0)
+        })
+    }
+
+    /// Begins (or, with a changed mapping table, goes on) to record a process.
+    ///
+    /// # Errors
+    /// Where all places are taken or the kernel refuses.
+    pub fn watch(&mut self, index: u32, process: Process) -> Result<()> {
+        if index as usize >= MAX_PROCESSES {
+            bail!("more than {MAX_PROCESSES} processes at once");
+        }
+        self.processes.set(index, process, 0)?;
+        let mut free = None;
+        for probe in 0..FILTER_PROBES {
+            let place = process.tgid.wrapping_add(probe) & (FILTER_SIZE as u32 - 1);
+            match self.filter.get(&place, 0)? {
+                0 => free = free.or(Some(place)),
+                taken if taken == index + 1 => return Ok(()),
+                _ => {}
+            }
+        }
+        let place = free.with_context(|| {
+            format!("process {} collides with others that are watched", process.tgid)
+        })?;
+        Ok(self.filter.set(place, index + 1, 0)?)
+    }
+
+    /// Ends all recording. Returns the last instant that counts.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn stop(&mut self) -> Result<Timestamp> {
+        for place in 0..FILTER_SIZE as u32 {
+            if self.filter.get(&place, 0)? != 0 {
+                self.filter.set(place, 0, 0)?;
+            }
+        }
+        let end = monotonic();
+        // Programs that passed the filter just before may still be at work on another CPU; a
+        // walk takes microseconds.
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        Ok(end)
+    }
+
+    /// Lets the task iterator pass over all tasks; the watched ones arrive as events.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn snapshot(&mut self) -> Result<()> {
+        let iter: &mut Iter = program(&mut self.ebpf, SNAPSHOT)?.try_into()?;
+        let link = iter.attach().context("cannot attach the task iterator")?;
+        let mut file = iter.take_link(link)?.into_file().context("cannot run the task iterator")?;
+        let mut nothing = Vec::new();
+        file.read_to_end(&mut nothing).context("cannot read the task iterator")?;
+        Ok(())
+    }
+
+    /// Hands every event that has arrived to `each`.
+    pub fn drain(&mut self, mut each: impl FnMut(Result<Event, DecodeError>)) {
+        while let Some(item) = self.events.next() {
+            each(decode(&item));
+        }
+    }
+
+    /// Tells the kernel side what a stack is good for, one of `ADVICE_*`.
+    ///
+    /// # Errors
+    /// Where the kernel refuses; a stack that is not there any more is none.
+    pub fn advise(&mut self, stack: u64, advice: u32) -> Result<()> {
+        /// `BPF_EXIST`.
+        const EXIST: u64 = 2;
+        match self.stacks.insert(stack, Stack { advice, reserved: 0 }, EXIST) {
+            Err(aya::maps::MapError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+            {
+                Ok(())
+            }
+            result => Ok(result?),
+        }
+    }
+
+    /// Every thread in the thread table.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn threads(&self) -> Result<Vec<Thread>> {
+        let mut threads = Vec::new();
+        for thread in self.threads.iter() {
+            let thread = thread?;
+            if thread.tid != 0 {
+                threads.push(thread);
+            }
+        }
+        Ok(threads)
+    }
+
+    /// Every sum so far.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn aggregates(&self) -> Result<Vec<(AggregateKey, Aggregate)>> {
+        self.aggregates.iter().map(|entry| Ok(entry?)).collect()
+    }
+
+    /// Takes a sum out, to make room. Only for threads that have ended: nothing else may write.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn forget(&mut self, key: &AggregateKey) -> Result<()> {
+        Ok(self.aggregates.remove(key)?)
+    }
+
+    /// The counters.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn counters(&self) -> Result<Counters> {
+        let mut sums = Vec::new();
+        for values in self.counters.iter() {
+            sums.push(values?.iter().sum());
+        }
+        Ok(Counters(sums))
+    }
+}
+
+/// The clock of all events.
+#[must_use]
+pub fn monotonic() -> Timestamp {
+    let now = clock_gettime(ClockId::Monotonic);
+    Timestamp(now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs())
+}
+
+/// The entry of a process that begins now.
+#[must_use]
+pub fn process_entry(pid: Pid, mappings: u32, generation: u32, start: Timestamp) -> Process {
+    Process { tgid: pid.0, mappings, generation, reserved: 0, start: start.0 }
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
+    ebpf.program_mut(name).with_context(|| format!("the eBPF object has no program {name}"))
+}

@@ -1,0 +1,149 @@
+//! The unwinding rows and the mappings of processes, as the kernel side reads them.
+
+use super::banks::Bank;
+use anyhow::{Context, Result};
+use aya::Ebpf;
+use aya::maps::{ArrayOfMaps, MapData};
+use profiler_common::map::{INDEX_BANKS, MAX_MAPPINGS, ROW_BANKS};
+use profiler_common::row::{BANK_ROWS, BANK_SHIFT, INDEX_BANK, Mapping, Rows};
+use std::fmt;
+
+/// Where the rows of one module lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableSpan {
+    /// Number of the first row over all banks.
+    pub rows: u32,
+    /// Rows.
+    pub row_count: u32,
+    /// Number of the first index entry over all banks.
+    pub index: u32,
+    /// Index entries.
+    pub index_len: u32,
+}
+
+/// Why a module's rows have no place.
+#[derive(Debug)]
+pub enum TableError {
+    /// All banks are full: more code is mapped than we have room for.
+    Full,
+    /// The kernel refused.
+    Kernel(anyhow::Error),
+}
+
+impl fmt::Display for TableError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TableError::Full => write!(f, "the unwinding tables are full"),
+            TableError::Kernel(error) => write!(f, "{error:#}"),
+        }
+    }
+}
+
+impl std::error::Error for TableError {}
+
+/// Values in banks, numbered through.
+#[derive(Debug)]
+struct Banked<T: aya::Pod> {
+    outer: ArrayOfMaps<MapData, MapData>,
+    banks: Vec<Bank<T>>,
+    most: usize,
+    used: u32,
+}
+
+impl<T: aya::Pod> Banked<T> {
+    fn new(ebpf: &mut Ebpf, name: &str, most: usize) -> Result<Banked<T>> {
+        Ok(Banked { outer: take_outer(ebpf, name)?, banks: Vec::new(), most, used: 0 })
+    }
+
+    /// Appends values; they may lie across the ends of banks.
+    fn append(&mut self, mut values: &[T]) -> Result<u32, TableError> {
+        let capacity = 1usize << BANK_SHIFT;
+        let first = self.used;
+        if self.used as usize + values.len() > self.most * capacity {
+            return Err(TableError::Full);
+        }
+        while !values.is_empty() {
+            let (bank, at) = (self.used as usize >> BANK_SHIFT, self.used as usize % capacity);
+            if bank == self.banks.len() {
+                let new = Bank::create(capacity).map_err(TableError::Kernel)?;
+                self.outer
+                    .set(bank as u32, new.map(), 0)
+                    .context("cannot add a bank of rows")
+                    .map_err(TableError::Kernel)?;
+                self.banks.push(new);
+            }
+            let count = values.len().min(capacity - at);
+            let (now, later) = values.split_at(count);
+            self.banks[bank].values_mut()[at..at + count].copy_from_slice(now);
+            self.used += count as u32;
+            values = later;
+        }
+        Ok(first)
+    }
+
+    fn get(&self, n: u32) -> Option<&T> {
+        let bank = self.banks.get((n >> BANK_SHIFT) as usize)?;
+        bank.values().get((n & ((1 << BANK_SHIFT) - 1)) as usize)
+    }
+}
+
+fn take_outer(ebpf: &mut Ebpf, name: &str) -> Result<ArrayOfMaps<MapData, MapData>> {
+    let map = ebpf.take_map(name).with_context(|| format!("the eBPF object has no map {name}"))?;
+    map.try_into().with_context(|| format!("map {name} is not an array of maps"))
+}
+
+/// Everything the walk looks up.
+#[derive(Debug)]
+pub struct Tables {
+    rows: Banked<u64>,
+    index: Banked<u64>,
+    mappings: ArrayOfMaps<MapData, MapData>,
+}
+
+impl Tables {
+    pub(super) fn new(ebpf: &mut Ebpf) -> Result<Tables> {
+        const { assert!(BANK_ROWS == 1 << BANK_SHIFT && INDEX_BANK == 1 << BANK_SHIFT) };
+        Ok(Tables {
+            rows: Banked::new(ebpf, "ROWS", ROW_BANKS)?,
+            index: Banked::new(ebpf, "INDEX", INDEX_BANKS)?,
+            mappings: take_outer(ebpf, "MAPPINGS")?,
+        })
+    }
+
+    /// Adds a module's table. Tables stay: the same module may be mapped again.
+    ///
+    /// # Errors
+    /// Where there is no room.
+    pub fn add(&mut self, rows: &[u64], index: &[u64]) -> Result<TableSpan, TableError> {
+        Ok(TableSpan {
+            rows: self.rows.append(rows)?,
+            row_count: rows.len() as u32,
+            index: self.index.append(index)?,
+            index_len: index.len() as u32,
+        })
+    }
+
+    /// Replaces the mapping table of a process in one stroke: a walk under way keeps the old one.
+    /// `mappings` are in the order of their addresses; those beyond [`MAX_MAPPINGS`] are left
+    /// out. Returns how many the kernel side knows.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn install(&mut self, process: u32, mappings: &[Mapping]) -> Result<u32> {
+        let mut bank = Bank::create(MAX_MAPPINGS)?;
+        let count = mappings.len().min(MAX_MAPPINGS);
+        bank.values_mut()[..count].copy_from_slice(&mappings[..count]);
+        self.mappings.set(process, bank.map(), 0).context("cannot replace the mapping table")?;
+        Ok(count as u32)
+    }
+}
+
+impl Rows for &Tables {
+    fn row(&self, n: u32) -> Option<&u64> {
+        self.rows.get(n)
+    }
+
+    fn index(&self, n: u32) -> Option<&u64> {
+        self.index.get(n)
+    }
+}

@@ -1,0 +1,158 @@
+//! The records of [`profiler_common::record`], checked.
+
+use bytemuck::{AnyBitPattern, try_pod_read_unaligned};
+use profiler_common::record::{
+    COMM_LEN, ExecRecord, Header, KIND_EXEC, KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END, KIND_WAIT,
+    MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
+};
+use std::fmt;
+
+/// One thing that the kernel side told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A stack seen for the first time.
+    Stack(Box<StackSeen>),
+    /// A finished wait.
+    Wait(WaitRecord),
+    /// The end of a thread.
+    ThreadEnd(Box<ThreadEndRecord>),
+    /// An exec.
+    Exec(ExecRecord),
+    /// A thread as the task iterator found it.
+    Snapshot(Box<SnapshotRecord>),
+}
+
+/// A [`StackRecord`] with its frames.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StackSeen {
+    /// The fixed part.
+    pub record: StackRecord,
+    /// User addresses, leaf first.
+    pub user: Vec<u64>,
+    /// Kernel addresses, leaf first.
+    pub kernel: Vec<u64>,
+}
+
+/// Why bytes are not a record. Each is counted as a lost event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecodeError {
+    /// Fewer bytes than the record has.
+    Short,
+    /// A kind that this version does not know.
+    Kind(u32),
+    /// More frames than a record may have, or than its bytes hold.
+    Frames,
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DecodeError::Short => write!(f, "a record shorter than its kind"),
+            DecodeError::Kind(kind) => write!(f, "a record of unknown kind {kind}"),
+            DecodeError::Frames => write!(f, "a stack whose frames are not all there"),
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+fn head<T: AnyBitPattern>(bytes: &[u8]) -> Result<T, DecodeError> {
+    bytes
+        .get(..size_of::<T>())
+        .and_then(|head| try_pod_read_unaligned(head).ok())
+        .ok_or(DecodeError::Short)
+}
+
+/// Decodes one record.
+///
+/// # Errors
+/// Where the bytes are no record; they are then to be counted as lost.
+pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
+    let header: Header = head(bytes)?;
+    Ok(match header.kind {
+        KIND_STACK => Event::Stack(Box::new(stack(bytes)?)),
+        KIND_WAIT => Event::Wait(head(bytes)?),
+        KIND_THREAD_END => Event::ThreadEnd(Box::new(head(bytes)?)),
+        KIND_EXEC => Event::Exec(head(bytes)?),
+        KIND_SNAPSHOT => Event::Snapshot(Box::new(head(bytes)?)),
+        kind => return Err(DecodeError::Kind(kind)),
+    })
+}
+
+fn stack(bytes: &[u8]) -> Result<StackSeen, DecodeError> {
+    let record: StackRecord = head(bytes)?;
+    let (user, kernel) = (record.user_frames as usize, record.kernel_frames as usize);
+    if user > MAX_USER_FRAMES || kernel > MAX_KERNEL_FRAMES {
+        return Err(DecodeError::Frames);
+    }
+    let begin = size_of::<StackRecord>();
+    let words = |from: usize, count: usize| -> Result<Vec<u64>, DecodeError> {
+        let bytes = bytes.get(from..from + count * 8).ok_or(DecodeError::Frames)?;
+        Ok(bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect())
+    };
+    Ok(StackSeen { record, user: words(begin, user)?, kernel: words(begin + user * 8, kernel)? })
+}
+
+/// A thread name out of the kernel's fixed array: up to its zero, bytes that are not UTF-8
+/// replaced.
+#[must_use]
+pub fn thread_name(comm: &[u8; COMM_LEN]) -> String {
+    let end = comm.iter().position(|byte| *byte == 0).unwrap_or(COMM_LEN);
+    String::from_utf8_lossy(&comm[..end]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(user_frames: u32, kernel_frames: u32) -> StackRecord {
+        StackRecord {
+            header: Header { kind: KIND_STACK, len: 0, tgid: 7, tid: 8 },
+            time: 1,
+            stack: 2,
+            syscall: -1,
+            args: [0; 6],
+            walk: 0,
+            generation: 3,
+            user_frames,
+            kernel_frames,
+            comm: *b"worker\0junk\0\0\0\0\0",
+        }
+    }
+
+    fn bytes(record: &StackRecord, frames: &[u64]) -> Vec<u8> {
+        let mut bytes = bytemuck::bytes_of(record).to_vec();
+        frames.iter().for_each(|frame| bytes.extend(frame.to_le_bytes()));
+        bytes
+    }
+
+    #[test]
+    fn a_stack_is_split_into_user_and_kernel_frames() {
+        let record = record(2, 1);
+        let Ok(Event::Stack(seen)) = decode(&bytes(&record, &[10, 11, 12])) else {
+            panic!("not a stack");
+        };
+        assert_eq!((seen.user, seen.kernel), (vec![10, 11], vec![12]));
+        assert_eq!(seen.record, record);
+        assert_eq!(thread_name(&seen.record.comm), "worker");
+    }
+
+    #[test]
+    fn lengths_are_not_trusted() {
+        let whole = bytes(&record(2, 1), &[10, 11, 12]);
+        for len in 0..whole.len() {
+            assert!(decode(&whole[..len]).is_err(), "{len} bytes passed");
+        }
+        for (user, kernel) in [(u32::MAX, 0), (0, u32::MAX), (128, 0), (0, 65)] {
+            let bytes = bytes(&record(user, kernel), &[0; 256]);
+            assert_eq!(decode(&bytes), Err(DecodeError::Frames));
+        }
+    }
+
+    #[test]
+    fn unknown_kinds_are_told() {
+        let mut bytes = bytes(&record(0, 0), &[]);
+        bytes[0] = 99;
+        assert_eq!(decode(&bytes), Err(DecodeError::Kind(99)));
+    }
+}

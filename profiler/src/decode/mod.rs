@@ -1,0 +1,5 @@
+//! Bytes of the ring buffer to events. Nothing here trusts a length.
+
+mod event;
+
+pub use event::{DecodeError, Event, StackSeen, decode, thread_name};

@@ -1,0 +1,105 @@
+//! The flamegraph: an SVG of the time in which threads were blocked, by inferno.
+
+use super::folded::fold;
+use super::{Options, duration, sanitize};
+use crate::model::{Losses, Report};
+use inferno::flamegraph::color::{BackgroundColor, Color, PaletteMap};
+use inferno::flamegraph::{self, TextTruncateDirection};
+use std::io;
+
+/// Writes the SVG: the same bytes for the same report and options.
+///
+/// The width of a frame is time in microseconds, its hue says whose code it is: orange the
+/// application, yellow other crates, violet tokio, light blue std, green libc, blue the kernel.
+///
+/// # Errors
+///
+/// Those of writing to `out`.
+pub fn render(report: &Report, options: &Options, out: &mut dyn io::Write) -> io::Result<()> {
+    let folded = fold(report, options);
+    if folded.lines.is_empty() {
+        return empty(report, options, out);
+    }
+    let mut colors = PaletteMap::default();
+    for (name, kind) in &folded.kinds {
+        colors.insert(name, kind.color(name));
+    }
+    // The root that inferno adds below all.
+    colors.insert("", Color::new(225, 225, 225));
+    let lines: Vec<String> = folded
+        .lines
+        .iter()
+        .map(|(stack, micros)| format!("{stack} {micros}"))
+        .collect();
+    let mut settings = flamegraph::Options::default();
+    settings.title = sanitize(&options.title).into_owned();
+    settings.subtitle = Some(subtitle(report));
+    settings.count_name = "µs".to_owned();
+    settings.name_type = "Frame:".to_owned();
+    settings.bgcolors = Some(BackgroundColor::Flat(Color::new(255, 255, 255)));
+    settings.palette_map = Some(&mut colors);
+    settings.deterministic = true;
+    settings.min_width = options.min_width.clamp(0.0, 100.0);
+    settings.text_truncate_direction = TextTruncateDirection::Right;
+    flamegraph::from_lines(&mut settings, lines.iter().map(String::as_str), out)
+}
+
+/// Program, length and losses: what one must know to trust the picture.
+fn subtitle(report: &Report) -> String {
+    let target = &report.target;
+    let name = target.exe.rsplit('/').next().unwrap_or(&target.exe);
+    format!(
+        "{} (pid {}), {} from {}, {}",
+        sanitize(name),
+        target.pid,
+        duration(report.duration_ns),
+        report.started_at,
+        lost(&report.losses)
+    )
+}
+
+fn lost(losses: &Losses) -> String {
+    let parts: Vec<String> = [
+        (losses.events, "records lost"),
+        (losses.stacks, "waits without a stack"),
+        (losses.truncated, "stacks truncated"),
+        (losses.unresolved, "frames without a name"),
+        (losses.unknown_waits, "waits of unknown state"),
+    ]
+    .iter()
+    .filter(|(number, _)| *number > 0)
+    .map(|(number, what)| format!("{} {what}", super::count(*number)))
+    .collect();
+    if parts.is_empty() {
+        "nothing lost".to_owned()
+    } else {
+        parts.join(", ")
+    }
+}
+
+/// inferno refuses to draw nothing, but a file that was asked for must come to be.
+fn empty(report: &Report, options: &Options, out: &mut dyn io::Write) -> io::Result<()> {
+    let states: Vec<&str> = options.states.iter().map(|state| state.name()).collect();
+    writeln!(
+        out,
+        r#"<?xml version="1.0" standalone="no"?>
+<svg version="1.1" width="1200" height="120" viewBox="0 0 1200 120" xmlns="http://www.w3.org/2000/svg">
+<rect width="100%" height="100%" fill="rgb(255,255,255)"/>
+<g font-family="monospace" font-size="12" text-anchor="middle">
+<text x="50%" y="24" font-size="17">{}</text>
+<text x="50%" y="48">{}</text>
+<text x="50%" y="84">no waits in these states: {}</text>
+</g>
+</svg>"#,
+        xml(&sanitize(&options.title)),
+        xml(&subtitle(report)),
+        xml(&states.join(", "))
+    )
+}
+
+/// Text within an element.
+fn xml(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}

@@ -1,0 +1,197 @@
+//! Folded stacks: a line a stack, root first, frames separated by `;`, then the time in
+//! microseconds. The format of Brendan Gregg's `flamegraph.pl`, which inferno and speedscope
+//! read too.
+//!
+//! The first frame is the runtime (or `blocking pool`, `no runtime`), the second the state.
+//! Kernel frames end in `_[k]` and inlined ones in `_[i]`, as those tools expect. A stack that
+//! does not reach its thread's start has `[truncated: …]` where the rest would be. Times below
+//! half a microsecond round to nothing; such stacks are left out.
+
+use super::palette::Kind;
+use super::{Options, display_name};
+use crate::model::{Report, RuntimeKind, StackTotal, Truncation};
+use crate::symbolize::{Frame, Origin, Space};
+use crate::tokio_rt::State;
+use std::collections::BTreeMap;
+use std::io;
+
+/// Writes the folded stacks, sorted.
+///
+/// # Errors
+///
+/// Those of writing to `out`.
+pub fn render(report: &Report, options: &Options, out: &mut dyn io::Write) -> io::Result<()> {
+    for (stack, micros) in fold(report, options).lines {
+        writeln!(out, "{stack} {micros}")?;
+    }
+    Ok(())
+}
+
+/// Folded stacks and what their frames are.
+pub(super) struct Folded {
+    /// Stack to microseconds.
+    pub(super) lines: BTreeMap<String, u64>,
+    /// Frame to kind, for colours; names are as in the lines.
+    pub(super) kinds: BTreeMap<String, Kind>,
+}
+
+/// Folds the stacks that are in one of `options.states`.
+pub(super) fn fold(report: &Report, options: &Options) -> Folded {
+    let mut nanos: BTreeMap<String, u64> = BTreeMap::new();
+    let mut kinds = BTreeMap::new();
+    for stack in &report.stacks {
+        if !options.states.contains(&stack.state) {
+            continue;
+        }
+        let frames = frames(report, stack, options.collapse_runtime);
+        let line: Vec<&str> = frames.iter().map(|(name, _)| name.as_str()).collect();
+        let sum = nanos.entry(line.join(";")).or_default();
+        *sum = sum.saturating_add(stack.blocked.0);
+        kinds.extend(frames);
+    }
+    let lines = nanos
+        .into_iter()
+        .map(|(stack, nanos)| (stack, nanos.saturating_add(500) / 1_000))
+        .filter(|&(_, micros)| micros > 0)
+        .collect();
+    Folded { lines, kinds }
+}
+
+/// The frames of a line, root first.
+fn frames(report: &Report, stack: &StackTotal, collapse: bool) -> Vec<(String, Kind)> {
+    let mut frames = vec![
+        (root(report, stack), Kind::Root),
+        (stack.state.name().to_owned(), Kind::State(stack.state)),
+    ];
+    if let Some(truncation) = stack.truncated {
+        frames.push((truncated(truncation).to_owned(), Kind::Nameless));
+    }
+    let task = stack.task_frame.map_or(usize::MAX, |index| index);
+    // The outermost frame of the run that is being collapsed stands for it.
+    let mut run: Option<Run> = None;
+    for (index, frame) in stack.frames.iter().enumerate().rev() {
+        let this = collapse.then(|| Run::of(frame, index > task)).flatten();
+        if this.is_none() || this != run {
+            frames.push(match this {
+                Some(Run::Outside) => ("[runtime]".to_owned(), Kind::Runtime),
+                _ => (folded_name(frame), Kind::of(frame)),
+            });
+        }
+        run = this;
+    }
+    frames
+}
+
+/// A run of frames that is drawn as one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Run {
+    /// Outside the task: thread start, worker loop, poll.
+    Outside,
+    /// Inside the task: a library call and what it calls.
+    Call,
+}
+
+impl Run {
+    fn of(frame: &Frame, outside: bool) -> Option<Run> {
+        match frame.origin {
+            Origin::Runtime | Origin::Library | Origin::System if outside => Some(Run::Outside),
+            Origin::Runtime | Origin::Library | Origin::System => Some(Run::Call),
+            _ => None,
+        }
+    }
+}
+
+fn root(report: &Report, stack: &StackTotal) -> String {
+    let Some(id) = &stack.runtime else {
+        return match stack.state {
+            State::Pool => "blocking pool".to_owned(),
+            _ => "no runtime".to_owned(),
+        };
+    };
+    let kind = report
+        .runtimes
+        .iter()
+        .find(|runtime| runtime.id == *id)
+        .map_or("", |runtime| match runtime.kind {
+            RuntimeKind::MultiThread => " multi_thread",
+            RuntimeKind::CurrentThread => " current_thread",
+        });
+    format!("{id}{kind}")
+}
+
+const fn truncated(truncation: Truncation) -> &'static str {
+    match truncation {
+        Truncation::TooDeep => "[truncated: too deep]",
+        Truncation::Unmapped => "[truncated: unmapped address]",
+        Truncation::NoRow => "[truncated: no unwind information]",
+        Truncation::Unsupported => "[truncated: unsupported unwind rule]",
+        Truncation::Unreadable => "[truncated: unreadable stack]",
+        Truncation::NoProgress => "[truncated: broken chain]",
+        Truncation::NoStack => "[truncated: no stack]",
+    }
+}
+
+/// A frame's name with its mark, without what would break the line apart.
+fn folded_name(frame: &Frame) -> String {
+    let mut name = display_name(&frame.function).replace(';', ":");
+    // Readers take a number at the end of a line for a count, two for a difference.
+    if let Some(space) = name.rfind(' ') {
+        let number = |c: char| c.is_ascii_digit() || c == '.';
+        if name
+            .get(space + 1..)
+            .is_some_and(|last| last.chars().all(number))
+        {
+            name.replace_range(space..=space, "_");
+        }
+    }
+    if name.trim().is_empty() {
+        name = "[unnamed]".to_owned();
+    }
+    match frame.space {
+        Space::Kernel => name.push_str("_[k]"),
+        Space::User if frame.inlined => name.push_str("_[i]"),
+        Space::User => {}
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::symbolize::Naming;
+    use crate::units::Addr;
+
+    fn frame(function: &str) -> Frame {
+        Frame {
+            function: function.into(),
+            space: Space::User,
+            naming: Naming::Symbol,
+            origin: Origin::Application,
+            inlined: false,
+            file: None,
+            line: None,
+            module: None,
+            address: Addr(0),
+        }
+    }
+
+    #[test]
+    fn names_cannot_break_a_line() {
+        assert_eq!(folded_name(&frame("a;b\nc")), "a:b\\x0ac");
+        assert_eq!(folded_name(&frame("fn 12 345")), "fn 12_345");
+        assert_eq!(folded_name(&frame("fn 1.5")), "fn_1.5");
+        assert_eq!(folded_name(&frame("trailing ")), "trailing_");
+        assert_eq!(folded_name(&frame("  ")), "[unnamed]".to_owned());
+        assert_eq!(folded_name(&frame("")), "[unnamed]");
+    }
+
+    #[test]
+    fn kernel_and_inlined_frames_are_marked() {
+        let mut kernel = frame("futex_wait");
+        kernel.space = Space::Kernel;
+        assert_eq!(folded_name(&kernel), "futex_wait_[k]");
+        let mut inlined = frame("a::b");
+        inlined.inlined = true;
+        assert_eq!(folded_name(&inlined), "a::b_[i]");
+    }
+}

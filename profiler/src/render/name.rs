@@ -1,0 +1,157 @@
+//! Names and paths as short as they stay clear.
+
+use super::sanitize;
+use std::borrow::Cow;
+
+/// `function` for people: without generic arguments and closure marks, safe to print.
+///
+/// `<claims::Store as claims::Reserve>::reserve::{{closure}}` is `claims::Store::reserve`: an
+/// async function's body is a closure, which says nothing.
+#[must_use]
+pub fn display_name(function: &str) -> String {
+    sanitize(&shorten(function)).into_owned()
+}
+
+fn shorten(function: &str) -> String {
+    let mut out = String::with_capacity(function.len());
+    let mut rest = function;
+    if let Some((of, method)) = qualified(function) {
+        out.push_str(&shorten(of));
+        rest = method;
+    }
+    // Depth within angle brackets; `->` and a lone comparison close none.
+    let mut depth = 0_u32;
+    let mut last = ' ';
+    for c in rest.chars() {
+        match c {
+            '<' => depth += 1,
+            '>' if last != '-' && depth > 0 => depth -= 1,
+            _ if depth == 0 => out.push(c),
+            _ => {}
+        }
+        last = c;
+    }
+    // Left over of `name::<args>`.
+    let out = out.replace("::::", "::");
+    let mut name = out.strip_suffix("::").unwrap_or(&out);
+    while let Some(outer) = strip_closure(name) {
+        name = outer;
+    }
+    if name.is_empty() {
+        function.to_owned()
+    } else {
+        name.to_owned()
+    }
+}
+
+/// The type and the rest of `<Type as Trait>::method` or `<Type>::method`.
+fn qualified(function: &str) -> Option<(&str, &str)> {
+    let inner = function.strip_prefix('<')?;
+    let (mut depth, mut last, mut type_end) = (1_u32, ' ', None);
+    for (index, c) in inner.char_indices() {
+        match c {
+            '<' => depth += 1,
+            '>' if last != '-' => depth -= 1,
+            ' ' if depth == 1 && inner.get(index..)?.starts_with(" as ") => {
+                type_end.get_or_insert(index);
+            }
+            _ => {}
+        }
+        if depth == 0 {
+            let of = inner.get(..type_end.unwrap_or(index))?;
+            return Some((of, inner.get(index + 1..)?));
+        }
+        last = c;
+    }
+    None
+}
+
+fn strip_closure(name: &str) -> Option<&str> {
+    let (outer, last) = name.rsplit_once("::")?;
+    let is_closure = last == "{{closure}}" || last.starts_with("{closure");
+    (is_closure && !outer.is_empty()).then_some(outer)
+}
+
+/// `path` for people: without the directories that are the same for everybody (cargo's
+/// registry, the standard library's sources), safe to print.
+#[must_use]
+pub fn display_path(path: &str) -> String {
+    let short = after_two(path, "/registry/src/")
+        .or_else(|| after_two(path, "/git/checkouts/"))
+        .or_else(|| {
+            path.split_once("/library/").and_then(|(base, rest)| {
+                let of_rust = base.starts_with("/rustc/") || base.ends_with("/rust");
+                of_rust.then_some(rest)
+            })
+        })
+        .unwrap_or(path);
+    match sanitize(short) {
+        Cow::Borrowed(same) => same.to_owned(),
+        Cow::Owned(safe) => safe,
+    }
+}
+
+/// What follows `marker` and one more directory.
+fn after_two<'a>(path: &'a str, marker: &str) -> Option<&'a str> {
+    let (_, rest) = path.split_once(marker)?;
+    rest.split_once('/').map(|(_, rest)| rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lose_what_says_nothing() {
+        for (name, short) in [
+            ("claims::store::reserve", "claims::store::reserve"),
+            ("claims::handle::{{closure}}", "claims::handle"),
+            ("claims::handle::{closure#0}::{closure#1}", "claims::handle"),
+            (
+                "claims::Pool<alloc::string::String>::get",
+                "claims::Pool::get",
+            ),
+            ("claims::run::<fn() -> u8>", "claims::run"),
+            (
+                "<claims::Store<T> as claims::Reserve<A, B>>::reserve::{{closure}}",
+                "claims::Store::reserve",
+            ),
+            ("<claims::Store>::new", "claims::Store::new"),
+            ("<<a::B as c::D>::E as f::G>::h", "a::B::E::h"),
+            ("{{closure}}", "{{closure}}"),
+            ("app+0x1234", "app+0x1234"),
+            ("operator<", "operator"),
+            ("<broken", "<broken"),
+            ("", ""),
+        ] {
+            assert_eq!(display_name(name), short, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_are_safe_to_print() {
+        assert_eq!(display_name("a::\x1b[31m"), "a::\\x1b[31m");
+    }
+
+    #[test]
+    fn paths_lose_common_directories() {
+        for (path, short) in [
+            ("src/store.rs", "src/store.rs"),
+            (
+                "/home/u/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/hyper-1.6.0/src/lib.rs",
+                "hyper-1.6.0/src/lib.rs",
+            ),
+            (
+                "/rustc/59807616e1fa2540724bfbac14d7976d7e4a3860/library/std/src/fs.rs",
+                "std/src/fs.rs",
+            ),
+            ("/srv/library/app.rs", "/srv/library/app.rs"),
+            (
+                "/home/u/.cargo/git/checkouts/x-1/ab12/src/a.rs",
+                "ab12/src/a.rs",
+            ),
+        ] {
+            assert_eq!(display_path(path), short, "{path}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! What a reader may choose.
+
+use crate::tokio_rt::State;
+
+/// How reports are drawn. Every renderer takes what concerns it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Columns of the text report; below 40 it is drawn as for 40.
+    pub width: usize,
+    /// Whether the text report has colours.
+    pub color: bool,
+    /// Sites of one kind that the text report lists before it sums the rest up.
+    pub max_sites: usize,
+    /// The states in flamegraphs and folded stacks.
+    pub states: Vec<State>,
+    /// Whether flamegraphs and folded stacks draw the frames outside a task, and each run of
+    /// library frames inside it, as one.
+    pub collapse_runtime: bool,
+    /// Flamegraph frames narrower than this are left out, in percent of the width.
+    pub min_width: f64,
+    /// The title of the flamegraph.
+    pub title: String,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            width: 80,
+            color: false,
+            max_sites: 10,
+            states: vec![
+                State::Blocked,
+                State::Runtime,
+                State::HandedOff,
+                State::Pool,
+                State::Unknown,
+            ],
+            collapse_runtime: false,
+            min_width: 0.01,
+            title: "Blocked time".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What was lost, and what would make the next report better.
+
+use super::page::Page;
+use super::style::{DIM, GOOD, WARN};
+use crate::render::human::counted;
+use crate::render::{count, duration, percent, sanitize};
+use crate::units::Nanos;
+use std::io;
+
+const INDENT: usize = 6;
+
+/// What was lost; that nothing was is said too.
+pub(super) fn losses(page: &mut Page<'_>) -> io::Result<()> {
+    page.blank()?;
+    let report = page.report;
+    let losses = &report.losses;
+    let mut parts = Vec::new();
+    if losses.events > 0 {
+        parts.push(counted(losses.events, "record", "records"));
+    }
+    if losses.stacks > 0 {
+        let waits = counted(losses.stacks, "wait", "waits");
+        parts.push(format!("the stacks of {waits}"));
+    }
+    if losses.truncated > 0 {
+        let share = losses.truncated as f64 / losses.walked.max(losses.truncated) as f64;
+        parts.push(format!(
+            "the outer frames of {} of {} stacks ({})",
+            count(losses.truncated),
+            count(losses.walked),
+            percent(share)
+        ));
+    }
+    if losses.unresolved > 0 {
+        let names = counted(losses.unresolved, "frame", "frames");
+        parts.push(format!("the names of {names}"));
+    }
+    if losses.unknown_waits > 0 {
+        let waits = counted(losses.unknown_waits, "wait", "waits");
+        parts.push(format!("the state of {waits}"));
+    }
+    if losses.timeline > 0 {
+        let waits = counted(losses.timeline, "wait", "waits");
+        parts.push(format!(
+            "the times of day of {waits} (they are in the sums)"
+        ));
+    }
+    if report.clamped_ns > Nanos::ZERO {
+        let time = duration(report.clamped_ns);
+        parts.push(format!("{time} to clocks that disagree"));
+    }
+    if parts.is_empty() {
+        let text = format!(
+            "nothing: {} walked, all complete and named",
+            counted(losses.walked, "stack", "stacks")
+        );
+        page.labelled((GOOD, "Lost"), INDENT, &text)
+    } else {
+        page.labelled((WARN, "Lost"), INDENT, &parts.join("; "))
+    }
+}
+
+/// What the reader should know of the target, and can do about it.
+pub(super) fn notes(page: &mut Page<'_>) -> io::Result<()> {
+    let report = page.report;
+    let target = &report.target;
+    let mut notes = Vec::new();
+    if let Some(ended) = &target.ended {
+        notes.push(format!(
+            "The target ended during the recording: {}.",
+            sanitize(ended)
+        ));
+    }
+    if !target.has_symbols {
+        notes.push(
+            "The binary is stripped, so that its functions have no names. Build it without \
+             `strip = true` in [profile.release] to see them."
+                .to_owned(),
+        );
+    } else if !target.has_lines {
+        notes.push(
+            "The binary has no line tables. Add `debug = \"line-tables-only\"` to \
+             [profile.release] to see files, lines and inlined functions."
+                .to_owned(),
+        );
+    }
+    if report.min_block_ns > Nanos::ZERO && !report.runtimes.is_empty() {
+        notes.push(format!(
+            "Waits below {} are in the sums, but not in how many were blocked at once.",
+            duration(report.min_block_ns)
+        ));
+    }
+    for note in notes {
+        page.labelled((DIM, "Note"), INDENT, &note)?;
+    }
+    Ok(())
+}

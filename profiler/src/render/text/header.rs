@@ -1,0 +1,207 @@
+//! What was recorded, and the verdict.
+
+use super::line::cut_right;
+use super::page::Page;
+use super::style::{BAD, DIM, GOOD, HEADING, PLAIN, WARN};
+use crate::model::{Site, Verdict};
+use crate::render::human::counted;
+use crate::render::{display_name, display_path, duration, percent, sanitize};
+use anstyle::Style;
+use std::io;
+
+/// Column where the verdict's text begins.
+const INDENT: usize = 13;
+
+/// The program and the length of the recording.
+pub(super) fn target(page: &mut Page<'_>) -> io::Result<()> {
+    let report = page.report;
+    let target = &report.target;
+    let exe = target.exe.rsplit('/').next().unwrap_or(&target.exe);
+    let mut facts = vec![
+        format!("pid {}", target.pid),
+        duration(report.duration_ns),
+        report.started_at.replace('T', " ").replace(".000Z", "Z"),
+    ];
+    if let Some(version) = &target.tokio_version {
+        facts.push(format!("tokio {}", sanitize(version)));
+    }
+    facts.push(format!("Linux {}", sanitize(&report.host.kernel)));
+    facts.push(counted(u64::from(report.host.cpus), "CPU", "CPUs"));
+    let mut line = page.line();
+    line.push(HEADING, &cut_right(&sanitize(exe), page.width / 2));
+    let room = page.width.saturating_sub(line.width());
+    let mut rest = String::new();
+    // What matters least stands last and goes first.
+    for fact in facts {
+        let more = format!("{rest} · {fact}");
+        if super::line::width(&more) > room {
+            break;
+        }
+        rest = more;
+    }
+    line.push(DIM, &rest);
+    page.put(&line)?;
+    page.blank()
+}
+
+/// The main finding.
+pub(super) fn verdict(page: &mut Page<'_>) -> io::Result<()> {
+    let report = page.report;
+    let several = report.runtimes.len() > 1;
+    let of = |runtime: &str| {
+        if several {
+            format!(" of {runtime}")
+        } else {
+            String::new()
+        }
+    };
+    let (style, word, text, site): (Style, &str, String, Option<usize>) = match &report.verdict {
+        Verdict::Starved {
+            runtime,
+            workers,
+            total_ns,
+            longest_ns,
+            share,
+            site,
+        } => (
+            BAD,
+            "STARVED",
+            format!(
+                "All {workers} workers{} were blocked at once for {} ({} of the time), {} at a \
+                 stretch. No task could run meanwhile.",
+                of(runtime),
+                duration(*total_ns),
+                percent(*share),
+                duration(*longest_ns)
+            ),
+            *site,
+        ),
+        Verdict::WorkersBlocked {
+            runtime,
+            workers,
+            total_ns,
+            longest_ns,
+            share,
+            site,
+        } => (
+            BAD,
+            "BLOCKED",
+            if *workers == 1 {
+                format!(
+                    "The only worker{} was blocked inside task polls for {} ({} of its time), {} \
+                     at the longest. No other task could run meanwhile.",
+                    of(runtime),
+                    duration(*total_ns),
+                    percent(*share),
+                    duration(*longest_ns)
+                )
+            } else {
+                format!(
+                    "The {workers} workers{} were blocked inside task polls for {} of their time \
+                     ({} together), {} at the longest.",
+                    of(runtime),
+                    percent(*share),
+                    duration(*total_ns),
+                    duration(*longest_ns)
+                )
+            },
+            *site,
+        ),
+        Verdict::CpuStarved { runtime, share } => (
+            WARN,
+            "NO CPU",
+            format!(
+                "The workers{} wanted a CPU and had none for {} of their time. Look at the CPU \
+                 quota of the container and at what else runs on this machine.",
+                of(runtime),
+                percent(*share)
+            ),
+            None,
+        ),
+        Verdict::Unclear { runtime, share } => (
+            WARN,
+            "UNCLEAR",
+            format!(
+                "What the workers{} did is unknown for {} of their time: see the losses below.",
+                of(runtime),
+                percent(*share)
+            ),
+            None,
+        ),
+        Verdict::CpuBound { runtime, share } => (
+            WARN,
+            "CPU BOUND",
+            format!(
+                "The workers{} ran on a CPU for {} of their time and hardly ever waited. Tasks \
+                 wait for each other's computing: look for long polls.",
+                of(runtime),
+                percent(*share)
+            ),
+            None,
+        ),
+        Verdict::Healthy {
+            runtime,
+            share,
+            longest_ns,
+        } => (
+            GOOD,
+            "HEALTHY",
+            if *share > 0.0 {
+                format!(
+                    "The workers{} were blocked for {} of their time, {} at the longest.",
+                    of(runtime),
+                    percent(*share),
+                    duration(*longest_ns)
+                )
+            } else {
+                format!("No worker{} was ever blocked.", of(runtime))
+            },
+            None,
+        ),
+        Verdict::NoRuntime => (
+            WARN,
+            "NO RUNTIME",
+            format!(
+                "No tokio worker was seen to wait; {} in other ways.",
+                counted(
+                    report.threads.len() as u64,
+                    "thread waited",
+                    "threads waited"
+                )
+            ),
+            None,
+        ),
+        Verdict::NothingSeen => (
+            WARN,
+            "NO DATA",
+            "Nothing was recorded: no thread of the target was seen. Record for longer, or under \
+             load."
+                .to_owned(),
+            None,
+        ),
+    };
+    page.labelled((style, word), INDENT, &text)?;
+    if let Some(site) = site.and_then(|index| report.sites.get(index)) {
+        page.labelled((PLAIN, ""), INDENT, &worst(site))?;
+    }
+    Ok(())
+}
+
+fn worst(site: &Site) -> String {
+    format!(
+        "Worst: {}{}, {} in {}.",
+        display_name(&site.function),
+        location(site).map_or_else(String::new, |at| format!(" ({at})")),
+        duration(site.total_ns),
+        display_name(&site.wait)
+    )
+}
+
+/// File and line of a site, as far as known.
+pub(super) fn location(site: &Site) -> Option<String> {
+    let file = display_path(site.file.as_deref()?);
+    Some(match site.line {
+        Some(line) => format!("{file}:{line}"),
+        None => file,
+    })
+}

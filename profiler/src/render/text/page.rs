@@ -1,0 +1,92 @@
+//! The order of the report, and what its sections share.
+
+use super::line::{Line, wrap};
+use super::style::{DIM, HEADING, PLAIN};
+use super::{footer, header, sites, workers};
+use crate::model::Report;
+use crate::render::Options;
+use anstyle::Style;
+use std::io;
+
+/// Narrower than this, nothing is readable any more.
+const MIN_WIDTH: usize = 40;
+
+/// Writes the report: verdict, workers, sites, allowed waits, open waits, losses, notes.
+///
+/// # Errors
+///
+/// Those of writing to `out`.
+pub fn render(report: &Report, options: &Options, out: &mut dyn io::Write) -> io::Result<()> {
+    let mut page = Page {
+        report,
+        options,
+        width: options.width.max(MIN_WIDTH),
+        out,
+    };
+    header::target(&mut page)?;
+    header::verdict(&mut page)?;
+    workers::runtimes(&mut page)?;
+    sites::blocked(&mut page)?;
+    sites::apart(&mut page)?;
+    sites::open(&mut page)?;
+    footer::losses(&mut page)?;
+    footer::notes(&mut page)
+}
+
+/// The report being written.
+pub(super) struct Page<'a> {
+    /// What to write.
+    pub(super) report: &'a Report,
+    /// How.
+    pub(super) options: &'a Options,
+    /// Columns.
+    pub(super) width: usize,
+    out: &'a mut dyn io::Write,
+}
+
+impl Page<'_> {
+    /// A new line, coloured as the options say.
+    pub(super) const fn line(&self) -> Line {
+        Line::new(self.options.color)
+    }
+
+    /// Writes a line.
+    pub(super) fn put(&mut self, line: &Line) -> io::Result<()> {
+        writeln!(self.out, "{}", line.finish())
+    }
+
+    /// Writes an empty line.
+    pub(super) fn blank(&mut self) -> io::Result<()> {
+        writeln!(self.out)
+    }
+
+    /// Writes an empty line and a heading, with an explanation if that fits.
+    pub(super) fn heading(&mut self, heading: &str, explanation: &str) -> io::Result<()> {
+        self.blank()?;
+        let mut line = self.line();
+        line.push(HEADING, heading);
+        if line.width() + 2 + super::line::width(explanation) <= self.width {
+            line.push(PLAIN, "  ").push(DIM, explanation);
+        }
+        self.put(&line)
+    }
+
+    /// Writes `label` and, beginning at column `indent`, `text` on as many lines as it needs.
+    pub(super) fn labelled(
+        &mut self,
+        (style, label): (Style, &str),
+        indent: usize,
+        text: &str,
+    ) -> io::Result<()> {
+        let columns = self.width.saturating_sub(indent);
+        for (index, part) in wrap(text, columns).iter().enumerate() {
+            let mut line = self.line();
+            if index == 0 {
+                line.push(style, label);
+            }
+            line.pad_to(indent).push(PLAIN, part);
+            self.put(&line)?;
+        }
+        Ok(())
+    }
+}

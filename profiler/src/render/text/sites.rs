@@ -1,0 +1,297 @@
+//! Where threads waited.
+
+use super::header::location;
+use super::line::{cut_left, cut_right, width};
+use super::page::Page;
+use super::style::{BAD, DIM, PLAIN, SITE, WARN};
+use crate::model::{RuntimeKind, Site, Truncation};
+use crate::render::human::counted;
+use crate::render::{display_name, duration, percent, sanitize};
+use crate::tokio_rt::{Flavor, Role, State};
+use crate::units::Nanos;
+use std::io;
+
+/// Column of a site's details, and how wide their labels are.
+const INDENT: usize = 6;
+const LABEL: usize = 10;
+/// Lines for each kind of wait that is not a finding.
+const APART: usize = 3;
+
+/// Blocked sites: those of workers first, then those of a `block_on`.
+pub(super) fn blocked(page: &mut Page<'_>) -> io::Result<()> {
+    let parts = [
+        (
+            "Blocked inside task polls",
+            "worst first; share of the workers' time",
+            Role::Worker(Flavor::MultiThread),
+        ),
+        (
+            "Blocked on current_thread runtimes",
+            "worst first; share of those threads' time",
+            Role::Worker(Flavor::CurrentThread),
+        ),
+        (
+            "Blocked in a block_on",
+            "outside the workers: only its own future waits",
+            Role::BlockOn,
+        ),
+        (
+            "Blocked elsewhere",
+            "the rules could not tell on which runtime",
+            Role::None,
+        ),
+    ];
+    for (heading, explanation, role) in parts {
+        let report = page.report;
+        // A pool thread that runs a `block_on` of its own is rare enough to go with the rest.
+        let of_part = |site: &&Site| {
+            let own = site.role == role || role == Role::None && site.role == Role::PoolThread;
+            site.state == State::Blocked && own
+        };
+        let sites: Vec<&Site> = report.sites.iter().filter(of_part).collect();
+        if sites.is_empty() {
+            continue;
+        }
+        page.heading(heading, explanation)?;
+        let whole = worker_time(page, role);
+        for (index, site) in sites.iter().take(page.options.max_sites).enumerate() {
+            block(page, index + 1, site, whole)?;
+        }
+        and_more(page, &sites, page.options.max_sites)?;
+    }
+    Ok(())
+}
+
+fn worker_time(page: &Page<'_>, role: Role) -> Nanos {
+    let kind = match role {
+        Role::Worker(Flavor::MultiThread) => RuntimeKind::MultiThread,
+        Role::Worker(Flavor::CurrentThread) => RuntimeKind::CurrentThread,
+        Role::PoolThread | Role::BlockOn | Role::None => return Nanos::ZERO,
+    };
+    page.report
+        .runtimes
+        .iter()
+        .filter(|runtime| runtime.kind == kind)
+        .flat_map(|runtime| runtime.states.values().copied())
+        .sum()
+}
+
+fn and_more(page: &mut Page<'_>, sites: &[&Site], shown: usize) -> io::Result<()> {
+    let Some(rest) = sites.get(shown..).filter(|rest| !rest.is_empty()) else {
+        return Ok(());
+    };
+    let time: Nanos = rest.iter().map(|site| site.total_ns).sum();
+    let text = format!(
+        "… and {}, {} together",
+        counted(rest.len() as u64, "more site", "more sites"),
+        duration(time)
+    );
+    page.labelled((PLAIN, ""), 2, &text)
+}
+
+/// One site in full.
+fn block(page: &mut Page<'_>, number: usize, site: &Site, whole: Nanos) -> io::Result<()> {
+    let mut line = page.line();
+    line.push_right(DIM, &format!("{number}."), 4)
+        .push_right(BAD, &duration(site.total_ns), 10);
+    if whole > Nanos::ZERO {
+        line.push_right(PLAIN, &percent(site.total_ns.share_of(whole)), 8);
+    }
+    line.push(PLAIN, "  ");
+    let function = display_name(&site.function);
+    let at = location(site);
+    let room = page.width.saturating_sub(line.width());
+    line.push(SITE, &cut_left(&function, room));
+    let beside = at
+        .as_ref()
+        .filter(|at| line.width() + 2 + width(at) <= page.width);
+    if let Some(at) = beside {
+        line.push(PLAIN, "  ").push(DIM, at);
+        page.put(&line)?;
+    } else {
+        page.put(&line)?;
+        if let Some(at) = &at {
+            detail(page, "at", at)?;
+        }
+    }
+    detail(page, "in", &display_name(&site.wait))?;
+    if let Some(task) = site.task.as_deref().map(display_name)
+        && task != function
+    {
+        detail(page, "task", &task)?;
+    }
+    let indent = INDENT + LABEL;
+    page.labelled((DIM, "      waits"), indent, &waits(site))?;
+    if !site.wakers.is_empty() {
+        page.labelled((DIM, "      woken by"), indent, &wakers(site))?;
+    }
+    if let Some(truncation) = site.truncated {
+        let text = format!("the stack is cut off: {}", why(truncation));
+        page.labelled((WARN, "      note"), indent, &text)?;
+    }
+    Ok(())
+}
+
+fn detail(page: &mut Page<'_>, label: &str, text: &str) -> io::Result<()> {
+    let mut line = page.line();
+    line.pad_to(INDENT).push(DIM, label).pad_to(INDENT + LABEL);
+    let room = page.width.saturating_sub(line.width());
+    line.push(PLAIN, &cut_left(text, room));
+    page.put(&line)
+}
+
+fn waits(site: &Site) -> String {
+    if site.waits == 1 {
+        return format!("one of {}", duration(site.max_ns));
+    }
+    format!(
+        "{}: p50 {}, p99 {}, max {}",
+        crate::render::count(site.waits),
+        duration(site.p50_ns),
+        duration(site.p99_ns),
+        duration(site.max_ns)
+    )
+}
+
+fn wakers(site: &Site) -> String {
+    const NAMED: usize = 3;
+    let all: u64 = site.wakers.iter().map(|waker| waker.waits).sum();
+    let mut parts: Vec<String> = site
+        .wakers
+        .iter()
+        .take(NAMED)
+        .map(|waker| {
+            format!(
+                "{} {}",
+                cut_right(&sanitize(&waker.thread), 40),
+                percent(waker.waits as f64 / all as f64)
+            )
+        })
+        .collect();
+    if site.wakers.len() > NAMED {
+        parts.push(format!("{} others", site.wakers.len() - NAMED));
+    }
+    parts.join(", ")
+}
+
+const fn why(truncation: Truncation) -> &'static str {
+    match truncation {
+        Truncation::TooDeep => "deeper than the longest stack kept",
+        Truncation::Unmapped => "code outside every known mapping (JIT code?)",
+        Truncation::NoRow => "code without unwind information",
+        Truncation::Unsupported => "an unwind rule that holdup cannot follow",
+        Truncation::Unreadable => "stack memory could not be read",
+        Truncation::NoProgress => "a broken chain of frames",
+        Truncation::NoStack => "there was none",
+    }
+}
+
+/// Waits that block no worker, and those in tokio's own code or of unknown state: a few lines.
+pub(super) fn apart(page: &mut Page<'_>) -> io::Result<()> {
+    let parts = [
+        (
+            State::Runtime,
+            "Held up in tokio's own code",
+            "hooks, locks, wakers: neither parked nor in a poll",
+        ),
+        (
+            State::Unknown,
+            "State unknown",
+            "the stack did not tell what the thread was doing",
+        ),
+        (
+            State::HandedOff,
+            "Allowed: block_in_place",
+            "the worker's core went to another thread",
+        ),
+        (
+            State::Pool,
+            "Allowed: spawn_blocking",
+            "on threads of the blocking pool",
+        ),
+    ];
+    for (state, heading, explanation) in parts {
+        let report = page.report;
+        let sites: Vec<&Site> = report.sites.iter().filter(|s| s.state == state).collect();
+        let pool = report
+            .blocking_pool
+            .as_ref()
+            .filter(|_| state == State::Pool);
+        if sites.is_empty() && pool.is_none() {
+            continue;
+        }
+        page.heading(heading, explanation)?;
+        if let Some(pool) = pool {
+            let text = format!(
+                "{}, at most {} waiting in closures at once; busy for {}, waiting for {} of it",
+                counted(u64::from(pool.threads), "thread", "threads"),
+                pool.peak_busy,
+                duration(pool.busy_ns),
+                duration(pool.waiting_ns)
+            );
+            page.labelled((PLAIN, ""), 2, &text)?;
+        }
+        for site in sites.iter().take(APART) {
+            brief(page, site)?;
+        }
+        and_more(page, &sites, APART)?;
+    }
+    Ok(())
+}
+
+/// One site on one line.
+fn brief(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
+    let mut line = page.line();
+    line.push_right(PLAIN, &duration(site.total_ns), 14)
+        .push_right(DIM, &counted(site.waits, "wait", "waits"), 16)
+        .push(PLAIN, "  ");
+    let room = page.width.saturating_sub(line.width());
+    let function = display_name(&site.function);
+    let wait = format!(" in {}", display_name(&site.wait));
+    if width(&function) + width(&wait) <= room {
+        line.push(PLAIN, &function).push(DIM, &wait);
+    } else {
+        line.push(PLAIN, &cut_left(&function, room));
+    }
+    page.put(&line)
+}
+
+/// Waits that were still going on.
+pub(super) fn open(page: &mut Page<'_>) -> io::Result<()> {
+    let waits = &page.report.open_waits;
+    if waits.is_empty() {
+        return Ok(());
+    }
+    page.heading("Still waiting when the recording ended", "longest first")?;
+    for wait in waits.iter().take(page.options.max_sites) {
+        let mut line = page.line();
+        let style = if wait.state == State::Blocked {
+            BAD
+        } else {
+            PLAIN
+        };
+        let since = if wait.before_recording {
+            format!("≥ {}", duration(wait.since_ns))
+        } else {
+            duration(wait.since_ns)
+        };
+        line.push_right(style, &since, 14)
+            .push(PLAIN, "  ")
+            .push(style, &format!("{:<10}", wait.state.name()))
+            .push(PLAIN, "  ");
+        let thread = format!("  {} ({})", cut_right(&sanitize(&wait.name), 24), wait.tid);
+        let room = page.width.saturating_sub(line.width());
+        let function = display_name(&wait.function);
+        line.push(
+            SITE,
+            &cut_left(&function, room.saturating_sub(width(&thread))),
+        )
+        .push(DIM, &thread);
+        page.put(&line)?;
+    }
+    if waits.len() > page.options.max_sites {
+        let more = waits.len() - page.options.max_sites;
+        page.labelled((PLAIN, ""), 2, &format!("… and {more} more"))?;
+    }
+    Ok(())
+}

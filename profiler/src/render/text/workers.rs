@@ -1,0 +1,217 @@
+//! Where the workers' time went.
+
+use super::page::Page;
+use super::style::{BAD, DIM, HEADING, PLAIN, of_state};
+use crate::model::{RuntimeKind, RuntimeReport};
+use crate::render::human::counted;
+use crate::render::{duration, percent, sanitize};
+use crate::tokio_rt::State;
+use crate::units::Nanos;
+use std::io;
+
+/// Runtimes drawn in full; of more there is a line each.
+const IN_FULL: usize = 2;
+/// Runtimes listed at all.
+const LISTED: usize = 12;
+
+/// Every runtime: its workers, their states, how many were blocked at once.
+pub(super) fn runtimes(page: &mut Page<'_>) -> io::Result<()> {
+    let runtimes = &page.report.runtimes;
+    for runtime in runtimes.iter().take(IN_FULL) {
+        in_full(page, runtime)?;
+    }
+    if runtimes.len() > IN_FULL {
+        page.heading("Other runtimes", "")?;
+    }
+    for runtime in runtimes.iter().take(LISTED).skip(IN_FULL) {
+        in_brief(page, runtime)?;
+    }
+    if runtimes.len() > LISTED {
+        let more = runtimes.len() - LISTED;
+        page.labelled((PLAIN, ""), 2, &format!("… and {more} more"))?;
+    }
+    Ok(())
+}
+
+fn title(page: &Page<'_>, runtime: &RuntimeReport) -> String {
+    let workers = counted(u64::from(runtime.workers), "worker", "workers");
+    match runtime.kind {
+        RuntimeKind::MultiThread => format!("{workers}, multi_thread runtime {}", runtime.id),
+        RuntimeKind::CurrentThread => {
+            let thread = page
+                .report
+                .threads
+                .iter()
+                .find(|thread| thread.runtime.as_deref() == Some(&runtime.id))
+                .map_or_else(String::new, |thread| {
+                    format!(" on thread {} ({})", sanitize(&thread.name), thread.tid)
+                });
+            format!("{workers}, current_thread runtime {}{thread}", runtime.id)
+        }
+    }
+}
+
+fn in_full(page: &mut Page<'_>, runtime: &RuntimeReport) -> io::Result<()> {
+    page.blank()?;
+    let whole: Nanos = runtime.states.values().copied().sum();
+    let mut line = page.line();
+    line.push(HEADING, &title(page, runtime));
+    let explanation = format!("{} of worker time", duration(whole));
+    if line.width() + 2 + explanation.len() <= page.width {
+        line.push(PLAIN, "  ").push(DIM, &explanation);
+    }
+    page.put(&line)?;
+
+    let room = page.width.saturating_sub(38).min(50);
+    let in_order = [
+        State::Blocked,
+        State::Runtime,
+        State::Running,
+        State::Runnable,
+        State::Idle,
+        State::Unknown,
+        State::Other,
+        State::Pool,
+        State::HandedOff,
+    ];
+    for state in in_order {
+        let time = runtime.states.get(&state).copied().unwrap_or_default();
+        // These four answer the first questions even where they are nothing.
+        let always = matches!(
+            state,
+            State::Blocked | State::Running | State::Runnable | State::Idle
+        );
+        if time == Nanos::ZERO && !always {
+            continue;
+        }
+        let share = time.share_of(whole);
+        let mut line = page.line();
+        let style = if state == State::Blocked && time > Nanos::ZERO {
+            BAD
+        } else {
+            PLAIN
+        };
+        line.push(PLAIN, "  ")
+            .push(style, &format!("{:<14}", label(state)))
+            .push_right(style, &percent(share), 7)
+            .push_right(style, &duration(time), 12)
+            .push(PLAIN, "  ")
+            .push(of_state(state), &bar(share, room));
+        page.put(&line)?;
+    }
+    at_once(page, runtime)
+}
+
+const fn label(state: State) -> &'static str {
+    match state {
+        State::Runnable => "waiting CPU",
+        State::Runtime => "in tokio",
+        _ => state.name(),
+    }
+}
+
+/// A bar of `share` of `columns`, to the eighth of a column; what is not nothing is visible.
+fn bar(share: f64, columns: usize) -> String {
+    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    let eighths = (share.clamp(0.0, 1.0) * (columns * 8) as f64).round() as usize;
+    let eighths = if share > 0.0 { eighths.max(1) } else { 0 };
+    let mut bar = "█".repeat(eighths / 8);
+    bar.push_str(EIGHTHS[eighths % 8]);
+    bar
+}
+
+/// For how long how many workers were blocked; of one worker, its state says it all.
+fn at_once(page: &mut Page<'_>, runtime: &RuntimeReport) -> io::Result<()> {
+    if runtime.workers < 2 || runtime.starved_ns == Nanos::ZERO && nobody_blocked(runtime) {
+        return Ok(());
+    }
+    let duration: Nanos = runtime.blocked_at_once.iter().copied().sum();
+    let parts: Vec<String> = groups(&runtime.blocked_at_once)
+        .into_iter()
+        .map(|(label, time)| format!("{label}: {}", percent(time.share_of(duration))))
+        .collect();
+    let text = format!("{} of the time", parts.join(", "));
+    page.labelled((PLAIN, "  blocked at once"), 19, &text)
+}
+
+fn nobody_blocked(runtime: &RuntimeReport) -> bool {
+    runtime
+        .blocked_at_once
+        .iter()
+        .skip(1)
+        .all(|time| *time == Nanos::ZERO)
+}
+
+/// `none`, `1`, `2`, …, `all 4`; of many workers in powers of two, so that they fit a line.
+fn groups(at_once: &[Nanos]) -> Vec<(String, Nanos)> {
+    const SINGLY: usize = 6;
+    let Some((all, below)) = at_once.split_last() else {
+        return Vec::new();
+    };
+    let workers = below.len();
+    let mut groups: Vec<(String, Nanos)> = Vec::new();
+    let mut from = 0;
+    while from < workers {
+        let to = if workers <= SINGLY || from == 0 {
+            from + 1
+        } else {
+            (from * 2).min(workers)
+        };
+        let time: Nanos = below.iter().take(to).skip(from).copied().sum();
+        let label = match (from, to - 1) {
+            (0, _) => "none".to_owned(),
+            (first, last) if first == last => first.to_string(),
+            (first, last) => format!("{first}–{last}"),
+        };
+        groups.push((label, time));
+        from = to;
+    }
+    groups.push((format!("all {workers}"), *all));
+    groups
+}
+
+fn in_brief(page: &mut Page<'_>, runtime: &RuntimeReport) -> io::Result<()> {
+    let whole: Nanos = runtime.states.values().copied().sum();
+    let share = |state: State| {
+        let time = runtime.states.get(&state).copied().unwrap_or_default();
+        percent(time.share_of(whole))
+    };
+    let text = format!(
+        "{}: blocked {}, running {}, waiting CPU {}, idle {}",
+        title(page, runtime),
+        share(State::Blocked),
+        share(State::Running),
+        share(State::Runnable),
+        share(State::Idle)
+    );
+    page.labelled((PLAIN, ""), 2, &text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_are_as_long_as_the_share() {
+        assert_eq!(bar(0.0, 10), "");
+        assert_eq!(bar(1e-9, 10), "▏");
+        assert_eq!(bar(0.55, 10), "█████▌");
+        assert_eq!(bar(1.0, 3), "███");
+        assert_eq!(bar(7.0, 3), "███");
+    }
+
+    #[test]
+    fn many_workers_are_grouped_and_add_up() {
+        let times: Vec<Nanos> = (0..17).map(Nanos).collect();
+        let groups = groups(&times);
+        let labels: Vec<&str> = groups.iter().map(|(label, _)| label.as_str()).collect();
+        assert_eq!(labels, ["none", "1", "2–3", "4–7", "8–15", "all 16"]);
+        assert_eq!(
+            groups.iter().map(|(_, time)| *time).sum::<Nanos>(),
+            times.iter().copied().sum()
+        );
+        let few = super::groups(&times[..5]);
+        let labels: Vec<&str> = few.iter().map(|(label, _)| label.as_str()).collect();
+        assert_eq!(labels, ["none", "1", "2", "3", "all 4"]);
+    }
+}

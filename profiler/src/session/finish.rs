@@ -1,0 +1,343 @@
+//! Closing the books: from kernel tables and gathered events to a [`Recording`].
+
+use super::early::Early;
+use super::gather::Gathered;
+use super::modules::Modules;
+use crate::bpf::{Kernel, KernelThread};
+use crate::model::{
+    Host, Losses, OpenWait, Recording, StackEntry, StackId, Target as TargetFacts, ThreadRecord,
+    Tool, Truncation, Wait, WaitTotal, Waker,
+};
+use crate::process::Target;
+use crate::tokio_rt::State;
+use crate::units::{Nanos, Tid, Timestamp};
+use anyhow::Result;
+use profiler_common::counter::Counter;
+use profiler_common::map::{
+    Aggregate, AggregateKey, Books, HISTOGRAM_BUCKETS, PHASE_BLOCKED, PHASE_DEAD, PHASE_RUNNABLE,
+    PHASE_RUNNING,
+};
+use profiler_common::record::STACK_BEFORE;
+use std::collections::{BTreeMap, HashMap};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Sums by thread and the kernel side's number of the stack.
+#[derive(Debug, Default)]
+pub(super) struct Sums(HashMap<(Tid, u64), Aggregate>);
+
+impl Sums {
+    /// Adds what the kernel side summed.
+    pub(super) fn add(&mut self, key: &AggregateKey, more: &Aggregate) {
+        match self.0.get_mut(&(Tid(key.tid), key.stack)) {
+            None => {
+                self.0.insert((Tid(key.tid), key.stack), *more);
+            }
+            Some(sums) => {
+                sums.waits += more.waits;
+                sums.blocked += more.blocked;
+                sums.runqueue += more.runqueue;
+                sums.max = sums.max.max(more.max);
+                for (sum, more) in sums.histogram.iter_mut().zip(more.histogram) {
+                    *sum = sum.saturating_add(more);
+                }
+            }
+        }
+    }
+
+    /// Adds one wait that has been woken and not yet run.
+    fn add_woken(&mut self, tid: Tid, stack: u64, blocked: u64, runqueue: u64) {
+        let mut one = Aggregate {
+            waits: 1,
+            blocked,
+            runqueue,
+            max: blocked,
+            histogram: [0; HISTOGRAM_BUCKETS],
+        };
+        let bucket = (blocked.max(1).ilog2() as usize).min(HISTOGRAM_BUCKETS - 1);
+        if let Some(count) = one.histogram.get_mut(bucket) {
+            *count = 1;
+        }
+        self.add(&AggregateKey { stack, tid: tid.0, reserved: 0 }, &one);
+    }
+}
+
+/// What there is at the end.
+pub(super) struct Closing<'a> {
+    pub(super) kernel: &'a Kernel,
+    pub(super) modules: &'a Modules,
+    pub(super) gathered: Gathered,
+    pub(super) early: &'a Early,
+    pub(super) sums: Sums,
+    pub(super) target: &'a Target,
+    pub(super) ended: Option<String>,
+    pub(super) started_at: SystemTime,
+    pub(super) start: Timestamp,
+    pub(super) end: Timestamp,
+    pub(super) min_block: Nanos,
+}
+
+/// Threads by id: one id may have been two threads, one after the other.
+#[derive(Debug, Default)]
+struct Threads(BTreeMap<Tid, ThreadRecord>);
+
+impl Threads {
+    fn add(&mut self, tid: Tid, lived: u64, running: u64, runnable: u64, blocked: u64) {
+        let thread = self.0.entry(tid).or_insert_with(|| ThreadRecord {
+            tid,
+            name: String::new(),
+            lived: Nanos::ZERO,
+            running: Nanos::ZERO,
+            runnable: Nanos::ZERO,
+            blocked: Nanos::ZERO,
+        });
+        thread.lived += Nanos(lived);
+        thread.running += Nanos(running);
+        thread.runnable += Nanos(runnable);
+        thread.blocked += Nanos(blocked);
+    }
+
+    fn add_ended(&mut self, tid: Tid, books: &Books) {
+        let lived = books.running + books.runnable + books.blocked;
+        self.add(tid, lived, books.running, books.runnable, books.blocked);
+    }
+}
+
+/// Makes the recording.
+pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
+    let mut sums = std::mem::take(&mut closing.sums);
+    for (key, aggregate) in closing.kernel.aggregates()? {
+        sums.add(&key, &aggregate);
+    }
+    let mut threads = Threads::default();
+    let mut open = Vec::new();
+    for ended in &closing.gathered.ended {
+        threads.add_ended(Tid(ended.header.tid), &ended.books);
+    }
+    for thread in closing.kernel.threads()? {
+        close(&thread, closing.end, &mut threads, &mut sums, &mut open);
+    }
+    unmoved(&closing, &mut threads, &mut open);
+    names(&closing, &mut threads);
+
+    closing.gathered.judge_again();
+    let mut stacks = Stacks { no_stack: None, gathered: closing.gathered, early: closing.early };
+    let totals = totals(&sums, &mut stacks);
+    let waits = waits(&mut stacks);
+    let open_waits = open
+        .into_iter()
+        .map(|(tid, number, since)| OpenWait {
+            tid,
+            stack: stacks.id(tid, number),
+            since,
+            before_recording: number == STACK_BEFORE,
+        })
+        .collect();
+    let gathered = stacks.gathered;
+    let losses = losses(closing.kernel, &gathered, &totals)?;
+    Ok(Recording {
+        tool: Tool { name: "holdup".into(), version: env!("CARGO_PKG_VERSION").into() },
+        host: host(),
+        target: target_facts(closing.target, closing.modules, closing.ended),
+        started_at: closing
+            .started_at
+            .duration_since(UNIX_EPOCH)
+            .map_or(0.0, |since| since.as_secs_f64()),
+        start: closing.start,
+        end: closing.end,
+        min_block: closing.min_block,
+        threads: threads.0.into_values().collect(),
+        stacks: gathered.stacks,
+        totals,
+        waits,
+        open_waits,
+        losses,
+    })
+}
+
+/// Adds the stretch that was under way at the end to a thread's books.
+fn close(
+    thread: &KernelThread,
+    end: Timestamp,
+    threads: &mut Threads,
+    sums: &mut Sums,
+    open: &mut Vec<(Tid, u64, Timestamp)>,
+) {
+    let tid = Tid(thread.tid);
+    let mut books = thread.books;
+    // The last switch may have come after `end`: the filter and the clock are two things.
+    let stretch = end.0.saturating_sub(thread.since);
+    match thread.phase {
+        PHASE_RUNNING => books.running += stretch,
+        PHASE_RUNNABLE => books.runnable += stretch,
+        PHASE_BLOCKED if thread.wakeup >= thread.since && thread.wakeup <= end.0 => {
+            let blocked = thread.wakeup - thread.since;
+            books.blocked += blocked;
+            books.runnable += stretch - blocked;
+            sums.add_woken(tid, thread.stack, blocked, stretch - blocked);
+        }
+        PHASE_BLOCKED => {
+            books.blocked += stretch;
+            open.push((tid, thread.stack, Timestamp(thread.since.min(end.0))));
+        }
+        PHASE_DEAD => {}
+        _ => return,
+    }
+    threads.add_ended(tid, &books);
+}
+
+/// Threads that never switched: they did what they did at the beginning all the time.
+fn unmoved(closing: &Closing<'_>, threads: &mut Threads, open: &mut Vec<(Tid, u64, Timestamp)>) {
+    let whole = (closing.end - closing.start).0;
+    for tid in closing.gathered.names.keys() {
+        if threads.0.contains_key(tid) {
+            continue;
+        }
+        if closing.early.was_running(*tid) {
+            threads.add(*tid, whole, whole, 0, 0);
+        } else if closing.early.stack(*tid).is_some() {
+            threads.add(*tid, whole, 0, 0, whole);
+            open.push((*tid, STACK_BEFORE, closing.start));
+        }
+    }
+}
+
+/// The names that threads have now; for those that ended, the last one seen.
+fn names(closing: &Closing<'_>, threads: &mut Threads) {
+    for (tid, name) in &closing.gathered.names {
+        if let Some(thread) = threads.0.get_mut(tid) {
+            thread.name = name.to_string();
+        }
+    }
+    for named in closing.target.threads().unwrap_or_default() {
+        if let Some(thread) = threads.0.get_mut(&named.tid) {
+            thread.name = named.name;
+        }
+    }
+}
+
+/// Numbers of the kernel side to stacks of the recording.
+struct Stacks<'a> {
+    gathered: Gathered,
+    early: &'a Early,
+    /// The one that stands for all whose stack is not known.
+    no_stack: Option<StackId>,
+}
+
+impl Stacks<'_> {
+    fn id(&mut self, tid: Tid, number: u64) -> StackId {
+        let known = match number {
+            STACK_BEFORE => self.early.stack(tid),
+            number => self.gathered.by_number(number),
+        };
+        known.or(self.no_stack).unwrap_or_else(|| {
+            let id = self.gathered.add(Vec::new(), Vec::new(), Some(Truncation::NoStack), None);
+            self.no_stack = Some(id);
+            id
+        })
+    }
+}
+
+fn totals(sums: &Sums, stacks: &mut Stacks<'_>) -> Vec<WaitTotal> {
+    let mut merged: BTreeMap<(Tid, StackId), WaitTotal> = BTreeMap::new();
+    for ((tid, number), sum) in &sums.0 {
+        let stack = stacks.id(*tid, *number);
+        let total = merged.entry((*tid, stack)).or_insert_with(|| WaitTotal {
+            tid: *tid,
+            stack,
+            waits: 0,
+            blocked: Nanos::ZERO,
+            runqueue: Nanos::ZERO,
+            max: Nanos::ZERO,
+            histogram: vec![0; HISTOGRAM_BUCKETS],
+        });
+        total.waits += sum.waits;
+        total.blocked += Nanos(sum.blocked);
+        total.runqueue += Nanos(sum.runqueue);
+        total.max = total.max.max(Nanos(sum.max));
+        for (count, more) in total.histogram.iter_mut().zip(sum.histogram) {
+            *count = count.saturating_add(more);
+        }
+    }
+    merged.into_values().collect()
+}
+
+fn waits(stacks: &mut Stacks<'_>) -> Vec<Wait> {
+    let mut compact = std::mem::take(&mut stacks.gathered.waits);
+    compact.sort_unstable_by_key(|wait| (wait.start, wait.tid));
+    let mut waits = Vec::with_capacity(compact.len());
+    for wait in compact {
+        let stack = stacks.id(wait.tid, wait.stack);
+        // Recorded before the stack was known to be an idle park.
+        let idle = |s: &StackEntry| s.verdict.state == State::Idle;
+        if stacks.gathered.stacks.get(stack.0 as usize).is_some_and(idle) {
+            continue;
+        }
+        let waker = stacks.gathered.wakers.get(wait.waker as usize);
+        waits.push(Wait {
+            tid: wait.tid,
+            stack,
+            start: wait.start,
+            wakeup: wait.wakeup,
+            end: wait.end,
+            waker: waker.map(|waker| Waker {
+                pid: waker.pid,
+                tid: waker.tid,
+                name: waker.name.to_string(),
+            }),
+        });
+    }
+    waits
+}
+
+fn losses(kernel: &Kernel, gathered: &Gathered, totals: &[WaitTotal]) -> Result<Losses> {
+    let counters = kernel.counters()?;
+    let unknown = |total: &&WaitTotal| {
+        gathered
+            .stacks
+            .get(total.stack.0 as usize)
+            .is_none_or(|stack| stack.verdict.state == State::Unknown)
+    };
+    Ok(Losses {
+        events: counters.get(Counter::RingFullWait)
+            + counters.get(Counter::RingFullStack)
+            + counters.get(Counter::RingFullOther)
+            + gathered.undecodable,
+        stacks: counters.get(Counter::StackTableFull)
+            + counters.get(Counter::AggregateFull)
+            + counters.get(Counter::ThreadTableFull),
+        truncated: counters.get(Counter::WalksTruncated),
+        unresolved: gathered.symbolizer.unresolved(),
+        unknown_waits: totals.iter().filter(unknown).map(|total| total.waits).sum(),
+        timeline: gathered.timeline_lost,
+        walked: counters.get(Counter::Walks),
+    })
+}
+
+fn host() -> Host {
+    let uname = rustix::system::uname();
+    Host {
+        kernel: uname.release().to_string_lossy().into_owned(),
+        cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
+    }
+}
+
+fn target_facts(target: &Target, modules: &Modules, ended: Option<String>) -> TargetFacts {
+    let exe = modules.of_exe(target).or_else(|| modules.iter().next());
+    let facts = exe.and_then(|exe| exe.facts.as_ref());
+    let tokio_version = modules
+        .iter()
+        .filter_map(|module| module.facts.as_ref())
+        .flat_map(|facts| facts.tokio.versions.iter())
+        .next()
+        .cloned();
+    TargetFacts {
+        pid: target.pid(),
+        exe: String::from_utf8_lossy(target.exe()).into_owned(),
+        build_id: facts.and_then(|facts| facts.build_id.clone()),
+        cmdline: target.cmdline_text(),
+        tokio_version,
+        ended,
+        has_symbols: facts.is_some_and(|facts| facts.has_symtab),
+        has_lines: facts.is_some_and(|facts| facts.has_debug_lines),
+    }
+}

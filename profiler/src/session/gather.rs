@@ -1,0 +1,195 @@
+//! What has arrived so far: stacks named and judged, waits in a compact form.
+
+use super::modules::{AddressMap, Modules};
+use crate::decode::{DecodeError, Event, StackSeen, thread_name};
+use crate::model::{StackEntry, StackId, Truncation};
+use crate::symbolize::{Frame, Symbolizer};
+use crate::tokio_rt::{Classifier, State};
+use crate::units::{Addr, Pid, Tid, Timestamp};
+use crate::unwind::walk_outcome;
+use profiler_common::record::{SnapshotRecord, ThreadEndRecord, WaitRecord};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Waits kept for the timeline; the others are counted, and are in the sums all the same.
+const MAX_TIMELINE: usize = 1 << 20;
+
+/// A finished wait, by numbers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CompactWait {
+    pub(super) tid: Tid,
+    /// Index into [`Gathered::wakers`], or `u32::MAX`.
+    pub(super) waker: u32,
+    /// The kernel side's number of the stack.
+    pub(super) stack: u64,
+    pub(super) start: Timestamp,
+    pub(super) wakeup: Timestamp,
+    pub(super) end: Timestamp,
+}
+
+/// A thread that ended wait after wait.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct WakerKey {
+    pub(super) pid: Pid,
+    pub(super) tid: Tid,
+    pub(super) name: Arc<str>,
+}
+
+/// Everything gathered.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    pub(super) stacks: Vec<StackEntry>,
+    by_number: HashMap<u64, StackId>,
+    pub(super) waits: Vec<CompactWait>,
+    pub(super) wakers: Vec<WakerKey>,
+    waker_ids: HashMap<WakerKey, u32>,
+    pub(super) ended: Vec<ThreadEndRecord>,
+    pub(super) snapshots: Vec<SnapshotRecord>,
+    pub(super) names: HashMap<Tid, Arc<str>>,
+    pub(super) timeline_lost: u64,
+    pub(super) undecodable: u64,
+    /// Execs of the target.
+    pub(super) execs: u64,
+    /// A stack left the known mappings.
+    pub(super) unmapped_seen: bool,
+    pub(super) classifier: Classifier,
+    pub(super) symbolizer: Symbolizer,
+}
+
+/// What came of a new stack: its number and whether its waits need no records.
+pub(super) struct NewStack {
+    pub(super) number: u64,
+    pub(super) idle: bool,
+}
+
+impl Gathered {
+    /// Takes one event in. New stacks are handed back undone, since naming them needs the
+    /// mappings of their time.
+    pub(super) fn take(&mut self, event: Result<Event, DecodeError>) -> Option<Box<StackSeen>> {
+        match event {
+            Ok(Event::Stack(seen)) => {
+                let tid = Tid(seen.record.header.tid);
+                self.names.insert(tid, thread_name(&seen.record.comm).into());
+                return Some(seen);
+            }
+            Ok(Event::Wait(record)) => self.wait(&record),
+            Ok(Event::ThreadEnd(record)) => {
+                let tid = Tid(record.header.tid);
+                self.names.insert(tid, thread_name(&record.comm).into());
+                self.ended.push(*record);
+            }
+            Ok(Event::Exec(_)) => self.execs += 1,
+            Ok(Event::Snapshot(record)) => {
+                let tid = Tid(record.header.tid);
+                self.names.insert(tid, thread_name(&record.comm).into());
+                self.snapshots.push(*record);
+            }
+            Err(error) => {
+                tracing::warn!("{error}");
+                self.undecodable += 1;
+            }
+        }
+        None
+    }
+
+    fn wait(&mut self, record: &WaitRecord) {
+        if self.waits.len() >= MAX_TIMELINE {
+            self.timeline_lost += 1;
+            return;
+        }
+        let waker = if record.wakeup == 0 { u32::MAX } else { self.waker(record) };
+        self.waits.push(CompactWait {
+            tid: Tid(record.header.tid),
+            waker,
+            stack: record.stack,
+            start: Timestamp(record.start),
+            wakeup: Timestamp(if record.wakeup == 0 { record.end } else { record.wakeup }),
+            end: Timestamp(record.end),
+        });
+    }
+
+    fn waker(&mut self, record: &WaitRecord) -> u32 {
+        let key = WakerKey {
+            pid: Pid(record.waker_tgid),
+            tid: Tid(record.waker_tid),
+            name: thread_name(&record.waker_comm).into(),
+        };
+        if let Some(id) = self.waker_ids.get(&key) {
+            return *id;
+        }
+        let id = self.wakers.len() as u32;
+        self.wakers.push(key.clone());
+        self.waker_ids.insert(key, id);
+        id
+    }
+
+    /// Names and judges a new stack.
+    pub(super) fn stack(
+        &mut self,
+        seen: &StackSeen,
+        map: &AddressMap,
+        modules: &Modules,
+    ) -> NewStack {
+        let truncated = walk_outcome(seen.record.walk);
+        self.unmapped_seen |= truncated == Some(Truncation::Unmapped);
+        let user: Vec<Addr> = seen.user.iter().map(|addr| Addr(*addr)).collect();
+        let frames = self.name(&user, map, modules);
+        let mut kernel = Vec::new();
+        let addresses: Vec<Addr> = seen.kernel.iter().map(|addr| Addr(*addr)).collect();
+        self.symbolizer.kernel(&addresses, &mut kernel);
+        let syscall = u32::try_from(seen.record.syscall).ok();
+        let id = self.add(frames, kernel, truncated, syscall);
+        self.by_number.insert(seen.record.stack, id);
+        let idle = self.stacks.get(id.0 as usize).is_some_and(|s| s.verdict.state == State::Idle);
+        NewStack { number: seen.record.stack, idle }
+    }
+
+    /// Frames of addresses, leaf first. All but the leaf are return addresses, but for a frame
+    /// that a signal interrupted; taking one off there too may show the instruction before, which
+    /// is nearly always of the same line.
+    pub(super) fn name(
+        &mut self,
+        addresses: &[Addr],
+        map: &AddressMap,
+        modules: &Modules,
+    ) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        for (depth, addr) in addresses.iter().enumerate() {
+            let at = if depth == 0 { *addr } else { Addr(addr.0.saturating_sub(1)) };
+            let found = map.resolve(at);
+            let (source, svma) = match found {
+                Some((module, svma)) => (modules.get(module).map(|m| &m.source), svma),
+                None => (None, Default::default()),
+            };
+            self.symbolizer.user(source, svma, at, &mut frames);
+        }
+        frames
+    }
+
+    /// Judges a stack and keeps it.
+    pub(super) fn add(
+        &mut self,
+        frames: Vec<Frame>,
+        kernel: Vec<Frame>,
+        truncated: Option<Truncation>,
+        syscall: Option<u32>,
+    ) -> StackId {
+        self.classifier.learn(&frames);
+        let verdict = self.classifier.classify(&frames, truncated.is_some());
+        let id = StackId(self.stacks.len() as u32);
+        self.stacks.push(StackEntry { frames, kernel, truncated, syscall, verdict });
+        id
+    }
+
+    /// A stack by the kernel side's number; none where its record was lost.
+    pub(super) fn by_number(&self, number: u64) -> Option<StackId> {
+        self.by_number.get(&number).copied()
+    }
+
+    /// Judges all stacks again with what was learned meanwhile.
+    pub(super) fn judge_again(&mut self) {
+        for stack in &mut self.stacks {
+            stack.verdict = self.classifier.classify(&stack.frames, stack.truncated.is_some());
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! The code mapped into the target: files opened and read once, rows handed to the kernel side.
+
+use crate::bpf::{TableSpan, Tables};
+use crate::process::module::{Functions, Module};
+use crate::process::{Mapping, MappingKind, Target};
+use crate::symbolize::ModuleSource;
+use crate::units::{Addr, Svma};
+use crate::unwind::UnwindTable;
+use anyhow::Context;
+use memmap2::Mmap;
+use profiler_common::row;
+use rayon::prelude::*;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A file (or the vDSO) that code comes from.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    /// For names.
+    pub(super) source: ModuleSource,
+    /// What the image says of itself; none where it is no ELF file that we can read.
+    pub(super) facts: Option<Module>,
+    /// Where its rows are; none where there are none.
+    span: Option<TableSpan>,
+    /// What the rows are relative to.
+    base: Svma,
+    /// Held, so that `source.path` (by way of `/proc/self/fd`) stays good.
+    _file: Option<File>,
+}
+
+/// What tells files apart, also after one has replaced another under the same path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum FileKey {
+    File { device: (u32, u32), inode: u64 },
+    Vdso,
+}
+
+/// Every module seen so far.
+#[derive(Debug, Default)]
+pub(super) struct Modules {
+    loaded: Vec<Loaded>,
+    by_file: HashMap<FileKey, usize>,
+    by_build_id: HashMap<String, TableSpan>,
+    /// Files that could not be read or have no place in the tables, told once each.
+    problems: Vec<String>,
+}
+
+/// The executable mappings at one time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct AddressMap {
+    /// By address, not overlapping.
+    regions: Vec<Region>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Region {
+    begin: Addr,
+    end: Addr,
+    /// What to take from an address to get the one that the file states.
+    bias: u64,
+    module: usize,
+}
+
+impl AddressMap {
+    /// The module at an address, and the address as its file states it.
+    pub(super) fn resolve(&self, addr: Addr) -> Option<(usize, Svma)> {
+        let after = self.regions.partition_point(|region| region.begin <= addr);
+        let region = self.regions.get(after.checked_sub(1)?)?;
+        (addr < region.end).then(|| (region.module, Svma(addr.0.wrapping_sub(region.bias))))
+    }
+}
+
+/// An image read but not yet in the tables.
+struct Read {
+    facts: Option<Module>,
+    table: Option<UnwindTable>,
+    functions: Functions,
+    problem: Option<String>,
+}
+
+/// Bytes to read an image from.
+enum Image {
+    File(File, Option<Mmap>),
+    Memory(Arc<[u8]>),
+}
+
+impl Image {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Image::File(_, map) => map.as_deref().unwrap_or_default(),
+            Image::Memory(bytes) => bytes,
+        }
+    }
+}
+
+impl Modules {
+    /// Reads the target's mappings, opens the files that are new (in parallel: a build takes
+    /// tens of milliseconds for a large one), and gives the kernel side's view of them.
+    ///
+    /// # Errors
+    /// Where the mappings cannot be read at all.
+    pub(super) fn update(
+        &mut self,
+        target: &Target,
+        tables: &mut Tables,
+    ) -> io::Result<(AddressMap, Vec<row::Mapping>)> {
+        let mappings = target.mappings()?;
+        let code: Vec<&Mapping> = mappings
+            .iter()
+            .filter(|m| m.executable && matches!(m.kind, MappingKind::File | MappingKind::Vdso))
+            .collect();
+        let mut new: Vec<(FileKey, &Mapping)> = Vec::new();
+        for mapping in &code {
+            let key = key(mapping);
+            if !self.by_file.contains_key(&key) && !new.iter().any(|(k, _)| *k == key) {
+                new.push((key, mapping));
+            }
+        }
+        let images: Vec<(FileKey, &Mapping, io::Result<Image>)> = new
+            .into_iter()
+            .map(|(key, mapping)| (key, mapping, open(target, mapping, &mappings)))
+            .collect();
+        let read: Vec<Read> = images
+            .par_iter()
+            .map(|(_, _, image)| match image {
+                Ok(image) => read(image.bytes()),
+                Err(error) => Read {
+                    facts: None,
+                    table: None,
+                    functions: Functions::default(),
+                    problem: Some(format!("cannot be opened: {error}")),
+                },
+            })
+            .collect();
+        for ((key, mapping, image), read) in images.into_iter().zip(read) {
+            self.add(key, mapping, image.ok(), read, tables);
+        }
+        Ok(self.view(&code))
+    }
+
+    fn add(
+        &mut self,
+        key: FileKey,
+        mapping: &Mapping,
+        image: Option<Image>,
+        read: Read,
+        tables: &mut Tables,
+    ) {
+        let name: Arc<str> = mapping.file_name().into();
+        let mut problem = read.problem;
+        let build_id = read.facts.as_ref().and_then(|facts| facts.build_id.clone());
+        let known = build_id.as_ref().and_then(|id| self.by_build_id.get(id)).copied();
+        let (mut span, mut base) = (known, Svma(0));
+        if let Some(table) = &read.table {
+            base = table.base;
+            if span.is_none() {
+                span = tables
+                    .add(&table.rows, &table.index)
+                    .map_err(|error| problem = Some(error.to_string()))
+                    .ok();
+            }
+        }
+        if let (Some(id), Some(span)) = (&build_id, span) {
+            self.by_build_id.insert(id.clone(), span);
+        }
+        if let Some(problem) = problem {
+            tracing::warn!(module = %name.escape_debug(), "{problem}");
+            eprintln!("PROBLEM {name}: {problem}"); self.problems.push(format!("{name}: {problem}"));
+        }
+        let (file, image, path) = match image {
+            Some(Image::File(file, _)) => {
+                let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+                (Some(file), None, path)
+            }
+            Some(Image::Memory(bytes)) => (None, Some(bytes), PathBuf::from(name.as_ref())),
+            None => (None, None, PathBuf::from(name.as_ref())),
+        };
+        let functions = absolute(&read.functions);
+        self.by_file.insert(key, self.loaded.len());
+        self.loaded.push(Loaded {
+            source: ModuleSource { name, path, build_id, image, functions },
+            facts: read.facts,
+            span,
+            base,
+            _file: file,
+        });
+    }
+
+    /// The mappings, for ourselves and for the kernel side.
+    fn view(&self, code: &[&Mapping]) -> (AddressMap, Vec<row::Mapping>) {
+        let mut map = AddressMap::default();
+        let mut rows = Vec::new();
+        for mapping in code {
+            let Some(&module) = self.by_file.get(&key(mapping)) else { continue };
+            let Some(loaded) = self.loaded.get(module) else { continue };
+            let Some(bias) = loaded.bias(mapping) else { continue };
+            let (begin, end) = (mapping.range.start, mapping.range.end);
+            map.regions.push(Region { begin, end, bias, module });
+            let Some(span) = loaded.span else { continue };
+            rows.push(row::Mapping {
+                begin: begin.0,
+                end: end.0,
+                bias: bias.wrapping_add(loaded.base.0),
+                rows: span.rows,
+                row_count: span.row_count,
+                index: span.index,
+                index_len: span.index_len,
+            });
+        }
+        (map, rows)
+    }
+
+    /// A module by the index that [`AddressMap::resolve`] gave.
+    pub(super) fn get(&self, module: usize) -> Option<&Loaded> {
+        self.loaded.get(module)
+    }
+
+    /// Every module.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Loaded> {
+        self.loaded.iter()
+    }
+
+    /// The module of an executable file, by device and inode.
+    pub(super) fn of_exe(&self, target: &Target) -> Option<&Loaded> {
+        use std::os::unix::fs::MetadataExt;
+        let inode = target.open_exe().ok()?.metadata().ok()?.ino();
+        self.by_file
+            .iter()
+            .find(|(key, _)| matches!(key, FileKey::File { inode: known, .. } if *known == inode))
+            .and_then(|(_, index)| self.loaded.get(*index))
+    }
+}
+
+impl Loaded {
+    fn bias(&self, mapping: &Mapping) -> Option<u64> {
+        match (&self.facts, mapping.kind) {
+            // The kernel maps the whole image, whatever its program headers say of offsets.
+            (Some(facts), MappingKind::Vdso) => facts.bias_for(mapping.range.start, 0),
+            (Some(facts), _) => facts.bias_for(mapping.range.start, mapping.file_offset),
+            // Names by file offset are better than none.
+            (None, _) => Some(mapping.range.start.0.wrapping_sub(mapping.file_offset)),
+        }
+    }
+}
+
+fn key(mapping: &Mapping) -> FileKey {
+    match mapping.kind {
+        MappingKind::Vdso => FileKey::Vdso,
+        _ => FileKey::File {
+            device: (mapping.device.major, mapping.device.minor),
+            inode: mapping.inode,
+        },
+    }
+}
+
+fn open(target: &Target, mapping: &Mapping, all: &[Mapping]) -> io::Result<Image> {
+    if mapping.kind == MappingKind::Vdso {
+        let image = target.vdso_image(all)?;
+        let image = image.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        return Ok(Image::Memory(image.into()));
+    }
+    let file = target.open_mapped(mapping)?;
+    // SAFETY: a file that code runs from cannot be written (ETXTBSY for executables; libraries
+    // are replaced, not overwritten). If one is truncated all the same, reading it may end us
+    // with SIGBUS, as it would the target.
+    let map = unsafe { Mmap::map(&file) }?;
+    Ok(Image::File(file, Some(map)))
+}
+
+fn read(image: &[u8]) -> Read {
+    let facts = Module::from_elf(image);
+    let table = UnwindTable::from_elf(image).context("cannot be unwound");
+    let mut problem = None;
+    let facts = facts.map_err(|error| problem = Some(error.to_string())).ok();
+    let table = table.map_err(|error| problem = Some(format!("{error:#}"))).ok();
+    let stripped = facts.as_ref().is_some_and(|facts| !facts.has_symtab);
+    let functions = if stripped { Functions::from_elf(image).ok() } else { None };
+    Read { facts, table, functions: functions.unwrap_or_default(), problem }
+}
+
+/// Function starts as addresses of the file.
+fn absolute(functions: &Functions) -> Arc<[(u32, u32)]> {
+    functions
+        .ranges
+        .iter()
+        .filter_map(|&(start, len)| {
+            u32::try_from(functions.base.0 + u64::from(start)).ok().map(|start| (start, len))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_resolve_within_their_region_only() {
+        let region =
+            |begin, end, bias, module| Region { begin: Addr(begin), end: Addr(end), bias, module };
+        let map = AddressMap {
+            regions: vec![region(0x1000, 0x2000, 0x1000, 7), region(0x5000, 0x6000, 0x4000, 8)],
+        };
+        assert_eq!(map.resolve(Addr(0xfff)), None);
+        assert_eq!(map.resolve(Addr(0x1000)), Some((7, Svma(0))));
+        assert_eq!(map.resolve(Addr(0x1fff)), Some((7, Svma(0xfff))));
+        assert_eq!(map.resolve(Addr(0x2000)), None);
+        assert_eq!(map.resolve(Addr(0x5800)), Some((8, Svma(0x1800))));
+        assert_eq!(map.resolve(Addr(u64::MAX)), None);
+    }
+}

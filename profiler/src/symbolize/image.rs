@@ -1,0 +1,121 @@
+//! One module's file, held open, and what is known of it before the first lookup.
+
+use super::origin::Crates;
+use super::symbolizer::ModuleSource;
+use blazesym::symbolize::source::{Elf, Source};
+use object::{Object, ObjectSection};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// A module's file: open for as long as names are asked for, so that one that is replaced or
+/// deleted while the target runs keeps giving the names of what runs.
+pub(super) struct Image {
+    file: File,
+    /// Where names are looked up, best first: the file itself, its separate debug file.
+    pub(super) tables: Vec<Source<'static>>,
+    /// Where inlined frames and lines are looked up.
+    pub(super) debug: Option<Source<'static>>,
+    crates: Option<Crates>,
+}
+
+impl Image {
+    /// Opens the module's file, or makes one of its bytes.
+    ///
+    /// # Errors
+    /// Where the file cannot be opened, is no regular file, or is no ELF file.
+    pub(super) fn open(module: &ModuleSource) -> io::Result<Image> {
+        let file = match &module.image {
+            Some(bytes) => in_memory(bytes)?,
+            // A path of the target's making may name a pipe: that must not hang us.
+            None => File::options()
+                .read(true)
+                .custom_flags(libc::O_NONBLOCK)
+                .open(&module.path)?,
+        };
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
+        let Sections { debug, linked } = sections(&file)?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let separate = module.build_id.as_deref().and_then(separate_debug_file);
+        let mut tables = vec![elf(&path, false)];
+        tables.extend(separate.iter().map(|path| elf(path, false)));
+        let debug = match &separate {
+            _ if debug => Some(elf(&path, true)),
+            Some(separate) => Some(elf(separate, true)),
+            None => linked.then(|| elf(&path, true)),
+        };
+        Ok(Image {
+            file,
+            tables,
+            debug,
+            crates: None,
+        })
+    }
+
+    /// The crates in the module, found on first use: the scan reads all read-only data.
+    pub(super) fn crates(&mut self, name: &str) -> &Crates {
+        let file = &self.file;
+        self.crates.get_or_insert_with(|| {
+            let crates = map(file).map(|image| {
+                let constants = object::File::parse(&*image)
+                    .ok()
+                    .and_then(|elf| elf.section_by_name(".rodata")?.data().ok());
+                Crates::of_binary(name, constants.unwrap_or(&image))
+            });
+            crates.unwrap_or_else(|_| Crates::of_binary(name, &[]))
+        })
+    }
+}
+
+fn elf(path: &Path, debug_syms: bool) -> Source<'static> {
+    let mut elf = Elf::new(path);
+    elf.debug_syms = debug_syms;
+    Source::Elf(elf)
+}
+
+struct Sections {
+    /// Has debug information of its own.
+    debug: bool,
+    /// Tells where its debug information is.
+    linked: bool,
+}
+
+fn sections(file: &File) -> io::Result<Sections> {
+    let image = map(file)?;
+    let elf = object::File::parse(&*image).map_err(io::Error::other)?;
+    let has = |name| elf.section_by_name(name).is_some();
+    Ok(Sections {
+        debug: has(".debug_info"),
+        linked: has(".gnu_debuglink"),
+    })
+}
+
+fn map(file: &File) -> io::Result<memmap2::Mmap> {
+    // SAFETY: the mapping is private, read only, and used as bytes that may be anything. A file
+    // that shrinks under us would raise SIGBUS: executables that run cannot be written to
+    // (ETXTBSY), and the library that reads the symbols maps the same files.
+    unsafe { memmap2::Mmap::map(file) }
+}
+
+fn in_memory(bytes: &[u8]) -> io::Result<File> {
+    let fd: OwnedFd = rustix::fs::memfd_create("holdup-module", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut file = File::from(fd);
+    file.write_all(bytes)?;
+    Ok(file)
+}
+
+/// Where distributions put debug information apart from the binary: gdb's manual, "Debugging
+/// Information in Separate Files".
+fn separate_debug_file(build_id: &str) -> Option<PathBuf> {
+    // The build ID comes out of the target's file: nothing but digits may get into a path.
+    if !build_id.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    let (head, tail) = build_id.split_at_checked(2)?;
+    let path = PathBuf::from(format!("/usr/lib/debug/.build-id/{head}/{tail}.debug"));
+    path.is_file().then_some(path)
+}

@@ -1,0 +1,156 @@
+//! The walk up a stack in userspace: by the same rows and the same step as in the kernel.
+
+use super::table::UnwindTable;
+use crate::model::Truncation;
+use crate::units::{Addr, Svma};
+use profiler_common::record::MAX_USER_FRAMES;
+use profiler_common::row::{Rule, walk as code};
+use profiler_common::walk::{CONTINUE, Cursor, Memory, step};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The registers of a stopped thread that unwinding needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Regs {
+    /// `rip`.
+    pub ip: Addr,
+    /// `rsp`.
+    pub sp: Addr,
+    /// `rbp`.
+    pub bp: Addr,
+}
+
+/// Walks from `regs` to the thread's start and puts the instruction pointers into `out`, leaf
+/// first: where the thread was stopped, then return addresses. Returns how the walk ended, one
+/// of [`profiler_common::row::walk`]; at most [`MAX_USER_FRAMES`] frames are pushed.
+///
+/// `lookup` gives the rule for an address, none where nothing is mapped; it is asked for the
+/// address before a return address.
+pub fn walk(
+    regs: Regs,
+    mut lookup: impl FnMut(Addr) -> Option<Rule>,
+    memory: &mut impl Memory,
+    out: &mut Vec<Addr>,
+) -> u32 {
+    let mut cursor = Cursor::new(regs.ip.0, regs.sp.0, regs.bp.0);
+    for _ in 0..MAX_USER_FRAMES {
+        out.push(Addr(cursor.ip));
+        let Some(rule) = lookup(Addr(cursor.lookup_pc())) else {
+            return code::UNMAPPED;
+        };
+        let outcome = step(&mut cursor, rule, memory);
+        if outcome != CONTINUE {
+            return outcome;
+        }
+    }
+    code::TOO_DEEP
+}
+
+/// What a walk code means for a stack: none is a complete one. A code that this version does
+/// not know counts as no stack.
+#[must_use]
+pub fn walk_outcome(code: u32) -> Option<Truncation> {
+    Some(match code {
+        code::COMPLETE => return None,
+        code::TOO_DEEP => Truncation::TooDeep,
+        code::UNMAPPED => Truncation::Unmapped,
+        code::NO_ROW => Truncation::NoRow,
+        code::UNSUPPORTED => Truncation::Unsupported,
+        code::UNREADABLE => Truncation::Unreadable,
+        code::NO_PROGRESS => Truncation::NoProgress,
+        _ => Truncation::NoStack,
+    })
+}
+
+/// The executable mappings of a process with their tables, for walks in userspace.
+#[derive(Clone, Debug, Default)]
+pub struct Tables {
+    mappings: Vec<Mapped>,
+}
+
+/// One executable mapping.
+#[derive(Clone, Debug)]
+pub struct Mapped {
+    /// Its addresses.
+    pub range: Range<Addr>,
+    /// Its load bias: address minus stated address.
+    pub bias: u64,
+    /// The table of its module.
+    pub table: Arc<UnwindTable>,
+}
+
+impl Tables {
+    /// Over mappings in any order; they must not overlap.
+    #[must_use]
+    pub fn new(mut mappings: Vec<Mapped>) -> Tables {
+        mappings.sort_unstable_by_key(|m| m.range.start);
+        Tables { mappings }
+    }
+
+    /// The rule for an address; none where nothing is mapped.
+    #[must_use]
+    pub fn rule(&self, pc: Addr) -> Option<Rule> {
+        let after = self.mappings.partition_point(|m| m.range.start <= pc);
+        let mapped = self.mappings.get(after.checked_sub(1)?)?;
+        (pc < mapped.range.end).then(|| mapped.table.rule(Svma(pc.0.wrapping_sub(mapped.bias))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use profiler_common::row::kind;
+
+    /// A stack on which every word is a return address.
+    struct Endless;
+
+    impl Memory for Endless {
+        fn read_u64(&mut self, _: u64) -> Option<u64> {
+            Some(0x40_0000)
+        }
+    }
+
+    #[test]
+    fn a_walk_keeps_as_many_frames_as_a_record_holds() {
+        let mut out = Vec::new();
+        let rule = Rule::encode(kind::RSP, 8, 0);
+        let regs = Regs {
+            ip: Addr(0x40_0000),
+            sp: Addr(0x1000),
+            bp: Addr(0),
+        };
+        let outcome = walk(regs, |_| Some(rule), &mut Endless, &mut out);
+        assert_eq!(outcome, code::TOO_DEEP);
+        assert_eq!(out.len(), MAX_USER_FRAMES);
+    }
+
+    #[test]
+    fn only_the_leaf_is_looked_up_at_its_own_address() {
+        let mut asked = Vec::new();
+        let mut out = Vec::new();
+        let lookup = |pc: Addr| {
+            asked.push(pc.0);
+            (asked.len() < 3).then_some(Rule::encode(kind::RSP, 8, 0))
+        };
+        let regs = Regs {
+            ip: Addr(0x50_0000),
+            sp: Addr(0x1000),
+            bp: Addr(0),
+        };
+        assert_eq!(walk(regs, lookup, &mut Endless, &mut out), code::UNMAPPED);
+        assert_eq!(asked, [0x50_0000, 0x3f_ffff, 0x3f_ffff]);
+        assert_eq!(out, [Addr(0x50_0000), Addr(0x40_0000), Addr(0x40_0000)]);
+    }
+
+    #[test]
+    fn every_code_but_complete_is_a_truncation() {
+        assert_eq!(walk_outcome(code::COMPLETE), None);
+        let mut seen: Vec<_> = (code::TOO_DEEP..=code::NO_STACK)
+            .filter_map(walk_outcome)
+            .collect();
+        assert_eq!(seen.len(), 7);
+        seen.dedup();
+        assert_eq!(seen.len(), 7, "two codes mean the same");
+        assert_eq!(walk_outcome(99), Some(Truncation::NoStack));
+    }
+}

@@ -1,0 +1,159 @@
+//! Recordings of which something is missing or wrong.
+
+use super::builder::*;
+use holdup::model::{Losses, Recording, StackEntry, StackId, Truncation};
+use holdup::tokio_rt::{Role, State};
+use holdup::units::Nanos;
+
+/// A release binary with `strip = true`.
+pub fn stripped() -> Recording {
+    let mut b = Builder::new("/srv/claims_api", 10 * SEC);
+    b.0.target.has_symbols = false;
+    b.0.target.has_lines = false;
+    let idle = b.stack(stack(
+        State::Idle,
+        WORKER,
+        "tls-park",
+        vec![
+            system("syscall"),
+            super::builder::stripped("claims_api+0x41a20"),
+        ],
+    ));
+    let mut read = stack(
+        State::Blocked,
+        WORKER,
+        "tls-poll",
+        vec![
+            system("read"),
+            super::builder::stripped("claims_api+0x90b30"),
+            super::builder::stripped("claims_api+0x12340"),
+            super::builder::stripped("claims_api+0x12900"),
+            super::builder::stripped("claims_api+0x41000"),
+        ],
+    );
+    read.syscall = Some(0);
+    read.verdict.task_frame = Some(3);
+    let read = b.stack(read);
+    for tid in 4250..4252 {
+        b.thread(tid, "tokio-rt-worker", SEC, 5 * MS);
+    }
+    for n in 0..20 {
+        b.wait(4250 + n % 2, read, u64::from(n) * 400 * MS, 30 * MS, "");
+    }
+    b.rest(4250..4252, idle);
+    b.0
+}
+
+/// Losses of every kind, stacks cut off, clocks that disagree.
+pub fn lossy() -> Recording {
+    let mut b = Builder::new("/srv/claims_api", 10 * SEC);
+    let park = b.stack(park());
+    let cut = b.stack(StackEntry {
+        truncated: Some(Truncation::NoRow),
+        syscall: Some(0),
+        ..stack(
+            State::Unknown,
+            Role::None,
+            "truncated",
+            vec![system("read"), app("claims_api::plugin::call")],
+        )
+    });
+    let deep = b.stack(StackEntry {
+        truncated: Some(Truncation::TooDeep),
+        ..stack(
+            State::Blocked,
+            WORKER,
+            "task-poll",
+            vec![
+                system("syscall"),
+                library("std::sync::mpsc::Receiver<T>::recv"),
+                app("claims_api::tree::walk"),
+            ],
+        )
+    });
+    let none = b.stack(StackEntry {
+        truncated: Some(Truncation::NoStack),
+        syscall: None,
+        ..stack(State::Unknown, Role::None, "no-stack", vec![])
+    });
+    for tid in 4250..4252 {
+        b.thread(tid, "tokio-rt-worker", SEC, 5 * MS);
+    }
+    b.wait(4250, cut, SEC, 700 * MS, "");
+    b.wait(4250, deep, 3 * SEC, 250 * MS, "");
+    b.wait(4251, none, SEC, 90 * MS, "");
+    b.wait(4251, StackId(99), 2 * SEC, 10 * MS, "");
+    b.rest(4250..4252, park);
+    b.0.threads[1].running += Nanos(1_234);
+    b.0.losses = Losses {
+        events: 12,
+        stacks: 3,
+        truncated: 31,
+        unresolved: 4,
+        unknown_waits: 1,
+        timeline: 70_000,
+        walked: 12_345,
+    };
+    b.0
+}
+
+/// Names that attack terminals, XML, folded stacks and eyes.
+pub fn hostile() -> Recording {
+    let mut b = Builder::new("/srv/<script>alert(1)</script>", 10 * SEC);
+    b.0.target.cmdline = vec![
+        "\u{1b}]0;title\u{7}".to_owned(),
+        "\"quoted\" & <b>".to_owned(),
+    ];
+    b.0.target.tokio_version = Some("1.54\u{1b}[2J".to_owned());
+    b.0.target.ended = Some("killed\nby \u{202e}us".to_owned());
+    b.0.host.kernel = "6.12\u{1b}c".to_owned();
+    let park = b.stack(park());
+    let mut frames = vec![
+        system("futex;wait 42"),
+        library("std::\u{1b}[31mred"),
+        at(
+            app("</title><script>alert('x')</script>; drop 12 34"),
+            "src/\u{1b}]8;;http://evil\u{7}\u{202e}sr.rs",
+            1,
+        ),
+        at(app("予約::\"引用\"&<T>::\nzeile"), "src/予約.rs", 2),
+    ];
+    frames.push(app("]]> --> ' onload='x"));
+    let evil = b.stack(StackEntry {
+        kernel: futex(),
+        ..stack(State::Blocked, WORKER, "task-poll", under_worker(frames))
+    });
+    b.thread(4250, "\u{1b}[5mblink\u{1b}[0m", SEC, 5 * MS);
+    b.thread(4251, "<b>&\"';\u{200b}", SEC, 5 * MS);
+    b.wait(4250, evil, SEC, 400 * MS, "\u{7}\u{9b}31m<waker>;\r\n");
+    b.open(4251, evil, 9 * SEC, false);
+    b.rest(4250..4252, park);
+    b.0
+}
+
+/// Threads, but none of tokio's.
+pub fn no_tokio() -> Recording {
+    let mut b = Builder::new("/usr/bin/sort", 2 * SEC);
+    b.0.target.tokio_version = None;
+    let read = b.stack(StackEntry {
+        syscall: Some(0),
+        ..stack(
+            State::Other,
+            Role::None,
+            "none",
+            vec![system("read"), app("sort::main")],
+        )
+    });
+    b.thread(77, "sort", 500 * MS, 0);
+    b.wait(77, read, 100 * MS, 900 * MS, "");
+    b.rest([77], read);
+    b.0
+}
+
+/// Nothing at all.
+pub fn empty() -> Recording {
+    let mut b = Builder::new("/srv/claims_api", 0);
+    b.0.losses = Losses::default();
+    b.0.target.build_id = None;
+    b.0
+}

@@ -1,0 +1,259 @@
+//! Replays stacks that real programs had, recorded by `fixtures/stack-recorder` with the ground
+//! truth that the programs themselves stated: every thread must get its state and role.
+
+use holdup::symbolize::{Frame, Naming, Origin, Space};
+use holdup::tokio_rt::{Classifier, RULES, State, Verdict};
+use holdup::units::Addr;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// One recorded thread (or several with the same stack and the same truth).
+struct Thread {
+    truth: String,
+    frames: Vec<Frame>,
+}
+
+struct Recording {
+    name: String,
+    threads: Vec<Thread>,
+    starts: BTreeMap<Addr, Addr>,
+}
+
+impl Recording {
+    fn classifier(&self) -> Classifier {
+        let starts = self.starts.clone();
+        let mut c = Classifier::new().with_starts(move |f| starts.get(&f.address).copied());
+        for t in &self.threads {
+            c.learn(&t.frames);
+        }
+        c
+    }
+}
+
+fn hex(v: &Value) -> u64 {
+    u64::from_str_radix(v.as_str().expect("an address is text"), 16).expect("an address is hex")
+}
+
+/// Whose code a frame is, near enough to what the symbolizer says.
+fn origin(function: &str, module: &str, file: Option<&str>) -> Origin {
+    if module.contains(".so") {
+        return Origin::System;
+    }
+    let word = |s: &str| {
+        s.split([':', '<', ' ', '{'])
+            .next()
+            .unwrap_or("")
+            .to_owned()
+    };
+    let mut krate = word(function.trim_start_matches(['<', '&']));
+    if !function.contains("::") {
+        let dir = file.and_then(|f| Some(f.rsplit_once("/src/")?.0.rsplit('/').next()?.to_owned()));
+        krate = dir.map_or(krate, |d| d.split("-1.").next().unwrap_or("").to_owned());
+    }
+    match krate.as_str() {
+        "tokio" | "mio" | "futures_executor" | "futures-executor" => Origin::Runtime,
+        "std" | "core" | "alloc" | "parking_lot" | "parking_lot_core" | "main" | "_start" => {
+            Origin::Library
+        }
+        _ => Origin::Application,
+    }
+}
+
+fn recordings() -> Vec<Recording> {
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/stacks");
+    let mut files: Vec<_> = std::fs::read_dir(&dir)
+        .expect("tests/data/stacks is in the repository")
+        .map(|e| e.expect("the directory is readable").path())
+        .filter(|p| p.extension().is_some_and(|e| e == "json"))
+        .collect();
+    files.sort();
+    files.iter().map(|p| load(p)).collect()
+}
+
+fn load(path: &std::path::Path) -> Recording {
+    let text = std::fs::read(path).expect("the recording is readable");
+    let v: Value = serde_json::from_slice(&text).expect("the recording is JSON");
+    let texts = |key: &str| -> Vec<Arc<str>> {
+        serde_json::from_value(v[key].clone()).expect("a list of strings")
+    };
+    let (functions, strings) = (texts("functions"), texts("strings"));
+    let index = |v: &Value| v.as_u64().map(|n| usize::try_from(n).expect("an index"));
+    let mut starts = BTreeMap::new();
+    let table: Vec<Frame> = v["frames"]
+        .as_array()
+        .expect("a list of frames")
+        .iter()
+        .map(|f| {
+            let function = functions[index(&f[0]).expect("a function")].clone();
+            let module = strings[index(&f[1]).expect("a module")].clone();
+            let file = index(&f[5]).map(|i| strings[i].clone());
+            let address = Addr(hex(&f[2]));
+            starts.insert(address, Addr(hex(&f[3])));
+            Frame {
+                space: Space::User,
+                naming: if function.contains("+0x") {
+                    Naming::Offset
+                } else {
+                    Naming::Symbol
+                },
+                origin: origin(&function, &module, file.as_deref()),
+                inlined: f[4] == 1,
+                line: f[6].as_u64().and_then(|n| u32::try_from(n).ok()),
+                function,
+                file,
+                module: Some(module),
+                address,
+            }
+        })
+        .collect();
+    let threads = v["threads"]
+        .as_array()
+        .expect("a list of threads")
+        .iter()
+        .map(|t| Thread {
+            truth: t[0].as_str().expect("the truth is text").to_owned(),
+            frames: t[3]
+                .as_array()
+                .expect("a stack is a list")
+                .iter()
+                .map(|i| table[index(i).expect("a frame")].clone())
+                .collect(),
+        })
+        .collect();
+    Recording {
+        name: path
+            .file_stem()
+            .expect("a file has a name")
+            .to_string_lossy()
+            .into_owned(),
+        threads,
+        starts,
+    }
+}
+
+/// Where the compiler leaves no frame to go by, and what the rules say instead. With line
+/// tables (`…lines`) all of these are right.
+fn known_limit(recording: &str, truth: &str) -> Option<&'static str> {
+    let _ = (recording, truth);
+    None
+}
+
+fn as_said(v: &Verdict) -> String {
+    format!("{} {}", v.state.name(), v.role.name())
+}
+
+fn show(frames: &[Frame]) -> String {
+    frames
+        .iter()
+        .map(|f| format!("\n      {}", f.function))
+        .collect()
+}
+
+#[test]
+fn every_recorded_thread_gets_its_state_and_role() {
+    let (mut wrong, mut total) = (String::new(), 0);
+    for r in recordings() {
+        let c = r.classifier();
+        for t in &r.threads {
+            total += 1;
+            let v = c.classify(&t.frames, false);
+            let mut words = t.truth.split(' ');
+            let (state, roles) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+            let said = as_said(&v);
+            let right = v.state.name() == state && roles.split('|').any(|r| r == v.role.name());
+            let expected = known_limit(&r.name, &t.truth);
+            if expected.map_or(!right, |e| e != said) {
+                wrong += &format!(
+                    "\n{}: {}: said {said} by {} at {:?}{}",
+                    r.name,
+                    t.truth,
+                    v.rule.0,
+                    v.frame,
+                    show(&t.frames)
+                );
+            }
+        }
+    }
+    assert!(total > 300, "only {total} recorded threads");
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn a_truncated_stack_says_the_same_or_nothing() {
+    let mut decided = 0;
+    for r in recordings() {
+        let c = r.classifier();
+        for t in &r.threads {
+            let whole = c.classify(&t.frames, false);
+            for n in 0..t.frames.len() {
+                let v = c.classify(&t.frames[..n], true);
+                if v.state != State::Unknown {
+                    decided += 1;
+                    assert_eq!(
+                        as_said(&v),
+                        as_said(&whole),
+                        "{} {} cut to {n}{}",
+                        r.name,
+                        t.truth,
+                        show(&t.frames)
+                    );
+                }
+            }
+        }
+    }
+    assert!(decided > 1000, "truncated stacks decide nothing");
+}
+
+#[test]
+fn recordings_exercise_the_rules() {
+    let mut seen = BTreeSet::new();
+    for r in recordings() {
+        let c = r.classifier();
+        seen.extend(
+            r.threads
+                .iter()
+                .map(|t| c.classify(&t.frames, false).rule.0),
+        );
+    }
+    // These need a lock to be contended at the very moment, or a release that is not recorded.
+    let rare = ["park-lock"];
+    let missing: Vec<_> = RULES
+        .iter()
+        .map(|r| r.name.0)
+        .filter(|n| !seen.contains(n) && !rare.contains(n))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "no recorded stack is decided by {missing:?}"
+    );
+}
+
+#[test]
+fn task_frames_lie_inside_the_task() {
+    let mut named = 0;
+    for r in recordings() {
+        let c = r.classifier();
+        for t in &r.threads {
+            let v = c.classify(&t.frames, false);
+            let (Some(frame), Some(task)) = (v.frame, v.task_frame) else {
+                continue;
+            };
+            let function = &t.frames[task as usize].function;
+            named += 1;
+            assert_eq!(
+                t.frames[task as usize].origin,
+                Origin::Application,
+                "{function}"
+            );
+            assert!(
+                task < frame || v.state == State::HandedOff,
+                "{} {}",
+                r.name,
+                t.truth
+            );
+        }
+    }
+    assert!(named > 100, "only {named} stacks have a task frame");
+}

@@ -1,0 +1,19 @@
+//! The chores of this repository, run as `cargo xtask VERB`; `cargo xtask help` lists them.
+//!
+//! One file a verb. [`inputs`] and [`note`] are shared with the test that finds a stale eBPF
+//! object.
+
+pub mod artifacts;
+pub mod bench;
+pub mod children;
+pub mod cli;
+pub mod demo;
+pub mod ebpf;
+pub mod inputs;
+pub mod interrupt;
+pub mod note;
+pub mod paths;
+pub mod process;
+pub mod rustc_wrapper;
+pub mod strip;
+pub mod toolchain;

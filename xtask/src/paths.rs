@@ -1,0 +1,28 @@
+//! Where things lie in the checkout.
+
+use std::path::{Path, PathBuf};
+
+/// The root folder of the checkout in which this program was built.
+#[must_use]
+pub fn root() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}
+
+/// The workspace of the kernel programs.
+#[must_use]
+pub fn ebpf_workspace() -> PathBuf {
+    root().join("profiler-ebpf")
+}
+
+/// The compiled kernel programs, which the profiler embeds.
+#[must_use]
+pub fn object() -> PathBuf {
+    root().join("profiler/bpf/holdup.bpf.o")
+}
+
+/// The note beside [`object`]: what it was made from, and with what.
+#[must_use]
+pub fn note() -> PathBuf {
+    root().join("profiler/bpf/holdup.bpf.toml")
+}
