@@ -195,31 +195,38 @@ const _: () = assert!(size_of::<Mapping>() == 40);
 unsafe impl aya::Pod for Mapping {}
 
 /// Where rows and index entries are kept: banks of a kernel map, or a plain table.
+///
+/// References, not values: an `Option` of a number leaves the number undefined where there is
+/// none, and the verifier refuses a program that copies it. Index entries have 64 bits, because
+/// the kernel pads the values of its arrays to that.
 pub trait Rows {
     /// Row number `n` over all banks; none if there is no such row.
-    fn row(&mut self, n: u32) -> Option<u64>;
+    fn row(&self, n: u32) -> Option<&u64>;
     /// Index entry number `n` over all banks; none if there is no such entry.
-    fn index(&mut self, n: u32) -> Option<u32>;
+    fn index(&self, n: u32) -> Option<&u64>;
 }
 
 /// The rule for the address `pc`, which `mapping` covers: that of the last row at or before it.
 /// [`Rule::GAP`] where the table ends before it or cannot be read.
 #[inline(always)]
-pub fn find<R: Rows>(rows: &mut R, mapping: &Mapping, pc: u64) -> Rule {
+pub fn find<R: Rows>(rows: &R, mapping: &Mapping, pc: u64) -> Rule {
     let rel = pc.wrapping_sub(mapping.bias);
     let block = rel >> BLOCK_SHIFT;
     if block + 1 >= mapping.index_len as u64 {
         return Rule::GAP;
     }
     let entry = mapping.index.wrapping_add(block as u32);
-    let (Some(mut low), Some(mut high)) = (rows.index(entry), rows.index(entry.wrapping_add(1)))
-    else {
+    let Some(&low) = rows.index(entry) else {
         return Rule::GAP;
     };
+    let Some(&high) = rows.index(entry.wrapping_add(1)) else {
+        return Rule::GAP;
+    };
+    let (mut low, mut high) = (low as u32, high as u32);
     let mut steps = 0;
     while steps < SEARCH_STEPS && low < high {
         let middle = low + ((high - low) >> 1);
-        let Some(found) = rows.row(mapping.rows.wrapping_add(middle)) else {
+        let Some(&found) = rows.row(mapping.rows.wrapping_add(middle)) else {
             return Rule::GAP;
         };
         if pc_rel(found) as u64 <= rel {
@@ -234,7 +241,7 @@ pub fn find<R: Rows>(rows: &mut R, mapping: &Mapping, pc: u64) -> Rule {
         return Rule::GAP;
     }
     match rows.row(mapping.rows.wrapping_add(low - 1)) {
-        Some(found) => rule(found),
+        Some(&found) => rule(found),
         None => Rule::GAP,
     }
 }
@@ -287,14 +294,14 @@ mod tests {
         assert_eq!(rule(low), Rule::UNSUPPORTED);
     }
 
-    struct Table<'a>(&'a [u64], &'a [u32]);
+    struct Table<'a>(&'a [u64], &'a [u64]);
 
     impl Rows for Table<'_> {
-        fn row(&mut self, n: u32) -> Option<u64> {
-            self.0.get(n as usize).copied()
+        fn row(&self, n: u32) -> Option<&u64> {
+            self.0.get(n as usize)
         }
-        fn index(&mut self, n: u32) -> Option<u32> {
-            self.1.get(n as usize).copied()
+        fn index(&self, n: u32) -> Option<&u64> {
+            self.1.get(n as usize)
         }
     }
 
@@ -318,7 +325,7 @@ mod tests {
             index_len: 4,
             ..Mapping::default()
         };
-        let mut table = Table(&rows, &index);
+        let table = Table(&rows, &index);
         for pc in 0x7000..0x7400u64 {
             let want = match pc - 0x7000 {
                 0..256 => Rule::GAP,
@@ -326,10 +333,10 @@ mod tests {
                 512..768 => Rule::encode(kind::RSP, 8 * 256, 0),
                 _ => Rule::GAP,
             };
-            assert_eq!(find(&mut table, &mapping, pc), want, "{pc:#x}");
+            assert_eq!(find(&table, &mapping, pc), want, "{pc:#x}");
         }
-        assert_eq!(find(&mut table, &mapping, 0x6fff), Rule::GAP);
-        assert_eq!(find(&mut table, &mapping, u64::MAX), Rule::GAP);
+        assert_eq!(find(&table, &mapping, 0x6fff), Rule::GAP);
+        assert_eq!(find(&table, &mapping, u64::MAX), Rule::GAP);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user};
 use core::ffi::c_void;
 use profiler_common::map::{MAX_MAPPINGS, Process};
 use profiler_common::record::MAX_USER_FRAMES;
-use profiler_common::row::{self, BANK_SHIFT, Mapping, Rows, Rule, walk};
+use profiler_common::row::{self, BANK_ROWS, BANK_SHIFT, INDEX_BANK, Mapping, Rows, Rule, walk};
 use profiler_common::walk::{CONTINUE, Cursor, Memory, step};
 
 use crate::filter::Watched;
@@ -108,13 +108,13 @@ struct Banks;
 
 impl Rows for Banks {
     #[inline(always)]
-    fn row(&mut self, n: u32) -> Option<u64> {
-        ROWS.get_value(n >> BANK_SHIFT, &(n & 0xffff)).copied()
+    fn row(&self, n: u32) -> Option<&u64> {
+        ROWS.get_value(n >> BANK_SHIFT, &(n & (BANK_ROWS - 1)))
     }
 
     #[inline(always)]
-    fn index(&mut self, n: u32) -> Option<u32> {
-        INDEX.get_value(n >> BANK_SHIFT, &(n & 0xffff)).map(|entry| *entry as u32)
+    fn index(&self, n: u32) -> Option<&u64> {
+        INDEX.get_value(n >> BANK_SHIFT, &(n & (INDEX_BANK - 1)))
     }
 }
 
@@ -164,7 +164,7 @@ fn rule(state: &mut Walk, pc: u64) -> Option<Rule> {
         return Some(cached.rule);
     }
     let mapping = mapping(state, pc)?;
-    let found = row::find(&mut Banks, mapping, pc);
+    let found = row::find(&Banks, mapping, pc);
     cached.pc = pc;
     cached.generation = state.generation;
     cached.rule = found;

@@ -12,6 +12,7 @@
 #![cfg(target_os = "linux")]
 
 pub mod bpf;
+pub mod cli;
 pub mod decode;
 pub mod error;
 pub mod host;

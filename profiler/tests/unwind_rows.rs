@@ -224,7 +224,7 @@ fn every_row_of_the_system_says_what_gimli_says() {
 fn assert_index(table: &UnwindTable, step: usize) {
     assert!(table.rows.is_sorted_by_key(|r| row::pc_rel(*r)));
     assert_eq!(row::pc_rel(table.rows[0]), 0);
-    assert_eq!(table.index.last(), Some(&(table.rows.len() as u32)));
+    assert_eq!(table.index.last(), Some(&(table.rows.len() as u64)));
     let span = (table.index.len() as u64 - 1) << row::BLOCK_SHIFT;
     for rel in (0..span).step_by(step) {
         let after = table

@@ -3,10 +3,15 @@
 //! One file a verb. [`inputs`] and [`note`] are shared with the test that finds a stale eBPF
 //! object.
 
+pub mod artifacts;
+pub mod bench;
+pub mod children;
 pub mod cli;
 pub mod debian;
+pub mod demo;
 pub mod ebpf;
 pub mod inputs;
+pub mod interrupt;
 pub mod lint;
 pub mod note;
 pub mod paths;

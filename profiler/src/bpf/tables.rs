@@ -81,9 +81,9 @@ impl<T: aya::Pod> Banked<T> {
         Ok(first)
     }
 
-    fn get(&self, n: u32) -> Option<T> {
+    fn get(&self, n: u32) -> Option<&T> {
         let bank = self.banks.get((n >> BANK_SHIFT) as usize)?;
-        bank.values().get((n & ((1 << BANK_SHIFT) - 1)) as usize).copied()
+        bank.values().get((n & ((1 << BANK_SHIFT) - 1)) as usize)
     }
 }
 
@@ -96,7 +96,6 @@ fn take_outer(ebpf: &mut Ebpf, name: &str) -> Result<ArrayOfMaps<MapData, MapDat
 #[derive(Debug)]
 pub struct Tables {
     rows: Banked<u64>,
-    /// 64 bits an entry, since the kernel pads the values of an array to that.
     index: Banked<u64>,
     mappings: ArrayOfMaps<MapData, MapData>,
 }
@@ -115,12 +114,11 @@ impl Tables {
     ///
     /// # Errors
     /// Where there is no room.
-    pub fn add(&mut self, rows: &[u64], index: &[u32]) -> Result<TableSpan, TableError> {
-        let wide: Vec<u64> = index.iter().copied().map(u64::from).collect();
+    pub fn add(&mut self, rows: &[u64], index: &[u64]) -> Result<TableSpan, TableError> {
         Ok(TableSpan {
             rows: self.rows.append(rows)?,
             row_count: rows.len() as u32,
-            index: self.index.append(&wide)?,
+            index: self.index.append(index)?,
             index_len: index.len() as u32,
         })
     }
@@ -141,11 +139,11 @@ impl Tables {
 }
 
 impl Rows for &Tables {
-    fn row(&mut self, n: u32) -> Option<u64> {
+    fn row(&self, n: u32) -> Option<&u64> {
         self.rows.get(n)
     }
 
-    fn index(&mut self, n: u32) -> Option<u32> {
-        self.index.get(n).map(|entry| entry as u32)
+    fn index(&self, n: u32) -> Option<&u64> {
+        self.index.get(n)
     }
 }

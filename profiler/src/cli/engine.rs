@@ -40,6 +40,8 @@ pub struct RenderOptions {
 /// How to record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionOptions {
+    /// Whether the target was started for this recording, and has not run yet.
+    pub launched: bool,
     /// Shorter waits have no record of their own.
     pub min_block: Nanos,
 }

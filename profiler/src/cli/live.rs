@@ -1,45 +1,115 @@
 //! The engine that records with BPF.
 
 use super::engine::{Engine, Format, RenderOptions, Session, SessionOptions};
-use crate::error::{Error, Result};
+use crate::error::{Error, Exit, Result};
 use crate::host::Features;
-use crate::model::{Recording, Report};
+use crate::model::{self, Recording, Report};
 use crate::process::Target;
+use crate::render;
+use crate::session::{self, TICK};
 use std::io::{self, Write};
+use std::pin::pin;
 use std::sync::Arc;
 
-/// The rooms of this program. TO PLUG IN: `bpf` as [`Session`], `model::build` and `render` in
-/// [`Engine`]; nothing else in `cli` changes.
+/// The rooms of this program.
 #[derive(Debug)]
 pub(crate) enum Live {}
 
-impl Engine for Live {
-    type Session = Live;
+/// A recording by the kernel programs.
+#[derive(Debug)]
+pub(crate) struct LiveSession {
+    session: session::Session,
+    target: Arc<Target>,
+}
 
-    fn report(_recording: &Recording) -> Report {
-        unreachable!("a recording comes out of a session only, and none starts")
+impl Engine for Live {
+    type Session = LiveSession;
+
+    fn report(recording: &Recording) -> Report {
+        model::build(recording)
     }
 
     fn render(
-        _format: Format,
-        _report: &Report,
-        _options: &RenderOptions,
-        _out: &mut dyn Write,
+        format: Format,
+        report: &Report,
+        options: &RenderOptions,
+        out: &mut dyn Write,
     ) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
+        let format = match format {
+            Format::Text => render::Format::Text,
+            Format::Json => render::Format::Json,
+            Format::Folded => render::Format::Folded,
+            Format::Svg => render::Format::Svg,
+        };
+        let defaults = render::Options::default();
+        let options = render::Options {
+            color: options.color,
+            width: options.width.map_or(defaults.width, usize::from),
+            collapse_runtime: options.collapse_runtime,
+            ..defaults
+        };
+        render::render(format, report, &options, out)
     }
 }
 
-impl Session for Live {
-    fn start(_target: Arc<Target>, _features: &Features, _options: &SessionOptions) -> Result<Live> {
-        Err(Error::new("this build of holdup has no kernel programs, and records nothing"))
+/// An error of the rooms below, in the words of the command line.
+fn failed(what: &str) -> impl Fn(anyhow::Error) -> Error {
+    move |error| Error::new(what.to_owned()).because(Chain(error))
+}
+
+/// `anyhow` has no `std::error::Error` of its own; this hands on its text and its causes.
+#[derive(Debug)]
+struct Chain(anyhow::Error);
+
+impl std::fmt::Display for Chain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Chain {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.chain().nth(1)
+    }
+}
+
+impl Session for LiveSession {
+    fn start(target: Arc<Target>, features: &Features, options: &SessionOptions) -> Result<Self> {
+        let how = session::Options { min_block: options.min_block };
+        let session = session::Session::start(&target, &features.btf, how)
+            .map_err(failed("cannot begin to record"))?;
+        // A command that was started just now has not loaded its libraries yet.
+        if !options.launched && !session.sees_tokio() {
+            return Err(no_runtime(&target));
+        }
+        Ok(LiveSession { session, target })
     }
 
-    async fn run(&mut self, _stop: impl Future<Output = ()>) -> Result<()> {
-        match *self {}
+    async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
+        let mut stop = pin!(stop);
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = &mut stop => return Ok(()),
+                _ = ticks.tick() => self
+                    .session
+                    .tick(&self.target)
+                    .map_err(failed("cannot go on recording"))?,
+            }
+        }
     }
 
-    fn finish(self, _ended: Option<String>) -> Result<Recording> {
-        match self {}
+    fn finish(self, ended: Option<String>) -> Result<Recording> {
+        self.session.finish(&self.target, ended).map_err(failed("cannot close the recording"))
     }
+}
+
+fn no_runtime(target: &Target) -> Error {
+    Error::new(format!(
+        "there is no tokio in {} (pid {}): neither in the program nor in its libraries",
+        target.exe_name(),
+        target.pid()
+    ))
+    .exit(Exit::NoRuntime)
 }

@@ -5,6 +5,7 @@ mod args;
 mod engine;
 mod escape;
 mod interrupt;
+mod live;
 mod names;
 mod output;
 mod pending_file;

@@ -100,10 +100,11 @@ impl RecordSettings {
             (_, Some(name), _) => TargetChoice::Name(name),
             (_, _, command) => TargetChoice::Command(command),
         };
+        let launched = matches!(target, TargetChoice::Command(_));
         Ok(RecordSettings {
             target,
             duration: args.duration,
-            session: SessionOptions { min_block: args.min_block },
+            session: SessionOptions { launched, min_block: args.min_block },
             outputs: outputs(&args.output, args.format)?,
             force: args.force,
             collapse_runtime: args.collapse_runtime,

@@ -45,7 +45,7 @@ fn defaults() {
     let want = RecordSettings {
         target: TargetChoice::Pid(Pid(7)),
         duration: None,
-        session: SessionOptions { min_block: Nanos(100_000) },
+        session: SessionOptions { launched: false, min_block: Nanos(100_000) },
         outputs: vec![stdout(Format::Text)],
         force: false,
         collapse_runtime: false,

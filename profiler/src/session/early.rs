@@ -56,13 +56,13 @@ impl Early {
                 bp: Addr(snapshot.bp),
             };
             let mut addresses = Vec::new();
-            let mut tables = kernel.tables_ref();
+            let tables = kernel.tables_ref();
             let outcome = walk(
                 regs,
                 |pc| {
                     let after = mappings.partition_point(|mapping| mapping.begin <= pc.0);
                     let mapping = mappings.get(after.checked_sub(1)?)?;
-                    (pc.0 < mapping.end).then(|| row::find(&mut tables, mapping, pc.0))
+                    (pc.0 < mapping.end).then(|| row::find(&tables, mapping, pc.0))
                 },
                 &mut memory,
                 &mut addresses,

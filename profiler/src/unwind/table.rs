@@ -25,7 +25,7 @@ pub struct UnwindTable {
     pub rows: Vec<u64>,
     /// `index[b]` is the number of the first row at or after `b << BLOCK_SHIFT`; the last entry
     /// is the number of rows. There is one entry more than there are blocks of code.
-    pub index: Vec<u32>,
+    pub index: Vec<u64>,
     /// The address that rows are relative to: that of the lowest executable segment.
     pub base: Svma,
     /// Frame description entries that became rows. 0 is a module without unwinding information.
@@ -82,7 +82,7 @@ impl UnwindTable {
     #[must_use]
     pub fn rule(&self, svma: Svma) -> Rule {
         row::find(
-            &mut &*self,
+            &self,
             &self.mapping(Addr(0), Addr(0), 0, 0, 0),
             svma.0,
         )
@@ -108,12 +108,12 @@ impl UnwindTable {
 }
 
 impl Rows for &UnwindTable {
-    fn row(&mut self, n: u32) -> Option<u64> {
-        self.rows.get(n as usize).copied()
+    fn row(&self, n: u32) -> Option<&u64> {
+        self.rows.get(n as usize)
     }
 
-    fn index(&mut self, n: u32) -> Option<u32> {
-        self.index.get(n as usize).copied()
+    fn index(&self, n: u32) -> Option<&u64> {
+        self.index.get(n as usize)
     }
 }
 
@@ -255,18 +255,18 @@ fn gaps(spans: &[(u32, u32)]) -> impl Iterator<Item = u32> {
 }
 
 /// The index over `rows` for `span` bytes of code.
-fn index_of(rows: &[u64], span: u64) -> Result<Vec<u32>, ModuleError> {
+fn index_of(rows: &[u64], span: u64) -> Result<Vec<u64>, ModuleError> {
     let count = u32::try_from(rows.len()).map_err(|_| ModuleError::Malformed("too many rows"))?;
     let blocks = span.div_ceil(1 << BLOCK_SHIFT) as usize;
     let mut index = Vec::with_capacity(blocks + 1);
-    for (number, row) in (0u32..).zip(rows) {
+    for (number, row) in (0u64..).zip(rows) {
         let block = (row::pc_rel(*row) >> BLOCK_SHIFT) as usize;
         // This is the first row at or after all blocks that begin between the last row and it.
         if index.len() <= block && block < blocks {
             index.resize(block + 1, number);
         }
     }
-    index.resize(blocks, count);
-    index.push(count);
+    index.resize(blocks, count.into());
+    index.push(count.into());
     Ok(index)
 }

@@ -16,12 +16,13 @@ struct Job {
 
 /// The way to the model's thread, which ends with this value.
 #[derive(Debug)]
-pub(crate) struct FraudScorer {
+pub struct FraudScorer {
     jobs: mpsc::Sender<Job>,
 }
 
 impl FraudScorer {
-    pub(crate) fn start() -> io::Result<FraudScorer> {
+    /// Starts the model's thread.
+    pub fn start() -> io::Result<FraudScorer> {
         let (jobs, queue) = mpsc::channel::<Job>();
         thread::Builder::new()
             .name("fraud-model".to_owned())
@@ -39,7 +40,7 @@ impl FraudScorer {
     }
 
     /// A claim's score, 0 to 99, when the model is done with its batch.
-    pub(crate) async fn score(&self, claim: u64) -> anyhow::Result<u64> {
+    pub async fn score(&self, claim: u64) -> anyhow::Result<u64> {
         let (score, result) = oneshot::channel();
         self.jobs.send(Job { claim, score })?;
         Ok(result.await?)
@@ -47,7 +48,7 @@ impl FraudScorer {
 
     /// Waits for the score with another executor's `block_on`, which knows nothing of tokio and
     /// puts the whole worker to sleep. (tokio's own `block_on` would panic here.)
-    pub(crate) fn score_with_block_on(&self, claim: u64) -> anyhow::Result<u64> {
+    pub fn score_with_block_on(&self, claim: u64) -> anyhow::Result<u64> {
         futures::executor::block_on(self.score(claim))
     }
 }

@@ -12,14 +12,15 @@ type DeductiblesLeft = HashMap<u64, u64>;
 
 /// The deductibles, twice: once under each kind of lock, for the example shows both.
 #[derive(Debug)]
-pub(crate) struct Ledger {
+pub struct Ledger {
     gateway: Gateway,
     under_std_mutex: Mutex<DeductiblesLeft>,
     under_tokio_mutex: tokio::sync::Mutex<DeductiblesLeft>,
 }
 
 impl Ledger {
-    pub(crate) fn new(gateway: Gateway) -> Ledger {
+    /// Nobody has paid anything yet.
+    pub fn new(gateway: Gateway) -> Ledger {
         Ledger {
             gateway,
             under_std_mutex: Mutex::default(),
@@ -29,7 +30,7 @@ impl Ledger {
 
     /// Prices a claim, in cents that the member pays. The lock is held while the gateway looks
     /// the rate up, so every other worker that prices a claim stops at the lock.
-    pub(crate) fn price_under_std_mutex(&self, claim: u64) -> anyhow::Result<u64> {
+    pub fn price_under_std_mutex(&self, claim: u64) -> anyhow::Result<u64> {
         let mut left = self
             .under_std_mutex
             .lock()
@@ -41,7 +42,7 @@ impl Ledger {
 
     /// Prices a claim under a lock that tasks wait for, not threads. (Better still, where the
     /// rate need not be known under the lock: ask first, then lock for the sum alone.)
-    pub(crate) async fn price(&self, claim: u64) -> anyhow::Result<u64> {
+    pub async fn price(&self, claim: u64) -> anyhow::Result<u64> {
         let mut left = self.under_tokio_mutex.lock().await;
         let rate = self.gateway.ask(&format!("RATE {claim}")).await?;
         let rate = rate.parse().context("the rate is not a number")?;

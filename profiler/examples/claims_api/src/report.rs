@@ -13,14 +13,15 @@ const LINES: u64 = 400;
 
 /// Writes decision letters into a folder.
 #[derive(Debug)]
-pub(crate) struct LetterWriter {
+pub struct LetterWriter {
     template: PathBuf,
     letters: PathBuf,
     drafts: AtomicU64,
 }
 
 impl LetterWriter {
-    pub(crate) fn new(data_dir: &Path) -> io::Result<LetterWriter> {
+    /// Puts the template into `data_dir` and the letters into a folder beside it.
+    pub fn new(data_dir: &Path) -> io::Result<LetterWriter> {
         let template = data_dir.join("decision_letter.txt");
         let letters = data_dir.join("letters");
         fs::create_dir_all(&letters)?;
@@ -34,7 +35,7 @@ impl LetterWriter {
 
     /// Writes with `std::fs`. Each of the steps may wait for the disk, `sync_all` always does,
     /// and the worker waits with it.
-    pub(crate) fn write_with_std_fs(&self, claim: u64) -> io::Result<usize> {
+    pub fn write_with_std_fs(&self, claim: u64) -> io::Result<usize> {
         let letter = fill(&fs::read_to_string(&self.template)?, claim);
         let draft = self.draft();
         let mut file = File::create(&draft)?;
@@ -46,7 +47,7 @@ impl LetterWriter {
     }
 
     /// The same with `tokio::fs`, which does each step on a thread of the blocking pool.
-    pub(crate) async fn write(&self, claim: u64) -> io::Result<usize> {
+    pub async fn write(&self, claim: u64) -> io::Result<usize> {
         let letter = fill(&tokio::fs::read_to_string(&self.template).await?, claim);
         let draft = self.draft();
         let mut file = tokio::fs::File::create(&draft).await?;

@@ -22,7 +22,7 @@ const SCHEMA: &str = "
 
 /// The claims' database.
 #[derive(Debug)]
-pub(crate) struct ClaimStore {
+pub struct ClaimStore {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
     _adjustments: Adjustments,
@@ -30,13 +30,16 @@ pub(crate) struct ClaimStore {
 
 /// What a member was charged so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Charges {
-    pub(crate) claims: i64,
-    pub(crate) cents: i64,
+pub struct Charges {
+    /// How many claims.
+    pub claims: i64,
+    /// Their charges together.
+    pub cents: i64,
 }
 
 impl ClaimStore {
-    pub(crate) fn open(path: &Path) -> anyhow::Result<ClaimStore> {
+    /// Opens the database, made if there is none, and starts the batch job.
+    pub fn open(path: &Path) -> anyhow::Result<ClaimStore> {
         let first = connect(path)?;
         first.execute_batch(SCHEMA)?;
         Ok(ClaimStore {
@@ -48,7 +51,7 @@ impl ClaimStore {
 
     /// Sums a member's claims up. SQLite does its work on the calling thread: it reads files,
     /// and while another connection holds the lock it sleeps and tries again.
-    pub(crate) fn charges_of(&self, member: u32) -> rusqlite::Result<Charges> {
+    pub fn charges_of(&self, member: u32) -> rusqlite::Result<Charges> {
         self.with_connection(|db| {
             db.prepare_cached(
                 "SELECT count(*), coalesce(sum(charged_cents), 0) FROM claims WHERE member = ?1",
@@ -63,7 +66,7 @@ impl ClaimStore {
     }
 
     /// Records a claim and returns its id. The commit waits for the disk (`synchronous = FULL`).
-    pub(crate) fn record_claim(&self, member: u32, cents: u32) -> rusqlite::Result<i64> {
+    pub fn record_claim(&self, member: u32, cents: u32) -> rusqlite::Result<i64> {
         self.with_connection(|db| {
             let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
             transaction

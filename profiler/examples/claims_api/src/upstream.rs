@@ -19,14 +19,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where the payer's gateway listens.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Gateway {
+pub struct Gateway {
     addr: SocketAddr,
 }
 
 impl Gateway {
     /// Asks over a blocking socket. Right in a program of threads; on a tokio worker it holds up
     /// every other task of that worker for as long as the gateway takes.
-    pub(crate) fn ask_blocking(self, question: &str) -> io::Result<String> {
+    pub fn ask_blocking(self, question: &str) -> io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&self.addr, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.write_all(question.as_bytes())?;
@@ -37,7 +37,7 @@ impl Gateway {
     }
 
     /// Asks over tokio's socket: the worker polls other tasks until the answer is there.
-    pub(crate) async fn ask(self, question: &str) -> io::Result<String> {
+    pub async fn ask(self, question: &str) -> io::Result<String> {
         let conversation = async {
             let mut stream = tokio::net::TcpStream::connect(self.addr).await?;
             stream.write_all(format!("{question}\n").as_bytes()).await?;
@@ -63,14 +63,14 @@ fn complete(answer: String) -> io::Result<String> {
 
 /// The gateway's process; it ends with this value.
 #[derive(Debug)]
-pub(crate) struct GatewayProcess {
+pub struct GatewayProcess {
     child: Child,
     gateway: Gateway,
 }
 
 impl GatewayProcess {
     /// Starts this program once more, as the gateway.
-    pub(crate) fn start() -> anyhow::Result<GatewayProcess> {
+    pub fn start() -> anyhow::Result<GatewayProcess> {
         let program = std::env::current_exe()?;
         let mut child = Command::new(program)
             .arg("--serve-upstream")
@@ -96,7 +96,8 @@ impl GatewayProcess {
         })
     }
 
-    pub(crate) fn gateway(&self) -> Gateway {
+    /// Where it listens.
+    pub fn gateway(&self) -> Gateway {
         self.gateway
     }
 }
@@ -110,7 +111,7 @@ impl Drop for GatewayProcess {
 }
 
 /// Answers the service until standard input closes.
-pub(crate) fn serve() -> io::Result<()> {
+pub fn serve() -> io::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     writeln!(io::stdout(), "{}", listener.local_addr()?)?;
     thread::spawn(move || {
@@ -130,7 +131,7 @@ fn answer(mut stream: TcpStream) -> io::Result<()> {
     let (delay, reply) = match words.as_slice() {
         ["ELIGIBILITY", _] => (Duration::from_millis(200), "COVERED\n"),
         ["RATE", _] => (Duration::from_millis(40), "12950\n"),
-        ["SUBMIT", _, "0" | "1"] => (Duration::ZERO, "BUSY\n"),
+        ["SUBMIT", _, "1" | "2"] => (Duration::ZERO, "BUSY\n"),
         ["SUBMIT", _, _] => (Duration::ZERO, "ACCEPTED\n"),
         _ => (Duration::ZERO, "WHAT?\n"),
     };

@@ -9,59 +9,83 @@ use std::io;
 use std::net::SocketAddr;
 
 /// An answer in JSON, or why there is none.
-pub(super) type Answer<T> = Result<Json<T>, Failure>;
+pub type Answer<T> = Result<Json<T>, Failure>;
 
+/// Whether the payer covers a claim.
 #[derive(Debug, Serialize)]
-pub(super) struct Eligibility {
-    pub(super) claim: u64,
-    pub(super) covered: bool,
+pub struct Eligibility {
+    /// The claim's number.
+    pub claim: u64,
+    /// True if so.
+    pub covered: bool,
 }
 
+/// A letter that was written.
 #[derive(Debug, Serialize)]
-pub(super) struct Letter {
-    pub(super) claim: u64,
-    pub(super) bytes: usize,
+pub struct Letter {
+    /// The claim's number.
+    pub claim: u64,
+    /// Its length.
+    pub bytes: usize,
 }
 
+/// What the member pays for a claim.
 #[derive(Debug, Serialize)]
-pub(super) struct Price {
-    pub(super) claim: u64,
-    pub(super) member_pays_cents: u64,
+pub struct Price {
+    /// The claim's number.
+    pub claim: u64,
+    /// In cents.
+    pub member_pays_cents: u64,
 }
 
+/// A claim that the clearinghouse took.
 #[derive(Debug, Serialize)]
-pub(super) struct Submission {
-    pub(super) claim: u64,
-    pub(super) attempts: u32,
+pub struct Submission {
+    /// The claim's number.
+    pub claim: u64,
+    /// How often it was asked.
+    pub attempts: u32,
 }
 
+/// How suspicious a claim is.
 #[derive(Debug, Serialize)]
-pub(super) struct FraudScore {
-    pub(super) claim: u64,
-    pub(super) score: u64,
+pub struct FraudScore {
+    /// The claim's number.
+    pub claim: u64,
+    /// 0 to 99.
+    pub score: u64,
 }
 
+/// What a member was charged.
 #[derive(Debug, Serialize)]
-pub(super) struct ChargesSoFar {
-    pub(super) member: u32,
-    pub(super) claims: i64,
-    pub(super) cents: i64,
+pub struct ChargesSoFar {
+    /// The member's number.
+    pub member: u32,
+    /// How many.
+    pub claims: i64,
+    /// Together.
+    pub cents: i64,
 }
 
+/// A new claim.
 #[derive(Debug, Serialize)]
-pub(super) struct Recorded {
-    pub(super) claim: i64,
+pub struct Recorded {
+    /// Its number.
+    pub claim: i64,
 }
 
+/// The directory's addresses.
 #[derive(Debug, Serialize)]
-pub(super) struct DirectoryAddresses {
-    pub(super) addresses: Vec<SocketAddr>,
+pub struct DirectoryAddresses {
+    /// Empty if the name was not found.
+    pub addresses: Vec<SocketAddr>,
     /// Why there is none: a directory that is not found is an answer, not a failure.
-    pub(super) problem: Option<String>,
+    pub problem: Option<String>,
 }
 
 impl ChargesSoFar {
-    pub(super) fn new(member: u32, charges: Charges) -> ChargesSoFar {
+    /// What the store found.
+    pub fn new(member: u32, charges: Charges) -> ChargesSoFar {
         ChargesSoFar {
             member,
             claims: charges.claims,
@@ -87,7 +111,7 @@ impl From<io::Result<Vec<SocketAddr>>> for DirectoryAddresses {
 
 /// Something that the service needs did not work: 503, with the reason.
 #[derive(Debug)]
-pub(super) struct Failure(anyhow::Error);
+pub struct Failure(anyhow::Error);
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(e: E) -> Failure {

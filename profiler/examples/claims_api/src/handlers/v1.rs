@@ -10,7 +10,7 @@ use axum::extract::{Path, State};
 use std::sync::Arc;
 
 /// A blocking socket: 200 ms.
-pub(super) async fn eligibility(
+pub async fn eligibility(
     State(app): State<Arc<App>>,
     Path(claim): Path<u64>,
 ) -> Answer<Eligibility> {
@@ -22,13 +22,13 @@ pub(super) async fn eligibility(
 }
 
 /// `std::fs` and `fsync`.
-pub(super) async fn letter(State(app): State<Arc<App>>, Path(claim): Path<u64>) -> Answer<Letter> {
+pub async fn letter(State(app): State<Arc<App>>, Path(claim): Path<u64>) -> Answer<Letter> {
     let bytes = app.letters.write_with_std_fs(claim)?;
     Ok(Json(Letter { claim, bytes }))
 }
 
 /// A `std::sync::Mutex` held across slow work.
-pub(super) async fn price(State(app): State<Arc<App>>, Path(claim): Path<u64>) -> Answer<Price> {
+pub async fn price(State(app): State<Arc<App>>, Path(claim): Path<u64>) -> Answer<Price> {
     let member_pays_cents = app.ledger.price_under_std_mutex(claim)?;
     Ok(Json(Price {
         claim,
@@ -37,16 +37,13 @@ pub(super) async fn price(State(app): State<Arc<App>>, Path(claim): Path<u64>) -
 }
 
 /// `thread::sleep` between attempts.
-pub(super) async fn submission(
-    State(app): State<Arc<App>>,
-    Path(claim): Path<u64>,
-) -> Answer<Submission> {
+pub async fn submission(State(app): State<Arc<App>>, Path(claim): Path<u64>) -> Answer<Submission> {
     let attempts = app.clearinghouse.submit_with_thread_sleep(claim).await?;
     Ok(Json(Submission { claim, attempts }))
 }
 
 /// Another executor's `block_on`.
-pub(super) async fn fraud_score(
+pub async fn fraud_score(
     State(app): State<Arc<App>>,
     Path(claim): Path<u64>,
 ) -> Answer<FraudScore> {
@@ -55,16 +52,13 @@ pub(super) async fn fraud_score(
 }
 
 /// A query that waits for the database's lock.
-pub(super) async fn charges(
-    State(app): State<Arc<App>>,
-    Path(member): Path<u32>,
-) -> Answer<ChargesSoFar> {
+pub async fn charges(State(app): State<Arc<App>>, Path(member): Path<u32>) -> Answer<ChargesSoFar> {
     let charges = app.store.charges_of(member)?;
     Ok(Json(ChargesSoFar::new(member, charges)))
 }
 
 /// A commit that waits for the disk.
-pub(super) async fn record_claim(
+pub async fn record_claim(
     State(app): State<Arc<App>>,
     Path(member): Path<u32>,
 ) -> Answer<Recorded> {
@@ -73,6 +67,6 @@ pub(super) async fn record_claim(
 }
 
 /// `getaddrinfo`.
-pub(super) async fn directory(State(app): State<Arc<App>>) -> Json<DirectoryAddresses> {
+pub async fn directory(State(app): State<Arc<App>>) -> Json<DirectoryAddresses> {
     Json(app.directory.resolve_with_getaddrinfo().into())
 }

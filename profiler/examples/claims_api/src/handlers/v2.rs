@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio::task;
 
 /// tokio's socket.
-pub(super) async fn eligibility(
+pub async fn eligibility(
     State(app): State<Arc<App>>,
     Path(claim): Path<u64>,
 ) -> Answer<Eligibility> {
@@ -23,13 +23,13 @@ pub(super) async fn eligibility(
 }
 
 /// `tokio::fs`.
-pub(super) async fn letter(State(app): State<Arc<App>>, Path(claim): Path<u64>) -> Answer<Letter> {
+pub async fn letter(State(app): State<Arc<App>>, Path(claim): Path<u64>) -> Answer<Letter> {
     let bytes = app.letters.write(claim).await?;
     Ok(Json(Letter { claim, bytes }))
 }
 
 /// `tokio::sync::Mutex`.
-pub(super) async fn price(State(app): State<Arc<App>>, Path(claim): Path<u64>) -> Answer<Price> {
+pub async fn price(State(app): State<Arc<App>>, Path(claim): Path<u64>) -> Answer<Price> {
     let member_pays_cents = app.ledger.price(claim).await?;
     Ok(Json(Price {
         claim,
@@ -38,16 +38,13 @@ pub(super) async fn price(State(app): State<Arc<App>>, Path(claim): Path<u64>) -
 }
 
 /// `tokio::time::sleep` between attempts.
-pub(super) async fn submission(
-    State(app): State<Arc<App>>,
-    Path(claim): Path<u64>,
-) -> Answer<Submission> {
+pub async fn submission(State(app): State<Arc<App>>, Path(claim): Path<u64>) -> Answer<Submission> {
     let attempts = app.clearinghouse.submit(claim).await?;
     Ok(Json(Submission { claim, attempts }))
 }
 
 /// `.await`.
-pub(super) async fn fraud_score(
+pub async fn fraud_score(
     State(app): State<Arc<App>>,
     Path(claim): Path<u64>,
 ) -> Answer<FraudScore> {
@@ -56,16 +53,13 @@ pub(super) async fn fraud_score(
 }
 
 /// `spawn_blocking`: a thread of the blocking pool waits for the database.
-pub(super) async fn charges(
-    State(app): State<Arc<App>>,
-    Path(member): Path<u32>,
-) -> Answer<ChargesSoFar> {
+pub async fn charges(State(app): State<Arc<App>>, Path(member): Path<u32>) -> Answer<ChargesSoFar> {
     let charges = task::spawn_blocking(move || app.store.charges_of(member)).await??;
     Ok(Json(ChargesSoFar::new(member, charges)))
 }
 
 /// `block_in_place`: this thread waits for the disk, but first gives its worker away.
-pub(super) async fn record_claim(
+pub async fn record_claim(
     State(app): State<Arc<App>>,
     Path(member): Path<u32>,
 ) -> Answer<Recorded> {
@@ -74,6 +68,6 @@ pub(super) async fn record_claim(
 }
 
 /// tokio's `lookup_host`, which resolves on the blocking pool.
-pub(super) async fn directory(State(app): State<Arc<App>>) -> Json<DirectoryAddresses> {
+pub async fn directory(State(app): State<Arc<App>>) -> Json<DirectoryAddresses> {
     Json(app.directory.resolve().await.into())
 }

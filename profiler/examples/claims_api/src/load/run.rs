@@ -7,8 +7,9 @@ use anyhow::{bail, ensure};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 /// Claims and members that are asked for; it bounds what the service writes.
@@ -53,6 +54,7 @@ struct Plan {
     end: Instant,
     pause: u64,
     requests_left: AtomicU64,
+    told_to_stop: AtomicBool,
 }
 
 impl Args {
@@ -68,6 +70,7 @@ impl Args {
             end: Instant::now() + Duration::from_secs(self.seconds),
             pause: self.pause,
             requests_left: AtomicU64::new(self.max_requests),
+            told_to_stop: AtomicBool::new(false),
         });
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -114,6 +117,8 @@ async fn ask_all(
     plan: &Arc<Plan>,
     connections: u16,
 ) -> anyhow::Result<(Latencies, Vec<Latencies>)> {
+    stop_at(SignalKind::interrupt(), plan)?;
+    stop_at(SignalKind::terminate(), plan)?;
     let health = tokio::spawn(ask_health(Arc::clone(plan)));
     let mut tasks = JoinSet::new();
     for seed in 0..connections.into() {
@@ -131,7 +136,7 @@ async fn ask_all(
 async fn ask_health(plan: Arc<Plan>) -> Latencies {
     let mut client = Client::new(plan.addr);
     let mut latencies = Latencies::default();
-    while Instant::now() < plan.end && ask(&mut client, HEALTH, 0, &mut latencies).await.is_ok() {
+    while plan.goes_on() && ask(&mut client, HEALTH, 0, &mut latencies).await.is_ok() {
         tokio::time::sleep(HEALTH_EVERY).await;
     }
     latencies
@@ -140,7 +145,7 @@ async fn ask_health(plan: Arc<Plan>) -> Latencies {
 async fn ask_the_mix(plan: Arc<Plan>, mut dice: Dice) -> Vec<Latencies> {
     let mut client = Client::new(plan.addr);
     let mut latencies = vec![Latencies::default(); plan.endpoints.len()];
-    while Instant::now() < plan.end && plan.take_request() {
+    while plan.goes_on() && plan.take_request() {
         let chosen = dice.choose(&plan.endpoints);
         let (Some(endpoint), Some(latencies)) =
             (plan.endpoints.get(chosen), latencies.get_mut(chosen))
@@ -179,7 +184,22 @@ async fn ask(
     Ok(())
 }
 
+/// The latencies up to now are printed then, too.
+fn stop_at(kind: SignalKind, plan: &Arc<Plan>) -> io::Result<()> {
+    let mut signals = signal(kind)?;
+    let plan = Arc::clone(plan);
+    tokio::spawn(async move {
+        signals.recv().await;
+        plan.told_to_stop.store(true, Ordering::Relaxed);
+    });
+    Ok(())
+}
+
 impl Plan {
+    fn goes_on(&self) -> bool {
+        Instant::now() < self.end && !self.told_to_stop.load(Ordering::Relaxed)
+    }
+
     fn take_request(&self) -> bool {
         self.requests_left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {

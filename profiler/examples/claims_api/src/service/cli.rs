@@ -1,6 +1,7 @@
 //! The command line.
 
-use crate::{server, upstream};
+use crate::server;
+use claims_api::upstream;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 

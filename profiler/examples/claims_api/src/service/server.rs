@@ -1,10 +1,10 @@
 //! From start to a graceful end.
 
-use crate::app::App;
 use crate::cli::Args;
-use crate::handlers;
-use crate::upstream::GatewayProcess;
+use crate::routes;
 use anyhow::Context as _;
+use claims_api::app::App;
+use claims_api::upstream::GatewayProcess;
 use std::future::Future;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -23,7 +23,11 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let data_dir = DataDir::new(args.data_dir.as_deref())?;
     let upstream = GatewayProcess::start()?;
-    let app = Arc::new(App::new(args, &data_dir.path(), upstream.gateway())?);
+    let app = Arc::new(App::new(
+        &data_dir.path(),
+        upstream.gateway(),
+        &args.directory_host,
+    )?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(args.workers.into())
         .enable_all()
@@ -46,7 +50,7 @@ async fn serve(app: Arc<App>, listen: SocketAddr, exit_with_stdin: bool) -> anyh
         order.await;
         stop.send(true)
     });
-    let requests = axum::serve(listener, handlers::router(app))
+    let requests = axum::serve(listener, routes::router(app))
         .with_graceful_shutdown(when_set(stopped.clone()));
     let out_of_patience = async {
         when_set(stopped).await;

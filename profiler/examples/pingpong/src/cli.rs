@@ -1,0 +1,57 @@
+//! The command line.
+
+use crate::{affinity, client, programs, sleeper};
+use std::net::SocketAddr;
+
+/// Programs with a known rate and kind of waits.
+#[derive(clap::Parser, Debug)]
+#[command(version)]
+pub(crate) struct Args {
+    /// Run on this CPU alone.
+    #[arg(long, value_name = "CPU", global = true)]
+    cpu: Option<usize>,
+
+    #[command(subcommand)]
+    program: Program,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Program {
+    /// Echo small messages over loopback TCP, with one tokio worker: it parks after each.
+    Server,
+    /// Send the server messages, one at a time, as fast as they come back.
+    ///
+    /// Each line on standard input is a number of milliseconds to do so; each answer on
+    /// standard output is `round_trips=N seconds=S`.
+    Client {
+        /// The server's address.
+        addr: SocketAddr,
+    },
+    /// Block a tokio worker in short sleeps, some calls deep inside a task poll.
+    Sleeper {
+        /// Calls between the task and the sleep.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=1000))]
+        depth: u32,
+        /// How long each sleep is asked to be, in nanoseconds. The timer of a much shorter one
+        /// fires before the thread has left the CPU, and then nothing waits.
+        #[arg(long, default_value_t = 50_000)]
+        nanos: u64,
+    },
+    /// Do nothing: a tokio runtime whose only worker stays parked.
+    Idle,
+}
+
+impl Args {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        // Before any thread is made: they all inherit it.
+        if let Some(cpu) = self.cpu {
+            affinity::pin(cpu)?;
+        }
+        match self.program {
+            Program::Server => programs::server(),
+            Program::Client { addr } => client::run(addr),
+            Program::Sleeper { depth, nanos } => sleeper::run(depth, nanos),
+            Program::Idle => programs::idle(),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The programs of this workspace, built as users build them.
+
+use crate::{paths, process};
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Where cargo has put the executables that it built.
+#[derive(Clone, Debug)]
+pub struct Artifacts {
+    executables: HashMap<String, PathBuf>,
+}
+
+/// The part of cargo's messages that is of use here; see `cargo build --message-format`.
+#[derive(Deserialize)]
+struct Message {
+    target: Option<Target>,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}
+
+impl Artifacts {
+    /// Builds `packages` with `cargo build --release`; cargo's progress goes to standard error.
+    ///
+    /// # Errors
+    /// cargo cannot be started, or the build fails.
+    pub fn build_release(packages: &[&str]) -> Result<Artifacts> {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = Command::new(cargo);
+        command
+            .current_dir(paths::root())
+            .args(["build", "--release"]);
+        for package in packages {
+            command.args(["--package", package]);
+        }
+        command.arg("--message-format=json-render-diagnostics");
+        let output = command
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()
+            .with_context(|| format!("cannot start `{}`", process::shown(&command)))?;
+        if !output.status.success() {
+            bail!("`{}` failed: {}", process::shown(&command), output.status);
+        }
+        let messages = String::from_utf8_lossy(&output.stdout);
+        Ok(Artifacts {
+            executables: executables(&messages),
+        })
+    }
+
+    /// The path of the executable `name`.
+    ///
+    /// # Errors
+    /// No package that was built has such an executable.
+    pub fn executable(&self, name: &str) -> Result<&Path> {
+        let path = self.executables.get(name).map(PathBuf::as_path);
+        path.with_context(|| format!("cargo has not built an executable called {name}"))
+    }
+}
+
+fn executables(messages: &str) -> HashMap<String, PathBuf> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Message>(line).ok())
+        .filter_map(|message| Some((message.target?.name, message.executable?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_messages_about_executables_count() {
+        let found = executables(concat!(
+            r#"{"reason":"compiler-artifact","target":{"name":"lib"},"executable":null}"#,
+            "\nnot JSON\n",
+            r#"{"reason":"compiler-artifact","target":{"name":"holdup"},"executable":"/t/holdup"}"#,
+            "\n",
+            r#"{"reason":"build-finished","success":true}"#,
+        ));
+        assert_eq!(
+            found,
+            HashMap::from([("holdup".to_owned(), PathBuf::from("/t/holdup"))])
+        );
+    }
+}

@@ -1,0 +1,8 @@
+//! x
+/// x
+#[derive(clap::Args, Debug)]
+pub struct Args {}
+/// x
+pub fn run(_: &Args) -> anyhow::Result<()> {
+    Ok(())
+}
