@@ -81,3 +81,53 @@ fn flamegraph() {
         insta::assert_binary_snapshot!(&format!("{name}.svg"), svg.into_bytes());
     }
 }
+
+/// The golden files would catch this too, but not tell that it matters.
+#[test]
+fn names_stay_text() {
+    let hostile = recordings::hostile();
+    let svg = text_of(&hostile, Format::Svg, &Options::default());
+    // inferno's own script is the only one.
+    assert_eq!(svg.matches("<script").count(), 1);
+    assert!(!svg.contains("<title></title>") && svg.contains("&lt;!-- &amp;"));
+    for format in [Format::Text, Format::Folded, Format::Svg] {
+        let text = text_of(&hostile, format, &Options::default());
+        let is_bad = |c: char| c.is_control() && c != '\n' || c == '\u{202e}' || c == '\u{200b}';
+        // inferno's script and style hold tabs and line ends of their own.
+        let bad: Vec<char> = text.chars().filter(|&c| is_bad(c) && c != '\t').collect();
+        assert_eq!(bad, [], "{}", format.name());
+    }
+    for line in text_of(&hostile, Format::Folded, &Options::default()).lines() {
+        let (stack, micros) = line.rsplit_once(' ').expect("a count");
+        assert!(
+            micros.parse::<u64>().is_ok() && stack.split(';').count() > 10,
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn reports_are_the_same_bytes_every_time() {
+    for (name, recording) in recordings::all() {
+        for format in Format::ALL {
+            let first = text_of(&recording, format, &Options::default());
+            let second = text_of(&recording, format, &Options::default());
+            assert_eq!(first, second, "{name}, {}", format.name());
+        }
+    }
+}
+
+#[test]
+fn no_line_is_wider_than_asked() {
+    for (name, recording) in recordings::all() {
+        for width in [60, 80, 120] {
+            let text = text_of(&recording, Format::Text, &with_width(width));
+            for line in text.lines() {
+                // A name in running text is never cut, it has a line to itself.
+                let columns = unicode_width::UnicodeWidthStr::width(line);
+                let words = line.split_whitespace().count();
+                assert!(columns <= width || words == 1, "{name} at {width}: {line}");
+            }
+        }
+    }
+}

@@ -390,9 +390,16 @@ thread_local! {
     static STRUCK: RefCell<Vec<(Regs, u32, Vec<Addr>)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Keeps what it sees for later: the code that it interrupts allocates nothing, but a panic
-/// could not leave the handler.
+thread_local! {
+    /// Whether the thread is where the handler may allocate: not in the allocator itself.
+    static WORKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps what it sees for later: a panic could not leave the handler.
 extern "C" fn strike(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    if !WORKING.get() {
+        return;
+    }
     STRUCK.with_borrow_mut(|kept| {
         if kept.len() < kept.capacity() {
             let regs = interrupted(context);
@@ -431,13 +438,16 @@ fn interrupted_at_any_instruction() {
             }
         });
         let began = Instant::now();
-        while began.elapsed() < Duration::from_millis(600) {
+        let enough = || STRUCK.with_borrow(Vec::len) >= 200;
+        while !enough() && began.elapsed() < Duration::from_secs(20) {
+            WORKING.set(true);
             black_box(work(20));
+            WORKING.set(false);
         }
         stop.send(()).unwrap();
         sender.join().unwrap();
         let kept = STRUCK.take();
-        assert!(kept.len() > 50, "{} interruptions", kept.len());
+        assert!(kept.len() >= 50, "{} interruptions", kept.len());
         let pcs: BTreeSet<Addr> = kept.iter().map(|(regs, ..)| regs.ip).collect();
         assert!(pcs.len() > 5, "{pcs:?}");
         for (regs, outcome, frames) in kept {
@@ -507,6 +517,8 @@ fn another_process_blocked_in_a_lock() {
         // SAFETY: the child allocates nothing and takes no lock but the one it stays blocked in.
         let child = unsafe { libc::fork() };
         if child == 0 {
+            // SAFETY: takes no pointers. The child must not outlive a test that is killed.
+            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
             by_rbp(2, &|| {
                 deep(6, &|_| {
                     let _forever = lock.lock();

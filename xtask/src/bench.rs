@@ -1,8 +1,105 @@
-//! x
-/// x
+//! `cargo xtask bench`: what recording costs the recorded program, the kernel and the recorder.
+//!
+//! Throughput is that of a ping-pong over loopback whose two ends share one CPU: it is never
+//! idle, parks after every message, and so shows each nanosecond that a switch takes longer. The
+//! recorder has another CPU. Slices with and without it alternate, since the speed of a machine
+//! drifts. What a switch costs by its kind comes from the kernel's own statistics of its programs.
+
+mod bpf_stats;
+mod cost;
+mod cpus;
+mod proc;
+mod programs;
+mod recorder;
+mod report;
+mod throughput;
+
+use crate::artifacts::Artifacts;
+use crate::interrupt;
+use anyhow::{Context as _, Result};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What `cargo xtask bench` takes.
 #[derive(clap::Args, Debug)]
-pub struct Args {}
-/// x
-pub fn run(_: &Args) -> anyhow::Result<()> {
+pub struct Args {
+    /// Recorded slices; there is an unrecorded one before and after each.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    rounds: u16,
+
+    /// Length of a slice.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
+    slice_seconds: u64,
+
+    /// The CPU of the ping-pong [default: the first one].
+    #[arg(long, value_name = "CPU")]
+    cpu: Option<usize>,
+
+    /// The CPU of the recorder [default: the next one].
+    #[arg(long, value_name = "CPU")]
+    recorder_cpu: Option<usize>,
+
+    /// Measure this part only.
+    #[arg(long, value_enum)]
+    only: Option<Part>,
+
+    /// Write the results to this file as well, in JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    Throughput,
+    Cost,
+}
+
+/// Builds what is measured, measures it, and prints a table to standard output.
+///
+/// # Errors
+/// A build fails, a program does not do what it should, a recorder cannot record (it needs
+/// root), there is only one CPU, or Ctrl-C came.
+pub fn run(args: &Args) -> Result<()> {
+    interrupt::watch()?;
+    let artifacts = Artifacts::build_release(&["profiler", "pingpong"])?;
+    let cpus = cpus::choose(args.cpu, args.recorder_cpu)?;
+    // Recorders inherit it; the ping-pong moves itself away.
+    cpus::pin(cpus.recorder)?;
+
+    let bench = Bench {
+        pingpong: artifacts.executable("pingpong")?.to_owned(),
+        holdup: artifacts.executable("holdup")?.to_owned(),
+        cpu: cpus.measured,
+        slice: Duration::from_secs(args.slice_seconds),
+    };
+    let mut results = report::Results::new(&cpus);
+    if args.only != Some(Part::Cost) {
+        let (recorded, peer) = throughput::measure(&bench, args.rounds)?;
+        results.throughput = Some(recorded);
+        results.peer = Some(peer);
+    }
+    if args.only != Some(Part::Throughput) {
+        results.costs = cost::measure_all(&bench)?;
+    }
+    results.write_table(&mut std::io::stdout().lock())?;
+    if let Some(path) = &args.json {
+        let json = serde_json::to_string_pretty(&results)?;
+        std::fs::write(path, json + "\n")
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
     Ok(())
+}
+
+/// What all parts share.
+#[derive(Debug)]
+struct Bench {
+    pingpong: PathBuf,
+    holdup: PathBuf,
+    /// Where the measured programs run.
+    cpu: usize,
+    slice: Duration,
+}
+
+fn say(what: &str) {
+    eprintln!("bench: {what}");
 }

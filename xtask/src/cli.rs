@@ -19,15 +19,15 @@ struct Cli {
 enum Verb {
     /// Build and start the demo service, load it, record it, and show the verdict
     Demo(demo::Args),
+    /// Measure what recording costs
+    Bench(bench::Args),
     /// Build and run every test; the last line is the sum
     Test(test::Args),
     /// Check formatting, clippy, documentation and dependencies
     Lint,
-    /// Measure what recording costs
-    Bench(bench::Args),
     /// Install what rebuilding the kernel programs needs (nothing else needs it)
     Setup(setup::Args),
-    /// Build the kernel programs into profiler/bpf (needs what `setup` installs)
+    /// Build the kernel programs into profiler/bpf
     Ebpf(ebpf::Args),
 }
 
@@ -38,14 +38,13 @@ pub fn main() -> ExitCode {
         eprintln!("error: {error:#}");
         return ExitCode::FAILURE;
     }
-    let done = |()| ExitCode::SUCCESS;
     let result = match Cli::parse().verb {
-        Verb::Demo(args) => demo::run(&args).map(done),
+        Verb::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS),
+        Verb::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Test(args) => test::run(&args),
-        Verb::Lint => lint::run().map(done),
-        Verb::Bench(args) => bench::run(&args).map(done),
-        Verb::Setup(args) => setup::run(&args).map(done),
-        Verb::Ebpf(args) => ebpf::run(&args).map(done),
+        Verb::Lint => lint::run().map(|()| ExitCode::SUCCESS),
+        Verb::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
+        Verb::Ebpf(args) => ebpf::run(&args).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

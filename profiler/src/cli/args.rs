@@ -7,7 +7,12 @@ use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::time::Duration;
 
-const AFTER_HELP: &str = "\
+/// The same table below every help.
+macro_rules! with_exit_status {
+    ($text:literal) => {
+        concat!(
+            $text,
+            "
 Exit status:
    0  good; also after a first Ctrl-C
    1  failure
@@ -15,9 +20,24 @@ Exit status:
    3  the target holds no tokio runtime
   69  the kernel lacks what holdup needs
   77  not permitted
- 130  ended by a second Ctrl-C";
+ 130  ended by a second Ctrl-C"
+        )
+    };
+}
 
-const RECORD_AFTER_HELP: &str = "\
+const AFTER_HELP: &str = with_exit_status!(
+    "\
+Examples:
+  sudo holdup record -n claims_api -d 30s
+      Record the process claims_api for 30 seconds and print the report.
+
+  holdup record --help
+      All that can be recorded, and what can be made of it.
+"
+);
+
+const RECORD_AFTER_HELP: &str = with_exit_status!(
+    "\
 Examples:
   sudo holdup record -p 4711 -d 30s
       Record process 4711 for 30 seconds and print the report.
@@ -28,21 +48,14 @@ Examples:
   sudo holdup record --min-block 1ms -o '%p-%t.folded' -- ./claims_api --port 8080
       Start the program and record it from its first instruction to its end.
 
-The report goes to standard output; messages go to standard error. A file that exists is
+The report goes to standard output, messages go to standard error. A file that exists is
 overwritten only with --force, and never through a symbolic link. Under sudo, COMMAND runs as the
 user who called sudo, and the files belong to that user. A COMMAND that still runs when the
 recording ends is asked to end (SIGTERM).
 
-A first Ctrl-C ends the recording and writes the report; a second one ends holdup at once.
-
-Exit status:
-   0  good; also after a first Ctrl-C
-   1  failure
-   2  the command line makes no sense
-   3  the target holds no tokio runtime
-  69  the kernel lacks what holdup needs
-  77  not permitted
- 130  ended by a second Ctrl-C";
+A first Ctrl-C ends the recording and writes the report, a second one ends holdup at once.
+"
+);
 
 /// Find out which tokio workers are held up inside a task, by what, and from where.
 #[derive(Debug, Parser)]
@@ -54,6 +67,8 @@ Exit status:
     // Bare `holdup` is a question, not a mistake: the caller prints help and succeeds.
     subcommand_required = false,
     disable_help_subcommand = true,
+    subcommand_value_name = "VERB",
+    subcommand_help_heading = "Verbs",
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -89,7 +104,12 @@ pub(crate) enum When {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Record a process and report where its tokio workers were blocked
-    #[command(after_long_help = RECORD_AFTER_HELP)]
+    #[command(
+        after_long_help = RECORD_AFTER_HELP,
+        override_usage = "holdup record [OPTIONS] --pid PID\n       \
+                          holdup record [OPTIONS] --name NAME\n       \
+                          holdup record [OPTIONS] -- COMMAND [ARGS]..."
+    )]
     Record(RecordArgs),
 
     /// Print a completion script for a shell
@@ -108,7 +128,8 @@ pub(crate) enum Verb {
 }
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("target").required(true).args(["pid", "name", "command"]))]
+// That there is a target is left to the settings, which say it better than clap would.
+#[command(group = ArgGroup::new("target").args(["pid", "name", "command"]))]
 pub(crate) struct RecordArgs {
     /// Record the process with this id
     #[arg(short, long, value_name = "PID", value_parser = values::pid, help_heading = "Target")]
@@ -118,7 +139,7 @@ pub(crate) struct RecordArgs {
     #[arg(short, long, value_name = "NAME", value_parser = values::name, help_heading = "Target")]
     pub(crate) name: Option<String>,
 
-    /// Start this command and record it
+    /// Start this command, and record it from its first instruction
     #[arg(last = true, value_name = "COMMAND", help_heading = "Target")]
     pub(crate) command: Vec<OsString>,
 
@@ -137,8 +158,9 @@ pub(crate) struct RecordArgs {
     /// Write a report to this file too; may be given several times
     ///
     /// The format follows the extension: .svg (flamegraph), .folded (folded stacks), .json (for
-    /// programs), .txt (for people). `-` is standard output, in place of the text report. In the
-    /// name, %p becomes the target's pid, %t the time as 20261123T224500Z, %% a percent sign.
+    /// programs), .txt (for people). `-` is standard output, which always gets a report: see
+    /// --format. In the name, %p becomes the target's pid, %t the time as 20261123T224500Z, %% a
+    /// percent sign.
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub(crate) output: Vec<OsString>,
 
@@ -174,21 +196,24 @@ mod tests {
     }
 
     #[test]
-    fn exactly_one_target() {
-        assert_eq!(record(&["-p", "12"]).map(|args| args.pid).ok(), Some(Some(Pid(12))));
-        assert_eq!(record(&["-n", "x"]).map(|args| args.name).ok(), Some(Some("x".into())));
+    fn at_most_one_target() {
+        assert_eq!(
+            record(&["-p", "12"]).map(|args| args.pid).ok(),
+            Some(Some(Pid(12)))
+        );
+        assert_eq!(
+            record(&["-n", "x"]).map(|args| args.name).ok(),
+            Some(Some("x".into()))
+        );
         let args = record(&["-d", "1", "--", "prog", "-p", "7"]).expect("a command");
         assert_eq!(args.command, ["prog", "-p", "7"]);
         assert_eq!(args.pid, None);
         for words in [
-            &[][..],
-            &["-d", "1s"],
-            &["-p", "1", "-n", "x"],
+            &["-p", "1", "-n", "x"][..],
             &["-p", "1", "--", "prog"],
             &["-n", "x", "--", "prog"],
             &["-p", "1", "-p", "2"],
             &["prog"],
-            &["--"],
         ] {
             assert!(record(words).is_err(), "{words:?}");
         }

@@ -18,7 +18,7 @@ pub enum Format {
     /// For people
     #[value(alias = "txt")]
     Text,
-    /// For programs: stable, see `schema`
+    /// For programs, with a versioned schema
     Json,
     /// Folded stacks, one a line
     Folded,

@@ -32,8 +32,10 @@ impl Stop {
 /// Where signals cannot be watched.
 pub(crate) fn supervise(work: impl FnOnce(Stop) -> Exit + Send + 'static) -> Result<Exit> {
     let cannot = |error: std::io::Error| Error::new("cannot watch for signals").because(error);
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(cannot)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .map_err(cannot)?;
     runtime.block_on(async {
         // Before the work starts, so that no signal ends it halfway.
         let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
@@ -75,7 +77,9 @@ mod tests {
     use std::time::Duration;
 
     fn listen(mut stop: Stop) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("runtime");
         runtime.block_on(stop.requested());
     }
 

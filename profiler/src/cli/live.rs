@@ -75,7 +75,9 @@ impl std::error::Error for Chain {
 
 impl Session for LiveSession {
     fn start(target: Arc<Target>, features: &Features, options: &SessionOptions) -> Result<Self> {
-        let how = session::Options { min_block: options.min_block };
+        let how = session::Options {
+            min_block: options.min_block,
+        };
         let session = session::Session::start(&target, &features.btf, how)
             .map_err(failed("cannot begin to record"))?;
         // A command that was started just now has not loaded its libraries yet.
@@ -101,7 +103,9 @@ impl Session for LiveSession {
     }
 
     fn finish(self, ended: Option<String>) -> Result<Recording> {
-        self.session.finish(&self.target, ended).map_err(failed("cannot close the recording"))
+        self.session
+            .finish(&self.target, ended)
+            .map_err(failed("cannot close the recording"))
     }
 }
 

@@ -1,7 +1,6 @@
 //! The command line: what was asked for, one file a verb, and what is said on standard error.
 
 mod args;
-
 mod engine;
 mod escape;
 mod interrupt;

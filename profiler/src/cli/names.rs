@@ -82,7 +82,10 @@ mod tests {
     fn fill(name: &str) -> String {
         let time = UNIX_EPOCH + Duration::from_secs(1_795_473_900);
         let template = Template::parse(OsStr::new(name)).expect(name);
-        template.fill(Pid(4711), time).to_string_lossy().into_owned()
+        template
+            .fill(Pid(4711), time)
+            .to_string_lossy()
+            .into_owned()
     }
 
     #[test]

@@ -52,12 +52,18 @@ pub(crate) fn prepare(
                 let path = template.fill(pid, time);
                 let file = PendingFile::create(&path, force, owner)?;
                 if outputs.iter().any(|output| output.is_at(&file)) {
-                    return Err(Error::usage(format!("two outputs are called {}", path.display())));
+                    return Err(Error::usage(format!(
+                        "two outputs are called {}",
+                        path.display()
+                    )));
                 }
                 Sink::File(file)
             }
         };
-        outputs.push(Output { format: spec.format, sink });
+        outputs.push(Output {
+            format: spec.format,
+            sink,
+        });
     }
     Ok(outputs)
 }
@@ -139,7 +145,10 @@ mod tests {
 
     fn spec(path: &Path) -> OutputSpec {
         let template = Template::parse(path.as_os_str()).expect("a name");
-        OutputSpec { destination: Destination::File(template), format: Format::Json }
+        OutputSpec {
+            destination: Destination::File(template),
+            format: Format::Json,
+        }
     }
 
     fn prepared(specs: &[OutputSpec]) -> Result<Vec<Output>> {
@@ -155,9 +164,15 @@ mod tests {
         std::fs::write(path("b"), "taken meanwhile").expect("writes");
         let written = write_all(outputs, |_, _, out| out.write_all(b"report"));
         assert_eq!(written.failures.len(), 1);
-        assert_eq!(written.files, [path("a"), path("c")].map(|path| path.display().to_string()));
+        assert_eq!(
+            written.files,
+            [path("a"), path("c")].map(|path| path.display().to_string())
+        );
         assert_eq!(std::fs::read_to_string(path("c")).expect("reads"), "report");
-        assert_eq!(std::fs::read_to_string(path("b")).expect("reads"), "taken meanwhile");
+        assert_eq!(
+            std::fs::read_to_string(path("b")).expect("reads"),
+            "taken meanwhile"
+        );
     }
 
     #[test]
@@ -184,6 +199,10 @@ mod tests {
     #[test]
     fn an_unwritable_place_is_known_beforehand() {
         let error = prepared(&[spec(Path::new("/proc/holdup.json"))]).expect_err("no place");
-        assert!(error.chain().starts_with("cannot write /proc/holdup.json"), "{}", error.chain());
+        assert!(
+            error.chain().starts_with("cannot write /proc/holdup.json"),
+            "{}",
+            error.chain()
+        );
     }
 }

@@ -115,7 +115,13 @@ impl PendingFile {
 
     fn link(&self, name: &OsStr) -> rustix::io::Result<()> {
         let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        linkat(rustix::fs::CWD, own, &self.dir, name, AtFlags::SYMLINK_FOLLOW)
+        linkat(
+            rustix::fs::CWD,
+            own,
+            &self.dir,
+            name,
+            AtFlags::SYMLINK_FOLLOW,
+        )
     }
 }
 
@@ -132,7 +138,10 @@ fn file_name(path: &Path) -> Result<&OsStr> {
     match path.file_name() {
         // `Path` overlooks a slash at the end.
         Some(name) if !text.ends_with(b"/") && !text.ends_with(b"/.") => Ok(name),
-        _ => Err(Error::new(format!("cannot write {}: it names a directory", path.display()))),
+        _ => Err(Error::new(format!(
+            "cannot write {}: it names a directory",
+            path.display()
+        ))),
     }
 }
 
@@ -150,8 +159,10 @@ fn check_place(dir: &OwnedFd, name: &OsStr, path: &Path, overwrite: bool) -> Res
         FileType::RegularFile => {
             Err(refuse("it exists").hint("add --force, or put the time into the name with %t"))
         }
-        FileType::Symlink => Err(refuse("it is a symbolic link")
-            .hint(format!("give the path it leads to: readlink -f {}", path.display()))),
+        FileType::Symlink => Err(refuse("it is a symbolic link").hint(format!(
+            "give the path it leads to: readlink -f {}",
+            path.display()
+        ))),
         FileType::Directory => Err(refuse("it is a directory")),
         _ => Err(refuse("it is no regular file").hint("for standard output: -o -")),
     }
@@ -181,7 +192,13 @@ fn temporary_name() -> OsString {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     // The time keeps apart what a killed process of the same id left behind.
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    format!(".holdup-{}-{number}-{:x}{:08x}.tmp", std::process::id(), now.tv_sec, now.tv_nsec).into()
+    format!(
+        ".holdup-{}-{number}-{:x}{:08x}.tmp",
+        std::process::id(),
+        now.tv_sec,
+        now.tv_nsec
+    )
+    .into()
 }
 
 /// Renames unless something has the new name.

@@ -60,7 +60,11 @@ impl Progress {
 
 /// The error as it stands on standard error, with its last newline.
 pub(crate) fn error_text(error: &Error, color: bool) -> String {
-    let (red, bold, plain) = if color { ("\x1b[1;31m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
+    let (red, bold, plain) = if color {
+        ("\x1b[1;31m", "\x1b[1m", "\x1b[0m")
+    } else {
+        ("", "", "")
+    };
     let mut text = format!("holdup: {red}error:{plain} {}\n", printable(&error.chain()));
     for line in error.details() {
         text.push_str(&format!("  {}\n", printable(line)));

@@ -37,11 +37,12 @@ pub(crate) fn record<E: Engine>(
     )?;
 
     let cannot = |error| Error::new("cannot start tokio").because(error);
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
-    let mut session: E::Session = runtime.block_on(async {
-        E::Session::start(Arc::clone(&target), features, &settings.session)
-    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(cannot)?;
+    let mut session: E::Session = runtime
+        .block_on(async { E::Session::start(Arc::clone(&target), features, &settings.session) })?;
     if let Some(launched) = &mut launched {
         launched.release();
     }
@@ -59,7 +60,11 @@ pub(crate) fn record<E: Engine>(
 
     let (ended, launched) = how_it_ended(&target, launched);
     if let Some(ended) = &ended {
-        progress.say(&format!("{} {ended} after {}", target.exe_name(), seconds(elapsed)));
+        progress.say(&format!(
+            "{} {ended} after {}",
+            target.exe_name(),
+            seconds(elapsed)
+        ));
     }
     let recording = session.finish(ended)?;
     if let Some(launched) = launched {
@@ -97,7 +102,10 @@ fn begin_line(target: &Target, duration: Option<Duration>) -> String {
     let (name, pid) = (target.exe_name(), target.pid());
     match duration {
         Some(duration) => {
-            format!("recording {name} (pid {pid}) for {}, Ctrl-C to stop", seconds(duration))
+            format!(
+                "recording {name} (pid {pid}) for {}, Ctrl-C to stop",
+                seconds(duration)
+            )
         }
         None => format!("recording {name} (pid {pid}), Ctrl-C to stop"),
     }
@@ -200,14 +208,22 @@ fn end_command(
     let asked = launched.terminate();
     let ended = asked.is_ok()
         && runtime.block_on(async {
-            matches!(tokio::time::timeout(GRACE, target.until_ended()).await, Ok(Ok(())))
+            matches!(
+                tokio::time::timeout(GRACE, target.until_ended()).await,
+                Ok(Ok(()))
+            )
         });
     if !ended {
-        progress.say(&format!("{name} (pid {pid}) was asked to end and still runs"));
+        progress.say(&format!(
+            "{name} (pid {pid}) was asked to end and still runs"
+        ));
         return;
     }
     match launched.wait() {
-        Ok(status) => progress.say(&format!("ended {name} (pid {pid}): {}", status_text(status))),
+        Ok(status) => progress.say(&format!(
+            "ended {name} (pid {pid}): {}",
+            status_text(status)
+        )),
         Err(error) => progress.error(
             &Error::new(format!("cannot learn how {name} (pid {pid}) ended")).because(error),
         ),
@@ -250,7 +266,15 @@ fn last_line(files: &[String], losses: &Losses) -> String {
 
 fn losses_text(losses: &Losses) -> String {
     // Every field by name: a new kind of loss must not be forgotten here.
-    let Losses { events, stacks, truncated, unresolved, unknown_waits, timeline, walked } = *losses;
+    let Losses {
+        events,
+        stacks,
+        truncated,
+        unresolved,
+        unknown_waits,
+        timeline,
+        walked,
+    } = *losses;
     let counted = |count: u64, one: &str, many: &str| {
         (count > 0).then(|| format!("{count} {}", if count == 1 { one } else { many }))
     };
@@ -259,13 +283,25 @@ fn losses_text(losses: &Losses) -> String {
         counted(stacks, "wait without stack", "waits without stack"),
         (truncated > 0).then(|| format!("{truncated} of {walked} stacks truncated")),
         counted(unresolved, "frame unnamed", "frames unnamed"),
-        counted(unknown_waits, "wait of unknown state", "waits of unknown state"),
-        counted(timeline, "wait left out of the timeline", "waits left out of the timeline"),
+        counted(
+            unknown_waits,
+            "wait of unknown state",
+            "waits of unknown state",
+        ),
+        counted(
+            timeline,
+            "wait left out of the timeline",
+            "waits left out of the timeline",
+        ),
     ]
     .into_iter()
     .flatten()
     .collect();
-    if lost.is_empty() { "nothing lost".into() } else { format!("lost: {}", lost.join(", ")) }
+    if lost.is_empty() {
+        "nothing lost".into()
+    } else {
+        format!("lost: {}", lost.join(", "))
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::settings::{ConsoleSettings, Environment, RecordSettings};
 use crate::error::{Error, Exit, Result, shell_word};
 use crate::host;
 use clap::{CommandFactory, Parser};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 
 /// Does what the command line asks for.
@@ -22,11 +22,7 @@ pub fn run() -> Exit {
 fn run_with<E: Engine>() -> Exit {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            // `--help` and `--version` come this way too. Who does not read them needs none.
-            let _ = error.print();
-            return if error.use_stderr() { Exit::Usage } else { Exit::Success };
-        }
+        Err(error) => return misunderstood(&error),
     };
     let environment = Environment {
         var: &|name| std::env::var_os(name),
@@ -49,6 +45,21 @@ fn run_with<E: Engine>() -> Exit {
         Some(Verb::Man { verb }) => print_manual(verb.as_deref()),
     };
     done.unwrap_or_else(|error| fail(&progress, error))
+}
+
+/// Prints what clap has to say instead of doing something: an error, the help or the version.
+fn misunderstood(error: &clap::Error) -> Exit {
+    if error.use_stderr() {
+        // Named like every other error, since it may stand among those of other programs.
+        let _ = std::io::stderr().write_all(b"holdup: ");
+    }
+    // Who does not read it needs none.
+    let _ = error.print();
+    if error.use_stderr() {
+        Exit::Usage
+    } else {
+        Exit::Success
+    }
 }
 
 fn run_record<E: Engine>(settings: RecordSettings, progress: &Arc<Progress>) -> Result<Exit> {
@@ -109,9 +120,9 @@ fn print_manual(verb: Option<&str>) -> Result<Exit> {
     command.build();
     let described = match verb {
         None => &command,
-        Some(verb) => command
-            .find_subcommand(verb)
-            .ok_or_else(|| Error::usage(format!("no verb is called {verb}")).hint("holdup --help"))?,
+        Some(verb) => command.find_subcommand(verb).ok_or_else(|| {
+            Error::usage(format!("no verb is called {verb}")).hint("holdup --help")
+        })?,
     };
     let mut page = Vec::new();
     clap_mangen::Man::new(described.clone())

@@ -98,13 +98,20 @@ impl RecordSettings {
         let target = match (args.pid, args.name, args.command) {
             (Some(pid), _, _) => TargetChoice::Pid(pid),
             (_, Some(name), _) => TargetChoice::Name(name),
-            (_, _, command) => TargetChoice::Command(command),
+            (_, _, command) if !command.is_empty() => TargetChoice::Command(command),
+            _ => {
+                return Err(Error::usage("no target is given")
+                    .hint("holdup record -p PID, or -n NAME, or -- COMMAND"));
+            }
         };
         let launched = matches!(target, TargetChoice::Command(_));
         Ok(RecordSettings {
             target,
             duration: args.duration,
-            session: SessionOptions { launched, min_block: args.min_block },
+            session: SessionOptions {
+                launched,
+                min_block: args.min_block,
+            },
             outputs: outputs(&args.output, args.format)?,
             force: args.force,
             collapse_runtime: args.collapse_runtime,
@@ -129,19 +136,29 @@ fn may_color(when: When, environment: &Environment<'_>, is_terminal: bool) -> bo
 
 /// Standard output always gets a report; `-o -` only says so.
 fn outputs(names: &[OsString], format: Option<Format>) -> Result<Vec<OutputSpec>> {
-    let stdout =
-        OutputSpec { destination: Destination::Stdout, format: format.unwrap_or(Format::Text) };
+    let stdout = OutputSpec {
+        destination: Destination::Stdout,
+        format: format.unwrap_or(Format::Text),
+    };
     if names.iter().filter(|name| *name == "-").count() > 1 {
-        return Err(Error::usage("`-o -` is given more than once: there is one standard output"));
+        return Err(Error::usage(
+            "`-o -` is given more than once: there is one standard output",
+        ));
     }
     let mut specs = vec![stdout];
     for name in names.iter().filter(|name| *name != "-") {
         let destination = Destination::File(Template::parse(name)?);
         let format = format_of(name, format)?;
         if specs.iter().any(|spec| spec.destination == destination) {
-            return Err(Error::usage(format!("`-o {}` is given twice", name.to_string_lossy())));
+            return Err(Error::usage(format!(
+                "`-o {}` is given twice",
+                name.to_string_lossy()
+            )));
         }
-        specs.push(OutputSpec { destination, format });
+        specs.push(OutputSpec {
+            destination,
+            format,
+        });
     }
     Ok(specs)
 }

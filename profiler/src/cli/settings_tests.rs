@@ -11,9 +11,13 @@ fn resolve_in(
 ) -> Result<(ConsoleSettings, RecordSettings)> {
     let all = ["holdup", "record"].iter().chain(words);
     let cli = Cli::try_parse_from(all).expect("well-formed words");
-    let Some(Verb::Record(args)) = cli.verb else { panic!("another verb") };
+    let Some(Verb::Record(args)) = cli.verb else {
+        panic!("another verb")
+    };
     let var = |name: &str| -> Option<OsString> {
-        vars.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into())
+        vars.iter()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| (*value).into())
     };
     let environment = Environment {
         var: &var,
@@ -23,7 +27,10 @@ fn resolve_in(
         effective_uid: Uid::ROOT,
     };
     let console = ConsoleSettings::resolve(&cli.common, &environment);
-    Ok((console, RecordSettings::resolve(args, &cli.common, &environment)?))
+    Ok((
+        console,
+        RecordSettings::resolve(args, &cli.common, &environment)?,
+    ))
 }
 
 fn resolve(words: &[&str]) -> Result<RecordSettings> {
@@ -32,11 +39,17 @@ fn resolve(words: &[&str]) -> Result<RecordSettings> {
 
 fn file(name: &str, format: Format) -> OutputSpec {
     let template = Template::parse(OsStr::new(name)).expect("a name");
-    OutputSpec { destination: Destination::File(template), format }
+    OutputSpec {
+        destination: Destination::File(template),
+        format,
+    }
 }
 
 fn stdout(format: Format) -> OutputSpec {
-    OutputSpec { destination: Destination::Stdout, format }
+    OutputSpec {
+        destination: Destination::Stdout,
+        format,
+    }
 }
 
 #[test]
@@ -45,7 +58,10 @@ fn defaults() {
     let want = RecordSettings {
         target: TargetChoice::Pid(Pid(7)),
         duration: None,
-        session: SessionOptions { launched: false, min_block: Nanos(100_000) },
+        session: SessionOptions {
+            launched: false,
+            min_block: Nanos(100_000),
+        },
         outputs: vec![stdout(Format::Text)],
         force: false,
         collapse_runtime: false,
@@ -58,7 +74,9 @@ fn defaults() {
 
 #[test]
 fn names_tell_formats() {
-    let words = ["-p", "7", "-o", "a.svg", "-o", "b.FOLDED", "-o", "c.json", "-o", "%p.txt"];
+    let words = [
+        "-p", "7", "-o", "a.svg", "-o", "b.FOLDED", "-o", "c.json", "-o", "%p.txt",
+    ];
     assert_eq!(
         resolve(&words).expect("sense").outputs,
         [
@@ -69,10 +87,16 @@ fn names_tell_formats() {
             file("%p.txt", Format::Text),
         ]
     );
-    let words = ["-p", "7", "-o", "-", "-o", "noname", "-o", "x.svg", "-f", "json"];
+    let words = [
+        "-p", "7", "-o", "-", "-o", "noname", "-o", "x.svg", "-f", "json",
+    ];
     assert_eq!(
         resolve(&words).expect("sense").outputs,
-        [stdout(Format::Json), file("noname", Format::Json), file("x.svg", Format::Svg)]
+        [
+            stdout(Format::Json),
+            file("noname", Format::Json),
+            file("x.svg", Format::Svg)
+        ]
     );
 }
 
@@ -93,6 +117,14 @@ fn names_without_sense_are_usage_errors() {
 }
 
 #[test]
+fn there_must_be_a_target() {
+    for words in [&[][..], &["-d", "1s"], &["--"]] {
+        let error = resolve(words).expect_err("no target");
+        assert_eq!(error.exit_status(), Exit::Usage, "{words:?}");
+    }
+}
+
+#[test]
 fn colors_follow_the_terminal_and_no_color() {
     let color = |words: &[&str], vars: &[(&str, &str)], terminal| {
         let (console, record) = resolve_in(words, vars, terminal).expect("sense");
@@ -103,22 +135,37 @@ fn colors_follow_the_terminal_and_no_color() {
     assert!(!color(&["-p", "1"], &[], false));
     assert!(!color(&["-p", "1"], &[("NO_COLOR", "1")], true));
     assert!(color(&["-p", "1"], &[("NO_COLOR", "")], true));
-    assert!(color(&["-p", "1", "--color", "always"], &[("NO_COLOR", "1")], false));
+    assert!(color(
+        &["-p", "1", "--color", "always"],
+        &[("NO_COLOR", "1")],
+        false
+    ));
     assert!(!color(&["-p", "1", "--color", "never"], &[], true));
 }
 
 #[test]
 fn a_spinner_only_on_a_terminal() {
-    let spinner = |words: &[&str], terminal| resolve_in(words, &[], terminal).expect("sense").0.spinner;
+    let spinner =
+        |words: &[&str], terminal| resolve_in(words, &[], terminal).expect("sense").0.spinner;
     assert!(spinner(&["-p", "1"], true));
     assert!(!spinner(&["-p", "1"], false));
     assert!(!spinner(&["-p", "1", "-q"], true));
-    assert!(!spinner(&["-p", "1", "-v"], true), "log lines would be drawn over");
+    assert!(
+        !spinner(&["-p", "1", "-v"], true),
+        "log lines would be drawn over"
+    );
 }
 
 #[test]
 fn the_invoker_comes_from_sudo() {
-    let vars = [("SUDO_UID", "1000"), ("SUDO_GID", "1000"), ("SUDO_USER", "nobody-here")];
+    let vars = [
+        ("SUDO_UID", "1000"),
+        ("SUDO_GID", "1000"),
+        ("SUDO_USER", "nobody-here"),
+    ];
     let (_, settings) = resolve_in(&["-n", "x"], &vars, false).expect("sense");
-    assert_eq!(settings.invoker.map(|invoker| invoker.uid.as_raw()), Some(1000));
+    assert_eq!(
+        settings.invoker.map(|invoker| invoker.uid.as_raw()),
+        Some(1000)
+    );
 }

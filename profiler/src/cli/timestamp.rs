@@ -5,7 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// `time` in UTC as `20261123T224500Z` (ISO 8601, basic format); times before 1970 count as the
 /// first second of 1970.
 pub(crate) fn compact_utc(time: SystemTime) -> String {
-    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let seconds = time
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = date(days);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
@@ -62,6 +64,9 @@ mod tests {
             let time = UNIX_EPOCH + Duration::from_secs(seconds);
             assert_eq!(compact_utc(time), text, "{seconds}");
         }
-        assert_eq!(compact_utc(UNIX_EPOCH - Duration::from_secs(1)), "19700101T000000Z");
+        assert_eq!(
+            compact_utc(UNIX_EPOCH - Duration::from_secs(1)),
+            "19700101T000000Z"
+        );
     }
 }

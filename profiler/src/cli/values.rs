@@ -15,6 +15,8 @@ const UNITS: [(&str, u64); 8] = [
     ("h", 3600 * 1_000_000_000),
 ];
 
+const NO_TIME: &str = "not a time: 30s, 500ms, 1.5s, 2m";
+
 /// `--pid`: one process.
 pub(crate) fn pid(text: &str) -> Result<Pid, String> {
     if text.contains(',') {
@@ -59,6 +61,9 @@ fn time(text: &str, bare: Option<u64>) -> Result<u64, String> {
         .find(|c: char| !c.is_ascii_digit() && c != '.')
         .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits_end);
+    if number.is_empty() {
+        return Err(NO_TIME.into());
+    }
     let scale = if unit.is_empty() {
         bare.ok_or("the unit is missing: 1ms, 100us, 2s")?
     } else {
@@ -67,7 +72,7 @@ fn time(text: &str, bare: Option<u64>) -> Result<u64, String> {
             .find_map(|&(name, scale)| (name == unit).then_some(scale))
             .ok_or("no such unit: use ns, us, ms, s, m or h")?
     };
-    scaled(number, scale).ok_or_else(|| "not a time: 30s, 500ms, 1.5s, 2m".into())
+    scaled(number, scale).ok_or_else(|| NO_TIME.into())
 }
 
 /// `number` times `scale` without going through floating point; what is finer than a
@@ -107,8 +112,26 @@ mod tests {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         for text in [
-            "", "s", "0", "0s", "0.0", "-1", "+1", "1e3", "1 s", "1S", "1min", "1.2.3s", ".5s",
-            "1.s", ".", "99999999999999999999", "9999999999h", "NaN", "inf", "1s1s",
+            "",
+            "s",
+            "0",
+            "0s",
+            "0.0",
+            "-1",
+            "+1",
+            "1e3",
+            "1 s",
+            "1S",
+            "1min",
+            "1.2.3s",
+            ".5s",
+            "1.s",
+            ".",
+            "99999999999999999999",
+            "9999999999h",
+            "NaN",
+            "inf",
+            "1s1s",
         ] {
             assert!(duration(text).is_err(), "{text}");
         }

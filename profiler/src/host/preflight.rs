@@ -228,6 +228,26 @@ mod tests {
     }
 
     #[test]
+    fn a_kernel_without_anything_is_told_all_it_lacks() {
+        // A header, no types, one empty string.
+        let words = [0xeb9f | 1 << 16, 24u32, 0, 0, 0, 1];
+        let mut data: Vec<u8> = words.into_iter().flat_map(u32::to_ne_bytes).collect();
+        data.push(0);
+        let btf = KernelBtf::parse(data).expect("valid");
+        let error = check_kernel(&btf).expect_err("it has nothing");
+        assert_eq!(error.exit_status(), Exit::Unsupported);
+        for part in [
+            "ring buffer",
+            "bpf_loop",
+            "bpf_task_pt_regs",
+            "sched_waking",
+            "sched_switch",
+        ] {
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+
+    #[test]
     fn a_missing_file_is_a_kernel_without_types() {
         let error = btf_error(BtfError::Read(std::io::ErrorKind::NotFound.into()));
         assert_eq!(error.exit_status(), Exit::Unsupported);

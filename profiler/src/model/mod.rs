@@ -24,7 +24,7 @@ pub use recording::{
 };
 pub use report::{
     BlockingPool, OpenWaitReport, Report, RuntimeKind, RuntimeReport, Site, StackTotal, StateTimes,
-    ThreadReport, WakerTotal,
+    TaskTotal, ThreadReport, WakerTotal,
 };
 pub use syscall::syscall_name;
 pub use verdict::Verdict;

@@ -6,7 +6,7 @@ use crate::symbolize::{Frame, Naming, Origin, Space};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The place of a stack.
+/// The place of a stack: what makes waits belong to the same site.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Place {
     /// Function of the site.
@@ -15,8 +15,6 @@ pub(super) struct Place {
     pub(super) file: Option<Arc<str>>,
     /// Its line.
     pub(super) line: Option<u32>,
-    /// The task's function.
-    pub(super) task: Option<Arc<str>>,
     /// What was called.
     pub(super) wait: Arc<str>,
 }
@@ -45,27 +43,32 @@ fn rank(frame: &Frame) -> Rank {
     }
 }
 
+/// The outermost function of the task in `stack`, where it is known that there is a task.
+pub(super) fn task(stack: &StackEntry) -> Option<Arc<str>> {
+    stack.verdict.task_frame?;
+    stack
+        .frames
+        .get(task_frames(stack))?
+        .iter()
+        .filter(|frame| rank(frame) <= Rank::Nameless)
+        .max_by_key(|frame| std::cmp::Reverse(rank(frame)))
+        .map(|frame| frame.function.clone())
+}
+
 /// The place of `stack`.
 pub(super) fn place(stack: &StackEntry) -> Place {
-    let task = task_frames(stack);
-    let frames = stack.frames.get(task.clone()).unwrap_or(&[]);
-    // `min_by_key` and `max_by_key` differ in which of equals they take: the first and the last.
+    let frames = stack.frames.get(task_frames(stack)).unwrap_or(&[]);
+    // Of equals, `min_by_key` takes the first and `max_by_key` the last: innermost, outermost.
     let site = frames
         .iter()
         .enumerate()
         .filter(|(_, frame)| frame.space == Space::User)
         .min_by_key(|(_, frame)| rank(frame));
-    let outermost = frames
-        .iter()
-        .filter(|frame| rank(frame) <= Rank::Nameless)
-        .max_by_key(|frame| std::cmp::Reverse(rank(frame)))
-        .filter(|_| stack.verdict.task_frame.is_some());
     let Some((index, frame)) = site else {
         return Place {
             function: Arc::from("[no stack]"),
             file: None,
             line: None,
-            task: None,
             wait: Arc::from(syscall(stack)),
         };
     };
@@ -73,7 +76,6 @@ pub(super) fn place(stack: &StackEntry) -> Place {
         function: frame.function.clone(),
         file: frame.file.clone(),
         line: frame.line,
-        task: outermost.map(|frame| frame.function.clone()),
         wait: called(stack, frames.get(..index).unwrap_or(&[])),
     }
 }
@@ -161,7 +163,7 @@ mod tests {
 
     #[test]
     fn the_site_is_the_innermost_application_frame_of_the_task() {
-        let place = place(&blocked(
+        let stack = blocked(
             vec![
                 system("syscall"),
                 library("std::sys::sync::mutex::futex::Mutex::lock_contended"),
@@ -172,10 +174,11 @@ mod tests {
             ],
             Some(3),
             Some(202),
-        ));
+        );
+        let place = place(&stack);
         assert_eq!(&*place.function, "claims::store::reserve");
         assert_eq!(place.line, Some(88));
-        assert_eq!(place.task.as_deref(), Some("claims::api::handle"));
+        assert_eq!(task(&stack).as_deref(), Some("claims::api::handle"));
         assert_eq!(
             &*place.wait,
             "std::sys::sync::mutex::futex::Mutex::lock_contended"
@@ -184,7 +187,7 @@ mod tests {
 
     #[test]
     fn frames_outside_the_task_are_no_site() {
-        let place = place(&blocked(
+        let stack = blocked(
             vec![
                 library("std::thread::sleep"),
                 runtime("tokio::runtime::task::raw::poll"),
@@ -192,27 +195,29 @@ mod tests {
             ],
             Some(0),
             Some(230),
-        ));
+        );
+        let place = place(&stack);
         assert_eq!(&*place.function, "std::thread::sleep");
         assert_eq!(&*place.wait, "clock_nanosleep");
-        assert_eq!(place.task, None);
+        assert_eq!(task(&stack), None);
     }
 
     #[test]
     fn without_a_task_frame_there_is_no_task() {
-        let place = place(&blocked(
+        let stack = blocked(
             vec![library("std::thread::sleep"), app("claims::on_park", 3)],
             None,
             Some(230),
-        ));
+        );
+        let place = place(&stack);
         assert_eq!(&*place.function, "claims::on_park");
-        assert_eq!(place.task, None);
+        assert_eq!(task(&stack), None);
         assert_eq!(&*place.wait, "std::thread::sleep");
     }
 
     #[test]
     fn a_stripped_binary_is_named_by_function_start() {
-        let place = place(&blocked(
+        let stack = blocked(
             vec![
                 system("read"),
                 stripped("claims+0x1000"),
@@ -221,9 +226,10 @@ mod tests {
             ],
             Some(2),
             Some(0),
-        ));
+        );
+        let place = place(&stack);
         assert_eq!(&*place.function, "claims+0x1000");
-        assert_eq!(place.task.as_deref(), Some("claims+0x2000"));
+        assert_eq!(task(&stack).as_deref(), Some("claims+0x2000"));
         assert_eq!(&*place.wait, "read");
     }
 
@@ -239,15 +245,16 @@ mod tests {
         assert_eq!(&*with.function, "claims::store::load");
         assert_eq!(&*with.wait, "rusqlite::statement::query");
         frames.pop();
-        let without = place(&blocked(frames, Some(2), Some(0)));
+        let stack = blocked(frames, Some(2), Some(0));
+        let without = place(&stack);
         assert_eq!(&*without.function, "rusqlite::statement::step");
-        assert_eq!(without.task.as_deref(), Some("rusqlite::statement::query"));
+        assert_eq!(task(&stack).as_deref(), Some("rusqlite::statement::query"));
         assert_eq!(&*without.wait, "read");
     }
 
     #[test]
     fn callers_of_closures_and_generic_libc_functions_are_no_wait() {
-        let place = place(&blocked(
+        let stack = blocked(
             vec![
                 system("syscall"),
                 system("__futex_abstimed_wait_common"),
@@ -256,7 +263,8 @@ mod tests {
             ],
             Some(3),
             Some(202),
-        ));
+        );
+        let place = place(&stack);
         assert_eq!(&*place.wait, "futex");
     }
 

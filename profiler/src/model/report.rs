@@ -124,8 +124,11 @@ pub struct Site {
     pub file: Option<Arc<str>>,
     /// Its line.
     pub line: Option<u32>,
-    /// The outermost async function (or closure) of the polled task.
+    /// The outermost async function (or closure) of the polled task; of several the one with
+    /// the most time here.
     pub task: Option<Arc<str>>,
+    /// All tasks that waited here, by time, longest first. Waits without a task are in none.
+    pub tasks: Vec<TaskTotal>,
     /// The state of the waits here.
     pub state: State,
     /// The role of the threads during these waits.
@@ -155,6 +158,15 @@ pub struct Site {
     pub stack: Vec<Frame>,
     /// Why `stack` ends early, if it does.
     pub truncated: Option<Truncation>,
+}
+
+/// A task's part of a site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TaskTotal {
+    /// Its outermost function.
+    pub function: Arc<str>,
+    /// How long it waited here.
+    pub total_ns: Nanos,
 }
 
 /// A thread that ended waits of a site.

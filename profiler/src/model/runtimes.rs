@@ -6,7 +6,7 @@
 use super::books::{self, Books};
 use super::recording::Recording;
 use super::report::{BlockingPool, RuntimeKind, RuntimeReport, StateTimes};
-use super::sweep::{Sweep, intervals};
+use super::sweep::{Interval, Sweep, intervals};
 use super::tally::{Class, Tally};
 use crate::tokio_rt::{Flavor, Role, State};
 use crate::units::{Nanos, Tid};
@@ -56,11 +56,8 @@ pub(super) fn runtimes(
 ) -> Runtimes {
     let mut found: Vec<(Option<Tid>, RuntimeReport)> = Vec::new();
     found.extend(multi_thread(recording, books, tallies).map(|report| (None, report)));
-    for (&tid, tally) in tallies {
-        if tally.has(Class::CURRENT_THREAD) {
-            found.push((Some(tid), current_thread(recording, books, tid)));
-        }
-    }
+    found
+        .extend(current_thread(recording, books, tallies).map(|(tid, report)| (Some(tid), report)));
     found.sort_by_key(|(tid, report)| {
         let blocked = report.states.get(&State::Blocked).copied();
         (
@@ -146,17 +143,31 @@ fn worker_count(recording: &Recording, books: &[Books], tallies: &BTreeMap<Tid, 
     steady.saturating_add(shared as usize)
 }
 
-fn current_thread(recording: &Recording, books: &[Books], tid: Tid) -> RuntimeReport {
-    let states = books
+/// The `current_thread` runtimes, each with its thread.
+fn current_thread<'a>(
+    recording: &'a Recording,
+    books: &'a [Books],
+    tallies: &'a BTreeMap<Tid, Tally>,
+) -> impl Iterator<Item = (Tid, RuntimeReport)> + 'a {
+    let mut blocked: BTreeMap<Tid, Vec<Interval>> = BTreeMap::new();
+    for interval in intervals(recording, |_, state, role| {
+        state == State::Blocked && role == Role::Worker(Flavor::CurrentThread)
+    }) {
+        blocked.entry(interval.tid).or_default().push(interval);
+    }
+    let states: BTreeMap<Tid, &Books> = books.iter().map(|books| (books.tid, books)).collect();
+    tallies
         .iter()
-        .filter(|books| books.tid == tid)
-        .map(|books| books.states_as(Class::CURRENT_THREAD))
-        .next()
-        .unwrap_or_default();
-    let blocked = sweep(recording, |of, state, role| {
-        of == tid && state == State::Blocked && role == Role::Worker(Flavor::CurrentThread)
-    });
-    report(RuntimeKind::CurrentThread, 1, states, &blocked)
+        .filter(|(_, tally)| tally.has(Class::CURRENT_THREAD))
+        .map(move |(&tid, _)| {
+            let intervals = blocked.remove(&tid).unwrap_or_default();
+            let sweep = Sweep::new(intervals, recording.start, recording.end);
+            let states = states
+                .get(&tid)
+                .map(|books| books.states_as(Class::CURRENT_THREAD))
+                .unwrap_or_default();
+            (tid, report(RuntimeKind::CurrentThread, 1, states, &sweep))
+        })
 }
 
 fn report(kind: RuntimeKind, workers: usize, states: StateTimes, blocked: &Sweep) -> RuntimeReport {

@@ -1,9 +1,9 @@
 //! Sites: where in the code threads waited, and who ended the waits.
 
-use super::place::{Place, place};
+use super::place::{Place, place, task};
 use super::quantile::Durations;
 use super::recording::{Recording, StackEntry, StackId, Waker};
-use super::report::{OpenWaitReport, Site, WakerTotal};
+use super::report::{OpenWaitReport, Site, TaskTotal, WakerTotal};
 use super::tally::verdict_of;
 use crate::symbolize::Frame;
 use crate::tokio_rt::{Role, State};
@@ -110,7 +110,6 @@ pub(super) fn sites(recording: &Recording) -> Vec<Site> {
             .cmp(&order(b))
             .then_with(|| a.function.cmp(&b.function))
             .then_with(|| a.file.cmp(&b.file))
-            .then_with(|| a.task.cmp(&b.task))
             .then_with(|| a.wait.cmp(&b.wait))
     });
     sites
@@ -157,6 +156,11 @@ fn site(recording: &Recording, key: Key, gathered: Gathered) -> Site {
             evidence.push(rule.to_owned());
         }
     }
+    let tasks = tasks(
+        stacks
+            .iter()
+            .filter_map(|&(time, id)| Some((entry(id)?, time.0))),
+    );
     let worst = stacks.first().and_then(|&(_, id)| entry(id));
     let mut wakers: Vec<WakerTotal> = gathered
         .wakers
@@ -174,7 +178,8 @@ fn site(recording: &Recording, key: Key, gathered: Gathered) -> Site {
         function: key.place.function,
         file: key.place.file,
         line: key.place.line,
-        task: key.place.task,
+        task: tasks.first().map(|task| task.function.clone()),
+        tasks,
         state: key.state,
         role: key.role,
         wait: key.place.wait.to_string(),
@@ -189,6 +194,22 @@ fn site(recording: &Recording, key: Key, gathered: Gathered) -> Site {
         stack: worst.map(whole_stack).unwrap_or_default(),
         truncated: worst.and_then(|stack| stack.truncated),
     }
+}
+
+fn tasks<'a>(stacks: impl Iterator<Item = (&'a StackEntry, Nanos)>) -> Vec<TaskTotal> {
+    let mut sums: BTreeMap<Arc<str>, Nanos> = BTreeMap::new();
+    for (stack, time) in stacks {
+        if let Some(function) = task(stack) {
+            *sums.entry(function).or_default() += time;
+        }
+    }
+    let mut tasks: Vec<TaskTotal> = sums
+        .into_iter()
+        .map(|(function, total_ns)| TaskTotal { function, total_ns })
+        .collect();
+    // The sort is stable: of equals the first by name stays first.
+    tasks.sort_by_key(|task| Reverse(task.total_ns));
+    tasks
 }
 
 /// The open waits that have a site, longest first.

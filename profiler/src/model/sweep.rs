@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 /// One thread's wait, as far as the sweep is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Interval {
-    tid: Tid,
+    /// The thread.
+    pub(super) tid: Tid,
     from: Timestamp,
     to: Timestamp,
 }

@@ -7,6 +7,7 @@ use crate::units::{Addr, Pid};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, pidfd_open};
+use rustix::thread::CapabilitySet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -252,8 +253,15 @@ fn denied(pid: Pid, uid: Option<u32>, error: io::Error) -> Error {
         return Error::new(format!("cannot look into process {pid}")).because(error);
     }
     let whose = uid.map(|uid| format!(" of user {uid}")).unwrap_or_default();
+    let missing = rustix::thread::capabilities(None)
+        .is_ok_and(|held| !held.effective.contains(CapabilitySet::SYS_PTRACE));
+    let why = if missing {
+        "CAP_SYS_PTRACE missing"
+    } else {
+        "it holds capabilities that we lack, or a security module protects it"
+    };
     Error::permission(format!(
-        "not permitted to look into process {pid}{whose}: CAP_SYS_PTRACE missing"
+        "not permitted to look into process {pid}{whose}: {why}"
     ))
     .because(error)
 }

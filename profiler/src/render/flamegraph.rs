@@ -1,16 +1,18 @@
 //! The flamegraph: an SVG of the time in which threads were blocked, by inferno.
 
-use super::folded::fold;
-use super::{Options, duration, sanitize};
+use super::folded::{Folded, fold};
+use super::palette::Kind;
+use super::{Options, count, duration, sanitize};
 use crate::model::{Losses, Report};
 use inferno::flamegraph::color::{BackgroundColor, Color, PaletteMap};
 use inferno::flamegraph::{self, TextTruncateDirection};
+use std::fmt::Write as _;
 use std::io;
 
 /// Writes the SVG: the same bytes for the same report and options.
 ///
-/// The width of a frame is time in microseconds, its hue says whose code it is: orange the
-/// application, yellow other crates, violet tokio, light blue std, green libc, blue the kernel.
+/// The width of a frame is time in microseconds, its hue says whose code it is; a legend tells
+/// which is which.
 ///
 /// # Errors
 ///
@@ -24,7 +26,7 @@ pub fn render(report: &Report, options: &Options, out: &mut dyn io::Write) -> io
     for (name, kind) in &folded.kinds {
         colors.insert(name, kind.color(name));
     }
-    // The root that inferno adds below all.
+    // The frame that inferno adds below all others has no name.
     colors.insert("", Color::new(225, 225, 225));
     let lines: Vec<String> = folded
         .lines
@@ -41,7 +43,9 @@ pub fn render(report: &Report, options: &Options, out: &mut dyn io::Write) -> io
     settings.deterministic = true;
     settings.min_width = options.min_width.clamp(0.0, 100.0);
     settings.text_truncate_direction = TextTruncateDirection::Right;
-    flamegraph::from_lines(&mut settings, lines.iter().map(String::as_str), out)
+    let mut svg = Vec::new();
+    flamegraph::from_lines(&mut settings, lines.iter().map(String::as_str), &mut svg)?;
+    with_legend(&svg, &legend(&folded), out)
 }
 
 /// Program, length and losses: what one must know to trust the picture.
@@ -68,13 +72,51 @@ fn lost(losses: &Losses) -> String {
     ]
     .iter()
     .filter(|(number, _)| *number > 0)
-    .map(|(number, what)| format!("{} {what}", super::count(*number)))
+    .map(|(number, what)| format!("{} {what}", count(*number)))
     .collect();
     if parts.is_empty() {
         "nothing lost".to_owned()
     } else {
         parts.join(", ")
     }
+}
+
+/// The hues of the frames that there are, in the top left corner, which inferno leaves empty.
+fn legend(folded: &Folded) -> String {
+    let mut legend = String::from("<g id=\"legend\">");
+    let mut x = 10;
+    for (kind, label) in Kind::LEGEND {
+        if !folded.kinds.values().any(|other| *other == kind) {
+            continue;
+        }
+        let Color { r, g, b } = kind.color(label);
+        let written = write!(
+            legend,
+            "<rect x=\"{x}\" y=\"3\" width=\"8\" height=\"8\" fill=\"rgb({r},{g},{b})\"/>\
+             <text x=\"{}\" y=\"10\" style=\"font-size:9px\">{label}</text>",
+            x + 11
+        );
+        debug_assert!(written.is_ok(), "writing to a string cannot fail");
+        // Six pixels hold a character of nine pixels' height in every monospaced font.
+        x += 11 + 6 * label.len() + 8;
+    }
+    legend.push_str("</g>");
+    legend
+}
+
+/// Writes `svg` with `legend` before the frames; inferno's script looks at the frames alone.
+fn with_legend(svg: &[u8], legend: &str, out: &mut dyn io::Write) -> io::Result<()> {
+    const FRAMES: &[u8] = b"<svg id=\"frames\"";
+    let at = svg
+        .windows(FRAMES.len())
+        .position(|window| window == FRAMES)
+        .unwrap_or(svg.len());
+    let (head, frames) = svg.split_at(at);
+    out.write_all(head)?;
+    if !frames.is_empty() {
+        out.write_all(legend.as_bytes())?;
+    }
+    out.write_all(frames)
 }
 
 /// inferno refuses to draw nothing, but a file that was asked for must come to be.

@@ -134,6 +134,9 @@ const fn truncated(truncation: Truncation) -> &'static str {
 /// A frame's name with its mark, without what would break the line apart.
 fn folded_name(frame: &Frame) -> String {
     let mut name = display_name(&frame.function).replace(';', ":");
+    if name.trim().is_empty() {
+        name = "[unnamed]".to_owned();
+    }
     // Readers take a number at the end of a line for a count, two for a difference.
     if let Some(space) = name.rfind(' ') {
         let number = |c: char| c.is_ascii_digit() || c == '.';
@@ -143,9 +146,6 @@ fn folded_name(frame: &Frame) -> String {
         {
             name.replace_range(space..=space, "_");
         }
-    }
-    if name.trim().is_empty() {
-        name = "[unnamed]".to_owned();
     }
     match frame.space {
         Space::Kernel => name.push_str("_[k]"),

@@ -11,7 +11,7 @@ pub fn duration(time: Nanos) -> String {
         return format!("{} ns", time.0);
     }
     let seconds = (time.0.saturating_add(500_000_000)) / 1_000_000_000;
-    if seconds >= 36_00 {
+    if seconds >= 3_600 {
         let minutes = (seconds + 30) / 60;
         return format!("{} h {:02} min", count(minutes / 60), minutes % 60);
     }
@@ -99,7 +99,7 @@ mod tests {
             (723_000_000_000, "12 min 03 s"),
             (3_599_600_000_000, "1 h 00 min"),
             (7_500_000_000_000, "2 h 05 min"),
-            (u64::MAX, "5,124,095 h 34 min"),
+            (u64::MAX, "5,124,095 h 35 min"),
         ] {
             assert_eq!(duration(Nanos(nanos)), text, "{nanos}");
         }

@@ -31,6 +31,10 @@ fn shorten(function: &str) -> String {
         }
         last = c;
     }
+    if depth > 0 {
+        // No Rust path: `operator<` of C++.
+        return function.to_owned();
+    }
     // Left over of `name::<args>`.
     let out = out.replace("::::", "::");
     let mut name = out.strip_suffix("::").unwrap_or(&out);
@@ -120,7 +124,7 @@ mod tests {
             ("<<a::B as c::D>::E as f::G>::h", "a::B::E::h"),
             ("{{closure}}", "{{closure}}"),
             ("app+0x1234", "app+0x1234"),
-            ("operator<", "operator"),
+            ("operator<", "operator<"),
             ("<broken", "<broken"),
             ("", ""),
         ] {

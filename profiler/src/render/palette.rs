@@ -31,6 +31,18 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// The kinds that a legend explains, with their labels (ASCII, no markup).
+    pub(super) const LEGEND: [(Kind, &'static str); 8] = [
+        (Kind::Application { inlined: false }, "application"),
+        (Kind::Application { inlined: true }, "inlined"),
+        (Kind::Dependency, "crates"),
+        (Kind::Runtime, "tokio"),
+        (Kind::Library, "std"),
+        (Kind::System, "libc"),
+        (Kind::Kernel, "kernel"),
+        (Kind::Nameless, "unnamed"),
+    ];
+
     /// The kind of a stack's frame.
     pub(super) fn of(frame: &Frame) -> Kind {
         match (frame.origin, frame.naming) {

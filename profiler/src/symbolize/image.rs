@@ -1,5 +1,6 @@
 //! One module's file, held open, and what is known of it before the first lookup.
 
+use super::crates::dependency_crates;
 use super::origin::Crates;
 use super::symbolizer::ModuleSource;
 use blazesym::symbolize::source::{Elf, Source};
@@ -59,16 +60,34 @@ impl Image {
     /// The crates in the module, found on first use: the scan reads all read-only data.
     pub(super) fn crates(&mut self, name: &str) -> &Crates {
         let file = &self.file;
-        self.crates.get_or_insert_with(|| {
-            let crates = map(file).map(|image| {
-                let constants = object::File::parse(&*image)
-                    .ok()
-                    .and_then(|elf| elf.section_by_name(".rodata")?.data().ok());
-                Crates::of_binary(name, constants.unwrap_or(&image))
-            });
-            crates.unwrap_or_else(|_| Crates::of_binary(name, &[]))
+        self.crates.get_or_insert_with(|| match map(file) {
+            Ok(image) => Crates {
+                dependencies: constants(&image)
+                    .into_iter()
+                    .flat_map(dependency_crates)
+                    .collect(),
+                ..Crates::of_binary(name, &[])
+            },
+            Err(_) => Crates::of_binary(name, &[]),
         })
     }
+}
+
+/// The read-only data of a binary, all of it where no section says which that is. Linkers and
+/// post-link optimizers split it (`.rodata.cold`, `.bolt.org.rodata`).
+fn constants(image: &[u8]) -> Vec<&[u8]> {
+    let Ok(elf) = object::File::parse(image) else {
+        return vec![image];
+    };
+    let constants: Vec<&[u8]> = elf
+        .sections()
+        .filter(|section| section.name().is_ok_and(|name| name.contains("rodata")))
+        .filter_map(|section| section.data().ok())
+        .collect();
+    if constants.is_empty() {
+        return vec![image];
+    }
+    constants
 }
 
 fn elf(path: &Path, debug_syms: bool) -> Source<'static> {

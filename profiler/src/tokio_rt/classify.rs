@@ -1,11 +1,11 @@
 //! The engine that reads the rules.
 
-use super::markers::{Markers, Table};
+use super::markers::{Markers, look_up};
 use super::path::normalise;
 use super::rules::{Leaf, RULES, Rule, Step, TaskEnd};
 use super::verdict::{Role, RuleName, State, Verdict};
 use crate::symbolize::{Frame, Naming, Origin, Space};
-use crate::units::Addr;
+use crate::units::{Addr, Svma};
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
@@ -13,8 +13,11 @@ use std::sync::Arc;
 /// Where std's thread entry is, into which LTO and opt-level s inline the pool's run loop.
 const THREAD_ENTRY: &str = "__rust_begin_short_backtrace";
 
-/// Tells where the function around a frame's address starts, in the same address space.
-type Starts = Box<dyn Fn(&Frame) -> Option<Addr> + Send + Sync>;
+/// Where the main thread enters std.
+const MAIN_ENTRY: &str = "std::rt::lang_start";
+
+/// Tells where the function around a frame's address starts, as its file states it.
+type Starts = Box<dyn Fn(&Frame) -> Option<Svma> + Send + Sync>;
 
 /// Turns stacks into verdicts, and learns from the stacks of one recording what names alone do
 /// not tell.
@@ -22,7 +25,6 @@ type Starts = Box<dyn Fn(&Frame) -> Option<Addr> + Send + Sync>;
 /// Call [`learn`](Classifier::learn) for every new stack before [`classify`](Classifier::classify).
 /// A late `learn` may change earlier verdicts, so classify all stacks (again) at the end.
 pub struct Classifier {
-    table: Table,
     starts: Option<Starts>,
     pool_bases: HashSet<PoolBase>,
 }
@@ -30,8 +32,8 @@ pub struct Classifier {
 /// The function from which a pool thread's jobs are called, known by its place, never by name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum PoolBase {
-    /// The function starts here.
-    Start(Addr),
+    /// The function of this module starts here.
+    Start(Option<Arc<str>>, Svma),
     /// A call of a job returns to this function here; where the function starts is not known.
     Call(Arc<str>, Addr),
 }
@@ -55,7 +57,6 @@ impl Classifier {
     #[must_use]
     pub fn new() -> Self {
         Classifier {
-            table: Table::new(),
             starts: None,
             pool_bases: HashSet::new(),
         }
@@ -67,7 +68,7 @@ impl Classifier {
     #[must_use]
     pub fn with_starts(
         mut self,
-        starts: impl Fn(&Frame) -> Option<Addr> + Send + Sync + 'static,
+        starts: impl Fn(&Frame) -> Option<Svma> + Send + Sync + 'static,
     ) -> Self {
         self.starts = Some(Box::new(starts));
         self
@@ -94,10 +95,9 @@ impl Classifier {
                 return false;
             };
             if frame.function.contains(THREAD_ENTRY) {
-                let base = match self.starts.as_ref().and_then(|s| s(frame)) {
-                    Some(start) => PoolBase::Start(start),
-                    None => PoolBase::Call(frame.function.clone(), frame.address),
-                };
+                let base = self
+                    .base_by_start(frame)
+                    .unwrap_or_else(|| PoolBase::Call(frame.function.clone(), frame.address));
                 return self.pool_bases.insert(base);
             }
             // Only what tokio and std put between a job's call and its poll may be in between.
@@ -136,17 +136,29 @@ impl Classifier {
         walk.undecided()
     }
 
+    fn base_by_start(&self, frame: &Frame) -> Option<PoolBase> {
+        let start = self.starts.as_ref().and_then(|starts| starts(frame))?;
+        Some(PoolBase::Start(frame.module.clone(), start))
+    }
+
+    /// Whether a thread entry in this frame's module that is no known base is known to be none:
+    /// a binary has one, so with starts the first that is seen is all.
+    fn knows_pool(&self, frame: &Frame) -> bool {
+        self.starts.is_some()
+            && self
+                .pool_bases
+                .iter()
+                .any(|b| matches!(b, PoolBase::Start(module, _) if *module == frame.module))
+    }
+
     fn is_pool_base(&self, frame: &Frame) -> bool {
-        if self.pool_bases.is_empty() || !frame.function.contains(THREAD_ENTRY) {
-            return false;
-        }
-        self.pool_bases
-            .contains(&PoolBase::Call(frame.function.clone(), frame.address))
-            || self
-                .starts
-                .as_ref()
-                .and_then(|s| s(frame))
-                .is_some_and(|start| self.pool_bases.contains(&PoolBase::Start(start)))
+        !self.pool_bases.is_empty()
+            && (self
+                .pool_bases
+                .contains(&PoolBase::Call(frame.function.clone(), frame.address))
+                || self
+                    .base_by_start(frame)
+                    .is_some_and(|b| self.pool_bases.contains(&b)))
     }
 }
 
@@ -199,9 +211,9 @@ impl<'a> Walk<'a> {
         if frame.space == Space::User {
             if frame.naming == Naming::Symbol {
                 self.path(i);
-                found = self.classifier.table.look_up(&self.path);
-                if self.classifier.is_pool_base(frame) {
-                    found |= Markers::POOL;
+                found = look_up(&self.path);
+                if frame.function.contains(THREAD_ENTRY) {
+                    found |= self.thread_entry(i, frame);
                 }
             } else if is_libc(frame) {
                 // A static function of libc between a named one and the kernel.
@@ -212,6 +224,27 @@ impl<'a> Walk<'a> {
             *slot = Some(found);
         }
         found
+    }
+
+    /// What std's thread entry at frame `i` is to tokio.
+    fn thread_entry(&mut self, i: usize, frame: &Frame) -> Markers {
+        if self.classifier.is_pool_base(frame) {
+            return Markers::POOL;
+        }
+        // The pool's run loop calls jobs itself, so where it was inlined into the entry nothing
+        // is between them; and the main thread is never the pool's.
+        let calls_job = i > self.first_user
+            && self.markers(i - 1).any(Markers::TASK)
+            && !self
+                .frames
+                .iter()
+                .skip(i)
+                .any(|f| f.function.starts_with(MAIN_ENTRY));
+        if calls_job && !self.classifier.knows_pool(frame) {
+            Markers::THREAD_ENTRY
+        } else {
+            Markers::default()
+        }
     }
 
     /// Whether every user frame nearer the leaf than `end` does nothing but wait.

@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::ops::{BitOr, BitOrAssign};
+use std::sync::LazyLock;
 
 /// A set of roles that one function may play.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +40,9 @@ impl Markers {
     pub const POOL: Markers = Markers(1 << 10);
     /// The end of a runtime, on the thread that ends it.
     pub const SHUTDOWN: Markers = Markers(1 << 11);
+    /// std's entry of a thread that may be the pool's, as far as is known: it calls a task's poll
+    /// or waits, with nothing between. Not in the table: [`super::Classifier`] finds it.
+    pub const THREAD_ENTRY: Markers = Markers(1 << 14);
     /// Code that lies between a park and its system call and does nothing but wait.
     pub const WAITS: Markers = Markers(1 << 12);
     /// Runs wakers: what is called from here is not the park's own wait.
@@ -94,8 +98,7 @@ const TABLE: &[(Markers, &[&str])] = &[
         Markers::TASK,
         &[
             "tokio::runtime::task::raw::{RawTask::|}{poll|shutdown}",
-            "tokio::runtime::task::harness::{Harness::|}{poll|poll_inner|poll_future|shutdown}",
-            "tokio::runtime::task::harness::poll_future",
+            "tokio::runtime::task::harness::{Harness::|}{poll|poll_inner|poll_future|shutdown|complete}",
             "tokio::runtime::task::core::{Core::|CoreStage::|}poll",
         ],
     ),
@@ -149,13 +152,13 @@ const TABLE: &[(Markers, &[&str])] = &[
     (
         Markers::SINGLE.and(Markers::WAITS),
         &[
-            "tokio::runtime::{scheduler::current_thread|basic_scheduler}::{Context::|CoreGuard::|CurrentThread::|BasicScheduler::|}{run_task|enter|block_on|shutdown|shutdown2|drop}",
+            "tokio::runtime::{scheduler::current_thread|basic_scheduler}::{Context::|CoreGuard::|CurrentThread::|BasicScheduler::|}{run_task|block_on|shutdown|shutdown2|drop}",
         ],
     ),
     (
         Markers::LOCAL_SET,
         &[
-            "tokio::task::local::{LocalSet::|RunUntil::|}{poll|tick|with}",
+            "tokio::task::local::{LocalSet::|RunUntil::|}{poll|tick|with|run_until}",
             "tokio::task::local::LocalSet::{with_if_possible|drop}",
         ],
     ),
@@ -197,6 +200,9 @@ const TABLE: &[(Markers, &[&str])] = &[
             "{mio|tokio::loom|tokio::runtime::context|tokio::runtime::enter|tokio::macros::scoped_tls}",
             "tokio::runtime::{io|time|signal|process|driver|park}",
             "tokio::{io::driver|time::driver|signal|process|park|util}",
+            // Wrappers and closures between a scheduler's park and its driver.
+            "tokio::runtime::{scheduler::current_thread|basic_scheduler}",
+            "tokio::runtime::{scheduler::multi_thread|scheduler::multi_thread_alt|thread_pool}::{worker|park}::{closure}",
             "std::sys::{sync::condvar|pal::unix::sync::condvar|locks::condvar}",
             "std::sys::{unix::|pal::unix::|}{futex|locks::futex_condvar|locks::pthread_condvar}",
             "std::{sys_common::condvar|sync::condvar|sync::poison::condvar|sync::nonpoison::condvar}",
@@ -238,9 +244,17 @@ const WAITING_C: &[&str] = &[
     "cp_end",
 ];
 
+/// [`TABLE`], expanded once.
+static EXPANDED: LazyLock<Table> = LazyLock::new(Table::new);
+
+/// What the function with this normalised path is.
+pub(super) fn look_up(path: &str) -> Markers {
+    EXPANDED.look_up(path)
+}
+
 /// The table, ready to look paths up.
 #[derive(Debug)]
-pub(super) struct Table {
+struct Table {
     /// Whole paths, and heads of paths that end at `::`.
     whole: HashMap<String, Markers>,
     heads: HashMap<String, Markers>,
@@ -248,7 +262,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new() -> Table {
+    fn new() -> Table {
         let mut table = Table {
             whole: HashMap::new(),
             heads: HashMap::new(),
@@ -268,8 +282,7 @@ impl Table {
         table
     }
 
-    /// What the function with this normalised path is.
-    pub(super) fn look_up(&self, path: &str) -> Markers {
+    fn look_up(&self, path: &str) -> Markers {
         let mut found = self.whole.get(path).copied().unwrap_or_default();
         for (at, _) in path.match_indices("::") {
             if let Some(m) = path.get(..at).and_then(|head| self.heads.get(head)) {
@@ -336,19 +349,14 @@ mod tests {
 
     #[test]
     fn a_pattern_ends_at_a_word_boundary() {
-        let t = Table::new();
         let poll = "tokio::runtime::task::raw::poll";
-        assert!(t.look_up(poll).any(Markers::TASK));
-        assert!(
-            t.look_up(&format!("{poll}::{{closure}}"))
-                .any(Markers::TASK)
-        );
-        assert!(!t.look_up(&format!("{poll}_something")).any(Markers::TASK));
+        assert!(look_up(poll).any(Markers::TASK));
+        assert!(look_up(&format!("{poll}::{{closure}}")).any(Markers::TASK));
+        assert!(!look_up(&format!("{poll}_something")).any(Markers::TASK));
     }
 
     #[test]
     fn calls_into_the_runtime_from_a_task_are_not_its_loops() {
-        let t = Table::new();
         let loops =
             Markers::WORKER | Markers::SINGLE | Markers::POOL | Markers::LOCAL_SET | Markers::TASK;
         for path in [
@@ -361,13 +369,12 @@ mod tests {
             "tokio::task::local::LocalSet::spawn_local",
             "tokio::runtime::task::raw::try_read_output",
         ] {
-            assert!(!t.look_up(path).any(loops), "{path}");
+            assert!(!look_up(path).any(loops), "{path}");
         }
     }
 
     #[test]
     fn a_contended_lock_is_not_a_park() {
-        let t = Table::new();
         for path in [
             "std::sys::sync::mutex::futex::Mutex::lock_contended",
             "parking_lot::raw_mutex::RawMutex::lock_slow",
@@ -377,7 +384,7 @@ mod tests {
             "clock_nanosleep",
             "pthread_mutex_lock",
         ] {
-            let m = t.look_up(path);
+            let m = look_up(path);
             assert!(!m.any(Markers::WAITS) || m.any(Markers::WAKES), "{path}");
         }
         for path in [
@@ -390,7 +397,7 @@ mod tests {
             "__futex_abstimed_wait_common64",
             "__GI___pthread_cond_wait",
         ] {
-            let m = t.look_up(path);
+            let m = look_up(path);
             assert!(m.any(Markers::WAITS) && !m.any(Markers::WAKES), "{path}");
         }
     }

@@ -187,6 +187,17 @@ pub const RULES: &[Rule] = &[
              of a multi_thread runtime polls no task, so where only block_on is left of the \
              frames (LTO) it is a current_thread one",
         ),
+    rule("current-thread-poll-inlined", Markers::TASK, Leaf::Any, &[Step {
+        among: OWNERS.and(Markers::THREAD_ENTRY),
+        is: NOTHING,
+    }])
+    .gives(State::Blocked, SINGLE)
+    .task(TaskEnd::Here)
+    .because(
+        "a poll that no worker, LocalSet or pool thread called: all of a current_thread block_on \
+         was inlined into its caller (fat LTO). Workers' and pools' frames survive that, or are \
+         learned",
+    ),
     rule("pool-closure", Markers::TASK, Leaf::Any, &[owner(Markers::POOL)])
         .gives(State::Pool, Role::PoolThread)
         .task(TaskEnd::Here)

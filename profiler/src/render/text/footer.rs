@@ -2,8 +2,10 @@
 
 use super::page::Page;
 use super::style::{DIM, GOOD, WARN};
+use crate::model::Report;
 use crate::render::human::counted;
 use crate::render::{count, duration, percent, sanitize};
+use crate::tokio_rt::State;
 use crate::units::Nanos;
 use std::io;
 
@@ -41,9 +43,7 @@ pub(super) fn losses(page: &mut Page<'_>) -> io::Result<()> {
     }
     if losses.timeline > 0 {
         let waits = counted(losses.timeline, "wait", "waits");
-        parts.push(format!(
-            "the times of day of {waits} (they are in the sums)"
-        ));
+        parts.push(format!("the timeline of {waits} (they are in the sums)"));
     }
     if report.clamped_ns > Nanos::ZERO {
         let time = duration(report.clamped_ns);
@@ -58,6 +58,22 @@ pub(super) fn losses(page: &mut Page<'_>) -> io::Result<()> {
     } else {
         page.labelled((WARN, "Lost"), INDENT, &parts.join("; "))
     }
+}
+
+/// The blocked time of all runtimes, and the part of it that is in no stretch of the timeline.
+fn short_waits(report: &Report) -> (Nanos, Nanos) {
+    let (mut blocked, mut timed) = (Nanos::ZERO, Nanos::ZERO);
+    for runtime in &report.runtimes {
+        blocked += runtime
+            .states
+            .get(&State::Blocked)
+            .copied()
+            .unwrap_or_default();
+        for (workers, time) in (0_u64..).zip(&runtime.blocked_at_once) {
+            timed += Nanos(time.0.saturating_mul(workers));
+        }
+    }
+    (blocked, blocked.saturating_sub(timed))
 }
 
 /// What the reader should know of the target, and can do about it.
@@ -84,10 +100,13 @@ pub(super) fn notes(page: &mut Page<'_>) -> io::Result<()> {
                 .to_owned(),
         );
     }
-    if report.min_block_ns > Nanos::ZERO && !report.runtimes.is_empty() {
+    let (blocked, short) = short_waits(report);
+    if short.share_of(blocked) >= 0.01 {
         notes.push(format!(
-            "Waits below {} are in the sums, but not in how many were blocked at once.",
-            duration(report.min_block_ns)
+            "Waits below {}, {} of the blocked time, are in the sums, but not in how many workers \
+             were blocked at once.",
+            duration(report.min_block_ns),
+            percent(short.share_of(blocked))
         ));
     }
     for note in notes {

@@ -67,8 +67,12 @@ pub(super) fn verdict(page: &mut Page<'_>) -> io::Result<()> {
             BAD,
             "STARVED",
             format!(
-                "All {workers} workers{} were blocked at once for {} ({} of the time), {} at a \
-                 stretch. No task could run meanwhile.",
+                "{} workers{} were blocked at once for {} ({} of the time), {} at a stretch. No \
+                 task could run meanwhile.",
+                match workers {
+                    2 => "Both".to_owned(),
+                    _ => format!("All {workers}"),
+                },
                 of(runtime),
                 duration(*total_ns),
                 percent(*share),

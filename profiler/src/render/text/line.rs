@@ -153,7 +153,7 @@ mod tests {
     fn wraps_at_spaces_and_keeps_numbers_with_their_unit() {
         assert_eq!(wrap("aa bb cc", 5), ["aa bb", "cc"]);
         assert_eq!(wrap("took 1.24 s, then", 10), ["took", "1.24 s,", "then"]);
-        assert_eq!(wrap("12 min 03 s more", 6), ["12 min 03 s", "more"]);
+        assert_eq!(wrap("12 min 03 s more", 6), ["12 min", "03 s", "more"]);
         assert_eq!(wrap("verylongword", 4), ["verylongword"]);
         assert_eq!(wrap("", 4), [""]);
     }

@@ -14,8 +14,12 @@ use std::io;
 /// Column of a site's details, and how wide their labels are.
 const INDENT: usize = 6;
 const LABEL: usize = 10;
+/// Sites of a kind that are shown in full; the others have a line each.
+const IN_FULL: usize = 5;
 /// Lines for each kind of wait that is not a finding.
 const APART: usize = 3;
+/// Tasks named for each site.
+const TASKS: usize = 3;
 
 /// Blocked sites: those of workers first, then those of a `block_on`.
 pub(super) fn blocked(page: &mut Page<'_>) -> io::Result<()> {
@@ -56,6 +60,9 @@ pub(super) fn blocked(page: &mut Page<'_>) -> io::Result<()> {
         let whole = worker_time(page, role);
         for (index, site) in sites.iter().take(page.options.max_sites).enumerate() {
             block(page, index + 1, site, whole)?;
+            if index < IN_FULL {
+                details(page, site)?;
+            }
         }
         and_more(page, &sites, page.options.max_sites)?;
     }
@@ -89,7 +96,7 @@ fn and_more(page: &mut Page<'_>, sites: &[&Site], shown: usize) -> io::Result<()
     page.labelled((PLAIN, ""), 2, &text)
 }
 
-/// One site in full.
+/// The first line of a site, and where it is.
 fn block(page: &mut Page<'_>, number: usize, site: &Site, whole: Nanos) -> io::Result<()> {
     let mut line = page.line();
     line.push_right(DIM, &format!("{number}."), 4)
@@ -107,18 +114,27 @@ fn block(page: &mut Page<'_>, number: usize, site: &Site, whole: Nanos) -> io::R
         .filter(|at| line.width() + 2 + width(at) <= page.width);
     if let Some(at) = beside {
         line.push(PLAIN, "  ").push(DIM, at);
-        page.put(&line)?;
-    } else {
-        page.put(&line)?;
-        if let Some(at) = &at {
-            detail(page, "at", at)?;
+        return page.put(&line);
+    }
+    page.put(&line)?;
+    at.map_or(Ok(()), |at| detail(page, "at", &at))
+}
+
+fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
+    detail(page, "in", &display_name(&site.wait))?;
+    let function = display_name(&site.function);
+    for task in site.tasks.iter().take(TASKS) {
+        let name = display_name(&task.function);
+        if site.tasks.len() > 1 {
+            let share = percent(task.total_ns.share_of(site.total_ns));
+            detail(page, "task", &format!("{name} {share}"))?;
+        } else if name != function {
+            detail(page, "task", &name)?;
         }
     }
-    detail(page, "in", &display_name(&site.wait))?;
-    if let Some(task) = site.task.as_deref().map(display_name)
-        && task != function
-    {
-        detail(page, "task", &task)?;
+    if site.tasks.len() > TASKS {
+        let more = site.tasks.len() - TASKS;
+        detail(page, "", &format!("… and {more} more"))?;
     }
     let indent = INDENT + LABEL;
     page.labelled((DIM, "      waits"), indent, &waits(site))?;
@@ -217,7 +233,8 @@ pub(super) fn apart(page: &mut Page<'_>) -> io::Result<()> {
             .blocking_pool
             .as_ref()
             .filter(|_| state == State::Pool);
-        if sites.is_empty() && pool.is_none() {
+        // Pool threads that only ever waited for work are no news.
+        if sites.is_empty() {
             continue;
         }
         page.heading(heading, explanation)?;

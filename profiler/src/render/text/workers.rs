@@ -1,5 +1,6 @@
 //! Where the workers' time went.
 
+use super::line::{cut_right, width};
 use super::page::Page;
 use super::style::{BAD, DIM, HEADING, PLAIN, of_state};
 use crate::model::{RuntimeKind, RuntimeReport};
@@ -55,9 +56,9 @@ fn in_full(page: &mut Page<'_>, runtime: &RuntimeReport) -> io::Result<()> {
     page.blank()?;
     let whole: Nanos = runtime.states.values().copied().sum();
     let mut line = page.line();
-    line.push(HEADING, &title(page, runtime));
+    line.push(HEADING, &cut_right(&title(page, runtime), page.width));
     let explanation = format!("{} of worker time", duration(whole));
-    if line.width() + 2 + explanation.len() <= page.width {
+    if line.width() + 2 + width(&explanation) <= page.width {
         line.push(PLAIN, "  ").push(DIM, &explanation);
     }
     page.put(&line)?;
@@ -128,6 +129,7 @@ fn at_once(page: &mut Page<'_>, runtime: &RuntimeReport) -> io::Result<()> {
     let duration: Nanos = runtime.blocked_at_once.iter().copied().sum();
     let parts: Vec<String> = groups(&runtime.blocked_at_once)
         .into_iter()
+        .filter(|(_, time)| *time > Nanos::ZERO)
         .map(|(label, time)| format!("{label}: {}", percent(time.share_of(duration))))
         .collect();
     let text = format!("{} of the time", parts.join(", "));

@@ -99,7 +99,7 @@ pub fn lossy() -> Recording {
 
 /// Names that attack terminals, XML, folded stacks and eyes.
 pub fn hostile() -> Recording {
-    let mut b = Builder::new("/srv/<script>alert(1)</script>", 10 * SEC);
+    let mut b = Builder::new("/srv/<script>alert(1)<!-- & \"x'", 10 * SEC);
     b.0.target.cmdline = vec![
         "\u{1b}]0;title\u{7}".to_owned(),
         "\"quoted\" & <b>".to_owned(),
@@ -112,7 +112,7 @@ pub fn hostile() -> Recording {
         system("futex;wait 42"),
         library("std::\u{1b}[31mred"),
         at(
-            app("</title><script>alert('x')</script>; drop 12 34"),
+            app("</title><script>alert('x')</script> < \"&; drop 12 34"),
             "src/\u{1b}]8;;http://evil\u{7}\u{202e}sr.rs",
             1,
         ),
@@ -155,5 +155,15 @@ pub fn empty() -> Recording {
     let mut b = Builder::new("/srv/claims_api", 0);
     b.0.losses = Losses::default();
     b.0.target.build_id = None;
+    b.0
+}
+
+/// A recording whose tables were too small.
+pub fn unclear() -> Recording {
+    let mut b = Builder::new("/srv/claims_api", 10 * SEC);
+    let park = b.stack(park());
+    b.thread(4250, "tokio-rt-worker", SEC, 5 * MS);
+    b.short(4250, park, 7 * SEC);
+    b.0.losses.stacks = 31_000;
     b.0
 }

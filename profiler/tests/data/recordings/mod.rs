@@ -4,8 +4,8 @@ mod builder;
 mod doubtful;
 mod services;
 
-pub use doubtful::{empty, hostile, lossy, no_tokio, stripped};
-pub use services::{crowded, current_thread, healthy, hung, starved};
+pub use doubtful::{empty, hostile, lossy, no_tokio, stripped, unclear};
+pub use services::{busy, crowded, current_thread, healthy, hung, starved, throttled};
 
 use holdup::model::Recording;
 
@@ -15,10 +15,13 @@ pub fn all() -> Vec<(&'static str, Recording)> {
         ("healthy", healthy()),
         ("starved", starved()),
         ("hung", hung()),
+        ("busy", busy()),
+        ("throttled", throttled()),
         ("crowded", crowded()),
         ("current_thread", current_thread()),
         ("stripped", stripped()),
         ("lossy", lossy()),
+        ("unclear", unclear()),
         ("hostile", hostile()),
         ("no_tokio", no_tokio()),
         ("empty", empty()),

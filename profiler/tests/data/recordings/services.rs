@@ -334,3 +334,23 @@ pub fn current_thread() -> Recording {
     b.rest([900], idle);
     b.0
 }
+
+fn worked(running: u64, runnable: u64) -> Recording {
+    let mut b = Builder::new("/srv/resizer", 10 * SEC);
+    let park = b.stack(park());
+    for tid in 4250..4252 {
+        b.thread(tid, "tokio-rt-worker", running, runnable);
+    }
+    b.rest(4250..4252, park);
+    b.0
+}
+
+/// Workers that compute all the time.
+pub fn busy() -> Recording {
+    worked(9_700 * MS, 100 * MS)
+}
+
+/// Workers under a CPU quota.
+pub fn throttled() -> Recording {
+    worked(2_000 * MS, 6_500 * MS)
+}

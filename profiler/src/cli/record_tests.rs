@@ -1,0 +1,305 @@
+use super::super::engine::SessionOptions;
+use super::super::names::Template;
+use super::super::settings::{ConsoleSettings, Destination, OutputSpec};
+use super::*;
+use crate::host::{Features, KernelBtf};
+use crate::model::{Host, Report, Tool};
+use crate::units::{Nanos, Pid, Timestamp};
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Records nothing, but goes through all the motions.
+struct Fake {
+    target: Arc<Target>,
+    /// The target had not run when the session started.
+    was_held: bool,
+}
+
+impl Engine for Fake {
+    type Session = Fake;
+
+    fn report(recording: &Recording) -> Report {
+        crate::model::build(recording)
+    }
+
+    fn render(
+        format: Format,
+        report: &Report,
+        options: &RenderOptions,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        writeln!(
+            out,
+            "{format:?} of {} {:?}",
+            report.target.pid, report.target.ended
+        )?;
+        write!(out, "color {} host {}", options.color, report.host.kernel)
+    }
+}
+
+impl Session for Fake {
+    fn start(target: Arc<Target>, _: &Features, options: &SessionOptions) -> Result<Fake> {
+        assert_eq!(options.min_block, Nanos(100_000));
+        let stat = target.proc_dir().read("status").expect("status");
+        let was_held = String::from_utf8_lossy(&stat).contains("State:\tt");
+        Ok(Fake { target, was_held })
+    }
+
+    async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
+        stop.await;
+        Ok(())
+    }
+
+    fn finish(self, ended: Option<String>) -> Result<Recording> {
+        Ok(Recording {
+            tool: Tool {
+                name: "holdup".into(),
+                version: "0".into(),
+            },
+            host: Host {
+                kernel: format!("held {}", self.was_held),
+                cpus: 1,
+            },
+            target: crate::model::Target {
+                pid: self.target.pid(),
+                exe: "x".into(),
+                build_id: None,
+                cmdline: Vec::new(),
+                tokio_version: Some("1.54.1".into()),
+                ended,
+                has_symbols: true,
+                has_lines: true,
+            },
+            started_at: 0.0,
+            start: Timestamp(0),
+            end: Timestamp(1),
+            min_block: Nanos(1),
+            threads: Vec::new(),
+            stacks: Vec::new(),
+            totals: Vec::new(),
+            waits: Vec::new(),
+            open_waits: Vec::new(),
+            losses: Losses::default(),
+        })
+    }
+}
+
+fn settings(target: TargetChoice, duration: Option<Duration>, output: &Path) -> RecordSettings {
+    let template = Template::parse(output.as_os_str()).expect("a name");
+    RecordSettings {
+        target,
+        duration,
+        session: SessionOptions {
+            launched: false,
+            min_block: Nanos(100_000),
+        },
+        outputs: vec![OutputSpec {
+            destination: Destination::File(template),
+            format: Format::Json,
+        }],
+        force: false,
+        collapse_runtime: false,
+        color: true,
+        width: None,
+        invoker: None,
+    }
+}
+
+fn go(settings: &RecordSettings, stop: Stop) -> Result<Exit> {
+    let progress = Progress::new(ConsoleSettings {
+        quiet: true,
+        verbose: 0,
+        color: false,
+        spinner: false,
+    });
+    let features = Features {
+        btf: KernelBtf::parse(empty_btf()).expect("an empty one"),
+        sched_switch_args: 4,
+        task_pt_regs: true,
+        map_files: true,
+        other_users: true,
+    };
+    record::<Fake>(settings, &features, &progress, stop)
+}
+
+/// A header without types.
+fn empty_btf() -> Vec<u8> {
+    let mut data = 0xeb9fu16.to_ne_bytes().to_vec();
+    data.extend([1, 0]);
+    for word in [24u32, 0, 0, 0, 0] {
+        data.extend(word.to_ne_bytes());
+    }
+    data
+}
+
+fn shell(script: &str) -> TargetChoice {
+    TargetChoice::Command(["/bin/sh", "-c", script].map(OsString::from).to_vec())
+}
+
+#[test]
+fn a_command_is_recorded_to_its_end() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("%p.json");
+    let (_switch, stop) = Stop::switch();
+    let exit = go(&settings(shell("exit 3"), None, &path), stop).expect("records");
+    assert_eq!(exit, Exit::Success);
+    let files: Vec<_> = std::fs::read_dir(dir.path())
+        .expect("dir")
+        .flatten()
+        .collect();
+    assert_eq!(files.len(), 1);
+    let text = std::fs::read_to_string(files.first().expect("one").path()).expect("reads");
+    assert!(text.contains("Some(\"exited with status 3\")"), "{text}");
+    assert!(text.ends_with("color false host held true"), "{text}");
+}
+
+#[test]
+fn a_command_that_outlives_the_recording_is_ended() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (path, ready, ended) = (
+        dir.path().join("out.json"),
+        dir.path().join("ready"),
+        dir.path().join("ended"),
+    );
+    let script = format!(
+        "trap 'echo x > {}; exit 0' TERM; echo x > {}; while :; do sleep 0.05; done",
+        ended.display(),
+        ready.display()
+    );
+    let (switch, stop) = Stop::switch();
+    let stopper = std::thread::spawn(move || {
+        while !ready.exists() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        switch.send(true).expect("heard");
+        switch
+    });
+    let exit = go(&settings(shell(&script), None, &path), stop);
+    assert_eq!(exit.expect("records"), Exit::Success);
+    assert!(ended.exists(), "asked to end, and waited for");
+    let text = std::fs::read_to_string(path).expect("reads");
+    assert!(
+        text.contains(" None\n"),
+        "it had not ended by itself: {text}"
+    );
+    drop(stopper.join());
+}
+
+#[test]
+fn the_time_is_up() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("out.json");
+    let mut child = std::process::Command::new("sleep")
+        .arg("60")
+        .spawn()
+        .expect("sleep");
+    let (_switch, stop) = Stop::switch();
+    let length = Duration::from_millis(200);
+    let begun = Instant::now();
+    let target = TargetChoice::Pid(Pid(child.id()));
+    let exit = go(&settings(target, Some(length), &path), stop).expect("records");
+    assert_eq!(exit, Exit::Success);
+    assert!(begun.elapsed() >= length);
+    child.kill().expect("kill");
+    child.wait().expect("wait");
+}
+
+#[test]
+fn a_stop_ends_the_recording_and_leaves_the_target_alone() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("out.json");
+    let mut child = std::process::Command::new("sleep")
+        .arg("60")
+        .spawn()
+        .expect("sleep");
+    let (switch, stop) = Stop::switch();
+    let target = TargetChoice::Pid(Pid(child.id()));
+    let stopper = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        switch.send(true).expect("heard");
+        switch
+    });
+    let exit = go(&settings(target, None, &path), stop).expect("records");
+    assert_eq!(exit, Exit::Success);
+    assert!(path.exists());
+    assert!(child.try_wait().expect("asked").is_none(), "it still runs");
+    child.kill().expect("kill");
+    child.wait().expect("wait");
+    drop(stopper.join());
+}
+
+#[test]
+fn the_end_of_the_target_ends_the_recording() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("out.json");
+    let mut child = std::process::Command::new("sleep")
+        .arg("0.3")
+        .spawn()
+        .expect("sleep");
+    let (_switch, stop) = Stop::switch();
+    let exit = go(
+        &settings(TargetChoice::Pid(Pid(child.id())), None, &path),
+        stop,
+    );
+    assert_eq!(exit.expect("records"), Exit::Success);
+    child.wait().expect("wait");
+    let text = std::fs::read_to_string(path).expect("reads");
+    assert!(text.contains("Some(\"exited\")"), "{text}");
+}
+
+#[test]
+fn an_unwritable_output_is_known_before_the_command_runs() {
+    let dir = tempfile::tempdir().expect("dir");
+    let mark = dir.path().join("mark");
+    let script = format!("echo x > {}", mark.display());
+    let (_switch, stop) = Stop::switch();
+    let error = go(
+        &settings(shell(&script), None, Path::new("/proc/x.json")),
+        stop,
+    );
+    assert!(error.is_err());
+    assert!(!mark.exists());
+}
+
+#[test]
+fn statuses_have_words() {
+    for (raw, text) in [
+        (0, "exited"),
+        (3 << 8, "exited with status 3"),
+        (libc::SIGKILL, "killed by SIGKILL"),
+        (libc::SIGSEGV | 0x80, "killed by SIGSEGV"),
+        (40, "killed by signal 40"),
+    ] {
+        assert_eq!(status_text(ExitStatus::from_raw(raw)), text);
+    }
+}
+
+#[test]
+fn the_last_line_tells_of_every_loss() {
+    assert_eq!(
+        last_line(&["a.svg".into(), "b".into()], &Losses::default()),
+        "wrote a.svg, b; nothing lost"
+    );
+    let losses = Losses {
+        events: 1,
+        stacks: 2,
+        truncated: 3,
+        unresolved: 4,
+        unknown_waits: 5,
+        timeline: 6,
+        walked: 700,
+    };
+    assert_eq!(
+        last_line(&[], &losses),
+        "lost: 1 event, 2 waits without stack, 3 of 700 stacks truncated, 4 frames unnamed, \
+         5 waits of unknown state, 6 waits left out of the timeline"
+    );
+}
+
+#[test]
+fn lengths_of_time() {
+    assert_eq!(seconds(Duration::from_millis(1500)), "1.5 s");
+    assert_eq!(seconds(Duration::from_secs(30)), "30 s");
+    assert_eq!(seconds(Duration::from_micros(2)), "0 s");
+}

@@ -1,0 +1,245 @@
+//! How the built program fails: exit status, message and what it suggests.
+
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+const PERMISSION: i32 = 77;
+
+fn command(program: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(args);
+    // What decides on width, color, logging and owners must not come from whoever runs this.
+    for name in [
+        "COLUMNS",
+        "HOLDUP_LOG",
+        "CLICOLOR_FORCE",
+        "SUDO_UID",
+        "SUDO_GID",
+        "SUDO_USER",
+    ] {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn holdup(args: &[&str]) -> Output {
+    command(Path::new(env!("CARGO_BIN_EXE_holdup")), args)
+        .output()
+        .expect("holdup runs")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("UTF-8")
+}
+
+/// What comes out where the machine lets us record; elsewhere `None`, after testing that the
+/// refusal is the right one.
+fn permitted(args: &[&str]) -> Option<Output> {
+    let output = holdup(args);
+    match holdup::host::preflight() {
+        Ok(_) => Some(output),
+        Err(error) => {
+            assert_eq!(
+                output.status.code(),
+                Some(error.exit_status().code()),
+                "{output:?}"
+            );
+            None
+        }
+    }
+}
+
+struct Sleeper(Child);
+
+impl Sleeper {
+    fn new(program: &Path) -> Sleeper {
+        Sleeper(Command::new(program).arg("60").spawn().expect("sleep"))
+    }
+
+    fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn usage_errors() {
+    let cases: [&[&str]; 15] = [
+        &["record"],
+        &["record", "--"],
+        &["record", "-p", "0"],
+        &["record", "-p", "1,2"],
+        &["record", "-p", "1", "-n", "x"],
+        &["record", "-p", "1", "--", "true"],
+        &["record", "-p", "1", "-d", "0"],
+        &["record", "-p", "1", "-d", "soon"],
+        &["record", "-p", "1", "-m", "5"],
+        &["record", "-p", "1", "-m", "10ns"],
+        &["record", "-p", "1", "-f", "pdf"],
+        &["record", "-p", "1", "-o", "report"],
+        &["record", "-p", "1", "-o", "%x.svg"],
+        &["record", "-p", "1", "-q", "-v"],
+        &["recrod", "-p", "1"],
+    ];
+    let mut all = String::new();
+    for args in cases {
+        let output = holdup(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
+        assert!(output.stdout.is_empty(), "{args:?}: {output:?}");
+        let text = stderr(&output);
+        assert!(text.starts_with("holdup: error: "), "{args:?}: {text}");
+        let lines: Vec<_> = text.lines().map(str::trim_end).collect();
+        all.push_str(&format!(
+            "$ holdup {}\n{}\n\n",
+            args.join(" "),
+            lines.join("\n")
+        ));
+    }
+    insta::assert_snapshot!(all);
+}
+
+/// A copy that a user without any rights may execute, wherever this is checked out.
+fn copy_for_others(dir: &Path) -> PathBuf {
+    let path = dir.join("holdup");
+    std::fs::copy(env!("CARGO_BIN_EXE_holdup"), &path).expect("copies");
+    for path in [dir, &path] {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("chmod");
+    }
+    path
+}
+
+#[test]
+fn without_capabilities_it_asks_for_sudo() {
+    let dir = tempfile::tempdir().expect("dir");
+    let program = copy_for_others(dir.path());
+    let mut command = command(&program, &["record", "-n", "a b", "-d", "1s"]);
+    if rustix::process::geteuid().is_root() {
+        command.uid(65534).gid(65534);
+    }
+    let output = command.output().expect("holdup runs");
+    assert_eq!(output.status.code(), Some(PERMISSION), "{output:?}");
+    let want = format!(
+        "holdup: error: not permitted to load BPF programs: CAP_BPF and CAP_PERFMON missing\n  \
+         try: sudo {} record -n 'a b' -d 1s\n",
+        program.display()
+    );
+    assert_eq!(stderr(&output), want);
+}
+
+#[test]
+fn targets_that_cannot_be_recorded() {
+    let pid = i32::MAX.to_string();
+    if let Some(output) = permitted(&["record", "-p", &pid]) {
+        assert_eq!(output.status.code(), Some(1));
+        let want = format!("holdup: error: no process has pid {pid}\n  try: pgrep -a NAME\n");
+        assert_eq!(stderr(&output), want);
+    }
+    if let Some(output) = permitted(&["record", "-n", "no such \x1b[31mname"]) {
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(
+            stderr(&output),
+            "holdup: error: no process is called no such \\u{1b}[31mname\n  \
+             try: pgrep -af 'no such \\u{1b}[31mname'\n"
+        );
+    }
+    if let Some(output) = permitted(&["record", "--", "/no/such/program", "x"]) {
+        assert_eq!(output.status.code(), Some(1));
+        let text = stderr(&output);
+        let want = "holdup: error: cannot run /no/such/program: No such file";
+        assert!(text.starts_with(want), "{text}");
+    }
+}
+
+#[test]
+fn an_ambiguous_name_lists_its_candidates() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir
+        .path()
+        .join(format!("hldp-{}", std::process::id() % 100_000));
+    std::fs::copy("/bin/sleep", &path).expect("copies");
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .expect("a name");
+    let (a, b) = (Sleeper::new(&path), Sleeper::new(&path));
+    let (low, high) = (a.pid().min(b.pid()), a.pid().max(b.pid()));
+    if let Some(output) = permitted(&["record", "-n", name]) {
+        assert_eq!(output.status.code(), Some(1));
+        let program = path.display();
+        let want = format!(
+            "holdup: error: 2 processes are called {name}\n  {low:>7}  {program} 60\n  \
+             {high:>7}  {program} 60\n  try: holdup record -p {low}\n"
+        );
+        assert_eq!(stderr(&output), want);
+    }
+}
+
+#[test]
+fn outputs_are_tested_before_anything_is_recorded() {
+    let dir = tempfile::tempdir().expect("dir");
+    let sleeper = Sleeper::new(Path::new("sleep"));
+    let pid = sleeper.pid().to_string();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::write(path("old.json"), "precious").expect("writes");
+    std::os::unix::fs::symlink(path("old.json"), path("link.json")).expect("links");
+    std::fs::create_dir(path("dir.json")).expect("makes");
+    for (name, force, why) in [
+        ("old.json", false, "it exists"),
+        ("link.json", false, "it is a symbolic link"),
+        ("link.json", true, "it is a symbolic link"),
+        ("dir.json", true, "it is a directory"),
+        (
+            "no/such/dir/x.json",
+            false,
+            "No such file or directory (os error 2)",
+        ),
+    ] {
+        let output = path(name);
+        let mut args = vec!["record", "-p", &pid, "-d", "1ms", "-o", &output];
+        args.extend(force.then_some("--force"));
+        if let Some(output) = permitted(&args) {
+            assert_eq!(output.status.code(), Some(1), "{name}: {output:?}");
+            let text = stderr(&output);
+            assert!(
+                text.lines().next().is_some_and(|line| line.ends_with(why)),
+                "{name}: {text}"
+            );
+            assert!(!text.contains("recording "), "{name}: {text}");
+        }
+    }
+    assert_eq!(
+        std::fs::read_to_string(path("old.json")).expect("reads"),
+        "precious"
+    );
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_failure() {
+    let mut child = command(
+        Path::new(env!("CARGO_BIN_EXE_holdup")),
+        &["completions", "bash"],
+    )
+    .stdout(Stdio::piped())
+    .stderr(Stdio::piped())
+    .spawn()
+    .expect("holdup runs");
+    drop(child.stdout.take());
+    let mut text = String::new();
+    child
+        .stderr
+        .take()
+        .expect("piped")
+        .read_to_string(&mut text)
+        .expect("reads");
+    assert_eq!(child.wait().expect("ends").code(), Some(0), "{text}");
+    assert_eq!(text, "");
+}

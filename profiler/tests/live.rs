@@ -1,0 +1,231 @@
+//! holdup against programs that know the truth: every build of the fixture is recorded once, and
+//! each promise of the report is one trial, listed under the build's name.
+//!
+//! Trials that cannot run here are shown as ignored, with the reason; in CI they fail.
+
+mod support;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+use support::check::{self, Complaints};
+use support::check_modes;
+use support::fixture::{Profile, Variant};
+use support::record::{Ending, Recorded, record};
+use support::{privilege, selftest};
+
+const VARIANTS: &[Variant] = &[
+    Variant {
+        package: "tokio-newest",
+        profile: Profile::Release,
+    },
+    Variant {
+        package: "tokio-newest",
+        profile: Profile::FatLto,
+    },
+    Variant {
+        package: "tokio-newest",
+        profile: Profile::Lines,
+    },
+    Variant {
+        package: "tokio-newest",
+        profile: Profile::Stripped,
+    },
+    Variant {
+        package: "tokio-1.38",
+        profile: Profile::Release,
+    },
+    Variant {
+        package: "tokio-1.38",
+        profile: Profile::FatLto,
+    },
+    Variant {
+        package: "tokio-1.20",
+        profile: Profile::Release,
+    },
+    Variant {
+        package: "tokio-1.20",
+        profile: Profile::FatLto,
+    },
+];
+
+/// The build on which the modes other than `scenarios` are tried: they are about threads and
+/// processes, which no compiler option changes.
+const DEFAULT: Variant = Variant {
+    package: "tokio-newest",
+    profile: Profile::Release,
+};
+
+type Check = fn(&Recorded) -> Complaints;
+
+/// What holds for every recording.
+const ALWAYS: &[(&str, Check)] = &[
+    ("books", check::books),
+    ("stacks_complete", |recorded| {
+        check::stacks(&recorded.report)
+    }),
+];
+
+/// What holds where functions have names.
+const NAMED: &[(&str, Check)] = &[
+    ("blocked_sites", |recorded| {
+        check::recall(&recorded.report, &recorded.truth)
+    }),
+    ("blocked_times", |recorded| {
+        check::times(&recorded.report, &recorded.truth)
+    }),
+    ("no_false_alarms", |recorded| {
+        check::false_alarms(&recorded.report, &recorded.truth)
+    }),
+    ("no_losses", |recorded| check::losses(&recorded.report)),
+];
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Recordings side by side would disturb each other's times; whoever asks for it gets it.
+    arguments.test_threads.get_or_insert(1);
+    let mut trials = selftest::trials();
+    for variant in VARIANTS {
+        trials.extend(scenarios(*variant));
+    }
+    trials.extend(modes());
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn scenarios(variant: Variant) -> Vec<Trial> {
+    let run = Run::new(variant, "scenarios", Ending::Stays);
+    let mut checks: Vec<(&str, Check)> = ALWAYS.to_vec();
+    checks.push(("target", |recorded| {
+        match recorded.variant.tokio_version() {
+            Ok(version) => check::target(recorded, &version),
+            Err(error) => vec![error],
+        }
+    }));
+    if variant.profile == Profile::Stripped {
+        checks.push(("nothing_made_up", |recorded| {
+            check_modes::stripped(&recorded.report, &recorded.truth)
+        }));
+    } else {
+        checks.extend_from_slice(NAMED);
+        checks.extend_from_slice(&[
+            ("allowed_waits", |recorded| {
+                check::allowed(&recorded.report, &recorded.truth)
+            }),
+            ("runtimes", |recorded| {
+                check::runtimes(&recorded.report, &recorded.truth)
+            }),
+            ("folded", |recorded| {
+                check::folded(&recorded.folded, &recorded.truth)
+            }),
+        ]);
+    }
+    if variant.profile == Profile::Lines {
+        checks.extend_from_slice(&[
+            ("lines", |recorded| {
+                check::lines(&recorded.report, &recorded.truth)
+            }),
+            ("task_frames", |recorded| {
+                check::tasks(&recorded.report, &recorded.truth)
+            }),
+        ]);
+    }
+    run.trials(&variant.name(), &checks)
+}
+
+fn modes() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    let mut mode = |mode: &'static str, ending: Ending, own: &[(&'static str, Check)]| {
+        let checks = [ALWAYS, NAMED, own].concat();
+        trials.extend(Run::new(DEFAULT, mode, ending).trials(mode, &checks));
+    };
+    mode(
+        "churn",
+        Ending::Stays,
+        &[("threads", |recorded| {
+            check_modes::churn(&recorded.report, &recorded.truth)
+        })],
+    );
+    mode(
+        "deadlock",
+        Ending::Wedged,
+        &[("open_waits", |recorded| {
+            check_modes::wedged(&recorded.report, &recorded.truth, false)
+        })],
+    );
+    mode(
+        "deadlock-before",
+        Ending::Wedged,
+        &[("open_waits", |recorded| {
+            check_modes::wedged(&recorded.report, &recorded.truth, true)
+        })],
+    );
+    mode(
+        "exit-midway",
+        Ending::Exits,
+        &[("ended", check_modes::ended)],
+    );
+    mode("exec-midway", Ending::Execs, &[]);
+    trials
+}
+
+/// One recording, made when the first of its trials asks for it.
+struct Run {
+    variant: Variant,
+    mode: &'static str,
+    ending: Ending,
+    recorded: OnceLock<Result<Recorded, String>>,
+}
+
+impl Run {
+    fn new(variant: Variant, mode: &'static str, ending: Ending) -> Arc<Run> {
+        Arc::new(Run {
+            variant,
+            mode,
+            ending,
+            recorded: OnceLock::new(),
+        })
+    }
+
+    /// One trial for the recording itself and one for each check, so that a recording that failed shows
+    /// once.
+    fn trials(self: Arc<Run>, group: &str, checks: &[(&str, Check)]) -> Vec<Trial> {
+        let run = self.clone();
+        let mut trials = vec![Trial::ignorable_test(
+            format!("{group}::recording"),
+            move || unless_skipped(|| run.recorded().map(drop).map_err(Failed::from)),
+        )];
+        trials.extend(checks.iter().map(|(name, check)| {
+            let (run, check) = (self.clone(), *check);
+            Trial::ignorable_test(format!("{group}::{name}"), move || {
+                unless_skipped(|| {
+                    let recorded = run.recorded().map_err(|_| "there is no recording")?;
+                    let complaints = check(recorded);
+                    if complaints.is_empty() {
+                        Ok(())
+                    } else {
+                        Err(complaints.join("\n").into())
+                    }
+                })
+            })
+        }));
+        trials
+    }
+
+    fn recorded(&self) -> Result<&Recorded, &String> {
+        let made = self
+            .recorded
+            .get_or_init(|| record(self.variant, self.mode, self.ending));
+        made.as_ref()
+    }
+}
+
+/// Runs a trial, or says why it cannot be run here. CI may not pass over anything.
+fn unless_skipped(trial: impl FnOnce() -> Result<(), Failed>) -> Result<Completion, Failed> {
+    match privilege::missing() {
+        None => trial().map(|()| Completion::Completed),
+        Some(reason) if std::env::var_os("CI").is_some() => {
+            Err(format!("cannot be skipped in CI: {reason}").into())
+        }
+        Some(reason) => Ok(Completion::ignored_with(format!("skipped: {reason}"))),
+    }
+}

@@ -1,0 +1,173 @@
+//! Fixture programs: built once a variant, started, spoken to.
+
+use super::process::{Lines, Reaped};
+use super::truth::Truth;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command, Stdio};
+use std::time::Duration;
+
+const READY: Duration = Duration::from_secs(20);
+const TRUTH: Duration = Duration::from_secs(60);
+
+/// How the compiler is told to build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// What `cargo build --release` makes of a new package.
+    Release,
+    /// One crate in the end, with nearly everything inlined.
+    FatLto,
+    /// File and line for every instruction, inlined functions known.
+    Lines,
+    /// No symbol table.
+    Stripped,
+}
+
+/// One build of the fixture program.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Variant {
+    /// Directory under `tests/fixtures`.
+    pub(crate) package: &'static str,
+    pub(crate) profile: Profile,
+}
+
+/// A fixture that has said `ready`.
+#[derive(Debug)]
+pub(crate) struct Running {
+    process: Reaped,
+    stdin: Option<ChildStdin>,
+    stdout: Lines,
+    // Deleted when the process has gone.
+    _dir: tempfile::TempDir,
+}
+
+impl Variant {
+    /// `tokio-1.38-fat-lto`.
+    pub(crate) fn name(self) -> String {
+        let profile = match self.profile {
+            Profile::Release => "release",
+            Profile::FatLto => "fat-lto",
+            Profile::Lines => "lines",
+            Profile::Stripped => "stripped",
+        };
+        format!("{}-{profile}", self.package)
+    }
+
+    fn package_dir(self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/fixtures")
+            .join(self.package)
+    }
+
+    /// Builds the program where it is not up to date, and tells its path.
+    pub(crate) fn build(self) -> Result<PathBuf, String> {
+        let target = target_dir().join("fixtures").join(self.name());
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo
+            .args(["build", "--release", "--locked", "--quiet", "--manifest-path"])
+            .arg(self.package_dir().join("Cargo.toml"))
+            .arg("--target-dir")
+            .arg(&target)
+            // The variant is exactly what its profile says, whatever the caller's environment.
+            .env_remove("RUSTFLAGS")
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
+            .env_remove("CARGO_BUILD_TARGET");
+        match self.profile {
+            Profile::Release => {}
+            Profile::FatLto => {
+                cargo.env("CARGO_PROFILE_RELEASE_LTO", "fat");
+            }
+            Profile::Lines => {
+                cargo.env("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only");
+            }
+            Profile::Stripped => {
+                cargo.env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
+            }
+        }
+        let output = cargo
+            .output()
+            .map_err(|error| format!("cargo cannot be run: {error}"))?;
+        if !output.status.success() {
+            let message = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err(format!(
+                "fixture {} does not build:\n{message}",
+                self.name()
+            ));
+        }
+        Ok(target.join("release/blockers"))
+    }
+
+    /// tokio's version by the variant's lock file.
+    pub(crate) fn tokio_version(self) -> Result<String, String> {
+        let path = self.package_dir().join("Cargo.lock");
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+        let mut lines = text.lines().skip_while(|line| *line != "name = \"tokio\"");
+        lines
+            .nth(1)
+            .and_then(|line| line.strip_prefix("version = \"")?.strip_suffix('"'))
+            .map(str::to_owned)
+            .ok_or_else(|| format!("{} names no tokio", path.display()))
+    }
+
+    /// Starts the program in a mode, and waits until it is ready.
+    pub(crate) fn start(self, mode: &str) -> Result<Running, String> {
+        let program = self.build()?;
+        // Under target/ and not in /tmp, which may be in memory: some waits are for a disk.
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+            .map_err(|error| format!("no directory for the fixture: {error}"))?;
+        let mut command = Command::new(program);
+        command
+            .arg(mode)
+            .arg(dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut process = Reaped::spawn(&mut command, "the fixture")?;
+        let mut stdout = process.stdout()?;
+        let stdin = Some(process.stdin()?);
+        stdout.find("`ready`", READY, |line| line.starts_with("ready "))?;
+        Ok(Running {
+            process,
+            stdin,
+            stdout,
+            _dir: dir,
+        })
+    }
+}
+
+impl Running {
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub(crate) fn go(&mut self) -> Result<(), String> {
+        let stdin = self.stdin.as_mut().ok_or("standard input is closed")?;
+        stdin
+            .write_all(b"go\n")
+            .map_err(|error| format!("the fixture does not listen: {error}"))
+    }
+
+    /// The next line of truth.
+    pub(crate) fn truth(&mut self) -> Result<Truth, String> {
+        let line = self
+            .stdout
+            .find("ground truth", TRUTH, |line| line.starts_with('{'))?;
+        serde_json::from_str(&line).map_err(|error| format!("bad ground truth: {error}: {line}"))
+    }
+
+    /// Closes its standard input, at which it has to end well.
+    pub(crate) fn finish(mut self) -> Result<(), String> {
+        self.stdin = None;
+        let status = self.process.wait(READY)?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(format!("the fixture ended with {status}"))
+        }
+    }
+}
+
+fn target_dir() -> &'static Path {
+    let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    tmp.parent().unwrap_or(tmp)
+}

@@ -1,0 +1,12 @@
+//! The harness of the live tests: fixture programs with their own ground truth, recorded by the
+//! `holdup` binary, and the checks that compare the two.
+
+pub(crate) mod check;
+pub(crate) mod check_modes;
+pub(crate) mod fixture;
+pub(crate) mod privilege;
+pub(crate) mod process;
+pub(crate) mod record;
+pub(crate) mod report;
+pub(crate) mod selftest;
+pub(crate) mod truth;

@@ -1,0 +1,132 @@
+//! A fixture recorded by the `holdup` binary.
+
+use super::fixture::Variant;
+use super::process::{Lines, Reaped};
+use super::report::Report;
+use super::truth::Truth;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+/// Loading the programs and reading all unwinding information, on a busy machine.
+const ATTACHED: Duration = Duration::from_secs(60);
+/// From the interrupt to the written files.
+const WRITTEN: Duration = Duration::from_secs(60);
+/// For how long a wait that never ends is watched.
+pub(crate) const OPEN_FOR: Duration = Duration::from_millis(500);
+
+/// What is compared: two accounts of the same run.
+#[derive(Debug)]
+pub(crate) struct Recorded {
+    pub(crate) variant: Variant,
+    pub(crate) pid: u32,
+    /// Of all programs that the process was, together.
+    pub(crate) truth: Truth,
+    pub(crate) report: Report,
+    /// The folded stacks.
+    pub(crate) folded: String,
+    /// Threads that lived from before the recording until after it, and the CPU time that the
+    /// kernel gave each of them meanwhile.
+    pub(crate) throughout: BTreeMap<u32, u64>,
+}
+
+/// How a run of the fixture comes to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It stays until the recording is over.
+    Stays,
+    /// It stays, with waits that never end.
+    Wedged,
+    /// It ends by itself, and so does the recording.
+    Exits,
+    /// It executes another program, which stays.
+    Execs,
+}
+
+/// Runs the fixture in a mode while `holdup` records it.
+pub(crate) fn record(variant: Variant, mode: &str, ending: Ending) -> Result<Recorded, String> {
+    let mut fixture = variant.start(mode)?;
+    let pid = fixture.pid();
+    let dir = tempfile::tempdir().map_err(|error| format!("no temporary directory: {error}"))?;
+    let json = dir.path().join("report.json");
+    let folded = dir.path().join("report.folded");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_holdup"));
+    command
+        .args(["record", "-p", &pid.to_string(), "-o"])
+        .arg(&json)
+        .arg("-o")
+        .arg(&folded)
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut holdup = Reaped::spawn(&mut command, "holdup")?;
+    let mut messages = holdup.stderr()?;
+    messages.find("line that begins with `recording `", ATTACHED, |line| {
+        line.starts_with("recording ")
+    })?;
+    let before = cpu_times(pid);
+    fixture.go()?;
+    let mut truth = fixture.truth()?;
+    if ending == Ending::Execs {
+        truth.sites.extend(fixture.truth()?.sites);
+    }
+    if ending == Ending::Wedged {
+        thread::sleep(OPEN_FOR);
+    }
+    let after = cpu_times(pid);
+    if ending != Ending::Exits {
+        holdup.interrupt()?;
+    }
+    finish(&mut holdup, &mut messages)?;
+    fixture.finish()?;
+    let report = read(&json)?;
+    let report = serde_json::from_str(&report)
+        .map_err(|error| format!("the report does not have the promised form: {error}"))?;
+    let throughout = before
+        .into_iter()
+        .filter_map(|(tid, cpu)| Some((tid, after.get(&tid)?.saturating_sub(cpu))))
+        .collect();
+    Ok(Recorded {
+        variant,
+        pid,
+        truth,
+        report,
+        folded: read(&folded)?,
+        throughout,
+    })
+}
+
+fn finish(holdup: &mut Reaped, messages: &mut Lines) -> Result<(), String> {
+    let status = holdup.wait(WRITTEN);
+    messages.drain(Duration::from_secs(1));
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!(
+            "holdup ended with {status}; {}",
+            messages.transcript()
+        )),
+        Err(error) => Err(format!("{error}; {}", messages.transcript())),
+    }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// CPU time of each thread so far, by the scheduler's own books.
+fn cpu_times(pid: u32) -> BTreeMap<u32, u64> {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return BTreeMap::new();
+    };
+    tasks
+        .filter_map(|task| {
+            let task = task.ok()?;
+            let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+            let cpu = text.split_ascii_whitespace().next()?.parse().ok()?;
+            Some((task.file_name().to_str()?.parse().ok()?, cpu))
+        })
+        .collect()
+}

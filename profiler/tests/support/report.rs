@@ -1,0 +1,111 @@
+//! The JSON report as any other program would read it. Deliberately not `holdup::model`: the
+//! format is a promise, and these types are its other side.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) schema: u32,
+    pub(crate) target: Target,
+    pub(crate) duration_ns: u64,
+    pub(crate) runtimes: Vec<Runtime>,
+    pub(crate) threads: Vec<Thread>,
+    pub(crate) sites: Vec<Site>,
+    pub(crate) open_waits: Vec<OpenWait>,
+    pub(crate) losses: Losses,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Target {
+    pub(crate) pid: u32,
+    #[serde(default)]
+    pub(crate) tokio_version: Option<String>,
+    #[serde(default)]
+    pub(crate) ended: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Runtime {
+    pub(crate) kind: String,
+    pub(crate) workers: u32,
+    pub(crate) starved_ns: u64,
+    pub(crate) blocked_at_once: Vec<u64>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Thread {
+    pub(crate) tid: u32,
+    pub(crate) name: String,
+    pub(crate) lived_ns: u64,
+    pub(crate) states: BTreeMap<String, u64>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Site {
+    pub(crate) function: String,
+    pub(crate) file: Option<String>,
+    pub(crate) line: Option<u32>,
+    pub(crate) task: Option<String>,
+    pub(crate) state: String,
+    pub(crate) evidence: Vec<String>,
+    pub(crate) waits: u64,
+    pub(crate) total_ns: u64,
+    pub(crate) runqueue_ns: u64,
+    pub(crate) max_ns: u64,
+    pub(crate) stack: Vec<Frame>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Frame {
+    pub(crate) function: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct OpenWait {
+    pub(crate) tid: u32,
+    pub(crate) function: String,
+    pub(crate) state: String,
+    pub(crate) since_ns: u64,
+    pub(crate) before_recording: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Losses {
+    pub(crate) events: u64,
+    pub(crate) stacks: u64,
+    pub(crate) truncated: u64,
+    pub(crate) unresolved: u64,
+    pub(crate) unknown_waits: u64,
+    pub(crate) timeline: u64,
+    pub(crate) walked: u64,
+}
+
+/// Whether `path` (`blockers::locks::block_by_mutex::{closure}`) has `name` as a whole segment.
+pub(crate) fn is_in(path: &str, name: &str) -> bool {
+    path.split("::").any(|segment| segment == name)
+}
+
+impl Site {
+    /// One line for a failure's message.
+    pub(crate) fn describe(&self) -> String {
+        let place = match (&self.file, self.line) {
+            (Some(file), Some(line)) => format!(" at {file}:{line}"),
+            _ => String::new(),
+        };
+        let stack: Vec<&str> = self
+            .stack
+            .iter()
+            .map(|frame| frame.function.as_str())
+            .collect();
+        format!(
+            "{} in state {}{place}: {} waits, {:.3} ms, evidence {:?}, stack {}",
+            self.function,
+            self.state,
+            self.waits,
+            self.total_ns as f64 / 1e6,
+            self.evidence,
+            stack.join(" < "),
+        )
+    }
+}

@@ -1,0 +1,243 @@
+//! The checks checked: on a report written by hand they find no fault, and with one thing
+//! changed, that one. They need neither privilege nor a kernel.
+
+use super::check::{self, Complaints};
+use super::check_modes;
+use super::fixture::{Profile, Variant};
+use super::record::Recorded;
+use super::report::{OpenWait, Report, Site, is_in};
+use super::truth::{TrueOpen, Truth};
+use libtest_mimic::{Failed, Trial};
+use std::collections::BTreeMap;
+
+const REPORT: &str = include_str!("selftest/report.json");
+const TRUTH: &str = include_str!("selftest/truth.json");
+
+fn good() -> Result<Recorded, Failed> {
+    let report: Report = serde_json::from_str(REPORT)?;
+    let truth: Truth = serde_json::from_str(TRUTH)?;
+    Ok(Recorded {
+        variant: Variant {
+            package: "tokio-newest",
+            profile: Profile::Lines,
+        },
+        pid: 4711,
+        truth,
+        report,
+        folded: "rt;task_sleep;block_by_sleep;do_nanosleep_[k] 60\n\
+                 rt;task_mutex;block_by_mutex 40\n"
+            .into(),
+        throughout: BTreeMap::from([(4711, 1_000_000), (4712, 150_000_000)]),
+    })
+}
+
+fn all(recorded: &Recorded) -> Vec<(&'static str, Complaints)> {
+    let (report, truth) = (&recorded.report, &recorded.truth);
+    vec![
+        ("recall", check::recall(report, truth)),
+        ("times", check::times(report, truth)),
+        ("false_alarms", check::false_alarms(report, truth)),
+        ("allowed", check::allowed(report, truth)),
+        ("books", check::books(recorded)),
+        ("stacks", check::stacks(report)),
+        ("losses", check::losses(report)),
+        ("lines", check::lines(report, truth)),
+        ("tasks", check::tasks(report, truth)),
+        ("runtimes", check::runtimes(report, truth)),
+        ("folded", check::folded(&recorded.folded, truth)),
+        ("target", check::target(recorded, "1.54.1")),
+        ("stripped", check_modes::stripped(report, truth)),
+    ]
+}
+
+/// One change, and the checks that have to complain of it: these and no others.
+struct Spoiler {
+    name: &'static str,
+    spoil: fn(&mut Recorded),
+    complain: &'static [&'static str],
+}
+
+fn site<'a>(recorded: &'a mut Recorded, name: &str) -> &'a mut Site {
+    let mut sites = recorded.report.sites.iter_mut();
+    sites
+        .find(|site| is_in(&site.function, name))
+        .expect("the hand-written report has the site")
+}
+
+const SPOILERS: &[Spoiler] = &[
+    Spoiler {
+        name: "a missed wait",
+        spoil: |recorded| site(recorded, "block_by_sleep").waits -= 1,
+        complain: &["recall"],
+    },
+    Spoiler {
+        name: "a site in the wrong state",
+        spoil: |recorded| site(recorded, "block_by_mutex").state = "runtime".into(),
+        complain: &["recall", "times", "lines", "stripped"],
+    },
+    Spoiler {
+        name: "a function with a similar name",
+        spoil: |recorded| site(recorded, "block_by_mutex").function = "block_by_mutex_too".into(),
+        complain: &["recall", "times", "lines", "false_alarms"],
+    },
+    Spoiler {
+        name: "three per cent too much",
+        spoil: |recorded| site(recorded, "block_by_sleep").total_ns += 2_000_000,
+        complain: &["times"],
+    },
+    Spoiler {
+        name: "run-queue time made up",
+        spoil: |recorded| site(recorded, "block_by_sleep").runqueue_ns += 20_000_000,
+        complain: &["times"],
+    },
+    Spoiler {
+        name: "a park taken for a wait",
+        spoil: |recorded| {
+            let park = site(recorded, "allowed_pool_sleep");
+            park.state = "blocked".into();
+            park.total_ns = 1_000;
+            park.waits = 1;
+        },
+        complain: &["false_alarms", "allowed"],
+    },
+    Spoiler {
+        name: "an unheard-of blocker",
+        spoil: |recorded| {
+            let mut other = site(recorded, "block_by_sleep").clone();
+            other.function = "somebody::else".into();
+            other.stack.clear();
+            recorded.report.sites.push(other);
+        },
+        complain: &["false_alarms", "stripped"],
+    },
+    Spoiler {
+        name: "a microsecond in an allocator's lock",
+        spoil: |recorded| {
+            let mut other = site(recorded, "block_by_sleep").clone();
+            other.function = "blockers::nested::task_drop".into();
+            other.total_ns = 20_000;
+            other.stack.clear();
+            recorded.report.sites.push(other);
+        },
+        complain: &[],
+    },
+    Spoiler {
+        name: "a nanosecond missing in the books",
+        spoil: |recorded| {
+            let states = &mut recorded.report.threads[1].states;
+            *states.get_mut("running").expect("the thread ran") -= 1;
+        },
+        complain: &["books"],
+    },
+    Spoiler {
+        name: "a thread that was overlooked",
+        spoil: |recorded| drop(recorded.report.threads.remove(1)),
+        complain: &["books"],
+    },
+    Spoiler {
+        name: "CPU time that the scheduler knows nothing of",
+        spoil: |recorded| recorded.throughout.extend([(4712, 120_000_000)]),
+        complain: &["books"],
+    },
+    Spoiler {
+        name: "truncated stacks",
+        spoil: |recorded| recorded.report.losses.truncated = 2,
+        complain: &["stacks"],
+    },
+    Spoiler {
+        name: "a lost event",
+        spoil: |recorded| recorded.report.losses.events = 1,
+        complain: &["losses"],
+    },
+    Spoiler {
+        name: "the line after",
+        spoil: |recorded| site(recorded, "block_by_mutex").line = Some(53),
+        complain: &["lines"],
+    },
+    Spoiler {
+        name: "no task",
+        spoil: |recorded| site(recorded, "block_by_mutex").task = None,
+        complain: &["tasks"],
+    },
+    Spoiler {
+        name: "a runtime too many",
+        spoil: |recorded| {
+            let copy = recorded.report.runtimes[0].clone();
+            recorded.report.runtimes.push(copy);
+        },
+        complain: &["runtimes"],
+    },
+    Spoiler {
+        name: "a folded line without a number",
+        spoil: |recorded| recorded.folded.push_str("rt;x\n"),
+        complain: &["folded"],
+    },
+    Spoiler {
+        name: "another tokio",
+        spoil: |recorded| recorded.report.target.tokio_version = Some("1.54.0".into()),
+        complain: &["target"],
+    },
+];
+
+/// The trials.
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = vec![
+        Trial::test("checks::a_right_report_passes", || {
+            complain_exactly(&good()?, &[])
+        }),
+        Trial::test("checks::open_waits", open_waits),
+    ];
+    trials.extend(SPOILERS.iter().map(|spoiler| {
+        let name = format!("checks::{}", spoiler.name.replace(' ', "_"));
+        Trial::test(name, || {
+            let mut recorded = good()?;
+            (spoiler.spoil)(&mut recorded);
+            complain_exactly(&recorded, spoiler.complain)
+        })
+    }));
+    trials
+}
+
+fn complain_exactly(recorded: &Recorded, expected: &[&str]) -> Result<(), Failed> {
+    let mut wrong = Vec::new();
+    for (name, complaints) in all(recorded) {
+        if complaints.is_empty() == expected.contains(&name) {
+            wrong.push(format!("{name}: {complaints:?}"));
+        }
+    }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(wrong.join("\n").into())
+    }
+}
+
+fn open_waits() -> Result<(), Failed> {
+    let Recorded {
+        mut report,
+        mut truth,
+        ..
+    } = good()?;
+    truth.open = vec![TrueOpen {
+        function: "block_by_deadlock".into(),
+        threads: 1,
+    }];
+    if check_modes::wedged(&report, &truth, false).len() != 2 {
+        return Err("a missing open wait and a missing starvation are two complaints".into());
+    }
+    report.open_waits.push(OpenWait {
+        tid: 4712,
+        function: "blockers::wedge::block_by_deadlock".into(),
+        state: "blocked".into(),
+        since_ns: 600_000_000,
+        before_recording: false,
+    });
+    report.runtimes[0].starved_ns = 600_000_000;
+    if !check_modes::wedged(&report, &truth, false).is_empty() {
+        return Err("nothing is wrong with this deadlock".into());
+    }
+    if check_modes::wedged(&report, &truth, true).is_empty() {
+        return Err("this deadlock did not begin before the recording".into());
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! The fixture's ground truth.
+
+use serde::Deserialize;
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Truth {
+    pub(crate) workers: u32,
+    pub(crate) sites: Vec<TrueSite>,
+    pub(crate) open: Vec<TrueOpen>,
+}
+
+/// What one function measured of itself, by the kernel's counters of its own thread.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct TrueSite {
+    pub(crate) function: String,
+    /// The states that are right, the best one first.
+    pub(crate) states: Vec<String>,
+    pub(crate) file: String,
+    /// Line of the blocking call.
+    pub(crate) line: u32,
+    pub(crate) calls: u64,
+    /// Voluntary context switches.
+    pub(crate) waits: u64,
+    /// `CLOCK_MONOTONIC` around the calls.
+    pub(crate) wall_ns: u64,
+    pub(crate) cpu_ns: u64,
+    /// Runnable without a CPU: after a wakeup, or preempted.
+    pub(crate) run_delay_ns: u64,
+    /// The longest call, by the wall.
+    pub(crate) max_ns: u64,
+}
+
+/// A function in which threads wait for good.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct TrueOpen {
+    pub(crate) function: String,
+    pub(crate) threads: usize,
+}
+
+impl TrueSite {
+    /// Off-CPU, run queue included.
+    pub(crate) fn off_cpu_ns(&self) -> u64 {
+        self.wall_ns.saturating_sub(self.cpu_ns)
+    }
+
+    /// Off-CPU up to the wakeups: what a report calls `total_ns`.
+    pub(crate) fn blocked_ns(&self) -> u64 {
+        self.off_cpu_ns().saturating_sub(self.run_delay_ns)
+    }
+
+    /// By how much a right figure may differ: 2 % (the promise of the report), and 60 µs a call.
+    ///
+    /// The 60 µs are not the profiler's but the truth's own error: between the two readings of
+    /// the clock the thread also takes interrupts and, on a virtual machine, exits to the host,
+    /// and its wakeup travels to an idle CPU. Neither its CPU time nor its run delay has them:
+    /// on the machine of the measurement, up to 45 µs in calls that never waited at all.
+    pub(crate) fn tolerance_ns(&self) -> u64 {
+        self.blocked_ns() / 50 + 60_000 * self.calls.max(self.waits)
+    }
+
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.states.iter().any(|state| state == "blocked")
+    }
+}
+
+impl Truth {
+    /// The sites that a profiler has to blame.
+    pub(crate) fn blocked(&self) -> impl Iterator<Item = &TrueSite> {
+        self.sites.iter().filter(|site| site.is_blocked())
+    }
+
+    /// The sites that it must not blame.
+    pub(crate) fn allowed(&self) -> impl Iterator<Item = &TrueSite> {
+        self.sites.iter().filter(|site| !site.is_blocked())
+    }
+}

@@ -1,0 +1,326 @@
+//! The results, as a table and as JSON.
+
+use super::cpus::Cpus;
+use super::throughput::OwnCosts;
+use serde::ser::SerializeStruct as _;
+use serde::{Serialize, Serializer};
+use std::io::{self, Write};
+
+/// All that was measured.
+#[derive(Debug, Serialize)]
+pub(super) struct Results {
+    kernel: String,
+    cpu: usize,
+    recorder_cpu: usize,
+    pub(super) throughput: Option<Throughput>,
+    /// libbpf-tools' `offcputime -p`.
+    #[serde(rename = "offcputime")]
+    pub(super) peer: Option<Peer>,
+    pub(super) costs: Vec<KindCost>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Throughput {
+    pub(super) base_per_second: Spread,
+    pub(super) recorded_per_second: Spread,
+    /// Recorded against unrecorded.
+    pub(super) ratio: Spread,
+    pub(super) own: Own,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Peer {
+    Measured { ratio: Spread },
+    LeftOut { because: String },
+}
+
+/// What holdup itself used.
+#[derive(Debug, Serialize)]
+pub(super) struct Own {
+    /// Of one CPU, 1.0 being all of it.
+    cpu_share: Spread,
+    resident_bytes: u64,
+    seconds_to_recording: Spread,
+}
+
+impl Own {
+    pub(super) fn of(slices: &[OwnCosts]) -> Own {
+        let spread =
+            |value: fn(&OwnCosts) -> f64| Spread::of(&slices.iter().map(value).collect::<Vec<_>>());
+        Own {
+            cpu_share: spread(|own| own.cpu_share),
+            resident_bytes: slices
+                .iter()
+                .map(|own| own.resident)
+                .max()
+                .unwrap_or_default(),
+            seconds_to_recording: spread(|own| own.ready_after.as_secs_f64()),
+        }
+    }
+}
+
+/// The middle of some values, and how far they lie apart.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(super) struct Spread {
+    median: f64,
+    min: f64,
+    max: f64,
+}
+
+impl Spread {
+    /// All zero of no values.
+    pub(super) fn of(values: &[f64]) -> Spread {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let at = |index: usize| sorted.get(index).copied().unwrap_or_default();
+        let last = sorted.len().saturating_sub(1);
+        Spread {
+            median: (at(last / 2) + at(last.div_ceil(2))) / 2.0,
+            min: at(0),
+            max: at(last),
+        }
+    }
+}
+
+/// One eBPF program's share in the cost of a kind of event.
+#[derive(Clone, Debug)]
+pub(super) struct ProgramCost {
+    pub(super) program: String,
+    pub(super) runs: u64,
+    pub(super) nanos: u64,
+}
+
+impl ProgramCost {
+    fn per_run(&self) -> f64 {
+        ratio(self.nanos, self.runs)
+    }
+}
+
+impl Serialize for ProgramCost {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut s = serializer.serialize_struct("ProgramCost", 3)?;
+        s.serialize_field("program", &self.program)?;
+        s.serialize_field("runs", &self.runs)?;
+        s.serialize_field("ns_per_run", &self.per_run())?;
+        s.end()
+    }
+}
+
+/// What events of one kind cost in the kernel.
+#[derive(Clone, Debug)]
+pub(super) struct KindCost {
+    pub(super) kind: &'static str,
+    pub(super) event: &'static str,
+    pub(super) events: u64,
+    pub(super) programs: Vec<ProgramCost>,
+}
+
+impl KindCost {
+    fn nanos_per_event(&self) -> f64 {
+        ratio(self.programs.iter().map(|p| p.nanos).sum(), self.events)
+    }
+
+    fn runs_per_event(&self) -> f64 {
+        ratio(self.programs.iter().map(|p| p.runs).sum(), self.events)
+    }
+}
+
+impl Serialize for KindCost {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut s = serializer.serialize_struct("KindCost", 6)?;
+        s.serialize_field("kind", self.kind)?;
+        s.serialize_field("event", self.event)?;
+        s.serialize_field("events", &self.events)?;
+        s.serialize_field("runs_per_event", &self.runs_per_event())?;
+        s.serialize_field("ns_per_event", &self.nanos_per_event())?;
+        s.serialize_field("programs", &self.programs)?;
+        s.end()
+    }
+}
+
+fn ratio(whole: u64, parts: u64) -> f64 {
+    if parts == 0 {
+        0.0
+    } else {
+        whole as f64 / parts as f64
+    }
+}
+
+impl Results {
+    pub(super) fn new(cpus: &Cpus) -> Results {
+        let kernel = rustix::system::uname()
+            .release()
+            .to_string_lossy()
+            .into_owned();
+        Results {
+            kernel,
+            cpu: cpus.measured,
+            recorder_cpu: cpus.recorder,
+            throughput: None,
+            peer: None,
+            costs: Vec::new(),
+        }
+    }
+
+    pub(super) fn write_table(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(
+            out,
+            "Linux {}, ping-pong on CPU {}, recorder on CPU {}",
+            self.kernel, self.cpu, self.recorder_cpu
+        )?;
+        if let Some(throughput) = &self.throughput {
+            writeln!(
+                out,
+                "\n{:34} {:>10} {:>10} {:>10}",
+                "throughput", "median", "min", "max"
+            )?;
+            write_spread(
+                out,
+                "round trips/s, unrecorded",
+                throughput.base_per_second,
+                0,
+            )?;
+            write_spread(
+                out,
+                "round trips/s, under holdup",
+                throughput.recorded_per_second,
+                0,
+            )?;
+            write_spread(out, "ratio under holdup", throughput.ratio, 3)?;
+            match &self.peer {
+                Some(Peer::Measured { ratio }) => {
+                    write_spread(out, "ratio under offcputime -p", *ratio, 3)?;
+                    let (own, peer) = (1.0 - throughput.ratio.median, 1.0 - ratio.median);
+                    if peer > 0.0 {
+                        writeln!(
+                            out,
+                            "{:34} {:>10.2}",
+                            "loss against offcputime's",
+                            own / peer
+                        )?;
+                    }
+                }
+                Some(Peer::LeftOut { because }) => writeln!(out, "offcputime left out: {because}")?,
+                None => (),
+            }
+            let own = &throughput.own;
+            write_spread(
+                out,
+                "holdup's own CPU, % of one",
+                own.cpu_share.times(100.0),
+                2,
+            )?;
+            write_spread(
+                out,
+                "s from start to recording",
+                own.seconds_to_recording,
+                3,
+            )?;
+            let mib = own.resident_bytes as f64 / f64::from(1 << 20);
+            writeln!(out, "{:34} {mib:>10.1}", "holdup's resident MiB")?;
+        }
+        if !self.costs.is_empty() {
+            let head = ["events", "runs/event", "ns/event", "ns/run"];
+            writeln!(
+                out,
+                "\n{:34} {:>10} {:>10} {:>10} {:>10}",
+                "cost in the kernel", head[0], head[1], head[2], head[3]
+            )?;
+        }
+        for cost in &self.costs {
+            let name = format!("{} ({})", cost.kind, cost.event);
+            let (runs, nanos) = (cost.runs_per_event(), cost.nanos_per_event());
+            writeln!(
+                out,
+                "{name:34} {:>10} {runs:>10.2} {nanos:>10.0}",
+                cost.events
+            )?;
+            for program in &cost.programs {
+                let runs = ratio(program.runs, cost.events);
+                let nanos = ratio(program.nanos, cost.events);
+                writeln!(
+                    out,
+                    "  {:32} {:>10} {runs:>10.2} {nanos:>10.0} {:>10.0}",
+                    program.program,
+                    "",
+                    program.per_run()
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Spread {
+    fn times(self, factor: f64) -> Spread {
+        Spread {
+            median: self.median * factor,
+            min: self.min * factor,
+            max: self.max * factor,
+        }
+    }
+}
+
+fn write_spread(out: &mut impl Write, name: &str, s: Spread, digits: usize) -> io::Result<()> {
+    writeln!(
+        out,
+        "{name:34} {:>10.digits$} {:>10.digits$} {:>10.digits$}",
+        s.median, s.min, s.max
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_of_an_even_number_lies_between_the_middle_two() {
+        assert_eq!(
+            Spread::of(&[4.0, 1.0, 3.0, 2.0]),
+            Spread {
+                median: 2.5,
+                min: 1.0,
+                max: 4.0
+            }
+        );
+        assert_eq!(
+            Spread::of(&[3.0, 1.0, 2.0]),
+            Spread {
+                median: 2.0,
+                min: 1.0,
+                max: 3.0
+            }
+        );
+        assert_eq!(
+            Spread::of(&[]),
+            Spread {
+                median: 0.0,
+                min: 0.0,
+                max: 0.0
+            }
+        );
+    }
+
+    #[test]
+    fn costs_are_per_event_and_nothing_is_divided_by_zero() {
+        let program = |program: &str, runs, nanos| ProgramCost {
+            program: program.to_owned(),
+            runs,
+            nanos,
+        };
+        let mut cost = KindCost {
+            kind: "park",
+            event: "park",
+            events: 10,
+            programs: vec![program("switch", 20, 3_000), program("waking", 10, 1_000)],
+        };
+        assert_eq!(
+            (cost.nanos_per_event(), cost.runs_per_event()),
+            (400.0, 3.0)
+        );
+        assert_eq!(cost.programs.first().map(ProgramCost::per_run), Some(150.0));
+        cost.events = 0;
+        assert_eq!((cost.nanos_per_event(), cost.runs_per_event()), (0.0, 0.0));
+    }
+}
