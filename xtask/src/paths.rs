@@ -21,7 +21,7 @@ pub fn object() -> PathBuf {
     root().join("profiler/bpf/holdup.bpf.o")
 }
 
-/// The note beside [`object`]: what it was made from, and with what.
+/// The note beside [`object()`]: what it was made from, and with what.
 #[must_use]
 pub fn note() -> PathBuf {
     root().join("profiler/bpf/holdup.bpf.toml")
