@@ -26,32 +26,32 @@ struct Target {
 }
 
 impl Artifacts {
-    /// Builds `packages` with `cargo build --release`; cargo's progress goes to standard error.
+    /// Builds each of `packages` with `cargo build --release --package`, one at a time: together
+    /// they would be built with each other's features, and not be what users build. cargo's
+    /// progress goes to standard error.
     ///
     /// # Errors
-    /// cargo cannot be started, or the build fails.
+    /// cargo cannot be started, or a build fails.
     pub fn build_release(packages: &[&str]) -> Result<Artifacts> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = Command::new(cargo);
-        command
-            .current_dir(paths::root())
-            .args(["build", "--release"]);
+        let mut found = HashMap::new();
         for package in packages {
-            command.args(["--package", package]);
+            let mut command = Command::new(&cargo);
+            command
+                .current_dir(paths::root())
+                .args(["build", "--release", "--package", package])
+                .arg("--message-format=json-render-diagnostics");
+            let output = command
+                .stdin(Stdio::null())
+                .stderr(Stdio::inherit())
+                .output()
+                .with_context(|| format!("cannot start `{}`", process::shown(&command)))?;
+            if !output.status.success() {
+                bail!("`{}` failed: {}", process::shown(&command), output.status);
+            }
+            found.extend(executables(&String::from_utf8_lossy(&output.stdout)));
         }
-        command.arg("--message-format=json-render-diagnostics");
-        let output = command
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
-            .output()
-            .with_context(|| format!("cannot start `{}`", process::shown(&command)))?;
-        if !output.status.success() {
-            bail!("`{}` failed: {}", process::shown(&command), output.status);
-        }
-        let messages = String::from_utf8_lossy(&output.stdout);
-        Ok(Artifacts {
-            executables: executables(&messages),
-        })
+        Ok(Artifacts { executables: found })
     }
 
     /// The path of the executable `name`.

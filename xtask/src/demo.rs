@@ -63,6 +63,13 @@ pub fn run(args: &Args) -> Result<()> {
     let recorded_from = Instant::now();
     let status = wait_for_recording(&mut record, args.seconds)?;
 
+    if !status.success() {
+        bail!(
+            "holdup ended with {status}; the command was\n  {}",
+            process::shown(&record)
+        );
+    }
+
     say("what the clients saw:");
     load.signal(Signal::TERM);
     for line in load.remaining_lines() {
@@ -70,13 +77,6 @@ pub fn run(args: &Args) -> Result<()> {
     }
     drop(load);
     drop(service);
-
-    if !status.success() {
-        bail!(
-            "holdup ended with {status}; the command was\n  {}",
-            process::shown(&record)
-        );
-    }
     say_what_was_written(recorded_from.elapsed())
 }
 

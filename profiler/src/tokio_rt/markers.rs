@@ -171,6 +171,7 @@ const TABLE: &[(Markers, &[&str])] = &[
             "tokio::future::block_on::block_on",
             "tokio::runtime::{runtime::|}{Runtime::|}{block_on|block_on_inner}",
             "tokio::runtime::handle::{Handle::|}{block_on|block_on_inner}",
+            "tokio::runtime::local_runtime::runtime::{LocalRuntime::|}{block_on|block_on_inner}",
             "tokio::runtime::scheduler::{multi_thread|multi_thread_alt}::{MultiThread::|}block_on",
             "tokio::runtime::thread_pool::{ThreadPool::|}block_on",
         ],
@@ -190,6 +191,8 @@ const TABLE: &[(Markers, &[&str])] = &[
         &[
             "core::ptr::drop_in_place<tokio::runtime::{runtime::Runtime|Runtime|blocking::pool::BlockingPool}>",
             "tokio::runtime::{runtime::|}{Runtime::|}{drop|shutdown_timeout|shutdown_background}",
+            "core::ptr::drop_in_place<tokio::runtime::local_runtime::runtime::LocalRuntime>",
+            "tokio::runtime::local_runtime::runtime::{LocalRuntime::|}{drop|shutdown_timeout|shutdown_background}",
             "tokio::runtime::blocking::pool::{BlockingPool::|}{shutdown|drop}",
             "tokio::runtime::blocking::shutdown::{Receiver::|}wait",
         ],

@@ -136,140 +136,250 @@ impl Rule {
 
 /// All rules, in the order in which they are tried at each frame.
 pub const RULES: &[Rule] = &[
-    rule("block-in-place", Markers::BLOCK_IN_PLACE, Leaf::Any, &[around(Markers::TASK), owner(WORKER)])
-        .gives(State::HandedOff, MULTI)
-        .task(TaskEnd::FirstStep)
-        .because(
-            "block_in_place gives the worker's core to another thread before it calls the closure \
-             (scheduler/multi_thread/worker.rs, block_in_place); runtime and thread locals come \
-             back only after it",
-        ),
-    rule("block-in-place-in-root", Markers::BLOCK_IN_PLACE, Leaf::Any, &[Step {
-        among: AROUND.and(Markers::BLOCK_ON),
-        is: Markers::BLOCK_ON,
-    }])
+    rule(
+        "block-in-place",
+        Markers::BLOCK_IN_PLACE,
+        Leaf::Any,
+        &[around(Markers::TASK), owner(WORKER)],
+    )
+    .gives(State::HandedOff, MULTI)
+    .task(TaskEnd::FirstStep)
+    .because(
+        "block_in_place gives the worker's core to another thread before it calls the \
+             closure (scheduler/multi_thread/worker.rs, block_in_place); runtime and thread \
+             locals come back only after it",
+    ),
+    rule(
+        "block-in-place-in-root",
+        Markers::BLOCK_IN_PLACE,
+        Leaf::Any,
+        &[Step {
+            among: AROUND.and(Markers::BLOCK_ON),
+            is: Markers::BLOCK_ON,
+        }],
+    )
     .gives(State::HandedOff, Role::BlockOn)
     .because(
-        "the root future of a multi_thread block_on may block in place: it holds no core, and \
-         tokio runs the closure where it is",
+        "the root future of a multi_thread block_on may block in place: it holds no \
+             core, and tokio runs the closure where it is",
     ),
-    rule("block-on-in-worker", Markers::THREAD_PARK.and(Markers::BLOCK_ON), Leaf::Any, &[around(Markers::TASK), owner(WORKER)])
-        .gives(State::HandedOff, MULTI)
-        .task(TaskEnd::FirstStep)
-        .because(
-            "tokio panics when block_on or a blocking_recv is called while a runtime is entered \
-             (context/runtime.rs, enter_runtime), so one that runs under a worker's poll is inside \
-             a block_in_place, even where the compiler inlined that away (fat LTO)",
-        ),
-    rule("shutdown-in-worker", Markers::SHUTDOWN, Leaf::Any, &[around(Markers::TASK), owner(WORKER)])
-        .gives(State::HandedOff, MULTI)
-        .task(TaskEnd::FirstStep)
-        .because(
-            "tokio panics when a runtime is dropped where blocking is not allowed \
+    rule(
+        "block-on-in-worker",
+        Markers::THREAD_PARK.and(Markers::BLOCK_ON),
+        Leaf::Any,
+        &[around(Markers::TASK), owner(WORKER)],
+    )
+    .gives(State::HandedOff, MULTI)
+    .task(TaskEnd::FirstStep)
+    .because(
+        "tokio panics when block_on or a blocking_recv is called while a runtime is \
+             entered (context/runtime.rs, enter_runtime), so one that runs under a worker's \
+             poll is inside a block_in_place, even where the compiler inlined that away \
+             (fat LTO)",
+    ),
+    rule(
+        "shutdown-in-worker",
+        Markers::SHUTDOWN,
+        Leaf::Any,
+        &[around(Markers::TASK), owner(WORKER)],
+    )
+    .gives(State::HandedOff, MULTI)
+    .task(TaskEnd::FirstStep)
+    .because(
+        "tokio panics when a runtime is dropped where blocking is not allowed \
              (blocking/shutdown.rs, Receiver::wait): so this is inside a block_in_place",
-        ),
+    ),
     rule("worker-poll", Markers::TASK, Leaf::Any, &[owner(WORKER)])
         .gives(State::Blocked, MULTI)
         .task(TaskEnd::Here)
         .because(
-            "a task is polled (or dropped at shutdown) by a multi_thread worker's run loop, and the \
-             thread waits: no other task runs on this worker",
+            "a task is polled (or dropped at shutdown) by a multi_thread worker's run loop, \
+             and the thread waits: no other task runs on this worker",
         ),
-    rule("local-set-poll", Markers::TASK, Leaf::Any, &[owner(Markers::LOCAL_SET)])
-        .gives(State::Blocked, SINGLE)
-        .task(TaskEnd::Here)
-        .because("a LocalSet polls all of its tasks on this one thread (task/local.rs, tick)"),
-    rule("current-thread-poll", Markers::TASK, Leaf::Any, &[owner(SINGLE_LOOP.and(Markers::BLOCK_ON))])
-        .gives(State::Blocked, SINGLE)
-        .task(TaskEnd::Here)
-        .because(
-            "a current_thread runtime polls all tasks inside block_on on this thread; a block_on \
-             of a multi_thread runtime polls no task, so where only block_on is left of the \
-             frames (LTO) it is a current_thread one",
-        ),
-    rule("current-thread-poll-inlined", Markers::TASK, Leaf::Any, &[Step {
-        among: OWNERS.and(Markers::THREAD_ENTRY),
-        is: NOTHING,
-    }])
+    rule(
+        "local-set-poll",
+        Markers::TASK,
+        Leaf::Any,
+        &[owner(Markers::LOCAL_SET)],
+    )
+    .gives(State::Blocked, SINGLE)
+    .task(TaskEnd::Here)
+    .because("a LocalSet polls all of its tasks on this one thread (task/local.rs, tick)"),
+    rule(
+        "current-thread-poll",
+        Markers::TASK,
+        Leaf::Any,
+        &[owner(SINGLE_LOOP.and(Markers::BLOCK_ON))],
+    )
     .gives(State::Blocked, SINGLE)
     .task(TaskEnd::Here)
     .because(
-        "a poll that no worker, LocalSet or pool thread called: all of a current_thread block_on \
-         was inlined into its caller (fat LTO). Workers' and pools' frames survive that, or are \
-         learned",
+        "a current_thread runtime polls all tasks inside block_on on this thread; a \
+             block_on of a multi_thread runtime polls no task, so where only block_on is \
+             left of the frames (LTO) it is a current_thread one",
     ),
-    rule("pool-closure", Markers::TASK, Leaf::Any, &[owner(Markers::POOL)])
-        .gives(State::Pool, Role::PoolThread)
-        .task(TaskEnd::Here)
-        .because("a spawn_blocking closure runs as a task polled by a pool thread (blocking/pool.rs, run)"),
-    rule("park-lock-current-thread", Markers::THREAD_PARK.and(Markers::DRIVER), Leaf::Dirty, &[around(SINGLE_LOOP)])
-        .gives(State::Runtime, SINGLE)
-        .because(
-            "below the park of a current_thread runtime runs something other than its wait: a \
-             waker called by a driver, or a contended lock of the park",
-        ),
-    rule("park-lock", Markers::THREAD_PARK.and(Markers::DRIVER), Leaf::Dirty, &[around(NOTHING)])
-        .gives(State::Runtime, Role::BlockOn)
-        .because("a block_on thread waits in its park, but not on the condvar: for the park's lock"),
-    rule("block-on-park", Markers::THREAD_PARK, Leaf::Clean, &[around(NOTHING)])
-        .gives(State::Idle, Role::BlockOn)
-        .because(
-            "block_on of a multi_thread runtime, of a handle, or a blocking_recv, parked until its \
-             future is woken (runtime/park.rs, CachedParkThread::block_on); outside every poll",
-        ),
+    rule(
+        "current-thread-poll-inlined",
+        Markers::TASK,
+        Leaf::Any,
+        &[Step {
+            among: OWNERS.and(Markers::THREAD_ENTRY),
+            is: NOTHING,
+        }],
+    )
+    .gives(State::Blocked, SINGLE)
+    .task(TaskEnd::Here)
+    .because(
+        "a poll that no worker, LocalSet or pool thread called: all of a current_thread \
+             block_on was inlined into its caller (fat LTO). Workers' and pools' frames \
+             survive that, or are learned",
+    ),
+    rule(
+        "pool-closure",
+        Markers::TASK,
+        Leaf::Any,
+        &[owner(Markers::POOL)],
+    )
+    .gives(State::Pool, Role::PoolThread)
+    .task(TaskEnd::Here)
+    .because(
+        "a spawn_blocking closure runs as a task polled by a pool thread \
+             (blocking/pool.rs, run)",
+    ),
+    rule(
+        "park-lock-current-thread",
+        Markers::THREAD_PARK.and(Markers::DRIVER),
+        Leaf::Dirty,
+        &[around(SINGLE_LOOP)],
+    )
+    .gives(State::Runtime, SINGLE)
+    .because(
+        "below the park of a current_thread runtime runs something other than its wait: \
+             a waker called by a driver, or a contended lock of the park",
+    ),
+    rule(
+        "park-lock",
+        Markers::THREAD_PARK.and(Markers::DRIVER),
+        Leaf::Dirty,
+        &[around(NOTHING)],
+    )
+    .gives(State::Runtime, Role::BlockOn)
+    .because(
+        "a block_on thread waits in its park, but not on the condvar: for the park's \
+             lock",
+    ),
+    rule(
+        "block-on-park",
+        Markers::THREAD_PARK,
+        Leaf::Clean,
+        &[around(NOTHING)],
+    )
+    .gives(State::Idle, Role::BlockOn)
+    .because(
+        "block_on of a multi_thread runtime, of a handle, or a blocking_recv, parked \
+             until its future is woken (runtime/park.rs, CachedParkThread::block_on); \
+             outside every poll",
+    ),
     rule("worker-park", Markers::WORKER_PARK, Leaf::Clean, &[])
         .gives(State::Idle, MULTI)
         .because(
             "the worker found nothing to do and waits on its condvar or in the driver \
              (scheduler/multi_thread/park.rs, Inner::park)",
         ),
-    rule("worker-park-callback", Markers::WORKER_PARK, Leaf::Dirty, &[])
-        .gives(State::Runtime, MULTI)
-        .because(
-            "code other than the wait runs inside the worker's park: a waker that the driver calls, \
-             an on_thread_park hook, a contended lock: the worker is held up outside every poll",
-        ),
+    rule(
+        "worker-park-callback",
+        Markers::WORKER_PARK,
+        Leaf::Dirty,
+        &[],
+    )
+    .gives(State::Runtime, MULTI)
+    .because(
+        "code other than the wait runs inside the worker's park: a waker that the \
+             driver calls, an on_thread_park hook, a contended lock: the worker is held up \
+             outside every poll",
+    ),
     rule("worker-loop", Markers::WORKER, Leaf::Any, &[])
         .gives(State::Runtime, MULTI)
-        .because("the worker's run loop, in neither poll nor park: the injection queue's lock, a hook"),
-    rule("current-thread-park", Markers::SINGLE_PARK, Leaf::Clean, &[])
-        .gives(State::Idle, SINGLE)
-        .because("the current_thread scheduler found nothing to do (scheduler/current_thread, Context::park)"),
-    rule("current-thread-park-callback", Markers::SINGLE_PARK, Leaf::Dirty, &[])
-        .gives(State::Runtime, SINGLE)
-        .because("code other than the wait runs inside the park: a hook or a waker"),
-    rule("current-thread-park-inlined", Markers::SINGLE, Leaf::Parked, &[])
-        .gives(State::Idle, SINGLE)
-        .because("as current-thread-park, where the compiler inlined Context::park into its caller"),
+        .because(
+            "the worker's run loop, in neither poll nor park: the injection queue's lock, a \
+             hook",
+        ),
+    rule(
+        "current-thread-park",
+        Markers::SINGLE_PARK,
+        Leaf::Clean,
+        &[],
+    )
+    .gives(State::Idle, SINGLE)
+    .because(
+        "the current_thread scheduler found nothing to do (scheduler/current_thread, \
+             Context::park)",
+    ),
+    rule(
+        "current-thread-park-callback",
+        Markers::SINGLE_PARK,
+        Leaf::Dirty,
+        &[],
+    )
+    .gives(State::Runtime, SINGLE)
+    .because("code other than the wait runs inside the park: a hook or a waker"),
+    rule(
+        "current-thread-park-inlined",
+        Markers::SINGLE,
+        Leaf::Parked,
+        &[],
+    )
+    .gives(State::Idle, SINGLE)
+    .because(
+        "as current-thread-park, where the compiler inlined Context::park into its \
+             caller",
+    ),
     rule("current-thread-root", Markers::SINGLE, Leaf::NotParked, &[])
         .gives(State::Blocked, SINGLE)
         .task(TaskEnd::Here)
         .because(
-            "the root future of a current_thread block_on runs on the thread that polls all tasks: \
-             while it waits, none of them runs (scheduler/current_thread, CoreGuard::block_on)",
+            "the root future of a current_thread block_on runs on the thread that polls all \
+             tasks: while it waits, none of them runs (scheduler/current_thread, \
+             CoreGuard::block_on)",
         ),
     rule("local-set-root", Markers::LOCAL_SET, Leaf::Any, &[])
         .gives(State::Blocked, SINGLE)
         .task(TaskEnd::Here)
-        .because("the future of LocalSet::run_until runs on the thread that polls all local tasks"),
-    rule("block-on-root", Markers::BLOCK_ON, Leaf::NotParked, &[around(NOTHING)])
-        .gives(State::Blocked, Role::BlockOn)
-        .task(TaskEnd::Here)
         .because(
-            "the root future of a block_on outside the workers (main under #[tokio::main]) waits \
-             inside its poll. It holds up no task but itself, which the role block-on says: it is \
-             a poll that blocks, and never a blocked worker",
+            "the future of LocalSet::run_until runs on the thread that polls all local \
+             tasks",
         ),
-    rule("runtime-shutdown", Markers::SHUTDOWN, Leaf::Any, &[around(NOTHING)])
-        .gives(State::Runtime, Role::None)
-        .because(
-            "the thread that ends a runtime waits for its workers and pool threads \
+    rule(
+        "block-on-root",
+        Markers::BLOCK_ON,
+        Leaf::NotParked,
+        &[around(NOTHING)],
+    )
+    .gives(State::Blocked, Role::BlockOn)
+    .task(TaskEnd::Here)
+    .because(
+        "the root future of a block_on outside the workers (main under #[tokio::main]) \
+             waits inside its poll. It holds up no task but itself, which the role block-on \
+             says: it is a poll that blocks, and never a blocked worker",
+    ),
+    rule(
+        "runtime-shutdown",
+        Markers::SHUTDOWN,
+        Leaf::Any,
+        &[around(NOTHING)],
+    )
+    .gives(State::Runtime, Role::None)
+    .because(
+        "the thread that ends a runtime waits for its workers and pool threads \
              (blocking/pool.rs, shutdown): in tokio's code, neither parked nor in a poll",
-        ),
+    ),
     rule("pool-idle", Markers::POOL, Leaf::Clean, &[])
         .gives(State::Idle, Role::PoolThread)
         .because("a pool thread without a job, until its keep-alive ends (blocking/pool.rs, run)"),
     rule("pool-hook", Markers::POOL, Leaf::Dirty, &[])
         .gives(State::Runtime, Role::PoolThread)
-        .because("a pool thread outside a job, not on its condvar: a start or stop hook, the queue's lock"),
+        .because(
+            "a pool thread outside a job, not on its condvar: a start or stop hook, the \
+             queue's lock",
+        ),
 ];

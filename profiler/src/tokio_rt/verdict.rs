@@ -77,7 +77,8 @@ pub enum Role {
     /// A thread of the blocking pool.
     PoolThread,
     /// A thread outside the runtime that waits in a `block_on` of a `multi_thread` runtime
-    /// (`main` under `#[tokio::main]`).
+    /// (`main` under `#[tokio::main]`). With [`State::Blocked`]: its own root future waits inside
+    /// its poll, which holds up no task but itself; such a thread never counts among workers.
     BlockOn,
     /// None of these.
     None,

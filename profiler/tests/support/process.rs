@@ -133,7 +133,7 @@ impl Lines {
                     ));
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(format!("ended without {what}; {}", self.transcript()));
+                    return Err(format!("it ended without a {what}; {}", self.transcript()));
                 }
             }
         }

@@ -106,8 +106,13 @@ fn write_row(
         latencies.requests(),
         latencies.errors
     )?;
-    for latency in latencies.percentiles([50, 99, 100]).unwrap_or_default() {
-        write!(out, " {:>9.2}", latency.as_secs_f64() * 1e3)?;
+    match latencies.percentiles([50, 99, 100]) {
+        Some(percentiles) => {
+            for latency in percentiles {
+                write!(out, " {:>9.2}", latency.as_secs_f64() * 1e3)?;
+            }
+        }
+        None => write!(out, " {:>9} {:>9} {:>9}", "-", "-", "-")?,
     }
     writeln!(out)
 }
