@@ -9,7 +9,7 @@ use crate::model::{
     Tool, Truncation, Wait, WaitTotal, Waker,
 };
 use crate::process::Target;
-use crate::tokio_rt::State;
+use crate::tokio_rt::{Place, State};
 use crate::units::{Nanos, Tid, Timestamp};
 use anyhow::Result;
 use profiler_common::counter::Counter;
@@ -244,9 +244,13 @@ impl Stacks<'_> {
             number => self.gathered.by_number(number),
         };
         known.or(self.no_stack).unwrap_or_else(|| {
-            let id = self
-                .gathered
-                .add(Vec::new(), Vec::new(), Some(Truncation::NoStack), None);
+            let id = self.gathered.add(
+                Vec::new(),
+                Vec::new(),
+                Some(Truncation::NoStack),
+                None,
+                Place::Unknown,
+            );
             self.no_stack = Some(id);
             id
         })
