@@ -64,7 +64,7 @@ impl Session for LiveSession {
         };
         let session = session::Session::start(&target, &features.btf, how)
             .map_err(failed("cannot begin to record"))?;
-        // A command that was started just now has not loaded its libraries yet.
+        // A command may yet execute the program that is meant, as a shell does.
         if !options.launched && !session.sees_tokio() {
             return Err(no_runtime(&target));
         }
