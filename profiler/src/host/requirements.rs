@@ -384,9 +384,12 @@ fn settings(facts: &HostFacts) -> Vec<Requirement> {
     let paranoid = new(
         "perf-event-paranoid",
         "kernel.perf_event_paranoid",
-        "open perf events (no recording needs one)",
+        "open perf events",
     )
-    .found(value(facts.perf_event_paranoid));
+    .found(format!(
+        "{}: no recording opens a perf event",
+        value(facts.perf_event_paranoid)
+    ));
     let scope = new(
         "ptrace-scope",
         "kernel.yama.ptrace_scope",
