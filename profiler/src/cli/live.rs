@@ -93,7 +93,8 @@ impl Session for LiveSession {
     }
 }
 
-fn no_runtime(target: &Target) -> Error {
+/// What is said where there is no tokio in a target.
+pub(super) fn no_runtime(target: &Target) -> Error {
     Error::new(format!(
         "there is no tokio in {} (pid {}): neither in the program nor in its libraries",
         target.exe_name(),
