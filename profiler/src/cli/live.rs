@@ -61,6 +61,7 @@ impl Session for LiveSession {
     fn start(target: Arc<Target>, features: &Features, options: &SessionOptions) -> Result<Self> {
         let how = session::Options {
             min_block: options.min_block,
+            launched: options.launched,
         };
         let session = session::Session::start(&target, &features.btf, how)
             .map_err(failed("cannot begin to record"))?;

@@ -153,6 +153,7 @@ impl Session {
             start: self.start,
             end,
             min_block: self.options.min_block,
+            launched: self.options.launched,
         })
     }
 
