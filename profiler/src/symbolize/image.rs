@@ -1,6 +1,7 @@
 //! One module's file, held open, and what is known of it before the first lookup.
 
 use super::crates::dependency_crates;
+use super::debug_link::{DebugLink, names_another};
 use super::origin::Crates;
 use super::symbolizer::ModuleSource;
 use blazesym::symbolize::source::{Elf, Source};
@@ -15,6 +16,8 @@ use std::path::{Path, PathBuf};
 /// deleted while the target runs keeps giving the names of what runs.
 pub(super) struct Image {
     file: File,
+    /// Held, so that its path (by way of `/proc/self/fd`) stays good.
+    _linked: Option<File>,
     /// Where names are looked up, best first: the file itself, its separate debug file.
     pub(super) tables: Vec<Source<'static>>,
     /// Where inlined frames and lines are looked up.
@@ -39,18 +42,23 @@ impl Image {
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("not a regular file"));
         }
-        let Sections { debug, linked } = sections(&file)?;
-        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let Sections { debug, link } = sections(&file)?;
+        let path = by_descriptor(&file);
         let separate = module.build_id.as_deref().and_then(separate_debug_file);
+        let linked = link
+            .filter(|_| separate.is_none())
+            .and_then(|link| link.open(&file));
+        let separate = separate.or_else(|| linked.as_ref().map(by_descriptor));
         let mut tables = vec![elf(&path, false)];
         tables.extend(separate.iter().map(|path| elf(path, false)));
         let debug = match &separate {
             _ if debug => Some(elf(&path, true)),
             Some(separate) => Some(elf(separate, true)),
-            None => linked.then(|| elf(&path, true)),
+            None => None,
         };
         Ok(Image {
             file,
+            _linked: linked,
             tables,
             debug,
             crates: None,
@@ -97,10 +105,10 @@ fn elf(path: &Path, debug_syms: bool) -> Source<'static> {
 }
 
 struct Sections {
-    /// Has debug information of its own.
+    /// Has debug information of its own, and names no other file for it.
     debug: bool,
-    /// Tells where its debug information is.
-    linked: bool,
+    /// Names a file for it.
+    link: Option<DebugLink>,
 }
 
 fn sections(file: &File) -> io::Result<Sections> {
@@ -108,9 +116,13 @@ fn sections(file: &File) -> io::Result<Sections> {
     let elf = object::File::parse(&*image).map_err(io::Error::other)?;
     let has = |name| elf.section_by_name(name).is_some();
     Ok(Sections {
-        debug: has(".debug_info"),
-        linked: has(".gnu_debuglink"),
+        debug: has(".debug_info") && !names_another(&elf),
+        link: DebugLink::of(&elf),
     })
+}
+
+fn by_descriptor(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 fn map(file: &File) -> io::Result<memmap2::Mmap> {

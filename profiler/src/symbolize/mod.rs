@@ -6,6 +6,7 @@
 //! in [`Frame::naming`]; names are data, and not escaped here.
 
 mod crates;
+mod debug_link;
 mod demangle;
 mod frame;
 mod image;

@@ -1,0 +1,180 @@
+//! Debug files that a binary names: found beside it, and nothing else opened on its word.
+
+use holdup::symbolize::{Frame, ModuleSource, Symbolizer};
+use holdup::units::{Addr, Svma};
+use rustix::fs::{CWD, FileType, Mode};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+/// Prints the address of a function in its own file.
+const PROGRAM: &str = r#"
+unsafe extern "C" { static __ehdr_start: u8; }
+#[inline(never)]
+fn wanted() -> usize { std::hint::black_box(wanted as fn() -> usize as usize) }
+fn main() { println!("{}", wanted() - &raw const __ehdr_start as usize) }
+"#;
+
+struct Built {
+    dir: tempfile::TempDir,
+    path: PathBuf,
+    wanted: Svma,
+}
+
+/// Compiles [`PROGRAM`] with line tables, and `section` of these bytes.
+fn build(section: Option<(&str, &[u8])>) -> Built {
+    let dir = tempfile::tempdir().expect("dir");
+    let source = dir.path().join("main.rs");
+    let named = section.map(|(name, bytes)| {
+        let len = bytes.len();
+        format!("#[used] #[unsafe(link_section = {name:?})] static NAMED: [u8; {len}] = {bytes:?};")
+    });
+    std::fs::write(&source, format!("{PROGRAM}\n{}", named.unwrap_or_default())).expect("writes");
+    let path = dir.path().join("program");
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(rustc)
+        .args([
+            "--edition=2024",
+            "--crate-name=program",
+            "-Cdebuginfo=1",
+            "-o",
+        ])
+        .args([&path, &source])
+        .output()
+        .expect("rustc runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let output = Command::new(&path).output().expect("it runs");
+    let wanted = String::from_utf8_lossy(&output.stdout)
+        .trim()
+        .parse()
+        .expect("a number");
+    Built {
+        dir,
+        path,
+        wanted: Svma(wanted),
+    }
+}
+
+/// A debug link: the name, zeros up to a multiple of four, the checksum.
+fn debug_link(name: &Path, checksum: u32) -> Vec<u8> {
+    let mut section = name.as_os_str().as_encoded_bytes().to_vec();
+    section.push(0);
+    section.resize(section.len().next_multiple_of(4), 0);
+    section.extend(checksum.to_le_bytes());
+    section
+}
+
+/// Names an address, or gives up waiting for that.
+fn frames(path: &Path, svma: Svma) -> Vec<Frame> {
+    let module = ModuleSource {
+        name: "program".into(),
+        path: path.to_owned(),
+        build_id: None,
+        image: None,
+        functions: Arc::new([]),
+    };
+    let (send, receive) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut out = Vec::new();
+        Symbolizer::new().user(Some(&module), svma, Addr(svma.0), &mut out);
+        let _ = send.send(out);
+    });
+    receive
+        .recv_timeout(Duration::from_secs(60))
+        .expect("it does not hang")
+}
+
+fn has_line(frames: &[Frame]) -> bool {
+    frames.iter().any(|frame| frame.line.is_some())
+}
+
+fn is_named(frames: &[Frame]) -> bool {
+    frames.iter().any(|frame| frame.function.contains("wanted"))
+}
+
+#[test]
+fn a_link_to_a_pipe_or_anything_else_is_not_opened() {
+    let plain = build(None);
+    assert!(
+        has_line(&frames(&plain.path, plain.wanted)),
+        "or the others prove nothing"
+    );
+
+    // Opened for reading, it would block for as long as nobody writes.
+    let pipes = tempfile::tempdir().expect("dir");
+    let pipe = pipes.path().join("pipe");
+    rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
+    let mut supplement = pipe.as_os_str().as_encoded_bytes().to_vec();
+    supplement.extend([0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    for (section, bytes) in [
+        (".gnu_debuglink", debug_link(&pipe, 0)),
+        (
+            ".gnu_debuglink",
+            debug_link(Path::new("../../../../../dev/zero"), 0),
+        ),
+        (".gnu_debugaltlink", supplement),
+    ] {
+        let built = build(Some((section, &bytes)));
+        assert!(is_named(&frames(&built.path, built.wanted)), "{section}");
+    }
+    // Beside it, under the very name.
+    let built = build(Some((".gnu_debuglink", &debug_link(Path::new("pipe"), 0))));
+    let beside = built.dir.path().join("pipe");
+    rustix::fs::mknodat(CWD, &beside, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
+    assert!(is_named(&frames(&built.path, built.wanted)));
+}
+
+/// Made with binutils, as packagers do it.
+fn objcopy(args: &[&std::ffi::OsStr]) -> bool {
+    Command::new("objcopy")
+        .args(args)
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+#[test]
+fn a_debug_file_beside_the_binary_is_read_but_not_through_a_link() {
+    let built = build(None);
+    let real = built.dir.path().canonicalize().expect("real");
+    let (program, debug) = (real.join("program"), real.join("program.debug"));
+    let made = objcopy(&[
+        "--only-keep-debug".as_ref(),
+        program.as_ref(),
+        debug.as_ref(),
+    ]) && objcopy(&["--strip-all".as_ref(), program.as_ref()])
+        && {
+            let mut link = std::ffi::OsString::from("--add-gnu-debuglink=");
+            link.push(&debug);
+            objcopy(&[&link, program.as_ref()])
+        };
+    assert!(
+        made,
+        "objcopy, of the package binutils, which the linker is in too"
+    );
+    let got = frames(&program, built.wanted);
+    assert!(
+        is_named(&got) && has_line(&got),
+        "both are in the debug file: {got:?}"
+    );
+
+    let elsewhere = real.join("elsewhere");
+    std::fs::rename(&debug, &elsewhere).expect("moves");
+    std::os::unix::fs::symlink(&elsewhere, &debug).expect("links");
+    let got = frames(&program, built.wanted);
+    assert!(!is_named(&got) && !has_line(&got), "{got:?}");
+
+    std::fs::remove_file(&debug).expect("removes");
+    let mut other = std::fs::read(&elsewhere).expect("reads");
+    other.push(0);
+    std::fs::write(&debug, other).expect("writes");
+    let got = frames(&program, built.wanted);
+    assert!(
+        !is_named(&got) && !has_line(&got),
+        "the checksum is another: {got:?}"
+    );
+}
