@@ -160,3 +160,33 @@ fn the_owner_is_set_where_we_may() {
     let meta = std::fs::metadata(&path).expect("stat");
     assert_eq!((meta.uid(), meta.gid()), (65534, 65534));
 }
+
+#[test]
+fn a_rehearsal_leaves_nothing_and_takes_nothing() {
+    let dir = tempfile::tempdir().expect("dir");
+    for temporary in [false, true] {
+        let path = dir.path().join(format!("a-{temporary}"));
+        let pending = if temporary {
+            named(&path, false)
+        } else {
+            PendingFile::create(&path, false, None).expect("creates")
+        };
+        pending.file().write_all(b"text").expect("writes");
+        let before = names(dir.path());
+        assert!(pending.can_commit());
+        assert_eq!(names(dir.path()), before);
+        pending.commit().expect("commits");
+        assert_eq!(std::fs::read_to_string(&path).expect("reads"), "text");
+    }
+    assert_eq!(names(dir.path()), ["a-false", "a-true"]);
+}
+
+#[test]
+fn a_rehearsal_fails_where_the_directory_is_gone() {
+    let dir = tempfile::tempdir().expect("dir");
+    let inner = dir.path().join("inner");
+    std::fs::create_dir(&inner).expect("makes");
+    let pending = PendingFile::create(&inner.join("a"), true, None).expect("creates");
+    std::fs::remove_dir(&inner).expect("removes");
+    assert!(!pending.can_commit());
+}

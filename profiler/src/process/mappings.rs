@@ -136,11 +136,15 @@ impl Target {
             names.push([&mapping.path, &b" (deleted)"[..]].concat());
         }
         let mut last = replaced();
-        for name in names {
-            match open_in_root(self.proc_dir(), &name) {
-                Ok(found) if is_same_file(&found, mapping)? => return reopen(&found),
-                Ok(_) => {}
-                Err(error) => last = error,
+        // The kernel writes paths as the reader's root has them where that is in the same mount
+        // namespace, as with chroot(2), and else as the target's.
+        for open in [open_in_root, open_in_own_root] {
+            for name in &names {
+                match open(self.proc_dir(), name) {
+                    Ok(found) if is_same_file(&found, mapping)? => return reopen(&found),
+                    Ok(_) => {}
+                    Err(error) => last = error,
+                }
             }
         }
         Err(last)
@@ -174,9 +178,21 @@ fn replaced() -> io::Error {
 /// Finds `path` as the target would, never leaving its root: a link in a container's image must
 /// not lead us to a file of the host.
 fn open_in_root(dir: &ProcDir, path: &[u8]) -> io::Result<File> {
-    let root = dir.open_with("root", OFlags::PATH | OFlags::DIRECTORY)?;
+    find(
+        &dir.open_with("root", OFlags::PATH | OFlags::DIRECTORY)?,
+        path,
+    )
+}
+
+/// Finds `path` as we would. What is found is opened only if it is the mapped file.
+fn open_in_own_root(_: &ProcDir, path: &[u8]) -> io::Result<File> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    find(&rustix::fs::open("/", flags, Mode::empty())?.into(), path)
+}
+
+fn find(root: &File, path: &[u8]) -> io::Result<File> {
     let found = rustix::fs::openat2(
-        &root,
+        root,
         path,
         OFlags::PATH | OFlags::CLOEXEC,
         Mode::empty(),

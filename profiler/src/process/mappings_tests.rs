@@ -157,3 +157,117 @@ fn a_link_does_not_lead_out_of_the_root() {
         "magic links are refused"
     );
 }
+
+/// A process in a root of its own, made of copies of what `sleep` needs. None where we may not
+/// make one.
+fn jailed(root: &std::path::Path) -> Option<std::process::Child> {
+    use std::os::unix::process::CommandExt;
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let mut free = std::process::Command::new("sleep")
+        .arg("60")
+        .spawn()
+        .expect("sleep");
+    let files = loop {
+        let target = Target::open(Pid(free.id())).expect("opens");
+        let mappings = target.mappings().expect("maps");
+        let code = mappings.iter().filter(|mapping| {
+            mapping.executable && mapping.kind == MappingKind::File && !mapping.deleted
+        });
+        let files: Vec<String> = code
+            .filter_map(|mapping| String::from_utf8(mapping.path.clone()).ok())
+            .collect();
+        // Until it has loaded its libraries it is not yet itself.
+        if files.iter().any(|path| path.ends_with("/sleep"))
+            && files.iter().any(|path| path.contains("/libc.so"))
+        {
+            break files;
+        }
+    };
+    free.kill().expect("kill");
+    free.wait().expect("wait");
+    let copy = |from: &str, to: &str| {
+        let place = root.join(to.trim_start_matches('/'));
+        std::fs::create_dir_all(place.parent().expect("a parent")).expect("dirs");
+        std::fs::copy(from, place).expect("copies");
+    };
+    for path in &files {
+        copy(path, path);
+        // Where the loader is and looks, whatever links lead there on this system.
+        let name = path.rsplit('/').next().unwrap_or_default();
+        for dir in ["/lib64", "/lib/x86_64-linux-gnu", "/usr/lib"] {
+            copy(path, &format!("{dir}/{name}"));
+        }
+    }
+    let root = root.to_owned();
+    let mut command = std::process::Command::new(files.iter().find(|p| p.ends_with("/sleep"))?);
+    command.arg("60").env_clear();
+    // SAFETY: two system calls between fork and exec; the path is allocated already.
+    unsafe {
+        command.pre_exec(move || {
+            rustix::process::chroot(&root)?;
+            Ok(rustix::process::chdir("/")?)
+        });
+    }
+    Some(command.spawn().expect("sleep in its own root"))
+}
+
+#[test]
+fn a_link_planted_in_another_root_does_not_lead_to_a_file_of_ours() {
+    let dir = tempfile::tempdir().expect("dir");
+    let Some(mut child) = jailed(dir.path()) else {
+        return;
+    };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let (target, mapping) = loop {
+        let target = Target::open(Pid(child.id())).expect("opens");
+        let mappings = target.mappings().expect("maps");
+        let libc = mappings
+            .into_iter()
+            .find(|mapping| mapping.executable && mapping.file_name().starts_with("libc.so"));
+        if let Some(mapping) = libc {
+            break (target, mapping);
+        }
+        assert!(std::time::Instant::now() < deadline, "no libc in the jail");
+    };
+    let inside = std::path::PathBuf::from(String::from_utf8_lossy(&mapping.path).as_ref());
+    assert!(inside.starts_with(dir.path()), "as we see it: {mapping:?}");
+    let opened = |file: io::Result<File>| {
+        use std::os::unix::fs::MetadataExt;
+        file.and_then(|file| file.metadata()).map(|file| file.ino())
+    };
+    assert_eq!(
+        opened(target.open_by_path(&mapping)).ok(),
+        Some(mapping.inode)
+    );
+
+    std::fs::remove_file(&inside).expect("removes");
+    for (link, what) in [
+        ("/etc/passwd", "a file of ours"),
+        ("../../../../../../etc/passwd", "a way up"),
+        ("/proc/self/exe", "a link of the kernel's"),
+    ] {
+        std::os::unix::fs::symlink(link, &inside).expect("links");
+        assert!(target.open_by_path(&mapping).is_err(), "{what}");
+        std::fs::remove_file(&inside).expect("removes");
+    }
+    // The same once there is such a file within the root: it is another one than the mapped.
+    std::fs::create_dir_all(dir.path().join("etc")).expect("dir");
+    std::fs::write(dir.path().join("etc/passwd"), "root:x:").expect("writes");
+    std::os::unix::fs::symlink("/etc/passwd", &inside).expect("links");
+    let error = target.open_by_path(&mapping).expect_err("another file");
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    std::fs::remove_file(&inside).expect("removes");
+    rustix::fs::mknodat(rustix::fs::CWD, &inside, FileType::Fifo, Mode::RUSR, 0).expect("a pipe");
+    assert!(
+        target.open_by_path(&mapping).is_err(),
+        "a pipe, without waiting for a writer"
+    );
+    // By the kernel's own link it is still the mapped one.
+    if let Ok(inode) = opened(target.open_mapped(&mapping)) {
+        assert_eq!(inode, mapping.inode);
+    }
+    child.kill().expect("kill");
+    child.wait().expect("wait");
+}
