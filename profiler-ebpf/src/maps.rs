@@ -45,6 +45,10 @@ pub(crate) static INDEX: ArrayOfMaps<
 #[map]
 pub(crate) static THREAD_TABLE: Array<Thread> = Array::with_max_entries(THREADS as u32, 0);
 
+/// How far the clock of our times is ahead of the scheduler's (wrapping), one value.
+#[map]
+pub(crate) static CLOCK_LEAD: Array<u64> = Array::with_max_entries(1, 0);
+
 #[map]
 pub(crate) static STACKS: HashMap<u64, Stack> = HashMap::with_max_entries(65_536, 0);
 

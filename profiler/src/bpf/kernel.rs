@@ -18,6 +18,7 @@ use profiler_common::map::{
 };
 use rustix::time::{ClockId, clock_gettime};
 use std::io::Read;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 /// The compiled programs; `profiler/bpf/README.md` tells where they come from.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/holdup.bpf.o");
@@ -86,6 +87,7 @@ impl Kernel {
         let (pid, tgid, comm) = (offset("pid")?, offset("tgid")?, offset("comm")?);
         let (on_cpu, nvcsw) = (offset("on_cpu")?, offset("nvcsw")?);
         let (stack, fsbase) = (offset("stack")?, offset("thread.fsbase")?);
+        let last_arrival = offset("sched_info.last_arrival").unwrap_or(0);
         let state = offset("__state").or_else(|_| offset("state"))?;
         let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
         let mut ebpf = EbpfLoader::new()
@@ -98,6 +100,7 @@ impl Kernel {
             .override_global("OFF_TASK_NVCSW", &nvcsw, true)
             .override_global("OFF_TASK_STACK", &stack, true)
             .override_global("OFF_TASK_FSBASE", &fsbase, true)
+            .override_global("OFF_TASK_LAST_ARRIVAL", &last_arrival, true)
             .override_global("MIN_BLOCK_NS", &min_block.0, true)
             .load(OBJECT)
             .context("cannot load the eBPF object")?;
@@ -241,6 +244,15 @@ impl Kernel {
         }
     }
 
+    /// A descriptor that becomes readable when an event asks for attention at once.
+    ///
+    /// # Errors
+    /// Where descriptors are used up.
+    pub fn attention(&self) -> std::io::Result<OwnedFd> {
+        // SAFETY: the ring buffer's descriptor is open as long as `self.events` lives.
+        unsafe { BorrowedFd::borrow_raw(self.events.as_raw_fd()) }.try_clone_to_owned()
+    }
+
     /// Hands every event that has arrived to `each`.
     pub fn drain(&mut self, mut each: impl FnMut(Result<Event, DecodeError>)) {
         while let Some(item) = self.events.next() {
@@ -332,6 +344,8 @@ pub fn process_entry(
     start: Timestamp,
     context: Option<TlsContext>,
 ) -> Process {
+    let [worker_below_fs, current_thread_below_fs, budget_below_fs] =
+        context.map_or([0; 3], |context| context.variables_below_fs);
     Process {
         tgid: pid.0,
         mappings,
@@ -339,6 +353,10 @@ pub fn process_entry(
         layout: context.map_or(layout::NONE, |context| context.layout),
         start: start.0,
         context_below_fs: context.map_or(0, |context| context.below_fs),
+        worker_below_fs,
+        current_thread_below_fs,
+        budget_below_fs,
+        reserved: 0,
     }
 }
 
