@@ -6,14 +6,14 @@
 mod support;
 mod unwind_support;
 
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::{Arguments, Failed, Trial};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use support::check::{self, Complaints};
 use support::check_modes;
 use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
-use support::{kernel_walk, privilege, selftest};
+use support::{hostile, kernel_walk, privilege, safety, selftest};
 
 const VARIANTS: &[Variant] = &[
     Variant {
@@ -90,6 +90,8 @@ fn main() -> ExitCode {
         trials.extend(scenarios(*variant));
     }
     trials.extend(modes());
+    trials.extend(safety::trials());
+    trials.extend(hostile::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -169,7 +171,7 @@ fn modes() -> Vec<Trial> {
     trials.push(Trial::ignorable_test(
         "unwind::kernel_walk_equals_framehop",
         || {
-            unless_skipped(|| {
+            privilege::unless_skipped(privilege::missing(), || {
                 let complaints = kernel_walk::compare(DEFAULT)?.complaints();
                 if complaints.is_empty() {
                     Ok(())
@@ -206,12 +208,16 @@ impl Run {
         let run = self.clone();
         let mut trials = vec![Trial::ignorable_test(
             format!("{group}::recording"),
-            move || unless_skipped(|| run.recorded().map(drop).map_err(Failed::from)),
+            move || {
+                privilege::unless_skipped(privilege::missing(), || {
+                    run.recorded().map(drop).map_err(Failed::from)
+                })
+            },
         )];
         trials.extend(checks.iter().map(|(name, check)| {
             let (run, check) = (self.clone(), *check);
             Trial::ignorable_test(format!("{group}::{name}"), move || {
-                unless_skipped(|| {
+                privilege::unless_skipped(privilege::missing(), || {
                     let recorded = run.recorded().map_err(|_| "there is no recording")?;
                     let complaints = check(recorded);
                     if complaints.is_empty() {
@@ -230,16 +236,5 @@ impl Run {
             .recorded
             .get_or_init(|| record(self.variant, self.mode, self.ending));
         made.as_ref()
-    }
-}
-
-/// Runs a trial, or says why it cannot be run here. CI may not pass over anything.
-fn unless_skipped(trial: impl FnOnce() -> Result<(), Failed>) -> Result<Completion, Failed> {
-    match privilege::missing() {
-        None => trial().map(|()| Completion::Completed),
-        Some(reason) if std::env::var_os("CI").is_some() => {
-            Err(format!("cannot be skipped in CI: {reason}").into())
-        }
-        Some(reason) => Ok(Completion::ignored_with(format!("skipped: {reason}"))),
     }
 }

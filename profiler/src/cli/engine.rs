@@ -4,7 +4,7 @@
 //! is tested without privileges.
 
 use crate::error::Result;
-use crate::host::Features;
+use crate::host::{Features, privileges::Keep};
 use crate::model::{Recording, Report};
 use crate::process::Target;
 use crate::units::Nanos;
@@ -76,6 +76,12 @@ pub trait Session: Sized {
 pub trait Engine {
     /// What records.
     type Session: Session;
+
+    /// Gives up what the rest of the recording can do without.
+    ///
+    /// # Errors
+    /// Where that fails: nothing may go on with more rights than it was promised.
+    fn drop_privileges(keep: Keep) -> Result<()>;
 
     /// Sums a recording up.
     fn report(recording: &Recording) -> Report;

@@ -3,6 +3,7 @@
 use super::engine::{Engine, Format, RenderOptions, Session, SessionOptions};
 use crate::error::{Error, Exit, Result};
 use crate::host::Features;
+use crate::host::privileges::{self, Keep};
 use crate::model::{self, Recording, Report};
 use crate::process::Target;
 use crate::render;
@@ -25,6 +26,10 @@ pub(crate) struct LiveSession {
 
 impl Engine for Live {
     type Session = LiveSession;
+
+    fn drop_privileges(keep: Keep) -> Result<()> {
+        privileges::drop_to(keep)
+    }
 
     fn report(recording: &Recording) -> Report {
         model::build(recording)

@@ -68,6 +68,14 @@ pub(crate) fn prepare(
     Ok(outputs)
 }
 
+/// Whether every file could be given its name now, with the rights that this thread has now.
+pub(crate) fn can_finish(outputs: &[Output]) -> bool {
+    outputs.iter().all(|output| match &output.sink {
+        Sink::Stdout => true,
+        Sink::File(file) => file.can_commit(),
+    })
+}
+
 /// Writes every output. One that fails does not keep the others from being written.
 pub(crate) fn write_all(
     outputs: Vec<Output>,

@@ -1,6 +1,7 @@
 //! A file that gets its name only when it is complete.
 
 use crate::error::{Error, Result};
+use crate::host::privileges::is_owner;
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, RenameFlags, fchown, linkat, openat, renameat, renameat_with,
     statat, unlinkat,
@@ -93,11 +94,11 @@ impl PendingFile {
     /// `overwrite`, left as it is; a link there is never followed.
     pub(crate) fn commit(mut self) -> io::Result<()> {
         let temporary = match self.temporary.take() {
-            None if !self.overwrite => return Ok(self.link(&self.name)?),
+            None if !self.overwrite => return Ok(link(&self.file, &self.dir, &self.name)?),
             None => {
                 // A nameless file cannot replace one: by way of a temporary name.
                 let name = temporary_name();
-                self.link(&name)?;
+                link(&self.file, &self.dir, &name)?;
                 name
             }
             Some(name) => name,
@@ -113,15 +114,48 @@ impl PendingFile {
         })
     }
 
-    fn link(&self, name: &OsStr) -> rustix::io::Result<()> {
-        let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        linkat(
-            rustix::fs::CWD,
-            own,
-            &self.dir,
-            name,
-            AtFlags::SYMLINK_FOLLOW,
-        )
+    /// Whether [`PendingFile::commit`] would be permitted to this thread now: another file is
+    /// made and named (a nameless one gets a name only once), and named again.
+    pub(crate) fn can_commit(&self) -> bool {
+        self.may_replace() && self.rehearse().is_ok()
+    }
+
+    fn rehearse(&self) -> rustix::io::Result<()> {
+        // Under protected_hardlinks, proc_sys_fs(5), only its owner gives a file a name.
+        if !is_owner(rustix::fs::fstat(&self.file)?.st_uid) {
+            return Err(Errno::PERM);
+        }
+        let (file, temporary) = match self.temporary {
+            None => open_unnamed(&self.dir)?,
+            Some(_) => open_named(&self.dir)?,
+        };
+        let from = match temporary {
+            Some(name) => name,
+            None => {
+                let name = temporary_name();
+                link(&file, &self.dir, &name)?;
+                name
+            }
+        };
+        let to = temporary_name();
+        let renamed = renameat(&self.dir, &from, &self.dir, &to);
+        let left = if renamed.is_ok() { &to } else { &from };
+        renamed.and(unlinkat(&self.dir, left, AtFlags::empty()))
+    }
+
+    /// In a directory with the sticky bit, only its owner and the owner of a file may replace
+    /// that; see inode(7).
+    fn may_replace(&self) -> bool {
+        let Ok(dir) = rustix::fs::fstat(&self.dir) else {
+            return false;
+        };
+        if dir.st_mode & libc::S_ISVTX == 0 {
+            return true;
+        }
+        match statat(&self.dir, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(file) => is_owner(file.st_uid) || is_owner(dir.st_uid),
+            Err(errno) => errno == Errno::NOENT,
+        }
     }
 }
 
@@ -131,6 +165,12 @@ impl Drop for PendingFile {
             let _ = unlinkat(&self.dir, name, AtFlags::empty());
         }
     }
+}
+
+/// Gives a nameless file a name.
+fn link(file: &File, dir: &OwnedFd, name: &OsStr) -> rustix::io::Result<()> {
+    let own = format!("/proc/self/fd/{}", file.as_raw_fd());
+    linkat(rustix::fs::CWD, own, dir, name, AtFlags::SYMLINK_FOLLOW)
 }
 
 fn file_name(path: &Path) -> Result<&OsStr> {

@@ -7,6 +7,7 @@ use super::progress::{Progress, SPIN};
 use super::settings::{RecordSettings, TargetChoice};
 use crate::error::{Error, Exit, Result};
 use crate::host::Features;
+use crate::host::privileges::{self, Keep};
 use crate::model::{Losses, Recording};
 use crate::process::{Launched, Target, find_by_name};
 use std::os::unix::process::ExitStatusExt;
@@ -43,6 +44,13 @@ pub(crate) fn record<E: Engine>(
         .map_err(cannot)?;
     let mut session: E::Session = runtime
         .block_on(async { E::Session::start(Arc::clone(&target), features, &settings.session) })?;
+    let mut needed = privileges::RECORDING;
+    if launched.is_some() {
+        needed |= privileges::ENDING;
+    }
+    let invoker = settings.invoker.as_ref();
+    let user = invoker.map(|invoker| (invoker.uid, invoker.gid));
+    E::drop_privileges(Keep::least(needed, user, || output::can_finish(&outputs)))?;
     if let Some(launched) = &mut launched {
         launched.release();
     }

@@ -3,6 +3,7 @@
 mod btf;
 mod facts;
 mod preflight;
+pub mod privileges;
 mod requirement;
 mod requirements;
 

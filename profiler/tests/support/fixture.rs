@@ -38,7 +38,7 @@ pub(crate) struct Running {
     stdin: Option<ChildStdin>,
     stdout: Lines,
     // Deleted when the process has gone.
-    _dir: tempfile::TempDir,
+    _dir: Option<tempfile::TempDir>,
 }
 
 impl Variant {
@@ -117,11 +117,17 @@ impl Variant {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
             .map_err(|error| format!("no directory for the fixture: {error}"))?;
         let mut command = Command::new(program);
-        command
-            .arg(mode)
-            .arg(dir.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
+        command.arg(mode).arg(dir.path());
+        let mut running = Running::start(command)?;
+        running._dir = Some(dir);
+        Ok(running)
+    }
+}
+
+impl Running {
+    /// Starts the program by a command of the caller's, and waits until it is ready.
+    pub(crate) fn start(mut command: Command) -> Result<Running, String> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = Reaped::spawn(&mut command, "the fixture")?;
         let mut stdout = process.stdout()?;
         let stdin = Some(process.stdin()?);
@@ -130,12 +136,10 @@ impl Variant {
             process,
             stdin,
             stdout,
-            _dir: dir,
+            _dir: None,
         })
     }
-}
 
-impl Running {
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
     }

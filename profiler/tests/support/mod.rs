@@ -4,10 +4,12 @@
 pub(crate) mod check;
 pub(crate) mod check_modes;
 pub(crate) mod fixture;
+pub(crate) mod hostile;
 pub(crate) mod kernel_walk;
 pub(crate) mod privilege;
 pub(crate) mod process;
 pub(crate) mod record;
 pub(crate) mod report;
+pub(crate) mod safety;
 pub(crate) mod selftest;
 pub(crate) mod truth;

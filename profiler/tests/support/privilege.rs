@@ -1,5 +1,6 @@
 //! Whether this machine and user can record at all.
 
+use libtest_mimic::{Completion, Failed};
 use std::path::Path;
 
 const CAP_SYS_PTRACE: u32 = 19;
@@ -29,6 +30,28 @@ pub(crate) fn missing() -> Option<String> {
         None
     } else {
         Some(format!("no {}; run the tests as root", lacking.join(", ")))
+    }
+}
+
+/// Why a test that changes users cannot run here, if it cannot.
+pub(crate) fn missing_root() -> Option<String> {
+    missing().or_else(|| {
+        let root = rustix::process::geteuid().is_root();
+        (!root).then(|| "not root; run the tests as root".into())
+    })
+}
+
+/// Runs a trial, or says why it cannot be run here. CI may not pass over anything.
+pub(crate) fn unless_skipped(
+    missing: Option<String>,
+    trial: impl FnOnce() -> Result<(), Failed>,
+) -> Result<Completion, Failed> {
+    match missing {
+        None => trial().map(|()| Completion::Completed),
+        Some(reason) if std::env::var_os("CI").is_some() => {
+            Err(format!("cannot be skipped in CI: {reason}").into())
+        }
+        Some(reason) => Ok(Completion::ignored_with(format!("skipped: {reason}"))),
     }
 }
 

@@ -70,6 +70,13 @@ impl Reaped {
             .map_err(|error| format!("{} cannot be interrupted: {error}", self.what))
     }
 
+    /// Ends it as nobody can handle.
+    pub(crate) fn kill(&mut self) -> Result<(), String> {
+        self.child
+            .kill()
+            .map_err(|error| format!("{} cannot be killed: {error}", self.what))
+    }
+
     /// Waits for the end, at most until `timeout`.
     pub(crate) fn wait(&mut self, timeout: Duration) -> Result<ExitStatus, String> {
         let deadline = Instant::now() + timeout;
