@@ -112,6 +112,10 @@ pub(crate) enum Verb {
     )]
     Record(RecordArgs),
 
+    /// Load the kernel programs, attach none, and print what verifying each one took
+    #[command(hide = true)]
+    Probe,
+
     /// Print a completion script for a shell
     #[command(hide = true)]
     Completions {

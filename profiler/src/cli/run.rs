@@ -4,6 +4,7 @@ use super::args::{Cli, Verb};
 use super::engine::Engine;
 use super::interrupt::supervise;
 use super::output::write_stdout;
+use super::probe;
 use super::progress::{Progress, stderr_is_terminal};
 use super::record;
 use super::settings::{ConsoleSettings, Environment, RecordSettings};
@@ -41,6 +42,7 @@ fn run_with<E: Engine>() -> Exit {
         None => print_help(),
         Some(Verb::Record(args)) => RecordSettings::resolve(args, &cli.common, &environment)
             .and_then(|settings| run_record::<E>(settings, &progress)),
+        Some(Verb::Probe) => probe::probe(),
         Some(Verb::Completions { shell }) => print_completions(shell),
         Some(Verb::Man { verb }) => print_manual(verb.as_deref()),
     };
