@@ -82,11 +82,15 @@ pub struct WaitRecord {
     pub stack: u64,
     /// Process of the thread that made the wakeup; 0 where none was seen.
     pub waker_tgid: u32,
-    /// Thread that made the wakeup.
+    /// Thread that made the wakeup, or [`WAKER_INTERRUPT`].
     pub waker_tid: u32,
     /// Name of the thread that made the wakeup.
     pub waker_comm: [u8; COMM_LEN],
 }
+
+/// [`WaitRecord::waker_tid`] of a wakeup made by an interrupt (a timer, a device, the network):
+/// the thread that it interrupted has nothing to do with it.
+pub const WAKER_INTERRUPT: u32 = u32::MAX;
 
 /// The `stack` of a wait that began before the recording: its stack is in a [`SnapshotRecord`].
 pub const STACK_BEFORE: u64 = 1;

@@ -54,23 +54,7 @@ impl Engine for Live {
 
 /// An error of the rooms below, in the words of the command line.
 fn failed(what: &str) -> impl Fn(anyhow::Error) -> Error {
-    move |error| Error::new(what.to_owned()).because(Chain(error))
-}
-
-/// `anyhow` has no `std::error::Error` of its own; this hands on its text and its causes.
-#[derive(Debug)]
-struct Chain(anyhow::Error);
-
-impl std::fmt::Display for Chain {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for Chain {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.chain().nth(1)
-    }
+    move |error| error.context(what.to_owned()).into()
 }
 
 impl Session for LiveSession {

@@ -57,7 +57,14 @@ impl Sums {
         if let Some(count) = one.histogram.get_mut(bucket) {
             *count = 1;
         }
-        self.add(&AggregateKey { stack, tid: tid.0, reserved: 0 }, &one);
+        self.add(
+            &AggregateKey {
+                stack,
+                tid: tid.0,
+                reserved: 0,
+            },
+            &one,
+        );
     }
 }
 
@@ -120,7 +127,11 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
     names(&closing, &mut threads);
 
     closing.gathered.judge_again();
-    let mut stacks = Stacks { no_stack: None, gathered: closing.gathered, early: closing.early };
+    let mut stacks = Stacks {
+        no_stack: None,
+        gathered: closing.gathered,
+        early: closing.early,
+    };
     let totals = totals(&sums, &mut stacks);
     let waits = waits(&mut stacks);
     let open_waits = open
@@ -135,7 +146,10 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
     let gathered = stacks.gathered;
     let losses = losses(closing.kernel, &gathered, &totals)?;
     Ok(Recording {
-        tool: Tool { name: "holdup".into(), version: env!("CARGO_PKG_VERSION").into() },
+        tool: Tool {
+            name: "holdup".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+        },
         host: host(),
         target: target_facts(closing.target, closing.modules, closing.ended),
         started_at: closing
@@ -230,7 +244,9 @@ impl Stacks<'_> {
             number => self.gathered.by_number(number),
         };
         known.or(self.no_stack).unwrap_or_else(|| {
-            let id = self.gathered.add(Vec::new(), Vec::new(), Some(Truncation::NoStack), None);
+            let id = self
+                .gathered
+                .add(Vec::new(), Vec::new(), Some(Truncation::NoStack), None);
             self.no_stack = Some(id);
             id
         })
@@ -269,7 +285,12 @@ fn waits(stacks: &mut Stacks<'_>) -> Vec<Wait> {
         let stack = stacks.id(wait.tid, wait.stack);
         // Recorded before the stack was known to be an idle park.
         let idle = |s: &StackEntry| s.verdict.state == State::Idle;
-        if stacks.gathered.stacks.get(stack.0 as usize).is_some_and(idle) {
+        if stacks
+            .gathered
+            .stacks
+            .get(stack.0 as usize)
+            .is_some_and(idle)
+        {
             continue;
         }
         let waker = stacks.gathered.wakers.get(wait.waker as usize);

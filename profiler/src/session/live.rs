@@ -5,6 +5,7 @@ use super::finish::{self, Closing};
 use super::gather::Gathered;
 use super::modules::{AddressMap, Modules};
 use crate::bpf::{Kernel, monotonic, process_entry};
+use crate::decode::StackSeen;
 use crate::host::KernelBtf;
 use crate::model::Recording;
 use crate::process::Target;
@@ -56,6 +57,8 @@ pub struct Session {
     swept: Instant,
     swept_ends: usize,
     finished_sums: finish::Sums,
+    /// Stacks that have arrived and have no names yet.
+    new: Vec<Box<StackSeen>>,
 }
 
 impl Session {
@@ -70,11 +73,15 @@ impl Session {
         let (map, mappings) = modules
             .update(target, kernel.tables())
             .with_context(|| format!("cannot read the mappings of process {}", target.pid()))?;
+        let mut gathered = Gathered::default();
+        for module in modules.iter() {
+            gathered.symbolizer.open(&module.source);
+        }
         let now = Instant::now();
         let mut session = Session {
             kernel,
             modules,
-            gathered: Gathered::default(),
+            gathered,
             early: Early::default(),
             maps: HashMap::new(),
             mappings: Vec::new(),
@@ -88,24 +95,22 @@ impl Session {
             swept: now,
             swept_ends: 0,
             finished_sums: finish::Sums::default(),
+            new: Vec::new(),
         };
         session.install(target, map, mappings)?;
         session.kernel.snapshot()?;
-        session.drain()?;
-        let Session { gathered, kernel, maps, mappings, modules, generation, .. } = &mut session;
-        if let Some(map) = maps.get(generation) {
-            session.early = Early::gather(gathered, kernel, target, map, mappings, modules);
-        }
-        for module in session.modules.iter() {
-            session.gathered.symbolizer.open(&module.source);
-        }
+        session.receive();
+        let snapshots = std::mem::take(&mut session.gathered.snapshots);
+        session.early = Early::walk(snapshots, &session.kernel, target, &session.mappings);
         Ok(session)
     }
 
     /// Whether any module of the target holds tokio.
     #[must_use]
     pub fn sees_tokio(&self) -> bool {
-        self.modules.iter().any(|m| m.facts.as_ref().is_some_and(|facts| facts.tokio.present))
+        self.modules
+            .iter()
+            .any(|m| m.facts.as_ref().is_some_and(|facts| facts.tokio.present))
     }
 
     /// Takes in what has arrived, and follows the target's mappings. To be called every [`TICK`].
@@ -147,12 +152,33 @@ impl Session {
         })
     }
 
-    fn drain(&mut self) -> Result<()> {
-        let Session { kernel, gathered, maps, modules, .. } = self;
-        let mut new = Vec::new();
+    /// Takes the events out of the ring buffer; new stacks are kept back.
+    fn receive(&mut self) {
+        let Session {
+            kernel,
+            gathered,
+            new,
+            ..
+        } = self;
         kernel.drain(|event| new.extend(gathered.take(event)));
+        kernel.flush_log();
+    }
+
+    /// Takes the events in, and names and judges new stacks.
+    fn drain(&mut self) -> Result<()> {
+        self.receive();
+        let Session {
+            kernel,
+            gathered,
+            maps,
+            modules,
+            early,
+            new,
+            ..
+        } = self;
         let none = AddressMap::default();
-        for seen in new {
+        early.name(gathered, maps.get(&1).unwrap_or(&none), modules);
+        for seen in new.drain(..) {
             let map = maps.get(&seen.record.generation).unwrap_or(&none);
             let stack = gathered.stack(&seen, map, modules);
             if stack.idle {
@@ -201,10 +227,13 @@ impl Session {
         if self.gathered.ended.len() == self.swept_ends {
             return Ok(());
         }
-        let ended: HashSet<u32> = self.gathered.ended.get(self.swept_ends..).map_or_else(
-            HashSet::new,
-            |ended| ended.iter().map(|end| end.header.tid).collect(),
-        );
+        let ended: HashSet<u32> = self
+            .gathered
+            .ended
+            .get(self.swept_ends..)
+            .map_or_else(HashSet::new, |ended| {
+                ended.iter().map(|end| end.header.tid).collect()
+            });
         self.swept_ends = self.gathered.ended.len();
         let keys: Vec<(AggregateKey, _)> = self
             .kernel

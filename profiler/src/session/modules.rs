@@ -153,7 +153,10 @@ impl Modules {
         let name: Arc<str> = mapping.file_name().into();
         let mut problem = read.problem;
         let build_id = read.facts.as_ref().and_then(|facts| facts.build_id.clone());
-        let known = build_id.as_ref().and_then(|id| self.by_build_id.get(id)).copied();
+        let known = build_id
+            .as_ref()
+            .and_then(|id| self.by_build_id.get(id))
+            .copied();
         let (mut span, mut base) = (known, Svma(0));
         if let Some(table) = &read.table {
             base = table.base;
@@ -169,7 +172,8 @@ impl Modules {
         }
         if let Some(problem) = problem {
             tracing::warn!(module = %name.escape_debug(), "{problem}");
-            eprintln!("PROBLEM {name}: {problem}"); self.problems.push(format!("{name}: {problem}"));
+            eprintln!("PROBLEM {name}: {problem}");
+            self.problems.push(format!("{name}: {problem}"));
         }
         let (file, image, path) = match image {
             Some(Image::File(file, _)) => {
@@ -182,7 +186,13 @@ impl Modules {
         let functions = absolute(&read.functions);
         self.by_file.insert(key, self.loaded.len());
         self.loaded.push(Loaded {
-            source: ModuleSource { name, path, build_id, image, functions },
+            source: ModuleSource {
+                name,
+                path,
+                build_id,
+                image,
+                functions,
+            },
             facts: read.facts,
             span,
             base,
@@ -195,11 +205,22 @@ impl Modules {
         let mut map = AddressMap::default();
         let mut rows = Vec::new();
         for mapping in code {
-            let Some(&module) = self.by_file.get(&key(mapping)) else { continue };
-            let Some(loaded) = self.loaded.get(module) else { continue };
-            let Some(bias) = loaded.bias(mapping) else { continue };
+            let Some(&module) = self.by_file.get(&key(mapping)) else {
+                continue;
+            };
+            let Some(loaded) = self.loaded.get(module) else {
+                continue;
+            };
+            let Some(bias) = loaded.bias(mapping) else {
+                continue;
+            };
             let (begin, end) = (mapping.range.start, mapping.range.end);
-            map.regions.push(Region { begin, end, bias, module });
+            map.regions.push(Region {
+                begin,
+                end,
+                bias,
+                module,
+            });
             let Some(span) = loaded.span else { continue };
             rows.push(row::Mapping {
                 begin: begin.0,
@@ -275,11 +296,24 @@ fn read(image: &[u8]) -> Read {
     let facts = Module::from_elf(image);
     let table = UnwindTable::from_elf(image).context("cannot be unwound");
     let mut problem = None;
-    let facts = facts.map_err(|error| problem = Some(error.to_string())).ok();
-    let table = table.map_err(|error| problem = Some(format!("{error:#}"))).ok();
+    let facts = facts
+        .map_err(|error| problem = Some(error.to_string()))
+        .ok();
+    let table = table
+        .map_err(|error| problem = Some(format!("{error:#}")))
+        .ok();
     let stripped = facts.as_ref().is_some_and(|facts| !facts.has_symtab);
-    let functions = if stripped { Functions::from_elf(image).ok() } else { None };
-    Read { facts, table, functions: functions.unwrap_or_default(), problem }
+    let functions = if stripped {
+        Functions::from_elf(image).ok()
+    } else {
+        None
+    };
+    Read {
+        facts,
+        table,
+        functions: functions.unwrap_or_default(),
+        problem,
+    }
 }
 
 /// Function starts as addresses of the file.
@@ -288,7 +322,9 @@ fn absolute(functions: &Functions) -> Arc<[(u32, u32)]> {
         .ranges
         .iter()
         .filter_map(|&(start, len)| {
-            u32::try_from(functions.base.0 + u64::from(start)).ok().map(|start| (start, len))
+            u32::try_from(functions.base.0 + u64::from(start))
+                .ok()
+                .map(|start| (start, len))
         })
         .collect()
 }
@@ -299,10 +335,17 @@ mod tests {
 
     #[test]
     fn addresses_resolve_within_their_region_only() {
-        let region =
-            |begin, end, bias, module| Region { begin: Addr(begin), end: Addr(end), bias, module };
+        let region = |begin, end, bias, module| Region {
+            begin: Addr(begin),
+            end: Addr(end),
+            bias,
+            module,
+        };
         let map = AddressMap {
-            regions: vec![region(0x1000, 0x2000, 0x1000, 7), region(0x5000, 0x6000, 0x4000, 8)],
+            regions: vec![
+                region(0x1000, 0x2000, 0x1000, 7),
+                region(0x5000, 0x6000, 0x4000, 8),
+            ],
         };
         assert_eq!(map.resolve(Addr(0xfff)), None);
         assert_eq!(map.resolve(Addr(0x1000)), Some((7, Svma(0))));
