@@ -137,12 +137,7 @@ impl Package {
 ///
 /// # Errors
 /// The download or the unpacking fails.
-pub fn download(
-    packages: &[String],
-    options: &[String],
-    packed: &Path,
-    into: &Path,
-) -> Result<()> {
+pub fn download(packages: &[String], options: &[String], packed: &Path, into: &Path) -> Result<()> {
     let mut apt = process::detached("apt-get");
     apt.current_dir(packed)
         .args(options)

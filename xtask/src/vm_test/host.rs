@@ -74,7 +74,11 @@ impl Accel {
                 .open("/dev/kvm")
                 .is_ok()
         };
-        if real && may() { Accel::Kvm } else { Accel::Tcg }
+        if real && may() {
+            Accel::Kvm
+        } else {
+            Accel::Tcg
+        }
     }
 }
 
