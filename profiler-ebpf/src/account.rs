@@ -110,6 +110,7 @@ fn switch_out(
         // Before the walk, which takes microseconds: the wakeup may come on another CPU meanwhile.
         (*thread).wakeup = 0;
         (*thread).stack = 0;
+        (*thread).task_id = 0;
         core::ptr::write_volatile(&raw mut (*thread).phase, PHASE_BLOCKED);
     }
     count(Counter::SwitchOutBlocked);

@@ -3,12 +3,14 @@
 use super::tables::Tables;
 use crate::decode::{DecodeError, Event, decode};
 use crate::host::KernelBtf;
+use crate::process::module::TlsContext;
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 use anyhow::{Context, Result, bail};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, Iter, Program, ProgramInfo};
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
+use profiler_common::context::layout;
 use profiler_common::counter::Counter;
 use profiler_common::map::{
     Aggregate, AggregateKey, FILTER_PROBES, FILTER_SIZE, MAX_PROCESSES, Process, Stack,
@@ -83,7 +85,7 @@ impl Kernel {
         };
         let (pid, tgid, comm) = (offset("pid")?, offset("tgid")?, offset("comm")?);
         let (on_cpu, nvcsw) = (offset("on_cpu")?, offset("nvcsw")?);
-        let stack = offset("stack")?;
+        let (stack, fsbase) = (offset("stack")?, offset("thread.fsbase")?);
         let state = offset("__state").or_else(|_| offset("state"))?;
         let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
         let mut ebpf = EbpfLoader::new()
@@ -95,6 +97,7 @@ impl Kernel {
             .override_global("OFF_TASK_ON_CPU", &on_cpu, true)
             .override_global("OFF_TASK_NVCSW", &nvcsw, true)
             .override_global("OFF_TASK_STACK", &stack, true)
+            .override_global("OFF_TASK_FSBASE", &fsbase, true)
             .override_global("MIN_BLOCK_NS", &min_block.0, true)
             .load(OBJECT)
             .context("cannot load the eBPF object")?;
@@ -336,15 +339,22 @@ pub fn monotonic() -> Timestamp {
     Timestamp(now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs())
 }
 
-/// The entry of a process that begins now.
+/// The entry of a process.
 #[must_use]
-pub fn process_entry(pid: Pid, mappings: u32, generation: u32, start: Timestamp) -> Process {
+pub fn process_entry(
+    pid: Pid,
+    mappings: u32,
+    generation: u32,
+    start: Timestamp,
+    context: Option<TlsContext>,
+) -> Process {
     Process {
         tgid: pid.0,
         mappings,
         generation,
-        reserved: 0,
+        layout: context.map_or(layout::NONE, |context| context.layout),
         start: start.0,
+        context_below_fs: context.map_or(0, |context| context.below_fs),
     }
 }
 

@@ -61,10 +61,11 @@ impl Session for LiveSession {
     fn start(target: Arc<Target>, features: &Features, options: &SessionOptions) -> Result<Self> {
         let how = session::Options {
             min_block: options.min_block,
+            launched: options.launched,
         };
         let session = session::Session::start(&target, &features.btf, how)
             .map_err(failed("cannot begin to record"))?;
-        // A command that was started just now has not loaded its libraries yet.
+        // A command may yet execute the program that is meant, as a shell does.
         if !options.launched && !session.sees_tokio() {
             return Err(no_runtime(&target));
         }
@@ -93,7 +94,8 @@ impl Session for LiveSession {
     }
 }
 
-fn no_runtime(target: &Target) -> Error {
+/// What is said where there is no tokio in a target.
+pub(super) fn no_runtime(target: &Target) -> Error {
     Error::new(format!(
         "there is no tokio in {} (pid {}): neither in the program nor in its libraries",
         target.exe_name(),

@@ -122,6 +122,8 @@ mod tests {
             args: [0; 6],
             walk: 0,
             generation: 3,
+            place: 0,
+            reserved: 0,
             user_frames,
             kernel_frames,
             comm: *b"worker\0junk\0\0\0\0\0",

@@ -6,6 +6,7 @@ use super::modules::{AddressMap, Modules};
 use crate::bpf::Kernel;
 use crate::model::StackId;
 use crate::process::Target;
+use crate::tokio_rt::Place;
 use crate::units::{Addr, Tid};
 use crate::unwind::{Regs, RemoteMemory, walk, walk_outcome};
 use profiler_common::record::SnapshotRecord;
@@ -95,7 +96,8 @@ impl Early {
         for walked in std::mem::take(&mut self.walked) {
             let frames = gathered.name(&walked.addresses, map, modules);
             let syscall = u32::try_from(walked.syscall).ok();
-            let id = gathered.add(frames, Vec::new(), walk_outcome(walked.outcome), syscall);
+            let outcome = walk_outcome(walked.outcome);
+            let id = gathered.add(frames, Vec::new(), outcome, syscall, Place::Unknown);
             self.stacks.insert(walked.tid, id);
         }
     }

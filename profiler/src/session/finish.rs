@@ -9,7 +9,7 @@ use crate::model::{
     Tool, Truncation, Wait, WaitTotal, Waker,
 };
 use crate::process::Target;
-use crate::tokio_rt::State;
+use crate::tokio_rt::{Place, State};
 use crate::units::{Nanos, Tid, Timestamp};
 use anyhow::Result;
 use profiler_common::counter::Counter;
@@ -42,6 +42,11 @@ impl Sums {
                 }
             }
         }
+    }
+
+    /// Takes out the wait in which a thread was found by the recording.
+    fn take_first_wait(&mut self, tid: Tid) -> Option<Aggregate> {
+        self.0.remove(&(tid, STACK_BEFORE))
     }
 
     /// Adds one wait that has been woken and not yet run.
@@ -81,6 +86,7 @@ pub(super) struct Closing<'a> {
     pub(super) start: Timestamp,
     pub(super) end: Timestamp,
     pub(super) min_block: Nanos,
+    pub(super) launched: bool,
 }
 
 /// Threads by id: one id may have been two threads, one after the other.
@@ -122,6 +128,14 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
     }
     for thread in closing.kernel.threads()? {
         close(&thread, closing.end, &mut threads, &mut sums, &mut open);
+    }
+    if closing.launched {
+        forget_hold(
+            closing.target,
+            &mut closing.gathered,
+            &mut threads,
+            &mut sums,
+        );
     }
     unmoved(&closing, &mut threads, &mut open);
     names(&closing, &mut threads);
@@ -199,6 +213,23 @@ fn close(
     threads.add_ended(tid, &books);
 }
 
+/// Takes the time for which we held a command at its start out of its main thread's books.
+fn forget_hold(target: &Target, gathered: &mut Gathered, threads: &mut Threads, sums: &mut Sums) {
+    let tid = Tid(target.pid().0);
+    let Some(held) = sums.take_first_wait(tid) else {
+        return;
+    };
+    gathered
+        .waits
+        .retain(|wait| wait.tid != tid || wait.stack != STACK_BEFORE);
+    if let Some(thread) = threads.0.get_mut(&tid) {
+        let (blocked, runqueue) = (Nanos(held.blocked), Nanos(held.runqueue));
+        thread.blocked = thread.blocked.saturating_sub(blocked);
+        thread.runnable = thread.runnable.saturating_sub(runqueue);
+        thread.lived = thread.lived.saturating_sub(blocked + runqueue);
+    }
+}
+
 /// Threads that never switched: they did what they did at the beginning all the time.
 fn unmoved(closing: &Closing<'_>, threads: &mut Threads, open: &mut Vec<(Tid, u64, Timestamp)>) {
     let whole = (closing.end - closing.start).0;
@@ -244,9 +275,13 @@ impl Stacks<'_> {
             number => self.gathered.by_number(number),
         };
         known.or(self.no_stack).unwrap_or_else(|| {
-            let id = self
-                .gathered
-                .add(Vec::new(), Vec::new(), Some(Truncation::NoStack), None);
+            let id = self.gathered.add(
+                Vec::new(),
+                Vec::new(),
+                Some(Truncation::NoStack),
+                None,
+                Place::Unknown,
+            );
             self.no_stack = Some(id);
             id
         })

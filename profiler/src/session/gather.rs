@@ -5,7 +5,7 @@ use crate::decode::{DecodeError, Event, StackSeen};
 use crate::model::{StackEntry, StackId, Truncation};
 use crate::process::parse_comm;
 use crate::symbolize::{Frame, Symbolizer};
-use crate::tokio_rt::{Classifier, State};
+use crate::tokio_rt::{Agreement, Classifier, Place, State};
 use crate::units::{Addr, Pid, Tid, Timestamp};
 use crate::unwind::walk_outcome;
 use profiler_common::record::{SnapshotRecord, ThreadEndRecord, WAKER_INTERRUPT, WaitRecord};
@@ -40,6 +40,9 @@ pub(super) struct WakerKey {
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
     pub(super) stacks: Vec<StackEntry>,
+    /// By stack: what tokio's thread-local state said.
+    places: Vec<Place>,
+    pub(super) agreement: Agreement,
     by_number: HashMap<u64, StackId>,
     pub(super) waits: Vec<CompactWait>,
     pub(super) wakers: Vec<WakerKey>,
@@ -155,7 +158,7 @@ impl Gathered {
         let addresses: Vec<Addr> = seen.kernel.iter().map(|addr| Addr(*addr)).collect();
         self.symbolizer.kernel(&addresses, &mut kernel);
         let syscall = u32::try_from(seen.record.syscall).ok();
-        let id = self.add(frames, kernel, truncated, syscall);
+        let id = self.add(frames, kernel, truncated, syscall, seen.record.place.into());
         self.by_number.insert(seen.record.stack, id);
         let idle = self
             .stacks
@@ -200,9 +203,13 @@ impl Gathered {
         kernel: Vec<Frame>,
         truncated: Option<Truncation>,
         syscall: Option<u32>,
+        place: Place,
     ) -> StackId {
         self.classifier.learn(&frames);
-        let verdict = self.classifier.classify(&frames, truncated.is_some());
+        let by_stack = self.classifier.classify(&frames, truncated.is_some());
+        self.agreement.add(&by_stack, syscall, place);
+        let verdict = self.agreement.judge(by_stack, place);
+        self.places.push(place);
         let id = StackId(self.stacks.len() as u32);
         self.stacks.push(StackEntry {
             frames,
@@ -221,10 +228,18 @@ impl Gathered {
 
     /// Judges all stacks again with what was learned meanwhile.
     pub(super) fn judge_again(&mut self) {
-        for stack in &mut self.stacks {
-            stack.verdict = self
+        let places = || self.places.iter().copied();
+        let mut verdicts = Vec::with_capacity(self.stacks.len());
+        self.agreement = Agreement::default();
+        for (stack, place) in self.stacks.iter().zip(places()) {
+            let verdict = self
                 .classifier
                 .classify(&stack.frames, stack.truncated.is_some());
+            self.agreement.add(&verdict, stack.syscall, place);
+            verdicts.push(verdict);
+        }
+        for ((stack, place), verdict) in self.stacks.iter_mut().zip(&self.places).zip(verdicts) {
+            stack.verdict = self.agreement.judge(verdict, *place);
         }
     }
 }

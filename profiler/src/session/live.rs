@@ -35,6 +35,8 @@ const PROCESS: u32 = 0;
 pub struct Options {
     /// Waits of at least this length go into the timeline one by one.
     pub min_block: Nanos,
+    /// Whether the target is held at its start: no thread of it waits for anything yet.
+    pub launched: bool,
 }
 
 /// A recording under way. Dropping it detaches from the kernel.
@@ -98,10 +100,12 @@ impl Session {
             new: Vec::new(),
         };
         session.install(target, map, mappings)?;
-        session.kernel.snapshot()?;
-        session.receive();
-        let snapshots = std::mem::take(&mut session.gathered.snapshots);
-        session.early = Early::walk(snapshots, &session.kernel, target, &session.mappings);
+        if !options.launched {
+            session.kernel.snapshot()?;
+            session.receive();
+            let snapshots = std::mem::take(&mut session.gathered.snapshots);
+            session.early = Early::walk(snapshots, &session.kernel, target, &session.mappings);
+        }
         Ok(session)
     }
 
@@ -149,6 +153,7 @@ impl Session {
             start: self.start,
             end,
             min_block: self.options.min_block,
+            launched: self.options.launched,
         })
     }
 
@@ -198,7 +203,12 @@ impl Session {
         if self.generation == 1 {
             self.start = monotonic();
         }
-        let entry = process_entry(target.pid(), known, self.generation, self.start);
+        let exe = self
+            .modules
+            .of_exe(target)
+            .and_then(|exe| exe.facts.as_ref());
+        let context = exe.and_then(|facts| facts.context);
+        let entry = process_entry(target.pid(), known, self.generation, self.start, context);
         self.kernel.watch(PROCESS, entry)?;
         self.maps.insert(self.generation, map);
         self.mappings = mappings;
