@@ -17,6 +17,8 @@ use crate::filter::{self, Task};
 use crate::maps::{EVENTS, count};
 use crate::{config, threads};
 
+const _: () = assert!((MAX_USER_FRAMES + 1).is_power_of_two(), "used as a mask");
+
 /// Frames of the kernel stack that are ours: the program, its trampoline and `__schedule`.
 const OWN_KERNEL_FRAMES: u64 = 3;
 
@@ -64,9 +66,9 @@ fn send_with<T>(record: &T, flags: u32) -> bool {
 /// Sends the stack that the walk left in `message`, with the kernel's own stack added.
 #[inline(always)]
 pub(crate) fn new_stack(ctx: *mut c_void, message: *mut StackMessage, user_frames: u32) -> bool {
-    if user_frames as usize > MAX_USER_FRAMES {
-        return false;
-    }
+    // Not a comparison: the verifier of Linux 6.1 forgets what it learned from one as soon as the
+    // compiler takes the number from the stack again.
+    let user_frames = user_frames & MAX_USER_FRAMES as u32;
     // SAFETY: `message` is a live per-CPU value; the kernel frames go behind at most
     // MAX_USER_FRAMES user frames, where MAX_KERNEL_FRAMES fit.
     unsafe {

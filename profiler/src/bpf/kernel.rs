@@ -7,7 +7,7 @@ use crate::process::module::TlsContext;
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 use anyhow::{Context, Result, bail};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
-use aya::programs::{BtfTracePoint, Iter, Program};
+use aya::programs::{BtfTracePoint, Iter, Program, ProgramInfo};
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use profiler_common::context::layout;
@@ -24,7 +24,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/holdup.bpf.o");
 
 /// Tracepoints in the order in which they are attached: births first, switches last.
-const TRACEPOINTS: [&str; 4] = [
+pub(super) const TRACEPOINTS: [&str; 4] = [
     "sched_process_fork",
     "sched_process_exec",
     "sched_waking",
@@ -32,7 +32,7 @@ const TRACEPOINTS: [&str; 4] = [
 ];
 
 /// The program that reads every task.
-const SNAPSHOT: &str = "snapshot";
+pub(super) const SNAPSHOT: &str = "snapshot";
 
 /// An entry of the thread table.
 pub type KernelThread = Thread;
@@ -140,17 +140,33 @@ impl Kernel {
     /// Where the verifier refuses a program or the kernel its attachment.
     pub fn attach(&mut self) -> Result<()> {
         for name in TRACEPOINTS {
+            self.load_program(name)?;
             let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?.try_into()?;
-            program
-                .load(name, &self.btf)
-                .with_context(|| format!("the kernel refused the program {name}"))?;
             program
                 .attach()
                 .with_context(|| format!("cannot attach to the tracepoint {name}"))?;
         }
-        let iter: &mut Iter = program(&mut self.ebpf, SNAPSHOT)?.try_into()?;
-        iter.load("task", &self.btf)
-            .context("the kernel refused the task iterator")
+        self.load_program(SNAPSHOT)
+    }
+
+    /// Lets the kernel verify one program, and returns what it then says of it.
+    pub(super) fn verify(&mut self, name: &str) -> Result<ProgramInfo> {
+        self.load_program(name)?;
+        let info = match program(&mut self.ebpf, name)? {
+            Program::BtfTracePoint(program) => program.info(),
+            Program::Iter(program) => program.info(),
+            _ => bail!("the eBPF object has another kind of program {name}"),
+        };
+        info.with_context(|| format!("cannot ask the kernel about the program {name}"))
+    }
+
+    fn load_program(&mut self, name: &str) -> Result<()> {
+        match program(&mut self.ebpf, name)? {
+            Program::BtfTracePoint(program) => program.load(name, &self.btf),
+            Program::Iter(program) => program.load("task", &self.btf),
+            _ => bail!("the eBPF object has another kind of program {name}"),
+        }
+        .with_context(|| format!("the kernel refused the program {name}"))
     }
 
     /// The unwinding tables.
