@@ -31,7 +31,7 @@ fn read_all(image: &[u8]) -> Result<(), ModuleError> {
     assert!(table.index.len() <= image.len() / 4 + 2);
     assert!(table.rows.is_sorted());
     assert!(table.index.is_sorted());
-    assert_eq!(table.index.last(), Some(&(table.rows.len() as u32)));
+    assert_eq!(table.index.last(), Some(&(table.rows.len() as u64)));
     for at in [0, table.base.0, table.base.0.wrapping_add(0x1234), u64::MAX] {
         let _ = table.rule(Svma(at));
     }

@@ -22,6 +22,7 @@ pub fn run() -> Result<()> {
     .env("RUSTDOCFLAGS", "-D warnings");
     let checks = [
         process::run(cargo().args(["fmt", "--all", "--check"])),
+        process::run(cargo().args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"])),
         process::run(
             cargo()
                 .args(["clippy", "--workspace", "--all-targets", "--locked"])
