@@ -51,10 +51,12 @@ pub struct Process {
     /// Changes with every change of the mapping table, and differs between processes: tags the
     /// entries of the per-CPU rule cache.
     pub generation: u32,
-    /// No padding.
-    pub reserved: u32,
+    /// Where tokio's thread-local context has its fields, one of [`crate::context::layout`].
+    pub layout: u32,
     /// When its recording began.
     pub start: u64,
+    /// How far below a thread's FS base tokio's context lies, in bytes.
+    pub context_below_fs: u64,
 }
 
 /// [`Thread::phase`]: the entry was claimed just now.
@@ -88,6 +90,8 @@ pub struct Thread {
     pub wakeup: u64,
     /// Number of the stack of the wait.
     pub stack: u64,
+    /// Id of the task that waits, or 0.
+    pub task_id: u64,
     /// Process of the waker.
     pub waker_tgid: u32,
     /// The waker.
@@ -146,8 +150,8 @@ pub struct Stack {
 }
 
 const _: () = assert!(size_of::<Books>() == 40);
-const _: () = assert!(size_of::<Process>() == 24);
-const _: () = assert!(size_of::<Thread>() == 16 + 24 + 8 + 16 + 40);
+const _: () = assert!(size_of::<Process>() == 32);
+const _: () = assert!(size_of::<Thread>() == 16 + 32 + 8 + 16 + 40);
 const _: () = assert!(size_of::<AggregateKey>() == 16);
 const _: () = assert!(size_of::<Aggregate>() == 32 + 4 * HISTOGRAM_BUCKETS);
 const _: () = assert!(size_of::<Stack>() == 8);

@@ -46,7 +46,8 @@ pub struct StackRecord {
     pub header: Header,
     /// When it was taken.
     pub time: u64,
-    /// The number by which waits name this stack: a hash of process, system call and frames.
+    /// The number by which waits name this stack: a hash of process, system call, tokio's
+    /// thread-local state and frames.
     pub stack: u64,
     /// Number of the system call the thread was in, or -1 outside any (a page fault).
     pub syscall: i64,
@@ -56,6 +57,10 @@ pub struct StackRecord {
     pub walk: u32,
     /// Generation of the process's mapping table that the walk used.
     pub generation: u32,
+    /// What tokio's thread-local state said, one of [`crate::context::place`].
+    pub place: u32,
+    /// No padding.
+    pub reserved: u32,
     /// User frames that follow.
     pub user_frames: u32,
     /// Kernel frames that follow the user frames.
@@ -80,13 +85,20 @@ pub struct WaitRecord {
     /// The stack's number, or 0 where there is none (see the loss counters), or
     /// [`STACK_BEFORE`].
     pub stack: u64,
+    /// Id of the task being polled, or 0 where tokio's thread-local state is not read or no task
+    /// was.
+    pub task_id: u64,
     /// Process of the thread that made the wakeup; 0 where none was seen.
     pub waker_tgid: u32,
-    /// Thread that made the wakeup.
+    /// Thread that made the wakeup, or [`WAKER_INTERRUPT`].
     pub waker_tid: u32,
     /// Name of the thread that made the wakeup.
     pub waker_comm: [u8; COMM_LEN],
 }
+
+/// [`WaitRecord::waker_tid`] of a wakeup made by an interrupt (a timer, a device, the network):
+/// the thread that it interrupted has nothing to do with it.
+pub const WAKER_INTERRUPT: u32 = u32::MAX;
 
 /// The `stack` of a wait that began before the recording: its stack is in a [`SnapshotRecord`].
 pub const STACK_BEFORE: u64 = 1;
@@ -147,7 +159,7 @@ pub struct SnapshotRecord {
 }
 
 const _: () = assert!(size_of::<Header>() == 16);
-const _: () = assert!(size_of::<StackRecord>() == 16 + 24 + 48 + 16 + 16);
-const _: () = assert!(size_of::<WaitRecord>() == 16 + 32 + 8 + 16);
+const _: () = assert!(size_of::<StackRecord>() == 16 + 24 + 48 + 24 + 16);
+const _: () = assert!(size_of::<WaitRecord>() == 16 + 40 + 8 + 16);
 const _: () = assert!(size_of::<ExecRecord>() == 24);
 const _: () = assert!(size_of::<SnapshotRecord>() == 16 + 40 + 48 + 8 + 8 + 16);

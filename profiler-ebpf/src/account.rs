@@ -4,6 +4,7 @@
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::programs::BtfTracePointContext;
+use aya_log_ebpf::warn;
 use profiler_common::counter::Counter;
 use profiler_common::map::{
     ADVICE_IDLE, Aggregate, AggregateKey, HISTOGRAM_BUCKETS, PHASE_BLOCKED, PHASE_NEW,
@@ -12,7 +13,7 @@ use profiler_common::map::{
 use profiler_common::record::STACK_BEFORE;
 
 use crate::filter::{self, Task, Watched};
-use crate::maps::{AGGREGATES, PROCESSES, count};
+use crate::maps::{AGGREGATES, PROCESSES, count, count_first};
 use crate::{config, emit, stack, threads};
 
 /// `TASK_DEAD`: the thread's last switch; its memory map is gone by then.
@@ -42,18 +43,29 @@ pub(crate) fn sched_switch(
         switch_out(ctx, prev, process, preempted, prev_state(ctx));
     }
     if let Some(process) = filter::watched(next_tgid) {
-        switch_in(next, process);
+        switch_in(ctx, next, process);
     }
 }
 
 /// The entry of a thread. One that has none was not seen to be born: it has been in `phase`
 /// since its process's recording began, or there would have been a switch.
 #[inline(always)]
-fn entry(tid: u32, process: Watched, phase: u32) -> Option<*mut Thread> {
-    let thread = match threads::find(tid) {
-        Some(thread) => thread,
-        // SAFETY: a live array value.
-        None => threads::claim(tid, unsafe { (*process.process).tgid })?,
+fn entry(
+    ctx: &BtfTracePointContext,
+    tid: u32,
+    process: Watched,
+    phase: u32,
+) -> Option<*mut Thread> {
+    // SAFETY: a live array value.
+    let tgid = unsafe { (*process.process).tgid };
+    let Some(thread) = threads::find(tid).or_else(|| threads::claim(tid, tgid)) else {
+        if count_first(Counter::ThreadTableFull) {
+            warn!(
+                ctx,
+                "the thread table is full: thread {} is not in the books", tid
+            );
+        }
+        return None;
     };
     // SAFETY: a live array value that only this thread's own events write now.
     unsafe {
@@ -79,7 +91,7 @@ fn switch_out(
     let now = now();
     // SAFETY: `prev` is the tracepoint's argument.
     let tid = unsafe { filter::tid(prev) };
-    let Some(thread) = entry(tid, process, PHASE_RUNNING) else {
+    let Some(thread) = entry(ctx, tid, process, PHASE_RUNNING) else {
         return;
     };
     // SAFETY: a live array value; the thread's own switches come one after another.
@@ -98,6 +110,7 @@ fn switch_out(
         // Before the walk, which takes microseconds: the wakeup may come on another CPU meanwhile.
         (*thread).wakeup = 0;
         (*thread).stack = 0;
+        (*thread).task_id = 0;
         core::ptr::write_volatile(&raw mut (*thread).phase, PHASE_BLOCKED);
     }
     count(Counter::SwitchOutBlocked);
@@ -105,11 +118,11 @@ fn switch_out(
 }
 
 #[inline(always)]
-fn switch_in(next: Task, process: Watched) {
+fn switch_in(ctx: &BtfTracePointContext, next: Task, process: Watched) {
     let now = now();
     // SAFETY: `next` is the tracepoint's argument.
     let tid = unsafe { filter::tid(next) };
-    let Some(thread) = entry(tid, process, PHASE_BLOCKED) else {
+    let Some(thread) = entry(ctx, tid, process, PHASE_BLOCKED) else {
         return;
     };
     // SAFETY: a live array value; the thread's own switches come one after another.
@@ -230,7 +243,7 @@ pub(crate) fn sched_process_fork(ctx: &BtfTracePointContext) {
         return;
     };
     let now = now();
-    let Some(thread) = entry(tid, process, PHASE_RUNNABLE) else {
+    let Some(thread) = entry(ctx, tid, process, PHASE_RUNNABLE) else {
         return;
     };
     // SAFETY: a live array value, and the thread has not run yet.
@@ -265,7 +278,7 @@ pub(crate) fn sched_process_exec(ctx: &BtfTracePointContext) {
             (*thread).since = now;
             emit::thread_end(thread, task, now);
         }
-        if let Some(thread) = entry(tid, process, PHASE_RUNNING) {
+        if let Some(thread) = entry(ctx, tid, process, PHASE_RUNNING) {
             // SAFETY: a live array value.
             unsafe {
                 (*thread).books.first_seen = now;

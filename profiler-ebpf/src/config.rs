@@ -29,6 +29,10 @@ globals! {
     OFF_TASK_ON_CPU / off_task_on_cpu: u32;
     /// Offset of `task_struct.nvcsw`; `nivcsw` follows it.
     OFF_TASK_NVCSW / off_task_nvcsw: u32;
+    /// Offset of `task_struct.stack`, the lowest address of the kernel stack.
+    OFF_TASK_STACK / off_task_stack: u32;
+    /// Offset of `task_struct.thread.fsbase`.
+    OFF_TASK_FSBASE / off_task_fsbase: u32;
     /// Waits of at least this many nanoseconds get a record of their own.
     MIN_BLOCK_NS / min_block_ns: u64;
 }

@@ -79,6 +79,19 @@ pub(crate) fn count(counter: Counter) {
     add(counter, 1);
 }
 
+/// Adds one to a counter of this CPU; whether that is the first: what is logged once.
+#[inline(always)]
+pub(crate) fn count_first(counter: Counter) -> bool {
+    let Some(value) = COUNTERS.get_ptr_mut(counter as u32) else {
+        return false;
+    };
+    // SAFETY: as in `add`.
+    unsafe {
+        *value += 1;
+        *value == 1
+    }
+}
+
 /// Adds to a counter of this CPU.
 #[inline(always)]
 pub(crate) fn add(counter: Counter, n: u64) {

@@ -10,7 +10,7 @@ use profiler_common::row::walk;
 
 use crate::filter::{Task, Watched};
 use crate::maps::{MESSAGE, STACKS, add, count};
-use crate::{emit, unwind};
+use crate::{context, emit, unwind};
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
@@ -21,6 +21,8 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
     // SAFETY: `task` is the tracepoint's argument, `thread` and `message` are live map values.
     unsafe {
         (*thread).advice = ADVICE_RECORD;
+        let context = context::of_current(task, process);
+        (*thread).task_id = context.task_id;
         let regs = bpf_task_pt_regs(task.cast_mut().cast()) as *const pt_regs;
         let syscall = (*regs).orig_rax as i64;
         let Some(state) = unwind::walk_user((*regs).rip, (*regs).rsp, (*regs).rbp, process) else {
@@ -32,7 +34,8 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         if (*state).outcome != walk::COMPLETE {
             count(Counter::WalksTruncated);
         }
-        let number = number((*state).hash, syscall, (*thread).tgid, (*state).outcome);
+        let kind = (*state).outcome << 8 | context.place;
+        let number = number((*state).hash, syscall, (*thread).tgid, kind);
         (*thread).stack = number;
         if let Some(known) = STACKS.get_ptr(number) {
             (*thread).advice = (*known).advice;
@@ -72,6 +75,8 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
             (*regs).r9,
         ];
         (*record).walk = (*state).outcome;
+        (*record).place = context.place;
+        (*record).reserved = 0;
         (*record).generation = (*process.process).generation;
         if !emit::new_stack(ctx, message, frames) {
             count(Counter::RingFullStack);
@@ -84,11 +89,11 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
 /// Mixes what tells stacks apart into one number (the finalizer of splitmix64), which is never
 /// 0 nor [`STACK_BEFORE`].
 #[inline(always)]
-fn number(hash: u64, syscall: i64, tgid: u32, outcome: u32) -> u64 {
+fn number(hash: u64, syscall: i64, tgid: u32, kind: u32) -> u64 {
     let mut mixed = hash
         ^ (syscall as u64).wrapping_mul(0xbf58_476d_1ce4_e5b9)
         ^ (u64::from(tgid) << 32)
-        ^ u64::from(outcome);
+        ^ u64::from(kind);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^= mixed >> 31;

@@ -4,10 +4,9 @@
 //! watched thread makes one.
 
 use core::intrinsics::{AtomicOrdering, atomic_cxchg};
-use profiler_common::counter::Counter;
 use profiler_common::map::{PHASE_NEW, THREAD_WAYS, THREADS, Thread};
 
-use crate::maps::{THREAD_TABLE, count};
+use crate::maps::THREAD_TABLE;
 
 #[inline(always)]
 fn place(tid: u32, way: u32) -> u32 {
@@ -27,7 +26,7 @@ pub(crate) fn find(tid: u32) -> Option<*mut Thread> {
     None
 }
 
-/// Makes an entry for a thread that has none; `None` and a count where its places are taken.
+/// Makes an entry for a thread that has none; `None` where its places are taken.
 #[inline(always)]
 pub(crate) fn claim(tid: u32, tgid: u32) -> Option<*mut Thread> {
     for way in 0..THREAD_WAYS {
@@ -47,7 +46,6 @@ pub(crate) fn claim(tid: u32, tgid: u32) -> Option<*mut Thread> {
             return Some(thread);
         }
     }
-    count(Counter::ThreadTableFull);
     None
 }
 

@@ -1,11 +1,22 @@
 //! Who ends a wait, and when.
 
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::pt_regs;
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs,
+};
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::programs::BtfTracePointContext;
+use core::ffi::c_void;
 use profiler_common::map::PHASE_BLOCKED;
+use profiler_common::record::WAKER_INTERRUPT;
 
+use crate::config;
 use crate::filter::{self, Task};
 use crate::threads;
+
+/// `THREAD_SIZE` of x86_64 without KASAN (`arch/x86/include/asm/page_64_types.h`).
+const KERNEL_STACK: u64 = 16 << 10;
 
 /// Notes the time and the waker, where the woken thread is a watched one that waits.
 #[inline(always)]
@@ -24,10 +35,47 @@ pub(crate) fn sched_waking(ctx: &BtfTracePointContext) {
         if (*thread).phase != PHASE_BLOCKED || (*thread).wakeup != 0 {
             return;
         }
-        let waker = bpf_get_current_pid_tgid();
-        (*thread).waker_tid = waker as u32;
-        (*thread).waker_tgid = (waker >> 32) as u32;
-        (*thread).waker_comm = bpf_get_current_comm().unwrap_or_default();
+        if in_interrupt(ctx) {
+            (*thread).waker_tid = WAKER_INTERRUPT;
+            (*thread).waker_tgid = 0;
+        } else {
+            let waker = bpf_get_current_pid_tgid();
+            (*thread).waker_tid = waker as u32;
+            (*thread).waker_tgid = (waker >> 32) as u32;
+            (*thread).waker_comm = bpf_get_current_comm().unwrap_or_default();
+        }
         core::ptr::write_volatile(&raw mut (*thread).wakeup, bpf_ktime_get_ns());
+    }
+}
+
+/// Whether an interrupt runs rather than the current task.
+///
+/// One that interrupted the kernel runs on a stack of the CPU's own (a raw tracepoint's context
+/// lies on the stack in use, `__bpf_trace_run` in the kernel's `kernel/trace/bpf_trace.c`). One
+/// that interrupted user code stays on the task's stack, but is no system call: its entry leaves
+/// -1 where the number would be (`arch/x86/entry/entry_64.S`).
+#[inline(always)]
+fn in_interrupt(ctx: &BtfTracePointContext) -> bool {
+    let pointer = ctx.as_ptr();
+    let mut here = 0u64;
+    // SAFETY: eight bytes of our own stack into eight others: through a helper, because the
+    // verifier lets no program compute with a pointer's value.
+    unsafe {
+        bpf_probe_read_kernel(
+            (&raw mut here).cast(),
+            8,
+            (&raw const pointer).cast::<c_void>(),
+        );
+    }
+    // SAFETY: the current task, a field at an offset from BTF, and its saved registers.
+    unsafe {
+        let current = bpf_get_current_task_btf();
+        let task: Task = current.cast_const().cast();
+        let stack = *task.add(config::off_task_stack() as usize).cast::<u64>();
+        if here.wrapping_sub(stack) >= KERNEL_STACK {
+            return true;
+        }
+        let regs = bpf_task_pt_regs(current) as *const pt_regs;
+        (*regs).orig_rax as i64 == -1
     }
 }

@@ -49,6 +49,11 @@ fn record_short_help() {
 }
 
 #[test]
+fn check_help() {
+    insta::assert_snapshot!(trimmed(&stdout(&["check", "--help"])));
+}
+
+#[test]
 fn version() {
     assert_eq!(
         stdout(&["--version"]),
@@ -59,7 +64,7 @@ fn version() {
 #[test]
 fn verbs_that_do_not_exist_are_not_offered() {
     let help = stdout(&["--help"]);
-    for verb in ["top", "dump", "report", "diff", "list", "check", "agent"] {
+    for verb in ["top", "dump", "report", "diff", "list", "agent"] {
         assert!(!help.contains(&format!("\n  {verb} ")), "{verb} is offered");
         assert_eq!(holdup(&[verb]).status.code(), Some(2), "{verb}");
     }

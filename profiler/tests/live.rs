@@ -4,6 +4,7 @@
 //! Trials that cannot run here are shown as ignored, with the reason; in CI they fail.
 
 mod support;
+mod unwind_support;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use std::process::ExitCode;
@@ -12,7 +13,7 @@ use support::check::{self, Complaints};
 use support::check_modes;
 use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
-use support::{privilege, selftest};
+use support::{kernel_walk, privilege, selftest};
 
 const VARIANTS: &[Variant] = &[
     Variant {
@@ -165,6 +166,19 @@ fn modes() -> Vec<Trial> {
         &[("ended", check_modes::ended)],
     );
     mode("exec-midway", Ending::Execs, &[]);
+    trials.push(Trial::ignorable_test(
+        "unwind::kernel_walk_equals_framehop",
+        || {
+            unless_skipped(|| {
+                let complaints = kernel_walk::compare(DEFAULT)?.complaints();
+                if complaints.is_empty() {
+                    Ok(())
+                } else {
+                    Err(complaints.join("\n").into())
+                }
+            })
+        },
+    ));
     trials
 }
 

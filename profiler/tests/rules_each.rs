@@ -267,6 +267,7 @@ fn frame(function: &str, i: usize) -> Frame {
         line: None,
         module: Some("app".into()),
         address: Addr(0x1000 + i as u64),
+        start: None,
     }
 }
 
@@ -466,7 +467,21 @@ fn the_pools_thread_entry_is_learned_from_a_worker() {
     let foreign = entry_at(idle.clone(), 0x6010);
     let single = entry_at(stack(&[SLEEP, INLINED_POOL]), 0x6080);
 
-    let mut c = Classifier::new().with_starts(|f| Some(Svma(f.address.0 & !0xfff)));
+    let start = |frames: &[Frame]| -> Vec<Frame> {
+        let at = |f: &Frame| Some(Svma(f.address.0 & !0xfff));
+        frames
+            .iter()
+            .map(|f| Frame {
+                start: at(f),
+                ..f.clone()
+            })
+            .collect()
+    };
+    let without = [worker.clone(), busy.clone(), idle.clone(), single.clone()];
+    let [worker, busy, idle, foreign, single] =
+        [worker, busy, idle, foreign, single].map(|frames| start(&frames));
+
+    let mut c = Classifier::new();
     assert_eq!(c.classify(&busy, false).rule.0, "task-without-owner");
     assert!(!c.learn(&busy), "a job proves nothing");
     assert!(c.learn(&worker));
@@ -492,6 +507,7 @@ fn the_pools_thread_entry_is_learned_from_a_worker() {
     assert_eq!(c.classify(&elsewhere, false).rule.0, "task-without-owner");
 
     // Without function starts, only the very call is known.
+    let [worker, busy, idle, single] = without;
     let mut c = Classifier::new();
     assert!(c.learn(&worker));
     assert_eq!(c.classify(&busy, false).rule.0, "pool-closure");

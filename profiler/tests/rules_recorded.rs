@@ -5,7 +5,7 @@ use holdup::symbolize::{Frame, Naming, Origin, Space};
 use holdup::tokio_rt::{Classifier, RULES, State, Verdict};
 use holdup::units::{Addr, Svma};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,13 +18,11 @@ struct Thread {
 struct Recording {
     name: String,
     threads: Vec<Thread>,
-    starts: BTreeMap<Addr, Svma>,
 }
 
 impl Recording {
     fn classifier(&self) -> Classifier {
-        let starts = self.starts.clone();
-        let mut c = Classifier::new().with_starts(move |f| starts.get(&f.address).copied());
+        let mut c = Classifier::new();
         for t in &self.threads {
             c.learn(&t.frames);
         }
@@ -80,7 +78,6 @@ fn load(path: &std::path::Path) -> Recording {
     };
     let (functions, strings) = (texts("functions"), texts("strings"));
     let index = |v: &Value| v.as_u64().map(|n| usize::try_from(n).expect("an index"));
-    let mut starts = BTreeMap::new();
     let table: Vec<Frame> = v["frames"]
         .as_array()
         .expect("a list of frames")
@@ -90,7 +87,6 @@ fn load(path: &std::path::Path) -> Recording {
             let module = strings[index(&f[1]).expect("a module")].clone();
             let file = index(&f[5]).map(|i| strings[i].clone());
             let address = Addr(hex(&f[2]));
-            starts.insert(address, Svma(hex(&f[3])));
             Frame {
                 space: Space::User,
                 naming: if function.contains("+0x") {
@@ -105,6 +101,7 @@ fn load(path: &std::path::Path) -> Recording {
                 file,
                 module: Some(module),
                 address,
+                start: Some(Svma(hex(&f[3]))),
             }
         })
         .collect();
@@ -129,7 +126,6 @@ fn load(path: &std::path::Path) -> Recording {
             .to_string_lossy()
             .into_owned(),
         threads,
-        starts,
     }
 }
 

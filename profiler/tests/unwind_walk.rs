@@ -3,11 +3,8 @@
 
 mod unwind_support;
 
-use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
-use framehop::{ExplicitModuleSectionInfo, FrameAddress, Unwinder};
 use holdup::units::{Addr, Pid};
 use holdup::unwind::{Regs, RemoteMemory, Tables, walk, walk_outcome};
-use object::{Object, ObjectSection};
 use profiler_common::row::walk as code;
 use profiler_common::walk::Memory;
 use std::arch::asm;
@@ -17,26 +14,22 @@ use std::hint::black_box;
 use std::process::Command;
 use std::sync::{LazyLock, Mutex, mpsc};
 use std::time::{Duration, Instant};
-use unwind_support::{Loaded, loaded, tables};
+use unwind_support::{Framehop, loaded, tables};
 
 /// Both unwinders, made ready for the mappings of one process.
 struct Both {
     pid: u32,
     tables: Tables,
-    framehop: UnwinderX86_64<Vec<u8>>,
+    framehop: Framehop,
 }
 
 impl Both {
     fn new(pid: u32) -> Both {
         let modules = loaded(pid);
-        let mut framehop = UnwinderX86_64::new();
-        for module in &modules {
-            framehop.add_module(framehop_module(module));
-        }
         Both {
             pid,
             tables: tables(&modules),
-            framehop,
+            framehop: Framehop::new(&modules),
         }
     }
 
@@ -52,22 +45,7 @@ impl Both {
         let outcome = walk(regs, |pc| self.tables.rule(pc), &mut memory, &mut ours);
 
         memory.forget();
-        let mut cache = CacheX86_64::<_>::new();
-        let mut read = |addr| memory.read_u64_apart(addr).ok_or(());
-        let start = UnwindRegsX86_64::new(regs.ip.0, regs.sp.0, regs.bp.0);
-        let mut frames = self
-            .framehop
-            .iter_frames(regs.ip.0, start, &mut cache, &mut read);
-        let mut theirs = Vec::new();
-        let end = loop {
-            match frames.next() {
-                Ok(Some(frame)) => theirs.push(match frame {
-                    FrameAddress::InstructionPointer(at) => Addr(at),
-                    FrameAddress::ReturnAddress(at) => Addr(at.get()),
-                }),
-                other => break other,
-            }
-        };
+        let (theirs, end) = self.framehop.walk(regs, &mut memory);
         assert_eq!(
             ours, theirs,
             "ours (left) ended with {outcome}, framehop's with {end:?}"
@@ -75,35 +53,6 @@ impl Both {
         assert_eq!(end.is_ok(), outcome == code::COMPLETE, "{outcome} {end:?}");
         (ours, outcome)
     }
-}
-
-fn framehop_module(module: &Loaded) -> framehop::Module<Vec<u8>> {
-    let file = object::File::parse(&*module.image).unwrap();
-    let bytes = |name: &str| Some(file.section_by_name(name)?.data().ok()?.to_vec());
-    let svma = |name: &str| {
-        let section = file.section_by_name(name)?;
-        Some(section.address()..section.address() + section.size())
-    };
-    let bias = holdup::process::module::Module::from_elf(&module.image)
-        .unwrap()
-        .bias_for(Addr(module.begin), module.offset)
-        .unwrap();
-    framehop::Module::new(
-        module.path.clone(),
-        module.begin..module.end,
-        bias,
-        ExplicitModuleSectionInfo {
-            base_svma: 0,
-            text_svma: svma(".text"),
-            text: bytes(".text"),
-            eh_frame_svma: svma(".eh_frame"),
-            eh_frame: bytes(".eh_frame"),
-            eh_frame_hdr_svma: svma(".eh_frame_hdr"),
-            eh_frame_hdr: bytes(".eh_frame_hdr"),
-            got_svma: svma(".got"),
-            ..Default::default()
-        },
-    )
 }
 
 static OWN: LazyLock<Both> = LazyLock::new(|| Both::new(std::process::id()));

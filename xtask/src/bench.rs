@@ -70,6 +70,7 @@ pub fn run(args: &Args) -> Result<()> {
         pingpong: artifacts.executable("pingpong")?.to_owned(),
         holdup: artifacts.executable("holdup")?.to_owned(),
         cpu: cpus.measured,
+        recorder_cpu: cpus.recorder,
         slice: Duration::from_secs(args.slice_seconds),
     };
     let mut results = report::Results::new(&cpus);
@@ -97,6 +98,8 @@ struct Bench {
     holdup: PathBuf,
     /// Where the measured programs run.
     cpu: usize,
+    /// Where this program and the recorders run.
+    recorder_cpu: usize,
     slice: Duration,
 }
 

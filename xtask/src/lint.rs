@@ -19,7 +19,10 @@ pub fn run() -> Result<()> {
         "--document-private-items",
         "--locked",
     ])
-    .env("RUSTDOCFLAGS", "-D warnings");
+    .env(
+        "RUSTDOCFLAGS",
+        "-D warnings -A rustdoc::private_intra_doc_links",
+    );
     let checks = [
         process::run(cargo().args(["fmt", "--all", "--check"])),
         process::run(cargo().args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"])),

@@ -3,15 +3,18 @@
 use super::tables::Tables;
 use crate::decode::{DecodeError, Event, decode};
 use crate::host::KernelBtf;
+use crate::process::module::TlsContext;
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 use anyhow::{Context, Result, bail};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, Iter, Program};
 use aya::{Btf, Ebpf, EbpfLoader};
+use aya_log::EbpfLogger;
+use profiler_common::context::layout;
 use profiler_common::counter::Counter;
 use profiler_common::map::{
-    Aggregate, AggregateKey, FILTER_PROBES, FILTER_SIZE, MAX_PROCESSES, Process, Stack, THREAD_WAYS, THREADS,
-    Thread,
+    Aggregate, AggregateKey, FILTER_PROBES, FILTER_SIZE, MAX_PROCESSES, Process, Stack,
+    THREAD_WAYS, THREADS, Thread,
 };
 use rustix::time::{ClockId, clock_gettime};
 use std::io::Read;
@@ -20,8 +23,12 @@ use std::io::Read;
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/holdup.bpf.o");
 
 /// Tracepoints in the order in which they are attached: births first, switches last.
-const TRACEPOINTS: [&str; 4] =
-    ["sched_process_fork", "sched_process_exec", "sched_waking", "sched_switch"];
+const TRACEPOINTS: [&str; 4] = [
+    "sched_process_fork",
+    "sched_process_exec",
+    "sched_waking",
+    "sched_switch",
+];
 
 /// The program that reads every task.
 const SNAPSHOT: &str = "snapshot";
@@ -53,11 +60,15 @@ pub struct Kernel {
     aggregates: HashMap<MapData, AggregateKey, Aggregate>,
     counters: PerCpuArray<MapData, u64>,
     events: RingBuf<MapData>,
+    /// What the programs warn of; none where the kernel refused it.
+    log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
 impl std::fmt::Debug for Kernel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kernel").field("ebpf", &self.ebpf).finish_non_exhaustive()
+        f.debug_struct("Kernel")
+            .field("ebpf", &self.ebpf)
+            .finish_non_exhaustive()
     }
 }
 
@@ -74,6 +85,7 @@ impl Kernel {
         };
         let (pid, tgid, comm) = (offset("pid")?, offset("tgid")?, offset("comm")?);
         let (on_cpu, nvcsw) = (offset("on_cpu")?, offset("nvcsw")?);
+        let (stack, fsbase) = (offset("stack")?, offset("thread.fsbase")?);
         let state = offset("__state").or_else(|_| offset("state"))?;
         let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
         let mut ebpf = EbpfLoader::new()
@@ -84,12 +96,15 @@ impl Kernel {
             .override_global("OFF_TASK_STATE", &state, true)
             .override_global("OFF_TASK_ON_CPU", &on_cpu, true)
             .override_global("OFF_TASK_NVCSW", &nvcsw, true)
+            .override_global("OFF_TASK_STACK", &stack, true)
+            .override_global("OFF_TASK_FSBASE", &fsbase, true)
             .override_global("MIN_BLOCK_NS", &min_block.0, true)
             .load(OBJECT)
             .context("cannot load the eBPF object")?;
         let tables = Tables::new(&mut ebpf)?;
         let mut take = |name: &str| {
-            ebpf.take_map(name).with_context(|| format!("the eBPF object has no map {name}"))
+            ebpf.take_map(name)
+                .with_context(|| format!("the eBPF object has no map {name}"))
         };
         let filter = Array::try_from(take("FILTER")?)?;
         let processes = Array::try_from(take("PROCESSES")?)?;
@@ -98,7 +113,11 @@ impl Kernel {
         let aggregates = HashMap::try_from(take("AGGREGATES")?)?;
         let counters = PerCpuArray::try_from(take("COUNTERS")?)?;
         let events = RingBuf::try_from(take("EVENTS")?)?;
+        let log = EbpfLogger::init(&mut ebpf)
+            .map_err(|error| tracing::warn!("the kernel programs cannot log: {error}"))
+            .ok();
         Ok(Kernel {
+            log,
             ebpf,
             btf,
             tables,
@@ -122,10 +141,13 @@ impl Kernel {
             program
                 .load(name, &self.btf)
                 .with_context(|| format!("the kernel refused the program {name}"))?;
-            program.attach().with_context(|| format!("cannot attach to the tracepoint {name}"))?;
+            program
+                .attach()
+                .with_context(|| format!("cannot attach to the tracepoint {name}"))?;
         }
         let iter: &mut Iter = program(&mut self.ebpf, SNAPSHOT)?.try_into()?;
-        iter.load("task", &self.btf).context("the kernel refused the task iterator")
+        iter.load("task", &self.btf)
+            .context("the kernel refused the task iterator")
     }
 
     /// The unwinding tables.
@@ -145,7 +167,9 @@ impl Kernel {
         (0..THREAD_WAYS).any(|way| {
             let place = tid.0.wrapping_add(way) & (THREADS as u32 - 1);
             // What cannot be read may have been there.
-            self.threads.get(&place, 0).map_or(true, |thread| thread.tid == tid.0)
+            self.threads
+                .get(&place, 0)
+                .map_or(true, |thread| thread.tid == tid.0)
         })
     }
 
@@ -168,7 +192,10 @@ impl Kernel {
             }
         }
         let place = free.with_context(|| {
-            format!("process {} collides with others that are watched", process.tgid)
+            format!(
+                "process {} collides with others that are watched",
+                process.tgid
+            )
         })?;
         Ok(self.filter.set(place, index + 1, 0)?)
     }
@@ -197,10 +224,21 @@ impl Kernel {
     pub fn snapshot(&mut self) -> Result<()> {
         let iter: &mut Iter = program(&mut self.ebpf, SNAPSHOT)?.try_into()?;
         let link = iter.attach().context("cannot attach the task iterator")?;
-        let mut file = iter.take_link(link)?.into_file().context("cannot run the task iterator")?;
+        let mut file = iter
+            .take_link(link)?
+            .into_file()
+            .context("cannot run the task iterator")?;
         let mut nothing = Vec::new();
-        file.read_to_end(&mut nothing).context("cannot read the task iterator")?;
+        file.read_to_end(&mut nothing)
+            .context("cannot read the task iterator")?;
         Ok(())
+    }
+
+    /// Passes on what the programs had to warn of.
+    pub fn flush_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
     }
 
     /// Hands every event that has arrived to `each`.
@@ -217,7 +255,14 @@ impl Kernel {
     pub fn advise(&mut self, stack: u64, advice: u32) -> Result<()> {
         /// `BPF_EXIST`.
         const EXIST: u64 = 2;
-        match self.stacks.insert(stack, Stack { advice, reserved: 0 }, EXIST) {
+        match self.stacks.insert(
+            stack,
+            Stack {
+                advice,
+                reserved: 0,
+            },
+            EXIST,
+        ) {
             Err(aya::maps::MapError::SyscallError(error))
                 if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
             {
@@ -278,12 +323,26 @@ pub fn monotonic() -> Timestamp {
     Timestamp(now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs())
 }
 
-/// The entry of a process that begins now.
+/// The entry of a process.
 #[must_use]
-pub fn process_entry(pid: Pid, mappings: u32, generation: u32, start: Timestamp) -> Process {
-    Process { tgid: pid.0, mappings, generation, reserved: 0, start: start.0 }
+pub fn process_entry(
+    pid: Pid,
+    mappings: u32,
+    generation: u32,
+    start: Timestamp,
+    context: Option<TlsContext>,
+) -> Process {
+    Process {
+        tgid: pid.0,
+        mappings,
+        generation,
+        layout: context.map_or(layout::NONE, |context| context.layout),
+        start: start.0,
+        context_below_fs: context.map_or(0, |context| context.below_fs),
+    }
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
-    ebpf.program_mut(name).with_context(|| format!("the eBPF object has no program {name}"))
+    ebpf.program_mut(name)
+        .with_context(|| format!("the eBPF object has no program {name}"))
 }

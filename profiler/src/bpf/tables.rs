@@ -52,7 +52,12 @@ struct Banked<T: aya::Pod> {
 
 impl<T: aya::Pod> Banked<T> {
     fn new(ebpf: &mut Ebpf, name: &str, most: usize) -> Result<Banked<T>> {
-        Ok(Banked { outer: take_outer(ebpf, name)?, banks: Vec::new(), most, used: 0 })
+        Ok(Banked {
+            outer: take_outer(ebpf, name)?,
+            banks: Vec::new(),
+            most,
+            used: 0,
+        })
     }
 
     /// Appends values; they may lie across the ends of banks.
@@ -63,7 +68,10 @@ impl<T: aya::Pod> Banked<T> {
             return Err(TableError::Full);
         }
         while !values.is_empty() {
-            let (bank, at) = (self.used as usize >> BANK_SHIFT, self.used as usize % capacity);
+            let (bank, at) = (
+                self.used as usize >> BANK_SHIFT,
+                self.used as usize % capacity,
+            );
             if bank == self.banks.len() {
                 let new = Bank::create(capacity).map_err(TableError::Kernel)?;
                 self.outer
@@ -88,8 +96,11 @@ impl<T: aya::Pod> Banked<T> {
 }
 
 fn take_outer(ebpf: &mut Ebpf, name: &str) -> Result<ArrayOfMaps<MapData, MapData>> {
-    let map = ebpf.take_map(name).with_context(|| format!("the eBPF object has no map {name}"))?;
-    map.try_into().with_context(|| format!("map {name} is not an array of maps"))
+    let map = ebpf
+        .take_map(name)
+        .with_context(|| format!("the eBPF object has no map {name}"))?;
+    map.try_into()
+        .with_context(|| format!("map {name} is not an array of maps"))
 }
 
 /// Everything the walk looks up.
@@ -133,7 +144,9 @@ impl Tables {
         let mut bank = Bank::create(MAX_MAPPINGS)?;
         let count = mappings.len().min(MAX_MAPPINGS);
         bank.values_mut()[..count].copy_from_slice(&mappings[..count]);
-        self.mappings.set(process, bank.map(), 0).context("cannot replace the mapping table")?;
+        self.mappings
+            .set(process, bank.map(), 0)
+            .context("cannot replace the mapping table")?;
         Ok(count as u32)
     }
 }

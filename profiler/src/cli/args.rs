@@ -57,6 +57,21 @@ A first Ctrl-C ends the recording and writes the report, a second one ends holdu
 "
 );
 
+const CHECK_AFTER_HELP: &str = with_exit_status!(
+    "\
+Examples:
+  sudo holdup check
+      Test permissions and kernel.
+
+  sudo holdup check -p 4711
+      Test process 4711 too: tokio, symbols, line tables.
+
+A requirement is ok, limited (recordings work, and lack something), missing (there can be no
+recording) or unknown (something else must be there to tell). The exit status is the one that
+holdup record would end with before it recorded anything.
+"
+);
+
 /// Find out which tokio workers are held up inside a task, by what, and from where.
 #[derive(Debug, Parser)]
 #[command(
@@ -111,6 +126,10 @@ pub(crate) enum Verb {
                           holdup record [OPTIONS] -- COMMAND [ARGS]..."
     )]
     Record(RecordArgs),
+
+    /// Tell what recordings need of this machine, whether it is there, and what to do if not
+    #[command(after_long_help = CHECK_AFTER_HELP)]
+    Check(CheckArgs),
 
     /// Print a completion script for a shell
     #[command(hide = true)]
@@ -175,6 +194,27 @@ pub(crate) struct RecordArgs {
     /// Leave the frames of the runtime out of flamegraphs
     #[arg(long, help_heading = "Output")]
     pub(crate) collapse_runtime: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Test the process with this id, too
+    #[arg(short, long, value_name = "PID", value_parser = values::pid)]
+    pub(crate) pid: Option<Pid>,
+
+    /// Format of what is printed
+    #[arg(short, long, value_enum, default_value_t = CheckFormat::Text)]
+    pub(crate) format: CheckFormat,
+}
+
+/// A format of what `check` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CheckFormat {
+    /// For people
+    #[value(alias = "txt")]
+    Text,
+    /// For programs, with a versioned schema
+    Json,
 }
 
 #[cfg(test)]

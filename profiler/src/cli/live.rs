@@ -54,33 +54,18 @@ impl Engine for Live {
 
 /// An error of the rooms below, in the words of the command line.
 fn failed(what: &str) -> impl Fn(anyhow::Error) -> Error {
-    move |error| Error::new(what.to_owned()).because(Chain(error))
-}
-
-/// `anyhow` has no `std::error::Error` of its own; this hands on its text and its causes.
-#[derive(Debug)]
-struct Chain(anyhow::Error);
-
-impl std::fmt::Display for Chain {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for Chain {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.chain().nth(1)
-    }
+    move |error| error.context(what.to_owned()).into()
 }
 
 impl Session for LiveSession {
     fn start(target: Arc<Target>, features: &Features, options: &SessionOptions) -> Result<Self> {
         let how = session::Options {
             min_block: options.min_block,
+            launched: options.launched,
         };
         let session = session::Session::start(&target, &features.btf, how)
             .map_err(failed("cannot begin to record"))?;
-        // A command that was started just now has not loaded its libraries yet.
+        // A command may yet execute the program that is meant, as a shell does.
         if !options.launched && !session.sees_tokio() {
             return Err(no_runtime(&target));
         }
@@ -109,7 +94,8 @@ impl Session for LiveSession {
     }
 }
 
-fn no_runtime(target: &Target) -> Error {
+/// What is said where there is no tokio in a target.
+pub(super) fn no_runtime(target: &Target) -> Error {
     Error::new(format!(
         "there is no tokio in {} (pid {}): neither in the program nor in its libraries",
         target.exe_name(),

@@ -1,6 +1,8 @@
 //! The command line: what was asked for, one file a verb, and what is said on standard error.
 
 mod args;
+mod check;
+mod check_target;
 mod engine;
 mod escape;
 mod interrupt;

@@ -1,12 +1,13 @@
 //! From the words of the command line to the exit.
 
 use super::args::{Cli, Verb};
+use super::check;
 use super::engine::Engine;
 use super::interrupt::supervise;
 use super::output::write_stdout;
 use super::progress::{Progress, stderr_is_terminal};
 use super::record;
-use super::settings::{ConsoleSettings, Environment, RecordSettings};
+use super::settings::{CheckSettings, ConsoleSettings, Environment, RecordSettings};
 use crate::error::{Error, Exit, Result, shell_word};
 use crate::host;
 use clap::{CommandFactory, Parser};
@@ -41,6 +42,9 @@ fn run_with<E: Engine>() -> Exit {
         None => print_help(),
         Some(Verb::Record(args)) => RecordSettings::resolve(args, &cli.common, &environment)
             .and_then(|settings| run_record::<E>(settings, &progress)),
+        Some(Verb::Check(args)) => {
+            check::check(&CheckSettings::resolve(&args, &cli.common, &environment))
+        }
         Some(Verb::Completions { shell }) => print_completions(shell),
         Some(Verb::Man { verb }) => print_manual(verb.as_deref()),
     };
@@ -85,7 +89,7 @@ fn fail(progress: &Progress, error: Error) -> Exit {
 
 /// The same command with sudo; for root, who lacks capabilities only in a container, the way to
 /// give them.
-fn permission_hint() -> String {
+pub(super) fn permission_hint() -> String {
     if rustix::process::geteuid().is_root() {
         return "give the container CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE (docker run --cap-add)"
             .into();

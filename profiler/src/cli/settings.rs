@@ -1,6 +1,7 @@
 //! What is to be done, resolved once from the command line and the environment.
 
-use super::args::{Common, RecordArgs, When};
+pub(crate) use super::args::CheckFormat;
+use super::args::{CheckArgs, Common, RecordArgs, When};
 use super::engine::{Format, SessionOptions};
 use super::names::Template;
 use crate::error::{Error, Result};
@@ -43,6 +44,32 @@ impl ConsoleSettings {
             verbose: common.verbose,
             color: may_color(common.color, environment, environment.stderr_is_terminal),
             spinner: environment.stderr_is_terminal && !common.quiet && common.verbose == 0,
+        }
+    }
+}
+
+/// Everything `check` goes by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CheckSettings {
+    pub(crate) pid: Option<Pid>,
+    pub(crate) format: CheckFormat,
+    /// Colors on standard output.
+    pub(crate) color: bool,
+    /// Columns of the terminal on standard output.
+    pub(crate) width: Option<u16>,
+}
+
+impl CheckSettings {
+    pub(crate) fn resolve(
+        args: &CheckArgs,
+        common: &Common,
+        environment: &Environment<'_>,
+    ) -> CheckSettings {
+        CheckSettings {
+            pid: args.pid,
+            format: args.format,
+            color: may_color(common.color, environment, environment.stdout_is_terminal),
+            width: environment.stdout_width,
         }
     }
 }

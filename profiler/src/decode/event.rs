@@ -2,7 +2,7 @@
 
 use bytemuck::{AnyBitPattern, try_pod_read_unaligned};
 use profiler_common::record::{
-    COMM_LEN, ExecRecord, Header, KIND_EXEC, KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END, KIND_WAIT,
+    ExecRecord, Header, KIND_EXEC, KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END, KIND_WAIT,
     MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
 };
 use std::fmt;
@@ -87,18 +87,21 @@ fn stack(bytes: &[u8]) -> Result<StackSeen, DecodeError> {
     }
     let begin = size_of::<StackRecord>();
     let words = |from: usize, count: usize| -> Result<Vec<u64>, DecodeError> {
-        let bytes = bytes.get(from..from + count * 8).ok_or(DecodeError::Frames)?;
-        Ok(bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect())
+        let bytes = bytes
+            .get(from..from + count * 8)
+            .ok_or(DecodeError::Frames)?;
+        Ok(bytes
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|word| u64::from_le_bytes(*word))
+            .collect())
     };
-    Ok(StackSeen { record, user: words(begin, user)?, kernel: words(begin + user * 8, kernel)? })
-}
-
-/// A thread name out of the kernel's fixed array: up to its zero, bytes that are not UTF-8
-/// replaced.
-#[must_use]
-pub fn thread_name(comm: &[u8; COMM_LEN]) -> String {
-    let end = comm.iter().position(|byte| *byte == 0).unwrap_or(COMM_LEN);
-    String::from_utf8_lossy(&comm[..end]).into_owned()
+    Ok(StackSeen {
+        record,
+        user: words(begin, user)?,
+        kernel: words(begin + user * 8, kernel)?,
+    })
 }
 
 #[cfg(test)]
@@ -107,13 +110,20 @@ mod tests {
 
     fn record(user_frames: u32, kernel_frames: u32) -> StackRecord {
         StackRecord {
-            header: Header { kind: KIND_STACK, len: 0, tgid: 7, tid: 8 },
+            header: Header {
+                kind: KIND_STACK,
+                len: 0,
+                tgid: 7,
+                tid: 8,
+            },
             time: 1,
             stack: 2,
             syscall: -1,
             args: [0; 6],
             walk: 0,
             generation: 3,
+            place: 0,
+            reserved: 0,
             user_frames,
             kernel_frames,
             comm: *b"worker\0junk\0\0\0\0\0",
@@ -122,7 +132,9 @@ mod tests {
 
     fn bytes(record: &StackRecord, frames: &[u64]) -> Vec<u8> {
         let mut bytes = bytemuck::bytes_of(record).to_vec();
-        frames.iter().for_each(|frame| bytes.extend(frame.to_le_bytes()));
+        frames
+            .iter()
+            .for_each(|frame| bytes.extend(frame.to_le_bytes()));
         bytes
     }
 
@@ -134,7 +146,6 @@ mod tests {
         };
         assert_eq!((seen.user, seen.kernel), (vec![10, 11], vec![12]));
         assert_eq!(seen.record, record);
-        assert_eq!(thread_name(&seen.record.comm), "worker");
     }
 
     #[test]

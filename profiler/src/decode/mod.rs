@@ -2,4 +2,4 @@
 
 mod event;
 
-pub use event::{DecodeError, Event, StackSeen, decode, thread_name};
+pub use event::{DecodeError, Event, StackSeen, decode};

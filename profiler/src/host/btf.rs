@@ -31,6 +31,7 @@ const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
 const KIND_RESTRICT: u32 = 11;
+const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_TYPE_TAG: u32 = 18;
 const KIND_ENUM64: u32 = 19;
@@ -139,6 +140,24 @@ impl KernelBtf {
             strings,
             types,
         })
+    }
+
+    /// How many types there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.types.len()
+    }
+
+    /// Whether there is no type at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.types.is_empty()
+    }
+
+    /// Whether the kernel has a function of this name that BPF may know of.
+    #[must_use]
+    pub fn has_function(&self, name: &str) -> bool {
+        self.named(name, &[KIND_FUNC]).next().is_some()
     }
 
     /// Byte offset of `member` in `struct strukt`. Members of anonymous structs and unions count
@@ -303,11 +322,11 @@ fn extra_len(kind: u32, count: usize) -> Option<usize> {
         // DATASEC
         15 => 12 * count,
         // PTR, FWD, TYPEDEF, VOLATILE, CONST, RESTRICT, FUNC, FLOAT, TYPE_TAG
-        KIND_PTR | 7..=12 | 16 | KIND_TYPE_TAG => 0,
+        KIND_PTR | 7..=KIND_FUNC | 16 | KIND_TYPE_TAG => 0,
         _ => return None,
     })
 }
 
 #[cfg(test)]
 #[path = "btf_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -45,6 +45,61 @@ impl Builder {
     }
 }
 
+/// The types of a kernel with all that recordings need, but for those called one of `lacking`.
+pub(in crate::host) fn kernel_image(lacking: &[&str]) -> Vec<u8> {
+    let mut b = Builder::new();
+    let mut strings = |names: &[&str]| -> Vec<u32> {
+        let kept = names.iter().filter(|name| !lacking.contains(name));
+        kept.map(|name| b.string(name)).collect()
+    };
+    let fields = strings(&["pid", "tgid", "comm", "on_cpu", "nvcsw", "__state"]);
+    let helpers = strings(&[
+        "BPF_FUNC_ringbuf_output",
+        "BPF_FUNC_loop",
+        "BPF_FUNC_task_pt_regs",
+    ]);
+    let members: Vec<u32> = fields
+        .iter()
+        .zip(0..)
+        .flat_map(|(&name, at)| [name, 1, at * 32])
+        .collect();
+    b.add("int", info(1, 0), 4, &[32]); // 1
+    b.add(
+        "task_struct",
+        info(KIND_STRUCT, fields.len() as u32),
+        64,
+        &members,
+    );
+    let values: Vec<u32> = helpers.iter().flat_map(|&name| [name, 1]).collect();
+    b.add(
+        "bpf_func_id",
+        info(KIND_ENUM, helpers.len() as u32),
+        4,
+        &values,
+    );
+    b.add(
+        "",
+        info(KIND_FUNC_PROTO, 5),
+        0,
+        &[0, 1, 0, 1, 0, 1, 0, 1, 0, 1],
+    ); // 4
+    b.add("", info(KIND_PTR, 0), 4, &[]); // 5
+    for name in [
+        "sched_switch",
+        "sched_waking",
+        "sched_process_fork",
+        "sched_process_exec",
+    ] {
+        if !lacking.contains(&name) {
+            b.add(&format!("btf_trace_{name}"), info(KIND_TYPEDEF, 0), 5, &[]);
+        }
+    }
+    if !lacking.contains(&"bpf_iter_task") {
+        b.add("bpf_iter_task", info(KIND_FUNC, 0), 4, &[]);
+    }
+    b.build()
+}
+
 fn info(kind: u32, count: u32) -> u32 {
     kind << 24 | count
 }
@@ -133,6 +188,9 @@ fn this_kernel_has_what_every_kernel_has() {
     assert!(btf.member_offset("task_struct", "no_such_member").is_none());
     assert!(btf.has_enum_value("bpf_func_id", "BPF_FUNC_ringbuf_output"));
     assert!(!btf.has_enum_value("bpf_func_id", "BPF_FUNC_of_a_dream"));
+    assert!(btf.has_function("bpf_iter_task"));
+    assert!(!btf.has_function("bpf_iter_of_a_dream"));
+    assert!(!btf.is_empty() && btf.len() > 1000);
     let args = btf.tracepoint_args("sched_switch").expect("sched_switch");
     assert!((3..=4).contains(&args), "{args} arguments");
 }

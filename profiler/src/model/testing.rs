@@ -19,6 +19,7 @@ fn frame(function: &str, origin: Origin, naming: Naming) -> Frame {
         line: None,
         module: None,
         address: Addr(0x1000),
+        start: None,
     }
 }
 

@@ -1,13 +1,28 @@
 //! Starting the target ourselves, so that not one of its instructions goes unseen.
 //!
 //! The child asks to be traced and executes the command. The kernel stops it right after the
-//! exec, at the first instruction of the dynamic loader: the executable is mapped, nothing has
-//! run. There we attach; then we let go of the child, and nobody traces it any more.
+//! exec, at the first instruction of the dynamic loader: the executable is mapped, its libraries
+//! are not, and without them its first stacks could not be walked. So we let it go on to the
+//! program's entry point (module `entry`): only the loader has run, and what the libraries bring
+//! to initialize themselves. There we attach; then we let go of the child, and nobody traces it
+//! any more, nor any program that it executes later.
+//!
+//! Of a script (`#!`) the interpreter is what is held and recorded. A program with the set-user-ID
+//! bit or file capabilities runs without the privileges that they give, as always under
+//! ptrace(2), unless whoever it is started as could trace every process (`CAP_SYS_PTRACE`): then
+//! it has them. Started by hand and recorded with `-p` it has them in any case.
 
+#[cfg(target_arch = "x86_64")]
+mod entry;
+mod tracee;
+
+use self::tracee::Tracee;
+use super::proc_dir::is_gone;
 use super::user::Invoker;
 use crate::error::{Error, Result};
 use crate::units::Pid;
-use rustix::process::{PidfdFlags, Signal, WaitOptions, WaitStatus, pidfd_open, pidfd_send_signal};
+use rustix::io::Errno;
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, PipeWriter, Read, Write};
 use std::os::fd::OwnedFd;
@@ -83,7 +98,7 @@ impl Launched {
     /// Those of the system.
     pub fn terminate(&self) -> io::Result<()> {
         match pidfd_send_signal(&self.pidfd, Signal::TERM) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -123,7 +138,7 @@ enum Failure {
     Stage(u8, io::Error),
     Spawn(io::Error),
     Hold(io::Error),
-    Ended,
+    Ended(ExitStatus),
 }
 
 impl Failure {
@@ -151,7 +166,11 @@ impl Failure {
             Failure::Hold(error) => {
                 Error::new(format!("cannot hold {program} at its start")).because(error)
             }
-            Failure::Ended => Error::new(format!("{program} ended before its first instruction")),
+            // The loader says on standard error which library it lacks.
+            Failure::Ended(status) => Error::new(format!(
+                "{program} ended before its first instruction: {status}"
+            ))
+            .hint(format!("run it alone: {program}")),
         }
     }
 }
@@ -170,9 +189,8 @@ fn keep(
         Err(failure) => return report(started, failure),
     };
     let pid = rustix::process::Pid::from_child(&child);
-    let held = hold(pid).and_then(|()| {
-        pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| Failure::Hold(errno.into()))
-    });
+    let tracee = Tracee::new(pid);
+    let held = hold(&tracee).and_then(|()| Ok(pidfd_open(pid, PidfdFlags::empty())?));
     match held {
         Ok(pidfd) => {
             if started.send(Ok((Pid(child.id()), pidfd))).is_err() || go.recv().is_err() {
@@ -180,16 +198,16 @@ fn keep(
                 return child.wait();
             }
         }
-        Err(failure) => {
+        Err(error) => {
             let _ = child.kill();
-            let _ = child.wait();
+            let failure = match child.wait() {
+                Ok(status) if is_gone(&error) => Failure::Ended(status),
+                _ => Failure::Hold(error),
+            };
             return report(started, failure);
         }
     }
-    // SAFETY: this thread traces the child, which is stopped since `hold`. A detach takes no
-    // address; the last argument is the signal to deliver, none.
-    let detached = unsafe { libc::ptrace(libc::PTRACE_DETACH, pid.as_raw_pid(), 0usize, 0usize) };
-    if detached != 0 {
+    if tracee.detach(0).is_err() {
         // Killed meanwhile: the wait says so. Anything else must not leave it stopped.
         let _ = child.kill();
     }
@@ -255,42 +273,20 @@ fn become_user(user: &Invoker) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits for the stop after the exec, and makes ready for the release.
-fn hold(pid: rustix::process::Pid) -> std::result::Result<(), Failure> {
-    let status = loop {
-        match rustix::process::waitpid(Some(pid), WaitOptions::empty()) {
-            Ok(Some((_, status))) => break status,
-            Ok(None) | Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(Failure::Hold(errno.into())),
-        }
-    };
-    if !WaitStatus::stopped(status) {
-        return Err(Failure::Ended);
-    }
+/// Waits for the stop after the exec, and runs the child to its entry point.
+///
+/// # Errors
+/// `ESRCH` where the child has ended before.
+fn hold(tracee: &Tracee) -> io::Result<()> {
+    tracee.next_stop()?.ok_or(Errno::SRCH)?;
     // Should we die before the release, nobody else would ever let it run.
-    let kill_with_us = libc::PTRACE_O_EXITKILL as usize;
-    let empty_mask = 0u64;
-    // SAFETY: the child is stopped and traced by this thread. The first call takes flags; the
-    // second reads as many bytes as it is told at the pointer.
-    let done = unsafe {
-        libc::ptrace(
-            libc::PTRACE_SETOPTIONS,
-            pid.as_raw_pid(),
-            0usize,
-            kill_with_us,
-        ) == 0
-            && libc::ptrace(
-                libc::PTRACE_SETSIGMASK,
-                pid.as_raw_pid(),
-                size_of_val(&empty_mask),
-                &raw const empty_mask,
-            ) == 0
-    };
-    if done {
-        Ok(())
-    } else {
-        Err(Failure::Hold(io::Error::last_os_error()))
-    }
+    tracee.set_options(
+        libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACEEXEC | libc::PTRACE_O_TRACEFORK,
+    )?;
+    tracee.clear_signal_mask()?;
+    #[cfg(target_arch = "x86_64")]
+    entry::run_to_entry(tracee)?;
+    Ok(())
 }
 
 #[cfg(test)]

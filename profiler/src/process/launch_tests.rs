@@ -32,12 +32,6 @@ fn the_command_is_held_until_the_release() {
             .iter()
             .any(|mapping| mapping.executable && mapping.path == target.exe())
     );
-    assert!(
-        !mappings
-            .iter()
-            .any(|mapping| mapping.file_name().starts_with("libc.so")),
-        "no library yet"
-    );
     std::thread::sleep(Duration::from_millis(50));
     assert!(!mark.exists(), "it ran before the release");
     assert!(!launched.is_finished());

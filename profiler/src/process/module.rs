@@ -1,12 +1,14 @@
 //! A module: an executable or a shared object, and what its ELF image says of it.
 
 mod cfi;
+mod context;
 mod elf;
 mod functions;
 mod tokio;
 
 pub(crate) use cfi::{Bytes, FdeVisitor, for_each_fde};
-pub use elf::{Elf, ModuleError, Section, Segment};
+pub use context::TlsContext;
+pub use elf::{Elf, ModuleError, Section, Segment, ThreadLocal};
 pub use functions::Functions;
 pub(crate) use functions::text_range;
 pub use tokio::TokioTrace;
@@ -34,6 +36,8 @@ pub struct Module {
     pub has_debug_lines: bool,
     /// Which tokio is linked in.
     pub tokio: TokioTrace,
+    /// Where, if this is the executable, tokio's thread-local context is.
+    pub context: Option<TlsContext>,
 }
 
 impl Module {
@@ -52,6 +56,7 @@ impl Module {
             has_dynsym: elf.has_symbols(SHT_DYNSYM),
             has_debug_lines: elf.has_section(".debug_line") || elf.has_section(".zdebug_line"),
             tokio: tokio::tokio_trace(&elf),
+            context: TlsContext::of_executable(&elf),
         })
     }
 
@@ -111,6 +116,7 @@ mod tests {
             has_dynsym: false,
             has_debug_lines: false,
             tokio: TokioTrace::default(),
+            context: None,
         }
     }
 

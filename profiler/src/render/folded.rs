@@ -172,6 +172,7 @@ mod tests {
             line: None,
             module: None,
             address: Addr(0),
+            start: None,
         }
     }
 

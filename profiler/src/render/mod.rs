@@ -1,6 +1,7 @@
 //! Reports out of the model: each renderer is a pure function of a
 //! [`Report`](crate::model::Report) and [`Options`].
 
+pub mod check;
 mod escape;
 pub mod flamegraph;
 pub mod folded;

@@ -6,17 +6,29 @@ use super::modules::{AddressMap, Modules};
 use crate::bpf::Kernel;
 use crate::model::StackId;
 use crate::process::Target;
+use crate::tokio_rt::Place;
 use crate::units::{Addr, Tid};
 use crate::unwind::{Regs, RemoteMemory, walk, walk_outcome};
+use profiler_common::record::SnapshotRecord;
 use profiler_common::row::{self, Mapping};
 use std::collections::HashMap;
 
-/// The stacks of threads that were off-CPU at the beginning.
+/// What the threads were doing at the beginning.
 #[derive(Debug, Default)]
 pub(super) struct Early {
     stacks: HashMap<Tid, StackId>,
     /// Threads that were on a CPU.
     running: Vec<Tid>,
+    /// Walked and not yet named.
+    walked: Vec<Walked>,
+}
+
+#[derive(Debug)]
+struct Walked {
+    tid: Tid,
+    addresses: Vec<Addr>,
+    outcome: u32,
+    syscall: i64,
 }
 
 impl Early {
@@ -30,18 +42,18 @@ impl Early {
         self.running.contains(&tid)
     }
 
-    /// Walks the stacks of all threads in the snapshot that have not moved since.
-    pub(super) fn gather(
-        gathered: &mut Gathered,
-        kernel: &mut Kernel,
+    /// Walks the stacks of all threads in `snapshots` that have not moved since. Naming them
+    /// takes longer, and can wait.
+    pub(super) fn walk(
+        snapshots: Vec<SnapshotRecord>,
+        kernel: &Kernel,
         target: &Target,
-        map: &AddressMap,
         mappings: &[Mapping],
-        modules: &Modules,
     ) -> Early {
         let mut early = Early::default();
         let mut memory = RemoteMemory::new(target.pid());
-        for snapshot in std::mem::take(&mut gathered.snapshots) {
+        let tables = kernel.tables_ref();
+        for snapshot in snapshots {
             let tid = Tid(snapshot.header.tid);
             if snapshot.on_cpu != 0 {
                 early.running.push(tid);
@@ -56,7 +68,6 @@ impl Early {
                 bp: Addr(snapshot.bp),
             };
             let mut addresses = Vec::new();
-            let tables = kernel.tables_ref();
             let outcome = walk(
                 regs,
                 |pc| {
@@ -68,14 +79,26 @@ impl Early {
                 &mut addresses,
             );
             // A thread that has switched since may have changed the memory while we read it.
-            if kernel.has_switched(tid) {
-                continue;
+            if !kernel.has_switched(tid) {
+                early.walked.push(Walked {
+                    tid,
+                    addresses,
+                    outcome,
+                    syscall: snapshot.syscall,
+                });
             }
-            let frames = gathered.name(&addresses, map, modules);
-            let syscall = u32::try_from(snapshot.syscall).ok();
-            let id = gathered.add(frames, Vec::new(), walk_outcome(outcome), syscall);
-            early.stacks.insert(tid, id);
         }
         early
+    }
+
+    /// Names and judges what was walked.
+    pub(super) fn name(&mut self, gathered: &mut Gathered, map: &AddressMap, modules: &Modules) {
+        for walked in std::mem::take(&mut self.walked) {
+            let frames = gathered.name(&walked.addresses, map, modules);
+            let syscall = u32::try_from(walked.syscall).ok();
+            let outcome = walk_outcome(walked.outcome);
+            let id = gathered.add(frames, Vec::new(), outcome, syscall, Place::Unknown);
+            self.stacks.insert(walked.tid, id);
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::model::{
     Tool, Truncation, Wait, WaitTotal, Waker,
 };
 use crate::process::Target;
-use crate::tokio_rt::State;
+use crate::tokio_rt::{Place, State};
 use crate::units::{Nanos, Tid, Timestamp};
 use anyhow::Result;
 use profiler_common::counter::Counter;
@@ -44,6 +44,11 @@ impl Sums {
         }
     }
 
+    /// Takes out the wait in which a thread was found by the recording.
+    fn take_first_wait(&mut self, tid: Tid) -> Option<Aggregate> {
+        self.0.remove(&(tid, STACK_BEFORE))
+    }
+
     /// Adds one wait that has been woken and not yet run.
     fn add_woken(&mut self, tid: Tid, stack: u64, blocked: u64, runqueue: u64) {
         let mut one = Aggregate {
@@ -57,7 +62,14 @@ impl Sums {
         if let Some(count) = one.histogram.get_mut(bucket) {
             *count = 1;
         }
-        self.add(&AggregateKey { stack, tid: tid.0, reserved: 0 }, &one);
+        self.add(
+            &AggregateKey {
+                stack,
+                tid: tid.0,
+                reserved: 0,
+            },
+            &one,
+        );
     }
 }
 
@@ -74,6 +86,7 @@ pub(super) struct Closing<'a> {
     pub(super) start: Timestamp,
     pub(super) end: Timestamp,
     pub(super) min_block: Nanos,
+    pub(super) launched: bool,
 }
 
 /// Threads by id: one id may have been two threads, one after the other.
@@ -116,11 +129,23 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
     for thread in closing.kernel.threads()? {
         close(&thread, closing.end, &mut threads, &mut sums, &mut open);
     }
+    if closing.launched {
+        forget_hold(
+            closing.target,
+            &mut closing.gathered,
+            &mut threads,
+            &mut sums,
+        );
+    }
     unmoved(&closing, &mut threads, &mut open);
     names(&closing, &mut threads);
 
     closing.gathered.judge_again();
-    let mut stacks = Stacks { no_stack: None, gathered: closing.gathered, early: closing.early };
+    let mut stacks = Stacks {
+        no_stack: None,
+        gathered: closing.gathered,
+        early: closing.early,
+    };
     let totals = totals(&sums, &mut stacks);
     let waits = waits(&mut stacks);
     let open_waits = open
@@ -135,7 +160,10 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
     let gathered = stacks.gathered;
     let losses = losses(closing.kernel, &gathered, &totals)?;
     Ok(Recording {
-        tool: Tool { name: "holdup".into(), version: env!("CARGO_PKG_VERSION").into() },
+        tool: Tool {
+            name: "holdup".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+        },
         host: host(),
         target: target_facts(closing.target, closing.modules, closing.ended),
         started_at: closing
@@ -185,6 +213,23 @@ fn close(
     threads.add_ended(tid, &books);
 }
 
+/// Takes the time for which we held a command at its start out of its main thread's books.
+fn forget_hold(target: &Target, gathered: &mut Gathered, threads: &mut Threads, sums: &mut Sums) {
+    let tid = Tid(target.pid().0);
+    let Some(held) = sums.take_first_wait(tid) else {
+        return;
+    };
+    gathered
+        .waits
+        .retain(|wait| wait.tid != tid || wait.stack != STACK_BEFORE);
+    if let Some(thread) = threads.0.get_mut(&tid) {
+        let (blocked, runqueue) = (Nanos(held.blocked), Nanos(held.runqueue));
+        thread.blocked = thread.blocked.saturating_sub(blocked);
+        thread.runnable = thread.runnable.saturating_sub(runqueue);
+        thread.lived = thread.lived.saturating_sub(blocked + runqueue);
+    }
+}
+
 /// Threads that never switched: they did what they did at the beginning all the time.
 fn unmoved(closing: &Closing<'_>, threads: &mut Threads, open: &mut Vec<(Tid, u64, Timestamp)>) {
     let whole = (closing.end - closing.start).0;
@@ -230,7 +275,13 @@ impl Stacks<'_> {
             number => self.gathered.by_number(number),
         };
         known.or(self.no_stack).unwrap_or_else(|| {
-            let id = self.gathered.add(Vec::new(), Vec::new(), Some(Truncation::NoStack), None);
+            let id = self.gathered.add(
+                Vec::new(),
+                Vec::new(),
+                Some(Truncation::NoStack),
+                None,
+                Place::Unknown,
+            );
             self.no_stack = Some(id);
             id
         })
@@ -269,7 +320,12 @@ fn waits(stacks: &mut Stacks<'_>) -> Vec<Wait> {
         let stack = stacks.id(wait.tid, wait.stack);
         // Recorded before the stack was known to be an idle park.
         let idle = |s: &StackEntry| s.verdict.state == State::Idle;
-        if stacks.gathered.stacks.get(stack.0 as usize).is_some_and(idle) {
+        if stacks
+            .gathered
+            .stacks
+            .get(stack.0 as usize)
+            .is_some_and(idle)
+        {
             continue;
         }
         let waker = stacks.gathered.wakers.get(wait.waker as usize);

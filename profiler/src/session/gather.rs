@@ -1,13 +1,14 @@
 //! What has arrived so far: stacks named and judged, waits in a compact form.
 
 use super::modules::{AddressMap, Modules};
-use crate::decode::{DecodeError, Event, StackSeen, thread_name};
+use crate::decode::{DecodeError, Event, StackSeen};
 use crate::model::{StackEntry, StackId, Truncation};
+use crate::process::parse_comm;
 use crate::symbolize::{Frame, Symbolizer};
-use crate::tokio_rt::{Classifier, State};
+use crate::tokio_rt::{Agreement, Classifier, Place, State};
 use crate::units::{Addr, Pid, Tid, Timestamp};
 use crate::unwind::walk_outcome;
-use profiler_common::record::{SnapshotRecord, ThreadEndRecord, WaitRecord};
+use profiler_common::record::{SnapshotRecord, ThreadEndRecord, WAKER_INTERRUPT, WaitRecord};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -39,6 +40,9 @@ pub(super) struct WakerKey {
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
     pub(super) stacks: Vec<StackEntry>,
+    /// By stack: what tokio's thread-local state said.
+    places: Vec<Place>,
+    pub(super) agreement: Agreement,
     by_number: HashMap<u64, StackId>,
     pub(super) waits: Vec<CompactWait>,
     pub(super) wakers: Vec<WakerKey>,
@@ -69,19 +73,19 @@ impl Gathered {
         match event {
             Ok(Event::Stack(seen)) => {
                 let tid = Tid(seen.record.header.tid);
-                self.names.insert(tid, thread_name(&seen.record.comm).into());
+                self.names.insert(tid, parse_comm(&seen.record.comm).into());
                 return Some(seen);
             }
             Ok(Event::Wait(record)) => self.wait(&record),
             Ok(Event::ThreadEnd(record)) => {
                 let tid = Tid(record.header.tid);
-                self.names.insert(tid, thread_name(&record.comm).into());
+                self.names.insert(tid, parse_comm(&record.comm).into());
                 self.ended.push(*record);
             }
             Ok(Event::Exec(_)) => self.execs += 1,
             Ok(Event::Snapshot(record)) => {
                 let tid = Tid(record.header.tid);
-                self.names.insert(tid, thread_name(&record.comm).into());
+                self.names.insert(tid, parse_comm(&record.comm).into());
                 self.snapshots.push(*record);
             }
             Err(error) => {
@@ -97,22 +101,38 @@ impl Gathered {
             self.timeline_lost += 1;
             return;
         }
-        let waker = if record.wakeup == 0 { u32::MAX } else { self.waker(record) };
+        let waker = if record.wakeup == 0 {
+            u32::MAX
+        } else {
+            self.waker(record)
+        };
         self.waits.push(CompactWait {
             tid: Tid(record.header.tid),
             waker,
             stack: record.stack,
             start: Timestamp(record.start),
-            wakeup: Timestamp(if record.wakeup == 0 { record.end } else { record.wakeup }),
+            wakeup: Timestamp(if record.wakeup == 0 {
+                record.end
+            } else {
+                record.wakeup
+            }),
             end: Timestamp(record.end),
         });
     }
 
     fn waker(&mut self, record: &WaitRecord) -> u32 {
-        let key = WakerKey {
-            pid: Pid(record.waker_tgid),
-            tid: Tid(record.waker_tid),
-            name: thread_name(&record.waker_comm).into(),
+        let key = if record.waker_tid == WAKER_INTERRUPT {
+            WakerKey {
+                pid: Pid(0),
+                tid: Tid(0),
+                name: "interrupt".into(),
+            }
+        } else {
+            WakerKey {
+                pid: Pid(record.waker_tgid),
+                tid: Tid(record.waker_tid),
+                name: parse_comm(&record.waker_comm).into(),
+            }
         };
         if let Some(id) = self.waker_ids.get(&key) {
             return *id;
@@ -138,10 +158,16 @@ impl Gathered {
         let addresses: Vec<Addr> = seen.kernel.iter().map(|addr| Addr(*addr)).collect();
         self.symbolizer.kernel(&addresses, &mut kernel);
         let syscall = u32::try_from(seen.record.syscall).ok();
-        let id = self.add(frames, kernel, truncated, syscall);
+        let id = self.add(frames, kernel, truncated, syscall, seen.record.place.into());
         self.by_number.insert(seen.record.stack, id);
-        let idle = self.stacks.get(id.0 as usize).is_some_and(|s| s.verdict.state == State::Idle);
-        NewStack { number: seen.record.stack, idle }
+        let idle = self
+            .stacks
+            .get(id.0 as usize)
+            .is_some_and(|s| s.verdict.state == State::Idle);
+        NewStack {
+            number: seen.record.stack,
+            idle,
+        }
     }
 
     /// Frames of addresses, leaf first. All but the leaf are return addresses, but for a frame
@@ -155,7 +181,11 @@ impl Gathered {
     ) -> Vec<Frame> {
         let mut frames = Vec::new();
         for (depth, addr) in addresses.iter().enumerate() {
-            let at = if depth == 0 { *addr } else { Addr(addr.0.saturating_sub(1)) };
+            let at = if depth == 0 {
+                *addr
+            } else {
+                Addr(addr.0.saturating_sub(1))
+            };
             let found = map.resolve(at);
             let (source, svma) = match found {
                 Some((module, svma)) => (modules.get(module).map(|m| &m.source), svma),
@@ -173,11 +203,21 @@ impl Gathered {
         kernel: Vec<Frame>,
         truncated: Option<Truncation>,
         syscall: Option<u32>,
+        place: Place,
     ) -> StackId {
         self.classifier.learn(&frames);
-        let verdict = self.classifier.classify(&frames, truncated.is_some());
+        let by_stack = self.classifier.classify(&frames, truncated.is_some());
+        self.agreement.add(&by_stack, syscall, place);
+        let verdict = self.agreement.judge(by_stack, place);
+        self.places.push(place);
         let id = StackId(self.stacks.len() as u32);
-        self.stacks.push(StackEntry { frames, kernel, truncated, syscall, verdict });
+        self.stacks.push(StackEntry {
+            frames,
+            kernel,
+            truncated,
+            syscall,
+            verdict,
+        });
         id
     }
 
@@ -188,8 +228,18 @@ impl Gathered {
 
     /// Judges all stacks again with what was learned meanwhile.
     pub(super) fn judge_again(&mut self) {
-        for stack in &mut self.stacks {
-            stack.verdict = self.classifier.classify(&stack.frames, stack.truncated.is_some());
+        let places = || self.places.iter().copied();
+        let mut verdicts = Vec::with_capacity(self.stacks.len());
+        self.agreement = Agreement::default();
+        for (stack, place) in self.stacks.iter().zip(places()) {
+            let verdict = self
+                .classifier
+                .classify(&stack.frames, stack.truncated.is_some());
+            self.agreement.add(&verdict, stack.syscall, place);
+            verdicts.push(verdict);
+        }
+        for ((stack, place), verdict) in self.stacks.iter_mut().zip(&self.places).zip(verdicts) {
+            stack.verdict = self.agreement.judge(verdict, *place);
         }
     }
 }

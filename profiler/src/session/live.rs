@@ -5,6 +5,7 @@ use super::finish::{self, Closing};
 use super::gather::Gathered;
 use super::modules::{AddressMap, Modules};
 use crate::bpf::{Kernel, monotonic, process_entry};
+use crate::decode::StackSeen;
 use crate::host::KernelBtf;
 use crate::model::Recording;
 use crate::process::Target;
@@ -34,6 +35,8 @@ const PROCESS: u32 = 0;
 pub struct Options {
     /// Waits of at least this length go into the timeline one by one.
     pub min_block: Nanos,
+    /// Whether the target is held at its start: no thread of it waits for anything yet.
+    pub launched: bool,
 }
 
 /// A recording under way. Dropping it detaches from the kernel.
@@ -56,6 +59,8 @@ pub struct Session {
     swept: Instant,
     swept_ends: usize,
     finished_sums: finish::Sums,
+    /// Stacks that have arrived and have no names yet.
+    new: Vec<Box<StackSeen>>,
 }
 
 impl Session {
@@ -70,11 +75,15 @@ impl Session {
         let (map, mappings) = modules
             .update(target, kernel.tables())
             .with_context(|| format!("cannot read the mappings of process {}", target.pid()))?;
+        let mut gathered = Gathered::default();
+        for module in modules.iter() {
+            gathered.symbolizer.open(&module.source);
+        }
         let now = Instant::now();
         let mut session = Session {
             kernel,
             modules,
-            gathered: Gathered::default(),
+            gathered,
             early: Early::default(),
             maps: HashMap::new(),
             mappings: Vec::new(),
@@ -88,16 +97,14 @@ impl Session {
             swept: now,
             swept_ends: 0,
             finished_sums: finish::Sums::default(),
+            new: Vec::new(),
         };
         session.install(target, map, mappings)?;
-        session.kernel.snapshot()?;
-        session.drain()?;
-        let Session { gathered, kernel, maps, mappings, modules, generation, .. } = &mut session;
-        if let Some(map) = maps.get(generation) {
-            session.early = Early::gather(gathered, kernel, target, map, mappings, modules);
-        }
-        for module in session.modules.iter() {
-            session.gathered.symbolizer.open(&module.source);
+        if !options.launched {
+            session.kernel.snapshot()?;
+            session.receive();
+            let snapshots = std::mem::take(&mut session.gathered.snapshots);
+            session.early = Early::walk(snapshots, &session.kernel, target, &session.mappings);
         }
         Ok(session)
     }
@@ -105,7 +112,9 @@ impl Session {
     /// Whether any module of the target holds tokio.
     #[must_use]
     pub fn sees_tokio(&self) -> bool {
-        self.modules.iter().any(|m| m.facts.as_ref().is_some_and(|facts| facts.tokio.present))
+        self.modules
+            .iter()
+            .any(|m| m.facts.as_ref().is_some_and(|facts| facts.tokio.present))
     }
 
     /// Takes in what has arrived, and follows the target's mappings. To be called every [`TICK`].
@@ -144,15 +153,37 @@ impl Session {
             start: self.start,
             end,
             min_block: self.options.min_block,
+            launched: self.options.launched,
         })
     }
 
-    fn drain(&mut self) -> Result<()> {
-        let Session { kernel, gathered, maps, modules, .. } = self;
-        let mut new = Vec::new();
+    /// Takes the events out of the ring buffer; new stacks are kept back.
+    fn receive(&mut self) {
+        let Session {
+            kernel,
+            gathered,
+            new,
+            ..
+        } = self;
         kernel.drain(|event| new.extend(gathered.take(event)));
+        kernel.flush_log();
+    }
+
+    /// Takes the events in, and names and judges new stacks.
+    fn drain(&mut self) -> Result<()> {
+        self.receive();
+        let Session {
+            kernel,
+            gathered,
+            maps,
+            modules,
+            early,
+            new,
+            ..
+        } = self;
         let none = AddressMap::default();
-        for seen in new {
+        early.name(gathered, maps.get(&1).unwrap_or(&none), modules);
+        for seen in new.drain(..) {
             let map = maps.get(&seen.record.generation).unwrap_or(&none);
             let stack = gathered.stack(&seen, map, modules);
             if stack.idle {
@@ -172,7 +203,12 @@ impl Session {
         if self.generation == 1 {
             self.start = monotonic();
         }
-        let entry = process_entry(target.pid(), known, self.generation, self.start);
+        let exe = self
+            .modules
+            .of_exe(target)
+            .and_then(|exe| exe.facts.as_ref());
+        let context = exe.and_then(|facts| facts.context);
+        let entry = process_entry(target.pid(), known, self.generation, self.start, context);
         self.kernel.watch(PROCESS, entry)?;
         self.maps.insert(self.generation, map);
         self.mappings = mappings;
@@ -201,10 +237,13 @@ impl Session {
         if self.gathered.ended.len() == self.swept_ends {
             return Ok(());
         }
-        let ended: HashSet<u32> = self.gathered.ended.get(self.swept_ends..).map_or_else(
-            HashSet::new,
-            |ended| ended.iter().map(|end| end.header.tid).collect(),
-        );
+        let ended: HashSet<u32> = self
+            .gathered
+            .ended
+            .get(self.swept_ends..)
+            .map_or_else(HashSet::new, |ended| {
+                ended.iter().map(|end| end.header.tid).collect()
+            });
         self.swept_ends = self.gathered.ended.len();
         let keys: Vec<(AggregateKey, _)> = self
             .kernel

@@ -1,6 +1,6 @@
 //! One frame of a stack, named as well as the binary allows.
 
-use crate::units::Addr;
+use crate::units::{Addr, Svma};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -74,4 +74,7 @@ pub struct Frame {
     pub module: Option<Arc<str>>,
     /// The address in the process that was looked up.
     pub address: Addr,
+    /// Where the physical function around the address starts, as its file states it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Svma>,
 }

@@ -132,7 +132,9 @@ fn in_memory(bytes: &[u8]) -> io::Result<File> {
 
 /// Where distributions put debug information apart from the binary: gdb's manual, "Debugging
 /// Information in Separate Files".
-fn separate_debug_file(build_id: &str) -> Option<PathBuf> {
+///
+/// None where there is no such file, or the build ID is none.
+pub(crate) fn separate_debug_file(build_id: &str) -> Option<PathBuf> {
     // The build ID comes out of the target's file: nothing but digits may get into a path.
     if !build_id.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;

@@ -17,6 +17,7 @@ mod symbolizer;
 
 pub use crates::dependency_crates;
 pub use frame::{Frame, Naming, Origin, Space};
+pub(crate) use image::separate_debug_file;
 pub use origin::{Crates, origin};
 pub use readable::{async_body, readable};
 pub use symbolizer::{ModuleSource, Symbolizer};

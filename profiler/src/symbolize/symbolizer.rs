@@ -149,6 +149,7 @@ impl Symbolizer {
         };
         out.extend(frames.iter().map(|frame| Frame {
             address,
+            start: None,
             ..frame.clone()
         }));
     }
@@ -261,6 +262,10 @@ impl Symbolizer {
                 }),
             _ => None,
         };
+        let symbol = physical
+            .as_ref()
+            .or(debug.as_ref())
+            .map(|symbol| Svma(symbol.addr));
 
         let mut names = Namer {
             names: &mut self.names,
@@ -294,6 +299,10 @@ impl Symbolizer {
                 (frame.file, frame.line) = (file, line);
                 frames.push(frame);
             }
+        }
+        let start = symbol.or_else(|| source.function(svma).map(|(start, _)| Svma(start.into())));
+        for frame in &mut frames {
+            frame.start = start;
         }
         frames
     }
@@ -398,6 +407,7 @@ impl Namer<'_> {
             line,
             module: Some(Arc::clone(self.module)),
             address: Addr(0),
+            start: None,
         }
     }
 
@@ -428,6 +438,7 @@ fn unmapped(space: Space, address: Addr) -> Frame {
         line: None,
         module: None,
         address,
+        start: None,
     }
 }
 

@@ -7,7 +7,6 @@ use super::verdict::{Role, RuleName, State, Verdict};
 use crate::symbolize::{Frame, Naming, Origin, Space};
 use crate::units::{Addr, Svma};
 use std::collections::HashSet;
-use std::fmt;
 use std::sync::Arc;
 
 /// Where std's thread entry is, into which LTO and opt-level s inline the pool's run loop.
@@ -16,16 +15,13 @@ const THREAD_ENTRY: &str = "__rust_begin_short_backtrace";
 /// Where the main thread enters std.
 const MAIN_ENTRY: &str = "std::rt::lang_start";
 
-/// Tells where the function around a frame's address starts, as its file states it.
-type Starts = Box<dyn Fn(&Frame) -> Option<Svma> + Send + Sync>;
-
 /// Turns stacks into verdicts, and learns from the stacks of one recording what names alone do
 /// not tell.
 ///
 /// Call [`learn`](Classifier::learn) for every new stack before [`classify`](Classifier::classify).
 /// A late `learn` may change earlier verdicts, so classify all stacks (again) at the end.
+#[derive(Debug, Default)]
 pub struct Classifier {
-    starts: Option<Starts>,
     pool_bases: HashSet<PoolBase>,
 }
 
@@ -38,40 +34,11 @@ enum PoolBase {
     Call(Arc<str>, Addr),
 }
 
-impl fmt::Debug for Classifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Classifier")
-            .field("pool_bases", &self.pool_bases)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Default for Classifier {
-    fn default() -> Self {
-        Classifier::new()
-    }
-}
-
 impl Classifier {
     /// Knows the rules, and nothing of the recording yet.
     #[must_use]
     pub fn new() -> Self {
-        Classifier {
-            starts: None,
-            pool_bases: HashSet::new(),
-        }
-    }
-
-    /// Lets the classifier ask where functions start. Without it, a pool thread is known by the
-    /// exact place from which it calls jobs, so under LTO its idle waits, which are at another
-    /// place of the same function, stay [`State::Other`].
-    #[must_use]
-    pub fn with_starts(
-        mut self,
-        starts: impl Fn(&Frame) -> Option<Svma> + Send + Sync + 'static,
-    ) -> Self {
-        self.starts = Some(Box::new(starts));
-        self
+        Classifier::default()
     }
 
     /// Learns from a stack (leaf first) that shows a worker: a worker is a job of the blocking
@@ -95,8 +62,7 @@ impl Classifier {
                 return false;
             };
             if frame.function.contains(THREAD_ENTRY) {
-                let base = self
-                    .base_by_start(frame)
+                let base = Self::base_by_start(frame)
                     .unwrap_or_else(|| PoolBase::Call(frame.function.clone(), frame.address));
                 return self.pool_bases.insert(base);
             }
@@ -136,19 +102,16 @@ impl Classifier {
         walk.undecided()
     }
 
-    fn base_by_start(&self, frame: &Frame) -> Option<PoolBase> {
-        let start = self.starts.as_ref().and_then(|starts| starts(frame))?;
-        Some(PoolBase::Start(frame.module.clone(), start))
+    fn base_by_start(frame: &Frame) -> Option<PoolBase> {
+        Some(PoolBase::Start(frame.module.clone(), frame.start?))
     }
 
     /// Whether a thread entry in this frame's module that is no known base is known to be none:
     /// a binary has one, so with starts the first that is seen is all.
     fn knows_pool(&self, frame: &Frame) -> bool {
-        self.starts.is_some()
-            && self
-                .pool_bases
-                .iter()
-                .any(|b| matches!(b, PoolBase::Start(module, _) if *module == frame.module))
+        self.pool_bases
+            .iter()
+            .any(|b| matches!(b, PoolBase::Start(module, _) if *module == frame.module))
     }
 
     fn is_pool_base(&self, frame: &Frame) -> bool {
@@ -156,9 +119,7 @@ impl Classifier {
             && (self
                 .pool_bases
                 .contains(&PoolBase::Call(frame.function.clone(), frame.address))
-                || self
-                    .base_by_start(frame)
-                    .is_some_and(|b| self.pool_bases.contains(&b)))
+                || Self::base_by_start(frame).is_some_and(|b| self.pool_bases.contains(&b)))
     }
 }
 

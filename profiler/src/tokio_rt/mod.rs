@@ -10,9 +10,11 @@
 mod classify;
 mod markers;
 mod path;
+mod place;
 mod rules;
 mod verdict;
 
 pub use classify::Classifier;
+pub use place::{Agreement, Place};
 pub use rules::{RULES, Rule};
 pub use verdict::{Flavor, Role, RuleName, State, Verdict};

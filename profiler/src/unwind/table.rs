@@ -84,11 +84,7 @@ impl UnwindTable {
     /// The rule for an address that the image states: [`Rule::GAP`] outside its code.
     #[must_use]
     pub fn rule(&self, svma: Svma) -> Rule {
-        row::find(
-            &self,
-            &self.mapping(Addr(0), Addr(0), 0, 0, 0),
-            svma.0,
-        )
+        row::find(&self, &self.mapping(Addr(0), Addr(0), 0, 0, 0), svma.0)
     }
 
     /// The kernel's record of a mapping `begin..end` that this table covers. `bias` is the

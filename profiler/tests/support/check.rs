@@ -216,7 +216,8 @@ pub(crate) fn books(recorded: &Recorded) -> Complaints {
         }
         // 2 ms for what the thread did between the two looks at it.
         let running = thread.states.get("running").copied().unwrap_or(0);
-        if running.abs_diff(*cpu_ns) > cpu_ns / 50 + 2_000_000 {
+        let tolerance = cpu_ns / 50 + 2_000_000;
+        if running + tolerance < *cpu_ns || running > cpu_ns + tolerance + recorded.stolen_ns {
             complaints.push(format!(
                 "thread {tid} ({}) ran for {}, by the scheduler {}",
                 thread.name,

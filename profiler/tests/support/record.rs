@@ -30,6 +30,9 @@ pub(crate) struct Recorded {
     /// Threads that lived from before the recording until after it, and the CPU time that the
     /// kernel gave each of them meanwhile.
     pub(crate) throughout: BTreeMap<u32, u64>,
+    /// Time that the host (of a virtual machine) and interrupts took from all CPUs meanwhile, at
+    /// most: a thread is on a CPU then, but the scheduler's books leave it out.
+    pub(crate) stolen_ns: u64,
 }
 
 /// How a run of the fixture comes to its end.
@@ -67,7 +70,7 @@ pub(crate) fn record(variant: Variant, mode: &str, ending: Ending) -> Result<Rec
     messages.find("line that begins with `recording `", ATTACHED, |line| {
         line.starts_with("recording ")
     })?;
-    let before = cpu_times(pid);
+    let (before, stolen_before) = (cpu_times(pid), stolen());
     fixture.go()?;
     let mut truth = fixture.truth()?;
     if ending == Ending::Execs {
@@ -76,7 +79,7 @@ pub(crate) fn record(variant: Variant, mode: &str, ending: Ending) -> Result<Rec
     if ending == Ending::Wedged {
         thread::sleep(OPEN_FOR);
     }
-    let after = cpu_times(pid);
+    let (after, stolen_after) = (cpu_times(pid), stolen());
     if ending != Ending::Exits {
         holdup.interrupt()?;
     }
@@ -96,6 +99,7 @@ pub(crate) fn record(variant: Variant, mode: &str, ending: Ending) -> Result<Rec
         report,
         folded: read(&folded)?,
         throughout,
+        stolen_ns: stolen_after.saturating_sub(stolen_before) + STOLEN_UNIT * cpus(),
     })
 }
 
@@ -114,6 +118,26 @@ fn finish(holdup: &mut Reaped, messages: &mut Lines) -> Result<(), String> {
 
 fn read(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// The unit of `/proc/stat`, `USER_HZ`, in nanoseconds.
+const STOLEN_UNIT: u64 = 10_000_000;
+
+fn cpus() -> u64 {
+    thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64)
+}
+
+/// What `/proc/stat` has under irq, softirq and steal, over all CPUs, in nanoseconds.
+fn stolen() -> u64 {
+    let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let cpu = text.lines().next().unwrap_or_default();
+    let ticks: u64 = cpu
+        .split_ascii_whitespace()
+        .skip(6)
+        .take(3)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
+    ticks * STOLEN_UNIT
 }
 
 /// CPU time of each thread so far, by the scheduler's own books.

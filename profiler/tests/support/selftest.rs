@@ -28,6 +28,7 @@ fn good() -> Result<Recorded, Failed> {
                  rt;task_mutex;block_by_mutex 40\n"
             .into(),
         throughout: BTreeMap::from([(4711, 1_000_000), (4712, 150_000_000)]),
+        stolen_ns: 0,
     })
 }
 

@@ -5,13 +5,17 @@ use super::recorder::Recorder;
 use super::report::{KindCost, ProgramCost};
 use super::{Bench, bpf_stats, proc, say};
 use crate::interrupt;
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// From the begin of the recording until it is in its steady state.
 const SETTLE: Duration = Duration::from_secs(1);
+
+/// Counts that are to belong together must be read within this time.
+const SNAPSHOT_TIME: Duration = Duration::from_millis(1);
+const SNAPSHOT_TRIES: u32 = 1000;
 
 /// All kinds, one after another.
 pub(super) fn measure_all(bench: &Bench) -> Result<Vec<KindCost>> {
@@ -91,18 +95,25 @@ fn between(
     let ids = proc::bpf_programs(recorder.pid())?;
     ensure!(!ids.is_empty(), "the recorder holds no eBPF program");
     let snapshot = || {
-        ids.iter()
-            .map(|id| Ok((*id, bpf_stats::runs(*id)?)))
-            .collect::<Result<BTreeMap<_, _>>>()
+        for _ in 0..SNAPSHOT_TRIES {
+            let (begin, events) = (Instant::now(), count()?);
+            let runs = ids.iter().map(|id| Ok((*id, bpf_stats::runs(*id)?)));
+            let runs = runs.collect::<Result<BTreeMap<_, _>>>()?;
+            // Events go on meanwhile, and more of them if this process has to wait for its CPU.
+            if begin.elapsed() < SNAPSHOT_TIME {
+                return Ok((runs, events));
+            }
+        }
+        bail!("CPU {} is too busy to measure on", bench.recorder_cpu)
     };
 
-    let (before, events_before) = (snapshot()?, count()?);
+    let (before, events_before) = snapshot()?;
     let end = Instant::now() + bench.slice;
     while Instant::now() < end {
         interrupt::check()?;
         thread::sleep(Duration::from_millis(20).min(end.saturating_duration_since(Instant::now())));
     }
-    let (after, events_after) = (snapshot()?, count()?);
+    let (after, events_after) = snapshot()?;
 
     let programs = before.iter().filter_map(|(id, before)| {
         let after = after.get(id)?;

@@ -84,6 +84,17 @@ pub struct Section<'data> {
     pub bytes: &'data [u8],
 }
 
+/// The `PT_TLS` segment.
+#[derive(Clone, Copy, Debug)]
+pub struct ThreadLocal<'data> {
+    /// The bytes that are not zero.
+    pub image: &'data [u8],
+    /// Bytes of the whole block.
+    pub memsz: u64,
+    /// Its alignment in bytes.
+    pub align: u64,
+}
+
 /// The headers of an x86_64 ELF image, over the image's bytes.
 #[derive(Debug)]
 pub struct Elf<'data> {
@@ -220,6 +231,20 @@ impl<'data> Elf<'data> {
         Some(Section {
             svma: Svma(header.p_vaddr(LE)),
             bytes: header.data(LE, self.data).ok()?,
+        })
+    }
+
+    /// The image of thread-local memory that every thread starts with (`PT_TLS`).
+    #[must_use]
+    pub fn thread_local(&self) -> Option<ThreadLocal<'data>> {
+        let header = self
+            .program_headers
+            .iter()
+            .find(|p| p.p_type(LE) == elf::PT_TLS)?;
+        Some(ThreadLocal {
+            image: header.data(LE, self.data).ok()?,
+            memsz: header.p_memsz(LE),
+            align: header.p_align(LE),
         })
     }
 

@@ -1,5 +1,6 @@
 //! The report on a terminal: what an engineer who is on call must know first comes first.
 
+mod check;
 mod footer;
 mod header;
 mod line;
@@ -8,4 +9,5 @@ mod sites;
 mod style;
 mod workers;
 
+pub use check::render as render_check;
 pub use page::render;

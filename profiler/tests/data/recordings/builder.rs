@@ -26,6 +26,7 @@ fn frame(function: &str, origin: Origin) -> Frame {
         line: None,
         module: Some("claims_api".into()),
         address: Addr(0x5555_0000_1000 + function.len() as u64),
+        start: None,
     }
 }
 

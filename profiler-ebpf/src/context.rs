@@ -1,0 +1,128 @@
+//! tokio's thread-local state: what the thread is to its runtime, without a look at its stack.
+
+use aya_ebpf::helpers::generated::bpf_probe_read_user;
+use core::ffi::c_void;
+use profiler_common::context::{
+    CORE_PARK, LAYOUT_A, LAYOUT_B, Layout, RUNTIME_CURRENT_THREAD, RUNTIME_MULTI_THREAD,
+    RUNTIME_NONE, SCHEDULER_MULTI_THREAD, WORKER_CORE, layout, place,
+};
+
+use crate::config;
+use crate::filter::{Task, Watched};
+
+/// What was read.
+#[derive(Clone, Copy)]
+pub(crate) struct Context {
+    /// One of [`place`].
+    pub(crate) place: u32,
+    /// Id of the task being polled, or 0.
+    pub(crate) task_id: u64,
+}
+
+const UNKNOWN: Context = Context {
+    place: place::UNKNOWN,
+    task_id: 0,
+};
+
+/// Words of the context.
+type Words = [u64; layout::BYTES / 8];
+
+#[inline(always)]
+fn byte(words: &Words, at: usize) -> u8 {
+    (words[at / 8] >> (at % 8 * 8)) as u8
+}
+
+/// A word of the current task's memory; 0 where it cannot be read.
+#[inline(always)]
+fn read(at: u64) -> u64 {
+    let mut word = 0u64;
+    // SAFETY: eight bytes go into `word`, which stays 0 where the helper fails.
+    unsafe {
+        bpf_probe_read_user((&raw mut word).cast(), 8, at as *const c_void);
+    }
+    word
+}
+
+/// Reads the current task's context.
+///
+/// # Safety
+/// `task` is the current task, a tracepoint's argument.
+#[inline(always)]
+pub(crate) unsafe fn of_current(task: Task, process: Watched) -> Context {
+    // SAFETY: a live array value, and a field of the task at an offset from BTF.
+    let (kind, at) = unsafe {
+        let fs = *task.add(config::off_task_fsbase() as usize).cast::<u64>();
+        (
+            (*process.process).layout,
+            fs.wrapping_sub((*process.process).context_below_fs),
+        )
+    };
+    if kind == layout::A {
+        of(at, LAYOUT_A)
+    } else if kind == layout::B {
+        of(at, LAYOUT_B)
+    } else {
+        UNKNOWN
+    }
+}
+
+#[inline(always)]
+fn of(at: u64, fields: Layout) -> Context {
+    let mut words: Words = [0; layout::BYTES / 8];
+    // SAFETY: that many bytes go into `words`.
+    let failed = unsafe {
+        bpf_probe_read_user(
+            words.as_mut_ptr().cast(),
+            layout::BYTES as u32,
+            at as *const c_void,
+        )
+    };
+    if failed != 0 {
+        return UNKNOWN;
+    }
+    let runtime = byte(&words, fields.runtime);
+    let polls = byte(&words, fields.budget) == 1;
+    let scheduler = words[fields.scheduler / 8];
+    let place = if runtime == RUNTIME_NONE {
+        place::OUTSIDE
+    } else if runtime == RUNTIME_CURRENT_THREAD {
+        if polls {
+            place::CURRENT_THREAD_POLL
+        } else {
+            place::CURRENT_THREAD_PARKED
+        }
+    } else if runtime != RUNTIME_MULTI_THREAD {
+        place::UNKNOWN
+    } else if scheduler == 0 {
+        if polls {
+            place::BLOCK_ON_POLL
+        } else {
+            place::BLOCK_ON_PARKED
+        }
+    } else {
+        worker(scheduler, polls)
+    };
+    Context {
+        place,
+        task_id: words[fields.task_id / 8],
+    }
+}
+
+#[inline(always)]
+fn worker(scheduler: u64, polls: bool) -> u32 {
+    if read(scheduler) != SCHEDULER_MULTI_THREAD {
+        return place::UNKNOWN;
+    }
+    let core = read(scheduler.wrapping_add(WORKER_CORE));
+    if core == 0 {
+        if polls {
+            place::CORELESS_POLL
+        } else {
+            place::CORELESS
+        }
+    } else if read(core.wrapping_add(CORE_PARK)) == 0 {
+        place::WORKER_PARKED
+    } else {
+        place::WORKER_POLL
+    }
+}

@@ -1,0 +1,269 @@
+//! What recordings need of the process that is to be recorded.
+
+use super::live::no_runtime;
+use crate::error::Error;
+use crate::host::{Area, Refusal, Requirement};
+use crate::process::module::Module;
+use crate::process::{MappingKind, Target};
+use crate::render::check::CheckedTarget;
+use crate::symbolize::separate_debug_file;
+use crate::units::Pid;
+use crate::unwind::UnwindTable;
+use memmap2::Mmap;
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+
+/// Modules named at most where something is wrong with several.
+const MAX_NAMED: usize = 4;
+
+/// A file that code of the target comes from.
+struct Code {
+    name: String,
+    /// What its image says; the error where that cannot be read.
+    facts: Result<Module, String>,
+    /// Whether its stacks can be walked; the error where not.
+    unwinds: Result<(), String>,
+}
+
+/// Pins the process and judges it.
+pub(super) fn requirements(pid: Pid) -> (CheckedTarget, Vec<Requirement>) {
+    let process = new(
+        "target-process",
+        "process",
+        "be there, and ours to look into",
+    );
+    match Target::open(pid) {
+        Ok(target) => {
+            let exe = String::from_utf8_lossy(target.exe()).into_owned();
+            let user = match target.uid() {
+                u32::MAX => "unknown user".to_owned(),
+                uid => format!("user {uid}"),
+            };
+            let mut list = vec![process.found(user), executable(&target), memory(&target)];
+            list.extend(code(&target));
+            let exe = Some(exe);
+            (CheckedTarget { pid, exe }, list)
+        }
+        Err(error) => (
+            CheckedTarget { pid, exe: None },
+            vec![refused(process, &error)],
+        ),
+    }
+}
+
+fn new(id: &'static str, name: &'static str, purpose: &'static str) -> Requirement {
+    Requirement::new(Area::Target, id, name, purpose)
+}
+
+fn refused(requirement: Requirement, error: &Error) -> Requirement {
+    let requirement = requirement.missing(Refusal::from_error(error));
+    match error.suggestion() {
+        Some(hint) => requirement.remedy(hint),
+        None => requirement,
+    }
+}
+
+/// That it is an x86_64 ELF file was found when the process was pinned.
+fn executable(target: &Target) -> Requirement {
+    let path = String::from_utf8_lossy(target.exe()).into_owned();
+    let deleted = if target.exe_deleted() {
+        ", deleted since it started"
+    } else {
+        ""
+    };
+    new("target-executable", "executable", "be an x86_64 ELF file")
+        .found(format!("{path}{deleted}"))
+}
+
+/// The vDSO is the one part of its memory that any process has and nobody minds.
+fn memory(target: &Target) -> Requirement {
+    let requirement = new("target-memory", "memory", "walk threads that wait already");
+    let read = target
+        .mappings()
+        .and_then(|mappings| target.vdso_image(&mappings));
+    match read {
+        Ok(_) => requirement,
+        Err(error) => requirement
+            .limited(format!(
+                "unreadable ({error}): waits from before the recording have no stacks"
+            ))
+            .remedy("run holdup with sudo"),
+    }
+}
+
+fn code(target: &Target) -> Vec<Requirement> {
+    let modules = match modules(target) {
+        Ok(modules) => modules,
+        Err(error) => {
+            let error = Error::new("cannot read the mappings").because(error);
+            return vec![refused(
+                new("target-files", "files", "read the target's code"),
+                &error,
+            )];
+        }
+    };
+    let mut list = vec![
+        files(&modules),
+        unwinding(&modules),
+        tokio(target, &modules),
+    ];
+    list.extend(names(target));
+    list
+}
+
+/// Every file that code is mapped from, once.
+fn modules(target: &Target) -> io::Result<Vec<Code>> {
+    let mut seen = HashSet::new();
+    let mappings = target.mappings()?;
+    let code = mappings.iter().filter(|mapping| {
+        mapping.executable
+            && mapping.kind == MappingKind::File
+            && seen.insert((mapping.device, mapping.inode))
+    });
+    Ok(code
+        .map(|mapping| {
+            let image = target.open_mapped(mapping).and_then(|file| map(&file));
+            let (facts, unwinds) = match &image {
+                Ok(image) => (
+                    Module::from_elf(image).map_err(|error| error.to_string()),
+                    walks(image),
+                ),
+                Err(error) => (Err(error.to_string()), Err(String::new())),
+            };
+            Code {
+                name: mapping.file_name(),
+                facts,
+                unwinds,
+            }
+        })
+        .collect())
+}
+
+fn map(file: &File) -> io::Result<Mmap> {
+    // SAFETY: a private, read-only mapping whose bytes may be anything. A file that code runs
+    // from is replaced and not truncated; if it is all the same, this ends as the target would.
+    unsafe { Mmap::map(file) }
+}
+
+fn walks(image: &[u8]) -> Result<(), String> {
+    match UnwindTable::from_elf(image) {
+        Ok(table) if table.entries == 0 => Err("no .eh_frame".into()),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn files(modules: &[Code]) -> Requirement {
+    let requirement = new("target-files", "files", "read the target's code");
+    let unreadable = problems(modules, |module| module.facts.as_ref().err());
+    match unreadable {
+        Some(problems) => requirement
+            .limited(format!("cannot be read: {problems}"))
+            .remedy("run holdup with sudo"),
+        None => requirement.found(match modules.len() {
+            1 => "1 file".to_owned(),
+            n => format!("{n} files"),
+        }),
+    }
+}
+
+fn unwinding(modules: &[Code]) -> Requirement {
+    let requirement = new(
+        "target-unwinding",
+        "unwinding information",
+        "walk stacks to their root",
+    );
+    // What cannot be read at all is told of once.
+    let readable = |module: &&Code| module.facts.is_ok();
+    let blind = problems(modules.iter().filter(readable), |module| {
+        module.unwinds.as_ref().err()
+    });
+    match blind {
+        Some(problems) => requirement
+            .limited(format!("stacks end in {problems}"))
+            .remedy("build it with unwind tables: rustc -C force-unwind-tables=yes"),
+        None => requirement,
+    }
+}
+
+/// Every module with a problem, and which; none where there is none.
+fn problems<'a>(
+    modules: impl IntoIterator<Item = &'a Code>,
+    problem: impl Fn(&'a Code) -> Option<&'a String>,
+) -> Option<String> {
+    let found = modules
+        .into_iter()
+        .filter_map(|module| Some((module, problem(module)?)));
+    let all: Vec<String> = found
+        .map(|(module, problem)| format!("{} ({problem})", module.name))
+        .collect();
+    let named = all
+        .iter()
+        .take(MAX_NAMED)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
+    match all.len() {
+        0 => None,
+        n if n > MAX_NAMED => Some(format!("{named} and {} more", n - MAX_NAMED)),
+        _ => Some(named),
+    }
+}
+
+fn tokio(target: &Target, modules: &[Code]) -> Requirement {
+    let requirement = new("target-tokio", "tokio", "tell workers from other threads");
+    let traces = modules
+        .iter()
+        .filter_map(|module| Some(&module.facts.as_ref().ok()?.tokio));
+    let mut versions: Vec<&str> = Vec::new();
+    let mut present = false;
+    for trace in traces {
+        present |= trace.present;
+        versions.extend(trace.versions.iter().map(String::as_str));
+    }
+    versions.sort_unstable();
+    versions.dedup();
+    match (present, versions.as_slice()) {
+        (false, _) => refused(requirement, &no_runtime(target)),
+        (true, []) => requirement.found("of unknown version"),
+        (true, versions) => requirement.found(versions.join(", ")),
+    }
+}
+
+/// Whether the executable tells functions and lines.
+fn names(target: &Target) -> Vec<Requirement> {
+    let symbols = new("target-symbols", "symbols", "name functions");
+    let lines = new(
+        "target-lines",
+        "line tables",
+        "name files and lines, and inlined functions",
+    );
+    let image = target.open_exe().and_then(|file| map(&file));
+    let facts = image
+        .map_err(|error| error.to_string())
+        .and_then(|image| Module::from_elf(&image).map_err(|error| error.to_string()));
+    let facts = match facts {
+        Ok(facts) => facts,
+        Err(error) => return vec![symbols.unknown(error.clone()), lines.unknown(error)],
+    };
+    if let Some(path) = facts.build_id.as_deref().and_then(separate_debug_file) {
+        let path = path.to_string_lossy().into_owned();
+        return vec![symbols.found(path.clone()), lines.found(path)];
+    }
+    let symbols = if facts.has_symtab {
+        symbols
+    } else {
+        symbols
+            .limited("stripped: functions are named by their addresses")
+            .remedy("build it with strip = false in [profile.release]")
+    };
+    let lines = if facts.has_debug_lines {
+        lines
+    } else {
+        lines
+            .limited("none: no files and lines, inlined functions are not told apart")
+            .remedy("build it with debug = \"line-tables-only\" in [profile.release]")
+    };
+    vec![symbols, lines]
+}

@@ -1,0 +1,418 @@
+//! Everything that recordings need of this machine, in the order in which it is told.
+//!
+//! Features are probed; versions are not compared, since distributions carry back what they
+//! like. Permission is tested by capability and not by user id, since services are given
+//! capabilities without being root and containers are root without having them.
+
+use super::btf::{BtfError, KernelBtf};
+use super::facts::HostFacts;
+use super::requirement::{Area, Refusal, Requirement};
+use crate::error::Exit;
+use rustix::thread::CapabilitySet;
+use std::io;
+
+/// Inode of the initial pid namespace (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`).
+const INIT_PID_NS: &str = "pid:[4026531836]";
+/// Inode of the initial user namespace (`PROC_USER_INIT_INO`).
+const INIT_USER_NS: &str = "user:[4026531837]";
+
+/// Fields of `task_struct` that the kernel programs read; `state` is the older name of `__state`.
+const TASK_FIELDS: [&str; 5] = ["pid", "tgid", "comm", "on_cpu", "nvcsw"];
+
+/// Arguments of `tp_btf/sched_switch`, of which the last, `prev_state`, came with Linux 5.18.
+const SCHED_SWITCH_ARGS: u32 = 4;
+
+const NEWER: &str = "use Linux 6.1 or newer";
+
+/// Judges a machine: every requirement, whether it is met or not.
+#[must_use]
+pub fn requirements(facts: &HostFacts) -> Vec<Requirement> {
+    let mut list = permissions(facts);
+    list.push(machine(facts.machine));
+    list.push(lockdown(&facts.lockdown));
+    list.extend(kernel(&facts.btf));
+    list.push(ring_buffer(facts.ring_buffer.as_ref()));
+    list.extend(settings(facts));
+    list
+}
+
+fn permissions(facts: &HostFacts) -> Vec<Requirement> {
+    let admin = facts.held.contains(CapabilitySet::SYS_ADMIN);
+    let new = |id, name, purpose| Requirement::new(Area::Permission, id, name, purpose);
+    let capability = |id, name, bit, or_admin: bool, purpose| {
+        let requirement = new(id, name, purpose);
+        let held = facts.held.contains(bit) || (or_admin && admin);
+        (requirement, held)
+    };
+    let essential = |id, name, bit, purpose| {
+        let (requirement, held) = capability(id, name, bit, true, purpose);
+        if held {
+            requirement
+        } else {
+            requirement.missing(Refusal::Capability(name))
+        }
+    };
+    let useful = |id, name: &'static str, bit, or_admin, purpose, lacking: &str| {
+        let (requirement, held) = capability(id, name, bit, or_admin, purpose);
+        if held {
+            requirement
+        } else {
+            requirement.limited(lacking).remedy(give(name))
+        }
+    };
+    let mut list = vec![
+        essential(
+            "cap-bpf",
+            "CAP_BPF",
+            CapabilitySet::BPF,
+            "load programs, make tables",
+        ),
+        essential(
+            "cap-perfmon",
+            "CAP_PERFMON",
+            CapabilitySet::PERFMON,
+            "attach programs to tracepoints, read kernel memory",
+        ),
+        useful(
+            "cap-sys-ptrace",
+            "CAP_SYS_PTRACE",
+            CapabilitySet::SYS_PTRACE,
+            false,
+            "look into processes of other users",
+            "only processes of your own user can be recorded",
+        ),
+    ];
+    // Who may write everything may read it.
+    let reads_all = CapabilitySet::DAC_READ_SEARCH | CapabilitySet::DAC_OVERRIDE;
+    let read = new(
+        "cap-dac-read-search",
+        "CAP_DAC_READ_SEARCH",
+        "read programs that only their owner may read",
+    );
+    list.push(if facts.held.intersects(reads_all) {
+        read
+    } else {
+        read.limited("programs that others may not read cannot be unwound or named")
+            .remedy(give("CAP_DAC_READ_SEARCH"))
+    });
+    list.push(useful(
+        "cap-checkpoint-restore",
+        "CAP_CHECKPOINT_RESTORE",
+        CapabilitySet::CHECKPOINT_RESTORE,
+        true,
+        "read programs replaced or deleted since they started",
+        "programs replaced or deleted since they started cannot be unwound or named",
+    ));
+    let syslog = new(
+        "cap-syslog",
+        "CAP_SYSLOG",
+        "see the addresses of kernel functions",
+    );
+    list.push(
+        match (
+            facts.held.contains(CapabilitySet::SYSLOG),
+            facts.kernel_names,
+        ) {
+            (true, _) => syslog,
+            (false, true) => syslog.found("not held, and not needed here: everybody may see them"),
+            (false, false) => syslog
+                .limited("kernel functions have no names in reports")
+                .remedy(give("CAP_SYSLOG")),
+        },
+    );
+    let resource = new(
+        "cap-sys-resource",
+        "CAP_SYS_RESOURCE",
+        "lock memory for tables",
+    );
+    list.push(resource.found(
+        "not needed: since Linux 5.11 BPF tables count as the cgroup's memory, not as locked",
+    ));
+    list.push(user_namespace(&facts.user_ns));
+    list.push(pid_namespace(&facts.pid_ns));
+    list
+}
+
+/// How a capability is given to whoever runs holdup.
+fn give(capability: &str) -> String {
+    let short = capability.strip_prefix("CAP_").unwrap_or(capability);
+    format!("run holdup with sudo; in a container: docker run --cap-add {short}")
+}
+
+fn user_namespace(link: &str) -> Requirement {
+    let requirement = Requirement::new(
+        Area::Permission,
+        "user-namespace",
+        "initial user namespace",
+        "have capabilities that count",
+    );
+    match link {
+        INIT_USER_NS => requirement,
+        "" => requirement.unknown("/proc/self/ns/user is unreadable"),
+        _ => requirement
+            .missing(Refusal::Other {
+                exit: Exit::Permission,
+                message: "not permitted to load BPF programs: this is a user namespace, its capabilities do not count".into(),
+            })
+            .remedy("run holdup on the host, or in a container without user namespaces"),
+    }
+}
+
+fn pid_namespace(link: &str) -> Requirement {
+    let requirement = Requirement::new(
+        Area::Permission,
+        "pid-namespace",
+        "initial pid namespace",
+        "count processes as the kernel does",
+    );
+    match link {
+        INIT_PID_NS => requirement,
+        "" => requirement.unknown("/proc/self/ns/pid is unreadable"),
+        // The kernel side sees pids as the host counts them, and cannot be told them from here.
+        _ => requirement
+            .missing(Refusal::Other {
+                exit: Exit::Failure,
+                message: "this is a container with its own process ids, the kernel counts others"
+                    .into(),
+            })
+            .remedy("run holdup on the host, or start the container with --pid=host"),
+    }
+}
+
+fn machine(machine: &str) -> Requirement {
+    let requirement = Requirement::new(
+        Area::Kernel,
+        "machine",
+        "x86_64",
+        "know how stacks are laid out",
+    );
+    if machine == "x86_64" {
+        return requirement;
+    }
+    requirement.missing(Refusal::Other {
+        exit: Exit::Unsupported,
+        message: format!("holdup knows the stacks of x86_64 only, this is {machine}"),
+    })
+}
+
+fn lockdown(state: &str) -> Requirement {
+    let requirement = Requirement::new(
+        Area::Kernel,
+        "lockdown",
+        "lockdown",
+        "let programs read kernel memory",
+    );
+    let chosen = state
+        .split_once('[')
+        .and_then(|(_, rest)| rest.split_once(']'))
+        .map(|(chosen, _)| chosen);
+    match chosen {
+        Some("confidentiality") => requirement
+            .missing(Refusal::Other {
+                exit: Exit::Unsupported,
+                message: "the kernel is locked down for confidentiality: BPF programs may not read its memory".into(),
+            })
+            .remedy("boot with lockdown=integrity or without lockdown"),
+        Some(chosen) => requirement.found(chosen),
+        None => requirement.found("none in this kernel"),
+    }
+}
+
+fn kernel(btf: &Result<KernelBtf, BtfError>) -> Vec<Requirement> {
+    let types = Requirement::new(
+        Area::Kernel,
+        "btf",
+        "BTF",
+        "know the kernel's own types and offsets",
+    );
+    let mut list = match btf {
+        Ok(btf) => vec![types.found(format!("{} types", btf.len()))],
+        Err(BtfError::Read(error)) if error.kind() == io::ErrorKind::NotFound => {
+            let refusal = Refusal::Other {
+                exit: Exit::Unsupported,
+                message: "the kernel carries no type information (/sys/kernel/btf/vmlinux)".into(),
+            };
+            vec![types.missing(refusal).remedy(
+                "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as all large distributions have",
+            )]
+        }
+        Err(error) => vec![types.missing(Refusal::Other {
+            exit: Exit::Unsupported,
+            message: format!("the kernel's type information cannot be used: {error}"),
+        })],
+    };
+    let btf = btf.as_ref().ok();
+    let has = |id, name, purpose, refusal, test: &dyn Fn(&KernelBtf) -> bool| {
+        let requirement = Requirement::new(Area::Kernel, id, name, purpose);
+        match btf.map(test) {
+            None => requirement.unknown("without BTF nobody can tell"),
+            Some(true) => requirement,
+            Some(false) => requirement.missing(Refusal::Kernel(refusal)).remedy(NEWER),
+        }
+    };
+    let helper = |name: &'static str| {
+        move |btf: &KernelBtf| btf.has_enum_value("bpf_func_id", &format!("BPF_FUNC_{name}"))
+    };
+    let tracepoint =
+        |name: &'static str| move |btf: &KernelBtf| btf.tracepoint_args(name).is_some();
+    list.extend([
+        has(
+            "task-struct",
+            "fields of task_struct",
+            "tell threads and their states apart",
+            "fields of task_struct that holdup reads",
+            &|btf| {
+                let field = |name: &str| btf.member_offset("task_struct", name).is_some();
+                TASK_FIELDS.into_iter().all(field) && (field("__state") || field("state"))
+            },
+        ),
+        has(
+            "ring-buffer-output",
+            "bpf_ringbuf_output",
+            "hand waits and stacks to userspace",
+            "the ring buffer, Linux 5.8",
+            &helper("ringbuf_output"),
+        ),
+        has(
+            "bpf-loop",
+            "bpf_loop",
+            "walk stacks of any depth",
+            "bpf_loop, Linux 5.17",
+            &helper("loop"),
+        ),
+        has(
+            "bpf-task-pt-regs",
+            "bpf_task_pt_regs",
+            "read the registers of a waiting thread",
+            "bpf_task_pt_regs, Linux 5.15",
+            &helper("task_pt_regs"),
+        ),
+        has(
+            "task-iterator",
+            "task iterator",
+            "see waits that began before the recording",
+            "the task iterator, Linux 5.8",
+            &|btf| btf.has_function("bpf_iter_task"),
+        ),
+        has(
+            "tp-sched-switch",
+            "tp_btf/sched_switch",
+            "see every wait begin and end",
+            "tracepoint sched_switch with types and prev_state, Linux 5.18",
+            &|btf| btf.tracepoint_args("sched_switch") >= Some(SCHED_SWITCH_ARGS),
+        ),
+        has(
+            "tp-sched-waking",
+            "tp_btf/sched_waking",
+            "see who ends a wait, and when",
+            "tracepoint sched_waking with types",
+            &tracepoint("sched_waking"),
+        ),
+        has(
+            "tp-sched-process-fork",
+            "tp_btf/sched_process_fork",
+            "see threads being born",
+            "tracepoint sched_process_fork with types",
+            &tracepoint("sched_process_fork"),
+        ),
+        has(
+            "tp-sched-process-exec",
+            "tp_btf/sched_process_exec",
+            "see the target become another program",
+            "tracepoint sched_process_exec with types",
+            &tracepoint("sched_process_exec"),
+        ),
+    ]);
+    list
+}
+
+fn ring_buffer(made: Option<&io::Result<bool>>) -> Requirement {
+    let requirement = Requirement::new(
+        Area::Kernel,
+        "bpf-system-call",
+        "bpf system call",
+        "make a ring buffer, as a test",
+    );
+    let error = match made {
+        None => return requirement.unknown("cannot be tried without CAP_BPF and CAP_PERFMON"),
+        Some(Ok(true)) => return requirement,
+        Some(Ok(false)) => {
+            let part = "the ring buffer, Linux 5.8";
+            return requirement.missing(Refusal::Kernel(part)).remedy(NEWER);
+        }
+        Some(Err(error)) => error,
+    };
+    let (exit, what) = match error.raw_os_error() {
+        Some(libc::ENOSYS) => (Exit::Unsupported, "the kernel is built without BPF"),
+        Some(libc::EPERM | libc::EACCES) => (
+            Exit::Permission,
+            "the kernel refuses the bpf system call although the capabilities are there (a seccomp filter or a security module)",
+        ),
+        _ => (Exit::Failure, "cannot make a BPF ring buffer"),
+    };
+    let message = format!("{what}: {error}");
+    requirement.missing(Refusal::Other { exit, message })
+}
+
+fn settings(facts: &HostFacts) -> Vec<Requirement> {
+    let new = |id, name, purpose| Requirement::new(Area::Setting, id, name, purpose);
+    let value = |setting: Option<i32>| match setting {
+        Some(value) => value.to_string(),
+        None => "not there".into(),
+    };
+    let names = new(
+        "kptr-restrict",
+        "kernel.kptr_restrict",
+        "show addresses of kernel functions",
+    );
+    let found = value(facts.kptr_restrict);
+    let names = match facts.kptr_restrict {
+        _ if facts.kernel_names => names.found(found),
+        // 2 hides them from everybody; below that, CAP_SYSLOG decides.
+        Some(2..) => names
+            .limited(format!(
+                "{found}: kernel functions have no names in reports"
+            ))
+            .remedy("sudo sysctl kernel.kptr_restrict=1"),
+        _ if facts.held.contains(CapabilitySet::SYSLOG) => names
+            .limited(format!(
+                "{found}, and yet /proc/kallsyms shows no addresses"
+            ))
+            .remedy("use a kernel built with CONFIG_KALLSYMS=y"),
+        _ => names.found(format!("{found}: CAP_SYSLOG decides")),
+    };
+    let paranoid = new(
+        "perf-event-paranoid",
+        "kernel.perf_event_paranoid",
+        "open perf events",
+    )
+    .found(format!(
+        "{}: no recording opens a perf event",
+        value(facts.perf_event_paranoid)
+    ));
+    let scope = new(
+        "ptrace-scope",
+        "kernel.yama.ptrace_scope",
+        "read the memory of threads that wait already",
+    );
+    let traces = facts.held.contains(CapabilitySet::SYS_PTRACE);
+    let scope = match facts.ptrace_scope {
+        None => scope.found("no Yama in this kernel"),
+        Some(value @ 3..) => scope
+            .limited(format!(
+                "{value}: waits from before the recording have no stacks"
+            ))
+            .remedy("it is 3 until the next boot: set kernel.yama.ptrace_scope to 2 or less then"),
+        Some(value @ 1..) if !traces => scope
+            .limited(format!(
+                "{value}: waits from before the recording have no stacks"
+            ))
+            .remedy(give("CAP_SYS_PTRACE")),
+        Some(value) => scope.found(value.to_string()),
+    };
+    vec![names, paranoid, scope]
+}
+
+#[cfg(test)]
+#[path = "requirements_tests.rs"]
+mod tests;

@@ -1,0 +1,257 @@
+//! Golden files of what `holdup check` prints.
+//!
+//! To accept changed output, look at it first and then run the tests with `INSTA_UPDATE=always`.
+
+use holdup::error::Exit;
+use holdup::host::{Area, Refusal, Requirement, State};
+use holdup::model::{Host, Tool};
+use holdup::render::Options;
+use holdup::render::check::{Check, CheckedTarget, json, text};
+use holdup::units::Pid;
+
+fn requirement(area: Area, id: &'static str, name: &'static str, state: State) -> Requirement {
+    Requirement {
+        id,
+        area,
+        name,
+        purpose: "do what it is good for",
+        state,
+        found: String::new(),
+        remedy: None,
+    }
+}
+
+fn with(mut requirement: Requirement, found: &str, remedy: Option<&str>) -> Requirement {
+    requirement.found = found.to_owned();
+    requirement.remedy = remedy.map(str::to_owned);
+    requirement
+}
+
+fn check(target: Option<CheckedTarget>, requirements: Vec<Requirement>) -> Check {
+    Check {
+        tool: Tool {
+            name: "holdup".into(),
+            version: "1.2.3".into(),
+        },
+        host: Host {
+            kernel: "6.12.48-1-amd64".into(),
+            cpus: 16,
+        },
+        target,
+        requirements,
+    }
+}
+
+fn good() -> Check {
+    check(
+        None,
+        vec![
+            requirement(Area::Permission, "cap-bpf", "CAP_BPF", State::Ok),
+            requirement(Area::Kernel, "bpf-loop", "bpf_loop", State::Ok),
+            with(
+                requirement(Area::Kernel, "btf", "BTF", State::Ok),
+                "126585 types",
+                None,
+            ),
+        ],
+    )
+}
+
+/// Every state, and more text than fits on a line.
+fn mixed() -> Check {
+    let limited = with(
+        requirement(
+            Area::Setting,
+            "kptr-restrict",
+            "kernel.kptr_restrict",
+            State::Limited,
+        ),
+        "2: kernel functions have no names in reports",
+        Some("sudo sysctl kernel.kptr_restrict=1"),
+    );
+    let mut list = good().requirements;
+    list.push(limited);
+    check(None, list)
+}
+
+fn refused() -> Check {
+    let capability = |id, name: &'static str| {
+        with(
+            requirement(
+                Area::Permission,
+                id,
+                name,
+                State::Missing(Refusal::Capability(name)),
+            ),
+            "",
+            Some("sudo /srv/tools/with/a/path/that/is/long/holdup check -p 4711 --format text"),
+        )
+    };
+    let unknown = with(
+        requirement(
+            Area::Kernel,
+            "bpf-system-call",
+            "bpf system call",
+            State::Unknown,
+        ),
+        "cannot be tried without CAP_BPF and CAP_PERFMON",
+        None,
+    );
+    let ended = Refusal::Other {
+        exit: Exit::Failure,
+        message: "no process has pid 4711".into(),
+    };
+    let process = with(
+        requirement(
+            Area::Target,
+            "target-process",
+            "process",
+            State::Missing(ended),
+        ),
+        "no process has pid 4711",
+        Some("pgrep -a NAME"),
+    );
+    check(
+        Some(CheckedTarget {
+            pid: Pid(4711),
+            exe: None,
+        }),
+        vec![
+            capability("cap-bpf", "CAP_BPF"),
+            capability("cap-perfmon", "CAP_PERFMON"),
+            unknown,
+            process,
+        ],
+    )
+}
+
+/// A target that chose its names to deceive whoever reads them.
+fn hostile() -> Check {
+    let path = "/srv/\u{1b}[2J\u{202e}a<script>\"';\n\r  ok       forged line";
+    let tokio = Refusal::Other {
+        exit: Exit::NoRuntime,
+        message: format!("there is no tokio in {path}"),
+    };
+    let mut list = vec![with(
+        requirement(Area::Target, "target-executable", "executable", State::Ok),
+        path,
+        Some("rm \u{1b}]0;title\u{7}"),
+    )];
+    list.push(with(
+        requirement(Area::Target, "target-tokio", "tokio", State::Missing(tokio)),
+        &format!("there is no tokio in {path}"),
+        None,
+    ));
+    check(
+        Some(CheckedTarget {
+            pid: Pid(4711),
+            exe: Some(path.to_owned()),
+        }),
+        list,
+    )
+}
+
+fn written(check: &Check, options: &Options, as_json: bool) -> String {
+    let mut out = Vec::new();
+    let done = if as_json {
+        json(check, options, &mut out)
+    } else {
+        text(check, options, &mut out)
+    };
+    done.expect("writing to memory");
+    String::from_utf8(out).expect("UTF-8")
+}
+
+fn all() -> [(&'static str, Check); 4] {
+    [
+        ("good", good()),
+        ("mixed", mixed()),
+        ("refused", refused()),
+        ("hostile", hostile()),
+    ]
+}
+
+#[test]
+fn as_text() {
+    for (name, check) in all() {
+        insta::assert_snapshot!(
+            format!("{name}_text"),
+            written(&check, &Options::default(), false)
+        );
+    }
+}
+
+#[test]
+fn in_colour() {
+    let options = Options {
+        color: true,
+        ..Options::default()
+    };
+    for (name, check) in [("mixed", mixed()), ("refused", refused())] {
+        let text = written(&check, &options, false).replace('\u{1b}', "␛");
+        insta::assert_snapshot!(format!("{name}_colour"), text);
+    }
+}
+
+#[test]
+fn as_json() {
+    for (name, check) in all() {
+        insta::assert_snapshot!(
+            format!("{name}_json"),
+            written(&check, &Options::default(), true)
+        );
+    }
+}
+
+#[test]
+fn the_exit_is_that_of_the_first_refusal() {
+    for (name, exit, can_record) in [
+        ("good", 0, true),
+        ("mixed", 0, true),
+        ("refused", 77, false),
+        ("hostile", 3, false),
+    ] {
+        let (_, check) = all().into_iter().find(|(n, _)| *n == name).expect("known");
+        let text = written(&check, &Options::default(), true);
+        let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(value["exit"], exit, "{name}");
+        assert_eq!(value["can_record"], can_record, "{name}");
+    }
+}
+
+#[test]
+fn names_stay_text_and_stay_whole() {
+    let text = written(&hostile(), &Options::default(), false);
+    let bad = text
+        .chars()
+        .find(|&c| c.is_control() && c != '\n' || c == '\u{202e}');
+    assert_eq!(bad, None);
+    assert!(
+        !text
+            .lines()
+            .any(|line| line.starts_with("  ok       forged")),
+        "{text}"
+    );
+    let text = written(&hostile(), &Options::default(), true);
+    let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let exe = hostile().target.and_then(|target| target.exe);
+    assert_eq!(value["target"]["exe"].as_str(), exe.as_deref());
+}
+
+#[test]
+fn no_line_is_wider_than_asked() {
+    for (name, check) in all() {
+        for width in [60, 80, 140] {
+            let options = Options {
+                width,
+                ..Options::default()
+            };
+            for line in written(&check, &options, false).lines() {
+                let columns = unicode_width::UnicodeWidthStr::width(line);
+                // A path in running text is never cut: here behind state and name.
+                let words = line.split_whitespace().count();
+                assert!(columns <= width || words <= 3, "{name} at {width}: {line}");
+            }
+        }
+    }
+}
