@@ -8,7 +8,7 @@
 
 pub mod image;
 
-use holdup::decode::{Event, decode, thread_name};
+use holdup::decode::{Event, decode};
 use holdup::host::KernelBtf;
 use holdup::process::module::{Functions, Module};
 use holdup::process::{parse_comm, parse_maps};
@@ -197,12 +197,12 @@ pub fn events(data: &[u8]) {
         Ok(Event::Stack(seen)) => {
             assert!(seen.user.len() <= MAX_USER_FRAMES);
             assert!(seen.kernel.len() <= MAX_KERNEL_FRAMES);
-            let _ = thread_name(&seen.record.comm);
+            let _ = parse_comm(&seen.record.comm);
             let _ = walk_outcome(seen.record.walk);
         }
-        Ok(Event::Wait(wait)) => drop(thread_name(&wait.waker_comm)),
-        Ok(Event::ThreadEnd(end)) => drop(thread_name(&end.comm)),
-        Ok(Event::Snapshot(snapshot)) => drop(thread_name(&snapshot.comm)),
+        Ok(Event::Wait(wait)) => drop(parse_comm(&wait.waker_comm)),
+        Ok(Event::ThreadEnd(end)) => drop(parse_comm(&end.comm)),
+        Ok(Event::Snapshot(snapshot)) => drop(parse_comm(&snapshot.comm)),
         Ok(Event::Exec(_)) => {}
         Err(error) => assert!(!error.to_string().is_empty()),
     }
