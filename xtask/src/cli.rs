@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::{bench, demo, ebpf, lint, rustc_wrapper, setup, test, vm_test};
+use crate::{bench, demo, ebpf, fuzz, lint, rustc_wrapper, setup, test, vm_test};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -25,6 +25,8 @@ enum Verb {
     Test(test::Args),
     /// Run the live tests under other kernels, in virtual machines
     VmTest(vm_test::Args),
+    /// Fuzz what reads the target's files (needs nightly Rust and cargo-fuzz)
+    Fuzz(fuzz::Args),
     /// Check formatting, clippy, documentation and dependencies
     Lint,
     /// Install what rebuilding the kernel programs needs, or vm-test (nothing else needs it)
@@ -45,6 +47,7 @@ pub fn main() -> ExitCode {
         Verb::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Test(args) => test::run(&args),
         Verb::VmTest(args) => vm_test::run(&args),
+        Verb::Fuzz(args) => fuzz::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Lint => lint::run().map(|()| ExitCode::SUCCESS),
         Verb::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Ebpf(args) => ebpf::run(&args).map(|()| ExitCode::SUCCESS),

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod debian;
 pub mod demo;
 pub mod ebpf;
+pub mod fuzz;
 pub mod inputs;
 pub mod interrupt;
 pub mod lint;

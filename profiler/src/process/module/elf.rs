@@ -176,6 +176,12 @@ impl<'data> Elf<'data> {
         })
     }
 
+    /// Whether there are section headers at all.
+    #[must_use]
+    pub fn has_sections(&self) -> bool {
+        !self.sections.is_empty()
+    }
+
     /// Whether there is a section of that name that holds anything, compressed or not.
     #[must_use]
     pub fn has_section(&self, name: &str) -> bool {
