@@ -14,6 +14,9 @@ pub mod layout {
     /// tokio 1.29 to 1.39.
     pub const B: u32 = 2;
 
+    /// tokio 1.20: no one context, but four variables, found by their symbols.
+    pub const C: u32 = 3;
+
     /// Bytes of the context that hold all fields below, in either layout; a multiple of 8.
     pub const BYTES: usize = 80;
 }

@@ -26,6 +26,13 @@ counters! {
     SwitchOutRunnable = "switch-outs, runnable",
     /// Switch-outs of target threads that wait for something.
     SwitchOutBlocked = "switch-outs, blocked",
+    /// Switch-ins that the tracepoint kept from us, made up for at the next switch-out from the
+    /// scheduler's own note of when the thread came to run.
+    RecoveredSwitchIn = "switch-ins recovered",
+    /// Switch-ins that the tracepoint kept from us and that could not be made up for.
+    MissedSwitchIn = "switch-ins missed",
+    /// Switch-ins of a thread that had not been seen to switch out.
+    MissedSwitchOut = "switch-outs missed",
     /// User stacks walked.
     Walks = "stacks walked",
     /// Frames over all walks, for the mean depth.

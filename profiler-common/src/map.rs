@@ -55,8 +55,17 @@ pub struct Process {
     pub layout: u32,
     /// When its recording began.
     pub start: u64,
-    /// How far below a thread's FS base tokio's context lies, in bytes.
+    /// How far below a thread's FS base tokio's context lies, in bytes. With
+    /// [`crate::context::layout::C`], `runtime::enter::ENTERED`.
     pub context_below_fs: u64,
+    /// With [`crate::context::layout::C`], likewise: `thread_pool::worker::CURRENT`.
+    pub worker_below_fs: u32,
+    /// Likewise: `basic_scheduler::CURRENT`.
+    pub current_thread_below_fs: u32,
+    /// Likewise: `coop::CURRENT`, the budget.
+    pub budget_below_fs: u32,
+    /// No padding.
+    pub reserved: u32,
 }
 
 /// [`Thread::phase`]: the entry was claimed just now.
@@ -150,7 +159,7 @@ pub struct Stack {
 }
 
 const _: () = assert!(size_of::<Books>() == 40);
-const _: () = assert!(size_of::<Process>() == 32);
+const _: () = assert!(size_of::<Process>() == 48);
 const _: () = assert!(size_of::<Thread>() == 16 + 32 + 8 + 16 + 40);
 const _: () = assert!(size_of::<AggregateKey>() == 16);
 const _: () = assert!(size_of::<Aggregate>() == 32 + 4 * HISTOGRAM_BUCKETS);

@@ -13,7 +13,7 @@ use profiler_common::map::{
 use profiler_common::record::STACK_BEFORE;
 
 use crate::filter::{self, Task, Watched};
-use crate::maps::{AGGREGATES, PROCESSES, count, count_first};
+use crate::maps::{AGGREGATES, CLOCK_LEAD, PROCESSES, count, count_first};
 use crate::{config, emit, stack, threads};
 
 /// `TASK_DEAD`: the thread's last switch; its memory map is gone by then.
@@ -38,12 +38,18 @@ pub(crate) fn sched_switch(
     let next: Task = ctx.arg(2);
     // SAFETY: tasks are the tracepoint's second and third argument.
     let (prev_tgid, next_tgid) = unsafe { (filter::tgid(prev), filter::tgid(next)) };
-    if let Some(process) = filter::watched(prev_tgid) {
-        let preempted = ctx.arg::<u32>(0) & 1 != 0;
-        switch_out(ctx, prev, process, preempted, prev_state(ctx));
+    let (out, back) = (filter::watched(prev_tgid), filter::watched(next_tgid));
+    if out.is_none() && back.is_none() {
+        return;
     }
-    if let Some(process) = filter::watched(next_tgid) {
-        switch_in(ctx, next, process);
+    // One time for both halves, as the scheduler has it: what we take is the next thread's.
+    let now = now();
+    if let Some(process) = out {
+        let preempted = ctx.arg::<u32>(0) & 1 != 0;
+        switch_out(ctx, prev, process, preempted, prev_state(ctx), now);
+    }
+    if let Some(process) = back {
+        switch_in(ctx, next, process, now);
     }
 }
 
@@ -87,8 +93,8 @@ fn switch_out(
     process: Watched,
     preempted: bool,
     state: u32,
+    now: u64,
 ) {
-    let now = now();
     // SAFETY: `prev` is the tracepoint's argument.
     let tid = unsafe { filter::tid(prev) };
     let Some(thread) = entry(ctx, tid, process, PHASE_RUNNING) else {
@@ -96,7 +102,17 @@ fn switch_out(
     };
     // SAFETY: a live array value; the thread's own switches come one after another.
     unsafe {
-        (*thread).books.running += now.saturating_sub((*thread).since);
+        if (*thread).phase == PHASE_RUNNING {
+            (*thread).books.running += now.saturating_sub((*thread).since);
+            note_clock_lead(prev, (*thread).since);
+        } else if let Some(arrival) = arrival(prev, (*thread).since, now) {
+            arrive(thread, tid, arrival);
+            (*thread).books.running += now.saturating_sub(arrival);
+            count(Counter::RecoveredSwitchIn);
+        } else {
+            // Which part of the stretch it ran is not known: it is in none of the sums.
+            count(Counter::MissedSwitchIn);
+        }
         (*thread).since = now;
         if state & TASK_DEAD != 0 && !preempted {
             emit::thread_end(thread, prev, now);
@@ -117,15 +133,83 @@ fn switch_out(
     stack::take(ctx.as_ptr(), prev, process, thread, now);
 }
 
+/// Difference of two clocks, in nanoseconds, below which they need no new note.
+const CLOCK_SLACK: u64 = 10_000;
+
+/// When the scheduler let the task run last, on its own clock; 0 where it does not say.
+///
+/// # Safety
+/// As [`filter::tid`].
 #[inline(always)]
-fn switch_in(ctx: &BtfTracePointContext, next: Task, process: Watched) {
-    let now = now();
+unsafe fn last_arrival(task: Task) -> u64 {
+    let offset = config::off_task_last_arrival();
+    if offset == 0 {
+        return 0;
+    }
+    // SAFETY: a field of the task at an offset from BTF.
+    unsafe { *task.add(offset as usize).cast::<u64>() }
+}
+
+/// Learns from a switch-in that was seen, at `since`, how the scheduler's clock and ours differ.
+///
+/// # Safety
+/// As [`filter::tid`].
+#[inline(always)]
+unsafe fn note_clock_lead(task: Task, since: u64) {
+    let Some(lead) = CLOCK_LEAD.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: by the caller's word; a live array value, written by all CPUs with equal right.
+    unsafe {
+        let seen = since.wrapping_sub(last_arrival(task));
+        if seen.wrapping_sub(*lead).wrapping_add(CLOCK_SLACK) > 2 * CLOCK_SLACK {
+            core::ptr::write_volatile(lead, seen);
+        }
+    }
+}
+
+/// When a thread came to run whose switch-in was not seen. Some kernels keep switches of some
+/// tasks from tracing; the scheduler notes the time all the same.
+///
+/// # Safety
+/// As [`filter::tid`].
+#[inline(always)]
+unsafe fn arrival(task: Task, since: u64, now: u64) -> Option<u64> {
+    // SAFETY: by the caller's word.
+    let arrival = unsafe { last_arrival(task) };
+    let lead = *CLOCK_LEAD.get(0)?;
+    if arrival == 0 || lead == 0 {
+        return None;
+    }
+    let at = arrival.wrapping_add(lead);
+    if at.wrapping_add(CLOCK_SLACK) < since || at > now {
+        return None;
+    }
+    Some(if at < since { since } else { at })
+}
+
+#[inline(always)]
+fn switch_in(ctx: &BtfTracePointContext, next: Task, process: Watched, now: u64) {
     // SAFETY: `next` is the tracepoint's argument.
     let tid = unsafe { filter::tid(next) };
     let Some(thread) = entry(ctx, tid, process, PHASE_BLOCKED) else {
         return;
     };
     // SAFETY: a live array value; the thread's own switches come one after another.
+    unsafe {
+        arrive(thread, tid, now);
+        (*thread).since = now;
+        (*thread).phase = PHASE_RUNNING;
+    }
+}
+
+/// Ends the stretch off-CPU of a thread that came to run at `now`.
+///
+/// # Safety
+/// `thread` is a live entry whose switches come one after another.
+#[inline(always)]
+unsafe fn arrive(thread: *mut Thread, tid: u32, now: u64) {
+    // SAFETY: by the caller's word.
     unsafe {
         let since = (*thread).since;
         if (*thread).phase == PHASE_BLOCKED {
@@ -145,11 +229,11 @@ fn switch_in(ctx: &BtfTracePointContext, next: Task, process: Watched) {
             if blocked >= config::min_block_ns() && (*thread).advice != ADVICE_IDLE {
                 emit::wait(thread, now, woken);
             }
-        } else {
+        } else if (*thread).phase == PHASE_RUNNABLE {
             (*thread).books.runnable += now.saturating_sub(since);
+        } else {
+            count(Counter::MissedSwitchOut);
         }
-        (*thread).since = now;
-        (*thread).phase = PHASE_RUNNING;
     }
 }
 

@@ -33,6 +33,8 @@ globals! {
     OFF_TASK_STACK / off_task_stack: u32;
     /// Offset of `task_struct.thread.fsbase`.
     OFF_TASK_FSBASE / off_task_fsbase: u32;
+    /// Offset of `task_struct.sched_info.last_arrival`; 0 where the kernel does not keep it.
+    OFF_TASK_LAST_ARRIVAL / off_task_last_arrival: u32;
     /// Waits of at least this many nanoseconds get a record of their own.
     MIN_BLOCK_NS / min_block_ns: u64;
 }

@@ -50,10 +50,11 @@ fn read(at: u64) -> u64 {
 #[inline(always)]
 pub(crate) unsafe fn of_current(task: Task, process: Watched) -> Context {
     // SAFETY: a live array value, and a field of the task at an offset from BTF.
-    let (kind, at) = unsafe {
+    let (kind, fs, at) = unsafe {
         let fs = *task.add(config::off_task_fsbase() as usize).cast::<u64>();
         (
             (*process.process).layout,
+            fs,
             fs.wrapping_sub((*process.process).context_below_fs),
         )
     };
@@ -61,6 +62,8 @@ pub(crate) unsafe fn of_current(task: Task, process: Watched) -> Context {
         of(at, LAYOUT_A)
     } else if kind == layout::B {
         of(at, LAYOUT_B)
+    } else if kind == layout::C {
+        of_variables(fs, at, process)
     } else {
         UNKNOWN
     }
@@ -106,6 +109,41 @@ fn of(at: u64, fields: Layout) -> Context {
         place,
         task_id: words[fields.task_id / 8],
     }
+}
+
+/// The state by the separate variables of tokio 1.20, which knows no task ids.
+#[inline(always)]
+fn of_variables(fs: u64, entered: u64, process: Watched) -> Context {
+    // SAFETY: a live array value.
+    let (worker, current_thread, budget) = unsafe {
+        let process = process.process;
+        (
+            read(fs.wrapping_sub((*process).worker_below_fs.into())),
+            read(fs.wrapping_sub((*process).current_thread_below_fs.into())),
+            read(fs.wrapping_sub((*process).budget_below_fs.into())),
+        )
+    };
+    let polls = budget as u8 == 1;
+    let place = if read(entered) as u8 == RUNTIME_NONE {
+        place::OUTSIDE
+    } else if worker != 0 {
+        if polls {
+            place::WORKER_POLL
+        } else {
+            place::WORKER_PARKED
+        }
+    } else if current_thread != 0 {
+        if polls {
+            place::CURRENT_THREAD_POLL
+        } else {
+            place::CURRENT_THREAD_PARKED
+        }
+    } else if polls {
+        place::BLOCK_ON_POLL
+    } else {
+        place::BLOCK_ON_PARKED
+    };
+    Context { place, task_id: 0 }
 }
 
 #[inline(always)]

@@ -1,7 +1,7 @@
-//! Records into the ring buffer. They never wake the reader, which polls: a wakeup an event
-//! costs microseconds.
+//! Records into the ring buffer. They do not wake the reader, which polls, since a wakeup an
+//! event costs microseconds; but for those that say that new mappings are to be read.
 
-use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
+use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_ringbuf_output};
 use core::ffi::c_void;
 use profiler_common::counter::Counter;
@@ -11,9 +11,13 @@ use profiler_common::record::{
     MAX_KERNEL_FRAMES, MAX_USER_FRAMES, StackRecord, ThreadEndRecord, WaitRecord,
 };
 
+use profiler_common::row::walk;
+
 use crate::filter::{self, Task};
 use crate::maps::{EVENTS, count};
 use crate::{config, threads};
+
+const _: () = assert!((MAX_USER_FRAMES + 1).is_power_of_two(), "used as a mask");
 
 /// Frames of the kernel stack that are ours: the program, its trampoline and `__schedule`.
 const OWN_KERNEL_FRAMES: u64 = 3;
@@ -43,13 +47,18 @@ pub(crate) unsafe fn comm(task: Task) -> [u8; COMM_LEN] {
 /// Sends any record; says whether it found room.
 #[inline(always)]
 pub(crate) fn send<T>(record: &T) -> bool {
+    send_with(record, BPF_RB_NO_WAKEUP)
+}
+
+#[inline(always)]
+fn send_with<T>(record: &T, flags: u32) -> bool {
     // SAFETY: a live map, and `record` is that many readable bytes.
     unsafe {
         bpf_ringbuf_output(
             (&raw const EVENTS).cast_mut().cast(),
             core::ptr::from_ref(record).cast_mut().cast(),
             size_of::<T>() as u64,
-            BPF_RB_NO_WAKEUP.into(),
+            flags.into(),
         ) == 0
     }
 }
@@ -57,9 +66,9 @@ pub(crate) fn send<T>(record: &T) -> bool {
 /// Sends the stack that the walk left in `message`, with the kernel's own stack added.
 #[inline(always)]
 pub(crate) fn new_stack(ctx: *mut c_void, message: *mut StackMessage, user_frames: u32) -> bool {
-    if user_frames as usize > MAX_USER_FRAMES {
-        return false;
-    }
+    // Not a comparison: the verifier of Linux 6.1 forgets what it learned from one as soon as the
+    // compiler takes the number from the stack again.
+    let user_frames = user_frames & MAX_USER_FRAMES as u32;
     // SAFETY: `message` is a live per-CPU value; the kernel frames go behind at most
     // MAX_USER_FRAMES user frames, where MAX_KERNEL_FRAMES fit.
     unsafe {
@@ -88,11 +97,16 @@ pub(crate) fn new_stack(ctx: *mut c_void, message: *mut StackMessage, user_frame
         if len as usize > size_of::<StackMessage>() {
             return false;
         }
+        let flags = if (*message).record.walk == walk::UNMAPPED {
+            BPF_RB_FORCE_WAKEUP
+        } else {
+            BPF_RB_NO_WAKEUP
+        };
         bpf_ringbuf_output(
             (&raw const EVENTS).cast_mut().cast(),
             message.cast(),
             len.into(),
-            BPF_RB_NO_WAKEUP.into(),
+            flags.into(),
         ) == 0
     }
 }
@@ -169,7 +183,7 @@ pub(crate) fn exec(tgid: u32, tid: u32, now: u64) {
         },
         time: now,
     };
-    if !send(&record) {
+    if !send_with(&record, BPF_RB_FORCE_WAKEUP) {
         count(Counter::RingFullOther);
     }
 }

@@ -23,10 +23,14 @@ pub(crate) static FILTER: Array<u32> = Array::with_max_entries(FILTER_SIZE as u3
 #[map]
 pub(crate) static PROCESSES: Array<Process> = Array::with_max_entries(MAX_PROCESSES as u32, 0);
 
-/// By process: its executable mappings, in the order of their addresses.
+/// By process: its executable mappings, in the order of their addresses; read by [`mapping`].
+///
+/// The values are words and no struct: up to Linux 6.2 an inner map whose values are known to be
+/// a struct cannot be replaced by one of unknown values (`timer_off` in `bpf_map_meta_equal`),
+/// such as userspace makes.
 #[btf_map]
-pub(crate) static MAPPINGS: ArrayOfMaps<
-    btf_maps::Array<Mapping, MAX_MAPPINGS, MMAPABLE>,
+static MAPPINGS: ArrayOfMaps<
+    btf_maps::Array<[u64; size_of::<Mapping>() / 8], MAX_MAPPINGS, MMAPABLE>,
     MAX_PROCESSES,
 > = ArrayOfMaps::new();
 
@@ -44,6 +48,10 @@ pub(crate) static INDEX: ArrayOfMaps<
 
 #[map]
 pub(crate) static THREAD_TABLE: Array<Thread> = Array::with_max_entries(THREADS as u32, 0);
+
+/// How far the clock of our times is ahead of the scheduler's (wrapping), one value.
+#[map]
+pub(crate) static CLOCK_LEAD: Array<u64> = Array::with_max_entries(1, 0);
 
 #[map]
 pub(crate) static STACKS: HashMap<u64, Stack> = HashMap::with_max_entries(65_536, 0);
@@ -72,6 +80,15 @@ pub(crate) static RULES: PerCpuArray<[CachedRule; RULE_CACHE]> =
 /// The stack being walked, in the form in which it is sent.
 #[map]
 pub(crate) static MESSAGE: PerCpuArray<StackMessage> = PerCpuArray::with_max_entries(1, 0);
+
+/// Entry `n` of the mapping table of a process.
+#[inline(always)]
+pub(crate) fn mapping(process: u32, n: u32) -> Option<&'static Mapping> {
+    const { assert!(size_of::<Mapping>() % 8 == 0 && align_of::<Mapping>() == 8) };
+    let words: &'static [u64; size_of::<Mapping>() / 8] = MAPPINGS.get_value(process, &n)?;
+    // SAFETY: as large and as aligned as a `Mapping`, of which every bit pattern is a value.
+    Some(unsafe { &*words.as_ptr().cast::<Mapping>() })
+}
 
 /// Adds one to a counter of this CPU.
 #[inline(always)]

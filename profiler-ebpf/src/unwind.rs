@@ -12,7 +12,7 @@ use profiler_common::row::{self, BANK_ROWS, BANK_SHIFT, INDEX_BANK, Mapping, Row
 use profiler_common::walk::{CONTINUE, Cursor, Memory, step};
 
 use crate::filter::Watched;
-use crate::maps::{CHUNK, INDEX, MAPPINGS, MESSAGE, ROWS, RULES, WALK};
+use crate::maps::{self, CHUNK, INDEX, MESSAGE, ROWS, RULES, WALK};
 
 /// Rules that one CPU remembers, a power of two.
 pub(crate) const RULE_CACHE: usize = 512;
@@ -126,7 +126,7 @@ fn covers(mapping: &Mapping, pc: u64) -> bool {
 /// The mapping that covers `pc`: that of the frame before, or a binary search.
 #[inline(always)]
 fn mapping(state: &mut Walk, pc: u64) -> Option<&'static Mapping> {
-    if let Some(mapping) = MAPPINGS.get_value(state.process, &state.last)
+    if let Some(mapping) = maps::mapping(state.process, state.last)
         && covers(mapping, pc)
     {
         return Some(mapping);
@@ -138,7 +138,7 @@ fn mapping(state: &mut Walk, pc: u64) -> Option<&'static Mapping> {
             break;
         }
         let middle = low + ((high - low) >> 1);
-        if MAPPINGS.get_value(state.process, &middle)?.begin <= pc {
+        if maps::mapping(state.process, middle)?.begin <= pc {
             low = middle + 1;
         } else {
             high = middle;
@@ -148,9 +148,7 @@ fn mapping(state: &mut Walk, pc: u64) -> Option<&'static Mapping> {
         return None;
     }
     state.last = low - 1;
-    MAPPINGS
-        .get_value(state.process, &state.last)
-        .filter(|mapping| covers(mapping, pc))
+    maps::mapping(state.process, state.last).filter(|mapping| covers(mapping, pc))
 }
 
 /// The rule for `pc`, remembered or looked up; `None` outside every mapping.

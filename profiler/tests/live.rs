@@ -13,6 +13,7 @@ use support::check::{self, Complaints};
 use support::check_modes;
 use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
+use support::truth::slowdown;
 use support::{hostile, kernel_walk, privilege, safety, selftest};
 
 const VARIANTS: &[Variant] = &[
@@ -85,6 +86,15 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Recordings side by side would disturb each other's times; whoever asks for it gets it.
     arguments.test_threads.get_or_insert(1);
+    if std::env::var_os("HOLDUP_FIXTURES").is_some_and(|how| how == "build") {
+        return build_fixtures(&arguments);
+    }
+    if slowdown() != 1 {
+        println!(
+            "the truth's own error of 60 us a call is taken {} times (HOLDUP_TEST_SLOWDOWN)",
+            slowdown()
+        );
+    }
     let mut trials = selftest::trials();
     for variant in VARIANTS {
         trials.extend(scenarios(*variant));
@@ -93,6 +103,29 @@ fn main() -> ExitCode {
     trials.extend(safety::trials());
     trials.extend(hostile::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// With `HOLDUP_FIXTURES=build`: builds what trials elsewhere will need, except for the variants
+/// that `--skip` leaves out, and prints the path of each.
+fn build_fixtures(arguments: &Arguments) -> ExitCode {
+    for variant in VARIANTS {
+        let name = variant.name();
+        if arguments
+            .skip
+            .iter()
+            .any(|skip| name.contains(skip.as_str()))
+        {
+            continue;
+        }
+        match variant.build() {
+            Ok(path) => println!("{}", path.display()),
+            Err(error) => {
+                eprintln!("{error}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 fn scenarios(variant: Variant) -> Vec<Trial> {

@@ -6,7 +6,6 @@ mod unwind_support;
 use holdup::units::{Addr, Pid};
 use holdup::unwind::{Regs, RemoteMemory, Tables, walk, walk_outcome};
 use profiler_common::row::walk as code;
-use profiler_common::walk::Memory;
 use std::arch::asm;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;

@@ -33,25 +33,21 @@ impl Artifacts {
     /// # Errors
     /// cargo cannot be started, or a build fails.
     pub fn build_release(packages: &[&str]) -> Result<Artifacts> {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut found = HashMap::new();
         for package in packages {
-            let mut command = Command::new(&cargo);
-            command
-                .current_dir(paths::root())
-                .args(["build", "--release", "--package", package])
-                .arg("--message-format=json-render-diagnostics");
-            let output = command
-                .stdin(Stdio::null())
-                .stderr(Stdio::inherit())
-                .output()
-                .with_context(|| format!("cannot start `{}`", process::shown(&command)))?;
-            if !output.status.success() {
-                bail!("`{}` failed: {}", process::shown(&command), output.status);
-            }
-            found.extend(executables(&String::from_utf8_lossy(&output.stdout)));
+            found.extend(cargo(&["build", "--release", "--package", package])?);
         }
         Ok(Artifacts { executables: found })
+    }
+
+    /// Builds the integration test `test` of a package, and the programs of the package, which
+    /// it may start, as `cargo test` does.
+    ///
+    /// # Errors
+    /// cargo cannot be started, or the build fails.
+    pub fn build_test(package: &str, test: &str) -> Result<Artifacts> {
+        let arguments = ["test", "--no-run", "--package", package, "--test", test];
+        cargo(&arguments).map(|executables| Artifacts { executables })
     }
 
     /// The path of the executable `name`.
@@ -62,6 +58,25 @@ impl Artifacts {
         let path = self.executables.get(name).map(PathBuf::as_path);
         path.with_context(|| format!("cargo has not built an executable called {name}"))
     }
+}
+
+/// Runs a cargo that builds, and returns which executables it says are up to date now.
+fn cargo(arguments: &[&str]) -> Result<HashMap<String, PathBuf>> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .current_dir(paths::root())
+        .args(arguments)
+        .arg("--message-format=json-render-diagnostics");
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot start `{}`", process::shown(&command)))?;
+    if !output.status.success() {
+        bail!("`{}` failed: {}", process::shown(&command), output.status);
+    }
+    Ok(executables(&String::from_utf8_lossy(&output.stdout)))
 }
 
 fn executables(messages: &str) -> HashMap<String, PathBuf> {

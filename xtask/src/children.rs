@@ -123,6 +123,23 @@ impl Child {
         bail!("{} said nothing for {} s", self.name, patience.as_secs())
     }
 
+    /// The next line that it writes, without the line end; `None` after the last one.
+    ///
+    /// # Errors
+    /// It is silent for longer than `patience`, or Ctrl-C came.
+    pub fn next_line(&mut self, patience: Duration) -> Result<Option<String>> {
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            interrupt::check()?;
+            match self.lines.recv_timeout(LOOK) {
+                Ok((_, line)) => return Ok(Some(line)),
+                Err(RecvTimeoutError::Timeout) => (),
+                Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            }
+        }
+        bail!("{} said nothing for {} s", self.name, patience.as_secs())
+    }
+
     /// All that it has written and that was not read yet. Waits for the stream's end.
     #[must_use]
     pub fn remaining_lines(&self) -> Vec<String> {

@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::{bench, demo, ebpf, lint, rustc_wrapper, setup, test};
+use crate::{bench, demo, ebpf, fuzz, lint, rustc_wrapper, setup, test, vm_test};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -23,9 +23,13 @@ enum Verb {
     Bench(bench::Args),
     /// Build and run every test; the last line is the sum
     Test(test::Args),
+    /// Run the live tests under other kernels, in virtual machines
+    VmTest(vm_test::Args),
+    /// Fuzz what reads the target's files (needs nightly Rust and cargo-fuzz)
+    Fuzz(fuzz::Args),
     /// Check formatting, clippy, documentation and dependencies
     Lint,
-    /// Install what rebuilding the kernel programs needs (nothing else needs it)
+    /// Install what rebuilding the kernel programs needs, or vm-test (nothing else needs it)
     Setup(setup::Args),
     /// Build the kernel programs into profiler/bpf
     Ebpf(ebpf::Args),
@@ -42,6 +46,8 @@ pub fn main() -> ExitCode {
         Verb::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Test(args) => test::run(&args),
+        Verb::VmTest(args) => vm_test::run(&args),
+        Verb::Fuzz(args) => fuzz::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Lint => lint::run().map(|()| ExitCode::SUCCESS),
         Verb::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Ebpf(args) => ebpf::run(&args).map(|()| ExitCode::SUCCESS),

@@ -89,7 +89,7 @@ impl Package {
         }
         let mut seen = Vec::new();
         for suite in suites {
-            let options = match private_apt(&suite, &codename, &state.join(&suite)) {
+            let options = match private_apt(&suite, &state.join(&suite)) {
                 Ok(options) => options,
                 Err(error) => {
                     seen.push(format!("{suite}: {error:#}"));
@@ -126,26 +126,37 @@ impl Package {
     /// # Errors
     /// The download or the unpacking fails.
     pub fn unpack(&self, into: &Path) -> Result<()> {
-        let download = tempfile::tempdir().context("cannot make a temporary folder")?;
-        let mut apt = process::detached("apt-get");
-        apt.current_dir(download.path())
-            .args(&self.options)
-            .arg("download");
-        apt.arg(format!("{}={}", self.name, self.version));
-        process::run(&mut apt)?;
-        for entry in fs::read_dir(download.path()).context("cannot list what was downloaded")? {
-            let file = entry.context("cannot list what was downloaded")?.path();
-            if file.extension().is_some_and(|e| e == "deb") {
-                return process::run(
-                    process::detached("dpkg-deb")
-                        .arg("--extract")
-                        .arg(&file)
-                        .arg(into),
-                );
-            }
+        let packed = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let package = format!("{}={}", self.name, self.version);
+        download(&[package], &self.options, packed.path(), into)
+    }
+}
+
+/// Downloads packages by an apt with `options` into the folder `packed`, and unpacks them into
+/// the folder `into`; apt checks their signatures.
+///
+/// # Errors
+/// The download or the unpacking fails.
+pub fn download(packages: &[String], options: &[String], packed: &Path, into: &Path) -> Result<()> {
+    let mut apt = process::detached("apt-get");
+    apt.current_dir(packed)
+        .args(options)
+        .arg("download")
+        .args(packages);
+    process::run(&mut apt)?;
+    let mut found = false;
+    for entry in fs::read_dir(packed).context("cannot list what was downloaded")? {
+        let file = entry.context("cannot list what was downloaded")?.path();
+        if file.extension().is_some_and(|e| e == "deb") {
+            found = true;
+            let mut unpack = process::detached("dpkg-deb");
+            process::run(unpack.arg("--extract").arg(&file).arg(into))?;
         }
+    }
+    if !found {
         bail!("`apt-get download` left no package");
     }
+    Ok(())
 }
 
 /// The upstream part of a Debian version: `1.95.0` of `1:1.95.0+dfsg1-1~bpo13+1`.
@@ -156,7 +167,11 @@ fn upstream_of(version: &str) -> &str {
     version.split(['+', '-', '~']).next().unwrap_or(version)
 }
 
-fn codename() -> Result<String> {
+/// The code name of this machine's Debian.
+///
+/// # Errors
+/// This is no Debian.
+pub fn codename() -> Result<String> {
     let text = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
     let field = |name: &str| {
         text.lines()
@@ -170,9 +185,13 @@ fn codename() -> Result<String> {
 }
 
 /// Options that make apt know one suite only, with its state below `folder`, and its package
-/// list brought up to date.
-fn private_apt(suite: &str, codename: &str, folder: &Path) -> Result<Vec<String>> {
-    let mirror = mirror(codename)?;
+/// list brought up to date. The suite is taken from the mirror that this machine uses, and the
+/// machine's own package lists stay as they are.
+///
+/// # Errors
+/// This is no Debian, or the mirror does not have the suite.
+pub fn private_apt(suite: &str, folder: &Path) -> Result<Vec<String>> {
+    let mirror = mirror(&codename()?)?;
     for part in ["lists/partial", "cache/archives/partial", "none"] {
         fs::create_dir_all(folder.join(part)).context("cannot make a folder for apt")?;
     }

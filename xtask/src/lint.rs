@@ -25,6 +25,7 @@ pub fn run() -> Result<()> {
     );
     let checks = [
         process::run(cargo().args(["fmt", "--all", "--check"])),
+        process::run(cargo().args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"])),
         process::run(
             cargo()
                 .args(["clippy", "--workspace", "--all-targets", "--locked"])

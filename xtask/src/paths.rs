@@ -15,6 +15,12 @@ pub fn ebpf_workspace() -> PathBuf {
     root().join("profiler-ebpf")
 }
 
+/// The workspace of the fuzz targets.
+#[must_use]
+pub fn fuzz_workspace() -> PathBuf {
+    root().join("fuzz")
+}
+
 /// The compiled kernel programs, which the profiler embeds.
 #[must_use]
 pub fn object() -> PathBuf {

@@ -4,7 +4,7 @@
 //! are in the repository.
 
 use crate::toolchain::{self, BPF_LINKER, BpfLinker, LLVM, Toolchain};
-use crate::{debian, process};
+use crate::{debian, process, vm_test};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::Path;
@@ -15,6 +15,10 @@ pub struct Args {
     /// Only say what is missing
     #[arg(long)]
     dry_run: bool,
+
+    /// Install what `cargo xtask vm-test` needs, and nothing else
+    #[arg(long)]
+    vm: bool,
 }
 
 /// Installs what is missing.
@@ -22,6 +26,9 @@ pub struct Args {
 /// # Errors
 /// Something is missing and cannot be installed; the message says what it is.
 pub fn run(args: &Args) -> Result<()> {
+    if args.vm {
+        return vm_test::install(args.dry_run);
+    }
     let toolchain = rustc(args)?;
     if let Some(toolchain) = &toolchain {
         rust_src(args, toolchain)?;

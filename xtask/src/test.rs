@@ -60,10 +60,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 /// How many tests went which way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Tally {
-    passed: u64,
-    failed: u64,
-    skipped: u64,
+pub(crate) struct Tally {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) skipped: u64,
 }
 
 impl Tally {
@@ -82,7 +82,7 @@ impl Tally {
 
     /// Reads the line with which libtest, and libtest-mimic, end a run:
     /// `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; …`.
-    fn parse(line: &str) -> Option<Tally> {
+    pub(crate) fn parse(line: &str) -> Option<Tally> {
         let rest = line.strip_prefix("test result: ")?;
         let (_verdict, counts) = rest.split_once(". ")?;
         let count = |word: &str| {

@@ -7,7 +7,7 @@ use crate::process::module::TlsContext;
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 use anyhow::{Context, Result, bail};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
-use aya::programs::{BtfTracePoint, Iter, Program};
+use aya::programs::{BtfTracePoint, Iter, Program, ProgramInfo};
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use profiler_common::context::layout;
@@ -18,12 +18,13 @@ use profiler_common::map::{
 };
 use rustix::time::{ClockId, clock_gettime};
 use std::io::Read;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 /// The compiled programs; `profiler/bpf/README.md` tells where they come from.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/holdup.bpf.o");
 
 /// Tracepoints in the order in which they are attached: births first, switches last.
-const TRACEPOINTS: [&str; 4] = [
+pub(super) const TRACEPOINTS: [&str; 4] = [
     "sched_process_fork",
     "sched_process_exec",
     "sched_waking",
@@ -31,7 +32,7 @@ const TRACEPOINTS: [&str; 4] = [
 ];
 
 /// The program that reads every task.
-const SNAPSHOT: &str = "snapshot";
+pub(super) const SNAPSHOT: &str = "snapshot";
 
 /// An entry of the thread table.
 pub type KernelThread = Thread;
@@ -86,6 +87,7 @@ impl Kernel {
         let (pid, tgid, comm) = (offset("pid")?, offset("tgid")?, offset("comm")?);
         let (on_cpu, nvcsw) = (offset("on_cpu")?, offset("nvcsw")?);
         let (stack, fsbase) = (offset("stack")?, offset("thread.fsbase")?);
+        let last_arrival = offset("sched_info.last_arrival").unwrap_or(0);
         let state = offset("__state").or_else(|_| offset("state"))?;
         let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
         let mut ebpf = EbpfLoader::new()
@@ -98,6 +100,7 @@ impl Kernel {
             .override_global("OFF_TASK_NVCSW", &nvcsw, true)
             .override_global("OFF_TASK_STACK", &stack, true)
             .override_global("OFF_TASK_FSBASE", &fsbase, true)
+            .override_global("OFF_TASK_LAST_ARRIVAL", &last_arrival, true)
             .override_global("MIN_BLOCK_NS", &min_block.0, true)
             .load(OBJECT)
             .context("cannot load the eBPF object")?;
@@ -137,17 +140,33 @@ impl Kernel {
     /// Where the verifier refuses a program or the kernel its attachment.
     pub fn attach(&mut self) -> Result<()> {
         for name in TRACEPOINTS {
+            self.load_program(name)?;
             let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?.try_into()?;
-            program
-                .load(name, &self.btf)
-                .with_context(|| format!("the kernel refused the program {name}"))?;
             program
                 .attach()
                 .with_context(|| format!("cannot attach to the tracepoint {name}"))?;
         }
-        let iter: &mut Iter = program(&mut self.ebpf, SNAPSHOT)?.try_into()?;
-        iter.load("task", &self.btf)
-            .context("the kernel refused the task iterator")
+        self.load_program(SNAPSHOT)
+    }
+
+    /// Lets the kernel verify one program, and returns what it then says of it.
+    pub(super) fn verify(&mut self, name: &str) -> Result<ProgramInfo> {
+        self.load_program(name)?;
+        let info = match program(&mut self.ebpf, name)? {
+            Program::BtfTracePoint(program) => program.info(),
+            Program::Iter(program) => program.info(),
+            _ => bail!("the eBPF object has another kind of program {name}"),
+        };
+        info.with_context(|| format!("cannot ask the kernel about the program {name}"))
+    }
+
+    fn load_program(&mut self, name: &str) -> Result<()> {
+        match program(&mut self.ebpf, name)? {
+            Program::BtfTracePoint(program) => program.load(name, &self.btf),
+            Program::Iter(program) => program.load("task", &self.btf),
+            _ => bail!("the eBPF object has another kind of program {name}"),
+        }
+        .with_context(|| format!("the kernel refused the program {name}"))
     }
 
     /// The unwinding tables.
@@ -241,6 +260,15 @@ impl Kernel {
         }
     }
 
+    /// A descriptor that becomes readable when an event asks for attention at once.
+    ///
+    /// # Errors
+    /// Where descriptors are used up.
+    pub fn attention(&self) -> std::io::Result<OwnedFd> {
+        // SAFETY: the ring buffer's descriptor is open as long as `self.events` lives.
+        unsafe { BorrowedFd::borrow_raw(self.events.as_raw_fd()) }.try_clone_to_owned()
+    }
+
     /// Hands every event that has arrived to `each`.
     pub fn drain(&mut self, mut each: impl FnMut(Result<Event, DecodeError>)) {
         while let Some(item) = self.events.next() {
@@ -332,6 +360,8 @@ pub fn process_entry(
     start: Timestamp,
     context: Option<TlsContext>,
 ) -> Process {
+    let [worker_below_fs, current_thread_below_fs, budget_below_fs] =
+        context.map_or([0; 3], |context| context.variables_below_fs);
     Process {
         tgid: pid.0,
         mappings,
@@ -339,6 +369,10 @@ pub fn process_entry(
         layout: context.map_or(layout::NONE, |context| context.layout),
         start: start.0,
         context_below_fs: context.map_or(0, |context| context.below_fs),
+        worker_below_fs,
+        current_thread_below_fs,
+        budget_below_fs,
+        reserved: 0,
     }
 }
 

@@ -2,7 +2,9 @@
 
 mod banks;
 mod kernel;
+mod probe;
 mod tables;
 
 pub use kernel::{Counters, Kernel, KernelThread, monotonic, process_entry};
+pub use probe::{Verified, probe};
 pub use tables::{TableError, TableSpan, Tables};

@@ -131,6 +131,10 @@ pub(crate) enum Verb {
     #[command(after_long_help = CHECK_AFTER_HELP)]
     Check(CheckArgs),
 
+    /// Load the kernel programs, attach none, and print what verifying each one took
+    #[command(hide = true)]
+    Probe,
+
     /// Print a completion script for a shell
     #[command(hide = true)]
     Completions {

@@ -11,6 +11,7 @@ use crate::session::{self, TICK};
 use std::io::{self, Write};
 use std::pin::pin;
 use std::sync::Arc;
+use tokio::io::{Interest, unix::AsyncFd};
 
 /// The rooms of this program.
 #[derive(Debug)]
@@ -78,17 +79,23 @@ impl Session for LiveSession {
     }
 
     async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
+        let cannot = |error: io::Error| Error::new("cannot watch the kernel side").because(error);
+        let attention = self.session.attention().map_err(cannot)?;
+        // SAFETY: the descriptor is owned by the registration, which ends before it is closed.
+        let attention = unsafe { AsyncFd::register_with_interest(attention, Interest::READABLE) }
+            .map_err(|error| cannot(error.into()))?;
         let mut stop = pin!(stop);
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = &mut stop => return Ok(()),
-                _ = ticks.tick() => self
-                    .session
-                    .tick(&self.target)
-                    .map_err(failed("cannot go on recording"))?,
+                _ = ticks.tick() => {}
+                ready = attention.readable() => ready.map_err(cannot)?.clear_ready(),
             }
+            self.session
+                .tick(&self.target)
+                .map_err(failed("cannot go on recording"))?;
         }
     }
 

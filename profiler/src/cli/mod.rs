@@ -10,6 +10,7 @@ mod live;
 mod names;
 mod output;
 mod pending_file;
+mod probe;
 mod progress;
 mod record;
 mod run;

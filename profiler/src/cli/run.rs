@@ -5,6 +5,7 @@ use super::check;
 use super::engine::Engine;
 use super::interrupt::supervise;
 use super::output::write_stdout;
+use super::probe;
 use super::progress::{Progress, stderr_is_terminal};
 use super::record;
 use super::settings::{CheckSettings, ConsoleSettings, Environment, RecordSettings};
@@ -45,6 +46,7 @@ fn run_with<E: Engine>() -> Exit {
         Some(Verb::Check(args)) => {
             check::check(&CheckSettings::resolve(&args, &cli.common, &environment))
         }
+        Some(Verb::Probe) => probe::probe(),
         Some(Verb::Completions { shell }) => print_completions(shell),
         Some(Verb::Man { verb }) => print_manual(verb.as_deref()),
     };

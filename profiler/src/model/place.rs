@@ -52,7 +52,19 @@ pub(super) fn task(stack: &StackEntry) -> Option<Arc<str>> {
         .iter()
         .filter(|frame| rank(frame) <= Rank::Nameless)
         .max_by_key(|frame| std::cmp::Reverse(rank(frame)))
-        .map(|frame| frame.function.clone())
+        .map(label)
+}
+
+/// The name of a frame; where it has none of its own (line tables alone call every inlined async
+/// function `{async_fn#0}`), with the place that tells it apart.
+fn label(frame: &Frame) -> Arc<str> {
+    match (&frame.file, frame.line) {
+        (Some(file), Some(line)) if frame.function.starts_with('{') => {
+            let file = file.rsplit('/').next().unwrap_or(file);
+            format!("{} at {file}:{line}", frame.function).into()
+        }
+        _ => frame.function.clone(),
+    }
 }
 
 /// The place of `stack`.

@@ -97,7 +97,7 @@ impl Early {
             let frames = gathered.name(&walked.addresses, map, modules);
             let syscall = u32::try_from(walked.syscall).ok();
             let outcome = walk_outcome(walked.outcome);
-            let id = gathered.add(frames, Vec::new(), outcome, syscall, Place::Unknown);
+            let id = gathered.add(frames, outcome, syscall, Place::Unknown);
             self.stacks.insert(walked.tid, id);
         }
     }

@@ -109,14 +109,20 @@ impl Threads {
         thread.blocked += Nanos(blocked);
     }
 
-    fn add_ended(&mut self, tid: Tid, books: &Books) {
-        let lived = books.running + books.runnable + books.blocked;
+    /// `until` is the end of the thread or of the recording.
+    fn add_books(&mut self, tid: Tid, books: &Books, until: u64) {
+        let lived = until.saturating_sub(books.first_seen);
         self.add(tid, lived, books.running, books.runnable, books.blocked);
     }
 }
 
 /// Makes the recording.
 pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
+    if closing.ended.is_some() {
+        // We learn of the target's end a moment later than it ends.
+        let last = closing.gathered.ended.iter().map(|ended| ended.time).max();
+        closing.end = closing.end.min(Timestamp(last.unwrap_or(u64::MAX)));
+    }
     let mut sums = std::mem::take(&mut closing.sums);
     for (key, aggregate) in closing.kernel.aggregates()? {
         sums.add(&key, &aggregate);
@@ -124,7 +130,7 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
     let mut threads = Threads::default();
     let mut open = Vec::new();
     for ended in &closing.gathered.ended {
-        threads.add_ended(Tid(ended.header.tid), &ended.books);
+        threads.add_books(Tid(ended.header.tid), &ended.books, ended.time);
     }
     for thread in closing.kernel.threads()? {
         close(&thread, closing.end, &mut threads, &mut sums, &mut open);
@@ -141,6 +147,7 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
     names(&closing, &mut threads);
 
     closing.gathered.judge_again();
+    closing.gathered.name_kernel();
     let mut stacks = Stacks {
         no_stack: None,
         gathered: closing.gathered,
@@ -210,7 +217,13 @@ fn close(
         PHASE_DEAD => {}
         _ => return,
     }
-    threads.add_ended(tid, &books);
+    // A dead thread's entry bears the time of its end.
+    let until = if thread.phase == PHASE_DEAD {
+        thread.since
+    } else {
+        thread.since + stretch
+    };
+    threads.add_books(tid, &books, until);
 }
 
 /// Takes the time for which we held a command at its start out of its main thread's books.
@@ -275,13 +288,9 @@ impl Stacks<'_> {
             number => self.gathered.by_number(number),
         };
         known.or(self.no_stack).unwrap_or_else(|| {
-            let id = self.gathered.add(
-                Vec::new(),
-                Vec::new(),
-                Some(Truncation::NoStack),
-                None,
-                Place::Unknown,
-            );
+            let id = self
+                .gathered
+                .add(Vec::new(), Some(Truncation::NoStack), None, Place::Unknown);
             self.no_stack = Some(id);
             id
         })
@@ -347,6 +356,9 @@ fn waits(stacks: &mut Stacks<'_>) -> Vec<Wait> {
 
 fn losses(kernel: &Kernel, gathered: &Gathered, totals: &[WaitTotal]) -> Result<Losses> {
     let counters = kernel.counters()?;
+    for counter in Counter::ALL {
+        tracing::debug!("{}: {}", counter.name(), counters.get(*counter));
+    }
     let unknown = |total: &&WaitTotal| {
         gathered
             .stacks
@@ -357,6 +369,8 @@ fn losses(kernel: &Kernel, gathered: &Gathered, totals: &[WaitTotal]) -> Result<
         events: counters.get(Counter::RingFullWait)
             + counters.get(Counter::RingFullStack)
             + counters.get(Counter::RingFullOther)
+            + counters.get(Counter::MissedSwitchIn)
+            + counters.get(Counter::MissedSwitchOut)
             + gathered.undecodable,
         stacks: counters.get(Counter::StackTableFull)
             + counters.get(Counter::AggregateFull)

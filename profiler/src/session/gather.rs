@@ -9,7 +9,8 @@ use crate::tokio_rt::{Agreement, Classifier, Place, State};
 use crate::units::{Addr, Pid, Tid, Timestamp};
 use crate::unwind::walk_outcome;
 use profiler_common::record::{SnapshotRecord, ThreadEndRecord, WAKER_INTERRUPT, WaitRecord};
-use std::collections::HashMap;
+use profiler_common::row::walk;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Waits kept for the timeline; the others are counted, and are in the sums all the same.
@@ -42,6 +43,9 @@ pub(super) struct Gathered {
     pub(super) stacks: Vec<StackEntry>,
     /// By stack: what tokio's thread-local state said.
     places: Vec<Place>,
+    /// By stack: kernel addresses. They are named at the end, all at once: no rule needs them, and
+    /// the kernel's table of names takes a third of a second to read.
+    kernel: Vec<Vec<u64>>,
     pub(super) agreement: Agreement,
     by_number: HashMap<u64, StackId>,
     pub(super) waits: Vec<CompactWait>,
@@ -74,6 +78,7 @@ impl Gathered {
             Ok(Event::Stack(seen)) => {
                 let tid = Tid(seen.record.header.tid);
                 self.names.insert(tid, parse_comm(&seen.record.comm).into());
+                self.unmapped_seen |= seen.record.walk == walk::UNMAPPED;
                 return Some(seen);
             }
             Ok(Event::Wait(record)) => self.wait(&record),
@@ -151,14 +156,14 @@ impl Gathered {
         modules: &Modules,
     ) -> NewStack {
         let truncated = walk_outcome(seen.record.walk);
-        self.unmapped_seen |= truncated == Some(Truncation::Unmapped);
         let user: Vec<Addr> = seen.user.iter().map(|addr| Addr(*addr)).collect();
         let frames = self.name(&user, map, modules);
-        let mut kernel = Vec::new();
-        let addresses: Vec<Addr> = seen.kernel.iter().map(|addr| Addr(*addr)).collect();
-        self.symbolizer.kernel(&addresses, &mut kernel);
         let syscall = u32::try_from(seen.record.syscall).ok();
-        let id = self.add(frames, kernel, truncated, syscall, seen.record.place.into());
+        let place = seen.record.place.into();
+        let id = self.add(frames, truncated, syscall, place);
+        if let Some(kernel) = self.kernel.get_mut(id.0 as usize) {
+            kernel.clone_from(&seen.kernel);
+        }
         self.by_number.insert(seen.record.stack, id);
         let idle = self
             .stacks
@@ -200,7 +205,6 @@ impl Gathered {
     pub(super) fn add(
         &mut self,
         frames: Vec<Frame>,
-        kernel: Vec<Frame>,
         truncated: Option<Truncation>,
         syscall: Option<u32>,
         place: Place,
@@ -210,10 +214,11 @@ impl Gathered {
         self.agreement.add(&by_stack, syscall, place);
         let verdict = self.agreement.judge(by_stack, place);
         self.places.push(place);
+        self.kernel.push(Vec::new());
         let id = StackId(self.stacks.len() as u32);
         self.stacks.push(StackEntry {
             frames,
-            kernel,
+            kernel: Vec::new(),
             truncated,
             syscall,
             verdict,
@@ -224,6 +229,27 @@ impl Gathered {
     /// A stack by the kernel side's number; none where its record was lost.
     pub(super) fn by_number(&self, number: u64) -> Option<StackId> {
         self.by_number.get(&number).copied()
+    }
+
+    /// Names the kernel frames of all stacks.
+    pub(super) fn name_kernel(&mut self) {
+        let all: BTreeSet<Addr> = self
+            .kernel
+            .iter()
+            .flatten()
+            .map(|addr| Addr(*addr))
+            .collect();
+        let all: Vec<Addr> = all.into_iter().collect();
+        let mut frames = Vec::with_capacity(all.len());
+        self.symbolizer.kernel(&all, &mut frames);
+        let named: HashMap<u64, Frame> = all.iter().map(|addr| addr.0).zip(frames).collect();
+        for (stack, addresses) in self.stacks.iter_mut().zip(&self.kernel) {
+            stack.kernel = addresses
+                .iter()
+                .filter_map(|addr| named.get(addr))
+                .cloned()
+                .collect();
+        }
     }
 
     /// Judges all stacks again with what was learned meanwhile.

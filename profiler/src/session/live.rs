@@ -14,6 +14,8 @@ use anyhow::{Context, Result};
 use profiler_common::map::{ADVICE_IDLE, AggregateKey};
 use profiler_common::row::Mapping;
 use std::collections::{HashMap, HashSet};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant, SystemTime};
 
 /// How often [`Session::tick`] wants to be called. The ring buffer holds what 100,000 waits a
@@ -22,7 +24,7 @@ pub const TICK: Duration = Duration::from_millis(25);
 
 /// Between two looks at the mappings of a target that runs code we do not know, such as that of
 /// a JIT: it grows from the first to the second, so that such a target does not cost us a core.
-const RESCAN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+const RESCAN: (Duration, Duration) = (Duration::from_millis(2), Duration::from_secs(2));
 
 /// Between two sweeps of the sums of ended threads.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -117,17 +119,27 @@ impl Session {
             .any(|m| m.facts.as_ref().is_some_and(|facts| facts.tokio.present))
     }
 
+    /// A descriptor that becomes readable when [`Session::tick`] should not wait.
+    ///
+    /// # Errors
+    /// Where descriptors are used up.
+    pub fn attention(&self) -> io::Result<OwnedFd> {
+        self.kernel.attention()
+    }
+
     /// Takes in what has arrived, and follows the target's mappings. To be called every [`TICK`].
     ///
     /// # Errors
     /// Where the kernel refuses to be read. A target that has ended is no error.
     pub fn tick(&mut self, target: &Target) -> Result<()> {
-        self.drain()?;
+        // New mappings first: until the kernel side has them, it cannot walk through them.
+        self.receive();
         let exec = self.gathered.execs != self.execs;
         let unknown = self.gathered.unmapped_seen && self.rescanned.elapsed() >= self.rescan_after;
         if exec || unknown {
             self.rescan(target, exec)?;
         }
+        self.drain()?;
         if self.swept.elapsed() >= SWEEP {
             self.sweep()?;
         }

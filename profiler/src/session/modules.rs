@@ -2,12 +2,11 @@
 
 use crate::bpf::{TableSpan, Tables};
 use crate::process::module::{Functions, Module};
-use crate::process::{Mapping, MappingKind, Target};
+use crate::process::{Budget, Mapping, MappingKind, PrivateCopy, Target};
 use crate::symbolize::ModuleSource;
 use crate::units::{Addr, Svma};
 use crate::unwind::UnwindTable;
 use anyhow::Context;
-use memmap2::Mmap;
 use profiler_common::row;
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -16,6 +15,16 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// Memory for what is read of the target's files. Names and unwinding information of a large
+/// program take some tens of MiB; its debug information may take hundreds, and is what is left
+/// out first.
+const BUDGET: u64 = 1 << 30;
+/// Of which so much for the debug information of one file.
+const BUDGET_DEBUG: u64 = 512 << 20;
+/// Most files read. A program has some dozens; one that maps ever new ones must not use up our
+/// descriptors.
+const MAX_MODULES: usize = 512;
 
 /// A file (or the vDSO) that code comes from.
 #[derive(Debug)]
@@ -28,8 +37,8 @@ pub(super) struct Loaded {
     span: Option<TableSpan>,
     /// What the rows are relative to.
     base: Svma,
-    /// Held, so that `source.path` (by way of `/proc/self/fd`) stays good.
-    _file: Option<File>,
+    /// Our copy of it, held so that `source.path` (by way of `/proc/self/fd`) stays good.
+    _copy: Option<File>,
 }
 
 /// What tells files apart, also after one has replaced another under the same path.
@@ -40,13 +49,29 @@ enum FileKey {
 }
 
 /// Every module seen so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Modules {
     loaded: Vec<Loaded>,
     by_file: HashMap<FileKey, usize>,
     by_build_id: HashMap<String, TableSpan>,
     /// Files that could not be read or have no place in the tables, told once each.
     problems: Vec<String>,
+    /// There were more than [`MAX_MODULES`].
+    crowded: bool,
+    budget: Budget,
+}
+
+impl Default for Modules {
+    fn default() -> Modules {
+        Modules {
+            loaded: Vec::new(),
+            by_file: HashMap::new(),
+            by_build_id: HashMap::new(),
+            problems: Vec::new(),
+            crowded: false,
+            budget: Budget::new(BUDGET, BUDGET_DEBUG),
+        }
+    }
 }
 
 /// The executable mappings at one time.
@@ -75,23 +100,38 @@ impl AddressMap {
 }
 
 /// An image read but not yet in the tables.
+#[derive(Default)]
 struct Read {
+    image: Option<Image>,
     facts: Option<Module>,
     table: Option<UnwindTable>,
     functions: Functions,
     problem: Option<String>,
 }
 
-/// Bytes to read an image from.
+/// Where an image is.
+enum Original {
+    File(File),
+    Memory(Arc<[u8]>),
+}
+
+/// Bytes to read an image from, which nobody but us can change.
 enum Image {
-    File(File, Option<Mmap>),
+    Copy(PrivateCopy),
     Memory(Arc<[u8]>),
 }
 
 impl Image {
+    fn of(original: Original, budget: &Budget) -> io::Result<Image> {
+        Ok(match original {
+            Original::File(file) => Image::Copy(PrivateCopy::of(&file, budget)?),
+            Original::Memory(bytes) => Image::Memory(bytes),
+        })
+    }
+
     fn bytes(&self) -> &[u8] {
         match self {
-            Image::File(_, map) => map.as_deref().unwrap_or_default(),
+            Image::Copy(copy) => copy.bytes(),
             Image::Memory(bytes) => bytes,
         }
     }
@@ -120,36 +160,36 @@ impl Modules {
                 new.push((key, mapping));
             }
         }
-        let images: Vec<(FileKey, &Mapping, io::Result<Image>)> = new
-            .into_iter()
-            .map(|(key, mapping)| (key, mapping, open(target, mapping, &mappings)))
-            .collect();
-        let read: Vec<Read> = images
+        // Every copy is an open file, and somebody has to open the report in the end.
+        let room = MAX_MODULES.saturating_sub(self.loaded.len());
+        if new.len() > room && !std::mem::replace(&mut self.crowded, true) {
+            let problem = format!("more than {MAX_MODULES} modules: the others are not read");
+            tracing::warn!("{problem}");
+            self.problems.push(problem);
+        }
+        new.truncate(room);
+        let budget = &self.budget;
+        let read: Vec<Read> = new
             .par_iter()
-            .map(|(_, _, image)| match image {
-                Ok(image) => read(image.bytes()),
-                Err(error) => Read {
-                    facts: None,
-                    table: None,
-                    functions: Functions::default(),
-                    problem: Some(format!("cannot be opened: {error}")),
-                },
+            .map(|(_, mapping)| {
+                let image = open(target, mapping, &mappings)
+                    .and_then(|original| Image::of(original, budget));
+                match image {
+                    Ok(image) => read(image),
+                    Err(error) => Read {
+                        problem: Some(format!("cannot be read: {error}")),
+                        ..Read::default()
+                    },
+                }
             })
             .collect();
-        for ((key, mapping, image), read) in images.into_iter().zip(read) {
-            self.add(key, mapping, image.ok(), read, tables);
+        for ((key, mapping), read) in new.into_iter().zip(read) {
+            self.add(key, mapping, read, tables);
         }
         Ok(self.view(&code))
     }
 
-    fn add(
-        &mut self,
-        key: FileKey,
-        mapping: &Mapping,
-        image: Option<Image>,
-        read: Read,
-        tables: &mut Tables,
-    ) {
+    fn add(&mut self, key: FileKey, mapping: &Mapping, read: Read, tables: &mut Tables) {
         let name: Arc<str> = mapping.file_name().into();
         let mut problem = read.problem;
         let build_id = read.facts.as_ref().and_then(|facts| facts.build_id.clone());
@@ -172,11 +212,11 @@ impl Modules {
         }
         if let Some(problem) = problem {
             tracing::warn!(module = %name.escape_debug(), "{problem}");
-            eprintln!("PROBLEM {name}: {problem}");
             self.problems.push(format!("{name}: {problem}"));
         }
-        let (file, image, path) = match image {
-            Some(Image::File(file, _)) => {
+        let (copy, image, path) = match read.image {
+            Some(Image::Copy(copy)) => {
+                let file = copy.into_file();
                 let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
                 (Some(file), None, path)
             }
@@ -196,7 +236,7 @@ impl Modules {
             facts: read.facts,
             span,
             base,
-            _file: file,
+            _copy: copy,
         });
     }
 
@@ -278,24 +318,28 @@ fn key(mapping: &Mapping) -> FileKey {
     }
 }
 
-fn open(target: &Target, mapping: &Mapping, all: &[Mapping]) -> io::Result<Image> {
+fn open(target: &Target, mapping: &Mapping, all: &[Mapping]) -> io::Result<Original> {
     if mapping.kind == MappingKind::Vdso {
         let image = target.vdso_image(all)?;
         let image = image.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-        return Ok(Image::Memory(image.into()));
+        return Ok(Original::Memory(image.into()));
     }
-    let file = target.open_mapped(mapping)?;
-    // SAFETY: a file that code runs from cannot be written (ETXTBSY for executables; libraries
-    // are replaced, not overwritten). If one is truncated all the same, reading it may end us
-    // with SIGBUS, as it would the target.
-    let map = unsafe { Mmap::map(&file) }?;
-    Ok(Image::File(file, Some(map)))
+    target.open_mapped(mapping).map(Original::File)
 }
 
-fn read(image: &[u8]) -> Read {
-    let facts = Module::from_elf(image);
-    let table = UnwindTable::from_elf(image).context("cannot be unwound");
+fn read(image: Image) -> Read {
+    let bytes = image.bytes();
+    let facts = Module::from_elf(bytes);
+    let table = UnwindTable::from_elf(bytes).context("cannot be unwound");
     let mut problem = None;
+    if let Image::Copy(copy) = &image
+        && copy.debug_left_out() > 0
+    {
+        problem = Some(format!(
+            "its {} MiB of debug information were not read: source lines are missing",
+            copy.debug_left_out() >> 20
+        ));
+    }
     let facts = facts
         .map_err(|error| problem = Some(error.to_string()))
         .ok();
@@ -304,15 +348,17 @@ fn read(image: &[u8]) -> Read {
         .ok();
     let stripped = facts.as_ref().is_some_and(|facts| !facts.has_symtab);
     let functions = if stripped {
-        Functions::from_elf(image).ok()
+        Functions::from_elf(bytes).ok()
     } else {
         None
     };
+    let functions = functions.unwrap_or_default();
     Read {
         facts,
         table,
-        functions: functions.unwrap_or_default(),
+        functions,
         problem,
+        image: Some(image),
     }
 }
 

@@ -5,7 +5,7 @@ use super::debug_link::{DebugLink, names_another};
 use super::origin::Crates;
 use super::symbolizer::ModuleSource;
 use blazesym::symbolize::source::{Elf, Source};
-use object::{Object, ObjectSection};
+use object::{Object, ObjectSection, ObjectSegment, SegmentFlags};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -81,21 +81,24 @@ impl Image {
     }
 }
 
-/// The read-only data of a binary, all of it where no section says which that is. Linkers and
-/// post-link optimizers split it (`.rodata.cold`, `.bolt.org.rodata`).
+/// The read-only data of a binary: of one without section headers, all that it never writes to.
+/// Linkers and post-link optimizers split it (`.rodata.cold`, `.bolt.org.rodata`).
 fn constants(image: &[u8]) -> Vec<&[u8]> {
     let Ok(elf) = object::File::parse(image) else {
-        return vec![image];
+        return Vec::new();
     };
-    let constants: Vec<&[u8]> = elf
-        .sections()
+    if elf.sections().next().is_none() {
+        let constant = |segment: &object::Segment<'_, '_>| match segment.flags() {
+            SegmentFlags::Elf { p_flags, .. } => !p_flags.contains(object::elf::PF_W),
+            _ => false,
+        };
+        let segments = elf.segments().filter(constant);
+        return segments.filter_map(|segment| segment.data().ok()).collect();
+    }
+    elf.sections()
         .filter(|section| section.name().is_ok_and(|name| name.contains("rodata")))
         .filter_map(|section| section.data().ok())
-        .collect();
-    if constants.is_empty() {
-        return vec![image];
-    }
-    constants
+        .collect()
 }
 
 fn elf(path: &Path, debug_syms: bool) -> Source<'static> {
@@ -127,8 +130,8 @@ fn by_descriptor(file: &File) -> PathBuf {
 
 fn map(file: &File) -> io::Result<memmap2::Mmap> {
     // SAFETY: the mapping is private, read only, and used as bytes that may be anything. A file
-    // that shrinks under us would raise SIGBUS: executables that run cannot be written to
-    // (ETXTBSY), and the library that reads the symbols maps the same files.
+    // that shrinks under us would raise SIGBUS: of a target's file, a session gives us a private
+    // copy, which nobody else can write to.
     unsafe { memmap2::Mmap::map(file) }
 }
 

@@ -22,3 +22,11 @@ pub(crate) use image::separate_debug_file;
 pub use origin::{Crates, origin};
 pub use readable::{async_body, readable};
 pub use symbolizer::{ModuleSource, Symbolizer};
+
+/// The name of a symbol, for the fuzz targets: what [`Symbolizer::user`] makes of one that it
+/// finds in a file.
+#[doc(hidden)]
+#[must_use]
+pub fn symbol_name(symbol: &str) -> String {
+    demangle::demangle(symbol).name
+}

@@ -252,7 +252,7 @@ impl Symbolizer {
             .tables
             .iter()
             .filter_map(|table| symbolize(table).ok().flatten())
-            .find(|symbol| covers(symbol, source, svma));
+            .find(|symbol| !symbol.name.is_empty() && covers(symbol, source, svma));
         let debug = match &image.debug {
             Some(table) if module.debug_failures < MAX_DEBUG_FAILURES => symbolize(table)
                 .unwrap_or_else(|error| {
@@ -274,7 +274,9 @@ impl Symbolizer {
         };
         if let Some(symbol) = &debug {
             // Outermost first there, innermost first here.
-            for inlined in symbol.inlined.iter().rev() {
+            // A made-up file may leave out names, which are all that an inlined frame is.
+            let named = symbol.inlined.iter().filter(|frame| !frame.name.is_empty());
+            for inlined in named.rev() {
                 frames.push(names.frame(&inlined.name, inlined.code_info.as_ref(), true));
             }
         }

@@ -125,7 +125,8 @@ fn overrule(by_stack: Verdict, place: Place) -> Verdict {
         (State::Blocked, WORKER, Place::CorelessPoll) => {
             verdict(State::HandedOff, WORKER, "context-coreless-poll")
         }
-        (State::Unknown, _, place) => match place {
+        // `Other` is also what a stack shows whose runtime's frames were all inlined.
+        (State::Unknown | State::Other, _, place) => match place {
             Place::WorkerPoll => verdict(State::Blocked, WORKER, "context-worker-poll"),
             Place::WorkerParked => verdict(State::Idle, WORKER, "context-worker-parked"),
             Place::CorelessPoll => verdict(State::HandedOff, WORKER, "context-coreless-poll"),
@@ -185,6 +186,12 @@ mod tests {
             State::HandedOff
         );
         assert_eq!(confirmed.judge(blocked, Place::WorkerPoll), blocked);
+        let inlined = by_stack(State::Other, Role::None);
+        assert_eq!(
+            confirmed.judge(inlined, Place::CurrentThreadPoll).state,
+            State::Blocked
+        );
+        assert_eq!(confirmed.judge(inlined, Place::Outside), inlined);
     }
 
     #[test]

@@ -13,6 +13,10 @@ pub(crate) type Bytes<'data> = EndianSlice<'data, LittleEndian>;
 /// run anew for each of its FDEs, so that a long one would make a small file take for ever.
 const MAX_CIE: usize = 256;
 
+/// Longest run of terminators believed, in bytes. Linkers leave one or two; a hostile file could
+/// have gigabytes of them that take no room on its disk.
+const MAX_TERMINATORS: usize = 4096;
+
 /// What becomes of the entries.
 pub(crate) trait FdeVisitor<'data> {
     /// An entry, in the order of the section.
@@ -121,7 +125,7 @@ fn scan<'data, S: UnwindSection<Bytes<'data>>>(
         Some(u32::from_le_bytes(*word))
     };
     let mut reader = FdeReader::default();
-    let mut at = 0;
+    let (mut at, mut terminators) = (0, 0);
     while at < bytes.len() {
         let Some(length) = word(at) else {
             // Fewer than four bytes: padding, or the end of a cut file.
@@ -135,8 +139,13 @@ fn scan<'data, S: UnwindSection<Bytes<'data>>>(
         };
         if length == 0 {
             at += 4;
+            terminators += 4;
+            if terminators > MAX_TERMINATORS {
+                return;
+            }
             continue;
         }
+        terminators = 0;
         // A length of `u32::MAX` announces the 64-bit format, which no entry is big enough for.
         let end = at + 4 + length as usize;
         let id = word(at + 4);

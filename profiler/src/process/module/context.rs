@@ -27,7 +27,19 @@ pub struct TlsContext {
     /// How far below a thread's FS base it lies, in bytes. The executable's thread-local block
     /// ends at the FS base ("variant II", ELF Handling For Thread-Local Storage, §3.4.6).
     pub below_fs: u64,
+    /// With [`layout::C`], likewise: `thread_pool::worker::CURRENT`, `basic_scheduler::CURRENT`
+    /// and the budget, `coop::CURRENT`.
+    pub variables_below_fs: [u32; 3],
 }
+
+/// Symbols of the variables of tokio 1.20, in the legacy mangling (v0 was not tried); the rest
+/// of a name is made by `thread_local!` and a hash.
+const ENTERED: &str = "_ZN5tokio7runtime5enter7ENTERED";
+const VARIABLES: [&str; 3] = [
+    "_ZN5tokio7runtime11thread_pool6worker7CURRENT3FOO",
+    "_ZN5tokio7runtime15basic_scheduler7CURRENT3FOO",
+    "_ZN5tokio4coop7CURRENT",
+];
 
 impl TlsContext {
     /// Finds the context in an executable. None where there is no tokio, or one of a layout that
@@ -36,7 +48,7 @@ impl TlsContext {
     pub fn of_executable(elf: &Elf<'_>) -> Option<TlsContext> {
         let block = elf.thread_local()?;
         let size = block.memsz.checked_next_multiple_of(block.align.max(1))?;
-        let mut found = None;
+        let mut found = Self::of_variables(elf, size);
         for at in (0..block.image.len()).step_by(ALIGN) {
             for (name, fields, len) in LAYOUTS {
                 let Some(bytes) = block.image.get(at..at + len) else {
@@ -52,10 +64,23 @@ impl TlsContext {
                 found = Some(TlsContext {
                     layout: name,
                     below_fs,
+                    variables_below_fs: [0; 3],
                 });
             }
         }
         found
+    }
+
+    /// The separate variables of tokio 1.20. `size` is that of the whole block.
+    fn of_variables(elf: &Elf<'_>, size: u64) -> Option<TlsContext> {
+        let below = |name: &str| size.checked_sub(elf.thread_local_symbol(name)?);
+        let [worker, current_thread, budget] = VARIABLES;
+        let narrow = |name: &str| u32::try_from(below(name)?).ok();
+        Some(TlsContext {
+            layout: layout::C,
+            below_fs: below(ENTERED)?,
+            variables_below_fs: [narrow(worker)?, narrow(current_thread)?, narrow(budget)?],
+        })
     }
 }
 

@@ -4,7 +4,9 @@
 use crate::units::Svma;
 use object::elf;
 use object::endian::LittleEndian;
-use object::read::elf::{FileHeader as _, ProgramHeader as _, SectionHeader as _, SectionTable};
+use object::read::elf::{
+    FileHeader as _, ProgramHeader as _, SectionHeader as _, SectionTable, Sym as _,
+};
 use std::fmt;
 use std::ops::Range;
 
@@ -174,6 +176,12 @@ impl<'data> Elf<'data> {
         })
     }
 
+    /// Whether there are section headers at all.
+    #[must_use]
+    pub fn has_sections(&self) -> bool {
+        !self.sections.is_empty()
+    }
+
     /// Whether there is a section of that name that holds anything, compressed or not.
     #[must_use]
     pub fn has_section(&self, name: &str) -> bool {
@@ -240,6 +248,20 @@ impl<'data> Elf<'data> {
             memsz: header.p_memsz(LE),
             align: header.p_align(LE),
         })
+    }
+
+    /// Offset, in the thread-local block, of the one thread-local symbol whose name begins so.
+    #[must_use]
+    pub fn thread_local_symbol(&self, prefix: &str) -> Option<u64> {
+        let symbols = self.sections.symbols(LE, self.data, elf::SHT_SYMTAB).ok()?;
+        let mut found = symbols.iter().filter(|symbol| {
+            symbol.st_type() == elf::STT_TLS
+                && symbol
+                    .name(LE, symbols.strings())
+                    .is_ok_and(|name| name.starts_with(prefix.as_bytes()))
+        });
+        let value = found.next()?.st_value(LE);
+        found.next().is_none().then_some(value)
     }
 
     /// The GNU build ID in lower-case hex.

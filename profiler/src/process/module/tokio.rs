@@ -48,10 +48,11 @@ pub(super) fn tokio_trace(elf: &Elf<'_>) -> TokioTrace {
 }
 
 /// `.rodata`, or, without section headers, every segment that is not writable. String literals
-/// are nowhere else.
+/// are nowhere else, and a [private copy](crate::process::PrivateCopy) has nothing else to scan.
 fn constants<'data>(elf: &Elf<'data>) -> Vec<&'data [u8]> {
     match elf.section(".rodata") {
         Some(section) => vec![section.bytes],
+        None if elf.has_sections() => Vec::new(),
         None => elf
             .segments()
             .iter()

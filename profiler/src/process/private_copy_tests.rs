@@ -1,0 +1,241 @@
+use super::*;
+use crate::process::module::{Elf, Functions, Module};
+use crate::symbolize::{ModuleSource, Symbolizer};
+use crate::units::{Addr, Svma};
+use crate::unwind::UnwindTable;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+const PLENTY: u64 = 4 << 30;
+
+fn plenty() -> Budget {
+    Budget::new(PLENTY, PLENTY)
+}
+
+/// This test's own program, which has all sections that there are, and libc, which is stripped.
+fn originals() -> Vec<File> {
+    ["/proc/self/exe", "/lib/x86_64-linux-gnu/libc.so.6"]
+        .map(|path| File::open(path).expect(path))
+        .into()
+}
+
+fn whole(file: &File) -> Vec<u8> {
+    read(file, 0..file.metadata().unwrap().len()).unwrap()
+}
+
+fn file_with(content: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(content).unwrap();
+    file
+}
+
+#[test]
+fn readers_see_no_difference() {
+    for original in originals() {
+        let bytes = whole(&original);
+        let copy = PrivateCopy::of(&original, &plenty()).unwrap();
+        assert_eq!(copy.bytes().len(), bytes.len());
+        assert_eq!(Module::from_elf(copy.bytes()), Module::from_elf(&bytes));
+        assert_eq!(
+            UnwindTable::from_elf(copy.bytes()),
+            UnwindTable::from_elf(&bytes)
+        );
+        assert_eq!(
+            Functions::from_elf(copy.bytes()),
+            Functions::from_elf(&bytes)
+        );
+        assert_eq!(copy.debug_left_out(), 0);
+    }
+}
+
+#[test]
+fn code_and_relocations_take_no_memory() {
+    for original in originals() {
+        let bytes = whole(&original);
+        let text = Elf::parse(&bytes)
+            .unwrap()
+            .section(".text")
+            .unwrap()
+            .bytes
+            .len() as u64;
+        let copy = PrivateCopy::of(&original, &plenty()).unwrap();
+        let taken = copy.into_file().metadata().unwrap().blocks() * 512;
+        assert!(
+            taken + text <= bytes.len() as u64 + 64 * 4096,
+            "{taken} bytes of {}, with {text} of code",
+            bytes.len()
+        );
+    }
+}
+
+#[test]
+fn names_and_lines_are_those_of_the_original() {
+    let here = names_and_lines_are_those_of_the_original as fn() as usize as u64;
+    let original = File::open("/proc/self/exe").unwrap();
+    let bytes = whole(&original);
+    let module = Module::from_elf(&bytes).unwrap();
+    let maps = crate::process::parse_maps(&std::fs::read("/proc/self/maps").unwrap());
+    let mapping = maps
+        .iter()
+        .find(|m| (m.range.start.0..m.range.end.0).contains(&here))
+        .unwrap();
+    let bias = module
+        .bias_for(mapping.range.start, mapping.file_offset)
+        .unwrap();
+    let frames = |file: &File| {
+        let source = ModuleSource {
+            name: "test".into(),
+            path: PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
+            build_id: None,
+            image: None,
+            functions: [].into(),
+        };
+        let mut frames = Vec::new();
+        let svma = Svma(here - bias);
+        Symbolizer::new().user(Some(&source), svma, Addr(here), &mut frames);
+        frames
+    };
+    let of = |budget| {
+        let copy = PrivateCopy::of(&original, &budget).unwrap();
+        (copy.debug_left_out(), frames(&copy.into_file()))
+    };
+    let wanted = frames(&original);
+    assert!(wanted[0].line.is_some(), "{wanted:?}");
+    assert_eq!(of(plenty()), (0, wanted.clone()));
+
+    // Without its debug information the name stays.
+    for budget in [
+        Budget::new(PLENTY, 4096),
+        Budget::new(bytes.len() as u64 / 2, PLENTY),
+    ] {
+        let (left_out, frames) = of(budget);
+        assert!(left_out > 4096, "{left_out}");
+        assert_eq!(
+            frames.last().unwrap().function,
+            wanted.last().unwrap().function
+        );
+        assert!(
+            frames.iter().all(|frame| frame.line.is_none()),
+            "{frames:?}"
+        );
+    }
+}
+
+#[test]
+fn the_budget_is_for_all_copies_together() {
+    let original = &originals()[1];
+    let budget = Budget::new(whole(original).len() as u64, PLENTY);
+    let mut copies = 0;
+    let error = loop {
+        match PrivateCopy::of(original, &budget) {
+            Ok(_) => copies += 1,
+            Err(error) => break error,
+        }
+    };
+    // Code, data and relocations are more than half of it and less than nine tenths.
+    assert!((2..10).contains(&copies), "{copies} copies");
+    assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+    assert!(error.to_string().contains("MiB"), "{error}");
+}
+
+#[test]
+fn what_is_no_elf_file_is_told_as_such() {
+    use crate::process::module::ModuleError;
+    let errors = [
+        &b""[..],
+        b"\x7fELF",
+        b"#!/bin/sh\necho a script of some length\n",
+    ]
+    .map(|text| {
+        let copy = PrivateCopy::of(&file_with(text), &plenty()).unwrap();
+        assert_eq!(copy.bytes().len(), text.len());
+        Module::from_elf(copy.bytes()).unwrap_err()
+    });
+    assert_eq!(
+        errors,
+        [
+            ModuleError::NotElf,
+            ModuleError::Malformed("file header"),
+            ModuleError::NotElf
+        ]
+    );
+}
+
+#[test]
+fn a_huge_file_of_holes_is_no_burden() {
+    let file = file_with(&whole(&originals()[1]));
+    file.set_len(1 << 42).unwrap();
+    let copy = PrivateCopy::of(&file, &plenty()).unwrap();
+    assert_eq!(copy.bytes().len() as u64, MAX_LEN);
+    assert!(Module::from_elf(copy.bytes()).is_ok());
+    assert!(UnwindTable::from_elf(copy.bytes()).is_ok());
+    assert!(copy.into_file().metadata().unwrap().blocks() * 512 < 8 << 20);
+}
+
+#[test]
+fn sections_that_name_other_files_are_gone() {
+    // `.note.gnu.property` is long enough to be called so in the table of names; nothing moves.
+    let mut bytes = whole(&originals()[1]);
+    let old = memchr::memmem::rfind(&bytes, b".note.gnu.property\0").unwrap();
+    let mut renamed = |name: &[u8]| {
+        bytes[old..old + name.len()].copy_from_slice(name);
+        let copy = PrivateCopy::of(&file_with(&bytes), &plenty()).unwrap();
+        let name = std::str::from_utf8(name.strip_suffix(b"\0").unwrap()).unwrap();
+        let elf = Elf::parse(copy.bytes()).unwrap();
+        assert!(elf.has_section(".eh_frame"));
+        elf.has_section(name)
+    };
+    assert!(renamed(b".gnu_harmless\0"));
+    for link in [
+        &b".gnu_debuglink\0"[..],
+        b".gnu_debugaltlink\0",
+        b".debug_sup\0",
+    ] {
+        assert!(!renamed(link));
+    }
+}
+
+/// Truncating the original while it is copied, and afterwards, does no harm: a mapping of it would
+/// end this test by SIGBUS.
+#[test]
+fn an_original_that_shrinks_does_no_harm() {
+    let bytes = whole(&originals()[1]);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("shrinking.so");
+    std::fs::write(&path, &bytes).unwrap();
+    let original = File::open(&path).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let writer = File::options().write(true).open(&path).unwrap();
+            for round in 0u64.. {
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+                writer.set_len(round * 4099 % bytes.len() as u64).unwrap();
+                writer.write_all_at(&bytes, 0).unwrap();
+            }
+        });
+        let mut lengths = std::collections::BTreeSet::new();
+        for _ in 0..40 {
+            let copy = PrivateCopy::of(&original, &plenty()).unwrap();
+            lengths.insert(copy.bytes().len());
+            let _ = Module::from_elf(copy.bytes());
+            let _ = UnwindTable::from_elf(copy.bytes());
+        }
+        done.store(true, Ordering::Relaxed);
+        assert!(lengths.len() > 1, "it never shrank");
+    });
+    let copy = PrivateCopy::of(&original, &plenty()).unwrap();
+    File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(0)
+        .unwrap();
+    assert_eq!(original.metadata().unwrap().size(), 0);
+    assert!(UnwindTable::from_elf(copy.bytes()).is_ok());
+}

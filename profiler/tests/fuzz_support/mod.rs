@@ -1,0 +1,285 @@
+//! What is done with hostile bytes: one function a target, for the fuzzer (`fuzz/`) and for the
+//! stable test that runs its corpus (`fuzz_corpus.rs`) alike.
+//!
+//! A target must end soon, in little memory and without a panic, whatever it is given; what it
+//! makes of the bytes must be consistent.
+
+#![allow(dead_code, unreachable_pub, missing_docs)]
+
+pub mod image;
+
+use holdup::decode::{Event, decode};
+use holdup::host::KernelBtf;
+use holdup::process::module::{Functions, Module};
+use holdup::process::{parse_comm, parse_maps};
+use holdup::symbolize::{
+    Crates, ModuleSource, Symbolizer, dependency_crates, origin, readable, symbol_name,
+};
+use holdup::units::{Addr, Svma};
+use holdup::unwind::{Regs, UnwindTable, walk, walk_outcome};
+use profiler_common::record::{MAX_KERNEL_FRAMES, MAX_USER_FRAMES};
+use profiler_common::row::{self, BLOCK_SHIFT};
+use profiler_common::walk::Memory;
+use std::panic;
+use std::path::PathBuf;
+use std::sync::Once;
+
+/// Something that reads hostile bytes.
+pub struct Target {
+    /// Its program under `fuzz/fuzz_targets`.
+    pub name: &'static str,
+    /// Its folders under `fuzz/seeds`; its own first.
+    pub seeds: &'static [&'static str],
+    pub run: fn(&[u8]),
+}
+
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "elf",
+        seeds: &["elf"],
+        run: elf,
+    },
+    Target {
+        name: "eh_frame",
+        seeds: &["eh_frame"],
+        run: eh_frame,
+    },
+    Target {
+        name: "btf",
+        seeds: &["btf"],
+        run: btf,
+    },
+    Target {
+        name: "events",
+        seeds: &["events"],
+        run: events,
+    },
+    Target {
+        name: "maps",
+        seeds: &["maps"],
+        run: maps,
+    },
+    Target {
+        name: "crates",
+        seeds: &["crates"],
+        run: crates,
+    },
+    Target {
+        name: "names",
+        seeds: &["names"],
+        run: names,
+    },
+    Target {
+        name: "symbols",
+        seeds: &["symbols", "elf"],
+        run: symbols,
+    },
+];
+
+/// A file that the target has mapped executable.
+pub fn elf(data: &[u8]) {
+    let functions = Functions::from_elf(data);
+    if let Ok(functions) = &functions {
+        assert!(functions.ranges.is_sorted());
+        assert!(functions.ranges.len() <= data.len());
+        for &(start, len) in functions.ranges.iter().take(64) {
+            let begin = Svma(functions.base.0 + u64::from(start));
+            let found = functions.containing(begin);
+            assert!(len > 0 && found.is_some_and(|found| found.start == begin));
+        }
+        let _ = functions.containing(Svma(u64::MAX));
+    }
+    let module = Module::from_elf(data);
+    assert_eq!(module.is_ok(), functions.is_ok());
+    if let Ok(module) = &module {
+        assert!(module.tokio.versions.len() <= 16);
+        for offset in [0, 0x1000, 0x7fff_f000, u64::MAX - 0xfff, u64::MAX] {
+            for begin in [0, 0x7f00_0000_0000, u64::MAX - 0xfff] {
+                let bias = module.bias_for(Addr(begin), offset);
+                assert!(bias.is_none_or(|bias| bias % 4096 == 0));
+            }
+        }
+    }
+    if let Ok(table) = UnwindTable::from_elf(data) {
+        check_table(&table, data.len());
+    }
+}
+
+/// Unwinding information in a good image. The first byte says where it stands.
+pub fn eh_frame(data: &[u8]) {
+    let Some((&place, content)) = data.split_first() else {
+        return;
+    };
+    let image = image::with_frames(place, content);
+    let table = UnwindTable::from_elf(&image).expect("the image itself is good");
+    check_table(&table, image.len());
+    let functions = Functions::from_elf(&image).expect("the image itself is good");
+    assert!(functions.ranges.len() <= content.len());
+    // Stacks whose words are made of the input, so that they lead everywhere in the code.
+    for start in 0..8 {
+        let regs = Regs {
+            ip: Addr(image::TEXT + 512 * start + 3),
+            sp: Addr(0x7fff_0000_0000),
+            bp: Addr(0x7fff_0000_0100),
+        };
+        let mut frames = Vec::new();
+        let mut stack = Stack { words: content };
+        let lookup = |pc: Addr| Some(table.rule(Svma(pc.0)));
+        let _ = walk_outcome(walk(regs, lookup, &mut stack, &mut frames));
+        assert!((1..=MAX_USER_FRAMES).contains(&frames.len()));
+    }
+}
+
+struct Stack<'a> {
+    words: &'a [u8],
+}
+
+impl Memory for Stack<'_> {
+    fn read_u64(&mut self, addr: u64) -> Option<u64> {
+        let at = usize::try_from(addr % 4093).ok()? % self.words.len().max(1);
+        let word = self.words.get(at).copied()?;
+        Some(image::TEXT + 16 * u64::from(word))
+    }
+}
+
+/// What every table must be, so that the kernel side finds in it what it looks for.
+fn check_table(table: &UnwindTable, len: usize) {
+    assert!(table.rows.len() <= len + 2, "more rows than bytes");
+    assert!(table.index.len() <= len / 4 + 2, "a large index");
+    assert!(
+        table
+            .rows
+            .is_sorted_by(|a, b| row::pc_rel(*a) < row::pc_rel(*b))
+    );
+    assert!(table.rows.first().is_none_or(|row| row::pc_rel(*row) == 0));
+    assert!(table.index.is_sorted());
+    assert_eq!(table.index.last(), Some(&(table.rows.len() as u64)));
+    let covered = (table.index.len() as u64 - 1) << BLOCK_SHIFT;
+    for row in table.rows.iter().take(1024) {
+        let rel = u64::from(row::pc_rel(*row));
+        if rel < covered {
+            let rule = table.rule(Svma(table.base.0.wrapping_add(rel)));
+            assert_eq!(rule, row::rule(*row), "at {rel:#x}");
+        }
+    }
+    for at in [0, table.base.0.wrapping_sub(1), u64::MAX] {
+        let _ = table.rule(Svma(at));
+    }
+}
+
+/// `/sys/kernel/btf/vmlinux`, and what is asked of it.
+pub fn btf(data: &[u8]) {
+    let Ok(btf) = KernelBtf::parse(data.to_vec()) else {
+        return;
+    };
+    for (strukt, member) in [
+        ("task_struct", "pid"),
+        ("task_struct", "se.exec_start"),
+        ("outer", "a"),
+        ("outer", "b"),
+        ("outer", "d"),
+        ("outer", "e.x"),
+        ("knot", "nothing"),
+        ("", ""),
+    ] {
+        let _ = btf.member_offset(strukt, member);
+    }
+    let _ = btf.has_enum_value("small", "VALUE");
+    let _ = btf.has_enum_value("wide", "WIDE");
+    let _ = btf.has_enum_value("bpf_func_id", "BPF_FUNC_loop");
+    let _ = btf.tracepoint_args("hit");
+    let _ = btf.tracepoint_args("sched_switch");
+}
+
+/// A record of the ring buffer.
+pub fn events(data: &[u8]) {
+    match decode(data) {
+        Ok(Event::Stack(seen)) => {
+            assert!(seen.user.len() <= MAX_USER_FRAMES);
+            assert!(seen.kernel.len() <= MAX_KERNEL_FRAMES);
+            let _ = parse_comm(&seen.record.comm);
+            let _ = walk_outcome(seen.record.walk);
+        }
+        Ok(Event::Wait(wait)) => drop(parse_comm(&wait.waker_comm)),
+        Ok(Event::ThreadEnd(end)) => drop(parse_comm(&end.comm)),
+        Ok(Event::Snapshot(snapshot)) => drop(parse_comm(&snapshot.comm)),
+        Ok(Event::Exec(_)) => {}
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// `/proc/PID/maps`, whose paths the target chooses, and a thread's name.
+pub fn maps(data: &[u8]) {
+    for mapping in parse_maps(data) {
+        assert!(!mapping.is_empty());
+        assert!(mapping.path.len() <= data.len());
+        let _ = mapping.file_name();
+    }
+    let _ = parse_comm(data);
+}
+
+/// The read-only data of the target's executable.
+pub fn crates(data: &[u8]) {
+    let found = dependency_crates(data);
+    for name in &found {
+        assert!(!name.is_empty() && !name.contains('-'), "{name:?}");
+    }
+    let of_binary = Crates::of_binary(&String::from_utf8_lossy(data), data);
+    let _ = origin("app::f", None, &of_binary);
+}
+
+/// A symbol of the target's.
+pub fn names(data: &[u8]) {
+    let symbol = String::from_utf8_lossy(data);
+    let none = Crates::of_binary("app", &[]);
+    let name = symbol_name(&symbol);
+    for full in [&*symbol, &name] {
+        let shown = readable(full);
+        // Only what the deepest types are shown as is longer than they are: `…` for one byte.
+        assert!(shown.len() <= 3 * full.len() + 16, "{full:?}: {shown:?}");
+        let _ = origin(full, None, &none);
+        let _ = origin("", Some(full), &none);
+    }
+}
+
+/// A file of the target's, as the reader of symbols and debug information gets it.
+///
+/// The library behind may panic: that is caught where it is called, and counts as "no name".
+pub fn symbols(data: &[u8]) {
+    tolerate_caught_panics();
+    let functions = Functions::from_elf(data).unwrap_or_default();
+    let source = ModuleSource {
+        name: "hostile".into(),
+        path: PathBuf::from("hostile"),
+        build_id: None,
+        image: Some(data.into()),
+        functions: [].into(),
+    };
+    let mut symbolizer = Symbolizer::new();
+    symbolizer.open(&source);
+    let mut frames = Vec::new();
+    let starts = functions.ranges.iter().take(4).map(|range| range.0.into());
+    for rel in starts.chain([0, 4, 0x1234]) {
+        let svma = Svma(functions.base.0.wrapping_add(rel));
+        symbolizer.user(Some(&source), svma, Addr(0x7f00_0000_0000), &mut frames);
+    }
+    assert!(frames.len() >= 3);
+    assert!(frames.iter().all(|frame| !frame.function.is_empty()));
+}
+
+/// Keeps the panic hook, which under the fuzzer ends the process, from being called for panics in
+/// libraries; those that nobody catches still end the target.
+fn tolerate_caught_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let inner = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let library = info
+                .location()
+                .is_some_and(|at| at.file().contains("/registry/src/"));
+            if !library {
+                inner(info);
+            }
+        }));
+    });
+}

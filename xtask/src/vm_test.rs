@@ -1,0 +1,205 @@
+//! `cargo xtask vm-test`: the live tests under other kernels.
+//!
+//! Each kernel is one of Debian's, fetched once by apt and booted in QEMU, by software where the
+//! processor cannot help. The guest has a disk with the programs that were built here, and
+//! nothing else: no compiler, no network, none of this machine's files. No rights are needed.
+
+mod cpio;
+mod disk;
+mod guest;
+mod host;
+mod kernel;
+mod programs;
+mod table;
+mod version;
+
+use crate::{interrupt, paths};
+use anyhow::{Context as _, Result, bail};
+use guest::{Expected, Machine};
+use host::{Accel, Emulator};
+use kernel::{Kernel, NEWEST};
+use programs::Programs;
+use rustix::fs::{FlockOperation, flock};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use table::Row;
+use version::Version;
+
+pub(crate) use host::install;
+
+/// The oldest kernel with all that holdup needs: `bpf_loop` came with it.
+const OLDEST: Version = Version {
+    major: 5,
+    minor: 17,
+};
+
+/// By how much the truth's own error of each call is multiplied under software emulation: the
+/// figure is measured there, see `TrueSite::tolerance_ns` of the live tests.
+const SLOWDOWN: u32 = 10;
+
+/// Arguments of `cargo xtask vm-test`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Beginnings of versions (6.1, 6.12), or `newest`
+    #[arg(value_name = "KERNEL", default_values = ["6.1", "6.12", NEWEST, "5.10"], value_parser = kernel_name)]
+    kernels: Vec<String>,
+
+    /// Run only trials whose names contain this
+    #[arg(long, value_name = "NAME")]
+    filter: Option<String>,
+
+    /// Try all variants of the fixture, also those that differ by the compiler's work only
+    #[arg(long)]
+    all_variants: bool,
+
+    /// Look for newer kernels of the same name instead of taking the cached ones
+    #[arg(long)]
+    renew: bool,
+
+    /// Seconds after which a guest is ended
+    #[arg(long, value_name = "SECONDS", default_value_t = 1200)]
+    timeout: u64,
+}
+
+fn kernel_name(text: &str) -> Result<String, String> {
+    if text == NEWEST || Version::of(text).is_some() {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("neither `{NEWEST}` nor a version like 6.12"))
+    }
+}
+
+/// Runs the guests one after another, and ends with a table.
+///
+/// # Errors
+/// Something is missing or cannot be built or fetched. A kernel with failures is no error but a
+/// failing exit code.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    interrupt::watch().context("cannot catch signals")?;
+    let cache = host::cache()?;
+    let emulator = Emulator::find(&cache)?;
+    let kernels = args
+        .kernels
+        .iter()
+        .map(|wanted| Kernel::get(wanted, &cache, args.renew))
+        .collect::<Result<Vec<Kernel>>>()?;
+    let programs = Programs::build(args.all_variants, args.filter.as_deref())?;
+    let work = work_folder(&programs)?;
+    // Guests side by side would disturb each other's times, and replace each other's disk.
+    let lock = fs::File::create(work.join("lock")).context("cannot write to the work folder")?;
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        eprintln!("waiting for another vm-test to end");
+        flock(&lock, FlockOperation::LockExclusive).context("cannot lock the work folder")?;
+    }
+    let disk = disk::make(&programs, &environment(emulator.accel), &work)?;
+    let machine = Machine {
+        emulator: &emulator,
+        disk: &disk,
+        work: &work,
+        patience: Duration::from_secs(args.timeout),
+    };
+
+    let mut rows = Vec::new();
+    for kernel in &kernels {
+        println!(
+            "\n== Linux {} (QEMU {}, {})",
+            kernel.release,
+            emulator.version,
+            emulator.accel.name()
+        );
+        let expected = expected(kernel.version);
+        let outcome = machine.run(kernel)?;
+        let verdict = outcome.verdict(expected);
+        if let Err(error) = &verdict {
+            println!("FAILED: Linux {}: {error:#}", kernel.release);
+        }
+        rows.push(Row {
+            release: kernel.release.clone(),
+            expected,
+            outcome,
+            verdict,
+        });
+    }
+    println!("\n{}", table::table(&rows));
+    println!("{}", table::instructions(&rows));
+    let failed = rows.iter().filter(|row| row.verdict.is_err()).count();
+    println!("{} kernels, {failed} failed", rows.len());
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn expected(version: Version) -> Expected {
+    if version < OLDEST {
+        Expected::Refuses
+    } else {
+        Expected::Passes
+    }
+}
+
+/// Variables for the live tests; `CI` because nothing may be skipped.
+fn environment(accel: Accel) -> Vec<(&'static str, String)> {
+    let mut environment = vec![
+        ("CI", "1".to_owned()),
+        ("HOLDUP_FIXTURES", "prebuilt".to_owned()),
+        ("RUST_BACKTRACE", "1".to_owned()),
+    ];
+    if accel == Accel::Tcg {
+        environment.push(("HOLDUP_TEST_SLOWDOWN", SLOWDOWN.to_string()));
+    }
+    environment
+}
+
+/// `vm` below the target folder.
+fn work_folder(programs: &Programs) -> Result<PathBuf> {
+    let temporary = programs.temporary_folder()?;
+    let target = temporary.parent().unwrap_or(paths::root());
+    let work = target.join("vm");
+    if has_comma_or_space(&work) {
+        bail!(
+            "QEMU's options take no path with commas or spaces: {}",
+            work.display()
+        );
+    }
+    fs::create_dir_all(&work)
+        .with_context(|| format!("cannot make the folder {}", work.display()))?;
+    Ok(work)
+}
+
+fn has_comma_or_space(path: &Path) -> bool {
+    path.to_string_lossy().contains([',', ' '])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_kernels_have_to_be_refused() {
+        for (release, what) in [
+            ("5.10.0-46-cloud-amd64", Expected::Refuses),
+            ("6.1.0-50-cloud-amd64", Expected::Passes),
+            ("7.3.4+deb13-cloud-amd64", Expected::Passes),
+        ] {
+            let version = Version::of(release).expect("a version");
+            assert_eq!(expected(version), what, "{release}");
+        }
+    }
+
+    #[test]
+    fn kernels_have_names() {
+        for (text, good) in [
+            ("6.1", true),
+            ("newest", true),
+            ("6", false),
+            ("latest", false),
+            ("../x", false),
+        ] {
+            assert_eq!(kernel_name(text).is_ok(), good, "{text}");
+        }
+    }
+}

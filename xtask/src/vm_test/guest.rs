@@ -1,0 +1,368 @@
+//! One guest, from its start to what it reported.
+
+use super::cpio::Archive;
+use super::disk;
+use super::host::{Accel, Emulator};
+use super::kernel::Kernel;
+use crate::children::{Child, Lines};
+use crate::process;
+use crate::test::Tally;
+use anyhow::{Context as _, Result, bail};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The guest's first program.
+const INIT: &str = include_str!("guest/init.sh");
+
+/// Lines of the console that are shown of a guest that failed.
+const CONSOLE_LINES: usize = 40;
+
+/// What a guest reported; see `guest/start.sh` for the lines that it writes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Account {
+    /// From the kernel's start until its first program, in the guest's seconds.
+    pub(super) up: Option<f64>,
+    pub(super) programs: Vec<Verified>,
+    pub(super) refusal: Vec<String>,
+    /// Exit statuses.
+    pub(super) probe: Option<i32>,
+    pub(super) live: Option<i32>,
+    pub(super) record: Option<i32>,
+    /// Whether it came to its own end.
+    pub(super) ended: bool,
+}
+
+/// A line of `holdup probe`.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Verified {
+    pub(super) name: String,
+    /// `None` where the kernel does not tell.
+    pub(super) instructions: Option<u64>,
+    pub(super) milliseconds: f64,
+}
+
+impl Verified {
+    /// Reads `sched_switch 12345 instructions verified in 6.789 ms`.
+    fn parse(line: &str) -> Option<Verified> {
+        let mut words = line.split_ascii_whitespace();
+        let (name, count) = (words.next()?.to_owned(), words.next()?);
+        let rest: Vec<&str> = words.collect();
+        let ["instructions", "verified", "in", milliseconds, "ms"] = rest.as_slice() else {
+            return None;
+        };
+        Some(Verified {
+            name,
+            instructions: match count {
+                "unknown" => None,
+                count => Some(count.parse().ok()?),
+            },
+            milliseconds: milliseconds.parse().ok()?,
+        })
+    }
+}
+
+impl Account {
+    fn parse(text: &str) -> Account {
+        let mut account = Account::default();
+        for line in text.lines() {
+            let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+            let status = || rest.split(' ').next()?.parse().ok();
+            match word {
+                "up" => account.up = rest.parse().ok(),
+                "program" => account.programs.extend(Verified::parse(rest)),
+                "refusal" => account.refusal.push(rest.to_owned()),
+                "probe" => account.probe = status(),
+                "live" => account.live = status(),
+                "record" => account.record = status(),
+                "end" => account.ended = true,
+                _ => {}
+            }
+        }
+        account
+    }
+}
+
+/// How a guest's run went.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) account: Account,
+    /// The sum of the live tests, if they came to one.
+    pub(super) tally: Option<Tally>,
+    /// The whole run, on this machine's clock.
+    pub(super) took: Duration,
+    /// Why it was not run to its end.
+    pub(super) trouble: Option<String>,
+}
+
+/// What all guests share.
+#[derive(Debug)]
+pub(super) struct Machine<'a> {
+    pub(super) emulator: &'a Emulator,
+    pub(super) disk: &'a Path,
+    /// Folder for logs.
+    pub(super) work: &'a Path,
+    pub(super) patience: Duration,
+}
+
+impl Machine<'_> {
+    /// Boots the kernel, lets the guest do its job, and shows what it writes meanwhile.
+    ///
+    /// # Errors
+    /// The guest cannot be started at all, or Ctrl-C came.
+    pub(super) fn run(&self, kernel: &Kernel) -> Result<Outcome> {
+        let logs = self.work.join(&kernel.release);
+        fs::create_dir_all(&logs)
+            .with_context(|| format!("cannot make the folder {}", logs.display()))?;
+        let initrd = logs.join("initrd");
+        fs::write(&initrd, first_root(kernel)?).context("cannot write the initrd")?;
+        let (console, report) = (logs.join("console.log"), logs.join("report.log"));
+        for log in [&console, &report] {
+            fs::write(log, "").with_context(|| format!("cannot write to {}", log.display()))?;
+        }
+
+        let mut command = self.command(kernel, &initrd, &console, &report);
+        eprintln!("+ {}", process::shown(&command));
+        let began = Instant::now();
+        let mut outcome = Outcome::default();
+        let mut guest = Child::start("the guest", &mut command, Lines::Stdout)?;
+        if let Err(error) = self.watch(&mut guest, began, &mut outcome) {
+            outcome.trouble = Some(format!("{error:#}"));
+        }
+        drop(guest);
+        crate::interrupt::check()?;
+        outcome.took = began.elapsed();
+        let text = fs::read(&report)
+            .with_context(|| format!("cannot read the report {}", report.display()))?;
+        outcome.account = Account::parse(&String::from_utf8_lossy(&text));
+        if outcome.trouble.is_none() && !outcome.account.ended {
+            outcome.trouble = Some("the guest died".to_owned());
+        }
+        if outcome.trouble.is_some() {
+            show_end(&console);
+        }
+        Ok(outcome)
+    }
+
+    /// Shows the guest's output until it ends.
+    fn watch(&self, guest: &mut Child, began: Instant, outcome: &mut Outcome) -> Result<()> {
+        loop {
+            let left = self
+                .patience
+                .checked_sub(began.elapsed())
+                .with_context(|| format!("not done after {} s", self.patience.as_secs()))?;
+            match guest.next_line(left)? {
+                None => return Ok(()),
+                Some(line) => {
+                    println!("{line}");
+                    if let Some(tally) = Tally::parse(&line) {
+                        outcome.tally = Some(tally);
+                    }
+                }
+            }
+        }
+    }
+
+    fn command(
+        &self,
+        kernel: &Kernel,
+        initrd: &Path,
+        console: &Path,
+        report: &Path,
+    ) -> std::process::Command {
+        let mut command = process::detached(&self.emulator.program);
+        command.args(["-nodefaults", "-no-user-config", "-no-reboot"]);
+        command.args([
+            "-display", "none", "-machine", "q35", "-smp", "2", "-m", "1G",
+        ]);
+        for folder in &self.emulator.firmware {
+            command.arg("-L").arg(folder);
+        }
+        match self.emulator.accel {
+            Accel::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
+            // Page tables of five levels would only make every miss dearer.
+            Accel::Tcg => command.args(["-accel", "tcg,thread=multi", "-cpu", "max,la57=off"]),
+        };
+        command.arg("-kernel").arg(&kernel.image);
+        command.arg("-initrd").arg(initrd);
+        // The emulator's counter is reliable, but does not claim to be; the kernel's other clocks
+        // are devices, and slow to read.
+        command.args(["-append", "console=ttyS0 quiet panic=-1 tsc=reliable"]);
+        command.arg("-drive");
+        command.arg(option(
+            "file",
+            self.disk,
+            ",format=raw,if=none,id=disk,snapshot=on",
+        ));
+        command.args(["-device", "virtio-blk-pci,drive=disk"]);
+        command.arg("-serial").arg(option_path("file:", console));
+        command.args(["-serial", "stdio"]);
+        command.arg("-serial").arg(option_path("file:", report));
+        command
+    }
+}
+
+/// `NAME=PATH` and more, with the path as QEMU's options want it.
+fn option(name: &str, path: &Path, more: &str) -> String {
+    format!("{name}={}{more}", path.to_string_lossy().replace(',', ",,"))
+}
+
+fn option_path(kind: &str, path: &Path) -> String {
+    format!("{kind}{}", path.to_string_lossy())
+}
+
+/// The root file system on which the kernel starts: what mounting the disk takes.
+fn first_root(kernel: &Kernel) -> Result<Vec<u8>> {
+    let read = |path: &PathBuf| {
+        fs::read(path).with_context(|| format!("cannot read the file {}", path.display()))
+    };
+    let mut archive = Archive::default();
+    for folder in ["bin", "dev", "modules", "root"] {
+        archive.folder(folder);
+    }
+    archive.program("bin/busybox", &read(&disk::busybox())?);
+    for module in &kernel.modules {
+        let name = module.file_name().unwrap_or_default().to_string_lossy();
+        archive.program(&format!("modules/{name}"), &read(module)?);
+    }
+    archive.program("init", INIT.as_bytes());
+    Ok(archive.finish())
+}
+
+fn show_end(console: &Path) {
+    let text = fs::read(console).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    let first = lines.len().saturating_sub(CONSOLE_LINES);
+    eprintln!("the end of the guest's console, {}:", console.display());
+    for line in &lines[first..] {
+        eprintln!("  {}", line.trim_end().escape_debug());
+    }
+}
+
+/// What a guest has to do under a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// Pass all tests.
+    Passes,
+    /// Say what the kernel lacks, and end with status 69.
+    Refuses,
+}
+
+impl Outcome {
+    /// What is not as expected; nothing is a success.
+    ///
+    /// # Errors
+    /// Everything that went wrong, in one line.
+    pub(super) fn verdict(&self, expected: Expected) -> Result<()> {
+        let account = &self.account;
+        if let Some(trouble) = &self.trouble {
+            bail!("{trouble}");
+        }
+        match expected {
+            Expected::Passes => {
+                if account.probe != Some(0) {
+                    bail!("`holdup probe` ended with status {}", shown(account.probe));
+                }
+                let tally = self.tally.context("the live tests came to no result")?;
+                if tally.failed > 0 || account.live != Some(0) {
+                    bail!("{} trials failed", tally.failed);
+                }
+                if tally.skipped > 0 {
+                    bail!("{} trials were skipped", tally.skipped);
+                }
+                if tally.passed == 0 {
+                    bail!("no trial ran");
+                }
+            }
+            Expected::Refuses => {
+                for (name, status) in [("probe", account.probe), ("record", account.record)] {
+                    if status != Some(69) {
+                        bail!(
+                            "`holdup {name}` ended with status {}, not 69",
+                            shown(status)
+                        );
+                    }
+                }
+                let text = account.refusal.join("\n");
+                for part in ["the kernel lacks", "bpf_loop", "Linux 6.1 or newer"] {
+                    if !text.contains(part) {
+                        bail!("the refusal does not say {part:?}: {text}");
+                    }
+                }
+                if text.contains("standard output") {
+                    bail!("the refusal comes with a report");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn shown(status: Option<i32>) -> String {
+    status.map_or_else(|| "none".to_owned(), |status| status.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSED: &str = "up 2.03\n\
+        program sched_switch 12289 instructions verified in 42.490 ms\n\
+        program snapshot unknown instructions verified in 0.100 ms\n\
+        probe 0 3.10\nlive 0 60.00\nend\n";
+
+    const REFUSED: &str = "up 1.60\nprobe 69 2.00\n\
+        refusal holdup: the kernel lacks bpf_loop, Linux 5.17\n\
+        refusal   try: use Linux 6.1 or newer\n\
+        record 69 2.10\nend\n";
+
+    fn outcome(report: &str, tally: Option<(u64, u64, u64)>) -> Outcome {
+        Outcome {
+            account: Account::parse(report),
+            tally: tally.map(|(passed, failed, skipped)| Tally {
+                passed,
+                failed,
+                skipped,
+            }),
+            ..Outcome::default()
+        }
+    }
+
+    #[test]
+    fn a_report_is_read() {
+        let account = Account::parse(PASSED);
+        assert_eq!(account.up, Some(2.03));
+        assert_eq!((account.probe, account.live), (Some(0), Some(0)));
+        assert!(account.ended);
+        assert_eq!(account.programs.len(), 2);
+        assert_eq!(account.programs[0].instructions, Some(12289));
+        assert_eq!(account.programs[1].instructions, None);
+        assert_eq!(Account::parse(REFUSED).refusal.len(), 2);
+    }
+
+    #[test]
+    fn only_what_is_expected_is_good() {
+        let good = |report: &str, tally, expected| outcome(report, tally).verdict(expected).is_ok();
+        assert!(good(PASSED, Some((9, 0, 0)), Expected::Passes));
+        for tally in [None, Some((9, 1, 0)), Some((9, 0, 1)), Some((0, 0, 0))] {
+            assert!(!good(PASSED, tally, Expected::Passes), "{tally:?}");
+        }
+        let died = PASSED.replace("live 0", "live 101");
+        assert!(!good(&died, Some((9, 0, 0)), Expected::Passes));
+        assert!(!good(PASSED, Some((9, 0, 0)), Expected::Refuses));
+
+        assert!(good(REFUSED, None, Expected::Refuses));
+        assert!(!good(REFUSED, None, Expected::Passes));
+        for (from, to) in [
+            ("record 69", "record 1"),
+            ("bpf_loop", "it"),
+            ("6.1", "5.10"),
+        ] {
+            assert!(
+                !good(&REFUSED.replace(from, to), None, Expected::Refuses),
+                "{to}"
+            );
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What the guest runs: built here, since there is no compiler there.
+
+use crate::artifacts::Artifacts;
+use crate::{paths, process};
+use anyhow::{Context as _, Result};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Variants of the fixture that a guest leaves out, unless all are asked for: what the compiler
+/// makes of the program does not depend on the kernel.
+const LEFT_OUT: &[&str] = &["fat-lto", "lines", "tokio-1.38"];
+
+/// Programs, with the paths that they were built to be at.
+#[derive(Debug)]
+pub(super) struct Programs {
+    pub(super) holdup: PathBuf,
+    pub(super) live: PathBuf,
+    pub(super) fixtures: Vec<PathBuf>,
+    /// The arguments of the live tests.
+    pub(super) arguments: Vec<String>,
+}
+
+impl Programs {
+    /// Builds what the trials whose names contain `filter` need.
+    ///
+    /// # Errors
+    /// A build fails.
+    pub(super) fn build(all_variants: bool, filter: Option<&str>) -> Result<Programs> {
+        let artifacts = Artifacts::build_test("profiler", "live")?;
+        let mut arguments: Vec<String> = filter.into_iter().map(str::to_owned).collect();
+        // The checks' own checks need no kernel.
+        arguments.extend(["--skip", "checks::"].map(str::to_owned));
+        if !all_variants {
+            for variant in LEFT_OUT {
+                arguments.extend(["--skip", variant].map(str::to_owned));
+            }
+        }
+        let live = artifacts.executable("live")?.to_owned();
+        eprintln!("building the fixtures");
+        let mut build = Command::new(&live);
+        build
+            .current_dir(paths::root().join("profiler"))
+            .env("HOLDUP_FIXTURES", "build")
+            .args(&arguments);
+        let fixtures = process::output(&mut build)?;
+        Ok(Programs {
+            holdup: artifacts.executable("holdup")?.to_owned(),
+            live,
+            fixtures: fixtures.lines().map(PathBuf::from).collect(),
+            arguments,
+        })
+    }
+
+    /// All executables.
+    pub(super) fn executables(&self) -> impl Iterator<Item = &Path> {
+        [&self.holdup, &self.live]
+            .into_iter()
+            .chain(&self.fixtures)
+            .map(PathBuf::as_path)
+    }
+
+    /// Where the live tests keep temporary files (`CARGO_TARGET_TMPDIR`): `tmp` beside the
+    /// profile's folder.
+    ///
+    /// # Errors
+    /// The programs lie nowhere below a target folder.
+    pub(super) fn temporary_folder(&self) -> Result<PathBuf> {
+        let profile = self.holdup.parent();
+        let target = profile
+            .and_then(Path::parent)
+            .context("holdup lies in no folder")?;
+        Ok(target.join("tmp"))
+    }
+
+    /// The shared libraries of all executables, and the program that loads them.
+    ///
+    /// # Errors
+    /// `ldd` cannot tell.
+    pub(super) fn libraries(&self) -> Result<Vec<PathBuf>> {
+        let mut libraries = Vec::new();
+        for executable in self.executables() {
+            let list = process::output(Command::new("ldd").arg(executable))?;
+            for library in list.lines().filter_map(library) {
+                if !libraries.contains(&library) {
+                    libraries.push(library);
+                }
+            }
+        }
+        Ok(libraries)
+    }
+}
+
+/// The path in a line of `ldd`: `NAME => PATH (ADDRESS)`, or `PATH (ADDRESS)` for the loader.
+fn library(line: &str) -> Option<PathBuf> {
+    let place = line.split_once(" => ").map_or(line, |(_, place)| place);
+    let path = place.trim_start().split(" (").next()?;
+    path.starts_with('/').then(|| path.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_libraries_are_read() {
+        for (line, path) in [
+            (
+                "\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x7f)",
+                Some("/lib/x86_64-linux-gnu/libc.so.6"),
+            ),
+            (
+                "\t/lib64/ld-linux-x86-64.so.2 (0x7f)",
+                Some("/lib64/ld-linux-x86-64.so.2"),
+            ),
+            ("\tlinux-vdso.so.1 (0x7f)", None),
+            ("\tstatically linked", None),
+        ] {
+            assert_eq!(library(line), path.map(PathBuf::from), "{line}");
+        }
+    }
+}
