@@ -45,10 +45,11 @@ const OTHER: u32 = 65534;
 const THIRD: u32 = 65533;
 
 type Outcome = Result<(), Failed>;
+type Test = fn() -> Outcome;
 
 /// The trials; they ask for root.
 pub(crate) fn trials() -> Vec<Trial> {
-    let trials: [(&str, fn() -> Outcome); 7] = [
+    let trials: [(&str, Test); 7] = [
         ("every_thread_gives_up_its_rights", every_thread),
         ("new_code_is_read_with_what_is_left", new_code),
         ("a_command_keeps_all_its_rights", command_keeps),
