@@ -134,8 +134,10 @@ impl Requirement {
 
     /// Not met.
     pub(crate) fn missing(mut self, refusal: Refusal) -> Requirement {
-        if let Refusal::Other { message, .. } = &refusal {
-            self.found.clone_from(message);
+        match &refusal {
+            Refusal::Capability(_) => {}
+            Refusal::Kernel(part) => self.found = format!("the kernel lacks {part}"),
+            Refusal::Other { message, .. } => self.found.clone_from(message),
         }
         self.state = State::Missing(refusal);
         self
