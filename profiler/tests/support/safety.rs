@@ -21,7 +21,7 @@ const VARIANT: Variant = Variant {
 /// Loading the programs and reading all unwinding information, on a busy machine.
 const ATTACHED: Duration = Duration::from_secs(60);
 const ENDED: Duration = Duration::from_secs(60);
-/// Reading all of a program's code, in a debug build.
+/// Reading all of a program's code, in a debug build on a machine that is not busy.
 const READ: Duration = Duration::from_secs(3);
 /// The kernel frees programs after a grace period.
 const FREED: Duration = Duration::from_secs(30);
@@ -207,6 +207,7 @@ fn new_code() -> Outcome {
         chown(path, Some(OTHER), Some(OTHER))?;
     }
     let report = dir.path().join("report.json");
+    let begun = Instant::now();
     let script = "exec \"$0\" hostile .";
     let mut recording = Recording::start(|command| {
         command
@@ -219,14 +220,15 @@ fn new_code() -> Outcome {
             .arg(&program);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
     })?;
+    let began = begun.elapsed();
     let mut output = recording.holdup.stdout()?;
     let mut input = recording.holdup.stdin()?;
     output.find("`ready`", ATTACHED, |line| line.starts_with("ready "))?;
     fs::remove_file(&program)?;
     let rights = Rights::only(RECORDING | CAP_KILL).with_files_of(true);
     expect_rights(&recording, &rights)?;
-    // Until the new code has been read.
-    thread::sleep(READ);
+    // Until the new code has been read. Reading the shell's took a part of what it took to begin.
+    thread::sleep(READ.max(2 * began));
     input.write_all(b"go\n")?;
     output.find("ground truth", ENDED, |line| line.starts_with('{'))?;
     drop(input);
