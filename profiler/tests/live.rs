@@ -200,7 +200,13 @@ fn modes() -> Vec<Trial> {
         Ending::Exits,
         &[("ended", check_modes::ended)],
     );
-    mode("exec-midway", Ending::Execs, &[]);
+    let checks: [(&str, Check); 2] = [
+        ("books", check::books),
+        ("after_exec", |recorded| {
+            check_modes::after_exec(&recorded.report, &recorded.truth)
+        }),
+    ];
+    trials.extend(Run::new(DEFAULT, "exec-midway", Ending::Execs).trials("exec-midway", &checks));
     trials.push(Trial::ignorable_test(
         "unwind::kernel_walk_equals_framehop",
         || {

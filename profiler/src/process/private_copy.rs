@@ -228,7 +228,9 @@ impl Parts {
             let whole = sections.is_empty()
                 && kind == elf::PT_LOAD
                 && !segment.p_flags(LE).contains(elf::PF_W);
-            if whole || kind == elf::PT_NOTE || kind == elf::PT_GNU_EH_FRAME {
+            // The image of thread-local memory tells where tokio keeps its context.
+            let wanted = [elf::PT_NOTE, elf::PT_GNU_EH_FRAME, elf::PT_TLS];
+            if whole || wanted.contains(&kind) {
                 let range = within(segment.p_offset(LE), segment.p_filesz(LE));
                 parts.read.push(range);
             }

@@ -9,7 +9,7 @@ use crate::decode::StackSeen;
 use crate::host::KernelBtf;
 use crate::model::Recording;
 use crate::process::Target;
-use crate::units::{Nanos, Timestamp};
+use crate::units::{Nanos, Svma, Timestamp};
 use anyhow::{Context, Result};
 use profiler_common::map::{ADVICE_IDLE, AggregateKey};
 use profiler_common::row::Mapping;
@@ -80,6 +80,12 @@ impl Session {
         let mut gathered = Gathered::default();
         for module in modules.iter() {
             gathered.symbolizer.open(&module.source);
+            if let Some(facts) = &module.facts {
+                // Reading a symbol table takes long: not while an exec may want our attention.
+                let text = facts.executable.first();
+                let middle = text.map_or(0, |text| text.svma.0 + text.memsz / 2);
+                gathered.symbolizer.warm_up(&module.source, Svma(middle));
+            }
         }
         let now = Instant::now();
         let mut session = Session {
@@ -232,9 +238,14 @@ impl Session {
         self.gathered.unmapped_seen = false;
         self.rescanned = Instant::now();
         // The target may have ended meanwhile: then there is nothing more to know.
-        let Ok((map, mappings)) = self.modules.update(target, self.kernel.tables()) else {
-            return Ok(());
+        let (map, mappings) = match self.modules.update(target, self.kernel.tables()) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::debug!(exec, "the mappings cannot be read: {error}");
+                return Ok(());
+            }
         };
+        tracing::debug!(exec, mappings = mappings.len(), "read the mappings again");
         if !exec && self.maps.get(&self.generation) == Some(&map) {
             self.rescan_after = (self.rescan_after * 2).min(RESCAN.1);
             return Ok(());

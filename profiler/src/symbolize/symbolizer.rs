@@ -112,6 +112,13 @@ impl Symbolizer {
         self.module(module);
     }
 
+    /// Reads the tables in which `svma` of `module` is looked up, so that the first lookup that
+    /// counts is as fast as the others.
+    pub fn warm_up(&mut self, module: &ModuleSource, svma: Svma) {
+        let index = self.module(module);
+        let _frames = self.look_up(index, module, svma);
+    }
+
     /// Names `svma` of `module` and appends its frames to `out`: inlined ones first, innermost
     /// first, the physical one last. Without a module, one frame that shows the address.
     ///

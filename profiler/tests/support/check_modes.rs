@@ -102,3 +102,26 @@ pub(crate) fn ended(recorded: &Recorded) -> Complaints {
         None => vec!["the target ended, but the report does not say so".into()],
     }
 }
+
+/// Both programs of a process that executes another are in the report. What runs between an exec
+/// and the first look at the new mappings cannot be unwound: that is counted, and little.
+pub(crate) fn after_exec(report: &Report, truth: &Truth) -> Complaints {
+    let mut complaints = Vec::new();
+    for site in truth.blocked() {
+        let found: u64 = report
+            .sites
+            .iter()
+            .filter(|found| found.state == "blocked" && is_in(&found.function, &site.function))
+            .map(|found| found.waits)
+            .sum();
+        let whole = found == site.waits;
+        let counted = report.losses.truncated > 0 && found * 2 >= site.waits;
+        if !whole && !counted {
+            complaints.push(format!(
+                "{}: {found} of {} waits",
+                site.function, site.waits
+            ));
+        }
+    }
+    complaints
+}
