@@ -84,7 +84,7 @@ pub(crate) static MESSAGE: PerCpuArray<StackMessage> = PerCpuArray::with_max_ent
 /// Entry `n` of the mapping table of a process.
 #[inline(always)]
 pub(crate) fn mapping(process: u32, n: u32) -> Option<&'static Mapping> {
-    const { assert!(size_of::<Mapping>() % 8 == 0 && align_of::<Mapping>() == 8) };
+    const { assert!(size_of::<Mapping>().is_multiple_of(8) && align_of::<Mapping>() == 8) };
     let words: &'static [u64; size_of::<Mapping>() / 8] = MAPPINGS.get_value(process, &n)?;
     // SAFETY: as large and as aligned as a `Mapping`, of which every bit pattern is a value.
     Some(unsafe { &*words.as_ptr().cast::<Mapping>() })

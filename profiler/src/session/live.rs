@@ -62,7 +62,7 @@ pub struct Session {
     swept_ends: usize,
     finished_sums: finish::Sums,
     /// Stacks that have arrived and have no names yet.
-    new: Vec<Box<StackSeen>>,
+    new: Vec<StackSeen>,
 }
 
 impl Session {
@@ -183,7 +183,7 @@ impl Session {
             new,
             ..
         } = self;
-        kernel.drain(|event| new.extend(gathered.take(event)));
+        kernel.drain(|event| new.extend(gathered.take(event).map(|seen| *seen)));
         kernel.flush_log();
     }
 
