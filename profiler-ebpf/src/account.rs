@@ -104,7 +104,10 @@ fn switch_out(
     unsafe {
         if (*thread).phase == PHASE_RUNNING {
             (*thread).books.running += now.saturating_sub((*thread).since);
-            note_clock_lead(prev, (*thread).since);
+            // A stretch that began with the recording began with no arrival.
+            if (*thread).since != (*thread).books.first_seen {
+                note_clock_lead(prev, (*thread).since);
+            }
         } else if let Some(arrival) = arrival(prev, (*thread).since, now) {
             arrive(thread, tid, arrival);
             (*thread).books.running += now.saturating_sub(arrival);
