@@ -7,6 +7,7 @@ use super::kernel::Kernel;
 use crate::children::{Child, Lines};
 use crate::process;
 use crate::test::Tally;
+use crate::verified::Verified;
 use anyhow::{Context as _, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,35 +32,6 @@ pub(super) struct Account {
     pub(super) record: Option<i32>,
     /// Whether it came to its own end.
     pub(super) ended: bool,
-}
-
-/// A line of `holdup probe`.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Verified {
-    pub(super) name: String,
-    /// `None` where the kernel does not tell.
-    pub(super) instructions: Option<u64>,
-    pub(super) milliseconds: f64,
-}
-
-impl Verified {
-    /// Reads `sched_switch 12345 instructions verified in 6.789 ms`.
-    fn parse(line: &str) -> Option<Verified> {
-        let mut words = line.split_ascii_whitespace();
-        let (name, count) = (words.next()?.to_owned(), words.next()?);
-        let rest: Vec<&str> = words.collect();
-        let ["instructions", "verified", "in", milliseconds, "ms"] = rest.as_slice() else {
-            return None;
-        };
-        Some(Verified {
-            name,
-            instructions: match count {
-                "unknown" => None,
-                count => Some(count.parse().ok()?),
-            },
-            milliseconds: milliseconds.parse().ok()?,
-        })
-    }
 }
 
 impl Account {

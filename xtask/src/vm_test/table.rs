@@ -83,9 +83,10 @@ pub(super) fn instructions(rows: &[Row]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::guest::{Account, Verified};
+    use super::super::guest::Account;
     use super::*;
     use crate::test::Tally;
+    use crate::verified::Verified;
 
     fn row(release: &str, counts: &[Option<u64>]) -> Row {
         let programs = counts.iter().enumerate().map(|(n, count)| Verified {
