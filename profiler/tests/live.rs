@@ -45,6 +45,10 @@ const VARIANTS: &[Variant] = &[
         package: "tokio-1.20",
         profile: Profile::Release,
     },
+    Variant {
+        package: "tokio-newest",
+        profile: Profile::Musl,
+    },
     // Not tokio 1.20 with fat LTO: everything of its current_thread runtime is inlined, and its
     // thread-local variables do not tell it yet (see the README's limits).
 ];
@@ -113,6 +117,10 @@ fn build_fixtures(arguments: &Arguments) -> ExitCode {
             .iter()
             .any(|skip| name.contains(skip.as_str()))
         {
+            continue;
+        }
+        if let Some(reason) = variant.missing() {
+            eprintln!("{name} is left out: {reason}");
             continue;
         }
         match variant.build() {
@@ -246,7 +254,7 @@ impl Run {
         let mut trials = vec![Trial::ignorable_test(
             format!("{group}::recording"),
             move || {
-                privilege::unless_skipped(privilege::missing(), || {
+                privilege::unless_skipped(run.missing(), || {
                     run.recorded().map(drop).map_err(Failed::from)
                 })
             },
@@ -254,7 +262,7 @@ impl Run {
         trials.extend(checks.iter().map(|(name, check)| {
             let (run, check) = (self.clone(), *check);
             Trial::ignorable_test(format!("{group}::{name}"), move || {
-                privilege::unless_skipped(privilege::missing(), || {
+                privilege::unless_skipped(run.missing(), || {
                     let recorded = run.recorded().map_err(|_| "there is no recording")?;
                     let complaints = check(recorded);
                     if complaints.is_empty() {
@@ -266,6 +274,10 @@ impl Run {
             })
         }));
         trials
+    }
+
+    fn missing(&self) -> Option<String> {
+        privilege::missing().or_else(|| self.variant.missing())
     }
 
     fn recorded(&self) -> Result<&Recorded, &String> {
