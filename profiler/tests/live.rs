@@ -206,6 +206,8 @@ fn modes() -> Vec<Trial> {
         Ending::Exits,
         &[("ended", check_modes::ended)],
     );
+    // Nothing more to check: it is recorded as well as without them.
+    mode("broken-maps", Ending::Stays, &[]);
     let checks: [(&str, Check); 2] = [
         ("books", check::books),
         ("after_exec", |recorded| {
