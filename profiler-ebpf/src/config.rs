@@ -37,6 +37,8 @@ globals! {
     OFF_TASK_FSBASE / off_task_fsbase: u32;
     /// Offset of `task_struct.sched_info.last_arrival`; 0 where the kernel does not keep it.
     OFF_TASK_LAST_ARRIVAL / off_task_last_arrival: u32;
+    /// Offset of `task_struct.sched_info.last_queued`; 0 where the kernel does not keep it.
+    OFF_TASK_LAST_QUEUED / off_task_last_queued: u32;
     /// Size of a kernel stack, `THREAD_SIZE`.
     KERNEL_STACK / kernel_stack: u32;
     /// 1 where the helper `bpf_task_pt_regs` exists (Linux 5.15).

@@ -94,6 +94,7 @@ impl Kernel {
         let (on_cpu, nvcsw) = (offset("on_cpu")?, offset("nvcsw")?);
         let (stack, fsbase) = (offset("stack")?, offset("thread.fsbase")?);
         let last_arrival = offset("sched_info.last_arrival").unwrap_or(0);
+        let last_queued = offset("sched_info.last_queued").unwrap_or(0);
         let state = offset("__state").or_else(|_| offset("state"))?;
         let has_task_pt_regs = u32::from(types.has_helper("task_pt_regs"));
         let has_current_task_btf = u32::from(types.has_helper("get_current_task_btf"));
@@ -112,6 +113,7 @@ impl Kernel {
             .override_global("OFF_TASK_STACK", &stack, true)
             .override_global("OFF_TASK_FSBASE", &fsbase, true)
             .override_global("OFF_TASK_LAST_ARRIVAL", &last_arrival, true)
+            .override_global("OFF_TASK_LAST_QUEUED", &last_queued, true)
             .override_global("KERNEL_STACK", &types.kernel_stack_size(), true)
             .override_global("HAS_TASK_PT_REGS", &has_task_pt_regs, true)
             .override_global("HAS_CURRENT_TASK_BTF", &has_current_task_btf, true)
