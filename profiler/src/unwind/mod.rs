@@ -2,7 +2,9 @@
 
 mod remote;
 mod rule;
+pub mod synthesis;
 mod table;
+mod uncovered;
 mod walker;
 
 pub use remote::{MAX_IMAGE, RemoteMemory};
