@@ -1,7 +1,7 @@
 //! The code mapped into the target: files opened and read once, rows handed to the kernel side.
 
 use crate::bpf::{TableSpan, Tables};
-use crate::process::module::{Functions, Module};
+use crate::process::module::{Functions, Module, ModuleError};
 use crate::process::{Budget, Mapping, MappingKind, PrivateCopy, Target};
 use crate::symbolize::ModuleSource;
 use crate::units::{Addr, Svma};
@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -117,22 +118,33 @@ enum Original {
 
 /// Bytes to read an image from, which nobody but us can change.
 enum Image {
-    Copy(PrivateCopy),
+    /// The copy, and while it is read the file that it is of, in which alone the code is.
+    Copy(PrivateCopy, Option<File>),
     Memory(Arc<[u8]>),
 }
 
 impl Image {
     fn of(original: Original, budget: &Budget) -> io::Result<Image> {
         Ok(match original {
-            Original::File(file) => Image::Copy(PrivateCopy::of(&file, budget)?),
+            Original::File(file) => Image::Copy(PrivateCopy::of(&file, budget)?, Some(file)),
             Original::Memory(bytes) => Image::Memory(bytes),
         })
     }
 
     fn bytes(&self) -> &[u8] {
         match self {
-            Image::Copy(copy) => copy.bytes(),
+            Image::Copy(copy, _) => copy.bytes(),
             Image::Memory(bytes) => bytes,
+        }
+    }
+
+    fn table(&self) -> Result<UnwindTable, ModuleError> {
+        match self {
+            Image::Copy(copy, Some(file)) => {
+                let read = |into: &mut [u8], offset| file.read_exact_at(into, offset).is_ok();
+                UnwindTable::from_elf_and_file(copy.bytes(), &read)
+            }
+            Image::Copy(..) | Image::Memory(_) => UnwindTable::from_elf(self.bytes()),
         }
     }
 }
@@ -200,6 +212,13 @@ impl Modules {
         let (mut span, mut base) = (known, Svma(0));
         if let Some(table) = &read.table {
             base = table.base;
+            if !table.synthesized.is_empty() {
+                tracing::debug!(
+                    module = %name.escape_debug(),
+                    "{} functions without unwinding information, unwound by their code",
+                    table.synthesized.len()
+                );
+            }
             if span.is_none() {
                 span = tables
                     .add(&table.rows, &table.index)
@@ -215,7 +234,7 @@ impl Modules {
             self.problems.push(format!("{name}: {problem}"));
         }
         let (copy, image, path) = match read.image {
-            Some(Image::Copy(copy)) => {
+            Some(Image::Copy(copy, _)) => {
                 let file = copy.into_file();
                 let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
                 (Some(file), None, path)
@@ -327,12 +346,16 @@ fn open(target: &Target, mapping: &Mapping, all: &[Mapping]) -> io::Result<Origi
     target.open_mapped(mapping).map(Original::File)
 }
 
-fn read(image: Image) -> Read {
+fn read(mut image: Image) -> Read {
+    let table = image.table().context("cannot be unwound");
+    // Descriptors are few.
+    if let Image::Copy(_, file) = &mut image {
+        *file = None;
+    }
     let bytes = image.bytes();
     let facts = Module::from_elf(bytes);
-    let table = UnwindTable::from_elf(bytes).context("cannot be unwound");
     let mut problem = None;
-    if let Image::Copy(copy) = &image
+    if let Image::Copy(copy, _) = &image
         && copy.debug_left_out() > 0
     {
         problem = Some(format!(
@@ -352,7 +375,15 @@ fn read(image: Image) -> Read {
     } else {
         None
     };
-    let functions = functions.unwrap_or_default();
+    let mut functions = functions.unwrap_or_default();
+    if let Some(table) = &table
+        && !table.synthesized.is_empty()
+    {
+        // Symbols of hand-written code state no size: this is how far they reach.
+        functions.base = table.base;
+        functions.ranges.extend(&table.synthesized);
+        functions.ranges.sort_unstable();
+    }
     Read {
         facts,
         table,

@@ -9,4 +9,5 @@ mod walker;
 
 pub use remote::{MAX_IMAGE, RemoteMemory};
 pub use table::{Image, UnwindTable, build_all};
+pub use uncovered::ReadAt;
 pub use walker::{Mapped, Regs, Tables, walk, walk_outcome};

@@ -18,7 +18,7 @@ use iced_x86::{
 use profiler_common::row::{Rule, kind};
 
 /// Longest function looked at, in bytes.
-const MAX_FUNCTION: usize = 64 << 10;
+pub(super) const MAX_FUNCTION: usize = 64 << 10;
 
 /// `mov $15, %rax; syscall`: `rt_sigreturn`, what a signal handler returns to. By the same bytes
 /// libgcc knows it (`x86_64_fallback_frame_state` in `config/i386/linux-unwind.h`).
@@ -279,7 +279,10 @@ impl Follow<'_> {
         let before = (*self.before.get(at)?)?;
         let instruction = decode(self.code, at)?;
         let next = at + instruction.len();
-        if matches!(instruction.mnemonic(), Mnemonic::Hlt | Mnemonic::Int3) {
+        let stops = matches!(instruction.mnemonic(), Mnemonic::Hlt | Mnemonic::Int3);
+        // Padding behind a call that does not return.
+        let padding = instruction.mnemonic() == Mnemonic::Nop && next == self.code.len();
+        if stops || padding {
             return Some(());
         }
         let after = self.after(&instruction, before)?;

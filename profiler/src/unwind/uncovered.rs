@@ -8,6 +8,13 @@ use profiler_common::row;
 use std::collections::HashSet;
 use std::ops::Range;
 
+/// Code looked at of one image, in bytes. musl's libc has some 600 KiB.
+const MAX_CODE: usize = 64 << 20;
+
+/// Fills a buffer with the bytes that the image's file has from an offset on; false where it
+/// cannot.
+pub type ReadAt<'a> = dyn Fn(&mut [u8], u64) -> bool + 'a;
+
 /// Rows made up from code.
 #[derive(Debug, Default)]
 pub(super) struct Synthesized {
@@ -21,16 +28,24 @@ pub(super) struct Synthesized {
 /// which is sorted. `base` is what rows are relative to.
 pub(super) fn synthesize(
     elf: &Elf<'_>,
+    file: &ReadAt<'_>,
     base: Svma,
     executable: &[Range<u64>],
     covered: &[(u32, u32)],
 ) -> Synthesized {
-    let candidates = candidates(elf, base, executable, covered);
-    let code = |range: &Range<u32>| {
-        let bytes = elf.bytes_from(Svma(base.0 + u64::from(range.start)))?;
-        bytes.get(..(range.end - range.start) as usize)
-    };
-    let entered = entered_from_outside(&candidates, &code);
+    let mut candidates = candidates(elf, base, executable, covered);
+    let mut left = MAX_CODE;
+    candidates.retain_mut(|function| {
+        let len = function.range.len();
+        if len > synthesis::MAX_FUNCTION || len > left {
+            return false;
+        }
+        left -= len;
+        let offset = elf.file_offset(Svma(base.0 + u64::from(function.range.start)));
+        function.code = vec![0; len];
+        offset.is_some_and(|offset| file(&mut function.code, offset))
+    });
+    let entered = entered_from_outside(&candidates);
     let mut made = Synthesized::default();
     for function in &candidates {
         let start = function.range.start;
@@ -42,8 +57,7 @@ pub(super) fn synthesize(
             .iter()
             .map(|entry| (entry - start) as usize)
             .collect();
-        let Some(rules) = code(&function.range).and_then(|code| synthesis::rules(code, &entries))
-        else {
+        let Some(rules) = synthesis::rules(&function.code, &entries) else {
             continue;
         };
         let rows = rules.iter().map(|(at, rule)| row::row(start + at, *rule));
@@ -59,6 +73,8 @@ struct Candidate {
     range: Range<u32>,
     /// Symbols within it: it is called there as well.
     entries: Vec<u32>,
+    /// Its bytes.
+    code: Vec<u8>,
 }
 
 /// Functions by their symbols, sorted, none overlapping another or `covered`.
@@ -116,6 +132,7 @@ fn candidates(
             found.push(Candidate {
                 range,
                 entries: Vec::new(),
+                code: Vec::new(),
             });
         }
     }
@@ -124,13 +141,10 @@ fn candidates(
 
 /// Starts of the functions into whose middle the code of another one leads: what is known there
 /// is not known from the function alone.
-fn entered_from_outside<'data>(
-    candidates: &[Candidate],
-    code: &impl Fn(&Range<u32>) -> Option<&'data [u8]>,
-) -> HashSet<u32> {
+fn entered_from_outside(candidates: &[Candidate]) -> HashSet<u32> {
     let mut entered = HashSet::new();
     for function in candidates {
-        for target in code(&function.range).into_iter().flat_map(synthesis::targets) {
+        for target in synthesis::targets(&function.code) {
             let target = u64::from(function.range.start).wrapping_add(target);
             let Ok(target) = u32::try_from(target) else {
                 continue;

@@ -237,6 +237,16 @@ impl<'data> Elf<'data> {
         self.segment_bytes(segment)?.get(skip..)
     }
 
+    /// Where in the file the byte for an address is.
+    #[must_use]
+    pub fn file_offset(&self, svma: Svma) -> Option<u64> {
+        let segment = self
+            .segments
+            .iter()
+            .find(|s| s.file_backed().contains(&svma.0))?;
+        segment.offset.checked_add(svma.0 - segment.svma.0)
+    }
+
     /// The bytes that a segment has in the file; fewer where the file is cut short.
     #[must_use]
     pub fn segment_bytes(&self, segment: &Segment) -> Option<&'data [u8]> {
