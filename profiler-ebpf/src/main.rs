@@ -10,6 +10,7 @@ mod context;
 mod emit;
 mod filter;
 mod maps;
+mod raw;
 mod snapshot;
 mod stack;
 mod threads;

@@ -2,6 +2,7 @@
 
 mod books;
 mod build;
+mod object;
 mod place;
 mod quantile;
 mod recording;
@@ -18,6 +19,7 @@ mod time;
 mod verdict;
 
 pub use build::build;
+pub use object::{Holder, HolderProcess, MAX_HOLDERS, Object, ObjectKind};
 pub use recording::{
     HIST_BUCKETS, Host, Losses, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord,
     Tool, Truncation, Wait, WaitTotal, Waker,

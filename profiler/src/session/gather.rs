@@ -1,7 +1,7 @@
 //! What has arrived so far: stacks named and judged, waits in a compact form.
 
 use super::modules::{AddressMap, Modules};
-use crate::decode::{DecodeError, Event, StackSeen};
+use crate::decode::{DecodeError, Event, RawPiece, StackSeen};
 use crate::model::{StackEntry, StackId, Truncation};
 use crate::process::parse_comm;
 use crate::symbolize::{Frame, Symbolizer};
@@ -53,6 +53,8 @@ pub(super) struct Gathered {
     waker_ids: HashMap<WakerKey, u32>,
     pub(super) ended: Vec<ThreadEndRecord>,
     pub(super) snapshots: Vec<SnapshotRecord>,
+    /// Pieces of raw copies of stacks that nobody has looked at yet.
+    pub(super) raw_pieces: Vec<RawPiece>,
     pub(super) names: HashMap<Tid, Arc<str>>,
     pub(super) timeline_lost: u64,
     pub(super) undecodable: u64,
@@ -93,6 +95,7 @@ impl Gathered {
                 self.names.insert(tid, parse_comm(&record.comm).into());
                 self.snapshots.push(*record);
             }
+            Ok(Event::RawStack(piece)) => self.raw_pieces.push(*piece),
             Err(error) => {
                 tracing::warn!("{error}");
                 self.undecodable += 1;
