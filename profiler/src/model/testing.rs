@@ -151,6 +151,7 @@ impl Recording {
             running: self.end - self.start,
             runnable: Nanos::ZERO,
             blocked: Nanos::ZERO,
+            waits: 0,
         });
     }
 
@@ -194,6 +195,8 @@ impl Recording {
             stack,
             since,
             before_recording: false,
+            object: None,
+            holder: None,
         });
     }
 }

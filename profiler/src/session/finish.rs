@@ -1,18 +1,19 @@
 //! Closing the books: from kernel tables and gathered events to a [`Recording`].
 
 use super::early::Early;
+use super::ended::EndedBooks;
 use super::gather::Gathered;
+use super::lost::Lost;
 use super::modules::Modules;
 use crate::bpf::{Kernel, KernelThread};
 use crate::model::{
-    Host, Losses, OpenWait, Recording, StackEntry, StackId, Target as TargetFacts, ThreadRecord,
-    Tool, Truncation, Wait, WaitTotal, Waker,
+    Host, OpenWait, Recording, ShadowCheck, StackEntry, StackId, Target as TargetFacts,
+    ThreadRecord, Tool, Truncation, Wait, WaitTotal, Waker,
 };
 use crate::process::Target;
 use crate::tokio_rt::{Place, State};
 use crate::units::{Nanos, Tid, Timestamp};
 use anyhow::Result;
-use profiler_common::counter::Counter;
 use profiler_common::map::{
     Aggregate, AggregateKey, Books, HISTOGRAM_BUCKETS, PHASE_BLOCKED, PHASE_DEAD, PHASE_RUNNABLE,
     PHASE_RUNNING,
@@ -23,7 +24,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Sums by thread and the kernel side's number of the stack.
 #[derive(Debug, Default)]
-pub(super) struct Sums(HashMap<(Tid, u64), Aggregate>);
+pub(super) struct Sums(HashMap<(Tid, u64), Aggregate>, u64);
 
 impl Sums {
     /// Adds what the kernel side summed.
@@ -41,6 +42,15 @@ impl Sums {
                     *sum = sum.saturating_add(more);
                 }
             }
+        }
+    }
+
+    /// As [`Sums::add`], unless there are `most` entries already: then the waits are counted.
+    pub(super) fn add_bounded(&mut self, key: &AggregateKey, more: &Aggregate, most: usize) {
+        if self.0.len() < most || self.0.contains_key(&(Tid(key.tid), key.stack)) {
+            self.add(key, more);
+        } else {
+            self.1 = self.1.saturating_add(more.waits);
         }
     }
 
@@ -87,6 +97,8 @@ pub(super) struct Closing<'a> {
     pub(super) end: Timestamp,
     pub(super) min_block: Nanos,
     pub(super) launched: bool,
+    pub(super) mappings_left_out: u64,
+    pub(super) shadow: Option<ShadowCheck>,
 }
 
 /// Threads by id: one id may have been two threads, one after the other.
@@ -94,7 +106,7 @@ pub(super) struct Closing<'a> {
 struct Threads(BTreeMap<Tid, ThreadRecord>);
 
 impl Threads {
-    fn add(&mut self, tid: Tid, lived: u64, running: u64, runnable: u64, blocked: u64) {
+    fn add(&mut self, tid: Tid, books: EndedBooks) {
         let thread = self.0.entry(tid).or_insert_with(|| ThreadRecord {
             tid,
             name: String::new(),
@@ -102,17 +114,25 @@ impl Threads {
             running: Nanos::ZERO,
             runnable: Nanos::ZERO,
             blocked: Nanos::ZERO,
+            waits: 0,
         });
-        thread.lived += Nanos(lived);
-        thread.running += Nanos(running);
-        thread.runnable += Nanos(runnable);
-        thread.blocked += Nanos(blocked);
+        thread.lived += Nanos(books.lived);
+        thread.running += Nanos(books.running);
+        thread.runnable += Nanos(books.runnable);
+        thread.blocked += Nanos(books.blocked);
+        thread.waits = thread.waits.saturating_add(books.waits);
     }
 
     /// `until` is the end of the thread or of the recording.
     fn add_books(&mut self, tid: Tid, books: &Books, until: u64) {
-        let lived = until.saturating_sub(books.first_seen);
-        self.add(tid, lived, books.running, books.runnable, books.blocked);
+        let books = EndedBooks {
+            lived: until.saturating_sub(books.first_seen),
+            running: books.running,
+            runnable: books.runnable,
+            blocked: books.blocked,
+            waits: books.waits,
+        };
+        self.add(tid, books);
     }
 }
 
@@ -120,7 +140,7 @@ impl Threads {
 pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
     if closing.ended.is_some() {
         // We learn of the target's end a moment later than it ends.
-        let last = closing.gathered.ended.iter().map(|ended| ended.time).max();
+        let last = closing.gathered.ended.last();
         closing.end = closing.end.min(Timestamp(last.unwrap_or(u64::MAX)));
     }
     let mut sums = std::mem::take(&mut closing.sums);
@@ -129,8 +149,8 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
     }
     let mut threads = Threads::default();
     let mut open = Vec::new();
-    for ended in &closing.gathered.ended {
-        threads.add_books(Tid(ended.header.tid), &ended.books, ended.time);
+    for (tid, books) in closing.gathered.ended.iter() {
+        threads.add(tid, *books);
     }
     for thread in closing.kernel.threads()? {
         close(&thread, closing.end, &mut threads, &mut sums, &mut open);
@@ -162,10 +182,21 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
             stack: stacks.id(tid, number),
             since,
             before_recording: number == STACK_BEFORE,
+            object: None,
+            holder: None,
         })
         .collect();
     let gathered = stacks.gathered;
-    let losses = losses(closing.kernel, &gathered, &totals)?;
+    let lost = Lost {
+        kernel: closing.kernel,
+        modules: closing.modules,
+        gathered: &gathered,
+        totals: &totals,
+        sums_left_out: sums.1,
+        mappings_left_out: closing.mappings_left_out,
+        shadow: closing.shadow,
+    };
+    let losses = lost.losses()?;
     Ok(Recording {
         tool: Tool {
             name: "holdup".into(),
@@ -208,6 +239,7 @@ fn close(
             let blocked = thread.wakeup - thread.since;
             books.blocked += blocked;
             books.runnable += stretch - blocked;
+            books.waits += 1;
             sums.add_woken(tid, thread.stack, blocked, stretch - blocked);
         }
         PHASE_BLOCKED => {
@@ -251,9 +283,19 @@ fn unmoved(closing: &Closing<'_>, threads: &mut Threads, open: &mut Vec<(Tid, u6
             continue;
         }
         if closing.early.was_running(*tid) {
-            threads.add(*tid, whole, whole, 0, 0);
+            let books = EndedBooks {
+                lived: whole,
+                running: whole,
+                ..EndedBooks::default()
+            };
+            threads.add(*tid, books);
         } else if closing.early.stack(*tid).is_some() {
-            threads.add(*tid, whole, 0, 0, whole);
+            let books = EndedBooks {
+                lived: whole,
+                blocked: whole,
+                ..EndedBooks::default()
+            };
+            threads.add(*tid, books);
             open.push((*tid, STACK_BEFORE, closing.start));
         }
     }
@@ -352,35 +394,6 @@ fn waits(stacks: &mut Stacks<'_>) -> Vec<Wait> {
         });
     }
     waits
-}
-
-fn losses(kernel: &Kernel, gathered: &Gathered, totals: &[WaitTotal]) -> Result<Losses> {
-    let counters = kernel.counters()?;
-    for counter in Counter::ALL {
-        tracing::debug!("{}: {}", counter.name(), counters.get(*counter));
-    }
-    let unknown = |total: &&WaitTotal| {
-        gathered
-            .stacks
-            .get(total.stack.0 as usize)
-            .is_none_or(|stack| stack.verdict.state == State::Unknown)
-    };
-    Ok(Losses {
-        events: counters.get(Counter::RingFullWait)
-            + counters.get(Counter::RingFullStack)
-            + counters.get(Counter::RingFullOther)
-            + counters.get(Counter::MissedSwitchIn)
-            + counters.get(Counter::MissedSwitchOut)
-            + gathered.undecodable,
-        stacks: counters.get(Counter::StackTableFull)
-            + counters.get(Counter::AggregateFull)
-            + counters.get(Counter::ThreadTableFull),
-        truncated: counters.get(Counter::WalksTruncated),
-        unresolved: gathered.symbolizer.unresolved(),
-        unknown_waits: totals.iter().filter(unknown).map(|total| total.waits).sum(),
-        timeline: gathered.timeline_lost,
-        walked: counters.get(Counter::Walks),
-    })
 }
 
 fn host() -> Host {

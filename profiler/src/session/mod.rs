@@ -2,12 +2,16 @@
 //!
 //! [`Session`] ties the rooms together: [`modules`] keeps the files behind the target's code and
 //! the kernel side's tables of them, [`gather`] collects events, [`early`] gives a stack to the
-//! threads that waited before we came, [`finish`] closes the books.
+//! threads that waited before we came, [`ended`] keeps the books of those that are gone,
+//! [`shadow`] walks some stacks a second time, [`finish`] closes the books.
 
 mod early;
+mod ended;
 mod finish;
 mod gather;
 mod live;
+mod lost;
 mod modules;
+mod shadow;
 
 pub use live::{Options, Session, TICK};

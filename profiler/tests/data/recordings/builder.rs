@@ -229,6 +229,7 @@ impl Builder {
             running: Nanos(running),
             runnable: Nanos(runnable),
             blocked: Nanos(lived.0 - running - runnable),
+            waits: 0,
         });
     }
 
@@ -289,6 +290,8 @@ impl Builder {
             stack,
             since: Timestamp(START + from),
             before_recording,
+            object: None,
+            holder: None,
         });
     }
 

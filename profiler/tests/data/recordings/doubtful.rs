@@ -1,7 +1,7 @@
 //! Recordings of which something is missing or wrong.
 
 use super::builder::*;
-use holdup::model::{Losses, Recording, StackEntry, StackId, Truncation};
+use holdup::model::{LossCauses, Losses, Recording, ShadowCheck, StackEntry, StackId, Truncation};
 use holdup::tokio_rt::{Role, State};
 use holdup::units::Nanos;
 
@@ -93,6 +93,22 @@ pub fn lossy() -> Recording {
         unknown_waits: 1,
         timeline: 70_000,
         walked: 12_345,
+        by_cause: LossCauses {
+            ring_full_waits: 12,
+            aggregate_full: 3,
+            too_deep: 30,
+            unreadable: 1,
+            timeline_full: 70_000,
+            ..LossCauses::default()
+        },
+        shadow: Some(ShadowCheck {
+            every: 100,
+            copied: 120,
+            compared: 117,
+            differing: 1,
+            given_up: 2,
+            lost: 1,
+        }),
     };
     b.0
 }
