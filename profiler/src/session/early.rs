@@ -19,6 +19,8 @@ pub(super) struct Early {
     stacks: HashMap<Tid, StackId>,
     /// Threads that were on a CPU.
     running: Vec<Tid>,
+    /// How often each thread had switched.
+    switches: HashMap<Tid, u64>,
     /// Walked and not yet named.
     walked: Vec<Walked>,
 }
@@ -42,6 +44,12 @@ impl Early {
         self.running.contains(&tid)
     }
 
+    /// Whether the thread has switched since, by a later snapshot.
+    pub(super) fn has_moved(&self, later: &SnapshotRecord) -> bool {
+        let before = self.switches.get(&Tid(later.header.tid));
+        before.is_none_or(|before| *before != later.switches)
+    }
+
     /// Walks the stacks of all threads in `snapshots` that have not moved since. Naming them
     /// takes longer, and can wait.
     pub(super) fn walk(
@@ -55,6 +63,7 @@ impl Early {
         let tables = kernel.tables_ref();
         for snapshot in snapshots {
             let tid = Tid(snapshot.header.tid);
+            early.switches.insert(tid, snapshot.switches);
             if snapshot.on_cpu != 0 {
                 early.running.push(tid);
                 continue;

@@ -5,6 +5,7 @@ use super::ended::EndedBooks;
 use super::gather::Gathered;
 use super::lost::Lost;
 use super::modules::Modules;
+use super::open::Found;
 use crate::bpf::{Kernel, KernelThread};
 use crate::model::{
     Host, OpenWait, Recording, ShadowCheck, StackEntry, StackId, Target as TargetFacts,
@@ -19,7 +20,7 @@ use profiler_common::map::{
     PHASE_RUNNING,
 };
 use profiler_common::record::STACK_BEFORE;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Sums by thread and the kernel side's number of the stack.
@@ -99,6 +100,10 @@ pub(super) struct Closing<'a> {
     pub(super) launched: bool,
     pub(super) mappings_left_out: u64,
     pub(super) shadow: Option<ShadowCheck>,
+    /// What threads were found to wait for shortly before the end, and since when they did.
+    pub(super) found: HashMap<Tid, (Option<Timestamp>, Found)>,
+    /// Threads that the kernel counted switches of since the beginning.
+    pub(super) moved: HashSet<Tid>,
 }
 
 /// Threads by id: one id may have been two threads, one after the other.
@@ -174,16 +179,25 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         early: closing.early,
     };
     let totals = totals(&sums, &mut stacks);
+    let mut found = std::mem::take(&mut closing.found);
     let waits = waits(&mut stacks);
     let open_waits = open
         .into_iter()
-        .map(|(tid, number, since)| OpenWait {
-            tid,
-            stack: stacks.id(tid, number),
-            since,
-            before_recording: number == STACK_BEFORE,
-            object: None,
-            holder: None,
+        .map(|(tid, number, since)| {
+            let found = found
+                .remove(&tid)
+                .filter(|(began, _)| began.is_none_or(|began| began == since));
+            let (object, holder) = found.map_or((None, None), |(_, found)| {
+                (Some(found.object), found.holder)
+            });
+            OpenWait {
+                tid,
+                stack: stacks.id(tid, number),
+                since,
+                before_recording: number == STACK_BEFORE,
+                object,
+                holder,
+            }
         })
         .collect();
     let gathered = stacks.gathered;
@@ -279,7 +293,8 @@ fn forget_hold(target: &Target, gathered: &mut Gathered, threads: &mut Threads, 
 fn unmoved(closing: &Closing<'_>, threads: &mut Threads, open: &mut Vec<(Tid, u64, Timestamp)>) {
     let whole = (closing.end - closing.start).0;
     for tid in closing.gathered.names.keys() {
-        if threads.0.contains_key(tid) {
+        // One that moved and has no books was lost (a full table): nothing may be made up for it.
+        if threads.0.contains_key(tid) || closing.moved.contains(tid) {
             continue;
         }
         if closing.early.was_running(*tid) {

@@ -4,18 +4,21 @@ use super::early::Early;
 use super::finish::{self, Closing};
 use super::gather::{Bounds, Gathered};
 use super::modules::{AddressMap, Modules};
+use super::open::{self, Found};
 use super::shadow::Shadow;
-use crate::bpf::{Kernel, LoadOptions, monotonic, process_entry};
+use crate::bpf::{Kernel, KernelThread, LoadOptions, monotonic, process_entry};
 use crate::decode::StackSeen;
 use crate::host::KernelBtf;
 use crate::limits::Limits;
-use crate::model::Recording;
+use crate::model::{Recording, StackEntry};
 use crate::process::Target;
+use crate::tokio_rt::State;
 use crate::units::{Nanos, Svma, Tid, Timestamp};
 use anyhow::{Context, Result};
-use profiler_common::map::{ADVICE_IDLE, AggregateKey};
+use profiler_common::map::{ADVICE_IDLE, AggregateKey, PHASE_BLOCKED};
+use profiler_common::record::{STACK_BEFORE, SnapshotRecord};
 use profiler_common::row::Mapping;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant, SystemTime};
@@ -174,6 +177,14 @@ impl Session {
     /// # Errors
     /// Where the kernel refuses to be read.
     pub fn finish(mut self, target: &Target, ended: Option<String>) -> Result<Recording> {
+        let mut moved = HashSet::new();
+        let mut found = HashMap::new();
+        if ended.is_none() {
+            found = self.look_into_open_waits(target)?;
+            let snapshots = self.gathered.snapshots.iter();
+            let gone = snapshots.filter(|snapshot| self.early.has_moved(snapshot));
+            moved.extend(gone.map(|snapshot| Tid(snapshot.header.tid)));
+        }
         let end = self.kernel.stop()?;
         self.drain()?;
         finish::recording(Closing {
@@ -191,7 +202,51 @@ impl Session {
             launched: self.options.launched,
             mappings_left_out: self.mappings_left_out,
             shadow: self.shadow.outcome(),
+            found,
+            moved,
         })
+    }
+
+    /// Looks what threads wait for now, but for those that are idle; and since when they wait, or
+    /// none where that was before the recording and no switch of the thread was seen.
+    fn look_into_open_waits(
+        &mut self,
+        target: &Target,
+    ) -> Result<HashMap<Tid, (Option<Timestamp>, Found)>> {
+        self.drain()?;
+        self.gathered.snapshots.clear();
+        self.kernel.snapshot()?;
+        self.drain()?;
+        let mut threads: HashMap<Tid, KernelThread> = HashMap::new();
+        for thread in self.kernel.threads()? {
+            threads.insert(Tid(thread.tid), thread);
+        }
+        let entry = |tid: Tid| -> Option<&StackEntry> {
+            let id = match threads.get(&tid).map(|thread| thread.stack) {
+                None | Some(STACK_BEFORE) => self.early.stack(tid),
+                Some(number) => self.gathered.by_number(number),
+            };
+            self.gathered.stacks.get(id?.0 as usize)
+        };
+        let waits = |snapshot: &SnapshotRecord| {
+            let tid = Tid(snapshot.header.tid);
+            let still = threads.get(&tid).is_none_or(|thread| {
+                thread.phase == PHASE_BLOCKED
+                    && thread.since <= snapshot.time
+                    && thread.wakeup < thread.since
+            });
+            let idle = entry(tid).is_some_and(|stack| stack.verdict.state == State::Idle);
+            snapshot.on_cpu == 0 && still && !idle
+        };
+        let mut snapshots = self.gathered.snapshots.clone();
+        snapshots.retain(waits);
+        let frames = |tid: Tid| entry(tid).map_or(&[][..], |stack| stack.frames.as_slice());
+        let found = open::look(target, &snapshots, frames);
+        let since = |tid: &Tid| threads.get(tid).map(|thread| Timestamp(thread.since));
+        Ok(found
+            .into_iter()
+            .map(|(tid, found)| (tid, (since(&tid), found)))
+            .collect())
     }
 
     /// Takes the events out of the ring buffer; new stacks are kept back.
