@@ -79,6 +79,9 @@ pub struct RuntimeReport {
     pub starved_ns: Nanos,
     /// The longest stretch of `starved_ns`.
     pub starved_max_ns: Nanos,
+    /// For how long every worker had been in one and the same wait when the recording ended: a
+    /// deadlock, or a wait for something that does not come. Zero where any of them had moved.
+    pub wedged_ns: Nanos,
     /// Entry `k`: for how long exactly `k` workers were blocked at once. Sums to the duration.
     pub blocked_at_once: Vec<Nanos>,
 }
