@@ -282,6 +282,8 @@ fn losses_text(losses: &Losses) -> String {
         unknown_waits,
         timeline,
         walked,
+        waits: _,
+        summed: _,
         by_cause,
         shadow,
     } = *losses;

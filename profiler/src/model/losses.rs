@@ -20,6 +20,13 @@ pub struct Losses {
     pub timeline: u64,
     /// User stacks walked, the whole of which `truncated` is a part.
     pub walked: u64,
+    /// Finished waits of threads with books, by the kernel side's own count.
+    #[serde(default)]
+    pub waits: u64,
+    /// Those of them that are in the sums, and so at some site or idle. The difference was lost to
+    /// full tables, see `by_cause`.
+    #[serde(default)]
+    pub summed: u64,
     /// The same losses and some more, by where they happened.
     #[serde(default)]
     pub by_cause: LossCauses,

@@ -25,14 +25,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Sums by thread and the kernel side's number of the stack.
 #[derive(Debug, Default)]
-pub(super) struct Sums(HashMap<(Tid, u64), Aggregate>, u64);
+pub(super) struct Sums {
+    entries: HashMap<(Tid, u64), Aggregate>,
+    /// Waits that found no entry.
+    left_out: u64,
+}
 
 impl Sums {
     /// Adds what the kernel side summed.
     pub(super) fn add(&mut self, key: &AggregateKey, more: &Aggregate) {
-        match self.0.get_mut(&(Tid(key.tid), key.stack)) {
+        match self.entries.get_mut(&(Tid(key.tid), key.stack)) {
             None => {
-                self.0.insert((Tid(key.tid), key.stack), *more);
+                self.entries.insert((Tid(key.tid), key.stack), *more);
             }
             Some(sums) => {
                 sums.waits += more.waits;
@@ -48,16 +52,16 @@ impl Sums {
 
     /// As [`Sums::add`], unless there are `most` entries already: then the waits are counted.
     pub(super) fn add_bounded(&mut self, key: &AggregateKey, more: &Aggregate, most: usize) {
-        if self.0.len() < most || self.0.contains_key(&(Tid(key.tid), key.stack)) {
+        if self.entries.len() < most || self.entries.contains_key(&(Tid(key.tid), key.stack)) {
             self.add(key, more);
         } else {
-            self.1 = self.1.saturating_add(more.waits);
+            self.left_out = self.left_out.saturating_add(more.waits);
         }
     }
 
     /// Takes out the wait in which a thread was found by the recording.
     fn take_first_wait(&mut self, tid: Tid) -> Option<Aggregate> {
-        self.0.remove(&(tid, STACK_BEFORE))
+        self.entries.remove(&(tid, STACK_BEFORE))
     }
 
     /// Adds one wait that has been woken and not yet run.
@@ -206,7 +210,8 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         modules: closing.modules,
         gathered: &gathered,
         totals: &totals,
-        sums_left_out: sums.1,
+        waits: threads.0.values().map(|thread| thread.waits).sum(),
+        sums_left_out: sums.left_out,
         mappings_left_out: closing.mappings_left_out,
         shadow: closing.shadow,
     };
@@ -286,6 +291,7 @@ fn forget_hold(target: &Target, gathered: &mut Gathered, threads: &mut Threads, 
         thread.blocked = thread.blocked.saturating_sub(blocked);
         thread.runnable = thread.runnable.saturating_sub(runqueue);
         thread.lived = thread.lived.saturating_sub(blocked + runqueue);
+        thread.waits = thread.waits.saturating_sub(held.waits);
     }
 }
 
@@ -356,7 +362,7 @@ impl Stacks<'_> {
 
 fn totals(sums: &Sums, stacks: &mut Stacks<'_>) -> Vec<WaitTotal> {
     let mut merged: BTreeMap<(Tid, StackId), WaitTotal> = BTreeMap::new();
-    for ((tid, number), sum) in &sums.0 {
+    for ((tid, number), sum) in &sums.entries {
         let stack = stacks.id(*tid, *number);
         let total = merged.entry((*tid, stack)).or_insert_with(|| WaitTotal {
             tid: *tid,
@@ -437,5 +443,33 @@ fn target_facts(target: &Target, modules: &Modules, ended: Option<String>) -> Ta
         ended,
         has_symbols: facts.is_some_and(|facts| facts.has_symtab),
         has_lines: facts.is_some_and(|facts| facts.has_debug_lines),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_of_ended_threads_are_bounded_and_the_rest_is_counted() {
+        let key = |tid| AggregateKey {
+            stack: 7,
+            tid,
+            reserved: 0,
+        };
+        let more = Aggregate {
+            waits: 5,
+            blocked: 50,
+            runqueue: 1,
+            max: 20,
+            histogram: [0; HISTOGRAM_BUCKETS],
+        };
+        let mut sums = Sums::default();
+        for tid in [1, 2, 1, 3] {
+            sums.add_bounded(&key(tid), &more, 2);
+        }
+        assert_eq!(sums.entries.len(), 2);
+        assert_eq!(sums.entries[&(Tid(1), 7)].waits, 10);
+        assert_eq!(sums.left_out, 5);
     }
 }

@@ -14,6 +14,8 @@ pub(super) struct Lost<'a> {
     pub(super) modules: &'a Modules,
     pub(super) gathered: &'a Gathered,
     pub(super) totals: &'a [WaitTotal],
+    /// By the books of all threads.
+    pub(super) waits: u64,
     pub(super) sums_left_out: u64,
     pub(super) mappings_left_out: u64,
     pub(super) shadow: Option<ShadowCheck>,
@@ -86,6 +88,8 @@ impl Lost<'_> {
                 .sum(),
             timeline: gathered.timeline_lost,
             walked: of(Counter::Walks),
+            waits: self.waits,
+            summed: self.totals.iter().map(|total| total.waits).sum(),
             by_cause,
             shadow: self.shadow.map(|shadow| ShadowCheck {
                 copied: of(Counter::RawCopies),

@@ -96,6 +96,8 @@ pub fn lossy() -> Recording {
         unknown_waits: 1,
         timeline: 70_000,
         walked: 12_345,
+        waits: 90_003,
+        summed: 90_000,
         by_cause: LossCauses {
             ring_full_waits: 12,
             aggregate_full: 3,
