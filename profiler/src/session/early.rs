@@ -13,6 +13,11 @@ use profiler_common::record::SnapshotRecord;
 use profiler_common::row::{self, Mapping};
 use std::collections::HashMap;
 
+/// `task_struct.__state` of a thread that runs or wants to (`include/linux/sched.h`).
+const TASK_RUNNING: u32 = 0;
+/// The bit of one that is being woken.
+const TASK_WAKING: u32 = 0x200;
+
 /// What the threads were doing at the beginning.
 #[derive(Debug, Default)]
 pub(super) struct Early {
@@ -21,6 +26,8 @@ pub(super) struct Early {
     running: Vec<Tid>,
     /// How often each thread had switched.
     switches: HashMap<Tid, u64>,
+    /// Threads that wanted one.
+    runnable: Vec<Tid>,
     /// Walked and not yet named.
     walked: Vec<Walked>,
 }
@@ -50,6 +57,12 @@ impl Early {
         before.is_none_or(|before| *before != later.switches)
     }
 
+    /// The threads that wanted a CPU then and had none. The kernel side, which saw no switch-out
+    /// of theirs, takes them for waiting.
+    pub(super) fn runnable(&self) -> &[Tid] {
+        &self.runnable
+    }
+
     /// Walks the stacks of all threads in `snapshots` that have not moved since. Naming them
     /// takes longer, and can wait.
     pub(super) fn walk(
@@ -66,6 +79,10 @@ impl Early {
             early.switches.insert(tid, snapshot.switches);
             if snapshot.on_cpu != 0 {
                 early.running.push(tid);
+                continue;
+            }
+            if snapshot.task_state == TASK_RUNNING || snapshot.task_state & TASK_WAKING != 0 {
+                early.runnable.push(tid);
                 continue;
             }
             if snapshot.ip == 0 {

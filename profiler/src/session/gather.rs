@@ -10,7 +10,7 @@ use crate::symbolize::{Frame, Symbolizer};
 use crate::tokio_rt::{Agreement, Classifier, Place, State};
 use crate::units::{Addr, Pid, Tid, Timestamp};
 use crate::unwind::walk_outcome;
-use profiler_common::record::{SnapshotRecord, WAKER_INTERRUPT, WaitRecord};
+use profiler_common::record::{SnapshotRecord, WAKER_INTERRUPT, WAKER_UNSEEN, WaitRecord};
 use profiler_common::row::walk;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -171,7 +171,7 @@ impl Gathered {
             self.timeline_lost += 1;
             return;
         }
-        let waker = if record.wakeup == 0 {
+        let waker = if record.waker_tid == WAKER_UNSEEN {
             u32::MAX
         } else {
             self.waker(record)
