@@ -237,13 +237,23 @@ impl Kernel {
     /// Whether a switch of the thread was seen.
     #[must_use]
     pub fn has_switched(&self, tid: Tid) -> bool {
-        (0..THREAD_WAYS).any(|way| {
+        // What cannot be read may have been there.
+        self.thread(tid).map_or(true, |thread| thread.is_some())
+    }
+
+    /// The thread's entry, if it has one: if a switch of it was seen.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn thread(&self, tid: Tid) -> Result<Option<Thread>> {
+        for way in 0..THREAD_WAYS {
             let place = tid.0.wrapping_add(way) & (THREADS as u32 - 1);
-            // What cannot be read may have been there.
-            self.threads
-                .get(&place, 0)
-                .map_or(true, |thread| thread.tid == tid.0)
-        })
+            let thread = self.threads.get(&place, 0)?;
+            if thread.tid == tid.0 {
+                return Ok(Some(thread));
+            }
+        }
+        Ok(None)
     }
 
     /// Begins (or, with a changed mapping table, goes on) to record a process.

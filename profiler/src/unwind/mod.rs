@@ -3,7 +3,9 @@
 mod reference;
 mod remote;
 mod rule;
+pub mod synthesis;
 mod table;
+mod uncovered;
 mod walker;
 
 pub use reference::{Reference, Sections};

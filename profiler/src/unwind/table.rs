@@ -1,6 +1,7 @@
 //! The rows of one module, and the index over them.
 
 use super::rule::rule_of;
+use super::uncovered::synthesize;
 use crate::process::module::{Bytes, Elf, FdeVisitor, ModuleError, for_each_fde, text_range};
 use crate::units::{Addr, Svma};
 use gimli::{
@@ -33,6 +34,8 @@ pub struct UnwindTable {
     pub base: Svma,
     /// Frame description entries that became rows. 0 is a module without unwinding information.
     pub entries: u32,
+    /// Functions without such an entry whose rows were read off their code.
+    pub synthesized: u32,
     /// Entries that could not be parsed, in whole or in part; what they cover is
     /// [`Rule::GAP`] or [`Rule::UNSUPPORTED`].
     pub skipped: u32,
@@ -67,7 +70,9 @@ impl UnwindTable {
             skipped: 0,
         };
         for_each_fde(&elf, &mut builder);
+        let synthesized = builder.synthesize(&elf);
         let entries = u32::try_from(builder.spans.len())
+            .map(|spans| spans.saturating_sub(synthesized))
             .map_err(|_| ModuleError::Malformed("too many unwinding entries"))?;
         let skipped = builder.skipped;
         let rows = builder.finish();
@@ -77,6 +82,7 @@ impl UnwindTable {
             index,
             base,
             entries,
+            synthesized,
             skipped,
         })
     }
@@ -214,6 +220,15 @@ impl<'data> FdeVisitor<'data> for Builder {
 }
 
 impl Builder {
+    /// Adds rows for functions that no entry covers; returns for how many.
+    fn synthesize(&mut self, elf: &Elf<'_>) -> u32 {
+        self.spans.sort_unstable();
+        let made = synthesize(elf, self.base, &self.executable, &self.spans);
+        self.rows.extend(&made.rows);
+        self.spans.extend(&made.spans);
+        u32::try_from(made.spans.len()).unwrap_or(u32::MAX)
+    }
+
     /// Sorts, puts rows into the gaps between entries, and drops rows that say what the row
     /// before them says.
     fn finish(mut self) -> Vec<u64> {
