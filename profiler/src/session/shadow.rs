@@ -136,7 +136,13 @@ impl Shadow {
         };
         let (theirs, end) = reference.walk(regs, |addr| word(copy, addr));
         let theirs: Vec<u64> = theirs.into_iter().map(|addr| addr.0).collect();
-        match judge(&walk.frames, walk.complete, &theirs, end.is_ok()) {
+        let guess = |depth: usize, pc: u64| {
+            let pc = if depth == 0 { pc } else { pc.saturating_sub(1) };
+            !reference.covers(Addr(pc))
+        };
+        let known = until_guess(&theirs, guess);
+        let all = known.len() == theirs.len();
+        match judge(&walk.frames, walk.complete, known, all && end.is_ok()) {
             Compared::Equal => self.outcome.compared += 1,
             Compared::GivenUp => {
                 tracing::debug!("framehop gave up after {} frames: {end:?}", theirs.len());
@@ -196,6 +202,17 @@ fn word(copy: &[RawPiece], addr: u64) -> Option<u64> {
         *into = byte(addr.checked_add(offset)?)?;
     }
     Some(u64::from_le_bytes(bytes))
+}
+
+/// The frames that framehop did not guess: up to the first one without unwinding information.
+fn until_guess(frames: &[u64], guess: impl Fn(usize, u64) -> bool) -> &[u64] {
+    let first = frames
+        .iter()
+        .enumerate()
+        .position(|(depth, pc)| guess(depth, *pc));
+    // The frame itself is known, only its callers are not.
+    let known = first.map_or(frames.len(), |first| first + 1);
+    frames.get(..known).unwrap_or(frames)
 }
 
 /// Frames of both, leaf first. A walk that either of them could not finish says nothing about
@@ -274,6 +291,14 @@ mod tests {
         assert_eq!(both(&[1, 2], true, &[1], false), Compared::GivenUp);
         assert_eq!(both(&[1], true, &[1, 2], false), Compared::Different);
         assert_eq!(both(&[1, 2], false, &[2], false), Compared::Different);
+    }
+
+    #[test]
+    fn what_framehop_guesses_counts_for_nothing() {
+        let none = |_: usize, pc: u64| pc == 7;
+        assert_eq!(until_guess(&[1, 7, 3], none), [1, 7]);
+        assert_eq!(until_guess(&[1, 2, 3], none), [1, 2, 3]);
+        assert_eq!(until_guess(&[7], none), [7]);
     }
 
     #[test]

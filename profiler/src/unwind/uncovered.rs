@@ -130,7 +130,10 @@ fn entered_from_outside<'data>(
 ) -> HashSet<u32> {
     let mut entered = HashSet::new();
     for function in candidates {
-        for target in code(&function.range).into_iter().flat_map(synthesis::targets) {
+        for target in code(&function.range)
+            .into_iter()
+            .flat_map(synthesis::targets)
+        {
             let target = u64::from(function.range.start).wrapping_add(target);
             let Ok(target) = u32::try_from(target) else {
                 continue;
