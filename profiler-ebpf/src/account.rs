@@ -106,6 +106,9 @@ fn switch_out(
     // SAFETY: `prev` is the tracepoint's argument.
     let tid = unsafe { filter::tid(prev) };
     let Some(thread) = entry(ctx, tid, process, PHASE_RUNNING) else {
+        if !preempted && state != 0 && state & TASK_DEAD == 0 {
+            count(Counter::WaitOfNoThread);
+        }
         return;
     };
     // SAFETY: a live array value; the thread's own switches come one after another.
@@ -259,12 +262,7 @@ unsafe fn queued(task: Task, since: u64, now: u64) -> Option<u64> {
 /// # Safety
 /// `thread` is a live entry whose switches come one after another.
 #[inline(always)]
-unsafe fn arrive(
-    thread: *mut Thread,
-    tid: u32,
-    now: u64,
-    queued: impl FnOnce() -> Option<u64>,
-) {
+unsafe fn arrive(thread: *mut Thread, tid: u32, now: u64, queued: impl FnOnce() -> Option<u64>) {
     // SAFETY: by the caller's word.
     unsafe {
         let since = (*thread).since;
