@@ -7,8 +7,8 @@ use profiler_common::record::STACK_BEFORE;
 use profiler_common::row::walk;
 
 use crate::filter::{Task, Watched};
-use crate::maps::{MESSAGE, STACKS, add, count};
-use crate::{context, emit, registers, unwind};
+use crate::maps::{MESSAGE, STACKS, add, count, count_truncated};
+use crate::{context, emit, raw, registers, unwind};
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
@@ -30,11 +30,17 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         count(Counter::Walks);
         add(Counter::Frames, frames.into());
         if (*state).outcome != walk::COMPLETE {
-            count(Counter::WalksTruncated);
+            count_truncated((*state).outcome);
         }
         let kind = (*state).outcome << 8 | context.place;
         let number = number((*state).hash, syscall, (*thread).tgid, kind);
         (*thread).stack = number;
+        let copy = raw::Copy {
+            time: now,
+            stack: number,
+            generation: (*process.process).generation,
+        };
+        raw::shadow(thread, &regs, state, &copy);
         if let Some(known) = STACKS.get_ptr(number) {
             (*thread).advice = (*known).advice;
             return;

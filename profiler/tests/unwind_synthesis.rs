@@ -10,7 +10,7 @@ use holdup::unwind::{UnwindTable, synthesis};
 use object::{Object, ObjectSection, ObjectSegment, SegmentFlags};
 use profiler_common::row::{Rule, kind};
 use std::collections::HashSet;
-use unwind_support::{map_file, images};
+use unwind_support::{images, map_file};
 
 /// Code of the image at an address.
 fn code<'a>(file: &object::File<'a>, begin: u64, len: u64) -> Option<&'a [u8]> {
@@ -68,7 +68,8 @@ fn compare(name: &str, image: &[u8], exact: bool) -> Sum {
         let begin = functions.base.0 + u64::from(*start);
         // A part that lies apart is entered in the middle of its function.
         if with_landing_pads.contains(&begin)
-            || table.rule(Svma(begin)) != Rule::encode(kind::RSP, 8, 0) {
+            || table.rule(Svma(begin)) != Rule::encode(kind::RSP, 8, 0)
+        {
             continue;
         }
         let Some(code) = code(&file, begin, (*len).into()) else {
@@ -81,13 +82,18 @@ fn compare(name: &str, image: &[u8], exact: bool) -> Sum {
         sum.proven += 1;
         let stated = |at: u32| table.rule(Svma(begin + u64::from(at)));
         // Hand-written code of which only that it is a function is stated.
-        let says_nothing = states.iter().all(|(at, _)| stated(*at) == Rule::encode(kind::RSP, 8, 0));
+        let says_nothing = states
+            .iter()
+            .all(|(at, _)| stated(*at) == Rule::encode(kind::RSP, 8, 0));
         for (at, state) in states {
             if says_nothing && !state.admits(stated(at)) {
                 sum.unstated += 1;
                 break;
             }
-            let is_call = matches!(code.get(at as usize..), Some([0xe8 | 0xff, ..] | [0x0f, 0x05, ..]));
+            let is_call = matches!(
+                code.get(at as usize..),
+                Some([0xe8 | 0xff, ..] | [0x0f, 0x05, ..])
+            );
             if !exact && !is_call {
                 continue;
             }
@@ -111,10 +117,17 @@ fn what_is_read_off_the_code_is_what_is_stated() {
         let sum = compare(&path.display().to_string(), &map_file(&path), exact);
         println!(
             "{}: {} of {} functions proven, {} of them unstated, {} instructions compared, {} differ",
-            path.display(), sum.proven, sum.functions, sum.unstated, sum.rows, sum.wrong.len()
+            path.display(),
+            sum.proven,
+            sum.functions,
+            sum.unstated,
+            sum.rows,
+            sum.wrong.len()
         );
         wrong.extend(sum.wrong);
     }
-    for line in wrong.iter().filter(|l| !l.contains("bin/cargo")).take(200) { println!("{line}"); }
+    for line in wrong.iter().filter(|l| !l.contains("bin/cargo")).take(200) {
+        println!("{line}");
+    }
     assert!(wrong.is_empty(), "{} differ", wrong.len());
 }

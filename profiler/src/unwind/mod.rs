@@ -1,5 +1,6 @@
 //! Unwinding without frame pointers: `.eh_frame` to rows, rows to the kernel's tables.
 
+mod reference;
 mod remote;
 mod rule;
 pub mod synthesis;
@@ -7,6 +8,7 @@ mod table;
 mod uncovered;
 mod walker;
 
+pub use reference::{Reference, Sections};
 pub use remote::{MAX_IMAGE, RemoteMemory};
 pub use table::{Image, UnwindTable, build_all};
 pub use uncovered::ReadAt;

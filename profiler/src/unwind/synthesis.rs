@@ -166,7 +166,11 @@ pub fn states(code: &[u8], entries: &[usize]) -> Option<Vec<(u32, State)>> {
         follow.tables(state)?;
     }
     let states = (0u32..).zip(follow.before);
-    Some(states.filter_map(|(at, state)| Some((at, state?))).collect())
+    Some(
+        states
+            .filter_map(|(at, state)| Some((at, state?)))
+            .collect(),
+    )
 }
 
 /// Rules by offset from the function's start, of which the first is at 0; each holds up to the
@@ -248,7 +252,10 @@ impl Follow<'_> {
             if self.before.get(at)?.is_none() {
                 let first = decode(self.code, at)?;
                 // Padding, and what compilers put where nothing can come.
-                if matches!(first.mnemonic(), Mnemonic::Nop | Mnemonic::Int3 | Mnemonic::Ud2) {
+                if matches!(
+                    first.mnemonic(),
+                    Mnemonic::Nop | Mnemonic::Int3 | Mnemonic::Ud2
+                ) {
                     at += first.len();
                     continue;
                 }
@@ -477,7 +484,10 @@ impl Follow<'_> {
         for used in self.info.info(instruction).used_registers() {
             if !matches!(
                 used.access(),
-                OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite
+                OpAccess::Write
+                    | OpAccess::CondWrite
+                    | OpAccess::ReadWrite
+                    | OpAccess::ReadCondWrite
             ) {
                 continue;
             }

@@ -301,8 +301,11 @@ impl<'data> Elf<'data> {
 
     /// The symbols that are functions, of both symbol tables, and the program's entry point.
     pub fn functions(&self) -> impl Iterator<Item = Function<'data>> {
-        let tables = [elf::SHT_SYMTAB, elf::SHT_DYNSYM]
-            .map(|table| self.sections.symbols(LE, self.data, table).unwrap_or_default());
+        let tables = [elf::SHT_SYMTAB, elf::SHT_DYNSYM].map(|table| {
+            self.sections
+                .symbols(LE, self.data, table)
+                .unwrap_or_default()
+        });
         let symbols = tables.into_iter().flat_map(|table| {
             let strings = table.strings();
             let is_function = |symbol: &&elf::Sym64<LittleEndian>| {
