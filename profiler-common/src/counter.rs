@@ -39,6 +39,12 @@ counters! {
     Frames = "frames walked",
     /// Walks that ended before the outermost frame.
     WalksTruncated = "stacks truncated",
+    /// Waits known again as idle parks, without a walk.
+    ParksKnown = "parks known again",
+    /// Of those the ones that were walked to check, and were another stack.
+    ParksMistaken = "parks mistaken",
+    /// Threads whose parks could not be remembered, for want of room; they are walked.
+    ParksUnremembered = "parks not remembered",
     /// Waits whose stack could not be numbered because the stack table was full.
     StackTableFull = "stack table full",
     /// Waits that found no place in the aggregate.

@@ -133,6 +133,9 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         threads.add_books(Tid(ended.header.tid), &ended.books, ended.time);
     }
     for thread in closing.kernel.threads()? {
+        for (key, aggregate) in closing.kernel.parks(&thread)? {
+            sums.add(&key, &aggregate);
+        }
         close(&thread, closing.end, &mut threads, &mut sums, &mut open);
     }
     if closing.launched {

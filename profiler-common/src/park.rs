@@ -1,0 +1,295 @@
+//! Parks known again: the same walk is not made twice.
+//!
+//! A worker that has nothing to do parks at the same place again and again, and walking the same
+//! stack each time is most of what recording an innocent service costs. So the kernel side
+//! remembers, for each thread, the walks of stacks of which userspace has said that they are idle
+//! parks, and compares instead of walking. That must never take a wait inside a poll for a park.
+//!
+//! # Why it cannot
+//!
+//! A walk is a function: it has no input but the registers `ip`, `sp` and `rbp` where it begins,
+//! the rows and mappings by which it goes, and the words of memory that it reads. So when all of
+//! them are the same, the walk is the same, frame by frame, and with it all that follows: the
+//! stack's number, the rules' verdict, the advice. What is remembered is therefore *every* word
+//! that the walk read, noted in the one place through which a walk reads memory, and not a choice
+//! of words that look telling:
+//!
+//! - A frame's return address is one such word. A wait inside a poll is called from another place
+//!   in the worker's loop than a park is, so at least that word differs.
+//! - A saved `rbp` that a row needed, the stack pointer behind [`kind::DEREF`] and the registers in
+//!   a signal frame are others: they decide where the next return address is looked for.
+//! - `rbp` itself is compared where a row used the register before any frame had saved it
+//!   ([`Trace::before_step`]). Elsewhere its value has no part in the walk.
+//! - The rows and mappings are those of the process's `generation`, of which the number of
+//!   `mappings` is 0 after an exec until userspace has read the new ones. Rows are only ever added.
+//! - A stack's number depends on the system call as well, and so does [`Key`].
+//!
+//! What does not fit ([`SLOTS`] words within [`SPAN`] bytes above the stack pointer, which leaves
+//! out signal frames on a stack of their own) is not remembered, and is walked each time.
+//!
+//! A verdict that came from tokio's thread-local state has one input more. Such a park is bound to
+//! the [`place`](crate::context::place) that it had, which is read again each time.
+//!
+//! When userspace changes its mind about any stack it raises the [`Key::epoch`], and all that
+//! was remembered is void.
+//!
+//! Every [`CHECK_EVERY`]th time the walk is made nevertheless and its hash compared; a difference
+//! would be counted as a loss and the park forgotten. None has been seen.
+
+use crate::row::{Rule, kind};
+use crate::walk::Cursor;
+
+/// Words of memory that a walk may read to be remembered: a frame is one, seldom two.
+pub const SLOTS: usize = 48;
+/// So many of them are compared at once.
+pub const GROUP: usize = 8;
+/// Bytes above the stack pointer in which they must lie; a multiple of 8 whose largest value is
+/// also a mask.
+pub const SPAN: usize = 4096 - 8;
+/// Words of the piece of stack that is compared.
+pub const WORDS: usize = 512;
+/// Parks of one thread. A worker has two or three: in the driver, on its condition variable, each
+/// with and without a timeout.
+pub const WAYS: usize = 4;
+/// Threads whose parks are remembered at once, a power of two.
+pub const SETS: usize = 1024;
+/// Neighbouring sets in which those of a thread may lie.
+pub const SET_PROBES: u32 = 8;
+/// One recognition in so many is checked by a walk; a power of two.
+pub const CHECK_EVERY: u64 = 1024;
+
+const _: () = assert!(SPAN / 8 < WORDS && SPAN & (SPAN + 8) == 0);
+const _: () = assert!(SLOTS.is_multiple_of(GROUP));
+const _: () = assert!(SETS.is_power_of_two() && CHECK_EVERY.is_power_of_two());
+
+/// [`Trace::flags`]: a row used `rbp` as it was in the register.
+pub const USES_BP: u32 = 1;
+/// [`Trace::flags`]: a word did not fit.
+pub const TOO_LARGE: u32 = 2;
+
+/// What a thread waits in, apart from its stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct Key {
+    /// The instruction pointer; 0 where nothing is remembered.
+    pub ip: u64,
+    /// The stack pointer.
+    pub sp: u64,
+    /// Number of the system call.
+    pub syscall: u64,
+    /// Generation of the mapping table.
+    pub generation: u32,
+    /// Entries of it.
+    pub mappings: u32,
+    /// How often userspace had changed its mind.
+    pub epoch: u32,
+    /// No padding.
+    pub reserved: u32,
+}
+
+/// The words that a walk read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct Trace {
+    /// Where the stack pointer was when it began.
+    pub sp: u64,
+    /// `rbp` then.
+    pub bp: u64,
+    /// Words noted.
+    pub count: u32,
+    /// [`USES_BP`], [`TOO_LARGE`].
+    pub flags: u32,
+    /// Bytes from `sp` to the end of the highest word.
+    pub span: u32,
+    /// No padding.
+    pub reserved: u32,
+    /// Bytes from `sp` to each word.
+    pub offsets: [u32; SLOTS],
+    /// The words.
+    pub words: [u64; SLOTS],
+}
+
+impl Trace {
+    /// Forgets all, for a walk that begins with these registers.
+    #[inline(always)]
+    pub fn begin(&mut self, sp: u64, bp: u64) {
+        self.sp = sp;
+        self.bp = bp;
+        self.count = 0;
+        self.flags = 0;
+        self.span = 0;
+    }
+
+    /// Notes a word that the walk read.
+    #[inline(always)]
+    pub fn note(&mut self, addr: u64, word: u64) {
+        let offset = addr.wrapping_sub(self.sp);
+        let n = self.count as usize;
+        // An address that is no multiple of 8 from the stack pointer would share the slot of
+        // another.
+        if n >= SLOTS || offset >= SPAN as u64 || offset & 7 != 0 {
+            self.flags |= TOO_LARGE;
+            return;
+        }
+        // SAFETY: `n` is below the length of both arrays.
+        unsafe {
+            *self.offsets.as_mut_ptr().add(n) = offset as u32;
+            *self.words.as_mut_ptr().add(n) = word;
+        }
+        self.count = n as u32 + 1;
+        let end = offset as u32 + 8;
+        if end > self.span {
+            self.span = end;
+        }
+    }
+
+    /// Notes what a step is about to use beside memory.
+    #[inline(always)]
+    pub fn before_step(&mut self, cursor: &Cursor, rule: Rule) {
+        // Also true where `bp` was read from memory before: then that word is noted anyway.
+        if rule.kind() == kind::RBP && cursor.bp_at == 0 {
+            self.flags |= USES_BP;
+        }
+    }
+
+    /// Whether the walk can be known again by what is noted of it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.flags & TOO_LARGE == 0 && self.count != 0
+    }
+
+    /// Whether a walk that begins with `bp`, and at whose stack pointer `stack` begins, would
+    /// read the same. The stack pointer itself is compared as part of the [`Key`].
+    #[inline(always)]
+    #[must_use]
+    pub fn is_same(&self, bp: u64, stack: &[u64; WORDS]) -> bool {
+        if self.flags & USES_BP != 0 && bp != self.bp {
+            return false;
+        }
+        // By groups, and in a group without a branch: the verifier follows each one.
+        let mut from = 0;
+        while from < SLOTS {
+            if from >= self.count as usize {
+                return true;
+            }
+            let mut differing = 0u64;
+            let mut n = from;
+            while n < from + GROUP {
+                // SAFETY: `n` is below the length of both arrays, and the mask keeps the other
+                // index within the stack's.
+                differing |= unsafe {
+                    let at = *self.offsets.as_ptr().add(n) as usize >> 3 & (WORDS - 1);
+                    *self.words.as_ptr().add(n) ^ *stack.as_ptr().add(at)
+                };
+                n += 1;
+            }
+            // SAFETY: a local. Volatile, because the compiler would rather branch for each word.
+            if unsafe { core::ptr::read_volatile(&raw const differing) } != 0 {
+                return false;
+            }
+            from += GROUP;
+        }
+        true
+    }
+
+    /// Fills the group of the last word up with copies of the first one, as
+    /// [`Trace::is_same`] wants it.
+    #[inline(always)]
+    pub fn end(&mut self) {
+        let (offset, word) = (self.offsets[0], self.words[0]);
+        let count = self.count as usize;
+        let mut n = 0;
+        while n < GROUP {
+            let at = count + n;
+            if at < SLOTS {
+                // SAFETY: `at` is below the length of both arrays.
+                unsafe {
+                    *self.offsets.as_mut_ptr().add(at) = offset;
+                    *self.words.as_mut_ptr().add(at) = word;
+                }
+            }
+            n += 1;
+        }
+    }
+}
+
+/// A remembered park of one thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct Park {
+    /// What the thread waits in.
+    pub key: Key,
+    /// Number of the stack; 0 where nothing is remembered.
+    pub stack: u64,
+    /// Hash of the walk's frames.
+    pub hash: u64,
+    /// One of [`crate::context::place`] where the park is bound to it, or [`ANY_PLACE`].
+    pub place: u32,
+    /// Its index in the set plus one.
+    pub number: u32,
+    /// What the walk read.
+    pub trace: Trace,
+    /// Its finished waits, which are in no other sum.
+    pub sums: Sums,
+}
+
+/// Sums over waits; nanoseconds. As [`crate::map::Aggregate`], but without its histogram: that is for
+/// sites, which parks have none of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct Sums {
+    /// Finished waits.
+    pub waits: u64,
+    /// Switch-out to wakeup.
+    pub blocked: u64,
+    /// Wakeup to switch-in.
+    pub runqueue: u64,
+    /// Longest blocked part.
+    pub max: u64,
+}
+
+impl Sums {
+    /// Adds one wait.
+    #[inline(always)]
+    pub fn add(&mut self, blocked: u64, runqueue: u64) {
+        self.waits += 1;
+        self.blocked += blocked;
+        self.runqueue += runqueue;
+        if blocked > self.max {
+            self.max = blocked;
+        }
+    }
+}
+
+/// [`Park::place`]: the verdict came from the stack alone.
+pub const ANY_PLACE: u32 = u32::MAX;
+
+/// The parks of one thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct ParkSet {
+    /// The thread; 0 is a free set.
+    pub tid: u32,
+    /// Counts what was remembered: tells which park goes next.
+    pub next: u32,
+    /// Index of the park that was known again last: it is looked at first.
+    pub last: u32,
+    /// No padding.
+    pub reserved: u32,
+    /// The parks.
+    pub parks: [Park; WAYS],
+}
+
+const _: () = assert!(size_of::<Key>() == 40);
+const _: () = assert!(size_of::<Trace>() == 32 + 12 * SLOTS);
+
+#[cfg(feature = "user")]
+// SAFETY: `repr(C)`, without padding and valid for every bit pattern: bytemuck's derive asserts
+// both.
+unsafe impl aya::Pod for ParkSet {}
