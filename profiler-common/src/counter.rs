@@ -24,7 +24,7 @@ macro_rules! counters {
 counters! {
     /// Switch-outs of target threads that wanted to go on running (preempted or yielding).
     SwitchOutRunnable = "switch-outs, runnable",
-    /// Switch-outs of target threads that wait for something.
+    /// Switch-outs of target threads that wait for something, but for [`Counter::ParksKnown`].
     SwitchOutBlocked = "switch-outs, blocked",
     /// Switch-ins that the tracepoint kept from us, made up for at the next switch-out from the
     /// scheduler's own note of when the thread came to run.

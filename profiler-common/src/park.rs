@@ -42,7 +42,7 @@ use crate::walk::Cursor;
 /// Words of memory that a walk may read to be remembered: a frame is one, seldom two.
 pub const SLOTS: usize = 48;
 /// So many of them are compared at once.
-pub const GROUP: usize = 8;
+pub const GROUP: usize = 4;
 /// Bytes above the stack pointer in which they must lie; a multiple of 8 whose largest value is
 /// also a mask.
 pub const SPAN: usize = 4096 - 8;
@@ -106,7 +106,7 @@ pub struct Trace {
     /// No padding.
     pub reserved: u32,
     /// Bytes from `sp` to each word.
-    pub offsets: [u32; SLOTS],
+    pub offsets: [u16; SLOTS],
     /// The words.
     pub words: [u64; SLOTS],
 }
@@ -135,7 +135,7 @@ impl Trace {
         }
         // SAFETY: `n` is below the length of both arrays.
         unsafe {
-            *self.offsets.as_mut_ptr().add(n) = offset as u32;
+            *self.offsets.as_mut_ptr().add(n) = offset as u16;
             *self.words.as_mut_ptr().add(n) = word;
         }
         self.count = n as u32 + 1;
@@ -179,10 +179,10 @@ impl Trace {
             let mut n = from;
             while n < from + GROUP {
                 // SAFETY: `n` is below the length of both arrays, and the mask keeps the other
-                // index within the stack's.
+                // word within the stack and aligned.
                 differing |= unsafe {
-                    let at = *self.offsets.as_ptr().add(n) as usize >> 3 & (WORDS - 1);
-                    *self.words.as_ptr().add(n) ^ *stack.as_ptr().add(at)
+                    let offset = *self.offsets.as_ptr().add(n) as usize & SPAN;
+                    *self.words.as_ptr().add(n) ^ *stack.as_ptr().byte_add(offset)
                 };
                 n += 1;
             }
@@ -287,7 +287,7 @@ pub struct ParkSet {
 }
 
 const _: () = assert!(size_of::<Key>() == 40);
-const _: () = assert!(size_of::<Trace>() == 32 + 12 * SLOTS);
+const _: () = assert!(size_of::<Trace>() == 32 + 10 * SLOTS);
 
 #[cfg(feature = "user")]
 // SAFETY: `repr(C)`, without padding and valid for every bit pattern: bytemuck's derive asserts

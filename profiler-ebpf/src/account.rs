@@ -130,7 +130,6 @@ fn switch_out(
         (*thread).park = 0;
         core::ptr::write_volatile(&raw mut (*thread).phase, PHASE_BLOCKED);
     }
-    count(Counter::SwitchOutBlocked);
     stack::take(ctx.as_ptr(), prev, process, thread, now);
 }
 

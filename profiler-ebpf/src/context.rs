@@ -148,10 +148,20 @@ fn of_variables(fs: u64, entered: u64, process: Watched) -> Context {
 
 #[inline(always)]
 fn worker(scheduler: u64, polls: bool) -> u32 {
-    if read(scheduler) != SCHEDULER_MULTI_THREAD {
+    // One read for the tag and the pointer: what a read costs is not its length.
+    let mut words = [0u64; WORKER_CORE as usize / 8 + 1];
+    // SAFETY: that many bytes go into `words`, which stay 0 where the helper fails.
+    unsafe {
+        bpf_probe_read_user(
+            words.as_mut_ptr().cast(),
+            size_of_val(&words) as u32,
+            scheduler as *const c_void,
+        );
+    }
+    if words[0] != SCHEDULER_MULTI_THREAD {
         return place::UNKNOWN;
     }
-    let core = read(scheduler.wrapping_add(WORKER_CORE));
+    let core = words[WORKER_CORE as usize / 8];
     if core == 0 {
         if polls {
             place::CORELESS_POLL

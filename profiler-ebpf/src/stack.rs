@@ -44,6 +44,7 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         {
             return;
         }
+        count(Counter::SwitchOutBlocked);
         let syscall = (*regs).orig_rax as i64;
         let Some(state) =
             unwind::walk_user((*regs).rip, (*regs).rsp, (*regs).rbp, process, (*thread).remember)

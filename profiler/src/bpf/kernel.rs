@@ -328,6 +328,14 @@ impl Kernel {
         };
         let set = self.parks.get(&number, 0)?;
         let sums = |park: &profiler_common::park::Park| {
+            tracing::debug!(
+                tid = thread.tid,
+                waits = park.sums.waits,
+                words = park.trace.count,
+                bytes = park.trace.span,
+                uses_bp = park.trace.flags & profiler_common::park::USES_BP,
+                "park"
+            );
             let key = AggregateKey {
                 stack: park.stack,
                 tid: thread.tid,
