@@ -1,38 +1,21 @@
 //! Parks known again without a walk. Why that is sound is said in [`profiler_common::park`].
 
-use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use core::ffi::c_void;
-use core::intrinsics::{AtomicOrdering, atomic_cxchg};
+use core::ptr::{read_volatile, write_volatile};
 use profiler_common::counter::Counter;
-use profiler_common::map::{ADVICE_IDLE, Thread};
+use profiler_common::map::{ADVICE_IDLE, THREADS, Thread};
 use profiler_common::park::{
     CHECK_EVERY, Key, Park, ParkSet, SET_PROBES, SETS, SLOTS, SPAN, Sums, WAYS,
 };
 
 use crate::filter::Watched;
-use crate::maps::{CHUNK, PARKS, PARKS_EPOCH, count};
+use crate::maps::{CHUNK, CLAIMS, PARKS, PARKS_EPOCH, count};
+use crate::registers::Registers;
 use crate::sums;
 
-/// What the current thread waits in.
-///
-/// # Safety
-/// `regs` are its saved registers.
-#[inline(always)]
-pub(crate) unsafe fn key(regs: *const pt_regs, process: Watched) -> Key {
-    // SAFETY: by the caller's word, and a live array value.
-    unsafe {
-        Key {
-            ip: (*regs).rip,
-            sp: (*regs).rsp,
-            syscall: (*regs).orig_rax,
-            generation: (*process.process).generation,
-            mappings: (*process.process).mappings,
-            epoch: epoch(),
-            reserved: 0,
-        }
-    }
-}
+/// `BPF_NOEXIST`.
+const NO_EXIST: u64 = 1;
 
 #[inline(always)]
 fn epoch() -> u32 {
@@ -72,24 +55,25 @@ pub(crate) struct Found {
     number: u32,
 }
 
-/// The number of the remembered park whose walk the current thread's would be, or 0. Its place is
-/// still to be compared.
+/// The number of the park in a set whose walk would be that from this CPU's [`CHUNK`]'s `key` and
+/// `bp`, or 0. Its place is still to be compared.
 ///
-/// A function of its own, whose result comes out of memory: so the verifier follows what comes
-/// after it once and not once a way.
+/// A global function, as [`crate::unwind`] has one: the verifier looks at it once, and not once
+/// for each way in which the programs come here.
+#[unsafe(no_mangle)]
 #[inline(never)]
-unsafe fn number(set: *mut ParkSet, key: &Key, bp: u64) -> u32 {
-    let Some(chunk) = CHUNK.get_ptr_mut(0) else {
+extern "C" fn park_number(set: u32) -> u32 {
+    let (Some(set), Some(chunk)) = (PARKS.get_ptr_mut(set), CHUNK.get_ptr_mut(0)) else {
         return 0;
     };
-    // SAFETY: live map values; the set is this thread's alone.
+    // SAFETY: live map values; the set is the current thread's alone, the other this CPU's.
     unsafe {
         let first = (*set).last as usize;
         let mut way = 0;
         while way < WAYS {
             let park = park(set, first + way);
             way += 1;
-            if !is_same_key(&(*park).key, key) {
+            if !is_same_key(&(*park).key, &(*chunk).key) {
                 continue;
             }
             let span = (*park).trace.span & SPAN as u32;
@@ -98,9 +82,9 @@ unsafe fn number(set: *mut ParkSet, key: &Key, bp: u64) -> u32 {
             let failed = bpf_probe_read_user(
                 (&raw mut (*chunk).words).cast(),
                 span,
-                key.sp as *const c_void,
+                (*chunk).key.sp as *const c_void,
             );
-            if failed == 0 && (*park).trace.is_same(bp, &(*chunk).words) {
+            if failed == 0 && (*park).trace.is_same((*chunk).bp, &(*chunk).words) {
                 (*set).last = (*park).number.wrapping_sub(1);
                 return (*park).number;
             }
@@ -115,14 +99,27 @@ unsafe fn number(set: *mut ParkSet, key: &Key, bp: u64) -> u32 {
 /// # Safety
 /// `thread` is the current thread's live entry.
 #[inline(always)]
-pub(crate) unsafe fn find(thread: *mut Thread, key: &Key, bp: u64) {
+pub(crate) unsafe fn find(thread: *mut Thread, process: Watched, regs: &Registers) {
     // SAFETY: by the caller's word; live map values, and the set is this thread's alone.
     unsafe {
-        let number = match set(thread) {
-            Some(set) => number(set, key, bp),
-            None => 0,
+        write_volatile(&raw mut (*thread).candidate, 0);
+        let Some(chunk) = CHUNK.get_ptr_mut(0) else {
+            return;
         };
-        core::ptr::write_volatile(&raw mut (*thread).candidate, number);
+        (*chunk).key = Key {
+            ip: regs.ip,
+            sp: regs.sp,
+            syscall: regs.syscall as u64,
+            generation: (*process.process).generation,
+            mappings: (*process.process).mappings,
+            epoch: epoch(),
+            reserved: 0,
+        };
+        (*chunk).bp = regs.bp;
+        let set = (*thread).parks;
+        if set != 0 && regs.ip != 0 {
+            write_volatile(&raw mut (*thread).candidate, park_number(set - 1));
+        }
     }
 }
 
@@ -134,7 +131,7 @@ pub(crate) unsafe fn find(thread: *mut Thread, key: &Key, bp: u64) {
 pub(crate) unsafe fn candidate(thread: *const Thread) -> Option<Found> {
     // SAFETY: as in `find`.
     unsafe {
-        let number = core::ptr::read_volatile(&raw const (*thread).candidate);
+        let number = read_volatile(&raw const (*thread).candidate);
         if number == 0 {
             return None;
         }
@@ -185,7 +182,7 @@ pub(crate) unsafe fn checked(thread: *mut Thread, found: Found, hash: u64) -> bo
             belongs(thread, found);
             return true;
         }
-        core::ptr::write_volatile(&raw mut (*thread).candidate, 0);
+        write_volatile(&raw mut (*thread).candidate, 0);
         count(Counter::ParksMistaken);
         (*found.park).key.ip = 0;
         false
@@ -198,7 +195,7 @@ unsafe fn belongs(thread: *mut Thread, found: Found) {
     unsafe {
         (*thread).stack = (*found.park).stack;
         (*thread).advice = ADVICE_IDLE;
-        core::ptr::write_volatile(&raw mut (*thread).park, found.number);
+        write_volatile(&raw mut (*thread).park, found.number);
     }
 }
 
@@ -225,42 +222,50 @@ pub(crate) unsafe fn sums(thread: *const Thread) -> Option<*mut Sums> {
 /// # Safety
 /// `thread` is the current thread's live entry.
 #[inline(always)]
-pub(crate) unsafe fn remember(
-    thread: *mut Thread,
-    key: &Key,
-    stack: u64,
-    hash: u64,
-    place: u32,
-) {
-    // SAFETY: by the caller's word; live map values, and the set is this thread's alone.
+pub(crate) unsafe fn remember(thread: *mut Thread, stack: u64, hash: u64, place: u32) {
+    // SAFETY: by the caller's word.
     unsafe {
-        let Some(chunk) = CHUNK.get_ptr_mut(0) else {
-            return;
-        };
-        let trace = &raw mut (*chunk).trace;
         (*thread).remember = 0;
-        if !(*trace).is_whole() {
-            return;
-        }
-        (*trace).end();
         if (*thread).parks == 0 {
             (*thread).parks = claim((*thread).tid);
-            if (*thread).parks == 0 {
-                count(Counter::ParksUnremembered);
-            }
         }
-        let Some(set) = self::set(thread) else {
+        let set = (*thread).parks;
+        if set == 0 {
+            count(Counter::ParksUnremembered);
             return;
-        };
-        let number = (*set).next & (WAYS as u32 - 1);
+        }
+        let number = park_store(set - 1, (*thread).tid, stack, hash, place);
+        if number != 0 {
+            (*thread).advice = ADVICE_IDLE;
+            write_volatile(&raw mut (*thread).park, number);
+        }
+    }
+}
+
+/// Puts what this CPU's [`CHUNK`] has noted into a set; returns the park's number, or 0 where
+/// there is too much to note. A global function as [`park_number`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn park_store(set: u32, tid: u32, stack: u64, hash: u64, place: u32) -> u32 {
+    let (Some(set), Some(chunk)) = (PARKS.get_ptr_mut(set), CHUNK.get_ptr_mut(0)) else {
+        return 0;
+    };
+    // SAFETY: live map values; the set is the current thread's alone, the other this CPU's.
+    unsafe {
+        let trace = &raw mut (*chunk).trace;
+        if !(*trace).is_whole() {
+            return 0;
+        }
+        (*trace).end();
+        let way = (*set).next & (WAYS as u32 - 1);
         (*set).next = (*set).next.wrapping_add(1);
-        let park = park(set, number as usize);
-        forget((*thread).tid, park);
-        (*park).key = *key;
+        let park = park(set, way as usize);
+        forget(tid, park);
+        (*park).key = (*chunk).key;
         (*park).stack = stack;
         (*park).hash = hash;
         (*park).place = place;
-        (*park).number = number + 1;
+        (*park).number = way + 1;
         (*park).trace.sp = (*trace).sp;
         (*park).trace.bp = (*trace).bp;
         (*park).trace.count = (*trace).count;
@@ -272,14 +277,19 @@ pub(crate) unsafe fn remember(
             (*park).trace.words[n] = (*trace).words[n];
             n += 1;
         }
-        belongs(
-            thread,
-            Found {
-                park,
-                number: number + 1,
-            },
-        );
+        way + 1
     }
+}
+
+/// Empties a park of a set. A global function as [`park_number`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn park_forget(set: u32, way: u32, tid: u32) -> u32 {
+    if let Some(set) = PARKS.get_ptr_mut(set) {
+        // SAFETY: a live map value whose thread makes no more switches.
+        unsafe { forget(tid, park(set, way as usize)) };
+    }
+    0
 }
 
 /// Gives a thread's set up: its sums go to the aggregate.
@@ -293,21 +303,24 @@ pub(crate) unsafe fn give_up(thread: *mut Thread) {
         let Some(set) = set(thread) else {
             return;
         };
+        let number = (*thread).parks - 1;
         (*thread).parks = 0;
         (*thread).park = 0;
         let mut way = 0;
-        while way < WAYS {
-            forget((*thread).tid, park(set, way));
+        while way < WAYS as u32 {
+            park_forget(number, way, (*thread).tid);
             way += 1;
         }
         (*set).next = 0;
+        (*set).last = 0;
+        write_volatile(&raw mut (*set).tid, 0);
         // Last: from then on the set may be claimed.
-        core::ptr::write_volatile(&raw mut (*set).tid, 0);
+        let _ = CLAIMS.remove(&claim_key(number));
     }
 }
 
 /// Leaves a park empty; its sums go to the aggregate.
-#[inline(never)]
+#[inline(always)]
 unsafe fn forget(tid: u32, park: *mut Park) {
     // SAFETY: a live map value, which is this thread's alone.
     unsafe {
@@ -323,7 +336,8 @@ unsafe fn forget(tid: u32, park: *mut Park) {
     }
 }
 
-/// Takes a free set for a thread; its number plus one, or 0 where all of its places are taken.
+/// Takes a free set for a thread; its number plus one, or 0 where all of its places are taken. Of
+/// two CPUs that race for a set one fails, as in [`crate::threads::claim`].
 #[inline(always)]
 fn claim(tid: u32) -> u32 {
     for probe in 0..SET_PROBES {
@@ -331,17 +345,20 @@ fn claim(tid: u32) -> u32 {
         let Some(set) = PARKS.get_ptr_mut(number) else {
             return 0;
         };
-        // SAFETY: a live array value, aligned; of two CPUs that race for it one sees 0.
-        let (before, _) = unsafe {
-            atomic_cxchg::<u32, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(
-                &raw mut (*set).tid,
-                0,
-                tid,
-            )
-        };
-        if before == 0 {
-            return number + 1;
+        // SAFETY: a live array value.
+        if unsafe { (*set).tid } != 0 || CLAIMS.insert(&claim_key(number), &tid, NO_EXIST).is_err()
+        {
+            continue;
         }
+        // SAFETY: as above, and this thread's now.
+        unsafe { (*set).tid = tid };
+        return number + 1;
     }
     0
+}
+
+/// Sets are claimed in the same map as the entries of the thread table.
+#[inline(always)]
+fn claim_key(set: u32) -> u32 {
+    THREADS as u32 + set
 }

@@ -1,7 +1,5 @@
 //! From a thread that begins to wait to the number of its stack.
 
-use aya_ebpf::bindings::pt_regs;
-use aya_ebpf::helpers::generated::bpf_task_pt_regs;
 use core::ffi::c_void;
 use core::ptr::{read_volatile, write_volatile};
 use profiler_common::counter::Counter;
@@ -12,7 +10,7 @@ use profiler_common::row::walk;
 
 use crate::filter::{Task, Watched};
 use crate::maps::{MESSAGE, STACKS, add, count};
-use crate::{context, emit, parks, unwind};
+use crate::{context, emit, parks, registers, unwind};
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
@@ -23,11 +21,10 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
     // SAFETY: `task` is the tracepoint's argument, `thread` and `message` are live map values.
     unsafe {
         (*thread).advice = ADVICE_RECORD;
-        let regs = bpf_task_pt_regs(task.cast_mut().cast()) as *const pt_regs;
-        let key = parks::key(regs, process);
+        let regs = registers::of_task(task);
         // Kept in memory between the steps, not in registers: what the verifier knows of a value it
         // would follow through all that comes after, once for each value.
-        parks::find(thread, &key, (*regs).rbp);
+        parks::find(thread, process, &regs);
         if let Some(park) = parks::candidate(thread)
             && (*park.park).place == ANY_PLACE
             && parks::accept(thread, park)
@@ -45,9 +42,9 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
             return;
         }
         count(Counter::SwitchOutBlocked);
-        let syscall = (*regs).orig_rax as i64;
+        let syscall = regs.syscall;
         let Some(state) =
-            unwind::walk_user((*regs).rip, (*regs).rsp, (*regs).rbp, process, (*thread).remember)
+            unwind::walk_user(regs.ip, regs.sp, regs.bp, process, (*thread).remember)
         else {
             return;
         };
@@ -82,7 +79,7 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
                 } else {
                     place
                 };
-                parks::remember(thread, &key, number, (*state).hash, place);
+                parks::remember(thread, number, (*state).hash, place);
             }
             return;
         }
@@ -111,14 +108,7 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         let record = &raw mut (*message).record;
         (*record).stack = number;
         (*record).syscall = syscall;
-        (*record).args = [
-            (*regs).rdi,
-            (*regs).rsi,
-            (*regs).rdx,
-            (*regs).r10,
-            (*regs).r8,
-            (*regs).r9,
-        ];
+        (*record).args = regs.args;
         (*record).walk = (*state).outcome;
         (*record).place = place;
         (*record).reserved = 0;
