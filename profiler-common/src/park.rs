@@ -293,3 +293,212 @@ const _: () = assert!(size_of::<Trace>() == 32 + 10 * SLOTS);
 // SAFETY: `repr(C)`, without padding and valid for every bit pattern: bytemuck's derive asserts
 // both.
 unsafe impl aya::Pod for ParkSet {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::row::walk;
+    use crate::walk::{CONTINUE, Memory, step};
+
+    const SP: u64 = 0x7f00_0000_0f80;
+
+    /// A thread's stack, read by a walk that notes, as the kernel side's does.
+    struct Noted<'a> {
+        stack: &'a [u64; WORDS],
+        trace: &'a mut Trace,
+    }
+
+    impl Memory for Noted<'_> {
+        fn read_u64(&mut self, addr: u64) -> Option<u64> {
+            let word = *self.stack.get(usize::try_from((addr - SP) / 8).ok()?)?;
+            self.trace.note(addr, word);
+            Some(word)
+        }
+    }
+
+    const EMPTY: Trace = Trace {
+        sp: 0,
+        bp: 0,
+        count: 0,
+        flags: 0,
+        span: 0,
+        reserved: 0,
+        offsets: [0; SLOTS],
+        words: [0; SLOTS],
+    };
+
+    /// The rule at an address: as many kinds as there are, chosen by the address alone.
+    fn rule_of(pc: u64) -> Rule {
+        match pc % 16 {
+            0..=7 => Rule::encode(kind::RSP, (pc % 5) as i64 * 16 + 16, 0),
+            8..=10 => Rule::encode(kind::RSP, 48, -16),
+            11 | 12 => Rule::encode(kind::RBP, 16, -16),
+            13 => Rule::encode(kind::DEREF, 8, 0),
+            14 => Rule::END,
+            _ => Rule::GAP,
+        }
+    }
+
+    /// Walks; the hash over the frames and how it ended.
+    fn walk_of(ip: u64, bp: u64, stack: &[u64; WORDS], trace: &mut Trace) -> (u64, u32) {
+        trace.begin(SP, bp);
+        let mut cursor = Cursor::new(ip, SP, bp);
+        let mut hash = 0u64;
+        for _ in 0..127 {
+            hash = (hash.rotate_left(5) ^ cursor.ip).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let rule = rule_of(cursor.lookup_pc());
+            trace.before_step(&cursor, rule);
+            let outcome = step(&mut cursor, rule, &mut Noted { stack, trace });
+            if outcome != CONTINUE {
+                return (hash, outcome);
+            }
+        }
+        (hash, walk::TOO_DEEP)
+    }
+
+    struct Random(u64);
+
+    impl Random {
+        fn next(&mut self) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0
+        }
+        fn below(&mut self, n: u64) -> u64 {
+            self.next() % n
+        }
+        /// Half of it code addresses, half of it addresses of the stack.
+        fn word(&mut self) -> u64 {
+            if self.below(2) == 0 {
+                0x40_0000 + self.below(400)
+            } else {
+                SP + self.below(WORDS as u64) * 8
+            }
+        }
+    }
+
+    fn stack_of(random: &mut Random) -> [u64; WORDS] {
+        core::array::from_fn(|_| random.word())
+    }
+
+    /// A stack with frames of 16 bytes: so [`rule_of`] has it for these addresses.
+    fn park() -> ([u64; WORDS], Trace, (u64, u32)) {
+        let mut stack = [0x1234; WORDS];
+        for frame in 0..20 {
+            stack[frame * 2 + 1] = 0x40_0002 + frame as u64 * 80;
+        }
+        stack[41] = 0x40_000f;
+        let mut trace = EMPTY;
+        let walked = walk_of(0x40_0001, 7, &stack, &mut trace);
+        trace.end();
+        (stack, trace, walked)
+    }
+
+    #[test]
+    fn a_park_is_known_again_by_every_return_address() {
+        let (stack, trace, (_, outcome)) = park();
+        assert_eq!(outcome, walk::COMPLETE);
+        assert_eq!((trace.count, trace.span), (21, 42 * 8));
+        assert!(trace.is_whole());
+        assert!(trace.is_same(7, &stack));
+        assert!(trace.is_same(8, &stack), "no row used rbp");
+        for word in 0..WORDS {
+            let mut other = stack;
+            other[word] ^= 1 << 40;
+            let is_slot = word % 2 == 1 && word <= 41;
+            assert_eq!(trace.is_same(7, &other), !is_slot, "word {word}");
+        }
+    }
+
+    /// A poll that waits at the very place in the stack at which its worker parks, called from
+    /// another place in the worker's loop.
+    #[test]
+    fn a_wait_in_a_poll_at_the_same_depth_is_no_park() {
+        let (mut stack, trace, (hash, _)) = park();
+        stack[13] += 80;
+        let mut of_poll = EMPTY;
+        let (other, outcome) = walk_of(0x40_0001, 7, &stack, &mut of_poll);
+        assert_eq!(outcome, walk::COMPLETE);
+        assert_ne!(other, hash);
+        assert!(!trace.is_same(7, &stack));
+    }
+
+    #[test]
+    fn rbp_counts_where_a_row_uses_it() {
+        let mut stack = [0; WORDS];
+        stack[5] = 0x40_000f;
+        let mut trace = EMPTY;
+        // Address 11 finds its frame by rbp.
+        let (_, outcome) = walk_of(0x40_000b, SP + 32, &stack, &mut trace);
+        trace.end();
+        assert_eq!(outcome, walk::COMPLETE);
+        assert_eq!(trace.flags, USES_BP);
+        assert!(trace.is_same(SP + 32, &stack));
+        assert!(!trace.is_same(SP + 40, &stack));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_whole() {
+        let mut trace = EMPTY;
+        trace.begin(SP, 0);
+        assert!(!trace.is_whole(), "nothing was read");
+        for n in 0..SLOTS as u64 {
+            trace.note(SP + n * 8, n);
+        }
+        trace.end();
+        assert!(trace.is_whole());
+        trace.note(SP, 0);
+        assert!(!trace.is_whole(), "one word too many");
+        for addr in [SP + SPAN as u64, SP - 8, SP + 4, 0, u64::MAX - 7] {
+            trace.begin(SP, 0);
+            trace.note(SP, 0);
+            trace.note(addr, 0);
+            assert!(!trace.is_whole(), "{addr:#x}");
+        }
+        trace.begin(SP, 0);
+        trace.note(SP + SPAN as u64 - 8, 0);
+        assert!(trace.is_whole());
+        assert_eq!(trace.span as usize, SPAN);
+    }
+
+    /// Whatever the stacks and rules: walks that are taken for the same are the same.
+    #[test]
+    fn no_other_walk_is_taken_for_the_same() {
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        let (mut same, mut other, mut long) = (0, 0, 0);
+        for _ in 0..30_000 {
+            let stack = stack_of(&mut random);
+            let (ip, bp) = (0x40_0000 + random.below(400), random.word());
+            let mut trace = EMPTY;
+            let walked = walk_of(ip, bp, &stack, &mut trace);
+            if !trace.is_whole() || walked.1 == walk::UNREADABLE {
+                continue;
+            }
+            trace.end();
+            long += u32::from(trace.count > 4);
+            assert!(trace.is_same(bp, &stack), "the same stack");
+            for _ in 0..8 {
+                let (mut changed, mut changed_bp) = (stack, bp);
+                // Changes where the walk reads, and anywhere.
+                if random.below(2) == 0 {
+                    let n = random.below(trace.count.into()) as usize;
+                    changed[usize::from(trace.offsets[n]) / 8] = random.word();
+                } else {
+                    changed[random.below(WORDS as u64) as usize] = random.word();
+                }
+                if random.below(4) == 0 {
+                    changed_bp = random.word();
+                }
+                let again = walk_of(ip, changed_bp, &changed, &mut EMPTY.clone());
+                if trace.is_same(changed_bp, &changed) {
+                    assert_eq!(again, walked);
+                    same += 1;
+                } else {
+                    other += u32::from(again != walked);
+                }
+            }
+        }
+        assert!(same > 1_000 && other > 1_000 && long > 100, "{same} {other} {long}");
+    }
+}

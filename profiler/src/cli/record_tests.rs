@@ -85,6 +85,7 @@ impl Session for Fake {
             totals: Vec::new(),
             waits: Vec::new(),
             open_waits: Vec::new(),
+            judges: crate::model::Judges::default(),
             losses: Losses::default(),
         })
     }

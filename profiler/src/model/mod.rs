@@ -19,12 +19,12 @@ mod verdict;
 
 pub use build::build;
 pub use recording::{
-    HIST_BUCKETS, Host, Losses, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord,
+    HIST_BUCKETS, Host, Judges, Losses, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord,
     Tool, Truncation, Wait, WaitTotal, Waker,
 };
 pub use report::{
     BlockingPool, OpenWaitReport, Report, RuntimeKind, RuntimeReport, Site, StackTotal, StateTimes,
-    TaskTotal, ThreadReport, WakerTotal,
+    TASK_IDS, TaskIdTotal, TaskTotal, ThreadReport, WakerTotal,
 };
 pub use syscall::syscall_name;
 pub use verdict::Verdict;

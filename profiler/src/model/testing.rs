@@ -1,6 +1,7 @@
 //! Frames, stacks and recordings for the unit tests of this room.
 
 use super::recording::{
+    Judges,
     Host, Losses, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord, Tool, Wait,
     WaitTotal,
 };
@@ -122,6 +123,7 @@ pub(super) fn recording(length: u64) -> Recording {
         totals: Vec::new(),
         waits: Vec::new(),
         open_waits: Vec::new(),
+        judges: Judges::default(),
         losses: Losses::default(),
     }
 }
@@ -182,6 +184,7 @@ impl Recording {
             wakeup: Timestamp(self.start.0 + to),
             end: Timestamp(self.start.0 + to),
             waker: None,
+            task_id: None,
         });
     }
 
@@ -194,6 +197,7 @@ impl Recording {
             stack,
             since,
             before_recording: false,
+            task_id: None,
         });
     }
 }

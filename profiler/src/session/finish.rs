@@ -3,13 +3,13 @@
 use super::early::Early;
 use super::gather::Gathered;
 use super::modules::Modules;
-use crate::bpf::{Kernel, KernelThread};
+use crate::bpf::{Counters, Kernel, KernelThread};
 use crate::model::{
-    Host, Losses, OpenWait, Recording, StackEntry, StackId, Target as TargetFacts, ThreadRecord,
+    Host, Judges, Losses, OpenWait, Recording, StackEntry, StackId, Target as TargetFacts, ThreadRecord,
     Tool, Truncation, Wait, WaitTotal, Waker,
 };
 use crate::process::Target;
-use crate::tokio_rt::{Place, State};
+use crate::tokio_rt::{Judge, Place, State};
 use crate::units::{Nanos, Tid, Timestamp};
 use anyhow::Result;
 use profiler_common::counter::Counter;
@@ -163,15 +163,18 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
     let waits = waits(&mut stacks);
     let open_waits = open
         .into_iter()
-        .map(|(tid, number, since)| OpenWait {
+        .map(|(tid, number, since, task)| OpenWait {
             tid,
             stack: stacks.id(tid, number),
             since,
             before_recording: number == STACK_BEFORE,
+            task_id: stacks.task_id(task),
         })
         .collect();
     let gathered = stacks.gathered;
-    let losses = losses(closing.kernel, &gathered, &totals)?;
+    let counters = closing.kernel.counters()?;
+    let losses = losses(&counters, &gathered, &totals);
+    let judges = judges(&counters, &gathered, &totals);
     Ok(Recording {
         tool: Tool {
             name: "holdup".into(),
@@ -191,6 +194,7 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         totals,
         waits,
         open_waits,
+        judges,
         losses,
     })
 }
@@ -201,7 +205,7 @@ fn close(
     end: Timestamp,
     threads: &mut Threads,
     sums: &mut Sums,
-    open: &mut Vec<(Tid, u64, Timestamp)>,
+    open: &mut Vec<(Tid, u64, Timestamp, u64)>,
 ) {
     let tid = Tid(thread.tid);
     let mut books = thread.books;
@@ -218,7 +222,8 @@ fn close(
         }
         PHASE_BLOCKED => {
             books.blocked += stretch;
-            open.push((tid, thread.stack, Timestamp(thread.since.min(end.0))));
+            let since = Timestamp(thread.since.min(end.0));
+            open.push((tid, thread.stack, since, thread.task_id));
         }
         PHASE_DEAD => {}
         _ => return,
@@ -267,7 +272,7 @@ fn forget_hold(target: &Target, gathered: &mut Gathered, threads: &mut Threads, 
 }
 
 /// Threads that never switched: they did what they did at the beginning all the time.
-fn unmoved(closing: &Closing<'_>, threads: &mut Threads, open: &mut Vec<(Tid, u64, Timestamp)>) {
+fn unmoved(closing: &Closing<'_>, threads: &mut Threads, open: &mut Vec<(Tid, u64, Timestamp, u64)>) {
     let whole = (closing.end - closing.start).0;
     for tid in closing.gathered.names.keys() {
         if threads.0.contains_key(tid) {
@@ -279,7 +284,7 @@ fn unmoved(closing: &Closing<'_>, threads: &mut Threads, open: &mut Vec<(Tid, u6
             threads.add(*tid, whole, 0, whole, 0);
         } else if closing.early.stack(*tid).is_some() {
             threads.add(*tid, whole, 0, 0, whole);
-            open.push((*tid, STACK_BEFORE, closing.start));
+            open.push((*tid, STACK_BEFORE, closing.start, 0));
         }
     }
 }
@@ -307,6 +312,11 @@ struct Stacks<'a> {
 }
 
 impl Stacks<'_> {
+    /// The id of a task that the kernel side read, where such reading counts.
+    fn task_id(&self, id: u64) -> Option<u64> {
+        (id != 0 && self.gathered.agreement.trusted()).then_some(id)
+    }
+
     fn id(&mut self, tid: Tid, number: u64) -> StackId {
         let known = match number {
             STACK_BEFORE => self.early.stack(tid),
@@ -374,13 +384,32 @@ fn waits(stacks: &mut Stacks<'_>) -> Vec<Wait> {
                 tid: waker.tid,
                 name: waker.name.to_string(),
             }),
+            task_id: stacks.task_id(wait.task_id),
         });
     }
     waits
 }
 
-fn losses(kernel: &Kernel, gathered: &Gathered, totals: &[WaitTotal]) -> Result<Losses> {
-    let counters = kernel.counters()?;
+fn judges(counters: &Counters, gathered: &Gathered, totals: &[WaitTotal]) -> Judges {
+    let mut judges = Judges {
+        agreed: gathered.agreement.agreed,
+        disagreed: gathered.agreement.disagreed,
+        parks_known: counters.get(Counter::ParksKnown),
+        ..Judges::default()
+    };
+    for total in totals {
+        let judge = gathered.judges.get(total.stack.0 as usize);
+        *match judge.unwrap_or(&Judge::Neither) {
+            Judge::Symbols => &mut judges.by_symbols,
+            Judge::Context => &mut judges.by_context,
+            Judge::Both => &mut judges.by_both,
+            Judge::Neither => &mut judges.by_neither,
+        } += total.waits;
+    }
+    judges
+}
+
+fn losses(counters: &Counters, gathered: &Gathered, totals: &[WaitTotal]) -> Losses {
     for counter in Counter::ALL {
         tracing::debug!("{}: {}", counter.name(), counters.get(*counter));
     }
@@ -390,7 +419,7 @@ fn losses(kernel: &Kernel, gathered: &Gathered, totals: &[WaitTotal]) -> Result<
             .get(total.stack.0 as usize)
             .is_none_or(|stack| stack.verdict.state == State::Unknown)
     };
-    Ok(Losses {
+    Losses {
         events: counters.get(Counter::RingFullWait)
             + counters.get(Counter::RingFullStack)
             + counters.get(Counter::RingFullOther)
@@ -405,7 +434,8 @@ fn losses(kernel: &Kernel, gathered: &Gathered, totals: &[WaitTotal]) -> Result<
         unknown_waits: totals.iter().filter(unknown).map(|total| total.waits).sum(),
         timeline: gathered.timeline_lost,
         walked: counters.get(Counter::Walks),
-    })
+        mistaken_parks: counters.get(Counter::ParksMistaken),
+    }
 }
 
 fn host() -> Host {

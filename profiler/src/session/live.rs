@@ -11,7 +11,7 @@ use crate::model::Recording;
 use crate::process::Target;
 use crate::units::{Nanos, Svma, Timestamp};
 use anyhow::{Context, Result};
-use profiler_common::map::{ADVICE_IDLE, AggregateKey};
+use profiler_common::map::{ADVICE_RECORD, AggregateKey};
 use profiler_common::row::Mapping;
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -203,10 +203,16 @@ impl Session {
         early.name(gathered, maps.get(&1).unwrap_or(&none), modules);
         for seen in new.drain(..) {
             let map = maps.get(&seen.record.generation).unwrap_or(&none);
-            let stack = gathered.stack(&seen, map, modules);
-            if stack.idle {
-                kernel.advise(stack.number, ADVICE_IDLE)?;
+            let advice = gathered.stack(&seen, map, modules);
+            if advice != ADVICE_RECORD {
+                kernel.advise(seen.record.stack, advice)?;
             }
+        }
+        if let Some(advice) = gathered.changed_advice() {
+            for (stack, advice) in advice {
+                kernel.advise(stack, advice)?;
+            }
+            kernel.forget_parks()?;
         }
         Ok(())
     }

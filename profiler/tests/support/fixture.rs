@@ -21,6 +21,8 @@ pub(crate) enum Profile {
     Lines,
     /// No symbol table.
     Stripped,
+    /// Neither symbols nor calls that inlining could spare.
+    StrippedFatLto,
 }
 
 /// One build of the fixture program.
@@ -49,6 +51,7 @@ impl Variant {
             Profile::FatLto => "fat-lto",
             Profile::Lines => "lines",
             Profile::Stripped => "stripped",
+            Profile::StrippedFatLto => "stripped-fat-lto",
         };
         format!("{}-{profile}", self.package)
     }
@@ -91,6 +94,10 @@ impl Variant {
             }
             Profile::Stripped => {
                 cargo.env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
+            }
+            Profile::StrippedFatLto => {
+                cargo.env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
+                cargo.env("CARGO_PROFILE_RELEASE_LTO", "fat");
             }
         }
         let output = cargo

@@ -1,7 +1,7 @@
 //! A small language for recordings.
 
 use holdup::model::{
-    HIST_BUCKETS, Host, Losses, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord,
+    HIST_BUCKETS, Host, Judges, Losses, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord,
     Tool, Wait, WaitTotal, Waker,
 };
 use holdup::symbolize::{Frame, Naming, Origin, Space};
@@ -207,6 +207,7 @@ impl Builder {
             totals: Vec::new(),
             waits: Vec::new(),
             open_waits: Vec::new(),
+            judges: Judges::default(),
             losses: Losses {
                 walked: 12_345,
                 ..Losses::default()
@@ -279,6 +280,7 @@ impl Builder {
                 tid: Tid(4_300),
                 name: waker.to_owned(),
             }),
+            task_id: None,
         });
     }
 
@@ -289,6 +291,7 @@ impl Builder {
             stack,
             since: Timestamp(START + from),
             before_recording,
+            task_id: None,
         });
     }
 
