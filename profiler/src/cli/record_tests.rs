@@ -292,12 +292,13 @@ fn the_last_line_tells_of_every_loss() {
         unresolved: 4,
         unknown_waits: 5,
         timeline: 6,
+        mistaken_parks: 7,
         walked: 700,
     };
     assert_eq!(
         last_line(&[], &losses),
         "lost: 1 event, 2 waits without stack, 3 of 700 stacks truncated, 4 frames unnamed, \
-         5 waits of unknown state, 6 waits left out of the timeline"
+         5 waits of unknown state, 6 waits left out of the timeline, 7 parks mistaken"
     );
 }
 
