@@ -286,6 +286,7 @@ fn losses_text(losses: &Losses) -> String {
         summed: _,
         by_cause,
         shadow,
+        mistaken_parks,
     } = *losses;
     let differing = shadow.map_or(0, |shadow| shadow.differing);
     let compared = shadow.map_or(0, |shadow| shadow.compared);
@@ -308,6 +309,7 @@ fn losses_text(losses: &Losses) -> String {
             "waits left out of the timeline",
         ),
         (differing > 0).then(|| format!("{differing} of {compared} stacks walked twice differ")),
+        counted(mistaken_parks, "park mistaken", "parks mistaken"),
     ]
     .into_iter()
     .flatten()

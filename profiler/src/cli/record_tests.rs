@@ -85,6 +85,7 @@ impl Session for Fake {
             totals: Vec::new(),
             waits: Vec::new(),
             open_waits: Vec::new(),
+            judges: crate::model::Judges::default(),
             losses: Losses::default(),
         })
     }
@@ -292,6 +293,7 @@ fn the_last_line_tells_of_every_loss() {
         unresolved: 4,
         unknown_waits: 5,
         timeline: 6,
+        mistaken_parks: 7,
         walked: 700,
         shadow: Some(ShadowCheck {
             compared: 90,
@@ -304,7 +306,7 @@ fn the_last_line_tells_of_every_loss() {
         last_line(&[], &losses),
         "lost: 1 event, 2 waits without stack, 3 of 700 stacks truncated, 4 frames unnamed, \
          5 waits of unknown state, 6 waits left out of the timeline, \
-         7 of 90 stacks walked twice differ"
+         7 of 90 stacks walked twice differ, 7 parks mistaken"
     );
 }
 

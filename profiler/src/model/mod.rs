@@ -23,12 +23,12 @@ pub use build::build;
 pub use losses::{LossCauses, Losses, ShadowCheck};
 pub use object::{Holder, HolderProcess, MAX_HOLDERS, Object, ObjectKind};
 pub use recording::{
-    HIST_BUCKETS, Host, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord, Tool,
-    Truncation, Wait, WaitTotal, Waker,
+    HIST_BUCKETS, Host, Judges, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord,
+    Tool, Truncation, Wait, WaitTotal, Waker,
 };
 pub use report::{
     BlockingPool, OpenWaitReport, Report, RuntimeKind, RuntimeReport, Site, StackTotal, StateTimes,
-    TaskTotal, ThreadReport, WakerTotal,
+    TASK_IDS, TaskIdTotal, TaskTotal, ThreadReport, WakerTotal,
 };
 pub use syscall::syscall_name;
 pub use verdict::Verdict;

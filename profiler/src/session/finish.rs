@@ -6,15 +6,16 @@ use super::gather::Gathered;
 use super::lost::Lost;
 use super::modules::Modules;
 use super::open::Found;
-use crate::bpf::{Kernel, KernelThread};
+use crate::bpf::{Counters, Kernel, KernelThread};
 use crate::model::{
-    Host, OpenWait, Recording, ShadowCheck, StackEntry, StackId, Target as TargetFacts,
+    Host, Judges, OpenWait, Recording, ShadowCheck, StackEntry, StackId, Target as TargetFacts,
     ThreadRecord, Tool, Truncation, Wait, WaitTotal, Waker,
 };
 use crate::process::Target;
-use crate::tokio_rt::{Place, State};
+use crate::tokio_rt::{Judge, Place, State};
 use crate::units::{Nanos, Tid, Timestamp};
 use anyhow::Result;
+use profiler_common::counter::Counter;
 use profiler_common::map::{
     Aggregate, AggregateKey, Books, HISTOGRAM_BUCKETS, PHASE_BLOCKED, PHASE_DEAD, PHASE_RUNNABLE,
     PHASE_RUNNING,
@@ -162,6 +163,9 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         threads.add(tid, *books);
     }
     for thread in closing.kernel.threads()? {
+        for (key, aggregate) in closing.kernel.parks(&thread)? {
+            sums.add(&key, &aggregate);
+        }
         close(&thread, closing.end, &mut threads, &mut sums, &mut open);
     }
     if closing.launched {
@@ -190,7 +194,7 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
     let waits = waits(&mut stacks);
     let open_waits = open
         .into_iter()
-        .map(|(tid, number, since)| {
+        .map(|(tid, number, since, task)| {
             let found = found
                 .remove(&tid)
                 .filter(|(began, _)| began.is_none_or(|began| began == since));
@@ -204,6 +208,7 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
                 before_recording: number == STACK_BEFORE,
                 object,
                 holder,
+                task_id: stacks.task_id(task),
             }
         })
         .collect();
@@ -219,6 +224,7 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         shadow: closing.shadow,
     };
     let losses = lost.losses()?;
+    let judges = judges(&closing.kernel.counters()?, &gathered, &totals);
     Ok(Recording {
         tool: Tool {
             name: "holdup".into(),
@@ -238,6 +244,7 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         totals,
         waits,
         open_waits,
+        judges,
         losses,
     })
 }
@@ -248,7 +255,7 @@ fn close(
     end: Timestamp,
     threads: &mut Threads,
     sums: &mut Sums,
-    open: &mut Vec<(Tid, u64, Timestamp)>,
+    open: &mut Vec<(Tid, u64, Timestamp, u64)>,
 ) {
     let tid = Tid(thread.tid);
     let mut books = thread.books;
@@ -266,7 +273,8 @@ fn close(
         }
         PHASE_BLOCKED => {
             books.blocked += stretch;
-            open.push((tid, thread.stack, Timestamp(thread.since.min(end.0))));
+            let since = Timestamp(thread.since.min(end.0));
+            open.push((tid, thread.stack, since, thread.task_id));
         }
         PHASE_DEAD => {}
         _ => return,
@@ -317,7 +325,11 @@ fn forget_hold(target: &Target, gathered: &mut Gathered, threads: &mut Threads, 
 }
 
 /// Threads that never switched: they did what they did at the beginning all the time.
-fn unmoved(closing: &Closing<'_>, threads: &mut Threads, open: &mut Vec<(Tid, u64, Timestamp)>) {
+fn unmoved(
+    closing: &Closing<'_>,
+    threads: &mut Threads,
+    open: &mut Vec<(Tid, u64, Timestamp, u64)>,
+) {
     let whole = (closing.end - closing.start).0;
     for tid in closing.gathered.names.keys() {
         // One that moved and has no books was lost (a full table): nothing may be made up for it.
@@ -345,7 +357,7 @@ fn unmoved(closing: &Closing<'_>, threads: &mut Threads, open: &mut Vec<(Tid, u6
                 ..EndedBooks::default()
             };
             threads.add(*tid, books);
-            open.push((*tid, STACK_BEFORE, closing.start));
+            open.push((*tid, STACK_BEFORE, closing.start, 0));
         }
     }
 }
@@ -373,6 +385,11 @@ struct Stacks<'a> {
 }
 
 impl Stacks<'_> {
+    /// The id of a task that the kernel side read, where such reading counts.
+    fn task_id(&self, id: u64) -> Option<u64> {
+        (id != 0 && self.gathered.agreement.trusted()).then_some(id)
+    }
+
     fn id(&mut self, tid: Tid, number: u64) -> StackId {
         let known = match number {
             STACK_BEFORE => self.early.stack(tid),
@@ -440,9 +457,29 @@ fn waits(stacks: &mut Stacks<'_>) -> Vec<Wait> {
                 tid: waker.tid,
                 name: waker.name.to_string(),
             }),
+            task_id: stacks.task_id(wait.task_id),
         });
     }
     waits
+}
+
+fn judges(counters: &Counters, gathered: &Gathered, totals: &[WaitTotal]) -> Judges {
+    let mut judges = Judges {
+        agreed: gathered.agreement.agreed,
+        disagreed: gathered.agreement.disagreed,
+        parks_known: counters.get(Counter::ParksKnown),
+        ..Judges::default()
+    };
+    for total in totals {
+        let judge = gathered.judges.get(total.stack.0 as usize);
+        *match judge.unwrap_or(&Judge::Neither) {
+            Judge::Symbols => &mut judges.by_symbols,
+            Judge::Context => &mut judges.by_context,
+            Judge::Both => &mut judges.by_both,
+            Judge::Neither => &mut judges.by_neither,
+        } += total.waits;
+    }
+    judges
 }
 
 fn host() -> Host {

@@ -88,6 +88,7 @@ impl Lost<'_> {
                 .sum(),
             timeline: gathered.timeline_lost,
             walked: of(Counter::Walks),
+            mistaken_parks: of(Counter::ParksMistaken),
             waits: self.waits,
             summed: self.totals.iter().map(|total| total.waits).sum(),
             by_cause,

@@ -11,7 +11,7 @@ pub(crate) type Complaints = Vec<String>;
 /// Blocked time that a function which is no known blocker may have. Two workers that meet in an
 /// allocator's lock, or in one of the runtime's, are truly blocked, for microseconds; a park
 /// taken for a wait would show with many milliseconds.
-const STRAY_NS: u64 = 200_000;
+pub(crate) const STRAY_NS: u64 = 200_000;
 
 /// Sums over the sites of one function in one state.
 #[derive(Default)]

@@ -1,8 +1,8 @@
 //! A small language for recordings.
 
 use holdup::model::{
-    HIST_BUCKETS, Holder, Host, Losses, Object, ObjectKind, OpenWait, Recording, StackEntry,
-    StackId, Target, ThreadRecord, Tool, Wait, WaitTotal, Waker,
+    HIST_BUCKETS, Holder, Host, Judges, Losses, Object, ObjectKind, OpenWait, Recording,
+    StackEntry, StackId, Target, ThreadRecord, Tool, Wait, WaitTotal, Waker,
 };
 use holdup::symbolize::{Frame, Naming, Origin, Space};
 use holdup::tokio_rt::{Flavor, Role, RuleName, State, Verdict};
@@ -207,6 +207,7 @@ impl Builder {
             totals: Vec::new(),
             waits: Vec::new(),
             open_waits: Vec::new(),
+            judges: Judges::default(),
             losses: Losses {
                 walked: 12_345,
                 ..Losses::default()
@@ -280,6 +281,7 @@ impl Builder {
                 tid: Tid(4_300),
                 name: waker.to_owned(),
             }),
+            task_id: None,
         });
     }
 
@@ -292,6 +294,7 @@ impl Builder {
             before_recording,
             object: None,
             holder: None,
+            task_id: None,
         });
     }
 
