@@ -502,6 +502,9 @@ mod tests {
                 }
             }
         }
-        assert!(same > 1_000 && other > 1_000 && long > 100, "{same} {other} {long}");
+        assert!(
+            same > 1_000 && other > 1_000 && long > 100,
+            "{same} {other} {long}"
+        );
     }
 }

@@ -141,10 +141,7 @@ fn scenarios(variant: Variant) -> Vec<Trial> {
             Err(error) => vec![error],
         }
     }));
-    if matches!(
-        variant.profile,
-        Profile::Stripped | Profile::StrippedFatLto
-    ) {
+    if matches!(variant.profile, Profile::Stripped | Profile::StrippedFatLto) {
         checks.push(("nothing_made_up", |recorded| {
             check_modes::stripped(&recorded.report, &recorded.truth)
         }));

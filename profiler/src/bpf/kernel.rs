@@ -14,8 +14,8 @@ use aya_log::EbpfLogger;
 use profiler_common::context::layout;
 use profiler_common::counter::Counter;
 use profiler_common::map::{
-    Aggregate, AggregateKey, FILTER_PROBES, FILTER_SIZE, HISTOGRAM_BUCKETS, MAX_PROCESSES, Process, Stack,
-    THREAD_WAYS, THREADS, Thread,
+    Aggregate, AggregateKey, FILTER_PROBES, FILTER_SIZE, HISTOGRAM_BUCKETS, MAX_PROCESSES, Process,
+    Stack, THREAD_WAYS, THREADS, Thread,
 };
 use profiler_common::park::ParkSet;
 use rustix::time::{ClockId, clock_gettime};

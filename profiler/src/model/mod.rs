@@ -19,8 +19,8 @@ mod verdict;
 
 pub use build::build;
 pub use recording::{
-    HIST_BUCKETS, Host, Judges, Losses, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord,
-    Tool, Truncation, Wait, WaitTotal, Waker,
+    HIST_BUCKETS, Host, Judges, Losses, OpenWait, Recording, StackEntry, StackId, Target,
+    ThreadRecord, Tool, Truncation, Wait, WaitTotal, Waker,
 };
 pub use report::{
     BlockingPool, OpenWaitReport, Report, RuntimeKind, RuntimeReport, Site, StackTotal, StateTimes,

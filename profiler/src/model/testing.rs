@@ -1,9 +1,8 @@
 //! Frames, stacks and recordings for the unit tests of this room.
 
 use super::recording::{
-    Judges,
-    Host, Losses, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord, Tool, Wait,
-    WaitTotal,
+    Host, Judges, Losses, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord, Tool,
+    Wait, WaitTotal,
 };
 use crate::symbolize::{Frame, Naming, Origin, Space};
 use crate::tokio_rt::{Role, RuleName, State, Verdict};

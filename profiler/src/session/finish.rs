@@ -5,8 +5,8 @@ use super::gather::Gathered;
 use super::modules::Modules;
 use crate::bpf::{Counters, Kernel, KernelThread};
 use crate::model::{
-    Host, Judges, Losses, OpenWait, Recording, StackEntry, StackId, Target as TargetFacts, ThreadRecord,
-    Tool, Truncation, Wait, WaitTotal, Waker,
+    Host, Judges, Losses, OpenWait, Recording, StackEntry, StackId, Target as TargetFacts,
+    ThreadRecord, Tool, Truncation, Wait, WaitTotal, Waker,
 };
 use crate::process::Target;
 use crate::tokio_rt::{Judge, Place, State};
@@ -272,7 +272,11 @@ fn forget_hold(target: &Target, gathered: &mut Gathered, threads: &mut Threads, 
 }
 
 /// Threads that never switched: they did what they did at the beginning all the time.
-fn unmoved(closing: &Closing<'_>, threads: &mut Threads, open: &mut Vec<(Tid, u64, Timestamp, u64)>) {
+fn unmoved(
+    closing: &Closing<'_>,
+    threads: &mut Threads,
+    open: &mut Vec<(Tid, u64, Timestamp, u64)>,
+) {
     let whole = (closing.end - closing.start).0;
     for tid in closing.gathered.names.keys() {
         if threads.0.contains_key(tid) {

@@ -73,7 +73,6 @@ pub(super) struct Gathered {
     pub(super) symbolizer: Symbolizer,
 }
 
-
 impl Gathered {
     /// Takes one event in. New stacks are handed back undone, since naming them needs the
     /// mappings of their time.
@@ -154,12 +153,7 @@ impl Gathered {
     }
 
     /// Names and judges a new stack; what the kernel side is to do with its waits.
-    pub(super) fn stack(
-        &mut self,
-        seen: &StackSeen,
-        map: &AddressMap,
-        modules: &Modules,
-    ) -> u32 {
+    pub(super) fn stack(&mut self, seen: &StackSeen, map: &AddressMap, modules: &Modules) -> u32 {
         let truncated = walk_outcome(seen.record.walk);
         let user: Vec<Addr> = seen.user.iter().map(|addr| Addr(*addr)).collect();
         let frames = self.name(&user, map, modules);
@@ -295,10 +289,8 @@ impl Gathered {
         }
         for ((stack, place), verdict) in self.stacks.iter_mut().zip(&self.places).zip(verdicts) {
             stack.verdict = self.agreement.judge(verdict, *place);
-            self.judges.push(
-                self.agreement
-                    .judge_of(&verdict, stack.syscall, *place),
-            );
+            self.judges
+                .push(self.agreement.judge_of(&verdict, stack.syscall, *place));
         }
     }
 }

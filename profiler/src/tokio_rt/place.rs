@@ -269,15 +269,61 @@ mod tests {
             agreement.judge_of(&by_stack(state, role), None, place)
         };
         for (agreement, state, role, place, judge) in [
-            (&trusted, State::Idle, WORKER, Place::WorkerParked, Judge::Both),
-            (&trusted, State::Idle, WORKER, Place::Unknown, Judge::Symbols),
-            (&trusted, State::Blocked, WORKER, Place::Outside, Judge::Context),
-            (&trusted, State::Unknown, Role::None, Place::WorkerPoll, Judge::Context),
-            (&trusted, State::Unknown, Role::None, Place::Outside, Judge::Neither),
-            (&agreement(&[]), State::Unknown, Role::None, Place::WorkerPoll, Judge::Neither),
-            (&agreement(&[]), State::Blocked, WORKER, Place::Outside, Judge::Symbols),
+            (
+                &trusted,
+                State::Idle,
+                WORKER,
+                Place::WorkerParked,
+                Judge::Both,
+            ),
+            (
+                &trusted,
+                State::Idle,
+                WORKER,
+                Place::Unknown,
+                Judge::Symbols,
+            ),
+            (
+                &trusted,
+                State::Blocked,
+                WORKER,
+                Place::Outside,
+                Judge::Context,
+            ),
+            (
+                &trusted,
+                State::Unknown,
+                Role::None,
+                Place::WorkerPoll,
+                Judge::Context,
+            ),
+            (
+                &trusted,
+                State::Unknown,
+                Role::None,
+                Place::Outside,
+                Judge::Neither,
+            ),
+            (
+                &agreement(&[]),
+                State::Unknown,
+                Role::None,
+                Place::WorkerPoll,
+                Judge::Neither,
+            ),
+            (
+                &agreement(&[]),
+                State::Blocked,
+                WORKER,
+                Place::Outside,
+                Judge::Symbols,
+            ),
         ] {
-            assert_eq!(of(agreement, state, role, place), judge, "{state:?} {place:?}");
+            assert_eq!(
+                of(agreement, state, role, place),
+                judge,
+                "{state:?} {place:?}"
+            );
         }
     }
 

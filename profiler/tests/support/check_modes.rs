@@ -24,7 +24,9 @@ pub(crate) fn stripped(report: &Report, truth: &Truth) -> Complaints {
     let mut complaints = Vec::new();
     // Two workers that meet in a lock of the allocator or the runtime are truly blocked.
     if waits < counted || waits > counted + STRAY_WAITS {
-        complaints.push(format!("{waits} waits blocked, the kernel counted {counted}"));
+        complaints.push(format!(
+            "{waits} waits blocked, the kernel counted {counted}"
+        ));
     }
     if blocked.abs_diff(measured) > tolerance + STRAY_NS {
         complaints.push(format!(
@@ -35,7 +37,11 @@ pub(crate) fn stripped(report: &Report, truth: &Truth) -> Complaints {
     }
     // Outside the runtime a thread's state does not tell `block_in_place` from the blocking pool
     // nor from any other thread: these are owned up to as unknown, and are not more.
-    let allowed = || truth.allowed().filter(|site| !site.states.contains(&"other".into()));
+    let allowed = || {
+        truth
+            .allowed()
+            .filter(|site| !site.states.contains(&"other".into()))
+    };
     let (_, unknown) = of("unknown");
     let (_, handed_off) = of("handed-off");
     let (_, pool) = of("pool");
