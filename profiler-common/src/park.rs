@@ -41,6 +41,9 @@ use crate::walk::Cursor;
 
 /// Words of memory that a walk may read to be remembered: a frame is one, seldom two.
 pub const SLOTS: usize = 48;
+/// Room for them: a power of two, since the verifier of Linux 6.1 understands a mask where it does
+/// not understand a comparison.
+pub const ROOM: usize = 64;
 /// So many of them are compared at once.
 pub const GROUP: usize = 4;
 /// Bytes above the stack pointer in which they must lie; a multiple of 8 whose largest value is
@@ -59,7 +62,8 @@ pub const SET_PROBES: u32 = 8;
 pub const CHECK_EVERY: u64 = 1024;
 
 const _: () = assert!(SPAN / 8 < WORDS && SPAN & (SPAN + 8) == 0);
-const _: () = assert!(SLOTS.is_multiple_of(GROUP));
+const _: () = assert!(SLOTS.is_multiple_of(GROUP) && SLOTS + GROUP <= ROOM);
+const _: () = assert!(ROOM.is_power_of_two());
 const _: () = assert!(SETS.is_power_of_two() && CHECK_EVERY.is_power_of_two());
 
 /// [`Trace::flags`]: a row used `rbp` as it was in the register.
@@ -106,9 +110,9 @@ pub struct Trace {
     /// No padding.
     pub reserved: u32,
     /// Bytes from `sp` to each word.
-    pub offsets: [u16; SLOTS],
+    pub offsets: [u16; ROOM],
     /// The words.
-    pub words: [u64; SLOTS],
+    pub words: [u64; ROOM],
 }
 
 impl Trace {
@@ -135,8 +139,9 @@ impl Trace {
         }
         // SAFETY: `n` is below the length of both arrays.
         unsafe {
-            *self.offsets.as_mut_ptr().add(n) = offset as u16;
-            *self.words.as_mut_ptr().add(n) = word;
+            let at = n & (ROOM - 1);
+            *self.offsets.as_mut_ptr().add(at) = offset as u16;
+            *self.words.as_mut_ptr().add(at) = word;
         }
         self.count = n as u32 + 1;
         let end = offset as u32 + 8;
@@ -203,13 +208,11 @@ impl Trace {
         let count = self.count as usize;
         let mut n = 0;
         while n < GROUP {
-            let at = count + n;
-            if at < SLOTS {
-                // SAFETY: `at` is below the length of both arrays.
-                unsafe {
-                    *self.offsets.as_mut_ptr().add(at) = offset;
-                    *self.words.as_mut_ptr().add(at) = word;
-                }
+            let at = (count + n) & (ROOM - 1);
+            // SAFETY: `at` is below the length of both arrays.
+            unsafe {
+                *self.offsets.as_mut_ptr().add(at) = offset;
+                *self.words.as_mut_ptr().add(at) = word;
             }
             n += 1;
         }
@@ -287,7 +290,7 @@ pub struct ParkSet {
 }
 
 const _: () = assert!(size_of::<Key>() == 40);
-const _: () = assert!(size_of::<Trace>() == 32 + 10 * SLOTS);
+const _: () = assert!(size_of::<Trace>() == 32 + 10 * ROOM);
 
 #[cfg(feature = "user")]
 // SAFETY: `repr(C)`, without padding and valid for every bit pattern: bytemuck's derive asserts
@@ -323,8 +326,8 @@ mod tests {
         flags: 0,
         span: 0,
         reserved: 0,
-        offsets: [0; SLOTS],
-        words: [0; SLOTS],
+        offsets: [0; ROOM],
+        words: [0; ROOM],
     };
 
     /// The rule at an address: as many kinds as there are, chosen by the address alone.

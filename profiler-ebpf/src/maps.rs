@@ -53,8 +53,7 @@ pub(crate) static THREAD_TABLE: Array<Thread> = Array::with_max_entries(THREADS 
 
 /// Place in [`THREAD_TABLE`] to the thread that has it; for making and giving up entries only.
 #[map]
-pub(crate) static CLAIMS: HashMap<u32, u32> =
-    HashMap::with_max_entries((THREADS + SETS) as u32, 0);
+pub(crate) static CLAIMS: HashMap<u32, u32> = HashMap::with_max_entries((THREADS + SETS) as u32, 0);
 
 /// How far the clock of our times is ahead of the scheduler's (wrapping), one value.
 #[map]

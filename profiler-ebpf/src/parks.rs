@@ -39,11 +39,7 @@ unsafe fn set(thread: *const Thread) -> Option<*mut ParkSet> {
 #[inline(always)]
 unsafe fn park(set: *mut ParkSet, way: usize) -> *mut Park {
     // SAFETY: the mask keeps the index within the set.
-    unsafe {
-        (&raw mut (*set).parks)
-            .cast::<Park>()
-            .add(way & (WAYS - 1))
-    }
+    unsafe { (&raw mut (*set).parks).cast::<Park>().add(way & (WAYS - 1)) }
 }
 
 const _: () = assert!(WAYS.is_power_of_two(), "used as a mask");

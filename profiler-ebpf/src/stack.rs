@@ -43,8 +43,7 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         }
         count(Counter::SwitchOutBlocked);
         let syscall = regs.syscall;
-        let Some(state) =
-            unwind::walk_user(regs.ip, regs.sp, regs.bp, process, (*thread).remember)
+        let Some(state) = unwind::walk_user(regs.ip, regs.sp, regs.bp, process, (*thread).remember)
         else {
             return;
         };

@@ -9,6 +9,15 @@ use crate::maps::{AGGREGATES, count};
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
 
+/// What sums begin with: here, since the stack has 512 bytes for all functions together.
+static ZERO: Aggregate = Aggregate {
+    waits: 0,
+    blocked: 0,
+    runqueue: 0,
+    max: 0,
+    histogram: [0; HISTOGRAM_BUCKETS],
+};
+
 /// The bucket of a duration: the logarithm of its nanoseconds.
 #[inline(always)]
 fn bucket(nanos: u64) -> usize {
@@ -56,14 +65,7 @@ pub(crate) fn of(tid: u32, stack: u64) -> Option<*mut Aggregate> {
     if let Some(sums) = AGGREGATES.get_ptr_mut(&key) {
         return Some(sums);
     }
-    let zero = Aggregate {
-        waits: 0,
-        blocked: 0,
-        runqueue: 0,
-        max: 0,
-        histogram: [0; HISTOGRAM_BUCKETS],
-    };
-    let _ = AGGREGATES.insert(&key, &zero, NO_EXIST);
+    let _ = AGGREGATES.insert(&key, &ZERO, NO_EXIST);
     let sums = AGGREGATES.get_ptr_mut(&key);
     if sums.is_none() {
         count(Counter::AggregateFull);
