@@ -45,6 +45,10 @@ counters! {
     AggregateFull = "aggregate full",
     /// Switches of threads that found no place in the thread table.
     ThreadTableFull = "thread table full",
+    /// Forked processes that were to be watched and found no place.
+    ProcessTableFull = "process table full",
+    /// Stacks sent raw, to be walked in userspace.
+    RawStacks = "stacks sent raw",
     /// Stack records that did not fit into the ring buffer (the stack is sent again later).
     RingFullStack = "ring buffer full (stack)",
     /// Wait records that did not fit into the ring buffer.

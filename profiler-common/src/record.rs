@@ -20,6 +20,8 @@ pub const KIND_THREAD_END: u32 = 3;
 pub const KIND_EXEC: u32 = 4;
 /// [`Header::kind`] of a [`SnapshotRecord`].
 pub const KIND_SNAPSHOT: u32 = 5;
+/// [`Header::kind`] of a [`ForkRecord`].
+pub const KIND_FORK: u32 = 9;
 
 /// What every record begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +61,9 @@ pub struct StackRecord {
     pub generation: u32,
     /// What tokio's thread-local state said, one of [`crate::context::place`].
     pub place: u32,
-    /// No padding.
-    pub reserved: u32,
+    /// 1 where the stack is of this wait alone, and a raw copy of it went before: the walk came to
+    /// code that userspace is yet to learn of.
+    pub raw: u32,
     /// User frames that follow.
     pub user_frames: u32,
     /// Kernel frames that follow the user frames.
@@ -129,6 +132,21 @@ pub struct ExecRecord {
     pub time: u64,
 }
 
+/// A watched process forked, and the new process is watched too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct ForkRecord {
+    /// The record's kind and length, and the new process.
+    pub header: Header,
+    /// When.
+    pub time: u64,
+    /// The process that forked.
+    pub parent: u32,
+    /// Index of the new process's entry.
+    pub index: u32,
+}
+
 /// The registers of a thread that was off-CPU when the task iterator passed by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
@@ -162,4 +180,5 @@ const _: () = assert!(size_of::<Header>() == 16);
 const _: () = assert!(size_of::<StackRecord>() == 16 + 24 + 48 + 24 + 16);
 const _: () = assert!(size_of::<WaitRecord>() == 16 + 40 + 8 + 16);
 const _: () = assert!(size_of::<ExecRecord>() == 24);
+const _: () = assert!(size_of::<ForkRecord>() == 32);
 const _: () = assert!(size_of::<SnapshotRecord>() == 16 + 40 + 48 + 8 + 8 + 16);

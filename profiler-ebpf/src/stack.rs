@@ -8,9 +8,9 @@ use profiler_common::map::{ADVICE_RECORD, Stack, Thread};
 use profiler_common::record::STACK_BEFORE;
 use profiler_common::row::walk;
 
-use crate::filter::{Task, Watched};
+use crate::filter::{self, Task, Watched};
 use crate::maps::{MESSAGE, STACKS, add, count};
-use crate::{context, emit, unwind};
+use crate::{context, emit, raw, unwind};
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
@@ -25,16 +25,27 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         (*thread).task_id = context.task_id;
         let regs = bpf_task_pt_regs(task.cast_mut().cast()) as *const pt_regs;
         let syscall = (*regs).orig_rax as i64;
-        let Some(state) = unwind::walk_user((*regs).rip, (*regs).rsp, (*regs).rbp, process) else {
+        let table = filter::table(process);
+        let Some(state) = unwind::walk_user((*regs).rip, (*regs).rsp, (*regs).rbp, table) else {
             return;
         };
         let frames = (*state).frames;
         count(Counter::Walks);
         add(Counter::Frames, frames.into());
+        if (*state).outcome == walk::UNMAPPED && raw::may_send(process, table) {
+            let number = number(now, syscall, (*thread).tid, u64::MAX);
+            if raw::send(regs, task, table, context.place, number, now) {
+                (*thread).stack = number;
+                return;
+            }
+        }
         if (*state).outcome != walk::COMPLETE {
             count(Counter::WalksTruncated);
         }
         let kind = (*state).outcome << 8 | context.place;
+        // The same addresses after an exec, or in another library, are another stack.
+        let era = u64::from(table.execs) << 32 | u64::from((*process.process).epoch);
+        let kind = era.wrapping_mul(0xd6e8_feb8_6659_fd93) ^ u64::from(kind);
         let number = number((*state).hash, syscall, (*thread).tgid, kind);
         (*thread).stack = number;
         if let Some(known) = STACKS.get_ptr(number) {
@@ -77,7 +88,7 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         (*record).walk = (*state).outcome;
         (*record).place = context.place;
         (*record).reserved = 0;
-        (*record).generation = (*process.process).generation;
+        (*record).generation = table.generation;
         if !emit::new_stack(ctx, message, frames) {
             count(Counter::RingFullStack);
             // Forgotten, so that its next wait sends it again.
@@ -89,11 +100,11 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
 /// Mixes what tells stacks apart into one number (the finalizer of splitmix64), which is never
 /// 0 nor [`STACK_BEFORE`].
 #[inline(always)]
-fn number(hash: u64, syscall: i64, tgid: u32, kind: u32) -> u64 {
+fn number(hash: u64, syscall: i64, tgid: u32, kind: u64) -> u64 {
     let mut mixed = hash
         ^ (syscall as u64).wrapping_mul(0xbf58_476d_1ce4_e5b9)
         ^ (u64::from(tgid) << 32)
-        ^ u64::from(kind);
+        ^ kind;
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^= mixed >> 31;

@@ -2,9 +2,10 @@
 
 mod banks;
 mod kernel;
+mod maps_news;
 mod probe;
 mod tables;
 
 pub use kernel::{Counters, Kernel, KernelThread, monotonic, process_entry};
 pub use probe::{Verified, probe};
-pub use tables::{TableError, TableSpan, Tables};
+pub use tables::{MappingTable, TableError, TableSpan, Tables};

@@ -2,8 +2,9 @@
 
 use bytemuck::{AnyBitPattern, try_pod_read_unaligned};
 use profiler_common::record::{
-    ExecRecord, Header, KIND_EXEC, KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END, KIND_WAIT,
-    MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
+    ExecRecord, ForkRecord, Header, KIND_EXEC, KIND_FORK, KIND_SNAPSHOT,
+    KIND_STACK, KIND_THREAD_END, KIND_WAIT, MAX_KERNEL_FRAMES, MAX_USER_FRAMES,
+    SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
 };
 use std::fmt;
 
@@ -20,6 +21,8 @@ pub enum Event {
     Exec(ExecRecord),
     /// A thread as the task iterator found it.
     Snapshot(Box<SnapshotRecord>),
+    /// A fork of a process that is followed.
+    Fork(ForkRecord),
 }
 
 /// A [`StackRecord`] with its frames.
@@ -75,6 +78,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         KIND_THREAD_END => Event::ThreadEnd(Box::new(head(bytes)?)),
         KIND_EXEC => Event::Exec(head(bytes)?),
         KIND_SNAPSHOT => Event::Snapshot(Box::new(head(bytes)?)),
+        KIND_FORK => Event::Fork(head(bytes)?),
         kind => return Err(DecodeError::Kind(kind)),
     })
 }
@@ -123,7 +127,7 @@ mod tests {
             walk: 0,
             generation: 3,
             place: 0,
-            reserved: 0,
+            raw: 0,
             user_frames,
             kernel_frames,
             comm: *b"worker\0junk\0\0\0\0\0",

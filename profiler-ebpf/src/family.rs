@@ -1,0 +1,137 @@
+//! Processes that a watched one forks.
+
+use aya_ebpf::bindings::BPF_RB_FORCE_WAKEUP;
+use aya_ebpf::programs::BtfTracePointContext;
+use aya_log_ebpf::warn;
+use core::intrinsics::{AtomicOrdering, atomic_cxchg};
+use profiler_common::counter::Counter;
+use profiler_common::map::{FILTER_FREED, FILTER_PROBES, FILTER_SIZE, MAX_PROCESSES, Process};
+use profiler_common::record::{ForkRecord, Header, KIND_FORK};
+
+use crate::emit;
+use crate::filter::{self, Watched};
+use crate::maps::{FILTER, LIVES, NEXT_PROCESS, PROCESSES, count, count_first};
+
+/// Exchanges one word, if it still is `old`.
+///
+/// # Safety
+/// `word` is within a live map value, and aligned.
+#[inline(always)]
+unsafe fn exchange(word: *mut u32, old: u32, new: u32) -> bool {
+    // SAFETY: by the caller's word; of all who race for it, exactly one finds `old`.
+    let (before, _) = unsafe {
+        atomic_cxchg::<u32, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(word, old, new)
+    };
+    before == old
+}
+
+/// Watches the new process `tgid`, if `parent` is watched and its children are to be. Its memory
+/// is a copy of its parent's, so that it begins with the same mapping table.
+#[inline(always)]
+pub(crate) fn adopt(
+    ctx: &BtfTracePointContext,
+    parent: u32,
+    tgid: u32,
+    now: u64,
+) -> Option<Watched> {
+    let from = filter::watched(parent)?;
+    // SAFETY: a live array value.
+    if unsafe { (*from.process).follow } == 0 {
+        return None;
+    }
+    let process = claim(tgid)
+        .filter(|to| copy(from, to.index, now).is_some())
+        .filter(|to| enter(to.index, tgid).is_some());
+    let Some(process) = process else {
+        if count_first(Counter::ProcessTableFull) {
+            warn!(
+                ctx,
+                "all {} places for processes are taken: process {} is not recorded",
+                MAX_PROCESSES,
+                tgid
+            );
+        }
+        return None;
+    };
+    let record = ForkRecord {
+        header: Header {
+            kind: KIND_FORK,
+            len: size_of::<ForkRecord>() as u32,
+            tgid,
+            tid: tgid,
+        },
+        time: now,
+        parent,
+        index: process.index,
+    };
+    if !emit::send_with(&record, BPF_RB_FORCE_WAKEUP) {
+        count(Counter::RingFullOther);
+    }
+    Some(process)
+}
+
+/// Takes a free entry.
+#[inline(always)]
+fn claim(tgid: u32) -> Option<Watched> {
+    let next = NEXT_PROCESS.get_ptr_mut(0)?;
+    // SAFETY: a live array value; a hint, whoever writes it last.
+    let mut index = unsafe { *next };
+    for _ in 0..MAX_PROCESSES {
+        index = index.wrapping_add(1) & (MAX_PROCESSES as u32 - 1);
+        let process = PROCESSES.get_ptr_mut(index)?;
+        // SAFETY: a live array value. No lookup finds the entry before `enter`.
+        unsafe {
+            if exchange(&raw mut (*process).tgid, 0, tgid) {
+                *next = index;
+                return Some(Watched { index, process });
+            }
+        }
+    }
+    None
+}
+
+/// Fills the entry `to` with what the parent has.
+#[inline(always)]
+fn copy(from: Watched, to: u32, now: u64) -> Option<()> {
+    let parent: *const Process = from.process;
+    let child = PROCESSES.get_ptr_mut(to)?;
+    let life = LIVES.get_ptr_mut(to)?;
+    let execs = LIVES.get(from.index)?.execs;
+    // SAFETY: live array values; the entry is ours alone until `enter`.
+    unsafe {
+        (*life).execs = execs;
+        (*life).raw_generation = 0;
+        (*life).raw = 0;
+        (*child).table = (*parent).table;
+        (*child).mappings = (*parent).mappings;
+        (*child).generation = (*parent).generation;
+        (*child).execs = (*parent).execs;
+        (*child).epoch = (*parent).epoch;
+        (*child).follow = 1;
+        (*child).layout = (*parent).layout;
+        (*child).start = now;
+        (*child).context_below_fs = (*parent).context_below_fs;
+        (*child).worker_below_fs = (*parent).worker_below_fs;
+        (*child).current_thread_below_fs = (*parent).current_thread_below_fs;
+        (*child).budget_below_fs = (*parent).budget_below_fs;
+    }
+    Some(())
+}
+
+/// Enters the process into the filter, or gives its entry back.
+#[inline(always)]
+fn enter(index: u32, tgid: u32) -> Option<()> {
+    for probe in 0..FILTER_PROBES {
+        let place = FILTER.get_ptr_mut(tgid.wrapping_add(probe) & (FILTER_SIZE as u32 - 1))?;
+        // SAFETY: a live array value.
+        unsafe {
+            if exchange(place, 0, index + 1) || exchange(place, FILTER_FREED, index + 1) {
+                return Some(());
+            }
+        }
+    }
+    let process = PROCESSES.get_ptr_mut(index)?;
+    // SAFETY: a live array value, which is ours.
+    unsafe { core::ptr::write_volatile(&raw mut (*process).tgid, 0) };
+    None
+}
