@@ -37,8 +37,21 @@ counters! {
     Walks = "stacks walked",
     /// Frames over all walks, for the mean depth.
     Frames = "frames walked",
-    /// Walks that ended before the outermost frame.
-    WalksTruncated = "stacks truncated",
+    /// Walks that ended before the outermost frame, as [`crate::row::walk::TOO_DEEP`]; the next ones
+    /// are in the order of that module's codes.
+    TooDeep = "stacks truncated: too deep",
+    /// [`crate::row::walk::UNMAPPED`].
+    Unmapped = "stacks truncated: unmapped",
+    /// [`crate::row::walk::NO_ROW`].
+    NoRow = "stacks truncated: no row",
+    /// [`crate::row::walk::UNSUPPORTED`].
+    Unsupported = "stacks truncated: unsupported rule",
+    /// [`crate::row::walk::UNREADABLE`].
+    Unreadable = "stacks truncated: unreadable",
+    /// [`crate::row::walk::NO_PROGRESS`].
+    NoProgress = "stacks truncated: no progress",
+    /// [`crate::row::walk::NO_STACK`].
+    NoStack = "stacks truncated: no stack",
     /// Waits whose stack could not be numbered because the stack table was full.
     StackTableFull = "stack table full",
     /// Waits that found no place in the aggregate.
@@ -47,12 +60,25 @@ counters! {
     ThreadTableFull = "thread table full",
     /// Forked processes that were to be watched and found no place.
     ProcessTableFull = "process table full",
-    /// Stacks sent raw, to be walked in userspace.
-    RawStacks = "stacks sent raw",
+    /// Stacks copied because the walk came to code that userspace is yet to learn of.
+    RawUnmapped = "stacks copied, unmapped",
+    /// Waits of such threads: in no sum and in no thread's books.
+    WaitOfNoThread = "waits of threads not in the table",
     /// Stack records that did not fit into the ring buffer (the stack is sent again later).
     RingFullStack = "ring buffer full (stack)",
     /// Wait records that did not fit into the ring buffer.
     RingFullWait = "ring buffer full (wait)",
     /// Other records that did not fit into the ring buffer.
     RingFullOther = "ring buffer full (other)",
+    /// Stacks copied for the shadow check.
+    RawCopies = "stacks copied",
+    /// Of them those of which a piece did not fit into the ring buffer.
+    RingFullRaw = "ring buffer full (stack copy)",
 }
+
+const _: () = assert!(
+    Counter::NoStack as u32 - Counter::TooDeep as u32
+        == crate::row::walk::NO_STACK - crate::row::walk::TOO_DEEP
+        && crate::row::walk::NO_STACK == 7,
+    "the counters of truncated walks follow the codes"
+);

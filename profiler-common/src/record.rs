@@ -20,8 +20,18 @@ pub const KIND_THREAD_END: u32 = 3;
 pub const KIND_EXEC: u32 = 4;
 /// [`Header::kind`] of a [`SnapshotRecord`].
 pub const KIND_SNAPSHOT: u32 = 5;
+/// [`Header::kind`] of a [`RawStackRecord`].
+pub const KIND_RAW_STACK: u32 = 6;
+/// [`Header::kind`] of a [`RawStackRecord`] of a stack that could not be walked, because code ran
+/// that userspace is yet to learn of. Its [`StackRecord`] follows.
+pub const KIND_UNMAPPED_STACK: u32 = 8;
 /// [`Header::kind`] of a [`ForkRecord`].
 pub const KIND_FORK: u32 = 9;
+
+/// Bytes of one raw copy of a stack at most, over all its pieces.
+pub const RAW_STACK_BYTES: u64 = 32 << 10;
+/// Bytes of one piece at most; no piece crosses the end of a page.
+pub const RAW_PIECE_BYTES: usize = 4096;
 
 /// What every record begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,6 +186,39 @@ pub struct SnapshotRecord {
     pub comm: [u8; COMM_LEN],
 }
 
+/// A piece of a raw copy of a stack, for a walk in userspace; followed by `bytes` bytes. Pieces of
+/// one copy come one after another in the order of their addresses, from the same CPU; other
+/// records may lie between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct RawStackRecord {
+    /// The record's kind, length and thread.
+    pub header: Header,
+    /// When the stack was walked: the switch-out. With the thread it names the copy.
+    pub time: u64,
+    /// The number by which waits name the stack.
+    pub stack: u64,
+    /// User instruction pointer.
+    pub ip: u64,
+    /// User stack pointer.
+    pub sp: u64,
+    /// User `rbp`.
+    pub bp: u64,
+    /// Address of the first byte that follows.
+    pub address: u64,
+    /// Which mapping table of the process was in use, see [`crate::map::Process::generation`]; 0
+    /// where there was none.
+    pub generation: u32,
+    /// Bytes that follow, at most [`RAW_PIECE_BYTES`]; 0 where the memory could not be read.
+    pub bytes: u32,
+    /// 1 in the last piece.
+    pub last: u32,
+    /// Execs of the process so far, see [`crate::map::Life::execs`].
+    pub execs: u32,
+}
+
+const _: () = assert!(size_of::<RawStackRecord>() == 16 + 48 + 16);
 const _: () = assert!(size_of::<Header>() == 16);
 const _: () = assert!(size_of::<StackRecord>() == 16 + 24 + 48 + 24 + 16);
 const _: () = assert!(size_of::<WaitRecord>() == 16 + 40 + 8 + 16);

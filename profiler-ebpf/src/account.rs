@@ -98,6 +98,9 @@ fn switch_out(
     // SAFETY: `prev` is the tracepoint's argument.
     let tid = unsafe { filter::tid(prev) };
     let Some(thread) = entry(ctx, tid, process, PHASE_RUNNING) else {
+        if !preempted && state != 0 && state & TASK_DEAD == 0 {
+            count(Counter::WaitOfNoThread);
+        }
         return;
     };
     // SAFETY: a live array value; the thread's own switches come one after another.

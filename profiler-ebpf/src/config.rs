@@ -37,4 +37,6 @@ globals! {
     OFF_TASK_LAST_ARRIVAL / off_task_last_arrival: u32;
     /// Waits of at least this many nanoseconds get a record of their own.
     MIN_BLOCK_NS / min_block_ns: u64;
+    /// One stack in so many is copied for the shadow check; 0 for none.
+    SHADOW_EVERY / shadow_every: u32;
 }

@@ -34,6 +34,12 @@ pub(crate) fn adopt(
     tgid: u32,
     now: u64,
 ) -> Option<Watched> {
+    if let Some(old) = filter::watched(tgid) {
+        // A process of this id has ended: the new one is not it.
+        let old = PROCESSES.get_ptr_mut(old.index)?;
+        // SAFETY: a live array value.
+        unsafe { core::ptr::write_volatile(&raw mut (*old).tgid, 0) };
+    }
     let from = filter::watched(parent)?;
     // SAFETY: a live array value.
     if unsafe { (*from.process).follow } == 0 {

@@ -11,6 +11,7 @@ mod emit;
 mod family;
 mod filter;
 mod maps;
+mod raw;
 mod snapshot;
 mod stack;
 mod threads;

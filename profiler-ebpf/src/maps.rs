@@ -8,9 +8,10 @@ use profiler_common::map::{
     Aggregate, AggregateKey, FILTER_SIZE, INDEX_BANKS, Life, MAX_MAPPINGS, MAX_PROCESSES,
     MAX_TABLES, Process, ROW_BANKS, Stack, THREADS, Thread,
 };
-use profiler_common::row::{BANK_ROWS, INDEX_BANK, Mapping};
+use profiler_common::row::{BANK_ROWS, INDEX_BANK, Mapping, walk};
 
 use crate::emit::StackMessage;
+use crate::raw::RawMessage;
 use crate::unwind::{CachedRule, Chunk, RULE_CACHE, Walk};
 
 /// `BPF_F_MMAPABLE`: userspace fills these by mmap.
@@ -88,6 +89,10 @@ pub(crate) static RULES: PerCpuArray<[CachedRule; RULE_CACHE]> =
 #[map]
 pub(crate) static MESSAGE: PerCpuArray<StackMessage> = PerCpuArray::with_max_entries(1, 0);
 
+/// The piece of a raw copy being made, in the form in which it is sent.
+#[map]
+pub(crate) static RAW_MESSAGE: PerCpuArray<RawMessage> = PerCpuArray::with_max_entries(1, 0);
+
 /// Entry `n` of a mapping table.
 #[inline(always)]
 pub(crate) fn mapping(table: u32, n: u32) -> Option<&'static Mapping> {
@@ -101,6 +106,16 @@ pub(crate) fn mapping(table: u32, n: u32) -> Option<&'static Mapping> {
 #[inline(always)]
 pub(crate) fn count(counter: Counter) {
     add(counter, 1);
+}
+
+/// Counts a walk that ended early, by how.
+#[inline(always)]
+pub(crate) fn count_truncated(outcome: u32) {
+    const FIRST: u32 = Counter::TooDeep as u32 - walk::TOO_DEEP;
+    if let Some(value) = COUNTERS.get_ptr_mut(FIRST + (outcome & 7)) {
+        // SAFETY: as in `add`.
+        unsafe { *value += 1 };
+    }
 }
 
 /// Adds one to a counter of this CPU; whether that is the first: what is logged once.

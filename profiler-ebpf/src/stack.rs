@@ -5,11 +5,11 @@ use aya_ebpf::helpers::generated::bpf_task_pt_regs;
 use core::ffi::c_void;
 use profiler_common::counter::Counter;
 use profiler_common::map::{ADVICE_RECORD, Stack, Thread};
-use profiler_common::record::STACK_BEFORE;
+use profiler_common::record::{KIND_RAW_STACK, STACK_BEFORE};
 use profiler_common::row::walk;
 
 use crate::filter::{self, Task, Watched};
-use crate::maps::{MESSAGE, STACKS, add, count};
+use crate::maps::{MESSAGE, STACKS, add, count, count_truncated};
 use crate::{context, emit, raw, unwind};
 
 /// `BPF_NOEXIST`.
@@ -32,22 +32,29 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         let frames = (*state).frames;
         count(Counter::Walks);
         add(Counter::Frames, frames.into());
-        if (*state).outcome == walk::UNMAPPED && raw::may_send(process, table) {
-            let number = number(now, syscall, (*thread).tid, u64::MAX);
-            if raw::send(regs, task, table, context.place, number, now) {
-                (*thread).stack = number;
-                return;
-            }
-        }
-        if (*state).outcome != walk::COMPLETE {
-            count(Counter::WalksTruncated);
+        // Another wait may have other frames beyond the one at which the walk ended.
+        let alone = number(now, syscall, (*thread).tid, u64::MAX);
+        let raw = (*state).outcome == walk::UNMAPPED
+            && raw::unmapped(thread, regs, process, table, alone, now);
+        if !raw && (*state).outcome != walk::COMPLETE {
+            count_truncated((*state).outcome);
         }
         let kind = (*state).outcome << 8 | context.place;
         // The same addresses after an exec, or in another library, are another stack.
         let era = u64::from(table.execs) << 32 | u64::from((*process.process).epoch);
         let kind = era.wrapping_mul(0xd6e8_feb8_6659_fd93) ^ u64::from(kind);
         let number = number((*state).hash, syscall, (*thread).tgid, kind);
+        let number = if raw { alone } else { number };
         (*thread).stack = number;
+        if !raw {
+            let copy = raw::Copy {
+                kind: KIND_RAW_STACK,
+                time: now,
+                stack: number,
+                table,
+            };
+            raw::shadow(thread, regs, state, &copy);
+        }
         if let Some(known) = STACKS.get_ptr(number) {
             (*thread).advice = (*known).advice;
             return;
@@ -55,7 +62,8 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         let Some(message) = MESSAGE.get_ptr_mut(0) else {
             return;
         };
-        if STACKS
+        if !raw
+            && STACKS
             .insert(
                 number,
                 Stack {
@@ -87,7 +95,7 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         ];
         (*record).walk = (*state).outcome;
         (*record).place = context.place;
-        (*record).reserved = 0;
+        (*record).raw = raw.into();
         (*record).generation = table.generation;
         if !emit::new_stack(ctx, message, frames) {
             count(Counter::RingFullStack);

@@ -18,7 +18,7 @@ use profiler_common::map::{
 };
 use rustix::time::{ClockId, clock_gettime};
 use std::io::Read;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// The compiled programs; `profiler/bpf/README.md` tells where they come from.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/holdup.bpf.o");
@@ -242,6 +242,10 @@ impl Kernel {
                 self.filter.set(place, FILTER_FREED, 0)?;
             }
         }
+        if self.processes.get(&index, 0)?.tgid != pid.0 {
+            // Given up by the kernel side when the id was given out again.
+            return Ok(());
+        }
         let free: Process = bytemuck::Zeroable::zeroed();
         Ok(self.processes.set(index, free, 0)?)
     }
@@ -312,12 +316,10 @@ impl Kernel {
     }
 
     /// A descriptor that becomes readable when an event asks for attention at once.
-    ///
-    /// # Errors
-    /// Where descriptors are used up.
-    pub fn attention(&self) -> std::io::Result<OwnedFd> {
+    #[must_use]
+    pub fn attention(&self) -> BorrowedFd<'_> {
         // SAFETY: the ring buffer's descriptor is open as long as `self.events` lives.
-        unsafe { BorrowedFd::borrow_raw(self.events.as_raw_fd()) }.try_clone_to_owned()
+        unsafe { BorrowedFd::borrow_raw(self.events.as_raw_fd()) }
     }
 
     /// Hands every event that has arrived to `each`.

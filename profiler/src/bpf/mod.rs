@@ -2,10 +2,11 @@
 
 mod banks;
 mod kernel;
-mod maps_news;
+mod mapping_events;
 mod probe;
 mod tables;
 
 pub use kernel::{Counters, Kernel, KernelThread, monotonic, process_entry};
+pub use mapping_events::{MappingEvent, MappingEvents};
 pub use probe::{Verified, probe};
 pub use tables::{MappingTable, TableError, TableSpan, Tables};

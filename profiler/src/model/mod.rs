@@ -2,11 +2,13 @@
 
 mod books;
 mod build;
+mod object;
 mod place;
 mod quantile;
 mod recording;
 mod report;
 mod runtimes;
+mod several;
 mod sites;
 mod stacks;
 mod sweep;
@@ -18,6 +20,7 @@ mod time;
 mod verdict;
 
 pub use build::build;
+pub use object::{Holder, HolderProcess, MAX_HOLDERS, Object, ObjectKind};
 pub use recording::{
     HIST_BUCKETS, Host, Losses, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord,
     Tool, Truncation, Wait, WaitTotal, Waker,

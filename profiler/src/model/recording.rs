@@ -32,8 +32,19 @@ pub struct Recording {
     pub waits: Vec<Wait>,
     /// Waits that had not ended when the recording did.
     pub open_waits: Vec<OpenWait>,
-    /// What failed to be recorded, unwound or named.
+    /// What failed to be recorded, unwound or named, of all processes.
     pub losses: Losses,
+    /// Where several processes were recorded at once, those after the first: each a recording
+    /// of its own over the same time, without losses and others.
+    pub others: Vec<Recording>,
+}
+
+impl Recording {
+    /// Every recorded process, the first one first.
+    pub fn targets(&self) -> impl Iterator<Item = &Target> {
+        let others = self.others.iter().map(|other| &other.target);
+        std::iter::once(&self.target).chain(others)
+    }
 }
 
 /// The program that recorded.
@@ -67,6 +78,11 @@ pub struct Target {
     pub cmdline: Vec<String>,
     /// The tokio version found in the executable (`1.54.1`), where one was.
     pub tokio_version: Option<String>,
+    /// The process that forked this one, where it was forked during the recording.
+    pub parent: Option<Pid>,
+    /// Paths of the programs that the process executed before `exe` during the recording, the
+    /// first one first.
+    pub earlier: Vec<String>,
     /// How the target ended, if it ended during the recording (`exited`, `killed by SIGKILL`).
     pub ended: Option<String>,
     /// Whether the executable has a symbol table; without one, functions are named by address.

@@ -9,7 +9,8 @@ use super::report::{BlockingPool, RuntimeKind, RuntimeReport, StateTimes};
 use super::sweep::{Interval, Sweep, intervals};
 use super::tally::{Class, Tally};
 use crate::tokio_rt::{Flavor, Role, State};
-use crate::units::{Nanos, Tid};
+use crate::units::{Nanos, Pid, Tid};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The runtimes and which thread works for which.
@@ -58,15 +59,7 @@ pub(super) fn runtimes(
     found.extend(multi_thread(recording, books, tallies).map(|report| (None, report)));
     found
         .extend(current_thread(recording, books, tallies).map(|(tid, report)| (Some(tid), report)));
-    found.sort_by_key(|(tid, report)| {
-        let blocked = report.states.get(&State::Blocked).copied();
-        (
-            std::cmp::Reverse(report.workers),
-            report.kind,
-            std::cmp::Reverse(blocked),
-            *tid,
-        )
-    });
+    found.sort_by_key(|(tid, report)| (order(report), *tid));
     let mut runtimes = Runtimes {
         reports: Vec::new(),
         multi_thread: None,
@@ -88,6 +81,12 @@ pub(super) fn runtimes(
         runtimes.reports.push(report);
     }
     runtimes
+}
+
+/// The one with the most workers first.
+pub(super) fn order(report: &RuntimeReport) -> impl Ord + use<> {
+    let blocked = report.states.get(&State::Blocked).copied();
+    (Reverse(report.workers), report.kind, Reverse(blocked))
 }
 
 fn multi_thread(
@@ -117,7 +116,14 @@ fn multi_thread(
         .min(distinct.saturating_sub(handed_off.peak()))
         .max(blocked.peak())
         .max(1);
-    Some(report(RuntimeKind::MultiThread, workers, states, &blocked))
+    let pid = recording.target.pid;
+    Some(report(
+        pid,
+        RuntimeKind::MultiThread,
+        workers,
+        states,
+        &blocked,
+    ))
 }
 
 /// How many workers there were at a time.
@@ -166,14 +172,23 @@ fn current_thread<'a>(
                 .get(&tid)
                 .map(|books| books.states_as(Class::CURRENT_THREAD))
                 .unwrap_or_default();
-            (tid, report(RuntimeKind::CurrentThread, 1, states, &sweep))
+            let pid = recording.target.pid;
+            let kind = RuntimeKind::CurrentThread;
+            (tid, report(pid, kind, 1, states, &sweep))
         })
 }
 
-fn report(kind: RuntimeKind, workers: usize, states: StateTimes, blocked: &Sweep) -> RuntimeReport {
+fn report(
+    pid: Pid,
+    kind: RuntimeKind,
+    workers: usize,
+    states: StateTimes,
+    blocked: &Sweep,
+) -> RuntimeReport {
     let blocked_at_once = blocked.at_once(workers);
     RuntimeReport {
         id: String::new(),
+        pid,
         kind,
         workers: u32::try_from(workers).unwrap_or(u32::MAX),
         states,
@@ -185,6 +200,11 @@ fn report(kind: RuntimeKind, workers: usize, states: StateTimes, blocked: &Sweep
 
 fn sweep(recording: &Recording, wanted: impl Fn(Tid, State, Role) -> bool) -> Sweep {
     Sweep::new(intervals(recording, wanted), recording.start, recording.end)
+}
+
+/// The times in which threads of the blocking pool waited inside closures.
+pub(super) fn pool_intervals(recording: &Recording) -> Vec<Interval> {
+    intervals(recording, |_, state, _| state == State::Pool)
 }
 
 /// The blocking pool, where any of its threads waited.
@@ -205,7 +225,12 @@ pub(super) fn blocking_pool(
         books::add_all(&mut states, &books.states_as(Class::POOL));
     }
     let time = |state: State| states.get(&state).copied().unwrap_or_default();
-    let peak = sweep(recording, |_, state, _| state == State::Pool).peak();
+    let peak = Sweep::new(
+        pool_intervals(recording),
+        recording.start,
+        recording.end,
+    )
+    .peak();
     Some(BlockingPool {
         threads: u32::try_from(threads).unwrap_or(u32::MAX),
         busy_ns: time(State::Pool) + time(State::Running) + time(State::Runnable),

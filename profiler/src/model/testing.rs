@@ -109,6 +109,8 @@ pub(super) fn recording(length: u64) -> Recording {
             build_id: None,
             cmdline: Vec::new(),
             tokio_version: None,
+            parent: None,
+            earlier: Vec::new(),
             ended: None,
             has_symbols: true,
             has_lines: true,
@@ -123,6 +125,7 @@ pub(super) fn recording(length: u64) -> Recording {
         waits: Vec::new(),
         open_waits: Vec::new(),
         losses: Losses::default(),
+        others: Vec::new(),
     }
 }
 

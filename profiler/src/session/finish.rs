@@ -1,17 +1,17 @@
 //! Closing the books: from kernel tables and gathered events to a [`Recording`].
 
 use super::early::Early;
-use super::gather::Gathered;
-use super::modules::Modules;
+use super::gather::{Gathered, Owner};
+use super::split::split;
+use super::watched::Watched;
 use crate::bpf::{Kernel, KernelThread};
 use crate::model::{
-    Host, Losses, OpenWait, Recording, StackEntry, StackId, Target as TargetFacts, ThreadRecord,
-    Tool, Truncation, Wait, WaitTotal, Waker,
+    Host, Losses, OpenWait, Recording, StackEntry, StackId, ThreadRecord, Tool, Truncation, Wait,
+    WaitTotal, Waker,
 };
-use crate::process::Target;
 use crate::tokio_rt::{Place, State};
-use crate::units::{Nanos, Tid, Timestamp};
-use anyhow::Result;
+use crate::units::{Nanos, Pid, Tid, Timestamp};
+use anyhow::{Context, Result};
 use profiler_common::counter::Counter;
 use profiler_common::map::{
     Aggregate, AggregateKey, Books, HISTOGRAM_BUCKETS, PHASE_BLOCKED, PHASE_DEAD, PHASE_RUNNABLE,
@@ -21,16 +21,20 @@ use profiler_common::record::STACK_BEFORE;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// A thread of a process.
+pub(super) type Thread = (Pid, Tid);
+
 /// Sums by thread and the kernel side's number of the stack.
 #[derive(Debug, Default)]
-pub(super) struct Sums(HashMap<(Tid, u64), Aggregate>);
+pub(super) struct Sums(HashMap<(Thread, u64), Aggregate>);
 
 impl Sums {
     /// Adds what the kernel side summed.
     pub(super) fn add(&mut self, key: &AggregateKey, more: &Aggregate) {
-        match self.0.get_mut(&(Tid(key.tid), key.stack)) {
+        let thread = (Pid(key.tgid), Tid(key.tid));
+        match self.0.get_mut(&(thread, key.stack)) {
             None => {
-                self.0.insert((Tid(key.tid), key.stack), *more);
+                self.0.insert((thread, key.stack), *more);
             }
             Some(sums) => {
                 sums.waits += more.waits;
@@ -45,12 +49,12 @@ impl Sums {
     }
 
     /// Takes out the wait in which a thread was found by the recording.
-    fn take_first_wait(&mut self, tid: Tid) -> Option<Aggregate> {
-        self.0.remove(&(tid, STACK_BEFORE))
+    fn take_first_wait(&mut self, thread: Thread) -> Option<Aggregate> {
+        self.0.remove(&(thread, STACK_BEFORE))
     }
 
     /// Adds one wait that has been woken and not yet run.
-    fn add_woken(&mut self, tid: Tid, stack: u64, blocked: u64, runqueue: u64) {
+    fn add_woken(&mut self, (pid, tid): Thread, stack: u64, blocked: u64, runqueue: u64) {
         let mut one = Aggregate {
             waits: 1,
             blocked,
@@ -66,7 +70,7 @@ impl Sums {
             &AggregateKey {
                 stack,
                 tid: tid.0,
-                reserved: 0,
+                tgid: pid.0,
             },
             &one,
         );
@@ -76,27 +80,36 @@ impl Sums {
 /// What there is at the end.
 pub(super) struct Closing<'a> {
     pub(super) kernel: &'a Kernel,
-    pub(super) modules: &'a Modules,
     pub(super) gathered: Gathered,
     pub(super) early: &'a Early,
     pub(super) sums: Sums,
-    pub(super) target: &'a Target,
-    pub(super) ended: Option<String>,
+    pub(super) processes: &'a [Watched],
+    /// Whether none of them is left.
+    pub(super) ended_all: bool,
     pub(super) started_at: SystemTime,
     pub(super) start: Timestamp,
     pub(super) end: Timestamp,
     pub(super) min_block: Nanos,
     pub(super) launched: bool,
+    /// Forked processes of which nothing was recorded.
+    pub(super) not_followed: u64,
+}
+
+/// A wait that goes on.
+pub(super) struct Open {
+    thread: Thread,
+    stack: u64,
+    since: Timestamp,
 }
 
 /// Threads by id: one id may have been two threads, one after the other.
 #[derive(Debug, Default)]
-struct Threads(BTreeMap<Tid, ThreadRecord>);
+pub(super) struct Threads(pub(super) BTreeMap<Thread, ThreadRecord>);
 
 impl Threads {
-    fn add(&mut self, tid: Tid, lived: u64, running: u64, runnable: u64, blocked: u64) {
-        let thread = self.0.entry(tid).or_insert_with(|| ThreadRecord {
-            tid,
+    fn add(&mut self, thread: Thread, lived: u64, running: u64, runnable: u64, blocked: u64) {
+        let thread = self.0.entry(thread).or_insert_with(|| ThreadRecord {
+            tid: thread.1,
             name: String::new(),
             lived: Nanos::ZERO,
             running: Nanos::ZERO,
@@ -110,15 +123,15 @@ impl Threads {
     }
 
     /// `until` is the end of the thread or of the recording.
-    fn add_books(&mut self, tid: Tid, books: &Books, until: u64) {
+    fn add_books(&mut self, thread: Thread, books: &Books, until: u64) {
         let lived = until.saturating_sub(books.first_seen);
-        self.add(tid, lived, books.running, books.runnable, books.blocked);
+        self.add(thread, lived, books.running, books.runnable, books.blocked);
     }
 }
 
 /// Makes the recording.
 pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
-    if closing.ended.is_some() {
+    if closing.ended_all {
         // We learn of the target's end a moment later than it ends.
         let last = closing.gathered.ended.iter().map(|ended| ended.time).max();
         closing.end = closing.end.min(Timestamp(last.unwrap_or(u64::MAX)));
@@ -130,18 +143,16 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
     let mut threads = Threads::default();
     let mut open = Vec::new();
     for ended in &closing.gathered.ended {
-        threads.add_books(Tid(ended.header.tid), &ended.books, ended.time);
+        let thread = (Pid(ended.header.tgid), Tid(ended.header.tid));
+        threads.add_books(thread, &ended.books, ended.time);
     }
     for thread in closing.kernel.threads()? {
         close(&thread, closing.end, &mut threads, &mut sums, &mut open);
     }
-    if closing.launched {
-        forget_hold(
-            closing.target,
-            &mut closing.gathered,
-            &mut threads,
-            &mut sums,
-        );
+    if closing.launched
+        && let Some(command) = closing.processes.first()
+    {
+        forget_hold(command.pid, &mut closing.gathered, &mut threads, &mut sums);
     }
     unmoved(&closing, &mut threads, &mut open);
     names(&closing, &mut threads);
@@ -149,30 +160,34 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
     closing.gathered.judge_again();
     closing.gathered.name_kernel();
     let mut stacks = Stacks {
-        no_stack: None,
+        no_stack: HashMap::new(),
         gathered: closing.gathered,
         early: closing.early,
+        processes: closing.processes,
     };
     let totals = totals(&sums, &mut stacks);
     let waits = waits(&mut stacks);
     let open_waits = open
         .into_iter()
-        .map(|(tid, number, since)| OpenWait {
-            tid,
-            stack: stacks.id(tid, number),
-            since,
-            before_recording: number == STACK_BEFORE,
+        .map(|open| OpenWait {
+            tid: open.thread.1,
+            stack: stacks.id(open.thread, open.stack),
+            since: open.since,
+            before_recording: open.stack == STACK_BEFORE,
         })
         .collect();
-    let gathered = stacks.gathered;
-    let losses = losses(closing.kernel, &gathered, &totals)?;
-    Ok(Recording {
+    let mut gathered = stacks.gathered;
+    let mut losses = losses(closing.kernel, &gathered, &totals)?;
+    losses.events += closing.not_followed;
+    let facts: Vec<_> = closing.processes.iter().map(|p| p.facts.clone()).collect();
+    let owners: Vec<Pid> = gathered.owners.iter().map(|owner| owner.pid).collect();
+    let whole = Recording {
         tool: Tool {
             name: "holdup".into(),
             version: env!("CARGO_PKG_VERSION").into(),
         },
         host: host(),
-        target: target_facts(closing.target, closing.modules, closing.ended),
+        target: facts.first().cloned().context("there was no process to record")?,
         started_at: closing
             .started_at
             .duration_since(UNIX_EPOCH)
@@ -180,13 +195,15 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         start: closing.start,
         end: closing.end,
         min_block: closing.min_block,
-        threads: threads.0.into_values().collect(),
-        stacks: gathered.stacks,
+        threads: Vec::new(),
+        stacks: std::mem::take(&mut gathered.stacks),
         totals,
         waits,
         open_waits,
         losses,
-    })
+        others: Vec::new(),
+    };
+    Ok(split(whole, &facts, threads, &owners))
 }
 
 /// Adds the stretch that was under way at the end to a thread's books.
@@ -195,9 +212,9 @@ fn close(
     end: Timestamp,
     threads: &mut Threads,
     sums: &mut Sums,
-    open: &mut Vec<(Tid, u64, Timestamp)>,
+    open: &mut Vec<Open>,
 ) {
-    let tid = Tid(thread.tid);
+    let id = (Pid(thread.tgid), Tid(thread.tid));
     let mut books = thread.books;
     // The last switch may have come after `end`: the filter and the clock are two things.
     let stretch = end.0.saturating_sub(thread.since);
@@ -208,11 +225,15 @@ fn close(
             let blocked = thread.wakeup - thread.since;
             books.blocked += blocked;
             books.runnable += stretch - blocked;
-            sums.add_woken(tid, thread.stack, blocked, stretch - blocked);
+            sums.add_woken(id, thread.stack, blocked, stretch - blocked);
         }
         PHASE_BLOCKED => {
             books.blocked += stretch;
-            open.push((tid, thread.stack, Timestamp(thread.since.min(end.0))));
+            open.push(Open {
+                thread: id,
+                stack: thread.stack,
+                since: Timestamp(thread.since.min(end.0)),
+            });
         }
         PHASE_DEAD => {}
         _ => return,
@@ -223,19 +244,19 @@ fn close(
     } else {
         thread.since + stretch
     };
-    threads.add_books(tid, &books, until);
+    threads.add_books(id, &books, until);
 }
 
 /// Takes the time for which we held a command at its start out of its main thread's books.
-fn forget_hold(target: &Target, gathered: &mut Gathered, threads: &mut Threads, sums: &mut Sums) {
-    let tid = Tid(target.pid().0);
-    let Some(held) = sums.take_first_wait(tid) else {
+fn forget_hold(pid: Pid, gathered: &mut Gathered, threads: &mut Threads, sums: &mut Sums) {
+    let main = (pid, Tid(pid.0));
+    let Some(held) = sums.take_first_wait(main) else {
         return;
     };
     gathered
         .waits
-        .retain(|wait| wait.tid != tid || wait.stack != STACK_BEFORE);
-    if let Some(thread) = threads.0.get_mut(&tid) {
+        .retain(|wait| (wait.pid, wait.tid) != main || wait.stack != STACK_BEFORE);
+    if let Some(thread) = threads.0.get_mut(&main) {
         let (blocked, runqueue) = (Nanos(held.blocked), Nanos(held.runqueue));
         thread.blocked = thread.blocked.saturating_sub(blocked);
         thread.runnable = thread.runnable.saturating_sub(runqueue);
@@ -244,31 +265,38 @@ fn forget_hold(target: &Target, gathered: &mut Gathered, threads: &mut Threads, 
 }
 
 /// Threads that never switched: they did what they did at the beginning all the time.
-fn unmoved(closing: &Closing<'_>, threads: &mut Threads, open: &mut Vec<(Tid, u64, Timestamp)>) {
+fn unmoved(closing: &Closing<'_>, threads: &mut Threads, open: &mut Vec<Open>) {
     let whole = (closing.end - closing.start).0;
-    for tid in closing.gathered.names.keys() {
-        if threads.0.contains_key(tid) {
+    for &thread in closing.gathered.names.keys() {
+        if threads.0.contains_key(&thread) {
             continue;
         }
-        if closing.early.was_running(*tid) {
-            threads.add(*tid, whole, whole, 0, 0);
-        } else if closing.early.stack(*tid).is_some() {
-            threads.add(*tid, whole, 0, 0, whole);
-            open.push((*tid, STACK_BEFORE, closing.start));
+        if closing.early.was_running(thread) {
+            threads.add(thread, whole, whole, 0, 0);
+        } else if closing.early.stack(thread).is_some() {
+            threads.add(thread, whole, 0, 0, whole);
+            open.push(Open {
+                thread,
+                stack: STACK_BEFORE,
+                since: closing.start,
+            });
         }
     }
 }
 
 /// The names that threads have now; for those that ended, the last one seen.
 fn names(closing: &Closing<'_>, threads: &mut Threads) {
-    for (tid, name) in &closing.gathered.names {
-        if let Some(thread) = threads.0.get_mut(tid) {
+    for (thread, name) in &closing.gathered.names {
+        if let Some(thread) = threads.0.get_mut(thread) {
             thread.name = name.to_string();
         }
     }
-    for named in closing.target.threads().unwrap_or_default() {
-        if let Some(thread) = threads.0.get_mut(&named.tid) {
-            thread.name = named.name;
+    for process in closing.processes {
+        let target = process.target.as_ref();
+        for named in target.and_then(|t| t.threads().ok()).unwrap_or_default() {
+            if let Some(thread) = threads.0.get_mut(&(process.pid, named.tid)) {
+                thread.name = named.name;
+            }
         }
     }
 }
@@ -277,32 +305,39 @@ fn names(closing: &Closing<'_>, threads: &mut Threads) {
 struct Stacks<'a> {
     gathered: Gathered,
     early: &'a Early,
-    /// The one that stands for all whose stack is not known.
-    no_stack: Option<StackId>,
+    processes: &'a [Watched],
+    /// By process the one that stands for all whose stack is not known.
+    no_stack: HashMap<Pid, StackId>,
 }
 
 impl Stacks<'_> {
-    fn id(&mut self, tid: Tid, number: u64) -> StackId {
+    fn id(&mut self, thread: Thread, number: u64) -> StackId {
         let known = match number {
-            STACK_BEFORE => self.early.stack(tid),
+            STACK_BEFORE => self.early.stack(thread),
             number => self.gathered.by_number(number),
         };
-        known.or(self.no_stack).unwrap_or_else(|| {
-            let id = self
-                .gathered
-                .add(Vec::new(), Some(Truncation::NoStack), None, Place::Unknown);
-            self.no_stack = Some(id);
-            id
+        let pid = thread.0;
+        known.unwrap_or_else(|| {
+            *self.no_stack.entry(pid).or_insert_with(|| {
+                let process = self.processes.iter().find(|process| process.pid == pid);
+                let owner = Owner {
+                    pid,
+                    program: process.map_or(usize::MAX, |process| process.program),
+                };
+                let why = Some(Truncation::NoStack);
+                self.gathered
+                    .add(owner, Vec::new(), why, None, Place::Unknown)
+            })
         })
     }
 }
 
 fn totals(sums: &Sums, stacks: &mut Stacks<'_>) -> Vec<WaitTotal> {
     let mut merged: BTreeMap<(Tid, StackId), WaitTotal> = BTreeMap::new();
-    for ((tid, number), sum) in &sums.0 {
-        let stack = stacks.id(*tid, *number);
-        let total = merged.entry((*tid, stack)).or_insert_with(|| WaitTotal {
-            tid: *tid,
+    for (&(thread, number), sum) in &sums.0 {
+        let (stack, tid) = (stacks.id(thread, number), thread.1);
+        let total = merged.entry((tid, stack)).or_insert_with(|| WaitTotal {
+            tid,
             stack,
             waits: 0,
             blocked: Nanos::ZERO,
@@ -326,7 +361,7 @@ fn waits(stacks: &mut Stacks<'_>) -> Vec<Wait> {
     compact.sort_unstable_by_key(|wait| (wait.start, wait.tid));
     let mut waits = Vec::with_capacity(compact.len());
     for wait in compact {
-        let stack = stacks.id(wait.tid, wait.stack);
+        let stack = stacks.id((wait.pid, wait.tid), wait.stack);
         // Recorded before the stack was known to be an idle park.
         let idle = |s: &StackEntry| s.verdict.state == State::Idle;
         if stacks
@@ -354,6 +389,17 @@ fn waits(stacks: &mut Stacks<'_>) -> Vec<Wait> {
     waits
 }
 
+/// Walks that the kernel side ended early, by how.
+const TRUNCATED: [Counter; 7] = [
+    Counter::TooDeep,
+    Counter::Unmapped,
+    Counter::NoRow,
+    Counter::Unsupported,
+    Counter::Unreadable,
+    Counter::NoProgress,
+    Counter::NoStack,
+];
+
 fn losses(kernel: &Kernel, gathered: &Gathered, totals: &[WaitTotal]) -> Result<Losses> {
     let counters = kernel.counters()?;
     for counter in Counter::ALL {
@@ -371,11 +417,13 @@ fn losses(kernel: &Kernel, gathered: &Gathered, totals: &[WaitTotal]) -> Result<
             + counters.get(Counter::RingFullOther)
             + counters.get(Counter::MissedSwitchIn)
             + counters.get(Counter::MissedSwitchOut)
+            + counters.get(Counter::ProcessTableFull)
             + gathered.undecodable,
         stacks: counters.get(Counter::StackTableFull)
             + counters.get(Counter::AggregateFull)
             + counters.get(Counter::ThreadTableFull),
-        truncated: counters.get(Counter::WalksTruncated),
+        truncated: gathered.truncated
+            + TRUNCATED.iter().map(|how| counters.get(*how)).sum::<u64>(),
         unresolved: gathered.symbolizer.unresolved(),
         unknown_waits: totals.iter().filter(unknown).map(|total| total.waits).sum(),
         timeline: gathered.timeline_lost,
@@ -388,26 +436,5 @@ fn host() -> Host {
     Host {
         kernel: uname.release().to_string_lossy().into_owned(),
         cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
-    }
-}
-
-fn target_facts(target: &Target, modules: &Modules, ended: Option<String>) -> TargetFacts {
-    let exe = modules.of_exe(target).or_else(|| modules.iter().next());
-    let facts = exe.and_then(|exe| exe.facts.as_ref());
-    let tokio_version = modules
-        .iter()
-        .filter_map(|module| module.facts.as_ref())
-        .flat_map(|facts| facts.tokio.versions.iter())
-        .next()
-        .cloned();
-    TargetFacts {
-        pid: target.pid(),
-        exe: String::from_utf8_lossy(target.exe()).into_owned(),
-        build_id: facts.and_then(|facts| facts.build_id.clone()),
-        cmdline: target.cmdline_text(),
-        tokio_version,
-        ended,
-        has_symbols: facts.is_some_and(|facts| facts.has_symtab),
-        has_lines: facts.is_some_and(|facts| facts.has_debug_lines),
     }
 }

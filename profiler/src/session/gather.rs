@@ -1,16 +1,18 @@
 //! What has arrived so far: stacks named and judged, waits in a compact form.
 
 use super::modules::{AddressMap, Modules};
-use crate::decode::{DecodeError, Event, StackSeen};
+use crate::decode::{DecodeError, Event, RawPiece, StackSeen};
 use crate::model::{StackEntry, StackId, Truncation};
 use crate::process::parse_comm;
 use crate::symbolize::{Frame, Symbolizer};
 use crate::tokio_rt::{Agreement, Classifier, Place, State};
 use crate::units::{Addr, Pid, Tid, Timestamp};
 use crate::unwind::walk_outcome;
-use profiler_common::record::{SnapshotRecord, ThreadEndRecord, WAKER_INTERRUPT, WaitRecord};
+use profiler_common::record::{
+    ForkRecord, Header, SnapshotRecord, ThreadEndRecord, WAKER_INTERRUPT, WaitRecord,
+};
 use profiler_common::row::walk;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Waits kept for the timeline; the others are counted, and are in the sums all the same.
@@ -19,6 +21,7 @@ const MAX_TIMELINE: usize = 1 << 20;
 /// A finished wait, by numbers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CompactWait {
+    pub(super) pid: Pid,
     pub(super) tid: Tid,
     /// Index into [`Gathered::wakers`], or `u32::MAX`.
     pub(super) waker: u32,
@@ -37,30 +40,53 @@ pub(super) struct WakerKey {
     pub(super) name: Arc<str>,
 }
 
+/// Whose a stack is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) pid: Pid,
+    /// The program that it executed then: what is learned of one is not true of another.
+    pub(super) program: usize,
+}
+
+/// What was learned of a program.
+#[derive(Debug, Default)]
+struct Judge {
+    classifier: Classifier,
+    agreement: Agreement,
+}
+
 /// Everything gathered.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
     pub(super) stacks: Vec<StackEntry>,
+    /// By stack: whose it is.
+    pub(super) owners: Vec<Owner>,
     /// By stack: what tokio's thread-local state said.
     places: Vec<Place>,
     /// By stack: kernel addresses. They are named at the end, all at once: no rule needs them, and
     /// the kernel's table of names takes a third of a second to read.
     kernel: Vec<Vec<u64>>,
-    pub(super) agreement: Agreement,
+    judges: HashMap<usize, Judge>,
     by_number: HashMap<u64, StackId>,
     pub(super) waits: Vec<CompactWait>,
     pub(super) wakers: Vec<WakerKey>,
     waker_ids: HashMap<WakerKey, u32>,
     pub(super) ended: Vec<ThreadEndRecord>,
     pub(super) snapshots: Vec<SnapshotRecord>,
-    pub(super) names: HashMap<Tid, Arc<str>>,
+    /// Pieces of raw copies of stacks that nobody has looked at yet.
+    pub(super) raw_pieces: Vec<RawPiece>,
+    /// Pieces of raw copies of stacks that are to be walked here, by the stack's number.
+    pub(super) unmapped: HashMap<u64, Vec<RawPiece>>,
+    pub(super) forks: Vec<ForkRecord>,
+    pub(super) names: HashMap<(Pid, Tid), Arc<str>>,
     pub(super) timeline_lost: u64,
     pub(super) undecodable: u64,
-    /// Execs of the target.
-    pub(super) execs: u64,
-    /// A stack left the known mappings.
-    pub(super) unmapped_seen: bool,
-    pub(super) classifier: Classifier,
+    /// Processes that executed another program.
+    pub(super) execs: HashSet<Pid>,
+    /// Processes a stack of which left the known mappings.
+    pub(super) unmapped_seen: HashSet<Pid>,
+    /// Stacks that were cut off here, not in the kernel.
+    pub(super) truncated: u64,
     pub(super) symbolizer: Symbolizer,
 }
 
@@ -76,29 +102,41 @@ impl Gathered {
     pub(super) fn take(&mut self, event: Result<Event, DecodeError>) -> Option<Box<StackSeen>> {
         match event {
             Ok(Event::Stack(seen)) => {
-                let tid = Tid(seen.record.header.tid);
-                self.names.insert(tid, parse_comm(&seen.record.comm).into());
-                self.unmapped_seen |= seen.record.walk == walk::UNMAPPED;
+                self.name_thread(&seen.record.header, &seen.record.comm);
+                if seen.record.walk == walk::UNMAPPED {
+                    self.unmapped_seen.insert(Pid(seen.record.header.tgid));
+                }
                 return Some(seen);
             }
             Ok(Event::Wait(record)) => self.wait(&record),
             Ok(Event::ThreadEnd(record)) => {
-                let tid = Tid(record.header.tid);
-                self.names.insert(tid, parse_comm(&record.comm).into());
+                self.name_thread(&record.header, &record.comm);
                 self.ended.push(*record);
             }
-            Ok(Event::Exec(_)) => self.execs += 1,
+            Ok(Event::Exec(record)) => {
+                self.execs.insert(Pid(record.header.tgid));
+            }
+            Ok(Event::Fork(record)) => self.forks.push(record),
             Ok(Event::Snapshot(record)) => {
-                let tid = Tid(record.header.tid);
-                self.names.insert(tid, parse_comm(&record.comm).into());
+                self.name_thread(&record.header, &record.comm);
                 self.snapshots.push(*record);
             }
+            Ok(Event::UnmappedStack(piece)) => {
+                let pieces = self.unmapped.entry(piece.record.stack).or_default();
+                pieces.push(*piece);
+            }
+            Ok(Event::RawStack(piece)) => self.raw_pieces.push(*piece),
             Err(error) => {
                 tracing::warn!("{error}");
                 self.undecodable += 1;
             }
         }
         None
+    }
+
+    fn name_thread(&mut self, header: &Header, comm: &[u8]) {
+        let thread = (Pid(header.tgid), Tid(header.tid));
+        self.names.insert(thread, parse_comm(comm).into());
     }
 
     fn wait(&mut self, record: &WaitRecord) {
@@ -112,6 +150,7 @@ impl Gathered {
             self.waker(record)
         };
         self.waits.push(CompactWait {
+            pid: Pid(record.header.tgid),
             tid: Tid(record.header.tid),
             waker,
             stack: record.stack,
@@ -152,6 +191,7 @@ impl Gathered {
     pub(super) fn stack(
         &mut self,
         seen: &StackSeen,
+        owner: Owner,
         map: &AddressMap,
         modules: &Modules,
     ) -> NewStack {
@@ -160,7 +200,7 @@ impl Gathered {
         let frames = self.name(&user, map, modules);
         let syscall = u32::try_from(seen.record.syscall).ok();
         let place = seen.record.place.into();
-        let id = self.add(frames, truncated, syscall, place);
+        let id = self.add(owner, frames, truncated, syscall, place);
         if let Some(kernel) = self.kernel.get_mut(id.0 as usize) {
             kernel.clone_from(&seen.kernel);
         }
@@ -204,15 +244,18 @@ impl Gathered {
     /// Judges a stack and keeps it.
     pub(super) fn add(
         &mut self,
+        owner: Owner,
         frames: Vec<Frame>,
         truncated: Option<Truncation>,
         syscall: Option<u32>,
         place: Place,
     ) -> StackId {
-        self.classifier.learn(&frames);
-        let by_stack = self.classifier.classify(&frames, truncated.is_some());
-        self.agreement.add(&by_stack, syscall, place);
-        let verdict = self.agreement.judge(by_stack, place);
+        let judge = self.judges.entry(owner.program).or_default();
+        judge.classifier.learn(&frames);
+        let by_stack = judge.classifier.classify(&frames, truncated.is_some());
+        judge.agreement.add(&by_stack, syscall, place);
+        let verdict = judge.agreement.judge(by_stack, place);
+        self.owners.push(owner);
         self.places.push(place);
         self.kernel.push(Vec::new());
         let id = StackId(self.stacks.len() as u32);
@@ -254,18 +297,24 @@ impl Gathered {
 
     /// Judges all stacks again with what was learned meanwhile.
     pub(super) fn judge_again(&mut self) {
-        let places = || self.places.iter().copied();
+        let known = || self.owners.iter().zip(self.places.iter().copied());
+        for judge in self.judges.values_mut() {
+            judge.agreement = Agreement::default();
+        }
         let mut verdicts = Vec::with_capacity(self.stacks.len());
-        self.agreement = Agreement::default();
-        for (stack, place) in self.stacks.iter().zip(places()) {
-            let verdict = self
+        for (stack, (owner, place)) in self.stacks.iter().zip(known()) {
+            let judge = self.judges.entry(owner.program).or_default();
+            let verdict = judge
                 .classifier
                 .classify(&stack.frames, stack.truncated.is_some());
-            self.agreement.add(&verdict, stack.syscall, place);
+            judge.agreement.add(&verdict, stack.syscall, place);
             verdicts.push(verdict);
         }
-        for ((stack, place), verdict) in self.stacks.iter_mut().zip(&self.places).zip(verdicts) {
-            stack.verdict = self.agreement.judge(verdict, *place);
+        for ((stack, (owner, place)), verdict) in self.stacks.iter_mut().zip(known()).zip(verdicts)
+        {
+            if let Some(judge) = self.judges.get(&owner.program) {
+                stack.verdict = judge.agreement.judge(verdict, place);
+            }
         }
     }
 }

@@ -3,34 +3,36 @@
 use super::early::Early;
 use super::finish::{self, Closing};
 use super::gather::Gathered;
+use super::maps::Maps;
 use super::modules::{AddressMap, Modules};
-use crate::bpf::{Kernel, monotonic, process_entry};
+use super::pending::Pending;
+use super::watched::{Watched, began_at};
+use crate::bpf::{Kernel, MappingEvent, MappingEvents, monotonic, process_entry};
 use crate::decode::StackSeen;
+use crate::error::Error;
 use crate::host::KernelBtf;
 use crate::model::Recording;
 use crate::process::Target;
-use crate::units::{Nanos, Svma, Timestamp};
+use crate::units::{Nanos, Pid, Svma, Timestamp};
 use anyhow::{Context, Result};
-use profiler_common::map::{ADVICE_IDLE, AggregateKey};
-use profiler_common::row::Mapping;
-use std::collections::{HashMap, HashSet};
+use profiler_common::map::{ADVICE_IDLE, AggregateKey, MAX_PROCESSES};
+use profiler_common::record::{ForkRecord, ThreadEndRecord};
+use profiler_common::row::{Mapping, walk};
+use std::collections::HashSet;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 /// How often [`Session::tick`] wants to be called. The ring buffer holds what 100,000 waits a
 /// second bring in this time many times over.
 pub const TICK: Duration = Duration::from_millis(25);
 
-/// Between two looks at the mappings of a target that runs code we do not know, such as that of
-/// a JIT: it grows from the first to the second, so that such a target does not cost us a core.
-const RESCAN: (Duration, Duration) = (Duration::from_millis(2), Duration::from_secs(2));
-
 /// Between two sweeps of the sums of ended threads.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// The one process of a session, as the kernel side counts them.
-const PROCESS: u32 = 0;
+/// Forked processes that are remembered at most, those that ended included.
+const MAX_FOLLOWED: usize = 1024;
 
 /// What a recording is to be like.
 #[derive(Clone, Copy, Debug)]
@@ -39,85 +41,126 @@ pub struct Options {
     pub min_block: Nanos,
     /// Whether the target is held at its start: no thread of it waits for anything yet.
     pub launched: bool,
+    /// Whether processes that the targets fork are recorded too.
+    pub follow: bool,
 }
 
 /// A recording under way. Dropping it detaches from the kernel.
 #[derive(Debug)]
 pub struct Session {
     kernel: Kernel,
+    /// None where the kernel does not tell of mappings: then stacks that leave the known ones
+    /// must.
+    mapping_events: Option<MappingEvents>,
     modules: Modules,
     gathered: Gathered,
     early: Early,
-    /// The mappings by generation: stacks name the one that their walk used.
-    maps: HashMap<u32, AddressMap>,
-    mappings: Vec<Mapping>,
-    generation: u32,
+    processes: Vec<Watched>,
+    maps: Maps,
     start: Timestamp,
     started_at: SystemTime,
     options: Options,
-    execs: u64,
-    rescanned: Instant,
-    rescan_after: Duration,
     swept: Instant,
     swept_ends: usize,
     finished_sums: finish::Sums,
     /// Stacks that have arrived and have no names yet.
     new: Vec<StackSeen>,
+    /// Stacks that wait for mappings to be read.
+    pending: Pending,
+    /// Forked processes that could not be remembered.
+    not_followed: u64,
 }
 
 impl Session {
-    /// Loads and attaches the programs, reads the target's code, and begins to record.
+    /// Loads and attaches the programs, reads the targets' code, and begins to record.
     ///
     /// # Errors
-    /// Where the kernel refuses, or the target cannot be read.
-    pub fn start(target: &Target, types: &KernelBtf, options: Options) -> Result<Session> {
+    /// Where the kernel refuses, there are too many targets, or one cannot be read.
+    pub fn start(
+        targets: &[Arc<Target>],
+        types: &KernelBtf,
+        options: Options,
+    ) -> Result<Session> {
+        if targets.len() > MAX_PROCESSES {
+            return Err(Error::new(format!(
+                "{} processes at once: {MAX_PROCESSES} can be recorded",
+                targets.len()
+            ))
+            .into());
+        }
         let mut kernel = Kernel::load(types, options.min_block)?;
         kernel.attach()?;
-        let mut modules = Modules::default();
-        let (map, mappings) = modules
-            .update(target, kernel.tables())
+        // First of all, so that nothing mapped from now on goes unnoticed.
+        let mapping_events = MappingEvents::open()
+            .map_err(|error| tracing::info!("no news of mappings: {error:#}"))
+            .ok();
+        let mut session = Session {
+            kernel,
+            mapping_events,
+            modules: Modules::default(),
+            gathered: Gathered::default(),
+            early: Early::default(),
+            processes: Vec::new(),
+            maps: Maps::default(),
+            start: monotonic(),
+            started_at: SystemTime::now(),
+            options,
+            swept: Instant::now(),
+            swept_ends: 0,
+            finished_sums: finish::Sums::default(),
+            new: Vec::new(),
+            pending: Pending::default(),
+            not_followed: 0,
+        };
+        for (index, target) in (0..).zip(targets) {
+            session.read(index, target)?;
+        }
+        session.begin()?;
+        Ok(session)
+    }
+
+    /// Reads a target's code.
+    fn read(&mut self, index: u32, target: &Arc<Target>) -> Result<()> {
+        let mut process = Watched::new(index, Arc::clone(target));
+        process.execs = self.kernel.execs(index)?;
+        let (map, mappings) = process
+            .look(&mut self.modules, self.kernel.tables())
             .with_context(|| format!("cannot read the mappings of process {}", target.pid()))?;
-        let mut gathered = Gathered::default();
-        for module in modules.iter() {
-            gathered.symbolizer.open(&module.source);
+        for module in map.modules().filter_map(|module| self.modules.get(module)) {
+            self.gathered.symbolizer.open(&module.source);
             if let Some(facts) = &module.facts {
                 // Reading a symbol table takes long: not while an exec may want our attention.
                 let text = facts.executable.first();
                 let middle = text.map_or(0, |text| text.svma.0 + text.memsz / 2);
-                gathered.symbolizer.warm_up(&module.source, Svma(middle));
+                let middle = Svma(middle);
+                self.gathered.symbolizer.warm_up(&module.source, middle);
             }
         }
-        let now = Instant::now();
-        let mut session = Session {
-            kernel,
-            modules,
-            gathered,
-            early: Early::default(),
-            maps: HashMap::new(),
-            mappings: Vec::new(),
-            generation: 0,
-            start: monotonic(),
-            started_at: SystemTime::now(),
-            options,
-            execs: 0,
-            rescanned: now,
-            rescan_after: RESCAN.0,
-            swept: now,
-            swept_ends: 0,
-            finished_sums: finish::Sums::default(),
-            new: Vec::new(),
-        };
-        session.install(target, map, mappings)?;
-        if !options.launched {
-            session.kernel.snapshot()?;
-            session.receive();
-            let snapshots = std::mem::take(&mut session.gathered.snapshots);
-            session.early = Early::walk(snapshots, &session.kernel, target, &session.mappings);
-        }
-        Ok(session)
+        self.processes.push(process);
+        let last = self.processes.len() - 1;
+        self.install(last, map, mappings, false)
     }
 
-    /// Whether any module of the target holds tokio.
+    /// Lets the kernel side record: all processes, and only then what they fork, so that no
+    /// place is given away that a target is to have.
+    fn begin(&mut self) -> Result<()> {
+        self.start = monotonic();
+        for n in 0..self.processes.len() {
+            if let Some(process) = self.processes.get_mut(n) {
+                process.start = self.start;
+            }
+            self.tell(n, true)?;
+        }
+        if !self.options.launched {
+            self.kernel.snapshot()?;
+            self.receive();
+            let snapshots = std::mem::take(&mut self.gathered.snapshots);
+            self.early = Early::walk(snapshots, &self.kernel, &self.processes);
+        }
+        Ok(())
+    }
+
+    /// Whether any module of a target holds tokio.
     #[must_use]
     pub fn sees_tokio(&self) -> bool {
         self.modules
@@ -125,57 +168,85 @@ impl Session {
             .any(|m| m.facts.as_ref().is_some_and(|facts| facts.tokio.present))
     }
 
-    /// A descriptor that becomes readable when [`Session::tick`] should not wait.
+    /// Whether no process is left to record.
+    #[must_use]
+    pub fn all_ended(&mut self) -> bool {
+        // Not short-circuited: each has its end noted.
+        let alive = self.processes.iter_mut().filter(|p| !p.is_released());
+        alive.filter_map(|p| (!p.has_ended()).then_some(())).count() == 0
+            && self.gathered.forks.is_empty()
+    }
+
+    /// A descriptor that becomes readable when [`Session::tick`] should not wait: because an
+    /// event asks for attention, or somewhere code was mapped.
     ///
     /// # Errors
     /// Where descriptors are used up.
     pub fn attention(&self) -> io::Result<OwnedFd> {
-        self.kernel.attention()
+        use rustix::event::epoll;
+        let all = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let add = |fd: BorrowedFd<'_>| {
+            // Nobody asks which one it was.
+            let data = epoll::EventData::new_u64(0);
+            epoll::add(&all, fd, data, epoll::EventFlags::IN)
+        };
+        add(self.kernel.attention())?;
+        for event in self.mapping_events.iter().flat_map(MappingEvents::descriptors) {
+            add(event)?;
+        }
+        Ok(all)
     }
 
-    /// Takes in what has arrived, and follows the target's mappings. To be called every [`TICK`].
+    /// Takes in what has arrived, and follows the targets' mappings and children. To be called
+    /// every [`TICK`].
     ///
     /// # Errors
     /// Where the kernel refuses to be read. A target that has ended is no error.
-    pub fn tick(&mut self, target: &Target) -> Result<()> {
+    pub fn tick(&mut self) -> Result<()> {
         // New mappings first: until the kernel side has them, it cannot walk through them.
         self.receive();
-        let exec = self.gathered.execs != self.execs;
-        let unknown = self.gathered.unmapped_seen && self.rescanned.elapsed() >= self.rescan_after;
-        if exec || unknown {
-            self.rescan(target, exec)?;
-        }
+        self.follow_mappings()?;
         self.drain()?;
+        self.release()?;
         if self.swept.elapsed() >= SWEEP {
             self.sweep()?;
         }
         Ok(())
     }
 
-    /// Ends the recording and closes the books. `ended` says how the target ended, if it did.
+    /// Ends the recording and closes the books. `ended` says how the first target ended, if it
+    /// did and that is known.
     ///
     /// # Errors
     /// Where the kernel refuses to be read.
-    pub fn finish(mut self, target: &Target, ended: Option<String>) -> Result<Recording> {
+    pub fn finish(mut self, ended: Option<String>) -> Result<Recording> {
         let end = self.kernel.stop()?;
+        // What arrived last may need a last look.
+        self.receive();
+        self.follow_mappings()?;
         self.drain()?;
+        self.pending.give_up(&mut self.gathered, &self.processes, &self.maps, &self.modules);
+        let ended_all = self.all_ended();
+        if let (Some(ended), Some(first)) = (ended, self.processes.first_mut()) {
+            first.facts.ended = Some(ended);
+        }
         finish::recording(Closing {
             kernel: &self.kernel,
-            modules: &self.modules,
             gathered: self.gathered,
             early: &self.early,
             sums: self.finished_sums,
-            target,
-            ended,
+            processes: &self.processes,
+            ended_all,
             started_at: self.started_at,
             start: self.start,
             end,
             min_block: self.options.min_block,
             launched: self.options.launched,
+            not_followed: self.not_followed,
         })
     }
 
-    /// Takes the events out of the ring buffer; new stacks are kept back.
+    /// Takes the events out of the ring buffers; new stacks are kept back.
     fn receive(&mut self) {
         let Session {
             kernel,
@@ -185,6 +256,60 @@ impl Session {
         } = self;
         kernel.drain(|event| new.extend(gathered.take(event).map(|seen| *seen)));
         kernel.flush_log();
+        for fork in std::mem::take(&mut self.gathered.forks) {
+            self.adopt(&fork);
+        }
+        if let Some(mut news) = self.mapping_events.take() {
+            news.drain(|event| self.mapped(&event));
+            self.mapping_events = Some(news);
+        }
+        for process in &mut self.processes {
+            process.exec |= self.gathered.execs.remove(&process.pid);
+            process.unknown_code |= self.gathered.unmapped_seen.remove(&process.pid);
+        }
+    }
+
+    /// Takes a new process in, which the kernel side watches already.
+    fn adopt(&mut self, fork: &ForkRecord) {
+        let (pid, time) = (Pid(fork.header.tgid), Timestamp(fork.time));
+        let parent = self.living(Pid(fork.parent));
+        let Some(parent) = parent.filter(|_| self.processes.len() < MAX_FOLLOWED) else {
+            self.not_followed += 1;
+            if let Err(error) = self.kernel.forget_process(fork.index, pid) {
+                tracing::debug!("process {pid} cannot be let go: {error}");
+            }
+            return;
+        };
+        // By its number: another may have it by now.
+        let target = Target::open(pid).ok().filter(|new| began_at(new, time));
+        let child = parent.child(fork.index, pid, target.map(Arc::new), time);
+        // Of one id, the last one to be born is meant from now on.
+        self.processes.push(child);
+    }
+
+    /// The process that has this id now.
+    fn living(&self, pid: Pid) -> Option<&Watched> {
+        self.processes.iter().rev().find(|known| known.pid == pid)
+    }
+
+    fn mapped(&mut self, event: &MappingEvent) {
+        match event {
+            MappingEvent::Lost => {
+                for process in &mut self.processes {
+                    process.new_code = true;
+                }
+            }
+            MappingEvent::Mapped { pid, time, range } => {
+                let known = self.processes.iter_mut().rev();
+                let mut known = known.filter(|known| !known.is_released());
+                if let Some(process) = known.find(|known| known.pid == *pid)
+                    && *time >= process.read_at
+                {
+                    process.new_code = true;
+                    self.maps.mapped(process.generation, range, *time);
+                }
+            }
+        }
     }
 
     /// Takes the events in, and names and judges new stacks.
@@ -193,65 +318,171 @@ impl Session {
         let Session {
             kernel,
             gathered,
+            processes,
             maps,
             modules,
             early,
             new,
+            pending,
             ..
         } = self;
-        let none = AddressMap::default();
-        early.name(gathered, maps.get(&1).unwrap_or(&none), modules);
-        for seen in new.drain(..) {
-            let map = maps.get(&seen.record.generation).unwrap_or(&none);
-            let stack = gathered.stack(&seen, map, modules);
+        early.name(gathered, processes, maps, modules);
+        for mut seen in new.drain(..) {
+            let record = &mut seen.record;
+            if record.raw != 0 {
+                pending.add(seen);
+                continue;
+            }
+            let pid = Pid(record.header.tgid);
+            let (generation, time) = (record.generation, Timestamp(record.time));
+            let sound = maps.sound(generation, time, &seen.user);
+            if sound < seen.user.len() {
+                seen.user.truncate(sound);
+                record.walk = walk::UNMAPPED;
+                gathered.truncated += 1;
+            }
+            // The last one of this id, as far as its memory is the one that was walked.
+            let owner = processes.iter().rev().find(|process| process.pid == pid);
+            let Some(owner) = owner.map(Watched::owner) else {
+                continue;
+            };
+            let stack = gathered.stack(&seen, owner, maps.get(generation), modules);
             if stack.idle {
                 kernel.advise(stack.number, ADVICE_IDLE)?;
             }
         }
+        pending.walk(gathered, kernel, processes, maps, modules);
         Ok(())
     }
 
-    /// Makes a new generation of the mapping table.
-    fn install(&mut self, target: &Target, map: AddressMap, mappings: Vec<Mapping>) -> Result<()> {
-        let known = self.kernel.tables().install(PROCESS, &mappings)?;
-        if mappings.len() > known as usize {
-            tracing::warn!("{} mappings more than fit", mappings.len() - known as usize);
+    /// Reads the mappings of all processes that may have new ones.
+    fn follow_mappings(&mut self) -> Result<()> {
+        for n in 0..self.processes.len() {
+            if self.processes.get(n).is_some_and(Watched::wants_look) {
+                self.look(n)?;
+            }
         }
-        self.generation += 1;
-        if self.generation == 1 {
-            self.start = monotonic();
-        }
-        let exe = self
-            .modules
-            .of_exe(target)
-            .and_then(|exe| exe.facts.as_ref());
-        let context = exe.and_then(|facts| facts.context);
-        let entry = process_entry(target.pid(), known, self.generation, self.start, context);
-        self.kernel.watch(PROCESS, entry)?;
-        self.maps.insert(self.generation, map);
-        self.mappings = mappings;
         Ok(())
     }
 
-    fn rescan(&mut self, target: &Target, exec: bool) -> Result<()> {
-        self.execs = self.gathered.execs;
-        self.gathered.unmapped_seen = false;
-        self.rescanned = Instant::now();
-        // The target may have ended meanwhile: then there is nothing more to know.
-        let (map, mappings) = match self.modules.update(target, self.kernel.tables()) {
-            Ok(found) => found,
+    fn look(&mut self, n: usize) -> Result<()> {
+        let Some(process) = self.processes.get_mut(n) else {
+            return Ok(());
+        };
+        // An exec after this makes void what is read below.
+        let execs = self.kernel.execs(process.index)?;
+        process.exec = false;
+        let exec = execs != process.execs;
+        if exec {
+            process.became_another();
+        }
+        // It may have ended meanwhile: then there is nothing more to know.
+        let Some((map, mappings)) = process.look(&mut self.modules, self.kernel.tables()) else {
+            return Ok(());
+        };
+        process.execs = execs;
+        tracing::debug!(
+            pid = process.pid.0,
+            exec,
+            mappings = mappings.len(),
+            "read the mappings again"
+        );
+        let shares = process.start != self.start && self.is_shared(n);
+        if !exec && !shares && *self.maps.get(self.generation_of(n)) == map {
+            if let Some(process) = self.processes.get_mut(n) {
+                process.found_nothing_new();
+            }
+            return Ok(());
+        }
+        self.install(n, map, mappings, exec)?;
+        self.tell(n, false)
+    }
+
+    fn generation_of(&self, n: usize) -> u32 {
+        self.processes.get(n).map_or(0, |process| process.generation)
+    }
+
+    /// Whether a process walks by the table of its parent.
+    fn is_shared(&self, n: usize) -> bool {
+        let table = |process: &Watched| process.table.map(|table| table.number);
+        let own = self.processes.get(n).and_then(table);
+        let others = self.processes.iter().enumerate();
+        own.is_some() && others.filter(|(other, _)| *other != n).any(|(_, p)| table(p) == own)
+    }
+
+    /// Makes a new generation of a process's mapping table.
+    fn install(
+        &mut self,
+        n: usize,
+        map: AddressMap,
+        mappings: Vec<Mapping>,
+        exec: bool,
+    ) -> Result<()> {
+        let table = match self.kernel.tables().install(&mappings) {
+            Ok(table) => table,
             Err(error) => {
-                tracing::debug!(exec, "the mappings cannot be read: {error}");
+                // The old one stays; what it does not know is truncated, and counted.
+                tracing::warn!("the new mappings have no place: {error:#}");
                 return Ok(());
             }
         };
-        tracing::debug!(exec, mappings = mappings.len(), "read the mappings again");
-        if !exec && self.maps.get(&self.generation) == Some(&map) {
-            self.rescan_after = (self.rescan_after * 2).min(RESCAN.1);
-            return Ok(());
+        if mappings.len() > table.mappings as usize {
+            let more = mappings.len() - table.mappings as usize;
+            tracing::warn!("{more} mappings more than fit");
         }
-        self.rescan_after = RESCAN.0;
-        self.install(target, map, mappings)
+        let current: Vec<u32> = self.processes.iter().map(|p| p.generation).collect();
+        let Some(process) = self.processes.get_mut(n) else {
+            return Ok(());
+        };
+        if exec || !map.contains(self.maps.get(process.generation)) {
+            process.epoch = process.epoch.wrapping_add(1);
+        }
+        process.found(&self.modules, &map);
+        process.generation = self.maps.add(map, &current);
+        process.mappings = mappings;
+        let old = process.table.replace(table);
+        if let Some(old) = old {
+            // Before it counts as given up, the process must walk by the new one.
+            self.tell(n, false)?;
+            let in_use = self.kernel.tables_in_use()?;
+            self.kernel.tables().retire(old.number, &in_use);
+        }
+        Ok(())
+    }
+
+    /// Tells the kernel side what it needs to know of a process; `first` begins its recording.
+    fn tell(&mut self, n: usize, first: bool) -> Result<()> {
+        let Some(process) = self.processes.get(n) else {
+            return Ok(());
+        };
+        let Some(table) = process.table else {
+            return Ok(());
+        };
+        let (generation, context) = (process.generation, process.context);
+        let mut entry = process_entry(process.pid, table, generation, process.start, context);
+        entry.execs = process.execs;
+        entry.epoch = process.epoch;
+        entry.follow = self.options.follow.into();
+        if first {
+            self.kernel.watch(process.index, entry)
+        } else {
+            self.kernel.describe(process.index, entry)
+        }
+    }
+
+    /// Gives up the places of processes that have ended.
+    fn release(&mut self) -> Result<()> {
+        for process in &mut self.processes {
+            if process.is_released() || !process.has_ended() || !process.release() {
+                continue;
+            }
+            self.kernel.forget_process(process.index, process.pid)?;
+            if let Some(table) = process.table {
+                let in_use = self.kernel.tables_in_use()?;
+                self.kernel.tables().retire(table.number, &in_use);
+            }
+        }
+        Ok(())
     }
 
     /// Takes the sums of ended threads out of the kernel's map, so that it keeps room.
@@ -260,19 +491,20 @@ impl Session {
         if self.gathered.ended.len() == self.swept_ends {
             return Ok(());
         }
-        let ended: HashSet<u32> = self
+        let ended: HashSet<(u32, u32)> = self
             .gathered
             .ended
             .get(self.swept_ends..)
             .map_or_else(HashSet::new, |ended| {
-                ended.iter().map(|end| end.header.tid).collect()
+                let thread = |end: &ThreadEndRecord| (end.header.tgid, end.header.tid);
+                ended.iter().map(thread).collect()
             });
         self.swept_ends = self.gathered.ended.len();
         let keys: Vec<(AggregateKey, _)> = self
             .kernel
             .aggregates()?
             .into_iter()
-            .filter(|(key, _)| ended.contains(&key.tid))
+            .filter(|(key, _)| ended.contains(&(key.tgid, key.tid)))
             .collect();
         for (key, sums) in keys {
             self.kernel.forget(&key)?;
