@@ -12,8 +12,11 @@ pub const FILTER_PROBES: u32 = 4;
 pub const THREADS: usize = 16_384;
 /// Neighbouring entries in which a thread may lie.
 pub const THREAD_WAYS: u32 = 8;
-/// A freed entry of the filter: unlike an empty one it does not end the search.
-pub const FILTER_FREED: u32 = u32::MAX;
+/// A freed entry of the filter: unlike an empty one it does not end the search. It names the entry
+/// behind all others, which is [`NO_PROCESS`].
+pub const FILTER_FREED: u32 = MAX_PROCESSES as u32 + 1;
+/// [`Process::tgid`] of an entry that no process has: not 0, which is the id of idle CPUs.
+pub const NO_PROCESS: u32 = u32::MAX;
 /// Mapping tables: one for each process, and some that were replaced a moment ago and may still
 /// be walked by.
 pub const MAX_TABLES: usize = 192;
@@ -50,7 +53,8 @@ pub struct Books {
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[repr(C)]
 pub struct Process {
-    /// Thread group id in the initial pid namespace; 0 is a free entry.
+    /// Thread group id in the initial pid namespace; 0 is a free entry that the filter does not
+    /// name, [`NO_PROCESS`] one that it does.
     pub tgid: u32,
     /// Which mapping table is its own; a forked process begins with that of its parent.
     pub table: u32,

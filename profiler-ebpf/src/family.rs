@@ -5,7 +5,9 @@ use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::warn;
 use core::intrinsics::{AtomicOrdering, atomic_cxchg};
 use profiler_common::counter::Counter;
-use profiler_common::map::{FILTER_FREED, FILTER_PROBES, FILTER_SIZE, MAX_PROCESSES, Process};
+use profiler_common::map::{
+    FILTER_FREED, FILTER_PROBES, FILTER_SIZE, MAX_PROCESSES, NO_PROCESS, Process,
+};
 use profiler_common::record::{ForkRecord, Header, KIND_FORK};
 
 use crate::emit;
@@ -38,7 +40,7 @@ pub(crate) fn adopt(
         // A process of this id has ended: the new one is not it.
         let old = PROCESSES.get_ptr_mut(old.index)?;
         // SAFETY: a live array value.
-        unsafe { core::ptr::write_volatile(&raw mut (*old).tgid, 0) };
+        unsafe { core::ptr::write_volatile(&raw mut (*old).tgid, NO_PROCESS) };
     }
     let from = filter::watched(parent)?;
     // SAFETY: a live array value.

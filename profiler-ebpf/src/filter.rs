@@ -2,7 +2,7 @@
 
 use crate::config;
 use crate::maps::{FILTER, LIVES, PROCESSES};
-use profiler_common::map::{FILTER_FREED, FILTER_PROBES, FILTER_SIZE, Process};
+use profiler_common::map::{FILTER_PROBES, FILTER_SIZE, Process};
 
 /// The kernel's `task_struct`, as bytes: fields lie at offsets that userspace took from BTF.
 pub(crate) type Task = *const u8;
@@ -72,9 +72,6 @@ pub(crate) fn watched(tgid: u32) -> Option<Watched> {
         let index = *FILTER.get(tgid.wrapping_add(probe) & (FILTER_SIZE as u32 - 1))?;
         if index == 0 {
             return None;
-        }
-        if index == FILTER_FREED {
-            continue;
         }
         let index = index - 1;
         let process = PROCESSES.get_ptr(index)?;

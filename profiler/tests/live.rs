@@ -198,13 +198,11 @@ fn modes() -> Vec<Trial> {
         Ending::Exits,
         &[("ended", check_modes::ended)],
     );
-    let checks: [(&str, Check); 2] = [
-        ("books", check::books),
-        ("after_exec", |recorded| {
-            check_modes::after_exec(&recorded.report, &recorded.truth)
-        }),
-    ];
-    trials.extend(Run::new(DEFAULT, "exec-midway", Ending::Execs).trials("exec-midway", &checks));
+    mode(
+        "exec-midway",
+        Ending::Execs,
+        &[("after_exec", check_modes::after_exec)],
+    );
     trials.push(Trial::ignorable_test(
         "unwind::kernel_walk_equals_framehop",
         || {

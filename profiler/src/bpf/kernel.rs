@@ -14,7 +14,7 @@ use profiler_common::context::layout;
 use profiler_common::counter::Counter;
 use profiler_common::map::{
     Aggregate, AggregateKey, FILTER_FREED, FILTER_PROBES, FILTER_SIZE, Life, MAX_PROCESSES,
-    Process, Stack, THREAD_WAYS, THREADS, Thread,
+    NO_PROCESS, Process, Stack, THREAD_WAYS, THREADS, Thread,
 };
 use rustix::time::{ClockId, clock_gettime};
 use std::io::Read;
@@ -111,7 +111,12 @@ impl Kernel {
                 .with_context(|| format!("the eBPF object has no map {name}"))
         };
         let filter = Array::try_from(take("FILTER")?)?;
-        let processes = Array::try_from(take("PROCESSES")?)?;
+        let mut processes: Array<_, Process> = Array::try_from(take("PROCESSES")?)?;
+        let nobody = Process {
+            tgid: NO_PROCESS,
+            ..bytemuck::Zeroable::zeroed()
+        };
+        processes.set(FILTER_FREED - 1, nobody, 0)?;
         let lives = Array::try_from(take("LIVES")?)?;
         let threads = Array::try_from(take("THREAD_TABLE")?)?;
         let stacks = HashMap::try_from(take("STACKS")?)?;
@@ -242,10 +247,6 @@ impl Kernel {
                 self.filter.set(place, FILTER_FREED, 0)?;
             }
         }
-        if self.processes.get(&index, 0)?.tgid != pid.0 {
-            // Given up by the kernel side when the id was given out again.
-            return Ok(());
-        }
         let free: Process = bytemuck::Zeroable::zeroed();
         Ok(self.processes.set(index, free, 0)?)
     }
@@ -267,7 +268,7 @@ impl Kernel {
         let mut tables = Vec::new();
         for process in self.processes.iter() {
             let process = process?;
-            if process.tgid != 0 {
+            if process.tgid != 0 && process.tgid != NO_PROCESS {
                 tables.push(process.table);
             }
         }

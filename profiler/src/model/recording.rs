@@ -91,6 +91,14 @@ pub struct Target {
     pub has_lines: bool,
 }
 
+impl Target {
+    /// File name of the executable, raw.
+    #[must_use]
+    pub fn exe_name(&self) -> &str {
+        self.exe.rsplit('/').next().unwrap_or(&self.exe)
+    }
+}
+
 /// One thread's books, exact to the nanosecond of the kernel's clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThreadRecord {

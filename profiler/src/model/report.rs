@@ -53,6 +53,16 @@ pub struct Report {
     pub stacks: Vec<StackTotal>,
 }
 
+impl Report {
+    /// `claims_api (4711)`, raw: which process of several something is of. None where there is
+    /// one only, or none of this id.
+    #[must_use]
+    pub fn process(&self, pid: Pid) -> Option<String> {
+        let target = self.targets.iter().find(|target| target.pid == pid)?;
+        (self.targets.len() > 1).then(|| format!("{} ({pid})", target.exe_name()))
+    }
+}
+
 /// Which kind of runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -121,6 +121,9 @@ fn block(page: &mut Page<'_>, number: usize, site: &Site, whole: Nanos) -> io::R
 }
 
 fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
+    if let Some(process) = page.report.process(site.pid) {
+        detail(page, "process", &sanitize(&process))?;
+    }
     detail(page, "in", &display_name(&site.wait))?;
     let function = display_name(&site.function);
     for task in site.tasks.iter().take(TASKS) {
@@ -264,7 +267,10 @@ fn brief(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
         .push(PLAIN, "  ");
     let room = page.width.saturating_sub(line.width());
     let function = display_name(&site.function);
-    let wait = format!(" in {}", display_name(&site.wait));
+    let mut wait = format!(" in {}", display_name(&site.wait));
+    if let Some(process) = page.report.process(site.pid) {
+        wait.push_str(&format!(" of {}", sanitize(&process)));
+    }
     if width(&function) + width(&wait) <= room {
         line.push(PLAIN, &function).push(DIM, &wait);
     } else {
@@ -296,7 +302,10 @@ pub(super) fn open(page: &mut Page<'_>) -> io::Result<()> {
             .push(PLAIN, "  ")
             .push(style, &format!("{:<10}", wait.state.name()))
             .push(PLAIN, "  ");
-        let thread = format!("  {} ({})", cut_right(&sanitize(&wait.name), 24), wait.tid);
+        let mut thread = format!("  {} ({})", cut_right(&sanitize(&wait.name), 24), wait.tid);
+        if page.report.targets.len() > 1 {
+            thread.push_str(&format!(" of {}", wait.pid));
+        }
         let room = page.width.saturating_sub(line.width());
         let function = display_name(&wait.function);
         line.push(
