@@ -14,7 +14,7 @@ use support::check_modes;
 use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
-use support::{hostile, kernel_walk, privilege, safety, selftest};
+use support::{hostile, kernel_walk, life, privilege, safety, selftest};
 
 const VARIANTS: &[Variant] = &[
     Variant {
@@ -100,6 +100,7 @@ fn main() -> ExitCode {
     trials.extend(modes());
     trials.extend(safety::trials());
     trials.extend(hostile::trials());
+    trials.extend(life::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -198,11 +199,13 @@ fn modes() -> Vec<Trial> {
         Ending::Exits,
         &[("ended", check_modes::ended)],
     );
-    mode(
-        "exec-midway",
-        Ending::Execs,
-        &[("after_exec", check_modes::after_exec)],
-    );
+    // Not that nothing is lost: the loader begins in code without unwinding information.
+    let mut checks: Vec<(&str, Check)> = vec![
+        ("books", check::books),
+        ("after_exec", check_modes::after_exec),
+    ];
+    checks.extend(NAMED.iter().filter(|(name, _)| *name != "no_losses"));
+    trials.extend(Run::new(DEFAULT, "exec-midway", Ending::Execs).trials("exec-midway", &checks));
     trials.push(Trial::ignorable_test(
         "unwind::kernel_walk_equals_framehop",
         || {

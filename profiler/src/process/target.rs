@@ -114,6 +114,12 @@ impl Target {
         })
     }
 
+    /// Whether a process of this id runs: not ended, not yet to be waited for by its parent.
+    #[must_use]
+    pub fn lives(pid: Pid) -> bool {
+        open_pidfd(pid).is_ok_and(|pidfd| !has_ended(&pidfd).unwrap_or(false))
+    }
+
     /// The same process, with the program that it executes by now.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use super::gather::Gathered;
 use super::maps::Maps;
 use super::modules::{AddressMap, Modules};
 use super::pending::Pending;
-use super::watched::{Watched, began_at};
+use super::watched::Watched;
 use crate::bpf::{Kernel, MappingEvent, MappingEvents, monotonic, process_entry};
 use crate::decode::StackSeen;
 use crate::error::Error;
@@ -15,7 +15,7 @@ use crate::model::Recording;
 use crate::process::Target;
 use crate::units::{Nanos, Pid, Svma, Timestamp};
 use anyhow::{Context, Result};
-use profiler_common::map::{ADVICE_IDLE, AggregateKey, MAX_PROCESSES};
+use profiler_common::map::{ADVICE_IDLE, AggregateKey, MAX_PROCESSES, Process};
 use profiler_common::record::{ForkRecord, ThreadEndRecord};
 use profiler_common::row::{Mapping, walk};
 use std::collections::HashSet;
@@ -30,6 +30,12 @@ pub const TICK: Duration = Duration::from_millis(25);
 
 /// Between two sweeps of the sums of ended threads.
 const SWEEP: Duration = Duration::from_secs(1);
+
+/// For how long stacks are named before it is time to look for news again.
+const NAMING: Duration = Duration::from_millis(20);
+
+/// Stacks kept back at most while a program is loaded.
+const MAX_DEFERRED: usize = 8192;
 
 /// Forked processes that are remembered at most, those that ended included.
 const MAX_FOLLOWED: usize = 1024;
@@ -225,7 +231,8 @@ impl Session {
         self.receive();
         self.follow_mappings()?;
         self.drain()?;
-        self.pending.give_up(&mut self.gathered, &self.processes, &self.maps, &self.modules);
+        self.pending.give_up(&mut self.gathered, &mut self.new);
+        self.drain_all(true)?;
         let ended_all = self.all_ended();
         if let (Some(ended), Some(first)) = (ended, self.processes.first_mut()) {
             first.facts.ended = Some(ended);
@@ -260,10 +267,18 @@ impl Session {
             self.adopt(&fork);
         }
         if let Some(mut news) = self.mapping_events.take() {
-            news.drain(|event| self.mapped(&event));
+            let mut stale = Vec::new();
+            news.drain(|event| stale.extend(self.mapped(&event)));
             self.mapping_events = Some(news);
+            for n in stale {
+                // Until its mappings have been read, its stacks are copied and not walked.
+                if let Err(error) = self.tell_no_table(n) {
+                    tracing::debug!("a mapping table stays: {error:#}");
+                }
+            }
         }
         for process in &mut self.processes {
+            process.pin();
             process.exec |= self.gathered.execs.remove(&process.pid);
             process.unknown_code |= self.gathered.unmapped_seen.remove(&process.pid);
         }
@@ -280,11 +295,12 @@ impl Session {
             }
             return;
         };
-        // By its number: another may have it by now.
-        let target = Target::open(pid).ok().filter(|new| began_at(new, time));
-        let child = parent.child(fork.index, pid, target.map(Arc::new), time);
+        let child = parent.child(fork.index, pid, time);
         // Of one id, the last one to be born is meant from now on.
         self.processes.push(child);
+        if let Some(child) = self.processes.last_mut() {
+            child.pin();
+        }
     }
 
     /// The process that has this id now.
@@ -292,29 +308,34 @@ impl Session {
         self.processes.iter().rev().find(|known| known.pid == pid)
     }
 
-    fn mapped(&mut self, event: &MappingEvent) {
-        match event {
-            MappingEvent::Lost => {
-                for process in &mut self.processes {
-                    process.new_code = true;
-                }
+    /// Notes new code; the number of the process if the map that we have of it is wrong now.
+    fn mapped(&mut self, event: &MappingEvent) -> Option<usize> {
+        let MappingEvent::Mapped { pid, time, range } = event else {
+            for process in &mut self.processes {
+                process.new_code = true;
             }
-            MappingEvent::Mapped { pid, time, range } => {
-                let known = self.processes.iter_mut().rev();
-                let mut known = known.filter(|known| !known.is_released());
-                if let Some(process) = known.find(|known| known.pid == *pid)
-                    && *time >= process.read_at
-                {
-                    process.new_code = true;
-                    self.maps.mapped(process.generation, range, *time);
-                }
-            }
+            return None;
+        };
+        let mut known = self.processes.iter_mut().enumerate().rev();
+        let (n, process) = known.find(|(_, known)| known.pid == *pid && !known.is_released())?;
+        if *time < process.read_at {
+            return None;
         }
+        process.new_code = true;
+        let wrong = self.maps.mapped(process.generation, range, *time);
+        wrong.then_some(n)
     }
 
-    /// Takes the events in, and names and judges new stacks.
     fn drain(&mut self) -> Result<()> {
+        self.drain_all(false)
+    }
+
+    /// Takes the events in, and names and judges new stacks; those of processes that are still
+    /// being loaded at the end only.
+    fn drain_all(&mut self, at_the_end: bool) -> Result<()> {
         self.receive();
+        let loading = self.processes.iter().any(|process| !process.is_settled());
+        let began = Instant::now();
         let Session {
             kernel,
             gathered,
@@ -327,19 +348,31 @@ impl Session {
             ..
         } = self;
         early.name(gathered, processes, maps, modules);
-        for mut seen in new.drain(..) {
-            let record = &mut seen.record;
-            if record.raw != 0 {
-                pending.add(seen);
+        let raw = new.extract_if(.., |seen| seen.record.raw != 0);
+        raw.for_each(|seen| pending.add(seen));
+        pending.walk(gathered, kernel, processes, new);
+        // A program that is being loaded has something more urgent to be asked, and what was asked
+        // for names a moment ago need not be asked again now.
+        let now = if at_the_end || !loading || new.len() > MAX_DEFERRED {
+            new.len()
+        } else {
+            0
+        };
+        let mut later = new.split_off(now);
+        for mut seen in std::mem::take(new) {
+            if !at_the_end && began.elapsed() > NAMING {
+                later.push(seen);
                 continue;
             }
+            let record = &mut seen.record;
             let pid = Pid(record.header.tgid);
             let (generation, time) = (record.generation, Timestamp(record.time));
             let sound = maps.sound(generation, time, &seen.user);
             if sound < seen.user.len() {
                 seen.user.truncate(sound);
+                // What the kernel side cut off, it has counted.
+                gathered.truncated += u64::from(record.walk == walk::COMPLETE);
                 record.walk = walk::UNMAPPED;
-                gathered.truncated += 1;
             }
             // The last one of this id, as far as its memory is the one that was walked.
             let owner = processes.iter().rev().find(|process| process.pid == pid);
@@ -351,7 +384,7 @@ impl Session {
                 kernel.advise(stack.number, ADVICE_IDLE)?;
             }
         }
-        pending.walk(gathered, kernel, processes, maps, modules);
+        *new = later;
         Ok(())
     }
 
@@ -389,6 +422,8 @@ impl Session {
         );
         let shares = process.start != self.start && self.is_shared(n);
         if !exec && !shares && *self.maps.get(self.generation_of(n)) == map {
+            // The kernel side may have been told that it knows nothing.
+            self.tell(n, false)?;
             if let Some(process) = self.processes.get_mut(n) {
                 process.found_nothing_new();
             }
@@ -452,22 +487,34 @@ impl Session {
 
     /// Tells the kernel side what it needs to know of a process; `first` begins its recording.
     fn tell(&mut self, n: usize, first: bool) -> Result<()> {
-        let Some(process) = self.processes.get(n) else {
+        let Some((index, entry)) = self.entry(n) else {
             return Ok(());
         };
-        let Some(table) = process.table else {
+        if first {
+            self.kernel.watch(index, entry)
+        } else {
+            self.kernel.describe(index, entry)
+        }
+    }
+
+    /// Tells the kernel side that what it knows of a process's mappings is wrong.
+    fn tell_no_table(&mut self, n: usize) -> Result<()> {
+        let Some((index, mut entry)) = self.entry(n) else {
             return Ok(());
         };
+        (entry.mappings, entry.generation) = (0, 0);
+        self.kernel.describe(index, entry)
+    }
+
+    fn entry(&self, n: usize) -> Option<(u32, Process)> {
+        let process = self.processes.get(n)?;
         let (generation, context) = (process.generation, process.context);
-        let mut entry = process_entry(process.pid, table, generation, process.start, context);
+        let (table, start) = (process.table?, process.start);
+        let mut entry = process_entry(process.pid, table, generation, start, context);
         entry.execs = process.execs;
         entry.epoch = process.epoch;
         entry.follow = self.options.follow.into();
-        if first {
-            self.kernel.watch(process.index, entry)
-        } else {
-            self.kernel.describe(process.index, entry)
-        }
+        Some((process.index, entry))
     }
 
     /// Gives up the places of processes that have ended.

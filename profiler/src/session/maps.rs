@@ -49,13 +49,15 @@ impl Maps {
             .map_or(&self.none, |known| &known.map)
     }
 
-    /// Notes that code was mapped into `range` at `time`. What the map has there is then wrong.
-    pub(super) fn mapped(&mut self, generation: u32, range: &Range<Addr>, time: Timestamp) {
-        if let Some(known) = self.by_generation.get_mut(&generation)
-            && known.map.overlaps(range)
-        {
-            known.stale.push((range.clone(), time));
-        }
+    /// Notes that code was mapped into `range` at `time`. Says whether the map had other code
+    /// there, so that it is wrong from then on.
+    pub(super) fn mapped(&mut self, generation: u32, range: &Range<Addr>, time: Timestamp) -> bool {
+        let known = self.by_generation.get_mut(&generation);
+        let Some(known) = known.filter(|known| known.map.overlaps(range)) else {
+            return false;
+        };
+        known.stale.push((range.clone(), time));
+        true
     }
 
     /// How many of these addresses, leaf first, may be named by the map of this generation: from
@@ -94,9 +96,9 @@ mod tests {
     fn a_stack_is_sound_up_to_the_first_address_that_changed_its_meaning() {
         let mut maps = Maps::default();
         let generation = maps.add(AddressMap::of_regions(&[0x1000..0x2000]), &[]);
-        maps.mapped(generation, &(Addr(0x8000)..Addr(0x9000)), Timestamp(5));
+        assert!(!maps.mapped(generation, &(Addr(0x8000)..Addr(0x9000)), Timestamp(5)));
         assert_eq!(maps.sound(generation, Timestamp(9), &[0x8000]), 1, "new");
-        maps.mapped(generation, &(Addr(0x1800)..Addr(0x2800)), Timestamp(5));
+        assert!(maps.mapped(generation, &(Addr(0x1800)..Addr(0x2800)), Timestamp(5)));
         let stack = [0x1000, 0x1900, 0x1100];
         assert_eq!(maps.sound(generation, Timestamp(4), &stack), 3, "before");
         assert_eq!(maps.sound(generation, Timestamp(5), &stack), 1);

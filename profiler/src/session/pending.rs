@@ -2,8 +2,6 @@
 //! them raw, and they are walked here once the mappings have been read that they went through.
 
 use super::gather::Gathered;
-use super::maps::Maps;
-use super::modules::Modules;
 use super::watched::Watched;
 use crate::bpf::Kernel;
 use crate::decode::{RawPiece, StackSeen};
@@ -25,35 +23,34 @@ impl Pending {
         self.0.push(seen);
     }
 
-    /// Walks, names and judges those whose process had its mappings read since.
+    /// Walks those whose process had its mappings read since, and puts them among the `new` ones.
     pub(super) fn walk(
         &mut self,
         gathered: &mut Gathered,
         kernel: &Kernel,
         processes: &[Watched],
-        maps: &Maps,
-        modules: &Modules,
+        new: &mut Vec<StackSeen>,
     ) {
         let tables = kernel.tables_ref();
         let mut later = Vec::new();
         for mut seen in std::mem::take(&mut self.0) {
             let (pid, time) = (Pid(seen.record.header.tgid), Timestamp(seen.record.time));
-            let process = processes.iter().rev().find(|process| process.pid == pid);
+            let own = processes.iter().rev().find(|process| process.pid == pid);
             let pieces = gathered.unmapped.get(&seen.record.stack);
-            let (Some(process), Some(pieces)) = (process, pieces) else {
-                settle(gathered, &seen, process, maps, modules);
+            let (Some(own), Some(pieces)) = (own, pieces) else {
+                settle(gathered, seen, new);
                 continue;
             };
-            let Some(execs) = pieces.first().map(|piece| piece.record.execs) else {
-                continue;
-            };
-            // Of a program that is executed no more, nobody can read the mappings.
-            let gone = execs != process.execs && time < process.read_at;
-            if !gone && (time >= process.read_at || execs != process.execs) {
+            let execs = pieces.first().map(|piece| piece.record.execs);
+            let process = mappings_of(own, processes);
+            let read = time < process.read_at || !std::ptr::eq(process, own);
+            // Before its next exec is known it is not known which program the stack is of.
+            if !read || execs.is_some_and(|execs| execs > process.execs) {
                 later.push(seen);
                 continue;
             }
-            if !gone {
+            // Of a program that is executed no more, nobody can read the mappings.
+            if execs == Some(process.execs) {
                 let mut memory = Copied(pieces);
                 let regs = pieces.first().map(registers).unwrap_or_default();
                 let mut frames = Vec::new();
@@ -62,46 +59,40 @@ impl Pending {
                 seen.record.generation = process.generation;
                 seen.user = frames.into_iter().map(|address| address.0).collect();
             }
-            settle(gathered, &seen, Some(process), maps, modules);
+            settle(gathered, seen, new);
         }
         self.0 = later;
         if self.0.len() > MOST {
             let rest = self.0.split_off(MOST);
-            Pending(rest).give_up(gathered, processes, maps, modules);
+            Pending(rest).give_up(gathered, new);
         }
     }
 
     /// Takes those that still wait as far as the kernel side came.
-    pub(super) fn give_up(
-        &mut self,
-        gathered: &mut Gathered,
-        processes: &[Watched],
-        maps: &Maps,
-        modules: &Modules,
-    ) {
+    pub(super) fn give_up(&mut self, gathered: &mut Gathered, new: &mut Vec<StackSeen>) {
         for seen in self.0.drain(..) {
-            let pid = Pid(seen.record.header.tgid);
-            let process = processes.iter().rev().find(|process| process.pid == pid);
-            settle(gathered, &seen, process, maps, modules);
+            settle(gathered, seen, new);
         }
     }
 }
 
-fn settle(
-    gathered: &mut Gathered,
-    seen: &StackSeen,
-    process: Option<&Watched>,
-    maps: &Maps,
-    modules: &Modules,
-) {
+/// The process by whose mappings a stack of `process` is to be walked. A fork that ended too soon
+/// had a copy of its parent's memory.
+fn mappings_of<'a>(process: &'a Watched, all: &'a [Watched]) -> &'a Watched {
+    let parent = all.iter().rev().find(|parent| {
+        process.unreadable
+            && Some(parent.pid) == process.facts.parent
+            && parent.execs == process.execs
+            && parent.read_at >= process.start
+    });
+    parent.unwrap_or(process)
+}
+
+fn settle(gathered: &mut Gathered, mut seen: StackSeen, new: &mut Vec<StackSeen>) {
     gathered.unmapped.remove(&seen.record.stack);
-    if seen.record.walk != code::COMPLETE {
-        gathered.truncated += 1;
-    }
-    if let Some(process) = process {
-        let map = maps.get(seen.record.generation);
-        gathered.stack(seen, process.owner(), map, modules);
-    }
+    gathered.truncated += u64::from(seen.record.walk != code::COMPLETE);
+    seen.record.raw = 0;
+    new.push(seen);
 }
 
 fn registers(piece: &RawPiece) -> Regs {

@@ -19,6 +19,11 @@ const UNKNOWN_CODE: (Duration, Duration) = (Duration::from_millis(2), Duration::
 /// after the other.
 const NEW_CODE: Duration = Duration::from_millis(1);
 
+/// After so long without new code a process counts as settled…
+const SETTLED: Duration = Duration::from_millis(100);
+/// …and in any case after so long.
+const SETTLED_ANYWAY: Duration = Duration::from_secs(1);
+
 /// How long the place of a process that ended is kept: its last thread is still about to leave
 /// the CPU for good when we learn of the end.
 const REST: Duration = Duration::from_millis(100);
@@ -49,6 +54,10 @@ pub(super) struct Watched {
     pub(super) read_at: Timestamp,
     last_look: Instant,
     next_look: Duration,
+    /// The last look could not be taken: it had ended.
+    pub(super) unreadable: bool,
+    /// When its code began to change, and when it last did.
+    changed: (Instant, Instant),
     /// It has executed another program since the last look.
     pub(super) exec: bool,
     /// The kernel told of new code since.
@@ -78,6 +87,8 @@ impl Watched {
             read_at: Timestamp(0),
             last_look: Instant::now(),
             next_look: UNKNOWN_CODE.0,
+            unreadable: false,
+            changed: (Instant::now(), Instant::now()),
             exec: false,
             new_code: false,
             unknown_code: false,
@@ -86,33 +97,25 @@ impl Watched {
         }
     }
 
-    /// A process that this one has forked, with a copy of its memory. `target` is none where it
-    /// has ended already.
-    pub(super) fn child(
-        &self,
-        index: u32,
-        pid: Pid,
-        target: Option<Arc<Target>>,
-        start: Timestamp,
-    ) -> Watched {
+    /// A process that this one has forked, with a copy of its memory. It is to be pinned yet.
+    pub(super) fn child(&self, index: u32, pid: Pid, start: Timestamp) -> Watched {
         let mut facts = self.facts.clone();
         facts.pid = pid;
         facts.parent = Some(self.pid);
         facts.ended = None;
         facts.earlier.clear();
-        if let Some(target) = &target {
-            facts.cmdline = target.cmdline_text();
-        }
         Watched {
             index,
             pid,
-            ended: target.is_none().then(Instant::now),
-            target,
+            ended: None,
+            target: None,
             mappings: self.mappings.clone(),
             facts,
             start,
             last_look: Instant::now(),
             next_look: UNKNOWN_CODE.0,
+            unreadable: false,
+            changed: (Instant::now(), Instant::now()),
             exec: false,
             // So that it comes to have a table of its own.
             new_code: true,
@@ -120,6 +123,32 @@ impl Watched {
             released: false,
             ..*self
         }
+    }
+
+    /// Pins a process that was forked, if it is not yet.
+    pub(super) fn pin(&mut self) {
+        if self.target.is_some() || self.ended.is_some() {
+            return;
+        }
+        match Target::open(self.pid) {
+            // By its number: another may have it by now.
+            Ok(target) if began_at(&target, self.start) => {
+                self.facts.cmdline = target.cmdline_text();
+                self.target = Some(Arc::new(target));
+            }
+            Ok(_) => self.has_vanished(),
+            Err(error) => {
+                tracing::debug!("process {} is not pinned: {error}", self.pid);
+                if !Target::lives(self.pid) {
+                    self.has_vanished();
+                }
+            }
+        }
+    }
+
+    fn has_vanished(&mut self) {
+        self.ended = Some(Instant::now());
+        self.unreadable = true;
     }
 
     /// Whose its stacks are.
@@ -157,11 +186,17 @@ impl Watched {
         self.last_look = Instant::now();
         let now = monotonic();
         match modules.update(target, tables) {
+            // What is left of a process that has ended maps nothing.
+            Ok((_, mappings)) if mappings.is_empty() && target.ended() => {
+                self.unreadable = true;
+                None
+            }
             Ok(found) => {
                 self.read_at = now;
                 Some(found)
             }
             Err(error) => {
+                self.unreadable = true;
                 tracing::debug!("the mappings of process {} cannot be read: {error}", self.pid);
                 None
             }
@@ -176,6 +211,11 @@ impl Watched {
     /// A look found something.
     pub(super) fn found(&mut self, modules: &Modules, map: &AddressMap) {
         self.next_look = UNKNOWN_CODE.0;
+        let now = Instant::now();
+        if self.is_settled() {
+            self.changed.0 = now;
+        }
+        self.changed.1 = now;
         let Some(target) = &self.target else { return };
         let exe = modules.of_exe(target, map);
         self.program = exe.unwrap_or(usize::MAX);
@@ -191,6 +231,13 @@ impl Watched {
             .flat_map(|facts| facts.tokio.versions.iter())
             .next()
             .cloned();
+    }
+
+    /// Whether its stacks may be named. Reading the names of a library takes long, and while a
+    /// program is loaded there is something more urgent: where its next library is.
+    pub(super) fn is_settled(&self) -> bool {
+        let (first, last) = self.changed;
+        last.elapsed() >= SETTLED || first.elapsed() >= SETTLED_ANYWAY || self.ended.is_some()
     }
 
     /// Learns which program it executes by now.

@@ -114,7 +114,11 @@ pub(crate) fn after_exec(recorded: &Recorded) -> Complaints {
     complaints
 }
 
-/// Not one wait is missing or too many.
+/// Waits that a function may make beside those that it measures: it reads its counters, and its
+/// own code for the first time.
+const BESIDE: u64 = 2;
+
+/// Not one wait is missing.
 pub(crate) fn every_wait(report: &Report, truth: &Truth) -> Complaints {
     let mut complaints = Vec::new();
     for site in truth.blocked() {
@@ -124,7 +128,7 @@ pub(crate) fn every_wait(report: &Report, truth: &Truth) -> Complaints {
             .filter(|found| found.state == "blocked" && is_in(&found.function, &site.function))
             .map(|found| found.waits)
             .sum();
-        if found != site.waits {
+        if found < site.waits || found > site.waits + BESIDE {
             complaints.push(format!(
                 "{}: {found} of {} waits; losses {:?}",
                 site.function, site.waits, report.losses
