@@ -31,6 +31,9 @@ counters! {
     RecoveredSwitchIn = "switch-ins recovered",
     /// Switch-ins that the tracepoint kept from us and that could not be made up for.
     MissedSwitchIn = "switch-ins missed",
+    /// Wakeups that the tracepoint kept from us, made up for at the switch-in from the scheduler's
+    /// own note of when the thread came to wait for a CPU.
+    RecoveredWakeup = "wakeups recovered",
     /// Switch-ins of a thread that had not been seen to switch out.
     MissedSwitchOut = "switch-outs missed",
     /// User stacks walked.

@@ -15,6 +15,8 @@ pub const THREAD_WAYS: u32 = 8;
 /// A freed entry of the filter: unlike an empty one it does not end the search. It names the entry
 /// behind all others, which is [`NO_PROCESS`].
 pub const FILTER_FREED: u32 = MAX_PROCESSES as u32 + 1;
+/// What the place 0 of the filter is called where places and indices of processes are told apart.
+pub const FILTER_PLACE: u32 = MAX_PROCESSES as u32;
 /// [`Process::tgid`] of an entry that no process has: not 0, which is the id of idle CPUs.
 pub const NO_PROCESS: u32 = u32::MAX;
 /// Mapping tables: one for each process, and some that were replaced a moment ago and may still

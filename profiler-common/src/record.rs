@@ -91,7 +91,7 @@ pub struct WaitRecord {
     pub header: Header,
     /// The switch-out.
     pub start: u64,
-    /// The wakeup, or 0 where none was seen.
+    /// The wakeup, or 0 where nothing tells it.
     pub wakeup: u64,
     /// The switch-in.
     pub end: u64,
@@ -103,7 +103,7 @@ pub struct WaitRecord {
     pub task_id: u64,
     /// Process of the thread that made the wakeup; 0 where none was seen.
     pub waker_tgid: u32,
-    /// Thread that made the wakeup, or [`WAKER_INTERRUPT`].
+    /// Thread that made the wakeup, [`WAKER_INTERRUPT`] or [`WAKER_UNSEEN`].
     pub waker_tid: u32,
     /// Name of the thread that made the wakeup.
     pub waker_comm: [u8; COMM_LEN],
@@ -112,6 +112,9 @@ pub struct WaitRecord {
 /// [`WaitRecord::waker_tid`] of a wakeup made by an interrupt (a timer, a device, the network):
 /// the thread that it interrupted has nothing to do with it.
 pub const WAKER_INTERRUPT: u32 = u32::MAX;
+
+/// [`WaitRecord::waker_tid`] where no wakeup was seen; the scheduler may have told its time.
+pub const WAKER_UNSEEN: u32 = u32::MAX - 1;
 
 /// The `stack` of a wait that began before the recording: its stack is in a [`SnapshotRecord`].
 pub const STACK_BEFORE: u64 = 1;

@@ -3,28 +3,23 @@
 use aya_ebpf::bindings::BPF_RB_FORCE_WAKEUP;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::warn;
-use core::intrinsics::{AtomicOrdering, atomic_cxchg};
 use profiler_common::counter::Counter;
 use profiler_common::map::{
-    FILTER_FREED, FILTER_PROBES, FILTER_SIZE, MAX_PROCESSES, NO_PROCESS, Process,
+    FILTER_FREED, FILTER_PLACE, FILTER_PROBES, FILTER_SIZE, MAX_PROCESSES, NO_PROCESS, Process,
 };
 use profiler_common::record::{ForkRecord, Header, KIND_FORK};
 
 use crate::emit;
 use crate::filter::{self, Watched};
-use crate::maps::{FILTER, LIVES, NEXT_PROCESS, PROCESSES, count, count_first};
+use crate::maps::{FILTER, LIVES, NEXT_PROCESS, PLACES, PROCESSES, count, count_first};
 
-/// Exchanges one word, if it still is `old`.
-///
-/// # Safety
-/// `word` is within a live map value, and aligned.
+/// `BPF_NOEXIST`.
+const NO_EXIST: u64 = 1;
+
+/// Makes something ours: of all who race for it, one succeeds.
 #[inline(always)]
-unsafe fn exchange(word: *mut u32, old: u32, new: u32) -> bool {
-    // SAFETY: by the caller's word; of all who race for it, exactly one finds `old`.
-    let (before, _) = unsafe {
-        atomic_cxchg::<u32, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(word, old, new)
-    };
-    before == old
+fn make_ours(what: u32, tgid: u32) -> bool {
+    PLACES.insert(&what, &tgid, NO_EXIST).is_ok()
 }
 
 /// Watches the new process `tgid`, if `parent` is watched and its children are to be. Its memory
@@ -89,7 +84,8 @@ fn claim(tgid: u32) -> Option<Watched> {
         let process = PROCESSES.get_ptr_mut(index)?;
         // SAFETY: a live array value. No lookup finds the entry before `enter`.
         unsafe {
-            if exchange(&raw mut (*process).tgid, 0, tgid) {
+            if (*process).tgid == 0 && make_ours(index, tgid) {
+                (*process).tgid = tgid;
                 *next = index;
                 return Some(Watched { index, process });
             }
@@ -130,10 +126,13 @@ fn copy(from: Watched, to: u32, now: u64) -> Option<()> {
 #[inline(always)]
 fn enter(index: u32, tgid: u32) -> Option<()> {
     for probe in 0..FILTER_PROBES {
-        let place = FILTER.get_ptr_mut(tgid.wrapping_add(probe) & (FILTER_SIZE as u32 - 1))?;
+        let place = tgid.wrapping_add(probe) & (FILTER_SIZE as u32 - 1);
+        let entry = FILTER.get_ptr_mut(place)?;
         // SAFETY: a live array value.
         unsafe {
-            if exchange(place, 0, index + 1) || exchange(place, FILTER_FREED, index + 1) {
+            let free = *entry == 0 || *entry == FILTER_FREED;
+            if free && make_ours(FILTER_PLACE + place, tgid) {
+                core::ptr::write_volatile(entry, index + 1);
                 return Some(());
             }
         }
@@ -141,5 +140,6 @@ fn enter(index: u32, tgid: u32) -> Option<()> {
     let process = PROCESSES.get_ptr_mut(index)?;
     // SAFETY: a live array value, which is ours.
     unsafe { core::ptr::write_volatile(&raw mut (*process).tgid, 0) };
+    let _ = PLACES.remove(&index);
     None
 }

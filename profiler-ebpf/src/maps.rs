@@ -29,6 +29,12 @@ pub(crate) static PROCESSES: Array<Process> =
 #[map]
 pub(crate) static LIVES: Array<Life> = Array::with_max_entries(MAX_PROCESSES as u32, 0);
 
+/// What is taken of [`PROCESSES`] (by index) and of [`FILTER`] (by place, from `FILTER_PLACE` on),
+/// and by which process. It is asked only where something is to be taken.
+#[map]
+pub(crate) static PLACES: HashMap<u32, u32> =
+    HashMap::with_max_entries(2 * MAX_PROCESSES as u32, 0);
+
 /// Where the search for a free entry of [`PROCESSES`] begins.
 #[map]
 pub(crate) static NEXT_PROCESS: Array<u32> = Array::with_max_entries(1, 0);
@@ -58,6 +64,10 @@ pub(crate) static INDEX: ArrayOfMaps<
 
 #[map]
 pub(crate) static THREAD_TABLE: Array<Thread> = Array::with_max_entries(THREADS as u32, 0);
+
+/// Place in [`THREAD_TABLE`] to the thread that has it; for making and giving up entries only.
+#[map]
+pub(crate) static CLAIMS: HashMap<u32, u32> = HashMap::with_max_entries(THREADS as u32, 0);
 
 /// How far the clock of our times is ahead of the scheduler's (wrapping), one value.
 #[map]

@@ -1,7 +1,7 @@
 //! Raw copies of stacks, for walks in userspace: the shadow check, and stacks that the walk here
 //! cannot follow yet.
 
-use aya_ebpf::bindings::{BPF_RB_NO_WAKEUP, pt_regs};
+use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_probe_read_user, bpf_ringbuf_output};
 use core::ffi::c_void;
 use profiler_common::counter::Counter;
@@ -12,6 +12,7 @@ use profiler_common::row::walk;
 use crate::config;
 use crate::filter::{Table, Watched};
 use crate::maps::{EVENTS, LIVES, RAW_MESSAGE, count};
+use crate::registers::Registers;
 use crate::unwind::Walk;
 
 const PAGE: u64 = RAW_PIECE_BYTES as u64;
@@ -36,10 +37,13 @@ pub(crate) struct Copy {
 
 /// Copies one stack in [`config::shadow_every`], chosen at random: a counter could keep step with
 /// what the target does.
+///
+/// # Safety
+/// `thread` is a live entry, `walked` this CPU's walk.
 #[inline(always)]
 pub(crate) unsafe fn shadow(
     thread: *const Thread,
-    regs: *const pt_regs,
+    regs: &Registers,
     walked: *const Walk,
     copy: &Copy,
 ) {
@@ -47,14 +51,14 @@ pub(crate) unsafe fn shadow(
     if every == 0 {
         return;
     }
-    // SAFETY: a helper without arguments; the pointers are the caller's word.
+    // SAFETY: a helper without arguments; the pointers are by the caller's word.
     unsafe {
         let chosen = u64::from(bpf_get_prandom_u32()).wrapping_mul(every.into());
         if chosen >> 32 != 0 {
             return;
         }
         count(Counter::RawCopies);
-        let sp = (*regs).rsp;
+        let sp = regs.sp;
         // A complete walk has read no further than to its last frame's caller.
         let len = if (*walked).outcome == walk::COMPLETE {
             ((*walked).top() | (PAGE - 1))
@@ -80,7 +84,7 @@ const MOST_WITH_TABLE: u32 = 256;
 #[inline(always)]
 pub(crate) unsafe fn unmapped(
     thread: *const Thread,
-    regs: *const pt_regs,
+    regs: &Registers,
     process: Watched,
     table: Table,
     stack: u64,
@@ -120,11 +124,11 @@ pub(crate) unsafe fn unmapped(
 /// that cannot be read. Says whether all was sent.
 ///
 /// # Safety
-/// `thread` is a live entry, `regs` the registers of the current task.
+/// `thread` is a live entry.
 #[inline(always)]
 pub(crate) unsafe fn send(
     thread: *const Thread,
-    regs: *const pt_regs,
+    regs: &Registers,
     copy: &Copy,
     len: u64,
 ) -> bool {
@@ -134,7 +138,7 @@ pub(crate) unsafe fn send(
     // SAFETY: by the caller's word; `message` is a live per-CPU value, into which at most
     // RAW_PIECE_BYTES of memory go.
     unsafe {
-        let sp = (*regs).rsp;
+        let sp = regs.sp;
         let len = if len > RAW_STACK_BYTES {
             RAW_STACK_BYTES
         } else {
@@ -147,9 +151,9 @@ pub(crate) unsafe fn send(
         (*record).header.tid = (*thread).tid;
         (*record).time = copy.time;
         (*record).stack = copy.stack;
-        (*record).ip = (*regs).rip;
+        (*record).ip = regs.ip;
         (*record).sp = sp;
-        (*record).bp = (*regs).rbp;
+        (*record).bp = regs.bp;
         (*record).generation = copy.table.generation;
         (*record).execs = copy.table.execs;
         let mut at = sp;

@@ -1,7 +1,5 @@
 //! From a thread that begins to wait to the number of its stack.
 
-use aya_ebpf::bindings::pt_regs;
-use aya_ebpf::helpers::generated::bpf_task_pt_regs;
 use core::ffi::c_void;
 use profiler_common::counter::Counter;
 use profiler_common::map::{ADVICE_RECORD, Stack, Thread};
@@ -10,7 +8,7 @@ use profiler_common::row::walk;
 
 use crate::filter::{self, Task, Watched};
 use crate::maps::{MESSAGE, STACKS, add, count, count_truncated};
-use crate::{context, emit, raw, unwind};
+use crate::{context, emit, raw, registers, unwind};
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
@@ -23,10 +21,10 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         (*thread).advice = ADVICE_RECORD;
         let context = context::of_current(task, process);
         (*thread).task_id = context.task_id;
-        let regs = bpf_task_pt_regs(task.cast_mut().cast()) as *const pt_regs;
-        let syscall = (*regs).orig_rax as i64;
+        let regs = registers::of_task(task);
+        let syscall = regs.syscall;
         let table = filter::table(process);
-        let Some(state) = unwind::walk_user((*regs).rip, (*regs).rsp, (*regs).rbp, table) else {
+        let Some(state) = unwind::walk_user(regs.ip, regs.sp, regs.bp, table) else {
             return;
         };
         let frames = (*state).frames;
@@ -35,7 +33,7 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         // Another wait may have other frames beyond the one at which the walk ended.
         let alone = number(now, syscall, (*thread).tid, u64::MAX);
         let raw = (*state).outcome == walk::UNMAPPED
-            && raw::unmapped(thread, regs, process, table, alone, now);
+            && raw::unmapped(thread, &regs, process, table, alone, now);
         if !raw && (*state).outcome != walk::COMPLETE {
             count_truncated((*state).outcome);
         }
@@ -53,7 +51,7 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
                 stack: number,
                 table,
             };
-            raw::shadow(thread, regs, state, &copy);
+            raw::shadow(thread, &regs, state, &copy);
         }
         if let Some(known) = STACKS.get_ptr(number) {
             (*thread).advice = (*known).advice;
@@ -85,14 +83,7 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         let record = &raw mut (*message).record;
         (*record).stack = number;
         (*record).syscall = syscall;
-        (*record).args = [
-            (*regs).rdi,
-            (*regs).rsi,
-            (*regs).rdx,
-            (*regs).r10,
-            (*regs).r8,
-            (*regs).r9,
-        ];
+        (*record).args = regs.args;
         (*record).walk = (*state).outcome;
         (*record).place = context.place;
         (*record).raw = raw.into();

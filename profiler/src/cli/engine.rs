@@ -46,6 +46,8 @@ pub struct SessionOptions {
     pub min_block: Nanos,
     /// Whether processes that the targets fork are recorded too.
     pub follow: bool,
+    /// One stack in so many is walked a second time, by another unwinder; 0 for none.
+    pub shadow_every: u32,
 }
 
 /// A recording that goes on.

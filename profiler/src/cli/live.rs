@@ -76,6 +76,7 @@ impl Session for LiveSession {
             min_block: options.min_block,
             launched: options.launched,
             follow: options.follow,
+            shadow_every: options.shadow_every,
         };
         let session = session::Session::start(targets, &features.btf, how)
             .map_err(failed("cannot begin to record"))?;

@@ -139,6 +139,7 @@ impl RecordSettings {
                 launched,
                 follow: args.follow,
                 min_block: args.min_block,
+                shadow_every: args.shadow_check.unwrap_or(0),
             },
             outputs: outputs(&args.output, args.format)?,
             force: args.force,

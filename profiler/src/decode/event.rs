@@ -213,7 +213,7 @@ mod tests {
             generation: 1,
             bytes: len,
             last: 1,
-            reserved: 0,
+            execs: 0,
         };
         let record = |len: u32, memory: &[u8]| {
             let mut bytes = bytemuck::bytes_of(&piece(len)).to_vec();

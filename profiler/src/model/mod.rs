@@ -2,6 +2,7 @@
 
 mod books;
 mod build;
+mod losses;
 mod object;
 mod place;
 mod quantile;
@@ -20,10 +21,11 @@ mod time;
 mod verdict;
 
 pub use build::build;
+pub use losses::{LossCauses, Losses, ShadowCheck};
 pub use object::{Holder, HolderProcess, MAX_HOLDERS, Object, ObjectKind};
 pub use recording::{
-    HIST_BUCKETS, Host, Losses, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord,
-    Tool, Truncation, Wait, WaitTotal, Waker,
+    HIST_BUCKETS, Host, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord, Tool,
+    Truncation, Wait, WaitTotal, Waker,
 };
 pub use report::{
     BlockingPool, OpenWaitReport, Report, RuntimeKind, RuntimeReport, Site, StackTotal, StateTimes,

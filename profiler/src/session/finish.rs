@@ -1,24 +1,27 @@
 //! Closing the books: from kernel tables and gathered events to a [`Recording`].
 
 use super::early::Early;
+use super::ended::EndedBooks;
 use super::gather::{Gathered, Owner};
+use super::lost::Lost;
+use super::modules::Modules;
+use super::open::Found;
 use super::split::split;
 use super::watched::Watched;
 use crate::bpf::{Kernel, KernelThread};
 use crate::model::{
-    Host, Losses, OpenWait, Recording, StackEntry, StackId, ThreadRecord, Tool, Truncation, Wait,
-    WaitTotal, Waker,
+    Host, OpenWait, Recording, ShadowCheck, StackEntry, StackId, ThreadRecord, Tool, Truncation,
+    Wait, WaitTotal, Waker,
 };
 use crate::tokio_rt::{Place, State};
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 use anyhow::{Context, Result};
-use profiler_common::counter::Counter;
 use profiler_common::map::{
     Aggregate, AggregateKey, Books, HISTOGRAM_BUCKETS, PHASE_BLOCKED, PHASE_DEAD, PHASE_RUNNABLE,
     PHASE_RUNNING,
 };
 use profiler_common::record::STACK_BEFORE;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A thread of a process.
@@ -26,15 +29,18 @@ pub(super) type Thread = (Pid, Tid);
 
 /// Sums by thread and the kernel side's number of the stack.
 #[derive(Debug, Default)]
-pub(super) struct Sums(HashMap<(Thread, u64), Aggregate>);
+pub(super) struct Sums {
+    entries: HashMap<(Thread, u64), Aggregate>,
+    /// Waits that found no entry.
+    left_out: u64,
+}
 
 impl Sums {
     /// Adds what the kernel side summed.
     pub(super) fn add(&mut self, key: &AggregateKey, more: &Aggregate) {
-        let thread = (Pid(key.tgid), Tid(key.tid));
-        match self.0.get_mut(&(thread, key.stack)) {
+        match self.entries.get_mut(&entry(key)) {
             None => {
-                self.0.insert((thread, key.stack), *more);
+                self.entries.insert(entry(key), *more);
             }
             Some(sums) => {
                 sums.waits += more.waits;
@@ -48,9 +54,18 @@ impl Sums {
         }
     }
 
+    /// As [`Sums::add`], unless there are `most` entries already: then the waits are counted.
+    pub(super) fn add_bounded(&mut self, key: &AggregateKey, more: &Aggregate, most: usize) {
+        if self.entries.len() < most || self.entries.contains_key(&entry(key)) {
+            self.add(key, more);
+        } else {
+            self.left_out = self.left_out.saturating_add(more.waits);
+        }
+    }
+
     /// Takes out the wait in which a thread was found by the recording.
     fn take_first_wait(&mut self, thread: Thread) -> Option<Aggregate> {
-        self.0.remove(&(thread, STACK_BEFORE))
+        self.entries.remove(&(thread, STACK_BEFORE))
     }
 
     /// Adds one wait that has been woken and not yet run.
@@ -77,9 +92,14 @@ impl Sums {
     }
 }
 
+fn entry(key: &AggregateKey) -> (Thread, u64) {
+    ((Pid(key.tgid), Tid(key.tid)), key.stack)
+}
+
 /// What there is at the end.
 pub(super) struct Closing<'a> {
     pub(super) kernel: &'a Kernel,
+    pub(super) modules: &'a Modules,
     pub(super) gathered: Gathered,
     pub(super) early: &'a Early,
     pub(super) sums: Sums,
@@ -91,12 +111,18 @@ pub(super) struct Closing<'a> {
     pub(super) end: Timestamp,
     pub(super) min_block: Nanos,
     pub(super) launched: bool,
+    pub(super) mappings_left_out: u64,
+    pub(super) shadow: Option<ShadowCheck>,
+    /// What threads were found to wait for shortly before the end, and since when they did.
+    pub(super) found: HashMap<Thread, (Option<Timestamp>, Found)>,
+    /// Threads that the kernel counted switches of since the beginning.
+    pub(super) moved: HashSet<Thread>,
     /// Forked processes of which nothing was recorded.
     pub(super) not_followed: u64,
 }
 
 /// A wait that goes on.
-pub(super) struct Open {
+struct Open {
     thread: Thread,
     stack: u64,
     since: Timestamp,
@@ -107,7 +133,7 @@ pub(super) struct Open {
 pub(super) struct Threads(pub(super) BTreeMap<Thread, ThreadRecord>);
 
 impl Threads {
-    fn add(&mut self, thread: Thread, lived: u64, running: u64, runnable: u64, blocked: u64) {
+    fn add(&mut self, thread: Thread, books: EndedBooks) {
         let thread = self.0.entry(thread).or_insert_with(|| ThreadRecord {
             tid: thread.1,
             name: String::new(),
@@ -115,17 +141,25 @@ impl Threads {
             running: Nanos::ZERO,
             runnable: Nanos::ZERO,
             blocked: Nanos::ZERO,
+            waits: 0,
         });
-        thread.lived += Nanos(lived);
-        thread.running += Nanos(running);
-        thread.runnable += Nanos(runnable);
-        thread.blocked += Nanos(blocked);
+        thread.lived += Nanos(books.lived);
+        thread.running += Nanos(books.running);
+        thread.runnable += Nanos(books.runnable);
+        thread.blocked += Nanos(books.blocked);
+        thread.waits = thread.waits.saturating_add(books.waits);
     }
 
     /// `until` is the end of the thread or of the recording.
     fn add_books(&mut self, thread: Thread, books: &Books, until: u64) {
-        let lived = until.saturating_sub(books.first_seen);
-        self.add(thread, lived, books.running, books.runnable, books.blocked);
+        let books = EndedBooks {
+            lived: until.saturating_sub(books.first_seen),
+            running: books.running,
+            runnable: books.runnable,
+            blocked: books.blocked,
+            waits: books.waits,
+        };
+        self.add(thread, books);
     }
 }
 
@@ -133,7 +167,7 @@ impl Threads {
 pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
     if closing.ended_all {
         // We learn of the target's end a moment later than it ends.
-        let last = closing.gathered.ended.iter().map(|ended| ended.time).max();
+        let last = closing.gathered.ended.last();
         closing.end = closing.end.min(Timestamp(last.unwrap_or(u64::MAX)));
     }
     let mut sums = std::mem::take(&mut closing.sums);
@@ -142,9 +176,8 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
     }
     let mut threads = Threads::default();
     let mut open = Vec::new();
-    for ended in &closing.gathered.ended {
-        let thread = (Pid(ended.header.tgid), Tid(ended.header.tid));
-        threads.add_books(thread, &ended.books, ended.time);
+    for (thread, books) in closing.gathered.ended.iter() {
+        threads.add(thread, *books);
     }
     for thread in closing.kernel.threads()? {
         close(&thread, closing.end, &mut threads, &mut sums, &mut open);
@@ -153,6 +186,9 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         && let Some(command) = closing.processes.first()
     {
         forget_hold(command.pid, &mut closing.gathered, &mut threads, &mut sums);
+    }
+    for thread in closing.early.runnable() {
+        was_runnable(*thread, &mut closing.gathered, &mut threads, &mut sums);
     }
     unmoved(&closing, &mut threads, &mut open);
     names(&closing, &mut threads);
@@ -166,19 +202,40 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         processes: closing.processes,
     };
     let totals = totals(&sums, &mut stacks);
+    let mut found = std::mem::take(&mut closing.found);
     let waits = waits(&mut stacks);
     let open_waits = open
         .into_iter()
-        .map(|open| OpenWait {
-            tid: open.thread.1,
-            stack: stacks.id(open.thread, open.stack),
-            since: open.since,
-            before_recording: open.stack == STACK_BEFORE,
+        .map(|open| {
+            let found = found
+                .remove(&open.thread)
+                .filter(|(began, _)| began.is_none_or(|began| began == open.since));
+            let (object, holder) = found.map_or((None, None), |(_, found)| {
+                (Some(found.object), found.holder)
+            });
+            OpenWait {
+                tid: open.thread.1,
+                stack: stacks.id(open.thread, open.stack),
+                since: open.since,
+                before_recording: open.stack == STACK_BEFORE,
+                object,
+                holder,
+            }
         })
         .collect();
     let mut gathered = stacks.gathered;
-    let mut losses = losses(closing.kernel, &gathered, &totals)?;
-    losses.events += closing.not_followed;
+    let lost = Lost {
+        kernel: closing.kernel,
+        modules: closing.modules,
+        gathered: &gathered,
+        totals: &totals,
+        waits: threads.0.values().map(|thread| thread.waits).sum(),
+        sums_left_out: sums.left_out,
+        mappings_left_out: closing.mappings_left_out,
+        shadow: closing.shadow,
+        not_followed: closing.not_followed,
+    };
+    let losses = lost.losses()?;
     let facts: Vec<_> = closing.processes.iter().map(|p| p.facts.clone()).collect();
     let owners: Vec<Pid> = gathered.owners.iter().map(|owner| owner.pid).collect();
     let whole = Recording {
@@ -187,7 +244,10 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
             version: env!("CARGO_PKG_VERSION").into(),
         },
         host: host(),
-        target: facts.first().cloned().context("there was no process to record")?,
+        target: facts
+            .first()
+            .cloned()
+            .context("there was no process to record")?,
         started_at: closing
             .started_at
             .duration_since(UNIX_EPOCH)
@@ -225,6 +285,7 @@ fn close(
             let blocked = thread.wakeup - thread.since;
             books.blocked += blocked;
             books.runnable += stretch - blocked;
+            books.waits += 1;
             sums.add_woken(id, thread.stack, blocked, stretch - blocked);
         }
         PHASE_BLOCKED => {
@@ -247,36 +308,82 @@ fn close(
     threads.add_books(id, &books, until);
 }
 
+/// Takes out the wait in which the recording is said to have found a thread.
+fn take_first_wait(
+    thread: Thread,
+    gathered: &mut Gathered,
+    sums: &mut Sums,
+) -> Option<Aggregate> {
+    let first = sums.take_first_wait(thread)?;
+    gathered
+        .waits
+        .retain(|wait| (wait.pid, wait.tid) != thread || wait.stack != STACK_BEFORE);
+    Some(first)
+}
+
+/// Sets the books right of a thread that did not wait in the beginning, but for a CPU.
+fn was_runnable(
+    thread: Thread,
+    gathered: &mut Gathered,
+    threads: &mut Threads,
+    sums: &mut Sums,
+) {
+    if let Some(first) = take_first_wait(thread, gathered, sums)
+        && let Some(thread) = threads.0.get_mut(&thread)
+    {
+        let blocked = Nanos(first.blocked).min(thread.blocked);
+        thread.blocked = thread.blocked.saturating_sub(blocked);
+        thread.runnable += blocked;
+        thread.waits = thread.waits.saturating_sub(first.waits);
+    }
+}
+
 /// Takes the time for which we held a command at its start out of its main thread's books.
 fn forget_hold(pid: Pid, gathered: &mut Gathered, threads: &mut Threads, sums: &mut Sums) {
     let main = (pid, Tid(pid.0));
-    let Some(held) = sums.take_first_wait(main) else {
+    let Some(held) = take_first_wait(main, gathered, sums) else {
         return;
     };
-    gathered
-        .waits
-        .retain(|wait| (wait.pid, wait.tid) != main || wait.stack != STACK_BEFORE);
     if let Some(thread) = threads.0.get_mut(&main) {
         let (blocked, runqueue) = (Nanos(held.blocked), Nanos(held.runqueue));
         thread.blocked = thread.blocked.saturating_sub(blocked);
         thread.runnable = thread.runnable.saturating_sub(runqueue);
         thread.lived = thread.lived.saturating_sub(blocked + runqueue);
+        thread.waits = thread.waits.saturating_sub(held.waits);
     }
 }
 
 /// Threads that never switched: they did what they did at the beginning all the time.
 fn unmoved(closing: &Closing<'_>, threads: &mut Threads, open: &mut Vec<Open>) {
     let whole = (closing.end - closing.start).0;
-    for &thread in closing.gathered.names.keys() {
-        if threads.0.contains_key(&thread) {
+    for thread in closing.gathered.names.keys() {
+        // One that moved and has no books was lost (a full table): nothing may be made up for it.
+        if threads.0.contains_key(thread) || closing.moved.contains(thread) {
             continue;
         }
-        if closing.early.was_running(thread) {
-            threads.add(thread, whole, whole, 0, 0);
-        } else if closing.early.stack(thread).is_some() {
-            threads.add(thread, whole, 0, 0, whole);
+        if closing.early.was_running(*thread) {
+            let books = EndedBooks {
+                lived: whole,
+                running: whole,
+                ..EndedBooks::default()
+            };
+            threads.add(*thread, books);
+        } else if closing.early.runnable().contains(thread) {
+            let books = EndedBooks {
+                lived: whole,
+                runnable: whole,
+                ..EndedBooks::default()
+            };
+            threads.add(*thread, books);
+        } else if closing.early.stack(*thread).is_some() {
+            let books = EndedBooks {
+                lived: whole,
+                blocked: whole,
+                ..EndedBooks::default()
+            };
+            threads.add(*thread, books);
             open.push(Open {
-                thread,
+                thread: *thread,
                 stack: STACK_BEFORE,
                 since: closing.start,
             });
@@ -334,7 +441,7 @@ impl Stacks<'_> {
 
 fn totals(sums: &Sums, stacks: &mut Stacks<'_>) -> Vec<WaitTotal> {
     let mut merged: BTreeMap<(Tid, StackId), WaitTotal> = BTreeMap::new();
-    for (&(thread, number), sum) in &sums.0 {
+    for (&(thread, number), sum) in &sums.entries {
         let (stack, tid) = (stacks.id(thread, number), thread.1);
         let total = merged.entry((tid, stack)).or_insert_with(|| WaitTotal {
             tid,
@@ -389,52 +496,73 @@ fn waits(stacks: &mut Stacks<'_>) -> Vec<Wait> {
     waits
 }
 
-/// Walks that the kernel side ended early, by how.
-const TRUNCATED: [Counter; 7] = [
-    Counter::TooDeep,
-    Counter::Unmapped,
-    Counter::NoRow,
-    Counter::Unsupported,
-    Counter::Unreadable,
-    Counter::NoProgress,
-    Counter::NoStack,
-];
-
-fn losses(kernel: &Kernel, gathered: &Gathered, totals: &[WaitTotal]) -> Result<Losses> {
-    let counters = kernel.counters()?;
-    for counter in Counter::ALL {
-        tracing::debug!("{}: {}", counter.name(), counters.get(*counter));
-    }
-    let unknown = |total: &&WaitTotal| {
-        gathered
-            .stacks
-            .get(total.stack.0 as usize)
-            .is_none_or(|stack| stack.verdict.state == State::Unknown)
-    };
-    Ok(Losses {
-        events: counters.get(Counter::RingFullWait)
-            + counters.get(Counter::RingFullStack)
-            + counters.get(Counter::RingFullOther)
-            + counters.get(Counter::MissedSwitchIn)
-            + counters.get(Counter::MissedSwitchOut)
-            + counters.get(Counter::ProcessTableFull)
-            + gathered.undecodable,
-        stacks: counters.get(Counter::StackTableFull)
-            + counters.get(Counter::AggregateFull)
-            + counters.get(Counter::ThreadTableFull),
-        truncated: gathered.truncated
-            + TRUNCATED.iter().map(|how| counters.get(*how)).sum::<u64>(),
-        unresolved: gathered.symbolizer.unresolved(),
-        unknown_waits: totals.iter().filter(unknown).map(|total| total.waits).sum(),
-        timeline: gathered.timeline_lost,
-        walked: counters.get(Counter::Walks),
-    })
-}
-
 fn host() -> Host {
     let uname = rustix::system::uname();
     Host {
         kernel: uname.release().to_string_lossy().into_owned(),
         cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::gather::Bounds;
+    use super::*;
+    use crate::limits::Limits;
+
+    #[test]
+    fn sums_of_ended_threads_are_bounded_and_the_rest_is_counted() {
+        let key = |tid| AggregateKey {
+            stack: 7,
+            tid,
+            tgid: 1,
+        };
+        let more = Aggregate {
+            waits: 5,
+            blocked: 50,
+            runqueue: 1,
+            max: 20,
+            histogram: [0; HISTOGRAM_BUCKETS],
+        };
+        let mut sums = Sums::default();
+        for tid in [1, 2, 1, 3] {
+            sums.add_bounded(&key(tid), &more, 2);
+        }
+        assert_eq!(sums.entries.len(), 2);
+        assert_eq!(sums.entries[&((Pid(1), Tid(1)), 7)].waits, 10);
+        assert_eq!(sums.left_out, 5);
+    }
+
+    #[test]
+    fn a_thread_found_wanting_a_cpu_did_not_wait() {
+        let (tid, other) = ((Pid(1), Tid(7)), (Pid(1), Tid(8)));
+        let mut sums = Sums::default();
+        for tid in [tid, other] {
+            sums.add_woken(tid, STACK_BEFORE, 300, 20);
+        }
+        sums.add_woken(tid, STACK_BEFORE + 1, 1_000, 0);
+        let mut threads = Threads::default();
+        threads.add(
+            tid,
+            EndedBooks {
+                lived: 5_000,
+                running: 3_680,
+                runnable: 20,
+                blocked: 1_300,
+                waits: 3,
+            },
+        );
+        let mut gathered = Gathered::new(Bounds::new(&Limits::default()));
+
+        was_runnable(tid, &mut gathered, &mut threads, &mut sums);
+
+        let thread = &threads.0[&tid];
+        assert_eq!(thread.runnable, Nanos(320));
+        assert_eq!(thread.blocked, Nanos(1_000));
+        assert_eq!(thread.lived, Nanos(5_000));
+        assert_eq!(thread.waits, 2);
+        let mut left: Vec<_> = sums.entries.keys().copied().collect();
+        left.sort_unstable();
+        assert_eq!(left, [(tid, STACK_BEFORE + 1), (other, STACK_BEFORE)]);
     }
 }

@@ -2,23 +2,29 @@
 
 use super::early::Early;
 use super::finish::{self, Closing};
-use super::gather::Gathered;
+use super::gather::{Bounds, Gathered};
 use super::maps::Maps;
 use super::modules::{AddressMap, Modules};
+use super::open::{self, Found};
 use super::pending::Pending;
+use super::shadow::Shadow;
 use super::watched::Watched;
-use crate::bpf::{Kernel, MappingEvent, MappingEvents, monotonic, process_entry};
+use crate::bpf::{
+    Kernel, KernelThread, LoadOptions, MappingEvent, MappingEvents, monotonic, process_entry,
+};
 use crate::decode::StackSeen;
 use crate::error::Error;
 use crate::host::KernelBtf;
-use crate::model::Recording;
+use crate::limits::Limits;
+use crate::model::{Recording, StackEntry};
 use crate::process::Target;
-use crate::units::{Nanos, Pid, Svma, Timestamp};
+use crate::tokio_rt::State;
+use crate::units::{Nanos, Pid, Svma, Tid, Timestamp};
 use anyhow::{Context, Result};
-use profiler_common::map::{ADVICE_IDLE, AggregateKey, MAX_PROCESSES, Process};
-use profiler_common::record::{ForkRecord, ThreadEndRecord};
+use profiler_common::map::{ADVICE_IDLE, AggregateKey, MAX_PROCESSES, PHASE_BLOCKED, Process};
+use profiler_common::record::{ForkRecord, STACK_BEFORE, SnapshotRecord};
 use profiler_common::row::{Mapping, walk};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -49,6 +55,8 @@ pub struct Options {
     pub launched: bool,
     /// Whether processes that the targets fork are recorded too.
     pub follow: bool,
+    /// One stack in so many is walked a second time, by framehop; 0 for none.
+    pub shadow_every: u32,
 }
 
 /// A recording under way. Dropping it detaches from the kernel.
@@ -67,8 +75,10 @@ pub struct Session {
     started_at: SystemTime,
     options: Options,
     swept: Instant,
-    swept_ends: usize,
     finished_sums: finish::Sums,
+    /// Executable mappings that found no room, as many as there were at once.
+    mappings_left_out: u64,
+    shadow: Shadow,
     /// Stacks that have arrived and have no names yet.
     new: Vec<StackSeen>,
     /// Stacks that wait for mappings to be read.
@@ -94,7 +104,14 @@ impl Session {
             ))
             .into());
         }
-        let mut kernel = Kernel::load(types, options.min_block)?;
+        let limits = Limits::from_env();
+        let bounds = Bounds::new(&limits);
+        let load = LoadOptions {
+            min_block: options.min_block,
+            shadow_every: options.shadow_every,
+            limits,
+        };
+        let mut kernel = Kernel::load_with(types, &load)?;
         kernel.attach()?;
         // First of all, so that nothing mapped from now on goes unnoticed.
         let mapping_events = MappingEvents::open()
@@ -104,7 +121,7 @@ impl Session {
             kernel,
             mapping_events,
             modules: Modules::default(),
-            gathered: Gathered::default(),
+            gathered: Gathered::new(bounds),
             early: Early::default(),
             processes: Vec::new(),
             maps: Maps::default(),
@@ -112,8 +129,9 @@ impl Session {
             started_at: SystemTime::now(),
             options,
             swept: Instant::now(),
-            swept_ends: 0,
             finished_sums: finish::Sums::default(),
+            mappings_left_out: 0,
+            shadow: Shadow::new(options.shadow_every),
             new: Vec::new(),
             pending: Pending::default(),
             not_followed: 0,
@@ -226,6 +244,14 @@ impl Session {
     /// # Errors
     /// Where the kernel refuses to be read.
     pub fn finish(mut self, ended: Option<String>) -> Result<Recording> {
+        let mut moved = HashSet::new();
+        let mut found = HashMap::new();
+        if !self.all_ended() {
+            found = self.look_into_open_waits()?;
+            let snapshots = self.gathered.snapshots.iter();
+            let gone = snapshots.filter(|snapshot| self.early.has_moved(snapshot));
+            moved.extend(gone.map(|gone| (Pid(gone.header.tgid), Tid(gone.header.tid))));
+        }
         let end = self.kernel.stop()?;
         // What arrived last may need a last look.
         self.receive();
@@ -239,6 +265,7 @@ impl Session {
         }
         finish::recording(Closing {
             kernel: &self.kernel,
+            modules: &self.modules,
             gathered: self.gathered,
             early: &self.early,
             sums: self.finished_sums,
@@ -249,8 +276,60 @@ impl Session {
             end,
             min_block: self.options.min_block,
             launched: self.options.launched,
+            mappings_left_out: self.mappings_left_out,
+            shadow: self.shadow.outcome(),
+            found,
+            moved,
             not_followed: self.not_followed,
         })
+    }
+
+    /// Looks what threads wait for now, but for those that are idle; and since when they wait, or
+    /// none where that was before the recording and no switch of the thread was seen.
+    fn look_into_open_waits(
+        &mut self,
+    ) -> Result<HashMap<finish::Thread, (Option<Timestamp>, Found)>> {
+        self.drain_all(true)?;
+        self.gathered.snapshots.clear();
+        self.kernel.snapshot()?;
+        self.drain_all(true)?;
+        let mut threads: HashMap<Tid, KernelThread> = HashMap::new();
+        for thread in self.kernel.threads()? {
+            threads.insert(Tid(thread.tid), thread);
+        }
+        let entry = |pid: Pid, tid: Tid| -> Option<&StackEntry> {
+            let id = match threads.get(&tid).map(|thread| thread.stack) {
+                None | Some(STACK_BEFORE) => self.early.stack((pid, tid)),
+                Some(number) => self.gathered.by_number(number),
+            };
+            self.gathered.stacks.get(id?.0 as usize)
+        };
+        let waits = |snapshot: &SnapshotRecord| {
+            let (pid, tid) = (Pid(snapshot.header.tgid), Tid(snapshot.header.tid));
+            let still = threads.get(&tid).is_none_or(|thread| {
+                thread.phase == PHASE_BLOCKED
+                    && thread.since <= snapshot.time
+                    && thread.wakeup < thread.since
+            });
+            let idle = entry(pid, tid).is_some_and(|stack| stack.verdict.state == State::Idle);
+            snapshot.on_cpu == 0 && still && !idle
+        };
+        let mut snapshots = self.gathered.snapshots.clone();
+        snapshots.retain(waits);
+        let since = |tid: &Tid| threads.get(tid).map(|thread| Timestamp(thread.since));
+        let mut all = HashMap::new();
+        for process in &self.processes {
+            let pid = process.pid;
+            let own = |snapshot: &&SnapshotRecord| snapshot.header.tgid == pid.0;
+            let own: Vec<SnapshotRecord> = snapshots.iter().filter(own).copied().collect();
+            let Some(target) = process.target.as_ref().filter(|_| !own.is_empty()) else {
+                continue;
+            };
+            let frames = |tid| entry(pid, tid).map_or(&[][..], |stack| stack.frames.as_slice());
+            let found = open::look(target, &own, frames).into_iter();
+            all.extend(found.map(|(tid, found)| ((pid, tid), (since(&tid), found))));
+        }
+        Ok(all)
     }
 
     /// Takes the events out of the ring buffers; new stacks are kept back.
@@ -345,6 +424,7 @@ impl Session {
             early,
             new,
             pending,
+            shadow,
             ..
         } = self;
         early.name(gathered, processes, maps, modules);
@@ -364,6 +444,7 @@ impl Session {
                 later.push(seen);
                 continue;
             }
+            shadow.keep(&seen);
             let record = &mut seen.record;
             let pid = Pid(record.header.tgid);
             let (generation, time) = (record.generation, Timestamp(record.time));
@@ -385,6 +466,9 @@ impl Session {
             }
         }
         *new = later;
+        if new.is_empty() {
+            shadow.compare(&mut gathered.raw_pieces, maps, modules);
+        }
         Ok(())
     }
 
@@ -461,10 +545,11 @@ impl Session {
                 return Ok(());
             }
         };
-        if mappings.len() > table.mappings as usize {
-            let more = mappings.len() - table.mappings as usize;
-            tracing::warn!("{more} mappings more than fit");
+        let beyond = mappings.len().saturating_sub(table.mappings as usize) as u64;
+        if beyond > 0 {
+            tracing::warn!("{beyond} mappings more than fit");
         }
+        self.mappings_left_out = self.mappings_left_out.max(beyond);
         let current: Vec<u32> = self.processes.iter().map(|p| p.generation).collect();
         let Some(process) = self.processes.get_mut(n) else {
             return Ok(());
@@ -535,27 +620,25 @@ impl Session {
     /// Takes the sums of ended threads out of the kernel's map, so that it keeps room.
     fn sweep(&mut self) -> Result<()> {
         self.swept = Instant::now();
-        if self.gathered.ended.len() == self.swept_ends {
+        let ended = self.gathered.ended.take_new();
+        if ended.is_empty() {
             return Ok(());
         }
-        let ended: HashSet<(u32, u32)> = self
-            .gathered
-            .ended
-            .get(self.swept_ends..)
-            .map_or_else(HashSet::new, |ended| {
-                let thread = |end: &ThreadEndRecord| (end.header.tgid, end.header.tid);
-                ended.iter().map(thread).collect()
-            });
-        self.swept_ends = self.gathered.ended.len();
         let keys: Vec<(AggregateKey, _)> = self
             .kernel
             .aggregates()?
             .into_iter()
-            .filter(|(key, _)| ended.contains(&(key.tgid, key.tid)))
+            .filter(|(key, _)| ended.contains(&(Pid(key.tgid), Tid(key.tid))))
             .collect();
         for (key, sums) in keys {
             self.kernel.forget(&key)?;
-            self.finished_sums.add(&key, &sums);
+            // Without its books a sum has no thread.
+            let most = if self.gathered.ended.has((Pid(key.tgid), Tid(key.tid))) {
+                self.gathered.bounds.sums
+            } else {
+                0
+            };
+            self.finished_sums.add_bounded(&key, &sums, most);
         }
         Ok(())
     }

@@ -42,11 +42,14 @@ impl Maps {
         self.last
     }
 
+    /// The map of a generation, if it is known.
+    pub(super) fn known(&self, generation: u32) -> Option<&AddressMap> {
+        self.by_generation.get(&generation).map(|known| &known.map)
+    }
+
     /// The map of a generation; an empty one where it is not known.
     pub(super) fn get(&self, generation: u32) -> &AddressMap {
-        self.by_generation
-            .get(&generation)
-            .map_or(&self.none, |known| &known.map)
+        self.known(generation).unwrap_or(&self.none)
     }
 
     /// Notes that code was mapped into `range` at `time`. Says whether the map had other code
