@@ -329,11 +329,7 @@ fn bucket(nanos: u64) -> usize {
 
 #[inline(always)]
 fn aggregate(tgid: u32, tid: u32, stack: u64, blocked: u64, runqueue: u64) {
-    let key = AggregateKey {
-        stack,
-        tid,
-        tgid,
-    };
+    let key = AggregateKey { stack, tid, tgid };
     let sums = match AGGREGATES.get_ptr_mut(&key) {
         Some(sums) => sums,
         None => {

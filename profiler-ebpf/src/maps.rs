@@ -23,8 +23,7 @@ pub(crate) static FILTER: Array<u32> = Array::with_max_entries(FILTER_SIZE as u3
 
 /// The processes, and behind them one that there is not, for freed entries of the filter.
 #[map]
-pub(crate) static PROCESSES: Array<Process> =
-    Array::with_max_entries(MAX_PROCESSES as u32 + 1, 0);
+pub(crate) static PROCESSES: Array<Process> = Array::with_max_entries(MAX_PROCESSES as u32 + 1, 0);
 
 #[map]
 pub(crate) static LIVES: Array<Life> = Array::with_max_entries(MAX_PROCESSES as u32, 0);

@@ -6,7 +6,9 @@ use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_probe_read_user, bpf
 use core::ffi::c_void;
 use profiler_common::counter::Counter;
 use profiler_common::map::Thread;
-use profiler_common::record::{KIND_UNMAPPED_STACK, RAW_PIECE_BYTES, RAW_STACK_BYTES, RawStackRecord};
+use profiler_common::record::{
+    KIND_UNMAPPED_STACK, RAW_PIECE_BYTES, RAW_STACK_BYTES, RawStackRecord,
+};
 use profiler_common::row::walk;
 
 use crate::config;
@@ -126,12 +128,7 @@ pub(crate) unsafe fn unmapped(
 /// # Safety
 /// `thread` is a live entry.
 #[inline(always)]
-pub(crate) unsafe fn send(
-    thread: *const Thread,
-    regs: &Registers,
-    copy: &Copy,
-    len: u64,
-) -> bool {
+pub(crate) unsafe fn send(thread: *const Thread, regs: &Registers, copy: &Copy, len: u64) -> bool {
     let Some(message) = RAW_MESSAGE.get_ptr_mut(0) else {
         return false;
     };

@@ -62,15 +62,15 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         };
         if !raw
             && STACKS
-            .insert(
-                number,
-                Stack {
-                    advice: ADVICE_RECORD,
-                    reserved: 0,
-                },
-                NO_EXIST,
-            )
-            .is_err()
+                .insert(
+                    number,
+                    Stack {
+                        advice: ADVICE_RECORD,
+                        reserved: 0,
+                    },
+                    NO_EXIST,
+                )
+                .is_err()
         {
             // Another CPU may have been first with the same stack; then it is sent.
             if STACKS.get_ptr(number).is_none() {

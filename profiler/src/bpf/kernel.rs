@@ -15,8 +15,8 @@ use aya_log::EbpfLogger;
 use profiler_common::context::layout;
 use profiler_common::counter::Counter;
 use profiler_common::map::{
-    Aggregate, AggregateKey, FILTER_FREED, FILTER_PLACE, FILTER_PROBES, FILTER_SIZE, Life, MAX_PROCESSES,
-    NO_PROCESS, Process, Stack, THREAD_WAYS, THREADS, Thread,
+    Aggregate, AggregateKey, FILTER_FREED, FILTER_PLACE, FILTER_PROBES, FILTER_SIZE, Life,
+    MAX_PROCESSES, NO_PROCESS, Process, Stack, THREAD_WAYS, THREADS, Thread,
 };
 use rustix::time::{ClockId, clock_gettime};
 use std::io::Read;

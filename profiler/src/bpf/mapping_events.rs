@@ -262,7 +262,12 @@ mod tests {
 
     #[test]
     fn mappings_and_losses_are_decoded_and_others_passed_over() {
-        let bytes = [record(77, &[0; 16]), mapped(), record(RECORD_LOST, &[0; 24])].concat();
+        let bytes = [
+            record(77, &[0; 16]),
+            mapped(),
+            record(RECORD_LOST, &[0; 24]),
+        ]
+        .concat();
         let mapping = MappingEvent::Mapped {
             pid: Pid(7),
             time: Timestamp(99),

@@ -264,7 +264,9 @@ mod tests {
             Some(vec![Pid(12)])
         );
         assert_eq!(
-            record(&["-p", "12,13", "-p", "14"]).map(|args| args.pid).ok(),
+            record(&["-p", "12,13", "-p", "14"])
+                .map(|args| args.pid)
+                .ok(),
             Some(vec![Pid(12), Pid(13), Pid(14)])
         );
         assert_eq!(

@@ -50,8 +50,8 @@ pub(crate) fn record<E: Engine>(
         .enable_all()
         .build()
         .map_err(cannot)?;
-    let mut session: E::Session = runtime
-        .block_on(async { E::Session::start(&targets, features, &settings.session) })?;
+    let mut session: E::Session =
+        runtime.block_on(async { E::Session::start(&targets, features, &settings.session) })?;
     let mut needed = privileges::RECORDING;
     if launched.is_some() {
         needed |= privileges::ENDING;

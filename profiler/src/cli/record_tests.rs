@@ -44,11 +44,7 @@ impl Engine for Fake {
 }
 
 impl Session for Fake {
-    fn start(
-        targets: &[Arc<Target>],
-        _: &Features,
-        options: &SessionOptions,
-    ) -> Result<Fake> {
+    fn start(targets: &[Arc<Target>], _: &Features, options: &SessionOptions) -> Result<Fake> {
         assert_eq!(options.min_block, Nanos(100_000));
         let targets = targets.to_vec();
         let stat = targets[0].proc_dir().read("status").expect("status");

@@ -3,8 +3,9 @@
 use bytemuck::{AnyBitPattern, try_pod_read_unaligned};
 use profiler_common::record::{
     ExecRecord, ForkRecord, Header, KIND_EXEC, KIND_FORK, KIND_RAW_STACK, KIND_SNAPSHOT,
-    KIND_STACK, KIND_THREAD_END, KIND_UNMAPPED_STACK, KIND_WAIT, MAX_KERNEL_FRAMES, MAX_USER_FRAMES, RAW_PIECE_BYTES,
-    RawStackRecord, SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
+    KIND_STACK, KIND_THREAD_END, KIND_UNMAPPED_STACK, KIND_WAIT, MAX_KERNEL_FRAMES,
+    MAX_USER_FRAMES, RAW_PIECE_BYTES, RawStackRecord, SnapshotRecord, StackRecord, ThreadEndRecord,
+    WaitRecord,
 };
 use std::fmt;
 

@@ -250,12 +250,7 @@ pub(super) fn blocking_pool(
         books::add_all(&mut states, &books.states_as(Class::POOL));
     }
     let time = |state: State| states.get(&state).copied().unwrap_or_default();
-    let peak = Sweep::new(
-        pool_intervals(recording),
-        recording.start,
-        recording.end,
-    )
-    .peak();
+    let peak = Sweep::new(pool_intervals(recording), recording.start, recording.end).peak();
     Some(BlockingPool {
         threads: u32::try_from(threads).unwrap_or(u32::MAX),
         busy_ns: time(State::Pool) + time(State::Running) + time(State::Runnable),

@@ -142,12 +142,11 @@ impl Verdict {
             RuntimeKind::MultiThread => Flavor::MultiThread,
             RuntimeKind::CurrentThread => Flavor::CurrentThread,
         };
-        let of_runtime =
-            |site: &Site| {
-                site.pid == runtime.pid
-                    && site.state == State::Blocked
-                    && site.role == Role::Worker(flavor)
-            };
+        let of_runtime = |site: &Site| {
+            site.pid == runtime.pid
+                && site.state == State::Blocked
+                && site.role == Role::Worker(flavor)
+        };
         // Sites are sorted, so that the first is the worst.
         let site = sites.iter().position(of_runtime);
         let longest_ns = sites

@@ -101,12 +101,7 @@ impl Early {
                 bp: Addr(snapshot.bp),
             };
             let mut addresses = Vec::new();
-            let outcome = walk(
-                regs,
-                |pc| process.rule(&tables, pc),
-                memory,
-                &mut addresses,
-            );
+            let outcome = walk(regs, |pc| process.rule(&tables, pc), memory, &mut addresses);
             // A thread that has switched since may have changed the memory while we read it.
             if !kernel.has_switched(tid) {
                 early.walked.push(Walked {

@@ -309,11 +309,7 @@ fn close(
 }
 
 /// Takes out the wait in which the recording is said to have found a thread.
-fn take_first_wait(
-    thread: Thread,
-    gathered: &mut Gathered,
-    sums: &mut Sums,
-) -> Option<Aggregate> {
+fn take_first_wait(thread: Thread, gathered: &mut Gathered, sums: &mut Sums) -> Option<Aggregate> {
     let first = sums.take_first_wait(thread)?;
     gathered
         .waits
@@ -322,12 +318,7 @@ fn take_first_wait(
 }
 
 /// Sets the books right of a thread that did not wait in the beginning, but for a CPU.
-fn was_runnable(
-    thread: Thread,
-    gathered: &mut Gathered,
-    threads: &mut Threads,
-    sums: &mut Sums,
-) {
+fn was_runnable(thread: Thread, gathered: &mut Gathered, threads: &mut Threads, sums: &mut Sums) {
     if let Some(first) = take_first_wait(thread, gathered, sums)
         && let Some(thread) = threads.0.get_mut(&thread)
     {

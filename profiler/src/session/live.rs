@@ -92,11 +92,7 @@ impl Session {
     ///
     /// # Errors
     /// Where the kernel refuses, there are too many targets, or one cannot be read.
-    pub fn start(
-        targets: &[Arc<Target>],
-        types: &KernelBtf,
-        options: Options,
-    ) -> Result<Session> {
+    pub fn start(targets: &[Arc<Target>], types: &KernelBtf, options: Options) -> Result<Session> {
         if targets.len() > MAX_PROCESSES {
             return Err(Error::new(format!(
                 "{} processes at once: {MAX_PROCESSES} can be recorded",
@@ -215,7 +211,11 @@ impl Session {
             epoll::add(&all, fd, data, epoll::EventFlags::IN)
         };
         add(self.kernel.attention())?;
-        for event in self.mapping_events.iter().flat_map(MappingEvents::descriptors) {
+        for event in self
+            .mapping_events
+            .iter()
+            .flat_map(MappingEvents::descriptors)
+        {
             add(event)?;
         }
         Ok(all)
@@ -518,7 +518,9 @@ impl Session {
     }
 
     fn generation_of(&self, n: usize) -> u32 {
-        self.processes.get(n).map_or(0, |process| process.generation)
+        self.processes
+            .get(n)
+            .map_or(0, |process| process.generation)
     }
 
     /// Whether a process walks by the table of its parent.
@@ -526,7 +528,10 @@ impl Session {
         let table = |process: &Watched| process.table.map(|table| table.number);
         let own = self.processes.get(n).and_then(table);
         let others = self.processes.iter().enumerate();
-        own.is_some() && others.filter(|(other, _)| *other != n).any(|(_, p)| table(p) == own)
+        own.is_some()
+            && others
+                .filter(|(other, _)| *other != n)
+                .any(|(_, p)| table(p) == own)
     }
 
     /// Makes a new generation of a process's mapping table.

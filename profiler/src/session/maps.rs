@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn a_stack_is_sound_up_to_the_first_address_that_changed_its_meaning() {
         let mut maps = Maps::default();
-        let generation = maps.add(AddressMap::of_regions(&[0x1000..0x2000]), &[]);
+        let generation = maps.add(AddressMap::of_regions(&[(0x1000, 0x2000)]), &[]);
         assert!(!maps.mapped(generation, &(Addr(0x8000)..Addr(0x9000)), Timestamp(5)));
         assert_eq!(maps.sound(generation, Timestamp(9), &[0x8000]), 1, "new");
         assert!(maps.mapped(generation, &(Addr(0x1800)..Addr(0x2800)), Timestamp(5)));

@@ -476,11 +476,11 @@ fn absolute(functions: &Functions) -> Arc<[(u32, u32)]> {
 #[cfg(test)]
 impl AddressMap {
     /// A map in which every range is a module of its own.
-    pub(super) fn of_regions(ranges: &[Range<u64>]) -> AddressMap {
-        let region = |(module, range): (usize, &Range<u64>)| Region {
-            begin: Addr(range.start),
-            end: Addr(range.end),
-            bias: range.start,
+    pub(super) fn of_regions(ranges: &[(u64, u64)]) -> AddressMap {
+        let region = |(module, &(begin, end)): (usize, &(u64, u64))| Region {
+            begin: Addr(begin),
+            end: Addr(end),
+            bias: begin,
             module,
         };
         AddressMap {
@@ -495,10 +495,10 @@ mod tests {
 
     #[test]
     fn a_map_contains_another_where_it_has_the_same_code_at_the_same_places() {
-        let map = AddressMap::of_regions(&[0x1000..0x2000, 0x5000..0x6000]);
+        let map = AddressMap::of_regions(&[(0x1000, 0x2000), (0x5000, 0x6000)]);
         assert!(map.contains(&map));
-        assert!(map.contains(&AddressMap::of_regions(&[0x1000..0x2000])));
-        assert!(!AddressMap::of_regions(&[0x1000..0x2000]).contains(&map));
+        assert!(map.contains(&AddressMap::of_regions(&[(0x1000, 0x2000)])));
+        assert!(!AddressMap::of_regions(&[(0x1000, 0x2000)]).contains(&map));
         let mut other = map.clone();
         other.regions[1].module = 9;
         assert!(!map.contains(&other), "another file");

@@ -83,12 +83,7 @@ impl Shadow {
     }
 
     /// Compares all copies that are complete. `maps` are the mappings by generation.
-    pub(super) fn compare(
-        &mut self,
-        pieces: &mut Vec<RawPiece>,
-        maps: &Maps,
-        modules: &Modules,
-    ) {
+    pub(super) fn compare(&mut self, pieces: &mut Vec<RawPiece>, maps: &Maps, modules: &Modules) {
         for piece in pieces.drain(..) {
             let key = (piece.record.header.tid, piece.record.time);
             let last = piece.record.last != 0;
@@ -103,12 +98,7 @@ impl Shadow {
         }
     }
 
-    fn compare_one(
-        &mut self,
-        copy: &[RawPiece],
-        maps: &Maps,
-        modules: &Modules,
-    ) {
+    fn compare_one(&mut self, copy: &[RawPiece], maps: &Maps, modules: &Modules) {
         let Some(RawStackRecord {
             ip,
             sp,

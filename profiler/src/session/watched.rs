@@ -197,7 +197,10 @@ impl Watched {
             }
             Err(error) => {
                 self.unreadable = true;
-                tracing::debug!("the mappings of process {} cannot be read: {error}", self.pid);
+                tracing::debug!(
+                    "the mappings of process {} cannot be read: {error}",
+                    self.pid
+                );
                 None
             }
         }

@@ -111,7 +111,12 @@ pub(crate) fn ended(recorded: &Recorded) -> Complaints {
 pub(crate) fn after_exec(recorded: &Recorded) -> Complaints {
     let target = &recorded.report.target;
     let mut complaints = every_wait(&recorded.report, &recorded.truth);
-    if target.earlier.len() != 1 || target.cmdline.get(1).is_none_or(|mode| mode != "after-exec") {
+    if target.earlier.len() != 1
+        || target
+            .cmdline
+            .get(1)
+            .is_none_or(|mode| mode != "after-exec")
+    {
         complaints.push(format!("the target is not what it became: {target:?}"));
     }
     complaints

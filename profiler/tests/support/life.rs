@@ -28,15 +28,27 @@ type Outcome = Result<(), Failed>;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let trials: [(&str, fn() -> Outcome, fn() -> Option<String>); 9] = [
-        ("forked_processes_are_followed", followed, privilege::missing),
+        (
+            "forked_processes_are_followed",
+            followed,
+            privilege::missing,
+        ),
         ("a_command_and_its_children", command, privilege::missing),
-        ("forked_processes_are_left_alone", not_followed, privilege::missing),
+        (
+            "forked_processes_are_left_alone",
+            not_followed,
+            privilege::missing,
+        ),
         ("libraries_come_and_go", libraries, privilege::missing),
         ("several_by_id", several_by_id, privilege::missing),
         ("several_by_name", several_by_name, privilege::missing),
         ("in_other_namespaces", namespaces, privilege::missing_root),
         ("a_replaced_executable", replaced, privilege::missing),
-        ("an_id_that_is_given_out_again", reused, privilege::missing_root),
+        (
+            "an_id_that_is_given_out_again",
+            reused,
+            privilege::missing_root,
+        ),
     ];
     trials
         .into_iter()
@@ -134,7 +146,11 @@ impl Recorded {
     }
 
     fn pids(&self) -> Vec<u32> {
-        self.report.targets.iter().map(|target| target.pid).collect()
+        self.report
+            .targets
+            .iter()
+            .map(|target| target.pid)
+            .collect()
     }
 
     /// The process in which a function blocked.
@@ -158,9 +174,10 @@ fn no_complaints(complaints: Vec<String>) -> Outcome {
 fn sound(report: &Report) -> Outcome {
     for thread in &report.threads {
         let sum: u64 = thread.states.values().sum();
-        ensure(sum.abs_diff(thread.lived_ns) * 1000 <= thread.lived_ns, || {
-            format!("states do not sum to the life of {thread:?}")
-        })?;
+        ensure(
+            sum.abs_diff(thread.lived_ns) * 1000 <= thread.lived_ns,
+            || format!("states do not sum to the life of {thread:?}"),
+        )?;
     }
     // Where the kernel starts it, the loader has no unwinding information.
     let in_loader = report.sites.iter().filter(|site| {
@@ -169,9 +186,10 @@ fn sound(report: &Report) -> Outcome {
     });
     let in_loader: u64 = in_loader.map(|site| site.waits).sum();
     let losses = &report.losses;
-    ensure(losses.truncated.saturating_sub(in_loader) + losses.events + losses.stacks == 0, || {
-        format!("{losses:?}\n{}", unknown(report))
-    })
+    ensure(
+        losses.truncated.saturating_sub(in_loader) + losses.events + losses.stacks == 0,
+        || format!("{losses:?}\n{}", unknown(report)),
+    )
 }
 
 /// The sites of unknown state, for a failure's message.
@@ -208,9 +226,10 @@ fn family(recorded: &Recorded, truth: &Truth, pid: u32) -> Outcome {
     let forked = recorded.pid_of("block_by_sleep_in_fork")?;
     let child = recorded.pid_of("block_by_sleep_in_child")?;
     let parent = recorded.pid_of("block_by_sleep")?;
-    ensure(parent == pid && forked != pid && child != pid && child != forked, || {
-        format!("{parent}, {forked} and {child} are the processes of {pid}")
-    })?;
+    ensure(
+        parent == pid && forked != pid && child != pid && child != forked,
+        || format!("{parent}, {forked} and {child} are the processes of {pid}"),
+    )?;
     ensure(recorded.pids() == [pid, forked, child], || {
         format!("{:?}", recorded.report.targets)
     })?;
@@ -218,14 +237,18 @@ fn family(recorded: &Recorded, truth: &Truth, pid: u32) -> Outcome {
         ensure(target.parent == Some(pid) && target.ended.is_some(), || {
             format!("{target:?}")
         })?;
-        ensure(recorded.text.contains(&format!("blockers ({})", target.pid)), || {
-            recorded.text.clone()
-        })?;
+        ensure(
+            recorded
+                .text
+                .contains(&format!("blockers ({})", target.pid)),
+            || recorded.text.clone(),
+        )?;
     }
     let own = format!("blockers ({child});");
-    ensure(recorded.folded.lines().any(|line| line.starts_with(&own)), || {
-        recorded.folded.clone()
-    })?;
+    ensure(
+        recorded.folded.lines().any(|line| line.starts_with(&own)),
+        || recorded.folded.clone(),
+    )?;
     ensure(recorded.report.target.earlier.is_empty(), || {
         "the target executed nothing".into()
     })
@@ -279,7 +302,9 @@ fn not_followed() -> Outcome {
             format!("{function} was recorded, and nobody asked for it")
         })?;
     }
-    ensure(recorded.pids() == [pid], || format!("{:?}", recorded.pids()))
+    ensure(recorded.pids() == [pid], || {
+        format!("{:?}", recorded.pids())
+    })
 }
 
 /// All waits in a library are found from the first one on. Of the library that is then mapped at
@@ -396,7 +421,9 @@ fn namespaces() -> Outcome {
     let recorded = recording.end()?;
     no_complaints(every_wait(&recorded.report, &truth))?;
     sound(&recorded.report)?;
-    ensure(recorded.pids() == [pid], || format!("{:?}", recorded.pids()))
+    ensure(recorded.pids() == [pid], || {
+        format!("{:?}", recorded.pids())
+    })
 }
 
 /// What runs is what is recorded, whatever has its name by now.
