@@ -25,9 +25,11 @@ const WRITTEN: Duration = Duration::from_secs(60);
 const STARTED: Duration = Duration::from_secs(20);
 
 type Outcome = Result<(), Failed>;
+type Test = fn() -> Outcome;
+type Missing = fn() -> Option<String>;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let trials: [(&str, fn() -> Outcome, fn() -> Option<String>); 9] = [
+    let trials: [(&str, Test, Missing); 9] = [
         (
             "forked_processes_are_followed",
             followed,
