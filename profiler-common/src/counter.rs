@@ -67,6 +67,10 @@ counters! {
     AggregateFull = "aggregate full",
     /// Switches of threads that found no place in the thread table.
     ThreadTableFull = "thread table full",
+    /// Forked processes that were to be watched and found no place.
+    ProcessTableFull = "process table full",
+    /// Stacks copied because the walk came to code that userspace is yet to learn of.
+    RawUnmapped = "stacks copied, unmapped",
     /// Waits of such threads: in no sum and in no thread's books.
     WaitOfNoThread = "waits of threads not in the table",
     /// Stack records that did not fit into the ring buffer (the stack is sent again later).

@@ -12,6 +12,16 @@ pub const FILTER_PROBES: u32 = 4;
 pub const THREADS: usize = 16_384;
 /// Neighbouring entries in which a thread may lie.
 pub const THREAD_WAYS: u32 = 8;
+/// A freed entry of the filter: unlike an empty one it does not end the search. It names the entry
+/// behind all others, which is [`NO_PROCESS`].
+pub const FILTER_FREED: u32 = MAX_PROCESSES as u32 + 1;
+/// What the place 0 of the filter is called where places and indices of processes are told apart.
+pub const FILTER_PLACE: u32 = MAX_PROCESSES as u32;
+/// [`Process::tgid`] of an entry that no process has: not 0, which is the id of idle CPUs.
+pub const NO_PROCESS: u32 = u32::MAX;
+/// Mapping tables: one for each process, and some that were replaced a moment ago and may still
+/// be walked by.
+pub const MAX_TABLES: usize = 192;
 /// Executable mappings of one process that are known to the kernel side.
 pub const MAX_MAPPINGS: usize = 1024;
 /// Banks of unwinding rows: 128 Ki rows a MiB.
@@ -39,18 +49,30 @@ pub struct Books {
     pub waits: u64,
 }
 
-/// A watched process. The filter holds the index of its entry, plus one.
+/// A watched process. The filter holds the index of its entry, plus one. Written by userspace,
+/// and by the kernel side where a watched process forks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[repr(C)]
 pub struct Process {
-    /// Thread group id in the initial pid namespace; 0 is a free entry.
+    /// Thread group id in the initial pid namespace; 0 is a free entry that the filter does not
+    /// name, [`NO_PROCESS`] one that it does.
     pub tgid: u32,
-    /// Entries in its mapping table; 0 while there is none (just after an exec).
+    /// Which mapping table is its own; a forked process begins with that of its parent.
+    pub table: u32,
+    /// Entries in its mapping table.
     pub mappings: u32,
-    /// Changes with every change of the mapping table, and differs between processes: tags the
-    /// entries of the per-CPU rule cache.
+    /// Changes with every change of the mapping table, and differs between tables: tags the
+    /// entries of the per-CPU rule cache. Never 0, which means no table.
     pub generation: u32,
+    /// [`Life::execs`] when its mappings were read: with any other number the table is that of
+    /// another program.
+    pub execs: u32,
+    /// Changes when an address comes to mean another code than before: stacks of the same
+    /// addresses are different ones then.
+    pub epoch: u32,
+    /// 1 where processes that it forks are watched too.
+    pub follow: u32,
     /// Where tokio's thread-local context has its fields, one of [`crate::context::layout`].
     pub layout: u32,
     /// When its recording began.
@@ -64,6 +86,21 @@ pub struct Process {
     pub current_thread_below_fs: u32,
     /// Likewise: `coop::CURRENT`, the budget.
     pub budget_below_fs: u32,
+    /// No padding.
+    pub reserved: u32,
+}
+
+/// What the kernel side alone keeps of a process, beside its [`Process`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct Life {
+    /// Execs so far, of the process and, up to the fork, of its parent (wrapping).
+    pub execs: u32,
+    /// The generation in which `raw` was counted; 0 while there was no table.
+    pub raw_generation: u32,
+    /// Stacks sent raw in that generation.
+    pub raw: u32,
     /// No padding.
     pub reserved: u32,
 }
@@ -134,8 +171,8 @@ pub struct AggregateKey {
     /// The thread. Only its own switch-ins write the entry, one at a time, so that the sums
     /// need no atomics.
     pub tid: u32,
-    /// No padding.
-    pub reserved: u32,
+    /// Its process.
+    pub tgid: u32,
 }
 
 /// Sums over the finished waits of one thread with one stack; nanoseconds.
@@ -174,7 +211,8 @@ pub struct Stack {
 }
 
 const _: () = assert!(size_of::<Books>() == 40);
-const _: () = assert!(size_of::<Process>() == 48);
+const _: () = assert!(size_of::<Process>() == 64);
+const _: () = assert!(size_of::<Life>() == 16);
 const _: () = assert!(size_of::<Thread>() == 16 + 32 + 8 + 16 + 24 + 40);
 const _: () = assert!(size_of::<AggregateKey>() == 16);
 const _: () = assert!(size_of::<Aggregate>() == 32 + 4 * HISTOGRAM_BUCKETS);
@@ -189,5 +227,5 @@ mod pod {
             unsafe impl aya::Pod for super::$name {}
         )*};
     }
-    pod!(Process, Thread, AggregateKey, Aggregate, Stack);
+    pod!(Process, Life, Thread, AggregateKey, Aggregate, Stack);
 }

@@ -283,8 +283,8 @@ pub struct ParkSet {
     pub next: u32,
     /// Index of the park that was known again last: it is looked at first.
     pub last: u32,
-    /// No padding.
-    pub reserved: u32,
+    /// The thread's process.
+    pub tgid: u32,
     /// The parks.
     pub parks: [Park; WAYS],
 }

@@ -22,6 +22,11 @@ pub const KIND_EXEC: u32 = 4;
 pub const KIND_SNAPSHOT: u32 = 5;
 /// [`Header::kind`] of a [`RawStackRecord`].
 pub const KIND_RAW_STACK: u32 = 6;
+/// [`Header::kind`] of a [`RawStackRecord`] of a stack that could not be walked, because code ran
+/// that userspace is yet to learn of. Its [`StackRecord`] follows.
+pub const KIND_UNMAPPED_STACK: u32 = 8;
+/// [`Header::kind`] of a [`ForkRecord`].
+pub const KIND_FORK: u32 = 9;
 
 /// Bytes of one raw copy of a stack at most, over all its pieces, but for the rest of the last page.
 pub const RAW_STACK_BYTES: u64 = 32 << 10;
@@ -66,8 +71,9 @@ pub struct StackRecord {
     pub generation: u32,
     /// What tokio's thread-local state said, one of [`crate::context::place`].
     pub place: u32,
-    /// No padding.
-    pub reserved: u32,
+    /// 1 where the stack is of this wait alone, and a raw copy of it went before: the walk came to
+    /// code that userspace is yet to learn of.
+    pub raw: u32,
     /// User frames that follow.
     pub user_frames: u32,
     /// Kernel frames that follow the user frames.
@@ -139,6 +145,21 @@ pub struct ExecRecord {
     pub time: u64,
 }
 
+/// A watched process forked, and the new process is watched too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct ForkRecord {
+    /// The record's kind and length, and the new process.
+    pub header: Header,
+    /// When.
+    pub time: u64,
+    /// The process that forked.
+    pub parent: u32,
+    /// Index of the new process's entry.
+    pub index: u32,
+}
+
 /// The registers of a thread that was off-CPU when the task iterator passed by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
@@ -189,14 +210,15 @@ pub struct RawStackRecord {
     pub bp: u64,
     /// Address of the first byte that follows.
     pub address: u64,
-    /// Which mapping table of the process was in use, see [`crate::map::Process::generation`].
+    /// Which mapping table of the process was in use, see [`crate::map::Process::generation`]; 0
+    /// where there was none.
     pub generation: u32,
     /// Bytes that follow, at most [`RAW_PIECE_BYTES`]; 0 where the memory could not be read.
     pub bytes: u32,
     /// 1 in the last piece.
     pub last: u32,
-    /// No padding.
-    pub reserved: u32,
+    /// Execs of the process so far, see [`crate::map::Life::execs`].
+    pub execs: u32,
 }
 
 const _: () = assert!(size_of::<RawStackRecord>() == 16 + 48 + 16);
@@ -204,4 +226,5 @@ const _: () = assert!(size_of::<Header>() == 16);
 const _: () = assert!(size_of::<StackRecord>() == 16 + 24 + 48 + 24 + 16);
 const _: () = assert!(size_of::<WaitRecord>() == 16 + 40 + 8 + 16);
 const _: () = assert!(size_of::<ExecRecord>() == 24);
+const _: () = assert!(size_of::<ForkRecord>() == 32);
 const _: () = assert!(size_of::<SnapshotRecord>() == 16 + 40 + 48 + 8 + 8 + 16);

@@ -12,8 +12,8 @@ use profiler_common::map::{
 use profiler_common::record::STACK_BEFORE;
 
 use crate::filter::{self, Task, Watched};
-use crate::maps::{CLOCK_LEAD, PROCESSES, count, count_first};
-use crate::{config, emit, parks, stack, sums, threads};
+use crate::maps::{CLOCK_LEAD, LIVES, count, count_first};
+use crate::{config, emit, family, parks, stack, sums, threads};
 
 /// `TASK_DEAD`: the thread's last switch; its memory map is gone by then.
 const TASK_DEAD: u32 = 0x80;
@@ -279,7 +279,7 @@ unsafe fn arrive(thread: *mut Thread, tid: u32, now: u64, queued: impl FnOnce() 
             if let Some(park) = parks::sums(thread) {
                 (*park).add(blocked, runqueue);
             } else {
-                if let Some(sums) = sums::of(tid, (*thread).stack) {
+                if let Some(sums) = sums::of((*thread).tgid, tid, (*thread).stack) {
                     sums::add(sums, blocked, runqueue);
                 }
                 if blocked >= config::min_block_ns() && (*thread).advice != ADVICE_IDLE {
@@ -294,16 +294,23 @@ unsafe fn arrive(thread: *mut Thread, tid: u32, now: u64, queued: impl FnOnce() 
     }
 }
 
-/// A new thread of a watched process begins its life wanting a CPU.
+/// A new thread of a watched process begins its life wanting a CPU, and so does a new process,
+/// where its parent is followed.
 #[inline(always)]
 pub(crate) fn sched_process_fork(ctx: &BtfTracePointContext) {
     let child: Task = ctx.arg(1);
     // SAFETY: the tracepoint's second argument.
     let (tgid, tid) = unsafe { (filter::tgid(child), filter::tid(child)) };
-    let Some(process) = filter::watched(tgid) else {
+    let now = now();
+    let process = if tid == tgid {
+        // SAFETY: the tracepoint's first argument.
+        family::adopt(ctx, unsafe { filter::tgid(ctx.arg(0)) }, tgid, now)
+    } else {
+        filter::watched(tgid)
+    };
+    let Some(process) = process else {
         return;
     };
-    let now = now();
     let Some(thread) = entry(ctx, tid, process, PHASE_RUNNABLE) else {
         return;
     };
@@ -325,9 +332,10 @@ pub(crate) fn sched_process_exec(ctx: &BtfTracePointContext) {
         return;
     };
     let now = now();
-    if let Some(entry) = PROCESSES.get_ptr_mut(process.index) {
-        // SAFETY: a live array value; userspace writes it again once it has read the new mappings.
-        unsafe { (*entry).mappings = 0 };
+    if let Some(life) = LIVES.get_ptr_mut(process.index) {
+        // SAFETY: a live array value, which only events of this process write: the table is void
+        // until userspace has read the new mappings.
+        unsafe { (*life).execs = (*life).execs.wrapping_add(1) };
     }
     // A thread other than the leader takes the leader's id over without a switch.
     if old_tid != tid

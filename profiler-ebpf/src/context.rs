@@ -8,7 +8,7 @@ use profiler_common::context::{
 };
 
 use crate::config;
-use crate::filter::{Task, Watched};
+use crate::filter::{self, Task, Watched};
 
 /// What was read.
 #[derive(Clone, Copy)]
@@ -49,6 +49,10 @@ fn read(at: u64) -> u64 {
 /// `task` is the current task, a tracepoint's argument.
 #[inline(always)]
 pub(crate) unsafe fn of_current(task: Task, process: Watched) -> Context {
+    if filter::table(process).generation == 0 {
+        // Another program is executed, and its context may be elsewhere.
+        return UNKNOWN;
+    }
     // SAFETY: a live array value, and a field of the task at an offset from BTF.
     let (kind, fs, at) = unsafe {
         let fs = *task.add(config::off_task_fsbase() as usize).cast::<u64>();

@@ -51,7 +51,7 @@ pub(crate) fn send<T>(record: &T) -> bool {
 }
 
 #[inline(always)]
-fn send_with<T>(record: &T, flags: u32) -> bool {
+pub(crate) fn send_with<T>(record: &T, flags: u32) -> bool {
     // SAFETY: a live map, and `record` is that many readable bytes.
     unsafe {
         bpf_ringbuf_output(

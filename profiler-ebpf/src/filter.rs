@@ -1,7 +1,7 @@
 //! Is this one of the watched processes? Asked at every switch of the whole system.
 
 use crate::config;
-use crate::maps::{FILTER, PROCESSES};
+use crate::maps::{FILTER, LIVES, PROCESSES};
 use profiler_common::map::{FILTER_PROBES, FILTER_SIZE, Process};
 
 /// The kernel's `task_struct`, as bytes: fields lie at offsets that userspace took from BTF.
@@ -32,6 +32,37 @@ pub(crate) unsafe fn tgid(task: Task) -> u32 {
 pub(crate) struct Watched {
     pub(crate) index: u32,
     pub(crate) process: *const Process,
+}
+
+/// What the kernel side may walk by.
+#[derive(Clone, Copy)]
+pub(crate) struct Table {
+    /// Its number.
+    pub(crate) table: u32,
+    /// Its entries; 0 where there is none.
+    pub(crate) mappings: u32,
+    /// Its generation, or 0.
+    pub(crate) generation: u32,
+    /// Execs of the process so far.
+    pub(crate) execs: u32,
+}
+
+/// The mapping table of a process; an empty one from an exec until userspace has read the new
+/// mappings.
+#[inline(always)]
+pub(crate) fn table(process: Watched) -> Table {
+    let execs = LIVES.get(process.index).map_or(0, |life| life.execs);
+    let process = process.process;
+    // SAFETY: a live array value.
+    unsafe {
+        let valid = (*process).execs == execs;
+        Table {
+            table: (*process).table,
+            mappings: if valid { (*process).mappings } else { 0 },
+            generation: if valid { (*process).generation } else { 0 },
+            execs,
+        }
+    }
 }
 
 /// Finds the entry of a process, if it is watched.

@@ -6,6 +6,7 @@ mod account;
 mod config;
 mod context;
 mod emit;
+mod family;
 mod filter;
 mod maps;
 mod parks;

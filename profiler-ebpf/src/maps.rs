@@ -5,8 +5,8 @@ use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use profiler_common::counter::Counter;
 use profiler_common::map::{
-    Aggregate, AggregateKey, FILTER_SIZE, INDEX_BANKS, MAX_MAPPINGS, MAX_PROCESSES, Process,
-    ROW_BANKS, Stack, THREADS, Thread,
+    Aggregate, AggregateKey, FILTER_SIZE, INDEX_BANKS, Life, MAX_MAPPINGS, MAX_PROCESSES,
+    MAX_TABLES, Process, ROW_BANKS, Stack, THREADS, Thread,
 };
 use profiler_common::park::{ParkSet, SETS};
 use profiler_common::row::{BANK_ROWS, INDEX_BANK, Mapping, walk};
@@ -22,10 +22,24 @@ const MMAPABLE: usize = 0x400;
 #[map]
 pub(crate) static FILTER: Array<u32> = Array::with_max_entries(FILTER_SIZE as u32, 0);
 
+/// The processes, and behind them one that there is not, for freed entries of the filter.
 #[map]
-pub(crate) static PROCESSES: Array<Process> = Array::with_max_entries(MAX_PROCESSES as u32, 0);
+pub(crate) static PROCESSES: Array<Process> = Array::with_max_entries(MAX_PROCESSES as u32 + 1, 0);
 
-/// By process: its executable mappings, in the order of their addresses; read by [`mapping`].
+#[map]
+pub(crate) static LIVES: Array<Life> = Array::with_max_entries(MAX_PROCESSES as u32, 0);
+
+/// What is taken of [`PROCESSES`] (by index) and of [`FILTER`] (by place, from `FILTER_PLACE` on),
+/// and by which process. It is asked only where something is to be taken.
+#[map]
+pub(crate) static PLACES: HashMap<u32, u32> =
+    HashMap::with_max_entries(2 * MAX_PROCESSES as u32, 0);
+
+/// Where the search for a free entry of [`PROCESSES`] begins.
+#[map]
+pub(crate) static NEXT_PROCESS: Array<u32> = Array::with_max_entries(1, 0);
+
+/// By table: the executable mappings of a process, in the order of their addresses; read by [`mapping`].
 ///
 /// The values are words and no struct: up to Linux 6.2 an inner map whose values are known to be
 /// a struct cannot be replaced by one of unknown values (`timer_off` in `bpf_map_meta_equal`),
@@ -33,7 +47,7 @@ pub(crate) static PROCESSES: Array<Process> = Array::with_max_entries(MAX_PROCES
 #[btf_map]
 static MAPPINGS: ArrayOfMaps<
     btf_maps::Array<[u64; size_of::<Mapping>() / 8], MAX_MAPPINGS, MMAPABLE>,
-    MAX_PROCESSES,
+    MAX_TABLES,
 > = ArrayOfMaps::new();
 
 #[btf_map]
@@ -99,11 +113,11 @@ pub(crate) static MESSAGE: PerCpuArray<StackMessage> = PerCpuArray::with_max_ent
 #[map]
 pub(crate) static RAW_MESSAGE: PerCpuArray<RawMessage> = PerCpuArray::with_max_entries(1, 0);
 
-/// Entry `n` of the mapping table of a process.
+/// Entry `n` of a mapping table.
 #[inline(always)]
-pub(crate) fn mapping(process: u32, n: u32) -> Option<&'static Mapping> {
+pub(crate) fn mapping(table: u32, n: u32) -> Option<&'static Mapping> {
     const { assert!(size_of::<Mapping>().is_multiple_of(8) && align_of::<Mapping>() == 8) };
-    let words: &'static [u64; size_of::<Mapping>() / 8] = MAPPINGS.get_value(process, &n)?;
+    let words: &'static [u64; size_of::<Mapping>() / 8] = MAPPINGS.get_value(table, &n)?;
     // SAFETY: as large and as aligned as a `Mapping`, of which every bit pattern is a value.
     Some(unsafe { &*words.as_ptr().cast::<Mapping>() })
 }

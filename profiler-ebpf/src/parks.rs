@@ -9,7 +9,7 @@ use profiler_common::park::{
     CHECK_EVERY, Key, Park, ParkSet, SET_PROBES, SETS, SLOTS, SPAN, Sums, WAYS,
 };
 
-use crate::filter::Watched;
+use crate::filter::Table;
 use crate::maps::{CHUNK, CLAIMS, PARKS, PARKS_EPOCH, count};
 use crate::registers::Registers;
 use crate::sums;
@@ -95,7 +95,7 @@ extern "C" fn park_number(set: u32) -> u32 {
 /// # Safety
 /// `thread` is the current thread's live entry.
 #[inline(always)]
-pub(crate) unsafe fn find(thread: *mut Thread, process: Watched, regs: &Registers) {
+pub(crate) unsafe fn find(thread: *mut Thread, table: Table, regs: &Registers) {
     // SAFETY: by the caller's word; live map values, and the set is this thread's alone.
     unsafe {
         write_volatile(&raw mut (*thread).candidate, 0);
@@ -106,8 +106,8 @@ pub(crate) unsafe fn find(thread: *mut Thread, process: Watched, regs: &Register
             ip: regs.ip,
             sp: regs.sp,
             syscall: regs.syscall as u64,
-            generation: (*process.process).generation,
-            mappings: (*process.process).mappings,
+            generation: table.generation,
+            mappings: table.mappings,
             epoch: epoch(),
             reserved: 0,
         };
@@ -223,7 +223,7 @@ pub(crate) unsafe fn remember(thread: *mut Thread, stack: u64, hash: u64, place:
     unsafe {
         (*thread).remember = 0;
         if (*thread).parks == 0 {
-            (*thread).parks = claim((*thread).tid);
+            (*thread).parks = claim((*thread).tgid, (*thread).tid);
         }
         let set = (*thread).parks;
         if set == 0 {
@@ -256,7 +256,7 @@ extern "C" fn park_store(set: u32, tid: u32, stack: u64, hash: u64, place: u32) 
         let way = (*set).next & (WAYS as u32 - 1);
         (*set).next = (*set).next.wrapping_add(1);
         let park = park(set, way as usize);
-        forget(tid, park);
+        forget((*set).tgid, tid, park);
         (*park).key = (*chunk).key;
         (*park).stack = stack;
         (*park).hash = hash;
@@ -283,7 +283,7 @@ extern "C" fn park_store(set: u32, tid: u32, stack: u64, hash: u64, place: u32) 
 extern "C" fn park_forget(set: u32, way: u32, tid: u32) -> u32 {
     if let Some(set) = PARKS.get_ptr_mut(set) {
         // SAFETY: a live map value whose thread makes no more switches.
-        unsafe { forget(tid, park(set, way as usize)) };
+        unsafe { forget((*set).tgid, tid, park(set, way as usize)) };
     }
     0
 }
@@ -317,11 +317,11 @@ pub(crate) unsafe fn give_up(thread: *mut Thread) {
 
 /// Leaves a park empty; its sums go to the aggregate.
 #[inline(always)]
-unsafe fn forget(tid: u32, park: *mut Park) {
+unsafe fn forget(tgid: u32, tid: u32, park: *mut Park) {
     // SAFETY: a live map value, which is this thread's alone.
     unsafe {
         if (*park).sums.waits != 0 {
-            sums::merge(tid, (*park).stack, &raw const (*park).sums);
+            sums::merge(tgid, tid, (*park).stack, &raw const (*park).sums);
         }
         (*park).key.ip = 0;
         (*park).stack = 0;
@@ -335,7 +335,7 @@ unsafe fn forget(tid: u32, park: *mut Park) {
 /// Takes a free set for a thread; its number plus one, or 0 where all of its places are taken. Of
 /// two CPUs that race for a set one fails, as in [`crate::threads::claim`].
 #[inline(always)]
-fn claim(tid: u32) -> u32 {
+fn claim(tgid: u32, tid: u32) -> u32 {
     for probe in 0..SET_PROBES {
         let number = tid.wrapping_add(probe) & (SETS as u32 - 1);
         let Some(set) = PARKS.get_ptr_mut(number) else {
@@ -347,7 +347,10 @@ fn claim(tid: u32) -> u32 {
             continue;
         }
         // SAFETY: as above, and this thread's now.
-        unsafe { (*set).tid = tid };
+        unsafe {
+            (*set).tgid = tgid;
+            (*set).tid = tid;
+        }
         return number + 1;
     }
     0

@@ -6,11 +6,14 @@ use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_probe_read_user, bpf
 use core::ffi::c_void;
 use profiler_common::counter::Counter;
 use profiler_common::map::Thread;
-use profiler_common::record::{KIND_RAW_STACK, RAW_PIECE_BYTES, RAW_STACK_BYTES, RawStackRecord};
+use profiler_common::record::{
+    KIND_UNMAPPED_STACK, RAW_PIECE_BYTES, RAW_STACK_BYTES, RawStackRecord,
+};
 use profiler_common::row::walk;
 
 use crate::config;
-use crate::maps::{EVENTS, RAW_MESSAGE, count};
+use crate::filter::{Table, Watched};
+use crate::maps::{EVENTS, LIVES, RAW_MESSAGE, count};
 use crate::registers::Registers;
 use crate::unwind::Walk;
 
@@ -27,9 +30,11 @@ pub(crate) struct RawMessage {
 
 /// What names a copy.
 pub(crate) struct Copy {
+    /// `KIND_RAW_STACK` or [`KIND_UNMAPPED_STACK`].
+    pub(crate) kind: u32,
     pub(crate) time: u64,
     pub(crate) stack: u64,
-    pub(crate) generation: u32,
+    pub(crate) table: Table,
 }
 
 /// Copies one stack in [`config::shadow_every`], chosen at random: a counter could keep step with
@@ -68,15 +73,64 @@ pub(crate) unsafe fn shadow(
     }
 }
 
+/// Copies that a process is good for while it has no mapping table at all…
+const MOST_WITHOUT_TABLE: u32 = 4096;
+/// …and after each change of the table: code made at run time never comes to be known.
+const MOST_WITH_TABLE: u32 = 256;
+
+/// Copies a stack that cannot be walked yet: just after an exec, or in a library that was loaded
+/// a moment ago. Userspace walks it once it has read the new mappings. Says whether all was sent.
+///
+/// # Safety
+/// As [`send`].
+#[inline(always)]
+pub(crate) unsafe fn unmapped(
+    thread: *const Thread,
+    regs: &Registers,
+    process: Watched,
+    table: Table,
+    stack: u64,
+    time: u64,
+) -> bool {
+    let Some(life) = LIVES.get_ptr_mut(process.index) else {
+        return false;
+    };
+    let most = if table.generation == 0 {
+        MOST_WITHOUT_TABLE
+    } else {
+        MOST_WITH_TABLE
+    };
+    // SAFETY: a live array value. Threads on other CPUs may count at the same time: then some
+    // more are sent. The rest by the caller's word.
+    unsafe {
+        if (*life).raw_generation != table.generation {
+            (*life).raw_generation = table.generation;
+            (*life).raw = 0;
+        }
+        if (*life).raw >= most {
+            return false;
+        }
+        (*life).raw += 1;
+        count(Counter::RawUnmapped);
+        let copy = Copy {
+            kind: KIND_UNMAPPED_STACK,
+            time,
+            stack,
+            table,
+        };
+        send(thread, regs, &copy, RAW_STACK_BYTES)
+    }
+}
+
 /// Copies at least `len` bytes from the stack pointer up, at most [`RAW_STACK_BYTES`], to the end of
-/// a page, and not beyond the first page that cannot be read.
+/// a page, and not beyond the first page that cannot be read. Says whether all was sent.
 ///
 /// # Safety
 /// `thread` is a live entry.
 #[inline(always)]
-pub(crate) unsafe fn send(thread: *const Thread, regs: &Registers, copy: &Copy, len: u64) {
+pub(crate) unsafe fn send(thread: *const Thread, regs: &Registers, copy: &Copy, len: u64) -> bool {
     let Some(message) = RAW_MESSAGE.get_ptr_mut(0) else {
-        return;
+        return false;
     };
     // SAFETY: by the caller's word; `message` is a live per-CPU value, into which at most
     // RAW_PIECE_BYTES of memory go.
@@ -89,7 +143,7 @@ pub(crate) unsafe fn send(thread: *const Thread, regs: &Registers, copy: &Copy, 
         };
         let end = sp.wrapping_add(len);
         let record = &raw mut (*message).record;
-        (*record).header.kind = KIND_RAW_STACK;
+        (*record).header.kind = copy.kind;
         (*record).header.tgid = (*thread).tgid;
         (*record).header.tid = (*thread).tid;
         (*record).time = copy.time;
@@ -97,8 +151,8 @@ pub(crate) unsafe fn send(thread: *const Thread, regs: &Registers, copy: &Copy, 
         (*record).ip = regs.ip;
         (*record).sp = sp;
         (*record).bp = regs.bp;
-        (*record).generation = copy.generation;
-        (*record).reserved = 0;
+        (*record).generation = copy.table.generation;
+        (*record).execs = copy.table.execs;
         let mut at = sp;
         for _ in 0..PIECES {
             // Whole pages: old verifiers lose track of a length that is the lesser of two.
@@ -123,12 +177,13 @@ pub(crate) unsafe fn send(thread: *const Thread, regs: &Registers, copy: &Copy, 
             );
             if sent != 0 {
                 count(Counter::RingFullRaw);
-                return;
+                return false;
             }
             if last {
-                return;
+                return true;
             }
             at = at.wrapping_add(bytes);
         }
     }
+    true
 }

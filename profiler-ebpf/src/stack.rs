@@ -5,10 +5,10 @@ use core::ptr::{read_volatile, write_volatile};
 use profiler_common::counter::Counter;
 use profiler_common::map::{ADVICE_IDLE, ADVICE_RECORD, Stack, Thread};
 use profiler_common::park::ANY_PLACE;
-use profiler_common::record::STACK_BEFORE;
+use profiler_common::record::{KIND_RAW_STACK, STACK_BEFORE};
 use profiler_common::row::walk;
 
-use crate::filter::{Task, Watched};
+use crate::filter::{self, Task, Watched};
 use crate::maps::{MESSAGE, STACKS, add, count, count_truncated};
 use crate::{context, emit, parks, raw, registers, unwind};
 
@@ -24,7 +24,8 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         let regs = registers::of_task(task);
         // Kept in memory between the steps, not in registers: what the verifier knows of a value it
         // would follow through all that comes after, once for each value.
-        parks::find(thread, process, &regs);
+        let table = filter::table(process);
+        parks::find(thread, table, &regs);
         if let Some(park) = parks::candidate(thread)
             && (*park.park).place == ANY_PLACE
             && parks::accept(thread, park)
@@ -43,14 +44,19 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         }
         count(Counter::SwitchOutBlocked);
         let syscall = regs.syscall;
-        let Some(state) = unwind::walk_user(regs.ip, regs.sp, regs.bp, process, (*thread).remember)
+        let Some(state) =
+            unwind::walk_user(regs.ip, regs.sp, regs.bp, table, (*thread).remember)
         else {
             return;
         };
         let frames = (*state).frames;
         count(Counter::Walks);
         add(Counter::Frames, frames.into());
-        if (*state).outcome != walk::COMPLETE {
+        // Another wait may have other frames beyond the one at which the walk ended.
+        let alone = number(now, syscall, (*thread).tid, u64::MAX);
+        let raw = (*state).outcome == walk::UNMAPPED
+            && raw::unmapped(thread, &regs, process, table, alone, now);
+        if !raw && (*state).outcome != walk::COMPLETE {
             count_truncated((*state).outcome);
         }
         let place = read_volatile(&raw const (*thread).place);
@@ -61,14 +67,21 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
             return;
         }
         let kind = (*state).outcome << 8 | place;
+        // The same addresses after an exec, or in another library, are another stack.
+        let era = u64::from(table.execs) << 32 | u64::from((*process.process).epoch);
+        let kind = era.wrapping_mul(0xd6e8_feb8_6659_fd93) ^ u64::from(kind);
         let number = number((*state).hash, syscall, (*thread).tgid, kind);
+        let number = if raw { alone } else { number };
         (*thread).stack = number;
-        let copy = raw::Copy {
-            time: now,
-            stack: number,
-            generation: (*process.process).generation,
-        };
-        raw::shadow(thread, &regs, state, &copy);
+        if !raw {
+            let copy = raw::Copy {
+                kind: KIND_RAW_STACK,
+                time: now,
+                stack: number,
+                table,
+            };
+            raw::shadow(thread, &regs, state, &copy);
+        }
         if let Some(known) = STACKS.get_ptr(number) {
             let advice = (*known).advice;
             if advice == ADVICE_RECORD {
@@ -91,16 +104,17 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         let Some(message) = MESSAGE.get_ptr_mut(0) else {
             return;
         };
-        if STACKS
-            .insert(
-                number,
-                Stack {
-                    advice: ADVICE_RECORD,
-                    reserved: 0,
-                },
-                NO_EXIST,
-            )
-            .is_err()
+        if !raw
+            && STACKS
+                .insert(
+                    number,
+                    Stack {
+                        advice: ADVICE_RECORD,
+                        reserved: 0,
+                    },
+                    NO_EXIST,
+                )
+                .is_err()
         {
             // Another CPU may have been first with the same stack; then it is sent.
             if STACKS.get_ptr(number).is_none() {
@@ -116,8 +130,8 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         (*record).args = regs.args;
         (*record).walk = (*state).outcome;
         (*record).place = place;
-        (*record).reserved = 0;
-        (*record).generation = (*process.process).generation;
+        (*record).raw = raw.into();
+        (*record).generation = table.generation;
         if !emit::new_stack(ctx, message, frames) {
             count(Counter::RingFullStack);
             // Forgotten, so that its next wait sends it again.
@@ -129,11 +143,11 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
 /// Mixes what tells stacks apart into one number (the finalizer of splitmix64), which is never
 /// 0 nor [`STACK_BEFORE`].
 #[inline(always)]
-fn number(hash: u64, syscall: i64, tgid: u32, kind: u32) -> u64 {
+fn number(hash: u64, syscall: i64, tgid: u32, kind: u64) -> u64 {
     let mut mixed = hash
         ^ (syscall as u64).wrapping_mul(0xbf58_476d_1ce4_e5b9)
         ^ (u64::from(tgid) << 32)
-        ^ u64::from(kind);
+        ^ kind;
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^= mixed >> 31;

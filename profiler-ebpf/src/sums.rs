@@ -56,12 +56,8 @@ fn bucket(nanos: u64) -> usize {
 
 /// The sums of a thread's waits with one stack; counts where there is no room for new ones.
 #[inline(always)]
-pub(crate) fn of(tid: u32, stack: u64) -> Option<*mut Aggregate> {
-    let key = AggregateKey {
-        stack,
-        tid,
-        reserved: 0,
-    };
+pub(crate) fn of(tgid: u32, tid: u32, stack: u64) -> Option<*mut Aggregate> {
+    let key = AggregateKey { stack, tid, tgid };
     if let Some(sums) = AGGREGATES.get_ptr_mut(&key) {
         return Some(sums);
     }
@@ -101,8 +97,8 @@ pub(crate) unsafe fn add(sums: *mut Aggregate, blocked: u64, runqueue: u64) {
 /// # Safety
 /// As [`add`], for both.
 #[inline(always)]
-pub(crate) unsafe fn merge(tid: u32, stack: u64, more: *const Sums) {
-    let Some(sums) = of(tid, stack) else {
+pub(crate) unsafe fn merge(tgid: u32, tid: u32, stack: u64, more: *const Sums) {
+    let Some(sums) = of(tgid, tid, stack) else {
         return;
     };
     // SAFETY: by the caller's word.

@@ -6,13 +6,13 @@
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use core::ffi::c_void;
-use profiler_common::map::{MAX_MAPPINGS, Process};
+use profiler_common::map::MAX_MAPPINGS;
 use profiler_common::park::{Key, Trace, WORDS};
 use profiler_common::record::MAX_USER_FRAMES;
 use profiler_common::row::{self, BANK_ROWS, BANK_SHIFT, INDEX_BANK, Mapping, Rows, Rule, walk};
 use profiler_common::walk::{CONTINUE, Cursor, Memory, step};
 
-use crate::filter::Watched;
+use crate::filter::Table;
 use crate::maps::{self, CHUNK, INDEX, MESSAGE, ROWS, RULES, WALK};
 
 /// Rules that one CPU remembers, a power of two.
@@ -69,9 +69,9 @@ pub(crate) struct Walk {
     pub(crate) frames: u32,
     /// How it ended, one of [`walk`].
     pub(crate) outcome: u32,
-    /// Index of the process.
-    process: u32,
-    /// Entries of its mapping table.
+    /// Number of the mapping table.
+    table: u32,
+    /// Its entries.
     mappings: u32,
     generation: u32,
     /// Where in the mapping table the last frame was.
@@ -161,7 +161,7 @@ fn covers(mapping: &Mapping, pc: u64) -> bool {
 /// The mapping that covers `pc`: that of the frame before, or a binary search.
 #[inline(always)]
 fn mapping(state: &mut Walk, pc: u64) -> Option<&'static Mapping> {
-    if let Some(mapping) = maps::mapping(state.process, state.last)
+    if let Some(mapping) = maps::mapping(state.table, state.last)
         && covers(mapping, pc)
     {
         return Some(mapping);
@@ -173,7 +173,7 @@ fn mapping(state: &mut Walk, pc: u64) -> Option<&'static Mapping> {
             break;
         }
         let middle = low + ((high - low) >> 1);
-        if maps::mapping(state.process, middle)?.begin <= pc {
+        if maps::mapping(state.table, middle)?.begin <= pc {
             low = middle + 1;
         } else {
             high = middle;
@@ -183,7 +183,7 @@ fn mapping(state: &mut Walk, pc: u64) -> Option<&'static Mapping> {
         return None;
     }
     state.last = low - 1;
-    maps::mapping(state.process, state.last).filter(|mapping| covers(mapping, pc))
+    maps::mapping(state.table, state.last).filter(|mapping| covers(mapping, pc))
 }
 
 /// The rule for `pc`, remembered or looked up; `None` outside every mapping.
@@ -268,21 +268,20 @@ pub(crate) fn walk_user(
     ip: u64,
     sp: u64,
     bp: u64,
-    process: Watched,
+    table: Table,
     noting: u32,
 ) -> Option<*mut Walk> {
     let state = WALK.get_ptr_mut(0)?;
     let memory = CHUNK.get_ptr_mut(0)?;
-    let entry: *const Process = process.process;
     // SAFETY: live per-CPU and array values.
     unsafe {
         (*state).cursor = Cursor::new(ip, sp, bp);
         (*state).hash = 0;
         (*state).frames = 0;
         (*state).outcome = walk::TOO_DEEP;
-        (*state).process = process.index;
-        (*state).mappings = (*entry).mappings;
-        (*state).generation = (*entry).generation;
+        (*state).table = table.table;
+        (*state).mappings = table.mappings;
+        (*state).generation = table.generation;
         (*state).last = 0;
         (*memory).len = 0;
         (*memory).noting = noting.into();

@@ -77,7 +77,7 @@ fn usage_errors() {
         &["record"],
         &["record", "--"],
         &["record", "-p", "0"],
-        &["record", "-p", "1,2"],
+        &["record", "-p", "1,x"],
         &["record", "-p", "1", "-n", "x"],
         &["record", "-p", "1", "--", "true"],
         &["record", "-p", "1", "-d", "0"],
@@ -160,7 +160,7 @@ fn targets_that_cannot_be_recorded() {
 }
 
 #[test]
-fn an_ambiguous_name_lists_its_candidates() {
+fn a_name_of_too_many_lists_its_candidates() {
     let dir = tempfile::tempdir().expect("dir");
     let path = dir
         .path()
@@ -170,15 +170,22 @@ fn an_ambiguous_name_lists_its_candidates() {
         .file_name()
         .and_then(|name| name.to_str())
         .expect("a name");
-    let (a, b) = (Sleeper::new(&path), Sleeper::new(&path));
-    let (low, high) = (a.pid().min(b.pid()), a.pid().max(b.pid()));
+    // One more than can be recorded at once.
+    let sleepers: Vec<_> = (0..65).map(|_| Sleeper::new(&path)).collect();
+    let mut pids: Vec<u32> = sleepers.iter().map(Sleeper::pid).collect();
+    pids.sort_unstable();
     if let Some(output) = permitted(&["record", "-n", name]) {
         assert_eq!(output.status.code(), Some(1));
         let program = path.display();
-        let want = format!(
-            "holdup: error: 2 processes are called {name}\n  {low:>7}  {program} 60\n  \
-             {high:>7}  {program} 60\n  try: holdup record -p {low}\n"
-        );
+        let mut want =
+            format!("holdup: error: 65 processes are called {name}: 64 at once can be recorded\n");
+        for pid in pids.iter().take(20) {
+            want.push_str(&format!("  {pid:>7}  {program} 60\n"));
+        }
+        want.push_str(&format!(
+            "  and 45 more\n  try: holdup record -p {}\n",
+            pids[0]
+        ));
         assert_eq!(stderr(&output), want);
     }
 }

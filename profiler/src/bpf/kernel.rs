@@ -1,7 +1,7 @@
 //! The loaded programs and their maps.
 
 use super::memlock::MemlockRaised;
-use super::tables::Tables;
+use super::tables::{MappingTable, Tables};
 use crate::decode::{DecodeError, Event, decode};
 use crate::host::KernelBtf;
 use crate::limits::Limits;
@@ -15,13 +15,14 @@ use aya_log::EbpfLogger;
 use profiler_common::context::layout;
 use profiler_common::counter::Counter;
 use profiler_common::map::{
-    Aggregate, AggregateKey, FILTER_PROBES, FILTER_SIZE, HISTOGRAM_BUCKETS, MAX_PROCESSES, Process,
-    Stack, THREAD_WAYS, THREADS, Thread,
+    Aggregate, AggregateKey, FILTER_FREED, FILTER_PLACE, FILTER_PROBES, FILTER_SIZE,
+    HISTOGRAM_BUCKETS, Life, MAX_PROCESSES, NO_PROCESS, Process, Stack, THREAD_WAYS, THREADS,
+    Thread,
 };
 use profiler_common::park::ParkSet;
 use rustix::time::{ClockId, clock_gettime};
 use std::io::Read;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// The compiled programs; `profiler/bpf/README.md` tells where they come from.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/holdup.bpf.o");
@@ -69,6 +70,8 @@ pub struct Kernel {
     tables: Tables,
     filter: Array<MapData, u32>,
     processes: Array<MapData, Process>,
+    lives: Array<MapData, Life>,
+    places: HashMap<MapData, u32, u32>,
     threads: Array<MapData, Thread>,
     stacks: HashMap<MapData, u64, Stack>,
     aggregates: HashMap<MapData, AggregateKey, Aggregate>,
@@ -166,7 +169,14 @@ impl Kernel {
                 .with_context(|| format!("the eBPF object has no map {name}"))
         };
         let filter = Array::try_from(take("FILTER")?)?;
-        let processes = Array::try_from(take("PROCESSES")?)?;
+        let mut processes: Array<_, Process> = Array::try_from(take("PROCESSES")?)?;
+        let nobody = Process {
+            tgid: NO_PROCESS,
+            ..bytemuck::Zeroable::zeroed()
+        };
+        processes.set(FILTER_FREED - 1, nobody, 0)?;
+        let lives = Array::try_from(take("LIVES")?)?;
+        let places = HashMap::try_from(take("PLACES")?)?;
         let threads = Array::try_from(take("THREAD_TABLE")?)?;
         let stacks = HashMap::try_from(take("STACKS")?)?;
         let aggregates = HashMap::try_from(take("AGGREGATES")?)?;
@@ -185,6 +195,8 @@ impl Kernel {
             tables,
             filter,
             processes,
+            lives,
+            places,
             threads,
             stacks,
             aggregates,
@@ -268,15 +280,12 @@ impl Kernel {
     /// # Errors
     /// Where all places are taken or the kernel refuses.
     pub fn watch(&mut self, index: u32, process: Process) -> Result<()> {
-        if index as usize >= MAX_PROCESSES {
-            bail!("more than {MAX_PROCESSES} processes at once");
-        }
-        self.processes.set(index, process, 0)?;
+        self.describe(index, process)?;
         let mut free = None;
         for probe in 0..FILTER_PROBES {
             let place = process.tgid.wrapping_add(probe) & (FILTER_SIZE as u32 - 1);
             match self.filter.get(&place, 0)? {
-                0 => free = free.or(Some(place)),
+                0 | FILTER_FREED => free = free.or(Some(place)),
                 taken if taken == index + 1 => return Ok(()),
                 _ => {}
             }
@@ -287,7 +296,63 @@ impl Kernel {
                 process.tgid
             )
         })?;
+        for taken in [index, FILTER_PLACE + place] {
+            self.places.insert(taken, process.tgid, 0)?;
+        }
         Ok(self.filter.set(place, index + 1, 0)?)
+    }
+
+    /// Changes what the kernel side knows of a process, whether it records it or not.
+    ///
+    /// # Errors
+    /// Where there is no such place or the kernel refuses.
+    pub fn describe(&mut self, index: u32, process: Process) -> Result<()> {
+        if index as usize >= MAX_PROCESSES {
+            bail!("more than {MAX_PROCESSES} processes at once");
+        }
+        Ok(self.processes.set(index, process, 0)?)
+    }
+
+    /// Gives the place of a process up that has ended: nothing may run of it any more.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn forget_process(&mut self, index: u32, pid: Pid) -> Result<()> {
+        for probe in 0..FILTER_PROBES {
+            let place = pid.0.wrapping_add(probe) & (FILTER_SIZE as u32 - 1);
+            if self.filter.get(&place, 0)? == index + 1 {
+                // Not 0: what lies behind it would not be found any more.
+                self.filter.set(place, FILTER_FREED, 0)?;
+                self.places.remove(&(FILTER_PLACE + place))?;
+            }
+        }
+        let free: Process = bytemuck::Zeroable::zeroed();
+        self.processes.set(index, free, 0)?;
+        Ok(self.places.remove(&index)?)
+    }
+
+    /// How often a process has executed another program. To be asked before its mappings are
+    /// read, for [`Process::execs`].
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn execs(&self, index: u32) -> Result<u32> {
+        Ok(self.lives.get(&index, 0)?.execs)
+    }
+
+    /// The mapping tables that the kernel side may walk by.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn tables_in_use(&self) -> Result<Vec<u32>> {
+        let mut tables = Vec::new();
+        for process in self.processes.iter() {
+            let process = process?;
+            if process.tgid != 0 && process.tgid != NO_PROCESS {
+                tables.push(process.table);
+            }
+        }
+        Ok(tables)
     }
 
     /// Ends all recording. Returns the last instant that counts.
@@ -332,12 +397,10 @@ impl Kernel {
     }
 
     /// A descriptor that becomes readable when an event asks for attention at once.
-    ///
-    /// # Errors
-    /// Where descriptors are used up.
-    pub fn attention(&self) -> std::io::Result<OwnedFd> {
+    #[must_use]
+    pub fn attention(&self) -> BorrowedFd<'_> {
         // SAFETY: the ring buffer's descriptor is open as long as `self.events` lives.
-        unsafe { BorrowedFd::borrow_raw(self.events.as_raw_fd()) }.try_clone_to_owned()
+        unsafe { BorrowedFd::borrow_raw(self.events.as_raw_fd()) }
     }
 
     /// Hands every event that has arrived to `each`.
@@ -403,7 +466,7 @@ impl Kernel {
             let key = AggregateKey {
                 stack: park.stack,
                 tid: thread.tid,
-                reserved: 0,
+                tgid: thread.tgid,
             };
             let sums = Aggregate {
                 waits: park.sums.waits,
@@ -468,11 +531,11 @@ pub fn monotonic() -> Timestamp {
     Timestamp(now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs())
 }
 
-/// The entry of a process.
+/// The entry of a process whose mappings are in a table.
 #[must_use]
 pub fn process_entry(
     pid: Pid,
-    mappings: u32,
+    table: MappingTable,
     generation: u32,
     start: Timestamp,
     context: Option<TlsContext>,
@@ -481,8 +544,12 @@ pub fn process_entry(
         context.map_or([0; 3], |context| context.variables_below_fs);
     Process {
         tgid: pid.0,
-        mappings,
+        table: table.number,
+        mappings: table.mappings,
         generation,
+        execs: 0,
+        epoch: 0,
+        follow: 0,
         layout: context.map_or(layout::NONE, |context| context.layout),
         start: start.0,
         context_below_fs: context.map_or(0, |context| context.below_fs),

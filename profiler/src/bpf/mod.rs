@@ -2,10 +2,12 @@
 
 mod banks;
 mod kernel;
+mod mapping_events;
 mod memlock;
 mod probe;
 mod tables;
 
 pub use kernel::{Counters, Kernel, KernelThread, LoadOptions, monotonic, process_entry};
+pub use mapping_events::{MappingEvent, MappingEvents};
 pub use probe::{Verified, probe};
-pub use tables::{TableError, TableSpan, Tables};
+pub use tables::{MappingTable, TableError, TableSpan, Tables};

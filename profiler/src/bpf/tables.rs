@@ -4,9 +4,11 @@ use super::banks::Bank;
 use anyhow::{Context, Result};
 use aya::Ebpf;
 use aya::maps::{ArrayOfMaps, MapData};
-use profiler_common::map::{INDEX_BANKS, MAX_MAPPINGS, ROW_BANKS};
+use profiler_common::map::{INDEX_BANKS, MAX_MAPPINGS, MAX_TABLES, ROW_BANKS};
 use profiler_common::row::{BANK_ROWS, BANK_SHIFT, INDEX_BANK, Mapping, Rows};
+use std::collections::VecDeque;
 use std::fmt;
+use std::time::{Duration, Instant};
 
 /// Where the rows of one module lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +22,19 @@ pub struct TableSpan {
     /// Index entries.
     pub index_len: u32,
 }
+
+/// A table of the mappings of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MappingTable {
+    /// Its number.
+    pub number: u32,
+    /// Its entries.
+    pub mappings: u32,
+}
+
+/// For how long a table that was replaced is left alone: a walk, or a fork that copies its number,
+/// takes microseconds.
+const REST: Duration = Duration::from_millis(100);
 
 /// Why a module's rows have no place.
 #[derive(Debug)]
@@ -109,6 +124,10 @@ pub struct Tables {
     rows: Banked<u64>,
     index: Banked<u64>,
     mappings: ArrayOfMaps<MapData, MapData>,
+    /// Mapping tables that were never used begin here.
+    unused: u32,
+    /// Mapping tables that were given up, oldest first.
+    retired: VecDeque<(Instant, u32)>,
 }
 
 impl Tables {
@@ -118,6 +137,8 @@ impl Tables {
             rows: Banked::new(ebpf, "ROWS", ROW_BANKS)?,
             index: Banked::new(ebpf, "INDEX", INDEX_BANKS)?,
             mappings: take_outer(ebpf, "MAPPINGS")?,
+            unused: 0,
+            retired: VecDeque::new(),
         })
     }
 
@@ -134,20 +155,44 @@ impl Tables {
         })
     }
 
-    /// Replaces the mapping table of a process in one stroke: a walk under way keeps the old one.
-    /// `mappings` are in the order of their addresses; those beyond [`MAX_MAPPINGS`] are left
-    /// out. Returns how many the kernel side knows.
+    /// Makes a new mapping table, which nothing walks by until a process is told to. `mappings`
+    /// are in the order of their addresses; those beyond [`MAX_MAPPINGS`] are left out.
     ///
     /// # Errors
-    /// Where the kernel refuses.
-    pub fn install(&mut self, process: u32, mappings: &[Mapping]) -> Result<u32> {
+    /// Where all tables are in use, or the kernel refuses.
+    pub fn install(&mut self, mappings: &[Mapping]) -> Result<MappingTable> {
         let mut bank = Bank::create(MAX_MAPPINGS)?;
         let count = mappings.len().min(MAX_MAPPINGS);
         bank.values_mut()[..count].copy_from_slice(&mappings[..count]);
+        let number = self.free_table().context("all mapping tables are in use")?;
         self.mappings
-            .set(process, bank.map(), 0)
-            .context("cannot replace the mapping table")?;
-        Ok(count as u32)
+            .set(number, bank.map(), 0)
+            .context("cannot make a mapping table")?;
+        Ok(MappingTable {
+            number,
+            mappings: count as u32,
+        })
+    }
+
+    /// Gives a mapping table up. No process may be told to walk by it any more; `in_use` are
+    /// those that forked processes still do.
+    pub fn retire(&mut self, number: u32, in_use: &[u32]) {
+        if !in_use.contains(&number) && !self.retired.iter().any(|(_, known)| *known == number) {
+            self.retired.push_back((Instant::now(), number));
+        }
+    }
+
+    fn free_table(&mut self) -> Option<u32> {
+        if (self.unused as usize) < MAX_TABLES {
+            self.unused += 1;
+            return Some(self.unused - 1);
+        }
+        let (since, number) = *self.retired.front()?;
+        if since.elapsed() < REST {
+            return None;
+        }
+        self.retired.pop_front();
+        Some(number)
     }
 }
 

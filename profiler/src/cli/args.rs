@@ -121,7 +121,7 @@ pub(crate) enum Verb {
     /// Record a process and report where its tokio workers were blocked
     #[command(
         after_long_help = RECORD_AFTER_HELP,
-        override_usage = "holdup record [OPTIONS] --pid PID\n       \
+        override_usage = "holdup record [OPTIONS] --pid PID[,PID...]\n       \
                           holdup record [OPTIONS] --name NAME\n       \
                           holdup record [OPTIONS] -- COMMAND [ARGS]..."
     )]
@@ -154,11 +154,18 @@ pub(crate) enum Verb {
 // That there is a target is left to the settings, which say it better than clap would.
 #[command(group = ArgGroup::new("target").args(["pid", "name", "command"]))]
 pub(crate) struct RecordArgs {
-    /// Record the process with this id
-    #[arg(short, long, value_name = "PID", value_parser = values::pid, help_heading = "Target")]
-    pub(crate) pid: Option<Pid>,
+    /// Record the process with this id; several, separated by commas, at once
+    #[arg(
+        short,
+        long,
+        value_name = "PID",
+        value_parser = values::pid,
+        value_delimiter = ',',
+        help_heading = "Target"
+    )]
+    pub(crate) pid: Vec<Pid>,
 
-    /// Record the one process whose name or executable file is called so
+    /// Record all processes whose name or executable file is called so
     #[arg(short, long, value_name = "NAME", value_parser = values::name, help_heading = "Target")]
     pub(crate) name: Option<String>,
 
@@ -166,9 +173,13 @@ pub(crate) struct RecordArgs {
     #[arg(last = true, value_name = "COMMAND", help_heading = "Target")]
     pub(crate) command: Vec<OsString>,
 
+    /// Record the processes that the targets fork, too
+    #[arg(long, help_heading = "Target")]
+    pub(crate) follow: bool,
+
     /// End after this time: 30s, 500ms, 2m; a bare number is seconds
     ///
-    /// By default the recording ends with Ctrl-C or with the target.
+    /// By default the recording ends with Ctrl-C or with the last of the targets.
     #[arg(short, long, value_name = "TIME", value_parser = values::duration)]
     pub(crate) duration: Option<Duration>,
 
@@ -189,7 +200,7 @@ pub(crate) struct RecordArgs {
     ///
     /// The format follows the extension: .svg (flamegraph), .folded (folded stacks), .json (for
     /// programs), .txt (for people). `-` is standard output, which always gets a report: see
-    /// --format. In the name, %p becomes the target's pid, %t the time as 20261123T224500Z, %% a
+    /// --format. In the name, %p becomes the (first) target's pid, %t the time as 20261123T224500Z, %% a
     /// percent sign.
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub(crate) output: Vec<OsString>,
@@ -250,7 +261,13 @@ mod tests {
     fn at_most_one_target() {
         assert_eq!(
             record(&["-p", "12"]).map(|args| args.pid).ok(),
-            Some(Some(Pid(12)))
+            Some(vec![Pid(12)])
+        );
+        assert_eq!(
+            record(&["-p", "12,13", "-p", "14"])
+                .map(|args| args.pid)
+                .ok(),
+            Some(vec![Pid(12), Pid(13), Pid(14)])
         );
         assert_eq!(
             record(&["-n", "x"]).map(|args| args.name).ok(),
@@ -258,12 +275,13 @@ mod tests {
         );
         let args = record(&["-d", "1", "--", "prog", "-p", "7"]).expect("a command");
         assert_eq!(args.command, ["prog", "-p", "7"]);
-        assert_eq!(args.pid, None);
+        assert_eq!(args.pid, []);
         for words in [
             &["-p", "1", "-n", "x"][..],
             &["-p", "1", "--", "prog"],
             &["-n", "x", "--", "prog"],
-            &["-p", "1", "-p", "2"],
+            &["-p", "1,"],
+            &["-p", ""],
             &["prog"],
         ] {
             assert!(record(words).is_err(), "{words:?}");

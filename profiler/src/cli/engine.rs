@@ -44,28 +44,34 @@ pub struct SessionOptions {
     pub launched: bool,
     /// Shorter waits have no record of their own.
     pub min_block: Nanos,
+    /// Whether processes that the targets fork are recorded too.
+    pub follow: bool,
     /// One stack in so many is walked a second time, by another unwinder; 0 for none.
     pub shadow_every: u32,
 }
 
 /// A recording that goes on.
 pub trait Session: Sized {
-    /// Attaches to the target. When this returns, every wait that follows is recorded. A
-    /// launched command is held meanwhile at its first instruction.
+    /// Attaches to the targets, of which there is at least one. When this returns, every wait
+    /// that follows is recorded. A launched command is held meanwhile at its first instruction.
     ///
     /// # Errors
-    /// Where the kernel refuses, or the target holds no tokio runtime
+    /// Where the kernel refuses, or no target holds a tokio runtime
     /// ([`crate::error::Exit::NoRuntime`]).
-    fn start(target: Arc<Target>, features: &Features, options: &SessionOptions) -> Result<Self>;
+    fn start(
+        targets: &[Arc<Target>],
+        features: &Features,
+        options: &SessionOptions,
+    ) -> Result<Self>;
 
-    /// Drains what the kernel side sends, until `stop` is done. Called in a `current_thread`
-    /// tokio runtime.
+    /// Drains what the kernel side sends, until `stop` is done or every process that is recorded
+    /// has ended. Called in a `current_thread` tokio runtime.
     ///
     /// # Errors
     /// Where recording cannot go on.
     fn run(&mut self, stop: impl Future<Output = ()>) -> impl Future<Output = Result<()>>;
 
-    /// Detaches, and names and classifies what was recorded. `ended` tells how the target
+    /// Detaches, and names and classifies what was recorded. `ended` tells how the first target
     /// ended, if it did (`exited`, `killed by SIGKILL`).
     ///
     /// # Errors

@@ -11,7 +11,11 @@ use crate::session::{self, TICK};
 use std::io::{self, Write};
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{Interest, unix::AsyncFd};
+
+/// From one tick that something asked for to the next such one.
+const BREATH: Duration = Duration::from_millis(1);
 
 /// The rooms of this program.
 #[derive(Debug)]
@@ -21,7 +25,6 @@ pub(crate) enum Live {}
 #[derive(Debug)]
 pub(crate) struct LiveSession {
     session: session::Session,
-    target: Arc<Target>,
 }
 
 impl Engine for Live {
@@ -64,19 +67,25 @@ fn failed(what: &str) -> impl Fn(anyhow::Error) -> Error {
 }
 
 impl Session for LiveSession {
-    fn start(target: Arc<Target>, features: &Features, options: &SessionOptions) -> Result<Self> {
+    fn start(
+        targets: &[Arc<Target>],
+        features: &Features,
+        options: &SessionOptions,
+    ) -> Result<Self> {
         let how = session::Options {
             min_block: options.min_block,
             launched: options.launched,
+            follow: options.follow,
             shadow_every: options.shadow_every,
         };
-        let session = session::Session::start(&target, &features.btf, how)
+        let session = session::Session::start(targets, &features.btf, how)
             .map_err(failed("cannot begin to record"))?;
-        // A command may yet execute the program that is meant, as a shell does.
-        if !options.launched && !session.sees_tokio() {
-            return Err(no_runtime(&target));
+        // A command may yet execute the program that is meant, as a shell does, or its child.
+        let may_come = options.launched || options.follow;
+        match targets.first() {
+            Some(target) if !may_come && !session.sees_tokio() => Err(no_runtime(target)),
+            _ => Ok(LiveSession { session }),
         }
-        Ok(LiveSession { session, target })
     }
 
     async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
@@ -89,20 +98,31 @@ impl Session for LiveSession {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
+            let asked = tokio::select! {
                 () = &mut stop => return Ok(()),
-                _ = ticks.tick() => {}
-                ready = attention.readable() => ready.map_err(cannot)?.clear_ready(),
-            }
+                _ = ticks.tick() => false,
+                ready = attention.readable() => {
+                    ready.map_err(cannot)?.clear_ready();
+                    true
+                }
+            };
             self.session
-                .tick(&self.target)
+                .tick()
                 .map_err(failed("cannot go on recording"))?;
+            if self.session.all_ended() {
+                return Ok(());
+            }
+            if asked {
+                // On a machine that starts many programs a second, news of their mappings must
+                // not keep us busy.
+                tokio::time::sleep(BREATH).await;
+            }
         }
     }
 
     fn finish(self, ended: Option<String>) -> Result<Recording> {
         self.session
-            .finish(&self.target, ended)
+            .finish(ended)
             .map_err(failed("cannot close the recording"))
     }
 }

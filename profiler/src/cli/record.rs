@@ -10,10 +10,15 @@ use crate::host::Features;
 use crate::host::privileges::{self, Keep};
 use crate::model::{Losses, Recording};
 use crate::process::{Launched, Target, find_by_name};
+use crate::units::Pid;
+use std::collections::HashSet;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+
+/// Processes named one by one in a message.
+const NAMED: usize = 4;
 
 /// How long a command that we started may take to end after we asked it to.
 const GRACE: Duration = Duration::from_secs(5);
@@ -28,7 +33,10 @@ pub(crate) fn record<E: Engine>(
     progress: &Progress,
     stop: Stop,
 ) -> Result<Exit> {
-    let (target, mut launched) = find_target(settings)?;
+    let (targets, mut launched) = find_targets(settings)?;
+    let Some(target) = targets.first().map(Arc::clone) else {
+        return Err(Error::new("there is no process to record"));
+    };
     let outputs = output::prepare(
         &settings.outputs,
         target.pid(),
@@ -42,8 +50,8 @@ pub(crate) fn record<E: Engine>(
         .enable_all()
         .build()
         .map_err(cannot)?;
-    let mut session: E::Session = runtime
-        .block_on(async { E::Session::start(Arc::clone(&target), features, &settings.session) })?;
+    let mut session: E::Session =
+        runtime.block_on(async { E::Session::start(&targets, features, &settings.session) })?;
     let mut needed = privileges::RECORDING;
     if launched.is_some() {
         needed |= privileges::ENDING;
@@ -54,25 +62,22 @@ pub(crate) fn record<E: Engine>(
     if let Some(launched) = &mut launched {
         launched.release();
     }
-    progress.say(&begin_line(&target, settings.duration));
+    progress.say(&begin_line(&targets, settings.duration));
     let begun = Instant::now();
-    let end = until_end(&target, settings.duration, stop, progress);
+    let end = until_end(settings.duration, stop, progress);
     runtime.block_on(async {
-        let mut outcome = Ok(());
-        let stop = async { outcome = end.await };
-        let ran = session.run(stop).await;
+        let ran = session.run(end).await;
         progress.clear();
-        ran.and(outcome)
+        ran
     })?;
     let elapsed = begun.elapsed();
 
     let (ended, launched) = how_it_ended(&target, launched);
     if let Some(ended) = &ended {
-        progress.say(&format!(
-            "{} {ended} after {}",
-            target.exe_name(),
-            seconds(elapsed)
-        ));
+        progress.say(&end_line(&target, ended, elapsed));
+    }
+    for other in targets.iter().skip(1).filter(|other| other.ended()) {
+        progress.say(&end_line(other, "exited", elapsed));
     }
     let recording = session.finish(ended)?;
     if let Some(launched) = launched {
@@ -93,30 +98,53 @@ pub(crate) fn record<E: Engine>(
     conclude(&recording, has_runtime, written, progress)
 }
 
-fn find_target(settings: &RecordSettings) -> Result<(Arc<Target>, Option<Launched>)> {
-    let (pid, launched) = match &settings.target {
-        TargetChoice::Pid(pid) => (*pid, None),
+fn find_targets(settings: &RecordSettings) -> Result<(Vec<Arc<Target>>, Option<Launched>)> {
+    let (mut pids, launched) = match &settings.target {
+        TargetChoice::Pids(pids) => (pids.clone(), None),
         TargetChoice::Name(name) => (find_by_name(name)?, None),
         TargetChoice::Command(command) => {
             let launched = Launched::spawn(command, settings.invoker.as_ref())?;
-            (launched.pid(), Some(launched))
+            (vec![launched.pid()], Some(launched))
         }
     };
-    Ok((Arc::new(Target::open(pid)?), launched))
+    let mut seen = HashSet::new();
+    pids.retain(|pid| seen.insert(*pid));
+    let open = |pid: &Pid| Target::open(*pid).map(Arc::new);
+    let targets: Vec<_> = match &settings.target {
+        // One of many may have ended since it was found, or not be ours: the others are meant too.
+        TargetChoice::Name(_) if pids.len() > 1 => {
+            let mut opened: Vec<_> = pids.iter().map(open).collect();
+            if opened.iter().all(Result::is_err) {
+                opened.truncate(1);
+            } else {
+                opened.retain(Result::is_ok);
+            }
+            opened.into_iter().collect::<Result<_>>()?
+        }
+        _ => pids.iter().map(open).collect::<Result<_>>()?,
+    };
+    Ok((targets, launched))
 }
 
 /// The line that says that recording goes on; scripts wait for its first word.
-fn begin_line(target: &Target, duration: Option<Duration>) -> String {
-    let (name, pid) = (target.exe_name(), target.pid());
-    match duration {
-        Some(duration) => {
-            format!(
-                "recording {name} (pid {pid}) for {}, Ctrl-C to stop",
-                seconds(duration)
-            )
-        }
-        None => format!("recording {name} (pid {pid}), Ctrl-C to stop"),
+fn begin_line(targets: &[Arc<Target>], duration: Option<Duration>) -> String {
+    let mut what: Vec<String> = targets
+        .iter()
+        .take(NAMED)
+        .map(|target| format!("{} (pid {})", target.exe_name(), target.pid()))
+        .collect();
+    if targets.len() > NAMED {
+        what.push(format!("{} more processes", targets.len() - NAMED));
     }
+    let what = what.join(", ");
+    match duration {
+        Some(duration) => format!("recording {what} for {}, Ctrl-C to stop", seconds(duration)),
+        None => format!("recording {what}, Ctrl-C to stop"),
+    }
+}
+
+fn end_line(target: &Target, ended: &str, elapsed: Duration) -> String {
+    format!("{} {ended} after {}", target.exe_name(), seconds(elapsed))
 }
 
 fn seconds(duration: Duration) -> String {
@@ -124,13 +152,8 @@ fn seconds(duration: Duration) -> String {
     format!("{} s", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
-/// Done when the time is up, the target has ended or somebody asks.
-async fn until_end(
-    target: &Target,
-    duration: Option<Duration>,
-    mut stop: Stop,
-    progress: &Progress,
-) -> Result<()> {
+/// Done when the time is up or somebody asks.
+async fn until_end(duration: Option<Duration>, mut stop: Stop, progress: &Progress) {
     let begun = Instant::now();
     let time_is_up = async {
         match duration {
@@ -149,11 +172,9 @@ async fn until_end(
         }
     };
     tokio::select! {
-        () = time_is_up => Ok(()),
-        () = stop.requested() => Ok(()),
-        () = spin => Ok(()),
-        ended = target.until_ended() => ended
-            .map_err(|error| Error::new("cannot watch the target for its end").because(error)),
+        () = time_is_up => {}
+        () = stop.requested() => {}
+        () = spin => {}
     }
 }
 
@@ -250,10 +271,16 @@ fn conclude(
     }
     let exit = if !written.failures.is_empty() {
         Exit::Failure
-    } else if !has_runtime && recording.target.tokio_version.is_none() {
+    } else if !has_runtime && recording.targets().all(|t| t.tokio_version.is_none()) {
+        let target = &recording.target;
+        let others = match recording.others.len() {
+            0 => String::new(),
+            1 => " nor in the other process".into(),
+            n => format!(" nor in the {n} other processes"),
+        };
         progress.error(&Error::new(format!(
-            "no tokio runtime showed in {} (pid {})",
-            recording.target.exe, recording.target.pid
+            "no tokio runtime showed in {} (pid {}){others}",
+            target.exe, target.pid
         )));
         Exit::NoRuntime
     } else {

@@ -11,8 +11,8 @@ use std::path::Path;
 
 /// Records nothing, but goes through all the motions.
 struct Fake {
-    target: Arc<Target>,
-    /// The target had not run when the session started.
+    targets: Vec<Arc<Target>>,
+    /// The first target had not run when the session started.
     was_held: bool,
 }
 
@@ -44,15 +44,24 @@ impl Engine for Fake {
 }
 
 impl Session for Fake {
-    fn start(target: Arc<Target>, _: &Features, options: &SessionOptions) -> Result<Fake> {
+    fn start(targets: &[Arc<Target>], _: &Features, options: &SessionOptions) -> Result<Fake> {
         assert_eq!(options.min_block, Nanos(100_000));
-        let stat = target.proc_dir().read("status").expect("status");
+        let targets = targets.to_vec();
+        let stat = targets[0].proc_dir().read("status").expect("status");
         let was_held = String::from_utf8_lossy(&stat).contains("State:\tt");
-        Ok(Fake { target, was_held })
+        Ok(Fake { targets, was_held })
     }
 
     async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
-        stop.await;
+        let all_end = async {
+            for target in &self.targets {
+                target.until_ended().await.expect("watched");
+            }
+        };
+        tokio::select! {
+            () = stop => {}
+            () = all_end => {}
+        }
         Ok(())
     }
 
@@ -67,11 +76,13 @@ impl Session for Fake {
                 cpus: 1,
             },
             target: crate::model::Target {
-                pid: self.target.pid(),
+                pid: self.targets[0].pid(),
                 exe: "x".into(),
                 build_id: None,
                 cmdline: Vec::new(),
                 tokio_version: Some("1.54.1".into()),
+                parent: None,
+                earlier: Vec::new(),
                 ended,
                 has_symbols: true,
                 has_lines: true,
@@ -87,6 +98,7 @@ impl Session for Fake {
             open_waits: Vec::new(),
             judges: crate::model::Judges::default(),
             losses: Losses::default(),
+            others: Vec::new(),
         })
     }
 }
@@ -99,6 +111,7 @@ fn settings(target: TargetChoice, duration: Option<Duration>, output: &Path) -> 
         session: SessionOptions {
             shadow_every: 0,
             launched: false,
+            follow: false,
             min_block: Nanos(100_000),
         },
         outputs: vec![OutputSpec {
@@ -202,7 +215,7 @@ fn the_time_is_up() {
     let (_switch, stop) = Stop::switch();
     let length = Duration::from_millis(200);
     let begun = Instant::now();
-    let target = TargetChoice::Pid(Pid(child.id()));
+    let target = TargetChoice::Pids(vec![Pid(child.id())]);
     let exit = go(&settings(target, Some(length), &path), stop).expect("records");
     assert_eq!(exit, Exit::Success);
     assert!(begun.elapsed() >= length);
@@ -219,7 +232,7 @@ fn a_stop_ends_the_recording_and_leaves_the_target_alone() {
         .spawn()
         .expect("sleep");
     let (switch, stop) = Stop::switch();
-    let target = TargetChoice::Pid(Pid(child.id()));
+    let target = TargetChoice::Pids(vec![Pid(child.id())]);
     let stopper = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(100));
         switch.send(true).expect("heard");
@@ -244,13 +257,47 @@ fn the_end_of_the_target_ends_the_recording() {
         .expect("sleep");
     let (_switch, stop) = Stop::switch();
     let exit = go(
-        &settings(TargetChoice::Pid(Pid(child.id())), None, &path),
+        &settings(TargetChoice::Pids(vec![Pid(child.id())]), None, &path),
         stop,
     );
     assert_eq!(exit.expect("records"), Exit::Success);
     child.wait().expect("wait");
     let text = std::fs::read_to_string(path).expect("reads");
     assert!(text.contains("Some(\"exited\")"), "{text}");
+}
+
+#[test]
+fn the_end_of_the_last_of_several_targets_ends_the_recording() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("out.json");
+    let sleep = |time: &str| {
+        let mut command = std::process::Command::new("sleep");
+        command.arg(time).spawn().expect("sleep")
+    };
+    let (mut short, mut long) = (sleep("0.1"), sleep("0.5"));
+    let (_switch, stop) = Stop::switch();
+    let begun = Instant::now();
+    // One that is named twice is one.
+    let pids = [short.id(), long.id(), short.id()].map(Pid).to_vec();
+    let exit = go(&settings(TargetChoice::Pids(pids), None, &path), stop);
+    assert_eq!(exit.expect("records"), Exit::Success);
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+    short.wait().expect("wait");
+    long.wait().expect("wait");
+}
+
+#[test]
+fn messages_name_some_processes_and_count_the_rest() {
+    let own = Arc::new(Target::open(Pid(std::process::id())).expect("self"));
+    let (name, pid) = (own.exe_name(), own.pid());
+    let one = format!("{name} (pid {pid})");
+    assert_eq!(
+        begin_line(&[Arc::clone(&own)], None),
+        format!("recording {one}, Ctrl-C to stop")
+    );
+    let line = begin_line(&vec![own; 6], Some(Duration::from_secs(1)));
+    assert!(line.ends_with(&format!("{one}, 2 more processes for 1 s, Ctrl-C to stop")));
+    assert_eq!(line.matches(&one).count(), NAMED);
 }
 
 #[test]

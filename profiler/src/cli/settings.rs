@@ -92,10 +92,10 @@ pub(crate) struct RecordSettings {
     pub(crate) invoker: Option<Invoker>,
 }
 
-/// Which process.
+/// Which processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TargetChoice {
-    Pid(Pid),
+    Pids(Vec<Pid>),
     Name(String),
     Command(Vec<OsString>),
 }
@@ -123,7 +123,7 @@ impl RecordSettings {
         environment: &Environment<'_>,
     ) -> Result<RecordSettings> {
         let target = match (args.pid, args.name, args.command) {
-            (Some(pid), _, _) => TargetChoice::Pid(pid),
+            (pids, _, _) if !pids.is_empty() => TargetChoice::Pids(pids),
             (_, Some(name), _) => TargetChoice::Name(name),
             (_, _, command) if !command.is_empty() => TargetChoice::Command(command),
             _ => {
@@ -137,6 +137,7 @@ impl RecordSettings {
             duration: args.duration,
             session: SessionOptions {
                 launched,
+                follow: args.follow,
                 min_block: args.min_block,
                 shadow_every: args.shadow_check.unwrap_or(0),
             },

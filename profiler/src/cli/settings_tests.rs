@@ -56,11 +56,12 @@ fn stdout(format: Format) -> OutputSpec {
 fn defaults() {
     let got = resolve(&["-p", "7"]).expect("sense");
     let want = RecordSettings {
-        target: TargetChoice::Pid(Pid(7)),
+        target: TargetChoice::Pids(vec![Pid(7)]),
         duration: None,
         session: SessionOptions {
             shadow_every: 0,
             launched: false,
+            follow: false,
             min_block: Nanos(100_000),
         },
         outputs: vec![stdout(Format::Text)],

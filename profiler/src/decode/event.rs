@@ -2,9 +2,10 @@
 
 use bytemuck::{AnyBitPattern, try_pod_read_unaligned};
 use profiler_common::record::{
-    ExecRecord, Header, KIND_EXEC, KIND_RAW_STACK, KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END,
-    KIND_WAIT, MAX_KERNEL_FRAMES, MAX_USER_FRAMES, RAW_PIECE_BYTES, RawStackRecord, SnapshotRecord,
-    StackRecord, ThreadEndRecord, WaitRecord,
+    ExecRecord, ForkRecord, Header, KIND_EXEC, KIND_FORK, KIND_RAW_STACK, KIND_SNAPSHOT,
+    KIND_STACK, KIND_THREAD_END, KIND_UNMAPPED_STACK, KIND_WAIT, MAX_KERNEL_FRAMES,
+    MAX_USER_FRAMES, RAW_PIECE_BYTES, RawStackRecord, SnapshotRecord, StackRecord, ThreadEndRecord,
+    WaitRecord,
 };
 use std::fmt;
 
@@ -21,8 +22,12 @@ pub enum Event {
     Exec(ExecRecord),
     /// A thread as the task iterator found it.
     Snapshot(Box<SnapshotRecord>),
+    /// A fork of a process that is followed.
+    Fork(ForkRecord),
     /// A piece of a raw copy of a stack.
     RawStack(Box<RawPiece>),
+    /// The same of a stack that could not be walked.
+    UnmappedStack(Box<RawPiece>),
 }
 
 /// A [`RawStackRecord`] with its bytes.
@@ -90,7 +95,9 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         KIND_THREAD_END => Event::ThreadEnd(Box::new(head(bytes)?)),
         KIND_EXEC => Event::Exec(head(bytes)?),
         KIND_SNAPSHOT => Event::Snapshot(Box::new(head(bytes)?)),
+        KIND_FORK => Event::Fork(head(bytes)?),
         KIND_RAW_STACK => Event::RawStack(Box::new(raw_piece(bytes)?)),
+        KIND_UNMAPPED_STACK => Event::UnmappedStack(Box::new(raw_piece(bytes)?)),
         kind => return Err(DecodeError::Kind(kind)),
     })
 }
@@ -152,7 +159,7 @@ mod tests {
             walk: 0,
             generation: 3,
             place: 0,
-            reserved: 0,
+            raw: 0,
             user_frames,
             kernel_frames,
             comm: *b"worker\0junk\0\0\0\0\0",
@@ -207,7 +214,7 @@ mod tests {
             generation: 1,
             bytes: len,
             last: 1,
-            reserved: 0,
+            execs: 0,
         };
         let record = |len: u32, memory: &[u8]| {
             let mut bytes = bytemuck::bytes_of(&piece(len)).to_vec();

@@ -4,6 +4,7 @@ use super::books::Books;
 use super::recording::{Recording, ThreadRecord};
 use super::report::{Report, ThreadReport};
 use super::runtimes::{blocking_pool, runtimes};
+use super::several;
 use super::sites::{open_waits, sites};
 use super::stacks::stacks;
 use super::tally::tally;
@@ -23,8 +24,19 @@ const SCHEMA: u32 = 1;
 /// in which they cannot. Times of a runtime are those of its threads while they were workers:
 /// waits belong to a role each, and time on the CPU is split between a thread's roles by the
 /// number of their waits.
+///
+/// Of several processes each is summed up by itself, and the sums are then put side by side.
 #[must_use]
 pub fn build(recording: &Recording) -> Report {
+    let mut report = build_one(recording);
+    if !recording.others.is_empty() {
+        let others = recording.others.iter().map(build_one);
+        several::put_together(&mut report, others, recording);
+    }
+    report
+}
+
+fn build_one(recording: &Recording) -> Report {
     let tallies = tally(recording);
     let threads = merge_threads(&recording.threads);
     let books: Vec<Books> = threads
@@ -40,6 +52,7 @@ pub fn build(recording: &Recording) -> Report {
         .zip(&books)
         .map(|(record, books)| ThreadReport {
             tid: record.tid,
+            pid: recording.target.pid,
             name: record.name.clone(),
             role: books.tally.main_role(),
             runtime: runtimes.of_thread(record.tid).map(str::to_owned),
@@ -48,10 +61,7 @@ pub fn build(recording: &Recording) -> Report {
             states: books.states(),
         })
         .collect();
-    threads.sort_by_key(|thread| {
-        let blocked = thread.states.get(&State::Blocked).copied();
-        (Reverse(blocked.unwrap_or_default()), thread.tid)
-    });
+    threads.sort_by_key(thread_order);
     let stacks = stacks(recording, &runtimes);
     let sites = sites(recording);
     let verdict = Verdict::of(&runtimes.reports, &sites, &threads);
@@ -60,6 +70,7 @@ pub fn build(recording: &Recording) -> Report {
         tool: recording.tool.clone(),
         host: recording.host.clone(),
         target: recording.target.clone(),
+        targets: vec![recording.target.clone()],
         started_at: rfc3339(recording.started_at),
         duration_ns: recording.end - recording.start,
         min_block_ns: recording.min_block,
@@ -74,6 +85,12 @@ pub fn build(recording: &Recording) -> Report {
         clamped_ns: books.iter().map(|books| books.clamped).sum(),
         stacks,
     }
+}
+
+/// Most blocked first.
+pub(super) fn thread_order(thread: &ThreadReport) -> impl Ord + use<> {
+    let blocked = thread.states.get(&State::Blocked).copied();
+    (Reverse(blocked.unwrap_or_default()), thread.tid)
 }
 
 /// One record a thread id. The kernel uses ids again, and waits know their thread by id alone,

@@ -125,6 +125,8 @@ causes! {
     /// Waits of ended threads whose sums were not kept since there were too many; in the books, as
     /// unknown.
     sums_left_out: "waits of ended threads beyond those that are kept",
+    /// Forked processes that were to be watched and found no place.
+    processes_left_out: "forked processes beyond those that are watched",
     /// Waits whose waker was not kept since there were too many.
     wakers_left_out: "wakers beyond those that are kept",
     /// Finished waits beyond those that the timeline holds.

@@ -9,6 +9,7 @@ mod quantile;
 mod recording;
 mod report;
 mod runtimes;
+mod several;
 mod sites;
 mod stacks;
 mod sweep;

@@ -37,8 +37,19 @@ pub struct Recording {
     /// Who said what the waits were.
     #[serde(default)]
     pub judges: Judges,
-    /// What failed to be recorded, unwound or named.
+    /// What failed to be recorded, unwound or named, of all processes.
     pub losses: Losses,
+    /// Where several processes were recorded at once, those after the first: each a recording
+    /// of its own over the same time, without losses and others.
+    pub others: Vec<Recording>,
+}
+
+impl Recording {
+    /// Every recorded process, the first one first.
+    pub fn targets(&self) -> impl Iterator<Item = &Target> {
+        let others = self.others.iter().map(|other| &other.target);
+        std::iter::once(&self.target).chain(others)
+    }
 }
 
 /// The program that recorded.
@@ -72,12 +83,25 @@ pub struct Target {
     pub cmdline: Vec<String>,
     /// The tokio version found in the executable (`1.54.1`), where one was.
     pub tokio_version: Option<String>,
+    /// The process that forked this one, where it was forked during the recording.
+    pub parent: Option<Pid>,
+    /// Paths of the programs that the process executed before `exe` during the recording, the
+    /// first one first.
+    pub earlier: Vec<String>,
     /// How the target ended, if it ended during the recording (`exited`, `killed by SIGKILL`).
     pub ended: Option<String>,
     /// Whether the executable has a symbol table; without one, functions are named by address.
     pub has_symbols: bool,
     /// Whether the executable has line tables.
     pub has_lines: bool,
+}
+
+impl Target {
+    /// File name of the executable, raw.
+    #[must_use]
+    pub fn exe_name(&self) -> &str {
+        self.exe.rsplit('/').next().unwrap_or(&self.exe)
+    }
 }
 
 /// One thread's books, exact to the nanosecond of the kernel's clock.

@@ -6,7 +6,7 @@ use crate::model::recording::{Host, Judges, Target, Tool, Truncation};
 use crate::model::verdict::Verdict;
 use crate::symbolize::Frame;
 use crate::tokio_rt::{Role, State};
-use crate::units::{Nanos, Tid};
+use crate::units::{Nanos, Pid, Tid};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,8 +23,10 @@ pub struct Report {
     pub tool: Tool,
     /// Where.
     pub host: Host,
-    /// Of which process.
+    /// Of which process; of several, the first.
     pub target: Target,
+    /// Of which processes: all of them, in the order in which they came.
+    pub targets: Vec<Target>,
     /// Wall-clock start, RFC 3339 in UTC.
     pub started_at: String,
     /// Length of the recording.
@@ -55,6 +57,16 @@ pub struct Report {
     pub stacks: Vec<StackTotal>,
 }
 
+impl Report {
+    /// `claims_api (4711)`, raw: which process of several something is of. None where there is
+    /// one only, or none of this id.
+    #[must_use]
+    pub fn process(&self, pid: Pid) -> Option<String> {
+        let target = self.targets.iter().find(|target| target.pid == pid)?;
+        (self.targets.len() > 1).then(|| format!("{} ({pid})", target.exe_name()))
+    }
+}
+
 /// Which kind of runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -70,6 +82,8 @@ pub enum RuntimeKind {
 pub struct RuntimeReport {
     /// `rt0`, `rt1`, …: unique in the report.
     pub id: String,
+    /// Its process.
+    pub pid: Pid,
     /// Its kind.
     pub kind: RuntimeKind,
     /// How many workers it has.
@@ -88,7 +102,7 @@ pub struct RuntimeReport {
     pub blocked_at_once: Vec<Nanos>,
 }
 
-/// The blocking pool of the process.
+/// The blocking pool of the process; of several processes, theirs together.
 #[derive(Clone, Debug, Serialize)]
 pub struct BlockingPool {
     /// Threads seen in it.
@@ -107,6 +121,8 @@ pub struct BlockingPool {
 pub struct ThreadReport {
     /// Thread id.
     pub tid: Tid,
+    /// Its process.
+    pub pid: Pid,
     /// Its name, raw: renderers escape it.
     pub name: String,
     /// Its role for most of its waiting time: `worker`, `current-thread`, `pool`, `block-on`,
@@ -136,6 +152,8 @@ pub struct Site {
     pub file: Option<Arc<str>>,
     /// Its line.
     pub line: Option<u32>,
+    /// The process in which threads waited here.
+    pub pid: Pid,
     /// The outermost async function (or closure) of the polled task; of several the one with
     /// the most time here.
     pub task: Option<Arc<str>>,
@@ -204,7 +222,7 @@ pub struct WakerTotal {
     /// Its name, raw.
     pub thread: String,
     /// Its process.
-    pub pid: crate::units::Pid,
+    pub pid: Pid,
     /// How many waits it ended, of those in the timeline.
     pub waits: u64,
 }
@@ -214,6 +232,8 @@ pub struct WakerTotal {
 pub struct OpenWaitReport {
     /// The thread.
     pub tid: Tid,
+    /// Its process.
+    pub pid: Pid,
     /// The thread's name, raw.
     pub name: String,
     /// The site's function.
@@ -240,6 +260,8 @@ pub struct OpenWaitReport {
 /// One stack with its time, as a flamegraph needs it.
 #[derive(Clone, Debug)]
 pub struct StackTotal {
+    /// The process.
+    pub pid: Pid,
     /// The runtime's id, or none where the thread works for none.
     pub runtime: Option<String>,
     /// The state.

@@ -9,7 +9,8 @@ use super::report::{BlockingPool, RuntimeKind, RuntimeReport, StateTimes};
 use super::sweep::{Interval, Sweep, intervals};
 use super::tally::{Class, Tally, verdict_of};
 use crate::tokio_rt::{Flavor, Role, State};
-use crate::units::{Nanos, Tid};
+use crate::units::{Nanos, Pid, Tid};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The runtimes and which thread works for which.
@@ -58,15 +59,7 @@ pub(super) fn runtimes(
     found.extend(multi_thread(recording, books, tallies).map(|report| (None, report)));
     found
         .extend(current_thread(recording, books, tallies).map(|(tid, report)| (Some(tid), report)));
-    found.sort_by_key(|(tid, report)| {
-        let blocked = report.states.get(&State::Blocked).copied();
-        (
-            std::cmp::Reverse(report.workers),
-            report.kind,
-            std::cmp::Reverse(blocked),
-            *tid,
-        )
-    });
+    found.sort_by_key(|(tid, report)| (order(report), *tid));
     let mut runtimes = Runtimes {
         reports: Vec::new(),
         multi_thread: None,
@@ -88,6 +81,12 @@ pub(super) fn runtimes(
         runtimes.reports.push(report);
     }
     runtimes
+}
+
+/// The one with the most workers first.
+pub(super) fn order(report: &RuntimeReport) -> impl Ord + use<> {
+    let blocked = report.states.get(&State::Blocked).copied();
+    (Reverse(report.workers), report.kind, Reverse(blocked))
 }
 
 fn multi_thread(
@@ -117,7 +116,13 @@ fn multi_thread(
         .min(distinct.saturating_sub(handed_off.peak()))
         .max(blocked.peak())
         .max(1);
-    let mut report = report(RuntimeKind::MultiThread, workers, states, &blocked);
+    let mut report = report(
+        recording.target.pid,
+        RuntimeKind::MultiThread,
+        workers,
+        states,
+        &blocked,
+    );
     report.wedged_ns = wedged(recording, workers, |_, role| {
         role == Role::Worker(Flavor::MultiThread)
     });
@@ -170,7 +175,9 @@ fn current_thread<'a>(
                 .get(&tid)
                 .map(|books| books.states_as(Class::CURRENT_THREAD))
                 .unwrap_or_default();
-            let mut report = report(RuntimeKind::CurrentThread, 1, states, &sweep);
+            let pid = recording.target.pid;
+            let kind = RuntimeKind::CurrentThread;
+            let mut report = report(pid, kind, 1, states, &sweep);
             report.wedged_ns = wedged(recording, 1, |of, role| {
                 of == tid && role == Role::Worker(Flavor::CurrentThread)
             });
@@ -178,10 +185,17 @@ fn current_thread<'a>(
         })
 }
 
-fn report(kind: RuntimeKind, workers: usize, states: StateTimes, blocked: &Sweep) -> RuntimeReport {
+fn report(
+    pid: Pid,
+    kind: RuntimeKind,
+    workers: usize,
+    states: StateTimes,
+    blocked: &Sweep,
+) -> RuntimeReport {
     let blocked_at_once = blocked.at_once(workers);
     RuntimeReport {
         id: String::new(),
+        pid,
         kind,
         workers: u32::try_from(workers).unwrap_or(u32::MAX),
         states,
@@ -213,6 +227,11 @@ fn sweep(recording: &Recording, wanted: impl Fn(Tid, State, Role) -> bool) -> Sw
     Sweep::new(intervals(recording, wanted), recording.start, recording.end)
 }
 
+/// The times in which threads of the blocking pool waited inside closures.
+pub(super) fn pool_intervals(recording: &Recording) -> Vec<Interval> {
+    intervals(recording, |_, state, _| state == State::Pool)
+}
+
 /// The blocking pool, where any of its threads waited.
 pub(super) fn blocking_pool(
     recording: &Recording,
@@ -231,7 +250,7 @@ pub(super) fn blocking_pool(
         books::add_all(&mut states, &books.states_as(Class::POOL));
     }
     let time = |state: State| states.get(&state).copied().unwrap_or_default();
-    let peak = sweep(recording, |_, state, _| state == State::Pool).peak();
+    let peak = Sweep::new(pool_intervals(recording), recording.start, recording.end).peak();
     Some(BlockingPool {
         threads: u32::try_from(threads).unwrap_or(u32::MAX),
         busy_ns: time(State::Pool) + time(State::Running) + time(State::Runnable),

@@ -110,15 +110,19 @@ pub(super) fn sites(recording: &Recording) -> Vec<Site> {
         .filter(|(_, gathered)| gathered.waits > 0)
         .map(|(key, gathered)| site(recording, key, gathered))
         .collect();
-    sites.sort_by(|a, b| {
-        let order = |site: &Site| (site.state, Reverse(site.total_ns), site.line, site.role);
-        order(a)
-            .cmp(&order(b))
-            .then_with(|| a.function.cmp(&b.function))
-            .then_with(|| a.file.cmp(&b.file))
-            .then_with(|| a.wait.cmp(&b.wait))
-    });
+    sites.sort_by(order);
     sites
+}
+
+/// By state, and in each by time, longest first; then by whatever makes it a total order.
+pub(super) fn order(a: &Site, b: &Site) -> std::cmp::Ordering {
+    let order = |site: &Site| (site.state, Reverse(site.total_ns), site.line, site.role);
+    order(a)
+        .cmp(&order(b))
+        .then_with(|| a.function.cmp(&b.function))
+        .then_with(|| a.file.cmp(&b.file))
+        .then_with(|| a.wait.cmp(&b.wait))
+        .then_with(|| a.pid.cmp(&b.pid))
 }
 
 /// For each stack the index of its site in `keys`, which this fills.
@@ -195,6 +199,7 @@ fn site(recording: &Recording, key: Key, gathered: Gathered) -> Site {
         function: key.place.function,
         file: key.place.file,
         line: key.place.line,
+        pid: recording.target.pid,
         inlined_into: key.place.host.is_some(),
         task: tasks.first().map(|task| task.function.clone()),
         tasks,
@@ -260,6 +265,7 @@ pub(super) fn open_waits(recording: &Recording) -> Vec<OpenWaitReport> {
             let stack = recording.stacks.get(index);
             Some(OpenWaitReport {
                 tid: open.tid,
+                pid: recording.target.pid,
                 name: name_of(open.tid),
                 function: stack.map_or_else(|| Arc::from("[no stack]"), |s| place(s).function),
                 state,
@@ -273,6 +279,11 @@ pub(super) fn open_waits(recording: &Recording) -> Vec<OpenWaitReport> {
             })
         })
         .collect();
-    waits.sort_by_key(|wait| (Reverse(wait.since_ns), wait.tid));
+    waits.sort_by_key(open_order);
     waits
+}
+
+/// Longest first.
+pub(super) fn open_order(wait: &OpenWaitReport) -> impl Ord + use<> {
+    (Reverse(wait.since_ns), wait.tid)
 }

@@ -33,6 +33,7 @@ pub(super) fn stacks(recording: &Recording, runtimes: &Runtimes) -> Vec<StackTot
                 .ok()
                 .and_then(|i| recording.stacks.get(i));
             let total = StackTotal {
+                pid: recording.target.pid,
                 runtime,
                 state: verdict_of(recording, id).0,
                 frames: stack.map(whole_stack).unwrap_or_default(),

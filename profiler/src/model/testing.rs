@@ -110,6 +110,8 @@ pub(super) fn recording(length: u64) -> Recording {
             build_id: None,
             cmdline: Vec::new(),
             tokio_version: None,
+            parent: None,
+            earlier: Vec::new(),
             ended: None,
             has_symbols: true,
             has_lines: true,
@@ -125,6 +127,7 @@ pub(super) fn recording(length: u64) -> Recording {
         open_waits: Vec::new(),
         judges: Judges::default(),
         losses: Losses::default(),
+        others: Vec::new(),
     }
 }
 

@@ -142,8 +142,11 @@ impl Verdict {
             RuntimeKind::MultiThread => Flavor::MultiThread,
             RuntimeKind::CurrentThread => Flavor::CurrentThread,
         };
-        let of_runtime =
-            |site: &Site| site.state == State::Blocked && site.role == Role::Worker(flavor);
+        let of_runtime = |site: &Site| {
+            site.pid == runtime.pid
+                && site.state == State::Blocked
+                && site.role == Role::Worker(flavor)
+        };
         // Sites are sorted, so that the first is the worst.
         let site = sites.iter().position(of_runtime);
         let longest_ns = sites
@@ -227,6 +230,7 @@ fn state(runtime: &RuntimeReport, state: State) -> Nanos {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::Pid;
 
     const MS: u64 = 1_000_000;
 
@@ -237,6 +241,7 @@ mod tests {
         at_once[workers as usize] = Nanos(starved);
         RuntimeReport {
             id: id.to_owned(),
+            pid: Pid(1),
             kind: RuntimeKind::MultiThread,
             workers,
             states: states.iter().map(|&(s, t)| (s, Nanos(t))).collect(),

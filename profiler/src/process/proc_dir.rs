@@ -26,6 +26,17 @@ impl ProcDir {
         Ok(ProcDir { pid, dir })
     }
 
+    /// Another handle of the same directory.
+    ///
+    /// # Errors
+    /// Where descriptors are used up.
+    pub(super) fn try_clone(&self) -> io::Result<ProcDir> {
+        Ok(ProcDir {
+            pid: self.pid,
+            dir: self.dir.try_clone()?,
+        })
+    }
+
     /// The process.
     #[must_use]
     pub fn pid(&self) -> Pid {

@@ -46,6 +46,19 @@ impl Target {
             }
         };
         let dir = ProcDir::open(pid).map_err(gone)?;
+        Target::describe(pidfd, dir)
+    }
+
+    /// Reads what there is to know of a process.
+    fn describe(pidfd: OwnedFd, dir: ProcDir) -> Result<Target> {
+        let pid = dir.pid();
+        let gone = |error: io::Error| {
+            if is_gone(&error) {
+                no_such_process(pid)
+            } else {
+                denied(pid, None, error)
+            }
+        };
         // The directory was opened by number: it is the pinned process's if that still lives.
         let ended = has_ended(&pidfd)
             .map_err(|error| Error::new("cannot watch the process").because(error))?;
@@ -99,6 +112,23 @@ impl Target {
             start_ticks: stat.start_ticks,
             uid,
         })
+    }
+
+    /// Whether a process of this id runs: not ended, not yet to be waited for by its parent.
+    #[must_use]
+    pub fn lives(pid: Pid) -> bool {
+        open_pidfd(pid).is_ok_and(|pidfd| !has_ended(&pidfd).unwrap_or(false))
+    }
+
+    /// The same process, with the program that it executes by now.
+    ///
+    /// # Errors
+    /// As [`Target::open`].
+    pub fn reopen(&self) -> Result<Target> {
+        let pid = self.pid();
+        let cannot = |error: io::Error| denied(pid, None, error);
+        let pidfd = self.pidfd.try_clone().map_err(cannot)?;
+        Target::describe(pidfd, self.dir.try_clone().map_err(cannot)?)
     }
 
     /// The process id.

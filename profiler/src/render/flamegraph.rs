@@ -51,10 +51,14 @@ pub fn render(report: &Report, options: &Options, out: &mut dyn io::Write) -> io
 /// Program, length and losses: what one must know to trust the picture.
 fn subtitle(report: &Report) -> String {
     let target = &report.target;
-    let name = target.exe.rsplit('/').next().unwrap_or(&target.exe);
+    let others = match report.targets.len() {
+        0 | 1 => String::new(),
+        2 => " and another process".to_owned(),
+        n => format!(" and {} other processes", n - 1),
+    };
     format!(
-        "{} (pid {}), {} from {}, {}",
-        sanitize(name),
+        "{} (pid {}){others}, {} from {}, {}",
+        sanitize(target.exe_name()),
         target.pid,
         duration(report.duration_ns),
         report.started_at,

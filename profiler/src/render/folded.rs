@@ -2,7 +2,8 @@
 //! microseconds. The format of Brendan Gregg's `flamegraph.pl`, which inferno and speedscope
 //! read too.
 //!
-//! The first frame is the runtime (or `blocking pool`, `no runtime`), the second the state.
+//! The first frame is the runtime (or `blocking pool`, `no runtime`), the second the state. Where
+//! several processes were recorded, the name and the id of the process stand before both.
 //! Kernel frames end in `_[k]` and inlined ones in `_[i]`, as those tools expect. A stack that
 //! does not reach its thread's start has `[truncated: …]` where the rest would be. Times below
 //! half a microsecond round to nothing; such stacks are left out.
@@ -59,10 +60,13 @@ pub(super) fn fold(report: &Report, options: &Options) -> Folded {
 
 /// The frames of a line, root first.
 fn frames(report: &Report, stack: &StackTotal, collapse: bool) -> Vec<(String, Kind)> {
-    let mut frames = vec![
-        (root(report, stack), Kind::Root),
-        (stack.state.name().to_owned(), Kind::State(stack.state)),
-    ];
+    let mut frames = Vec::with_capacity(stack.frames.len() + 3);
+    if let Some(process) = report.process(stack.pid) {
+        // The id stands in parentheses: a number by itself would be read as a count.
+        frames.push((display_name(&process).replace(';', ":"), Kind::Root));
+    }
+    frames.push((root(report, stack), Kind::Root));
+    frames.push((stack.state.name().to_owned(), Kind::State(stack.state)));
     if let Some(truncation) = stack.truncated {
         frames.push((truncated(truncation).to_owned(), Kind::Nameless));
     }

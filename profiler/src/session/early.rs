@@ -2,16 +2,16 @@
 //! theirs, so the task iterator gives their registers and we walk their stacks ourselves.
 
 use super::gather::Gathered;
-use super::modules::{AddressMap, Modules};
+use super::maps::Maps;
+use super::modules::Modules;
+use super::watched::Watched;
 use crate::bpf::Kernel;
 use crate::model::StackId;
-use crate::process::Target;
 use crate::tokio_rt::Place;
-use crate::units::{Addr, Tid};
+use crate::units::{Addr, Pid, Tid};
 use crate::unwind::{Regs, RemoteMemory, walk, walk_outcome};
 use profiler_common::record::SnapshotRecord;
-use profiler_common::row::{self, Mapping};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// `task_struct.__state` of a thread that runs or wants to (`include/linux/sched.h`).
 const TASK_RUNNING: u32 = 0;
@@ -21,19 +21,20 @@ const TASK_WAKING: u32 = 0x200;
 /// What the threads were doing at the beginning.
 #[derive(Debug, Default)]
 pub(super) struct Early {
-    stacks: HashMap<Tid, StackId>,
+    stacks: HashMap<(Pid, Tid), StackId>,
     /// Threads that were on a CPU.
-    running: Vec<Tid>,
+    running: HashSet<(Pid, Tid)>,
     /// How often each thread had switched.
-    switches: HashMap<Tid, u64>,
+    switches: HashMap<(Pid, Tid), u64>,
     /// Threads that wanted one.
-    runnable: Vec<Tid>,
+    runnable: HashSet<(Pid, Tid)>,
     /// Walked and not yet named.
     walked: Vec<Walked>,
 }
 
 #[derive(Debug)]
 struct Walked {
+    pid: Pid,
     tid: Tid,
     addresses: Vec<Addr>,
     outcome: u32,
@@ -42,24 +43,25 @@ struct Walked {
 
 impl Early {
     /// The stack a thread waited with when the recording began.
-    pub(super) fn stack(&self, tid: Tid) -> Option<StackId> {
-        self.stacks.get(&tid).copied()
+    pub(super) fn stack(&self, thread: (Pid, Tid)) -> Option<StackId> {
+        self.stacks.get(&thread).copied()
     }
 
     /// Whether the thread was on a CPU then.
-    pub(super) fn was_running(&self, tid: Tid) -> bool {
-        self.running.contains(&tid)
+    pub(super) fn was_running(&self, thread: (Pid, Tid)) -> bool {
+        self.running.contains(&thread)
     }
 
     /// Whether the thread has switched since, by a later snapshot.
     pub(super) fn has_moved(&self, later: &SnapshotRecord) -> bool {
-        let before = self.switches.get(&Tid(later.header.tid));
+        let thread = (Pid(later.header.tgid), Tid(later.header.tid));
+        let before = self.switches.get(&thread);
         before.is_none_or(|before| *before != later.switches)
     }
 
     /// The threads that wanted a CPU then and had none. The kernel side, which saw no switch-out
     /// of theirs, takes them for waiting.
-    pub(super) fn runnable(&self) -> &[Tid] {
+    pub(super) const fn runnable(&self) -> &HashSet<(Pid, Tid)> {
         &self.runnable
     }
 
@@ -68,23 +70,28 @@ impl Early {
     pub(super) fn walk(
         snapshots: Vec<SnapshotRecord>,
         kernel: &Kernel,
-        target: &Target,
-        mappings: &[Mapping],
+        processes: &[Watched],
     ) -> Early {
         let mut early = Early::default();
-        let mut memory = RemoteMemory::new(target.pid());
+        let mut memories: HashMap<Pid, RemoteMemory> = HashMap::new();
         let tables = kernel.tables_ref();
         for snapshot in snapshots {
-            let tid = Tid(snapshot.header.tid);
-            early.switches.insert(tid, snapshot.switches);
+            let (pid, tid) = (Pid(snapshot.header.tgid), Tid(snapshot.header.tid));
+            early.switches.insert((pid, tid), snapshot.switches);
             if snapshot.on_cpu != 0 {
-                early.running.push(tid);
+                early.running.insert((pid, tid));
                 continue;
             }
             if snapshot.task_state == TASK_RUNNING || snapshot.task_state & TASK_WAKING != 0 {
-                early.runnable.push(tid);
+                early.runnable.insert((pid, tid));
                 continue;
             }
+            let Some(process) = processes.iter().find(|process| process.pid == pid) else {
+                continue;
+            };
+            let memory = memories
+                .entry(pid)
+                .or_insert_with(|| RemoteMemory::new(pid));
             if snapshot.ip == 0 {
                 continue;
             }
@@ -94,19 +101,11 @@ impl Early {
                 bp: Addr(snapshot.bp),
             };
             let mut addresses = Vec::new();
-            let outcome = walk(
-                regs,
-                |pc| {
-                    let after = mappings.partition_point(|mapping| mapping.begin <= pc.0);
-                    let mapping = mappings.get(after.checked_sub(1)?)?;
-                    (pc.0 < mapping.end).then(|| row::find(&tables, mapping, pc.0))
-                },
-                &mut memory,
-                &mut addresses,
-            );
+            let outcome = walk(regs, |pc| process.rule(&tables, pc), memory, &mut addresses);
             // A thread that has switched since may have changed the memory while we read it.
             if !kernel.has_switched(tid) {
                 early.walked.push(Walked {
+                    pid,
                     tid,
                     addresses,
                     outcome,
@@ -118,13 +117,24 @@ impl Early {
     }
 
     /// Names and judges what was walked.
-    pub(super) fn name(&mut self, gathered: &mut Gathered, map: &AddressMap, modules: &Modules) {
+    pub(super) fn name(
+        &mut self,
+        gathered: &mut Gathered,
+        processes: &[Watched],
+        maps: &Maps,
+        modules: &Modules,
+    ) {
         for walked in std::mem::take(&mut self.walked) {
+            let pid = walked.pid;
+            let Some(process) = processes.iter().find(|process| process.pid == pid) else {
+                continue;
+            };
+            let map = maps.get(process.generation);
             let frames = gathered.name(&walked.addresses, map, modules);
             let syscall = u32::try_from(walked.syscall).ok();
             let outcome = walk_outcome(walked.outcome);
-            let id = gathered.add(frames, outcome, syscall, Place::Unknown);
-            self.stacks.insert(walked.tid, id);
+            let id = gathered.add(process.owner(), frames, outcome, syscall, Place::Unknown);
+            self.stacks.insert((pid, walked.tid), id);
         }
     }
 }

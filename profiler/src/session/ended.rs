@@ -1,6 +1,6 @@
 //! Threads that have ended: their books, summed by thread id.
 
-use crate::units::Tid;
+use crate::units::{Pid, Tid};
 use profiler_common::record::ThreadEndRecord;
 use std::collections::{HashMap, HashSet};
 
@@ -17,11 +17,11 @@ pub(super) struct EndedBooks {
 /// Every thread that has ended, up to a number of them: a target may make threads for ever.
 #[derive(Debug, Default)]
 pub(super) struct Ended {
-    books: HashMap<Tid, EndedBooks>,
+    books: HashMap<(Pid, Tid), EndedBooks>,
     /// When the last one ended.
     last: Option<u64>,
     /// Since the last sweep.
-    new: HashSet<u32>,
+    new: HashSet<(Pid, Tid)>,
     /// Those beyond what is kept.
     left_out: u64,
 }
@@ -29,14 +29,14 @@ pub(super) struct Ended {
 impl Ended {
     /// Adds one; says whether it was kept. At most `most` ids are.
     pub(super) fn add(&mut self, record: &ThreadEndRecord, most: usize) -> bool {
-        let tid = Tid(record.header.tid);
+        let thread = (Pid(record.header.tgid), Tid(record.header.tid));
         self.last = self.last.max(Some(record.time));
-        self.new.insert(tid.0);
-        if self.books.len() >= most && !self.books.contains_key(&tid) {
+        self.new.insert(thread);
+        if self.books.len() >= most && !self.books.contains_key(&thread) {
             self.left_out += 1;
             return false;
         }
-        let books = self.books.entry(tid).or_default();
+        let books = self.books.entry(thread).or_default();
         let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
         add(
             &mut books.lived,
@@ -50,12 +50,12 @@ impl Ended {
     }
 
     /// Whether books of the thread are kept.
-    pub(super) fn has(&self, tid: Tid) -> bool {
-        self.books.contains_key(&tid)
+    pub(super) fn has(&self, thread: (Pid, Tid)) -> bool {
+        self.books.contains_key(&thread)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Tid, &EndedBooks)> {
-        self.books.iter().map(|(tid, books)| (*tid, books))
+    pub(super) fn iter(&self) -> impl Iterator<Item = ((Pid, Tid), &EndedBooks)> {
+        self.books.iter().map(|(thread, books)| (*thread, books))
     }
 
     /// When the last thread ended, if any did.
@@ -64,7 +64,7 @@ impl Ended {
     }
 
     /// The ids that have come since this was asked before.
-    pub(super) fn take_new(&mut self) -> HashSet<u32> {
+    pub(super) fn take_new(&mut self) -> HashSet<(Pid, Tid)> {
         std::mem::take(&mut self.new)
     }
 
@@ -112,6 +112,6 @@ mod tests {
         assert_eq!((ended.left_out(), ended.last()), (1, Some(36)));
         assert_eq!(ended.take_new().len(), 2, "sums of both may go");
         assert!(ended.take_new().is_empty());
-        assert!(ended.has(Tid(7)) && !ended.has(Tid(8)));
+        assert!(ended.has((Pid(1), Tid(7))) && !ended.has((Pid(1), Tid(8))));
     }
 }

@@ -2,19 +2,20 @@
 
 use super::early::Early;
 use super::ended::EndedBooks;
-use super::gather::Gathered;
+use super::gather::{Gathered, Owner};
 use super::lost::Lost;
 use super::modules::Modules;
 use super::open::Found;
+use super::split::split;
+use super::watched::Watched;
 use crate::bpf::{Counters, Kernel, KernelThread};
 use crate::model::{
-    Host, Judges, OpenWait, Recording, ShadowCheck, StackEntry, StackId, Target as TargetFacts,
-    ThreadRecord, Tool, Truncation, Wait, WaitTotal, Waker,
+    Host, Judges, OpenWait, Recording, ShadowCheck, StackEntry, StackId, ThreadRecord, Tool,
+    Truncation, Wait, WaitTotal, Waker,
 };
-use crate::process::Target;
 use crate::tokio_rt::{Judge, Place, State};
-use crate::units::{Nanos, Tid, Timestamp};
-use anyhow::Result;
+use crate::units::{Nanos, Pid, Tid, Timestamp};
+use anyhow::{Context, Result};
 use profiler_common::counter::Counter;
 use profiler_common::map::{
     Aggregate, AggregateKey, Books, HISTOGRAM_BUCKETS, PHASE_BLOCKED, PHASE_DEAD, PHASE_RUNNABLE,
@@ -24,10 +25,13 @@ use profiler_common::record::STACK_BEFORE;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// A thread of a process.
+pub(super) type Thread = (Pid, Tid);
+
 /// Sums by thread and the kernel side's number of the stack.
 #[derive(Debug, Default)]
 pub(super) struct Sums {
-    entries: HashMap<(Tid, u64), Aggregate>,
+    entries: HashMap<(Thread, u64), Aggregate>,
     /// Waits that found no entry.
     left_out: u64,
 }
@@ -35,9 +39,9 @@ pub(super) struct Sums {
 impl Sums {
     /// Adds what the kernel side summed.
     pub(super) fn add(&mut self, key: &AggregateKey, more: &Aggregate) {
-        match self.entries.get_mut(&(Tid(key.tid), key.stack)) {
+        match self.entries.get_mut(&entry(key)) {
             None => {
-                self.entries.insert((Tid(key.tid), key.stack), *more);
+                self.entries.insert(entry(key), *more);
             }
             Some(sums) => {
                 sums.waits += more.waits;
@@ -53,7 +57,7 @@ impl Sums {
 
     /// As [`Sums::add`], unless there are `most` entries already: then the waits are counted.
     pub(super) fn add_bounded(&mut self, key: &AggregateKey, more: &Aggregate, most: usize) {
-        if self.entries.len() < most || self.entries.contains_key(&(Tid(key.tid), key.stack)) {
+        if self.entries.len() < most || self.entries.contains_key(&entry(key)) {
             self.add(key, more);
         } else {
             self.left_out = self.left_out.saturating_add(more.waits);
@@ -61,12 +65,12 @@ impl Sums {
     }
 
     /// Takes out the wait in which a thread was found by the recording.
-    fn take_first_wait(&mut self, tid: Tid) -> Option<Aggregate> {
-        self.entries.remove(&(tid, STACK_BEFORE))
+    fn take_first_wait(&mut self, thread: Thread) -> Option<Aggregate> {
+        self.entries.remove(&(thread, STACK_BEFORE))
     }
 
     /// Adds one wait that has been woken and not yet run.
-    fn add_woken(&mut self, tid: Tid, stack: u64, blocked: u64, runqueue: u64) {
+    fn add_woken(&mut self, (pid, tid): Thread, stack: u64, blocked: u64, runqueue: u64) {
         let mut one = Aggregate {
             waits: 1,
             blocked,
@@ -82,11 +86,15 @@ impl Sums {
             &AggregateKey {
                 stack,
                 tid: tid.0,
-                reserved: 0,
+                tgid: pid.0,
             },
             &one,
         );
     }
+}
+
+fn entry(key: &AggregateKey) -> (Thread, u64) {
+    ((Pid(key.tgid), Tid(key.tid)), key.stack)
 }
 
 /// What there is at the end.
@@ -96,8 +104,9 @@ pub(super) struct Closing<'a> {
     pub(super) gathered: Gathered,
     pub(super) early: &'a Early,
     pub(super) sums: Sums,
-    pub(super) target: &'a Target,
-    pub(super) ended: Option<String>,
+    pub(super) processes: &'a [Watched],
+    /// Whether none of them is left.
+    pub(super) ended_all: bool,
     pub(super) started_at: SystemTime,
     pub(super) start: Timestamp,
     pub(super) end: Timestamp,
@@ -106,19 +115,30 @@ pub(super) struct Closing<'a> {
     pub(super) mappings_left_out: u64,
     pub(super) shadow: Option<ShadowCheck>,
     /// What threads were found to wait for shortly before the end, and since when they did.
-    pub(super) found: HashMap<Tid, (Option<Timestamp>, Found)>,
+    pub(super) found: HashMap<Thread, (Option<Timestamp>, Found)>,
     /// Threads that the kernel counted switches of since the beginning.
-    pub(super) moved: HashSet<Tid>,
+    pub(super) moved: HashSet<Thread>,
+    /// Forked processes of which nothing was recorded.
+    pub(super) not_followed: u64,
+}
+
+/// A wait that goes on.
+struct Open {
+    thread: Thread,
+    stack: u64,
+    since: Timestamp,
+    /// Id of the task, or 0.
+    task_id: u64,
 }
 
 /// Threads by id: one id may have been two threads, one after the other.
 #[derive(Debug, Default)]
-struct Threads(BTreeMap<Tid, ThreadRecord>);
+pub(super) struct Threads(pub(super) BTreeMap<Thread, ThreadRecord>);
 
 impl Threads {
-    fn add(&mut self, tid: Tid, books: EndedBooks) {
-        let thread = self.0.entry(tid).or_insert_with(|| ThreadRecord {
-            tid,
+    fn add(&mut self, thread: Thread, books: EndedBooks) {
+        let thread = self.0.entry(thread).or_insert_with(|| ThreadRecord {
+            tid: thread.1,
             name: String::new(),
             lived: Nanos::ZERO,
             running: Nanos::ZERO,
@@ -134,7 +154,7 @@ impl Threads {
     }
 
     /// `until` is the end of the thread or of the recording.
-    fn add_books(&mut self, tid: Tid, books: &Books, until: u64) {
+    fn add_books(&mut self, thread: Thread, books: &Books, until: u64) {
         let books = EndedBooks {
             lived: until.saturating_sub(books.first_seen),
             running: books.running,
@@ -142,13 +162,13 @@ impl Threads {
             blocked: books.blocked,
             waits: books.waits,
         };
-        self.add(tid, books);
+        self.add(thread, books);
     }
 }
 
 /// Makes the recording.
 pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
-    if closing.ended.is_some() {
+    if closing.ended_all {
         // We learn of the target's end a moment later than it ends.
         let last = closing.gathered.ended.last();
         closing.end = closing.end.min(Timestamp(last.unwrap_or(u64::MAX)));
@@ -159,8 +179,8 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
     }
     let mut threads = Threads::default();
     let mut open = Vec::new();
-    for (tid, books) in closing.gathered.ended.iter() {
-        threads.add(tid, *books);
+    for (thread, books) in closing.gathered.ended.iter() {
+        threads.add(thread, *books);
     }
     for thread in closing.kernel.threads()? {
         for (key, aggregate) in closing.kernel.parks(&thread)? {
@@ -168,16 +188,13 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         }
         close(&thread, closing.end, &mut threads, &mut sums, &mut open);
     }
-    if closing.launched {
-        forget_hold(
-            closing.target,
-            &mut closing.gathered,
-            &mut threads,
-            &mut sums,
-        );
+    if closing.launched
+        && let Some(command) = closing.processes.first()
+    {
+        forget_hold(command.pid, &mut closing.gathered, &mut threads, &mut sums);
     }
-    for tid in closing.early.runnable() {
-        was_runnable(*tid, &mut closing.gathered, &mut threads, &mut sums);
+    for thread in closing.early.runnable() {
+        was_runnable(*thread, &mut closing.gathered, &mut threads, &mut sums);
     }
     unmoved(&closing, &mut threads, &mut open);
     names(&closing, &mut threads);
@@ -185,34 +202,36 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
     closing.gathered.judge_again();
     closing.gathered.name_kernel();
     let mut stacks = Stacks {
-        no_stack: None,
+        no_stack: HashMap::new(),
         gathered: closing.gathered,
         early: closing.early,
+        processes: closing.processes,
     };
     let totals = totals(&sums, &mut stacks);
     let mut found = std::mem::take(&mut closing.found);
     let waits = waits(&mut stacks);
     let open_waits = open
         .into_iter()
-        .map(|(tid, number, since, task)| {
+        .map(|open| {
             let found = found
-                .remove(&tid)
-                .filter(|(began, _)| began.is_none_or(|began| began == since));
+                .remove(&open.thread)
+                .filter(|(began, _)| began.is_none_or(|began| began == open.since));
             let (object, holder) = found.map_or((None, None), |(_, found)| {
                 (Some(found.object), found.holder)
             });
+            let stack = stacks.id(open.thread, open.stack);
             OpenWait {
-                tid,
-                stack: stacks.id(tid, number),
-                since,
-                before_recording: number == STACK_BEFORE,
+                tid: open.thread.1,
+                stack,
+                since: open.since,
+                before_recording: open.stack == STACK_BEFORE,
                 object,
                 holder,
-                task_id: stacks.task_id(task),
+                task_id: stacks.task_id(stack, open.task_id),
             }
         })
         .collect();
-    let gathered = stacks.gathered;
+    let mut gathered = stacks.gathered;
     let lost = Lost {
         kernel: closing.kernel,
         modules: closing.modules,
@@ -222,16 +241,22 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         sums_left_out: sums.left_out,
         mappings_left_out: closing.mappings_left_out,
         shadow: closing.shadow,
+        not_followed: closing.not_followed,
     };
     let losses = lost.losses()?;
     let judges = judges(&closing.kernel.counters()?, &gathered, &totals);
-    Ok(Recording {
+    let facts: Vec<_> = closing.processes.iter().map(|p| p.facts.clone()).collect();
+    let owners: Vec<Pid> = gathered.owners.iter().map(|owner| owner.pid).collect();
+    let whole = Recording {
         tool: Tool {
             name: "holdup".into(),
             version: env!("CARGO_PKG_VERSION").into(),
         },
         host: host(),
-        target: target_facts(closing.target, closing.modules, closing.ended),
+        target: facts
+            .first()
+            .cloned()
+            .context("there was no process to record")?,
         started_at: closing
             .started_at
             .duration_since(UNIX_EPOCH)
@@ -239,14 +264,16 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         start: closing.start,
         end: closing.end,
         min_block: closing.min_block,
-        threads: threads.0.into_values().collect(),
-        stacks: gathered.stacks,
+        threads: Vec::new(),
+        stacks: std::mem::take(&mut gathered.stacks),
         totals,
         waits,
         open_waits,
         judges,
         losses,
-    })
+        others: Vec::new(),
+    };
+    Ok(split(whole, &facts, threads, &owners))
 }
 
 /// Adds the stretch that was under way at the end to a thread's books.
@@ -255,9 +282,9 @@ fn close(
     end: Timestamp,
     threads: &mut Threads,
     sums: &mut Sums,
-    open: &mut Vec<(Tid, u64, Timestamp, u64)>,
+    open: &mut Vec<Open>,
 ) {
-    let tid = Tid(thread.tid);
+    let id = (Pid(thread.tgid), Tid(thread.tid));
     let mut books = thread.books;
     // The last switch may have come after `end`: the filter and the clock are two things.
     let stretch = end.0.saturating_sub(thread.since);
@@ -269,12 +296,16 @@ fn close(
             books.blocked += blocked;
             books.runnable += stretch - blocked;
             books.waits += 1;
-            sums.add_woken(tid, thread.stack, blocked, stretch - blocked);
+            sums.add_woken(id, thread.stack, blocked, stretch - blocked);
         }
         PHASE_BLOCKED => {
             books.blocked += stretch;
-            let since = Timestamp(thread.since.min(end.0));
-            open.push((tid, thread.stack, since, thread.task_id));
+            open.push(Open {
+                thread: id,
+                stack: thread.stack,
+                since: Timestamp(thread.since.min(end.0)),
+                task_id: thread.task_id,
+            });
         }
         PHASE_DEAD => {}
         _ => return,
@@ -285,22 +316,22 @@ fn close(
     } else {
         thread.since + stretch
     };
-    threads.add_books(tid, &books, until);
+    threads.add_books(id, &books, until);
 }
 
 /// Takes out the wait in which the recording is said to have found a thread.
-fn take_first_wait(tid: Tid, gathered: &mut Gathered, sums: &mut Sums) -> Option<Aggregate> {
-    let first = sums.take_first_wait(tid)?;
+fn take_first_wait(thread: Thread, gathered: &mut Gathered, sums: &mut Sums) -> Option<Aggregate> {
+    let first = sums.take_first_wait(thread)?;
     gathered
         .waits
-        .retain(|wait| wait.tid != tid || wait.stack != STACK_BEFORE);
+        .retain(|wait| (wait.pid, wait.tid) != thread || wait.stack != STACK_BEFORE);
     Some(first)
 }
 
 /// Sets the books right of a thread that did not wait in the beginning, but for a CPU.
-fn was_runnable(tid: Tid, gathered: &mut Gathered, threads: &mut Threads, sums: &mut Sums) {
-    if let Some(first) = take_first_wait(tid, gathered, sums)
-        && let Some(thread) = threads.0.get_mut(&tid)
+fn was_runnable(thread: Thread, gathered: &mut Gathered, threads: &mut Threads, sums: &mut Sums) {
+    if let Some(first) = take_first_wait(thread, gathered, sums)
+        && let Some(thread) = threads.0.get_mut(&thread)
     {
         let blocked = Nanos(first.blocked).min(thread.blocked);
         thread.blocked = thread.blocked.saturating_sub(blocked);
@@ -310,12 +341,12 @@ fn was_runnable(tid: Tid, gathered: &mut Gathered, threads: &mut Threads, sums: 
 }
 
 /// Takes the time for which we held a command at its start out of its main thread's books.
-fn forget_hold(target: &Target, gathered: &mut Gathered, threads: &mut Threads, sums: &mut Sums) {
-    let tid = Tid(target.pid().0);
-    let Some(held) = take_first_wait(tid, gathered, sums) else {
+fn forget_hold(pid: Pid, gathered: &mut Gathered, threads: &mut Threads, sums: &mut Sums) {
+    let main = (pid, Tid(pid.0));
+    let Some(held) = take_first_wait(main, gathered, sums) else {
         return;
     };
-    if let Some(thread) = threads.0.get_mut(&tid) {
+    if let Some(thread) = threads.0.get_mut(&main) {
         let (blocked, runqueue) = (Nanos(held.blocked), Nanos(held.runqueue));
         thread.blocked = thread.blocked.saturating_sub(blocked);
         thread.runnable = thread.runnable.saturating_sub(runqueue);
@@ -325,53 +356,57 @@ fn forget_hold(target: &Target, gathered: &mut Gathered, threads: &mut Threads, 
 }
 
 /// Threads that never switched: they did what they did at the beginning all the time.
-fn unmoved(
-    closing: &Closing<'_>,
-    threads: &mut Threads,
-    open: &mut Vec<(Tid, u64, Timestamp, u64)>,
-) {
+fn unmoved(closing: &Closing<'_>, threads: &mut Threads, open: &mut Vec<Open>) {
     let whole = (closing.end - closing.start).0;
-    for tid in closing.gathered.names.keys() {
+    for thread in closing.gathered.names.keys() {
         // One that moved and has no books was lost (a full table): nothing may be made up for it.
-        if threads.0.contains_key(tid) || closing.moved.contains(tid) {
+        if threads.0.contains_key(thread) || closing.moved.contains(thread) {
             continue;
         }
-        if closing.early.was_running(*tid) {
+        if closing.early.was_running(*thread) {
             let books = EndedBooks {
                 lived: whole,
                 running: whole,
                 ..EndedBooks::default()
             };
-            threads.add(*tid, books);
-        } else if closing.early.runnable().contains(tid) {
+            threads.add(*thread, books);
+        } else if closing.early.runnable().contains(thread) {
             let books = EndedBooks {
                 lived: whole,
                 runnable: whole,
                 ..EndedBooks::default()
             };
-            threads.add(*tid, books);
-        } else if closing.early.stack(*tid).is_some() {
+            threads.add(*thread, books);
+        } else if closing.early.stack(*thread).is_some() {
             let books = EndedBooks {
                 lived: whole,
                 blocked: whole,
                 ..EndedBooks::default()
             };
-            threads.add(*tid, books);
-            open.push((*tid, STACK_BEFORE, closing.start, 0));
+            threads.add(*thread, books);
+            open.push(Open {
+                thread: *thread,
+                stack: STACK_BEFORE,
+                since: closing.start,
+                task_id: 0,
+            });
         }
     }
 }
 
 /// The names that threads have now; for those that ended, the last one seen.
 fn names(closing: &Closing<'_>, threads: &mut Threads) {
-    for (tid, name) in &closing.gathered.names {
-        if let Some(thread) = threads.0.get_mut(tid) {
+    for (thread, name) in &closing.gathered.names {
+        if let Some(thread) = threads.0.get_mut(thread) {
             thread.name = name.to_string();
         }
     }
-    for named in closing.target.threads().unwrap_or_default() {
-        if let Some(thread) = threads.0.get_mut(&named.tid) {
-            thread.name = named.name;
+    for process in closing.processes {
+        let target = process.target.as_ref();
+        for named in target.and_then(|t| t.threads().ok()).unwrap_or_default() {
+            if let Some(thread) = threads.0.get_mut(&(process.pid, named.tid)) {
+                thread.name = named.name;
+            }
         }
     }
 }
@@ -380,37 +415,44 @@ fn names(closing: &Closing<'_>, threads: &mut Threads) {
 struct Stacks<'a> {
     gathered: Gathered,
     early: &'a Early,
-    /// The one that stands for all whose stack is not known.
-    no_stack: Option<StackId>,
+    processes: &'a [Watched],
+    /// By process the one that stands for all whose stack is not known.
+    no_stack: HashMap<Pid, StackId>,
 }
 
 impl Stacks<'_> {
     /// The id of a task that the kernel side read, where such reading counts.
-    fn task_id(&self, id: u64) -> Option<u64> {
-        (id != 0 && self.gathered.agreement.trusted()).then_some(id)
+    fn task_id(&self, stack: StackId, id: u64) -> Option<u64> {
+        (id != 0 && self.gathered.trusts_context(stack)).then_some(id)
     }
 
-    fn id(&mut self, tid: Tid, number: u64) -> StackId {
+    fn id(&mut self, thread: Thread, number: u64) -> StackId {
         let known = match number {
-            STACK_BEFORE => self.early.stack(tid),
+            STACK_BEFORE => self.early.stack(thread),
             number => self.gathered.by_number(number),
         };
-        known.or(self.no_stack).unwrap_or_else(|| {
-            let id = self
-                .gathered
-                .add(Vec::new(), Some(Truncation::NoStack), None, Place::Unknown);
-            self.no_stack = Some(id);
-            id
+        let pid = thread.0;
+        known.unwrap_or_else(|| {
+            *self.no_stack.entry(pid).or_insert_with(|| {
+                let process = self.processes.iter().find(|process| process.pid == pid);
+                let owner = Owner {
+                    pid,
+                    program: process.map_or(usize::MAX, |process| process.program),
+                };
+                let why = Some(Truncation::NoStack);
+                self.gathered
+                    .add(owner, Vec::new(), why, None, Place::Unknown)
+            })
         })
     }
 }
 
 fn totals(sums: &Sums, stacks: &mut Stacks<'_>) -> Vec<WaitTotal> {
     let mut merged: BTreeMap<(Tid, StackId), WaitTotal> = BTreeMap::new();
-    for ((tid, number), sum) in &sums.entries {
-        let stack = stacks.id(*tid, *number);
-        let total = merged.entry((*tid, stack)).or_insert_with(|| WaitTotal {
-            tid: *tid,
+    for (&(thread, number), sum) in &sums.entries {
+        let (stack, tid) = (stacks.id(thread, number), thread.1);
+        let total = merged.entry((tid, stack)).or_insert_with(|| WaitTotal {
+            tid,
             stack,
             waits: 0,
             blocked: Nanos::ZERO,
@@ -434,7 +476,7 @@ fn waits(stacks: &mut Stacks<'_>) -> Vec<Wait> {
     compact.sort_unstable_by_key(|wait| (wait.start, wait.tid));
     let mut waits = Vec::with_capacity(compact.len());
     for wait in compact {
-        let stack = stacks.id(wait.tid, wait.stack);
+        let stack = stacks.id((wait.pid, wait.tid), wait.stack);
         // Recorded before the stack was known to be an idle park.
         let idle = |s: &StackEntry| s.verdict.state == State::Idle;
         if stacks
@@ -457,7 +499,7 @@ fn waits(stacks: &mut Stacks<'_>) -> Vec<Wait> {
                 tid: waker.tid,
                 name: waker.name.to_string(),
             }),
-            task_id: stacks.task_id(wait.task_id),
+            task_id: stacks.task_id(stack, wait.task_id),
         });
     }
     waits
@@ -465,8 +507,14 @@ fn waits(stacks: &mut Stacks<'_>) -> Vec<Wait> {
 
 fn judges(counters: &Counters, gathered: &Gathered, totals: &[WaitTotal]) -> Judges {
     let mut judges = Judges {
-        agreed: gathered.agreement.agreed,
-        disagreed: gathered.agreement.disagreed,
+        agreed: gathered
+            .agreements()
+            .map(|agreement| agreement.agreed)
+            .sum(),
+        disagreed: gathered
+            .agreements()
+            .map(|agreement| agreement.disagreed)
+            .sum(),
         parks_known: counters.get(Counter::ParksKnown),
         ..Judges::default()
     };
@@ -490,27 +538,6 @@ fn host() -> Host {
     }
 }
 
-fn target_facts(target: &Target, modules: &Modules, ended: Option<String>) -> TargetFacts {
-    let exe = modules.of_exe(target).or_else(|| modules.iter().next());
-    let facts = exe.and_then(|exe| exe.facts.as_ref());
-    let tokio_version = modules
-        .iter()
-        .filter_map(|module| module.facts.as_ref())
-        .flat_map(|facts| facts.tokio.versions.iter())
-        .next()
-        .cloned();
-    TargetFacts {
-        pid: target.pid(),
-        exe: String::from_utf8_lossy(target.exe()).into_owned(),
-        build_id: facts.and_then(|facts| facts.build_id.clone()),
-        cmdline: target.cmdline_text(),
-        tokio_version,
-        ended,
-        has_symbols: facts.is_some_and(|facts| facts.has_symtab),
-        has_lines: facts.is_some_and(|facts| facts.has_debug_lines),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::gather::Bounds;
@@ -522,7 +549,7 @@ mod tests {
         let key = |tid| AggregateKey {
             stack: 7,
             tid,
-            reserved: 0,
+            tgid: 1,
         };
         let more = Aggregate {
             waits: 5,
@@ -536,13 +563,13 @@ mod tests {
             sums.add_bounded(&key(tid), &more, 2);
         }
         assert_eq!(sums.entries.len(), 2);
-        assert_eq!(sums.entries[&(Tid(1), 7)].waits, 10);
+        assert_eq!(sums.entries[&((Pid(1), Tid(1)), 7)].waits, 10);
         assert_eq!(sums.left_out, 5);
     }
 
     #[test]
     fn a_thread_found_wanting_a_cpu_did_not_wait() {
-        let (tid, other) = (Tid(7), Tid(8));
+        let (tid, other) = ((Pid(1), Tid(7)), (Pid(1), Tid(8)));
         let mut sums = Sums::default();
         for tid in [tid, other] {
             sums.add_woken(tid, STACK_BEFORE, 300, 20);

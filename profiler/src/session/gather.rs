@@ -11,9 +11,11 @@ use crate::tokio_rt::{Agreement, Classifier, Judge, Place, State};
 use crate::units::{Addr, Pid, Tid, Timestamp};
 use crate::unwind::walk_outcome;
 use profiler_common::map::{ADVICE_IDLE, ADVICE_IDLE_BY_PLACE, ADVICE_RECORD};
-use profiler_common::record::{SnapshotRecord, WAKER_INTERRUPT, WAKER_UNSEEN, WaitRecord};
+use profiler_common::record::{
+    ForkRecord, Header, SnapshotRecord, WAKER_INTERRUPT, WAKER_UNSEEN, WaitRecord,
+};
 use profiler_common::row::walk;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// What is kept at most; whatever goes beyond is counted.
@@ -46,6 +48,7 @@ impl Bounds {
 /// A finished wait, by numbers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CompactWait {
+    pub(super) pid: Pid,
     pub(super) tid: Tid,
     /// Index into [`Gathered::wakers`], or `u32::MAX`.
     pub(super) waker: u32,
@@ -66,6 +69,25 @@ pub(super) struct WakerKey {
     pub(super) name: Arc<str>,
 }
 
+/// Whose a stack is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) pid: Pid,
+    /// The program that it executed then: what is learned of one is not true of another.
+    pub(super) program: usize,
+}
+
+/// What was learned of a program.
+#[derive(Debug, Default)]
+struct Learned {
+    classifier: Classifier,
+    agreement: Agreement,
+    /// Since the last advice the classifier has learned something.
+    changed: bool,
+    /// Whether the thread-local state counted then.
+    was_trusted: bool,
+}
+
 /// Everything gathered.
 #[derive(Debug)]
 pub(super) struct Gathered {
@@ -75,18 +97,17 @@ pub(super) struct Gathered {
     pub(super) stacks_left_out: u64,
     pub(super) wakers_left_out: u64,
     pub(super) stacks: Vec<StackEntry>,
+    /// By stack: whose it is.
+    pub(super) owners: Vec<Owner>,
     /// By stack: what tokio's thread-local state said.
     places: Vec<Place>,
     /// By stack: who judged it.
     pub(super) judges: Vec<Judge>,
-    /// Since the last advice the classifier has learned something.
-    learned: bool,
-    /// Whether the thread-local state counted then.
-    was_trusted: bool,
     /// By stack: kernel addresses. They are named at the end, all at once: no rule needs them, and
     /// the kernel's table of names takes a third of a second to read.
     kernel: Vec<Vec<u64>>,
-    pub(super) agreement: Agreement,
+    /// By program.
+    learned: HashMap<usize, Learned>,
     by_number: HashMap<u64, StackId>,
     pub(super) waits: Vec<CompactWait>,
     pub(super) wakers: Vec<WakerKey>,
@@ -95,14 +116,18 @@ pub(super) struct Gathered {
     pub(super) snapshots: Vec<SnapshotRecord>,
     /// Pieces of raw copies of stacks that nobody has looked at yet.
     pub(super) raw_pieces: Vec<RawPiece>,
-    pub(super) names: HashMap<Tid, Arc<str>>,
+    /// Pieces of raw copies of stacks that are to be walked here, by the stack's number.
+    pub(super) unmapped: HashMap<u64, Vec<RawPiece>>,
+    pub(super) forks: Vec<ForkRecord>,
+    pub(super) names: HashMap<(Pid, Tid), Arc<str>>,
     pub(super) timeline_lost: u64,
     pub(super) undecodable: u64,
-    /// Execs of the target.
-    pub(super) execs: u64,
-    /// A stack left the known mappings.
-    pub(super) unmapped_seen: bool,
-    pub(super) classifier: Classifier,
+    /// Processes that executed another program.
+    pub(super) execs: HashSet<Pid>,
+    /// Processes a stack of which left the known mappings.
+    pub(super) unmapped_seen: HashSet<Pid>,
+    /// Stacks that were cut off here, not in the kernel.
+    pub(super) truncated: u64,
     pub(super) symbolizer: Symbolizer,
 }
 
@@ -115,12 +140,11 @@ impl Gathered {
             stacks_left_out: 0,
             wakers_left_out: 0,
             stacks: Vec::new(),
+            owners: Vec::new(),
             places: Vec::new(),
             kernel: Vec::new(),
-            agreement: Agreement::default(),
             judges: Vec::new(),
-            learned: false,
-            was_trusted: false,
+            learned: HashMap::new(),
             by_number: HashMap::new(),
             waits: Vec::new(),
             wakers: Vec::new(),
@@ -128,12 +152,14 @@ impl Gathered {
             ended: Ended::default(),
             snapshots: Vec::new(),
             raw_pieces: Vec::new(),
+            unmapped: HashMap::new(),
+            forks: Vec::new(),
             names: HashMap::new(),
             timeline_lost: 0,
             undecodable: 0,
-            execs: 0,
-            unmapped_seen: false,
-            classifier: Classifier::default(),
+            execs: HashSet::new(),
+            unmapped_seen: HashSet::new(),
+            truncated: 0,
             symbolizer: Symbolizer::new(),
         }
     }
@@ -143,25 +169,32 @@ impl Gathered {
     pub(super) fn take(&mut self, event: Result<Event, DecodeError>) -> Option<Box<StackSeen>> {
         match event {
             Ok(Event::Stack(seen)) => {
-                let tid = Tid(seen.record.header.tid);
-                self.names.insert(tid, parse_comm(&seen.record.comm).into());
-                self.unmapped_seen |= seen.record.walk == walk::UNMAPPED;
+                self.name_thread(&seen.record.header, &seen.record.comm);
+                if seen.record.walk == walk::UNMAPPED {
+                    self.unmapped_seen.insert(Pid(seen.record.header.tgid));
+                }
                 return Some(seen);
             }
             Ok(Event::Wait(record)) => self.wait(&record),
             Ok(Event::ThreadEnd(record)) => {
-                let tid = Tid(record.header.tid);
                 if self.ended.add(&record, self.bounds.ended) {
-                    self.names.insert(tid, parse_comm(&record.comm).into());
+                    self.name_thread(&record.header, &record.comm);
                 } else {
-                    self.names.remove(&tid);
+                    let header = &record.header;
+                    self.names.remove(&(Pid(header.tgid), Tid(header.tid)));
                 }
             }
-            Ok(Event::Exec(_)) => self.execs += 1,
+            Ok(Event::Exec(record)) => {
+                self.execs.insert(Pid(record.header.tgid));
+            }
+            Ok(Event::Fork(record)) => self.forks.push(record),
             Ok(Event::Snapshot(record)) => {
-                let tid = Tid(record.header.tid);
-                self.names.insert(tid, parse_comm(&record.comm).into());
+                self.name_thread(&record.header, &record.comm);
                 self.snapshots.push(*record);
+            }
+            Ok(Event::UnmappedStack(piece)) => {
+                let pieces = self.unmapped.entry(piece.record.stack).or_default();
+                pieces.push(*piece);
             }
             Ok(Event::RawStack(piece)) => self.raw_pieces.push(*piece),
             Err(error) => {
@@ -170,6 +203,11 @@ impl Gathered {
             }
         }
         None
+    }
+
+    fn name_thread(&mut self, header: &Header, comm: &[u8]) {
+        let thread = (Pid(header.tgid), Tid(header.tid));
+        self.names.insert(thread, parse_comm(comm).into());
     }
 
     fn wait(&mut self, record: &WaitRecord) {
@@ -183,6 +221,7 @@ impl Gathered {
             self.waker(record)
         };
         self.waits.push(CompactWait {
+            pid: Pid(record.header.tgid),
             tid: Tid(record.header.tid),
             waker,
             stack: record.stack,
@@ -225,7 +264,13 @@ impl Gathered {
     }
 
     /// Names and judges a new stack; what the kernel side is to do with its waits.
-    pub(super) fn stack(&mut self, seen: &StackSeen, map: &AddressMap, modules: &Modules) -> u32 {
+    pub(super) fn stack(
+        &mut self,
+        seen: &StackSeen,
+        owner: Owner,
+        map: &AddressMap,
+        modules: &Modules,
+    ) -> u32 {
         if self.frames >= self.bounds.frames {
             self.stacks_left_out += 1;
             return ADVICE_RECORD;
@@ -235,12 +280,25 @@ impl Gathered {
         let frames = self.name(&user, map, modules);
         let syscall = u32::try_from(seen.record.syscall).ok();
         let place = seen.record.place.into();
-        let id = self.add(frames, truncated, syscall, place);
+        let id = self.add(owner, frames, truncated, syscall, place);
         if let Some(kernel) = self.kernel.get_mut(id.0 as usize) {
             kernel.clone_from(&seen.kernel);
         }
         self.by_number.insert(seen.record.stack, id);
         self.advice(id)
+    }
+
+    /// How the judges get on, by program.
+    pub(super) fn agreements(&self) -> impl Iterator<Item = &Agreement> {
+        self.learned.values().map(|learned| &learned.agreement)
+    }
+
+    /// Whether tokio's thread-local state counts in the program of a stack.
+    pub(super) fn trusts_context(&self, stack: StackId) -> bool {
+        self.owners
+            .get(stack.0 as usize)
+            .and_then(|owner| self.learned.get(&owner.program))
+            .is_some_and(|learned| learned.agreement.trusted())
     }
 
     /// What the kernel side is to do with waits of a stack.
@@ -260,13 +318,17 @@ impl Gathered {
     /// changed since this was asked last: something was learned, or the thread-local state began
     /// or ceased to count.
     pub(super) fn changed_advice(&mut self) -> Option<Vec<(u64, u32)>> {
-        let trusted = self.agreement.trusted();
-        if !self.learned && trusted == self.was_trusted {
+        let stale = |learned: &Learned| {
+            learned.changed || learned.agreement.trusted() != learned.was_trusted
+        };
+        if !self.learned.values().any(stale) {
             return None;
         }
         self.judge_again();
-        self.learned = false;
-        self.was_trusted = self.agreement.trusted();
+        for learned in self.learned.values_mut() {
+            learned.changed = false;
+            learned.was_trusted = learned.agreement.trusted();
+        }
         let numbers = self.by_number.iter();
         Some(numbers.map(|(n, id)| (*n, self.advice(*id))).collect())
     }
@@ -300,18 +362,21 @@ impl Gathered {
     /// Judges a stack and keeps it.
     pub(super) fn add(
         &mut self,
+        owner: Owner,
         frames: Vec<Frame>,
         truncated: Option<Truncation>,
         syscall: Option<u32>,
         place: Place,
     ) -> StackId {
-        self.learned |= self.classifier.learn(&frames);
-        let by_stack = self.classifier.classify(&frames, truncated.is_some());
-        self.agreement.add(&by_stack, syscall, place);
-        let verdict = self.agreement.judge(by_stack, place);
+        let learned = self.learned.entry(owner.program).or_default();
+        learned.changed |= learned.classifier.learn(&frames);
+        let by_stack = learned.classifier.classify(&frames, truncated.is_some());
+        learned.agreement.add(&by_stack, syscall, place);
+        let verdict = learned.agreement.judge(by_stack, place);
+        let judge = learned.agreement.judge_of(&by_stack, syscall, place);
+        self.owners.push(owner);
         self.frames += frames.len();
-        self.judges
-            .push(self.agreement.judge_of(&by_stack, syscall, place));
+        self.judges.push(judge);
         self.places.push(place);
         self.kernel.push(Vec::new());
         let id = StackId(self.stacks.len() as u32);
@@ -353,21 +418,27 @@ impl Gathered {
 
     /// Judges all stacks again with what was learned meanwhile.
     pub(super) fn judge_again(&mut self) {
-        let places = || self.places.iter().copied();
+        let known = || self.owners.iter().zip(self.places.iter().copied());
+        for learned in self.learned.values_mut() {
+            learned.agreement = Agreement::default();
+        }
         let mut verdicts = Vec::with_capacity(self.stacks.len());
-        self.agreement = Agreement::default();
-        self.judges.clear();
-        for (stack, place) in self.stacks.iter().zip(places()) {
-            let verdict = self
+        for (stack, (owner, place)) in self.stacks.iter().zip(known()) {
+            let learned = self.learned.entry(owner.program).or_default();
+            let verdict = learned
                 .classifier
                 .classify(&stack.frames, stack.truncated.is_some());
-            self.agreement.add(&verdict, stack.syscall, place);
+            learned.agreement.add(&verdict, stack.syscall, place);
             verdicts.push(verdict);
         }
-        for ((stack, place), verdict) in self.stacks.iter_mut().zip(&self.places).zip(verdicts) {
-            stack.verdict = self.agreement.judge(verdict, *place);
+        self.judges.clear();
+        for ((stack, (owner, place)), verdict) in self.stacks.iter_mut().zip(known()).zip(verdicts)
+        {
+            let learned = self.learned.get(&owner.program);
+            let agreement = learned.map_or_else(Agreement::default, |learned| learned.agreement);
+            stack.verdict = agreement.judge(verdict, place);
             self.judges
-                .push(self.agreement.judge_of(&verdict, stack.syscall, *place));
+                .push(agreement.judge_of(&verdict, stack.syscall, place));
         }
     }
 }

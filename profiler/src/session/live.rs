@@ -3,42 +3,48 @@
 use super::early::Early;
 use super::finish::{self, Closing};
 use super::gather::{Bounds, Gathered};
+use super::maps::Maps;
 use super::modules::{AddressMap, Modules};
 use super::open::{self, Found};
+use super::pending::Pending;
 use super::shadow::Shadow;
-use crate::bpf::{Kernel, KernelThread, LoadOptions, monotonic, process_entry};
+use super::watched::Watched;
+use crate::bpf::{
+    Kernel, KernelThread, LoadOptions, MappingEvent, MappingEvents, monotonic, process_entry,
+};
 use crate::decode::StackSeen;
+use crate::error::Error;
 use crate::host::KernelBtf;
 use crate::limits::Limits;
 use crate::model::{Recording, StackEntry};
 use crate::process::Target;
 use crate::tokio_rt::State;
-use crate::units::{Nanos, Svma, Tid, Timestamp};
+use crate::units::{Nanos, Pid, Svma, Tid, Timestamp};
 use anyhow::{Context, Result};
-use profiler_common::map::{ADVICE_RECORD, AggregateKey, PHASE_BLOCKED};
-use profiler_common::record::{STACK_BEFORE, SnapshotRecord};
-use profiler_common::row::Mapping;
+use profiler_common::map::{ADVICE_RECORD, AggregateKey, MAX_PROCESSES, PHASE_BLOCKED, Process};
+use profiler_common::record::{ForkRecord, STACK_BEFORE, SnapshotRecord};
+use profiler_common::row::{Mapping, walk};
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 /// How often [`Session::tick`] wants to be called. The ring buffer holds what 100,000 waits a
 /// second bring in this time many times over.
 pub const TICK: Duration = Duration::from_millis(25);
 
-/// Between two looks at the mappings of a target that runs code we do not know, such as that of
-/// a JIT: it grows from the first to the second, so that such a target does not cost us a core.
-const RESCAN: (Duration, Duration) = (Duration::from_millis(2), Duration::from_secs(2));
-
 /// Between two sweeps of the sums of ended threads.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// Address maps kept: a target that maps and unmaps code for ever must not fill our memory.
-const KEPT_MAPS: u32 = 16;
+/// For how long stacks are named before it is time to look for news again.
+const NAMING: Duration = Duration::from_millis(20);
 
-/// The one process of a session, as the kernel side counts them.
-const PROCESS: u32 = 0;
+/// Stacks kept back at most while a program is loaded.
+const MAX_DEFERRED: usize = 8192;
+
+/// Forked processes that are remembered at most, those that ended included.
+const MAX_FOLLOWED: usize = 1024;
 
 /// What a recording is to be like.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +53,8 @@ pub struct Options {
     pub min_block: Nanos,
     /// Whether the target is held at its start: no thread of it waits for anything yet.
     pub launched: bool,
+    /// Whether processes that the targets fork are recorded too.
+    pub follow: bool,
     /// One stack in so many is walked a second time, by framehop; 0 for none.
     pub shadow_every: u32,
 }
@@ -55,19 +63,17 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Session {
     kernel: Kernel,
+    /// None where the kernel does not tell of mappings: then stacks that leave the known ones
+    /// must.
+    mapping_events: Option<MappingEvents>,
     modules: Modules,
     gathered: Gathered,
     early: Early,
-    /// The mappings by generation: stacks name the one that their walk used.
-    maps: HashMap<u32, AddressMap>,
-    mappings: Vec<Mapping>,
-    generation: u32,
+    processes: Vec<Watched>,
+    maps: Maps,
     start: Timestamp,
     started_at: SystemTime,
     options: Options,
-    execs: u64,
-    rescanned: Instant,
-    rescan_after: Duration,
     swept: Instant,
     finished_sums: finish::Sums,
     /// Executable mappings that found no room, as many as there were at once.
@@ -75,14 +81,25 @@ pub struct Session {
     shadow: Shadow,
     /// Stacks that have arrived and have no names yet.
     new: Vec<StackSeen>,
+    /// Stacks that wait for mappings to be read.
+    pending: Pending,
+    /// Forked processes that could not be remembered.
+    not_followed: u64,
 }
 
 impl Session {
-    /// Loads and attaches the programs, reads the target's code, and begins to record.
+    /// Loads and attaches the programs, reads the targets' code, and begins to record.
     ///
     /// # Errors
-    /// Where the kernel refuses, or the target cannot be read.
-    pub fn start(target: &Target, types: &KernelBtf, options: Options) -> Result<Session> {
+    /// Where the kernel refuses, there are too many targets, or one cannot be read.
+    pub fn start(targets: &[Arc<Target>], types: &KernelBtf, options: Options) -> Result<Session> {
+        if targets.len() > MAX_PROCESSES {
+            return Err(Error::new(format!(
+                "{} processes at once: {MAX_PROCESSES} can be recorded",
+                targets.len()
+            ))
+            .into());
+        }
         let limits = Limits::from_env();
         let bounds = Bounds::new(&limits);
         let load = LoadOptions {
@@ -92,52 +109,78 @@ impl Session {
         };
         let mut kernel = Kernel::load_with(types, &load)?;
         kernel.attach()?;
-        let mut modules = Modules::default();
-        let (map, mappings) = modules
-            .update(target, kernel.tables())
-            .with_context(|| format!("cannot read the mappings of process {}", target.pid()))?;
-        let mut gathered = Gathered::new(bounds);
-        for module in modules.iter() {
-            gathered.symbolizer.open(&module.source);
-            if let Some(facts) = &module.facts {
-                // Reading a symbol table takes long: not while an exec may want our attention.
-                let text = facts.executable.first();
-                let middle = text.map_or(0, |text| text.svma.0 + text.memsz / 2);
-                gathered.symbolizer.warm_up(&module.source, Svma(middle));
-            }
-        }
-        let now = Instant::now();
+        // First of all, so that nothing mapped from now on goes unnoticed.
+        let mapping_events = MappingEvents::open()
+            .map_err(|error| tracing::info!("no news of mappings: {error:#}"))
+            .ok();
         let mut session = Session {
             kernel,
-            modules,
-            gathered,
+            mapping_events,
+            modules: Modules::default(),
+            gathered: Gathered::new(bounds),
             early: Early::default(),
-            maps: HashMap::new(),
-            mappings: Vec::new(),
-            generation: 0,
+            processes: Vec::new(),
+            maps: Maps::default(),
             start: monotonic(),
             started_at: SystemTime::now(),
             options,
-            execs: 0,
-            rescanned: now,
-            rescan_after: RESCAN.0,
-            swept: now,
+            swept: Instant::now(),
             finished_sums: finish::Sums::default(),
             mappings_left_out: 0,
             shadow: Shadow::new(options.shadow_every),
             new: Vec::new(),
+            pending: Pending::default(),
+            not_followed: 0,
         };
-        session.install(target, map, mappings)?;
-        if !options.launched {
-            session.kernel.snapshot()?;
-            session.receive();
-            let snapshots = std::mem::take(&mut session.gathered.snapshots);
-            session.early = Early::walk(snapshots, &session.kernel, target, &session.mappings);
+        for (index, target) in (0..).zip(targets) {
+            session.read(index, target)?;
         }
+        session.begin()?;
         Ok(session)
     }
 
-    /// Whether any module of the target holds tokio.
+    /// Reads a target's code.
+    fn read(&mut self, index: u32, target: &Arc<Target>) -> Result<()> {
+        let mut process = Watched::new(index, Arc::clone(target));
+        process.execs = self.kernel.execs(index)?;
+        let (map, mappings) = process
+            .look(&mut self.modules, self.kernel.tables())
+            .with_context(|| format!("cannot read the mappings of process {}", target.pid()))?;
+        for module in map.modules().filter_map(|module| self.modules.get(module)) {
+            self.gathered.symbolizer.open(&module.source);
+            if let Some(facts) = &module.facts {
+                // Reading a symbol table takes long: not while an exec may want our attention.
+                let text = facts.executable.first();
+                let middle = text.map_or(0, |text| text.svma.0 + text.memsz / 2);
+                let middle = Svma(middle);
+                self.gathered.symbolizer.warm_up(&module.source, middle);
+            }
+        }
+        self.processes.push(process);
+        let last = self.processes.len() - 1;
+        self.install(last, map, mappings, false)
+    }
+
+    /// Lets the kernel side record: all processes, and only then what they fork, so that no
+    /// place is given away that a target is to have.
+    fn begin(&mut self) -> Result<()> {
+        self.start = monotonic();
+        for n in 0..self.processes.len() {
+            if let Some(process) = self.processes.get_mut(n) {
+                process.start = self.start;
+            }
+            self.tell(n, true)?;
+        }
+        if !self.options.launched {
+            self.kernel.snapshot()?;
+            self.receive();
+            let snapshots = std::mem::take(&mut self.gathered.snapshots);
+            self.early = Early::walk(snapshots, &self.kernel, &self.processes);
+        }
+        Ok(())
+    }
+
+    /// Whether any module of a target holds tokio.
     #[must_use]
     pub fn sees_tokio(&self) -> bool {
         self.modules
@@ -145,56 +188,89 @@ impl Session {
             .any(|m| m.facts.as_ref().is_some_and(|facts| facts.tokio.present))
     }
 
-    /// A descriptor that becomes readable when [`Session::tick`] should not wait.
+    /// Whether no process is left to record.
+    #[must_use]
+    pub fn all_ended(&mut self) -> bool {
+        // Not short-circuited: each has its end noted.
+        let alive = self.processes.iter_mut().filter(|p| !p.is_released());
+        alive.filter_map(|p| (!p.has_ended()).then_some(())).count() == 0
+            && self.gathered.forks.is_empty()
+    }
+
+    /// A descriptor that becomes readable when [`Session::tick`] should not wait: because an
+    /// event asks for attention, or somewhere code was mapped.
     ///
     /// # Errors
     /// Where descriptors are used up.
     pub fn attention(&self) -> io::Result<OwnedFd> {
-        self.kernel.attention()
+        use rustix::event::epoll;
+        let all = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let add = |fd: BorrowedFd<'_>| {
+            // Nobody asks which one it was.
+            let data = epoll::EventData::new_u64(0);
+            epoll::add(&all, fd, data, epoll::EventFlags::IN)
+        };
+        add(self.kernel.attention())?;
+        for event in self
+            .mapping_events
+            .iter()
+            .flat_map(MappingEvents::descriptors)
+        {
+            add(event)?;
+        }
+        Ok(all)
     }
 
-    /// Takes in what has arrived, and follows the target's mappings. To be called every [`TICK`].
+    /// Takes in what has arrived, and follows the targets' mappings and children. To be called
+    /// every [`TICK`].
     ///
     /// # Errors
     /// Where the kernel refuses to be read. A target that has ended is no error.
-    pub fn tick(&mut self, target: &Target) -> Result<()> {
+    pub fn tick(&mut self) -> Result<()> {
         // New mappings first: until the kernel side has them, it cannot walk through them.
         self.receive();
-        let exec = self.gathered.execs != self.execs;
-        let unknown = self.gathered.unmapped_seen && self.rescanned.elapsed() >= self.rescan_after;
-        if exec || unknown {
-            self.rescan(target, exec)?;
-        }
+        self.follow_mappings()?;
         self.drain()?;
+        self.release()?;
         if self.swept.elapsed() >= SWEEP {
             self.sweep()?;
         }
         Ok(())
     }
 
-    /// Ends the recording and closes the books. `ended` says how the target ended, if it did.
+    /// Ends the recording and closes the books. `ended` says how the first target ended, if it
+    /// did and that is known.
     ///
     /// # Errors
     /// Where the kernel refuses to be read.
-    pub fn finish(mut self, target: &Target, ended: Option<String>) -> Result<Recording> {
+    pub fn finish(mut self, ended: Option<String>) -> Result<Recording> {
         let mut moved = HashSet::new();
         let mut found = HashMap::new();
-        if ended.is_none() {
-            found = self.look_into_open_waits(target)?;
+        if !self.all_ended() {
+            found = self.look_into_open_waits()?;
             let snapshots = self.gathered.snapshots.iter();
             let gone = snapshots.filter(|snapshot| self.early.has_moved(snapshot));
-            moved.extend(gone.map(|snapshot| Tid(snapshot.header.tid)));
+            moved.extend(gone.map(|gone| (Pid(gone.header.tgid), Tid(gone.header.tid))));
         }
         let end = self.kernel.stop()?;
+        // What arrived last may need a last look.
+        self.receive();
+        self.follow_mappings()?;
         self.drain()?;
+        self.pending.give_up(&mut self.gathered, &mut self.new);
+        self.drain_all(true)?;
+        let ended_all = self.all_ended();
+        if let (Some(ended), Some(first)) = (ended, self.processes.first_mut()) {
+            first.facts.ended = Some(ended);
+        }
         finish::recording(Closing {
             kernel: &self.kernel,
             modules: &self.modules,
             gathered: self.gathered,
             early: &self.early,
             sums: self.finished_sums,
-            target,
-            ended,
+            processes: &self.processes,
+            ended_all,
             started_at: self.started_at,
             start: self.start,
             end,
@@ -204,6 +280,7 @@ impl Session {
             shadow: self.shadow.outcome(),
             found,
             moved,
+            not_followed: self.not_followed,
         })
     }
 
@@ -211,45 +288,51 @@ impl Session {
     /// none where that was before the recording and no switch of the thread was seen.
     fn look_into_open_waits(
         &mut self,
-        target: &Target,
-    ) -> Result<HashMap<Tid, (Option<Timestamp>, Found)>> {
-        self.drain()?;
+    ) -> Result<HashMap<finish::Thread, (Option<Timestamp>, Found)>> {
+        self.drain_all(true)?;
         self.gathered.snapshots.clear();
         self.kernel.snapshot()?;
-        self.drain()?;
+        self.drain_all(true)?;
         let mut threads: HashMap<Tid, KernelThread> = HashMap::new();
         for thread in self.kernel.threads()? {
             threads.insert(Tid(thread.tid), thread);
         }
-        let entry = |tid: Tid| -> Option<&StackEntry> {
+        let entry = |pid: Pid, tid: Tid| -> Option<&StackEntry> {
             let id = match threads.get(&tid).map(|thread| thread.stack) {
-                None | Some(STACK_BEFORE) => self.early.stack(tid),
+                None | Some(STACK_BEFORE) => self.early.stack((pid, tid)),
                 Some(number) => self.gathered.by_number(number),
             };
             self.gathered.stacks.get(id?.0 as usize)
         };
         let waits = |snapshot: &SnapshotRecord| {
-            let tid = Tid(snapshot.header.tid);
+            let (pid, tid) = (Pid(snapshot.header.tgid), Tid(snapshot.header.tid));
             let still = threads.get(&tid).is_none_or(|thread| {
                 thread.phase == PHASE_BLOCKED
                     && thread.since <= snapshot.time
                     && thread.wakeup < thread.since
             });
-            let idle = entry(tid).is_some_and(|stack| stack.verdict.state == State::Idle);
+            let idle = entry(pid, tid).is_some_and(|stack| stack.verdict.state == State::Idle);
             snapshot.on_cpu == 0 && still && !idle
         };
         let mut snapshots = self.gathered.snapshots.clone();
         snapshots.retain(waits);
-        let frames = |tid: Tid| entry(tid).map_or(&[][..], |stack| stack.frames.as_slice());
-        let found = open::look(target, &snapshots, frames);
         let since = |tid: &Tid| threads.get(tid).map(|thread| Timestamp(thread.since));
-        Ok(found
-            .into_iter()
-            .map(|(tid, found)| (tid, (since(&tid), found)))
-            .collect())
+        let mut all = HashMap::new();
+        for process in &self.processes {
+            let pid = process.pid;
+            let own = |snapshot: &&SnapshotRecord| snapshot.header.tgid == pid.0;
+            let own: Vec<SnapshotRecord> = snapshots.iter().filter(own).copied().collect();
+            let Some(target) = process.target.as_ref().filter(|_| !own.is_empty()) else {
+                continue;
+            };
+            let frames = |tid| entry(pid, tid).map_or(&[][..], |stack| stack.frames.as_slice());
+            let found = open::look(target, &own, frames).into_iter();
+            all.extend(found.map(|(tid, found)| ((pid, tid), (since(&tid), found))));
+        }
+        Ok(all)
     }
 
-    /// Takes the events out of the ring buffer; new stacks are kept back.
+    /// Takes the events out of the ring buffers; new stacks are kept back.
     fn receive(&mut self) {
         let Session {
             kernel,
@@ -259,32 +342,133 @@ impl Session {
         } = self;
         kernel.drain(|event| new.extend(gathered.take(event).map(|seen| *seen)));
         kernel.flush_log();
+        for fork in std::mem::take(&mut self.gathered.forks) {
+            self.adopt(&fork);
+        }
+        if let Some(mut news) = self.mapping_events.take() {
+            let mut stale = Vec::new();
+            news.drain(|event| stale.extend(self.mapped(&event)));
+            self.mapping_events = Some(news);
+            for n in stale {
+                // Until its mappings have been read, its stacks are copied and not walked.
+                if let Err(error) = self.tell_no_table(n) {
+                    tracing::debug!("a mapping table stays: {error:#}");
+                }
+            }
+        }
+        for process in &mut self.processes {
+            process.pin();
+            process.exec |= self.gathered.execs.remove(&process.pid);
+            process.unknown_code |= self.gathered.unmapped_seen.remove(&process.pid);
+        }
     }
 
-    /// Takes the events in, and names and judges new stacks.
+    /// Takes a new process in, which the kernel side watches already.
+    fn adopt(&mut self, fork: &ForkRecord) {
+        let (pid, time) = (Pid(fork.header.tgid), Timestamp(fork.time));
+        let parent = self.living(Pid(fork.parent));
+        let Some(parent) = parent.filter(|_| self.processes.len() < MAX_FOLLOWED) else {
+            self.not_followed += 1;
+            if let Err(error) = self.kernel.forget_process(fork.index, pid) {
+                tracing::debug!("process {pid} cannot be let go: {error}");
+            }
+            return;
+        };
+        let child = parent.child(fork.index, pid, time);
+        // Of one id, the last one to be born is meant from now on.
+        self.processes.push(child);
+        if let Some(child) = self.processes.last_mut() {
+            child.pin();
+        }
+    }
+
+    /// The process that has this id now.
+    fn living(&self, pid: Pid) -> Option<&Watched> {
+        self.processes.iter().rev().find(|known| known.pid == pid)
+    }
+
+    /// Notes new code; the number of the process if the map that we have of it is wrong now.
+    fn mapped(&mut self, event: &MappingEvent) -> Option<usize> {
+        let MappingEvent::Mapped { pid, time, range } = event else {
+            for process in &mut self.processes {
+                process.new_code = true;
+            }
+            return None;
+        };
+        let mut known = self.processes.iter_mut().enumerate().rev();
+        let (n, process) = known.find(|(_, known)| known.pid == *pid && !known.is_released())?;
+        if *time < process.read_at {
+            return None;
+        }
+        process.new_code = true;
+        let wrong = self.maps.mapped(process.generation, range, *time);
+        wrong.then_some(n)
+    }
+
     fn drain(&mut self) -> Result<()> {
+        self.drain_all(false)
+    }
+
+    /// Takes the events in, and names and judges new stacks; those of processes that are still
+    /// being loaded at the end only.
+    fn drain_all(&mut self, at_the_end: bool) -> Result<()> {
         self.receive();
+        let loading = self.processes.iter().any(|process| !process.is_settled());
+        let began = Instant::now();
         let Session {
             kernel,
             gathered,
+            processes,
             maps,
             modules,
             early,
             new,
+            pending,
             shadow,
             ..
         } = self;
-        let none = AddressMap::default();
-        early.name(gathered, maps.get(&1).unwrap_or(&none), modules);
-        for seen in new.drain(..) {
+        early.name(gathered, processes, maps, modules);
+        let raw = new.extract_if(.., |seen| seen.record.raw != 0);
+        raw.for_each(|seen| pending.add(seen));
+        pending.walk(gathered, kernel, processes, new);
+        // A program that is being loaded has something more urgent to be asked, and what was asked
+        // for names a moment ago need not be asked again now.
+        let now = if at_the_end || !loading || new.len() > MAX_DEFERRED {
+            new.len()
+        } else {
+            0
+        };
+        let mut later = new.split_off(now);
+        for mut seen in std::mem::take(new) {
+            if !at_the_end && began.elapsed() > NAMING {
+                later.push(seen);
+                continue;
+            }
             shadow.keep(&seen);
-            let map = maps.get(&seen.record.generation).unwrap_or(&none);
-            let advice = gathered.stack(&seen, map, modules);
+            let record = &mut seen.record;
+            let pid = Pid(record.header.tgid);
+            let (generation, time) = (record.generation, Timestamp(record.time));
+            let sound = maps.sound(generation, time, &seen.user);
+            if sound < seen.user.len() {
+                seen.user.truncate(sound);
+                // What the kernel side cut off, it has counted.
+                gathered.truncated += u64::from(record.walk == walk::COMPLETE);
+                record.walk = walk::UNMAPPED;
+            }
+            // The last one of this id, as far as its memory is the one that was walked.
+            let owner = processes.iter().rev().find(|process| process.pid == pid);
+            let Some(owner) = owner.map(Watched::owner) else {
+                continue;
+            };
+            let advice = gathered.stack(&seen, owner, maps.get(generation), modules);
             if advice != ADVICE_RECORD {
                 kernel.advise(seen.record.stack, advice)?;
             }
         }
-        shadow.compare(&mut gathered.raw_pieces, maps, modules);
+        *new = later;
+        if new.is_empty() {
+            shadow.compare(&mut gathered.raw_pieces, maps, modules);
+        }
         if let Some(advice) = gathered.changed_advice() {
             for (stack, advice) in advice {
                 kernel.advise(stack, advice)?;
@@ -294,52 +478,154 @@ impl Session {
         Ok(())
     }
 
-    /// Makes a new generation of the mapping table.
-    fn install(&mut self, target: &Target, map: AddressMap, mappings: Vec<Mapping>) -> Result<()> {
-        let known = self.kernel.tables().install(PROCESS, &mappings)?;
-        let beyond = mappings.len().saturating_sub(known as usize) as u64;
+    /// Reads the mappings of all processes that may have new ones.
+    fn follow_mappings(&mut self) -> Result<()> {
+        for n in 0..self.processes.len() {
+            if self.processes.get(n).is_some_and(Watched::wants_look) {
+                self.look(n)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn look(&mut self, n: usize) -> Result<()> {
+        let Some(process) = self.processes.get_mut(n) else {
+            return Ok(());
+        };
+        // An exec after this makes void what is read below.
+        let execs = self.kernel.execs(process.index)?;
+        process.exec = false;
+        let exec = execs != process.execs;
+        if exec {
+            process.became_another();
+        }
+        // It may have ended meanwhile: then there is nothing more to know.
+        let Some((map, mappings)) = process.look(&mut self.modules, self.kernel.tables()) else {
+            return Ok(());
+        };
+        process.execs = execs;
+        tracing::debug!(
+            pid = process.pid.0,
+            exec,
+            mappings = mappings.len(),
+            "read the mappings again"
+        );
+        let shares = process.start != self.start && self.is_shared(n);
+        if !exec && !shares && *self.maps.get(self.generation_of(n)) == map {
+            // The kernel side may have been told that it knows nothing.
+            self.tell(n, false)?;
+            if let Some(process) = self.processes.get_mut(n) {
+                process.found_nothing_new();
+            }
+            return Ok(());
+        }
+        self.install(n, map, mappings, exec)?;
+        self.tell(n, false)
+    }
+
+    fn generation_of(&self, n: usize) -> u32 {
+        self.processes
+            .get(n)
+            .map_or(0, |process| process.generation)
+    }
+
+    /// Whether a process walks by the table of its parent.
+    fn is_shared(&self, n: usize) -> bool {
+        let table = |process: &Watched| process.table.map(|table| table.number);
+        let own = self.processes.get(n).and_then(table);
+        let others = self.processes.iter().enumerate();
+        own.is_some()
+            && others
+                .filter(|(other, _)| *other != n)
+                .any(|(_, p)| table(p) == own)
+    }
+
+    /// Makes a new generation of a process's mapping table.
+    fn install(
+        &mut self,
+        n: usize,
+        map: AddressMap,
+        mappings: Vec<Mapping>,
+        exec: bool,
+    ) -> Result<()> {
+        let table = match self.kernel.tables().install(&mappings) {
+            Ok(table) => table,
+            Err(error) => {
+                // The old one stays; what it does not know is truncated, and counted.
+                tracing::warn!("the new mappings have no place: {error:#}");
+                return Ok(());
+            }
+        };
+        let beyond = mappings.len().saturating_sub(table.mappings as usize) as u64;
         if beyond > 0 {
             tracing::warn!("{beyond} mappings more than fit");
         }
         self.mappings_left_out = self.mappings_left_out.max(beyond);
-        self.generation += 1;
-        if self.generation == 1 {
-            self.start = monotonic();
+        let current: Vec<u32> = self.processes.iter().map(|p| p.generation).collect();
+        let Some(process) = self.processes.get_mut(n) else {
+            return Ok(());
+        };
+        if exec || !map.contains(self.maps.get(process.generation)) {
+            process.epoch = process.epoch.wrapping_add(1);
         }
-        let exe = self
-            .modules
-            .of_exe(target)
-            .and_then(|exe| exe.facts.as_ref());
-        let context = exe.and_then(|facts| facts.context);
-        let entry = process_entry(target.pid(), known, self.generation, self.start, context);
-        self.kernel.watch(PROCESS, entry)?;
-        self.maps.insert(self.generation, map);
-        // A walk under way may still use the one before; what comes later than that is unnamed.
-        let oldest = self.generation.saturating_sub(KEPT_MAPS);
-        self.maps.retain(|generation, _| *generation > oldest);
-        self.mappings = mappings;
+        process.found(&self.modules, &map);
+        process.generation = self.maps.add(map, &current);
+        process.mappings = mappings;
+        let old = process.table.replace(table);
+        if let Some(old) = old {
+            // Before it counts as given up, the process must walk by the new one.
+            self.tell(n, false)?;
+            let in_use = self.kernel.tables_in_use()?;
+            self.kernel.tables().retire(old.number, &in_use);
+        }
         Ok(())
     }
 
-    fn rescan(&mut self, target: &Target, exec: bool) -> Result<()> {
-        self.execs = self.gathered.execs;
-        self.gathered.unmapped_seen = false;
-        self.rescanned = Instant::now();
-        // The target may have ended meanwhile: then there is nothing more to know.
-        let (map, mappings) = match self.modules.update(target, self.kernel.tables()) {
-            Ok(found) => found,
-            Err(error) => {
-                tracing::debug!(exec, "the mappings cannot be read: {error}");
-                return Ok(());
-            }
-        };
-        tracing::debug!(exec, mappings = mappings.len(), "read the mappings again");
-        if !exec && self.maps.get(&self.generation) == Some(&map) {
-            self.rescan_after = (self.rescan_after * 2).min(RESCAN.1);
+    /// Tells the kernel side what it needs to know of a process; `first` begins its recording.
+    fn tell(&mut self, n: usize, first: bool) -> Result<()> {
+        let Some((index, entry)) = self.entry(n) else {
             return Ok(());
+        };
+        if first {
+            self.kernel.watch(index, entry)
+        } else {
+            self.kernel.describe(index, entry)
         }
-        self.rescan_after = RESCAN.0;
-        self.install(target, map, mappings)
+    }
+
+    /// Tells the kernel side that what it knows of a process's mappings is wrong.
+    fn tell_no_table(&mut self, n: usize) -> Result<()> {
+        let Some((index, mut entry)) = self.entry(n) else {
+            return Ok(());
+        };
+        (entry.mappings, entry.generation) = (0, 0);
+        self.kernel.describe(index, entry)
+    }
+
+    fn entry(&self, n: usize) -> Option<(u32, Process)> {
+        let process = self.processes.get(n)?;
+        let (generation, context) = (process.generation, process.context);
+        let (table, start) = (process.table?, process.start);
+        let mut entry = process_entry(process.pid, table, generation, start, context);
+        entry.execs = process.execs;
+        entry.epoch = process.epoch;
+        entry.follow = self.options.follow.into();
+        Some((process.index, entry))
+    }
+
+    /// Gives up the places of processes that have ended.
+    fn release(&mut self) -> Result<()> {
+        for process in &mut self.processes {
+            if process.is_released() || !process.has_ended() || !process.release() {
+                continue;
+            }
+            self.kernel.forget_process(process.index, process.pid)?;
+            if let Some(table) = process.table {
+                let in_use = self.kernel.tables_in_use()?;
+                self.kernel.tables().retire(table.number, &in_use);
+            }
+        }
+        Ok(())
     }
 
     /// Takes the sums of ended threads out of the kernel's map, so that it keeps room.
@@ -353,12 +639,12 @@ impl Session {
             .kernel
             .aggregates()?
             .into_iter()
-            .filter(|(key, _)| ended.contains(&key.tid))
+            .filter(|(key, _)| ended.contains(&(Pid(key.tgid), Tid(key.tid))))
             .collect();
         for (key, sums) in keys {
             self.kernel.forget(&key)?;
             // Without its books a sum has no thread.
-            let most = if self.gathered.ended.has(Tid(key.tid)) {
+            let most = if self.gathered.ended.has((Pid(key.tgid), Tid(key.tid))) {
                 self.gathered.bounds.sums
             } else {
                 0

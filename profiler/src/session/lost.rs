@@ -19,6 +19,8 @@ pub(super) struct Lost<'a> {
     pub(super) sums_left_out: u64,
     pub(super) mappings_left_out: u64,
     pub(super) shadow: Option<ShadowCheck>,
+    /// Forked processes of which nothing was recorded.
+    pub(super) not_followed: u64,
 }
 
 impl Lost<'_> {
@@ -46,7 +48,7 @@ impl Lost<'_> {
             ring_full_copies: of(Counter::RingFullRaw),
             undecodable: gathered.undecodable,
             too_deep: of(Counter::TooDeep),
-            unmapped: of(Counter::Unmapped),
+            unmapped: of(Counter::Unmapped) + gathered.truncated,
             no_row: of(Counter::NoRow),
             unsupported: of(Counter::Unsupported),
             unreadable: of(Counter::Unreadable),
@@ -58,6 +60,7 @@ impl Lost<'_> {
             stacks_left_out: gathered.stacks_left_out,
             threads_left_out: gathered.ended.left_out(),
             sums_left_out: self.sums_left_out,
+            processes_left_out: of(Counter::ProcessTableFull) + self.not_followed,
             wakers_left_out: gathered.wakers_left_out,
             timeline_full: gathered.timeline_lost,
         };
@@ -73,12 +76,13 @@ impl Lost<'_> {
                 + by_cause.ring_full_other
                 + by_cause.missed_switch_ins
                 + by_cause.missed_switch_outs
+                + by_cause.processes_left_out
                 + by_cause.undecodable,
             stacks: by_cause.stack_table_full
                 + by_cause.aggregate_full
                 + by_cause.waits_of_no_thread
                 + by_cause.sums_left_out,
-            truncated: counters.truncated(),
+            truncated: counters.truncated() + gathered.truncated,
             unresolved: gathered.symbolizer.unresolved(),
             unknown_waits: self
                 .totals

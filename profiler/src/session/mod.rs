@@ -1,10 +1,12 @@
 //! A live recording: what the kernel side tells becomes a [`crate::model::Recording`].
 //!
 //! [`Session`] ties the rooms together: [`modules`] keeps the files behind the target's code and
-//! the kernel side's tables of them, [`gather`] collects events, [`early`] gives a stack to the
-//! threads that waited before we came, [`ended`] keeps the books of those that are gone,
-//! [`shadow`] walks some stacks a second time, [`open`] and [`futex`] say what threads wait for
-//! at the end, [`finish`] closes the books.
+//! the kernel side's tables of them, [`watched`] follows the life of each process, [`maps`]
+//! remembers what was mapped when, [`gather`] collects events, [`early`] gives a stack to the
+//! threads that waited before we came, [`pending`] to those that waited in code not known yet,
+//! [`ended`] keeps the books of those that are gone, [`shadow`] walks some stacks a second time,
+//! [`open`] and [`futex`] say what threads wait for at the end, [`finish`] closes the books, and
+//! [`split`] gives each process its own.
 
 mod early;
 mod ended;
@@ -13,8 +15,12 @@ mod futex;
 mod gather;
 mod live;
 mod lost;
+mod maps;
 mod modules;
 mod open;
+mod pending;
 mod shadow;
+mod split;
+mod watched;
 
 pub use live::{Options, Session, TICK};

@@ -96,6 +96,31 @@ struct Region {
 }
 
 impl AddressMap {
+    /// Whether every region of `other` is here too, the same code at the same place.
+    pub(super) fn contains(&self, other: &AddressMap) -> bool {
+        other.regions.iter().all(|region| {
+            let at = self.regions.partition_point(|r| r.begin <= region.begin);
+            at.checked_sub(1)
+                .and_then(|at| self.regions.get(at))
+                .is_some_and(|ours| {
+                    region.end <= ours.end
+                        && (ours.bias, ours.module) == (region.bias, region.module)
+                })
+        })
+    }
+
+    /// Whether any region has an address of `range`.
+    pub(super) fn overlaps(&self, range: &Range<Addr>) -> bool {
+        self.regions
+            .iter()
+            .any(|region| region.begin < range.end && range.start < region.end)
+    }
+
+    /// The modules mapped, lowest address first.
+    pub(super) fn modules(&self) -> impl Iterator<Item = usize> {
+        self.regions.iter().map(|region| region.module)
+    }
+
     /// Every mapping: its addresses, its bias and the index of its module.
     pub(super) fn regions(&self) -> impl Iterator<Item = (Range<Addr>, u64, usize)> {
         let region = |region: &Region| (region.begin..region.end, region.bias, region.module);
@@ -331,14 +356,19 @@ impl Modules {
         self.loaded.iter()
     }
 
-    /// The module of an executable file, by device and inode.
-    pub(super) fn of_exe(&self, target: &Target) -> Option<&Loaded> {
+    /// The module that a process executes, of those in its map: by inode, and where that is not
+    /// to be had the one that is mapped lowest.
+    pub(super) fn of_exe(&self, target: &Target, map: &AddressMap) -> Option<usize> {
         use std::os::unix::fs::MetadataExt;
-        let inode = target.open_exe().ok()?.metadata().ok()?.ino();
-        self.by_file
-            .iter()
-            .find(|(key, _)| matches!(key, FileKey::File { inode: known, .. } if *known == inode))
-            .and_then(|(_, index)| self.loaded.get(*index))
+        let exe = target.open_exe().and_then(|exe| exe.metadata());
+        let inode = exe.ok().map(|exe| exe.ino());
+        let is_exe = |module: &usize| {
+            self.by_file.iter().any(|(key, index)| {
+                index == module
+                    && matches!(key, FileKey::File { inode: known, .. } if Some(*known) == inode)
+            })
+        };
+        map.modules().find(is_exe).or_else(|| map.modules().next())
     }
 }
 
@@ -444,8 +474,40 @@ fn absolute(functions: &Functions) -> Arc<[(u32, u32)]> {
 }
 
 #[cfg(test)]
+impl AddressMap {
+    /// A map in which every range is a module of its own.
+    pub(super) fn of_regions(ranges: &[(u64, u64)]) -> AddressMap {
+        let region = |(module, &(begin, end)): (usize, &(u64, u64))| Region {
+            begin: Addr(begin),
+            end: Addr(end),
+            bias: begin,
+            module,
+        };
+        AddressMap {
+            regions: ranges.iter().enumerate().map(region).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_map_contains_another_where_it_has_the_same_code_at_the_same_places() {
+        let map = AddressMap::of_regions(&[(0x1000, 0x2000), (0x5000, 0x6000)]);
+        assert!(map.contains(&map));
+        assert!(map.contains(&AddressMap::of_regions(&[(0x1000, 0x2000)])));
+        assert!(!AddressMap::of_regions(&[(0x1000, 0x2000)]).contains(&map));
+        let mut other = map.clone();
+        other.regions[1].module = 9;
+        assert!(!map.contains(&other), "another file");
+        other = map.clone();
+        other.regions[1].bias = 0;
+        assert!(!map.contains(&other), "the file elsewhere");
+        assert!(map.overlaps(&(Addr(0x1fff)..Addr(0x3000))));
+        assert!(!map.overlaps(&(Addr(0x2000)..Addr(0x5000))));
+    }
 
     #[test]
     fn addresses_resolve_within_their_region_only() {

@@ -1,6 +1,7 @@
 //! The shadow check: stacks that the kernel side walked are walked again, by framehop, on the
 //! registers and the memory that the kernel side copied in the same event.
 
+use super::maps::Maps;
 use super::modules::{AddressMap, Modules};
 use crate::decode::{RawPiece, StackSeen};
 use crate::model::ShadowCheck;
@@ -82,12 +83,7 @@ impl Shadow {
     }
 
     /// Compares all copies that are complete. `maps` are the mappings by generation.
-    pub(super) fn compare(
-        &mut self,
-        pieces: &mut Vec<RawPiece>,
-        maps: &HashMap<u32, AddressMap>,
-        modules: &Modules,
-    ) {
+    pub(super) fn compare(&mut self, pieces: &mut Vec<RawPiece>, maps: &Maps, modules: &Modules) {
         for piece in pieces.drain(..) {
             let key = (piece.record.header.tid, piece.record.time);
             let last = piece.record.last != 0;
@@ -102,12 +98,7 @@ impl Shadow {
         }
     }
 
-    fn compare_one(
-        &mut self,
-        copy: &[RawPiece],
-        maps: &HashMap<u32, AddressMap>,
-        modules: &Modules,
-    ) {
+    fn compare_one(&mut self, copy: &[RawPiece], maps: &Maps, modules: &Modules) {
         let Some(RawStackRecord {
             ip,
             sp,
@@ -120,7 +111,7 @@ impl Shadow {
             return;
         };
         let begins = copy.first().is_some_and(|piece| piece.record.address == sp);
-        let Some(map) = maps.get(&generation).filter(|_| begins) else {
+        let Some(map) = maps.known(generation).filter(|_| begins) else {
             self.outcome.lost += 1;
             return;
         };
@@ -256,7 +247,7 @@ mod tests {
                 generation: 1,
                 bytes: memory.len() as u32,
                 last: last.into(),
-                reserved: 0,
+                execs: 0,
             },
             memory: memory.to_vec(),
         }
@@ -311,10 +302,10 @@ mod tests {
                 piece
             })
             .collect();
-        shadow.compare(&mut pieces, &HashMap::new(), &Modules::default());
+        shadow.compare(&mut pieces, &Maps::default(), &Modules::default());
         assert!(shadow.pending.is_empty());
         let mut pieces = vec![piece(0x1ff8, &[0; 8], true), piece(0x1ff8, &[0; 8], false)];
-        shadow.compare(&mut pieces, &HashMap::new(), &Modules::default());
+        shadow.compare(&mut pieces, &Maps::default(), &Modules::default());
         let outcome = shadow.outcome().expect("a check");
         assert_eq!(outcome.lost, MAX_PENDING as u64 + 1 + 1 + 1);
         assert_eq!(Shadow::new(0).outcome(), None);

@@ -203,8 +203,8 @@ pub fn events(data: &[u8]) {
         Ok(Event::Wait(wait)) => drop(parse_comm(&wait.waker_comm)),
         Ok(Event::ThreadEnd(end)) => drop(parse_comm(&end.comm)),
         Ok(Event::Snapshot(snapshot)) => drop(parse_comm(&snapshot.comm)),
-        Ok(Event::Exec(_)) => {}
-        Ok(Event::RawStack(piece)) => {
+        Ok(Event::Exec(_) | Event::Fork(_)) => {}
+        Ok(Event::RawStack(piece) | Event::UnmappedStack(piece)) => {
             assert_eq!(piece.memory.len(), piece.record.bytes as usize);
             assert!(piece.memory.len() <= RAW_PIECE_BYTES);
         }

@@ -8,8 +8,9 @@ use gimli::write::{
 };
 use gimli::{Encoding, Format, LittleEndian, X86_64};
 use profiler_common::record::{
-    ExecRecord, Header, KIND_EXEC, KIND_RAW_STACK, KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END,
-    KIND_WAIT, RawStackRecord, SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
+    ExecRecord, ForkRecord, Header, KIND_EXEC, KIND_FORK, KIND_RAW_STACK, KIND_SNAPSHOT,
+    KIND_STACK, KIND_THREAD_END, KIND_WAIT, RawStackRecord, SnapshotRecord, StackRecord,
+    ThreadEndRecord, WaitRecord,
 };
 
 /// One file: target, name, content.
@@ -211,6 +212,8 @@ fn events() -> Vec<Seed> {
     let mut snapshot: SnapshotRecord = bytemuck::Zeroable::zeroed();
     snapshot.header = header(KIND_SNAPSHOT, size_of::<SnapshotRecord>());
     snapshot.comm = [0xff; 16];
+    let mut fork: ForkRecord = bytemuck::Zeroable::zeroed();
+    fork.header = header(KIND_FORK, size_of::<ForkRecord>());
     let mut raw: RawStackRecord = bytemuck::Zeroable::zeroed();
     raw.header = header(KIND_RAW_STACK, size_of::<RawStackRecord>() + 16);
     (raw.sp, raw.address, raw.bytes, raw.last) = (0x7ffe_0000_0ff0, 0x7ffe_0000_0ff0, 16, 1);
@@ -222,6 +225,7 @@ fn events() -> Vec<Seed> {
         ("events", "thread-end", bytemuck::bytes_of(&end).to_vec()),
         ("events", "exec", bytemuck::bytes_of(&exec).to_vec()),
         ("events", "snapshot", bytemuck::bytes_of(&snapshot).to_vec()),
+        ("events", "fork", bytemuck::bytes_of(&fork).to_vec()),
         ("events", "raw-stack", raw),
     ]
 }

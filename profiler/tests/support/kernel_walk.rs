@@ -81,9 +81,9 @@ pub(crate) fn compare(variant: Variant) -> Result<Outcome, String> {
         mappings.push(table.mapping(begin, end, bias, span.rows, span.index));
     }
     mappings.sort_by_key(|mapping| mapping.begin);
-    let known = kernel.tables().install(0, &mappings).map_err(text)?;
+    let table = kernel.tables().install(&mappings).map_err(text)?;
     kernel
-        .watch(0, process_entry(Pid(pid), known, 1, monotonic(), None))
+        .watch(0, process_entry(Pid(pid), table, 1, monotonic(), None))
         .map_err(text)?;
 
     fixture.go()?;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 pub(crate) struct Report {
     pub(crate) schema: u32,
     pub(crate) target: Target,
+    pub(crate) targets: Vec<Target>,
     pub(crate) duration_ns: u64,
     pub(crate) verdict: Verdict,
     pub(crate) runtimes: Vec<Runtime>,
@@ -34,10 +35,14 @@ pub(crate) struct Target {
     pub(crate) tokio_version: Option<String>,
     #[serde(default)]
     pub(crate) ended: Option<String>,
+    pub(crate) cmdline: Vec<String>,
+    pub(crate) earlier: Vec<String>,
+    pub(crate) parent: Option<u32>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Runtime {
+    pub(crate) pid: u32,
     pub(crate) kind: String,
     pub(crate) workers: u32,
     pub(crate) starved_ns: u64,
@@ -47,6 +52,7 @@ pub(crate) struct Runtime {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Thread {
     pub(crate) tid: u32,
+    pub(crate) pid: u32,
     pub(crate) name: String,
     pub(crate) lived_ns: u64,
     pub(crate) waits: u64,
@@ -58,6 +64,7 @@ pub(crate) struct Site {
     pub(crate) function: String,
     pub(crate) file: Option<String>,
     pub(crate) line: Option<u32>,
+    pub(crate) pid: u32,
     pub(crate) task: Option<String>,
     pub(crate) state: String,
     pub(crate) evidence: Vec<String>,

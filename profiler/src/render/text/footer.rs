@@ -127,10 +127,24 @@ pub(super) fn notes(page: &mut Page<'_>) -> io::Result<()> {
     let report = page.report;
     let target = &report.target;
     let mut notes = Vec::new();
-    if let Some(ended) = &target.ended {
+    // Of several processes the list at the top says it.
+    if let Some(ended) = target.ended.as_ref().filter(|_| report.targets.len() == 1) {
         notes.push(format!(
             "The target ended during the recording: {}.",
             sanitize(ended)
+        ));
+    }
+    for target in report.targets.iter().filter(|t| !t.earlier.is_empty()) {
+        let names: Vec<&str> = target
+            .earlier
+            .iter()
+            .map(|exe| exe.rsplit('/').next().unwrap_or(exe))
+            .collect();
+        notes.push(format!(
+            "Process {} executed {} before it became {}: what both did is in the sums.",
+            target.pid,
+            sanitize(&names.join(", then ")),
+            sanitize(target.exe_name())
         ));
     }
     if !target.has_symbols {

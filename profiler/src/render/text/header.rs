@@ -16,19 +16,26 @@ const INDENT: usize = 13;
 pub(super) fn target(page: &mut Page<'_>) -> io::Result<()> {
     let report = page.report;
     let target = &report.target;
-    let exe = target.exe.rsplit('/').next().unwrap_or(&target.exe);
+    let several = report.targets.len() > 1;
+    let name = if several {
+        counted(report.targets.len() as u64, "process", "processes")
+    } else {
+        sanitize(target.exe_name()).into_owned()
+    };
     let mut facts = vec![
-        format!("pid {}", target.pid),
         duration(report.duration_ns),
         report.started_at.replace('T', " ").replace(".000Z", "Z"),
     ];
-    if let Some(version) = &target.tokio_version {
+    if !several {
+        facts.insert(0, format!("pid {}", target.pid));
+    }
+    if let Some(version) = target.tokio_version.as_ref().filter(|_| !several) {
         facts.push(format!("tokio {}", sanitize(version)));
     }
     facts.push(format!("Linux {}", sanitize(&report.host.kernel)));
     facts.push(counted(u64::from(report.host.cpus), "CPU", "CPUs"));
     let mut line = page.line();
-    line.push(HEADING, &cut_right(&sanitize(exe), page.width / 2));
+    line.push(HEADING, &cut_right(&name, page.width / 2));
     let room = page.width.saturating_sub(line.width());
     let mut rest = String::new();
     // What matters least stands last and goes first.
@@ -41,18 +48,55 @@ pub(super) fn target(page: &mut Page<'_>) -> io::Result<()> {
     }
     line.push(DIM, &rest);
     page.put(&line)?;
+    if several {
+        processes(page)?;
+    }
     page.blank()
+}
+
+/// Processes listed at most.
+const LISTED: usize = 12;
+
+/// A line for each of several processes.
+fn processes(page: &mut Page<'_>) -> io::Result<()> {
+    let targets = &page.report.targets;
+    for target in targets.iter().take(LISTED) {
+        let mut text = sanitize(target.exe_name()).into_owned();
+        match &target.tokio_version {
+            Some(version) => text.push_str(&format!(" · tokio {}", sanitize(version))),
+            None => text.push_str(" · no tokio seen"),
+        }
+        if let Some(parent) = target.parent {
+            text.push_str(&format!(" · forked by {parent}"));
+        }
+        if let Some(ended) = &target.ended {
+            text.push_str(&format!(" · {}", sanitize(ended)));
+        }
+        let mut line = page.line();
+        line.push_right(DIM, &target.pid.to_string(), 9)
+            .push(PLAIN, "  ");
+        let room = page.width.saturating_sub(line.width());
+        line.push(PLAIN, &cut_right(&text, room));
+        page.put(&line)?;
+    }
+    if targets.len() > LISTED {
+        let more = targets.len() - LISTED;
+        page.labelled((PLAIN, ""), 11, &format!("… and {more} more"))?;
+    }
+    Ok(())
 }
 
 /// The main finding.
 pub(super) fn verdict(page: &mut Page<'_>) -> io::Result<()> {
     let report = page.report;
     let several = report.runtimes.len() > 1;
-    let of = |runtime: &str| {
-        if several {
-            format!(" of {runtime}")
-        } else {
-            String::new()
+    let of = |id: &str| {
+        let runtime = report.runtimes.iter().find(|runtime| runtime.id == id);
+        let process = runtime.and_then(|runtime| report.process(runtime.pid));
+        match process {
+            Some(process) => format!(" of {id} in {}", sanitize(&process)),
+            None if several => format!(" of {id}"),
+            None => String::new(),
         }
     };
     let (style, word, text, site): (Style, &str, String, Option<usize>) = match &report.verdict {

@@ -31,7 +31,10 @@ pub(super) fn open_waits(page: &mut Page<'_>) -> io::Result<()> {
             .push(PLAIN, "  ")
             .push(style, &format!("{:<10}", wait.state.name()))
             .push(PLAIN, "  ");
-        let thread = format!("  {} ({})", cut_right(&sanitize(&wait.name), 24), wait.tid);
+        let mut thread = format!("  {} ({})", cut_right(&sanitize(&wait.name), 24), wait.tid);
+        if page.report.targets.len() > 1 {
+            thread.push_str(&format!(" of {}", wait.pid));
+        }
         let room = page.width.saturating_sub(line.width());
         let function = display_name(&wait.function);
         line.push(

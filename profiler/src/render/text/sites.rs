@@ -123,6 +123,9 @@ fn block(page: &mut Page<'_>, number: usize, site: &Site, whole: Nanos) -> io::R
 }
 
 fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
+    if let Some(process) = page.report.process(site.pid) {
+        detail(page, "process", &sanitize(&process))?;
+    }
     detail(page, "in", &display_name(&site.wait))?;
     if site.inlined_into {
         detail(page, "note", INLINED)?;
@@ -269,7 +272,10 @@ fn brief(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
         .push(PLAIN, "  ");
     let room = page.width.saturating_sub(line.width());
     let function = display_name(&site.function);
-    let wait = format!(" in {}", display_name(&site.wait));
+    let mut wait = format!(" in {}", display_name(&site.wait));
+    if let Some(process) = page.report.process(site.pid) {
+        wait.push_str(&format!(" of {}", sanitize(&process)));
+    }
     if width(&function) + width(&wait) <= room {
         line.push(PLAIN, &function).push(DIM, &wait);
     } else {

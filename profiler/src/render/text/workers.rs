@@ -36,8 +36,12 @@ pub(super) fn runtimes(page: &mut Page<'_>) -> io::Result<()> {
 
 fn title(page: &Page<'_>, runtime: &RuntimeReport) -> String {
     let workers = counted(u64::from(runtime.workers), "worker", "workers");
+    let process = page.report.process(runtime.pid);
+    let process = process.map_or_else(String::new, |of| format!(" of {}", sanitize(&of)));
     match runtime.kind {
-        RuntimeKind::MultiThread => format!("{workers}, multi_thread runtime {}", runtime.id),
+        RuntimeKind::MultiThread => {
+            format!("{workers}, multi_thread runtime {}{process}", runtime.id)
+        }
         RuntimeKind::CurrentThread => {
             let thread = page
                 .report
@@ -47,7 +51,10 @@ fn title(page: &Page<'_>, runtime: &RuntimeReport) -> String {
                 .map_or_else(String::new, |thread| {
                     format!(" on thread {} ({})", sanitize(&thread.name), thread.tid)
                 });
-            format!("{workers}, current_thread runtime {}{thread}", runtime.id)
+            format!(
+                "{workers}, current_thread runtime {}{process}{thread}",
+                runtime.id
+            )
         }
     }
 }

@@ -194,6 +194,8 @@ impl Builder {
                     "0.0.0.0:80".to_owned(),
                 ],
                 tokio_version: Some("1.54.1".to_owned()),
+                parent: None,
+                earlier: Vec::new(),
                 ended: None,
                 has_symbols: true,
                 has_lines: true,
@@ -212,6 +214,7 @@ impl Builder {
                 walked: 12_345,
                 ..Losses::default()
             },
+            others: Vec::new(),
         })
     }
 

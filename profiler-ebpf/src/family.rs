@@ -1,0 +1,145 @@
+//! Processes that a watched one forks.
+
+use aya_ebpf::bindings::BPF_RB_FORCE_WAKEUP;
+use aya_ebpf::programs::BtfTracePointContext;
+use aya_log_ebpf::warn;
+use profiler_common::counter::Counter;
+use profiler_common::map::{
+    FILTER_FREED, FILTER_PLACE, FILTER_PROBES, FILTER_SIZE, MAX_PROCESSES, NO_PROCESS, Process,
+};
+use profiler_common::record::{ForkRecord, Header, KIND_FORK};
+
+use crate::emit;
+use crate::filter::{self, Watched};
+use crate::maps::{FILTER, LIVES, NEXT_PROCESS, PLACES, PROCESSES, count, count_first};
+
+/// `BPF_NOEXIST`.
+const NO_EXIST: u64 = 1;
+
+/// Makes something ours: of all who race for it, one succeeds.
+#[inline(always)]
+fn make_ours(what: u32, tgid: u32) -> bool {
+    PLACES.insert(&what, &tgid, NO_EXIST).is_ok()
+}
+
+/// Watches the new process `tgid`, if `parent` is watched and its children are to be. Its memory
+/// is a copy of its parent's, so that it begins with the same mapping table.
+#[inline(always)]
+pub(crate) fn adopt(
+    ctx: &BtfTracePointContext,
+    parent: u32,
+    tgid: u32,
+    now: u64,
+) -> Option<Watched> {
+    if let Some(old) = filter::watched(tgid) {
+        // A process of this id has ended: the new one is not it.
+        let old = PROCESSES.get_ptr_mut(old.index)?;
+        // SAFETY: a live array value.
+        unsafe { core::ptr::write_volatile(&raw mut (*old).tgid, NO_PROCESS) };
+    }
+    let from = filter::watched(parent)?;
+    // SAFETY: a live array value.
+    if unsafe { (*from.process).follow } == 0 {
+        return None;
+    }
+    let process = claim(tgid)
+        .filter(|to| copy(from, to.index, now).is_some())
+        .filter(|to| enter(to.index, tgid).is_some());
+    let Some(process) = process else {
+        if count_first(Counter::ProcessTableFull) {
+            warn!(
+                ctx,
+                "all {} places for processes are taken: process {} is not recorded",
+                MAX_PROCESSES,
+                tgid
+            );
+        }
+        return None;
+    };
+    let record = ForkRecord {
+        header: Header {
+            kind: KIND_FORK,
+            len: size_of::<ForkRecord>() as u32,
+            tgid,
+            tid: tgid,
+        },
+        time: now,
+        parent,
+        index: process.index,
+    };
+    if !emit::send_with(&record, BPF_RB_FORCE_WAKEUP) {
+        count(Counter::RingFullOther);
+    }
+    Some(process)
+}
+
+/// Takes a free entry.
+#[inline(always)]
+fn claim(tgid: u32) -> Option<Watched> {
+    let next = NEXT_PROCESS.get_ptr_mut(0)?;
+    // SAFETY: a live array value; a hint, whoever writes it last.
+    let mut index = unsafe { *next };
+    for _ in 0..MAX_PROCESSES {
+        index = index.wrapping_add(1) & (MAX_PROCESSES as u32 - 1);
+        let process = PROCESSES.get_ptr_mut(index)?;
+        // SAFETY: a live array value. No lookup finds the entry before `enter`.
+        unsafe {
+            if (*process).tgid == 0 && make_ours(index, tgid) {
+                (*process).tgid = tgid;
+                *next = index;
+                return Some(Watched { index, process });
+            }
+        }
+    }
+    None
+}
+
+/// Fills the entry `to` with what the parent has.
+#[inline(always)]
+fn copy(from: Watched, to: u32, now: u64) -> Option<()> {
+    let parent: *const Process = from.process;
+    let child = PROCESSES.get_ptr_mut(to)?;
+    let life = LIVES.get_ptr_mut(to)?;
+    let execs = LIVES.get(from.index)?.execs;
+    // SAFETY: live array values; the entry is ours alone until `enter`.
+    unsafe {
+        (*life).execs = execs;
+        (*life).raw_generation = 0;
+        (*life).raw = 0;
+        (*child).table = (*parent).table;
+        (*child).mappings = (*parent).mappings;
+        (*child).generation = (*parent).generation;
+        (*child).execs = (*parent).execs;
+        (*child).epoch = (*parent).epoch;
+        (*child).follow = 1;
+        (*child).layout = (*parent).layout;
+        (*child).start = now;
+        (*child).context_below_fs = (*parent).context_below_fs;
+        (*child).worker_below_fs = (*parent).worker_below_fs;
+        (*child).current_thread_below_fs = (*parent).current_thread_below_fs;
+        (*child).budget_below_fs = (*parent).budget_below_fs;
+    }
+    Some(())
+}
+
+/// Enters the process into the filter, or gives its entry back.
+#[inline(always)]
+fn enter(index: u32, tgid: u32) -> Option<()> {
+    for probe in 0..FILTER_PROBES {
+        let place = tgid.wrapping_add(probe) & (FILTER_SIZE as u32 - 1);
+        let entry = FILTER.get_ptr_mut(place)?;
+        // SAFETY: a live array value.
+        unsafe {
+            let free = *entry == 0 || *entry == FILTER_FREED;
+            if free && make_ours(FILTER_PLACE + place, tgid) {
+                core::ptr::write_volatile(entry, index + 1);
+                return Some(());
+            }
+        }
+    }
+    let process = PROCESSES.get_ptr_mut(index)?;
+    // SAFETY: a live array value, which is ours.
+    unsafe { core::ptr::write_volatile(&raw mut (*process).tgid, 0) };
+    let _ = PLACES.remove(&index);
+    None
+}

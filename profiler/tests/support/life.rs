@@ -1,0 +1,492 @@
+//! The life of processes: several at once, forks, libraries that come and go, namespaces,
+//! replaced executables, ids that are given out again.
+
+use super::check_modes::every_wait;
+use super::fixture::{Profile, Running, Variant};
+use super::privilege;
+use super::process::{Lines, Reaped};
+use super::report::{Report, Site, is_in};
+use super::truth::Truth;
+use libtest_mimic::{Failed, Trial};
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const VARIANT: Variant = Variant {
+    package: "tokio-newest",
+    profile: Profile::Release,
+};
+
+/// Loading the programs and reading all unwinding information, on a busy machine.
+const ATTACHED: Duration = Duration::from_secs(60);
+const WRITTEN: Duration = Duration::from_secs(60);
+/// Starting a program.
+const STARTED: Duration = Duration::from_secs(20);
+
+type Outcome = Result<(), Failed>;
+type Test = fn() -> Outcome;
+type Missing = fn() -> Option<String>;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let trials: [(&str, Test, Missing); 9] = [
+        (
+            "forked_processes_are_followed",
+            followed,
+            privilege::missing,
+        ),
+        ("a_command_and_its_children", command, privilege::missing),
+        (
+            "forked_processes_are_left_alone",
+            not_followed,
+            privilege::missing,
+        ),
+        ("libraries_come_and_go", libraries, privilege::missing),
+        ("several_by_id", several_by_id, privilege::missing),
+        ("several_by_name", several_by_name, privilege::missing),
+        ("in_other_namespaces", namespaces, privilege::missing_root),
+        ("a_replaced_executable", replaced, privilege::missing),
+        (
+            "an_id_that_is_given_out_again",
+            reused,
+            privilege::missing_root,
+        ),
+    ];
+    trials
+        .into_iter()
+        .map(|(name, trial, missing)| {
+            Trial::ignorable_test(format!("life::{name}"), move || {
+                privilege::unless_skipped(missing(), trial)
+            })
+        })
+        .collect()
+}
+
+/// A recording that has said that it records.
+struct Recording {
+    holdup: Reaped,
+    messages: Lines,
+    dir: tempfile::TempDir,
+}
+
+/// What a recording left.
+struct Recorded {
+    report: Report,
+    folded: String,
+    text: String,
+}
+
+impl Recording {
+    fn start(target: &[&str]) -> Result<Recording, String> {
+        Recording::start_with(target, |_| {})
+    }
+
+    fn start_with(
+        target: &[&str],
+        configure: impl FnOnce(&mut Command),
+    ) -> Result<Recording, String> {
+        let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_holdup"));
+        command.arg("record");
+        for name in ["report.json", "report.folded", "report.txt"] {
+            command.arg("-o").arg(dir.path().join(name));
+        }
+        command
+            .args(target)
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        configure(&mut command);
+        let mut holdup = Reaped::spawn(&mut command, "holdup")?;
+        let mut messages = holdup.stderr()?;
+        messages.find("line that begins with `recording `", ATTACHED, |line| {
+            line.starts_with("recording ")
+        })?;
+        Ok(Recording {
+            holdup,
+            messages,
+            dir,
+        })
+    }
+
+    fn stop(self) -> Result<Recorded, String> {
+        self.holdup.interrupt()?;
+        self.end()
+    }
+
+    /// Waits for its own end.
+    fn end(mut self) -> Result<Recorded, String> {
+        let status = self.holdup.wait(WRITTEN);
+        self.messages.drain(Duration::from_secs(1));
+        match status {
+            Ok(status) if status.success() => {}
+            other => return Err(format!("{other:?}; {}", self.messages.transcript())),
+        }
+        let read = |name: &str| {
+            let path = self.dir.path().join(name);
+            fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
+        };
+        let report = serde_json::from_str(&read("report.json")?)
+            .map_err(|error| format!("the report does not have the promised form: {error}"))?;
+        Ok(Recorded {
+            report,
+            folded: read("report.folded")?,
+            text: read("report.txt")?,
+        })
+    }
+}
+
+impl Recorded {
+    /// What the report says of one process.
+    fn of(&self, pid: u32) -> Report {
+        let mut report = self.report.clone();
+        report.sites.retain(|site| site.pid == pid);
+        report.threads.retain(|thread| thread.pid == pid);
+        report.runtimes.retain(|runtime| runtime.pid == pid);
+        report
+    }
+
+    fn pids(&self) -> Vec<u32> {
+        self.report
+            .targets
+            .iter()
+            .map(|target| target.pid)
+            .collect()
+    }
+
+    /// The process in which a function blocked.
+    fn pid_of(&self, function: &str) -> Result<u32, String> {
+        let mut sites = self.report.sites.iter();
+        let site = sites.find(|site| is_in(&site.function, function));
+        site.map(|site| site.pid)
+            .ok_or_else(|| format!("no {function} in the report: {:?}", self.report.losses))
+    }
+}
+
+fn ensure(holds: bool, what: impl FnOnce() -> String) -> Outcome {
+    if holds { Ok(()) } else { Err(what().into()) }
+}
+
+fn no_complaints(complaints: Vec<String>) -> Outcome {
+    ensure(complaints.is_empty(), || complaints.join("\n"))
+}
+
+/// Each thread's states make up its life, and nothing was lost.
+fn sound(report: &Report) -> Outcome {
+    for thread in &report.threads {
+        let sum: u64 = thread.states.values().sum();
+        ensure(
+            sum.abs_diff(thread.lived_ns) * 1000 <= thread.lived_ns,
+            || format!("states do not sum to the life of {thread:?}"),
+        )?;
+    }
+    // Where the kernel starts it, the loader has no unwinding information.
+    let in_loader = report.sites.iter().filter(|site| {
+        let outermost = site.stack.last();
+        outermost.is_some_and(|frame| frame.function.starts_with("ld-linux"))
+    });
+    let in_loader: u64 = in_loader.map(|site| site.waits).sum();
+    let losses = &report.losses;
+    ensure(
+        losses.truncated.saturating_sub(in_loader) + losses.events + losses.stacks == 0,
+        || format!("{losses:?}\n{}", unknown(report)),
+    )
+}
+
+/// The sites of unknown state, for a failure's message.
+fn unknown(report: &Report) -> String {
+    let sites = report.sites.iter().filter(|site| site.state == "unknown");
+    let lines: Vec<String> = sites.map(Site::describe).collect();
+    lines.join("\n")
+}
+
+fn together(fixture: &mut Running, lines: usize) -> Result<Truth, String> {
+    let mut truth = fixture.truth()?;
+    for _ in 1..lines {
+        truth.sites.extend(fixture.truth()?.sites);
+    }
+    Ok(truth)
+}
+
+/// All of a fork's waits are found, the first ones too, and all of a child that executes a
+/// program; each in a process of its own.
+fn followed() -> Outcome {
+    let mut fixture = VARIANT.start("family")?;
+    let pid = fixture.pid();
+    let recording = Recording::start(&["-p", &pid.to_string(), "--follow"])?;
+    fixture.go()?;
+    let truth = together(&mut fixture, 3)?;
+    let recorded = recording.stop()?;
+    fixture.finish()?;
+    family(&recorded, &truth, pid)
+}
+
+fn family(recorded: &Recorded, truth: &Truth, pid: u32) -> Outcome {
+    no_complaints(every_wait(&recorded.report, truth))?;
+    sound(&recorded.report)?;
+    let forked = recorded.pid_of("block_by_sleep_in_fork")?;
+    let child = recorded.pid_of("block_by_sleep_in_child")?;
+    let parent = recorded.pid_of("block_by_sleep")?;
+    ensure(
+        parent == pid && forked != pid && child != pid && child != forked,
+        || format!("{parent}, {forked} and {child} are the processes of {pid}"),
+    )?;
+    ensure(recorded.pids() == [pid, forked, child], || {
+        format!("{:?}", recorded.report.targets)
+    })?;
+    for target in recorded.report.targets.iter().skip(1) {
+        ensure(target.parent == Some(pid) && target.ended.is_some(), || {
+            format!("{target:?}")
+        })?;
+        ensure(
+            recorded
+                .text
+                .contains(&format!("blockers ({})", target.pid)),
+            || recorded.text.clone(),
+        )?;
+    }
+    let own = format!("blockers ({child});");
+    ensure(
+        recorded.folded.lines().any(|line| line.starts_with(&own)),
+        || recorded.folded.clone(),
+    )?;
+    ensure(recorded.report.target.earlier.is_empty(), || {
+        "the target executed nothing".into()
+    })
+}
+
+/// The same of a command that is started, and recorded to the end of its last child.
+fn command() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let program = VARIANT.build()?;
+    // The shell forks, and ends while its child goes on.
+    let script = "exec 3<&0; \"$0\" family \"$1\" <&3 3<&- & exit 0";
+    let arguments = ["--follow", "--", "sh", "-c", script];
+    let mut recording = Recording::start_with(&arguments, |command| {
+        command.arg(&program).arg(dir.path());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    })?;
+    let mut output = recording.holdup.stdout()?;
+    let mut input = recording.holdup.stdin()?;
+    let ready = output.find("`ready`", STARTED, |line| line.starts_with("ready "))?;
+    let pid: u32 = ready.trim_start_matches("ready ").parse()?;
+    std::io::Write::write_all(&mut input, b"go\n")?;
+    let mut truths = Vec::new();
+    for _ in 0..3 {
+        let line = output.find("ground truth", WRITTEN, |line| line.starts_with('{'))?;
+        truths.push(serde_json::from_str::<Truth>(&line)?);
+    }
+    drop(input);
+    let recorded = recording.end()?;
+    for truth in &truths {
+        no_complaints(every_wait(&recorded.report, truth))?;
+    }
+    let parent = recorded.pid_of("block_by_sleep")?;
+    ensure(parent == pid && recorded.pids().len() == 4, || {
+        format!("{pid}: {:?}", recorded.report.targets)
+    })
+}
+
+fn not_followed() -> Outcome {
+    let mut fixture = VARIANT.start("family")?;
+    let pid = fixture.pid();
+    let recording = Recording::start(&["-p", &pid.to_string()])?;
+    fixture.go()?;
+    together(&mut fixture, 2)?;
+    let own = fixture.truth()?;
+    let recorded = recording.stop()?;
+    fixture.finish()?;
+    no_complaints(every_wait(&recorded.report, &own))?;
+    sound(&recorded.report)?;
+    for function in ["block_by_sleep_in_fork", "block_by_sleep_in_child"] {
+        ensure(recorded.pid_of(function).is_err(), || {
+            format!("{function} was recorded, and nobody asked for it")
+        })?;
+    }
+    ensure(recorded.pids() == [pid], || {
+        format!("{:?}", recorded.pids())
+    })
+}
+
+/// All waits in a library are found from the first one on. Of the library that is then mapped at
+/// its place those are missing whose stacks were walked before the news of it, and each is
+/// counted; not one goes to the first library.
+fn libraries() -> Outcome {
+    let mut fixture = VARIANT.start("libraries")?;
+    let recording = Recording::start(&["-p", &fixture.pid().to_string()])?;
+    fixture.go()?;
+    let truth = fixture.truth()?;
+    let recorded = recording.stop()?;
+    fixture.finish()?;
+    let report = &recorded.report;
+    let found = |name: &str| -> u64 {
+        let sites = report.sites.iter().filter(|site| site.state == "blocked");
+        sites
+            .filter(|site| site.stack.iter().any(|frame| frame.function == name))
+            .map(|site| site.waits)
+            .sum()
+    };
+    for site in &truth.sites {
+        let (found, lost) = (found(&site.function), report.losses.truncated);
+        let may_lose = site.function == "block_in_second_library";
+        let whole = found == site.waits || may_lose && lost <= 2 && found + lost == site.waits;
+        ensure(whole, || {
+            format!(
+                "{}: {found} of {} waits, {:?}\n{}",
+                site.function,
+                site.waits,
+                report.losses,
+                unknown(report)
+            )
+        })?;
+    }
+    Ok(())
+}
+
+fn both(recorded: &Recorded, fixtures: [(u32, Truth); 2]) -> Outcome {
+    sound(&recorded.report)?;
+    for (pid, truth) in fixtures {
+        no_complaints(every_wait(&recorded.of(pid), &truth))?;
+        let target = recorded.report.targets.iter().find(|t| t.pid == pid);
+        ensure(target.is_some_and(|target| target.ended.is_some()), || {
+            format!("{pid} ended, but {target:?}")
+        })?;
+        let runtimes = recorded.of(pid).runtimes.len();
+        ensure(runtimes == 1, || format!("{runtimes} runtimes of {pid}"))?;
+    }
+    Ok(())
+}
+
+/// Two processes that do the same are two processes, and the recording ends with the second.
+fn several_by_id() -> Outcome {
+    let mut first = VARIANT.start("exit-midway")?;
+    let mut second = VARIANT.start("exit-midway")?;
+    let pids = [first.pid(), second.pid()];
+    let recording = Recording::start(&["-p", &format!("{},{}", pids[0], pids[1])])?;
+    first.go()?;
+    let first_truth = first.truth()?;
+    first.finish()?;
+    second.go()?;
+    let second_truth = second.truth()?;
+    second.finish()?;
+    let recorded = recording.end()?;
+    ensure(recorded.pids() == pids, || format!("{:?}", recorded.pids()))?;
+    both(&recorded, [(pids[0], first_truth), (pids[1], second_truth)])
+}
+
+fn several_by_name() -> Outcome {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    // A name that no other process on this machine has.
+    let name = format!("blockers-{}", std::process::id());
+    let program = dir.path().join(&name);
+    fs::copy(VARIANT.build()?, &program)?;
+    let start = || {
+        let mut command = Command::new(&program);
+        command.arg("exit-midway").arg(dir.path());
+        Running::start(command)
+    };
+    let (mut first, mut second) = (start()?, start()?);
+    let recording = Recording::start(&["-n", &name])?;
+    first.go()?;
+    second.go()?;
+    let fixtures = [
+        (first.pid(), first.truth()?),
+        (second.pid(), second.truth()?),
+    ];
+    first.finish()?;
+    second.finish()?;
+    both(&recording.end()?, fixtures)
+}
+
+/// In namespaces of its own a process has another id than here: here it is named by ours.
+fn namespaces() -> Outcome {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let mut command = Command::new("unshare");
+    command
+        .args(["--pid", "--fork", "--mount", "--user", "--map-root-user"])
+        // The first process of the namespace, which has to wait for all others when it ends, is
+        // the shell.
+        .args(["sh", "-c", "\"$0\" exit-midway \"$1\"; exit $?"])
+        .arg(VARIANT.build()?)
+        .arg(dir.path());
+    let mut fixture = Running::start(command)?;
+    let child = |pid: u32| -> Result<u32, Failed> {
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        Ok(children.trim().parse()?)
+    };
+    let pid = child(child(fixture.pid())?)?;
+    let recording = Recording::start(&["-p", &pid.to_string()])?;
+    fixture.go()?;
+    let truth = fixture.truth()?;
+    fixture.finish()?;
+    let recorded = recording.end()?;
+    no_complaints(every_wait(&recorded.report, &truth))?;
+    sound(&recorded.report)?;
+    ensure(recorded.pids() == [pid], || {
+        format!("{:?}", recorded.pids())
+    })
+}
+
+/// What runs is what is recorded, whatever has its name by now.
+fn replaced() -> Outcome {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let program = dir.path().join("blockers");
+    fs::copy(VARIANT.build()?, &program)?;
+    let mut command = Command::new(&program);
+    command.arg("exit-midway").arg(dir.path());
+    let mut fixture = Running::start(command)?;
+    let other = dir.path().join("other");
+    fs::copy(std::env::current_exe()?, &other)?;
+    fs::rename(&other, &program)?;
+    let recording = Recording::start(&["-p", &fixture.pid().to_string()])?;
+    fixture.go()?;
+    let truth = fixture.truth()?;
+    fixture.finish()?;
+    let recorded = recording.end()?;
+    no_complaints(every_wait(&recorded.report, &truth))?;
+    sound(&recorded.report)
+}
+
+/// A process that ended is not another one that was given its id.
+fn reused() -> Outcome {
+    let mut first = VARIANT.start("exit-midway")?;
+    let mut other = VARIANT.start("exit-midway")?;
+    let pid = first.pid();
+    let recording = Recording::start(&["-p", &format!("{pid},{}", other.pid())])?;
+    first.go()?;
+    let truth = first.truth()?;
+    first.finish()?;
+    let mut second = with_id(pid)?;
+    second.go()?;
+    second.truth()?;
+    second.finish()?;
+    other.go()?;
+    other.truth()?;
+    other.finish()?;
+    let recorded = recording.end()?;
+    // The second one did the very same.
+    no_complaints(every_wait(&recorded.of(pid), &truth))?;
+    let target = &recorded.report.target;
+    ensure(target.pid == pid && target.ended.is_some(), || {
+        format!("{target:?}")
+    })
+}
+
+/// Starts the fixture until it has this id: on a busy machine another process may be first.
+fn with_id(pid: u32) -> Result<Running, String> {
+    let dir: PathBuf = env!("CARGO_TARGET_TMPDIR").into();
+    let program = VARIANT.build()?;
+    let deadline = Instant::now() + STARTED;
+    while Instant::now() < deadline {
+        fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string())
+            .map_err(|error| format!("ids cannot be chosen: {error}"))?;
+        let mut command = Command::new(&program);
+        command.arg("exit-midway").arg(&dir);
+        let running = Running::start(command)?;
+        if running.pid() == pid {
+            return Ok(running);
+        }
+    }
+    Err(format!("nobody was given the id {pid}"))
+}
