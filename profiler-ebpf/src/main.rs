@@ -9,6 +9,7 @@ mod emit;
 mod filter;
 mod maps;
 mod parks;
+mod raw;
 mod registers;
 mod snapshot;
 mod stack;

@@ -9,8 +9,8 @@ use profiler_common::record::STACK_BEFORE;
 use profiler_common::row::walk;
 
 use crate::filter::{Task, Watched};
-use crate::maps::{MESSAGE, STACKS, add, count};
-use crate::{context, emit, parks, registers, unwind};
+use crate::maps::{MESSAGE, STACKS, add, count, count_truncated};
+use crate::{context, emit, parks, raw, registers, unwind};
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
@@ -51,7 +51,7 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         count(Counter::Walks);
         add(Counter::Frames, frames.into());
         if (*state).outcome != walk::COMPLETE {
-            count(Counter::WalksTruncated);
+            count_truncated((*state).outcome);
         }
         let place = read_volatile(&raw const (*thread).place);
         if let Some(park) = parks::candidate(thread)
@@ -63,6 +63,12 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         let kind = (*state).outcome << 8 | place;
         let number = number((*state).hash, syscall, (*thread).tgid, kind);
         (*thread).stack = number;
+        let copy = raw::Copy {
+            time: now,
+            stack: number,
+            generation: (*process.process).generation,
+        };
+        raw::shadow(thread, &regs, state, &copy);
         if let Some(known) = STACKS.get_ptr(number) {
             let advice = (*known).advice;
             if advice == ADVICE_RECORD {

@@ -14,7 +14,7 @@ use support::check_modes;
 use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
-use support::{hostile, kernel_walk, privilege, safety, selftest};
+use support::{hostile, kernel_walk, losses, privilege, safety, selftest};
 
 const VARIANTS: &[Variant] = &[
     Variant {
@@ -52,6 +52,10 @@ const VARIANTS: &[Variant] = &[
     Variant {
         package: "tokio-1.20",
         profile: Profile::FatLto,
+    },
+    Variant {
+        package: "tokio-newest",
+        profile: Profile::Musl,
     },
 ];
 
@@ -104,6 +108,7 @@ fn main() -> ExitCode {
         trials.extend(scenarios(*variant));
     }
     trials.extend(modes());
+    trials.extend(losses::trials());
     trials.extend(safety::trials());
     trials.extend(hostile::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -119,6 +124,10 @@ fn build_fixtures(arguments: &Arguments) -> ExitCode {
             .iter()
             .any(|skip| name.contains(skip.as_str()))
         {
+            continue;
+        }
+        if let Some(reason) = variant.missing() {
+            eprintln!("{name} is left out: {reason}");
             continue;
         }
         match variant.build() {
@@ -205,6 +214,8 @@ fn modes() -> Vec<Trial> {
         Ending::Exits,
         &[("ended", check_modes::ended)],
     );
+    // Nothing more to check: it is recorded as well as without them.
+    mode("broken-maps", Ending::Stays, &[]);
     let checks: [(&str, Check); 2] = [
         ("books", check::books),
         ("after_exec", |recorded| {
@@ -253,7 +264,7 @@ impl Run {
         let mut trials = vec![Trial::ignorable_test(
             format!("{group}::recording"),
             move || {
-                privilege::unless_skipped(privilege::missing(), || {
+                privilege::unless_skipped(run.missing(), || {
                     run.recorded().map(drop).map_err(Failed::from)
                 })
             },
@@ -261,7 +272,7 @@ impl Run {
         trials.extend(checks.iter().map(|(name, check)| {
             let (run, check) = (self.clone(), *check);
             Trial::ignorable_test(format!("{group}::{name}"), move || {
-                privilege::unless_skipped(privilege::missing(), || {
+                privilege::unless_skipped(run.missing(), || {
                     let recorded = run.recorded().map_err(|_| "there is no recording")?;
                     let complaints = check(recorded);
                     if complaints.is_empty() {
@@ -273,6 +284,10 @@ impl Run {
             })
         }));
         trials
+    }
+
+    fn missing(&self) -> Option<String> {
+        privilege::missing().or_else(|| self.variant.missing())
     }
 
     fn recorded(&self) -> Result<&Recorded, &String> {

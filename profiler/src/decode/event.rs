@@ -2,8 +2,9 @@
 
 use bytemuck::{AnyBitPattern, try_pod_read_unaligned};
 use profiler_common::record::{
-    ExecRecord, Header, KIND_EXEC, KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END, KIND_WAIT,
-    MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
+    ExecRecord, Header, KIND_EXEC, KIND_RAW_STACK, KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END,
+    KIND_WAIT, MAX_KERNEL_FRAMES, MAX_USER_FRAMES, RAW_PIECE_BYTES, RawStackRecord, SnapshotRecord,
+    StackRecord, ThreadEndRecord, WaitRecord,
 };
 use std::fmt;
 
@@ -20,6 +21,17 @@ pub enum Event {
     Exec(ExecRecord),
     /// A thread as the task iterator found it.
     Snapshot(Box<SnapshotRecord>),
+    /// A piece of a raw copy of a stack.
+    RawStack(Box<RawPiece>),
+}
+
+/// A [`RawStackRecord`] with its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawPiece {
+    /// The fixed part.
+    pub record: RawStackRecord,
+    /// The memory at [`RawStackRecord::address`].
+    pub memory: Vec<u8>,
 }
 
 /// A [`StackRecord`] with its frames.
@@ -42,6 +54,8 @@ pub enum DecodeError {
     Kind(u32),
     /// More frames than a record may have, or than its bytes hold.
     Frames,
+    /// A piece of memory that is longer than a piece may be, or than its record.
+    Memory,
 }
 
 impl fmt::Display for DecodeError {
@@ -50,6 +64,7 @@ impl fmt::Display for DecodeError {
             DecodeError::Short => write!(f, "a record shorter than its kind"),
             DecodeError::Kind(kind) => write!(f, "a record of unknown kind {kind}"),
             DecodeError::Frames => write!(f, "a stack whose frames are not all there"),
+            DecodeError::Memory => write!(f, "a copy of memory that is not all there"),
         }
     }
 }
@@ -75,6 +90,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         KIND_THREAD_END => Event::ThreadEnd(Box::new(head(bytes)?)),
         KIND_EXEC => Event::Exec(head(bytes)?),
         KIND_SNAPSHOT => Event::Snapshot(Box::new(head(bytes)?)),
+        KIND_RAW_STACK => Event::RawStack(Box::new(raw_piece(bytes)?)),
         kind => return Err(DecodeError::Kind(kind)),
     })
 }
@@ -102,6 +118,19 @@ fn stack(bytes: &[u8]) -> Result<StackSeen, DecodeError> {
         user: words(begin, user)?,
         kernel: words(begin + user * 8, kernel)?,
     })
+}
+
+fn raw_piece(bytes: &[u8]) -> Result<RawPiece, DecodeError> {
+    let record: RawStackRecord = head(bytes)?;
+    let (begin, len) = (size_of::<RawStackRecord>(), record.bytes as usize);
+    if len > RAW_PIECE_BYTES {
+        return Err(DecodeError::Memory);
+    }
+    let memory = bytes
+        .get(begin..begin + len)
+        .ok_or(DecodeError::Memory)?
+        .to_vec();
+    Ok(RawPiece { record, memory })
 }
 
 #[cfg(test)]
@@ -157,6 +186,45 @@ mod tests {
         for (user, kernel) in [(u32::MAX, 0), (0, u32::MAX), (128, 0), (0, 65)] {
             let bytes = bytes(&record(user, kernel), &[0; 256]);
             assert_eq!(decode(&bytes), Err(DecodeError::Frames));
+        }
+    }
+
+    #[test]
+    fn the_length_of_copied_memory_is_not_trusted() {
+        let piece = |len: u32| RawStackRecord {
+            header: Header {
+                kind: KIND_RAW_STACK,
+                len: 0,
+                tgid: 7,
+                tid: 8,
+            },
+            time: 1,
+            stack: 2,
+            ip: 3,
+            sp: 4,
+            bp: 5,
+            address: 4,
+            generation: 1,
+            bytes: len,
+            last: 1,
+            reserved: 0,
+        };
+        let record = |len: u32, memory: &[u8]| {
+            let mut bytes = bytemuck::bytes_of(&piece(len)).to_vec();
+            bytes.extend(memory);
+            bytes
+        };
+        let Ok(Event::RawStack(raw)) = decode(&record(3, &[1, 2, 3, 9])) else {
+            panic!("not a raw stack");
+        };
+        assert_eq!((raw.record, raw.memory), (piece(3), vec![1, 2, 3]));
+        assert_eq!(decode(&record(4, &[1, 2, 3])), Err(DecodeError::Memory));
+        for len in [4097, u32::MAX] {
+            assert_eq!(decode(&record(len, &[0; 8192])), Err(DecodeError::Memory));
+        }
+        let whole = record(3, &[1, 2, 3]);
+        for len in 0..whole.len() {
+            assert!(decode(&whole[..len]).is_err(), "{len} bytes passed");
         }
     }
 

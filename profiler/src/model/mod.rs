@@ -2,6 +2,8 @@
 
 mod books;
 mod build;
+mod losses;
+mod object;
 mod place;
 mod quantile;
 mod recording;
@@ -18,9 +20,11 @@ mod time;
 mod verdict;
 
 pub use build::build;
+pub use losses::{LossCauses, Losses, ShadowCheck};
+pub use object::{Holder, HolderProcess, MAX_HOLDERS, Object, ObjectKind};
 pub use recording::{
-    HIST_BUCKETS, Host, Judges, Losses, OpenWait, Recording, StackEntry, StackId, Target,
-    ThreadRecord, Tool, Truncation, Wait, WaitTotal, Waker,
+    HIST_BUCKETS, Host, Judges, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord,
+    Tool, Truncation, Wait, WaitTotal, Waker,
 };
 pub use report::{
     BlockingPool, OpenWaitReport, Report, RuntimeKind, RuntimeReport, Site, StackTotal, StateTimes,

@@ -1,6 +1,8 @@
 //! The report: what every renderer draws, and what `-o report.json` holds (schema 1).
 
-use crate::model::recording::{Host, Judges, Losses, Target, Tool, Truncation};
+use crate::model::losses::Losses;
+use crate::model::object::{Holder, Object};
+use crate::model::recording::{Host, Judges, Target, Tool, Truncation};
 use crate::model::verdict::Verdict;
 use crate::symbolize::Frame;
 use crate::tokio_rt::{Role, State};
@@ -79,6 +81,9 @@ pub struct RuntimeReport {
     pub starved_ns: Nanos,
     /// The longest stretch of `starved_ns`.
     pub starved_max_ns: Nanos,
+    /// For how long every worker had been in one and the same wait when the recording ended: a
+    /// deadlock, or a wait for something that does not come. Zero where any of them had moved.
+    pub wedged_ns: Nanos,
     /// Entry `k`: for how long exactly `k` workers were blocked at once. Sums to the duration.
     pub blocked_at_once: Vec<Nanos>,
 }
@@ -112,6 +117,8 @@ pub struct ThreadReport {
     pub runtime: Option<String>,
     /// How long it lived within the recording.
     pub lived_ns: Nanos,
+    /// Finished waits, by the kernel side's own count.
+    pub waits: u64,
     /// Where its time went; sums to `lived_ns`.
     pub states: StateTimes,
 }
@@ -217,6 +224,13 @@ pub struct OpenWaitReport {
     pub since_ns: Nanos,
     /// Whether it began before the recording.
     pub before_recording: bool,
+    /// What it waits for, where that is known.
+    pub object: Option<Object>,
+    /// Who holds that.
+    pub holder: Option<Holder>,
+    /// How many threads of the target wait for the same object, this one included; 0 where the
+    /// object is not known.
+    pub waiters: u32,
     /// Id of the tokio task that was being polled.
     pub task_id: Option<u64>,
     /// Leaf first, kernel frames before user frames.

@@ -1,7 +1,9 @@
 //! What has arrived so far: stacks named and judged, waits in a compact form.
 
+use super::ended::Ended;
 use super::modules::{AddressMap, Modules};
-use crate::decode::{DecodeError, Event, StackSeen};
+use crate::decode::{DecodeError, Event, RawPiece, StackSeen};
+use crate::limits::Limits;
 use crate::model::{StackEntry, StackId, Truncation};
 use crate::process::parse_comm;
 use crate::symbolize::{Frame, Symbolizer};
@@ -9,13 +11,37 @@ use crate::tokio_rt::{Agreement, Classifier, Judge, Place, State};
 use crate::units::{Addr, Pid, Tid, Timestamp};
 use crate::unwind::walk_outcome;
 use profiler_common::map::{ADVICE_IDLE, ADVICE_IDLE_BY_PLACE, ADVICE_RECORD};
-use profiler_common::record::{SnapshotRecord, ThreadEndRecord, WAKER_INTERRUPT, WaitRecord};
+use profiler_common::record::{SnapshotRecord, WAKER_INTERRUPT, WAKER_UNSEEN, WaitRecord};
 use profiler_common::row::walk;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-/// Waits kept for the timeline; the others are counted, and are in the sums all the same.
-const MAX_TIMELINE: usize = 1 << 20;
+/// What is kept at most; whatever goes beyond is counted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Waits of the timeline, of 40 bytes each. The others are in the sums all the same.
+    pub(super) timeline: usize,
+    /// Frames over all stacks, of some 90 bytes each.
+    pub(super) frames: usize,
+    /// Ids of threads that ended.
+    pub(super) ended: usize,
+    /// Sums of threads that ended, of some 200 bytes each.
+    pub(super) sums: usize,
+    /// Threads that ended waits.
+    pub(super) wakers: usize,
+}
+
+impl Bounds {
+    pub(super) fn new(limits: &Limits) -> Bounds {
+        Bounds {
+            timeline: limits.table("timeline", 1 << 20),
+            frames: limits.table("frames", 1 << 19),
+            ended: limits.table("ended", 1 << 16),
+            sums: limits.table("sums", 1 << 15),
+            wakers: limits.table("wakers", 1 << 16),
+        }
+    }
+}
 
 /// A finished wait, by numbers.
 #[derive(Clone, Copy, Debug)]
@@ -41,8 +67,13 @@ pub(super) struct WakerKey {
 }
 
 /// Everything gathered.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Gathered {
+    pub(super) bounds: Bounds,
+    /// Frames of all stacks.
+    frames: usize,
+    pub(super) stacks_left_out: u64,
+    pub(super) wakers_left_out: u64,
     pub(super) stacks: Vec<StackEntry>,
     /// By stack: what tokio's thread-local state said.
     places: Vec<Place>,
@@ -60,8 +91,10 @@ pub(super) struct Gathered {
     pub(super) waits: Vec<CompactWait>,
     pub(super) wakers: Vec<WakerKey>,
     waker_ids: HashMap<WakerKey, u32>,
-    pub(super) ended: Vec<ThreadEndRecord>,
+    pub(super) ended: Ended,
     pub(super) snapshots: Vec<SnapshotRecord>,
+    /// Pieces of raw copies of stacks that nobody has looked at yet.
+    pub(super) raw_pieces: Vec<RawPiece>,
     pub(super) names: HashMap<Tid, Arc<str>>,
     pub(super) timeline_lost: u64,
     pub(super) undecodable: u64,
@@ -74,6 +107,37 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
+    /// Nothing yet.
+    pub(super) fn new(bounds: Bounds) -> Gathered {
+        Gathered {
+            bounds,
+            frames: 0,
+            stacks_left_out: 0,
+            wakers_left_out: 0,
+            stacks: Vec::new(),
+            places: Vec::new(),
+            kernel: Vec::new(),
+            agreement: Agreement::default(),
+            judges: Vec::new(),
+            learned: false,
+            was_trusted: false,
+            by_number: HashMap::new(),
+            waits: Vec::new(),
+            wakers: Vec::new(),
+            waker_ids: HashMap::new(),
+            ended: Ended::default(),
+            snapshots: Vec::new(),
+            raw_pieces: Vec::new(),
+            names: HashMap::new(),
+            timeline_lost: 0,
+            undecodable: 0,
+            execs: 0,
+            unmapped_seen: false,
+            classifier: Classifier::default(),
+            symbolizer: Symbolizer::new(),
+        }
+    }
+
     /// Takes one event in. New stacks are handed back undone, since naming them needs the
     /// mappings of their time.
     pub(super) fn take(&mut self, event: Result<Event, DecodeError>) -> Option<Box<StackSeen>> {
@@ -87,8 +151,11 @@ impl Gathered {
             Ok(Event::Wait(record)) => self.wait(&record),
             Ok(Event::ThreadEnd(record)) => {
                 let tid = Tid(record.header.tid);
-                self.names.insert(tid, parse_comm(&record.comm).into());
-                self.ended.push(*record);
+                if self.ended.add(&record, self.bounds.ended) {
+                    self.names.insert(tid, parse_comm(&record.comm).into());
+                } else {
+                    self.names.remove(&tid);
+                }
             }
             Ok(Event::Exec(_)) => self.execs += 1,
             Ok(Event::Snapshot(record)) => {
@@ -96,6 +163,7 @@ impl Gathered {
                 self.names.insert(tid, parse_comm(&record.comm).into());
                 self.snapshots.push(*record);
             }
+            Ok(Event::RawStack(piece)) => self.raw_pieces.push(*piece),
             Err(error) => {
                 tracing::warn!("{error}");
                 self.undecodable += 1;
@@ -105,11 +173,11 @@ impl Gathered {
     }
 
     fn wait(&mut self, record: &WaitRecord) {
-        if self.waits.len() >= MAX_TIMELINE {
+        if self.waits.len() >= self.bounds.timeline {
             self.timeline_lost += 1;
             return;
         }
-        let waker = if record.wakeup == 0 {
+        let waker = if record.waker_tid == WAKER_UNSEEN {
             u32::MAX
         } else {
             self.waker(record)
@@ -146,6 +214,10 @@ impl Gathered {
         if let Some(id) = self.waker_ids.get(&key) {
             return *id;
         }
+        if self.wakers.len() >= self.bounds.wakers {
+            self.wakers_left_out += 1;
+            return u32::MAX;
+        }
         let id = self.wakers.len() as u32;
         self.wakers.push(key.clone());
         self.waker_ids.insert(key, id);
@@ -154,6 +226,10 @@ impl Gathered {
 
     /// Names and judges a new stack; what the kernel side is to do with its waits.
     pub(super) fn stack(&mut self, seen: &StackSeen, map: &AddressMap, modules: &Modules) -> u32 {
+        if self.frames >= self.bounds.frames {
+            self.stacks_left_out += 1;
+            return ADVICE_RECORD;
+        }
         let truncated = walk_outcome(seen.record.walk);
         let user: Vec<Addr> = seen.user.iter().map(|addr| Addr(*addr)).collect();
         let frames = self.name(&user, map, modules);
@@ -233,6 +309,7 @@ impl Gathered {
         let by_stack = self.classifier.classify(&frames, truncated.is_some());
         self.agreement.add(&by_stack, syscall, place);
         let verdict = self.agreement.judge(by_stack, place);
+        self.frames += frames.len();
         self.judges
             .push(self.agreement.judge_of(&by_stack, syscall, place));
         self.places.push(place);

@@ -8,8 +8,8 @@ use gimli::write::{
 };
 use gimli::{Encoding, Format, LittleEndian, X86_64};
 use profiler_common::record::{
-    ExecRecord, Header, KIND_EXEC, KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END, KIND_WAIT,
-    SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
+    ExecRecord, Header, KIND_EXEC, KIND_RAW_STACK, KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END,
+    KIND_WAIT, RawStackRecord, SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
 };
 
 /// One file: target, name, content.
@@ -211,12 +211,18 @@ fn events() -> Vec<Seed> {
     let mut snapshot: SnapshotRecord = bytemuck::Zeroable::zeroed();
     snapshot.header = header(KIND_SNAPSHOT, size_of::<SnapshotRecord>());
     snapshot.comm = [0xff; 16];
+    let mut raw: RawStackRecord = bytemuck::Zeroable::zeroed();
+    raw.header = header(KIND_RAW_STACK, size_of::<RawStackRecord>() + 16);
+    (raw.sp, raw.address, raw.bytes, raw.last) = (0x7ffe_0000_0ff0, 0x7ffe_0000_0ff0, 16, 1);
+    let mut raw = bytemuck::bytes_of(&raw).to_vec();
+    raw.extend([0x5a; 16]);
     vec![
         ("events", "stack", stack),
         ("events", "wait", bytemuck::bytes_of(&wait).to_vec()),
         ("events", "thread-end", bytemuck::bytes_of(&end).to_vec()),
         ("events", "exec", bytemuck::bytes_of(&exec).to_vec()),
         ("events", "snapshot", bytemuck::bytes_of(&snapshot).to_vec()),
+        ("events", "raw-stack", raw),
     ]
 }
 
