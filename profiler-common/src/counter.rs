@@ -51,4 +51,10 @@ counters! {
     RingFullWait = "ring buffer full (wait)",
     /// Other records that did not fit into the ring buffer.
     RingFullOther = "ring buffer full (other)",
+    /// Waits whose object could not be told apart in the sums because the aggregate was full.
+    ObjectUnsummed = "waits summed without their object",
+    /// Object records that did not fit into the ring buffer (the object is sent again later).
+    RingFullObject = "ring buffer full (object)",
+    /// Objects of which some part could not be read, or a path longer than we keep.
+    ObjectPartial = "objects known in part",
 }

@@ -18,6 +18,8 @@ pub const MAX_MAPPINGS: usize = 1024;
 pub const ROW_BANKS: usize = 256;
 /// Banks of index entries.
 pub const INDEX_BANKS: usize = 64;
+/// Objects that are remembered as sent; the least recently seen go first, and are sent again.
+pub const MAX_OBJECTS: usize = 16_384;
 /// Buckets of the log2 histogram of waits; the last one takes everything longer.
 pub const HISTOGRAM_BUCKETS: usize = 40;
 
@@ -101,6 +103,8 @@ pub struct Thread {
     pub stack: u64,
     /// Id of the task that waits, or 0.
     pub task_id: u64,
+    /// Number of the object of the wait, or 0.
+    pub object: u64,
     /// Process of the waker.
     pub waker_tgid: u32,
     /// The waker.
@@ -118,6 +122,8 @@ pub struct Thread {
 pub struct AggregateKey {
     /// Number of the stack.
     pub stack: u64,
+    /// Number of the object of the waits, or 0.
+    pub object: u64,
     /// The thread. Only its own switch-ins write the entry, one at a time, so that the sums
     /// need no atomics.
     pub tid: u32,
@@ -160,8 +166,8 @@ pub struct Stack {
 
 const _: () = assert!(size_of::<Books>() == 40);
 const _: () = assert!(size_of::<Process>() == 48);
-const _: () = assert!(size_of::<Thread>() == 16 + 32 + 8 + 16 + 40);
-const _: () = assert!(size_of::<AggregateKey>() == 16);
+const _: () = assert!(size_of::<Thread>() == 16 + 32 + 8 + 8 + 16 + 40);
+const _: () = assert!(size_of::<AggregateKey>() == 24);
 const _: () = assert!(size_of::<Aggregate>() == 32 + 4 * HISTOGRAM_BUCKETS);
 const _: () = assert!(size_of::<Stack>() == 8);
 

@@ -20,6 +20,10 @@ pub const KIND_THREAD_END: u32 = 3;
 pub const KIND_EXEC: u32 = 4;
 /// [`Header::kind`] of a [`SnapshotRecord`].
 pub const KIND_SNAPSHOT: u32 = 5;
+/// [`Header::kind`] of an [`ObjectRecord`].
+pub const KIND_OBJECT: u32 = 10;
+/// [`Header::kind`] of a [`ChildRecord`].
+pub const KIND_CHILD: u32 = 11;
 
 /// What every record begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +92,8 @@ pub struct WaitRecord {
     /// Id of the task being polled, or 0 where tokio's thread-local state is not read or no task
     /// was.
     pub task_id: u64,
+    /// Number of the object that was waited for, or 0 where none is known.
+    pub object: u64,
     /// Process of the thread that made the wakeup; 0 where none was seen.
     pub waker_tgid: u32,
     /// Thread that made the wakeup, or [`WAKER_INTERRUPT`].
@@ -158,8 +164,75 @@ pub struct SnapshotRecord {
     pub comm: [u8; COMM_LEN],
 }
 
+/// [`ObjectRecord::kind`]: an open file of any sort. Numbers: inode, device, mode, magic of the
+/// file system. Text: the parts of its path, the last one first, each with a terminating zero.
+pub const OBJECT_FILE: u32 = 1;
+/// [`ObjectRecord::kind`]: a socket. Numbers: family, type and protocol (16 bits each, from the
+/// lowest); own port and peer's port (16 bits each); own address and peer's address (two words
+/// each, in network order; of a Unix socket its inode). Text: the path of a Unix socket, an
+/// abstract one with a leading zero.
+pub const OBJECT_SOCKET: u32 = 2;
+/// [`ObjectRecord::kind`]: a futex. Numbers: address, operation.
+pub const OBJECT_FUTEX: u32 = 3;
+/// [`ObjectRecord::kind`]: a time. Numbers: nanoseconds.
+pub const OBJECT_TIMER: u32 = 4;
+/// [`ObjectRecord::kind`]: a child process. Numbers: its id in the target's namespace, or -1.
+pub const OBJECT_CHILD: u32 = 5;
+/// [`ObjectRecord::kind`]: a path that the program named. Text: the path.
+pub const OBJECT_PATH: u32 = 6;
+/// [`ObjectRecord::kind`]: several descriptors. Numbers: how many.
+pub const OBJECT_POLL: u32 = 7;
+/// [`ObjectRecord::kind`]: memory that was touched. Numbers: address.
+pub const OBJECT_MEMORY: u32 = 8;
+
+/// Bytes of text of one object at most; longer ones are cut off and say so.
+pub const MAX_OBJECT_TEXT: usize = 1024;
+
+/// What a wait waits for, seen for the first time; followed by `text` bytes of text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct ObjectRecord {
+    /// The record's kind, length and thread.
+    pub header: Header,
+    /// When it was seen.
+    pub time: u64,
+    /// The number by which waits name it.
+    pub object: u64,
+    /// One of the `OBJECT_*` constants.
+    pub kind: u32,
+    /// The descriptor, or -1 where the wait was for none.
+    pub fd: i32,
+    /// By kind.
+    pub numbers: [u64; 6],
+    /// Bytes of text that follow.
+    pub text: u32,
+    /// 1 where some of it could not be read or the text was cut off.
+    pub partial: u32,
+}
+
+/// A child of a target process executed a program. The header has the target process and the
+/// child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct ChildRecord {
+    /// The record's kind and length; process id of the parent, process id of the child.
+    pub header: Header,
+    /// When.
+    pub time: u64,
+    /// The child's id in its own pid namespace.
+    pub pid: u32,
+    /// No padding.
+    pub reserved: u32,
+    /// Name of the program.
+    pub comm: [u8; COMM_LEN],
+}
+
+const _: () = assert!(size_of::<ObjectRecord>() == 16 + 16 + 8 + 48 + 8);
+const _: () = assert!(size_of::<ChildRecord>() == 16 + 16 + 16);
 const _: () = assert!(size_of::<Header>() == 16);
 const _: () = assert!(size_of::<StackRecord>() == 16 + 24 + 48 + 24 + 16);
-const _: () = assert!(size_of::<WaitRecord>() == 16 + 40 + 8 + 16);
+const _: () = assert!(size_of::<WaitRecord>() == 16 + 48 + 8 + 16);
 const _: () = assert!(size_of::<ExecRecord>() == 24);
 const _: () = assert!(size_of::<SnapshotRecord>() == 16 + 40 + 48 + 8 + 8 + 16);

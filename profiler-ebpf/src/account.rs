@@ -7,14 +7,14 @@ use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::warn;
 use profiler_common::counter::Counter;
 use profiler_common::map::{
-    ADVICE_IDLE, Aggregate, AggregateKey, HISTOGRAM_BUCKETS, PHASE_BLOCKED, PHASE_NEW,
+    ADVICE_IDLE, ADVICE_RECORD, Aggregate, AggregateKey, HISTOGRAM_BUCKETS, PHASE_BLOCKED, PHASE_NEW,
     PHASE_RUNNABLE, PHASE_RUNNING, Thread,
 };
 use profiler_common::record::STACK_BEFORE;
 
 use crate::filter::{self, Task, Watched};
 use crate::maps::{AGGREGATES, CLOCK_LEAD, PROCESSES, count, count_first};
-use crate::{config, emit, stack, threads};
+use crate::{children, config, emit, objects, stack, threads};
 
 /// `TASK_DEAD`: the thread's last switch; its memory map is gone by then.
 const TASK_DEAD: u32 = 0x80;
@@ -130,10 +130,17 @@ fn switch_out(
         (*thread).wakeup = 0;
         (*thread).stack = 0;
         (*thread).task_id = 0;
+        (*thread).object = 0;
         core::ptr::write_volatile(&raw mut (*thread).phase, PHASE_BLOCKED);
     }
     count(Counter::SwitchOutBlocked);
     stack::take(ctx.as_ptr(), prev, process, thread, now);
+    // SAFETY: a live array value.
+    unsafe {
+        if (*thread).advice == ADVICE_RECORD {
+            (*thread).object = objects::object_of_current((*thread).tgid, tid, now);
+        }
+    }
 }
 
 /// Difference of two clocks, in nanoseconds, below which they need no new note.
@@ -228,7 +235,18 @@ unsafe fn arrive(thread: *mut Thread, tid: u32, now: u64) {
             (*thread).books.blocked += blocked;
             (*thread).books.runnable += runqueue;
             (*thread).books.waits += 1;
-            aggregate(tid, (*thread).stack, blocked, runqueue);
+            let (stack, object) = ((*thread).stack, (*thread).object);
+            if !aggregate(tid, stack, object, blocked, runqueue) {
+                if object == 0 {
+                    count(Counter::AggregateFull);
+                } else {
+                    count(Counter::ObjectUnsummed);
+                    // Rather without its object than not at all.
+                    if !aggregate(tid, stack, 0, blocked, runqueue) {
+                        count(Counter::AggregateFull);
+                    }
+                }
+            }
             if blocked >= config::min_block_ns() && (*thread).advice != ADVICE_IDLE {
                 emit::wait(thread, now, woken);
             }
@@ -276,10 +294,12 @@ fn bucket(nanos: u64) -> usize {
     }
 }
 
+/// Adds a wait to the sums; whether there was room.
 #[inline(always)]
-fn aggregate(tid: u32, stack: u64, blocked: u64, runqueue: u64) {
+fn aggregate(tid: u32, stack: u64, object: u64, blocked: u64, runqueue: u64) -> bool {
     let key = AggregateKey {
         stack,
+        object,
         tid,
         reserved: 0,
     };
@@ -296,10 +316,7 @@ fn aggregate(tid: u32, stack: u64, blocked: u64, runqueue: u64) {
             let _ = AGGREGATES.insert(&key, &zero, NO_EXIST);
             match AGGREGATES.get_ptr_mut(&key) {
                 Some(sums) => sums,
-                None => {
-                    count(Counter::AggregateFull);
-                    return;
-                }
+                None => return false,
             }
         }
     };
@@ -318,6 +335,7 @@ fn aggregate(tid: u32, stack: u64, blocked: u64, runqueue: u64) {
             *slot = (*slot).saturating_add(1);
         }
     }
+    true
 }
 
 /// A new thread of a watched process begins its life wanting a CPU.
@@ -347,6 +365,7 @@ pub(crate) fn sched_process_exec(ctx: &BtfTracePointContext) {
     let old_tid: u32 = ctx.arg(1);
     // SAFETY: the tracepoint's first argument.
     let (tgid, tid) = unsafe { (filter::tgid(task), filter::tid(task)) };
+    children::exec(task, now());
     let Some(process) = filter::watched(tgid) else {
         return;
     };

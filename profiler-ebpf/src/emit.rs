@@ -132,6 +132,7 @@ pub(crate) unsafe fn wait(thread: *mut Thread, end: u64, woken: u64) {
             end,
             stack: (*thread).stack,
             task_id: (*thread).task_id,
+            object: (*thread).object,
             waker_tgid: if seen { (*thread).waker_tgid } else { 0 },
             waker_tid: (*thread).waker_tid,
             waker_comm: (*thread).waker_comm,

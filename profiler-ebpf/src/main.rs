@@ -5,11 +5,15 @@
 #![allow(internal_features)]
 
 mod account;
+mod children;
 mod config;
 mod context;
 mod emit;
 mod filter;
 mod maps;
+mod objects;
+mod paths;
+mod sockets;
 mod snapshot;
 mod stack;
 mod threads;

@@ -2,15 +2,17 @@
 
 use aya_ebpf::btf_maps::{self, ArrayOfMaps};
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use profiler_common::call::CALLS;
 use profiler_common::counter::Counter;
 use profiler_common::map::{
-    Aggregate, AggregateKey, FILTER_SIZE, INDEX_BANKS, MAX_MAPPINGS, MAX_PROCESSES, Process,
-    ROW_BANKS, Stack, THREADS, Thread,
+    Aggregate, AggregateKey, FILTER_SIZE, INDEX_BANKS, MAX_MAPPINGS, MAX_OBJECTS, MAX_PROCESSES,
+    Process, ROW_BANKS, Stack, THREADS, Thread,
 };
 use profiler_common::row::{BANK_ROWS, INDEX_BANK, Mapping};
 
 use crate::emit::StackMessage;
+use crate::objects::ObjectMessage;
 use crate::unwind::{CachedRule, Chunk, RULE_CACHE, Walk};
 
 /// `BPF_F_MMAPABLE`: userspace fills these by mmap.
@@ -59,6 +61,19 @@ pub(crate) static STACKS: HashMap<u64, Stack> = HashMap::with_max_entries(65_536
 #[map]
 pub(crate) static AGGREGATES: HashMap<AggregateKey, Aggregate> =
     HashMap::with_max_entries(32_768, 0);
+
+/// What each system call waits for, one of [`profiler_common::call`].
+#[map]
+pub(crate) static CALL_OBJECTS: Array<u32> = Array::with_max_entries(CALLS as u32, 0);
+
+/// Objects that were sent, by number.
+#[map]
+pub(crate) static OBJECTS: LruHashMap<u64, u32> =
+    LruHashMap::with_max_entries(MAX_OBJECTS as u32, 0);
+
+/// The object being looked at, in the form in which it is sent.
+#[map]
+pub(crate) static OBJECT_MESSAGE: PerCpuArray<ObjectMessage> = PerCpuArray::with_max_entries(1, 0);
 
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);

@@ -10,12 +10,14 @@ use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, Iter, Program, ProgramInfo};
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
+use profiler_common::call::{self, CALLS};
 use profiler_common::context::layout;
 use profiler_common::counter::Counter;
 use profiler_common::map::{
     Aggregate, AggregateKey, FILTER_PROBES, FILTER_SIZE, MAX_PROCESSES, Process, Stack,
     THREAD_WAYS, THREADS, Thread,
 };
+use profiler_common::offsets::Offsets;
 use rustix::time::{ClockId, clock_gettime};
 use std::io::Read;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -89,6 +91,14 @@ impl Kernel {
         let (stack, fsbase) = (offset("stack")?, offset("thread.fsbase")?);
         let last_arrival = offset("sched_info.last_arrival").unwrap_or(0);
         let state = offset("__state").or_else(|_| offset("state"))?;
+        // A field that is missing costs the names of some objects, and no more.
+        let objects = Offsets::new(|strukt, member| {
+            let found = types.member_offset(strukt, member);
+            if found.is_none() {
+                tracing::info!("the kernel's BTF has no {strukt}.{member}");
+            }
+            found
+        });
         let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))
@@ -101,10 +111,18 @@ impl Kernel {
             .override_global("OFF_TASK_STACK", &stack, true)
             .override_global("OFF_TASK_FSBASE", &fsbase, true)
             .override_global("OFF_TASK_LAST_ARRIVAL", &last_arrival, true)
+            .override_global("OBJECT_OFFSETS", &objects, true)
             .override_global("MIN_BLOCK_NS", &min_block.0, true)
             .load(OBJECT)
             .context("cannot load the eBPF object")?;
         let tables = Tables::new(&mut ebpf)?;
+        let calls = ebpf
+            .map_mut("CALL_OBJECTS")
+            .context("the eBPF object has no map CALL_OBJECTS")?;
+        let mut calls: Array<_, u32> = Array::try_from(calls)?;
+        for number in 0..CALLS as u32 {
+            calls.set(number, call::object_of(number), 0)?;
+        }
         let mut take = |name: &str| {
             ebpf.take_map(name)
                 .with_context(|| format!("the eBPF object has no map {name}"))

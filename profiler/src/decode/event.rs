@@ -2,8 +2,9 @@
 
 use bytemuck::{AnyBitPattern, try_pod_read_unaligned};
 use profiler_common::record::{
-    ExecRecord, Header, KIND_EXEC, KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END, KIND_WAIT,
-    MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
+    ChildRecord, ExecRecord, Header, KIND_CHILD, KIND_EXEC, KIND_OBJECT, KIND_SNAPSHOT, KIND_STACK,
+    KIND_THREAD_END, KIND_WAIT, MAX_KERNEL_FRAMES, MAX_OBJECT_TEXT, MAX_USER_FRAMES, ObjectRecord,
+    SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
 };
 use std::fmt;
 
@@ -20,6 +21,19 @@ pub enum Event {
     Exec(ExecRecord),
     /// A thread as the task iterator found it.
     Snapshot(Box<SnapshotRecord>),
+    /// Something that is waited for, seen for the first time.
+    Object(Box<ObjectSeen>),
+    /// An exec of a child process.
+    Child(ChildRecord),
+}
+
+/// An [`ObjectRecord`] with its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectSeen {
+    /// The fixed part.
+    pub record: ObjectRecord,
+    /// The text, as its kind defines it.
+    pub text: Vec<u8>,
 }
 
 /// A [`StackRecord`] with its frames.
@@ -42,6 +56,8 @@ pub enum DecodeError {
     Kind(u32),
     /// More frames than a record may have, or than its bytes hold.
     Frames,
+    /// More text than a record may have, or than its bytes hold.
+    Text,
 }
 
 impl fmt::Display for DecodeError {
@@ -50,6 +66,7 @@ impl fmt::Display for DecodeError {
             DecodeError::Short => write!(f, "a record shorter than its kind"),
             DecodeError::Kind(kind) => write!(f, "a record of unknown kind {kind}"),
             DecodeError::Frames => write!(f, "a stack whose frames are not all there"),
+            DecodeError::Text => write!(f, "a record with more text than it may have"),
         }
     }
 }
@@ -75,7 +92,25 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         KIND_THREAD_END => Event::ThreadEnd(Box::new(head(bytes)?)),
         KIND_EXEC => Event::Exec(head(bytes)?),
         KIND_SNAPSHOT => Event::Snapshot(Box::new(head(bytes)?)),
+        KIND_OBJECT => Event::Object(Box::new(object(bytes)?)),
+        KIND_CHILD => Event::Child(head(bytes)?),
         kind => return Err(DecodeError::Kind(kind)),
+    })
+}
+
+fn object(bytes: &[u8]) -> Result<ObjectSeen, DecodeError> {
+    let record: ObjectRecord = head(bytes)?;
+    let text = record.text as usize;
+    if text > MAX_OBJECT_TEXT {
+        return Err(DecodeError::Text);
+    }
+    let begin = size_of::<ObjectRecord>();
+    Ok(ObjectSeen {
+        record,
+        text: bytes
+            .get(begin..begin + text)
+            .ok_or(DecodeError::Text)?
+            .to_vec(),
     })
 }
 
@@ -158,6 +193,41 @@ mod tests {
             let bytes = bytes(&record(user, kernel), &[0; 256]);
             assert_eq!(decode(&bytes), Err(DecodeError::Frames));
         }
+    }
+
+    #[test]
+    fn an_object_has_the_text_that_it_says() {
+        let record = ObjectRecord {
+            header: Header {
+                kind: KIND_OBJECT,
+                len: 0,
+                tgid: 7,
+                tid: 8,
+            },
+            time: 1,
+            object: 2,
+            kind: 6,
+            fd: -1,
+            numbers: [0; 6],
+            text: 3,
+            partial: 0,
+        };
+        let mut whole = bytemuck::bytes_of(&record).to_vec();
+        whole.extend(b"/a\0");
+        let Ok(Event::Object(seen)) = decode(&whole) else {
+            panic!("not an object");
+        };
+        assert_eq!((seen.record, seen.text), (record, b"/a\0".to_vec()));
+        for len in 0..whole.len() {
+            assert!(decode(&whole[..len]).is_err(), "{len} bytes passed");
+        }
+        let record = ObjectRecord {
+            text: u32::MAX,
+            ..record
+        };
+        let mut long = bytemuck::bytes_of(&record).to_vec();
+        long.extend([0; 4096]);
+        assert_eq!(decode(&long), Err(DecodeError::Text));
     }
 
     #[test]

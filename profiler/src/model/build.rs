@@ -1,6 +1,7 @@
 //! From a recording to a report.
 
 use super::books::Books;
+use super::causes::Findings;
 use super::recording::{Recording, ThreadRecord};
 use super::report::{Report, ThreadReport};
 use super::runtimes::{blocking_pool, runtimes};
@@ -52,7 +53,8 @@ pub fn build(recording: &Recording) -> Report {
         (Reverse(blocked.unwrap_or_default()), thread.tid)
     });
     let stacks = stacks(recording, &runtimes);
-    let sites = sites(recording);
+    let findings = Findings::of(recording);
+    let sites = sites(recording, &findings);
     let verdict = Verdict::of(&runtimes.reports, &sites, &threads);
     Report {
         schema: SCHEMA,
@@ -67,7 +69,7 @@ pub fn build(recording: &Recording) -> Report {
         blocking_pool: blocking_pool(recording, &books, &tallies),
         threads,
         sites,
-        open_waits: open_waits(recording),
+        open_waits: open_waits(recording, &findings),
         losses: recording.losses.clone(),
         clamped_ns: books.iter().map(|books| books.clamped).sum(),
         stacks,

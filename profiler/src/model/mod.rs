@@ -2,6 +2,9 @@
 
 mod books;
 mod build;
+mod call;
+mod causes;
+mod object;
 mod place;
 mod quantile;
 mod recording;
@@ -18,12 +21,13 @@ mod time;
 mod verdict;
 
 pub use build::build;
+pub use object::{Holder, HolderProcess, MAX_HOLDERS, Object, ObjectKind};
 pub use recording::{
-    HIST_BUCKETS, Host, Losses, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord,
-    Tool, Truncation, Wait, WaitTotal, Waker,
+    HIST_BUCKETS, Host, Losses, ObjectId, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord,
+    Tool, Truncation, Wait, WaitObject, WaitTotal, Waker,
 };
 pub use report::{
-    BlockingPool, OpenWaitReport, Report, RuntimeKind, RuntimeReport, Site, StackTotal, StateTimes,
+    BlockingPool, ObjectTotal, OpenWaitReport, Report, RuntimeKind, RuntimeReport, Site, StackTotal, StateTimes,
     TaskTotal, ThreadReport, WakerTotal,
 };
 pub use syscall::syscall_name;

@@ -1,5 +1,6 @@
 //! What one recording gathered, symbolized and classified, before any summing up.
 
+use super::object::Object;
 use crate::symbolize::Frame;
 use crate::tokio_rt::Verdict;
 use crate::units::{Nanos, Pid, Tid, Timestamp};
@@ -26,7 +27,9 @@ pub struct Recording {
     pub threads: Vec<ThreadRecord>,
     /// Every distinct stack.
     pub stacks: Vec<StackEntry>,
-    /// Sums by thread and stack: every finished wait is in exactly one.
+    /// Every object that was waited for.
+    pub objects: Vec<WaitObject>,
+    /// Sums by thread, stack and object: every finished wait is in exactly one.
     pub totals: Vec<WaitTotal>,
     /// The timeline: finished waits of at least `min_block` that are not idle parks.
     pub waits: Vec<Wait>,
@@ -109,8 +112,24 @@ pub struct StackEntry {
     pub truncated: Option<Truncation>,
     /// Number of the x86_64 system call the thread was in; none outside any (a page fault).
     pub syscall: Option<u32>,
+    /// The system call's arguments at the first wait with this stack; none outside any.
+    pub args: Option<[u64; 6]>,
     /// What the rules say.
     pub verdict: Verdict,
+}
+
+/// Index into [`Recording::objects`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ObjectId(pub u32);
+
+/// An object as one descriptor (or none) stands for it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct WaitObject {
+    /// What it is.
+    pub object: Object,
+    /// The descriptor by which the system call named it.
+    pub fd: Option<u32>,
 }
 
 /// Why a stack does not reach the thread's start.
@@ -137,13 +156,15 @@ pub enum Truncation {
 /// 0 also those of 0 ns, the last bucket everything longer.
 pub const HIST_BUCKETS: usize = 40;
 
-/// The finished waits of one thread with one stack.
+/// The finished waits of one thread with one stack for one object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitTotal {
     /// The thread.
     pub tid: Tid,
     /// The stack.
     pub stack: StackId,
+    /// What was waited for, where it is known.
+    pub object: Option<ObjectId>,
     /// How many waits.
     pub waits: u64,
     /// Their blocked parts: switch-out to wakeup.
@@ -163,6 +184,8 @@ pub struct Wait {
     pub tid: Tid,
     /// The stack.
     pub stack: StackId,
+    /// What was waited for, where it is known.
+    pub object: Option<ObjectId>,
     /// The switch-out.
     pub start: Timestamp,
     /// The wakeup; equal to `end` where none was seen.
@@ -191,6 +214,8 @@ pub struct OpenWait {
     pub tid: Tid,
     /// The stack.
     pub stack: StackId,
+    /// What is waited for, where it is known.
+    pub object: Option<ObjectId>,
     /// The switch-out, or the start of the recording where it came before.
     pub since: Timestamp,
     /// Whether the wait began before the recording, so that it is in truth longer.

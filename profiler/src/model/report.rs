@@ -1,5 +1,7 @@
 //! The report: what every renderer draws, and what `-o report.json` holds (schema 1).
 
+use crate::cause::{Cause, Suggestion};
+use crate::model::object::ObjectKind;
 use crate::model::recording::{Host, Losses, Target, Tool, Truncation};
 use crate::model::verdict::Verdict;
 use crate::symbolize::Frame;
@@ -137,7 +139,18 @@ pub struct Site {
     /// What was called, as `std::fs::read` or `nanosleep`: the library function that the site
     /// called, or else the system call.
     pub wait: String,
-    /// The rules that decided, as names.
+    /// Why the threads waited; of several causes the one with the most time here.
+    pub cause: Cause,
+    /// The system call as a person reads it, with its object: of several the one with the most
+    /// time here. Raw: renderers escape it.
+    pub call: String,
+    /// What was waited for, longest first; at most 16.
+    pub objects: Vec<ObjectTotal>,
+    /// Objects beyond those in `objects`.
+    pub more_objects: u64,
+    /// What to do instead; none for waits that are allowed.
+    pub advice: Option<Suggestion>,
+    /// The rules that decided the state, and those that decided the cause, as names.
     pub evidence: Vec<String>,
     /// Finished and open waits.
     pub waits: u64,
@@ -169,6 +182,19 @@ pub struct TaskTotal {
     pub total_ns: Nanos,
 }
 
+/// An object's part of a site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ObjectTotal {
+    /// Its kind.
+    pub kind: ObjectKind,
+    /// What it is called, raw.
+    pub name: String,
+    /// Waits for it here.
+    pub waits: u64,
+    /// Their blocked parts.
+    pub total_ns: Nanos,
+}
+
 /// A thread that ended waits of a site.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WakerTotal {
@@ -191,6 +217,10 @@ pub struct OpenWaitReport {
     pub function: Arc<str>,
     /// Its state.
     pub state: State,
+    /// Why it waits.
+    pub cause: Cause,
+    /// The system call as a person reads it, with its object, raw.
+    pub call: String,
     /// For how long it had lasted (at least, where `before_recording`).
     pub since_ns: Nanos,
     /// Whether it began before the recording.

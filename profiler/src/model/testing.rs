@@ -82,6 +82,7 @@ pub(super) fn stack(
         kernel: Vec::new(),
         truncated: None,
         syscall: Some(202),
+        args: None,
         verdict: Verdict {
             state,
             role,
@@ -119,6 +120,7 @@ pub(super) fn recording(length: u64) -> Recording {
         min_block: Nanos(0),
         threads: Vec::new(),
         stacks: Vec::new(),
+        objects: Vec::new(),
         totals: Vec::new(),
         waits: Vec::new(),
         open_waits: Vec::new(),
@@ -169,6 +171,7 @@ impl Recording {
         self.totals.push(WaitTotal {
             tid: Tid(tid),
             stack,
+            object: None,
             waits: 1,
             blocked,
             runqueue: Nanos::ZERO,
@@ -178,6 +181,7 @@ impl Recording {
         self.waits.push(Wait {
             tid: Tid(tid),
             stack,
+            object: None,
             start: Timestamp(self.start.0 + from),
             wakeup: Timestamp(self.start.0 + to),
             end: Timestamp(self.start.0 + to),
@@ -192,6 +196,7 @@ impl Recording {
         self.open_waits.push(OpenWait {
             tid: Tid(tid),
             stack,
+            object: None,
             since,
             before_recording: false,
         });

@@ -29,6 +29,7 @@ struct Walked {
     addresses: Vec<Addr>,
     outcome: u32,
     syscall: i64,
+    args: [u64; 6],
 }
 
 impl Early {
@@ -85,6 +86,7 @@ impl Early {
                     addresses,
                     outcome,
                     syscall: snapshot.syscall,
+                    args: snapshot.args,
                 });
             }
         }
@@ -97,7 +99,12 @@ impl Early {
             let frames = gathered.name(&walked.addresses, map, modules);
             let syscall = u32::try_from(walked.syscall).ok();
             let outcome = walk_outcome(walked.outcome);
-            let id = gathered.add(frames, outcome, syscall, Place::Unknown);
+            let id = gathered.add(
+                frames,
+                outcome,
+                syscall.map(|number| (number, walked.args)),
+                Place::Unknown,
+            );
             self.stacks.insert(walked.tid, id);
         }
     }

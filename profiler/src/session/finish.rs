@@ -5,7 +5,7 @@ use super::gather::Gathered;
 use super::modules::Modules;
 use crate::bpf::{Kernel, KernelThread};
 use crate::model::{
-    Host, Losses, OpenWait, Recording, StackEntry, StackId, Target as TargetFacts, ThreadRecord,
+    Host, Losses, ObjectId, OpenWait, Recording, StackEntry, StackId, Target as TargetFacts, ThreadRecord,
     Tool, Truncation, Wait, WaitTotal, Waker,
 };
 use crate::process::Target;
@@ -21,16 +21,16 @@ use profiler_common::record::STACK_BEFORE;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Sums by thread and the kernel side's number of the stack.
+/// Sums by thread and the kernel side's numbers of stack and object.
 #[derive(Debug, Default)]
-pub(super) struct Sums(HashMap<(Tid, u64), Aggregate>);
+pub(super) struct Sums(HashMap<(Tid, u64, u64), Aggregate>);
 
 impl Sums {
     /// Adds what the kernel side summed.
     pub(super) fn add(&mut self, key: &AggregateKey, more: &Aggregate) {
-        match self.0.get_mut(&(Tid(key.tid), key.stack)) {
+        match self.0.get_mut(&(Tid(key.tid), key.stack, key.object)) {
             None => {
-                self.0.insert((Tid(key.tid), key.stack), *more);
+                self.0.insert((Tid(key.tid), key.stack, key.object), *more);
             }
             Some(sums) => {
                 sums.waits += more.waits;
@@ -46,11 +46,11 @@ impl Sums {
 
     /// Takes out the wait in which a thread was found by the recording.
     fn take_first_wait(&mut self, tid: Tid) -> Option<Aggregate> {
-        self.0.remove(&(tid, STACK_BEFORE))
+        self.0.remove(&(tid, STACK_BEFORE, 0))
     }
 
     /// Adds one wait that has been woken and not yet run.
-    fn add_woken(&mut self, tid: Tid, stack: u64, blocked: u64, runqueue: u64) {
+    fn add_woken(&mut self, thread: &KernelThread, blocked: u64, runqueue: u64) {
         let mut one = Aggregate {
             waits: 1,
             blocked,
@@ -64,13 +64,22 @@ impl Sums {
         }
         self.add(
             &AggregateKey {
-                stack,
-                tid: tid.0,
+                stack: thread.stack,
+                object: thread.object,
+                tid: thread.tid,
                 reserved: 0,
             },
             &one,
         );
     }
+}
+
+/// A wait that has not ended, by the kernel side's numbers.
+struct Open {
+    tid: Tid,
+    stack: u64,
+    object: u64,
+    since: Timestamp,
 }
 
 /// What there is at the end.
@@ -157,11 +166,12 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
     let waits = waits(&mut stacks);
     let open_waits = open
         .into_iter()
-        .map(|(tid, number, since)| OpenWait {
-            tid,
-            stack: stacks.id(tid, number),
-            since,
-            before_recording: number == STACK_BEFORE,
+        .map(|open| OpenWait {
+            tid: open.tid,
+            stack: stacks.id(open.tid, open.stack),
+            object: stacks.gathered.objects.by_number(open.object),
+            since: open.since,
+            before_recording: open.stack == STACK_BEFORE,
         })
         .collect();
     let gathered = stacks.gathered;
@@ -182,6 +192,7 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         min_block: closing.min_block,
         threads: threads.0.into_values().collect(),
         stacks: gathered.stacks,
+        objects: gathered.objects.into_all(),
         totals,
         waits,
         open_waits,
@@ -195,7 +206,7 @@ fn close(
     end: Timestamp,
     threads: &mut Threads,
     sums: &mut Sums,
-    open: &mut Vec<(Tid, u64, Timestamp)>,
+    open: &mut Vec<Open>,
 ) {
     let tid = Tid(thread.tid);
     let mut books = thread.books;
@@ -208,11 +219,16 @@ fn close(
             let blocked = thread.wakeup - thread.since;
             books.blocked += blocked;
             books.runnable += stretch - blocked;
-            sums.add_woken(tid, thread.stack, blocked, stretch - blocked);
+            sums.add_woken(thread, blocked, stretch - blocked);
         }
         PHASE_BLOCKED => {
             books.blocked += stretch;
-            open.push((tid, thread.stack, Timestamp(thread.since.min(end.0))));
+            open.push(Open {
+                tid,
+                stack: thread.stack,
+                object: thread.object,
+                since: Timestamp(thread.since.min(end.0)),
+            });
         }
         PHASE_DEAD => {}
         _ => return,
@@ -244,7 +260,7 @@ fn forget_hold(target: &Target, gathered: &mut Gathered, threads: &mut Threads, 
 }
 
 /// Threads that never switched: they did what they did at the beginning all the time.
-fn unmoved(closing: &Closing<'_>, threads: &mut Threads, open: &mut Vec<(Tid, u64, Timestamp)>) {
+fn unmoved(closing: &Closing<'_>, threads: &mut Threads, open: &mut Vec<Open>) {
     let whole = (closing.end - closing.start).0;
     for tid in closing.gathered.names.keys() {
         if threads.0.contains_key(tid) {
@@ -254,7 +270,12 @@ fn unmoved(closing: &Closing<'_>, threads: &mut Threads, open: &mut Vec<(Tid, u6
             threads.add(*tid, whole, whole, 0, 0);
         } else if closing.early.stack(*tid).is_some() {
             threads.add(*tid, whole, 0, 0, whole);
-            open.push((*tid, STACK_BEFORE, closing.start));
+            open.push(Open {
+                tid: *tid,
+                stack: STACK_BEFORE,
+                object: 0,
+                since: closing.start,
+            });
         }
     }
 }
@@ -298,12 +319,15 @@ impl Stacks<'_> {
 }
 
 fn totals(sums: &Sums, stacks: &mut Stacks<'_>) -> Vec<WaitTotal> {
-    let mut merged: BTreeMap<(Tid, StackId), WaitTotal> = BTreeMap::new();
-    for ((tid, number), sum) in &sums.0 {
+    let mut merged: BTreeMap<(Tid, StackId, Option<ObjectId>), WaitTotal> = BTreeMap::new();
+    for ((tid, number, object), sum) in &sums.0 {
         let stack = stacks.id(*tid, *number);
-        let total = merged.entry((*tid, stack)).or_insert_with(|| WaitTotal {
+        let object = stacks.gathered.objects.by_number(*object);
+        let key = (*tid, stack, object);
+        let total = merged.entry(key).or_insert_with(|| WaitTotal {
             tid: *tid,
             stack,
+            object,
             waits: 0,
             blocked: Nanos::ZERO,
             runqueue: Nanos::ZERO,
@@ -341,6 +365,7 @@ fn waits(stacks: &mut Stacks<'_>) -> Vec<Wait> {
         waits.push(Wait {
             tid: wait.tid,
             stack,
+            object: wait.object,
             start: wait.start,
             wakeup: wait.wakeup,
             end: wait.end,

@@ -1,8 +1,9 @@
 //! What has arrived so far: stacks named and judged, waits in a compact form.
 
 use super::modules::{AddressMap, Modules};
+use super::objects::Objects;
 use crate::decode::{DecodeError, Event, StackSeen};
-use crate::model::{StackEntry, StackId, Truncation};
+use crate::model::{ObjectId, StackEntry, StackId, Truncation};
 use crate::process::parse_comm;
 use crate::symbolize::{Frame, Symbolizer};
 use crate::tokio_rt::{Agreement, Classifier, Place, State};
@@ -24,6 +25,7 @@ pub(super) struct CompactWait {
     pub(super) waker: u32,
     /// The kernel side's number of the stack.
     pub(super) stack: u64,
+    pub(super) object: Option<ObjectId>,
     pub(super) start: Timestamp,
     pub(super) wakeup: Timestamp,
     pub(super) end: Timestamp,
@@ -51,6 +53,7 @@ pub(super) struct Gathered {
     pub(super) waits: Vec<CompactWait>,
     pub(super) wakers: Vec<WakerKey>,
     waker_ids: HashMap<WakerKey, u32>,
+    pub(super) objects: Objects,
     pub(super) ended: Vec<ThreadEndRecord>,
     pub(super) snapshots: Vec<SnapshotRecord>,
     pub(super) names: HashMap<Tid, Arc<str>>,
@@ -93,6 +96,8 @@ impl Gathered {
                 self.names.insert(tid, parse_comm(&record.comm).into());
                 self.snapshots.push(*record);
             }
+            Ok(Event::Object(seen)) => self.objects.add(&seen),
+            Ok(Event::Child(record)) => self.objects.child(&record),
             Err(error) => {
                 tracing::warn!("{error}");
                 self.undecodable += 1;
@@ -115,6 +120,7 @@ impl Gathered {
             tid: Tid(record.header.tid),
             waker,
             stack: record.stack,
+            object: self.objects.by_number(record.object),
             start: Timestamp(record.start),
             wakeup: Timestamp(if record.wakeup == 0 {
                 record.end
@@ -160,7 +166,7 @@ impl Gathered {
         let frames = self.name(&user, map, modules);
         let syscall = u32::try_from(seen.record.syscall).ok();
         let place = seen.record.place.into();
-        let id = self.add(frames, truncated, syscall, place);
+        let id = self.add(frames, truncated, syscall.map(|number| (number, seen.record.args)), place);
         if let Some(kernel) = self.kernel.get_mut(id.0 as usize) {
             kernel.clone_from(&seen.kernel);
         }
@@ -206,9 +212,10 @@ impl Gathered {
         &mut self,
         frames: Vec<Frame>,
         truncated: Option<Truncation>,
-        syscall: Option<u32>,
+        call: Option<(u32, [u64; 6])>,
         place: Place,
     ) -> StackId {
+        let syscall = call.map(|(number, _)| number);
         self.classifier.learn(&frames);
         let by_stack = self.classifier.classify(&frames, truncated.is_some());
         self.agreement.add(&by_stack, syscall, place);
@@ -221,6 +228,7 @@ impl Gathered {
             kernel: Vec::new(),
             truncated,
             syscall,
+            args: call.map(|(_, args)| args),
             verdict,
         });
         id

@@ -9,5 +9,6 @@ mod finish;
 mod gather;
 mod live;
 mod modules;
+mod objects;
 
 pub use live::{Options, Session, TICK};

@@ -4,7 +4,7 @@ use super::header::location;
 use super::line::{cut_left, cut_right, width};
 use super::page::Page;
 use super::style::{BAD, DIM, PLAIN, SITE, WARN};
-use crate::model::{RuntimeKind, Site, Truncation};
+use crate::model::{ObjectKind, ObjectTotal, RuntimeKind, Site, Truncation};
 use crate::render::human::counted;
 use crate::render::{display_name, duration, percent, sanitize};
 use crate::tokio_rt::{Flavor, Role, State};
@@ -18,6 +18,8 @@ const LABEL: usize = 10;
 const IN_FULL: usize = 5;
 /// Lines for each kind of wait that is not a finding.
 const APART: usize = 3;
+/// Objects named for each site.
+const OBJECTS: usize = 3;
 /// Tasks named for each site.
 const TASKS: usize = 3;
 
@@ -122,6 +124,11 @@ fn block(page: &mut Page<'_>, number: usize, site: &Site, whole: Nanos) -> io::R
 
 fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
     detail(page, "in", &display_name(&site.wait))?;
+    if !site.call.is_empty() {
+        let text = format!("{}: {}", site.cause.name(), sanitize(&site.call));
+        detail(page, "cause", &text)?;
+    }
+    objects(page, site)?;
     let function = display_name(&site.function);
     for task in site.tasks.iter().take(TASKS) {
         let name = display_name(&task.function);
@@ -141,9 +148,38 @@ fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
     if !site.wakers.is_empty() {
         page.labelled((DIM, "      woken by"), indent, &wakers(site))?;
     }
+    if let Some(advice) = site.advice {
+        page.labelled((DIM, "      instead"), indent, advice.text)?;
+        page.labelled((DIM, ""), indent, advice.url)?;
+    }
     if let Some(truncation) = site.truncated {
         let text = format!("the stack is cut off: {}", why(truncation));
         page.labelled((WARN, "      note"), indent, &text)?;
+    }
+    Ok(())
+}
+
+/// What was waited for, where the call does not say it already. Lengths of time are in the waits,
+/// and an address tells nobody anything.
+fn objects(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
+    let telling = |object: &&ObjectTotal| {
+        !matches!(object.kind, ObjectKind::Futex | ObjectKind::Timer)
+    };
+    let all: Vec<&ObjectTotal> = site.objects.iter().filter(telling).collect();
+    if all.len() < 2 {
+        return Ok(());
+    }
+    for (index, object) in all.iter().take(OBJECTS).enumerate() {
+        let text = format!(
+            "{} {}",
+            sanitize(&object.name),
+            percent(object.total_ns.share_of(site.total_ns))
+        );
+        detail(page, if index == 0 { "for" } else { "" }, &text)?;
+    }
+    let more = (all.len().saturating_sub(OBJECTS)) as u64 + site.more_objects;
+    if more > 0 {
+        detail(page, "", &format!("… and {more} more"))?;
     }
     Ok(())
 }

@@ -1,0 +1,375 @@
+//! What a thread waits for: the object of its system call, at the time of the wait, since a
+//! descriptor may be closed and a path renamed a millisecond later.
+//!
+//! An object is known by a number, a hash of what identifies it. What it is called crosses the
+//! ring buffer once; after that the number is enough.
+
+use aya_ebpf::bindings::{BPF_RB_NO_WAKEUP, pt_regs};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_user, bpf_probe_read_user_str,
+    bpf_ringbuf_output, bpf_task_pt_regs,
+};
+use core::ffi::c_void;
+use profiler_common::call;
+use profiler_common::counter::Counter;
+use profiler_common::record::{
+    KIND_OBJECT, MAX_OBJECT_TEXT, OBJECT_CHILD, OBJECT_FILE, OBJECT_FUTEX, OBJECT_PATH,
+    OBJECT_POLL, OBJECT_SOCKET, OBJECT_TIMER, ObjectRecord,
+};
+
+use crate::filter::Task;
+use crate::maps::{CALL_OBJECTS, EVENTS, OBJECT_MESSAGE, OBJECTS, count};
+use crate::{config, paths, sockets};
+
+/// Room behind the text for one more part of a path, which is cut off then.
+pub(crate) const SLACK: usize = 256;
+
+/// Words of a path argument that go into its number.
+const HASHED_WORDS: usize = 16;
+
+const NANOS: u64 = 1_000_000_000;
+/// `TIMER_ABSTIME`.
+const ABSOLUTE: u64 = 1;
+const CLOCK_MONOTONIC: u64 = 1;
+/// Times until a given instant vary from wait to wait: they are one object by the millisecond.
+const GRAIN: u64 = 1_000_000;
+
+/// The file type in `i_mode`.
+const S_IFMT: u64 = 0xf000;
+const S_IFSOCK: u64 = 0xc000;
+
+/// An object record with room for its text.
+#[repr(C)]
+pub(crate) struct ObjectMessage {
+    pub(crate) record: ObjectRecord,
+    pub(crate) text: [u8; MAX_OBJECT_TEXT + SLACK],
+}
+
+const _: () = assert!(MAX_OBJECT_TEXT.is_power_of_two(), "used as a mask");
+
+/// A word of the kernel's memory; 0 where it cannot be read.
+#[inline(always)]
+pub(crate) fn word(at: u64) -> u64 {
+    let mut word = 0u64;
+    // SAFETY: eight bytes go into `word`, which stays 0 where the helper fails.
+    unsafe {
+        bpf_probe_read_kernel((&raw mut word).cast(), 8, at as *const c_void);
+    }
+    word
+}
+
+/// Half a word of the kernel's memory; 0 where it cannot be read.
+#[inline(always)]
+pub(crate) fn half(at: u64) -> u32 {
+    let mut half = 0u32;
+    // SAFETY: four bytes go into `half`, which stays 0 where the helper fails.
+    unsafe {
+        bpf_probe_read_kernel((&raw mut half).cast(), 4, at as *const c_void);
+    }
+    half
+}
+
+/// Two words of the program's memory; 0 where they cannot be read.
+#[inline(always)]
+fn user_words(at: u64) -> [u64; 2] {
+    let mut words = [0u64; 2];
+    // SAFETY: sixteen bytes go into `words`, which stay 0 where the helper fails.
+    unsafe {
+        bpf_probe_read_user(words.as_mut_ptr().cast(), 16, at as *const c_void);
+    }
+    words
+}
+
+/// Whether an object is still to be sent.
+#[inline(always)]
+fn is_new(number: u64) -> bool {
+    OBJECTS.get_ptr(&number).is_none()
+}
+
+#[inline(always)]
+fn mix(hash: u64, more: u64) -> u64 {
+    let mixed = (hash ^ more).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed ^ (mixed >> 32)
+}
+
+/// Finds what the current thread, which begins to wait, waits for; returns its number, or 0.
+///
+/// A global function: the verifier looks at it once, whatever led to its call.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn object_of_current(tgid: u32, tid: u32, now: u64) -> u64 {
+    let Some(message) = OBJECT_MESSAGE.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: `message` is a live map value; the current task and its registers.
+    unsafe {
+        let current = bpf_get_current_task_btf();
+        let task: Task = current.cast_const().cast();
+        let regs = bpf_task_pt_regs(current) as *const pt_regs;
+        let Some(what) = CALL_OBJECTS.get((*regs).orig_rax as u32) else {
+            return 0;
+        };
+        let (first, second, third) = ((*regs).rdi, (*regs).rsi, (*regs).rdx);
+        let seen = Seen {
+            tgid,
+            tid,
+            message,
+            now,
+        };
+        match *what {
+            call::DESCRIPTOR => seen.descriptor(task, first as i32),
+            call::FUTEX => seen.plain(OBJECT_FUTEX, first, second, first),
+            call::NANOSLEEP => seen.time(user_words(first)),
+            call::CLOCK_NANOSLEEP => {
+                let until = user_words(third);
+                if second & ABSOLUTE == 0 {
+                    seen.time(until)
+                } else if first == CLOCK_MONOTONIC {
+                    let until = until[0].wrapping_mul(NANOS).wrapping_add(until[1]);
+                    let length = until.saturating_sub(now).wrapping_add(GRAIN / 2) / GRAIN * GRAIN;
+                    seen.plain(OBJECT_TIMER, length, 0, length)
+                } else {
+                    0
+                }
+            }
+            call::WAIT4 => seen.plain(OBJECT_CHILD, first as i32 as i64 as u64, 0, first),
+            call::WAITID => {
+                // `P_PID`; any other kind of id may be any child.
+                let pid = if first == 1 { second } else { u64::MAX };
+                seen.plain(OBJECT_CHILD, pid, 0, pid)
+            }
+            call::POLL if second == 1 => seen.descriptor(task, user_words(first)[0] as i32),
+            call::POLL => seen.plain(OBJECT_POLL, second, 0, second),
+            call::PATH => seen.path(first),
+            call::PATH_AT => {
+                let path = seen.path(second);
+                if path == 0 {
+                    seen.descriptor(task, first as i32)
+                } else {
+                    path
+                }
+            }
+            _ => 0,
+        }
+    }
+}
+
+/// A wait whose object is being looked at.
+#[derive(Clone, Copy)]
+struct Seen {
+    tgid: u32,
+    tid: u32,
+    message: *mut ObjectMessage,
+    now: u64,
+}
+
+impl Seen {
+    /// The number of an object of this thread's process.
+    #[inline(always)]
+    fn number(self, kind: u32, fd: i32, identity: u64) -> u64 {
+        let hash = mix(
+            u64::from(kind) << 32 | u64::from(self.tgid),
+            u64::from(fd as u32),
+        );
+        let hash = mix(hash, identity);
+        // 0 is no object.
+        hash | 1
+    }
+
+    /// Fills what all records have.
+    #[inline(always)]
+    unsafe fn begin(self, number: u64, kind: u32, fd: i32) {
+        // SAFETY: live map values.
+        unsafe {
+            let record = &raw mut (*self.message).record;
+            (*record).header.kind = KIND_OBJECT;
+            (*record).header.tgid = self.tgid;
+            (*record).header.tid = self.tid;
+            (*record).time = self.now;
+            (*record).object = number;
+            (*record).kind = kind;
+            (*record).fd = fd;
+            (*record).numbers = [0; 6];
+            (*record).partial = 0;
+        }
+    }
+
+    /// Sends the record with `text` bytes of text.
+    #[inline(always)]
+    unsafe fn send(self, number: u64, text: u32) {
+        // SAFETY: live map values; no more than the message is sent.
+        unsafe {
+            let text = if text as usize > MAX_OBJECT_TEXT {
+                (*self.message).record.partial = 1;
+                MAX_OBJECT_TEXT as u32
+            } else {
+                text
+            };
+            (*self.message).record.text = text;
+            let len = size_of::<ObjectRecord>() as u32 + (text & (2 * MAX_OBJECT_TEXT as u32 - 1));
+            (*self.message).record.header.len = len;
+            if len as usize > size_of::<ObjectMessage>() {
+                return;
+            }
+            if (*self.message).record.partial != 0 {
+                count(Counter::ObjectPartial);
+            }
+            let sent = bpf_ringbuf_output(
+                (&raw const EVENTS).cast_mut().cast(),
+                self.message.cast(),
+                len.into(),
+                BPF_RB_NO_WAKEUP.into(),
+            ) == 0;
+            if sent {
+                let _ = OBJECTS.insert(&number, &1, 0);
+            } else {
+                count(Counter::RingFullObject);
+            }
+        }
+    }
+
+    /// An object that is known by numbers alone.
+    #[inline(always)]
+    unsafe fn plain(self, kind: u32, first: u64, second: u64, identity: u64) -> u64 {
+        let number = self.number(kind, -1, identity);
+        if is_new(number) {
+            // SAFETY: live map values.
+            unsafe {
+                self.begin(number, kind, -1);
+                (*self.message).record.numbers[0] = first;
+                (*self.message).record.numbers[1] = second;
+                self.send(number, 0);
+            }
+        }
+        number
+    }
+
+    /// A length of time, as the two words of a `timespec`.
+    #[inline(always)]
+    unsafe fn time(self, length: [u64; 2]) -> u64 {
+        let length = length[0].wrapping_mul(NANOS).wrapping_add(length[1]);
+        // SAFETY: live map values.
+        unsafe { self.plain(OBJECT_TIMER, length, 0, length) }
+    }
+
+    /// A path that the program named; 0 where it is empty or cannot be read.
+    #[inline(always)]
+    unsafe fn path(self, at: u64) -> u64 {
+        // SAFETY: live map values; no more than MAX_OBJECT_TEXT bytes are read into the text, of
+        // which the hash reads the first words.
+        unsafe {
+            let text = (&raw mut (*self.message).text).cast::<u64>();
+            // Without a branch on the length: the verifier would follow every one of them.
+            for index in 0..HASHED_WORDS {
+                text.add(index).write(0);
+            }
+            let len =
+                bpf_probe_read_user_str(text.cast(), MAX_OBJECT_TEXT as u32, at as *const c_void);
+            // The terminating zero counts.
+            if len <= 1 {
+                return 0;
+            }
+            let len = len as u32 as usize;
+            let mut identity = len as u64;
+            for index in 0..HASHED_WORDS {
+                identity = mix(identity, text.add(index).read());
+            }
+            let number = self.number(OBJECT_PATH, -1, identity);
+            if is_new(number) {
+                self.begin(number, OBJECT_PATH, -1);
+                if len >= MAX_OBJECT_TEXT {
+                    (*self.message).record.partial = 1;
+                }
+                self.send(number, len as u32);
+            }
+            number
+        }
+    }
+
+    /// What a descriptor stands for.
+    #[inline(always)]
+    unsafe fn descriptor(self, task: Task, fd: i32) -> u64 {
+        // SAFETY: the current task, whose table of descriptors only changes by its own process;
+        // what is read through it goes through a helper that stands wrong addresses.
+        unsafe {
+            let files = *task.add(config::task_files() as usize).cast::<u64>();
+            let table = word(files + config::files_fdt());
+            if fd < 0 || fd as u32 >= half(table.wrapping_add(config::fdt_max())) {
+                return 0;
+            }
+            let entries = word(table.wrapping_add(config::fdt_fd()));
+            let file = word(entries.wrapping_add(u64::from(fd as u32) * 8));
+            if file == 0 {
+                return 0;
+            }
+            let inode = word(file.wrapping_add(config::file_inode()));
+            let number = word(inode.wrapping_add(config::inode_number()));
+            let mode = u64::from(half(inode.wrapping_add(config::inode_mode()))) & 0xffff;
+            if mode & S_IFMT == S_IFSOCK {
+                self.socket(file, fd, number)
+            } else {
+                self.file(task, file, fd, inode, number, mode)
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn socket(self, file: u64, fd: i32, inode: u64) -> u64 {
+        // SAFETY: as in `descriptor`.
+        unsafe {
+            let socket = word(file.wrapping_add(config::file_private()));
+            let sock = word(socket.wrapping_add(config::socket_sock()));
+            let ends = sockets::Ends::of(sock);
+            let number = self.number(
+                OBJECT_SOCKET,
+                fd,
+                mix(mix(inode, ends.addresses), ends.ports.into()),
+            );
+            if is_new(number) {
+                self.begin(number, OBJECT_SOCKET, fd);
+                let text = sockets::describe(sock, ends, inode, self.message);
+                self.send(number, text);
+            }
+            number
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn file(
+        self,
+        task: Task,
+        file: u64,
+        fd: i32,
+        inode: u64,
+        ino: u64,
+        mode: u64,
+    ) -> u64 {
+        // SAFETY: as in `descriptor`.
+        unsafe {
+            let path = file.wrapping_add(config::file_path());
+            let mount = word(path.wrapping_add(config::path_mnt()));
+            let dentry = word(path.wrapping_add(config::path_dentry()));
+            // Hash and length of the name, and where it is: another file with the same of all
+            // three has the same path.
+            let name = word(dentry.wrapping_add(config::dentry_name()));
+            let parent = word(dentry.wrapping_add(config::dentry_parent()));
+            let number = self.number(OBJECT_FILE, fd, mix(mix(ino, name), parent));
+            if !is_new(number) {
+                return number;
+            }
+            self.begin(number, OBJECT_FILE, fd);
+            let system = word(inode.wrapping_add(config::inode_super()));
+            (*self.message).record.numbers = [
+                ino,
+                half(system.wrapping_add(config::super_dev())).into(),
+                mode,
+                word(system.wrapping_add(config::super_magic())),
+                0,
+                0,
+            ];
+            let text = paths::write(task, mount, dentry, self.message);
+            self.send(number, text);
+            number
+        }
+    }
+}
