@@ -7,13 +7,13 @@ use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::warn;
 use profiler_common::counter::Counter;
 use profiler_common::map::{
-    ADVICE_IDLE, ADVICE_RECORD, Aggregate, AggregateKey, HISTOGRAM_BUCKETS, PHASE_BLOCKED, PHASE_NEW,
+    ADVICE_IDLE, ADVICE_RECORD, AggregateKey, HISTOGRAM_BUCKETS, PHASE_BLOCKED, PHASE_NEW,
     PHASE_RUNNABLE, PHASE_RUNNING, Thread,
 };
 use profiler_common::record::STACK_BEFORE;
 
 use crate::filter::{self, Task, Watched};
-use crate::maps::{AGGREGATES, CLOCK_LEAD, PROCESSES, count, count_first};
+use crate::maps::{AGGREGATES, CLOCK_LEAD, NO_SUMS, PROCESSES, count, count_first};
 use crate::{children, config, emit, objects, stack, threads};
 
 /// `TASK_DEAD`: the thread's last switch; its memory map is gone by then.
@@ -306,14 +306,9 @@ fn aggregate(tid: u32, stack: u64, object: u64, blocked: u64, runqueue: u64) -> 
     let sums = match AGGREGATES.get_ptr_mut(&key) {
         Some(sums) => sums,
         None => {
-            let zero = Aggregate {
-                waits: 0,
-                blocked: 0,
-                runqueue: 0,
-                max: 0,
-                histogram: [0; HISTOGRAM_BUCKETS],
-            };
-            let _ = AGGREGATES.insert(&key, &zero, NO_EXIST);
+            if let Some(zero) = NO_SUMS.get(0) {
+                let _ = AGGREGATES.insert(&key, zero, NO_EXIST);
+            }
             match AGGREGATES.get_ptr_mut(&key) {
                 Some(sums) => sums,
                 None => return false,

@@ -75,6 +75,10 @@ pub(crate) static OBJECTS: LruHashMap<u64, u32> =
 #[map]
 pub(crate) static OBJECT_MESSAGE: PerCpuArray<ObjectMessage> = PerCpuArray::with_max_entries(1, 0);
 
+/// The sums of no waits: too large for the stack, which 6.1 adds up over all calls.
+#[map]
+pub(crate) static NO_SUMS: Array<Aggregate> = Array::with_max_entries(1, 0);
+
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 
