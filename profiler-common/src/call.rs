@@ -24,17 +24,20 @@ pub const WAITID: u32 = 8;
 /// `poll`, `ppoll`: an array of `pollfd` and its length.
 pub const POLL: u32 = 9;
 
+/// `connect`: a descriptor, then the address, which tells the path of a Unix socket.
+pub const CONNECT: u32 = 10;
+
 /// What system call `number` of x86_64 waits for (`arch/x86/entry/syscalls/syscall_64.tbl`).
 #[must_use]
 pub const fn object_of(number: u32) -> u32 {
     match number {
         // read, write, close, fstat, lseek, ioctl, pread64, pwrite64, readv, writev, sendfile:
-        // its output; connect, accept, sendto, recvfrom, sendmsg, recvmsg, shutdown, fcntl,
+        // its output; accept, sendto, recvfrom, sendmsg, recvmsg, shutdown, fcntl,
         // flock, fsync, fdatasync, ftruncate, getdents, fchdir, fchmod, fchown, fstatfs,
         // readahead, fsetxattr, fgetxattr, getdents64, fadvise64, epoll_wait, vmsplice, splice,
         // tee, sync_file_range, epoll_pwait, fallocate, accept4, preadv, pwritev, recvmmsg,
         // syncfs, sendmmsg, copy_file_range, preadv2, pwritev2, io_uring_enter, epoll_pwait2.
-        0 | 1 | 3 | 5 | 8 | 16..=20 | 40 | 42..=48 | 72..=75 | 77 | 78 | 81 | 91 | 93 | 138
+        0 | 1 | 3 | 5 | 8 | 16..=20 | 40 | 43..=48 | 72..=75 | 77 | 78 | 81 | 91 | 93 | 138
         | 187 | 190 | 193 | 217 | 221 | 232 | 275..=278 | 281 | 285 | 288 | 295 | 296 | 299
         | 306 | 307 | 326..=328 | 426 | 441 => DESCRIPTOR,
         // open, stat, lstat, access, execve, truncate, chdir, rename, mkdir, rmdir, creat, link,
@@ -50,6 +53,7 @@ pub const fn object_of(number: u32) -> u32 {
         61 => WAIT4,
         247 => WAITID,
         7 | 271 => POLL,
+        42 => CONNECT,
         _ => NOTHING,
     }
 }

@@ -20,6 +20,11 @@ pub const ROW_BANKS: usize = 256;
 pub const INDEX_BANKS: usize = 64;
 /// Objects that are remembered as sent; the least recently seen go first, and are sent again.
 pub const MAX_OBJECTS: usize = 16_384;
+/// Entries of the aggregate.
+pub const AGGREGATES: usize = 49_152;
+/// Those of them that may be for waits for a known object: a thread may wait for ever new ones,
+/// and there must be room for new stacks.
+pub const OBJECT_AGGREGATES: u64 = 32_768;
 /// Buckets of the log2 histogram of waits; the last one takes everything longer.
 pub const HISTOGRAM_BUCKETS: usize = 40;
 
@@ -105,6 +110,8 @@ pub struct Thread {
     pub task_id: u64,
     /// Number of the object of the wait, or 0.
     pub object: u64,
+    /// Address of its last page fault, or 0 where page faults are not told.
+    pub fault: u64,
     /// Process of the waker.
     pub waker_tgid: u32,
     /// The waker.
@@ -166,7 +173,7 @@ pub struct Stack {
 
 const _: () = assert!(size_of::<Books>() == 40);
 const _: () = assert!(size_of::<Process>() == 48);
-const _: () = assert!(size_of::<Thread>() == 16 + 32 + 8 + 8 + 16 + 40);
+const _: () = assert!(size_of::<Thread>() == 16 + 32 + 8 + 16 + 16 + 40);
 const _: () = assert!(size_of::<AggregateKey>() == 24);
 const _: () = assert!(size_of::<Aggregate>() == 32 + 4 * HISTOGRAM_BUCKETS);
 const _: () = assert!(size_of::<Stack>() == 8);

@@ -2,18 +2,18 @@
 //! begins.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::warn;
 use profiler_common::counter::Counter;
 use profiler_common::map::{
-    ADVICE_IDLE, ADVICE_RECORD, AggregateKey, HISTOGRAM_BUCKETS, PHASE_BLOCKED, PHASE_NEW,
+    ADVICE_IDLE, ADVICE_RECORD, AggregateKey, HISTOGRAM_BUCKETS, OBJECT_AGGREGATES, PHASE_BLOCKED, PHASE_NEW,
     PHASE_RUNNABLE, PHASE_RUNNING, Thread,
 };
 use profiler_common::record::STACK_BEFORE;
 
 use crate::filter::{self, Task, Watched};
-use crate::maps::{AGGREGATES, CLOCK_LEAD, NO_SUMS, PROCESSES, count, count_first};
+use crate::maps::{AGGREGATES, CLOCK_LEAD, NO_SUMS, OBJECT_SUMS, PROCESSES, count, count_first};
 use crate::{children, config, emit, objects, stack, threads};
 
 /// `TASK_DEAD`: the thread's last switch; its memory map is gone by then.
@@ -138,7 +138,7 @@ fn switch_out(
     // SAFETY: a live array value.
     unsafe {
         if (*thread).advice == ADVICE_RECORD {
-            (*thread).object = objects::object_of_current((*thread).tgid, tid, now);
+            (*thread).object = objects::object_of_current((*thread).tgid, tid, now, (*thread).fault);
         }
     }
 }
@@ -294,6 +294,22 @@ fn bucket(nanos: u64) -> usize {
     }
 }
 
+/// Whether there is room for the sums of one more object.
+#[inline(always)]
+fn may_have_object() -> bool {
+    let Some(made) = OBJECT_SUMS.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: a live array value; what two CPUs count at once may get lost.
+    unsafe {
+        if *made >= OBJECT_AGGREGATES {
+            return false;
+        }
+        *made += 1;
+    }
+    true
+}
+
 /// Adds a wait to the sums; whether there was room.
 #[inline(always)]
 fn aggregate(tid: u32, stack: u64, object: u64, blocked: u64, runqueue: u64) -> bool {
@@ -306,6 +322,9 @@ fn aggregate(tid: u32, stack: u64, object: u64, blocked: u64, runqueue: u64) -> 
     let sums = match AGGREGATES.get_ptr_mut(&key) {
         Some(sums) => sums,
         None => {
+            if object != 0 && !may_have_object() {
+                return false;
+            }
             if let Some(zero) = NO_SUMS.get(0) {
                 let _ = AGGREGATES.insert(&key, zero, NO_EXIST);
             }
@@ -331,6 +350,19 @@ fn aggregate(tid: u32, stack: u64, object: u64, blocked: u64, runqueue: u64) -> 
         }
     }
     true
+}
+
+/// A page fault in user code: whoever waits for the page is to know which one.
+#[inline(always)]
+pub(crate) fn page_fault_user(ctx: &BtfTracePointContext) {
+    let id = bpf_get_current_pid_tgid();
+    if filter::watched((id >> 32) as u32).is_none() {
+        return;
+    }
+    if let Some(thread) = threads::find(id as u32) {
+        // SAFETY: a live array value, of the current thread.
+        unsafe { (*thread).fault = ctx.arg(0) };
+    }
 }
 
 /// A new thread of a watched process begins its life wanting a CPU.

@@ -52,6 +52,13 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// Every page fault in user code: `(address, regs, error_code)`.
+#[btf_tracepoint(function = "page_fault_user")]
+pub fn page_fault_user(ctx: BtfTracePointContext) -> i32 {
+    account::page_fault_user(&ctx);
+    0
+}
+
 /// Every task of the system, when userspace reads the iterator.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task")]

@@ -60,7 +60,11 @@ pub(crate) static STACKS: HashMap<u64, Stack> = HashMap::with_max_entries(65_536
 
 #[map]
 pub(crate) static AGGREGATES: HashMap<AggregateKey, Aggregate> =
-    HashMap::with_max_entries(32_768, 0);
+    HashMap::with_max_entries(profiler_common::map::AGGREGATES as u32, 0);
+
+/// How many entries of it were made for waits for a known object, about.
+#[map]
+pub(crate) static OBJECT_SUMS: Array<u64> = Array::with_max_entries(1, 0);
 
 /// What each system call waits for, one of [`profiler_common::call`].
 #[map]

@@ -13,8 +13,8 @@ use core::ffi::c_void;
 use profiler_common::call;
 use profiler_common::counter::Counter;
 use profiler_common::record::{
-    KIND_OBJECT, MAX_OBJECT_TEXT, OBJECT_CHILD, OBJECT_FILE, OBJECT_FUTEX, OBJECT_PATH,
-    OBJECT_POLL, OBJECT_SOCKET, OBJECT_TIMER, ObjectRecord,
+    KIND_OBJECT, MAX_OBJECT_TEXT, OBJECT_CHILD, OBJECT_FILE, OBJECT_FUTEX, OBJECT_MEMORY,
+    OBJECT_PATH, OBJECT_POLL, OBJECT_SOCKET, OBJECT_TIMER, ObjectRecord,
 };
 
 use crate::filter::Task;
@@ -33,6 +33,10 @@ const ABSOLUTE: u64 = 1;
 const CLOCK_MONOTONIC: u64 = 1;
 /// Times until a given instant vary from wait to wait: they are one object by the millisecond.
 const GRAIN: u64 = 1_000_000;
+
+const AF_UNIX: u64 = 1;
+/// Memory within 2 MiB is one object.
+const REGION_SHIFT: u32 = 21;
 
 /// The file type in `i_mode`.
 const S_IFMT: u64 = 0xf000;
@@ -80,6 +84,12 @@ fn user_words(at: u64) -> [u64; 2] {
     words
 }
 
+/// The time of a `timespec`.
+#[inline(always)]
+fn nanos(words: [u64; 2]) -> u64 {
+    words[0].wrapping_mul(NANOS).wrapping_add(words[1])
+}
+
 /// Whether an object is still to be sent.
 #[inline(always)]
 fn is_new(number: u64) -> bool {
@@ -97,7 +107,7 @@ fn mix(hash: u64, more: u64) -> u64 {
 /// A global function: the verifier looks at it once, whatever led to its call.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn object_of_current(tgid: u32, tid: u32, now: u64) -> u64 {
+pub extern "C" fn object_of_current(tgid: u32, tid: u32, now: u64, fault: u64) -> u64 {
     let Some(message) = OBJECT_MESSAGE.get_ptr_mut(0) else {
         return 0;
     };
@@ -106,51 +116,48 @@ pub extern "C" fn object_of_current(tgid: u32, tid: u32, now: u64) -> u64 {
         let current = bpf_get_current_task_btf();
         let task: Task = current.cast_const().cast();
         let regs = bpf_task_pt_regs(current) as *const pt_regs;
-        let Some(what) = CALL_OBJECTS.get((*regs).orig_rax as u32) else {
-            return 0;
-        };
-        let (first, second, third) = ((*regs).rdi, (*regs).rsi, (*regs).rdx);
         let seen = Seen {
             tgid,
             tid,
             message,
             now,
         };
-        match *what {
-            call::DESCRIPTOR => seen.descriptor(task, first as i32),
-            call::FUTEX => seen.plain(OBJECT_FUTEX, first, second, first),
-            call::NANOSLEEP => seen.time(user_words(first)),
-            call::CLOCK_NANOSLEEP => {
-                let until = user_words(third);
-                if second & ABSOLUTE == 0 {
-                    seen.time(until)
-                } else if first == CLOCK_MONOTONIC {
-                    let until = until[0].wrapping_mul(NANOS).wrapping_add(until[1]);
-                    let length = until.saturating_sub(now).wrapping_add(GRAIN / 2) / GRAIN * GRAIN;
-                    seen.plain(OBJECT_TIMER, length, 0, length)
-                } else {
-                    0
-                }
-            }
-            call::WAIT4 => seen.plain(OBJECT_CHILD, first as i32 as i64 as u64, 0, first),
-            call::WAITID => {
-                // `P_PID`; any other kind of id may be any child.
-                let pid = if first == 1 { second } else { u64::MAX };
-                seen.plain(OBJECT_CHILD, pid, 0, pid)
-            }
-            call::POLL if second == 1 => seen.descriptor(task, user_words(first)[0] as i32),
-            call::POLL => seen.plain(OBJECT_POLL, second, 0, second),
-            call::PATH => seen.path(first),
-            call::PATH_AT => {
-                let path = seen.path(second);
-                if path == 0 {
-                    seen.descriptor(task, first as i32)
-                } else {
-                    path
-                }
-            }
-            _ => 0,
+        let syscall = (*regs).orig_rax as i64;
+        if syscall < 0 {
+            // One object by region: pages would be too many.
+            return if fault == 0 {
+                0
+            } else {
+                seen.plain(OBJECT_MEMORY, fault, 0, fault >> REGION_SHIFT)
+            };
         }
+        let Some(what) = CALL_OBJECTS.get(syscall as u32) else {
+            return 0;
+        };
+        let what = *what;
+        let (first, second, third) = ((*regs).rdi, (*regs).rsi, (*regs).rdx);
+        // Each of the three ways once: the compiler makes code of every call.
+        let (mut path, mut fd) = (0, first as i32);
+        match what {
+            call::DESCRIPTOR => {}
+            call::POLL if second == 1 => fd = user_words(first)[0] as i32,
+            call::CONNECT => {
+                let number = seen.unix_address(second, third);
+                if number != 0 {
+                    return number;
+                }
+            }
+            call::PATH => path = first,
+            call::PATH_AT => path = second,
+            _ => return seen.simple(what, first, second, third),
+        }
+        if path != 0 {
+            let number = seen.path(path);
+            if number != 0 || what == call::PATH {
+                return number;
+            }
+        }
+        seen.descriptor(task, fd)
     }
 }
 
@@ -228,6 +235,33 @@ impl Seen {
         }
     }
 
+    /// The objects that the arguments themselves tell.
+    #[inline(always)]
+    unsafe fn simple(self, what: u32, first: u64, second: u64, third: u64) -> u64 {
+        let (kind, number) = match what {
+            call::FUTEX => (OBJECT_FUTEX, first),
+            call::NANOSLEEP => (OBJECT_TIMER, nanos(user_words(first))),
+            call::CLOCK_NANOSLEEP => {
+                let time = nanos(user_words(third));
+                if second & ABSOLUTE == 0 {
+                    (OBJECT_TIMER, time)
+                } else if first == CLOCK_MONOTONIC {
+                    let left = time.saturating_sub(self.now).wrapping_add(GRAIN / 2);
+                    (OBJECT_TIMER, left / GRAIN * GRAIN)
+                } else {
+                    return 0;
+                }
+            }
+            call::WAIT4 => (OBJECT_CHILD, first as i32 as i64 as u64),
+            // `P_PID`; any other kind of id may be any child.
+            call::WAITID => (OBJECT_CHILD, if first == 1 { second } else { u64::MAX }),
+            call::POLL => (OBJECT_POLL, second),
+            _ => return 0,
+        };
+        // SAFETY: live map values.
+        unsafe { self.plain(kind, number, second, number) }
+    }
+
     /// An object that is known by numbers alone.
     #[inline(always)]
     unsafe fn plain(self, kind: u32, first: u64, second: u64, identity: u64) -> u64 {
@@ -242,14 +276,6 @@ impl Seen {
             }
         }
         number
-    }
-
-    /// A length of time, as the two words of a `timespec`.
-    #[inline(always)]
-    unsafe fn time(self, length: [u64; 2]) -> u64 {
-        let length = length[0].wrapping_mul(NANOS).wrapping_add(length[1]);
-        // SAFETY: live map values.
-        unsafe { self.plain(OBJECT_TIMER, length, 0, length) }
     }
 
     /// A path that the program named; 0 where it is empty or cannot be read.
@@ -281,6 +307,37 @@ impl Seen {
                     (*self.message).record.partial = 1;
                 }
                 self.send(number, len as u32);
+            }
+            number
+        }
+    }
+
+    /// The path of a Unix socket that is to be connected: until it is, only the address has it. 0
+    /// for any other address.
+    #[inline(always)]
+    unsafe fn unix_address(self, at: u64, len: u64) -> u64 {
+        // SAFETY: live map values; at most 127 bytes are read into the text.
+        unsafe {
+            if user_words(at)[0] & 0xffff != AF_UNIX || len <= 2 || len > 110 {
+                return 0;
+            }
+            let text = (&raw mut (*self.message).text).cast::<u64>();
+            for index in 0..HASHED_WORDS {
+                text.add(index).write(0);
+            }
+            let len = (len as u32 - 2) & 127;
+            if bpf_probe_read_user(text.cast(), len, (at + 2) as *const c_void) != 0 {
+                return 0;
+            }
+            let mut identity = 0;
+            for index in 0..HASHED_WORDS {
+                identity = mix(identity, text.add(index).read());
+            }
+            let number = self.number(OBJECT_SOCKET, -1, identity);
+            if is_new(number) {
+                self.begin(number, OBJECT_SOCKET, -1);
+                (*self.message).record.numbers[0] = AF_UNIX;
+                self.send(number, len);
             }
             number
         }

@@ -33,6 +33,9 @@ pub(super) const TRACEPOINTS: [&str; 4] = [
     "sched_switch",
 ];
 
+/// A tracepoint that tells which page a thread waits for; not every kernel has it.
+pub(super) const PAGE_FAULT: &str = "page_fault_user";
+
 /// The program that reads every task.
 pub(super) const SNAPSHOT: &str = "snapshot";
 
@@ -164,7 +167,17 @@ impl Kernel {
                 .attach()
                 .with_context(|| format!("cannot attach to the tracepoint {name}"))?;
         }
+        if let Err(error) = self.attach_page_faults() {
+            tracing::info!("page faults will have no address: {error:#}");
+        }
         self.load_program(SNAPSHOT)
+    }
+
+    fn attach_page_faults(&mut self) -> Result<()> {
+        self.load_program(PAGE_FAULT)?;
+        let program: &mut BtfTracePoint = program(&mut self.ebpf, PAGE_FAULT)?.try_into()?;
+        program.attach()?;
+        Ok(())
     }
 
     /// Lets the kernel verify one program, and returns what it then says of it.

@@ -281,6 +281,7 @@ fn losses_text(losses: &Losses) -> String {
         unresolved,
         unknown_waits,
         timeline,
+        objects,
         walked,
     } = *losses;
     let counted = |count: u64, one: &str, many: &str| {
@@ -300,6 +301,11 @@ fn losses_text(losses: &Losses) -> String {
             timeline,
             "wait left out of the timeline",
             "waits left out of the timeline",
+        ),
+        counted(
+            objects,
+            "wait summed without its object",
+            "waits summed without their object",
         ),
     ]
     .into_iter()

@@ -293,6 +293,7 @@ fn the_last_line_tells_of_every_loss() {
         unresolved: 4,
         unknown_waits: 5,
         timeline: 6,
+        objects: 7,
         walked: 700,
     };
     assert_eq!(

@@ -237,6 +237,9 @@ pub struct Losses {
     pub unknown_waits: u64,
     /// Finished waits left out of the timeline because it was full; they are in the sums.
     pub timeline: u64,
+    /// Waits of which the object is not known, or that were summed without it, because a table or
+    /// the ring buffer was full. The waits themselves are not lost.
+    pub objects: u64,
     /// User stacks walked, the whole of which `truncated` is a part.
     pub walked: u64,
 }

@@ -404,6 +404,9 @@ fn losses(kernel: &Kernel, gathered: &Gathered, totals: &[WaitTotal]) -> Result<
         unresolved: gathered.symbolizer.unresolved(),
         unknown_waits: totals.iter().filter(unknown).map(|total| total.waits).sum(),
         timeline: gathered.timeline_lost,
+        objects: counters.get(Counter::RingFullObject)
+            + counters.get(Counter::ObjectUnsummed)
+            + gathered.objects.lost,
         walked: counters.get(Counter::Walks),
     })
 }

@@ -2,18 +2,22 @@
 
 use crate::decode::ObjectSeen;
 use crate::model::{Object, ObjectId, ObjectKind, WaitObject};
-use crate::process::parse_comm;
+use crate::process::{Mapping, MappingKind, parse_comm, parse_maps};
 use profiler_common::record::{
     ChildRecord, OBJECT_CHILD, OBJECT_FILE, OBJECT_FUTEX, OBJECT_MEMORY, OBJECT_PATH, OBJECT_POLL,
     OBJECT_SOCKET, OBJECT_TIMER, ObjectRecord,
 };
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
 
 /// Objects kept by name; waits for later ones have none, and are counted.
 const MAX_OBJECTS: usize = 1 << 17;
 /// Children whose commands are kept; the table is emptied when it is full.
 const MAX_CHILDREN: usize = 1 << 16;
+
+/// For how long the mappings of a process are taken to be as they were.
+const MAPS_FRESH: Duration = Duration::from_millis(100);
 
 /// `PIPEFS_MAGIC`, `ANON_INODE_FS_MAGIC` (`include/uapi/linux/magic.h`).
 const PIPE_FS: u64 = 0x5049_5045;
@@ -36,6 +40,8 @@ pub(super) struct Objects {
     ids: HashMap<WaitObject, ObjectId>,
     /// Commands of child processes, by parent and id in the child's pid namespace.
     commands: HashMap<(u32, u32), String>,
+    /// The mappings last read, of which process, and when.
+    maps: Option<(u32, Instant, Vec<Mapping>)>,
     /// Objects that found no room.
     pub(super) lost: u64,
 }
@@ -87,7 +93,7 @@ impl Objects {
         self.by_number.insert(seen.record.object, id);
     }
 
-    fn name(&self, seen: &ObjectSeen) -> Option<Object> {
+    fn name(&mut self, seen: &ObjectSeen) -> Option<Object> {
         let record = &seen.record;
         let [first, ..] = record.numbers;
         let (kind, name) = match record.kind {
@@ -98,10 +104,32 @@ impl Objects {
             OBJECT_CHILD => (ObjectKind::Process, self.process(record.header.tgid, first)),
             OBJECT_PATH => (ObjectKind::Path, path_argument(record, &seen.text)),
             OBJECT_POLL => (ObjectKind::Poll, format!("{first} descriptors")),
-            OBJECT_MEMORY => (ObjectKind::Memory, format!("{first:#x}")),
+            OBJECT_MEMORY => (ObjectKind::Memory, self.memory(record.header.tgid, first)),
             _ => return None,
         };
         Some(Object { kind, name })
+    }
+
+    /// What is mapped at an address; read soon after the fault, but not at it.
+    fn memory(&mut self, process: u32, address: u64) -> String {
+        let fresh = |(tgid, read, _): &&(u32, Instant, Vec<Mapping>)| {
+            *tgid == process && read.elapsed() < MAPS_FRESH
+        };
+        if self.maps.as_ref().filter(fresh).is_none() {
+            let text = std::fs::read(format!("/proc/{process}/maps")).unwrap_or_default();
+            self.maps = Some((process, Instant::now(), parse_maps(&text)));
+        }
+        let maps = self.maps.as_ref().map_or(&[][..], |(_, _, maps)| maps);
+        let found = maps
+            .iter()
+            .find(|mapping| mapping.range.contains(&crate::units::Addr(address)));
+        match found {
+            None => format!("{address:#x}"),
+            Some(mapping) if mapping.path.is_empty() || mapping.kind == MappingKind::Anonymous => {
+                "anonymous memory".to_owned()
+            }
+            Some(mapping) => String::from_utf8_lossy(&mapping.path).into_owned(),
+        }
     }
 
     fn process(&self, parent: u32, pid: u64) -> String {

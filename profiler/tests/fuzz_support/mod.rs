@@ -203,6 +203,8 @@ pub fn events(data: &[u8]) {
         Ok(Event::Wait(wait)) => drop(parse_comm(&wait.waker_comm)),
         Ok(Event::ThreadEnd(end)) => drop(parse_comm(&end.comm)),
         Ok(Event::Snapshot(snapshot)) => drop(parse_comm(&snapshot.comm)),
+        Ok(Event::Child(child)) => drop(parse_comm(&child.comm)),
+        Ok(Event::Object(seen)) => assert_eq!(seen.text.len(), seen.record.text as usize),
         Ok(Event::Exec(_)) => {}
         Err(error) => assert!(!error.to_string().is_empty()),
     }

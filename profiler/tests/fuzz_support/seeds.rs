@@ -8,8 +8,8 @@ use gimli::write::{
 };
 use gimli::{Encoding, Format, LittleEndian, X86_64};
 use profiler_common::record::{
-    ExecRecord, Header, KIND_EXEC, KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END, KIND_WAIT,
-    SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
+    ChildRecord, ExecRecord, Header, KIND_CHILD, KIND_EXEC, KIND_OBJECT, KIND_SNAPSHOT, KIND_STACK,
+    KIND_THREAD_END, KIND_WAIT, ObjectRecord, SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
 };
 
 /// One file: target, name, content.
@@ -211,7 +211,17 @@ fn events() -> Vec<Seed> {
     let mut snapshot: SnapshotRecord = bytemuck::Zeroable::zeroed();
     snapshot.header = header(KIND_SNAPSHOT, size_of::<SnapshotRecord>());
     snapshot.comm = [0xff; 16];
+    let mut object: ObjectRecord = bytemuck::Zeroable::zeroed();
+    let text = b"x\0lib\0var\0";
+    object.header = header(KIND_OBJECT, size_of::<ObjectRecord>() + text.len());
+    (object.kind, object.fd, object.text) = (1, 3, text.len() as u32);
+    let mut object = bytemuck::bytes_of(&object).to_vec();
+    object.extend(text);
+    let mut child: ChildRecord = bytemuck::Zeroable::zeroed();
+    child.header = header(KIND_CHILD, size_of::<ChildRecord>());
     vec![
+        ("events", "object", object),
+        ("events", "child", bytemuck::bytes_of(&child).to_vec()),
         ("events", "stack", stack),
         ("events", "wait", bytemuck::bytes_of(&wait).to_vec()),
         ("events", "thread-end", bytemuck::bytes_of(&end).to_vec()),

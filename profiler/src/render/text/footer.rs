@@ -45,6 +45,10 @@ pub(super) fn losses(page: &mut Page<'_>) -> io::Result<()> {
         let waits = counted(losses.timeline, "wait", "waits");
         parts.push(format!("the timeline of {waits} (they are in the sums)"));
     }
+    if losses.objects > 0 {
+        let waits = counted(losses.objects, "wait", "waits");
+        parts.push(format!("the object of {waits}"));
+    }
     if report.clamped_ns > Nanos::ZERO {
         let time = duration(report.clamped_ns);
         parts.push(format!("{time} to clocks that disagree"));

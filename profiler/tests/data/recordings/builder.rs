@@ -122,6 +122,7 @@ pub fn stack(state: State, role: Role, rule: &'static str, frames: Vec<Frame>) -
         kernel: Vec::new(),
         truncated: None,
         syscall: Some(202),
+        args: None,
         verdict: Verdict {
             state,
             role,
@@ -171,11 +172,11 @@ pub fn pool_park() -> StackEntry {
 }
 
 /// A recording in the making.
-pub struct Builder(pub Recording);
+pub struct Builder(pub Recording, Option<ObjectId>);
 
 impl Builder {
     pub fn new(exe: &str, length: u64) -> Builder {
-        Builder(Recording {
+        let recording = Recording {
             tool: Tool {
                 name: "holdup".to_owned(),
                 version: "0.1.0".to_owned(),
@@ -204,6 +205,7 @@ impl Builder {
             min_block: Nanos(100 * US),
             threads: Vec::new(),
             stacks: Vec::new(),
+            objects: Vec::new(),
             totals: Vec::new(),
             waits: Vec::new(),
             open_waits: Vec::new(),
@@ -211,7 +213,25 @@ impl Builder {
                 walked: 12_345,
                 ..Losses::default()
             },
-        })
+        };
+        Builder(recording, None)
+    }
+
+    /// What the waits from here on are for.
+    pub fn waits_for(&mut self, kind: ObjectKind, name: &str, fd: Option<u32>) {
+        self.0.objects.push(WaitObject {
+            object: Object {
+                kind,
+                name: name.to_owned(),
+            },
+            fd,
+        });
+        self.1 = Some(ObjectId(self.0.objects.len() as u32 - 1));
+    }
+
+    /// What the waits from here on are for is not known.
+    pub fn waits_for_anything(&mut self) {
+        self.1 = None;
     }
 
     pub fn stack(&mut self, stack: StackEntry) -> StackId {
@@ -234,13 +254,16 @@ impl Builder {
 
     fn total(&mut self, tid: u32, stack: StackId, blocked: u64, timed: Option<u64>) {
         let bucket = (blocked.max(1).ilog2() as usize).min(HIST_BUCKETS - 1);
-        let known = |t: &&mut WaitTotal| t.tid == Tid(tid) && t.stack == stack;
+        let object = self.1;
+        let known =
+            |t: &&mut WaitTotal| t.tid == Tid(tid) && t.stack == stack && t.object == object;
         let total = match self.0.totals.iter_mut().find(known) {
             Some(total) => total,
             None => {
                 self.0.totals.push(WaitTotal {
                     tid: Tid(tid),
                     stack,
+                    object,
                     waits: 0,
                     blocked: Nanos::ZERO,
                     runqueue: Nanos::ZERO,
@@ -271,6 +294,7 @@ impl Builder {
         self.0.waits.push(Wait {
             tid: Tid(tid),
             stack,
+            object: self.1,
             start: Timestamp(start),
             wakeup: Timestamp(start + blocked),
             end: Timestamp(start + blocked + RUN_QUEUE),
@@ -287,6 +311,7 @@ impl Builder {
         self.0.open_waits.push(OpenWait {
             tid: Tid(tid),
             stack,
+            object: self.1,
             since: Timestamp(START + from),
             before_recording,
         });

@@ -92,6 +92,7 @@ pub fn lossy() -> Recording {
         unresolved: 4,
         unknown_waits: 1,
         timeline: 70_000,
+        objects: 17,
         walked: 12_345,
     };
     b.0
