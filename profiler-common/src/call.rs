@@ -37,9 +37,39 @@ pub const fn object_of(number: u32) -> u32 {
         // readahead, fsetxattr, fgetxattr, getdents64, fadvise64, epoll_wait, vmsplice, splice,
         // tee, sync_file_range, epoll_pwait, fallocate, accept4, preadv, pwritev, recvmmsg,
         // syncfs, sendmmsg, copy_file_range, preadv2, pwritev2, io_uring_enter, epoll_pwait2.
-        0 | 1 | 3 | 5 | 8 | 16..=20 | 40 | 43..=48 | 72..=75 | 77 | 78 | 81 | 91 | 93 | 138
-        | 187 | 190 | 193 | 217 | 221 | 232 | 275..=278 | 281 | 285 | 288 | 295 | 296 | 299
-        | 306 | 307 | 326..=328 | 426 | 441 => DESCRIPTOR,
+        0
+        | 1
+        | 3
+        | 5
+        | 8
+        | 16..=20
+        | 40
+        | 43..=48
+        | 72..=75
+        | 77
+        | 78
+        | 81
+        | 91
+        | 93
+        | 138
+        | 187
+        | 190
+        | 193
+        | 217
+        | 221
+        | 232
+        | 275..=278
+        | 281
+        | 285
+        | 288
+        | 295
+        | 296
+        | 299
+        | 306
+        | 307
+        | 326..=328
+        | 426
+        | 441 => DESCRIPTOR,
         // open, stat, lstat, access, execve, truncate, chdir, rename, mkdir, rmdir, creat, link,
         // unlink, symlink, readlink, chmod, chown, lchown, mknod, statfs.
         2 | 4 | 6 | 21 | 59 | 76 | 80 | 82..=90 | 92 | 94 | 133 | 137 => PATH,

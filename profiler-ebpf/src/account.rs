@@ -130,16 +130,18 @@ fn switch_out(
         (*thread).wakeup = 0;
         (*thread).stack = 0;
         (*thread).task_id = 0;
-        (*thread).object = 0;
         core::ptr::write_volatile(&raw mut (*thread).phase, PHASE_BLOCKED);
     }
     count(Counter::SwitchOutBlocked);
     stack::take(ctx.as_ptr(), prev, process, thread, now);
     // SAFETY: a live array value.
     unsafe {
-        if (*thread).advice == ADVICE_RECORD {
-            (*thread).object = objects::object_of_current((*thread).tgid, tid, now, (*thread).fault);
-        }
+        let last = (*thread).object;
+        (*thread).object = if (*thread).advice == ADVICE_RECORD {
+            objects::object_of_current((*thread).tgid, tid, now, (*thread).fault, last)
+        } else {
+            0
+        };
     }
 }
 

@@ -90,12 +90,6 @@ fn nanos(words: [u64; 2]) -> u64 {
     words[0].wrapping_mul(NANOS).wrapping_add(words[1])
 }
 
-/// Whether an object is still to be sent.
-#[inline(always)]
-fn is_new(number: u64) -> bool {
-    OBJECTS.get_ptr(&number).is_none()
-}
-
 #[inline(always)]
 fn mix(hash: u64, more: u64) -> u64 {
     let mixed = (hash ^ more).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -103,11 +97,12 @@ fn mix(hash: u64, more: u64) -> u64 {
 }
 
 /// Finds what the current thread, which begins to wait, waits for; returns its number, or 0.
+/// `last` is the number of the object that it waited for last.
 ///
 /// A global function: the verifier looks at it once, whatever led to its call.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn object_of_current(tgid: u32, tid: u32, now: u64, fault: u64) -> u64 {
+pub extern "C" fn object_of_current(tgid: u32, tid: u32, now: u64, fault: u64, last: u64) -> u64 {
     let Some(message) = OBJECT_MESSAGE.get_ptr_mut(0) else {
         return 0;
     };
@@ -121,6 +116,7 @@ pub extern "C" fn object_of_current(tgid: u32, tid: u32, now: u64, fault: u64) -
             tid,
             message,
             now,
+            last,
         };
         let syscall = (*regs).orig_rax as i64;
         if syscall < 0 {
@@ -168,6 +164,7 @@ struct Seen {
     tid: u32,
     message: *mut ObjectMessage,
     now: u64,
+    last: u64,
 }
 
 impl Seen {
@@ -181,6 +178,12 @@ impl Seen {
         let hash = mix(hash, identity);
         // 0 is no object.
         hash | 1
+    }
+
+    /// Whether an object is still to be sent. Threads mostly wait for the same one again.
+    #[inline(always)]
+    fn is_new(self, number: u64) -> bool {
+        number != self.last && OBJECTS.get_ptr(&number).is_none()
     }
 
     /// Fills what all records have.
@@ -201,9 +204,10 @@ impl Seen {
         }
     }
 
-    /// Sends the record with `text` bytes of text.
+    /// Sends the record with `text` bytes of text; returns the number, or 0 where nobody will know
+    /// what it stands for.
     #[inline(always)]
-    unsafe fn send(self, number: u64, text: u32) {
+    unsafe fn send(self, number: u64, text: u32) -> u64 {
         // SAFETY: live map values; no more than the message is sent.
         unsafe {
             let text = if text as usize > MAX_OBJECT_TEXT {
@@ -216,7 +220,7 @@ impl Seen {
             let len = size_of::<ObjectRecord>() as u32 + (text & (2 * MAX_OBJECT_TEXT as u32 - 1));
             (*self.message).record.header.len = len;
             if len as usize > size_of::<ObjectMessage>() {
-                return;
+                return 0;
             }
             if (*self.message).record.partial != 0 {
                 count(Counter::ObjectPartial);
@@ -227,11 +231,12 @@ impl Seen {
                 len.into(),
                 BPF_RB_NO_WAKEUP.into(),
             ) == 0;
-            if sent {
-                let _ = OBJECTS.insert(&number, &1, 0);
-            } else {
+            if !sent {
                 count(Counter::RingFullObject);
+                return 0;
             }
+            let _ = OBJECTS.insert(&number, &1, 0);
+            number
         }
     }
 
@@ -266,13 +271,13 @@ impl Seen {
     #[inline(always)]
     unsafe fn plain(self, kind: u32, first: u64, second: u64, identity: u64) -> u64 {
         let number = self.number(kind, -1, identity);
-        if is_new(number) {
+        if self.is_new(number) {
             // SAFETY: live map values.
             unsafe {
                 self.begin(number, kind, -1);
                 (*self.message).record.numbers[0] = first;
                 (*self.message).record.numbers[1] = second;
-                self.send(number, 0);
+                return self.send(number, 0);
             }
         }
         number
@@ -301,12 +306,12 @@ impl Seen {
                 identity = mix(identity, text.add(index).read());
             }
             let number = self.number(OBJECT_PATH, -1, identity);
-            if is_new(number) {
+            if self.is_new(number) {
                 self.begin(number, OBJECT_PATH, -1);
                 if len >= MAX_OBJECT_TEXT {
                     (*self.message).record.partial = 1;
                 }
-                self.send(number, len as u32);
+                return self.send(number, len as u32);
             }
             number
         }
@@ -334,10 +339,10 @@ impl Seen {
                 identity = mix(identity, text.add(index).read());
             }
             let number = self.number(OBJECT_SOCKET, -1, identity);
-            if is_new(number) {
+            if self.is_new(number) {
                 self.begin(number, OBJECT_SOCKET, -1);
                 (*self.message).record.numbers[0] = AF_UNIX;
-                self.send(number, len);
+                return self.send(number, len);
             }
             number
         }
@@ -382,10 +387,10 @@ impl Seen {
                 fd,
                 mix(mix(inode, ends.addresses), ends.ports.into()),
             );
-            if is_new(number) {
+            if self.is_new(number) {
                 self.begin(number, OBJECT_SOCKET, fd);
                 let text = sockets::describe(sock, ends, inode, self.message);
-                self.send(number, text);
+                return self.send(number, text);
             }
             number
         }
@@ -411,7 +416,7 @@ impl Seen {
             let name = word(dentry.wrapping_add(config::dentry_name()));
             let parent = word(dentry.wrapping_add(config::dentry_parent()));
             let number = self.number(OBJECT_FILE, fd, mix(mix(ino, name), parent));
-            if !is_new(number) {
+            if !self.is_new(number) {
                 return number;
             }
             self.begin(number, OBJECT_FILE, fd);
@@ -425,8 +430,7 @@ impl Seen {
                 0,
             ];
             let text = paths::write(task, mount, dentry, self.message);
-            self.send(number, text);
-            number
+            self.send(number, text)
         }
     }
 }

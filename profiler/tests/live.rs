@@ -10,6 +10,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use support::check::{self, Complaints};
+use support::check_causes;
 use support::check_modes;
 use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
@@ -139,6 +140,9 @@ fn scenarios(variant: Variant) -> Vec<Trial> {
         checks.push(("nothing_made_up", |recorded| {
             check_modes::stripped(&recorded.report, &recorded.truth)
         }));
+        checks.push(("causes", |recorded| {
+            check_causes::stripped(&recorded.report)
+        }));
     } else {
         checks.extend_from_slice(NAMED);
         checks.extend_from_slice(&[
@@ -152,6 +156,12 @@ fn scenarios(variant: Variant) -> Vec<Trial> {
                 check::folded(&recorded.folded, &recorded.truth)
             }),
         ]);
+    }
+    // Fat LTO inlines what tells the locks of std apart.
+    if matches!(variant.profile, Profile::Release | Profile::Lines) {
+        checks.push(("causes", |recorded| {
+            check_causes::causes(&recorded.report, &recorded.truth)
+        }));
     }
     if variant.profile == Profile::Lines {
         checks.extend_from_slice(&[

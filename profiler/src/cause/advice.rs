@@ -88,7 +88,13 @@ const OTHER_DB: &[&str] = &[
     "mysql_*",
 ];
 const BLOCKING_HTTP: &[&str] = &["reqwest::blocking::*"];
-const OTHER_HTTP: &[&str] = &["ureq::*", "minreq::*", "attohttpc::*", "curl::*", "isahc::*"];
+const OTHER_HTTP: &[&str] = &[
+    "ureq::*",
+    "minreq::*",
+    "attohttpc::*",
+    "curl::*",
+    "isahc::*",
+];
 
 /// A driver's wait is a wait of any of these causes.
 macro_rules! for_driver {
@@ -207,7 +213,11 @@ const GENERAL: &[Advice] = &[
     ),
     advice(
         Cause::FileIo,
-        &["std::fs::File::open*", "std::fs::OpenOptions::*", "std::fs::File::create*"],
+        &[
+            "std::fs::File::open*",
+            "std::fs::OpenOptions::*",
+            "std::fs::File::create*",
+        ],
         "use `tokio::fs::File` or `tokio::fs::OpenOptions`, or open in `spawn_blocking`",
         "https://docs.rs/tokio/latest/tokio/fs/struct.File.html",
     ),
@@ -420,7 +430,10 @@ const GENERAL: &[Advice] = &[
     ),
     advice(
         Cause::ChildProcess,
-        &["std::process::Command::output", "std::process::Child::wait_with_output"],
+        &[
+            "std::process::Command::output",
+            "std::process::Child::wait_with_output",
+        ],
         "use `tokio::process::Command` and `output().await`",
         "https://docs.rs/tokio/latest/tokio/process/struct.Command.html#method.output",
     ),
@@ -448,10 +461,6 @@ pub struct Table(());
 impl Table {
     /// Every line.
     pub fn iter(&self) -> impl Iterator<Item = &'static Advice> {
-        DRIVERS
-            .iter()
-            .copied()
-            .flatten()
-            .chain(GENERAL)
+        DRIVERS.iter().copied().flatten().chain(GENERAL)
     }
 }

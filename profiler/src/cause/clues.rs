@@ -377,7 +377,10 @@ const KERNEL: Table = &[
             "try_to_compact_pages",
         ],
     ),
-    (Clues::K_RWSEM, &["rwsem_down_*", "down_read*", "down_write*"]),
+    (
+        Clues::K_RWSEM,
+        &["rwsem_down_*", "down_read*", "down_write*"],
+    ),
     (
         Clues::K_MM,
         &[
@@ -510,7 +513,10 @@ const KERNEL: Table = &[
             "packet_recvmsg",
         ],
     ),
-    (Clues::K_TTY, &["n_tty_*", "tty_read", "tty_write", "file_tty_write"]),
+    (
+        Clues::K_TTY,
+        &["n_tty_*", "tty_read", "tty_write", "file_tty_write"],
+    ),
     (
         Clues::K_EVENT,
         &["eventfd_*", "timerfd_*", "inotify_*", "signalfd_*"],

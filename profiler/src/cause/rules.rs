@@ -127,7 +127,9 @@ impl Rule {
 pub const RULES: &[Rule] = &[
     rule("stopped", Cause::Other, Calls::Any)
         .any(Clues::K_STOPPED)
-        .because("a signal, the freezer or a debugger holds the thread; the program waits for nothing"),
+        .because(
+            "a signal, the freezer or a debugger holds the thread; the program waits for nothing",
+        ),
     rule("memory-reclaim", Cause::Memory, Calls::Any)
         .any(Clues::K_RECLAIM)
         .because(
@@ -145,7 +147,9 @@ pub const RULES: &[Rule] = &[
         ),
     rule("page-fault-file", Cause::PageFault, Calls::Outside)
         .all(Clues::K_FAULT.and(Clues::K_FILE))
-        .because("a page of a mapped file is read from its file system (mm/filemap.c, filemap_fault)"),
+        .because(
+            "a page of a mapped file is read from its file system (mm/filemap.c, filemap_fault)",
+        ),
     rule("page-fault", Cause::PageFault, Calls::Outside)
         .any(Clues::K_FAULT)
         .because("outside of any system call, in the page fault's handler"),
@@ -167,11 +171,10 @@ pub const RULES: &[Rule] = &[
         ),
     rule("wait4", Cause::ChildProcess, Calls::Of(call::WAIT))
         .because("wait4 and waitid wait for a child (kernel/exit.c)"),
-    rule("vfork", Cause::ChildProcess, Calls::Of(call::FORK))
-        .because(
-            "a parent that forks sharing its memory waits until the child calls exec \
+    rule("vfork", Cause::ChildProcess, Calls::Of(call::FORK)).because(
+        "a parent that forks sharing its memory waits until the child calls exec \
              (kernel/fork.c, wait_for_vfork_done)",
-        ),
+    ),
     rule("thread-join", Cause::ThreadJoin, FUTEX)
         .any(Clues::JOIN)
         .because("a join waits for the thread's end (pthread_join, std::thread::JoinHandle)"),
@@ -203,15 +206,17 @@ pub const RULES: &[Rule] = &[
              future is woken (futures-executor/src/local_pool.rs, pollster, tokio's \
              runtime/park.rs)",
         ),
-    rule("block-on-driver", Cause::NestedBlockOn, Calls::Of(call::READY))
-        .any(Clues::BLOCK_ON)
-        .because("an executor's block_on waits in its I/O driver until its future is woken"),
-    rule("once", Cause::Lock, FUTEX)
-        .any(Clues::ONCE)
-        .because(
-            "a Once, OnceLock or LazyLock that another thread initializes \
+    rule(
+        "block-on-driver",
+        Cause::NestedBlockOn,
+        Calls::Of(call::READY),
+    )
+    .any(Clues::BLOCK_ON)
+    .because("an executor's block_on waits in its I/O driver until its future is woken"),
+    rule("once", Cause::Lock, FUTEX).any(Clues::ONCE).because(
+        "a Once, OnceLock or LazyLock that another thread initializes \
              (std/src/sys/sync/once/futex.rs)",
-        ),
+    ),
     rule("condvar", Cause::Condvar, FUTEX)
         .any(Clues::CONDVAR)
         .because("a condition variable (std, parking_lot, pthread)"),
@@ -231,11 +236,17 @@ pub const RULES: &[Rule] = &[
     rule("futex-requeue", Cause::Condvar, Calls::Of(call::FUTEX_OP))
         .argument(1, 0x7f, &[11])
         .because("FUTEX_WAIT_REQUEUE_PI: only condition variables use it"),
-    rule("futex", Cause::Lock, FUTEX)
+    rule("futex-shared", Cause::ThreadJoin, Calls::Of(call::FUTEX_OP))
+        .argument(1, 0xff, &[0, 9])
         .because(
-            "a futex of unknown use, most often a lock: neither a name nor the expected word \
-             tells more",
+            "a futex that is not private to the process: the kernel wakes such a one at the end \
+             of a thread (CLONE_CHILD_CLEARTID), for which pthread_join waits; std's and \
+             parking_lot's locks are all private",
         ),
+    rule("futex", Cause::Lock, FUTEX).because(
+        "a futex of unknown use, most often a lock: neither a name nor the expected word \
+             tells more",
+    ),
     rule("flock", Cause::FileLock, Calls::Of(call::FLOCK)).because("flock waits for a file lock"),
     rule("fcntl-lock", Cause::FileLock, Calls::Of(call::FCNTL))
         .argument(1, u64::MAX, &[7, 38])
@@ -252,7 +263,9 @@ pub const RULES: &[Rule] = &[
         .because("fsync and its like wait until the disk has it"),
     rule("sync-write", Cause::FileIo, Calls::Any)
         .any(Clues::K_SYNC)
-        .because("the kernel syncs a file on its own: O_SYNC, or the file system does so at this call"),
+        .because(
+            "the kernel syncs a file on its own: O_SYNC, or the file system does so at this call",
+        ),
     rule("dirty-throttle", Cause::FileIo, Calls::Any)
         .any(Clues::K_DIRTY)
         .because(
@@ -262,8 +275,7 @@ pub const RULES: &[Rule] = &[
     rule("pipe", Cause::Pipe, Calls::Any)
         .any(Clues::K_PIPE)
         .because("the kernel waits for the other end of a pipe or FIFO (fs/pipe.c)"),
-    rule("poll", Cause::Poll, Calls::Of(call::READY))
-        .because("waits for readiness of descriptors"),
+    rule("poll", Cause::Poll, Calls::Of(call::READY)).because("waits for readiness of descriptors"),
     rule("socket-call", Cause::Network, Calls::Of(call::SOCKET))
         .because("only sockets have this system call"),
     rule("socket", Cause::Network, Calls::Any)
@@ -287,12 +299,13 @@ pub const RULES: &[Rule] = &[
         .because("the kernel's stack does not tell, but std::io::pipe made the call"),
     rule("std-net", Cause::Network, Calls::Of(call::STREAM))
         .any(Clues::SOCKETS)
-        .because("the kernel's stack does not tell, but std::net or std::os::unix::net made the call"),
+        .because(
+            "the kernel's stack does not tell, but std::net or std::os::unix::net made the call",
+        ),
     rule("std-fs", Cause::FileIo, Calls::Of(call::STREAM))
         .any(Clues::FILES)
         .because("the kernel's stack does not tell, but std::fs made the call"),
-    rule("semaphore", Cause::Lock, Calls::Of(call::SEMAPHORE))
-        .because("System V semaphores"),
+    rule("semaphore", Cause::Lock, Calls::Of(call::SEMAPHORE)).because("System V semaphores"),
     rule("message-queue", Cause::Channel, Calls::Of(call::MESSAGE))
         .because("System V and POSIX message queues"),
     rule("signal", Cause::Other, Calls::Of(call::SIGNAL)).because("waits for a signal"),

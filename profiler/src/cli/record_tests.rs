@@ -82,6 +82,7 @@ impl Session for Fake {
             min_block: Nanos(1),
             threads: Vec::new(),
             stacks: Vec::new(),
+            objects: Vec::new(),
             totals: Vec::new(),
             waits: Vec::new(),
             open_waits: Vec::new(),
@@ -299,7 +300,8 @@ fn the_last_line_tells_of_every_loss() {
     assert_eq!(
         last_line(&[], &losses),
         "lost: 1 event, 2 waits without stack, 3 of 700 stacks truncated, 4 frames unnamed, \
-         5 waits of unknown state, 6 waits left out of the timeline"
+         5 waits of unknown state, 6 waits left out of the timeline, \
+         7 waits summed without their object"
     );
 }
 

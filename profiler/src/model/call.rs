@@ -106,12 +106,22 @@ mod tests {
     fn calls_read_as_a_person_reads_them() {
         use ObjectKind::{Futex, Memory, Path, Process, Socket, Timer};
         for (syscall, args, object, wanted) in [
-            (0, [12, 0], Some((Path, "/var/lib/x", Some(12))), "read fd 12 /var/lib/x"),
+            (
+                0,
+                [12, 0],
+                Some((Path, "/var/lib/x", Some(12))),
+                "read fd 12 /var/lib/x",
+            ),
             (0, [12, 0], None, "read fd 12"),
             (202, [1, 128], Some((Futex, "0x1", None)), "futex wait"),
             (202, [1, 0x189], None, "futex wait"),
             (202, [1, 134], None, "futex lock_pi"),
-            (230, [1, 0], Some((Timer, "20 ms", None)), "clock_nanosleep 20 ms"),
+            (
+                230,
+                [1, 0],
+                Some((Timer, "20 ms", None)),
+                "clock_nanosleep 20 ms",
+            ),
             (
                 42,
                 [7, 0],
@@ -124,14 +134,27 @@ mod tests {
                 Some((Path, "/var/lib/x", None)),
                 "openat \"/var/lib/x\"",
             ),
-            (61, [77, 0], Some((Process, "77 (sleep)", None)), "wait4 77 (sleep)"),
-            (73, [3, 2], Some((Path, "/run/lock", Some(3))), "flock exclusive fd 3 /run/lock"),
+            (
+                61,
+                [77, 0],
+                Some((Process, "77 (sleep)", None)),
+                "wait4 77 (sleep)",
+            ),
+            (
+                73,
+                [3, 2],
+                Some((Path, "/run/lock", Some(3))),
+                "flock exclusive fd 3 /run/lock",
+            ),
             (39, [0, 0], None, "getpid"),
         ] {
             let args = [args[0], args[1], 0, 0, 0, 0];
             assert_eq!(text(Some(syscall), args, object), wanted);
         }
         let page = Some((Memory, "0x7000 /var/lib/x", None));
-        assert_eq!(text(None, [0; 6], page), "no system call at 0x7000 /var/lib/x");
+        assert_eq!(
+            text(None, [0; 6], page),
+            "no system call at 0x7000 /var/lib/x"
+        );
     }
 }

@@ -23,12 +23,12 @@ mod verdict;
 pub use build::build;
 pub use object::{Holder, HolderProcess, MAX_HOLDERS, Object, ObjectKind};
 pub use recording::{
-    HIST_BUCKETS, Host, Losses, ObjectId, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord,
-    Tool, Truncation, Wait, WaitObject, WaitTotal, Waker,
+    HIST_BUCKETS, Host, Losses, ObjectId, OpenWait, Recording, StackEntry, StackId, Target,
+    ThreadRecord, Tool, Truncation, Wait, WaitObject, WaitTotal, Waker,
 };
 pub use report::{
-    BlockingPool, ObjectTotal, OpenWaitReport, Report, RuntimeKind, RuntimeReport, Site, StackTotal, StateTimes,
-    TaskTotal, ThreadReport, WakerTotal,
+    BlockingPool, ObjectTotal, OpenWaitReport, Report, RuntimeKind, RuntimeReport, Site,
+    StackTotal, StateTimes, TaskTotal, ThreadReport, WakerTotal,
 };
 pub use syscall::syscall_name;
 pub use verdict::Verdict;

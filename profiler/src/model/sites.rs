@@ -232,10 +232,7 @@ fn site(recording: &Recording, findings: &Findings, key: Key, gathered: Gathered
 
 /// The cause with the most time, and the rules that found any of them; `stacks` are the longest
 /// first.
-fn causes(
-    findings: &Findings,
-    stacks: &[(Reverse<Nanos>, StackId)],
-) -> (Cause, Vec<String>) {
+fn causes(findings: &Findings, stacks: &[(Reverse<Nanos>, StackId)]) -> (Cause, Vec<String>) {
     let mut sums: BTreeMap<Cause, Nanos> = BTreeMap::new();
     let mut rules: Vec<String> = Vec::new();
     for (time, id) in stacks {

@@ -5,8 +5,8 @@ use super::gather::Gathered;
 use super::modules::Modules;
 use crate::bpf::{Kernel, KernelThread};
 use crate::model::{
-    Host, Losses, ObjectId, OpenWait, Recording, StackEntry, StackId, Target as TargetFacts, ThreadRecord,
-    Tool, Truncation, Wait, WaitTotal, Waker,
+    Host, Losses, ObjectId, OpenWait, Recording, StackEntry, StackId, Target as TargetFacts,
+    ThreadRecord, Tool, Truncation, Wait, WaitTotal, Waker,
 };
 use crate::process::Target;
 use crate::tokio_rt::{Place, State};

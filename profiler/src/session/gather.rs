@@ -166,7 +166,12 @@ impl Gathered {
         let frames = self.name(&user, map, modules);
         let syscall = u32::try_from(seen.record.syscall).ok();
         let place = seen.record.place.into();
-        let id = self.add(frames, truncated, syscall.map(|number| (number, seen.record.args)), place);
+        let id = self.add(
+            frames,
+            truncated,
+            syscall.map(|number| (number, seen.record.args)),
+            place,
+        );
         if let Some(kernel) = self.kernel.get_mut(id.0 as usize) {
             kernel.clone_from(&seen.kernel);
         }

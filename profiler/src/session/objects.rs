@@ -62,10 +62,8 @@ impl Objects {
         if self.commands.len() >= MAX_CHILDREN {
             self.commands.clear();
         }
-        self.commands.insert(
-            (record.header.tgid, record.pid),
-            parse_comm(&record.comm),
-        );
+        self.commands
+            .insert((record.header.tgid, record.pid), parse_comm(&record.comm));
     }
 
     /// Takes in a new object, or one that the kernel side had forgotten.
@@ -306,10 +304,25 @@ mod tests {
     #[test]
     fn files_have_the_names_that_proc_gives_them() {
         for (numbers, text, kind, wanted) in [
-            ([5, 0, 0x81a4, 0xef53, 0, 0], &b"x\0lib\0var\0"[..], ObjectKind::Path, "/var/lib/x"),
+            (
+                [5, 0, 0x81a4, 0xef53, 0, 0],
+                &b"x\0lib\0var\0"[..],
+                ObjectKind::Path,
+                "/var/lib/x",
+            ),
             ([5, 0, 0x41ed, 0xef53, 0, 0], b"", ObjectKind::Path, "/"),
-            ([5, 0, 0x1180, 0xef53, 0, 0], b"fifo\0run\0", ObjectKind::Pipe, "/run/fifo"),
-            ([77, 0, 0x1180, PIPE_FS, 0, 0], b"", ObjectKind::Pipe, "pipe:[77]"),
+            (
+                [5, 0, 0x1180, 0xef53, 0, 0],
+                b"fifo\0run\0",
+                ObjectKind::Pipe,
+                "/run/fifo",
+            ),
+            (
+                [77, 0, 0x1180, PIPE_FS, 0, 0],
+                b"",
+                ObjectKind::Pipe,
+                "pipe:[77]",
+            ),
             (
                 [1, 0, 0x180, ANON_INODE_FS, 0, 0],
                 b"[eventpoll]\0",
@@ -342,7 +355,11 @@ mod tests {
         let one = u64::from_le_bytes([0, 0, 0, 0, 0, 0, 0, 1]);
         let mapped = u64::from_le_bytes([0, 0, 0xff, 0xff, 10, 0, 0, 5]);
         for (numbers, text, wanted) in [
-            ([tcp, ports, own, 0, peer, 0], &b""[..], "tcp 10.0.0.1:40000 -> 10.0.0.5:5432"),
+            (
+                [tcp, ports, own, 0, peer, 0],
+                &b""[..],
+                "tcp 10.0.0.1:40000 -> 10.0.0.5:5432",
+            ),
             ([tcp, 80, own, 0, 0, 0], b"", "tcp 10.0.0.1:80"),
             ([udp, 53, own, 0, 0, 0], b"", "udp 10.0.0.1:53"),
             (
@@ -350,9 +367,17 @@ mod tests {
                 b"",
                 "tcp [2001:db8::1]:40000 -> [2001:db8::1]:5432",
             ),
-            ([tcp6, ports, v6, one, 0, mapped], b"", "tcp [2001:db8::1]:40000 -> 10.0.0.5:5432"),
+            (
+                [tcp6, ports, v6, one, 0, mapped],
+                b"",
+                "tcp [2001:db8::1]:40000 -> 10.0.0.5:5432",
+            ),
             ([AF_UNIX, 0, 55, 0, 0, 0], b"", "unix socket:[55]"),
-            ([AF_UNIX, 0, 55, 0, 0, 0], b"/run/db.sock\0", "unix /run/db.sock"),
+            (
+                [AF_UNIX, 0, 55, 0, 0, 0],
+                b"/run/db.sock\0",
+                "unix /run/db.sock",
+            ),
             ([AF_UNIX, 0, 55, 0, 0, 0], b"\0bus", "unix @bus"),
             ([AF_NETLINK, 0, 0, 0, 0, 0], b"", "netlink"),
         ] {

@@ -9,7 +9,8 @@ use gimli::write::{
 use gimli::{Encoding, Format, LittleEndian, X86_64};
 use profiler_common::record::{
     ChildRecord, ExecRecord, Header, KIND_CHILD, KIND_EXEC, KIND_OBJECT, KIND_SNAPSHOT, KIND_STACK,
-    KIND_THREAD_END, KIND_WAIT, ObjectRecord, SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
+    KIND_THREAD_END, KIND_WAIT, ObjectRecord, SnapshotRecord, StackRecord, ThreadEndRecord,
+    WaitRecord,
 };
 
 /// One file: target, name, content.

@@ -48,12 +48,29 @@ pub(crate) struct Site {
     pub(crate) line: Option<u32>,
     pub(crate) task: Option<String>,
     pub(crate) state: String,
+    pub(crate) cause: String,
+    pub(crate) call: String,
+    pub(crate) objects: Vec<Object>,
+    pub(crate) advice: Option<Advice>,
     pub(crate) evidence: Vec<String>,
     pub(crate) waits: u64,
     pub(crate) total_ns: u64,
     pub(crate) runqueue_ns: u64,
     pub(crate) max_ns: u64,
     pub(crate) stack: Vec<Frame>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Object {
+    pub(crate) kind: String,
+    pub(crate) name: String,
+    pub(crate) waits: u64,
+    pub(crate) total_ns: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Advice {
+    pub(crate) text: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]

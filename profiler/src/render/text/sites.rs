@@ -162,9 +162,8 @@ fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
 /// What was waited for, where the call does not say it already. Lengths of time are in the waits,
 /// and an address tells nobody anything.
 fn objects(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
-    let telling = |object: &&ObjectTotal| {
-        !matches!(object.kind, ObjectKind::Futex | ObjectKind::Timer)
-    };
+    let telling =
+        |object: &&ObjectTotal| !matches!(object.kind, ObjectKind::Futex | ObjectKind::Timer);
     let all: Vec<&ObjectTotal> = site.objects.iter().filter(telling).collect();
     if all.len() < 2 {
         return Ok(());

@@ -1,7 +1,7 @@
 //! Services with a tokio runtime, well or not.
 
 use super::builder::*;
-use holdup::model::{Recording, StackEntry};
+use holdup::model::{ObjectKind, Recording, StackEntry};
 use holdup::tokio_rt::State;
 
 fn blocked(frames: Vec<holdup::symbolize::Frame>, syscall: u32) -> StackEntry {
