@@ -101,6 +101,8 @@ offsets! {
     unix_addr_len = "unix_address"."len";
     /// The address.
     unix_addr_name = "unix_address"."name";
+    /// The file that is mapped in an area of memory.
+    area_file = "vm_area_struct"."vm_file";
 }
 
 #[cfg(feature = "user")]

@@ -61,5 +61,5 @@ object_offsets! {
     dentry_parent, dentry_name, mount_mnt, mount_parent, mount_point, vfsmount_root, inode_number,
     inode_mode, inode_super, super_dev, super_magic, socket_sock, sock_family, sock_peer,
     sock_peer_port, sock_peer6, sock_own6, sock_protocol, sock_type, unix_addr,
-    unix_peer, unix_addr_len, unix_addr_name,
+    unix_peer, unix_addr_len, unix_addr_name, area_file,
 }

@@ -6,7 +6,7 @@
 
 use aya_ebpf::bindings::{BPF_RB_NO_WAKEUP, pt_regs};
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_user, bpf_probe_read_user_str,
+    bpf_find_vma, bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_user, bpf_probe_read_user_str,
     bpf_ringbuf_output, bpf_task_pt_regs,
 };
 use core::ffi::c_void;
@@ -120,11 +120,22 @@ pub extern "C" fn object_of_current(tgid: u32, tid: u32, now: u64, fault: u64, l
         };
         let syscall = (*regs).orig_rax as i64;
         if syscall < 0 {
-            // One object by region: pages would be too many.
-            return if fault == 0 {
-                0
-            } else {
+            if fault == 0 {
+                return 0;
+            }
+            let mut file = 0u64;
+            bpf_find_vma(
+                current,
+                fault,
+                file_of_area as *mut c_void,
+                (&raw mut file).cast(),
+                0,
+            );
+            return if file == 0 {
+                // One object by region: pages would be too many.
                 seen.plain(OBJECT_MEMORY, fault, 0, fault >> REGION_SHIFT)
+            } else {
+                seen.open_file(task, file, -1)
             };
         }
         let Some(what) = CALL_OBJECTS.get(syscall as u32) else {
@@ -153,7 +164,36 @@ pub extern "C" fn object_of_current(tgid: u32, tid: u32, now: u64, fault: u64, l
                 return number;
             }
         }
-        seen.descriptor(task, fd)
+        let file = file_of_descriptor(task, fd);
+        if file == 0 {
+            0
+        } else {
+            seen.open_file(task, file, fd)
+        }
+    }
+}
+
+/// Called back with the area of memory around an address; the program's context is the file.
+#[inline(never)]
+extern "C" fn file_of_area(_: *mut c_void, area: *const u8, file: *mut u64) -> i64 {
+    // SAFETY: the kernel calls with a live area, and with the context that it was given.
+    unsafe { *file = word(area as u64 + config::area_file()) };
+    0
+}
+
+/// The file behind a descriptor of the current task, or 0.
+#[inline(always)]
+unsafe fn file_of_descriptor(task: Task, fd: i32) -> u64 {
+    // SAFETY: the current task, whose table of descriptors only changes by its own process; what
+    // is read through it goes through a helper that stands wrong addresses.
+    unsafe {
+        let files = *task.add(config::task_files() as usize).cast::<u64>();
+        let table = word(files + config::files_fdt());
+        if fd < 0 || fd as u32 >= half(table.wrapping_add(config::fdt_max())) {
+            return 0;
+        }
+        let entries = word(table.wrapping_add(config::fdt_fd()));
+        word(entries.wrapping_add(u64::from(fd as u32) * 8))
     }
 }
 
@@ -348,22 +388,11 @@ impl Seen {
         }
     }
 
-    /// What a descriptor stands for.
+    /// What an open file is.
     #[inline(always)]
-    unsafe fn descriptor(self, task: Task, fd: i32) -> u64 {
-        // SAFETY: the current task, whose table of descriptors only changes by its own process;
-        // what is read through it goes through a helper that stands wrong addresses.
+    unsafe fn open_file(self, task: Task, file: u64, fd: i32) -> u64 {
+        // SAFETY: the current task; what is read goes through helpers that stand wrong addresses.
         unsafe {
-            let files = *task.add(config::task_files() as usize).cast::<u64>();
-            let table = word(files + config::files_fdt());
-            if fd < 0 || fd as u32 >= half(table.wrapping_add(config::fdt_max())) {
-                return 0;
-            }
-            let entries = word(table.wrapping_add(config::fdt_fd()));
-            let file = word(entries.wrapping_add(u64::from(fd as u32) * 8));
-            if file == 0 {
-                return 0;
-            }
             let inode = word(file.wrapping_add(config::file_inode()));
             let number = word(inode.wrapping_add(config::inode_number()));
             let mode = u64::from(half(inode.wrapping_add(config::inode_mode()))) & 0xffff;
@@ -377,7 +406,7 @@ impl Seen {
 
     #[inline(always)]
     unsafe fn socket(self, file: u64, fd: i32, inode: u64) -> u64 {
-        // SAFETY: as in `descriptor`.
+        // SAFETY: as in `open_file`.
         unsafe {
             let socket = word(file.wrapping_add(config::file_private()));
             let sock = word(socket.wrapping_add(config::socket_sock()));
@@ -406,7 +435,7 @@ impl Seen {
         ino: u64,
         mode: u64,
     ) -> u64 {
-        // SAFETY: as in `descriptor`.
+        // SAFETY: as in `open_file`.
         unsafe {
             let path = file.wrapping_add(config::file_path());
             let mount = word(path.wrapping_add(config::path_mnt()));

@@ -284,21 +284,20 @@ const GENERAL: &[Advice] = &[
     ),
     advice(
         Cause::Network,
-        &["std::net::*UdpSocket::*"],
-        "use `tokio::net::UdpSocket`",
-        "https://docs.rs/tokio/latest/tokio/net/struct.UdpSocket.html",
-    ),
-    advice(
-        Cause::Network,
         &["std::os::unix::net::*"],
         "use `tokio::net::UnixStream`, `UnixListener` or `UnixDatagram`",
         "https://docs.rs/tokio/latest/tokio/net/struct.UnixStream.html",
     ),
+    // One line for both: their functions have the same code, and may be one to the linker.
     advice(
         Cause::Network,
-        &["std::net::*TcpStream::*", "std::sys::*net::*"],
-        "use `tokio::net::TcpStream` with `AsyncReadExt` and `AsyncWriteExt`",
-        "https://docs.rs/tokio/latest/tokio/net/struct.TcpStream.html",
+        &[
+            "std::net::*TcpStream::*",
+            "std::net::*UdpSocket::*",
+            "std::sys::*net::*",
+        ],
+        "use the socket of the same name in `tokio::net` (`TcpStream`, `UdpSocket`) and `.await` its reads and writes",
+        TOKIO_NET,
     ),
     advice(
         Cause::Network,

@@ -150,14 +150,12 @@ const WANTED: &[Wanted] = &[
         "page fault at ",
         "spawn_blocking",
     )
-    .object("memory", "/", "/cold"),
-    wanted(
-        "block_by_tcp_read",
-        "network",
-        "recvfrom fd ",
-        "tokio::net::TcpStream",
-    )
-    .object("socket", "-> 127.0.0.9:", ""),
+    .object("path", "/", "/cold"),
+    wanted("block_by_tcp_read", "network", "recvfrom fd ", "TcpStream").object(
+        "socket",
+        "-> 127.0.0.9:",
+        "",
+    ),
     wanted(
         "block_by_tcp_accept",
         "network",
