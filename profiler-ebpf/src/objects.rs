@@ -119,57 +119,51 @@ pub extern "C" fn object_of_current(tgid: u32, tid: u32, now: u64, fault: u64, l
             last,
         };
         let syscall = (*regs).orig_rax as i64;
+        // Each of the ways to an object once: the compiler makes code of every call.
+        let (mut file, mut fd, mut path) = (0u64, -1, 0);
+        let mut what = call::NOTHING;
         if syscall < 0 {
             if fault == 0 {
                 return 0;
             }
-            let mut file = 0u64;
-            bpf_find_vma(
-                current,
-                fault,
-                file_of_area as *mut c_void,
-                (&raw mut file).cast(),
-                0,
-            );
-            return if file == 0 {
-                // One object by region: pages would be too many.
-                seen.plain(OBJECT_MEMORY, fault, 0, fault >> REGION_SHIFT)
-            } else {
-                seen.open_file(task, file, -1)
-            };
+            let context = (&raw mut file).cast();
+            bpf_find_vma(current, fault, file_of_area as *mut c_void, context, 0);
+        } else if let Some(known) = CALL_OBJECTS.get(syscall as u32) {
+            what = *known;
         }
-        let Some(what) = CALL_OBJECTS.get(syscall as u32) else {
-            return 0;
-        };
-        let what = *what;
         let (first, second, third) = ((*regs).rdi, (*regs).rsi, (*regs).rdx);
-        // Each of the three ways once: the compiler makes code of every call.
-        let (mut path, mut fd) = (0, first as i32);
         match what {
-            call::DESCRIPTOR => {}
+            call::NOTHING => {}
+            call::DESCRIPTOR => fd = first as i32,
             call::POLL if second == 1 => fd = user_words(first)[0] as i32,
             call::CONNECT => {
                 let number = seen.unix_address(second, third);
                 if number != 0 {
                     return number;
                 }
+                fd = first as i32;
             }
             call::PATH => path = first,
-            call::PATH_AT => path = second,
-            _ => return seen.simple(what, first, second, third),
+            call::PATH_AT => (path, fd) = (second, first as i32),
+            _ => {}
         }
         if path != 0 {
             let number = seen.path(path);
-            if number != 0 || what == call::PATH {
+            if number != 0 {
                 return number;
             }
         }
-        let file = file_of_descriptor(task, fd);
-        if file == 0 {
-            0
-        } else {
-            seen.open_file(task, file, fd)
+        if fd >= 0 {
+            file = file_of_descriptor(task, fd);
         }
+        if file != 0 {
+            return seen.open_file(task, file, fd);
+        }
+        if syscall < 0 {
+            // One object by region: pages would be too many.
+            return seen.plain(OBJECT_MEMORY, fault, 0, fault >> REGION_SHIFT);
+        }
+        seen.simple(what, first, second, third)
     }
 }
 
@@ -189,7 +183,7 @@ unsafe fn file_of_descriptor(task: Task, fd: i32) -> u64 {
     unsafe {
         let files = *task.add(config::task_files() as usize).cast::<u64>();
         let table = word(files + config::files_fdt());
-        if fd < 0 || fd as u32 >= half(table.wrapping_add(config::fdt_max())) {
+        if fd as u32 >= half(table.wrapping_add(config::fdt_max())) {
             return 0;
         }
         let entries = word(table.wrapping_add(config::fdt_fd()));

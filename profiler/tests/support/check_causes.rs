@@ -174,7 +174,7 @@ const WANTED: &[Wanted] = &[
         "block_by_unix_connect",
         "network",
         "connect unix /",
-        "UnixStream",
+        "tokio",
     )
     .object("socket", "unix /", "/socket"),
     wanted("block_by_udp_recv", "network", "recvfrom fd ", "UdpSocket").object(
