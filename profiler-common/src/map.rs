@@ -112,6 +112,8 @@ pub struct Thread {
     pub object: u64,
     /// Address of its last page fault, or 0 where page faults are not told.
     pub fault: u64,
+    /// The kernel's address of the file that is mapped there, or 0.
+    pub fault_file: u64,
     /// Process of the waker.
     pub waker_tgid: u32,
     /// The waker.
@@ -173,7 +175,7 @@ pub struct Stack {
 
 const _: () = assert!(size_of::<Books>() == 40);
 const _: () = assert!(size_of::<Process>() == 48);
-const _: () = assert!(size_of::<Thread>() == 16 + 32 + 8 + 16 + 16 + 40);
+const _: () = assert!(size_of::<Thread>() == 16 + 32 + 8 + 24 + 16 + 40);
 const _: () = assert!(size_of::<AggregateKey>() == 24);
 const _: () = assert!(size_of::<Aggregate>() == 32 + 4 * HISTOGRAM_BUCKETS);
 const _: () = assert!(size_of::<Stack>() == 8);

@@ -2,13 +2,15 @@
 //! begins.
 
 use aya_ebpf::EbpfContext;
+use aya_ebpf::helpers::generated::{bpf_find_vma, bpf_get_current_task_btf};
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::warn;
+use core::ffi::c_void;
 use profiler_common::counter::Counter;
 use profiler_common::map::{
-    ADVICE_IDLE, ADVICE_RECORD, AggregateKey, HISTOGRAM_BUCKETS, OBJECT_AGGREGATES, PHASE_BLOCKED, PHASE_NEW,
-    PHASE_RUNNABLE, PHASE_RUNNING, Thread,
+    ADVICE_IDLE, ADVICE_RECORD, AggregateKey, HISTOGRAM_BUCKETS, OBJECT_AGGREGATES, PHASE_BLOCKED,
+    PHASE_NEW, PHASE_RUNNABLE, PHASE_RUNNING, Thread,
 };
 use profiler_common::record::STACK_BEFORE;
 
@@ -30,10 +32,7 @@ fn now() -> u64 {
 
 /// Both halves of a context switch.
 #[inline(always)]
-pub(crate) fn sched_switch(
-    ctx: &BtfTracePointContext,
-    prev_state: impl Fn(&BtfTracePointContext) -> u32,
-) {
+pub(crate) fn sched_switch(ctx: &BtfTracePointContext) {
     let prev: Task = ctx.arg(1);
     let next: Task = ctx.arg(2);
     // SAFETY: tasks are the tracepoint's second and third argument.
@@ -46,11 +45,22 @@ pub(crate) fn sched_switch(
     let now = now();
     if let Some(process) = out {
         let preempted = ctx.arg::<u32>(0) & 1 != 0;
-        switch_out(ctx, prev, process, preempted, prev_state(ctx), now);
+        switch_out(ctx, prev, process, preempted, prev_state(ctx, prev), now);
     }
     if let Some(process) = back {
         switch_in(ctx, next, process, now);
     }
+}
+
+/// The state in which `prev` leaves the CPU. Without the argument it is read from the task, which
+/// may be waking by then (`TASK_WAKING`): a wait all the same.
+#[inline(always)]
+fn prev_state(ctx: &BtfTracePointContext, prev: Task) -> u32 {
+    if config::has_prev_state() != 0 {
+        return ctx.arg(3);
+    }
+    // SAFETY: `prev` is the tracepoint's argument, a field at an offset from BTF.
+    unsafe { *prev.add(config::off_task_state() as usize).cast::<u32>() }
 }
 
 /// The entry of a thread. One that has none was not seen to be born: it has been in `phase`
@@ -98,6 +108,9 @@ fn switch_out(
     // SAFETY: `prev` is the tracepoint's argument.
     let tid = unsafe { filter::tid(prev) };
     let Some(thread) = entry(ctx, tid, process, PHASE_RUNNING) else {
+        if !preempted && state != 0 && state & TASK_DEAD == 0 {
+            count(Counter::WaitOfNoThread);
+        }
         return;
     };
     // SAFETY: a live array value; the thread's own switches come one after another.
@@ -109,7 +122,7 @@ fn switch_out(
                 note_clock_lead(prev, (*thread).since);
             }
         } else if let Some(arrival) = arrival(prev, (*thread).since, now) {
-            arrive(thread, tid, arrival);
+            arrive(thread, tid, arrival, || None);
             (*thread).books.running += now.saturating_sub(arrival);
             count(Counter::RecoveredSwitchIn);
         } else {
@@ -136,17 +149,21 @@ fn switch_out(
     stack::take(ctx.as_ptr(), prev, process, thread, now);
     // SAFETY: a live array value.
     unsafe {
-        let last = (*thread).object;
-        (*thread).object = if (*thread).advice == ADVICE_RECORD {
-            objects::object_of_current((*thread).tgid, tid, now, (*thread).fault, last)
+        if (*thread).advice == ADVICE_RECORD {
+            objects::take(thread, now);
         } else {
-            0
-        };
+            (*thread).object = 0;
+        }
     }
 }
 
-/// Difference of two clocks, in nanoseconds, below which they need no new note.
-const CLOCK_SLACK: u64 = 10_000;
+/// By how much, in nanoseconds, a computed arrival may miss the stretch that it lies in: the
+/// scheduler takes its time a little before ours, and longer where the host interrupts us.
+const CLOCK_SLACK: u64 = 1_000_000;
+
+/// Of the surplus over the difference known so far, the part that is taken over with every
+/// switch-in, as a shift: the clocks drift apart by a few parts in a million.
+const CLOCK_DRIFT: u32 = 10;
 
 /// When the scheduler let the task run last, on its own clock; 0 where it does not say.
 ///
@@ -174,9 +191,14 @@ unsafe fn note_clock_lead(task: Task, since: u64) {
     // SAFETY: by the caller's word; a live array value, written by all CPUs with equal right.
     unsafe {
         let seen = since.wrapping_sub(last_arrival(task));
-        if seen.wrapping_sub(*lead).wrapping_add(CLOCK_SLACK) > 2 * CLOCK_SLACK {
-            core::ptr::write_volatile(lead, seen);
-        }
+        let surplus = seen.wrapping_sub(*lead) as i64;
+        // The least difference is the true one: every delay between the two clocks adds to it.
+        let next = if *lead == 0 || surplus < 0 {
+            seen
+        } else {
+            lead.read().wrapping_add(surplus as u64 >> CLOCK_DRIFT)
+        };
+        core::ptr::write_volatile(lead, next);
     }
 }
 
@@ -194,10 +216,16 @@ unsafe fn arrival(task: Task, since: u64, now: u64) -> Option<u64> {
         return None;
     }
     let at = arrival.wrapping_add(lead);
-    if at.wrapping_add(CLOCK_SLACK) < since || at > now {
+    if at.wrapping_add(CLOCK_SLACK) < since || at > now.wrapping_add(CLOCK_SLACK) {
         return None;
     }
-    Some(if at < since { since } else { at })
+    Some(if at < since {
+        since
+    } else if at > now {
+        now
+    } else {
+        at
+    })
 }
 
 #[inline(always)]
@@ -209,18 +237,42 @@ fn switch_in(ctx: &BtfTracePointContext, next: Task, process: Watched, now: u64)
     };
     // SAFETY: a live array value; the thread's own switches come one after another.
     unsafe {
-        arrive(thread, tid, now);
+        let since = (*thread).since;
+        arrive(thread, tid, now, || queued(next, since, now));
         (*thread).since = now;
         (*thread).phase = PHASE_RUNNING;
     }
 }
 
-/// Ends the stretch off-CPU of a thread that came to run at `now`.
+/// When a thread that comes to run at `now` began to want a CPU, by the scheduler, which forgets
+/// it after this tracepoint.
+///
+/// # Safety
+/// As [`filter::tid`].
+#[inline(always)]
+unsafe fn queued(task: Task, since: u64, now: u64) -> Option<u64> {
+    let offset = config::off_task_last_queued();
+    let lead = *CLOCK_LEAD.get(0)?;
+    if offset == 0 || lead == 0 {
+        return None;
+    }
+    // SAFETY: a field of the task at an offset from BTF.
+    let queued = unsafe { *task.add(offset as usize).cast::<u64>() };
+    let at = queued.wrapping_add(lead);
+    if queued == 0 || at < since || at > now {
+        return None;
+    }
+    count(Counter::RecoveredWakeup);
+    Some(at)
+}
+
+/// Ends the stretch off-CPU of a thread that came to run at `now`. Where no wakeup was seen,
+/// `queued` may tell when it was.
 ///
 /// # Safety
 /// `thread` is a live entry whose switches come one after another.
 #[inline(always)]
-unsafe fn arrive(thread: *mut Thread, tid: u32, now: u64) {
+unsafe fn arrive(thread: *mut Thread, tid: u32, now: u64, queued: impl FnOnce() -> Option<u64>) {
     // SAFETY: by the caller's word.
     unsafe {
         let since = (*thread).since;
@@ -230,7 +282,7 @@ unsafe fn arrive(thread: *mut Thread, tid: u32, now: u64) {
             let woken = if wakeup >= since && wakeup <= now {
                 wakeup
             } else {
-                now
+                queued().unwrap_or(now)
             };
             let blocked = woken.saturating_sub(since);
             let runqueue = now.saturating_sub(woken);
@@ -361,10 +413,30 @@ pub(crate) fn page_fault_user(ctx: &BtfTracePointContext) {
     if filter::watched((id >> 32) as u32).is_none() {
         return;
     }
-    if let Some(thread) = threads::find(id as u32) {
-        // SAFETY: a live array value, of the current thread.
-        unsafe { (*thread).fault = ctx.arg(0) };
+    let Some(thread) = threads::find(id as u32) else {
+        return;
+    };
+    // SAFETY: a live array value, of the current thread.
+    unsafe {
+        let (address, mut file) = (ctx.arg(0), 0u64);
+        bpf_find_vma(
+            bpf_get_current_task_btf(),
+            address,
+            file_of_area as *mut c_void,
+            (&raw mut file).cast(),
+            0,
+        );
+        (*thread).fault = address;
+        (*thread).fault_file = file;
     }
+}
+
+/// Called back with the area of memory around an address; the program's context is the file.
+#[inline(never)]
+extern "C" fn file_of_area(_: *mut c_void, area: *const u8, file: *mut u64) -> i64 {
+    // SAFETY: the kernel calls with a live area, and with the context that it was given.
+    unsafe { *file = objects::word(area as u64 + config::area_file()) };
+    0
 }
 
 /// A new thread of a watched process begins its life wanting a CPU.

@@ -18,9 +18,7 @@ const UPID: u64 = 16;
 pub(crate) fn exec(task: Task, now: u64) {
     // SAFETY: the tracepoint's argument; its parent lives as long as it is the parent.
     unsafe {
-        let parent = *task
-            .add(config::task_real_parent() as usize)
-            .cast::<u64>();
+        let parent = *task.add(config::task_real_parent() as usize).cast::<u64>();
         let parent_tgid = half(parent + u64::from(config::off_task_tgid()));
         let tgid = filter::tgid(task);
         if parent_tgid == tgid || filter::watched(parent_tgid).is_none() {

@@ -4,7 +4,7 @@ use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use core::ffi::c_void;
 use profiler_common::context::{
     CORE_PARK, LAYOUT_A, LAYOUT_B, Layout, RUNTIME_CURRENT_THREAD, RUNTIME_MULTI_THREAD,
-    RUNTIME_NONE, SCHEDULER_MULTI_THREAD, WORKER_CORE, layout, place,
+    RUNTIME_NONE, SCHEDULER_MULTI_THREAD, WORKER_CORE, WORKER_CORE_C, layout, place,
 };
 
 use crate::config;
@@ -127,11 +127,7 @@ fn of_variables(fs: u64, entered: u64, process: Watched) -> Context {
     let place = if read(entered) as u8 == RUNTIME_NONE {
         place::OUTSIDE
     } else if worker != 0 {
-        if polls {
-            place::WORKER_POLL
-        } else {
-            place::WORKER_PARKED
-        }
+        by_core(worker, WORKER_CORE_C, polls)
     } else if current_thread != 0 {
         if polls {
             place::CURRENT_THREAD_POLL
@@ -151,7 +147,14 @@ fn worker(scheduler: u64, polls: bool) -> u32 {
     if read(scheduler) != SCHEDULER_MULTI_THREAD {
         return place::UNKNOWN;
     }
-    let core = read(scheduler.wrapping_add(WORKER_CORE));
+    by_core(scheduler, WORKER_CORE, polls)
+}
+
+/// What a worker does, by its core: the budget does not tell, as `task::unconstrained` polls
+/// without one.
+#[inline(always)]
+fn by_core(worker: u64, core_at: u64, polls: bool) -> u32 {
+    let core = read(worker.wrapping_add(core_at));
     if core == 0 {
         if polls {
             place::CORELESS_POLL

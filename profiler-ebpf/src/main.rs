@@ -1,8 +1,6 @@
 //! holdup's kernel programs: one entry point each, the work is in the modules.
 #![no_std]
 #![no_main]
-#![feature(core_intrinsics)]
-#![allow(internal_features)]
 
 mod account;
 mod children;
@@ -13,8 +11,10 @@ mod filter;
 mod maps;
 mod objects;
 mod paths;
-mod sockets;
+mod raw;
+mod registers;
 mod snapshot;
+mod sockets;
 mod stack;
 mod threads;
 mod unwind;
@@ -24,10 +24,10 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use core::ffi::c_void;
 
-/// Every context switch: `(preempt, prev, next, prev_state)`; `prev_state` since Linux 5.18.
+/// Every context switch: `(preempt, prev, next, prev_state)`, the last one since Linux 5.18.
 #[btf_tracepoint(function = "sched_switch")]
 pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
-    account::sched_switch(&ctx, |ctx| ctx.arg::<u32>(3));
+    account::sched_switch(&ctx);
     0
 }
 

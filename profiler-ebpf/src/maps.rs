@@ -1,5 +1,6 @@
 //! Every map. Sizes are bounds: nothing here grows with what the target does.
 
+use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::btf_maps::{self, ArrayOfMaps};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
@@ -9,10 +10,11 @@ use profiler_common::map::{
     Aggregate, AggregateKey, FILTER_SIZE, INDEX_BANKS, MAX_MAPPINGS, MAX_OBJECTS, MAX_PROCESSES,
     Process, ROW_BANKS, Stack, THREADS, Thread,
 };
-use profiler_common::row::{BANK_ROWS, INDEX_BANK, Mapping};
+use profiler_common::row::{BANK_ROWS, INDEX_BANK, Mapping, walk};
 
 use crate::emit::StackMessage;
-use crate::objects::ObjectMessage;
+use crate::objects::{Call, ObjectMessage};
+use crate::raw::RawMessage;
 use crate::unwind::{CachedRule, Chunk, RULE_CACHE, Walk};
 
 /// `BPF_F_MMAPABLE`: userspace fills these by mmap.
@@ -51,6 +53,10 @@ pub(crate) static INDEX: ArrayOfMaps<
 #[map]
 pub(crate) static THREAD_TABLE: Array<Thread> = Array::with_max_entries(THREADS as u32, 0);
 
+/// Place in [`THREAD_TABLE`] to the thread that has it; for making and giving up entries only.
+#[map]
+pub(crate) static CLAIMS: HashMap<u32, u32> = HashMap::with_max_entries(THREADS as u32, 0);
+
 /// How far the clock of our times is ahead of the scheduler's (wrapping), one value.
 #[map]
 pub(crate) static CLOCK_LEAD: Array<u64> = Array::with_max_entries(1, 0);
@@ -75,9 +81,17 @@ pub(crate) static CALL_OBJECTS: Array<u32> = Array::with_max_entries(CALLS as u3
 pub(crate) static OBJECTS: LruHashMap<u64, u32> =
     LruHashMap::with_max_entries(MAX_OBJECTS as u32, 0);
 
-/// The object being looked at, in the form in which it is sent.
+/// The wait whose object is being looked at.
+#[map]
+pub(crate) static OBJECT_CALL: PerCpuArray<Call> = PerCpuArray::with_max_entries(1, 0);
+
+/// Its record, in the form in which it is sent.
 #[map]
 pub(crate) static OBJECT_MESSAGE: PerCpuArray<ObjectMessage> = PerCpuArray::with_max_entries(1, 0);
+
+/// Registers copied from a kernel stack, where there is no helper that finds them.
+#[map]
+pub(crate) static REGISTERS: PerCpuArray<pt_regs> = PerCpuArray::with_max_entries(2, 0);
 
 /// The sums of no waits: too large for the stack, which 6.1 adds up over all calls.
 #[map]
@@ -104,6 +118,10 @@ pub(crate) static RULES: PerCpuArray<[CachedRule; RULE_CACHE]> =
 #[map]
 pub(crate) static MESSAGE: PerCpuArray<StackMessage> = PerCpuArray::with_max_entries(1, 0);
 
+/// The piece of a raw copy being made, in the form in which it is sent.
+#[map]
+pub(crate) static RAW_MESSAGE: PerCpuArray<RawMessage> = PerCpuArray::with_max_entries(1, 0);
+
 /// Entry `n` of the mapping table of a process.
 #[inline(always)]
 pub(crate) fn mapping(process: u32, n: u32) -> Option<&'static Mapping> {
@@ -117,6 +135,16 @@ pub(crate) fn mapping(process: u32, n: u32) -> Option<&'static Mapping> {
 #[inline(always)]
 pub(crate) fn count(counter: Counter) {
     add(counter, 1);
+}
+
+/// Counts a walk that ended early, by how.
+#[inline(always)]
+pub(crate) fn count_truncated(outcome: u32) {
+    const FIRST: u32 = Counter::TooDeep as u32 - walk::TOO_DEEP;
+    if let Some(value) = COUNTERS.get_ptr_mut(FIRST + (outcome & 7)) {
+        // SAFETY: as in `add`.
+        unsafe { *value += 1 };
+    }
 }
 
 /// Adds one to a counter of this CPU; whether that is the first: what is logged once.

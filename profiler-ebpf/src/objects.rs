@@ -4,22 +4,24 @@
 //! An object is known by a number, a hash of what identifies it. What it is called crosses the
 //! ring buffer once; after that the number is enough.
 
-use aya_ebpf::bindings::{BPF_RB_NO_WAKEUP, pt_regs};
+use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::helpers::generated::{
-    bpf_find_vma, bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_user, bpf_probe_read_user_str,
-    bpf_ringbuf_output, bpf_task_pt_regs,
+    bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_user, bpf_probe_read_user_str,
+    bpf_ringbuf_output,
 };
 use core::ffi::c_void;
 use profiler_common::call;
 use profiler_common::counter::Counter;
+use profiler_common::map::Thread;
 use profiler_common::record::{
     KIND_OBJECT, MAX_OBJECT_TEXT, OBJECT_CHILD, OBJECT_FILE, OBJECT_FUTEX, OBJECT_MEMORY,
     OBJECT_PATH, OBJECT_POLL, OBJECT_SOCKET, OBJECT_TIMER, ObjectRecord,
 };
 
-use crate::filter::Task;
-use crate::maps::{CALL_OBJECTS, EVENTS, OBJECT_MESSAGE, OBJECTS, count};
-use crate::{config, paths, sockets};
+use crate::maps::{CALL_OBJECTS, EVENTS, OBJECT_CALL, OBJECT_MESSAGE, OBJECTS, count};
+use crate::paths::{self, Climb};
+use crate::registers::Registers;
+use crate::{config, sockets};
 
 /// Room behind the text for one more part of a path, which is cut off then.
 pub(crate) const SLACK: usize = 256;
@@ -47,6 +49,8 @@ const S_IFSOCK: u64 = 0xc000;
 pub(crate) struct ObjectMessage {
     pub(crate) record: ObjectRecord,
     pub(crate) text: [u8; MAX_OBJECT_TEXT + SLACK],
+    /// Not sent: the walk that writes the text.
+    pub(crate) climb: Climb,
 }
 
 const _: () = assert!(MAX_OBJECT_TEXT.is_power_of_two(), "used as a mask");
@@ -96,42 +100,87 @@ fn mix(hash: u64, more: u64) -> u64 {
     mixed ^ (mixed >> 32)
 }
 
-/// Finds what the current thread, which begins to wait, waits for; returns its number, or 0.
-/// `last` is the number of the object that it waited for last.
+/// A wait that begins.
+#[repr(C)]
+pub(crate) struct Call {
+    pub(crate) syscall: i64,
+    pub(crate) args: [u64; 3],
+    pub(crate) now: u64,
+    pub(crate) fault: u64,
+    pub(crate) fault_file: u64,
+    pub(crate) last: u64,
+    pub(crate) tgid: u32,
+    pub(crate) tid: u32,
+}
+
+/// Keeps what [`take`] needs of the registers: another copy of all of them would be too much for
+/// the stack.
+#[inline(always)]
+pub(crate) fn note(regs: &Registers) {
+    if let Some(call) = OBJECT_CALL.get_ptr_mut(0) {
+        // SAFETY: this CPU's.
+        unsafe {
+            (*call).syscall = regs.syscall;
+            (*call).args = [regs.args[0], regs.args[1], regs.args[2]];
+        }
+    }
+}
+
+/// Finds what the current thread, which begins to wait, waits for, and leaves its number in
+/// `thread`. Its registers were noted.
+///
+/// # Safety
+/// `thread` is a live entry.
+#[inline(always)]
+pub(crate) unsafe fn take(thread: *mut Thread, now: u64) {
+    let Some(call) = OBJECT_CALL.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: by the caller's word; `call` is this CPU's.
+    unsafe {
+        (*call).now = now;
+        (*call).fault = (*thread).fault;
+        (*call).fault_file = (*thread).fault_file;
+        (*call).last = (*thread).object;
+        (*call).tgid = (*thread).tgid;
+        (*call).tid = (*thread).tid;
+        (*thread).object = object_of_current();
+    }
+}
+
+/// The number of what the thread in [`OBJECT_CALL`] waits for, or 0.
 ///
 /// A global function: the verifier looks at it once, whatever led to its call.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn object_of_current(tgid: u32, tid: u32, now: u64, fault: u64, last: u64) -> u64 {
-    let Some(message) = OBJECT_MESSAGE.get_ptr_mut(0) else {
+extern "C" fn object_of_current() -> u64 {
+    let (Some(message), Some(call)) = (OBJECT_MESSAGE.get_ptr_mut(0), OBJECT_CALL.get_ptr_mut(0))
+    else {
         return 0;
     };
-    // SAFETY: `message` is a live map value; the current task and its registers.
+    // SAFETY: both are this CPU's.
     unsafe {
-        let current = bpf_get_current_task_btf();
-        let task: Task = current.cast_const().cast();
-        let regs = bpf_task_pt_regs(current) as *const pt_regs;
+        let task = bpf_get_current_task();
         let seen = Seen {
-            tgid,
-            tid,
+            tgid: (*call).tgid,
+            tid: (*call).tid,
             message,
-            now,
-            last,
+            now: (*call).now,
+            last: (*call).last,
         };
-        let syscall = (*regs).orig_rax as i64;
+        let syscall = (*call).syscall;
+        let [first, second, third] = (*call).args;
         // Each of the ways to an object once: the compiler makes code of every call.
         let (mut file, mut fd, mut path) = (0u64, -1, 0);
         let mut what = call::NOTHING;
         if syscall < 0 {
-            if fault == 0 {
+            if (*call).fault == 0 {
                 return 0;
             }
-            let context = (&raw mut file).cast();
-            bpf_find_vma(current, fault, file_of_area as *mut c_void, context, 0);
+            file = (*call).fault_file;
         } else if let Some(known) = CALL_OBJECTS.get(syscall as u32) {
             what = *known;
         }
-        let (first, second, third) = ((*regs).rdi, (*regs).rsi, (*regs).rdx);
         match what {
             call::NOTHING => {}
             call::DESCRIPTOR => fd = first as i32,
@@ -161,34 +210,23 @@ pub extern "C" fn object_of_current(tgid: u32, tid: u32, now: u64, fault: u64, l
         }
         if syscall < 0 {
             // One object by region: pages would be too many.
+            let fault = (*call).fault;
             return seen.plain(OBJECT_MEMORY, fault, 0, fault >> REGION_SHIFT);
         }
         seen.simple(what, first, second, third)
     }
 }
 
-/// Called back with the area of memory around an address; the program's context is the file.
-#[inline(never)]
-extern "C" fn file_of_area(_: *mut c_void, area: *const u8, file: *mut u64) -> i64 {
-    // SAFETY: the kernel calls with a live area, and with the context that it was given.
-    unsafe { *file = word(area as u64 + config::area_file()) };
-    0
-}
-
 /// The file behind a descriptor of the current task, or 0.
 #[inline(always)]
-unsafe fn file_of_descriptor(task: Task, fd: i32) -> u64 {
-    // SAFETY: the current task, whose table of descriptors only changes by its own process; what
-    // is read through it goes through a helper that stands wrong addresses.
-    unsafe {
-        let files = *task.add(config::task_files() as usize).cast::<u64>();
-        let table = word(files + config::files_fdt());
-        if fd as u32 >= half(table.wrapping_add(config::fdt_max())) {
-            return 0;
-        }
-        let entries = word(table.wrapping_add(config::fdt_fd()));
-        word(entries.wrapping_add(u64::from(fd as u32) * 8))
+fn file_of_descriptor(task: u64, fd: i32) -> u64 {
+    let files = word(task.wrapping_add(config::task_files()));
+    let table = word(files.wrapping_add(config::files_fdt()));
+    if fd as u32 >= half(table.wrapping_add(config::fdt_max())) {
+        return 0;
     }
+    let entries = word(table.wrapping_add(config::fdt_fd()));
+    word(entries.wrapping_add(u64::from(fd as u32) * 8))
 }
 
 /// A wait whose object is being looked at.
@@ -384,7 +422,7 @@ impl Seen {
 
     /// What an open file is.
     #[inline(always)]
-    unsafe fn open_file(self, task: Task, file: u64, fd: i32) -> u64 {
+    unsafe fn open_file(self, task: u64, file: u64, fd: i32) -> u64 {
         // SAFETY: the current task; what is read goes through helpers that stand wrong addresses.
         unsafe {
             let inode = word(file.wrapping_add(config::file_inode()));
@@ -420,15 +458,7 @@ impl Seen {
     }
 
     #[inline(always)]
-    unsafe fn file(
-        self,
-        task: Task,
-        file: u64,
-        fd: i32,
-        inode: u64,
-        ino: u64,
-        mode: u64,
-    ) -> u64 {
+    unsafe fn file(self, task: u64, file: u64, fd: i32, inode: u64, ino: u64, mode: u64) -> u64 {
         // SAFETY: as in `open_file`.
         unsafe {
             let path = file.wrapping_add(config::file_path());

@@ -2,12 +2,11 @@
 //! `prepend_path` does in the kernel's `fs/d_path.c`, without its locks: a rename at the same time
 //! may give a path that never was.
 
-use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel_str};
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use core::ffi::c_void;
 use profiler_common::record::MAX_OBJECT_TEXT;
 
 use crate::config;
-use crate::filter::Task;
 use crate::maps::OBJECT_MESSAGE;
 use crate::objects::{ObjectMessage, SLACK, word};
 
@@ -16,7 +15,7 @@ const MAX_STEPS: u32 = 64;
 
 /// Where the walk is.
 #[repr(C)]
-struct Climb {
+pub(crate) struct Climb {
     dentry: u64,
     /// A `struct mount`.
     mount: u64,
@@ -33,47 +32,42 @@ struct Climb {
 /// # Safety
 /// `task` is the current task, `message` this CPU's.
 #[inline(always)]
-pub(crate) unsafe fn write(
-    task: Task,
-    mount: u64,
-    dentry: u64,
-    message: *mut ObjectMessage,
-) -> u32 {
-    // SAFETY: by the caller's word; `bpf_loop` calls back before it returns.
+pub(crate) unsafe fn write(task: u64, mount: u64, dentry: u64, message: *mut ObjectMessage) -> u32 {
+    let root = word(task.wrapping_add(config::task_fs())).wrapping_add(config::fs_root());
+    // SAFETY: by the caller's word.
     unsafe {
-        let fs = *task.add(config::task_fs() as usize).cast::<u64>();
-        let root = fs + config::fs_root();
-        let mut climb = Climb {
-            dentry,
-            mount: mount.wrapping_sub(config::mount_mnt()),
-            root_dentry: word(root + config::path_dentry()),
-            root_mount: word(root + config::path_mnt()).wrapping_sub(config::mount_mnt()),
-            at: 0,
-            done: 0,
-        };
-        bpf_loop(
-            MAX_STEPS,
-            step as *mut c_void,
-            (&raw mut climb).cast(),
-            0,
-        );
-        if climb.done == 0 {
+        let climb = &raw mut (*message).climb;
+        (*climb).dentry = dentry;
+        (*climb).mount = mount.wrapping_sub(config::mount_mnt());
+        (*climb).root_dentry = word(root.wrapping_add(config::path_dentry()));
+        (*climb).root_mount =
+            word(root.wrapping_add(config::path_mnt())).wrapping_sub(config::mount_mnt());
+        (*climb).at = 0;
+        (*climb).done = 0;
+        for _ in 0..MAX_STEPS {
+            if path_step() != 0 {
+                break;
+            }
+        }
+        if (*climb).done == 0 {
             (*message).record.partial = 1;
         }
-        climb.at as u32
+        (*climb).at as u32
     }
 }
 
 /// One step of the walk; 1 ends it.
+///
+/// A global function: the verifier looks at it once and not a step after the other.
+#[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn step(_: u32, climb: *mut c_void) -> i64 {
-    let climb = climb.cast::<Climb>();
+extern "C" fn path_step() -> u32 {
     let Some(message) = OBJECT_MESSAGE.get_ptr_mut(0) else {
         return 1;
     };
-    // SAFETY: `bpf_loop` passes what it was given; the message is this CPU's, and the mask keeps
-    // the text within it.
+    // SAFETY: the message is this CPU's, and the mask keeps the text within it.
     unsafe {
+        let climb = &raw mut (*message).climb;
         let (dentry, mount) = ((*climb).dentry, (*climb).mount);
         if dentry == (*climb).root_dentry && mount == (*climb).root_mount {
             (*climb).done = 1;

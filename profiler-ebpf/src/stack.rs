@@ -1,7 +1,5 @@
 //! From a thread that begins to wait to the number of its stack.
 
-use aya_ebpf::bindings::pt_regs;
-use aya_ebpf::helpers::generated::bpf_task_pt_regs;
 use core::ffi::c_void;
 use profiler_common::counter::Counter;
 use profiler_common::map::{ADVICE_RECORD, Stack, Thread};
@@ -9,8 +7,8 @@ use profiler_common::record::STACK_BEFORE;
 use profiler_common::row::walk;
 
 use crate::filter::{Task, Watched};
-use crate::maps::{MESSAGE, STACKS, add, count};
-use crate::{context, emit, unwind};
+use crate::maps::{MESSAGE, STACKS, add, count, count_truncated};
+use crate::{context, emit, objects, raw, registers, unwind};
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
@@ -23,20 +21,27 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         (*thread).advice = ADVICE_RECORD;
         let context = context::of_current(task, process);
         (*thread).task_id = context.task_id;
-        let regs = bpf_task_pt_regs(task.cast_mut().cast()) as *const pt_regs;
-        let syscall = (*regs).orig_rax as i64;
-        let Some(state) = unwind::walk_user((*regs).rip, (*regs).rsp, (*regs).rbp, process) else {
+        let regs = registers::of_task(task, registers::COPY_OF_TRACEPOINT);
+        objects::note(&regs);
+        let syscall = regs.syscall;
+        let Some(state) = unwind::walk_user(regs.ip, regs.sp, regs.bp, process) else {
             return;
         };
         let frames = (*state).frames;
         count(Counter::Walks);
         add(Counter::Frames, frames.into());
         if (*state).outcome != walk::COMPLETE {
-            count(Counter::WalksTruncated);
+            count_truncated((*state).outcome);
         }
         let kind = (*state).outcome << 8 | context.place;
         let number = number((*state).hash, syscall, (*thread).tgid, kind);
         (*thread).stack = number;
+        let copy = raw::Copy {
+            time: now,
+            stack: number,
+            generation: (*process.process).generation,
+        };
+        raw::shadow(thread, &regs, state, &copy);
         if let Some(known) = STACKS.get_ptr(number) {
             (*thread).advice = (*known).advice;
             return;
@@ -66,14 +71,7 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         let record = &raw mut (*message).record;
         (*record).stack = number;
         (*record).syscall = syscall;
-        (*record).args = [
-            (*regs).rdi,
-            (*regs).rsi,
-            (*regs).rdx,
-            (*regs).r10,
-            (*regs).r8,
-            (*regs).r9,
-        ];
+        (*record).args = regs.args;
         (*record).walk = (*state).outcome;
         (*record).place = context.place;
         (*record).reserved = 0;

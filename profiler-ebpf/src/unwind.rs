@@ -1,10 +1,10 @@
 //! The walk up a user stack, by the rows that userspace made of `.eh_frame`.
 //!
 //! The rules of a step are [`profiler_common::walk::step`], which userspace runs as well. Here
-//! are the three things that make it fast: rules remembered by address, stack memory read in
-//! chunks, and a callback of `bpf_loop`, so that the verifier sees one turn instead of 127.
+//! are the three things that make it work: rules remembered by address, stack memory read in
+//! chunks, and a frame a call of [`walk_turn`], so that the verifier sees one turn instead of 127.
 
-use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user};
+use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use core::ffi::c_void;
 use profiler_common::map::{MAX_MAPPINGS, Process};
 use profiler_common::record::MAX_USER_FRAMES;
@@ -55,6 +55,14 @@ pub(crate) struct Walk {
     generation: u32,
     /// Where in the mapping table the last frame was.
     last: u32,
+}
+
+impl Walk {
+    /// The stack pointer of the outermost frame reached.
+    #[inline(always)]
+    pub(crate) const fn top(&self) -> u64 {
+        self.cursor.sp
+    }
 }
 
 impl Memory for Chunk {
@@ -169,9 +177,9 @@ fn rule(state: &mut Walk, pc: u64) -> Option<Rule> {
     Some(found)
 }
 
-/// One frame; 0 to go on, 1 to stop, as `bpf_loop` wants it.
+/// One frame; 0 to go on, 1 to stop.
 #[inline(always)]
-fn turn(state: &mut Walk, memory: &mut Chunk, frames: *mut u64) -> i64 {
+fn turn(state: &mut Walk, memory: &mut Chunk, frames: *mut u64) -> u32 {
     let n = state.frames as usize;
     if n >= MAX_USER_FRAMES {
         state.outcome = walk::TOO_DEEP;
@@ -195,7 +203,17 @@ fn turn(state: &mut Walk, memory: &mut Chunk, frames: *mut u64) -> i64 {
     1
 }
 
-extern "C" fn turn_callback(_turn: u32, _ctx: *mut c_void) -> i64 {
+/// One frame of this CPU's [`WALK`]; 0 to go on, 1 to stop.
+///
+/// A global function: the verifier looks at it once, by itself, and takes every call of it for
+/// its return type (since Linux 5.6; `Documentation/bpf/bpf_design_QA.rst`, and
+/// `btf_prepare_func_args` in `kernel/bpf/btf.c`). A loop around the code itself would be looked
+/// at a turn after the other, with all paths of each; a callback of `bpf_loop` costs the same at
+/// run time and needs Linux 5.17. What it works on is in maps, since older kernels let pass
+/// numbers only.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn walk_turn() -> u32 {
     let (Some(state), Some(memory), Some(message)) = (
         WALK.get_ptr_mut(0),
         CHUNK.get_ptr_mut(0),
@@ -235,13 +253,11 @@ pub(crate) fn walk_user(ip: u64, sp: u64, bp: u64, process: Watched) -> Option<*
             (*state).outcome = walk::NO_STACK;
             return Some(state);
         }
-        let mut unused = 0u64;
-        bpf_loop(
-            MAX_USER_FRAMES as u32 + 1,
-            turn_callback as *mut c_void,
-            (&raw mut unused).cast(),
-            0,
-        );
+        for _ in 0..=MAX_USER_FRAMES {
+            if walk_turn() != 0 {
+                break;
+            }
+        }
     }
     Some(state)
 }

@@ -1,9 +1,8 @@
 //! Who ends a wait, and when.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs,
+    bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel,
 };
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::programs::BtfTracePointContext;
@@ -11,12 +10,8 @@ use core::ffi::c_void;
 use profiler_common::map::PHASE_BLOCKED;
 use profiler_common::record::WAKER_INTERRUPT;
 
-use crate::config;
 use crate::filter::{self, Task};
-use crate::threads;
-
-/// `THREAD_SIZE` of x86_64 without KASAN (`arch/x86/include/asm/page_64_types.h`).
-const KERNEL_STACK: u64 = 16 << 10;
+use crate::{config, registers, threads};
 
 /// Notes the time and the waker, where the woken thread is a watched one that waits.
 #[inline(always)]
@@ -67,15 +62,25 @@ fn in_interrupt(ctx: &BtfTracePointContext) -> bool {
             (&raw const pointer).cast::<c_void>(),
         );
     }
-    // SAFETY: the current task, a field at an offset from BTF, and its saved registers.
-    unsafe {
-        let current = bpf_get_current_task_btf();
-        let task: Task = current.cast_const().cast();
-        let stack = *task.add(config::off_task_stack() as usize).cast::<u64>();
-        if here.wrapping_sub(stack) >= KERNEL_STACK {
-            return true;
-        }
-        let regs = bpf_task_pt_regs(current) as *const pt_regs;
-        (*regs).orig_rax as i64 == -1
+    let offset = config::off_task_stack() as usize;
+    let elsewhere = |stack: u64| here.wrapping_sub(stack) >= config::kernel_stack().into();
+    if config::has_current_task_btf() != 0 {
+        // SAFETY: the current task, a field at an offset from BTF, and its saved registers.
+        return unsafe {
+            let task: Task = bpf_get_current_task_btf().cast_const().cast();
+            elsewhere(*task.add(offset).cast::<u64>())
+                || registers::of_task(task, registers::COPY_OF_TRACEPOINT).syscall == -1
+        };
     }
+    let mut stack = 0u64;
+    // SAFETY: eight bytes go into `stack`, which stays 0 where the helper fails.
+    unsafe {
+        let task = bpf_get_current_task();
+        bpf_probe_read_kernel(
+            (&raw mut stack).cast(),
+            8,
+            task.wrapping_add(offset as u64) as *const c_void,
+        );
+    }
+    elsewhere(stack) || registers::on_stack(stack, registers::COPY_OF_TRACEPOINT).syscall == -1
 }

@@ -15,7 +15,7 @@ use support::check_modes;
 use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
-use support::{hostile, kernel_walk, privilege, safety, selftest};
+use support::{hostile, kernel_walk, losses, privilege, safety, selftest};
 
 const VARIANTS: &[Variant] = &[
     Variant {
@@ -46,8 +46,10 @@ const VARIANTS: &[Variant] = &[
         package: "tokio-1.20",
         profile: Profile::Release,
     },
-    // Not tokio 1.20 with fat LTO: everything of its current_thread runtime is inlined, and its
-    // thread-local variables do not tell it yet (see the README's limits).
+    Variant {
+        package: "tokio-1.20",
+        profile: Profile::FatLto,
+    },
 ];
 
 /// The build on which the modes other than `scenarios` are tried: they are about threads and
@@ -99,6 +101,7 @@ fn main() -> ExitCode {
         trials.extend(scenarios(*variant));
     }
     trials.extend(modes());
+    trials.extend(losses::trials());
     trials.extend(safety::trials());
     trials.extend(hostile::trials());
     libtest_mimic::run(&arguments, trials).exit_code()

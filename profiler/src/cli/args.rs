@@ -178,6 +178,13 @@ pub(crate) struct RecordArgs {
     #[arg(short, long, value_name = "TIME", value_parser = values::min_block, default_value = "100us")]
     pub(crate) min_block: Nanos,
 
+    /// Walk one stack in N a second time with another unwinder, and count the differences
+    ///
+    /// The kernel side copies up to 32 KiB of such a stack. N is chosen at random: one stack in
+    /// 1000 costs next to nothing, every stack (1) slows the target down.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) shadow_check: Option<u32>,
+
     /// Write a report to this file too; may be given several times
     ///
     /// The format follows the extension: .svg (flamegraph), .folded (folded stacks), .json (for

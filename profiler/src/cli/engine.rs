@@ -44,6 +44,8 @@ pub struct SessionOptions {
     pub launched: bool,
     /// Shorter waits have no record of their own.
     pub min_block: Nanos,
+    /// One stack in so many is walked a second time, by another unwinder; 0 for none.
+    pub shadow_every: u32,
 }
 
 /// A recording that goes on.

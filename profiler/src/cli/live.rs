@@ -68,6 +68,7 @@ impl Session for LiveSession {
         let how = session::Options {
             min_block: options.min_block,
             launched: options.launched,
+            shadow_every: options.shadow_every,
         };
         let session = session::Session::start(&target, &features.btf, how)
             .map_err(failed("cannot begin to record"))?;

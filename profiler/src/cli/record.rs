@@ -283,7 +283,13 @@ fn losses_text(losses: &Losses) -> String {
         timeline,
         objects,
         walked,
+        waits: _,
+        summed: _,
+        by_cause,
+        shadow,
     } = *losses;
+    let differing = shadow.map_or(0, |shadow| shadow.differing);
+    let compared = shadow.map_or(0, |shadow| shadow.compared);
     let counted = |count: u64, one: &str, many: &str| {
         (count > 0).then(|| format!("{count} {}", if count == 1 { one } else { many }))
     };
@@ -307,12 +313,19 @@ fn losses_text(losses: &Losses) -> String {
             "wait summed without its object",
             "waits summed without their object",
         ),
+        (differing > 0).then(|| format!("{differing} of {compared} stacks walked twice differ")),
     ]
     .into_iter()
     .flatten()
     .collect();
     if lost.is_empty() {
-        "nothing lost".into()
+        // What of the rest there is has its place in the report.
+        let all: u64 = by_cause.named().map(|(_, count)| count).sum();
+        if all == 0 {
+            "nothing lost".into()
+        } else {
+            format!("{all} lost, see the report")
+        }
     } else {
         format!("lost: {}", lost.join(", "))
     }

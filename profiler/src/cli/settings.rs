@@ -138,6 +138,7 @@ impl RecordSettings {
             session: SessionOptions {
                 launched,
                 min_block: args.min_block,
+                shadow_every: args.shadow_check.unwrap_or(0),
             },
             outputs: outputs(&args.output, args.format)?,
             force: args.force,

@@ -2,9 +2,10 @@
 
 use bytemuck::{AnyBitPattern, try_pod_read_unaligned};
 use profiler_common::record::{
-    ChildRecord, ExecRecord, Header, KIND_CHILD, KIND_EXEC, KIND_OBJECT, KIND_SNAPSHOT, KIND_STACK,
-    KIND_THREAD_END, KIND_WAIT, MAX_KERNEL_FRAMES, MAX_OBJECT_TEXT, MAX_USER_FRAMES, ObjectRecord,
-    SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
+    ChildRecord, ExecRecord, Header, KIND_CHILD, KIND_EXEC, KIND_OBJECT, KIND_RAW_STACK,
+    KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END, KIND_WAIT, MAX_KERNEL_FRAMES, MAX_OBJECT_TEXT,
+    MAX_USER_FRAMES, ObjectRecord, RAW_PIECE_BYTES, RawStackRecord, SnapshotRecord, StackRecord,
+    ThreadEndRecord, WaitRecord,
 };
 use std::fmt;
 
@@ -25,6 +26,8 @@ pub enum Event {
     Object(Box<ObjectSeen>),
     /// An exec of a child process.
     Child(ChildRecord),
+    /// A piece of a raw copy of a stack.
+    RawStack(Box<RawPiece>),
 }
 
 /// An [`ObjectRecord`] with its text.
@@ -34,6 +37,15 @@ pub struct ObjectSeen {
     pub record: ObjectRecord,
     /// The text, as its kind defines it.
     pub text: Vec<u8>,
+}
+
+/// A [`RawStackRecord`] with its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawPiece {
+    /// The fixed part.
+    pub record: RawStackRecord,
+    /// The memory at [`RawStackRecord::address`].
+    pub memory: Vec<u8>,
 }
 
 /// A [`StackRecord`] with its frames.
@@ -58,6 +70,8 @@ pub enum DecodeError {
     Frames,
     /// More text than a record may have, or than its bytes hold.
     Text,
+    /// A piece of memory that is longer than a piece may be, or than its record.
+    Memory,
 }
 
 impl fmt::Display for DecodeError {
@@ -67,6 +81,7 @@ impl fmt::Display for DecodeError {
             DecodeError::Kind(kind) => write!(f, "a record of unknown kind {kind}"),
             DecodeError::Frames => write!(f, "a stack whose frames are not all there"),
             DecodeError::Text => write!(f, "a record with more text than it may have"),
+            DecodeError::Memory => write!(f, "a copy of memory that is not all there"),
         }
     }
 }
@@ -94,6 +109,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         KIND_SNAPSHOT => Event::Snapshot(Box::new(head(bytes)?)),
         KIND_OBJECT => Event::Object(Box::new(object(bytes)?)),
         KIND_CHILD => Event::Child(head(bytes)?),
+        KIND_RAW_STACK => Event::RawStack(Box::new(raw_piece(bytes)?)),
         kind => return Err(DecodeError::Kind(kind)),
     })
 }
@@ -137,6 +153,19 @@ fn stack(bytes: &[u8]) -> Result<StackSeen, DecodeError> {
         user: words(begin, user)?,
         kernel: words(begin + user * 8, kernel)?,
     })
+}
+
+fn raw_piece(bytes: &[u8]) -> Result<RawPiece, DecodeError> {
+    let record: RawStackRecord = head(bytes)?;
+    let (begin, len) = (size_of::<RawStackRecord>(), record.bytes as usize);
+    if len > RAW_PIECE_BYTES {
+        return Err(DecodeError::Memory);
+    }
+    let memory = bytes
+        .get(begin..begin + len)
+        .ok_or(DecodeError::Memory)?
+        .to_vec();
+    Ok(RawPiece { record, memory })
 }
 
 #[cfg(test)]
@@ -228,6 +257,45 @@ mod tests {
         let mut long = bytemuck::bytes_of(&record).to_vec();
         long.extend([0; 4096]);
         assert_eq!(decode(&long), Err(DecodeError::Text));
+    }
+
+    #[test]
+    fn the_length_of_copied_memory_is_not_trusted() {
+        let piece = |len: u32| RawStackRecord {
+            header: Header {
+                kind: KIND_RAW_STACK,
+                len: 0,
+                tgid: 7,
+                tid: 8,
+            },
+            time: 1,
+            stack: 2,
+            ip: 3,
+            sp: 4,
+            bp: 5,
+            address: 4,
+            generation: 1,
+            bytes: len,
+            last: 1,
+            reserved: 0,
+        };
+        let record = |len: u32, memory: &[u8]| {
+            let mut bytes = bytemuck::bytes_of(&piece(len)).to_vec();
+            bytes.extend(memory);
+            bytes
+        };
+        let Ok(Event::RawStack(raw)) = decode(&record(3, &[1, 2, 3, 9])) else {
+            panic!("not a raw stack");
+        };
+        assert_eq!((raw.record, raw.memory), (piece(3), vec![1, 2, 3]));
+        assert_eq!(decode(&record(4, &[1, 2, 3])), Err(DecodeError::Memory));
+        for len in [4097, u32::MAX] {
+            assert_eq!(decode(&record(len, &[0; 8192])), Err(DecodeError::Memory));
+        }
+        let whole = record(3, &[1, 2, 3]);
+        for len in 0..whole.len() {
+            assert!(decode(&whole[..len]).is_err(), "{len} bytes passed");
+        }
     }
 
     #[test]

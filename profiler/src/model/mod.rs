@@ -4,6 +4,7 @@ mod books;
 mod build;
 mod call;
 mod causes;
+mod losses;
 mod object;
 mod place;
 mod quantile;
@@ -21,10 +22,11 @@ mod time;
 mod verdict;
 
 pub use build::build;
+pub use losses::{LossCauses, Losses, ShadowCheck};
 pub use object::{Holder, HolderProcess, MAX_HOLDERS, Object, ObjectKind};
 pub use recording::{
-    HIST_BUCKETS, Host, Losses, ObjectId, OpenWait, Recording, StackEntry, StackId, Target,
-    ThreadRecord, Tool, Truncation, Wait, WaitObject, WaitTotal, Waker,
+    HIST_BUCKETS, Host, ObjectId, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord,
+    Tool, Truncation, Wait, WaitObject, WaitTotal, Waker,
 };
 pub use report::{
     BlockingPool, ObjectTotal, OpenWaitReport, Report, RuntimeKind, RuntimeReport, Site,

@@ -1,8 +1,9 @@
 //! The report: what every renderer draws, and what `-o report.json` holds (schema 1).
 
 use crate::cause::{Cause, Suggestion};
-use crate::model::object::ObjectKind;
-use crate::model::recording::{Host, Losses, Target, Tool, Truncation};
+use crate::model::losses::Losses;
+use crate::model::object::{Holder, Object, ObjectKind};
+use crate::model::recording::{Host, Target, Tool, Truncation};
 use crate::model::verdict::Verdict;
 use crate::symbolize::Frame;
 use crate::tokio_rt::{Role, State};
@@ -79,6 +80,9 @@ pub struct RuntimeReport {
     pub starved_ns: Nanos,
     /// The longest stretch of `starved_ns`.
     pub starved_max_ns: Nanos,
+    /// For how long every worker had been in one and the same wait when the recording ended: a
+    /// deadlock, or a wait for something that does not come. Zero where any of them had moved.
+    pub wedged_ns: Nanos,
     /// Entry `k`: for how long exactly `k` workers were blocked at once. Sums to the duration.
     pub blocked_at_once: Vec<Nanos>,
 }
@@ -112,6 +116,8 @@ pub struct ThreadReport {
     pub runtime: Option<String>,
     /// How long it lived within the recording.
     pub lived_ns: Nanos,
+    /// Finished waits, by the kernel side's own count.
+    pub waits: u64,
     /// Where its time went; sums to `lived_ns`.
     pub states: StateTimes,
 }
@@ -119,9 +125,12 @@ pub struct ThreadReport {
 /// One place in the code where threads waited.
 #[derive(Clone, Debug, Serialize)]
 pub struct Site {
-    /// The innermost frame of the application, demangled; where a stack has none, the innermost
-    /// frame that has a name.
+    /// The innermost frame of the application, demangled; where a stack has none, the nearest
+    /// frame that stands for it.
     pub function: Arc<str>,
+    /// Whether the stack has no frame of the application, because the compiler inlined it into
+    /// `function`, which is a framework's.
+    pub inlined_into: bool,
     /// Its source file, where line tables tell.
     pub file: Option<Arc<str>>,
     /// Its line.
@@ -225,6 +234,13 @@ pub struct OpenWaitReport {
     pub since_ns: Nanos,
     /// Whether it began before the recording.
     pub before_recording: bool,
+    /// What it waits for, where that is known.
+    pub object: Option<Object>,
+    /// Who holds that.
+    pub holder: Option<Holder>,
+    /// How many threads of the target wait for the same object, this one included; 0 where the
+    /// object is not known.
+    pub waiters: u32,
     /// Leaf first, kernel frames before user frames.
     pub stack: Vec<Frame>,
 }

@@ -7,7 +7,7 @@ use super::books::{self, Books};
 use super::recording::Recording;
 use super::report::{BlockingPool, RuntimeKind, RuntimeReport, StateTimes};
 use super::sweep::{Interval, Sweep, intervals};
-use super::tally::{Class, Tally};
+use super::tally::{Class, Tally, verdict_of};
 use crate::tokio_rt::{Flavor, Role, State};
 use crate::units::{Nanos, Tid};
 use std::collections::{BTreeMap, BTreeSet};
@@ -117,7 +117,11 @@ fn multi_thread(
         .min(distinct.saturating_sub(handed_off.peak()))
         .max(blocked.peak())
         .max(1);
-    Some(report(RuntimeKind::MultiThread, workers, states, &blocked))
+    let mut report = report(RuntimeKind::MultiThread, workers, states, &blocked);
+    report.wedged_ns = wedged(recording, workers, |_, role| {
+        role == Role::Worker(Flavor::MultiThread)
+    });
+    Some(report)
 }
 
 /// How many workers there were at a time.
@@ -166,7 +170,11 @@ fn current_thread<'a>(
                 .get(&tid)
                 .map(|books| books.states_as(Class::CURRENT_THREAD))
                 .unwrap_or_default();
-            (tid, report(RuntimeKind::CurrentThread, 1, states, &sweep))
+            let mut report = report(RuntimeKind::CurrentThread, 1, states, &sweep);
+            report.wedged_ns = wedged(recording, 1, |of, role| {
+                of == tid && role == Role::Worker(Flavor::CurrentThread)
+            });
+            (tid, report)
         })
 }
 
@@ -179,8 +187,26 @@ fn report(kind: RuntimeKind, workers: usize, states: StateTimes, blocked: &Sweep
         states,
         starved_ns: blocked_at_once.last().copied().unwrap_or_default(),
         starved_max_ns: blocked.longest(workers),
+        wedged_ns: Nanos::ZERO,
         blocked_at_once,
     }
+}
+
+/// For how long as many threads as there are workers had each been blocked in one wait when the
+/// recording ended; zero where there are fewer.
+fn wedged(recording: &Recording, workers: usize, wanted: impl Fn(Tid, Role) -> bool) -> Nanos {
+    let mut open: Vec<Nanos> = recording
+        .open_waits
+        .iter()
+        .filter(|open| {
+            let (state, role) = verdict_of(recording, open.stack);
+            state == State::Blocked && wanted(open.tid, role)
+        })
+        .map(|open| recording.end - open.since)
+        .collect();
+    open.sort_unstable_by_key(|time| std::cmp::Reverse(*time));
+    let last = workers.checked_sub(1).and_then(|last| open.get(last));
+    last.copied().unwrap_or_default()
 }
 
 fn sweep(recording: &Recording, wanted: impl Fn(Tid, State, Role) -> bool) -> Sweep {

@@ -5,7 +5,7 @@ use super::causes::Findings;
 use super::object::Object;
 use super::place::{Place, place, task};
 use super::quantile::Durations;
-use super::recording::{ObjectId, Recording, StackEntry, StackId, WaitObject, Waker};
+use super::recording::{ObjectId, OpenWait, Recording, StackEntry, StackId, WaitObject, Waker};
 use super::report::{ObjectTotal, OpenWaitReport, Site, TaskTotal, WakerTotal};
 use super::tally::verdict_of;
 use crate::cause::Cause;
@@ -102,7 +102,7 @@ pub(super) fn sites(recording: &Recording, findings: &Findings) -> Vec<Site> {
         site.max = site.max.max(lasted);
         site.durations.add_open(lasted);
         *site.stacks.entry(open.stack).or_default() += lasted;
-        site.add_object(open.stack, open.object, 1, lasted);
+        site.add_object(open.stack, open.began_for, 1, lasted);
     }
     for wait in &recording.waits {
         let Some(site) = site_of(wait.stack).and_then(|site| gathered.get_mut(site)) else {
@@ -207,6 +207,7 @@ fn site(recording: &Recording, findings: &Findings, key: Key, gathered: Gathered
         function: key.place.function,
         file: key.place.file,
         line: key.place.line,
+        inlined_into: key.place.host.is_some(),
         task: tasks.first().map(|task| task.function.clone()),
         tasks,
         state: key.state,
@@ -321,6 +322,14 @@ fn tasks<'a>(stacks: impl Iterator<Item = (&'a StackEntry, Nanos)>) -> Vec<TaskT
     tasks
 }
 
+/// How many threads wait for the object of `open`.
+fn waiters(recording: &Recording, open: &OpenWait) -> u32 {
+    let Some(object) = &open.object else { return 0 };
+    let same = |other: &&OpenWait| other.object.as_ref() == Some(object);
+    let count = recording.open_waits.iter().filter(same).count();
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
 /// The open waits that have a site, longest first.
 pub(super) fn open_waits(recording: &Recording, findings: &Findings) -> Vec<OpenWaitReport> {
     let name_of = |tid: Tid| {
@@ -349,10 +358,16 @@ pub(super) fn open_waits(recording: &Recording, findings: &Findings) -> Vec<Open
                     .get(open.stack)
                     .map_or(Cause::Other, |finding| finding.cause),
                 call: stack.map_or_else(String::new, |stack| {
-                    call(stack, object(recording, open.object))
+                    call(stack, object(recording, open.began_for))
                 }),
                 since_ns: recording.end - open.since,
                 before_recording: open.before_recording,
+                // What /proc tells at the end is fresher, but it does not tell of everything.
+                object: open.object.clone().or_else(|| {
+                    object(recording, open.began_for).map(|known| known.object.clone())
+                }),
+                holder: open.holder.clone(),
+                waiters: waiters(recording, open),
                 stack: stack.map(whole_stack).unwrap_or_default(),
             })
         })

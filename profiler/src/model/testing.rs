@@ -1,8 +1,8 @@
 //! Frames, stacks and recordings for the unit tests of this room.
 
+use super::losses::Losses;
 use super::recording::{
-    Host, Losses, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord, Tool, Wait,
-    WaitTotal,
+    Host, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord, Tool, Wait, WaitTotal,
 };
 use crate::symbolize::{Frame, Naming, Origin, Space};
 use crate::tokio_rt::{Role, RuleName, State, Verdict};
@@ -153,6 +153,7 @@ impl Recording {
             running: self.end - self.start,
             runnable: Nanos::ZERO,
             blocked: Nanos::ZERO,
+            waits: 0,
         });
     }
 
@@ -196,9 +197,11 @@ impl Recording {
         self.open_waits.push(OpenWait {
             tid: Tid(tid),
             stack,
-            object: None,
+            began_for: None,
             since,
             before_recording: false,
+            object: None,
+            holder: None,
         });
     }
 }

@@ -1,12 +1,14 @@
 //! The target: a process pinned so that its id cannot come to mean another, with its modules,
 //! mappings and threads.
 
+pub mod ends;
 mod find;
 mod launch;
 mod mappings;
 pub mod module;
 mod private_copy;
 mod proc_dir;
+pub mod sockets;
 mod target;
 mod threads;
 mod user;

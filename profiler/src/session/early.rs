@@ -13,12 +13,21 @@ use profiler_common::record::SnapshotRecord;
 use profiler_common::row::{self, Mapping};
 use std::collections::HashMap;
 
+/// `task_struct.__state` of a thread that runs or wants to (`include/linux/sched.h`).
+const TASK_RUNNING: u32 = 0;
+/// The bit of one that is being woken.
+const TASK_WAKING: u32 = 0x200;
+
 /// What the threads were doing at the beginning.
 #[derive(Debug, Default)]
 pub(super) struct Early {
     stacks: HashMap<Tid, StackId>,
     /// Threads that were on a CPU.
     running: Vec<Tid>,
+    /// How often each thread had switched.
+    switches: HashMap<Tid, u64>,
+    /// Threads that wanted one.
+    runnable: Vec<Tid>,
     /// Walked and not yet named.
     walked: Vec<Walked>,
 }
@@ -43,6 +52,18 @@ impl Early {
         self.running.contains(&tid)
     }
 
+    /// Whether the thread has switched since, by a later snapshot.
+    pub(super) fn has_moved(&self, later: &SnapshotRecord) -> bool {
+        let before = self.switches.get(&Tid(later.header.tid));
+        before.is_none_or(|before| *before != later.switches)
+    }
+
+    /// The threads that wanted a CPU then and had none. The kernel side, which saw no switch-out
+    /// of theirs, takes them for waiting.
+    pub(super) fn runnable(&self) -> &[Tid] {
+        &self.runnable
+    }
+
     /// Walks the stacks of all threads in `snapshots` that have not moved since. Naming them
     /// takes longer, and can wait.
     pub(super) fn walk(
@@ -56,8 +77,13 @@ impl Early {
         let tables = kernel.tables_ref();
         for snapshot in snapshots {
             let tid = Tid(snapshot.header.tid);
+            early.switches.insert(tid, snapshot.switches);
             if snapshot.on_cpu != 0 {
                 early.running.push(tid);
+                continue;
+            }
+            if snapshot.task_state == TASK_RUNNING || snapshot.task_state & TASK_WAKING != 0 {
+                early.runnable.push(tid);
                 continue;
             }
             if snapshot.ip == 0 {

@@ -1,36 +1,43 @@
 //! Closing the books: from kernel tables and gathered events to a [`Recording`].
 
 use super::early::Early;
+use super::ended::EndedBooks;
 use super::gather::Gathered;
+use super::lost::Lost;
 use super::modules::Modules;
+use super::open::Found;
 use crate::bpf::{Kernel, KernelThread};
 use crate::model::{
-    Host, Losses, ObjectId, OpenWait, Recording, StackEntry, StackId, Target as TargetFacts,
+    Host, ObjectId, OpenWait, Recording, ShadowCheck, StackEntry, StackId, Target as TargetFacts,
     ThreadRecord, Tool, Truncation, Wait, WaitTotal, Waker,
 };
 use crate::process::Target;
 use crate::tokio_rt::{Place, State};
 use crate::units::{Nanos, Tid, Timestamp};
 use anyhow::Result;
-use profiler_common::counter::Counter;
 use profiler_common::map::{
     Aggregate, AggregateKey, Books, HISTOGRAM_BUCKETS, PHASE_BLOCKED, PHASE_DEAD, PHASE_RUNNABLE,
     PHASE_RUNNING,
 };
 use profiler_common::record::STACK_BEFORE;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Sums by thread and the kernel side's numbers of stack and object.
 #[derive(Debug, Default)]
-pub(super) struct Sums(HashMap<(Tid, u64, u64), Aggregate>);
+pub(super) struct Sums {
+    entries: HashMap<(Tid, u64, u64), Aggregate>,
+    /// Waits that found no entry.
+    left_out: u64,
+}
 
 impl Sums {
     /// Adds what the kernel side summed.
     pub(super) fn add(&mut self, key: &AggregateKey, more: &Aggregate) {
-        match self.0.get_mut(&(Tid(key.tid), key.stack, key.object)) {
+        let place = (Tid(key.tid), key.stack, key.object);
+        match self.entries.get_mut(&place) {
             None => {
-                self.0.insert((Tid(key.tid), key.stack, key.object), *more);
+                self.entries.insert(place, *more);
             }
             Some(sums) => {
                 sums.waits += more.waits;
@@ -44,13 +51,26 @@ impl Sums {
         }
     }
 
+    /// As [`Sums::add`], unless there are `most` entries already: then the waits are counted.
+    pub(super) fn add_bounded(&mut self, key: &AggregateKey, more: &Aggregate, most: usize) {
+        if self.entries.len() < most
+            || self
+                .entries
+                .contains_key(&(Tid(key.tid), key.stack, key.object))
+        {
+            self.add(key, more);
+        } else {
+            self.left_out = self.left_out.saturating_add(more.waits);
+        }
+    }
+
     /// Takes out the wait in which a thread was found by the recording.
     fn take_first_wait(&mut self, tid: Tid) -> Option<Aggregate> {
-        self.0.remove(&(tid, STACK_BEFORE, 0))
+        self.entries.remove(&(tid, STACK_BEFORE, 0))
     }
 
     /// Adds one wait that has been woken and not yet run.
-    fn add_woken(&mut self, thread: &KernelThread, blocked: u64, runqueue: u64) {
+    fn add_woken(&mut self, key: &AggregateKey, blocked: u64, runqueue: u64) {
         let mut one = Aggregate {
             waits: 1,
             blocked,
@@ -62,15 +82,7 @@ impl Sums {
         if let Some(count) = one.histogram.get_mut(bucket) {
             *count = 1;
         }
-        self.add(
-            &AggregateKey {
-                stack: thread.stack,
-                object: thread.object,
-                tid: thread.tid,
-                reserved: 0,
-            },
-            &one,
-        );
+        self.add(key, &one);
     }
 }
 
@@ -96,6 +108,12 @@ pub(super) struct Closing<'a> {
     pub(super) end: Timestamp,
     pub(super) min_block: Nanos,
     pub(super) launched: bool,
+    pub(super) mappings_left_out: u64,
+    pub(super) shadow: Option<ShadowCheck>,
+    /// What threads were found to wait for shortly before the end, and since when they did.
+    pub(super) found: HashMap<Tid, (Option<Timestamp>, Found)>,
+    /// Threads that the kernel counted switches of since the beginning.
+    pub(super) moved: HashSet<Tid>,
 }
 
 /// Threads by id: one id may have been two threads, one after the other.
@@ -103,7 +121,7 @@ pub(super) struct Closing<'a> {
 struct Threads(BTreeMap<Tid, ThreadRecord>);
 
 impl Threads {
-    fn add(&mut self, tid: Tid, lived: u64, running: u64, runnable: u64, blocked: u64) {
+    fn add(&mut self, tid: Tid, books: EndedBooks) {
         let thread = self.0.entry(tid).or_insert_with(|| ThreadRecord {
             tid,
             name: String::new(),
@@ -111,17 +129,25 @@ impl Threads {
             running: Nanos::ZERO,
             runnable: Nanos::ZERO,
             blocked: Nanos::ZERO,
+            waits: 0,
         });
-        thread.lived += Nanos(lived);
-        thread.running += Nanos(running);
-        thread.runnable += Nanos(runnable);
-        thread.blocked += Nanos(blocked);
+        thread.lived += Nanos(books.lived);
+        thread.running += Nanos(books.running);
+        thread.runnable += Nanos(books.runnable);
+        thread.blocked += Nanos(books.blocked);
+        thread.waits = thread.waits.saturating_add(books.waits);
     }
 
     /// `until` is the end of the thread or of the recording.
     fn add_books(&mut self, tid: Tid, books: &Books, until: u64) {
-        let lived = until.saturating_sub(books.first_seen);
-        self.add(tid, lived, books.running, books.runnable, books.blocked);
+        let books = EndedBooks {
+            lived: until.saturating_sub(books.first_seen),
+            running: books.running,
+            runnable: books.runnable,
+            blocked: books.blocked,
+            waits: books.waits,
+        };
+        self.add(tid, books);
     }
 }
 
@@ -129,7 +155,7 @@ impl Threads {
 pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
     if closing.ended.is_some() {
         // We learn of the target's end a moment later than it ends.
-        let last = closing.gathered.ended.iter().map(|ended| ended.time).max();
+        let last = closing.gathered.ended.last();
         closing.end = closing.end.min(Timestamp(last.unwrap_or(u64::MAX)));
     }
     let mut sums = std::mem::take(&mut closing.sums);
@@ -138,8 +164,8 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
     }
     let mut threads = Threads::default();
     let mut open = Vec::new();
-    for ended in &closing.gathered.ended {
-        threads.add_books(Tid(ended.header.tid), &ended.books, ended.time);
+    for (tid, books) in closing.gathered.ended.iter() {
+        threads.add(tid, *books);
     }
     for thread in closing.kernel.threads()? {
         close(&thread, closing.end, &mut threads, &mut sums, &mut open);
@@ -152,6 +178,9 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
             &mut sums,
         );
     }
+    for tid in closing.early.runnable() {
+        was_runnable(*tid, &mut closing.gathered, &mut threads, &mut sums);
+    }
     unmoved(&closing, &mut threads, &mut open);
     names(&closing, &mut threads);
 
@@ -163,19 +192,40 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         early: closing.early,
     };
     let totals = totals(&sums, &mut stacks);
+    let mut found = std::mem::take(&mut closing.found);
     let waits = waits(&mut stacks);
     let open_waits = open
         .into_iter()
-        .map(|open| OpenWait {
-            tid: open.tid,
-            stack: stacks.id(open.tid, open.stack),
-            object: stacks.gathered.objects.by_number(open.object),
-            since: open.since,
-            before_recording: open.stack == STACK_BEFORE,
+        .map(|open| {
+            let found = found
+                .remove(&open.tid)
+                .filter(|(began, _)| began.is_none_or(|began| began == open.since));
+            let (object, holder) = found.map_or((None, None), |(_, found)| {
+                (Some(found.object), found.holder)
+            });
+            OpenWait {
+                tid: open.tid,
+                stack: stacks.id(open.tid, open.stack),
+                began_for: stacks.gathered.objects.by_number(open.object),
+                since: open.since,
+                before_recording: open.stack == STACK_BEFORE,
+                object,
+                holder,
+            }
         })
         .collect();
     let gathered = stacks.gathered;
-    let losses = losses(closing.kernel, &gathered, &totals)?;
+    let lost = Lost {
+        kernel: closing.kernel,
+        modules: closing.modules,
+        gathered: &gathered,
+        totals: &totals,
+        waits: threads.0.values().map(|thread| thread.waits).sum(),
+        sums_left_out: sums.left_out,
+        mappings_left_out: closing.mappings_left_out,
+        shadow: closing.shadow,
+    };
+    let losses = lost.losses()?;
     Ok(Recording {
         tool: Tool {
             name: "holdup".into(),
@@ -219,7 +269,14 @@ fn close(
             let blocked = thread.wakeup - thread.since;
             books.blocked += blocked;
             books.runnable += stretch - blocked;
-            sums.add_woken(thread, blocked, stretch - blocked);
+            books.waits += 1;
+            let key = AggregateKey {
+                stack: thread.stack,
+                object: thread.object,
+                tid: thread.tid,
+                reserved: 0,
+            };
+            sums.add_woken(&key, blocked, stretch - blocked);
         }
         PHASE_BLOCKED => {
             books.blocked += stretch;
@@ -242,20 +299,39 @@ fn close(
     threads.add_books(tid, &books, until);
 }
 
-/// Takes the time for which we held a command at its start out of its main thread's books.
-fn forget_hold(target: &Target, gathered: &mut Gathered, threads: &mut Threads, sums: &mut Sums) {
-    let tid = Tid(target.pid().0);
-    let Some(held) = sums.take_first_wait(tid) else {
-        return;
-    };
+/// Takes out the wait in which the recording is said to have found a thread.
+fn take_first_wait(tid: Tid, gathered: &mut Gathered, sums: &mut Sums) -> Option<Aggregate> {
+    let first = sums.take_first_wait(tid)?;
     gathered
         .waits
         .retain(|wait| wait.tid != tid || wait.stack != STACK_BEFORE);
+    Some(first)
+}
+
+/// Sets the books right of a thread that did not wait in the beginning, but for a CPU.
+fn was_runnable(tid: Tid, gathered: &mut Gathered, threads: &mut Threads, sums: &mut Sums) {
+    if let Some(first) = take_first_wait(tid, gathered, sums)
+        && let Some(thread) = threads.0.get_mut(&tid)
+    {
+        let blocked = Nanos(first.blocked).min(thread.blocked);
+        thread.blocked = thread.blocked.saturating_sub(blocked);
+        thread.runnable += blocked;
+        thread.waits = thread.waits.saturating_sub(first.waits);
+    }
+}
+
+/// Takes the time for which we held a command at its start out of its main thread's books.
+fn forget_hold(target: &Target, gathered: &mut Gathered, threads: &mut Threads, sums: &mut Sums) {
+    let tid = Tid(target.pid().0);
+    let Some(held) = take_first_wait(tid, gathered, sums) else {
+        return;
+    };
     if let Some(thread) = threads.0.get_mut(&tid) {
         let (blocked, runqueue) = (Nanos(held.blocked), Nanos(held.runqueue));
         thread.blocked = thread.blocked.saturating_sub(blocked);
         thread.runnable = thread.runnable.saturating_sub(runqueue);
         thread.lived = thread.lived.saturating_sub(blocked + runqueue);
+        thread.waits = thread.waits.saturating_sub(held.waits);
     }
 }
 
@@ -263,13 +339,31 @@ fn forget_hold(target: &Target, gathered: &mut Gathered, threads: &mut Threads, 
 fn unmoved(closing: &Closing<'_>, threads: &mut Threads, open: &mut Vec<Open>) {
     let whole = (closing.end - closing.start).0;
     for tid in closing.gathered.names.keys() {
-        if threads.0.contains_key(tid) {
+        // One that moved and has no books was lost (a full table): nothing may be made up for it.
+        if threads.0.contains_key(tid) || closing.moved.contains(tid) {
             continue;
         }
         if closing.early.was_running(*tid) {
-            threads.add(*tid, whole, whole, 0, 0);
+            let books = EndedBooks {
+                lived: whole,
+                running: whole,
+                ..EndedBooks::default()
+            };
+            threads.add(*tid, books);
+        } else if closing.early.runnable().contains(tid) {
+            let books = EndedBooks {
+                lived: whole,
+                runnable: whole,
+                ..EndedBooks::default()
+            };
+            threads.add(*tid, books);
         } else if closing.early.stack(*tid).is_some() {
-            threads.add(*tid, whole, 0, 0, whole);
+            let books = EndedBooks {
+                lived: whole,
+                blocked: whole,
+                ..EndedBooks::default()
+            };
+            threads.add(*tid, books);
             open.push(Open {
                 tid: *tid,
                 stack: STACK_BEFORE,
@@ -320,7 +414,7 @@ impl Stacks<'_> {
 
 fn totals(sums: &Sums, stacks: &mut Stacks<'_>) -> Vec<WaitTotal> {
     let mut merged: BTreeMap<(Tid, StackId, Option<ObjectId>), WaitTotal> = BTreeMap::new();
-    for ((tid, number, object), sum) in &sums.0 {
+    for ((tid, number, object), sum) in &sums.entries {
         let stack = stacks.id(*tid, *number);
         let object = stacks.gathered.objects.by_number(*object);
         let key = (*tid, stack, object);
@@ -379,38 +473,6 @@ fn waits(stacks: &mut Stacks<'_>) -> Vec<Wait> {
     waits
 }
 
-fn losses(kernel: &Kernel, gathered: &Gathered, totals: &[WaitTotal]) -> Result<Losses> {
-    let counters = kernel.counters()?;
-    for counter in Counter::ALL {
-        tracing::debug!("{}: {}", counter.name(), counters.get(*counter));
-    }
-    let unknown = |total: &&WaitTotal| {
-        gathered
-            .stacks
-            .get(total.stack.0 as usize)
-            .is_none_or(|stack| stack.verdict.state == State::Unknown)
-    };
-    Ok(Losses {
-        events: counters.get(Counter::RingFullWait)
-            + counters.get(Counter::RingFullStack)
-            + counters.get(Counter::RingFullOther)
-            + counters.get(Counter::MissedSwitchIn)
-            + counters.get(Counter::MissedSwitchOut)
-            + gathered.undecodable,
-        stacks: counters.get(Counter::StackTableFull)
-            + counters.get(Counter::AggregateFull)
-            + counters.get(Counter::ThreadTableFull),
-        truncated: counters.get(Counter::WalksTruncated),
-        unresolved: gathered.symbolizer.unresolved(),
-        unknown_waits: totals.iter().filter(unknown).map(|total| total.waits).sum(),
-        timeline: gathered.timeline_lost,
-        objects: counters.get(Counter::RingFullObject)
-            + counters.get(Counter::ObjectUnsummed)
-            + gathered.objects.lost,
-        walked: counters.get(Counter::Walks),
-    })
-}
-
 fn host() -> Host {
     let uname = rustix::system::uname();
     Host {
@@ -437,5 +499,73 @@ fn target_facts(target: &Target, modules: &Modules, ended: Option<String>) -> Ta
         ended,
         has_symbols: facts.is_some_and(|facts| facts.has_symtab),
         has_lines: facts.is_some_and(|facts| facts.has_debug_lines),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::gather::Bounds;
+    use super::*;
+    use crate::limits::Limits;
+
+    fn key(tid: Tid, stack: u64) -> AggregateKey {
+        AggregateKey {
+            stack,
+            object: 0,
+            tid: tid.0,
+            reserved: 0,
+        }
+    }
+
+    #[test]
+    fn sums_of_ended_threads_are_bounded_and_the_rest_is_counted() {
+        let key = |tid| key(Tid(tid), 7);
+        let more = Aggregate {
+            waits: 5,
+            blocked: 50,
+            runqueue: 1,
+            max: 20,
+            histogram: [0; HISTOGRAM_BUCKETS],
+        };
+        let mut sums = Sums::default();
+        for tid in [1, 2, 1, 3] {
+            sums.add_bounded(&key(tid), &more, 2);
+        }
+        assert_eq!(sums.entries.len(), 2);
+        assert_eq!(sums.entries[&(Tid(1), 7, 0)].waits, 10);
+        assert_eq!(sums.left_out, 5);
+    }
+
+    #[test]
+    fn a_thread_found_wanting_a_cpu_did_not_wait() {
+        let (tid, other) = (Tid(7), Tid(8));
+        let mut sums = Sums::default();
+        for tid in [tid, other] {
+            sums.add_woken(&key(tid, STACK_BEFORE), 300, 20);
+        }
+        sums.add_woken(&key(tid, STACK_BEFORE + 1), 1_000, 0);
+        let mut threads = Threads::default();
+        threads.add(
+            tid,
+            EndedBooks {
+                lived: 5_000,
+                running: 3_680,
+                runnable: 20,
+                blocked: 1_300,
+                waits: 3,
+            },
+        );
+        let mut gathered = Gathered::new(Bounds::new(&Limits::default()));
+
+        was_runnable(tid, &mut gathered, &mut threads, &mut sums);
+
+        let thread = &threads.0[&tid];
+        assert_eq!(thread.runnable, Nanos(320));
+        assert_eq!(thread.blocked, Nanos(1_000));
+        assert_eq!(thread.lived, Nanos(5_000));
+        assert_eq!(thread.waits, 2);
+        let mut left: Vec<_> = sums.entries.keys().copied().collect();
+        left.sort_unstable();
+        assert_eq!(left, [(tid, STACK_BEFORE + 1, 0), (other, STACK_BEFORE, 0)]);
     }
 }

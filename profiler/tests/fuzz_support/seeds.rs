@@ -8,9 +8,9 @@ use gimli::write::{
 };
 use gimli::{Encoding, Format, LittleEndian, X86_64};
 use profiler_common::record::{
-    ChildRecord, ExecRecord, Header, KIND_CHILD, KIND_EXEC, KIND_OBJECT, KIND_SNAPSHOT, KIND_STACK,
-    KIND_THREAD_END, KIND_WAIT, ObjectRecord, SnapshotRecord, StackRecord, ThreadEndRecord,
-    WaitRecord,
+    ChildRecord, ExecRecord, Header, KIND_CHILD, KIND_EXEC, KIND_OBJECT, KIND_RAW_STACK,
+    KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END, KIND_WAIT, ObjectRecord, RawStackRecord,
+    SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
 };
 
 /// One file: target, name, content.
@@ -220,6 +220,11 @@ fn events() -> Vec<Seed> {
     object.extend(text);
     let mut child: ChildRecord = bytemuck::Zeroable::zeroed();
     child.header = header(KIND_CHILD, size_of::<ChildRecord>());
+    let mut raw: RawStackRecord = bytemuck::Zeroable::zeroed();
+    raw.header = header(KIND_RAW_STACK, size_of::<RawStackRecord>() + 16);
+    (raw.sp, raw.address, raw.bytes, raw.last) = (0x7ffe_0000_0ff0, 0x7ffe_0000_0ff0, 16, 1);
+    let mut raw = bytemuck::bytes_of(&raw).to_vec();
+    raw.extend([0x5a; 16]);
     vec![
         ("events", "object", object),
         ("events", "child", bytemuck::bytes_of(&child).to_vec()),
@@ -228,6 +233,7 @@ fn events() -> Vec<Seed> {
         ("events", "thread-end", bytemuck::bytes_of(&end).to_vec()),
         ("events", "exec", bytemuck::bytes_of(&exec).to_vec()),
         ("events", "snapshot", bytemuck::bytes_of(&snapshot).to_vec()),
+        ("events", "raw-stack", raw),
     ]
 }
 

@@ -4,6 +4,7 @@ mod check;
 mod footer;
 mod header;
 mod line;
+mod open;
 mod page;
 mod sites;
 mod style;

@@ -2,7 +2,7 @@
 
 use super::line::{Line, wrap};
 use super::style::{DIM, HEADING, PLAIN};
-use super::{footer, header, sites, workers};
+use super::{footer, header, open, sites, workers};
 use crate::model::Report;
 use crate::render::Options;
 use anstyle::Style;
@@ -28,7 +28,7 @@ pub fn render(report: &Report, options: &Options, out: &mut dyn io::Write) -> io
     workers::runtimes(&mut page)?;
     sites::blocked(&mut page)?;
     sites::apart(&mut page)?;
-    sites::open(&mut page)?;
+    open::open_waits(&mut page)?;
     footer::losses(&mut page)?;
     footer::notes(&mut page)
 }

@@ -20,6 +20,8 @@ const IN_FULL: usize = 5;
 const APART: usize = 3;
 /// Objects named for each site.
 const OBJECTS: usize = 3;
+/// Said of a site whose function is a framework's.
+const INLINED: &str = "your function was inlined into this one; line tables tell which";
 /// Tasks named for each site.
 const TASKS: usize = 3;
 
@@ -124,6 +126,9 @@ fn block(page: &mut Page<'_>, number: usize, site: &Site, whole: Nanos) -> io::R
 
 fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
     detail(page, "in", &display_name(&site.wait))?;
+    if site.inlined_into {
+        detail(page, "note", INLINED)?;
+    }
     if !site.call.is_empty() {
         let text = format!("{}: {}", site.cause.name(), sanitize(&site.call));
         detail(page, "cause", &text)?;
@@ -306,44 +311,4 @@ fn brief(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
         line.push(PLAIN, &cut_left(&function, room));
     }
     page.put(&line)
-}
-
-/// Waits that were still going on.
-pub(super) fn open(page: &mut Page<'_>) -> io::Result<()> {
-    let waits = &page.report.open_waits;
-    if waits.is_empty() {
-        return Ok(());
-    }
-    page.heading("Still waiting when the recording ended", "longest first")?;
-    for wait in waits.iter().take(page.options.max_sites) {
-        let mut line = page.line();
-        let style = if wait.state == State::Blocked {
-            BAD
-        } else {
-            PLAIN
-        };
-        let since = if wait.before_recording {
-            format!("≥ {}", duration(wait.since_ns))
-        } else {
-            duration(wait.since_ns)
-        };
-        line.push_right(style, &since, 14)
-            .push(PLAIN, "  ")
-            .push(style, &format!("{:<10}", wait.state.name()))
-            .push(PLAIN, "  ");
-        let thread = format!("  {} ({})", cut_right(&sanitize(&wait.name), 24), wait.tid);
-        let room = page.width.saturating_sub(line.width());
-        let function = display_name(&wait.function);
-        line.push(
-            SITE,
-            &cut_left(&function, room.saturating_sub(width(&thread))),
-        )
-        .push(DIM, &thread);
-        page.put(&line)?;
-    }
-    if waits.len() > page.options.max_sites {
-        let more = waits.len() - page.options.max_sites;
-        page.labelled((PLAIN, ""), 2, &format!("… and {more} more"))?;
-    }
-    Ok(())
 }

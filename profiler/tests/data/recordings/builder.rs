@@ -1,8 +1,8 @@
 //! A small language for recordings.
 
 use holdup::model::{
-    HIST_BUCKETS, Host, Losses, Object, ObjectId, ObjectKind, OpenWait, Recording, StackEntry,
-    StackId, Target, ThreadRecord, Tool, Wait, WaitObject, WaitTotal, Waker,
+    HIST_BUCKETS, Holder, Host, Losses, Object, ObjectId, ObjectKind, OpenWait, Recording,
+    StackEntry, StackId, Target, ThreadRecord, Tool, Wait, WaitObject, WaitTotal, Waker,
 };
 use holdup::symbolize::{Frame, Naming, Origin, Space};
 use holdup::tokio_rt::{Flavor, Role, RuleName, State, Verdict};
@@ -249,6 +249,7 @@ impl Builder {
             running: Nanos(running),
             runnable: Nanos(runnable),
             blocked: Nanos(lived.0 - running - runnable),
+            waits: 0,
         });
     }
 
@@ -311,10 +312,20 @@ impl Builder {
         self.0.open_waits.push(OpenWait {
             tid: Tid(tid),
             stack,
-            object: self.1,
+            began_for: self.1,
             since: Timestamp(START + from),
             before_recording,
+            object: None,
+            holder: None,
         });
+    }
+
+    /// Says what the wait added last is for, and who holds it.
+    pub fn held(&mut self, kind: ObjectKind, name: &str, holder: Holder) {
+        let open = self.0.open_waits.last_mut().expect("an open wait");
+        let name = name.to_owned();
+        open.object = Some(Object { kind, name });
+        open.holder = Some(holder);
     }
 
     /// Lets every thread spend the time that nothing accounts for in waits with `stack`.
