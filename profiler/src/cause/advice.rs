@@ -282,21 +282,16 @@ const GENERAL: &[Advice] = &[
         "use `tokio::net::TcpListener` and `accept().await`",
         "https://docs.rs/tokio/latest/tokio/net/struct.TcpListener.html",
     ),
-    advice(
-        Cause::Network,
-        &["std::os::unix::net::*"],
-        "use `tokio::net::UnixStream`, `UnixListener` or `UnixDatagram`",
-        "https://docs.rs/tokio/latest/tokio/net/struct.UnixStream.html",
-    ),
-    // One line for both: their functions have the same code, and may be one to the linker.
+    // One line for all: their functions have the same code, and may be one to the linker.
     advice(
         Cause::Network,
         &[
             "std::net::*TcpStream::*",
             "std::net::*UdpSocket::*",
+            "std::os::unix::net::*",
             "std::sys::*net::*",
         ],
-        "use the socket of the same name in `tokio::net` (`TcpStream`, `UdpSocket`) and `.await` its reads and writes",
+        "use the socket of the same name in `tokio::net` (`TcpStream`, `UdpSocket`, `UnixStream`) and `.await` its reads and writes",
         TOKIO_NET,
     ),
     advice(

@@ -52,7 +52,7 @@ pub(crate) struct Site {
     pub(crate) state: String,
     pub(crate) cause: String,
     pub(crate) call: String,
-    pub(crate) objects: Vec<Object>,
+    pub(crate) objects: Vec<SiteObject>,
     pub(crate) advice: Option<Advice>,
     pub(crate) evidence: Vec<String>,
     pub(crate) waits: u64,
@@ -63,7 +63,7 @@ pub(crate) struct Site {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Object {
+pub(crate) struct SiteObject {
     pub(crate) kind: String,
     pub(crate) name: String,
     pub(crate) waits: u64,
