@@ -23,7 +23,7 @@ pub const KIND_SNAPSHOT: u32 = 5;
 /// [`Header::kind`] of a [`RawStackRecord`].
 pub const KIND_RAW_STACK: u32 = 6;
 
-/// Bytes of one raw copy of a stack at most, over all its pieces.
+/// Bytes of one raw copy of a stack at most, over all its pieces, but for the rest of the last page.
 pub const RAW_STACK_BYTES: u64 = 32 << 10;
 /// Bytes of one piece at most; no piece crosses the end of a page.
 pub const RAW_PIECE_BYTES: usize = 4096;

@@ -9,20 +9,16 @@ use aya_log_ebpf::warn;
 use core::ffi::c_void;
 use profiler_common::counter::Counter;
 use profiler_common::map::{
-    ADVICE_IDLE, ADVICE_RECORD, AggregateKey, HISTOGRAM_BUCKETS, OBJECT_AGGREGATES, PHASE_BLOCKED,
-    PHASE_NEW, PHASE_RUNNABLE, PHASE_RUNNING, Thread,
+    ADVICE_IDLE, ADVICE_RECORD, PHASE_BLOCKED, PHASE_NEW, PHASE_RUNNABLE, PHASE_RUNNING, Thread,
 };
 use profiler_common::record::STACK_BEFORE;
 
 use crate::filter::{self, Task, Watched};
-use crate::maps::{AGGREGATES, CLOCK_LEAD, NO_SUMS, OBJECT_SUMS, PROCESSES, count, count_first};
-use crate::{children, config, emit, objects, stack, threads};
+use crate::maps::{CLOCK_LEAD, PROCESSES, count, count_first};
+use crate::{children, config, emit, objects, parks, stack, sums, threads};
 
 /// `TASK_DEAD`: the thread's last switch; its memory map is gone by then.
 const TASK_DEAD: u32 = 0x80;
-
-/// `BPF_NOEXIST`.
-const NO_EXIST: u64 = 1;
 
 #[inline(always)]
 fn now() -> u64 {
@@ -131,6 +127,7 @@ fn switch_out(
         }
         (*thread).since = now;
         if state & TASK_DEAD != 0 && !preempted {
+            parks::give_up(thread);
             emit::thread_end(thread, prev, now);
             return;
         }
@@ -143,9 +140,9 @@ fn switch_out(
         (*thread).wakeup = 0;
         (*thread).stack = 0;
         (*thread).task_id = 0;
+        (*thread).park = 0;
         core::ptr::write_volatile(&raw mut (*thread).phase, PHASE_BLOCKED);
     }
-    count(Counter::SwitchOutBlocked);
     stack::take(ctx.as_ptr(), prev, process, thread, now);
     // SAFETY: a live array value.
     unsafe {
@@ -289,20 +286,15 @@ unsafe fn arrive(thread: *mut Thread, tid: u32, now: u64, queued: impl FnOnce() 
             (*thread).books.blocked += blocked;
             (*thread).books.runnable += runqueue;
             (*thread).books.waits += 1;
-            let (stack, object) = ((*thread).stack, (*thread).object);
-            if !aggregate(tid, stack, object, blocked, runqueue) {
-                if object == 0 {
-                    count(Counter::AggregateFull);
-                } else {
-                    count(Counter::ObjectUnsummed);
-                    // Rather without its object than not at all.
-                    if !aggregate(tid, stack, 0, blocked, runqueue) {
-                        count(Counter::AggregateFull);
-                    }
+            if let Some(park) = parks::sums(thread) {
+                (*park).add(blocked, runqueue);
+            } else {
+                if let Some(sums) = sums::of(tid, (*thread).stack, (*thread).object) {
+                    sums::add(sums, blocked, runqueue);
                 }
-            }
-            if blocked >= config::min_block_ns() && (*thread).advice != ADVICE_IDLE {
-                emit::wait(thread, now, woken);
+                if blocked >= config::min_block_ns() && (*thread).advice != ADVICE_IDLE {
+                    emit::wait(thread, now, woken);
+                }
             }
         } else if (*thread).phase == PHASE_RUNNABLE {
             (*thread).books.runnable += now.saturating_sub(since);
@@ -310,100 +302,6 @@ unsafe fn arrive(thread: *mut Thread, tid: u32, now: u64, queued: impl FnOnce() 
             count(Counter::MissedSwitchOut);
         }
     }
-}
-
-/// The bucket of a duration: the logarithm of its nanoseconds.
-#[inline(always)]
-fn bucket(nanos: u64) -> usize {
-    let mut value = nanos;
-    let mut log = 0usize;
-    // The target has no instruction that counts zeros; this is its usual unrolled substitute.
-    if value >> 32 != 0 {
-        value >>= 32;
-        log += 32;
-    }
-    if value >> 16 != 0 {
-        value >>= 16;
-        log += 16;
-    }
-    if value >> 8 != 0 {
-        value >>= 8;
-        log += 8;
-    }
-    if value >> 4 != 0 {
-        value >>= 4;
-        log += 4;
-    }
-    if value >> 2 != 0 {
-        value >>= 2;
-        log += 2;
-    }
-    if value >> 1 != 0 {
-        log += 1;
-    }
-    if log < HISTOGRAM_BUCKETS {
-        log
-    } else {
-        HISTOGRAM_BUCKETS - 1
-    }
-}
-
-/// Whether there is room for the sums of one more object.
-#[inline(always)]
-fn may_have_object() -> bool {
-    let Some(made) = OBJECT_SUMS.get_ptr_mut(0) else {
-        return false;
-    };
-    // SAFETY: a live array value; what two CPUs count at once may get lost.
-    unsafe {
-        if *made >= OBJECT_AGGREGATES {
-            return false;
-        }
-        *made += 1;
-    }
-    true
-}
-
-/// Adds a wait to the sums; whether there was room.
-#[inline(always)]
-fn aggregate(tid: u32, stack: u64, object: u64, blocked: u64, runqueue: u64) -> bool {
-    let key = AggregateKey {
-        stack,
-        object,
-        tid,
-        reserved: 0,
-    };
-    let sums = match AGGREGATES.get_ptr_mut(&key) {
-        Some(sums) => sums,
-        None => {
-            if object != 0 && !may_have_object() {
-                return false;
-            }
-            if let Some(zero) = NO_SUMS.get(0) {
-                let _ = AGGREGATES.insert(&key, zero, NO_EXIST);
-            }
-            match AGGREGATES.get_ptr_mut(&key) {
-                Some(sums) => sums,
-                None => return false,
-            }
-        }
-    };
-    // SAFETY: a live map value; only this thread's switch-ins write it, and userspace takes it
-    // out only after the thread's end.
-    unsafe {
-        (*sums).waits += 1;
-        (*sums).blocked += blocked;
-        (*sums).runqueue += runqueue;
-        if blocked > (*sums).max {
-            (*sums).max = blocked;
-        }
-        let bucket = bucket(blocked);
-        if bucket < HISTOGRAM_BUCKETS {
-            let slot = (&raw mut (*sums).histogram).cast::<u32>().add(bucket);
-            *slot = (*slot).saturating_add(1);
-        }
-    }
-    true
 }
 
 /// A page fault in user code: whoever waits for the page is to know which one.
@@ -483,6 +381,7 @@ pub(crate) fn sched_process_exec(ctx: &BtfTracePointContext) {
         unsafe {
             (*thread).books.running += now.saturating_sub((*thread).since);
             (*thread).since = now;
+            parks::give_up(thread);
             emit::thread_end(thread, task, now);
         }
         if let Some(thread) = entry(ctx, tid, process, PHASE_RUNNING) {

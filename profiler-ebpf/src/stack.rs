@@ -1,14 +1,16 @@
 //! From a thread that begins to wait to the number of its stack.
 
 use core::ffi::c_void;
+use core::ptr::{read_volatile, write_volatile};
 use profiler_common::counter::Counter;
-use profiler_common::map::{ADVICE_RECORD, Stack, Thread};
+use profiler_common::map::{ADVICE_IDLE, ADVICE_RECORD, Stack, Thread};
+use profiler_common::park::ANY_PLACE;
 use profiler_common::record::STACK_BEFORE;
 use profiler_common::row::walk;
 
 use crate::filter::{Task, Watched};
 use crate::maps::{MESSAGE, STACKS, add, count, count_truncated};
-use crate::{context, emit, objects, raw, registers, unwind};
+use crate::{context, emit, objects, parks, raw, registers, unwind};
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
@@ -19,12 +21,31 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
     // SAFETY: `task` is the tracepoint's argument, `thread` and `message` are live map values.
     unsafe {
         (*thread).advice = ADVICE_RECORD;
-        let context = context::of_current(task, process);
-        (*thread).task_id = context.task_id;
         let regs = registers::of_task(task, registers::COPY_OF_TRACEPOINT);
+        // Kept in memory between the steps, not in registers: what the verifier knows of a value it
+        // would follow through all that comes after, once for each value.
+        parks::find(thread, process, &regs);
+        if let Some(park) = parks::candidate(thread)
+            && (*park.park).place == ANY_PLACE
+            && parks::accept(thread, park)
+        {
+            return;
+        }
+        let context = context::of_current(task, process);
+        write_volatile(&raw mut (*thread).place, context.place);
+        (*thread).task_id = context.task_id;
+        let place = read_volatile(&raw const (*thread).place);
+        if let Some(park) = parks::candidate(thread)
+            && (*park.park).place == place
+            && parks::accept(thread, park)
+        {
+            return;
+        }
+        count(Counter::SwitchOutBlocked);
         objects::note(&regs);
         let syscall = regs.syscall;
-        let Some(state) = unwind::walk_user(regs.ip, regs.sp, regs.bp, process) else {
+        let Some(state) = unwind::walk_user(regs.ip, regs.sp, regs.bp, process, (*thread).remember)
+        else {
             return;
         };
         let frames = (*state).frames;
@@ -33,7 +54,14 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         if (*state).outcome != walk::COMPLETE {
             count_truncated((*state).outcome);
         }
-        let kind = (*state).outcome << 8 | context.place;
+        let place = read_volatile(&raw const (*thread).place);
+        if let Some(park) = parks::candidate(thread)
+            && ((*park.park).place == ANY_PLACE || (*park.park).place == place)
+            && parks::checked(thread, park, (*state).hash)
+        {
+            return;
+        }
+        let kind = (*state).outcome << 8 | place;
         let number = number((*state).hash, syscall, (*thread).tgid, kind);
         (*thread).stack = number;
         let copy = raw::Copy {
@@ -43,7 +71,22 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         };
         raw::shadow(thread, &regs, state, &copy);
         if let Some(known) = STACKS.get_ptr(number) {
-            (*thread).advice = (*known).advice;
+            let advice = (*known).advice;
+            if advice == ADVICE_RECORD {
+                return;
+            }
+            (*thread).advice = ADVICE_IDLE;
+            // A second time: what the first was is told by now, or this would not be known.
+            if read_volatile(&raw const (*thread).remember) == 0 {
+                (*thread).remember = 1;
+            } else if (*state).outcome == walk::COMPLETE {
+                let place = if advice == ADVICE_IDLE {
+                    ANY_PLACE
+                } else {
+                    place
+                };
+                parks::remember(thread, number, (*state).hash, place);
+            }
             return;
         }
         let Some(message) = MESSAGE.get_ptr_mut(0) else {
@@ -73,7 +116,7 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         (*record).syscall = syscall;
         (*record).args = regs.args;
         (*record).walk = (*state).outcome;
-        (*record).place = context.place;
+        (*record).place = place;
         (*record).reserved = 0;
         (*record).generation = (*process.process).generation;
         if !emit::new_stack(ctx, message, frames) {

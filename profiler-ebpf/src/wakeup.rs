@@ -30,6 +30,11 @@ pub(crate) fn sched_waking(ctx: &BtfTracePointContext) {
         if (*thread).phase != PHASE_BLOCKED || (*thread).wakeup != 0 {
             return;
         }
+        // Nobody asks who ended a park.
+        if (*thread).park != 0 {
+            core::ptr::write_volatile(&raw mut (*thread).wakeup, bpf_ktime_get_ns());
+            return;
+        }
         if in_interrupt(ctx) {
             (*thread).waker_tid = WAKER_INTERRUPT;
             (*thread).waker_tgid = 0;

@@ -35,6 +35,10 @@ const VARIANTS: &[Variant] = &[
         profile: Profile::Stripped,
     },
     Variant {
+        package: "tokio-newest",
+        profile: Profile::StrippedFatLto,
+    },
+    Variant {
         package: "tokio-1.38",
         profile: Profile::Release,
     },
@@ -49,6 +53,10 @@ const VARIANTS: &[Variant] = &[
     Variant {
         package: "tokio-1.20",
         profile: Profile::FatLto,
+    },
+    Variant {
+        package: "tokio-newest",
+        profile: Profile::Musl,
     },
 ];
 
@@ -119,6 +127,10 @@ fn build_fixtures(arguments: &Arguments) -> ExitCode {
         {
             continue;
         }
+        if let Some(reason) = variant.missing() {
+            eprintln!("{name} is left out: {reason}");
+            continue;
+        }
         match variant.build() {
             Ok(path) => println!("{}", path.display()),
             Err(error) => {
@@ -139,7 +151,7 @@ fn scenarios(variant: Variant) -> Vec<Trial> {
             Err(error) => vec![error],
         }
     }));
-    if variant.profile == Profile::Stripped {
+    if matches!(variant.profile, Profile::Stripped | Profile::StrippedFatLto) {
         checks.push(("nothing_made_up", |recorded| {
             check_modes::stripped(&recorded.report, &recorded.truth)
         }));
@@ -155,6 +167,7 @@ fn scenarios(variant: Variant) -> Vec<Trial> {
             ("runtimes", |recorded| {
                 check::runtimes(&recorded.report, &recorded.truth)
             }),
+            ("judges", |recorded| check_modes::judges(&recorded.report)),
             ("folded", |recorded| {
                 check::folded(&recorded.folded, &recorded.truth)
             }),
@@ -211,6 +224,8 @@ fn modes() -> Vec<Trial> {
         Ending::Exits,
         &[("ended", check_modes::ended)],
     );
+    // Nothing more to check: it is recorded as well as without them.
+    mode("broken-maps", Ending::Stays, &[]);
     let checks: [(&str, Check); 2] = [
         ("books", check::books),
         ("after_exec", |recorded| {
@@ -259,7 +274,7 @@ impl Run {
         let mut trials = vec![Trial::ignorable_test(
             format!("{group}::recording"),
             move || {
-                privilege::unless_skipped(privilege::missing(), || {
+                privilege::unless_skipped(run.missing(), || {
                     run.recorded().map(drop).map_err(Failed::from)
                 })
             },
@@ -267,7 +282,7 @@ impl Run {
         trials.extend(checks.iter().map(|(name, check)| {
             let (run, check) = (self.clone(), *check);
             Trial::ignorable_test(format!("{group}::{name}"), move || {
-                privilege::unless_skipped(privilege::missing(), || {
+                privilege::unless_skipped(run.missing(), || {
                     let recorded = run.recorded().map_err(|_| "there is no recording")?;
                     let complaints = check(recorded);
                     if complaints.is_empty() {
@@ -279,6 +294,10 @@ impl Run {
             })
         }));
         trials
+    }
+
+    fn missing(&self) -> Option<String> {
+        privilege::missing().or_else(|| self.variant.missing())
     }
 
     fn recorded(&self) -> Result<&Recorded, &String> {

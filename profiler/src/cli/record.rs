@@ -287,6 +287,7 @@ fn losses_text(losses: &Losses) -> String {
         summed: _,
         by_cause,
         shadow,
+        mistaken_parks,
     } = *losses;
     let differing = shadow.map_or(0, |shadow| shadow.differing);
     let compared = shadow.map_or(0, |shadow| shadow.compared);
@@ -314,6 +315,7 @@ fn losses_text(losses: &Losses) -> String {
             "waits summed without their object",
         ),
         (differing > 0).then(|| format!("{differing} of {compared} stacks walked twice differ")),
+        counted(mistaken_parks, "park mistaken", "parks mistaken"),
     ]
     .into_iter()
     .flatten()

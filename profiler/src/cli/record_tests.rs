@@ -86,6 +86,7 @@ impl Session for Fake {
             totals: Vec::new(),
             waits: Vec::new(),
             open_waits: Vec::new(),
+            judges: crate::model::Judges::default(),
             losses: Losses::default(),
         })
     }
@@ -294,6 +295,7 @@ fn the_last_line_tells_of_every_loss() {
         unknown_waits: 5,
         timeline: 6,
         objects: 7,
+        mistaken_parks: 7,
         walked: 700,
         shadow: Some(ShadowCheck {
             compared: 90,
@@ -306,7 +308,7 @@ fn the_last_line_tells_of_every_loss() {
         last_line(&[], &losses),
         "lost: 1 event, 2 waits without stack, 3 of 700 stacks truncated, 4 frames unnamed, \
          5 waits of unknown state, 6 waits left out of the timeline, \
-         7 waits summed without their object, 7 of 90 stacks walked twice differ"
+         7 waits summed without their object, 7 of 90 stacks walked twice differ, 7 parks mistaken"
     );
 }
 

@@ -71,6 +71,7 @@ pub fn build(recording: &Recording) -> Report {
         threads,
         sites,
         open_waits: open_waits(recording, &findings),
+        judges: recording.judges,
         losses: recording.losses.clone(),
         clamped_ns: books.iter().map(|books| books.clamped).sum(),
         stacks,

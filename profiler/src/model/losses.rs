@@ -24,6 +24,10 @@ pub struct Losses {
     pub objects: u64,
     /// User stacks walked, the whole of which `truncated` is a part.
     pub walked: u64,
+    /// Waits taken for a park that was known again, of those that were checked, wrongly: never
+    /// seen, and a reason to distrust the idle times.
+    #[serde(default)]
+    pub mistaken_parks: u64,
     /// Finished waits of threads with books, by the kernel side's own count.
     #[serde(default)]
     pub waits: u64,

@@ -25,12 +25,12 @@ pub use build::build;
 pub use losses::{LossCauses, Losses, ShadowCheck};
 pub use object::{Holder, HolderProcess, MAX_HOLDERS, Object, ObjectKind};
 pub use recording::{
-    HIST_BUCKETS, Host, ObjectId, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord,
-    Tool, Truncation, Wait, WaitObject, WaitTotal, Waker,
+    HIST_BUCKETS, Host, Judges, ObjectId, OpenWait, Recording, StackEntry, StackId, Target,
+    ThreadRecord, Tool, Truncation, Wait, WaitObject, WaitTotal, Waker,
 };
 pub use report::{
     BlockingPool, ObjectTotal, OpenWaitReport, Report, RuntimeKind, RuntimeReport, Site,
-    StackTotal, StateTimes, TaskTotal, ThreadReport, WakerTotal,
+    StackTotal, StateTimes, TASK_IDS, TaskIdTotal, TaskTotal, ThreadReport, WakerTotal,
 };
 pub use syscall::syscall_name;
 pub use verdict::Verdict;

@@ -6,7 +6,9 @@ use super::object::Object;
 use super::place::{Place, place, task};
 use super::quantile::Durations;
 use super::recording::{ObjectId, OpenWait, Recording, StackEntry, StackId, WaitObject, Waker};
-use super::report::{ObjectTotal, OpenWaitReport, Site, TaskTotal, WakerTotal};
+use super::report::{
+    ObjectTotal, OpenWaitReport, Site, TASK_IDS, TaskIdTotal, TaskTotal, WakerTotal,
+};
 use super::tally::verdict_of;
 use crate::cause::Cause;
 use crate::symbolize::Frame;
@@ -51,6 +53,7 @@ struct Gathered {
     /// By stack and object, none being waits whose object is not known: waits and time.
     objects: BTreeMap<(StackId, Option<ObjectId>), (u64, Nanos)>,
     wakers: HashMap<(String, Pid), u64>,
+    task_ids: HashMap<u64, (u64, Nanos)>,
 }
 
 impl Gathered {
@@ -112,6 +115,11 @@ pub(super) fn sites(recording: &Recording, findings: &Findings) -> Vec<Site> {
             .add_exact(wait.wakeup.min(wait.end) - wait.start);
         if let Some(waker) = &wait.waker {
             site.add_waker(waker);
+        }
+        if let Some(id) = wait.task_id {
+            let (waits, total) = site.task_ids.entry(id).or_default();
+            *waits += 1;
+            *total += wait.wakeup.min(wait.end) - wait.start;
         }
     }
 
@@ -202,6 +210,17 @@ fn site(recording: &Recording, findings: &Findings, key: Key, gathered: Gathered
             .cmp(&order(b))
             .then_with(|| a.thread.cmp(&b.thread))
     });
+    let mut task_ids: Vec<TaskIdTotal> = gathered
+        .task_ids
+        .into_iter()
+        .map(|(id, (waits, total_ns))| TaskIdTotal {
+            id,
+            waits,
+            total_ns,
+        })
+        .collect();
+    task_ids.sort_by_key(|task| (Reverse(task.total_ns), task.id));
+    task_ids.truncate(TASK_IDS);
     let [p50, p99] = gathered.durations.quantiles([0.50, 0.99], gathered.max);
     Site {
         function: key.place.function,
@@ -210,6 +229,7 @@ fn site(recording: &Recording, findings: &Findings, key: Key, gathered: Gathered
         inlined_into: key.place.host.is_some(),
         task: tasks.first().map(|task| task.function.clone()),
         tasks,
+        task_ids,
         state: key.state,
         role: key.role,
         wait: key.place.wait.to_string(),
@@ -368,6 +388,7 @@ pub(super) fn open_waits(recording: &Recording, findings: &Findings) -> Vec<Open
                 }),
                 holder: open.holder.clone(),
                 waiters: waiters(recording, open),
+                task_id: open.task_id,
                 stack: stack.map(whole_stack).unwrap_or_default(),
             })
         })

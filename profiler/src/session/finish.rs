@@ -6,15 +6,16 @@ use super::gather::Gathered;
 use super::lost::Lost;
 use super::modules::Modules;
 use super::open::Found;
-use crate::bpf::{Kernel, KernelThread};
+use crate::bpf::{Counters, Kernel, KernelThread};
 use crate::model::{
-    Host, ObjectId, OpenWait, Recording, ShadowCheck, StackEntry, StackId, Target as TargetFacts,
-    ThreadRecord, Tool, Truncation, Wait, WaitTotal, Waker,
+    Host, Judges, ObjectId, OpenWait, Recording, ShadowCheck, StackEntry, StackId,
+    Target as TargetFacts, ThreadRecord, Tool, Truncation, Wait, WaitTotal, Waker,
 };
 use crate::process::Target;
-use crate::tokio_rt::{Place, State};
+use crate::tokio_rt::{Judge, Place, State};
 use crate::units::{Nanos, Tid, Timestamp};
 use anyhow::Result;
+use profiler_common::counter::Counter;
 use profiler_common::map::{
     Aggregate, AggregateKey, Books, HISTOGRAM_BUCKETS, PHASE_BLOCKED, PHASE_DEAD, PHASE_RUNNABLE,
     PHASE_RUNNING,
@@ -91,6 +92,7 @@ struct Open {
     tid: Tid,
     stack: u64,
     object: u64,
+    task: u64,
     since: Timestamp,
 }
 
@@ -168,6 +170,9 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         threads.add(tid, *books);
     }
     for thread in closing.kernel.threads()? {
+        for (key, aggregate) in closing.kernel.parks(&thread)? {
+            sums.add(&key, &aggregate);
+        }
         close(&thread, closing.end, &mut threads, &mut sums, &mut open);
     }
     if closing.launched {
@@ -211,6 +216,7 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
                 before_recording: open.stack == STACK_BEFORE,
                 object,
                 holder,
+                task_id: stacks.task_id(open.task),
             }
         })
         .collect();
@@ -226,6 +232,7 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         shadow: closing.shadow,
     };
     let losses = lost.losses()?;
+    let judges = judges(&closing.kernel.counters()?, &gathered, &totals);
     Ok(Recording {
         tool: Tool {
             name: "holdup".into(),
@@ -246,6 +253,7 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         totals,
         waits,
         open_waits,
+        judges,
         losses,
     })
 }
@@ -284,6 +292,7 @@ fn close(
                 tid,
                 stack: thread.stack,
                 object: thread.object,
+                task: thread.task_id,
                 since: Timestamp(thread.since.min(end.0)),
             });
         }
@@ -368,6 +377,7 @@ fn unmoved(closing: &Closing<'_>, threads: &mut Threads, open: &mut Vec<Open>) {
                 tid: *tid,
                 stack: STACK_BEFORE,
                 object: 0,
+                task: 0,
                 since: closing.start,
             });
         }
@@ -397,6 +407,11 @@ struct Stacks<'a> {
 }
 
 impl Stacks<'_> {
+    /// The id of a task that the kernel side read, where such reading counts.
+    fn task_id(&self, id: u64) -> Option<u64> {
+        (id != 0 && self.gathered.agreement.trusted()).then_some(id)
+    }
+
     fn id(&mut self, tid: Tid, number: u64) -> StackId {
         let known = match number {
             STACK_BEFORE => self.early.stack(tid),
@@ -468,9 +483,29 @@ fn waits(stacks: &mut Stacks<'_>) -> Vec<Wait> {
                 tid: waker.tid,
                 name: waker.name.to_string(),
             }),
+            task_id: stacks.task_id(wait.task_id),
         });
     }
     waits
+}
+
+fn judges(counters: &Counters, gathered: &Gathered, totals: &[WaitTotal]) -> Judges {
+    let mut judges = Judges {
+        agreed: gathered.agreement.agreed,
+        disagreed: gathered.agreement.disagreed,
+        parks_known: counters.get(Counter::ParksKnown),
+        ..Judges::default()
+    };
+    for total in totals {
+        let judge = gathered.judges.get(total.stack.0 as usize);
+        *match judge.unwrap_or(&Judge::Neither) {
+            Judge::Symbols => &mut judges.by_symbols,
+            Judge::Context => &mut judges.by_context,
+            Judge::Both => &mut judges.by_both,
+            Judge::Neither => &mut judges.by_neither,
+        } += total.waits;
+    }
+    judges
 }
 
 fn host() -> Host {

@@ -8,9 +8,10 @@ use crate::limits::Limits;
 use crate::model::{ObjectId, StackEntry, StackId, Truncation};
 use crate::process::parse_comm;
 use crate::symbolize::{Frame, Symbolizer};
-use crate::tokio_rt::{Agreement, Classifier, Place, State};
+use crate::tokio_rt::{Agreement, Classifier, Judge, Place, State};
 use crate::units::{Addr, Pid, Tid, Timestamp};
 use crate::unwind::walk_outcome;
+use profiler_common::map::{ADVICE_IDLE, ADVICE_IDLE_BY_PLACE, ADVICE_RECORD};
 use profiler_common::record::{SnapshotRecord, WAKER_INTERRUPT, WAKER_UNSEEN, WaitRecord};
 use profiler_common::row::walk;
 use std::collections::{BTreeSet, HashMap};
@@ -55,6 +56,8 @@ pub(super) struct CompactWait {
     pub(super) start: Timestamp,
     pub(super) wakeup: Timestamp,
     pub(super) end: Timestamp,
+    /// Id of the task, or 0.
+    pub(super) task_id: u64,
 }
 
 /// A thread that ended wait after wait.
@@ -76,6 +79,12 @@ pub(super) struct Gathered {
     pub(super) stacks: Vec<StackEntry>,
     /// By stack: what tokio's thread-local state said.
     places: Vec<Place>,
+    /// By stack: who judged it.
+    pub(super) judges: Vec<Judge>,
+    /// Since the last advice the classifier has learned something.
+    learned: bool,
+    /// Whether the thread-local state counted then.
+    was_trusted: bool,
     /// By stack: kernel addresses. They are named at the end, all at once: no rule needs them, and
     /// the kernel's table of names takes a third of a second to read.
     kernel: Vec<Vec<u64>>,
@@ -100,12 +109,6 @@ pub(super) struct Gathered {
     pub(super) symbolizer: Symbolizer,
 }
 
-/// What came of a new stack: its number and whether its waits need no records.
-pub(super) struct NewStack {
-    pub(super) number: u64,
-    pub(super) idle: bool,
-}
-
 impl Gathered {
     /// Nothing yet.
     pub(super) fn new(bounds: Bounds) -> Gathered {
@@ -118,6 +121,9 @@ impl Gathered {
             places: Vec::new(),
             kernel: Vec::new(),
             agreement: Agreement::default(),
+            judges: Vec::new(),
+            learned: false,
+            was_trusted: false,
             by_number: HashMap::new(),
             waits: Vec::new(),
             wakers: Vec::new(),
@@ -194,6 +200,7 @@ impl Gathered {
                 record.wakeup
             }),
             end: Timestamp(record.end),
+            task_id: record.task_id,
         });
     }
 
@@ -224,19 +231,11 @@ impl Gathered {
         id
     }
 
-    /// Names and judges a new stack.
-    pub(super) fn stack(
-        &mut self,
-        seen: &StackSeen,
-        map: &AddressMap,
-        modules: &Modules,
-    ) -> NewStack {
+    /// Names and judges a new stack; what the kernel side is to do with its waits.
+    pub(super) fn stack(&mut self, seen: &StackSeen, map: &AddressMap, modules: &Modules) -> u32 {
         if self.frames >= self.bounds.frames {
             self.stacks_left_out += 1;
-            return NewStack {
-                number: seen.record.stack,
-                idle: false,
-            };
+            return ADVICE_RECORD;
         }
         let truncated = walk_outcome(seen.record.walk);
         let user: Vec<Addr> = seen.user.iter().map(|addr| Addr(*addr)).collect();
@@ -253,14 +252,35 @@ impl Gathered {
             kernel.clone_from(&seen.kernel);
         }
         self.by_number.insert(seen.record.stack, id);
-        let idle = self
-            .stacks
-            .get(id.0 as usize)
-            .is_some_and(|s| s.verdict.state == State::Idle);
-        NewStack {
-            number: seen.record.stack,
-            idle,
+        self.advice(id)
+    }
+
+    /// What the kernel side is to do with waits of a stack.
+    fn advice(&self, id: StackId) -> u32 {
+        let index = id.0 as usize;
+        let idle = |s: &StackEntry| s.verdict.state == State::Idle;
+        if !self.stacks.get(index).is_some_and(idle) {
+            ADVICE_RECORD
+        } else if self.judges.get(index) == Some(&Judge::Context) {
+            ADVICE_IDLE_BY_PLACE
+        } else {
+            ADVICE_IDLE
         }
+    }
+
+    /// The advice for every stack that the kernel side knows by number, if any verdict may have
+    /// changed since this was asked last: something was learned, or the thread-local state began
+    /// or ceased to count.
+    pub(super) fn changed_advice(&mut self) -> Option<Vec<(u64, u32)>> {
+        let trusted = self.agreement.trusted();
+        if !self.learned && trusted == self.was_trusted {
+            return None;
+        }
+        self.judge_again();
+        self.learned = false;
+        self.was_trusted = self.agreement.trusted();
+        let numbers = self.by_number.iter();
+        Some(numbers.map(|(n, id)| (*n, self.advice(*id))).collect())
     }
 
     /// Frames of addresses, leaf first. All but the leaf are return addresses, but for a frame
@@ -298,11 +318,13 @@ impl Gathered {
         place: Place,
     ) -> StackId {
         let syscall = call.map(|(number, _)| number);
-        self.classifier.learn(&frames);
+        self.learned |= self.classifier.learn(&frames);
         let by_stack = self.classifier.classify(&frames, truncated.is_some());
         self.agreement.add(&by_stack, syscall, place);
         let verdict = self.agreement.judge(by_stack, place);
         self.frames += frames.len();
+        self.judges
+            .push(self.agreement.judge_of(&by_stack, syscall, place));
         self.places.push(place);
         self.kernel.push(Vec::new());
         let id = StackId(self.stacks.len() as u32);
@@ -348,6 +370,7 @@ impl Gathered {
         let places = || self.places.iter().copied();
         let mut verdicts = Vec::with_capacity(self.stacks.len());
         self.agreement = Agreement::default();
+        self.judges.clear();
         for (stack, place) in self.stacks.iter().zip(places()) {
             let verdict = self
                 .classifier
@@ -357,6 +380,8 @@ impl Gathered {
         }
         for ((stack, place), verdict) in self.stacks.iter_mut().zip(&self.places).zip(verdicts) {
             stack.verdict = self.agreement.judge(verdict, *place);
+            self.judges
+                .push(self.agreement.judge_of(&verdict, stack.syscall, *place));
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::process::Target;
 use crate::tokio_rt::State;
 use crate::units::{Nanos, Svma, Tid, Timestamp};
 use anyhow::{Context, Result};
-use profiler_common::map::{ADVICE_IDLE, AggregateKey, PHASE_BLOCKED};
+use profiler_common::map::{ADVICE_RECORD, AggregateKey, PHASE_BLOCKED};
 use profiler_common::record::{STACK_BEFORE, SnapshotRecord};
 use profiler_common::row::Mapping;
 use std::collections::{HashMap, HashSet};
@@ -279,12 +279,18 @@ impl Session {
         for seen in new.drain(..) {
             shadow.keep(&seen);
             let map = maps.get(&seen.record.generation).unwrap_or(&none);
-            let stack = gathered.stack(&seen, map, modules);
-            if stack.idle {
-                kernel.advise(stack.number, ADVICE_IDLE)?;
+            let advice = gathered.stack(&seen, map, modules);
+            if advice != ADVICE_RECORD {
+                kernel.advise(seen.record.stack, advice)?;
             }
         }
         shadow.compare(&mut gathered.raw_pieces, maps, modules);
+        if let Some(advice) = gathered.changed_advice() {
+            for (stack, advice) in advice {
+                kernel.advise(stack, advice)?;
+            }
+            kernel.forget_parks()?;
+        }
         Ok(())
     }
 

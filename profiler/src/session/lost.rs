@@ -91,6 +91,7 @@ impl Lost<'_> {
                 + of(Counter::ObjectUnsummed)
                 + gathered.objects.lost,
             walked: of(Counter::Walks),
+            mistaken_parks: of(Counter::ParksMistaken),
             waits: self.waits,
             summed: self.totals.iter().map(|total| total.waits).sum(),
             by_cause,

@@ -16,6 +16,6 @@ mod verdict;
 
 pub use classify::Classifier;
 pub(crate) use path::normalise;
-pub use place::{Agreement, Place};
+pub use place::{Agreement, Judge, Place};
 pub use rules::{RULES, Rule};
 pub use verdict::{Flavor, Role, RuleName, State, Verdict};

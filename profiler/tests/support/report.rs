@@ -14,7 +14,17 @@ pub(crate) struct Report {
     pub(crate) threads: Vec<Thread>,
     pub(crate) sites: Vec<Site>,
     pub(crate) open_waits: Vec<OpenWait>,
+    pub(crate) judges: Judges,
     pub(crate) losses: Losses,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Judges {
+    pub(crate) by_context: u64,
+    pub(crate) by_both: u64,
+    pub(crate) agreed: u64,
+    pub(crate) disagreed: u64,
+    pub(crate) parks_known: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -127,6 +137,7 @@ pub(crate) struct Losses {
     pub(crate) unknown_waits: u64,
     pub(crate) timeline: u64,
     pub(crate) walked: u64,
+    pub(crate) mistaken_parks: u64,
     pub(crate) waits: u64,
     pub(crate) summed: u64,
     pub(crate) by_cause: BTreeMap<String, u64>,

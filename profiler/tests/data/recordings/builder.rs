@@ -1,7 +1,7 @@
 //! A small language for recordings.
 
 use holdup::model::{
-    HIST_BUCKETS, Holder, Host, Losses, Object, ObjectId, ObjectKind, OpenWait, Recording,
+    HIST_BUCKETS, Holder, Host, Judges, Losses, Object, ObjectId, ObjectKind, OpenWait, Recording,
     StackEntry, StackId, Target, ThreadRecord, Tool, Wait, WaitObject, WaitTotal, Waker,
 };
 use holdup::symbolize::{Frame, Naming, Origin, Space};
@@ -209,6 +209,7 @@ impl Builder {
             totals: Vec::new(),
             waits: Vec::new(),
             open_waits: Vec::new(),
+            judges: Judges::default(),
             losses: Losses {
                 walked: 12_345,
                 ..Losses::default()
@@ -304,6 +305,7 @@ impl Builder {
                 tid: Tid(4_300),
                 name: waker.to_owned(),
             }),
+            task_id: None,
         });
     }
 
@@ -317,6 +319,7 @@ impl Builder {
             before_recording,
             object: None,
             holder: None,
+            task_id: None,
         });
     }
 

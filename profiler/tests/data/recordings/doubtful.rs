@@ -96,6 +96,7 @@ pub fn lossy() -> Recording {
         unknown_waits: 1,
         timeline: 70_000,
         objects: 17,
+        mistaken_parks: 0,
         walked: 12_345,
         waits: 90_003,
         summed: 90_000,
