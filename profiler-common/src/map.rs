@@ -64,8 +64,8 @@ pub struct Process {
     pub current_thread_below_fs: u32,
     /// Likewise: `coop::CURRENT`, the budget.
     pub budget_below_fs: u32,
-    /// No padding.
-    pub reserved: u32,
+    /// Where a worker's core has its tick, in bytes; 0 where that is not known.
+    pub tick: u32,
 }
 
 /// [`Thread::phase`]: the entry was claimed just now.
@@ -107,6 +107,8 @@ pub struct Thread {
     pub waker_tid: u32,
     /// Its name.
     pub waker_comm: [u8; COMM_LEN],
+    /// Number of its stack, or 0.
+    pub waker_stack: u64,
     /// Finished stretches.
     pub books: Books,
 }
@@ -160,7 +162,7 @@ pub struct Stack {
 
 const _: () = assert!(size_of::<Books>() == 40);
 const _: () = assert!(size_of::<Process>() == 48);
-const _: () = assert!(size_of::<Thread>() == 16 + 32 + 8 + 16 + 40);
+const _: () = assert!(size_of::<Thread>() == 16 + 32 + 8 + 16 + 8 + 40);
 const _: () = assert!(size_of::<AggregateKey>() == 16);
 const _: () = assert!(size_of::<Aggregate>() == 32 + 4 * HISTOGRAM_BUCKETS);
 const _: () = assert!(size_of::<Stack>() == 8);

@@ -6,6 +6,7 @@ use profiler_common::context::{
     CORE_PARK, LAYOUT_A, LAYOUT_B, Layout, RUNTIME_CURRENT_THREAD, RUNTIME_MULTI_THREAD,
     RUNTIME_NONE, SCHEDULER_MULTI_THREAD, WORKER_CORE, layout, place,
 };
+use profiler_common::record::NO_TICK;
 
 use crate::config;
 use crate::filter::{Task, Watched};
@@ -17,11 +18,14 @@ pub(crate) struct Context {
     pub(crate) place: u32,
     /// Id of the task being polled, or 0.
     pub(crate) task_id: u64,
+    /// The core of the worker that polls, or 0.
+    pub(crate) core: u64,
 }
 
 const UNKNOWN: Context = Context {
     place: place::UNKNOWN,
     task_id: 0,
+    core: 0,
 };
 
 /// Words of the context.
@@ -86,6 +90,7 @@ fn of(at: u64, fields: Layout) -> Context {
     let runtime = byte(&words, fields.runtime);
     let polls = byte(&words, fields.budget) == 1;
     let scheduler = words[fields.scheduler / 8];
+    let mut core = 0;
     let place = if runtime == RUNTIME_NONE {
         place::OUTSIDE
     } else if runtime == RUNTIME_CURRENT_THREAD {
@@ -103,11 +108,12 @@ fn of(at: u64, fields: Layout) -> Context {
             place::BLOCK_ON_PARKED
         }
     } else {
-        worker(scheduler, polls)
+        worker(scheduler, polls, &mut core)
     };
     Context {
         place,
         task_id: words[fields.task_id / 8],
+        core,
     }
 }
 
@@ -143,11 +149,15 @@ fn of_variables(fs: u64, entered: u64, process: Watched) -> Context {
     } else {
         place::BLOCK_ON_PARKED
     };
-    Context { place, task_id: 0 }
+    Context {
+        place,
+        task_id: 0,
+        core: 0,
+    }
 }
 
 #[inline(always)]
-fn worker(scheduler: u64, polls: bool) -> u32 {
+fn worker(scheduler: u64, polls: bool, polling_core: &mut u64) -> u32 {
     if read(scheduler) != SCHEDULER_MULTI_THREAD {
         return place::UNKNOWN;
     }
@@ -161,6 +171,27 @@ fn worker(scheduler: u64, polls: bool) -> u32 {
     } else if read(core.wrapping_add(CORE_PARK)) == 0 {
         place::WORKER_PARKED
     } else {
+        *polling_core = core;
         place::WORKER_POLL
     }
+}
+
+/// The tick of a core that polls, or [`NO_TICK`].
+#[inline(always)]
+pub(crate) fn tick(core: u64, process: Watched) -> u64 {
+    // SAFETY: a live array value.
+    let offset = unsafe { (*process.process).tick };
+    if core == 0 || offset == 0 {
+        return NO_TICK;
+    }
+    let mut tick = 0u32;
+    // SAFETY: four bytes go into `tick`.
+    let failed = unsafe {
+        bpf_probe_read_user(
+            (&raw mut tick).cast(),
+            4,
+            core.wrapping_add(offset.into()) as *const c_void,
+        )
+    };
+    if failed == 0 { tick.into() } else { NO_TICK }
 }

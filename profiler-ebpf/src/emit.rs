@@ -7,8 +7,8 @@ use core::ffi::c_void;
 use profiler_common::counter::Counter;
 use profiler_common::map::Thread;
 use profiler_common::record::{
-    COMM_LEN, ExecRecord, Header, KIND_EXEC, KIND_STACK, KIND_THREAD_END, KIND_WAIT,
-    MAX_KERNEL_FRAMES, MAX_USER_FRAMES, StackRecord, ThreadEndRecord, WaitRecord,
+    COMM_LEN, ExecRecord, Header, KIND_EXEC, KIND_SAMPLE, KIND_STACK, KIND_THREAD_END, KIND_WAIT,
+    MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SampleRecord, StackRecord, ThreadEndRecord, WaitRecord,
 };
 
 use profiler_common::row::walk;
@@ -22,9 +22,11 @@ const _: () = assert!((MAX_USER_FRAMES + 1).is_power_of_two(), "used as a mask")
 /// Frames of the kernel stack that are ours: the program, its trampoline and `__schedule`.
 const OWN_KERNEL_FRAMES: u64 = 3;
 
-/// A stack record with room for its frames, user frames first.
+/// A stack record with room for its frames, user frames first, and for what a sample has before
+/// them.
 #[repr(C)]
 pub(crate) struct StackMessage {
+    pub(crate) sample: SampleRecord,
     pub(crate) record: StackRecord,
     pub(crate) frames: [u64; MAX_USER_FRAMES + MAX_KERNEL_FRAMES],
 }
@@ -63,9 +65,26 @@ fn send_with<T>(record: &T, flags: u32) -> bool {
     }
 }
 
-/// Sends the stack that the walk left in `message`, with the kernel's own stack added.
+/// Whether and how a stack gets kernel frames.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KernelFrames {
+    /// None.
+    Without,
+    /// Those of the program's own call chain, without its innermost frames, which are ours.
+    OfTracepoint,
+    /// Those that an interrupt interrupted.
+    OfInterrupted,
+}
+
+/// Adds the kernel's own stack to what the walk left in `message`; returns the length of the stack
+/// record, none if it cannot be right.
 #[inline(always)]
-pub(crate) fn new_stack(ctx: *mut c_void, message: *mut StackMessage, user_frames: u32) -> bool {
+fn complete(
+    ctx: *mut c_void,
+    message: *mut StackMessage,
+    user_frames: u32,
+    kernel: KernelFrames,
+) -> Option<u32> {
     // Not a comparison: the verifier of Linux 6.1 forgets what it learned from one as soon as the
     // compiler takes the number from the stack again.
     let user_frames = user_frames & MAX_USER_FRAMES as u32;
@@ -73,12 +92,20 @@ pub(crate) fn new_stack(ctx: *mut c_void, message: *mut StackMessage, user_frame
     // MAX_USER_FRAMES user frames, where MAX_KERNEL_FRAMES fit.
     unsafe {
         let frames = (&raw mut (*message).frames).cast::<u64>();
-        let bytes = bpf_get_stack(
-            ctx,
-            frames.add(user_frames as usize).cast(),
-            (MAX_KERNEL_FRAMES * 8) as u32,
-            OWN_KERNEL_FRAMES,
-        );
+        let bytes = if kernel == KernelFrames::Without {
+            0
+        } else {
+            bpf_get_stack(
+                ctx,
+                frames.add(user_frames as usize).cast(),
+                (MAX_KERNEL_FRAMES * 8) as u32,
+                if kernel == KernelFrames::OfTracepoint {
+                    OWN_KERNEL_FRAMES
+                } else {
+                    0
+                },
+            )
+        };
         let kernel_frames = if bytes > 0 {
             (bytes as u32 / 8) & 127
         } else {
@@ -94,9 +121,27 @@ pub(crate) fn new_stack(ctx: *mut c_void, message: *mut StackMessage, user_frame
         (*message).record.header.len = len;
         (*message).record.user_frames = user_frames;
         (*message).record.kernel_frames = kernel_frames;
-        if len as usize > size_of::<StackMessage>() {
-            return false;
+        if len as usize > size_of::<StackMessage>() - size_of::<SampleRecord>() {
+            None
+        } else {
+            Some(len)
         }
+    }
+}
+
+/// Sends the stack that the walk left in `message`.
+#[inline(always)]
+pub(crate) fn new_stack(
+    ctx: *mut c_void,
+    message: *mut StackMessage,
+    user_frames: u32,
+    kernel: KernelFrames,
+) -> bool {
+    let Some(len) = complete(ctx, message, user_frames, kernel) else {
+        return false;
+    };
+    // SAFETY: `message` is a live per-CPU value, and `len` bytes of it begin at the record.
+    unsafe {
         let flags = if (*message).record.walk == walk::UNMAPPED {
             BPF_RB_FORCE_WAKEUP
         } else {
@@ -104,9 +149,30 @@ pub(crate) fn new_stack(ctx: *mut c_void, message: *mut StackMessage, user_frame
         };
         bpf_ringbuf_output(
             (&raw const EVENTS).cast_mut().cast(),
-            message.cast(),
+            (&raw mut (*message).record).cast(),
             len.into(),
             flags.into(),
+        ) == 0
+    }
+}
+
+/// Sends the sample in `message` with the stack that the walk left there.
+#[inline(always)]
+pub(crate) fn sample(ctx: *mut c_void, message: *mut StackMessage, user_frames: u32) -> bool {
+    let Some(len) = complete(ctx, message, user_frames, KernelFrames::OfInterrupted) else {
+        return false;
+    };
+    let len = len + size_of::<SampleRecord>() as u32;
+    // SAFETY: `message` is a live per-CPU value, and that many bytes of it begin at its start.
+    unsafe {
+        (*message).sample.header = (*message).record.header;
+        (*message).sample.header.kind = KIND_SAMPLE;
+        (*message).sample.header.len = len;
+        bpf_ringbuf_output(
+            (&raw const EVENTS).cast_mut().cast(),
+            message.cast(),
+            len.into(),
+            BPF_RB_NO_WAKEUP.into(),
         ) == 0
     }
 }
@@ -135,6 +201,7 @@ pub(crate) unsafe fn wait(thread: *mut Thread, end: u64, woken: u64) {
             waker_tgid: if seen { (*thread).waker_tgid } else { 0 },
             waker_tid: (*thread).waker_tid,
             waker_comm: (*thread).waker_comm,
+            waker_stack: if seen { (*thread).waker_stack } else { 0 },
         }
     };
     if !send(&record) {

@@ -10,14 +10,15 @@ mod context;
 mod emit;
 mod filter;
 mod maps;
+mod sample;
 mod snapshot;
 mod stack;
 mod threads;
 mod unwind;
 mod wakeup;
 
-use aya_ebpf::macros::btf_tracepoint;
-use aya_ebpf::programs::BtfTracePointContext;
+use aya_ebpf::macros::{btf_tracepoint, perf_event};
+use aya_ebpf::programs::{BtfTracePointContext, PerfEventContext};
 use core::ffi::c_void;
 
 /// Every context switch: `(preempt, prev, next, prev_state)`; `prev_state` since Linux 5.18.
@@ -45,6 +46,13 @@ pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     account::sched_process_exec(&ctx);
+    0
+}
+
+/// Every tick of a CPU's sampling clock.
+#[perf_event]
+pub fn cpu_sample(ctx: PerfEventContext) -> u32 {
+    sample::tick(&ctx);
     0
 }
 

@@ -5,17 +5,31 @@ use aya_ebpf::helpers::generated::bpf_task_pt_regs;
 use core::ffi::c_void;
 use profiler_common::counter::Counter;
 use profiler_common::map::{ADVICE_RECORD, Stack, Thread};
-use profiler_common::record::STACK_BEFORE;
+use profiler_common::context::place;
+use profiler_common::record::{STACK_BEFORE, of};
 use profiler_common::row::walk;
 
 use crate::filter::{Task, Watched};
-use crate::maps::{MESSAGE, STACKS, add, count};
+use crate::emit::KernelFrames;
+use crate::maps::{MESSAGE, STACKS, add, count, slot};
 use crate::{context, emit, unwind};
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
 
-/// Walks the stack, numbers it, and sends it if it is new. Leaves number and advice in `thread`.
+/// A walk that ended, and what its stack is known by.
+#[derive(Clone, Copy)]
+struct Walked {
+    number: u64,
+    frames: u32,
+    outcome: u32,
+    syscall: i64,
+    place: u32,
+    of: u32,
+}
+
+/// Walks the stack of a thread that begins to wait, numbers it, and sends it if it is new. Leaves
+/// number and advice in `thread`.
 #[inline(always)]
 pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut Thread, now: u64) {
     // SAFETY: `task` is the tracepoint's argument, `thread` and `message` are live map values.
@@ -24,48 +38,133 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         let context = context::of_current(task, process);
         (*thread).task_id = context.task_id;
         let regs = bpf_task_pt_regs(task.cast_mut().cast()) as *const pt_regs;
-        let syscall = (*regs).orig_rax as i64;
-        let Some(state) = unwind::walk_user((*regs).rip, (*regs).rsp, (*regs).rbp, process) else {
+        let Some(walked) = walk_current(regs, process, context.place, of::WAIT) else {
             return;
         };
-        let frames = (*state).frames;
         count(Counter::Walks);
-        add(Counter::Frames, frames.into());
-        if (*state).outcome != walk::COMPLETE {
+        add(Counter::Frames, walked.frames.into());
+        if walked.outcome != walk::COMPLETE {
             count(Counter::WalksTruncated);
         }
-        let kind = (*state).outcome << 8 | context.place;
-        let number = number((*state).hash, syscall, (*thread).tgid, kind);
-        (*thread).stack = number;
-        if let Some(known) = STACKS.get_ptr(number) {
+        (*thread).stack = walked.number;
+        if let Some(known) = STACKS.get_ptr(walked.number) {
             (*thread).advice = (*known).advice;
             return;
         }
-        let Some(message) = MESSAGE.get_ptr_mut(0) else {
-            return;
+        (*thread).stack = remember(
+            ctx,
+            task,
+            regs,
+            process,
+            walked,
+            now,
+            KernelFrames::OfTracepoint,
+        );
+    }
+}
+
+/// Walks the current thread's stack, numbers it, and sends it if it is new: that of a thread of
+/// `process` which ends the wait of another one. Returns its number, or 0.
+///
+/// # Safety
+/// `task` is the current task.
+#[inline(always)]
+pub(crate) unsafe fn take_waker(ctx: *mut c_void, task: Task, process: Watched, now: u64) -> u64 {
+    // SAFETY: by the caller's word.
+    unsafe {
+        let regs = bpf_task_pt_regs(task.cast_mut().cast()) as *const pt_regs;
+        let Some(walked) = walk_current(regs, process, place::UNKNOWN, of::WAKER) else {
+            return 0;
         };
-        if STACKS
-            .insert(
-                number,
-                Stack {
-                    advice: ADVICE_RECORD,
-                    reserved: 0,
-                },
-                NO_EXIST,
-            )
-            .is_err()
-        {
-            // Another CPU may have been first with the same stack; then it is sent.
-            if STACKS.get_ptr(number).is_none() {
-                count(Counter::StackTableFull);
-                (*thread).stack = 0;
-            }
-            return;
+        count(Counter::WakerWalks);
+        if STACKS.get_ptr(walked.number).is_some() {
+            return walked.number;
         }
+        remember(
+            ctx,
+            task,
+            regs,
+            process,
+            walked,
+            now,
+            KernelFrames::Without,
+        )
+    }
+}
+
+/// # Safety
+/// `regs` are the current task's.
+#[inline(always)]
+unsafe fn walk_current(
+    regs: *const pt_regs,
+    process: Watched,
+    place: u32,
+    of: u32,
+) -> Option<Walked> {
+    // SAFETY: by the caller's word; what a walk returns is a live map value.
+    unsafe {
+        let syscall = (*regs).orig_rax as i64;
+        let state = unwind::walk_user::<{ slot::SCHEDULER }>(
+            (*regs).rip,
+            (*regs).rsp,
+            (*regs).rbp,
+            process,
+        )?;
+        let outcome = (*state).outcome;
+        let kind = of << 16 | outcome << 8 | place;
+        Some(Walked {
+            number: number(
+                (*state).hash,
+                syscall,
+                (*process.process).tgid,
+                kind,
+            ),
+            frames: (*state).frames,
+            outcome,
+            syscall,
+            place,
+            of,
+        })
+    }
+}
+
+/// Notes a stack that was not known, and sends it. Returns its number, or 0 where there was no
+/// room for it.
+///
+/// # Safety
+/// As [`walk_current`], whose frames are still in this CPU's [`MESSAGE`]; `task` is the current
+/// task.
+#[inline(always)]
+unsafe fn remember(
+    ctx: *mut c_void,
+    task: Task,
+    regs: *const pt_regs,
+    process: Watched,
+    walked: Walked,
+    now: u64,
+    kernel: KernelFrames,
+) -> u64 {
+    let Some(message) = MESSAGE.get_ptr_mut(slot::SCHEDULER) else {
+        return walked.number;
+    };
+    let new = Stack {
+        advice: ADVICE_RECORD,
+        reserved: 0,
+    };
+    if STACKS.insert(walked.number, new, NO_EXIST).is_err() {
+        // Another CPU may have been first with the same stack; then it is sent.
+        if STACKS.get_ptr(walked.number).is_none() {
+            count(Counter::StackTableFull);
+            return 0;
+        }
+        return walked.number;
+    }
+    // SAFETY: by the caller's word, and `message` is a live per-CPU value.
+    unsafe {
         emit::prepare(message, task, now);
         let record = &raw mut (*message).record;
-        (*record).stack = number;
-        (*record).syscall = syscall;
+        (*record).stack = walked.number;
+        (*record).syscall = walked.syscall;
         (*record).args = [
             (*regs).rdi,
             (*regs).rsi,
@@ -74,22 +173,23 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
             (*regs).r8,
             (*regs).r9,
         ];
-        (*record).walk = (*state).outcome;
-        (*record).place = context.place;
-        (*record).reserved = 0;
+        (*record).walk = walked.outcome;
+        (*record).place = walked.place;
+        (*record).of = walked.of;
         (*record).generation = (*process.process).generation;
-        if !emit::new_stack(ctx, message, frames) {
-            count(Counter::RingFullStack);
-            // Forgotten, so that its next wait sends it again.
-            let _ = STACKS.remove(number);
-        }
     }
+    if !emit::new_stack(ctx, message, walked.frames, kernel) {
+        count(Counter::RingFullStack);
+        // Forgotten, so that its next wait sends it again.
+        let _ = STACKS.remove(walked.number);
+    }
+    walked.number
 }
 
 /// Mixes what tells stacks apart into one number (the finalizer of splitmix64), which is never
 /// 0 nor [`STACK_BEFORE`].
 #[inline(always)]
-fn number(hash: u64, syscall: i64, tgid: u32, kind: u32) -> u64 {
+pub(crate) fn number(hash: u64, syscall: i64, tgid: u32, kind: u32) -> u64 {
     let mut mixed = hash
         ^ (syscall as u64).wrapping_mul(0xbf58_476d_1ce4_e5b9)
         ^ (u64::from(tgid) << 32)

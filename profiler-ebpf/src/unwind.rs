@@ -153,11 +153,11 @@ fn mapping(state: &mut Walk, pc: u64) -> Option<&'static Mapping> {
 
 /// The rule for `pc`, remembered or looked up; `None` outside every mapping.
 #[inline(always)]
-fn rule(state: &mut Walk, pc: u64) -> Option<Rule> {
-    let slot = ((pc >> 1) ^ (pc >> 10)) as usize & (RULE_CACHE - 1);
-    let cached = RULES.get_ptr_mut(0)?;
+fn rule<const SLOT: u32>(state: &mut Walk, pc: u64) -> Option<Rule> {
+    let place = ((pc >> 1) ^ (pc >> 10)) as usize & (RULE_CACHE - 1);
+    let cached = RULES.get_ptr_mut(SLOT)?;
     // SAFETY: a live per-CPU value, and the mask keeps the index within it.
-    let cached = unsafe { &mut *cached.cast::<CachedRule>().add(slot) };
+    let cached = unsafe { &mut *cached.cast::<CachedRule>().add(place) };
     if cached.pc == pc && cached.generation == state.generation {
         return Some(cached.rule);
     }
@@ -171,7 +171,7 @@ fn rule(state: &mut Walk, pc: u64) -> Option<Rule> {
 
 /// One frame; 0 to go on, 1 to stop, as `bpf_loop` wants it.
 #[inline(always)]
-fn turn(state: &mut Walk, memory: &mut Chunk, frames: *mut u64) -> i64 {
+fn turn<const SLOT: u32>(state: &mut Walk, memory: &mut Chunk, frames: *mut u64) -> i64 {
     let n = state.frames as usize;
     if n >= MAX_USER_FRAMES {
         state.outcome = walk::TOO_DEEP;
@@ -181,7 +181,7 @@ fn turn(state: &mut Walk, memory: &mut Chunk, frames: *mut u64) -> i64 {
     unsafe { *frames.add(n & 127) = state.cursor.ip };
     state.frames = n as u32 + 1;
     state.hash = (state.hash.rotate_left(5) ^ state.cursor.ip).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let Some(rule) = rule(state, state.cursor.lookup_pc()) else {
+    let Some(rule) = rule::<SLOT>(state, state.cursor.lookup_pc()) else {
         state.outcome = walk::UNMAPPED;
         return 1;
     };
@@ -195,17 +195,17 @@ fn turn(state: &mut Walk, memory: &mut Chunk, frames: *mut u64) -> i64 {
     1
 }
 
-extern "C" fn turn_callback(_turn: u32, _ctx: *mut c_void) -> i64 {
+extern "C" fn turn_callback<const SLOT: u32>(_turn: u32, _ctx: *mut c_void) -> i64 {
     let (Some(state), Some(memory), Some(message)) = (
-        WALK.get_ptr_mut(0),
-        CHUNK.get_ptr_mut(0),
-        MESSAGE.get_ptr_mut(0),
+        WALK.get_ptr_mut(SLOT),
+        CHUNK.get_ptr_mut(SLOT),
+        MESSAGE.get_ptr_mut(SLOT),
     ) else {
         return 1;
     };
-    // SAFETY: live per-CPU values; nothing else runs on this CPU within a context switch.
+    // SAFETY: live per-CPU values; no walk with the same slot can interrupt this one.
     unsafe {
-        turn(
+        turn::<SLOT>(
             &mut *state,
             &mut *memory,
             (&raw mut (*message).frames).cast(),
@@ -214,11 +214,16 @@ extern "C" fn turn_callback(_turn: u32, _ctx: *mut c_void) -> i64 {
 }
 
 /// Walks the current thread's user stack from its registers; the frames are then in this CPU's
-/// [`MESSAGE`].
+/// [`MESSAGE`] of that slot (see [`maps::slot`]).
 #[inline(always)]
-pub(crate) fn walk_user(ip: u64, sp: u64, bp: u64, process: Watched) -> Option<*mut Walk> {
-    let state = WALK.get_ptr_mut(0)?;
-    let memory = CHUNK.get_ptr_mut(0)?;
+pub(crate) fn walk_user<const SLOT: u32>(
+    ip: u64,
+    sp: u64,
+    bp: u64,
+    process: Watched,
+) -> Option<*mut Walk> {
+    let state = WALK.get_ptr_mut(SLOT)?;
+    let memory = CHUNK.get_ptr_mut(SLOT)?;
     let entry: *const Process = process.process;
     // SAFETY: live per-CPU and array values.
     unsafe {
@@ -238,7 +243,7 @@ pub(crate) fn walk_user(ip: u64, sp: u64, bp: u64, process: Watched) -> Option<*
         let mut unused = 0u64;
         bpf_loop(
             MAX_USER_FRAMES as u32 + 1,
-            turn_callback as *mut c_void,
+            turn_callback::<SLOT> as *mut c_void,
             (&raw mut unused).cast(),
             0,
         );

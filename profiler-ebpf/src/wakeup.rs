@@ -8,12 +8,11 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::programs::BtfTracePointContext;
 use core::ffi::c_void;
-use profiler_common::map::PHASE_BLOCKED;
+use profiler_common::map::{ADVICE_IDLE, PHASE_BLOCKED};
 use profiler_common::record::WAKER_INTERRUPT;
 
-use crate::config;
 use crate::filter::{self, Task};
-use crate::threads;
+use crate::{config, stack, threads};
 
 /// `THREAD_SIZE` of x86_64 without KASAN (`arch/x86/include/asm/page_64_types.h`).
 const KERNEL_STACK: u64 = 16 << 10;
@@ -35,6 +34,8 @@ pub(crate) fn sched_waking(ctx: &BtfTracePointContext) {
         if (*thread).phase != PHASE_BLOCKED || (*thread).wakeup != 0 {
             return;
         }
+        let now = bpf_ktime_get_ns();
+        (*thread).waker_stack = 0;
         if in_interrupt(ctx) {
             (*thread).waker_tid = WAKER_INTERRUPT;
             (*thread).waker_tgid = 0;
@@ -43,8 +44,16 @@ pub(crate) fn sched_waking(ctx: &BtfTracePointContext) {
             (*thread).waker_tid = waker as u32;
             (*thread).waker_tgid = (waker >> 32) as u32;
             (*thread).waker_comm = bpf_get_current_comm().unwrap_or_default();
+            // Only of wakeups whose waits get a record: the others are many and short.
+            if (*thread).advice != ADVICE_IDLE
+                && now.saturating_sub((*thread).since) >= config::min_block_ns()
+                && let Some(process) = filter::watched((waker >> 32) as u32)
+            {
+                let current: Task = bpf_get_current_task_btf().cast_const().cast();
+                (*thread).waker_stack = stack::take_waker(ctx.as_ptr(), current, process, now);
+            }
         }
-        core::ptr::write_volatile(&raw mut (*thread).wakeup, bpf_ktime_get_ns());
+        core::ptr::write_volatile(&raw mut (*thread).wakeup, now);
     }
 }
 

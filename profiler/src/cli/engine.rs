@@ -44,6 +44,10 @@ pub struct SessionOptions {
     pub launched: bool,
     /// Shorter waits have no record of their own.
     pub min_block: Nanos,
+    /// CPU time between two samples of a thread on a CPU; none for no samples.
+    pub sample_period: Option<Nanos>,
+    /// Polls that take a CPU for so long are listed.
+    pub long_poll: Nanos,
 }
 
 /// A recording that goes on.

@@ -67,6 +67,8 @@ impl Session for LiveSession {
     fn start(target: Arc<Target>, features: &Features, options: &SessionOptions) -> Result<Self> {
         let how = session::Options {
             min_block: options.min_block,
+            sample_period: options.sample_period,
+            long_poll: options.long_poll,
             launched: options.launched,
         };
         let session = session::Session::start(&target, &features.btf, how)

@@ -282,6 +282,7 @@ fn losses_text(losses: &Losses) -> String {
         unknown_waits,
         timeline,
         walked,
+        samples,
     } = *losses;
     let counted = |count: u64, one: &str, many: &str| {
         (count > 0).then(|| format!("{count} {}", if count == 1 { one } else { many }))
@@ -301,6 +302,7 @@ fn losses_text(losses: &Losses) -> String {
             "wait left out of the timeline",
             "waits left out of the timeline",
         ),
+        counted(samples, "sample", "samples"),
     ]
     .into_iter()
     .flatten()

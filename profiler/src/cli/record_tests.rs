@@ -85,6 +85,10 @@ impl Session for Fake {
             totals: Vec::new(),
             waits: Vec::new(),
             open_waits: Vec::new(),
+            sampling: None,
+            samples: Vec::new(),
+            long_polls: Vec::new(),
+            throttling: None,
             losses: Losses::default(),
         })
     }
@@ -98,6 +102,8 @@ fn settings(target: TargetChoice, duration: Option<Duration>, output: &Path) -> 
         session: SessionOptions {
             launched: false,
             min_block: Nanos(100_000),
+            sample_period: None,
+            long_poll: Nanos(10_000_000),
         },
         outputs: vec![OutputSpec {
             destination: Destination::File(template),

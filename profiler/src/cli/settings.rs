@@ -6,7 +6,7 @@ use super::engine::{Format, SessionOptions};
 use super::names::Template;
 use crate::error::{Error, Result};
 use crate::process::Invoker;
-use crate::units::Pid;
+use crate::units::{Nanos, Pid};
 use rustix::process::Uid;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -138,6 +138,8 @@ impl RecordSettings {
             session: SessionOptions {
                 launched,
                 min_block: args.min_block,
+                sample_period: (args.freq > 0).then(|| Nanos(1_000_000_000 / u64::from(args.freq))),
+                long_poll: args.long_poll,
             },
             outputs: outputs(&args.output, args.format)?,
             force: args.force,

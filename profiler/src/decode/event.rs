@@ -2,8 +2,8 @@
 
 use bytemuck::{AnyBitPattern, try_pod_read_unaligned};
 use profiler_common::record::{
-    ExecRecord, Header, KIND_EXEC, KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END, KIND_WAIT,
-    MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
+    ExecRecord, Header, KIND_EXEC, KIND_SAMPLE, KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END, KIND_WAIT,
+    MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SampleRecord, SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
 };
 use std::fmt;
 
@@ -20,6 +20,17 @@ pub enum Event {
     Exec(ExecRecord),
     /// A thread as the task iterator found it.
     Snapshot(Box<SnapshotRecord>),
+    /// A thread on a CPU.
+    Sample(Box<SampleSeen>),
+}
+
+/// A [`SampleRecord`] with its stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SampleSeen {
+    /// The fixed part.
+    pub record: SampleRecord,
+    /// The stack, with its time and thread.
+    pub stack: StackSeen,
 }
 
 /// A [`StackRecord`] with its frames.
@@ -75,6 +86,14 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         KIND_THREAD_END => Event::ThreadEnd(Box::new(head(bytes)?)),
         KIND_EXEC => Event::Exec(head(bytes)?),
         KIND_SNAPSHOT => Event::Snapshot(Box::new(head(bytes)?)),
+        KIND_SAMPLE => {
+            let record = head(bytes)?;
+            let rest = bytes.get(size_of::<SampleRecord>()..).unwrap_or_default();
+            Event::Sample(Box::new(SampleSeen {
+                record,
+                stack: stack(rest)?,
+            }))
+        }
         kind => return Err(DecodeError::Kind(kind)),
     })
 }
@@ -123,7 +142,7 @@ mod tests {
             walk: 0,
             generation: 3,
             place: 0,
-            reserved: 0,
+            of: 0,
             user_frames,
             kernel_frames,
             comm: *b"worker\0junk\0\0\0\0\0",
@@ -157,6 +176,36 @@ mod tests {
         for (user, kernel) in [(u32::MAX, 0), (0, u32::MAX), (128, 0), (0, 65)] {
             let bytes = bytes(&record(user, kernel), &[0; 256]);
             assert_eq!(decode(&bytes), Err(DecodeError::Frames));
+        }
+    }
+
+    #[test]
+    fn a_sample_bears_its_stack() {
+        let sample = SampleRecord {
+            header: Header {
+                kind: KIND_SAMPLE,
+                len: 0,
+                tgid: 7,
+                tid: 8,
+            },
+            on_cpu: 1,
+            waits: 2,
+            task_id: 3,
+            core: 4,
+            tick: 5,
+        };
+        let mut whole = bytemuck::bytes_of(&sample).to_vec();
+        whole.extend(bytes(&record(2, 1), &[10, 11, 12]));
+        let Ok(Event::Sample(seen)) = decode(&whole) else {
+            panic!("not a sample");
+        };
+        assert_eq!(seen.record, sample);
+        assert_eq!(
+            (seen.stack.user, seen.stack.kernel),
+            (vec![10, 11], vec![12])
+        );
+        for len in 0..whole.len() {
+            assert!(decode(&whole[..len]).is_err(), "{len} bytes passed");
         }
     }
 

@@ -2,4 +2,4 @@
 
 mod event;
 
-pub use event::{DecodeError, Event, StackSeen, decode};
+pub use event::{DecodeError, Event, SampleSeen, StackSeen, decode};

@@ -122,6 +122,10 @@ pub(super) fn recording(length: u64) -> Recording {
         totals: Vec::new(),
         waits: Vec::new(),
         open_waits: Vec::new(),
+        sampling: None,
+        samples: Vec::new(),
+        long_polls: Vec::new(),
+        throttling: None,
         losses: Losses::default(),
     }
 }

@@ -1,6 +1,7 @@
 //! The target: a process pinned so that its id cannot come to mean another, with its modules,
 //! mappings and threads.
 
+mod cgroup;
 mod find;
 mod launch;
 mod mappings;
@@ -11,6 +12,7 @@ mod target;
 mod threads;
 mod user;
 
+pub use cgroup::{CpuQuota, QuotaUse};
 pub use find::find_by_name;
 pub use launch::Launched;
 pub use mappings::{Device, Mapping, MappingKind, parse_maps};

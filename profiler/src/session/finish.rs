@@ -5,10 +5,10 @@ use super::gather::Gathered;
 use super::modules::Modules;
 use crate::bpf::{Kernel, KernelThread};
 use crate::model::{
-    Host, Losses, OpenWait, Recording, StackEntry, StackId, Target as TargetFacts, ThreadRecord,
-    Tool, Truncation, Wait, WaitTotal, Waker,
+    Host, Losses, OpenWait, Recording, Sampling, StackEntry, StackId, Target as TargetFacts, ThreadRecord,
+    Throttling, Tool, Truncation, Wait, WaitTotal, Waker,
 };
-use crate::process::Target;
+use crate::process::{CpuQuota, QuotaUse, Target};
 use crate::tokio_rt::{Place, State};
 use crate::units::{Nanos, Tid, Timestamp};
 use anyhow::Result;
@@ -87,6 +87,9 @@ pub(super) struct Closing<'a> {
     pub(super) end: Timestamp,
     pub(super) min_block: Nanos,
     pub(super) launched: bool,
+    pub(super) sampling: Option<Sampling>,
+    /// What the CPU quota had done when the recording began.
+    pub(super) quota: Option<CpuQuota>,
 }
 
 /// Threads by id: one id may have been two threads, one after the other.
@@ -164,8 +167,11 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
             before_recording: number == STACK_BEFORE,
         })
         .collect();
-    let gathered = stacks.gathered;
+    let mut gathered = stacks.gathered;
     let losses = losses(closing.kernel, &gathered, &totals)?;
+    let samples = std::mem::take(&mut gathered.samples);
+    let long_poll = closing.sampling.map_or(Nanos::ZERO, |how| how.long_poll);
+    let (samples, long_polls) = samples.finish(long_poll);
     Ok(Recording {
         tool: Tool {
             name: "holdup".into(),
@@ -185,6 +191,10 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         totals,
         waits,
         open_waits,
+        sampling: closing.sampling,
+        samples,
+        long_polls,
+        throttling: closing.quota.and_then(|before| before.since()).map(throttling),
         losses,
     })
 }
@@ -338,6 +348,7 @@ fn waits(stacks: &mut Stacks<'_>) -> Vec<Wait> {
             continue;
         }
         let waker = stacks.gathered.wakers.get(wait.waker as usize);
+        let waker_stack = stacks.gathered.by_number(wait.waker_stack);
         waits.push(Wait {
             tid: wait.tid,
             stack,
@@ -348,6 +359,7 @@ fn waits(stacks: &mut Stacks<'_>) -> Vec<Wait> {
                 pid: waker.pid,
                 tid: waker.tid,
                 name: waker.name.to_string(),
+                stack: waker_stack,
             }),
         });
     }
@@ -380,7 +392,17 @@ fn losses(kernel: &Kernel, gathered: &Gathered, totals: &[WaitTotal]) -> Result<
         unknown_waits: totals.iter().filter(unknown).map(|total| total.waits).sum(),
         timeline: gathered.timeline_lost,
         walked: counters.get(Counter::Walks),
+        samples: counters.get(Counter::RingFullSample) + gathered.samples.lost(),
     })
+}
+
+fn throttling(quota: QuotaUse) -> Throttling {
+    Throttling {
+        group: quota.group,
+        periods: quota.periods,
+        throttled_periods: quota.throttled_periods,
+        throttled: quota.throttled,
+    }
 }
 
 fn host() -> Host {

@@ -1,14 +1,17 @@
 //! What has arrived so far: stacks named and judged, waits in a compact form.
 
 use super::modules::{AddressMap, Modules};
-use crate::decode::{DecodeError, Event, StackSeen};
-use crate::model::{StackEntry, StackId, Truncation};
+use super::samples::{Sample, Samples};
+use crate::decode::{DecodeError, Event, SampleSeen, StackSeen};
+use crate::model::{Sampling, StackEntry, StackId, Truncation};
 use crate::process::parse_comm;
 use crate::symbolize::{Frame, Symbolizer};
 use crate::tokio_rt::{Agreement, Classifier, Place, State};
 use crate::units::{Addr, Pid, Tid, Timestamp};
 use crate::unwind::walk_outcome;
-use profiler_common::record::{SnapshotRecord, ThreadEndRecord, WAKER_INTERRUPT, WaitRecord};
+use profiler_common::record::{
+    SnapshotRecord, ThreadEndRecord, WAKER_INTERRUPT, WaitRecord, of,
+};
 use profiler_common::row::walk;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -22,6 +25,8 @@ pub(super) struct CompactWait {
     pub(super) tid: Tid,
     /// Index into [`Gathered::wakers`], or `u32::MAX`.
     pub(super) waker: u32,
+    /// The kernel side's number of the waker's stack, or 0.
+    pub(super) waker_stack: u64,
     /// The kernel side's number of the stack.
     pub(super) stack: u64,
     pub(super) start: Timestamp,
@@ -43,6 +48,8 @@ pub(super) struct Gathered {
     pub(super) stacks: Vec<StackEntry>,
     /// By stack: what tokio's thread-local state said.
     places: Vec<Place>,
+    /// By stack: whether it is of a thread that waits. The others say nothing of the rules.
+    of_waits: Vec<bool>,
     /// By stack: kernel addresses. They are named at the end, all at once: no rule needs them, and
     /// the kernel's table of names takes a third of a second to read.
     kernel: Vec<Vec<u64>>,
@@ -54,6 +61,7 @@ pub(super) struct Gathered {
     pub(super) ended: Vec<ThreadEndRecord>,
     pub(super) snapshots: Vec<SnapshotRecord>,
     pub(super) names: HashMap<Tid, Arc<str>>,
+    pub(super) samples: Samples,
     pub(super) timeline_lost: u64,
     pub(super) undecodable: u64,
     /// Execs of the target.
@@ -64,6 +72,23 @@ pub(super) struct Gathered {
     pub(super) symbolizer: Symbolizer,
 }
 
+/// What needs the mappings of its time.
+#[derive(Debug)]
+pub(super) enum Unnamed {
+    Stack(Box<StackSeen>),
+    Sample(Box<SampleSeen>),
+}
+
+impl Unnamed {
+    /// Generation of the mappings.
+    pub(super) fn generation(&self) -> u32 {
+        match self {
+            Unnamed::Stack(seen) => seen.record.generation,
+            Unnamed::Sample(seen) => seen.stack.record.generation,
+        }
+    }
+}
+
 /// What came of a new stack: its number and whether its waits need no records.
 pub(super) struct NewStack {
     pub(super) number: u64,
@@ -71,15 +96,22 @@ pub(super) struct NewStack {
 }
 
 impl Gathered {
-    /// Takes one event in. New stacks are handed back undone, since naming them needs the
-    /// mappings of their time.
-    pub(super) fn take(&mut self, event: Result<Event, DecodeError>) -> Option<Box<StackSeen>> {
+    /// Takes one event in. Stacks are handed back undone, since naming them needs the mappings of
+    /// their time.
+    pub(super) fn take(&mut self, event: Result<Event, DecodeError>) -> Option<Unnamed> {
         match event {
             Ok(Event::Stack(seen)) => {
                 let tid = Tid(seen.record.header.tid);
                 self.names.insert(tid, parse_comm(&seen.record.comm).into());
                 self.unmapped_seen |= seen.record.walk == walk::UNMAPPED;
-                return Some(seen);
+                return Some(Unnamed::Stack(seen));
+            }
+            Ok(Event::Sample(seen)) => {
+                let record = &seen.stack.record;
+                let tid = Tid(record.header.tid);
+                self.names.insert(tid, parse_comm(&record.comm).into());
+                self.unmapped_seen |= record.walk == walk::UNMAPPED;
+                return Some(Unnamed::Sample(seen));
             }
             Ok(Event::Wait(record)) => self.wait(&record),
             Ok(Event::ThreadEnd(record)) => {
@@ -114,6 +146,7 @@ impl Gathered {
         self.waits.push(CompactWait {
             tid: Tid(record.header.tid),
             waker,
+            waker_stack: record.waker_stack,
             stack: record.stack,
             start: Timestamp(record.start),
             wakeup: Timestamp(if record.wakeup == 0 {
@@ -160,19 +193,62 @@ impl Gathered {
         let frames = self.name(&user, map, modules);
         let syscall = u32::try_from(seen.record.syscall).ok();
         let place = seen.record.place.into();
-        let id = self.add(frames, truncated, syscall, place);
+        let id = if seen.record.of == of::WAIT {
+            self.add(frames, truncated, syscall, place)
+        } else {
+            self.add_apart(frames, truncated, syscall, place)
+        };
         if let Some(kernel) = self.kernel.get_mut(id.0 as usize) {
             kernel.clone_from(&seen.kernel);
         }
         self.by_number.insert(seen.record.stack, id);
-        let idle = self
-            .stacks
-            .get(id.0 as usize)
-            .is_some_and(|s| s.verdict.state == State::Idle);
+        let idle = seen.record.of == of::WAIT
+            && self
+                .stacks
+                .get(id.0 as usize)
+                .is_some_and(|s| s.verdict.state == State::Idle);
         NewStack {
             number: seen.record.stack,
             idle,
         }
+    }
+
+    /// Names and judges the stack of a thread on a CPU, and counts it.
+    pub(super) fn sample(
+        &mut self,
+        seen: &SampleSeen,
+        map: &AddressMap,
+        modules: &Modules,
+        sampling: Sampling,
+    ) {
+        let record = &seen.stack.record;
+        let user: Vec<Addr> = seen.stack.user.iter().map(|addr| Addr(*addr)).collect();
+        let frames = self.name(&user, map, modules);
+        let truncated = walk_outcome(record.walk);
+        let syscall = u32::try_from(record.syscall).ok();
+        let place = Place::from(record.place);
+        // The innermost address in the kernel is another one each time.
+        let callers = seen.stack.kernel.get(1..).unwrap_or_default();
+        let identity = (truncated, syscall, place, seen.stack.kernel.len(), callers);
+        let mut samples = std::mem::take(&mut self.samples);
+        let stack = samples.stack(&identity, &frames.clone(), || {
+            let id = self.add_apart(frames, truncated, syscall, place);
+            if let Some(kernel) = self.kernel.get_mut(id.0 as usize) {
+                kernel.clone_from(&seen.stack.kernel);
+            }
+            id
+        });
+        let entry = stack.and_then(|stack| Some((stack, self.stacks.get(stack.0 as usize)?)));
+        if let Some((stack, entry)) = entry {
+            let sample = Sample {
+                tid: Tid(record.header.tid),
+                stack,
+                time: Timestamp(record.time),
+                record: seen.record,
+            };
+            samples.add(sample, entry, place, sampling);
+        }
+        self.samples = samples;
     }
 
     /// Frames of addresses, leaf first. All but the leaf are return addresses, but for a frame
@@ -212,8 +288,33 @@ impl Gathered {
         self.classifier.learn(&frames);
         let by_stack = self.classifier.classify(&frames, truncated.is_some());
         self.agreement.add(&by_stack, syscall, place);
+        self.keep(frames, truncated, syscall, place, true)
+    }
+
+    /// As [`Gathered::add`], for the stack of a thread that does not wait: it teaches nothing, since
+    /// on a CPU a thread is also where nobody waits.
+    pub(super) fn add_apart(
+        &mut self,
+        frames: Vec<Frame>,
+        truncated: Option<Truncation>,
+        syscall: Option<u32>,
+        place: Place,
+    ) -> StackId {
+        self.keep(frames, truncated, syscall, place, false)
+    }
+
+    fn keep(
+        &mut self,
+        frames: Vec<Frame>,
+        truncated: Option<Truncation>,
+        syscall: Option<u32>,
+        place: Place,
+        of_wait: bool,
+    ) -> StackId {
+        let by_stack = self.classifier.classify(&frames, truncated.is_some());
         let verdict = self.agreement.judge(by_stack, place);
         self.places.push(place);
+        self.of_waits.push(of_wait);
         self.kernel.push(Vec::new());
         let id = StackId(self.stacks.len() as u32);
         self.stacks.push(StackEntry {
@@ -254,14 +355,16 @@ impl Gathered {
 
     /// Judges all stacks again with what was learned meanwhile.
     pub(super) fn judge_again(&mut self) {
-        let places = || self.places.iter().copied();
         let mut verdicts = Vec::with_capacity(self.stacks.len());
         self.agreement = Agreement::default();
-        for (stack, place) in self.stacks.iter().zip(places()) {
+        let facts = self.places.iter().zip(&self.of_waits);
+        for (stack, (place, of_wait)) in self.stacks.iter().zip(facts) {
             let verdict = self
                 .classifier
                 .classify(&stack.frames, stack.truncated.is_some());
-            self.agreement.add(&verdict, stack.syscall, place);
+            if *of_wait {
+                self.agreement.add(&verdict, stack.syscall, *place);
+            }
             verdicts.push(verdict);
         }
         for ((stack, place), verdict) in self.stacks.iter_mut().zip(&self.places).zip(verdicts) {

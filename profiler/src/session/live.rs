@@ -2,13 +2,12 @@
 
 use super::early::Early;
 use super::finish::{self, Closing};
-use super::gather::Gathered;
+use super::gather::{Gathered, Unnamed};
 use super::modules::{AddressMap, Modules};
 use crate::bpf::{Kernel, monotonic, process_entry};
-use crate::decode::StackSeen;
 use crate::host::KernelBtf;
-use crate::model::Recording;
-use crate::process::Target;
+use crate::model::{Recording, Sampling};
+use crate::process::{CpuQuota, Target};
 use crate::units::{Nanos, Svma, Timestamp};
 use anyhow::{Context, Result};
 use profiler_common::map::{ADVICE_IDLE, AggregateKey};
@@ -37,6 +36,10 @@ const PROCESS: u32 = 0;
 pub struct Options {
     /// Waits of at least this length go into the timeline one by one.
     pub min_block: Nanos,
+    /// CPU time between two samples of a thread on a CPU; none for no samples.
+    pub sample_period: Option<Nanos>,
+    /// Polls that take a CPU for so long are listed.
+    pub long_poll: Nanos,
     /// Whether the target is held at its start: no thread of it waits for anything yet.
     pub launched: bool,
 }
@@ -62,7 +65,9 @@ pub struct Session {
     swept_ends: usize,
     finished_sums: finish::Sums,
     /// Stacks that have arrived and have no names yet.
-    new: Vec<StackSeen>,
+    new: Vec<Unnamed>,
+    /// What the CPU quota had done before.
+    quota: Option<CpuQuota>,
 }
 
 impl Session {
@@ -72,7 +77,7 @@ impl Session {
     /// Where the kernel refuses, or the target cannot be read.
     pub fn start(target: &Target, types: &KernelBtf, options: Options) -> Result<Session> {
         let mut kernel = Kernel::load(types, options.min_block)?;
-        kernel.attach()?;
+        kernel.attach(options.sample_period)?;
         let mut modules = Modules::default();
         let (map, mappings) = modules
             .update(target, kernel.tables())
@@ -106,6 +111,7 @@ impl Session {
             swept_ends: 0,
             finished_sums: finish::Sums::default(),
             new: Vec::new(),
+            quota: CpuQuota::read(target),
         };
         session.install(target, map, mappings)?;
         if !options.launched {
@@ -172,6 +178,8 @@ impl Session {
             end,
             min_block: self.options.min_block,
             launched: self.options.launched,
+            sampling: sampling(self.options),
+            quota: self.quota,
         })
     }
 
@@ -183,7 +191,7 @@ impl Session {
             new,
             ..
         } = self;
-        kernel.drain(|event| new.extend(gathered.take(event).map(|seen| *seen)));
+        kernel.drain(|event| new.extend(gathered.take(event)));
         kernel.flush_log();
     }
 
@@ -197,15 +205,25 @@ impl Session {
             modules,
             early,
             new,
+            options,
             ..
         } = self;
         let none = AddressMap::default();
         early.name(gathered, maps.get(&1).unwrap_or(&none), modules);
         for seen in new.drain(..) {
-            let map = maps.get(&seen.record.generation).unwrap_or(&none);
-            let stack = gathered.stack(&seen, map, modules);
-            if stack.idle {
-                kernel.advise(stack.number, ADVICE_IDLE)?;
+            let map = maps.get(&seen.generation()).unwrap_or(&none);
+            match seen {
+                Unnamed::Stack(seen) => {
+                    let stack = gathered.stack(&seen, map, modules);
+                    if stack.idle {
+                        kernel.advise(stack.number, ADVICE_IDLE)?;
+                    }
+                }
+                Unnamed::Sample(seen) => {
+                    if let Some(sampling) = sampling(*options) {
+                        gathered.sample(&seen, map, modules, sampling);
+                    }
+                }
             }
         }
         Ok(())
@@ -280,4 +298,11 @@ impl Session {
         }
         Ok(())
     }
+}
+
+fn sampling(options: Options) -> Option<Sampling> {
+    Some(Sampling {
+        period: options.sample_period?,
+        long_poll: options.long_poll,
+    })
 }

@@ -183,6 +183,7 @@ fn sites_group_by_place_and_state() {
             pid: Pid(1),
             tid: wait.tid,
             name: "waker".to_owned(),
+            stack: None,
         });
     }
     let report = build(&recording);

@@ -207,6 +207,10 @@ impl Builder {
             totals: Vec::new(),
             waits: Vec::new(),
             open_waits: Vec::new(),
+            sampling: None,
+            samples: Vec::new(),
+            long_polls: Vec::new(),
+            throttling: None,
             losses: Losses {
                 walked: 12_345,
                 ..Losses::default()
@@ -278,6 +282,7 @@ impl Builder {
                 pid: Pid(4242),
                 tid: Tid(4_300),
                 name: waker.to_owned(),
+                stack: None,
             }),
         });
     }
