@@ -60,7 +60,9 @@ pub const RUNTIME_NONE: u8 = 2;
 pub const SCHEDULER_MULTI_THREAD: u64 = 1;
 /// Of a worker's context: where the pointer to its core is.
 pub const WORKER_CORE: u64 = 24;
-/// Of a worker's core: where the pointer to its parker is, 0 while the worker parks.
+/// With [`layout::C`], of a worker's context: where the pointer to its core is.
+pub const WORKER_CORE_C: u64 = 16;
+/// Of a worker's core, in every layout: where the pointer to its parker is, 0 while the worker parks.
 pub const CORE_PARK: u64 = 8;
 
 /// What the state amounts to.

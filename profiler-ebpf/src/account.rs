@@ -30,10 +30,7 @@ fn now() -> u64 {
 
 /// Both halves of a context switch.
 #[inline(always)]
-pub(crate) fn sched_switch(
-    ctx: &BtfTracePointContext,
-    prev_state: impl Fn(&BtfTracePointContext) -> u32,
-) {
+pub(crate) fn sched_switch(ctx: &BtfTracePointContext) {
     let prev: Task = ctx.arg(1);
     let next: Task = ctx.arg(2);
     // SAFETY: tasks are the tracepoint's second and third argument.
@@ -46,11 +43,22 @@ pub(crate) fn sched_switch(
     let now = now();
     if let Some(process) = out {
         let preempted = ctx.arg::<u32>(0) & 1 != 0;
-        switch_out(ctx, prev, process, preempted, prev_state(ctx), now);
+        switch_out(ctx, prev, process, preempted, prev_state(ctx, prev), now);
     }
     if let Some(process) = back {
         switch_in(ctx, next, process, now);
     }
+}
+
+/// The state in which `prev` leaves the CPU. Without the argument it is read from the task, which
+/// may be waking by then (`TASK_WAKING`): a wait all the same.
+#[inline(always)]
+fn prev_state(ctx: &BtfTracePointContext, prev: Task) -> u32 {
+    if config::has_prev_state() != 0 {
+        return ctx.arg(3);
+    }
+    // SAFETY: `prev` is the tracepoint's argument, a field at an offset from BTF.
+    unsafe { *prev.add(config::off_task_state() as usize).cast::<u32>() }
 }
 
 /// The entry of a thread. One that has none was not seen to be born: it has been in `phase`

@@ -1,4 +1,6 @@
-//! Read-only globals that userspace sets before loading: the verifier takes them for constants.
+//! Read-only globals that userspace sets before loading: the verifier takes them for constants,
+//! and drops what is behind a condition that they make false. So a helper that a kernel does not
+//! have may stand behind one.
 
 use core::ptr::{addr_of, read_volatile};
 
@@ -35,6 +37,14 @@ globals! {
     OFF_TASK_FSBASE / off_task_fsbase: u32;
     /// Offset of `task_struct.sched_info.last_arrival`; 0 where the kernel does not keep it.
     OFF_TASK_LAST_ARRIVAL / off_task_last_arrival: u32;
+    /// Size of a kernel stack, `THREAD_SIZE`.
+    KERNEL_STACK / kernel_stack: u32;
+    /// 1 where the helper `bpf_task_pt_regs` exists (Linux 5.15).
+    HAS_TASK_PT_REGS / has_task_pt_regs: u32;
+    /// 1 where the helper `bpf_get_current_task_btf` exists (Linux 5.11).
+    HAS_CURRENT_TASK_BTF / has_current_task_btf: u32;
+    /// 1 where `sched_switch` has the argument `prev_state` (Linux 5.18).
+    HAS_PREV_STATE / has_prev_state: u32;
     /// Waits of at least this many nanoseconds get a record of their own.
     MIN_BLOCK_NS / min_block_ns: u64;
 }

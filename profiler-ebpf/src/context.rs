@@ -4,7 +4,7 @@ use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use core::ffi::c_void;
 use profiler_common::context::{
     CORE_PARK, LAYOUT_A, LAYOUT_B, Layout, RUNTIME_CURRENT_THREAD, RUNTIME_MULTI_THREAD,
-    RUNTIME_NONE, SCHEDULER_MULTI_THREAD, WORKER_CORE, layout, place,
+    RUNTIME_NONE, SCHEDULER_MULTI_THREAD, WORKER_CORE, WORKER_CORE_C, layout, place,
 };
 use profiler_common::record::NO_TICK;
 
@@ -53,12 +53,18 @@ fn read(at: u64) -> u64 {
 /// `task` is the current task, a tracepoint's argument.
 #[inline(always)]
 pub(crate) unsafe fn of_current(task: Task, process: Watched) -> Context {
-    // SAFETY: a live array value, and a field of the task at an offset from BTF.
-    let (kind, fs, at) = unsafe {
-        let fs = *task.add(config::off_task_fsbase() as usize).cast::<u64>();
+    // SAFETY: by the caller's word, a field of the task at an offset from BTF.
+    let fs = unsafe { *task.add(config::off_task_fsbase() as usize).cast::<u64>() };
+    at_fs(fs, process)
+}
+
+/// Reads the current task's context, by its FS base.
+#[inline(always)]
+pub(crate) fn at_fs(fs: u64, process: Watched) -> Context {
+    // SAFETY: a live array value.
+    let (kind, at) = unsafe {
         (
             (*process.process).layout,
-            fs,
             fs.wrapping_sub((*process.process).context_below_fs),
         )
     };
@@ -130,14 +136,11 @@ fn of_variables(fs: u64, entered: u64, process: Watched) -> Context {
         )
     };
     let polls = budget as u8 == 1;
+    let mut core = 0;
     let place = if read(entered) as u8 == RUNTIME_NONE {
         place::OUTSIDE
     } else if worker != 0 {
-        if polls {
-            place::WORKER_POLL
-        } else {
-            place::WORKER_PARKED
-        }
+        by_core(worker, WORKER_CORE_C, polls, &mut core)
     } else if current_thread != 0 {
         if polls {
             place::CURRENT_THREAD_POLL
@@ -152,7 +155,7 @@ fn of_variables(fs: u64, entered: u64, process: Watched) -> Context {
     Context {
         place,
         task_id: 0,
-        core: 0,
+        core,
     }
 }
 
@@ -161,7 +164,14 @@ fn worker(scheduler: u64, polls: bool, polling_core: &mut u64) -> u32 {
     if read(scheduler) != SCHEDULER_MULTI_THREAD {
         return place::UNKNOWN;
     }
-    let core = read(scheduler.wrapping_add(WORKER_CORE));
+    by_core(scheduler, WORKER_CORE, polls, polling_core)
+}
+
+/// What a worker does, by its core: the budget does not tell, as `task::unconstrained` polls
+/// without one.
+#[inline(always)]
+fn by_core(worker: u64, core_at: u64, polls: bool, polling_core: &mut u64) -> u32 {
+    let core = read(worker.wrapping_add(core_at));
     if core == 0 {
         if polls {
             place::CORELESS_POLL

@@ -3,6 +3,7 @@
 
 use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_ringbuf_output};
+use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
 use core::ffi::c_void;
 use profiler_common::counter::Counter;
 use profiler_common::map::Thread;
@@ -13,7 +14,7 @@ use profiler_common::record::{
 
 use profiler_common::row::walk;
 
-use crate::filter::{self, Task};
+use crate::filter::Task;
 use crate::maps::{EVENTS, count};
 use crate::{config, threads};
 
@@ -255,18 +256,19 @@ pub(crate) fn exec(tgid: u32, tid: u32, now: u64) {
     }
 }
 
-/// Fills the fields of `message` that do not depend on the walk.
+/// Fills the fields of `message` that do not depend on the walk, for the current thread.
 ///
 /// # Safety
-/// `message` is a live per-CPU value, `task` as for [`filter::tid`].
+/// `message` is a live per-CPU value.
 #[inline(always)]
-pub(crate) unsafe fn prepare(message: *mut StackMessage, task: Task, time: u64) {
+pub(crate) unsafe fn prepare(message: *mut StackMessage, time: u64) {
+    let ids = bpf_get_current_pid_tgid();
     // SAFETY: by the caller's word.
     unsafe {
         let record = &raw mut (*message).record;
-        (*record).header.tgid = filter::tgid(task);
-        (*record).header.tid = filter::tid(task);
+        (*record).header.tgid = (ids >> 32) as u32;
+        (*record).header.tid = ids as u32;
         (*record).time = time;
-        (*record).comm = comm(task);
+        (*record).comm = bpf_get_current_comm().unwrap_or_default();
     }
 }

@@ -1,8 +1,6 @@
 //! holdup's kernel programs: one entry point each, the work is in the modules.
 #![no_std]
 #![no_main]
-#![feature(core_intrinsics)]
-#![allow(internal_features)]
 
 mod account;
 mod config;
@@ -10,6 +8,7 @@ mod context;
 mod emit;
 mod filter;
 mod maps;
+mod registers;
 mod sample;
 mod snapshot;
 mod stack;
@@ -21,10 +20,10 @@ use aya_ebpf::macros::{btf_tracepoint, perf_event};
 use aya_ebpf::programs::{BtfTracePointContext, PerfEventContext};
 use core::ffi::c_void;
 
-/// Every context switch: `(preempt, prev, next, prev_state)`; `prev_state` since Linux 5.18.
+/// Every context switch: `(preempt, prev, next, prev_state)`, the last one since Linux 5.18.
 #[btf_tracepoint(function = "sched_switch")]
 pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
-    account::sched_switch(&ctx, |ctx| ctx.arg::<u32>(3));
+    account::sched_switch(&ctx);
     0
 }
 

@@ -49,6 +49,10 @@ pub(crate) static INDEX: ArrayOfMaps<
 #[map]
 pub(crate) static THREAD_TABLE: Array<Thread> = Array::with_max_entries(THREADS as u32, 0);
 
+/// Place in [`THREAD_TABLE`] to the thread that has it; for making and giving up entries only.
+#[map]
+pub(crate) static CLAIMS: HashMap<u32, u32> = HashMap::with_max_entries(THREADS as u32, 0);
+
 /// How far the clock of our times is ahead of the scheduler's (wrapping), one value.
 #[map]
 pub(crate) static CLOCK_LEAD: Array<u64> = Array::with_max_entries(1, 0);

@@ -5,8 +5,6 @@
 //! second whether the thread that runs is one of them.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::pt_regs;
-use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs};
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::programs::PerfEventContext;
 use profiler_common::counter::Counter;
@@ -14,55 +12,45 @@ use profiler_common::map::PHASE_RUNNING;
 use profiler_common::record::of;
 use profiler_common::row::walk;
 
-use crate::filter::{self, Task, Watched};
+use crate::filter::{self, Watched};
 use crate::maps::{MESSAGE, count, slot};
-use crate::{context, emit, stack, threads, unwind};
+use crate::{config, context, emit, registers, stack, threads, unwind};
 
 /// Sends the stack of the current thread, if it is one of a watched process.
 #[inline(always)]
 pub(crate) fn tick(ctx: &PerfEventContext) {
-    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let tid = bpf_get_current_pid_tgid();
+    let tgid = (tid >> 32) as u32;
     let Some(process) = filter::watched(tgid) else {
         return;
     };
     count(Counter::Samples);
-    // SAFETY: the current task, whose memory is loaded, and its saved registers: those of its
-    // entry into the kernel, be that a system call or this interrupt. `message` and what a walk
-    // returns are live map values.
+    let regs = registers::of_current();
+    let fs = registers::of_current_task(config::off_task_fsbase());
+    let context = context::at_fs(fs, process);
+    let walked = unwind::walk_user::<{ slot::SAMPLE }>(regs.ip, regs.sp, regs.bp, process);
+    let (Some(state), Some(message)) = (walked, MESSAGE.get_ptr_mut(slot::SAMPLE)) else {
+        return;
+    };
+    // SAFETY: live map values.
     unsafe {
-        let current = bpf_get_current_task_btf();
-        let task: Task = current.cast_const().cast();
-        let regs = bpf_task_pt_regs(current) as *const pt_regs;
-        let context = context::of_current(task, process);
-        let Some(state) = unwind::walk_user::<{ slot::SAMPLE }>(
-            (*regs).rip,
-            (*regs).rsp,
-            (*regs).rbp,
-            process,
-        ) else {
-            return;
-        };
         let (frames, outcome) = ((*state).frames, (*state).outcome);
         if outcome != walk::COMPLETE {
             count(Counter::SamplesTruncated);
         }
-        let Some(message) = MESSAGE.get_ptr_mut(slot::SAMPLE) else {
-            return;
-        };
         let now = bpf_ktime_get_ns();
-        let (on_cpu, waits) = books(filter::tid(task), process, now);
+        let (on_cpu, waits) = books(tid as u32, process, now);
         let sample = &raw mut (*message).sample;
         (*sample).on_cpu = on_cpu;
         (*sample).waits = waits;
         (*sample).task_id = context.task_id;
         (*sample).core = context.core;
         (*sample).tick = context::tick(context.core, process);
-        emit::prepare(message, task, now);
-        let syscall = (*regs).orig_rax as i64;
+        emit::prepare(message, now);
         let kind = of::SAMPLE << 16 | outcome << 8 | context.place;
         let record = &raw mut (*message).record;
-        (*record).stack = stack::number((*state).hash, syscall, tgid, kind);
-        (*record).syscall = syscall;
+        (*record).stack = stack::number((*state).hash, regs.syscall, tgid, kind);
+        (*record).syscall = regs.syscall;
         (*record).args = [0; 6];
         (*record).walk = outcome;
         (*record).place = context.place;

@@ -1,15 +1,13 @@
 //! The threads that were there before us: their state when the task iterator passes by.
 
-use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use aya_ebpf::helpers::generated::bpf_task_pt_regs;
 use core::ffi::c_void;
 use profiler_common::counter::Counter;
 use profiler_common::record::{Header, KIND_SNAPSHOT, SnapshotRecord};
 
 use crate::filter::{self, Task};
 use crate::maps::count;
-use crate::{config, emit};
+use crate::{config, emit, registers};
 
 /// The kernel's `struct bpf_iter__task`.
 #[repr(C)]
@@ -31,7 +29,7 @@ pub(crate) fn task(ctx: *mut c_void) {
         if filter::watched(tgid).is_none() {
             return;
         }
-        let regs = bpf_task_pt_regs(task.cast_mut().cast()) as *const pt_regs;
+        let regs = registers::of_task(task);
         let switches = task.add(config::off_task_nvcsw() as usize).cast::<u64>();
         let record = SnapshotRecord {
             header: Header {
@@ -41,20 +39,14 @@ pub(crate) fn task(ctx: *mut c_void) {
                 tid: filter::tid(task),
             },
             time: bpf_ktime_get_ns(),
-            ip: (*regs).rip,
-            sp: (*regs).rsp,
-            bp: (*regs).rbp,
-            syscall: (*regs).orig_rax as i64,
-            args: [
-                (*regs).rdi,
-                (*regs).rsi,
-                (*regs).rdx,
-                (*regs).r10,
-                (*regs).r8,
-                (*regs).r9,
-            ],
+            ip: regs.ip,
+            sp: regs.sp,
+            bp: regs.bp,
+            syscall: regs.syscall,
+            args: regs.args,
             task_state: *task.add(config::off_task_state() as usize).cast::<u32>(),
-            on_cpu: *task.add(config::off_task_on_cpu() as usize).cast::<u32>(),
+            // An `int`, and a byte from Linux 7.3 on.
+            on_cpu: (*task.add(config::off_task_on_cpu() as usize)).into(),
             switches: switches.read().wrapping_add(switches.add(1).read()),
             comm: emit::comm(task),
         };

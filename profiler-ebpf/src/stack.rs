@@ -1,18 +1,17 @@
 //! From a thread that begins to wait to the number of its stack.
 
-use aya_ebpf::bindings::pt_regs;
-use aya_ebpf::helpers::generated::bpf_task_pt_regs;
 use core::ffi::c_void;
+use profiler_common::context::place;
 use profiler_common::counter::Counter;
 use profiler_common::map::{ADVICE_RECORD, Stack, Thread};
-use profiler_common::context::place;
 use profiler_common::record::{STACK_BEFORE, of};
 use profiler_common::row::walk;
 
-use crate::filter::{Task, Watched};
 use crate::emit::KernelFrames;
+use crate::filter::{Task, Watched};
 use crate::maps::{MESSAGE, STACKS, add, count, slot};
-use crate::{context, emit, unwind};
+use crate::registers::Registers;
+use crate::{context, emit, registers, unwind};
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
@@ -23,7 +22,6 @@ struct Walked {
     number: u64,
     frames: u32,
     outcome: u32,
-    syscall: i64,
     place: u32,
     of: u32,
 }
@@ -37,8 +35,8 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         (*thread).advice = ADVICE_RECORD;
         let context = context::of_current(task, process);
         (*thread).task_id = context.task_id;
-        let regs = bpf_task_pt_regs(task.cast_mut().cast()) as *const pt_regs;
-        let Some(walked) = walk_current(regs, process, context.place, of::WAIT) else {
+        let regs = registers::of_task(task);
+        let Some(walked) = walk_current(&regs, process, context.place, of::WAIT) else {
             return;
         };
         count(Counter::Walks);
@@ -51,94 +49,49 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
             (*thread).advice = (*known).advice;
             return;
         }
-        (*thread).stack = remember(
-            ctx,
-            task,
-            regs,
-            process,
-            walked,
-            now,
-            KernelFrames::OfTracepoint,
-        );
+        (*thread).stack = remember(ctx, &regs, process, walked, now, KernelFrames::OfTracepoint);
     }
 }
 
 /// Walks the current thread's stack, numbers it, and sends it if it is new: that of a thread of
 /// `process` which ends the wait of another one. Returns its number, or 0.
-///
-/// # Safety
-/// `task` is the current task.
 #[inline(always)]
-pub(crate) unsafe fn take_waker(ctx: *mut c_void, task: Task, process: Watched, now: u64) -> u64 {
-    // SAFETY: by the caller's word.
-    unsafe {
-        let regs = bpf_task_pt_regs(task.cast_mut().cast()) as *const pt_regs;
-        let Some(walked) = walk_current(regs, process, place::UNKNOWN, of::WAKER) else {
-            return 0;
-        };
-        count(Counter::WakerWalks);
-        if STACKS.get_ptr(walked.number).is_some() {
-            return walked.number;
-        }
-        remember(
-            ctx,
-            task,
-            regs,
-            process,
-            walked,
-            now,
-            KernelFrames::Without,
-        )
+pub(crate) fn take_waker(ctx: *mut c_void, process: Watched, now: u64) -> u64 {
+    let regs = registers::of_current();
+    let Some(walked) = walk_current(&regs, process, place::UNKNOWN, of::WAKER) else {
+        return 0;
+    };
+    count(Counter::WakerWalks);
+    if STACKS.get_ptr(walked.number).is_some() {
+        return walked.number;
     }
+    remember(ctx, &regs, process, walked, now, KernelFrames::Without)
 }
 
-/// # Safety
-/// `regs` are the current task's.
+/// Walks the current thread's stack from its registers.
 #[inline(always)]
-unsafe fn walk_current(
-    regs: *const pt_regs,
-    process: Watched,
-    place: u32,
-    of: u32,
-) -> Option<Walked> {
-    // SAFETY: by the caller's word; what a walk returns is a live map value.
+fn walk_current(regs: &Registers, process: Watched, place: u32, of: u32) -> Option<Walked> {
+    let state = unwind::walk_user::<{ slot::SCHEDULER }>(regs.ip, regs.sp, regs.bp, process)?;
+    // SAFETY: a live map value each.
     unsafe {
-        let syscall = (*regs).orig_rax as i64;
-        let state = unwind::walk_user::<{ slot::SCHEDULER }>(
-            (*regs).rip,
-            (*regs).rsp,
-            (*regs).rbp,
-            process,
-        )?;
         let outcome = (*state).outcome;
         let kind = of << 16 | outcome << 8 | place;
         Some(Walked {
-            number: number(
-                (*state).hash,
-                syscall,
-                (*process.process).tgid,
-                kind,
-            ),
+            number: number((*state).hash, regs.syscall, (*process.process).tgid, kind),
             frames: (*state).frames,
             outcome,
-            syscall,
             place,
             of,
         })
     }
 }
 
-/// Notes a stack that was not known, and sends it. Returns its number, or 0 where there was no
-/// room for it.
-///
-/// # Safety
-/// As [`walk_current`], whose frames are still in this CPU's [`MESSAGE`]; `task` is the current
-/// task.
+/// Notes a stack that was not known, and sends it: the current thread's, whose frames are still in
+/// this CPU's [`MESSAGE`]. Returns its number, or 0 where there was no room for it.
 #[inline(always)]
-unsafe fn remember(
+fn remember(
     ctx: *mut c_void,
-    task: Task,
-    regs: *const pt_regs,
+    regs: &Registers,
     process: Watched,
     walked: Walked,
     now: u64,
@@ -159,20 +112,13 @@ unsafe fn remember(
         }
         return walked.number;
     }
-    // SAFETY: by the caller's word, and `message` is a live per-CPU value.
+    // SAFETY: a live per-CPU value, and a live array value.
     unsafe {
-        emit::prepare(message, task, now);
+        emit::prepare(message, now);
         let record = &raw mut (*message).record;
         (*record).stack = walked.number;
-        (*record).syscall = walked.syscall;
-        (*record).args = [
-            (*regs).rdi,
-            (*regs).rsi,
-            (*regs).rdx,
-            (*regs).r10,
-            (*regs).r8,
-            (*regs).r9,
-        ];
+        (*record).syscall = regs.syscall;
+        (*record).args = regs.args;
         (*record).walk = walked.outcome;
         (*record).place = walked.place;
         (*record).of = walked.of;

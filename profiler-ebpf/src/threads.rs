@@ -3,10 +3,12 @@
 //! An array, because a lookup costs 4 ns where a hash map's costs 42, and every switch of a
 //! watched thread makes one.
 
-use core::intrinsics::{AtomicOrdering, atomic_cxchg};
 use profiler_common::map::{PHASE_NEW, THREAD_WAYS, THREADS, Thread};
 
-use crate::maps::THREAD_TABLE;
+use crate::maps::{CLAIMS, THREAD_TABLE};
+
+/// `BPF_NOEXIST`.
+const NO_EXIST: u64 = 1;
 
 #[inline(always)]
 fn place(tid: u32, way: u32) -> u32 {
@@ -27,24 +29,33 @@ pub(crate) fn find(tid: u32) -> Option<*mut Thread> {
 }
 
 /// Makes an entry for a thread that has none; `None` where its places are taken.
+///
+/// Another CPU may race for the same entry: of two insertions into [`CLAIMS`] one fails. (An
+/// atomic compare and exchange would need Linux 5.12.)
 #[inline(always)]
 pub(crate) fn claim(tid: u32, tgid: u32) -> Option<*mut Thread> {
     for way in 0..THREAD_WAYS {
-        let thread = THREAD_TABLE.get_ptr_mut(place(tid, way))?;
-        // SAFETY: a live array value, aligned; another CPU may race for the same entry, and
-        // exactly one of the two sees 0.
-        let (before, _) = unsafe {
-            atomic_cxchg::<u32, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(
-                &raw mut (*thread).tid,
-                0,
-                tid,
-            )
-        };
-        if before == 0 || before == tid {
-            // SAFETY: as above. The rest of a free entry is zero, see `release`.
-            unsafe { (*thread).tgid = tgid };
-            return Some(thread);
+        let place = place(tid, way);
+        let thread = THREAD_TABLE.get_ptr_mut(place)?;
+        // SAFETY: a live array value. A claimed entry is skipped without a look at the claims.
+        let owner = unsafe { (*thread).tid };
+        if owner != 0 && owner != tid {
+            continue;
         }
+        if CLAIMS.insert(&place, &tid, NO_EXIST).is_err() {
+            // SAFETY: the value is copied at once.
+            let first = unsafe { CLAIMS.get(&place) }.copied();
+            if first != Some(tid) {
+                continue;
+            }
+        }
+        // SAFETY: a live array value of this thread's. The rest of a free entry is zero, see
+        // `release`.
+        unsafe {
+            (*thread).tgid = tgid;
+            (*thread).tid = tid;
+        }
+        return Some(thread);
     }
     None
 }
@@ -55,8 +66,10 @@ pub(crate) fn claim(tid: u32, tgid: u32) -> Option<*mut Thread> {
 /// `thread` is a live entry, and its thread makes no more switches.
 #[inline(always)]
 pub(crate) unsafe fn release(thread: *mut Thread) {
-    // SAFETY: by the caller's word. The id goes last: from then on the entry may be claimed.
+    // SAFETY: by the caller's word. The id goes after the rest, and the claim last: from then on
+    // the entry may be claimed.
     unsafe {
+        let tid = (*thread).tid;
         (*thread).phase = PHASE_NEW;
         (*thread).since = 0;
         (*thread).wakeup = 0;
@@ -67,5 +80,12 @@ pub(crate) unsafe fn release(thread: *mut Thread) {
         (*thread).books.blocked = 0;
         (*thread).books.waits = 0;
         core::ptr::write_volatile(&raw mut (*thread).tid, 0);
+        for way in 0..THREAD_WAYS {
+            let place = place(tid, way);
+            if CLAIMS.get(&place).copied() == Some(tid) {
+                let _ = CLAIMS.remove(&place);
+                return;
+            }
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! The walk up a user stack, by the rows that userspace made of `.eh_frame`.
 //!
 //! The rules of a step are [`profiler_common::walk::step`], which userspace runs as well. Here
-//! are the three things that make it fast: rules remembered by address, stack memory read in
-//! chunks, and a callback of `bpf_loop`, so that the verifier sees one turn instead of 127.
+//! are the three things that make it work: rules remembered by address, stack memory read in
+//! chunks, and a frame a call of [`walk_turn`], so that the verifier sees one turn instead of 127.
 
-use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user};
+use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use core::ffi::c_void;
 use profiler_common::map::{MAX_MAPPINGS, Process};
 use profiler_common::record::MAX_USER_FRAMES;
@@ -12,7 +12,7 @@ use profiler_common::row::{self, BANK_ROWS, BANK_SHIFT, INDEX_BANK, Mapping, Row
 use profiler_common::walk::{CONTINUE, Cursor, Memory, step};
 
 use crate::filter::Watched;
-use crate::maps::{self, CHUNK, INDEX, MESSAGE, ROWS, RULES, WALK};
+use crate::maps::{self, CHUNK, INDEX, MESSAGE, ROWS, RULES, WALK, slot};
 
 /// Rules that one CPU remembers, a power of two.
 pub(crate) const RULE_CACHE: usize = 512;
@@ -169,9 +169,9 @@ fn rule<const SLOT: u32>(state: &mut Walk, pc: u64) -> Option<Rule> {
     Some(found)
 }
 
-/// One frame; 0 to go on, 1 to stop, as `bpf_loop` wants it.
+/// One frame; 0 to go on, 1 to stop.
 #[inline(always)]
-fn turn<const SLOT: u32>(state: &mut Walk, memory: &mut Chunk, frames: *mut u64) -> i64 {
+fn turn<const SLOT: u32>(state: &mut Walk, memory: &mut Chunk, frames: *mut u64) -> u32 {
     let n = state.frames as usize;
     if n >= MAX_USER_FRAMES {
         state.outcome = walk::TOO_DEEP;
@@ -195,7 +195,9 @@ fn turn<const SLOT: u32>(state: &mut Walk, memory: &mut Chunk, frames: *mut u64)
     1
 }
 
-extern "C" fn turn_callback<const SLOT: u32>(_turn: u32, _ctx: *mut c_void) -> i64 {
+/// One frame of the walk in the slot; 0 to go on, 1 to stop.
+#[inline(always)]
+fn turn_in<const SLOT: u32>() -> u32 {
     let (Some(state), Some(memory), Some(message)) = (
         WALK.get_ptr_mut(SLOT),
         CHUNK.get_ptr_mut(SLOT),
@@ -211,6 +213,27 @@ extern "C" fn turn_callback<const SLOT: u32>(_turn: u32, _ctx: *mut c_void) -> i
             (&raw mut (*message).frames).cast(),
         )
     }
+}
+
+/// One frame of this CPU's [`WALK`]; 0 to go on, 1 to stop.
+///
+/// A global function: the verifier looks at it once, by itself, and takes every call of it for
+/// its return type (since Linux 5.6; `Documentation/bpf/bpf_design_QA.rst`, and
+/// `btf_prepare_func_args` in `kernel/bpf/btf.c`). A loop around the code itself would be looked
+/// at a turn after the other, with all paths of each; a callback of `bpf_loop` costs the same at
+/// run time and needs Linux 5.17. What it works on is in maps, since older kernels let pass
+/// numbers only.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn walk_turn() -> u32 {
+    turn_in::<{ slot::SCHEDULER }>()
+}
+
+/// As [`walk_turn`], of the sampling clock's walk.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn walk_turn_sample() -> u32 {
+    turn_in::<{ slot::SAMPLE }>()
 }
 
 /// Walks the current thread's user stack from its registers; the frames are then in this CPU's
@@ -240,13 +263,16 @@ pub(crate) fn walk_user<const SLOT: u32>(
             (*state).outcome = walk::NO_STACK;
             return Some(state);
         }
-        let mut unused = 0u64;
-        bpf_loop(
-            MAX_USER_FRAMES as u32 + 1,
-            turn_callback::<SLOT> as *mut c_void,
-            (&raw mut unused).cast(),
-            0,
-        );
+        for _ in 0..=MAX_USER_FRAMES {
+            let done = if SLOT == slot::SAMPLE {
+                walk_turn_sample()
+            } else {
+                walk_turn()
+            };
+            if done != 0 {
+                break;
+            }
+        }
     }
     Some(state)
 }

@@ -1,10 +1,7 @@
 //! Who ends a wait, and when.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::pt_regs;
-use aya_ebpf::helpers::generated::{
-    bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs,
-};
+use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel};
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::programs::BtfTracePointContext;
 use core::ffi::c_void;
@@ -12,10 +9,7 @@ use profiler_common::map::{ADVICE_IDLE, PHASE_BLOCKED};
 use profiler_common::record::WAKER_INTERRUPT;
 
 use crate::filter::{self, Task};
-use crate::{config, stack, threads};
-
-/// `THREAD_SIZE` of x86_64 without KASAN (`arch/x86/include/asm/page_64_types.h`).
-const KERNEL_STACK: u64 = 16 << 10;
+use crate::{config, registers, stack, threads};
 
 /// Notes the time and the waker, where the woken thread is a watched one that waits.
 #[inline(always)]
@@ -49,8 +43,7 @@ pub(crate) fn sched_waking(ctx: &BtfTracePointContext) {
                 && now.saturating_sub((*thread).since) >= config::min_block_ns()
                 && let Some(process) = filter::watched((waker >> 32) as u32)
             {
-                let current: Task = bpf_get_current_task_btf().cast_const().cast();
-                (*thread).waker_stack = stack::take_waker(ctx.as_ptr(), current, process, now);
+                (*thread).waker_stack = stack::take_waker(ctx.as_ptr(), process, now);
             }
         }
         core::ptr::write_volatile(&raw mut (*thread).wakeup, now);
@@ -76,15 +69,15 @@ fn in_interrupt(ctx: &BtfTracePointContext) -> bool {
             (&raw const pointer).cast::<c_void>(),
         );
     }
-    // SAFETY: the current task, a field at an offset from BTF, and its saved registers.
-    unsafe {
-        let current = bpf_get_current_task_btf();
-        let task: Task = current.cast_const().cast();
-        let stack = *task.add(config::off_task_stack() as usize).cast::<u64>();
-        if here.wrapping_sub(stack) >= KERNEL_STACK {
-            return true;
-        }
-        let regs = bpf_task_pt_regs(current) as *const pt_regs;
-        (*regs).orig_rax as i64 == -1
+    let offset = config::off_task_stack() as usize;
+    let elsewhere = |stack: u64| here.wrapping_sub(stack) >= config::kernel_stack().into();
+    if config::has_current_task_btf() != 0 {
+        // SAFETY: the current task, a field at an offset from BTF, and its saved registers.
+        return unsafe {
+            let task: Task = bpf_get_current_task_btf().cast_const().cast();
+            elsewhere(*task.add(offset).cast::<u64>()) || registers::of_task(task).syscall == -1
+        };
     }
+    let stack = registers::of_current_task(config::off_task_stack());
+    elsewhere(stack) || registers::on_stack(stack).syscall == -1
 }

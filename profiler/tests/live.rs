@@ -45,8 +45,10 @@ const VARIANTS: &[Variant] = &[
         package: "tokio-1.20",
         profile: Profile::Release,
     },
-    // Not tokio 1.20 with fat LTO: everything of its current_thread runtime is inlined, and its
-    // thread-local variables do not tell it yet (see the README's limits).
+    Variant {
+        package: "tokio-1.20",
+        profile: Profile::FatLto,
+    },
 ];
 
 /// The build on which the modes other than `scenarios` are tried: they are about threads and

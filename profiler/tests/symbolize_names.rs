@@ -291,6 +291,7 @@ fn a_binary_tells_its_dependencies() {
     .unwrap();
     assert_eq!(&*frame.function, "rustc_demangle::demangle");
     assert_eq!(frame.origin, Origin::Dependency);
+    assert_eq!(frame.start, Some(Svma(function - start)));
 }
 
 #[test]

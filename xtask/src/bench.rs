@@ -16,6 +16,7 @@ mod throughput;
 
 use crate::artifacts::Artifacts;
 use crate::interrupt;
+use crate::verified::Verified;
 use anyhow::{Context as _, Result};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -82,6 +83,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.only != Some(Part::Throughput) {
         results.costs = cost::measure_all(&bench)?;
     }
+    results.verified = Verified::ask(&bench.holdup)?;
     results.write_table(&mut std::io::stdout().lock())?;
     if let Some(path) = &args.json {
         let json = serde_json::to_string_pretty(&results)?;

@@ -22,4 +22,5 @@ pub mod setup;
 pub mod strip;
 pub mod test;
 pub mod toolchain;
+pub mod verified;
 pub mod vm_test;

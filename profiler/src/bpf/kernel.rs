@@ -1,5 +1,6 @@
 //! The loaded programs and their maps.
 
+use super::memlock::MemlockRaised;
 use super::tables::Tables;
 use crate::decode::{DecodeError, Event, decode};
 use crate::host::KernelBtf;
@@ -35,6 +36,9 @@ pub(super) const TRACEPOINTS: [&str; 4] = [
 /// The program of the sampling clock.
 pub(super) const CPU_SAMPLE: &str = "cpu_sample";
 
+/// Arguments of `sched_switch` where `prev_state` is one of them (Linux 5.18).
+const SCHED_SWITCH_ARGS: u32 = 4;
+
 /// The program that reads every task.
 pub(super) const SNAPSHOT: &str = "snapshot";
 
@@ -65,6 +69,8 @@ pub struct Kernel {
     aggregates: HashMap<MapData, AggregateKey, Aggregate>,
     counters: PerCpuArray<MapData, u64>,
     events: RingBuf<MapData>,
+    /// Programs and maps that are made later count as well.
+    _memlock: Option<MemlockRaised>,
     /// What the programs warn of; none where the kernel refused it.
     log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
@@ -93,6 +99,11 @@ impl Kernel {
         let (stack, fsbase) = (offset("stack")?, offset("thread.fsbase")?);
         let last_arrival = offset("sched_info.last_arrival").unwrap_or(0);
         let state = offset("__state").or_else(|_| offset("state"))?;
+        let has_task_pt_regs = u32::from(types.has_helper("task_pt_regs"));
+        let has_current_task_btf = u32::from(types.has_helper("get_current_task_btf"));
+        let has_prev_state =
+            u32::from(types.tracepoint_args("sched_switch") >= Some(SCHED_SWITCH_ARGS));
+        let memlock = MemlockRaised::for_kernel(types);
         let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))
@@ -105,6 +116,10 @@ impl Kernel {
             .override_global("OFF_TASK_STACK", &stack, true)
             .override_global("OFF_TASK_FSBASE", &fsbase, true)
             .override_global("OFF_TASK_LAST_ARRIVAL", &last_arrival, true)
+            .override_global("KERNEL_STACK", &types.kernel_stack_size(), true)
+            .override_global("HAS_TASK_PT_REGS", &has_task_pt_regs, true)
+            .override_global("HAS_CURRENT_TASK_BTF", &has_current_task_btf, true)
+            .override_global("HAS_PREV_STATE", &has_prev_state, true)
             .override_global("MIN_BLOCK_NS", &min_block.0, true)
             .load(OBJECT)
             .context("cannot load the eBPF object")?;
@@ -125,6 +140,7 @@ impl Kernel {
             .ok();
         Ok(Kernel {
             log,
+            _memlock: memlock,
             ebpf,
             btf,
             tables,

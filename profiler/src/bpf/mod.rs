@@ -2,6 +2,7 @@
 
 mod banks;
 mod kernel;
+mod memlock;
 mod probe;
 mod tables;
 

@@ -126,8 +126,6 @@ fn go(settings: &RecordSettings, stop: Stop) -> Result<Exit> {
     });
     let features = Features {
         btf: KernelBtf::parse(empty_btf()).expect("an empty one"),
-        sched_switch_args: 4,
-        task_pt_regs: true,
         map_files: true,
         other_users: true,
     };

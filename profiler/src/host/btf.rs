@@ -195,6 +195,27 @@ impl KernelBtf {
         })
     }
 
+    /// Whether BPF programs may call the helper `bpf_NAME`.
+    #[must_use]
+    pub fn has_helper(&self, name: &str) -> bool {
+        self.has_enum_value("bpf_func_id", &format!("BPF_FUNC_{name}"))
+    }
+
+    /// Bytes of a thread's kernel stack: `THREAD_SIZE` of `arch/x86/include/asm/page_64_types.h`,
+    /// which is twice as large where KASAN is built in.
+    #[must_use]
+    pub fn kernel_stack_size(&self) -> u32 {
+        let kasan = self.member_offset("task_struct", "kasan_depth").is_some();
+        (16 << 10) << u32::from(kasan)
+    }
+
+    /// Whether BPF's memory counts as locked memory of its maker (before Linux 5.11), which
+    /// `struct bpf_map` notes.
+    #[must_use]
+    pub fn charges_memlock(&self) -> bool {
+        self.member_offset("bpf_map", "memory").is_some()
+    }
+
     /// How many arguments a `tp_btf` program at this tracepoint gets: the parameters of the
     /// function type `btf_trace_NAME`, without its first (`void *__data`). `None` where there is
     /// no such tracepoint.

@@ -45,6 +45,9 @@ impl Builder {
     }
 }
 
+/// A kernel that lacks this counts BPF's memory as locked.
+pub(in crate::host) const NEWER_ACCOUNTING: &str = "accounting by cgroup";
+
 /// The types of a kernel with all that recordings need, but for those called one of `lacking`.
 pub(in crate::host) fn kernel_image(lacking: &[&str]) -> Vec<u8> {
     let mut b = Builder::new();
@@ -52,10 +55,9 @@ pub(in crate::host) fn kernel_image(lacking: &[&str]) -> Vec<u8> {
         let kept = names.iter().filter(|name| !lacking.contains(name));
         kept.map(|name| b.string(name)).collect()
     };
-    let fields = strings(&["pid", "tgid", "comm", "on_cpu", "nvcsw", "__state"]);
+    let fields = strings(&["pid", "tgid", "comm", "on_cpu", "nvcsw", "stack", "__state"]);
     let helpers = strings(&[
         "BPF_FUNC_ringbuf_output",
-        "BPF_FUNC_loop",
         "BPF_FUNC_task_pt_regs",
     ]);
     let members: Vec<u32> = fields
@@ -93,6 +95,10 @@ pub(in crate::host) fn kernel_image(lacking: &[&str]) -> Vec<u8> {
         if !lacking.contains(&name) {
             b.add(&format!("btf_trace_{name}"), info(KIND_TYPEDEF, 0), 5, &[]);
         }
+    }
+    if lacking.contains(&NEWER_ACCOUNTING) {
+        let memory = b.string("memory");
+        b.add("bpf_map", info(KIND_STRUCT, 1), 4, &[memory, 1, 0]);
     }
     if !lacking.contains(&"bpf_iter_task") {
         b.add("bpf_iter_task", info(KIND_FUNC, 0), 4, &[]);

@@ -2,6 +2,7 @@
 
 use super::btf::{BtfError, KernelBtf};
 use crate::error::{Error, Result};
+use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 use std::io::{self, Read};
 
@@ -27,6 +28,8 @@ pub struct HostFacts {
     pub btf: Result<KernelBtf, BtfError>,
     /// What the kernel said to a small ring buffer; none where we lack the capabilities to ask.
     pub ring_buffer: Option<io::Result<bool>>,
+    /// Whether there is no limit on locked memory.
+    pub memlock_unlimited: bool,
     /// Whether `/proc/kallsyms` shows us addresses.
     pub kernel_names: bool,
     /// The setting `kernel.kptr_restrict`.
@@ -55,6 +58,7 @@ impl HostFacts {
             lockdown: text("/sys/kernel/security/lockdown"),
             btf: KernelBtf::load(),
             ring_buffer: may_load(held).then(ring_buffer),
+            memlock_unlimited: getrlimit(Resource::Memlock).current.is_none(),
             kernel_names: std::fs::File::open("/proc/kallsyms")
                 .is_ok_and(|file| shows_addresses(file.take(KALLSYMS))),
             kptr_restrict: text("/proc/sys/kernel/kptr_restrict").trim().parse().ok(),

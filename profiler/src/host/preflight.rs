@@ -12,10 +12,6 @@ use rustix::thread::CapabilitySet;
 pub struct Features {
     /// The kernel's types.
     pub btf: KernelBtf,
-    /// Arguments of `tp_btf/sched_switch`: 3 before Linux 5.18, then 4 (`prev_state` came last).
-    pub sched_switch_args: u32,
-    /// Whether `bpf_task_pt_regs` exists (Linux 5.15).
-    pub task_pt_regs: bool,
     /// Whether `map_files` may be opened, so that deleted and replaced files can be read.
     pub map_files: bool,
     /// Whether processes of other users may be looked into.
@@ -38,8 +34,6 @@ pub fn preflight() -> Result<Features> {
         .map_err(|error| Error::unsupported(unusable).because(error))?;
     let map_files = CapabilitySet::SYS_ADMIN | CapabilitySet::CHECKPOINT_RESTORE;
     Ok(Features {
-        sched_switch_args: btf.tracepoint_args("sched_switch").unwrap_or_default(),
-        task_pt_regs: btf.has_enum_value("bpf_func_id", "BPF_FUNC_task_pt_regs"),
         btf,
         map_files: facts.held.intersects(map_files),
         other_users: facts.held.contains(CapabilitySet::SYS_PTRACE),

@@ -17,10 +17,10 @@ const INIT_PID_NS: &str = "pid:[4026531836]";
 const INIT_USER_NS: &str = "user:[4026531837]";
 
 /// Fields of `task_struct` that the kernel programs read; `state` is the older name of `__state`.
-const TASK_FIELDS: [&str; 5] = ["pid", "tgid", "comm", "on_cpu", "nvcsw"];
+const TASK_FIELDS: [&str; 6] = ["pid", "tgid", "comm", "on_cpu", "nvcsw", "stack"];
 
-/// Arguments of `tp_btf/sched_switch`, of which the last, `prev_state`, came with Linux 5.18.
-const SCHED_SWITCH_ARGS: u32 = 4;
+/// Arguments of `tp_btf/sched_switch` that are needed: up to the two tasks.
+const SCHED_SWITCH_ARGS: u32 = 3;
 
 const NEWER: &str = "use Linux 6.1 or newer";
 
@@ -125,9 +125,16 @@ fn permissions(facts: &HostFacts) -> Vec<Requirement> {
         "CAP_SYS_RESOURCE",
         "lock memory for tables",
     );
-    list.push(resource.found(
-        "not needed: since Linux 5.11 BPF tables count as the cgroup's memory, not as locked",
-    ));
+    let charges = facts.btf.as_ref().is_ok_and(KernelBtf::charges_memlock);
+    list.push(if !charges {
+        resource.found(
+            "not needed: since Linux 5.11 BPF tables count as the cgroup's memory, not as locked",
+        )
+    } else if facts.held.contains(CapabilitySet::SYS_RESOURCE) || facts.memlock_unlimited {
+        resource.found("needed: before Linux 5.11 BPF tables count as locked memory")
+    } else {
+        resource.missing(Refusal::Capability("CAP_SYS_RESOURCE"))
+    });
     list.push(user_namespace(&facts.user_ns));
     list.push(pid_namespace(&facts.pid_ns));
     list
@@ -250,11 +257,10 @@ fn kernel(btf: &Result<KernelBtf, BtfError>) -> Vec<Requirement> {
             Some(false) => requirement.missing(Refusal::Kernel(refusal)).remedy(NEWER),
         }
     };
-    let helper = |name: &'static str| {
-        move |btf: &KernelBtf| btf.has_enum_value("bpf_func_id", &format!("BPF_FUNC_{name}"))
-    };
+    let helper = |name: &'static str| move |btf: &KernelBtf| btf.has_helper(name);
     let tracepoint =
         |name: &'static str| move |btf: &KernelBtf| btf.tracepoint_args(name).is_some();
+    list.push(registers(btf));
     list.extend([
         has(
             "task-struct",
@@ -274,20 +280,6 @@ fn kernel(btf: &Result<KernelBtf, BtfError>) -> Vec<Requirement> {
             &helper("ringbuf_output"),
         ),
         has(
-            "bpf-loop",
-            "bpf_loop",
-            "walk stacks of any depth",
-            "bpf_loop, Linux 5.17",
-            &helper("loop"),
-        ),
-        has(
-            "bpf-task-pt-regs",
-            "bpf_task_pt_regs",
-            "read the registers of a waiting thread",
-            "bpf_task_pt_regs, Linux 5.15",
-            &helper("task_pt_regs"),
-        ),
-        has(
             "task-iterator",
             "task iterator",
             "see waits that began before the recording",
@@ -298,7 +290,7 @@ fn kernel(btf: &Result<KernelBtf, BtfError>) -> Vec<Requirement> {
             "tp-sched-switch",
             "tp_btf/sched_switch",
             "see every wait begin and end",
-            "tracepoint sched_switch with types and prev_state, Linux 5.18",
+            "tracepoint sched_switch with types",
             &|btf| btf.tracepoint_args("sched_switch") >= Some(SCHED_SWITCH_ARGS),
         ),
         has(
@@ -324,6 +316,22 @@ fn kernel(btf: &Result<KernelBtf, BtfError>) -> Vec<Requirement> {
         ),
     ]);
     list
+}
+
+/// The helper came with Linux 5.15; before, registers are read where it would find them.
+fn registers(btf: Option<&KernelBtf>) -> Requirement {
+    let requirement = Requirement::new(
+        Area::Kernel,
+        "bpf-task-pt-regs",
+        "bpf_task_pt_regs",
+        "read the registers of a waiting thread",
+    );
+    match btf.map(|btf| btf.has_helper("task_pt_regs")) {
+        None => requirement.unknown("without BTF nobody can tell"),
+        Some(true) => requirement,
+        Some(false) => requirement
+            .found("not there, and not needed: registers are read from the top of kernel stacks"),
+    }
 }
 
 fn ring_buffer(made: Option<&io::Result<bool>>) -> Requirement {

@@ -1,4 +1,4 @@
-use super::super::btf::tests::kernel_image;
+use super::super::btf::tests::{NEWER_ACCOUNTING, kernel_image};
 use super::super::requirement::{State, first_refusal};
 use super::*;
 use crate::error::Error;
@@ -14,6 +14,7 @@ fn good() -> HostFacts {
         lockdown: "none [integrity] confidentiality\n".into(),
         btf: KernelBtf::parse(kernel_image(&[])),
         ring_buffer: Some(Ok(true)),
+        memlock_unlimited: false,
         kernel_names: true,
         kptr_restrict: Some(0),
         perf_event_paranoid: Some(2),
@@ -50,6 +51,7 @@ fn ids_are_unique_and_what_is_not_met_says_why_or_what_to_do() {
         lockdown: "none integrity [confidentiality]\n".into(),
         btf: Err(BtfError::Read(io::ErrorKind::NotFound.into())),
         ring_buffer: None,
+        memlock_unlimited: false,
         kernel_names: false,
         kptr_restrict: Some(2),
         perf_event_paranoid: Some(4),
@@ -144,10 +146,9 @@ fn namespaces_and_lockdown_are_told_apart() {
 fn every_part_of_the_kernel_is_missed_by_itself() {
     for (lacking, id) in [
         ("nvcsw", "task-struct"),
+        ("stack", "task-struct"),
         ("__state", "task-struct"),
         ("BPF_FUNC_ringbuf_output", "ring-buffer-output"),
-        ("BPF_FUNC_loop", "bpf-loop"),
-        ("BPF_FUNC_task_pt_regs", "bpf-task-pt-regs"),
         ("bpf_iter_task", "task-iterator"),
         ("sched_switch", "tp-sched-switch"),
         ("sched_waking", "tp-sched-waking"),
@@ -161,14 +162,44 @@ fn every_part_of_the_kernel_is_missed_by_itself() {
             "{lacking}"
         );
     }
-    let btf = KernelBtf::parse(kernel_image(&["BPF_FUNC_loop", "bpf_iter_task"]));
+    let btf = KernelBtf::parse(kernel_image(&["BPF_FUNC_ringbuf_output", "bpf_iter_task"]));
     let error = refusal(&HostFacts { btf, ..good() });
     assert_eq!(
         error.to_string(),
-        "the kernel lacks bpf_loop, Linux 5.17; the task iterator, Linux 5.8"
+        "the kernel lacks the ring buffer, Linux 5.8; the task iterator, Linux 5.8"
     );
     assert_eq!(error.exit_status(), Exit::Unsupported);
     assert_eq!(error.suggestion(), Some(NEWER));
+}
+
+#[test]
+fn what_older_kernels_do_otherwise_is_said_and_refuses_nothing() {
+    let btf = KernelBtf::parse(kernel_image(&["BPF_FUNC_task_pt_regs"]));
+    let facts = HostFacts { btf, ..good() };
+    assert_eq!(unmet(&facts), []);
+    let list = requirements(&facts);
+    let registers = list.iter().find(|one| one.id == "bpf-task-pt-regs");
+    assert!(registers.is_some_and(|one| one.found.contains("kernel stacks")));
+}
+
+#[test]
+fn locked_memory_matters_where_the_kernel_counts_it() {
+    let charging = || HostFacts {
+        btf: KernelBtf::parse(kernel_image(&[NEWER_ACCOUNTING])),
+        ..good()
+    };
+    assert_eq!(unmet(&charging()), []);
+    let held = C::all() - C::SYS_RESOURCE;
+    let error = refusal(&HostFacts { held, ..charging() });
+    assert_eq!(error.exit_status(), Exit::Permission);
+    assert!(error.to_string().contains("CAP_SYS_RESOURCE"), "{error}");
+    let unlimited = HostFacts {
+        held,
+        memlock_unlimited: true,
+        ..charging()
+    };
+    assert_eq!(unmet(&unlimited), []);
+    assert_eq!(unmet(&HostFacts { held, ..good() }), []);
 }
 
 #[test]
@@ -231,6 +262,7 @@ fn what_the_system_call_says_counts() {
 #[test]
 fn settings_limit_and_never_refuse() {
     let hidden = |kptr_restrict, held| HostFacts {
+        memlock_unlimited: false,
         kernel_names: false,
         kptr_restrict: Some(kptr_restrict),
         held,

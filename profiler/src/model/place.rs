@@ -3,6 +3,7 @@
 use super::recording::StackEntry;
 use super::syscall::syscall_name;
 use crate::symbolize::{Frame, Naming, Origin, Space};
+use crate::units::Svma;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -17,6 +18,9 @@ pub(super) struct Place {
     pub(super) line: Option<u32>,
     /// What was called.
     pub(super) wait: Arc<str>,
+    /// Where `function` is a framework's into which the compiler inlined the application's: its
+    /// start, which tells apart what generic code was made for.
+    pub(super) host: Option<Svma>,
 }
 
 /// How well a frame stands for a place in the user's code, best first.
@@ -27,6 +31,8 @@ enum Rank {
     Dependency,
     /// Of a stripped binary: it may be the application's, but who knows.
     Nameless,
+    /// A framework's generic code around the application's, which was inlined into it.
+    Host,
     /// Code that waits, polls or computes on behalf of the application.
     Helper,
     /// An address and no more.
@@ -39,8 +45,15 @@ fn rank(frame: &Frame) -> Rank {
         (Origin::Dependency, _) => Rank::Dependency,
         (_, Naming::Offset | Naming::Unmapped) => Rank::Offset,
         (Origin::Unknown, _) => Rank::Nameless,
+        (Origin::Runtime, _) if is_host(&frame.function) => Rank::Host,
         (Origin::Runtime | Origin::Library | Origin::System | Origin::Kernel, _) => Rank::Helper,
     }
+}
+
+/// Whether a framework's function runs what it was made for: it polls a future or calls a closure.
+fn is_host(function: &str) -> bool {
+    let last = function.rsplit("::").next().unwrap_or(function);
+    matches!(last, "poll" | "call" | "call_once" | "{{closure}}")
 }
 
 /// The outermost function of the task in `stack`, where it is known that there is a task.
@@ -82,9 +95,11 @@ pub(super) fn place(stack: &StackEntry) -> Place {
             file: None,
             line: None,
             wait: Arc::from(syscall(stack)),
+            host: None,
         };
     };
     Place {
+        host: frame.start.filter(|_| rank(frame) == Rank::Host),
         function: frame.function.clone(),
         file: frame.file.clone(),
         line: frame.line,
@@ -212,6 +227,47 @@ mod tests {
         assert_eq!(&*place.function, "std::thread::sleep");
         assert_eq!(&*place.wait, "clock_nanosleep");
         assert_eq!(task(&stack), None);
+    }
+
+    #[test]
+    fn a_handler_that_was_inlined_is_where_its_framework_calls_it() {
+        const HANDLER: &str = "<F as axum::handler::Handler<(M,T1),S>>::call::{{closure}}";
+        let handler = |start| {
+            let mut handler = runtime(HANDLER);
+            handler.start = Some(Svma(start));
+            blocked(
+                vec![
+                    system("clock_nanosleep"),
+                    library("std::thread::functions::sleep"),
+                    handler,
+                    runtime("tokio::runtime::task::core::Core<T,S>::poll"),
+                ],
+                Some(3),
+                Some(230),
+            )
+        };
+        let (one, other) = (place(&handler(0x1000)), place(&handler(0x2000)));
+        assert_eq!(&*one.function, HANDLER);
+        assert_eq!(&*one.wait, "std::thread::functions::sleep");
+        assert_ne!(one, other, "two handlers are two sites");
+    }
+
+    #[test]
+    fn a_nested_block_on_is_no_host() {
+        let stack = blocked(
+            vec![
+                library("std::thread::functions::park"),
+                runtime("futures_executor::local_pool::block_on"),
+                runtime(
+                    "<axum::util::MapIntoResponseFuture<F> as core::future::future::Future>::poll",
+                ),
+            ],
+            Some(2),
+            Some(202),
+        );
+        let place = place(&stack);
+        assert_eq!(&*place.wait, "futures_executor::local_pool::block_on");
+        assert!(place.function.starts_with("<axum::util"));
     }
 
     #[test]

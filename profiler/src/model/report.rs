@@ -117,9 +117,12 @@ pub struct ThreadReport {
 /// One place in the code where threads waited.
 #[derive(Clone, Debug, Serialize)]
 pub struct Site {
-    /// The innermost frame of the application, demangled; where a stack has none, the innermost
-    /// frame that has a name.
+    /// The innermost frame of the application, demangled; where a stack has none, the nearest
+    /// frame that stands for it.
     pub function: Arc<str>,
+    /// Whether the stack has no frame of the application, because the compiler inlined it into
+    /// `function`, which is a framework's.
+    pub inlined_into: bool,
     /// Its source file, where line tables tell.
     pub file: Option<Arc<str>>,
     /// Its line.

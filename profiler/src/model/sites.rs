@@ -178,6 +178,7 @@ fn site(recording: &Recording, key: Key, gathered: Gathered) -> Site {
         function: key.place.function,
         file: key.place.file,
         line: key.place.line,
+        inlined_into: key.place.host.is_some(),
         task: tasks.first().map(|task| task.function.clone()),
         tasks,
         state: key.state,

@@ -15,7 +15,9 @@ pub fn display_name(function: &str) -> String {
 fn shorten(function: &str) -> String {
     let mut out = String::with_capacity(function.len());
     let mut rest = function;
-    if let Some((of, method)) = qualified(function) {
+    if let Some((of, named, method)) = qualified(function) {
+        // A trait that is implemented for every type is the better name.
+        let of = named.filter(|_| is_parameter(of)).unwrap_or(of);
         out.push_str(&shorten(of));
         rest = method;
     }
@@ -48,8 +50,16 @@ fn shorten(function: &str) -> String {
     }
 }
 
-/// The type and the rest of `<Type as Trait>::method` or `<Type>::method`.
-fn qualified(function: &str) -> Option<(&str, &str)> {
+/// Whether a type is a parameter of generic code: `F`, `&mut Fut`.
+fn is_parameter(of: &str) -> bool {
+    let name = of.trim_start_matches('&');
+    let name = name.strip_prefix("mut ").unwrap_or(name);
+    name.starts_with(|c: char| c.is_ascii_uppercase())
+        && name.chars().all(|c| c.is_ascii_alphanumeric())
+}
+
+/// The type, the trait and the rest of `<Type as Trait>::method` or `<Type>::method`.
+fn qualified(function: &str) -> Option<(&str, Option<&str>, &str)> {
     let inner = function.strip_prefix('<')?;
     let (mut depth, mut last, mut type_end) = (1_u32, ' ', None);
     for (index, c) in inner.char_indices() {
@@ -63,7 +73,8 @@ fn qualified(function: &str) -> Option<(&str, &str)> {
         }
         if depth == 0 {
             let of = inner.get(..type_end.unwrap_or(index))?;
-            return Some((of, inner.get(index + 1..)?));
+            let named = type_end.and_then(|end| inner.get(end + " as ".len()..index));
+            return Some((of, named, inner.get(index + 1..)?));
         }
         last = c;
     }
@@ -119,6 +130,18 @@ mod tests {
             (
                 "<claims::Store<T> as claims::Reserve<A, B>>::reserve::{{closure}}",
                 "claims::Store::reserve",
+            ),
+            (
+                "<F as axum::handler::Handler<(M,T1,T2),S>>::call::{{closure}}",
+                "axum::handler::Handler::call",
+            ),
+            (
+                "<&mut F as core::future::future::Future>::poll",
+                "core::future::future::Future::poll",
+            ),
+            (
+                "<str as alloc::string::ToString>::to_string",
+                "str::to_string",
             ),
             ("<claims::Store>::new", "claims::Store::new"),
             ("<<a::B as c::D>::E as f::G>::h", "a::B::E::h"),

@@ -13,12 +13,19 @@ use profiler_common::record::SnapshotRecord;
 use profiler_common::row::{self, Mapping};
 use std::collections::HashMap;
 
+/// `task_struct.__state` of a thread that runs or wants to (`include/linux/sched.h`).
+const TASK_RUNNING: u32 = 0;
+/// The bit of one that is being woken.
+const TASK_WAKING: u32 = 0x200;
+
 /// What the threads were doing at the beginning.
 #[derive(Debug, Default)]
 pub(super) struct Early {
     stacks: HashMap<Tid, StackId>,
     /// Threads that were on a CPU.
     running: Vec<Tid>,
+    /// Threads that wanted one.
+    runnable: Vec<Tid>,
     /// Walked and not yet named.
     walked: Vec<Walked>,
 }
@@ -42,6 +49,12 @@ impl Early {
         self.running.contains(&tid)
     }
 
+    /// The threads that wanted a CPU then and had none. The kernel side, which saw no switch-out
+    /// of theirs, takes them for waiting.
+    pub(super) fn runnable(&self) -> &[Tid] {
+        &self.runnable
+    }
+
     /// Walks the stacks of all threads in `snapshots` that have not moved since. Naming them
     /// takes longer, and can wait.
     pub(super) fn walk(
@@ -57,6 +70,10 @@ impl Early {
             let tid = Tid(snapshot.header.tid);
             if snapshot.on_cpu != 0 {
                 early.running.push(tid);
+                continue;
+            }
+            if snapshot.task_state == TASK_RUNNING || snapshot.task_state & TASK_WAKING != 0 {
+                early.runnable.push(tid);
                 continue;
             }
             if snapshot.ip == 0 {

@@ -146,6 +146,9 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
             &mut sums,
         );
     }
+    for tid in closing.early.runnable() {
+        was_runnable(*tid, &mut closing.gathered, &mut threads, &mut sums);
+    }
     unmoved(&closing, &mut threads, &mut open);
     names(&closing, &mut threads);
 
@@ -236,15 +239,32 @@ fn close(
     threads.add_books(tid, &books, until);
 }
 
-/// Takes the time for which we held a command at its start out of its main thread's books.
-fn forget_hold(target: &Target, gathered: &mut Gathered, threads: &mut Threads, sums: &mut Sums) {
-    let tid = Tid(target.pid().0);
-    let Some(held) = sums.take_first_wait(tid) else {
-        return;
-    };
+/// Takes out the wait in which the recording is said to have found a thread.
+fn take_first_wait(tid: Tid, gathered: &mut Gathered, sums: &mut Sums) -> Option<Aggregate> {
+    let first = sums.take_first_wait(tid)?;
     gathered
         .waits
         .retain(|wait| wait.tid != tid || wait.stack != STACK_BEFORE);
+    Some(first)
+}
+
+/// Sets the books right of a thread that did not wait in the beginning, but for a CPU.
+fn was_runnable(tid: Tid, gathered: &mut Gathered, threads: &mut Threads, sums: &mut Sums) {
+    if let Some(first) = take_first_wait(tid, gathered, sums)
+        && let Some(thread) = threads.0.get_mut(&tid)
+    {
+        let blocked = Nanos(first.blocked).min(thread.blocked);
+        thread.blocked = thread.blocked.saturating_sub(blocked);
+        thread.runnable += blocked;
+    }
+}
+
+/// Takes the time for which we held a command at its start out of its main thread's books.
+fn forget_hold(target: &Target, gathered: &mut Gathered, threads: &mut Threads, sums: &mut Sums) {
+    let tid = Tid(target.pid().0);
+    let Some(held) = take_first_wait(tid, gathered, sums) else {
+        return;
+    };
     if let Some(thread) = threads.0.get_mut(&tid) {
         let (blocked, runqueue) = (Nanos(held.blocked), Nanos(held.runqueue));
         thread.blocked = thread.blocked.saturating_sub(blocked);
@@ -262,6 +282,8 @@ fn unmoved(closing: &Closing<'_>, threads: &mut Threads, open: &mut Vec<(Tid, u6
         }
         if closing.early.was_running(*tid) {
             threads.add(*tid, whole, whole, 0, 0);
+        } else if closing.early.runnable().contains(tid) {
+            threads.add(*tid, whole, 0, whole, 0);
         } else if closing.early.stack(*tid).is_some() {
             threads.add(*tid, whole, 0, 0, whole);
             open.push((*tid, STACK_BEFORE, closing.start));
@@ -431,5 +453,33 @@ fn target_facts(target: &Target, modules: &Modules, ended: Option<String>) -> Ta
         ended,
         has_symbols: facts.is_some_and(|facts| facts.has_symtab),
         has_lines: facts.is_some_and(|facts| facts.has_debug_lines),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_found_wanting_a_cpu_did_not_wait() {
+        let (tid, other) = (Tid(7), Tid(8));
+        let mut sums = Sums::default();
+        for tid in [tid, other] {
+            sums.add_woken(tid, STACK_BEFORE, 300, 20);
+        }
+        sums.add_woken(tid, STACK_BEFORE + 1, 1_000, 0);
+        let mut threads = Threads::default();
+        threads.add(tid, 5_000, 3_680, 20, 1_300);
+        let mut gathered = Gathered::default();
+
+        was_runnable(tid, &mut gathered, &mut threads, &mut sums);
+
+        let thread = &threads.0[&tid];
+        assert_eq!(thread.runnable, Nanos(320));
+        assert_eq!(thread.blocked, Nanos(1_000));
+        assert_eq!(thread.lived, Nanos(5_000));
+        let mut left: Vec<_> = sums.0.keys().copied().collect();
+        left.sort_unstable();
+        assert_eq!(left, [(tid, STACK_BEFORE + 1), (other, STACK_BEFORE)]);
     }
 }

@@ -156,7 +156,6 @@ impl Symbolizer {
         };
         out.extend(frames.iter().map(|frame| Frame {
             address,
-            start: None,
             ..frame.clone()
         }));
     }

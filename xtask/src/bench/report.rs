@@ -2,6 +2,7 @@
 
 use super::cpus::Cpus;
 use super::throughput::OwnCosts;
+use crate::verified::Verified;
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
 use std::io::{self, Write};
@@ -17,6 +18,8 @@ pub(super) struct Results {
     #[serde(rename = "offcputime")]
     pub(super) peer: Option<Peer>,
     pub(super) costs: Vec<KindCost>,
+    /// What the running kernel's verifier made of the programs.
+    pub(super) verified: Vec<Verified>,
 }
 
 #[derive(Debug, Serialize)]
@@ -160,6 +163,7 @@ impl Results {
             throughput: None,
             peer: None,
             costs: Vec::new(),
+            verified: Vec::new(),
         }
     }
 
@@ -247,6 +251,16 @@ impl Results {
                     program.per_run()
                 )?;
             }
+        }
+        if !self.verified.is_empty() {
+            let head = ["instructions", "ms to load"];
+            writeln!(out, "\n{:34} {:>12} {:>10}", "verifier", head[0], head[1])?;
+        }
+        for program in &self.verified {
+            let count = program.instructions;
+            let count = count.map_or_else(|| "unknown".to_owned(), |count| count.to_string());
+            let (name, took) = (&program.name, program.milliseconds);
+            writeln!(out, "{name:34} {count:>12} {took:>10.1}")?;
         }
         Ok(())
     }

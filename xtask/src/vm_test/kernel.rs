@@ -1,6 +1,6 @@
 //! A distribution's kernel: found and fetched by apt once, then taken from the cache.
 
-use super::version::{Version, natural};
+use super::version::natural;
 use crate::{debian, process};
 use anyhow::{Context as _, Result, bail};
 use std::fs;
@@ -32,7 +32,6 @@ const MODULES: &[&str] = &["virtio_pci", "virtio_blk", "ext4"];
 pub(super) struct Kernel {
     /// As `uname -r` says it.
     pub(super) release: String,
-    pub(super) version: Version,
     pub(super) image: PathBuf,
     /// In the order in which they have to be loaded.
     pub(super) modules: Vec<PathBuf>,
@@ -80,8 +79,6 @@ impl Kernel {
         }
         Ok(Kernel {
             release: release.to_owned(),
-            version: Version::of(release)
-                .with_context(|| format!("{release:?} is no kernel's version"))?,
             image,
             modules,
         })

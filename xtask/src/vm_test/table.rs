@@ -1,6 +1,6 @@
 //! What came of it, in Markdown.
 
-use super::guest::{Expected, Outcome};
+use super::guest::Outcome;
 use anyhow::Result;
 use std::fmt::Write as _;
 
@@ -8,16 +8,15 @@ use std::fmt::Write as _;
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) release: String,
-    pub(super) expected: Expected,
     pub(super) outcome: Outcome,
     pub(super) verdict: Result<()>,
 }
 
-/// A line for each kernel.
-pub(super) fn table(rows: &[Row]) -> String {
+/// A line for each kernel; `date` is that of the run.
+pub(super) fn table(rows: &[Row], date: &str) -> String {
     let mut table = String::from(
-        "| kernel | up | programs loaded | live tests: passed, failed, skipped | whole run | result |\n\
-         |---|---|---|---|---|---|\n",
+        "| kernel | date | live trials: passed, failed, skipped | programs loaded | booted | whole run | result |\n\
+         |---|---|---|---|---|---|---|\n",
     );
     for row in rows {
         let (account, tally) = (&row.outcome.account, row.outcome.tally);
@@ -29,22 +28,21 @@ pub(super) fn table(rows: &[Row]) -> String {
                 let sum: f64 = account.programs.iter().map(|one| one.milliseconds).sum();
                 format!("in {:.2} s", sum / 1e3)
             }
-            Some(69) => "refused (69)".to_owned(),
             _ => "no".to_owned(),
         };
         let tests = tally.map_or_else(
             || "–".to_owned(),
             |tally| format!("{}, {}, {}", tally.passed, tally.failed, tally.skipped),
         );
-        let result = match (&row.verdict, row.expected) {
-            (Ok(()), Expected::Passes) => "passed",
-            (Ok(()), Expected::Refuses) => "clearly refused",
-            (Err(_), _) => "FAILED",
+        let result = if row.verdict.is_ok() {
+            "passed"
+        } else {
+            "FAILED"
         };
         let took = row.outcome.took.as_secs();
         let _ = writeln!(
             table,
-            "| {} | {up} | {loaded} | {tests} | {took} s | {result} |",
+            "| {} | {date} | {tests} | {loaded} | in {up} | {took} s | {result} |",
             row.release
         );
     }
@@ -85,9 +83,10 @@ pub(super) fn instructions(rows: &[Row]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::guest::{Account, Verified};
+    use super::super::guest::Account;
     use super::*;
     use crate::test::Tally;
+    use crate::verified::Verified;
 
     fn row(release: &str, counts: &[Option<u64>]) -> Row {
         let programs = counts.iter().enumerate().map(|(n, count)| Verified {
@@ -97,7 +96,6 @@ mod tests {
         });
         Row {
             release: release.to_owned(),
-            expected: Expected::Passes,
             outcome: Outcome {
                 account: Account {
                     up: Some(2.0),
@@ -118,9 +116,9 @@ mod tests {
 
     #[test]
     fn a_kernel_is_a_line() {
-        let text = table(&[row("6.1", &[Some(1), Some(2)])]);
+        let text = table(&[row("6.1", &[Some(1), Some(2)])], "2026-11-24");
         assert!(
-            text.contains("| 6.1 | 2.0 s | in 0.50 s | 9, 0, 0 | 0 s | passed |"),
+            text.contains("| 6.1 | 2026-11-24 | 9, 0, 0 | in 0.50 s | in 2.0 s | 0 s | passed |"),
             "{text}"
         );
     }

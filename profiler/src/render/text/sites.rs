@@ -18,6 +18,8 @@ const LABEL: usize = 10;
 const IN_FULL: usize = 5;
 /// Lines for each kind of wait that is not a finding.
 const APART: usize = 3;
+/// Said of a site whose function is a framework's.
+const INLINED: &str = "your function was inlined into this one; line tables tell which";
 /// Tasks named for each site.
 const TASKS: usize = 3;
 
@@ -122,6 +124,9 @@ fn block(page: &mut Page<'_>, number: usize, site: &Site, whole: Nanos) -> io::R
 
 fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
     detail(page, "in", &display_name(&site.wait))?;
+    if site.inlined_into {
+        detail(page, "note", INLINED)?;
+    }
     let function = display_name(&site.function);
     for task in site.tasks.iter().take(TASKS) {
         let name = display_name(&task.function);

@@ -1,0 +1,126 @@
+//! The registers with which a thread entered the kernel.
+
+use aya_ebpf::bindings::pt_regs;
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs,
+};
+use core::ffi::c_void;
+
+use crate::config;
+use crate::filter::Task;
+
+/// `__USER_CS`, the code segment of 64-bit programs (`arch/x86/include/asm/segment.h`).
+const USER_CS: u64 = 0x33;
+
+/// Those that are of use.
+#[derive(Clone, Copy)]
+pub(crate) struct Registers {
+    pub(crate) ip: u64,
+    pub(crate) sp: u64,
+    pub(crate) bp: u64,
+    /// The system call's number; -1 outside any.
+    pub(crate) syscall: i64,
+    pub(crate) args: [u64; 6],
+}
+
+const NONE: Registers = Registers {
+    ip: 0,
+    sp: 0,
+    bp: 0,
+    syscall: -1,
+    args: [0; 6],
+};
+
+/// Takes them apart. Inlined: what `regs` points to is, to the verifier, either the kernel's or
+/// on our stack.
+///
+/// # Safety
+/// `regs` can be read.
+#[inline(always)]
+unsafe fn parts(regs: *const pt_regs) -> Registers {
+    // SAFETY: by the caller's word.
+    unsafe {
+        Registers {
+            ip: (*regs).rip,
+            sp: (*regs).rsp,
+            bp: (*regs).rbp,
+            syscall: (*regs).orig_rax as i64,
+            args: [
+                (*regs).rdi,
+                (*regs).rsi,
+                (*regs).rdx,
+                (*regs).r10,
+                (*regs).r8,
+                (*regs).r9,
+            ],
+        }
+    }
+}
+
+/// The saved registers of a task: an instruction pointer of 0 where they cannot be had.
+///
+/// # Safety
+/// `task` is a task pointer that the verifier knows as such.
+#[inline(always)]
+pub(crate) unsafe fn of_task(task: Task) -> Registers {
+    if config::has_task_pt_regs() != 0 {
+        // SAFETY: by the caller's word; the verifier knows what the helper returns.
+        return unsafe { parts(bpf_task_pt_regs(task.cast_mut().cast()) as *const pt_regs) };
+    }
+    // SAFETY: by the caller's word, a field at an offset from BTF.
+    unsafe { on_stack(*task.add(config::off_task_stack() as usize).cast::<u64>()) }
+}
+
+/// The saved registers of the current task: those of its entry into the kernel, by a system call
+/// or by the interrupt that runs.
+#[inline(always)]
+pub(crate) fn of_current() -> Registers {
+    if config::has_current_task_btf() != 0 {
+        // SAFETY: the verifier knows what the helper returns.
+        return unsafe { of_task(bpf_get_current_task_btf().cast_const().cast()) };
+    }
+    on_stack(of_current_task(config::off_task_stack()))
+}
+
+/// The word at an offset of the current task; 0 where it cannot be read.
+#[inline(always)]
+pub(crate) fn of_current_task(offset: u32) -> u64 {
+    let mut word = 0u64;
+    // SAFETY: eight bytes go into `word`, which stays 0 where the helper fails.
+    unsafe {
+        bpf_probe_read_kernel(
+            (&raw mut word).cast(),
+            8,
+            bpf_get_current_task().wrapping_add(offset.into()) as *const c_void,
+        );
+    }
+    word
+}
+
+/// The registers at the top of the kernel stack that begins at `stack`: `task_pt_regs` of
+/// `arch/x86/include/asm/processor.h`. The padding that FRED puts above them
+/// (`TOP_OF_KERNEL_STACK_PADDING`) came after the helper that spares us this. A stack of another
+/// size than told would show by its code segment.
+#[inline(always)]
+pub(crate) fn on_stack(stack: u64) -> Registers {
+    let at = stack
+        .wrapping_add(config::kernel_stack().into())
+        .wrapping_sub(size_of::<pt_regs>() as u64);
+    let mut regs = core::mem::MaybeUninit::<pt_regs>::uninit();
+    // SAFETY: that many bytes go into `regs`, which is not read where the helper fails.
+    unsafe {
+        let failed = bpf_probe_read_kernel(
+            regs.as_mut_ptr().cast(),
+            size_of::<pt_regs>() as u32,
+            at as *const c_void,
+        );
+        if failed != 0 {
+            return NONE;
+        }
+        let regs = regs.as_ptr();
+        if (*regs).cs != USER_CS {
+            return NONE;
+        }
+        parts(regs)
+    }
+}
