@@ -193,7 +193,8 @@ pub(crate) struct RecordArgs {
     /// Write a report to this file too; may be given several times
     ///
     /// The format follows the extension: .svg (flamegraph), .folded (folded stacks), .json (for
-    /// programs), .txt (for people). `-` is standard output, which always gets a report: see
+    /// programs), .txt (for people); .wakers.svg and .wakers.folded show who ended the waits,
+    /// .wall.svg and .wall.folded all time: on a CPU, in line for one, blocked. `-` is standard output, which always gets a report: see
     /// --format. In the name, %p becomes the target's pid, %t the time as 20261123T224500Z, %% a
     /// percent sign.
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]

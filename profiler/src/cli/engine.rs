@@ -24,6 +24,14 @@ pub enum Format {
     Folded,
     /// A flamegraph
     Svg,
+    /// Folded stacks of waits with those who ended them
+    WakersFolded,
+    /// A flamegraph of waits with those who ended them
+    WakersSvg,
+    /// Folded stacks of all time: on a CPU, in line for one, blocked
+    WallFolded,
+    /// A flamegraph of all time: on a CPU, in line for one, blocked
+    WallSvg,
 }
 
 /// How to render; the same for every output but for `color` and `width`.

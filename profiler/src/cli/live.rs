@@ -46,6 +46,10 @@ impl Engine for Live {
             Format::Json => render::Format::Json,
             Format::Folded => render::Format::Folded,
             Format::Svg => render::Format::Svg,
+            Format::WakersFolded => render::Format::WakersFolded,
+            Format::WakersSvg => render::Format::WakersSvg,
+            Format::WallFolded => render::Format::WallFolded,
+            Format::WallSvg => render::Format::WallSvg,
         };
         let defaults = render::Options::default();
         let options = render::Options {

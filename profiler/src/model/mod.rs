@@ -2,6 +2,7 @@
 
 mod books;
 mod build;
+mod cpu;
 mod place;
 mod quantile;
 mod recording;
@@ -24,8 +25,9 @@ pub use recording::{
     WaitTotal, Waker,
 };
 pub use report::{
-    BlockingPool, OpenWaitReport, Report, RuntimeKind, RuntimeReport, Site, StackTotal, StateTimes,
-    TaskTotal, ThreadReport, WakerTotal,
+    BlockingPool, CpuPart, CpuSite, CpuUse, LongPollSite, LongestPoll, OpenWaitReport, Report,
+    RuntimeKind, RuntimeReport, Site, StackTotal, StateTimes, Stretch, TaskTotal, ThreadReport,
+    ThrottlingReport, WakerTotal, WokenStack,
 };
 pub use syscall::syscall_name;
 pub use verdict::Verdict;

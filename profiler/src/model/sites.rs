@@ -41,15 +41,37 @@ struct Gathered {
     runqueue: Nanos,
     durations: Durations,
     stacks: BTreeMap<StackId, Nanos>,
-    wakers: HashMap<(String, Pid), u64>,
+    wakers: HashMap<WakerKey, u64>,
 }
 
-impl Gathered {
-    fn add_waker(&mut self, waker: &Waker) {
-        *self
-            .wakers
-            .entry((waker.name.clone(), waker.pid))
-            .or_default() += 1;
+/// What makes wakers the same to a reader.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct WakerKey {
+    pid: Pid,
+    thread: String,
+    function: Option<Arc<str>>,
+    file: Option<Arc<str>>,
+    line: Option<u32>,
+}
+
+impl WakerKey {
+    fn of(recording: &Recording, waker: &Waker) -> WakerKey {
+        let place = waker
+            .stack
+            .and_then(|id| recording.stacks.get(usize::try_from(id.0).ok()?))
+            .filter(|stack| !stack.frames.is_empty())
+            .map(place);
+        let (function, file, line) = match place {
+            Some(place) => (Some(place.function), place.file, place.line),
+            None => (None, None, None),
+        };
+        WakerKey {
+            pid: waker.pid,
+            thread: waker.name.clone(),
+            function,
+            file,
+            line,
+        }
     }
 }
 
@@ -94,7 +116,8 @@ pub(super) fn sites(recording: &Recording) -> Vec<Site> {
         site.durations
             .add_exact(wait.wakeup.min(wait.end) - wait.start);
         if let Some(waker) = &wait.waker {
-            site.add_waker(waker);
+            let key = WakerKey::of(recording, waker);
+            *site.wakers.entry(key).or_default() += 1;
         }
     }
 
@@ -162,17 +185,19 @@ fn site(recording: &Recording, key: Key, gathered: Gathered) -> Site {
             .filter_map(|&(time, id)| Some((entry(id)?, time.0))),
     );
     let worst = stacks.first().and_then(|&(_, id)| entry(id));
-    let mut wakers: Vec<WakerTotal> = gathered
-        .wakers
+    let mut wakers: Vec<(WakerKey, u64)> = gathered.wakers.into_iter().collect();
+    wakers.sort_by(|(a, a_waits), (b, b_waits)| b_waits.cmp(a_waits).then_with(|| a.cmp(b)));
+    let wakers = wakers
         .into_iter()
-        .map(|((thread, pid), waits)| WakerTotal { thread, pid, waits })
+        .map(|(key, waits)| WakerTotal {
+            thread: key.thread,
+            pid: key.pid,
+            function: key.function,
+            file: key.file,
+            line: key.line,
+            waits,
+        })
         .collect();
-    wakers.sort_by(|a, b| {
-        let order = |waker: &WakerTotal| (Reverse(waker.waits), waker.pid);
-        order(a)
-            .cmp(&order(b))
-            .then_with(|| a.thread.cmp(&b.thread))
-    });
     let [p50, p99] = gathered.durations.quantiles([0.50, 0.99], gathered.max);
     Site {
         function: key.place.function,
