@@ -298,11 +298,12 @@ fn the_last_line_tells_of_every_loss() {
         unknown_waits: 5,
         timeline: 6,
         walked: 700,
+        samples: 8,
     };
     assert_eq!(
         last_line(&[], &losses),
         "lost: 1 event, 2 waits without stack, 3 of 700 stacks truncated, 4 frames unnamed, \
-         5 waits of unknown state, 6 waits left out of the timeline"
+         5 waits of unknown state, 6 waits left out of the timeline, 8 samples"
     );
 }
 

@@ -1,6 +1,6 @@
 //! Threads on a CPU: where they were, and the polls that took too long.
 
-use super::place::{Place, place, task};
+use super::place::{place, task};
 use super::recording::{LongPoll, PollEvidence, Recording, StackEntry, StackId};
 use super::report::{CpuPart, CpuSite, LongestPoll, LongPollSite, StackTotal};
 use super::runtimes::Runtimes;
@@ -42,15 +42,36 @@ struct Gathered {
     tasks: BTreeMap<Arc<str>, u64>,
 }
 
-/// Where threads were on a CPU, most samples first.
+impl Gathered {
+    /// The stack with most samples.
+    fn stack<'a>(&self, recording: &'a Recording) -> Option<&'a StackEntry> {
+        let most = self
+            .stacks
+            .iter()
+            .max_by_key(|(id, samples)| (**samples, Reverse(**id)));
+        most.and_then(|(id, _)| entry(recording, *id))
+    }
+
+    /// The task with most samples.
+    fn task(&self) -> Option<Arc<str>> {
+        self.tasks
+            .iter()
+            .max_by_key(|(name, samples)| (**samples, Reverse(*name)))
+            .map(|(name, _)| name.clone())
+    }
+}
+
+/// Where threads were on a CPU, most samples first: a function is one place, and its line the one
+/// with most samples.
 pub(super) fn cpu_sites(recording: &Recording) -> Vec<CpuSite> {
-    let mut sites: HashMap<(CpuPart, Place), Gathered> = HashMap::new();
+    let mut sites: HashMap<(CpuPart, Arc<str>, Option<Arc<str>>), Gathered> = HashMap::new();
     for total in &recording.samples {
         let Some(stack) = entry(recording, total.stack) else {
             continue;
         };
         let part = part(stack.verdict.state, stack.verdict.role);
-        let site = sites.entry((part, place(stack))).or_default();
+        let place = place(stack);
+        let site = sites.entry((part, place.function, place.file)).or_default();
         site.samples = site.samples.saturating_add(total.samples);
         *site.stacks.entry(total.stack).or_default() += total.samples;
         if let Some(task) = task(stack) {
@@ -59,23 +80,13 @@ pub(super) fn cpu_sites(recording: &Recording) -> Vec<CpuSite> {
     }
     let mut sites: Vec<CpuSite> = sites
         .into_iter()
-        .map(|((part, place), gathered)| {
-            let most = |(id, samples): (&StackId, &u64)| (*samples, Reverse(*id));
-            let stack = gathered
-                .stacks
-                .iter()
-                .max_by_key(|entry| most(*entry))
-                .and_then(|(id, _)| entry(recording, *id));
-            let task = gathered
-                .tasks
-                .iter()
-                .max_by_key(|(name, samples)| (**samples, Reverse(*name)))
-                .map(|(name, _)| name.clone());
+        .map(|((part, function, file), gathered)| {
+            let stack = gathered.stack(recording);
             CpuSite {
-                function: place.function,
-                file: place.file,
-                line: place.line,
-                task,
+                function,
+                file,
+                line: stack.and_then(|stack| place(stack).line),
+                task: gathered.task(),
                 part,
                 samples: gathered.samples,
                 cpu_ns: time(recording, gathered.samples),
@@ -94,55 +105,21 @@ pub(super) fn cpu_sites(recording: &Recording) -> Vec<CpuSite> {
     sites
 }
 
-/// The polls that took a CPU for too long, by task, most time first.
+/// The polls that took a CPU for too long, by task, most time first. Where a poll was when it was
+/// first seen is chance: the place is that of the longest.
 pub(super) fn long_polls(recording: &Recording, runtimes: &Runtimes) -> Vec<LongPollSite> {
-    #[derive(PartialEq, Eq, Hash)]
-    struct Key {
-        runtime: Option<String>,
-        task: Option<Arc<str>>,
-        place: Place,
-    }
-    let mut sites: HashMap<Key, Vec<&LongPoll>> = HashMap::new();
+    let mut sites: HashMap<(Option<String>, Arc<str>), Vec<&LongPoll>> = HashMap::new();
     for poll in &recording.long_polls {
         let Some(stack) = entry(recording, poll.stack) else {
             continue;
         };
-        let key = Key {
-            runtime: runtime_of(recording, runtimes, poll.tid, poll.stack),
-            task: task(stack),
-            place: place(stack),
-        };
-        sites.entry(key).or_default().push(poll);
+        let runtime = runtime_of(recording, runtimes, poll.tid, poll.stack);
+        let name = task(stack).unwrap_or_else(|| place(stack).function);
+        sites.entry((runtime, name)).or_default().push(poll);
     }
     let mut sites: Vec<LongPollSite> = sites
         .into_iter()
-        .filter_map(|(key, polls)| {
-            let longest = polls
-                .iter()
-                .max_by_key(|poll| (poll.on_cpu, Reverse(poll.first)))?;
-            let evidence: BTreeSet<PollEvidence> =
-                polls.iter().map(|poll| poll.evidence).collect();
-            Some(LongPollSite {
-                function: key.place.function,
-                file: key.place.file,
-                line: key.place.line,
-                task: key.task,
-                runtime: key.runtime,
-                polls: polls.len() as u64,
-                total_ns: polls.iter().map(|poll| poll.on_cpu).sum(),
-                longest: LongestPoll {
-                    tid: longest.tid,
-                    task_id: longest.task_id,
-                    at_ns: longest.first - recording.start,
-                    on_cpu_ns: longest.on_cpu,
-                    samples: longest.samples,
-                },
-                evidence: evidence.into_iter().collect(),
-                stack: entry(recording, longest.stack)
-                    .map(whole_stack)
-                    .unwrap_or_default(),
-            })
-        })
+        .filter_map(|((runtime, _), polls)| long_poll_site(recording, runtime, &polls))
         .collect();
     sites.sort_by(|a, b| {
         let order = |site: &LongPollSite| (Reverse(site.total_ns), site.longest.at_ns, site.line);
@@ -152,6 +129,37 @@ pub(super) fn long_polls(recording: &Recording, runtimes: &Runtimes) -> Vec<Long
             .then_with(|| a.task.cmp(&b.task))
     });
     sites
+}
+
+fn long_poll_site(
+    recording: &Recording,
+    runtime: Option<String>,
+    polls: &[&LongPoll],
+) -> Option<LongPollSite> {
+    let longest = polls
+        .iter()
+        .max_by_key(|poll| (poll.on_cpu, Reverse(poll.first)))?;
+    let evidence: BTreeSet<PollEvidence> = polls.iter().map(|poll| poll.evidence).collect();
+    let stack = entry(recording, longest.stack)?;
+    let place = place(stack);
+    Some(LongPollSite {
+        function: place.function,
+        file: place.file,
+        line: place.line,
+        task: task(stack),
+        runtime,
+        polls: polls.len() as u64,
+        total_ns: polls.iter().map(|poll| poll.on_cpu).sum(),
+        longest: LongestPoll {
+            tid: longest.tid,
+            task_id: longest.task_id,
+            at_ns: longest.first - recording.start,
+            on_cpu_ns: longest.on_cpu,
+            samples: longest.samples,
+        },
+        evidence: evidence.into_iter().collect(),
+        stack: whole_stack(stack),
+    })
 }
 
 fn runtime_of(

@@ -110,10 +110,11 @@ pub struct CpuSite {
     pub truncated: Option<Truncation>,
 }
 
-/// The long polls of one task that began at one place.
+/// The long polls of one task.
 #[derive(Clone, Debug, Serialize)]
 pub struct LongPollSite {
-    /// The innermost frame of the application at the first sample, as [`Site::function`].
+    /// The innermost frame of the application at the longest one's first sample, as
+    /// [`Site::function`].
     pub function: Arc<str>,
     /// Its source file, where line tables tell.
     pub file: Option<Arc<str>>,

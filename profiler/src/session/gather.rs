@@ -2,6 +2,7 @@
 
 use super::modules::{AddressMap, Modules};
 use super::samples::{Sample, Samples};
+use super::tail_calls::{Code, Function, jumped};
 use crate::decode::{DecodeError, Event, SampleSeen, StackSeen};
 use crate::model::{Sampling, StackEntry, StackId, Truncation};
 use crate::process::parse_comm;
@@ -187,10 +188,12 @@ impl Gathered {
         seen: &StackSeen,
         map: &AddressMap,
         modules: &Modules,
+        code: &Code,
     ) -> NewStack {
         let truncated = walk_outcome(seen.record.walk);
         let user: Vec<Addr> = seen.user.iter().map(|addr| Addr(*addr)).collect();
-        let frames = self.name(&user, map, modules);
+        let of_waker = seen.record.of == of::WAKER;
+        let frames = self.name_with(&user, map, modules, of_waker.then_some(code));
         let syscall = u32::try_from(seen.record.syscall).ok();
         let place = seen.record.place.into();
         let id = if seen.record.of == of::WAIT {
@@ -260,8 +263,24 @@ impl Gathered {
         map: &AddressMap,
         modules: &Modules,
     ) -> Vec<Frame> {
-        let mut frames = Vec::new();
+        self.name_with(addresses, map, modules, None)
+    }
+
+    /// As [`Gathered::name`]; with `code`, functions that left the stack by a jump are there too.
+    fn name_with(
+        &mut self,
+        addresses: &[Addr],
+        map: &AddressMap,
+        modules: &Modules,
+        code: Option<&Code>,
+    ) -> Vec<Frame> {
+        let mut frames: Vec<Frame> = Vec::new();
+        let mut callee: Option<Function> = None;
         for (depth, addr) in addresses.iter().enumerate() {
+            if let (Some(code), Some(callee)) = (code, callee) {
+                let symbolizer = &mut self.symbolizer;
+                frames.extend(jumped(code, *addr, callee, map, modules, symbolizer));
+            }
             let at = if depth == 0 {
                 *addr
             } else {
@@ -273,6 +292,8 @@ impl Gathered {
                 None => (None, Default::default()),
             };
             self.symbolizer.user(source, svma, at, &mut frames);
+            let start = frames.last().and_then(|frame| frame.start);
+            callee = found.and_then(|(module, _)| Some((module, start?)));
         }
         frames
     }

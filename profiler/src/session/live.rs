@@ -4,6 +4,7 @@ use super::early::Early;
 use super::finish::{self, Closing};
 use super::gather::{Gathered, Unnamed};
 use super::modules::{AddressMap, Modules};
+use super::tail_calls::Code;
 use crate::bpf::{Kernel, monotonic, process_entry};
 use crate::host::KernelBtf;
 use crate::model::{Recording, Sampling};
@@ -66,6 +67,7 @@ pub struct Session {
     finished_sums: finish::Sums,
     /// Stacks that have arrived and have no names yet.
     new: Vec<Unnamed>,
+    code: Code,
     /// What the CPU quota had done before.
     quota: Option<CpuQuota>,
 }
@@ -111,6 +113,7 @@ impl Session {
             swept_ends: 0,
             finished_sums: finish::Sums::default(),
             new: Vec::new(),
+            code: Code::open(target),
             quota: CpuQuota::read(target),
         };
         session.install(target, map, mappings)?;
@@ -206,6 +209,7 @@ impl Session {
             early,
             new,
             options,
+            code,
             ..
         } = self;
         let none = AddressMap::default();
@@ -214,7 +218,7 @@ impl Session {
             let map = maps.get(&seen.generation()).unwrap_or(&none);
             match seen {
                 Unnamed::Stack(seen) => {
-                    let stack = gathered.stack(&seen, map, modules);
+                    let stack = gathered.stack(&seen, map, modules, code);
                     if stack.idle {
                         kernel.advise(stack.number, ADVICE_IDLE)?;
                     }
@@ -263,6 +267,9 @@ impl Session {
                 return Ok(());
             }
         };
+        if exec {
+            self.code = Code::open(target);
+        }
         tracing::debug!(exec, mappings = mappings.len(), "read the mappings again");
         if !exec && self.maps.get(&self.generation) == Some(&map) {
             self.rescan_after = (self.rescan_after * 2).min(RESCAN.1);

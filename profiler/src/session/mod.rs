@@ -11,5 +11,6 @@ mod gather;
 mod live;
 mod modules;
 mod samples;
+mod tail_calls;
 
 pub use live::{Options, Session, TICK};
