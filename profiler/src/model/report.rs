@@ -225,11 +225,12 @@ pub struct RuntimeReport {
     pub starved_stretches: Vec<Stretch>,
     /// Entry `k`: for how long exactly `k` workers were blocked at once. Sums to the duration.
     pub blocked_at_once: Vec<Nanos>,
-    /// For how long a worker waited in the I/O driver (in `epoll_wait`), ready for events.
-    pub driver_ns: Nanos,
+    /// For how long a worker waited in the I/O driver (in `epoll_wait`), ready for events; none
+    /// where no worker was ever seen there, as in a runtime without I/O.
+    pub driver_ns: Option<Nanos>,
     /// For how long, at least, a worker was blocked and none was in the I/O driver, so that no
     /// event of the network or of a timer was seen before another worker found the time.
-    pub blocked_without_driver_ns: Nanos,
+    pub blocked_without_driver_ns: Option<Nanos>,
     /// Polls that took a CPU for too long.
     pub long_polls: u64,
     /// Their CPU time, at least.

@@ -208,7 +208,7 @@ fn report(
     workers: usize,
     states: StateTimes,
     blocked: &Sweep,
-    driver: Nanos,
+    driver: Option<Nanos>,
 ) -> RuntimeReport {
     let blocked_at_once = blocked.at_once(workers);
     let any: Nanos = blocked_at_once.iter().skip(1).copied().sum();
@@ -232,7 +232,7 @@ fn report(
         driver_ns: driver,
         // One worker at a time is in the driver: of the time in which any was blocked, it can have
         // covered no more than it was there for.
-        blocked_without_driver_ns: any.saturating_sub(driver),
+        blocked_without_driver_ns: driver.map(|driver| any.saturating_sub(driver)),
         long_polls: 0,
         long_poll_ns: Nanos::ZERO,
         long_poll_max_ns: Nanos::ZERO,
@@ -242,8 +242,8 @@ fn report(
 /// `epoll_wait`, `epoll_pwait` and `epoll_pwait2` on x86_64, in one of which the I/O driver parks.
 const EPOLL: [u32; 3] = [232, 281, 441];
 
-/// For how long threads were parked in the I/O driver.
-fn driver_time(recording: &Recording, wanted: impl Fn(Tid, Role) -> bool) -> Nanos {
+/// For how long threads were parked in the I/O driver; none where none ever was.
+fn driver_time(recording: &Recording, wanted: impl Fn(Tid, Role) -> bool) -> Option<Nanos> {
     let is_driver = |tid: Tid, id: StackId| {
         let stack = usize::try_from(id.0)
             .ok()
@@ -264,7 +264,7 @@ fn driver_time(recording: &Recording, wanted: impl Fn(Tid, Role) -> bool) -> Nan
         .iter()
         .filter(|open| is_driver(open.tid, open.stack))
         .map(|open| recording.end - open.since);
-    finished.chain(open).sum()
+    finished.chain(open).reduce(|sum, time| sum + time)
 }
 
 fn sweep(recording: &Recording, wanted: impl Fn(Tid, State, Role) -> bool) -> Sweep {

@@ -4,6 +4,7 @@
 pub(crate) mod check;
 pub(crate) mod check_modes;
 pub(crate) mod fixture;
+pub(crate) mod harm;
 pub(crate) mod hostile;
 pub(crate) mod kernel_walk;
 pub(crate) mod privilege;

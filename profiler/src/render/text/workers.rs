@@ -12,6 +12,8 @@ use std::io;
 
 /// Runtimes drawn in full; of more there is a line each.
 const IN_FULL: usize = 2;
+/// Share of the time below which it is no news that nobody was in the I/O driver.
+const WITHOUT_DRIVER: f64 = 0.01;
 /// Runtimes listed at all.
 const LISTED: usize = 12;
 
@@ -129,12 +131,15 @@ fn starved(page: &mut Page<'_>, runtime: &RuntimeReport) -> io::Result<()> {
 
 /// Whether anybody was left to see events.
 fn driver(page: &mut Page<'_>, runtime: &RuntimeReport) -> io::Result<()> {
-    if runtime.blocked_without_driver_ns == Nanos::ZERO {
+    let Some(time) = runtime.blocked_without_driver_ns else {
+        return Ok(());
+    };
+    if time.share_of(page.report.duration_ns) < WITHOUT_DRIVER {
         return Ok(());
     }
     let text = format!(
         "no worker waited for events for {} or more while others were blocked",
-        duration(runtime.blocked_without_driver_ns)
+        duration(time)
     );
     page.labelled((PLAIN, "  I/O driver"), 19, &text)
 }

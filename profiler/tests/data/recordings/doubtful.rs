@@ -93,6 +93,7 @@ pub fn lossy() -> Recording {
         unknown_waits: 1,
         timeline: 70_000,
         walked: 12_345,
+        samples: 5,
     };
     b.0
 }
