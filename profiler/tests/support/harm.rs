@@ -3,7 +3,7 @@
 
 use super::check::{Complaints, ms};
 use super::record::Recorded;
-use super::report::{Report, Site, is_in};
+use super::report::{Frame, Report, Site, is_in};
 
 /// One poll of the fixture's hog, in CPU time.
 const HOG_POLL: u64 = 60_000_000;
@@ -36,7 +36,8 @@ fn hog_by(report: &Report, evidence: &str) -> Complaints {
     };
     // In tokio 1.20 the task's function is inlined into tokio's.
     let task = worst.task.as_deref().unwrap_or(&worst.function);
-    if !is_in(task, "task_hog") && !is_in(&worst.function, "hog_the_worker") {
+    let by_hog = |frame: &Frame| is_in(&frame.function, "hog_the_worker");
+    if !is_in(task, "task_hog") && !worst.stack.iter().any(by_hog) {
         complaints.push(format!("the long polls are {task}'s, not task_hog's"));
     }
     if worst.evidence != [evidence] {

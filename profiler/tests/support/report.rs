@@ -38,6 +38,7 @@ pub(crate) struct LongPolls {
     pub(crate) total_ns: u64,
     pub(crate) longest: LongestPoll,
     pub(crate) evidence: Vec<String>,
+    pub(crate) stack: Vec<Frame>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
