@@ -178,15 +178,15 @@ pub(crate) struct RecordArgs {
     #[arg(short, long, value_name = "TIME", value_parser = values::min_block, default_value = "100us")]
     pub(crate) min_block: Nanos,
 
-    /// Look at each CPU so many times a second for threads of the target
+    /// Sample threads of the target on a CPU, so many times a second and CPU
     ///
-    /// What they do there is reported apart from waits. 0 for not at all, at most 1000.
+    /// What they do there is reported apart from waits. 0 for no samples, at most 1000.
     #[arg(short = 'F', long, value_name = "HZ", value_parser = values::freq, default_value = "99")]
     pub(crate) freq: u32,
 
     /// List task polls that take a CPU for at least this time: 10ms, 500us
     ///
-    /// Found by samples: of one shorter than two periods of --freq only chance can tell.
+    /// They are found by samples: those shorter than two periods of --freq only by chance.
     #[arg(long, value_name = "TIME", value_parser = values::long_poll, default_value = "10ms")]
     pub(crate) long_poll: Nanos,
 

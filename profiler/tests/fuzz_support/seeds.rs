@@ -8,8 +8,8 @@ use gimli::write::{
 };
 use gimli::{Encoding, Format, LittleEndian, X86_64};
 use profiler_common::record::{
-    ExecRecord, Header, KIND_EXEC, KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END, KIND_WAIT,
-    SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
+    ExecRecord, Header, KIND_EXEC, KIND_SAMPLE, KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END,
+    KIND_WAIT, NO_TICK, SampleRecord, SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
 };
 
 /// One file: target, name, content.
@@ -211,7 +211,13 @@ fn events() -> Vec<Seed> {
     let mut snapshot: SnapshotRecord = bytemuck::Zeroable::zeroed();
     snapshot.header = header(KIND_SNAPSHOT, size_of::<SnapshotRecord>());
     snapshot.comm = [0xff; 16];
+    let mut sample: SampleRecord = bytemuck::Zeroable::zeroed();
+    sample.header = header(KIND_SAMPLE, size_of::<SampleRecord>() + stack.len());
+    (sample.task_id, sample.tick) = (17, NO_TICK);
+    let mut sample = bytemuck::bytes_of(&sample).to_vec();
+    sample.extend(&stack);
     vec![
+        ("events", "sample", sample),
         ("events", "stack", stack),
         ("events", "wait", bytemuck::bytes_of(&wait).to_vec()),
         ("events", "thread-end", bytemuck::bytes_of(&end).to_vec()),
