@@ -2,8 +2,9 @@
 
 use bytemuck::{AnyBitPattern, try_pod_read_unaligned};
 use profiler_common::record::{
-    ExecRecord, Header, KIND_EXEC, KIND_SAMPLE, KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END, KIND_WAIT,
-    MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SampleRecord, SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
+    ExecRecord, Header, KIND_EXEC, KIND_SAMPLE, KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END,
+    KIND_WAIT, MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SampleRecord, SnapshotRecord, StackRecord,
+    ThreadEndRecord, WaitRecord,
 };
 use std::fmt;
 

@@ -56,10 +56,7 @@ pub(in crate::host) fn kernel_image(lacking: &[&str]) -> Vec<u8> {
         kept.map(|name| b.string(name)).collect()
     };
     let fields = strings(&["pid", "tgid", "comm", "on_cpu", "nvcsw", "stack", "__state"]);
-    let helpers = strings(&[
-        "BPF_FUNC_ringbuf_output",
-        "BPF_FUNC_task_pt_regs",
-    ]);
+    let helpers = strings(&["BPF_FUNC_ringbuf_output", "BPF_FUNC_task_pt_regs"]);
     let members: Vec<u32> = fields
         .iter()
         .zip(0..)

@@ -2,7 +2,7 @@
 
 use super::place::{place, task};
 use super::recording::{LongPoll, PollEvidence, Recording, StackEntry, StackId};
-use super::report::{CpuPart, CpuSite, LongestPoll, LongPollSite, StackTotal};
+use super::report::{CpuPart, CpuSite, LongPollSite, LongestPoll, StackTotal};
 use super::runtimes::Runtimes;
 use super::sites::whole_stack;
 use super::tally::{Class, verdict_of};
@@ -64,7 +64,8 @@ impl Gathered {
 /// Where threads were on a CPU, most samples first: a function is one place, and its line the one
 /// with most samples.
 pub(super) fn cpu_sites(recording: &Recording) -> Vec<CpuSite> {
-    let mut sites: HashMap<(CpuPart, Arc<str>, Option<Arc<str>>), Gathered> = HashMap::new();
+    type Key = (CpuPart, Arc<str>, Option<Arc<str>>);
+    let mut sites: HashMap<Key, Gathered> = HashMap::new();
     for total in &recording.samples {
         let Some(stack) = entry(recording, total.stack) else {
             continue;

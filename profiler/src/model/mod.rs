@@ -20,9 +20,9 @@ mod verdict;
 
 pub use build::build;
 pub use recording::{
-    HIST_BUCKETS, Host, LongPoll, Losses, OpenWait, PollEvidence, Recording, SampleTotal,
-    Sampling, StackEntry, StackId, Target, ThreadRecord, Throttling, Tool, Truncation, Wait,
-    WaitTotal, Waker,
+    HIST_BUCKETS, Host, LongPoll, Losses, OpenWait, PollEvidence, Recording, SampleTotal, Sampling,
+    StackEntry, StackId, Target, ThreadRecord, Throttling, Tool, Truncation, Wait, WaitTotal,
+    Waker,
 };
 pub use report::{
     BlockingPool, CpuPart, CpuSite, CpuUse, LongPollSite, LongestPoll, OpenWaitReport, Report,

@@ -1,8 +1,6 @@
 //! The report: what every renderer draws, and what `-o report.json` holds (schema 1).
 
-use crate::model::recording::{
-    Host, Losses, PollEvidence, StackEntry, Target, Tool, Truncation,
-};
+use crate::model::recording::{Host, Losses, PollEvidence, StackEntry, Target, Tool, Truncation};
 use crate::model::verdict::Verdict;
 use crate::symbolize::Frame;
 use crate::tokio_rt::{Role, State};

@@ -136,7 +136,9 @@ fn multi_thread(
         .min(distinct.saturating_sub(handed_off.peak()))
         .max(blocked.peak())
         .max(1);
-    let driver = driver_time(recording, |_, role| role == Role::Worker(Flavor::MultiThread));
+    let driver = driver_time(recording, |_, role| {
+        role == Role::Worker(Flavor::MultiThread)
+    });
     Some(report(
         RuntimeKind::MultiThread,
         workers,

@@ -200,8 +200,8 @@ impl Verdict {
         let is_held = runtime.long_poll_ns.share_of(whole) >= LONG_POLL_SHARE
             || runtime.long_poll_max_ns >= LONG_POLL_LONGEST;
         let blocked = time(State::Blocked);
-        let worse_than_blocked = (is_held && runtime.long_poll_ns > blocked)
-            || (dominates && runnable > blocked);
+        let worse_than_blocked =
+            (is_held && runtime.long_poll_ns > blocked) || (dominates && runnable > blocked);
         let cpu_starved = || Verdict::CpuStarved {
             runtime: id(),
             share: share(State::Runnable),
@@ -351,9 +351,15 @@ mod tests {
         assert!(matches!(of(0, 900, 300, 800), Verdict::LongPolls { .. }));
         assert!(matches!(of(0, 900, 300, 0), Verdict::CpuStarved { .. }));
         assert!(matches!(of(0, 400, 1_300, 300), Verdict::CpuStarved { .. }));
-        assert!(matches!(of(500, 100, 50, 0), Verdict::WorkersBlocked { .. }));
+        assert!(matches!(
+            of(500, 100, 50, 0),
+            Verdict::WorkersBlocked { .. }
+        ));
         // All at once: what took most is named.
-        assert!(matches!(of(500, 400, 300, 100), Verdict::WorkersBlocked { .. }));
+        assert!(matches!(
+            of(500, 400, 300, 100),
+            Verdict::WorkersBlocked { .. }
+        ));
         assert!(matches!(of(100, 900, 300, 800), Verdict::LongPolls { .. }));
         assert!(matches!(of(100, 400, 1_300, 0), Verdict::CpuStarved { .. }));
         // Below its share a long poll is a finding only if it is very long.

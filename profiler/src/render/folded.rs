@@ -88,7 +88,10 @@ impl Folding {
 /// The frames of a line, root first.
 pub(super) fn frames(report: &Report, stack: &StackTotal, collapse: bool) -> Vec<(String, Kind)> {
     let mut frames = vec![
-        (root(report, stack.runtime.as_deref(), stack.state), Kind::Root),
+        (
+            root(report, stack.runtime.as_deref(), stack.state),
+            Kind::Root,
+        ),
         (stack.state.name().to_owned(), Kind::State(stack.state)),
     ];
     if let Some(truncation) = stack.truncated {

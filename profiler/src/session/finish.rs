@@ -5,8 +5,8 @@ use super::gather::Gathered;
 use super::modules::Modules;
 use crate::bpf::{Kernel, KernelThread};
 use crate::model::{
-    Host, Losses, OpenWait, Recording, Sampling, StackEntry, StackId, Target as TargetFacts, ThreadRecord,
-    Throttling, Tool, Truncation, Wait, WaitTotal, Waker,
+    Host, Losses, OpenWait, Recording, Sampling, StackEntry, StackId, Target as TargetFacts,
+    ThreadRecord, Throttling, Tool, Truncation, Wait, WaitTotal, Waker,
 };
 use crate::process::{CpuQuota, QuotaUse, Target};
 use crate::tokio_rt::{Place, State};
@@ -197,7 +197,10 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         sampling: closing.sampling,
         samples,
         long_polls,
-        throttling: closing.quota.and_then(|before| before.since()).map(throttling),
+        throttling: closing
+            .quota
+            .and_then(|before| before.since())
+            .map(throttling),
         losses,
     })
 }

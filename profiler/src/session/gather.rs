@@ -10,9 +10,7 @@ use crate::symbolize::{Frame, Symbolizer};
 use crate::tokio_rt::{Agreement, Classifier, Place, State};
 use crate::units::{Addr, Pid, Tid, Timestamp};
 use crate::unwind::walk_outcome;
-use profiler_common::record::{
-    SnapshotRecord, ThreadEndRecord, WAKER_INTERRUPT, WaitRecord, of,
-};
+use profiler_common::record::{SnapshotRecord, ThreadEndRecord, WAKER_INTERRUPT, WaitRecord, of};
 use profiler_common::row::walk;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

@@ -1,9 +1,7 @@
 //! Rules of the summing-up that need a whole recording.
 
 use crate::model::testing::{app, library, recording, runtime, stack};
-use crate::model::{
-    Recording, RuntimeKind, SampleTotal, Sampling, StackId, Verdict, Waker, build,
-};
+use crate::model::{Recording, RuntimeKind, SampleTotal, Sampling, StackId, Verdict, Waker, build};
 use crate::tokio_rt::{Flavor, Role, State};
 use crate::units::{Nanos, Pid, Tid};
 

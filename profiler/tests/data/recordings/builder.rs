@@ -1,8 +1,8 @@
 //! A small language for recordings.
 
 use holdup::model::{
-    HIST_BUCKETS, Host, LongPoll, Losses, OpenWait, PollEvidence, Recording, SampleTotal,
-    Sampling, StackEntry, StackId, Target, ThreadRecord, Tool, Wait, WaitTotal, Waker,
+    HIST_BUCKETS, Host, LongPoll, Losses, OpenWait, PollEvidence, Recording, SampleTotal, Sampling,
+    StackEntry, StackId, Target, ThreadRecord, Tool, Wait, WaitTotal, Waker,
 };
 use holdup::symbolize::{Frame, Naming, Origin, Space};
 use holdup::tokio_rt::{Flavor, Role, RuleName, State, Verdict};

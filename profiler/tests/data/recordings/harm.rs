@@ -21,9 +21,24 @@ fn in_poll(b: &mut Builder, leaf: &str, line: u32, task: &str) -> StackId {
 pub fn hog() -> Recording {
     let mut b = Builder::new("/srv/claims_api", 10 * SEC);
     let (park, main) = (b.stack(park()), b.stack(main_park()));
-    let hash = in_poll(&mut b, "claims_api::score::hash", 31, "claims_api::api::score::{{closure}}");
-    let sort = in_poll(&mut b, "claims_api::score::sort", 77, "claims_api::api::score::{{closure}}");
-    let parse = in_poll(&mut b, "serde::parse", 9, "claims_api::api::quote::{{closure}}");
+    let hash = in_poll(
+        &mut b,
+        "claims_api::score::hash",
+        31,
+        "claims_api::api::score::{{closure}}",
+    );
+    let sort = in_poll(
+        &mut b,
+        "claims_api::score::sort",
+        77,
+        "claims_api::api::score::{{closure}}",
+    );
+    let parse = in_poll(
+        &mut b,
+        "serde::parse",
+        9,
+        "claims_api::api::quote::{{closure}}",
+    );
     let zip = b.stack(StackEntry {
         syscall: None,
         ..stack(
@@ -31,7 +46,11 @@ pub fn hog() -> Recording {
             Role::PoolThread,
             "pool-closure",
             vec![
-                at(app("claims_api::archive::zip::{{closure}}"), "src/archive.rs", 90),
+                at(
+                    app("claims_api::archive::zip::{{closure}}"),
+                    "src/archive.rs",
+                    90,
+                ),
                 runtime("tokio::runtime::blocking::task::BlockingTask<T>::poll"),
                 runtime("tokio::runtime::blocking::pool::Inner::run"),
                 system("start_thread"),
@@ -135,8 +154,20 @@ pub fn held_lock() -> Recording {
     b.thread(4242, "claims_api", 2 * MS, 0);
     for n in 0..20 {
         b.wait(4250, sync, n * 400 * MS, 90 * MS, "interrupt");
-        b.wait(4251, lock, n * 400 * MS + 5 * MS, 88 * MS, "tokio-rt-worker");
-        b.wait(4252, lock, n * 400 * MS + 7 * MS, 80 * MS, "tokio-rt-worker");
+        b.wait(
+            4251,
+            lock,
+            n * 400 * MS + 5 * MS,
+            88 * MS,
+            "tokio-rt-worker",
+        );
+        b.wait(
+            4252,
+            lock,
+            n * 400 * MS + 7 * MS,
+            80 * MS,
+            "tokio-rt-worker",
+        );
     }
     b.wait(4252, lock, 9_000 * MS, 30 * MS, "pod; sh\u{1b}[31m");
     b.woken_from("tokio-rt-worker", holder);
