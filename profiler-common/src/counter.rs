@@ -31,20 +31,38 @@ counters! {
     RecoveredSwitchIn = "switch-ins recovered",
     /// Switch-ins that the tracepoint kept from us and that could not be made up for.
     MissedSwitchIn = "switch-ins missed",
+    /// Wakeups that the tracepoint kept from us, made up for at the switch-in from the scheduler's
+    /// own note of when the thread came to wait for a CPU.
+    RecoveredWakeup = "wakeups recovered",
     /// Switch-ins of a thread that had not been seen to switch out.
     MissedSwitchOut = "switch-outs missed",
     /// User stacks walked.
     Walks = "stacks walked",
     /// Frames over all walks, for the mean depth.
     Frames = "frames walked",
-    /// Walks that ended before the outermost frame.
-    WalksTruncated = "stacks truncated",
+    /// Walks that ended before the outermost frame, as [`crate::row::walk::TOO_DEEP`]; the next ones
+    /// are in the order of that module's codes.
+    TooDeep = "stacks truncated: too deep",
+    /// [`crate::row::walk::UNMAPPED`].
+    Unmapped = "stacks truncated: unmapped",
+    /// [`crate::row::walk::NO_ROW`].
+    NoRow = "stacks truncated: no row",
+    /// [`crate::row::walk::UNSUPPORTED`].
+    Unsupported = "stacks truncated: unsupported rule",
+    /// [`crate::row::walk::UNREADABLE`].
+    Unreadable = "stacks truncated: unreadable",
+    /// [`crate::row::walk::NO_PROGRESS`].
+    NoProgress = "stacks truncated: no progress",
+    /// [`crate::row::walk::NO_STACK`].
+    NoStack = "stacks truncated: no stack",
     /// Waits whose stack could not be numbered because the stack table was full.
     StackTableFull = "stack table full",
     /// Waits that found no place in the aggregate.
     AggregateFull = "aggregate full",
     /// Switches of threads that found no place in the thread table.
     ThreadTableFull = "thread table full",
+    /// Waits of such threads: in no sum and in no thread's books.
+    WaitOfNoThread = "waits of threads not in the table",
     /// Stack records that did not fit into the ring buffer (the stack is sent again later).
     RingFullStack = "ring buffer full (stack)",
     /// Wait records that did not fit into the ring buffer.
@@ -59,4 +77,15 @@ counters! {
     RingFullSample = "ring buffer full (sample)",
     /// Other records that did not fit into the ring buffer.
     RingFullOther = "ring buffer full (other)",
+    /// Stacks copied for the shadow check.
+    RawCopies = "stacks copied",
+    /// Of them those of which a piece did not fit into the ring buffer.
+    RingFullRaw = "ring buffer full (stack copy)",
 }
+
+const _: () = assert!(
+    Counter::NoStack as u32 - Counter::TooDeep as u32
+        == crate::row::walk::NO_STACK - crate::row::walk::TOO_DEEP
+        && crate::row::walk::NO_STACK == 7,
+    "the counters of truncated walks follow the codes"
+);

@@ -20,8 +20,15 @@ pub const KIND_THREAD_END: u32 = 3;
 pub const KIND_EXEC: u32 = 4;
 /// [`Header::kind`] of a [`SnapshotRecord`].
 pub const KIND_SNAPSHOT: u32 = 5;
+/// [`Header::kind`] of a [`RawStackRecord`].
+pub const KIND_RAW_STACK: u32 = 6;
 /// [`Header::kind`] of a [`SampleRecord`].
-pub const KIND_SAMPLE: u32 = 6;
+pub const KIND_SAMPLE: u32 = 7;
+
+/// Bytes of one raw copy of a stack at most, over all its pieces.
+pub const RAW_STACK_BYTES: u64 = 32 << 10;
+/// Bytes of one piece at most; no piece crosses the end of a page.
+pub const RAW_PIECE_BYTES: usize = 4096;
 
 /// What every record begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +121,7 @@ pub struct WaitRecord {
     pub header: Header,
     /// The switch-out.
     pub start: u64,
-    /// The wakeup, or 0 where none was seen.
+    /// The wakeup, or 0 where nothing tells it.
     pub wakeup: u64,
     /// The switch-in.
     pub end: u64,
@@ -126,7 +133,7 @@ pub struct WaitRecord {
     pub task_id: u64,
     /// Process of the thread that made the wakeup; 0 where none was seen.
     pub waker_tgid: u32,
-    /// Thread that made the wakeup, or [`WAKER_INTERRUPT`].
+    /// Thread that made the wakeup, [`WAKER_INTERRUPT`] or [`WAKER_UNSEEN`].
     pub waker_tid: u32,
     /// Name of the thread that made the wakeup.
     pub waker_comm: [u8; COMM_LEN],
@@ -137,6 +144,9 @@ pub struct WaitRecord {
 /// [`WaitRecord::waker_tid`] of a wakeup made by an interrupt (a timer, a device, the network):
 /// the thread that it interrupted has nothing to do with it.
 pub const WAKER_INTERRUPT: u32 = u32::MAX;
+
+/// [`WaitRecord::waker_tid`] where no wakeup was seen; the scheduler may have told its time.
+pub const WAKER_UNSEEN: u32 = u32::MAX - 1;
 
 /// The `stack` of a wait that began before the recording: its stack is in a [`SnapshotRecord`].
 pub const STACK_BEFORE: u64 = 1;
@@ -196,6 +206,38 @@ pub struct SnapshotRecord {
     pub comm: [u8; COMM_LEN],
 }
 
+/// A piece of a raw copy of a stack, for a walk in userspace; followed by `bytes` bytes. Pieces of
+/// one copy come one after another in the order of their addresses, from the same CPU; other
+/// records may lie between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct RawStackRecord {
+    /// The record's kind, length and thread.
+    pub header: Header,
+    /// When the stack was walked: the switch-out. With the thread it names the copy.
+    pub time: u64,
+    /// The number by which waits name the stack.
+    pub stack: u64,
+    /// User instruction pointer.
+    pub ip: u64,
+    /// User stack pointer.
+    pub sp: u64,
+    /// User `rbp`.
+    pub bp: u64,
+    /// Address of the first byte that follows.
+    pub address: u64,
+    /// Which mapping table of the process was in use, see [`crate::map::Process::generation`].
+    pub generation: u32,
+    /// Bytes that follow, at most [`RAW_PIECE_BYTES`]; 0 where the memory could not be read.
+    pub bytes: u32,
+    /// 1 in the last piece.
+    pub last: u32,
+    /// No padding.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<RawStackRecord>() == 16 + 48 + 16);
 const _: () = assert!(size_of::<Header>() == 16);
 const _: () = assert!(size_of::<StackRecord>() == 16 + 24 + 48 + 24 + 16);
 const _: () = assert!(size_of::<WaitRecord>() == 16 + 40 + 8 + 16 + 8);

@@ -106,6 +106,9 @@ fn switch_out(
     // SAFETY: `prev` is the tracepoint's argument.
     let tid = unsafe { filter::tid(prev) };
     let Some(thread) = entry(ctx, tid, process, PHASE_RUNNING) else {
+        if !preempted && state != 0 && state & TASK_DEAD == 0 {
+            count(Counter::WaitOfNoThread);
+        }
         return;
     };
     // SAFETY: a live array value; the thread's own switches come one after another.
@@ -117,7 +120,7 @@ fn switch_out(
                 note_clock_lead(prev, (*thread).since);
             }
         } else if let Some(arrival) = arrival(prev, (*thread).since, now) {
-            arrive(thread, tid, arrival);
+            arrive(thread, tid, arrival, || None);
             (*thread).books.running += now.saturating_sub(arrival);
             count(Counter::RecoveredSwitchIn);
         } else {
@@ -144,8 +147,13 @@ fn switch_out(
     stack::take(ctx.as_ptr(), prev, process, thread, now);
 }
 
-/// Difference of two clocks, in nanoseconds, below which they need no new note.
-const CLOCK_SLACK: u64 = 10_000;
+/// By how much, in nanoseconds, a computed arrival may miss the stretch that it lies in: the
+/// scheduler takes its time a little before ours, and longer where the host interrupts us.
+const CLOCK_SLACK: u64 = 1_000_000;
+
+/// Of the surplus over the difference known so far, the part that is taken over with every
+/// switch-in, as a shift: the clocks drift apart by a few parts in a million.
+const CLOCK_DRIFT: u32 = 10;
 
 /// When the scheduler let the task run last, on its own clock; 0 where it does not say.
 ///
@@ -173,9 +181,14 @@ unsafe fn note_clock_lead(task: Task, since: u64) {
     // SAFETY: by the caller's word; a live array value, written by all CPUs with equal right.
     unsafe {
         let seen = since.wrapping_sub(last_arrival(task));
-        if seen.wrapping_sub(*lead).wrapping_add(CLOCK_SLACK) > 2 * CLOCK_SLACK {
-            core::ptr::write_volatile(lead, seen);
-        }
+        let surplus = seen.wrapping_sub(*lead) as i64;
+        // The least difference is the true one: every delay between the two clocks adds to it.
+        let next = if *lead == 0 || surplus < 0 {
+            seen
+        } else {
+            lead.read().wrapping_add(surplus as u64 >> CLOCK_DRIFT)
+        };
+        core::ptr::write_volatile(lead, next);
     }
 }
 
@@ -193,10 +206,16 @@ unsafe fn arrival(task: Task, since: u64, now: u64) -> Option<u64> {
         return None;
     }
     let at = arrival.wrapping_add(lead);
-    if at.wrapping_add(CLOCK_SLACK) < since || at > now {
+    if at.wrapping_add(CLOCK_SLACK) < since || at > now.wrapping_add(CLOCK_SLACK) {
         return None;
     }
-    Some(if at < since { since } else { at })
+    Some(if at < since {
+        since
+    } else if at > now {
+        now
+    } else {
+        at
+    })
 }
 
 #[inline(always)]
@@ -208,18 +227,42 @@ fn switch_in(ctx: &BtfTracePointContext, next: Task, process: Watched, now: u64)
     };
     // SAFETY: a live array value; the thread's own switches come one after another.
     unsafe {
-        arrive(thread, tid, now);
+        let since = (*thread).since;
+        arrive(thread, tid, now, || queued(next, since, now));
         (*thread).since = now;
         (*thread).phase = PHASE_RUNNING;
     }
 }
 
-/// Ends the stretch off-CPU of a thread that came to run at `now`.
+/// When a thread that comes to run at `now` began to want a CPU, by the scheduler, which forgets
+/// it after this tracepoint.
+///
+/// # Safety
+/// As [`filter::tid`].
+#[inline(always)]
+unsafe fn queued(task: Task, since: u64, now: u64) -> Option<u64> {
+    let offset = config::off_task_last_queued();
+    let lead = *CLOCK_LEAD.get(0)?;
+    if offset == 0 || lead == 0 {
+        return None;
+    }
+    // SAFETY: a field of the task at an offset from BTF.
+    let queued = unsafe { *task.add(offset as usize).cast::<u64>() };
+    let at = queued.wrapping_add(lead);
+    if queued == 0 || at < since || at > now {
+        return None;
+    }
+    count(Counter::RecoveredWakeup);
+    Some(at)
+}
+
+/// Ends the stretch off-CPU of a thread that came to run at `now`. Where no wakeup was seen,
+/// `queued` may tell when it was.
 ///
 /// # Safety
 /// `thread` is a live entry whose switches come one after another.
 #[inline(always)]
-unsafe fn arrive(thread: *mut Thread, tid: u32, now: u64) {
+unsafe fn arrive(thread: *mut Thread, tid: u32, now: u64, queued: impl FnOnce() -> Option<u64>) {
     // SAFETY: by the caller's word.
     unsafe {
         let since = (*thread).since;
@@ -229,7 +272,7 @@ unsafe fn arrive(thread: *mut Thread, tid: u32, now: u64) {
             let woken = if wakeup >= since && wakeup <= now {
                 wakeup
             } else {
-                now
+                queued().unwrap_or(now)
             };
             let blocked = woken.saturating_sub(since);
             let runqueue = now.saturating_sub(woken);

@@ -37,6 +37,8 @@ globals! {
     OFF_TASK_FSBASE / off_task_fsbase: u32;
     /// Offset of `task_struct.sched_info.last_arrival`; 0 where the kernel does not keep it.
     OFF_TASK_LAST_ARRIVAL / off_task_last_arrival: u32;
+    /// Offset of `task_struct.sched_info.last_queued`; 0 where the kernel does not keep it.
+    OFF_TASK_LAST_QUEUED / off_task_last_queued: u32;
     /// Size of a kernel stack, `THREAD_SIZE`.
     KERNEL_STACK / kernel_stack: u32;
     /// 1 where the helper `bpf_task_pt_regs` exists (Linux 5.15).
@@ -47,4 +49,6 @@ globals! {
     HAS_PREV_STATE / has_prev_state: u32;
     /// Waits of at least this many nanoseconds get a record of their own.
     MIN_BLOCK_NS / min_block_ns: u64;
+    /// One stack in so many is copied for the shadow check; 0 for none.
+    SHADOW_EVERY / shadow_every: u32;
 }

@@ -9,7 +9,8 @@ use profiler_common::counter::Counter;
 use profiler_common::map::Thread;
 use profiler_common::record::{
     COMM_LEN, ExecRecord, Header, KIND_EXEC, KIND_SAMPLE, KIND_STACK, KIND_THREAD_END, KIND_WAIT,
-    MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SampleRecord, StackRecord, ThreadEndRecord, WaitRecord,
+    MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SampleRecord, StackRecord, ThreadEndRecord, WAKER_UNSEEN,
+    WaitRecord,
 };
 
 use profiler_common::row::walk;
@@ -195,12 +196,16 @@ pub(crate) unsafe fn wait(thread: *mut Thread, end: u64, woken: u64) {
                 tid: (*thread).tid,
             },
             start: (*thread).since,
-            wakeup: if seen { woken } else { 0 },
+            wakeup: if seen || woken != end { woken } else { 0 },
             end,
             stack: (*thread).stack,
             task_id: (*thread).task_id,
             waker_tgid: if seen { (*thread).waker_tgid } else { 0 },
-            waker_tid: (*thread).waker_tid,
+            waker_tid: if seen {
+                (*thread).waker_tid
+            } else {
+                WAKER_UNSEEN
+            },
             waker_comm: (*thread).waker_comm,
             waker_stack: if seen { (*thread).waker_stack } else { 0 },
         }

@@ -8,6 +8,7 @@ mod context;
 mod emit;
 mod filter;
 mod maps;
+mod raw;
 mod registers;
 mod sample;
 mod snapshot;

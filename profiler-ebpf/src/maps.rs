@@ -8,9 +8,10 @@ use profiler_common::map::{
     Aggregate, AggregateKey, FILTER_SIZE, INDEX_BANKS, MAX_MAPPINGS, MAX_PROCESSES, Process,
     ROW_BANKS, Stack, THREADS, Thread,
 };
-use profiler_common::row::{BANK_ROWS, INDEX_BANK, Mapping};
+use profiler_common::row::{BANK_ROWS, INDEX_BANK, Mapping, walk};
 
 use crate::emit::StackMessage;
+use crate::raw::RawMessage;
 use crate::unwind::{CachedRule, Chunk, RULE_CACHE, Walk};
 
 /// `BPF_F_MMAPABLE`: userspace fills these by mmap.
@@ -97,6 +98,10 @@ pub(crate) static RULES: PerCpuArray<[CachedRule; RULE_CACHE]> =
 pub(crate) static MESSAGE: PerCpuArray<StackMessage> =
     PerCpuArray::with_max_entries(slot::COUNT, 0);
 
+/// The piece of a raw copy being made, in the form in which it is sent.
+#[map]
+pub(crate) static RAW_MESSAGE: PerCpuArray<RawMessage> = PerCpuArray::with_max_entries(1, 0);
+
 /// Entry `n` of the mapping table of a process.
 #[inline(always)]
 pub(crate) fn mapping(process: u32, n: u32) -> Option<&'static Mapping> {
@@ -110,6 +115,16 @@ pub(crate) fn mapping(process: u32, n: u32) -> Option<&'static Mapping> {
 #[inline(always)]
 pub(crate) fn count(counter: Counter) {
     add(counter, 1);
+}
+
+/// Counts a walk that ended early, by how.
+#[inline(always)]
+pub(crate) fn count_truncated(outcome: u32) {
+    const FIRST: u32 = Counter::TooDeep as u32 - walk::TOO_DEEP;
+    if let Some(value) = COUNTERS.get_ptr_mut(FIRST + (outcome & 7)) {
+        // SAFETY: as in `add`.
+        unsafe { *value += 1 };
+    }
 }
 
 /// Adds one to a counter of this CPU; whether that is the first: what is logged once.

@@ -9,9 +9,10 @@ use profiler_common::row::walk;
 
 use crate::emit::KernelFrames;
 use crate::filter::{Task, Watched};
-use crate::maps::{MESSAGE, STACKS, add, count, slot};
+use crate::maps::{MESSAGE, STACKS, add, count, count_truncated, slot};
 use crate::registers::Registers;
-use crate::{context, emit, registers, unwind};
+use crate::unwind::Walk;
+use crate::{context, emit, raw, registers, unwind};
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
@@ -19,6 +20,7 @@ const NO_EXIST: u64 = 1;
 /// A walk that ended, and what its stack is known by.
 #[derive(Clone, Copy)]
 struct Walked {
+    state: *const Walk,
     number: u64,
     frames: u32,
     outcome: u32,
@@ -42,9 +44,15 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         count(Counter::Walks);
         add(Counter::Frames, walked.frames.into());
         if walked.outcome != walk::COMPLETE {
-            count(Counter::WalksTruncated);
+            count_truncated(walked.outcome);
         }
         (*thread).stack = walked.number;
+        let copy = raw::Copy {
+            time: now,
+            stack: walked.number,
+            generation: (*process.process).generation,
+        };
+        raw::shadow(thread, &regs, walked.state, &copy);
         if let Some(known) = STACKS.get_ptr(walked.number) {
             (*thread).advice = (*known).advice;
             return;
@@ -77,6 +85,7 @@ fn walk_current(regs: &Registers, process: Watched, place: u32, of: u32) -> Opti
         let outcome = (*state).outcome;
         let kind = of << 16 | outcome << 8 | place;
         Some(Walked {
+            state,
             number: number((*state).hash, regs.syscall, (*process.process).tgid, kind),
             frames: (*state).frames,
             outcome,

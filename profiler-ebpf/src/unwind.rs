@@ -57,6 +57,14 @@ pub(crate) struct Walk {
     last: u32,
 }
 
+impl Walk {
+    /// The stack pointer of the outermost frame reached.
+    #[inline(always)]
+    pub(crate) const fn top(&self) -> u64 {
+        self.cursor.sp
+    }
+}
+
 impl Memory for Chunk {
     #[inline(always)]
     fn read_u64(&mut self, addr: u64) -> Option<u64> {

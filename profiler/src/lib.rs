@@ -16,6 +16,7 @@ pub mod cli;
 pub mod decode;
 pub mod error;
 pub mod host;
+pub mod limits;
 pub mod model;
 pub mod process;
 pub mod render;

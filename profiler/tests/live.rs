@@ -14,7 +14,7 @@ use support::check_modes;
 use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
-use support::{harm, hostile, kernel_walk, privilege, safety, selftest};
+use support::{harm, hostile, kernel_walk, losses, privilege, safety, selftest};
 
 const VARIANTS: &[Variant] = &[
     Variant {
@@ -101,6 +101,7 @@ fn main() -> ExitCode {
     }
     trials.extend(modes());
     trials.extend(harm_trials());
+    trials.extend(losses::trials());
     trials.extend(safety::trials());
     trials.extend(hostile::trials());
     libtest_mimic::run(&arguments, trials).exit_code()

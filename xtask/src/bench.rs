@@ -8,7 +8,7 @@
 mod bpf_stats;
 mod cost;
 mod cpus;
-mod proc;
+pub(crate) mod proc;
 mod programs;
 mod recorder;
 mod report;

@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::{bench, demo, ebpf, fuzz, lint, rustc_wrapper, setup, test, vm_test};
+use crate::{bench, demo, ebpf, fuzz, lint, rustc_wrapper, setup, soak, test, vm_test};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -21,6 +21,8 @@ enum Verb {
     Demo(demo::Args),
     /// Measure what recording costs
     Bench(bench::Args),
+    /// Record a loaded service for a long time, and see that memory stays flat and books balance
+    Soak(soak::Args),
     /// Build and run every test; the last line is the sum
     Test(test::Args),
     /// Run the live tests under other kernels, in virtual machines
@@ -45,6 +47,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
+        Verb::Soak(args) => soak::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Test(args) => test::run(&args),
         Verb::VmTest(args) => vm_test::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args).map(|()| ExitCode::SUCCESS),

@@ -50,7 +50,7 @@ pub fn run(args: &Args) -> Result<()> {
         service.addr,
         service.child.id()
     ));
-    let mut load = start_load(&artifacts, &service.addr)?;
+    let mut load = start_load(&artifacts, &service.addr, LONGEST_LOAD)?;
     say("clients ask it for eligibility, prices, letters and more, and whether it is healthy");
 
     let mut record = privileges.record(
@@ -86,15 +86,15 @@ fn say(what: &str) {
 
 /// The demo service, with a folder of its own on a real disk: syncing files on a tmpfs costs
 /// nothing, and then there is nothing to see.
-struct Service {
-    child: Child,
-    addr: String,
+pub(crate) struct Service {
+    pub(crate) child: Child,
+    pub(crate) addr: String,
     /// After `child`: fields are dropped in their order.
     _data_dir: tempfile::TempDir,
 }
 
 impl Service {
-    fn start(artifacts: &Artifacts) -> Result<Service> {
+    pub(crate) fn start(artifacts: &Artifacts) -> Result<Service> {
         let program = artifacts.executable("claims_api")?;
         let beside = program.parent().unwrap_or(paths::root());
         let data_dir = tempfile::Builder::new()
@@ -121,12 +121,13 @@ impl Service {
     }
 }
 
-fn start_load(artifacts: &Artifacts, addr: &str) -> Result<Child> {
+/// Clients that ask the service for everything for `seconds`.
+pub(crate) fn start_load(artifacts: &Artifacts, addr: &str, seconds: u64) -> Result<Child> {
     let mut command = Command::new(artifacts.executable("claims_load")?);
     command
         .arg(addr)
         .args(["--mix", "all", "--seconds"])
-        .arg(LONGEST_LOAD.to_string());
+        .arg(seconds.to_string());
     Child::start("the load", &mut command, Lines::Stdout)
 }
 

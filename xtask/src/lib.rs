@@ -19,6 +19,7 @@ pub mod paths;
 pub mod process;
 pub mod rustc_wrapper;
 pub mod setup;
+pub mod soak;
 pub mod strip;
 pub mod test;
 pub mod toolchain;

@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result, bail};
 use guest::Machine;
 use host::{Accel, Emulator};
 use kernel::{Kernel, NEWEST};
-use programs::Programs;
+use programs::{Programs, Selection};
 use rustix::fs::{FlockOperation, flock};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,6 +47,10 @@ pub struct Args {
     /// Try all variants of the fixture, also those that differ by the compiler's work only
     #[arg(long)]
     all_variants: bool,
+
+    /// Only the trials that depend on the kernel most: a minute or two a kernel
+    #[arg(long, conflicts_with = "all_variants")]
+    quick: bool,
 
     /// Look for newer kernels of the same name instead of taking the cached ones
     #[arg(long)]
@@ -79,7 +83,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         .iter()
         .map(|wanted| Kernel::get(wanted, &cache, args.renew))
         .collect::<Result<Vec<Kernel>>>()?;
-    let programs = Programs::build(args.all_variants, args.filter.as_deref())?;
+    let programs = Programs::build(Selection {
+        filter: args.filter.as_deref(),
+        all_variants: args.all_variants,
+        quick: args.quick,
+    })?;
     let work = work_folder(&programs)?;
     // Guests side by side would disturb each other's times, and replace each other's disk.
     let lock = fs::File::create(work.join("lock")).context("cannot write to the work folder")?;

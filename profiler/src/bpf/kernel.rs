@@ -4,6 +4,7 @@ use super::memlock::MemlockRaised;
 use super::tables::Tables;
 use crate::decode::{DecodeError, Event, decode};
 use crate::host::KernelBtf;
+use crate::limits::Limits;
 use crate::process::module::TlsContext;
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 use anyhow::{Context, Result, bail};
@@ -55,6 +56,13 @@ impl Counters {
     pub fn get(&self, counter: Counter) -> u64 {
         self.0.get(counter as usize).copied().unwrap_or(0)
     }
+
+    /// Walks that ended early, for whatever reason.
+    #[must_use]
+    pub fn truncated(&self) -> u64 {
+        let (first, last) = (Counter::TooDeep as usize, Counter::NoStack as usize);
+        self.0.get(first..=last).map_or(0, |sums| sums.iter().sum())
+    }
 }
 
 /// The kernel half of holdup, loaded. Dropping it detaches everything.
@@ -83,12 +91,35 @@ impl std::fmt::Debug for Kernel {
     }
 }
 
+/// What a recording asks of the kernel programs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Waits of at least this length are sent one by one.
+    pub min_block: Nanos,
+    /// One stack in so many is copied for the shadow check; 0 for none.
+    pub shadow_every: u32,
+    /// Maps to be made smaller.
+    pub limits: Limits,
+}
+
 impl Kernel {
+    /// Loads the programs, without attaching them yet, for waits of at least `min_block`.
+    ///
+    /// # Errors
+    /// As [`Kernel::load_with`].
+    pub fn load(types: &KernelBtf, min_block: Nanos) -> Result<Kernel> {
+        let options = LoadOptions {
+            min_block,
+            ..LoadOptions::default()
+        };
+        Kernel::load_with(types, &options)
+    }
+
     /// Loads the programs, without attaching them yet.
     ///
     /// # Errors
     /// Where the kernel's type information lacks a field, or the verifier refuses.
-    pub fn load(types: &KernelBtf, min_block: Nanos) -> Result<Kernel> {
+    pub fn load_with(types: &KernelBtf, options: &LoadOptions) -> Result<Kernel> {
         let offset = |member: &str| {
             types
                 .member_offset("task_struct", member)
@@ -98,6 +129,7 @@ impl Kernel {
         let (on_cpu, nvcsw) = (offset("on_cpu")?, offset("nvcsw")?);
         let (stack, fsbase) = (offset("stack")?, offset("thread.fsbase")?);
         let last_arrival = offset("sched_info.last_arrival").unwrap_or(0);
+        let last_queued = offset("sched_info.last_queued").unwrap_or(0);
         let state = offset("__state").or_else(|_| offset("state"))?;
         let has_task_pt_regs = u32::from(types.has_helper("task_pt_regs"));
         let has_current_task_btf = u32::from(types.has_helper("get_current_task_btf"));
@@ -105,7 +137,11 @@ impl Kernel {
             u32::from(types.tracepoint_args("sched_switch") >= Some(SCHED_SWITCH_ARGS));
         let memlock = MemlockRaised::for_kernel(types);
         let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
-        let mut ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        for (map, entries) in options.limits.maps() {
+            loader.map_max_entries(map, entries);
+        }
+        let mut ebpf = loader
             .btf(Some(&btf))
             .override_global("OFF_TASK_PID", &pid, true)
             .override_global("OFF_TASK_TGID", &tgid, true)
@@ -116,11 +152,13 @@ impl Kernel {
             .override_global("OFF_TASK_STACK", &stack, true)
             .override_global("OFF_TASK_FSBASE", &fsbase, true)
             .override_global("OFF_TASK_LAST_ARRIVAL", &last_arrival, true)
+            .override_global("OFF_TASK_LAST_QUEUED", &last_queued, true)
             .override_global("KERNEL_STACK", &types.kernel_stack_size(), true)
             .override_global("HAS_TASK_PT_REGS", &has_task_pt_regs, true)
             .override_global("HAS_CURRENT_TASK_BTF", &has_current_task_btf, true)
             .override_global("HAS_PREV_STATE", &has_prev_state, true)
-            .override_global("MIN_BLOCK_NS", &min_block.0, true)
+            .override_global("MIN_BLOCK_NS", &options.min_block.0, true)
+            .override_global("SHADOW_EVERY", &options.shadow_every, true)
             .load(OBJECT)
             .context("cannot load the eBPF object")?;
         let tables = Tables::new(&mut ebpf)?;
@@ -229,13 +267,23 @@ impl Kernel {
     /// Whether a switch of the thread was seen.
     #[must_use]
     pub fn has_switched(&self, tid: Tid) -> bool {
-        (0..THREAD_WAYS).any(|way| {
+        // What cannot be read may have been there.
+        self.thread(tid).map_or(true, |thread| thread.is_some())
+    }
+
+    /// The thread's entry, if it has one: if a switch of it was seen.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn thread(&self, tid: Tid) -> Result<Option<Thread>> {
+        for way in 0..THREAD_WAYS {
             let place = tid.0.wrapping_add(way) & (THREADS as u32 - 1);
-            // What cannot be read may have been there.
-            self.threads
-                .get(&place, 0)
-                .map_or(true, |thread| thread.tid == tid.0)
-        })
+            let thread = self.threads.get(&place, 0)?;
+            if thread.tid == tid.0 {
+                return Ok(Some(thread));
+            }
+        }
+        Ok(None)
     }
 
     /// Begins (or, with a changed mapping table, goes on) to record a process.

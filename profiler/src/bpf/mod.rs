@@ -6,6 +6,6 @@ mod memlock;
 mod probe;
 mod tables;
 
-pub use kernel::{Counters, Kernel, KernelThread, monotonic, process_entry};
+pub use kernel::{Counters, Kernel, KernelThread, LoadOptions, monotonic, process_entry};
 pub use probe::{Verified, probe};
 pub use tables::{TableError, TableSpan, Tables};

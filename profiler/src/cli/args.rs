@@ -189,6 +189,12 @@ pub(crate) struct RecordArgs {
     /// They are found by samples: those shorter than two periods of --freq only by chance.
     #[arg(long, value_name = "TIME", value_parser = values::long_poll, default_value = "10ms")]
     pub(crate) long_poll: Nanos,
+    /// Walk one stack in N a second time with another unwinder, and count the differences
+    ///
+    /// The kernel side copies up to 32 KiB of such a stack. N is chosen at random: one stack in
+    /// 1000 costs next to nothing, every stack (1) slows the target down.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) shadow_check: Option<u32>,
 
     /// Write a report to this file too; may be given several times
     ///

@@ -148,7 +148,9 @@ fn map(file: &File) -> io::Result<Mmap> {
 
 fn walks(image: &[u8]) -> Result<(), String> {
     match UnwindTable::from_elf(image) {
-        Ok(table) if table.entries == 0 => Err("no .eh_frame".into()),
+        Ok(table) if table.entries == 0 && table.synthesized.is_empty() => {
+            Err("no .eh_frame".into())
+        }
         Ok(_) => Ok(()),
         Err(error) => Err(error.to_string()),
     }

@@ -56,6 +56,8 @@ pub struct SessionOptions {
     pub sample_period: Option<Nanos>,
     /// Polls that take a CPU for so long are listed.
     pub long_poll: Nanos,
+    /// One stack in so many is walked a second time, by another unwinder; 0 for none.
+    pub shadow_every: u32,
 }
 
 /// A recording that goes on.

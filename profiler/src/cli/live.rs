@@ -74,6 +74,7 @@ impl Session for LiveSession {
             sample_period: options.sample_period,
             long_poll: options.long_poll,
             launched: options.launched,
+            shadow_every: options.shadow_every,
         };
         let session = session::Session::start(&target, &features.btf, how)
             .map_err(failed("cannot begin to record"))?;

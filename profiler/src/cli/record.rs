@@ -282,8 +282,14 @@ fn losses_text(losses: &Losses) -> String {
         unknown_waits,
         timeline,
         walked,
+        waits: _,
+        summed: _,
+        by_cause,
+        shadow,
         samples,
     } = *losses;
+    let differing = shadow.map_or(0, |shadow| shadow.differing);
+    let compared = shadow.map_or(0, |shadow| shadow.compared);
     let counted = |count: u64, one: &str, many: &str| {
         (count > 0).then(|| format!("{count} {}", if count == 1 { one } else { many }))
     };
@@ -302,13 +308,20 @@ fn losses_text(losses: &Losses) -> String {
             "wait left out of the timeline",
             "waits left out of the timeline",
         ),
+        (differing > 0).then(|| format!("{differing} of {compared} stacks walked twice differ")),
         counted(samples, "sample", "samples"),
     ]
     .into_iter()
     .flatten()
     .collect();
     if lost.is_empty() {
-        "nothing lost".into()
+        // What of the rest there is has its place in the report.
+        let all: u64 = by_cause.named().map(|(_, count)| count).sum();
+        if all == 0 {
+            "nothing lost".into()
+        } else {
+            format!("{all} lost, see the report")
+        }
     } else {
         format!("lost: {}", lost.join(", "))
     }

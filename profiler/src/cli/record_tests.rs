@@ -3,7 +3,7 @@ use super::super::names::Template;
 use super::super::settings::{ConsoleSettings, Destination, OutputSpec};
 use super::*;
 use crate::host::{Features, KernelBtf};
-use crate::model::{Host, Report, Tool};
+use crate::model::{Host, Report, ShadowCheck, Tool};
 use crate::units::{Nanos, Pid, Timestamp};
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -100,6 +100,7 @@ fn settings(target: TargetChoice, duration: Option<Duration>, output: &Path) -> 
         target,
         duration,
         session: SessionOptions {
+            shadow_every: 0,
             launched: false,
             min_block: Nanos(100_000),
             sample_period: None,
@@ -299,11 +300,18 @@ fn the_last_line_tells_of_every_loss() {
         timeline: 6,
         walked: 700,
         samples: 8,
+        shadow: Some(ShadowCheck {
+            compared: 90,
+            differing: 7,
+            ..ShadowCheck::default()
+        }),
+        ..Losses::default()
     };
     assert_eq!(
         last_line(&[], &losses),
         "lost: 1 event, 2 waits without stack, 3 of 700 stacks truncated, 4 frames unnamed, \
-         5 waits of unknown state, 6 waits left out of the timeline, 8 samples"
+         5 waits of unknown state, 6 waits left out of the timeline, \
+         7 of 90 stacks walked twice differ, 8 samples"
     );
 }
 

@@ -140,6 +140,7 @@ impl RecordSettings {
                 min_block: args.min_block,
                 sample_period: (args.freq > 0).then(|| Nanos(1_000_000_000 / u64::from(args.freq))),
                 long_poll: args.long_poll,
+                shadow_every: args.shadow_check.unwrap_or(0),
             },
             outputs: outputs(&args.output, args.format)?,
             force: args.force,

@@ -59,6 +59,7 @@ fn defaults() {
         target: TargetChoice::Pid(Pid(7)),
         duration: None,
         session: SessionOptions {
+            shadow_every: 0,
             launched: false,
             min_block: Nanos(100_000),
             sample_period: Some(Nanos(10_101_010)),

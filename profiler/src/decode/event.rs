@@ -2,9 +2,9 @@
 
 use bytemuck::{AnyBitPattern, try_pod_read_unaligned};
 use profiler_common::record::{
-    ExecRecord, Header, KIND_EXEC, KIND_SAMPLE, KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END,
-    KIND_WAIT, MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SampleRecord, SnapshotRecord, StackRecord,
-    ThreadEndRecord, WaitRecord,
+    ExecRecord, Header, KIND_EXEC, KIND_RAW_STACK, KIND_SAMPLE, KIND_SNAPSHOT, KIND_STACK,
+    KIND_THREAD_END, KIND_WAIT, MAX_KERNEL_FRAMES, MAX_USER_FRAMES, RAW_PIECE_BYTES,
+    RawStackRecord, SampleRecord, SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
 };
 use std::fmt;
 
@@ -23,6 +23,8 @@ pub enum Event {
     Snapshot(Box<SnapshotRecord>),
     /// A thread on a CPU.
     Sample(Box<SampleSeen>),
+    /// A piece of a raw copy of a stack.
+    RawStack(Box<RawPiece>),
 }
 
 /// A [`SampleRecord`] with its stack.
@@ -32,6 +34,15 @@ pub struct SampleSeen {
     pub record: SampleRecord,
     /// The stack, with its time and thread.
     pub stack: StackSeen,
+}
+
+/// A [`RawStackRecord`] with its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawPiece {
+    /// The fixed part.
+    pub record: RawStackRecord,
+    /// The memory at [`RawStackRecord::address`].
+    pub memory: Vec<u8>,
 }
 
 /// A [`StackRecord`] with its frames.
@@ -54,6 +65,8 @@ pub enum DecodeError {
     Kind(u32),
     /// More frames than a record may have, or than its bytes hold.
     Frames,
+    /// A piece of memory that is longer than a piece may be, or than its record.
+    Memory,
 }
 
 impl fmt::Display for DecodeError {
@@ -62,6 +75,7 @@ impl fmt::Display for DecodeError {
             DecodeError::Short => write!(f, "a record shorter than its kind"),
             DecodeError::Kind(kind) => write!(f, "a record of unknown kind {kind}"),
             DecodeError::Frames => write!(f, "a stack whose frames are not all there"),
+            DecodeError::Memory => write!(f, "a copy of memory that is not all there"),
         }
     }
 }
@@ -95,6 +109,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
                 stack: stack(rest)?,
             }))
         }
+        KIND_RAW_STACK => Event::RawStack(Box::new(raw_piece(bytes)?)),
         kind => return Err(DecodeError::Kind(kind)),
     })
 }
@@ -122,6 +137,19 @@ fn stack(bytes: &[u8]) -> Result<StackSeen, DecodeError> {
         user: words(begin, user)?,
         kernel: words(begin + user * 8, kernel)?,
     })
+}
+
+fn raw_piece(bytes: &[u8]) -> Result<RawPiece, DecodeError> {
+    let record: RawStackRecord = head(bytes)?;
+    let (begin, len) = (size_of::<RawStackRecord>(), record.bytes as usize);
+    if len > RAW_PIECE_BYTES {
+        return Err(DecodeError::Memory);
+    }
+    let memory = bytes
+        .get(begin..begin + len)
+        .ok_or(DecodeError::Memory)?
+        .to_vec();
+    Ok(RawPiece { record, memory })
 }
 
 #[cfg(test)]
@@ -205,6 +233,45 @@ mod tests {
             (seen.stack.user, seen.stack.kernel),
             (vec![10, 11], vec![12])
         );
+        for len in 0..whole.len() {
+            assert!(decode(&whole[..len]).is_err(), "{len} bytes passed");
+        }
+    }
+
+    #[test]
+    fn the_length_of_copied_memory_is_not_trusted() {
+        let piece = |len: u32| RawStackRecord {
+            header: Header {
+                kind: KIND_RAW_STACK,
+                len: 0,
+                tgid: 7,
+                tid: 8,
+            },
+            time: 1,
+            stack: 2,
+            ip: 3,
+            sp: 4,
+            bp: 5,
+            address: 4,
+            generation: 1,
+            bytes: len,
+            last: 1,
+            reserved: 0,
+        };
+        let record = |len: u32, memory: &[u8]| {
+            let mut bytes = bytemuck::bytes_of(&piece(len)).to_vec();
+            bytes.extend(memory);
+            bytes
+        };
+        let Ok(Event::RawStack(raw)) = decode(&record(3, &[1, 2, 3, 9])) else {
+            panic!("not a raw stack");
+        };
+        assert_eq!((raw.record, raw.memory), (piece(3), vec![1, 2, 3]));
+        assert_eq!(decode(&record(4, &[1, 2, 3])), Err(DecodeError::Memory));
+        for len in [4097, u32::MAX] {
+            assert_eq!(decode(&record(len, &[0; 8192])), Err(DecodeError::Memory));
+        }
+        let whole = record(3, &[1, 2, 3]);
         for len in 0..whole.len() {
             assert!(decode(&whole[..len]).is_err(), "{len} bytes passed");
         }

@@ -2,4 +2,4 @@
 
 mod event;
 
-pub use event::{DecodeError, Event, SampleSeen, StackSeen, decode};
+pub use event::{DecodeError, Event, RawPiece, SampleSeen, StackSeen, decode};

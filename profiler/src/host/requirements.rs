@@ -240,7 +240,8 @@ fn kernel(btf: &Result<KernelBtf, BtfError>) -> Vec<Requirement> {
                 message: "the kernel carries no type information (/sys/kernel/btf/vmlinux)".into(),
             };
             vec![types.missing(refusal).remedy(
-                "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as all large distributions have",
+                "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as all large distributions have; in a \
+                 container that hides it: docker run -v /sys/kernel/btf:/sys/kernel/btf:ro",
             )]
         }
         Err(error) => vec![types.missing(Refusal::Other {

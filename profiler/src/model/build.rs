@@ -45,6 +45,7 @@ pub fn build(recording: &Recording) -> Report {
             role: books.tally.main_role(),
             runtime: runtimes.of_thread(record.tid).map(str::to_owned),
             lived_ns: record.lived,
+            waits: record.waits,
             states: books.states(),
         })
         .collect();
@@ -126,6 +127,7 @@ fn merge_threads(records: &[ThreadRecord]) -> Vec<ThreadRecord> {
                 known.running += record.running;
                 known.runnable += record.runnable;
                 known.blocked += record.blocked;
+                known.waits = known.waits.saturating_add(record.waits);
             })
             .or_insert_with(|| record.clone());
     }

@@ -3,6 +3,8 @@
 mod books;
 mod build;
 mod cpu;
+mod losses;
+mod object;
 mod place;
 mod quantile;
 mod recording;
@@ -19,8 +21,10 @@ mod time;
 mod verdict;
 
 pub use build::build;
+pub use losses::{LossCauses, Losses, ShadowCheck};
+pub use object::{Holder, HolderProcess, MAX_HOLDERS, Object, ObjectKind};
 pub use recording::{
-    HIST_BUCKETS, Host, LongPoll, Losses, OpenWait, PollEvidence, Recording, SampleTotal, Sampling,
+    HIST_BUCKETS, Host, LongPoll, OpenWait, PollEvidence, Recording, SampleTotal, Sampling,
     StackEntry, StackId, Target, ThreadRecord, Throttling, Tool, Truncation, Wait, WaitTotal,
     Waker,
 };

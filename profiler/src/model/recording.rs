@@ -1,5 +1,7 @@
 //! What one recording gathered, symbolized and classified, before any summing up.
 
+use super::losses::Losses;
+use super::object::{Holder, Object};
 use crate::symbolize::Frame;
 use crate::tokio_rt::Verdict;
 use crate::units::{Nanos, Pid, Tid, Timestamp};
@@ -173,6 +175,9 @@ pub struct ThreadRecord {
     /// Off-CPU until the wakeup, finished and open waits together. What `totals` and
     /// `open_waits` do not account for of this (a full table) is state `unknown`.
     pub blocked: Nanos,
+    /// Finished waits, by the kernel side's own count.
+    #[serde(default)]
+    pub waits: u64,
 }
 
 /// Index into [`Recording::stacks`].
@@ -280,26 +285,10 @@ pub struct OpenWait {
     pub since: Timestamp,
     /// Whether the wait began before the recording, so that it is in truth longer.
     pub before_recording: bool,
-}
-
-/// What was lost, counted where it happened. All zero is a perfect recording.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Losses {
-    /// Records that did not fit into the ring buffer or could not be decoded.
-    pub events: u64,
-    /// Waits without a stack: the stack table, the aggregate or the thread table was full.
-    pub stacks: u64,
-    /// Waits whose stack does not reach the thread's start.
-    pub truncated: u64,
-    /// Distinct frames without a symbol.
-    pub unresolved: u64,
-    /// Waits whose state the rules could not tell.
-    pub unknown_waits: u64,
-    /// Finished waits left out of the timeline because it was full; they are in the sums.
-    pub timeline: u64,
-    /// User stacks walked, the whole of which `truncated` is a part.
-    pub walked: u64,
-    /// Samples of threads on a CPU that were lost, and long polls beyond those that are kept.
+    /// What it waits for, where that is known.
     #[serde(default)]
-    pub samples: u64,
+    pub object: Option<Object>,
+    /// Who holds that.
+    #[serde(default)]
+    pub holder: Option<Holder>,
 }

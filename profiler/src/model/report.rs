@@ -1,6 +1,8 @@
 //! The report: what every renderer draws, and what `-o report.json` holds (schema 1).
 
-use crate::model::recording::{Host, Losses, PollEvidence, StackEntry, Target, Tool, Truncation};
+use crate::model::losses::Losses;
+use crate::model::object::{Holder, Object};
+use crate::model::recording::{Host, PollEvidence, StackEntry, Target, Tool, Truncation};
 use crate::model::verdict::Verdict;
 use crate::symbolize::Frame;
 use crate::tokio_rt::{Role, State};
@@ -221,6 +223,9 @@ pub struct RuntimeReport {
     pub starved_max_ns: Nanos,
     /// The longest stretches of `starved_ns`, at most ten, longest first.
     pub starved_stretches: Vec<Stretch>,
+    /// For how long every worker had been in one and the same wait when the recording ended: a
+    /// deadlock, or a wait for something that does not come. Zero where any of them had moved.
+    pub wedged_ns: Nanos,
     /// Entry `k`: for how long exactly `k` workers were blocked at once. Sums to the duration.
     pub blocked_at_once: Vec<Nanos>,
     /// For how long a worker waited in the I/O driver (in `epoll_wait`), ready for events; none
@@ -272,6 +277,8 @@ pub struct ThreadReport {
     pub runtime: Option<String>,
     /// How long it lived within the recording.
     pub lived_ns: Nanos,
+    /// Finished waits, by the kernel side's own count.
+    pub waits: u64,
     /// Where its time went; sums to `lived_ns`.
     pub states: StateTimes,
 }
@@ -367,6 +374,13 @@ pub struct OpenWaitReport {
     pub since_ns: Nanos,
     /// Whether it began before the recording.
     pub before_recording: bool,
+    /// What it waits for, where that is known.
+    pub object: Option<Object>,
+    /// Who holds that.
+    pub holder: Option<Holder>,
+    /// How many threads of the target wait for the same object, this one included; 0 where the
+    /// object is not known.
+    pub waiters: u32,
     /// Leaf first, kernel frames before user frames.
     pub stack: Vec<Frame>,
 }

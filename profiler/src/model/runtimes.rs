@@ -136,16 +136,12 @@ fn multi_thread(
         .min(distinct.saturating_sub(handed_off.peak()))
         .max(blocked.peak())
         .max(1);
-    let driver = driver_time(recording, |_, role| {
-        role == Role::Worker(Flavor::MultiThread)
-    });
-    Some(report(
-        RuntimeKind::MultiThread,
-        workers,
-        states,
-        &blocked,
-        driver,
-    ))
+    let of_worker = |_: Tid, role: Role| role == Role::Worker(Flavor::MultiThread);
+    let driver = driver_time(recording, of_worker);
+    let kind = RuntimeKind::MultiThread;
+    let mut report = report(kind, workers, states, &blocked, driver);
+    report.wedged_ns = wedged(recording, workers, of_worker);
+    Some(report)
 }
 
 /// How many workers there were at a time.
@@ -194,11 +190,13 @@ fn current_thread<'a>(
                 .get(&tid)
                 .map(|books| books.states_as(Class::CURRENT_THREAD))
                 .unwrap_or_default();
-            let driver = driver_time(recording, |of, role| {
-                of == tid && role == Role::Worker(Flavor::CurrentThread)
-            });
+            let of_thread =
+                |of: Tid, role: Role| of == tid && role == Role::Worker(Flavor::CurrentThread);
+            let driver = driver_time(recording, of_thread);
             let kind = RuntimeKind::CurrentThread;
-            (tid, report(kind, 1, states, &sweep, driver))
+            let mut report = report(kind, 1, states, &sweep, driver);
+            report.wedged_ns = wedged(recording, 1, of_thread);
+            (tid, report)
         })
 }
 
@@ -230,6 +228,7 @@ fn report(
                 length_ns: span.length,
             })
             .collect(),
+        wedged_ns: Nanos::ZERO,
         blocked_at_once,
         driver_ns: driver,
         // One worker at a time is in the driver: of the time in which any was blocked, it can have
@@ -267,6 +266,23 @@ fn driver_time(recording: &Recording, wanted: impl Fn(Tid, Role) -> bool) -> Opt
         .filter(|open| is_driver(open.tid, open.stack))
         .map(|open| recording.end - open.since);
     finished.chain(open).reduce(|sum, time| sum + time)
+}
+
+/// For how long as many threads as there are workers had each been blocked in one wait when the
+/// recording ended; zero where there are fewer.
+fn wedged(recording: &Recording, workers: usize, wanted: impl Fn(Tid, Role) -> bool) -> Nanos {
+    let mut open: Vec<Nanos> = recording
+        .open_waits
+        .iter()
+        .filter(|open| {
+            let (state, role) = verdict_of(recording, open.stack);
+            state == State::Blocked && wanted(open.tid, role)
+        })
+        .map(|open| recording.end - open.since)
+        .collect();
+    open.sort_unstable_by_key(|time| std::cmp::Reverse(*time));
+    let last = workers.checked_sub(1).and_then(|last| open.get(last));
+    last.copied().unwrap_or_default()
 }
 
 fn sweep(recording: &Recording, wanted: impl Fn(Tid, State, Role) -> bool) -> Sweep {

@@ -2,7 +2,7 @@
 
 use super::place::{Place, place, task};
 use super::quantile::Durations;
-use super::recording::{Recording, StackEntry, StackId, Waker};
+use super::recording::{OpenWait, Recording, StackEntry, StackId, Waker};
 use super::report::{OpenWaitReport, Site, TaskTotal, WakerTotal};
 use super::tally::verdict_of;
 use crate::symbolize::Frame;
@@ -238,6 +238,14 @@ fn tasks<'a>(stacks: impl Iterator<Item = (&'a StackEntry, Nanos)>) -> Vec<TaskT
     tasks
 }
 
+/// How many threads wait for the object of `open`.
+fn waiters(recording: &Recording, open: &OpenWait) -> u32 {
+    let Some(object) = &open.object else { return 0 };
+    let same = |other: &&OpenWait| other.object.as_ref() == Some(object);
+    let count = recording.open_waits.iter().filter(same).count();
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
 /// The open waits that have a site, longest first.
 pub(super) fn open_waits(recording: &Recording) -> Vec<OpenWaitReport> {
     let name_of = |tid: Tid| {
@@ -264,6 +272,9 @@ pub(super) fn open_waits(recording: &Recording) -> Vec<OpenWaitReport> {
                 state,
                 since_ns: recording.end - open.since,
                 before_recording: open.before_recording,
+                object: open.object.clone(),
+                holder: open.holder.clone(),
+                waiters: waiters(recording, open),
                 stack: stack.map(whole_stack).unwrap_or_default(),
             })
         })

@@ -1,8 +1,8 @@
 //! Frames, stacks and recordings for the unit tests of this room.
 
+use super::losses::Losses;
 use super::recording::{
-    Host, Losses, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord, Tool, Wait,
-    WaitTotal,
+    Host, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord, Tool, Wait, WaitTotal,
 };
 use crate::symbolize::{Frame, Naming, Origin, Space};
 use crate::tokio_rt::{Role, RuleName, State, Verdict};
@@ -155,6 +155,7 @@ impl Recording {
             running: self.end - self.start,
             runnable: Nanos::ZERO,
             blocked: Nanos::ZERO,
+            waits: 0,
         });
     }
 
@@ -198,6 +199,8 @@ impl Recording {
             stack,
             since,
             before_recording: false,
+            object: None,
+            holder: None,
         });
     }
 }

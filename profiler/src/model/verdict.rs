@@ -9,6 +9,9 @@ use crate::units::Nanos;
 use serde::Serialize;
 use std::cmp::Reverse;
 
+/// A runtime is wedged if at the end all workers had been in one wait each for this long. A slow
+/// disk or peer may block all of them for a moment; a second without any task is an outage.
+const WEDGED: Nanos = Nanos(1_000_000_000);
 /// A runtime is starved if no task could run for this share of the recording…
 const STARVED_SHARE: f64 = 0.01;
 /// …or for this long at a stretch: a delay that a user of a service begins to notice.
@@ -36,6 +39,18 @@ const CPU_BOUND_SHARE: f64 = 0.80;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Verdict {
+    /// When the recording ended, all workers had been blocked in one wait each for at least a
+    /// second: a deadlock, or waits for something that does not come.
+    Wedged {
+        /// The runtime's id.
+        runtime: String,
+        /// Its workers.
+        workers: u32,
+        /// For how long none of them had moved.
+        total_ns: Nanos,
+        /// Index in [`Report::sites`](super::Report::sites) of the worst site.
+        site: Option<usize>,
+    },
     /// All of several workers were blocked at once, for at least 1 % of the recording or 10 ms
     /// at a stretch: no task could run.
     Starved {
@@ -177,6 +192,14 @@ impl Verdict {
         let (site, longest_ns) = worst_site(runtime, findings.sites);
         let recording: Nanos = runtime.blocked_at_once.iter().copied().sum();
         let starved = runtime.starved_ns.share_of(recording);
+        if runtime.wedged_ns >= WEDGED {
+            return Verdict::Wedged {
+                runtime: id(),
+                workers: runtime.workers,
+                total_ns: runtime.wedged_ns,
+                site,
+            };
+        }
         if runtime.workers > 1
             && (starved >= STARVED_SHARE || runtime.starved_max_ns >= STARVED_LONGEST)
         {
@@ -252,15 +275,16 @@ impl Verdict {
 
     const fn gravity(&self) -> u8 {
         match self {
-            Verdict::Starved { .. } => 0,
-            Verdict::WorkersBlocked { .. } => 1,
-            Verdict::CpuStarved { .. } => 2,
-            Verdict::LongPolls { .. } => 3,
-            Verdict::Unclear { .. } => 4,
-            Verdict::CpuBound { .. } => 5,
-            Verdict::Healthy { .. } => 6,
-            Verdict::NoRuntime => 7,
-            Verdict::NothingSeen => 8,
+            Verdict::Wedged { .. } => 0,
+            Verdict::Starved { .. } => 1,
+            Verdict::WorkersBlocked { .. } => 2,
+            Verdict::CpuStarved { .. } => 3,
+            Verdict::LongPolls { .. } => 4,
+            Verdict::Unclear { .. } => 5,
+            Verdict::CpuBound { .. } => 6,
+            Verdict::Healthy { .. } => 7,
+            Verdict::NoRuntime => 8,
+            Verdict::NothingSeen => 9,
         }
     }
 }
@@ -306,6 +330,7 @@ mod tests {
             starved_ns: Nanos(starved),
             starved_max_ns: Nanos(starved / 2),
             starved_stretches: Vec::new(),
+            wedged_ns: Nanos::ZERO,
             blocked_at_once: at_once,
             driver_ns: None,
             blocked_without_driver_ns: None,
@@ -401,6 +426,23 @@ mod tests {
         assert!(matches!(
             verdict(&[runtime("rt0", 4, &states, 9 * MS)]),
             Verdict::WorkersBlocked { .. }
+        ));
+    }
+
+    #[test]
+    fn workers_that_do_not_move_any_more_are_wedged() {
+        let states = [(State::Blocked, 1_000 * MS), (State::Idle, MS)];
+        let mut wedged = runtime("rt0", 1, &states, 0);
+        wedged.wedged_ns = Nanos(999 * MS);
+        assert!(matches!(
+            verdict(&[wedged.clone()]),
+            Verdict::WorkersBlocked { .. }
+        ));
+        wedged.wedged_ns = Nanos(1_000 * MS);
+        let starved = runtime("rt1", 4, &states, 12 * MS);
+        assert!(matches!(
+            verdict(&[starved, wedged]),
+            Verdict::Wedged { workers: 1, .. }
         ));
     }
 

@@ -2,12 +2,14 @@
 //! mappings and threads.
 
 mod cgroup;
+pub mod ends;
 mod find;
 mod launch;
 mod mappings;
 pub mod module;
 mod private_copy;
 mod proc_dir;
+pub mod sockets;
 mod target;
 mod threads;
 mod user;

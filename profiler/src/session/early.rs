@@ -24,6 +24,8 @@ pub(super) struct Early {
     stacks: HashMap<Tid, StackId>,
     /// Threads that were on a CPU.
     running: Vec<Tid>,
+    /// How often each thread had switched.
+    switches: HashMap<Tid, u64>,
     /// Threads that wanted one.
     runnable: Vec<Tid>,
     /// Walked and not yet named.
@@ -49,6 +51,12 @@ impl Early {
         self.running.contains(&tid)
     }
 
+    /// Whether the thread has switched since, by a later snapshot.
+    pub(super) fn has_moved(&self, later: &SnapshotRecord) -> bool {
+        let before = self.switches.get(&Tid(later.header.tid));
+        before.is_none_or(|before| *before != later.switches)
+    }
+
     /// The threads that wanted a CPU then and had none. The kernel side, which saw no switch-out
     /// of theirs, takes them for waiting.
     pub(super) fn runnable(&self) -> &[Tid] {
@@ -68,6 +76,7 @@ impl Early {
         let tables = kernel.tables_ref();
         for snapshot in snapshots {
             let tid = Tid(snapshot.header.tid);
+            early.switches.insert(tid, snapshot.switches);
             if snapshot.on_cpu != 0 {
                 early.running.push(tid);
                 continue;

@@ -1,36 +1,42 @@
 //! Closing the books: from kernel tables and gathered events to a [`Recording`].
 
 use super::early::Early;
+use super::ended::EndedBooks;
 use super::gather::Gathered;
+use super::lost::Lost;
 use super::modules::Modules;
+use super::open::Found;
 use crate::bpf::{Kernel, KernelThread};
 use crate::model::{
-    Host, Losses, OpenWait, Recording, Sampling, StackEntry, StackId, Target as TargetFacts,
+    Host, OpenWait, Recording, Sampling, ShadowCheck, StackEntry, StackId, Target as TargetFacts,
     ThreadRecord, Throttling, Tool, Truncation, Wait, WaitTotal, Waker,
 };
 use crate::process::{CpuQuota, QuotaUse, Target};
 use crate::tokio_rt::{Place, State};
 use crate::units::{Nanos, Tid, Timestamp};
 use anyhow::Result;
-use profiler_common::counter::Counter;
 use profiler_common::map::{
     Aggregate, AggregateKey, Books, HISTOGRAM_BUCKETS, PHASE_BLOCKED, PHASE_DEAD, PHASE_RUNNABLE,
     PHASE_RUNNING,
 };
 use profiler_common::record::STACK_BEFORE;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Sums by thread and the kernel side's number of the stack.
 #[derive(Debug, Default)]
-pub(super) struct Sums(HashMap<(Tid, u64), Aggregate>);
+pub(super) struct Sums {
+    entries: HashMap<(Tid, u64), Aggregate>,
+    /// Waits that found no entry.
+    left_out: u64,
+}
 
 impl Sums {
     /// Adds what the kernel side summed.
     pub(super) fn add(&mut self, key: &AggregateKey, more: &Aggregate) {
-        match self.0.get_mut(&(Tid(key.tid), key.stack)) {
+        match self.entries.get_mut(&(Tid(key.tid), key.stack)) {
             None => {
-                self.0.insert((Tid(key.tid), key.stack), *more);
+                self.entries.insert((Tid(key.tid), key.stack), *more);
             }
             Some(sums) => {
                 sums.waits += more.waits;
@@ -44,9 +50,18 @@ impl Sums {
         }
     }
 
+    /// As [`Sums::add`], unless there are `most` entries already: then the waits are counted.
+    pub(super) fn add_bounded(&mut self, key: &AggregateKey, more: &Aggregate, most: usize) {
+        if self.entries.len() < most || self.entries.contains_key(&(Tid(key.tid), key.stack)) {
+            self.add(key, more);
+        } else {
+            self.left_out = self.left_out.saturating_add(more.waits);
+        }
+    }
+
     /// Takes out the wait in which a thread was found by the recording.
     fn take_first_wait(&mut self, tid: Tid) -> Option<Aggregate> {
-        self.0.remove(&(tid, STACK_BEFORE))
+        self.entries.remove(&(tid, STACK_BEFORE))
     }
 
     /// Adds one wait that has been woken and not yet run.
@@ -90,6 +105,12 @@ pub(super) struct Closing<'a> {
     pub(super) sampling: Option<Sampling>,
     /// What the CPU quota had done when the recording began.
     pub(super) quota: Option<CpuQuota>,
+    pub(super) mappings_left_out: u64,
+    pub(super) shadow: Option<ShadowCheck>,
+    /// What threads were found to wait for shortly before the end, and since when they did.
+    pub(super) found: HashMap<Tid, (Option<Timestamp>, Found)>,
+    /// Threads that the kernel counted switches of since the beginning.
+    pub(super) moved: HashSet<Tid>,
 }
 
 /// Threads by id: one id may have been two threads, one after the other.
@@ -97,7 +118,7 @@ pub(super) struct Closing<'a> {
 struct Threads(BTreeMap<Tid, ThreadRecord>);
 
 impl Threads {
-    fn add(&mut self, tid: Tid, lived: u64, running: u64, runnable: u64, blocked: u64) {
+    fn add(&mut self, tid: Tid, books: EndedBooks) {
         let thread = self.0.entry(tid).or_insert_with(|| ThreadRecord {
             tid,
             name: String::new(),
@@ -105,17 +126,25 @@ impl Threads {
             running: Nanos::ZERO,
             runnable: Nanos::ZERO,
             blocked: Nanos::ZERO,
+            waits: 0,
         });
-        thread.lived += Nanos(lived);
-        thread.running += Nanos(running);
-        thread.runnable += Nanos(runnable);
-        thread.blocked += Nanos(blocked);
+        thread.lived += Nanos(books.lived);
+        thread.running += Nanos(books.running);
+        thread.runnable += Nanos(books.runnable);
+        thread.blocked += Nanos(books.blocked);
+        thread.waits = thread.waits.saturating_add(books.waits);
     }
 
     /// `until` is the end of the thread or of the recording.
     fn add_books(&mut self, tid: Tid, books: &Books, until: u64) {
-        let lived = until.saturating_sub(books.first_seen);
-        self.add(tid, lived, books.running, books.runnable, books.blocked);
+        let books = EndedBooks {
+            lived: until.saturating_sub(books.first_seen),
+            running: books.running,
+            runnable: books.runnable,
+            blocked: books.blocked,
+            waits: books.waits,
+        };
+        self.add(tid, books);
     }
 }
 
@@ -123,7 +152,7 @@ impl Threads {
 pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
     if closing.ended.is_some() {
         // We learn of the target's end a moment later than it ends.
-        let last = closing.gathered.ended.iter().map(|ended| ended.time).max();
+        let last = closing.gathered.ended.last();
         closing.end = closing.end.min(Timestamp(last.unwrap_or(u64::MAX)));
     }
     let mut sums = std::mem::take(&mut closing.sums);
@@ -132,8 +161,8 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
     }
     let mut threads = Threads::default();
     let mut open = Vec::new();
-    for ended in &closing.gathered.ended {
-        threads.add_books(Tid(ended.header.tid), &ended.books, ended.time);
+    for (tid, books) in closing.gathered.ended.iter() {
+        threads.add(tid, *books);
     }
     for thread in closing.kernel.threads()? {
         close(&thread, closing.end, &mut threads, &mut sums, &mut open);
@@ -160,18 +189,40 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         early: closing.early,
     };
     let totals = totals(&sums, &mut stacks);
+    let mut found = std::mem::take(&mut closing.found);
     let waits = waits(&mut stacks);
     let open_waits = open
         .into_iter()
-        .map(|(tid, number, since)| OpenWait {
-            tid,
-            stack: stacks.id(tid, number),
-            since,
-            before_recording: number == STACK_BEFORE,
+        .map(|(tid, number, since)| {
+            let found = found
+                .remove(&tid)
+                .filter(|(began, _)| began.is_none_or(|began| began == since));
+            let (object, holder) = found.map_or((None, None), |(_, found)| {
+                (Some(found.object), found.holder)
+            });
+            OpenWait {
+                tid,
+                stack: stacks.id(tid, number),
+                since,
+                before_recording: number == STACK_BEFORE,
+                object,
+                holder,
+            }
         })
         .collect();
     let mut gathered = stacks.gathered;
-    let losses = losses(closing.kernel, &gathered, &totals)?;
+    let lost = Lost {
+        kernel: closing.kernel,
+        modules: closing.modules,
+        gathered: &gathered,
+        totals: &totals,
+        waits: threads.0.values().map(|thread| thread.waits).sum(),
+        sums_left_out: sums.left_out,
+        mappings_left_out: closing.mappings_left_out,
+        samples_left_out: gathered.samples.lost(),
+        shadow: closing.shadow,
+    };
+    let losses = lost.losses()?;
     let samples = std::mem::take(&mut gathered.samples);
     let long_poll = closing.sampling.map_or(Nanos::ZERO, |how| how.long_poll);
     let (samples, long_polls) = samples.finish(long_poll);
@@ -224,6 +275,7 @@ fn close(
             let blocked = thread.wakeup - thread.since;
             books.blocked += blocked;
             books.runnable += stretch - blocked;
+            books.waits += 1;
             sums.add_woken(tid, thread.stack, blocked, stretch - blocked);
         }
         PHASE_BLOCKED => {
@@ -259,6 +311,7 @@ fn was_runnable(tid: Tid, gathered: &mut Gathered, threads: &mut Threads, sums: 
         let blocked = Nanos(first.blocked).min(thread.blocked);
         thread.blocked = thread.blocked.saturating_sub(blocked);
         thread.runnable += blocked;
+        thread.waits = thread.waits.saturating_sub(first.waits);
     }
 }
 
@@ -273,6 +326,7 @@ fn forget_hold(target: &Target, gathered: &mut Gathered, threads: &mut Threads, 
         thread.blocked = thread.blocked.saturating_sub(blocked);
         thread.runnable = thread.runnable.saturating_sub(runqueue);
         thread.lived = thread.lived.saturating_sub(blocked + runqueue);
+        thread.waits = thread.waits.saturating_sub(held.waits);
     }
 }
 
@@ -280,15 +334,31 @@ fn forget_hold(target: &Target, gathered: &mut Gathered, threads: &mut Threads, 
 fn unmoved(closing: &Closing<'_>, threads: &mut Threads, open: &mut Vec<(Tid, u64, Timestamp)>) {
     let whole = (closing.end - closing.start).0;
     for tid in closing.gathered.names.keys() {
-        if threads.0.contains_key(tid) {
+        // One that moved and has no books was lost (a full table): nothing may be made up for it.
+        if threads.0.contains_key(tid) || closing.moved.contains(tid) {
             continue;
         }
         if closing.early.was_running(*tid) {
-            threads.add(*tid, whole, whole, 0, 0);
+            let books = EndedBooks {
+                lived: whole,
+                running: whole,
+                ..EndedBooks::default()
+            };
+            threads.add(*tid, books);
         } else if closing.early.runnable().contains(tid) {
-            threads.add(*tid, whole, 0, whole, 0);
+            let books = EndedBooks {
+                lived: whole,
+                runnable: whole,
+                ..EndedBooks::default()
+            };
+            threads.add(*tid, books);
         } else if closing.early.stack(*tid).is_some() {
-            threads.add(*tid, whole, 0, 0, whole);
+            let books = EndedBooks {
+                lived: whole,
+                blocked: whole,
+                ..EndedBooks::default()
+            };
+            threads.add(*tid, books);
             open.push((*tid, STACK_BEFORE, closing.start));
         }
     }
@@ -334,7 +404,7 @@ impl Stacks<'_> {
 
 fn totals(sums: &Sums, stacks: &mut Stacks<'_>) -> Vec<WaitTotal> {
     let mut merged: BTreeMap<(Tid, StackId), WaitTotal> = BTreeMap::new();
-    for ((tid, number), sum) in &sums.0 {
+    for ((tid, number), sum) in &sums.entries {
         let stack = stacks.id(*tid, *number);
         let total = merged.entry((*tid, stack)).or_insert_with(|| WaitTotal {
             tid: *tid,
@@ -391,36 +461,6 @@ fn waits(stacks: &mut Stacks<'_>) -> Vec<Wait> {
     waits
 }
 
-fn losses(kernel: &Kernel, gathered: &Gathered, totals: &[WaitTotal]) -> Result<Losses> {
-    let counters = kernel.counters()?;
-    for counter in Counter::ALL {
-        tracing::debug!("{}: {}", counter.name(), counters.get(*counter));
-    }
-    let unknown = |total: &&WaitTotal| {
-        gathered
-            .stacks
-            .get(total.stack.0 as usize)
-            .is_none_or(|stack| stack.verdict.state == State::Unknown)
-    };
-    Ok(Losses {
-        events: counters.get(Counter::RingFullWait)
-            + counters.get(Counter::RingFullStack)
-            + counters.get(Counter::RingFullOther)
-            + counters.get(Counter::MissedSwitchIn)
-            + counters.get(Counter::MissedSwitchOut)
-            + gathered.undecodable,
-        stacks: counters.get(Counter::StackTableFull)
-            + counters.get(Counter::AggregateFull)
-            + counters.get(Counter::ThreadTableFull),
-        truncated: counters.get(Counter::WalksTruncated),
-        unresolved: gathered.symbolizer.unresolved(),
-        unknown_waits: totals.iter().filter(unknown).map(|total| total.waits).sum(),
-        timeline: gathered.timeline_lost,
-        walked: counters.get(Counter::Walks),
-        samples: counters.get(Counter::RingFullSample) + gathered.samples.lost(),
-    })
-}
-
 fn throttling(quota: QuotaUse) -> Throttling {
     Throttling {
         group: quota.group,
@@ -461,7 +501,32 @@ fn target_facts(target: &Target, modules: &Modules, ended: Option<String>) -> Ta
 
 #[cfg(test)]
 mod tests {
+    use super::super::gather::Bounds;
     use super::*;
+    use crate::limits::Limits;
+
+    #[test]
+    fn sums_of_ended_threads_are_bounded_and_the_rest_is_counted() {
+        let key = |tid| AggregateKey {
+            stack: 7,
+            tid,
+            reserved: 0,
+        };
+        let more = Aggregate {
+            waits: 5,
+            blocked: 50,
+            runqueue: 1,
+            max: 20,
+            histogram: [0; HISTOGRAM_BUCKETS],
+        };
+        let mut sums = Sums::default();
+        for tid in [1, 2, 1, 3] {
+            sums.add_bounded(&key(tid), &more, 2);
+        }
+        assert_eq!(sums.entries.len(), 2);
+        assert_eq!(sums.entries[&(Tid(1), 7)].waits, 10);
+        assert_eq!(sums.left_out, 5);
+    }
 
     #[test]
     fn a_thread_found_wanting_a_cpu_did_not_wait() {
@@ -472,8 +537,17 @@ mod tests {
         }
         sums.add_woken(tid, STACK_BEFORE + 1, 1_000, 0);
         let mut threads = Threads::default();
-        threads.add(tid, 5_000, 3_680, 20, 1_300);
-        let mut gathered = Gathered::default();
+        threads.add(
+            tid,
+            EndedBooks {
+                lived: 5_000,
+                running: 3_680,
+                runnable: 20,
+                blocked: 1_300,
+                waits: 3,
+            },
+        );
+        let mut gathered = Gathered::new(Bounds::new(&Limits::default()));
 
         was_runnable(tid, &mut gathered, &mut threads, &mut sums);
 
@@ -481,7 +555,8 @@ mod tests {
         assert_eq!(thread.runnable, Nanos(320));
         assert_eq!(thread.blocked, Nanos(1_000));
         assert_eq!(thread.lived, Nanos(5_000));
-        let mut left: Vec<_> = sums.0.keys().copied().collect();
+        assert_eq!(thread.waits, 2);
+        let mut left: Vec<_> = sums.entries.keys().copied().collect();
         left.sort_unstable();
         assert_eq!(left, [(tid, STACK_BEFORE + 1), (other, STACK_BEFORE)]);
     }

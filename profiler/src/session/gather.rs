@@ -1,22 +1,48 @@
 //! What has arrived so far: stacks named and judged, waits in a compact form.
 
+use super::ended::Ended;
 use super::modules::{AddressMap, Modules};
 use super::samples::{Sample, Samples};
 use super::tail_calls::{Code, Function, jumped};
-use crate::decode::{DecodeError, Event, SampleSeen, StackSeen};
+use crate::decode::{DecodeError, Event, RawPiece, SampleSeen, StackSeen};
+use crate::limits::Limits;
 use crate::model::{Sampling, StackEntry, StackId, Truncation};
 use crate::process::parse_comm;
 use crate::symbolize::{Frame, Symbolizer};
 use crate::tokio_rt::{Agreement, Classifier, Place, State};
 use crate::units::{Addr, Pid, Tid, Timestamp};
 use crate::unwind::walk_outcome;
-use profiler_common::record::{SnapshotRecord, ThreadEndRecord, WAKER_INTERRUPT, WaitRecord, of};
+use profiler_common::record::{SnapshotRecord, WAKER_INTERRUPT, WAKER_UNSEEN, WaitRecord, of};
 use profiler_common::row::walk;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-/// Waits kept for the timeline; the others are counted, and are in the sums all the same.
-const MAX_TIMELINE: usize = 1 << 20;
+/// What is kept at most; whatever goes beyond is counted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Waits of the timeline, of 40 bytes each. The others are in the sums all the same.
+    pub(super) timeline: usize,
+    /// Frames over all stacks, of some 90 bytes each.
+    pub(super) frames: usize,
+    /// Ids of threads that ended.
+    pub(super) ended: usize,
+    /// Sums of threads that ended, of some 200 bytes each.
+    pub(super) sums: usize,
+    /// Threads that ended waits.
+    pub(super) wakers: usize,
+}
+
+impl Bounds {
+    pub(super) fn new(limits: &Limits) -> Bounds {
+        Bounds {
+            timeline: limits.table("timeline", 1 << 20),
+            frames: limits.table("frames", 1 << 19),
+            ended: limits.table("ended", 1 << 16),
+            sums: limits.table("sums", 1 << 15),
+            wakers: limits.table("wakers", 1 << 16),
+        }
+    }
+}
 
 /// A finished wait, by numbers.
 #[derive(Clone, Copy, Debug)]
@@ -42,8 +68,13 @@ pub(super) struct WakerKey {
 }
 
 /// Everything gathered.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Gathered {
+    pub(super) bounds: Bounds,
+    /// Frames of all stacks.
+    frames: usize,
+    pub(super) stacks_left_out: u64,
+    pub(super) wakers_left_out: u64,
     pub(super) stacks: Vec<StackEntry>,
     /// By stack: what tokio's thread-local state said.
     places: Vec<Place>,
@@ -57,8 +88,10 @@ pub(super) struct Gathered {
     pub(super) waits: Vec<CompactWait>,
     pub(super) wakers: Vec<WakerKey>,
     waker_ids: HashMap<WakerKey, u32>,
-    pub(super) ended: Vec<ThreadEndRecord>,
+    pub(super) ended: Ended,
     pub(super) snapshots: Vec<SnapshotRecord>,
+    /// Pieces of raw copies of stacks that nobody has looked at yet.
+    pub(super) raw_pieces: Vec<RawPiece>,
     pub(super) names: HashMap<Tid, Arc<str>>,
     pub(super) samples: Samples,
     pub(super) timeline_lost: u64,
@@ -95,6 +128,36 @@ pub(super) struct NewStack {
 }
 
 impl Gathered {
+    /// Nothing yet.
+    pub(super) fn new(bounds: Bounds) -> Gathered {
+        Gathered {
+            bounds,
+            frames: 0,
+            stacks_left_out: 0,
+            wakers_left_out: 0,
+            stacks: Vec::new(),
+            places: Vec::new(),
+            of_waits: Vec::new(),
+            kernel: Vec::new(),
+            agreement: Agreement::default(),
+            by_number: HashMap::new(),
+            waits: Vec::new(),
+            wakers: Vec::new(),
+            waker_ids: HashMap::new(),
+            ended: Ended::default(),
+            snapshots: Vec::new(),
+            raw_pieces: Vec::new(),
+            names: HashMap::new(),
+            samples: Samples::default(),
+            timeline_lost: 0,
+            undecodable: 0,
+            execs: 0,
+            unmapped_seen: false,
+            classifier: Classifier::default(),
+            symbolizer: Symbolizer::new(),
+        }
+    }
+
     /// Takes one event in. Stacks are handed back undone, since naming them needs the mappings of
     /// their time.
     pub(super) fn take(&mut self, event: Result<Event, DecodeError>) -> Option<Unnamed> {
@@ -115,8 +178,11 @@ impl Gathered {
             Ok(Event::Wait(record)) => self.wait(&record),
             Ok(Event::ThreadEnd(record)) => {
                 let tid = Tid(record.header.tid);
-                self.names.insert(tid, parse_comm(&record.comm).into());
-                self.ended.push(*record);
+                if self.ended.add(&record, self.bounds.ended) {
+                    self.names.insert(tid, parse_comm(&record.comm).into());
+                } else {
+                    self.names.remove(&tid);
+                }
             }
             Ok(Event::Exec(_)) => self.execs += 1,
             Ok(Event::Snapshot(record)) => {
@@ -124,6 +190,7 @@ impl Gathered {
                 self.names.insert(tid, parse_comm(&record.comm).into());
                 self.snapshots.push(*record);
             }
+            Ok(Event::RawStack(piece)) => self.raw_pieces.push(*piece),
             Err(error) => {
                 tracing::warn!("{error}");
                 self.undecodable += 1;
@@ -133,11 +200,11 @@ impl Gathered {
     }
 
     fn wait(&mut self, record: &WaitRecord) {
-        if self.waits.len() >= MAX_TIMELINE {
+        if self.waits.len() >= self.bounds.timeline {
             self.timeline_lost += 1;
             return;
         }
-        let waker = if record.wakeup == 0 {
+        let waker = if record.waker_tid == WAKER_UNSEEN {
             u32::MAX
         } else {
             self.waker(record)
@@ -174,6 +241,10 @@ impl Gathered {
         if let Some(id) = self.waker_ids.get(&key) {
             return *id;
         }
+        if self.wakers.len() >= self.bounds.wakers {
+            self.wakers_left_out += 1;
+            return u32::MAX;
+        }
         let id = self.wakers.len() as u32;
         self.wakers.push(key.clone());
         self.waker_ids.insert(key, id);
@@ -188,6 +259,13 @@ impl Gathered {
         modules: &Modules,
         code: &Code,
     ) -> NewStack {
+        if self.frames >= self.bounds.frames {
+            self.stacks_left_out += 1;
+            return NewStack {
+                number: seen.record.stack,
+                idle: false,
+            };
+        }
         let truncated = walk_outcome(seen.record.walk);
         let user: Vec<Addr> = seen.user.iter().map(|addr| Addr(*addr)).collect();
         let of_waker = seen.record.of == of::WAKER;
@@ -332,6 +410,7 @@ impl Gathered {
     ) -> StackId {
         let by_stack = self.classifier.classify(&frames, truncated.is_some());
         let verdict = self.agreement.judge(by_stack, place);
+        self.frames += frames.len();
         self.places.push(place);
         self.of_waits.push(of_wait);
         self.kernel.push(Vec::new());

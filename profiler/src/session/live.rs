@@ -2,16 +2,21 @@
 
 use super::early::Early;
 use super::finish::{self, Closing};
-use super::gather::{Gathered, Unnamed};
+use super::gather::{Bounds, Gathered, Unnamed};
 use super::modules::{AddressMap, Modules};
+use super::open::{self, Found};
+use super::shadow::Shadow;
 use super::tail_calls::Code;
-use crate::bpf::{Kernel, monotonic, process_entry};
+use crate::bpf::{Kernel, KernelThread, LoadOptions, monotonic, process_entry};
 use crate::host::KernelBtf;
-use crate::model::{Recording, Sampling};
+use crate::limits::Limits;
+use crate::model::{Recording, Sampling, StackEntry};
 use crate::process::{CpuQuota, Target};
-use crate::units::{Nanos, Svma, Timestamp};
+use crate::tokio_rt::State;
+use crate::units::{Nanos, Svma, Tid, Timestamp};
 use anyhow::{Context, Result};
-use profiler_common::map::{ADVICE_IDLE, AggregateKey};
+use profiler_common::map::{ADVICE_IDLE, AggregateKey, PHASE_BLOCKED};
+use profiler_common::record::{STACK_BEFORE, SnapshotRecord};
 use profiler_common::row::Mapping;
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -29,6 +34,9 @@ const RESCAN: (Duration, Duration) = (Duration::from_millis(2), Duration::from_s
 /// Between two sweeps of the sums of ended threads.
 const SWEEP: Duration = Duration::from_secs(1);
 
+/// Address maps kept: a target that maps and unmaps code for ever must not fill our memory.
+const KEPT_MAPS: u32 = 16;
+
 /// The one process of a session, as the kernel side counts them.
 const PROCESS: u32 = 0;
 
@@ -43,6 +51,8 @@ pub struct Options {
     pub long_poll: Nanos,
     /// Whether the target is held at its start: no thread of it waits for anything yet.
     pub launched: bool,
+    /// One stack in so many is walked a second time, by framehop; 0 for none.
+    pub shadow_every: u32,
 }
 
 /// A recording under way. Dropping it detaches from the kernel.
@@ -63,8 +73,10 @@ pub struct Session {
     rescanned: Instant,
     rescan_after: Duration,
     swept: Instant,
-    swept_ends: usize,
     finished_sums: finish::Sums,
+    /// Executable mappings that found no room, as many as there were at once.
+    mappings_left_out: u64,
+    shadow: Shadow,
     /// Stacks that have arrived and have no names yet.
     new: Vec<Unnamed>,
     code: Code,
@@ -78,13 +90,20 @@ impl Session {
     /// # Errors
     /// Where the kernel refuses, or the target cannot be read.
     pub fn start(target: &Target, types: &KernelBtf, options: Options) -> Result<Session> {
-        let mut kernel = Kernel::load(types, options.min_block)?;
+        let limits = Limits::from_env();
+        let bounds = Bounds::new(&limits);
+        let load = LoadOptions {
+            min_block: options.min_block,
+            shadow_every: options.shadow_every,
+            limits,
+        };
+        let mut kernel = Kernel::load_with(types, &load)?;
         kernel.attach(options.sample_period)?;
         let mut modules = Modules::default();
         let (map, mappings) = modules
             .update(target, kernel.tables())
             .with_context(|| format!("cannot read the mappings of process {}", target.pid()))?;
-        let mut gathered = Gathered::default();
+        let mut gathered = Gathered::new(bounds);
         for module in modules.iter() {
             gathered.symbolizer.open(&module.source);
             if let Some(facts) = &module.facts {
@@ -110,8 +129,9 @@ impl Session {
             rescanned: now,
             rescan_after: RESCAN.0,
             swept: now,
-            swept_ends: 0,
             finished_sums: finish::Sums::default(),
+            mappings_left_out: 0,
+            shadow: Shadow::new(options.shadow_every),
             new: Vec::new(),
             code: Code::open(target),
             quota: CpuQuota::read(target),
@@ -166,6 +186,14 @@ impl Session {
     /// # Errors
     /// Where the kernel refuses to be read.
     pub fn finish(mut self, target: &Target, ended: Option<String>) -> Result<Recording> {
+        let mut moved = HashSet::new();
+        let mut found = HashMap::new();
+        if ended.is_none() {
+            found = self.look_into_open_waits(target)?;
+            let snapshots = self.gathered.snapshots.iter();
+            let gone = snapshots.filter(|snapshot| self.early.has_moved(snapshot));
+            moved.extend(gone.map(|snapshot| Tid(snapshot.header.tid)));
+        }
         let end = self.kernel.stop()?;
         self.drain()?;
         finish::recording(Closing {
@@ -183,7 +211,53 @@ impl Session {
             launched: self.options.launched,
             sampling: sampling(self.options),
             quota: self.quota,
+            mappings_left_out: self.mappings_left_out,
+            shadow: self.shadow.outcome(),
+            found,
+            moved,
         })
+    }
+
+    /// Looks what threads wait for now, but for those that are idle; and since when they wait, or
+    /// none where that was before the recording and no switch of the thread was seen.
+    fn look_into_open_waits(
+        &mut self,
+        target: &Target,
+    ) -> Result<HashMap<Tid, (Option<Timestamp>, Found)>> {
+        self.drain()?;
+        self.gathered.snapshots.clear();
+        self.kernel.snapshot()?;
+        self.drain()?;
+        let mut threads: HashMap<Tid, KernelThread> = HashMap::new();
+        for thread in self.kernel.threads()? {
+            threads.insert(Tid(thread.tid), thread);
+        }
+        let entry = |tid: Tid| -> Option<&StackEntry> {
+            let id = match threads.get(&tid).map(|thread| thread.stack) {
+                None | Some(STACK_BEFORE) => self.early.stack(tid),
+                Some(number) => self.gathered.by_number(number),
+            };
+            self.gathered.stacks.get(id?.0 as usize)
+        };
+        let waits = |snapshot: &SnapshotRecord| {
+            let tid = Tid(snapshot.header.tid);
+            let still = threads.get(&tid).is_none_or(|thread| {
+                thread.phase == PHASE_BLOCKED
+                    && thread.since <= snapshot.time
+                    && thread.wakeup < thread.since
+            });
+            let idle = entry(tid).is_some_and(|stack| stack.verdict.state == State::Idle);
+            snapshot.on_cpu == 0 && still && !idle
+        };
+        let mut snapshots = self.gathered.snapshots.clone();
+        snapshots.retain(waits);
+        let frames = |tid: Tid| entry(tid).map_or(&[][..], |stack| stack.frames.as_slice());
+        let found = open::look(target, &snapshots, frames);
+        let since = |tid: &Tid| threads.get(tid).map(|thread| Timestamp(thread.since));
+        Ok(found
+            .into_iter()
+            .map(|(tid, found)| (tid, (since(&tid), found)))
+            .collect())
     }
 
     /// Takes the events out of the ring buffer; new stacks are kept back.
@@ -210,6 +284,7 @@ impl Session {
             new,
             options,
             code,
+            shadow,
             ..
         } = self;
         let none = AddressMap::default();
@@ -218,6 +293,7 @@ impl Session {
             let map = maps.get(&seen.generation()).unwrap_or(&none);
             match seen {
                 Unnamed::Stack(seen) => {
+                    shadow.keep(&seen);
                     let stack = gathered.stack(&seen, map, modules, code);
                     if stack.idle {
                         kernel.advise(stack.number, ADVICE_IDLE)?;
@@ -230,15 +306,18 @@ impl Session {
                 }
             }
         }
+        shadow.compare(&mut gathered.raw_pieces, maps, modules);
         Ok(())
     }
 
     /// Makes a new generation of the mapping table.
     fn install(&mut self, target: &Target, map: AddressMap, mappings: Vec<Mapping>) -> Result<()> {
         let known = self.kernel.tables().install(PROCESS, &mappings)?;
-        if mappings.len() > known as usize {
-            tracing::warn!("{} mappings more than fit", mappings.len() - known as usize);
+        let beyond = mappings.len().saturating_sub(known as usize) as u64;
+        if beyond > 0 {
+            tracing::warn!("{beyond} mappings more than fit");
         }
+        self.mappings_left_out = self.mappings_left_out.max(beyond);
         self.generation += 1;
         if self.generation == 1 {
             self.start = monotonic();
@@ -251,6 +330,9 @@ impl Session {
         let entry = process_entry(target.pid(), known, self.generation, self.start, context);
         self.kernel.watch(PROCESS, entry)?;
         self.maps.insert(self.generation, map);
+        // A walk under way may still use the one before; what comes later than that is unnamed.
+        let oldest = self.generation.saturating_sub(KEPT_MAPS);
+        self.maps.retain(|generation, _| *generation > oldest);
         self.mappings = mappings;
         Ok(())
     }
@@ -282,17 +364,10 @@ impl Session {
     /// Takes the sums of ended threads out of the kernel's map, so that it keeps room.
     fn sweep(&mut self) -> Result<()> {
         self.swept = Instant::now();
-        if self.gathered.ended.len() == self.swept_ends {
+        let ended = self.gathered.ended.take_new();
+        if ended.is_empty() {
             return Ok(());
         }
-        let ended: HashSet<u32> = self
-            .gathered
-            .ended
-            .get(self.swept_ends..)
-            .map_or_else(HashSet::new, |ended| {
-                ended.iter().map(|end| end.header.tid).collect()
-            });
-        self.swept_ends = self.gathered.ended.len();
         let keys: Vec<(AggregateKey, _)> = self
             .kernel
             .aggregates()?
@@ -301,7 +376,13 @@ impl Session {
             .collect();
         for (key, sums) in keys {
             self.kernel.forget(&key)?;
-            self.finished_sums.add(&key, &sums);
+            // Without its books a sum has no thread.
+            let most = if self.gathered.ended.has(Tid(key.tid)) {
+                self.gathered.bounds.sums
+            } else {
+                0
+            };
+            self.finished_sums.add_bounded(&key, &sums, most);
         }
         Ok(())
     }

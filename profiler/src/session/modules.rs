@@ -1,18 +1,20 @@
 //! The code mapped into the target: files opened and read once, rows handed to the kernel side.
 
-use crate::bpf::{TableSpan, Tables};
-use crate::process::module::{Functions, Module};
+use crate::bpf::{TableError, TableSpan, Tables};
+use crate::process::module::{Functions, Module, ModuleError};
 use crate::process::{Budget, Mapping, MappingKind, PrivateCopy, Target};
 use crate::symbolize::ModuleSource;
 use crate::units::{Addr, Svma};
-use crate::unwind::UnwindTable;
+use crate::unwind::{Sections, UnwindTable};
 use anyhow::Context;
 use profiler_common::row;
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -38,7 +40,7 @@ pub(super) struct Loaded {
     /// What the rows are relative to.
     base: Svma,
     /// Our copy of it, held so that `source.path` (by way of `/proc/self/fd`) stays good.
-    _copy: Option<File>,
+    copy: Option<File>,
 }
 
 /// What tells files apart, also after one has replaced another under the same path.
@@ -56,8 +58,10 @@ pub(super) struct Modules {
     by_build_id: HashMap<String, TableSpan>,
     /// Files that could not be read or have no place in the tables, told once each.
     problems: Vec<String>,
-    /// There were more than [`MAX_MODULES`].
-    crowded: bool,
+    /// Files beyond [`MAX_MODULES`], as many as there were at once.
+    left_out: u64,
+    /// Modules whose rows found no room.
+    rows_full: u64,
     budget: Budget,
 }
 
@@ -68,7 +72,8 @@ impl Default for Modules {
             by_file: HashMap::new(),
             by_build_id: HashMap::new(),
             problems: Vec::new(),
-            crowded: false,
+            left_out: 0,
+            rows_full: 0,
             budget: Budget::new(BUDGET, BUDGET_DEBUG),
         }
     }
@@ -91,6 +96,12 @@ struct Region {
 }
 
 impl AddressMap {
+    /// Every mapping: its addresses, its bias and the index of its module.
+    pub(super) fn regions(&self) -> impl Iterator<Item = (Range<Addr>, u64, usize)> {
+        let region = |region: &Region| (region.begin..region.end, region.bias, region.module);
+        self.regions.iter().map(region)
+    }
+
     /// The module at an address, and the address as its file states it.
     pub(super) fn resolve(&self, addr: Addr) -> Option<(usize, Svma)> {
         let after = self.regions.partition_point(|region| region.begin <= addr);
@@ -117,22 +128,33 @@ enum Original {
 
 /// Bytes to read an image from, which nobody but us can change.
 enum Image {
-    Copy(PrivateCopy),
+    /// The copy, and while it is read the file that it is of, in which alone the code is.
+    Copy(PrivateCopy, Option<File>),
     Memory(Arc<[u8]>),
 }
 
 impl Image {
     fn of(original: Original, budget: &Budget) -> io::Result<Image> {
         Ok(match original {
-            Original::File(file) => Image::Copy(PrivateCopy::of(&file, budget)?),
+            Original::File(file) => Image::Copy(PrivateCopy::of(&file, budget)?, Some(file)),
             Original::Memory(bytes) => Image::Memory(bytes),
         })
     }
 
     fn bytes(&self) -> &[u8] {
         match self {
-            Image::Copy(copy) => copy.bytes(),
+            Image::Copy(copy, _) => copy.bytes(),
             Image::Memory(bytes) => bytes,
+        }
+    }
+
+    fn table(&self) -> Result<UnwindTable, ModuleError> {
+        match self {
+            Image::Copy(copy, Some(file)) => {
+                let read = |into: &mut [u8], offset| file.read_exact_at(into, offset).is_ok();
+                UnwindTable::from_elf_and_file(copy.bytes(), &read)
+            }
+            Image::Copy(..) | Image::Memory(_) => UnwindTable::from_elf(self.bytes()),
         }
     }
 }
@@ -162,7 +184,10 @@ impl Modules {
         }
         // Every copy is an open file, and somebody has to open the report in the end.
         let room = MAX_MODULES.saturating_sub(self.loaded.len());
-        if new.len() > room && !std::mem::replace(&mut self.crowded, true) {
+        let beyond = new.len().saturating_sub(room) as u64;
+        let first = self.left_out == 0;
+        self.left_out = self.left_out.max(beyond);
+        if beyond > 0 && first {
             let problem = format!("more than {MAX_MODULES} modules: the others are not read");
             tracing::warn!("{problem}");
             self.problems.push(problem);
@@ -200,11 +225,22 @@ impl Modules {
         let (mut span, mut base) = (known, Svma(0));
         if let Some(table) = &read.table {
             base = table.base;
+            if !table.synthesized.is_empty() {
+                tracing::debug!(
+                    module = %name.escape_debug(),
+                    "{} functions without unwinding information, unwound by their code",
+                    table.synthesized.len()
+                );
+            }
             if span.is_none() {
-                span = tables
-                    .add(&table.rows, &table.index)
-                    .map_err(|error| problem = Some(error.to_string()))
-                    .ok();
+                span = match tables.add(&table.rows, &table.index) {
+                    Ok(span) => Some(span),
+                    Err(error) => {
+                        self.rows_full += u64::from(matches!(error, TableError::Full));
+                        problem = Some(error.to_string());
+                        None
+                    }
+                };
             }
         }
         if let (Some(id), Some(span)) = (&build_id, span) {
@@ -215,7 +251,7 @@ impl Modules {
             self.problems.push(format!("{name}: {problem}"));
         }
         let (copy, image, path) = match read.image {
-            Some(Image::Copy(copy)) => {
+            Some(Image::Copy(copy, _)) => {
                 let file = copy.into_file();
                 let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
                 (Some(file), None, path)
@@ -236,7 +272,7 @@ impl Modules {
             facts: read.facts,
             span,
             base,
-            _copy: copy,
+            copy,
         });
     }
 
@@ -280,6 +316,16 @@ impl Modules {
         self.loaded.get(module)
     }
 
+    /// Files that were not read since there were too many.
+    pub(super) const fn left_out(&self) -> u64 {
+        self.left_out
+    }
+
+    /// Modules whose rows found no room.
+    pub(super) const fn rows_full(&self) -> u64 {
+        self.rows_full
+    }
+
     /// Every module.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Loaded> {
         self.loaded.iter()
@@ -297,6 +343,16 @@ impl Modules {
 }
 
 impl Loaded {
+    /// What framehop needs of it; none where it cannot be read.
+    pub(super) fn sections(&self) -> Option<Sections> {
+        if let Some(image) = &self.source.image {
+            return Sections::of(image);
+        }
+        // SAFETY: the copy is in memory of our own, which nobody changes.
+        let map = unsafe { memmap2::Mmap::map(self.copy.as_ref()?) }.ok()?;
+        Sections::of(&map)
+    }
+
     fn bias(&self, mapping: &Mapping) -> Option<u64> {
         match (&self.facts, mapping.kind) {
             // The kernel maps the whole image, whatever its program headers say of offsets.
@@ -327,12 +383,16 @@ fn open(target: &Target, mapping: &Mapping, all: &[Mapping]) -> io::Result<Origi
     target.open_mapped(mapping).map(Original::File)
 }
 
-fn read(image: Image) -> Read {
+fn read(mut image: Image) -> Read {
+    let table = image.table().context("cannot be unwound");
+    // Descriptors are few.
+    if let Image::Copy(_, file) = &mut image {
+        *file = None;
+    }
     let bytes = image.bytes();
     let facts = Module::from_elf(bytes);
-    let table = UnwindTable::from_elf(bytes).context("cannot be unwound");
     let mut problem = None;
-    if let Image::Copy(copy) = &image
+    if let Image::Copy(copy, _) = &image
         && copy.debug_left_out() > 0
     {
         problem = Some(format!(
@@ -352,7 +412,15 @@ fn read(image: Image) -> Read {
     } else {
         None
     };
-    let functions = functions.unwrap_or_default();
+    let mut functions = functions.unwrap_or_default();
+    if let Some(table) = &table
+        && !table.synthesized.is_empty()
+    {
+        // Symbols of hand-written code state no size: this is how far they reach.
+        functions.base = table.base;
+        functions.ranges.extend(&table.synthesized);
+        functions.ranges.sort_unstable();
+    }
     Read {
         facts,
         table,

@@ -1,10 +1,15 @@
 //! Unwinding without frame pointers: `.eh_frame` to rows, rows to the kernel's tables.
 
+mod reference;
 mod remote;
 mod rule;
+pub mod synthesis;
 mod table;
+mod uncovered;
 mod walker;
 
+pub use reference::{Reference, Sections};
 pub use remote::{MAX_IMAGE, RemoteMemory};
 pub use table::{Image, UnwindTable, build_all};
+pub use uncovered::ReadAt;
 pub use walker::{Mapped, Regs, Tables, walk, walk_outcome};

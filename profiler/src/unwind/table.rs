@@ -1,6 +1,7 @@
 //! The rows of one module, and the index over them.
 
 use super::rule::rule_of;
+use super::uncovered::{ReadAt, synthesize};
 use crate::process::module::{Bytes, Elf, FdeVisitor, ModuleError, for_each_fde, text_range};
 use crate::units::{Addr, Svma};
 use gimli::{
@@ -33,6 +34,9 @@ pub struct UnwindTable {
     pub base: Svma,
     /// Frame description entries that became rows. 0 is a module without unwinding information.
     pub entries: u32,
+    /// Functions without such an entry whose rows were read off their code: starts, relative to
+    /// the base, and lengths in bytes, sorted.
+    pub synthesized: Vec<(u32, u32)>,
     /// Entries that could not be parsed, in whole or in part; what they cover is
     /// [`Rule::GAP`] or [`Rule::UNSUPPORTED`].
     pub skipped: u32,
@@ -47,6 +51,20 @@ impl UnwindTable {
     /// addresses that no real file has. Entries that cannot be parsed are no error: see
     /// [`UnwindTable::skipped`].
     pub fn from_elf(data: &[u8]) -> Result<UnwindTable, ModuleError> {
+        let read = |into: &mut [u8], offset: u64| {
+            let bytes = usize::try_from(offset).ok().and_then(|at| data.get(at..));
+            let bytes = bytes.and_then(|rest| rest.get(..into.len()));
+            bytes.inspect(|bytes| into.copy_from_slice(bytes)).is_some()
+        };
+        UnwindTable::from_elf_and_file(data, &read)
+    }
+
+    /// As [`UnwindTable::from_elf`], of an image in which the code may be missing: that is read
+    /// from `file` where it is wanted.
+    ///
+    /// # Errors
+    /// As [`UnwindTable::from_elf`].
+    pub fn from_elf_and_file(data: &[u8], file: &ReadAt<'_>) -> Result<UnwindTable, ModuleError> {
         let elf = Elf::parse(data)?;
         let base = elf
             .text_base()
@@ -67,7 +85,8 @@ impl UnwindTable {
             skipped: 0,
         };
         for_each_fde(&elf, &mut builder);
-        let entries = u32::try_from(builder.spans.len())
+        let synthesized = builder.synthesize(&elf, file);
+        let entries = u32::try_from(builder.spans.len() - synthesized.len())
             .map_err(|_| ModuleError::Malformed("too many unwinding entries"))?;
         let skipped = builder.skipped;
         let rows = builder.finish();
@@ -77,6 +96,7 @@ impl UnwindTable {
             index,
             base,
             entries,
+            synthesized,
             skipped,
         })
     }
@@ -214,6 +234,16 @@ impl<'data> FdeVisitor<'data> for Builder {
 }
 
 impl Builder {
+    /// Adds rows for functions that no entry covers; returns their starts and lengths.
+    fn synthesize(&mut self, elf: &Elf<'_>, file: &ReadAt<'_>) -> Vec<(u32, u32)> {
+        self.spans.sort_unstable();
+        let made = synthesize(elf, file, self.base, &self.executable, &self.spans);
+        self.rows.extend(&made.rows);
+        self.spans.extend(&made.spans);
+        let spans = made.spans.into_iter();
+        spans.map(|(start, end)| (start, end - start)).collect()
+    }
+
     /// Sorts, puts rows into the gaps between entries, and drops rows that say what the row
     /// before them says.
     fn finish(mut self) -> Vec<u64> {

@@ -17,7 +17,7 @@ use holdup::symbolize::{
 };
 use holdup::units::{Addr, Svma};
 use holdup::unwind::{Regs, UnwindTable, walk, walk_outcome};
-use profiler_common::record::{MAX_KERNEL_FRAMES, MAX_USER_FRAMES};
+use profiler_common::record::{MAX_KERNEL_FRAMES, MAX_USER_FRAMES, RAW_PIECE_BYTES};
 use profiler_common::row::{self, BLOCK_SHIFT};
 use profiler_common::walk::Memory;
 use std::panic;
@@ -200,6 +200,10 @@ pub fn events(data: &[u8]) {
         Ok(Event::ThreadEnd(end)) => drop(parse_comm(&end.comm)),
         Ok(Event::Snapshot(snapshot)) => drop(parse_comm(&snapshot.comm)),
         Ok(Event::Exec(_)) => {}
+        Ok(Event::RawStack(piece)) => {
+            assert_eq!(piece.memory.len(), piece.record.bytes as usize);
+            assert!(piece.memory.len() <= RAW_PIECE_BYTES);
+        }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
 }

@@ -8,8 +8,9 @@ use gimli::write::{
 };
 use gimli::{Encoding, Format, LittleEndian, X86_64};
 use profiler_common::record::{
-    ExecRecord, Header, KIND_EXEC, KIND_SAMPLE, KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END,
-    KIND_WAIT, NO_TICK, SampleRecord, SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
+    ExecRecord, Header, KIND_EXEC, KIND_RAW_STACK, KIND_SAMPLE, KIND_SNAPSHOT, KIND_STACK,
+    KIND_THREAD_END, KIND_WAIT, NO_TICK, RawStackRecord, SampleRecord, SnapshotRecord, StackRecord,
+    ThreadEndRecord, WaitRecord,
 };
 
 /// One file: target, name, content.
@@ -216,6 +217,11 @@ fn events() -> Vec<Seed> {
     (sample.task_id, sample.tick) = (17, NO_TICK);
     let mut sample = bytemuck::bytes_of(&sample).to_vec();
     sample.extend(&stack);
+    let mut raw: RawStackRecord = bytemuck::Zeroable::zeroed();
+    raw.header = header(KIND_RAW_STACK, size_of::<RawStackRecord>() + 16);
+    (raw.sp, raw.address, raw.bytes, raw.last) = (0x7ffe_0000_0ff0, 0x7ffe_0000_0ff0, 16, 1);
+    let mut raw = bytemuck::bytes_of(&raw).to_vec();
+    raw.extend([0x5a; 16]);
     vec![
         ("events", "sample", sample),
         ("events", "stack", stack),
@@ -223,6 +229,7 @@ fn events() -> Vec<Seed> {
         ("events", "thread-end", bytemuck::bytes_of(&end).to_vec()),
         ("events", "exec", bytemuck::bytes_of(&exec).to_vec()),
         ("events", "snapshot", bytemuck::bytes_of(&snapshot).to_vec()),
+        ("events", "raw-stack", raw),
     ]
 }
 

@@ -3,7 +3,7 @@
 
 use super::record::Recorded;
 use super::report::{Report, Site, is_in};
-use super::truth::{TrueSite, Truth};
+use super::truth::{TrueSite, Truth, slowdown};
 
 /// Complaints; none is a pass.
 pub(crate) type Complaints = Vec<String>;
@@ -205,7 +205,7 @@ pub(crate) fn books(recorded: &Recorded) -> Complaints {
             continue;
         };
         // 0.1 % is the promise; 1 ms for attaching to the threads one after another.
-        let tolerance = report.duration_ns / 1_000 + 1_000_000;
+        let tolerance = report.duration_ns / 1_000 + 1_000_000 * slowdown();
         if thread.lived_ns.abs_diff(report.duration_ns) > tolerance {
             complaints.push(format!(
                 "thread {tid} ({}) lived throughout: {} of {}",
@@ -216,15 +216,17 @@ pub(crate) fn books(recorded: &Recorded) -> Complaints {
         }
         // 5 ms for what the thread did between the two looks at it, and for the microseconds
         // that each of some thousand switches takes before the tracepoint: the scheduler charges
-        // them to the next thread.
+        // them to the next thread. Both take longer where code is emulated.
         let running = thread.states.get("running").copied().unwrap_or(0);
-        let tolerance = cpu_ns / 50 + 5_000_000;
+        let tolerance = cpu_ns / 50 + 5_000_000 * slowdown();
         if running + tolerance < *cpu_ns || running > cpu_ns + tolerance + recorded.stolen_ns {
             complaints.push(format!(
-                "thread {tid} ({}) ran for {}, by the scheduler {}",
+                "thread {tid} ({}) ran for {}, by the scheduler {}; of {} it was {:?}",
                 thread.name,
                 ms(running),
-                ms(*cpu_ns)
+                ms(*cpu_ns),
+                ms(thread.lived_ns),
+                thread.states
             ));
         }
     }

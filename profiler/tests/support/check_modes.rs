@@ -85,6 +85,9 @@ pub(crate) fn wedged(report: &Report, truth: &Truth, before_recording: bool) -> 
             }
         }
     }
+    if report.verdict.kind != "wedged" {
+        complaints.push(format!("the verdict is {}", report.verdict.kind));
+    }
     if !report
         .runtimes
         .iter()

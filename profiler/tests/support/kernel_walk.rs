@@ -8,7 +8,7 @@ use holdup::bpf::{Kernel, monotonic, process_entry};
 use holdup::decode::Event;
 use holdup::host::KernelBtf;
 use holdup::process::module::Module;
-use holdup::units::{Addr, Nanos, Pid};
+use holdup::units::{Addr, Nanos, Pid, Tid};
 use holdup::unwind::{Regs, RemoteMemory, UnwindTable};
 use profiler_common::map::{PHASE_BLOCKED, Thread};
 use profiler_common::record::{STACK_BEFORE, SnapshotRecord};
@@ -99,15 +99,22 @@ pub(crate) fn compare(variant: Variant) -> Result<Outcome, String> {
     Ok(outcome)
 }
 
-/// Waiting threads by id.
-fn waiting(kernel: &Kernel) -> Result<HashMap<u32, Thread>, String> {
-    let threads = kernel.threads().map_err(text)?;
-    let waits = |thread: &Thread| thread.phase == PHASE_BLOCKED && thread.stack > STACK_BEFORE;
-    Ok(threads
-        .into_iter()
-        .filter(waits)
-        .map(|thread| (thread.tid, thread))
-        .collect())
+/// Waiting threads of the process by id.
+fn waiting(kernel: &Kernel, pid: u32) -> Result<HashMap<u32, Thread>, String> {
+    let mut threads = HashMap::new();
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).map_err(text)? {
+        let name = task.map_err(text)?.file_name();
+        let Some(tid) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let thread = kernel.thread(Tid(tid)).map_err(text)?;
+        threads.extend(
+            thread
+                .filter(|thread| thread.phase == PHASE_BLOCKED && thread.stack > STACK_BEFORE)
+                .map(|thread| (tid, thread)),
+        );
+    }
+    Ok(threads)
 }
 
 fn round(
@@ -117,7 +124,7 @@ fn round(
     stacks: &mut HashMap<u64, Vec<u64>>,
     outcome: &mut Outcome,
 ) -> Result<(), String> {
-    let before = waiting(kernel)?;
+    let before = waiting(kernel, pid)?;
     kernel.snapshot().map_err(text)?;
     let mut snapshots: Vec<SnapshotRecord> = Vec::new();
     kernel.drain(|event| match event {
@@ -140,7 +147,7 @@ fn round(
             (snapshot.header.tid, framehop.walk(regs, &mut memory))
         })
         .collect();
-    let after = waiting(kernel)?;
+    let after = waiting(kernel, pid)?;
     for (tid, (theirs, end)) in walks {
         let (Some(was), Some(is)) = (before.get(&tid), after.get(&tid)) else {
             continue;

@@ -7,6 +7,7 @@ pub(crate) mod fixture;
 pub(crate) mod harm;
 pub(crate) mod hostile;
 pub(crate) mod kernel_walk;
+pub(crate) mod losses;
 pub(crate) mod privilege;
 pub(crate) mod process;
 pub(crate) mod record;

@@ -20,11 +20,6 @@ pub(crate) struct Report {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Verdict {
-    pub(crate) kind: String,
-}
-
-#[derive(Clone, Debug, Deserialize)]
 pub(crate) struct CpuSite {
     pub(crate) part: String,
     pub(crate) cpu_ns: u64,
@@ -76,6 +71,7 @@ pub(crate) struct Thread {
     pub(crate) tid: u32,
     pub(crate) name: String,
     pub(crate) lived_ns: u64,
+    pub(crate) waits: u64,
     pub(crate) states: BTreeMap<String, u64>,
 }
 
@@ -107,6 +103,35 @@ pub(crate) struct OpenWait {
     pub(crate) state: String,
     pub(crate) since_ns: u64,
     pub(crate) before_recording: bool,
+    pub(crate) object: Option<Object>,
+    pub(crate) holder: Option<Holder>,
+    pub(crate) waiters: u32,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Verdict {
+    pub(crate) kind: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Object {
+    pub(crate) kind: String,
+    pub(crate) name: String,
+}
+
+/// Who holds the object: by `kind` a thread, processes, or nobody that is known.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Holder {
+    pub(crate) kind: String,
+    #[serde(default)]
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) processes: Vec<Process>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Process {
+    pub(crate) name: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -119,6 +144,19 @@ pub(crate) struct Losses {
     pub(crate) timeline: u64,
     pub(crate) walked: u64,
     pub(crate) samples: u64,
+    pub(crate) waits: u64,
+    pub(crate) summed: u64,
+    pub(crate) by_cause: BTreeMap<String, u64>,
+    #[serde(default)]
+    pub(crate) shadow: Option<BTreeMap<String, u64>>,
+}
+
+impl Losses {
+    /// One count of `by_cause`, which has to be there.
+    pub(crate) fn cause(&self, name: &str) -> u64 {
+        let count = self.by_cause.get(name).copied();
+        count.unwrap_or_else(|| panic!("the report counts no {name}"))
+    }
 }
 
 /// Whether `path` (`blockers::locks::block_by_mutex::{closure}`) has `name` as a whole segment.

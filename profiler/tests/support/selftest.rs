@@ -223,17 +223,21 @@ fn open_waits() -> Result<(), Failed> {
         function: "block_by_deadlock".into(),
         threads: 1,
     }];
-    if check_modes::wedged(&report, &truth, false).len() != 2 {
-        return Err("a missing open wait and a missing starvation are two complaints".into());
+    if check_modes::wedged(&report, &truth, false).len() != 3 {
+        return Err("no open wait, no starvation and no verdict are three complaints".into());
     }
     report.open_waits.push(OpenWait {
         tid: 4712,
         function: "blockers::wedge::block_by_deadlock".into(),
         state: "blocked".into(),
-        since_ns: 600_000_000,
+        since_ns: 1_300_000_000,
         before_recording: false,
+        object: None,
+        holder: None,
+        waiters: 0,
     });
-    report.runtimes[0].starved_ns = 600_000_000;
+    report.runtimes[0].starved_ns = 1_300_000_000;
+    report.verdict.kind = "wedged".into();
     if !check_modes::wedged(&report, &truth, false).is_empty() {
         return Err("nothing is wrong with this deadlock".into());
     }

@@ -2,13 +2,10 @@
 
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
-use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
-use framehop::{ExplicitModuleSectionInfo, FrameAddress, Unwinder};
 use holdup::process::module::Module;
 use holdup::units::{Addr, Pid};
-use holdup::unwind::{Mapped, Regs, RemoteMemory, Tables, UnwindTable};
+use holdup::unwind::{Mapped, Reference, Regs, RemoteMemory, Sections, Tables, UnwindTable};
 use memmap2::Mmap;
-use object::{Object, ObjectSection};
 use profiler_common::walk::Memory;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -112,15 +109,21 @@ pub fn vdso() -> Vec<u8> {
 }
 
 /// framehop, made ready for the mappings of one process: the second opinion.
-pub struct Framehop(UnwinderX86_64<Vec<u8>>);
+pub struct Framehop(Reference);
 
 impl Framehop {
     pub fn new(modules: &[Loaded]) -> Framehop {
-        let mut unwinder = UnwinderX86_64::new();
+        let mut reference = Reference::new();
         for module in modules {
-            unwinder.add_module(framehop_module(module));
+            let bias = Module::from_elf(&module.image)
+                .unwrap()
+                .bias_for(Addr(module.begin), module.offset)
+                .unwrap();
+            let range = Addr(module.begin)..Addr(module.end);
+            let sections = Sections::of(&module.image).unwrap();
+            reference.add(module.path.clone(), range, bias, sections);
         }
-        Framehop(unwinder)
+        Framehop(reference)
     }
 
     /// The frames that framehop sees, and what it thought of the end.
@@ -129,49 +132,6 @@ impl Framehop {
         regs: Regs,
         memory: &mut RemoteMemory,
     ) -> (Vec<Addr>, Result<(), framehop::Error>) {
-        let mut cache = CacheX86_64::<_>::new();
-        let mut read = |addr| memory.read_u64_apart(addr).ok_or(());
-        let start = UnwindRegsX86_64::new(regs.ip.0, regs.sp.0, regs.bp.0);
-        let mut frames = self.0.iter_frames(regs.ip.0, start, &mut cache, &mut read);
-        let mut seen = Vec::new();
-        loop {
-            match frames.next() {
-                Ok(Some(frame)) => seen.push(match frame {
-                    FrameAddress::InstructionPointer(at) => Addr(at),
-                    FrameAddress::ReturnAddress(at) => Addr(at.get()),
-                }),
-                Ok(None) => return (seen, Ok(())),
-                Err(error) => return (seen, Err(error)),
-            }
-        }
+        self.0.walk(regs, |addr| memory.read_u64_apart(addr))
     }
-}
-
-fn framehop_module(module: &Loaded) -> framehop::Module<Vec<u8>> {
-    let file = object::File::parse(&*module.image).unwrap();
-    let bytes = |name: &str| Some(file.section_by_name(name)?.data().ok()?.to_vec());
-    let svma = |name: &str| {
-        let section = file.section_by_name(name)?;
-        Some(section.address()..section.address() + section.size())
-    };
-    let bias = holdup::process::module::Module::from_elf(&module.image)
-        .unwrap()
-        .bias_for(Addr(module.begin), module.offset)
-        .unwrap();
-    framehop::Module::new(
-        module.path.clone(),
-        module.begin..module.end,
-        bias,
-        ExplicitModuleSectionInfo {
-            base_svma: 0,
-            text_svma: svma(".text"),
-            text: bytes(".text"),
-            eh_frame_svma: svma(".eh_frame"),
-            eh_frame: bytes(".eh_frame"),
-            eh_frame_hdr_svma: svma(".eh_frame_hdr"),
-            eh_frame_hdr: bytes(".eh_frame_hdr"),
-            got_svma: svma(".got"),
-            ..Default::default()
-        },
-    )
 }

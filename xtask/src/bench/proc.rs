@@ -1,13 +1,13 @@
 //! What the kernel tells about a process under /proc; the formats are in proc(5).
 
 use anyhow::{Context as _, Result};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::time::Duration;
 
 /// CPU time that a process has used, its threads together.
-pub(super) fn cpu_time(pid: u32) -> Result<Duration> {
+pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
     let stat = read(&format!("/proc/{pid}/stat"))?;
     let ticks = user_and_system_ticks(&stat).context("/proc/PID/stat is not as proc(5) says")?;
     Ok(Duration::from_secs_f64(
@@ -25,7 +25,7 @@ fn user_and_system_ticks(stat: &str) -> Option<u64> {
 }
 
 /// Resident memory of a process in bytes, now.
-pub(super) fn resident(pid: u32) -> Result<u64> {
+pub(crate) fn resident(pid: u32) -> Result<u64> {
     let status = read(&format!("/proc/{pid}/status"))?;
     let kib = field(&status, "VmRSS:").context("no VmRSS in /proc/PID/status")?;
     Ok(kib * 1024)
@@ -60,6 +60,17 @@ pub(super) fn has_bpf_link(pid: u32) -> io::Result<bool> {
     Ok(fd_infos(pid)?
         .iter()
         .any(|info| info.lines().any(|line| line.starts_with("link_type:"))))
+}
+
+/// Kernel memory of the eBPF maps that a process holds, in bytes, as the kernel reckons it. Banks
+/// of tables are held by a map that holds them and not by a descriptor each: those that have none
+/// are not in it.
+pub(crate) fn bpf_map_bytes(pid: u32) -> io::Result<u64> {
+    let maps: BTreeMap<u64, u64> = fd_infos(pid)?
+        .iter()
+        .filter_map(|info| Some((field(info, "map_id:")?, field(info, "memlock:")?)))
+        .collect();
+    Ok(maps.values().sum())
 }
 
 fn fd_infos(pid: u32) -> io::Result<Vec<String>> {

@@ -10,6 +10,28 @@ use std::process::Command;
 /// makes of the program does not depend on the kernel.
 const LEFT_OUT: &[&str] = &["fat-lto", "lines", "tokio-1.38"];
 
+/// Trials that the quick selection leaves out besides: they take most of the time, and depend on
+/// the kernel least.
+const NOT_QUICK: &[&str] = &[
+    "tokio-1.20",
+    "stripped",
+    "churn::",
+    "deadlock::",
+    "safety::",
+    "hostile::",
+];
+
+/// Which trials run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Selection<'a> {
+    /// Those whose names contain this.
+    pub(super) filter: Option<&'a str>,
+    /// With the variants of the fixture that differ by the compiler's work only.
+    pub(super) all_variants: bool,
+    /// One variant, and the modes that depend on the kernel most.
+    pub(super) quick: bool,
+}
+
 /// Programs, with the paths that they were built to be at.
 #[derive(Debug)]
 pub(super) struct Programs {
@@ -21,19 +43,24 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// Builds what the trials whose names contain `filter` need.
+    /// Builds what the selected trials need.
     ///
     /// # Errors
     /// A build fails.
-    pub(super) fn build(all_variants: bool, filter: Option<&str>) -> Result<Programs> {
+    pub(super) fn build(selection: Selection<'_>) -> Result<Programs> {
         let artifacts = Artifacts::build_test("profiler", "live")?;
-        let mut arguments: Vec<String> = filter.into_iter().map(str::to_owned).collect();
+        let mut arguments: Vec<String> = selection.filter.into_iter().map(str::to_owned).collect();
         // The checks' own checks need no kernel.
         arguments.extend(["--skip", "checks::"].map(str::to_owned));
-        if !all_variants {
-            for variant in LEFT_OUT {
-                arguments.extend(["--skip", variant].map(str::to_owned));
-            }
+        let mut skipped: Vec<&str> = Vec::new();
+        if !selection.all_variants {
+            skipped.extend(LEFT_OUT);
+        }
+        if selection.quick {
+            skipped.extend(NOT_QUICK);
+        }
+        for name in skipped {
+            arguments.extend(["--skip", name].map(str::to_owned));
         }
         let live = artifacts.executable("live")?.to_owned();
         eprintln!("building the fixtures");

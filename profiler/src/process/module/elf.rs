@@ -4,6 +4,7 @@
 use crate::units::Svma;
 use object::elf;
 use object::endian::LittleEndian;
+use object::read::StringTable;
 use object::read::elf::{
     FileHeader as _, ProgramHeader as _, SectionHeader as _, SectionTable, Sym as _,
 };
@@ -97,6 +98,28 @@ pub struct ThreadLocal<'data> {
     pub align: u64,
 }
 
+/// A symbol that is a function.
+#[derive(Clone, Copy, Debug)]
+pub struct Function<'data> {
+    /// Its first address.
+    pub svma: Svma,
+    /// Its bytes; 0 where that is not stated.
+    pub size: u64,
+    name: Option<(&'data elf::Sym64<LittleEndian>, StringTable<'data>)>,
+}
+
+impl Function<'_> {
+    /// Whether it is a part of a function that the compiler put elsewhere (`f.cold`), which is
+    /// entered by jumps.
+    #[must_use]
+    pub fn is_part(&self) -> bool {
+        let name = self
+            .name
+            .and_then(|(symbol, strings)| symbol.name(LE, strings).ok());
+        name.is_some_and(|name| name.windows(5).any(|part| part == b".cold"))
+    }
+}
+
 /// The headers of an x86_64 ELF image, over the image's bytes.
 #[derive(Debug)]
 pub struct Elf<'data> {
@@ -104,6 +127,7 @@ pub struct Elf<'data> {
     program_headers: &'data [elf::ProgramHeader64<LittleEndian>],
     sections: SectionTable<'data, Header>,
     segments: Vec<Segment>,
+    entry: Svma,
 }
 
 impl<'data> Elf<'data> {
@@ -140,6 +164,7 @@ impl<'data> Elf<'data> {
             program_headers,
             sections,
             segments,
+            entry: Svma(header.e_entry(LE)),
         })
     }
 
@@ -212,6 +237,16 @@ impl<'data> Elf<'data> {
         self.segment_bytes(segment)?.get(skip..)
     }
 
+    /// Where in the file the byte for an address is.
+    #[must_use]
+    pub fn file_offset(&self, svma: Svma) -> Option<u64> {
+        let segment = self
+            .segments
+            .iter()
+            .find(|s| s.file_backed().contains(&svma.0))?;
+        segment.offset.checked_add(svma.0 - segment.svma.0)
+    }
+
     /// The bytes that a segment has in the file; fewer where the file is cut short.
     #[must_use]
     pub fn segment_bytes(&self, segment: &Segment) -> Option<&'data [u8]> {
@@ -262,6 +297,35 @@ impl<'data> Elf<'data> {
         });
         let value = found.next()?.st_value(LE);
         found.next().is_none().then_some(value)
+    }
+
+    /// The symbols that are functions, of both symbol tables, and the program's entry point.
+    pub fn functions(&self) -> impl Iterator<Item = Function<'data>> {
+        let tables = [elf::SHT_SYMTAB, elf::SHT_DYNSYM].map(|table| {
+            self.sections
+                .symbols(LE, self.data, table)
+                .unwrap_or_default()
+        });
+        let symbols = tables.into_iter().flat_map(|table| {
+            let strings = table.strings();
+            let is_function = |symbol: &&elf::Sym64<LittleEndian>| {
+                let kind = symbol.st_type();
+                (kind == elf::STT_FUNC || kind == elf::STT_GNU_IFUNC)
+                    && symbol.st_shndx(LE) != elf::SHN_UNDEF
+            };
+            let function = move |symbol: &'data elf::Sym64<LittleEndian>| Function {
+                svma: Svma(symbol.st_value(LE)),
+                size: symbol.st_size(LE),
+                name: Some((symbol, strings)),
+            };
+            table.symbols().iter().filter(is_function).map(function)
+        });
+        let entry = Function {
+            svma: self.entry,
+            size: 0,
+            name: None,
+        };
+        symbols.chain((self.entry.0 != 0).then_some(entry))
     }
 
     /// The GNU build ID in lower-case hex.

@@ -52,15 +52,57 @@ pub(super) fn losses(page: &mut Page<'_>) -> io::Result<()> {
         let time = duration(report.clamped_ns);
         parts.push(format!("{time} to clocks that disagree"));
     }
-    if parts.is_empty() {
+    if let Some(shadow) = losses.shadow.filter(|shadow| shadow.differing > 0) {
+        parts.push(format!(
+            "the truth of {} of {} stacks walked twice",
+            count(shadow.differing),
+            count(shadow.compared)
+        ));
+    }
+    let causes: Vec<String> = losses
+        .by_cause
+        .named()
+        .filter(|(_, number)| *number > 0)
+        .map(|(what, number)| format!("{} {what}", count(number)))
+        .collect();
+    if parts.is_empty() && !causes.is_empty() {
+        page.labelled((WARN, "Lost"), INDENT, &causes.join("; "))?;
+    } else if parts.is_empty() {
         let text = format!(
             "nothing: {} walked, all complete and named",
             counted(losses.walked, "stack", "stacks")
         );
-        page.labelled((GOOD, "Lost"), INDENT, &text)
+        page.labelled((GOOD, "Lost"), INDENT, &text)?;
     } else {
-        page.labelled((WARN, "Lost"), INDENT, &parts.join("; "))
+        page.labelled((WARN, "Lost"), INDENT, &parts.join("; "))?;
+        if !causes.is_empty() {
+            page.labelled((DIM, "by"), INDENT, &causes.join("; "))?;
+        }
     }
+    shadow(page)
+}
+
+/// What the shadow check did, where it was asked for.
+fn shadow(page: &mut Page<'_>) -> io::Result<()> {
+    let Some(shadow) = page.report.losses.shadow else {
+        return Ok(());
+    };
+    let mut text = format!(
+        "{} of {} walked again by framehop, {} differ",
+        counted(shadow.compared, "stack", "stacks"),
+        count(page.report.losses.walked),
+        count(shadow.differing)
+    );
+    for (number, what) in [
+        (shadow.given_up, "that framehop could not finish"),
+        (shadow.lost, "whose copy was lost"),
+    ] {
+        if number > 0 {
+            text.push_str(&format!("; {} more {what}", count(number)));
+        }
+    }
+    let style = if shadow.differing > 0 { WARN } else { DIM };
+    page.labelled((style, "Check"), INDENT, &text)
 }
 
 /// The blocked time of all runtimes, and the part of it that is in no stretch of the timeline.

@@ -58,6 +58,31 @@ pub(super) fn verdict(page: &mut Page<'_>) -> io::Result<()> {
         }
     };
     let (style, word, text, site): (Style, &str, String, Option<usize>) = match &report.verdict {
+        Verdict::Wedged {
+            runtime,
+            workers,
+            total_ns,
+            site,
+        } => (
+            BAD,
+            "WEDGED",
+            format!(
+                "{}{} still waiting when the recording ended, each in one wait, for {} and longer: \
+                 no task could run, and none will before one of these waits ends. Who holds what is \
+                 under \"Still waiting\".",
+                match workers {
+                    1 => "The only worker".to_owned(),
+                    2 => "Both workers".to_owned(),
+                    _ => format!("All {workers} workers"),
+                },
+                match workers {
+                    1 => format!("{} was", of(runtime)),
+                    _ => format!("{} were", of(runtime)),
+                },
+                duration(*total_ns)
+            ),
+            *site,
+        ),
         Verdict::Starved {
             runtime,
             workers,

@@ -5,6 +5,7 @@ mod cpu;
 mod footer;
 mod header;
 mod line;
+mod open;
 mod page;
 mod sites;
 mod style;

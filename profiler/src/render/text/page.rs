@@ -2,7 +2,7 @@
 
 use super::line::{Line, wrap};
 use super::style::{DIM, HEADING, PLAIN};
-use super::{cpu, footer, header, sites, workers};
+use super::{cpu, footer, header, open, sites, workers};
 use crate::model::Report;
 use crate::render::Options;
 use anstyle::Style;
@@ -29,7 +29,7 @@ pub fn render(report: &Report, options: &Options, out: &mut dyn io::Write) -> io
     sites::blocked(&mut page)?;
     cpu::long_polls(&mut page)?;
     sites::apart(&mut page)?;
-    sites::open(&mut page)?;
+    open::open_waits(&mut page)?;
     cpu::sites(&mut page)?;
     footer::losses(&mut page)?;
     footer::notes(&mut page)

@@ -1,8 +1,9 @@
 //! A small language for recordings.
 
 use holdup::model::{
-    HIST_BUCKETS, Host, LongPoll, Losses, OpenWait, PollEvidence, Recording, SampleTotal, Sampling,
-    StackEntry, StackId, Target, ThreadRecord, Tool, Wait, WaitTotal, Waker,
+    HIST_BUCKETS, Holder, Host, LongPoll, Losses, Object, ObjectKind, OpenWait, PollEvidence,
+    Recording, SampleTotal, Sampling, StackEntry, StackId, Target, ThreadRecord, Tool, Wait,
+    WaitTotal, Waker,
 };
 use holdup::symbolize::{Frame, Naming, Origin, Space};
 use holdup::tokio_rt::{Flavor, Role, RuleName, State, Verdict};
@@ -233,6 +234,7 @@ impl Builder {
             running: Nanos(running),
             runnable: Nanos(runnable),
             blocked: Nanos(lived.0 - running - runnable),
+            waits: 0,
         });
     }
 
@@ -330,7 +332,17 @@ impl Builder {
             stack,
             since: Timestamp(START + from),
             before_recording,
+            object: None,
+            holder: None,
         });
+    }
+
+    /// Says what the wait added last is for, and who holds it.
+    pub fn held(&mut self, kind: ObjectKind, name: &str, holder: Holder) {
+        let open = self.0.open_waits.last_mut().expect("an open wait");
+        let name = name.to_owned();
+        open.object = Some(Object { kind, name });
+        open.holder = Some(holder);
     }
 
     /// Lets every thread spend the time that nothing accounts for in waits with `stack`.

@@ -1,9 +1,12 @@
 //! Recordings of which something is missing or wrong.
 
 use super::builder::*;
-use holdup::model::{Losses, Recording, StackEntry, StackId, Truncation};
+use holdup::model::{
+    Holder, HolderProcess, LossCauses, Losses, ObjectKind, Recording, ShadowCheck, StackEntry,
+    StackId, Truncation,
+};
 use holdup::tokio_rt::{Role, State};
-use holdup::units::Nanos;
+use holdup::units::{Nanos, Pid};
 
 /// A release binary with `strip = true`.
 pub fn stripped() -> Recording {
@@ -94,6 +97,24 @@ pub fn lossy() -> Recording {
         timeline: 70_000,
         walked: 12_345,
         samples: 5,
+        waits: 90_003,
+        summed: 90_000,
+        by_cause: LossCauses {
+            ring_full_waits: 12,
+            aggregate_full: 3,
+            too_deep: 30,
+            unreadable: 1,
+            timeline_full: 70_000,
+            ..LossCauses::default()
+        },
+        shadow: Some(ShadowCheck {
+            every: 100,
+            copied: 120,
+            compared: 117,
+            differing: 1,
+            given_up: 2,
+            lost: 1,
+        }),
     };
     b.0
 }
@@ -128,6 +149,15 @@ pub fn hostile() -> Recording {
     b.thread(4251, "<b>&\"';\u{200b}", SEC, 5 * MS);
     b.wait(4250, evil, SEC, 400 * MS, "\u{7}\u{9b}31m<waker>;\r\n");
     b.open(4251, evil, 9 * SEC, false);
+    let holder = Holder::Processes {
+        processes: vec![HolderProcess {
+            pid: Pid(4711),
+            name: "\u{1b}[2J<sh>\u{202e}".to_owned(),
+        }],
+        more: 3,
+        evidence: "the other \u{7}side".to_owned(),
+    };
+    b.held(ObjectKind::Socket, "unix @\u{1b}]0;x\u{7}\n<evil>", holder);
     b.rest(4250..4252, park);
     b.0
 }

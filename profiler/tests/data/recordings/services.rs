@@ -1,8 +1,9 @@
 //! Services with a tokio runtime, well or not.
 
 use super::builder::*;
-use holdup::model::{Recording, StackEntry};
+use holdup::model::{Holder, ObjectKind, Recording, StackEntry};
 use holdup::tokio_rt::State;
+use holdup::units::Tid;
 
 fn blocked(frames: Vec<holdup::symbolize::Frame>, syscall: u32) -> StackEntry {
     StackEntry {
@@ -214,7 +215,23 @@ pub fn hung() -> Recording {
     b.thread(4250, "tokio-rt-worker", 0, 0);
     b.thread(4251, "tokio-rt-worker", 0, 0);
     b.open(4250, a, 0, true);
+    let owner = |tid, name: &str| Holder::Thread {
+        tid: Tid(tid),
+        name: name.to_owned(),
+        evidence: "the owner in a pthread mutex".to_owned(),
+    };
+    b.held(
+        ObjectKind::Futex,
+        "0x55d0c0de0040",
+        owner(4251, "tokio-rt-worker"),
+    );
     b.open(4251, z, 0, true);
+    let reason = "the lock does not name its owner".to_owned();
+    b.held(
+        ObjectKind::Futex,
+        "0x55d0c0de0080",
+        Holder::Unknown { reason },
+    );
     b.open(4242, main, 0, true);
     b.0
 }

@@ -1,0 +1,141 @@
+//! Raw copies of stacks, for walks in userspace: the shadow check, and stacks that the walk here
+//! cannot follow yet.
+
+use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_probe_read_user, bpf_ringbuf_output};
+use core::ffi::c_void;
+use profiler_common::counter::Counter;
+use profiler_common::map::Thread;
+use profiler_common::record::{KIND_RAW_STACK, RAW_PIECE_BYTES, RAW_STACK_BYTES, RawStackRecord};
+use profiler_common::row::walk;
+
+use crate::config;
+use crate::maps::{EVENTS, RAW_MESSAGE, count};
+use crate::registers::Registers;
+use crate::unwind::Walk;
+
+const PAGE: u64 = RAW_PIECE_BYTES as u64;
+/// The first piece may be part of a page.
+const PIECES: u64 = RAW_STACK_BYTES / PAGE + 1;
+
+/// A piece in the form in which it is sent.
+#[repr(C)]
+pub(crate) struct RawMessage {
+    record: RawStackRecord,
+    memory: [u8; RAW_PIECE_BYTES],
+}
+
+/// What names a copy.
+pub(crate) struct Copy {
+    pub(crate) time: u64,
+    pub(crate) stack: u64,
+    pub(crate) generation: u32,
+}
+
+/// Copies one stack in [`config::shadow_every`], chosen at random: a counter could keep step with
+/// what the target does.
+///
+/// # Safety
+/// `thread` is a live entry, `walked` this CPU's walk.
+#[inline(always)]
+pub(crate) unsafe fn shadow(
+    thread: *const Thread,
+    regs: &Registers,
+    walked: *const Walk,
+    copy: &Copy,
+) {
+    let every = config::shadow_every();
+    if every == 0 {
+        return;
+    }
+    // SAFETY: a helper without arguments; the pointers are by the caller's word.
+    unsafe {
+        let chosen = u64::from(bpf_get_prandom_u32()).wrapping_mul(every.into());
+        if chosen >> 32 != 0 {
+            return;
+        }
+        count(Counter::RawCopies);
+        let sp = regs.sp;
+        // A complete walk has read no further than to its last frame's caller.
+        let len = if (*walked).outcome == walk::COMPLETE {
+            ((*walked).top() | (PAGE - 1))
+                .wrapping_add(1 + PAGE)
+                .wrapping_sub(sp)
+        } else {
+            RAW_STACK_BYTES
+        };
+        send(thread, regs, copy, len);
+    }
+}
+
+/// Copies `len` bytes from the stack pointer up, at most [`RAW_STACK_BYTES`], up to the first page
+/// that cannot be read.
+///
+/// # Safety
+/// `thread` is a live entry.
+#[inline(always)]
+pub(crate) unsafe fn send(thread: *const Thread, regs: &Registers, copy: &Copy, len: u64) {
+    let Some(message) = RAW_MESSAGE.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: by the caller's word; `message` is a live per-CPU value, into which at most
+    // RAW_PIECE_BYTES of memory go.
+    unsafe {
+        let sp = regs.sp;
+        let len = if len > RAW_STACK_BYTES {
+            RAW_STACK_BYTES
+        } else {
+            len
+        };
+        let end = sp.wrapping_add(len);
+        let record = &raw mut (*message).record;
+        (*record).header.kind = KIND_RAW_STACK;
+        (*record).header.tgid = (*thread).tgid;
+        (*record).header.tid = (*thread).tid;
+        (*record).time = copy.time;
+        (*record).stack = copy.stack;
+        (*record).ip = regs.ip;
+        (*record).sp = sp;
+        (*record).bp = regs.bp;
+        (*record).generation = copy.generation;
+        (*record).reserved = 0;
+        let mut at = sp;
+        for _ in 0..PIECES {
+            let to_page_end = PAGE - (at & (PAGE - 1));
+            let left = end.wrapping_sub(at);
+            let bytes = if left < to_page_end {
+                left
+            } else {
+                to_page_end
+            };
+            // No more than it is already; the verifier has to see it.
+            let bytes = if bytes > PAGE { PAGE } else { bytes };
+            let failed = bpf_probe_read_user(
+                (&raw mut (*message).memory).cast(),
+                bytes as u32,
+                at as *const c_void,
+            ) != 0;
+            let bytes = if failed { 0 } else { bytes };
+            let last = failed || at.wrapping_add(bytes) == end;
+            let len = size_of::<RawStackRecord>() as u64 + bytes;
+            (*record).header.len = len as u32;
+            (*record).address = at;
+            (*record).bytes = bytes as u32;
+            (*record).last = last.into();
+            let sent = bpf_ringbuf_output(
+                (&raw const EVENTS).cast_mut().cast(),
+                message.cast(),
+                len,
+                BPF_RB_NO_WAKEUP.into(),
+            );
+            if sent != 0 {
+                count(Counter::RingFullRaw);
+                return;
+            }
+            if last {
+                return;
+            }
+            at = at.wrapping_add(bytes);
+        }
+    }
+}

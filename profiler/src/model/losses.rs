@@ -1,0 +1,137 @@
+//! What a recording lacks, counted where it was lost.
+
+use serde::{Deserialize, Serialize};
+
+/// What was lost, by what it means for the report. All zero is a perfect recording.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Losses {
+    /// Records that did not fit into the ring buffer or could not be decoded, and switches that
+    /// were not seen.
+    pub events: u64,
+    /// Waits that are in no sum or have no stack: a table was full.
+    pub stacks: u64,
+    /// Waits whose stack does not reach the thread's start.
+    pub truncated: u64,
+    /// Distinct frames without a symbol.
+    pub unresolved: u64,
+    /// Waits whose state the rules could not tell.
+    pub unknown_waits: u64,
+    /// Finished waits left out of the timeline because it was full; they are in the sums.
+    pub timeline: u64,
+    /// User stacks walked, the whole of which `truncated` is a part.
+    pub walked: u64,
+    /// Samples of threads on a CPU that were lost, and long polls beyond those that are kept.
+    #[serde(default)]
+    pub samples: u64,
+    /// Finished waits of threads with books, by the kernel side's own count.
+    #[serde(default)]
+    pub waits: u64,
+    /// Those of them that are in the sums, and so at some site or idle. The difference was lost to
+    /// full tables, see `by_cause`.
+    #[serde(default)]
+    pub summed: u64,
+    /// The same losses and some more, by where they happened.
+    #[serde(default)]
+    pub by_cause: LossCauses,
+    /// What the shadow check found; none where it was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowCheck>,
+}
+
+/// Stacks walked a second time, by framehop, on the same registers and memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShadowCheck {
+    /// One stack in so many was to be copied.
+    pub every: u32,
+    /// Stacks copied in the kernel.
+    pub copied: u64,
+    /// Copies of which all frames were compared.
+    pub compared: u64,
+    /// Of these the ones that differ: the sites of some waits are wrong.
+    pub differing: u64,
+    /// Copies that framehop could not unwind to the end, equal as far as it came.
+    pub given_up: u64,
+    /// Copies that were not compared: a part of them or the walk's own record was lost.
+    pub lost: u64,
+}
+
+macro_rules! causes {
+    ($($(#[$doc:meta])* $field:ident: $text:literal,)*) => {
+        /// One counter for each place in which something can be lost.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct LossCauses {
+            $($(#[$doc])* pub $field: u64,)*
+        }
+
+        impl LossCauses {
+            /// Every count with what it counts, in the order of the flow.
+            pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$(($text, self.$field),)*].into_iter()
+            }
+        }
+    };
+}
+
+causes! {
+    /// Switch-ins that the kernel kept from us and that could not be made up for.
+    missed_switch_ins: "switch-ins not seen",
+    /// Switch-ins of threads that were not seen to switch out.
+    missed_switch_outs: "switch-outs not seen",
+    /// Switches of threads that found no place in the kernel side's thread table.
+    thread_table_full: "switches of threads beyond the thread table",
+    /// The waits among them: they are in no sum and in no thread's books.
+    waits_of_no_thread: "waits of threads beyond the thread table",
+    /// Waits whose stack found no place in the kernel side's table; they are in the sums, as
+    /// unknown.
+    stack_table_full: "waits whose stack found the stack table full",
+    /// Waits that are in no sum, only in the thread's books, as unknown.
+    aggregate_full: "waits that found the table of sums full",
+    /// Stacks whose record found the ring buffer full; sent again with their next wait.
+    ring_full_stacks: "stacks that found the ring buffer full",
+    /// Waits that are in no timeline since the ring buffer was full; they are in the sums.
+    ring_full_waits: "waits that found the ring buffer full",
+    /// Ends of threads, execs and snapshots that found the ring buffer full.
+    ring_full_other: "other records that found the ring buffer full",
+    /// Copies of stacks that found the ring buffer full.
+    ring_full_copies: "copies of stacks that found the ring buffer full",
+    /// Samples of threads on a CPU that found the ring buffer full.
+    ring_full_samples: "samples that found the ring buffer full",
+    /// Samples with stacks, and long polls, that were not kept since there were too many.
+    samples_left_out: "samples and long polls beyond those that are kept",
+    /// Samples whose stack does not reach the thread's start; they are in the sums.
+    samples_truncated: "samples with a stack cut off",
+    /// Records that could not be decoded.
+    undecodable: "records that could not be decoded",
+    /// Walks cut off: deeper than the longest stack kept.
+    too_deep: "stacks deeper than the longest one kept",
+    /// Walks cut off: code outside every known mapping.
+    unmapped: "stacks through code outside every known mapping",
+    /// Walks cut off: code without unwinding information.
+    no_row: "stacks through code without unwinding information",
+    /// Walks cut off: a rule that rows cannot express.
+    unsupported: "stacks through a rule that rows cannot express",
+    /// Walks cut off: memory that could not be read.
+    unreadable: "stacks in memory that could not be read",
+    /// Walks cut off: a broken chain of frames.
+    no_progress: "stacks with a broken chain of frames",
+    /// Threads without a user stack.
+    no_stack: "waits of threads without a user stack",
+    /// Executable mappings of the target beyond those that the kernel side has room for.
+    mappings_left_out: "executable mappings beyond the mapping table",
+    /// Modules whose unwinding rows found the tables full.
+    rows_full: "modules whose rows found no room",
+    /// Modules beyond those that are read.
+    modules_left_out: "modules beyond those that are read",
+    /// Stacks that were not kept since there were too many; their waits are of unknown state.
+    stacks_left_out: "stacks beyond those that are kept",
+    /// Threads that ended and whose books were not kept since there were too many.
+    threads_left_out: "ended threads beyond those that are kept",
+    /// Waits of ended threads whose sums were not kept since there were too many; in the books, as
+    /// unknown.
+    sums_left_out: "waits of ended threads beyond those that are kept",
+    /// Waits whose waker was not kept since there were too many.
+    wakers_left_out: "wakers beyond those that are kept",
+    /// Finished waits beyond those that the timeline holds.
+    timeline_full: "waits beyond the timeline",
+}

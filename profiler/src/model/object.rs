@@ -1,0 +1,96 @@
+//! What a wait waits for, and who can end it.
+
+use crate::units::{Pid, Tid};
+use serde::{Deserialize, Serialize};
+
+/// What kind of thing a wait waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ObjectKind {
+    /// A file or directory, by its path in the target's own namespace.
+    Path,
+    /// A socket: `tcp 10.0.0.1:80 -> 10.0.0.2:5432`, `unix /run/db.sock`.
+    Socket,
+    /// A pipe, by its inode number: `pipe:[4711]`.
+    Pipe,
+    /// A futex, by the address of its word: `0x7f00deadbee0`.
+    Futex,
+    /// A thread that is waited for to end.
+    Thread,
+    /// A process that is waited for to end or to change its state.
+    Process,
+    /// A time that has to come.
+    Timer,
+    /// An epoll instance or a set of descriptors.
+    Poll,
+    /// An eventfd, a signalfd, an inotify descriptor and the like, as `/proc` names it.
+    Descriptor,
+}
+
+impl ObjectKind {
+    /// Its name in every output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            ObjectKind::Path => "path",
+            ObjectKind::Socket => "socket",
+            ObjectKind::Pipe => "pipe",
+            ObjectKind::Futex => "futex",
+            ObjectKind::Thread => "thread",
+            ObjectKind::Process => "process",
+            ObjectKind::Timer => "timer",
+            ObjectKind::Poll => "poll",
+            ObjectKind::Descriptor => "descriptor",
+        }
+    }
+}
+
+/// One thing that waits wait for. Two waits for the same thing have equal objects.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Object {
+    /// Its kind.
+    pub kind: ObjectKind,
+    /// What it is called, raw: renderers escape it.
+    pub name: String,
+}
+
+/// Who holds what a wait waits for, as far as that can be known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Holder {
+    /// A thread of the target: the owner of a lock, or the thread that has to end.
+    Thread {
+        /// The thread.
+        tid: Tid,
+        /// Its name, raw.
+        name: String,
+        /// How we know.
+        evidence: String,
+    },
+    /// Processes that hold the other end of a pipe or a socket, or the child.
+    Processes {
+        /// Those found, at most [`MAX_HOLDERS`].
+        processes: Vec<HolderProcess>,
+        /// How many more there are.
+        more: u32,
+        /// How we know.
+        evidence: String,
+    },
+    /// It cannot be known.
+    Unknown {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Processes that [`Holder::Processes`] names.
+pub const MAX_HOLDERS: usize = 8;
+
+/// A process that holds an end.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct HolderProcess {
+    /// The process.
+    pub pid: Pid,
+    /// Its name, raw.
+    pub name: String,
+}

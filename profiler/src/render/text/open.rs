@@ -1,0 +1,109 @@
+//! Waits that had not ended, what they wait for and who holds that.
+
+use super::line::{cut_left, cut_right, width};
+use super::page::Page;
+use super::style::{BAD, DIM, PLAIN, SITE};
+use crate::model::{Holder, ObjectKind, OpenWaitReport};
+use crate::render::{display_name, display_path, duration, sanitize};
+use crate::tokio_rt::State;
+use std::io;
+
+/// Waits that were still going on.
+pub(super) fn open_waits(page: &mut Page<'_>) -> io::Result<()> {
+    let waits = &page.report.open_waits;
+    if waits.is_empty() {
+        return Ok(());
+    }
+    page.heading("Still waiting when the recording ended", "longest first")?;
+    for wait in waits.iter().take(page.options.max_sites) {
+        let mut line = page.line();
+        let style = if wait.state == State::Blocked {
+            BAD
+        } else {
+            PLAIN
+        };
+        let since = if wait.before_recording {
+            format!("≥ {}", duration(wait.since_ns))
+        } else {
+            duration(wait.since_ns)
+        };
+        line.push_right(style, &since, 14)
+            .push(PLAIN, "  ")
+            .push(style, &format!("{:<10}", wait.state.name()))
+            .push(PLAIN, "  ");
+        let thread = format!("  {} ({})", cut_right(&sanitize(&wait.name), 24), wait.tid);
+        let room = page.width.saturating_sub(line.width());
+        let function = display_name(&wait.function);
+        line.push(
+            SITE,
+            &cut_left(&function, room.saturating_sub(width(&thread))),
+        )
+        .push(DIM, &thread);
+        page.put(&line)?;
+        if let Some(text) = object(wait) {
+            page.labelled((DIM, "                for"), 20, &text)?;
+        }
+    }
+    if waits.len() > page.options.max_sites {
+        let more = waits.len() - page.options.max_sites;
+        page.labelled((PLAIN, ""), 2, &format!("… and {more} more"))?;
+    }
+    Ok(())
+}
+
+/// What a wait is for, and who holds it.
+fn object(wait: &OpenWaitReport) -> Option<String> {
+    let object = wait.object.as_ref()?;
+    let name = match object.kind {
+        ObjectKind::Path => display_path(&object.name),
+        _ => sanitize(&object.name).into_owned(),
+    };
+    let mut text = match object.kind {
+        ObjectKind::Futex => format!("the lock at {name}"),
+        ObjectKind::Thread => format!("the end of thread {name}"),
+        ObjectKind::Process => format!("the end of process {name}"),
+        ObjectKind::Path | ObjectKind::Descriptor => name,
+        ObjectKind::Socket | ObjectKind::Pipe | ObjectKind::Timer | ObjectKind::Poll => name,
+    };
+    if wait.waiters > 1 {
+        text.push_str(&format!(" ({} threads wait for it)", wait.waiters));
+    }
+    if let Some(holder) = &wait.holder {
+        text.push_str("; ");
+        text.push_str(&holder_text(holder));
+    }
+    Some(text)
+}
+
+fn holder_text(holder: &Holder) -> String {
+    match holder {
+        Holder::Thread {
+            tid,
+            name,
+            evidence,
+        } => format!(
+            "held by thread {} ({tid}): {}",
+            cut_right(&sanitize(name), 40),
+            sanitize(evidence)
+        ),
+        Holder::Processes {
+            processes,
+            more,
+            evidence,
+        } => {
+            let names: Vec<String> = processes
+                .iter()
+                .map(|process| {
+                    let name = sanitize(&process.name);
+                    format!("{} (pid {})", cut_right(&name, 40), process.pid)
+                })
+                .collect();
+            let more = match more {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            format!("held by {}{more}: {}", names.join(", "), sanitize(evidence))
+        }
+        Holder::Unknown { reason } => format!("holder unknown: {}", sanitize(reason)),
+    }
+}

@@ -1,0 +1,117 @@
+//! Threads that have ended: their books, summed by thread id.
+
+use crate::units::Tid;
+use profiler_common::record::ThreadEndRecord;
+use std::collections::{HashMap, HashSet};
+
+/// The finished lives under one thread id; nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct EndedBooks {
+    pub(super) lived: u64,
+    pub(super) running: u64,
+    pub(super) runnable: u64,
+    pub(super) blocked: u64,
+    pub(super) waits: u64,
+}
+
+/// Every thread that has ended, up to a number of them: a target may make threads for ever.
+#[derive(Debug, Default)]
+pub(super) struct Ended {
+    books: HashMap<Tid, EndedBooks>,
+    /// When the last one ended.
+    last: Option<u64>,
+    /// Since the last sweep.
+    new: HashSet<u32>,
+    /// Those beyond what is kept.
+    left_out: u64,
+}
+
+impl Ended {
+    /// Adds one; says whether it was kept. At most `most` ids are.
+    pub(super) fn add(&mut self, record: &ThreadEndRecord, most: usize) -> bool {
+        let tid = Tid(record.header.tid);
+        self.last = self.last.max(Some(record.time));
+        self.new.insert(tid.0);
+        if self.books.len() >= most && !self.books.contains_key(&tid) {
+            self.left_out += 1;
+            return false;
+        }
+        let books = self.books.entry(tid).or_default();
+        let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
+        add(
+            &mut books.lived,
+            record.time.saturating_sub(record.books.first_seen),
+        );
+        add(&mut books.running, record.books.running);
+        add(&mut books.runnable, record.books.runnable);
+        add(&mut books.blocked, record.books.blocked);
+        add(&mut books.waits, record.books.waits);
+        true
+    }
+
+    /// Whether books of the thread are kept.
+    pub(super) fn has(&self, tid: Tid) -> bool {
+        self.books.contains_key(&tid)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Tid, &EndedBooks)> {
+        self.books.iter().map(|(tid, books)| (*tid, books))
+    }
+
+    /// When the last thread ended, if any did.
+    pub(super) const fn last(&self) -> Option<u64> {
+        self.last
+    }
+
+    /// The ids that have come since this was asked before.
+    pub(super) fn take_new(&mut self) -> HashSet<u32> {
+        std::mem::take(&mut self.new)
+    }
+
+    /// Threads whose books were not kept.
+    pub(super) const fn left_out(&self) -> u64 {
+        self.left_out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use profiler_common::map::Books;
+    use profiler_common::record::{Header, KIND_THREAD_END};
+
+    fn end(tid: u32, from: u64, to: u64) -> ThreadEndRecord {
+        ThreadEndRecord {
+            header: Header {
+                kind: KIND_THREAD_END,
+                len: 0,
+                tgid: 1,
+                tid,
+            },
+            time: to,
+            books: Books {
+                first_seen: from,
+                running: to - from,
+                runnable: 0,
+                blocked: 0,
+                waits: 3,
+            },
+            comm: [0; 16],
+        }
+    }
+
+    #[test]
+    fn threads_of_one_id_share_and_the_number_of_ids_is_bounded() {
+        let mut ended = Ended::default();
+        assert!(ended.add(&end(7, 10, 20), 1));
+        assert!(ended.add(&end(7, 30, 35), 1));
+        assert!(!ended.add(&end(8, 30, 36), 1));
+        let books: Vec<_> = ended.iter().collect();
+        assert_eq!(books.len(), 1);
+        assert_eq!((books[0].1.lived, books[0].1.waits), (15, 6));
+        assert_eq!((ended.left_out(), ended.last()), (1, Some(36)));
+        assert_eq!(ended.take_new().len(), 2, "sums of both may go");
+        assert!(ended.take_new().is_empty());
+        assert!(ended.has(Tid(7)) && !ended.has(Tid(8)));
+    }
+}

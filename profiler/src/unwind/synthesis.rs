@@ -1,0 +1,502 @@
+//! Rows for functions that no frame description entry covers, from their code.
+//!
+//! Hand-written assembly and all of musl's libc come without unwinding information. What a
+//! function does to `rsp` and `rbp` can be read off its instructions: this follows every path
+//! from the function's first instruction and keeps, for each instruction, what is known before
+//! it. Nothing is guessed. Where two paths disagree, where an instruction does something to
+//! `rsp` that is not followed, or where a return would not return to the caller, the whole
+//! function stays without rows.
+//!
+//! What is assumed is the System V ABI (AMD64 supplement, 3.2): a call leaves `rsp` and `rbp` as
+//! they were, code is entered at its symbols with the return address at `rsp`, and an `rbp` set
+//! to zero without having been saved marks the outermost frame (3.4.1).
+
+use iced_x86::{
+    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic,
+    OpAccess, OpKind, Register,
+};
+use profiler_common::row::{Rule, kind};
+
+/// Longest function looked at, in bytes.
+pub(super) const MAX_FUNCTION: usize = 64 << 10;
+
+/// `mov $15, %rax; syscall`: `rt_sigreturn`, what a signal handler returns to. By the same bytes
+/// libgcc knows it (`x86_64_fallback_frame_state` in `config/i386/linux-unwind.h`).
+const SIGNAL_TRAMPOLINE: [u8; 9] = [0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05];
+
+/// What is known before an instruction. CFA is the canonical frame address: the caller's `rsp`
+/// after its call returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State {
+    /// CFA − `rsp`, in bytes; none after an alignment of `rsp`.
+    depth: Option<i64>,
+    /// CFA − `rbp`, where `rbp` points into this frame.
+    frame: Option<i64>,
+    /// Whether `rbp` still or again holds the caller's.
+    rbp_kept: bool,
+    /// CFA − the address at which the caller's `rbp` is saved, once it is.
+    rbp_saved: Option<i64>,
+    /// Whether this is the outermost frame.
+    outermost: bool,
+}
+
+const ENTRY: State = State {
+    depth: Some(8),
+    frame: None,
+    rbp_kept: true,
+    rbp_saved: None,
+    outermost: false,
+};
+
+impl State {
+    /// The rule that says the same.
+    #[must_use]
+    pub fn rule(&self) -> Rule {
+        if self.outermost {
+            return Rule::END;
+        }
+        let rbp = match (self.rbp_kept, self.rbp_saved) {
+            (true, _) => 0,
+            (false, Some(slot)) if slot > 8 => -slot,
+            (false, _) => return Rule::UNSUPPORTED,
+        };
+        match (self.depth, self.frame) {
+            (Some(depth), _) if depth >= 8 => Rule::encode(kind::RSP, depth, rbp),
+            (None, Some(frame)) => Rule::encode(kind::RBP, frame, rbp),
+            _ => Rule::UNSUPPORTED,
+        }
+    }
+
+    /// Whether `rule`, from elsewhere, is true here.
+    #[must_use]
+    pub fn admits(&self, rule: Rule) -> bool {
+        if self.outermost {
+            return rule == Rule::END;
+        }
+        let cfa = rule.cfa_off().cast_signed();
+        let cfa = match rule.kind() {
+            kind::RSP => self.depth == Some(cfa),
+            kind::RBP => self.frame == Some(cfa),
+            _ => false,
+        };
+        let rbp = match rule.rbp_below_cfa().cast_signed() {
+            0 => self.rbp_kept,
+            // Below `rsp` a saved value lasts for a while; compilers leave it in their rows.
+            slot => {
+                self.rbp_saved == Some(slot)
+                    || (self.rbp_kept && self.depth.is_some_and(|depth| slot > depth))
+            }
+        };
+        cfa && rbp
+    }
+
+    /// What holds whichever of two paths was taken; none where they disagree.
+    fn meet(self, other: State) -> Option<State> {
+        if self.outermost && other.outermost {
+            return Some(self);
+        }
+        let same = |a: Option<i64>, b: Option<i64>| if a == b { a } else { None };
+        let frame = same(self.frame, other.frame);
+        let depth = same(self.depth, other.depth);
+        if self.outermost != other.outermost || (depth.is_none() && frame.is_none()) {
+            return None;
+        }
+        Some(State {
+            depth,
+            frame,
+            rbp_kept: self.rbp_kept && other.rbp_kept,
+            rbp_saved: same(self.rbp_saved, other.rbp_saved),
+            outermost: self.outermost,
+        })
+    }
+
+    /// `rsp` moves down by `bytes`.
+    fn lower(mut self, bytes: i64) -> Option<State> {
+        self.depth = match self.depth {
+            Some(depth) => Some(depth.checked_add(bytes)?),
+            None => None,
+        };
+        if let (Some(depth), Some(slot)) = (self.depth, self.rbp_saved)
+            && slot > depth
+        {
+            self.rbp_saved = None;
+        }
+        // Past its own return address a frame is none any more.
+        self.depth.is_none_or(|depth| depth >= 8).then_some(self)
+    }
+
+    /// CFA − the address that `base` + `displacement` is.
+    fn below_cfa(&self, base: Register, displacement: i64) -> Option<i64> {
+        match base {
+            Register::RSP => self.depth?.checked_sub(displacement),
+            Register::RBP => self.frame?.checked_sub(displacement),
+            _ => None,
+        }
+    }
+
+    /// `rbp` gets a value of which nothing is known.
+    fn overwrite_rbp(mut self) -> State {
+        self.rbp_kept = false;
+        self.frame = None;
+        self
+    }
+}
+
+/// What is known before each instruction that can be reached: offsets from the function's start,
+/// in their order. `entries` are offsets at which it is called as well. None where it cannot be
+/// proven.
+#[must_use]
+pub fn states(code: &[u8], entries: &[usize]) -> Option<Vec<(u32, State)>> {
+    if code.len() > MAX_FUNCTION {
+        return None;
+    }
+    let mut follow = Follow {
+        code,
+        info: InstructionInfoFactory::new(),
+        before: vec![None; code.len()],
+        todo: Vec::new(),
+        jumps: None,
+    };
+    follow.reach(0, ENTRY)?;
+    for entry in entries {
+        follow.reach(*entry, ENTRY)?;
+    }
+    follow.run()?;
+    if let Some(state) = follow.jumps {
+        follow.tables(state)?;
+    }
+    let states = (0u32..).zip(follow.before);
+    Some(
+        states
+            .filter_map(|(at, state)| Some((at, state?)))
+            .collect(),
+    )
+}
+
+/// Rules by offset from the function's start, of which the first is at 0; each holds up to the
+/// next. Code that is never reached (constants, padding) has [`Rule::GAP`]. None where nothing
+/// can be proven.
+pub(super) fn rules(code: &[u8], entries: &[usize]) -> Option<Vec<(u32, Rule)>> {
+    if code.starts_with(&SIGNAL_TRAMPOLINE) {
+        let end = SIGNAL_TRAMPOLINE.len() as u32;
+        return Some(vec![(0, Rule::SIG), (end, Rule::GAP)]);
+    }
+    let states = states(code, entries)?;
+    let mut rules: Vec<(u32, Rule)> = Vec::new();
+    let mut end = 0;
+    let mut push = |at: u32, rule: Rule| {
+        if rules.last().is_none_or(|(_, last)| *last != rule) {
+            rules.push((at, rule));
+        }
+    };
+    for (at, state) in states {
+        if at > end {
+            push(end, Rule::GAP);
+        }
+        push(at, state.rule());
+        end = end.max(at + decode(code, at as usize)?.len() as u32);
+    }
+    if (end as usize) < code.len() {
+        push(end, Rule::GAP);
+    }
+    Some(rules)
+}
+
+/// Offsets, from the start of the code, to which its branches and calls lead; those before it
+/// wrap around.
+pub(super) fn targets(code: &[u8]) -> impl Iterator<Item = u64> {
+    Decoder::with_ip(64, code, 0, DecoderOptions::NONE)
+        .into_iter()
+        .filter(|instruction| {
+            matches!(
+                instruction.flow_control(),
+                FlowControl::Call
+                    | FlowControl::ConditionalBranch
+                    | FlowControl::UnconditionalBranch
+            ) && instruction.near_branch_target() != 0
+        })
+        .map(|instruction| instruction.near_branch_target())
+        .collect::<Vec<u64>>()
+        .into_iter()
+}
+
+fn decode(code: &[u8], at: usize) -> Option<Instruction> {
+    let mut decoder = Decoder::with_ip(64, code.get(at..)?, at as u64, DecoderOptions::NONE);
+    let instruction = decoder.decode();
+    (!instruction.is_invalid()).then_some(instruction)
+}
+
+struct Follow<'code> {
+    code: &'code [u8],
+    info: InstructionInfoFactory,
+    before: Vec<Option<State>>,
+    todo: Vec<usize>,
+    /// What is known at all jumps through a register or memory that are no tail calls.
+    jumps: Option<State>,
+}
+
+impl Follow<'_> {
+    fn run(&mut self) -> Option<()> {
+        while let Some(at) = self.todo.pop() {
+            self.step(at)?;
+        }
+        Some(())
+    }
+
+    /// Follows the code that only a table of jump targets can lead to: all that was not reached
+    /// so far, up to the padding at the end. Every one of the function's jumps by table must have
+    /// left with the same `state`.
+    fn tables(&mut self, state: State) -> Option<()> {
+        let mut at = 0;
+        while at < self.code.len() && !self.is_last(at) {
+            if self.before.get(at)?.is_none() {
+                let first = decode(self.code, at)?;
+                // Padding, and what compilers put where nothing can come.
+                if matches!(
+                    first.mnemonic(),
+                    Mnemonic::Nop | Mnemonic::Int3 | Mnemonic::Ud2
+                ) {
+                    at += first.len();
+                    continue;
+                }
+                self.reach(at, state)?;
+                self.run()?;
+            }
+            at += decode(self.code, at)?.len();
+        }
+        (self.jumps == Some(state)).then_some(())
+    }
+
+    /// Notes that the instruction at `at` may be reached with `state`.
+    fn reach(&mut self, at: usize, state: State) -> Option<()> {
+        let known = self.before.get_mut(at)?;
+        let met = match *known {
+            None => state,
+            Some(before) => before.meet(state)?,
+        };
+        if *known != Some(met) {
+            *known = Some(met);
+            self.todo.push(at);
+        }
+        Some(())
+    }
+
+    /// Follows one instruction to those after it.
+    fn step(&mut self, at: usize) -> Option<()> {
+        let before = (*self.before.get(at)?)?;
+        let instruction = decode(self.code, at)?;
+        let next = at + instruction.len();
+        let stops = matches!(instruction.mnemonic(), Mnemonic::Hlt | Mnemonic::Int3);
+        // Padding behind a call that does not return.
+        let padding = instruction.mnemonic() == Mnemonic::Nop && next == self.code.len();
+        if stops || padding {
+            return Some(());
+        }
+        let after = self.after(&instruction, before)?;
+        match instruction.flow_control() {
+            FlowControl::Next | FlowControl::IndirectCall => self.reach(next, after),
+            // What is called is another function, not a way to read `rip`.
+            FlowControl::Call => {
+                let is_call = instruction.mnemonic() == Mnemonic::Syscall
+                    || (instruction.is_call_near() && self.is_outside(&instruction));
+                if !is_call {
+                    return None;
+                }
+                // The end of the code behind a call: one that does not return.
+                if next == self.code.len() {
+                    return Some(());
+                }
+                self.reach(next, after)
+            }
+            FlowControl::ConditionalBranch => {
+                self.jump(&instruction, after)?;
+                self.reach(next, after)
+            }
+            FlowControl::UnconditionalBranch => self.jump(&instruction, after),
+            FlowControl::Return => {
+                let is_return = before.depth == Some(8) && before.rbp_kept && !before.outermost;
+                (is_return && instruction.code() == Code::Retnq).then_some(())
+            }
+            FlowControl::IndirectBranch => {
+                let leaves = before.depth == Some(8) && before.rbp_kept && before.frame.is_none();
+                if leaves && self.is_last(next) {
+                    return Some(());
+                }
+                let agrees = self.jumps.is_none_or(|state| state == before);
+                self.jumps = Some(before);
+                agrees.then_some(())
+            }
+            FlowControl::Exception => Some(()),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing but padding follows: then an indirect jump leaves the function.
+    fn is_last(&self, next: usize) -> bool {
+        self.code.get(next..).is_some_and(|rest| {
+            // What compilers and assemblers pad with.
+            rest.iter().all(|byte| matches!(byte, 0xcc | 0x90 | 0x00))
+        })
+    }
+
+    fn target(&self, instruction: &Instruction) -> Option<usize> {
+        let target = usize::try_from(instruction.near_branch_target()).ok()?;
+        (target < self.code.len()).then_some(target)
+    }
+
+    fn is_outside(&self, instruction: &Instruction) -> bool {
+        self.target(instruction).is_none() || self.target(instruction) == Some(0)
+    }
+
+    /// Out of the function a jump is a tail call, or goes to a part of it that lies elsewhere and
+    /// is none of ours.
+    fn jump(&mut self, instruction: &Instruction, state: State) -> Option<()> {
+        match self.target(instruction) {
+            Some(target) => self.reach(target, state),
+            None => Some(()),
+        }
+    }
+
+    /// What is known after an instruction, where that can be told.
+    fn after(&mut self, instruction: &Instruction, before: State) -> Option<State> {
+        if before.outermost {
+            return Some(before);
+        }
+        let register = |n: u32| match instruction.op_kind(n) {
+            OpKind::Register => instruction.op_register(n),
+            _ => Register::None,
+        };
+        let immediate = || instruction.immediate(1).cast_signed();
+        let plain = instruction.memory_index() == Register::None
+            && instruction.segment_prefix() == Register::None;
+        let displacement = instruction.memory_displacement64().cast_signed();
+        let memory = || {
+            if plain {
+                before.below_cfa(instruction.memory_base(), displacement)
+            } else {
+                None
+            }
+        };
+        let (first, second) = match instruction.op_count() {
+            0 => (Register::None, Register::None),
+            1 => (register(0), Register::None),
+            _ => (register(0), register(1)),
+        };
+        match (instruction.mnemonic(), first, second) {
+            (Mnemonic::Push, _, _) => {
+                let mut after = before.lower(-i64::from(instruction.stack_pointer_increment()))?;
+                if first == Register::RBP && before.rbp_kept && before.rbp_saved.is_none() {
+                    after.rbp_saved = after.depth;
+                }
+                Some(after)
+            }
+            (Mnemonic::Pop, Register::RSP, _) => None,
+            (Mnemonic::Pop, Register::RBP, _) => {
+                let mut after = before.overwrite_rbp();
+                after.rbp_kept = before.depth.is_some() && before.depth == before.rbp_saved;
+                after.lower(-8)
+            }
+            (Mnemonic::Pop | Mnemonic::Pushfq | Mnemonic::Popfq, _, _) => {
+                before.lower(-i64::from(instruction.stack_pointer_increment()))
+            }
+            (Mnemonic::Leave, _, _) => {
+                let frame = before.frame?;
+                let mut after = before.overwrite_rbp();
+                after.rbp_kept = before.rbp_saved == Some(frame);
+                after.depth = Some(frame);
+                after.lower(-8)
+            }
+            (Mnemonic::Sub, Register::RSP, Register::None)
+                if instruction.op1_kind() != OpKind::Memory =>
+            {
+                before.lower(immediate())
+            }
+            (Mnemonic::Add, Register::RSP, Register::None)
+                if instruction.op1_kind() != OpKind::Memory =>
+            {
+                before.lower(immediate().checked_neg()?)
+            }
+            (Mnemonic::And, Register::RSP, Register::None) => {
+                before.frame?;
+                Some(State {
+                    depth: None,
+                    ..before
+                })
+            }
+            (Mnemonic::Lea, Register::RSP, _) => {
+                let after = State {
+                    depth: Some(memory()?),
+                    ..before
+                };
+                after.lower(0)
+            }
+            (Mnemonic::Mov, Register::RSP, Register::RBP) => {
+                let after = State {
+                    depth: Some(before.frame?),
+                    ..before
+                };
+                after.lower(0)
+            }
+            (Mnemonic::Mov, Register::RBP, Register::RSP) => Some(State {
+                frame: before.depth,
+                ..before.overwrite_rbp()
+            }),
+            (Mnemonic::Lea, Register::RBP, _) => Some(State {
+                frame: memory(),
+                ..before.overwrite_rbp()
+            }),
+            (Mnemonic::Mov, Register::RBP, Register::None)
+                if instruction.op1_kind() == OpKind::Memory =>
+            {
+                let restores = before.rbp_saved.is_some() && memory() == before.rbp_saved;
+                Some(State {
+                    rbp_kept: restores,
+                    ..before.overwrite_rbp()
+                })
+            }
+            (Mnemonic::Mov, Register::None, Register::RBP)
+                if before.rbp_kept && before.rbp_saved.is_none() =>
+            {
+                Some(State {
+                    rbp_saved: memory().filter(|slot| *slot > 8),
+                    ..before
+                })
+            }
+            (Mnemonic::Xor, Register::EBP | Register::RBP, Register::EBP | Register::RBP)
+                if first == second && before.rbp_kept && before.rbp_saved.is_none() =>
+            {
+                Some(State {
+                    outermost: true,
+                    ..before.overwrite_rbp()
+                })
+            }
+            _ => self.other(instruction, before),
+        }
+    }
+
+    /// After an instruction that is followed for what it writes only.
+    fn other(&mut self, instruction: &Instruction, before: State) -> Option<State> {
+        let call = matches!(
+            instruction.flow_control(),
+            FlowControl::Call | FlowControl::IndirectCall | FlowControl::Return
+        );
+        let mut after = before;
+        for used in self.info.info(instruction).used_registers() {
+            if !matches!(
+                used.access(),
+                OpAccess::Write
+                    | OpAccess::CondWrite
+                    | OpAccess::ReadWrite
+                    | OpAccess::ReadCondWrite
+            ) {
+                continue;
+            }
+            match used.register().full_register() {
+                Register::RSP if !call => return None,
+                Register::RBP => after = after.overwrite_rbp(),
+                _ => {}
+            }
+        }
+        Some(after)
+    }
+}

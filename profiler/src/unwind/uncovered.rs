@@ -1,0 +1,166 @@
+//! The functions of an image that no frame description entry covers, and rows for those whose code
+//! says enough; see [`super::synthesis`].
+
+use super::synthesis;
+use crate::process::module::Elf;
+use crate::units::Svma;
+use profiler_common::row;
+use std::collections::HashSet;
+use std::ops::Range;
+
+/// Code looked at of one image, in bytes. musl's libc has some 600 KiB.
+const MAX_CODE: usize = 64 << 20;
+
+/// Fills a buffer with the bytes that the image's file has from an offset on; false where it
+/// cannot.
+pub type ReadAt<'a> = dyn Fn(&mut [u8], u64) -> bool + 'a;
+
+/// Rows made up from code.
+#[derive(Debug, Default)]
+pub(super) struct Synthesized {
+    /// As in [`super::UnwindTable::rows`], in no order.
+    pub(super) rows: Vec<u64>,
+    /// What they cover, relative to the table's base.
+    pub(super) spans: Vec<(u32, u32)>,
+}
+
+/// Makes rows for all functions with a symbol that lie in `executable` and outside `covered`,
+/// which is sorted. `base` is what rows are relative to.
+pub(super) fn synthesize(
+    elf: &Elf<'_>,
+    file: &ReadAt<'_>,
+    base: Svma,
+    executable: &[Range<u64>],
+    covered: &[(u32, u32)],
+) -> Synthesized {
+    let mut candidates = candidates(elf, base, executable, covered);
+    let mut left = MAX_CODE;
+    candidates.retain_mut(|function| {
+        let len = function.range.len();
+        if len > synthesis::MAX_FUNCTION || len > left {
+            return false;
+        }
+        left -= len;
+        let offset = elf.file_offset(Svma(base.0 + u64::from(function.range.start)));
+        function.code = vec![0; len];
+        offset.is_some_and(|offset| file(&mut function.code, offset))
+    });
+    let entered = entered_from_outside(&candidates);
+    let mut made = Synthesized::default();
+    for function in &candidates {
+        let start = function.range.start;
+        if entered.contains(&start) {
+            continue;
+        }
+        let entries: Vec<usize> = function
+            .entries
+            .iter()
+            .map(|entry| (entry - start) as usize)
+            .collect();
+        let Some(rules) = synthesis::rules(&function.code, &entries) else {
+            continue;
+        };
+        let rows = rules.iter().map(|(at, rule)| row::row(start + at, *rule));
+        made.rows.extend(rows);
+        made.spans.push((start, function.range.end));
+    }
+    made
+}
+
+/// A function without unwinding information.
+#[derive(Debug)]
+struct Candidate {
+    range: Range<u32>,
+    /// Symbols within it: it is called there as well.
+    entries: Vec<u32>,
+    /// Its bytes.
+    code: Vec<u8>,
+}
+
+/// Functions by their symbols, sorted, none overlapping another or `covered`.
+fn candidates(
+    elf: &Elf<'_>,
+    base: Svma,
+    executable: &[Range<u64>],
+    covered: &[(u32, u32)],
+) -> Vec<Candidate> {
+    let mut symbols: Vec<Range<u32>> = elf
+        .functions()
+        .filter_map(|function| {
+            let (svma, size) = (function.svma, function.size);
+            let segment = executable.iter().find(|range| range.contains(&svma.0))?;
+            let end = match size {
+                0 => segment.end,
+                size => svma.0.checked_add(size)?.min(segment.end),
+            };
+            let start = u32::try_from(svma.0.checked_sub(base.0)?).ok()?;
+            let end = u32::try_from(end.checked_sub(base.0)?).ok()?;
+            // The FDE before it may reach over it, or begin within it.
+            let after = covered.partition_point(|span| span.0 <= start);
+            let inside = after > 0 && covered.get(after - 1).is_some_and(|span| span.1 > start);
+            let next = covered.get(after).map_or(u32::MAX, |span| span.0);
+            let cut = size != 0 && next < end;
+            // Hand-written code states no size: up to what follows, see below.
+            (!inside && !cut && !function.is_part()).then_some(match size {
+                0 => start..start,
+                _ => start..end,
+            })
+        })
+        .collect();
+    symbols.sort_unstable_by_key(|range| (range.start, std::cmp::Reverse(range.end)));
+    symbols.dedup_by_key(|range| range.start);
+    let mut found: Vec<Candidate> = Vec::new();
+    for (i, symbol) in symbols.iter().enumerate() {
+        if let Some(last) = found.last_mut()
+            && symbol.start < last.range.end
+        {
+            last.entries.push(symbol.start);
+            continue;
+        }
+        let mut range = symbol.clone();
+        if range.is_empty() {
+            let segment = executable
+                .iter()
+                .find(|segment| segment.contains(&(base.0 + u64::from(range.start))));
+            let end = segment.map_or(0, |segment| segment.end - base.0);
+            let next = symbols.get(i + 1).map_or(u32::MAX, |next| next.start);
+            let after = covered.partition_point(|span| span.0 <= range.start);
+            let fde = covered.get(after).map_or(u32::MAX, |span| span.0);
+            range.end = u32::try_from(end).unwrap_or(u32::MAX).min(next).min(fde);
+        }
+        if !range.is_empty() {
+            found.push(Candidate {
+                range,
+                entries: Vec::new(),
+                code: Vec::new(),
+            });
+        }
+    }
+    found
+}
+
+/// Starts of the functions into whose middle the code of another one leads: what is known there
+/// is not known from the function alone.
+fn entered_from_outside(candidates: &[Candidate]) -> HashSet<u32> {
+    let mut entered = HashSet::new();
+    for function in candidates {
+        for target in synthesis::targets(&function.code) {
+            let target = u64::from(function.range.start).wrapping_add(target);
+            let Ok(target) = u32::try_from(target) else {
+                continue;
+            };
+            let after = candidates.partition_point(|other| other.range.start <= target);
+            let Some(other) = after.checked_sub(1).and_then(|at| candidates.get(at)) else {
+                continue;
+            };
+            let is_entry = other.range.start == target || other.entries.contains(&target);
+            if other.range.contains(&target)
+                && other.range.start != function.range.start
+                && !is_entry
+            {
+                entered.insert(other.range.start);
+            }
+        }
+    }
+    entered
+}

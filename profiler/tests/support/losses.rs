@@ -1,0 +1,299 @@
+//! Losses, forced: with tables made small every loss is counted, exactly where that can be known,
+//! and the books balance all the same. And a storm of waits, in which nothing may be lost that is
+//! not counted.
+
+use super::check::{self, Complaints, ms};
+use super::fixture::{Profile, Variant};
+use super::privilege;
+use super::record::{Ending, Extra, Recorded, record_with};
+use super::report::is_in;
+use libtest_mimic::Trial;
+
+const VARIANT: Variant = Variant {
+    package: "tokio-newest",
+    profile: Profile::Release,
+};
+
+/// Comparisons without which the shadow check has shown nothing.
+const ENOUGH: u64 = 500;
+
+type Check = fn(&Recorded) -> Complaints;
+
+struct Case {
+    name: &'static str,
+    mode: &'static str,
+    ending: Ending,
+    extra: Extra,
+    check: Check,
+}
+
+const fn small(name: &'static str, mode: &'static str, limits: &'static str, check: Check) -> Case {
+    Case {
+        name,
+        mode,
+        ending: Ending::Stays,
+        extra: Extra { args: &[], limits },
+        check,
+    }
+}
+
+const CASES: &[Case] = &[
+    small("ring_full", "churn", "EVENTS=4096", |recorded| {
+        let lost = |name| recorded.report.losses.cause(name);
+        let records = lost("ring_full_waits") + lost("ring_full_stacks") + lost("ring_full_other");
+        let mut complaints = some("records that found no room", records);
+        complaints.extend(sums_are_whole(recorded));
+        complaints
+    }),
+    small("stack_table_full", "scenarios", "STACKS=8", |recorded| {
+        let losses = &recorded.report.losses;
+        let mut complaints = some("stacks without a number", losses.cause("stack_table_full"));
+        complaints.extend(sums_are_whole(recorded));
+        // Those that have not ended are no finished waits.
+        let open = recorded.report.threads.len() as u64;
+        if losses.unknown_waits + open < losses.cause("stack_table_full") {
+            complaints.push(format!("only {} waits are unknown", losses.unknown_waits));
+        }
+        complaints
+    }),
+    small("aggregate_full", "scenarios", "AGGREGATES=8", |recorded| {
+        let losses = &recorded.report.losses;
+        let lost = losses.cause("aggregate_full");
+        let mut complaints = some("waits in no sum", lost);
+        if losses.summed + lost != losses.waits {
+            complaints.push(format!(
+                "{} waits, {} in sums and {lost} lost",
+                losses.waits, losses.summed
+            ));
+        }
+        complaints
+    }),
+    small("thread_table_full", "churn", "THREAD_TABLE=1", |recorded| {
+        let lost = recorded.report.losses.cause("waits_of_no_thread");
+        let made: u64 = recorded.truth.sites.iter().map(|site| site.waits).sum();
+        if lost < made {
+            return vec![format!("{lost} waits lost, {made} were made")];
+        }
+        some("waits of no thread", lost)
+    }),
+    small(
+        "userspace_full",
+        "churn",
+        "timeline=100,frames=2000,ended=50",
+        |recorded| {
+            let losses = &recorded.report.losses;
+            let mut complaints = Vec::new();
+            for name in ["timeline_full", "stacks_left_out", "threads_left_out"] {
+                complaints.extend(some(name, losses.cause(name)));
+            }
+            let short = recorded.truth.sites.iter();
+            let born: u64 = short
+                .filter(|site| site.function == "allowed_short_life")
+                .map(|site| site.calls)
+                .sum();
+            let kept = recorded.report.threads.len() as u64;
+            if kept + losses.cause("threads_left_out") < born {
+                complaints.push(format!("{kept} threads kept of {born}"));
+            }
+            if kept > 50 + 20 {
+                complaints.push(format!("{kept} threads were kept, 50 that ended may be"));
+            }
+            complaints
+        },
+    ),
+    Case {
+        name: "storm",
+        mode: "storm",
+        ending: Ending::Stays,
+        extra: Extra {
+            args: &["-m", "1us"],
+            limits: "",
+        },
+        check: storm,
+    },
+    Case {
+        name: "shadow_check",
+        mode: "scenarios",
+        ending: Ending::Stays,
+        extra: Extra {
+            args: &["--shadow-check", "1"],
+            limits: "",
+        },
+        check: shadow,
+    },
+    Case {
+        name: "holders",
+        mode: "held",
+        ending: Ending::Wedged,
+        extra: Extra {
+            args: &[],
+            limits: "",
+        },
+        check: holders,
+    },
+];
+
+/// The trials.
+pub(crate) fn trials() -> Vec<Trial> {
+    let trial = |case: &'static Case| {
+        Trial::ignorable_test(format!("losses::{}", case.name), || {
+            privilege::unless_skipped(privilege::missing(), || {
+                let recorded = record_with(VARIANT, case.mode, case.ending, case.extra)?;
+                let mut complaints = (case.check)(&recorded);
+                // A thread that found no place has no books.
+                if recorded.report.losses.cause("waits_of_no_thread") == 0 {
+                    complaints.extend(check::books(&recorded));
+                }
+                if complaints.is_empty() {
+                    Ok(())
+                } else {
+                    Err(complaints.join("\n").into())
+                }
+            })
+        })
+    };
+    CASES.iter().map(trial).collect()
+}
+
+fn some(what: &str, count: u64) -> Complaints {
+    println!("{what}: {count}");
+    if count == 0 {
+        vec![format!("no {what}: nothing was tried")]
+    } else {
+        Vec::new()
+    }
+}
+
+/// Whatever else is lost, every wait is in a sum.
+fn sums_are_whole(recorded: &Recorded) -> Complaints {
+    let losses = &recorded.report.losses;
+    if losses.waits == losses.summed {
+        Vec::new()
+    } else {
+        vec![format!("{} waits, {} in sums", losses.waits, losses.summed)]
+    }
+}
+
+/// The kernel's own count of waits is the report's, but for what is counted as lost.
+fn storm(recorded: &Recorded) -> Complaints {
+    let losses = &recorded.report.losses;
+    let mut complaints = Vec::new();
+    for site in recorded.truth.blocked() {
+        let found: u64 = recorded
+            .report
+            .sites
+            .iter()
+            .filter(|found| is_in(&found.function, &site.function))
+            .map(|found| found.waits)
+            .sum();
+        let seconds = recorded.report.duration_ns as f64 / 1e9;
+        println!(
+            "{} waits in {seconds:.1} s, {} a second; lost {:?}",
+            site.waits,
+            (site.waits as f64 / seconds) as u64,
+            losses
+                .by_cause
+                .iter()
+                .filter(|(_, count)| **count > 0)
+                .collect::<Vec<_>>()
+        );
+        let lost = losses.cause("aggregate_full") + losses.cause("stack_table_full");
+        if found > site.waits || found + lost < site.waits {
+            complaints.push(format!(
+                "{found} waits at {}, the kernel counted {}, {lost} are said to be lost",
+                site.function, site.waits
+            ));
+        }
+    }
+    if losses.waits != losses.summed + losses.cause("aggregate_full") {
+        complaints.push(format!("{} waits, {} in sums", losses.waits, losses.summed));
+    }
+    let threads: u64 = recorded
+        .report
+        .threads
+        .iter()
+        .map(|thread| thread.waits)
+        .sum();
+    if threads != losses.waits {
+        complaints.push(format!(
+            "{threads} waits of threads, {} in all",
+            losses.waits
+        ));
+    }
+    complaints
+}
+
+fn shadow(recorded: &Recorded) -> Complaints {
+    let Some(shadow) = &recorded.report.losses.shadow else {
+        return vec!["the report tells of no shadow check".into()];
+    };
+    let count = |name: &str| shadow.get(name).copied().unwrap_or(0);
+    println!("{shadow:?}");
+    let mut complaints = Vec::new();
+    if count("compared") < ENOUGH {
+        complaints.push(format!("only {} stacks were compared", count("compared")));
+    }
+    if count("differing") > 0 {
+        complaints.push(format!("{} stacks differ", count("differing")));
+    }
+    let all = count("compared") + count("given_up") + count("lost");
+    if all != count("copied") || count("copied") != recorded.report.losses.walked {
+        complaints.push(format!("{all} accounted for: {shadow:?}"));
+    }
+    complaints
+}
+
+/// By function: the object's kind, and the name of who holds it.
+const HELD: &[(&str, &str, Option<&str>)] = &[
+    ("block_by_held_pthread", "futex", Some("lock-holder")),
+    ("block_by_held_mutex", "futex", None),
+    ("block_by_held_pipe", "pipe", Some("sleep")),
+    ("block_by_held_unix", "socket", Some("sleep")),
+    ("block_by_held_tcp", "socket", Some("sleep")),
+    ("block_by_held_child", "process", Some("sleep")),
+    ("block_by_held_join", "thread", Some("endless")),
+    ("block_by_held_file", "path", Some("blockers")),
+];
+
+/// Everything that can be known of who holds what is told, and nothing else.
+fn holders(recorded: &Recorded) -> Complaints {
+    let report = &recorded.report;
+    let mut complaints = Vec::new();
+    if report.verdict.kind != "wedged" {
+        complaints.push(format!("the verdict is {}", report.verdict.kind));
+    }
+    for (function, kind, holder) in HELD {
+        let waits = report.open_waits.iter();
+        let waits: Vec<_> = waits
+            .filter(|wait| is_in(&wait.function, function))
+            .collect();
+        let expected = recorded.truth.open.iter();
+        let expected = expected.filter(|open| open.function == *function);
+        let expected: usize = expected.map(|open| open.threads).sum();
+        if waits.len() != expected || expected == 0 {
+            complaints.push(format!("{} open waits in {function}", waits.len()));
+        }
+        for wait in waits {
+            let Some(object) = &wait.object else {
+                complaints.push(format!("{function}: no object"));
+                continue;
+            };
+            let found = wait.holder.as_ref();
+            let name = found.and_then(|found| {
+                let process = found.processes.first().map(|process| process.name.as_str());
+                process.or((found.kind == "thread").then_some(found.name.as_str()))
+            });
+            if object.kind != *kind || name != *holder || wait.waiters as usize != expected {
+                complaints.push(format!(
+                    "{function}: {object:?}, held by {found:?}, {} wait, open for {}",
+                    wait.waiters,
+                    ms(wait.since_ns)
+                ));
+            }
+            if *kind == "socket" && object.name.is_empty() {
+                complaints.push(format!("{function}: the socket has no name"));
+            }
+        }
+    }
+    complaints
+}
