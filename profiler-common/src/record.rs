@@ -25,7 +25,7 @@ pub const KIND_RAW_STACK: u32 = 6;
 /// [`Header::kind`] of a [`SampleRecord`].
 pub const KIND_SAMPLE: u32 = 7;
 
-/// Bytes of one raw copy of a stack at most, over all its pieces.
+/// Bytes of one raw copy of a stack at most, over all its pieces, but for the rest of the last page.
 pub const RAW_STACK_BYTES: u64 = 32 << 10;
 /// Bytes of one piece at most; no piece crosses the end of a page.
 pub const RAW_PIECE_BYTES: usize = 4096;

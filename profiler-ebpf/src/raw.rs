@@ -68,8 +68,8 @@ pub(crate) unsafe fn shadow(
     }
 }
 
-/// Copies `len` bytes from the stack pointer up, at most [`RAW_STACK_BYTES`], up to the first page
-/// that cannot be read.
+/// Copies at least `len` bytes from the stack pointer up, at most [`RAW_STACK_BYTES`], to the end of
+/// a page, and not beyond the first page that cannot be read.
 ///
 /// # Safety
 /// `thread` is a live entry.
@@ -101,22 +101,15 @@ pub(crate) unsafe fn send(thread: *const Thread, regs: &Registers, copy: &Copy, 
         (*record).reserved = 0;
         let mut at = sp;
         for _ in 0..PIECES {
-            let to_page_end = PAGE - (at & (PAGE - 1));
-            let left = end.wrapping_sub(at);
-            let bytes = if left < to_page_end {
-                left
-            } else {
-                to_page_end
-            };
-            // No more than it is already; the verifier has to see it.
-            let bytes = if bytes > PAGE { PAGE } else { bytes };
+            // Whole pages: old verifiers lose track of a length that is the lesser of two.
+            let bytes = PAGE - (at & (PAGE - 1));
             let failed = bpf_probe_read_user(
                 (&raw mut (*message).memory).cast(),
                 bytes as u32,
                 at as *const c_void,
             ) != 0;
             let bytes = if failed { 0 } else { bytes };
-            let last = failed || at.wrapping_add(bytes) == end;
+            let last = failed || at.wrapping_add(bytes) >= end;
             let len = size_of::<RawStackRecord>() as u64 + bytes;
             (*record).header.len = len as u32;
             (*record).address = at;

@@ -1,7 +1,7 @@
-//! `cargo xtask setup`: what rebuilding the kernel programs needs.
+//! `cargo xtask setup`: what rebuilding the kernel programs needs, and the tests with musl.
 //!
 //! Building and testing the profiler itself needs none of this: the compiled kernel programs
-//! are in the repository.
+//! are in the repository, and the tests with musl are skipped where it is not there.
 
 use crate::toolchain::{self, BPF_LINKER, BpfLinker, LLVM, Toolchain};
 use crate::{debian, process, vm_test};
@@ -33,7 +33,22 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(toolchain) = &toolchain {
         rust_src(args, toolchain)?;
     }
-    bpf_linker(args, toolchain.as_ref())
+    bpf_linker(args, toolchain.as_ref())?;
+    musl(args)
+}
+
+/// The C library of the statically linked fixture; std for it is built from the same source as
+/// the kernel programs' core.
+fn musl(args: &Args) -> Result<()> {
+    const PACKAGE: &str = "musl-tools";
+    if !debian::has_apt() {
+        println!("left out: {PACKAGE}, which brings musl-gcc on Debian");
+    } else if debian::missing(&[PACKAGE]).is_empty() {
+        println!("already there: {PACKAGE}");
+    } else if announce(args, &format!("apt-get install {PACKAGE}")) {
+        debian::install(&[PACKAGE])?;
+    }
+    Ok(())
 }
 
 /// Says what is there or what comes next; true where it is to be done.

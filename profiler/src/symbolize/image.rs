@@ -1,5 +1,6 @@
 //! One module's file, held open, and what is known of it before the first lookup.
 
+use super::compressed;
 use super::crates::dependency_crates;
 use super::debug_link::{DebugLink, names_another};
 use super::origin::Crates;
@@ -48,6 +49,7 @@ impl Image {
         let linked = link
             .filter(|_| separate.is_none())
             .and_then(|link| link.open(&file));
+        let linked = linked.filter(|file| honest(file).is_ok_and(|debug| debug));
         let separate = separate.or_else(|| linked.as_ref().map(by_descriptor));
         let mut tables = vec![elf(&path, false)];
         tables.extend(separate.iter().map(|path| elf(path, false)));
@@ -118,10 +120,21 @@ fn sections(file: &File) -> io::Result<Sections> {
     let image = map(file)?;
     let elf = object::File::parse(&*image).map_err(io::Error::other)?;
     let has = |name| elf.section_by_name(name).is_some();
+    if !compressed::are_honest(&elf, false) {
+        return Err(io::Error::other("its compressed sections cannot be unpacked"));
+    }
+    let debug = has(".debug_info") && !names_another(&elf);
     Ok(Sections {
-        debug: has(".debug_info") && !names_another(&elf),
+        debug: debug && compressed::are_honest(&elf, true),
         link: DebugLink::of(&elf),
     })
+}
+
+/// Whether the debug information of a file can be unpacked, if it is compressed.
+fn honest(file: &File) -> io::Result<bool> {
+    let image = map(file)?;
+    let elf = object::File::parse(&*image).map_err(io::Error::other)?;
+    Ok(compressed::are_honest(&elf, false) && compressed::are_honest(&elf, true))
 }
 
 fn by_descriptor(file: &File) -> PathBuf {

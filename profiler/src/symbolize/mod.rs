@@ -5,6 +5,7 @@
 //! debug information adds are the inlined frames and the source lines. How good a name is, is
 //! in [`Frame::naming`]; names are data, and not escaped here.
 
+mod compressed;
 mod crates;
 mod debug_link;
 mod demangle;

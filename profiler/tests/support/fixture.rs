@@ -21,7 +21,12 @@ pub(crate) enum Profile {
     Lines,
     /// No symbol table.
     Stripped,
+    /// Linked against musl, which is all in the program and has no unwinding information.
+    Musl,
 }
+
+/// The target of [`Profile::Musl`].
+const MUSL: &str = "x86_64-unknown-linux-musl";
 
 /// One build of the fixture program.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +54,7 @@ impl Variant {
             Profile::FatLto => "fat-lto",
             Profile::Lines => "lines",
             Profile::Stripped => "stripped",
+            Profile::Musl => "musl",
         };
         format!("{}-{profile}", self.package)
     }
@@ -63,7 +69,10 @@ impl Variant {
     /// `HOLDUP_FIXTURES=prebuilt` only the latter: then there need be no cargo.
     pub(crate) fn build(self) -> Result<PathBuf, String> {
         let target = target_dir().join("fixtures").join(self.name());
-        let program = target.join("release/blockers");
+        let program = match self.profile {
+            Profile::Musl => target.join(MUSL).join("release/blockers"),
+            _ => target.join("release/blockers"),
+        };
         if std::env::var_os("HOLDUP_FIXTURES").is_some_and(|how| how == "prebuilt") {
             return if program.is_file() {
                 Ok(program)
@@ -92,6 +101,7 @@ impl Variant {
             Profile::Stripped => {
                 cargo.env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
             }
+            Profile::Musl => musl(&mut cargo, &target)?,
         }
         let output = cargo
             .output()
@@ -104,6 +114,20 @@ impl Variant {
             ));
         }
         Ok(program)
+    }
+
+    /// Why the program cannot be built here, if it cannot.
+    pub(crate) fn missing(self) -> Option<String> {
+        let prebuilt = std::env::var_os("HOLDUP_FIXTURES").is_some_and(|how| how == "prebuilt");
+        if self.profile != Profile::Musl || prebuilt {
+            return None;
+        }
+        if Command::new("musl-gcc").arg("--version").output().is_err() {
+            return Some("no musl-gcc; apt-get install musl-tools".into());
+        }
+        let sysroot = output("rustc", &["--print", "sysroot"]).unwrap_or_default();
+        let source = Path::new(&sysroot).join("lib/rustlib/src/rust/library/std");
+        (!source.is_dir()).then(|| "no source of std; run cargo xtask setup".into())
     }
 
     /// tokio's version by the variant's lock file.
@@ -178,6 +202,40 @@ impl Running {
             Err(format!("the fixture ended with {status}"))
         }
     }
+}
+
+/// The distribution's musl and a std built for it: rustc's own copies of both are not there where
+/// rustup's server is out of reach.
+fn musl(cargo: &mut Command, target: &Path) -> Result<(), String> {
+    // std wants libunwind; the compiler's own library has the same functions.
+    let library = output("gcc", &["-print-file-name=libgcc_eh.a"])?;
+    let libraries = target.join("libraries");
+    let link = libraries.join("libunwind.a");
+    std::fs::create_dir_all(&libraries).map_err(|error| error.to_string())?;
+    if std::fs::read_link(&link).is_err() {
+        std::os::unix::fs::symlink(library, &link).map_err(|error| error.to_string())?;
+    }
+    let flags = format!(
+        "-C link-self-contained=no -C target-feature=+crt-static -C relocation-model=static \
+         -L native={}",
+        libraries.display()
+    );
+    cargo
+        .args(["--target", MUSL, "-Z", "build-std=std,panic_abort"])
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
+        .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER", "musl-gcc")
+        .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS", flags);
+    Ok(())
+}
+
+/// What a program prints, without the end of the line.
+fn output(program: &str, arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .map_err(|error| format!("{program} cannot be run: {error}"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 fn target_dir() -> &'static Path {
