@@ -24,7 +24,7 @@ macro_rules! counters {
 counters! {
     /// Switch-outs of target threads that wanted to go on running (preempted or yielding).
     SwitchOutRunnable = "switch-outs, runnable",
-    /// Switch-outs of target threads that wait for something.
+    /// Switch-outs of target threads that wait for something, but for [`Counter::ParksKnown`].
     SwitchOutBlocked = "switch-outs, blocked",
     /// Switch-ins that the tracepoint kept from us, made up for at the next switch-out from the
     /// scheduler's own note of when the thread came to run.
@@ -55,6 +55,12 @@ counters! {
     NoProgress = "stacks truncated: no progress",
     /// [`crate::row::walk::NO_STACK`].
     NoStack = "stacks truncated: no stack",
+    /// Waits known again as idle parks, without a walk.
+    ParksKnown = "parks known again",
+    /// Of those the ones that were walked to check, and were another stack.
+    ParksMistaken = "parks mistaken",
+    /// Threads whose parks could not be remembered, for want of room; they are walked.
+    ParksUnremembered = "parks not remembered",
     /// Waits whose stack could not be numbered because the stack table was full.
     StackTableFull = "stack table full",
     /// Waits that found no place in the aggregate.

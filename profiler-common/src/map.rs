@@ -109,6 +109,19 @@ pub struct Thread {
     pub waker_comm: [u8; COMM_LEN],
     /// Number of its stack, or 0.
     pub waker_stack: u64,
+    /// Number of the set of its remembered parks plus one, or 0.
+    pub parks: u32,
+    /// Which of them the wait is, plus one, or 0: then the wait belongs to its sums.
+    pub park: u32,
+    /// 1 where an idle park was walked that is not remembered yet: the next walk is noted.
+    pub remember: u32,
+    /// What tokio's thread-local state said, one of [`crate::context::place`], and which of the
+    /// remembered parks may be meant, plus one: while the wait is being looked into.
+    pub place: u32,
+    /// See `place`.
+    pub candidate: u32,
+    /// No padding.
+    pub reserved: u32,
     /// Finished stretches.
     pub books: Books,
 }
@@ -148,6 +161,8 @@ pub struct Aggregate {
 pub const ADVICE_RECORD: u32 = 0;
 /// [`Stack::advice`]: an idle park: sums are enough.
 pub const ADVICE_IDLE: u32 = 1;
+/// [`Stack::advice`]: as [`ADVICE_IDLE`], by the word of tokio's thread-local state.
+pub const ADVICE_IDLE_BY_PLACE: u32 = 2;
 
 /// A stack that was sent to userspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,7 +177,7 @@ pub struct Stack {
 
 const _: () = assert!(size_of::<Books>() == 40);
 const _: () = assert!(size_of::<Process>() == 48);
-const _: () = assert!(size_of::<Thread>() == 16 + 32 + 8 + 16 + 8 + 40);
+const _: () = assert!(size_of::<Thread>() == 16 + 32 + 8 + 16 + 8 + 24 + 40);
 const _: () = assert!(size_of::<AggregateKey>() == 16);
 const _: () = assert!(size_of::<Aggregate>() == 32 + 4 * HISTOGRAM_BUCKETS);
 const _: () = assert!(size_of::<Stack>() == 8);

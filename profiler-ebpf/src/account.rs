@@ -7,20 +7,16 @@ use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::warn;
 use profiler_common::counter::Counter;
 use profiler_common::map::{
-    ADVICE_IDLE, Aggregate, AggregateKey, HISTOGRAM_BUCKETS, PHASE_BLOCKED, PHASE_NEW,
-    PHASE_RUNNABLE, PHASE_RUNNING, Thread,
+    ADVICE_IDLE, PHASE_BLOCKED, PHASE_NEW, PHASE_RUNNABLE, PHASE_RUNNING, Thread,
 };
 use profiler_common::record::STACK_BEFORE;
 
 use crate::filter::{self, Task, Watched};
-use crate::maps::{AGGREGATES, CLOCK_LEAD, PROCESSES, count, count_first};
-use crate::{config, emit, stack, threads};
+use crate::maps::{CLOCK_LEAD, PROCESSES, count, count_first};
+use crate::{config, emit, parks, stack, sums, threads};
 
 /// `TASK_DEAD`: the thread's last switch; its memory map is gone by then.
 const TASK_DEAD: u32 = 0x80;
-
-/// `BPF_NOEXIST`.
-const NO_EXIST: u64 = 1;
 
 #[inline(always)]
 fn now() -> u64 {
@@ -129,6 +125,7 @@ fn switch_out(
         }
         (*thread).since = now;
         if state & TASK_DEAD != 0 && !preempted {
+            parks::give_up(thread);
             emit::thread_end(thread, prev, now);
             return;
         }
@@ -141,9 +138,9 @@ fn switch_out(
         (*thread).wakeup = 0;
         (*thread).stack = 0;
         (*thread).task_id = 0;
+        (*thread).park = 0;
         core::ptr::write_volatile(&raw mut (*thread).phase, PHASE_BLOCKED);
     }
-    count(Counter::SwitchOutBlocked);
     stack::take(ctx.as_ptr(), prev, process, thread, now);
 }
 
@@ -279,94 +276,20 @@ unsafe fn arrive(thread: *mut Thread, tid: u32, now: u64, queued: impl FnOnce() 
             (*thread).books.blocked += blocked;
             (*thread).books.runnable += runqueue;
             (*thread).books.waits += 1;
-            aggregate(tid, (*thread).stack, blocked, runqueue);
-            if blocked >= config::min_block_ns() && (*thread).advice != ADVICE_IDLE {
-                emit::wait(thread, now, woken);
+            if let Some(park) = parks::sums(thread) {
+                (*park).add(blocked, runqueue);
+            } else {
+                if let Some(sums) = sums::of(tid, (*thread).stack) {
+                    sums::add(sums, blocked, runqueue);
+                }
+                if blocked >= config::min_block_ns() && (*thread).advice != ADVICE_IDLE {
+                    emit::wait(thread, now, woken);
+                }
             }
         } else if (*thread).phase == PHASE_RUNNABLE {
             (*thread).books.runnable += now.saturating_sub(since);
         } else {
             count(Counter::MissedSwitchOut);
-        }
-    }
-}
-
-/// The bucket of a duration: the logarithm of its nanoseconds.
-#[inline(always)]
-fn bucket(nanos: u64) -> usize {
-    let mut value = nanos;
-    let mut log = 0usize;
-    // The target has no instruction that counts zeros; this is its usual unrolled substitute.
-    if value >> 32 != 0 {
-        value >>= 32;
-        log += 32;
-    }
-    if value >> 16 != 0 {
-        value >>= 16;
-        log += 16;
-    }
-    if value >> 8 != 0 {
-        value >>= 8;
-        log += 8;
-    }
-    if value >> 4 != 0 {
-        value >>= 4;
-        log += 4;
-    }
-    if value >> 2 != 0 {
-        value >>= 2;
-        log += 2;
-    }
-    if value >> 1 != 0 {
-        log += 1;
-    }
-    if log < HISTOGRAM_BUCKETS {
-        log
-    } else {
-        HISTOGRAM_BUCKETS - 1
-    }
-}
-
-#[inline(always)]
-fn aggregate(tid: u32, stack: u64, blocked: u64, runqueue: u64) {
-    let key = AggregateKey {
-        stack,
-        tid,
-        reserved: 0,
-    };
-    let sums = match AGGREGATES.get_ptr_mut(&key) {
-        Some(sums) => sums,
-        None => {
-            let zero = Aggregate {
-                waits: 0,
-                blocked: 0,
-                runqueue: 0,
-                max: 0,
-                histogram: [0; HISTOGRAM_BUCKETS],
-            };
-            let _ = AGGREGATES.insert(&key, &zero, NO_EXIST);
-            match AGGREGATES.get_ptr_mut(&key) {
-                Some(sums) => sums,
-                None => {
-                    count(Counter::AggregateFull);
-                    return;
-                }
-            }
-        }
-    };
-    // SAFETY: a live map value; only this thread's switch-ins write it, and userspace takes it
-    // out only after the thread's end.
-    unsafe {
-        (*sums).waits += 1;
-        (*sums).blocked += blocked;
-        (*sums).runqueue += runqueue;
-        if blocked > (*sums).max {
-            (*sums).max = blocked;
-        }
-        let bucket = bucket(blocked);
-        if bucket < HISTOGRAM_BUCKETS {
-            let slot = (&raw mut (*sums).histogram).cast::<u32>().add(bucket);
-            *slot = (*slot).saturating_add(1);
         }
     }
 }
@@ -414,6 +337,7 @@ pub(crate) fn sched_process_exec(ctx: &BtfTracePointContext) {
         unsafe {
             (*thread).books.running += now.saturating_sub((*thread).since);
             (*thread).since = now;
+            parks::give_up(thread);
             emit::thread_end(thread, task, now);
         }
         if let Some(thread) = entry(ctx, tid, process, PHASE_RUNNING) {

@@ -140,7 +140,7 @@ fn of_variables(fs: u64, entered: u64, process: Watched) -> Context {
     let place = if read(entered) as u8 == RUNTIME_NONE {
         place::OUTSIDE
     } else if worker != 0 {
-        by_core(worker, WORKER_CORE_C, polls, &mut core)
+        by_core(read(worker.wrapping_add(WORKER_CORE_C)), polls, &mut core)
     } else if current_thread != 0 {
         if polls {
             place::CURRENT_THREAD_POLL
@@ -161,17 +161,26 @@ fn of_variables(fs: u64, entered: u64, process: Watched) -> Context {
 
 #[inline(always)]
 fn worker(scheduler: u64, polls: bool, polling_core: &mut u64) -> u32 {
-    if read(scheduler) != SCHEDULER_MULTI_THREAD {
+    // One read for the tag and the pointer: what a read costs is not its length.
+    let mut words = [0u64; WORKER_CORE as usize / 8 + 1];
+    // SAFETY: that many bytes go into `words`, which stay 0 where the helper fails.
+    unsafe {
+        bpf_probe_read_user(
+            words.as_mut_ptr().cast(),
+            size_of_val(&words) as u32,
+            scheduler as *const c_void,
+        );
+    }
+    if words[0] != SCHEDULER_MULTI_THREAD {
         return place::UNKNOWN;
     }
-    by_core(scheduler, WORKER_CORE, polls, polling_core)
+    by_core(words[WORKER_CORE as usize / 8], polls, polling_core)
 }
 
 /// What a worker does, by its core: the budget does not tell, as `task::unconstrained` polls
 /// without one.
 #[inline(always)]
-fn by_core(worker: u64, core_at: u64, polls: bool, polling_core: &mut u64) -> u32 {
-    let core = read(worker.wrapping_add(core_at));
+fn by_core(core: u64, polls: bool, polling_core: &mut u64) -> u32 {
     if core == 0 {
         if polls {
             place::CORELESS_POLL

@@ -8,6 +8,7 @@ use profiler_common::map::{
     Aggregate, AggregateKey, FILTER_SIZE, INDEX_BANKS, MAX_MAPPINGS, MAX_PROCESSES, Process,
     ROW_BANKS, Stack, THREADS, Thread,
 };
+use profiler_common::park::{ParkSet, SETS};
 use profiler_common::row::{BANK_ROWS, INDEX_BANK, Mapping, walk};
 
 use crate::emit::StackMessage;
@@ -52,11 +53,19 @@ pub(crate) static THREAD_TABLE: Array<Thread> = Array::with_max_entries(THREADS 
 
 /// Place in [`THREAD_TABLE`] to the thread that has it; for making and giving up entries only.
 #[map]
-pub(crate) static CLAIMS: HashMap<u32, u32> = HashMap::with_max_entries(THREADS as u32, 0);
+pub(crate) static CLAIMS: HashMap<u32, u32> = HashMap::with_max_entries((THREADS + SETS) as u32, 0);
 
 /// How far the clock of our times is ahead of the scheduler's (wrapping), one value.
 #[map]
 pub(crate) static CLOCK_LEAD: Array<u64> = Array::with_max_entries(1, 0);
+
+/// The remembered parks, by [`profiler_common::map::Thread::parks`].
+#[map]
+pub(crate) static PARKS: Array<ParkSet> = Array::with_max_entries(SETS as u32, 0);
+
+/// How often userspace has changed its mind about a stack, one value.
+#[map]
+pub(crate) static PARKS_EPOCH: Array<u32> = Array::with_max_entries(1, 0);
 
 #[map]
 pub(crate) static STACKS: HashMap<u64, Stack> = HashMap::with_max_entries(65_536, 0);

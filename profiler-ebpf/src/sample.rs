@@ -28,7 +28,7 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
     let regs = registers::of_current();
     let fs = registers::of_current_task(config::off_task_fsbase());
     let context = context::at_fs(fs, process);
-    let walked = unwind::walk_user::<{ slot::SAMPLE }>(regs.ip, regs.sp, regs.bp, process);
+    let walked = unwind::walk_user::<{ slot::SAMPLE }>(regs.ip, regs.sp, regs.bp, process, 0);
     let (Some(state), Some(message)) = (walked, MESSAGE.get_ptr_mut(slot::SAMPLE)) else {
         return;
     };

@@ -1,9 +1,12 @@
-//! From a thread that begins to wait to the number of its stack.
+//! From a thread that begins to wait, or that ends the wait of another one, to the number of its
+//! stack.
 
 use core::ffi::c_void;
+use core::ptr::{read_volatile, write_volatile};
 use profiler_common::context::place;
 use profiler_common::counter::Counter;
-use profiler_common::map::{ADVICE_RECORD, Stack, Thread};
+use profiler_common::map::{ADVICE_IDLE, ADVICE_RECORD, Stack, Thread};
+use profiler_common::park::ANY_PLACE;
 use profiler_common::record::{STACK_BEFORE, of};
 use profiler_common::row::walk;
 
@@ -11,8 +14,7 @@ use crate::emit::KernelFrames;
 use crate::filter::{Task, Watched};
 use crate::maps::{MESSAGE, STACKS, add, count, count_truncated, slot};
 use crate::registers::Registers;
-use crate::unwind::Walk;
-use crate::{context, emit, raw, registers, unwind};
+use crate::{context, emit, parks, raw, registers, unwind};
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
@@ -20,7 +22,6 @@ const NO_EXIST: u64 = 1;
 /// A walk that ended, and what its stack is known by.
 #[derive(Clone, Copy)]
 struct Walked {
-    state: *const Walk,
     number: u64,
     frames: u32,
     outcome: u32,
@@ -35,28 +36,84 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
     // SAFETY: `task` is the tracepoint's argument, `thread` and `message` are live map values.
     unsafe {
         (*thread).advice = ADVICE_RECORD;
-        let context = context::of_current(task, process);
-        (*thread).task_id = context.task_id;
         let regs = registers::of_task(task);
-        let Some(walked) = walk_current(&regs, process, context.place, of::WAIT) else {
+        // Kept in memory between the steps, not in registers: what the verifier knows of a value it
+        // would follow through all that comes after, once for each value.
+        parks::find(thread, process, &regs);
+        if let Some(park) = parks::candidate(thread)
+            && (*park.park).place == ANY_PLACE
+            && parks::accept(thread, park)
+        {
+            return;
+        }
+        let context = context::of_current(task, process);
+        write_volatile(&raw mut (*thread).place, context.place);
+        (*thread).task_id = context.task_id;
+        let place = read_volatile(&raw const (*thread).place);
+        if let Some(park) = parks::candidate(thread)
+            && (*park.park).place == place
+            && parks::accept(thread, park)
+        {
+            return;
+        }
+        count(Counter::SwitchOutBlocked);
+        let Some(state) = unwind::walk_user::<{ slot::SCHEDULER }>(
+            regs.ip,
+            regs.sp,
+            regs.bp,
+            process,
+            (*thread).remember,
+        ) else {
             return;
         };
+        let frames = (*state).frames;
         count(Counter::Walks);
-        add(Counter::Frames, walked.frames.into());
-        if walked.outcome != walk::COMPLETE {
-            count_truncated(walked.outcome);
+        add(Counter::Frames, frames.into());
+        if (*state).outcome != walk::COMPLETE {
+            count_truncated((*state).outcome);
         }
-        (*thread).stack = walked.number;
+        let place = read_volatile(&raw const (*thread).place);
+        if let Some(park) = parks::candidate(thread)
+            && ((*park.park).place == ANY_PLACE || (*park.park).place == place)
+            && parks::checked(thread, park, (*state).hash)
+        {
+            return;
+        }
+        let kind = of::WAIT << 16 | (*state).outcome << 8 | place;
+        let number = number((*state).hash, regs.syscall, (*thread).tgid, kind);
+        (*thread).stack = number;
         let copy = raw::Copy {
             time: now,
-            stack: walked.number,
+            stack: number,
             generation: (*process.process).generation,
         };
-        raw::shadow(thread, &regs, walked.state, &copy);
-        if let Some(known) = STACKS.get_ptr(walked.number) {
-            (*thread).advice = (*known).advice;
+        raw::shadow(thread, &regs, state, &copy);
+        if let Some(known) = STACKS.get_ptr(number) {
+            let advice = (*known).advice;
+            if advice == ADVICE_RECORD {
+                return;
+            }
+            (*thread).advice = ADVICE_IDLE;
+            // A second time: what the first was is told by now, or this would not be known.
+            if read_volatile(&raw const (*thread).remember) == 0 {
+                (*thread).remember = 1;
+            } else if (*state).outcome == walk::COMPLETE {
+                let place = if advice == ADVICE_IDLE {
+                    ANY_PLACE
+                } else {
+                    place
+                };
+                parks::remember(thread, number, (*state).hash, place);
+            }
             return;
         }
+        let walked = Walked {
+            number,
+            frames,
+            outcome: (*state).outcome,
+            place,
+            of: of::WAIT,
+        };
         (*thread).stack = remember(ctx, &regs, process, walked, now, KernelFrames::OfTracepoint);
     }
 }
@@ -66,33 +123,28 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
 #[inline(always)]
 pub(crate) fn take_waker(ctx: *mut c_void, process: Watched, now: u64) -> u64 {
     let regs = registers::of_current();
-    let Some(walked) = walk_current(&regs, process, place::UNKNOWN, of::WAKER) else {
+    let Some(state) =
+        unwind::walk_user::<{ slot::SCHEDULER }>(regs.ip, regs.sp, regs.bp, process, 0)
+    else {
         return 0;
     };
     count(Counter::WakerWalks);
+    // SAFETY: a live map value each.
+    let walked = unsafe {
+        let outcome = (*state).outcome;
+        let kind = of::WAKER << 16 | outcome << 8 | place::UNKNOWN;
+        Walked {
+            number: number((*state).hash, regs.syscall, (*process.process).tgid, kind),
+            frames: (*state).frames,
+            outcome,
+            place: place::UNKNOWN,
+            of: of::WAKER,
+        }
+    };
     if STACKS.get_ptr(walked.number).is_some() {
         return walked.number;
     }
     remember(ctx, &regs, process, walked, now, KernelFrames::Without)
-}
-
-/// Walks the current thread's stack from its registers.
-#[inline(always)]
-fn walk_current(regs: &Registers, process: Watched, place: u32, of: u32) -> Option<Walked> {
-    let state = unwind::walk_user::<{ slot::SCHEDULER }>(regs.ip, regs.sp, regs.bp, process)?;
-    // SAFETY: a live map value each.
-    unsafe {
-        let outcome = (*state).outcome;
-        let kind = of << 16 | outcome << 8 | place;
-        Some(Walked {
-            state,
-            number: number((*state).hash, regs.syscall, (*process.process).tgid, kind),
-            frames: (*state).frames,
-            outcome,
-            place,
-            of,
-        })
-    }
 }
 
 /// Notes a stack that was not known, and sends it: the current thread's, whose frames are still in

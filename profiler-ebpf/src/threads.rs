@@ -74,6 +74,9 @@ pub(crate) unsafe fn release(thread: *mut Thread) {
         (*thread).since = 0;
         (*thread).wakeup = 0;
         (*thread).stack = 0;
+        (*thread).parks = 0;
+        (*thread).park = 0;
+        (*thread).remember = 0;
         (*thread).books.first_seen = 0;
         (*thread).books.running = 0;
         (*thread).books.runnable = 0;

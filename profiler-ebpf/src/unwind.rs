@@ -7,6 +7,7 @@
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use core::ffi::c_void;
 use profiler_common::map::{MAX_MAPPINGS, Process};
+use profiler_common::park::{Key, Trace, WORDS};
 use profiler_common::record::MAX_USER_FRAMES;
 use profiler_common::row::{self, BANK_ROWS, BANK_SHIFT, INDEX_BANK, Mapping, Rows, Rule, walk};
 use profiler_common::walk::{CONTINUE, Cursor, Memory, step};
@@ -35,7 +36,27 @@ pub(crate) struct CachedRule {
 pub(crate) struct Chunk {
     base: u64,
     len: u64,
-    words: [u64; (PAGE / 8) as usize],
+    /// Whether what is read goes into `trace`.
+    noting: u64,
+    /// What the current thread waits in, where a remembered park is looked for, and its `rbp`.
+    pub(crate) key: Key,
+    pub(crate) bp: u64,
+    /// Also the piece of stack that is compared with the park's.
+    pub(crate) words: [u64; WORDS],
+    /// What the walk has read.
+    pub(crate) trace: Trace,
+}
+
+const _: () = assert!(WORDS as u64 * 8 == PAGE);
+
+impl Chunk {
+    #[inline(always)]
+    fn note(&mut self, addr: u64, word: u64) -> u64 {
+        if self.noting != 0 {
+            self.trace.note(addr, word);
+        }
+        word
+    }
 }
 
 /// A walk under way.
@@ -71,7 +92,8 @@ impl Memory for Chunk {
         let offset = addr.wrapping_sub(self.base);
         if offset < self.len {
             // SAFETY: the mask keeps the index within the array.
-            return Some(unsafe { *self.words.as_ptr().add((offset >> 3) as usize & 511) });
+            let word = unsafe { *self.words.as_ptr().add((offset >> 3) as usize & 511) };
+            return Some(self.note(addr, word));
         }
         let to_page_end = PAGE - (addr & (PAGE - 1));
         let len = if to_page_end < CHUNK_BYTES {
@@ -93,7 +115,7 @@ impl Memory for Chunk {
         }
         self.base = addr;
         self.len = len;
-        Some(self.words[0])
+        Some(self.note(addr, self.words[0]))
     }
 
     #[inline(always)]
@@ -101,13 +123,18 @@ impl Memory for Chunk {
         let offset = addr.wrapping_sub(self.base);
         if offset < self.len {
             // SAFETY: as above.
-            return Some(unsafe { *self.words.as_ptr().add((offset >> 3) as usize & 511) });
+            let word = unsafe { *self.words.as_ptr().add((offset >> 3) as usize & 511) };
+            return Some(self.note(addr, word));
         }
         let mut word = 0u64;
         // SAFETY: eight bytes go into `word`.
         let failed =
             unsafe { bpf_probe_read_user((&raw mut word).cast(), 8, addr as *const c_void) };
-        if failed == 0 { Some(word) } else { None }
+        if failed == 0 {
+            Some(self.note(addr, word))
+        } else {
+            None
+        }
     }
 }
 
@@ -193,6 +220,9 @@ fn turn<const SLOT: u32>(state: &mut Walk, memory: &mut Chunk, frames: *mut u64)
         state.outcome = walk::UNMAPPED;
         return 1;
     };
+    if memory.noting != 0 {
+        memory.trace.before_step(&state.cursor, rule);
+    }
     let mut cursor = state.cursor;
     let outcome = step(&mut cursor, rule, memory);
     state.cursor = cursor;
@@ -245,13 +275,15 @@ extern "C" fn walk_turn_sample() -> u32 {
 }
 
 /// Walks the current thread's user stack from its registers; the frames are then in this CPU's
-/// [`MESSAGE`] of that slot (see [`maps::slot`]).
+/// [`MESSAGE`] of that slot (see [`maps::slot`]), and if `noting` is not 0 what was read in its
+/// [`CHUNK`].
 #[inline(always)]
 pub(crate) fn walk_user<const SLOT: u32>(
     ip: u64,
     sp: u64,
     bp: u64,
     process: Watched,
+    noting: u32,
 ) -> Option<*mut Walk> {
     let state = WALK.get_ptr_mut(SLOT)?;
     let memory = CHUNK.get_ptr_mut(SLOT)?;
@@ -267,6 +299,8 @@ pub(crate) fn walk_user<const SLOT: u32>(
         (*state).generation = (*entry).generation;
         (*state).last = 0;
         (*memory).len = 0;
+        (*memory).noting = noting.into();
+        (*memory).trace.begin(sp, bp);
         if ip == 0 {
             (*state).outcome = walk::NO_STACK;
             return Some(state);

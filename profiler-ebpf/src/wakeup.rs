@@ -29,6 +29,11 @@ pub(crate) fn sched_waking(ctx: &BtfTracePointContext) {
             return;
         }
         let now = bpf_ktime_get_ns();
+        // Nobody asks who ended a park.
+        if (*thread).park != 0 {
+            core::ptr::write_volatile(&raw mut (*thread).wakeup, now);
+            return;
+        }
         (*thread).waker_stack = 0;
         if in_interrupt(ctx) {
             (*thread).waker_tid = WAKER_INTERRUPT;

@@ -34,6 +34,10 @@ const VARIANTS: &[Variant] = &[
         profile: Profile::Stripped,
     },
     Variant {
+        package: "tokio-newest",
+        profile: Profile::StrippedFatLto,
+    },
+    Variant {
         package: "tokio-1.38",
         profile: Profile::Release,
     },
@@ -147,7 +151,7 @@ fn scenarios(variant: Variant) -> Vec<Trial> {
             Err(error) => vec![error],
         }
     }));
-    if variant.profile == Profile::Stripped {
+    if matches!(variant.profile, Profile::Stripped | Profile::StrippedFatLto) {
         checks.push(("nothing_made_up", |recorded| {
             check_modes::stripped(&recorded.report, &recorded.truth)
         }));
@@ -160,6 +164,7 @@ fn scenarios(variant: Variant) -> Vec<Trial> {
             ("runtimes", |recorded| {
                 check::runtimes(&recorded.report, &recorded.truth)
             }),
+            ("judges", |recorded| check_modes::judges(&recorded.report)),
             ("folded", |recorded| {
                 check::folded(&recorded.folded, &recorded.truth)
             }),

@@ -16,9 +16,10 @@ use aya_log::EbpfLogger;
 use profiler_common::context::layout;
 use profiler_common::counter::Counter;
 use profiler_common::map::{
-    Aggregate, AggregateKey, FILTER_PROBES, FILTER_SIZE, MAX_PROCESSES, Process, Stack,
-    THREAD_WAYS, THREADS, Thread,
+    Aggregate, AggregateKey, FILTER_PROBES, FILTER_SIZE, HISTOGRAM_BUCKETS, MAX_PROCESSES, Process,
+    Stack, THREAD_WAYS, THREADS, Thread,
 };
+use profiler_common::park::ParkSet;
 use rustix::time::{ClockId, clock_gettime};
 use std::io::Read;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -75,6 +76,8 @@ pub struct Kernel {
     threads: Array<MapData, Thread>,
     stacks: HashMap<MapData, u64, Stack>,
     aggregates: HashMap<MapData, AggregateKey, Aggregate>,
+    parks: Array<MapData, ParkSet>,
+    parks_epoch: Array<MapData, u32>,
     counters: PerCpuArray<MapData, u64>,
     events: RingBuf<MapData>,
     /// Programs and maps that are made later count as well.
@@ -171,6 +174,8 @@ impl Kernel {
         let threads = Array::try_from(take("THREAD_TABLE")?)?;
         let stacks = HashMap::try_from(take("STACKS")?)?;
         let aggregates = HashMap::try_from(take("AGGREGATES")?)?;
+        let parks = Array::try_from(take("PARKS")?)?;
+        let parks_epoch = Array::try_from(take("PARKS_EPOCH")?)?;
         let counters = PerCpuArray::try_from(take("COUNTERS")?)?;
         let events = RingBuf::try_from(take("EVENTS")?)?;
         let log = EbpfLogger::init(&mut ebpf)
@@ -187,6 +192,8 @@ impl Kernel {
             threads,
             stacks,
             aggregates,
+            parks,
+            parks_epoch,
             counters,
             events,
         })
@@ -392,6 +399,52 @@ impl Kernel {
             }
             result => Ok(result?),
         }
+    }
+
+    /// Makes the kernel side forget which walks it knows again: to be called after advice that
+    /// takes back what was said of a stack.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn forget_parks(&mut self) -> Result<()> {
+        let epoch = self.parks_epoch.get(&0, 0)?;
+        Ok(self.parks_epoch.set(0, epoch.wrapping_add(1), 0)?)
+    }
+
+    /// The sums of the parks of one thread that the kernel side knows again; they are in no
+    /// other sum.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn parks(&self, thread: &Thread) -> Result<Vec<(AggregateKey, Aggregate)>> {
+        let Some(number) = thread.parks.checked_sub(1) else {
+            return Ok(Vec::new());
+        };
+        let set = self.parks.get(&number, 0)?;
+        let sums = |park: &profiler_common::park::Park| {
+            tracing::debug!(
+                tid = thread.tid,
+                waits = park.sums.waits,
+                words = park.trace.count,
+                bytes = park.trace.span,
+                uses_bp = park.trace.flags & profiler_common::park::USES_BP,
+                "park"
+            );
+            let key = AggregateKey {
+                stack: park.stack,
+                tid: thread.tid,
+                reserved: 0,
+            };
+            let sums = Aggregate {
+                waits: park.sums.waits,
+                blocked: park.sums.blocked,
+                runqueue: park.sums.runqueue,
+                max: park.sums.max,
+                histogram: [0; HISTOGRAM_BUCKETS],
+            };
+            (sums.waits > 0).then_some((key, sums))
+        };
+        Ok(set.parks.iter().filter_map(sums).collect())
     }
 
     /// Every thread in the thread table.

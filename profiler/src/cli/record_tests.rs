@@ -89,6 +89,7 @@ impl Session for Fake {
             samples: Vec::new(),
             long_polls: Vec::new(),
             throttling: None,
+            judges: crate::model::Judges::default(),
             losses: Losses::default(),
         })
     }
@@ -298,6 +299,7 @@ fn the_last_line_tells_of_every_loss() {
         unresolved: 4,
         unknown_waits: 5,
         timeline: 6,
+        mistaken_parks: 7,
         walked: 700,
         samples: 8,
         shadow: Some(ShadowCheck {
@@ -311,7 +313,7 @@ fn the_last_line_tells_of_every_loss() {
         last_line(&[], &losses),
         "lost: 1 event, 2 waits without stack, 3 of 700 stacks truncated, 4 frames unnamed, \
          5 waits of unknown state, 6 waits left out of the timeline, \
-         7 of 90 stacks walked twice differ, 8 samples"
+         7 of 90 stacks walked twice differ, 8 samples, 7 parks mistaken"
     );
 }
 

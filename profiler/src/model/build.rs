@@ -86,6 +86,7 @@ pub fn build(recording: &Recording) -> Report {
         long_polls,
         cpu,
         throttling,
+        judges: recording.judges,
         losses: recording.losses.clone(),
         clamped_ns: books.iter().map(|books| books.clamped).sum(),
         stacks,

@@ -23,6 +23,10 @@ pub struct Losses {
     /// Samples of threads on a CPU that were lost, and long polls beyond those that are kept.
     #[serde(default)]
     pub samples: u64,
+    /// Waits taken for a park that was known again, of those that were checked, wrongly: never
+    /// seen, and a reason to distrust the idle times.
+    #[serde(default)]
+    pub mistaken_parks: u64,
     /// Finished waits of threads with books, by the kernel side's own count.
     #[serde(default)]
     pub waits: u64,

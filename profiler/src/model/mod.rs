@@ -24,14 +24,14 @@ pub use build::build;
 pub use losses::{LossCauses, Losses, ShadowCheck};
 pub use object::{Holder, HolderProcess, MAX_HOLDERS, Object, ObjectKind};
 pub use recording::{
-    HIST_BUCKETS, Host, LongPoll, OpenWait, PollEvidence, Recording, SampleTotal, Sampling,
+    HIST_BUCKETS, Host, Judges, LongPoll, OpenWait, PollEvidence, Recording, SampleTotal, Sampling,
     StackEntry, StackId, Target, ThreadRecord, Throttling, Tool, Truncation, Wait, WaitTotal,
     Waker,
 };
 pub use report::{
     BlockingPool, CpuPart, CpuSite, CpuUse, LongPollSite, LongestPoll, OpenWaitReport, Report,
-    RuntimeKind, RuntimeReport, Site, StackTotal, StateTimes, Stretch, TaskTotal, ThreadReport,
-    ThrottlingReport, WakerTotal, WokenStack,
+    RuntimeKind, RuntimeReport, Site, StackTotal, StateTimes, Stretch, TASK_IDS, TaskIdTotal,
+    TaskTotal, ThreadReport, ThrottlingReport, WakerTotal, WokenStack,
 };
 pub use syscall::syscall_name;
 pub use verdict::Verdict;

@@ -46,6 +46,9 @@ pub struct Recording {
     /// How the CPU quota of the target's control group held it up, where it has one.
     #[serde(default)]
     pub throttling: Option<Throttling>,
+    /// Who said what the waits were.
+    #[serde(default)]
+    pub judges: Judges,
     /// What failed to be recorded, unwound or named.
     pub losses: Losses,
 }
@@ -258,6 +261,9 @@ pub struct Wait {
     pub end: Timestamp,
     /// Who made the wakeup, where it was seen.
     pub waker: Option<Waker>,
+    /// Id of the tokio task that was being polled, where tokio's thread-local state tells.
+    #[serde(default)]
+    pub task_id: Option<u64>,
 }
 
 /// The thread that ended a wait.
@@ -291,4 +297,28 @@ pub struct OpenWait {
     /// Who holds that.
     #[serde(default)]
     pub holder: Option<Holder>,
+    /// As [`Wait::task_id`].
+    #[serde(default)]
+    pub task_id: Option<u64>,
+}
+
+/// Which judges the verdicts are from: the rules over named frames, and tokio's thread-local
+/// state, which is read where its layout is known. In finished waits, but for the last three.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judges {
+    /// Judged by the rules alone.
+    pub by_symbols: u64,
+    /// By the thread-local state alone: the frames have no names, or it knew better.
+    pub by_context: u64,
+    /// By both, which said the same.
+    pub by_both: u64,
+    /// By none.
+    pub by_neither: u64,
+    /// Distinct stacks of which both said the same.
+    pub agreed: u64,
+    /// Distinct stacks of which they said different things. One is enough for the thread-local
+    /// state to count for nothing.
+    pub disagreed: u64,
+    /// Parks that the kernel side knew again, without walking their stacks.
+    pub parks_known: u64,
 }

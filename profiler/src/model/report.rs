@@ -2,7 +2,7 @@
 
 use crate::model::losses::Losses;
 use crate::model::object::{Holder, Object};
-use crate::model::recording::{Host, PollEvidence, StackEntry, Target, Tool, Truncation};
+use crate::model::recording::{Host, Judges, PollEvidence, StackEntry, Target, Tool, Truncation};
 use crate::model::verdict::Verdict;
 use crate::symbolize::Frame;
 use crate::tokio_rt::{Role, State};
@@ -51,6 +51,8 @@ pub struct Report {
     pub cpu: CpuUse,
     /// How the CPU quota of the control group held the process up, where it has one.
     pub throttling: Option<ThrottlingReport>,
+    /// Who said what the waits were.
+    pub judges: Judges,
     /// What was lost.
     pub losses: Losses,
     /// Time taken back from states because a thread's sums went beyond its life: the clocks of
@@ -301,6 +303,9 @@ pub struct Site {
     pub task: Option<Arc<str>>,
     /// All tasks that waited here, by time, longest first. Waits without a task are in none.
     pub tasks: Vec<TaskTotal>,
+    /// The tokio tasks that waited here the longest, of those in the timeline; at most
+    /// [`TASK_IDS`]. Empty where tokio's thread-local state does not tell.
+    pub task_ids: Vec<TaskIdTotal>,
     /// The state of the waits here.
     pub state: State,
     /// The role of the threads during these waits.
@@ -330,6 +335,20 @@ pub struct Site {
     pub stack: Vec<Frame>,
     /// Why `stack` ends early, if it does.
     pub truncated: Option<Truncation>,
+}
+
+/// Entries of [`Site::task_ids`] at most: a server may start a task for each request.
+pub const TASK_IDS: usize = 10;
+
+/// One task's part of a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct TaskIdTotal {
+    /// As `tokio::task::id` tells it to the task.
+    pub id: u64,
+    /// Its waits.
+    pub waits: u64,
+    /// How long it waited.
+    pub total_ns: Nanos,
 }
 
 /// A task's part of a site.
@@ -381,6 +400,8 @@ pub struct OpenWaitReport {
     /// How many threads of the target wait for the same object, this one included; 0 where the
     /// object is not known.
     pub waiters: u32,
+    /// Id of the tokio task that was being polled.
+    pub task_id: Option<u64>,
     /// Leaf first, kernel frames before user frames.
     pub stack: Vec<Frame>,
 }

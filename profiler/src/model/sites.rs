@@ -3,7 +3,7 @@
 use super::place::{Place, place, task};
 use super::quantile::Durations;
 use super::recording::{OpenWait, Recording, StackEntry, StackId, Waker};
-use super::report::{OpenWaitReport, Site, TaskTotal, WakerTotal};
+use super::report::{OpenWaitReport, Site, TASK_IDS, TaskIdTotal, TaskTotal, WakerTotal};
 use super::tally::verdict_of;
 use crate::symbolize::Frame;
 use crate::tokio_rt::{Role, State};
@@ -42,6 +42,7 @@ struct Gathered {
     durations: Durations,
     stacks: BTreeMap<StackId, Nanos>,
     wakers: HashMap<WakerKey, u64>,
+    task_ids: HashMap<u64, (u64, Nanos)>,
 }
 
 /// What makes wakers the same to a reader.
@@ -118,6 +119,11 @@ pub(super) fn sites(recording: &Recording) -> Vec<Site> {
         if let Some(waker) = &wait.waker {
             let key = WakerKey::of(recording, waker);
             *site.wakers.entry(key).or_default() += 1;
+        }
+        if let Some(id) = wait.task_id {
+            let (waits, total) = site.task_ids.entry(id).or_default();
+            *waits += 1;
+            *total += wait.wakeup.min(wait.end) - wait.start;
         }
     }
 
@@ -198,6 +204,17 @@ fn site(recording: &Recording, key: Key, gathered: Gathered) -> Site {
             waits,
         })
         .collect();
+    let mut task_ids: Vec<TaskIdTotal> = gathered
+        .task_ids
+        .into_iter()
+        .map(|(id, (waits, total_ns))| TaskIdTotal {
+            id,
+            waits,
+            total_ns,
+        })
+        .collect();
+    task_ids.sort_by_key(|task| (Reverse(task.total_ns), task.id));
+    task_ids.truncate(TASK_IDS);
     let [p50, p99] = gathered.durations.quantiles([0.50, 0.99], gathered.max);
     Site {
         function: key.place.function,
@@ -206,6 +223,7 @@ fn site(recording: &Recording, key: Key, gathered: Gathered) -> Site {
         inlined_into: key.place.host.is_some(),
         task: tasks.first().map(|task| task.function.clone()),
         tasks,
+        task_ids,
         state: key.state,
         role: key.role,
         wait: key.place.wait.to_string(),
@@ -275,6 +293,7 @@ pub(super) fn open_waits(recording: &Recording) -> Vec<OpenWaitReport> {
                 object: open.object.clone(),
                 holder: open.holder.clone(),
                 waiters: waiters(recording, open),
+                task_id: open.task_id,
                 stack: stack.map(whole_stack).unwrap_or_default(),
             })
         })

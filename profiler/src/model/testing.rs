@@ -2,7 +2,8 @@
 
 use super::losses::Losses;
 use super::recording::{
-    Host, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord, Tool, Wait, WaitTotal,
+    Host, Judges, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord, Tool, Wait,
+    WaitTotal,
 };
 use crate::symbolize::{Frame, Naming, Origin, Space};
 use crate::tokio_rt::{Role, RuleName, State, Verdict};
@@ -126,6 +127,7 @@ pub(super) fn recording(length: u64) -> Recording {
         samples: Vec::new(),
         long_polls: Vec::new(),
         throttling: None,
+        judges: Judges::default(),
         losses: Losses::default(),
     }
 }
@@ -187,6 +189,7 @@ impl Recording {
             wakeup: Timestamp(self.start.0 + to),
             end: Timestamp(self.start.0 + to),
             waker: None,
+            task_id: None,
         });
     }
 
@@ -201,6 +204,7 @@ impl Recording {
             before_recording: false,
             object: None,
             holder: None,
+            task_id: None,
         });
     }
 }

@@ -6,15 +6,16 @@ use super::gather::Gathered;
 use super::lost::Lost;
 use super::modules::Modules;
 use super::open::Found;
-use crate::bpf::{Kernel, KernelThread};
+use crate::bpf::{Counters, Kernel, KernelThread};
 use crate::model::{
-    Host, OpenWait, Recording, Sampling, ShadowCheck, StackEntry, StackId, Target as TargetFacts,
-    ThreadRecord, Throttling, Tool, Truncation, Wait, WaitTotal, Waker,
+    Host, Judges, OpenWait, Recording, Sampling, ShadowCheck, StackEntry, StackId,
+    Target as TargetFacts, ThreadRecord, Throttling, Tool, Truncation, Wait, WaitTotal, Waker,
 };
 use crate::process::{CpuQuota, QuotaUse, Target};
-use crate::tokio_rt::{Place, State};
+use crate::tokio_rt::{Judge, Place, State};
 use crate::units::{Nanos, Tid, Timestamp};
 use anyhow::Result;
+use profiler_common::counter::Counter;
 use profiler_common::map::{
     Aggregate, AggregateKey, Books, HISTOGRAM_BUCKETS, PHASE_BLOCKED, PHASE_DEAD, PHASE_RUNNABLE,
     PHASE_RUNNING,
@@ -165,6 +166,9 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         threads.add(tid, *books);
     }
     for thread in closing.kernel.threads()? {
+        for (key, aggregate) in closing.kernel.parks(&thread)? {
+            sums.add(&key, &aggregate);
+        }
         close(&thread, closing.end, &mut threads, &mut sums, &mut open);
     }
     if closing.launched {
@@ -193,7 +197,7 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
     let waits = waits(&mut stacks);
     let open_waits = open
         .into_iter()
-        .map(|(tid, number, since)| {
+        .map(|(tid, number, since, task)| {
             let found = found
                 .remove(&tid)
                 .filter(|(began, _)| began.is_none_or(|began| began == since));
@@ -207,6 +211,7 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
                 before_recording: number == STACK_BEFORE,
                 object,
                 holder,
+                task_id: stacks.task_id(task),
             }
         })
         .collect();
@@ -223,6 +228,7 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         shadow: closing.shadow,
     };
     let losses = lost.losses()?;
+    let judges = judges(&closing.kernel.counters()?, &gathered, &totals);
     let samples = std::mem::take(&mut gathered.samples);
     let long_poll = closing.sampling.map_or(Nanos::ZERO, |how| how.long_poll);
     let (samples, long_polls) = samples.finish(long_poll);
@@ -252,6 +258,7 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
             .quota
             .and_then(|before| before.since())
             .map(throttling),
+        judges,
         losses,
     })
 }
@@ -262,7 +269,7 @@ fn close(
     end: Timestamp,
     threads: &mut Threads,
     sums: &mut Sums,
-    open: &mut Vec<(Tid, u64, Timestamp)>,
+    open: &mut Vec<(Tid, u64, Timestamp, u64)>,
 ) {
     let tid = Tid(thread.tid);
     let mut books = thread.books;
@@ -280,7 +287,8 @@ fn close(
         }
         PHASE_BLOCKED => {
             books.blocked += stretch;
-            open.push((tid, thread.stack, Timestamp(thread.since.min(end.0))));
+            let since = Timestamp(thread.since.min(end.0));
+            open.push((tid, thread.stack, since, thread.task_id));
         }
         PHASE_DEAD => {}
         _ => return,
@@ -331,7 +339,11 @@ fn forget_hold(target: &Target, gathered: &mut Gathered, threads: &mut Threads, 
 }
 
 /// Threads that never switched: they did what they did at the beginning all the time.
-fn unmoved(closing: &Closing<'_>, threads: &mut Threads, open: &mut Vec<(Tid, u64, Timestamp)>) {
+fn unmoved(
+    closing: &Closing<'_>,
+    threads: &mut Threads,
+    open: &mut Vec<(Tid, u64, Timestamp, u64)>,
+) {
     let whole = (closing.end - closing.start).0;
     for tid in closing.gathered.names.keys() {
         // One that moved and has no books was lost (a full table): nothing may be made up for it.
@@ -359,7 +371,7 @@ fn unmoved(closing: &Closing<'_>, threads: &mut Threads, open: &mut Vec<(Tid, u6
                 ..EndedBooks::default()
             };
             threads.add(*tid, books);
-            open.push((*tid, STACK_BEFORE, closing.start));
+            open.push((*tid, STACK_BEFORE, closing.start, 0));
         }
     }
 }
@@ -387,6 +399,11 @@ struct Stacks<'a> {
 }
 
 impl Stacks<'_> {
+    /// The id of a task that the kernel side read, where such reading counts.
+    fn task_id(&self, id: u64) -> Option<u64> {
+        (id != 0 && self.gathered.agreement.trusted()).then_some(id)
+    }
+
     fn id(&mut self, tid: Tid, number: u64) -> StackId {
         let known = match number {
             STACK_BEFORE => self.early.stack(tid),
@@ -456,6 +473,7 @@ fn waits(stacks: &mut Stacks<'_>) -> Vec<Wait> {
                 name: waker.name.to_string(),
                 stack: waker_stack,
             }),
+            task_id: stacks.task_id(wait.task_id),
         });
     }
     waits
@@ -468,6 +486,25 @@ fn throttling(quota: QuotaUse) -> Throttling {
         throttled_periods: quota.throttled_periods,
         throttled: quota.throttled,
     }
+}
+
+fn judges(counters: &Counters, gathered: &Gathered, totals: &[WaitTotal]) -> Judges {
+    let mut judges = Judges {
+        agreed: gathered.agreement.agreed,
+        disagreed: gathered.agreement.disagreed,
+        parks_known: counters.get(Counter::ParksKnown),
+        ..Judges::default()
+    };
+    for total in totals {
+        let judge = gathered.judges.get(total.stack.0 as usize);
+        *match judge.unwrap_or(&Judge::Neither) {
+            Judge::Symbols => &mut judges.by_symbols,
+            Judge::Context => &mut judges.by_context,
+            Judge::Both => &mut judges.by_both,
+            Judge::Neither => &mut judges.by_neither,
+        } += total.waits;
+    }
+    judges
 }
 
 fn host() -> Host {

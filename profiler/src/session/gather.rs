@@ -9,9 +9,10 @@ use crate::limits::Limits;
 use crate::model::{Sampling, StackEntry, StackId, Truncation};
 use crate::process::parse_comm;
 use crate::symbolize::{Frame, Symbolizer};
-use crate::tokio_rt::{Agreement, Classifier, Place, State};
+use crate::tokio_rt::{Agreement, Classifier, Judge, Place, State};
 use crate::units::{Addr, Pid, Tid, Timestamp};
 use crate::unwind::walk_outcome;
+use profiler_common::map::{ADVICE_IDLE, ADVICE_IDLE_BY_PLACE, ADVICE_RECORD};
 use profiler_common::record::{SnapshotRecord, WAKER_INTERRUPT, WAKER_UNSEEN, WaitRecord, of};
 use profiler_common::row::walk;
 use std::collections::{BTreeSet, HashMap};
@@ -57,6 +58,8 @@ pub(super) struct CompactWait {
     pub(super) start: Timestamp,
     pub(super) wakeup: Timestamp,
     pub(super) end: Timestamp,
+    /// Id of the task, or 0.
+    pub(super) task_id: u64,
 }
 
 /// A thread that ended wait after wait.
@@ -80,6 +83,12 @@ pub(super) struct Gathered {
     places: Vec<Place>,
     /// By stack: whether it is of a thread that waits. The others say nothing of the rules.
     of_waits: Vec<bool>,
+    /// By stack: who judged it.
+    pub(super) judges: Vec<Judge>,
+    /// Since the last advice the classifier has learned something.
+    learned: bool,
+    /// Whether the thread-local state counted then.
+    was_trusted: bool,
     /// By stack: kernel addresses. They are named at the end, all at once: no rule needs them, and
     /// the kernel's table of names takes a third of a second to read.
     kernel: Vec<Vec<u64>>,
@@ -121,12 +130,6 @@ impl Unnamed {
     }
 }
 
-/// What came of a new stack: its number and whether its waits need no records.
-pub(super) struct NewStack {
-    pub(super) number: u64,
-    pub(super) idle: bool,
-}
-
 impl Gathered {
     /// Nothing yet.
     pub(super) fn new(bounds: Bounds) -> Gathered {
@@ -140,6 +143,9 @@ impl Gathered {
             of_waits: Vec::new(),
             kernel: Vec::new(),
             agreement: Agreement::default(),
+            judges: Vec::new(),
+            learned: false,
+            was_trusted: false,
             by_number: HashMap::new(),
             waits: Vec::new(),
             wakers: Vec::new(),
@@ -221,6 +227,7 @@ impl Gathered {
                 record.wakeup
             }),
             end: Timestamp(record.end),
+            task_id: record.task_id,
         });
     }
 
@@ -251,20 +258,17 @@ impl Gathered {
         id
     }
 
-    /// Names and judges a new stack.
+    /// Names and judges a new stack; what the kernel side is to do with its waits.
     pub(super) fn stack(
         &mut self,
         seen: &StackSeen,
         map: &AddressMap,
         modules: &Modules,
         code: &Code,
-    ) -> NewStack {
+    ) -> u32 {
         if self.frames >= self.bounds.frames {
             self.stacks_left_out += 1;
-            return NewStack {
-                number: seen.record.stack,
-                idle: false,
-            };
+            return ADVICE_RECORD;
         }
         let truncated = walk_outcome(seen.record.walk);
         let user: Vec<Addr> = seen.user.iter().map(|addr| Addr(*addr)).collect();
@@ -281,15 +285,7 @@ impl Gathered {
             kernel.clone_from(&seen.kernel);
         }
         self.by_number.insert(seen.record.stack, id);
-        let idle = seen.record.of == of::WAIT
-            && self
-                .stacks
-                .get(id.0 as usize)
-                .is_some_and(|s| s.verdict.state == State::Idle);
-        NewStack {
-            number: seen.record.stack,
-            idle,
-        }
+        self.advice(id)
     }
 
     /// Names and judges the stack of a thread on a CPU, and counts it.
@@ -328,6 +324,35 @@ impl Gathered {
             samples.add(sample, entry, place, sampling);
         }
         self.samples = samples;
+    }
+
+    /// What the kernel side is to do with waits of a stack.
+    fn advice(&self, id: StackId) -> u32 {
+        let index = id.0 as usize;
+        let idle = |s: &StackEntry| s.verdict.state == State::Idle;
+        let of_wait = self.of_waits.get(index) == Some(&true);
+        if !of_wait || !self.stacks.get(index).is_some_and(idle) {
+            ADVICE_RECORD
+        } else if self.judges.get(index) == Some(&Judge::Context) {
+            ADVICE_IDLE_BY_PLACE
+        } else {
+            ADVICE_IDLE
+        }
+    }
+
+    /// The advice for every stack that the kernel side knows by number, if any verdict may have
+    /// changed since this was asked last: something was learned, or the thread-local state began
+    /// or ceased to count.
+    pub(super) fn changed_advice(&mut self) -> Option<Vec<(u64, u32)>> {
+        let trusted = self.agreement.trusted();
+        if !self.learned && trusted == self.was_trusted {
+            return None;
+        }
+        self.judge_again();
+        self.learned = false;
+        self.was_trusted = self.agreement.trusted();
+        let numbers = self.by_number.iter();
+        Some(numbers.map(|(n, id)| (*n, self.advice(*id))).collect())
     }
 
     /// Frames of addresses, leaf first. All but the leaf are return addresses, but for a frame
@@ -382,7 +407,7 @@ impl Gathered {
         syscall: Option<u32>,
         place: Place,
     ) -> StackId {
-        self.classifier.learn(&frames);
+        self.learned |= self.classifier.learn(&frames);
         let by_stack = self.classifier.classify(&frames, truncated.is_some());
         self.agreement.add(&by_stack, syscall, place);
         self.keep(frames, truncated, syscall, place, true)
@@ -411,6 +436,8 @@ impl Gathered {
         let by_stack = self.classifier.classify(&frames, truncated.is_some());
         let verdict = self.agreement.judge(by_stack, place);
         self.frames += frames.len();
+        self.judges
+            .push(self.agreement.judge_of(&by_stack, syscall, place));
         self.places.push(place);
         self.of_waits.push(of_wait);
         self.kernel.push(Vec::new());
@@ -455,6 +482,7 @@ impl Gathered {
     pub(super) fn judge_again(&mut self) {
         let mut verdicts = Vec::with_capacity(self.stacks.len());
         self.agreement = Agreement::default();
+        self.judges.clear();
         let facts = self.places.iter().zip(&self.of_waits);
         for (stack, (place, of_wait)) in self.stacks.iter().zip(facts) {
             let verdict = self
@@ -467,6 +495,8 @@ impl Gathered {
         }
         for ((stack, place), verdict) in self.stacks.iter_mut().zip(&self.places).zip(verdicts) {
             stack.verdict = self.agreement.judge(verdict, *place);
+            self.judges
+                .push(self.agreement.judge_of(&verdict, stack.syscall, *place));
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::process::{CpuQuota, Target};
 use crate::tokio_rt::State;
 use crate::units::{Nanos, Svma, Tid, Timestamp};
 use anyhow::{Context, Result};
-use profiler_common::map::{ADVICE_IDLE, AggregateKey, PHASE_BLOCKED};
+use profiler_common::map::{ADVICE_RECORD, AggregateKey, PHASE_BLOCKED};
 use profiler_common::record::{STACK_BEFORE, SnapshotRecord};
 use profiler_common::row::Mapping;
 use std::collections::{HashMap, HashSet};
@@ -294,9 +294,9 @@ impl Session {
             match seen {
                 Unnamed::Stack(seen) => {
                     shadow.keep(&seen);
-                    let stack = gathered.stack(&seen, map, modules, code);
-                    if stack.idle {
-                        kernel.advise(stack.number, ADVICE_IDLE)?;
+                    let advice = gathered.stack(&seen, map, modules, code);
+                    if advice != ADVICE_RECORD {
+                        kernel.advise(seen.record.stack, advice)?;
                     }
                 }
                 Unnamed::Sample(seen) => {
@@ -307,6 +307,12 @@ impl Session {
             }
         }
         shadow.compare(&mut gathered.raw_pieces, maps, modules);
+        if let Some(advice) = gathered.changed_advice() {
+            for (stack, advice) in advice {
+                kernel.advise(stack, advice)?;
+            }
+            kernel.forget_parks()?;
+        }
         Ok(())
     }
 

@@ -93,6 +93,7 @@ impl Lost<'_> {
             timeline: gathered.timeline_lost,
             walked: of(Counter::Walks),
             samples: by_cause.ring_full_samples + by_cause.samples_left_out,
+            mistaken_parks: of(Counter::ParksMistaken),
             waits: self.waits,
             summed: self.totals.iter().map(|total| total.waits).sum(),
             by_cause,

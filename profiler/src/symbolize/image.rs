@@ -121,7 +121,9 @@ fn sections(file: &File) -> io::Result<Sections> {
     let elf = object::File::parse(&*image).map_err(io::Error::other)?;
     let has = |name| elf.section_by_name(name).is_some();
     if !compressed::are_honest(&elf, false) {
-        return Err(io::Error::other("its compressed sections cannot be unpacked"));
+        return Err(io::Error::other(
+            "its compressed sections cannot be unpacked",
+        ));
     }
     let debug = has(".debug_info") && !names_another(&elf);
     Ok(Sections {

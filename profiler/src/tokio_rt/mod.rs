@@ -15,6 +15,6 @@ mod rules;
 mod verdict;
 
 pub use classify::Classifier;
-pub use place::{Agreement, Place};
+pub use place::{Agreement, Judge, Place};
 pub use rules::{RULES, Rule};
 pub use verdict::{Flavor, Role, RuleName, State, Verdict};

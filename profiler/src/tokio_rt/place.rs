@@ -90,6 +90,35 @@ impl Agreement {
     }
 }
 
+/// Which judge a verdict is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Judge {
+    /// The rules over named frames.
+    Symbols,
+    /// tokio's thread-local state.
+    Context,
+    /// Both, which said the same.
+    Both,
+    /// None could tell.
+    Neither,
+}
+
+impl Agreement {
+    /// Which judge the verdict of [`Agreement::judge`] is from.
+    #[must_use]
+    pub fn judge_of(&self, by_stack: &Verdict, syscall: Option<u32>, place: Place) -> Judge {
+        if self.trusted() && overrule(*by_stack, place) != *by_stack {
+            Judge::Context
+        } else if by_stack.state == State::Unknown {
+            Judge::Neither
+        } else if same_meaning(by_stack, syscall, place) == Some(true) {
+            Judge::Both
+        } else {
+            Judge::Symbols
+        }
+    }
+}
+
 const WORKER: Role = Role::Worker(Flavor::MultiThread);
 const CURRENT_THREAD: Role = Role::Worker(Flavor::CurrentThread);
 
@@ -230,6 +259,71 @@ mod tests {
             (Place::Unknown, State::Unknown),
         ] {
             assert_eq!(agreement.judge(unnamed, place).state, state, "{place:?}");
+        }
+    }
+
+    #[test]
+    fn every_verdict_has_its_judge() {
+        let trusted = agreement(&[CONFIRMED]);
+        let of = |agreement: &Agreement, state, role, place| {
+            agreement.judge_of(&by_stack(state, role), None, place)
+        };
+        for (agreement, state, role, place, judge) in [
+            (
+                &trusted,
+                State::Idle,
+                WORKER,
+                Place::WorkerParked,
+                Judge::Both,
+            ),
+            (
+                &trusted,
+                State::Idle,
+                WORKER,
+                Place::Unknown,
+                Judge::Symbols,
+            ),
+            (
+                &trusted,
+                State::Blocked,
+                WORKER,
+                Place::Outside,
+                Judge::Context,
+            ),
+            (
+                &trusted,
+                State::Unknown,
+                Role::None,
+                Place::WorkerPoll,
+                Judge::Context,
+            ),
+            (
+                &trusted,
+                State::Unknown,
+                Role::None,
+                Place::Outside,
+                Judge::Neither,
+            ),
+            (
+                &agreement(&[]),
+                State::Unknown,
+                Role::None,
+                Place::WorkerPoll,
+                Judge::Neither,
+            ),
+            (
+                &agreement(&[]),
+                State::Blocked,
+                WORKER,
+                Place::Outside,
+                Judge::Symbols,
+            ),
+        ] {
+            assert_eq!(
+                of(agreement, state, role, place),
+                judge,
+                "{state:?} {place:?}"
+            );
         }
     }
 

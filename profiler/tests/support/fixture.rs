@@ -23,6 +23,8 @@ pub(crate) enum Profile {
     Stripped,
     /// Linked against musl, which is all in the program and has no unwinding information.
     Musl,
+    /// Neither symbols nor calls that inlining could spare.
+    StrippedFatLto,
 }
 
 /// The target of [`Profile::Musl`].
@@ -55,6 +57,7 @@ impl Variant {
             Profile::Lines => "lines",
             Profile::Stripped => "stripped",
             Profile::Musl => "musl",
+            Profile::StrippedFatLto => "stripped-fat-lto",
         };
         format!("{}-{profile}", self.package)
     }
@@ -102,6 +105,10 @@ impl Variant {
                 cargo.env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
             }
             Profile::Musl => musl(&mut cargo, &target)?,
+            Profile::StrippedFatLto => {
+                cargo.env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
+                cargo.env("CARGO_PROFILE_RELEASE_LTO", "fat");
+            }
         }
         let output = cargo
             .output()

@@ -16,6 +16,7 @@ pub(crate) struct Report {
     pub(crate) verdict: Verdict,
     pub(crate) cpu_sites: Vec<CpuSite>,
     pub(crate) long_polls: Vec<LongPolls>,
+    pub(crate) judges: Judges,
     pub(crate) losses: Losses,
 }
 
@@ -46,6 +47,15 @@ pub(crate) struct Waker {
     pub(crate) thread: String,
     pub(crate) function: Option<String>,
     pub(crate) waits: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Judges {
+    pub(crate) by_context: u64,
+    pub(crate) by_both: u64,
+    pub(crate) agreed: u64,
+    pub(crate) disagreed: u64,
+    pub(crate) parks_known: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -144,6 +154,7 @@ pub(crate) struct Losses {
     pub(crate) timeline: u64,
     pub(crate) walked: u64,
     pub(crate) samples: u64,
+    pub(crate) mistaken_parks: u64,
     pub(crate) waits: u64,
     pub(crate) summed: u64,
     pub(crate) by_cause: BTreeMap<String, u64>,

@@ -48,6 +48,7 @@ fn all(recorded: &Recorded) -> Vec<(&'static str, Complaints)> {
         ("folded", check::folded(&recorded.folded, truth)),
         ("target", check::target(recorded, "1.54.1")),
         ("stripped", check_modes::stripped(report, truth)),
+        ("judges", check_modes::judges(report)),
     ]
 }
 
@@ -69,7 +70,22 @@ const SPOILERS: &[Spoiler] = &[
     Spoiler {
         name: "a missed wait",
         spoil: |recorded| site(recorded, "block_by_sleep").waits -= 1,
-        complain: &["recall"],
+        complain: &["recall", "stripped"],
+    },
+    Spoiler {
+        name: "judges that contradict each other",
+        spoil: |recorded| recorded.report.judges.disagreed = 1,
+        complain: &["stripped", "judges"],
+    },
+    Spoiler {
+        name: "a wait taken for a park",
+        spoil: |recorded| recorded.report.losses.mistaken_parks = 1,
+        complain: &["judges"],
+    },
+    Spoiler {
+        name: "parks walked each time",
+        spoil: |recorded| recorded.report.judges.parks_known = 0,
+        complain: &["judges"],
     },
     Spoiler {
         name: "a site in the wrong state",
@@ -99,7 +115,7 @@ const SPOILERS: &[Spoiler] = &[
             park.total_ns = 1_000;
             park.waits = 1;
         },
-        complain: &["false_alarms", "allowed"],
+        complain: &["false_alarms", "allowed", "stripped"],
     },
     Spoiler {
         name: "an unheard-of blocker",

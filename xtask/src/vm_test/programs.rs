@@ -19,6 +19,8 @@ const NOT_QUICK: &[&str] = &[
     "deadlock::",
     "safety::",
     "hostile::",
+    "losses::",
+    "broken-maps::",
 ];
 
 /// Which trials run.

@@ -41,6 +41,10 @@ pub(super) fn losses(page: &mut Page<'_>) -> io::Result<()> {
         let waits = counted(losses.unknown_waits, "wait", "waits");
         parts.push(format!("the state of {waits}"));
     }
+    if losses.mistaken_parks > 0 {
+        let parks = counted(losses.mistaken_parks, "park", "parks");
+        parts.push(format!("trust in idle times: {parks} mistaken for others"));
+    }
     if losses.timeline > 0 {
         let waits = counted(losses.timeline, "wait", "waits");
         parts.push(format!("the timeline of {waits} (they are in the sums)"));
@@ -155,6 +159,20 @@ pub(super) fn notes(page: &mut Page<'_>) -> io::Result<()> {
             duration(throttling.throttled_ns),
             count(throttling.throttled_periods),
             count(throttling.periods)
+        ));
+    }
+    let judges = &report.judges;
+    if judges.disagreed > 0 {
+        notes.push(format!(
+            "tokio's thread-local state contradicted {} and was left out of account.",
+            counted(judges.disagreed, "stack", "stacks")
+        ));
+    } else if judges.by_context > 0 {
+        notes.push(format!(
+            "{} judged by tokio's thread-local state, the others by their frames; {} meant the \
+             same to both.",
+            counted(judges.by_context, "wait was", "waits were"),
+            counted(judges.agreed, "stack", "stacks")
         ));
     }
     let (blocked, short) = short_waits(report);

@@ -1,9 +1,9 @@
 //! A small language for recordings.
 
 use holdup::model::{
-    HIST_BUCKETS, Holder, Host, LongPoll, Losses, Object, ObjectKind, OpenWait, PollEvidence,
-    Recording, SampleTotal, Sampling, StackEntry, StackId, Target, ThreadRecord, Tool, Wait,
-    WaitTotal, Waker,
+    HIST_BUCKETS, Holder, Host, Judges, LongPoll, Losses, Object, ObjectKind, OpenWait,
+    PollEvidence, Recording, SampleTotal, Sampling, StackEntry, StackId, Target, ThreadRecord,
+    Tool, Wait, WaitTotal, Waker,
 };
 use holdup::symbolize::{Frame, Naming, Origin, Space};
 use holdup::tokio_rt::{Flavor, Role, RuleName, State, Verdict};
@@ -212,6 +212,7 @@ impl Builder {
             samples: Vec::new(),
             long_polls: Vec::new(),
             throttling: None,
+            judges: Judges::default(),
             losses: Losses {
                 walked: 12_345,
                 ..Losses::default()
@@ -286,6 +287,7 @@ impl Builder {
                 name: waker.to_owned(),
                 stack: None,
             }),
+            task_id: None,
         });
     }
 
@@ -334,6 +336,7 @@ impl Builder {
             before_recording,
             object: None,
             holder: None,
+            task_id: None,
         });
     }
 

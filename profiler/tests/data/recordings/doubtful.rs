@@ -95,6 +95,7 @@ pub fn lossy() -> Recording {
         unresolved: 4,
         unknown_waits: 1,
         timeline: 70_000,
+        mistaken_parks: 0,
         walked: 12_345,
         samples: 5,
         waits: 90_003,

@@ -1,0 +1,360 @@
+//! Parks known again without a walk. Why that is sound is said in [`profiler_common::park`].
+
+use aya_ebpf::helpers::generated::bpf_probe_read_user;
+use core::ffi::c_void;
+use core::ptr::{read_volatile, write_volatile};
+use profiler_common::counter::Counter;
+use profiler_common::map::{ADVICE_IDLE, THREADS, Thread};
+use profiler_common::park::{
+    CHECK_EVERY, Key, Park, ParkSet, SET_PROBES, SETS, SLOTS, SPAN, Sums, WAYS,
+};
+
+use crate::filter::Watched;
+use crate::maps::{CHUNK, CLAIMS, PARKS, PARKS_EPOCH, count};
+use crate::registers::Registers;
+use crate::sums;
+
+/// `BPF_NOEXIST`.
+const NO_EXIST: u64 = 1;
+
+#[inline(always)]
+fn epoch() -> u32 {
+    match PARKS_EPOCH.get(0) {
+        Some(epoch) => *epoch,
+        None => 0,
+    }
+}
+
+/// The set of a thread's parks.
+#[inline(always)]
+unsafe fn set(thread: *const Thread) -> Option<*mut ParkSet> {
+    // SAFETY: the caller's entry is live.
+    let number = unsafe { (*thread).parks };
+    if number == 0 {
+        return None;
+    }
+    PARKS.get_ptr_mut(number - 1)
+}
+
+#[inline(always)]
+unsafe fn park(set: *mut ParkSet, way: usize) -> *mut Park {
+    // SAFETY: the mask keeps the index within the set.
+    unsafe { (&raw mut (*set).parks).cast::<Park>().add(way & (WAYS - 1)) }
+}
+
+const _: () = assert!(WAYS.is_power_of_two(), "used as a mask");
+
+/// A remembered park, and its number in the set plus one.
+#[derive(Clone, Copy)]
+pub(crate) struct Found {
+    pub(crate) park: *mut Park,
+    number: u32,
+}
+
+/// The number of the park in a set whose walk would be that from this CPU's [`CHUNK`]'s `key` and
+/// `bp`, or 0. Its place is still to be compared.
+///
+/// A global function, as [`crate::unwind`] has one: the verifier looks at it once, and not once
+/// for each way in which the programs come here.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn park_number(set: u32) -> u32 {
+    let (Some(set), Some(chunk)) = (PARKS.get_ptr_mut(set), CHUNK.get_ptr_mut(0)) else {
+        return 0;
+    };
+    // SAFETY: live map values; the set is the current thread's alone, the other this CPU's.
+    unsafe {
+        let first = (*set).last as usize;
+        let mut way = 0;
+        while way < WAYS {
+            let park = park(set, first + way);
+            way += 1;
+            if !is_same_key(&(*park).key, &(*chunk).key) {
+                continue;
+            }
+            let span = (*park).trace.span & SPAN as u32;
+            // Across a page's end as well: all of it could be read when it was remembered, and
+            // where it cannot now, the walk decides.
+            let failed = bpf_probe_read_user(
+                (&raw mut (*chunk).words).cast(),
+                span,
+                (*chunk).key.sp as *const c_void,
+            );
+            if failed == 0 && (*park).trace.is_same((*chunk).bp, &(*chunk).words) {
+                (*set).last = (*park).number.wrapping_sub(1);
+                return (*park).number;
+            }
+        }
+    }
+    0
+}
+
+/// Looks for the remembered park that the current thread's wait is but for the place:
+/// [`candidate`] is then that.
+///
+/// # Safety
+/// `thread` is the current thread's live entry.
+#[inline(always)]
+pub(crate) unsafe fn find(thread: *mut Thread, process: Watched, regs: &Registers) {
+    // SAFETY: by the caller's word; live map values, and the set is this thread's alone.
+    unsafe {
+        write_volatile(&raw mut (*thread).candidate, 0);
+        let Some(chunk) = CHUNK.get_ptr_mut(0) else {
+            return;
+        };
+        (*chunk).key = Key {
+            ip: regs.ip,
+            sp: regs.sp,
+            syscall: regs.syscall as u64,
+            generation: (*process.process).generation,
+            mappings: (*process.process).mappings,
+            epoch: epoch(),
+            reserved: 0,
+        };
+        (*chunk).bp = regs.bp;
+        let set = (*thread).parks;
+        if set != 0 && regs.ip != 0 {
+            write_volatile(&raw mut (*thread).candidate, park_number(set - 1));
+        }
+    }
+}
+
+/// What [`find`] found.
+///
+/// # Safety
+/// As [`find`].
+#[inline(always)]
+pub(crate) unsafe fn candidate(thread: *const Thread) -> Option<Found> {
+    // SAFETY: as in `find`.
+    unsafe {
+        let number = read_volatile(&raw const (*thread).candidate);
+        if number == 0 {
+            return None;
+        }
+        Some(Found {
+            park: park(set(thread)?, number as usize - 1),
+            number,
+        })
+    }
+}
+
+/// As the derived comparison, likeliest difference first.
+#[inline(always)]
+fn is_same_key(a: &Key, b: &Key) -> bool {
+    a.ip == b.ip
+        && a.sp == b.sp
+        && a.syscall == b.syscall
+        && a.generation == b.generation
+        && a.mappings == b.mappings
+        && a.epoch == b.epoch
+}
+
+/// Takes the wait that begins for `found`, unless it is to be walked to check that.
+///
+/// # Safety
+/// As [`find`].
+#[inline(always)]
+pub(crate) unsafe fn accept(thread: *mut Thread, found: Found) -> bool {
+    // SAFETY: by the caller's word.
+    unsafe {
+        if (*found.park).sums.waits & (CHECK_EVERY - 1) == CHECK_EVERY - 1 {
+            return false;
+        }
+        count(Counter::ParksKnown);
+        belongs(thread, found);
+        true
+    }
+}
+
+/// The walk that checks a recognition has come out with `hash`: whether that was right.
+///
+/// # Safety
+/// As [`find`].
+#[inline(always)]
+pub(crate) unsafe fn checked(thread: *mut Thread, found: Found, hash: u64) -> bool {
+    // SAFETY: by the caller's word.
+    unsafe {
+        if (*found.park).hash == hash {
+            belongs(thread, found);
+            return true;
+        }
+        write_volatile(&raw mut (*thread).candidate, 0);
+        count(Counter::ParksMistaken);
+        (*found.park).key.ip = 0;
+        false
+    }
+}
+
+#[inline(always)]
+unsafe fn belongs(thread: *mut Thread, found: Found) {
+    // SAFETY: the caller's live entry and map value.
+    unsafe {
+        (*thread).stack = (*found.park).stack;
+        (*thread).advice = ADVICE_IDLE;
+        write_volatile(&raw mut (*thread).park, found.number);
+    }
+}
+
+/// The sums to which the thread's wait belongs, where it is a remembered park.
+///
+/// # Safety
+/// `thread` is a live entry whose wait ends.
+#[inline(always)]
+pub(crate) unsafe fn sums(thread: *const Thread) -> Option<*mut Sums> {
+    // SAFETY: by the caller's word.
+    unsafe {
+        let number = (*thread).park;
+        if number == 0 {
+            return None;
+        }
+        let set = set(thread)?;
+        Some(&raw mut (*park(set, number as usize - 1)).sums)
+    }
+}
+
+/// Remembers the walk that this CPU has just made, with its notes on: the thread's wait is the
+/// first of its sums.
+///
+/// # Safety
+/// `thread` is the current thread's live entry.
+#[inline(always)]
+pub(crate) unsafe fn remember(thread: *mut Thread, stack: u64, hash: u64, place: u32) {
+    // SAFETY: by the caller's word.
+    unsafe {
+        (*thread).remember = 0;
+        if (*thread).parks == 0 {
+            (*thread).parks = claim((*thread).tid);
+        }
+        let set = (*thread).parks;
+        if set == 0 {
+            count(Counter::ParksUnremembered);
+            return;
+        }
+        let number = park_store(set - 1, (*thread).tid, stack, hash, place);
+        if number != 0 {
+            (*thread).advice = ADVICE_IDLE;
+            write_volatile(&raw mut (*thread).park, number);
+        }
+    }
+}
+
+/// Puts what this CPU's [`CHUNK`] has noted into a set; returns the park's number, or 0 where
+/// there is too much to note. A global function as [`park_number`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn park_store(set: u32, tid: u32, stack: u64, hash: u64, place: u32) -> u32 {
+    let (Some(set), Some(chunk)) = (PARKS.get_ptr_mut(set), CHUNK.get_ptr_mut(0)) else {
+        return 0;
+    };
+    // SAFETY: live map values; the set is the current thread's alone, the other this CPU's.
+    unsafe {
+        let trace = &raw mut (*chunk).trace;
+        if !(*trace).is_whole() {
+            return 0;
+        }
+        (*trace).end();
+        let way = (*set).next & (WAYS as u32 - 1);
+        (*set).next = (*set).next.wrapping_add(1);
+        let park = park(set, way as usize);
+        forget(tid, park);
+        (*park).key = (*chunk).key;
+        (*park).stack = stack;
+        (*park).hash = hash;
+        (*park).place = place;
+        (*park).number = way + 1;
+        (*park).trace.sp = (*trace).sp;
+        (*park).trace.bp = (*trace).bp;
+        (*park).trace.count = (*trace).count;
+        (*park).trace.flags = (*trace).flags;
+        (*park).trace.span = (*trace).span;
+        let mut n = 0;
+        while n < SLOTS {
+            (*park).trace.offsets[n] = (*trace).offsets[n];
+            (*park).trace.words[n] = (*trace).words[n];
+            n += 1;
+        }
+        way + 1
+    }
+}
+
+/// Empties a park of a set. A global function as [`park_number`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn park_forget(set: u32, way: u32, tid: u32) -> u32 {
+    if let Some(set) = PARKS.get_ptr_mut(set) {
+        // SAFETY: a live map value whose thread makes no more switches.
+        unsafe { forget(tid, park(set, way as usize)) };
+    }
+    0
+}
+
+/// Gives a thread's set up: its sums go to the aggregate.
+///
+/// # Safety
+/// `thread` is a live entry, and its thread makes no more switches.
+#[inline(always)]
+pub(crate) unsafe fn give_up(thread: *mut Thread) {
+    // SAFETY: by the caller's word.
+    unsafe {
+        let Some(set) = set(thread) else {
+            return;
+        };
+        let number = (*thread).parks - 1;
+        (*thread).parks = 0;
+        (*thread).park = 0;
+        let mut way = 0;
+        while way < WAYS as u32 {
+            park_forget(number, way, (*thread).tid);
+            way += 1;
+        }
+        (*set).next = 0;
+        (*set).last = 0;
+        write_volatile(&raw mut (*set).tid, 0);
+        // Last: from then on the set may be claimed.
+        let _ = CLAIMS.remove(&claim_key(number));
+    }
+}
+
+/// Leaves a park empty; its sums go to the aggregate.
+#[inline(always)]
+unsafe fn forget(tid: u32, park: *mut Park) {
+    // SAFETY: a live map value, which is this thread's alone.
+    unsafe {
+        if (*park).sums.waits != 0 {
+            sums::merge(tid, (*park).stack, &raw const (*park).sums);
+        }
+        (*park).key.ip = 0;
+        (*park).stack = 0;
+        (*park).sums.waits = 0;
+        (*park).sums.blocked = 0;
+        (*park).sums.runqueue = 0;
+        (*park).sums.max = 0;
+    }
+}
+
+/// Takes a free set for a thread; its number plus one, or 0 where all of its places are taken. Of
+/// two CPUs that race for a set one fails, as in [`crate::threads::claim`].
+#[inline(always)]
+fn claim(tid: u32) -> u32 {
+    for probe in 0..SET_PROBES {
+        let number = tid.wrapping_add(probe) & (SETS as u32 - 1);
+        let Some(set) = PARKS.get_ptr_mut(number) else {
+            return 0;
+        };
+        // SAFETY: a live array value.
+        if unsafe { (*set).tid } != 0 || CLAIMS.insert(&claim_key(number), &tid, NO_EXIST).is_err()
+        {
+            continue;
+        }
+        // SAFETY: as above, and this thread's now.
+        unsafe { (*set).tid = tid };
+        return number + 1;
+    }
+    0
+}
+
+/// Sets are claimed in the same map as the entries of the thread table.
+#[inline(always)]
+fn claim_key(set: u32) -> u32 {
+    THREADS as u32 + set
+}
