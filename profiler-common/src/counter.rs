@@ -73,6 +73,14 @@ counters! {
     RingFullStack = "ring buffer full (stack)",
     /// Wait records that did not fit into the ring buffer.
     RingFullWait = "ring buffer full (wait)",
+    /// Stacks of wakers walked; they are in none of the counters above.
+    WakerWalks = "stacks of wakers walked",
+    /// Threads of the target found on a CPU by the sampling clock.
+    Samples = "samples",
+    /// Of these, with a stack that does not reach the thread's start.
+    SamplesTruncated = "samples truncated",
+    /// Samples that did not fit into the ring buffer.
+    RingFullSample = "ring buffer full (sample)",
     /// Other records that did not fit into the ring buffer.
     RingFullOther = "ring buffer full (other)",
     /// Stacks copied for the shadow check.

@@ -71,8 +71,8 @@ pub struct Process {
     pub current_thread_below_fs: u32,
     /// Likewise: `coop::CURRENT`, the budget.
     pub budget_below_fs: u32,
-    /// No padding.
-    pub reserved: u32,
+    /// Where a worker's core has its tick, in bytes; 0 where that is not known.
+    pub tick: u32,
 }
 
 /// [`Thread::phase`]: the entry was claimed just now.
@@ -120,6 +120,8 @@ pub struct Thread {
     pub waker_tid: u32,
     /// Its name.
     pub waker_comm: [u8; COMM_LEN],
+    /// Number of its stack, or 0.
+    pub waker_stack: u64,
     /// Number of the set of its remembered parks plus one, or 0.
     pub parks: u32,
     /// Which of them the wait is, plus one, or 0: then the wait belongs to its sums.
@@ -190,7 +192,7 @@ pub struct Stack {
 
 const _: () = assert!(size_of::<Books>() == 40);
 const _: () = assert!(size_of::<Process>() == 48);
-const _: () = assert!(size_of::<Thread>() == 16 + 32 + 8 + 16 + 24 + 24 + 40);
+const _: () = assert!(size_of::<Thread>() == 16 + 32 + 24 + 8 + 16 + 8 + 24 + 40);
 const _: () = assert!(size_of::<AggregateKey>() == 24);
 const _: () = assert!(size_of::<Aggregate>() == 32 + 4 * HISTOGRAM_BUCKETS);
 const _: () = assert!(size_of::<Stack>() == 8);

@@ -22,6 +22,8 @@ pub const KIND_EXEC: u32 = 4;
 pub const KIND_SNAPSHOT: u32 = 5;
 /// [`Header::kind`] of a [`RawStackRecord`].
 pub const KIND_RAW_STACK: u32 = 6;
+/// [`Header::kind`] of a [`SampleRecord`].
+pub const KIND_SAMPLE: u32 = 7;
 
 /// Bytes of one raw copy of a stack at most, over all its pieces, but for the rest of the last page.
 pub const RAW_STACK_BYTES: u64 = 32 << 10;
@@ -70,8 +72,8 @@ pub struct StackRecord {
     pub generation: u32,
     /// What tokio's thread-local state said, one of [`crate::context::place`].
     pub place: u32,
-    /// No padding.
-    pub reserved: u32,
+    /// Whose stack it is, one of [`of`].
+    pub of: u32,
     /// User frames that follow.
     pub user_frames: u32,
     /// Kernel frames that follow the user frames.
@@ -79,6 +81,40 @@ pub struct StackRecord {
     /// Name of the thread.
     pub comm: [u8; COMM_LEN],
 }
+
+/// [`StackRecord::of`].
+pub mod of {
+    /// Of a thread that begins to wait.
+    pub const WAIT: u32 = 0;
+    /// Of a thread that ends the wait of another one; without kernel frames, which all are those
+    /// of a wakeup.
+    pub const WAKER: u32 = 1;
+    /// Of a thread that runs, within a [`SampleRecord`](super::SampleRecord).
+    pub const SAMPLE: u32 = 2;
+}
+
+/// A thread that was on a CPU at a tick of the sampling clock; followed by a [`StackRecord`] with
+/// its frames, whose `stack` is a hash of them and no entry of the kernel side's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct SampleRecord {
+    /// The record's kind, length and thread; the length includes stack and frames.
+    pub header: Header,
+    /// CPU time of the thread in the recording so far, in nanoseconds.
+    pub on_cpu: u64,
+    /// Waits of the thread so far.
+    pub waits: u64,
+    /// Id of the task being polled, or 0.
+    pub task_id: u64,
+    /// Address of the core of the worker that polls, or 0.
+    pub core: u64,
+    /// The core's tick, which changes between turns of the worker's loop, or [`NO_TICK`].
+    pub tick: u64,
+}
+
+/// [`SampleRecord::tick`] where it is not known.
+pub const NO_TICK: u64 = u64::MAX;
 
 /// One wait of at least `--min-block` whose stack is not known to be an idle park.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +143,8 @@ pub struct WaitRecord {
     pub waker_tid: u32,
     /// Name of the thread that made the wakeup.
     pub waker_comm: [u8; COMM_LEN],
+    /// Number of the waker's stack, or 0 where it was not walked: see [`of::WAKER`].
+    pub waker_stack: u64,
 }
 
 /// [`WaitRecord::waker_tid`] of a wakeup made by an interrupt (a timer, a device, the network):
@@ -275,6 +313,7 @@ pub struct RawStackRecord {
 const _: () = assert!(size_of::<RawStackRecord>() == 16 + 48 + 16);
 const _: () = assert!(size_of::<Header>() == 16);
 const _: () = assert!(size_of::<StackRecord>() == 16 + 24 + 48 + 24 + 16);
-const _: () = assert!(size_of::<WaitRecord>() == 16 + 48 + 8 + 16);
+const _: () = assert!(size_of::<WaitRecord>() == 16 + 48 + 8 + 16 + 8);
+const _: () = assert!(size_of::<SampleRecord>() == 16 + 40);
 const _: () = assert!(size_of::<ExecRecord>() == 24);
 const _: () = assert!(size_of::<SnapshotRecord>() == 16 + 40 + 48 + 8 + 8 + 16);

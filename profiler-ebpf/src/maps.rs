@@ -16,6 +16,7 @@ use profiler_common::row::{BANK_ROWS, INDEX_BANK, Mapping, walk};
 use crate::emit::StackMessage;
 use crate::objects::{Call, ObjectMessage};
 use crate::raw::RawMessage;
+use crate::registers::COPIES;
 use crate::unwind::{CachedRule, Chunk, RULE_CACHE, Walk};
 
 /// `BPF_F_MMAPABLE`: userspace fills these by mmap.
@@ -100,7 +101,7 @@ pub(crate) static OBJECT_MESSAGE: PerCpuArray<ObjectMessage> = PerCpuArray::with
 
 /// Registers copied from a kernel stack, where there is no helper that finds them.
 #[map]
-pub(crate) static REGISTERS: PerCpuArray<pt_regs> = PerCpuArray::with_max_entries(2, 0);
+pub(crate) static REGISTERS: PerCpuArray<pt_regs> = PerCpuArray::with_max_entries(COPIES, 0);
 
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
@@ -109,19 +110,31 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 pub(crate) static COUNTERS: PerCpuArray<u64> =
     PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
 
-#[map]
-pub(crate) static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(1, 0);
+/// Entries of the per-CPU maps of a walk. Programs whose walks cannot interrupt each other share
+/// one.
+pub(crate) mod slot {
+    /// Of the scheduler's tracepoints, which run with interrupts off.
+    pub(crate) const SCHEDULER: u32 = 0;
+    /// Of the sampling clock, which interrupts any program that runs with interrupts on.
+    pub(crate) const SAMPLE: u32 = 1;
+    /// How many.
+    pub(crate) const COUNT: u32 = 2;
+}
 
 #[map]
-pub(crate) static CHUNK: PerCpuArray<Chunk> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(slot::COUNT, 0);
+
+#[map]
+pub(crate) static CHUNK: PerCpuArray<Chunk> = PerCpuArray::with_max_entries(slot::COUNT, 0);
 
 #[map]
 pub(crate) static RULES: PerCpuArray<[CachedRule; RULE_CACHE]> =
-    PerCpuArray::with_max_entries(1, 0);
+    PerCpuArray::with_max_entries(slot::COUNT, 0);
 
 /// The stack being walked, in the form in which it is sent.
 #[map]
-pub(crate) static MESSAGE: PerCpuArray<StackMessage> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static MESSAGE: PerCpuArray<StackMessage> =
+    PerCpuArray::with_max_entries(slot::COUNT, 0);
 
 /// The piece of a raw copy being made, in the form in which it is sent.
 #[map]

@@ -1,7 +1,9 @@
 //! The registers with which a thread entered the kernel.
 
 use aya_ebpf::bindings::pt_regs;
-use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_task_pt_regs};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs,
+};
 use core::ffi::c_void;
 
 use crate::config;
@@ -57,9 +59,12 @@ unsafe fn parts(regs: *const pt_regs) -> Registers {
 }
 
 /// Copies of registers of one CPU, in a map since the stack has no room for them: one for programs
-/// that run with interrupts off, and so one after another, and one for the task iterator.
+/// that run with interrupts off, and so one after another, one for the task iterator, and one for
+/// the sampling clock, whose interrupt may interrupt the latter.
 pub(crate) const COPY_OF_TRACEPOINT: u32 = 0;
 pub(crate) const COPY_OF_ITERATOR: u32 = 1;
+pub(crate) const COPY_OF_SAMPLE: u32 = 2;
+pub(crate) const COPIES: u32 = 3;
 
 /// The saved registers of a task: an instruction pointer of 0 where they cannot be had.
 ///
@@ -78,6 +83,32 @@ pub(crate) unsafe fn of_task(task: Task, copy: u32) -> Registers {
             copy,
         )
     }
+}
+
+/// The saved registers of the current task: those of its entry into the kernel, by a system call
+/// or by the interrupt that runs.
+#[inline(always)]
+pub(crate) fn of_current(copy: u32) -> Registers {
+    if config::has_current_task_btf() != 0 {
+        // SAFETY: the verifier knows what the helper returns.
+        return unsafe { of_task(bpf_get_current_task_btf().cast_const().cast(), copy) };
+    }
+    on_stack(of_current_task(config::off_task_stack()), copy)
+}
+
+/// The word at an offset of the current task; 0 where it cannot be read.
+#[inline(always)]
+pub(crate) fn of_current_task(offset: u32) -> u64 {
+    let mut word = 0u64;
+    // SAFETY: eight bytes go into `word`, which stays 0 where the helper fails.
+    unsafe {
+        bpf_probe_read_kernel(
+            (&raw mut word).cast(),
+            8,
+            bpf_get_current_task().wrapping_add(offset.into()) as *const c_void,
+        );
+    }
+    word
 }
 
 /// The registers at the top of the kernel stack that begins at `stack`: `task_pt_regs` of

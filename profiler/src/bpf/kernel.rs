@@ -9,7 +9,8 @@ use crate::process::module::TlsContext;
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 use anyhow::{Context, Result, bail};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
-use aya::programs::{BtfTracePoint, Iter, Program, ProgramInfo};
+use aya::programs::perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent};
+use aya::programs::{BtfTracePoint, Iter, PerfEvent, Program, ProgramInfo};
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use profiler_common::call::{self, CALLS};
@@ -38,6 +39,10 @@ pub(super) const TRACEPOINTS: [&str; 4] = [
 
 /// A tracepoint that tells which page a thread waits for; not every kernel has it.
 pub(super) const PAGE_FAULT: &str = "page_fault_user";
+
+/// The program of the sampling clock.
+pub(super) const CPU_SAMPLE: &str = "cpu_sample";
+
 /// Arguments of `sched_switch` where `prev_state` is one of them (Linux 5.18).
 const SCHED_SWITCH_ARGS: u32 = 4;
 
@@ -215,11 +220,12 @@ impl Kernel {
         })
     }
 
-    /// Attaches every program. Nothing is recorded before [`Kernel::watch`].
+    /// Attaches every program. Nothing is recorded before [`Kernel::watch`]. `period` is the time
+    /// between two samples of a CPU; without one there are none.
     ///
     /// # Errors
     /// Where the verifier refuses a program or the kernel its attachment.
-    pub fn attach(&mut self) -> Result<()> {
+    pub fn attach(&mut self, period: Option<Nanos>) -> Result<()> {
         for name in TRACEPOINTS {
             self.load_program(name)?;
             let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?.try_into()?;
@@ -229,6 +235,9 @@ impl Kernel {
         }
         if let Err(error) = self.attach_page_faults() {
             tracing::info!("page faults will have no address: {error:#}");
+        }
+        if let Some(period) = period {
+            self.sample(period)?;
         }
         self.load_program(SNAPSHOT)
     }
@@ -240,12 +249,33 @@ impl Kernel {
         Ok(())
     }
 
+    /// Starts a clock on each CPU. Its period is fixed: where the kernel steers towards a
+    /// frequency instead, a sample stands for a time that nobody knows.
+    fn sample(&mut self, period: Nanos) -> Result<()> {
+        self.load_program(CPU_SAMPLE)?;
+        let cpus = aya::util::online_cpus()
+            .map_err(|(path, error)| anyhow::Error::from(error).context(path))?;
+        let program: &mut PerfEvent = program(&mut self.ebpf, CPU_SAMPLE)?.try_into()?;
+        for cpu in cpus {
+            program
+                .attach(
+                    PerfEventConfig::Software(SoftwareEvent::CpuClock),
+                    PerfEventScope::AllProcessesOneCpu { cpu },
+                    SamplePolicy::Period(period.0),
+                    false,
+                )
+                .with_context(|| format!("cannot start the sampling clock of CPU {cpu}"))?;
+        }
+        Ok(())
+    }
+
     /// Lets the kernel verify one program, and returns what it then says of it.
     pub(super) fn verify(&mut self, name: &str) -> Result<ProgramInfo> {
         self.load_program(name)?;
         let info = match program(&mut self.ebpf, name)? {
             Program::BtfTracePoint(program) => program.info(),
             Program::Iter(program) => program.info(),
+            Program::PerfEvent(program) => program.info(),
             _ => bail!("the eBPF object has another kind of program {name}"),
         };
         info.with_context(|| format!("cannot ask the kernel about the program {name}"))
@@ -255,6 +285,7 @@ impl Kernel {
         match program(&mut self.ebpf, name)? {
             Program::BtfTracePoint(program) => program.load(name, &self.btf),
             Program::Iter(program) => program.load("task", &self.btf),
+            Program::PerfEvent(program) => program.load(),
             _ => bail!("the eBPF object has another kind of program {name}"),
         }
         .with_context(|| format!("the kernel refused the program {name}"))
@@ -520,7 +551,7 @@ pub fn process_entry(
         worker_below_fs,
         current_thread_below_fs,
         budget_below_fs,
-        reserved: 0,
+        tick: context.map_or(0, |context| context.tick),
     }
 }
 

@@ -46,6 +46,10 @@ impl Engine for Live {
             Format::Json => render::Format::Json,
             Format::Folded => render::Format::Folded,
             Format::Svg => render::Format::Svg,
+            Format::WakersFolded => render::Format::WakersFolded,
+            Format::WakersSvg => render::Format::WakersSvg,
+            Format::WallFolded => render::Format::WallFolded,
+            Format::WallSvg => render::Format::WallSvg,
         };
         let defaults = render::Options::default();
         let options = render::Options {
@@ -67,6 +71,8 @@ impl Session for LiveSession {
     fn start(target: Arc<Target>, features: &Features, options: &SessionOptions) -> Result<Self> {
         let how = session::Options {
             min_block: options.min_block,
+            sample_period: options.sample_period,
+            long_poll: options.long_poll,
             launched: options.launched,
             shadow_every: options.shadow_every,
         };

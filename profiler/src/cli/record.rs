@@ -287,6 +287,7 @@ fn losses_text(losses: &Losses) -> String {
         summed: _,
         by_cause,
         shadow,
+        samples,
         mistaken_parks,
     } = *losses;
     let differing = shadow.map_or(0, |shadow| shadow.differing);
@@ -315,6 +316,7 @@ fn losses_text(losses: &Losses) -> String {
             "waits summed without their object",
         ),
         (differing > 0).then(|| format!("{differing} of {compared} stacks walked twice differ")),
+        counted(samples, "sample", "samples"),
         counted(mistaken_parks, "park mistaken", "parks mistaken"),
     ]
     .into_iter()

@@ -62,6 +62,8 @@ fn defaults() {
             shadow_every: 0,
             launched: false,
             min_block: Nanos(100_000),
+            sample_period: Some(Nanos(10_101_010)),
+            long_poll: Nanos(10_000_000),
         },
         outputs: vec![stdout(Format::Text)],
         force: false,

@@ -3,9 +3,9 @@
 use bytemuck::{AnyBitPattern, try_pod_read_unaligned};
 use profiler_common::record::{
     ChildRecord, ExecRecord, Header, KIND_CHILD, KIND_EXEC, KIND_OBJECT, KIND_RAW_STACK,
-    KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END, KIND_WAIT, MAX_KERNEL_FRAMES, MAX_OBJECT_TEXT,
-    MAX_USER_FRAMES, ObjectRecord, RAW_PIECE_BYTES, RawStackRecord, SnapshotRecord, StackRecord,
-    ThreadEndRecord, WaitRecord,
+    KIND_SAMPLE, KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END, KIND_WAIT, MAX_KERNEL_FRAMES,
+    MAX_OBJECT_TEXT, MAX_USER_FRAMES, ObjectRecord, RAW_PIECE_BYTES, RawStackRecord, SampleRecord,
+    SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
 };
 use std::fmt;
 
@@ -26,6 +26,8 @@ pub enum Event {
     Object(Box<ObjectSeen>),
     /// An exec of a child process.
     Child(ChildRecord),
+    /// A thread on a CPU.
+    Sample(Box<SampleSeen>),
     /// A piece of a raw copy of a stack.
     RawStack(Box<RawPiece>),
 }
@@ -37,6 +39,15 @@ pub struct ObjectSeen {
     pub record: ObjectRecord,
     /// The text, as its kind defines it.
     pub text: Vec<u8>,
+}
+
+/// A [`SampleRecord`] with its stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SampleSeen {
+    /// The fixed part.
+    pub record: SampleRecord,
+    /// The stack, with its time and thread.
+    pub stack: StackSeen,
 }
 
 /// A [`RawStackRecord`] with its bytes.
@@ -109,6 +120,14 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         KIND_SNAPSHOT => Event::Snapshot(Box::new(head(bytes)?)),
         KIND_OBJECT => Event::Object(Box::new(object(bytes)?)),
         KIND_CHILD => Event::Child(head(bytes)?),
+        KIND_SAMPLE => {
+            let record = head(bytes)?;
+            let rest = bytes.get(size_of::<SampleRecord>()..).unwrap_or_default();
+            Event::Sample(Box::new(SampleSeen {
+                record,
+                stack: stack(rest)?,
+            }))
+        }
         KIND_RAW_STACK => Event::RawStack(Box::new(raw_piece(bytes)?)),
         kind => return Err(DecodeError::Kind(kind)),
     })
@@ -187,7 +206,7 @@ mod tests {
             walk: 0,
             generation: 3,
             place: 0,
-            reserved: 0,
+            of: 0,
             user_frames,
             kernel_frames,
             comm: *b"worker\0junk\0\0\0\0\0",
@@ -257,6 +276,36 @@ mod tests {
         let mut long = bytemuck::bytes_of(&record).to_vec();
         long.extend([0; 4096]);
         assert_eq!(decode(&long), Err(DecodeError::Text));
+    }
+
+    #[test]
+    fn a_sample_bears_its_stack() {
+        let sample = SampleRecord {
+            header: Header {
+                kind: KIND_SAMPLE,
+                len: 0,
+                tgid: 7,
+                tid: 8,
+            },
+            on_cpu: 1,
+            waits: 2,
+            task_id: 3,
+            core: 4,
+            tick: 5,
+        };
+        let mut whole = bytemuck::bytes_of(&sample).to_vec();
+        whole.extend(bytes(&record(2, 1), &[10, 11, 12]));
+        let Ok(Event::Sample(seen)) = decode(&whole) else {
+            panic!("not a sample");
+        };
+        assert_eq!(seen.record, sample);
+        assert_eq!(
+            (seen.stack.user, seen.stack.kernel),
+            (vec![10, 11], vec![12])
+        );
+        for len in 0..whole.len() {
+            assert!(decode(&whole[..len]).is_err(), "{len} bytes passed");
+        }
     }
 
     #[test]

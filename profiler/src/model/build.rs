@@ -1,17 +1,18 @@
 //! From a recording to a report.
 
 use super::books::Books;
-use super::causes::Findings;
-use super::recording::{Recording, ThreadRecord};
-use super::report::{Report, ThreadReport};
+use super::causes;
+use super::cpu::{cpu_sites, cpu_stacks, long_polls};
+use super::recording::{Recording, ThreadRecord, Throttling};
+use super::report::{CpuUse, Report, ThreadReport, ThrottlingReport};
 use super::runtimes::{blocking_pool, runtimes};
 use super::sites::{open_waits, sites};
-use super::stacks::stacks;
+use super::stacks::{stacks, woken_stacks};
 use super::tally::tally;
 use super::time::rfc3339;
-use super::verdict::Verdict;
+use super::verdict::{Findings, Verdict};
 use crate::tokio_rt::State;
-use crate::units::Tid;
+use crate::units::{Nanos, Tid};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -54,9 +55,21 @@ pub fn build(recording: &Recording) -> Report {
         (Reverse(blocked.unwrap_or_default()), thread.tid)
     });
     let stacks = stacks(recording, &runtimes);
-    let findings = Findings::of(recording);
-    let sites = sites(recording, &findings);
-    let verdict = Verdict::of(&runtimes.reports, &sites, &threads);
+    let woken_stacks = woken_stacks(recording, &runtimes);
+    let cpu_stacks = cpu_stacks(recording, &runtimes);
+    let causes = causes::Findings::of(recording);
+    let sites = sites(recording, &causes);
+    let long_polls = long_polls(recording, &runtimes);
+    let cpu = cpu_use(recording, &books);
+    let throttling = recording.throttling.as_ref().map(throttling);
+    let verdict = Verdict::of(&Findings {
+        runtimes: &runtimes.reports,
+        sites: &sites,
+        long_polls: &long_polls,
+        threads: &threads,
+        cpu: &cpu,
+        throttling: throttling.as_ref(),
+    });
     Report {
         schema: SCHEMA,
         tool: recording.tool.clone(),
@@ -70,11 +83,37 @@ pub fn build(recording: &Recording) -> Report {
         blocking_pool: blocking_pool(recording, &books, &tallies),
         threads,
         sites,
-        open_waits: open_waits(recording, &findings),
+        open_waits: open_waits(recording, &causes),
+        cpu_sites: cpu_sites(recording),
+        long_polls,
+        cpu,
+        throttling,
         judges: recording.judges,
         losses: recording.losses.clone(),
         clamped_ns: books.iter().map(|books| books.clamped).sum(),
         stacks,
+        cpu_stacks,
+        woken_stacks,
+    }
+}
+
+fn cpu_use(recording: &Recording, books: &[Books]) -> CpuUse {
+    let running: Nanos = books.iter().map(|books| books.running).sum();
+    let length = recording.end - recording.start;
+    let all = Nanos(length.0.saturating_mul(recording.host.cpus.into()));
+    CpuUse {
+        running_ns: running,
+        runnable_ns: books.iter().map(|books| books.runnable).sum(),
+        share: running.share_of(all),
+    }
+}
+
+fn throttling(throttling: &Throttling) -> ThrottlingReport {
+    ThrottlingReport {
+        group: throttling.group.clone(),
+        periods: throttling.periods,
+        throttled_periods: throttling.throttled_periods,
+        throttled_ns: throttling.throttled,
     }
 }
 

@@ -52,7 +52,7 @@ struct Gathered {
     stacks: BTreeMap<StackId, Nanos>,
     /// By stack and object, none being waits whose object is not known: waits and time.
     objects: BTreeMap<(StackId, Option<ObjectId>), (u64, Nanos)>,
-    wakers: HashMap<(String, Pid), u64>,
+    wakers: HashMap<WakerKey, u64>,
     task_ids: HashMap<u64, (u64, Nanos)>,
 }
 
@@ -62,12 +62,36 @@ impl Gathered {
         sum.0 = sum.0.saturating_add(waits);
         sum.1 += time;
     }
+}
 
-    fn add_waker(&mut self, waker: &Waker) {
-        *self
-            .wakers
-            .entry((waker.name.clone(), waker.pid))
-            .or_default() += 1;
+/// What makes wakers the same to a reader.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct WakerKey {
+    pid: Pid,
+    thread: String,
+    function: Option<Arc<str>>,
+    file: Option<Arc<str>>,
+    line: Option<u32>,
+}
+
+impl WakerKey {
+    fn of(recording: &Recording, waker: &Waker) -> WakerKey {
+        let place = waker
+            .stack
+            .and_then(|id| recording.stacks.get(usize::try_from(id.0).ok()?))
+            .filter(|stack| !stack.frames.is_empty())
+            .map(place);
+        let (function, file, line) = match place {
+            Some(place) => (Some(place.function), place.file, place.line),
+            None => (None, None, None),
+        };
+        WakerKey {
+            pid: waker.pid,
+            thread: waker.name.clone(),
+            function,
+            file,
+            line,
+        }
     }
 }
 
@@ -114,7 +138,8 @@ pub(super) fn sites(recording: &Recording, findings: &Findings) -> Vec<Site> {
         site.durations
             .add_exact(wait.wakeup.min(wait.end) - wait.start);
         if let Some(waker) = &wait.waker {
-            site.add_waker(waker);
+            let key = WakerKey::of(recording, waker);
+            *site.wakers.entry(key).or_default() += 1;
         }
         if let Some(id) = wait.task_id {
             let (waits, total) = site.task_ids.entry(id).or_default();
@@ -199,17 +224,19 @@ fn site(recording: &Recording, findings: &Findings, key: Key, gathered: Gathered
             .filter_map(|&(time, id)| Some((entry(id)?, time.0))),
     );
     let worst = stacks.first().and_then(|&(_, id)| entry(id));
-    let mut wakers: Vec<WakerTotal> = gathered
-        .wakers
+    let mut wakers: Vec<(WakerKey, u64)> = gathered.wakers.into_iter().collect();
+    wakers.sort_by(|(a, a_waits), (b, b_waits)| b_waits.cmp(a_waits).then_with(|| a.cmp(b)));
+    let wakers = wakers
         .into_iter()
-        .map(|((thread, pid), waits)| WakerTotal { thread, pid, waits })
+        .map(|(key, waits)| WakerTotal {
+            thread: key.thread,
+            pid: key.pid,
+            function: key.function,
+            file: key.file,
+            line: key.line,
+            waits,
+        })
         .collect();
-    wakers.sort_by(|a, b| {
-        let order = |waker: &WakerTotal| (Reverse(waker.waits), waker.pid);
-        order(a)
-            .cmp(&order(b))
-            .then_with(|| a.thread.cmp(&b.thread))
-    });
     let mut task_ids: Vec<TaskIdTotal> = gathered
         .task_ids
         .into_iter()

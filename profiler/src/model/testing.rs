@@ -125,6 +125,10 @@ pub(super) fn recording(length: u64) -> Recording {
         totals: Vec::new(),
         waits: Vec::new(),
         open_waits: Vec::new(),
+        sampling: None,
+        samples: Vec::new(),
+        long_polls: Vec::new(),
+        throttling: None,
         judges: Judges::default(),
         losses: Losses::default(),
     }

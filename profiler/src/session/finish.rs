@@ -8,10 +8,10 @@ use super::modules::Modules;
 use super::open::Found;
 use crate::bpf::{Counters, Kernel, KernelThread};
 use crate::model::{
-    Host, Judges, ObjectId, OpenWait, Recording, ShadowCheck, StackEntry, StackId,
-    Target as TargetFacts, ThreadRecord, Tool, Truncation, Wait, WaitTotal, Waker,
+    Host, Judges, ObjectId, OpenWait, Recording, Sampling, ShadowCheck, StackEntry, StackId,
+    Target as TargetFacts, ThreadRecord, Throttling, Tool, Truncation, Wait, WaitTotal, Waker,
 };
-use crate::process::Target;
+use crate::process::{CpuQuota, QuotaUse, Target};
 use crate::tokio_rt::{Judge, Place, State};
 use crate::units::{Nanos, Tid, Timestamp};
 use anyhow::Result;
@@ -110,6 +110,9 @@ pub(super) struct Closing<'a> {
     pub(super) end: Timestamp,
     pub(super) min_block: Nanos,
     pub(super) launched: bool,
+    pub(super) sampling: Option<Sampling>,
+    /// What the CPU quota had done when the recording began.
+    pub(super) quota: Option<CpuQuota>,
     pub(super) mappings_left_out: u64,
     pub(super) shadow: Option<ShadowCheck>,
     /// What threads were found to wait for shortly before the end, and since when they did.
@@ -220,7 +223,7 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
             }
         })
         .collect();
-    let gathered = stacks.gathered;
+    let mut gathered = stacks.gathered;
     let lost = Lost {
         kernel: closing.kernel,
         modules: closing.modules,
@@ -229,10 +232,14 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         waits: threads.0.values().map(|thread| thread.waits).sum(),
         sums_left_out: sums.left_out,
         mappings_left_out: closing.mappings_left_out,
+        samples_left_out: gathered.samples.lost(),
         shadow: closing.shadow,
     };
     let losses = lost.losses()?;
     let judges = judges(&closing.kernel.counters()?, &gathered, &totals);
+    let samples = std::mem::take(&mut gathered.samples);
+    let long_poll = closing.sampling.map_or(Nanos::ZERO, |how| how.long_poll);
+    let (samples, long_polls) = samples.finish(long_poll);
     Ok(Recording {
         tool: Tool {
             name: "holdup".into(),
@@ -253,6 +260,13 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         totals,
         waits,
         open_waits,
+        sampling: closing.sampling,
+        samples,
+        long_polls,
+        throttling: closing
+            .quota
+            .and_then(|before| before.since())
+            .map(throttling),
         judges,
         losses,
     })
@@ -471,6 +485,7 @@ fn waits(stacks: &mut Stacks<'_>) -> Vec<Wait> {
             continue;
         }
         let waker = stacks.gathered.wakers.get(wait.waker as usize);
+        let waker_stack = stacks.gathered.by_number(wait.waker_stack);
         waits.push(Wait {
             tid: wait.tid,
             stack,
@@ -482,11 +497,21 @@ fn waits(stacks: &mut Stacks<'_>) -> Vec<Wait> {
                 pid: waker.pid,
                 tid: waker.tid,
                 name: waker.name.to_string(),
+                stack: waker_stack,
             }),
             task_id: stacks.task_id(wait.task_id),
         });
     }
     waits
+}
+
+fn throttling(quota: QuotaUse) -> Throttling {
+    Throttling {
+        group: quota.group,
+        periods: quota.periods,
+        throttled_periods: quota.throttled_periods,
+        throttled: quota.throttled,
+    }
 }
 
 fn judges(counters: &Counters, gathered: &Gathered, totals: &[WaitTotal]) -> Judges {

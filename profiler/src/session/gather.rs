@@ -3,16 +3,18 @@
 use super::ended::Ended;
 use super::modules::{AddressMap, Modules};
 use super::objects::Objects;
-use crate::decode::{DecodeError, Event, RawPiece, StackSeen};
+use super::samples::{Sample, Samples};
+use super::tail_calls::{Code, Function, jumped};
+use crate::decode::{DecodeError, Event, RawPiece, SampleSeen, StackSeen};
 use crate::limits::Limits;
-use crate::model::{ObjectId, StackEntry, StackId, Truncation};
+use crate::model::{ObjectId, Sampling, StackEntry, StackId, Truncation};
 use crate::process::parse_comm;
 use crate::symbolize::{Frame, Symbolizer};
 use crate::tokio_rt::{Agreement, Classifier, Judge, Place, State};
 use crate::units::{Addr, Pid, Tid, Timestamp};
 use crate::unwind::walk_outcome;
 use profiler_common::map::{ADVICE_IDLE, ADVICE_IDLE_BY_PLACE, ADVICE_RECORD};
-use profiler_common::record::{SnapshotRecord, WAKER_INTERRUPT, WAKER_UNSEEN, WaitRecord};
+use profiler_common::record::{SnapshotRecord, WAKER_INTERRUPT, WAKER_UNSEEN, WaitRecord, of};
 use profiler_common::row::walk;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -50,6 +52,8 @@ pub(super) struct CompactWait {
     pub(super) tid: Tid,
     /// Index into [`Gathered::wakers`], or `u32::MAX`.
     pub(super) waker: u32,
+    /// The kernel side's number of the waker's stack, or 0.
+    pub(super) waker_stack: u64,
     /// The kernel side's number of the stack.
     pub(super) stack: u64,
     pub(super) object: Option<ObjectId>,
@@ -79,6 +83,8 @@ pub(super) struct Gathered {
     pub(super) stacks: Vec<StackEntry>,
     /// By stack: what tokio's thread-local state said.
     places: Vec<Place>,
+    /// By stack: whether it is of a thread that waits. The others say nothing of the rules.
+    of_waits: Vec<bool>,
     /// By stack: who judged it.
     pub(super) judges: Vec<Judge>,
     /// Since the last advice the classifier has learned something.
@@ -99,6 +105,7 @@ pub(super) struct Gathered {
     /// Pieces of raw copies of stacks that nobody has looked at yet.
     pub(super) raw_pieces: Vec<RawPiece>,
     pub(super) names: HashMap<Tid, Arc<str>>,
+    pub(super) samples: Samples,
     pub(super) timeline_lost: u64,
     pub(super) undecodable: u64,
     /// Execs of the target.
@@ -107,6 +114,23 @@ pub(super) struct Gathered {
     pub(super) unmapped_seen: bool,
     pub(super) classifier: Classifier,
     pub(super) symbolizer: Symbolizer,
+}
+
+/// What needs the mappings of its time.
+#[derive(Debug)]
+pub(super) enum Unnamed {
+    Stack(Box<StackSeen>),
+    Sample(Box<SampleSeen>),
+}
+
+impl Unnamed {
+    /// Generation of the mappings.
+    pub(super) fn generation(&self) -> u32 {
+        match self {
+            Unnamed::Stack(seen) => seen.record.generation,
+            Unnamed::Sample(seen) => seen.stack.record.generation,
+        }
+    }
 }
 
 impl Gathered {
@@ -119,6 +143,7 @@ impl Gathered {
             wakers_left_out: 0,
             stacks: Vec::new(),
             places: Vec::new(),
+            of_waits: Vec::new(),
             kernel: Vec::new(),
             agreement: Agreement::default(),
             judges: Vec::new(),
@@ -133,6 +158,7 @@ impl Gathered {
             snapshots: Vec::new(),
             raw_pieces: Vec::new(),
             names: HashMap::new(),
+            samples: Samples::default(),
             timeline_lost: 0,
             undecodable: 0,
             execs: 0,
@@ -142,15 +168,22 @@ impl Gathered {
         }
     }
 
-    /// Takes one event in. New stacks are handed back undone, since naming them needs the
-    /// mappings of their time.
-    pub(super) fn take(&mut self, event: Result<Event, DecodeError>) -> Option<Box<StackSeen>> {
+    /// Takes one event in. Stacks are handed back undone, since naming them needs the mappings of
+    /// their time.
+    pub(super) fn take(&mut self, event: Result<Event, DecodeError>) -> Option<Unnamed> {
         match event {
             Ok(Event::Stack(seen)) => {
                 let tid = Tid(seen.record.header.tid);
                 self.names.insert(tid, parse_comm(&seen.record.comm).into());
                 self.unmapped_seen |= seen.record.walk == walk::UNMAPPED;
-                return Some(seen);
+                return Some(Unnamed::Stack(seen));
+            }
+            Ok(Event::Sample(seen)) => {
+                let record = &seen.stack.record;
+                let tid = Tid(record.header.tid);
+                self.names.insert(tid, parse_comm(&record.comm).into());
+                self.unmapped_seen |= record.walk == walk::UNMAPPED;
+                return Some(Unnamed::Sample(seen));
             }
             Ok(Event::Wait(record)) => self.wait(&record),
             Ok(Event::ThreadEnd(record)) => {
@@ -191,6 +224,7 @@ impl Gathered {
         self.waits.push(CompactWait {
             tid: Tid(record.header.tid),
             waker,
+            waker_stack: record.waker_stack,
             stack: record.stack,
             object: self.objects.by_number(record.object),
             start: Timestamp(record.start),
@@ -232,22 +266,29 @@ impl Gathered {
     }
 
     /// Names and judges a new stack; what the kernel side is to do with its waits.
-    pub(super) fn stack(&mut self, seen: &StackSeen, map: &AddressMap, modules: &Modules) -> u32 {
+    pub(super) fn stack(
+        &mut self,
+        seen: &StackSeen,
+        map: &AddressMap,
+        modules: &Modules,
+        code: &Code,
+    ) -> u32 {
         if self.frames >= self.bounds.frames {
             self.stacks_left_out += 1;
             return ADVICE_RECORD;
         }
         let truncated = walk_outcome(seen.record.walk);
         let user: Vec<Addr> = seen.user.iter().map(|addr| Addr(*addr)).collect();
-        let frames = self.name(&user, map, modules);
+        let of_waker = seen.record.of == of::WAKER;
+        let frames = self.name_with(&user, map, modules, of_waker.then_some(code));
         let syscall = u32::try_from(seen.record.syscall).ok();
         let place = seen.record.place.into();
-        let id = self.add(
-            frames,
-            truncated,
-            syscall.map(|number| (number, seen.record.args)),
-            place,
-        );
+        let id = if seen.record.of == of::WAIT {
+            let call = syscall.map(|number| (number, seen.record.args));
+            self.add(frames, truncated, call, place)
+        } else {
+            self.add_apart(frames, truncated, syscall, place)
+        };
         if let Some(kernel) = self.kernel.get_mut(id.0 as usize) {
             kernel.clone_from(&seen.kernel);
         }
@@ -255,11 +296,50 @@ impl Gathered {
         self.advice(id)
     }
 
+    /// Names and judges the stack of a thread on a CPU, and counts it.
+    pub(super) fn sample(
+        &mut self,
+        seen: &SampleSeen,
+        map: &AddressMap,
+        modules: &Modules,
+        sampling: Sampling,
+    ) {
+        let record = &seen.stack.record;
+        let user: Vec<Addr> = seen.stack.user.iter().map(|addr| Addr(*addr)).collect();
+        let frames = self.name(&user, map, modules);
+        let truncated = walk_outcome(record.walk);
+        let syscall = u32::try_from(record.syscall).ok();
+        let place = Place::from(record.place);
+        // The innermost address in the kernel is another one each time.
+        let callers = seen.stack.kernel.get(1..).unwrap_or_default();
+        let identity = (truncated, syscall, place, seen.stack.kernel.len(), callers);
+        let mut samples = std::mem::take(&mut self.samples);
+        let stack = samples.stack(&identity, &frames.clone(), || {
+            let id = self.add_apart(frames, truncated, syscall, place);
+            if let Some(kernel) = self.kernel.get_mut(id.0 as usize) {
+                kernel.clone_from(&seen.stack.kernel);
+            }
+            id
+        });
+        let entry = stack.and_then(|stack| Some((stack, self.stacks.get(stack.0 as usize)?)));
+        if let Some((stack, entry)) = entry {
+            let sample = Sample {
+                tid: Tid(record.header.tid),
+                stack,
+                time: Timestamp(record.time),
+                record: seen.record,
+            };
+            samples.add(sample, entry, place, sampling);
+        }
+        self.samples = samples;
+    }
+
     /// What the kernel side is to do with waits of a stack.
     fn advice(&self, id: StackId) -> u32 {
         let index = id.0 as usize;
         let idle = |s: &StackEntry| s.verdict.state == State::Idle;
-        if !self.stacks.get(index).is_some_and(idle) {
+        let of_wait = self.of_waits.get(index) == Some(&true);
+        if !of_wait || !self.stacks.get(index).is_some_and(idle) {
             ADVICE_RECORD
         } else if self.judges.get(index) == Some(&Judge::Context) {
             ADVICE_IDLE_BY_PLACE
@@ -292,8 +372,24 @@ impl Gathered {
         map: &AddressMap,
         modules: &Modules,
     ) -> Vec<Frame> {
-        let mut frames = Vec::new();
+        self.name_with(addresses, map, modules, None)
+    }
+
+    /// As [`Gathered::name`]; with `code`, functions that left the stack by a jump are there too.
+    fn name_with(
+        &mut self,
+        addresses: &[Addr],
+        map: &AddressMap,
+        modules: &Modules,
+        code: Option<&Code>,
+    ) -> Vec<Frame> {
+        let mut frames: Vec<Frame> = Vec::new();
+        let mut callee: Option<Function> = None;
         for (depth, addr) in addresses.iter().enumerate() {
+            if let (Some(code), Some(callee)) = (code, callee) {
+                let symbolizer = &mut self.symbolizer;
+                frames.extend(jumped(code, *addr, callee, map, modules, symbolizer));
+            }
             let at = if depth == 0 {
                 *addr
             } else {
@@ -305,6 +401,8 @@ impl Gathered {
                 None => (None, Default::default()),
             };
             self.symbolizer.user(source, svma, at, &mut frames);
+            let start = frames.last().and_then(|frame| frame.start);
+            callee = found.and_then(|(module, _)| Some((module, start?)));
         }
         frames
     }
@@ -317,15 +415,41 @@ impl Gathered {
         call: Option<(u32, [u64; 6])>,
         place: Place,
     ) -> StackId {
-        let syscall = call.map(|(number, _)| number);
+        let (syscall, args) = call.unzip();
         self.learned |= self.classifier.learn(&frames);
         let by_stack = self.classifier.classify(&frames, truncated.is_some());
         self.agreement.add(&by_stack, syscall, place);
+        self.keep(frames, truncated, syscall, args, place, true)
+    }
+
+    /// As [`Gathered::add`], for the stack of a thread that does not wait: it teaches nothing, since
+    /// on a CPU a thread is also where nobody waits.
+    pub(super) fn add_apart(
+        &mut self,
+        frames: Vec<Frame>,
+        truncated: Option<Truncation>,
+        syscall: Option<u32>,
+        place: Place,
+    ) -> StackId {
+        self.keep(frames, truncated, syscall, None, place, false)
+    }
+
+    fn keep(
+        &mut self,
+        frames: Vec<Frame>,
+        truncated: Option<Truncation>,
+        syscall: Option<u32>,
+        args: Option<[u64; 6]>,
+        place: Place,
+        of_wait: bool,
+    ) -> StackId {
+        let by_stack = self.classifier.classify(&frames, truncated.is_some());
         let verdict = self.agreement.judge(by_stack, place);
         self.frames += frames.len();
         self.judges
             .push(self.agreement.judge_of(&by_stack, syscall, place));
         self.places.push(place);
+        self.of_waits.push(of_wait);
         self.kernel.push(Vec::new());
         let id = StackId(self.stacks.len() as u32);
         self.stacks.push(StackEntry {
@@ -333,7 +457,7 @@ impl Gathered {
             kernel: Vec::new(),
             truncated,
             syscall,
-            args: call.map(|(_, args)| args),
+            args,
             verdict,
         });
         id
@@ -367,15 +491,17 @@ impl Gathered {
 
     /// Judges all stacks again with what was learned meanwhile.
     pub(super) fn judge_again(&mut self) {
-        let places = || self.places.iter().copied();
         let mut verdicts = Vec::with_capacity(self.stacks.len());
         self.agreement = Agreement::default();
         self.judges.clear();
-        for (stack, place) in self.stacks.iter().zip(places()) {
+        let facts = self.places.iter().zip(&self.of_waits);
+        for (stack, (place, of_wait)) in self.stacks.iter().zip(facts) {
             let verdict = self
                 .classifier
                 .classify(&stack.frames, stack.truncated.is_some());
-            self.agreement.add(&verdict, stack.syscall, place);
+            if *of_wait {
+                self.agreement.add(&verdict, stack.syscall, *place);
+            }
             verdicts.push(verdict);
         }
         for ((stack, place), verdict) in self.stacks.iter_mut().zip(&self.places).zip(verdicts) {

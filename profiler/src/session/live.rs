@@ -2,16 +2,16 @@
 
 use super::early::Early;
 use super::finish::{self, Closing};
-use super::gather::{Bounds, Gathered};
+use super::gather::{Bounds, Gathered, Unnamed};
 use super::modules::{AddressMap, Modules};
 use super::open::{self, Found};
 use super::shadow::Shadow;
+use super::tail_calls::Code;
 use crate::bpf::{Kernel, KernelThread, LoadOptions, monotonic, process_entry};
-use crate::decode::StackSeen;
 use crate::host::KernelBtf;
 use crate::limits::Limits;
-use crate::model::{Recording, StackEntry};
-use crate::process::Target;
+use crate::model::{Recording, Sampling, StackEntry};
+use crate::process::{CpuQuota, Target};
 use crate::tokio_rt::State;
 use crate::units::{Nanos, Svma, Tid, Timestamp};
 use anyhow::{Context, Result};
@@ -45,6 +45,10 @@ const PROCESS: u32 = 0;
 pub struct Options {
     /// Waits of at least this length go into the timeline one by one.
     pub min_block: Nanos,
+    /// CPU time between two samples of a thread on a CPU; none for no samples.
+    pub sample_period: Option<Nanos>,
+    /// Polls that take a CPU for so long are listed.
+    pub long_poll: Nanos,
     /// Whether the target is held at its start: no thread of it waits for anything yet.
     pub launched: bool,
     /// One stack in so many is walked a second time, by framehop; 0 for none.
@@ -74,7 +78,10 @@ pub struct Session {
     mappings_left_out: u64,
     shadow: Shadow,
     /// Stacks that have arrived and have no names yet.
-    new: Vec<StackSeen>,
+    new: Vec<Unnamed>,
+    code: Code,
+    /// What the CPU quota had done before.
+    quota: Option<CpuQuota>,
 }
 
 impl Session {
@@ -91,7 +98,7 @@ impl Session {
             limits,
         };
         let mut kernel = Kernel::load_with(types, &load)?;
-        kernel.attach()?;
+        kernel.attach(options.sample_period)?;
         let mut modules = Modules::default();
         let (map, mappings) = modules
             .update(target, kernel.tables())
@@ -126,6 +133,8 @@ impl Session {
             mappings_left_out: 0,
             shadow: Shadow::new(options.shadow_every),
             new: Vec::new(),
+            code: Code::open(target),
+            quota: CpuQuota::read(target),
         };
         session.install(target, map, mappings)?;
         if !options.launched {
@@ -200,6 +209,8 @@ impl Session {
             end,
             min_block: self.options.min_block,
             launched: self.options.launched,
+            sampling: sampling(self.options),
+            quota: self.quota,
             mappings_left_out: self.mappings_left_out,
             shadow: self.shadow.outcome(),
             found,
@@ -257,7 +268,7 @@ impl Session {
             new,
             ..
         } = self;
-        kernel.drain(|event| new.extend(gathered.take(event).map(|seen| *seen)));
+        kernel.drain(|event| new.extend(gathered.take(event)));
         kernel.flush_log();
     }
 
@@ -271,17 +282,28 @@ impl Session {
             modules,
             early,
             new,
+            options,
+            code,
             shadow,
             ..
         } = self;
         let none = AddressMap::default();
         early.name(gathered, maps.get(&1).unwrap_or(&none), modules);
         for seen in new.drain(..) {
-            shadow.keep(&seen);
-            let map = maps.get(&seen.record.generation).unwrap_or(&none);
-            let advice = gathered.stack(&seen, map, modules);
-            if advice != ADVICE_RECORD {
-                kernel.advise(seen.record.stack, advice)?;
+            let map = maps.get(&seen.generation()).unwrap_or(&none);
+            match seen {
+                Unnamed::Stack(seen) => {
+                    shadow.keep(&seen);
+                    let advice = gathered.stack(&seen, map, modules, code);
+                    if advice != ADVICE_RECORD {
+                        kernel.advise(seen.record.stack, advice)?;
+                    }
+                }
+                Unnamed::Sample(seen) => {
+                    if let Some(sampling) = sampling(*options) {
+                        gathered.sample(&seen, map, modules, sampling);
+                    }
+                }
             }
         }
         shadow.compare(&mut gathered.raw_pieces, maps, modules);
@@ -333,6 +355,9 @@ impl Session {
                 return Ok(());
             }
         };
+        if exec {
+            self.code = Code::open(target);
+        }
         tracing::debug!(exec, mappings = mappings.len(), "read the mappings again");
         if !exec && self.maps.get(&self.generation) == Some(&map) {
             self.rescan_after = (self.rescan_after * 2).min(RESCAN.1);
@@ -367,4 +392,11 @@ impl Session {
         }
         Ok(())
     }
+}
+
+fn sampling(options: Options) -> Option<Sampling> {
+    Some(Sampling {
+        period: options.sample_period?,
+        long_poll: options.long_poll,
+    })
 }

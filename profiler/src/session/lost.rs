@@ -18,6 +18,7 @@ pub(super) struct Lost<'a> {
     pub(super) waits: u64,
     pub(super) sums_left_out: u64,
     pub(super) mappings_left_out: u64,
+    pub(super) samples_left_out: u64,
     pub(super) shadow: Option<ShadowCheck>,
 }
 
@@ -44,6 +45,9 @@ impl Lost<'_> {
             ring_full_waits: of(Counter::RingFullWait),
             ring_full_other: of(Counter::RingFullOther),
             ring_full_copies: of(Counter::RingFullRaw),
+            ring_full_samples: of(Counter::RingFullSample),
+            samples_left_out: self.samples_left_out,
+            samples_truncated: of(Counter::SamplesTruncated),
             undecodable: gathered.undecodable,
             too_deep: of(Counter::TooDeep),
             unmapped: of(Counter::Unmapped),
@@ -91,6 +95,7 @@ impl Lost<'_> {
                 + of(Counter::ObjectUnsummed)
                 + gathered.objects.lost,
             walked: of(Counter::Walks),
+            samples: by_cause.ring_full_samples + by_cause.samples_left_out,
             mistaken_parks: of(Counter::ParksMistaken),
             waits: self.waits,
             summed: self.totals.iter().map(|total| total.waits).sum(),

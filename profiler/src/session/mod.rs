@@ -1,7 +1,8 @@
 //! A live recording: what the kernel side tells becomes a [`crate::model::Recording`].
 //!
 //! [`Session`] ties the rooms together: [`modules`] keeps the files behind the target's code and
-//! the kernel side's tables of them, [`gather`] collects events, [`early`] gives a stack to the
+//! the kernel side's tables of them, [`gather`] collects events, [`samples`] puts samples together
+//! to polls, [`tail_calls`] finds functions that left the stack, [`early`] gives a stack to the
 //! threads that waited before we came, [`ended`] keeps the books of those that are gone,
 //! [`shadow`] walks some stacks a second time, [`open`] and [`futex`] say what threads wait for
 //! at the end, [`finish`] closes the books.
@@ -16,6 +17,8 @@ mod lost;
 mod modules;
 mod objects;
 mod open;
+mod samples;
 mod shadow;
+mod tail_calls;
 
 pub use live::{Options, Session, TICK};

@@ -8,7 +8,7 @@
 
 pub mod image;
 
-use holdup::decode::{Event, decode};
+use holdup::decode::{Event, StackSeen, decode};
 use holdup::host::KernelBtf;
 use holdup::process::module::{Functions, Module};
 use holdup::process::{parse_comm, parse_maps};
@@ -194,12 +194,8 @@ pub fn btf(data: &[u8]) {
 /// A record of the ring buffer.
 pub fn events(data: &[u8]) {
     match decode(data) {
-        Ok(Event::Stack(seen)) => {
-            assert!(seen.user.len() <= MAX_USER_FRAMES);
-            assert!(seen.kernel.len() <= MAX_KERNEL_FRAMES);
-            let _ = parse_comm(&seen.record.comm);
-            let _ = walk_outcome(seen.record.walk);
-        }
+        Ok(Event::Stack(seen)) => stack(&seen),
+        Ok(Event::Sample(seen)) => stack(&seen.stack),
         Ok(Event::Wait(wait)) => drop(parse_comm(&wait.waker_comm)),
         Ok(Event::ThreadEnd(end)) => drop(parse_comm(&end.comm)),
         Ok(Event::Snapshot(snapshot)) => drop(parse_comm(&snapshot.comm)),
@@ -212,6 +208,13 @@ pub fn events(data: &[u8]) {
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
+}
+
+fn stack(seen: &StackSeen) {
+    assert!(seen.user.len() <= MAX_USER_FRAMES);
+    assert!(seen.kernel.len() <= MAX_KERNEL_FRAMES);
+    let _ = parse_comm(&seen.record.comm);
+    let _ = walk_outcome(seen.record.walk);
 }
 
 /// `/proc/PID/maps`, whose paths the target chooses, and a thread's name.

@@ -9,8 +9,8 @@ use gimli::write::{
 use gimli::{Encoding, Format, LittleEndian, X86_64};
 use profiler_common::record::{
     ChildRecord, ExecRecord, Header, KIND_CHILD, KIND_EXEC, KIND_OBJECT, KIND_RAW_STACK,
-    KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END, KIND_WAIT, ObjectRecord, RawStackRecord,
-    SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
+    KIND_SAMPLE, KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END, KIND_WAIT, NO_TICK, ObjectRecord,
+    RawStackRecord, SampleRecord, SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
 };
 
 /// One file: target, name, content.
@@ -220,6 +220,11 @@ fn events() -> Vec<Seed> {
     object.extend(text);
     let mut child: ChildRecord = bytemuck::Zeroable::zeroed();
     child.header = header(KIND_CHILD, size_of::<ChildRecord>());
+    let mut sample: SampleRecord = bytemuck::Zeroable::zeroed();
+    sample.header = header(KIND_SAMPLE, size_of::<SampleRecord>() + stack.len());
+    (sample.task_id, sample.tick) = (17, NO_TICK);
+    let mut sample = bytemuck::bytes_of(&sample).to_vec();
+    sample.extend(&stack);
     let mut raw: RawStackRecord = bytemuck::Zeroable::zeroed();
     raw.header = header(KIND_RAW_STACK, size_of::<RawStackRecord>() + 16);
     (raw.sp, raw.address, raw.bytes, raw.last) = (0x7ffe_0000_0ff0, 0x7ffe_0000_0ff0, 16, 1);
@@ -228,6 +233,7 @@ fn events() -> Vec<Seed> {
     vec![
         ("events", "object", object),
         ("events", "child", bytemuck::bytes_of(&child).to_vec()),
+        ("events", "sample", sample),
         ("events", "stack", stack),
         ("events", "wait", bytemuck::bytes_of(&wait).to_vec()),
         ("events", "thread-end", bytemuck::bytes_of(&end).to_vec()),

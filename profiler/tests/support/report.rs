@@ -9,13 +9,44 @@ pub(crate) struct Report {
     pub(crate) schema: u32,
     pub(crate) target: Target,
     pub(crate) duration_ns: u64,
-    pub(crate) verdict: Verdict,
     pub(crate) runtimes: Vec<Runtime>,
     pub(crate) threads: Vec<Thread>,
     pub(crate) sites: Vec<Site>,
     pub(crate) open_waits: Vec<OpenWait>,
+    pub(crate) verdict: Verdict,
+    pub(crate) cpu_sites: Vec<CpuSite>,
+    pub(crate) long_polls: Vec<LongPolls>,
     pub(crate) judges: Judges,
     pub(crate) losses: Losses,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct CpuSite {
+    pub(crate) part: String,
+    pub(crate) cpu_ns: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct LongPolls {
+    pub(crate) function: String,
+    pub(crate) task: Option<String>,
+    pub(crate) polls: u64,
+    pub(crate) total_ns: u64,
+    pub(crate) longest: LongestPoll,
+    pub(crate) evidence: Vec<String>,
+    pub(crate) stack: Vec<Frame>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct LongestPoll {
+    pub(crate) on_cpu_ns: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Waker {
+    pub(crate) thread: String,
+    pub(crate) function: Option<String>,
+    pub(crate) waits: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -40,6 +71,7 @@ pub(crate) struct Target {
 pub(crate) struct Runtime {
     pub(crate) kind: String,
     pub(crate) workers: u32,
+    pub(crate) states: BTreeMap<String, u64>,
     pub(crate) starved_ns: u64,
     pub(crate) blocked_at_once: Vec<u64>,
 }
@@ -69,6 +101,7 @@ pub(crate) struct Site {
     pub(crate) total_ns: u64,
     pub(crate) runqueue_ns: u64,
     pub(crate) max_ns: u64,
+    pub(crate) wakers: Vec<Waker>,
     pub(crate) stack: Vec<Frame>,
 }
 
@@ -137,6 +170,7 @@ pub(crate) struct Losses {
     pub(crate) unknown_waits: u64,
     pub(crate) timeline: u64,
     pub(crate) walked: u64,
+    pub(crate) samples: u64,
     pub(crate) mistaken_parks: u64,
     pub(crate) waits: u64,
     pub(crate) summed: u64,

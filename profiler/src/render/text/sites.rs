@@ -1,6 +1,6 @@
 //! Where threads waited.
 
-use super::header::location;
+use super::header::{file_and_line, location};
 use super::line::{cut_left, cut_right, width};
 use super::page::Page;
 use super::style::{BAD, DIM, PLAIN, SITE, WARN};
@@ -217,11 +217,16 @@ fn wakers(site: &Site) -> String {
         .iter()
         .take(NAMED)
         .map(|waker| {
-            format!(
-                "{} {}",
-                cut_right(&sanitize(&waker.thread), 40),
-                percent(waker.waits as f64 / all as f64)
-            )
+            let thread = cut_right(&sanitize(&waker.thread), 40);
+            let share = percent(waker.waits as f64 / all as f64);
+            match &waker.function {
+                Some(function) => {
+                    let at = file_and_line(waker.file.as_deref(), waker.line)
+                        .map_or_else(String::new, |at| format!(" ({at})"));
+                    format!("{thread} in {}{at} {share}", display_name(function))
+                }
+                None => format!("{thread} {share}"),
+            }
         })
         .collect();
     if site.wakers.len() > NAMED {
@@ -280,13 +285,19 @@ pub(super) fn apart(page: &mut Page<'_>) -> io::Result<()> {
         page.heading(heading, explanation)?;
         if let Some(pool) = pool {
             let text = format!(
-                "{}, at most {} waiting in closures at once; busy for {}, waiting for {} of it",
+                "{}, at most {} waiting in closures at once; busy for {}, waiting for {} of it ({})",
                 counted(u64::from(pool.threads), "thread", "threads"),
                 pool.peak_busy,
                 duration(pool.busy_ns),
-                duration(pool.waiting_ns)
+                duration(pool.waiting_ns),
+                percent(pool.waiting_share)
             );
             page.labelled((PLAIN, ""), 2, &text)?;
+            if pool.near_default_limit {
+                let text = "The pool is near tokio's default limit of 512 threads, beyond which \
+                            closures queue up (its own limit, max_blocking_threads, is not known).";
+                page.labelled((WARN, ""), 2, text)?;
+            }
         }
         for site in sites.iter().take(APART) {
             brief(page, site)?;

@@ -1,8 +1,9 @@
 //! A small language for recordings.
 
 use holdup::model::{
-    HIST_BUCKETS, Holder, Host, Judges, Losses, Object, ObjectId, ObjectKind, OpenWait, Recording,
-    StackEntry, StackId, Target, ThreadRecord, Tool, Wait, WaitObject, WaitTotal, Waker,
+    HIST_BUCKETS, Holder, Host, Judges, LongPoll, Losses, Object, ObjectId, ObjectKind, OpenWait,
+    PollEvidence, Recording, SampleTotal, Sampling, StackEntry, StackId, Target, ThreadRecord,
+    Tool, Wait, WaitObject, WaitTotal, Waker,
 };
 use holdup::symbolize::{Frame, Naming, Origin, Space};
 use holdup::tokio_rt::{Flavor, Role, RuleName, State, Verdict};
@@ -209,6 +210,10 @@ impl Builder {
             totals: Vec::new(),
             waits: Vec::new(),
             open_waits: Vec::new(),
+            sampling: None,
+            samples: Vec::new(),
+            long_polls: Vec::new(),
+            throttling: None,
             judges: Judges::default(),
             losses: Losses {
                 walked: 12_345,
@@ -304,8 +309,45 @@ impl Builder {
                 pid: Pid(4242),
                 tid: Tid(4_300),
                 name: waker.to_owned(),
+                stack: None,
             }),
             task_id: None,
+        });
+    }
+
+    /// Lets a stack of its own, of thread 4300, end all waits of the timeline that `waker` ended.
+    pub fn woken_from(&mut self, waker: &str, stack: StackId) {
+        let wakers = self.0.waits.iter_mut().filter_map(|w| w.waker.as_mut());
+        for known in wakers.filter(|known| known.name == waker) {
+            known.stack = Some(stack);
+        }
+    }
+
+    /// Samples of a thread with a stack, ten milliseconds each.
+    pub fn sampled(&mut self, tid: u32, stack: StackId, samples: u64) {
+        self.0.sampling = Some(Sampling {
+            period: Nanos(10 * MS),
+            long_poll: Nanos(10 * MS),
+        });
+        self.0.samples.push(SampleTotal {
+            tid: Tid(tid),
+            stack,
+            samples,
+        });
+    }
+
+    /// A long poll that was first seen `from` after the start, and then for so long.
+    pub fn long_poll(&mut self, tid: u32, stack: StackId, from: u64, on_cpu: u64) {
+        let known = self.0.long_polls.len() as u64;
+        self.0.long_polls.push(LongPoll {
+            tid: Tid(tid),
+            stack,
+            task_id: Some(17 + known),
+            first: Timestamp(START + from),
+            last: Timestamp(START + from + on_cpu),
+            on_cpu: Nanos(on_cpu),
+            samples: on_cpu / (10 * MS) + 1,
+            evidence: PollEvidence::Tick,
         });
     }
 
