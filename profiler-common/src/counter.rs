@@ -77,12 +77,26 @@ counters! {
     RingFullStack = "ring buffer full (stack)",
     /// Wait records that did not fit into the ring buffer.
     RingFullWait = "ring buffer full (wait)",
+    /// Stacks of wakers walked; they are in none of the counters above.
+    WakerWalks = "stacks of wakers walked",
+    /// Threads of the target found on a CPU by the sampling clock.
+    Samples = "samples",
+    /// Of these, with a stack that does not reach the thread's start.
+    SamplesTruncated = "samples truncated",
+    /// Samples that did not fit into the ring buffer.
+    RingFullSample = "ring buffer full (sample)",
     /// Other records that did not fit into the ring buffer.
     RingFullOther = "ring buffer full (other)",
     /// Stacks copied for the shadow check.
     RawCopies = "stacks copied",
     /// Of them those of which a piece did not fit into the ring buffer.
     RingFullRaw = "ring buffer full (stack copy)",
+    /// Waits whose object could not be told apart in the sums because the aggregate was full.
+    ObjectUnsummed = "waits summed without their object",
+    /// Object records that did not fit into the ring buffer (the object is sent again later).
+    RingFullObject = "ring buffer full (object)",
+    /// Objects of which some part could not be read, or a path longer than we keep.
+    ObjectPartial = "objects known in part",
 }
 
 const _: () = assert!(

@@ -28,6 +28,13 @@ pub const MAX_MAPPINGS: usize = 1024;
 pub const ROW_BANKS: usize = 256;
 /// Banks of index entries.
 pub const INDEX_BANKS: usize = 64;
+/// Objects that are remembered as sent; the least recently seen go first, and are sent again.
+pub const MAX_OBJECTS: usize = 16_384;
+/// Entries of the aggregate.
+pub const AGGREGATES: usize = 49_152;
+/// Those of them that may be for waits for a known object: a thread may wait for ever new ones,
+/// and there must be room for new stacks.
+pub const OBJECT_AGGREGATES: u64 = 32_768;
 /// Buckets of the log2 histogram of waits; the last one takes everything longer.
 pub const HISTOGRAM_BUCKETS: usize = 40;
 
@@ -86,8 +93,8 @@ pub struct Process {
     pub current_thread_below_fs: u32,
     /// Likewise: `coop::CURRENT`, the budget.
     pub budget_below_fs: u32,
-    /// No padding.
-    pub reserved: u32,
+    /// Where a worker's core has its tick, in bytes; 0 where that is not known.
+    pub tick: u32,
 }
 
 /// What the kernel side alone keeps of a process, beside its [`Process`].
@@ -138,12 +145,20 @@ pub struct Thread {
     pub stack: u64,
     /// Id of the task that waits, or 0.
     pub task_id: u64,
+    /// Number of the object of the wait, or 0.
+    pub object: u64,
+    /// Address of its last page fault, or 0 where page faults are not told.
+    pub fault: u64,
+    /// The kernel's address of the file that is mapped there, or 0.
+    pub fault_file: u64,
     /// Process of the waker.
     pub waker_tgid: u32,
     /// The waker.
     pub waker_tid: u32,
     /// Its name.
     pub waker_comm: [u8; COMM_LEN],
+    /// Number of its stack, or 0.
+    pub waker_stack: u64,
     /// Number of the set of its remembered parks plus one, or 0.
     pub parks: u32,
     /// Which of them the wait is, plus one, or 0: then the wait belongs to its sums.
@@ -168,6 +183,8 @@ pub struct Thread {
 pub struct AggregateKey {
     /// Number of the stack.
     pub stack: u64,
+    /// Number of the object of the waits, or 0.
+    pub object: u64,
     /// The thread. Only its own switch-ins write the entry, one at a time, so that the sums
     /// need no atomics.
     pub tid: u32,
@@ -213,8 +230,8 @@ pub struct Stack {
 const _: () = assert!(size_of::<Books>() == 40);
 const _: () = assert!(size_of::<Process>() == 64);
 const _: () = assert!(size_of::<Life>() == 16);
-const _: () = assert!(size_of::<Thread>() == 16 + 32 + 8 + 16 + 24 + 40);
-const _: () = assert!(size_of::<AggregateKey>() == 16);
+const _: () = assert!(size_of::<Thread>() == 16 + 32 + 24 + 8 + 16 + 8 + 24 + 40);
+const _: () = assert!(size_of::<AggregateKey>() == 24);
 const _: () = assert!(size_of::<Aggregate>() == 32 + 4 * HISTOGRAM_BUCKETS);
 const _: () = assert!(size_of::<Stack>() == 8);
 

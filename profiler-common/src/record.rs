@@ -27,11 +27,17 @@ pub const KIND_RAW_STACK: u32 = 6;
 pub const KIND_UNMAPPED_STACK: u32 = 8;
 /// [`Header::kind`] of a [`ForkRecord`].
 pub const KIND_FORK: u32 = 9;
+/// [`Header::kind`] of a [`SampleRecord`].
+pub const KIND_SAMPLE: u32 = 7;
 
 /// Bytes of one raw copy of a stack at most, over all its pieces, but for the rest of the last page.
 pub const RAW_STACK_BYTES: u64 = 32 << 10;
 /// Bytes of one piece at most; no piece crosses the end of a page.
 pub const RAW_PIECE_BYTES: usize = 4096;
+/// [`Header::kind`] of an [`ObjectRecord`].
+pub const KIND_OBJECT: u32 = 10;
+/// [`Header::kind`] of a [`ChildRecord`].
+pub const KIND_CHILD: u32 = 11;
 
 /// What every record begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,9 +77,13 @@ pub struct StackRecord {
     pub generation: u32,
     /// What tokio's thread-local state said, one of [`crate::context::place`].
     pub place: u32,
+    /// Whose stack it is, one of [`of`].
+    pub of: u32,
     /// 1 where the stack is of this wait alone, and a raw copy of it went before: the walk came to
     /// code that userspace is yet to learn of.
     pub raw: u32,
+    /// No padding.
+    pub reserved: u32,
     /// User frames that follow.
     pub user_frames: u32,
     /// Kernel frames that follow the user frames.
@@ -81,6 +91,40 @@ pub struct StackRecord {
     /// Name of the thread.
     pub comm: [u8; COMM_LEN],
 }
+
+/// [`StackRecord::of`].
+pub mod of {
+    /// Of a thread that begins to wait.
+    pub const WAIT: u32 = 0;
+    /// Of a thread that ends the wait of another one; without kernel frames, which all are those
+    /// of a wakeup.
+    pub const WAKER: u32 = 1;
+    /// Of a thread that runs, within a [`SampleRecord`](super::SampleRecord).
+    pub const SAMPLE: u32 = 2;
+}
+
+/// A thread that was on a CPU at a tick of the sampling clock; followed by a [`StackRecord`] with
+/// its frames, whose `stack` is a hash of them and no entry of the kernel side's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct SampleRecord {
+    /// The record's kind, length and thread; the length includes stack and frames.
+    pub header: Header,
+    /// CPU time of the thread in the recording so far, in nanoseconds.
+    pub on_cpu: u64,
+    /// Waits of the thread so far.
+    pub waits: u64,
+    /// Id of the task being polled, or 0.
+    pub task_id: u64,
+    /// Address of the core of the worker that polls, or 0.
+    pub core: u64,
+    /// The core's tick, which changes between turns of the worker's loop, or [`NO_TICK`].
+    pub tick: u64,
+}
+
+/// [`SampleRecord::tick`] where it is not known.
+pub const NO_TICK: u64 = u64::MAX;
 
 /// One wait of at least `--min-block` whose stack is not known to be an idle park.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,12 +145,16 @@ pub struct WaitRecord {
     /// Id of the task being polled, or 0 where tokio's thread-local state is not read or no task
     /// was.
     pub task_id: u64,
+    /// Number of the object that was waited for, or 0 where none is known.
+    pub object: u64,
     /// Process of the thread that made the wakeup; 0 where none was seen.
     pub waker_tgid: u32,
     /// Thread that made the wakeup, [`WAKER_INTERRUPT`] or [`WAKER_UNSEEN`].
     pub waker_tid: u32,
     /// Name of the thread that made the wakeup.
     pub waker_comm: [u8; COMM_LEN],
+    /// Number of the waker's stack, or 0 where it was not walked: see [`of::WAKER`].
+    pub waker_stack: u64,
 }
 
 /// [`WaitRecord::waker_tid`] of a wakeup made by an interrupt (a timer, a device, the network):
@@ -189,6 +237,73 @@ pub struct SnapshotRecord {
     pub comm: [u8; COMM_LEN],
 }
 
+/// [`ObjectRecord::kind`]: an open file of any sort. Numbers: inode, device, mode, magic of the
+/// file system. Text: the parts of its path, the last one first, each with a terminating zero.
+pub const OBJECT_FILE: u32 = 1;
+/// [`ObjectRecord::kind`]: a socket. Numbers: family, type and protocol (16 bits each, from the
+/// lowest); own port and peer's port (16 bits each); own address and peer's address (two words
+/// each, in network order; of a Unix socket its inode). Text: the path of a Unix socket, an
+/// abstract one with a leading zero.
+pub const OBJECT_SOCKET: u32 = 2;
+/// [`ObjectRecord::kind`]: a futex. Numbers: address, operation.
+pub const OBJECT_FUTEX: u32 = 3;
+/// [`ObjectRecord::kind`]: a time. Numbers: nanoseconds.
+pub const OBJECT_TIMER: u32 = 4;
+/// [`ObjectRecord::kind`]: a child process. Numbers: its id in the target's namespace, or -1.
+pub const OBJECT_CHILD: u32 = 5;
+/// [`ObjectRecord::kind`]: a path that the program named. Text: the path.
+pub const OBJECT_PATH: u32 = 6;
+/// [`ObjectRecord::kind`]: several descriptors. Numbers: how many.
+pub const OBJECT_POLL: u32 = 7;
+/// [`ObjectRecord::kind`]: memory that was touched. Numbers: address.
+pub const OBJECT_MEMORY: u32 = 8;
+
+/// Bytes of text of one object at most; longer ones are cut off and say so.
+pub const MAX_OBJECT_TEXT: usize = 1024;
+
+/// What a wait waits for, seen for the first time; followed by `text` bytes of text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct ObjectRecord {
+    /// The record's kind, length and thread.
+    pub header: Header,
+    /// When it was seen.
+    pub time: u64,
+    /// The number by which waits name it.
+    pub object: u64,
+    /// One of the `OBJECT_*` constants.
+    pub kind: u32,
+    /// The descriptor, or -1 where the wait was for none.
+    pub fd: i32,
+    /// By kind.
+    pub numbers: [u64; 6],
+    /// Bytes of text that follow.
+    pub text: u32,
+    /// 1 where some of it could not be read or the text was cut off.
+    pub partial: u32,
+}
+
+/// A child of a target process executed a program. The header has the target process and the
+/// child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct ChildRecord {
+    /// The record's kind and length; process id of the parent, process id of the child.
+    pub header: Header,
+    /// When.
+    pub time: u64,
+    /// The child's id in its own pid namespace.
+    pub pid: u32,
+    /// No padding.
+    pub reserved: u32,
+    /// Name of the program.
+    pub comm: [u8; COMM_LEN],
+}
+
+const _: () = assert!(size_of::<ObjectRecord>() == 16 + 16 + 8 + 48 + 8);
+const _: () = assert!(size_of::<ChildRecord>() == 16 + 16 + 16);
 /// A piece of a raw copy of a stack, for a walk in userspace; followed by `bytes` bytes. Pieces of
 /// one copy come one after another in the order of their addresses, from the same CPU; other
 /// records may lie between them.
@@ -223,8 +338,9 @@ pub struct RawStackRecord {
 
 const _: () = assert!(size_of::<RawStackRecord>() == 16 + 48 + 16);
 const _: () = assert!(size_of::<Header>() == 16);
-const _: () = assert!(size_of::<StackRecord>() == 16 + 24 + 48 + 24 + 16);
-const _: () = assert!(size_of::<WaitRecord>() == 16 + 40 + 8 + 16);
+const _: () = assert!(size_of::<StackRecord>() == 16 + 24 + 48 + 32 + 16);
+const _: () = assert!(size_of::<WaitRecord>() == 16 + 48 + 8 + 16 + 8);
+const _: () = assert!(size_of::<SampleRecord>() == 16 + 40);
 const _: () = assert!(size_of::<ExecRecord>() == 24);
 const _: () = assert!(size_of::<ForkRecord>() == 32);
 const _: () = assert!(size_of::<SnapshotRecord>() == 16 + 40 + 48 + 8 + 8 + 16);

@@ -2,18 +2,20 @@
 //! begins.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::helpers::generated::{bpf_find_vma, bpf_get_current_task_btf};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::warn;
+use core::ffi::c_void;
 use profiler_common::counter::Counter;
 use profiler_common::map::{
-    ADVICE_IDLE, PHASE_BLOCKED, PHASE_NEW, PHASE_RUNNABLE, PHASE_RUNNING, Thread,
+    ADVICE_IDLE, ADVICE_RECORD, PHASE_BLOCKED, PHASE_NEW, PHASE_RUNNABLE, PHASE_RUNNING, Thread,
 };
 use profiler_common::record::STACK_BEFORE;
 
 use crate::filter::{self, Task, Watched};
 use crate::maps::{CLOCK_LEAD, LIVES, count, count_first};
-use crate::{config, emit, family, parks, stack, sums, threads};
+use crate::{children, config, emit, family, objects, parks, stack, sums, threads};
 
 /// `TASK_DEAD`: the thread's last switch; its memory map is gone by then.
 const TASK_DEAD: u32 = 0x80;
@@ -142,6 +144,14 @@ fn switch_out(
         core::ptr::write_volatile(&raw mut (*thread).phase, PHASE_BLOCKED);
     }
     stack::take(ctx.as_ptr(), prev, process, thread, now);
+    // SAFETY: a live array value.
+    unsafe {
+        if (*thread).advice == ADVICE_RECORD {
+            objects::take(thread, now);
+        } else {
+            (*thread).object = 0;
+        }
+    }
 }
 
 /// By how much, in nanoseconds, a computed arrival may miss the stretch that it lies in: the
@@ -279,7 +289,9 @@ unsafe fn arrive(thread: *mut Thread, tid: u32, now: u64, queued: impl FnOnce() 
             if let Some(park) = parks::sums(thread) {
                 (*park).add(blocked, runqueue);
             } else {
-                if let Some(sums) = sums::of((*thread).tgid, tid, (*thread).stack) {
+                if let Some(sums) =
+                    sums::of((*thread).tgid, tid, (*thread).stack, (*thread).object)
+                {
                     sums::add(sums, blocked, runqueue);
                 }
                 if blocked >= config::min_block_ns() && (*thread).advice != ADVICE_IDLE {
@@ -292,6 +304,39 @@ unsafe fn arrive(thread: *mut Thread, tid: u32, now: u64, queued: impl FnOnce() 
             count(Counter::MissedSwitchOut);
         }
     }
+}
+
+/// A page fault in user code: whoever waits for the page is to know which one.
+#[inline(always)]
+pub(crate) fn page_fault_user(ctx: &BtfTracePointContext) {
+    let id = bpf_get_current_pid_tgid();
+    if filter::watched((id >> 32) as u32).is_none() {
+        return;
+    }
+    let Some(thread) = threads::find(id as u32) else {
+        return;
+    };
+    // SAFETY: a live array value, of the current thread.
+    unsafe {
+        let (address, mut file) = (ctx.arg(0), 0u64);
+        bpf_find_vma(
+            bpf_get_current_task_btf(),
+            address,
+            file_of_area as *mut c_void,
+            (&raw mut file).cast(),
+            0,
+        );
+        (*thread).fault = address;
+        (*thread).fault_file = file;
+    }
+}
+
+/// Called back with the area of memory around an address; the program's context is the file.
+#[inline(never)]
+extern "C" fn file_of_area(_: *mut c_void, area: *const u8, file: *mut u64) -> i64 {
+    // SAFETY: the kernel calls with a live area, and with the context that it was given.
+    unsafe { *file = objects::word(area as u64 + config::area_file()) };
+    0
 }
 
 /// A new thread of a watched process begins its life wanting a CPU, and so does a new process,
@@ -328,6 +373,7 @@ pub(crate) fn sched_process_exec(ctx: &BtfTracePointContext) {
     let old_tid: u32 = ctx.arg(1);
     // SAFETY: the tracepoint's first argument.
     let (tgid, tid) = unsafe { (filter::tgid(task), filter::tid(task)) };
+    children::exec(task, now());
     let Some(process) = filter::watched(tgid) else {
         return;
     };

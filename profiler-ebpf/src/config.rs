@@ -3,6 +3,7 @@
 //! have may stand behind one.
 
 use core::ptr::{addr_of, read_volatile};
+use profiler_common::offsets::Offsets;
 
 macro_rules! globals {
     ($($(#[$doc:meta])* $name:ident / $get:ident: $ty:ty;)*) => {$(
@@ -51,4 +52,28 @@ globals! {
     MIN_BLOCK_NS / min_block_ns: u64;
     /// One stack in so many is copied for the shadow check; 0 for none.
     SHADOW_EVERY / shadow_every: u32;
+}
+
+/// Where kernel structs have the fields of objects.
+#[unsafe(no_mangle)]
+static OBJECT_OFFSETS: Offsets = Offsets::ZERO;
+
+macro_rules! object_offsets {
+    ($($name:ident),* $(,)?) => {$(
+        #[doc = concat!("[`Offsets::", stringify!($name), "`].")]
+        #[inline(always)]
+        pub(crate) fn $name() -> u64 {
+            // SAFETY: as for the other globals.
+            unsafe { read_volatile(addr_of!(OBJECT_OFFSETS.$name)) as u64 }
+        }
+    )*};
+}
+
+object_offsets! {
+    task_files, task_fs, task_real_parent, task_thread_pid, pid_level, pid_numbers, files_fdt,
+    fdt_max, fdt_fd, file_path, file_inode, file_private, fs_root, path_mnt, path_dentry,
+    dentry_parent, dentry_name, mount_mnt, mount_parent, mount_point, vfsmount_root, inode_number,
+    inode_mode, inode_super, super_dev, super_magic, socket_sock, sock_family, sock_peer,
+    sock_peer_port, sock_peer6, sock_own6, sock_protocol, sock_type, unix_addr,
+    unix_peer, unix_addr_len, unix_addr_name, area_file,
 }

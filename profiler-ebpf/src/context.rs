@@ -6,6 +6,7 @@ use profiler_common::context::{
     CORE_PARK, LAYOUT_A, LAYOUT_B, Layout, RUNTIME_CURRENT_THREAD, RUNTIME_MULTI_THREAD,
     RUNTIME_NONE, SCHEDULER_MULTI_THREAD, WORKER_CORE, WORKER_CORE_C, layout, place,
 };
+use profiler_common::record::NO_TICK;
 
 use crate::config;
 use crate::filter::{self, Task, Watched};
@@ -17,11 +18,14 @@ pub(crate) struct Context {
     pub(crate) place: u32,
     /// Id of the task being polled, or 0.
     pub(crate) task_id: u64,
+    /// The core of the worker that polls, or 0.
+    pub(crate) core: u64,
 }
 
 const UNKNOWN: Context = Context {
     place: place::UNKNOWN,
     task_id: 0,
+    core: 0,
 };
 
 /// Words of the context.
@@ -49,16 +53,22 @@ fn read(at: u64) -> u64 {
 /// `task` is the current task, a tracepoint's argument.
 #[inline(always)]
 pub(crate) unsafe fn of_current(task: Task, process: Watched) -> Context {
+    // SAFETY: by the caller's word, a field of the task at an offset from BTF.
+    let fs = unsafe { *task.add(config::off_task_fsbase() as usize).cast::<u64>() };
+    at_fs(fs, process)
+}
+
+/// Reads the current task's context, by its FS base.
+#[inline(always)]
+pub(crate) fn at_fs(fs: u64, process: Watched) -> Context {
     if filter::table(process).generation == 0 {
         // Another program is executed, and its context may be elsewhere.
         return UNKNOWN;
     }
-    // SAFETY: a live array value, and a field of the task at an offset from BTF.
-    let (kind, fs, at) = unsafe {
-        let fs = *task.add(config::off_task_fsbase() as usize).cast::<u64>();
+    // SAFETY: a live array value.
+    let (kind, at) = unsafe {
         (
             (*process.process).layout,
-            fs,
             fs.wrapping_sub((*process.process).context_below_fs),
         )
     };
@@ -90,6 +100,7 @@ fn of(at: u64, fields: Layout) -> Context {
     let runtime = byte(&words, fields.runtime);
     let polls = byte(&words, fields.budget) == 1;
     let scheduler = words[fields.scheduler / 8];
+    let mut core = 0;
     let place = if runtime == RUNTIME_NONE {
         place::OUTSIDE
     } else if runtime == RUNTIME_CURRENT_THREAD {
@@ -107,11 +118,12 @@ fn of(at: u64, fields: Layout) -> Context {
             place::BLOCK_ON_PARKED
         }
     } else {
-        worker(scheduler, polls)
+        worker(scheduler, polls, &mut core)
     };
     Context {
         place,
         task_id: words[fields.task_id / 8],
+        core,
     }
 }
 
@@ -128,10 +140,11 @@ fn of_variables(fs: u64, entered: u64, process: Watched) -> Context {
         )
     };
     let polls = budget as u8 == 1;
+    let mut core = 0;
     let place = if read(entered) as u8 == RUNTIME_NONE {
         place::OUTSIDE
     } else if worker != 0 {
-        by_core(read(worker.wrapping_add(WORKER_CORE_C)), polls)
+        by_core(read(worker.wrapping_add(WORKER_CORE_C)), polls, &mut core)
     } else if current_thread != 0 {
         if polls {
             place::CURRENT_THREAD_POLL
@@ -143,11 +156,15 @@ fn of_variables(fs: u64, entered: u64, process: Watched) -> Context {
     } else {
         place::BLOCK_ON_PARKED
     };
-    Context { place, task_id: 0 }
+    Context {
+        place,
+        task_id: 0,
+        core,
+    }
 }
 
 #[inline(always)]
-fn worker(scheduler: u64, polls: bool) -> u32 {
+fn worker(scheduler: u64, polls: bool, polling_core: &mut u64) -> u32 {
     // One read for the tag and the pointer: what a read costs is not its length.
     let mut words = [0u64; WORKER_CORE as usize / 8 + 1];
     // SAFETY: that many bytes go into `words`, which stay 0 where the helper fails.
@@ -161,13 +178,13 @@ fn worker(scheduler: u64, polls: bool) -> u32 {
     if words[0] != SCHEDULER_MULTI_THREAD {
         return place::UNKNOWN;
     }
-    by_core(words[WORKER_CORE as usize / 8], polls)
+    by_core(words[WORKER_CORE as usize / 8], polls, polling_core)
 }
 
 /// What a worker does, by its core: the budget does not tell, as `task::unconstrained` polls
 /// without one.
 #[inline(always)]
-fn by_core(core: u64, polls: bool) -> u32 {
+fn by_core(core: u64, polls: bool, polling_core: &mut u64) -> u32 {
     if core == 0 {
         if polls {
             place::CORELESS_POLL
@@ -177,6 +194,27 @@ fn by_core(core: u64, polls: bool) -> u32 {
     } else if read(core.wrapping_add(CORE_PARK)) == 0 {
         place::WORKER_PARKED
     } else {
+        *polling_core = core;
         place::WORKER_POLL
     }
+}
+
+/// The tick of a core that polls, or [`NO_TICK`].
+#[inline(always)]
+pub(crate) fn tick(core: u64, process: Watched) -> u64 {
+    // SAFETY: a live array value.
+    let offset = unsafe { (*process.process).tick };
+    if core == 0 || offset == 0 {
+        return NO_TICK;
+    }
+    let mut tick = 0u32;
+    // SAFETY: four bytes go into `tick`.
+    let failed = unsafe {
+        bpf_probe_read_user(
+            (&raw mut tick).cast(),
+            4,
+            core.wrapping_add(offset.into()) as *const c_void,
+        )
+    };
+    if failed == 0 { tick.into() } else { NO_TICK }
 }

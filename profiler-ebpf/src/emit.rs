@@ -3,17 +3,19 @@
 
 use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_ringbuf_output};
+use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
 use core::ffi::c_void;
 use profiler_common::counter::Counter;
 use profiler_common::map::Thread;
 use profiler_common::record::{
-    COMM_LEN, ExecRecord, Header, KIND_EXEC, KIND_STACK, KIND_THREAD_END, KIND_WAIT,
-    MAX_KERNEL_FRAMES, MAX_USER_FRAMES, StackRecord, ThreadEndRecord, WAKER_UNSEEN, WaitRecord,
+    COMM_LEN, ExecRecord, Header, KIND_EXEC, KIND_SAMPLE, KIND_STACK, KIND_THREAD_END, KIND_WAIT,
+    MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SampleRecord, StackRecord, ThreadEndRecord, WAKER_UNSEEN,
+    WaitRecord,
 };
 
 use profiler_common::row::walk;
 
-use crate::filter::{self, Task};
+use crate::filter::Task;
 use crate::maps::{EVENTS, count};
 use crate::{config, threads};
 
@@ -22,9 +24,11 @@ const _: () = assert!((MAX_USER_FRAMES + 1).is_power_of_two(), "used as a mask")
 /// Frames of the kernel stack that are ours: the program, its trampoline and `__schedule`.
 const OWN_KERNEL_FRAMES: u64 = 3;
 
-/// A stack record with room for its frames, user frames first.
+/// A stack record with room for its frames, user frames first, and for what a sample has before
+/// them.
 #[repr(C)]
 pub(crate) struct StackMessage {
+    pub(crate) sample: SampleRecord,
     pub(crate) record: StackRecord,
     pub(crate) frames: [u64; MAX_USER_FRAMES + MAX_KERNEL_FRAMES],
 }
@@ -63,9 +67,26 @@ pub(crate) fn send_with<T>(record: &T, flags: u32) -> bool {
     }
 }
 
-/// Sends the stack that the walk left in `message`, with the kernel's own stack added.
+/// Whether and how a stack gets kernel frames.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KernelFrames {
+    /// None.
+    Without,
+    /// Those of the program's own call chain, without its innermost frames, which are ours.
+    OfTracepoint,
+    /// Those that an interrupt interrupted.
+    OfInterrupted,
+}
+
+/// Adds the kernel's own stack to what the walk left in `message`; returns the length of the stack
+/// record, none if it cannot be right.
 #[inline(always)]
-pub(crate) fn new_stack(ctx: *mut c_void, message: *mut StackMessage, user_frames: u32) -> bool {
+fn complete(
+    ctx: *mut c_void,
+    message: *mut StackMessage,
+    user_frames: u32,
+    kernel: KernelFrames,
+) -> Option<u32> {
     // Not a comparison: the verifier of Linux 6.1 forgets what it learned from one as soon as the
     // compiler takes the number from the stack again.
     let user_frames = user_frames & MAX_USER_FRAMES as u32;
@@ -73,12 +94,20 @@ pub(crate) fn new_stack(ctx: *mut c_void, message: *mut StackMessage, user_frame
     // MAX_USER_FRAMES user frames, where MAX_KERNEL_FRAMES fit.
     unsafe {
         let frames = (&raw mut (*message).frames).cast::<u64>();
-        let bytes = bpf_get_stack(
-            ctx,
-            frames.add(user_frames as usize).cast(),
-            (MAX_KERNEL_FRAMES * 8) as u32,
-            OWN_KERNEL_FRAMES,
-        );
+        let bytes = if kernel == KernelFrames::Without {
+            0
+        } else {
+            bpf_get_stack(
+                ctx,
+                frames.add(user_frames as usize).cast(),
+                (MAX_KERNEL_FRAMES * 8) as u32,
+                if kernel == KernelFrames::OfTracepoint {
+                    OWN_KERNEL_FRAMES
+                } else {
+                    0
+                },
+            )
+        };
         let kernel_frames = if bytes > 0 {
             (bytes as u32 / 8) & 127
         } else {
@@ -94,9 +123,27 @@ pub(crate) fn new_stack(ctx: *mut c_void, message: *mut StackMessage, user_frame
         (*message).record.header.len = len;
         (*message).record.user_frames = user_frames;
         (*message).record.kernel_frames = kernel_frames;
-        if len as usize > size_of::<StackMessage>() {
-            return false;
+        if len as usize > size_of::<StackMessage>() - size_of::<SampleRecord>() {
+            None
+        } else {
+            Some(len)
         }
+    }
+}
+
+/// Sends the stack that the walk left in `message`.
+#[inline(always)]
+pub(crate) fn new_stack(
+    ctx: *mut c_void,
+    message: *mut StackMessage,
+    user_frames: u32,
+    kernel: KernelFrames,
+) -> bool {
+    let Some(len) = complete(ctx, message, user_frames, kernel) else {
+        return false;
+    };
+    // SAFETY: `message` is a live per-CPU value, and `len` bytes of it begin at the record.
+    unsafe {
         let flags = if (*message).record.walk == walk::UNMAPPED {
             BPF_RB_FORCE_WAKEUP
         } else {
@@ -104,9 +151,30 @@ pub(crate) fn new_stack(ctx: *mut c_void, message: *mut StackMessage, user_frame
         };
         bpf_ringbuf_output(
             (&raw const EVENTS).cast_mut().cast(),
-            message.cast(),
+            (&raw mut (*message).record).cast(),
             len.into(),
             flags.into(),
+        ) == 0
+    }
+}
+
+/// Sends the sample in `message` with the stack that the walk left there.
+#[inline(always)]
+pub(crate) fn sample(ctx: *mut c_void, message: *mut StackMessage, user_frames: u32) -> bool {
+    let Some(len) = complete(ctx, message, user_frames, KernelFrames::OfInterrupted) else {
+        return false;
+    };
+    let len = len + size_of::<SampleRecord>() as u32;
+    // SAFETY: `message` is a live per-CPU value, and that many bytes of it begin at its start.
+    unsafe {
+        (*message).sample.header = (*message).record.header;
+        (*message).sample.header.kind = KIND_SAMPLE;
+        (*message).sample.header.len = len;
+        bpf_ringbuf_output(
+            (&raw const EVENTS).cast_mut().cast(),
+            message.cast(),
+            len.into(),
+            BPF_RB_NO_WAKEUP.into(),
         ) == 0
     }
 }
@@ -132,6 +200,7 @@ pub(crate) unsafe fn wait(thread: *mut Thread, end: u64, woken: u64) {
             end,
             stack: (*thread).stack,
             task_id: (*thread).task_id,
+            object: (*thread).object,
             waker_tgid: if seen { (*thread).waker_tgid } else { 0 },
             waker_tid: if seen {
                 (*thread).waker_tid
@@ -139,6 +208,7 @@ pub(crate) unsafe fn wait(thread: *mut Thread, end: u64, woken: u64) {
                 WAKER_UNSEEN
             },
             waker_comm: (*thread).waker_comm,
+            waker_stack: if seen { (*thread).waker_stack } else { 0 },
         }
     };
     if !send(&record) {
@@ -192,18 +262,19 @@ pub(crate) fn exec(tgid: u32, tid: u32, now: u64) {
     }
 }
 
-/// Fills the fields of `message` that do not depend on the walk.
+/// Fills the fields of `message` that do not depend on the walk, for the current thread.
 ///
 /// # Safety
-/// `message` is a live per-CPU value, `task` as for [`filter::tid`].
+/// `message` is a live per-CPU value.
 #[inline(always)]
-pub(crate) unsafe fn prepare(message: *mut StackMessage, task: Task, time: u64) {
+pub(crate) unsafe fn prepare(message: *mut StackMessage, time: u64) {
+    let ids = bpf_get_current_pid_tgid();
     // SAFETY: by the caller's word.
     unsafe {
         let record = &raw mut (*message).record;
-        (*record).header.tgid = filter::tgid(task);
-        (*record).header.tid = filter::tid(task);
+        (*record).header.tgid = (ids >> 32) as u32;
+        (*record).header.tid = ids as u32;
         (*record).time = time;
-        (*record).comm = comm(task);
+        (*record).comm = bpf_get_current_comm().unwrap_or_default();
     }
 }

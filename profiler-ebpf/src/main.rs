@@ -3,24 +3,29 @@
 #![no_main]
 
 mod account;
+mod children;
 mod config;
 mod context;
 mod emit;
 mod family;
 mod filter;
 mod maps;
+mod objects;
 mod parks;
+mod paths;
 mod raw;
 mod registers;
+mod sample;
 mod snapshot;
+mod sockets;
 mod stack;
 mod sums;
 mod threads;
 mod unwind;
 mod wakeup;
 
-use aya_ebpf::macros::btf_tracepoint;
-use aya_ebpf::programs::BtfTracePointContext;
+use aya_ebpf::macros::{btf_tracepoint, perf_event};
+use aya_ebpf::programs::{BtfTracePointContext, PerfEventContext};
 use core::ffi::c_void;
 
 /// Every context switch: `(preempt, prev, next, prev_state)`, the last one since Linux 5.18.
@@ -48,6 +53,20 @@ pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     account::sched_process_exec(&ctx);
+    0
+}
+
+/// Every page fault in user code: `(address, regs, error_code)`.
+#[btf_tracepoint(function = "page_fault_user")]
+pub fn page_fault_user(ctx: BtfTracePointContext) -> i32 {
+    account::page_fault_user(&ctx);
+    0
+}
+
+/// Every tick of a CPU's sampling clock.
+#[perf_event]
+pub fn cpu_sample(ctx: PerfEventContext) -> u32 {
+    sample::tick(&ctx);
     0
 }
 

@@ -1,18 +1,22 @@
 //! Every map. Sizes are bounds: nothing here grows with what the target does.
 
+use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::btf_maps::{self, ArrayOfMaps};
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use profiler_common::call::CALLS;
 use profiler_common::counter::Counter;
 use profiler_common::map::{
-    Aggregate, AggregateKey, FILTER_SIZE, INDEX_BANKS, Life, MAX_MAPPINGS, MAX_PROCESSES,
-    MAX_TABLES, Process, ROW_BANKS, Stack, THREADS, Thread,
+    Aggregate, AggregateKey, FILTER_SIZE, INDEX_BANKS, Life, MAX_MAPPINGS, MAX_OBJECTS,
+    MAX_PROCESSES, MAX_TABLES, Process, ROW_BANKS, Stack, THREADS, Thread,
 };
 use profiler_common::park::{ParkSet, SETS};
 use profiler_common::row::{BANK_ROWS, INDEX_BANK, Mapping, walk};
 
 use crate::emit::StackMessage;
+use crate::objects::{Call, ObjectMessage};
 use crate::raw::RawMessage;
+use crate::registers::COPIES;
 use crate::unwind::{CachedRule, Chunk, RULE_CACHE, Walk};
 
 /// `BPF_F_MMAPABLE`: userspace fills these by mmap.
@@ -86,7 +90,32 @@ pub(crate) static STACKS: HashMap<u64, Stack> = HashMap::with_max_entries(65_536
 
 #[map]
 pub(crate) static AGGREGATES: HashMap<AggregateKey, Aggregate> =
-    HashMap::with_max_entries(32_768, 0);
+    HashMap::with_max_entries(profiler_common::map::AGGREGATES as u32, 0);
+
+/// How many entries of it were made for waits for a known object, about.
+#[map]
+pub(crate) static OBJECT_SUMS: Array<u64> = Array::with_max_entries(1, 0);
+
+/// What each system call waits for, one of [`profiler_common::call`].
+#[map]
+pub(crate) static CALL_OBJECTS: Array<u32> = Array::with_max_entries(CALLS as u32, 0);
+
+/// Objects that were sent, by number.
+#[map]
+pub(crate) static OBJECTS: LruHashMap<u64, u32> =
+    LruHashMap::with_max_entries(MAX_OBJECTS as u32, 0);
+
+/// The wait whose object is being looked at.
+#[map]
+pub(crate) static OBJECT_CALL: PerCpuArray<Call> = PerCpuArray::with_max_entries(1, 0);
+
+/// Its record, in the form in which it is sent.
+#[map]
+pub(crate) static OBJECT_MESSAGE: PerCpuArray<ObjectMessage> = PerCpuArray::with_max_entries(1, 0);
+
+/// Registers copied from a kernel stack, where there is no helper that finds them.
+#[map]
+pub(crate) static REGISTERS: PerCpuArray<pt_regs> = PerCpuArray::with_max_entries(COPIES, 0);
 
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
@@ -95,19 +124,31 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 pub(crate) static COUNTERS: PerCpuArray<u64> =
     PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
 
-#[map]
-pub(crate) static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(1, 0);
+/// Entries of the per-CPU maps of a walk. Programs whose walks cannot interrupt each other share
+/// one.
+pub(crate) mod slot {
+    /// Of the scheduler's tracepoints, which run with interrupts off.
+    pub(crate) const SCHEDULER: u32 = 0;
+    /// Of the sampling clock, which interrupts any program that runs with interrupts on.
+    pub(crate) const SAMPLE: u32 = 1;
+    /// How many.
+    pub(crate) const COUNT: u32 = 2;
+}
 
 #[map]
-pub(crate) static CHUNK: PerCpuArray<Chunk> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(slot::COUNT, 0);
+
+#[map]
+pub(crate) static CHUNK: PerCpuArray<Chunk> = PerCpuArray::with_max_entries(slot::COUNT, 0);
 
 #[map]
 pub(crate) static RULES: PerCpuArray<[CachedRule; RULE_CACHE]> =
-    PerCpuArray::with_max_entries(1, 0);
+    PerCpuArray::with_max_entries(slot::COUNT, 0);
 
 /// The stack being walked, in the form in which it is sent.
 #[map]
-pub(crate) static MESSAGE: PerCpuArray<StackMessage> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static MESSAGE: PerCpuArray<StackMessage> =
+    PerCpuArray::with_max_entries(slot::COUNT, 0);
 
 /// The piece of a raw copy being made, in the form in which it is sent.
 #[map]

@@ -1,11 +1,14 @@
 //! The registers with which a thread entered the kernel.
 
 use aya_ebpf::bindings::pt_regs;
-use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_task_pt_regs};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs,
+};
 use core::ffi::c_void;
 
 use crate::config;
 use crate::filter::Task;
+use crate::maps::REGISTERS;
 
 /// `__USER_CS`, the code segment of 64-bit programs (`arch/x86/include/asm/segment.h`).
 const USER_CS: u64 = 0x33;
@@ -55,18 +58,57 @@ unsafe fn parts(regs: *const pt_regs) -> Registers {
     }
 }
 
+/// Copies of registers of one CPU, in a map since the stack has no room for them: one for programs
+/// that run with interrupts off, and so one after another, one for the task iterator, and one for
+/// the sampling clock, whose interrupt may interrupt the latter.
+pub(crate) const COPY_OF_TRACEPOINT: u32 = 0;
+pub(crate) const COPY_OF_ITERATOR: u32 = 1;
+pub(crate) const COPY_OF_SAMPLE: u32 = 2;
+pub(crate) const COPIES: u32 = 3;
+
 /// The saved registers of a task: an instruction pointer of 0 where they cannot be had.
 ///
 /// # Safety
 /// `task` is a task pointer that the verifier knows as such.
 #[inline(always)]
-pub(crate) unsafe fn of_task(task: Task) -> Registers {
+pub(crate) unsafe fn of_task(task: Task, copy: u32) -> Registers {
     if config::has_task_pt_regs() != 0 {
         // SAFETY: by the caller's word; the verifier knows what the helper returns.
         return unsafe { parts(bpf_task_pt_regs(task.cast_mut().cast()) as *const pt_regs) };
     }
     // SAFETY: by the caller's word, a field at an offset from BTF.
-    unsafe { on_stack(*task.add(config::off_task_stack() as usize).cast::<u64>()) }
+    unsafe {
+        on_stack(
+            *task.add(config::off_task_stack() as usize).cast::<u64>(),
+            copy,
+        )
+    }
+}
+
+/// The saved registers of the current task: those of its entry into the kernel, by a system call
+/// or by the interrupt that runs.
+#[inline(always)]
+pub(crate) fn of_current(copy: u32) -> Registers {
+    if config::has_current_task_btf() != 0 {
+        // SAFETY: the verifier knows what the helper returns.
+        return unsafe { of_task(bpf_get_current_task_btf().cast_const().cast(), copy) };
+    }
+    on_stack(of_current_task(config::off_task_stack()), copy)
+}
+
+/// The word at an offset of the current task; 0 where it cannot be read.
+#[inline(always)]
+pub(crate) fn of_current_task(offset: u32) -> u64 {
+    let mut word = 0u64;
+    // SAFETY: eight bytes go into `word`, which stays 0 where the helper fails.
+    unsafe {
+        bpf_probe_read_kernel(
+            (&raw mut word).cast(),
+            8,
+            bpf_get_current_task().wrapping_add(offset.into()) as *const c_void,
+        );
+    }
+    word
 }
 
 /// The registers at the top of the kernel stack that begins at `stack`: `task_pt_regs` of
@@ -74,22 +116,23 @@ pub(crate) unsafe fn of_task(task: Task) -> Registers {
 /// (`TOP_OF_KERNEL_STACK_PADDING`) came after the helper that spares us this. A stack of another
 /// size than told would show by its code segment.
 #[inline(always)]
-pub(crate) fn on_stack(stack: u64) -> Registers {
+pub(crate) fn on_stack(stack: u64, copy: u32) -> Registers {
     let at = stack
         .wrapping_add(config::kernel_stack().into())
         .wrapping_sub(size_of::<pt_regs>() as u64);
-    let mut regs = core::mem::MaybeUninit::<pt_regs>::uninit();
-    // SAFETY: that many bytes go into `regs`, which is not read where the helper fails.
+    let Some(regs) = REGISTERS.get_ptr_mut(copy) else {
+        return NONE;
+    };
+    // SAFETY: that many bytes go into the copy, which is not read where the helper fails.
     unsafe {
         let failed = bpf_probe_read_kernel(
-            regs.as_mut_ptr().cast(),
+            regs.cast(),
             size_of::<pt_regs>() as u32,
             at as *const c_void,
         );
         if failed != 0 {
             return NONE;
         }
-        let regs = regs.as_ptr();
         if (*regs).cs != USER_CS {
             return NONE;
         }

@@ -29,7 +29,7 @@ pub(crate) fn task(ctx: *mut c_void) {
         if filter::watched(tgid).is_none() {
             return;
         }
-        let regs = registers::of_task(task);
+        let regs = registers::of_task(task, registers::COPY_OF_ITERATOR);
         let switches = task.add(config::off_task_nvcsw() as usize).cast::<u64>();
         let record = SnapshotRecord {
             header: Header {

@@ -1,10 +1,10 @@
-//! Sums over waits: one entry a thread and stack.
+//! Sums over waits: one entry a thread, stack and object.
 
 use profiler_common::counter::Counter;
-use profiler_common::map::{Aggregate, AggregateKey, HISTOGRAM_BUCKETS};
+use profiler_common::map::{Aggregate, AggregateKey, HISTOGRAM_BUCKETS, OBJECT_AGGREGATES};
 use profiler_common::park::Sums;
 
-use crate::maps::{AGGREGATES, count};
+use crate::maps::{AGGREGATES, OBJECT_SUMS, count};
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
@@ -54,15 +54,50 @@ fn bucket(nanos: u64) -> usize {
     }
 }
 
-/// The sums of a thread's waits with one stack; counts where there is no room for new ones.
+/// Whether there is room for the sums of one more object.
 #[inline(always)]
-pub(crate) fn of(tgid: u32, tid: u32, stack: u64) -> Option<*mut Aggregate> {
-    let key = AggregateKey { stack, tid, tgid };
+fn may_have_object() -> bool {
+    let Some(made) = OBJECT_SUMS.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: a live array value; what two CPUs count at once may get lost.
+    unsafe {
+        if *made >= OBJECT_AGGREGATES {
+            return false;
+        }
+        *made += 1;
+    }
+    true
+}
+
+#[inline(always)]
+fn entry(tgid: u32, tid: u32, stack: u64, object: u64) -> Option<*mut Aggregate> {
+    let key = AggregateKey {
+        stack,
+        object,
+        tid,
+        tgid,
+    };
     if let Some(sums) = AGGREGATES.get_ptr_mut(&key) {
         return Some(sums);
     }
+    if object != 0 && !may_have_object() {
+        return None;
+    }
     let _ = AGGREGATES.insert(&key, &ZERO, NO_EXIST);
-    let sums = AGGREGATES.get_ptr_mut(&key);
+    AGGREGATES.get_ptr_mut(&key)
+}
+
+/// The sums of a thread's waits with one stack for one object (0 is none that is known); counts
+/// where there is no room for new ones.
+#[inline(always)]
+pub(crate) fn of(tgid: u32, tid: u32, stack: u64, object: u64) -> Option<*mut Aggregate> {
+    let mut sums = entry(tgid, tid, stack, object);
+    if sums.is_none() && object != 0 {
+        count(Counter::ObjectUnsummed);
+        // Rather without its object than not at all.
+        sums = entry(tgid, tid, stack, 0);
+    }
     if sums.is_none() {
         count(Counter::AggregateFull);
     }
@@ -98,7 +133,7 @@ pub(crate) unsafe fn add(sums: *mut Aggregate, blocked: u64, runqueue: u64) {
 /// As [`add`], for both.
 #[inline(always)]
 pub(crate) unsafe fn merge(tgid: u32, tid: u32, stack: u64, more: *const Sums) {
-    let Some(sums) = of(tgid, tid, stack) else {
+    let Some(sums) = of(tgid, tid, stack, 0) else {
         return;
     };
     // SAFETY: by the caller's word.

@@ -13,7 +13,7 @@ use profiler_common::row::{self, BANK_ROWS, BANK_SHIFT, INDEX_BANK, Mapping, Row
 use profiler_common::walk::{CONTINUE, Cursor, Memory, step};
 
 use crate::filter::Table;
-use crate::maps::{self, CHUNK, INDEX, MESSAGE, ROWS, RULES, WALK};
+use crate::maps::{self, CHUNK, INDEX, MESSAGE, ROWS, RULES, WALK, slot};
 
 /// Rules that one CPU remembers, a power of two.
 pub(crate) const RULE_CACHE: usize = 512;
@@ -188,11 +188,11 @@ fn mapping(state: &mut Walk, pc: u64) -> Option<&'static Mapping> {
 
 /// The rule for `pc`, remembered or looked up; `None` outside every mapping.
 #[inline(always)]
-fn rule(state: &mut Walk, pc: u64) -> Option<Rule> {
-    let slot = ((pc >> 1) ^ (pc >> 10)) as usize & (RULE_CACHE - 1);
-    let cached = RULES.get_ptr_mut(0)?;
+fn rule<const SLOT: u32>(state: &mut Walk, pc: u64) -> Option<Rule> {
+    let place = ((pc >> 1) ^ (pc >> 10)) as usize & (RULE_CACHE - 1);
+    let cached = RULES.get_ptr_mut(SLOT)?;
     // SAFETY: a live per-CPU value, and the mask keeps the index within it.
-    let cached = unsafe { &mut *cached.cast::<CachedRule>().add(slot) };
+    let cached = unsafe { &mut *cached.cast::<CachedRule>().add(place) };
     if cached.pc == pc && cached.generation == state.generation {
         return Some(cached.rule);
     }
@@ -206,7 +206,7 @@ fn rule(state: &mut Walk, pc: u64) -> Option<Rule> {
 
 /// One frame; 0 to go on, 1 to stop.
 #[inline(always)]
-fn turn(state: &mut Walk, memory: &mut Chunk, frames: *mut u64) -> u32 {
+fn turn<const SLOT: u32>(state: &mut Walk, memory: &mut Chunk, frames: *mut u64) -> u32 {
     let n = state.frames as usize;
     if n >= MAX_USER_FRAMES {
         state.outcome = walk::TOO_DEEP;
@@ -216,7 +216,7 @@ fn turn(state: &mut Walk, memory: &mut Chunk, frames: *mut u64) -> u32 {
     unsafe { *frames.add(n & 127) = state.cursor.ip };
     state.frames = n as u32 + 1;
     state.hash = (state.hash.rotate_left(5) ^ state.cursor.ip).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let Some(rule) = rule(state, state.cursor.lookup_pc()) else {
+    let Some(rule) = rule::<SLOT>(state, state.cursor.lookup_pc()) else {
         state.outcome = walk::UNMAPPED;
         return 1;
     };
@@ -233,6 +233,26 @@ fn turn(state: &mut Walk, memory: &mut Chunk, frames: *mut u64) -> u32 {
     1
 }
 
+/// One frame of the walk in the slot; 0 to go on, 1 to stop.
+#[inline(always)]
+fn turn_in<const SLOT: u32>() -> u32 {
+    let (Some(state), Some(memory), Some(message)) = (
+        WALK.get_ptr_mut(SLOT),
+        CHUNK.get_ptr_mut(SLOT),
+        MESSAGE.get_ptr_mut(SLOT),
+    ) else {
+        return 1;
+    };
+    // SAFETY: live per-CPU values; no walk with the same slot can interrupt this one.
+    unsafe {
+        turn::<SLOT>(
+            &mut *state,
+            &mut *memory,
+            (&raw mut (*message).frames).cast(),
+        )
+    }
+}
+
 /// One frame of this CPU's [`WALK`]; 0 to go on, 1 to stop.
 ///
 /// A global function: the verifier looks at it once, by itself, and takes every call of it for
@@ -244,35 +264,29 @@ fn turn(state: &mut Walk, memory: &mut Chunk, frames: *mut u64) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn walk_turn() -> u32 {
-    let (Some(state), Some(memory), Some(message)) = (
-        WALK.get_ptr_mut(0),
-        CHUNK.get_ptr_mut(0),
-        MESSAGE.get_ptr_mut(0),
-    ) else {
-        return 1;
-    };
-    // SAFETY: live per-CPU values; nothing else runs on this CPU within a context switch.
-    unsafe {
-        turn(
-            &mut *state,
-            &mut *memory,
-            (&raw mut (*message).frames).cast(),
-        )
-    }
+    turn_in::<{ slot::SCHEDULER }>()
+}
+
+/// As [`walk_turn`], of the sampling clock's walk.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn walk_turn_sample() -> u32 {
+    turn_in::<{ slot::SAMPLE }>()
 }
 
 /// Walks the current thread's user stack from its registers; the frames are then in this CPU's
-/// [`MESSAGE`], and if `noting` is not 0 what was read in its [`CHUNK`].
+/// [`MESSAGE`] of that slot (see [`maps::slot`]), and if `noting` is not 0 what was read in its
+/// [`CHUNK`].
 #[inline(always)]
-pub(crate) fn walk_user(
+pub(crate) fn walk_user<const SLOT: u32>(
     ip: u64,
     sp: u64,
     bp: u64,
     table: Table,
     noting: u32,
 ) -> Option<*mut Walk> {
-    let state = WALK.get_ptr_mut(0)?;
-    let memory = CHUNK.get_ptr_mut(0)?;
+    let state = WALK.get_ptr_mut(SLOT)?;
+    let memory = CHUNK.get_ptr_mut(SLOT)?;
     // SAFETY: live per-CPU and array values.
     unsafe {
         (*state).cursor = Cursor::new(ip, sp, bp);
@@ -291,7 +305,12 @@ pub(crate) fn walk_user(
             return Some(state);
         }
         for _ in 0..=MAX_USER_FRAMES {
-            if walk_turn() != 0 {
+            let done = if SLOT == slot::SAMPLE {
+                walk_turn_sample()
+            } else {
+                walk_turn()
+            };
+            if done != 0 {
                 break;
             }
         }

@@ -1,17 +1,15 @@
 //! Who ends a wait, and when.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::helpers::generated::{
-    bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel,
-};
+use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel};
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::programs::BtfTracePointContext;
 use core::ffi::c_void;
-use profiler_common::map::PHASE_BLOCKED;
+use profiler_common::map::{ADVICE_IDLE, PHASE_BLOCKED};
 use profiler_common::record::WAKER_INTERRUPT;
 
 use crate::filter::{self, Task};
-use crate::{config, registers, threads};
+use crate::{config, registers, stack, threads};
 
 /// Notes the time and the waker, where the woken thread is a watched one that waits.
 #[inline(always)]
@@ -30,11 +28,13 @@ pub(crate) fn sched_waking(ctx: &BtfTracePointContext) {
         if (*thread).phase != PHASE_BLOCKED || (*thread).wakeup != 0 {
             return;
         }
+        let now = bpf_ktime_get_ns();
         // Nobody asks who ended a park.
         if (*thread).park != 0 {
-            core::ptr::write_volatile(&raw mut (*thread).wakeup, bpf_ktime_get_ns());
+            core::ptr::write_volatile(&raw mut (*thread).wakeup, now);
             return;
         }
+        (*thread).waker_stack = 0;
         if in_interrupt(ctx) {
             (*thread).waker_tid = WAKER_INTERRUPT;
             (*thread).waker_tgid = 0;
@@ -43,8 +43,15 @@ pub(crate) fn sched_waking(ctx: &BtfTracePointContext) {
             (*thread).waker_tid = waker as u32;
             (*thread).waker_tgid = (waker >> 32) as u32;
             (*thread).waker_comm = bpf_get_current_comm().unwrap_or_default();
+            // Only of wakeups whose waits get a record: the others are many and short.
+            if (*thread).advice != ADVICE_IDLE
+                && now.saturating_sub((*thread).since) >= config::min_block_ns()
+                && let Some(process) = filter::watched((waker >> 32) as u32)
+            {
+                (*thread).waker_stack = stack::take_waker(ctx.as_ptr(), process, now);
+            }
         }
-        core::ptr::write_volatile(&raw mut (*thread).wakeup, bpf_ktime_get_ns());
+        core::ptr::write_volatile(&raw mut (*thread).wakeup, now);
     }
 }
 
@@ -73,18 +80,10 @@ fn in_interrupt(ctx: &BtfTracePointContext) -> bool {
         // SAFETY: the current task, a field at an offset from BTF, and its saved registers.
         return unsafe {
             let task: Task = bpf_get_current_task_btf().cast_const().cast();
-            elsewhere(*task.add(offset).cast::<u64>()) || registers::of_task(task).syscall == -1
+            elsewhere(*task.add(offset).cast::<u64>())
+                || registers::of_task(task, registers::COPY_OF_TRACEPOINT).syscall == -1
         };
     }
-    let mut stack = 0u64;
-    // SAFETY: eight bytes go into `stack`, which stays 0 where the helper fails.
-    unsafe {
-        let task = bpf_get_current_task();
-        bpf_probe_read_kernel(
-            (&raw mut stack).cast(),
-            8,
-            task.wrapping_add(offset as u64) as *const c_void,
-        );
-    }
-    elsewhere(stack) || registers::on_stack(stack).syscall == -1
+    let stack = registers::of_current_task(config::off_task_stack());
+    elsewhere(stack) || registers::on_stack(stack, registers::COPY_OF_TRACEPOINT).syscall == -1
 }

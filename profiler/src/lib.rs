@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! bpf (load, attach, drain) -> decode -> process (mappings, threads) -> unwind (tables)
-//!     -> symbolize -> tokio_rt (rules) -> model (waits, books, sites, verdict) -> render
+//!     -> symbolize -> tokio_rt (rules) -> cause (rules) -> model (waits, books, sites, verdict)
+//!     -> render
 //! ```
 //!
 //! [`model`] knows nothing of BPF, [`render`] knows nothing of processes. The command line in
@@ -12,6 +13,7 @@
 #![cfg(target_os = "linux")]
 
 pub mod bpf;
+pub mod cause;
 pub mod cli;
 pub mod decode;
 pub mod error;

@@ -82,6 +82,38 @@ fn flamegraph() {
     }
 }
 
+#[test]
+fn wakers_and_wall_clock() {
+    for name in ["hog", "held_lock", "starved", "hostile", "empty"] {
+        let recordings = recordings::all();
+        let (_, recording) = recordings.iter().find(|(n, _)| *n == name).expect("known");
+        for format in [Format::WakersFolded, Format::WallFolded] {
+            let text = text_of(recording, format, &Options::default());
+            let format = format.name().replace('-', "_");
+            insta::assert_snapshot!(format!("{name}_{format}"), text);
+        }
+    }
+    for (name, format) in [("held_lock", Format::WakersSvg), ("hog", Format::WallSvg)] {
+        let recordings = recordings::all();
+        let (_, recording) = recordings.iter().find(|(n, _)| *n == name).expect("known");
+        let svg = text_of(recording, format, &Options::default());
+        let name = format!("{name}_{}.svg", format.name().replace('-', "_"));
+        insta::assert_binary_snapshot!(&name, svg.into_bytes());
+    }
+}
+
+#[test]
+fn three_ways_to_come_to_a_halt_have_three_verdicts() {
+    let kind = |recording: &Recording| {
+        let verdict = build(recording).verdict;
+        let json = serde_json::to_value(verdict).expect("JSON");
+        json["kind"].as_str().expect("a kind").to_owned()
+    };
+    assert_eq!(kind(&recordings::hog()), "long_polls");
+    assert_eq!(kind(&recordings::held_lock()), "workers_blocked");
+    assert_eq!(kind(&recordings::quota()), "cpu_starved");
+}
+
 /// The golden files would catch this too, but not tell that it matters.
 #[test]
 fn names_stay_text() {
@@ -90,7 +122,14 @@ fn names_stay_text() {
     // inferno's own script is the only one.
     assert_eq!(svg.matches("<script").count(), 1);
     assert!(!svg.contains("<title></title>") && svg.contains("&lt;!-- &amp;"));
-    for format in [Format::Text, Format::Folded, Format::Svg] {
+    for format in [
+        Format::Text,
+        Format::Folded,
+        Format::Svg,
+        Format::WakersFolded,
+        Format::WakersSvg,
+        Format::WallFolded,
+    ] {
         let text = text_of(&hostile, format, &Options::default());
         let is_bad = |c: char| c.is_control() && c != '\n' || c == '\u{202e}' || c == '\u{200b}';
         // inferno's script and style hold tabs and line ends of their own.

@@ -10,11 +10,12 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use support::check::{self, Complaints};
+use support::check_causes;
 use support::check_modes;
 use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
-use support::{hostile, kernel_walk, life, losses, privilege, safety, selftest};
+use support::{harm, hostile, kernel_walk, life, losses, privilege, safety, selftest};
 
 const VARIANTS: &[Variant] = &[
     Variant {
@@ -108,6 +109,7 @@ fn main() -> ExitCode {
         trials.extend(scenarios(*variant));
     }
     trials.extend(modes());
+    trials.extend(harm_trials());
     trials.extend(losses::trials());
     trials.extend(safety::trials());
     trials.extend(hostile::trials());
@@ -155,6 +157,9 @@ fn scenarios(variant: Variant) -> Vec<Trial> {
         checks.push(("nothing_made_up", |recorded| {
             check_modes::stripped(&recorded.report, &recorded.truth)
         }));
+        checks.push(("causes", |recorded| {
+            check_causes::stripped(&recorded.report)
+        }));
     } else {
         checks.extend_from_slice(NAMED);
         checks.extend_from_slice(&[
@@ -169,6 +174,12 @@ fn scenarios(variant: Variant) -> Vec<Trial> {
                 check::folded(&recorded.folded, &recorded.truth)
             }),
         ]);
+    }
+    // Fat LTO inlines what tells the locks of std apart.
+    if matches!(variant.profile, Profile::Release | Profile::Lines) {
+        checks.push(("causes", |recorded| {
+            check_causes::causes(&recorded.report, &recorded.truth)
+        }));
     }
     if variant.profile == Profile::Lines {
         checks.extend_from_slice(&[
@@ -238,6 +249,42 @@ fn modes() -> Vec<Trial> {
         },
     ));
     trials
+}
+
+/// Three ways to come to a halt, each with its verdict; and who holds a lock.
+fn harm_trials() -> Vec<Trial> {
+    let old = |package| Variant {
+        package,
+        profile: Profile::Release,
+    };
+    let all: [(&str, Variant, &'static str, Check); 5] = [
+        ("harm-cpu-hog", DEFAULT, "cpu-hog", harm::cpu_hog),
+        (
+            "harm-cpu-hog-tokio-1.38",
+            old("tokio-1.38"),
+            "cpu-hog",
+            harm::cpu_hog,
+        ),
+        (
+            "harm-cpu-hog-tokio-1.20",
+            old("tokio-1.20"),
+            "cpu-hog",
+            harm::cpu_hog_by_stack,
+        ),
+        (
+            "harm-too-few-cpus",
+            DEFAULT,
+            "too-few-cpus",
+            harm::too_few_cpus,
+        ),
+        ("harm-held-locks", DEFAULT, "held-locks", harm::held_locks),
+    ];
+    all.into_iter()
+        .flat_map(|(group, variant, mode, check)| {
+            let checks: [(&str, Check); 2] = [("books", check::books), ("verdict", check)];
+            Run::new(variant, mode, Ending::Stays).trials(group, &checks)
+        })
+        .collect()
 }
 
 /// One recording, made when the first of its trials asks for it.

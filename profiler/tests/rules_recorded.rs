@@ -1,6 +1,7 @@
 //! Replays stacks that real programs had, recorded by `fixtures/stack-recorder` with the ground
 //! truth that the programs themselves stated: every thread must get its state and role.
 
+use holdup::cause::{Cause, Judge, Sighting};
 use holdup::symbolize::{Frame, Naming, Origin, Space};
 use holdup::tokio_rt::{Classifier, RULES, State, Verdict};
 use holdup::units::{Addr, Svma};
@@ -12,6 +13,7 @@ use std::sync::Arc;
 /// One recorded thread (or several with the same stack and the same truth).
 struct Thread {
     truth: String,
+    syscall: Option<u32>,
     frames: Vec<Frame>,
 }
 
@@ -111,6 +113,7 @@ fn load(path: &std::path::Path) -> Recording {
         .iter()
         .map(|t| Thread {
             truth: t[0].as_str().expect("the truth is text").to_owned(),
+            syscall: t[1].as_str().and_then(|number| number.parse().ok()),
             frames: t[3]
                 .as_array()
                 .expect("a stack is a list")
@@ -263,4 +266,77 @@ fn task_frames_lie_inside_the_task() {
         }
     }
     assert!(named > 100, "only {named} stacks have a task frame");
+}
+
+/// The causes that are right for what a thread did, by the last word or words of its truth; the
+/// first is what names tell, the others what is left where everything was inlined.
+fn right_causes(act: &str) -> Option<&'static [Cause]> {
+    const PARK: &[Cause] = &[Cause::Condvar, Cause::Lock];
+    Some(match act {
+        _ if act.ends_with("sleep") || act.ends_with("sleeps") => &[Cause::Sleep],
+        _ if act.contains("mutex") => &[Cause::Lock],
+        _ if act.contains("rwlock") => &[Cause::Lock],
+        // A condvar that was inlined into the function of an executor looks like the executor's.
+        _ if act.contains("root_condvar") => &[Cause::Condvar, Cause::Lock, Cause::NestedBlockOn],
+        _ if act.contains("condvar") => PARK,
+        _ if act.ends_with("thread_park") => PARK,
+        _ if act.ends_with("mpsc_recv") || act.ends_with("task_recv") => {
+            &[Cause::Channel, Cause::Condvar, Cause::Lock]
+        }
+        _ if act.contains("futures") => &[Cause::NestedBlockOn, Cause::Condvar, Cause::Lock],
+        // The recordings have neither arguments nor names of libc's own functions.
+        _ if act.ends_with("thread_join") => &[Cause::ThreadJoin, Cause::Lock],
+        _ if act.ends_with("child_wait") => &[Cause::ChildProcess],
+        _ if act.ends_with("tcp_accept") || act.ends_with("pipe_read") => &[Cause::Network],
+        "poll" => &[Cause::Poll],
+        _ if act.ends_with("epoll") => &[Cause::Poll],
+        _ => return None,
+    })
+}
+
+#[test]
+fn every_recorded_wait_has_its_cause() {
+    let mut judge = Judge::default();
+    let (mut judged, mut named) = (0, 0);
+    for recording in recordings() {
+        let classifier = recording.classifier();
+        for thread in &recording.threads {
+            let mut words = thread.truth.split(' ');
+            let (state, act) = (words.next().unwrap_or(""), words.next_back().unwrap_or(""));
+            let Some(right) = right_causes(act).filter(|_| state != "idle" && state != "other")
+            else {
+                continue;
+            };
+            let verdict = classifier.classify(&thread.frames, false);
+            let end = verdict
+                .frame
+                .filter(|_| verdict.state == State::Blocked)
+                .map_or(thread.frames.len(), |frame| frame as usize);
+            let finding = judge.judge(&Sighting {
+                syscall: thread.syscall,
+                args: None,
+                kernel: &[],
+                user: &thread.frames[..end],
+            });
+            assert!(
+                right.contains(&finding.cause),
+                "{}: {}: {} by {}: {:#?}",
+                recording.name,
+                thread.truth,
+                finding.cause,
+                finding.rule,
+                thread
+                    .frames
+                    .iter()
+                    .map(|f| &f.function)
+                    .collect::<Vec<_>>()
+            );
+            judged += 1;
+            named += usize::from(finding.cause == right[0]);
+        }
+    }
+    assert!(judged > 500, "only {judged} were judged");
+    // The others are of builds with fat LTO, where std itself is inlined.
+    println!("{named} of {judged} by name");
+    assert!(named * 20 > judged * 17, "only {named} of {judged} by name");
 }

@@ -9,9 +9,11 @@ use crate::process::module::TlsContext;
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 use anyhow::{Context, Result, bail};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
-use aya::programs::{BtfTracePoint, Iter, Program, ProgramInfo};
+use aya::programs::perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent};
+use aya::programs::{BtfTracePoint, Iter, PerfEvent, Program, ProgramInfo};
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
+use profiler_common::call::{self, CALLS};
 use profiler_common::context::layout;
 use profiler_common::counter::Counter;
 use profiler_common::map::{
@@ -19,6 +21,7 @@ use profiler_common::map::{
     HISTOGRAM_BUCKETS, Life, MAX_PROCESSES, NO_PROCESS, Process, Stack, THREAD_WAYS, THREADS,
     Thread,
 };
+use profiler_common::offsets::Offsets;
 use profiler_common::park::ParkSet;
 use rustix::time::{ClockId, clock_gettime};
 use std::io::Read;
@@ -34,6 +37,12 @@ pub(super) const TRACEPOINTS: [&str; 4] = [
     "sched_waking",
     "sched_switch",
 ];
+
+/// A tracepoint that tells which page a thread waits for; not every kernel has it.
+pub(super) const PAGE_FAULT: &str = "page_fault_user";
+
+/// The program of the sampling clock.
+pub(super) const CPU_SAMPLE: &str = "cpu_sample";
 
 /// Arguments of `sched_switch` where `prev_state` is one of them (Linux 5.18).
 const SCHED_SWITCH_ARGS: u32 = 4;
@@ -133,6 +142,14 @@ impl Kernel {
         let last_arrival = offset("sched_info.last_arrival").unwrap_or(0);
         let last_queued = offset("sched_info.last_queued").unwrap_or(0);
         let state = offset("__state").or_else(|_| offset("state"))?;
+        // A field that is missing costs the names of some objects, and no more.
+        let objects = Offsets::new(|strukt, member| {
+            let found = types.member_offset(strukt, member);
+            if found.is_none() {
+                tracing::info!("the kernel's BTF has no {strukt}.{member}");
+            }
+            found
+        });
         let has_task_pt_regs = u32::from(types.has_helper("task_pt_regs"));
         let has_current_task_btf = u32::from(types.has_helper("get_current_task_btf"));
         let has_prev_state =
@@ -154,6 +171,7 @@ impl Kernel {
             .override_global("OFF_TASK_STACK", &stack, true)
             .override_global("OFF_TASK_FSBASE", &fsbase, true)
             .override_global("OFF_TASK_LAST_ARRIVAL", &last_arrival, true)
+            .override_global("OBJECT_OFFSETS", &objects, true)
             .override_global("OFF_TASK_LAST_QUEUED", &last_queued, true)
             .override_global("KERNEL_STACK", &types.kernel_stack_size(), true)
             .override_global("HAS_TASK_PT_REGS", &has_task_pt_regs, true)
@@ -164,6 +182,13 @@ impl Kernel {
             .load(OBJECT)
             .context("cannot load the eBPF object")?;
         let tables = Tables::new(&mut ebpf)?;
+        let calls = ebpf
+            .map_mut("CALL_OBJECTS")
+            .context("the eBPF object has no map CALL_OBJECTS")?;
+        let mut calls: Array<_, u32> = Array::try_from(calls)?;
+        for number in 0..CALLS as u32 {
+            calls.set(number, call::object_of(number), 0)?;
+        }
         let mut take = |name: &str| {
             ebpf.take_map(name)
                 .with_context(|| format!("the eBPF object has no map {name}"))
@@ -207,11 +232,12 @@ impl Kernel {
         })
     }
 
-    /// Attaches every program. Nothing is recorded before [`Kernel::watch`].
+    /// Attaches every program. Nothing is recorded before [`Kernel::watch`]. `period` is the time
+    /// between two samples of a CPU; without one there are none.
     ///
     /// # Errors
     /// Where the verifier refuses a program or the kernel its attachment.
-    pub fn attach(&mut self) -> Result<()> {
+    pub fn attach(&mut self, period: Option<Nanos>) -> Result<()> {
         for name in TRACEPOINTS {
             self.load_program(name)?;
             let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?.try_into()?;
@@ -219,7 +245,40 @@ impl Kernel {
                 .attach()
                 .with_context(|| format!("cannot attach to the tracepoint {name}"))?;
         }
+        if let Err(error) = self.attach_page_faults() {
+            tracing::info!("page faults will have no address: {error:#}");
+        }
+        if let Some(period) = period {
+            self.sample(period)?;
+        }
         self.load_program(SNAPSHOT)
+    }
+
+    fn attach_page_faults(&mut self) -> Result<()> {
+        self.load_program(PAGE_FAULT)?;
+        let program: &mut BtfTracePoint = program(&mut self.ebpf, PAGE_FAULT)?.try_into()?;
+        program.attach()?;
+        Ok(())
+    }
+
+    /// Starts a clock on each CPU. Its period is fixed: where the kernel steers towards a
+    /// frequency instead, a sample stands for a time that nobody knows.
+    fn sample(&mut self, period: Nanos) -> Result<()> {
+        self.load_program(CPU_SAMPLE)?;
+        let cpus = aya::util::online_cpus()
+            .map_err(|(path, error)| anyhow::Error::from(error).context(path))?;
+        let program: &mut PerfEvent = program(&mut self.ebpf, CPU_SAMPLE)?.try_into()?;
+        for cpu in cpus {
+            program
+                .attach(
+                    PerfEventConfig::Software(SoftwareEvent::CpuClock),
+                    PerfEventScope::AllProcessesOneCpu { cpu },
+                    SamplePolicy::Period(period.0),
+                    false,
+                )
+                .with_context(|| format!("cannot start the sampling clock of CPU {cpu}"))?;
+        }
+        Ok(())
     }
 
     /// Lets the kernel verify one program, and returns what it then says of it.
@@ -228,6 +287,7 @@ impl Kernel {
         let info = match program(&mut self.ebpf, name)? {
             Program::BtfTracePoint(program) => program.info(),
             Program::Iter(program) => program.info(),
+            Program::PerfEvent(program) => program.info(),
             _ => bail!("the eBPF object has another kind of program {name}"),
         };
         info.with_context(|| format!("cannot ask the kernel about the program {name}"))
@@ -237,6 +297,7 @@ impl Kernel {
         match program(&mut self.ebpf, name)? {
             Program::BtfTracePoint(program) => program.load(name, &self.btf),
             Program::Iter(program) => program.load("task", &self.btf),
+            Program::PerfEvent(program) => program.load(),
             _ => bail!("the eBPF object has another kind of program {name}"),
         }
         .with_context(|| format!("the kernel refused the program {name}"))
@@ -465,6 +526,7 @@ impl Kernel {
             );
             let key = AggregateKey {
                 stack: park.stack,
+                object: 0,
                 tid: thread.tid,
                 tgid: thread.tgid,
             };
@@ -556,7 +618,7 @@ pub fn process_entry(
         worker_below_fs,
         current_thread_below_fs,
         budget_below_fs,
-        reserved: 0,
+        tick: context.map_or(0, |context| context.tick),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What this kernel's verifier makes of the programs.
 
-use super::kernel::{Kernel, SNAPSHOT, TRACEPOINTS};
+use super::kernel::{CPU_SAMPLE, Kernel, PAGE_FAULT, SNAPSHOT, TRACEPOINTS};
 use crate::host::KernelBtf;
 use crate::units::Nanos;
 use anyhow::Result;
@@ -24,7 +24,9 @@ pub struct Verified {
 /// As [`Kernel::load`], or where the verifier refuses a program.
 pub fn probe(types: &KernelBtf) -> Result<Vec<Verified>> {
     let mut kernel = Kernel::load(types, Nanos(0))?;
-    let names = TRACEPOINTS.into_iter().chain([SNAPSHOT]);
+    let names = TRACEPOINTS
+        .into_iter()
+        .chain([PAGE_FAULT, CPU_SAMPLE, SNAPSHOT]);
     names
         .map(|name| {
             let began = Instant::now();

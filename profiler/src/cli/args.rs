@@ -189,6 +189,17 @@ pub(crate) struct RecordArgs {
     #[arg(short, long, value_name = "TIME", value_parser = values::min_block, default_value = "100us")]
     pub(crate) min_block: Nanos,
 
+    /// Sample threads of the target on a CPU, so many times a second and CPU
+    ///
+    /// What they do there is reported apart from waits. 0 for no samples, at most 1000.
+    #[arg(short = 'F', long, value_name = "HZ", value_parser = values::freq, default_value = "99")]
+    pub(crate) freq: u32,
+
+    /// List task polls that take a CPU for at least this time: 10ms, 500us
+    ///
+    /// They are found by samples: those shorter than two periods of --freq only by chance.
+    #[arg(long, value_name = "TIME", value_parser = values::long_poll, default_value = "10ms")]
+    pub(crate) long_poll: Nanos,
     /// Walk one stack in N a second time with another unwinder, and count the differences
     ///
     /// The kernel side copies up to 32 KiB of such a stack. N is chosen at random: one stack in
@@ -199,7 +210,8 @@ pub(crate) struct RecordArgs {
     /// Write a report to this file too; may be given several times
     ///
     /// The format follows the extension: .svg (flamegraph), .folded (folded stacks), .json (for
-    /// programs), .txt (for people). `-` is standard output, which always gets a report: see
+    /// programs), .txt (for people); .wakers.svg and .wakers.folded show who ended the waits,
+    /// .wall.svg and .wall.folded all time: on a CPU, in line for one, blocked. `-` is standard output, which always gets a report: see
     /// --format. In the name, %p becomes the (first) target's pid, %t the time as 20261123T224500Z, %% a
     /// percent sign.
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]

@@ -24,6 +24,14 @@ pub enum Format {
     Folded,
     /// A flamegraph
     Svg,
+    /// Folded stacks of waits with those who ended them
+    WakersFolded,
+    /// A flamegraph of waits with those who ended them
+    WakersSvg,
+    /// Folded stacks of all time: on a CPU, in line for one, blocked
+    WallFolded,
+    /// A flamegraph of all time: on a CPU, in line for one, blocked
+    WallSvg,
 }
 
 /// How to render; the same for every output but for `color` and `width`.
@@ -46,6 +54,10 @@ pub struct SessionOptions {
     pub min_block: Nanos,
     /// Whether processes that the targets fork are recorded too.
     pub follow: bool,
+    /// CPU time between two samples of a thread on a CPU; none for no samples.
+    pub sample_period: Option<Nanos>,
+    /// Polls that take a CPU for so long are listed.
+    pub long_poll: Nanos,
     /// One stack in so many is walked a second time, by another unwinder; 0 for none.
     pub shadow_every: u32,
 }

@@ -49,6 +49,10 @@ impl Engine for Live {
             Format::Json => render::Format::Json,
             Format::Folded => render::Format::Folded,
             Format::Svg => render::Format::Svg,
+            Format::WakersFolded => render::Format::WakersFolded,
+            Format::WakersSvg => render::Format::WakersSvg,
+            Format::WallFolded => render::Format::WallFolded,
+            Format::WallSvg => render::Format::WallSvg,
         };
         let defaults = render::Options::default();
         let options = render::Options {
@@ -74,6 +78,8 @@ impl Session for LiveSession {
     ) -> Result<Self> {
         let how = session::Options {
             min_block: options.min_block,
+            sample_period: options.sample_period,
+            long_poll: options.long_poll,
             launched: options.launched,
             follow: options.follow,
             shadow_every: options.shadow_every,

@@ -308,11 +308,13 @@ fn losses_text(losses: &Losses) -> String {
         unresolved,
         unknown_waits,
         timeline,
+        objects,
         walked,
         waits: _,
         summed: _,
         by_cause,
         shadow,
+        samples,
         mistaken_parks,
     } = *losses;
     let differing = shadow.map_or(0, |shadow| shadow.differing);
@@ -335,7 +337,13 @@ fn losses_text(losses: &Losses) -> String {
             "wait left out of the timeline",
             "waits left out of the timeline",
         ),
+        counted(
+            objects,
+            "wait summed without its object",
+            "waits summed without their object",
+        ),
         (differing > 0).then(|| format!("{differing} of {compared} stacks walked twice differ")),
+        counted(samples, "sample", "samples"),
         counted(mistaken_parks, "park mistaken", "parks mistaken"),
     ]
     .into_iter()

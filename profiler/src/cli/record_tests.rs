@@ -93,9 +93,14 @@ impl Session for Fake {
             min_block: Nanos(1),
             threads: Vec::new(),
             stacks: Vec::new(),
+            objects: Vec::new(),
             totals: Vec::new(),
             waits: Vec::new(),
             open_waits: Vec::new(),
+            sampling: None,
+            samples: Vec::new(),
+            long_polls: Vec::new(),
+            throttling: None,
             judges: crate::model::Judges::default(),
             losses: Losses::default(),
             others: Vec::new(),
@@ -113,6 +118,8 @@ fn settings(target: TargetChoice, duration: Option<Duration>, output: &Path) -> 
             launched: false,
             follow: false,
             min_block: Nanos(100_000),
+            sample_period: None,
+            long_poll: Nanos(10_000_000),
         },
         outputs: vec![OutputSpec {
             destination: Destination::File(template),
@@ -340,8 +347,10 @@ fn the_last_line_tells_of_every_loss() {
         unresolved: 4,
         unknown_waits: 5,
         timeline: 6,
+        objects: 7,
         mistaken_parks: 7,
         walked: 700,
+        samples: 8,
         shadow: Some(ShadowCheck {
             compared: 90,
             differing: 7,
@@ -353,7 +362,8 @@ fn the_last_line_tells_of_every_loss() {
         last_line(&[], &losses),
         "lost: 1 event, 2 waits without stack, 3 of 700 stacks truncated, 4 frames unnamed, \
          5 waits of unknown state, 6 waits left out of the timeline, \
-         7 of 90 stacks walked twice differ, 7 parks mistaken"
+         7 waits summed without their object, 7 of 90 stacks walked twice differ, 8 samples, \
+         7 parks mistaken"
     );
 }
 

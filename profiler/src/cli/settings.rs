@@ -6,7 +6,7 @@ use super::engine::{Format, SessionOptions};
 use super::names::Template;
 use crate::error::{Error, Result};
 use crate::process::Invoker;
-use crate::units::Pid;
+use crate::units::{Nanos, Pid};
 use rustix::process::Uid;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -139,6 +139,8 @@ impl RecordSettings {
                 launched,
                 follow: args.follow,
                 min_block: args.min_block,
+                sample_period: (args.freq > 0).then(|| Nanos(1_000_000_000 / u64::from(args.freq))),
+                long_poll: args.long_poll,
                 shadow_every: args.shadow_check.unwrap_or(0),
             },
             outputs: outputs(&args.output, args.format)?,
@@ -199,13 +201,23 @@ fn format_of(name: &OsStr, fallback: Option<Format>) -> Result<Format> {
     // Other tools' formats that end in `.json`, too: ours under such a name would mislead.
     let foreign = ends(".firefox.json") || ends(".speedscope.json");
     let told = [
+        (".wakers.svg", Format::WakersSvg),
+        (".wakers.folded", Format::WakersFolded),
+        (".wall.svg", Format::WallSvg),
+        (".wall.folded", Format::WallFolded),
         (".svg", Format::Svg),
         (".folded", Format::Folded),
         (".json", Format::Json),
         (".txt", Format::Text),
     ]
     .into_iter()
-    .find_map(|(suffix, format)| ends(suffix).then_some(format));
+    .find_map(|(suffix, format)| {
+        // `wakers.svg` is a whole name, too.
+        let whole = suffix.trim_start_matches('.');
+        let base = lower.rsplit(|byte| *byte == b'/').next();
+        let named = whole.contains('.') && base == Some(whole.as_bytes());
+        (ends(suffix) || named).then_some(format)
+    });
     match told.filter(|_| !foreign).or(fallback) {
         Some(format) => Ok(format),
         None => Err(Error::usage(format!(

@@ -63,6 +63,8 @@ fn defaults() {
             launched: false,
             follow: false,
             min_block: Nanos(100_000),
+            sample_period: Some(Nanos(10_101_010)),
+            long_poll: Nanos(10_000_000),
         },
         outputs: vec![stdout(Format::Text)],
         force: false,

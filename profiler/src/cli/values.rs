@@ -55,6 +55,24 @@ pub(crate) fn min_block(text: &str) -> Result<Nanos, String> {
     }
 }
 
+/// `--freq`: samples a second.
+pub(crate) fn freq(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(number) if number <= 1000 => Ok(number),
+        _ => Err("a number of samples a second, from 0 (none) to 1000".into()),
+    }
+}
+
+/// `--long-poll`.
+pub(crate) fn long_poll(text: &str) -> Result<Nanos, String> {
+    let nanos = time(text, None)?;
+    if (100_000..=3600 * 1_000_000_000).contains(&nanos) {
+        Ok(Nanos(nanos))
+    } else {
+        Err("must be from 100us to 1h".into())
+    }
+}
+
 /// Nanoseconds of `1.5s`; a bare number counts `bare` nanoseconds each.
 fn time(text: &str, bare: Option<u64>) -> Result<u64, String> {
     let digits_end = text
@@ -153,6 +171,14 @@ mod tests {
         }
         for text in ["1", "100", "0us", "999ns", "2h", "1ms ", ""] {
             assert!(min_block(text).is_err(), "{text}");
+        }
+        assert_eq!((freq("0"), freq("1000")), (Ok(0), Ok(1000)));
+        for text in ["1001", "-1", "9.5", ""] {
+            assert!(freq(text).is_err(), "{text}");
+        }
+        assert_eq!(long_poll("500us"), Ok(Nanos(500_000)));
+        for text in ["10", "99us", "2h"] {
+            assert!(long_poll(text).is_err(), "{text}");
         }
         assert!(min_block("5").is_err_and(|text| text.contains("unit is missing")));
     }

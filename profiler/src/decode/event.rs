@@ -2,10 +2,10 @@
 
 use bytemuck::{AnyBitPattern, try_pod_read_unaligned};
 use profiler_common::record::{
-    ExecRecord, ForkRecord, Header, KIND_EXEC, KIND_FORK, KIND_RAW_STACK, KIND_SNAPSHOT,
-    KIND_STACK, KIND_THREAD_END, KIND_UNMAPPED_STACK, KIND_WAIT, MAX_KERNEL_FRAMES,
-    MAX_USER_FRAMES, RAW_PIECE_BYTES, RawStackRecord, SnapshotRecord, StackRecord, ThreadEndRecord,
-    WaitRecord,
+    ChildRecord, ExecRecord, ForkRecord, Header, KIND_CHILD, KIND_EXEC, KIND_FORK, KIND_OBJECT,
+    KIND_RAW_STACK, KIND_SAMPLE, KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END, KIND_UNMAPPED_STACK,
+    KIND_WAIT, MAX_KERNEL_FRAMES, MAX_OBJECT_TEXT, MAX_USER_FRAMES, ObjectRecord, RAW_PIECE_BYTES,
+    RawStackRecord, SampleRecord, SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
 };
 use std::fmt;
 
@@ -24,10 +24,34 @@ pub enum Event {
     Snapshot(Box<SnapshotRecord>),
     /// A fork of a process that is followed.
     Fork(ForkRecord),
+    /// Something that is waited for, seen for the first time.
+    Object(Box<ObjectSeen>),
+    /// An exec of a child process.
+    Child(ChildRecord),
+    /// A thread on a CPU.
+    Sample(Box<SampleSeen>),
     /// A piece of a raw copy of a stack.
     RawStack(Box<RawPiece>),
     /// The same of a stack that could not be walked.
     UnmappedStack(Box<RawPiece>),
+}
+
+/// An [`ObjectRecord`] with its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectSeen {
+    /// The fixed part.
+    pub record: ObjectRecord,
+    /// The text, as its kind defines it.
+    pub text: Vec<u8>,
+}
+
+/// A [`SampleRecord`] with its stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SampleSeen {
+    /// The fixed part.
+    pub record: SampleRecord,
+    /// The stack, with its time and thread.
+    pub stack: StackSeen,
 }
 
 /// A [`RawStackRecord`] with its bytes.
@@ -59,6 +83,8 @@ pub enum DecodeError {
     Kind(u32),
     /// More frames than a record may have, or than its bytes hold.
     Frames,
+    /// More text than a record may have, or than its bytes hold.
+    Text,
     /// A piece of memory that is longer than a piece may be, or than its record.
     Memory,
 }
@@ -69,6 +95,7 @@ impl fmt::Display for DecodeError {
             DecodeError::Short => write!(f, "a record shorter than its kind"),
             DecodeError::Kind(kind) => write!(f, "a record of unknown kind {kind}"),
             DecodeError::Frames => write!(f, "a stack whose frames are not all there"),
+            DecodeError::Text => write!(f, "a record with more text than it may have"),
             DecodeError::Memory => write!(f, "a copy of memory that is not all there"),
         }
     }
@@ -96,9 +123,35 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         KIND_EXEC => Event::Exec(head(bytes)?),
         KIND_SNAPSHOT => Event::Snapshot(Box::new(head(bytes)?)),
         KIND_FORK => Event::Fork(head(bytes)?),
+        KIND_OBJECT => Event::Object(Box::new(object(bytes)?)),
+        KIND_CHILD => Event::Child(head(bytes)?),
+        KIND_SAMPLE => {
+            let record = head(bytes)?;
+            let rest = bytes.get(size_of::<SampleRecord>()..).unwrap_or_default();
+            Event::Sample(Box::new(SampleSeen {
+                record,
+                stack: stack(rest)?,
+            }))
+        }
         KIND_RAW_STACK => Event::RawStack(Box::new(raw_piece(bytes)?)),
         KIND_UNMAPPED_STACK => Event::UnmappedStack(Box::new(raw_piece(bytes)?)),
         kind => return Err(DecodeError::Kind(kind)),
+    })
+}
+
+fn object(bytes: &[u8]) -> Result<ObjectSeen, DecodeError> {
+    let record: ObjectRecord = head(bytes)?;
+    let text = record.text as usize;
+    if text > MAX_OBJECT_TEXT {
+        return Err(DecodeError::Text);
+    }
+    let begin = size_of::<ObjectRecord>();
+    Ok(ObjectSeen {
+        record,
+        text: bytes
+            .get(begin..begin + text)
+            .ok_or(DecodeError::Text)?
+            .to_vec(),
     })
 }
 
@@ -159,7 +212,9 @@ mod tests {
             walk: 0,
             generation: 3,
             place: 0,
+            of: 0,
             raw: 0,
+            reserved: 0,
             user_frames,
             kernel_frames,
             comm: *b"worker\0junk\0\0\0\0\0",
@@ -193,6 +248,71 @@ mod tests {
         for (user, kernel) in [(u32::MAX, 0), (0, u32::MAX), (128, 0), (0, 65)] {
             let bytes = bytes(&record(user, kernel), &[0; 256]);
             assert_eq!(decode(&bytes), Err(DecodeError::Frames));
+        }
+    }
+
+    #[test]
+    fn an_object_has_the_text_that_it_says() {
+        let record = ObjectRecord {
+            header: Header {
+                kind: KIND_OBJECT,
+                len: 0,
+                tgid: 7,
+                tid: 8,
+            },
+            time: 1,
+            object: 2,
+            kind: 6,
+            fd: -1,
+            numbers: [0; 6],
+            text: 3,
+            partial: 0,
+        };
+        let mut whole = bytemuck::bytes_of(&record).to_vec();
+        whole.extend(b"/a\0");
+        let Ok(Event::Object(seen)) = decode(&whole) else {
+            panic!("not an object");
+        };
+        assert_eq!((seen.record, seen.text), (record, b"/a\0".to_vec()));
+        for len in 0..whole.len() {
+            assert!(decode(&whole[..len]).is_err(), "{len} bytes passed");
+        }
+        let record = ObjectRecord {
+            text: u32::MAX,
+            ..record
+        };
+        let mut long = bytemuck::bytes_of(&record).to_vec();
+        long.extend([0; 4096]);
+        assert_eq!(decode(&long), Err(DecodeError::Text));
+    }
+
+    #[test]
+    fn a_sample_bears_its_stack() {
+        let sample = SampleRecord {
+            header: Header {
+                kind: KIND_SAMPLE,
+                len: 0,
+                tgid: 7,
+                tid: 8,
+            },
+            on_cpu: 1,
+            waits: 2,
+            task_id: 3,
+            core: 4,
+            tick: 5,
+        };
+        let mut whole = bytemuck::bytes_of(&sample).to_vec();
+        whole.extend(bytes(&record(2, 1), &[10, 11, 12]));
+        let Ok(Event::Sample(seen)) = decode(&whole) else {
+            panic!("not a sample");
+        };
+        assert_eq!(seen.record, sample);
+        assert_eq!(
+            (seen.stack.user, seen.stack.kernel),
+            (vec![10, 11], vec![12])
+        );
+        for len in 0..whole.len() {
+            assert!(decode(&whole[..len]).is_err(), "{len} bytes passed");
         }
     }
 

@@ -2,4 +2,4 @@
 
 mod event;
 
-pub use event::{DecodeError, Event, RawPiece, StackSeen, decode};
+pub use event::{DecodeError, Event, ObjectSeen, RawPiece, SampleSeen, StackSeen, decode};

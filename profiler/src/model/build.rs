@@ -1,17 +1,19 @@
 //! From a recording to a report.
 
 use super::books::Books;
-use super::recording::{Recording, ThreadRecord};
-use super::report::{Report, ThreadReport};
+use super::causes;
+use super::cpu::{cpu_sites, cpu_stacks, long_polls};
+use super::recording::{Recording, ThreadRecord, Throttling};
+use super::report::{CpuUse, Report, ThreadReport, ThrottlingReport};
 use super::runtimes::{blocking_pool, runtimes};
 use super::several;
 use super::sites::{open_waits, sites};
-use super::stacks::stacks;
+use super::stacks::{stacks, woken_stacks};
 use super::tally::tally;
 use super::time::rfc3339;
-use super::verdict::Verdict;
+use super::verdict::{Findings, Verdict};
 use crate::tokio_rt::State;
-use crate::units::Tid;
+use crate::units::{Nanos, Pid, Tid};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -63,8 +65,21 @@ fn build_one(recording: &Recording) -> Report {
         .collect();
     threads.sort_by_key(thread_order);
     let stacks = stacks(recording, &runtimes);
-    let sites = sites(recording);
-    let verdict = Verdict::of(&runtimes.reports, &sites, &threads);
+    let woken_stacks = woken_stacks(recording, &runtimes);
+    let cpu_stacks = cpu_stacks(recording, &runtimes);
+    let causes = causes::Findings::of(recording);
+    let sites = sites(recording, &causes);
+    let long_polls = long_polls(recording, &runtimes);
+    let cpu = cpu_use(recording, &books);
+    let throttling = throttling_of(recording);
+    let verdict = Verdict::of(&Findings {
+        runtimes: &runtimes.reports,
+        sites: &sites,
+        long_polls: &long_polls,
+        threads: &threads,
+        cpu: &cpu,
+        throttling: throttling.as_slice(),
+    });
     Report {
         schema: SCHEMA,
         tool: recording.tool.clone(),
@@ -79,11 +94,47 @@ fn build_one(recording: &Recording) -> Report {
         blocking_pool: blocking_pool(recording, &books, &tallies),
         threads,
         sites,
-        open_waits: open_waits(recording),
+        open_waits: open_waits(recording, &causes),
+        cpu_sites: cpu_sites(recording),
+        long_polls,
+        cpu,
+        throttling: throttling.map(|(_, throttling)| throttling),
         judges: recording.judges,
         losses: recording.losses.clone(),
         clamped_ns: books.iter().map(|books| books.clamped).sum(),
         stacks,
+        cpu_stacks,
+        woken_stacks,
+    }
+}
+
+fn cpu_use(recording: &Recording, books: &[Books]) -> CpuUse {
+    let running: Nanos = books.iter().map(|books| books.running).sum();
+    CpuUse {
+        running_ns: running,
+        runnable_ns: books.iter().map(|books| books.runnable).sum(),
+        share: cpu_share(recording, running),
+    }
+}
+
+/// `running` as a share of the time of all CPUs of the machine.
+pub(super) fn cpu_share(recording: &Recording, running: Nanos) -> f64 {
+    let length = recording.end - recording.start;
+    running.share_of(Nanos(length.0.saturating_mul(recording.host.cpus.into())))
+}
+
+/// What the quota of the recording's process did, if it has one.
+pub(super) fn throttling_of(recording: &Recording) -> Option<(Pid, ThrottlingReport)> {
+    let throttling = recording.throttling.as_ref()?;
+    Some((recording.target.pid, throttling_report(throttling)))
+}
+
+fn throttling_report(throttling: &Throttling) -> ThrottlingReport {
+    ThrottlingReport {
+        group: throttling.group.clone(),
+        periods: throttling.periods,
+        throttled_periods: throttling.throttled_periods,
+        throttled_ns: throttling.throttled,
     }
 }
 

@@ -18,8 +18,15 @@ pub struct Losses {
     pub unknown_waits: u64,
     /// Finished waits left out of the timeline because it was full; they are in the sums.
     pub timeline: u64,
+    /// Waits of which the object is not known, or that were summed without it, because a table or
+    /// the ring buffer was full. The waits themselves are not lost.
+    #[serde(default)]
+    pub objects: u64,
     /// User stacks walked, the whole of which `truncated` is a part.
     pub walked: u64,
+    /// Samples of threads on a CPU that were lost, and long polls beyond those that are kept.
+    #[serde(default)]
+    pub samples: u64,
     /// Waits taken for a park that was known again, of those that were checked, wrongly: never
     /// seen, and a reason to distrust the idle times.
     #[serde(default)]
@@ -96,6 +103,12 @@ causes! {
     ring_full_other: "other records that found the ring buffer full",
     /// Copies of stacks that found the ring buffer full.
     ring_full_copies: "copies of stacks that found the ring buffer full",
+    /// Samples of threads on a CPU that found the ring buffer full.
+    ring_full_samples: "samples that found the ring buffer full",
+    /// Samples with stacks, and long polls, that were not kept since there were too many.
+    samples_left_out: "samples and long polls beyond those that are kept",
+    /// Samples whose stack does not reach the thread's start; they are in the sums.
+    samples_truncated: "samples with a stack cut off",
     /// Records that could not be decoded.
     undecodable: "records that could not be decoded",
     /// Walks cut off: deeper than the longest stack kept.

@@ -2,6 +2,9 @@
 
 mod books;
 mod build;
+mod call;
+mod causes;
+mod cpu;
 mod losses;
 mod object;
 mod place;
@@ -24,12 +27,14 @@ pub use build::build;
 pub use losses::{LossCauses, Losses, ShadowCheck};
 pub use object::{Holder, HolderProcess, MAX_HOLDERS, Object, ObjectKind};
 pub use recording::{
-    HIST_BUCKETS, Host, Judges, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord,
-    Tool, Truncation, Wait, WaitTotal, Waker,
+    HIST_BUCKETS, Host, Judges, LongPoll, ObjectId, OpenWait, PollEvidence, Recording, SampleTotal,
+    Sampling, StackEntry, StackId, Target, ThreadRecord, Throttling, Tool, Truncation, Wait,
+    WaitObject, WaitTotal, Waker,
 };
 pub use report::{
-    BlockingPool, OpenWaitReport, Report, RuntimeKind, RuntimeReport, Site, StackTotal, StateTimes,
-    TASK_IDS, TaskIdTotal, TaskTotal, ThreadReport, WakerTotal,
+    BlockingPool, CpuPart, CpuSite, CpuUse, LongPollSite, LongestPoll, ObjectTotal, OpenWaitReport,
+    Report, RuntimeKind, RuntimeReport, Site, StackTotal, StateTimes, Stretch, TASK_IDS,
+    TaskIdTotal, TaskTotal, ThreadReport, ThrottlingReport, WakerTotal, WokenStack,
 };
 pub use syscall::syscall_name;
 pub use verdict::Verdict;

@@ -25,6 +25,8 @@ pub enum ObjectKind {
     Poll,
     /// An eventfd, a signalfd, an inotify descriptor and the like, as `/proc` names it.
     Descriptor,
+    /// A page of memory that was touched: `0x7f00deadb000`, with its file where it has one.
+    Memory,
 }
 
 impl ObjectKind {
@@ -41,6 +43,7 @@ impl ObjectKind {
             ObjectKind::Timer => "timer",
             ObjectKind::Poll => "poll",
             ObjectKind::Descriptor => "descriptor",
+            ObjectKind::Memory => "memory",
         }
     }
 }

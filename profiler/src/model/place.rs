@@ -157,7 +157,7 @@ fn is_glue(function: &str) -> bool {
 }
 
 /// The name of the system call; outside of any, a page fault if the kernel's stack says so.
-fn syscall(stack: &StackEntry) -> String {
+pub(super) fn syscall(stack: &StackEntry) -> String {
     match stack.syscall {
         Some(number) => {
             syscall_name(number).map_or_else(|| format!("system call {number}"), str::to_owned)

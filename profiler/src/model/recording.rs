@@ -28,12 +28,26 @@ pub struct Recording {
     pub threads: Vec<ThreadRecord>,
     /// Every distinct stack.
     pub stacks: Vec<StackEntry>,
-    /// Sums by thread and stack: every finished wait is in exactly one.
+    /// Every object that was waited for.
+    pub objects: Vec<WaitObject>,
+    /// Sums by thread, stack and object: every finished wait is in exactly one.
     pub totals: Vec<WaitTotal>,
     /// The timeline: finished waits of at least `min_block` that are not idle parks.
     pub waits: Vec<Wait>,
     /// Waits that had not ended when the recording did.
     pub open_waits: Vec<OpenWait>,
+    /// How threads on a CPU were sampled; none where they were not.
+    #[serde(default)]
+    pub sampling: Option<Sampling>,
+    /// The samples, by thread and stack.
+    #[serde(default)]
+    pub samples: Vec<SampleTotal>,
+    /// Polls that took a CPU for at least [`Sampling::long_poll`], in the order of their times.
+    #[serde(default)]
+    pub long_polls: Vec<LongPoll>,
+    /// How the CPU quota of the target's control group held it up, where it has one.
+    #[serde(default)]
+    pub throttling: Option<Throttling>,
     /// Who said what the waits were.
     #[serde(default)]
     pub judges: Judges,
@@ -50,6 +64,76 @@ impl Recording {
         let others = self.others.iter().map(|other| &other.target);
         std::iter::once(&self.target).chain(others)
     }
+}
+
+/// How threads on a CPU were sampled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sampling {
+    /// CPU time between two samples: what each of them stands for.
+    pub period: Nanos,
+    /// Shorter polls are no long ones.
+    pub long_poll: Nanos,
+}
+
+/// The samples of one thread with one stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SampleTotal {
+    /// The thread.
+    pub tid: Tid,
+    /// The stack. The state of its verdict is that of a thread that waits there: `blocked` is a
+    /// thread on a CPU in a task poll.
+    pub stack: StackId,
+    /// How many.
+    pub samples: u64,
+}
+
+/// A poll that several samples in a row found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LongPoll {
+    /// The thread.
+    pub tid: Tid,
+    /// The stack of its first sample.
+    pub stack: StackId,
+    /// The task's id in its runtime, where tokio's thread-local state told it.
+    pub task_id: Option<u64>,
+    /// The first sample.
+    pub first: Timestamp,
+    /// The last sample.
+    pub last: Timestamp,
+    /// CPU time of the thread between first and last sample: the poll's, at least. It may have
+    /// begun a period before and ended one after.
+    pub on_cpu: Nanos,
+    /// Samples.
+    pub samples: u64,
+    /// How we know that it was one poll.
+    pub evidence: PollEvidence,
+}
+
+/// How samples in a row were found to be of one poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PollEvidence {
+    /// The worker's tick and the task's id were the same: one turn of the worker's loop. (A task
+    /// that wakes itself may be polled up to three times in a turn.)
+    Tick,
+    /// The thread did not wait in between, and was in the same task function, with the same task
+    /// id where that is known. Short polls of one function, one right after the other, look the
+    /// same.
+    Stack,
+}
+
+/// What a CPU quota (`cpu.max` of a control group) did to a process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Throttling {
+    /// The control group with the quota: the target's, or one above it.
+    pub group: String,
+    /// Periods of the quota within the recording.
+    pub periods: u64,
+    /// Periods in which the group used its quota up.
+    pub throttled_periods: u64,
+    /// For how long the group's threads were kept from the CPUs, summed over CPUs (cgroup v1)
+    /// or as the kernel's `throttled_usec` has it (v2).
+    pub throttled: Nanos,
 }
 
 /// The program that recorded.
@@ -141,8 +225,24 @@ pub struct StackEntry {
     pub truncated: Option<Truncation>,
     /// Number of the x86_64 system call the thread was in; none outside any (a page fault).
     pub syscall: Option<u32>,
+    /// The system call's arguments at the first wait with this stack; none outside any.
+    pub args: Option<[u64; 6]>,
     /// What the rules say.
     pub verdict: Verdict,
+}
+
+/// Index into [`Recording::objects`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ObjectId(pub u32);
+
+/// An object as one descriptor (or none) stands for it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct WaitObject {
+    /// What it is.
+    pub object: Object,
+    /// The descriptor by which the system call named it.
+    pub fd: Option<u32>,
 }
 
 /// Why a stack does not reach the thread's start.
@@ -169,13 +269,15 @@ pub enum Truncation {
 /// 0 also those of 0 ns, the last bucket everything longer.
 pub const HIST_BUCKETS: usize = 40;
 
-/// The finished waits of one thread with one stack.
+/// The finished waits of one thread with one stack for one object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitTotal {
     /// The thread.
     pub tid: Tid,
     /// The stack.
     pub stack: StackId,
+    /// What was waited for, where it is known.
+    pub object: Option<ObjectId>,
     /// How many waits.
     pub waits: u64,
     /// Their blocked parts: switch-out to wakeup.
@@ -195,6 +297,8 @@ pub struct Wait {
     pub tid: Tid,
     /// The stack.
     pub stack: StackId,
+    /// What was waited for, where it is known.
+    pub object: Option<ObjectId>,
     /// The switch-out.
     pub start: Timestamp,
     /// The wakeup; equal to `end` where none was seen.
@@ -217,6 +321,9 @@ pub struct Waker {
     pub tid: Tid,
     /// Its name, raw.
     pub name: String,
+    /// Its stack at the wakeup, where it is a thread of the target.
+    #[serde(default)]
+    pub stack: Option<StackId>,
 }
 
 /// A wait that was still going on when the recording ended; it ends there for the books.
@@ -226,6 +333,10 @@ pub struct OpenWait {
     pub tid: Tid,
     /// The stack.
     pub stack: StackId,
+    /// What is waited for by the kernel side's word at the beginning of the wait, where it is
+    /// known.
+    #[serde(default)]
+    pub began_for: Option<ObjectId>,
     /// The switch-out, or the start of the recording where it came before.
     pub since: Timestamp,
     /// Whether the wait began before the recording, so that it is in truth longer.

@@ -1,8 +1,9 @@
 //! The report: what every renderer draws, and what `-o report.json` holds (schema 1).
 
+use crate::cause::{Cause, Suggestion};
 use crate::model::losses::Losses;
-use crate::model::object::{Holder, Object};
-use crate::model::recording::{Host, Judges, Target, Tool, Truncation};
+use crate::model::object::{Holder, Object, ObjectKind};
+use crate::model::recording::{Host, Judges, PollEvidence, StackEntry, Target, Tool, Truncation};
 use crate::model::verdict::Verdict;
 use crate::symbolize::Frame;
 use crate::tokio_rt::{Role, State};
@@ -45,6 +46,15 @@ pub struct Report {
     pub sites: Vec<Site>,
     /// Waits that had not ended when the recording did, longest first.
     pub open_waits: Vec<OpenWaitReport>,
+    /// Where threads of the target were on a CPU, by samples, most first; empty without sampling.
+    pub cpu_sites: Vec<CpuSite>,
+    /// Task polls that took a CPU for too long, by task, most time first.
+    pub long_polls: Vec<LongPollSite>,
+    /// The CPU time of the process; of several processes, theirs together.
+    pub cpu: CpuUse,
+    /// How the CPU quota of the control group held the process up, where it has one; of several
+    /// processes, the quota that the verdict speaks of, or that was used up in most of its periods.
+    pub throttling: Option<ThrottlingReport>,
     /// Who said what the waits were.
     pub judges: Judges,
     /// What was lost.
@@ -55,6 +65,144 @@ pub struct Report {
     /// Stacks with their times, for flamegraphs; not in the JSON, which has them by site.
     #[serde(skip)]
     pub stacks: Vec<StackTotal>,
+    /// Likewise, of threads on a CPU, by samples.
+    #[serde(skip)]
+    pub cpu_stacks: Vec<StackTotal>,
+    /// Likewise, waits of the timeline with those who ended them.
+    #[serde(skip)]
+    pub woken_stacks: Vec<WokenStack>,
+}
+
+/// What a thread does that is on a CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CpuPart {
+    /// Polls a task.
+    Poll,
+    /// Polls the future of a `block_on`, outside the workers.
+    BlockOn,
+    /// Runs a `block_in_place` closure.
+    BlockInPlace,
+    /// Runs a `spawn_blocking` closure.
+    BlockingPool,
+    /// Runs tokio's own code: looks for work, parks, wakes.
+    Runtime,
+    /// Is no thread of tokio's.
+    Other,
+    /// The stack did not tell.
+    Unknown,
+}
+
+/// One place in the code where threads were on a CPU.
+#[derive(Clone, Debug, Serialize)]
+pub struct CpuSite {
+    /// As [`Site::function`].
+    pub function: Arc<str>,
+    /// Its source file, where line tables tell.
+    pub file: Option<Arc<str>>,
+    /// Its line.
+    pub line: Option<u32>,
+    /// The outermost async function of the polled task; of several the one with most samples.
+    pub task: Option<Arc<str>>,
+    /// The process.
+    pub pid: Pid,
+    /// What the threads did.
+    pub part: CpuPart,
+    /// Samples.
+    pub samples: u64,
+    /// What they stand for: samples times their period.
+    pub cpu_ns: Nanos,
+    /// The stack with most samples, leaf first, kernel frames before user frames.
+    pub stack: Vec<Frame>,
+    /// Why `stack` ends early, if it does.
+    pub truncated: Option<Truncation>,
+}
+
+/// The long polls of one task.
+#[derive(Clone, Debug, Serialize)]
+pub struct LongPollSite {
+    /// The innermost frame of the application at the longest one's first sample, as
+    /// [`Site::function`].
+    pub function: Arc<str>,
+    /// Its source file, where line tables tell.
+    pub file: Option<Arc<str>>,
+    /// Its line.
+    pub line: Option<u32>,
+    /// The outermost async function of the polled task.
+    pub task: Option<Arc<str>>,
+    /// The process.
+    pub pid: Pid,
+    /// The runtime's id.
+    pub runtime: Option<String>,
+    /// How many.
+    pub polls: u64,
+    /// Their CPU time, at least: between first and last sample of each.
+    pub total_ns: Nanos,
+    /// The one that took most.
+    pub longest: LongestPoll,
+    /// How samples were found to be of one poll.
+    pub evidence: Vec<PollEvidence>,
+    /// The stack of the longest poll's first sample.
+    pub stack: Vec<Frame>,
+}
+
+/// A poll that took long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LongestPoll {
+    /// The thread.
+    pub tid: Tid,
+    /// tokio's id of the task, where it is known.
+    pub task_id: Option<u64>,
+    /// Its first sample, from the recording's start.
+    pub at_ns: Nanos,
+    /// CPU time between its first and its last sample.
+    pub on_cpu_ns: Nanos,
+    /// Samples.
+    pub samples: u64,
+}
+
+/// The CPU time of the process.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CpuUse {
+    /// Of all its threads.
+    pub running_ns: Nanos,
+    /// For how long threads wanted a CPU and had none.
+    pub runnable_ns: Nanos,
+    /// `running_ns` as a share of the time of all CPUs of the machine, 0 to 1.
+    pub share: f64,
+}
+
+/// What a CPU quota did to the process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ThrottlingReport {
+    /// The control group with the quota.
+    pub group: String,
+    /// Periods of the quota within the recording.
+    pub periods: u64,
+    /// Periods in which it was used up.
+    pub throttled_periods: u64,
+    /// For how long threads were kept from the CPUs, as the kernel counts it.
+    pub throttled_ns: Nanos,
+}
+
+/// A time in which no task of a runtime could run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Stretch {
+    /// Its begin, from the recording's start.
+    pub start_ns: Nanos,
+    /// Its length.
+    pub length_ns: Nanos,
+}
+
+/// A stack that waited with the stack that ended the waits.
+#[derive(Clone, Debug)]
+pub struct WokenStack {
+    /// The waits, of the timeline only.
+    pub waiting: StackTotal,
+    /// Name of the thread that ended them, raw.
+    pub waker: String,
+    /// Its stack, leaf first; empty where it is no thread of the target.
+    pub waker_frames: Vec<Frame>,
 }
 
 impl Report {
@@ -95,11 +243,25 @@ pub struct RuntimeReport {
     pub starved_ns: Nanos,
     /// The longest stretch of `starved_ns`.
     pub starved_max_ns: Nanos,
+    /// The longest stretches of `starved_ns`, at most ten, longest first.
+    pub starved_stretches: Vec<Stretch>,
     /// For how long every worker had been in one and the same wait when the recording ended: a
     /// deadlock, or a wait for something that does not come. Zero where any of them had moved.
     pub wedged_ns: Nanos,
     /// Entry `k`: for how long exactly `k` workers were blocked at once. Sums to the duration.
     pub blocked_at_once: Vec<Nanos>,
+    /// For how long a worker waited in the I/O driver (in `epoll_wait`), ready for events; none
+    /// where no worker was ever seen there, as in a runtime without I/O.
+    pub driver_ns: Option<Nanos>,
+    /// For how long, at least, a worker was blocked and none was in the I/O driver, so that no
+    /// event of the network or of a timer was seen before another worker found the time.
+    pub blocked_without_driver_ns: Option<Nanos>,
+    /// Polls that took a CPU for too long.
+    pub long_polls: u64,
+    /// Their CPU time, at least.
+    pub long_poll_ns: Nanos,
+    /// That of the longest.
+    pub long_poll_max_ns: Nanos,
 }
 
 /// The blocking pool of the process; of several processes, theirs together.
@@ -114,6 +276,12 @@ pub struct BlockingPool {
     pub waiting_ns: Nanos,
     /// Most threads that waited inside closures at once.
     pub peak_busy: u32,
+    /// `waiting_ns` as a share of `busy_ns`, 0 to 1: near 1 the pool is used for waiting (I/O,
+    /// locks) and not for computing.
+    pub waiting_share: f64,
+    /// Whether `threads` come near the limit that tokio sets by default, 512. Which limit this
+    /// pool has (`Builder::max_blocking_threads`) is not known.
+    pub near_default_limit: bool,
 }
 
 /// One thread.
@@ -170,7 +338,18 @@ pub struct Site {
     /// What was called, as `std::fs::read` or `nanosleep`: the library function that the site
     /// called, or else the system call.
     pub wait: String,
-    /// The rules that decided, as names.
+    /// Why the threads waited; of several causes the one with the most time here.
+    pub cause: Cause,
+    /// The system call as a person reads it, with its object: of several the one with the most
+    /// time here. Raw: renderers escape it.
+    pub call: String,
+    /// What was waited for, longest first; at most 16.
+    pub objects: Vec<ObjectTotal>,
+    /// Objects beyond those in `objects`.
+    pub more_objects: u64,
+    /// What to do instead; none for waits that are allowed.
+    pub advice: Option<Suggestion>,
+    /// The rules that decided the state, and those that decided the cause, as names.
     pub evidence: Vec<String>,
     /// Finished and open waits.
     pub waits: u64,
@@ -216,6 +395,19 @@ pub struct TaskTotal {
     pub total_ns: Nanos,
 }
 
+/// An object's part of a site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ObjectTotal {
+    /// Its kind.
+    pub kind: ObjectKind,
+    /// What it is called, raw.
+    pub name: String,
+    /// Waits for it here.
+    pub waits: u64,
+    /// Their blocked parts.
+    pub total_ns: Nanos,
+}
+
 /// A thread that ended waits of a site.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WakerTotal {
@@ -223,6 +415,13 @@ pub struct WakerTotal {
     pub thread: String,
     /// Its process.
     pub pid: Pid,
+    /// What it did, for a thread of the target: the innermost function of the application at the
+    /// wakeup, as [`Site::function`]. Of a lock it is the function that gave it back.
+    pub function: Option<Arc<str>>,
+    /// Source file of that.
+    pub file: Option<Arc<str>>,
+    /// Its line.
+    pub line: Option<u32>,
     /// How many waits it ended, of those in the timeline.
     pub waits: u64,
 }
@@ -240,6 +439,10 @@ pub struct OpenWaitReport {
     pub function: Arc<str>,
     /// Its state.
     pub state: State,
+    /// Why it waits.
+    pub cause: Cause,
+    /// The system call as a person reads it, with its object, raw.
+    pub call: String,
     /// For how long it had lasted (at least, where `before_recording`).
     pub since_ns: Nanos,
     /// Whether it began before the recording.
@@ -276,6 +479,29 @@ pub struct StackTotal {
     pub waits: u64,
     /// Time until the wakeups.
     pub blocked: Nanos,
+    /// Time from the wakeups to running again.
+    pub runqueue: Nanos,
+}
+
+impl StackTotal {
+    /// The stack, without any time yet.
+    pub(super) fn of(pid: Pid, runtime: Option<String>, stack: &StackEntry) -> StackTotal {
+        let task = stack.verdict.task_frame.and_then(|index| {
+            let index = usize::try_from(index).ok()?;
+            (index < stack.frames.len()).then_some(stack.kernel.len() + index)
+        });
+        StackTotal {
+            pid,
+            runtime,
+            state: stack.verdict.state,
+            frames: stack.kernel.iter().chain(&stack.frames).cloned().collect(),
+            task_frame: task,
+            truncated: stack.truncated,
+            waits: 0,
+            blocked: Nanos::ZERO,
+            runqueue: Nanos::ZERO,
+        }
+    }
 }
 
 fn role_name<S: serde::Serializer>(role: &Role, serializer: S) -> Result<S::Ok, S::Error> {

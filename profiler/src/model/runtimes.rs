@@ -4,8 +4,8 @@
 //! Each thread of a `current_thread` runtime is a runtime of its own.
 
 use super::books::{self, Books};
-use super::recording::Recording;
-use super::report::{BlockingPool, RuntimeKind, RuntimeReport, StateTimes};
+use super::recording::{Recording, StackId};
+use super::report::{BlockingPool, RuntimeKind, RuntimeReport, StateTimes, Stretch};
 use super::sweep::{Interval, Sweep, intervals};
 use super::tally::{Class, Tally, verdict_of};
 use crate::tokio_rt::{Flavor, Role, State};
@@ -80,6 +80,7 @@ pub(super) fn runtimes(
         }
         runtimes.reports.push(report);
     }
+    add_long_polls(recording, &mut runtimes);
     runtimes
 }
 
@@ -87,6 +88,24 @@ pub(super) fn runtimes(
 pub(super) fn order(report: &RuntimeReport) -> impl Ord + use<> {
     let blocked = report.states.get(&State::Blocked).copied();
     (Reverse(report.workers), report.kind, Reverse(blocked))
+}
+
+fn add_long_polls(recording: &Recording, runtimes: &mut Runtimes) {
+    for poll in &recording.long_polls {
+        let (state, role) = verdict_of(recording, poll.stack);
+        let id = runtimes
+            .of_wait(poll.tid, Class::of(state, role))
+            .map(str::to_owned);
+        let runtime = runtimes
+            .reports
+            .iter_mut()
+            .find(|runtime| Some(&runtime.id) == id.as_ref());
+        if let Some(runtime) = runtime {
+            runtime.long_polls += 1;
+            runtime.long_poll_ns += poll.on_cpu;
+            runtime.long_poll_max_ns = runtime.long_poll_max_ns.max(poll.on_cpu);
+        }
+    }
 }
 
 fn multi_thread(
@@ -116,16 +135,18 @@ fn multi_thread(
         .min(distinct.saturating_sub(handed_off.peak()))
         .max(blocked.peak())
         .max(1);
+    let of_worker = |_: Tid, role: Role| role == Role::Worker(Flavor::MultiThread);
+    let driver = driver_time(recording, of_worker);
+    let kind = RuntimeKind::MultiThread;
     let mut report = report(
         recording.target.pid,
-        RuntimeKind::MultiThread,
+        kind,
         workers,
         states,
         &blocked,
+        driver,
     );
-    report.wedged_ns = wedged(recording, workers, |_, role| {
-        role == Role::Worker(Flavor::MultiThread)
-    });
+    report.wedged_ns = wedged(recording, workers, of_worker);
     Some(report)
 }
 
@@ -175,15 +196,19 @@ fn current_thread<'a>(
                 .get(&tid)
                 .map(|books| books.states_as(Class::CURRENT_THREAD))
                 .unwrap_or_default();
-            let pid = recording.target.pid;
+            let of_thread =
+                |of: Tid, role: Role| of == tid && role == Role::Worker(Flavor::CurrentThread);
+            let driver = driver_time(recording, of_thread);
             let kind = RuntimeKind::CurrentThread;
-            let mut report = report(pid, kind, 1, states, &sweep);
-            report.wedged_ns = wedged(recording, 1, |of, role| {
-                of == tid && role == Role::Worker(Flavor::CurrentThread)
-            });
+            let pid = recording.target.pid;
+            let mut report = report(pid, kind, 1, states, &sweep, driver);
+            report.wedged_ns = wedged(recording, 1, of_thread);
             (tid, report)
         })
 }
+
+/// Stretches of starvation that are listed for each runtime.
+const STRETCHES: usize = 10;
 
 fn report(
     pid: Pid,
@@ -191,8 +216,11 @@ fn report(
     workers: usize,
     states: StateTimes,
     blocked: &Sweep,
+    driver: Option<Nanos>,
 ) -> RuntimeReport {
     let blocked_at_once = blocked.at_once(workers);
+    let any: Nanos = blocked_at_once.iter().skip(1).copied().sum();
+    let starved = blocked.spans(workers);
     RuntimeReport {
         id: String::new(),
         pid,
@@ -200,10 +228,53 @@ fn report(
         workers: u32::try_from(workers).unwrap_or(u32::MAX),
         states,
         starved_ns: blocked_at_once.last().copied().unwrap_or_default(),
-        starved_max_ns: blocked.longest(workers),
+        starved_max_ns: starved.first().map_or(Nanos::ZERO, |span| span.length),
+        starved_stretches: starved
+            .iter()
+            .take(STRETCHES)
+            .map(|span| Stretch {
+                start_ns: span.start,
+                length_ns: span.length,
+            })
+            .collect(),
         wedged_ns: Nanos::ZERO,
         blocked_at_once,
+        driver_ns: driver,
+        // One worker at a time is in the driver: of the time in which any was blocked, it can have
+        // covered no more than it was there for.
+        blocked_without_driver_ns: driver.map(|driver| any.saturating_sub(driver)),
+        long_polls: 0,
+        long_poll_ns: Nanos::ZERO,
+        long_poll_max_ns: Nanos::ZERO,
     }
+}
+
+/// `epoll_wait`, `epoll_pwait` and `epoll_pwait2` on x86_64, in one of which the I/O driver parks.
+const EPOLL: [u32; 3] = [232, 281, 441];
+
+/// For how long threads were parked in the I/O driver; none where none ever was.
+fn driver_time(recording: &Recording, wanted: impl Fn(Tid, Role) -> bool) -> Option<Nanos> {
+    let is_driver = |tid: Tid, id: StackId| {
+        let stack = usize::try_from(id.0)
+            .ok()
+            .and_then(|i| recording.stacks.get(i));
+        stack.is_some_and(|stack| {
+            stack.verdict.state == State::Idle
+                && stack.syscall.is_some_and(|number| EPOLL.contains(&number))
+                && wanted(tid, stack.verdict.role)
+        })
+    };
+    let finished = recording
+        .totals
+        .iter()
+        .filter(|total| is_driver(total.tid, total.stack))
+        .map(|total| total.blocked);
+    let open = recording
+        .open_waits
+        .iter()
+        .filter(|open| is_driver(open.tid, open.stack))
+        .map(|open| recording.end - open.since);
+    finished.chain(open).reduce(|sum, time| sum + time)
 }
 
 /// For how long as many threads as there are workers had each been blocked in one wait when the
@@ -251,10 +322,17 @@ pub(super) fn blocking_pool(
     }
     let time = |state: State| states.get(&state).copied().unwrap_or_default();
     let peak = Sweep::new(pool_intervals(recording), recording.start, recording.end).peak();
+    let busy = time(State::Pool) + time(State::Running) + time(State::Runnable);
     Some(BlockingPool {
         threads: u32::try_from(threads).unwrap_or(u32::MAX),
-        busy_ns: time(State::Pool) + time(State::Running) + time(State::Runnable),
+        busy_ns: busy,
         waiting_ns: time(State::Pool),
         peak_busy: u32::try_from(peak).unwrap_or(u32::MAX),
+        waiting_share: time(State::Pool).share_of(busy),
+        near_default_limit: threads >= NEAR_LIMIT,
     })
 }
+
+/// Threads from which on a pool is near tokio's default limit: 80 % of 512
+/// (`Builder::max_blocking_threads`).
+const NEAR_LIMIT: usize = 512 * 8 / 10;

@@ -1,12 +1,13 @@
 //! Several processes in one report.
 
-use super::build::thread_order;
+use super::build::{cpu_share, thread_order, throttling_of};
+use super::cpu;
 use super::recording::Recording;
-use super::report::{BlockingPool, Report, StackTotal};
+use super::report::{BlockingPool, Report, StackTotal, ThrottlingReport};
 use super::runtimes::{self, pool_intervals};
 use super::sites;
 use super::sweep::{Interval, Sweep};
-use super::verdict::Verdict;
+use super::verdict::{Findings, Verdict, throttled_share};
 use crate::units::Pid;
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -24,12 +25,19 @@ pub(super) fn put_together(
         report.sites.append(&mut other.sites);
         report.open_waits.append(&mut other.open_waits);
         report.stacks.append(&mut other.stacks);
+        report.cpu_sites.append(&mut other.cpu_sites);
+        report.long_polls.append(&mut other.long_polls);
+        report.cpu_stacks.append(&mut other.cpu_stacks);
+        report.woken_stacks.append(&mut other.woken_stacks);
+        report.cpu.running_ns += other.cpu.running_ns;
+        report.cpu.runnable_ns += other.cpu.runnable_ns;
         report.clamped_ns += other.clamped_ns;
         add_pool(&mut report.blocking_pool, other.blocking_pool);
     }
+    report.cpu.share = cpu_share(recording, report.cpu.running_ns);
+    let all = || std::iter::once(recording).chain(&recording.others);
     if let Some(pool) = &mut report.blocking_pool {
-        let all = std::iter::once(recording).chain(&recording.others);
-        let intervals: Vec<Interval> = all.flat_map(pool_intervals).collect();
+        let intervals: Vec<Interval> = all().flat_map(pool_intervals).collect();
         let peak = Sweep::new(intervals, recording.start, recording.end).peak();
         pool.peak_busy = u32::try_from(peak).unwrap_or(u32::MAX);
     }
@@ -38,8 +46,45 @@ pub(super) fn put_together(
     report.open_waits.sort_by_key(sites::open_order);
     let order = |stack: &StackTotal| (stack.state, Reverse(stack.blocked), stack.pid);
     report.stacks.sort_by_key(order);
+    report.cpu_sites.sort_by(cpu::order);
+    report.long_polls.sort_by(cpu::long_poll_order);
+    report
+        .woken_stacks
+        .sort_by_key(|stack| (Reverse(stack.waiting.blocked), stack.waiting.pid));
     number_runtimes(report);
-    report.verdict = Verdict::of(&report.runtimes, &report.sites, &report.threads);
+    let throttling: Vec<(Pid, ThrottlingReport)> = all().filter_map(throttling_of).collect();
+    report.verdict = Verdict::of(&Findings {
+        runtimes: &report.runtimes,
+        sites: &report.sites,
+        long_polls: &report.long_polls,
+        threads: &report.threads,
+        cpu: &report.cpu,
+        throttling: &throttling,
+    });
+    report.throttling = told(report, throttling);
+}
+
+/// The quota that the verdict speaks of, or else the one that was used up in the largest share of
+/// its periods; of equals the first.
+fn told(report: &Report, throttling: Vec<(Pid, ThrottlingReport)>) -> Option<ThrottlingReport> {
+    if let Verdict::CpuStarved { runtime: id, .. } = &report.verdict {
+        let judged = report.runtimes.iter().find(|runtime| runtime.id == *id);
+        let of = |(pid, _): &&(Pid, _)| judged.is_some_and(|runtime| runtime.pid == *pid);
+        if let Some((_, quota)) = throttling.iter().find(of) {
+            return Some(quota.clone());
+        }
+    }
+    let share = |of: &ThrottlingReport| throttled_share(of).unwrap_or_default();
+    throttling
+        .into_iter()
+        .map(|(_, throttling)| throttling)
+        .reduce(|worst, next| {
+            if share(&next) > share(&worst) {
+                next
+            } else {
+                worst
+            }
+        })
 }
 
 /// `peak_busy` is not added: it was not at the same time.
@@ -51,6 +96,9 @@ fn add_pool(pool: &mut Option<BlockingPool>, more: Option<BlockingPool>) {
             pool.threads = pool.threads.saturating_add(more.threads);
             pool.busy_ns += more.busy_ns;
             pool.waiting_ns += more.waiting_ns;
+            pool.waiting_share = pool.waiting_ns.share_of(pool.busy_ns);
+            // The limit is each process's own.
+            pool.near_default_limit |= more.near_default_limit;
         }
     }
 }
@@ -70,7 +118,13 @@ fn number_runtimes(report: &mut Report) {
     for thread in &mut report.threads {
         rename(thread.pid, &mut thread.runtime);
     }
-    for stack in &mut report.stacks {
+    for stack in report.stacks.iter_mut().chain(&mut report.cpu_stacks) {
         rename(stack.pid, &mut stack.runtime);
+    }
+    for stack in &mut report.woken_stacks {
+        rename(stack.waiting.pid, &mut stack.waiting.runtime);
+    }
+    for poll in &mut report.long_polls {
+        rename(poll.pid, &mut poll.runtime);
     }
 }

@@ -1,16 +1,25 @@
 //! Sites: where in the code threads waited, and who ended the waits.
 
+use super::call::call;
+use super::causes::Findings;
+use super::object::Object;
 use super::place::{Place, place, task};
 use super::quantile::Durations;
-use super::recording::{OpenWait, Recording, StackEntry, StackId, Waker};
-use super::report::{OpenWaitReport, Site, TASK_IDS, TaskIdTotal, TaskTotal, WakerTotal};
+use super::recording::{ObjectId, OpenWait, Recording, StackEntry, StackId, WaitObject, Waker};
+use super::report::{
+    ObjectTotal, OpenWaitReport, Site, TASK_IDS, TaskIdTotal, TaskTotal, WakerTotal,
+};
 use super::tally::verdict_of;
+use crate::cause::Cause;
 use crate::symbolize::Frame;
 use crate::tokio_rt::{Role, State};
 use crate::units::{Nanos, Pid, Tid};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+
+/// Objects of one site that a report names.
+pub(super) const MAX_OBJECTS: usize = 16;
 
 /// Whether waits in `state` have sites. A parked thread, or one that is not tokio's, waits
 /// where it should; their stacks are in the flamegraph if somebody asks for them.
@@ -41,21 +50,53 @@ struct Gathered {
     runqueue: Nanos,
     durations: Durations,
     stacks: BTreeMap<StackId, Nanos>,
-    wakers: HashMap<(String, Pid), u64>,
+    /// By stack and object, none being waits whose object is not known: waits and time.
+    objects: BTreeMap<(StackId, Option<ObjectId>), (u64, Nanos)>,
+    wakers: HashMap<WakerKey, u64>,
     task_ids: HashMap<u64, (u64, Nanos)>,
 }
 
 impl Gathered {
-    fn add_waker(&mut self, waker: &Waker) {
-        *self
-            .wakers
-            .entry((waker.name.clone(), waker.pid))
-            .or_default() += 1;
+    fn add_object(&mut self, stack: StackId, object: Option<ObjectId>, waits: u64, time: Nanos) {
+        let sum = self.objects.entry((stack, object)).or_default();
+        sum.0 = sum.0.saturating_add(waits);
+        sum.1 += time;
+    }
+}
+
+/// What makes wakers the same to a reader.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct WakerKey {
+    pid: Pid,
+    thread: String,
+    function: Option<Arc<str>>,
+    file: Option<Arc<str>>,
+    line: Option<u32>,
+}
+
+impl WakerKey {
+    fn of(recording: &Recording, waker: &Waker) -> WakerKey {
+        let place = waker
+            .stack
+            .and_then(|id| recording.stacks.get(usize::try_from(id.0).ok()?))
+            .filter(|stack| !stack.frames.is_empty())
+            .map(place);
+        let (function, file, line) = match place {
+            Some(place) => (Some(place.function), place.file, place.line),
+            None => (None, None, None),
+        };
+        WakerKey {
+            pid: waker.pid,
+            thread: waker.name.clone(),
+            function,
+            file,
+            line,
+        }
     }
 }
 
 /// All sites: by state, and each state's by time, longest first.
-pub(super) fn sites(recording: &Recording) -> Vec<Site> {
+pub(super) fn sites(recording: &Recording, findings: &Findings) -> Vec<Site> {
     let mut keys: Vec<Key> = Vec::new();
     let by_stack = sites_of_stacks(recording, &mut keys);
     let site_of = |id: StackId| -> Option<usize> {
@@ -76,6 +117,7 @@ pub(super) fn sites(recording: &Recording) -> Vec<Site> {
         site.max = site.max.max(total.max);
         site.durations.add_histogram(&total.histogram);
         *site.stacks.entry(total.stack).or_default() += total.blocked;
+        site.add_object(total.stack, total.object, total.waits, total.blocked);
     }
     for open in &recording.open_waits {
         let Some(site) = site_of(open.stack).and_then(|site| gathered.get_mut(site)) else {
@@ -87,6 +129,7 @@ pub(super) fn sites(recording: &Recording) -> Vec<Site> {
         site.max = site.max.max(lasted);
         site.durations.add_open(lasted);
         *site.stacks.entry(open.stack).or_default() += lasted;
+        site.add_object(open.stack, open.began_for, 1, lasted);
     }
     for wait in &recording.waits {
         let Some(site) = site_of(wait.stack).and_then(|site| gathered.get_mut(site)) else {
@@ -95,7 +138,8 @@ pub(super) fn sites(recording: &Recording) -> Vec<Site> {
         site.durations
             .add_exact(wait.wakeup.min(wait.end) - wait.start);
         if let Some(waker) = &wait.waker {
-            site.add_waker(waker);
+            let key = WakerKey::of(recording, waker);
+            *site.wakers.entry(key).or_default() += 1;
         }
         if let Some(id) = wait.task_id {
             let (waits, total) = site.task_ids.entry(id).or_default();
@@ -108,7 +152,7 @@ pub(super) fn sites(recording: &Recording) -> Vec<Site> {
         .into_iter()
         .zip(gathered)
         .filter(|(_, gathered)| gathered.waits > 0)
-        .map(|(key, gathered)| site(recording, key, gathered))
+        .map(|(key, gathered)| site(recording, findings, key, gathered))
         .collect();
     sites.sort_by(order);
     sites
@@ -147,7 +191,9 @@ fn sites_of_stacks(recording: &Recording, keys: &mut Vec<Key>) -> Vec<Option<usi
         .collect()
 }
 
-fn site(recording: &Recording, key: Key, gathered: Gathered) -> Site {
+fn site(recording: &Recording, findings: &Findings, key: Key, gathered: Gathered) -> Site {
+    let (objects, more_objects) = objects(recording, &gathered);
+    let call = longest_call(recording, &gathered);
     let mut stacks: Vec<(Reverse<Nanos>, StackId)> = gathered
         .stacks
         .into_iter()
@@ -166,23 +212,35 @@ fn site(recording: &Recording, key: Key, gathered: Gathered) -> Site {
             evidence.push(rule.to_owned());
         }
     }
+    let (cause, by_cause) = causes(findings, &stacks);
+    evidence.extend(by_cause);
+    let advice = stacks
+        .iter()
+        .filter_map(|&(_, id)| findings.get(id))
+        .find(|finding| finding.cause == cause)
+        .and_then(|finding| finding.advice)
+        // Elsewhere the wait is allowed, or not the application's.
+        .filter(|_| key.state == State::Blocked)
+        .map(|advice| advice.suggestion);
     let tasks = tasks(
         stacks
             .iter()
             .filter_map(|&(time, id)| Some((entry(id)?, time.0))),
     );
     let worst = stacks.first().and_then(|&(_, id)| entry(id));
-    let mut wakers: Vec<WakerTotal> = gathered
-        .wakers
+    let mut wakers: Vec<(WakerKey, u64)> = gathered.wakers.into_iter().collect();
+    wakers.sort_by(|(a, a_waits), (b, b_waits)| b_waits.cmp(a_waits).then_with(|| a.cmp(b)));
+    let wakers = wakers
         .into_iter()
-        .map(|((thread, pid), waits)| WakerTotal { thread, pid, waits })
+        .map(|(key, waits)| WakerTotal {
+            thread: key.thread,
+            pid: key.pid,
+            function: key.function,
+            file: key.file,
+            line: key.line,
+            waits,
+        })
         .collect();
-    wakers.sort_by(|a, b| {
-        let order = |waker: &WakerTotal| (Reverse(waker.waits), waker.pid);
-        order(a)
-            .cmp(&order(b))
-            .then_with(|| a.thread.cmp(&b.thread))
-    });
     let mut task_ids: Vec<TaskIdTotal> = gathered
         .task_ids
         .into_iter()
@@ -207,6 +265,11 @@ fn site(recording: &Recording, key: Key, gathered: Gathered) -> Site {
         state: key.state,
         role: key.role,
         wait: key.place.wait.to_string(),
+        cause,
+        call,
+        objects,
+        more_objects,
+        advice,
         evidence,
         waits: gathered.waits,
         total_ns: gathered.total,
@@ -218,6 +281,81 @@ fn site(recording: &Recording, key: Key, gathered: Gathered) -> Site {
         stack: worst.map(whole_stack).unwrap_or_default(),
         truncated: worst.and_then(|stack| stack.truncated),
     }
+}
+
+/// The cause with the most time, and the rules that found any of them; `stacks` are the longest
+/// first.
+fn causes(findings: &Findings, stacks: &[(Reverse<Nanos>, StackId)]) -> (Cause, Vec<String>) {
+    let mut sums: BTreeMap<Cause, Nanos> = BTreeMap::new();
+    let mut rules: Vec<String> = Vec::new();
+    for (time, id) in stacks {
+        let Some(finding) = findings.get(*id) else {
+            continue;
+        };
+        *sums.entry(finding.cause).or_default() += time.0;
+        if !rules.iter().any(|known| known == finding.rule) {
+            rules.push(finding.rule.to_owned());
+        }
+    }
+    let cause = sums
+        .into_iter()
+        .max_by_key(|(cause, time)| (*time, Reverse(*cause)))
+        .map_or(Cause::Other, |(cause, _)| cause);
+    (cause, rules)
+}
+
+fn object(recording: &Recording, id: Option<ObjectId>) -> Option<&WaitObject> {
+    let index = usize::try_from(id?.0).ok()?;
+    recording.objects.get(index)
+}
+
+/// The call with the most time.
+fn longest_call(recording: &Recording, gathered: &Gathered) -> String {
+    let mut sums: BTreeMap<String, Nanos> = BTreeMap::new();
+    // The longest alone decide; the others would only cost their texts.
+    let mut longest: Vec<_> = gathered.objects.iter().collect();
+    longest.sort_by_key(|(key, (_, time))| (Reverse(*time), **key));
+    for ((stack, id), (_, time)) in longest.into_iter().take(4 * MAX_OBJECTS) {
+        let stack = usize::try_from(stack.0)
+            .ok()
+            .and_then(|index| recording.stacks.get(index));
+        if let Some(stack) = stack {
+            *sums.entry(call(stack, object(recording, *id))).or_default() += *time;
+        }
+    }
+    sums.into_iter()
+        .max_by(|a, b| a.1.cmp(&b.1).then_with(|| b.0.cmp(&a.0)))
+        .map_or_else(String::new, |(call, _)| call)
+}
+
+/// The objects with the most time, and how many more there are.
+fn objects(recording: &Recording, gathered: &Gathered) -> (Vec<ObjectTotal>, u64) {
+    let mut sums: HashMap<&Object, (u64, Nanos)> = HashMap::new();
+    for ((_, id), (waits, time)) in &gathered.objects {
+        if let Some(object) = object(recording, *id) {
+            let sum = sums.entry(&object.object).or_default();
+            sum.0 = sum.0.saturating_add(*waits);
+            sum.1 += *time;
+        }
+    }
+    let mut all: Vec<ObjectTotal> = sums
+        .into_iter()
+        .map(|(object, (waits, total_ns))| ObjectTotal {
+            kind: object.kind,
+            name: object.name.clone(),
+            waits,
+            total_ns,
+        })
+        .collect();
+    all.sort_by(|a, b| {
+        b.total_ns
+            .cmp(&a.total_ns)
+            .then_with(|| a.kind.cmp(&b.kind))
+            .then_with(|| a.name.cmp(&b.name))
+    });
+    let more = all.len().saturating_sub(MAX_OBJECTS) as u64;
+    all.truncate(MAX_OBJECTS);
+    (all, more)
 }
 
 fn tasks<'a>(stacks: impl Iterator<Item = (&'a StackEntry, Nanos)>) -> Vec<TaskTotal> {
@@ -245,7 +383,7 @@ fn waiters(recording: &Recording, open: &OpenWait) -> u32 {
 }
 
 /// The open waits that have a site, longest first.
-pub(super) fn open_waits(recording: &Recording) -> Vec<OpenWaitReport> {
+pub(super) fn open_waits(recording: &Recording, findings: &Findings) -> Vec<OpenWaitReport> {
     let name_of = |tid: Tid| {
         recording
             .threads
@@ -269,9 +407,18 @@ pub(super) fn open_waits(recording: &Recording) -> Vec<OpenWaitReport> {
                 name: name_of(open.tid),
                 function: stack.map_or_else(|| Arc::from("[no stack]"), |s| place(s).function),
                 state,
+                cause: findings
+                    .get(open.stack)
+                    .map_or(Cause::Other, |finding| finding.cause),
+                call: stack.map_or_else(String::new, |stack| {
+                    call(stack, object(recording, open.began_for))
+                }),
                 since_ns: recording.end - open.since,
                 before_recording: open.before_recording,
-                object: open.object.clone(),
+                // What /proc tells at the end is fresher, but it does not tell of everything.
+                object: open.object.clone().or_else(|| {
+                    object(recording, open.began_for).map(|known| known.object.clone())
+                }),
                 holder: open.holder.clone(),
                 waiters: waiters(recording, open),
                 task_id: open.task_id,

@@ -52,6 +52,15 @@ pub(super) struct Sweep {
     stretches: Vec<(usize, Nanos)>,
 }
 
+/// A stretch of the recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    /// Its begin, from the recording's start.
+    pub(super) start: Nanos,
+    /// Its length.
+    pub(super) length: Nanos,
+}
+
 impl Sweep {
     /// Sweeps over `intervals`, which lie within `start..end`. A thread counts once at a time,
     /// even if a damaged file has two waits of it at once.
@@ -119,18 +128,23 @@ impl Sweep {
         times
     }
 
-    /// The longest stretch in which at least `threads` waited, without a break.
-    pub(super) fn longest(&self, threads: usize) -> Nanos {
-        let (mut longest, mut current) = (Nanos::ZERO, Nanos::ZERO);
+    /// The stretches in which at least `threads` waited, without a break, longest first.
+    pub(super) fn spans(&self, threads: usize) -> Vec<Span> {
+        let mut spans: Vec<Span> = Vec::new();
+        let (mut at, mut unbroken) = (Nanos::ZERO, false);
         for &(count, length) in &self.stretches {
-            if count >= threads {
-                current += length;
-            } else {
-                current = Nanos::ZERO;
+            let wanted = count >= threads;
+            match spans.last_mut() {
+                Some(span) if wanted && unbroken => span.length += length,
+                _ if wanted => spans.push(Span { start: at, length }),
+                _ => {}
             }
-            longest = longest.max(current);
+            unbroken = wanted;
+            at += length;
         }
-        longest
+        // The sort is stable: of equals the earlier one stays first.
+        spans.sort_by_key(|span| std::cmp::Reverse(span.length));
+        spans
     }
 }
 
@@ -171,7 +185,11 @@ mod tests {
     #[test]
     fn one_wait_after_another_is_one_stretch() {
         let sweep = sweep(&[(1, 0, 10), (2, 10, 30), (1, 40, 45)]);
-        assert_eq!(sweep.longest(1), Nanos(30));
+        let span = |start, length| Span {
+            start: Nanos(start),
+            length: Nanos(length),
+        };
+        assert_eq!(sweep.spans(1), [span(0, 30), span(40, 5)]);
         assert_eq!(sweep.at_once(1), nanos(&[65, 35]));
     }
 
@@ -191,6 +209,6 @@ mod tests {
             (2, 60, 65),
             (3, 60, 65),
         ]);
-        assert_eq!(sweep.longest(2), Nanos(50));
+        assert_eq!(sweep.spans(2)[0].length, Nanos(50));
     }
 }

@@ -170,6 +170,21 @@ pub(super) fn tally(recording: &Recording) -> BTreeMap<Tid, Tally> {
         let tally = threads.entry(open.tid).or_default();
         tally.add(state, role, 1, recording.end - open.since);
     }
+    // A thread that never waited is what its samples say: it may compute without end.
+    let mut sampled: BTreeMap<Tid, Tally> = BTreeMap::new();
+    for total in &recording.samples {
+        let (state, role) = verdict_of(recording, total.stack);
+        let tally = sampled.entry(total.tid).or_default();
+        tally.add(state, role, total.samples, Nanos::ZERO);
+    }
+    for (tid, sampled) in sampled {
+        let tally = threads.entry(tid).or_default();
+        if tally.classes.keys().all(|class| *class == Class::Unknown) {
+            for (class, sums) in sampled.classes {
+                tally.classes.entry(class).or_default().waits += sums.waits;
+            }
+        }
+    }
     threads
 }
 

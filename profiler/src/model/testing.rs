@@ -83,6 +83,7 @@ pub(super) fn stack(
         kernel: Vec::new(),
         truncated: None,
         syscall: Some(202),
+        args: None,
         verdict: Verdict {
             state,
             role,
@@ -122,9 +123,14 @@ pub(super) fn recording(length: u64) -> Recording {
         min_block: Nanos(0),
         threads: Vec::new(),
         stacks: Vec::new(),
+        objects: Vec::new(),
         totals: Vec::new(),
         waits: Vec::new(),
         open_waits: Vec::new(),
+        sampling: None,
+        samples: Vec::new(),
+        long_polls: Vec::new(),
+        throttling: None,
         judges: Judges::default(),
         losses: Losses::default(),
         others: Vec::new(),
@@ -175,6 +181,7 @@ impl Recording {
         self.totals.push(WaitTotal {
             tid: Tid(tid),
             stack,
+            object: None,
             waits: 1,
             blocked,
             runqueue: Nanos::ZERO,
@@ -184,6 +191,7 @@ impl Recording {
         self.waits.push(Wait {
             tid: Tid(tid),
             stack,
+            object: None,
             start: Timestamp(self.start.0 + from),
             wakeup: Timestamp(self.start.0 + to),
             end: Timestamp(self.start.0 + to),
@@ -199,6 +207,7 @@ impl Recording {
         self.open_waits.push(OpenWait {
             tid: Tid(tid),
             stack,
+            began_for: None,
             since,
             before_recording: false,
             object: None,

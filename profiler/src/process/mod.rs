@@ -1,6 +1,7 @@
 //! The target: a process pinned so that its id cannot come to mean another, with its modules,
 //! mappings and threads.
 
+mod cgroup;
 pub mod ends;
 mod find;
 mod launch;
@@ -13,6 +14,7 @@ mod target;
 mod threads;
 mod user;
 
+pub use cgroup::{CpuQuota, QuotaUse};
 pub use find::find_by_name;
 pub use launch::Launched;
 pub use mappings::{Device, Mapping, MappingKind, parse_maps};

@@ -48,6 +48,7 @@ impl Module {
     /// readable program headers.
     pub fn from_elf(data: &[u8]) -> Result<Module, ModuleError> {
         let elf = Elf::parse(data)?;
+        let tokio = tokio::tokio_trace(&elf);
         Ok(Module {
             executable: elf.executable().copied().collect(),
             base: elf.text_base().unwrap_or_default(),
@@ -55,8 +56,8 @@ impl Module {
             has_symtab: elf.has_symbols(SHT_SYMTAB),
             has_dynsym: elf.has_symbols(SHT_DYNSYM),
             has_debug_lines: elf.has_section(".debug_line") || elf.has_section(".zdebug_line"),
-            tokio: tokio::tokio_trace(&elf),
-            context: TlsContext::of_executable(&elf),
+            context: TlsContext::of_executable(&elf, &tokio.versions),
+            tokio,
         })
     }
 

@@ -18,9 +18,19 @@ use std::io;
 ///
 /// Those of writing to `out`.
 pub fn render(report: &Report, options: &Options, out: &mut dyn io::Write) -> io::Result<()> {
-    let folded = fold(report, options);
+    draw(report, options, &options.title, &fold(report, options), out)
+}
+
+/// Draws folded stacks.
+pub(super) fn draw(
+    report: &Report,
+    options: &Options,
+    title: &str,
+    folded: &Folded,
+    out: &mut dyn io::Write,
+) -> io::Result<()> {
     if folded.lines.is_empty() {
-        return empty(report, options, out);
+        return empty(report, options, title, out);
     }
     let mut colors = PaletteMap::default();
     for (name, kind) in &folded.kinds {
@@ -34,7 +44,7 @@ pub fn render(report: &Report, options: &Options, out: &mut dyn io::Write) -> io
         .map(|(stack, micros)| format!("{stack} {micros}"))
         .collect();
     let mut settings = flamegraph::Options::default();
-    settings.title = sanitize(&options.title).into_owned();
+    settings.title = sanitize(title).into_owned();
     settings.subtitle = Some(subtitle(report));
     settings.count_name = "µs".to_owned();
     settings.name_type = "Frame:".to_owned();
@@ -45,7 +55,7 @@ pub fn render(report: &Report, options: &Options, out: &mut dyn io::Write) -> io
     settings.text_truncate_direction = TextTruncateDirection::Right;
     let mut svg = Vec::new();
     flamegraph::from_lines(&mut settings, lines.iter().map(String::as_str), &mut svg)?;
-    with_legend(&svg, &legend(&folded), out)
+    with_legend(&svg, &legend(folded), out)
 }
 
 /// Program, length and losses: what one must know to trust the picture.
@@ -124,7 +134,12 @@ fn with_legend(svg: &[u8], legend: &str, out: &mut dyn io::Write) -> io::Result<
 }
 
 /// inferno refuses to draw nothing, but a file that was asked for must come to be.
-fn empty(report: &Report, options: &Options, out: &mut dyn io::Write) -> io::Result<()> {
+fn empty(
+    report: &Report,
+    options: &Options,
+    title: &str,
+    out: &mut dyn io::Write,
+) -> io::Result<()> {
     let states: Vec<&str> = options.states.iter().map(|state| state.name()).collect();
     writeln!(
         out,
@@ -137,7 +152,7 @@ fn empty(report: &Report, options: &Options, out: &mut dyn io::Write) -> io::Res
 <text x="50%" y="84">no waits in these states: {}</text>
 </g>
 </svg>"#,
-        xml(&sanitize(&options.title)),
+        xml(&sanitize(title)),
         xml(&subtitle(report)),
         xml(&states.join(", "))
     )

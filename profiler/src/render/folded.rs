@@ -13,6 +13,7 @@ use super::{Options, display_name};
 use crate::model::{Report, RuntimeKind, StackTotal, Truncation};
 use crate::symbolize::{Frame, Origin, Space};
 use crate::tokio_rt::State;
+use crate::units::{Nanos, Pid};
 use std::collections::BTreeMap;
 use std::io;
 
@@ -22,10 +23,7 @@ use std::io;
 ///
 /// Those of writing to `out`.
 pub fn render(report: &Report, options: &Options, out: &mut dyn io::Write) -> io::Result<()> {
-    for (stack, micros) in fold(report, options).lines {
-        writeln!(out, "{stack} {micros}")?;
-    }
-    Ok(())
+    fold(report, options).write(out)
 }
 
 /// Folded stacks and what their frames are.
@@ -36,37 +34,62 @@ pub(super) struct Folded {
     pub(super) kinds: BTreeMap<String, Kind>,
 }
 
+impl Folded {
+    /// Writes the lines.
+    pub(super) fn write(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        for (stack, micros) in &self.lines {
+            writeln!(out, "{stack} {micros}")?;
+        }
+        Ok(())
+    }
+}
+
 /// Folds the stacks that are in one of `options.states`.
 pub(super) fn fold(report: &Report, options: &Options) -> Folded {
-    let mut nanos: BTreeMap<String, u64> = BTreeMap::new();
-    let mut kinds = BTreeMap::new();
+    let mut folding = Folding::default();
     for stack in &report.stacks {
-        if !options.states.contains(&stack.state) {
-            continue;
+        if options.states.contains(&stack.state) {
+            let frames = frames(report, stack, options.collapse_runtime);
+            folding.add(frames, stack.blocked);
         }
-        let frames = frames(report, stack, options.collapse_runtime);
-        let line: Vec<&str> = frames.iter().map(|(name, _)| name.as_str()).collect();
-        let sum = nanos.entry(line.join(";")).or_default();
-        *sum = sum.saturating_add(stack.blocked.0);
-        kinds.extend(frames);
     }
-    let lines = nanos
-        .into_iter()
-        .map(|(stack, nanos)| (stack, nanos.saturating_add(500) / 1_000))
-        .filter(|&(_, micros)| micros > 0)
-        .collect();
-    Folded { lines, kinds }
+    folding.finish()
+}
+
+/// Stacks being folded.
+#[derive(Default)]
+pub(super) struct Folding {
+    nanos: BTreeMap<String, Nanos>,
+    kinds: BTreeMap<String, Kind>,
+}
+
+impl Folding {
+    /// Adds time to the stack with these frames, root first.
+    pub(super) fn add(&mut self, frames: Vec<(String, Kind)>, time: Nanos) {
+        let line: Vec<&str> = frames.iter().map(|(name, _)| name.as_str()).collect();
+        *self.nanos.entry(line.join(";")).or_default() += time;
+        self.kinds.extend(frames);
+    }
+
+    /// The lines, in microseconds.
+    pub(super) fn finish(self) -> Folded {
+        let lines = self
+            .nanos
+            .into_iter()
+            .map(|(stack, nanos)| (stack, nanos.0.saturating_add(500) / 1_000))
+            .filter(|&(_, micros)| micros > 0)
+            .collect();
+        Folded {
+            lines,
+            kinds: self.kinds,
+        }
+    }
 }
 
 /// The frames of a line, root first.
-fn frames(report: &Report, stack: &StackTotal, collapse: bool) -> Vec<(String, Kind)> {
-    let mut frames = Vec::with_capacity(stack.frames.len() + 3);
-    if let Some(process) = report.process(stack.pid) {
-        // The id stands in parentheses: a number by itself would be read as a count.
-        frames.push((display_name(&process).replace(';', ":"), Kind::Root));
-    }
-    frames.push((root(report, stack), Kind::Root));
-    frames.push((stack.state.name().to_owned(), Kind::State(stack.state)));
+pub(super) fn frames(report: &Report, stack: &StackTotal, collapse: bool) -> Vec<(String, Kind)> {
+    let mut frames = roots(report, stack.pid, stack.runtime.as_deref(), stack.state);
+    frames.reserve(stack.frames.len() + 1);
     if let Some(truncation) = stack.truncated {
         frames.push((truncated(truncation).to_owned(), Kind::Nameless));
     }
@@ -105,9 +128,26 @@ impl Run {
     }
 }
 
-fn root(report: &Report, stack: &StackTotal) -> String {
-    let Some(id) = &stack.runtime else {
-        return match stack.state {
+/// The first frames of a line: the process where there are several, the runtime, the state.
+pub(super) fn roots(
+    report: &Report,
+    pid: Pid,
+    runtime: Option<&str>,
+    state: State,
+) -> Vec<(String, Kind)> {
+    let mut frames = Vec::with_capacity(3);
+    if let Some(process) = report.process(pid) {
+        // The id stands in parentheses: a number by itself would be read as a count.
+        frames.push((display_name(&process).replace(';', ":"), Kind::Root));
+    }
+    frames.push((root(report, runtime, state), Kind::Root));
+    frames.push((state.name().to_owned(), Kind::State(state)));
+    frames
+}
+
+fn root(report: &Report, runtime: Option<&str>, state: State) -> String {
+    let Some(id) = runtime else {
+        return match state {
             State::Pool => "blocking pool".to_owned(),
             _ => "no runtime".to_owned(),
         };
@@ -115,7 +155,7 @@ fn root(report: &Report, stack: &StackTotal) -> String {
     let kind = report
         .runtimes
         .iter()
-        .find(|runtime| runtime.id == *id)
+        .find(|runtime| runtime.id == id)
         .map_or("", |runtime| match runtime.kind {
             RuntimeKind::MultiThread => " multi_thread",
             RuntimeKind::CurrentThread => " current_thread",
@@ -136,8 +176,19 @@ const fn truncated(truncation: Truncation) -> &'static str {
 }
 
 /// A frame's name with its mark, without what would break the line apart.
-fn folded_name(frame: &Frame) -> String {
-    let mut name = display_name(&frame.function).replace(';', ":");
+pub(super) fn folded_name(frame: &Frame) -> String {
+    let mut name = plain_name(&display_name(&frame.function));
+    match frame.space {
+        Space::Kernel => name.push_str("_[k]"),
+        Space::User if frame.inlined => name.push_str("_[i]"),
+        Space::User => {}
+    }
+    name
+}
+
+/// A name without what would break a line apart.
+pub(super) fn plain_name(name: &str) -> String {
+    let mut name = name.replace(';', ":");
     if name.trim().is_empty() {
         name = "[unnamed]".to_owned();
     }
@@ -150,11 +201,6 @@ fn folded_name(frame: &Frame) -> String {
         {
             name.replace_range(space..=space, "_");
         }
-    }
-    match frame.space {
-        Space::Kernel => name.push_str("_[k]"),
-        Space::User if frame.inlined => name.push_str("_[i]"),
-        Space::User => {}
     }
     name
 }

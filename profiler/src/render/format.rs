@@ -1,6 +1,6 @@
 //! Which renderer writes what.
 
-use super::{Options, flamegraph, folded, json, text};
+use super::{Options, flamegraph, folded, json, text, wakers, wall};
 use crate::model::Report;
 use std::io;
 use std::path::Path;
@@ -16,11 +16,28 @@ pub enum Format {
     Folded,
     /// A flamegraph.
     Svg,
+    /// Folded stacks of waits with those who ended them.
+    WakersFolded,
+    /// A flamegraph of the same.
+    WakersSvg,
+    /// Folded stacks of all time: on a CPU, in line for one, blocked.
+    WallFolded,
+    /// A flamegraph of the same.
+    WallSvg,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: [Format; 4] = [Format::Text, Format::Json, Format::Folded, Format::Svg];
+    pub const ALL: [Format; 8] = [
+        Format::Text,
+        Format::Json,
+        Format::Folded,
+        Format::Svg,
+        Format::WakersFolded,
+        Format::WakersSvg,
+        Format::WallFolded,
+        Format::WallSvg,
+    ];
 
     /// The word used on the command line.
     #[must_use]
@@ -30,11 +47,15 @@ impl Format {
             Format::Json => "json",
             Format::Folded => "folded",
             Format::Svg => "svg",
+            Format::WakersFolded => "wakers-folded",
+            Format::WakersSvg => "wakers-svg",
+            Format::WallFolded => "wall-folded",
+            Format::WallSvg => "wall-svg",
         }
     }
 
-    /// The format that a file name stands for: `.txt`, `.json`, `.folded`, `.svg`; none of any
-    /// other. `profile.firefox.json` and `profile.speedscope.json` are other programs' formats
+    /// The format that a file name stands for: `.txt`, `.json`, `.folded`, `.svg`, with `.wakers`
+    /// or `.wall` before the last two; none of any other. `profile.firefox.json` and `profile.speedscope.json` are other programs' formats
     /// and not [`Format::Json`].
     #[must_use]
     pub fn from_path(path: &Path) -> Option<Format> {
@@ -42,7 +63,16 @@ impl Format {
         if name.ends_with(".firefox.json") || name.ends_with(".speedscope.json") {
             return None;
         }
-        match name.rsplit_once('.')?.1 {
+        let (stem, extension) = name.rsplit_once('.')?;
+        let kind = stem.rsplit('.').next()?;
+        match (kind, extension) {
+            ("wakers", "folded") => return Some(Format::WakersFolded),
+            ("wakers", "svg") => return Some(Format::WakersSvg),
+            ("wall", "folded") => return Some(Format::WallFolded),
+            ("wall", "svg") => return Some(Format::WallSvg),
+            _ => {}
+        }
+        match extension {
             "txt" => Some(Format::Text),
             "json" => Some(Format::Json),
             "folded" => Some(Format::Folded),
@@ -68,6 +98,10 @@ pub fn render(
         Format::Json => json::render(report, options, out),
         Format::Folded => folded::render(report, options, out),
         Format::Svg => flamegraph::render(report, options, out),
+        Format::WakersFolded => wakers::folded(report, options, out),
+        Format::WakersSvg => wakers::svg(report, options, out),
+        Format::WallFolded => wall::folded(report, options, out),
+        Format::WallSvg => wall::svg(report, options, out),
     }
 }
 
@@ -81,6 +115,12 @@ mod tests {
             ("out/report.json", Some(Format::Json)),
             ("REPORT.SVG", Some(Format::Svg)),
             ("a.b.folded", Some(Format::Folded)),
+            ("out/wakers.svg", Some(Format::WakersSvg)),
+            ("a.wakers.folded", Some(Format::WakersFolded)),
+            ("a.wall.svg", Some(Format::WallSvg)),
+            ("wall.folded", Some(Format::WallFolded)),
+            ("firewall.svg", Some(Format::Svg)),
+            ("wall.json", Some(Format::Json)),
             ("notes.txt", Some(Format::Text)),
             ("a.firefox.json", None),
             ("a.speedscope.json", None),

@@ -12,6 +12,8 @@ mod name;
 mod options;
 mod palette;
 pub mod text;
+pub mod wakers;
+pub mod wall;
 
 pub use escape::sanitize;
 pub use format::{Format, render};

@@ -39,6 +39,7 @@ struct Walked {
     addresses: Vec<Addr>,
     outcome: u32,
     syscall: i64,
+    args: [u64; 6],
 }
 
 impl Early {
@@ -110,6 +111,7 @@ impl Early {
                     addresses,
                     outcome,
                     syscall: snapshot.syscall,
+                    args: snapshot.args,
                 });
             }
         }
@@ -133,7 +135,8 @@ impl Early {
             let frames = gathered.name(&walked.addresses, map, modules);
             let syscall = u32::try_from(walked.syscall).ok();
             let outcome = walk_outcome(walked.outcome);
-            let id = gathered.add(process.owner(), frames, outcome, syscall, Place::Unknown);
+            let call = syscall.map(|number| (number, walked.args));
+            let id = gathered.add(process.owner(), frames, outcome, call, Place::Unknown);
             self.stacks.insert((pid, walked.tid), id);
         }
     }

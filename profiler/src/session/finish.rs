@@ -10,9 +10,10 @@ use super::split::split;
 use super::watched::Watched;
 use crate::bpf::{Counters, Kernel, KernelThread};
 use crate::model::{
-    Host, Judges, OpenWait, Recording, ShadowCheck, StackEntry, StackId, ThreadRecord, Tool,
-    Truncation, Wait, WaitTotal, Waker,
+    Host, Judges, ObjectId, OpenWait, Recording, Sampling, ShadowCheck, StackEntry, StackId,
+    ThreadRecord, Throttling, Tool, Truncation, Wait, WaitTotal, Waker,
 };
+use crate::process::QuotaUse;
 use crate::tokio_rt::{Judge, Place, State};
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 use anyhow::{Context, Result};
@@ -28,10 +29,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// A thread of a process.
 pub(super) type Thread = (Pid, Tid);
 
-/// Sums by thread and the kernel side's number of the stack.
+/// Sums by thread and the kernel side's numbers of stack and object.
 #[derive(Debug, Default)]
 pub(super) struct Sums {
-    entries: HashMap<(Thread, u64), Aggregate>,
+    entries: HashMap<(Thread, u64, u64), Aggregate>,
     /// Waits that found no entry.
     left_out: u64,
 }
@@ -66,11 +67,11 @@ impl Sums {
 
     /// Takes out the wait in which a thread was found by the recording.
     fn take_first_wait(&mut self, thread: Thread) -> Option<Aggregate> {
-        self.entries.remove(&(thread, STACK_BEFORE))
+        self.entries.remove(&(thread, STACK_BEFORE, 0))
     }
 
     /// Adds one wait that has been woken and not yet run.
-    fn add_woken(&mut self, (pid, tid): Thread, stack: u64, blocked: u64, runqueue: u64) {
+    fn add_woken(&mut self, key: &AggregateKey, blocked: u64, runqueue: u64) {
         let mut one = Aggregate {
             waits: 1,
             blocked,
@@ -82,19 +83,12 @@ impl Sums {
         if let Some(count) = one.histogram.get_mut(bucket) {
             *count = 1;
         }
-        self.add(
-            &AggregateKey {
-                stack,
-                tid: tid.0,
-                tgid: pid.0,
-            },
-            &one,
-        );
+        self.add(key, &one);
     }
 }
 
-fn entry(key: &AggregateKey) -> (Thread, u64) {
-    ((Pid(key.tgid), Tid(key.tid)), key.stack)
+fn entry(key: &AggregateKey) -> (Thread, u64, u64) {
+    ((Pid(key.tgid), Tid(key.tid)), key.stack, key.object)
 }
 
 /// What there is at the end.
@@ -112,6 +106,7 @@ pub(super) struct Closing<'a> {
     pub(super) end: Timestamp,
     pub(super) min_block: Nanos,
     pub(super) launched: bool,
+    pub(super) sampling: Option<Sampling>,
     pub(super) mappings_left_out: u64,
     pub(super) shadow: Option<ShadowCheck>,
     /// What threads were found to wait for shortly before the end, and since when they did.
@@ -125,7 +120,9 @@ pub(super) struct Closing<'a> {
 /// A wait that goes on.
 struct Open {
     thread: Thread,
+    /// The kernel side's numbers of stack and object.
     stack: u64,
+    object: u64,
     since: Timestamp,
     /// Id of the task, or 0.
     task_id: u64,
@@ -223,6 +220,7 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
             OpenWait {
                 tid: open.thread.1,
                 stack,
+                began_for: stacks.gathered.objects.by_number(open.object),
                 since: open.since,
                 before_recording: open.stack == STACK_BEFORE,
                 object,
@@ -240,6 +238,7 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         waits: threads.0.values().map(|thread| thread.waits).sum(),
         sums_left_out: sums.left_out,
         mappings_left_out: closing.mappings_left_out,
+        samples_left_out: gathered.samples.lost(),
         shadow: closing.shadow,
         not_followed: closing.not_followed,
     };
@@ -247,6 +246,17 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
     let judges = judges(&closing.kernel.counters()?, &gathered, &totals);
     let facts: Vec<_> = closing.processes.iter().map(|p| p.facts.clone()).collect();
     let owners: Vec<Pid> = gathered.owners.iter().map(|owner| owner.pid).collect();
+    let mut throttled = HashMap::new();
+    for process in closing.processes {
+        if let Some(quota) = process.quota_use() {
+            throttled
+                .entry(process.pid)
+                .or_insert_with(|| throttling(quota));
+        }
+    }
+    let samples = std::mem::take(&mut gathered.samples);
+    let long_poll = closing.sampling.map_or(Nanos::ZERO, |how| how.long_poll);
+    let (samples, long_polls) = samples.finish(long_poll);
     let whole = Recording {
         tool: Tool {
             name: "holdup".into(),
@@ -266,14 +276,19 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         min_block: closing.min_block,
         threads: Vec::new(),
         stacks: std::mem::take(&mut gathered.stacks),
+        objects: gathered.objects.into_all(),
         totals,
         waits,
         open_waits,
+        sampling: closing.sampling,
+        samples,
+        long_polls,
+        throttling: None,
         judges,
         losses,
         others: Vec::new(),
     };
-    Ok(split(whole, &facts, threads, &owners))
+    Ok(split(whole, &facts, threads, &owners, throttled))
 }
 
 /// Adds the stretch that was under way at the end to a thread's books.
@@ -296,13 +311,20 @@ fn close(
             books.blocked += blocked;
             books.runnable += stretch - blocked;
             books.waits += 1;
-            sums.add_woken(id, thread.stack, blocked, stretch - blocked);
+            let key = AggregateKey {
+                stack: thread.stack,
+                object: thread.object,
+                tid: thread.tid,
+                tgid: thread.tgid,
+            };
+            sums.add_woken(&key, blocked, stretch - blocked);
         }
         PHASE_BLOCKED => {
             books.blocked += stretch;
             open.push(Open {
                 thread: id,
                 stack: thread.stack,
+                object: thread.object,
                 since: Timestamp(thread.since.min(end.0)),
                 task_id: thread.task_id,
             });
@@ -387,6 +409,7 @@ fn unmoved(closing: &Closing<'_>, threads: &mut Threads, open: &mut Vec<Open>) {
             open.push(Open {
                 thread: *thread,
                 stack: STACK_BEFORE,
+                object: 0,
                 since: closing.start,
                 task_id: 0,
             });
@@ -448,18 +471,22 @@ impl Stacks<'_> {
 }
 
 fn totals(sums: &Sums, stacks: &mut Stacks<'_>) -> Vec<WaitTotal> {
-    let mut merged: BTreeMap<(Tid, StackId), WaitTotal> = BTreeMap::new();
-    for (&(thread, number), sum) in &sums.entries {
+    let mut merged: BTreeMap<(Tid, StackId, Option<ObjectId>), WaitTotal> = BTreeMap::new();
+    for (&(thread, number, object), sum) in &sums.entries {
         let (stack, tid) = (stacks.id(thread, number), thread.1);
-        let total = merged.entry((tid, stack)).or_insert_with(|| WaitTotal {
-            tid,
-            stack,
-            waits: 0,
-            blocked: Nanos::ZERO,
-            runqueue: Nanos::ZERO,
-            max: Nanos::ZERO,
-            histogram: vec![0; HISTOGRAM_BUCKETS],
-        });
+        let object = stacks.gathered.objects.by_number(object);
+        let total = merged
+            .entry((tid, stack, object))
+            .or_insert_with(|| WaitTotal {
+                tid,
+                stack,
+                object,
+                waits: 0,
+                blocked: Nanos::ZERO,
+                runqueue: Nanos::ZERO,
+                max: Nanos::ZERO,
+                histogram: vec![0; HISTOGRAM_BUCKETS],
+            });
         total.waits += sum.waits;
         total.blocked += Nanos(sum.blocked);
         total.runqueue += Nanos(sum.runqueue);
@@ -488,9 +515,11 @@ fn waits(stacks: &mut Stacks<'_>) -> Vec<Wait> {
             continue;
         }
         let waker = stacks.gathered.wakers.get(wait.waker as usize);
+        let waker_stack = stacks.gathered.by_number(wait.waker_stack);
         waits.push(Wait {
             tid: wait.tid,
             stack,
+            object: wait.object,
             start: wait.start,
             wakeup: wait.wakeup,
             end: wait.end,
@@ -498,11 +527,21 @@ fn waits(stacks: &mut Stacks<'_>) -> Vec<Wait> {
                 pid: waker.pid,
                 tid: waker.tid,
                 name: waker.name.to_string(),
+                stack: waker_stack,
             }),
             task_id: stacks.task_id(stack, wait.task_id),
         });
     }
     waits
+}
+
+fn throttling(quota: QuotaUse) -> Throttling {
+    Throttling {
+        group: quota.group,
+        periods: quota.periods,
+        throttled_periods: quota.throttled_periods,
+        throttled: quota.throttled,
+    }
 }
 
 fn judges(counters: &Counters, gathered: &Gathered, totals: &[WaitTotal]) -> Judges {
@@ -544,13 +583,18 @@ mod tests {
     use super::*;
     use crate::limits::Limits;
 
+    fn key((pid, tid): Thread, stack: u64) -> AggregateKey {
+        AggregateKey {
+            stack,
+            object: 0,
+            tid: tid.0,
+            tgid: pid.0,
+        }
+    }
+
     #[test]
     fn sums_of_ended_threads_are_bounded_and_the_rest_is_counted() {
-        let key = |tid| AggregateKey {
-            stack: 7,
-            tid,
-            tgid: 1,
-        };
+        let key = |tid| key((Pid(1), Tid(tid)), 7);
         let more = Aggregate {
             waits: 5,
             blocked: 50,
@@ -563,7 +607,7 @@ mod tests {
             sums.add_bounded(&key(tid), &more, 2);
         }
         assert_eq!(sums.entries.len(), 2);
-        assert_eq!(sums.entries[&((Pid(1), Tid(1)), 7)].waits, 10);
+        assert_eq!(sums.entries[&((Pid(1), Tid(1)), 7, 0)].waits, 10);
         assert_eq!(sums.left_out, 5);
     }
 
@@ -572,9 +616,9 @@ mod tests {
         let (tid, other) = ((Pid(1), Tid(7)), (Pid(1), Tid(8)));
         let mut sums = Sums::default();
         for tid in [tid, other] {
-            sums.add_woken(tid, STACK_BEFORE, 300, 20);
+            sums.add_woken(&key(tid, STACK_BEFORE), 300, 20);
         }
-        sums.add_woken(tid, STACK_BEFORE + 1, 1_000, 0);
+        sums.add_woken(&key(tid, STACK_BEFORE + 1), 1_000, 0);
         let mut threads = Threads::default();
         threads.add(
             tid,
@@ -597,6 +641,6 @@ mod tests {
         assert_eq!(thread.waits, 2);
         let mut left: Vec<_> = sums.entries.keys().copied().collect();
         left.sort_unstable();
-        assert_eq!(left, [(tid, STACK_BEFORE + 1), (other, STACK_BEFORE)]);
+        assert_eq!(left, [(tid, STACK_BEFORE + 1, 0), (other, STACK_BEFORE, 0)]);
     }
 }

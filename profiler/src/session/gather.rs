@@ -2,9 +2,12 @@
 
 use super::ended::Ended;
 use super::modules::{AddressMap, Modules};
-use crate::decode::{DecodeError, Event, RawPiece, StackSeen};
+use super::objects::Objects;
+use super::samples::{Sample, Samples};
+use super::tail_calls::{Code, Function, jumped};
+use crate::decode::{DecodeError, Event, RawPiece, SampleSeen, StackSeen};
 use crate::limits::Limits;
-use crate::model::{StackEntry, StackId, Truncation};
+use crate::model::{ObjectId, Sampling, StackEntry, StackId, Truncation};
 use crate::process::parse_comm;
 use crate::symbolize::{Frame, Symbolizer};
 use crate::tokio_rt::{Agreement, Classifier, Judge, Place, State};
@@ -12,7 +15,7 @@ use crate::units::{Addr, Pid, Tid, Timestamp};
 use crate::unwind::walk_outcome;
 use profiler_common::map::{ADVICE_IDLE, ADVICE_IDLE_BY_PLACE, ADVICE_RECORD};
 use profiler_common::record::{
-    ForkRecord, Header, SnapshotRecord, WAKER_INTERRUPT, WAKER_UNSEEN, WaitRecord,
+    ForkRecord, Header, SnapshotRecord, WAKER_INTERRUPT, WAKER_UNSEEN, WaitRecord, of,
 };
 use profiler_common::row::walk;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -52,8 +55,11 @@ pub(super) struct CompactWait {
     pub(super) tid: Tid,
     /// Index into [`Gathered::wakers`], or `u32::MAX`.
     pub(super) waker: u32,
+    /// The kernel side's number of the waker's stack, or 0.
+    pub(super) waker_stack: u64,
     /// The kernel side's number of the stack.
     pub(super) stack: u64,
+    pub(super) object: Option<ObjectId>,
     pub(super) start: Timestamp,
     pub(super) wakeup: Timestamp,
     pub(super) end: Timestamp,
@@ -70,7 +76,7 @@ pub(super) struct WakerKey {
 }
 
 /// Whose a stack is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Owner {
     pub(super) pid: Pid,
     /// The program that it executed then: what is learned of one is not true of another.
@@ -101,6 +107,8 @@ pub(super) struct Gathered {
     pub(super) owners: Vec<Owner>,
     /// By stack: what tokio's thread-local state said.
     places: Vec<Place>,
+    /// By stack: whether it is of a thread that waits. The others say nothing of the rules.
+    of_waits: Vec<bool>,
     /// By stack: who judged it.
     pub(super) judges: Vec<Judge>,
     /// By stack: kernel addresses. They are named at the end, all at once: no rule needs them, and
@@ -112,6 +120,7 @@ pub(super) struct Gathered {
     pub(super) waits: Vec<CompactWait>,
     pub(super) wakers: Vec<WakerKey>,
     waker_ids: HashMap<WakerKey, u32>,
+    pub(super) objects: Objects,
     pub(super) ended: Ended,
     pub(super) snapshots: Vec<SnapshotRecord>,
     /// Pieces of raw copies of stacks that nobody has looked at yet.
@@ -120,6 +129,7 @@ pub(super) struct Gathered {
     pub(super) unmapped: HashMap<u64, Vec<RawPiece>>,
     pub(super) forks: Vec<ForkRecord>,
     pub(super) names: HashMap<(Pid, Tid), Arc<str>>,
+    pub(super) samples: Samples,
     pub(super) timeline_lost: u64,
     pub(super) undecodable: u64,
     /// Processes that executed another program.
@@ -129,6 +139,23 @@ pub(super) struct Gathered {
     /// Stacks that were cut off here, not in the kernel.
     pub(super) truncated: u64,
     pub(super) symbolizer: Symbolizer,
+}
+
+/// What needs the mappings of its time.
+#[derive(Debug)]
+pub(super) enum Unnamed {
+    Stack(Box<StackSeen>),
+    Sample(Box<SampleSeen>),
+}
+
+impl Unnamed {
+    /// The stack.
+    pub(super) fn stack_mut(&mut self) -> &mut StackSeen {
+        match self {
+            Unnamed::Stack(seen) => seen,
+            Unnamed::Sample(seen) => &mut seen.stack,
+        }
+    }
 }
 
 impl Gathered {
@@ -142,6 +169,7 @@ impl Gathered {
             stacks: Vec::new(),
             owners: Vec::new(),
             places: Vec::new(),
+            of_waits: Vec::new(),
             kernel: Vec::new(),
             judges: Vec::new(),
             learned: HashMap::new(),
@@ -149,12 +177,14 @@ impl Gathered {
             waits: Vec::new(),
             wakers: Vec::new(),
             waker_ids: HashMap::new(),
+            objects: Objects::default(),
             ended: Ended::default(),
             snapshots: Vec::new(),
             raw_pieces: Vec::new(),
             unmapped: HashMap::new(),
             forks: Vec::new(),
             names: HashMap::new(),
+            samples: Samples::default(),
             timeline_lost: 0,
             undecodable: 0,
             execs: HashSet::new(),
@@ -164,16 +194,17 @@ impl Gathered {
         }
     }
 
-    /// Takes one event in. New stacks are handed back undone, since naming them needs the
-    /// mappings of their time.
-    pub(super) fn take(&mut self, event: Result<Event, DecodeError>) -> Option<Box<StackSeen>> {
+    /// Takes one event in. Stacks are handed back undone, since naming them needs the mappings of
+    /// their time.
+    pub(super) fn take(&mut self, event: Result<Event, DecodeError>) -> Option<Unnamed> {
         match event {
             Ok(Event::Stack(seen)) => {
-                self.name_thread(&seen.record.header, &seen.record.comm);
-                if seen.record.walk == walk::UNMAPPED {
-                    self.unmapped_seen.insert(Pid(seen.record.header.tgid));
-                }
-                return Some(seen);
+                self.see(&seen);
+                return Some(Unnamed::Stack(seen));
+            }
+            Ok(Event::Sample(seen)) => {
+                self.see(&seen.stack);
+                return Some(Unnamed::Sample(seen));
             }
             Ok(Event::Wait(record)) => self.wait(&record),
             Ok(Event::ThreadEnd(record)) => {
@@ -196,6 +227,8 @@ impl Gathered {
                 let pieces = self.unmapped.entry(piece.record.stack).or_default();
                 pieces.push(*piece);
             }
+            Ok(Event::Object(seen)) => self.objects.add(&seen),
+            Ok(Event::Child(record)) => self.objects.child(&record),
             Ok(Event::RawStack(piece)) => self.raw_pieces.push(*piece),
             Err(error) => {
                 tracing::warn!("{error}");
@@ -203,6 +236,14 @@ impl Gathered {
             }
         }
         None
+    }
+
+    /// Notes what a stack tells before it has names.
+    fn see(&mut self, seen: &StackSeen) {
+        self.name_thread(&seen.record.header, &seen.record.comm);
+        if seen.record.walk == walk::UNMAPPED {
+            self.unmapped_seen.insert(Pid(seen.record.header.tgid));
+        }
     }
 
     fn name_thread(&mut self, header: &Header, comm: &[u8]) {
@@ -224,7 +265,9 @@ impl Gathered {
             pid: Pid(record.header.tgid),
             tid: Tid(record.header.tid),
             waker,
+            waker_stack: record.waker_stack,
             stack: record.stack,
+            object: self.objects.by_number(record.object),
             start: Timestamp(record.start),
             wakeup: Timestamp(if record.wakeup == 0 {
                 record.end
@@ -270,6 +313,7 @@ impl Gathered {
         owner: Owner,
         map: &AddressMap,
         modules: &Modules,
+        code: &Code,
     ) -> u32 {
         if self.frames >= self.bounds.frames {
             self.stacks_left_out += 1;
@@ -277,10 +321,16 @@ impl Gathered {
         }
         let truncated = walk_outcome(seen.record.walk);
         let user: Vec<Addr> = seen.user.iter().map(|addr| Addr(*addr)).collect();
-        let frames = self.name(&user, map, modules);
+        let of_waker = seen.record.of == of::WAKER;
+        let frames = self.name_with(&user, map, modules, of_waker.then_some(code));
         let syscall = u32::try_from(seen.record.syscall).ok();
         let place = seen.record.place.into();
-        let id = self.add(owner, frames, truncated, syscall, place);
+        let id = if seen.record.of == of::WAIT {
+            let call = syscall.map(|number| (number, seen.record.args));
+            self.add(owner, frames, truncated, call, place)
+        } else {
+            self.add_apart(owner, frames, truncated, syscall, place)
+        };
         if let Some(kernel) = self.kernel.get_mut(id.0 as usize) {
             kernel.clone_from(&seen.kernel);
         }
@@ -301,11 +351,52 @@ impl Gathered {
             .is_some_and(|learned| learned.agreement.trusted())
     }
 
+    /// Names and judges the stack of a thread on a CPU, and counts it.
+    pub(super) fn sample(
+        &mut self,
+        seen: &SampleSeen,
+        owner: Owner,
+        map: &AddressMap,
+        modules: &Modules,
+        sampling: Sampling,
+    ) {
+        let record = &seen.stack.record;
+        let user: Vec<Addr> = seen.stack.user.iter().map(|addr| Addr(*addr)).collect();
+        let frames = self.name(&user, map, modules);
+        let truncated = walk_outcome(record.walk);
+        let syscall = u32::try_from(record.syscall).ok();
+        let place = Place::from(record.place);
+        // The innermost address in the kernel is another one each time.
+        let callers = seen.stack.kernel.get(1..).unwrap_or_default();
+        let depth = seen.stack.kernel.len();
+        let identity = (owner, truncated, syscall, place, depth, callers);
+        let mut samples = std::mem::take(&mut self.samples);
+        let stack = samples.stack(&identity, &frames.clone(), || {
+            let id = self.add_apart(owner, frames, truncated, syscall, place);
+            if let Some(kernel) = self.kernel.get_mut(id.0 as usize) {
+                kernel.clone_from(&seen.stack.kernel);
+            }
+            id
+        });
+        let entry = stack.and_then(|stack| Some((stack, self.stacks.get(stack.0 as usize)?)));
+        if let Some((stack, entry)) = entry {
+            let sample = Sample {
+                tid: Tid(record.header.tid),
+                stack,
+                time: Timestamp(record.time),
+                record: seen.record,
+            };
+            samples.add(sample, entry, place, sampling);
+        }
+        self.samples = samples;
+    }
+
     /// What the kernel side is to do with waits of a stack.
     fn advice(&self, id: StackId) -> u32 {
         let index = id.0 as usize;
         let idle = |s: &StackEntry| s.verdict.state == State::Idle;
-        if !self.stacks.get(index).is_some_and(idle) {
+        let of_wait = self.of_waits.get(index) == Some(&true);
+        if !of_wait || !self.stacks.get(index).is_some_and(idle) {
             ADVICE_RECORD
         } else if self.judges.get(index) == Some(&Judge::Context) {
             ADVICE_IDLE_BY_PLACE
@@ -342,8 +433,24 @@ impl Gathered {
         map: &AddressMap,
         modules: &Modules,
     ) -> Vec<Frame> {
-        let mut frames = Vec::new();
+        self.name_with(addresses, map, modules, None)
+    }
+
+    /// As [`Gathered::name`]; with `code`, functions that left the stack by a jump are there too.
+    fn name_with(
+        &mut self,
+        addresses: &[Addr],
+        map: &AddressMap,
+        modules: &Modules,
+        code: Option<&Code>,
+    ) -> Vec<Frame> {
+        let mut frames: Vec<Frame> = Vec::new();
+        let mut callee: Option<Function> = None;
         for (depth, addr) in addresses.iter().enumerate() {
+            if let (Some(code), Some(callee)) = (code, callee) {
+                let symbolizer = &mut self.symbolizer;
+                frames.extend(jumped(code, *addr, callee, map, modules, symbolizer));
+            }
             let at = if depth == 0 {
                 *addr
             } else {
@@ -355,6 +462,8 @@ impl Gathered {
                 None => (None, Default::default()),
             };
             self.symbolizer.user(source, svma, at, &mut frames);
+            let start = frames.last().and_then(|frame| frame.start);
+            callee = found.and_then(|(module, _)| Some((module, start?)));
         }
         frames
     }
@@ -365,19 +474,48 @@ impl Gathered {
         owner: Owner,
         frames: Vec<Frame>,
         truncated: Option<Truncation>,
-        syscall: Option<u32>,
+        call: Option<(u32, [u64; 6])>,
         place: Place,
     ) -> StackId {
+        let (syscall, args) = call.unzip();
         let learned = self.learned.entry(owner.program).or_default();
         learned.changed |= learned.classifier.learn(&frames);
         let by_stack = learned.classifier.classify(&frames, truncated.is_some());
         learned.agreement.add(&by_stack, syscall, place);
+        self.keep(owner, frames, truncated, (syscall, args), place, true)
+    }
+
+    /// As [`Gathered::add`], for the stack of a thread that does not wait: it teaches nothing, since
+    /// on a CPU a thread is also where nobody waits.
+    pub(super) fn add_apart(
+        &mut self,
+        owner: Owner,
+        frames: Vec<Frame>,
+        truncated: Option<Truncation>,
+        syscall: Option<u32>,
+        place: Place,
+    ) -> StackId {
+        self.keep(owner, frames, truncated, (syscall, None), place, false)
+    }
+
+    fn keep(
+        &mut self,
+        owner: Owner,
+        frames: Vec<Frame>,
+        truncated: Option<Truncation>,
+        (syscall, args): (Option<u32>, Option<[u64; 6]>),
+        place: Place,
+        of_wait: bool,
+    ) -> StackId {
+        let learned = self.learned.entry(owner.program).or_default();
+        let by_stack = learned.classifier.classify(&frames, truncated.is_some());
         let verdict = learned.agreement.judge(by_stack, place);
         let judge = learned.agreement.judge_of(&by_stack, syscall, place);
         self.owners.push(owner);
         self.frames += frames.len();
         self.judges.push(judge);
         self.places.push(place);
+        self.of_waits.push(of_wait);
         self.kernel.push(Vec::new());
         let id = StackId(self.stacks.len() as u32);
         self.stacks.push(StackEntry {
@@ -385,6 +523,7 @@ impl Gathered {
             kernel: Vec::new(),
             truncated,
             syscall,
+            args,
             verdict,
         });
         id
@@ -423,12 +562,15 @@ impl Gathered {
             learned.agreement = Agreement::default();
         }
         let mut verdicts = Vec::with_capacity(self.stacks.len());
-        for (stack, (owner, place)) in self.stacks.iter().zip(known()) {
+        let facts = known().zip(&self.of_waits);
+        for (stack, ((owner, place), of_wait)) in self.stacks.iter().zip(facts) {
             let learned = self.learned.entry(owner.program).or_default();
             let verdict = learned
                 .classifier
                 .classify(&stack.frames, stack.truncated.is_some());
-            learned.agreement.add(&verdict, stack.syscall, place);
+            if *of_wait {
+                learned.agreement.add(&verdict, stack.syscall, place);
+            }
             verdicts.push(verdict);
         }
         self.judges.clear();

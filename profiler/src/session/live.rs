@@ -2,7 +2,7 @@
 
 use super::early::Early;
 use super::finish::{self, Closing};
-use super::gather::{Bounds, Gathered};
+use super::gather::{Bounds, Gathered, Unnamed};
 use super::maps::Maps;
 use super::modules::{AddressMap, Modules};
 use super::open::{self, Found};
@@ -12,11 +12,10 @@ use super::watched::Watched;
 use crate::bpf::{
     Kernel, KernelThread, LoadOptions, MappingEvent, MappingEvents, monotonic, process_entry,
 };
-use crate::decode::StackSeen;
 use crate::error::Error;
 use crate::host::KernelBtf;
 use crate::limits::Limits;
-use crate::model::{Recording, StackEntry};
+use crate::model::{Recording, Sampling, StackEntry};
 use crate::process::Target;
 use crate::tokio_rt::State;
 use crate::units::{Nanos, Pid, Svma, Tid, Timestamp};
@@ -51,6 +50,10 @@ const MAX_FOLLOWED: usize = 1024;
 pub struct Options {
     /// Waits of at least this length go into the timeline one by one.
     pub min_block: Nanos,
+    /// CPU time between two samples of a thread on a CPU; none for no samples.
+    pub sample_period: Option<Nanos>,
+    /// Polls that take a CPU for so long are listed.
+    pub long_poll: Nanos,
     /// Whether the target is held at its start: no thread of it waits for anything yet.
     pub launched: bool,
     /// Whether processes that the targets fork are recorded too.
@@ -80,7 +83,7 @@ pub struct Session {
     mappings_left_out: u64,
     shadow: Shadow,
     /// Stacks that have arrived and have no names yet.
-    new: Vec<StackSeen>,
+    new: Vec<Unnamed>,
     /// Stacks that wait for mappings to be read.
     pending: Pending,
     /// Forked processes that could not be remembered.
@@ -108,7 +111,7 @@ impl Session {
             limits,
         };
         let mut kernel = Kernel::load_with(types, &load)?;
-        kernel.attach()?;
+        kernel.attach(options.sample_period)?;
         // First of all, so that nothing mapped from now on goes unnoticed.
         let mapping_events = MappingEvents::open()
             .map_err(|error| tracing::info!("no news of mappings: {error:#}"))
@@ -276,6 +279,7 @@ impl Session {
             end,
             min_block: self.options.min_block,
             launched: self.options.launched,
+            sampling: sampling(self.options),
             mappings_left_out: self.mappings_left_out,
             shadow: self.shadow.outcome(),
             found,
@@ -340,7 +344,7 @@ impl Session {
             new,
             ..
         } = self;
-        kernel.drain(|event| new.extend(gathered.take(event).map(|seen| *seen)));
+        kernel.drain(|event| new.extend(gathered.take(event)));
         kernel.flush_log();
         for fork in std::mem::take(&mut self.gathered.forks) {
             self.adopt(&fork);
@@ -425,11 +429,16 @@ impl Session {
             new,
             pending,
             shadow,
+            options,
             ..
         } = self;
         early.name(gathered, processes, maps, modules);
-        let raw = new.extract_if(.., |seen| seen.record.raw != 0);
-        raw.for_each(|seen| pending.add(seen));
+        for seen in std::mem::take(new) {
+            match seen {
+                Unnamed::Stack(seen) if seen.record.raw != 0 => pending.add(seen),
+                seen => new.push(seen),
+            }
+        }
         pending.walk(gathered, kernel, processes, new);
         // A program that is being loaded has something more urgent to be asked, and what was asked
         // for names a moment ago need not be asked again now.
@@ -444,25 +453,38 @@ impl Session {
                 later.push(seen);
                 continue;
             }
-            shadow.keep(&seen);
-            let record = &mut seen.record;
+            if let Unnamed::Stack(seen) = &seen {
+                shadow.keep(seen);
+            }
+            let stack = seen.stack_mut();
+            let record = &mut stack.record;
             let pid = Pid(record.header.tgid);
             let (generation, time) = (record.generation, Timestamp(record.time));
-            let sound = maps.sound(generation, time, &seen.user);
-            if sound < seen.user.len() {
-                seen.user.truncate(sound);
+            let sound = maps.sound(generation, time, &stack.user);
+            if sound < stack.user.len() {
+                stack.user.truncate(sound);
                 // What the kernel side cut off, it has counted.
                 gathered.truncated += u64::from(record.walk == walk::COMPLETE);
                 record.walk = walk::UNMAPPED;
             }
             // The last one of this id, as far as its memory is the one that was walked.
             let owner = processes.iter().rev().find(|process| process.pid == pid);
-            let Some(owner) = owner.map(Watched::owner) else {
+            let Some(process) = owner else {
                 continue;
             };
-            let advice = gathered.stack(&seen, owner, maps.get(generation), modules);
-            if advice != ADVICE_RECORD {
-                kernel.advise(seen.record.stack, advice)?;
+            let (owner, map) = (process.owner(), maps.get(generation));
+            match seen {
+                Unnamed::Stack(seen) => {
+                    let advice = gathered.stack(&seen, owner, map, modules, &process.code);
+                    if advice != ADVICE_RECORD {
+                        kernel.advise(seen.record.stack, advice)?;
+                    }
+                }
+                Unnamed::Sample(seen) => {
+                    if let Some(sampling) = sampling(*options) {
+                        gathered.sample(&seen, owner, map, modules, sampling);
+                    }
+                }
             }
         }
         *new = later;
@@ -653,4 +675,11 @@ impl Session {
         }
         Ok(())
     }
+}
+
+fn sampling(options: Options) -> Option<Sampling> {
+    Some(Sampling {
+        period: options.sample_period?,
+        long_poll: options.long_poll,
+    })
 }

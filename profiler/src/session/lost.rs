@@ -18,6 +18,7 @@ pub(super) struct Lost<'a> {
     pub(super) waits: u64,
     pub(super) sums_left_out: u64,
     pub(super) mappings_left_out: u64,
+    pub(super) samples_left_out: u64,
     pub(super) shadow: Option<ShadowCheck>,
     /// Forked processes of which nothing was recorded.
     pub(super) not_followed: u64,
@@ -46,6 +47,9 @@ impl Lost<'_> {
             ring_full_waits: of(Counter::RingFullWait),
             ring_full_other: of(Counter::RingFullOther),
             ring_full_copies: of(Counter::RingFullRaw),
+            ring_full_samples: of(Counter::RingFullSample),
+            samples_left_out: self.samples_left_out,
+            samples_truncated: of(Counter::SamplesTruncated),
             undecodable: gathered.undecodable,
             too_deep: of(Counter::TooDeep),
             unmapped: of(Counter::Unmapped) + gathered.truncated,
@@ -91,7 +95,11 @@ impl Lost<'_> {
                 .map(|total| total.waits)
                 .sum(),
             timeline: gathered.timeline_lost,
+            objects: of(Counter::RingFullObject)
+                + of(Counter::ObjectUnsummed)
+                + gathered.objects.lost,
             walked: of(Counter::Walks),
+            samples: by_cause.ring_full_samples + by_cause.samples_left_out,
             mistaken_parks: of(Counter::ParksMistaken),
             waits: self.waits,
             summed: self.totals.iter().map(|total| total.waits).sum(),

@@ -1,7 +1,7 @@
 //! Stacks that the kernel side could not walk, because it did not know the code yet: it sent
 //! them raw, and they are walked here once the mappings have been read that they went through.
 
-use super::gather::Gathered;
+use super::gather::{Gathered, Unnamed};
 use super::watched::Watched;
 use crate::bpf::Kernel;
 use crate::decode::{RawPiece, StackSeen};
@@ -15,11 +15,11 @@ const MOST: usize = 4096;
 
 /// The stacks that wait.
 #[derive(Debug, Default)]
-pub(super) struct Pending(Vec<StackSeen>);
+pub(super) struct Pending(Vec<Box<StackSeen>>);
 
 impl Pending {
     /// Keeps a stack back whose pieces have arrived.
-    pub(super) fn add(&mut self, seen: StackSeen) {
+    pub(super) fn add(&mut self, seen: Box<StackSeen>) {
         self.0.push(seen);
     }
 
@@ -29,7 +29,7 @@ impl Pending {
         gathered: &mut Gathered,
         kernel: &Kernel,
         processes: &[Watched],
-        new: &mut Vec<StackSeen>,
+        new: &mut Vec<Unnamed>,
     ) {
         let tables = kernel.tables_ref();
         let mut later = Vec::new();
@@ -69,7 +69,7 @@ impl Pending {
     }
 
     /// Takes those that still wait as far as the kernel side came.
-    pub(super) fn give_up(&mut self, gathered: &mut Gathered, new: &mut Vec<StackSeen>) {
+    pub(super) fn give_up(&mut self, gathered: &mut Gathered, new: &mut Vec<Unnamed>) {
         for seen in self.0.drain(..) {
             settle(gathered, seen, new);
         }
@@ -88,11 +88,11 @@ fn mappings_of<'a>(process: &'a Watched, all: &'a [Watched]) -> &'a Watched {
     parent.unwrap_or(process)
 }
 
-fn settle(gathered: &mut Gathered, mut seen: StackSeen, new: &mut Vec<StackSeen>) {
+fn settle(gathered: &mut Gathered, mut seen: Box<StackSeen>, new: &mut Vec<Unnamed>) {
     gathered.unmapped.remove(&seen.record.stack);
     gathered.truncated += u64::from(seen.record.walk != code::COMPLETE);
     seen.record.raw = 0;
-    new.push(seen);
+    new.push(Unnamed::Stack(seen));
 }
 
 fn registers(piece: &RawPiece) -> Regs {

@@ -2,10 +2,11 @@
 
 use super::gather::Owner;
 use super::modules::{AddressMap, Modules};
+use super::tail_calls::Code;
 use crate::bpf::{MappingTable, Tables, monotonic};
 use crate::model::Target as TargetFacts;
-use crate::process::Target;
 use crate::process::module::TlsContext;
+use crate::process::{CpuQuota, QuotaUse, Target};
 use crate::units::{Addr, Pid, Timestamp};
 use profiler_common::row::{self, Mapping, Rule};
 use std::sync::Arc;
@@ -47,6 +48,12 @@ pub(super) struct Watched {
     /// The program that it executes, see [`Owner::program`].
     pub(super) program: usize,
     pub(super) context: Option<TlsContext>,
+    /// Its code, as it is in its memory.
+    pub(super) code: Code,
+    /// What the CPU quota had done when the process was found.
+    quota: Option<CpuQuota>,
+    /// What it did until the process ended.
+    quota_used: Option<QuotaUse>,
     /// What is told of it, as far as known.
     pub(super) facts: TargetFacts,
     pub(super) start: Timestamp,
@@ -75,6 +82,9 @@ impl Watched {
             index,
             pid: target.pid(),
             facts: facts(&target),
+            code: Code::open(&target),
+            quota: CpuQuota::read(&target),
+            quota_used: None,
             target: Some(target),
             mappings: Vec::new(),
             generation: 0,
@@ -111,6 +121,9 @@ impl Watched {
             target: None,
             mappings: self.mappings.clone(),
             facts,
+            code: Code::default(),
+            quota: None,
+            quota_used: None,
             start,
             last_look: Instant::now(),
             next_look: UNKNOWN_CODE.0,
@@ -134,6 +147,8 @@ impl Watched {
             // By its number: another may have it by now.
             Ok(target) if began_at(&target, self.start) => {
                 self.facts.cmdline = target.cmdline_text();
+                self.code = Code::open(&target);
+                self.quota = CpuQuota::read(&target);
                 self.target = Some(Arc::new(target));
             }
             Ok(_) => self.has_vanished(),
@@ -253,6 +268,7 @@ impl Watched {
                 self.facts.parent = before.parent;
                 self.facts.earlier = before.earlier;
                 self.facts.earlier.push(before.exe);
+                self.code = Code::open(&target);
                 self.target = Some(Arc::new(target));
             }
             Err(error) => tracing::debug!("process {} after its exec: {error}", self.pid),
@@ -263,6 +279,7 @@ impl Watched {
     pub(super) fn has_ended(&mut self) -> bool {
         if self.ended.is_none() && self.target.as_ref().is_some_and(|target| target.ended()) {
             self.ended = Some(Instant::now());
+            self.quota_used = self.quota_use();
         }
         if self.ended.is_some() && self.facts.ended.is_none() {
             self.facts.ended = Some("exited".into());
@@ -270,10 +287,20 @@ impl Watched {
         self.ended.is_some()
     }
 
+    /// What the CPU quota did to it so far, where its control group has one.
+    pub(super) fn quota_use(&self) -> Option<QuotaUse> {
+        let so_far = || self.quota.as_ref().and_then(CpuQuota::since);
+        self.quota_used.clone().or_else(so_far)
+    }
+
     /// Whether its place on the kernel side is to be given up now; says so once.
     pub(super) fn release(&mut self) -> bool {
         let due = !self.released && self.ended.is_some_and(|ended| ended.elapsed() >= REST);
         self.released |= due;
+        if due {
+            // Of its memory, nothing is left.
+            self.code = Code::default();
+        }
         due
     }
 

@@ -15,6 +15,7 @@ mod rules;
 mod verdict;
 
 pub use classify::Classifier;
+pub(crate) use path::normalise;
 pub use place::{Agreement, Judge, Place};
 pub use rules::{RULES, Rule};
 pub use verdict::{Flavor, Role, RuleName, State, Verdict};

@@ -19,7 +19,7 @@ const MAX_DEPTH: usize = 24;
 const KEEPS_ARGUMENT: [&str; 2] = ["drop_in_place", "__rust_begin_short_backtrace"];
 
 /// Writes the path of `function`, which `file` defines, into `out`.
-pub(super) fn normalise(function: &str, file: Option<&str>, out: &mut String) {
+pub(crate) fn normalise(function: &str, file: Option<&str>, out: &mut String) {
     out.clear();
     push_path(function.trim(), out, 0);
     if !out.contains("::")

@@ -8,7 +8,7 @@
 
 pub mod image;
 
-use holdup::decode::{Event, decode};
+use holdup::decode::{Event, StackSeen, decode};
 use holdup::host::KernelBtf;
 use holdup::process::module::{Functions, Module};
 use holdup::process::{parse_comm, parse_maps};
@@ -194,15 +194,13 @@ pub fn btf(data: &[u8]) {
 /// A record of the ring buffer.
 pub fn events(data: &[u8]) {
     match decode(data) {
-        Ok(Event::Stack(seen)) => {
-            assert!(seen.user.len() <= MAX_USER_FRAMES);
-            assert!(seen.kernel.len() <= MAX_KERNEL_FRAMES);
-            let _ = parse_comm(&seen.record.comm);
-            let _ = walk_outcome(seen.record.walk);
-        }
+        Ok(Event::Stack(seen)) => stack(&seen),
+        Ok(Event::Sample(seen)) => stack(&seen.stack),
         Ok(Event::Wait(wait)) => drop(parse_comm(&wait.waker_comm)),
         Ok(Event::ThreadEnd(end)) => drop(parse_comm(&end.comm)),
         Ok(Event::Snapshot(snapshot)) => drop(parse_comm(&snapshot.comm)),
+        Ok(Event::Child(child)) => drop(parse_comm(&child.comm)),
+        Ok(Event::Object(seen)) => assert_eq!(seen.text.len(), seen.record.text as usize),
         Ok(Event::Exec(_) | Event::Fork(_)) => {}
         Ok(Event::RawStack(piece) | Event::UnmappedStack(piece)) => {
             assert_eq!(piece.memory.len(), piece.record.bytes as usize);
@@ -210,6 +208,13 @@ pub fn events(data: &[u8]) {
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
+}
+
+fn stack(seen: &StackSeen) {
+    assert!(seen.user.len() <= MAX_USER_FRAMES);
+    assert!(seen.kernel.len() <= MAX_KERNEL_FRAMES);
+    let _ = parse_comm(&seen.record.comm);
+    let _ = walk_outcome(seen.record.walk);
 }
 
 /// `/proc/PID/maps`, whose paths the target chooses, and a thread's name.

@@ -8,9 +8,10 @@ use gimli::write::{
 };
 use gimli::{Encoding, Format, LittleEndian, X86_64};
 use profiler_common::record::{
-    ExecRecord, ForkRecord, Header, KIND_EXEC, KIND_FORK, KIND_RAW_STACK, KIND_SNAPSHOT,
-    KIND_STACK, KIND_THREAD_END, KIND_WAIT, RawStackRecord, SnapshotRecord, StackRecord,
-    ThreadEndRecord, WaitRecord,
+    ChildRecord, ExecRecord, ForkRecord, Header, KIND_CHILD, KIND_EXEC, KIND_FORK, KIND_OBJECT,
+    KIND_RAW_STACK, KIND_SAMPLE, KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END, KIND_WAIT, NO_TICK,
+    ObjectRecord, RawStackRecord, SampleRecord, SnapshotRecord, StackRecord, ThreadEndRecord,
+    WaitRecord,
 };
 
 /// One file: target, name, content.
@@ -214,12 +215,28 @@ fn events() -> Vec<Seed> {
     snapshot.comm = [0xff; 16];
     let mut fork: ForkRecord = bytemuck::Zeroable::zeroed();
     fork.header = header(KIND_FORK, size_of::<ForkRecord>());
+    let mut object: ObjectRecord = bytemuck::Zeroable::zeroed();
+    let text = b"x\0lib\0var\0";
+    object.header = header(KIND_OBJECT, size_of::<ObjectRecord>() + text.len());
+    (object.kind, object.fd, object.text) = (1, 3, text.len() as u32);
+    let mut object = bytemuck::bytes_of(&object).to_vec();
+    object.extend(text);
+    let mut child: ChildRecord = bytemuck::Zeroable::zeroed();
+    child.header = header(KIND_CHILD, size_of::<ChildRecord>());
+    let mut sample: SampleRecord = bytemuck::Zeroable::zeroed();
+    sample.header = header(KIND_SAMPLE, size_of::<SampleRecord>() + stack.len());
+    (sample.task_id, sample.tick) = (17, NO_TICK);
+    let mut sample = bytemuck::bytes_of(&sample).to_vec();
+    sample.extend(&stack);
     let mut raw: RawStackRecord = bytemuck::Zeroable::zeroed();
     raw.header = header(KIND_RAW_STACK, size_of::<RawStackRecord>() + 16);
     (raw.sp, raw.address, raw.bytes, raw.last) = (0x7ffe_0000_0ff0, 0x7ffe_0000_0ff0, 16, 1);
     let mut raw = bytemuck::bytes_of(&raw).to_vec();
     raw.extend([0x5a; 16]);
     vec![
+        ("events", "object", object),
+        ("events", "child", bytemuck::bytes_of(&child).to_vec()),
+        ("events", "sample", sample),
         ("events", "stack", stack),
         ("events", "wait", bytemuck::bytes_of(&wait).to_vec()),
         ("events", "thread-end", bytemuck::bytes_of(&end).to_vec()),

@@ -269,6 +269,7 @@ pub(crate) fn losses(report: &Report) -> Complaints {
         ("stacks", losses.stacks),
         ("unknown waits", losses.unknown_waits),
         ("waits of the timeline", losses.timeline),
+        ("samples", losses.samples),
     ]
     .into_iter()
     .filter(|(_, lost)| *lost > 0)

@@ -2,8 +2,10 @@
 //! `holdup` binary, and the checks that compare the two.
 
 pub(crate) mod check;
+pub(crate) mod check_causes;
 pub(crate) mod check_modes;
 pub(crate) mod fixture;
+pub(crate) mod harm;
 pub(crate) mod hostile;
 pub(crate) mod kernel_walk;
 pub(crate) mod life;

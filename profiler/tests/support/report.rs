@@ -10,13 +10,44 @@ pub(crate) struct Report {
     pub(crate) target: Target,
     pub(crate) targets: Vec<Target>,
     pub(crate) duration_ns: u64,
-    pub(crate) verdict: Verdict,
     pub(crate) runtimes: Vec<Runtime>,
     pub(crate) threads: Vec<Thread>,
     pub(crate) sites: Vec<Site>,
     pub(crate) open_waits: Vec<OpenWait>,
+    pub(crate) verdict: Verdict,
+    pub(crate) cpu_sites: Vec<CpuSite>,
+    pub(crate) long_polls: Vec<LongPolls>,
     pub(crate) judges: Judges,
     pub(crate) losses: Losses,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct CpuSite {
+    pub(crate) part: String,
+    pub(crate) cpu_ns: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct LongPolls {
+    pub(crate) function: String,
+    pub(crate) task: Option<String>,
+    pub(crate) polls: u64,
+    pub(crate) total_ns: u64,
+    pub(crate) longest: LongestPoll,
+    pub(crate) evidence: Vec<String>,
+    pub(crate) stack: Vec<Frame>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct LongestPoll {
+    pub(crate) on_cpu_ns: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Waker {
+    pub(crate) thread: String,
+    pub(crate) function: Option<String>,
+    pub(crate) waits: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -45,6 +76,7 @@ pub(crate) struct Runtime {
     pub(crate) pid: u32,
     pub(crate) kind: String,
     pub(crate) workers: u32,
+    pub(crate) states: BTreeMap<String, u64>,
     pub(crate) starved_ns: u64,
     pub(crate) blocked_at_once: Vec<u64>,
 }
@@ -67,12 +99,30 @@ pub(crate) struct Site {
     pub(crate) pid: u32,
     pub(crate) task: Option<String>,
     pub(crate) state: String,
+    pub(crate) cause: String,
+    pub(crate) call: String,
+    pub(crate) objects: Vec<SiteObject>,
+    pub(crate) advice: Option<Advice>,
     pub(crate) evidence: Vec<String>,
     pub(crate) waits: u64,
     pub(crate) total_ns: u64,
     pub(crate) runqueue_ns: u64,
     pub(crate) max_ns: u64,
+    pub(crate) wakers: Vec<Waker>,
     pub(crate) stack: Vec<Frame>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct SiteObject {
+    pub(crate) kind: String,
+    pub(crate) name: String,
+    pub(crate) waits: u64,
+    pub(crate) total_ns: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Advice {
+    pub(crate) text: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -127,6 +177,7 @@ pub(crate) struct Losses {
     pub(crate) unknown_waits: u64,
     pub(crate) timeline: u64,
     pub(crate) walked: u64,
+    pub(crate) samples: u64,
     pub(crate) mistaken_parks: u64,
     pub(crate) waits: u64,
     pub(crate) summed: u64,

@@ -1,7 +1,7 @@
 //! Rules of the summing-up that need a whole recording.
 
 use crate::model::testing::{app, library, recording, runtime, stack};
-use crate::model::{Recording, RuntimeKind, StackId, Verdict, Waker, build};
+use crate::model::{Recording, RuntimeKind, SampleTotal, Sampling, StackId, Verdict, Waker, build};
 use crate::tokio_rt::{Flavor, Role, State};
 use crate::units::{Nanos, Pid, Tid};
 
@@ -56,6 +56,59 @@ fn the_run_queue_part_of_a_wait_does_not_block() {
     recording.waits[0].wakeup.0 -= 150;
     let report = build(&recording);
     assert_eq!(report.runtimes[0].blocked_at_once, nanos([750, 250]));
+}
+
+#[test]
+fn nobody_in_the_driver_is_known_at_least() {
+    let mut recording = recording(1_000);
+    let stack = blocked(&mut recording, WORKER);
+    let driver = plain(&mut recording, State::Idle, WORKER);
+    recording.stacks[driver.0 as usize].syscall = Some(232);
+    for tid in 1..=2 {
+        recording.push_thread(tid);
+    }
+    recording.push_wait(1, stack, 0, 700);
+    let without = build(&recording);
+    assert_eq!(without.runtimes[0].driver_ns, None, "no driver was seen");
+    recording.push_wait(2, driver, 0, 300);
+    let report = build(&recording);
+    let runtime = &report.runtimes[0];
+    assert_eq!(runtime.driver_ns, Some(Nanos(300)));
+    assert_eq!(runtime.blocked_without_driver_ns, Some(Nanos(400)));
+    let [stretch] = &without.runtimes[0].starved_stretches[..] else {
+        panic!("one worker, blocked once");
+    };
+    assert_eq!(
+        (stretch.start_ns, stretch.length_ns),
+        (Nanos(0), Nanos(700))
+    );
+}
+
+#[test]
+fn a_thread_that_never_waits_is_what_its_samples_say() {
+    let mut recording = recording(1_000);
+    let idle = plain(&mut recording, State::Idle, WORKER);
+    let poll = blocked(&mut recording, WORKER);
+    for tid in 1..=2 {
+        recording.push_thread(tid);
+    }
+    recording.push_wait(1, idle, 0, 1_000);
+    recording.sampling = Some(Sampling {
+        period: Nanos(100),
+        long_poll: Nanos(100),
+    });
+    for tid in [1, 2] {
+        recording.samples.push(SampleTotal {
+            tid: Tid(tid),
+            stack: poll,
+            samples: 9,
+        });
+    }
+    let report = build(&recording);
+    assert_eq!(report.runtimes[0].workers, 2);
+    assert_eq!(report.runtimes[0].states[&State::Running], Nanos(1_000));
+    assert_eq!(report.cpu_sites[0].cpu_ns, Nanos(1_800));
+    assert_eq!(report.cpu_sites[0].task.as_deref(), Some("app::task"));
 }
 
 #[test]
@@ -183,6 +236,7 @@ fn sites_group_by_place_and_state() {
             pid: Pid(1),
             tid: wait.tid,
             name: "waker".to_owned(),
+            stack: None,
         });
     }
     let report = build(&recording);

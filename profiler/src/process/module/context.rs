@@ -30,6 +30,24 @@ pub struct TlsContext {
     /// With [`layout::C`], likewise: `thread_pool::worker::CURRENT`, `basic_scheduler::CURRENT`
     /// and the budget, `coop::CURRENT`.
     pub variables_below_fs: [u32; 3],
+    /// Where a worker's core has its tick, in bytes; 0 where that is not known.
+    pub tick: u32,
+}
+
+/// Where `multi_thread::worker::Core` has its `tick`, by tokio's minor versions: read from DWARF
+/// of rustc 1.95 builds of 1.30, 1.35, 1.38, 1.41, 1.44, 1.47, 1.49 and 1.54. Somewhere between
+/// 1.44 and 1.47 the member before it grew.
+const TICK: [(std::ops::RangeInclusive<u32>, u32); 2] = [(30..=44, 64), (47..=54, 104)];
+
+/// The tick's offset for the one version in `versions` (`1.54.1`); 0 for others, and for several.
+fn tick_offset(versions: &[String]) -> u32 {
+    let [version] = versions else { return 0 };
+    let minor = version
+        .strip_prefix("1.")
+        .and_then(|rest| rest.split('.').next()?.parse::<u32>().ok());
+    TICK.iter()
+        .find(|(minors, _)| minor.is_some_and(|minor| minors.contains(&minor)))
+        .map_or(0, |(_, offset)| *offset)
 }
 
 /// Symbols of the variables of tokio 1.20, in the legacy mangling (v0 was not tried); the rest
@@ -43,9 +61,9 @@ const VARIABLES: [&str; 3] = [
 
 impl TlsContext {
     /// Finds the context in an executable. None where there is no tokio, or one of a layout that
-    /// is not known, or several.
+    /// is not known, or several. `versions` are those of tokio that the executable names.
     #[must_use]
-    pub fn of_executable(elf: &Elf<'_>) -> Option<TlsContext> {
+    pub fn of_executable(elf: &Elf<'_>, versions: &[String]) -> Option<TlsContext> {
         let block = elf.thread_local()?;
         let size = block.memsz.checked_next_multiple_of(block.align.max(1))?;
         let mut found = Self::of_variables(elf, size);
@@ -65,6 +83,7 @@ impl TlsContext {
                     layout: name,
                     below_fs,
                     variables_below_fs: [0; 3],
+                    tick: tick_offset(versions),
                 });
             }
         }
@@ -80,6 +99,7 @@ impl TlsContext {
             layout: layout::C,
             below_fs: below(ENTERED)?,
             variables_below_fs: [narrow(worker)?, narrow(current_thread)?, narrow(budget)?],
+            tick: 0,
         })
     }
 }
@@ -128,6 +148,24 @@ mod tests {
                 bytes[at] ^= 1;
                 assert!(!is_initial(&bytes, &fields), "byte {at}");
             }
+        }
+    }
+
+    #[test]
+    fn ticks_are_known_by_version_or_not_at_all() {
+        for (versions, offset) in [
+            (&["1.38.2"][..], 64),
+            (&["1.44.0"], 64),
+            (&["1.45.1"], 0),
+            (&["1.54.1"], 104),
+            (&["1.55.0"], 0),
+            (&["1.x"], 0),
+            (&["2.38.0"], 0),
+            (&["1.38.2", "1.54.1"], 0),
+            (&[], 0),
+        ] {
+            let versions: Vec<String> = versions.iter().map(|v| (*v).to_owned()).collect();
+            assert_eq!(tick_offset(&versions), offset, "{versions:?}");
         }
     }
 }

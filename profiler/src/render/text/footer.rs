@@ -49,6 +49,13 @@ pub(super) fn losses(page: &mut Page<'_>) -> io::Result<()> {
         let waits = counted(losses.timeline, "wait", "waits");
         parts.push(format!("the timeline of {waits} (they are in the sums)"));
     }
+    if losses.objects > 0 {
+        let waits = counted(losses.objects, "wait", "waits");
+        parts.push(format!("the object of {waits}"));
+    }
+    if losses.samples > 0 {
+        parts.push(counted(losses.samples, "sample", "samples"));
+    }
     if report.clamped_ns > Nanos::ZERO {
         let time = duration(report.clamped_ns);
         parts.push(format!("{time} to clocks that disagree"));
@@ -159,6 +166,18 @@ pub(super) fn notes(page: &mut Page<'_>) -> io::Result<()> {
              [profile.release] to see files, lines and inlined functions."
                 .to_owned(),
         );
+    }
+    if let Some(throttling) = &report.throttling
+        && throttling.throttled_periods > 0
+    {
+        notes.push(format!(
+            "The CPU quota of control group {} kept threads from running for {}, in {} of {} \
+             periods.",
+            sanitize(&throttling.group),
+            duration(throttling.throttled_ns),
+            count(throttling.throttled_periods),
+            count(throttling.periods)
+        ));
     }
     let judges = &report.judges;
     if judges.disagreed > 0 {

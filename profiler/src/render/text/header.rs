@@ -3,7 +3,7 @@
 use super::line::cut_right;
 use super::page::Page;
 use super::style::{BAD, DIM, GOOD, HEADING, PLAIN, WARN};
-use crate::model::{Site, Verdict};
+use crate::model::{Report, Site, Verdict};
 use crate::render::human::counted;
 use crate::render::{display_name, display_path, duration, percent, sanitize};
 use anstyle::Style;
@@ -11,6 +11,8 @@ use std::io;
 
 /// Column where the verdict's text begins.
 const INDENT: usize = 13;
+/// Below this share of all CPUs a process does not suffer from their number.
+const LOW_CPU: f64 = 0.5;
 
 /// The program and the length of the recording.
 pub(super) fn target(page: &mut Page<'_>) -> io::Result<()> {
@@ -131,13 +133,14 @@ pub(super) fn verdict(page: &mut Page<'_>) -> io::Result<()> {
             total_ns,
             longest_ns,
             share,
+            cpu_share,
             site,
         } => (
             BAD,
             "STARVED",
             format!(
                 "{} workers{} were blocked at once for {} ({} of the time), {} at a stretch. No \
-                 task could run meanwhile.",
+                 task could run meanwhile. {}",
                 match workers {
                     2 => "Both".to_owned(),
                     _ => format!("All {workers}"),
@@ -145,7 +148,8 @@ pub(super) fn verdict(page: &mut Page<'_>) -> io::Result<()> {
                 of(runtime),
                 duration(*total_ns),
                 percent(*share),
-                duration(*longest_ns)
+                duration(*longest_ns),
+                cpu_use(report, *cpu_share)
             ),
             *site,
         ),
@@ -155,6 +159,7 @@ pub(super) fn verdict(page: &mut Page<'_>) -> io::Result<()> {
             total_ns,
             longest_ns,
             share,
+            cpu_share,
             site,
         } => (
             BAD,
@@ -162,32 +167,73 @@ pub(super) fn verdict(page: &mut Page<'_>) -> io::Result<()> {
             if *workers == 1 {
                 format!(
                     "The only worker{} was blocked inside task polls for {} ({} of its time), {} \
-                     at the longest. No other task could run meanwhile.",
+                     at the longest. No other task could run meanwhile. {}",
                     of(runtime),
                     duration(*total_ns),
                     percent(*share),
-                    duration(*longest_ns)
+                    duration(*longest_ns),
+                    cpu_use(report, *cpu_share)
                 )
             } else {
                 format!(
                     "The {workers} workers{} were blocked inside task polls for {} of their time \
-                     ({} together), {} at the longest.",
+                     ({} together), {} at the longest. {}",
                     of(runtime),
                     percent(*share),
                     duration(*total_ns),
-                    duration(*longest_ns)
+                    duration(*longest_ns),
+                    cpu_use(report, *cpu_share)
                 )
             },
             *site,
         ),
-        Verdict::CpuStarved { runtime, share } => (
+        Verdict::CpuStarved {
+            runtime,
+            share,
+            throttled,
+        } => (
             WARN,
             "NO CPU",
             format!(
-                "The workers{} wanted a CPU and had none for {} of their time. Look at the CPU \
-                 quota of the container and at what else runs on this machine.",
+                "The workers{} wanted a CPU and had none for {} of their time. {}",
                 of(runtime),
-                percent(*share)
+                percent(*share),
+                match (throttled, &report.throttling) {
+                    (Some(throttled), Some(throttling)) => format!(
+                        "The CPU quota of control group {} was used up in {} of its periods.",
+                        sanitize(&throttling.group),
+                        percent(*throttled)
+                    ),
+                    _ => "Look at the CPU quota of the container and at what else runs on this \
+                          machine."
+                        .to_owned(),
+                }
+            ),
+            None,
+        ),
+        Verdict::LongPolls {
+            runtime,
+            polls,
+            total_ns,
+            longest_ns,
+            share,
+            site,
+        } => (
+            BAD,
+            "CPU HOG",
+            format!(
+                "Tasks{} computed in {} without yielding, for {} together ({} of the workers' \
+                 time), {} in one. The other tasks of the worker waited meanwhile.{}",
+                of(runtime),
+                counted(*polls, "long poll", "long polls"),
+                duration(*total_ns),
+                percent(*share),
+                duration(*longest_ns),
+                site.and_then(|index| report.long_polls.get(index))
+                    .map_or_else(String::new, |site| format!(
+                        " Worst: {}.",
+                        display_name(site.task.as_deref().unwrap_or(&site.function))
+                    ))
             ),
             None,
         ),
@@ -260,6 +306,18 @@ pub(super) fn verdict(page: &mut Page<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// How much the process computed: where workers are blocked and CPUs are free, more CPUs are of
+/// no use.
+fn cpu_use(report: &Report, share: f64) -> String {
+    let cpus = counted(u64::from(report.host.cpus), "CPU", "CPUs");
+    let text = format!("The process used {} of {cpus}", percent(share));
+    if share < LOW_CPU {
+        format!("{text}: it waited, it did not compute.")
+    } else {
+        format!("{text}.")
+    }
+}
+
 fn worst(site: &Site) -> String {
     format!(
         "Worst: {}{}, {} in {}.",
@@ -272,8 +330,13 @@ fn worst(site: &Site) -> String {
 
 /// File and line of a site, as far as known.
 pub(super) fn location(site: &Site) -> Option<String> {
-    let file = display_path(site.file.as_deref()?);
-    Some(match site.line {
+    file_and_line(site.file.as_deref(), site.line)
+}
+
+/// `src/api.rs:54`, as far as known.
+pub(super) fn file_and_line(file: Option<&str>, line: Option<u32>) -> Option<String> {
+    let file = display_path(file?);
+    Some(match line {
         Some(line) => format!("{file}:{line}"),
         None => file,
     })

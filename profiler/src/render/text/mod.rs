@@ -1,6 +1,7 @@
 //! The report on a terminal: what an engineer who is on call must know first comes first.
 
 mod check;
+mod cpu;
 mod footer;
 mod header;
 mod line;

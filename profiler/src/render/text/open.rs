@@ -65,7 +65,7 @@ fn object(wait: &OpenWaitReport) -> Option<String> {
         ObjectKind::Futex => format!("the lock at {name}"),
         ObjectKind::Thread => format!("the end of thread {name}"),
         ObjectKind::Process => format!("the end of process {name}"),
-        ObjectKind::Path | ObjectKind::Descriptor => name,
+        ObjectKind::Path | ObjectKind::Descriptor | ObjectKind::Memory => name,
         ObjectKind::Socket | ObjectKind::Pipe | ObjectKind::Timer | ObjectKind::Poll => name,
     };
     if wait.waiters > 1 {

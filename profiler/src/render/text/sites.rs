@@ -1,10 +1,10 @@
 //! Where threads waited.
 
-use super::header::location;
+use super::header::{file_and_line, location};
 use super::line::{cut_left, cut_right, width};
 use super::page::Page;
 use super::style::{BAD, DIM, PLAIN, SITE, WARN};
-use crate::model::{RuntimeKind, Site, Truncation};
+use crate::model::{ObjectKind, ObjectTotal, RuntimeKind, Site, Truncation};
 use crate::render::human::counted;
 use crate::render::{display_name, duration, percent, sanitize};
 use crate::tokio_rt::{Flavor, Role, State};
@@ -18,6 +18,8 @@ const LABEL: usize = 10;
 const IN_FULL: usize = 5;
 /// Lines for each kind of wait that is not a finding.
 const APART: usize = 3;
+/// Objects named for each site.
+const OBJECTS: usize = 3;
 /// Said of a site whose function is a framework's.
 const INLINED: &str = "your function was inlined into this one; line tables tell which";
 /// Tasks named for each site.
@@ -130,6 +132,11 @@ fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
     if site.inlined_into {
         detail(page, "note", INLINED)?;
     }
+    if !site.call.is_empty() {
+        let text = format!("{}: {}", site.cause.name(), sanitize(&site.call));
+        detail(page, "cause", &text)?;
+    }
+    objects(page, site)?;
     let function = display_name(&site.function);
     for task in site.tasks.iter().take(TASKS) {
         let name = display_name(&task.function);
@@ -149,9 +156,37 @@ fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
     if !site.wakers.is_empty() {
         page.labelled((DIM, "      woken by"), indent, &wakers(site))?;
     }
+    if let Some(advice) = site.advice {
+        page.labelled((DIM, "      instead"), indent, advice.text)?;
+        page.labelled((DIM, ""), indent, advice.url)?;
+    }
     if let Some(truncation) = site.truncated {
         let text = format!("the stack is cut off: {}", why(truncation));
         page.labelled((WARN, "      note"), indent, &text)?;
+    }
+    Ok(())
+}
+
+/// What was waited for, where the call does not say it already. Lengths of time are in the waits,
+/// and an address tells nobody anything.
+fn objects(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
+    let telling =
+        |object: &&ObjectTotal| !matches!(object.kind, ObjectKind::Futex | ObjectKind::Timer);
+    let all: Vec<&ObjectTotal> = site.objects.iter().filter(telling).collect();
+    if all.len() < 2 {
+        return Ok(());
+    }
+    for (index, object) in all.iter().take(OBJECTS).enumerate() {
+        let text = format!(
+            "{} {}",
+            sanitize(&object.name),
+            percent(object.total_ns.share_of(site.total_ns))
+        );
+        detail(page, if index == 0 { "for" } else { "" }, &text)?;
+    }
+    let more = (all.len().saturating_sub(OBJECTS)) as u64 + site.more_objects;
+    if more > 0 {
+        detail(page, "", &format!("… and {more} more"))?;
     }
     Ok(())
 }
@@ -185,11 +220,16 @@ fn wakers(site: &Site) -> String {
         .iter()
         .take(NAMED)
         .map(|waker| {
-            format!(
-                "{} {}",
-                cut_right(&sanitize(&waker.thread), 40),
-                percent(waker.waits as f64 / all as f64)
-            )
+            let thread = cut_right(&sanitize(&waker.thread), 40);
+            let share = percent(waker.waits as f64 / all as f64);
+            match &waker.function {
+                Some(function) => {
+                    let at = file_and_line(waker.file.as_deref(), waker.line)
+                        .map_or_else(String::new, |at| format!(" ({at})"));
+                    format!("{thread} in {}{at} {share}", display_name(function))
+                }
+                None => format!("{thread} {share}"),
+            }
         })
         .collect();
     if site.wakers.len() > NAMED {
@@ -248,13 +288,19 @@ pub(super) fn apart(page: &mut Page<'_>) -> io::Result<()> {
         page.heading(heading, explanation)?;
         if let Some(pool) = pool {
             let text = format!(
-                "{}, at most {} waiting in closures at once; busy for {}, waiting for {} of it",
+                "{}, at most {} waiting in closures at once; busy for {}, waiting for {} of it ({})",
                 counted(u64::from(pool.threads), "thread", "threads"),
                 pool.peak_busy,
                 duration(pool.busy_ns),
-                duration(pool.waiting_ns)
+                duration(pool.waiting_ns),
+                percent(pool.waiting_share)
             );
             page.labelled((PLAIN, ""), 2, &text)?;
+            if pool.near_default_limit {
+                let text = "The pool is near tokio's default limit of 512 threads, beyond which \
+                            closures queue up (its own limit, max_blocking_threads, is not known).";
+                page.labelled((WARN, ""), 2, text)?;
+            }
         }
         for site in sites.iter().take(APART) {
             brief(page, site)?;

@@ -12,6 +12,8 @@ use std::io;
 
 /// Runtimes drawn in full; of more there is a line each.
 const IN_FULL: usize = 2;
+/// Share of the time below which it is no news that nobody was in the I/O driver.
+const WITHOUT_DRIVER: f64 = 0.01;
 /// Runtimes listed at all.
 const LISTED: usize = 12;
 
@@ -107,7 +109,46 @@ fn in_full(page: &mut Page<'_>, runtime: &RuntimeReport) -> io::Result<()> {
             .push(of_state(state), &bar(share, room));
         page.put(&line)?;
     }
-    at_once(page, runtime)
+    at_once(page, runtime)?;
+    starved(page, runtime)?;
+    driver(page, runtime)
+}
+
+/// When no task could run.
+fn starved(page: &mut Page<'_>, runtime: &RuntimeReport) -> io::Result<()> {
+    const NAMED: usize = 3;
+    if runtime.starved_stretches.is_empty() {
+        return Ok(());
+    }
+    let parts: Vec<String> = runtime
+        .starved_stretches
+        .iter()
+        .take(NAMED)
+        .map(|stretch| {
+            format!(
+                "{} at {}",
+                duration(stretch.length_ns),
+                duration(stretch.start_ns)
+            )
+        })
+        .collect();
+    let text = format!("{} after the start", parts.join(", "));
+    page.labelled((PLAIN, "  longest starved"), 19, &text)
+}
+
+/// Whether anybody was left to see events.
+fn driver(page: &mut Page<'_>, runtime: &RuntimeReport) -> io::Result<()> {
+    let Some(time) = runtime.blocked_without_driver_ns else {
+        return Ok(());
+    };
+    if time.share_of(page.report.duration_ns) < WITHOUT_DRIVER {
+        return Ok(());
+    }
+    let text = format!(
+        "no worker waited for events for {} or more while others were blocked",
+        duration(time)
+    );
+    page.labelled((PLAIN, "  I/O driver"), 19, &text)
 }
 
 const fn label(state: State) -> &'static str {

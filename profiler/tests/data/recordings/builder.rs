@@ -1,8 +1,9 @@
 //! A small language for recordings.
 
 use holdup::model::{
-    HIST_BUCKETS, Holder, Host, Judges, Losses, Object, ObjectKind, OpenWait, Recording,
-    StackEntry, StackId, Target, ThreadRecord, Tool, Wait, WaitTotal, Waker,
+    HIST_BUCKETS, Holder, Host, Judges, LongPoll, Losses, Object, ObjectId, ObjectKind, OpenWait,
+    PollEvidence, Recording, SampleTotal, Sampling, StackEntry, StackId, Target, ThreadRecord,
+    Tool, Wait, WaitObject, WaitTotal, Waker,
 };
 use holdup::symbolize::{Frame, Naming, Origin, Space};
 use holdup::tokio_rt::{Flavor, Role, RuleName, State, Verdict};
@@ -122,6 +123,7 @@ pub fn stack(state: State, role: Role, rule: &'static str, frames: Vec<Frame>) -
         kernel: Vec::new(),
         truncated: None,
         syscall: Some(202),
+        args: None,
         verdict: Verdict {
             state,
             role,
@@ -171,11 +173,11 @@ pub fn pool_park() -> StackEntry {
 }
 
 /// A recording in the making.
-pub struct Builder(pub Recording);
+pub struct Builder(pub Recording, Option<ObjectId>);
 
 impl Builder {
     pub fn new(exe: &str, length: u64) -> Builder {
-        Builder(Recording {
+        let recording = Recording {
             tool: Tool {
                 name: "holdup".to_owned(),
                 version: "0.1.0".to_owned(),
@@ -206,16 +208,39 @@ impl Builder {
             min_block: Nanos(100 * US),
             threads: Vec::new(),
             stacks: Vec::new(),
+            objects: Vec::new(),
             totals: Vec::new(),
             waits: Vec::new(),
             open_waits: Vec::new(),
+            sampling: None,
+            samples: Vec::new(),
+            long_polls: Vec::new(),
+            throttling: None,
             judges: Judges::default(),
             losses: Losses {
                 walked: 12_345,
                 ..Losses::default()
             },
             others: Vec::new(),
-        })
+        };
+        Builder(recording, None)
+    }
+
+    /// What the waits from here on are for.
+    pub fn waits_for(&mut self, kind: ObjectKind, name: &str, fd: Option<u32>) {
+        self.0.objects.push(WaitObject {
+            object: Object {
+                kind,
+                name: name.to_owned(),
+            },
+            fd,
+        });
+        self.1 = Some(ObjectId(self.0.objects.len() as u32 - 1));
+    }
+
+    /// What the waits from here on are for is not known.
+    pub fn waits_for_anything(&mut self) {
+        self.1 = None;
     }
 
     pub fn stack(&mut self, stack: StackEntry) -> StackId {
@@ -239,13 +264,16 @@ impl Builder {
 
     fn total(&mut self, tid: u32, stack: StackId, blocked: u64, timed: Option<u64>) {
         let bucket = (blocked.max(1).ilog2() as usize).min(HIST_BUCKETS - 1);
-        let known = |t: &&mut WaitTotal| t.tid == Tid(tid) && t.stack == stack;
+        let object = self.1;
+        let known =
+            |t: &&mut WaitTotal| t.tid == Tid(tid) && t.stack == stack && t.object == object;
         let total = match self.0.totals.iter_mut().find(known) {
             Some(total) => total,
             None => {
                 self.0.totals.push(WaitTotal {
                     tid: Tid(tid),
                     stack,
+                    object,
                     waits: 0,
                     blocked: Nanos::ZERO,
                     runqueue: Nanos::ZERO,
@@ -276,6 +304,7 @@ impl Builder {
         self.0.waits.push(Wait {
             tid: Tid(tid),
             stack,
+            object: self.1,
             start: Timestamp(start),
             wakeup: Timestamp(start + blocked),
             end: Timestamp(start + blocked + RUN_QUEUE),
@@ -283,8 +312,45 @@ impl Builder {
                 pid: Pid(4242),
                 tid: Tid(4_300),
                 name: waker.to_owned(),
+                stack: None,
             }),
             task_id: None,
+        });
+    }
+
+    /// Lets a stack of its own, of thread 4300, end all waits of the timeline that `waker` ended.
+    pub fn woken_from(&mut self, waker: &str, stack: StackId) {
+        let wakers = self.0.waits.iter_mut().filter_map(|w| w.waker.as_mut());
+        for known in wakers.filter(|known| known.name == waker) {
+            known.stack = Some(stack);
+        }
+    }
+
+    /// Samples of a thread with a stack, ten milliseconds each.
+    pub fn sampled(&mut self, tid: u32, stack: StackId, samples: u64) {
+        self.0.sampling = Some(Sampling {
+            period: Nanos(10 * MS),
+            long_poll: Nanos(10 * MS),
+        });
+        self.0.samples.push(SampleTotal {
+            tid: Tid(tid),
+            stack,
+            samples,
+        });
+    }
+
+    /// A long poll that was first seen `from` after the start, and then for so long.
+    pub fn long_poll(&mut self, tid: u32, stack: StackId, from: u64, on_cpu: u64) {
+        let known = self.0.long_polls.len() as u64;
+        self.0.long_polls.push(LongPoll {
+            tid: Tid(tid),
+            stack,
+            task_id: Some(17 + known),
+            first: Timestamp(START + from),
+            last: Timestamp(START + from + on_cpu),
+            on_cpu: Nanos(on_cpu),
+            samples: on_cpu / (10 * MS) + 1,
+            evidence: PollEvidence::Tick,
         });
     }
 
@@ -293,6 +359,7 @@ impl Builder {
         self.0.open_waits.push(OpenWait {
             tid: Tid(tid),
             stack,
+            began_for: self.1,
             since: Timestamp(START + from),
             before_recording,
             object: None,

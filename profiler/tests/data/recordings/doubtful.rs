@@ -95,8 +95,10 @@ pub fn lossy() -> Recording {
         unresolved: 4,
         unknown_waits: 1,
         timeline: 70_000,
+        objects: 17,
         mistaken_parks: 0,
         walked: 12_345,
+        samples: 5,
         waits: 90_003,
         summed: 90_000,
         by_cause: LossCauses {

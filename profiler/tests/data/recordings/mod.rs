@@ -2,9 +2,11 @@
 
 mod builder;
 mod doubtful;
+mod harm;
 mod services;
 
 pub use doubtful::{empty, hostile, lossy, no_tokio, stripped, unclear};
+pub use harm::{held_lock, hog, quota};
 pub use services::{busy, crowded, current_thread, healthy, hung, starved, throttled};
 
 use holdup::model::Recording;
@@ -24,6 +26,9 @@ pub fn all() -> Vec<(&'static str, Recording)> {
         ("unclear", unclear()),
         ("hostile", hostile()),
         ("no_tokio", no_tokio()),
+        ("hog", hog()),
+        ("held_lock", held_lock()),
+        ("quota", quota()),
         ("empty", empty()),
     ]
 }

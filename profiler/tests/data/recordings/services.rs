@@ -58,7 +58,9 @@ pub fn healthy() -> Recording {
     for n in 0..40 {
         b.short(4250 + n % 4, log, 60 * US + u64::from(n) * US);
     }
+    b.waits_for(ObjectKind::Path, "/var/log/claims/audit.log", Some(9));
     b.wait(4251, log, 3 * SEC, 900 * US, "");
+    b.waits_for_anything();
     for n in 0..12 {
         b.wait(4260, closure, n * 700 * MS, 40 * MS + n * MS, "");
     }
@@ -159,7 +161,10 @@ pub fn starved() -> Recording {
     for n in 0..24_u64 {
         let from = n * 600 * MS;
         let holder = (n % 4) as u32;
+        let ledger = format!("/var/lib/claims/ledger.{}", n % 5);
+        b.waits_for(ObjectKind::Path, &ledger, Some(12));
         b.wait(4250 + holder, flush, from, 300 * MS + n * MS, "kworker/1:2");
+        b.waits_for(ObjectKind::Futex, "0x7f00deadbee0", None);
         for other in (0..4).filter(|other| *other != holder) {
             let stack = if other == 3 { audit } else { claim };
             let late = u64::from(other) * 3 * MS;

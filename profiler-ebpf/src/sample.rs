@@ -1,0 +1,89 @@
+//! Threads on a CPU, at the ticks of a clock of each CPU.
+//!
+//! The clock belongs to the CPU and not to the target's threads: one of theirs would have to be
+//! started and stopped at each of their switches, which costs more than to ask at 99 ticks a
+//! second whether the thread that runs is one of them.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
+use aya_ebpf::programs::PerfEventContext;
+use profiler_common::counter::Counter;
+use profiler_common::map::PHASE_RUNNING;
+use profiler_common::record::of;
+use profiler_common::row::walk;
+
+use crate::filter::{self, Watched};
+use crate::maps::{MESSAGE, count, slot};
+use crate::{config, context, emit, registers, stack, threads, unwind};
+
+/// Sends the stack of the current thread, if it is one of a watched process.
+#[inline(always)]
+pub(crate) fn tick(ctx: &PerfEventContext) {
+    let tid = bpf_get_current_pid_tgid();
+    let tgid = (tid >> 32) as u32;
+    let Some(process) = filter::watched(tgid) else {
+        return;
+    };
+    count(Counter::Samples);
+    let regs = registers::of_current(registers::COPY_OF_SAMPLE);
+    let fs = registers::of_current_task(config::off_task_fsbase());
+    let context = context::at_fs(fs, process);
+    let table = filter::table(process);
+    let walked = unwind::walk_user::<{ slot::SAMPLE }>(regs.ip, regs.sp, regs.bp, table, 0);
+    let (Some(state), Some(message)) = (walked, MESSAGE.get_ptr_mut(slot::SAMPLE)) else {
+        return;
+    };
+    // SAFETY: live map values.
+    unsafe {
+        let (frames, outcome) = ((*state).frames, (*state).outcome);
+        if outcome != walk::COMPLETE {
+            count(Counter::SamplesTruncated);
+        }
+        let now = bpf_ktime_get_ns();
+        let (on_cpu, waits) = books(tid as u32, process, now);
+        let sample = &raw mut (*message).sample;
+        (*sample).on_cpu = on_cpu;
+        (*sample).waits = waits;
+        (*sample).task_id = context.task_id;
+        (*sample).core = context.core;
+        (*sample).tick = context::tick(context.core, process);
+        emit::prepare(message, now);
+        let kind = of::SAMPLE << 16 | outcome << 8 | context.place;
+        let kind = stack::era(process, table) ^ u64::from(kind);
+        let record = &raw mut (*message).record;
+        (*record).stack = stack::number((*state).hash, regs.syscall, tgid, kind);
+        (*record).syscall = regs.syscall;
+        (*record).args = [0; 6];
+        (*record).walk = outcome;
+        (*record).place = context.place;
+        (*record).of = of::SAMPLE;
+        (*record).raw = 0;
+        (*record).reserved = 0;
+        (*record).generation = table.generation;
+        if !emit::sample(ctx.as_ptr(), message, frames) {
+            count(Counter::RingFullSample);
+        }
+    }
+}
+
+/// CPU time and waits of a thread that runs now.
+#[inline(always)]
+fn books(tid: u32, process: Watched, now: u64) -> (u64, u64) {
+    let Some(thread) = threads::find(tid) else {
+        // It has not switched since the recording began.
+        // SAFETY: a live array value.
+        return (now.saturating_sub(unsafe { (*process.process).start }), 0);
+    };
+    // SAFETY: a live array value; the thread's own switches wait for this interrupt's end.
+    unsafe {
+        let stretch = if (*thread).phase == PHASE_RUNNING {
+            now.saturating_sub((*thread).since)
+        } else {
+            0
+        };
+        (
+            (*thread).books.running.wrapping_add(stretch),
+            (*thread).books.waits,
+        )
+    }
+}

@@ -1,0 +1,318 @@
+//! The rules: tried in order, the first that holds decides. So the most specific stand first:
+//! what the program asked for (a name, a join, a message) before what that was made of (a
+//! futex), and what the kernel did before what the system call is usually for.
+
+use super::clues::Clues;
+use super::kind::Cause;
+
+/// A demand on the system call.
+#[derive(Clone, Copy, Debug)]
+pub enum Calls {
+    /// Any, or none.
+    Any,
+    /// None: the thread was outside every system call.
+    Outside,
+    /// One of these numbers.
+    Of(&'static [u32]),
+}
+
+/// A demand on one argument: after the mask, one of the values. Does not hold where the
+/// arguments were not recorded.
+#[derive(Clone, Copy, Debug)]
+pub struct Argument {
+    /// Which one, from 0.
+    pub index: usize,
+    /// Bits that count.
+    pub mask: u64,
+    /// What they may be.
+    pub values: &'static [u64],
+}
+
+/// One rule. It holds if all of its demands do.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// Stable name; reports carry it as evidence.
+    pub name: &'static str,
+    /// What it says.
+    pub cause: Cause,
+    /// Why it is right.
+    pub why: &'static str,
+    /// The system call.
+    pub calls: Calls,
+    /// Its arguments.
+    pub argument: Option<Argument>,
+    /// Any of these clues must be there; none: no demand.
+    pub any: Clues,
+    /// All of these clues must be there.
+    pub all: Clues,
+}
+
+/// Numbers of `arch/x86/entry/syscalls/syscall_64.tbl`.
+mod call {
+    pub(super) const FUTEX: &[u32] = &[202, 449, 455];
+    pub(super) const FUTEX_OP: &[u32] = &[202];
+    pub(super) const FLOCK: &[u32] = &[73];
+    pub(super) const FCNTL: &[u32] = &[72];
+    /// fsync, fdatasync, sync, msync, `sync_file_range`, syncfs.
+    pub(super) const SYNC: &[u32] = &[74, 75, 162, 26, 277, 306];
+    pub(super) const SLEEP: &[u32] = &[35, 230];
+    /// poll, ppoll; with no descriptors they sleep.
+    pub(super) const POLL: &[u32] = &[7, 271];
+    /// poll, select, pselect6, ppoll, `epoll_wait`, `epoll_pwait`, `epoll_pwait2`, io_uring_enter.
+    pub(super) const READY: &[u32] = &[7, 23, 270, 271, 232, 281, 441, 426];
+    /// connect, accept, sendto, recvfrom, sendmsg, recvmsg, shutdown, accept4, recvmmsg, sendmmsg.
+    pub(super) const SOCKET: &[u32] = &[42, 43, 44, 45, 46, 47, 48, 288, 299, 307];
+    /// What takes any descriptor: read, write, readv, writev, sendfile, splice, tee, vmsplice,
+    /// close, ioctl.
+    pub(super) const STREAM: &[u32] = &[0, 1, 19, 20, 40, 275, 276, 278, 3, 16];
+    /// What only files have: open, stat and their like, pread and pwrite, directories, names.
+    pub(super) const FILE: &[u32] = &[
+        2, 4, 5, 6, 8, 17, 18, 21, 76, 77, 78, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94,
+        132, 133, 137, 138, 187, 188, 189, 190, 191, 192, 193, 194, 195, 196, 197, 198, 199, 206,
+        207, 208, 209, 217, 221, 235, 257, 258, 259, 260, 261, 262, 263, 264, 265, 266, 267, 268,
+        269, 280, 285, 295, 296, 303, 304, 316, 326, 327, 328, 332, 437, 439, 452,
+    ];
+    pub(super) const WAIT: &[u32] = &[61, 247];
+    /// clone, fork, vfork, clone3.
+    pub(super) const FORK: &[u32] = &[56, 57, 58, 435];
+    /// mmap, mprotect, munmap, brk, mremap, madvise, mlock and its like, `process_madvise`.
+    pub(super) const MEMORY: &[u32] = &[9, 10, 11, 12, 25, 28, 149, 150, 151, 152, 325, 440];
+    /// semop, semtimedop.
+    pub(super) const SEMAPHORE: &[u32] = &[65, 220];
+    /// msgsnd, msgrcv, `mq_timedsend`, `mq_timedreceive`.
+    pub(super) const MESSAGE: &[u32] = &[69, 70, 242, 243];
+    /// pause, `rt_sigtimedwait`, `rt_sigsuspend`.
+    pub(super) const SIGNAL: &[u32] = &[34, 128, 130];
+}
+
+/// What blocks in std's own primitives: a futex, or with other systems' locks nothing else.
+const FUTEX: Calls = Calls::Of(call::FUTEX);
+
+const fn rule(name: &'static str, cause: Cause, calls: Calls) -> Rule {
+    Rule {
+        name,
+        cause,
+        why: "",
+        calls,
+        argument: None,
+        any: Clues::NONE,
+        all: Clues::NONE,
+    }
+}
+
+impl Rule {
+    const fn any(mut self, clues: Clues) -> Rule {
+        self.any = clues;
+        self
+    }
+    const fn all(mut self, clues: Clues) -> Rule {
+        self.all = clues;
+        self
+    }
+    const fn argument(mut self, index: usize, mask: u64, values: &'static [u64]) -> Rule {
+        self.argument = Some(Argument {
+            index,
+            mask,
+            values,
+        });
+        self
+    }
+    const fn because(mut self, why: &'static str) -> Rule {
+        self.why = why;
+        self
+    }
+}
+
+/// All rules, in the order in which they are tried.
+pub const RULES: &[Rule] = &[
+    rule("stopped", Cause::Other, Calls::Any)
+        .any(Clues::K_STOPPED)
+        .because(
+            "a signal, the freezer or a debugger holds the thread; the program waits for nothing",
+        ),
+    rule("memory-reclaim", Cause::Memory, Calls::Any)
+        .any(Clues::K_RECLAIM)
+        .because(
+            "the kernel frees memory before it can give any: whatever the thread asked for, it \
+             waits for memory (mm/vmscan.c, mm/memcontrol.c)",
+        ),
+    rule("swap-in", Cause::Memory, Calls::Any)
+        .any(Clues::K_SWAP)
+        .because("a page of the program's own comes back from swap (mm/memory.c, do_swap_page)"),
+    rule("mmap-lock", Cause::Memory, Calls::Any)
+        .all(Clues::K_RWSEM.and(Clues::K_MM))
+        .because(
+            "another thread changes the address space (mmap, munmap, brk), whose lock a page \
+             fault needs too (mm/mmap_lock.h)",
+        ),
+    rule("page-fault-file", Cause::PageFault, Calls::Outside)
+        .all(Clues::K_FAULT.and(Clues::K_FILE))
+        .because(
+            "a page of a mapped file is read from its file system (mm/filemap.c, filemap_fault)",
+        ),
+    rule("page-fault", Cause::PageFault, Calls::Outside)
+        .any(Clues::K_FAULT)
+        .because("outside of any system call, in the page fault's handler"),
+    rule("page-fault-in-call", Cause::PageFault, Calls::Any)
+        .any(Clues::K_FAULT)
+        .because(
+            "the kernel copies from or to memory of the program whose page must be read first",
+        ),
+    rule("getaddrinfo", Cause::Dns, Calls::Any)
+        .any(Clues::DNS)
+        .because(
+            "below the resolver every wait is a part of the resolution: files, sockets, locks",
+        ),
+    rule("child-process", Cause::ChildProcess, Calls::Any)
+        .any(Clues::CHILD)
+        .because(
+            "std's process functions wait for the child's exec, its output and its end \
+             (std/src/sys/process/unix)",
+        ),
+    rule("wait4", Cause::ChildProcess, Calls::Of(call::WAIT))
+        .because("wait4 and waitid wait for a child (kernel/exit.c)"),
+    rule("vfork", Cause::ChildProcess, Calls::Of(call::FORK)).because(
+        "a parent that forks sharing its memory waits until the child calls exec \
+             (kernel/fork.c, wait_for_vfork_done)",
+    ),
+    rule("thread-join", Cause::ThreadJoin, FUTEX)
+        .any(Clues::JOIN)
+        .because("a join waits for the thread's end (pthread_join, std::thread::JoinHandle)"),
+    rule("channel", Cause::Channel, FUTEX)
+        .any(Clues::CHANNEL)
+        .because("a synchronous channel that is empty or full parks the thread"),
+    rule("barrier", Cause::Condvar, FUTEX)
+        .any(Clues::BARRIER)
+        .because("a barrier waits on its condition variable for the other threads"),
+    rule("std-mutex", Cause::Lock, FUTEX)
+        .any(Clues::STD_MUTEX)
+        .because("std's Mutex, held by another thread (std/src/sys/sync/mutex/futex.rs)"),
+    rule("std-rwlock", Cause::Lock, FUTEX)
+        .any(Clues::STD_RWLOCK)
+        .because("std's RwLock, held by other threads (std/src/sys/sync/rwlock/futex.rs)"),
+    rule("parking-lot", Cause::Lock, FUTEX)
+        .any(Clues::PARKING_LOT)
+        .because("a lock of parking_lot, held by another thread (raw_mutex.rs, lock_slow)"),
+    rule("pthread-lock", Cause::Lock, FUTEX)
+        .any(Clues::PTHREAD_LOCK)
+        .because("a lock of libc, held by another thread (C code: allocator, loader, a library)"),
+    rule("rayon", Cause::ThreadJoin, FUTEX)
+        .any(Clues::RAYON)
+        .because("a thread outside of rayon's pool waits until the pool has done its work"),
+    rule("block-on", Cause::NestedBlockOn, FUTEX)
+        .any(Clues::BLOCK_ON)
+        .because(
+            "an executor's block_on parks the thread, or waits on a condition variable, until its \
+             future is woken (futures-executor/src/local_pool.rs, pollster, tokio's \
+             runtime/park.rs)",
+        ),
+    rule(
+        "block-on-driver",
+        Cause::NestedBlockOn,
+        Calls::Of(call::READY),
+    )
+    .any(Clues::BLOCK_ON)
+    .because("an executor's block_on waits in its I/O driver until its future is woken"),
+    rule("once", Cause::Lock, FUTEX).any(Clues::ONCE).because(
+        "a Once, OnceLock or LazyLock that another thread initializes \
+             (std/src/sys/sync/once/futex.rs)",
+    ),
+    rule("condvar", Cause::Condvar, FUTEX)
+        .any(Clues::CONDVAR)
+        .because("a condition variable (std, parking_lot, pthread)"),
+    rule("thread-park", Cause::Condvar, FUTEX)
+        .any(Clues::PARK)
+        .because("the thread parked itself until another one unparks it"),
+    rule("futex-park", Cause::Condvar, Calls::Of(call::FUTEX_OP))
+        .argument(2, 0xffff_ffff, &[0xffff_ffff])
+        .because(
+            "the futex word is expected to be -1, std's mark of a parked thread \
+             (std/src/sys/sync/thread_parking/futex.rs, PARKED): thread::park, a channel or a \
+             block_on whose frames were inlined or have no names",
+        ),
+    rule("futex-pi", Cause::Lock, Calls::Of(call::FUTEX_OP))
+        .argument(1, 0x7f, &[6, 13])
+        .because("FUTEX_LOCK_PI: a lock with priority inheritance"),
+    rule("futex-requeue", Cause::Condvar, Calls::Of(call::FUTEX_OP))
+        .argument(1, 0x7f, &[11])
+        .because("FUTEX_WAIT_REQUEUE_PI: only condition variables use it"),
+    rule("futex-shared", Cause::ThreadJoin, Calls::Of(call::FUTEX_OP))
+        .argument(1, 0xff, &[0, 9])
+        .because(
+            "a futex that is not private to the process: the kernel wakes such a one at the end \
+             of a thread (CLONE_CHILD_CLEARTID), for which pthread_join waits; std's and \
+             parking_lot's locks are all private",
+        ),
+    rule("futex", Cause::Lock, FUTEX).because(
+        "a futex of unknown use, most often a lock: neither a name nor the expected word \
+             tells more",
+    ),
+    rule("flock", Cause::FileLock, Calls::Of(call::FLOCK)).because("flock waits for a file lock"),
+    rule("fcntl-lock", Cause::FileLock, Calls::Of(call::FCNTL))
+        .argument(1, u64::MAX, &[7, 38])
+        .because("F_SETLKW and F_OFD_SETLKW wait for a lock on a range of a file"),
+    rule("file-lock", Cause::FileLock, Calls::Any)
+        .any(Clues::K_FILE_LOCK)
+        .because("the kernel waits for a lock on a file (fs/locks.c)"),
+    rule("sleep", Cause::Sleep, Calls::Of(call::SLEEP))
+        .because("nanosleep and clock_nanosleep do nothing but sleep"),
+    rule("poll-sleep", Cause::Sleep, Calls::Of(call::POLL))
+        .argument(1, u64::MAX, &[0])
+        .because("a poll of no descriptor is a sleep"),
+    rule("fsync", Cause::FileIo, Calls::Of(call::SYNC))
+        .because("fsync and its like wait until the disk has it"),
+    rule("sync-write", Cause::FileIo, Calls::Any)
+        .any(Clues::K_SYNC)
+        .because(
+            "the kernel syncs a file on its own: O_SYNC, or the file system does so at this call",
+        ),
+    rule("dirty-throttle", Cause::FileIo, Calls::Any)
+        .any(Clues::K_DIRTY)
+        .because(
+            "too many pages are dirty: whoever writes more is made to wait for the disk \
+             (mm/page-writeback.c, balance_dirty_pages)",
+        ),
+    rule("pipe", Cause::Pipe, Calls::Any)
+        .any(Clues::K_PIPE)
+        .because("the kernel waits for the other end of a pipe or FIFO (fs/pipe.c)"),
+    rule("poll", Cause::Poll, Calls::Of(call::READY)).because("waits for readiness of descriptors"),
+    rule("socket-call", Cause::Network, Calls::Of(call::SOCKET))
+        .because("only sockets have this system call"),
+    rule("socket", Cause::Network, Calls::Any)
+        .any(Clues::K_SOCKET)
+        .because("the kernel waits in a protocol of the network"),
+    rule("terminal", Cause::Other, Calls::Any)
+        .any(Clues::K_TTY)
+        .because("reads from or writes to a terminal"),
+    rule("event-descriptor", Cause::Other, Calls::Any)
+        .any(Clues::K_EVENT)
+        .because("reads an eventfd, a timerfd, a signalfd or inotify"),
+    rule("memory-call", Cause::Memory, Calls::Of(call::MEMORY))
+        .because("changes the address space, and waits for its lock or for other CPUs"),
+    rule("file-call", Cause::FileIo, Calls::Of(call::FILE))
+        .because("only files and directories have this system call"),
+    rule("file", Cause::FileIo, Calls::Any)
+        .any(Clues::K_FILE)
+        .because("the kernel waits in a file system, the page cache or a block device"),
+    rule("std-pipe", Cause::Pipe, Calls::Of(call::STREAM))
+        .any(Clues::PIPES)
+        .because("the kernel's stack does not tell, but std::io::pipe made the call"),
+    rule("std-net", Cause::Network, Calls::Of(call::STREAM))
+        .any(Clues::SOCKETS)
+        .because(
+            "the kernel's stack does not tell, but std::net or std::os::unix::net made the call",
+        ),
+    rule("std-fs", Cause::FileIo, Calls::Of(call::STREAM))
+        .any(Clues::FILES)
+        .because("the kernel's stack does not tell, but std::fs made the call"),
+    rule("semaphore", Cause::Lock, Calls::Of(call::SEMAPHORE)).because("System V semaphores"),
+    rule("message-queue", Cause::Channel, Calls::Of(call::MESSAGE))
+        .because("System V and POSIX message queues"),
+    rule("signal", Cause::Other, Calls::Of(call::SIGNAL)).because("waits for a signal"),
+    rule("library-sleep", Cause::Sleep, Calls::Any)
+        .any(Clues::SLEEP)
+        .because("a sleep function made of another system call"),
+];
+
+/// The rule of a wait on which no rule holds.
+pub(super) const NO_RULE: &str = "no-cause";

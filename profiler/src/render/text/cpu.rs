@@ -1,0 +1,149 @@
+//! Threads on a CPU: long polls, and where the CPU time went.
+
+use super::header::file_and_line;
+use super::line::{cut_left, cut_right, width};
+use super::page::Page;
+use super::style::{BAD, DIM, PLAIN, SITE};
+use crate::model::{CpuPart, CpuSite, LongPollSite, PollEvidence};
+use crate::render::human::counted;
+use crate::render::{display_name, duration, percent, sanitize};
+use crate::units::Nanos;
+use std::io;
+
+/// Long polls shown in full.
+const IN_FULL: usize = 5;
+/// Sites of CPU time.
+const SITES: usize = 5;
+/// Column of details.
+const INDENT: usize = 16;
+
+/// Tasks that held a worker by computing.
+pub(super) fn long_polls(page: &mut Page<'_>) -> io::Result<()> {
+    let sites = &page.report.long_polls;
+    if sites.is_empty() {
+        return Ok(());
+    }
+    page.heading(
+        "Long polls",
+        "CPU time of tasks that did not yield, at least; most first",
+    )?;
+    for (index, site) in sites.iter().take(IN_FULL).enumerate() {
+        one(page, index + 1, site)?;
+    }
+    let rest = sites.get(IN_FULL..).unwrap_or_default();
+    if !rest.is_empty() {
+        let time: Nanos = rest.iter().map(|site| site.total_ns).sum();
+        let more = counted(rest.len() as u64, "more site", "more sites");
+        let text = format!("… and {more}, {} together", duration(time));
+        page.labelled((PLAIN, ""), 2, &text)?;
+    }
+    Ok(())
+}
+
+fn one(page: &mut Page<'_>, number: usize, site: &LongPollSite) -> io::Result<()> {
+    let mut line = page.line();
+    line.push_right(DIM, &format!("{number}."), 4)
+        .push_right(BAD, &duration(site.total_ns), 10)
+        .push(PLAIN, "  ");
+    let function = display_name(&site.function);
+    let room = page.width.saturating_sub(line.width());
+    line.push(SITE, &cut_left(&function, room));
+    let at = file_and_line(site.file.as_deref(), site.line);
+    let beside = at
+        .as_ref()
+        .filter(|at| line.width() + 2 + width(at) <= page.width);
+    if let Some(at) = beside {
+        line.push(PLAIN, "  ").push(DIM, at);
+        page.put(&line)?;
+    } else {
+        page.put(&line)?;
+        if let Some(at) = &at {
+            detail(page, "at", at)?;
+        }
+    }
+    if let Some(task) = site.task.as_deref().map(display_name)
+        && task != function
+    {
+        detail(page, "task", &task)?;
+    }
+    if let Some(process) = page.report.process(site.pid) {
+        detail(page, "process", &sanitize(&process))?;
+    }
+    let longest = &site.longest;
+    let task = longest
+        .task_id
+        .map_or_else(String::new, |id| format!(", task {id}"));
+    let text = format!(
+        "{}: longest {} at {}{task}, on thread {}",
+        counted(site.polls, "poll", "polls"),
+        duration(longest.on_cpu_ns),
+        duration(longest.at_ns),
+        longest.tid
+    );
+    page.labelled((DIM, "      polls"), INDENT, &text)?;
+    if site.evidence.contains(&PollEvidence::Stack) {
+        let text = "samples in a row in one task function, without a wait between: short polls, \
+                    one right after the other, look the same";
+        page.labelled((DIM, "      told by"), INDENT, text)?;
+    }
+    Ok(())
+}
+
+fn detail(page: &mut Page<'_>, label: &str, text: &str) -> io::Result<()> {
+    let mut line = page.line();
+    line.pad_to(6).push(DIM, label).pad_to(INDENT);
+    let room = page.width.saturating_sub(line.width());
+    line.push(PLAIN, &cut_left(text, room));
+    page.put(&line)
+}
+
+const fn what(part: CpuPart) -> &'static str {
+    match part {
+        CpuPart::Poll => "poll",
+        CpuPart::BlockOn => "block_on",
+        CpuPart::BlockInPlace => "block_in_place",
+        CpuPart::BlockingPool => "blocking pool",
+        CpuPart::Runtime => "tokio",
+        CpuPart::Other => "other",
+        CpuPart::Unknown => "unknown",
+    }
+}
+
+/// Where the CPU time went.
+pub(super) fn sites(page: &mut Page<'_>) -> io::Result<()> {
+    let sites = &page.report.cpu_sites;
+    let all: u64 = sites.iter().map(|site| site.samples).sum();
+    if all == 0 {
+        return Ok(());
+    }
+    let samples = counted(all, "sample", "samples");
+    page.heading("On a CPU", &format!("share of {samples}; most first"))?;
+    for site in sites.iter().take(SITES) {
+        row(page, site, all)?;
+    }
+    let rest: u64 = sites.iter().skip(SITES).map(|site| site.samples).sum();
+    if rest > 0 {
+        let more = counted((sites.len() - SITES) as u64, "more site", "more sites");
+        let share = percent(rest as f64 / all as f64);
+        page.labelled((PLAIN, ""), 2, &format!("… and {more}, {share} together"))?;
+    }
+    Ok(())
+}
+
+fn row(page: &mut Page<'_>, site: &CpuSite, all: u64) -> io::Result<()> {
+    let mut line = page.line();
+    line.push_right(PLAIN, &duration(site.cpu_ns), 14)
+        .push_right(PLAIN, &percent(site.samples as f64 / all as f64), 8)
+        .push(PLAIN, "  ")
+        .push(DIM, &cut_right(&format!("{:<13}", what(site.part)), 14))
+        .push(PLAIN, " ");
+    let room = page.width.saturating_sub(line.width());
+    line.push(SITE, &cut_left(&display_name(&site.function), room));
+    if let Some(process) = page.report.process(site.pid) {
+        let of = format!(" of {}", sanitize(&process));
+        if line.width() + width(&of) <= page.width {
+            line.push(DIM, &of);
+        }
+    }
+    page.put(&line)
+}
