@@ -417,7 +417,7 @@ impl Session {
     /// being loaded at the end only.
     fn drain_all(&mut self, at_the_end: bool) -> Result<()> {
         self.receive();
-        let loading = self.processes.iter().any(|process| !process.is_settled());
+        let loading = self.processes.iter().any(Watched::is_loading);
         let began = Instant::now();
         let Session {
             kernel,
@@ -534,6 +534,7 @@ impl Session {
         );
         let shares = process.start != self.start && self.is_shared(n);
         if !exec && !shares && *self.maps.get(self.generation_of(n)) == map {
+            self.maps.confirm(self.generation_of(n));
             // The kernel side may have been told that it knows nothing.
             self.tell(n, false)?;
             if let Some(process) = self.processes.get_mut(n) {

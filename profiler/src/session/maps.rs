@@ -63,6 +63,13 @@ impl Maps {
         true
     }
 
+    /// Notes that a later look found the very same map: what was mapped was part of it already.
+    pub(super) fn confirm(&mut self, generation: u32) {
+        if let Some(known) = self.by_generation.get_mut(&generation) {
+            known.stale.clear();
+        }
+    }
+
     /// How many of these addresses, leaf first, may be named by the map of this generation: from
     /// the first one on that meant other code by then, the walk went astray.
     pub(super) fn sound(&self, generation: u32, time: Timestamp, stack: &[u64]) -> usize {
@@ -106,5 +113,7 @@ mod tests {
         assert_eq!(maps.sound(generation, Timestamp(4), &stack), 3, "before");
         assert_eq!(maps.sound(generation, Timestamp(5), &stack), 1);
         assert_eq!(maps.sound(generation + 1, Timestamp(5), &stack), 3);
+        maps.confirm(generation);
+        assert_eq!(maps.sound(generation, Timestamp(5), &stack), 3);
     }
 }

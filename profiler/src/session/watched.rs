@@ -253,9 +253,15 @@ impl Watched {
 
     /// Whether its stacks may be named. Reading the names of a library takes long, and while a
     /// program is loaded there is something more urgent: where its next library is.
-    pub(super) fn is_settled(&self) -> bool {
+    fn is_settled(&self) -> bool {
         let (first, last) = self.changed;
         last.elapsed() >= SETTLED || first.elapsed() >= SETTLED_ANYWAY || self.ended.is_some()
+    }
+
+    /// Whether it is being loaded, or has mapped code that we have not looked at.
+    pub(super) fn is_loading(&self) -> bool {
+        let wants = (self.new_code || self.exec) && self.target.is_some();
+        !self.is_settled() || wants && self.ended.is_none()
     }
 
     /// Learns which program it executes by now.
