@@ -63,6 +63,8 @@ counters! {
     ParksUnremembered = "parks not remembered",
     /// Waits whose stack could not be numbered because the stack table was full.
     StackTableFull = "stack table full",
+    /// Wakers whose stack could not be numbered because the stack table was full.
+    WakerStackTableFull = "stack table full for wakers",
     /// Waits that found no place in the aggregate.
     AggregateFull = "aggregate full",
     /// Switches of threads that found no place in the thread table.

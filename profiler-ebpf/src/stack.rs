@@ -189,7 +189,11 @@ fn remember(
     if !walked.raw && STACKS.insert(walked.number, new, NO_EXIST).is_err() {
         // Another CPU may have been first with the same stack; then it is sent.
         if STACKS.get_ptr(walked.number).is_none() {
-            count(Counter::StackTableFull);
+            count(if walked.of == of::WAIT {
+                Counter::StackTableFull
+            } else {
+                Counter::WakerStackTableFull
+            });
             return 0;
         }
         return walked.number;

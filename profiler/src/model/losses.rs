@@ -93,6 +93,8 @@ causes! {
     /// Waits whose stack found no place in the kernel side's table; they are in the sums, as
     /// unknown.
     stack_table_full: "waits whose stack found the stack table full",
+    /// Wakers are in the report all the same, without what they did.
+    waker_stack_table_full: "wakers whose stack found the stack table full",
     /// Waits that are in no sum, only in the thread's books, as unknown.
     aggregate_full: "waits that found the table of sums full",
     /// Stacks whose record found the ring buffer full; sent again with their next wait.

@@ -42,6 +42,7 @@ impl Lost<'_> {
             thread_table_full: of(Counter::ThreadTableFull),
             waits_of_no_thread: of(Counter::WaitOfNoThread),
             stack_table_full: of(Counter::StackTableFull),
+            waker_stack_table_full: of(Counter::WakerStackTableFull),
             aggregate_full: of(Counter::AggregateFull),
             ring_full_stacks: of(Counter::RingFullStack),
             ring_full_waits: of(Counter::RingFullWait),

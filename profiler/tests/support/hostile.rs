@@ -115,15 +115,14 @@ fn record(program: &Path, dir: &Path) -> Result<Written, Failed> {
         return Err(format!("{recorded:?}: {}", std::fs::read_to_string(stderr)?).into());
     }
 
-    // A second one of the same name: both are listed.
+    // A second one of the same name: both are recorded, and listed.
     let second = start(program)?;
-    let listed = holdup(&["record", "--color", "always", "-n", PROGRAM]).output()?;
-    let told = String::from_utf8(listed.stderr.clone())?;
+    let by_name = ["record", "--color", "always", "-d", "500ms", "-n", PROGRAM];
+    let listed = holdup(&by_name).output()?;
+    let told = String::from_utf8(listed.stdout.clone())?;
     for pid in [&pid, &second.pid().to_string()] {
-        let line = told
-            .lines()
-            .find(|line| line.trim_start().starts_with(pid.as_str()));
-        if !line.is_some_and(|line| line.contains("<script>")) {
+        let is_its_own = |line: &str| line.contains(pid.as_str()) && line.contains("<script>");
+        if !told.lines().any(is_its_own) {
             return Err(format!("{pid} is not listed: {listed:?}").into());
         }
     }
