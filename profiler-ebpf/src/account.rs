@@ -289,8 +289,7 @@ unsafe fn arrive(thread: *mut Thread, tid: u32, now: u64, queued: impl FnOnce() 
             if let Some(park) = parks::sums(thread) {
                 (*park).add(blocked, runqueue);
             } else {
-                if let Some(sums) =
-                    sums::of((*thread).tgid, tid, (*thread).stack, (*thread).object)
+                if let Some(sums) = sums::of((*thread).tgid, tid, (*thread).stack, (*thread).object)
                 {
                     sums::add(sums, blocked, runqueue);
                 }

@@ -15,6 +15,7 @@ const MOST: usize = 4096;
 
 /// The stacks that wait.
 #[derive(Debug, Default)]
+#[expect(clippy::vec_box, reason = "they come in boxes and go on in them")]
 pub(super) struct Pending(Vec<Box<StackSeen>>);
 
 impl Pending {
