@@ -4,7 +4,7 @@ use profiler_common::counter::Counter;
 use profiler_common::map::{Aggregate, AggregateKey, HISTOGRAM_BUCKETS, OBJECT_AGGREGATES};
 use profiler_common::park::Sums;
 
-use crate::maps::{add as add_count, AGGREGATES, OBJECT_SUMS, count};
+use crate::maps::{AGGREGATES, OBJECT_SUMS, add as add_count, count};
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
@@ -135,7 +135,10 @@ pub(crate) unsafe fn add(sums: *mut Aggregate, blocked: u64, runqueue: u64) {
 pub(crate) unsafe fn merge(tgid: u32, tid: u32, stack: u64, more: *const Sums) {
     let Some(sums) = of(tgid, tid, stack, 0) else {
         // SAFETY: by the caller's word. One was counted.
-        add_count(Counter::AggregateFull, unsafe { (*more).waits }.saturating_sub(1));
+        add_count(
+            Counter::AggregateFull,
+            unsafe { (*more).waits }.saturating_sub(1),
+        );
         return;
     };
     // SAFETY: by the caller's word.
