@@ -145,6 +145,8 @@ pub struct Thread {
     pub stack: u64,
     /// Id of the task that waits, or 0.
     pub task_id: u64,
+    /// The scheduler's sum of the thread's waits for a CPU when this wait began.
+    pub run_delay: u64,
     /// Number of the object of the wait, or 0.
     pub object: u64,
     /// Address of its last page fault, or 0 where page faults are not told.
@@ -230,7 +232,7 @@ pub struct Stack {
 const _: () = assert!(size_of::<Books>() == 40);
 const _: () = assert!(size_of::<Process>() == 64);
 const _: () = assert!(size_of::<Life>() == 16);
-const _: () = assert!(size_of::<Thread>() == 16 + 32 + 24 + 8 + 16 + 8 + 24 + 40);
+const _: () = assert!(size_of::<Thread>() == 16 + 40 + 24 + 8 + 16 + 8 + 24 + 40);
 const _: () = assert!(size_of::<AggregateKey>() == 24);
 const _: () = assert!(size_of::<Aggregate>() == 32 + 4 * HISTOGRAM_BUCKETS);
 const _: () = assert!(size_of::<Stack>() == 8);

@@ -118,7 +118,7 @@ fn switch_out(
                 note_clock_lead(prev, (*thread).since);
             }
         } else if let Some(arrival) = arrival(prev, (*thread).since, now) {
-            arrive(thread, tid, arrival, || None);
+            arrive(thread, tid, arrival, || delayed(prev, thread, arrival));
             (*thread).books.running += now.saturating_sub(arrival);
             count(Counter::RecoveredSwitchIn);
         } else {
@@ -140,6 +140,7 @@ fn switch_out(
         (*thread).wakeup = 0;
         (*thread).stack = 0;
         (*thread).task_id = 0;
+        (*thread).run_delay = run_delay(prev);
         (*thread).park = 0;
         core::ptr::write_volatile(&raw mut (*thread).phase, PHASE_BLOCKED);
     }
@@ -261,6 +262,40 @@ unsafe fn queued(task: Task, since: u64, now: u64) -> Option<u64> {
     }
     count(Counter::RecoveredWakeup);
     Some(at)
+}
+
+/// For how long the thread has waited for CPUs in its life, by the scheduler; 0 where it does not
+/// say.
+///
+/// # Safety
+/// As [`filter::tid`].
+#[inline(always)]
+unsafe fn run_delay(task: Task) -> u64 {
+    let offset = config::off_task_run_delay();
+    if offset == 0 {
+        return 0;
+    }
+    // SAFETY: a field of the task at an offset from BTF.
+    unsafe { *task.add(offset as usize).cast::<u64>() }
+}
+
+/// When a thread whose switch-in at `arrival` was not seen began to want a CPU: who keeps that from
+/// us keeps its wakeup from us as well.
+///
+/// # Safety
+/// As [`filter::tid`], and `thread` is its live entry.
+#[inline(always)]
+unsafe fn delayed(task: Task, thread: *const Thread, arrival: u64) -> Option<u64> {
+    // SAFETY: by the caller's word.
+    let (since, delay) = unsafe {
+        let before = (*thread).run_delay;
+        ((*thread).since, run_delay(task).wrapping_sub(before))
+    };
+    if config::off_task_run_delay() == 0 || delay > arrival.wrapping_sub(since) {
+        return None;
+    }
+    count(Counter::RecoveredWakeup);
+    Some(arrival.wrapping_sub(delay))
 }
 
 /// Ends the stretch off-CPU of a thread that came to run at `now`. Where no wakeup was seen,

@@ -38,6 +38,8 @@ globals! {
     OFF_TASK_FSBASE / off_task_fsbase: u32;
     /// Offset of `task_struct.sched_info.last_arrival`; 0 where the kernel does not keep it.
     OFF_TASK_LAST_ARRIVAL / off_task_last_arrival: u32;
+    /// Offset of `task_struct.sched_info.run_delay`; 0 where the kernel does not keep it.
+    OFF_TASK_RUN_DELAY / off_task_run_delay: u32;
     /// Offset of `task_struct.sched_info.last_queued`; 0 where the kernel does not keep it.
     OFF_TASK_LAST_QUEUED / off_task_last_queued: u32;
     /// Size of a kernel stack, `THREAD_SIZE`.

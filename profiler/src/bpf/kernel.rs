@@ -141,6 +141,7 @@ impl Kernel {
         let (stack, fsbase) = (offset("stack")?, offset("thread.fsbase")?);
         let last_arrival = offset("sched_info.last_arrival").unwrap_or(0);
         let last_queued = offset("sched_info.last_queued").unwrap_or(0);
+        let run_delay = offset("sched_info.run_delay").unwrap_or(0);
         let state = offset("__state").or_else(|_| offset("state"))?;
         // A field that is missing costs the names of some objects, and no more.
         let objects = Offsets::new(|strukt, member| {
@@ -173,6 +174,7 @@ impl Kernel {
             .override_global("OFF_TASK_LAST_ARRIVAL", &last_arrival, true)
             .override_global("OBJECT_OFFSETS", &objects, true)
             .override_global("OFF_TASK_LAST_QUEUED", &last_queued, true)
+            .override_global("OFF_TASK_RUN_DELAY", &run_delay, true)
             .override_global("KERNEL_STACK", &types.kernel_stack_size(), true)
             .override_global("HAS_TASK_PT_REGS", &has_task_pt_regs, true)
             .override_global("HAS_CURRENT_TASK_BTF", &has_current_task_btf, true)

@@ -153,6 +153,10 @@ impl Variant {
     /// Starts the program in a mode, and waits until it is ready.
     pub(crate) fn start(self, mode: &str) -> Result<Running, String> {
         let program = self.build()?;
+        // Into the page cache: a worker that waits for the program's own code is blocked, but that
+        // is not what is tried here.
+        std::fs::read(&program)
+            .map_err(|error| format!("{} cannot be read: {error}", program.display()))?;
         // Under target/ and not in /tmp, which may be in memory: some waits are for a disk.
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
             .map_err(|error| format!("no directory for the fixture: {error}"))?;
