@@ -339,17 +339,9 @@ impl Run {
     }
 
     fn recorded(&self) -> Result<&Recorded, &String> {
-        let made = self.recorded.get_or_init(|| {
-            let record = || record(self.variant, self.mode, self.ending);
-            match record() {
-                // Seen about once in thirty recordings, cause unknown: told, and tried once more.
-                Err(why) if why.starts_with("no ground truth within") => {
-                    println!("the fixture did not come to its end, once more: {why}");
-                    record()
-                }
-                made => made,
-            }
-        });
+        let made = self
+            .recorded
+            .get_or_init(|| record(self.variant, self.mode, self.ending));
         made.as_ref()
     }
 }

@@ -4,10 +4,11 @@
 use holdup::process::{Invoker, Launched, Target};
 use holdup::units::Addr;
 use std::ffi::OsString;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -271,6 +272,22 @@ fn send(target: &Target, signal: rustix::process::Signal) {
     rustix::process::pidfd_send_signal(target, signal).expect("sent");
 }
 
+/// Writes what is to be executed, by a process of its own: in this one another test may fork while
+/// the file is open, and nobody executes what anybody has open for writing (`ETXTBSY`).
+fn write_program(path: &Path, bytes: &[u8]) {
+    let mut writer = Command::new("tee")
+        .arg(path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("tee");
+    let mut input = writer.stdin.take().expect("piped");
+    input.write_all(bytes).expect("written");
+    drop(input);
+    assert!(writer.wait().expect("waited").success());
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("executable");
+}
+
 #[test]
 fn a_dynamic_program_is_held_with_its_libraries() {
     let held = Held::start(dynamic(), "hello", 7);
@@ -312,8 +329,7 @@ fn of_a_script_the_interpreter_is_held() {
     let dir = directory("script");
     let path = dir.join("script");
     let script = "#!/bin/sh\necho \"$1 as $(id -u)\" > \"$2\"\nexit \"$3\"\n";
-    std::fs::write(&path, script).expect("written");
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("executable");
+    write_program(&path, script.as_bytes());
     let held = Held::start(&path, "script", 5);
     held.is_at_entry();
     assert!(held.has_mapped("libc.so"));
@@ -506,9 +522,8 @@ fn a_thread_started_while_loading_runs_on() {
 #[test]
 fn a_library_that_is_missing_ends_it() {
     let path = directory("lonely").join("program");
-    std::fs::copy(troubled(), &path).expect("copied");
     let hidden = directory("troubled").join("libtrouble.so");
-    let bytes = std::fs::read(&path).expect("read");
+    let bytes = std::fs::read(troubled()).expect("read");
     let (from, to) = (b"libtrouble.so".as_slice(), b"libmissing.so".as_slice());
     assert!(hidden.exists());
     let at = bytes
@@ -516,7 +531,7 @@ fn a_library_that_is_missing_ends_it() {
         .position(|window| window == from)
         .expect("named");
     let bytes = [&bytes[..at], to, &bytes[at + from.len()..]].concat();
-    std::fs::write(&path, bytes).expect("written");
+    write_program(&path, &bytes);
     let error = Launched::spawn(&[path.into()], None).expect_err("it has ended");
     assert!(
         error.chain().contains("exit status: 127"),
@@ -533,7 +548,7 @@ fn set_user_id_gives_nothing_to_a_user_who_could_not_trace() {
     }
     let dir = tempfile::tempdir_in(directory("setuid")).expect("directory");
     let path = dir.path().join("program");
-    std::fs::copy(dynamic(), &path).expect("copied");
+    write_program(&path, &std::fs::read(dynamic()).expect("read"));
     let open = |path: &Path, mode| {
         std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("mode");
     };

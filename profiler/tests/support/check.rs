@@ -220,12 +220,10 @@ pub(crate) fn books(recorded: &Recorded) -> Complaints {
         let running = thread.states.get("running").copied().unwrap_or(0);
         let tolerance = cpu_ns / 50 + 5_000_000;
         // The scheduler takes the time of a wakeup for that of the switch which it causes
-        // (`rq_clock_skip_update`): microseconds each, more on a machine that is busy, and much
-        // where the other CPU is emulated.
-        let runnable = thread.states.get("runnable").copied().unwrap_or(0);
+        // (`rq_clock_skip_update`): microseconds, but not where the other CPU is emulated.
         let runnable = match slowdown() {
-            1 => runnable.min(10_000_000),
-            _ => runnable,
+            1 => 0,
+            _ => thread.states.get("runnable").copied().unwrap_or(0),
         };
         if running + runnable + tolerance < *cpu_ns
             || running > cpu_ns + tolerance + recorded.stolen_ns

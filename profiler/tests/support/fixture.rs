@@ -201,7 +201,8 @@ impl Running {
     pub(crate) fn truth(&mut self) -> Result<Truth, String> {
         let line = self
             .stdout
-            .find("ground truth", TRUTH, |line| line.starts_with('{'))?;
+            .find("ground truth", TRUTH, |line| line.starts_with('{'))
+            .map_err(|error| format!("{error}\n{}", threads(self.pid())))?;
         serde_json::from_str(&line).map_err(|error| format!("bad ground truth: {error}: {line}"))
     }
 
@@ -215,6 +216,21 @@ impl Running {
             Err(format!("the fixture ended with {status}"))
         }
     }
+}
+
+/// What each thread of a process waits in: of a fixture that hangs nothing else is left to see.
+fn threads(pid: u32) -> String {
+    let folder = PathBuf::from(format!("/proc/{pid}/task"));
+    let threads = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let lines = threads.map(|thread| {
+        let read = |file: &str| {
+            let text = std::fs::read_to_string(thread.path().join(file)).unwrap_or_default();
+            text.trim_end().to_owned()
+        };
+        let parts = ["comm", "wchan", "syscall", "stat"].map(read);
+        format!("    {}: {}\n", thread.path().display(), parts.join(" | "))
+    });
+    lines.collect()
 }
 
 /// The distribution's musl and a std built for it: rustc's own copies of both are not there where
