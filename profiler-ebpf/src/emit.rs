@@ -183,7 +183,7 @@ pub(crate) fn sample(ctx: *mut c_void, message: *mut StackMessage, user_frames: 
 ///
 /// # Safety
 /// `thread` is a live entry.
-#[inline(always)]
+#[inline(never)]
 pub(crate) unsafe fn wait(thread: *mut Thread, end: u64, woken: u64) {
     // SAFETY: by the caller's word.
     let record = unsafe {
@@ -221,7 +221,7 @@ pub(crate) unsafe fn wait(thread: *mut Thread, end: u64, woken: u64) {
 ///
 /// # Safety
 /// `thread` is a live entry, `task` the task or one of the same name.
-#[inline(always)]
+#[inline(never)]
 pub(crate) unsafe fn thread_end(thread: *mut Thread, task: Task, now: u64) {
     // SAFETY: by the caller's word.
     unsafe {

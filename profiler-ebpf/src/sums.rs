@@ -70,7 +70,8 @@ fn may_have_object() -> bool {
     true
 }
 
-#[inline(always)]
+/// Apart, as what it keeps on the stack would add to its callers'.
+#[inline(never)]
 fn entry(tgid: u32, tid: u32, stack: u64, object: u64) -> Option<*mut Aggregate> {
     let key = AggregateKey {
         stack,

@@ -40,6 +40,9 @@ pub(super) const TRACEPOINTS: [&str; 4] = [
 
 /// A tracepoint that tells which page a thread waits for; not every kernel has it.
 pub(super) const PAGE_FAULT: &str = "page_fault_user";
+/// The helper that it cannot do without, since Linux 5.17: where it is missing, page faults have no
+/// object.
+pub(super) const PAGE_FAULT_HELPER: &str = "find_vma";
 
 /// The program of the sampling clock.
 pub(super) const CPU_SAMPLE: &str = "cpu_sample";

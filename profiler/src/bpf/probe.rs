@@ -1,6 +1,6 @@
 //! What this kernel's verifier makes of the programs.
 
-use super::kernel::{CPU_SAMPLE, Kernel, PAGE_FAULT, SNAPSHOT, TRACEPOINTS};
+use super::kernel::{CPU_SAMPLE, Kernel, PAGE_FAULT, PAGE_FAULT_HELPER, SNAPSHOT, TRACEPOINTS};
 use crate::host::KernelBtf;
 use crate::units::Nanos;
 use anyhow::Result;
@@ -18,15 +18,17 @@ pub struct Verified {
     pub took: Duration,
 }
 
-/// Loads every program, attaches none, and lets them go again.
+/// Loads every program that this kernel has the helpers for, attaches none, and lets them go again.
 ///
 /// # Errors
 /// As [`Kernel::load`], or where the verifier refuses a program.
 pub fn probe(types: &KernelBtf) -> Result<Vec<Verified>> {
     let mut kernel = Kernel::load(types, Nanos(0))?;
+    let optional = types.has_helper(PAGE_FAULT_HELPER).then_some(PAGE_FAULT);
     let names = TRACEPOINTS
         .into_iter()
-        .chain([PAGE_FAULT, CPU_SAMPLE, SNAPSHOT]);
+        .chain(optional)
+        .chain([CPU_SAMPLE, SNAPSHOT]);
     names
         .map(|name| {
             let began = Instant::now();

@@ -262,6 +262,7 @@ fn kernel(btf: &Result<KernelBtf, BtfError>) -> Vec<Requirement> {
     let tracepoint =
         |name: &'static str| move |btf: &KernelBtf| btf.tracepoint_args(name).is_some();
     list.push(registers(btf));
+    list.push(page_faults(btf));
     list.extend([
         has(
             "task-struct",
@@ -317,6 +318,23 @@ fn kernel(btf: &Result<KernelBtf, BtfError>) -> Vec<Requirement> {
         ),
     ]);
     list
+}
+
+/// The helper came with Linux 5.17.
+fn page_faults(btf: Option<&KernelBtf>) -> Requirement {
+    let requirement = Requirement::new(
+        Area::Kernel,
+        "bpf-find-vma",
+        "bpf_find_vma",
+        "tell the file that a page fault waits for",
+    );
+    match btf.map(|btf| btf.has_helper("find_vma")) {
+        None => requirement.unknown("without BTF nobody can tell"),
+        Some(true) => requirement,
+        Some(false) => {
+            requirement.found("not there: waits in page faults are shown without a file")
+        }
+    }
 }
 
 /// The helper came with Linux 5.15; before, registers are read where it would find them.
