@@ -3,6 +3,7 @@
 use super::check::Complaints;
 use super::report::{Report, Site, is_in};
 use super::truth::Truth;
+use holdup::host::KernelBtf;
 
 /// What the object of a wait must be: its kind, and what its name must contain and end with.
 struct Object {
@@ -234,6 +235,8 @@ const WANTED: &[Wanted] = &[
 /// Every kind of blocking has its cause, its call, its object and its advice.
 pub(crate) fn causes(report: &Report, truth: &Truth) -> Complaints {
     let mut complaints = Vec::new();
+    // Before Linux 5.17 nothing tells the file of a page fault, and `holdup check` says so.
+    let tells_faults = KernelBtf::load().is_ok_and(|btf| btf.has_helper("find_vma"));
     for wanted in WANTED {
         let waits = truth
             .sites
@@ -244,6 +247,14 @@ pub(crate) fn causes(report: &Report, truth: &Truth) -> Complaints {
             None => complaints.push(format!("{}: the fixture has no such site", wanted.function)),
             // A memory file system never waits, and some machines ask no name server.
             Some(0) => {}
+            Some(_) if wanted.cause == "page-fault" && !tells_faults => {
+                let without = Wanted {
+                    call: "page fault",
+                    object: None,
+                    ..*wanted
+                };
+                complaints.extend(of_site(report, &without));
+            }
             Some(_) => complaints.extend(of_site(report, wanted)),
         }
     }
