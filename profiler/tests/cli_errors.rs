@@ -165,7 +165,10 @@ fn a_name_of_too_many_lists_its_candidates() {
     let path = dir
         .path()
         .join(format!("hldp-{}", std::process::id() % 100_000));
-    std::fs::copy("/bin/sleep", &path).expect("copies");
+    // By a process of its own: another test may fork while this one has the copy open for writing,
+    // and nobody executes what anybody has open so (`ETXTBSY`).
+    let copied = Command::new("cp").arg("/bin/sleep").arg(&path).status();
+    assert!(copied.expect("cp").success());
     let name = path
         .file_name()
         .and_then(|name| name.to_str())
