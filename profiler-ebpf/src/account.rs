@@ -196,7 +196,10 @@ unsafe fn note_clock_lead(task: Task, since: u64) {
         } else {
             lead.read().wrapping_add(surplus as u64 >> CLOCK_DRIFT)
         };
-        core::ptr::write_volatile(lead, next);
+        // Mostly it is what it was, and then all CPUs may keep it in their caches.
+        if next != lead.read() {
+            core::ptr::write_volatile(lead, next);
+        }
     }
 }
 

@@ -181,8 +181,8 @@ fn worker(scheduler: u64, polls: bool, polling_core: &mut u64) -> u32 {
     by_core(words[WORKER_CORE as usize / 8], polls, polling_core)
 }
 
-/// What a worker does, by its core: the budget does not tell, as `task::unconstrained` polls
-/// without one.
+/// What a worker does, by its core. A budget tells a poll, in which no worker parks; that there is
+/// none tells nothing, as `task::unconstrained` polls without one.
 #[inline(always)]
 fn by_core(core: u64, polls: bool, polling_core: &mut u64) -> u32 {
     if core == 0 {
@@ -191,7 +191,7 @@ fn by_core(core: u64, polls: bool, polling_core: &mut u64) -> u32 {
         } else {
             place::CORELESS
         }
-    } else if read(core.wrapping_add(CORE_PARK)) == 0 {
+    } else if !polls && read(core.wrapping_add(CORE_PARK)) == 0 {
         place::WORKER_PARKED
     } else {
         *polling_core = core;

@@ -80,6 +80,9 @@ extern "C" fn park_number(set: u32) -> u32 {
                 span,
                 (*chunk).key.sp as *const c_void,
             );
+            // If it is another wait its walk begins with what was read.
+            (*chunk).base = (*chunk).key.sp;
+            (*chunk).len = if failed == 0 { span.into() } else { 0 };
             if failed == 0 && (*park).trace.is_same((*chunk).bp, &(*chunk).words) {
                 (*set).last = (*park).number.wrapping_sub(1);
                 return (*park).number;
@@ -112,6 +115,7 @@ pub(crate) unsafe fn find(thread: *mut Thread, table: Table, regs: &Registers) {
             reserved: 0,
         };
         (*chunk).bp = regs.bp;
+        (*chunk).len = 0;
         let set = (*thread).parks;
         if set != 0 && regs.ip != 0 {
             write_volatile(&raw mut (*thread).candidate, park_number(set - 1));

@@ -14,6 +14,7 @@ use crate::emit::KernelFrames;
 use crate::filter::{self, Table, Task, Watched};
 use crate::maps::{MESSAGE, STACKS, add, count, count_truncated, slot};
 use crate::registers::Registers;
+use crate::unwind::Reading;
 use crate::{context, emit, objects, parks, raw, registers, unwind};
 
 /// `BPF_NOEXIST`.
@@ -66,7 +67,10 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
             regs.sp,
             regs.bp,
             table,
-            (*thread).remember,
+            Reading {
+                begun: true,
+                noting: (*thread).remember,
+            },
         ) else {
             return;
         };
@@ -138,8 +142,13 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
 pub(crate) fn take_waker(ctx: *mut c_void, process: Watched, now: u64) -> u64 {
     let regs = registers::of_current(registers::COPY_OF_TRACEPOINT);
     let table = filter::table(process);
-    let Some(state) = unwind::walk_user::<{ slot::SCHEDULER }>(regs.ip, regs.sp, regs.bp, table, 0)
-    else {
+    let Some(state) = unwind::walk_user::<{ slot::SCHEDULER }>(
+        regs.ip,
+        regs.sp,
+        regs.bp,
+        table,
+        Reading::ANEW,
+    ) else {
         return 0;
     };
     count(Counter::WakerWalks);
