@@ -51,45 +51,61 @@ pub(crate) struct Found {
     number: u32,
 }
 
-/// The number of the park in a set whose walk would be that from this CPU's [`CHUNK`]'s `key` and
-/// `bp`, or 0. Its place is still to be compared.
+/// The number of the park in a set that a wait is but for its place, or 0. `set` is the set's number
+/// and, in its upper half, the system call's.
 ///
 /// A global function, as [`crate::unwind`] has one: the verifier looks at it once, and not once
 /// for each way in which the programs come here.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn park_number(set: u32) -> u32 {
-    let (Some(set), Some(chunk)) = (PARKS.get_ptr_mut(set), CHUNK.get_ptr_mut(0)) else {
+extern "C" fn park_number(set: u64, ip: u64, sp: u64, bp: u64, era: u64) -> u32 {
+    let (Some(parks), Some(chunk)) = (PARKS.get_ptr_mut(set as u32), CHUNK.get_ptr_mut(0)) else {
         return 0;
     };
     // SAFETY: live map values; the set is the current thread's alone, the other this CPU's.
     unsafe {
-        let first = (*set).last as usize;
+        let first = (*parks).last as usize;
         let mut way = 0;
         while way < WAYS {
-            let park = park(set, first + way);
+            let park = park(parks, first + way);
             way += 1;
-            if !is_same_key(&(*park).key, &(*chunk).key) {
+            // The likeliest difference first.
+            if (*park).key.ip != ip
+                || (*park).key.sp != sp
+                || (*park).key.syscall != set >> 32
+                || (*park).key.era != era
+            {
                 continue;
             }
             let span = (*park).trace.span & SPAN as u32;
             // Across a page's end as well: all of it could be read when it was remembered, and
             // where it cannot now, the walk decides.
-            let failed = bpf_probe_read_user(
-                (&raw mut (*chunk).words).cast(),
-                span,
-                (*chunk).key.sp as *const c_void,
-            );
+            let failed =
+                bpf_probe_read_user((&raw mut (*chunk).words).cast(), span, sp as *const c_void);
             // If it is another wait its walk begins with what was read.
-            (*chunk).base = (*chunk).key.sp;
+            (*chunk).base = sp;
             (*chunk).len = if failed == 0 { span.into() } else { 0 };
-            if failed == 0 && (*park).trace.is_same((*chunk).bp, &(*chunk).words) {
-                (*set).last = (*park).number.wrapping_sub(1);
-                return (*park).number;
+            if failed == 0 && (*park).trace.is_same(bp, &(*chunk).words) {
+                let number = (*park).number;
+                if way != 1 {
+                    (*parks).last = number.wrapping_sub(1);
+                }
+                return number;
             }
         }
     }
     0
+}
+
+/// What the current thread waits in, as the keys of parks have it.
+#[inline(always)]
+fn key(table: Table, regs: &Registers) -> Key {
+    Key {
+        ip: regs.ip,
+        sp: regs.sp,
+        syscall: u64::from(regs.syscall as u32),
+        era: Key::era(table.generation, epoch()),
+    }
 }
 
 /// Looks for the remembered park that the current thread's wait is but for the place:
@@ -101,25 +117,17 @@ extern "C" fn park_number(set: u32) -> u32 {
 pub(crate) unsafe fn find(thread: *mut Thread, table: Table, regs: &Registers) {
     // SAFETY: by the caller's word; live map values, and the set is this thread's alone.
     unsafe {
-        write_volatile(&raw mut (*thread).candidate, 0);
-        let Some(chunk) = CHUNK.get_ptr_mut(0) else {
-            return;
-        };
-        (*chunk).key = Key {
-            ip: regs.ip,
-            sp: regs.sp,
-            syscall: regs.syscall as u64,
-            generation: table.generation,
-            mappings: table.mappings,
-            epoch: epoch(),
-            reserved: 0,
-        };
-        (*chunk).bp = regs.bp;
-        (*chunk).len = 0;
-        let set = (*thread).parks;
-        if set != 0 && regs.ip != 0 {
-            write_volatile(&raw mut (*thread).candidate, park_number(set - 1));
+        if let Some(chunk) = CHUNK.get_ptr_mut(0) {
+            (*chunk).len = 0;
         }
+        let set = (*thread).parks;
+        let mut number = 0;
+        if set != 0 && regs.ip != 0 {
+            let key = key(table, regs);
+            let set = u64::from(set - 1) | key.syscall << 32;
+            number = park_number(set, key.ip, key.sp, regs.bp, key.era);
+        }
+        write_volatile(&raw mut (*thread).candidate, number);
     }
 }
 
@@ -142,17 +150,6 @@ pub(crate) unsafe fn candidate(thread: *const Thread) -> Option<Found> {
     }
 }
 
-/// As the derived comparison, likeliest difference first.
-#[inline(always)]
-fn is_same_key(a: &Key, b: &Key) -> bool {
-    a.ip == b.ip
-        && a.sp == b.sp
-        && a.syscall == b.syscall
-        && a.generation == b.generation
-        && a.mappings == b.mappings
-        && a.epoch == b.epoch
-}
-
 /// Takes the wait that begins for `found`, unless it is to be walked to check that.
 ///
 /// # Safety
@@ -170,7 +167,8 @@ pub(crate) unsafe fn accept(thread: *mut Thread, found: Found) -> bool {
     }
 }
 
-/// The walk that checks a recognition has come out with `hash`: whether that was right.
+/// The walk that checks a recognition has come out with `hash`, of [`frames`] frames: whether that
+/// was right.
 ///
 /// # Safety
 /// As [`find`].
@@ -187,6 +185,16 @@ pub(crate) unsafe fn checked(thread: *mut Thread, found: Found, hash: u64) -> bo
         (*found.park).key.ip = 0;
         false
     }
+}
+
+/// How many frames prove what a park is.
+///
+/// # Safety
+/// As [`find`].
+#[inline(always)]
+pub(crate) unsafe fn frames(found: Found) -> u32 {
+    // SAFETY: by the caller's word.
+    unsafe { (*found.park).frames }
 }
 
 #[inline(always)]
@@ -216,16 +224,32 @@ pub(crate) unsafe fn sums(thread: *const Thread) -> Option<*mut Sums> {
     }
 }
 
+/// What is remembered of a walk, beside its notes.
+#[derive(Clone, Copy)]
+pub(crate) struct Noted {
+    /// Number of its stack.
+    pub(crate) stack: u64,
+    /// Hash of the frames that were noted.
+    pub(crate) hash: u64,
+    /// [`Park::place`].
+    pub(crate) place: u32,
+}
+
 /// Remembers the walk that this CPU has just made, with its notes on: the thread's wait is the
 /// first of its sums.
 ///
 /// # Safety
 /// `thread` is the current thread's live entry.
 #[inline(always)]
-pub(crate) unsafe fn remember(thread: *mut Thread, stack: u64, hash: u64, place: u32) {
+pub(crate) unsafe fn remember(thread: *mut Thread, table: Table, regs: &Registers, noted: Noted) {
     // SAFETY: by the caller's word.
     unsafe {
+        let frames = (*thread).remember;
         (*thread).remember = 0;
+        let Some(chunk) = CHUNK.get_ptr_mut(0) else {
+            return;
+        };
+        (*chunk).key = key(table, regs);
         if (*thread).parks == 0 {
             (*thread).parks = claim((*thread).tgid, (*thread).tid);
         }
@@ -234,7 +258,9 @@ pub(crate) unsafe fn remember(thread: *mut Thread, stack: u64, hash: u64, place:
             count(Counter::ParksUnremembered);
             return;
         }
-        let number = park_store(set - 1, (*thread).tid, stack, hash, place);
+        let set = u64::from(set - 1) | u64::from((*thread).tid) << 32;
+        let proof = u64::from(frames) | u64::from(noted.place) << 32;
+        let number = park_store(set, noted.stack, noted.hash, proof);
         if number != 0 {
             (*thread).advice = ADVICE_IDLE;
             write_volatile(&raw mut (*thread).park, number);
@@ -243,11 +269,13 @@ pub(crate) unsafe fn remember(thread: *mut Thread, stack: u64, hash: u64, place:
 }
 
 /// Puts what this CPU's [`CHUNK`] has noted into a set; returns the park's number, or 0 where
-/// there is too much to note. A global function as [`park_number`].
+/// there is too much to note. `set` has the thread in its upper half, `proof` is the number of frames
+/// with the place in its upper half. A global function as [`park_number`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn park_store(set: u32, tid: u32, stack: u64, hash: u64, place: u32) -> u32 {
-    let (Some(set), Some(chunk)) = (PARKS.get_ptr_mut(set), CHUNK.get_ptr_mut(0)) else {
+extern "C" fn park_store(set: u64, stack: u64, hash: u64, proof: u64) -> u32 {
+    let tid = (set >> 32) as u32;
+    let (Some(set), Some(chunk)) = (PARKS.get_ptr_mut(set as u32), CHUNK.get_ptr_mut(0)) else {
         return 0;
     };
     // SAFETY: live map values; the set is the current thread's alone, the other this CPU's.
@@ -264,7 +292,8 @@ extern "C" fn park_store(set: u32, tid: u32, stack: u64, hash: u64, place: u32) 
         (*park).key = (*chunk).key;
         (*park).stack = stack;
         (*park).hash = hash;
-        (*park).place = place;
+        (*park).place = (proof >> 32) as u32;
+        (*park).frames = proof as u32;
         (*park).number = way + 1;
         (*park).trace.sp = (*trace).sp;
         (*park).trace.bp = (*trace).bp;

@@ -62,6 +62,10 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         }
         count(Counter::SwitchOutBlocked);
         objects::note(&regs);
+        let noting = match parks::candidate(thread) {
+            Some(park) => parks::frames(park),
+            None => (*thread).remember,
+        };
         let Some(state) = unwind::walk_user::<{ slot::SCHEDULER }>(
             regs.ip,
             regs.sp,
@@ -69,7 +73,7 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
             table,
             Reading {
                 begun: true,
-                noting: (*thread).remember,
+                noting,
             },
         ) else {
             return;
@@ -87,7 +91,7 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         let place = read_volatile(&raw const (*thread).place);
         if let Some(park) = parks::candidate(thread)
             && ((*park.park).place == ANY_PLACE || (*park.park).place == place)
-            && parks::checked(thread, park, (*state).hash)
+            && parks::checked(thread, park, (*state).noted)
         {
             return;
         }
@@ -112,15 +116,20 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
             }
             (*thread).advice = ADVICE_IDLE;
             // A second time: what the first was is told by now, or this would not be known.
-            if read_volatile(&raw const (*thread).remember) == 0 {
-                (*thread).remember = 1;
+            let proof = (*known).frames;
+            if read_volatile(&raw const (*thread).remember) != proof || proof == 0 {
+                (*thread).remember = proof;
             } else if (*state).outcome == walk::COMPLETE {
-                let place = if advice == ADVICE_IDLE {
-                    ANY_PLACE
-                } else {
-                    place
+                let noted = parks::Noted {
+                    stack: number,
+                    hash: (*state).noted,
+                    place: if advice == ADVICE_IDLE {
+                        ANY_PLACE
+                    } else {
+                        place
+                    },
                 };
-                parks::remember(thread, number, (*state).hash, place);
+                parks::remember(thread, table, &regs, noted);
             }
             return;
         }
@@ -192,7 +201,7 @@ fn remember(
     };
     let new = Stack {
         advice: ADVICE_RECORD,
-        reserved: 0,
+        frames: 0,
     };
     if !walked.raw && STACKS.insert(walked.number, new, NO_EXIST).is_err() {
         // Another CPU may have been first with the same stack; then it is sent.

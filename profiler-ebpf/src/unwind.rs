@@ -39,11 +39,10 @@ pub(crate) struct CachedRule {
 pub(crate) struct Chunk {
     pub(crate) base: u64,
     pub(crate) len: u64,
-    /// Whether what is read goes into `trace`.
+    /// What so many frames are found by goes into `trace`; 0 for nothing.
     noting: u64,
-    /// What the current thread waits in, where a remembered park is looked for, and its `rbp`.
+    /// What the current thread waits in, where that is to be remembered as a park.
     pub(crate) key: Key,
-    pub(crate) bp: u64,
     /// Also the piece of stack that is compared with the park's.
     pub(crate) words: [u64; WORDS],
     /// What the walk has read.
@@ -93,6 +92,8 @@ pub(crate) struct Walk {
     cursor: Cursor,
     /// Hash of the frames so far.
     pub(crate) hash: u64,
+    /// That of those frames which [`Reading::noting`] named, if it did.
+    pub(crate) noted: u64,
     /// Frames so far.
     pub(crate) frames: u32,
     /// How it ended, one of [`walk`].
@@ -295,6 +296,12 @@ fn turn<const SLOT: u32>(state: &mut Walk, memory: &mut Chunk, frames: *mut u64)
     unsafe { *frames.add(n & MAX_USER_FRAMES) = state.cursor.ip };
     state.frames = n as u32 + 1;
     state.hash = mixed(state.hash, state.cursor.ip);
+    if memory.noting != 0 {
+        state.noted = state.hash;
+        if u64::from(state.frames) >= memory.noting {
+            memory.noting = 0;
+        }
+    }
     let Some(rule) = rule::<SLOT>(state, state.cursor.lookup_pc()) else {
         state.outcome = walk::UNMAPPED;
         return 1;
@@ -359,7 +366,7 @@ extern "C" fn walk_turn_sample() -> u32 {
 pub(crate) struct Reading {
     /// Whether what is in this CPU's [`CHUNK`] was read of this stack just now.
     pub(crate) begun: bool,
-    /// Not 0 if what is read is to be noted there.
+    /// What so many frames are found by is to be noted there; 0 for nothing.
     pub(crate) noting: u32,
 }
 
@@ -387,6 +394,7 @@ pub(crate) fn walk_user<const SLOT: u32>(
     unsafe {
         (*state).cursor = Cursor::new(ip, sp, bp);
         (*state).hash = 0;
+        (*state).noted = 0;
         (*state).frames = 0;
         (*state).outcome = walk::TOO_DEEP;
         (*state).table = table.table;

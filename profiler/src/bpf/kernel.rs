@@ -244,21 +244,14 @@ impl Kernel {
         }
     }
 
-    /// Tells the kernel side what a stack is good for, one of `ADVICE_*`.
+    /// Tells the kernel side what a stack is good for.
     ///
     /// # Errors
     /// Where the kernel refuses; a stack that is not there any more is none.
-    pub fn advise(&mut self, stack: u64, advice: u32) -> Result<()> {
+    pub fn advise(&mut self, stack: u64, advice: Stack) -> Result<()> {
         /// `BPF_EXIST`.
         const EXIST: u64 = 2;
-        match self.stacks.insert(
-            stack,
-            Stack {
-                advice,
-                reserved: 0,
-            },
-            EXIST,
-        ) {
+        match self.stacks.insert(stack, advice, EXIST) {
             Err(aya::maps::MapError::SyscallError(error))
                 if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
             {
