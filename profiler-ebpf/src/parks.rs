@@ -6,12 +6,13 @@ use core::ptr::{read_volatile, write_volatile};
 use profiler_common::counter::Counter;
 use profiler_common::map::{ADVICE_IDLE, THREADS, Thread};
 use profiler_common::park::{
-    CHECK_EVERY, Key, Park, ParkSet, SET_PROBES, SETS, SLOTS, SPAN, Sums, WAYS,
+    ANY_PLACE, CHECK_EVERY, Key, Park, ParkSet, SET_PROBES, SETS, SLOTS, SPAN, Sums, WAYS,
 };
 
 use crate::filter::Table;
 use crate::maps::{CHUNK, CLAIMS, PARKS, PARKS_EPOCH, count};
 use crate::registers::Registers;
+use crate::unwind::Chunk;
 use crate::sums;
 
 /// `BPF_NOEXIST`.
@@ -51,6 +52,40 @@ pub(crate) struct Found {
     number: u32,
 }
 
+/// Whether a wait with this key is `park` but for its place. What was read of the stack for that is
+/// then in `chunk`: if it is another wait its walk begins with it.
+///
+/// # Safety
+/// `park` is in the current thread's set, `chunk` this CPU's.
+#[inline(always)]
+unsafe fn is_it(park: *const Park, chunk: *mut Chunk, key: &Key, bp: u64) -> bool {
+    // SAFETY: by the caller's word.
+    unsafe {
+        // The likeliest difference first.
+        if (*park).key.ip != key.ip
+            || (*park).key.sp != key.sp
+            || (*park).key.syscall != key.syscall
+            || (*park).key.era != key.era
+        {
+            return false;
+        }
+        let span = (*park).trace.span & SPAN as u32;
+        // Across a page's end as well: all of it could be read when it was remembered, and
+        // where it cannot now, the walk decides.
+        let failed = bpf_probe_read_user(
+            (&raw mut (*chunk).words).cast(),
+            span,
+            key.sp as *const c_void,
+        );
+        if failed != 0 {
+            return false;
+        }
+        (*chunk).base = key.sp;
+        (*chunk).len = span.into();
+        (*park).trace.is_same(bp, &(*chunk).words)
+    }
+}
+
 /// The number of the park in a set that a wait is but for its place, or 0. `set` is the set's number
 /// and, in its upper half, the system call's.
 ///
@@ -62,36 +97,25 @@ extern "C" fn park_number(set: u64, ip: u64, sp: u64, bp: u64, era: u64) -> u32 
     let (Some(parks), Some(chunk)) = (PARKS.get_ptr_mut(set as u32), CHUNK.get_ptr_mut(0)) else {
         return 0;
     };
+    let key = Key {
+        ip,
+        sp,
+        syscall: set >> 32,
+        era,
+    };
     // SAFETY: live map values; the set is the current thread's alone, the other this CPU's.
     unsafe {
         let first = (*parks).last as usize;
-        let mut way = 0;
-        while way < WAYS {
+        // The one that was looked at already comes last.
+        let mut way = 1;
+        while way <= WAYS {
             let park = park(parks, first + way);
-            way += 1;
-            // The likeliest difference first.
-            if (*park).key.ip != ip
-                || (*park).key.sp != sp
-                || (*park).key.syscall != set >> 32
-                || (*park).key.era != era
-            {
-                continue;
-            }
-            let span = (*park).trace.span & SPAN as u32;
-            // Across a page's end as well: all of it could be read when it was remembered, and
-            // where it cannot now, the walk decides.
-            let failed =
-                bpf_probe_read_user((&raw mut (*chunk).words).cast(), span, sp as *const c_void);
-            // If it is another wait its walk begins with what was read.
-            (*chunk).base = sp;
-            (*chunk).len = if failed == 0 { span.into() } else { 0 };
-            if failed == 0 && (*park).trace.is_same(bp, &(*chunk).words) {
+            if is_it(park, chunk, &key, bp) {
                 let number = (*park).number;
-                if way != 1 {
-                    (*parks).last = number.wrapping_sub(1);
-                }
+                (*parks).last = number.wrapping_sub(1);
                 return number;
             }
+            way += 1;
         }
     }
     0
@@ -108,27 +132,45 @@ fn key(table: Table, regs: &Registers) -> Key {
     }
 }
 
-/// Looks for the remembered park that the current thread's wait is but for the place:
-/// [`candidate`] is then that.
+/// Looks for the remembered park that the current thread's wait is. Whether it is that for good;
+/// else [`candidate`] is the one that it is but for the place, or that it is to be walked to check.
 ///
 /// # Safety
 /// `thread` is the current thread's live entry.
 #[inline(always)]
-pub(crate) unsafe fn find(thread: *mut Thread, table: Table, regs: &Registers) {
+pub(crate) unsafe fn find(thread: *mut Thread, table: Table, regs: &Registers) -> bool {
     // SAFETY: by the caller's word; live map values, and the set is this thread's alone.
     unsafe {
-        if let Some(chunk) = CHUNK.get_ptr_mut(0) {
-            (*chunk).len = 0;
+        let Some(chunk) = CHUNK.get_ptr_mut(0) else {
+            return false;
+        };
+        (*chunk).len = 0;
+        write_volatile(&raw mut (*thread).candidate, 0);
+        if regs.ip == 0 {
+            return false;
         }
-        let set = (*thread).parks;
-        let mut number = 0;
-        if set != 0 && regs.ip != 0 {
-            let key = key(table, regs);
-            let set = u64::from(set - 1) | key.syscall << 32;
-            number = park_number(set, key.ip, key.sp, regs.bp, key.era);
-        }
+        let Some(parks) = set(thread) else {
+            return false;
+        };
+        let key = key(table, regs);
+        // Mostly it is the same one again: a call less.
+        let likely = park(parks, (*parks).last as usize);
+        let number = if is_it(likely, chunk, &key, regs.bp) {
+            let found = Found {
+                park: likely,
+                number: (*likely).number,
+            };
+            if (*likely).place == ANY_PLACE && accept(thread, found) {
+                return true;
+            }
+            found.number
+        } else {
+            let set = u64::from((*thread).parks - 1) | key.syscall << 32;
+            park_number(set, key.ip, key.sp, regs.bp, key.era)
+        };
         write_volatile(&raw mut (*thread).candidate, number);
     }
+    false
 }
 
 /// What [`find`] found.

@@ -43,7 +43,9 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         // Kept in memory between the steps, not in registers: what the verifier knows of a value it
         // would follow through all that comes after, once for each value.
         let table = filter::table(process);
-        parks::find(thread, table, &regs);
+        if parks::find(thread, table, &regs) {
+            return;
+        }
         if let Some(park) = parks::candidate(thread)
             && (*park.park).place == ANY_PLACE
             && parks::accept(thread, park)

@@ -22,12 +22,13 @@ const SNAPSHOT_TRIES: u32 = 1000;
 /// The kinds that are wanted, one after another.
 pub(super) fn measure(bench: &Bench, wanted: &dyn Fn(Part) -> bool) -> Result<Vec<KindCost>> {
     type Measure = fn(Meter<'_>) -> Result<KindCost>;
-    let all: [(Part, Measure); 5] = [
+    let all: [(Part, Measure); 6] = [
         (Part::Others, others),
         (Part::Faults, other_faults),
         (Part::Parks, parks),
         (Part::Preempted, parks_among_others),
         (Part::Captured, captured),
+        (Part::Captured, captured_deep),
     ];
     let _counting = bpf::Counting::start()?;
     let nothing = bpf::Nothing::attach()?;
@@ -106,14 +107,26 @@ fn parks_among_others(meter: Meter<'_>) -> Result<KindCost> {
     meter.during_ping_pong(&mut pair, server, &kind)
 }
 
-/// Blocked waits whose stacks have to be unwound: a worker sleeps in a poll.
+/// Blocked waits whose stacks have to be unwound: a worker sleeps in a poll, about 20 frames deep.
 fn captured(meter: Meter<'_>) -> Result<KindCost> {
     say("cost of captured waits");
-    let sleeper = programs::start(meter.bench, "sleeper")?;
+    sleeper(meter, "captured wait", "1")
+}
+
+/// The same with about twice as many frames.
+fn captured_deep(meter: Meter<'_>) -> Result<KindCost> {
+    say("cost of captured waits with deep stacks");
+    sleeper(meter, "captured, deep", "20")
+}
+
+/// `depth` are the calls between the task and the sleep; how many frames that makes in all is
+/// counted.
+fn sleeper(meter: Meter<'_>, kind: &'static str, depth: &str) -> Result<KindCost> {
+    let sleeper = programs::start_with(meter.bench, &["sleeper", "--depth", depth])?;
     let waits = || proc::voluntary_switches(sleeper.id());
     let kind = Kind {
-        kind: "captured wait",
-        event: "wait, out and in",
+        kind,
+        event: "out and in",
         count: &waits,
         also: &[Counter::Walks, Counter::Frames],
     };
