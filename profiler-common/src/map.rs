@@ -25,9 +25,9 @@ pub const MAX_TABLES: usize = 192;
 /// Executable mappings of one process that are known to the kernel side.
 pub const MAX_MAPPINGS: usize = 1024;
 /// Banks of unwinding rows: 128 Ki rows a MiB.
-pub const ROW_BANKS: usize = 256;
+pub const ROW_BANKS: usize = 64;
 /// Banks of index entries.
-pub const INDEX_BANKS: usize = 64;
+pub const INDEX_BANKS: usize = 16;
 /// Objects that are remembered as sent; the least recently seen go first, and are sent again.
 pub const MAX_OBJECTS: usize = 16_384;
 /// Entries of the aggregate.

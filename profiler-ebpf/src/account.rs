@@ -162,7 +162,7 @@ fn switch_out(
 const CLOCK_SLACK: u64 = 1_000_000;
 
 /// Of the surplus over the difference known so far, the part that is taken over with every
-/// switch-in, as a shift: the clocks drift apart by a few parts in a million.
+/// switch-in that is learned from, as a shift: the clocks drift apart by a few parts in a million.
 const CLOCK_DRIFT: u32 = 7;
 
 /// When the scheduler let the task run last, on its own clock; 0 where it does not say.
