@@ -214,6 +214,11 @@ impl Running {
         self.process.id()
     }
 
+    /// Ends it by SIGKILL.
+    pub(crate) fn kill(mut self) -> Result<(), String> {
+        self.process.kill()
+    }
+
     pub(crate) fn go(&mut self) -> Result<(), String> {
         let stdin = self.stdin.as_mut().ok_or("standard input is closed")?;
         stdin
