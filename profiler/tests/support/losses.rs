@@ -3,16 +3,11 @@
 //! not counted.
 
 use super::check::{self, Complaints, ms};
-use super::fixture::{Profile, Variant};
+use super::fixture::Variant;
 use super::privilege;
 use super::record::{Ending, Extra, Recorded, record_with};
 use super::report::is_in;
 use libtest_mimic::Trial;
-
-const VARIANT: Variant = Variant {
-    package: "tokio-newest",
-    profile: Profile::Release,
-};
 
 /// Comparisons without which the shadow check has shown nothing.
 const ENOUGH: u64 = 500;
@@ -197,7 +192,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let trial = |case: &'static Case| {
         Trial::ignorable_test(format!("losses::{}", case.name), || {
             privilege::unless_skipped(privilege::missing(), || {
-                let recorded = record_with(VARIANT, case.mode, case.ending, case.extra)?;
+                let recorded = record_with(Variant::DEFAULT, case.mode, case.ending, case.extra)?;
                 let mut complaints = (case.check)(&recorded);
                 // A thread that found no place has no books.
                 if recorded.report.losses.cause("waits_of_no_thread") == 0 {
