@@ -12,10 +12,11 @@ use std::sync::{Arc, OnceLock};
 use support::check::{self, Complaints};
 use support::check_causes;
 use support::check_modes;
+use support::check_wakers;
 use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
-use support::{harm, hostile, kernel_walk, life, losses, privilege, safety, selftest};
+use support::{harm, hostile, kernel_walk, life, losses, privilege, safety, selftest, stripped};
 
 const VARIANTS: &[Variant] = &[
     Variant {
@@ -59,13 +60,6 @@ const VARIANTS: &[Variant] = &[
         profile: Profile::Musl,
     },
 ];
-
-/// The build on which the modes other than `scenarios` are tried: they are about threads and
-/// processes, which no compiler option changes.
-const DEFAULT: Variant = Variant {
-    package: "tokio-newest",
-    profile: Profile::Release,
-};
 
 type Check = fn(&Recorded) -> Complaints;
 
@@ -120,7 +114,7 @@ fn main() -> ExitCode {
 /// With `HOLDUP_FIXTURES=build`: builds what trials elsewhere will need, except for the variants
 /// that `--skip` leaves out, and prints the path of each.
 fn build_fixtures(arguments: &Arguments) -> ExitCode {
-    for variant in VARIANTS {
+    for variant in VARIANTS.iter().chain([&Variant::CRATES]) {
         let name = variant.name();
         if arguments
             .skip
@@ -154,12 +148,17 @@ fn scenarios(variant: Variant) -> Vec<Trial> {
         }
     }));
     if matches!(variant.profile, Profile::Stripped | Profile::StrippedFatLto) {
-        checks.push(("nothing_made_up", |recorded| {
-            check_modes::stripped(&recorded.report, &recorded.truth)
-        }));
-        checks.push(("causes", |recorded| {
-            check_causes::stripped(&recorded.report)
-        }));
+        checks.extend_from_slice(&[
+            ("states", stripped::states),
+            ("bystander", stripped::bystander),
+            ("no_losses", |recorded| check::losses(&recorded.report)),
+            ("runtimes", |recorded| {
+                check::runtimes(&recorded.report, &recorded.truth)
+            }),
+            ("causes", |recorded| {
+                check_causes::stripped(&recorded.report)
+            }),
+        ]);
     } else {
         checks.extend_from_slice(NAMED);
         checks.extend_from_slice(&[
@@ -198,7 +197,7 @@ fn modes() -> Vec<Trial> {
     let mut trials = Vec::new();
     let mut mode = |mode: &'static str, ending: Ending, own: &[(&'static str, Check)]| {
         let checks = [ALWAYS, NAMED, own].concat();
-        trials.extend(Run::new(DEFAULT, mode, ending).trials(mode, &checks));
+        trials.extend(Run::new(Variant::DEFAULT, mode, ending).trials(mode, &checks));
     };
     mode(
         "churn",
@@ -228,18 +227,31 @@ fn modes() -> Vec<Trial> {
     );
     // Nothing more to check: it is recorded as well as without them.
     mode("broken-maps", Ending::Stays, &[]);
+    let checks = [
+        ALWAYS,
+        NAMED,
+        &[
+            ("causes_and_wakers", check_wakers::all),
+            ("object_groups", check_wakers::groups),
+        ],
+    ]
+    .concat();
+    let crates = Run::new(Variant::CRATES, "crates", Ending::Stays);
+    trials.extend(crates.trials("crates", &checks));
     // Not that nothing is lost: the loader begins in code without unwinding information.
     let mut checks: Vec<(&str, Check)> = vec![
         ("books", check::books),
         ("after_exec", check_modes::after_exec),
     ];
     checks.extend(NAMED.iter().filter(|(name, _)| *name != "no_losses"));
-    trials.extend(Run::new(DEFAULT, "exec-midway", Ending::Execs).trials("exec-midway", &checks));
+    trials.extend(
+        Run::new(Variant::DEFAULT, "exec-midway", Ending::Execs).trials("exec-midway", &checks),
+    );
     trials.push(Trial::ignorable_test(
         "unwind::kernel_walk_equals_framehop",
         || {
             privilege::unless_skipped(privilege::missing(), || {
-                let complaints = kernel_walk::compare(DEFAULT)?.complaints();
+                let complaints = kernel_walk::compare(Variant::DEFAULT)?.complaints();
                 if complaints.is_empty() {
                     Ok(())
                 } else {
@@ -258,7 +270,7 @@ fn harm_trials() -> Vec<Trial> {
         profile: Profile::Release,
     };
     let all: [(&str, Variant, &'static str, Check); 5] = [
-        ("harm-cpu-hog", DEFAULT, "cpu-hog", harm::cpu_hog),
+        ("harm-cpu-hog", Variant::DEFAULT, "cpu-hog", harm::cpu_hog),
         (
             "harm-cpu-hog-tokio-1.38",
             old("tokio-1.38"),
@@ -273,11 +285,16 @@ fn harm_trials() -> Vec<Trial> {
         ),
         (
             "harm-too-few-cpus",
-            DEFAULT,
+            Variant::DEFAULT,
             "too-few-cpus",
             harm::too_few_cpus,
         ),
-        ("harm-held-locks", DEFAULT, "held-locks", harm::held_locks),
+        (
+            "harm-held-locks",
+            Variant::DEFAULT,
+            "held-locks",
+            harm::held_locks,
+        ),
     ];
     all.into_iter()
         .flat_map(|(group, variant, mode, check)| {

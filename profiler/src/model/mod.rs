@@ -7,6 +7,7 @@ mod causes;
 mod cpu;
 mod losses;
 mod object;
+mod object_groups;
 mod place;
 mod quantile;
 mod recording;
@@ -32,9 +33,9 @@ pub use recording::{
     WaitObject, WaitTotal, Waker,
 };
 pub use report::{
-    BlockingPool, CpuPart, CpuSite, CpuUse, LongPollSite, LongestPoll, ObjectTotal, OpenWaitReport,
-    Report, RuntimeKind, RuntimeReport, Site, StackTotal, StateTimes, Stretch, TASK_IDS,
-    TaskIdTotal, TaskTotal, ThreadReport, ThrottlingReport, WakerTotal, WokenStack,
+    BlockingPool, CpuPart, CpuSite, CpuUse, LongPollSite, LongestPoll, ObjectGroup, ObjectTotal,
+    OpenWaitReport, Report, RuntimeKind, RuntimeReport, Site, StackTotal, StateTimes, Stretch,
+    TASK_IDS, TaskIdTotal, TaskTotal, ThreadReport, ThrottlingReport, WakerTotal, WokenStack,
 };
 pub use syscall::syscall_name;
 pub use verdict::Verdict;

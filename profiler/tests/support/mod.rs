@@ -4,6 +4,7 @@
 pub(crate) mod check;
 pub(crate) mod check_causes;
 pub(crate) mod check_modes;
+pub(crate) mod check_wakers;
 pub(crate) mod fixture;
 pub(crate) mod harm;
 pub(crate) mod hostile;
@@ -16,4 +17,5 @@ pub(crate) mod record;
 pub(crate) mod report;
 pub(crate) mod safety;
 pub(crate) mod selftest;
+pub(crate) mod stripped;
 pub(crate) mod truth;

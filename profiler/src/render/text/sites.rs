@@ -1,12 +1,13 @@
 //! Where threads waited.
 
-use super::header::{file_and_line, location};
-use super::line::{cut_left, cut_right, width};
+use super::header::location;
+use super::line::{cut_left, width};
 use super::page::Page;
 use super::style::{BAD, DIM, PLAIN, SITE, WARN};
-use crate::model::{ObjectKind, ObjectTotal, RuntimeKind, Site, Truncation};
-use crate::render::human::counted;
-use crate::render::{display_name, duration, percent, sanitize};
+use super::wakers;
+use crate::counted::counted;
+use crate::model::{ObjectGroup, ObjectKind, ObjectTotal, RuntimeKind, Site, Truncation};
+use crate::render::{count, display_name, duration, percent, sanitize};
 use crate::tokio_rt::{Flavor, Role, State};
 use crate::units::Nanos;
 use std::io;
@@ -153,8 +154,9 @@ fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
     }
     let indent = INDENT + LABEL;
     page.labelled((DIM, "      waits"), indent, &waits(site))?;
-    if !site.wakers.is_empty() {
-        page.labelled((DIM, "      woken by"), indent, &wakers(site))?;
+    for (index, waker) in wakers::texts(page.report, site).iter().enumerate() {
+        let label = if index == 0 { "      woken by" } else { "" };
+        page.labelled((DIM, label), indent, waker)?;
     }
     if let Some(advice) = site.advice {
         page.labelled((DIM, "      instead"), indent, advice.text)?;
@@ -170,23 +172,39 @@ fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
 /// What was waited for, where the call does not say it already. Lengths of time are in the waits,
 /// and an address tells nobody anything.
 fn objects(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
-    let telling =
-        |object: &&ObjectTotal| !matches!(object.kind, ObjectKind::Futex | ObjectKind::Timer);
-    let all: Vec<&ObjectTotal> = site.objects.iter().filter(telling).collect();
-    if all.len() < 2 {
+    let telling = |kind| !matches!(kind, ObjectKind::Futex | ObjectKind::Timer);
+    let single = |object: &ObjectTotal| (object.kind, object.name.clone(), object.total_ns);
+    let group = |group: &ObjectGroup| {
+        let name = match group.objects {
+            1 => group.name.clone(),
+            objects => {
+                let what = match group.kind {
+                    ObjectKind::Process => "processes",
+                    _ => "connections",
+                };
+                format!("{}, {} {what},", group.name, count(objects))
+            }
+        };
+        (group.kind, name, group.total_ns)
+    };
+    let (mut all, beyond): (Vec<_>, u64) = if site.object_groups.is_empty() {
+        (site.objects.iter().map(single).collect(), site.more_objects)
+    } else {
+        let groups = site.object_groups.iter().map(group);
+        (groups.collect(), site.more_groups)
+    };
+    all.retain(|(kind, ..)| telling(*kind));
+    if all.len() < 2 && site.object_groups.is_empty() {
         return Ok(());
     }
-    for (index, object) in all.iter().take(OBJECTS).enumerate() {
-        let text = format!(
-            "{} {}",
-            sanitize(&object.name),
-            percent(object.total_ns.share_of(site.total_ns))
-        );
+    for (index, (_, name, total)) in all.iter().take(OBJECTS).enumerate() {
+        let share = percent(total.share_of(site.total_ns));
+        let text = format!("{} {share}", sanitize(name));
         detail(page, if index == 0 { "for" } else { "" }, &text)?;
     }
-    let more = (all.len().saturating_sub(OBJECTS)) as u64 + site.more_objects;
+    let more = (all.len().saturating_sub(OBJECTS)) as u64 + beyond;
     if more > 0 {
-        detail(page, "", &format!("… and {more} more"))?;
+        detail(page, "", &format!("… and {} more", count(more)))?;
     }
     Ok(())
 }
@@ -205,37 +223,11 @@ fn waits(site: &Site) -> String {
     }
     format!(
         "{}: p50 {}, p99 {}, max {}",
-        crate::render::count(site.waits),
+        count(site.waits),
         duration(site.p50_ns),
         duration(site.p99_ns),
         duration(site.max_ns)
     )
-}
-
-fn wakers(site: &Site) -> String {
-    const NAMED: usize = 3;
-    let all: u64 = site.wakers.iter().map(|waker| waker.waits).sum();
-    let mut parts: Vec<String> = site
-        .wakers
-        .iter()
-        .take(NAMED)
-        .map(|waker| {
-            let thread = cut_right(&sanitize(&waker.thread), 40);
-            let share = percent(waker.waits as f64 / all as f64);
-            match &waker.function {
-                Some(function) => {
-                    let at = file_and_line(waker.file.as_deref(), waker.line)
-                        .map_or_else(String::new, |at| format!(" ({at})"));
-                    format!("{thread} in {}{at} {share}", display_name(function))
-                }
-                None => format!("{thread} {share}"),
-            }
-        })
-        .collect();
-    if site.wakers.len() > NAMED {
-        parts.push(format!("{} others", site.wakers.len() - NAMED));
-    }
-    parts.join(", ")
 }
 
 const fn why(truncation: Truncation) -> &'static str {

@@ -4,10 +4,12 @@ mod builder;
 mod doubtful;
 mod harm;
 mod services;
+mod several;
 
 pub use doubtful::{empty, hostile, lossy, no_tokio, stripped, unclear};
 pub use harm::{held_lock, hog, quota};
 pub use services::{busy, crowded, current_thread, healthy, hung, starved, throttled};
+pub use several::several;
 
 use holdup::model::Recording;
 
@@ -29,6 +31,7 @@ pub fn all() -> Vec<(&'static str, Recording)> {
         ("hog", hog()),
         ("held_lock", held_lock()),
         ("quota", quota()),
+        ("several", several()),
         ("empty", empty()),
     ]
 }
