@@ -12,8 +12,8 @@ use profiler_common::park::{
 use crate::filter::Table;
 use crate::maps::{CHUNK, CLAIMS, PARKS, PARKS_EPOCH, count};
 use crate::registers::Registers;
-use crate::unwind::Chunk;
 use crate::sums;
+use crate::unwind::Chunk;
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;

@@ -30,13 +30,8 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
     let fs = registers::of_current_task(config::off_task_fsbase());
     let context = context::at_fs(fs, process);
     let table = filter::table(process);
-    let walked = unwind::walk_user::<{ slot::SAMPLE }>(
-        regs.ip,
-        regs.sp,
-        regs.bp,
-        table,
-        Reading::ANEW,
-    );
+    let walked =
+        unwind::walk_user::<{ slot::SAMPLE }>(regs.ip, regs.sp, regs.bp, table, Reading::ANEW);
     let (Some(state), Some(message)) = (walked, MESSAGE.get_ptr_mut(slot::SAMPLE)) else {
         return;
     };

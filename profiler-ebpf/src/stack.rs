@@ -153,13 +153,9 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
 pub(crate) fn take_waker(ctx: *mut c_void, process: Watched, now: u64) -> u64 {
     let regs = registers::of_current(registers::COPY_OF_TRACEPOINT);
     let table = filter::table(process);
-    let Some(state) = unwind::walk_user::<{ slot::SCHEDULER }>(
-        regs.ip,
-        regs.sp,
-        regs.bp,
-        table,
-        Reading::ANEW,
-    ) else {
+    let Some(state) =
+        unwind::walk_user::<{ slot::SCHEDULER }>(regs.ip, regs.sp, regs.bp, table, Reading::ANEW)
+    else {
         return 0;
     };
     count(Counter::WakerWalks);

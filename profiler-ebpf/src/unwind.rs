@@ -82,7 +82,12 @@ impl Chunk {
             return None;
         }
         // SAFETY: the mask keeps the index within the array.
-        Some(unsafe { *self.words.as_ptr().add((offset >> 3) as usize & (WORDS - 1)) })
+        Some(unsafe {
+            *self
+                .words
+                .as_ptr()
+                .add((offset >> 3) as usize & (WORDS - 1))
+        })
     }
 }
 
