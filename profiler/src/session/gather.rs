@@ -1,5 +1,7 @@
 //! What has arrived so far: stacks named and judged, waits in a compact form.
 
+mod advice;
+
 use super::ended::Ended;
 use super::modules::{AddressMap, Modules};
 use super::objects::Objects;
@@ -10,10 +12,11 @@ use crate::limits::Limits;
 use crate::model::{ObjectId, Sampling, StackEntry, StackId, Truncation};
 use crate::process::parse_comm;
 use crate::symbolize::{Frame, Symbolizer};
-use crate::tokio_rt::{Agreement, Judge, Learned, Place, Seen, State};
+use crate::tokio_rt::{Agreement, Judge, Learned, Place, Seen};
 use crate::units::{Addr, Pid, Tid, Timestamp};
 use crate::unwind::walk_outcome;
-use profiler_common::map::{ADVICE_IDLE, ADVICE_IDLE_BY_PLACE, ADVICE_RECORD, ALL_FRAMES, Stack};
+use advice::RECORD;
+use profiler_common::map::Stack;
 use profiler_common::record::{
     ForkRecord, Header, SnapshotRecord, WAKER_INTERRUPT, WAKER_UNSEEN, WaitRecord, of,
 };
@@ -66,12 +69,6 @@ pub(super) struct CompactWait {
     /// Id of the task, or 0.
     pub(super) task_id: u64,
 }
-
-/// The advice where nothing else is known.
-const RECORD: Stack = Stack {
-    advice: ADVICE_RECORD,
-    frames: 0,
-};
 
 /// A thread that ended wait after wait.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -395,49 +392,6 @@ impl Gathered {
             samples.add(sample, entry, place, sampling);
         }
         self.samples = samples;
-    }
-
-    /// What the kernel side is to do with waits of a stack.
-    fn advice(&self, id: StackId) -> Stack {
-        let index = id.0 as usize;
-        let (Some(stack), Some(true)) = (self.stacks.get(index), self.of_waits.get(index)) else {
-            return RECORD;
-        };
-        if stack.verdict.state != State::Idle {
-            return RECORD;
-        }
-        if self.judges.get(index) == Some(&Judge::Context) {
-            return Stack {
-                advice: ADVICE_IDLE_BY_PLACE,
-                frames: ALL_FRAMES,
-            };
-        }
-        let owner = self.owners.get(index);
-        let program = owner.and_then(|owner| self.programs.get(&owner.program));
-        let proof = program.and_then(|p| p.learned.proof(&stack.frames, &stack.verdict));
-        Stack {
-            advice: ADVICE_IDLE,
-            frames: proof.unwrap_or(ALL_FRAMES),
-        }
-    }
-
-    /// The advice for every stack that the kernel side knows by number, if any verdict may have
-    /// changed since this was asked last: something was learned, or the thread-local state began
-    /// or ceased to count.
-    pub(super) fn changed_advice(&mut self) -> Option<Vec<(u64, Stack)>> {
-        let stale = |program: &Program| {
-            program.changed || program.learned.agreement().trusted() != program.was_trusted
-        };
-        if !self.programs.values().any(stale) {
-            return None;
-        }
-        self.judge_again();
-        for program in self.programs.values_mut() {
-            program.changed = false;
-            program.was_trusted = program.learned.agreement().trusted();
-        }
-        let numbers = self.by_number.iter();
-        Some(numbers.map(|(n, id)| (*n, self.advice(*id))).collect())
     }
 
     /// Frames of addresses, leaf first. All but the leaf are return addresses, but for a frame
