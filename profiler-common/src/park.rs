@@ -38,11 +38,11 @@
 //! A verdict that came from tokio's thread-local state has one input more. Such a park is bound to
 //! the [`place`](crate::context::place) that it had, which is read again each time.
 //!
-//! When userspace changes its mind about any stack it raises the [`Key::epoch`], and all that
+//! When userspace changes its mind about any stack it raises the epoch in [`Key::era`], and all that
 //! was remembered is void.
 //!
-//! Every [`CHECK_EVERY`]th time the walk is made nevertheless and the hash of those frames compared; a difference
-//! would be counted as a loss and the park forgotten. None has been seen.
+//! Every [`CHECK_EVERY`]th time the walk is made nevertheless and the hash of those frames compared;
+//! a difference would be counted as a loss and the park forgotten. None has been seen.
 
 use crate::row::{Rule, kind};
 use crate::walk::Cursor;
