@@ -9,7 +9,7 @@ use crate::decode::{DecodeError, Event, RawPiece, SampleSeen, StackSeen};
 use crate::limits::Limits;
 use crate::model::{ObjectId, Sampling, StackEntry, StackId, Truncation};
 use crate::process::parse_comm;
-use crate::symbolize::{Frame, Symbolizer};
+use crate::symbolize::{Frame, Origin, Symbolizer};
 use crate::tokio_rt::{Agreement, Judge, Learned, Place, Seen, State};
 use crate::units::{Addr, Pid, Tid, Timestamp};
 use crate::unwind::walk_outcome;
@@ -321,7 +321,7 @@ impl Gathered {
         let truncated = walk_outcome(seen.record.walk);
         let user: Vec<Addr> = seen.user.iter().map(|addr| Addr(*addr)).collect();
         let of_waker = seen.record.of == of::WAKER;
-        let frames = self.name_with(&user, map, modules, of_waker.then_some(code));
+        let frames = self.name_with(&user, map, modules, Some((code, of_waker)));
         let syscall = u32::try_from(seen.record.syscall).ok();
         let place = seen.record.place.into();
         let id = if seen.record.of == of::WAIT {
@@ -436,20 +436,23 @@ impl Gathered {
         self.name_with(addresses, map, modules, None)
     }
 
-    /// As [`Gathered::name`]; with `code`, functions that left the stack by a jump are there too.
+    /// As [`Gathered::name`]; with `code`, functions that left the stack by a jump are there too:
+    /// all of them, or those of the application, which the rules do not look at.
     fn name_with(
         &mut self,
         addresses: &[Addr],
         map: &AddressMap,
         modules: &Modules,
-        code: Option<&Code>,
+        code: Option<(&Code, bool)>,
     ) -> Vec<Frame> {
         let mut frames: Vec<Frame> = Vec::new();
         let mut callee: Option<Function> = None;
         for (depth, addr) in addresses.iter().enumerate() {
-            if let (Some(code), Some(callee)) = (code, callee) {
+            if let (Some((code, all)), Some(callee)) = (code, callee) {
                 let symbolizer = &mut self.symbolizer;
-                frames.extend(jumped(code, *addr, callee, map, modules, symbolizer));
+                let jumped = jumped(code, *addr, callee, map, modules, symbolizer);
+                let wanted = |frame: &Frame| all || frame.origin == Origin::Application;
+                frames.extend(jumped.filter(wanted));
             }
             let at = if depth == 0 {
                 *addr
