@@ -1,12 +1,12 @@
 //! What has arrived so far: stacks named and judged, waits in a compact form.
 
+pub(super) use super::bounds::Bounds;
 use super::ended::Ended;
 use super::modules::{AddressMap, Modules};
 use super::objects::Objects;
 use super::samples::{Sample, Samples};
 use super::tail_calls::{Code, Function, jumped};
 use crate::decode::{DecodeError, Event, RawPiece, SampleSeen, StackSeen};
-use crate::limits::Limits;
 use crate::model::{ObjectId, Sampling, StackEntry, StackId, Truncation};
 use crate::process::parse_comm;
 use crate::symbolize::{Frame, Origin, Symbolizer};
@@ -20,33 +20,6 @@ use profiler_common::record::{
 use profiler_common::row::walk;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-
-/// What is kept at most; whatever goes beyond is counted.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    /// Waits of the timeline, of 40 bytes each. The others are in the sums all the same.
-    pub(super) timeline: usize,
-    /// Frames over all stacks, of some 90 bytes each.
-    pub(super) frames: usize,
-    /// Ids of threads that ended.
-    pub(super) ended: usize,
-    /// Sums of threads that ended, of some 200 bytes each.
-    pub(super) sums: usize,
-    /// Threads that ended waits.
-    pub(super) wakers: usize,
-}
-
-impl Bounds {
-    pub(super) fn new(limits: &Limits) -> Bounds {
-        Bounds {
-            timeline: limits.table("timeline", 1 << 20),
-            frames: limits.table("frames", 1 << 19),
-            ended: limits.table("ended", 1 << 16),
-            sums: limits.table("sums", 1 << 15),
-            wakers: limits.table("wakers", 1 << 16),
-        }
-    }
-}
 
 /// A finished wait, by numbers.
 #[derive(Clone, Copy, Debug)]
