@@ -3,11 +3,14 @@
 //! Throughput is that of a ping-pong over loopback whose two ends share one CPU: it is never
 //! idle, parks after every message, and so shows each nanosecond that a switch takes longer. The
 //! recorder has another CPU. Slices with and without it alternate, since the speed of a machine
-//! drifts. What a switch costs by its kind comes from the kernel's own statistics of its programs.
+//! drifts. What a switch costs by its kind comes from the kernel's own statistics of its programs;
+//! what these take themselves, an empty program tells.
 
-mod bpf_stats;
+mod attach;
+mod bpf;
 mod cost;
 mod cpus;
+mod kinds;
 pub(crate) mod proc;
 mod programs;
 mod recorder;
@@ -40,9 +43,13 @@ pub struct Args {
     #[arg(long, value_name = "CPU")]
     recorder_cpu: Option<usize>,
 
-    /// Measure this part only.
-    #[arg(long, value_enum)]
-    only: Option<Part>,
+    /// Measure these parts only.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
+
+    /// Measure this program instead of the one that is built here, to compare two.
+    #[arg(long, value_name = "FILE")]
+    holdup: Option<PathBuf>,
 
     /// Write the results to this file as well, in JSON.
     #[arg(long, value_name = "FILE")]
@@ -51,8 +58,20 @@ pub struct Args {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
+    /// What recording costs a busy server.
     Throughput,
-    Cost,
+    /// From the start to recording.
+    Attach,
+    /// In the kernel, a switch of another process.
+    Others,
+    /// A page fault of another process.
+    Faults,
+    /// A park, out and in.
+    Parks,
+    /// A park where threads preempt each other.
+    Preempted,
+    /// A wait whose stack is walked.
+    Captured,
 }
 
 /// Builds what is measured, measures it, and prints a table to standard output.
@@ -62,27 +81,36 @@ enum Part {
 /// root), there is only one CPU, or Ctrl-C came.
 pub fn run(args: &Args) -> Result<()> {
     interrupt::watch()?;
-    let artifacts = Artifacts::build_release(&["profiler", "pingpong"])?;
+    let (artifacts, holdup) = match &args.holdup {
+        Some(holdup) => (Artifacts::build_release(&["pingpong"])?, holdup.clone()),
+        None => {
+            let artifacts = Artifacts::build_release(&["profiler", "pingpong"])?;
+            let holdup = artifacts.executable("holdup")?.to_owned();
+            (artifacts, holdup)
+        }
+    };
     let cpus = cpus::choose(args.cpu, args.recorder_cpu)?;
-    // Recorders inherit it; the ping-pong moves itself away.
-    cpus::pin(cpus.recorder)?;
-
     let bench = Bench {
         pingpong: artifacts.executable("pingpong")?.to_owned(),
-        holdup: artifacts.executable("holdup")?.to_owned(),
+        holdup,
         cpu: cpus.measured,
         recorder_cpu: cpus.recorder,
         slice: Duration::from_secs(args.slice_seconds),
     };
+    let wanted = |part| args.only.is_empty() || args.only.contains(&part);
     let mut results = report::Results::new(&cpus);
-    if args.only != Some(Part::Cost) {
+    // On all CPUs, as users start it.
+    if wanted(Part::Attach) {
+        results.attach = Some(attach::measure(&bench, args.rounds)?);
+    }
+    // Recorders inherit it; the ping-pong moves itself away.
+    cpus::pin(cpus.recorder)?;
+    if wanted(Part::Throughput) {
         let (recorded, peer) = throughput::measure(&bench, args.rounds)?;
         results.throughput = Some(recorded);
         results.peer = Some(peer);
     }
-    if args.only != Some(Part::Throughput) {
-        results.costs = cost::measure_all(&bench)?;
-    }
+    results.costs = cost::measure(&bench, &wanted)?;
     results.verified = Verified::ask(&bench.holdup)?;
     results.write_table(&mut std::io::stdout().lock())?;
     if let Some(path) = &args.json {

@@ -1,6 +1,7 @@
 //! What this kernel's verifier makes of the programs.
 
-use super::kernel::{CPU_SAMPLE, Kernel, PAGE_FAULT, PAGE_FAULT_HELPER, SNAPSHOT, TRACEPOINTS};
+use super::kernel::Kernel;
+use super::load::{CPU_SAMPLE, PAGE_FAULT, PAGE_FAULT_HELPER, SNAPSHOT, TRACEPOINTS};
 use crate::host::KernelBtf;
 use crate::units::Nanos;
 use anyhow::Result;

@@ -4,6 +4,7 @@
 mod affinity;
 mod cli;
 mod client;
+mod memory;
 mod programs;
 mod sleeper;
 
