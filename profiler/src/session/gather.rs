@@ -1,55 +1,25 @@
 //! What has arrived so far: stacks named and judged, waits in a compact form.
 
-mod advice;
-
+pub(super) use super::bounds::Bounds;
 use super::ended::Ended;
 use super::modules::{AddressMap, Modules};
 use super::objects::Objects;
 use super::samples::{Sample, Samples};
 use super::tail_calls::{Code, Function, jumped};
 use crate::decode::{DecodeError, Event, RawPiece, SampleSeen, StackSeen};
-use crate::limits::Limits;
 use crate::model::{ObjectId, Sampling, StackEntry, StackId, Truncation};
 use crate::process::parse_comm;
-use crate::symbolize::{Frame, Symbolizer};
-use crate::tokio_rt::{Agreement, Judge, Learned, Place, Seen};
+use crate::symbolize::{Frame, Origin, Symbolizer};
+use crate::tokio_rt::{Agreement, Judge, Learned, Place, Seen, State};
 use crate::units::{Addr, Pid, Tid, Timestamp};
 use crate::unwind::walk_outcome;
-use advice::RECORD;
-use profiler_common::map::Stack;
+use profiler_common::map::{ADVICE_IDLE, ADVICE_IDLE_BY_PLACE, ADVICE_RECORD, ALL_FRAMES, Stack};
 use profiler_common::record::{
     ForkRecord, Header, SnapshotRecord, WAKER_INTERRUPT, WAKER_UNSEEN, WaitRecord, of,
 };
 use profiler_common::row::walk;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-
-/// What is kept at most; whatever goes beyond is counted.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    /// Waits of the timeline, of 40 bytes each. The others are in the sums all the same.
-    pub(super) timeline: usize,
-    /// Frames over all stacks, of some 90 bytes each.
-    pub(super) frames: usize,
-    /// Ids of threads that ended.
-    pub(super) ended: usize,
-    /// Sums of threads that ended, of some 200 bytes each.
-    pub(super) sums: usize,
-    /// Threads that ended waits.
-    pub(super) wakers: usize,
-}
-
-impl Bounds {
-    pub(super) fn new(limits: &Limits) -> Bounds {
-        Bounds {
-            timeline: limits.table("timeline", 1 << 20),
-            frames: limits.table("frames", 1 << 19),
-            ended: limits.table("ended", 1 << 16),
-            sums: limits.table("sums", 1 << 15),
-            wakers: limits.table("wakers", 1 << 16),
-        }
-    }
-}
 
 /// A finished wait, by numbers.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +39,12 @@ pub(super) struct CompactWait {
     /// Id of the task, or 0.
     pub(super) task_id: u64,
 }
+
+/// The advice where nothing else is known.
+const RECORD: Stack = Stack {
+    advice: ADVICE_RECORD,
+    frames: 0,
+};
 
 /// A thread that ended wait after wait.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -324,7 +300,7 @@ impl Gathered {
         let truncated = walk_outcome(seen.record.walk);
         let user: Vec<Addr> = seen.user.iter().map(|addr| Addr(*addr)).collect();
         let of_waker = seen.record.of == of::WAKER;
-        let frames = self.name_with(&user, map, modules, of_waker.then_some(code));
+        let frames = self.name_with(&user, map, modules, Some((code, of_waker)));
         let syscall = u32::try_from(seen.record.syscall).ok();
         let place = seen.record.place.into();
         let id = if seen.record.of == of::WAIT {
@@ -394,6 +370,49 @@ impl Gathered {
         self.samples = samples;
     }
 
+    /// What the kernel side is to do with waits of a stack.
+    fn advice(&self, id: StackId) -> Stack {
+        let index = id.0 as usize;
+        let (Some(stack), Some(true)) = (self.stacks.get(index), self.of_waits.get(index)) else {
+            return RECORD;
+        };
+        if stack.verdict.state != State::Idle {
+            return RECORD;
+        }
+        if self.judges.get(index) == Some(&Judge::Context) {
+            return Stack {
+                advice: ADVICE_IDLE_BY_PLACE,
+                frames: ALL_FRAMES,
+            };
+        }
+        let owner = self.owners.get(index);
+        let program = owner.and_then(|owner| self.programs.get(&owner.program));
+        let proof = program.and_then(|p| p.learned.proof(&stack.frames, &stack.verdict));
+        Stack {
+            advice: ADVICE_IDLE,
+            frames: proof.unwrap_or(ALL_FRAMES),
+        }
+    }
+
+    /// The advice for every stack that the kernel side knows by number, if any verdict may have
+    /// changed since this was asked last: something was learned, or the thread-local state began
+    /// or ceased to count.
+    pub(super) fn changed_advice(&mut self) -> Option<Vec<(u64, Stack)>> {
+        let stale = |program: &Program| {
+            program.changed || program.learned.agreement().trusted() != program.was_trusted
+        };
+        if !self.programs.values().any(stale) {
+            return None;
+        }
+        self.judge_again();
+        for program in self.programs.values_mut() {
+            program.changed = false;
+            program.was_trusted = program.learned.agreement().trusted();
+        }
+        let numbers = self.by_number.iter();
+        Some(numbers.map(|(n, id)| (*n, self.advice(*id))).collect())
+    }
+
     /// Frames of addresses, leaf first. All but the leaf are return addresses, but for a frame
     /// that a signal interrupted; taking one off there too may show the instruction before, which
     /// is nearly always of the same line.
@@ -406,20 +425,23 @@ impl Gathered {
         self.name_with(addresses, map, modules, None)
     }
 
-    /// As [`Gathered::name`]; with `code`, functions that left the stack by a jump are there too.
+    /// As [`Gathered::name`]; with `code`, functions that left the stack by a jump are there too:
+    /// all of them, or those of the application, which the rules do not look at.
     fn name_with(
         &mut self,
         addresses: &[Addr],
         map: &AddressMap,
         modules: &Modules,
-        code: Option<&Code>,
+        code: Option<(&Code, bool)>,
     ) -> Vec<Frame> {
         let mut frames: Vec<Frame> = Vec::new();
         let mut callee: Option<Function> = None;
         for (depth, addr) in addresses.iter().enumerate() {
-            if let (Some(code), Some(callee)) = (code, callee) {
+            if let (Some((code, all)), Some(callee)) = (code, callee) {
                 let symbolizer = &mut self.symbolizer;
-                frames.extend(jumped(code, *addr, callee, map, modules, symbolizer));
+                let jumped = jumped(code, *addr, callee, map, modules, symbolizer);
+                let wanted = |frame: &Frame| all || frame.origin == Origin::Application;
+                frames.extend(jumped.filter(wanted));
             }
             let at = if depth == 0 {
                 *addr

@@ -9,6 +9,7 @@
 //! [`open`] and [`futex`] say what threads wait for at the end, [`finish`] closes the books, and
 //! [`split`] gives each process its own.
 
+mod bounds;
 mod early;
 mod ended;
 mod finish;

@@ -45,12 +45,6 @@ impl Learned {
         &self.agreement
     }
 
-    /// As [`Classifier::proof`]; none where the verdict is not by names.
-    #[must_use]
-    pub fn proof(&self, frames: &[Frame], verdict: &Verdict) -> Option<u32> {
-        self.classifier.proof(frames, verdict)
-    }
-
     /// What a stack means, and who said so.
     #[must_use]
     pub fn judge(&self, by_names: Verdict, seen: &Seen<'_>) -> (Verdict, Judge) {
