@@ -253,7 +253,7 @@ mod tests {
         for kind in 0..8 {
             for cfa_off in [0, 8, 16, 256, 8 * 40] {
                 for rbp_off in [0, -8, -16] {
-                    for sp in [0x1000, 0x1004, 0x1080, u64::MAX - 15] {
+                    for sp in [0x1000, 0x1004, 0x1080, u64::MAX - 7] {
                         let rule = Rule::encode(kind, cfa_off, rbp_off);
                         let cfa = plain_cfa(sp, rule);
                         if cfa == 0 {
