@@ -180,6 +180,11 @@ fn scenarios(variant: Variant) -> Vec<Trial> {
             check_causes::causes(&recorded.report, &recorded.truth)
         }));
     }
+    if variant.profile == Profile::Musl {
+        checks.push(("unwound_by_code", |recorded| {
+            check_modes::by_code(&recorded.report)
+        }));
+    }
     if variant.profile == Profile::Lines {
         checks.extend_from_slice(&[
             ("lines", |recorded| {

@@ -22,6 +22,14 @@ pub(crate) fn judges(report: &Report) -> Complaints {
     complaints
 }
 
+/// Stacks through a C library without unwinding information are whole because of its code.
+pub(crate) fn by_code(report: &Report) -> Complaints {
+    match report.losses.functions_by_code {
+        0 => vec!["no function is said to be unwound by its code".into()],
+        _ => Vec::new(),
+    }
+}
+
 /// Threads that lived for milliseconds only are all in the report.
 pub(crate) fn churn(report: &Report, truth: &Truth) -> Complaints {
     let mut complaints = Vec::new();

@@ -186,6 +186,8 @@ pub(crate) struct Losses {
     pub(crate) unknown_waits: u64,
     pub(crate) timeline: u64,
     pub(crate) walked: u64,
+    #[serde(default)]
+    pub(crate) functions_by_code: u64,
     pub(crate) samples: u64,
     pub(crate) mistaken_parks: u64,
     pub(crate) waits: u64,
