@@ -54,6 +54,9 @@ pub struct Books {
     pub blocked: u64,
     /// Waits behind `blocked`.
     pub waits: u64,
+    /// The part of `running` inside system calls, of those that are measured and have returned,
+    /// see [`crate::call::only_waits`]; 0 where none are.
+    pub in_calls: u64,
 }
 
 /// A watched process. The filter holds the index of its entry, plus one. Written by userspace,
@@ -174,6 +177,10 @@ pub struct Thread {
     pub candidate: u32,
     /// No padding.
     pub reserved: u32,
+    /// When the system call began in which it is, or 0 where it is in none that is measured.
+    pub call_start: u64,
+    /// Its time on a CPU in the recording up to then.
+    pub call_on_cpu: u64,
     /// Finished stretches.
     pub books: Books,
 }
@@ -229,10 +236,10 @@ pub struct Stack {
     pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<Books>() == 40);
+const _: () = assert!(size_of::<Books>() == 48);
 const _: () = assert!(size_of::<Process>() == 64);
 const _: () = assert!(size_of::<Life>() == 16);
-const _: () = assert!(size_of::<Thread>() == 16 + 40 + 24 + 8 + 16 + 8 + 24 + 40);
+const _: () = assert!(size_of::<Thread>() == 16 + 40 + 24 + 8 + 16 + 8 + 24 + 16 + 48);
 const _: () = assert!(size_of::<AggregateKey>() == 24);
 const _: () = assert!(size_of::<Aggregate>() == 32 + 4 * HISTOGRAM_BUCKETS);
 const _: () = assert!(size_of::<Stack>() == 8);

@@ -113,11 +113,16 @@ pub(crate) struct Call {
     pub(crate) tid: u32,
 }
 
+/// Entries of [`OBJECT_CALL`] and [`OBJECT_MESSAGE`]: the scheduler may interrupt a program that
+/// runs at a system call's return.
+const OF_WAIT: u32 = 0;
+const OF_CALL: u32 = 1;
+
 /// Keeps what [`take`] needs of the registers: another copy of all of them would be too much for
 /// the stack.
 #[inline(always)]
 pub(crate) fn note(regs: &Registers) {
-    if let Some(call) = OBJECT_CALL.get_ptr_mut(0) {
+    if let Some(call) = OBJECT_CALL.get_ptr_mut(OF_WAIT) {
         // SAFETY: this CPU's.
         unsafe {
             (*call).syscall = regs.syscall;
@@ -133,7 +138,7 @@ pub(crate) fn note(regs: &Registers) {
 /// `thread` is a live entry.
 #[inline(always)]
 pub(crate) unsafe fn take(thread: *mut Thread, now: u64) {
-    let Some(call) = OBJECT_CALL.get_ptr_mut(0) else {
+    let Some(call) = OBJECT_CALL.get_ptr_mut(OF_WAIT) else {
         return;
     };
     // SAFETY: by the caller's word; `call` is this CPU's.
@@ -144,7 +149,30 @@ pub(crate) unsafe fn take(thread: *mut Thread, now: u64) {
         (*call).last = (*thread).object;
         (*call).tgid = (*thread).tgid;
         (*call).tid = (*thread).tid;
-        (*thread).object = object_of_current();
+        (*thread).object = object_of_current(OF_WAIT);
+    }
+}
+
+/// The number of the object of a system call from which the current thread returns, or 0.
+///
+/// # Safety
+/// `thread` is its live entry.
+#[inline(always)]
+pub(crate) unsafe fn of_call(regs: &Registers, thread: *const Thread, now: u64) -> u64 {
+    let Some(call) = OBJECT_CALL.get_ptr_mut(OF_CALL) else {
+        return 0;
+    };
+    // SAFETY: by the caller's word; `call` is this CPU's.
+    unsafe {
+        (*call).syscall = regs.syscall;
+        (*call).args = [regs.args[0], regs.args[1], regs.args[2]];
+        (*call).now = now;
+        (*call).fault = 0;
+        (*call).fault_file = 0;
+        (*call).last = 0;
+        (*call).tgid = (*thread).tgid;
+        (*call).tid = (*thread).tid;
+        object_of_current(OF_CALL)
     }
 }
 
@@ -153,9 +181,11 @@ pub(crate) unsafe fn take(thread: *mut Thread, now: u64) {
 /// A global function: the verifier looks at it once, whatever led to its call.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn object_of_current() -> u64 {
-    let (Some(message), Some(call)) = (OBJECT_MESSAGE.get_ptr_mut(0), OBJECT_CALL.get_ptr_mut(0))
-    else {
+extern "C" fn object_of_current(which: u32) -> u64 {
+    let (Some(message), Some(call)) = (
+        OBJECT_MESSAGE.get_ptr_mut(which),
+        OBJECT_CALL.get_ptr_mut(which),
+    ) else {
         return 0;
     };
     // SAFETY: both are this CPU's.

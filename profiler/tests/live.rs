@@ -15,7 +15,7 @@ use support::check_modes;
 use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
-use support::{harm, hostile, kernel_walk, life, losses, privilege, safety, selftest};
+use support::{calls, harm, hostile, kernel_walk, life, losses, privilege, safety, selftest};
 
 const VARIANTS: &[Variant] = &[
     Variant {
@@ -111,6 +111,7 @@ fn main() -> ExitCode {
     trials.extend(modes());
     trials.extend(harm_trials());
     trials.extend(losses::trials());
+    trials.extend(calls::trials());
     trials.extend(safety::trials());
     trials.extend(hostile::trials());
     trials.extend(life::trials());

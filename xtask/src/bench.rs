@@ -6,6 +6,7 @@
 //! drifts. What a switch costs by its kind comes from the kernel's own statistics of its programs.
 
 mod bpf_stats;
+mod calls;
 mod cost;
 mod cpus;
 pub(crate) mod proc;
@@ -44,6 +45,10 @@ pub struct Args {
     #[arg(long, value_enum)]
     only: Option<Part>,
 
+    /// Give the recorder this argument, too; may be given several times.
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    recorder_arg: Vec<String>,
+
     /// Write the results to this file as well, in JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -53,6 +58,7 @@ pub struct Args {
 enum Part {
     Throughput,
     Cost,
+    Calls,
 }
 
 /// Builds what is measured, measures it, and prints a table to standard output.
@@ -73,15 +79,19 @@ pub fn run(args: &Args) -> Result<()> {
         cpu: cpus.measured,
         recorder_cpu: cpus.recorder,
         slice: Duration::from_secs(args.slice_seconds),
+        recorder_args: args.recorder_arg.clone(),
     };
     let mut results = report::Results::new(&cpus);
-    if args.only != Some(Part::Cost) {
+    if args.only.is_none_or(|only| only == Part::Throughput) {
         let (recorded, peer) = throughput::measure(&bench, args.rounds)?;
         results.throughput = Some(recorded);
         results.peer = Some(peer);
     }
-    if args.only != Some(Part::Throughput) {
+    if args.only.is_none_or(|only| only == Part::Cost) {
         results.costs = cost::measure_all(&bench)?;
+    }
+    if args.only.is_none_or(|only| only == Part::Calls) {
+        results.calls = Some(calls::measure(&bench, args.rounds)?);
     }
     results.verified = Verified::ask(&bench.holdup)?;
     results.write_table(&mut std::io::stdout().lock())?;
@@ -103,6 +113,8 @@ struct Bench {
     /// Where this program and the recorders run.
     recorder_cpu: usize,
     slice: Duration,
+    /// What else the recorder is given.
+    recorder_args: Vec<String>,
 }
 
 fn say(what: &str) {

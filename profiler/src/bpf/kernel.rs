@@ -1,5 +1,7 @@
 //! The loaded programs and their maps.
 
+mod attach;
+
 use super::memlock::MemlockRaised;
 use super::tables::{MappingTable, Tables};
 use crate::decode::{DecodeError, Event, decode};
@@ -8,9 +10,9 @@ use crate::limits::Limits;
 use crate::process::module::TlsContext;
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 use anyhow::{Context, Result, bail};
+use attach::program;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
-use aya::programs::perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent};
-use aya::programs::{BtfTracePoint, Iter, PerfEvent, Program, ProgramInfo};
+use aya::programs::Iter;
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use profiler_common::call::{self, CALLS};
@@ -43,6 +45,12 @@ pub(super) const PAGE_FAULT: &str = "page_fault_user";
 /// The helper that it cannot do without, since Linux 5.17: where it is missing, page faults have no
 /// object.
 pub(super) const PAGE_FAULT_HELPER: &str = "find_vma";
+
+/// Tracepoints of all system calls, the return first: an entry is kept until its return is seen.
+pub(super) const CALLS_TRACED: [&str; 2] = ["sys_exit", "sys_enter"];
+
+/// The program of a panic's begin.
+pub(super) const PANIC: &str = "panicked";
 
 /// The program of the sampling clock.
 pub(super) const CPU_SAMPLE: &str = "cpu_sample";
@@ -91,6 +99,8 @@ pub struct Kernel {
     parks_epoch: Array<MapData, u32>,
     counters: PerCpuArray<MapData, u64>,
     events: RingBuf<MapData>,
+    /// Whether the program for panics is loaded, which few recordings want.
+    panics_loaded: bool,
     /// Programs and maps that are made later count as well.
     _memlock: Option<MemlockRaised>,
     /// What the programs warn of; none where the kernel refused it.
@@ -234,78 +244,8 @@ impl Kernel {
             parks_epoch,
             counters,
             events,
+            panics_loaded: false,
         })
-    }
-
-    /// Attaches every program. Nothing is recorded before [`Kernel::watch`]. `period` is the time
-    /// between two samples of a CPU; without one there are none.
-    ///
-    /// # Errors
-    /// Where the verifier refuses a program or the kernel its attachment.
-    pub fn attach(&mut self, period: Option<Nanos>) -> Result<()> {
-        for name in TRACEPOINTS {
-            self.load_program(name)?;
-            let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?.try_into()?;
-            program
-                .attach()
-                .with_context(|| format!("cannot attach to the tracepoint {name}"))?;
-        }
-        if let Err(error) = self.attach_page_faults() {
-            tracing::info!("page faults will have no address: {error:#}");
-        }
-        if let Some(period) = period {
-            self.sample(period)?;
-        }
-        self.load_program(SNAPSHOT)
-    }
-
-    fn attach_page_faults(&mut self) -> Result<()> {
-        self.load_program(PAGE_FAULT)?;
-        let program: &mut BtfTracePoint = program(&mut self.ebpf, PAGE_FAULT)?.try_into()?;
-        program.attach()?;
-        Ok(())
-    }
-
-    /// Starts a clock on each CPU. Its period is fixed: where the kernel steers towards a
-    /// frequency instead, a sample stands for a time that nobody knows.
-    fn sample(&mut self, period: Nanos) -> Result<()> {
-        self.load_program(CPU_SAMPLE)?;
-        let cpus = aya::util::online_cpus()
-            .map_err(|(path, error)| anyhow::Error::from(error).context(path))?;
-        let program: &mut PerfEvent = program(&mut self.ebpf, CPU_SAMPLE)?.try_into()?;
-        for cpu in cpus {
-            program
-                .attach(
-                    PerfEventConfig::Software(SoftwareEvent::CpuClock),
-                    PerfEventScope::AllProcessesOneCpu { cpu },
-                    SamplePolicy::Period(period.0),
-                    false,
-                )
-                .with_context(|| format!("cannot start the sampling clock of CPU {cpu}"))?;
-        }
-        Ok(())
-    }
-
-    /// Lets the kernel verify one program, and returns what it then says of it.
-    pub(super) fn verify(&mut self, name: &str) -> Result<ProgramInfo> {
-        self.load_program(name)?;
-        let info = match program(&mut self.ebpf, name)? {
-            Program::BtfTracePoint(program) => program.info(),
-            Program::Iter(program) => program.info(),
-            Program::PerfEvent(program) => program.info(),
-            _ => bail!("the eBPF object has another kind of program {name}"),
-        };
-        info.with_context(|| format!("cannot ask the kernel about the program {name}"))
-    }
-
-    fn load_program(&mut self, name: &str) -> Result<()> {
-        match program(&mut self.ebpf, name)? {
-            Program::BtfTracePoint(program) => program.load(name, &self.btf),
-            Program::Iter(program) => program.load("task", &self.btf),
-            Program::PerfEvent(program) => program.load(),
-            _ => bail!("the eBPF object has another kind of program {name}"),
-        }
-        .with_context(|| format!("the kernel refused the program {name}"))
     }
 
     /// The unwinding tables.
@@ -625,9 +565,4 @@ pub fn process_entry(
         budget_below_fs,
         tick: context.map_or(0, |context| context.tick),
     }
-}
-
-fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
-    ebpf.program_mut(name)
-        .with_context(|| format!("the eBPF object has no program {name}"))
 }

@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::{affinity, client, programs, sleeper};
+use crate::{affinity, caller, client, programs, sleeper};
 use std::net::SocketAddr;
 
 /// Programs with a known rate and kind of waits.
@@ -37,6 +37,10 @@ enum Program {
         #[arg(long, default_value_t = 50_000)]
         nanos: u64,
     },
+    /// Make system calls that do next to nothing, one after the other.
+    ///
+    /// Standard input and output are as the client's, with calls for round trips.
+    Caller,
     /// Do nothing: a tokio runtime whose only worker stays parked.
     Idle,
 }
@@ -51,6 +55,7 @@ impl Args {
             Program::Server => programs::server(),
             Program::Client { addr } => client::run(addr),
             Program::Sleeper { depth, nanos } => sleeper::run(depth, nanos),
+            Program::Caller => caller::run(),
             Program::Idle => programs::idle(),
         }
     }

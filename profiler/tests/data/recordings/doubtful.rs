@@ -99,6 +99,7 @@ pub fn lossy() -> Recording {
         mistaken_parks: 0,
         walked: 12_345,
         samples: 5,
+        calls: 2,
         waits: 90_003,
         summed: 90_000,
         by_cause: LossCauses {
@@ -107,6 +108,7 @@ pub fn lossy() -> Recording {
             too_deep: 30,
             unreadable: 1,
             timeline_full: 70_000,
+            ring_full_calls: 2,
             ..LossCauses::default()
         },
         shadow: Some(ShadowCheck {

@@ -1,10 +1,12 @@
 //! Recordings for the golden files, built by code so that they follow the types.
 
 mod builder;
+mod calls;
 mod doubtful;
 mod harm;
 mod services;
 
+pub use calls::{in_calls, no_panics};
 pub use doubtful::{empty, hostile, lossy, no_tokio, stripped, unclear};
 pub use harm::{held_lock, hog, quota};
 pub use services::{busy, crowded, current_thread, healthy, hung, starved, throttled};
@@ -29,6 +31,8 @@ pub fn all() -> Vec<(&'static str, Recording)> {
         ("hog", hog()),
         ("held_lock", held_lock()),
         ("quota", quota()),
+        ("in_calls", in_calls()),
+        ("no_panics", no_panics()),
         ("empty", empty()),
     ]
 }
