@@ -195,6 +195,7 @@ extern "C" fn object_of_current(which: u32) -> u64 {
             tgid: (*call).tgid,
             tid: (*call).tid,
             message,
+            which,
             now: (*call).now,
             last: (*call).last,
         };
@@ -265,6 +266,8 @@ struct Seen {
     tgid: u32,
     tid: u32,
     message: *mut ObjectMessage,
+    /// Which of the two messages it is.
+    which: u32,
     now: u64,
     last: u64,
 }
@@ -512,7 +515,7 @@ impl Seen {
                 0,
                 0,
             ];
-            let text = paths::write(task, mount, dentry, self.message);
+            let text = paths::write(task, mount, dentry, self.message, self.which);
             self.send(number, text)
         }
     }

@@ -30,9 +30,15 @@ pub(crate) struct Climb {
 /// Writes the parts of the path into the message's text, the last one first; returns its length.
 ///
 /// # Safety
-/// `task` is the current task, `message` this CPU's.
+/// `task` is the current task, `message` this CPU's, the one that is called `which`.
 #[inline(always)]
-pub(crate) unsafe fn write(task: u64, mount: u64, dentry: u64, message: *mut ObjectMessage) -> u32 {
+pub(crate) unsafe fn write(
+    task: u64,
+    mount: u64,
+    dentry: u64,
+    message: *mut ObjectMessage,
+    which: u32,
+) -> u32 {
     let root = word(task.wrapping_add(config::task_fs())).wrapping_add(config::fs_root());
     // SAFETY: by the caller's word.
     unsafe {
@@ -45,7 +51,7 @@ pub(crate) unsafe fn write(task: u64, mount: u64, dentry: u64, message: *mut Obj
         (*climb).at = 0;
         (*climb).done = 0;
         for _ in 0..MAX_STEPS {
-            if path_step() != 0 {
+            if path_step(which) != 0 {
                 break;
             }
         }
@@ -56,13 +62,13 @@ pub(crate) unsafe fn write(task: u64, mount: u64, dentry: u64, message: *mut Obj
     }
 }
 
-/// One step of the walk; 1 ends it.
+/// One step of the walk in that message; 1 ends it.
 ///
 /// A global function: the verifier looks at it once and not a step after the other.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn path_step() -> u32 {
-    let Some(message) = OBJECT_MESSAGE.get_ptr_mut(0) else {
+extern "C" fn path_step(which: u32) -> u32 {
+    let Some(message) = OBJECT_MESSAGE.get_ptr_mut(which) else {
         return 1;
     };
     // SAFETY: the message is this CPU's, and the mask keeps the text within it.
