@@ -268,6 +268,8 @@ pub struct SnapshotRecord {
     pub sp: u64,
     /// User `rbp`.
     pub bp: u64,
+    /// FS base, below which the thread's own variables are.
+    pub fs: u64,
     /// The system call's number, or -1.
     pub syscall: i64,
     /// The system call's six arguments.
@@ -390,4 +392,4 @@ const _: () = assert!(size_of::<CallRecord>() == 16 + 48);
 const _: () = assert!(size_of::<PanicRecord>() == 16 + 24);
 const _: () = assert!(size_of::<ExecRecord>() == 24);
 const _: () = assert!(size_of::<ForkRecord>() == 32);
-const _: () = assert!(size_of::<SnapshotRecord>() == 16 + 40 + 48 + 8 + 8 + 16);
+const _: () = assert!(size_of::<SnapshotRecord>() == 16 + 48 + 48 + 8 + 8 + 16);

@@ -42,6 +42,7 @@ pub(crate) fn task(ctx: *mut c_void) {
             ip: regs.ip,
             sp: regs.sp,
             bp: regs.bp,
+            fs: *task.add(config::off_task_fsbase() as usize).cast::<u64>(),
             syscall: regs.syscall,
             args: regs.args,
             task_state: *task.add(config::off_task_state() as usize).cast::<u32>(),

@@ -15,6 +15,7 @@
 pub mod bpf;
 pub mod cause;
 pub mod cli;
+mod counted;
 pub mod decode;
 pub mod error;
 pub mod host;

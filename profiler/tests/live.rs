@@ -15,7 +15,9 @@ use support::check_modes;
 use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
-use support::{calls, harm, hostile, kernel_walk, life, losses, privilege, safety, selftest};
+use support::{
+    calls, harm, hostile, kernel_walk, life, losses, privilege, safety, selftest, stripped,
+};
 
 const VARIANTS: &[Variant] = &[
     Variant {
@@ -59,13 +61,6 @@ const VARIANTS: &[Variant] = &[
         profile: Profile::Musl,
     },
 ];
-
-/// The build on which the modes other than `scenarios` are tried: they are about threads and
-/// processes, which no compiler option changes.
-const DEFAULT: Variant = Variant {
-    package: "tokio-newest",
-    profile: Profile::Release,
-};
 
 type Check = fn(&Recorded) -> Complaints;
 
@@ -155,12 +150,17 @@ fn scenarios(variant: Variant) -> Vec<Trial> {
         }
     }));
     if matches!(variant.profile, Profile::Stripped | Profile::StrippedFatLto) {
-        checks.push(("nothing_made_up", |recorded| {
-            check_modes::stripped(&recorded.report, &recorded.truth)
-        }));
-        checks.push(("causes", |recorded| {
-            check_causes::stripped(&recorded.report)
-        }));
+        checks.extend_from_slice(&[
+            ("states", stripped::states),
+            ("bystander", stripped::bystander),
+            ("no_losses", |recorded| check::losses(&recorded.report)),
+            ("runtimes", |recorded| {
+                check::runtimes(&recorded.report, &recorded.truth)
+            }),
+            ("causes", |recorded| {
+                check_causes::stripped(&recorded.report)
+            }),
+        ]);
     } else {
         checks.extend_from_slice(NAMED);
         checks.extend_from_slice(&[
@@ -199,7 +199,7 @@ fn modes() -> Vec<Trial> {
     let mut trials = Vec::new();
     let mut mode = |mode: &'static str, ending: Ending, own: &[(&'static str, Check)]| {
         let checks = [ALWAYS, NAMED, own].concat();
-        trials.extend(Run::new(DEFAULT, mode, ending).trials(mode, &checks));
+        trials.extend(Run::new(Variant::DEFAULT, mode, ending).trials(mode, &checks));
     };
     mode(
         "churn",
@@ -235,12 +235,14 @@ fn modes() -> Vec<Trial> {
         ("after_exec", check_modes::after_exec),
     ];
     checks.extend(NAMED.iter().filter(|(name, _)| *name != "no_losses"));
-    trials.extend(Run::new(DEFAULT, "exec-midway", Ending::Execs).trials("exec-midway", &checks));
+    trials.extend(
+        Run::new(Variant::DEFAULT, "exec-midway", Ending::Execs).trials("exec-midway", &checks),
+    );
     trials.push(Trial::ignorable_test(
         "unwind::kernel_walk_equals_framehop",
         || {
             privilege::unless_skipped(privilege::missing(), || {
-                let complaints = kernel_walk::compare(DEFAULT)?.complaints();
+                let complaints = kernel_walk::compare(Variant::DEFAULT)?.complaints();
                 if complaints.is_empty() {
                     Ok(())
                 } else {
@@ -259,7 +261,7 @@ fn harm_trials() -> Vec<Trial> {
         profile: Profile::Release,
     };
     let all: [(&str, Variant, &'static str, Check); 5] = [
-        ("harm-cpu-hog", DEFAULT, "cpu-hog", harm::cpu_hog),
+        ("harm-cpu-hog", Variant::DEFAULT, "cpu-hog", harm::cpu_hog),
         (
             "harm-cpu-hog-tokio-1.38",
             old("tokio-1.38"),
@@ -274,11 +276,16 @@ fn harm_trials() -> Vec<Trial> {
         ),
         (
             "harm-too-few-cpus",
-            DEFAULT,
+            Variant::DEFAULT,
             "too-few-cpus",
             harm::too_few_cpus,
         ),
-        ("harm-held-locks", DEFAULT, "held-locks", harm::held_locks),
+        (
+            "harm-held-locks",
+            Variant::DEFAULT,
+            "held-locks",
+            harm::held_locks,
+        ),
     ];
     all.into_iter()
         .flat_map(|(group, variant, mode, check)| {

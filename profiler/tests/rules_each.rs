@@ -253,21 +253,15 @@ fn frame(function: &str, i: usize) -> Frame {
         .split("::")
         .next()
         .unwrap_or("");
+    let origin = if krate == "app" {
+        Origin::Application
+    } else {
+        Origin::Library
+    };
     Frame {
-        function: function.into(),
-        space: Space::User,
-        naming: Naming::Symbol,
-        origin: if krate == "app" {
-            Origin::Application
-        } else {
-            Origin::Library
-        },
-        inlined: false,
-        file: None,
-        line: None,
         module: Some("app".into()),
         address: Addr(0x1000 + i as u64),
-        start: None,
+        ..Frame::named(function, origin)
     }
 }
 

@@ -196,7 +196,7 @@ impl Kernel {
             .override_global("SHADOW_EVERY", &options.shadow_every, true)
             .load(OBJECT)
             .context("cannot load the eBPF object")?;
-        let tables = Tables::new(&mut ebpf)?;
+        let tables = Tables::new(&mut ebpf, &options.limits)?;
         let calls = ebpf
             .map_mut("CALL_OBJECTS")
             .context("the eBPF object has no map CALL_OBJECTS")?;

@@ -1,6 +1,7 @@
 //! The unwinding rows and the mappings of processes, as the kernel side reads them.
 
 use super::banks::Bank;
+use crate::limits::Limits;
 use anyhow::{Context, Result};
 use aya::Ebpf;
 use aya::maps::{ArrayOfMaps, MapData};
@@ -61,6 +62,7 @@ impl std::error::Error for TableError {}
 struct Banked<T: aya::Pod> {
     outer: ArrayOfMaps<MapData, MapData>,
     banks: Vec<Bank<T>>,
+    /// Values that fit.
     most: usize,
     used: u32,
 }
@@ -79,7 +81,7 @@ impl<T: aya::Pod> Banked<T> {
     fn append(&mut self, mut values: &[T]) -> Result<u32, TableError> {
         let capacity = 1usize << BANK_SHIFT;
         let first = self.used;
-        if self.used as usize + values.len() > self.most * capacity {
+        if self.used as usize + values.len() > self.most {
             return Err(TableError::Full);
         }
         while !values.is_empty() {
@@ -131,11 +133,11 @@ pub struct Tables {
 }
 
 impl Tables {
-    pub(super) fn new(ebpf: &mut Ebpf) -> Result<Tables> {
+    pub(super) fn new(ebpf: &mut Ebpf, limits: &Limits) -> Result<Tables> {
         const { assert!(BANK_ROWS == 1 << BANK_SHIFT && INDEX_BANK == 1 << BANK_SHIFT) };
         Ok(Tables {
-            rows: Banked::new(ebpf, "ROWS", ROW_BANKS)?,
-            index: Banked::new(ebpf, "INDEX", INDEX_BANKS)?,
+            rows: Banked::new(ebpf, "ROWS", limits.table("rows", ROW_BANKS << BANK_SHIFT))?,
+            index: Banked::new(ebpf, "INDEX", INDEX_BANKS << BANK_SHIFT)?,
             mappings: take_outer(ebpf, "MAPPINGS")?,
             unused: 0,
             retired: VecDeque::new(),

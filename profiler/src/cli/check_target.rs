@@ -1,6 +1,7 @@
 //! What recordings need of the process that is to be recorded.
 
 use super::live::no_runtime;
+use crate::counted::counted;
 use crate::error::Error;
 use crate::host::{Area, Refusal, Requirement};
 use crate::process::module::Module;
@@ -163,10 +164,7 @@ fn files(modules: &[Code]) -> Requirement {
         Some(problems) => requirement
             .limited(format!("cannot be read: {problems}"))
             .remedy("run holdup with sudo"),
-        None => requirement.found(match modules.len() {
-            1 => "1 file".to_owned(),
-            n => format!("{n} files"),
-        }),
+        None => requirement.found(counted(modules.len() as u64, "file", "files")),
     }
 }
 

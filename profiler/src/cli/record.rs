@@ -5,15 +5,14 @@ use super::interrupt::Stop;
 use super::output::{self, IsStdout, Written};
 use super::progress::{Progress, SPIN};
 use super::settings::{RecordSettings, TargetChoice};
+use crate::counted::counted;
 use crate::error::{Error, Exit, Result};
 use crate::host::Features;
 use crate::host::privileges::{self, Keep};
 use crate::model::{Losses, Recording};
-use crate::process::{Launched, Target, find_by_name};
+use crate::process::{Launched, Target, find_by_name, status_text};
 use crate::units::Pid;
 use std::collections::HashSet;
-use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -77,7 +76,7 @@ pub(crate) fn record<E: Engine>(
         progress.say(&end_line(&target, ended, elapsed));
     }
     for other in targets.iter().skip(1).filter(|other| other.ended()) {
-        progress.say(&end_line(other, "exited", elapsed));
+        progress.say(&end_line(other, &status_text(other.exit_status()), elapsed));
     }
     let recording = session.finish(ended)?;
     if let Some(launched) = launched {
@@ -134,7 +133,8 @@ fn begin_line(targets: &[Arc<Target>], duration: Option<Duration>) -> String {
         .map(|target| format!("{} (pid {})", target.exe_name(), target.pid()))
         .collect();
     if targets.len() > NAMED {
-        what.push(format!("{} more processes", targets.len() - NAMED));
+        let more = (targets.len() - NAMED) as u64;
+        what.push(counted(more, "more process", "more processes"));
     }
     let what = what.join(", ");
     match duration {
@@ -183,47 +183,11 @@ fn how_it_ended(target: &Target, launched: Option<Launched>) -> (Option<String>,
     if !target.ended() {
         return (None, launched);
     }
-    let text = match launched.map(Launched::wait) {
-        Some(Ok(status)) => status_text(status),
-        // Only a parent is told the status.
-        _ => "exited".into(),
+    let status = match launched.map(Launched::wait) {
+        Some(Ok(status)) => Some(status),
+        _ => target.exit_status(),
     };
-    (Some(text), None)
-}
-
-fn status_text(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(0), _) => "exited".into(),
-        (Some(code), _) => format!("exited with status {code}"),
-        (_, Some(signal)) => format!("killed by {}", signal_name(signal)),
-        (None, None) => "ended".into(),
-    }
-}
-
-/// The name of a signal as signal(7) has it.
-fn signal_name(signal: i32) -> String {
-    let name = match signal {
-        libc::SIGHUP => "SIGHUP",
-        libc::SIGINT => "SIGINT",
-        libc::SIGQUIT => "SIGQUIT",
-        libc::SIGILL => "SIGILL",
-        libc::SIGTRAP => "SIGTRAP",
-        libc::SIGABRT => "SIGABRT",
-        libc::SIGBUS => "SIGBUS",
-        libc::SIGFPE => "SIGFPE",
-        libc::SIGKILL => "SIGKILL",
-        libc::SIGUSR1 => "SIGUSR1",
-        libc::SIGSEGV => "SIGSEGV",
-        libc::SIGUSR2 => "SIGUSR2",
-        libc::SIGPIPE => "SIGPIPE",
-        libc::SIGALRM => "SIGALRM",
-        libc::SIGTERM => "SIGTERM",
-        libc::SIGXCPU => "SIGXCPU",
-        libc::SIGXFSZ => "SIGXFSZ",
-        libc::SIGSYS => "SIGSYS",
-        other => return format!("signal {other}"),
-    };
-    name.into()
+    (Some(status_text(status)), None)
 }
 
 /// Ends a command that we started and that outlived the recording.
@@ -251,7 +215,7 @@ fn end_command(
     match launched.wait() {
         Ok(status) => progress.say(&format!(
             "ended {name} (pid {pid}): {}",
-            status_text(status)
+            status_text(Some(status))
         )),
         Err(error) => progress.error(
             &Error::new(format!("cannot learn how {name} (pid {pid}) ended")).because(error),
@@ -320,9 +284,8 @@ fn losses_text(losses: &Losses) -> String {
     } = *losses;
     let differing = shadow.map_or(0, |shadow| shadow.differing);
     let compared = shadow.map_or(0, |shadow| shadow.compared);
-    let counted = |count: u64, one: &str, many: &str| {
-        (count > 0).then(|| format!("{count} {}", if count == 1 { one } else { many }))
-    };
+    let counted =
+        |number: u64, one: &str, many: &str| (number > 0).then(|| counted(number, one, many));
     let lost: Vec<String> = [
         counted(events, "event", "events"),
         counted(stacks, "wait without stack", "waits without stack"),
@@ -357,7 +320,7 @@ fn losses_text(losses: &Losses) -> String {
     .collect();
     if lost.is_empty() {
         // What of the rest there is has its place in the report.
-        let all: u64 = by_cause.named().map(|(_, count)| count).sum();
+        let all: u64 = by_cause.named().map(|(count, _)| count).sum();
         if all == 0 {
             "nothing lost".into()
         } else {

@@ -327,19 +327,6 @@ fn an_unwritable_output_is_known_before_the_command_runs() {
 }
 
 #[test]
-fn statuses_have_words() {
-    for (raw, text) in [
-        (0, "exited"),
-        (3 << 8, "exited with status 3"),
-        (libc::SIGKILL, "killed by SIGKILL"),
-        (libc::SIGSEGV | 0x80, "killed by SIGSEGV"),
-        (40, "killed by signal 40"),
-    ] {
-        assert_eq!(status_text(ExitStatus::from_raw(raw)), text);
-    }
-}
-
-#[test]
 fn the_last_line_tells_of_every_loss() {
     assert_eq!(
         last_line(&["a.svg".into(), "b".into()], &Losses::default()),

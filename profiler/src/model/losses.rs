@@ -67,7 +67,7 @@ pub struct ShadowCheck {
 }
 
 macro_rules! causes {
-    ($($(#[$doc:meta])* $field:ident: $text:literal,)*) => {
+    ($($(#[$doc:meta])* $field:ident: $one:literal, $many:literal, $rest:literal,)*) => {
         /// One counter for each place in which something can be lost.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(default)]
@@ -76,9 +76,11 @@ macro_rules! causes {
         }
 
         impl LossCauses {
-            /// Every count with what it counts, in the order of the flow.
-            pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
-                [$(($text, self.$field),)*].into_iter()
+            /// Every count, in the order of the flow, with what it counts: said of one and of
+            /// several.
+            pub fn named(&self) -> impl Iterator<Item = (u64, [&'static str; 2])> {
+                [$((self.$field, [concat!($one, " ", $rest), concat!($many, " ", $rest)]),)*]
+                    .into_iter()
             }
         }
     };
@@ -86,80 +88,80 @@ macro_rules! causes {
 
 causes! {
     /// Switch-ins that the kernel kept from us and that could not be made up for.
-    missed_switch_ins: "switch-ins not seen",
+    missed_switch_ins: "switch-in", "switch-ins", "not seen",
     /// Switch-ins of threads that were not seen to switch out.
-    missed_switch_outs: "switch-outs not seen",
+    missed_switch_outs: "switch-out", "switch-outs", "not seen",
     /// Switches of threads that found no place in the kernel side's thread table.
-    thread_table_full: "switches of threads beyond the thread table",
+    thread_table_full: "switch", "switches", "of threads beyond the thread table",
     /// The waits among them: they are in no sum and in no thread's books.
-    waits_of_no_thread: "waits of threads beyond the thread table",
+    waits_of_no_thread: "wait", "waits", "of threads beyond the thread table",
     /// Waits whose stack found no place in the kernel side's table; they are in the sums, as
     /// unknown.
-    stack_table_full: "waits whose stack found the stack table full",
+    stack_table_full: "wait", "waits", "whose stack found the stack table full",
     /// Wakers are in the report all the same, without what they did.
-    waker_stack_table_full: "wakers whose stack found the stack table full",
+    waker_stack_table_full: "waker", "wakers", "whose stack found the stack table full",
     /// Waits that are in no sum, only in the thread's books, as unknown.
-    aggregate_full: "waits that found the table of sums full",
+    aggregate_full: "wait", "waits", "that found the table of sums full",
     /// Stacks whose record found the ring buffer full; sent again with their next wait.
-    ring_full_stacks: "stacks that found the ring buffer full",
+    ring_full_stacks: "stack", "stacks", "that found the ring buffer full",
     /// Waits that are in no timeline since the ring buffer was full; they are in the sums.
-    ring_full_waits: "waits that found the ring buffer full",
+    ring_full_waits: "wait", "waits", "that found the ring buffer full",
     /// Ends of threads, execs and snapshots that found the ring buffer full.
-    ring_full_other: "other records that found the ring buffer full",
+    ring_full_other: "other record", "other records", "that found the ring buffer full",
     /// Copies of stacks that found the ring buffer full.
-    ring_full_copies: "copies of stacks that found the ring buffer full",
+    ring_full_copies: "copy", "copies", "of stacks that found the ring buffer full",
     /// Samples of threads on a CPU that found the ring buffer full.
-    ring_full_samples: "samples that found the ring buffer full",
+    ring_full_samples: "sample", "samples", "that found the ring buffer full",
     /// Samples with stacks, and long polls, that were not kept since there were too many.
-    samples_left_out: "samples and long polls beyond those that are kept",
+    samples_left_out: "sample or long poll", "samples and long polls", "beyond those that are kept",
     /// Samples whose stack does not reach the thread's start; they are in the sums.
-    samples_truncated: "samples with a stack cut off",
+    samples_truncated: "sample", "samples", "with a stack cut off",
     /// Long system calls that found the ring buffer full.
-    ring_full_calls: "long system calls that found the ring buffer full",
+    ring_full_calls: "long system call", "long system calls", "that found the ring buffer full",
     /// Long system calls whose sums were not kept since there were too many.
-    calls_left_out: "long system calls beyond those that are kept",
+    calls_left_out: "long system call", "long system calls", "beyond those that are kept",
     /// Long system calls whose stack does not reach the thread's start; they are in the sums.
-    calls_truncated: "long system calls with a stack cut off",
+    calls_truncated: "long system call", "long system calls", "with a stack cut off",
     /// Panics that found the ring buffer full.
-    ring_full_panics: "panics that found the ring buffer full",
+    ring_full_panics: "panic", "panics", "that found the ring buffer full",
     /// Panics whose sums were not kept since there were too many.
-    panics_left_out: "panics beyond those that are kept",
+    panics_left_out: "panic", "panics", "beyond those that are kept",
     /// Long system calls and panics whose stack found no place in the kernel side's table; they are
     /// in the report, without what they did.
-    call_stack_table_full: "long system calls and panics whose stack found the stack table full",
+    call_stack_table_full: "long system call or panic", "long system calls or panics", "whose stack found the stack table full",
     /// Records that could not be decoded.
-    undecodable: "records that could not be decoded",
+    undecodable: "record", "records", "that could not be decoded",
     /// Walks cut off: deeper than the longest stack kept.
-    too_deep: "stacks deeper than the longest one kept",
+    too_deep: "stack", "stacks", "deeper than the longest one kept",
     /// Walks cut off: code outside every known mapping.
-    unmapped: "stacks through code outside every known mapping",
+    unmapped: "stack", "stacks", "through code outside every known mapping",
     /// Walks cut off: code without unwinding information.
-    no_row: "stacks through code without unwinding information",
+    no_row: "stack", "stacks", "through code without unwinding information",
     /// Walks cut off: a rule that rows cannot express.
-    unsupported: "stacks through a rule that rows cannot express",
+    unsupported: "stack", "stacks", "through a rule that rows cannot express",
     /// Walks cut off: memory that could not be read.
-    unreadable: "stacks in memory that could not be read",
+    unreadable: "stack", "stacks", "in memory that could not be read",
     /// Walks cut off: a broken chain of frames.
-    no_progress: "stacks with a broken chain of frames",
+    no_progress: "stack", "stacks", "with a broken chain of frames",
     /// Threads without a user stack.
-    no_stack: "waits of threads without a user stack",
+    no_stack: "wait", "waits", "of threads without a user stack",
     /// Executable mappings of the target beyond those that the kernel side has room for.
-    mappings_left_out: "executable mappings beyond the mapping table",
+    mappings_left_out: "executable mapping", "executable mappings", "beyond the mapping table",
     /// Modules whose unwinding rows found the tables full.
-    rows_full: "modules whose rows found no room",
+    rows_full: "module", "modules", "whose rows found no room",
     /// Modules beyond those that are read.
-    modules_left_out: "modules beyond those that are read",
+    modules_left_out: "module", "modules", "beyond those that are read",
     /// Stacks that were not kept since there were too many; their waits are of unknown state.
-    stacks_left_out: "stacks beyond those that are kept",
+    stacks_left_out: "stack", "stacks", "beyond those that are kept",
     /// Threads that ended and whose books were not kept since there were too many.
-    threads_left_out: "ended threads beyond those that are kept",
+    threads_left_out: "ended thread", "ended threads", "beyond those that are kept",
     /// Waits of ended threads whose sums were not kept since there were too many; in the books, as
     /// unknown.
-    sums_left_out: "waits of ended threads beyond those that are kept",
+    sums_left_out: "wait", "waits", "of ended threads beyond those that are kept",
     /// Forked processes that were to be watched and found no place.
-    processes_left_out: "forked processes beyond those that are watched",
+    processes_left_out: "forked process", "forked processes", "beyond those that are watched",
     /// Waits whose waker was not kept since there were too many.
-    wakers_left_out: "wakers beyond those that are kept",
+    wakers_left_out: "waker", "wakers", "beyond those that are kept",
     /// Finished waits beyond those that the timeline holds.
-    timeline_full: "waits beyond the timeline",
+    timeline_full: "wait", "waits", "beyond the timeline",
 }

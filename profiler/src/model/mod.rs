@@ -8,6 +8,7 @@ mod causes;
 mod cpu;
 mod losses;
 mod object;
+mod object_groups;
 mod panics;
 mod place;
 mod quantile;
@@ -36,9 +37,9 @@ pub use recording::{
     Throttling, Tool, Truncation, Wait, WaitObject, WaitTotal, Waker,
 };
 pub use report::{
-    BlockingPool, CpuPart, CpuSite, CpuUse, LongPollSite, LongestPoll, ObjectTotal, OpenWaitReport,
-    Report, RuntimeKind, RuntimeReport, Site, StackTotal, StateTimes, Stretch, TASK_IDS,
-    TaskIdTotal, TaskTotal, ThreadReport, ThrottlingReport, WakerTotal, WokenStack,
+    BlockingPool, CpuPart, CpuSite, CpuUse, LongPollSite, LongestPoll, ObjectGroup, ObjectTotal,
+    OpenWaitReport, Report, RuntimeKind, RuntimeReport, Site, StackTotal, StateTimes, Stretch,
+    TASK_IDS, TaskIdTotal, TaskTotal, ThreadReport, ThrottlingReport, WakerTotal, WokenStack,
 };
 pub use syscall::syscall_name;
 pub use verdict::Verdict;

@@ -56,6 +56,9 @@ fn is_host(function: &str) -> bool {
     matches!(last, "poll" | "call" | "call_once" | "{{closure}}")
 }
 
+/// The function of std in which every thread of the program begins.
+const THREAD_ENTRY: &str = "__rust_begin_short_backtrace";
+
 /// The outermost function of the task in `stack`, where it is known that there is a task.
 pub(super) fn task(stack: &StackEntry) -> Option<Arc<str>> {
     stack.verdict.task_frame?;
@@ -104,6 +107,39 @@ pub(super) fn place(stack: &StackEntry) -> Place {
         file: frame.file.clone(),
         line: frame.line,
         wait: called(stack, frames.get(..index).unwrap_or(&[])),
+    }
+}
+
+/// The place of the thread that ended a wait, by its stack then. Where nothing of the application
+/// is on it, the code that is nearest to the wakeup and says for what it was: not the wrapper of
+/// a system call in libc or std, but who called that.
+pub(super) fn waker_place(stack: &StackEntry) -> Place {
+    let frames = stack.frames.get(task_frames(stack)).unwrap_or(&[]);
+    let user = |frame: &&Frame| frame.space == Space::User;
+    if frames
+        .iter()
+        .filter(user)
+        .any(|frame| rank(frame) != Rank::Helper)
+    {
+        return place(stack);
+    }
+    let entry = |frame: &Frame| frame.function.contains(THREAD_ENTRY);
+    let end = frames.iter().position(entry).unwrap_or(frames.len());
+    let frames = frames.get(..end).unwrap_or(&[]);
+    let runtime = frames
+        .iter()
+        .position(|frame| frame.origin == Origin::Runtime);
+    let telling = |frame: &Frame| frame.origin == Origin::Library && !is_glue(&frame.function);
+    let index = runtime.or_else(|| frames.iter().rposition(telling));
+    match index.and_then(|index| Some((index, frames.get(index)?))) {
+        None => place(stack),
+        Some((index, frame)) => Place {
+            function: frame.function.clone(),
+            file: frame.file.clone(),
+            line: frame.line,
+            wait: called(stack, frames.get(..index).unwrap_or(&[])),
+            host: None,
+        },
     }
 }
 
@@ -334,6 +370,53 @@ mod tests {
         );
         let place = place(&stack);
         assert_eq!(&*place.wait, "futex");
+    }
+
+    #[test]
+    fn a_waker_is_the_application_or_who_called_the_wrapper() {
+        let by = |frames: Vec<Frame>| {
+            let place = waker_place(&blocked(frames, None, Some(202)));
+            (place.function.to_string(), place.wait.to_string())
+        };
+        let start = || library("std::sys::backtrace::__rust_begin_short_backtrace");
+        let unlock = vec![
+            system("syscall"),
+            library("std::sys::sync::mutex::futex::Mutex::wake"),
+            app("claims::store::audit", 88),
+            start(),
+            app("claims::main", 3),
+        ];
+        assert_eq!(
+            by(unlock),
+            (
+                "claims::store::audit".into(),
+                "std::sys::sync::mutex::futex::Mutex::wake".into()
+            )
+        );
+        let unpark = vec![
+            system("syscall"),
+            library("std::sys::sync::condvar::futex::Condvar::notify_one"),
+            runtime("tokio::runtime::park::Inner::unpark"),
+            runtime("tokio::runtime::io::driver::Driver::turn"),
+            start(),
+        ];
+        assert_eq!(
+            by(unpark),
+            (
+                "tokio::runtime::park::Inner::unpark".into(),
+                "std::sys::sync::condvar::futex::Condvar::notify_one".into()
+            )
+        );
+        let send = vec![
+            system("syscall"),
+            library("std::sys::pal::unix::futex::futex_wake"),
+            library("std::sync::mpmc::list::Channel<T>::send"),
+            library("<F as core::ops::function::FnOnce<()>>::call_once"),
+            start(),
+            library("std::sys::thread::unix::Thread::new::thread_start"),
+        ];
+        assert_eq!(by(send).0, "std::sync::mpmc::list::Channel<T>::send");
+        assert_eq!(by(vec![system("__write")]).0, "__write");
     }
 
     #[test]

@@ -365,6 +365,11 @@ pub struct Site {
     pub objects: Vec<ObjectTotal>,
     /// Objects beyond those in `objects`.
     pub more_objects: u64,
+    /// All objects with connections counted by the end that they have in common, longest first; at
+    /// most 16. Empty where none have.
+    pub object_groups: Vec<ObjectGroup>,
+    /// Groups beyond those in `object_groups`.
+    pub more_groups: u64,
     /// What to do instead; none for waits that are allowed.
     pub advice: Option<Suggestion>,
     /// The rules that decided the state, and those that decided the cause, as names.
@@ -426,6 +431,22 @@ pub struct ObjectTotal {
     pub total_ns: Nanos,
 }
 
+/// Objects of a site that belong together: connections to one address, or to one of ours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ObjectGroup {
+    /// Their kind.
+    pub kind: ObjectKind,
+    /// What they have in common, raw: `tcp to 10.0.0.5:5432`, `tcp at 0.0.0.0:80`. The object's
+    /// own name where it is the only one.
+    pub name: String,
+    /// How many they are.
+    pub objects: u64,
+    /// Waits for them here.
+    pub waits: u64,
+    /// Their blocked parts.
+    pub total_ns: Nanos,
+}
+
 /// A thread that ended waits of a site.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WakerTotal {
@@ -440,6 +461,8 @@ pub struct WakerTotal {
     pub file: Option<Arc<str>>,
     /// Its line.
     pub line: Option<u32>,
+    /// What that called, or the system call: `std::sync::mpmc::Sender::send`.
+    pub call: Option<Arc<str>>,
     /// How many waits it ended, of those in the timeline.
     pub waits: u64,
 }

@@ -3,7 +3,8 @@
 use super::call::call;
 use super::causes::Findings;
 use super::object::Object;
-use super::place::{Place, place, task};
+use super::object_groups::groups;
+use super::place::{Place, place, task, waker_place};
 use super::quantile::Durations;
 use super::recording::{ObjectId, OpenWait, Recording, StackEntry, StackId, WaitObject, Waker};
 use super::report::{
@@ -72,6 +73,7 @@ struct WakerKey {
     function: Option<Arc<str>>,
     file: Option<Arc<str>>,
     line: Option<u32>,
+    call: Option<Arc<str>>,
 }
 
 impl WakerKey {
@@ -80,10 +82,15 @@ impl WakerKey {
             .stack
             .and_then(|id| recording.stacks.get(usize::try_from(id.0).ok()?))
             .filter(|stack| !stack.frames.is_empty())
-            .map(place);
-        let (function, file, line) = match place {
-            Some(place) => (Some(place.function), place.file, place.line),
-            None => (None, None, None),
+            .map(waker_place);
+        let (function, file, line, call) = match place {
+            Some(place) => (
+                Some(place.function),
+                place.file,
+                place.line,
+                Some(place.wait),
+            ),
+            None => (None, None, None, None),
         };
         WakerKey {
             pid: waker.pid,
@@ -91,6 +98,7 @@ impl WakerKey {
             function,
             file,
             line,
+            call,
         }
     }
 }
@@ -192,7 +200,10 @@ fn sites_of_stacks(recording: &Recording, keys: &mut Vec<Key>) -> Vec<Option<usi
 }
 
 fn site(recording: &Recording, findings: &Findings, key: Key, gathered: Gathered) -> Site {
-    let (objects, more_objects) = objects(recording, &gathered);
+    let mut objects = objects(recording, &gathered);
+    let mut object_groups = groups(&objects);
+    let more_objects = shorten(&mut objects);
+    let more_groups = shorten(&mut object_groups);
     let call = longest_call(recording, &gathered);
     let mut stacks: Vec<(Reverse<Nanos>, StackId)> = gathered
         .stacks
@@ -238,6 +249,7 @@ fn site(recording: &Recording, findings: &Findings, key: Key, gathered: Gathered
             function: key.function,
             file: key.file,
             line: key.line,
+            call: key.call,
             waits,
         })
         .collect();
@@ -269,6 +281,8 @@ fn site(recording: &Recording, findings: &Findings, key: Key, gathered: Gathered
         call,
         objects,
         more_objects,
+        object_groups,
+        more_groups,
         advice,
         evidence,
         waits: gathered.waits,
@@ -328,8 +342,15 @@ fn longest_call(recording: &Recording, gathered: &Gathered) -> String {
         .map_or_else(String::new, |(call, _)| call)
 }
 
-/// The objects with the most time, and how many more there are.
-fn objects(recording: &Recording, gathered: &Gathered) -> (Vec<ObjectTotal>, u64) {
+/// Leaves what a report names; how many more there are.
+fn shorten<T>(all: &mut Vec<T>) -> u64 {
+    let more = all.len().saturating_sub(MAX_OBJECTS) as u64;
+    all.truncate(MAX_OBJECTS);
+    more
+}
+
+/// The objects, the one with the most time first.
+fn objects(recording: &Recording, gathered: &Gathered) -> Vec<ObjectTotal> {
     let mut sums: HashMap<&Object, (u64, Nanos)> = HashMap::new();
     for ((_, id), (waits, time)) in &gathered.objects {
         if let Some(object) = object(recording, *id) {
@@ -353,9 +374,7 @@ fn objects(recording: &Recording, gathered: &Gathered) -> (Vec<ObjectTotal>, u64
             .then_with(|| a.kind.cmp(&b.kind))
             .then_with(|| a.name.cmp(&b.name))
     });
-    let more = all.len().saturating_sub(MAX_OBJECTS) as u64;
-    all.truncate(MAX_OBJECTS);
-    (all, more)
+    all
 }
 
 fn tasks<'a>(stacks: impl Iterator<Item = (&'a StackEntry, Nanos)>) -> Vec<TaskTotal> {

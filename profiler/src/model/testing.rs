@@ -11,16 +11,9 @@ use crate::units::{Addr, Nanos, Pid, Tid, Timestamp};
 
 fn frame(function: &str, origin: Origin, naming: Naming) -> Frame {
     Frame {
-        function: function.into(),
-        space: Space::User,
         naming,
-        origin,
-        inlined: false,
-        file: None,
-        line: None,
-        module: None,
         address: Addr(0x1000),
-        start: None,
+        ..Frame::named(function, origin)
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod cgroup;
 pub mod ends;
+mod exit;
 mod find;
 mod launch;
 mod mappings;
@@ -15,6 +16,7 @@ mod threads;
 mod user;
 
 pub use cgroup::{CpuQuota, QuotaUse};
+pub use exit::status_text;
 pub use find::find_by_name;
 pub use launch::Launched;
 pub use mappings::{Device, Mapping, MappingKind, parse_maps};

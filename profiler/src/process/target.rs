@@ -1,5 +1,6 @@
 //! One process, pinned.
 
+use super::exit;
 use super::proc_dir::{self, PF_KTHREAD, ProcDir, is_denied, is_gone};
 use super::threads::parse_comm;
 use crate::error::{Error, Result};
@@ -12,6 +13,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::process::ExitStatus;
 
 /// `EM_X86_64` of the ELF specification.
 const EM_X86_64: u16 = 62;
@@ -213,6 +215,13 @@ impl Target {
     pub fn ended(&self) -> bool {
         // A poll that fails tells nothing; the caller asks again.
         has_ended(&self.pidfd).unwrap_or(false)
+    }
+
+    /// How the process ended; none where it lives, or where nobody tells.
+    #[must_use]
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        // The thread that began it may be gone while others live.
+        self.ended().then(|| exit::status(&self.pidfd, &self.dir))?
     }
 
     /// Waits for the end of the process. Needs a tokio runtime with I/O enabled.

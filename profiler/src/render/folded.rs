@@ -208,22 +208,9 @@ pub(super) fn plain_name(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::symbolize::Naming;
-    use crate::units::Addr;
 
     fn frame(function: &str) -> Frame {
-        Frame {
-            function: function.into(),
-            space: Space::User,
-            naming: Naming::Symbol,
-            origin: Origin::Application,
-            inlined: false,
-            file: None,
-            line: None,
-            module: None,
-            address: Addr(0),
-            start: None,
-        }
+        Frame::named(function, Origin::Application)
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::model::StackId;
 use crate::tokio_rt::Place;
 use crate::units::{Addr, Pid, Tid};
 use crate::unwind::{Regs, RemoteMemory, walk, walk_outcome};
+use profiler_common::context::{self, LAYOUT_A, LAYOUT_B, Memory, Words, layout};
 use profiler_common::record::SnapshotRecord;
 use std::collections::{HashMap, HashSet};
 
@@ -40,6 +41,7 @@ struct Walked {
     outcome: u32,
     syscall: i64,
     args: [u64; 6],
+    place: Place,
 }
 
 impl Early {
@@ -103,6 +105,7 @@ impl Early {
             };
             let mut addresses = Vec::new();
             let outcome = walk(regs, |pc| process.rule(&tables, pc), memory, &mut addresses);
+            let place = place(process, snapshot.fs, memory);
             // A thread that has switched since may have changed the memory while we read it.
             if !kernel.has_switched(tid) {
                 early.walked.push(Walked {
@@ -112,6 +115,7 @@ impl Early {
                     outcome,
                     syscall: snapshot.syscall,
                     args: snapshot.args,
+                    place,
                 });
             }
         }
@@ -136,8 +140,27 @@ impl Early {
             let syscall = u32::try_from(walked.syscall).ok();
             let outcome = walk_outcome(walked.outcome);
             let call = syscall.map(|number| (number, walked.args));
-            let id = gathered.add(process.owner(), frames, outcome, call, Place::Unknown);
+            let id = gathered.add(process.owner(), frames, outcome, call, walked.place);
             self.stacks.insert((pid, walked.tid), id);
         }
     }
+}
+
+/// What tokio's thread-local state says of a thread that waits, by its FS base. Where the state is
+/// in several variables (tokio 1.20), those have names, and so have the frames.
+fn place(process: &Watched, fs: u64, memory: &RemoteMemory) -> Place {
+    let Some(known) = process.context else {
+        return Place::Unknown;
+    };
+    let fields = match known.layout {
+        layout::A => LAYOUT_A,
+        layout::B => LAYOUT_B,
+        _ => return Place::Unknown,
+    };
+    let words: Words = memory.words(fs.wrapping_sub(known.below_fs));
+    // Of memory that cannot be read nothing but zeros is there, and no context is that.
+    if words == [0; _] {
+        return Place::Unknown;
+    }
+    context::found(&words, fields, memory).place.into()
 }

@@ -143,20 +143,12 @@ fn in_libc(frames: &[Frame], count: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::symbolize::{Naming, Origin};
+    use crate::symbolize::Origin;
 
     fn frames(modules: &[&str]) -> Vec<Frame> {
         let frame = |module: &&str| Frame {
-            function: "f".into(),
-            space: Space::User,
-            naming: Naming::Symbol,
-            origin: Origin::System,
-            inlined: false,
-            file: None,
-            line: None,
             module: Some((*module).into()),
-            address: Addr(1),
-            start: None,
+            ..Frame::named("f", Origin::System)
         };
         modules.iter().map(frame).collect()
     }

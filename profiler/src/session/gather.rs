@@ -11,7 +11,7 @@ use crate::limits::Limits;
 use crate::model::{ObjectId, Sampling, StackEntry, StackId, Truncation};
 use crate::process::parse_comm;
 use crate::symbolize::{Frame, Symbolizer};
-use crate::tokio_rt::{Agreement, Classifier, Judge, Place, State};
+use crate::tokio_rt::{Agreement, Judge, Learned, Place, Seen, State};
 use crate::units::{Addr, Pid, Tid, Timestamp};
 use crate::unwind::walk_outcome;
 use profiler_common::map::{ADVICE_IDLE, ADVICE_IDLE_BY_PLACE, ADVICE_RECORD};
@@ -84,12 +84,11 @@ pub(super) struct Owner {
     pub(super) program: usize,
 }
 
-/// What was learned of a program.
+/// A program, by its stacks.
 #[derive(Debug, Default)]
-struct Learned {
-    classifier: Classifier,
-    agreement: Agreement,
-    /// Since the last advice the classifier has learned something.
+struct Program {
+    learned: Learned,
+    /// Since the last advice something was learned.
     changed: bool,
     /// Whether the thread-local state counted then.
     was_trusted: bool,
@@ -116,7 +115,7 @@ pub(super) struct Gathered {
     /// the kernel's table of names takes a third of a second to read.
     kernel: Vec<Vec<u64>>,
     /// By program.
-    learned: HashMap<usize, Learned>,
+    programs: HashMap<usize, Program>,
     by_number: HashMap<u64, StackId>,
     pub(super) waits: Vec<CompactWait>,
     pub(super) wakers: Vec<WakerKey>,
@@ -175,7 +174,7 @@ impl Gathered {
             of_waits: Vec::new(),
             kernel: Vec::new(),
             judges: Vec::new(),
-            learned: HashMap::new(),
+            programs: HashMap::new(),
             by_number: HashMap::new(),
             waits: Vec::new(),
             wakers: Vec::new(),
@@ -350,15 +349,16 @@ impl Gathered {
 
     /// How the judges get on, by program.
     pub(super) fn agreements(&self) -> impl Iterator<Item = &Agreement> {
-        self.learned.values().map(|learned| &learned.agreement)
+        let programs = self.programs.values();
+        programs.map(|program| program.learned.agreement())
     }
 
     /// Whether tokio's thread-local state counts in the program of a stack.
     pub(super) fn trusts_context(&self, stack: StackId) -> bool {
         self.owners
             .get(stack.0 as usize)
-            .and_then(|owner| self.learned.get(&owner.program))
-            .is_some_and(|learned| learned.agreement.trusted())
+            .and_then(|owner| self.programs.get(&owner.program))
+            .is_some_and(|program| program.learned.agreement().trusted())
     }
 
     /// Names and judges the stack of a thread on a CPU, and counts it.
@@ -419,16 +419,16 @@ impl Gathered {
     /// changed since this was asked last: something was learned, or the thread-local state began
     /// or ceased to count.
     pub(super) fn changed_advice(&mut self) -> Option<Vec<(u64, u32)>> {
-        let stale = |learned: &Learned| {
-            learned.changed || learned.agreement.trusted() != learned.was_trusted
+        let stale = |program: &Program| {
+            program.changed || program.learned.agreement().trusted() != program.was_trusted
         };
-        if !self.learned.values().any(stale) {
+        if !self.programs.values().any(stale) {
             return None;
         }
         self.judge_again();
-        for learned in self.learned.values_mut() {
-            learned.changed = false;
-            learned.was_trusted = learned.agreement.trusted();
+        for program in self.programs.values_mut() {
+            program.changed = false;
+            program.was_trusted = program.learned.agreement().trusted();
         }
         let numbers = self.by_number.iter();
         Some(numbers.map(|(n, id)| (*n, self.advice(*id))).collect())
@@ -488,10 +488,16 @@ impl Gathered {
         place: Place,
     ) -> StackId {
         let (syscall, args) = call.unzip();
-        let learned = self.learned.entry(owner.program).or_default();
-        learned.changed |= learned.classifier.learn(&frames);
-        let by_stack = learned.classifier.classify(&frames, truncated.is_some());
-        learned.agreement.add(&by_stack, syscall, place);
+        let program = self.programs.entry(owner.program).or_default();
+        let seen = Seen {
+            frames: &frames,
+            truncated: truncated.is_some(),
+            call: syscall.map(|number| (number, args)),
+            place,
+        };
+        program.changed |= program.learned.learn(&seen);
+        let by_names = program.learned.by_names(&seen);
+        program.learned.compare(&by_names, &seen);
         self.keep(owner, frames, truncated, (syscall, args), place, true)
     }
 
@@ -517,10 +523,16 @@ impl Gathered {
         place: Place,
         of_wait: bool,
     ) -> StackId {
-        let learned = self.learned.entry(owner.program).or_default();
-        let by_stack = learned.classifier.classify(&frames, truncated.is_some());
-        let verdict = learned.agreement.judge(by_stack, place);
-        let judge = learned.agreement.judge_of(&by_stack, syscall, place);
+        let program = self.programs.entry(owner.program).or_default();
+        let seen = Seen {
+            frames: &frames,
+            truncated: truncated.is_some(),
+            call: syscall.map(|number| (number, args)),
+            place,
+        };
+        let (verdict, judge) = program
+            .learned
+            .judge(program.learned.by_names(&seen), &seen);
         self.owners.push(owner);
         self.frames += frames.len();
         self.judges.push(judge);
@@ -567,30 +579,39 @@ impl Gathered {
 
     /// Judges all stacks again with what was learned meanwhile.
     pub(super) fn judge_again(&mut self) {
-        let known = || self.owners.iter().zip(self.places.iter().copied());
-        for learned in self.learned.values_mut() {
-            learned.agreement = Agreement::default();
+        for program in self.programs.values_mut() {
+            program.learned.compare_anew();
         }
-        let mut verdicts = Vec::with_capacity(self.stacks.len());
-        let facts = known().zip(&self.of_waits);
-        for (stack, ((owner, place), of_wait)) in self.stacks.iter().zip(facts) {
-            let learned = self.learned.entry(owner.program).or_default();
-            let verdict = learned
-                .classifier
-                .classify(&stack.frames, stack.truncated.is_some());
+        let known = || self.owners.iter().zip(self.places.iter().copied());
+        let mut by_names = Vec::with_capacity(self.stacks.len());
+        for ((stack, (owner, place)), of_wait) in
+            self.stacks.iter().zip(known()).zip(&self.of_waits)
+        {
+            let program = self.programs.entry(owner.program).or_default();
+            let seen = seen(stack, place);
+            let verdict = program.learned.by_names(&seen);
             if *of_wait {
-                learned.agreement.add(&verdict, stack.syscall, place);
+                program.learned.compare(&verdict, &seen);
             }
-            verdicts.push(verdict);
+            by_names.push(verdict);
         }
         self.judges.clear();
-        for ((stack, (owner, place)), verdict) in self.stacks.iter_mut().zip(known()).zip(verdicts)
+        for ((stack, (owner, place)), by_names) in self.stacks.iter_mut().zip(known()).zip(by_names)
         {
-            let learned = self.learned.get(&owner.program);
-            let agreement = learned.map_or_else(Agreement::default, |learned| learned.agreement);
-            stack.verdict = agreement.judge(verdict, place);
-            self.judges
-                .push(agreement.judge_of(&verdict, stack.syscall, place));
+            let program = self.programs.entry(owner.program).or_default();
+            let (verdict, judge) = program.learned.judge(by_names, &seen(stack, place));
+            stack.verdict = verdict;
+            self.judges.push(judge);
         }
+    }
+}
+
+/// What the judges look at.
+fn seen(stack: &StackEntry, place: Place) -> Seen<'_> {
+    Seen {
+        frames: &stack.frames,
+        truncated: stack.truncated.is_some(),
+        call: stack.syscall.map(|number| (number, stack.args)),
+        place,
     }
 }

@@ -1,5 +1,6 @@
 //! What is waited for, by the kernel side's numbers, with names.
 
+use crate::counted::counted;
 use crate::decode::ObjectSeen;
 use crate::model::{Object, ObjectId, ObjectKind, WaitObject};
 use crate::process::{Mapping, MappingKind, parse_comm, parse_maps};
@@ -101,7 +102,10 @@ impl Objects {
             OBJECT_TIMER => (ObjectKind::Timer, length(first)),
             OBJECT_CHILD => (ObjectKind::Process, self.process(record.header.tgid, first)),
             OBJECT_PATH => (ObjectKind::Path, path_argument(record, &seen.text)),
-            OBJECT_POLL => (ObjectKind::Poll, format!("{first} descriptors")),
+            OBJECT_POLL => (
+                ObjectKind::Poll,
+                counted(first, "descriptor", "descriptors"),
+            ),
             OBJECT_MEMORY => (ObjectKind::Memory, self.memory(record.header.tgid, first)),
             _ => return None,
         };

@@ -5,6 +5,7 @@
 //! by the end of it was in the same wait all the while.
 
 use super::futex::{self, FutexWait};
+use crate::counted::counted;
 use crate::model::{Holder, HolderProcess, MAX_HOLDERS, Object, ObjectKind};
 use crate::process::ends::{End, Ends};
 use crate::process::sockets::{self, Peer};
@@ -255,7 +256,10 @@ fn descriptor(target: &Target, fd: u64, other: How) -> Option<(Object, Sought)> 
 /// A poll of one descriptor is a wait at that one.
 fn poll(target: &Target, fds: u64, count: u64) -> Option<(Object, Sought)> {
     if count != 1 {
-        let object = object(ObjectKind::Poll, format!("{count} descriptors"));
+        let object = object(
+            ObjectKind::Poll,
+            counted(count, "descriptor", "descriptors"),
+        );
         return Some((object, Sought::Done(None)));
     }
     let memory = RemoteMemory::new(target.pid());

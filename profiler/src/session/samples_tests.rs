@@ -1,5 +1,5 @@
 use super::*;
-use crate::symbolize::{Naming, Origin, Space};
+use crate::symbolize::Origin;
 use crate::tokio_rt::{Flavor, RuleName, Verdict};
 use crate::units::Addr;
 use bytemuck::Zeroable;
@@ -11,18 +11,7 @@ const SAMPLING: Sampling = Sampling {
 };
 
 fn frame(function: &str) -> Frame {
-    Frame {
-        function: function.into(),
-        space: Space::User,
-        naming: Naming::Symbol,
-        origin: Origin::Application,
-        inlined: false,
-        file: None,
-        line: None,
-        module: None,
-        address: Addr(0),
-        start: None,
-    }
+    Frame::named(function, Origin::Application)
 }
 
 fn in_poll(leaf: &str, task: &str) -> StackEntry {

@@ -6,9 +6,10 @@ use super::tail_calls::Code;
 use crate::bpf::{MappingTable, Tables, monotonic};
 use crate::model::Target as TargetFacts;
 use crate::process::module::TlsContext;
-use crate::process::{CpuQuota, QuotaUse, Target};
+use crate::process::{CpuQuota, QuotaUse, Target, status_text};
 use crate::units::{Addr, Pid, Timestamp};
 use profiler_common::row::{self, Mapping, Rule};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -72,6 +73,8 @@ pub(super) struct Watched {
     /// A stack left the known mappings since.
     pub(super) unknown_code: bool,
     ended: Option<Instant>,
+    /// How it did, once that is known.
+    status: Option<ExitStatus>,
     released: bool,
 }
 
@@ -103,6 +106,7 @@ impl Watched {
             new_code: false,
             unknown_code: false,
             ended: None,
+            status: None,
             released: false,
         }
     }
@@ -118,6 +122,7 @@ impl Watched {
             index,
             pid,
             ended: None,
+            status: None,
             target: None,
             mappings: self.mappings.clone(),
             facts,
@@ -287,8 +292,11 @@ impl Watched {
             self.ended = Some(Instant::now());
             self.quota_used = self.quota_use();
         }
-        if self.ended.is_some() && self.facts.ended.is_none() {
-            self.facts.ended = Some("exited".into());
+        if self.ended.is_some() && self.status.is_none() {
+            // Between its end and the moment at which it is waited for some kernels do not tell.
+            let target = self.target.as_ref();
+            self.status = target.and_then(|target| target.exit_status());
+            self.facts.ended = Some(status_text(self.status));
         }
         self.ended.is_some()
     }

@@ -78,3 +78,22 @@ pub struct Frame {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<Svma>,
 }
+
+impl Frame {
+    /// A physical frame of a user function of which nothing but its name and `origin` is known.
+    #[must_use]
+    pub fn named(function: &str, origin: Origin) -> Frame {
+        Frame {
+            function: function.into(),
+            space: Space::User,
+            naming: Naming::Symbol,
+            origin,
+            inlined: false,
+            file: None,
+            line: None,
+            module: None,
+            address: Addr(0),
+            start: None,
+        }
+    }
+}

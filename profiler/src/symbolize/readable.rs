@@ -245,9 +245,8 @@ fn polls_futures(function: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::frame::{Naming, Origin, Space};
+    use super::super::frame::Origin;
     use super::*;
-    use crate::units::Addr;
 
     #[test]
     fn shown_to_people() {
@@ -346,18 +345,7 @@ mod tests {
     fn stack(functions: &[&str]) -> Vec<Frame> {
         functions
             .iter()
-            .map(|&function| Frame {
-                function: function.into(),
-                space: Space::User,
-                naming: Naming::Symbol,
-                origin: Origin::Application,
-                inlined: false,
-                file: None,
-                line: None,
-                module: None,
-                address: Addr(0),
-                start: None,
-            })
+            .map(|function| Frame::named(function, Origin::Application))
             .collect()
     }
 

@@ -306,7 +306,7 @@ impl<'a> Walk<'a> {
 }
 
 /// Whether a frame is in the C library, the loader or the vDSO, by the file it is mapped from.
-fn is_libc(frame: &Frame) -> bool {
+pub(super) fn is_libc(frame: &Frame) -> bool {
     frame.module.as_deref().is_some_and(|m| {
         [
             "libc.so",

@@ -16,8 +16,16 @@ pub enum Place {
     /// Not known.
     #[default]
     Unknown,
-    /// Outside any runtime: the blocking pool, `block_in_place`, a thread of the program's own.
+    /// Outside any runtime, and no more is known.
     Outside,
+    /// In a worker's `block_in_place`.
+    InPlace,
+    /// Outside any runtime, and without a handle to one.
+    Foreign,
+    /// Outside any runtime, in a task polled without a budget: a closure of `spawn_blocking`.
+    PoolJob,
+    /// Outside any runtime and any task, but with a handle to a runtime.
+    Entered,
     /// A worker with its core, in a task poll.
     WorkerPoll,
     /// A worker with its core, parked or in the I/O driver.
@@ -41,6 +49,10 @@ impl From<u32> for Place {
     fn from(number: u32) -> Place {
         match number {
             place::OUTSIDE => Place::Outside,
+            place::IN_PLACE => Place::InPlace,
+            place::FOREIGN => Place::Foreign,
+            place::POOL_JOB => Place::PoolJob,
+            place::ENTERED => Place::Entered,
             place::WORKER_POLL => Place::WorkerPoll,
             place::WORKER_PARKED => Place::WorkerParked,
             place::CORELESS_POLL => Place::CorelessPoll,
@@ -128,10 +140,19 @@ fn same_meaning(verdict: &Verdict, syscall: Option<u32>, place: Place) -> Option
         (_, _, Place::Unknown) => None,
         (State::Idle, WORKER, Place::WorkerParked) => Some(true),
         (State::Idle, WORKER, Place::WorkerPoll) => Some(false),
+        (State::Idle, Role::PoolThread, Place::Entered) => Some(true),
+        (State::Idle, Role::PoolThread, Place::WorkerPoll | Place::PoolJob) => Some(false),
         (State::Blocked, WORKER, Place::WorkerPoll | Place::CorelessPoll) => Some(true),
-        // `Outside` is what an inlined `block_in_place` looks like: the case for which we ask.
-        (State::Blocked, WORKER, Place::WorkerParked) => Some(false),
-        (State::Pool | State::HandedOff, _, Place::Outside) => Some(true),
+        // `Outside` and `InPlace` are what an inlined `block_in_place` looks like: the case for
+        // which we ask.
+        (
+            State::Blocked,
+            WORKER,
+            Place::WorkerParked | Place::Foreign | Place::PoolJob | Place::Entered,
+        ) => Some(false),
+        (State::Pool, _, Place::Outside | Place::PoolJob) => Some(true),
+        (State::HandedOff, WORKER, Place::Outside | Place::InPlace) => Some(true),
+        (State::HandedOff, WORKER, Place::Foreign | Place::PoolJob | Place::Entered) => Some(false),
         (State::Pool | State::HandedOff, _, Place::WorkerPoll | Place::WorkerParked) => Some(false),
         // Without names: an I/O driver that parks has put its parker away.
         (State::Unknown, _, Place::WorkerParked) if syscall == Some(EPOLL_WAIT) => Some(true),
@@ -151,6 +172,9 @@ fn overrule(by_stack: Verdict, place: Place) -> Verdict {
         (State::Blocked, WORKER, Place::Outside) => {
             verdict(State::HandedOff, WORKER, "context-outside")
         }
+        (State::Blocked, WORKER, Place::InPlace) => {
+            verdict(State::HandedOff, WORKER, "context-in-place")
+        }
         (State::Blocked, WORKER, Place::CorelessPoll) => {
             verdict(State::HandedOff, WORKER, "context-coreless-poll")
         }
@@ -159,6 +183,7 @@ fn overrule(by_stack: Verdict, place: Place) -> Verdict {
             Place::WorkerPoll => verdict(State::Blocked, WORKER, "context-worker-poll"),
             Place::WorkerParked => verdict(State::Idle, WORKER, "context-worker-parked"),
             Place::CorelessPoll => verdict(State::HandedOff, WORKER, "context-coreless-poll"),
+            Place::InPlace => verdict(State::HandedOff, WORKER, "context-in-place"),
             Place::Coreless => verdict(State::Runtime, WORKER, "context-coreless"),
             Place::BlockOnPoll => verdict(State::Blocked, Role::BlockOn, "context-block-on-poll"),
             Place::BlockOnParked => verdict(State::Idle, Role::BlockOn, "context-block-on-parked"),
@@ -170,7 +195,10 @@ fn overrule(by_stack: Verdict, place: Place) -> Verdict {
             Place::CurrentThreadParked => {
                 verdict(State::Idle, CURRENT_THREAD, "context-current-thread-parked")
             }
-            Place::Outside | Place::Unknown => by_stack,
+            // Where the thread began tells more: see [`super::PoolThreads`].
+            Place::Outside | Place::Foreign | Place::PoolJob | Place::Entered | Place::Unknown => {
+                by_stack
+            }
         },
         _ => by_stack,
     }
@@ -214,6 +242,10 @@ mod tests {
             confirmed.judge(blocked, Place::CorelessPoll).state,
             State::HandedOff
         );
+        assert_eq!(
+            confirmed.judge(blocked, Place::InPlace).state,
+            State::HandedOff
+        );
         assert_eq!(confirmed.judge(blocked, Place::WorkerPoll), blocked);
         let inlined = by_stack(State::Other, Role::None);
         assert_eq!(
@@ -230,6 +262,9 @@ mod tests {
             (State::Blocked, WORKER, Place::WorkerParked),
             (State::Pool, Role::PoolThread, Place::WorkerPoll),
             (State::HandedOff, WORKER, Place::WorkerPoll),
+            (State::HandedOff, WORKER, Place::Entered),
+            (State::Blocked, WORKER, Place::PoolJob),
+            (State::Idle, Role::PoolThread, Place::PoolJob),
         ] {
             let both = agreement(&[CONFIRMED, CONFIRMED, against]);
             assert!(!both.trusted(), "{against:?}");
@@ -255,7 +290,11 @@ mod tests {
             (Place::BlockOnParked, State::Idle),
             (Place::CurrentThreadPoll, State::Blocked),
             (Place::CurrentThreadParked, State::Idle),
+            (Place::InPlace, State::HandedOff),
             (Place::Outside, State::Unknown),
+            (Place::Foreign, State::Unknown),
+            (Place::PoolJob, State::Unknown),
+            (Place::Entered, State::Unknown),
             (Place::Unknown, State::Unknown),
         ] {
             assert_eq!(agreement.judge(unnamed, place).state, state, "{place:?}");
@@ -334,9 +373,7 @@ mod tests {
             Place::from(place::CURRENT_THREAD_PARKED),
             Place::CurrentThreadParked
         );
-        assert_eq!(
-            Place::from(place::CURRENT_THREAD_PARKED + 1),
-            Place::Unknown
-        );
+        assert_eq!(Place::from(place::ENTERED), Place::Entered);
+        assert_eq!(Place::from(place::ENTERED + 1), Place::Unknown);
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::process::module::PAGE;
 use crate::units::{Addr, Pid};
+use profiler_common::context;
 use profiler_common::walk::Memory;
 use std::io;
 
@@ -84,6 +85,16 @@ impl RemoteMemory {
             return None;
         }
         self.words.get(at as usize / 8).copied()
+    }
+}
+
+impl context::Memory for RemoteMemory {
+    fn words<const N: usize>(&self, at: u64) -> [u64; N] {
+        let mut words = [0; N];
+        match self.read(at, bytemuck::cast_slice_mut(&mut words)) {
+            Ok(()) => words,
+            Err(_) => [0; N],
+        }
     }
 }
 

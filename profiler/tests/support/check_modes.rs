@@ -1,66 +1,9 @@
 //! The checks of recordings with less than the usual to go by, or more than the usual going on.
 
-use super::check::{Complaints, STRAY_NS, ms};
+use super::check::{Complaints, ms};
 use super::record::{OPEN_FOR, Recorded};
 use super::report::{Report, is_in};
 use super::truth::Truth;
-
-/// Such waits at most, of [`STRAY_NS`] together.
-const STRAY_WAITS: u64 = 20;
-
-/// Without symbols no function has a name to be found by, so the states are compared as wholes:
-/// tokio's thread-local state tells who blocks, and nobody else may be blamed.
-pub(crate) fn stripped(report: &Report, truth: &Truth) -> Complaints {
-    let of = |state: &str| {
-        let sites = report.sites.iter().filter(|site| site.state == state);
-        sites.fold((0, 0), |(waits, time), site| {
-            (waits + site.waits, time + site.total_ns)
-        })
-    };
-    let (waits, blocked) = of("blocked");
-    let counted: u64 = truth.blocked().map(|site| site.waits).sum();
-    let measured: u64 = truth.blocked().map(|site| site.blocked_ns()).sum();
-    let tolerance: u64 = truth.blocked().map(|site| site.tolerance_ns()).sum();
-    let mut complaints = Vec::new();
-    // Two workers that meet in a lock of the allocator or the runtime are truly blocked.
-    if waits < counted || waits > counted + STRAY_WAITS {
-        complaints.push(format!(
-            "{waits} waits blocked, the kernel counted {counted}"
-        ));
-    }
-    if blocked.abs_diff(measured) > tolerance + STRAY_NS {
-        complaints.push(format!(
-            "{} blocked, measured {}",
-            ms(blocked),
-            ms(measured)
-        ));
-    }
-    // Outside the runtime a thread's state does not tell `block_in_place` from the blocking pool
-    // nor from any other thread: these are owned up to as unknown, and are not more.
-    let allowed = || {
-        truth
-            .allowed()
-            .filter(|site| !site.states.contains(&"other".into()))
-    };
-    let (_, unknown) = of("unknown");
-    let (_, handed_off) = of("handed-off");
-    let (_, pool) = of("pool");
-    let measured: u64 = allowed().map(|site| site.blocked_ns()).sum();
-    let tolerance: u64 = allowed().map(|site| site.tolerance_ns()).sum();
-    if unknown + handed_off + pool + tolerance < measured {
-        complaints.push(format!(
-            "{} unknown, {} handed-off, {} in the pool, measured {} in all",
-            ms(unknown),
-            ms(handed_off),
-            ms(pool),
-            ms(measured)
-        ));
-    }
-    if report.judges.disagreed > 0 || report.judges.by_context == 0 {
-        complaints.push(format!("the judges: {:?}", report.judges));
-    }
-    complaints
-}
 
 /// Where symbols and thread-local state both speak, they agree, and a park that is known again
 /// is never another wait.

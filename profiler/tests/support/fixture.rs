@@ -49,6 +49,13 @@ pub(crate) struct Running {
 }
 
 impl Variant {
+    /// The build on which everything is tried that is about threads and processes, which no
+    /// compiler option changes.
+    pub(crate) const DEFAULT: Variant = Variant {
+        package: "tokio-newest",
+        profile: Profile::Release,
+    };
+
     /// `tokio-1.38-fat-lto`.
     pub(crate) fn name(self) -> String {
         let profile = match self.profile {
@@ -83,6 +90,10 @@ impl Variant {
                 Err(format!("{} is not there, but should be", program.display()))
             };
         }
+        if let Some(named) = self.named() {
+            strip(&named.build()?, &program)?;
+            return Ok(program);
+        }
         let mut cargo = Command::new(env!("CARGO"));
         cargo
             .args(["build", "--release", "--locked", "--quiet", "--manifest-path"])
@@ -101,14 +112,8 @@ impl Variant {
             Profile::Lines => {
                 cargo.env("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only");
             }
-            Profile::Stripped => {
-                cargo.env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
-            }
             Profile::Musl => musl(&mut cargo, &target)?,
-            Profile::StrippedFatLto => {
-                cargo.env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
-                cargo.env("CARGO_PROFILE_RELEASE_LTO", "fat");
-            }
+            Profile::Stripped | Profile::StrippedFatLto => unreachable!("made of another build"),
         }
         let output = cargo
             .output()
@@ -121,6 +126,18 @@ impl Variant {
             ));
         }
         Ok(program)
+    }
+
+    /// The build that is stripped to make this one, so that what has a name there has its address
+    /// here. cargo's `strip = "symbols"` has the linker leave out the same, but orders functions
+    /// anew.
+    pub(crate) fn named(self) -> Option<Variant> {
+        let profile = match self.profile {
+            Profile::Stripped => Profile::Release,
+            Profile::StrippedFatLto => Profile::FatLto,
+            _ => return None,
+        };
+        Some(Variant { profile, ..self })
     }
 
     /// Why the program cannot be built here, if it cannot.
@@ -157,8 +174,6 @@ impl Variant {
         // is not what is tried here.
         std::fs::read(&program)
             .map_err(|error| format!("{} cannot be read: {error}", program.display()))?;
-        // Likewise what the resolver reads; a machine without it asks no server.
-        let _ = std::fs::read("/etc/resolv.conf");
         // Under target/ and not in /tmp, which may be in memory: some waits are for a disk.
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
             .map_err(|error| format!("no directory for the fixture: {error}"))?;
@@ -216,6 +231,28 @@ impl Running {
             Err(format!("the fixture ended with {status}"))
         }
     }
+}
+
+/// Makes a copy of a program without its symbols, where there is none that is up to date.
+fn strip(program: &Path, stripped: &Path) -> Result<(), String> {
+    let changed = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
+    if changed(stripped).is_some_and(|made| changed(program).is_some_and(|built| built <= made)) {
+        return Ok(());
+    }
+    let failed = |error: std::io::Error| format!("{}: {error}", stripped.display());
+    let folder = stripped.parent().unwrap_or(stripped);
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let made = folder.join("being-stripped");
+    let status = Command::new("strip")
+        .arg("--strip-all")
+        .arg("-o")
+        .args([&made, program])
+        .status()
+        .map_err(|error| format!("strip cannot be run: {error}"))?;
+    if !status.success() {
+        return Err(format!("{} cannot be stripped", program.display()));
+    }
+    std::fs::rename(made, stripped).map_err(failed)
 }
 
 /// What each thread of a process waits in: of a fixture that hangs nothing else is left to see.

@@ -1,16 +1,11 @@
 //! A target that chose every name to deceive: its threads, its functions, its program, its
 //! arguments. Whatever is printed has to show them, and to stay what it is.
 
-use super::fixture::{Profile, Running, Variant};
+use super::fixture::{Running, Variant};
 use super::privilege;
 use libtest_mimic::{Failed, Trial};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-
-const VARIANT: Variant = Variant {
-    package: "tokio-newest",
-    profile: Profile::Release,
-};
 
 /// Name of a directory, and the program's name behind it.
 const DIR: &str = "\u{1b}]0;title\u{7}<img src=x onerror=alert(1)>\"'&;\n\u{202e} (deleted)";
@@ -41,7 +36,7 @@ fn every_format() -> Result<(), Failed> {
     let inner = dir.path().join(DIR);
     std::fs::create_dir(&inner)?;
     let program = inner.join(PROGRAM);
-    std::fs::copy(VARIANT.build()?, &program)?;
+    std::fs::copy(Variant::DEFAULT.build()?, &program)?;
     let written = record(&program, dir.path())?;
     let mut wrong = Vec::new();
     for (place, text) in &written.shown {

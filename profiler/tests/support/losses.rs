@@ -3,16 +3,11 @@
 //! not counted.
 
 use super::check::{self, Complaints, ms};
-use super::fixture::{Profile, Variant};
+use super::fixture::Variant;
 use super::privilege;
 use super::record::{Ending, Extra, Recorded, record_with};
 use super::report::is_in;
 use libtest_mimic::Trial;
-
-const VARIANT: Variant = Variant {
-    package: "tokio-newest",
-    profile: Profile::Release,
-};
 
 /// Comparisons without which the shadow check has shown nothing.
 const ENOUGH: u64 = 500;
@@ -34,6 +29,18 @@ const fn small(name: &'static str, mode: &'static str, limits: &'static str, che
         ending: Ending::Stays,
         extra: Extra { args: &[], limits },
         check,
+    }
+}
+
+impl Case {
+    const fn with(mut self, args: &'static [&'static str]) -> Case {
+        self.extra.args = args;
+        self
+    }
+
+    const fn ending(mut self, ending: Ending) -> Case {
+        self.ending = ending;
+        self
     }
 }
 
@@ -101,6 +108,53 @@ const CASES: &[Case] = &[
             complaints
         },
     ),
+    small(
+        "ring_full_for_copies",
+        "scenarios",
+        "EVENTS=4096",
+        |recorded| {
+            let losses = &recorded.report.losses;
+            let mut complaints = some("copies without room", losses.cause("ring_full_copies"));
+            complaints.extend(sums_are_whole(recorded));
+            complaints
+        },
+    )
+    .with(&["--shadow-check", "1"]),
+    small(
+        "wakers_and_sums_full",
+        "scenarios",
+        "STACKS=40,wakers=1,sums=4",
+        |recorded| {
+            let losses = &recorded.report.losses;
+            let mut complaints = Vec::new();
+            for name in ["waker_stack_table_full", "wakers_left_out", "sums_left_out"] {
+                complaints.extend(some(name, losses.cause(name)));
+            }
+            if losses.summed + losses.cause("sums_left_out") < losses.waits {
+                complaints.push(format!("{} waits: {losses:?}", losses.waits));
+            }
+            complaints
+        },
+    ),
+    small("rows_full", "exit-midway", "rows=2000", |recorded| {
+        let losses = &recorded.report.losses;
+        let mut complaints = some("modules without room", losses.cause("rows_full"));
+        complaints.extend(some(
+            "waits that were not walked to the end",
+            losses.truncated,
+        ));
+        complaints.extend(sums_are_whole(recorded));
+        complaints
+    })
+    .ending(Ending::Exits),
+    small("crowded", "crowded", "", |recorded| {
+        let losses = &recorded.report.losses;
+        let mut complaints = some("mappings left out", losses.cause("mappings_left_out"));
+        complaints.extend(some("modules left out", losses.cause("modules_left_out")));
+        complaints.extend(sums_are_whole(recorded));
+        complaints
+    }),
+    small("unwalkable", "unwalkable", "", unwalkable),
     Case {
         name: "storm",
         mode: "storm",
@@ -138,7 +192,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let trial = |case: &'static Case| {
         Trial::ignorable_test(format!("losses::{}", case.name), || {
             privilege::unless_skipped(privilege::missing(), || {
-                let recorded = record_with(VARIANT, case.mode, case.ending, case.extra)?;
+                let recorded = record_with(Variant::DEFAULT, case.mode, case.ending, case.extra)?;
                 let mut complaints = (case.check)(&recorded);
                 // A thread that found no place has no books.
                 if recorded.report.losses.cause("waits_of_no_thread") == 0 {
@@ -172,6 +226,48 @@ fn sums_are_whole(recorded: &Recorded) -> Complaints {
     } else {
         vec![format!("{} waits, {} in sums", losses.waits, losses.summed)]
     }
+}
+
+/// By function: why its stack cannot be walked to its end.
+const UNWALKABLE: &[(&str, &str)] = &[
+    ("block_too_deep", "too_deep"),
+    ("block_unmapped", "unmapped"),
+    ("block_without_row", "no_row"),
+    ("block_unsupported", "unsupported"),
+    ("block_unreadable", "unreadable"),
+    ("block_without_progress", "no_progress"),
+];
+
+/// Every wait is there, with the frames that could be walked, and each is counted by its cause.
+fn unwalkable(recorded: &Recorded) -> Complaints {
+    let report = &recorded.report;
+    let losses = &report.losses;
+    let mut complaints = sums_are_whole(recorded);
+    let mut all = 0;
+    for (function, cause) in UNWALKABLE {
+        let made = recorded.truth.sites.iter();
+        let made = made.filter(|site| site.function == *function);
+        let made: u64 = made.map(|site| site.waits).sum();
+        let found = report.sites.iter().filter(|site| {
+            site.state == "unknown"
+                && site
+                    .stack
+                    .iter()
+                    .any(|frame| is_in(&frame.function, function))
+        });
+        let found: u64 = found.map(|site| site.waits).sum();
+        all += made;
+        if made == 0 || found != made || losses.cause(cause) != made {
+            complaints.push(format!(
+                "{function}: {made} waits were made, {found} are in the report, {} as {cause}",
+                losses.cause(cause)
+            ));
+        }
+    }
+    if losses.truncated != all || losses.unknown_waits != all {
+        complaints.push(format!("{all} should be truncated and unknown: {losses:?}"));
+    }
+    complaints
 }
 
 /// The kernel's own count of waits is the report's, but for what is counted as lost.

@@ -17,4 +17,5 @@ pub(crate) mod record;
 pub(crate) mod report;
 pub(crate) mod safety;
 pub(crate) mod selftest;
+pub(crate) mod stripped;
 pub(crate) mod truth;

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 /// Loading the programs and reading all unwinding information, on a busy machine.
-const ATTACHED: Duration = Duration::from_secs(60);
+pub(crate) const ATTACHED: Duration = Duration::from_secs(60);
 /// From the interrupt to the written files.
 const WRITTEN: Duration = Duration::from_secs(60);
 /// For how long a wait that never ends is watched.

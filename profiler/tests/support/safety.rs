@@ -1,9 +1,10 @@
 //! What holdup may do on the host, and what it leaves behind: rights given up while it records,
 //! rights with which files are written, and nothing attached once it was killed.
 
-use super::fixture::{Profile, Running, Variant};
+use super::fixture::{Running, Variant};
 use super::privilege;
 use super::process::{Lines, Reaped};
+use super::record::ATTACHED;
 use libtest_mimic::{Failed, Trial};
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,13 +14,6 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const VARIANT: Variant = Variant {
-    package: "tokio-newest",
-    profile: Profile::Release,
-};
-
-/// Loading the programs and reading all unwinding information, on a busy machine.
-const ATTACHED: Duration = Duration::from_secs(60);
 const ENDED: Duration = Duration::from_secs(60);
 /// Reading all of a program's code, in a debug build on a machine that is not busy.
 const READ: Duration = Duration::from_secs(3);
@@ -186,7 +180,7 @@ fn expect_rights(recording: &Recording, expected: &Rights) -> Outcome {
 }
 
 fn every_thread() -> Outcome {
-    let mut fixture = VARIANT.start("exit-midway")?;
+    let mut fixture = Variant::DEFAULT.start("exit-midway")?;
     let recording = Recording::of(&fixture)?;
     expect_rights(&recording, &Rights::only(RECORDING))?;
     fixture.go()?;
@@ -201,7 +195,7 @@ fn every_thread() -> Outcome {
 fn new_code() -> Outcome {
     let dir = tempfile::tempdir()?;
     let program = dir.path().join("blockers");
-    fs::copy(VARIANT.build()?, &program)?;
+    fs::copy(Variant::DEFAULT.build()?, &program)?;
     for path in [dir.path(), &program] {
         fs::set_permissions(path, PermissionsExt::from_mode(0o700))?;
         chown(path, Some(OTHER), Some(OTHER))?;
@@ -371,7 +365,7 @@ const PLACES: [Place; 5] = [
 /// Every place that could be written to before is written to, by the least that it takes, and
 /// the file belongs to who asked for it.
 fn files() -> Outcome {
-    let fixture = VARIANT.start("scenarios")?;
+    let fixture = Variant::DEFAULT.start("scenarios")?;
     let pid = fixture.pid().to_string();
     let mut wrong = Vec::new();
     for place in &PLACES {
@@ -459,7 +453,7 @@ fn loaded() -> Result<[BTreeSet<u32>; 3], String> {
 
 /// Nobody can clean up after a SIGKILL: what is attached has to go with the descriptors.
 fn killed() -> Outcome {
-    let fixture = VARIANT.start("scenarios")?;
+    let fixture = Variant::DEFAULT.start("scenarios")?;
     let recording = Recording::of(&fixture)?;
     let Recording {
         mut holdup,
@@ -496,7 +490,7 @@ fn planted_link() -> Outcome {
     let path = dir.path().join("blockers");
     fs::write(&secret, "root:$6$secret")?;
     fs::set_permissions(&secret, PermissionsExt::from_mode(0o600))?;
-    fs::copy(VARIANT.build()?, &path)?;
+    fs::copy(Variant::DEFAULT.build()?, &path)?;
     let mut command = Command::new(&path);
     command.arg("exit-midway").arg(dir.path());
     let mut fixture = Running::start(command)?;

@@ -6,6 +6,7 @@ use super::check_modes;
 use super::fixture::{Profile, Variant};
 use super::record::Recorded;
 use super::report::{OpenWait, Report, Site, is_in};
+use super::stripped::{self, Names};
 use super::truth::{TrueOpen, Truth};
 use libtest_mimic::{Failed, Trial};
 use std::collections::BTreeMap;
@@ -24,8 +25,8 @@ fn good() -> Result<Recorded, Failed> {
         pid: 4711,
         truth,
         report,
-        folded: "rt;task_sleep;block_by_sleep;do_nanosleep_[k] 60\n\
-                 rt;task_mutex;block_by_mutex 40\n"
+        folded: "rt;task_sleep;block_by_sleep;do_nanosleep_[k] 61200\n\
+                 rt;task_mutex;block_by_mutex 39800\n"
             .into(),
         throughout: BTreeMap::from([(4711, 1_000_000), (4712, 150_000_000)]),
         stolen_ns: 0,
@@ -47,7 +48,7 @@ fn all(recorded: &Recorded) -> Vec<(&'static str, Complaints)> {
         ("runtimes", check::runtimes(report, truth)),
         ("folded", check::folded(&recorded.folded, truth)),
         ("target", check::target(recorded, "1.54.1")),
-        ("stripped", check_modes::stripped(report, truth)),
+        ("stripped", stripped::states_by(&Names::default(), recorded)),
         ("judges", check_modes::judges(report)),
     ]
 }
@@ -116,6 +117,25 @@ const SPOILERS: &[Spoiler] = &[
             park.waits = 1;
         },
         complain: &["false_alarms", "allowed", "stripped"],
+    },
+    Spoiler {
+        name: "an allowed wait of unknown state",
+        spoil: |recorded| site(recorded, "allowed_pool_sleep").state = "unknown".into(),
+        complain: &["allowed", "stripped"],
+    },
+    Spoiler {
+        name: "time of unknown state",
+        spoil: |recorded| {
+            let states = &mut recorded.report.threads[0].states;
+            *states.get_mut("idle").expect("the thread idled") -= 1_000_000;
+            states.insert("unknown".into(), 1_000_000);
+        },
+        complain: &["stripped"],
+    },
+    Spoiler {
+        name: "a blocker's time at another function",
+        spoil: |recorded| recorded.folded = recorded.folded.replace("block_by_sleep", "f"),
+        complain: &["folded", "stripped"],
     },
     Spoiler {
         name: "an unheard-of blocker",

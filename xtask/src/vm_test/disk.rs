@@ -33,7 +33,9 @@ pub(super) fn make(
         fs::create_dir(root.join(folder)).context("cannot make a folder of the disk")?;
     }
     fs::copy(busybox(), root.join("bin/busybox")).context("cannot copy busybox")?;
-    symlink("busybox", root.join("bin/sh")).context("cannot make a link")?;
+    for name in ["sh", "unshare"] {
+        symlink("busybox", root.join("bin").join(name)).context("cannot make a link")?;
+    }
     // What a fixture starts and a test records: under its own name, which no link has.
     fs::copy(busybox(), root.join("bin/sleep")).context("cannot copy busybox")?;
     let libraries = programs.libraries()?;

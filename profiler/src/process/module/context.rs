@@ -1,20 +1,18 @@
 //! Where a program keeps tokio's thread-local context.
 //!
 //! The context is initialised by a constant, so the program's initial image of thread-local
-//! memory (`PT_TLS`) holds a copy: all zero but for two bytes. One is the tag of the random
-//! number generator (none yet), the other says that no runtime is entered. In 19 builds of tokio
+//! memory (`PT_TLS`) holds a copy: all zero but for two bytes. One is the tag of the
+//! runtime's handle (none yet), the other says that no runtime is entered. In 19 builds of tokio
 //! 1.35 to 1.54 that pattern occurred exactly once, so no symbols are needed; and as the second
 //! byte's place differs, the pattern that occurs also tells the layout.
 
 use super::elf::Elf;
-use profiler_common::context::{LAYOUT_A, LAYOUT_B, Layout, RUNTIME_NONE, layout};
+use profiler_common::context::{
+    HANDLE, HANDLE_NONE, LAYOUT_A, LAYOUT_B, Layout, RUNTIME_NONE, layout,
+};
 
 /// Alignment of the context, in bytes.
 const ALIGN: usize = 8;
-/// Offset of the generator's tag, in either layout.
-const GENERATOR: usize = 8;
-/// Value of the tag where there is no generator yet.
-const NO_GENERATOR: u8 = 2;
 
 /// The layouts that are known, with the size of the context.
 const LAYOUTS: [(u32, Layout, usize); 2] = [(layout::A, LAYOUT_A, 80), (layout::B, LAYOUT_B, 88)];
@@ -108,7 +106,7 @@ impl TlsContext {
 fn is_initial(bytes: &[u8], fields: &Layout) -> bool {
     bytes.iter().enumerate().all(|(at, byte)| {
         let want = match at {
-            GENERATOR => NO_GENERATOR,
+            HANDLE => HANDLE_NONE,
             at if at == fields.runtime => RUNTIME_NONE,
             _ => 0,
         };
@@ -122,7 +120,7 @@ mod tests {
 
     fn context(fields: &Layout, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
-        bytes[GENERATOR] = NO_GENERATOR;
+        bytes[HANDLE] = HANDLE_NONE;
         bytes[fields.runtime] = RUNTIME_NONE;
         bytes
     }

@@ -2,9 +2,9 @@
 
 use super::line::{Line, cut_right, width, wrap};
 use super::style::{BAD, DIM, GOOD, HEADING, PLAIN, WARN};
+use crate::counted::counted;
 use crate::host::{Area, Requirement, State, first_refusal};
 use crate::render::check::Check;
-use crate::render::human::counted;
 use crate::render::{Options, sanitize};
 use anstyle::Style;
 use std::io;

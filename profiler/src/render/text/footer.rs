@@ -2,8 +2,8 @@
 
 use super::page::Page;
 use super::style::{DIM, GOOD, WARN};
+use crate::counted::counted;
 use crate::model::Report;
-use crate::render::human::counted;
 use crate::render::{count, duration, percent, sanitize};
 use crate::tokio_rt::State;
 use crate::units::Nanos;
@@ -77,8 +77,8 @@ pub(super) fn losses(page: &mut Page<'_>) -> io::Result<()> {
     let causes: Vec<String> = losses
         .by_cause
         .named()
-        .filter(|(_, number)| *number > 0)
-        .map(|(what, number)| format!("{} {what}", count(number)))
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, [one, many])| counted(number, one, many))
         .collect();
     if parts.is_empty() && !causes.is_empty() {
         page.labelled((WARN, "Lost"), INDENT, &causes.join("; "))?;

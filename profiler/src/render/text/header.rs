@@ -3,8 +3,8 @@
 use super::line::cut_right;
 use super::page::Page;
 use super::style::{BAD, DIM, GOOD, HEADING, PLAIN, WARN};
+use crate::counted::counted;
 use crate::model::{Report, Site, Verdict};
-use crate::render::human::counted;
 use crate::render::{display_name, display_path, duration, percent, sanitize};
 use anstyle::Style;
 use std::io;

@@ -4,9 +4,9 @@ use super::header::{file_and_line, location};
 use super::line::{cut_left, cut_right, width};
 use super::page::Page;
 use super::style::{BAD, DIM, PLAIN, SITE, WARN};
-use crate::model::{ObjectKind, ObjectTotal, RuntimeKind, Site, Truncation};
-use crate::render::human::counted;
-use crate::render::{display_name, duration, percent, sanitize};
+use crate::counted::counted;
+use crate::model::{ObjectGroup, ObjectKind, ObjectTotal, RuntimeKind, Site, Truncation};
+use crate::render::{count, display_name, duration, percent, sanitize};
 use crate::tokio_rt::{Flavor, Role, State};
 use crate::units::Nanos;
 use std::io;
@@ -170,23 +170,33 @@ fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
 /// What was waited for, where the call does not say it already. Lengths of time are in the waits,
 /// and an address tells nobody anything.
 fn objects(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
-    let telling =
-        |object: &&ObjectTotal| !matches!(object.kind, ObjectKind::Futex | ObjectKind::Timer);
-    let all: Vec<&ObjectTotal> = site.objects.iter().filter(telling).collect();
-    if all.len() < 2 {
+    let telling = |kind| !matches!(kind, ObjectKind::Futex | ObjectKind::Timer);
+    let single = |object: &ObjectTotal| (object.kind, object.name.clone(), object.total_ns);
+    let group = |group: &ObjectGroup| {
+        let name = match group.objects {
+            1 => group.name.clone(),
+            objects => format!("{}, {} connections,", group.name, count(objects)),
+        };
+        (group.kind, name, group.total_ns)
+    };
+    let (mut all, beyond): (Vec<_>, u64) = if site.object_groups.is_empty() {
+        (site.objects.iter().map(single).collect(), site.more_objects)
+    } else {
+        let groups = site.object_groups.iter().map(group);
+        (groups.collect(), site.more_groups)
+    };
+    all.retain(|(kind, ..)| telling(*kind));
+    if all.len() < 2 && site.object_groups.is_empty() {
         return Ok(());
     }
-    for (index, object) in all.iter().take(OBJECTS).enumerate() {
-        let text = format!(
-            "{} {}",
-            sanitize(&object.name),
-            percent(object.total_ns.share_of(site.total_ns))
-        );
+    for (index, (_, name, total)) in all.iter().take(OBJECTS).enumerate() {
+        let share = percent(total.share_of(site.total_ns));
+        let text = format!("{} {share}", sanitize(name));
         detail(page, if index == 0 { "for" } else { "" }, &text)?;
     }
-    let more = (all.len().saturating_sub(OBJECTS)) as u64 + site.more_objects;
+    let more = (all.len().saturating_sub(OBJECTS)) as u64 + beyond;
     if more > 0 {
-        detail(page, "", &format!("… and {more} more"))?;
+        detail(page, "", &format!("… and {} more", count(more)))?;
     }
     Ok(())
 }
@@ -205,7 +215,7 @@ fn waits(site: &Site) -> String {
     }
     format!(
         "{}: p50 {}, p99 {}, max {}",
-        crate::render::count(site.waits),
+        count(site.waits),
         duration(site.p50_ns),
         duration(site.p99_ns),
         duration(site.max_ns)
@@ -233,7 +243,8 @@ fn wakers(site: &Site) -> String {
         })
         .collect();
     if site.wakers.len() > NAMED {
-        parts.push(format!("{} others", site.wakers.len() - NAMED));
+        let others = (site.wakers.len() - NAMED) as u64;
+        parts.push(counted(others, "other", "others"));
     }
     parts.join(", ")
 }

@@ -3,8 +3,8 @@
 use super::line::{cut_right, width};
 use super::page::Page;
 use super::style::{BAD, DIM, HEADING, PLAIN, of_state};
+use crate::counted::counted;
 use crate::model::{RuntimeKind, RuntimeReport};
-use crate::render::human::counted;
 use crate::render::{duration, percent, sanitize};
 use crate::tokio_rt::State;
 use crate::units::Nanos;

@@ -18,16 +18,9 @@ const START: u64 = 5_000 * SEC;
 
 fn frame(function: &str, origin: Origin) -> Frame {
     Frame {
-        function: function.into(),
-        space: Space::User,
-        naming: Naming::Symbol,
-        origin,
-        inlined: false,
-        file: None,
-        line: None,
         module: Some("claims_api".into()),
         address: Addr(0x5555_0000_1000 + function.len() as u64),
-        start: None,
+        ..Frame::named(function, origin)
     }
 }
 

@@ -1,0 +1,62 @@
+//! What one program taught, and what its stacks mean by all judges together.
+
+use super::classify::Classifier;
+use super::place::{Agreement, Judge};
+use super::pool_threads::{PoolThreads, Seen};
+use super::verdict::Verdict;
+
+/// What was learned of one program in one recording.
+#[derive(Debug, Default)]
+pub struct Learned {
+    classifier: Classifier,
+    pool_threads: PoolThreads,
+    agreement: Agreement,
+}
+
+impl Learned {
+    /// Learns from the stack of a thread that waits. True if other stacks may mean something else
+    /// now.
+    pub fn learn(&mut self, seen: &Seen<'_>) -> bool {
+        let by_name = self.classifier.learn(seen.frames);
+        self.pool_threads.learn(seen) || by_name
+    }
+
+    /// What the rules over named frames say of a stack.
+    #[must_use]
+    pub fn by_names(&self, seen: &Seen<'_>) -> Verdict {
+        self.classifier.classify(seen.frames, seen.truncated)
+    }
+
+    /// Takes into account what both judges say of the stack of a thread that waits; `by_names` is
+    /// the one's verdict.
+    pub fn compare(&mut self, by_names: &Verdict, seen: &Seen<'_>) {
+        self.agreement.add(by_names, seen.syscall(), seen.place);
+    }
+
+    /// Forgets what [`Learned::compare`] was told.
+    pub fn compare_anew(&mut self) {
+        self.agreement = Agreement::default();
+    }
+
+    /// How the judges get on.
+    #[must_use]
+    pub const fn agreement(&self) -> &Agreement {
+        &self.agreement
+    }
+
+    /// What a stack means, and who said so.
+    #[must_use]
+    pub fn judge(&self, by_names: Verdict, seen: &Seen<'_>) -> (Verdict, Judge) {
+        let mut verdict = self.agreement.judge(by_names, seen.place);
+        if self.agreement.trusted() {
+            verdict = self.pool_threads.judge(verdict, seen);
+        }
+        let judge = if verdict == by_names {
+            self.agreement
+                .judge_of(&by_names, seen.syscall(), seen.place)
+        } else {
+            Judge::Context
+        };
+        (verdict, judge)
+    }
+}
