@@ -1,6 +1,7 @@
 //! Stacks of threads that do not wait: at the return from a long system call, at a panic.
 
 use core::ffi::c_void;
+use core::ptr::{read_volatile, write_volatile};
 use profiler_common::counter::Counter;
 use profiler_common::map::{ADVICE_RECORD, Stack};
 
@@ -42,7 +43,12 @@ pub(crate) fn take<const SLOT: u32>(
     // SAFETY: live map values.
     unsafe {
         let (frames, outcome) = ((*state).frames, (*state).outcome);
-        let kind = of << 16 | outcome << 8 | context.place;
+        let record = &raw mut (*message).record;
+        // From memory: what the verifier knows of a value it would follow through all that comes
+        // after, once for each value.
+        write_volatile(&raw mut (*record).place, context.place);
+        let place = read_volatile(&raw const (*record).place);
+        let kind = of << 16 | outcome << 8 | place;
         let kind = stack::era(process, table) ^ u64::from(kind);
         let tgid = (*process.process).tgid;
         let number = stack::number((*state).hash, regs.syscall, tgid, kind);
@@ -67,12 +73,10 @@ pub(crate) fn take<const SLOT: u32>(
             return Some(Taken { number: 0, ..taken });
         }
         emit::prepare(message, now);
-        let record = &raw mut (*message).record;
         (*record).stack = number;
         (*record).syscall = regs.syscall;
         (*record).args = regs.args;
         (*record).walk = outcome;
-        (*record).place = context.place;
         (*record).of = of;
         (*record).raw = 0;
         (*record).reserved = 0;

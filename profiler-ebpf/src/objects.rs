@@ -115,8 +115,8 @@ pub(crate) struct Call {
 
 /// Entries of [`OBJECT_CALL`] and [`OBJECT_MESSAGE`]: the scheduler may interrupt a program that
 /// runs at a system call's return.
-const OF_WAIT: u32 = 0;
-const OF_CALL: u32 = 1;
+pub(crate) const OF_WAIT: u32 = 0;
+pub(crate) const OF_CALL: u32 = 1;
 
 /// Keeps what [`take`] needs of the registers: another copy of all of them would be too much for
 /// the stack.
@@ -149,7 +149,7 @@ pub(crate) unsafe fn take(thread: *mut Thread, now: u64) {
         (*call).last = (*thread).object;
         (*call).tgid = (*thread).tgid;
         (*call).tid = (*thread).tid;
-        (*thread).object = object_of_current(OF_WAIT);
+        (*thread).object = object_of_wait();
     }
 }
 
@@ -172,30 +172,41 @@ pub(crate) unsafe fn of_call(regs: &Registers, thread: *const Thread, now: u64) 
         (*call).last = 0;
         (*call).tgid = (*thread).tgid;
         (*call).tid = (*thread).tid;
-        object_of_current(OF_CALL)
+        object_of_call()
     }
 }
 
-/// The number of what the thread in [`OBJECT_CALL`] waits for, or 0.
+/// The number of what the thread in the first of [`OBJECT_CALL`] waits for, or 0.
 ///
 /// A global function: the verifier looks at it once, whatever led to its call.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn object_of_current(which: u32) -> u64 {
+extern "C" fn object_of_wait() -> u64 {
+    object_of_current::<OF_WAIT>()
+}
+
+/// The same of the second, a system call.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn object_of_call() -> u64 {
+    object_of_current::<OF_CALL>()
+}
+
+#[inline(always)]
+fn object_of_current<const WHICH: u32>() -> u64 {
     let (Some(message), Some(call)) = (
-        OBJECT_MESSAGE.get_ptr_mut(which),
-        OBJECT_CALL.get_ptr_mut(which),
+        OBJECT_MESSAGE.get_ptr_mut(WHICH),
+        OBJECT_CALL.get_ptr_mut(WHICH),
     ) else {
         return 0;
     };
     // SAFETY: both are this CPU's.
     unsafe {
         let task = bpf_get_current_task();
-        let seen = Seen {
+        let seen = Seen::<WHICH> {
             tgid: (*call).tgid,
             tid: (*call).tid,
             message,
-            which,
             now: (*call).now,
             last: (*call).last,
         };
@@ -262,17 +273,15 @@ fn file_of_descriptor(task: u64, fd: i32) -> u64 {
 
 /// A wait whose object is being looked at.
 #[derive(Clone, Copy)]
-struct Seen {
+struct Seen<const WHICH: u32> {
     tgid: u32,
     tid: u32,
     message: *mut ObjectMessage,
-    /// Which of the two messages it is.
-    which: u32,
     now: u64,
     last: u64,
 }
 
-impl Seen {
+impl<const WHICH: u32> Seen<WHICH> {
     /// The number of an object of this thread's process.
     #[inline(always)]
     fn number(self, kind: u32, fd: i32, identity: u64) -> u64 {
@@ -515,7 +524,7 @@ impl Seen {
                 0,
                 0,
             ];
-            let text = paths::write(task, mount, dentry, self.message, self.which);
+            let text = paths::write::<WHICH>(task, mount, dentry, self.message);
             self.send(number, text)
         }
     }
