@@ -223,8 +223,8 @@ fn outside(words: &Words, scheduler: u64, polls: bool, task_id: u64, memory: &im
     }
 }
 
-/// What a worker does, by its core: the budget does not tell, as `task::unconstrained` polls
-/// without one.
+/// What a worker does, by its core. A budget tells a poll, in which no worker parks; that there is
+/// none tells nothing, as `task::unconstrained` polls without one.
 #[inline(always)]
 pub fn by_core(core: u64, polls: bool, memory: &impl Memory, polling_core: &mut u64) -> u32 {
     if core == 0 {
@@ -234,8 +234,7 @@ pub fn by_core(core: u64, polls: bool, memory: &impl Memory, polling_core: &mut 
             place::CORELESS
         };
     }
-    let [park] = memory.words(core.wrapping_add(CORE_PARK));
-    if park == 0 {
+    if !polls && memory.words(core.wrapping_add(CORE_PARK)) == [0] {
         place::WORKER_PARKED
     } else {
         *polling_core = core;

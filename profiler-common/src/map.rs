@@ -25,9 +25,9 @@ pub const MAX_TABLES: usize = 192;
 /// Executable mappings of one process that are known to the kernel side.
 pub const MAX_MAPPINGS: usize = 1024;
 /// Banks of unwinding rows: 128 Ki rows a MiB.
-pub const ROW_BANKS: usize = 256;
+pub const ROW_BANKS: usize = 64;
 /// Banks of index entries.
-pub const INDEX_BANKS: usize = 64;
+pub const INDEX_BANKS: usize = 16;
 /// Objects that are remembered as sent; the least recently seen go first, and are sent again.
 pub const MAX_OBJECTS: usize = 16_384;
 /// Entries of the aggregate.
@@ -128,6 +128,8 @@ pub const PHASE_BLOCKED: u32 = 3;
 pub const PHASE_DEAD: u32 = 4;
 
 /// A thread of a watched process, by [`THREADS`] and its id.
+///
+/// What each switch of a parking thread needs comes first, a cache line of it and then another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[repr(C)]
@@ -146,12 +148,27 @@ pub struct Thread {
     pub wakeup: u64,
     /// Number of the stack of the wait.
     pub stack: u64,
-    /// Id of the task that waits, or 0.
-    pub task_id: u64,
     /// The scheduler's sum of the thread's waits for a CPU when this wait began.
     pub run_delay: u64,
+    /// Number of the set of its remembered parks plus one, or 0.
+    pub parks: u32,
+    /// Which of them the wait is, plus one, or 0: then the wait belongs to its sums.
+    pub park: u32,
+    /// Which of the remembered parks may be meant, plus one, while the wait is being looked into.
+    pub candidate: u32,
+    /// What tokio's thread-local state said, one of [`crate::context::place`]: likewise.
+    pub place: u32,
+    /// Finished stretches.
+    pub books: Books,
+    /// Id of the task that waits, or 0.
+    pub task_id: u64,
     /// Number of the object of the wait, or 0.
     pub object: u64,
+    /// Where an idle park was walked that is not remembered yet: [`Stack::frames`] of it. What so
+    /// many frames are found by, the next walk notes. Else 0.
+    pub remember: u32,
+    /// No padding.
+    pub reserved: u32,
     /// Address of its last page fault, or 0 where page faults are not told.
     pub fault: u64,
     /// The kernel's address of the file that is mapped there, or 0.
@@ -164,25 +181,12 @@ pub struct Thread {
     pub waker_comm: [u8; COMM_LEN],
     /// Number of its stack, or 0.
     pub waker_stack: u64,
-    /// Number of the set of its remembered parks plus one, or 0.
-    pub parks: u32,
-    /// Which of them the wait is, plus one, or 0: then the wait belongs to its sums.
-    pub park: u32,
-    /// 1 where an idle park was walked that is not remembered yet: the next walk is noted.
-    pub remember: u32,
-    /// What tokio's thread-local state said, one of [`crate::context::place`], and which of the
-    /// remembered parks may be meant, plus one: while the wait is being looked into.
-    pub place: u32,
-    /// See `place`.
-    pub candidate: u32,
-    /// No padding.
-    pub reserved: u32,
     /// When the system call began in which it is, or 0 where it is in none that is measured.
     pub call_start: u64,
     /// Its time on a CPU in the recording up to then.
     pub call_on_cpu: u64,
-    /// Finished stretches.
-    pub books: Books,
+    /// A whole number of cache lines.
+    pub unused: [u64; 7],
 }
 
 /// Key of the aggregate.
@@ -232,14 +236,19 @@ pub const ADVICE_IDLE_BY_PLACE: u32 = 2;
 pub struct Stack {
     /// One of the `ADVICE_*` constants, written by userspace.
     pub advice: u32,
-    /// No padding.
-    pub reserved: u32,
+    /// So many of the innermost frames prove an advice other than [`ADVICE_RECORD`], whatever the
+    /// others are; never 0 then.
+    pub frames: u32,
 }
+
+/// [`Stack::frames`]: all of them.
+pub const ALL_FRAMES: u32 = u32::MAX;
 
 const _: () = assert!(size_of::<Books>() == 48);
 const _: () = assert!(size_of::<Process>() == 64);
 const _: () = assert!(size_of::<Life>() == 16);
-const _: () = assert!(size_of::<Thread>() == 16 + 40 + 24 + 8 + 16 + 8 + 24 + 16 + 48);
+const _: () = assert!(size_of::<Thread>() == 4 * 64);
+const _: () = assert!(core::mem::offset_of!(Thread, books) == 64);
 const _: () = assert!(size_of::<AggregateKey>() == 24);
 const _: () = assert!(size_of::<Aggregate>() == 32 + 4 * HISTOGRAM_BUCKETS);
 const _: () = assert!(size_of::<Stack>() == 8);

@@ -8,11 +8,14 @@
 //! # Why it cannot
 //!
 //! A walk is a function: it has no input but the registers `ip`, `sp` and `rbp` where it begins,
-//! the rows and mappings by which it goes, and the words of memory that it reads. So when all of
-//! them are the same, the walk is the same, frame by frame, and with it all that follows: the
-//! stack's number, the rules' verdict, the advice. What is remembered is therefore *every* word
-//! that the walk read, noted in the one place through which a walk reads memory, and not a choice
-//! of words that look telling:
+//! the rows and mappings by which it goes, and the words of memory that it reads. So when all that
+//! it had read until it came to some frame is the same, the walk up to there is the same, frame by
+//! frame. And the rules read a stack from the leaf outward: userspace says with its verdict how
+//! many frames prove it, *whatever the others are* ([`crate::map::Stack::frames`]; it asks the
+//! rules what they say of that many frames alone, the outer end being unknown). So when these
+//! frames are the same, the verdict is, and the advice. What is remembered is therefore *every*
+//! word that the walk read on the way to the last of them, noted in the one place through which a
+//! walk reads memory, and not a choice of words that look telling:
 //!
 //! - A frame's return address is one such word. A wait inside a poll is called from another place
 //!   in the worker's loop than a park is, so at least that word differs.
@@ -20,12 +23,17 @@
 //!   a signal frame are others: they decide where the next return address is looked for.
 //! - `rbp` itself is compared where a row used the register before any frame had saved it
 //!   ([`Trace::before_step`]). Elsewhere its value has no part in the walk.
-//! - The rows and mappings are those of the process's `generation`, of which the number of
-//!   `mappings` is 0 after an exec until userspace has read the new ones. Rows are only ever added.
+//! - The rows and mappings are those of the process's `generation`, which changes with every
+//!   change of the mappings and is 0 after an exec until userspace has read the new ones. Rows are
+//!   only ever added.
 //! - A stack's number depends on the system call as well, and so does [`Key`].
 //!
 //! What does not fit ([`SLOTS`] words within [`SPAN`] bytes above the stack pointer, which leaves
 //! out signal frames on a stack of their own) is not remembered, and is walked each time.
+//!
+//! Frames beyond may differ: such a wait is an idle park all the same, and is summed up under the
+//! number of the stack that was remembered. That saves reading the outer half of a stack, which
+//! the program itself does not touch and so is in no cache.
 //!
 //! A verdict that came from tokio's thread-local state has one input more. Such a park is bound to
 //! the [`place`](crate::context::place) that it had, which is read again each time.
@@ -33,7 +41,7 @@
 //! When userspace changes its mind about any stack it raises the [`Key::epoch`], and all that
 //! was remembered is void.
 //!
-//! Every [`CHECK_EVERY`]th time the walk is made nevertheless and its hash compared; a difference
+//! Every [`CHECK_EVERY`]th time the walk is made nevertheless and the hash of those frames compared; a difference
 //! would be counted as a loss and the park forgotten. None has been seen.
 
 use crate::row::{Rule, kind};
@@ -82,14 +90,17 @@ pub struct Key {
     pub sp: u64,
     /// Number of the system call.
     pub syscall: u64,
-    /// Generation of the mapping table.
-    pub generation: u32,
-    /// Entries of it.
-    pub mappings: u32,
-    /// How often userspace had changed its mind.
-    pub epoch: u32,
-    /// No padding.
-    pub reserved: u32,
+    /// By what the walk went, see [`Key::era`].
+    pub era: u64,
+}
+
+impl Key {
+    /// The generation of the mapping table, and how often userspace had changed its mind.
+    #[inline(always)]
+    #[must_use]
+    pub const fn era(generation: u32, epoch: u32) -> u64 {
+        generation as u64 | (epoch as u64) << 32
+    }
 }
 
 /// The words that a walk read.
@@ -228,16 +239,20 @@ pub struct Park {
     pub key: Key,
     /// Number of the stack; 0 where nothing is remembered.
     pub stack: u64,
-    /// Hash of the walk's frames.
+    /// Hash of the first `frames` frames.
     pub hash: u64,
     /// One of [`crate::context::place`] where the park is bound to it, or [`ANY_PLACE`].
     pub place: u32,
     /// Its index in the set plus one.
     pub number: u32,
-    /// What the walk read.
-    pub trace: Trace,
+    /// How many frames prove what it is, as [`crate::map::Stack::frames`].
+    pub frames: u32,
+    /// No padding.
+    pub reserved: u32,
     /// Its finished waits, which are in no other sum.
     pub sums: Sums,
+    /// What the walk read.
+    pub trace: Trace,
 }
 
 /// Sums over waits; nanoseconds. As [`crate::map::Aggregate`], but without its histogram: that is for
@@ -285,11 +300,16 @@ pub struct ParkSet {
     pub last: u32,
     /// The thread's process.
     pub tgid: u32,
+    /// A whole number of cache lines.
+    pub unused: [u64; 6],
     /// The parks.
     pub parks: [Park; WAYS],
 }
 
-const _: () = assert!(size_of::<Key>() == 40);
+const _: () = assert!(size_of::<Key>() == 32);
+const _: () = assert!(size_of::<Park>().is_multiple_of(64));
+const _: () = assert!(core::mem::offset_of!(ParkSet, parks) == 64);
+const _: () = assert!(core::mem::offset_of!(Park, sums) == 64);
 const _: () = assert!(size_of::<Trace>() == 32 + 10 * ROOM);
 
 #[cfg(feature = "user")]

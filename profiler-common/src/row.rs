@@ -14,8 +14,9 @@
 
 /// One entry of an index covers `1 << BLOCK_SHIFT` bytes of code.
 pub const BLOCK_SHIFT: u32 = 8;
-/// Row number `n` is in bank `n >> BANK_SHIFT`, slot `n & (BANK_ROWS - 1)`.
-pub const BANK_SHIFT: u32 = 16;
+/// Row number `n` is in bank `n >> BANK_SHIFT`, slot `n & (BANK_ROWS - 1)`. Two MiB a bank: to put
+/// one into place takes the kernel until all running programs have ended, some ten milliseconds.
+pub const BANK_SHIFT: u32 = 18;
 /// Rows of one bank.
 pub const BANK_ROWS: u32 = 1 << BANK_SHIFT;
 /// Index entries of one bank; the same split as for rows.

@@ -74,6 +74,31 @@ impl Cursor {
     pub const fn lookup_pc(&self) -> u64 {
         self.ip.wrapping_sub(self.after_call)
     }
+
+    /// Moves to the calling frame: its address by the `rule` of this one, and the return address.
+    #[inline(always)]
+    pub const fn ascend(&mut self, rule: Rule, cfa: u64, ip: u64) {
+        let saved_bp = rule.rbp_below_cfa();
+        if saved_bp != 0 {
+            self.bp_at = cfa.wrapping_sub(saved_bp);
+        }
+        self.ip = ip;
+        self.sp = cfa;
+        self.after_call = 1;
+    }
+}
+
+/// The canonical frame address by a rule of the commonest kind, where [`step`] would go on with it;
+/// 0 where the rule is another one.
+#[inline(always)]
+#[must_use]
+pub const fn plain_cfa(sp: u64, rule: Rule) -> u64 {
+    let cfa = sp.wrapping_add(rule.cfa_off());
+    if rule.kind() == kind::RSP && cfa > sp && cfa & 7 == 0 {
+        cfa
+    } else {
+        0
+    }
 }
 
 /// Moves `cursor` to the calling frame by the rule for its [`Cursor::lookup_pc`]. Returns
@@ -130,13 +155,7 @@ pub fn step<M: Memory>(cursor: &mut Cursor, rule: Rule, memory: &mut M) -> u32 {
     if ip == 0 {
         return walk::COMPLETE;
     }
-    let saved_bp = rule.rbp_below_cfa();
-    if saved_bp != 0 {
-        cursor.bp_at = cfa.wrapping_sub(saved_bp);
-    }
-    cursor.ip = ip;
-    cursor.sp = cfa;
-    cursor.after_call = 1;
+    cursor.ascend(rule, cfa, ip);
     CONTINUE
 }
 
@@ -224,6 +243,38 @@ mod tests {
         assert_eq!((cursor.ip, cursor.sp), (0x70_0007, 0x1050));
         assert_eq!((cursor.bp, cursor.bp_at), (0x1040, 0x1040));
         assert_eq!((memory.near, memory.apart), (3, 1));
+    }
+
+    /// What a walk in a hurry does with a rule of the commonest kind is what [`step`] does.
+    #[test]
+    fn a_plain_step_is_a_step() {
+        let words: [u64; 64] = core::array::from_fn(|n| 0x40_0000 + n as u64);
+        let (mut plain, mut other) = (0, 0);
+        for kind in 0..8 {
+            for cfa_off in [0, 8, 16, 256, 8 * 40] {
+                for rbp_off in [0, -8, -16] {
+                    for sp in [0x1000, 0x1004, 0x1080, u64::MAX - 15] {
+                        let rule = Rule::encode(kind, cfa_off, rbp_off);
+                        let cfa = plain_cfa(sp, rule);
+                        if cfa == 0 {
+                            other += 1;
+                            continue;
+                        }
+                        let start = Cursor::new(0x40_0010, sp, 0x1020);
+                        let mut want = start;
+                        let mut memory = stack(&words);
+                        let mut got = start;
+                        let ip = memory.read_u64(cfa - 8).expect("within the words");
+                        got.ascend(rule, cfa, ip);
+                        assert_eq!(step(&mut want, rule, &mut memory), CONTINUE);
+                        assert_eq!(got, want);
+                        assert_eq!(rule.kind(), kind::RSP);
+                        plain += 1;
+                    }
+                }
+            }
+        }
+        assert!(plain > 20 && other > 20, "{plain} {other}");
     }
 
     #[test]

@@ -114,7 +114,9 @@ fn switch_out(
         if (*thread).phase == PHASE_RUNNING {
             (*thread).books.running += now.saturating_sub((*thread).since);
             // A stretch that began with the recording began with no arrival.
-            if (*thread).since != (*thread).books.first_seen {
+            if (*thread).books.waits & (CLOCK_EVERY - 1) == 0
+                && (*thread).since != (*thread).books.first_seen
+            {
                 note_clock_lead(prev, (*thread).since);
             }
         } else if let Some(arrival) = arrival(prev, (*thread).since, now) {
@@ -160,8 +162,8 @@ fn switch_out(
 const CLOCK_SLACK: u64 = 1_000_000;
 
 /// Of the surplus over the difference known so far, the part that is taken over with every
-/// switch-in, as a shift: the clocks drift apart by a few parts in a million.
-const CLOCK_DRIFT: u32 = 10;
+/// switch-in that is learned from, as a shift: the clocks drift apart by a few parts in a million.
+const CLOCK_DRIFT: u32 = 7;
 
 /// When the scheduler let the task run last, on its own clock; 0 where it does not say.
 ///
@@ -176,6 +178,9 @@ unsafe fn last_arrival(task: Task) -> u64 {
     // SAFETY: a field of the task at an offset from BTF.
     unsafe { *task.add(offset as usize).cast::<u64>() }
 }
+
+/// One switch-in in so many is learned from, a power of two.
+const CLOCK_EVERY: u64 = 8;
 
 /// Learns from a switch-in that was seen, at `since`, how the scheduler's clock and ours differ.
 ///
@@ -196,7 +201,10 @@ unsafe fn note_clock_lead(task: Task, since: u64) {
         } else {
             lead.read().wrapping_add(surplus as u64 >> CLOCK_DRIFT)
         };
-        core::ptr::write_volatile(lead, next);
+        // Mostly it is what it was, and then all CPUs may keep it in their caches.
+        if next != lead.read() {
+            core::ptr::write_volatile(lead, next);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use crate::emit::KernelFrames;
 use crate::filter::{self, Watched};
 use crate::maps::{MESSAGE, STACKS, count};
 use crate::registers::Registers;
+use crate::unwind::Reading;
 use crate::{config, context, emit, registers, stack, unwind};
 
 /// `BPF_NOEXIST`.
@@ -38,7 +39,7 @@ pub(crate) fn take<const SLOT: u32>(
     let fs = registers::of_current_task(config::off_task_fsbase());
     let context = context::at_fs(fs, process);
     let table = filter::table(process);
-    let state = unwind::walk_user::<SLOT>(regs.ip, regs.sp, regs.bp, table, 0)?;
+    let state = unwind::walk_user::<SLOT>(regs.ip, regs.sp, regs.bp, table, Reading::ANEW)?;
     let message = MESSAGE.get_ptr_mut(SLOT)?;
     // SAFETY: live map values.
     unsafe {
@@ -62,7 +63,7 @@ pub(crate) fn take<const SLOT: u32>(
         }
         let new = Stack {
             advice: ADVICE_RECORD,
-            reserved: 0,
+            frames: 0,
         };
         if STACKS.insert(number, new, NO_EXIST).is_err() {
             // Another CPU may have been first with the same stack; then it is sent.

@@ -33,6 +33,7 @@ use core::ffi::c_void;
 
 /// Every context switch: `(preempt, prev, next, prev_state)`, the last one since Linux 5.18.
 #[btf_tracepoint(function = "sched_switch")]
+#[inline(always)]
 pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     account::sched_switch(&ctx);
     0
@@ -40,6 +41,7 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
 
 /// Every wakeup, in the waker's context: `(task)`.
 #[btf_tracepoint(function = "sched_waking")]
+#[inline(always)]
 pub fn sched_waking(ctx: BtfTracePointContext) -> i32 {
     wakeup::sched_waking(&ctx);
     0

@@ -21,6 +21,8 @@ use crate::unwind::{CachedRule, Chunk, RULE_CACHE, Walk};
 
 /// `BPF_F_MMAPABLE`: userspace fills these by mmap.
 const MMAPABLE: usize = 0x400;
+/// The same flag where nobody does: its values begin with a page, and so with a cache line.
+const ALIGNED: u32 = MMAPABLE as u32;
 
 /// Process id, by its low bits, to the index of its entry in [`PROCESSES`] plus one.
 #[map]
@@ -67,7 +69,7 @@ pub(crate) static INDEX: ArrayOfMaps<
 > = ArrayOfMaps::new();
 
 #[map]
-pub(crate) static THREAD_TABLE: Array<Thread> = Array::with_max_entries(THREADS as u32, 0);
+pub(crate) static THREAD_TABLE: Array<Thread> = Array::with_max_entries(THREADS as u32, ALIGNED);
 
 /// Place in [`THREAD_TABLE`] to the thread that has it; for making and giving up entries only.
 #[map]
@@ -79,7 +81,7 @@ pub(crate) static CLOCK_LEAD: Array<u64> = Array::with_max_entries(1, 0);
 
 /// The remembered parks, by [`profiler_common::map::Thread::parks`].
 #[map]
-pub(crate) static PARKS: Array<ParkSet> = Array::with_max_entries(SETS as u32, 0);
+pub(crate) static PARKS: Array<ParkSet> = Array::with_max_entries(SETS as u32, ALIGNED);
 
 /// How often userspace has changed its mind about a stack, one value.
 #[map]

@@ -6,13 +6,14 @@ use core::ptr::{read_volatile, write_volatile};
 use profiler_common::counter::Counter;
 use profiler_common::map::{ADVICE_IDLE, THREADS, Thread};
 use profiler_common::park::{
-    CHECK_EVERY, Key, Park, ParkSet, SET_PROBES, SETS, SLOTS, SPAN, Sums, WAYS,
+    ANY_PLACE, CHECK_EVERY, Key, Park, ParkSet, SET_PROBES, SETS, SLOTS, SPAN, Sums, WAYS,
 };
 
 use crate::filter::Table;
 use crate::maps::{CHUNK, CLAIMS, PARKS, PARKS_EPOCH, count};
 use crate::registers::Registers;
 use crate::sums;
+use crate::unwind::Chunk;
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
@@ -51,72 +52,125 @@ pub(crate) struct Found {
     number: u32,
 }
 
-/// The number of the park in a set whose walk would be that from this CPU's [`CHUNK`]'s `key` and
-/// `bp`, or 0. Its place is still to be compared.
+/// Whether a wait with this key is `park` but for its place. What was read of the stack for that is
+/// then in `chunk`: if it is another wait its walk begins with it.
+///
+/// # Safety
+/// `park` is in the current thread's set, `chunk` this CPU's.
+#[inline(always)]
+unsafe fn is_it(park: *const Park, chunk: *mut Chunk, key: &Key, bp: u64) -> bool {
+    // SAFETY: by the caller's word.
+    unsafe {
+        // The likeliest difference first.
+        if (*park).key.ip != key.ip
+            || (*park).key.sp != key.sp
+            || (*park).key.syscall != key.syscall
+            || (*park).key.era != key.era
+        {
+            return false;
+        }
+        let span = (*park).trace.span & SPAN as u32;
+        // Across a page's end as well: all of it could be read when it was remembered, and
+        // where it cannot now, the walk decides.
+        let failed = bpf_probe_read_user(
+            (&raw mut (*chunk).words).cast(),
+            span,
+            key.sp as *const c_void,
+        );
+        if failed != 0 {
+            return false;
+        }
+        (*chunk).base = key.sp;
+        (*chunk).len = span.into();
+        (*park).trace.is_same(bp, &(*chunk).words)
+    }
+}
+
+/// The number of the park in a set that a wait is but for its place, or 0. `set` is the set's number
+/// and, in its upper half, the system call's.
 ///
 /// A global function, as [`crate::unwind`] has one: the verifier looks at it once, and not once
 /// for each way in which the programs come here.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn park_number(set: u32) -> u32 {
-    let (Some(set), Some(chunk)) = (PARKS.get_ptr_mut(set), CHUNK.get_ptr_mut(0)) else {
+extern "C" fn park_number(set: u64, ip: u64, sp: u64, bp: u64, era: u64) -> u32 {
+    let (Some(parks), Some(chunk)) = (PARKS.get_ptr_mut(set as u32), CHUNK.get_ptr_mut(0)) else {
         return 0;
+    };
+    let key = Key {
+        ip,
+        sp,
+        syscall: set >> 32,
+        era,
     };
     // SAFETY: live map values; the set is the current thread's alone, the other this CPU's.
     unsafe {
-        let first = (*set).last as usize;
-        let mut way = 0;
-        while way < WAYS {
-            let park = park(set, first + way);
+        let first = (*parks).last as usize;
+        // The one that was looked at already comes last.
+        let mut way = 1;
+        while way <= WAYS {
+            let park = park(parks, first + way);
+            if is_it(park, chunk, &key, bp) {
+                let number = (*park).number;
+                (*parks).last = number.wrapping_sub(1);
+                return number;
+            }
             way += 1;
-            if !is_same_key(&(*park).key, &(*chunk).key) {
-                continue;
-            }
-            let span = (*park).trace.span & SPAN as u32;
-            // Across a page's end as well: all of it could be read when it was remembered, and
-            // where it cannot now, the walk decides.
-            let failed = bpf_probe_read_user(
-                (&raw mut (*chunk).words).cast(),
-                span,
-                (*chunk).key.sp as *const c_void,
-            );
-            if failed == 0 && (*park).trace.is_same((*chunk).bp, &(*chunk).words) {
-                (*set).last = (*park).number.wrapping_sub(1);
-                return (*park).number;
-            }
         }
     }
     0
 }
 
-/// Looks for the remembered park that the current thread's wait is but for the place:
-/// [`candidate`] is then that.
+/// What the current thread waits in, as the keys of parks have it.
+#[inline(always)]
+fn key(table: Table, regs: &Registers) -> Key {
+    Key {
+        ip: regs.ip,
+        sp: regs.sp,
+        syscall: u64::from(regs.syscall as u32),
+        era: Key::era(table.generation, epoch()),
+    }
+}
+
+/// Looks for the remembered park that the current thread's wait is. Whether it is that for good;
+/// else [`candidate`] is the one that it is but for the place, or that it is to be walked to check.
 ///
 /// # Safety
 /// `thread` is the current thread's live entry.
 #[inline(always)]
-pub(crate) unsafe fn find(thread: *mut Thread, table: Table, regs: &Registers) {
+pub(crate) unsafe fn find(thread: *mut Thread, table: Table, regs: &Registers) -> bool {
     // SAFETY: by the caller's word; live map values, and the set is this thread's alone.
     unsafe {
-        write_volatile(&raw mut (*thread).candidate, 0);
         let Some(chunk) = CHUNK.get_ptr_mut(0) else {
-            return;
+            return false;
         };
-        (*chunk).key = Key {
-            ip: regs.ip,
-            sp: regs.sp,
-            syscall: regs.syscall as u64,
-            generation: table.generation,
-            mappings: table.mappings,
-            epoch: epoch(),
-            reserved: 0,
-        };
-        (*chunk).bp = regs.bp;
-        let set = (*thread).parks;
-        if set != 0 && regs.ip != 0 {
-            write_volatile(&raw mut (*thread).candidate, park_number(set - 1));
+        (*chunk).len = 0;
+        write_volatile(&raw mut (*thread).candidate, 0);
+        if regs.ip == 0 {
+            return false;
         }
+        let Some(parks) = set(thread) else {
+            return false;
+        };
+        let key = key(table, regs);
+        // Mostly it is the same one again: a call less.
+        let likely = park(parks, (*parks).last as usize);
+        let number = if is_it(likely, chunk, &key, regs.bp) {
+            let found = Found {
+                park: likely,
+                number: (*likely).number,
+            };
+            if (*likely).place == ANY_PLACE && accept(thread, found) {
+                return true;
+            }
+            found.number
+        } else {
+            let set = u64::from((*thread).parks - 1) | key.syscall << 32;
+            park_number(set, key.ip, key.sp, regs.bp, key.era)
+        };
+        write_volatile(&raw mut (*thread).candidate, number);
     }
+    false
 }
 
 /// What [`find`] found.
@@ -138,17 +192,6 @@ pub(crate) unsafe fn candidate(thread: *const Thread) -> Option<Found> {
     }
 }
 
-/// As the derived comparison, likeliest difference first.
-#[inline(always)]
-fn is_same_key(a: &Key, b: &Key) -> bool {
-    a.ip == b.ip
-        && a.sp == b.sp
-        && a.syscall == b.syscall
-        && a.generation == b.generation
-        && a.mappings == b.mappings
-        && a.epoch == b.epoch
-}
-
 /// Takes the wait that begins for `found`, unless it is to be walked to check that.
 ///
 /// # Safety
@@ -166,7 +209,8 @@ pub(crate) unsafe fn accept(thread: *mut Thread, found: Found) -> bool {
     }
 }
 
-/// The walk that checks a recognition has come out with `hash`: whether that was right.
+/// The walk that checks a recognition has come out with `hash`, of [`frames`] frames: whether that
+/// was right.
 ///
 /// # Safety
 /// As [`find`].
@@ -183,6 +227,16 @@ pub(crate) unsafe fn checked(thread: *mut Thread, found: Found, hash: u64) -> bo
         (*found.park).key.ip = 0;
         false
     }
+}
+
+/// How many frames prove what a park is.
+///
+/// # Safety
+/// As [`find`].
+#[inline(always)]
+pub(crate) unsafe fn frames(found: Found) -> u32 {
+    // SAFETY: by the caller's word.
+    unsafe { (*found.park).frames }
 }
 
 #[inline(always)]
@@ -212,16 +266,32 @@ pub(crate) unsafe fn sums(thread: *const Thread) -> Option<*mut Sums> {
     }
 }
 
+/// What is remembered of a walk, beside its notes.
+#[derive(Clone, Copy)]
+pub(crate) struct Noted {
+    /// Number of its stack.
+    pub(crate) stack: u64,
+    /// Hash of the frames that were noted.
+    pub(crate) hash: u64,
+    /// [`Park::place`].
+    pub(crate) place: u32,
+}
+
 /// Remembers the walk that this CPU has just made, with its notes on: the thread's wait is the
 /// first of its sums.
 ///
 /// # Safety
 /// `thread` is the current thread's live entry.
 #[inline(always)]
-pub(crate) unsafe fn remember(thread: *mut Thread, stack: u64, hash: u64, place: u32) {
+pub(crate) unsafe fn remember(thread: *mut Thread, table: Table, regs: &Registers, noted: Noted) {
     // SAFETY: by the caller's word.
     unsafe {
+        let frames = (*thread).remember;
         (*thread).remember = 0;
+        let Some(chunk) = CHUNK.get_ptr_mut(0) else {
+            return;
+        };
+        (*chunk).key = key(table, regs);
         if (*thread).parks == 0 {
             (*thread).parks = claim((*thread).tgid, (*thread).tid);
         }
@@ -230,7 +300,9 @@ pub(crate) unsafe fn remember(thread: *mut Thread, stack: u64, hash: u64, place:
             count(Counter::ParksUnremembered);
             return;
         }
-        let number = park_store(set - 1, (*thread).tid, stack, hash, place);
+        let set = u64::from(set - 1) | u64::from((*thread).tid) << 32;
+        let proof = u64::from(frames) | u64::from(noted.place) << 32;
+        let number = park_store(set, noted.stack, noted.hash, proof);
         if number != 0 {
             (*thread).advice = ADVICE_IDLE;
             write_volatile(&raw mut (*thread).park, number);
@@ -239,11 +311,13 @@ pub(crate) unsafe fn remember(thread: *mut Thread, stack: u64, hash: u64, place:
 }
 
 /// Puts what this CPU's [`CHUNK`] has noted into a set; returns the park's number, or 0 where
-/// there is too much to note. A global function as [`park_number`].
+/// there is too much to note. `set` has the thread in its upper half, `proof` is the number of frames
+/// with the place in its upper half. A global function as [`park_number`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn park_store(set: u32, tid: u32, stack: u64, hash: u64, place: u32) -> u32 {
-    let (Some(set), Some(chunk)) = (PARKS.get_ptr_mut(set), CHUNK.get_ptr_mut(0)) else {
+extern "C" fn park_store(set: u64, stack: u64, hash: u64, proof: u64) -> u32 {
+    let tid = (set >> 32) as u32;
+    let (Some(set), Some(chunk)) = (PARKS.get_ptr_mut(set as u32), CHUNK.get_ptr_mut(0)) else {
         return 0;
     };
     // SAFETY: live map values; the set is the current thread's alone, the other this CPU's.
@@ -260,7 +334,8 @@ extern "C" fn park_store(set: u32, tid: u32, stack: u64, hash: u64, place: u32) 
         (*park).key = (*chunk).key;
         (*park).stack = stack;
         (*park).hash = hash;
-        (*park).place = place;
+        (*park).place = (proof >> 32) as u32;
+        (*park).frames = proof as u32;
         (*park).number = way + 1;
         (*park).trace.sp = (*trace).sp;
         (*park).trace.bp = (*trace).bp;

@@ -13,6 +13,7 @@ use profiler_common::row::walk;
 
 use crate::filter::{self, Watched};
 use crate::maps::{MESSAGE, count, slot};
+use crate::unwind::Reading;
 use crate::{config, context, emit, registers, stack, threads, unwind};
 
 /// Sends the stack of the current thread, if it is one of a watched process.
@@ -28,7 +29,8 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
     let fs = registers::of_current_task(config::off_task_fsbase());
     let context = context::at_fs(fs, process);
     let table = filter::table(process);
-    let walked = unwind::walk_user::<{ slot::SAMPLE }>(regs.ip, regs.sp, regs.bp, table, 0);
+    let walked =
+        unwind::walk_user::<{ slot::SAMPLE }>(regs.ip, regs.sp, regs.bp, table, Reading::ANEW);
     let (Some(state), Some(message)) = (walked, MESSAGE.get_ptr_mut(slot::SAMPLE)) else {
         return;
     };

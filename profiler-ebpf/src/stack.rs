@@ -14,6 +14,7 @@ use crate::emit::KernelFrames;
 use crate::filter::{self, Table, Task, Watched};
 use crate::maps::{MESSAGE, STACKS, add, count, count_truncated, slot};
 use crate::registers::Registers;
+use crate::unwind::Reading;
 use crate::{context, emit, objects, parks, raw, registers, unwind};
 
 /// `BPF_NOEXIST`.
@@ -42,7 +43,9 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         // Kept in memory between the steps, not in registers: what the verifier knows of a value it
         // would follow through all that comes after, once for each value.
         let table = filter::table(process);
-        parks::find(thread, table, &regs);
+        if parks::find(thread, table, &regs) {
+            return;
+        }
         if let Some(park) = parks::candidate(thread)
             && (*park.park).place == ANY_PLACE
             && parks::accept(thread, park)
@@ -61,12 +64,19 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         }
         count(Counter::SwitchOutBlocked);
         objects::note(&regs);
+        let noting = match parks::candidate(thread) {
+            Some(park) => parks::frames(park),
+            None => (*thread).remember,
+        };
         let Some(state) = unwind::walk_user::<{ slot::SCHEDULER }>(
             regs.ip,
             regs.sp,
             regs.bp,
             table,
-            (*thread).remember,
+            Reading {
+                begun: true,
+                noting,
+            },
         ) else {
             return;
         };
@@ -83,7 +93,7 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         let place = read_volatile(&raw const (*thread).place);
         if let Some(park) = parks::candidate(thread)
             && ((*park.park).place == ANY_PLACE || (*park.park).place == place)
-            && parks::checked(thread, park, (*state).hash)
+            && parks::checked(thread, park, (*state).noted)
         {
             return;
         }
@@ -108,15 +118,20 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
             }
             (*thread).advice = ADVICE_IDLE;
             // A second time: what the first was is told by now, or this would not be known.
-            if read_volatile(&raw const (*thread).remember) == 0 {
-                (*thread).remember = 1;
+            let proof = (*known).frames;
+            if read_volatile(&raw const (*thread).remember) != proof || proof == 0 {
+                (*thread).remember = proof;
             } else if (*state).outcome == walk::COMPLETE {
-                let place = if advice == ADVICE_IDLE {
-                    ANY_PLACE
-                } else {
-                    place
+                let noted = parks::Noted {
+                    stack: number,
+                    hash: (*state).noted,
+                    place: if advice == ADVICE_IDLE {
+                        ANY_PLACE
+                    } else {
+                        place
+                    },
                 };
-                parks::remember(thread, number, (*state).hash, place);
+                parks::remember(thread, table, &regs, noted);
             }
             return;
         }
@@ -138,7 +153,8 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
 pub(crate) fn take_waker(ctx: *mut c_void, process: Watched, now: u64) -> u64 {
     let regs = registers::of_current(registers::COPY_OF_TRACEPOINT);
     let table = filter::table(process);
-    let Some(state) = unwind::walk_user::<{ slot::SCHEDULER }>(regs.ip, regs.sp, regs.bp, table, 0)
+    let Some(state) =
+        unwind::walk_user::<{ slot::SCHEDULER }>(regs.ip, regs.sp, regs.bp, table, Reading::ANEW)
     else {
         return 0;
     };
@@ -183,7 +199,7 @@ fn remember(
     };
     let new = Stack {
         advice: ADVICE_RECORD,
-        reserved: 0,
+        frames: 0,
     };
     if !walked.raw && STACKS.insert(walked.number, new, NO_EXIST).is_err() {
         // Another CPU may have been first with the same stack; then it is sent.

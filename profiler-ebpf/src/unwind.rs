@@ -1,8 +1,9 @@
 //! The walk up a user stack, by the rows that userspace made of `.eh_frame`.
 //!
 //! The rules of a step are [`profiler_common::walk::step`], which userspace runs as well. Here
-//! are the three things that make it work: rules remembered by address, stack memory read in
-//! chunks, and a frame a call of [`walk_turn`], so that the verifier sees one turn instead of 127.
+//! are the things that make it work: rules remembered by address, stack memory read in chunks,
+//! frames of the commonest kind passed many at a time, and each other one by a call of
+//! [`walk_turn`], so that the verifier sees one turn instead of 127.
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use core::ffi::c_void;
@@ -10,17 +11,19 @@ use profiler_common::map::MAX_MAPPINGS;
 use profiler_common::park::{Key, Trace, WORDS};
 use profiler_common::record::MAX_USER_FRAMES;
 use profiler_common::row::{self, BANK_ROWS, BANK_SHIFT, INDEX_BANK, Mapping, Rows, Rule, walk};
-use profiler_common::walk::{CONTINUE, Cursor, Memory, step};
+use profiler_common::walk::{CONTINUE, Cursor, Memory, plain_cfa, step};
 
 use crate::filter::Table;
 use crate::maps::{self, CHUNK, INDEX, MESSAGE, ROWS, RULES, WALK, slot};
 
 /// Rules that one CPU remembers, a power of two.
 pub(crate) const RULE_CACHE: usize = 512;
-/// Bytes of stack read at once at most; never across the end of a page, since such a read fails
-/// as a whole where the next page is missing.
-const CHUNK_BYTES: u64 = 1024;
+/// Bytes of stack that are read at once: most stacks are not larger, and twice as much costs half
+/// a read more.
+const CHUNK_BYTES: u64 = 2048;
 const PAGE: u64 = 4096;
+/// Frames of the commonest kind that are passed in one go.
+const RUN: usize = 16;
 
 /// A rule found before.
 #[repr(C)]
@@ -34,13 +37,12 @@ pub(crate) struct CachedRule {
 /// Stack memory read ahead.
 #[repr(C)]
 pub(crate) struct Chunk {
-    base: u64,
-    len: u64,
-    /// Whether what is read goes into `trace`.
+    pub(crate) base: u64,
+    pub(crate) len: u64,
+    /// What so many frames are found by goes into `trace`; 0 for nothing.
     noting: u64,
-    /// What the current thread waits in, where a remembered park is looked for, and its `rbp`.
+    /// What the current thread waits in, where that is to be remembered as a park.
     pub(crate) key: Key,
-    pub(crate) bp: u64,
     /// Also the piece of stack that is compared with the park's.
     pub(crate) words: [u64; WORDS],
     /// What the walk has read.
@@ -57,6 +59,36 @@ impl Chunk {
         }
         word
     }
+
+    /// Reads so many bytes of the stack, at most [`CHUNK_BYTES`]; says whether all can be read.
+    #[inline(always)]
+    fn read(&mut self, addr: u64, len: u64) -> bool {
+        // SAFETY: at most CHUNK_BYTES go into the array.
+        let failed = unsafe {
+            bpf_probe_read_user(
+                self.words.as_mut_ptr().cast(),
+                len as u32,
+                addr as *const c_void,
+            )
+        };
+        failed == 0
+    }
+
+    /// The word at `addr`, if it was read ahead.
+    #[inline(always)]
+    fn at_hand(&self, addr: u64) -> Option<u64> {
+        let offset = addr.wrapping_sub(self.base);
+        if offset >= self.len {
+            return None;
+        }
+        // SAFETY: the mask keeps the index within the array.
+        Some(unsafe {
+            *self
+                .words
+                .as_ptr()
+                .add((offset >> 3) as usize & (WORDS - 1))
+        })
+    }
 }
 
 /// A walk under way.
@@ -65,6 +97,8 @@ pub(crate) struct Walk {
     cursor: Cursor,
     /// Hash of the frames so far.
     pub(crate) hash: u64,
+    /// That of those frames which [`Reading::noting`] named, if it did.
+    pub(crate) noted: u64,
     /// Frames so far.
     pub(crate) frames: u32,
     /// How it ended, one of [`walk`].
@@ -89,29 +123,17 @@ impl Walk {
 impl Memory for Chunk {
     #[inline(always)]
     fn read_u64(&mut self, addr: u64) -> Option<u64> {
-        let offset = addr.wrapping_sub(self.base);
-        if offset < self.len {
-            // SAFETY: the mask keeps the index within the array.
-            let word = unsafe { *self.words.as_ptr().add((offset >> 3) as usize & 511) };
+        if let Some(word) = self.at_hand(addr) {
             return Some(self.note(addr, word));
         }
-        let to_page_end = PAGE - (addr & (PAGE - 1));
-        let len = if to_page_end < CHUNK_BYTES {
-            to_page_end
-        } else {
-            CHUNK_BYTES
-        };
         self.len = 0;
-        // SAFETY: at most CHUNK_BYTES go into the array.
-        let failed = unsafe {
-            bpf_probe_read_user(
-                self.words.as_mut_ptr().cast(),
-                len as u32,
-                addr as *const c_void,
-            )
-        };
-        if failed != 0 {
-            return None;
+        let mut len = CHUNK_BYTES;
+        if !self.read(addr, len) {
+            // Such a read fails as a whole where the next page is missing.
+            len = PAGE - (addr & (PAGE - 1));
+            if len >= CHUNK_BYTES || !self.read(addr, len) {
+                return None;
+            }
         }
         self.base = addr;
         self.len = len;
@@ -120,10 +142,7 @@ impl Memory for Chunk {
 
     #[inline(always)]
     fn read_u64_apart(&mut self, addr: u64) -> Option<u64> {
-        let offset = addr.wrapping_sub(self.base);
-        if offset < self.len {
-            // SAFETY: as above.
-            let word = unsafe { *self.words.as_ptr().add((offset >> 3) as usize & 511) };
+        if let Some(word) = self.at_hand(addr) {
             return Some(self.note(addr, word));
         }
         let mut word = 0u64;
@@ -186,13 +205,23 @@ fn mapping(state: &mut Walk, pc: u64) -> Option<&'static Mapping> {
     maps::mapping(state.table, state.last).filter(|mapping| covers(mapping, pc))
 }
 
+/// Where the rule for `pc` is remembered.
+///
+/// # Safety
+/// `rules` is a live value of [`RULES`].
+#[inline(always)]
+unsafe fn remembered(rules: *mut [CachedRule; RULE_CACHE], pc: u64) -> *mut CachedRule {
+    let place = ((pc >> 1) ^ (pc >> 10)) as usize & (RULE_CACHE - 1);
+    // SAFETY: by the caller's word, and the mask keeps the index within it.
+    unsafe { rules.cast::<CachedRule>().add(place) }
+}
+
 /// The rule for `pc`, remembered or looked up; `None` outside every mapping.
 #[inline(always)]
 fn rule<const SLOT: u32>(state: &mut Walk, pc: u64) -> Option<Rule> {
-    let place = ((pc >> 1) ^ (pc >> 10)) as usize & (RULE_CACHE - 1);
-    let cached = RULES.get_ptr_mut(SLOT)?;
-    // SAFETY: a live per-CPU value, and the mask keeps the index within it.
-    let cached = unsafe { &mut *cached.cast::<CachedRule>().add(place) };
+    let rules = RULES.get_ptr_mut(SLOT)?;
+    // SAFETY: a live per-CPU value.
+    let cached = unsafe { &mut *remembered(rules, pc) };
     if cached.pc == pc && cached.generation == state.generation {
         return Some(cached.rule);
     }
@@ -204,6 +233,62 @@ fn rule<const SLOT: u32>(state: &mut Walk, pc: u64) -> Option<Rule> {
     Some(found)
 }
 
+/// Passes frames of the commonest kind whose rule and return address are at hand, up to [`RUN`] of
+/// them. What it leaves is a [`turn`]'s.
+///
+/// Most frames are such. Everything is in registers between them, and there is nothing that the
+/// verifier would have to follow for each frame anew.
+///
+/// # Safety
+/// `rules` and `frames` are live values, as [`turn_in`] has them.
+#[inline(always)]
+unsafe fn run(
+    state: &mut Walk,
+    memory: &Chunk,
+    rules: *mut [CachedRule; RULE_CACHE],
+    frames: *mut u64,
+) {
+    let (mut cursor, mut hash, mut n) = (state.cursor, state.hash, state.frames as usize);
+    for _ in 0..RUN {
+        if n >= MAX_USER_FRAMES {
+            break;
+        }
+        let pc = cursor.lookup_pc();
+        // SAFETY: by the caller's word.
+        let (rule, known) = unsafe {
+            let cached = &*remembered(rules, pc);
+            (
+                cached.rule,
+                cached.pc == pc && cached.generation == state.generation,
+            )
+        };
+        let cfa = plain_cfa(cursor.sp, rule);
+        if !known || cfa == 0 {
+            break;
+        }
+        let Some(ip) = memory.at_hand(cfa.wrapping_sub(8)) else {
+            break;
+        };
+        if ip == 0 {
+            break;
+        }
+        // SAFETY: the mask keeps the index within the frames of a message.
+        unsafe { *frames.add(n & MAX_USER_FRAMES) = cursor.ip };
+        n += 1;
+        hash = mixed(hash, cursor.ip);
+        cursor.ascend(rule, cfa, ip);
+    }
+    state.cursor = cursor;
+    state.hash = hash;
+    state.frames = n as u32;
+}
+
+/// The hash over the frames with one more.
+#[inline(always)]
+const fn mixed(hash: u64, ip: u64) -> u64 {
+    (hash.rotate_left(5) ^ ip).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
 /// One frame; 0 to go on, 1 to stop.
 #[inline(always)]
 fn turn<const SLOT: u32>(state: &mut Walk, memory: &mut Chunk, frames: *mut u64) -> u32 {
@@ -213,9 +298,15 @@ fn turn<const SLOT: u32>(state: &mut Walk, memory: &mut Chunk, frames: *mut u64)
         return 1;
     }
     // SAFETY: the mask keeps the index within the frames of a message.
-    unsafe { *frames.add(n & 127) = state.cursor.ip };
+    unsafe { *frames.add(n & MAX_USER_FRAMES) = state.cursor.ip };
     state.frames = n as u32 + 1;
-    state.hash = (state.hash.rotate_left(5) ^ state.cursor.ip).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    state.hash = mixed(state.hash, state.cursor.ip);
+    if memory.noting != 0 {
+        state.noted = state.hash;
+        if u64::from(state.frames) >= memory.noting {
+            memory.noting = 0;
+        }
+    }
     let Some(rule) = rule::<SLOT>(state, state.cursor.lookup_pc()) else {
         state.outcome = walk::UNMAPPED;
         return 1;
@@ -233,27 +324,28 @@ fn turn<const SLOT: u32>(state: &mut Walk, memory: &mut Chunk, frames: *mut u64)
     1
 }
 
-/// One frame of the walk in the slot; 0 to go on, 1 to stop.
+/// Some frames of the walk in the slot; 0 to go on, 1 to stop.
 #[inline(always)]
 fn turn_in<const SLOT: u32>() -> u32 {
-    let (Some(state), Some(memory), Some(message)) = (
+    let (Some(state), Some(memory), Some(message), Some(rules)) = (
         WALK.get_ptr_mut(SLOT),
         CHUNK.get_ptr_mut(SLOT),
         MESSAGE.get_ptr_mut(SLOT),
+        RULES.get_ptr_mut(SLOT),
     ) else {
         return 1;
     };
     // SAFETY: live per-CPU values; no walk with the same slot can interrupt this one.
     unsafe {
-        turn::<SLOT>(
-            &mut *state,
-            &mut *memory,
-            (&raw mut (*message).frames).cast(),
-        )
+        let frames = (&raw mut (*message).frames).cast();
+        if (*memory).noting == 0 {
+            run(&mut *state, &*memory, rules, frames);
+        }
+        turn::<SLOT>(&mut *state, &mut *memory, frames)
     }
 }
 
-/// One frame of this CPU's [`WALK`]; 0 to go on, 1 to stop.
+/// Some frames of this CPU's [`WALK`]; 0 to go on, 1 to stop.
 ///
 /// A global function: the verifier looks at it once, by itself, and takes every call of it for
 /// its return type (since Linux 5.6; `Documentation/bpf/bpf_design_QA.rst`, and
@@ -288,16 +380,32 @@ extern "C" fn walk_turn_panic() -> u32 {
     turn_in::<{ slot::PANIC }>()
 }
 
+/// How a walk reads the stack.
+#[derive(Clone, Copy)]
+pub(crate) struct Reading {
+    /// Whether what is in this CPU's [`CHUNK`] was read of this stack just now.
+    pub(crate) begun: bool,
+    /// What so many frames are found by is to be noted there; 0 for nothing.
+    pub(crate) noting: u32,
+}
+
+impl Reading {
+    /// From the beginning, without notes.
+    pub(crate) const ANEW: Reading = Reading {
+        begun: false,
+        noting: 0,
+    };
+}
+
 /// Walks the current thread's user stack from its registers; the frames are then in this CPU's
-/// [`MESSAGE`] of that slot (see [`maps::slot`]), and if `noting` is not 0 what was read in its
-/// [`CHUNK`].
+/// [`MESSAGE`] of that slot (see [`maps::slot`]).
 #[inline(always)]
 pub(crate) fn walk_user<const SLOT: u32>(
     ip: u64,
     sp: u64,
     bp: u64,
     table: Table,
-    noting: u32,
+    reading: Reading,
 ) -> Option<*mut Walk> {
     let state = WALK.get_ptr_mut(SLOT)?;
     let memory = CHUNK.get_ptr_mut(SLOT)?;
@@ -305,14 +413,17 @@ pub(crate) fn walk_user<const SLOT: u32>(
     unsafe {
         (*state).cursor = Cursor::new(ip, sp, bp);
         (*state).hash = 0;
+        (*state).noted = 0;
         (*state).frames = 0;
         (*state).outcome = walk::TOO_DEEP;
         (*state).table = table.table;
         (*state).mappings = table.mappings;
         (*state).generation = table.generation;
         (*state).last = 0;
-        (*memory).len = 0;
-        (*memory).noting = noting.into();
+        if !reading.begun {
+            (*memory).len = 0;
+        }
+        (*memory).noting = reading.noting.into();
         (*memory).trace.begin(sp, bp);
         if ip == 0 {
             (*state).outcome = walk::NO_STACK;

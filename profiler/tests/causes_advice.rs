@@ -89,6 +89,12 @@ fn advice_is_about_what_was_called() {
             "tokio::sync::RwLock",
         ),
         (
+            202,
+            "",
+            "syscall\nparking_lot::raw_rwlock::RawRwLock::lock_shared_slow",
+            "tokio::sync::RwLock",
+        ),
+        (
             61,
             "",
             "wait4\nstd::process::Command::output",

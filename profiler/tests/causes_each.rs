@@ -239,6 +239,13 @@ fn cases() -> Vec<Case> {
             "fcntl",
         ),
         case(
+            "sqlite-busy",
+            FileLock,
+            Some(230),
+            "hrtimer_nanosleep",
+            "clock_nanosleep\nusleep\nunixSleep\nsqlite3OsSleep\nsqliteDefaultBusyCallback\nbtreeBeginTrans\nsqlite3VdbeExec\nrusqlite::statement::Statement::execute\napp::store",
+        ),
+        case(
             "sleep",
             Sleep,
             Some(230),
@@ -388,6 +395,7 @@ fn a_stripped_binary_has_the_general_cause() {
             Cause::Condvar if case.args[1] == 128 => Cause::Lock,
             Cause::NestedBlockOn if case.syscall == FUTEX => Cause::Lock,
             Cause::NestedBlockOn | Cause::Dns => Cause::Poll,
+            Cause::FileLock if case.rule == "sqlite-busy" => Cause::Sleep,
             Cause::ChildProcess if case.syscall == Some(7) => Cause::Poll,
             // Without the kernel's stack too nothing is left.
             _ if case.rule.starts_with("std-") && case.syscall == Some(0) => Cause::Other,

@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use support::check::{self, Complaints};
 use support::check_causes;
 use support::check_modes;
+use support::check_wakers;
 use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
@@ -116,7 +117,7 @@ fn main() -> ExitCode {
 /// With `HOLDUP_FIXTURES=build`: builds what trials elsewhere will need, except for the variants
 /// that `--skip` leaves out, and prints the path of each.
 fn build_fixtures(arguments: &Arguments) -> ExitCode {
-    for variant in VARIANTS {
+    for variant in VARIANTS.iter().chain([&Variant::CRATES]) {
         let name = variant.name();
         if arguments
             .skip
@@ -229,6 +230,17 @@ fn modes() -> Vec<Trial> {
     );
     // Nothing more to check: it is recorded as well as without them.
     mode("broken-maps", Ending::Stays, &[]);
+    let checks = [
+        ALWAYS,
+        NAMED,
+        &[
+            ("causes_and_wakers", check_wakers::all),
+            ("object_groups", check_wakers::groups),
+        ],
+    ]
+    .concat();
+    let crates = Run::new(Variant::CRATES, "crates", Ending::Stays);
+    trials.extend(crates.trials("crates", &checks));
     // Not that nothing is lost: the loader begins in code without unwinding information.
     let mut checks: Vec<(&str, Check)> = vec![
         ("books", check::books),

@@ -216,6 +216,48 @@ fn a_truncated_stack_says_the_same_or_nothing() {
     assert!(decided > 1000, "truncated stacks decide nothing");
 }
 
+/// The kernel side knows idle parks again by so many frames: whatever comes after them, a park it is.
+#[test]
+fn what_proves_a_park_proves_it_with_any_callers() {
+    let (mut proven, mut shorter, mut of_all) = (0, 0, 0);
+    for r in recordings() {
+        let c = r.classifier();
+        for t in &r.threads {
+            let whole = c.classify(&t.frames, false);
+            if whole.state != State::Idle {
+                continue;
+            }
+            let Some(proof) = c.proof(&t.frames, &whole) else {
+                of_all += 1;
+                continue;
+            };
+            proven += 1;
+            let physical = t.frames.iter().filter(|f| !f.inlined).count();
+            shorter += usize::from(2 * (proof as usize) < physical);
+            let end = (0..t.frames.len())
+                .filter(|&i| !t.frames[i].inlined)
+                .nth(proof as usize - 1)
+                .expect("no more than there are");
+            let proof = &t.frames[..=end];
+            for other in &r.threads {
+                for from in (0..other.frames.len()).step_by(5) {
+                    let mut frames = proof.to_vec();
+                    frames.extend_from_slice(&other.frames[from..]);
+                    for truncated in [false, true] {
+                        let v = c.classify(&frames, truncated);
+                        assert_eq!(as_said(&v), as_said(&whole), "{}{}", r.name, show(&frames));
+                    }
+                }
+                if proven % 16 != 0 {
+                    break;
+                }
+            }
+        }
+    }
+    // Pool threads are idle in std's thread entry where LTO has inlined their loop into it.
+    assert!(proven > 100 && shorter > 50, "{proven} {shorter} {of_all}");
+}
+
 #[test]
 fn recordings_exercise_the_rules() {
     let mut seen = BTreeSet::new();

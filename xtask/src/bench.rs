@@ -3,12 +3,15 @@
 //! Throughput is that of a ping-pong over loopback whose two ends share one CPU: it is never
 //! idle, parks after every message, and so shows each nanosecond that a switch takes longer. The
 //! recorder has another CPU. Slices with and without it alternate, since the speed of a machine
-//! drifts. What a switch costs by its kind comes from the kernel's own statistics of its programs.
+//! drifts. What a switch costs by its kind comes from the kernel's own statistics of its programs;
+//! what these take themselves, an empty program tells.
 
-mod bpf_stats;
+mod attach;
+mod bpf;
 mod calls;
 mod cost;
 mod cpus;
+mod kinds;
 pub(crate) mod proc;
 mod programs;
 mod recorder;
@@ -41,9 +44,13 @@ pub struct Args {
     #[arg(long, value_name = "CPU")]
     recorder_cpu: Option<usize>,
 
-    /// Measure this part only.
-    #[arg(long, value_enum)]
-    only: Option<Part>,
+    /// Measure these parts only.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
+
+    /// Measure this program instead of the one that is built here, to compare two.
+    #[arg(long, value_name = "FILE")]
+    holdup: Option<PathBuf>,
 
     /// Give the recorder this argument, too; may be given several times.
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
@@ -56,8 +63,21 @@ pub struct Args {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
+    /// What recording costs a busy server.
     Throughput,
-    Cost,
+    /// From the start to recording.
+    Attach,
+    /// In the kernel, a switch of another process.
+    Others,
+    /// A page fault of another process.
+    Faults,
+    /// A park, out and in.
+    Parks,
+    /// A park where threads preempt each other.
+    Preempted,
+    /// A wait whose stack is walked.
+    Captured,
+    /// What `--syscalls` costs each system call.
     Calls,
 }
 
@@ -68,31 +88,40 @@ enum Part {
 /// root), there is only one CPU, or Ctrl-C came.
 pub fn run(args: &Args) -> Result<()> {
     interrupt::watch()?;
-    let artifacts = Artifacts::build_release(&["profiler", "pingpong"])?;
+    let (artifacts, holdup) = match &args.holdup {
+        Some(holdup) => (Artifacts::build_release(&["pingpong"])?, holdup.clone()),
+        None => {
+            let artifacts = Artifacts::build_release(&["profiler", "pingpong"])?;
+            let holdup = artifacts.executable("holdup")?.to_owned();
+            (artifacts, holdup)
+        }
+    };
     let cpus = cpus::choose(args.cpu, args.recorder_cpu)?;
-    // Recorders inherit it; the ping-pong moves itself away.
-    cpus::pin(cpus.recorder)?;
-
     let bench = Bench {
         pingpong: artifacts.executable("pingpong")?.to_owned(),
-        holdup: artifacts.executable("holdup")?.to_owned(),
+        holdup,
         cpu: cpus.measured,
         recorder_cpu: cpus.recorder,
         slice: Duration::from_secs(args.slice_seconds),
         recorder_args: args.recorder_arg.clone(),
     };
+    let wanted = |part| args.only.is_empty() || args.only.contains(&part);
     let mut results = report::Results::new(&cpus);
-    if args.only.is_none_or(|only| only == Part::Throughput) {
+    // On all CPUs, as users start it.
+    if wanted(Part::Attach) {
+        results.attach = Some(attach::measure(&bench, args.rounds)?);
+    }
+    // Recorders inherit it; the ping-pong moves itself away.
+    cpus::pin(cpus.recorder)?;
+    if wanted(Part::Throughput) {
         let (recorded, peer) = throughput::measure(&bench, args.rounds)?;
         results.throughput = Some(recorded);
         results.peer = Some(peer);
     }
-    if args.only.is_none_or(|only| only == Part::Cost) {
-        results.costs = cost::measure_all(&bench)?;
-    }
-    if args.only.is_none_or(|only| only == Part::Calls) {
+    if wanted(Part::Calls) {
         results.calls = Some(calls::measure(&bench, args.rounds)?);
     }
+    results.costs = cost::measure(&bench, &wanted)?;
     results.verified = Verified::ask(&bench.holdup)?;
     results.write_table(&mut std::io::stdout().lock())?;
     if let Some(path) = &args.json {

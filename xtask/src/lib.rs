@@ -20,6 +20,7 @@ pub mod process;
 pub mod rustc_wrapper;
 pub mod setup;
 pub mod soak;
+pub mod stack_depth;
 pub mod strip;
 pub mod test;
 pub mod toolchain;

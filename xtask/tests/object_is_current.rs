@@ -1,7 +1,7 @@
 //! The eBPF object in the repository was made from the sources beside it.
 
 use xtask::note::Note;
-use xtask::{ebpf, inputs, paths};
+use xtask::{ebpf, inputs, paths, stack_depth};
 
 fn note() -> Note {
     let path = paths::note();
@@ -30,4 +30,15 @@ fn object_is_the_file_that_its_note_describes() {
         "{} was changed without its note\nrun: cargo xtask ebpf",
         paths::object().display()
     );
+}
+
+/// Linux 6.1 would refuse it, while a newer kernel loads it.
+#[test]
+fn programs_need_no_more_stack_than_linux_6_1_allows() {
+    let object = std::fs::read(paths::object()).unwrap();
+    let depths = stack_depth::of_programs(&object).unwrap();
+    assert!(depths.len() >= 7, "{depths:#?}");
+    for depth in depths {
+        assert!(depth.is_accepted(), "{depth:#?}");
+    }
 }

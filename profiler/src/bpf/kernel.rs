@@ -1,21 +1,16 @@
 //! The loaded programs and their maps.
 
-mod attach;
-
+use super::load::{SNAPSHOT, program};
 use super::memlock::MemlockRaised;
 use super::tables::{MappingTable, Tables};
 use crate::decode::{DecodeError, Event, decode};
-use crate::host::KernelBtf;
-use crate::limits::Limits;
 use crate::process::module::TlsContext;
-use crate::units::{Nanos, Pid, Tid, Timestamp};
+use crate::units::{Pid, Tid, Timestamp};
 use anyhow::{Context, Result, bail};
-use attach::program;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::Iter;
-use aya::{Btf, Ebpf, EbpfLoader};
+use aya::{Btf, Ebpf};
 use aya_log::EbpfLogger;
-use profiler_common::call::{self, CALLS};
 use profiler_common::context::layout;
 use profiler_common::counter::Counter;
 use profiler_common::map::{
@@ -23,43 +18,10 @@ use profiler_common::map::{
     HISTOGRAM_BUCKETS, Life, MAX_PROCESSES, NO_PROCESS, Process, Stack, THREAD_WAYS, THREADS,
     Thread,
 };
-use profiler_common::offsets::Offsets;
 use profiler_common::park::ParkSet;
 use rustix::time::{ClockId, clock_gettime};
 use std::io::Read;
 use std::os::fd::{AsRawFd, BorrowedFd};
-
-/// The compiled programs; `profiler/bpf/README.md` tells where they come from.
-static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/holdup.bpf.o");
-
-/// Tracepoints in the order in which they are attached: births first, switches last.
-pub(super) const TRACEPOINTS: [&str; 4] = [
-    "sched_process_fork",
-    "sched_process_exec",
-    "sched_waking",
-    "sched_switch",
-];
-
-/// A tracepoint that tells which page a thread waits for; not every kernel has it.
-pub(super) const PAGE_FAULT: &str = "page_fault_user";
-/// The helper that it cannot do without, since Linux 5.17: where it is missing, page faults have no
-/// object.
-pub(super) const PAGE_FAULT_HELPER: &str = "find_vma";
-
-/// Tracepoints of all system calls, the return first: an entry is kept until its return is seen.
-pub(super) const CALLS_TRACED: [&str; 2] = ["sys_exit", "sys_enter"];
-
-/// The program of a panic's begin.
-pub(super) const PANIC: &str = "panicked";
-
-/// The program of the sampling clock.
-pub(super) const CPU_SAMPLE: &str = "cpu_sample";
-
-/// Arguments of `sched_switch` where `prev_state` is one of them (Linux 5.18).
-const SCHED_SWITCH_ARGS: u32 = 4;
-
-/// The program that reads every task.
-pub(super) const SNAPSHOT: &str = "snapshot";
 
 /// An entry of the thread table.
 pub type KernelThread = Thread;
@@ -85,26 +47,26 @@ impl Counters {
 
 /// The kernel half of holdup, loaded. Dropping it detaches everything.
 pub struct Kernel {
-    ebpf: Ebpf,
-    btf: Btf,
-    tables: Tables,
-    filter: Array<MapData, u32>,
-    processes: Array<MapData, Process>,
-    lives: Array<MapData, Life>,
-    places: HashMap<MapData, u32, u32>,
-    threads: Array<MapData, Thread>,
-    stacks: HashMap<MapData, u64, Stack>,
-    aggregates: HashMap<MapData, AggregateKey, Aggregate>,
-    parks: Array<MapData, ParkSet>,
-    parks_epoch: Array<MapData, u32>,
-    counters: PerCpuArray<MapData, u64>,
-    events: RingBuf<MapData>,
+    pub(super) ebpf: Ebpf,
+    pub(super) btf: Btf,
+    pub(super) tables: Tables,
+    pub(super) filter: Array<MapData, u32>,
+    pub(super) processes: Array<MapData, Process>,
+    pub(super) lives: Array<MapData, Life>,
+    pub(super) places: HashMap<MapData, u32, u32>,
+    pub(super) threads: Array<MapData, Thread>,
+    pub(super) stacks: HashMap<MapData, u64, Stack>,
+    pub(super) aggregates: HashMap<MapData, AggregateKey, Aggregate>,
+    pub(super) parks: Array<MapData, ParkSet>,
+    pub(super) parks_epoch: Array<MapData, u32>,
+    pub(super) counters: PerCpuArray<MapData, u64>,
+    pub(super) events: RingBuf<MapData>,
     /// Whether the program for panics is loaded, which few recordings want.
-    panics_loaded: bool,
+    pub(super) panics_loaded: bool,
     /// Programs and maps that are made later count as well.
-    _memlock: Option<MemlockRaised>,
+    pub(super) _memlock: Option<MemlockRaised>,
     /// What the programs warn of; none where the kernel refused it.
-    log: Option<EbpfLogger<&'static dyn log::Log>>,
+    pub(super) log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
 impl std::fmt::Debug for Kernel {
@@ -115,139 +77,7 @@ impl std::fmt::Debug for Kernel {
     }
 }
 
-/// What a recording asks of the kernel programs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LoadOptions {
-    /// Waits of at least this length are sent one by one.
-    pub min_block: Nanos,
-    /// One stack in so many is copied for the shadow check; 0 for none.
-    pub shadow_every: u32,
-    /// Maps to be made smaller.
-    pub limits: Limits,
-}
-
 impl Kernel {
-    /// Loads the programs, without attaching them yet, for waits of at least `min_block`.
-    ///
-    /// # Errors
-    /// As [`Kernel::load_with`].
-    pub fn load(types: &KernelBtf, min_block: Nanos) -> Result<Kernel> {
-        let options = LoadOptions {
-            min_block,
-            ..LoadOptions::default()
-        };
-        Kernel::load_with(types, &options)
-    }
-
-    /// Loads the programs, without attaching them yet.
-    ///
-    /// # Errors
-    /// Where the kernel's type information lacks a field, or the verifier refuses.
-    pub fn load_with(types: &KernelBtf, options: &LoadOptions) -> Result<Kernel> {
-        let offset = |member: &str| {
-            types
-                .member_offset("task_struct", member)
-                .with_context(|| format!("the kernel's BTF has no task_struct.{member}"))
-        };
-        let (pid, tgid, comm) = (offset("pid")?, offset("tgid")?, offset("comm")?);
-        let (on_cpu, nvcsw) = (offset("on_cpu")?, offset("nvcsw")?);
-        let (stack, fsbase) = (offset("stack")?, offset("thread.fsbase")?);
-        let last_arrival = offset("sched_info.last_arrival").unwrap_or(0);
-        let last_queued = offset("sched_info.last_queued").unwrap_or(0);
-        let run_delay = offset("sched_info.run_delay").unwrap_or(0);
-        let state = offset("__state").or_else(|_| offset("state"))?;
-        // A field that is missing costs the names of some objects, and no more.
-        let objects = Offsets::new(|strukt, member| {
-            let found = types.member_offset(strukt, member);
-            if found.is_none() {
-                tracing::info!("the kernel's BTF has no {strukt}.{member}");
-            }
-            found
-        });
-        let has_task_pt_regs = u32::from(types.has_helper("task_pt_regs"));
-        let has_current_task_btf = u32::from(types.has_helper("get_current_task_btf"));
-        let has_prev_state =
-            u32::from(types.tracepoint_args("sched_switch") >= Some(SCHED_SWITCH_ARGS));
-        let memlock = MemlockRaised::for_kernel(types);
-        let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
-        let mut loader = EbpfLoader::new();
-        for (map, entries) in options.limits.maps() {
-            loader.map_max_entries(map, entries);
-        }
-        let mut ebpf = loader
-            .btf(Some(&btf))
-            .override_global("OFF_TASK_PID", &pid, true)
-            .override_global("OFF_TASK_TGID", &tgid, true)
-            .override_global("OFF_TASK_COMM", &comm, true)
-            .override_global("OFF_TASK_STATE", &state, true)
-            .override_global("OFF_TASK_ON_CPU", &on_cpu, true)
-            .override_global("OFF_TASK_NVCSW", &nvcsw, true)
-            .override_global("OFF_TASK_STACK", &stack, true)
-            .override_global("OFF_TASK_FSBASE", &fsbase, true)
-            .override_global("OFF_TASK_LAST_ARRIVAL", &last_arrival, true)
-            .override_global("OBJECT_OFFSETS", &objects, true)
-            .override_global("OFF_TASK_LAST_QUEUED", &last_queued, true)
-            .override_global("OFF_TASK_RUN_DELAY", &run_delay, true)
-            .override_global("KERNEL_STACK", &types.kernel_stack_size(), true)
-            .override_global("HAS_TASK_PT_REGS", &has_task_pt_regs, true)
-            .override_global("HAS_CURRENT_TASK_BTF", &has_current_task_btf, true)
-            .override_global("HAS_PREV_STATE", &has_prev_state, true)
-            .override_global("MIN_BLOCK_NS", &options.min_block.0, true)
-            .override_global("SHADOW_EVERY", &options.shadow_every, true)
-            .load(OBJECT)
-            .context("cannot load the eBPF object")?;
-        let tables = Tables::new(&mut ebpf, &options.limits)?;
-        let calls = ebpf
-            .map_mut("CALL_OBJECTS")
-            .context("the eBPF object has no map CALL_OBJECTS")?;
-        let mut calls: Array<_, u32> = Array::try_from(calls)?;
-        for number in 0..CALLS as u32 {
-            calls.set(number, call::object_of(number), 0)?;
-        }
-        let mut take = |name: &str| {
-            ebpf.take_map(name)
-                .with_context(|| format!("the eBPF object has no map {name}"))
-        };
-        let filter = Array::try_from(take("FILTER")?)?;
-        let mut processes: Array<_, Process> = Array::try_from(take("PROCESSES")?)?;
-        let nobody = Process {
-            tgid: NO_PROCESS,
-            ..bytemuck::Zeroable::zeroed()
-        };
-        processes.set(FILTER_FREED - 1, nobody, 0)?;
-        let lives = Array::try_from(take("LIVES")?)?;
-        let places = HashMap::try_from(take("PLACES")?)?;
-        let threads = Array::try_from(take("THREAD_TABLE")?)?;
-        let stacks = HashMap::try_from(take("STACKS")?)?;
-        let aggregates = HashMap::try_from(take("AGGREGATES")?)?;
-        let parks = Array::try_from(take("PARKS")?)?;
-        let parks_epoch = Array::try_from(take("PARKS_EPOCH")?)?;
-        let counters = PerCpuArray::try_from(take("COUNTERS")?)?;
-        let events = RingBuf::try_from(take("EVENTS")?)?;
-        let log = EbpfLogger::init(&mut ebpf)
-            .map_err(|error| tracing::warn!("the kernel programs cannot log: {error}"))
-            .ok();
-        Ok(Kernel {
-            log,
-            _memlock: memlock,
-            ebpf,
-            btf,
-            tables,
-            filter,
-            processes,
-            lives,
-            places,
-            threads,
-            stacks,
-            aggregates,
-            parks,
-            parks_epoch,
-            counters,
-            events,
-            panics_loaded: false,
-        })
-    }
-
     /// The unwinding tables.
     pub fn tables(&mut self) -> &mut Tables {
         &mut self.tables
@@ -416,21 +246,14 @@ impl Kernel {
         }
     }
 
-    /// Tells the kernel side what a stack is good for, one of `ADVICE_*`.
+    /// Tells the kernel side what a stack is good for.
     ///
     /// # Errors
     /// Where the kernel refuses; a stack that is not there any more is none.
-    pub fn advise(&mut self, stack: u64, advice: u32) -> Result<()> {
+    pub fn advise(&mut self, stack: u64, advice: Stack) -> Result<()> {
         /// `BPF_EXIST`.
         const EXIST: u64 = 2;
-        match self.stacks.insert(
-            stack,
-            Stack {
-                advice,
-                reserved: 0,
-            },
-            EXIST,
-        ) {
+        match self.stacks.insert(stack, advice, EXIST) {
             Err(aya::maps::MapError::SyscallError(error))
                 if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
             {

@@ -1,7 +1,8 @@
 //! What this kernel's verifier makes of the programs.
 
-use super::kernel::{
-    CALLS_TRACED, CPU_SAMPLE, Kernel, PAGE_FAULT, PAGE_FAULT_HELPER, PANIC, SNAPSHOT, TRACEPOINTS,
+use super::kernel::Kernel;
+use super::load::{
+    CALLS_TRACED, CPU_SAMPLE, PAGE_FAULT, PAGE_FAULT_HELPER, PANIC, SNAPSHOT, TRACEPOINTS,
 };
 use crate::host::KernelBtf;
 use crate::units::Nanos;

@@ -338,6 +338,12 @@ const GENERAL: &[Advice] = &[
         "https://docs.rs/tokio/latest/tokio/time/fn.sleep.html",
     ),
     // Other threads.
+    advice(
+        Cause::Lock,
+        &["parking_lot::raw_rwlock::*", "lock_api::rwlock::*"],
+        "hold the RwLock for less: no slow work under it; `tokio::sync::RwLock` if it must be held across an `.await`",
+        "https://docs.rs/tokio/latest/tokio/sync/struct.RwLock.html",
+    ),
     by_rule(
         Cause::Lock,
         &["std-rwlock"],

@@ -59,6 +59,8 @@ clues! {
     PIPES = 16;
     /// rayon: a thread from outside waits for its pool.
     RAYON = 17;
+    /// SQLite: another connection has locked the database.
+    SQLITE_BUSY = 18;
 
     /// Kernel: a page fault.
     K_FAULT = 32;

@@ -254,6 +254,12 @@ pub const RULES: &[Rule] = &[
     rule("file-lock", Cause::FileLock, Calls::Any)
         .any(Clues::K_FILE_LOCK)
         .because("the kernel waits for a lock on a file (fs/locks.c)"),
+    rule("sqlite-busy", Cause::FileLock, Calls::Of(call::SLEEP))
+        .any(Clues::SQLITE_BUSY)
+        .because(
+            "another connection holds SQLite's lock on the database file: its busy handler asks \
+             again and again, and sleeps in between (main.c, sqliteDefaultBusyCallback)",
+        ),
     rule("sleep", Cause::Sleep, Calls::Of(call::SLEEP))
         .because("nanosleep and clock_nanosleep do nothing but sleep"),
     rule("poll-sleep", Cause::Sleep, Calls::Of(call::POLL))

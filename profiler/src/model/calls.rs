@@ -142,8 +142,7 @@ pub(super) fn order(a: &CallSite, b: &CallSite) -> Ordering {
 }
 
 fn site(recording: &Recording, findings: &Findings, key: Key, gathered: &Gathered) -> CallSite {
-    let mut calls: Vec<(&(StackId, Option<ObjectId>), &(u64, Nanos))> =
-        gathered.of.iter().collect();
+    let mut calls: Vec<_> = gathered.of.iter().collect();
     calls.sort_by_key(|(of, (_, time))| (Reverse(*time), **of));
     let mut causes: BTreeMap<Cause, Nanos> = BTreeMap::new();
     let mut tasks: BTreeMap<Arc<str>, Nanos> = BTreeMap::new();

@@ -1,26 +1,31 @@
-//! Connections that have an end in common: each has a port of its own, which tells nobody anything.
+//! Connections that have an end in common, and children that run the same command: each has a
+//! number of its own, which tells nobody anything.
 
 use super::object::ObjectKind;
 use super::report::{ObjectGroup, ObjectTotal};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
-/// One end of a connection: its protocol and its address.
+/// What objects have in common: one end of a connection, with its protocol, or a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum End<'a> {
     /// The peer's: we have called there.
     Peer(&'a str, &'a str),
     /// Our own: the peers have called us.
     Own(&'a str, &'a str),
+    /// The command of a child.
+    Command(&'a str),
 }
 
-/// What `all` are with connections counted and not named: none where no two of them belong
+/// What `all` are with connections and children counted and not named: none where no two of them belong
 /// together. The longest first.
 pub(super) fn groups(all: &[ObjectTotal]) -> Vec<ObjectGroup> {
     let mut count: HashMap<End<'_>, usize> = HashMap::new();
     for (peer, own) in all.iter().filter_map(ends) {
         *count.entry(peer).or_default() += 1;
-        *count.entry(own).or_default() += 1;
+        if own != peer {
+            *count.entry(own).or_default() += 1;
+        }
     }
     // By that end which more of them have.
     let shared = |object| {
@@ -43,8 +48,12 @@ pub(super) fn groups(all: &[ObjectTotal]) -> Vec<ObjectGroup> {
             // The others are with their other end.
             [one] => single.push(one),
             members => found.push(ObjectGroup {
-                kind: ObjectKind::Socket,
+                kind: match end {
+                    End::Command(_) => ObjectKind::Process,
+                    End::Peer(..) | End::Own(..) => ObjectKind::Socket,
+                },
                 name: match end {
+                    End::Command(command) => command.to_owned(),
                     End::Peer(protocol, address) => format!("{protocol} to {address}"),
                     End::Own(protocol, address) => format!("{protocol} at {address}"),
                 },
@@ -71,8 +80,13 @@ pub(super) fn groups(all: &[ObjectTotal]) -> Vec<ObjectGroup> {
     found
 }
 
-/// Both ends of a connection, `tcp 10.0.0.1:40112 -> 10.0.0.5:5432`.
+/// Both ends of a connection, `tcp 10.0.0.1:40112 -> 10.0.0.5:5432`; twice the command of a child,
+/// `77 (sleep)`.
 fn ends(object: &ObjectTotal) -> Option<(End<'_>, End<'_>)> {
+    if object.kind == ObjectKind::Process {
+        let (_, command) = object.name.strip_suffix(')')?.split_once(" (")?;
+        return Some((End::Command(command), End::Command(command)));
+    }
     if object.kind != ObjectKind::Socket {
         return None;
     }
@@ -138,6 +152,23 @@ mod tests {
                 ("udp [::1]:80 -> [::1]:4003".into(), 1, 3),
             ]
         );
+    }
+
+    #[test]
+    fn children_are_one_by_their_command() {
+        let child = |name: &str| ObjectTotal {
+            kind: ObjectKind::Process,
+            name: name.into(),
+            waits: 1,
+            total_ns: Nanos(3),
+        };
+        let all = ["77 (sleep)", "78 (sleep)", "79 (a (b)", "80"].map(child);
+        let groups = groups(&all);
+        let names: Vec<_> = groups
+            .iter()
+            .map(|group| (group.name.as_str(), group.objects))
+            .collect();
+        assert_eq!(names, [("sleep", 2), ("79 (a (b)", 1), ("80", 1)]);
     }
 
     /// A group whose members went to another end is none.

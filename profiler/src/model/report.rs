@@ -431,12 +431,13 @@ pub struct ObjectTotal {
     pub total_ns: Nanos,
 }
 
-/// Objects of a site that belong together: connections to one address, or to one of ours.
+/// Objects of a site that belong together: connections to one address, or to one of ours; children
+/// that run one command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ObjectGroup {
     /// Their kind.
     pub kind: ObjectKind,
-    /// What they have in common, raw: `tcp to 10.0.0.5:5432`, `tcp at 0.0.0.0:80`. The object's
+    /// What they have in common, raw: `tcp to 10.0.0.5:5432`, `tcp at 0.0.0.0:80`, `sleep`. The object's
     /// own name where it is the only one.
     pub name: String,
     /// How many they are.

@@ -14,7 +14,7 @@ use crate::symbolize::{Frame, Symbolizer};
 use crate::tokio_rt::{Agreement, Judge, Learned, Place, Seen, State};
 use crate::units::{Addr, Pid, Tid, Timestamp};
 use crate::unwind::walk_outcome;
-use profiler_common::map::{ADVICE_IDLE, ADVICE_IDLE_BY_PLACE, ADVICE_RECORD};
+use profiler_common::map::{ADVICE_IDLE, ADVICE_IDLE_BY_PLACE, ADVICE_RECORD, ALL_FRAMES, Stack};
 use profiler_common::record::{
     ForkRecord, Header, SnapshotRecord, WAKER_INTERRUPT, WAKER_UNSEEN, WaitRecord, of,
 };
@@ -67,6 +67,12 @@ pub(super) struct CompactWait {
     /// Id of the task, or 0.
     pub(super) task_id: u64,
 }
+
+/// The advice where nothing else is known.
+const RECORD: Stack = Stack {
+    advice: ADVICE_RECORD,
+    frames: 0,
+};
 
 /// A thread that ended wait after wait.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -323,10 +329,10 @@ impl Gathered {
         map: &AddressMap,
         modules: &Modules,
         code: &Code,
-    ) -> u32 {
+    ) -> Stack {
         if self.frames >= self.bounds.frames {
             self.stacks_left_out += 1;
-            return ADVICE_RECORD;
+            return RECORD;
         }
         let truncated = walk_outcome(seen.record.walk);
         let user: Vec<Addr> = seen.user.iter().map(|addr| Addr(*addr)).collect();
@@ -402,23 +408,33 @@ impl Gathered {
     }
 
     /// What the kernel side is to do with waits of a stack.
-    fn advice(&self, id: StackId) -> u32 {
+    fn advice(&self, id: StackId) -> Stack {
         let index = id.0 as usize;
-        let idle = |s: &StackEntry| s.verdict.state == State::Idle;
-        let of_wait = self.of_waits.get(index) == Some(&true);
-        if !of_wait || !self.stacks.get(index).is_some_and(idle) {
-            ADVICE_RECORD
-        } else if self.judges.get(index) == Some(&Judge::Context) {
-            ADVICE_IDLE_BY_PLACE
-        } else {
-            ADVICE_IDLE
+        let (Some(stack), Some(true)) = (self.stacks.get(index), self.of_waits.get(index)) else {
+            return RECORD;
+        };
+        if stack.verdict.state != State::Idle {
+            return RECORD;
+        }
+        if self.judges.get(index) == Some(&Judge::Context) {
+            return Stack {
+                advice: ADVICE_IDLE_BY_PLACE,
+                frames: ALL_FRAMES,
+            };
+        }
+        let owner = self.owners.get(index);
+        let program = owner.and_then(|owner| self.programs.get(&owner.program));
+        let proof = program.and_then(|p| p.learned.proof(&stack.frames, &stack.verdict));
+        Stack {
+            advice: ADVICE_IDLE,
+            frames: proof.unwrap_or(ALL_FRAMES),
         }
     }
 
     /// The advice for every stack that the kernel side knows by number, if any verdict may have
     /// changed since this was asked last: something was learned, or the thread-local state began
     /// or ceased to count.
-    pub(super) fn changed_advice(&mut self) -> Option<Vec<(u64, u32)>> {
+    pub(super) fn changed_advice(&mut self) -> Option<Vec<(u64, Stack)>> {
         let stale = |program: &Program| {
             program.changed || program.learned.agreement().trusted() != program.was_trusted
         };

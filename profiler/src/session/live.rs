@@ -446,7 +446,7 @@ impl Session {
             match seen {
                 Unnamed::Stack(seen) => {
                     let advice = gathered.stack(&seen, owner, map, modules, &process.code);
-                    if advice != ADVICE_RECORD {
+                    if advice.advice != ADVICE_RECORD {
                         kernel.advise(seen.record.stack, advice)?;
                     }
                 }

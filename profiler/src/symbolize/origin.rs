@@ -36,6 +36,16 @@ const RUNTIME: &[&str] = &[
     "pin_utils",
     "sync_wrapper",
     "try_lock",
+    // Executors beside tokio: what they wait for, the future inside does.
+    "async_executor",
+    "async_global_executor",
+    "async_io",
+    "async_std",
+    "async_task",
+    "cassette",
+    "extreme",
+    "pollster",
+    "smol",
     // Wrappers that a span puts around a future.
     "tracing",
     "tracing_attributes",

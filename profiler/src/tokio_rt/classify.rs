@@ -102,6 +102,28 @@ impl Classifier {
         walk.undecided()
     }
 
+    /// How many of the innermost physical user frames prove `verdict`, which was said of all of
+    /// `frames`: any stack that begins with them means the same. None where it takes all of them.
+    #[must_use]
+    pub fn proof(&self, frames: &[Frame], verdict: &Verdict) -> Option<u32> {
+        let mut count = 0;
+        for (i, frame) in frames.iter().enumerate() {
+            // What it is depends on the frames beyond it.
+            if frame.function.contains(THREAD_ENTRY) {
+                return None;
+            }
+            if frame.inlined || frame.space == Space::Kernel {
+                continue;
+            }
+            count += 1;
+            let said = self.classify(frames.get(..=i)?, true);
+            if (said.state, said.role, said.rule) == (verdict.state, verdict.role, verdict.rule) {
+                return Some(count);
+            }
+        }
+        None
+    }
+
     fn base_by_start(frame: &Frame) -> Option<PoolBase> {
         Some(PoolBase::Start(frame.module.clone(), frame.start?))
     }

@@ -4,6 +4,7 @@ use super::classify::Classifier;
 use super::place::{Agreement, Judge};
 use super::pool_threads::{PoolThreads, Seen};
 use super::verdict::Verdict;
+use crate::symbolize::Frame;
 
 /// What was learned of one program in one recording.
 #[derive(Debug, Default)]
@@ -42,6 +43,12 @@ impl Learned {
     #[must_use]
     pub const fn agreement(&self) -> &Agreement {
         &self.agreement
+    }
+
+    /// As [`Classifier::proof`]; none where the verdict is not by names.
+    #[must_use]
+    pub fn proof(&self, frames: &[Frame], verdict: &Verdict) -> Option<u32> {
+        self.classifier.proof(frames, verdict)
     }
 
     /// What a stack means, and who said so.

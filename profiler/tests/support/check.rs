@@ -91,14 +91,7 @@ fn time_of(site: &TrueSite, found: &Sum) -> Complaints {
     let name = &site.function;
     let tolerance = site.tolerance_ns();
     let mut complaints = Vec::new();
-    // Where a whole CPU of a guest stands still between a wakeup and the switch, the scheduler's
-    // clock does too (`rq_clock_skip_update`), and it charges that time to the run queue.
-    let most = if slowdown() > 1 {
-        site.off_cpu_ns()
-    } else {
-        site.blocked_ns()
-    };
-    if found.total_ns + tolerance < site.blocked_ns() || found.total_ns > most + tolerance {
+    if found.total_ns.abs_diff(site.blocked_ns()) > tolerance {
         complaints.push(format!(
             "{name}: {} blocked, measured {} ± {}",
             ms(found.total_ns),
@@ -111,7 +104,7 @@ fn time_of(site: &TrueSite, found: &Sum) -> Complaints {
     let sum = found.total_ns + found.runqueue_ns;
     let (low, high) = (
         site.blocked_ns().saturating_sub(tolerance),
-        site.off_cpu_ns() + tolerance,
+        site.most_off_cpu_ns() + tolerance,
     );
     if sum < low || sum > high {
         complaints.push(format!(

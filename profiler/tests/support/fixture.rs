@@ -56,6 +56,13 @@ impl Variant {
         profile: Profile::Release,
     };
 
+    /// The program that waits in the crates that people use. Their functions are inlined into
+    /// their callers, which line tables tell.
+    pub(crate) const CRATES: Variant = Variant {
+        package: "crates",
+        profile: Profile::Lines,
+    };
+
     /// `tokio-1.38-fat-lto`.
     pub(crate) fn name(self) -> String {
         let profile = match self.profile {
@@ -203,6 +210,11 @@ impl Running {
 
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Ends it by SIGKILL.
+    pub(crate) fn kill(mut self) -> Result<(), String> {
+        self.process.kill()
     }
 
     pub(crate) fn go(&mut self) -> Result<(), String> {

@@ -23,7 +23,7 @@ type Test = fn() -> Outcome;
 type Missing = fn() -> Option<String>;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let trials: [(&str, Test, Missing); 9] = [
+    let trials: [(&str, Test, Missing); 10] = [
         (
             "forked_processes_are_followed",
             followed,
@@ -36,6 +36,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             privilege::missing,
         ),
         ("libraries_come_and_go", libraries, privilege::missing),
+        ("a_target_that_is_killed", killed, privilege::missing),
         ("several_by_id", several_by_id, privilege::missing),
         ("several_by_name", several_by_name, privilege::missing),
         ("in_other_namespaces", namespaces, missing_unshare),
@@ -456,6 +457,36 @@ fn replaced() -> Outcome {
     let recorded = recording.end()?;
     no_complaints(every_wait(&recorded.report, &truth))?;
     sound(&recorded.report)
+}
+
+/// The report says which signal ended the target, which is nobody's child here; and of the other,
+/// that it exited.
+fn killed() -> Outcome {
+    let killed = Variant::DEFAULT.start("exit-midway")?;
+    let mut other = Variant::DEFAULT.start("exit-midway")?;
+    let recording = Recording::start(&["-p", &format!("{},{}", killed.pid(), other.pid())])?;
+    // Waited for at once: from then on the kernel may not tell any more.
+    let older = !tells_after_wait();
+    killed.kill()?;
+    other.go()?;
+    other.truth()?;
+    other.finish()?;
+    let recorded = recording.end()?;
+    let ends: Vec<_> = recorded
+        .report
+        .targets
+        .iter()
+        .map(|target| target.ended.as_deref().unwrap_or("not"))
+        .collect();
+    let right = ends == ["killed by SIGKILL", "exited"];
+    ensure(right || older && !ends.contains(&"not"), || {
+        format!("they ended: {ends:?}")
+    })
+}
+
+/// Whether this kernel's pidfds tell how a process ended that was waited for (Linux 6.15).
+fn tells_after_wait() -> bool {
+    holdup::host::KernelBtf::load().is_ok_and(|btf| btf.has_function("pidfs_exit"))
 }
 
 /// A process that ended is not another one that was given its id.

@@ -5,6 +5,7 @@ pub(crate) mod calls;
 pub(crate) mod check;
 pub(crate) mod check_causes;
 pub(crate) mod check_modes;
+pub(crate) mod check_wakers;
 pub(crate) mod fixture;
 pub(crate) mod harm;
 pub(crate) mod hostile;

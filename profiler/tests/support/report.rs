@@ -79,6 +79,7 @@ pub(crate) struct LongestPoll {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Waker {
     pub(crate) thread: String,
+    pub(crate) pid: u32,
     pub(crate) function: Option<String>,
     pub(crate) waits: u64,
 }
@@ -136,6 +137,8 @@ pub(crate) struct Site {
     pub(crate) cause: String,
     pub(crate) call: String,
     pub(crate) objects: Vec<SiteObject>,
+    #[serde(default)]
+    pub(crate) object_groups: Vec<ObjectGroup>,
     pub(crate) advice: Option<Advice>,
     pub(crate) evidence: Vec<String>,
     pub(crate) waits: u64,
@@ -152,6 +155,12 @@ pub(crate) struct SiteObject {
     pub(crate) name: String,
     pub(crate) waits: u64,
     pub(crate) total_ns: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct ObjectGroup {
+    pub(crate) name: String,
+    pub(crate) objects: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]

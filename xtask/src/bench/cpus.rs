@@ -51,6 +51,24 @@ pub(super) fn pin(cpu: usize) -> Result<()> {
     sched_setaffinity(None, &cpus).with_context(|| format!("cannot run on CPU {cpu}"))
 }
 
+/// Tells the kernel that the threads of a process need not run as soon as they are woken
+/// (`SCHED_BATCH` of sched(7)): they preempt nobody.
+pub(super) fn no_preemption(pid: u32) -> Result<()> {
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let name = task?.file_name();
+        let tid = name.to_str().and_then(|name| name.parse().ok());
+        let tid: libc::pid_t = tid.context("a thread whose id is no number")?;
+        // SAFETY: zero is a value of all of its fields.
+        let parameters: libc::sched_param = unsafe { std::mem::zeroed() };
+        // SAFETY: the kernel reads the parameters.
+        if unsafe { libc::sched_setscheduler(tid, libc::SCHED_BATCH, &raw const parameters) } != 0 {
+            return Err(std::io::Error::last_os_error())
+                .with_context(|| format!("cannot change how thread {tid} is scheduled"));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,12 +16,21 @@ pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
 }
 
 fn user_and_system_ticks(stat: &str) -> Option<u64> {
+    Some(stat_field(stat, 14)? + stat_field(stat, 15)?)
+}
+
+/// A field of `/proc/PID/stat` behind the name, numbered as in proc(5), from 3 on.
+fn stat_field(stat: &str, number: usize) -> Option<u64> {
     // The second field, the name, may contain blanks and parentheses.
     let after_name = stat.rsplit_once(')')?.1;
-    let mut fields = after_name.split_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    Some(user + system)
+    let field = after_name.split_whitespace().nth(number.checked_sub(3)?)?;
+    field.parse().ok()
+}
+
+/// Page faults of a process that needed no reading.
+pub(super) fn minor_faults(pid: u32) -> Result<u64> {
+    let stat = read(&format!("/proc/{pid}/stat"))?;
+    stat_field(&stat, 10).context("/proc/PID/stat is not as proc(5) says")
 }
 
 /// Resident memory of a process in bytes, now.
@@ -51,6 +60,15 @@ pub(super) fn bpf_programs(pid: u32) -> io::Result<BTreeSet<u32>> {
     Ok(fd_infos(pid)?
         .iter()
         .filter_map(|info| field(info, "prog_id:"))
+        .filter_map(|id| id.try_into().ok())
+        .collect())
+}
+
+/// The eBPF maps that a process holds: their ids.
+pub(super) fn bpf_maps(pid: u32) -> io::Result<BTreeSet<u32>> {
+    Ok(fd_infos(pid)?
+        .iter()
+        .filter_map(|info| field(info, "map_id:"))
         .filter_map(|id| id.try_into().ok())
         .collect())
 }
@@ -100,6 +118,8 @@ mod tests {
     fn a_name_full_of_parentheses_does_not_shift_the_fields() {
         let stat = "7 (a) b) (c) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 4 0 9 9 9";
         assert_eq!(user_and_system_ticks(stat), Some(300));
+        assert_eq!(stat_field(stat, 10), Some(100));
+        assert_eq!(stat_field(stat, 1), None);
         assert_eq!(user_and_system_ticks("7 (a S 1"), None);
         assert_eq!(user_and_system_ticks("7 (a) S 1"), None);
     }

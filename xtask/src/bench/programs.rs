@@ -14,7 +14,7 @@ const LATE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct PingPong {
     pub(super) server: Child,
-    client: Child,
+    pub(super) client: Child,
 }
 
 impl PingPong {
@@ -79,9 +79,15 @@ fn rate(line: &str) -> Option<f64> {
     rate.is_finite().then_some(rate)
 }
 
-/// A program that needs nothing but its name: `idle` or `sleeper`.
+/// A program that needs nothing but its name: `idle`, `sleeper` or `faulter`.
 pub(super) fn start(bench: &Bench, program: &str) -> Result<Child> {
-    let mut child = Child::start(program, &mut command(bench, &[program]), Lines::Stdout)?;
+    start_with(bench, &[program])
+}
+
+/// A program with arguments: its name first.
+pub(super) fn start_with(bench: &Bench, args: &[&str]) -> Result<Child> {
+    let name = args.first().copied().unwrap_or_default();
+    let mut child = Child::start(name, &mut command(bench, args), Lines::Stdout)?;
     child.read_line(START)?;
     Ok(child)
 }

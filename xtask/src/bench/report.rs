@@ -1,10 +1,11 @@
 //! The results, as a table and as JSON.
 
+use super::attach::AttachTime;
 use super::cpus::Cpus;
+use super::kinds::KindCost;
 use super::throughput::OwnCosts;
 use crate::verified::Verified;
-use serde::ser::SerializeStruct as _;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use std::io::{self, Write};
 
 /// All that was measured.
@@ -17,6 +18,7 @@ pub(super) struct Results {
     /// libbpf-tools' `offcputime -p`.
     #[serde(rename = "offcputime")]
     pub(super) peer: Option<Peer>,
+    pub(super) attach: Option<AttachTime>,
     pub(super) costs: Vec<KindCost>,
     /// What `--syscalls` costs.
     pub(super) calls: Option<CallCosts>,
@@ -98,70 +100,6 @@ impl Spread {
     }
 }
 
-/// One eBPF program's share in the cost of a kind of event.
-#[derive(Clone, Debug)]
-pub(super) struct ProgramCost {
-    pub(super) program: String,
-    pub(super) runs: u64,
-    pub(super) nanos: u64,
-}
-
-impl ProgramCost {
-    fn per_run(&self) -> f64 {
-        ratio(self.nanos, self.runs)
-    }
-}
-
-impl Serialize for ProgramCost {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut s = serializer.serialize_struct("ProgramCost", 3)?;
-        s.serialize_field("program", &self.program)?;
-        s.serialize_field("runs", &self.runs)?;
-        s.serialize_field("ns_per_run", &self.per_run())?;
-        s.end()
-    }
-}
-
-/// What events of one kind cost in the kernel.
-#[derive(Clone, Debug)]
-pub(super) struct KindCost {
-    pub(super) kind: &'static str,
-    pub(super) event: &'static str,
-    pub(super) events: u64,
-    pub(super) programs: Vec<ProgramCost>,
-}
-
-impl KindCost {
-    fn nanos_per_event(&self) -> f64 {
-        ratio(self.programs.iter().map(|p| p.nanos).sum(), self.events)
-    }
-
-    fn runs_per_event(&self) -> f64 {
-        ratio(self.programs.iter().map(|p| p.runs).sum(), self.events)
-    }
-}
-
-impl Serialize for KindCost {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut s = serializer.serialize_struct("KindCost", 6)?;
-        s.serialize_field("kind", self.kind)?;
-        s.serialize_field("event", self.event)?;
-        s.serialize_field("events", &self.events)?;
-        s.serialize_field("runs_per_event", &self.runs_per_event())?;
-        s.serialize_field("ns_per_event", &self.nanos_per_event())?;
-        s.serialize_field("programs", &self.programs)?;
-        s.end()
-    }
-}
-
-fn ratio(whole: u64, parts: u64) -> f64 {
-    if parts == 0 {
-        0.0
-    } else {
-        whole as f64 / parts as f64
-    }
-}
-
 impl Results {
     pub(super) fn new(cpus: &Cpus) -> Results {
         let kernel = rustix::system::uname()
@@ -174,6 +112,7 @@ impl Results {
             recorder_cpu: cpus.recorder,
             throughput: None,
             peer: None,
+            attach: None,
             costs: Vec::new(),
             calls: None,
             verified: Vec::new(),
@@ -237,33 +176,14 @@ impl Results {
             let mib = own.resident_bytes as f64 / f64::from(1 << 20);
             writeln!(out, "{:34} {mib:>10.1}", "holdup's resident MiB")?;
         }
+        if let Some(attach) = &self.attach {
+            attach.write(out)?;
+        }
         if !self.costs.is_empty() {
-            let head = ["events", "runs/event", "ns/event", "ns/run"];
-            writeln!(
-                out,
-                "\n{:34} {:>10} {:>10} {:>10} {:>10}",
-                "cost in the kernel", head[0], head[1], head[2], head[3]
-            )?;
+            KindCost::write_head(out)?;
         }
         for cost in &self.costs {
-            let name = format!("{} ({})", cost.kind, cost.event);
-            let (runs, nanos) = (cost.runs_per_event(), cost.nanos_per_event());
-            writeln!(
-                out,
-                "{name:34} {:>10} {runs:>10.2} {nanos:>10.0}",
-                cost.events
-            )?;
-            for program in &cost.programs {
-                let runs = ratio(program.runs, cost.events);
-                let nanos = ratio(program.nanos, cost.events);
-                writeln!(
-                    out,
-                    "  {:32} {:>10} {runs:>10.2} {nanos:>10.0} {:>10.0}",
-                    program.program,
-                    "",
-                    program.per_run()
-                )?;
-            }
+            cost.write(out)?;
         }
         if let Some(calls) = &self.calls {
             writeln!(
@@ -299,7 +219,12 @@ impl Spread {
     }
 }
 
-fn write_spread(out: &mut impl Write, name: &str, s: Spread, digits: usize) -> io::Result<()> {
+pub(super) fn write_spread(
+    out: &mut impl Write,
+    name: &str,
+    s: Spread,
+    digits: usize,
+) -> io::Result<()> {
     writeln!(
         out,
         "{name:34} {:>10.digits$} {:>10.digits$} {:>10.digits$}",
@@ -337,27 +262,5 @@ mod tests {
                 max: 0.0
             }
         );
-    }
-
-    #[test]
-    fn costs_are_per_event_and_nothing_is_divided_by_zero() {
-        let program = |program: &str, runs, nanos| ProgramCost {
-            program: program.to_owned(),
-            runs,
-            nanos,
-        };
-        let mut cost = KindCost {
-            kind: "park",
-            event: "park",
-            events: 10,
-            programs: vec![program("switch", 20, 3_000), program("waking", 10, 1_000)],
-        };
-        assert_eq!(
-            (cost.nanos_per_event(), cost.runs_per_event()),
-            (400.0, 3.0)
-        );
-        assert_eq!(cost.programs.first().map(ProgramCost::per_run), Some(150.0));
-        cost.events = 0;
-        assert_eq!((cost.nanos_per_event(), cost.runs_per_event()), (0.0, 0.0));
     }
 }

@@ -24,8 +24,12 @@ const STABLE_SUITES: &[(&str, &str)] = &[
 /// Suites whose kernels change.
 const MOVING_SUITES: &[&str] = &["stable-backports", "trixie-backports", "unstable"];
 
-/// The modules that reaching the disk takes, and so have to be there before it is.
-const MODULES: &[&str] = &["virtio_pci", "virtio_blk", "ext4"];
+/// The modules that reaching the disk takes, and so have to be there before it is; and those by
+/// which the ends of sockets are found, which other systems load when they are asked for.
+const MODULES: &[&str] = &["virtio_pci", "virtio_blk", "ext4", "tcp_diag", "unix_diag"];
+
+/// Names the [`MODULES`] that a folder of the cache was made with.
+const MADE_WITH: &str = "made-with";
 
 /// A kernel that is ready to boot.
 #[derive(Debug)]
@@ -73,6 +77,10 @@ impl Kernel {
             .filter(|path| path.extension().is_some_and(|e| e == "ko"))
             .collect();
         modules.sort();
+        let made_with = fs::read_to_string(folder.join(MADE_WITH)).unwrap_or_default();
+        if made_with != MODULES.join(" ") {
+            bail!("{} was made with other modules", folder.display());
+        }
         let image = folder.join("vmlinuz");
         if !image.is_file() {
             bail!("{} is missing", image.display());
@@ -193,6 +201,7 @@ impl Found {
         for (n, module) in self.modules(&tree)?.iter().enumerate() {
             unpack_module(module, &ready, n)?;
         }
+        fs::write(ready.join(MADE_WITH), MODULES.join(" ")).context("cannot write to the cache")?;
         // The folder appears whole or not at all.
         let place = kernels.join(&self.release);
         if place.exists() {

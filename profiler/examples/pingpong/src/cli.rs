@@ -1,7 +1,8 @@
 //! The command line.
 
-use crate::{affinity, caller, client, programs, sleeper};
+use crate::{affinity, caller, client, memory, programs, sleeper};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// Programs with a known rate and kind of waits.
 #[derive(clap::Parser, Debug)]
@@ -42,7 +43,23 @@ enum Program {
     /// Standard input and output are as the client's, with calls for round trips.
     Caller,
     /// Do nothing: a tokio runtime whose only worker stays parked.
-    Idle,
+    Idle(Map),
+    /// Touch new memory, a page after the other.
+    Faulter,
+}
+
+/// A piece of a file to be mapped as code, and never to be called.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Map {
+    /// The file.
+    #[arg(long, value_name = "FILE", requires = "length")]
+    map: Option<PathBuf>,
+    /// Where in it the piece begins.
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    offset: u64,
+    /// How long it is.
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    length: usize,
 }
 
 impl Args {
@@ -56,7 +73,13 @@ impl Args {
             Program::Client { addr } => client::run(addr),
             Program::Sleeper { depth, nanos } => sleeper::run(depth, nanos),
             Program::Caller => caller::run(),
-            Program::Idle => programs::idle(),
+            Program::Idle(map) => {
+                if let Some(file) = &map.map {
+                    memory::map_code(file, map.offset, map.length)?;
+                }
+                programs::idle()
+            }
+            Program::Faulter => memory::fault(),
         }
     }
 }

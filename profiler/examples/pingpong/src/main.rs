@@ -5,6 +5,7 @@ mod affinity;
 mod caller;
 mod cli;
 mod client;
+mod memory;
 mod programs;
 mod sleeper;
 

@@ -217,4 +217,13 @@ pub(super) const USER: Table = &[
         &["std::io::pipe::*", "std::sys::*pipe::*", "std::pipe::*"],
     ),
     (Clues::RAYON, &["rayon_core::*", "rayon::*"]),
+    (
+        Clues::SQLITE_BUSY,
+        &[
+            "sqliteDefaultBusyCallback",
+            "sqlite3InvokeBusyHandler",
+            "btreeInvokeBusyHandler",
+            "rusqlite::busy::*",
+        ],
+    ),
 ];

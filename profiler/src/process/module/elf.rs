@@ -120,7 +120,8 @@ impl<'data> Function<'data> {
     /// entered by jumps.
     #[must_use]
     pub fn is_part(&self) -> bool {
-        self.name().is_some_and(|name| name.windows(5).any(|part| part == b".cold"))
+        self.name()
+            .is_some_and(|name| name.windows(5).any(|part| part == b".cold"))
     }
 }
 

@@ -105,6 +105,9 @@ impl Line {
     /// Appends `text` in `style`.
     pub(super) fn push(&mut self, style: Style, text: &str) -> &mut Line {
         self.width += width(text);
+        if text.is_empty() {
+            return self;
+        }
         if self.color && style != Style::new() {
             self.text.push_str(&style.render().to_string());
             self.text.push_str(text);

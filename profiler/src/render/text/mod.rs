@@ -10,6 +10,7 @@ mod open;
 mod page;
 mod sites;
 mod style;
+mod wakers;
 mod workers;
 
 pub use check::render as render_check;

@@ -1,9 +1,10 @@
 //! Where threads waited.
 
-use super::header::{file_and_line, location};
-use super::line::{cut_left, cut_right, width};
+use super::header::location;
+use super::line::{cut_left, width};
 use super::page::Page;
 use super::style::{BAD, DIM, PLAIN, SITE, WARN};
+use super::wakers;
 use crate::counted::counted;
 use crate::model::{ObjectGroup, ObjectKind, ObjectTotal, RuntimeKind, Site, Truncation};
 use crate::render::{count, display_name, duration, percent, sanitize};
@@ -153,8 +154,9 @@ fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
     }
     let indent = INDENT + LABEL;
     page.labelled((DIM, "      waits"), indent, &waits(site))?;
-    if !site.wakers.is_empty() {
-        page.labelled((DIM, "      woken by"), indent, &wakers(site))?;
+    for (index, waker) in wakers::texts(page.report, site).iter().enumerate() {
+        let label = if index == 0 { "      woken by" } else { "" };
+        page.labelled((DIM, label), indent, waker)?;
     }
     if let Some(advice) = site.advice {
         page.labelled((DIM, "      instead"), indent, advice.text)?;
@@ -175,7 +177,13 @@ fn objects(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
     let group = |group: &ObjectGroup| {
         let name = match group.objects {
             1 => group.name.clone(),
-            objects => format!("{}, {} connections,", group.name, count(objects)),
+            objects => {
+                let what = match group.kind {
+                    ObjectKind::Process => "processes",
+                    _ => "connections",
+                };
+                format!("{}, {} {what},", group.name, count(objects))
+            }
         };
         (group.kind, name, group.total_ns)
     };
@@ -220,33 +228,6 @@ fn waits(site: &Site) -> String {
         duration(site.p99_ns),
         duration(site.max_ns)
     )
-}
-
-fn wakers(site: &Site) -> String {
-    const NAMED: usize = 3;
-    let all: u64 = site.wakers.iter().map(|waker| waker.waits).sum();
-    let mut parts: Vec<String> = site
-        .wakers
-        .iter()
-        .take(NAMED)
-        .map(|waker| {
-            let thread = cut_right(&sanitize(&waker.thread), 40);
-            let share = percent(waker.waits as f64 / all as f64);
-            match &waker.function {
-                Some(function) => {
-                    let at = file_and_line(waker.file.as_deref(), waker.line)
-                        .map_or_else(String::new, |at| format!(" ({at})"));
-                    format!("{thread} in {}{at} {share}", display_name(function))
-                }
-                None => format!("{thread} {share}"),
-            }
-        })
-        .collect();
-    if site.wakers.len() > NAMED {
-        let others = (site.wakers.len() - NAMED) as u64;
-        parts.push(counted(others, "other", "others"));
-    }
-    parts.join(", ")
 }
 
 const fn why(truncation: Truncation) -> &'static str {

@@ -5,11 +5,13 @@ mod calls;
 mod doubtful;
 mod harm;
 mod services;
+mod several;
 
 pub use calls::{in_calls, no_panics};
 pub use doubtful::{empty, hostile, lossy, no_tokio, stripped, unclear};
 pub use harm::{held_lock, hog, quota};
 pub use services::{busy, crowded, current_thread, healthy, hung, starved, throttled};
+pub use several::several;
 
 use holdup::model::Recording;
 
@@ -33,6 +35,7 @@ pub fn all() -> Vec<(&'static str, Recording)> {
         ("quota", quota()),
         ("in_calls", in_calls()),
         ("no_panics", no_panics()),
+        ("several", several()),
         ("empty", empty()),
     ]
 }

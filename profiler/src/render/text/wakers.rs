@@ -1,0 +1,97 @@
+//! Who ended the waits of a site.
+
+use super::line::cut_right;
+use crate::cause::Cause;
+use crate::counted::counted;
+use crate::model::{Report, Site, WakerTotal};
+use crate::render::{display_name, percent, sanitize};
+use crate::units::Pid;
+use std::collections::BTreeMap;
+
+/// Wakers named for each site.
+const NAMED: usize = 3;
+/// Columns of a thread's name.
+const NAME: usize = 40;
+
+/// One text for each of those that ended the most waits, and one for how many others there are.
+pub(super) fn texts(report: &Report, site: &Site) -> Vec<String> {
+    let all: u64 = site.wakers.iter().map(|waker| waker.waits).sum();
+    let known = |pid: Pid| report.targets.iter().any(|target| target.pid == pid);
+    // Each child is a process of its own, and they are many.
+    let mut strangers: BTreeMap<&str, (u64, Vec<Pid>)> = BTreeMap::new();
+    let mut merged: Vec<(u64, String)> = Vec::new();
+    for waker in &site.wakers {
+        if waker.pid == Pid(0) || waker.function.is_some() || known(waker.pid) {
+            merged.push((waker.waits, one(site, waker)));
+        } else {
+            let stranger = strangers.entry(&waker.thread).or_default();
+            stranger.0 += waker.waits;
+            stranger.1.push(waker.pid);
+        }
+    }
+    for (name, (waits, mut pids)) in strangers {
+        pids.sort_unstable();
+        pids.dedup();
+        let whose = match pids.as_slice() {
+            [pid] => format!("pid {pid}"),
+            pids => counted(pids.len() as u64, "process", "processes"),
+        };
+        merged.push((waits, format!("{} ({whose})", thread(name))));
+    }
+    // The sort is stable: of equals those that came first stay first.
+    merged.sort_by_key(|(waits, _)| std::cmp::Reverse(*waits));
+    let mut texts: Vec<String> = merged
+        .iter()
+        .take(NAMED)
+        .map(|(waits, text)| match merged.len() {
+            1 => text.clone(),
+            _ => format!("{} {text}", percent(*waits as f64 / all as f64)),
+        })
+        .collect();
+    let others = merged.len().saturating_sub(NAMED) as u64;
+    if others > 0 {
+        texts.push(counted(others, "other", "others"));
+    }
+    texts
+}
+
+fn one(site: &Site, waker: &WakerTotal) -> String {
+    if waker.pid == Pid(0) {
+        return interrupt(site.cause, &waker.thread);
+    }
+    let Some(function) = &waker.function else {
+        return thread(&waker.thread);
+    };
+    let mut text = format!("{} in {}", thread(&waker.thread), display_name(function));
+    if let (Some(file), Some(line)) = (&waker.file, waker.line) {
+        let file = file.rsplit('/').next().unwrap_or(file);
+        text.push_str(&format!(" ({}:{line})", sanitize(file)));
+    }
+    text
+}
+
+/// What kind of interrupt ends waits of a cause. Others are named as they are.
+fn interrupt(cause: Cause, name: &str) -> String {
+    match (name, cause) {
+        ("interrupt", Cause::Sleep) => "a timer interrupt".to_owned(),
+        ("interrupt", Cause::Network | Cause::Dns) => "a network interrupt".to_owned(),
+        ("interrupt", _) => "an interrupt".to_owned(),
+        _ => thread(name),
+    }
+}
+
+fn thread(name: &str) -> String {
+    cut_right(&sanitize(name), NAME)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interrupts_are_told_by_what_was_waited_for() {
+        assert_eq!(interrupt(Cause::Sleep, "interrupt"), "a timer interrupt");
+        assert_eq!(interrupt(Cause::Lock, "interrupt"), "an interrupt");
+        assert_eq!(interrupt(Cause::Sleep, "swapper/0"), "swapper/0");
+    }
+}
