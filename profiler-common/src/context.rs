@@ -234,12 +234,14 @@ pub fn by_core(core: u64, polls: bool, memory: &impl Memory, polling_core: &mut 
             place::CORELESS
         };
     }
-    if !polls && memory.words(core.wrapping_add(CORE_PARK)) == [0] {
-        place::WORKER_PARKED
-    } else {
-        *polling_core = core;
-        place::WORKER_POLL
+    if !polls {
+        let [park] = memory.words(core.wrapping_add(CORE_PARK));
+        if park == 0 {
+            return place::WORKER_PARKED;
+        }
     }
+    *polling_core = core;
+    place::WORKER_POLL
 }
 
 #[cfg(test)]

@@ -274,6 +274,7 @@ fn losses_text(losses: &Losses) -> String {
         timeline,
         objects,
         walked,
+        functions_by_code: _,
         waits: _,
         summed: _,
         by_cause,

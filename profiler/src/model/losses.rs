@@ -24,6 +24,10 @@ pub struct Losses {
     pub objects: u64,
     /// User stacks walked, the whole of which `truncated` is a part.
     pub walked: u64,
+    /// Functions without unwinding information that are unwound by what their code was found to do,
+    /// in all modules of the targets.
+    #[serde(default)]
+    pub functions_by_code: u64,
     /// Samples of threads on a CPU that were lost, and long polls beyond those that are kept.
     #[serde(default)]
     pub samples: u64,

@@ -1,5 +1,6 @@
 //! What has arrived so far: stacks named and judged, waits in a compact form.
 
+pub(super) use super::bounds::Bounds;
 use super::calls::{Calls, Panics};
 use super::ended::Ended;
 use super::modules::{AddressMap, Modules};
@@ -7,10 +8,9 @@ use super::objects::Objects;
 use super::samples::{Sample, Samples};
 use super::tail_calls::{Code, Function, jumped};
 use crate::decode::{DecodeError, Event, RawPiece, SampleSeen, StackSeen};
-use crate::limits::Limits;
 use crate::model::{ObjectId, Sampling, StackEntry, StackId, Truncation};
 use crate::process::parse_comm;
-use crate::symbolize::{Frame, Symbolizer};
+use crate::symbolize::{Frame, Origin, Symbolizer};
 use crate::tokio_rt::{Agreement, Judge, Learned, Place, Seen, State};
 use crate::units::{Addr, Pid, Tid, Timestamp};
 use crate::unwind::walk_outcome;
@@ -21,33 +21,6 @@ use profiler_common::record::{
 use profiler_common::row::walk;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-
-/// What is kept at most; whatever goes beyond is counted.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    /// Waits of the timeline, of 40 bytes each. The others are in the sums all the same.
-    pub(super) timeline: usize,
-    /// Frames over all stacks, of some 90 bytes each.
-    pub(super) frames: usize,
-    /// Ids of threads that ended.
-    pub(super) ended: usize,
-    /// Sums of threads that ended, of some 200 bytes each.
-    pub(super) sums: usize,
-    /// Threads that ended waits.
-    pub(super) wakers: usize,
-}
-
-impl Bounds {
-    pub(super) fn new(limits: &Limits) -> Bounds {
-        Bounds {
-            timeline: limits.table("timeline", 1 << 20),
-            frames: limits.table("frames", 1 << 19),
-            ended: limits.table("ended", 1 << 16),
-            sums: limits.table("sums", 1 << 15),
-            wakers: limits.table("wakers", 1 << 16),
-        }
-    }
-}
 
 /// A finished wait, by numbers.
 #[derive(Clone, Copy, Debug)]
@@ -337,7 +310,7 @@ impl Gathered {
         let truncated = walk_outcome(seen.record.walk);
         let user: Vec<Addr> = seen.user.iter().map(|addr| Addr(*addr)).collect();
         let of_waker = seen.record.of == of::WAKER;
-        let frames = self.name_with(&user, map, modules, of_waker.then_some(code));
+        let frames = self.name_with(&user, map, modules, Some((code, of_waker)));
         let syscall = u32::try_from(seen.record.syscall).ok();
         let place = seen.record.place.into();
         let call = syscall.map(|number| (number, seen.record.args));
@@ -462,20 +435,23 @@ impl Gathered {
         self.name_with(addresses, map, modules, None)
     }
 
-    /// As [`Gathered::name`]; with `code`, functions that left the stack by a jump are there too.
+    /// As [`Gathered::name`]; with `code`, functions that left the stack by a jump are there too:
+    /// all of them, or those of the application, which the rules do not look at.
     fn name_with(
         &mut self,
         addresses: &[Addr],
         map: &AddressMap,
         modules: &Modules,
-        code: Option<&Code>,
+        code: Option<(&Code, bool)>,
     ) -> Vec<Frame> {
         let mut frames: Vec<Frame> = Vec::new();
         let mut callee: Option<Function> = None;
         for (depth, addr) in addresses.iter().enumerate() {
-            if let (Some(code), Some(callee)) = (code, callee) {
+            if let (Some((code, all)), Some(callee)) = (code, callee) {
                 let symbolizer = &mut self.symbolizer;
-                frames.extend(jumped(code, *addr, callee, map, modules, symbolizer));
+                let jumped = jumped(code, *addr, callee, map, modules, symbolizer);
+                let wanted = |frame: &Frame| all || frame.origin == Origin::Application;
+                frames.extend(jumped.filter(wanted));
             }
             let at = if depth == 0 {
                 *addr

@@ -3,6 +3,7 @@
 use super::gather::Gathered;
 use super::modules::Modules;
 use crate::bpf::Kernel;
+use crate::counted::counted;
 use crate::model::{LossCauses, Losses, ShadowCheck, WaitTotal};
 use crate::tokio_rt::State;
 use anyhow::Result;
@@ -33,6 +34,11 @@ impl Lost<'_> {
         let counters = self.kernel.counters()?;
         for counter in Counter::ALL {
             tracing::debug!("{}: {}", counter.name(), counters.get(*counter));
+        }
+        let by_code = self.modules.functions_by_code();
+        if by_code > 0 {
+            let functions = counted(by_code, "function", "functions");
+            tracing::info!("{functions} without unwinding information, unwound by their code");
         }
         let gathered = self.gathered;
         let of = |counter: Counter| counters.get(counter);
@@ -106,6 +112,7 @@ impl Lost<'_> {
                 + of(Counter::ObjectUnsummed)
                 + gathered.objects.lost,
             walked: of(Counter::Walks),
+            functions_by_code: self.modules.functions_by_code(),
             samples: by_cause.ring_full_samples + by_cause.samples_left_out,
             calls: by_cause.ring_full_calls
                 + by_cause.calls_left_out

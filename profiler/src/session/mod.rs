@@ -12,6 +12,7 @@
 //! [`split`] gives each process its own.
 
 mod books;
+mod bounds;
 mod calls;
 mod early;
 mod ended;

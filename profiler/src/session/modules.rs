@@ -62,6 +62,7 @@ pub(super) struct Modules {
     left_out: u64,
     /// Modules whose rows found no room.
     rows_full: u64,
+    functions_by_code: u64,
     budget: Budget,
 }
 
@@ -74,6 +75,7 @@ impl Default for Modules {
             problems: Vec::new(),
             left_out: 0,
             rows_full: 0,
+            functions_by_code: 0,
             budget: Budget::new(BUDGET, BUDGET_DEBUG),
         }
     }
@@ -250,6 +252,7 @@ impl Modules {
         let (mut span, mut base) = (known, Svma(0));
         if let Some(table) = &read.table {
             base = table.base;
+            self.functions_by_code += table.synthesized.len() as u64;
             if !table.synthesized.is_empty() {
                 tracing::debug!(
                     module = %name.escape_debug(),
@@ -349,6 +352,11 @@ impl Modules {
     /// Modules whose rows found no room.
     pub(super) const fn rows_full(&self) -> u64 {
         self.rows_full
+    }
+
+    /// Functions that are unwound by what their code does.
+    pub(super) const fn functions_by_code(&self) -> u64 {
+        self.functions_by_code
     }
 
     /// Every module.

@@ -28,6 +28,13 @@ impl Learned {
         self.classifier.classify(seen.frames, seen.truncated)
     }
 
+    /// How many of the innermost physical user frames prove a verdict that the names gave
+    /// ([`Classifier::proof`]).
+    #[must_use]
+    pub fn proof(&self, frames: &[Frame], by_names: &Verdict) -> Option<u32> {
+        self.classifier.proof(frames, by_names)
+    }
+
     /// Takes into account what both judges say of the stack of a thread that waits; `by_names` is
     /// the one's verdict.
     pub fn compare(&mut self, by_names: &Verdict, seen: &Seen<'_>) {
@@ -43,12 +50,6 @@ impl Learned {
     #[must_use]
     pub const fn agreement(&self) -> &Agreement {
         &self.agreement
-    }
-
-    /// As [`Classifier::proof`]; none where the verdict is not by names.
-    #[must_use]
-    pub fn proof(&self, frames: &[Frame], verdict: &Verdict) -> Option<u32> {
-        self.classifier.proof(frames, verdict)
     }
 
     /// What a stack means, and who said so.

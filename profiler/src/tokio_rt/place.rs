@@ -19,7 +19,7 @@ pub enum Place {
     /// Outside any runtime, and no more is known.
     Outside,
     /// In a worker's `block_in_place`.
-    InPlace,
+    HandedOff,
     /// Outside any runtime, and without a handle to one.
     Foreign,
     /// Outside any runtime, in a task polled without a budget: a closure of `spawn_blocking`.
@@ -49,7 +49,7 @@ impl From<u32> for Place {
     fn from(number: u32) -> Place {
         match number {
             place::OUTSIDE => Place::Outside,
-            place::IN_PLACE => Place::InPlace,
+            place::IN_PLACE => Place::HandedOff,
             place::FOREIGN => Place::Foreign,
             place::POOL_JOB => Place::PoolJob,
             place::ENTERED => Place::Entered,
@@ -143,7 +143,7 @@ fn same_meaning(verdict: &Verdict, syscall: Option<u32>, place: Place) -> Option
         (State::Idle, Role::PoolThread, Place::Entered) => Some(true),
         (State::Idle, Role::PoolThread, Place::WorkerPoll | Place::PoolJob) => Some(false),
         (State::Blocked, WORKER, Place::WorkerPoll | Place::CorelessPoll) => Some(true),
-        // `Outside` and `InPlace` are what an inlined `block_in_place` looks like: the case for
+        // `Outside` and `HandedOff` are what an inlined `block_in_place` looks like: the case for
         // which we ask.
         (
             State::Blocked,
@@ -151,7 +151,7 @@ fn same_meaning(verdict: &Verdict, syscall: Option<u32>, place: Place) -> Option
             Place::WorkerParked | Place::Foreign | Place::PoolJob | Place::Entered,
         ) => Some(false),
         (State::Pool, _, Place::Outside | Place::PoolJob) => Some(true),
-        (State::HandedOff, WORKER, Place::Outside | Place::InPlace) => Some(true),
+        (State::HandedOff, WORKER, Place::Outside | Place::HandedOff) => Some(true),
         (State::HandedOff, WORKER, Place::Foreign | Place::PoolJob | Place::Entered) => Some(false),
         (State::Pool | State::HandedOff, _, Place::WorkerPoll | Place::WorkerParked) => Some(false),
         // Without names: an I/O driver that parks has put its parker away.
@@ -172,7 +172,7 @@ fn overrule(by_stack: Verdict, place: Place) -> Verdict {
         (State::Blocked, WORKER, Place::Outside) => {
             verdict(State::HandedOff, WORKER, "context-outside")
         }
-        (State::Blocked, WORKER, Place::InPlace) => {
+        (State::Blocked, WORKER, Place::HandedOff) => {
             verdict(State::HandedOff, WORKER, "context-in-place")
         }
         (State::Blocked, WORKER, Place::CorelessPoll) => {
@@ -183,7 +183,7 @@ fn overrule(by_stack: Verdict, place: Place) -> Verdict {
             Place::WorkerPoll => verdict(State::Blocked, WORKER, "context-worker-poll"),
             Place::WorkerParked => verdict(State::Idle, WORKER, "context-worker-parked"),
             Place::CorelessPoll => verdict(State::HandedOff, WORKER, "context-coreless-poll"),
-            Place::InPlace => verdict(State::HandedOff, WORKER, "context-in-place"),
+            Place::HandedOff => verdict(State::HandedOff, WORKER, "context-in-place"),
             Place::Coreless => verdict(State::Runtime, WORKER, "context-coreless"),
             Place::BlockOnPoll => verdict(State::Blocked, Role::BlockOn, "context-block-on-poll"),
             Place::BlockOnParked => verdict(State::Idle, Role::BlockOn, "context-block-on-parked"),
@@ -243,7 +243,7 @@ mod tests {
             State::HandedOff
         );
         assert_eq!(
-            confirmed.judge(blocked, Place::InPlace).state,
+            confirmed.judge(blocked, Place::HandedOff).state,
             State::HandedOff
         );
         assert_eq!(confirmed.judge(blocked, Place::WorkerPoll), blocked);
@@ -290,7 +290,7 @@ mod tests {
             (Place::BlockOnParked, State::Idle),
             (Place::CurrentThreadPoll, State::Blocked),
             (Place::CurrentThreadParked, State::Idle),
-            (Place::InPlace, State::HandedOff),
+            (Place::HandedOff, State::HandedOff),
             (Place::Outside, State::Unknown),
             (Place::Foreign, State::Unknown),
             (Place::PoolJob, State::Unknown),

@@ -51,7 +51,7 @@ impl Seen<'_> {
     }
 
     /// Physical frames of the program, the outermost first.
-    fn from_outside(&self) -> impl Iterator<Item = &Frame> {
+    fn outermost_first(&self) -> impl Iterator<Item = &Frame> {
         let physical = |frame: &&Frame| !frame.inlined && frame.space == Space::User;
         self.frames.iter().rev().filter(physical)
     }
@@ -79,7 +79,7 @@ impl PoolThreads {
         if seen.truncated || matches!(seen.place, Place::Unknown | Place::Foreign) {
             return false;
         }
-        let mut outside = seen.from_outside().skip_while(|frame| is_libc(frame));
+        let mut outside = seen.outermost_first().skip_while(|frame| is_libc(frame));
         let home = outside.next().and_then(|frame| frame.module.clone());
         let news = home.is_some_and(|home| self.homes.insert(home));
         let starts = match seen.place {
@@ -135,7 +135,7 @@ impl PoolThreads {
             let module = frame.module.as_ref();
             module.is_some_and(|module| self.homes.contains(module))
         };
-        let mut frames = seen.from_outside().peekable();
+        let mut frames = seen.outermost_first().peekable();
         frames.peek().is_some()
             && frames
                 .all(|frame| frame.naming == Naming::Symbol || is_libc(frame) || of_home(frame))
@@ -145,7 +145,7 @@ impl PoolThreads {
 /// Where a thread began, by its outermost frames: those of the C library, std's own start, and
 /// then the function made for its closure.
 fn start(seen: &Seen<'_>) -> Option<Start> {
-    let mut frames = seen.from_outside().peekable();
+    let mut frames = seen.outermost_first().peekable();
     // Elsewhere std's function is not the first of the module's: musl is linked into it.
     frames.next_if(|frame| is_libc(frame))?;
     while frames.next_if(|frame| is_libc(frame)).is_some() {}

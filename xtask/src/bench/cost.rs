@@ -51,6 +51,7 @@ fn others(meter: Meter<'_>) -> Result<KindCost> {
         kind: "other process",
         event: "switch",
         count: &proc::switches_of_all,
+        programs: SWITCHES,
         also: &[],
     };
     meter.during_ping_pong(&mut pair, idle.id(), &kind)
@@ -66,6 +67,7 @@ fn other_faults(meter: Meter<'_>) -> Result<KindCost> {
         kind: "other process",
         event: "page fault",
         count: &faults,
+        programs: &["page_fault_user"],
         also: &[],
     };
     meter.of_process(idle.id(), &kind)
@@ -86,6 +88,7 @@ fn parks(meter: Meter<'_>) -> Result<KindCost> {
         kind: "park",
         event: "park, out and in",
         count: &parks,
+        programs: SWITCHES,
         also: PARKS,
     };
     meter.during_ping_pong(&mut pair, server, &kind)
@@ -102,6 +105,7 @@ fn parks_among_others(meter: Meter<'_>) -> Result<KindCost> {
         kind: "park",
         event: "and preemptions",
         count: &parks,
+        programs: SWITCHES,
         also: PARKS,
     };
     meter.during_ping_pong(&mut pair, server, &kind)
@@ -128,10 +132,14 @@ fn sleeper(meter: Meter<'_>, kind: &'static str, depth: &str) -> Result<KindCost
         kind,
         event: "out and in",
         count: &waits,
+        programs: SWITCHES,
         also: &[Counter::Walks, Counter::Frames],
     };
     meter.of_process(sleeper.id(), &kind)
 }
+
+/// What a switch runs, with the wakeup that it takes.
+const SWITCHES: &[&str] = &["sched_switch", "sched_waking"];
 
 const PARKS: &[Counter] = &[
     Counter::ParksKnown,
@@ -145,6 +153,8 @@ struct Kind<'a> {
     event: &'static str,
     /// How many there have been.
     count: &'a dyn Fn() -> Result<u64>,
+    /// The programs that they run.
+    programs: &'static [&'static str],
     /// What else to tell of them.
     also: &'static [Counter],
 }
@@ -229,6 +239,8 @@ impl Meter<'_> {
             let cost = since(before, after.runs.get(id)?);
             (cost.runs > 0).then_some(cost)
         });
+        let is_own = |cost: &ProgramCost| kind.programs.contains(&cost.program.as_str());
+        let (own, meanwhile) = programs.partition(is_own);
         let nothing = since(&before.nothing, &after.nothing);
         let also = before.also.iter().zip(&after.also);
         let also = also.map(|(before, after)| after.saturating_sub(*before));
@@ -237,7 +249,8 @@ impl Meter<'_> {
             event: kind.event,
             events: after.events.saturating_sub(before.events),
             statistics_nanos: nothing.per_run(),
-            programs: programs.collect(),
+            programs: own,
+            meanwhile,
             also: kind.also.iter().map(|c| c.name()).zip(also).collect(),
         })
     }

@@ -27,7 +27,10 @@ pub(super) struct KindCost {
     /// What the kernel's statistics take of each run, which is in all figures: that of an empty
     /// program, measured at the same time.
     pub(super) statistics_nanos: f64,
+    /// The programs that events of this kind run.
     pub(super) programs: Vec<ProgramCost>,
+    /// Those that ran meanwhile for other reasons: in none of the sums.
+    pub(super) meanwhile: Vec<ProgramCost>,
     /// What else the recorder's kernel side did, each by its name.
     pub(super) also: Vec<(&'static str, u64)>,
 }
@@ -69,11 +72,16 @@ impl KindCost {
             self.per_event(self.nanos()),
             self.per_event(self.net(self.nanos(), self.runs())),
         )?;
-        for program in &self.programs {
+        let own = self.programs.iter().map(|program| (program, ""));
+        let meanwhile = self
+            .meanwhile
+            .iter()
+            .map(|program| (program, "not in the sum"));
+        for (program, note) in own.chain(meanwhile) {
             let nanos = program.nanos as f64;
             writeln!(
                 out,
-                "  {:32} {:>10} {:>10.2} {:>10.0} {:>10.0} {:>10.0} {:>10.0}",
+                "  {:15} {note:16} {:>10} {:>10.2} {:>10.0} {:>10.0} {:>10.0} {:>10.0}",
                 program.program,
                 "",
                 self.per_event(program.runs as f64),
@@ -93,7 +101,7 @@ impl KindCost {
 
 impl Serialize for KindCost {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut s = serializer.serialize_struct("KindCost", 9)?;
+        let mut s = serializer.serialize_struct("KindCost", 10)?;
         s.serialize_field("kind", self.kind)?;
         s.serialize_field("event", self.event)?;
         s.serialize_field("events", &self.events)?;
@@ -105,6 +113,7 @@ impl Serialize for KindCost {
         let also = self.also.iter().copied();
         s.serialize_field("also", &also.collect::<std::collections::BTreeMap<_, _>>())?;
         s.serialize_field("programs", &self.programs)?;
+        s.serialize_field("meanwhile", &self.meanwhile)?;
         s.end()
     }
 }
@@ -144,6 +153,7 @@ mod tests {
             events: 10,
             statistics_nanos: 50.0,
             programs: vec![program("switch", 20, 3_000), program("waking", 10, 1_000)],
+            meanwhile: vec![program("fault", 5, 500)],
             also: vec![("parks known again", 10)],
         };
         let per_event = |cost: &KindCost| {
@@ -163,7 +173,11 @@ mod tests {
         };
         assert_eq!(words(0), ["park", "(park)", "10", "3.00", "400", "250"]);
         assert_eq!(words(1), ["switch", "2.00", "300", "200", "150", "100"]);
-        assert_eq!(words(3), ["parks", "known", "again", "1.00"]);
+        let fault = [
+            "fault", "not", "in", "the", "sum", "0.50", "50", "25", "100", "50",
+        ];
+        assert_eq!(words(3), fault);
+        assert_eq!(words(4), ["parks", "known", "again", "1.00"]);
         cost.events = 0;
         assert_eq!(per_event(&cost), (0.0, 0.0));
         // An empty program is not measured to the nanosecond.

@@ -25,6 +25,17 @@ pub(super) fn cut_left(text: &str, columns: usize) -> String {
     format!("…{kept}")
 }
 
+/// As [`cut_left`], but what comes before a path stays: `file-io: fsync fd 9 …/claims.db`.
+pub(super) fn cut_path(text: &str, columns: usize) -> String {
+    let (before, path) = text.split_at(text.find('/').unwrap_or(0));
+    let room = columns.saturating_sub(width(before));
+    if width(text) <= columns || room < columns / 3 {
+        cut_left(text, columns)
+    } else {
+        format!("{before}{}", cut_left(path, room))
+    }
+}
+
 /// `text` within `columns`, its end replaced by `…` if it is longer.
 pub(super) fn cut_right(text: &str, columns: usize) -> String {
     if width(text) <= columns {
@@ -150,6 +161,16 @@ mod tests {
         assert_eq!(cut_right("予約予約", 4), "予…");
         assert_eq!(cut_right("é\u{301}é", 2), "é\u{301}é");
         assert_eq!(cut_left("short", 5), "short");
+        assert_eq!(
+            cut_path("read fd 9 /srv/claims.db", 24),
+            "read fd 9 /srv/claims.db"
+        );
+        assert_eq!(
+            cut_path("read fd 9 /srv/claims.db", 20),
+            "read fd 9 …claims.db"
+        );
+        assert_eq!(cut_path("a long beginning /srv/x", 10), "…ng /srv/x");
+        assert_eq!(cut_path("claims::store", 8), "…::store");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::line::{cut_left, cut_right, width};
 use super::page::Page;
 use super::style::{BAD, DIM, PLAIN, SITE};
+use crate::cause::Cause;
 use crate::model::{Holder, ObjectKind, OpenWaitReport};
 use crate::render::{display_name, display_path, duration, sanitize};
 use crate::tokio_rt::State;
@@ -62,7 +63,8 @@ fn object(wait: &OpenWaitReport) -> Option<String> {
         _ => sanitize(&object.name).into_owned(),
     };
     let mut text = match object.kind {
-        ObjectKind::Futex => format!("the lock at {name}"),
+        ObjectKind::Futex if wait.cause == Cause::Lock => format!("the lock at {name}"),
+        ObjectKind::Futex => format!("the futex at {name}"),
         ObjectKind::Thread => format!("the end of thread {name}"),
         ObjectKind::Process => format!("the end of process {name}"),
         ObjectKind::Path | ObjectKind::Descriptor | ObjectKind::Memory => name,

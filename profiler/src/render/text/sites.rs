@@ -1,7 +1,7 @@
 //! Where threads waited.
 
 use super::header::location;
-use super::line::{cut_left, width};
+use super::line::{cut_left, cut_path, width};
 use super::page::Page;
 use super::style::{BAD, DIM, PLAIN, SITE, WARN};
 use super::wakers;
@@ -213,7 +213,7 @@ fn detail(page: &mut Page<'_>, label: &str, text: &str) -> io::Result<()> {
     let mut line = page.line();
     line.pad_to(INDENT).push(DIM, label).pad_to(INDENT + LABEL);
     let room = page.width.saturating_sub(line.width());
-    line.push(PLAIN, &cut_left(text, room));
+    line.push(PLAIN, &cut_path(text, room));
     page.put(&line)
 }
 
@@ -309,8 +309,13 @@ fn brief(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
         .push_right(DIM, &counted(site.waits, "wait", "waits"), 16)
         .push(PLAIN, "  ");
     let room = page.width.saturating_sub(line.width());
-    let function = display_name(&site.function);
-    let mut wait = format!(" in {}", display_name(&site.wait));
+    let (function, wait) = (display_name(&site.function), display_name(&site.wait));
+    // A framework's function says less than what was called.
+    let (function, mut wait) = if site.inlined_into {
+        (wait, format!(" in {function}"))
+    } else {
+        (function, format!(" in {wait}"))
+    };
     if let Some(process) = page.report.process(site.pid) {
         wait.push_str(&format!(" of {}", sanitize(&process)));
     }

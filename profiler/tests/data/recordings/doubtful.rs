@@ -98,6 +98,7 @@ pub fn lossy() -> Recording {
         objects: 17,
         mistaken_parks: 0,
         walked: 12_345,
+        functions_by_code: 1,
         samples: 5,
         calls: 2,
         waits: 90_003,
