@@ -38,7 +38,7 @@
 //! A verdict that came from tokio's thread-local state has one input more. Such a park is bound to
 //! the [`place`](crate::context::place) that it had, which is read again each time.
 //!
-//! When userspace changes its mind about any stack it raises the [`Key::epoch`], and all that
+//! When userspace changes its mind about any stack it raises the epoch of [`Key::era`], and all that
 //! was remembered is void.
 //!
 //! Every [`CHECK_EVERY`]th time the walk is made nevertheless and the hash of those frames compared; a difference
