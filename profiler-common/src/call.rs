@@ -27,6 +27,21 @@ pub const POLL: u32 = 9;
 /// `connect`: a descriptor, then the address, which tells the path of a Unix socket.
 pub const CONNECT: u32 = 10;
 
+/// Whether system call `number` of x86_64 has nothing to do but to wait or to wake, so that its
+/// time on a CPU is not worth a look: these are most of what a parking thread calls. Also those
+/// that do not return, or not to where they were called.
+#[must_use]
+pub const fn only_waits(number: u32) -> bool {
+    matches!(
+        number,
+        // poll, rt_sigreturn, select, sched_yield, pause, nanosleep, execve, exit.
+        7 | 15 | 23 | 24 | 34 | 35 | 59 | 60
+        // futex, clock_nanosleep, exit_group, epoll_wait, pselect6, ppoll, epoll_pwait, execveat,
+        // epoll_pwait2.
+        | 202 | 230 | 231 | 232 | 270 | 271 | 281 | 322 | 441
+    )
+}
+
 /// What system call `number` of x86_64 waits for (`arch/x86/entry/syscalls/syscall_64.tbl`).
 #[must_use]
 pub const fn object_of(number: u32) -> u32 {

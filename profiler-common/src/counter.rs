@@ -99,6 +99,18 @@ counters! {
     RingFullObject = "ring buffer full (object)",
     /// Objects of which some part could not be read, or a path longer than we keep.
     ObjectPartial = "objects known in part",
+    /// System calls that took a CPU for at least `--min-block`.
+    LongCalls = "long system calls",
+    /// Of these, with a stack that does not reach the thread's start.
+    LongCallsTruncated = "long system calls truncated",
+    /// Of these, those that did not fit into the ring buffer.
+    RingFullCall = "ring buffer full (system call)",
+    /// Panics seen.
+    Panics = "panics",
+    /// Of these, those that did not fit into the ring buffer.
+    RingFullPanic = "ring buffer full (panic)",
+    /// Of both, those whose stack could not be numbered because the stack table was full.
+    CallStackTableFull = "stack table full for calls and panics",
 }
 
 const _: () = assert!(

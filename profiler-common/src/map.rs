@@ -54,6 +54,9 @@ pub struct Books {
     pub blocked: u64,
     /// Waits behind `blocked`.
     pub waits: u64,
+    /// The part of `running` inside system calls, of those that are measured and have returned,
+    /// see [`crate::call::only_waits`]; 0 where none are.
+    pub in_calls: u64,
 }
 
 /// A watched process. The filter holds the index of its entry, plus one. Written by userspace,
@@ -178,8 +181,12 @@ pub struct Thread {
     pub waker_comm: [u8; COMM_LEN],
     /// Number of its stack, or 0.
     pub waker_stack: u64,
+    /// When the system call began in which it is, or 0 where it is in none that is measured.
+    pub call_start: u64,
+    /// Its time on a CPU in the recording up to then.
+    pub call_on_cpu: u64,
     /// A whole number of cache lines.
-    pub unused: [u64; 2],
+    pub unused: [u64; 7],
 }
 
 /// Key of the aggregate.
@@ -237,10 +244,10 @@ pub struct Stack {
 /// [`Stack::frames`]: all of them.
 pub const ALL_FRAMES: u32 = u32::MAX;
 
-const _: () = assert!(size_of::<Books>() == 40);
+const _: () = assert!(size_of::<Books>() == 48);
 const _: () = assert!(size_of::<Process>() == 64);
 const _: () = assert!(size_of::<Life>() == 16);
-const _: () = assert!(size_of::<Thread>() == 3 * 64);
+const _: () = assert!(size_of::<Thread>() == 4 * 64);
 const _: () = assert!(core::mem::offset_of!(Thread, books) == 64);
 const _: () = assert!(size_of::<AggregateKey>() == 24);
 const _: () = assert!(size_of::<Aggregate>() == 32 + 4 * HISTOGRAM_BUCKETS);

@@ -38,6 +38,10 @@ pub const RAW_PIECE_BYTES: usize = 4096;
 pub const KIND_OBJECT: u32 = 10;
 /// [`Header::kind`] of a [`ChildRecord`].
 pub const KIND_CHILD: u32 = 11;
+/// [`Header::kind`] of a [`CallRecord`].
+pub const KIND_CALL: u32 = 12;
+/// [`Header::kind`] of a [`PanicRecord`].
+pub const KIND_PANIC: u32 = 13;
 
 /// What every record begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +105,10 @@ pub mod of {
     pub const WAKER: u32 = 1;
     /// Of a thread that runs, within a [`SampleRecord`](super::SampleRecord).
     pub const SAMPLE: u32 = 2;
+    /// Of a thread that returns from a long system call; without kernel frames.
+    pub const CALL: u32 = 3;
+    /// Of a thread that panics; without kernel frames.
+    pub const PANIC: u32 = 4;
 }
 
 /// A thread that was on a CPU at a tick of the sampling clock; followed by a [`StackRecord`] with
@@ -155,6 +163,43 @@ pub struct WaitRecord {
     pub waker_comm: [u8; COMM_LEN],
     /// Number of the waker's stack, or 0 where it was not walked: see [`of::WAKER`].
     pub waker_stack: u64,
+}
+
+/// A system call in which a thread was on a CPU for at least `--min-block`, at its return. Its
+/// number and arguments are in the record of its stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct CallRecord {
+    /// The record's kind, length and thread.
+    pub header: Header,
+    /// Its entry.
+    pub start: u64,
+    /// Its return.
+    pub end: u64,
+    /// Nanoseconds on a CPU in between: without waits, and without waiting for a CPU.
+    pub on_cpu: u64,
+    /// The stack's number, or 0 where there was no room for it.
+    pub stack: u64,
+    /// As [`WaitRecord::task_id`].
+    pub task_id: u64,
+    /// Number of its object, or 0 where none is known.
+    pub object: u64,
+}
+
+/// A thread began to panic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct PanicRecord {
+    /// The record's kind, length and thread.
+    pub header: Header,
+    /// When.
+    pub time: u64,
+    /// The stack's number, or 0 where there was no room for it.
+    pub stack: u64,
+    /// As [`WaitRecord::task_id`].
+    pub task_id: u64,
 }
 
 /// [`WaitRecord::waker_tid`] of a wakeup made by an interrupt (a timer, a device, the network):
@@ -343,6 +388,8 @@ const _: () = assert!(size_of::<Header>() == 16);
 const _: () = assert!(size_of::<StackRecord>() == 16 + 24 + 48 + 32 + 16);
 const _: () = assert!(size_of::<WaitRecord>() == 16 + 48 + 8 + 16 + 8);
 const _: () = assert!(size_of::<SampleRecord>() == 16 + 40);
+const _: () = assert!(size_of::<CallRecord>() == 16 + 48);
+const _: () = assert!(size_of::<PanicRecord>() == 16 + 24);
 const _: () = assert!(size_of::<ExecRecord>() == 24);
 const _: () = assert!(size_of::<ForkRecord>() == 32);
 const _: () = assert!(size_of::<SnapshotRecord>() == 16 + 48 + 48 + 8 + 8 + 16);

@@ -6,6 +6,7 @@ use profiler_common::context::{
     self, Found, LAYOUT_A, LAYOUT_B, Layout, Memory, RUNTIME_NONE, WORKER_CORE_C, Words, layout,
     place,
 };
+use profiler_common::map::Process;
 use profiler_common::record::NO_TICK;
 
 use crate::config;
@@ -55,21 +56,28 @@ pub(crate) fn at_fs(fs: u64, process: Watched) -> Found {
         // Another program is executed, and its context may be elsewhere.
         return Found::UNKNOWN;
     }
+    let mut found = Found::UNKNOWN;
+    by_layout(fs, process.process, &mut found);
+    found
+}
+
+/// Apart, as what it keeps on the stack would add to its callers': 512 bytes are all there is for a
+/// chain of calls.
+#[inline(never)]
+fn by_layout(fs: u64, process: *const Process, found: &mut Found) {
     // SAFETY: a live array value.
     let (kind, at) = unsafe {
         (
-            (*process.process).layout,
-            fs.wrapping_sub((*process.process).context_below_fs),
+            (*process).layout,
+            fs.wrapping_sub((*process).context_below_fs),
         )
     };
     if kind == layout::A {
-        of(at, LAYOUT_A)
+        *found = of(at, LAYOUT_A);
     } else if kind == layout::B {
-        of(at, LAYOUT_B)
+        *found = of(at, LAYOUT_B);
     } else if kind == layout::C {
-        of_variables(fs, at, process)
-    } else {
-        Found::UNKNOWN
+        *found = of_variables(fs, at, process);
     }
 }
 
@@ -92,10 +100,9 @@ fn of(at: u64, fields: Layout) -> Found {
 
 /// The state by the separate variables of tokio 1.20, which knows no task ids.
 #[inline(always)]
-fn of_variables(fs: u64, entered: u64, process: Watched) -> Found {
+fn of_variables(fs: u64, entered: u64, process: *const Process) -> Found {
     // SAFETY: a live array value.
     let (worker, current_thread, budget) = unsafe {
-        let process = process.process;
         (
             read(fs.wrapping_sub((*process).worker_below_fs.into())),
             read(fs.wrapping_sub((*process).current_thread_below_fs.into())),

@@ -3,6 +3,8 @@
 #![no_main]
 
 mod account;
+mod apart;
+mod calls;
 mod children;
 mod config;
 mod context;
@@ -11,6 +13,7 @@ mod family;
 mod filter;
 mod maps;
 mod objects;
+mod panics;
 mod parks;
 mod paths;
 mod raw;
@@ -24,8 +27,8 @@ mod threads;
 mod unwind;
 mod wakeup;
 
-use aya_ebpf::macros::{btf_tracepoint, perf_event};
-use aya_ebpf::programs::{BtfTracePointContext, PerfEventContext};
+use aya_ebpf::macros::{btf_tracepoint, perf_event, uprobe};
+use aya_ebpf::programs::{BtfTracePointContext, PerfEventContext, ProbeContext};
 use core::ffi::c_void;
 
 /// Every context switch: `(preempt, prev, next, prev_state)`, the last one since Linux 5.18.
@@ -62,6 +65,27 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "page_fault_user")]
 pub fn page_fault_user(ctx: BtfTracePointContext) -> i32 {
     account::page_fault_user(&ctx);
+    0
+}
+
+/// Every system call's entry: `(regs, number)`.
+#[btf_tracepoint(function = "sys_enter")]
+pub fn sys_enter(ctx: BtfTracePointContext) -> i32 {
+    calls::enter(&ctx);
+    0
+}
+
+/// Every system call's return: `(regs, result)`.
+#[btf_tracepoint(function = "sys_exit")]
+pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
+    calls::exit(&ctx);
+    0
+}
+
+/// The begin of a panic in a process that is probed.
+#[uprobe]
+pub fn panicked(ctx: ProbeContext) -> u32 {
+    panics::panicked(&ctx);
     0
 }
 

@@ -107,13 +107,13 @@ pub(crate) static CALL_OBJECTS: Array<u32> = Array::with_max_entries(CALLS as u3
 pub(crate) static OBJECTS: LruHashMap<u64, u32> =
     LruHashMap::with_max_entries(MAX_OBJECTS as u32, 0);
 
-/// The wait whose object is being looked at.
+/// The wait or, as the second, the system call whose object is being looked at.
 #[map]
-pub(crate) static OBJECT_CALL: PerCpuArray<Call> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static OBJECT_CALL: PerCpuArray<Call> = PerCpuArray::with_max_entries(2, 0);
 
 /// Its record, in the form in which it is sent.
 #[map]
-pub(crate) static OBJECT_MESSAGE: PerCpuArray<ObjectMessage> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static OBJECT_MESSAGE: PerCpuArray<ObjectMessage> = PerCpuArray::with_max_entries(2, 0);
 
 /// Registers copied from a kernel stack, where there is no helper that finds them.
 #[map]
@@ -133,8 +133,12 @@ pub(crate) mod slot {
     pub(crate) const SCHEDULER: u32 = 0;
     /// Of the sampling clock, which interrupts any program that runs with interrupts on.
     pub(crate) const SAMPLE: u32 = 1;
+    /// Of returns from system calls, which the scheduler may interrupt.
+    pub(crate) const CALL: u32 = 2;
+    /// Of panics, likewise.
+    pub(crate) const PANIC: u32 = 3;
     /// How many.
-    pub(crate) const COUNT: u32 = 2;
+    pub(crate) const COUNT: u32 = 4;
 }
 
 #[map]

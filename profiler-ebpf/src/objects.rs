@@ -113,11 +113,16 @@ pub(crate) struct Call {
     pub(crate) tid: u32,
 }
 
+/// Entries of [`OBJECT_CALL`] and [`OBJECT_MESSAGE`]: the scheduler may interrupt a program that
+/// runs at a system call's return.
+pub(crate) const OF_WAIT: u32 = 0;
+pub(crate) const OF_CALL: u32 = 1;
+
 /// Keeps what [`take`] needs of the registers: another copy of all of them would be too much for
 /// the stack.
 #[inline(always)]
 pub(crate) fn note(regs: &Registers) {
-    if let Some(call) = OBJECT_CALL.get_ptr_mut(0) {
+    if let Some(call) = OBJECT_CALL.get_ptr_mut(OF_WAIT) {
         // SAFETY: this CPU's.
         unsafe {
             (*call).syscall = regs.syscall;
@@ -133,7 +138,7 @@ pub(crate) fn note(regs: &Registers) {
 /// `thread` is a live entry.
 #[inline(always)]
 pub(crate) unsafe fn take(thread: *mut Thread, now: u64) {
-    let Some(call) = OBJECT_CALL.get_ptr_mut(0) else {
+    let Some(call) = OBJECT_CALL.get_ptr_mut(OF_WAIT) else {
         return;
     };
     // SAFETY: by the caller's word; `call` is this CPU's.
@@ -144,24 +149,61 @@ pub(crate) unsafe fn take(thread: *mut Thread, now: u64) {
         (*call).last = (*thread).object;
         (*call).tgid = (*thread).tgid;
         (*call).tid = (*thread).tid;
-        (*thread).object = object_of_current();
+        (*thread).object = object_of_wait();
     }
 }
 
-/// The number of what the thread in [`OBJECT_CALL`] waits for, or 0.
+/// The number of the object of a system call from which the current thread returns, or 0.
+///
+/// # Safety
+/// `thread` is its live entry.
+#[inline(always)]
+pub(crate) unsafe fn of_call(regs: &Registers, thread: *const Thread, now: u64) -> u64 {
+    let Some(call) = OBJECT_CALL.get_ptr_mut(OF_CALL) else {
+        return 0;
+    };
+    // SAFETY: by the caller's word; `call` is this CPU's.
+    unsafe {
+        (*call).syscall = regs.syscall;
+        (*call).args = [regs.args[0], regs.args[1], regs.args[2]];
+        (*call).now = now;
+        (*call).fault = 0;
+        (*call).fault_file = 0;
+        (*call).last = 0;
+        (*call).tgid = (*thread).tgid;
+        (*call).tid = (*thread).tid;
+        object_of_call()
+    }
+}
+
+/// The number of what the thread in the first of [`OBJECT_CALL`] waits for, or 0.
 ///
 /// A global function: the verifier looks at it once, whatever led to its call.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn object_of_current() -> u64 {
-    let (Some(message), Some(call)) = (OBJECT_MESSAGE.get_ptr_mut(0), OBJECT_CALL.get_ptr_mut(0))
-    else {
+extern "C" fn object_of_wait() -> u64 {
+    object_of_current::<OF_WAIT>()
+}
+
+/// The same of the second, a system call.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn object_of_call() -> u64 {
+    object_of_current::<OF_CALL>()
+}
+
+#[inline(always)]
+fn object_of_current<const WHICH: u32>() -> u64 {
+    let (Some(message), Some(call)) = (
+        OBJECT_MESSAGE.get_ptr_mut(WHICH),
+        OBJECT_CALL.get_ptr_mut(WHICH),
+    ) else {
         return 0;
     };
     // SAFETY: both are this CPU's.
     unsafe {
         let task = bpf_get_current_task();
-        let seen = Seen {
+        let seen = Seen::<WHICH> {
             tgid: (*call).tgid,
             tid: (*call).tid,
             message,
@@ -231,7 +273,7 @@ fn file_of_descriptor(task: u64, fd: i32) -> u64 {
 
 /// A wait whose object is being looked at.
 #[derive(Clone, Copy)]
-struct Seen {
+struct Seen<const WHICH: u32> {
     tgid: u32,
     tid: u32,
     message: *mut ObjectMessage,
@@ -239,7 +281,7 @@ struct Seen {
     last: u64,
 }
 
-impl Seen {
+impl<const WHICH: u32> Seen<WHICH> {
     /// The number of an object of this thread's process.
     #[inline(always)]
     fn number(self, kind: u32, fd: i32, identity: u64) -> u64 {
@@ -482,7 +524,7 @@ impl Seen {
                 0,
                 0,
             ];
-            let text = paths::write(task, mount, dentry, self.message);
+            let text = paths::write::<WHICH>(task, mount, dentry, self.message);
             self.send(number, text)
         }
     }

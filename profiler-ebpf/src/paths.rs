@@ -8,7 +8,7 @@ use profiler_common::record::MAX_OBJECT_TEXT;
 
 use crate::config;
 use crate::maps::OBJECT_MESSAGE;
-use crate::objects::{ObjectMessage, SLACK, word};
+use crate::objects::{OF_CALL, OF_WAIT, ObjectMessage, SLACK, word};
 
 /// Steps up at most: parts of the path and mounts.
 const MAX_STEPS: u32 = 64;
@@ -30,9 +30,14 @@ pub(crate) struct Climb {
 /// Writes the parts of the path into the message's text, the last one first; returns its length.
 ///
 /// # Safety
-/// `task` is the current task, `message` this CPU's.
+/// `task` is the current task, `message` this CPU's, number `WHICH`.
 #[inline(always)]
-pub(crate) unsafe fn write(task: u64, mount: u64, dentry: u64, message: *mut ObjectMessage) -> u32 {
+pub(crate) unsafe fn write<const WHICH: u32>(
+    task: u64,
+    mount: u64,
+    dentry: u64,
+    message: *mut ObjectMessage,
+) -> u32 {
     let root = word(task.wrapping_add(config::task_fs())).wrapping_add(config::fs_root());
     // SAFETY: by the caller's word.
     unsafe {
@@ -45,7 +50,12 @@ pub(crate) unsafe fn write(task: u64, mount: u64, dentry: u64, message: *mut Obj
         (*climb).at = 0;
         (*climb).done = 0;
         for _ in 0..MAX_STEPS {
-            if path_step() != 0 {
+            let done = if WHICH == OF_CALL {
+                path_step_of_call()
+            } else {
+                path_step_of_wait()
+            };
+            if done != 0 {
                 break;
             }
         }
@@ -56,13 +66,25 @@ pub(crate) unsafe fn write(task: u64, mount: u64, dentry: u64, message: *mut Obj
     }
 }
 
-/// One step of the walk; 1 ends it.
+/// One step of the walk for a wait; 1 ends it.
 ///
 /// A global function: the verifier looks at it once and not a step after the other.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn path_step() -> u32 {
-    let Some(message) = OBJECT_MESSAGE.get_ptr_mut(0) else {
+extern "C" fn path_step_of_wait() -> u32 {
+    path_step::<OF_WAIT>()
+}
+
+/// The same for a system call.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn path_step_of_call() -> u32 {
+    path_step::<OF_CALL>()
+}
+
+#[inline(always)]
+fn path_step<const WHICH: u32>() -> u32 {
+    let Some(message) = OBJECT_MESSAGE.get_ptr_mut(WHICH) else {
         return 1;
     };
     // SAFETY: the message is this CPU's, and the mask keeps the text within it.

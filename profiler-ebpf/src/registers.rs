@@ -38,7 +38,7 @@ const NONE: Registers = Registers {
 /// # Safety
 /// `regs` can be read.
 #[inline(always)]
-unsafe fn parts(regs: *const pt_regs) -> Registers {
+pub(crate) unsafe fn parts(regs: *const pt_regs) -> Registers {
     // SAFETY: by the caller's word.
     unsafe {
         Registers {

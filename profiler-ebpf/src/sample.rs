@@ -8,7 +8,6 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::programs::PerfEventContext;
 use profiler_common::counter::Counter;
-use profiler_common::map::PHASE_RUNNING;
 use profiler_common::record::of;
 use profiler_common::row::walk;
 
@@ -77,15 +76,5 @@ fn books(tid: u32, process: Watched, now: u64) -> (u64, u64) {
         return (now.saturating_sub(unsafe { (*process.process).start }), 0);
     };
     // SAFETY: a live array value; the thread's own switches wait for this interrupt's end.
-    unsafe {
-        let stretch = if (*thread).phase == PHASE_RUNNING {
-            now.saturating_sub((*thread).since)
-        } else {
-            0
-        };
-        (
-            (*thread).books.running.wrapping_add(stretch),
-            (*thread).books.waits,
-        )
-    }
+    unsafe { (threads::on_cpu(thread, now), (*thread).books.waits) }
 }

@@ -3,7 +3,7 @@
 //! An array, because a lookup costs 4 ns where a hash map's costs 42, and every switch of a
 //! watched thread makes one.
 
-use profiler_common::map::{PHASE_NEW, THREAD_WAYS, THREADS, Thread};
+use profiler_common::map::{PHASE_NEW, PHASE_RUNNING, THREAD_WAYS, THREADS, Thread};
 
 use crate::maps::{CLAIMS, THREAD_TABLE};
 
@@ -60,6 +60,23 @@ pub(crate) fn claim(tid: u32, tgid: u32) -> Option<*mut Thread> {
     None
 }
 
+/// CPU time so far of a thread that runs now, in nanoseconds.
+///
+/// # Safety
+/// `thread` is a live entry.
+#[inline(always)]
+pub(crate) unsafe fn on_cpu(thread: *const Thread, now: u64) -> u64 {
+    // SAFETY: by the caller's word.
+    unsafe {
+        let stretch = if (*thread).phase == PHASE_RUNNING {
+            now.saturating_sub((*thread).since)
+        } else {
+            0
+        };
+        (*thread).books.running.wrapping_add(stretch)
+    }
+}
+
 /// Gives an entry up, and leaves it as [`claim`] wants to find it.
 ///
 /// # Safety
@@ -82,6 +99,8 @@ pub(crate) unsafe fn release(thread: *mut Thread) {
         (*thread).books.runnable = 0;
         (*thread).books.blocked = 0;
         (*thread).books.waits = 0;
+        (*thread).books.in_calls = 0;
+        (*thread).call_start = 0;
         core::ptr::write_volatile(&raw mut (*thread).tid, 0);
         for way in 0..THREAD_WAYS {
             let place = place(tid, way);

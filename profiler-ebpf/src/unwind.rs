@@ -366,6 +366,20 @@ extern "C" fn walk_turn_sample() -> u32 {
     turn_in::<{ slot::SAMPLE }>()
 }
 
+/// As [`walk_turn`], of the walk at a system call's return.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn walk_turn_call() -> u32 {
+    turn_in::<{ slot::CALL }>()
+}
+
+/// As [`walk_turn`], of the walk at a panic.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn walk_turn_panic() -> u32 {
+    turn_in::<{ slot::PANIC }>()
+}
+
 /// How a walk reads the stack.
 #[derive(Clone, Copy)]
 pub(crate) struct Reading {
@@ -416,10 +430,11 @@ pub(crate) fn walk_user<const SLOT: u32>(
             return Some(state);
         }
         for _ in 0..=MAX_USER_FRAMES {
-            let done = if SLOT == slot::SAMPLE {
-                walk_turn_sample()
-            } else {
-                walk_turn()
+            let done = match SLOT {
+                slot::SAMPLE => walk_turn_sample(),
+                slot::CALL => walk_turn_call(),
+                slot::PANIC => walk_turn_panic(),
+                _ => walk_turn(),
             };
             if done != 0 {
                 break;

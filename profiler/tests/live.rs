@@ -16,7 +16,9 @@ use support::check_wakers;
 use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
-use support::{harm, hostile, kernel_walk, life, losses, privilege, safety, selftest, stripped};
+use support::{
+    calls, harm, hostile, kernel_walk, life, losses, privilege, safety, selftest, stripped,
+};
 
 const VARIANTS: &[Variant] = &[
     Variant {
@@ -105,6 +107,7 @@ fn main() -> ExitCode {
     trials.extend(modes());
     trials.extend(harm_trials());
     trials.extend(losses::trials());
+    trials.extend(calls::trials());
     trials.extend(safety::trials());
     trials.extend(hostile::trials());
     trials.extend(life::trials());

@@ -8,6 +8,7 @@
 
 mod attach;
 mod bpf;
+mod calls;
 mod cost;
 mod cpus;
 mod kinds;
@@ -51,6 +52,10 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     holdup: Option<PathBuf>,
 
+    /// Give the recorder this argument, too; may be given several times.
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    recorder_arg: Vec<String>,
+
     /// Write the results to this file as well, in JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -72,6 +77,8 @@ enum Part {
     Preempted,
     /// A wait whose stack is walked.
     Captured,
+    /// What `--syscalls` costs each system call.
+    Calls,
 }
 
 /// Builds what is measured, measures it, and prints a table to standard output.
@@ -96,6 +103,7 @@ pub fn run(args: &Args) -> Result<()> {
         cpu: cpus.measured,
         recorder_cpu: cpus.recorder,
         slice: Duration::from_secs(args.slice_seconds),
+        recorder_args: args.recorder_arg.clone(),
     };
     let wanted = |part| args.only.is_empty() || args.only.contains(&part);
     let mut results = report::Results::new(&cpus);
@@ -109,6 +117,9 @@ pub fn run(args: &Args) -> Result<()> {
         let (recorded, peer) = throughput::measure(&bench, args.rounds)?;
         results.throughput = Some(recorded);
         results.peer = Some(peer);
+    }
+    if wanted(Part::Calls) {
+        results.calls = Some(calls::measure(&bench, args.rounds)?);
     }
     results.costs = cost::measure(&bench, &wanted)?;
     results.verified = Verified::ask(&bench.holdup)?;
@@ -131,6 +142,8 @@ struct Bench {
     /// Where this program and the recorders run.
     recorder_cpu: usize,
     slice: Duration,
+    /// What else the recorder is given.
+    recorder_args: Vec<String>,
 }
 
 fn say(what: &str) {

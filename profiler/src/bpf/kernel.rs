@@ -61,6 +61,8 @@ pub struct Kernel {
     pub(super) parks_epoch: Array<MapData, u32>,
     pub(super) counters: PerCpuArray<MapData, u64>,
     pub(super) events: RingBuf<MapData>,
+    /// Whether the program for panics is loaded, which few recordings want.
+    pub(super) panics_loaded: bool,
     /// Programs and maps that are made later count as well.
     pub(super) _memlock: Option<MemlockRaised>,
     /// What the programs warn of; none where the kernel refused it.

@@ -5,16 +5,19 @@ use super::memlock::MemlockRaised;
 use super::tables::Tables;
 use crate::host::KernelBtf;
 use crate::limits::Limits;
-use crate::units::Nanos;
+use crate::units::{Nanos, Pid};
 use anyhow::{Context, Result, bail};
 use aya::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use aya::programs::perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent};
-use aya::programs::{BtfTracePoint, PerfEvent, Program, ProgramInfo};
+use aya::programs::uprobe::{UProbeAttachLocation, UProbeScope};
+use aya::programs::{BtfTracePoint, PerfEvent, Program, ProgramInfo, UProbe};
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use profiler_common::call::{self, CALLS};
 use profiler_common::map::{FILTER_FREED, NO_PROCESS, Process};
 use profiler_common::offsets::Offsets;
+use std::num::NonZeroU32;
+use std::path::Path;
 
 /// The compiled programs; `profiler/bpf/README.md` tells where they come from.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/holdup.bpf.o");
@@ -32,6 +35,12 @@ pub(super) const PAGE_FAULT: &str = "page_fault_user";
 /// The helper that it cannot do without, since Linux 5.17: where it is missing, page faults have no
 /// object.
 pub(super) const PAGE_FAULT_HELPER: &str = "find_vma";
+
+/// Tracepoints of all system calls, the return first: an entry is kept until its return is seen.
+pub(super) const CALLS_TRACED: [&str; 2] = ["sys_exit", "sys_enter"];
+
+/// The program of a panic's begin.
+pub(super) const PANIC: &str = "panicked";
 
 /// The program of the sampling clock.
 pub(super) const CPU_SAMPLE: &str = "cpu_sample";
@@ -171,21 +180,24 @@ impl Kernel {
             parks_epoch,
             counters,
             events,
+            panics_loaded: false,
         })
     }
 
     /// Attaches every program. Nothing is recorded before [`Kernel::watch`]. `period` is the time
-    /// between two samples of a CPU; without one there are none.
+    /// between two samples of a CPU; without one there are none. `calls` is whether system calls
+    /// are measured, for which those of all processes are slowed down.
     ///
     /// # Errors
     /// Where the verifier refuses a program or the kernel its attachment.
-    pub fn attach(&mut self, period: Option<Nanos>) -> Result<()> {
+    pub fn attach(&mut self, period: Option<Nanos>, calls: bool) -> Result<()> {
         for name in TRACEPOINTS {
-            self.load_program(name)?;
-            let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?.try_into()?;
-            program
-                .attach()
-                .with_context(|| format!("cannot attach to the tracepoint {name}"))?;
+            self.attach_tracepoint(name)?;
+        }
+        if calls {
+            for name in CALLS_TRACED {
+                self.attach_tracepoint(name)?;
+            }
         }
         if let Err(error) = self.attach_page_faults() {
             tracing::info!("page faults will have no address: {error:#}");
@@ -197,9 +209,34 @@ impl Kernel {
     }
 
     fn attach_page_faults(&mut self) -> Result<()> {
-        self.load_program(PAGE_FAULT)?;
-        let program: &mut BtfTracePoint = program(&mut self.ebpf, PAGE_FAULT)?.try_into()?;
-        program.attach()?;
+        self.attach_tracepoint(PAGE_FAULT)
+    }
+
+    fn attach_tracepoint(&mut self, name: &str) -> Result<()> {
+        self.load_program(name)?;
+        let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?.try_into()?;
+        program
+            .attach()
+            .with_context(|| format!("cannot attach to the tracepoint {name}"))?;
+        Ok(())
+    }
+
+    /// Counts panics of a process: `offset` is where in the file at `path` the function begins that
+    /// all of them call. The file must be one that can be opened from here.
+    ///
+    /// # Errors
+    /// Where the verifier refuses the program, or the kernel the probe.
+    pub fn probe_panics(&mut self, pid: Pid, path: &Path, offset: u64) -> Result<()> {
+        if !self.panics_loaded {
+            self.load_program(PANIC)?;
+            self.panics_loaded = true;
+        }
+        let probe: &mut UProbe = program(&mut self.ebpf, PANIC)?.try_into()?;
+        let pid = NonZeroU32::new(pid.0).context("no process has the id 0")?;
+        let at = UProbeAttachLocation::AbsoluteOffset(offset);
+        probe
+            .attach(at, path, UProbeScope::OneProcess(pid))
+            .with_context(|| format!("cannot probe {}", path.display()))?;
         Ok(())
     }
 
@@ -230,6 +267,7 @@ impl Kernel {
             Program::BtfTracePoint(program) => program.info(),
             Program::Iter(program) => program.info(),
             Program::PerfEvent(program) => program.info(),
+            Program::UProbe(program) => program.info(),
             _ => bail!("the eBPF object has another kind of program {name}"),
         };
         info.with_context(|| format!("cannot ask the kernel about the program {name}"))
@@ -240,6 +278,7 @@ impl Kernel {
             Program::BtfTracePoint(program) => program.load(name, &self.btf),
             Program::Iter(program) => program.load("task", &self.btf),
             Program::PerfEvent(program) => program.load(),
+            Program::UProbe(program) => program.load(),
             _ => bail!("the eBPF object has another kind of program {name}"),
         }
         .with_context(|| format!("the kernel refused the program {name}"))

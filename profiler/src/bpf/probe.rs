@@ -1,7 +1,9 @@
 //! What this kernel's verifier makes of the programs.
 
 use super::kernel::Kernel;
-use super::load::{CPU_SAMPLE, PAGE_FAULT, PAGE_FAULT_HELPER, SNAPSHOT, TRACEPOINTS};
+use super::load::{
+    CALLS_TRACED, CPU_SAMPLE, PAGE_FAULT, PAGE_FAULT_HELPER, PANIC, SNAPSHOT, TRACEPOINTS,
+};
 use crate::host::KernelBtf;
 use crate::units::Nanos;
 use anyhow::Result;
@@ -29,7 +31,8 @@ pub fn probe(types: &KernelBtf) -> Result<Vec<Verified>> {
     let names = TRACEPOINTS
         .into_iter()
         .chain(optional)
-        .chain([CPU_SAMPLE, SNAPSHOT]);
+        .chain(CALLS_TRACED)
+        .chain([CPU_SAMPLE, PANIC, SNAPSHOT]);
     names
         .map(|name| {
             let began = Instant::now();

@@ -200,6 +200,24 @@ pub(crate) struct RecordArgs {
     /// They are found by samples: those shorter than two periods of --freq only by chance.
     #[arg(long, value_name = "TIME", value_parser = values::long_poll, default_value = "10ms")]
     pub(crate) long_poll: Nanos,
+
+    /// Measure time inside single system calls without leaving the CPU
+    ///
+    /// As in a read of 100 MB that are in the page cache. This slows all system calls of all
+    /// processes down: see the README.
+    #[arg(long, overrides_with = "no_syscalls")]
+    pub(crate) syscalls: bool,
+
+    /// Leave the time inside single system calls out
+    #[arg(long)]
+    pub(crate) no_syscalls: bool,
+
+    /// Count panics, with where they began
+    ///
+    /// A task's panic is swallowed by its JoinHandle. This needs the symbol table of the program.
+    #[arg(long)]
+    pub(crate) panics: bool,
+
     /// Walk one stack in N a second time with another unwinder, and count the differences
     ///
     /// The kernel side copies up to 32 KiB of such a stack. N is chosen at random: one stack in

@@ -60,6 +60,10 @@ pub struct SessionOptions {
     pub long_poll: Nanos,
     /// One stack in so many is walked a second time, by another unwinder; 0 for none.
     pub shadow_every: u32,
+    /// Whether time inside system calls is measured.
+    pub calls: bool,
+    /// Whether panics are counted.
+    pub panics: bool,
 }
 
 /// A recording that goes on.

@@ -83,6 +83,8 @@ impl Session for LiveSession {
             launched: options.launched,
             follow: options.follow,
             shadow_every: options.shadow_every,
+            calls: options.calls,
+            panics: options.panics,
         };
         let session = session::Session::start(targets, &features.btf, how)
             .map_err(failed("cannot begin to record"))?;

@@ -280,6 +280,7 @@ fn losses_text(losses: &Losses) -> String {
         by_cause,
         shadow,
         samples,
+        calls,
         mistaken_parks,
     } = *losses;
     let differing = shadow.map_or(0, |shadow| shadow.differing);
@@ -308,6 +309,11 @@ fn losses_text(losses: &Losses) -> String {
         ),
         (differing > 0).then(|| format!("{differing} of {compared} stacks walked twice differ")),
         counted(samples, "sample", "samples"),
+        counted(
+            calls,
+            "long system call or panic",
+            "long system calls or panics",
+        ),
         counted(mistaken_parks, "park mistaken", "parks mistaken"),
     ]
     .into_iter()

@@ -100,6 +100,9 @@ impl Session for Fake {
             sampling: None,
             samples: Vec::new(),
             long_polls: Vec::new(),
+            calls_measured: false,
+            calls: Vec::new(),
+            panics: None,
             throttling: None,
             judges: crate::model::Judges::default(),
             losses: Losses::default(),
@@ -115,6 +118,8 @@ fn settings(target: TargetChoice, duration: Option<Duration>, output: &Path) -> 
         duration,
         session: SessionOptions {
             shadow_every: 0,
+            calls: false,
+            panics: false,
             launched: false,
             follow: false,
             min_block: Nanos(100_000),

@@ -142,6 +142,8 @@ impl RecordSettings {
                 sample_period: (args.freq > 0).then(|| Nanos(1_000_000_000 / u64::from(args.freq))),
                 long_poll: args.long_poll,
                 shadow_every: args.shadow_check.unwrap_or(0),
+                calls: args.syscalls && !args.no_syscalls,
+                panics: args.panics,
             },
             outputs: outputs(&args.output, args.format)?,
             force: args.force,

@@ -60,6 +60,8 @@ fn defaults() {
         duration: None,
         session: SessionOptions {
             shadow_every: 0,
+            calls: false,
+            panics: false,
             launched: false,
             follow: false,
             min_block: Nanos(100_000),

@@ -2,10 +2,11 @@
 
 use bytemuck::{AnyBitPattern, try_pod_read_unaligned};
 use profiler_common::record::{
-    ChildRecord, ExecRecord, ForkRecord, Header, KIND_CHILD, KIND_EXEC, KIND_FORK, KIND_OBJECT,
-    KIND_RAW_STACK, KIND_SAMPLE, KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END, KIND_UNMAPPED_STACK,
-    KIND_WAIT, MAX_KERNEL_FRAMES, MAX_OBJECT_TEXT, MAX_USER_FRAMES, ObjectRecord, RAW_PIECE_BYTES,
-    RawStackRecord, SampleRecord, SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
+    CallRecord, ChildRecord, ExecRecord, ForkRecord, Header, KIND_CALL, KIND_CHILD, KIND_EXEC,
+    KIND_FORK, KIND_OBJECT, KIND_PANIC, KIND_RAW_STACK, KIND_SAMPLE, KIND_SNAPSHOT, KIND_STACK,
+    KIND_THREAD_END, KIND_UNMAPPED_STACK, KIND_WAIT, MAX_KERNEL_FRAMES, MAX_OBJECT_TEXT,
+    MAX_USER_FRAMES, ObjectRecord, PanicRecord, RAW_PIECE_BYTES, RawStackRecord, SampleRecord,
+    SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
 };
 use std::fmt;
 
@@ -28,6 +29,10 @@ pub enum Event {
     Object(Box<ObjectSeen>),
     /// An exec of a child process.
     Child(ChildRecord),
+    /// A long system call that has returned.
+    Call(CallRecord),
+    /// The begin of a panic.
+    Panic(PanicRecord),
     /// A thread on a CPU.
     Sample(Box<SampleSeen>),
     /// A piece of a raw copy of a stack.
@@ -125,6 +130,8 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         KIND_FORK => Event::Fork(head(bytes)?),
         KIND_OBJECT => Event::Object(Box::new(object(bytes)?)),
         KIND_CHILD => Event::Child(head(bytes)?),
+        KIND_CALL => Event::Call(head(bytes)?),
+        KIND_PANIC => Event::Panic(head(bytes)?),
         KIND_SAMPLE => {
             let record = head(bytes)?;
             let rest = bytes.get(size_of::<SampleRecord>()..).unwrap_or_default();

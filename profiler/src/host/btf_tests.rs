@@ -88,6 +88,8 @@ pub(in crate::host) fn kernel_image(lacking: &[&str]) -> Vec<u8> {
         "sched_waking",
         "sched_process_fork",
         "sched_process_exec",
+        "sys_enter",
+        "sys_exit",
     ] {
         if !lacking.contains(&name) {
             b.add(&format!("btf_trace_{name}"), info(KIND_TYPEDEF, 0), 5, &[]);

@@ -10,6 +10,9 @@ use std::io::{self, Read};
 /// memory of a CPU, of which the first one is 0 on every kernel.
 const KALLSYMS: u64 = 64 << 10;
 
+/// Says which kind of perf event a uprobe is, where there are any.
+const UPROBES: &str = "/sys/bus/event_source/devices/uprobe/type";
+
 /// This machine, as far as recordings depend on it.
 #[derive(Debug)]
 pub struct HostFacts {
@@ -32,6 +35,8 @@ pub struct HostFacts {
     pub memlock_unlimited: bool,
     /// Whether `/proc/kallsyms` shows us addresses.
     pub kernel_names: bool,
+    /// Whether the kernel offers probes in user code.
+    pub uprobes: bool,
     /// The setting `kernel.kptr_restrict`.
     pub kptr_restrict: Option<i32>,
     /// The setting `kernel.perf_event_paranoid`.
@@ -61,6 +66,7 @@ impl HostFacts {
             memlock_unlimited: getrlimit(Resource::Memlock).current.is_none(),
             kernel_names: std::fs::File::open("/proc/kallsyms")
                 .is_ok_and(|file| shows_addresses(file.take(KALLSYMS))),
+            uprobes: std::path::Path::new(UPROBES).exists(),
             kptr_restrict: text("/proc/sys/kernel/kptr_restrict").trim().parse().ok(),
             perf_event_paranoid: text("/proc/sys/kernel/perf_event_paranoid")
                 .trim()

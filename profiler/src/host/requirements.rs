@@ -31,6 +31,7 @@ pub fn requirements(facts: &HostFacts) -> Vec<Requirement> {
     list.push(machine(facts.machine));
     list.push(lockdown(&facts.lockdown));
     list.extend(kernel(&facts.btf));
+    list.push(uprobes(facts.uprobes));
     list.push(ring_buffer(facts.ring_buffer.as_ref()));
     list.extend(settings(facts));
     list
@@ -263,6 +264,7 @@ fn kernel(btf: &Result<KernelBtf, BtfError>) -> Vec<Requirement> {
         |name: &'static str| move |btf: &KernelBtf| btf.tracepoint_args(name).is_some();
     list.push(registers(btf));
     list.push(page_faults(btf));
+    list.push(system_calls(btf));
     list.extend([
         has(
             "task-struct",
@@ -334,6 +336,41 @@ fn page_faults(btf: Option<&KernelBtf>) -> Requirement {
         Some(false) => {
             requirement.found("not there: waits in page faults are shown without a file")
         }
+    }
+}
+
+/// Tracepoints that few recordings want.
+fn system_calls(btf: Option<&KernelBtf>) -> Requirement {
+    let requirement = Requirement::new(
+        Area::Kernel,
+        "tp-sys-enter",
+        "tp_btf/sys_enter, sys_exit",
+        "measure time inside system calls (--syscalls)",
+    );
+    let there = |btf: &KernelBtf| {
+        ["sys_enter", "sys_exit"]
+            .into_iter()
+            .all(|name| btf.tracepoint_args(name).is_some())
+    };
+    match btf.map(there) {
+        None => requirement.unknown("without BTF nobody can tell"),
+        Some(true) => requirement,
+        Some(false) => requirement.found("not there: --syscalls cannot be had"),
+    }
+}
+
+/// A part of the kernel that few recordings want.
+fn uprobes(there: bool) -> Requirement {
+    let requirement = Requirement::new(
+        Area::Kernel,
+        "uprobes",
+        "uprobes",
+        "count panics (--panics)",
+    );
+    if there {
+        requirement
+    } else {
+        requirement.found("not there: --panics cannot be had")
     }
 }
 

@@ -16,6 +16,7 @@ fn good() -> HostFacts {
         ring_buffer: Some(Ok(true)),
         memlock_unlimited: false,
         kernel_names: true,
+        uprobes: true,
         kptr_restrict: Some(0),
         perf_event_paranoid: Some(2),
         ptrace_scope: None,
@@ -53,6 +54,7 @@ fn ids_are_unique_and_what_is_not_met_says_why_or_what_to_do() {
         ring_buffer: None,
         memlock_unlimited: false,
         kernel_names: false,
+        uprobes: false,
         kptr_restrict: Some(2),
         perf_event_paranoid: Some(4),
         ptrace_scope: Some(3),
@@ -180,6 +182,26 @@ fn what_older_kernels_do_otherwise_is_said_and_refuses_nothing() {
     let list = requirements(&facts);
     let registers = list.iter().find(|one| one.id == "bpf-task-pt-regs");
     assert!(registers.is_some_and(|one| one.found.contains("kernel stacks")));
+}
+
+#[test]
+fn what_only_some_options_need_is_said_and_refuses_nothing() {
+    let found = |facts: &HostFacts, id: &str| {
+        assert_eq!(unmet(facts), []);
+        let list = requirements(facts);
+        let one = list.into_iter().find(|one| one.id == id).expect("listed");
+        one.found
+    };
+    for lacking in ["sys_enter", "sys_exit"] {
+        let btf = KernelBtf::parse(kernel_image(&[lacking]));
+        let facts = HostFacts { btf, ..good() };
+        assert!(found(&facts, "tp-sys-enter").contains("--syscalls"));
+    }
+    assert_eq!(found(&good(), "tp-sys-enter"), "");
+    let uprobes = false;
+    let facts = HostFacts { uprobes, ..good() };
+    assert!(found(&facts, "uprobes").contains("--panics"));
+    assert_eq!(found(&good(), "uprobes"), "");
 }
 
 #[test]

@@ -15,6 +15,8 @@ pub(super) struct Books {
     pub(super) lived: Nanos,
     /// On a CPU.
     pub(super) running: Nanos,
+    /// The part of that inside system calls.
+    pub(super) in_calls: Nanos,
     /// Waiting for one.
     pub(super) runnable: Nanos,
     /// Its waits, cut to what the life has room for.
@@ -41,6 +43,7 @@ impl Books {
             tid: record.tid,
             lived,
             running,
+            in_calls: record.in_calls.min(running),
             runnable,
             tally,
             rest,

@@ -1,8 +1,10 @@
 //! From a recording to a report.
 
 use super::books::Books;
+use super::calls::call_sites;
 use super::causes;
 use super::cpu::{cpu_sites, cpu_stacks, long_polls};
+use super::panics::panics;
 use super::recording::{Recording, ThreadRecord, Throttling};
 use super::report::{CpuUse, Report, ThreadReport, ThrottlingReport};
 use super::runtimes::{blocking_pool, runtimes};
@@ -61,6 +63,7 @@ fn build_one(recording: &Recording) -> Report {
             lived_ns: record.lived,
             waits: record.waits,
             states: books.states(),
+            in_calls_ns: recording.calls_measured.then_some(books.in_calls),
         })
         .collect();
     threads.sort_by_key(thread_order);
@@ -70,6 +73,7 @@ fn build_one(recording: &Recording) -> Report {
     let causes = causes::Findings::of(recording);
     let sites = sites(recording, &causes);
     let long_polls = long_polls(recording, &runtimes);
+    let call_sites = call_sites(recording, &runtimes, &causes);
     let cpu = cpu_use(recording, &books);
     let throttling = throttling_of(recording);
     let verdict = Verdict::of(&Findings {
@@ -97,6 +101,9 @@ fn build_one(recording: &Recording) -> Report {
         open_waits: open_waits(recording, &causes),
         cpu_sites: cpu_sites(recording),
         long_polls,
+        calls_measured: recording.calls_measured,
+        call_sites,
+        panics: panics(recording),
         cpu,
         throttling: throttling.map(|(_, throttling)| throttling),
         judges: recording.judges,
@@ -157,6 +164,7 @@ fn merge_threads(records: &[ThreadRecord]) -> Vec<ThreadRecord> {
                 known.running += record.running;
                 known.runnable += record.runnable;
                 known.blocked += record.blocked;
+                known.in_calls += record.in_calls;
                 known.waits = known.waits.saturating_add(record.waits);
             })
             .or_insert_with(|| record.clone());

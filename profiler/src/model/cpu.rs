@@ -12,12 +12,12 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-fn entry(recording: &Recording, id: StackId) -> Option<&StackEntry> {
+pub(super) fn entry(recording: &Recording, id: StackId) -> Option<&StackEntry> {
     recording.stacks.get(usize::try_from(id.0).ok()?)
 }
 
 /// What a thread does that is on a CPU with this stack.
-fn part(state: State, role: Role) -> CpuPart {
+pub(super) fn part(state: State, role: Role) -> CpuPart {
     match (state, role) {
         (State::Blocked, Role::BlockOn) => CpuPart::BlockOn,
         (State::Blocked, _) => CpuPart::Poll,
@@ -38,6 +38,8 @@ fn time(recording: &Recording, samples: u64) -> Nanos {
 #[derive(Default)]
 struct Gathered {
     samples: u64,
+    /// Of these, inside system calls.
+    in_calls: u64,
     stacks: BTreeMap<StackId, u64>,
     tasks: BTreeMap<Arc<str>, u64>,
 }
@@ -74,6 +76,9 @@ pub(super) fn cpu_sites(recording: &Recording) -> Vec<CpuSite> {
         let place = place(stack);
         let site = sites.entry((part, place.function, place.file)).or_default();
         site.samples = site.samples.saturating_add(total.samples);
+        if stack.syscall.is_some() {
+            site.in_calls = site.in_calls.saturating_add(total.samples);
+        }
         *site.stacks.entry(total.stack).or_default() += total.samples;
         if let Some(task) = task(stack) {
             *site.tasks.entry(task).or_default() += total.samples;
@@ -92,6 +97,7 @@ pub(super) fn cpu_sites(recording: &Recording) -> Vec<CpuSite> {
                 part,
                 samples: gathered.samples,
                 cpu_ns: time(recording, gathered.samples),
+                in_calls_ns: time(recording, gathered.in_calls),
                 stack: stack.map(whole_stack).unwrap_or_default(),
                 truncated: stack.and_then(|stack| stack.truncated),
             }

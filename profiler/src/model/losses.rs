@@ -31,6 +31,9 @@ pub struct Losses {
     /// Samples of threads on a CPU that were lost, and long polls beyond those that are kept.
     #[serde(default)]
     pub samples: u64,
+    /// Long system calls and panics that were lost.
+    #[serde(default)]
+    pub calls: u64,
     /// Waits taken for a park that was known again, of those that were checked, wrongly: never
     /// seen, and a reason to distrust the idle times.
     #[serde(default)]
@@ -117,6 +120,19 @@ causes! {
     samples_left_out: "sample or long poll", "samples and long polls", "beyond those that are kept",
     /// Samples whose stack does not reach the thread's start; they are in the sums.
     samples_truncated: "sample", "samples", "with a stack cut off",
+    /// Long system calls that found the ring buffer full.
+    ring_full_calls: "long system call", "long system calls", "that found the ring buffer full",
+    /// Long system calls whose sums were not kept since there were too many.
+    calls_left_out: "long system call", "long system calls", "beyond those that are kept",
+    /// Long system calls whose stack does not reach the thread's start; they are in the sums.
+    calls_truncated: "long system call", "long system calls", "with a stack cut off",
+    /// Panics that found the ring buffer full.
+    ring_full_panics: "panic", "panics", "that found the ring buffer full",
+    /// Panics whose sums were not kept since there were too many.
+    panics_left_out: "panic", "panics", "beyond those that are kept",
+    /// Long system calls and panics whose stack found no place in the kernel side's table; they are
+    /// in the report, without what they did.
+    call_stack_table_full: "long system call or panic", "long system calls or panics", "whose stack found the stack table full",
     /// Records that could not be decoded.
     undecodable: "record", "records", "that could not be decoded",
     /// Walks cut off: deeper than the longest stack kept.

@@ -3,11 +3,13 @@
 mod books;
 mod build;
 mod call;
+mod calls;
 mod causes;
 mod cpu;
 mod losses;
 mod object;
 mod object_groups;
+mod panics;
 mod place;
 mod quantile;
 mod recording;
@@ -25,12 +27,14 @@ mod time;
 mod verdict;
 
 pub use build::build;
+pub use calls::{CallObject, CallSite};
 pub use losses::{LossCauses, Losses, ShadowCheck};
 pub use object::{Holder, HolderProcess, MAX_HOLDERS, Object, ObjectKind};
+pub use panics::{PanicReport, PanicSite};
 pub use recording::{
-    HIST_BUCKETS, Host, Judges, LongPoll, ObjectId, OpenWait, PollEvidence, Recording, SampleTotal,
-    Sampling, StackEntry, StackId, Target, ThreadRecord, Throttling, Tool, Truncation, Wait,
-    WaitObject, WaitTotal, Waker,
+    CallTotal, HIST_BUCKETS, Host, Judges, LongPoll, ObjectId, OpenWait, PanicTotal, Panics,
+    PollEvidence, Recording, SampleTotal, Sampling, StackEntry, StackId, Target, ThreadRecord,
+    Throttling, Tool, Truncation, Wait, WaitObject, WaitTotal, Waker,
 };
 pub use report::{
     BlockingPool, CpuPart, CpuSite, CpuUse, LongPollSite, LongestPoll, ObjectGroup, ObjectTotal,

@@ -45,6 +45,16 @@ pub struct Recording {
     /// Polls that took a CPU for at least [`Sampling::long_poll`], in the order of their times.
     #[serde(default)]
     pub long_polls: Vec<LongPoll>,
+    /// Whether system calls were measured: where not, `calls` is empty and
+    /// [`ThreadRecord::in_calls`] zero.
+    #[serde(default)]
+    pub calls_measured: bool,
+    /// System calls in which a thread was on a CPU for at least `min_block`.
+    #[serde(default)]
+    pub calls: Vec<CallTotal>,
+    /// Panics; none where they were not counted.
+    #[serde(default)]
+    pub panics: Option<Panics>,
     /// How the CPU quota of the target's control group held it up, where it has one.
     #[serde(default)]
     pub throttling: Option<Throttling>,
@@ -85,6 +95,52 @@ pub struct SampleTotal {
     pub stack: StackId,
     /// How many.
     pub samples: u64,
+}
+
+/// The long system calls of one thread with one stack for one object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallTotal {
+    /// The thread.
+    pub tid: Tid,
+    /// The stack, as that of [`SampleTotal::stack`].
+    pub stack: StackId,
+    /// What the call was for, where it is known.
+    pub object: Option<ObjectId>,
+    /// How many.
+    pub calls: u64,
+    /// Their time on a CPU: a part of the thread's `running`, and of no wait.
+    pub on_cpu: Nanos,
+    /// Their time in all, from entry to return.
+    pub wall: Nanos,
+    /// The most time on a CPU in one of them.
+    pub max: Nanos,
+}
+
+/// Panics of a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Panics {
+    /// The functions that were probed, demangled, with their modules (`std::panicking::… in app`).
+    /// Where there are none, panics could not be counted.
+    pub probed: Vec<String>,
+    /// Why some could not be counted, in a sentence.
+    pub problem: Option<String>,
+    /// By thread and stack.
+    pub totals: Vec<PanicTotal>,
+}
+
+/// The panics of one thread with one stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PanicTotal {
+    /// The thread.
+    pub tid: Tid,
+    /// The stack at the begin of the panic, as that of [`SampleTotal::stack`].
+    pub stack: StackId,
+    /// How many.
+    pub panics: u64,
+    /// When the last one was.
+    pub last: Timestamp,
+    /// Id of the task in which the last one was, where tokio's thread-local state tells.
+    pub task_id: Option<u64>,
 }
 
 /// A poll that several samples in a row found.
@@ -207,6 +263,10 @@ pub struct ThreadRecord {
     /// Finished waits, by the kernel side's own count.
     #[serde(default)]
     pub waits: u64,
+    /// The part of `running` inside system calls that do more than to wait or to wake; zero where
+    /// they are not measured.
+    #[serde(default)]
+    pub in_calls: Nanos,
 }
 
 /// Index into [`Recording::stacks`].

@@ -1,8 +1,10 @@
 //! The report: what every renderer draws, and what `-o report.json` holds (schema 1).
 
 use crate::cause::{Cause, Suggestion};
+use crate::model::calls::CallSite;
 use crate::model::losses::Losses;
 use crate::model::object::{Holder, Object, ObjectKind};
+use crate::model::panics::PanicReport;
 use crate::model::recording::{Host, Judges, PollEvidence, StackEntry, Target, Tool, Truncation};
 use crate::model::verdict::Verdict;
 use crate::symbolize::Frame;
@@ -50,6 +52,14 @@ pub struct Report {
     pub cpu_sites: Vec<CpuSite>,
     /// Task polls that took a CPU for too long, by task, most time first.
     pub long_polls: Vec<LongPollSite>,
+    /// Whether system calls were measured; where not, `call_sites` is empty.
+    pub calls_measured: bool,
+    /// Where threads were on a CPU inside one system call for at least `min_block_ns`; those in task
+    /// polls first, each part by time, most first.
+    pub call_sites: Vec<CallSite>,
+    /// Panics; none where they were not to be counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub panics: Option<PanicReport>,
     /// The CPU time of the process; of several processes, theirs together.
     pub cpu: CpuUse,
     /// How the CPU quota of the control group held the process up, where it has one; of several
@@ -112,6 +122,9 @@ pub struct CpuSite {
     pub samples: u64,
     /// What they stand for: samples times their period.
     pub cpu_ns: Nanos,
+    /// The part of it inside system calls, by the same samples: an estimate that costs nothing, see
+    /// [`Report::call_sites`] for exact times.
+    pub in_calls_ns: Nanos,
     /// The stack with most samples, leaf first, kernel frames before user frames.
     pub stack: Vec<Frame>,
     /// Why `stack` ends early, if it does.
@@ -239,6 +252,8 @@ pub struct RuntimeReport {
     /// Time of its threads by state while they were workers: the part of a thread's life that
     /// it spent in a `block_in_place` or as a thread of the blocking pool is left out.
     pub states: StateTimes,
+    /// The part of state `running` inside system calls, as [`ThreadReport::in_calls_ns`].
+    pub in_calls_ns: Option<Nanos>,
     /// Time in which every worker was blocked at once.
     pub starved_ns: Nanos,
     /// The longest stretch of `starved_ns`.
@@ -305,6 +320,9 @@ pub struct ThreadReport {
     pub waits: u64,
     /// Where its time went; sums to `lived_ns`.
     pub states: StateTimes,
+    /// The part of state `running` inside system calls that do more than to wait or to wake; none
+    /// where they were not measured.
+    pub in_calls_ns: Option<Nanos>,
 }
 
 /// One place in the code where threads waited.

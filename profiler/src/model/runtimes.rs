@@ -147,6 +147,7 @@ fn multi_thread(
         driver,
     );
     report.wedged_ns = wedged(recording, workers, of_worker);
+    report.in_calls_ns = in_calls(recording, books, Class::MULTI_THREAD);
     Some(report)
 }
 
@@ -185,14 +186,14 @@ fn current_thread<'a>(
     }) {
         blocked.entry(interval.tid).or_default().push(interval);
     }
-    let states: BTreeMap<Tid, &Books> = books.iter().map(|books| (books.tid, books)).collect();
+    let books: BTreeMap<Tid, &Books> = books.iter().map(|books| (books.tid, books)).collect();
     tallies
         .iter()
         .filter(|(_, tally)| tally.has(Class::CURRENT_THREAD))
         .map(move |(&tid, _)| {
             let intervals = blocked.remove(&tid).unwrap_or_default();
             let sweep = Sweep::new(intervals, recording.start, recording.end);
-            let states = states
+            let states = books
                 .get(&tid)
                 .map(|books| books.states_as(Class::CURRENT_THREAD))
                 .unwrap_or_default();
@@ -203,8 +204,18 @@ fn current_thread<'a>(
             let pid = recording.target.pid;
             let mut report = report(pid, kind, 1, states, &sweep, driver);
             report.wedged_ns = wedged(recording, 1, of_thread);
+            let own = books.get(&tid).map(|books| (*books).clone());
+            report.in_calls_ns = in_calls(recording, own.as_slice(), Class::CURRENT_THREAD);
             (tid, report)
         })
+}
+
+/// CPU time inside system calls of threads while they were of `class`; none where they were not
+/// measured. It is shared out as time on a CPU is.
+fn in_calls(recording: &Recording, books: &[Books], class: Class) -> Option<Nanos> {
+    let part = |books: &Books| books.tally.part(class, books.in_calls);
+    let measured = recording.calls_measured;
+    measured.then(|| books.iter().map(part).sum())
 }
 
 /// Stretches of starvation that are listed for each runtime.
@@ -227,6 +238,7 @@ fn report(
         kind,
         workers: u32::try_from(workers).unwrap_or(u32::MAX),
         states,
+        in_calls_ns: None,
         starved_ns: blocked_at_once.last().copied().unwrap_or_default(),
         starved_max_ns: starved.first().map_or(Nanos::ZERO, |span| span.length),
         starved_stretches: starved

@@ -1,7 +1,9 @@
 //! Several processes in one report.
 
 use super::build::{cpu_share, thread_order, throttling_of};
+use super::calls;
 use super::cpu;
+use super::panics;
 use super::recording::Recording;
 use super::report::{BlockingPool, Report, StackTotal, ThrottlingReport};
 use super::runtimes::{self, pool_intervals};
@@ -27,6 +29,8 @@ pub(super) fn put_together(
         report.stacks.append(&mut other.stacks);
         report.cpu_sites.append(&mut other.cpu_sites);
         report.long_polls.append(&mut other.long_polls);
+        report.call_sites.append(&mut other.call_sites);
+        panics::add(&mut report.panics, other.panics);
         report.cpu_stacks.append(&mut other.cpu_stacks);
         report.woken_stacks.append(&mut other.woken_stacks);
         report.cpu.running_ns += other.cpu.running_ns;
@@ -48,6 +52,7 @@ pub(super) fn put_together(
     report.stacks.sort_by_key(order);
     report.cpu_sites.sort_by(cpu::order);
     report.long_polls.sort_by(cpu::long_poll_order);
+    report.call_sites.sort_by(calls::order);
     report
         .woken_stacks
         .sort_by_key(|stack| (Reverse(stack.waiting.blocked), stack.waiting.pid));
@@ -123,6 +128,9 @@ fn number_runtimes(report: &mut Report) {
     }
     for stack in &mut report.woken_stacks {
         rename(stack.waiting.pid, &mut stack.waiting.runtime);
+    }
+    for site in &mut report.call_sites {
+        rename(site.pid, &mut site.runtime);
     }
     for poll in &mut report.long_polls {
         rename(poll.pid, &mut poll.runtime);

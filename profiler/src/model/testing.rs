@@ -123,6 +123,9 @@ pub(super) fn recording(length: u64) -> Recording {
         sampling: None,
         samples: Vec::new(),
         long_polls: Vec::new(),
+        calls_measured: false,
+        calls: Vec::new(),
+        panics: None,
         throttling: None,
         judges: Judges::default(),
         losses: Losses::default(),
@@ -156,6 +159,7 @@ impl Recording {
             runnable: Nanos::ZERO,
             blocked: Nanos::ZERO,
             waits: 0,
+            in_calls: Nanos::ZERO,
         });
     }
 

@@ -335,6 +335,7 @@ mod tests {
             kind: RuntimeKind::MultiThread,
             workers,
             states: states.iter().map(|&(s, t)| (s, Nanos(t))).collect(),
+            in_calls_ns: None,
             starved_ns: Nanos(starved),
             starved_max_ns: Nanos(starved / 2),
             starved_stretches: Vec::new(),

@@ -12,6 +12,7 @@ pub(super) struct EndedBooks {
     pub(super) runnable: u64,
     pub(super) blocked: u64,
     pub(super) waits: u64,
+    pub(super) in_calls: u64,
 }
 
 /// Every thread that has ended, up to a number of them: a target may make threads for ever.
@@ -46,6 +47,7 @@ impl Ended {
         add(&mut books.runnable, record.books.runnable);
         add(&mut books.blocked, record.books.blocked);
         add(&mut books.waits, record.books.waits);
+        add(&mut books.in_calls, record.books.in_calls);
         true
     }
 
@@ -95,6 +97,7 @@ mod tests {
                 runnable: 0,
                 blocked: 0,
                 waits: 3,
+                in_calls: 2,
             },
             comm: [0; 16],
         }
@@ -109,6 +112,7 @@ mod tests {
         let books: Vec<_> = ended.iter().collect();
         assert_eq!(books.len(), 1);
         assert_eq!((books[0].1.lived, books[0].1.waits), (15, 6));
+        assert_eq!(books[0].1.in_calls, 4);
         assert_eq!((ended.left_out(), ended.last()), (1, Some(36)));
         assert_eq!(ended.take_new().len(), 2, "sums of both may go");
         assert!(ended.take_new().is_empty());

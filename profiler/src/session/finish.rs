@@ -1,5 +1,6 @@
 //! Closing the books: from kernel tables and gathered events to a [`Recording`].
 
+use super::books::{Open, Threads, close, forget_hold, was_runnable};
 use super::early::Early;
 use super::ended::EndedBooks;
 use super::gather::{Gathered, Owner};
@@ -7,89 +8,22 @@ use super::lost::Lost;
 use super::modules::Modules;
 use super::open::Found;
 use super::split::split;
+use super::sums::{Sums, Thread};
 use super::watched::Watched;
-use crate::bpf::{Counters, Kernel, KernelThread};
+use crate::bpf::{Counters, Kernel};
 use crate::model::{
-    Host, Judges, ObjectId, OpenWait, Recording, Sampling, ShadowCheck, StackEntry, StackId,
-    ThreadRecord, Throttling, Tool, Truncation, Wait, WaitTotal, Waker,
+    CallTotal, Host, Judges, ObjectId, OpenWait, PanicTotal, Panics, Recording, Sampling,
+    ShadowCheck, StackEntry, StackId, Throttling, Tool, Truncation, Wait, WaitTotal, Waker,
 };
 use crate::process::QuotaUse;
 use crate::tokio_rt::{Judge, Place, State};
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 use anyhow::{Context, Result};
 use profiler_common::counter::Counter;
-use profiler_common::map::{
-    Aggregate, AggregateKey, Books, HISTOGRAM_BUCKETS, PHASE_BLOCKED, PHASE_DEAD, PHASE_RUNNABLE,
-    PHASE_RUNNING,
-};
+use profiler_common::map::HISTOGRAM_BUCKETS;
 use profiler_common::record::STACK_BEFORE;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{SystemTime, UNIX_EPOCH};
-
-/// A thread of a process.
-pub(super) type Thread = (Pid, Tid);
-
-/// Sums by thread and the kernel side's numbers of stack and object.
-#[derive(Debug, Default)]
-pub(super) struct Sums {
-    entries: HashMap<(Thread, u64, u64), Aggregate>,
-    /// Waits that found no entry.
-    left_out: u64,
-}
-
-impl Sums {
-    /// Adds what the kernel side summed.
-    pub(super) fn add(&mut self, key: &AggregateKey, more: &Aggregate) {
-        match self.entries.get_mut(&entry(key)) {
-            None => {
-                self.entries.insert(entry(key), *more);
-            }
-            Some(sums) => {
-                sums.waits += more.waits;
-                sums.blocked += more.blocked;
-                sums.runqueue += more.runqueue;
-                sums.max = sums.max.max(more.max);
-                for (sum, more) in sums.histogram.iter_mut().zip(more.histogram) {
-                    *sum = sum.saturating_add(more);
-                }
-            }
-        }
-    }
-
-    /// As [`Sums::add`], unless there are `most` entries already: then the waits are counted.
-    pub(super) fn add_bounded(&mut self, key: &AggregateKey, more: &Aggregate, most: usize) {
-        if self.entries.len() < most || self.entries.contains_key(&entry(key)) {
-            self.add(key, more);
-        } else {
-            self.left_out = self.left_out.saturating_add(more.waits);
-        }
-    }
-
-    /// Takes out the wait in which a thread was found by the recording.
-    fn take_first_wait(&mut self, thread: Thread) -> Option<Aggregate> {
-        self.entries.remove(&(thread, STACK_BEFORE, 0))
-    }
-
-    /// Adds one wait that has been woken and not yet run.
-    fn add_woken(&mut self, key: &AggregateKey, blocked: u64, runqueue: u64) {
-        let mut one = Aggregate {
-            waits: 1,
-            blocked,
-            runqueue,
-            max: blocked,
-            histogram: [0; HISTOGRAM_BUCKETS],
-        };
-        let bucket = (blocked.max(1).ilog2() as usize).min(HISTOGRAM_BUCKETS - 1);
-        if let Some(count) = one.histogram.get_mut(bucket) {
-            *count = 1;
-        }
-        self.add(key, &one);
-    }
-}
-
-fn entry(key: &AggregateKey) -> (Thread, u64, u64) {
-    ((Pid(key.tgid), Tid(key.tid)), key.stack, key.object)
-}
 
 /// What there is at the end.
 pub(super) struct Closing<'a> {
@@ -107,6 +41,9 @@ pub(super) struct Closing<'a> {
     pub(super) min_block: Nanos,
     pub(super) launched: bool,
     pub(super) sampling: Option<Sampling>,
+    pub(super) calls_measured: bool,
+    /// Where panics were probed, by process; none where they were not to be counted.
+    pub(super) panics: Option<HashMap<Pid, Panics>>,
     pub(super) mappings_left_out: u64,
     pub(super) shadow: Option<ShadowCheck>,
     /// What threads were found to wait for shortly before the end, and since when they did.
@@ -115,52 +52,6 @@ pub(super) struct Closing<'a> {
     pub(super) moved: HashSet<Thread>,
     /// Forked processes of which nothing was recorded.
     pub(super) not_followed: u64,
-}
-
-/// A wait that goes on.
-struct Open {
-    thread: Thread,
-    /// The kernel side's numbers of stack and object.
-    stack: u64,
-    object: u64,
-    since: Timestamp,
-    /// Id of the task, or 0.
-    task_id: u64,
-}
-
-/// Threads by id: one id may have been two threads, one after the other.
-#[derive(Debug, Default)]
-pub(super) struct Threads(pub(super) BTreeMap<Thread, ThreadRecord>);
-
-impl Threads {
-    fn add(&mut self, thread: Thread, books: EndedBooks) {
-        let thread = self.0.entry(thread).or_insert_with(|| ThreadRecord {
-            tid: thread.1,
-            name: String::new(),
-            lived: Nanos::ZERO,
-            running: Nanos::ZERO,
-            runnable: Nanos::ZERO,
-            blocked: Nanos::ZERO,
-            waits: 0,
-        });
-        thread.lived += Nanos(books.lived);
-        thread.running += Nanos(books.running);
-        thread.runnable += Nanos(books.runnable);
-        thread.blocked += Nanos(books.blocked);
-        thread.waits = thread.waits.saturating_add(books.waits);
-    }
-
-    /// `until` is the end of the thread or of the recording.
-    fn add_books(&mut self, thread: Thread, books: &Books, until: u64) {
-        let books = EndedBooks {
-            lived: until.saturating_sub(books.first_seen),
-            running: books.running,
-            runnable: books.runnable,
-            blocked: books.blocked,
-            waits: books.waits,
-        };
-        self.add(thread, books);
-    }
 }
 
 /// Makes the recording.
@@ -207,6 +98,11 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
     let totals = totals(&sums, &mut stacks);
     let mut found = std::mem::take(&mut closing.found);
     let waits = waits(&mut stacks);
+    let calls = calls(&mut stacks);
+    let mut panics = std::mem::take(&mut closing.panics);
+    if let Some(probed) = &mut panics {
+        add_panics(&mut stacks, probed);
+    }
     let open_waits = open
         .into_iter()
         .map(|open| {
@@ -283,98 +179,15 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         sampling: closing.sampling,
         samples,
         long_polls,
+        calls_measured: closing.calls_measured,
+        calls,
+        panics: None,
         throttling: None,
         judges,
         losses,
         others: Vec::new(),
     };
-    Ok(split(whole, &facts, threads, &owners, throttled))
-}
-
-/// Adds the stretch that was under way at the end to a thread's books.
-fn close(
-    thread: &KernelThread,
-    end: Timestamp,
-    threads: &mut Threads,
-    sums: &mut Sums,
-    open: &mut Vec<Open>,
-) {
-    let id = (Pid(thread.tgid), Tid(thread.tid));
-    let mut books = thread.books;
-    // The last switch may have come after `end`: the filter and the clock are two things.
-    let stretch = end.0.saturating_sub(thread.since);
-    match thread.phase {
-        PHASE_RUNNING => books.running += stretch,
-        PHASE_RUNNABLE => books.runnable += stretch,
-        PHASE_BLOCKED if thread.wakeup >= thread.since && thread.wakeup <= end.0 => {
-            let blocked = thread.wakeup - thread.since;
-            books.blocked += blocked;
-            books.runnable += stretch - blocked;
-            books.waits += 1;
-            let key = AggregateKey {
-                stack: thread.stack,
-                object: thread.object,
-                tid: thread.tid,
-                tgid: thread.tgid,
-            };
-            sums.add_woken(&key, blocked, stretch - blocked);
-        }
-        PHASE_BLOCKED => {
-            books.blocked += stretch;
-            open.push(Open {
-                thread: id,
-                stack: thread.stack,
-                object: thread.object,
-                since: Timestamp(thread.since.min(end.0)),
-                task_id: thread.task_id,
-            });
-        }
-        PHASE_DEAD => {}
-        _ => return,
-    }
-    // A dead thread's entry bears the time of its end.
-    let until = if thread.phase == PHASE_DEAD {
-        thread.since
-    } else {
-        thread.since + stretch
-    };
-    threads.add_books(id, &books, until);
-}
-
-/// Takes out the wait in which the recording is said to have found a thread.
-fn take_first_wait(thread: Thread, gathered: &mut Gathered, sums: &mut Sums) -> Option<Aggregate> {
-    let first = sums.take_first_wait(thread)?;
-    gathered
-        .waits
-        .retain(|wait| (wait.pid, wait.tid) != thread || wait.stack != STACK_BEFORE);
-    Some(first)
-}
-
-/// Sets the books right of a thread that did not wait in the beginning, but for a CPU.
-fn was_runnable(thread: Thread, gathered: &mut Gathered, threads: &mut Threads, sums: &mut Sums) {
-    if let Some(first) = take_first_wait(thread, gathered, sums)
-        && let Some(thread) = threads.0.get_mut(&thread)
-    {
-        let blocked = Nanos(first.blocked).min(thread.blocked);
-        thread.blocked = thread.blocked.saturating_sub(blocked);
-        thread.runnable += blocked;
-        thread.waits = thread.waits.saturating_sub(first.waits);
-    }
-}
-
-/// Takes the time for which we held a command at its start out of its main thread's books.
-fn forget_hold(pid: Pid, gathered: &mut Gathered, threads: &mut Threads, sums: &mut Sums) {
-    let main = (pid, Tid(pid.0));
-    let Some(held) = take_first_wait(main, gathered, sums) else {
-        return;
-    };
-    if let Some(thread) = threads.0.get_mut(&main) {
-        let (blocked, runqueue) = (Nanos(held.blocked), Nanos(held.runqueue));
-        thread.blocked = thread.blocked.saturating_sub(blocked);
-        thread.runnable = thread.runnable.saturating_sub(runqueue);
-        thread.lived = thread.lived.saturating_sub(blocked + runqueue);
-        thread.waits = thread.waits.saturating_sub(held.waits);
-    }
+    Ok(split(whole, &facts, threads, &owners, throttled, panics))
 }
 
 /// Threads that never switched: they did what they did at the beginning all the time.
@@ -535,6 +348,49 @@ fn waits(stacks: &mut Stacks<'_>) -> Vec<Wait> {
     waits
 }
 
+fn calls(stacks: &mut Stacks<'_>) -> Vec<CallTotal> {
+    let sums = std::mem::take(&mut stacks.gathered.calls.sums);
+    let mut merged: BTreeMap<(Tid, StackId, Option<ObjectId>), CallTotal> = BTreeMap::new();
+    for ((thread, number, object), sum) in sums {
+        let (stack, tid) = (stacks.id(thread, number), thread.1);
+        let total = merged
+            .entry((tid, stack, object))
+            .or_insert_with(|| CallTotal {
+                tid,
+                stack,
+                object,
+                calls: 0,
+                on_cpu: Nanos::ZERO,
+                wall: Nanos::ZERO,
+                max: Nanos::ZERO,
+            });
+        total.calls = total.calls.saturating_add(sum.calls);
+        total.on_cpu += sum.on_cpu;
+        total.wall += sum.wall;
+        total.max = total.max.max(sum.max);
+    }
+    merged.into_values().collect()
+}
+
+/// Adds the panics that were seen to the processes that were probed.
+fn add_panics(stacks: &mut Stacks<'_>, probed: &mut HashMap<Pid, Panics>) {
+    let sums = std::mem::take(&mut stacks.gathered.panics.sums);
+    for ((thread, number), sum) in sums {
+        let stack = stacks.id(thread, number);
+        let task_id = stacks.task_id(stack, sum.task_id);
+        probed.entry(thread.0).or_default().totals.push(PanicTotal {
+            tid: thread.1,
+            stack,
+            panics: sum.panics,
+            last: Timestamp(sum.last),
+            task_id,
+        });
+    }
+    for panics in probed.values_mut() {
+        panics.totals.sort_by_key(|total| (total.last, total.tid));
+    }
+}
+
 fn throttling(quota: QuotaUse) -> Throttling {
     Throttling {
         group: quota.group,
@@ -574,73 +430,5 @@ fn host() -> Host {
     Host {
         kernel: uname.release().to_string_lossy().into_owned(),
         cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::gather::Bounds;
-    use super::*;
-    use crate::limits::Limits;
-
-    fn key((pid, tid): Thread, stack: u64) -> AggregateKey {
-        AggregateKey {
-            stack,
-            object: 0,
-            tid: tid.0,
-            tgid: pid.0,
-        }
-    }
-
-    #[test]
-    fn sums_of_ended_threads_are_bounded_and_the_rest_is_counted() {
-        let key = |tid| key((Pid(1), Tid(tid)), 7);
-        let more = Aggregate {
-            waits: 5,
-            blocked: 50,
-            runqueue: 1,
-            max: 20,
-            histogram: [0; HISTOGRAM_BUCKETS],
-        };
-        let mut sums = Sums::default();
-        for tid in [1, 2, 1, 3] {
-            sums.add_bounded(&key(tid), &more, 2);
-        }
-        assert_eq!(sums.entries.len(), 2);
-        assert_eq!(sums.entries[&((Pid(1), Tid(1)), 7, 0)].waits, 10);
-        assert_eq!(sums.left_out, 5);
-    }
-
-    #[test]
-    fn a_thread_found_wanting_a_cpu_did_not_wait() {
-        let (tid, other) = ((Pid(1), Tid(7)), (Pid(1), Tid(8)));
-        let mut sums = Sums::default();
-        for tid in [tid, other] {
-            sums.add_woken(&key(tid, STACK_BEFORE), 300, 20);
-        }
-        sums.add_woken(&key(tid, STACK_BEFORE + 1), 1_000, 0);
-        let mut threads = Threads::default();
-        threads.add(
-            tid,
-            EndedBooks {
-                lived: 5_000,
-                running: 3_680,
-                runnable: 20,
-                blocked: 1_300,
-                waits: 3,
-            },
-        );
-        let mut gathered = Gathered::new(Bounds::new(&Limits::default()));
-
-        was_runnable(tid, &mut gathered, &mut threads, &mut sums);
-
-        let thread = &threads.0[&tid];
-        assert_eq!(thread.runnable, Nanos(320));
-        assert_eq!(thread.blocked, Nanos(1_000));
-        assert_eq!(thread.lived, Nanos(5_000));
-        assert_eq!(thread.waits, 2);
-        let mut left: Vec<_> = sums.entries.keys().copied().collect();
-        left.sort_unstable();
-        assert_eq!(left, [(tid, STACK_BEFORE + 1, 0), (other, STACK_BEFORE, 0)]);
     }
 }

@@ -1,6 +1,7 @@
 //! What has arrived so far: stacks named and judged, waits in a compact form.
 
 pub(super) use super::bounds::Bounds;
+use super::calls::{Calls, Panics};
 use super::ended::Ended;
 use super::modules::{AddressMap, Modules};
 use super::objects::Objects;
@@ -108,6 +109,8 @@ pub(super) struct Gathered {
     pub(super) forks: Vec<ForkRecord>,
     pub(super) names: HashMap<(Pid, Tid), Arc<str>>,
     pub(super) samples: Samples,
+    pub(super) calls: Calls,
+    pub(super) panics: Panics,
     pub(super) timeline_lost: u64,
     pub(super) undecodable: u64,
     /// Processes that executed another program.
@@ -163,6 +166,8 @@ impl Gathered {
             forks: Vec::new(),
             names: HashMap::new(),
             samples: Samples::default(),
+            calls: Calls::default(),
+            panics: Panics::default(),
             timeline_lost: 0,
             undecodable: 0,
             execs: HashSet::new(),
@@ -207,6 +212,11 @@ impl Gathered {
             }
             Ok(Event::Object(seen)) => self.objects.add(&seen),
             Ok(Event::Child(record)) => self.objects.child(&record),
+            Ok(Event::Call(record)) => {
+                let object = self.objects.by_number(record.object);
+                self.calls.add(&record, object);
+            }
+            Ok(Event::Panic(record)) => self.panics.add(&record),
             Ok(Event::RawStack(piece)) => self.raw_pieces.push(*piece),
             Err(error) => {
                 tracing::warn!("{error}");
@@ -303,11 +313,11 @@ impl Gathered {
         let frames = self.name_with(&user, map, modules, Some((code, of_waker)));
         let syscall = u32::try_from(seen.record.syscall).ok();
         let place = seen.record.place.into();
-        let id = if seen.record.of == of::WAIT {
-            let call = syscall.map(|number| (number, seen.record.args));
-            self.add(owner, frames, truncated, call, place)
-        } else {
-            self.add_apart(owner, frames, truncated, syscall, place)
+        let call = syscall.map(|number| (number, seen.record.args));
+        let id = match seen.record.of {
+            of::WAIT => self.add(owner, frames, truncated, call, place),
+            of::CALL => self.keep(owner, frames, truncated, call.unzip(), place, false),
+            _ => self.add_apart(owner, frames, truncated, syscall, place),
         };
         if let Some(kernel) = self.kernel.get_mut(id.0 as usize) {
             kernel.clone_from(&seen.kernel);

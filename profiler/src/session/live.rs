@@ -1,17 +1,19 @@
 //! The course of a recording.
 
+mod following;
+
 use super::early::Early;
 use super::finish::{self, Closing};
 use super::gather::{Bounds, Gathered, Unnamed};
 use super::maps::Maps;
-use super::modules::{AddressMap, Modules};
+use super::modules::Modules;
 use super::open::{self, Found};
+use super::panic_probes::PanicProbes;
 use super::pending::Pending;
 use super::shadow::Shadow;
+use super::sums::{Sums, Thread};
 use super::watched::Watched;
-use crate::bpf::{
-    Kernel, KernelThread, LoadOptions, MappingEvent, MappingEvents, monotonic, process_entry,
-};
+use crate::bpf::{Kernel, KernelThread, LoadOptions, MappingEvents, monotonic};
 use crate::error::Error;
 use crate::host::KernelBtf;
 use crate::limits::Limits;
@@ -20,9 +22,9 @@ use crate::process::Target;
 use crate::tokio_rt::State;
 use crate::units::{Nanos, Pid, Svma, Tid, Timestamp};
 use anyhow::{Context, Result};
-use profiler_common::map::{ADVICE_RECORD, AggregateKey, MAX_PROCESSES, PHASE_BLOCKED, Process};
-use profiler_common::record::{ForkRecord, STACK_BEFORE, SnapshotRecord};
-use profiler_common::row::{Mapping, walk};
+use profiler_common::map::{ADVICE_RECORD, AggregateKey, MAX_PROCESSES, PHASE_BLOCKED};
+use profiler_common::record::{STACK_BEFORE, SnapshotRecord};
+use profiler_common::row::walk;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -42,9 +44,6 @@ const NAMING: Duration = Duration::from_millis(20);
 /// Stacks kept back at most while a program is loaded.
 const MAX_DEFERRED: usize = 8192;
 
-/// Forked processes that are remembered at most, those that ended included.
-const MAX_FOLLOWED: usize = 1024;
-
 /// What a recording is to be like.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -60,6 +59,10 @@ pub struct Options {
     pub follow: bool,
     /// One stack in so many is walked a second time, by framehop; 0 for none.
     pub shadow_every: u32,
+    /// Whether time inside system calls is measured.
+    pub calls: bool,
+    /// Whether panics are counted.
+    pub panics: bool,
 }
 
 /// A recording under way. Dropping it detaches from the kernel.
@@ -78,7 +81,7 @@ pub struct Session {
     started_at: SystemTime,
     options: Options,
     swept: Instant,
-    finished_sums: finish::Sums,
+    finished_sums: Sums,
     /// Executable mappings that found no room, as many as there were at once.
     mappings_left_out: u64,
     shadow: Shadow,
@@ -86,6 +89,8 @@ pub struct Session {
     new: Vec<Unnamed>,
     /// Stacks that wait for mappings to be read.
     pending: Pending,
+    /// None where panics are not to be counted.
+    panics: Option<PanicProbes>,
     /// Forked processes that could not be remembered.
     not_followed: u64,
 }
@@ -111,7 +116,7 @@ impl Session {
             limits,
         };
         let mut kernel = Kernel::load_with(types, &load)?;
-        kernel.attach(options.sample_period)?;
+        kernel.attach(options.sample_period, options.calls)?;
         // First of all, so that nothing mapped from now on goes unnoticed.
         let mapping_events = MappingEvents::open()
             .map_err(|error| tracing::info!("no news of mappings: {error:#}"))
@@ -128,11 +133,12 @@ impl Session {
             started_at: SystemTime::now(),
             options,
             swept: Instant::now(),
-            finished_sums: finish::Sums::default(),
+            finished_sums: Sums::default(),
             mappings_left_out: 0,
             shadow: Shadow::new(options.shadow_every),
             new: Vec::new(),
             pending: Pending::default(),
+            panics: options.panics.then(PanicProbes::default),
             not_followed: 0,
         };
         for (index, target) in (0..).zip(targets) {
@@ -161,7 +167,13 @@ impl Session {
         }
         self.processes.push(process);
         let last = self.processes.len() - 1;
-        self.install(last, map, mappings, false)
+        let probed = self.panics.is_some().then(|| map.clone());
+        self.install(last, map, mappings, false)?;
+        let process = self.processes.get(last);
+        if let (Some(panics), Some(map), Some(process)) = (&mut self.panics, probed, process) {
+            panics.attach(process, &map, &self.modules, &mut self.kernel);
+        }
+        Ok(())
     }
 
     /// Lets the kernel side record: all processes, and only then what they fork, so that no
@@ -280,6 +292,8 @@ impl Session {
             min_block: self.options.min_block,
             launched: self.options.launched,
             sampling: sampling(self.options),
+            calls_measured: self.options.calls,
+            panics: self.panics.map(|probes| probes.finish(&self.processes)),
             mappings_left_out: self.mappings_left_out,
             shadow: self.shadow.outcome(),
             found,
@@ -290,9 +304,7 @@ impl Session {
 
     /// Looks what threads wait for now, but for those that are idle; and since when they wait, or
     /// none where that was before the recording and no switch of the thread was seen.
-    fn look_into_open_waits(
-        &mut self,
-    ) -> Result<HashMap<finish::Thread, (Option<Timestamp>, Found)>> {
+    fn look_into_open_waits(&mut self) -> Result<HashMap<Thread, (Option<Timestamp>, Found)>> {
         self.drain_all(true)?;
         self.gathered.snapshots.clear();
         self.kernel.snapshot()?;
@@ -365,48 +377,6 @@ impl Session {
             process.exec |= self.gathered.execs.remove(&process.pid);
             process.unknown_code |= self.gathered.unmapped_seen.remove(&process.pid);
         }
-    }
-
-    /// Takes a new process in, which the kernel side watches already.
-    fn adopt(&mut self, fork: &ForkRecord) {
-        let (pid, time) = (Pid(fork.header.tgid), Timestamp(fork.time));
-        let parent = self.living(Pid(fork.parent));
-        let Some(parent) = parent.filter(|_| self.processes.len() < MAX_FOLLOWED) else {
-            self.not_followed += 1;
-            if let Err(error) = self.kernel.forget_process(fork.index, pid) {
-                tracing::debug!("process {pid} cannot be let go: {error}");
-            }
-            return;
-        };
-        let child = parent.child(fork.index, pid, time);
-        // Of one id, the last one to be born is meant from now on.
-        self.processes.push(child);
-        if let Some(child) = self.processes.last_mut() {
-            child.pin();
-        }
-    }
-
-    /// The process that has this id now.
-    fn living(&self, pid: Pid) -> Option<&Watched> {
-        self.processes.iter().rev().find(|known| known.pid == pid)
-    }
-
-    /// Notes new code; the number of the process if the map that we have of it is wrong now.
-    fn mapped(&mut self, event: &MappingEvent) -> Option<usize> {
-        let MappingEvent::Mapped { pid, time, range } = event else {
-            for process in &mut self.processes {
-                process.new_code = true;
-            }
-            return None;
-        };
-        let mut known = self.processes.iter_mut().enumerate().rev();
-        let (n, process) = known.find(|(_, known)| known.pid == *pid && !known.is_released())?;
-        if *time < process.read_at {
-            return None;
-        }
-        process.new_code = true;
-        let wrong = self.maps.mapped(process.generation, range, *time);
-        wrong.then_some(n)
     }
 
     fn drain(&mut self) -> Result<()> {
@@ -496,157 +466,6 @@ impl Session {
                 kernel.advise(stack, advice)?;
             }
             kernel.forget_parks()?;
-        }
-        Ok(())
-    }
-
-    /// Reads the mappings of all processes that may have new ones.
-    fn follow_mappings(&mut self) -> Result<()> {
-        for n in 0..self.processes.len() {
-            if self.processes.get(n).is_some_and(Watched::wants_look) {
-                self.look(n)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn look(&mut self, n: usize) -> Result<()> {
-        let Some(process) = self.processes.get_mut(n) else {
-            return Ok(());
-        };
-        // An exec after this makes void what is read below.
-        let execs = self.kernel.execs(process.index)?;
-        process.exec = false;
-        let exec = execs != process.execs;
-        if exec {
-            process.became_another();
-        }
-        // It may have ended meanwhile: then there is nothing more to know.
-        let Some((map, mappings)) = process.look(&mut self.modules, self.kernel.tables()) else {
-            return Ok(());
-        };
-        process.execs = execs;
-        tracing::debug!(
-            pid = process.pid.0,
-            exec,
-            mappings = mappings.len(),
-            "read the mappings again"
-        );
-        let shares = process.start != self.start && self.is_shared(n);
-        if !exec && !shares && *self.maps.get(self.generation_of(n)) == map {
-            self.maps.confirm(self.generation_of(n));
-            // The kernel side may have been told that it knows nothing.
-            self.tell(n, false)?;
-            if let Some(process) = self.processes.get_mut(n) {
-                process.found_nothing_new();
-            }
-            return Ok(());
-        }
-        self.install(n, map, mappings, exec)?;
-        self.tell(n, false)
-    }
-
-    fn generation_of(&self, n: usize) -> u32 {
-        self.processes
-            .get(n)
-            .map_or(0, |process| process.generation)
-    }
-
-    /// Whether a process walks by the table of its parent.
-    fn is_shared(&self, n: usize) -> bool {
-        let table = |process: &Watched| process.table.map(|table| table.number);
-        let own = self.processes.get(n).and_then(table);
-        let others = self.processes.iter().enumerate();
-        own.is_some()
-            && others
-                .filter(|(other, _)| *other != n)
-                .any(|(_, p)| table(p) == own)
-    }
-
-    /// Makes a new generation of a process's mapping table.
-    fn install(
-        &mut self,
-        n: usize,
-        map: AddressMap,
-        mappings: Vec<Mapping>,
-        exec: bool,
-    ) -> Result<()> {
-        let table = match self.kernel.tables().install(&mappings) {
-            Ok(table) => table,
-            Err(error) => {
-                // The old one stays; what it does not know is truncated, and counted.
-                tracing::warn!("the new mappings have no place: {error:#}");
-                return Ok(());
-            }
-        };
-        let beyond = mappings.len().saturating_sub(table.mappings as usize) as u64;
-        if beyond > 0 {
-            tracing::warn!("{beyond} mappings more than fit");
-        }
-        self.mappings_left_out = self.mappings_left_out.max(beyond);
-        let current: Vec<u32> = self.processes.iter().map(|p| p.generation).collect();
-        let Some(process) = self.processes.get_mut(n) else {
-            return Ok(());
-        };
-        if exec || !map.contains(self.maps.get(process.generation)) {
-            process.epoch = process.epoch.wrapping_add(1);
-        }
-        process.found(&self.modules, &map);
-        process.generation = self.maps.add(map, &current);
-        process.mappings = mappings;
-        let old = process.table.replace(table);
-        if let Some(old) = old {
-            // Before it counts as given up, the process must walk by the new one.
-            self.tell(n, false)?;
-            let in_use = self.kernel.tables_in_use()?;
-            self.kernel.tables().retire(old.number, &in_use);
-        }
-        Ok(())
-    }
-
-    /// Tells the kernel side what it needs to know of a process; `first` begins its recording.
-    fn tell(&mut self, n: usize, first: bool) -> Result<()> {
-        let Some((index, entry)) = self.entry(n) else {
-            return Ok(());
-        };
-        if first {
-            self.kernel.watch(index, entry)
-        } else {
-            self.kernel.describe(index, entry)
-        }
-    }
-
-    /// Tells the kernel side that what it knows of a process's mappings is wrong.
-    fn tell_no_table(&mut self, n: usize) -> Result<()> {
-        let Some((index, mut entry)) = self.entry(n) else {
-            return Ok(());
-        };
-        (entry.mappings, entry.generation) = (0, 0);
-        self.kernel.describe(index, entry)
-    }
-
-    fn entry(&self, n: usize) -> Option<(u32, Process)> {
-        let process = self.processes.get(n)?;
-        let (generation, context) = (process.generation, process.context);
-        let (table, start) = (process.table?, process.start);
-        let mut entry = process_entry(process.pid, table, generation, start, context);
-        entry.execs = process.execs;
-        entry.epoch = process.epoch;
-        entry.follow = self.options.follow.into();
-        Some((process.index, entry))
-    }
-
-    /// Gives up the places of processes that have ended.
-    fn release(&mut self) -> Result<()> {
-        for process in &mut self.processes {
-            if process.is_released() || !process.has_ended() || !process.release() {
-                continue;
-            }
-            self.kernel.forget_process(process.index, process.pid)?;
-            if let Some(table) = process.table {
-                let in_use = self.kernel.tables_in_use()?;
-                self.kernel.tables().retire(table.number, &in_use);
-            }
         }
         Ok(())
     }

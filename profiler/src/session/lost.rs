@@ -57,6 +57,12 @@ impl Lost<'_> {
             ring_full_samples: of(Counter::RingFullSample),
             samples_left_out: self.samples_left_out,
             samples_truncated: of(Counter::SamplesTruncated),
+            ring_full_calls: of(Counter::RingFullCall),
+            calls_left_out: gathered.calls.left_out,
+            calls_truncated: of(Counter::LongCallsTruncated),
+            ring_full_panics: of(Counter::RingFullPanic),
+            panics_left_out: gathered.panics.left_out,
+            call_stack_table_full: of(Counter::CallStackTableFull),
             undecodable: gathered.undecodable,
             too_deep: of(Counter::TooDeep),
             unmapped: of(Counter::Unmapped) + gathered.truncated,
@@ -108,6 +114,10 @@ impl Lost<'_> {
             walked: of(Counter::Walks),
             functions_by_code: self.modules.functions_by_code(),
             samples: by_cause.ring_full_samples + by_cause.samples_left_out,
+            calls: by_cause.ring_full_calls
+                + by_cause.calls_left_out
+                + by_cause.ring_full_panics
+                + by_cause.panics_left_out,
             mistaken_parks: of(Counter::ParksMistaken),
             waits: self.waits,
             summed: self.totals.iter().map(|total| total.waits).sum(),

@@ -3,13 +3,17 @@
 //! [`Session`] ties the rooms together: [`modules`] keeps the files behind the target's code and
 //! the kernel side's tables of them, [`watched`] follows the life of each process, [`maps`]
 //! remembers what was mapped when, [`gather`] collects events, [`samples`] puts samples together
-//! to polls, [`tail_calls`] finds functions that left the stack, [`early`] gives a stack to the
+//! to polls, [`calls`] sums up long system calls and panics,
+//! [`panic_probes`] finds where panics begin, [`tail_calls`] finds functions that left the stack, [`early`] gives a stack to the
 //! threads that waited before we came, [`pending`] to those that waited in code not known yet,
 //! [`ended`] keeps the books of those that are gone, [`shadow`] walks some stacks a second time,
-//! [`open`] and [`futex`] say what threads wait for at the end, [`finish`] closes the books, and
+//! [`open`] and [`futex`] say what threads wait for at the end, [`sums`] and [`books`] hold what the
+//! kernel side counted, [`finish`] closes them, and
 //! [`split`] gives each process its own.
 
+mod books;
 mod bounds;
+mod calls;
 mod early;
 mod ended;
 mod finish;
@@ -21,10 +25,12 @@ mod maps;
 mod modules;
 mod objects;
 mod open;
+mod panic_probes;
 mod pending;
 mod samples;
 mod shadow;
 mod split;
+mod sums;
 mod tail_calls;
 mod watched;
 

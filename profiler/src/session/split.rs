@@ -1,21 +1,22 @@
 //! One recording for each process, out of one for all.
 
-use super::finish::Threads;
+use super::books::Threads;
 use crate::model::{
-    Losses, ObjectId, Recording, StackEntry, StackId, Target, Throttling, WaitObject,
+    Losses, ObjectId, Panics, Recording, StackEntry, StackId, Target, Throttling, WaitObject,
 };
 use crate::units::Pid;
 use std::collections::HashMap;
 
 /// Gives each process its own of what `whole` has of all of them. `owners` says by stack whose it
 /// is, `facts` are the processes, the first of which is that of the result, and `throttled` says
-/// what a CPU quota did to them.
+/// what a CPU quota did to them, and `panics` how often they panicked.
 pub(super) fn split(
     mut whole: Recording,
     facts: &[Target],
     threads: Threads,
     owners: &[Pid],
     mut throttled: HashMap<Pid, Throttling>,
+    mut panics: Option<HashMap<Pid, Panics>>,
 ) -> Recording {
     let mut parts: Vec<Recording> = Vec::new();
     let mut by_pid: HashMap<Pid, usize> = HashMap::new();
@@ -24,6 +25,8 @@ pub(super) fn split(
         by_pid.entry(target.pid).or_insert_with(|| {
             let mut part = empty(&whole, target.clone());
             part.throttling = throttled.remove(&target.pid);
+            let own = |all: &mut HashMap<Pid, Panics>| all.remove(&target.pid).unwrap_or_default();
+            part.panics = panics.as_mut().map(own);
             parts.push(part);
             parts.len() - 1
         });
@@ -86,6 +89,21 @@ pub(super) fn split(
             sample.stack = id;
             part.samples.push(sample);
         }
+    }
+    for mut call in std::mem::take(&mut whole.calls) {
+        if let Some((n, id)) = place(call.stack)
+            && let Some(part) = parts.get_mut(n)
+        {
+            call.stack = id;
+            call.object = objects.of_part(call.object, n, part);
+            part.calls.push(call);
+        }
+    }
+    for panics in parts.iter_mut().filter_map(|part| part.panics.as_mut()) {
+        panics.totals.retain_mut(|total| {
+            let own = place(total.stack);
+            own.inspect(|(_, id)| total.stack = *id).is_some()
+        });
     }
     for mut poll in std::mem::take(&mut whole.long_polls) {
         if let Some((n, id)) = place(poll.stack)
@@ -174,6 +192,9 @@ fn empty(whole: &Recording, target: Target) -> Recording {
         sampling: whole.sampling,
         samples: Vec::new(),
         long_polls: Vec::new(),
+        calls_measured: whole.calls_measured,
+        calls: Vec::new(),
+        panics: None,
         throttling: None,
         judges: whole.judges,
         losses: Losses::default(),

@@ -24,8 +24,7 @@ pub use origin::{Crates, origin};
 pub use readable::{async_body, readable};
 pub use symbolizer::{ModuleSource, Symbolizer};
 
-/// The name of a symbol, for the fuzz targets: what [`Symbolizer::user`] makes of one that it
-/// finds in a file.
+/// The name of a symbol: what [`Symbolizer::user`] makes of one that it finds in a file.
 #[doc(hidden)]
 #[must_use]
 pub fn symbol_name(symbol: &str) -> String {

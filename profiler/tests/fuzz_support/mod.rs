@@ -201,7 +201,7 @@ pub fn events(data: &[u8]) {
         Ok(Event::Snapshot(snapshot)) => drop(parse_comm(&snapshot.comm)),
         Ok(Event::Child(child)) => drop(parse_comm(&child.comm)),
         Ok(Event::Object(seen)) => assert_eq!(seen.text.len(), seen.record.text as usize),
-        Ok(Event::Exec(_) | Event::Fork(_)) => {}
+        Ok(Event::Exec(_) | Event::Fork(_) | Event::Call(_) | Event::Panic(_)) => {}
         Ok(Event::RawStack(piece) | Event::UnmappedStack(piece)) => {
             assert_eq!(piece.memory.len(), piece.record.bytes as usize);
             assert!(piece.memory.len() <= RAW_PIECE_BYTES);

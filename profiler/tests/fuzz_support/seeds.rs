@@ -8,10 +8,10 @@ use gimli::write::{
 };
 use gimli::{Encoding, Format, LittleEndian, X86_64};
 use profiler_common::record::{
-    ChildRecord, ExecRecord, ForkRecord, Header, KIND_CHILD, KIND_EXEC, KIND_FORK, KIND_OBJECT,
-    KIND_RAW_STACK, KIND_SAMPLE, KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END, KIND_WAIT, NO_TICK,
-    ObjectRecord, RawStackRecord, SampleRecord, SnapshotRecord, StackRecord, ThreadEndRecord,
-    WaitRecord,
+    CallRecord, ChildRecord, ExecRecord, ForkRecord, Header, KIND_CALL, KIND_CHILD, KIND_EXEC,
+    KIND_FORK, KIND_OBJECT, KIND_PANIC, KIND_RAW_STACK, KIND_SAMPLE, KIND_SNAPSHOT, KIND_STACK,
+    KIND_THREAD_END, KIND_WAIT, NO_TICK, ObjectRecord, PanicRecord, RawStackRecord, SampleRecord,
+    SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
 };
 
 /// One file: target, name, content.
@@ -223,6 +223,12 @@ fn events() -> Vec<Seed> {
     object.extend(text);
     let mut child: ChildRecord = bytemuck::Zeroable::zeroed();
     child.header = header(KIND_CHILD, size_of::<ChildRecord>());
+    let mut call: CallRecord = bytemuck::Zeroable::zeroed();
+    call.header = header(KIND_CALL, size_of::<CallRecord>());
+    (call.start, call.end, call.on_cpu, call.stack) = (5, 9, 3, 8);
+    let mut panic: PanicRecord = bytemuck::Zeroable::zeroed();
+    panic.header = header(KIND_PANIC, size_of::<PanicRecord>());
+    (panic.time, panic.stack, panic.task_id) = (5, 8, 17);
     let mut sample: SampleRecord = bytemuck::Zeroable::zeroed();
     sample.header = header(KIND_SAMPLE, size_of::<SampleRecord>() + stack.len());
     (sample.task_id, sample.tick) = (17, NO_TICK);
@@ -236,6 +242,8 @@ fn events() -> Vec<Seed> {
     vec![
         ("events", "object", object),
         ("events", "child", bytemuck::bytes_of(&child).to_vec()),
+        ("events", "call", bytemuck::bytes_of(&call).to_vec()),
+        ("events", "panic", bytemuck::bytes_of(&panic).to_vec()),
         ("events", "sample", sample),
         ("events", "stack", stack),
         ("events", "wait", bytemuck::bytes_of(&wait).to_vec()),

@@ -64,7 +64,7 @@ pub(crate) fn compare(variant: Variant) -> Result<Outcome, String> {
     let pid = fixture.pid();
     let types = KernelBtf::load().map_err(text)?;
     let mut kernel = Kernel::load(&types, Nanos(u64::MAX)).map_err(text)?;
-    kernel.attach(None).map_err(text)?;
+    kernel.attach(None, false).map_err(text)?;
     let modules = loaded(pid);
     let mut mappings: Vec<Mapping> = Vec::new();
     for module in &modules {

@@ -17,8 +17,41 @@ pub(crate) struct Report {
     pub(crate) verdict: Verdict,
     pub(crate) cpu_sites: Vec<CpuSite>,
     pub(crate) long_polls: Vec<LongPolls>,
+    pub(crate) calls_measured: bool,
+    pub(crate) call_sites: Vec<CallSite>,
+    #[serde(default)]
+    pub(crate) panics: Option<Panics>,
     pub(crate) judges: Judges,
     pub(crate) losses: Losses,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct CallSite {
+    pub(crate) function: String,
+    pub(crate) part: String,
+    pub(crate) cause: String,
+    pub(crate) call: String,
+    pub(crate) advice: Option<Advice>,
+    pub(crate) calls: u64,
+    pub(crate) total_ns: u64,
+    pub(crate) max_ns: u64,
+    pub(crate) wall_ns: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Panics {
+    pub(crate) probed: Vec<String>,
+    pub(crate) problems: Vec<String>,
+    pub(crate) sites: Vec<PanicSite>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct PanicSite {
+    pub(crate) function: String,
+    pub(crate) task: Option<String>,
+    pub(crate) part: String,
+    pub(crate) panics: u64,
+    pub(crate) last_tid: u32,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -90,6 +123,7 @@ pub(crate) struct Thread {
     pub(crate) lived_ns: u64,
     pub(crate) waits: u64,
     pub(crate) states: BTreeMap<String, u64>,
+    pub(crate) in_calls_ns: Option<u64>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

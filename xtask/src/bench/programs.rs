@@ -51,6 +51,28 @@ impl PingPong {
     }
 }
 
+/// A program that makes system calls, and is silent between slices.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub(super) program: Child,
+}
+
+impl Caller {
+    pub(super) fn start(bench: &Bench) -> Result<Caller> {
+        let mut command = command(bench, &["caller"]);
+        let mut program = Child::start("the caller", &mut command, Lines::Stdout)?;
+        program.read_line(START)?;
+        Ok(Caller { program })
+    }
+
+    /// Calls per second of one slice.
+    pub(super) fn slice(&mut self, length: Duration) -> Result<f64> {
+        self.program.write_line(&length.as_millis().to_string())?;
+        let (_, line) = self.program.read_line(length + LATE)?;
+        rate(&line).with_context(|| format!("the caller answered {line:?}"))
+    }
+}
+
 fn rate(line: &str) -> Option<f64> {
     let (round_trips, seconds) = line.strip_prefix("round_trips=")?.split_once(" seconds=")?;
     let rate = round_trips.parse::<f64>().ok()? / seconds.parse::<f64>().ok()?;

@@ -32,11 +32,18 @@ pub(super) struct Recorder {
 impl Recorder {
     /// Starts holdup and waits until it says that it records.
     pub(super) fn holdup(bench: &Bench, target: u32) -> Result<Recorder> {
+        Recorder::holdup_with(bench, target, &[])
+    }
+
+    /// As [`Recorder::holdup`], with arguments of its own.
+    pub(super) fn holdup_with(bench: &Bench, target: u32, args: &[&str]) -> Result<Recorder> {
         let dir = tempfile::tempdir()?;
         let mut command = Command::new(&bench.holdup);
         command
             .args(["record", "-p", &target.to_string(), "-d", LONG, "-o"])
             .arg(dir.path().join("report.json"))
+            .args(args)
+            .args(&bench.recorder_args)
             .env("NO_COLOR", "1")
             .stdout(Stdio::null());
         let mut child = Child::start("holdup", &mut command, Lines::Stderr)?;

@@ -20,6 +20,8 @@ pub(super) struct Results {
     pub(super) peer: Option<Peer>,
     pub(super) attach: Option<AttachTime>,
     pub(super) costs: Vec<KindCost>,
+    /// What `--syscalls` costs.
+    pub(super) calls: Option<CallCosts>,
     /// What the running kernel's verifier made of the programs.
     pub(super) verified: Vec<Verified>,
 }
@@ -31,6 +33,16 @@ pub(super) struct Throughput {
     /// Recorded against unrecorded.
     pub(super) ratio: Spread,
     pub(super) own: Own,
+}
+
+/// Nanoseconds of one system call that does next to nothing.
+#[derive(Debug, Serialize)]
+pub(super) struct CallCosts {
+    pub(super) unrecorded_ns: Spread,
+    /// While another process is recorded with `--syscalls`.
+    pub(super) of_others_ns: Spread,
+    /// While the caller itself is.
+    pub(super) of_target_ns: Spread,
 }
 
 #[derive(Debug, Serialize)]
@@ -102,6 +114,7 @@ impl Results {
             peer: None,
             attach: None,
             costs: Vec::new(),
+            calls: None,
             verified: Vec::new(),
         }
     }
@@ -171,6 +184,16 @@ impl Results {
         }
         for cost in &self.costs {
             cost.write(out)?;
+        }
+        if let Some(calls) = &self.calls {
+            writeln!(
+                out,
+                "\n{:34} {:>10} {:>10} {:>10}",
+                "a system call, with --syscalls", "median", "min", "max"
+            )?;
+            write_spread(out, "ns, unrecorded", calls.unrecorded_ns, 0)?;
+            write_spread(out, "ns, of another process", calls.of_others_ns, 0)?;
+            write_spread(out, "ns, of the recorded process", calls.of_target_ns, 0)?;
         }
         if !self.verified.is_empty() {
             let head = ["instructions", "ms to load"];

@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::{affinity, client, memory, programs, sleeper};
+use crate::{affinity, caller, client, memory, programs, sleeper};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -38,6 +38,10 @@ enum Program {
         #[arg(long, default_value_t = 50_000)]
         nanos: u64,
     },
+    /// Make system calls that do next to nothing, one after the other.
+    ///
+    /// Standard input and output are as the client's, with calls for round trips.
+    Caller,
     /// Do nothing: a tokio runtime whose only worker stays parked.
     Idle(Map),
     /// Touch new memory, a page after the other.
@@ -68,6 +72,7 @@ impl Args {
             Program::Server => programs::server(),
             Program::Client { addr } => client::run(addr),
             Program::Sleeper { depth, nanos } => sleeper::run(depth, nanos),
+            Program::Caller => caller::run(),
             Program::Idle(map) => {
                 if let Some(file) = &map.map {
                     memory::map_code(file, map.offset, map.length)?;

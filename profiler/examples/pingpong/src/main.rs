@@ -2,6 +2,7 @@
 //! `ready` when it is, and ends with its standard input.
 
 mod affinity;
+mod caller;
 mod cli;
 mod client;
 mod memory;

@@ -108,15 +108,20 @@ pub struct Function<'data> {
     name: Option<(&'data elf::Sym64<LittleEndian>, StringTable<'data>)>,
 }
 
-impl Function<'_> {
+impl<'data> Function<'data> {
+    /// Its symbol's name, mangled; none of the entry point.
+    #[must_use]
+    pub fn name(&self) -> Option<&'data [u8]> {
+        self.name
+            .and_then(|(symbol, strings)| symbol.name(LE, strings).ok())
+    }
+
     /// Whether it is a part of a function that the compiler put elsewhere (`f.cold`), which is
     /// entered by jumps.
     #[must_use]
     pub fn is_part(&self) -> bool {
-        let name = self
-            .name
-            .and_then(|(symbol, strings)| symbol.name(LE, strings).ok());
-        name.is_some_and(|name| name.windows(5).any(|part| part == b".cold"))
+        self.name()
+            .is_some_and(|name| name.windows(5).any(|part| part == b".cold"))
     }
 }
 

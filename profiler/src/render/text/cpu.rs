@@ -139,6 +139,14 @@ fn row(page: &mut Page<'_>, site: &CpuSite, all: u64) -> io::Result<()> {
         .push(PLAIN, " ");
     let room = page.width.saturating_sub(line.width());
     line.push(SITE, &cut_left(&display_name(&site.function), room));
+    // The exception is worth a word: most of it is work of the kernel's.
+    if site.in_calls_ns.0.saturating_mul(2) > site.cpu_ns.0 {
+        let share = percent(site.in_calls_ns.share_of(site.cpu_ns));
+        let of = format!("  {share} in system calls");
+        if line.width() + width(&of) <= page.width {
+            line.push(DIM, &of);
+        }
+    }
     if let Some(process) = page.report.process(site.pid) {
         let of = format!(" of {}", sanitize(&process));
         if line.width() + width(&of) <= page.width {

@@ -56,6 +56,13 @@ pub(super) fn losses(page: &mut Page<'_>) -> io::Result<()> {
     if losses.samples > 0 {
         parts.push(counted(losses.samples, "sample", "samples"));
     }
+    if losses.calls > 0 {
+        parts.push(counted(
+            losses.calls,
+            "long system call or panic",
+            "long system calls or panics",
+        ));
+    }
     if report.clamped_ns > Nanos::ZERO {
         let time = duration(report.clamped_ns);
         parts.push(format!("{time} to clocks that disagree"));

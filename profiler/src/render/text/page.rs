@@ -2,7 +2,7 @@
 
 use super::line::{Line, wrap};
 use super::style::{DIM, HEADING, PLAIN};
-use super::{cpu, footer, header, open, sites, workers};
+use super::{calls, cpu, footer, header, open, sites, workers};
 use crate::model::Report;
 use crate::render::Options;
 use anstyle::Style;
@@ -11,7 +11,8 @@ use std::io;
 /// Narrower than this, nothing is readable any more.
 const MIN_WIDTH: usize = 40;
 
-/// Writes the report: verdict, workers, sites, long polls, allowed waits, open waits, what ran, losses, notes.
+/// Writes the report: verdict, workers, sites, long polls, system calls, allowed
+/// waits, open waits, what ran, panics, losses, notes.
 ///
 /// # Errors
 ///
@@ -28,9 +29,11 @@ pub fn render(report: &Report, options: &Options, out: &mut dyn io::Write) -> io
     workers::runtimes(&mut page)?;
     sites::blocked(&mut page)?;
     cpu::long_polls(&mut page)?;
+    calls::sites(&mut page)?;
     sites::apart(&mut page)?;
     open::open_waits(&mut page)?;
     cpu::sites(&mut page)?;
+    calls::panics(&mut page)?;
     footer::losses(&mut page)?;
     footer::notes(&mut page)
 }

@@ -109,9 +109,21 @@ fn in_full(page: &mut Page<'_>, runtime: &RuntimeReport) -> io::Result<()> {
             .push(of_state(state), &bar(share, room));
         page.put(&line)?;
     }
+    in_calls(page, runtime)?;
     at_once(page, runtime)?;
     starved(page, runtime)?;
     driver(page, runtime)
+}
+
+/// How much of the CPU time was spent in system calls.
+fn in_calls(page: &mut Page<'_>, runtime: &RuntimeReport) -> io::Result<()> {
+    let Some(time) = runtime.in_calls_ns.filter(|time| *time > Nanos::ZERO) else {
+        return Ok(());
+    };
+    let running = runtime.states.get(&State::Running).copied();
+    let share = percent(time.share_of(running.unwrap_or_default()));
+    let text = format!("{}, {share} of the running time", duration(time));
+    page.labelled((PLAIN, "  in system calls"), 19, &text)
 }
 
 /// When no task could run.

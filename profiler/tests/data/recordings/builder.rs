@@ -208,6 +208,9 @@ impl Builder {
             sampling: None,
             samples: Vec::new(),
             long_polls: Vec::new(),
+            calls_measured: false,
+            calls: Vec::new(),
+            panics: None,
             throttling: None,
             judges: Judges::default(),
             losses: Losses {
@@ -252,6 +255,7 @@ impl Builder {
             runnable: Nanos(runnable),
             blocked: Nanos(lived.0 - running - runnable),
             waits: 0,
+            in_calls: Nanos::ZERO,
         });
     }
 

@@ -100,6 +100,7 @@ pub fn lossy() -> Recording {
         walked: 12_345,
         functions_by_code: 1,
         samples: 5,
+        calls: 2,
         waits: 90_003,
         summed: 90_000,
         by_cause: LossCauses {
@@ -108,6 +109,7 @@ pub fn lossy() -> Recording {
             too_deep: 30,
             unreadable: 1,
             timeline_full: 70_000,
+            ring_full_calls: 2,
             ..LossCauses::default()
         },
         shadow: Some(ShadowCheck {

@@ -1,11 +1,13 @@
 //! Recordings for the golden files, built by code so that they follow the types.
 
 mod builder;
+mod calls;
 mod doubtful;
 mod harm;
 mod services;
 mod several;
 
+pub use calls::{in_calls, no_panics};
 pub use doubtful::{empty, hostile, lossy, no_tokio, stripped, unclear};
 pub use harm::{held_lock, hog, quota};
 pub use services::{busy, crowded, current_thread, healthy, hung, starved, throttled};
@@ -31,6 +33,8 @@ pub fn all() -> Vec<(&'static str, Recording)> {
         ("hog", hog()),
         ("held_lock", held_lock()),
         ("quota", quota()),
+        ("in_calls", in_calls()),
+        ("no_panics", no_panics()),
         ("several", several()),
         ("empty", empty()),
     ]
