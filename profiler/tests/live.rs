@@ -117,8 +117,9 @@ fn main() -> ExitCode {
 /// With `HOLDUP_FIXTURES=build`: builds what trials elsewhere will need, except for the variants
 /// that `--skip` leaves out, and prints the path of each.
 fn build_fixtures(arguments: &Arguments) -> ExitCode {
-    for variant in VARIANTS.iter().chain([&Variant::CRATES]) {
-        let name = variant.name();
+    let of_crates = (Variant::CRATES, "crates::".to_owned());
+    let named = VARIANTS.iter().map(|variant| (*variant, variant.name()));
+    for (variant, name) in named.chain([of_crates]) {
         if arguments
             .skip
             .iter()

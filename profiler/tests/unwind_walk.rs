@@ -509,7 +509,12 @@ fn another_process() {
     let regs = until(|| {
         let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
         let executed = exe.file_name()? != std::env::current_exe().ok()?.file_name()?;
-        executed.then(|| blocked_at(pid, pid)).flatten()
+        // Not before it sleeps: while it is loaded it may wait for its file.
+        let syscall = std::fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+        let sleeps = [libc::SYS_nanosleep, libc::SYS_clock_nanosleep]
+            .iter()
+            .any(|number| syscall.starts_with(&format!("{number} ")));
+        (executed && sleeps).then(|| blocked_at(pid, pid)).flatten()
     });
     let result = std::panic::catch_unwind(|| Both::new(pid).walk(regs));
     child.kill().unwrap();

@@ -46,7 +46,7 @@ const CASES: &[Case] = &[
         check: panics,
     },
     Case {
-        name: "panics::counted_fat_lto",
+        name: "panics::counted-fat-lto",
         variant: Variant {
             package: "tokio-newest",
             profile: Profile::FatLto,

@@ -91,7 +91,7 @@ fn time_of(site: &TrueSite, found: &Sum) -> Complaints {
     let name = &site.function;
     let tolerance = site.tolerance_ns();
     let mut complaints = Vec::new();
-    if found.total_ns.abs_diff(site.blocked_ns()) > tolerance {
+    if !site.may_be_blocked_for(found.total_ns) {
         complaints.push(format!(
             "{name}: {} blocked, measured {} ± {}",
             ms(found.total_ns),

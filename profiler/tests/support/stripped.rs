@@ -136,14 +136,15 @@ fn blocked_at(names: &Names, recorded: &Recorded) -> Complaints {
             }
         }
         // Each line is rounded to a microsecond.
-        let tolerance = site.tolerance_ns() + stacks * 1_000;
-        if (micros * 1_000).abs_diff(site.blocked_ns()) > tolerance {
+        let (time, rounding) = (micros * 1_000, stacks * 1_000);
+        let nearby = [time.saturating_sub(rounding), time, time + rounding];
+        if !nearby.iter().any(|time| site.may_be_blocked_for(*time)) {
             complaints.push(format!(
                 "{}: {} blocked, measured {} ± {}",
                 site.function,
-                ms(micros * 1_000),
+                ms(time),
                 ms(site.blocked_ns()),
-                ms(tolerance)
+                ms(site.tolerance_ns())
             ));
         }
     }
@@ -170,7 +171,7 @@ fn allowed(names: &Names, report: &Report, truth: &TrueSite) -> Complaints {
     }
     let listed =
         matches!(truth.states.as_slice(), [state] if state == "pool" || state == "handed-off");
-    let wrong = waits != truth.waits || time.abs_diff(truth.blocked_ns()) > truth.tolerance_ns();
+    let wrong = waits != truth.waits || !truth.may_be_blocked_for(time);
     if listed && wrong {
         complaints.push(format!(
             "{}: {waits} waits of {} {}, the kernel counted {} of {}",

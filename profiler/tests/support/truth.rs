@@ -64,6 +64,17 @@ impl TrueSite {
         self.blocked_ns() / part + slowdown() * 60_000 * self.calls.max(self.waits)
     }
 
+    /// Whether a report may say that so much of it was off-CPU up to the wakeups.
+    pub(crate) fn may_be_blocked_for(&self, nanos: u64) -> bool {
+        let tolerance = self.tolerance_ns();
+        let most = if slowdown() > 1 {
+            self.most_off_cpu_ns()
+        } else {
+            self.blocked_ns()
+        };
+        (self.blocked_ns().saturating_sub(tolerance)..=most + tolerance).contains(&nanos)
+    }
+
     /// Off-CPU at most, run queue included: see [`TrueSite::tolerance_ns`].
     pub(crate) fn most_off_cpu_ns(&self) -> u64 {
         if slowdown() > 1 {

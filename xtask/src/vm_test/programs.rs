@@ -21,6 +21,8 @@ const NOT_QUICK: &[&str] = &[
     "hostile::",
     "losses::",
     "broken-maps::",
+    "crates::",
+    "calls::",
 ];
 
 /// Which trials run.
