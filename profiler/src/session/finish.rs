@@ -126,6 +126,8 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         })
         .collect();
     let mut gathered = stacks.gathered;
+    let own: Vec<Pid> = closing.processes.iter().map(|p| p.pid).collect();
+    gathered.objects.name_ends(&own);
     let lost = Lost {
         kernel: closing.kernel,
         modules: closing.modules,

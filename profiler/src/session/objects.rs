@@ -2,13 +2,15 @@
 
 use crate::counted::counted;
 use crate::decode::ObjectSeen;
-use crate::model::{Object, ObjectId, ObjectKind, WaitObject};
+use crate::model::{MAX_HOLDERS, Object, ObjectId, ObjectKind, WaitObject};
+use crate::process::ends::Ends;
 use crate::process::{Mapping, MappingKind, parse_comm, parse_maps};
+use crate::units::Pid;
 use profiler_common::record::{
     ChildRecord, OBJECT_CHILD, OBJECT_FILE, OBJECT_FUTEX, OBJECT_MEMORY, OBJECT_PATH, OBJECT_POLL,
     OBJECT_SOCKET, OBJECT_TIMER, ObjectRecord,
 };
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -19,6 +21,12 @@ const MAX_CHILDREN: usize = 1 << 16;
 
 /// For how long the mappings of a process are taken to be as they were.
 const MAPS_FRESH: Duration = Duration::from_millis(100);
+
+/// What `/proc/PID/fd` calls a pipe without a path begins so.
+const PIPE_LINK: &str = "pipe:[";
+/// Pipes whose ends are looked for, and for how long.
+const MAX_PIPES: usize = 256;
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// `PIPEFS_MAGIC`, `ANON_INODE_FS_MAGIC` (`include/uapi/linux/magic.h`).
 const PIPE_FS: u64 = 0x5049_5045;
@@ -56,6 +64,41 @@ impl Objects {
     /// All, in the order of their ids.
     pub(super) fn into_all(self) -> Vec<WaitObject> {
         self.all
+    }
+
+    /// Names the processes, other than those of `own`, that hold an end of a pipe now: one that
+    /// has ended meanwhile, or that we may not look into, is not found.
+    pub(super) fn name_ends(&mut self, own: &[Pid]) {
+        let is_pipe = |seen: &&mut WaitObject| {
+            seen.object.kind == ObjectKind::Pipe && seen.object.name.starts_with(PIPE_LINK)
+        };
+        let pipes: Vec<&mut WaitObject> = self
+            .all
+            .iter_mut()
+            .filter(is_pipe)
+            .take(MAX_PIPES)
+            .collect();
+        let links = pipes.iter().map(|seen| seen.object.name.clone()).collect();
+        let ends = Ends::find(&links, Instant::now() + PATIENCE);
+        for seen in pipes {
+            let others: BTreeSet<(Pid, &str)> = ends
+                .of(&seen.object.name)
+                .filter(|end| !own.contains(&end.pid))
+                .map(|end| (end.pid, end.name.as_str()))
+                .collect();
+            let more = others.len().saturating_sub(MAX_HOLDERS);
+            let named: Vec<String> = others
+                .iter()
+                .take(MAX_HOLDERS)
+                .map(|(pid, name)| format!("{name} {pid}"))
+                .collect();
+            let named = named.join(", ");
+            if more > 0 {
+                seen.object.name += &format!(" with {named} and {more} more");
+            } else if !named.is_empty() {
+                seen.object.name += &format!(" with {named}");
+            }
+        }
     }
 
     /// Takes in what a child runs.
@@ -346,6 +389,34 @@ mod tests {
         let mut cut = seen(OBJECT_FILE, 3, [5, 0, 0x81a4, 0xef53, 0, 0], b"x\0lib\0");
         cut.record.partial = 1;
         assert_eq!(name(&cut).1, "…/lib/x");
+    }
+
+    #[test]
+    fn pipes_have_the_processes_at_their_other_end() {
+        use std::os::fd::AsRawFd;
+        use std::process::{Command, Stdio};
+        let mut child = Command::new("sleep")
+            .arg("60")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("sleep");
+        let ours = child.stdout.take().expect("piped");
+        let link = format!("/proc/self/fd/{}", ours.as_raw_fd());
+        let link = std::fs::read_link(link).expect("a pipe");
+        let link = link.to_str().expect("text");
+        let inode = link[PIPE_LINK.len()..].trim_end_matches(']');
+        let mut objects = Objects::default();
+        let numbers = [inode.parse().expect("a number"), 0, 0x1180, PIPE_FS, 0, 0];
+        objects.add(&seen(OBJECT_FILE, 3, numbers, b""));
+        let own = Pid(std::process::id());
+        objects.name_ends(&[own, Pid(child.id())]);
+        assert_eq!(objects.all[0].object.name, link);
+        objects.name_ends(&[own]);
+        child.kill().expect("killed");
+        child.wait().expect("waited");
+        // The command runs when `spawn` returns, so it has its name.
+        let wanted = format!("{link} with sleep {}", child.id());
+        assert_eq!(objects.all[0].object.name, wanted);
     }
 
     #[test]
