@@ -58,9 +58,9 @@ impl TrueSite {
     ///
     /// An emulated CPU may stand still at any moment, for milliseconds, and where it did so, before
     /// or after a clock was read, decides to whose account that goes, ours or the scheduler's. There
-    /// a quarter is allowed instead, and [`slowdown`] times as much a call; counts stay exact.
+    /// a half is allowed instead, and [`slowdown`] times as much a call; counts stay exact.
     pub(crate) fn tolerance_ns(&self) -> u64 {
-        let part = if slowdown() > 1 { 4 } else { 50 };
+        let part = if slowdown() > 1 { 2 } else { 50 };
         self.blocked_ns() / part + slowdown() * 60_000 * self.calls.max(self.waits)
     }
 
