@@ -79,36 +79,30 @@ fn other_faults(meter: Meter<'_>) -> Result<KindCost> {
 fn parks(meter: Meter<'_>) -> Result<KindCost> {
     say("cost of parks");
     let mut pair = PingPong::start(meter.bench)?;
-    let server = pair.server.id();
-    for end in [server, pair.client.id()] {
+    for end in [pair.server.id(), pair.client.id()] {
         cpus::no_preemption(end)?;
     }
-    let parks = || proc::voluntary_switches(server);
-    let kind = Kind {
-        kind: "park",
-        event: "park, out and in",
-        count: &parks,
-        programs: SWITCHES,
-        also: PARKS,
-    };
-    meter.during_ping_pong(&mut pair, server, &kind)
+    parks_of(meter, &mut pair, "park, out and in")
 }
 
 /// The same where each end preempts the other one when it is woken: a park comes with a switch
 /// to and fro more, which is counted with it.
 fn parks_among_others(meter: Meter<'_>) -> Result<KindCost> {
     say("cost of parks with preemptions");
-    let mut pair = PingPong::start(meter.bench)?;
+    parks_of(meter, &mut PingPong::start(meter.bench)?, "and preemptions")
+}
+
+fn parks_of(meter: Meter<'_>, pair: &mut PingPong, event: &'static str) -> Result<KindCost> {
     let server = pair.server.id();
     let parks = || proc::voluntary_switches(server);
     let kind = Kind {
         kind: "park",
-        event: "and preemptions",
+        event,
         count: &parks,
         programs: SWITCHES,
         also: PARKS,
     };
-    meter.during_ping_pong(&mut pair, server, &kind)
+    meter.during_ping_pong(pair, server, &kind)
 }
 
 /// Blocked waits whose stacks have to be unwound: a worker sleeps in a poll, about 20 frames deep.

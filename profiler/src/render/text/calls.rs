@@ -1,9 +1,8 @@
 //! Time inside system calls, and panics.
 
 use super::header::file_and_line;
-use super::line::{cut_left, width};
-use super::page::Page;
-use super::style::{BAD, DIM, PLAIN, SITE, WARN};
+use super::page::{DETAILS, Page};
+use super::style::{BAD, DIM, PLAIN, WARN};
 use crate::counted::counted;
 use crate::model::{CallSite, CpuPart, ObjectKind, PanicSite};
 use crate::render::{count, display_name, duration, percent, sanitize};
@@ -14,8 +13,6 @@ use std::io;
 const IN_FULL: usize = 5;
 /// Objects named for each site.
 const OBJECTS: usize = 3;
-/// Column of details.
-const INDENT: usize = 16;
 
 /// Calls that kept a worker without letting it wait.
 pub(super) fn sites(page: &mut Page<'_>) -> io::Result<()> {
@@ -44,19 +41,19 @@ fn call(page: &mut Page<'_>, number: usize, site: &CallSite) -> io::Result<()> {
     let at = file_and_line(site.file.as_deref(), site.line);
     let function = display_name(&site.function);
     head(page, number, &duration(site.total_ns), &function, at)?;
-    detail(page, "in", &display_name(&site.wait))?;
+    page.detail("in", &display_name(&site.wait))?;
     if !site.call.is_empty() {
         let text = format!("{}: {}", site.cause.name(), sanitize(&site.call));
-        detail(page, "cause", &text)?;
+        page.detail("cause", &text)?;
     }
     objects(page, site)?;
     if let Some(task) = site.task.as_deref().map(display_name)
         && task != function
     {
-        detail(page, "task", &task)?;
+        page.detail("task", &task)?;
     }
     if let Some(process) = page.report.process(site.pid) {
-        detail(page, "process", &sanitize(&process))?;
+        page.detail("process", &sanitize(&process))?;
     }
     let mut text = format!(
         "{}: longest {}",
@@ -66,10 +63,10 @@ fn call(page: &mut Page<'_>, number: usize, site: &CallSite) -> io::Result<()> {
     if site.part == CpuPart::BlockOn {
         text.push_str(", in a block_on outside the workers");
     }
-    page.labelled((DIM, "      calls"), INDENT, &text)?;
+    page.labelled((DIM, "      calls"), DETAILS, &text)?;
     if let Some(advice) = site.advice {
-        page.labelled((DIM, "      instead"), INDENT, advice.text)?;
-        page.labelled((DIM, ""), INDENT, advice.url)?;
+        page.labelled((DIM, "      instead"), DETAILS, advice.text)?;
+        page.labelled((DIM, ""), DETAILS, advice.url)?;
     }
     Ok(())
 }
@@ -84,11 +81,11 @@ fn objects(page: &mut Page<'_>, site: &CallSite) -> io::Result<()> {
     for (index, object) in all.iter().take(OBJECTS).enumerate() {
         let share = percent(object.total_ns.share_of(site.total_ns));
         let text = format!("{} {share}", sanitize(&object.name));
-        detail(page, if index == 0 { "for" } else { "" }, &text)?;
+        page.detail(if index == 0 { "for" } else { "" }, &text)?;
     }
     let more = all.len().saturating_sub(OBJECTS) as u64 + site.more_objects;
     if more > 0 {
-        detail(page, "", &format!("… and {} more", count(more)))?;
+        page.detail("", &format!("… and {} more", count(more)))?;
     }
     Ok(())
 }
@@ -113,7 +110,7 @@ pub(super) fn panics(page: &mut Page<'_>) -> io::Result<()> {
         page.labelled((PLAIN, ""), 2, "none")?;
     }
     for problem in &panics.problems {
-        page.labelled((WARN, "  not counted"), INDENT, &sanitize(problem))?;
+        page.labelled((WARN, "  not counted"), DETAILS, &sanitize(problem))?;
     }
     Ok(())
 }
@@ -122,14 +119,14 @@ fn panic(page: &mut Page<'_>, number: usize, site: &PanicSite) -> io::Result<()>
     let at = file_and_line(site.file.as_deref(), site.line);
     let function = display_name(&site.function);
     head(page, number, &count(site.panics), &function, at)?;
-    detail(page, "by", &display_name(&site.by))?;
+    page.detail("by", &display_name(&site.by))?;
     if let Some(task) = site.task.as_deref().map(display_name)
         && task != function
     {
-        detail(page, "task", &task)?;
+        page.detail("task", &task)?;
     }
     if let Some(process) = page.report.process(site.pid) {
-        detail(page, "process", &sanitize(&process))?;
+        page.detail("process", &sanitize(&process))?;
     }
     let task = site
         .last_task_id
@@ -141,7 +138,7 @@ fn panic(page: &mut Page<'_>, number: usize, site: &PanicSite) -> io::Result<()>
         site.last_tid,
         what(site.part)
     );
-    page.labelled((DIM, "      last"), INDENT, &text)
+    page.labelled((DIM, "      last"), DETAILS, &text)
 }
 
 const fn what(part: CpuPart) -> &'static str {
@@ -168,23 +165,5 @@ fn head(
     line.push_right(DIM, &format!("{number}."), 4)
         .push_right(BAD, figure, 10)
         .push(PLAIN, "  ");
-    let room = page.width.saturating_sub(line.width());
-    line.push(SITE, &cut_left(function, room));
-    let beside = at
-        .as_ref()
-        .filter(|at| line.width() + 2 + width(at) <= page.width);
-    if let Some(at) = beside {
-        line.push(PLAIN, "  ").push(DIM, at);
-        return page.put(&line);
-    }
-    page.put(&line)?;
-    at.map_or(Ok(()), |at| detail(page, "at", &at))
-}
-
-fn detail(page: &mut Page<'_>, label: &str, text: &str) -> io::Result<()> {
-    let mut line = page.line();
-    line.pad_to(6).push(DIM, label).pad_to(INDENT);
-    let room = page.width.saturating_sub(line.width());
-    line.push(PLAIN, &cut_left(text, room));
-    page.put(&line)
+    page.site(line, function, at)
 }

@@ -2,7 +2,7 @@
 
 use super::header::file_and_line;
 use super::line::{cut_left, cut_right, width};
-use super::page::Page;
+use super::page::{DETAILS, Page};
 use super::style::{BAD, DIM, PLAIN, SITE};
 use crate::counted::counted;
 use crate::model::{CpuPart, CpuSite, LongPollSite, PollEvidence};
@@ -14,8 +14,6 @@ use std::io;
 const IN_FULL: usize = 5;
 /// Sites of CPU time.
 const SITES: usize = 5;
-/// Column of details.
-const INDENT: usize = 16;
 
 /// Tasks that held a worker by computing.
 pub(super) fn long_polls(page: &mut Page<'_>) -> io::Result<()> {
@@ -46,28 +44,15 @@ fn one(page: &mut Page<'_>, number: usize, site: &LongPollSite) -> io::Result<()
         .push_right(BAD, &duration(site.total_ns), 10)
         .push(PLAIN, "  ");
     let function = display_name(&site.function);
-    let room = page.width.saturating_sub(line.width());
-    line.push(SITE, &cut_left(&function, room));
     let at = file_and_line(site.file.as_deref(), site.line);
-    let beside = at
-        .as_ref()
-        .filter(|at| line.width() + 2 + width(at) <= page.width);
-    if let Some(at) = beside {
-        line.push(PLAIN, "  ").push(DIM, at);
-        page.put(&line)?;
-    } else {
-        page.put(&line)?;
-        if let Some(at) = &at {
-            detail(page, "at", at)?;
-        }
-    }
+    page.site(line, &function, at)?;
     if let Some(task) = site.task.as_deref().map(display_name)
         && task != function
     {
-        detail(page, "task", &task)?;
+        page.detail("task", &task)?;
     }
     if let Some(process) = page.report.process(site.pid) {
-        detail(page, "process", &sanitize(&process))?;
+        page.detail("process", &sanitize(&process))?;
     }
     let longest = &site.longest;
     let task = longest
@@ -80,21 +65,13 @@ fn one(page: &mut Page<'_>, number: usize, site: &LongPollSite) -> io::Result<()
         duration(longest.at_ns),
         longest.tid
     );
-    page.labelled((DIM, "      polls"), INDENT, &text)?;
+    page.labelled((DIM, "      polls"), DETAILS, &text)?;
     if site.evidence.contains(&PollEvidence::Stack) {
         let text = "samples in a row in one task function, without a wait between: short polls, \
                     one right after the other, look the same";
-        page.labelled((DIM, "      told by"), INDENT, text)?;
+        page.labelled((DIM, "      told by"), DETAILS, text)?;
     }
     Ok(())
-}
-
-fn detail(page: &mut Page<'_>, label: &str, text: &str) -> io::Result<()> {
-    let mut line = page.line();
-    line.pad_to(6).push(DIM, label).pad_to(INDENT);
-    let room = page.width.saturating_sub(line.width());
-    line.push(PLAIN, &cut_left(text, room));
-    page.put(&line)
 }
 
 const fn what(part: CpuPart) -> &'static str {

@@ -1,7 +1,7 @@
 //! The order of the report, and what its sections share.
 
-use super::line::{Line, wrap};
-use super::style::{DIM, HEADING, PLAIN};
+use super::line::{Line, cut_left, cut_path, width, wrap};
+use super::style::{DIM, HEADING, PLAIN, SITE};
 use super::{calls, cpu, footer, header, open, sites, workers};
 use crate::model::Report;
 use crate::render::Options;
@@ -10,6 +10,9 @@ use std::io;
 
 /// Narrower than this, nothing is readable any more.
 const MIN_WIDTH: usize = 40;
+/// Columns in which the labels of a site's details begin, and the details themselves.
+const LABELS: usize = 6;
+pub(super) const DETAILS: usize = 16;
 
 /// Writes the report: verdict, workers, sites, long polls, system calls, allowed
 /// waits, open waits, what ran, panics, losses, notes.
@@ -70,9 +73,39 @@ impl Page<'_> {
         self.blank()?;
         let mut line = self.line();
         line.push(HEADING, heading);
-        if line.width() + 2 + super::line::width(explanation) <= self.width {
+        if line.width() + 2 + width(explanation) <= self.width {
             line.push(PLAIN, "  ").push(DIM, explanation);
         }
+        self.put(&line)
+    }
+
+    /// Ends the first line of a site, which `line` has begun: its function, and where that is, on
+    /// the same line if it fits there.
+    pub(super) fn site(
+        &mut self,
+        mut line: Line,
+        function: &str,
+        at: Option<String>,
+    ) -> io::Result<()> {
+        let room = self.width.saturating_sub(line.width());
+        line.push(SITE, &cut_left(function, room));
+        let beside = at
+            .as_ref()
+            .filter(|at| line.width() + 2 + width(at) <= self.width);
+        if let Some(at) = beside {
+            line.push(PLAIN, "  ").push(DIM, at);
+            return self.put(&line);
+        }
+        self.put(&line)?;
+        at.map_or(Ok(()), |at| self.detail("at", &at))
+    }
+
+    /// Writes one line of what is told of a site.
+    pub(super) fn detail(&mut self, label: &str, text: &str) -> io::Result<()> {
+        let mut line = self.line();
+        line.pad_to(LABELS).push(DIM, label).pad_to(DETAILS);
+        let room = self.width.saturating_sub(line.width());
+        line.push(PLAIN, &cut_path(text, room));
         self.put(&line)
     }
 

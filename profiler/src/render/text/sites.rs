@@ -1,9 +1,9 @@
 //! Where threads waited.
 
 use super::header::location;
-use super::line::{cut_left, cut_path, width};
+use super::line::{cut_left, width};
 use super::page::Page;
-use super::style::{BAD, DIM, PLAIN, SITE, WARN};
+use super::style::{BAD, DIM, PLAIN, WARN};
 use super::wakers;
 use crate::counted::counted;
 use crate::model::{ObjectGroup, ObjectKind, ObjectTotal, RuntimeKind, Site, Truncation};
@@ -112,30 +112,20 @@ fn block(page: &mut Page<'_>, number: usize, site: &Site, whole: Nanos) -> io::R
     line.push(PLAIN, "  ");
     let function = display_name(&site.function);
     let at = location(site);
-    let room = page.width.saturating_sub(line.width());
-    line.push(SITE, &cut_left(&function, room));
-    let beside = at
-        .as_ref()
-        .filter(|at| line.width() + 2 + width(at) <= page.width);
-    if let Some(at) = beside {
-        line.push(PLAIN, "  ").push(DIM, at);
-        return page.put(&line);
-    }
-    page.put(&line)?;
-    at.map_or(Ok(()), |at| detail(page, "at", &at))
+    page.site(line, &function, at)
 }
 
 fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
     if let Some(process) = page.report.process(site.pid) {
-        detail(page, "process", &sanitize(&process))?;
+        page.detail("process", &sanitize(&process))?;
     }
-    detail(page, "in", &display_name(&site.wait))?;
+    page.detail("in", &display_name(&site.wait))?;
     if site.inlined_into {
-        detail(page, "note", INLINED)?;
+        page.detail("note", INLINED)?;
     }
     if !site.call.is_empty() {
         let text = format!("{}: {}", site.cause.name(), sanitize(&site.call));
-        detail(page, "cause", &text)?;
+        page.detail("cause", &text)?;
     }
     objects(page, site)?;
     let function = display_name(&site.function);
@@ -143,14 +133,14 @@ fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
         let name = display_name(&task.function);
         if site.tasks.len() > 1 {
             let share = percent(task.total_ns.share_of(site.total_ns));
-            detail(page, "task", &format!("{name} {share}"))?;
+            page.detail("task", &format!("{name} {share}"))?;
         } else if name != function {
-            detail(page, "task", &name)?;
+            page.detail("task", &name)?;
         }
     }
     if site.tasks.len() > TASKS {
         let more = site.tasks.len() - TASKS;
-        detail(page, "", &format!("… and {more} more"))?;
+        page.detail("", &format!("… and {more} more"))?;
     }
     let indent = INDENT + LABEL;
     page.labelled((DIM, "      waits"), indent, &waits(site))?;
@@ -200,21 +190,13 @@ fn objects(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
     for (index, (_, name, total)) in all.iter().take(OBJECTS).enumerate() {
         let share = percent(total.share_of(site.total_ns));
         let text = format!("{} {share}", sanitize(name));
-        detail(page, if index == 0 { "for" } else { "" }, &text)?;
+        page.detail(if index == 0 { "for" } else { "" }, &text)?;
     }
     let more = (all.len().saturating_sub(OBJECTS)) as u64 + beyond;
     if more > 0 {
-        detail(page, "", &format!("… and {} more", count(more)))?;
+        page.detail("", &format!("… and {} more", count(more)))?;
     }
     Ok(())
-}
-
-fn detail(page: &mut Page<'_>, label: &str, text: &str) -> io::Result<()> {
-    let mut line = page.line();
-    line.pad_to(INDENT).push(DIM, label).pad_to(INDENT + LABEL);
-    let room = page.width.saturating_sub(line.width());
-    line.push(PLAIN, &cut_path(text, room));
-    page.put(&line)
 }
 
 fn waits(site: &Site) -> String {
