@@ -36,8 +36,8 @@ const MOST_CPU: f64 = 0.01;
 /// By how much its memory may grow after [`WARM`], in bytes, but for the timeline: that has a
 /// bound of its own, in waits.
 const MOST_GROWTH: u64 = 8 << 20;
-const TIMELINE_WAITS: u64 = 1 << 20;
-const TIMELINE_BYTES: u64 = 40;
+const TIMELINE_WAITS: u64 = 1 << 19;
+const TIMELINE_BYTES: u64 = 72;
 /// By how much a thread's states may miss its life.
 const BOOKS: f64 = 0.001;
 

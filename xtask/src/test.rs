@@ -14,6 +14,9 @@ pub struct Args {
     filter: Option<String>,
 }
 
+/// Lines of the reasons why tests failed that are said again at the end, for each program.
+const MOST_REASONS: usize = 60;
+
 /// The test target that records processes, and so needs privileges.
 const LIVE: &str = "live";
 
@@ -95,6 +98,37 @@ impl Tally {
             failed: count("failed")?,
             skipped: count("ignored")?,
         })
+    }
+}
+
+/// Why tests failed: what libtest, and libtest-mimic, print between a line `failures:` and the
+/// next one of the kind, which begins the list of their names.
+#[derive(Debug, Default)]
+struct Reasons {
+    lines: Vec<String>,
+    reading: bool,
+}
+
+impl Reasons {
+    fn read(&mut self, line: &str) {
+        if line == "failures:" {
+            self.reading = !self.reading;
+        } else if Tally::parse(line).is_some() {
+            self.reading = false;
+        } else if self.reading && !line.is_empty() {
+            self.lines.push(line.to_owned());
+        }
+    }
+
+    /// As lines behind another one.
+    fn text(&self) -> String {
+        let shown = self.lines.iter().take(MOST_REASONS);
+        let mut text: String = shown.map(|line| format!("\n  {line}")).collect();
+        let more = self.lines.len().saturating_sub(MOST_REASONS);
+        if more > 0 {
+            text += &format!("\n  … and {more} more lines above");
+        }
+        text
     }
 }
 
@@ -187,11 +221,13 @@ fn observe(command: &mut Command, name: &str, failures: &mut Vec<String>) -> Res
         .with_context(context)?;
     let mut sum = Tally::default();
     let mut ended = false;
+    let mut reasons = Reasons::default();
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).split(b'\n') {
             let line = line.with_context(context)?;
             let line = String::from_utf8_lossy(&line);
             println!("{line}");
+            reasons.read(&line);
             if let Some(tally) = Tally::parse(&line) {
                 sum.add(tally);
                 ended = true;
@@ -200,7 +236,11 @@ fn observe(command: &mut Command, name: &str, failures: &mut Vec<String>) -> Res
     }
     let status = child.wait().with_context(context)?;
     if !status.success() {
-        failures.push(format!("{name}: {}, {status}", sum.line()));
+        failures.push(format!(
+            "{name}: {}, {status}{}",
+            sum.line(),
+            reasons.text()
+        ));
         if sum.failed == 0 {
             // It died on the way: a test did not pass, and nothing else would say so.
             sum.failed = 1;
@@ -326,6 +366,17 @@ mod tests {
         let (tally, failures) = script("echo hello");
         assert_eq!(tally.failed, 1);
         assert_eq!(failures.len(), 1);
+    }
+
+    #[test]
+    fn the_reasons_are_said_again() {
+        let (_, failures) = script(
+            "printf 'test a ... FAILED\n\nfailures:\n\n---- a ----\nit is red\n\n\nfailures:\n    a\n'; \
+             echo 'test result: FAILED. 0 passed; 1 failed; 0 ignored'; exit 101",
+        );
+        let wanted =
+            "script: 0 passed, 1 failed, 0 skipped, exit status: 101\n  ---- a ----\n  it is red";
+        assert_eq!(failures, [wanted]);
     }
 
     #[test]

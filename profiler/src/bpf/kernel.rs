@@ -48,7 +48,8 @@ impl Counters {
 /// The kernel half of holdup, loaded. Dropping it detaches everything.
 pub struct Kernel {
     pub(super) ebpf: Ebpf,
-    pub(super) btf: Btf,
+    /// The kernel's types, some twenty megabytes, until the programs that need them are loaded.
+    pub(super) btf: Option<Btf>,
     pub(super) tables: Tables,
     pub(super) filter: Array<MapData, u32>,
     pub(super) processes: Array<MapData, Process>,

@@ -167,7 +167,7 @@ impl Kernel {
             log,
             _memlock: memlock,
             ebpf,
-            btf,
+            btf: Some(btf),
             tables,
             filter,
             processes,
@@ -205,7 +205,9 @@ impl Kernel {
         if let Some(period) = period {
             self.sample(period)?;
         }
-        self.load_program(SNAPSHOT)
+        self.load_program(SNAPSHOT)?;
+        self.btf = None;
+        Ok(())
     }
 
     fn attach_page_faults(&mut self) -> Result<()> {
@@ -274,9 +276,13 @@ impl Kernel {
     }
 
     fn load_program(&mut self, name: &str) -> Result<()> {
+        let btf = self
+            .btf
+            .as_ref()
+            .context("all programs that need the kernel's types are loaded");
         match program(&mut self.ebpf, name)? {
-            Program::BtfTracePoint(program) => program.load(name, &self.btf),
-            Program::Iter(program) => program.load("task", &self.btf),
+            Program::BtfTracePoint(program) => program.load(name, btf?),
+            Program::Iter(program) => program.load("task", btf?),
             Program::PerfEvent(program) => program.load(),
             Program::UProbe(program) => program.load(),
             _ => bail!("the eBPF object has another kind of program {name}"),

@@ -9,6 +9,7 @@ use crate::process::Target;
 use crate::render;
 use crate::session::{self, TICK};
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,10 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 /// From one tick that something asked for to the next such one.
 const BREATH: Duration = Duration::from_millis(1);
+
+/// So often from tick to tick are news of mappings listened to: where thousands of threads begin
+/// and end a second, these news must not keep us busy.
+const MOST_NEWS: u32 = 16;
 
 /// The rooms of this program.
 #[derive(Debug)]
@@ -98,22 +103,40 @@ impl Session for LiveSession {
 
     async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
         let cannot = |error: io::Error| Error::new("cannot watch the kernel side").because(error);
-        let attention = self.session.attention().map_err(cannot)?;
-        // SAFETY: the descriptor is owned by the registration, which ends before it is closed.
-        let attention = unsafe { AsyncFd::register_with_interest(attention, Interest::READABLE) }
-            .map_err(|error| cannot(error.into()))?;
+        let attention = self.session.attention().try_clone_to_owned();
+        let attention = listen(attention.map_err(cannot)?).map_err(cannot)?;
+        let mut news = None;
+        let mut heard = 0;
         let mut stop = pin!(stop);
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let asked = tokio::select! {
                 () = &mut stop => return Ok(()),
-                _ = ticks.tick() => false,
+                _ = ticks.tick() => {
+                    heard = 0;
+                    false
+                }
                 ready = attention.readable() => {
                     ready.map_err(cannot)?.clear_ready();
                     true
                 }
+                ready = readable(news.as_ref()) => {
+                    ready.map_err(cannot)?;
+                    heard += 1;
+                    if heard >= MOST_NEWS {
+                        news = None;
+                    }
+                    if !self.session.hears_of_code() {
+                        continue;
+                    }
+                    true
+                }
             };
+            if news.is_none() && heard < MOST_NEWS {
+                let all = self.session.mapping_news().and_then(listen);
+                news = Some(all.map_err(cannot)?);
+            }
             self.session
                 .tick()
                 .map_err(failed("cannot go on recording"))?;
@@ -132,6 +155,21 @@ impl Session for LiveSession {
         self.session
             .finish(ended)
             .map_err(failed("cannot close the recording"))
+    }
+}
+
+/// Has the runtime watch a descriptor.
+fn listen(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the descriptor is owned by the registration, which ends before it is closed.
+    let registered = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+    registered.map_err(io::Error::from)
+}
+
+/// Waits until there is something to be read, for ever where there is no descriptor.
+async fn readable(fd: Option<&AsyncFd<OwnedFd>>) -> io::Result<()> {
+    match fd {
+        Some(fd) => fd.readable().await.map(|mut ready| ready.clear_ready()),
+        None => std::future::pending().await,
     }
 }
 

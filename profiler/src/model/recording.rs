@@ -6,6 +6,7 @@ use crate::symbolize::Frame;
 use crate::tokio_rt::Verdict;
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Everything a report is made of. The same type comes from a live run and from a capture file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -380,7 +381,7 @@ pub struct Waker {
     /// The thread.
     pub tid: Tid,
     /// Its name, raw.
-    pub name: String,
+    pub name: Arc<str>,
     /// Its stack at the wakeup, where it is a thread of the target.
     #[serde(default)]
     pub stack: Option<StackId>,

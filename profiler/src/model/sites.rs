@@ -94,7 +94,7 @@ impl WakerKey {
         };
         WakerKey {
             pid: waker.pid,
-            thread: waker.name.clone(),
+            thread: waker.name.to_string(),
             function,
             file,
             line,

@@ -86,7 +86,7 @@ pub(super) fn woken_stacks(recording: &Recording, runtimes: &Runtimes) -> Vec<Wo
         let Some(waker) = &wait.waker else { continue };
         let (state, role) = verdict_of(recording, wait.stack);
         let runtime = runtimes.of_wait(wait.tid, Class::of(state, role));
-        let key = (wait.stack, runtime, waker.name.as_str(), waker.stack);
+        let key = (wait.stack, runtime, &*waker.name, waker.stack);
         let sum = sums.entry(key).or_default();
         sum.0 += 1;
         sum.1 += wait.wakeup.min(wait.end) - wait.start;

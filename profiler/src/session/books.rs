@@ -115,7 +115,7 @@ pub(super) fn close(
 fn take_first_wait(thread: Thread, gathered: &mut Gathered, sums: &mut Sums) -> Option<Aggregate> {
     let first = sums.take_first_wait(thread)?;
     gathered
-        .waits
+        .timeline
         .retain(|wait| (wait.pid, wait.tid) != thread || wait.stack != STACK_BEFORE);
     Some(first)
 }

@@ -5,7 +5,7 @@ use crate::limits::Limits;
 /// What is kept at most; whatever goes beyond is counted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// Waits of the timeline, of 40 bytes each. The others are in the sums all the same.
+    /// Waits of the timeline, of 72 bytes each. The others are in the sums all the same.
     pub(super) timeline: usize,
     /// Frames over all stacks, of some 90 bytes each.
     pub(super) frames: usize,
@@ -20,8 +20,8 @@ pub(super) struct Bounds {
 impl Bounds {
     pub(super) fn new(limits: &Limits) -> Bounds {
         Bounds {
-            timeline: limits.table("timeline", 1 << 20),
-            frames: limits.table("frames", 1 << 19),
+            timeline: limits.table("timeline", 1 << 19),
+            frames: limits.table("frames", 1 << 18),
             ended: limits.table("ended", 1 << 16),
             sums: limits.table("sums", 1 << 15),
             wakers: limits.table("wakers", 1 << 16),

@@ -139,8 +139,9 @@ impl Early {
             let frames = gathered.name(&walked.addresses, map, modules);
             let syscall = u32::try_from(walked.syscall).ok();
             let outcome = walk_outcome(walked.outcome);
-            let call = syscall.map(|number| (number, walked.args));
-            let id = gathered.add(process.owner(), frames, outcome, call, walked.place);
+            let call = syscall.map(|number| (number, Some(walked.args)));
+            let (owner, place) = (process.owner(), walked.place);
+            let id = gathered.stacks.add(owner, frames, outcome, call, place);
             self.stacks.insert((pid, walked.tid), id);
         }
     }

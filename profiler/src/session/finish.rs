@@ -3,7 +3,8 @@
 use super::books::{Open, Threads, close, forget_hold, was_runnable};
 use super::early::Early;
 use super::ended::EndedBooks;
-use super::gather::{Gathered, Owner};
+use super::gather::Gathered;
+use super::judged::Owner;
 use super::lost::Lost;
 use super::modules::Modules;
 use super::open::Found;
@@ -87,8 +88,9 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
     unmoved(&closing, &mut threads, &mut open);
     names(&closing, &mut threads);
 
-    closing.gathered.judge_again();
-    closing.gathered.name_kernel();
+    closing.gathered.stacks.judge_again();
+    let symbolizer = &mut closing.gathered.symbolizer;
+    closing.gathered.stacks.name_kernel(symbolizer);
     let mut stacks = Stacks {
         no_stack: HashMap::new(),
         gathered: closing.gathered,
@@ -143,7 +145,6 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
     let losses = lost.losses()?;
     let judges = judges(&closing.kernel.counters()?, &gathered, &totals);
     let facts: Vec<_> = closing.processes.iter().map(|p| p.facts.clone()).collect();
-    let owners: Vec<Pid> = gathered.owners.iter().map(|owner| owner.pid).collect();
     let mut throttled = HashMap::new();
     for process in closing.processes {
         if let Some(quota) = process.quota_use() {
@@ -152,7 +153,8 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
                 .or_insert_with(|| throttling(quota));
         }
     }
-    let samples = std::mem::take(&mut gathered.samples);
+    let (stacks, owners): (Vec<_>, Vec<_>) = gathered.stacks.into_all().unzip();
+    let samples = gathered.samples;
     let long_poll = closing.sampling.map_or(Nanos::ZERO, |how| how.long_poll);
     let (samples, long_polls) = samples.finish(long_poll);
     let whole = Recording {
@@ -173,7 +175,7 @@ pub(super) fn recording(mut closing: Closing<'_>) -> Result<Recording> {
         end: closing.end,
         min_block: closing.min_block,
         threads: Vec::new(),
-        stacks: std::mem::take(&mut gathered.stacks),
+        stacks,
         objects: gathered.objects.into_all(),
         totals,
         waits,
@@ -261,13 +263,13 @@ struct Stacks<'a> {
 impl Stacks<'_> {
     /// The id of a task that the kernel side read, where such reading counts.
     fn task_id(&self, stack: StackId, id: u64) -> Option<u64> {
-        (id != 0 && self.gathered.trusts_context(stack)).then_some(id)
+        (id != 0 && self.gathered.stacks.trusts_context(stack)).then_some(id)
     }
 
     fn id(&mut self, thread: Thread, number: u64) -> StackId {
         let known = match number {
             STACK_BEFORE => self.early.stack(thread),
-            number => self.gathered.by_number(number),
+            number => self.gathered.stacks.by_number(number),
         };
         let pid = thread.0;
         known.unwrap_or_else(|| {
@@ -279,6 +281,7 @@ impl Stacks<'_> {
                 };
                 let why = Some(Truncation::NoStack);
                 self.gathered
+                    .stacks
                     .add(owner, Vec::new(), why, None, Place::Unknown)
             })
         })
@@ -314,23 +317,17 @@ fn totals(sums: &Sums, stacks: &mut Stacks<'_>) -> Vec<WaitTotal> {
 }
 
 fn waits(stacks: &mut Stacks<'_>) -> Vec<Wait> {
-    let mut compact = std::mem::take(&mut stacks.gathered.waits);
-    compact.sort_unstable_by_key(|wait| (wait.start, wait.tid));
-    let mut waits = Vec::with_capacity(compact.len());
-    for wait in compact {
+    let timeline = std::mem::take(&mut stacks.gathered.timeline);
+    let mut waits = Vec::with_capacity(timeline.len());
+    for wait in timeline.into_waits() {
         let stack = stacks.id((wait.pid, wait.tid), wait.stack);
         // Recorded before the stack was known to be an idle park.
         let idle = |s: &StackEntry| s.verdict.state == State::Idle;
-        if stacks
-            .gathered
-            .stacks
-            .get(stack.0 as usize)
-            .is_some_and(idle)
-        {
+        if stacks.gathered.stacks.get(stack).is_some_and(idle) {
             continue;
         }
         let waker = stacks.gathered.wakers.get(wait.waker as usize);
-        let waker_stack = stacks.gathered.by_number(wait.waker_stack);
+        let waker_stack = stacks.gathered.stacks.by_number(wait.waker_stack);
         waits.push(Wait {
             tid: wait.tid,
             stack,
@@ -341,12 +338,13 @@ fn waits(stacks: &mut Stacks<'_>) -> Vec<Wait> {
             waker: waker.map(|waker| Waker {
                 pid: waker.pid,
                 tid: waker.tid,
-                name: waker.name.to_string(),
+                name: waker.name.clone(),
                 stack: waker_stack,
             }),
             task_id: stacks.task_id(stack, wait.task_id),
         });
     }
+    waits.sort_unstable_by_key(|wait| (wait.start, wait.tid));
     waits
 }
 
@@ -405,10 +403,12 @@ fn throttling(quota: QuotaUse) -> Throttling {
 fn judges(counters: &Counters, gathered: &Gathered, totals: &[WaitTotal]) -> Judges {
     let mut judges = Judges {
         agreed: gathered
+            .stacks
             .agreements()
             .map(|agreement| agreement.agreed)
             .sum(),
         disagreed: gathered
+            .stacks
             .agreements()
             .map(|agreement| agreement.disagreed)
             .sum(),
@@ -416,8 +416,8 @@ fn judges(counters: &Counters, gathered: &Gathered, totals: &[WaitTotal]) -> Jud
         ..Judges::default()
     };
     for total in totals {
-        let judge = gathered.judges.get(total.stack.0 as usize);
-        *match judge.unwrap_or(&Judge::Neither) {
+        let judge = gathered.stacks.judge(total.stack);
+        *match judge.unwrap_or(Judge::Neither) {
             Judge::Symbols => &mut judges.by_symbols,
             Judge::Context => &mut judges.by_context,
             Judge::Both => &mut judges.by_both,

@@ -1,51 +1,28 @@
-//! What has arrived so far: stacks named and judged, waits in a compact form.
+//! What has arrived so far: stacks with names, waits in a compact form.
 
 pub(super) use super::bounds::Bounds;
 use super::calls::{Calls, Panics};
 use super::ended::Ended;
+use super::judged::{JudgedStacks, Owner, RECORD};
 use super::modules::{AddressMap, Modules};
 use super::objects::Objects;
 use super::samples::{Sample, Samples};
 use super::tail_calls::{Code, Function, jumped};
+use super::timeline::{CompactWait, Timeline};
 use crate::decode::{DecodeError, Event, RawPiece, SampleSeen, StackSeen};
-use crate::model::{ObjectId, Sampling, StackEntry, StackId, Truncation};
+use crate::model::Sampling;
 use crate::process::parse_comm;
 use crate::symbolize::{Frame, Origin, Symbolizer};
-use crate::tokio_rt::{Agreement, Judge, Learned, Place, Seen, State};
+use crate::tokio_rt::Place;
 use crate::units::{Addr, Pid, Tid, Timestamp};
 use crate::unwind::walk_outcome;
-use profiler_common::map::{ADVICE_IDLE, ADVICE_IDLE_BY_PLACE, ADVICE_RECORD, ALL_FRAMES, Stack};
+use profiler_common::map::Stack;
 use profiler_common::record::{
     ForkRecord, Header, SnapshotRecord, WAKER_INTERRUPT, WAKER_UNSEEN, WaitRecord, of,
 };
 use profiler_common::row::walk;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-
-/// A finished wait, by numbers.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct CompactWait {
-    pub(super) pid: Pid,
-    pub(super) tid: Tid,
-    /// Index into [`Gathered::wakers`], or `u32::MAX`.
-    pub(super) waker: u32,
-    /// The kernel side's number of the waker's stack, or 0.
-    pub(super) waker_stack: u64,
-    /// The kernel side's number of the stack.
-    pub(super) stack: u64,
-    pub(super) object: Option<ObjectId>,
-    pub(super) start: Timestamp,
-    pub(super) wakeup: Timestamp,
-    pub(super) end: Timestamp,
-    /// Id of the task, or 0.
-    pub(super) task_id: u64,
-}
-
-/// The advice where nothing else is known.
-const RECORD: Stack = Stack {
-    advice: ADVICE_RECORD,
-    frames: 0,
-};
 
 /// A thread that ended wait after wait.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -55,48 +32,14 @@ pub(super) struct WakerKey {
     pub(super) name: Arc<str>,
 }
 
-/// Whose a stack is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Owner {
-    pub(super) pid: Pid,
-    /// The program that it executed then: what is learned of one is not true of another.
-    pub(super) program: usize,
-}
-
-/// A program, by its stacks.
-#[derive(Debug, Default)]
-struct Program {
-    learned: Learned,
-    /// Since the last advice something was learned.
-    changed: bool,
-    /// Whether the thread-local state counted then.
-    was_trusted: bool,
-}
-
 /// Everything gathered.
 #[derive(Debug)]
 pub(super) struct Gathered {
     pub(super) bounds: Bounds,
-    /// Frames of all stacks.
-    frames: usize,
     pub(super) stacks_left_out: u64,
     pub(super) wakers_left_out: u64,
-    pub(super) stacks: Vec<StackEntry>,
-    /// By stack: whose it is.
-    pub(super) owners: Vec<Owner>,
-    /// By stack: what tokio's thread-local state said.
-    places: Vec<Place>,
-    /// By stack: whether it is of a thread that waits. The others say nothing of the rules.
-    of_waits: Vec<bool>,
-    /// By stack: who judged it.
-    pub(super) judges: Vec<Judge>,
-    /// By stack: kernel addresses. They are named at the end, all at once: no rule needs them, and
-    /// the kernel's table of names takes a third of a second to read.
-    kernel: Vec<Vec<u64>>,
-    /// By program.
-    programs: HashMap<usize, Program>,
-    by_number: HashMap<u64, StackId>,
-    pub(super) waits: Vec<CompactWait>,
+    pub(super) stacks: JudgedStacks,
+    pub(super) timeline: Timeline,
     pub(super) wakers: Vec<WakerKey>,
     waker_ids: HashMap<WakerKey, u32>,
     pub(super) objects: Objects,
@@ -111,7 +54,6 @@ pub(super) struct Gathered {
     pub(super) samples: Samples,
     pub(super) calls: Calls,
     pub(super) panics: Panics,
-    pub(super) timeline_lost: u64,
     pub(super) undecodable: u64,
     /// Processes that executed another program.
     pub(super) execs: HashSet<Pid>,
@@ -144,18 +86,10 @@ impl Gathered {
     pub(super) fn new(bounds: Bounds) -> Gathered {
         Gathered {
             bounds,
-            frames: 0,
             stacks_left_out: 0,
             wakers_left_out: 0,
-            stacks: Vec::new(),
-            owners: Vec::new(),
-            places: Vec::new(),
-            of_waits: Vec::new(),
-            kernel: Vec::new(),
-            judges: Vec::new(),
-            programs: HashMap::new(),
-            by_number: HashMap::new(),
-            waits: Vec::new(),
+            stacks: JudgedStacks::default(),
+            timeline: Timeline::default(),
             wakers: Vec::new(),
             waker_ids: HashMap::new(),
             objects: Objects::default(),
@@ -168,7 +102,6 @@ impl Gathered {
             samples: Samples::default(),
             calls: Calls::default(),
             panics: Panics::default(),
-            timeline_lost: 0,
             undecodable: 0,
             execs: HashSet::new(),
             unmapped_seen: HashSet::new(),
@@ -240,16 +173,12 @@ impl Gathered {
     }
 
     fn wait(&mut self, record: &WaitRecord) {
-        if self.waits.len() >= self.bounds.timeline {
-            self.timeline_lost += 1;
-            return;
-        }
         let waker = if record.waker_tid == WAKER_UNSEEN {
             u32::MAX
         } else {
             self.waker(record)
         };
-        self.waits.push(CompactWait {
+        let wait = CompactWait {
             pid: Pid(record.header.tgid),
             tid: Tid(record.header.tid),
             waker,
@@ -264,7 +193,8 @@ impl Gathered {
             }),
             end: Timestamp(record.end),
             task_id: record.task_id,
-        });
+        };
+        self.timeline.add(wait, self.bounds.timeline);
     }
 
     fn waker(&mut self, record: &WaitRecord) -> u32 {
@@ -303,7 +233,7 @@ impl Gathered {
         modules: &Modules,
         code: &Code,
     ) -> Stack {
-        if self.frames >= self.bounds.frames {
+        if self.stacks.frames() >= self.bounds.frames {
             self.stacks_left_out += 1;
             return RECORD;
         }
@@ -311,33 +241,21 @@ impl Gathered {
         let user: Vec<Addr> = seen.user.iter().map(|addr| Addr(*addr)).collect();
         let of_waker = seen.record.of == of::WAKER;
         let frames = self.name_with(&user, map, modules, Some((code, of_waker)));
-        let syscall = u32::try_from(seen.record.syscall).ok();
+        let number = u32::try_from(seen.record.syscall).ok();
         let place = seen.record.place.into();
-        let call = syscall.map(|number| (number, seen.record.args));
+        let call = number.map(|number| (number, Some(seen.record.args)));
+        let stacks = &mut self.stacks;
         let id = match seen.record.of {
-            of::WAIT => self.add(owner, frames, truncated, call, place),
-            of::CALL => self.keep(owner, frames, truncated, call.unzip(), place, false),
-            _ => self.add_apart(owner, frames, truncated, syscall, place),
+            of::WAIT => stacks.add(owner, frames, truncated, call, place),
+            of::CALL => stacks.add_apart(owner, frames, truncated, call, place),
+            _ => {
+                let call = number.map(|number| (number, None));
+                stacks.add_apart(owner, frames, truncated, call, place)
+            }
         };
-        if let Some(kernel) = self.kernel.get_mut(id.0 as usize) {
-            kernel.clone_from(&seen.kernel);
-        }
-        self.by_number.insert(seen.record.stack, id);
-        self.advice(id)
-    }
-
-    /// How the judges get on, by program.
-    pub(super) fn agreements(&self) -> impl Iterator<Item = &Agreement> {
-        let programs = self.programs.values();
-        programs.map(|program| program.learned.agreement())
-    }
-
-    /// Whether tokio's thread-local state counts in the program of a stack.
-    pub(super) fn trusts_context(&self, stack: StackId) -> bool {
-        self.owners
-            .get(stack.0 as usize)
-            .and_then(|owner| self.programs.get(&owner.program))
-            .is_some_and(|program| program.learned.agreement().trusted())
+        stacks.set_kernel(id, &seen.kernel);
+        stacks.set_number(id, seen.record.stack);
+        stacks.advice(id)
     }
 
     /// Names and judges the stack of a thread on a CPU, and counts it.
@@ -359,16 +277,17 @@ impl Gathered {
         let callers = seen.stack.kernel.get(1..).unwrap_or_default();
         let depth = seen.stack.kernel.len();
         let identity = (owner, truncated, syscall, place, depth, callers);
-        let mut samples = std::mem::take(&mut self.samples);
-        let stack = samples.stack(&identity, &frames.clone(), || {
-            let id = self.add_apart(owner, frames, truncated, syscall, place);
-            if let Some(kernel) = self.kernel.get_mut(id.0 as usize) {
-                kernel.clone_from(&seen.stack.kernel);
-            }
+        let call = syscall.map(|number| (number, None));
+        let Gathered {
+            samples, stacks, ..
+        } = self;
+        let room = stacks.frames() < self.bounds.frames;
+        let stack = samples.stack(&identity, frames, room, |frames| {
+            let id = stacks.add_apart(owner, frames, truncated, call, place);
+            stacks.set_kernel(id, &seen.stack.kernel);
             id
         });
-        let entry = stack.and_then(|stack| Some((stack, self.stacks.get(stack.0 as usize)?)));
-        if let Some((stack, entry)) = entry {
+        if let Some((stack, entry)) = stack.and_then(|id| Some((id, stacks.get(id)?))) {
             let sample = Sample {
                 tid: Tid(record.header.tid),
                 stack,
@@ -377,50 +296,6 @@ impl Gathered {
             };
             samples.add(sample, entry, place, sampling);
         }
-        self.samples = samples;
-    }
-
-    /// What the kernel side is to do with waits of a stack.
-    fn advice(&self, id: StackId) -> Stack {
-        let index = id.0 as usize;
-        let (Some(stack), Some(true)) = (self.stacks.get(index), self.of_waits.get(index)) else {
-            return RECORD;
-        };
-        if stack.verdict.state != State::Idle {
-            return RECORD;
-        }
-        if self.judges.get(index) == Some(&Judge::Context) {
-            return Stack {
-                advice: ADVICE_IDLE_BY_PLACE,
-                frames: ALL_FRAMES,
-            };
-        }
-        let owner = self.owners.get(index);
-        let program = owner.and_then(|owner| self.programs.get(&owner.program));
-        let proof = program.and_then(|p| p.learned.proof(&stack.frames, &stack.verdict));
-        Stack {
-            advice: ADVICE_IDLE,
-            frames: proof.unwrap_or(ALL_FRAMES),
-        }
-    }
-
-    /// The advice for every stack that the kernel side knows by number, if any verdict may have
-    /// changed since this was asked last: something was learned, or the thread-local state began
-    /// or ceased to count.
-    pub(super) fn changed_advice(&mut self) -> Option<Vec<(u64, Stack)>> {
-        let stale = |program: &Program| {
-            program.changed || program.learned.agreement().trusted() != program.was_trusted
-        };
-        if !self.programs.values().any(stale) {
-            return None;
-        }
-        self.judge_again();
-        for program in self.programs.values_mut() {
-            program.changed = false;
-            program.was_trusted = program.learned.agreement().trusted();
-        }
-        let numbers = self.by_number.iter();
-        Some(numbers.map(|(n, id)| (*n, self.advice(*id))).collect())
     }
 
     /// Frames of addresses, leaf first. All but the leaf are return addresses, but for a frame
@@ -468,142 +343,5 @@ impl Gathered {
             callee = found.and_then(|(module, _)| Some((module, start?)));
         }
         frames
-    }
-
-    /// Judges a stack and keeps it.
-    pub(super) fn add(
-        &mut self,
-        owner: Owner,
-        frames: Vec<Frame>,
-        truncated: Option<Truncation>,
-        call: Option<(u32, [u64; 6])>,
-        place: Place,
-    ) -> StackId {
-        let (syscall, args) = call.unzip();
-        let program = self.programs.entry(owner.program).or_default();
-        let seen = Seen {
-            frames: &frames,
-            truncated: truncated.is_some(),
-            call: syscall.map(|number| (number, args)),
-            place,
-        };
-        program.changed |= program.learned.learn(&seen);
-        let by_names = program.learned.by_names(&seen);
-        program.learned.compare(&by_names, &seen);
-        self.keep(owner, frames, truncated, (syscall, args), place, true)
-    }
-
-    /// As [`Gathered::add`], for the stack of a thread that does not wait: it teaches nothing, since
-    /// on a CPU a thread is also where nobody waits.
-    pub(super) fn add_apart(
-        &mut self,
-        owner: Owner,
-        frames: Vec<Frame>,
-        truncated: Option<Truncation>,
-        syscall: Option<u32>,
-        place: Place,
-    ) -> StackId {
-        self.keep(owner, frames, truncated, (syscall, None), place, false)
-    }
-
-    fn keep(
-        &mut self,
-        owner: Owner,
-        frames: Vec<Frame>,
-        truncated: Option<Truncation>,
-        (syscall, args): (Option<u32>, Option<[u64; 6]>),
-        place: Place,
-        of_wait: bool,
-    ) -> StackId {
-        let program = self.programs.entry(owner.program).or_default();
-        let seen = Seen {
-            frames: &frames,
-            truncated: truncated.is_some(),
-            call: syscall.map(|number| (number, args)),
-            place,
-        };
-        let (verdict, judge) = program
-            .learned
-            .judge(program.learned.by_names(&seen), &seen);
-        self.owners.push(owner);
-        self.frames += frames.len();
-        self.judges.push(judge);
-        self.places.push(place);
-        self.of_waits.push(of_wait);
-        self.kernel.push(Vec::new());
-        let id = StackId(self.stacks.len() as u32);
-        self.stacks.push(StackEntry {
-            frames,
-            kernel: Vec::new(),
-            truncated,
-            syscall,
-            args,
-            verdict,
-        });
-        id
-    }
-
-    /// A stack by the kernel side's number; none where its record was lost.
-    pub(super) fn by_number(&self, number: u64) -> Option<StackId> {
-        self.by_number.get(&number).copied()
-    }
-
-    /// Names the kernel frames of all stacks.
-    pub(super) fn name_kernel(&mut self) {
-        let all: BTreeSet<Addr> = self
-            .kernel
-            .iter()
-            .flatten()
-            .map(|addr| Addr(*addr))
-            .collect();
-        let all: Vec<Addr> = all.into_iter().collect();
-        let mut frames = Vec::with_capacity(all.len());
-        self.symbolizer.kernel(&all, &mut frames);
-        let named: HashMap<u64, Frame> = all.iter().map(|addr| addr.0).zip(frames).collect();
-        for (stack, addresses) in self.stacks.iter_mut().zip(&self.kernel) {
-            stack.kernel = addresses
-                .iter()
-                .filter_map(|addr| named.get(addr))
-                .cloned()
-                .collect();
-        }
-    }
-
-    /// Judges all stacks again with what was learned meanwhile.
-    pub(super) fn judge_again(&mut self) {
-        for program in self.programs.values_mut() {
-            program.learned.compare_anew();
-        }
-        let known = || self.owners.iter().zip(self.places.iter().copied());
-        let mut by_names = Vec::with_capacity(self.stacks.len());
-        for ((stack, (owner, place)), of_wait) in
-            self.stacks.iter().zip(known()).zip(&self.of_waits)
-        {
-            let program = self.programs.entry(owner.program).or_default();
-            let seen = seen(stack, place);
-            let verdict = program.learned.by_names(&seen);
-            if *of_wait {
-                program.learned.compare(&verdict, &seen);
-            }
-            by_names.push(verdict);
-        }
-        self.judges.clear();
-        for ((stack, (owner, place)), by_names) in self.stacks.iter_mut().zip(known()).zip(by_names)
-        {
-            let program = self.programs.entry(owner.program).or_default();
-            let (verdict, judge) = program.learned.judge(by_names, &seen(stack, place));
-            stack.verdict = verdict;
-            self.judges.push(judge);
-        }
-    }
-}
-
-/// What the judges look at.
-fn seen(stack: &StackEntry, place: Place) -> Seen<'_> {
-    Seen {
-        frames: &stack.frames,
-        truncated: stack.truncated.is_some(),
-        call: stack.syscall.map(|number| (number, stack.args)),
-        place,
     }
 }

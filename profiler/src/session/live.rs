@@ -212,28 +212,35 @@ impl Session {
             && self.gathered.forks.is_empty()
     }
 
-    /// A descriptor that becomes readable when [`Session::tick`] should not wait: because an
-    /// event asks for attention, or somewhere code was mapped.
+    /// A descriptor that becomes readable when [`Session::tick`] should not wait, because an
+    /// event of the kernel programs asks for attention.
+    #[must_use]
+    pub fn attention(&self) -> BorrowedFd<'_> {
+        self.kernel.attention()
+    }
+
+    /// A descriptor that becomes readable when [`Session::hears_of_code`] is to be asked.
     ///
     /// # Errors
     /// Where descriptors are used up.
-    pub fn attention(&self) -> io::Result<OwnedFd> {
+    pub fn mapping_news(&self) -> io::Result<OwnedFd> {
         use rustix::event::epoll;
         let all = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let add = |fd: BorrowedFd<'_>| {
+        let events = self.mapping_events.iter();
+        for event in events.flat_map(MappingEvents::descriptors) {
             // Nobody asks which one it was.
             let data = epoll::EventData::new_u64(0);
-            epoll::add(&all, fd, data, epoll::EventFlags::IN)
-        };
-        add(self.kernel.attention())?;
-        for event in self
-            .mapping_events
-            .iter()
-            .flat_map(MappingEvents::descriptors)
-        {
-            add(event)?;
+            epoll::add(&all, event, data, epoll::EventFlags::IN)?;
         }
         Ok(all)
+    }
+
+    /// Takes in what the kernel told of mappings; whether a target mapped code, so that
+    /// [`Session::tick`] should not wait. Mostly it did not: the kernel tells of the threads and
+    /// processes that begin and end anywhere, too.
+    pub fn hears_of_code(&mut self) -> bool {
+        self.receive_mappings();
+        self.processes.iter().any(Watched::has_new_code)
     }
 
     /// Takes in what has arrived, and follows the targets' mappings and children. To be called
@@ -316,9 +323,9 @@ impl Session {
         let entry = |pid: Pid, tid: Tid| -> Option<&StackEntry> {
             let id = match threads.get(&tid).map(|thread| thread.stack) {
                 None | Some(STACK_BEFORE) => self.early.stack((pid, tid)),
-                Some(number) => self.gathered.by_number(number),
+                Some(number) => self.gathered.stacks.by_number(number),
             };
-            self.gathered.stacks.get(id?.0 as usize)
+            self.gathered.stacks.get(id?)
         };
         let waits = |snapshot: &SnapshotRecord| {
             let (pid, tid) = (Pid(snapshot.header.tgid), Tid(snapshot.header.tid));
@@ -361,6 +368,15 @@ impl Session {
         for fork in std::mem::take(&mut self.gathered.forks) {
             self.adopt(&fork);
         }
+        self.receive_mappings();
+        for process in &mut self.processes {
+            process.pin();
+            process.exec |= self.gathered.execs.remove(&process.pid);
+            process.unknown_code |= self.gathered.unmapped_seen.remove(&process.pid);
+        }
+    }
+
+    fn receive_mappings(&mut self) {
         if let Some(mut news) = self.mapping_events.take() {
             let mut stale = Vec::new();
             news.drain(|event| stale.extend(self.mapped(&event)));
@@ -371,11 +387,6 @@ impl Session {
                     tracing::debug!("a mapping table stays: {error:#}");
                 }
             }
-        }
-        for process in &mut self.processes {
-            process.pin();
-            process.exec |= self.gathered.execs.remove(&process.pid);
-            process.unknown_code |= self.gathered.unmapped_seen.remove(&process.pid);
         }
     }
 
@@ -461,7 +472,7 @@ impl Session {
         if new.is_empty() {
             shadow.compare(&mut gathered.raw_pieces, maps, modules);
         }
-        if let Some(advice) = gathered.changed_advice() {
+        if let Some(advice) = gathered.stacks.changed_advice() {
             for (stack, advice) in advice {
                 kernel.advise(stack, advice)?;
             }

@@ -79,12 +79,12 @@ impl Lost<'_> {
             sums_left_out: self.sums_left_out,
             processes_left_out: of(Counter::ProcessTableFull) + self.not_followed,
             wakers_left_out: gathered.wakers_left_out,
-            timeline_full: gathered.timeline_lost,
+            timeline_full: gathered.timeline.lost(),
         };
         let unknown = |total: &&WaitTotal| {
             gathered
                 .stacks
-                .get(total.stack.0 as usize)
+                .get(total.stack)
                 .is_none_or(|stack| stack.verdict.state == State::Unknown)
         };
         Ok(Losses {
@@ -107,7 +107,7 @@ impl Lost<'_> {
                 .filter(unknown)
                 .map(|total| total.waits)
                 .sum(),
-            timeline: gathered.timeline_lost,
+            timeline: gathered.timeline.lost(),
             objects: of(Counter::RingFullObject)
                 + of(Counter::ObjectUnsummed)
                 + gathered.objects.lost,

@@ -14,8 +14,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-/// Objects kept by name; waits for later ones have none, and are counted.
-const MAX_OBJECTS: usize = 1 << 17;
+/// Objects kept by name, of some 300 bytes each: as many as the kernel side has sums by object.
+/// Waits for later ones have none, and are counted.
+const MAX_OBJECTS: usize = profiler_common::map::OBJECT_AGGREGATES as usize;
 /// Children whose commands are kept; the table is emptied when it is full.
 const MAX_CHILDREN: usize = 1 << 16;
 

@@ -43,28 +43,29 @@ pub(super) struct Sample {
 
 impl Samples {
     /// The stack that was sampled before with the same functions and lines, or a new one out of
-    /// `make`. (Every instruction of a loop is a stack of its own, by address.) None where no more
-    /// are kept.
+    /// `make`. (Every instruction of a loop is a stack of its own, by address.) None where there is
+    /// no `room` for another one.
     pub(super) fn stack(
         &mut self,
         identity: &impl Hash,
-        frames: &[Frame],
-        make: impl FnOnce() -> StackId,
+        frames: Vec<Frame>,
+        room: bool,
+        make: impl FnOnce(Vec<Frame>) -> StackId,
     ) -> Option<StackId> {
         let mut hasher = DefaultHasher::new();
         identity.hash(&mut hasher);
-        for frame in frames {
+        for frame in &frames {
             (&frame.function, frame.line, frame.inlined).hash(&mut hasher);
         }
         let key = hasher.finish();
         if let Some(id) = self.stacks.get(&key) {
             return Some(*id);
         }
-        if self.stacks.len() >= MAX_STACKS {
+        if !room || self.stacks.len() >= MAX_STACKS {
             self.lost += 1;
             return None;
         }
-        let id = make();
+        let id = make(frames);
         self.stacks.insert(key, id);
         Some(id)
     }

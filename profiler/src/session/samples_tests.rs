@@ -132,16 +132,18 @@ fn threads_outside_a_poll_have_none() {
 fn stacks_are_told_apart_by_function_and_line() {
     let mut samples = Samples::default();
     let mut made = 0;
-    let mut id = |samples: &mut Samples, frames: &[Frame]| {
-        samples.stack(&0_u8, frames, || {
+    let mut id = |samples: &mut Samples, frames: &[Frame], room: bool| {
+        samples.stack(&0_u8, frames.to_vec(), room, |_| {
             made += 1;
             StackId(made)
         })
     };
     let mut frames = vec![frame("hash"), frame("task")];
-    let first = id(&mut samples, &frames);
+    let first = id(&mut samples, &frames, true);
     frames[0].address = Addr(4);
-    assert_eq!(id(&mut samples, &frames), first);
+    assert_eq!(id(&mut samples, &frames, false), first);
     frames[0].line = Some(3);
-    assert_ne!(id(&mut samples, &frames), first);
+    assert_eq!(id(&mut samples, &frames, false), None);
+    assert_eq!(samples.lost(), 1);
+    assert_ne!(id(&mut samples, &frames, true), first);
 }

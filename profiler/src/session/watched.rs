@@ -1,6 +1,6 @@
 //! The processes of a recording: what each executes, where its code is mapped, whether it lives.
 
-use super::gather::Owner;
+use super::judged::Owner;
 use super::modules::{AddressMap, Modules};
 use super::tail_calls::Code;
 use crate::bpf::{MappingTable, Tables, monotonic};
@@ -192,7 +192,16 @@ impl Watched {
         let wanted = self.exec
             || self.new_code && since >= NEW_CODE
             || self.unknown_code && since >= self.next_look;
-        wanted && self.target.is_some() && !self.released
+        wanted && self.can_be_looked_at()
+    }
+
+    /// Whether it has mapped code that is to be looked at.
+    pub(super) fn has_new_code(&self) -> bool {
+        self.new_code && self.can_be_looked_at()
+    }
+
+    fn can_be_looked_at(&self) -> bool {
+        self.target.is_some() && !self.released
     }
 
     /// Reads its mappings. None where they cannot be read: it may have ended.

@@ -101,17 +101,21 @@ const WANTED: &[(&str, &str, &str, bool)] = &[
 
 /// Every long call is found, with the time that it took on a CPU and nothing of its waits.
 fn measured(recorded: &Recorded) -> Complaints {
-    let (report, mut truth) = (&recorded.report, recorded.truth.clone());
+    let mut truth = recorded.truth.clone();
     // What is in memory here is elsewhere read from a file system that asks its host: a true wait.
     for site in truth.sites.iter_mut().filter(|site| site.waits > 0) {
         if site.states == ["running"] {
             site.states = vec!["blocked".into()];
         }
     }
-    let truth = &truth;
+    let recorded = &Recorded {
+        truth,
+        ..recorded.clone()
+    };
+    let (report, truth) = (&recorded.report, &recorded.truth);
     let mut complaints = check::false_alarms(report, truth);
     complaints.extend(check::recall(report, truth));
-    complaints.extend(check::times(report, truth));
+    complaints.extend(check::times(recorded));
     complaints.extend(check::losses(report));
     if !report.calls_measured {
         complaints.push("the report says that no calls were measured".into());

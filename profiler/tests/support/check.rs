@@ -3,7 +3,7 @@
 
 use super::record::Recorded;
 use super::report::{Report, Site, is_in};
-use super::truth::{TrueSite, Truth, slowdown};
+use super::truth::{Late, TrueSite, Truth, slowdown};
 
 /// Complaints; none is a pass.
 pub(crate) type Complaints = Vec<String>;
@@ -79,19 +79,22 @@ fn whereabouts(report: &Report, function: &str) -> String {
 }
 
 /// Every blocker's time is what the program measured.
-pub(crate) fn times(report: &Report, truth: &Truth) -> Complaints {
+pub(crate) fn times(recorded: &Recorded) -> Complaints {
     let mut complaints = Vec::new();
-    for site in truth.blocked().filter(|site| site.waits > 0) {
-        complaints.extend(time_of(site, &sum_of(report, &site.function, "blocked")));
+    let mut late = Late::at_most(recorded.stolen_ns);
+    let sites = recorded.truth.blocked();
+    for site in sites.filter(|site| site.waits > 0) {
+        let found = sum_of(&recorded.report, &site.function, "blocked");
+        complaints.extend(time_of(site, &found, &mut late));
     }
     complaints
 }
 
-fn time_of(site: &TrueSite, found: &Sum) -> Complaints {
+fn time_of(site: &TrueSite, found: &Sum, late: &mut Late) -> Complaints {
     let name = &site.function;
     let tolerance = site.tolerance_ns();
     let mut complaints = Vec::new();
-    if !site.may_be_blocked_for(found.total_ns) {
+    if !site.may_be_blocked_for(found.total_ns, late) {
         complaints.push(format!(
             "{name}: {} blocked, measured {} ± {}",
             ms(found.total_ns),
@@ -158,8 +161,10 @@ pub(crate) fn false_alarms(report: &Report, truth: &Truth) -> Complaints {
 
 /// Allowed waits are in the state that they belong in, with their number and time where that
 /// state lists sites (`pool`, `handed-off`).
-pub(crate) fn allowed(report: &Report, truth: &Truth) -> Complaints {
+pub(crate) fn allowed(recorded: &Recorded) -> Complaints {
+    let (report, truth) = (&recorded.report, &recorded.truth);
     let mut complaints = Vec::new();
+    let mut late = Late::at_most(recorded.stolen_ns);
     for site in truth.allowed() {
         for found in sites_in(report, &site.function) {
             if !site.states.contains(&found.state) {
@@ -177,7 +182,7 @@ pub(crate) fn allowed(report: &Report, truth: &Truth) -> Complaints {
                 site.function, found.waits, site.waits
             ));
         } else {
-            complaints.extend(time_of(site, &found));
+            complaints.extend(time_of(site, &found, &mut late));
         }
     }
     complaints

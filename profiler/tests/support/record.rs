@@ -18,7 +18,7 @@ const WRITTEN: Duration = Duration::from_secs(60);
 pub(crate) const OPEN_FOR: Duration = Duration::from_millis(1200);
 
 /// What is compared: two accounts of the same run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Recorded {
     pub(crate) variant: Variant,
     pub(crate) pid: u32,

@@ -37,9 +37,9 @@ fn all(recorded: &Recorded) -> Vec<(&'static str, Complaints)> {
     let (report, truth) = (&recorded.report, &recorded.truth);
     vec![
         ("recall", check::recall(report, truth)),
-        ("times", check::times(report, truth)),
+        ("times", check::times(recorded)),
         ("false_alarms", check::false_alarms(report, truth)),
-        ("allowed", check::allowed(report, truth)),
+        ("allowed", check::allowed(recorded)),
         ("books", check::books(recorded)),
         ("stacks", check::stacks(report)),
         ("losses", check::losses(report)),
@@ -102,6 +102,31 @@ const SPOILERS: &[Spoiler] = &[
         name: "three per cent too much",
         spoil: |recorded| site(recorded, "block_by_sleep").total_ns += 2_000_000,
         complain: &["times"],
+    },
+    Spoiler {
+        name: "five per cent too little",
+        spoil: |recorded| site(recorded, "block_by_sleep").total_ns -= 3_000_000,
+        complain: &["times"],
+    },
+    Spoiler {
+        name: "a wakeup that the host held up",
+        spoil: |recorded| {
+            recorded.stolen_ns = 3_000_000;
+            let site = site(recorded, "block_by_sleep");
+            site.total_ns -= 3_000_000;
+            site.runqueue_ns += 3_000_000;
+        },
+        complain: &[],
+    },
+    Spoiler {
+        name: "more than the host held up",
+        spoil: |recorded| {
+            recorded.stolen_ns = 2_000_000;
+            let site = site(recorded, "block_by_sleep");
+            site.total_ns -= 8_000_000;
+            site.runqueue_ns += 8_000_000;
+        },
+        complain: &["times", "stripped"],
     },
     Spoiler {
         name: "run-queue time made up",

@@ -5,7 +5,7 @@ use super::check::{Complaints, STRAY_NS, ms};
 use super::fixture::Variant;
 use super::record::Recorded;
 use super::report::{Report, Site, is_in};
-use super::truth::{TrueSite, Truth};
+use super::truth::{Late, TrueSite, Truth};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 use std::collections::BTreeMap;
 
@@ -76,8 +76,9 @@ pub(crate) fn states_by(names: &Names, recorded: &Recorded) -> Complaints {
     let (report, truth) = (&recorded.report, &recorded.truth);
     let mut complaints = blocked(report, truth);
     complaints.extend(blocked_at(names, recorded));
+    let mut late = Late::at_most(recorded.stolen_ns);
     for site in truth.allowed() {
-        complaints.extend(allowed(names, report, site));
+        complaints.extend(allowed(names, report, site, &mut late));
     }
     let unknown: u64 = report
         .threads
@@ -124,6 +125,7 @@ fn blocked(report: &Report, truth: &Truth) -> Complaints {
 /// all that call it.
 fn blocked_at(names: &Names, recorded: &Recorded) -> Complaints {
     let mut complaints = Vec::new();
+    let mut late = Late::at_most(recorded.stolen_ns);
     for site in recorded.truth.blocked().filter(|site| site.waits > 0) {
         let mut stacks = 0;
         let mut micros = 0;
@@ -137,8 +139,11 @@ fn blocked_at(names: &Names, recorded: &Recorded) -> Complaints {
         }
         // Each line is rounded to a microsecond.
         let (time, rounding) = (micros * 1_000, stacks * 1_000);
-        let nearby = [time.saturating_sub(rounding), time, time + rounding];
-        if !nearby.iter().any(|time| site.may_be_blocked_for(*time)) {
+        let nearby = [time, time.saturating_sub(rounding), time + rounding];
+        if !nearby
+            .iter()
+            .any(|time| site.may_be_blocked_for(*time, &mut late))
+        {
             complaints.push(format!(
                 "{}: {} blocked, measured {} ± {}",
                 site.function,
@@ -153,7 +158,7 @@ fn blocked_at(names: &Names, recorded: &Recorded) -> Complaints {
 
 /// A wait that is nobody's fault is in the state that it belongs in; with its number and its time
 /// where that state lists sites.
-fn allowed(names: &Names, report: &Report, truth: &TrueSite) -> Complaints {
+fn allowed(names: &Names, report: &Report, truth: &TrueSite, late: &mut Late) -> Complaints {
     let mut complaints = Vec::new();
     let (mut waits, mut time) = (0, 0);
     let sites = report.sites.iter();
@@ -171,7 +176,7 @@ fn allowed(names: &Names, report: &Report, truth: &TrueSite) -> Complaints {
     }
     let listed =
         matches!(truth.states.as_slice(), [state] if state == "pool" || state == "handed-off");
-    let wrong = waits != truth.waits || !truth.may_be_blocked_for(time);
+    let wrong = waits != truth.waits || !truth.may_be_blocked_for(time, late);
     if listed && wrong {
         complaints.push(format!(
             "{}: {waits} waits of {} {}, the kernel counted {} of {}",

@@ -64,15 +64,17 @@ impl TrueSite {
         self.blocked_ns() / part + slowdown() * 60_000 * self.calls.max(self.waits)
     }
 
-    /// Whether a report may say that so much of it was off-CPU up to the wakeups.
-    pub(crate) fn may_be_blocked_for(&self, nanos: u64) -> bool {
+    /// Whether a report may say that so much of it was off-CPU up to the wakeups. What is lacking
+    /// may be `late`.
+    pub(crate) fn may_be_blocked_for(&self, nanos: u64, late: &mut Late) -> bool {
         let tolerance = self.tolerance_ns();
         let most = if slowdown() > 1 {
             self.most_off_cpu_ns()
         } else {
             self.blocked_ns()
         };
-        (self.blocked_ns().saturating_sub(tolerance)..=most + tolerance).contains(&nanos)
+        let least = self.blocked_ns().saturating_sub(tolerance);
+        nanos <= most + tolerance && late.excuses(least.saturating_sub(nanos))
     }
 
     /// Off-CPU at most, run queue included: see [`TrueSite::tolerance_ns`].
@@ -86,6 +88,28 @@ impl TrueSite {
 
     pub(crate) fn is_blocked(&self) -> bool {
         self.states.iter().any(|state| state == "blocked")
+    }
+}
+
+/// Time by which wakeups may have come late to their CPUs, all sites of a recording together.
+///
+/// A wait ends with the wakeup; by the truth, which is the scheduler's, when the thread is put in
+/// line. Where that is another CPU's line, an interrupt has to go there first, and on a virtual
+/// machine it may find that CPU taken away by the host, for milliseconds.
+#[derive(Debug)]
+pub(crate) struct Late(u64);
+
+impl Late {
+    /// At most what the host and interrupts took from all CPUs meanwhile.
+    pub(crate) fn at_most(stolen_ns: u64) -> Late {
+        Late(stolen_ns)
+    }
+
+    /// Whether that explains so much, what it explained before not counted again.
+    fn excuses(&mut self, nanos: u64) -> bool {
+        let left = self.0.checked_sub(nanos);
+        self.0 = left.unwrap_or(self.0);
+        left.is_some()
     }
 }
 

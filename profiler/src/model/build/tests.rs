@@ -235,7 +235,7 @@ fn sites_group_by_place_and_state() {
         wait.waker = Some(Waker {
             pid: Pid(1),
             tid: wait.tid,
-            name: "waker".to_owned(),
+            name: "waker".into(),
             stack: None,
         });
     }

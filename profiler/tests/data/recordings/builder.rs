@@ -308,7 +308,7 @@ impl Builder {
             waker: (!waker.is_empty()).then(|| Waker {
                 pid: Pid(4242),
                 tid: Tid(4_300),
-                name: waker.to_owned(),
+                name: waker.into(),
                 stack: None,
             }),
             task_id: None,
@@ -318,7 +318,7 @@ impl Builder {
     /// Lets a stack of its own, of thread 4300, end all waits of the timeline that `waker` ended.
     pub fn woken_from(&mut self, waker: &str, stack: StackId) {
         let wakers = self.0.waits.iter_mut().filter_map(|w| w.waker.as_mut());
-        for known in wakers.filter(|known| known.name == waker) {
+        for known in wakers.filter(|known| *known.name == *waker) {
             known.stack = Some(stack);
         }
     }
