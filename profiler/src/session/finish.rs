@@ -317,9 +317,9 @@ fn totals(sums: &Sums, stacks: &mut Stacks<'_>) -> Vec<WaitTotal> {
 }
 
 fn waits(stacks: &mut Stacks<'_>) -> Vec<Wait> {
-    let timeline = std::mem::take(&mut stacks.gathered.timeline);
+    let timeline = &mut stacks.gathered.timeline;
     let mut waits = Vec::with_capacity(timeline.len());
-    for wait in timeline.into_waits() {
+    for wait in timeline.take_waits() {
         let stack = stacks.id((wait.pid, wait.tid), wait.stack);
         // Recorded before the stack was known to be an idle park.
         let idle = |s: &StackEntry| s.verdict.state == State::Idle;

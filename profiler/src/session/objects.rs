@@ -50,6 +50,8 @@ pub(super) struct Objects {
     ids: HashMap<WaitObject, ObjectId>,
     /// Commands of child processes, by parent and id in the child's pid namespace.
     commands: HashMap<(u32, u32), String>,
+    /// Children that were waited for before their commands were known.
+    nameless: HashMap<(u32, u32), ObjectId>,
     /// The mappings last read, of which process, and when.
     maps: Option<(u32, Instant, Vec<Mapping>)>,
     /// Objects that found no room.
@@ -107,8 +109,20 @@ impl Objects {
         if self.commands.len() >= MAX_CHILDREN {
             self.commands.clear();
         }
-        self.commands
-            .insert((record.header.tgid, record.pid), parse_comm(&record.comm));
+        let child = (record.header.tgid, record.pid);
+        self.commands.insert(child, parse_comm(&record.comm));
+        if let Some(id) = self.nameless.remove(&child) {
+            self.rename(id, self.process(child.0, child.1.into()));
+        }
+    }
+
+    fn rename(&mut self, id: ObjectId, name: String) {
+        let Some(seen) = self.all.get_mut(id.0 as usize) else {
+            return;
+        };
+        self.ids.remove(seen);
+        seen.object.name = name;
+        self.ids.insert(seen.clone(), id);
     }
 
     /// Takes in a new object, or one that the kernel side had forgotten.
@@ -134,6 +148,16 @@ impl Objects {
             }
         };
         self.by_number.insert(seen.record.object, id);
+        // Whoever forks a child in its own memory goes on, and may wait, before the child's exec
+        // is told.
+        let (parent, [pid, ..]) = (seen.record.header.tgid, seen.record.numbers);
+        if seen.record.kind == OBJECT_CHILD
+            && let Ok(pid) = u32::try_from(pid)
+            && !self.commands.contains_key(&(parent, pid))
+            && self.nameless.len() < MAX_CHILDREN
+        {
+            self.nameless.insert((parent, pid), id);
+        }
     }
 
     fn name(&mut self, seen: &ObjectSeen) -> Option<Object> {
@@ -475,26 +499,40 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_child_has_its_command_where_its_exec_was_seen() {
-        let mut objects = Objects::default();
-        objects.child(&ChildRecord {
+    const CHILD: u32 = u32::MAX - 5;
+
+    fn exec() -> ChildRecord {
+        ChildRecord {
             header: Header {
                 kind: 11,
                 len: 0,
                 tgid: 7,
-                tid: u32::MAX - 5,
+                tid: CHILD,
             },
             time: 0,
-            pid: u32::MAX - 5,
+            pid: CHILD,
             reserved: 0,
             comm: *b"sleep\0\0\0\0\0\0\0\0\0\0\0",
-        });
-        let pid = u64::from(u32::MAX - 5);
-        objects.add(&seen(OBJECT_CHILD, -1, [pid, 0, 0, 0, 0, 0], b""));
-        let id = objects.by_number(99).expect("it was added");
-        let all = objects.into_all();
-        assert_eq!(all[id.0 as usize].object.name, format!("{pid} (sleep)"));
+        }
+    }
+
+    #[test]
+    fn a_child_has_its_command_where_its_exec_was_seen() {
+        let wait = seen(OBJECT_CHILD, -1, [CHILD.into(), 0, 0, 0, 0, 0], b"");
+        let names = |objects: Objects| -> Vec<String> {
+            let all = objects.into_all().into_iter();
+            all.map(|seen| seen.object.name).collect()
+        };
+        let mut objects = Objects::default();
+        objects.child(&exec());
+        objects.add(&wait);
+        assert_eq!(names(objects), [format!("{CHILD} (sleep)")]);
+        // The wait may be told before the exec.
+        let mut objects = Objects::default();
+        objects.add(&wait);
+        objects.child(&exec());
+        objects.add(&wait);
+        assert_eq!(names(objects), [format!("{CHILD} (sleep)")]);
         let any = seen(OBJECT_CHILD, -1, [u64::MAX, 0, 0, 0, 0, 0], b"");
         assert_eq!(name(&any).1, "any child");
     }

@@ -70,10 +70,11 @@ impl Timeline {
         self.len = self.pieces.iter().map(Vec::len).sum();
     }
 
-    /// All waits that are kept, in the order of their arrival. What was handed out is given back
-    /// piece by piece.
-    pub(super) fn into_waits(self) -> impl Iterator<Item = CompactWait> {
-        self.pieces.into_iter().flatten()
+    /// Hands out all waits that are kept, in the order of their arrival, and gives their memory
+    /// back piece by piece. What was lost stays known.
+    pub(super) fn take_waits(&mut self) -> impl Iterator<Item = CompactWait> + use<> {
+        self.len = 0;
+        std::mem::take(&mut self.pieces).into_iter().flatten()
     }
 }
 
@@ -103,7 +104,8 @@ mod tests {
         assert_eq!((timeline.len(), timeline.lost()), (most, 5));
         timeline.retain(|wait| wait.start != Timestamp(0));
         assert_eq!(timeline.len(), most - 1);
-        let starts: Vec<u64> = timeline.into_waits().map(|wait| wait.start.0).collect();
+        let starts: Vec<u64> = timeline.take_waits().map(|wait| wait.start.0).collect();
         assert_eq!(starts, (1..most as u64).collect::<Vec<_>>());
+        assert_eq!((timeline.len(), timeline.lost()), (0, 5));
     }
 }

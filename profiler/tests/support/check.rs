@@ -11,7 +11,9 @@ pub(crate) type Complaints = Vec<String>;
 /// Blocked time that a function which is no known blocker may have. Two workers that meet in an
 /// allocator's lock, or in one of the runtime's, are truly blocked, for microseconds; a park
 /// taken for a wait would show with many milliseconds.
-pub(crate) const STRAY_NS: u64 = 200_000;
+pub(crate) fn stray_ns() -> u64 {
+    200_000 * slowdown()
+}
 
 /// Sums over the sites of one function in one state.
 #[derive(Default)]
@@ -153,7 +155,7 @@ pub(crate) fn false_alarms(report: &Report, truth: &Truth) -> Complaints {
                 .stack
                 .iter()
                 .any(|frame| frame.function.starts_with("rwsem_down_"));
-            innocent || (!guilty && !on_memory_map && site.total_ns > STRAY_NS)
+            innocent || (!guilty && !on_memory_map && site.total_ns > stray_ns())
         })
         .map(|site| format!("blamed: {}", site.describe()))
         .collect()

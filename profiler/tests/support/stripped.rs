@@ -1,7 +1,7 @@
 //! The checks of recordings of stripped programs: with the names of the same build that was not
 //! stripped, every scenario has to be in its right state.
 
-use super::check::{Complaints, STRAY_NS, ms};
+use super::check::{Complaints, ms, stray_ns};
 use super::fixture::Variant;
 use super::record::Recorded;
 use super::report::{Report, Site, is_in};
@@ -9,7 +9,7 @@ use super::truth::{Late, TrueSite, Truth};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 use std::collections::BTreeMap;
 
-/// Waits at most, of [`STRAY_NS`] together, in which two workers met in a lock of the allocator or
+/// Waits at most, of [`stray_ns`] together, in which two workers met in a lock of the allocator or
 /// the runtime: they are truly blocked.
 const STRAY_WAITS: u64 = 20;
 
@@ -85,7 +85,7 @@ pub(crate) fn states_by(names: &Names, recorded: &Recorded) -> Complaints {
         .iter()
         .filter_map(|thread| thread.states.get("unknown"))
         .sum();
-    if unknown > STRAY_NS {
+    if unknown > stray_ns() {
         let sites = report.sites.iter().filter(|site| site.state == "unknown");
         let sites: Vec<String> = sites.map(Site::describe).collect();
         complaints.push(format!("{} unknown: {sites:#?}", ms(unknown)));
@@ -111,7 +111,7 @@ fn blocked(report: &Report, truth: &Truth) -> Complaints {
             "{waits} waits blocked, the kernel counted {counted}"
         ));
     }
-    if blocked.abs_diff(measured) > tolerance + STRAY_NS {
+    if blocked.abs_diff(measured) > tolerance + stray_ns() {
         complaints.push(format!(
             "{} blocked, measured {}",
             ms(blocked),
