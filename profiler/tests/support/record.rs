@@ -106,12 +106,15 @@ pub(crate) fn record_with(
         holdup.interrupt()?;
     }
     finish(&mut holdup, &mut messages, !extra.limits.is_empty())?;
+    // The runtime lets idle threads of its pool end after ten seconds: also while holdup ends.
+    let still = cpu_times(pid);
     fixture.finish()?;
     let report = read(&json)?;
     let report = serde_json::from_str(&report)
         .map_err(|error| format!("the report does not have the promised form: {error}"))?;
     let throughout = before
         .into_iter()
+        .filter(|(tid, _)| still.contains_key(tid))
         .filter_map(|(tid, cpu)| Some((tid, after.get(&tid)?.saturating_sub(cpu))))
         .collect();
     Ok(Recorded {
