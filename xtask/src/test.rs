@@ -103,14 +103,15 @@ impl Tally {
 
 /// Why tests failed: what libtest, and libtest-mimic, print between a line `failures:` and the
 /// next one of the kind, which begins the list of their names.
-#[derive(Debug, Default)]
-struct Reasons {
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reasons {
     lines: Vec<String>,
     reading: bool,
 }
 
 impl Reasons {
-    fn read(&mut self, line: &str) {
+    /// Takes a line of output in.
+    pub(crate) fn read(&mut self, line: &str) {
         if line == "failures:" {
             self.reading = !self.reading;
         } else if Tally::parse(line).is_some() {
@@ -121,7 +122,7 @@ impl Reasons {
     }
 
     /// As lines behind another one.
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let shown = self.lines.iter().take(MOST_REASONS);
         let mut text: String = shown.map(|line| format!("\n  {line}")).collect();
         let more = self.lines.len().saturating_sub(MOST_REASONS);

@@ -57,7 +57,7 @@ pub struct Args {
     renew: bool,
 
     /// Seconds after which a guest is ended
-    #[arg(long, value_name = "SECONDS", default_value_t = 1200)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 2400)]
     timeout: u64,
 }
 
@@ -113,9 +113,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         );
         let outcome = machine.run(kernel)?;
         let verdict = outcome.verdict();
-        if let Err(error) = &verdict {
-            println!("FAILED: Linux {}: {error:#}", kernel.release);
-        }
         rows.push(Row {
             release: kernel.release.clone(),
             outcome,
@@ -125,7 +122,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let date = process::output(std::process::Command::new("date").arg("+%F"))?;
     println!("\n{}", table::table(&rows, date.trim()));
     println!("{}", table::instructions(&rows));
-    let failed = rows.iter().filter(|row| row.verdict.is_err()).count();
+    let mut failed = 0;
+    for row in &rows {
+        if let Err(error) = &row.verdict {
+            let reasons = row.outcome.reasons.text();
+            println!("FAILED: Linux {}: {error:#}{reasons}", row.release);
+            failed += 1;
+        }
+    }
     println!("{} kernels, {failed} failed", rows.len());
     Ok(if failed == 0 {
         ExitCode::SUCCESS

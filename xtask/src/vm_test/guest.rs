@@ -6,7 +6,7 @@ use super::host::{Accel, Emulator};
 use super::kernel::Kernel;
 use crate::children::{Child, Lines};
 use crate::process;
-use crate::test::Tally;
+use crate::test::{Reasons, Tally};
 use crate::verified::Verified;
 use anyhow::{Context as _, Result, bail};
 use std::fs;
@@ -61,6 +61,8 @@ pub(super) struct Outcome {
     pub(super) account: Account,
     /// The sum of the live tests, if they came to one.
     pub(super) tally: Option<Tally>,
+    /// Why trials failed.
+    pub(super) reasons: Reasons,
     /// The whole run, on this machine's clock.
     pub(super) took: Duration,
     /// Why it was not run to its end.
@@ -127,6 +129,7 @@ impl Machine<'_> {
                 None => return Ok(()),
                 Some(line) => {
                     println!("{line}");
+                    outcome.reasons.read(&line);
                     if let Some(tally) = Tally::parse(&line) {
                         outcome.tally = Some(tally);
                     }
