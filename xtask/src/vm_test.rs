@@ -48,9 +48,16 @@ pub struct Args {
     #[arg(long)]
     all_variants: bool,
 
-    /// Only the trials that depend on the kernel most: a minute or two a kernel
+    /// Only the trials that depend on the kernel most: a minute or two a kernel, ten where CPUs
+    /// are emulated
     #[arg(long, conflicts_with = "all_variants")]
     quick: bool,
+
+    /// Where trials fail under emulated CPUs, boot the kernel once more; the second run counts
+    ///
+    /// There a thread may stand still for milliseconds anywhere, also while it holds a lock.
+    #[arg(long)]
+    retry: bool,
 
     /// Look for newer kernels of the same name instead of taking the cached ones
     #[arg(long)]
@@ -111,7 +118,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             emulator.version,
             emulator.accel.name()
         );
-        let outcome = machine.run(kernel)?;
+        let mut outcome = machine.run(kernel)?;
+        if args.retry && emulator.accel == Accel::Tcg && outcome.only_trials_failed() {
+            println!("some trials failed, once more:{}", outcome.reasons.text());
+            outcome = machine.run(kernel)?;
+        }
         let verdict = outcome.verdict();
         rows.push(Row {
             release: kernel.release.clone(),

@@ -155,7 +155,17 @@ pub(crate) fn false_alarms(report: &Report, truth: &Truth) -> Complaints {
                 .stack
                 .iter()
                 .any(|frame| frame.function.starts_with("rwsem_down_"));
-            innocent || (!guilty && !on_memory_map && site.total_ns > stray_ns())
+            // The same is true of whoever meets another in one of the runtime's own locks. Nobody
+            // parks in one.
+            let in_runtime_lock = site.stack.windows(2).any(|pair| {
+                pair[0].function.ends_with("::lock_contended")
+                    && pair[1]
+                        .function
+                        .trim_start_matches('<')
+                        .starts_with("tokio::")
+            });
+            let excused = on_memory_map || in_runtime_lock;
+            innocent || (!guilty && !excused && site.total_ns > stray_ns())
         })
         .map(|site| format!("blamed: {}", site.describe()))
         .collect()

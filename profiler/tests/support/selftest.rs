@@ -5,7 +5,7 @@ use super::check::{self, Complaints};
 use super::check_modes;
 use super::fixture::{Profile, Variant};
 use super::record::Recorded;
-use super::report::{OpenWait, Report, Site, is_in};
+use super::report::{Frame, OpenWait, Report, Site, is_in};
 use super::stripped::{self, Names};
 use super::truth::{TrueOpen, Truth};
 use libtest_mimic::{Failed, Trial};
@@ -65,6 +65,14 @@ fn site<'a>(recorded: &'a mut Recorded, name: &str) -> &'a mut Site {
     sites
         .find(|site| is_in(&site.function, name))
         .expect("the hand-written report has the site")
+}
+
+/// A stack, leaf first.
+fn stack(functions: &[&str]) -> Vec<Frame> {
+    let frames = functions.iter().map(|function| Frame {
+        function: (*function).to_owned(),
+    });
+    frames.collect()
 }
 
 const SPOILERS: &[Spoiler] = &[
@@ -182,6 +190,36 @@ const SPOILERS: &[Spoiler] = &[
             recorded.report.sites.push(other);
         },
         complain: &[],
+    },
+    Spoiler {
+        name: "a thread that is taken off its CPU in a lock of the runtime",
+        spoil: |recorded| {
+            let mut other = site(recorded, "block_by_sleep").clone();
+            other.function = "blockers::nested::task_drop".into();
+            other.total_ns = 8_000_000;
+            other.stack = stack(&[
+                "<std::sys::sync::mutex::futex::Mutex>::lock_contended",
+                "tokio::runtime::scheduler::inject::Inject<T>::push",
+                "blockers::nested::task_drop",
+            ]);
+            recorded.report.sites.push(other);
+        },
+        complain: &["stripped"],
+    },
+    Spoiler {
+        name: "a lock of one's own",
+        spoil: |recorded| {
+            let mut other = site(recorded, "block_by_sleep").clone();
+            other.function = "blockers::nested::task_drop".into();
+            other.total_ns = 8_000_000;
+            other.stack = stack(&[
+                "<std::sys::sync::mutex::futex::Mutex>::lock_contended",
+                "blockers::nested::task_drop",
+                "tokio::runtime::task::harness::Harness<T,S>::poll",
+            ]);
+            recorded.report.sites.push(other);
+        },
+        complain: &["false_alarms", "stripped"],
     },
     Spoiler {
         name: "a nanosecond missing in the books",

@@ -216,6 +216,12 @@ fn show_end(console: &Path) {
 }
 
 impl Outcome {
+    /// Whether all is as it should be but for trials that failed.
+    pub(super) fn only_trials_failed(&self) -> bool {
+        let failed = self.tally.is_some_and(|tally| tally.failed > 0);
+        self.trouble.is_none() && self.account.probe == Some(0) && failed
+    }
+
     /// What is not as it should be: all programs load, all trials pass, and with the kernel's
     /// types hidden holdup says so and ends with status 69.
     ///
