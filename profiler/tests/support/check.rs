@@ -2,7 +2,7 @@
 //! not only the first.
 
 use super::record::Recorded;
-use super::report::{Report, Site, is_in};
+use super::report::{Frame, Report, Site, is_in};
 use super::truth::{Late, TrueSite, Truth, slowdown};
 
 /// Complaints; none is a pass.
@@ -155,20 +155,25 @@ pub(crate) fn false_alarms(report: &Report, truth: &Truth) -> Complaints {
                 .stack
                 .iter()
                 .any(|frame| frame.function.starts_with("rwsem_down_"));
-            // The same is true of whoever meets another in one of the runtime's own locks. Nobody
-            // parks in one.
-            let in_runtime_lock = site.stack.windows(2).any(|pair| {
-                pair[0].function.ends_with("::lock_contended")
-                    && pair[1]
-                        .function
-                        .trim_start_matches('<')
-                        .starts_with("tokio::")
-            });
-            let excused = on_memory_map || in_runtime_lock;
+            // The same is true of whoever meets another in a lock inside the runtime or the allocator.
+            let in_inner_lock = site.stack.windows(2).any(is_inner_lock);
+            let excused = on_memory_map || in_inner_lock;
             innocent || (!guilty && !excused && site.total_ns > stray_ns())
         })
         .map(|site| format!("blamed: {}", site.describe()))
         .collect()
+}
+
+/// Whether a function that takes a lock was called by the runtime, for a lock of its own, or by
+/// the allocator: glibc's has several, musl's one. Nobody parks in one.
+fn is_inner_lock(pair: &[Frame]) -> bool {
+    let [lock, caller] = pair else { return false };
+    let (lock, caller) = (lock.function.as_str(), caller.function.as_str());
+    if ["__lock", "__lll_lock_wait_private"].contains(&lock) {
+        ["alloc", "free"].iter().any(|name| caller.contains(name))
+    } else {
+        lock.ends_with("::lock_contended") && caller.trim_start_matches('<').starts_with("tokio::")
+    }
 }
 
 /// Allowed waits are in the state that they belong in, with their number and time where that
@@ -286,7 +291,7 @@ pub(crate) fn stacks(report: &Report) -> Complaints {
 pub(crate) fn losses(report: &Report) -> Complaints {
     let losses = &report.losses;
     [
-        ("events", losses.events),
+        ("events", losses.lost_events()),
         ("stacks", losses.stacks),
         ("unknown waits", losses.unknown_waits),
         ("waits of the timeline", losses.timeline),

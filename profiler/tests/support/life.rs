@@ -190,7 +190,7 @@ fn sound(report: &Report) -> Outcome {
     let without_stack: u64 = without_stack.map(|site| site.waits).sum();
     let losses = &report.losses;
     ensure(
-        losses.truncated.saturating_sub(without_stack) + losses.events + losses.stacks == 0,
+        losses.truncated.saturating_sub(without_stack) + losses.lost_events() + losses.stacks == 0,
         || format!("{losses:?}\n{}", unknown(report)),
     )
 }

@@ -233,6 +233,13 @@ pub(crate) struct Losses {
 
 impl Losses {
     /// One count of `by_cause`, which has to be there.
+    /// Events that were lost by a fault of holdup's. Some kernels keep switches of some tasks from
+    /// tracing; from when such a thread ran is known by comparing two clocks, which takes a
+    /// switch-in that was seen: before there is one, a switch-in may be missed.
+    pub(crate) fn lost_events(&self) -> u64 {
+        self.events - self.events.min(self.cause("missed_switch_ins")).min(1)
+    }
+
     pub(crate) fn cause(&self, name: &str) -> u64 {
         let count = self.by_cause.get(name).copied();
         count.unwrap_or_else(|| panic!("the report counts no {name}"))

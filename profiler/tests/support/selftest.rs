@@ -207,6 +207,21 @@ const SPOILERS: &[Spoiler] = &[
         complain: &["stripped"],
     },
     Spoiler {
+        name: "a thread that is taken off its CPU in the allocator's lock",
+        spoil: |recorded| {
+            let mut other = site(recorded, "block_by_sleep").clone();
+            other.function = "blockers::nested::task_drop".into();
+            other.total_ns = 8_000_000;
+            other.stack = stack(&[
+                "__lock",
+                "__libc_malloc_impl",
+                "blockers::nested::task_drop",
+            ]);
+            recorded.report.sites.push(other);
+        },
+        complain: &["stripped"],
+    },
+    Spoiler {
         name: "a lock of one's own",
         spoil: |recorded| {
             let mut other = site(recorded, "block_by_sleep").clone();
