@@ -9,7 +9,7 @@ use crate::process::Target;
 use crate::render;
 use crate::session::{self, TICK};
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,7 +104,9 @@ impl Session for LiveSession {
     async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
         let cannot = |error: io::Error| Error::new("cannot watch the kernel side").because(error);
         let attention = self.session.attention().try_clone_to_owned();
-        let attention = listen(attention.map_err(cannot)?).map_err(cannot)?;
+        let attention = attention.map_err(cannot)?;
+        let attention = listen(attention.as_fd()).map_err(cannot)?;
+        let mappings = self.session.mapping_news().map_err(cannot)?;
         let mut news = None;
         let mut heard = 0;
         let mut stop = pin!(stop);
@@ -134,8 +136,7 @@ impl Session for LiveSession {
                 }
             };
             if news.is_none() && heard < MOST_NEWS {
-                let all = self.session.mapping_news().and_then(listen);
-                news = Some(all.map_err(cannot)?);
+                news = Some(listen(mappings.as_fd()).map_err(cannot)?);
             }
             self.session
                 .tick()
@@ -159,14 +160,14 @@ impl Session for LiveSession {
 }
 
 /// Has the runtime watch a descriptor.
-fn listen(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: the descriptor is owned by the registration, which ends before it is closed.
+fn listen(fd: BorrowedFd<'_>) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
+    // SAFETY: the registration borrows the descriptor, which so is closed after it.
     let registered = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
     registered.map_err(io::Error::from)
 }
 
 /// Waits until there is something to be read, for ever where there is no descriptor.
-async fn readable(fd: Option<&AsyncFd<OwnedFd>>) -> io::Result<()> {
+async fn readable(fd: Option<&AsyncFd<BorrowedFd<'_>>>) -> io::Result<()> {
     match fd {
         Some(fd) => fd.readable().await.map(|mut ready| ready.clear_ready()),
         None => std::future::pending().await,

@@ -129,16 +129,6 @@ impl JudgedStacks {
         call: Option<Call>,
         place: Place,
     ) -> StackId {
-        let program = self.programs.entry(owner.program).or_default();
-        let seen = Seen {
-            frames: &frames,
-            truncated: truncated.is_some(),
-            call,
-            place,
-        };
-        program.changed |= program.learned.learn(&seen);
-        let by_names = program.learned.by_names(&seen);
-        program.learned.compare(&by_names, &seen);
         self.keep(owner, frames, truncated, call, place, true)
     }
 
@@ -171,9 +161,15 @@ impl JudgedStacks {
             call,
             place,
         };
-        let (verdict, judge) = program
-            .learned
-            .judge(program.learned.by_names(&seen), &seen);
+        let learned = &mut program.learned;
+        if of_wait {
+            program.changed |= learned.learn(&seen);
+        }
+        let by_names = learned.by_names(&seen);
+        if of_wait {
+            learned.compare(&by_names, &seen);
+        }
+        let (verdict, judge) = learned.judge(by_names, &seen);
         self.frames += frames.len();
         let id = StackId(self.all.len() as u32);
         self.all.push(Known {

@@ -67,12 +67,16 @@ fn site<'a>(recorded: &'a mut Recorded, name: &str) -> &'a mut Site {
         .expect("the hand-written report has the site")
 }
 
-/// A stack, leaf first.
-fn stack(functions: &[&str]) -> Vec<Frame> {
-    let frames = functions.iter().map(|function| Frame {
+/// Adds a blocked wait in a function that is no blocker; its stack, leaf first.
+fn add_stray_wait(recorded: &mut Recorded, total_ns: u64, stack: &[&str]) {
+    let mut other = site(recorded, "block_by_sleep").clone();
+    other.function = "blockers::nested::task_drop".into();
+    other.total_ns = total_ns;
+    let frames = stack.iter().map(|function| Frame {
         function: (*function).to_owned(),
     });
-    frames.collect()
+    other.stack = frames.collect();
+    recorded.report.sites.push(other);
 }
 
 const SPOILERS: &[Spoiler] = &[
@@ -183,56 +187,43 @@ const SPOILERS: &[Spoiler] = &[
     Spoiler {
         name: "a microsecond in an allocator's lock",
         spoil: |recorded| {
-            let mut other = site(recorded, "block_by_sleep").clone();
-            other.function = "blockers::nested::task_drop".into();
-            other.total_ns = 20_000;
-            other.stack.clear();
-            recorded.report.sites.push(other);
+            add_stray_wait(recorded, 20_000, &[]);
         },
         complain: &[],
     },
     Spoiler {
         name: "a thread that is taken off its CPU in a lock of the runtime",
         spoil: |recorded| {
-            let mut other = site(recorded, "block_by_sleep").clone();
-            other.function = "blockers::nested::task_drop".into();
-            other.total_ns = 8_000_000;
-            other.stack = stack(&[
+            let stack = &[
                 "<std::sys::sync::mutex::futex::Mutex>::lock_contended",
                 "tokio::runtime::scheduler::inject::Inject<T>::push",
                 "blockers::nested::task_drop",
-            ]);
-            recorded.report.sites.push(other);
+            ];
+            add_stray_wait(recorded, 8_000_000, stack);
         },
         complain: &["stripped"],
     },
     Spoiler {
         name: "a thread that is taken off its CPU in the allocator's lock",
         spoil: |recorded| {
-            let mut other = site(recorded, "block_by_sleep").clone();
-            other.function = "blockers::nested::task_drop".into();
-            other.total_ns = 8_000_000;
-            other.stack = stack(&[
+            let stack = &[
                 "__lock",
                 "__libc_malloc_impl",
                 "blockers::nested::task_drop",
-            ]);
-            recorded.report.sites.push(other);
+            ];
+            add_stray_wait(recorded, 8_000_000, stack);
         },
         complain: &["stripped"],
     },
     Spoiler {
         name: "a lock of one's own",
         spoil: |recorded| {
-            let mut other = site(recorded, "block_by_sleep").clone();
-            other.function = "blockers::nested::task_drop".into();
-            other.total_ns = 8_000_000;
-            other.stack = stack(&[
+            let stack = &[
                 "<std::sys::sync::mutex::futex::Mutex>::lock_contended",
                 "blockers::nested::task_drop",
                 "tokio::runtime::task::harness::Harness<T,S>::poll",
-            ]);
-            recorded.report.sites.push(other);
+            ];
+            add_stray_wait(recorded, 8_000_000, stack);
         },
         complain: &["false_alarms", "stripped"],
     },
