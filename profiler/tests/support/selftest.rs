@@ -7,7 +7,7 @@ use super::fixture::{Profile, Variant};
 use super::record::Recorded;
 use super::report::{Frame, OpenWait, Report, Site, is_in};
 use super::stripped::{self, Names};
-use super::truth::{TrueOpen, Truth};
+use super::truth::{TrueOpen, TrueSite, Truth};
 use libtest_mimic::{Failed, Trial};
 use std::collections::BTreeMap;
 
@@ -65,6 +65,13 @@ fn site<'a>(recorded: &'a mut Recorded, name: &str) -> &'a mut Site {
     sites
         .find(|site| is_in(&site.function, name))
         .expect("the hand-written report has the site")
+}
+
+fn true_site<'a>(recorded: &'a mut Recorded, name: &str) -> &'a mut TrueSite {
+    let mut sites = recorded.truth.sites.iter_mut();
+    sites
+        .find(|site| site.function == name)
+        .expect("the hand-written truth has the site")
 }
 
 /// Adds a blocked wait in a function that is no blocker; its stack, leaf first.
@@ -139,6 +146,11 @@ const SPOILERS: &[Spoiler] = &[
             site.runqueue_ns += 8_000_000;
         },
         complain: &["times", "stripped"],
+    },
+    Spoiler {
+        name: "a sleep that the scheduler took for a stay in its queue",
+        spoil: |recorded| true_site(recorded, "block_by_sleep").run_delay_ns += 6_000_000,
+        complain: &[],
     },
     Spoiler {
         name: "run-queue time made up",

@@ -29,6 +29,8 @@ pub(crate) struct TrueSite {
     pub(crate) run_delay_ns: u64,
     /// The longest call, by the wall.
     pub(crate) max_ns: u64,
+    /// What the calls have waited at the least, where they say for how long; otherwise 0.
+    pub(crate) least_ns: u64,
 }
 
 /// A function in which threads wait for good.
@@ -45,8 +47,15 @@ impl TrueSite {
     }
 
     /// Off-CPU up to the wakeups: what a report calls `total_ns`.
+    ///
+    /// Not less than what was to be slept, though the scheduler may say so: since Linux 6.12 a
+    /// thread that goes to sleep may stay on the run queue for a while (`sched_delayed` in the
+    /// kernel's `kernel/sched/fair.c`), and if the load balancer moves it to another CPU, it is
+    /// counted as waiting for one from then on (`sched_info_enqueue`), for the rest of its sleep.
     pub(crate) fn blocked_ns(&self) -> u64 {
-        self.off_cpu_ns().saturating_sub(self.run_delay_ns)
+        let off_cpu = self.off_cpu_ns();
+        let blocked = off_cpu.saturating_sub(self.run_delay_ns);
+        blocked.max(self.least_ns.min(off_cpu))
     }
 
     /// By how much a right figure may differ: 2 % (the promise of the report), and 60 µs a call.
