@@ -251,7 +251,9 @@ fn switch_in(ctx: &BtfTracePointContext, next: Task, process: Watched, now: u64)
 }
 
 /// When a thread that comes to run at `now` began to want a CPU, by the scheduler, which forgets
-/// it after this tracepoint.
+/// it after this tracepoint. Too early where it moved the thread to another CPU's queue in its sleep
+/// (since Linux 6.12, `sched_delayed` in the kernel's `kernel/sched/fair.c`); so only for want of
+/// the wakeup.
 ///
 /// # Safety
 /// As [`filter::tid`].
