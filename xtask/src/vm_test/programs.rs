@@ -3,6 +3,10 @@
 use crate::artifacts::Artifacts;
 use crate::{paths, process};
 use anyhow::{Context as _, Result};
+use object::Endianness;
+use object::elf::{self, FileHeader64};
+use object::read::elf::{FileHeader as _, ProgramHeader as _};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -106,10 +110,14 @@ impl Programs {
     /// The shared libraries of all executables, and the program that loads them.
     ///
     /// # Errors
-    /// `ldd` cannot tell.
+    /// A program cannot be read, or `ldd` cannot tell.
     pub(super) fn libraries(&self) -> Result<Vec<PathBuf>> {
         let mut libraries = Vec::new();
         for executable in self.executables() {
+            // `ldd` refuses those that are linked statically.
+            if !has_loader(executable)? {
+                continue;
+            }
             let list = process::output(Command::new("ldd").arg(executable))?;
             for library in list.lines().filter_map(library) {
                 if !libraries.contains(&library) {
@@ -119,6 +127,18 @@ impl Programs {
         }
         Ok(libraries)
     }
+}
+
+/// Whether the kernel starts another program with it, which loads its libraries.
+fn has_loader(executable: &Path) -> Result<bool> {
+    let data =
+        fs::read(executable).with_context(|| format!("cannot read {}", executable.display()))?;
+    let header = FileHeader64::<Endianness>::parse(&*data);
+    let segments = header.and_then(|header| header.program_headers(header.endian()?, &*data));
+    let segments = segments.with_context(|| format!("{} is no ELF file", executable.display()))?;
+    // All that run here are of this machine's byte order.
+    let endian = Endianness::default();
+    Ok(segments.iter().any(|s| s.p_type(endian) == elf::PT_INTERP))
 }
 
 /// The path in a line of `ldd`: `NAME => PATH (ADDRESS)`, or `PATH (ADDRESS)` for the loader.
@@ -131,6 +151,19 @@ fn library(line: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A program of this machine with libraries, and the one that loads them, which has none.
+    #[test]
+    fn a_program_without_a_loader_is_told() {
+        let with = std::env::current_exe().expect("a test has a file");
+        assert!(has_loader(&with).expect("it can be read"));
+        let list = process::output(Command::new("ldd").arg(&with)).expect("ldd reads it");
+        let mut libraries = list.lines().filter_map(library);
+        let loader = libraries.find(|path| path.to_string_lossy().contains("ld-linux"));
+        let loader = loader.expect("this machine's programs have a loader");
+        assert!(!has_loader(&loader).expect("it can be read"));
+        assert!(has_loader(Path::new("/proc/version")).is_err());
+    }
 
     #[test]
     fn paths_of_libraries_are_read() {
