@@ -228,6 +228,19 @@ const SPOILERS: &[Spoiler] = &[
         complain: &["stripped"],
     },
     Spoiler {
+        name: "an innocent that meets another in the allocator's lock",
+        spoil: |recorded| {
+            let stack = &[
+                "__lock",
+                "__libc_malloc_impl",
+                "<tokio::runtime::park::CachedParkThread>::waker",
+                "blockers::allowed::allowed_thread_sleep",
+            ];
+            add_stray_wait(recorded, 156_000, stack);
+        },
+        complain: &["stripped"],
+    },
+    Spoiler {
         name: "a lock of one's own",
         spoil: |recorded| {
             let stack = &[
