@@ -116,9 +116,10 @@ fn deep(depth: u32, f: &dyn Fn(u32)) -> u32 {
     }
     // Locals of various sizes, so that frames differ.
     let pad = black_box([depth; 9]);
+    // What comes after the call keeps it from being a jump.
     deep(depth - 1, &|n| {
-        black_box(&pad);
         f(n + pad[0]);
+        black_box(&pad);
     }) + pad[3]
 }
 
@@ -126,7 +127,10 @@ fn deep(depth: u32, f: &dyn Fn(u32)) -> u32 {
 fn threads_closures_and_dynamic_calls() {
     let shallow = on_thread(compare);
     let frames = on_thread(|| {
-        deep(20, &|_| compare());
+        deep(20, &|n| {
+            compare();
+            black_box(n);
+        });
     });
     // 21 calls of `deep` and as many closures.
     assert!(frames >= shallow + 42, "{frames} and {shallow}");
