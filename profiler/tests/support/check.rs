@@ -149,7 +149,11 @@ pub(crate) fn false_alarms(report: &Report, truth: &Truth) -> Complaints {
                 let on_stack = |name: &str| is_in(name, &known.function);
                 on_stack(&site.function) || site.stack.iter().any(|frame| on_stack(&frame.function))
             });
-            !is_excused(site) && (innocent || (!guilty && site.total_ns > stray_ns()))
+            if innocent {
+                !is_before_root(site)
+            } else {
+                !guilty && !is_excused(site) && site.total_ns > stray_ns()
+            }
         })
         .map(|site| format!("blamed: {}", site.describe()))
         .collect()
@@ -164,6 +168,14 @@ fn is_excused(site: &Site) -> bool {
     let on_memory_map = frames.any(|frame| frame.function.starts_with("rwsem_down_"));
     // The same is true of whoever meets another in a lock inside the runtime or the allocator.
     on_memory_map || site.stack.windows(2).any(is_inner_lock)
+}
+
+/// Whether somebody met another in such a lock in a `block_on` outside the workers: it makes a waker
+/// before it polls, and what waits there is counted to its root future. Nothing else excuses a
+/// wait under an allowed function: what pool threads and `block_in_place` wait in is theirs.
+fn is_before_root(site: &Site) -> bool {
+    site.evidence.iter().any(|rule| rule == "block-on-root")
+        && site.stack.windows(2).any(is_inner_lock)
 }
 
 /// Whether a function that takes a lock was called by the runtime, for a lock of its own, or by
@@ -186,7 +198,7 @@ pub(crate) fn allowed(recorded: &Recorded) -> Complaints {
     let mut late = Late::at_most(recorded.stolen_ns);
     for site in truth.allowed() {
         for found in sites_in(report, &site.function) {
-            if !site.states.contains(&found.state) && !is_excused(found) {
+            if !site.states.contains(&found.state) && !is_before_root(found) {
                 complaints.push(format!("expected {:?}: {}", site.states, found.describe()));
             }
         }
