@@ -15,8 +15,8 @@ pub const THREAD_WAYS: u32 = 8;
 /// A freed entry of the filter: unlike an empty one it does not end the search. It names the entry
 /// behind all others, which is [`NO_PROCESS`].
 pub const FILTER_FREED: u32 = MAX_PROCESSES as u32 + 1;
-/// What the place 0 of the filter is called where places and indices of processes are told apart.
-pub const FILTER_PLACE: u32 = MAX_PROCESSES as u32;
+/// What the tls_state 0 of the filter is called where places and indices of processes are told apart.
+pub const FILTER_SLOT: u32 = MAX_PROCESSES as u32;
 /// [`Process::tgid`] of an entry that no process has: not 0, which is the id of idle CPUs.
 pub const NO_PROCESS: u32 = u32::MAX;
 /// Mapping tables: one for each process, and some that were replaced a moment ago and may still
@@ -43,7 +43,7 @@ pub const HISTOGRAM_BUCKETS: usize = 40;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[repr(C)]
-pub struct Books {
+pub struct ThreadTimes {
     /// When its life in the recording began: the recording's start, or its birth.
     pub first_seen: u64,
     /// On a CPU.
@@ -74,13 +74,13 @@ pub struct Process {
     pub mappings: u32,
     /// Changes with every change of the mapping table, and differs between tables: tags the
     /// entries of the per-CPU rule cache. Never 0, which means no table.
-    pub generation: u32,
-    /// [`Life::execs`] when its mappings were read: with any other number the table is that of
+    pub table_version: u32,
+    /// [`ProcessCounters::exec_count`] when its mappings were read: with any other number the table is that of
     /// another program.
-    pub execs: u32,
+    pub exec_count: u32,
     /// Changes when an address comes to mean another code than before: stacks of the same
     /// addresses are different ones then.
-    pub epoch: u32,
+    pub address_epoch: u32,
     /// 1 where processes that it forks are watched too.
     pub follow: u32,
     /// Where tokio's thread-local context has its fields, one of [`crate::context::layout`].
@@ -104,12 +104,12 @@ pub struct Process {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[repr(C)]
-pub struct Life {
+pub struct ProcessCounters {
     /// Execs so far, of the process and, up to the fork, of its parent (wrapping).
-    pub execs: u32,
-    /// The generation in which `raw` was counted; 0 while there was no table.
-    pub raw_generation: u32,
-    /// Stacks sent raw in that generation.
+    pub exec_count: u32,
+    /// The table_version in which `raw` was counted; 0 while there was no table.
+    pub raw_table_version: u32,
+    /// Stacks sent raw in that table_version.
     pub raw: u32,
     /// No padding.
     pub reserved: u32,
@@ -140,8 +140,8 @@ pub struct Thread {
     pub phase: u32,
     /// Its process.
     pub tgid: u32,
-    /// What userspace said of `stack`, as in [`Stack::advice`], when the wait began.
-    pub advice: u32,
+    /// What userspace said of `stack`, as in [`Stack::policy`], when the wait began.
+    pub policy: u32,
     /// When the phase began.
     pub since: u64,
     /// When the wait was ended by a wakeup; 0 while it was not.
@@ -156,10 +156,10 @@ pub struct Thread {
     pub park: u32,
     /// Which of the remembered parks may be meant, plus one, while the wait is being looked into.
     pub candidate: u32,
-    /// What tokio's thread-local state said, one of [`crate::context::place`]: likewise.
-    pub place: u32,
+    /// What tokio's thread-local state said, one of [`crate::context::tls_state`]: likewise.
+    pub tls_state: u32,
     /// Finished stretches.
-    pub books: Books,
+    pub times: ThreadTimes,
     /// Id of the task that waits, or 0.
     pub task_id: u64,
     /// Number of the object of the wait, or 0.
@@ -222,12 +222,12 @@ pub struct Aggregate {
     pub histogram: [u32; HISTOGRAM_BUCKETS],
 }
 
-/// [`Stack::advice`]: nothing is known yet, so waits with this stack are recorded one by one.
-pub const ADVICE_RECORD: u32 = 0;
-/// [`Stack::advice`]: an idle park: sums are enough.
-pub const ADVICE_IDLE: u32 = 1;
-/// [`Stack::advice`]: as [`ADVICE_IDLE`], by the word of tokio's thread-local state.
-pub const ADVICE_IDLE_BY_PLACE: u32 = 2;
+/// [`Stack::policy`]: nothing is known yet, so waits with this stack are recorded one by one.
+pub const POLICY_RECORD: u32 = 0;
+/// [`Stack::policy`]: an idle park: sums are enough.
+pub const POLICY_SUM_ONLY: u32 = 1;
+/// [`Stack::policy`]: as [`POLICY_SUM_ONLY`], by the word of tokio's thread-local state.
+pub const POLICY_SUM_ONLY_IF_TLS: u32 = 2;
 
 /// A stack that was sent to userspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -235,8 +235,8 @@ pub const ADVICE_IDLE_BY_PLACE: u32 = 2;
 #[repr(C)]
 pub struct Stack {
     /// One of the `ADVICE_*` constants, written by userspace.
-    pub advice: u32,
-    /// So many of the innermost frames prove an advice other than [`ADVICE_RECORD`], whatever the
+    pub policy: u32,
+    /// So many of the innermost frames prove an policy other than [`POLICY_RECORD`], whatever the
     /// others are; never 0 then.
     pub frames: u32,
 }
@@ -244,11 +244,11 @@ pub struct Stack {
 /// [`Stack::frames`]: all of them.
 pub const ALL_FRAMES: u32 = u32::MAX;
 
-const _: () = assert!(size_of::<Books>() == 48);
+const _: () = assert!(size_of::<ThreadTimes>() == 48);
 const _: () = assert!(size_of::<Process>() == 64);
-const _: () = assert!(size_of::<Life>() == 16);
+const _: () = assert!(size_of::<ProcessCounters>() == 16);
 const _: () = assert!(size_of::<Thread>() == 4 * 64);
-const _: () = assert!(core::mem::offset_of!(Thread, books) == 64);
+const _: () = assert!(core::mem::offset_of!(Thread, times) == 64);
 const _: () = assert!(size_of::<AggregateKey>() == 24);
 const _: () = assert!(size_of::<Aggregate>() == 32 + 4 * HISTOGRAM_BUCKETS);
 const _: () = assert!(size_of::<Stack>() == 8);
@@ -262,5 +262,12 @@ mod pod {
             unsafe impl aya::Pod for super::$name {}
         )*};
     }
-    pod!(Process, Life, Thread, AggregateKey, Aggregate, Stack);
+    pod!(
+        Process,
+        ProcessCounters,
+        Thread,
+        AggregateKey,
+        Aggregate,
+        Stack
+    );
 }

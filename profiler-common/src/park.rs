@@ -1,6 +1,6 @@
 //! Parks known again: the same walk is not made twice.
 //!
-//! A worker that has nothing to do parks at the same place again and again, and walking the same
+//! A worker that has nothing to do parks at the same tls_state again and again, and walking the same
 //! stack each time is most of what recording an innocent service costs. So the kernel side
 //! remembers, for each thread, the walks of stacks of which userspace has said that they are idle
 //! parks, and compares instead of walking. That must never take a wait inside a poll for a park.
@@ -13,17 +13,17 @@
 //! frame. And the rules read a stack from the leaf outward: userspace says with its verdict how
 //! many frames prove it, *whatever the others are* ([`crate::map::Stack::frames`]; it asks the
 //! rules what they say of that many frames alone, the outer end being unknown). So when these
-//! frames are the same, the verdict is, and the advice. What is remembered is therefore *every*
-//! word that the walk read on the way to the last of them, noted in the one place through which a
+//! frames are the same, the verdict is, and the policy. What is remembered is therefore *every*
+//! word that the walk read on the way to the last of them, noted in the one tls_state through which a
 //! walk reads memory, and not a choice of words that look telling:
 //!
-//! - A frame's return address is one such word. A wait inside a poll is called from another place
+//! - A frame's return address is one such word. A wait inside a poll is called from another tls_state
 //!   in the worker's loop than a park is, so at least that word differs.
 //! - A saved `rbp` that a row needed, the stack pointer behind [`kind::DEREF`] and the registers in
 //!   a signal frame are others: they decide where the next return address is looked for.
 //! - `rbp` itself is compared where a row used the register before any frame had saved it
 //!   ([`Trace::before_step`]). Elsewhere its value has no part in the walk.
-//! - The rows and mappings are those of the process's `generation`, which changes with every
+//! - The rows and mappings are those of the process's `table_version`, which changes with every
 //!   change of the mappings and is 0 after an exec until userspace has read the new ones. Rows are
 //!   only ever added.
 //! - A stack's number depends on the system call as well, and so does [`Key`].
@@ -36,7 +36,7 @@
 //! the program itself does not touch and so is in no cache.
 //!
 //! A verdict that came from tokio's thread-local state has one input more. Such a park is bound to
-//! the [`place`](crate::context::place) that it had, which is read again each time.
+//! the [`tls_state`](crate::context::tls_state) that it had, which is read again each time.
 //!
 //! When userspace changes its mind about any stack it raises the epoch in [`Key::era`], and all that
 //! was remembered is void.
@@ -95,11 +95,11 @@ pub struct Key {
 }
 
 impl Key {
-    /// The generation of the mapping table, and how often userspace had changed its mind.
+    /// The table_version of the mapping table, and how often userspace had changed its mind.
     #[inline(always)]
     #[must_use]
-    pub const fn era(generation: u32, epoch: u32) -> u64 {
-        generation as u64 | (epoch as u64) << 32
+    pub const fn era(table_version: u32, epoch: u32) -> u64 {
+        table_version as u64 | (epoch as u64) << 32
     }
 }
 
@@ -241,8 +241,8 @@ pub struct Park {
     pub stack: u64,
     /// Hash of the first `frames` frames.
     pub hash: u64,
-    /// One of [`crate::context::place`] where the park is bound to it, or [`ANY_PLACE`].
-    pub place: u32,
+    /// One of [`crate::context::tls_state`] where the park is bound to it, or [`ANY_TLS_STATE`].
+    pub tls_state: u32,
     /// Its index in the set plus one.
     pub number: u32,
     /// How many frames prove what it is, as [`crate::map::Stack::frames`].
@@ -284,8 +284,8 @@ impl Sums {
     }
 }
 
-/// [`Park::place`]: the verdict came from the stack alone.
-pub const ANY_PLACE: u32 = u32::MAX;
+/// [`Park::tls_state`]: the verdict came from the stack alone.
+pub const ANY_TLS_STATE: u32 = u32::MAX;
 
 /// The parks of one thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -434,8 +434,8 @@ mod tests {
         }
     }
 
-    /// A poll that waits at the very place in the stack at which its worker parks, called from
-    /// another place in the worker's loop.
+    /// A poll that waits at the very tls_state in the stack at which its worker parks, called from
+    /// another tls_state in the worker's loop.
     #[test]
     fn a_wait_in_a_poll_at_the_same_depth_is_no_park() {
         let (mut stack, trace, (hash, _)) = park();

@@ -1,4 +1,4 @@
-//! The books: at every switch of a watched thread, one stretch of its life ends and another
+//! The times: at every switch of a watched thread, one stretch of its life ends and another
 //! begins.
 
 use aya_ebpf::EbpfContext;
@@ -8,13 +8,11 @@ use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::warn;
 use core::ffi::c_void;
 use profiler_common::counter::Counter;
-use profiler_common::map::{
-    ADVICE_IDLE, ADVICE_RECORD, PHASE_BLOCKED, PHASE_NEW, PHASE_RUNNABLE, PHASE_RUNNING, Thread,
-};
+use profiler_common::map::{POLICY_SUM_ONLY, POLICY_RECORD, PHASE_BLOCKED, PHASE_NEW, PHASE_RUNNABLE, PHASE_RUNNING, Thread};
 use profiler_common::record::STACK_BEFORE;
 
 use crate::filter::{self, Task, Watched};
-use crate::maps::{CLOCK_LEAD, LIVES, count, count_first};
+use crate::maps::{CLOCK_LEAD, PROCESS_COUNTERS, count, count_first};
 use crate::{children, config, emit, family, objects, parks, stack, sums, threads};
 
 /// `TASK_DEAD`: the thread's last switch; its memory map is gone by then.
@@ -83,7 +81,7 @@ fn entry(
     unsafe {
         if (*thread).phase == PHASE_NEW {
             let start = (*process.process).start;
-            (*thread).books.first_seen = start;
+            (*thread).times.first_seen = start;
             (*thread).since = start;
             (*thread).stack = STACK_BEFORE;
             (*thread).phase = phase;
@@ -112,16 +110,16 @@ fn switch_out(
     // SAFETY: a live array value; the thread's own switches come one after another.
     unsafe {
         if (*thread).phase == PHASE_RUNNING {
-            (*thread).books.running += now.saturating_sub((*thread).since);
+            (*thread).times.running += now.saturating_sub((*thread).since);
             // A stretch that began with the recording began with no arrival.
-            if (*thread).books.waits & (CLOCK_EVERY - 1) == 0
-                && (*thread).since != (*thread).books.first_seen
+            if (*thread).times.waits & (CLOCK_EVERY - 1) == 0
+                && (*thread).since != (*thread).times.first_seen
             {
                 note_clock_lead(prev, (*thread).since);
             }
         } else if let Some(arrival) = arrival(prev, (*thread).since, now) {
             arrive(thread, tid, arrival, || delayed(prev, thread, arrival));
-            (*thread).books.running += now.saturating_sub(arrival);
+            (*thread).times.running += now.saturating_sub(arrival);
             count(Counter::RecoveredSwitchIn);
         } else {
             // Which part of the stretch it ran is not known: it is in none of the sums.
@@ -149,7 +147,7 @@ fn switch_out(
     stack::take(ctx.as_ptr(), prev, process, thread, now);
     // SAFETY: a live array value.
     unsafe {
-        if (*thread).advice == ADVICE_RECORD {
+        if (*thread).policy == POLICY_RECORD {
             objects::take(thread, now);
         } else {
             (*thread).object = 0;
@@ -328,9 +326,9 @@ unsafe fn arrive(thread: *mut Thread, tid: u32, now: u64, queued: impl FnOnce() 
             };
             let blocked = woken.saturating_sub(since);
             let runqueue = now.saturating_sub(woken);
-            (*thread).books.blocked += blocked;
-            (*thread).books.runnable += runqueue;
-            (*thread).books.waits += 1;
+            (*thread).times.blocked += blocked;
+            (*thread).times.runnable += runqueue;
+            (*thread).times.waits += 1;
             if let Some(park) = parks::sums(thread) {
                 (*park).add(blocked, runqueue);
             } else {
@@ -338,12 +336,12 @@ unsafe fn arrive(thread: *mut Thread, tid: u32, now: u64, queued: impl FnOnce() 
                 {
                     sums::add(sums, blocked, runqueue);
                 }
-                if blocked >= config::min_block_ns() && (*thread).advice != ADVICE_IDLE {
+                if blocked >= config::min_block_ns() && (*thread).policy != POLICY_SUM_ONLY {
                     emit::wait(thread, now, woken);
                 }
             }
         } else if (*thread).phase == PHASE_RUNNABLE {
-            (*thread).books.runnable += now.saturating_sub(since);
+            (*thread).times.runnable += now.saturating_sub(since);
         } else {
             count(Counter::MissedSwitchOut);
         }
@@ -405,7 +403,7 @@ pub(crate) fn sched_process_fork(ctx: &BtfTracePointContext) {
     };
     // SAFETY: a live array value, and the thread has not run yet.
     unsafe {
-        (*thread).books.first_seen = now;
+        (*thread).times.first_seen = now;
         (*thread).since = now;
     }
 }
@@ -422,10 +420,10 @@ pub(crate) fn sched_process_exec(ctx: &BtfTracePointContext) {
         return;
     };
     let now = now();
-    if let Some(life) = LIVES.get_ptr_mut(process.index) {
+    if let Some(life) = PROCESS_COUNTERS.get_ptr_mut(process.index) {
         // SAFETY: a live array value, which only events of this process write: the table is void
         // until userspace has read the new mappings.
-        unsafe { (*life).execs = (*life).execs.wrapping_add(1) };
+        unsafe { (*life).exec_count = (*life).exec_count.wrapping_add(1) };
     }
     // A thread other than the leader takes the leader's id over without a switch.
     if old_tid != tid
@@ -433,7 +431,7 @@ pub(crate) fn sched_process_exec(ctx: &BtfTracePointContext) {
     {
         // SAFETY: a live entry whose id no thread has any more.
         unsafe {
-            (*thread).books.running += now.saturating_sub((*thread).since);
+            (*thread).times.running += now.saturating_sub((*thread).since);
             (*thread).since = now;
             parks::give_up(thread);
             emit::thread_end(thread, task, now);
@@ -441,7 +439,7 @@ pub(crate) fn sched_process_exec(ctx: &BtfTracePointContext) {
         if let Some(thread) = entry(ctx, tid, process, PHASE_RUNNING) {
             // SAFETY: a live array value.
             unsafe {
-                (*thread).books.first_seen = now;
+                (*thread).times.first_seen = now;
                 (*thread).since = now;
                 (*thread).phase = PHASE_RUNNING;
             }

@@ -11,14 +11,11 @@ use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::programs::BtfTracePointContext;
 use profiler_common::call;
 use profiler_common::counter::Counter;
-use profiler_common::record::{CallRecord, Header, KIND_CALL, of};
+use profiler_common::record::{CallRecord, Header, KIND_CALL, stack_kind};
 use profiler_common::row::walk;
 
-use crate::apart;
-use crate::filter;
+use crate::{oncpu_stack, filter, registers, config, emit, objects, threads};
 use crate::maps::{count, slot};
-use crate::registers;
-use crate::{config, emit, objects, threads};
 
 /// The current thread enters a system call.
 #[inline(always)]
@@ -27,7 +24,7 @@ pub(crate) fn enter(ctx: &BtfTracePointContext) {
     if filter::watched((id >> 32) as u32).is_none() || call::only_waits(ctx.arg::<u64>(1) as u32) {
         return;
     }
-    // One that has none has not switched since the recording began: then this is not the place to
+    // One that has none has not switched since the recording began: then this is not the tls_state to
     // make it an entry, since a switch may come in between.
     let Some(thread) = threads::find(id as u32) else {
         return;
@@ -60,7 +57,7 @@ pub(crate) fn exit(ctx: &BtfTracePointContext) {
         (*thread).call_start = 0;
         let now = bpf_ktime_get_ns();
         let on_cpu = threads::on_cpu(thread, now).saturating_sub((*thread).call_on_cpu);
-        (*thread).books.in_calls += on_cpu;
+        (*thread).times.in_calls += on_cpu;
         if on_cpu < config::min_block_ns() {
             return;
         }
@@ -70,7 +67,7 @@ pub(crate) fn exit(ctx: &BtfTracePointContext) {
         }
         count(Counter::LongCalls);
         let Some(stack) =
-            apart::take::<{ slot::CALL }>(ctx.as_ptr(), process, &regs, of::CALL, now)
+            oncpu_stack::take::<{ slot::CALL }>(ctx.as_ptr(), process, &regs, stack_kind::CALL, now)
         else {
             return;
         };

@@ -7,11 +7,7 @@ use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
 use core::ffi::c_void;
 use profiler_common::counter::Counter;
 use profiler_common::map::Thread;
-use profiler_common::record::{
-    COMM_LEN, ExecRecord, Header, KIND_EXEC, KIND_SAMPLE, KIND_STACK, KIND_THREAD_END, KIND_WAIT,
-    MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SampleRecord, StackRecord, ThreadEndRecord, WAKER_UNSEEN,
-    WaitRecord,
-};
+use profiler_common::record::{COMM_LEN, ExecRecord, Header, KIND_EXEC, KIND_SAMPLE, KIND_STACK, KIND_THREAD_END, KIND_WAIT, MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SampleRecord, StackRecord, ThreadEndRecord, WAKER_UNSEEN, WaitRecord};
 
 use profiler_common::row::walk;
 
@@ -233,7 +229,7 @@ pub(crate) unsafe fn thread_end(thread: *mut Thread, task: Task, now: u64) {
                 tid: (*thread).tid,
             },
             time: now,
-            books: (*thread).books,
+            times: (*thread).times,
             comm: comm(task),
         };
         if send(&record) {

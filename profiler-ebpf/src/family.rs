@@ -4,14 +4,12 @@ use aya_ebpf::bindings::BPF_RB_FORCE_WAKEUP;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::warn;
 use profiler_common::counter::Counter;
-use profiler_common::map::{
-    FILTER_FREED, FILTER_PLACE, FILTER_PROBES, FILTER_SIZE, MAX_PROCESSES, NO_PROCESS, Process,
-};
+use profiler_common::map::{FILTER_FREED, FILTER_SLOT, FILTER_PROBES, FILTER_SIZE, MAX_PROCESSES, NO_PROCESS, Process};
 use profiler_common::record::{ForkRecord, Header, KIND_FORK};
 
 use crate::emit;
 use crate::filter::{self, Watched};
-use crate::maps::{FILTER, LIVES, NEXT_PROCESS, PLACES, PROCESSES, count, count_first};
+use crate::maps::{FILTER, PROCESS_COUNTERS, NEXT_PROCESS, SLOT_OWNERS, PROCESSES, count, count_first};
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
@@ -19,7 +17,7 @@ const NO_EXIST: u64 = 1;
 /// Makes something ours: of all who race for it, one succeeds.
 #[inline(always)]
 fn make_ours(what: u32, tgid: u32) -> bool {
-    PLACES.insert(&what, &tgid, NO_EXIST).is_ok()
+    SLOT_OWNERS.insert(&what, &tgid, NO_EXIST).is_ok()
 }
 
 /// Watches the new process `tgid`, if `parent` is watched and its children are to be. Its memory
@@ -99,18 +97,18 @@ fn claim(tgid: u32) -> Option<Watched> {
 fn copy(from: Watched, to: u32, now: u64) -> Option<()> {
     let parent: *const Process = from.process;
     let child = PROCESSES.get_ptr_mut(to)?;
-    let life = LIVES.get_ptr_mut(to)?;
-    let execs = LIVES.get(from.index)?.execs;
+    let life = PROCESS_COUNTERS.get_ptr_mut(to)?;
+    let exec_count = PROCESS_COUNTERS.get(from.index)?.exec_count;
     // SAFETY: live array values; the entry is ours alone until `enter`.
     unsafe {
-        (*life).execs = execs;
-        (*life).raw_generation = 0;
+        (*life).exec_count = exec_count;
+        (*life).raw_table_version = 0;
         (*life).raw = 0;
         (*child).table = (*parent).table;
         (*child).mappings = (*parent).mappings;
-        (*child).generation = (*parent).generation;
-        (*child).execs = (*parent).execs;
-        (*child).epoch = (*parent).epoch;
+        (*child).table_version = (*parent).table_version;
+        (*child).exec_count = (*parent).exec_count;
+        (*child).address_epoch = (*parent).address_epoch;
         (*child).follow = 1;
         (*child).layout = (*parent).layout;
         (*child).start = now;
@@ -131,7 +129,7 @@ fn enter(index: u32, tgid: u32) -> Option<()> {
         // SAFETY: a live array value.
         unsafe {
             let free = *entry == 0 || *entry == FILTER_FREED;
-            if free && make_ours(FILTER_PLACE + place, tgid) {
+            if free && make_ours(FILTER_SLOT + place, tgid) {
                 core::ptr::write_volatile(entry, index + 1);
                 return Some(());
             }
@@ -140,6 +138,6 @@ fn enter(index: u32, tgid: u32) -> Option<()> {
     let process = PROCESSES.get_ptr_mut(index)?;
     // SAFETY: a live array value, which is ours.
     unsafe { core::ptr::write_volatile(&raw mut (*process).tgid, 0) };
-    let _ = PLACES.remove(&index);
+    let _ = SLOT_OWNERS.remove(&index);
     None
 }

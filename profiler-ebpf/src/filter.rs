@@ -1,7 +1,7 @@
 //! Is this one of the watched processes? Asked at every switch of the whole system.
 
 use crate::config;
-use crate::maps::{FILTER, LIVES, PROCESSES};
+use crate::maps::{FILTER, PROCESS_COUNTERS, PROCESSES};
 use profiler_common::map::{FILTER_PROBES, FILTER_SIZE, Process};
 
 /// The kernel's `task_struct`, as bytes: fields lie at offsets that userspace took from BTF.
@@ -41,26 +41,26 @@ pub(crate) struct Table {
     pub(crate) table: u32,
     /// Its entries; 0 where there is none.
     pub(crate) mappings: u32,
-    /// Its generation, or 0.
-    pub(crate) generation: u32,
+    /// Its table_version, or 0.
+    pub(crate) table_version: u32,
     /// Execs of the process so far.
-    pub(crate) execs: u32,
+    pub(crate) exec_count: u32,
 }
 
 /// The mapping table of a process; an empty one from an exec until userspace has read the new
 /// mappings.
 #[inline(always)]
 pub(crate) fn table(process: Watched) -> Table {
-    let execs = LIVES.get(process.index).map_or(0, |life| life.execs);
+    let exec_count = PROCESS_COUNTERS.get(process.index).map_or(0, |life| life.exec_count);
     let process = process.process;
     // SAFETY: a live array value.
     unsafe {
-        let valid = (*process).execs == execs;
+        let valid = (*process).exec_count == exec_count;
         Table {
             table: (*process).table,
             mappings: if valid { (*process).mappings } else { 0 },
-            generation: if valid { (*process).generation } else { 0 },
-            execs,
+            table_version: if valid { (*process).table_version } else { 0 },
+            exec_count,
         }
     }
 }

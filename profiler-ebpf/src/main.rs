@@ -3,7 +3,7 @@
 #![no_main]
 
 mod account;
-mod apart;
+mod oncpu_stack;
 mod calls;
 mod children;
 mod config;

@@ -6,10 +6,7 @@ use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use profiler_common::call::CALLS;
 use profiler_common::counter::Counter;
-use profiler_common::map::{
-    Aggregate, AggregateKey, FILTER_SIZE, INDEX_BANKS, Life, MAX_MAPPINGS, MAX_OBJECTS,
-    MAX_PROCESSES, MAX_TABLES, Process, ROW_BANKS, Stack, THREADS, Thread,
-};
+use profiler_common::map::{Aggregate, AggregateKey, FILTER_SIZE, INDEX_BANKS, ProcessCounters, MAX_MAPPINGS, MAX_OBJECTS, MAX_PROCESSES, MAX_TABLES, Process, ROW_BANKS, Stack, THREADS, Thread};
 use profiler_common::park::{ParkSet, SETS};
 use profiler_common::row::{BANK_ROWS, INDEX_BANK, Mapping, walk};
 
@@ -33,12 +30,12 @@ pub(crate) static FILTER: Array<u32> = Array::with_max_entries(FILTER_SIZE as u3
 pub(crate) static PROCESSES: Array<Process> = Array::with_max_entries(MAX_PROCESSES as u32 + 1, 0);
 
 #[map]
-pub(crate) static LIVES: Array<Life> = Array::with_max_entries(MAX_PROCESSES as u32, 0);
+pub(crate) static PROCESS_COUNTERS: Array<ProcessCounters> = Array::with_max_entries(MAX_PROCESSES as u32, 0);
 
-/// What is taken of [`PROCESSES`] (by index) and of [`FILTER`] (by place, from `FILTER_PLACE` on),
+/// What is taken of [`PROCESSES`] (by index) and of [`FILTER`] (by place, from `FILTER_SLOT` on),
 /// and by which process. It is asked only where something is to be taken.
 #[map]
-pub(crate) static PLACES: HashMap<u32, u32> =
+pub(crate) static SLOT_OWNERS: HashMap<u32, u32> =
     HashMap::with_max_entries(2 * MAX_PROCESSES as u32, 0);
 
 /// Where the search for a free entry of [`PROCESSES`] begins.
@@ -85,7 +82,7 @@ pub(crate) static PARKS: Array<ParkSet> = Array::with_max_entries(SETS as u32, A
 
 /// How often userspace has changed its mind about a stack, one value.
 #[map]
-pub(crate) static PARKS_EPOCH: Array<u32> = Array::with_max_entries(1, 0);
+pub(crate) static PARK_CACHE_EPOCH: Array<u32> = Array::with_max_entries(1, 0);
 
 #[map]
 pub(crate) static STACKS: HashMap<u64, Stack> = HashMap::with_max_entries(65_536, 0);

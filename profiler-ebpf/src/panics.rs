@@ -4,10 +4,10 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::programs::ProbeContext;
 use profiler_common::counter::Counter;
-use profiler_common::record::{Header, KIND_PANIC, PanicRecord, of};
+use profiler_common::record::{Header, KIND_PANIC, PanicRecord, stack_kind};
 
 use crate::maps::{count, slot};
-use crate::{apart, emit, filter, registers};
+use crate::{oncpu_stack, emit, filter, registers};
 
 /// The current thread begins to panic.
 #[inline(always)]
@@ -22,7 +22,7 @@ pub(crate) fn panicked(ctx: &ProbeContext) {
     let regs = unsafe { registers::parts(ctx.as_ptr().cast()) };
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
-    let taken = apart::take::<{ slot::PANIC }>(ctx.as_ptr(), process, &regs, of::PANIC, now);
+    let taken = oncpu_stack::take::<{ slot::PANIC }>(ctx.as_ptr(), process, &regs, stack_kind::PANIC, now);
     let record = PanicRecord {
         header: Header {
             kind: KIND_PANIC,

@@ -4,13 +4,11 @@ use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use core::ffi::c_void;
 use core::ptr::{read_volatile, write_volatile};
 use profiler_common::counter::Counter;
-use profiler_common::map::{ADVICE_IDLE, THREADS, Thread};
-use profiler_common::park::{
-    ANY_PLACE, CHECK_EVERY, Key, Park, ParkSet, SET_PROBES, SETS, SLOTS, SPAN, Sums, WAYS,
-};
+use profiler_common::map::{POLICY_SUM_ONLY, THREADS, Thread};
+use profiler_common::park::{ANY_TLS_STATE, CHECK_EVERY, Key, Park, ParkSet, SET_PROBES, SETS, SLOTS, SPAN, Sums, WAYS};
 
 use crate::filter::Table;
-use crate::maps::{CHUNK, CLAIMS, PARKS, PARKS_EPOCH, count};
+use crate::maps::{CHUNK, CLAIMS, PARKS, PARK_CACHE_EPOCH, count};
 use crate::registers::Registers;
 use crate::sums;
 use crate::unwind::Chunk;
@@ -20,7 +18,7 @@ const NO_EXIST: u64 = 1;
 
 #[inline(always)]
 fn epoch() -> u32 {
-    match PARKS_EPOCH.get(0) {
+    match PARK_CACHE_EPOCH.get(0) {
         Some(epoch) => *epoch,
         None => 0,
     }
@@ -52,7 +50,7 @@ pub(crate) struct Found {
     number: u32,
 }
 
-/// Whether a wait with this key is `park` but for its place. What was read of the stack for that is
+/// Whether a wait with this key is `park` but for its tls_state. What was read of the stack for that is
 /// then in `chunk`: if it is another wait its walk begins with it.
 ///
 /// # Safety
@@ -86,7 +84,7 @@ unsafe fn is_it(park: *const Park, chunk: *mut Chunk, key: &Key, bp: u64) -> boo
     }
 }
 
-/// The number of the park in a set that a wait is but for its place, or 0. `set` is the set's number
+/// The number of the park in a set that a wait is but for its tls_state, or 0. `set` is the set's number
 /// and, in its upper half, the system call's.
 ///
 /// A global function, as [`crate::unwind`] has one: the verifier looks at it once, and not once
@@ -128,12 +126,12 @@ fn key(table: Table, regs: &Registers) -> Key {
         ip: regs.ip,
         sp: regs.sp,
         syscall: u64::from(regs.syscall as u32),
-        era: Key::era(table.generation, epoch()),
+        era: Key::era(table.table_version, epoch()),
     }
 }
 
 /// Looks for the remembered park that the current thread's wait is. Whether it is that for good;
-/// else [`candidate`] is the one that it is but for the place, or that it is to be walked to check.
+/// else [`candidate`] is the one that it is but for the tls_state, or that it is to be walked to check.
 ///
 /// # Safety
 /// `thread` is the current thread's live entry.
@@ -160,7 +158,7 @@ pub(crate) unsafe fn find(thread: *mut Thread, table: Table, regs: &Registers) -
                 park: likely,
                 number: (*likely).number,
             };
-            if (*likely).place == ANY_PLACE && accept(thread, found) {
+            if (*likely).tls_state == ANY_TLS_STATE && accept(thread, found) {
                 return true;
             }
             found.number
@@ -244,7 +242,7 @@ unsafe fn belongs(thread: *mut Thread, found: Found) {
     // SAFETY: the caller's live entry and map value.
     unsafe {
         (*thread).stack = (*found.park).stack;
-        (*thread).advice = ADVICE_IDLE;
+        (*thread).policy = POLICY_SUM_ONLY;
         write_volatile(&raw mut (*thread).park, found.number);
     }
 }
@@ -273,8 +271,8 @@ pub(crate) struct Noted {
     pub(crate) stack: u64,
     /// Hash of the frames that were noted.
     pub(crate) hash: u64,
-    /// [`Park::place`].
-    pub(crate) place: u32,
+    /// [`Park::tls_state`].
+    pub(crate) tls_state: u32,
 }
 
 /// Remembers the walk that this CPU has just made, with its notes on: the thread's wait is the
@@ -301,10 +299,10 @@ pub(crate) unsafe fn remember(thread: *mut Thread, table: Table, regs: &Register
             return;
         }
         let set = u64::from(set - 1) | u64::from((*thread).tid) << 32;
-        let proof = u64::from(frames) | u64::from(noted.place) << 32;
+        let proof = u64::from(frames) | u64::from(noted.tls_state) << 32;
         let number = park_store(set, noted.stack, noted.hash, proof);
         if number != 0 {
-            (*thread).advice = ADVICE_IDLE;
+            (*thread).policy = POLICY_SUM_ONLY;
             write_volatile(&raw mut (*thread).park, number);
         }
     }
@@ -312,7 +310,7 @@ pub(crate) unsafe fn remember(thread: *mut Thread, table: Table, regs: &Register
 
 /// Puts what this CPU's [`CHUNK`] has noted into a set; returns the park's number, or 0 where
 /// there is too much to note. `set` has the thread in its upper half, `proof` is the number of frames
-/// with the place in its upper half. A global function as [`park_number`].
+/// with the tls_state in its upper half. A global function as [`park_number`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn park_store(set: u64, stack: u64, hash: u64, proof: u64) -> u32 {
@@ -334,7 +332,7 @@ extern "C" fn park_store(set: u64, stack: u64, hash: u64, proof: u64) -> u32 {
         (*park).key = (*chunk).key;
         (*park).stack = stack;
         (*park).hash = hash;
-        (*park).place = (proof >> 32) as u32;
+        (*park).tls_state = (proof >> 32) as u32;
         (*park).frames = proof as u32;
         (*park).number = way + 1;
         (*park).trace.sp = (*trace).sp;

@@ -6,14 +6,12 @@ use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_probe_read_user, bpf
 use core::ffi::c_void;
 use profiler_common::counter::Counter;
 use profiler_common::map::Thread;
-use profiler_common::record::{
-    KIND_UNMAPPED_STACK, RAW_PIECE_BYTES, RAW_STACK_BYTES, RawStackRecord,
-};
+use profiler_common::record::{KIND_UNMAPPED_STACK, RAW_PIECE_BYTES, RAW_STACK_BYTES, RawStackRecord};
 use profiler_common::row::walk;
 
 use crate::config;
 use crate::filter::{Table, Watched};
-use crate::maps::{EVENTS, LIVES, RAW_MESSAGE, count};
+use crate::maps::{EVENTS, PROCESS_COUNTERS, RAW_MESSAGE, count};
 use crate::registers::Registers;
 use crate::unwind::Walk;
 
@@ -92,10 +90,10 @@ pub(crate) unsafe fn unmapped(
     stack: u64,
     time: u64,
 ) -> bool {
-    let Some(life) = LIVES.get_ptr_mut(process.index) else {
+    let Some(life) = PROCESS_COUNTERS.get_ptr_mut(process.index) else {
         return false;
     };
-    let most = if table.generation == 0 {
+    let most = if table.table_version == 0 {
         MOST_WITHOUT_TABLE
     } else {
         MOST_WITH_TABLE
@@ -103,8 +101,8 @@ pub(crate) unsafe fn unmapped(
     // SAFETY: a live array value. Threads on other CPUs may count at the same time: then some
     // more are sent. The rest by the caller's word.
     unsafe {
-        if (*life).raw_generation != table.generation {
-            (*life).raw_generation = table.generation;
+        if (*life).raw_table_version != table.table_version {
+            (*life).raw_table_version = table.table_version;
             (*life).raw = 0;
         }
         if (*life).raw >= most {
@@ -151,8 +149,8 @@ pub(crate) unsafe fn send(thread: *const Thread, regs: &Registers, copy: &Copy, 
         (*record).ip = regs.ip;
         (*record).sp = sp;
         (*record).bp = regs.bp;
-        (*record).generation = copy.table.generation;
-        (*record).execs = copy.table.execs;
+        (*record).table_version = copy.table.table_version;
+        (*record).exec_count = copy.table.exec_count;
         let mut at = sp;
         for _ in 0..PIECES {
             // Whole pages: old verifiers lose track of a length that is the lesser of two.

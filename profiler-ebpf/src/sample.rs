@@ -8,7 +8,7 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::programs::PerfEventContext;
 use profiler_common::counter::Counter;
-use profiler_common::record::of;
+use profiler_common::record::stack_kind;
 use profiler_common::row::walk;
 
 use crate::filter::{self, Watched};
@@ -49,18 +49,18 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
         (*sample).core = context.core;
         (*sample).tick = context::tick(context.core, process);
         emit::prepare(message, now);
-        let kind = of::SAMPLE << 16 | outcome << 8 | context.place;
+        let kind = stack_kind::SAMPLE << 16 | outcome << 8 | context.tls_state;
         let kind = stack::era(process, table) ^ u64::from(kind);
         let record = &raw mut (*message).record;
         (*record).stack = stack::number((*state).hash, regs.syscall, tgid, kind);
         (*record).syscall = regs.syscall;
         (*record).args = [0; 6];
         (*record).walk = outcome;
-        (*record).place = context.place;
-        (*record).of = of::SAMPLE;
+        (*record).tls_state = context.tls_state;
+        (*record).stack_kind = stack_kind::SAMPLE;
         (*record).raw = 0;
         (*record).reserved = 0;
-        (*record).generation = table.generation;
+        (*record).table_version = table.table_version;
         if !emit::sample(ctx.as_ptr(), message, frames) {
             count(Counter::RingFullSample);
         }
@@ -76,5 +76,5 @@ fn books(tid: u32, process: Watched, now: u64) -> (u64, u64) {
         return (now.saturating_sub(unsafe { (*process.process).start }), 0);
     };
     // SAFETY: a live array value; the thread's own switches wait for this interrupt's end.
-    unsafe { (threads::on_cpu(thread, now), (*thread).books.waits) }
+    unsafe { (threads::on_cpu(thread, now), (*thread).times.waits) }
 }

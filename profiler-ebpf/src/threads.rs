@@ -73,7 +73,7 @@ pub(crate) unsafe fn on_cpu(thread: *const Thread, now: u64) -> u64 {
         } else {
             0
         };
-        (*thread).books.running.wrapping_add(stretch)
+        (*thread).times.running.wrapping_add(stretch)
     }
 }
 
@@ -94,12 +94,12 @@ pub(crate) unsafe fn release(thread: *mut Thread) {
         (*thread).parks = 0;
         (*thread).park = 0;
         (*thread).remember = 0;
-        (*thread).books.first_seen = 0;
-        (*thread).books.running = 0;
-        (*thread).books.runnable = 0;
-        (*thread).books.blocked = 0;
-        (*thread).books.waits = 0;
-        (*thread).books.in_calls = 0;
+        (*thread).times.first_seen = 0;
+        (*thread).times.running = 0;
+        (*thread).times.runnable = 0;
+        (*thread).times.blocked = 0;
+        (*thread).times.waits = 0;
+        (*thread).times.in_calls = 0;
         (*thread).call_start = 0;
         core::ptr::write_volatile(&raw mut (*thread).tid, 0);
         for way in 0..THREAD_WAYS {

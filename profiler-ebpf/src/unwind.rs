@@ -30,7 +30,7 @@ const RUN: usize = 16;
 pub(crate) struct CachedRule {
     pc: u64,
     /// Of the mapping table in which it was found.
-    generation: u32,
+    table_version: u32,
     rule: Rule,
 }
 
@@ -107,7 +107,7 @@ pub(crate) struct Walk {
     table: u32,
     /// Its entries.
     mappings: u32,
-    generation: u32,
+    table_version: u32,
     /// Where in the mapping table the last frame was.
     last: u32,
 }
@@ -222,13 +222,13 @@ fn rule<const SLOT: u32>(state: &mut Walk, pc: u64) -> Option<Rule> {
     let rules = RULES.get_ptr_mut(SLOT)?;
     // SAFETY: a live per-CPU value.
     let cached = unsafe { &mut *remembered(rules, pc) };
-    if cached.pc == pc && cached.generation == state.generation {
+    if cached.pc == pc && cached.table_version == state.table_version {
         return Some(cached.rule);
     }
     let mapping = mapping(state, pc)?;
     let found = row::find(&Banks, mapping, pc);
     cached.pc = pc;
-    cached.generation = state.generation;
+    cached.table_version = state.table_version;
     cached.rule = found;
     Some(found)
 }
@@ -259,7 +259,7 @@ unsafe fn run(
             let cached = &*remembered(rules, pc);
             (
                 cached.rule,
-                cached.pc == pc && cached.generation == state.generation,
+                cached.pc == pc && cached.table_version == state.table_version,
             )
         };
         let cfa = plain_cfa(cursor.sp, rule);
@@ -418,7 +418,7 @@ pub(crate) fn walk_user<const SLOT: u32>(
         (*state).outcome = walk::TOO_DEEP;
         (*state).table = table.table;
         (*state).mappings = table.mappings;
-        (*state).generation = table.generation;
+        (*state).table_version = table.table_version;
         (*state).last = 0;
         if !reading.begun {
             (*memory).len = 0;

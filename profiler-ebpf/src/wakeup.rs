@@ -5,7 +5,7 @@ use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kern
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::programs::BtfTracePointContext;
 use core::ffi::c_void;
-use profiler_common::map::{ADVICE_IDLE, PHASE_BLOCKED};
+use profiler_common::map::{POLICY_SUM_ONLY, PHASE_BLOCKED};
 use profiler_common::record::WAKER_INTERRUPT;
 
 use crate::filter::{self, Task};
@@ -44,7 +44,7 @@ pub(crate) fn sched_waking(ctx: &BtfTracePointContext) {
             (*thread).waker_tgid = (waker >> 32) as u32;
             (*thread).waker_comm = bpf_get_current_comm().unwrap_or_default();
             // Only of wakeups whose waits get a record: the others are many and short.
-            if (*thread).advice != ADVICE_IDLE
+            if (*thread).policy != POLICY_SUM_ONLY
                 && now.saturating_sub((*thread).since) >= config::min_block_ns()
                 && let Some(process) = filter::watched((waker >> 32) as u32)
             {

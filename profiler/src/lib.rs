@@ -12,19 +12,22 @@
 //! [`cli`] ties the rooms together, one file a verb.
 #![cfg(target_os = "linux")]
 
+pub mod analyze;
+pub mod arch;
 pub mod bpf;
 pub mod cause;
 pub mod cli;
+pub mod collect;
 mod counted;
 pub mod decode;
 pub mod error;
 pub mod host;
 pub mod limits;
-pub mod model;
 pub mod process;
+pub mod recording;
 pub mod render;
-pub mod session;
+pub mod report;
+pub mod runtime;
 pub mod symbolize;
-pub mod tokio_rt;
 pub mod units;
 pub mod unwind;

@@ -4,7 +4,7 @@
 
 use holdup::error::Exit;
 use holdup::host::{Area, Refusal, Requirement, State};
-use holdup::model::{Host, Tool};
+use holdup::recording::{Host, Tool};
 use holdup::render::Options;
 use holdup::render::check::{Check, CheckedTarget, json, text};
 use holdup::units::Pid;

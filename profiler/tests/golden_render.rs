@@ -6,7 +6,8 @@
 #[path = "data/recordings/mod.rs"]
 mod recordings;
 
-use holdup::model::{Recording, build};
+use holdup::analyze::build;
+use holdup::recording::Recording;
 use holdup::render::{Format, Options, render};
 
 fn text_of(recording: &Recording, format: Format, options: &Options) -> String {

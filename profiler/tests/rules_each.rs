@@ -1,8 +1,9 @@
 //! Every rule by itself, over stacks written down by hand (leaf first, one function a line), and
 //! the ways in which a stack can be less than whole. Recorded ones are in `rules_recorded.rs`.
 
+use holdup::runtime::tokio::{Classifier, RULES};
+use holdup::runtime::{Classification, State};
 use holdup::symbolize::{Frame, Naming, Origin, Space};
-use holdup::tokio_rt::{Classifier, RULES, State, Verdict};
 use holdup::units::{Addr, Svma};
 use std::collections::BTreeSet;
 
@@ -274,7 +275,7 @@ fn stack(parts: &[&str]) -> Vec<Frame> {
     lines.enumerate().map(|(i, l)| frame(l, i)).collect()
 }
 
-fn said(parts: &[&str]) -> Verdict {
+fn said(parts: &[&str]) -> Classification {
     Classifier::new().classify(&stack(parts), false)
 }
 

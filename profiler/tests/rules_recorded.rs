@@ -1,9 +1,10 @@
 //! Replays stacks that real programs had, recorded by `fixtures/stack-recorder` with the ground
 //! truth that the programs themselves stated: every thread must get its state and role.
 
-use holdup::cause::{Cause, Judge, Sighting};
+use holdup::cause::{Cause, CauseClassifier, WaitContext};
+use holdup::runtime::tokio::{Classifier, RULES};
+use holdup::runtime::{Classification, State};
 use holdup::symbolize::{Frame, Naming, Origin, Space};
-use holdup::tokio_rt::{Classifier, RULES, State, Verdict};
 use holdup::units::{Addr, Svma};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -149,7 +150,7 @@ fn known_limit(recording: &str, truth: &str) -> Option<&'static str> {
     }
 }
 
-fn as_said(v: &Verdict) -> String {
+fn as_said(v: &Classification) -> String {
     format!("{} {}", v.state.name(), v.role.name())
 }
 
@@ -338,7 +339,7 @@ fn right_causes(act: &str) -> Option<&'static [Cause]> {
 
 #[test]
 fn every_recorded_wait_has_its_cause() {
-    let mut judge = Judge::default();
+    let mut judge = CauseClassifier::default();
     let (mut judged, mut named) = (0, 0);
     for recording in recordings() {
         let classifier = recording.classifier();
@@ -354,7 +355,7 @@ fn every_recorded_wait_has_its_cause() {
                 .frame
                 .filter(|_| verdict.state == State::Blocked)
                 .map_or(thread.frames.len(), |frame| frame as usize);
-            let finding = judge.judge(&Sighting {
+            let finding = judge.judge(&WaitContext {
                 syscall: thread.syscall,
                 args: None,
                 kernel: &[],

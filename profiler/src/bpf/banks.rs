@@ -57,7 +57,7 @@ impl<T: Pod> Bank<T> {
 
     /// The values.
     pub(super) fn values(&self) -> &[T] {
-        // SAFETY: mapped for `len` values for as long as `self` lives; the kernel side only reads.
+        // SAFETY: mapped for `len` values for as long as `self` process_counters; the kernel side only reads.
         unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), self.len) }
     }
 

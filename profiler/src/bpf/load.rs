@@ -1,7 +1,7 @@
 //! Loading the programs, and attaching them.
 
-use super::kernel::Kernel;
 use super::memlock::MemlockRaised;
+use super::programs::Programs;
 use super::tables::Tables;
 use crate::host::KernelBtf;
 use crate::limits::Limits;
@@ -62,24 +62,24 @@ pub struct LoadOptions {
     pub limits: Limits,
 }
 
-impl Kernel {
+impl Programs {
     /// Loads the programs, without attaching them yet, for waits of at least `min_block`.
     ///
     /// # Errors
     /// As [`Kernel::load_with`].
-    pub fn load(types: &KernelBtf, min_block: Nanos) -> Result<Kernel> {
+    pub fn load(types: &KernelBtf, min_block: Nanos) -> Result<Programs> {
         let options = LoadOptions {
             min_block,
             ..LoadOptions::default()
         };
-        Kernel::load_with(types, &options)
+        Programs::load_with(types, &options)
     }
 
     /// Loads the programs, without attaching them yet.
     ///
     /// # Errors
     /// Where the kernel's type information lacks a field, or the verifier refuses.
-    pub fn load_with(types: &KernelBtf, options: &LoadOptions) -> Result<Kernel> {
+    pub fn load_with(types: &KernelBtf, options: &LoadOptions) -> Result<Programs> {
         let offset = |member: &str| {
             types
                 .member_offset("task_struct", member)
@@ -151,19 +151,19 @@ impl Kernel {
             ..bytemuck::Zeroable::zeroed()
         };
         processes.set(FILTER_FREED - 1, nobody, 0)?;
-        let lives = Array::try_from(take("LIVES")?)?;
-        let places = HashMap::try_from(take("PLACES")?)?;
+        let process_counters = Array::try_from(take("PROCESS_COUNTERS")?)?;
+        let slot_owners = HashMap::try_from(take("SLOT_OWNERS")?)?;
         let threads = Array::try_from(take("THREAD_TABLE")?)?;
         let stacks = HashMap::try_from(take("STACKS")?)?;
         let aggregates = HashMap::try_from(take("AGGREGATES")?)?;
         let parks = Array::try_from(take("PARKS")?)?;
-        let parks_epoch = Array::try_from(take("PARKS_EPOCH")?)?;
+        let park_cache_epoch = Array::try_from(take("PARK_CACHE_EPOCH")?)?;
         let counters = PerCpuArray::try_from(take("COUNTERS")?)?;
         let events = RingBuf::try_from(take("EVENTS")?)?;
         let log = EbpfLogger::init(&mut ebpf)
             .map_err(|error| tracing::warn!("the kernel programs cannot log: {error}"))
             .ok();
-        Ok(Kernel {
+        Ok(Programs {
             log,
             _memlock: memlock,
             ebpf,
@@ -171,13 +171,13 @@ impl Kernel {
             tables,
             filter,
             processes,
-            lives,
-            places,
+            process_counters,
+            slot_owners,
             threads,
             stacks,
             aggregates,
             parks,
-            parks_epoch,
+            park_cache_epoch,
             counters,
             events,
             panics_loaded: false,

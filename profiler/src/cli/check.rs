@@ -6,7 +6,7 @@ use super::run::permission_hint;
 use super::settings::{CheckFormat, CheckSettings};
 use crate::error::{Error, Exit, Result};
 use crate::host::{HostFacts, Refusal, Requirement, State, first_refusal, requirements};
-use crate::model::{Host, Tool};
+use crate::recording::{Host, Tool};
 use crate::render::{self, check::Check};
 
 /// Prints every requirement. Returns what `holdup record` would end with before it recorded

@@ -5,8 +5,9 @@
 
 use crate::error::Result;
 use crate::host::{Features, privileges::Keep};
-use crate::model::{Recording, Report};
 use crate::process::Target;
+use crate::recording::Recording;
+use crate::report::Report;
 use crate::units::Nanos;
 use clap::ValueEnum;
 use std::io::{self, Write};
@@ -92,7 +93,7 @@ pub trait Session: Sized {
     ///
     /// # Errors
     /// Where the result is of no use at all. Whatever is merely incomplete is counted in
-    /// [`crate::model::Losses`].
+    /// [`crate::recording::Losses`].
     fn finish(self, ended: Option<String>) -> Result<Recording>;
 }
 

@@ -1,13 +1,14 @@
 //! The engine that records with BPF.
 
 use super::engine::{Engine, Format, RenderOptions, Session, SessionOptions};
+use crate::collect::TICK;
 use crate::error::{Error, Exit, Result};
 use crate::host::Features;
 use crate::host::privileges::{self, Keep};
-use crate::model::{self, Recording, Report};
 use crate::process::Target;
-use crate::render;
-use crate::session::{self, TICK};
+use crate::recording::Recording;
+use crate::report::Report;
+use crate::{analyze, collect, render};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::pin;
@@ -29,7 +30,7 @@ pub(crate) enum Live {}
 /// A recording by the kernel programs.
 #[derive(Debug)]
 pub(crate) struct LiveSession {
-    session: session::Session,
+    session: collect::Session,
 }
 
 impl Engine for Live {
@@ -40,7 +41,7 @@ impl Engine for Live {
     }
 
     fn report(recording: &Recording) -> Report {
-        model::build(recording)
+        analyze::build(recording)
     }
 
     fn render(
@@ -81,7 +82,7 @@ impl Session for LiveSession {
         features: &Features,
         options: &SessionOptions,
     ) -> Result<Self> {
-        let how = session::Options {
+        let how = collect::Options {
             min_block: options.min_block,
             sample_period: options.sample_period,
             long_poll: options.long_poll,
@@ -91,7 +92,7 @@ impl Session for LiveSession {
             calls: options.calls,
             panics: options.panics,
         };
-        let session = session::Session::start(targets, &features.btf, how)
+        let session = collect::Session::start(targets, &features.btf, how)
             .map_err(failed("cannot begin to record"))?;
         // A command may yet execute the program that is meant, as a shell does, or its child.
         let may_come = options.launched || options.follow;

@@ -3,7 +3,8 @@ use super::super::names::Template;
 use super::super::settings::{ConsoleSettings, Destination, OutputSpec};
 use super::*;
 use crate::host::{Features, KernelBtf};
-use crate::model::{Host, Report, ShadowCheck, Tool};
+use crate::recording::{Host, ShadowCheck, Tool};
+use crate::report::Report;
 use crate::units::{Nanos, Pid, Timestamp};
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -25,7 +26,7 @@ impl Engine for Fake {
     }
 
     fn report(recording: &Recording) -> Report {
-        crate::model::build(recording)
+        crate::analyze::build(recording)
     }
 
     fn render(
@@ -75,7 +76,7 @@ impl Session for Fake {
                 kernel: format!("held {}", self.was_held),
                 cpus: 1,
             },
-            target: crate::model::Target {
+            target: crate::recording::Target {
                 pid: self.targets[0].pid(),
                 exe: "x".into(),
                 build_id: None,
@@ -104,7 +105,7 @@ impl Session for Fake {
             calls: Vec::new(),
             panics: None,
             throttling: None,
-            judges: crate::model::Judges::default(),
+            judges: crate::recording::Judges::default(),
             losses: Losses::default(),
             others: Vec::new(),
         })

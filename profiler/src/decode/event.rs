@@ -217,9 +217,9 @@ mod tests {
             syscall: -1,
             args: [0; 6],
             walk: 0,
-            generation: 3,
-            place: 0,
-            of: 0,
+            table_version: 3,
+            tls_state: 0,
+            stack_kind: 0,
             raw: 0,
             reserved: 0,
             user_frames,
@@ -338,10 +338,10 @@ mod tests {
             sp: 4,
             bp: 5,
             address: 4,
-            generation: 1,
+            table_version: 1,
             bytes: len,
             last: 1,
-            execs: 0,
+            exec_count: 0,
         };
         let record = |len: u32, memory: &[u8]| {
             let mut bytes = bytemuck::bytes_of(&piece(len)).to_vec();

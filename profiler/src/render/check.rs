@@ -2,7 +2,7 @@
 
 use super::Options;
 use crate::host::{Area, Requirement, first_refusal};
-use crate::model::{Host, Tool};
+use crate::recording::{Host, Tool};
 use crate::units::Pid;
 use serde::Serialize;
 use std::io;

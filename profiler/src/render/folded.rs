@@ -10,10 +10,11 @@
 
 use super::palette::Kind;
 use super::{Options, display_name};
-use crate::model::{Report, RuntimeKind, StackTotal, Truncation};
+use crate::report::{Report, RuntimeKind, StackTotal};
+use crate::runtime::State;
 use crate::symbolize::{Frame, Origin, Space};
-use crate::tokio_rt::State;
 use crate::units::{Nanos, Pid};
+use crate::unwind::Truncation;
 use std::collections::BTreeMap;
 use std::io;
 

@@ -1,7 +1,7 @@
 //! Which renderer writes what.
 
 use super::{Options, flamegraph, folded, json, text, wakers, wall};
-use crate::model::Report;
+use crate::report::Report;
 use std::io;
 use std::path::Path;
 

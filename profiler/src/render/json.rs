@@ -5,7 +5,7 @@
 //! meaning. Names are the target's own, unescaped but for what JSON demands.
 
 use super::Options;
-use crate::model::Report;
+use crate::report::Report;
 use std::io;
 
 /// Writes the report.

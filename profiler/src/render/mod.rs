@@ -1,5 +1,5 @@
 //! Reports out of the model: each renderer is a pure function of a
-//! [`Report`](crate::model::Report) and [`Options`].
+//! [`Report`](crate::report::Report) and [`Options`].
 
 pub mod check;
 mod escape;

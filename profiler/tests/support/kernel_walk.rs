@@ -4,7 +4,7 @@
 
 use super::fixture::Variant;
 use crate::unwind_support::{Framehop, loaded};
-use holdup::bpf::{Kernel, monotonic, process_entry};
+use holdup::bpf::{Programs, monotonic, process_entry};
 use holdup::decode::Event;
 use holdup::host::KernelBtf;
 use holdup::process::module::Module;
@@ -63,7 +63,7 @@ pub(crate) fn compare(variant: Variant) -> Result<Outcome, String> {
     let mut fixture = variant.start("scenarios")?;
     let pid = fixture.pid();
     let types = KernelBtf::load().map_err(text)?;
-    let mut kernel = Kernel::load(&types, Nanos(u64::MAX)).map_err(text)?;
+    let mut kernel = Programs::load(&types, Nanos(u64::MAX)).map_err(text)?;
     kernel.attach(None, false).map_err(text)?;
     let modules = loaded(pid);
     let mut mappings: Vec<Mapping> = Vec::new();
@@ -100,7 +100,7 @@ pub(crate) fn compare(variant: Variant) -> Result<Outcome, String> {
 }
 
 /// Waiting threads of the process by id.
-fn waiting(kernel: &Kernel, pid: u32) -> Result<HashMap<u32, Thread>, String> {
+fn waiting(kernel: &Programs, pid: u32) -> Result<HashMap<u32, Thread>, String> {
     let mut threads = HashMap::new();
     for task in std::fs::read_dir(format!("/proc/{pid}/task")).map_err(text)? {
         let name = task.map_err(text)?.file_name();
@@ -118,7 +118,7 @@ fn waiting(kernel: &Kernel, pid: u32) -> Result<HashMap<u32, Thread>, String> {
 }
 
 fn round(
-    kernel: &mut Kernel,
+    kernel: &mut Programs,
     framehop: &Framehop,
     pid: u32,
     stacks: &mut HashMap<u64, Vec<u64>>,

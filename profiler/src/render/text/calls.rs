@@ -4,8 +4,9 @@ use super::header::file_and_line;
 use super::page::{DETAILS, Page};
 use super::style::{BAD, DIM, PLAIN, WARN};
 use crate::counted::counted;
-use crate::model::{CallSite, CpuPart, ObjectKind, PanicSite};
+use crate::recording::ObjectKind;
 use crate::render::{count, display_name, duration, percent, sanitize};
+use crate::report::{CallSite, CpuPart, PanicSite};
 use crate::units::Nanos;
 use std::io;
 

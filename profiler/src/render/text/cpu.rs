@@ -5,8 +5,9 @@ use super::line::{cut_left, cut_right, width};
 use super::page::{DETAILS, Page};
 use super::style::{BAD, DIM, PLAIN, SITE};
 use crate::counted::counted;
-use crate::model::{CpuPart, CpuSite, LongPollSite, PollEvidence};
+use crate::recording::PollEvidence;
 use crate::render::{display_name, duration, percent, sanitize};
+use crate::report::{CpuPart, CpuSite, LongPollSite};
 use crate::units::Nanos;
 use std::io;
 

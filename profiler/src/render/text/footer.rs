@@ -3,9 +3,9 @@
 use super::page::Page;
 use super::style::{DIM, GOOD, WARN};
 use crate::counted::counted;
-use crate::model::Report;
 use crate::render::{count, duration, percent, sanitize};
-use crate::tokio_rt::State;
+use crate::report::Report;
+use crate::runtime::State;
 use crate::units::Nanos;
 use std::io;
 

@@ -4,8 +4,8 @@ use super::line::cut_right;
 use super::page::Page;
 use super::style::{BAD, DIM, GOOD, HEADING, PLAIN, WARN};
 use crate::counted::counted;
-use crate::model::{Report, Site, Verdict};
 use crate::render::{display_name, display_path, duration, percent, sanitize};
+use crate::report::{Report, Site, Verdict};
 use anstyle::Style;
 use std::io;
 

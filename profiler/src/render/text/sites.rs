@@ -6,10 +6,12 @@ use super::page::Page;
 use super::style::{BAD, DIM, PLAIN, WARN};
 use super::wakers;
 use crate::counted::counted;
-use crate::model::{ObjectGroup, ObjectKind, ObjectTotal, RuntimeKind, Site, Truncation};
+use crate::recording::ObjectKind;
 use crate::render::{count, display_name, duration, percent, sanitize};
-use crate::tokio_rt::{Flavor, Role, State};
+use crate::report::{ObjectGroup, ObjectTotal, RuntimeKind, Site};
+use crate::runtime::{Flavor, Role, State};
 use crate::units::Nanos;
+use crate::unwind::Truncation;
 use std::io;
 
 /// Column of a site's details, and how wide their labels are.

@@ -4,9 +4,9 @@ use super::line::{cut_right, width};
 use super::page::Page;
 use super::style::{BAD, DIM, HEADING, PLAIN, of_state};
 use crate::counted::counted;
-use crate::model::{RuntimeKind, RuntimeReport};
 use crate::render::{duration, percent, sanitize};
-use crate::tokio_rt::State;
+use crate::report::{RuntimeKind, RuntimeReport};
+use crate::runtime::State;
 use crate::units::Nanos;
 use std::io;
 

@@ -1,12 +1,12 @@
 //! A small language for recordings.
 
-use holdup::model::{
+use holdup::recording::{
     HIST_BUCKETS, Holder, Host, Judges, LongPoll, Losses, Object, ObjectId, ObjectKind, OpenWait,
     PollEvidence, Recording, SampleTotal, Sampling, StackEntry, StackId, Target, ThreadRecord,
     Tool, Wait, WaitObject, WaitTotal, Waker,
 };
+use holdup::runtime::{Classification, Flavor, Role, RuleName, State};
 use holdup::symbolize::{Frame, Naming, Origin, Space};
-use holdup::tokio_rt::{Flavor, Role, RuleName, State, Verdict};
 use holdup::units::{Addr, Nanos, Pid, Tid, Timestamp};
 
 pub const WORKER: Role = Role::Worker(Flavor::MultiThread);
@@ -117,7 +117,7 @@ pub fn stack(state: State, role: Role, rule: &'static str, frames: Vec<Frame>) -
         truncated: None,
         syscall: Some(202),
         args: None,
-        verdict: Verdict {
+        verdict: Classification {
             state,
             role,
             rule: RuleName(rule),

@@ -1,11 +1,11 @@
 //! Workers that compute inside single system calls, and tasks that panic.
 
 use super::builder::*;
-use holdup::model::{
+use holdup::recording::{
     CallTotal, Object, ObjectId, ObjectKind, PanicTotal, Panics, Recording, StackEntry, StackId,
     WaitObject,
 };
-use holdup::tokio_rt::{Role, State};
+use holdup::runtime::{Role, State};
 use holdup::units::{Nanos, Tid, Timestamp};
 
 fn call(b: &mut Builder, tid: u32, stack: StackId, object: Option<ObjectId>, times: &[u64]) {

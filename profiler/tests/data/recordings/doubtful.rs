@@ -1,12 +1,13 @@
 //! Recordings of which something is missing or wrong.
 
 use super::builder::*;
-use holdup::model::{
+use holdup::recording::{
     Holder, HolderProcess, LossCauses, Losses, ObjectKind, Recording, ShadowCheck, StackEntry,
-    StackId, Truncation,
+    StackId,
 };
-use holdup::tokio_rt::{Role, State};
+use holdup::runtime::{Role, State};
 use holdup::units::{Nanos, Pid};
+use holdup::unwind::Truncation;
 
 /// A release binary with `strip = true`.
 pub fn stripped() -> Recording {

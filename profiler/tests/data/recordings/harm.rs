@@ -1,8 +1,8 @@
 //! The ways in which a runtime comes to a halt, each for itself.
 
 use super::builder::*;
-use holdup::model::{PollEvidence, Recording, StackEntry, StackId, Throttling};
-use holdup::tokio_rt::{Role, State};
+use holdup::recording::{PollEvidence, Recording, StackEntry, StackId, Throttling};
+use holdup::runtime::{Role, State};
 use holdup::units::Nanos;
 
 fn in_poll(b: &mut Builder, leaf: &str, line: u32, task: &str) -> StackId {

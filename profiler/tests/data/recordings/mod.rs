@@ -13,7 +13,7 @@ pub use harm::{held_lock, hog, quota};
 pub use services::{busy, crowded, current_thread, healthy, hung, starved, throttled};
 pub use several::several;
 
-use holdup::model::Recording;
+use holdup::recording::Recording;
 
 /// Every recording with its name.
 pub fn all() -> Vec<(&'static str, Recording)> {

@@ -1,8 +1,8 @@
 //! Services with a tokio runtime, well or not.
 
 use super::builder::*;
-use holdup::model::{Holder, ObjectKind, Recording, StackEntry};
-use holdup::tokio_rt::State;
+use holdup::recording::{Holder, ObjectKind, Recording, StackEntry};
+use holdup::runtime::State;
 use holdup::units::Tid;
 
 fn blocked(frames: Vec<holdup::symbolize::Frame>, syscall: u32) -> StackEntry {
@@ -34,7 +34,7 @@ pub fn healthy() -> Recording {
         syscall: Some(0),
         ..stack(
             State::Pool,
-            holdup::tokio_rt::Role::PoolThread,
+            holdup::runtime::Role::PoolThread,
             "pool-closure",
             vec![
                 system("read"),

@@ -1,8 +1,8 @@
 //! Two processes recorded at once: `-p 4242,5151`.
 
 use super::builder::*;
-use holdup::model::{ObjectKind, Recording, StackEntry};
-use holdup::tokio_rt::State;
+use holdup::recording::{ObjectKind, Recording, StackEntry};
+use holdup::runtime::State;
 use holdup::units::Pid;
 
 /// A service whose workers ask a database synchronously, each time by a connection of its own, and
