@@ -6,7 +6,7 @@ use super::rules::{Argument, Calls, NO_RULE, RULES, Rule};
 use super::tags::{self, FunctionTags};
 use super::wait_context::WaitContext;
 use crate::runtime::tokio::normalise;
-use crate::symbolize::{Frame, Naming, Origin, Space};
+use crate::symbolize::{Frame, FrameRef, Naming, Origin, Space};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -88,9 +88,10 @@ impl CauseClassifier {
 
 /// The named frames from the leaf to the first one of the application: what it called. Frames
 /// beyond it called the application, and say nothing of what it then did.
-fn near(user: &[Frame]) -> impl Iterator<Item = &Frame> {
+fn near(user: &[FrameRef]) -> impl Iterator<Item = &Frame> {
     user.iter()
-        .take_while(|frame| frame.origin != Origin::Application)
+        .map(AsRef::as_ref)
+        .take_while(|frame: &&Frame| frame.origin != Origin::Application)
         .filter(|frame| frame.naming == Naming::Symbol && frame.space == Space::User)
 }
 

@@ -1,6 +1,6 @@
 //! What is known of one wait.
 
-use crate::symbolize::Frame;
+use crate::symbolize::{Frame, FrameRef};
 
 /// What the rules look at. Frames are leaf first.
 #[derive(Clone, Copy, Debug)]
@@ -10,7 +10,7 @@ pub struct WaitContext<'a> {
     /// Its arguments, where they were recorded.
     pub args: Option<[u64; 6]>,
     /// The kernel's stack; empty where it is not known.
-    pub kernel: &'a [Frame],
+    pub kernel: &'a [FrameRef],
     /// The user stack, up to the outermost frame of the task where that is known.
-    pub user: &'a [Frame],
+    pub user: &'a [FrameRef],
 }

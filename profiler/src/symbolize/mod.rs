@@ -18,7 +18,7 @@ mod readable;
 mod symbolizer;
 
 pub use crates::dependency_crates;
-pub use frame::{Frame, Naming, Origin, Space};
+pub use frame::{Frame, FrameRef, Naming, Origin, Space};
 pub(crate) use image::separate_debug_file;
 pub use origin::{Crates, origin};
 pub use readable::{async_body, readable};

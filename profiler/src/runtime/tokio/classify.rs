@@ -4,7 +4,7 @@ use super::markers::{Markers, look_up};
 use super::path::normalise;
 use super::rules::{Leaf, RULES, Rule, Step, TaskEnd};
 use crate::runtime::{Classification, Role, RuleName, State};
-use crate::symbolize::{Frame, Naming, Origin, Space};
+use crate::symbolize::{Frame, FrameRef, Naming, Origin, Space};
 use crate::units::{Addr, Svma};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ impl Classifier {
 
     /// Learns from a stack (leaf first) that shows a worker: a worker is a job of the blocking
     /// pool, so whoever calls it is a pool thread's base. True if that was news.
-    pub fn learn(&mut self, frames: &[Frame]) -> bool {
+    pub fn learn(&mut self, frames: &[FrameRef]) -> bool {
         let mut walk = Walk::new(self, frames);
         let worker = Markers::WORKER;
         let Some(outermost) = (0..frames.len())
@@ -82,7 +82,7 @@ impl Classifier {
     /// physical frame that holds them; kernel frames may come first. `truncated`: the outer end
     /// is missing, so only what the present frames prove is said, else [`State::Unknown`].
     #[must_use]
-    pub fn classify(&self, frames: &[Frame], truncated: bool) -> Classification {
+    pub fn classify(&self, frames: &[FrameRef], truncated: bool) -> Classification {
         let mut walk = Walk::new(self, frames);
         walk.truncated = truncated;
         for i in walk.first_user..frames.len() {
@@ -105,7 +105,7 @@ impl Classifier {
     /// How many of the innermost physical user frames prove `verdict`, which was said of all of
     /// `frames`: any stack that begins with them means the same. None where it takes all of them.
     #[must_use]
-    pub fn proof(&self, frames: &[Frame], verdict: &Classification) -> Option<u32> {
+    pub fn proof(&self, frames: &[FrameRef], verdict: &Classification) -> Option<u32> {
         let mut count = 0;
         for (i, frame) in frames.iter().enumerate() {
             // What it is depends on the frames beyond it.
@@ -148,7 +148,7 @@ impl Classifier {
 /// One stack under examination.
 struct Walk<'a> {
     classifier: &'a Classifier,
-    frames: &'a [Frame],
+    frames: &'a [FrameRef],
     first_user: usize,
     truncated: bool,
     markers: Vec<Option<Markers>>,
@@ -159,7 +159,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(classifier: &'a Classifier, frames: &'a [Frame]) -> Self {
+    fn new(classifier: &'a Classifier, frames: &'a [FrameRef]) -> Self {
         let first_user = frames
             .iter()
             .take_while(|f| f.space == Space::Kernel)

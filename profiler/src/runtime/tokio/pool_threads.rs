@@ -9,7 +9,7 @@
 use super::classify::is_libc;
 use super::tls_state::TlsState;
 use crate::runtime::{Classification, Role, RuleName, State};
-use crate::symbolize::{Frame, Naming, Space};
+use crate::symbolize::{Frame, FrameRef, Naming, Space};
 use crate::units::Svma;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const FUTEX_WAIT_BITSET: u64 = 9;
 #[derive(Clone, Copy, Debug)]
 pub struct Observation<'a> {
     /// Leaf first, as for [`super::Classifier::classify`].
-    pub frames: &'a [Frame],
+    pub frames: &'a [FrameRef],
     /// Whether its outer end is missing.
     pub truncated: bool,
     /// The system call and its arguments, where there is one.
@@ -53,7 +53,7 @@ impl Observation<'_> {
     /// Physical frames of the program, the outermost first.
     fn outermost_first(&self) -> impl Iterator<Item = &Frame> {
         let physical = |frame: &&Frame| !frame.inlined && frame.space == Space::User;
-        self.frames.iter().rev().filter(physical)
+        self.frames.iter().rev().map(AsRef::as_ref).filter(physical)
     }
 }
 
@@ -161,7 +161,7 @@ mod tests {
     use crate::symbolize::Origin;
 
     /// Frames of a stripped program, leaf first: `libc`, or the start of a function.
-    fn stack(functions: &[u64]) -> Vec<Frame> {
+    fn stack(functions: &[u64]) -> Vec<FrameRef> {
         let frame = |start: &u64| {
             let (module, naming) = match start {
                 0 => ("libc.so.6", Naming::Offset),
@@ -174,7 +174,7 @@ mod tests {
                 ..Frame::named("nameless", Origin::Unknown)
             }
         };
-        functions.iter().map(frame).collect()
+        functions.iter().map(frame).map(Into::into).collect()
     }
 
     const UNKNOWN: Classification = Classification {
@@ -196,7 +196,7 @@ mod tests {
     const OTHER: u64 = 0x300;
 
     fn seen(
-        frames: &[Frame],
+        frames: &[FrameRef],
         call: Option<(u32, Option<[u64; 6]>)>,
         tls_state: TlsState,
     ) -> Observation<'_> {
@@ -282,14 +282,14 @@ mod tests {
         let worker = stack(&[LIBC, 0x900, POOL, STD, LIBC]);
         let mut thread = stack(&[LIBC, 0x900, OTHER, STD, LIBC]);
         let mut pool = PoolThreads::default();
-        let foreign = |pool: &PoolThreads, frames: &[Frame]| {
+        let foreign = |pool: &PoolThreads, frames: &[FrameRef]| {
             says(pool, &seen(frames, READ, TlsState::Foreign)).0
         };
         assert_eq!(foreign(&pool, &thread), State::Unknown);
         pool.learn(&seen(&worker, READ, TlsState::WorkerParked));
         assert_eq!(foreign(&pool, &thread), State::Other);
         assert_eq!(foreign(&pool, &[]), State::Unknown);
-        thread[1].module = Some("libplugin.so".into());
+        std::sync::Arc::make_mut(&mut thread[1]).module = Some("libplugin.so".into());
         assert_eq!(foreign(&pool, &thread), State::Unknown);
     }
 }

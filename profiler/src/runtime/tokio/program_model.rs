@@ -4,7 +4,7 @@ use super::classify::Classifier;
 use super::pool_threads::{Observation, PoolThreads};
 use super::tls_state::{Agreement, ClassifiedBy};
 use crate::runtime::Classification;
-use crate::symbolize::Frame;
+use crate::symbolize::{Frame, FrameRef};
 
 /// What was learned of one program in one recording.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ impl ProgramModel {
     /// How many of the innermost physical user frames prove a verdict that the names gave
     /// ([`Classifier::proof`]).
     #[must_use]
-    pub fn proof(&self, frames: &[Frame], by_names: &Classification) -> Option<u32> {
+    pub fn proof(&self, frames: &[FrameRef], by_names: &Classification) -> Option<u32> {
         self.classifier.proof(frames, by_names)
     }
 
