@@ -3,7 +3,7 @@
 use super::load::{SNAPSHOT, program};
 use super::memlock::MemlockRaised;
 use super::tables::{MappingTable, Tables};
-use crate::decode::{DecodeError, Event, decode};
+use crate::decode::{DecodeError, Event, StackNumber, StackPolicy, decode};
 use crate::process::module::TlsContext;
 use crate::units::{Pid, Tid, Timestamp};
 use anyhow::{Context, Result, bail};
@@ -251,10 +251,10 @@ impl Programs {
     ///
     /// # Errors
     /// Where the kernel refuses; a stack that is not there any more is none.
-    pub fn set_policy(&mut self, stack: u64, policy: Stack) -> Result<()> {
+    pub fn set_policy(&mut self, stack: StackNumber, policy: StackPolicy) -> Result<()> {
         /// `BPF_EXIST`.
         const EXIST: u64 = 2;
-        match self.stacks.insert(stack, policy, EXIST) {
+        match self.stacks.insert(stack.get(), policy.raw(), EXIST) {
             Err(aya::maps::MapError::SyscallError(error))
                 if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
             {

@@ -5,7 +5,6 @@
 //! has not switches it off for the whole recording.
 
 use crate::runtime::{Classification, Flavor, Role, RuleName, State};
-use profiler_common::context::tls_state;
 
 /// Number of `epoll_wait` on x86_64, in which the I/O driver of a runtime parks.
 const EPOLL_WAIT: u32 = 232;
@@ -42,28 +41,6 @@ pub enum TlsState {
     CurrentThreadPoll,
     /// In a `current_thread` runtime, in no poll.
     CurrentThreadParked,
-}
-
-impl From<u32> for TlsState {
-    /// From one of [`profiler_common::context::tls_state`]; anything else is unknown.
-    fn from(number: u32) -> TlsState {
-        match number {
-            tls_state::OUTSIDE => TlsState::Outside,
-            tls_state::IN_PLACE => TlsState::HandedOff,
-            tls_state::FOREIGN => TlsState::Foreign,
-            tls_state::POOL_JOB => TlsState::PoolJob,
-            tls_state::ENTERED => TlsState::Entered,
-            tls_state::WORKER_POLL => TlsState::WorkerPoll,
-            tls_state::WORKER_PARKED => TlsState::WorkerParked,
-            tls_state::CORELESS_POLL => TlsState::CorelessPoll,
-            tls_state::CORELESS => TlsState::Coreless,
-            tls_state::BLOCK_ON_POLL => TlsState::BlockOnPoll,
-            tls_state::BLOCK_ON_PARKED => TlsState::BlockOnParked,
-            tls_state::CURRENT_THREAD_POLL => TlsState::CurrentThreadPoll,
-            tls_state::CURRENT_THREAD_PARKED => TlsState::CurrentThreadParked,
-            _ => TlsState::Unknown,
-        }
-    }
 }
 
 /// How the two judges get on, over the stacks of one recording.
@@ -387,16 +364,5 @@ mod tests {
                 "{state:?} {tls_state:?}"
             );
         }
-    }
-
-    #[test]
-    fn numbers_become_places() {
-        assert_eq!(TlsState::from(tls_state::WORKER_POLL), TlsState::WorkerPoll);
-        assert_eq!(
-            TlsState::from(tls_state::CURRENT_THREAD_PARKED),
-            TlsState::CurrentThreadParked
-        );
-        assert_eq!(TlsState::from(tls_state::ENTERED), TlsState::Entered);
-        assert_eq!(TlsState::from(tls_state::ENTERED + 1), TlsState::Unknown);
     }
 }

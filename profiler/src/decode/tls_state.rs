@@ -1,0 +1,42 @@
+//! What tokio's thread-local state says, from the kernel side's numbers.
+
+use crate::runtime::tokio::TlsState;
+use profiler_common::context::tls_state;
+
+impl From<u32> for TlsState {
+    /// From one of [`profiler_common::context::tls_state`]; anything else is unknown.
+    fn from(number: u32) -> TlsState {
+        match number {
+            tls_state::OUTSIDE => TlsState::Outside,
+            tls_state::IN_PLACE => TlsState::HandedOff,
+            tls_state::FOREIGN => TlsState::Foreign,
+            tls_state::POOL_JOB => TlsState::PoolJob,
+            tls_state::ENTERED => TlsState::Entered,
+            tls_state::WORKER_POLL => TlsState::WorkerPoll,
+            tls_state::WORKER_PARKED => TlsState::WorkerParked,
+            tls_state::CORELESS_POLL => TlsState::CorelessPoll,
+            tls_state::CORELESS => TlsState::Coreless,
+            tls_state::BLOCK_ON_POLL => TlsState::BlockOnPoll,
+            tls_state::BLOCK_ON_PARKED => TlsState::BlockOnParked,
+            tls_state::CURRENT_THREAD_POLL => TlsState::CurrentThreadPoll,
+            tls_state::CURRENT_THREAD_PARKED => TlsState::CurrentThreadParked,
+            _ => TlsState::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_become_places() {
+        assert_eq!(TlsState::from(tls_state::WORKER_POLL), TlsState::WorkerPoll);
+        assert_eq!(
+            TlsState::from(tls_state::CURRENT_THREAD_PARKED),
+            TlsState::CurrentThreadParked
+        );
+        assert_eq!(TlsState::from(tls_state::ENTERED), TlsState::Entered);
+        assert_eq!(TlsState::from(tls_state::ENTERED + 1), TlsState::Unknown);
+    }
+}
