@@ -7,8 +7,6 @@ use crate::limits::Limits;
 pub(super) struct Bounds {
     /// Waits of one interval, of some 100 bytes each. The others are in the sums all the same.
     pub(super) waits: usize,
-    /// Frames over all stacks.
-    pub(super) frames: usize,
     /// Threads that ended and have times of their own.
     pub(super) ended: usize,
     /// Sums of one interval, of some 250 bytes each.
@@ -21,7 +19,6 @@ impl Bounds {
     pub(super) fn new(limits: &Limits) -> Bounds {
         Bounds {
             waits: limits.table("timeline", 1 << 19),
-            frames: limits.table("frames", 1 << 18),
             ended: limits.table("ended", 1 << 16),
             sums: limits.table("sums", 1 << 18),
             wakers: limits.table("wakers", 1 << 16),

@@ -229,12 +229,6 @@ impl ThreadLedger {
             account.ended = false;
             lives || !ended
         });
-        let shown = |open: &mut OpenAt| {
-            if folded_now.contains(&open.thread) {
-                open.thread = folded(open.thread.process);
-            }
-        };
-        open.iter_mut().for_each(shown);
         open.sort_unstable_by_key(|open| (open.thread, open.wait.since));
         Stretch {
             threads: threads.into_values().collect(),

@@ -5,19 +5,12 @@ use crate::recording::{
 };
 use crate::runtime::tokio::TlsState;
 use crate::runtime::{Role, State};
-use crate::symbolize::FrameRef;
 use crate::units::{Addr, Nanos, Timestamp};
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// Distinct stacks of samples that are told apart at once; what goes beyond them is counted as
-/// lost.
-const MAX_STACKS: usize = 1 << 16;
-
-/// So many intervals a stack that no sample had is kept, where there is need of room.
-const STACK_REST: u64 = 60;
-
-/// Long polls of an interval that are kept, likewise: at 10 ms each, twenty minutes of one CPU.
+/// Long polls of an interval that are kept; what goes beyond them is counted as lost. At 10 ms each,
+/// twenty minutes of one CPU.
 const MAX_POLLS: usize = 1 << 17;
 
 /// Cores of workers whose ticks are kept at once.
@@ -27,10 +20,6 @@ const MAX_CORES: usize = 1 << 12;
 #[derive(Debug, Default)]
 pub(super) struct SampleCollector {
     sums: HashMap<(ThreadId, StackId), u64>,
-    /// By hash of functions and lines: the stack, and the last interval that had it.
-    stacks: HashMap<u64, (StackId, u64)>,
-    /// Intervals that have ended.
-    intervals: u64,
     /// By process and core: the last tick seen.
     ticks: HashMap<(ProcessId, Option<Addr>), u32>,
     /// Processes in which a tick went backwards: it is none.
@@ -60,39 +49,6 @@ pub(super) struct Sample {
 }
 
 impl SampleCollector {
-    /// The stack that was sampled before with the same functions and lines, or a new one out of
-    /// `make`. (Every instruction of a loop is a stack of its own, by address.) None where there is
-    /// no room for another one.
-    pub(super) fn stack(
-        &mut self,
-        identity: &impl Hash,
-        frames: Vec<FrameRef>,
-        make: impl FnOnce(Vec<FrameRef>) -> Option<StackId>,
-    ) -> Option<StackId> {
-        let mut hasher = DefaultHasher::new();
-        identity.hash(&mut hasher);
-        for frame in &frames {
-            (&frame.function, frame.line, frame.inlined).hash(&mut hasher);
-        }
-        let key = hasher.finish();
-        if let Some((id, seen)) = self.stacks.get_mut(&key) {
-            *seen = self.intervals;
-            return Some(*id);
-        }
-        if self.stacks.len() >= MAX_STACKS {
-            let now = self.intervals;
-            self.stacks
-                .retain(|_, (_, seen)| now.saturating_sub(*seen) < STACK_REST);
-        }
-        let room = self.stacks.len() < MAX_STACKS;
-        let id = room.then(|| make(frames)).flatten();
-        match id {
-            Some(id) => drop(self.stacks.insert(key, (id, self.intervals))),
-            None => self.lost += 1,
-        }
-        id
-    }
-
     /// Adds a sample. `stack` is its stack, `tls_state` what tokio's thread-local state said.
     pub(super) fn add(
         &mut self,
@@ -136,7 +92,7 @@ impl SampleCollector {
         }
     }
 
-    /// Samples and polls that were not kept, of the recording so far.
+    /// Polls that were not kept, of the recording so far.
     pub(super) const fn lost(&self) -> u64 {
         self.lost
     }
@@ -150,7 +106,6 @@ impl SampleCollector {
 
     /// Takes the sums out, and the polls that were found to be over: an interval ends.
     pub(super) fn take(&mut self) -> (Vec<SampleSum>, Vec<LongPoll>) {
-        self.intervals += 1;
         let sums = std::mem::take(&mut self.sums).into_iter();
         let mut sums: Vec<SampleSum> = sums
             .map(|((thread, stack), samples)| SampleSum {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::runtime::{Classification, Flavor, RuleName};
-use crate::symbolize::{Frame, Origin};
+use crate::symbolize::{Frame, FrameRef, Origin};
 use crate::units::Tid;
 use std::sync::Arc;
 
@@ -170,24 +170,4 @@ fn the_end_of_a_thread_ends_its_poll() {
     assert_eq!(all.take().1.len(), 1);
     all.end_polls(SAMPLING.long_poll);
     assert!(all.take().1.is_empty());
-}
-
-#[test]
-fn stacks_are_told_apart_by_function_and_line() {
-    let mut samples = SampleCollector::default();
-    let mut made = 0;
-    let mut id = |samples: &mut SampleCollector, frames: &[FrameRef], room: bool| {
-        samples.stack(&0_u8, frames.to_vec(), |_| {
-            made += 1;
-            room.then_some(StackId(made))
-        })
-    };
-    let mut hash = Frame::named("hash", Origin::Application);
-    let first = id(&mut samples, &[Arc::new(hash.clone())], true);
-    hash.address = Addr(4);
-    assert_eq!(id(&mut samples, &[Arc::new(hash.clone())], false), first);
-    hash.line = Some(3);
-    assert_eq!(id(&mut samples, &[Arc::new(hash.clone())], false), None);
-    assert_eq!(samples.lost(), 1);
-    assert_ne!(id(&mut samples, &[Arc::new(hash)], true), first);
 }

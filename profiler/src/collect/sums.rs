@@ -54,6 +54,13 @@ impl IntervalSums {
         }
     }
 
+    /// Leaves out the waits in which the recording found threads, where `is_wait` says so.
+    pub(super) fn retain_first_waits(&mut self, mut is_wait: impl FnMut(ThreadId, &Sum) -> bool) {
+        self.entries.retain(|key, sum| {
+            key.stack != WaitStack::BeforeRecording || is_wait(key.thread, sum)
+        });
+    }
+
     /// How many entries there are.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
