@@ -103,6 +103,8 @@ mod tests {
             stack,
             task_id: 0,
             object: 0,
+            cut: 0,
+            reserved: 0,
         }
     }
 
@@ -134,6 +136,8 @@ mod tests {
             time: stack,
             stack,
             task_id: 5,
+            cut: 0,
+            reserved: 0,
         };
         for stack in 0..MAX_SUMS as u64 + 2 {
             calls.add(&call(7, stack, 1, 1), None);

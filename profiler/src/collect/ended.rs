@@ -100,6 +100,9 @@ mod tests {
                 in_calls: 2,
             },
             comm: [0; 16],
+            cut: 0,
+            reserved: 0,
+            at_cut: profiler_common::map::ThreadState::default(),
         }
     }
 

@@ -274,7 +274,7 @@ impl Session {
             let gone = snapshots.filter(|snapshot| self.early.has_moved(snapshot));
             moved.extend(gone.map(|gone| (Pid(gone.header.tgid), Tid(gone.header.tid))));
         }
-        let end = self.kernel.stop()?;
+        let end = self.kernel.stop()?.time;
         // What arrived last may need a last look.
         self.receive();
         self.follow_mappings()?;

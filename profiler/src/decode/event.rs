@@ -307,6 +307,8 @@ mod tests {
             task_id: 3,
             core: 4,
             tick: 5,
+            cut: 6,
+            reserved: 0,
         };
         let mut whole = bytemuck::bytes_of(&sample).to_vec();
         whole.extend(bytes(&record(2, 1), &[10, 11, 12]));
