@@ -17,4 +17,6 @@ pub use event::{
 };
 pub use ids::{ObjectNumber, StackNumber, TableVersion, ThreadKey, ThreadName, WaitStack};
 pub use read::{DecodeError, decode};
-pub use thread::{OpenWait, Phase, StackPolicy, Sum, SumKey, ThreadEntry, ThreadTimes, park_sum};
+pub use thread::{
+    OpenWait, Phase, StackPolicy, Sum, SumKey, ThreadEntry, ThreadState, ThreadTimes, park_sum,
+};
