@@ -237,7 +237,7 @@ impl Programs {
         let last: HashSet<ObjectNumber> = self
             .threads
             .entries()
-            .filter_map(|entry| entry.object)
+            .filter_map(|entry| entry.last_object)
             .collect();
         let unused: Vec<u64> = numbers
             .iter()

@@ -5,7 +5,7 @@
 //! before. So the intervals of a recording sum up to the kernel side's own count, however many
 //! there are.
 
-use crate::decode::{OpenWait, Phase, Sum, ThreadTimes, WaitStack};
+use crate::decode::{OpenWait, Phase, Sum, ThreadState, ThreadTimes, WaitStack};
 use crate::recording::{self, ProcessId, ThreadId};
 use crate::units::{Nanos, Tid, Timestamp};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -15,15 +15,6 @@ const FOLDED: Tid = Tid(0);
 
 /// So many times the number of ended threads that are kept apart are the threads kept apart in all.
 const ALL_TO_ENDED: usize = 4;
-
-/// A thread at a cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct State {
-    /// What it did.
-    pub(super) phase: Phase,
-    /// Its finished stretches.
-    pub(super) times: ThreadTimes,
-}
 
 /// What a thread did when the recording began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,14 +161,11 @@ impl ThreadLedger {
     pub(super) fn cut(
         &mut self,
         at: Timestamp,
-        states: impl IntoIterator<Item = (ThreadId, State)>,
+        states: impl IntoIterator<Item = (ThreadId, ThreadState)>,
         moved: &HashSet<ThreadId>,
     ) -> Stretch {
         let mut open = Vec::new();
         for (thread, state) in states {
-            if state.phase == Phase::New {
-                continue;
-            }
             let doing = self.at_start.get(&thread).copied();
             let account = self.accounts.entry(thread).or_default();
             let balance = Balance::at(at, &state, doing);
@@ -351,9 +339,8 @@ impl Balance {
 
     /// Of a thread that lives on, with the stretch under way. A switch may bear a time that is a
     /// little later than that of the cut before which it was: then that one counts.
-    fn at(cut: Timestamp, state: &State, doing: Option<AtStart>) -> Balance {
+    fn at(cut: Timestamp, state: &ThreadState, doing: Option<AtStart>) -> Balance {
         let (since, end) = match &state.phase {
-            Phase::New => return Balance::default(),
             Phase::Running(since) | Phase::Runnable(since) => (*since, cut.max(*since)),
             Phase::Waiting(wait) => (wait.since, cut.max(wait.since)),
             Phase::Ended(since) => (*since, *since),
@@ -361,7 +348,7 @@ impl Balance {
         let stretch = signed(end - since);
         let mut balance = Balance::of(&state.times, since);
         match &state.phase {
-            Phase::New | Phase::Ended(_) => {}
+            Phase::Ended(_) => {}
             Phase::Running(_) => grow(&mut balance.running, stretch),
             Phase::Runnable(_) => grow(&mut balance.runnable, stretch),
             Phase::Waiting(wait) if wait.stack == WaitStack::BeforeRecording => match doing {

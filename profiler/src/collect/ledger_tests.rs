@@ -63,7 +63,7 @@ fn of(stretch: &Stretch, thread: ThreadId) -> Told {
 
 fn cut(ledger: &mut ThreadLedger, at: u64, states: &[(u32, Phase, ThreadTimes)]) -> Stretch {
     let states = states.iter().map(|(tid, phase, times)| {
-        let state = State {
+        let state = ThreadState {
             phase: *phase,
             times: *times,
         };
@@ -154,8 +154,7 @@ fn threads_come_and_end_between_two_cuts() {
 #[test]
 fn a_thread_that_is_seen_first_after_a_cut_was_not_there_at_it() {
     let mut ledger = ledger();
-    let new = (7, Phase::New, ThreadTimes::default());
-    assert!(cut(&mut ledger, 100, &[new]).threads.is_empty());
+    assert!(cut(&mut ledger, 100, &[]).threads.is_empty());
     // Born at 130.
     let second = cut(&mut ledger, 200, &[(7, running(150), times(130, 0, 20, 0, 0))]);
     assert_eq!(only(&second), (70, 50, 20, 0, 0));

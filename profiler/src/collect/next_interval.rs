@@ -1,7 +1,6 @@
 //! Events of the next interval that arrive while one is being closed.
 
-use super::ledger::State;
-use crate::decode::{Event, ThreadKey};
+use crate::decode::{Event, ThreadKey, ThreadState};
 
 /// What belongs to the next interval.
 #[derive(Debug, Default)]
@@ -10,7 +9,7 @@ pub(super) struct NextInterval {
     number: Option<u32>,
     events: Vec<Event>,
     /// Threads that have ended since the cut, and what they were at it.
-    at_cut: Vec<(ThreadKey, State)>,
+    at_cut: Vec<(ThreadKey, ThreadState)>,
 }
 
 impl NextInterval {
@@ -31,18 +30,14 @@ impl NextInterval {
         if let Event::ThreadEnd(end) = &event
             && let Some(at_cut) = end.at_cut
         {
-            let state = State {
-                phase: at_cut.phase,
-                times: at_cut.times,
-            };
-            self.at_cut.push((end.thread, state));
+            self.at_cut.push((end.thread, at_cut));
         }
         self.events.push(event);
         None
     }
 
     /// Threads that have ended since the cut, and what they were at it. They are in no table.
-    pub(super) fn ended_since(&self) -> &[(ThreadKey, State)] {
+    pub(super) fn ended_since(&self) -> &[(ThreadKey, ThreadState)] {
         &self.at_cut
     }
 

@@ -4,6 +4,7 @@ use super::event::{
     Activity, CallSeen, ChildExec, Event, Exec, Fork, ObjectSeen, PanicSeen, RawObject, RawPiece,
     RawSocket, SampleSeen, Snapshot, StackKind, StackSeen, Syscall, ThreadEnd, WaitSeen, Waker,
 };
+use super::thread;
 use super::ids::{ObjectNumber, StackNumber, TableVersion, ThreadKey, ThreadName, WaitStack};
 use crate::runtime::tokio::TlsState;
 use crate::units::{Addr, Nanos, Pid, Tid, Timestamp};
@@ -182,7 +183,7 @@ fn thread_end(record: &ThreadEndRecord) -> ThreadEnd {
         times: record.times.into(),
         name: ThreadName::new(record.comm),
         cut: record.cut,
-        at_cut: ThreadState::of(&record.at_cut),
+        at_cut: thread::ThreadState::of(&record.at_cut),
     }
 }
 

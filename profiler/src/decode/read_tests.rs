@@ -1,6 +1,7 @@
 use super::*;
 use crate::unwind::Truncation;
-use profiler_common::map::ThreadTimes;
+use crate::decode::Phase;
+use profiler_common::map::{PHASE_BLOCKED, ThreadState, ThreadTimes};
 use profiler_common::record::{COMM_LEN, STACK_BEFORE};
 
 const THREAD: ThreadKey = ThreadKey {
@@ -133,6 +134,8 @@ fn raw_wait() -> WaitRecord {
         waker_tid: 80,
         waker_comm: comm(),
         waker_stack: 90,
+        cut: 3,
+        reserved: 0,
     }
 }
 
@@ -206,6 +209,16 @@ fn ends_execs_forks_and_children_are_told() {
             in_calls: 6,
         },
         comm: comm(),
+        cut: 3,
+        reserved: 0,
+        at_cut: ThreadState {
+            phase: PHASE_BLOCKED,
+            since: 10,
+            wakeup: 9,
+            stack: 40,
+            object: 0,
+            ..ThreadState::default()
+        },
     };
     assert_whole(bytemuck::bytes_of(&end));
     let Ok(Event::ThreadEnd(seen)) = decode(bytemuck::bytes_of(&end)) else {
@@ -217,6 +230,20 @@ fn ends_execs_forks_and_children_are_told() {
     let spans = [times.running, times.runnable, times.blocked, times.in_calls];
     assert_eq!(spans, [2, 3, 4, 6].map(Nanos));
     assert_eq!(times.waits, 5);
+    assert_eq!(seen.cut, 3);
+    let Some(Phase::Waiting(wait)) = seen.at_cut.map(|at_cut| at_cut.phase) else {
+        panic!("it waited: {:?}", seen.at_cut);
+    };
+    assert_eq!((wait.since, wait.woken), (Timestamp(10), None), "an old wakeup");
+    assert_eq!(wait.stack.number(), StackNumber::new(40));
+    let born = ThreadEndRecord {
+        at_cut: ThreadState::default(),
+        ..end
+    };
+    let Ok(Event::ThreadEnd(seen)) = decode(bytemuck::bytes_of(&born)) else {
+        panic!("not an end");
+    };
+    assert_eq!(seen.at_cut, None, "it was born after the cut");
 
     let exec = ExecRecord {
         header: header(KIND_EXEC),
@@ -312,6 +339,8 @@ fn calls_and_panics_are_told() {
         stack: 0,
         task_id: 6,
         object: 0,
+        cut: 3,
+        reserved: 0,
     };
     assert_whole(bytemuck::bytes_of(&raw));
     let Ok(Event::Call(seen)) = decode(bytemuck::bytes_of(&raw)) else {
@@ -319,6 +348,7 @@ fn calls_and_panics_are_told() {
     };
     assert_eq!((seen.start, seen.end), (Timestamp(1), Timestamp(9)));
     assert_eq!((seen.on_cpu, seen.task_id), (Nanos(5), Some(6)));
+    assert_eq!(seen.cut, 3);
     assert_eq!((seen.stack, seen.object), (None, None));
 
     let raw = PanicRecord {
@@ -326,6 +356,8 @@ fn calls_and_panics_are_told() {
         time: 1,
         stack: 2,
         task_id: 0,
+        cut: 3,
+        reserved: 0,
     };
     assert_whole(bytemuck::bytes_of(&raw));
     let Ok(Event::Panic(seen)) = decode(bytemuck::bytes_of(&raw)) else {
@@ -333,6 +365,7 @@ fn calls_and_panics_are_told() {
     };
     assert_eq!((seen.thread, seen.time), (THREAD, Timestamp(1)));
     assert_eq!((seen.stack, seen.task_id), (StackNumber::new(2), None));
+    assert_eq!(seen.cut, 3);
 }
 
 fn raw_object(kind: u32, fd: i32, numbers: [u64; 6], text: &[u8]) -> Vec<u8> {
@@ -431,6 +464,8 @@ fn a_sample_bears_its_stack() {
         task_id: 3,
         core: 4,
         tick: 5,
+        cut: 3,
+        reserved: 0,
     };
     let whole = |raw: &SampleRecord| {
         let mut whole = bytemuck::bytes_of(raw).to_vec();
@@ -443,7 +478,7 @@ fn a_sample_bears_its_stack() {
         other => panic!("not a sample: {other:?}"),
     };
     let seen = sample(&raw);
-    assert_eq!((seen.on_cpu, seen.waits), (Nanos(1), 2));
+    assert_eq!((seen.on_cpu, seen.waits, seen.cut), (Nanos(1), 2, 3));
     assert_eq!((seen.core, seen.tick), (Some(Addr(4)), Some(5)));
     assert_eq!(seen.task_id, Some(3));
     assert_eq!(seen.stack.user, addresses(&[10, 11]));

@@ -66,8 +66,6 @@ pub struct OpenWait {
     pub object: Option<ObjectNumber>,
     /// Id of the task being polled, where tokio's thread-local state tells.
     pub task_id: Option<u64>,
-    /// The stack of who woke it, where it was woken by a thread of a recorded process.
-    pub waker_stack: Option<StackNumber>,
 }
 
 /// What a thread was at an instant.
@@ -111,8 +109,9 @@ pub struct ThreadEntry {
     pub thread: ThreadKey,
     /// What it is just now.
     pub state: ThreadState,
-    /// What it waited for last, where that is known.
-    pub object: Option<ObjectNumber>,
+    /// The object of its last wait, whether or not it goes on. The kernel side takes an object that
+    /// a thread waits for again for one that was told.
+    pub last_object: Option<ObjectNumber>,
     /// The stack of the thread that woke it last, where that was walked.
     pub waker_stack: Option<StackNumber>,
 }
@@ -143,7 +142,7 @@ impl ThreadEntry {
                 tid,
             },
             state,
-            object: ObjectNumber::new(raw.object),
+            last_object: ObjectNumber::new(raw.object),
             waker_stack: StackNumber::new(raw.waker_stack),
         })
     }
