@@ -18,3 +18,7 @@ pub use event::{
 pub use ids::{ObjectNumber, StackNumber, TableVersion, ThreadKey, ThreadName, WaitStack};
 pub use read::{DecodeError, decode};
 pub use thread::{OpenWait, Phase, StackPolicy, Sum, SumKey, ThreadEntry, ThreadTimes, park_sum};
+
+/// Objects that the kernel side remembers as told; the least recently seen go first, and are told
+/// again.
+pub const MAX_OBJECTS: usize = profiler_common::map::MAX_OBJECTS;
