@@ -98,17 +98,29 @@ struct Region {
 }
 
 impl AddressMap {
-    /// Whether every region of `other` is here too, the same code at the same place.
-    pub(super) fn contains(&self, other: &AddressMap) -> bool {
-        other.regions.iter().all(|region| {
-            let at = self.regions.partition_point(|r| r.begin <= region.begin);
-            at.checked_sub(1)
-                .and_then(|at| self.regions.get(at))
-                .is_some_and(|ours| {
-                    region.end <= ours.end
-                        && (ours.bias, ours.module) == (region.bias, region.module)
-                })
-        })
+    /// How many mappings there are.
+    pub(super) fn len(&self) -> usize {
+        self.regions.len()
+    }
+
+    /// All regions of both; none where an address means other code in one than in the other.
+    pub(super) fn union(&self, other: &AddressMap) -> Option<AddressMap> {
+        let mut all: Vec<Region> = Vec::with_capacity(self.len() + other.len());
+        all.extend(self.regions.iter().chain(&other.regions));
+        all.sort_unstable_by_key(|region| (region.begin, region.end));
+        let mut union: Vec<Region> = Vec::with_capacity(all.len());
+        for region in all {
+            match union.last_mut() {
+                Some(last) if region.begin < last.end => {
+                    if (last.bias, last.module) != (region.bias, region.module) {
+                        return None;
+                    }
+                    last.end = last.end.max(region.end);
+                }
+                _ => union.push(region),
+            }
+        }
+        Some(AddressMap { regions: union })
     }
 
     /// Whether any region has an address of `range`.
@@ -495,6 +507,13 @@ impl AddressMap {
             regions: ranges.iter().enumerate().map(region).collect(),
         }
     }
+
+    /// The map without one of its regions.
+    pub(super) fn without(&self, index: usize) -> AddressMap {
+        let mut map = self.clone();
+        map.regions.remove(index);
+        map
+    }
 }
 
 #[cfg(test)]
@@ -502,17 +521,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_map_contains_another_where_it_has_the_same_code_at_the_same_places() {
+    fn maps_unite_where_no_address_means_two_things() {
         let map = AddressMap::of_regions(&[(0x1000, 0x2000), (0x5000, 0x6000)]);
-        assert!(map.contains(&map));
-        assert!(map.contains(&AddressMap::of_regions(&[(0x1000, 0x2000)])));
-        assert!(!AddressMap::of_regions(&[(0x1000, 0x2000)]).contains(&map));
+        assert_eq!(map.union(&map), Some(map.clone()));
+        assert_eq!(map.union(&AddressMap::default()), Some(map.clone()));
+        let mut longer = map.clone();
+        longer.regions[1].end = Addr(0x7000);
+        assert_eq!(map.union(&longer), Some(longer.clone()));
+        assert_eq!(longer.union(&map), Some(longer.clone()));
+        let mut between = AddressMap::of_regions(&[(0x2000, 0x5000)]);
+        between.regions[0].module = 9;
+        assert_eq!(map.union(&between).map(|all| all.len()), Some(3));
         let mut other = map.clone();
         other.regions[1].module = 9;
-        assert!(!map.contains(&other), "another file");
+        assert_eq!(map.union(&other), None, "another file");
         other = map.clone();
         other.regions[1].bias = 0;
-        assert!(!map.contains(&other), "the file elsewhere");
+        assert_eq!(map.union(&other), None, "the file elsewhere");
         assert!(map.overlaps(&(Addr(0x1fff)..Addr(0x3000))));
         assert!(!map.overlaps(&(Addr(0x2000)..Addr(0x5000))));
     }

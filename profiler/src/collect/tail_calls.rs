@@ -3,9 +3,8 @@
 //!
 //! Its caller called it, and the call instruction before the return address still says so.
 
-use super::modules::{AddressMap, Modules};
 use crate::process::Target;
-use crate::symbolize::{Frame, Naming, Origin, Symbolizer};
+use crate::symbolize::{Frame, ModuleSource, Naming, Origin, Symbolizer};
 use crate::units::{Addr, Svma};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -26,7 +25,7 @@ impl Code {
 
     /// Where the direct call before a return address goes; none where there is none, or no memory
     /// any more.
-    fn called(&self, return_address: Addr) -> Option<Addr> {
+    pub(super) fn called(&self, return_address: Addr) -> Option<Addr> {
         let mut bytes = [0; CALL_LEN as usize];
         let at = return_address.0.checked_sub(CALL_LEN)?;
         self.0.as_ref()?.read_exact_at(&mut bytes, at).ok()?;
@@ -45,26 +44,18 @@ fn destination(bytes: [u8; CALL_LEN as usize], return_address: Addr) -> Option<A
 /// A physical function: its module and its start.
 pub(super) type Function = (usize, Svma);
 
-/// The function that the call before `return_address` went to, if that is not `callee`, the one
-/// that stands on the stack: it jumped there. Its frame has no line, since where the jump was is
-/// not known.
+/// The frame of a function that was called and jumped away: it begins at `svma`, which is `called`
+/// in the process. It has no line, since where the jump was is not known. None where it is no
+/// function that anybody wants to see.
 pub(super) fn jumped(
-    code: &Code,
-    return_address: Addr,
-    callee: Function,
-    map: &AddressMap,
-    modules: &Modules,
     symbolizer: &mut Symbolizer,
+    source: &ModuleSource,
+    svma: Svma,
+    called: Addr,
 ) -> Option<Frame> {
-    let called = code.called(return_address)?;
-    let (module, svma) = map.resolve(called)?;
-    if (module, svma) == callee {
-        return None;
-    }
-    let source = &modules.get(module)?.source;
     let mut frames = Vec::new();
     symbolizer.user(Some(source), svma, called, &mut frames);
-    let mut frame = frames.pop()?;
+    let mut frame = Frame::clone(&*frames.pop()?);
     // Stubs (PLT) have no name of their own, and code in the middle of a function is none.
     if frame.naming != Naming::Symbol || frame.start != Some(svma) {
         return None;

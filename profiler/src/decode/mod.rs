@@ -20,3 +20,7 @@ pub use read::{DecodeError, decode};
 pub use thread::{
     OpenWait, Phase, StackPolicy, Sum, SumKey, ThreadEntry, ThreadState, ThreadTimes, park_sum,
 };
+
+/// Objects that the kernel side remembers as told; the least recently seen go first, and are told
+/// again.
+pub const MAX_OBJECTS: usize = profiler_common::map::MAX_OBJECTS;

@@ -21,6 +21,6 @@ mod tls_state;
 pub use classify::Classifier;
 pub(crate) use path::normalise;
 pub use pool_threads::{Observation, PoolThreads};
-pub use program_model::ProgramModel;
+pub use program_model::{News, ProgramModel};
 pub use rules::{RULES, Rule};
 pub use tls_state::{Agreement, ClassifiedBy, TlsState};

@@ -4,7 +4,23 @@ use super::classify::Classifier;
 use super::pool_threads::{Observation, PoolThreads};
 use super::tls_state::{Agreement, ClassifiedBy};
 use crate::runtime::Classification;
-use crate::symbolize::{Frame, FrameRef};
+use crate::symbolize::FrameRef;
+
+/// What was news in a stack, so that others may mean something else now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// To the rules over named frames.
+    pub names: bool,
+    /// To what is known of the threads of the blocking pool.
+    pub threads: bool,
+}
+
+impl std::ops::BitOrAssign for News {
+    fn bitor_assign(&mut self, more: News) {
+        self.names |= more.names;
+        self.threads |= more.threads;
+    }
+}
 
 /// What was learned of one program in one recording.
 #[derive(Debug, Default)]
@@ -15,11 +31,12 @@ pub struct ProgramModel {
 }
 
 impl ProgramModel {
-    /// Learns from the stack of a thread that waits. True if other stacks may mean something else
-    /// now.
-    pub fn learn(&mut self, seen: &Observation<'_>) -> bool {
-        let by_name = self.classifier.learn(seen.frames);
-        self.pool_threads.learn(seen) || by_name
+    /// Learns from the stack of a thread that waits.
+    pub fn learn(&mut self, seen: &Observation<'_>) -> News {
+        News {
+            names: self.classifier.learn(seen.frames),
+            threads: self.pool_threads.learn(seen),
+        }
     }
 
     /// What the rules over named frames say of a stack.
