@@ -9,7 +9,6 @@ mod run;
 
 use self::close::After;
 use self::looked::Looked;
-use self::process_events::Program;
 use super::bounds::Bounds;
 use super::frames::Frames;
 use super::initial_waits::InitialWaits;
@@ -25,7 +24,7 @@ use super::pending::Pending;
 use super::processes::ProcessList;
 use super::shadow::Shadow;
 use super::stack_table::{StackBounds, StackTable};
-use super::traced_process::TracedProcess;
+use super::traced_process::{Program, TracedProcess};
 use crate::bpf::{LoadOptions, MappingEvents, Programs, monotonic};
 use crate::decode::{Activity, Event, RawPiece, Snapshot};
 use crate::host::KernelBtf;
@@ -34,7 +33,7 @@ use crate::process::Target;
 use crate::recording::{
     Header, Host, Interval, OpenWait, Sampling, Tables, ThreadId, Tool,
 };
-use crate::units::{Nanos, Svma, Tid, Timestamp};
+use crate::units::{Nanos, Pid, Svma, Tid, Timestamp};
 use anyhow::{Context, Result, ensure};
 use profiler_common::map::MAX_PROCESSES;
 use std::collections::HashSet;
@@ -355,7 +354,9 @@ impl Collector {
             let count = self.kernel.counters()?.get(*counter);
             tracing::debug!("{}: {count}", counter.name());
         }
-        self.objects.name_ends(self.processes.as_slice());
+        let own = self.processes.as_slice().iter();
+        let own: Vec<Pid> = own.map(|process| process.pid).collect();
+        self.objects.name_pipe_ends(&own);
         self.stacks.name_kernel(&mut self.frames);
         self.stacks.lend(&mut self.tables);
         self.objects.lend(&mut self.tables);

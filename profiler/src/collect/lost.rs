@@ -37,8 +37,6 @@ pub(super) struct Counted<'a> {
     pub(super) stacks_left_out: u64,
     /// Samples with such stacks.
     pub(super) samples_left_out: u64,
-    /// Objects beyond those that are kept.
-    pub(super) objects_left_out: u64,
     /// Distinct frames without a symbol.
     pub(super) unresolved: u64,
     /// Functions that are unwound by what their code does.
@@ -153,9 +151,7 @@ impl LossCounters {
             unresolved: counted.unresolved,
             unknown_waits: self.unknown,
             timeline: left_out.waits,
-            objects: of(Counter::RingFullObject)
-                + of(Counter::ObjectUnsummed)
-                + counted.objects_left_out,
+            objects: of(Counter::RingFullObject) + of(Counter::ObjectUnsummed),
             walked: of(Counter::Walks),
             functions_by_code: counted.functions_by_code,
             samples: by_cause.ring_full_samples + by_cause.samples_left_out,

@@ -1,30 +1,34 @@
-//! A live recording: what the kernel side tells becomes a [`crate::recording::Recording`].
+//! A live recording: what the kernel side tells becomes [`Interval`](crate::recording::Interval)s
+//! over [`Tables`](crate::recording::Tables).
 //!
-//! [`Session`] ties the rooms together: [`modules`] keeps the files behind the target's code and
-//! the kernel side's tables of them, [`traced_process`] follows the life of each process, [`maps`]
-//! remembers what was mapped when, [`gather`] collects events, [`stack_table`] keeps the stacks and
-//! what they were classified to be, [`timeline`] the waits one by one,
-//! [`samples`] puts samples together to polls, [`calls`] sums up long
-//! system calls and panics, [`panic_probes`] finds where panics begin, [`tail_calls`] finds
-//! functions that left the stack, [`initial_waits`] gives a stack to the threads that waited before we
-//! came, [`pending`] to those that waited in code not known yet, [`ended`] keeps the books of those that are gone, [`shadow`] walks some stacks a second time,
-//! [`open_waits`] and [`futex`] say what threads wait for at the end, [`sums`] and [`books`] hold what the
-//! kernel side counted, [`finish`] closes them, and
-//! [`split`] gives each process its own.
+//! [`Collector`] ties the files together.
+//!
+//! - The targets: [`processes`] lists them, [`traced_process`] follows the life of each,
+//!   [`modules`] keeps the files behind their code and the kernel side's tables of them, [`maps`]
+//!   remembers what was mapped when, [`panic_probes`] finds where panics begin.
+//! - Stacks: [`frames`] names addresses, [`tail_calls`] finds functions that left the stack,
+//!   [`stack_table`] and [`program`] keep the stacks and what they were classified to be,
+//!   [`initial_waits`] gives one to the threads that waited before we came, [`pending`] to those
+//!   that waited in code not known yet, and [`shadow`] walks some a second time.
+//! - What is waited for: [`objects`], with [`object_names`] and [`object_shares`]. [`numbers`] says
+//!   when both sides may forget the number of a stack or an object.
+//! - An interval: [`interval_buffer`] has what came in of it ([`sums`], [`wait_buffer`],
+//!   [`wakers`], [`samples`], [`calls`]), [`ledger`] where the time of each thread went, and
+//!   [`next_interval`] what came in of the next one already.
+//! - [`open_waits`] and [`futex`] say what threads wait for at the end, [`lost`] what is missing.
 
-mod books;
 mod bounds;
 mod calls;
-mod ended;
-mod finish;
+mod collector;
 mod frames;
 mod futex;
-mod gather;
 mod initial_waits;
-mod live;
+mod interval_buffer;
+mod ledger;
 mod lost;
 mod maps;
 mod modules;
+mod next_interval;
 mod numbers;
 mod object_names;
 mod object_shares;
@@ -32,14 +36,15 @@ mod objects;
 mod open_waits;
 mod panic_probes;
 mod pending;
+mod processes;
 mod program;
 mod samples;
 mod shadow;
-mod split;
 mod stack_table;
 mod sums;
 mod tail_calls;
-mod timeline;
 mod traced_process;
+mod wait_buffer;
+mod wakers;
 
-pub use live::{Options, Session, TICK};
+pub use collector::{Collector, INTERVAL, Options};

@@ -1,9 +1,11 @@
 //! The processes of a recording: what each executes, where its code is mapped, whether it lives.
 
+use super::maps::Meanings;
 use super::modules::{AddressMap, Modules};
 use super::stack_table::Owner;
 use super::tail_calls::Code;
 use crate::bpf::{MappingTable, Tables, monotonic};
+use crate::decode::TableVersion;
 use crate::process::module::TlsContext;
 use crate::process::{CpuQuota, QuotaUse, Target, status_text};
 use crate::recording::{self, ProcessId, Throttling};
@@ -30,6 +32,15 @@ const SETTLED_ANYWAY: Duration = Duration::from_secs(1);
 /// the CPU for good when we learn of the end.
 const REST: Duration = Duration::from_millis(100);
 
+/// Whether a look at a process found the program that was known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Program {
+    /// It goes on.
+    Same,
+    /// It executed another one.
+    New,
+}
+
 /// One process.
 #[derive(Debug)]
 pub(super) struct TracedProcess {
@@ -43,8 +54,10 @@ pub(super) struct TracedProcess {
     /// The kernel side's view of its mappings.
     pub(super) mappings: Vec<Mapping>,
     /// Of the map that is current; 0 where there is none.
-    pub(super) table_version: u32,
+    pub(super) table_version: TableVersion,
     pub(super) table: Option<MappingTable>,
+    /// What its addresses have meant since the address epoch began.
+    meanings: Meanings,
     pub(super) address_epoch: u32,
     /// The kernel side's count of exec_count when the mappings were read.
     pub(super) exec_count: u32,
@@ -96,8 +109,9 @@ impl TracedProcess {
             quota_told: no_throttling(),
             target: Some(target),
             mappings: Vec::new(),
-            table_version: 0,
+            table_version: TableVersion::NONE,
             table: None,
+            meanings: Meanings::default(),
             address_epoch: 0,
             exec_count: 0,
             program: usize::MAX,
@@ -143,6 +157,7 @@ impl TracedProcess {
             mappings: self.mappings.clone(),
             facts,
             code: Code::default(),
+            meanings: self.meanings.clone(),
             quota: None,
             quota_used: None,
             quota_told: no_throttling(),
@@ -191,7 +206,7 @@ impl TracedProcess {
     /// Whose its stacks are.
     pub(super) fn owner(&self) -> Owner {
         Owner {
-            pid: self.pid,
+            process: self.id,
             program: self.program,
         }
     }
@@ -257,8 +272,15 @@ impl TracedProcess {
         self.next_look = (self.next_look * 2).min(UNKNOWN_CODE.1);
     }
 
-    /// A look found something.
-    pub(super) fn found(&mut self, modules: &Modules, map: &AddressMap) {
+    /// A look found something: a new map of its addresses, of another program where it is `new`.
+    pub(super) fn found(&mut self, modules: &Modules, map: &AddressMap, program: Program) {
+        let new = program == Program::New;
+        if new {
+            self.meanings = Meanings::default();
+        }
+        if self.meanings.learn(map) || new {
+            self.address_epoch = self.address_epoch.wrapping_add(1);
+        }
         self.next_look = UNKNOWN_CODE.0;
         let now = Instant::now();
         if self.is_settled() {
@@ -368,6 +390,7 @@ impl TracedProcess {
             // Of its memory, nothing is left.
             self.code = Code::default();
             self.mappings = Vec::new();
+            self.meanings = Meanings::default();
             self.quota = None;
         }
         due

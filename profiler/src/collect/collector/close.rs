@@ -201,7 +201,6 @@ impl Collector {
             left_out: self.interval.left_out(),
             stacks_left_out: self.stacks.left_out(),
             samples_left_out: self.stacks.samples_left_out(),
-            objects_left_out: self.objects.left_out(),
             unresolved: self.frames.unresolved(),
             functions_by_code: self.modules.functions_by_code(),
             rows_full: self.modules.rows_full(),

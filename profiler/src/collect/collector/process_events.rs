@@ -3,21 +3,12 @@
 use super::Collector;
 use crate::bpf::{MappingEvent, process_entry};
 use crate::collect::modules::AddressMap;
-use crate::collect::traced_process::TracedProcess;
+use crate::collect::traced_process::{Program, TracedProcess};
 use crate::decode::{Fork, TableVersion};
 use crate::recording::ProcessId;
 use anyhow::Result;
 use profiler_common::map::Process;
 use profiler_common::row::Mapping;
-
-/// Whether a process's mappings are of the program that it executed before, too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Program {
-    /// It goes on.
-    Same,
-    /// Another one was executed, or the first one is read.
-    New,
-}
 
 impl Collector {
     /// Takes a new process in, which the kernel side watches already.
@@ -134,10 +125,7 @@ impl Collector {
         let Some(process) = self.processes.get_mut(id) else {
             return Ok(());
         };
-        if program == Program::New || !map.contains(self.maps.get(process.table_version)) {
-            process.address_epoch = process.address_epoch.wrapping_add(1);
-        }
-        process.found(&self.modules, &map);
+        process.found(&self.modules, &map, program);
         process.table_version = self.maps.add(map, &current);
         process.mappings = mappings;
         let old = process.table.replace(table);
