@@ -30,7 +30,7 @@ pub const ROW_BANKS: usize = 64;
 pub const INDEX_BANKS: usize = 16;
 /// Objects that are remembered as sent; the least recently seen go first, and are sent again.
 pub const MAX_OBJECTS: usize = 16_384;
-/// Entries of the aggregate.
+/// Entries of the aggregate, over all intervals that are not taken out yet.
 pub const AGGREGATES: usize = 49_152;
 /// Those of them that may be for waits for a known object: a thread may wait for ever new ones,
 /// and there must be room for new stacks.
@@ -124,7 +124,8 @@ pub const PHASE_RUNNABLE: u32 = 2;
 /// [`Thread::phase`]: off-CPU, waits.
 pub const PHASE_BLOCKED: u32 = 3;
 
-/// [`Thread::phase`]: ended, but its record found no room in the ring buffer.
+/// [`Thread::phase`]: ended, but its record found no room in the ring buffer. The entry is
+/// userspace's then: no program looks at it before it is free again.
 pub const PHASE_DEAD: u32 = 4;
 
 /// A thread of a watched process, by [`THREADS`] and its id.
@@ -153,11 +154,13 @@ pub struct Thread {
     /// Number of the set of its remembered parks plus one, or 0.
     pub parks: u32,
     /// Which of them the wait is, plus one, or 0: then the wait belongs to its sums.
-    pub park: u32,
+    pub park: u16,
     /// Which of the remembered parks may be meant, plus one, while the wait is being looked into.
-    pub candidate: u32,
+    pub candidate: u16,
     /// What tokio's thread-local state said, one of [`crate::context::tls_state`]: likewise.
     pub tls_state: u32,
+    /// The interval of its last event; `at_cut` is its state at the begin of that interval.
+    pub cut: u32,
     /// Finished stretches.
     pub times: ThreadTimes,
     /// Id of the task that waits, or 0.
@@ -167,8 +170,8 @@ pub struct Thread {
     /// Where an idle park was walked that is not remembered yet: [`Stack::frames`] of it. What so
     /// many frames are found by, the next walk notes. Else 0.
     pub remember: u32,
-    /// No padding.
-    pub reserved: u32,
+    /// With [`PHASE_DEAD`], the thread's id: `tid` is 0 then.
+    pub ended_tid: u32,
     /// Address of its last page fault, or 0 where page faults are not told.
     pub fault: u64,
     /// The kernel's address of the file that is mapped there, or 0.
@@ -185,11 +188,37 @@ pub struct Thread {
     pub call_start: u64,
     /// Its time on a CPU in the recording up to then.
     pub call_on_cpu: u64,
+    /// What the thread was at the cut before its last event, see `cut`.
+    pub at_cut: ThreadState,
     /// A whole number of cache lines.
-    pub unused: [u64; 7],
+    pub unused: [u64; 3],
 }
 
-/// Key of the aggregate.
+/// What of a thread is divided by a cut: its state at that instant. All zero, with [`PHASE_NEW`],
+/// is a thread that was not there yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct ThreadState {
+    /// As [`Thread::phase`].
+    pub phase: u32,
+    /// No padding.
+    pub reserved: u32,
+    /// As [`Thread::since`].
+    pub since: u64,
+    /// As [`Thread::wakeup`]; a wakeup later than the cut had not happened at the cut.
+    pub wakeup: u64,
+    /// As [`Thread::stack`].
+    pub stack: u64,
+    /// As [`Thread::object`].
+    pub object: u64,
+    /// As [`Thread::task_id`].
+    pub task_id: u64,
+    /// As [`Thread::times`], but for system calls, which may have returned a little later.
+    pub times: ThreadTimes,
+}
+
+/// What waits are summed by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[repr(C)]
@@ -203,6 +232,19 @@ pub struct AggregateKey {
     pub tid: u32,
     /// Its process.
     pub tgid: u32,
+}
+
+/// Key of the aggregate: the sums of one interval lie beside those of the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct IntervalKey {
+    /// What the waits are summed by.
+    pub waits: AggregateKey,
+    /// The interval in which they ended.
+    pub cut: u32,
+    /// No padding.
+    pub reserved: u32,
 }
 
 /// Sums over the finished waits of one thread with one stack; nanoseconds.
@@ -247,9 +289,12 @@ pub const ALL_FRAMES: u32 = u32::MAX;
 const _: () = assert!(size_of::<ThreadTimes>() == 48);
 const _: () = assert!(size_of::<Process>() == 64);
 const _: () = assert!(size_of::<ProcessCounters>() == 16);
-const _: () = assert!(size_of::<Thread>() == 4 * 64);
+const _: () = assert!(size_of::<Thread>() == 5 * 64);
 const _: () = assert!(core::mem::offset_of!(Thread, times) == 64);
+const _: () = assert!(core::mem::offset_of!(Thread, remember) == 128);
+const _: () = assert!(size_of::<ThreadState>() == 96);
 const _: () = assert!(size_of::<AggregateKey>() == 24);
+const _: () = assert!(size_of::<IntervalKey>() == 32);
 const _: () = assert!(size_of::<Aggregate>() == 32 + 4 * HISTOGRAM_BUCKETS);
 const _: () = assert!(size_of::<Stack>() == 8);
 
@@ -267,6 +312,7 @@ mod pod {
         ProcessCounters,
         Thread,
         AggregateKey,
+        IntervalKey,
         Aggregate,
         Stack
     );

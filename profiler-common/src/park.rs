@@ -247,20 +247,36 @@ pub struct Park {
     pub number: u32,
     /// How many frames prove what it is, as [`crate::map::Stack::frames`].
     pub frames: u32,
-    /// No padding.
-    pub reserved: u32,
-    /// Its finished waits, which are in no other sum.
-    pub sums: Sums,
+    /// How often it was known again (wrapping), for [`CHECK_EVERY`].
+    pub hits: u32,
+    /// Its finished waits, which are in no other sum: those of an interval lie in the place that the
+    /// lowest bit of its number names.
+    pub sums: [Sums; 2],
     /// What the walk read.
     pub trace: Trace,
+    /// A whole number of cache lines.
+    pub unused: [u64; 4],
 }
 
-/// Sums over waits; nanoseconds. As [`crate::map::Aggregate`], but without its histogram: that is for
-/// sites, which parks have none of.
+/// Sums over the waits of one interval; nanoseconds. As [`crate::map::Aggregate`], but without its
+/// histogram: that is for sites, which parks have none of.
+///
+/// They say themselves whose they are, so that nobody has to empty them: sums of an earlier
+/// interval are simply begun anew, and stay readable until then whatever the park has become.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[repr(C)]
 pub struct Sums {
+    /// The interval.
+    pub cut: u32,
+    /// The thread.
+    pub tid: u32,
+    /// Its process.
+    pub tgid: u32,
+    /// No padding.
+    pub reserved: u32,
+    /// Number of the stack.
+    pub stack: u64,
     /// Finished waits.
     pub waits: u64,
     /// Switch-out to wakeup.
@@ -269,9 +285,24 @@ pub struct Sums {
     pub runqueue: u64,
     /// Longest blocked part.
     pub max: u64,
+    /// A cache line.
+    pub unused: u64,
 }
 
 impl Sums {
+    /// Begins sums of another interval or stack.
+    #[inline(always)]
+    pub fn begin(&mut self, cut: u32, tid: u32, tgid: u32, stack: u64) {
+        self.waits = 0;
+        self.cut = cut;
+        self.tid = tid;
+        self.tgid = tgid;
+        self.stack = stack;
+        self.blocked = 0;
+        self.runqueue = 0;
+        self.max = 0;
+    }
+
     /// Adds one wait.
     #[inline(always)]
     pub fn add(&mut self, blocked: u64, runqueue: u64) {
@@ -300,8 +331,10 @@ pub struct ParkSet {
     pub last: u32,
     /// The thread's process.
     pub tgid: u32,
+    /// 1 from the first time on that a thread had it: any other set has no sums.
+    pub used: u32,
     /// A whole number of cache lines.
-    pub unused: [u64; 6],
+    pub unused: [u32; 11],
     /// The parks.
     pub parks: [Park; WAYS],
 }
@@ -310,6 +343,7 @@ const _: () = assert!(size_of::<Key>() == 32);
 const _: () = assert!(size_of::<Park>().is_multiple_of(64));
 const _: () = assert!(core::mem::offset_of!(ParkSet, parks) == 64);
 const _: () = assert!(core::mem::offset_of!(Park, sums) == 64);
+const _: () = assert!(size_of::<Sums>() == 64);
 const _: () = assert!(size_of::<Trace>() == 32 + 10 * ROOM);
 
 #[cfg(feature = "user")]

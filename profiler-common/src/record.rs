@@ -129,6 +129,10 @@ pub struct SampleRecord {
     pub core: u64,
     /// The core's tick, which changes between turns of the worker's loop, or [`NO_TICK`].
     pub tick: u64,
+    /// The interval in which it came: see [`crate::map::Thread::cut`].
+    pub cut: u32,
+    /// No padding.
+    pub reserved: u32,
 }
 
 /// [`SampleRecord::tick`] where it is not known.
@@ -163,6 +167,10 @@ pub struct WaitRecord {
     pub waker_comm: [u8; COMM_LEN],
     /// Number of the waker's stack, or 0 where it was not walked: see [`stack_kind::WAKER`].
     pub waker_stack: u64,
+    /// The interval in which it came: see [`crate::map::Thread::cut`].
+    pub cut: u32,
+    /// No padding.
+    pub reserved: u32,
 }
 
 /// A system call in which a thread was on a CPU for at least `--min-block`, at its return. Its
@@ -185,6 +193,10 @@ pub struct CallRecord {
     pub task_id: u64,
     /// Number of its object, or 0 where none is known.
     pub object: u64,
+    /// The interval in which it came: see [`crate::map::Thread::cut`].
+    pub cut: u32,
+    /// No padding.
+    pub reserved: u32,
 }
 
 /// A thread began to panic.
@@ -200,6 +212,10 @@ pub struct PanicRecord {
     pub stack: u64,
     /// As [`WaitRecord::task_id`].
     pub task_id: u64,
+    /// The interval in which it came: see [`crate::map::Thread::cut`].
+    pub cut: u32,
+    /// No padding.
+    pub reserved: u32,
 }
 
 /// [`WaitRecord::waker_tid`] of a wakeup made by an interrupt (a timer, a device, the network):
@@ -225,6 +241,12 @@ pub struct ThreadEndRecord {
     pub times: crate::map::ThreadTimes,
     /// Name of the thread.
     pub comm: [u8; COMM_LEN],
+    /// The interval in which it came: see [`crate::map::Thread::cut`].
+    pub cut: u32,
+    /// No padding.
+    pub reserved: u32,
+    /// What the thread was at the begin of that interval.
+    pub at_cut: crate::map::ThreadState,
 }
 
 /// A target process executed another program: all mappings are new.
@@ -386,10 +408,10 @@ pub struct RawStackRecord {
 const _: () = assert!(size_of::<RawStackRecord>() == 16 + 48 + 16);
 const _: () = assert!(size_of::<Header>() == 16);
 const _: () = assert!(size_of::<StackRecord>() == 16 + 24 + 48 + 32 + 16);
-const _: () = assert!(size_of::<WaitRecord>() == 16 + 48 + 8 + 16 + 8);
-const _: () = assert!(size_of::<SampleRecord>() == 16 + 40);
-const _: () = assert!(size_of::<CallRecord>() == 16 + 48);
-const _: () = assert!(size_of::<PanicRecord>() == 16 + 24);
+const _: () = assert!(size_of::<WaitRecord>() == 16 + 48 + 8 + 16 + 8 + 8);
+const _: () = assert!(size_of::<SampleRecord>() == 16 + 40 + 8);
+const _: () = assert!(size_of::<CallRecord>() == 16 + 48 + 8);
+const _: () = assert!(size_of::<PanicRecord>() == 16 + 24 + 8);
 const _: () = assert!(size_of::<ExecRecord>() == 24);
 const _: () = assert!(size_of::<ForkRecord>() == 32);
 const _: () = assert!(size_of::<SnapshotRecord>() == 16 + 48 + 48 + 8 + 8 + 16);

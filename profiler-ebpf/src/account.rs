@@ -7,13 +7,14 @@ use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::warn;
 use core::ffi::c_void;
+use core::sync::atomic::{Ordering, compiler_fence};
 use profiler_common::counter::Counter;
-use profiler_common::map::{POLICY_SUM_ONLY, POLICY_RECORD, PHASE_BLOCKED, PHASE_NEW, PHASE_RUNNABLE, PHASE_RUNNING, Thread};
+use profiler_common::map::{AggregateKey, POLICY_SUM_ONLY, POLICY_RECORD, PHASE_BLOCKED, PHASE_NEW, PHASE_RUNNABLE, PHASE_RUNNING, Thread};
 use profiler_common::record::STACK_BEFORE;
 
 use crate::filter::{self, Task, Watched};
 use crate::maps::{CLOCK_LEAD, PROCESS_COUNTERS, count, count_first};
-use crate::{children, config, emit, family, objects, parks, stack, sums, threads};
+use crate::{children, config, emit, family, interval, objects, parks, stack, sums, threads};
 
 /// `TASK_DEAD`: the thread's last switch; its memory map is gone by then.
 const TASK_DEAD: u32 = 0x80;
@@ -35,14 +36,18 @@ pub(crate) fn sched_switch(ctx: &BtfTracePointContext) {
     if out.is_none() && back.is_none() {
         return;
     }
+    let cut = interval::current();
     // One time for both halves, as the scheduler has it: what we take is the next thread's.
     let now = now();
     if let Some(process) = out {
-        let preempted = ctx.arg::<u32>(0) & 1 != 0;
-        switch_out(ctx, prev, process, preempted, prev_state(ctx, prev), now);
+        let leaving = Leaving {
+            preempted: ctx.arg::<u32>(0) & 1 != 0,
+            state: prev_state(ctx, prev),
+        };
+        switch_out(ctx, prev, process, leaving, cut, now);
     }
     if let Some(process) = back {
-        switch_in(ctx, next, process, now);
+        switch_in(ctx, next, process, cut, now);
     }
 }
 
@@ -57,26 +62,26 @@ fn prev_state(ctx: &BtfTracePointContext, prev: Task) -> u32 {
     unsafe { *prev.add(config::off_task_state() as usize).cast::<u32>() }
 }
 
-/// The entry of a thread. One that has none was not seen to be born: it has been in `phase`
-/// since its process's recording began, or there would have been a switch.
+/// How a thread leaves the CPU.
+#[derive(Clone, Copy)]
+struct Leaving {
+    preempted: bool,
+    /// Its state as the scheduler has it.
+    state: u32,
+}
+
+/// The entry of a thread for an event of the interval `cut`. One that has none was not seen to be
+/// born: it has been in `phase` since its process's recording began, or there would have been a
+/// switch.
 #[inline(always)]
 fn entry(
     ctx: &BtfTracePointContext,
     tid: u32,
     process: Watched,
     phase: u32,
+    cut: u32,
 ) -> Option<*mut Thread> {
-    // SAFETY: a live array value.
-    let tgid = unsafe { (*process.process).tgid };
-    let Some(thread) = threads::find(tid).or_else(|| threads::claim(tid, tgid)) else {
-        if count_first(Counter::ThreadTableFull) {
-            warn!(
-                ctx,
-                "the thread table is full: thread {} is not in the books", tid
-            );
-        }
-        return None;
-    };
+    let thread = entry_of(ctx, tid, process)?;
     // SAFETY: a live array value that only this thread's own events write now.
     unsafe {
         if (*thread).phase == PHASE_NEW {
@@ -84,10 +89,55 @@ fn entry(
             (*thread).times.first_seen = start;
             (*thread).since = start;
             (*thread).stack = STACK_BEFORE;
+            compiler_fence(Ordering::SeqCst);
             (*thread).phase = phase;
         }
+        // After that: at the cut it was what it has been all the time.
+        interval::enter(thread, cut);
     }
     Some(thread)
+}
+
+/// The entry of a thread whose life begins now, in `phase`.
+#[inline(always)]
+fn entry_of_new(
+    ctx: &BtfTracePointContext,
+    tid: u32,
+    process: Watched,
+    phase: u32,
+    cut: u32,
+    now: u64,
+) {
+    let Some(thread) = entry_of(ctx, tid, process) else {
+        return;
+    };
+    // SAFETY: a live array value that only this thread's own events write now.
+    unsafe {
+        // Before that: at the cut it was not there.
+        interval::enter(thread, cut);
+        if (*thread).phase == PHASE_NEW {
+            (*thread).stack = STACK_BEFORE;
+        }
+        (*thread).times.first_seen = now;
+        (*thread).since = now;
+        (*thread).phase = phase;
+    }
+}
+
+#[inline(always)]
+fn entry_of(ctx: &BtfTracePointContext, tid: u32, process: Watched) -> Option<*mut Thread> {
+    // SAFETY: a live array value.
+    let tgid = unsafe { (*process.process).tgid };
+    let thread = threads::find(tid).or_else(|| threads::claim(tid, tgid));
+    if thread.is_none() {
+        if count_first(Counter::ThreadTableFull) {
+            warn!(
+                ctx,
+                "the thread table is full: thread {} is not in the books", tid
+            );
+        }
+    }
+    thread
 }
 
 #[inline(always)]
@@ -95,13 +145,14 @@ fn switch_out(
     ctx: &BtfTracePointContext,
     prev: Task,
     process: Watched,
-    preempted: bool,
-    state: u32,
+    leaving: Leaving,
+    cut: u32,
     now: u64,
 ) {
+    let Leaving { preempted, state } = leaving;
     // SAFETY: `prev` is the tracepoint's argument.
     let tid = unsafe { filter::tid(prev) };
-    let Some(thread) = entry(ctx, tid, process, PHASE_RUNNING) else {
+    let Some(thread) = entry(ctx, tid, process, PHASE_RUNNING, cut) else {
         if !preempted && state != 0 && state & TASK_DEAD == 0 {
             count(Counter::WaitOfNoThread);
         }
@@ -233,10 +284,10 @@ unsafe fn arrival(task: Task, since: u64, now: u64) -> Option<u64> {
 }
 
 #[inline(always)]
-fn switch_in(ctx: &BtfTracePointContext, next: Task, process: Watched, now: u64) {
+fn switch_in(ctx: &BtfTracePointContext, next: Task, process: Watched, cut: u32, now: u64) {
     // SAFETY: `next` is the tracepoint's argument.
     let tid = unsafe { filter::tid(next) };
-    let Some(thread) = entry(ctx, tid, process, PHASE_BLOCKED) else {
+    let Some(thread) = entry(ctx, tid, process, PHASE_BLOCKED, cut) else {
         return;
     };
     // SAFETY: a live array value; the thread's own switches come one after another.
@@ -332,8 +383,13 @@ unsafe fn arrive(thread: *mut Thread, tid: u32, now: u64, queued: impl FnOnce() 
             if let Some(park) = parks::sums(thread) {
                 (*park).add(blocked, runqueue);
             } else {
-                if let Some(sums) = sums::of((*thread).tgid, tid, (*thread).stack, (*thread).object)
-                {
+                let waits = AggregateKey {
+                    stack: (*thread).stack,
+                    object: (*thread).object,
+                    tid,
+                    tgid: (*thread).tgid,
+                };
+                if let Some(sums) = sums::of(waits, (*thread).cut) {
                     sums::add(sums, blocked, runqueue);
                 }
                 if blocked >= config::min_block_ns() && (*thread).policy != POLICY_SUM_ONLY {
@@ -388,6 +444,7 @@ pub(crate) fn sched_process_fork(ctx: &BtfTracePointContext) {
     let child: Task = ctx.arg(1);
     // SAFETY: the tracepoint's second argument.
     let (tgid, tid) = unsafe { (filter::tgid(child), filter::tid(child)) };
+    let cut = interval::current();
     let now = now();
     let process = if tid == tgid {
         // SAFETY: the tracepoint's first argument.
@@ -398,14 +455,7 @@ pub(crate) fn sched_process_fork(ctx: &BtfTracePointContext) {
     let Some(process) = process else {
         return;
     };
-    let Some(thread) = entry(ctx, tid, process, PHASE_RUNNABLE) else {
-        return;
-    };
-    // SAFETY: a live array value, and the thread has not run yet.
-    unsafe {
-        (*thread).times.first_seen = now;
-        (*thread).since = now;
-    }
+    entry_of_new(ctx, tid, process, PHASE_RUNNABLE, cut, now);
 }
 
 /// An exec: the mappings are gone, and so is every thread but the one that called it.
@@ -419,6 +469,7 @@ pub(crate) fn sched_process_exec(ctx: &BtfTracePointContext) {
     let Some(process) = filter::watched(tgid) else {
         return;
     };
+    let cut = interval::current();
     let now = now();
     if let Some(life) = PROCESS_COUNTERS.get_ptr_mut(process.index) {
         // SAFETY: a live array value, which only events of this process write: the table is void
@@ -431,19 +482,13 @@ pub(crate) fn sched_process_exec(ctx: &BtfTracePointContext) {
     {
         // SAFETY: a live entry whose id no thread has any more.
         unsafe {
+            interval::enter(thread, cut);
             (*thread).times.running += now.saturating_sub((*thread).since);
             (*thread).since = now;
             parks::give_up(thread);
             emit::thread_end(thread, task, now);
         }
-        if let Some(thread) = entry(ctx, tid, process, PHASE_RUNNING) {
-            // SAFETY: a live array value.
-            unsafe {
-                (*thread).times.first_seen = now;
-                (*thread).since = now;
-                (*thread).phase = PHASE_RUNNING;
-            }
-        }
+        entry_of_new(ctx, tid, process, PHASE_RUNNING, cut, now);
     }
     emit::exec(tgid, tid, now);
 }

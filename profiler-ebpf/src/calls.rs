@@ -14,7 +14,7 @@ use profiler_common::counter::Counter;
 use profiler_common::record::{CallRecord, Header, KIND_CALL, stack_kind};
 use profiler_common::row::walk;
 
-use crate::{oncpu_stack, filter, registers, config, emit, objects, threads};
+use crate::{oncpu_stack, filter, registers, config, emit, interval, objects, threads};
 use crate::maps::{count, slot};
 
 /// The current thread enters a system call.
@@ -55,6 +55,7 @@ pub(crate) fn exit(ctx: &BtfTracePointContext) {
             return;
         }
         (*thread).call_start = 0;
+        let cut = interval::current();
         let now = bpf_ktime_get_ns();
         let on_cpu = threads::on_cpu(thread, now).saturating_sub((*thread).call_on_cpu);
         (*thread).times.in_calls += on_cpu;
@@ -87,6 +88,8 @@ pub(crate) fn exit(ctx: &BtfTracePointContext) {
             stack: stack.number,
             task_id: stack.task_id,
             object: objects::of_call(&regs, thread, now),
+            cut,
+            reserved: 0,
         };
         if !emit::send(&record) {
             count(Counter::RingFullCall);

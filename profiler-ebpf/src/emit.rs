@@ -205,6 +205,8 @@ pub(crate) unsafe fn wait(thread: *mut Thread, end: u64, woken: u64) {
             },
             waker_comm: (*thread).waker_comm,
             waker_stack: if seen { (*thread).waker_stack } else { 0 },
+            cut: (*thread).cut,
+            reserved: 0,
         }
     };
     if !send(&record) {
@@ -231,11 +233,14 @@ pub(crate) unsafe fn thread_end(thread: *mut Thread, task: Task, now: u64) {
             time: now,
             times: (*thread).times,
             comm: comm(task),
+            cut: (*thread).cut,
+            reserved: 0,
+            at_cut: (*thread).at_cut,
         };
         if send(&record) {
             threads::release(thread);
         } else {
-            (*thread).phase = profiler_common::map::PHASE_DEAD;
+            threads::leave(thread);
             count(Counter::RingFullOther);
         }
     }

@@ -104,18 +104,11 @@ fn copy(from: Watched, to: u32, now: u64) -> Option<()> {
         (*life).exec_count = exec_count;
         (*life).raw_table_version = 0;
         (*life).raw = 0;
-        (*child).table = (*parent).table;
-        (*child).mappings = (*parent).mappings;
-        (*child).table_version = (*parent).table_version;
-        (*child).exec_count = (*parent).exec_count;
-        (*child).address_epoch = (*parent).address_epoch;
-        (*child).follow = 1;
-        (*child).layout = (*parent).layout;
-        (*child).start = now;
-        (*child).context_below_fs = (*parent).context_below_fs;
-        (*child).worker_below_fs = (*parent).worker_below_fs;
-        (*child).current_thread_below_fs = (*parent).current_thread_below_fs;
-        (*child).budget_below_fs = (*parent).budget_below_fs;
+        *child = Process {
+            tgid: (*child).tgid,
+            start: now,
+            ..*parent
+        };
     }
     Some(())
 }

@@ -11,6 +11,7 @@ mod context;
 mod emit;
 mod family;
 mod filter;
+mod interval;
 mod maps;
 mod objects;
 mod panics;

@@ -6,7 +6,7 @@ use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use profiler_common::call::CALLS;
 use profiler_common::counter::Counter;
-use profiler_common::map::{Aggregate, AggregateKey, FILTER_SIZE, INDEX_BANKS, ProcessCounters, MAX_MAPPINGS, MAX_OBJECTS, MAX_PROCESSES, MAX_TABLES, Process, ROW_BANKS, Stack, THREADS, Thread};
+use profiler_common::map::{Aggregate, IntervalKey, FILTER_SIZE, INDEX_BANKS, ProcessCounters, MAX_MAPPINGS, MAX_OBJECTS, MAX_PROCESSES, MAX_TABLES, Process, ROW_BANKS, Stack, THREADS, Thread};
 use profiler_common::park::{ParkSet, SETS};
 use profiler_common::row::{BANK_ROWS, INDEX_BANK, Mapping, walk};
 
@@ -88,12 +88,14 @@ pub(crate) static PARK_CACHE_EPOCH: Array<u32> = Array::with_max_entries(1, 0);
 pub(crate) static STACKS: HashMap<u64, Stack> = HashMap::with_max_entries(65_536, 0);
 
 #[map]
-pub(crate) static AGGREGATES: HashMap<AggregateKey, Aggregate> =
+pub(crate) static AGGREGATES: HashMap<IntervalKey, Aggregate> =
     HashMap::with_max_entries(profiler_common::map::AGGREGATES as u32, 0);
 
-/// How many entries of it were made for waits for a known object, about.
+/// How many entries of it were made for waits for a known object, about: in the interval under way
+/// and in the one before, each in the place that the lowest bit of its number names. Userspace sets
+/// it to 0 where it has taken the sums out.
 #[map]
-pub(crate) static OBJECT_SUMS: Array<u64> = Array::with_max_entries(1, 0);
+pub(crate) static OBJECT_SUMS: Array<u64> = Array::with_max_entries(2, ALIGNED);
 
 /// What each system call waits for, one of [`profiler_common::call`].
 #[map]

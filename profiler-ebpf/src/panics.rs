@@ -7,7 +7,7 @@ use profiler_common::counter::Counter;
 use profiler_common::record::{Header, KIND_PANIC, PanicRecord, stack_kind};
 
 use crate::maps::{count, slot};
-use crate::{oncpu_stack, emit, filter, registers};
+use crate::{oncpu_stack, emit, filter, interval, registers};
 
 /// The current thread begins to panic.
 #[inline(always)]
@@ -20,6 +20,7 @@ pub(crate) fn panicked(ctx: &ProbeContext) {
     count(Counter::Panics);
     // SAFETY: a uprobe's context is the registers.
     let regs = unsafe { registers::parts(ctx.as_ptr().cast()) };
+    let cut = interval::current();
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
     let taken = oncpu_stack::take::<{ slot::PANIC }>(ctx.as_ptr(), process, &regs, stack_kind::PANIC, now);
@@ -33,6 +34,8 @@ pub(crate) fn panicked(ctx: &ProbeContext) {
         time: now,
         stack: taken.map_or(0, |taken| taken.number),
         task_id: taken.map_or(0, |taken| taken.task_id),
+        cut,
+        reserved: 0,
     };
     if !emit::send(&record) {
         count(Counter::RingFullPanic);

@@ -166,7 +166,7 @@ pub(crate) unsafe fn find(thread: *mut Thread, table: Table, regs: &Registers) -
             let set = u64::from((*thread).parks - 1) | key.syscall << 32;
             park_number(set, key.ip, key.sp, regs.bp, key.era)
         };
-        write_volatile(&raw mut (*thread).candidate, number);
+        write_volatile(&raw mut (*thread).candidate, number as u16);
     }
     false
 }
@@ -179,7 +179,7 @@ pub(crate) unsafe fn find(thread: *mut Thread, table: Table, regs: &Registers) -
 pub(crate) unsafe fn candidate(thread: *const Thread) -> Option<Found> {
     // SAFETY: as in `find`.
     unsafe {
-        let number = read_volatile(&raw const (*thread).candidate);
+        let number = u32::from(read_volatile(&raw const (*thread).candidate));
         if number == 0 {
             return None;
         }
@@ -198,7 +198,9 @@ pub(crate) unsafe fn candidate(thread: *const Thread) -> Option<Found> {
 pub(crate) unsafe fn accept(thread: *mut Thread, found: Found) -> bool {
     // SAFETY: by the caller's word.
     unsafe {
-        if (*found.park).sums.waits & (CHECK_EVERY - 1) == CHECK_EVERY - 1 {
+        let hits = (*found.park).hits.wrapping_add(1);
+        (*found.park).hits = hits;
+        if u64::from(hits) & (CHECK_EVERY - 1) == 0 {
             return false;
         }
         count(Counter::ParksKnown);
@@ -243,11 +245,12 @@ unsafe fn belongs(thread: *mut Thread, found: Found) {
     unsafe {
         (*thread).stack = (*found.park).stack;
         (*thread).policy = POLICY_SUM_ONLY;
-        write_volatile(&raw mut (*thread).park, found.number);
+        write_volatile(&raw mut (*thread).park, found.number as u16);
     }
 }
 
-/// The sums to which the thread's wait belongs, where it is a remembered park.
+/// The sums to which the thread's wait belongs, where it is a remembered park: those of the interval
+/// in which it ends.
 ///
 /// # Safety
 /// `thread` is a live entry whose wait ends.
@@ -260,8 +263,21 @@ pub(crate) unsafe fn sums(thread: *const Thread) -> Option<*mut Sums> {
             return None;
         }
         let set = set(thread)?;
-        Some(&raw mut (*park(set, number as usize - 1)).sums)
+        let park = park(set, usize::from(number) - 1);
+        let cut = (*thread).cut;
+        let sums = sums_of(park, cut);
+        if (*sums).cut != cut {
+            (*sums).begin(cut, (*thread).tid, (*thread).tgid, (*park).stack);
+        }
+        Some(sums)
     }
+}
+
+/// Where a park has its sums of an interval, or of the last one but one.
+#[inline(always)]
+unsafe fn sums_of(park: *mut Park, cut: u32) -> *mut Sums {
+    // SAFETY: the mask keeps the index within the array of the caller's live park.
+    unsafe { (&raw mut (*park).sums).cast::<Sums>().add(cut as usize & 1) }
 }
 
 /// What is remembered of a walk, beside its notes.
@@ -300,10 +316,10 @@ pub(crate) unsafe fn remember(thread: *mut Thread, table: Table, regs: &Register
         }
         let set = u64::from(set - 1) | u64::from((*thread).tid) << 32;
         let proof = u64::from(frames) | u64::from(noted.tls_state) << 32;
-        let number = park_store(set, noted.stack, noted.hash, proof);
+        let number = park_store(set, noted.stack, noted.hash, proof, (*thread).cut);
         if number != 0 {
             (*thread).policy = POLICY_SUM_ONLY;
-            write_volatile(&raw mut (*thread).park, number);
+            write_volatile(&raw mut (*thread).park, number as u16);
         }
     }
 }
@@ -313,7 +329,7 @@ pub(crate) unsafe fn remember(thread: *mut Thread, table: Table, regs: &Register
 /// with the tls_state in its upper half. A global function as [`park_number`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn park_store(set: u64, stack: u64, hash: u64, proof: u64) -> u32 {
+extern "C" fn park_store(set: u64, stack: u64, hash: u64, proof: u64, cut: u32) -> u32 {
     let tid = (set >> 32) as u32;
     let (Some(set), Some(chunk)) = (PARKS.get_ptr_mut(set as u32), CHUNK.get_ptr_mut(0)) else {
         return 0;
@@ -328,13 +344,15 @@ extern "C" fn park_store(set: u64, stack: u64, hash: u64, proof: u64) -> u32 {
         let way = (*set).next & (WAYS as u32 - 1);
         (*set).next = (*set).next.wrapping_add(1);
         let park = park(set, way as usize);
-        forget((*set).tgid, tid, park);
+        forget(park, cut);
+        (*sums_of(park, cut)).begin(cut, tid, (*set).tgid, stack);
         (*park).key = (*chunk).key;
         (*park).stack = stack;
         (*park).hash = hash;
         (*park).tls_state = (proof >> 32) as u32;
         (*park).frames = proof as u32;
         (*park).number = way + 1;
+        (*park).hits = 0;
         (*park).trace.sp = (*trace).sp;
         (*park).trace.bp = (*trace).bp;
         (*park).trace.count = (*trace).count;
@@ -353,10 +371,10 @@ extern "C" fn park_store(set: u64, stack: u64, hash: u64, proof: u64) -> u32 {
 /// Empties a park of a set. A global function as [`park_number`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn park_forget(set: u32, way: u32, tid: u32) -> u32 {
+extern "C" fn park_forget(set: u32, way: u32, cut: u32) -> u32 {
     if let Some(set) = PARKS.get_ptr_mut(set) {
         // SAFETY: a live map value whose thread makes no more switches.
-        unsafe { forget((*set).tgid, tid, park(set, way as usize)) };
+        unsafe { forget(park(set, way as usize), cut) };
     }
     0
 }
@@ -377,7 +395,7 @@ pub(crate) unsafe fn give_up(thread: *mut Thread) {
         (*thread).park = 0;
         let mut way = 0;
         while way < WAYS as u32 {
-            park_forget(number, way, (*thread).tid);
+            park_forget(number, way, (*thread).cut);
             way += 1;
         }
         (*set).next = 0;
@@ -388,20 +406,19 @@ pub(crate) unsafe fn give_up(thread: *mut Thread) {
     }
 }
 
-/// Leaves a park empty; its sums go to the aggregate.
+/// Leaves a park empty; its sums of the interval under way go to the aggregate. Those of the one
+/// before are userspace's to take.
 #[inline(always)]
-unsafe fn forget(tgid: u32, tid: u32, park: *mut Park) {
+unsafe fn forget(park: *mut Park, cut: u32) {
     // SAFETY: a live map value, which is this thread's alone.
     unsafe {
-        if (*park).sums.waits != 0 {
-            sums::merge(tgid, tid, (*park).stack, &raw const (*park).sums);
+        let sums = sums_of(park, cut);
+        if (*sums).cut == cut && (*sums).waits != 0 {
+            sums::merge(sums);
+            (*sums).waits = 0;
         }
         (*park).key.ip = 0;
         (*park).stack = 0;
-        (*park).sums.waits = 0;
-        (*park).sums.blocked = 0;
-        (*park).sums.runqueue = 0;
-        (*park).sums.max = 0;
     }
 }
 
@@ -421,6 +438,7 @@ fn claim(tgid: u32, tid: u32) -> u32 {
         }
         // SAFETY: as above, and this thread's now.
         unsafe {
+            (*set).used = 1;
             (*set).tgid = tgid;
             (*set).tid = tid;
         }

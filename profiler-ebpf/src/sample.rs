@@ -14,7 +14,7 @@ use profiler_common::row::walk;
 use crate::filter::{self, Watched};
 use crate::maps::{MESSAGE, count, slot};
 use crate::unwind::Reading;
-use crate::{config, context, emit, registers, stack, threads, unwind};
+use crate::{config, context, emit, interval, registers, stack, threads, unwind};
 
 /// Sends the stack of the current thread, if it is one of a watched process.
 #[inline(always)]
@@ -40,6 +40,7 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
         if outcome != walk::COMPLETE {
             count(Counter::SamplesTruncated);
         }
+        let cut = interval::current();
         let now = bpf_ktime_get_ns();
         let (on_cpu, waits) = books(tid as u32, process, now);
         let sample = &raw mut (*message).sample;
@@ -48,6 +49,8 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
         (*sample).task_id = context.task_id;
         (*sample).core = context.core;
         (*sample).tick = context::tick(context.core, process);
+        (*sample).cut = cut;
+        (*sample).reserved = 0;
         emit::prepare(message, now);
         let kind = stack_kind::SAMPLE << 16 | outcome << 8 | context.tls_state;
         let kind = stack::era(process, table) ^ u64::from(kind);

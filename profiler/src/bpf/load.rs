@@ -1,8 +1,12 @@
 //! Loading the programs, and attaching them.
 
+use super::cuts::Cuts;
+use super::hash_table::HashTable;
+use super::mapped::Mapped;
 use super::memlock::MemlockRaised;
 use super::programs::Programs;
 use super::tables::Tables;
+use super::thread_table::ThreadTable;
 use crate::host::KernelBtf;
 use crate::limits::Limits;
 use crate::units::{Nanos, Pid};
@@ -153,13 +157,15 @@ impl Programs {
         processes.set(FILTER_FREED - 1, nobody, 0)?;
         let process_counters = Array::try_from(take("PROCESS_COUNTERS")?)?;
         let slot_owners = HashMap::try_from(take("SLOT_OWNERS")?)?;
-        let threads = Array::try_from(take("THREAD_TABLE")?)?;
-        let stacks = HashMap::try_from(take("STACKS")?)?;
-        let aggregates = HashMap::try_from(take("AGGREGATES")?)?;
-        let parks = Array::try_from(take("PARKS")?)?;
         let park_cache_epoch = Array::try_from(take("PARK_CACHE_EPOCH")?)?;
         let counters = PerCpuArray::try_from(take("COUNTERS")?)?;
         let events = RingBuf::try_from(take("EVENTS")?)?;
+        let threads = ThreadTable::new(Mapped::take(&mut ebpf, "THREAD_TABLE")?);
+        let claims = HashTable::take(&mut ebpf, "CLAIMS")?;
+        let stacks = HashTable::take(&mut ebpf, "STACKS")?;
+        let objects = HashTable::take(&mut ebpf, "OBJECTS")?;
+        let aggregates = HashTable::take(&mut ebpf, "AGGREGATES")?;
+        let cuts = Cuts::new(&mut ebpf)?;
         let log = EbpfLogger::init(&mut ebpf)
             .map_err(|error| tracing::warn!("the kernel programs cannot log: {error}"))
             .ok();
@@ -174,9 +180,11 @@ impl Programs {
             process_counters,
             slot_owners,
             threads,
+            claims,
             stacks,
+            objects,
             aggregates,
-            parks,
+            cuts,
             park_cache_epoch,
             counters,
             events,

@@ -1,15 +1,20 @@
 //! The kernel programs from userspace: load, attach, fill tables, drain.
 
 mod banks;
+mod cuts;
+mod hash_table;
 mod load;
+mod mapped;
 mod mapping_events;
 mod memlock;
 mod probe;
 mod programs;
 mod tables;
+mod thread_table;
 
+pub use cuts::Cut;
 pub use load::LoadOptions;
 pub use mapping_events::{MappingEvent, MappingEvents};
 pub use probe::{Verified, probe};
-pub use programs::{Counters, Programs, ThreadEntry, monotonic, process_entry};
+pub use programs::{Counters, Programs, monotonic, process_entry};
 pub use tables::{MappingTable, TableError, TableSpan, Tables};

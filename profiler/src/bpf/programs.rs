@@ -1,9 +1,12 @@
 //! The loaded programs and their maps.
 
+use super::cuts::{Cut, Cuts};
+use super::hash_table::HashTable;
 use super::load::{SNAPSHOT, program};
 use super::memlock::MemlockRaised;
 use super::tables::{MappingTable, Tables};
-use crate::decode::{DecodeError, Event, StackNumber, StackPolicy, decode};
+use super::thread_table::ThreadTable;
+use crate::decode::{DecodeError, Event, StackNumber, StackPolicy, ThreadEntry, decode};
 use crate::process::module::TlsContext;
 use crate::units::{Pid, Tid, Timestamp};
 use anyhow::{Context, Result, bail};
@@ -14,17 +17,12 @@ use aya_log::EbpfLogger;
 use profiler_common::context::layout;
 use profiler_common::counter::Counter;
 use profiler_common::map::{
-    Aggregate, AggregateKey, FILTER_FREED, FILTER_PROBES, FILTER_SIZE, FILTER_SLOT,
-    HISTOGRAM_BUCKETS, MAX_PROCESSES, NO_PROCESS, Process, ProcessCounters, Stack, THREAD_WAYS,
-    THREADS, Thread,
+    Aggregate, FILTER_FREED, FILTER_PROBES, FILTER_SIZE, FILTER_SLOT, IntervalKey, MAX_PROCESSES,
+    NO_PROCESS, Process, ProcessCounters, Stack, Thread,
 };
-use profiler_common::park::ParkSet;
 use rustix::time::{ClockId, clock_gettime};
 use std::io::Read;
 use std::os::fd::{AsRawFd, BorrowedFd};
-
-/// An entry of the thread table.
-pub type ThreadEntry = Thread;
 
 /// The kernel side's counters, summed over CPUs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,10 +53,13 @@ pub struct Programs {
     pub(super) processes: Array<MapData, Process>,
     pub(super) process_counters: Array<MapData, ProcessCounters>,
     pub(super) slot_owners: HashMap<MapData, u32, u32>,
-    pub(super) threads: Array<MapData, Thread>,
-    pub(super) stacks: HashMap<MapData, u64, Stack>,
-    pub(super) aggregates: HashMap<MapData, AggregateKey, Aggregate>,
-    pub(super) parks: Array<MapData, ParkSet>,
+    pub(super) threads: ThreadTable,
+    /// Places of threads and of sets of parks, to who has them.
+    pub(super) claims: HashTable<u32, u32>,
+    pub(super) stacks: HashTable<u64, Stack>,
+    pub(super) objects: HashTable<u64, u32>,
+    pub(super) aggregates: HashTable<IntervalKey, Aggregate>,
+    pub(super) cuts: Cuts,
     pub(super) park_cache_epoch: Array<MapData, u32>,
     pub(super) counters: PerCpuArray<MapData, u64>,
     pub(super) events: RingBuf<MapData>,
@@ -93,23 +94,15 @@ impl Programs {
     /// Whether a switch of the thread was seen.
     #[must_use]
     pub fn has_switched(&self, tid: Tid) -> bool {
-        // What cannot be read may have been there.
-        self.thread(tid).map_or(true, |thread| thread.is_some())
+        self.threads.find(tid).is_some()
     }
 
     /// The thread's entry, if it has one: if a switch of it was seen.
     ///
     /// # Errors
-    /// Where the kernel refuses.
+    /// None.
     pub fn thread(&self, tid: Tid) -> Result<Option<Thread>> {
-        for way in 0..THREAD_WAYS {
-            let place = tid.0.wrapping_add(way) & (THREADS as u32 - 1);
-            let thread = self.threads.get(&place, 0)?;
-            if thread.tid == tid.0 {
-                return Ok(Some(thread));
-            }
-        }
-        Ok(None)
+        Ok(self.threads.find(tid))
     }
 
     /// Begins (or, with a changed mapping table, goes on) to record a process.
@@ -192,21 +185,19 @@ impl Programs {
         Ok(tables)
     }
 
-    /// Ends all recording. Returns the last instant that counts.
+    /// Ends all recording, with a last cut. After it no program is at work any more: every table is
+    /// as it stays.
     ///
     /// # Errors
     /// Where the kernel refuses.
-    pub fn stop(&mut self) -> Result<Timestamp> {
+    pub fn stop(&mut self) -> Result<Cut> {
         for place in 0..FILTER_SIZE as u32 {
             if self.filter.get(&place, 0)? != 0 {
                 self.filter.set(place, 0, 0)?;
             }
         }
-        let end = monotonic();
-        // Programs that passed the filter just before may still be at work on another CPU; a
-        // walk takes microseconds.
-        std::thread::sleep(std::time::Duration::from_millis(2));
-        Ok(end)
+        // It waits for those that passed the filter just before.
+        self.cut_at(monotonic())
     }
 
     /// Lets the task iterator pass over all tasks; the watched ones arrive as events.
@@ -252,16 +243,8 @@ impl Programs {
     /// # Errors
     /// Where the kernel refuses; a stack that is not there any more is none.
     pub fn set_policy(&mut self, stack: StackNumber, policy: StackPolicy) -> Result<()> {
-        /// `BPF_EXIST`.
-        const EXIST: u64 = 2;
-        match self.stacks.insert(stack.get(), policy.raw(), EXIST) {
-            Err(aya::maps::MapError::SyscallError(error))
-                if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
-            {
-                Ok(())
-            }
-            result => Ok(result?),
-        }
+        self.stacks.replace(&stack.get(), &policy.raw())?;
+        Ok(())
     }
 
     /// Makes the kernel side forget which walks it knows again: to be called after policy that
@@ -274,72 +257,9 @@ impl Programs {
         Ok(self.park_cache_epoch.set(0, epoch.wrapping_add(1), 0)?)
     }
 
-    /// The sums of the parks of one thread that the kernel side knows again; they are in no
-    /// other sum.
-    ///
-    /// # Errors
-    /// Where the kernel refuses.
-    pub fn parks(&self, thread: &Thread) -> Result<Vec<(AggregateKey, Aggregate)>> {
-        let Some(number) = thread.parks.checked_sub(1) else {
-            return Ok(Vec::new());
-        };
-        let set = self.parks.get(&number, 0)?;
-        let sums = |park: &profiler_common::park::Park| {
-            tracing::debug!(
-                tid = thread.tid,
-                waits = park.sums.waits,
-                words = park.trace.count,
-                bytes = park.trace.span,
-                uses_bp = park.trace.flags & profiler_common::park::USES_BP,
-                "park"
-            );
-            let key = AggregateKey {
-                stack: park.stack,
-                object: 0,
-                tid: thread.tid,
-                tgid: thread.tgid,
-            };
-            let sums = Aggregate {
-                waits: park.sums.waits,
-                blocked: park.sums.blocked,
-                runqueue: park.sums.runqueue,
-                max: park.sums.max,
-                histogram: [0; HISTOGRAM_BUCKETS],
-            };
-            (sums.waits > 0).then_some((key, sums))
-        };
-        Ok(set.parks.iter().filter_map(sums).collect())
-    }
-
-    /// Every thread in the thread table.
-    ///
-    /// # Errors
-    /// Where the kernel refuses.
-    pub fn threads(&self) -> Result<Vec<Thread>> {
-        let mut threads = Vec::new();
-        for thread in self.threads.iter() {
-            let thread = thread?;
-            if thread.tid != 0 {
-                threads.push(thread);
-            }
-        }
-        Ok(threads)
-    }
-
-    /// Every sum so far.
-    ///
-    /// # Errors
-    /// Where the kernel refuses.
-    pub fn aggregates(&self) -> Result<Vec<(AggregateKey, Aggregate)>> {
-        self.aggregates.iter().map(|entry| Ok(entry?)).collect()
-    }
-
-    /// Takes a sum out, to make room. Only for threads that have ended: nothing else may write.
-    ///
-    /// # Errors
-    /// Where the kernel refuses.
-    pub fn forget(&mut self, key: &AggregateKey) -> Result<()> {
-        Ok(self.aggregates.remove(key)?)
+    /// Every thread in the thread table, as it is now.
+    pub fn live_threads(&self) -> impl Iterator<Item = ThreadEntry> {
+        self.threads.entries()
     }
 
     /// The counters.

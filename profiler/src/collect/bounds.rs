@@ -5,13 +5,11 @@ use crate::limits::Limits;
 /// What is kept at most; whatever goes beyond is counted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// Waits of the timeline, of 72 bytes each. The others are in the sums all the same.
-    pub(super) timeline: usize,
-    /// Frames over all stacks, of some 90 bytes each.
-    pub(super) frames: usize,
-    /// Ids of threads that ended.
+    /// Waits of one interval, of some 100 bytes each. The others are in the sums all the same.
+    pub(super) waits: usize,
+    /// Threads that ended and have times of their own.
     pub(super) ended: usize,
-    /// Sums of threads that ended, of some 200 bytes each.
+    /// Sums of one interval, of some 250 bytes each.
     pub(super) sums: usize,
     /// Threads that ended waits.
     pub(super) wakers: usize,
@@ -20,10 +18,9 @@ pub(super) struct Bounds {
 impl Bounds {
     pub(super) fn new(limits: &Limits) -> Bounds {
         Bounds {
-            timeline: limits.table("timeline", 1 << 19),
-            frames: limits.table("frames", 1 << 18),
+            waits: limits.table("timeline", 1 << 19),
             ended: limits.table("ended", 1 << 16),
-            sums: limits.table("sums", 1 << 15),
+            sums: limits.table("sums", 1 << 18),
             wakers: limits.table("wakers", 1 << 16),
         }
     }

@@ -4,7 +4,7 @@
 //! it may be a thread's by chance. So each rule asks for more than the number.
 
 use crate::recording::{Holder, Object, ObjectKind};
-use crate::symbolize::{Frame, Space};
+use crate::symbolize::{FrameRef, Space};
 use crate::units::{Addr, Pid, Tid};
 use crate::unwind::RemoteMemory;
 
@@ -62,7 +62,7 @@ impl FutexWait {
 /// number that the target itself knows it by.
 pub(super) fn judge(
     wait: &FutexWait,
-    frames: &[Frame],
+    frames: &[FrameRef],
     mut thread: impl FnMut(u32) -> Option<(Tid, String)>,
 ) -> (Object, Holder) {
     let lock = Object {
@@ -126,8 +126,8 @@ pub(super) fn judge(
 
 /// Whether the `count` innermost functions are of the C library. A mutex of std calls its
 /// `syscall` from its own code.
-fn in_libc(frames: &[Frame], count: usize) -> bool {
-    let is_libc = |frame: &Frame| {
+fn in_libc(frames: &[FrameRef], count: usize) -> bool {
+    let is_libc = |frame: &FrameRef| {
         frame.module.as_deref().is_some_and(|module| {
             module.starts_with("libc.so")
                 || module.starts_with("libpthread")
@@ -135,20 +135,23 @@ fn in_libc(frames: &[Frame], count: usize) -> bool {
                 || module.starts_with("libpthread-")
         })
     };
-    let physical = |frame: &&Frame| frame.space == Space::User && !frame.inlined;
-    let innermost: Vec<&Frame> = frames.iter().filter(physical).take(count).collect();
+    let physical = |frame: &&FrameRef| frame.space == Space::User && !frame.inlined;
+    let innermost: Vec<&FrameRef> = frames.iter().filter(physical).take(count).collect();
     innermost.len() == count && innermost.into_iter().all(is_libc)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::symbolize::Origin;
+    use crate::symbolize::{Frame, Origin};
+    use std::sync::Arc;
 
-    fn frames(modules: &[&str]) -> Vec<Frame> {
-        let frame = |module: &&str| Frame {
-            module: Some((*module).into()),
-            ..Frame::named("f", Origin::System)
+    fn frames(modules: &[&str]) -> Vec<FrameRef> {
+        let frame = |module: &&str| {
+            Arc::new(Frame {
+                module: Some((*module).into()),
+                ..Frame::named("f", Origin::System)
+            })
         };
         modules.iter().map(frame).collect()
     }

@@ -1,47 +1,103 @@
-//! The losses of a recording, from everybody who counts some.
+//! What a recording has lost so far, from everybody who counts some; and what of it is new in an
+//! interval.
 
-use super::gather::Gathered;
-use super::modules::Modules;
-use crate::bpf::Programs;
-use crate::counted::counted;
-use crate::recording::{LossCauses, Losses, ShadowCheck, WaitTotal};
-use crate::runtime::State;
-use anyhow::Result;
+use super::interval_buffer::LeftOut;
+use crate::bpf::Counters;
+use crate::recording::{LossCauses, Losses, ShadowCheck};
 use profiler_common::counter::Counter;
 
-/// Where losses were counted.
-pub(super) struct Lost<'a> {
-    pub(super) kernel: &'a Programs,
-    pub(super) modules: &'a Modules,
-    pub(super) gathered: &'a Gathered,
-    pub(super) totals: &'a [WaitTotal],
-    /// By the books of all threads.
-    pub(super) waits: u64,
-    pub(super) sums_left_out: u64,
-    pub(super) mappings_left_out: u64,
-    pub(super) samples_left_out: u64,
-    pub(super) shadow: Option<ShadowCheck>,
-    /// Forked processes of which nothing was recorded.
-    pub(super) not_followed: u64,
+/// Losses that are counted here, and what was told of all of them.
+#[derive(Debug, Default)]
+pub(super) struct LossCounters {
+    /// Records that could not be decoded.
+    undecodable: u64,
+    /// Forked processes of which nothing is recorded.
+    processes_left_out: u64,
+    /// Executable mappings that found no room, as many as there were at once.
+    mappings_left_out: u64,
+    /// Stacks that were cut off here, not in the kernel.
+    truncated: u64,
+    /// Finished waits of threads, by the kernel side's own count.
+    waits: u64,
+    /// Those of them that are in sums.
+    summed: u64,
+    /// Those of them whose state is not known.
+    unknown: u64,
+    told: Losses,
 }
 
-impl Lost<'_> {
-    /// All of them.
-    ///
-    /// # Errors
-    /// Where the kernel refuses to tell its counters.
-    pub(super) fn losses(&self) -> Result<Losses> {
-        let counters = self.kernel.counters()?;
-        for counter in Counter::ALL {
-            tracing::debug!("{}: {}", counter.name(), counters.get(*counter));
+/// What others have counted, from the beginning of the recording on.
+#[derive(Debug)]
+pub(super) struct Counted<'a> {
+    /// The kernel side's counters.
+    pub(super) counters: &'a Counters,
+    /// What found no room in the collectors.
+    pub(super) left_out: LeftOut,
+    /// Stacks beyond those that are kept.
+    pub(super) stacks_left_out: u64,
+    /// Samples with such stacks.
+    pub(super) samples_left_out: u64,
+    /// Objects beyond those that are kept.
+    pub(super) objects_left_out: u64,
+    /// Distinct frames without a symbol.
+    pub(super) unresolved: u64,
+    /// Functions that are unwound by what their code does.
+    pub(super) functions_by_code: u64,
+    /// Modules whose rows found no room.
+    pub(super) rows_full: u64,
+    /// Modules beyond those that are read.
+    pub(super) modules_left_out: u64,
+    /// The shadow check, where there is one.
+    pub(super) shadow: Option<ShadowCheck>,
+    /// Whether the recording is over: pieces of stacks that have not come by then are lost.
+    pub(super) ended: bool,
+}
+
+impl LossCounters {
+    /// So many records could not be decoded.
+    pub(super) fn undecodable(&mut self, records: u64) {
+        self.undecodable += records;
+    }
+
+    /// A forked process cannot be recorded.
+    pub(super) fn process_left_out(&mut self) {
+        self.processes_left_out += 1;
+    }
+
+    /// So many executable mappings of a process find no room.
+    pub(super) fn mappings_beyond(&mut self, count: u64) {
+        self.mappings_left_out = self.mappings_left_out.max(count);
+    }
+
+    /// A stack is cut off that the kernel side has walked to its end.
+    pub(super) fn truncated(&mut self) {
+        self.truncated += 1;
+    }
+
+    /// Threads have finished so many waits.
+    pub(super) fn finished(&mut self, waits: u64) {
+        self.waits = self.waits.saturating_add(waits);
+    }
+
+    /// Of finished waits so many are in a sum; `known` is whether their state is.
+    pub(super) fn summed(&mut self, waits: u64, known: bool) {
+        self.summed = self.summed.saturating_add(waits);
+        if !known {
+            self.unknown = self.unknown.saturating_add(waits);
         }
-        let by_code = self.modules.functions_by_code();
-        if by_code > 0 {
-            let functions = counted(by_code, "function", "functions");
-            tracing::info!("{functions} without unwinding information, unwound by their code");
-        }
-        let gathered = self.gathered;
-        let of = |counter: Counter| counters.get(counter);
+    }
+
+    /// What was lost since this was asked before.
+    pub(super) fn take(&mut self, counted: &Counted<'_>) -> Losses {
+        let now = self.total(counted);
+        let new = now.since(&self.told);
+        self.told = now;
+        new
+    }
+
+    fn total(&self, counted: &Counted<'_>) -> Losses {
+        let of = |counter: Counter| counted.counters.get(counter);
+        let left_out = &counted.left_out;
         let by_cause = LossCauses {
             missed_switch_ins: of(Counter::MissedSwitchIn),
             missed_switch_outs: of(Counter::MissedSwitchOut),
@@ -55,39 +111,33 @@ impl Lost<'_> {
             ring_full_other: of(Counter::RingFullOther),
             ring_full_copies: of(Counter::RingFullRaw),
             ring_full_samples: of(Counter::RingFullSample),
-            samples_left_out: self.samples_left_out,
+            samples_left_out: left_out.samples + counted.samples_left_out,
             samples_truncated: of(Counter::SamplesTruncated),
             ring_full_calls: of(Counter::RingFullCall),
-            calls_left_out: gathered.calls.left_out,
+            calls_left_out: left_out.calls,
             calls_truncated: of(Counter::LongCallsTruncated),
             ring_full_panics: of(Counter::RingFullPanic),
-            panics_left_out: gathered.panics.left_out,
+            panics_left_out: left_out.panics,
             call_stack_table_full: of(Counter::CallStackTableFull),
-            undecodable: gathered.undecodable,
+            undecodable: self.undecodable,
             too_deep: of(Counter::TooDeep),
-            unmapped: of(Counter::Unmapped) + gathered.truncated,
+            unmapped: of(Counter::Unmapped) + self.truncated,
             no_row: of(Counter::NoRow),
             unsupported: of(Counter::Unsupported),
             unreadable: of(Counter::Unreadable),
             no_progress: of(Counter::NoProgress),
             no_stack: of(Counter::NoStack),
             mappings_left_out: self.mappings_left_out,
-            rows_full: self.modules.rows_full(),
-            modules_left_out: self.modules.left_out(),
-            stacks_left_out: gathered.stacks_left_out,
-            threads_left_out: gathered.ended.left_out(),
-            sums_left_out: self.sums_left_out,
-            processes_left_out: of(Counter::ProcessTableFull) + self.not_followed,
-            wakers_left_out: gathered.wakers_left_out,
-            timeline_full: gathered.timeline.lost(),
+            rows_full: counted.rows_full,
+            modules_left_out: counted.modules_left_out,
+            stacks_left_out: counted.stacks_left_out,
+            threads_left_out: left_out.threads,
+            sums_left_out: left_out.sums,
+            processes_left_out: of(Counter::ProcessTableFull) + self.processes_left_out,
+            wakers_left_out: left_out.wakers,
+            timeline_full: left_out.waits,
         };
-        let unknown = |total: &&WaitTotal| {
-            gathered
-                .stacks
-                .get(total.stack)
-                .is_none_or(|stack| stack.verdict.state == State::Unknown)
-        };
-        Ok(Losses {
+        Losses {
             events: by_cause.ring_full_waits
                 + by_cause.ring_full_stacks
                 + by_cause.ring_full_other
@@ -99,20 +149,15 @@ impl Lost<'_> {
                 + by_cause.aggregate_full
                 + by_cause.waits_of_no_thread
                 + by_cause.sums_left_out,
-            truncated: counters.truncated() + gathered.truncated,
-            unresolved: gathered.symbolizer.unresolved(),
-            unknown_waits: self
-                .totals
-                .iter()
-                .filter(unknown)
-                .map(|total| total.waits)
-                .sum(),
-            timeline: gathered.timeline.lost(),
+            truncated: counted.counters.truncated() + self.truncated,
+            unresolved: counted.unresolved,
+            unknown_waits: self.unknown,
+            timeline: left_out.waits,
             objects: of(Counter::RingFullObject)
                 + of(Counter::ObjectUnsummed)
-                + gathered.objects.lost,
+                + counted.objects_left_out,
             walked: of(Counter::Walks),
-            functions_by_code: self.modules.functions_by_code(),
+            functions_by_code: counted.functions_by_code,
             samples: by_cause.ring_full_samples + by_cause.samples_left_out,
             calls: by_cause.ring_full_calls
                 + by_cause.calls_left_out
@@ -120,12 +165,13 @@ impl Lost<'_> {
                 + by_cause.panics_left_out,
             mistaken_parks: of(Counter::ParksMistaken),
             waits: self.waits,
-            summed: self.totals.iter().map(|total| total.waits).sum(),
+            summed: self.summed,
             by_cause,
-            shadow: self.shadow.map(|shadow| ShadowCheck {
+            shadow: counted.shadow.map(|shadow| ShadowCheck {
                 copied: of(Counter::RawCopies),
+                lost: if counted.ended { shadow.lost } else { 0 },
                 ..shadow
             }),
-        })
+        }
     }
 }

@@ -6,21 +6,28 @@
 
 use super::futex::{self, FutexWait};
 use crate::counted::counted;
+use crate::decode::Syscall;
 use crate::process::ends::{End, Ends};
 use crate::process::sockets::{self, Peer};
 use crate::process::{ProcDir, Target, parse_comm};
 use crate::recording::{Holder, HolderProcess, MAX_HOLDERS, Object, ObjectKind};
-use crate::symbolize::Frame;
+use crate::symbolize::FrameRef;
 use crate::units::{Addr, Pid, Tid};
 use crate::unwind::RemoteMemory;
-use profiler_common::record::SnapshotRecord;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 /// Waits looked into at most: those of a service with more blocked threads wait for the same.
 const MAX_WAITS: usize = 256;
 /// For how long we look: the recording goes on meanwhile.
-const PATIENCE: Duration = Duration::from_millis(500);
+const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A thread that waits in a system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct InSyscall {
+    pub(super) tid: Tid,
+    pub(super) syscall: Syscall,
+}
 
 /// What is known of one wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,19 +53,19 @@ enum How {
     Either,
 }
 
-/// Looks into waits of which the snapshot gives the registers; `stack` gives the frames.
+/// Looks into waits of a process; `stack` gives the frames of a thread.
 pub(super) fn look<'a>(
     target: &Target,
-    snapshots: &[SnapshotRecord],
-    stack: impl Fn(Tid) -> &'a [Frame],
+    waits: &[InSyscall],
+    stack: impl Fn(Tid) -> &'a [FrameRef],
 ) -> HashMap<Tid, Found> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + LOOK_TIMEOUT;
     let mut threads = Threads::new(target);
     let mut found: HashMap<Tid, (Object, Sought)> = HashMap::new();
-    for snapshot in snapshots.iter().take(MAX_WAITS) {
-        let tid = Tid(snapshot.header.tid);
-        if let Some(seen) = wait(target, snapshot, stack(tid), &mut threads) {
-            found.insert(tid, seen);
+    for waits in waits.iter().take(MAX_WAITS) {
+        let frames = stack(waits.tid);
+        if let Some(seen) = wait(target, &waits.syscall, frames, &mut threads) {
+            found.insert(waits.tid, seen);
         }
         if Instant::now() >= deadline {
             break;
@@ -182,12 +189,12 @@ fn object(kind: ObjectKind, name: impl Into<String>) -> Object {
 
 fn wait(
     target: &Target,
-    snapshot: &SnapshotRecord,
-    frames: &[Frame],
+    syscall: &Syscall,
+    frames: &[FrameRef],
     threads: &mut Threads<'_>,
 ) -> Option<(Object, Sought)> {
-    let [first, second, third, ..] = snapshot.args;
-    match snapshot.syscall {
+    let [first, second, third, ..] = syscall.args;
+    match i64::from(syscall.number) {
         call if nr::READS.contains(&call) => descriptor(target, first, How::Writes),
         call if nr::WRITES.contains(&call) => descriptor(target, first, How::Reads),
         call if nr::FILES.contains(&call) => descriptor(target, first, How::Either),

@@ -5,10 +5,9 @@ use super::modules::{AddressMap, Loaded, Modules};
 use super::traced_process::TracedProcess;
 use crate::bpf::Programs;
 use crate::process::module::Elf;
-use crate::recording::Panics;
+use crate::recording::{self, PanicProbes};
 use crate::symbolize::symbol_name;
-use crate::units::Pid;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 /// The functions, best first; of the first line of which a module has any, one is probed.
@@ -37,10 +36,6 @@ const PARTS: [&str; 4] = [
     "rust_panic",
 ];
 
-/// The probes of all processes.
-#[derive(Debug, Default)]
-pub(super) struct PanicProbes(HashMap<Pid, Panics>);
-
 /// A function that panics begin with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
@@ -50,73 +45,69 @@ struct Entry {
     offset: u64,
 }
 
-impl PanicProbes {
-    /// Probes a process with these mappings.
-    pub(super) fn attach(
-        &mut self,
-        process: &TracedProcess,
-        map: &AddressMap,
-        modules: &Modules,
-        kernel: &mut Programs,
-    ) {
-        let pid = process.pid;
-        let panics = self.0.entry(pid).or_default();
-        let mut seen = HashSet::new();
-        for (range, _, module) in map.regions() {
-            let Some(loaded) = modules.get(module).filter(|_| seen.insert(module)) else {
-                continue;
-            };
-            let Some(entry) = entry(loaded) else { continue };
-            // By its mapping: what is at its path now may be another file, and in another place.
-            let path = format!(
-                "/proc/{pid}/map_files/{:x}-{:x}",
-                range.start.0, range.end.0
-            );
-            match kernel.probe_panics(pid, &PathBuf::from(path), entry.offset) {
-                Ok(()) => {
-                    let probed = format!("{} in {}", entry.function, loaded.source.name);
-                    panics.probed.push(probed);
-                }
-                Err(error) => {
-                    let name = &loaded.source.name;
-                    panics.problem = Some(format!("{name} cannot be probed: {error:#}"));
-                }
+/// Probes a process with these mappings, and says so in what is told of it.
+pub(super) fn attach(
+    process: &mut TracedProcess,
+    map: &AddressMap,
+    modules: &Modules,
+    kernel: &mut Programs,
+) {
+    let pid = process.pid;
+    let mut probes = PanicProbes::default();
+    let mut seen = HashSet::new();
+    for (range, _, module) in map.regions() {
+        let Some(loaded) = modules.get(module).filter(|_| seen.insert(module)) else {
+            continue;
+        };
+        let Some(entry) = entry(loaded) else { continue };
+        // By its mapping: what is at its path now may be another file, and in another place.
+        let path = format!(
+            "/proc/{pid}/map_files/{:x}-{:x}",
+            range.start.0, range.end.0
+        );
+        match kernel.probe_panics(pid, &PathBuf::from(path), entry.offset) {
+            Ok(()) => {
+                let probed = format!("{} in {}", entry.function, loaded.source.name);
+                probes.probed.push(probed);
+            }
+            Err(error) => {
+                let name = &loaded.source.name;
+                probes.problem = Some(format!("{name} cannot be probed: {error:#}"));
             }
         }
-        if panics.probed.is_empty() && panics.problem.is_none() {
-            panics.problem = Some(if process.facts.has_symbols {
-                format!(
-                    "{} has none of the standard library's panic functions",
-                    process.facts.exe_name()
-                )
-            } else {
-                format!(
-                    "{} is stripped, so that the standard library's panic functions cannot be \
-                     found in it; build it without `strip = true`",
-                    process.facts.exe_name()
-                )
-            });
-        }
     }
+    if probes.probed.is_empty() && probes.problem.is_none() {
+        probes.problem = Some(if process.facts.has_symbols {
+            format!(
+                "{} has none of the standard library's panic functions",
+                process.facts.exe_name()
+            )
+        } else {
+            format!(
+                "{} is stripped, so that the standard library's panic functions cannot be \
+                 found in it; build it without `strip = true`",
+                process.facts.exe_name()
+            )
+        });
+    }
+    process.facts.panic_probes = Some(probes);
+}
 
-    /// All processes, with what is not known of those that came, or became others, later: by then
-    /// the right to probe was given up.
-    pub(super) fn finish(mut self, processes: &[TracedProcess]) -> HashMap<Pid, Panics> {
-        for process in processes {
-            let (name, pid) = (process.facts.exe_name(), process.pid);
-            let late = if process.facts.parent.is_some() {
-                "was forked"
-            } else if !process.facts.earlier.is_empty() {
-                "was executed"
-            } else {
-                continue;
-            };
-            self.0.entry(pid).or_default().problem = Some(format!(
-                "{name} ({pid}) {late} during the recording: its panics are not counted"
-            ));
-        }
-        self.0
-    }
+/// Says what is not known of a process that came, or became another, during the recording: by then
+/// the right to probe was given up.
+pub(super) fn note_late(process: &mut recording::Process) {
+    let late = if process.parent.is_some() {
+        "was forked"
+    } else if !process.earlier.is_empty() {
+        "was executed"
+    } else {
+        return;
+    };
+    let (name, pid) = (process.exe_name(), process.pid);
+    let problem = format!(
+        "{name} ({pid}) {late} during the recording: its panics are not counted"
+    );
+    process.panic_probes.get_or_insert_default().problem = Some(problem);
 }
 
 /// The best function of a module, if it has any.

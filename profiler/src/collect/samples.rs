@@ -1,29 +1,29 @@
 //! Threads on a CPU: samples summed up by stack, and put together to polls.
 
-use crate::recording::{LongPoll, PollEvidence, SampleTotal, Sampling, StackEntry, StackId};
+use crate::recording::{
+    LongPoll, PollEvidence, ProcessId, SampleSum, Sampling, Stack, StackId, ThreadId,
+};
 use crate::runtime::tokio::TlsState;
 use crate::runtime::{Role, State};
-use crate::symbolize::Frame;
-use crate::units::{Nanos, Tid, Timestamp};
-use profiler_common::record::{NO_TICK, SampleRecord};
+use crate::units::{Addr, Nanos, Timestamp};
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// Distinct stacks of samples that are kept; what goes beyond them is counted as lost.
-const MAX_STACKS: usize = 1 << 16;
-
-/// Long polls that are kept, likewise: at 10 ms each, twenty minutes of one CPU.
+/// Long polls of an interval that are kept; what goes beyond them is counted as lost. At 10 ms each,
+/// twenty minutes of one CPU.
 const MAX_POLLS: usize = 1 << 17;
 
-/// All samples so far.
+/// Cores of workers whose ticks are kept at once.
+const MAX_CORES: usize = 1 << 12;
+
+/// The samples of an interval, and the polls that go on.
 #[derive(Debug, Default)]
-pub(super) struct Samples {
-    totals: HashMap<(Tid, StackId), u64>,
-    stacks: HashMap<u64, StackId>,
+pub(super) struct SampleCollector {
+    sums: HashMap<(ThreadId, StackId), u64>,
     /// By process and core: the last tick seen.
-    ticks: HashMap<(u32, u64), u32>,
+    ticks: HashMap<(ProcessId, Option<Addr>), u32>,
     /// Processes in which a tick went backwards: it is none.
-    doubted: HashSet<u32>,
+    doubted: HashSet<ProcessId>,
     /// Polls by their tick.
     ticked: Polls,
     /// The same samples, for the case that the tick is not one.
@@ -36,121 +36,109 @@ pub(super) struct Samples {
 /// One sample, as far as polls are concerned.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sample {
-    pub(super) tid: Tid,
+    pub(super) thread: ThreadId,
     pub(super) stack: StackId,
     pub(super) time: Timestamp,
-    pub(super) record: SampleRecord,
+    /// CPU time of the thread so far.
+    pub(super) on_cpu: Nanos,
+    /// Waits of the thread so far.
+    pub(super) waits: u64,
+    pub(super) task_id: Option<u64>,
+    pub(super) core: Option<Addr>,
+    pub(super) tick: Option<u32>,
 }
 
-impl Samples {
-    /// The stack that was sampled before with the same functions and lines, or a new one out of
-    /// `make`. (Every instruction of a loop is a stack of its own, by address.) None where there is
-    /// no `room` for another one.
-    pub(super) fn stack(
-        &mut self,
-        identity: &impl Hash,
-        frames: Vec<Frame>,
-        room: bool,
-        make: impl FnOnce(Vec<Frame>) -> StackId,
-    ) -> Option<StackId> {
-        let mut hasher = DefaultHasher::new();
-        identity.hash(&mut hasher);
-        for frame in &frames {
-            (&frame.function, frame.line, frame.inlined).hash(&mut hasher);
-        }
-        let key = hasher.finish();
-        if let Some(id) = self.stacks.get(&key) {
-            return Some(*id);
-        }
-        if !room || self.stacks.len() >= MAX_STACKS {
-            self.lost += 1;
-            return None;
-        }
-        let id = make(frames);
-        self.stacks.insert(key, id);
-        Some(id)
-    }
-
-    /// Adds a sample. `entry` is its stack, `tls_state` what tokio's thread-local state said.
+impl SampleCollector {
+    /// Adds a sample. `stack` is its stack, `tls_state` what tokio's thread-local state said.
     pub(super) fn add(
         &mut self,
         sample: Sample,
-        entry: &StackEntry,
+        stack: &Stack,
         tls_state: TlsState,
         sampling: Sampling,
     ) {
-        *self.totals.entry((sample.tid, sample.stack)).or_default() += 1;
-        let record = &sample.record;
+        *self.sums.entry((sample.thread, sample.stack)).or_default() += 1;
         let long = sampling.long_poll;
-        let same_stack = same_poll(record, entry);
-        if record.tick == NO_TICK || tls_state != TlsState::WorkerPoll {
+        let same_stack = same_poll(&sample, stack);
+        let tick = sample.tick.filter(|_| tls_state == TlsState::WorkerPoll);
+        let Some(tick) = tick else {
             self.tickless.see(sample, same_stack, long);
             return;
-        }
+        };
         // A core's tick is 32 bits wide and counts up, around its end too.
-        let tick = record.tick as u32;
-        let core = (record.header.tgid, record.core);
+        let process = sample.thread.process;
+        if self.ticks.len() >= MAX_CORES {
+            self.ticks.clear();
+        }
+        let core = (process, sample.core);
         let before = self.ticks.insert(core, tick).unwrap_or(tick);
-        if tick.wrapping_sub(before) > u32::MAX / 2 {
-            self.doubted.insert(record.header.tgid);
+        if tick.wrapping_sub(before) > u32::MAX / 2 && self.doubted.insert(process) {
+            tracing::warn!(
+                "the worker's tick of process {} of the recording is not where its tokio should \
+                 have it",
+                process.0
+            );
         }
         let mut hasher = DefaultHasher::new();
-        (record.core, tick, record.task_id).hash(&mut hasher);
+        (sample.core, tick, sample.task_id).hash(&mut hasher);
         self.ticked.see(sample, Some(hasher.finish()), long);
         self.untrusted.see(sample, same_stack, long);
     }
 
-    /// Samples and polls that were not kept.
-    pub(super) fn lost(&self) -> u64 {
-        let tracked = if self.doubted.is_empty() {
-            &self.ticked
-        } else {
-            &self.untrusted
-        };
-        self.lost + tracked.lost + self.tickless.lost
+    /// A thread has ended, and its poll with it.
+    pub(super) fn thread_ended(&mut self, thread: ThreadId, long_poll: Nanos) {
+        for polls in [&mut self.ticked, &mut self.untrusted, &mut self.tickless] {
+            polls.end(thread, long_poll);
+        }
     }
 
-    /// What has become of them.
-    pub(super) fn finish(self, long_poll: Nanos) -> (Vec<SampleTotal>, Vec<LongPoll>) {
-        let mut totals: Vec<SampleTotal> = self
-            .totals
-            .into_iter()
-            .map(|((tid, stack), samples)| SampleTotal {
-                tid,
+    /// Polls that were not kept, of the recording so far.
+    pub(super) const fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Ends all polls that go on: the recording is over.
+    pub(super) fn end_polls(&mut self, long_poll: Nanos) {
+        for polls in [&mut self.ticked, &mut self.untrusted, &mut self.tickless] {
+            polls.end_all(long_poll);
+        }
+    }
+
+    /// Takes the sums out, and the polls that were found to be over: an interval ends.
+    pub(super) fn take(&mut self) -> (Vec<SampleSum>, Vec<LongPoll>) {
+        let sums = std::mem::take(&mut self.sums).into_iter();
+        let mut sums: Vec<SampleSum> = sums
+            .map(|((thread, stack), samples)| SampleSum {
+                thread,
                 stack,
                 samples,
             })
             .collect();
-        totals.sort_unstable_by_key(|total| (total.tid, total.stack));
-        let doubted = self.doubted;
-        for pid in &doubted {
-            tracing::warn!(
-                "process {pid}: the worker's tick is not where its tokio should have it"
-            );
-        }
+        sums.sort_unstable_by_key(|sum| (sum.thread, sum.stack));
+        let doubted = &self.doubted;
+        let trusts = |process: ProcessId| !doubted.contains(&process);
         let (tick, stack) = (PollEvidence::Tick, PollEvidence::Stack);
-        let mut polls = self
-            .ticked
-            .finish(tick, long_poll, |pid| !doubted.contains(&pid));
-        polls.extend(
-            self.untrusted
-                .finish(stack, long_poll, |pid| doubted.contains(&pid)),
-        );
-        polls.extend(self.tickless.finish(stack, long_poll, |_| true));
-        polls.sort_unstable_by_key(|poll| (poll.first, poll.tid));
-        (totals, polls)
+        let mut polls = Vec::new();
+        self.lost += self.ticked.take(tick, trusts, &mut polls);
+        self.lost += self
+            .untrusted
+            .take(stack, |process| !trusts(process), &mut polls);
+        self.lost += self.tickless.take(stack, |_| true, &mut polls);
+        polls.sort_unstable_by_key(|poll| (poll.first, poll.thread));
+        (sums, polls)
     }
 }
 
 /// What the samples of one poll have in common, as far as their stacks tell; none outside a poll.
-fn same_poll(record: &SampleRecord, entry: &StackEntry) -> Option<u64> {
-    if entry.verdict.state != State::Blocked || !matches!(entry.verdict.role, Role::Worker(_)) {
+fn same_poll(sample: &Sample, stack: &Stack) -> Option<u64> {
+    let class = &stack.class;
+    if class.state != State::Blocked || !matches!(class.role, Role::Worker(_)) {
         return None;
     }
-    let task = usize::try_from(entry.verdict.task_frame?).ok()?;
+    let task = usize::try_from(class.task_frame?).ok()?;
     let mut hasher = DefaultHasher::new();
-    (record.waits, record.task_id).hash(&mut hasher);
-    for frame in entry.frames.iter().skip(task) {
+    (sample.waits, sample.task_id).hash(&mut hasher);
+    for frame in stack.frames.iter().skip(task) {
         frame.function.hash(&mut hasher);
     }
     Some(hasher.finish())
@@ -159,9 +147,11 @@ fn same_poll(record: &SampleRecord, entry: &StackEntry) -> Option<u64> {
 /// Samples in a row of the same poll, by thread.
 #[derive(Debug, Default)]
 struct Polls {
-    open: HashMap<Tid, Open>,
+    open: HashMap<ThreadId, Open>,
+    /// Those that are over, since an interval ended last.
     done: Vec<Open>,
-    lost: u64,
+    /// Those beyond them.
+    lost: HashMap<ProcessId, u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -174,19 +164,14 @@ struct Open {
 
 impl Open {
     fn on_cpu(&self) -> Nanos {
-        Nanos(
-            self.last
-                .record
-                .on_cpu
-                .saturating_sub(self.first.record.on_cpu),
-        )
+        self.last.on_cpu.saturating_sub(self.first.on_cpu)
     }
 }
 
 impl Polls {
     /// Takes a sample in; without a key the thread is in no poll.
     fn see(&mut self, sample: Sample, key: Option<u64>, long: Nanos) {
-        let open = self.open.get_mut(&sample.tid);
+        let open = self.open.get_mut(&sample.thread);
         if let Some(open) = open
             && key == Some(open.key)
         {
@@ -195,9 +180,9 @@ impl Polls {
             return;
         }
         let ended = match key {
-            None => self.open.remove(&sample.tid),
+            None => self.open.remove(&sample.thread),
             Some(key) => self.open.insert(
-                sample.tid,
+                sample.thread,
                 Open {
                     key,
                     first: sample,
@@ -211,41 +196,54 @@ impl Polls {
         }
     }
 
+    fn end(&mut self, thread: ThreadId, long: Nanos) {
+        if let Some(ended) = self.open.remove(&thread) {
+            self.keep(ended, long);
+        }
+    }
+
+    fn end_all(&mut self, long: Nanos) {
+        for (_, ended) in std::mem::take(&mut self.open) {
+            self.keep(ended, long);
+        }
+    }
+
     fn keep(&mut self, ended: Open, long: Nanos) {
         if ended.samples < 2 || ended.on_cpu() < long {
             return;
         }
-        if self.done.len() >= MAX_POLLS {
-            self.lost += 1;
-            return;
+        if self.done.len() < MAX_POLLS {
+            self.done.push(ended);
+        } else {
+            *self.lost.entry(ended.first.thread.process).or_default() += 1;
         }
-        self.done.push(ended);
     }
 
-    /// Those of the processes that count.
-    fn finish(
-        mut self,
+    /// Takes out those that are over, of the processes that count. How many of them were lost.
+    fn take(
+        &mut self,
         evidence: PollEvidence,
-        long: Nanos,
-        counts: impl Fn(u32) -> bool,
-    ) -> Vec<LongPoll> {
-        for (_, open) in std::mem::take(&mut self.open) {
-            self.keep(open, long);
-        }
-        self.done
-            .iter()
-            .filter(|poll| counts(poll.first.record.header.tgid))
-            .map(|poll| LongPoll {
-                tid: poll.first.tid,
-                stack: poll.first.stack,
-                task_id: (poll.first.record.task_id != 0).then_some(poll.first.record.task_id),
-                first: poll.first.time,
-                last: poll.last.time,
-                on_cpu: poll.on_cpu(),
-                samples: poll.samples,
-                evidence,
-            })
-            .collect()
+        counts: impl Fn(ProcessId) -> bool,
+        into: &mut Vec<LongPoll>,
+    ) -> u64 {
+        let done = std::mem::take(&mut self.done).into_iter();
+        into.extend(
+            done.filter(|poll| counts(poll.first.thread.process))
+                .map(|poll| LongPoll {
+                    thread: poll.first.thread,
+                    stack: poll.first.stack,
+                    task_id: poll.first.task_id,
+                    first: poll.first.time,
+                    last: poll.last.time,
+                    on_cpu: poll.on_cpu(),
+                    samples: poll.samples,
+                    evidence,
+                }),
+        );
+        let lost = std::mem::take(&mut self.lost).into_iter();
+        lost.filter(|(process, _)| counts(*process))
+            .map(|(_, lost)| lost)
+            .sum()
     }
 }
 

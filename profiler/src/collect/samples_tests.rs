@@ -1,8 +1,8 @@
 use super::*;
 use crate::runtime::{Classification, Flavor, RuleName};
-use crate::symbolize::Origin;
-use crate::units::Addr;
-use bytemuck::Zeroable;
+use crate::symbolize::{Frame, FrameRef, Origin};
+use crate::units::Tid;
+use std::sync::Arc;
 
 const MS: u64 = 1_000_000;
 const SAMPLING: Sampling = Sampling {
@@ -10,18 +10,19 @@ const SAMPLING: Sampling = Sampling {
     long_poll: Nanos(10 * MS),
 };
 
-fn frame(function: &str) -> Frame {
-    Frame::named(function, Origin::Application)
+fn frame(function: &str) -> FrameRef {
+    Arc::new(Frame::named(function, Origin::Application))
 }
 
-fn in_poll(leaf: &str, task: &str) -> StackEntry {
-    StackEntry {
+fn in_poll(leaf: &str, task: &str) -> Stack {
+    Stack {
+        process: ProcessId(0),
         frames: vec![frame(leaf), frame(task), frame("tokio::poll")],
         kernel: Vec::new(),
         truncated: None,
         syscall: None,
         args: None,
-        verdict: Classification {
+        class: Classification {
             state: State::Blocked,
             role: Role::Worker(Flavor::MultiThread),
             rule: RuleName("test"),
@@ -32,39 +33,45 @@ fn in_poll(leaf: &str, task: &str) -> StackEntry {
 }
 
 /// A sample of thread 7 after `ms` milliseconds, all of them on a CPU.
-fn sample(ms: u64, tick: u64, task_id: u64, waits: u64) -> Sample {
+fn sample(ms: u64, tick: Option<u32>, task_id: Option<u64>, waits: u64) -> Sample {
     Sample {
-        tid: Tid(7),
+        thread: ThreadId {
+            process: ProcessId(0),
+            tid: Tid(7),
+        },
         stack: StackId(0),
         time: Timestamp(ms * MS),
-        record: SampleRecord {
-            on_cpu: ms * MS,
-            waits,
-            task_id,
-            core: 0x1000,
-            tick,
-            ..SampleRecord::zeroed()
-        },
+        on_cpu: Nanos(ms * MS),
+        waits,
+        task_id,
+        core: Some(Addr(0x1000)),
+        tick,
     }
 }
 
-fn polls(samples: &[(Sample, &StackEntry)]) -> Vec<LongPoll> {
-    let mut all = Samples::default();
-    for (sample, entry) in samples {
-        all.add(*sample, entry, TlsState::WorkerPoll, SAMPLING);
+fn collect(samples: &[(Sample, &Stack)]) -> SampleCollector {
+    let mut all = SampleCollector::default();
+    for (sample, stack) in samples {
+        all.add(*sample, stack, TlsState::WorkerPoll, SAMPLING);
     }
-    all.finish(SAMPLING.long_poll).1
+    all
+}
+
+fn polls(samples: &[(Sample, &Stack)]) -> Vec<LongPoll> {
+    let mut all = collect(samples);
+    all.end_polls(SAMPLING.long_poll);
+    all.take().1
 }
 
 #[test]
 fn the_same_tick_and_task_is_one_poll() {
     let (a, b) = (in_poll("hash", "task"), in_poll("sort", "task"));
     let found = polls(&[
-        (sample(0, 5, 1, 0), &a),
-        (sample(10, 5, 1, 0), &b),
-        (sample(25, 5, 1, 3), &a),
-        (sample(30, 6, 1, 3), &a),
-        (sample(40, 6, 2, 3), &a),
+        (sample(0, Some(5), Some(1), 0), &a),
+        (sample(10, Some(5), Some(1), 0), &b),
+        (sample(25, Some(5), Some(1), 3), &a),
+        (sample(30, Some(6), Some(1), 3), &a),
+        (sample(40, Some(6), Some(2), 3), &a),
     ]);
     let [poll] = &found[..] else {
         panic!("one poll has two samples: {found:?}");
@@ -78,10 +85,10 @@ fn the_same_tick_and_task_is_one_poll() {
 fn without_a_tick_a_wait_in_between_ends_a_poll() {
     let (a, b) = (in_poll("hash", "task"), in_poll("sort", "task"));
     let found = polls(&[
-        (sample(0, NO_TICK, 0, 4), &a),
-        (sample(10, NO_TICK, 0, 4), &b),
-        (sample(20, NO_TICK, 0, 5), &a),
-        (sample(30, NO_TICK, 0, 5), &in_poll("hash", "other")),
+        (sample(0, None, None, 4), &a),
+        (sample(10, None, None, 4), &b),
+        (sample(20, None, None, 5), &a),
+        (sample(30, None, None, 5), &in_poll("hash", "other")),
     ]);
     let [poll] = &found[..] else {
         panic!("only the first two are of one poll: {found:?}");
@@ -95,9 +102,9 @@ fn without_a_tick_a_wait_in_between_ends_a_poll() {
 fn a_tick_that_runs_backwards_is_not_believed() {
     let a = in_poll("hash", "task");
     let found = polls(&[
-        (sample(0, 100, 1, 0), &a),
-        (sample(10, 100, 1, 0), &a),
-        (sample(20, 3, 1, 1), &a),
+        (sample(0, Some(100), Some(1), 0), &a),
+        (sample(10, Some(100), Some(1), 0), &a),
+        (sample(20, Some(3), Some(1), 1), &a),
     ]);
     assert!(
         found
@@ -108,9 +115,9 @@ fn a_tick_that_runs_backwards_is_not_believed() {
     assert_eq!(found.len(), 1);
     // Around the end of its 32 bits it still counts up.
     let found = polls(&[
-        (sample(0, u64::from(u32::MAX), 1, 0), &a),
-        (sample(10, 0, 1, 0), &a),
-        (sample(20, 0, 1, 0), &a),
+        (sample(0, Some(u32::MAX), Some(1), 0), &a),
+        (sample(10, Some(0), Some(1), 0), &a),
+        (sample(20, Some(0), Some(1), 0), &a),
     ]);
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].evidence, PollEvidence::Tick);
@@ -119,31 +126,48 @@ fn a_tick_that_runs_backwards_is_not_believed() {
 #[test]
 fn threads_outside_a_poll_have_none() {
     let mut idle = in_poll("park", "task");
-    idle.verdict.state = State::Idle;
+    idle.class.state = State::Idle;
     let found = polls(&[
-        (sample(0, NO_TICK, 0, 0), &idle),
-        (sample(10, NO_TICK, 0, 0), &idle),
-        (sample(20, NO_TICK, 0, 0), &idle),
+        (sample(0, None, None, 0), &idle),
+        (sample(10, None, None, 0), &idle),
+        (sample(20, None, None, 0), &idle),
     ]);
     assert_eq!(found, []);
 }
 
 #[test]
-fn stacks_are_told_apart_by_function_and_line() {
-    let mut samples = Samples::default();
-    let mut made = 0;
-    let mut id = |samples: &mut Samples, frames: &[Frame], room: bool| {
-        samples.stack(&0_u8, frames.to_vec(), room, |_| {
-            made += 1;
-            StackId(made)
-        })
-    };
-    let mut frames = vec![frame("hash"), frame("task")];
-    let first = id(&mut samples, &frames, true);
-    frames[0].address = Addr(4);
-    assert_eq!(id(&mut samples, &frames, false), first);
-    frames[0].line = Some(3);
-    assert_eq!(id(&mut samples, &frames, false), None);
-    assert_eq!(samples.lost(), 1);
-    assert_ne!(id(&mut samples, &frames, true), first);
+fn a_poll_that_goes_on_across_a_cut_is_told_once_when_it_is_over() {
+    let a = in_poll("hash", "task");
+    let (first, later) = (
+        [
+            (sample(0, Some(5), Some(1), 0), &a),
+            (sample(10, Some(5), Some(1), 0), &a),
+        ],
+        [
+            (sample(20, Some(5), Some(1), 0), &a),
+            (sample(30, Some(6), Some(1), 0), &a),
+        ],
+    );
+    let mut all = collect(&first);
+    let (sums, polls) = all.take();
+    assert_eq!((sums.len(), sums[0].samples, polls.len()), (1, 2, 0));
+    for (sample, stack) in later {
+        all.add(sample, stack, TlsState::WorkerPoll, SAMPLING);
+    }
+    let (sums, polls) = all.take();
+    assert_eq!((sums[0].samples, polls.len()), (2, 1));
+    assert_eq!(polls[0].on_cpu, Nanos(20 * MS));
+    let (sums, polls) = all.take();
+    assert!(sums.is_empty() && polls.is_empty());
+}
+
+#[test]
+fn the_end_of_a_thread_ends_its_poll() {
+    let a = in_poll("hash", "task");
+    let first = sample(0, Some(5), Some(1), 0);
+    let mut all = collect(&[(first, &a), (sample(10, Some(5), Some(1), 0), &a)]);
+    all.thread_ended(first.thread, SAMPLING.long_poll);
+    assert_eq!(all.take().1.len(), 1);
+    all.end_polls(SAMPLING.long_poll);
+    assert!(all.take().1.is_empty());
 }

@@ -1,100 +1,107 @@
 //! Sums of waits by thread, stack and object.
 
-use crate::units::{Pid, Tid};
-use profiler_common::map::{Aggregate, AggregateKey, HISTOGRAM_BUCKETS};
-use profiler_common::record::STACK_BEFORE;
+use crate::decode::{ObjectNumber, Sum, SumKey, WaitStack};
+use crate::recording::ThreadId;
 use std::collections::HashMap;
 
-/// A thread of a process.
-pub(super) type Thread = (Pid, Tid);
-
-/// Sums by thread and the kernel side's numbers of stack and object.
-#[derive(Debug, Default)]
-pub(super) struct Sums {
-    pub(super) entries: HashMap<(Thread, u64, u64), Aggregate>,
-    /// Waits that found no entry.
-    pub(super) left_out: u64,
+/// What waits are summed by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) thread: ThreadId,
+    pub(super) stack: WaitStack,
+    pub(super) object: Option<ObjectNumber>,
 }
 
-impl Sums {
-    /// Adds what the kernel side summed.
-    pub(super) fn add(&mut self, key: &AggregateKey, more: &Aggregate) {
-        match self.entries.get_mut(&entry(key)) {
-            None => {
-                self.entries.insert(entry(key), *more);
-            }
-            Some(sums) => {
-                sums.waits += more.waits;
-                sums.blocked += more.blocked;
-                sums.runqueue += more.runqueue;
-                sums.max = sums.max.max(more.max);
-                for (sum, more) in sums.histogram.iter_mut().zip(more.histogram) {
-                    *sum = sum.saturating_add(more);
-                }
-            }
+impl Key {
+    /// The kernel side's key of a thread's waits.
+    pub(super) const fn new(thread: ThreadId, key: &SumKey) -> Key {
+        Key {
+            thread,
+            stack: key.stack,
+            object: key.object,
+        }
+    }
+}
+
+/// The sums of one interval. The kernel side's are taken out more often than intervals end, so that
+/// they keep room.
+#[derive(Debug)]
+pub(super) struct IntervalSums {
+    entries: HashMap<Key, Sum>,
+    most: usize,
+    /// Waits that found no entry.
+    left_out: u64,
+}
+
+impl IntervalSums {
+    /// At most `most` entries are kept.
+    pub(super) fn new(most: usize) -> IntervalSums {
+        IntervalSums {
+            entries: HashMap::new(),
+            most,
+            left_out: 0,
         }
     }
 
-    /// As [`Sums::add`], unless there are `most` entries already: then the waits are counted.
-    pub(super) fn add_bounded(&mut self, key: &AggregateKey, more: &Aggregate, most: usize) {
-        if self.entries.len() < most || self.entries.contains_key(&entry(key)) {
-            self.add(key, more);
+    /// Adds what the kernel side has summed.
+    pub(super) fn add(&mut self, key: Key, more: &Sum) {
+        if let Some(sum) = self.entries.get_mut(&key) {
+            sum.add(more);
+        } else if self.entries.len() < self.most {
+            self.entries.insert(key, *more);
         } else {
             self.left_out = self.left_out.saturating_add(more.waits);
         }
     }
 
-    /// Takes out the wait in which a thread was found by the recording.
-    pub(super) fn take_first_wait(&mut self, thread: Thread) -> Option<Aggregate> {
-        self.entries.remove(&(thread, STACK_BEFORE, 0))
+    /// Leaves out the waits in which the recording found threads, where `is_wait` says so.
+    pub(super) fn retain_first_waits(&mut self, mut is_wait: impl FnMut(ThreadId, &Sum) -> bool) {
+        self.entries.retain(|key, sum| {
+            key.stack != WaitStack::BeforeRecording || is_wait(key.thread, sum)
+        });
     }
 
-    /// Adds one wait that has been woken and not yet run.
-    pub(super) fn add_woken(&mut self, key: &AggregateKey, blocked: u64, runqueue: u64) {
-        let mut one = Aggregate {
-            waits: 1,
-            blocked,
-            runqueue,
-            max: blocked,
-            histogram: [0; HISTOGRAM_BUCKETS],
-        };
-        let bucket = (blocked.max(1).ilog2() as usize).min(HISTOGRAM_BUCKETS - 1);
-        if let Some(count) = one.histogram.get_mut(bucket) {
-            *count = 1;
-        }
-        self.add(key, &one);
+    /// How many entries there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
     }
-}
 
-fn entry(key: &AggregateKey) -> (Thread, u64, u64) {
-    ((Pid(key.tgid), Tid(key.tid)), key.stack, key.object)
+    /// Waits in no entry, of the recording so far.
+    pub(super) const fn left_out(&self) -> u64 {
+        self.left_out
+    }
+
+    /// Takes them out: an interval ends.
+    pub(super) fn take(&mut self) -> HashMap<Key, Sum> {
+        std::mem::take(&mut self.entries)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recording::ProcessId;
+    use crate::units::{Nanos, Tid};
 
     #[test]
-    fn sums_of_ended_threads_are_bounded_and_the_rest_is_counted() {
-        let key = |tid| AggregateKey {
-            stack: 7,
-            object: 0,
-            tid,
-            tgid: 1,
+    fn sums_of_an_interval_are_bounded_and_the_rest_is_counted() {
+        let key = |tid| Key {
+            thread: ThreadId {
+                process: ProcessId(0),
+                tid: Tid(tid),
+            },
+            stack: WaitStack::Lost,
+            object: None,
         };
-        let more = Aggregate {
-            waits: 5,
-            blocked: 50,
-            runqueue: 1,
-            max: 20,
-            histogram: [0; HISTOGRAM_BUCKETS],
-        };
-        let mut sums = Sums::default();
+        let mut more = Sum::one(Nanos(20), Nanos(1));
+        more.waits = 5;
+        let mut sums = IntervalSums::new(2);
         for tid in [1, 2, 1, 3] {
-            sums.add_bounded(&key(tid), &more, 2);
+            sums.add(key(tid), &more);
         }
-        assert_eq!(sums.entries.len(), 2);
-        assert_eq!(sums.entries[&((Pid(1), Tid(1)), 7, 0)].waits, 10);
-        assert_eq!(sums.left_out, 5);
+        assert_eq!((sums.len(), sums.left_out()), (2, 5));
+        assert_eq!(sums.take()[&key(1)].waits, 10);
+        sums.add(key(3), &more);
+        assert_eq!((sums.len(), sums.left_out()), (1, 5), "a new interval has room");
     }
 }

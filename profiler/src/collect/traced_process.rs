@@ -6,8 +6,8 @@ use super::tail_calls::Code;
 use crate::bpf::{MappingTable, Tables, monotonic};
 use crate::process::module::TlsContext;
 use crate::process::{CpuQuota, QuotaUse, Target, status_text};
-use crate::recording::Target as TargetFacts;
-use crate::units::{Addr, Pid, Timestamp};
+use crate::recording::{self, ProcessId, Throttling};
+use crate::units::{Addr, Nanos, Pid, Timestamp};
 use profiler_common::row::{self, Mapping, Rule};
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -33,6 +33,8 @@ const REST: Duration = Duration::from_millis(100);
 /// One process.
 #[derive(Debug)]
 pub(super) struct TracedProcess {
+    /// Its id in the recording.
+    pub(super) id: ProcessId,
     /// Its entry on the kernel side.
     pub(super) index: u32,
     pub(super) pid: Pid,
@@ -55,8 +57,10 @@ pub(super) struct TracedProcess {
     quota: Option<CpuQuota>,
     /// What it did until the process ended.
     quota_used: Option<QuotaUse>,
+    /// The part of it that intervals have.
+    quota_told: Throttling,
     /// What is told of it, as far as known.
-    pub(super) facts: TargetFacts,
+    pub(super) facts: recording::Process,
     pub(super) start: Timestamp,
     /// The mappings are as they were at this time, at least.
     pub(super) read_at: Timestamp,
@@ -80,14 +84,16 @@ pub(super) struct TracedProcess {
 
 impl TracedProcess {
     /// A process that is to be watched, nothing of which has been read yet.
-    pub(super) fn new(index: u32, target: Arc<Target>) -> TracedProcess {
+    pub(super) fn new(id: ProcessId, index: u32, target: Arc<Target>) -> TracedProcess {
         TracedProcess {
+            id,
             index,
             pid: target.pid(),
             facts: facts(&target),
             code: Code::open(&target),
             quota: CpuQuota::read(&target),
             quota_used: None,
+            quota_told: no_throttling(),
             target: Some(target),
             mappings: Vec::new(),
             table_version: 0,
@@ -112,13 +118,23 @@ impl TracedProcess {
     }
 
     /// A process that this one has forked, with a copy of its memory. It is to be pinned yet.
-    pub(super) fn child(&self, index: u32, pid: Pid, start: Timestamp) -> TracedProcess {
-        let mut facts = self.facts.clone();
-        facts.pid = pid;
-        facts.parent = Some(self.pid);
-        facts.ended = None;
-        facts.earlier.clear();
+    pub(super) fn child(
+        &self,
+        id: ProcessId,
+        index: u32,
+        pid: Pid,
+        start: Timestamp,
+    ) -> TracedProcess {
+        let facts = recording::Process {
+            pid,
+            parent: Some(self.pid),
+            ended: None,
+            earlier: Vec::new(),
+            panic_probes: None,
+            ..self.facts.clone()
+        };
         TracedProcess {
+            id,
             index,
             pid,
             ended: None,
@@ -129,6 +145,7 @@ impl TracedProcess {
             code: Code::default(),
             quota: None,
             quota_used: None,
+            quota_told: no_throttling(),
             start,
             last_look: Instant::now(),
             next_look: UNKNOWN_CODE.0,
@@ -284,9 +301,12 @@ impl TracedProcess {
         match target.reopen() {
             Ok(target) => {
                 let before = self.facts.clone();
-                self.facts = facts(&target);
-                self.facts.parent = before.parent;
-                self.facts.earlier = before.earlier;
+                self.facts = recording::Process {
+                    parent: before.parent,
+                    earlier: before.earlier,
+                    panic_probes: before.panic_probes,
+                    ..facts(&target)
+                };
                 self.facts.earlier.push(before.exe);
                 self.code = Code::open(&target);
                 self.target = Some(Arc::new(target));
@@ -310,10 +330,34 @@ impl TracedProcess {
         self.ended.is_some()
     }
 
-    /// What the CPU quota did to it so far, where its control group has one.
-    pub(super) fn quota_use(&self) -> Option<QuotaUse> {
+    fn quota_use(&self) -> Option<QuotaUse> {
         let so_far = || self.quota.as_ref().and_then(CpuQuota::since);
         self.quota_used.clone().or_else(so_far)
+    }
+
+    /// What the CPU quota did to it since this was asked before, where its control group has one.
+    pub(super) fn take_throttling(&mut self) -> Option<Throttling> {
+        if self.released && self.quota_used.is_none() {
+            return None;
+        }
+        let used = self.quota_use()?;
+        if self.released {
+            self.quota_used = None;
+        }
+        let told = &mut self.quota_told;
+        let new = Throttling {
+            group: used.group.clone(),
+            periods: used.periods.saturating_sub(told.periods),
+            throttled_periods: used.throttled_periods.saturating_sub(told.throttled_periods),
+            throttled: used.throttled.saturating_sub(told.throttled),
+        };
+        *told = Throttling {
+            group: used.group,
+            periods: used.periods,
+            throttled_periods: used.throttled_periods,
+            throttled: used.throttled,
+        };
+        Some(new)
     }
 
     /// Whether its place on the kernel side is to be given up now; says so once.
@@ -323,6 +367,8 @@ impl TracedProcess {
         if due {
             // Of its memory, nothing is left.
             self.code = Code::default();
+            self.mappings = Vec::new();
+            self.quota = None;
         }
         due
     }
@@ -332,9 +378,18 @@ impl TracedProcess {
     }
 }
 
+const fn no_throttling() -> Throttling {
+    Throttling {
+        group: String::new(),
+        periods: 0,
+        throttled_periods: 0,
+        throttled: Nanos::ZERO,
+    }
+}
+
 /// What a process tells of itself, without a look at its code.
-fn facts(target: &Target) -> TargetFacts {
-    TargetFacts {
+fn facts(target: &Target) -> recording::Process {
+    recording::Process {
         pid: target.pid(),
         exe: String::from_utf8_lossy(target.exe()).into_owned(),
         build_id: None,
@@ -345,6 +400,7 @@ fn facts(target: &Target) -> TargetFacts {
         ended: None,
         has_symbols: false,
         has_lines: false,
+        panic_probes: None,
     }
 }
 

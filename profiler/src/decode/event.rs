@@ -1,7 +1,7 @@
 //! What the kernel side tells, in types that have no invalid values.
 
 use super::ids::{ObjectNumber, StackNumber, TableVersion, ThreadKey, ThreadName, WaitStack};
-use super::thread::ThreadTimes;
+use super::thread::{ThreadState, ThreadTimes};
 use crate::runtime::tokio::TlsState;
 use crate::units::{Addr, Nanos, Pid, Timestamp};
 use crate::unwind::{Regs, Truncation};
@@ -147,6 +147,8 @@ pub struct ThreadEnd {
     pub name: ThreadName,
     /// As [`WaitSeen::cut`].
     pub cut: u32,
+    /// What it was at that cut; none where it was not there yet.
+    pub at_cut: Option<ThreadState>,
 }
 
 /// A target process executed another program: all mappings are new.

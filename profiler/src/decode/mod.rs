@@ -17,7 +17,9 @@ pub use event::{
 };
 pub use ids::{ObjectNumber, StackNumber, TableVersion, ThreadKey, ThreadName, WaitStack};
 pub use read::{DecodeError, decode};
-pub use thread::{OpenWait, Phase, StackPolicy, Sum, SumKey, ThreadEntry, ThreadTimes, park_sum};
+pub use thread::{
+    OpenWait, Phase, StackPolicy, Sum, SumKey, ThreadEntry, ThreadState, ThreadTimes, park_sum,
+};
 
 /// Objects that the kernel side remembers as told; the least recently seen go first, and are told
 /// again.

@@ -123,7 +123,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
                 time: Timestamp(record.time),
                 stack: StackNumber::new(record.stack),
                 task_id: nonzero(record.task_id),
-                cut: 0,
+                cut: record.cut,
             })
         }
         KIND_SAMPLE => Event::Sample(Box::new(sample(bytes)?)),
@@ -171,7 +171,7 @@ fn wait(record: &WaitRecord) -> WaitSeen {
         task_id: nonzero(record.task_id),
         object: ObjectNumber::new(record.object),
         waker,
-        cut: 0,
+        cut: record.cut,
     }
 }
 
@@ -181,7 +181,8 @@ fn thread_end(record: &ThreadEndRecord) -> ThreadEnd {
         time: Timestamp(record.time),
         times: record.times.into(),
         name: ThreadName::new(record.comm),
-        cut: 0,
+        cut: record.cut,
+        at_cut: ThreadState::of(&record.at_cut),
     }
 }
 
@@ -223,7 +224,7 @@ fn call(record: &CallRecord) -> CallSeen {
         stack: StackNumber::new(record.stack),
         task_id: nonzero(record.task_id),
         object: ObjectNumber::new(record.object),
-        cut: 0,
+        cut: record.cut,
     }
 }
 
@@ -241,7 +242,7 @@ fn sample(bytes: &[u8]) -> Result<SampleSeen, DecodeError> {
         // A core's tick is 32 bits wide.
         tick: (record.tick != NO_TICK).then_some(record.tick as u32),
         stack,
-        cut: 0,
+        cut: record.cut,
     })
 }
 

@@ -5,7 +5,7 @@ use crate::units::{Nanos, Pid, Tid, Timestamp};
 use profiler_common::map::{
     ALL_FRAMES, Aggregate, AggregateKey, HISTOGRAM_BUCKETS, PHASE_BLOCKED, PHASE_DEAD,
     PHASE_RUNNABLE, PHASE_RUNNING, POLICY_RECORD, POLICY_SUM_ONLY, POLICY_SUM_ONLY_IF_TLS, Stack,
-    Thread, ThreadTimes as RawTimes,
+    Thread, ThreadState as RawState, ThreadTimes as RawTimes,
 };
 use profiler_common::park;
 
@@ -43,8 +43,6 @@ impl From<RawTimes> for ThreadTimes {
 /// What a thread does, and since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// It was found just now, and has not switched yet.
-    New,
     /// On a CPU.
     Running(Timestamp),
     /// Off-CPU, yet wants one.
@@ -72,20 +70,51 @@ pub struct OpenWait {
     pub waker_stack: Option<StackNumber>,
 }
 
+/// What a thread was at an instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThreadState {
+    /// What it did.
+    pub phase: Phase,
+    /// Its finished stretches.
+    pub times: ThreadTimes,
+}
+
+impl ThreadState {
+    /// None where the thread was not there yet.
+    #[must_use]
+    pub fn of(raw: &RawState) -> Option<ThreadState> {
+        let since = Timestamp(raw.since);
+        let phase = match raw.phase {
+            PHASE_RUNNING => Phase::Running(since),
+            PHASE_RUNNABLE => Phase::Runnable(since),
+            PHASE_BLOCKED => Phase::Waiting(OpenWait {
+                since,
+                woken: (raw.wakeup >= raw.since).then_some(Timestamp(raw.wakeup)),
+                stack: WaitStack::new(raw.stack),
+                object: ObjectNumber::new(raw.object),
+                task_id: (raw.task_id != 0).then_some(raw.task_id),
+            }),
+            PHASE_DEAD => Phase::Ended(since),
+            _ => return None,
+        };
+        Some(ThreadState {
+            phase,
+            times: raw.times.into(),
+        })
+    }
+}
+
 /// An entry of the thread table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ThreadEntry {
     /// The thread.
     pub thread: ThreadKey,
-    /// What it does.
-    pub phase: Phase,
-    /// Its finished stretches.
-    pub times: ThreadTimes,
-    /// The number of its set of remembered parks, where it has one.
-    pub parks: Option<u32>,
-    /// The object of its last wait, whether or not it goes on. The kernel side takes an object that
-    /// a thread waits for again for one that was told.
-    pub last_object: Option<ObjectNumber>,
+    /// What it is just now.
+    pub state: ThreadState,
+    /// What it waited for last, where that is known.
+    pub object: Option<ObjectNumber>,
+    /// The stack of the thread that woke it last, where that was walked.
+    pub waker_stack: Option<StackNumber>,
 }
 
 impl ThreadEntry {
@@ -93,34 +122,29 @@ impl ThreadEntry {
     /// writing it.
     #[must_use]
     pub fn of(raw: &Thread) -> Option<ThreadEntry> {
-        if raw.tid == 0 {
-            return None;
-        }
-        let since = Timestamp(raw.since);
-        let woken = raw.wakeup >= raw.since;
-        let phase = match raw.phase {
-            PHASE_RUNNING => Phase::Running(since),
-            PHASE_RUNNABLE => Phase::Runnable(since),
-            PHASE_BLOCKED => Phase::Waiting(OpenWait {
-                since,
-                woken: woken.then_some(Timestamp(raw.wakeup)),
-                stack: WaitStack::new(raw.stack),
-                object: ObjectNumber::new(raw.object),
-                task_id: (raw.task_id != 0).then_some(raw.task_id),
-                waker_stack: StackNumber::new(raw.waker_stack).filter(|_| woken),
-            }),
-            PHASE_DEAD => Phase::Ended(since),
-            _ => Phase::New,
-        };
-        Some(ThreadEntry {
+        let state = ThreadState::of(&RawState {
+            phase: raw.phase,
+            reserved: 0,
+            since: raw.since,
+            wakeup: raw.wakeup,
+            stack: raw.stack,
+            object: raw.object,
+            task_id: raw.task_id,
+            times: raw.times,
+        })?;
+        let tid = Tid(if raw.phase == PHASE_DEAD {
+            raw.ended_tid
+        } else {
+            raw.tid
+        });
+        (tid != Tid(0)).then_some(ThreadEntry {
             thread: ThreadKey {
                 pid: Pid(raw.tgid),
-                tid: Tid(raw.tid),
+                tid,
             },
-            phase,
-            times: raw.times.into(),
-            parks: raw.parks.checked_sub(1),
-            last_object: ObjectNumber::new(raw.object),
+            state,
+            object: ObjectNumber::new(raw.object),
+            waker_stack: StackNumber::new(raw.waker_stack),
         })
     }
 }
@@ -262,15 +286,18 @@ impl StackPolicy {
     }
 }
 
-/// What a remembered park is of, and its waits.
+/// What the sums of a remembered park are of, and its waits.
 #[must_use]
-pub fn park_sum(thread: ThreadKey, raw: &park::Park) -> (SumKey, Sum) {
+pub fn park_sum(raw: &park::Sums) -> (SumKey, Sum) {
     let key = SumKey {
-        thread,
+        thread: ThreadKey {
+            pid: Pid(raw.tgid),
+            tid: Tid(raw.tid),
+        },
         stack: WaitStack::new(raw.stack),
         object: None,
     };
-    (key, Sum::from(&raw.sums))
+    (key, Sum::from(raw))
 }
 
 #[cfg(test)]
@@ -285,7 +312,6 @@ mod tests {
             since: 100,
             wakeup: 50,
             stack: 40,
-            parks: 3,
             task_id: 5,
             object: 6,
             waker_stack: 9,
@@ -302,41 +328,49 @@ mod tests {
             pid: Pid(7),
             tid: Tid(8),
         };
-        assert_eq!((entry.thread, entry.parks), (thread, Some(2)));
+        assert_eq!(entry.thread, thread);
+        assert_eq!(entry.object, ObjectNumber::new(6));
+        assert_eq!(entry.waker_stack, StackNumber::new(9));
         let wait = OpenWait {
             since: Timestamp(100),
             woken: None,
             stack: WaitStack::new(40),
             object: ObjectNumber::new(6),
             task_id: Some(5),
-            waker_stack: None,
         };
-        assert_eq!(entry.phase, Phase::Waiting(wait));
+        assert_eq!(entry.state.phase, Phase::Waiting(wait));
         let woken = ThreadEntry::of(&Thread {
             wakeup: 100,
             ..raw()
         });
         let wait = OpenWait {
             woken: Some(Timestamp(100)),
-            waker_stack: StackNumber::new(9),
             ..wait
         };
-        assert_eq!(woken.map(|entry| entry.phase), Some(Phase::Waiting(wait)));
+        let phase = woken.map(|entry| entry.state.phase);
+        assert_eq!(phase, Some(Phase::Waiting(wait)));
         for (number, phase) in [
-            (0, Phase::New),
-            (PHASE_RUNNING, Phase::Running(Timestamp(100))),
-            (PHASE_RUNNABLE, Phase::Runnable(Timestamp(100))),
-            (PHASE_DEAD, Phase::Ended(Timestamp(100))),
-            (u32::MAX, Phase::New),
+            (PHASE_RUNNING, Some(Phase::Running(Timestamp(100)))),
+            (PHASE_RUNNABLE, Some(Phase::Runnable(Timestamp(100)))),
+            (0, None),
+            (u32::MAX, None),
         ] {
             let raw = Thread {
                 phase: number,
                 ..raw()
             };
-            let entry = ThreadEntry::of(&raw).expect("a thread");
-            assert_eq!(entry.phase, phase);
-            assert_eq!(entry.last_object, ObjectNumber::new(6));
+            let entry = ThreadEntry::of(&raw);
+            assert_eq!(entry.map(|entry| entry.state.phase), phase);
         }
+        let dead = Thread {
+            phase: PHASE_DEAD,
+            tid: 0,
+            ended_tid: 8,
+            ..raw()
+        };
+        let entry = ThreadEntry::of(&dead).expect("a thread");
+        assert_eq!(entry.thread, thread);
+        assert_eq!(entry.state.phase, Phase::Ended(Timestamp(100)));
     }
 
     #[test]

@@ -53,6 +53,34 @@ pub struct Losses {
     pub shadow: Option<ShadowCheck>,
 }
 
+impl Losses {
+    /// What was lost since these counts were `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Losses) -> Losses {
+        let less = |of: fn(&Losses) -> u64| of(self).saturating_sub(of(earlier));
+        Losses {
+            events: less(|losses| losses.events),
+            stacks: less(|losses| losses.stacks),
+            truncated: less(|losses| losses.truncated),
+            unresolved: less(|losses| losses.unresolved),
+            unknown_waits: less(|losses| losses.unknown_waits),
+            timeline: less(|losses| losses.timeline),
+            objects: less(|losses| losses.objects),
+            walked: less(|losses| losses.walked),
+            functions_by_code: less(|losses| losses.functions_by_code),
+            samples: less(|losses| losses.samples),
+            calls: less(|losses| losses.calls),
+            mistaken_parks: less(|losses| losses.mistaken_parks),
+            waits: less(|losses| losses.waits),
+            summed: less(|losses| losses.summed),
+            by_cause: self.by_cause.since(&earlier.by_cause),
+            shadow: self
+                .shadow
+                .map(|shadow| shadow.since(&earlier.shadow.unwrap_or_default())),
+        }
+    }
+}
+
 /// Stacks walked a second time, by framehop, on the same registers and memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShadowCheck {
@@ -70,6 +98,22 @@ pub struct ShadowCheck {
     pub lost: u64,
 }
 
+impl ShadowCheck {
+    /// What came since these counts were `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &ShadowCheck) -> ShadowCheck {
+        ShadowCheck {
+            every: self.every,
+            copied: self.copied.saturating_sub(earlier.copied),
+            compared: self.compared.saturating_sub(earlier.compared),
+            differing: self.differing.saturating_sub(earlier.differing),
+            given_up: self.given_up.saturating_sub(earlier.given_up),
+            // What a lost piece would have belonged to may come yet.
+            lost: self.lost.saturating_sub(earlier.lost),
+        }
+    }
+}
+
 macro_rules! causes {
     ($($(#[$doc:meta])* $field:ident: $one:literal, $many:literal, $rest:literal,)*) => {
         /// One counter for each place in which something can be lost.
@@ -80,6 +124,14 @@ macro_rules! causes {
         }
 
         impl LossCauses {
+            /// What came since these counts were `earlier`.
+            #[must_use]
+            pub fn since(&self, earlier: &LossCauses) -> LossCauses {
+                LossCauses {
+                    $($field: self.$field.saturating_sub(earlier.$field),)*
+                }
+            }
+
             /// Every count, in the order of the flow, with what it counts: said of one and of
             /// several.
             pub fn named(&self) -> impl Iterator<Item = (u64, [&'static str; 2])> {
