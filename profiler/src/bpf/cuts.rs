@@ -33,7 +33,6 @@ use anyhow::{Context, Result, ensure};
 use aya::Ebpf;
 use aya::maps::{ArrayOfMaps, MapData};
 use profiler_common::park::{ParkSet, Sums};
-use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 /// The boundary between two intervals.
@@ -215,37 +214,27 @@ impl Programs {
     }
 
     /// Makes the kernel side forget stacks, to make room: one that comes again is sent again. A wait
-    /// that is under way now may still name one of them.
+    /// that is under way now may still name one of them; from the next cut on only such a wait may.
+    /// A park that is known again does not look whether its stack is: where one may have it,
+    /// [`Programs::forget_parks`] is to be called as well.
     ///
     /// # Errors
     /// Where the kernel refuses.
     pub fn forget_stacks(&mut self, numbers: &[StackNumber]) -> Result<()> {
         let numbers: Vec<u64> = numbers.iter().map(|number| number.get()).collect();
-        self.stacks
-            .remove(&numbers)
-            .context("cannot forget stacks")?;
-        // A park that is known again does not look whether its stack is.
-        self.forget_parks()
+        self.stacks.remove(&numbers).context("cannot forget stacks")
     }
 
-    /// Makes the kernel side forget objects, to make room: one that comes again is sent again, but
-    /// for those that a thread of the table waited for last, which stay.
+    /// Makes the kernel side forget objects, to make room: one that comes again is sent again. From
+    /// the next cut on only a thread may name one of them that waited for it last, see
+    /// [`ThreadEntry::object`](crate::decode::ThreadEntry::object).
     ///
     /// # Errors
     /// Where the kernel refuses.
     pub fn forget_objects(&mut self, numbers: &[ObjectNumber]) -> Result<()> {
-        let last: HashSet<ObjectNumber> = self
-            .threads
-            .entries()
-            .filter_map(|entry| entry.last_object)
-            .collect();
-        let unused: Vec<u64> = numbers
-            .iter()
-            .filter(|number| !last.contains(number))
-            .map(|number| number.get())
-            .collect();
+        let numbers: Vec<u64> = numbers.iter().map(|number| number.get()).collect();
         self.objects
-            .remove(&unused)
+            .remove(&numbers)
             .context("cannot forget objects")
     }
 }

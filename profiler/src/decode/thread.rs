@@ -298,3 +298,100 @@ pub fn park_sum(raw: &park::Sums) -> (SumKey, Sum) {
     };
     (key, Sum::from(raw))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw() -> Thread {
+        Thread {
+            tid: 8,
+            tgid: 7,
+            phase: PHASE_BLOCKED,
+            since: 100,
+            wakeup: 50,
+            stack: 40,
+            task_id: 5,
+            object: 6,
+            waker_stack: 9,
+            ..bytemuck::Zeroable::zeroed()
+        }
+    }
+
+    #[test]
+    fn a_thread_does_one_thing() {
+        let free = Thread { tid: 0, ..raw() };
+        assert_eq!(ThreadEntry::of(&free), None);
+        let entry = ThreadEntry::of(&raw()).expect("a thread");
+        let thread = ThreadKey {
+            pid: Pid(7),
+            tid: Tid(8),
+        };
+        assert_eq!(entry.thread, thread);
+        assert_eq!(entry.object, ObjectNumber::new(6));
+        assert_eq!(entry.waker_stack, StackNumber::new(9));
+        let wait = OpenWait {
+            since: Timestamp(100),
+            woken: None,
+            stack: WaitStack::new(40),
+            object: ObjectNumber::new(6),
+            task_id: Some(5),
+        };
+        assert_eq!(entry.state.phase, Phase::Waiting(wait));
+        let woken = ThreadEntry::of(&Thread {
+            wakeup: 100,
+            ..raw()
+        });
+        let wait = OpenWait {
+            woken: Some(Timestamp(100)),
+            ..wait
+        };
+        let phase = woken.map(|entry| entry.state.phase);
+        assert_eq!(phase, Some(Phase::Waiting(wait)));
+        for (number, phase) in [
+            (PHASE_RUNNING, Some(Phase::Running(Timestamp(100)))),
+            (PHASE_RUNNABLE, Some(Phase::Runnable(Timestamp(100)))),
+            (0, None),
+            (u32::MAX, None),
+        ] {
+            let raw = Thread {
+                phase: number,
+                ..raw()
+            };
+            let entry = ThreadEntry::of(&raw);
+            assert_eq!(entry.map(|entry| entry.state.phase), phase);
+        }
+        let dead = Thread {
+            phase: PHASE_DEAD,
+            tid: 0,
+            ended_tid: 8,
+            ..raw()
+        };
+        let entry = ThreadEntry::of(&dead).expect("a thread");
+        assert_eq!(entry.thread, thread);
+        assert_eq!(entry.state.phase, Phase::Ended(Timestamp(100)));
+    }
+
+    #[test]
+    fn sums_add_up() {
+        let mut sum = Sum::one(Nanos(5), Nanos(1));
+        sum.add(&Sum::one(Nanos(4), Nanos(2)));
+        sum.add(&Sum::one(Nanos(0), Nanos(0)));
+        sum.add(&Sum::one(Nanos(u64::MAX), Nanos(0)));
+        assert_eq!((sum.waits, sum.runqueue), (4, Nanos(3)));
+        assert_eq!((sum.blocked, sum.max), (Nanos(u64::MAX), Nanos(u64::MAX)));
+        assert_eq!((sum.histogram[0], sum.histogram[2]), (1, 2));
+        assert_eq!(sum.histogram[HISTOGRAM_BUCKETS - 1], 1);
+    }
+
+    #[test]
+    fn a_policy_is_the_kernel_side_s() {
+        let raw = |policy: StackPolicy| (policy.raw().policy, policy.raw().frames);
+        assert_eq!(raw(StackPolicy::Record), (POLICY_RECORD, 0));
+        let sum_only = |decisive_frames| StackPolicy::SumOnly { decisive_frames };
+        assert_eq!(raw(sum_only(Some(3))), (POLICY_SUM_ONLY, 3));
+        assert_eq!(raw(sum_only(None)), (POLICY_SUM_ONLY, ALL_FRAMES));
+        let if_tls = (POLICY_SUM_ONLY_IF_TLS, ALL_FRAMES);
+        assert_eq!(raw(StackPolicy::SumOnlyIfTls), if_tls);
+    }
+}
