@@ -320,9 +320,14 @@ impl Collector {
         self.close(&looked, After::Goes)
     }
 
+    /// Gives names to the kernel frames of all stacks so far. The first time takes a third of a
+    /// second; without it they have none before the end of the recording.
+    pub fn name_kernel_frames(&mut self) {
+        self.stacks.name_kernel(&mut self.frames);
+    }
+
     /// Hands what all intervals so far name by index to `read`.
     pub fn with_tables<R>(&mut self, read: impl FnOnce(&Tables) -> R) -> R {
-        self.stacks.name_kernel(&mut self.frames);
         self.stacks.lend(&mut self.tables);
         self.objects.lend(&mut self.tables);
         let result = read(&self.tables);

@@ -4,9 +4,10 @@ use super::intake::Naming;
 use super::looked::Looked;
 use super::Collector;
 use crate::bpf::{Counters, Cut};
-use crate::collect::ledger::{self, Stretch};
+use crate::collect::ledger::Stretch;
 use crate::collect::lost::Counted;
 use crate::collect::sums::Key;
+use crate::decode::{Phase, SumKey, ThreadState};
 use crate::recording::{Interval, Losses, OpenWait, ThreadId, WaitSum};
 use crate::runtime::State;
 use crate::units::Timestamp;
@@ -43,7 +44,7 @@ impl Collector {
         let stretch = self.interval.threads.cut(cut.time, states, &moved);
         let interval = self.build(&cut, &stretch, &no_waits, looked, after)?;
         self.kernel.forget_ended(&cut)?;
-        self.forget_numbers(&stretch)?;
+        self.forget_numbers()?;
         self.began = Instant::now();
         for event in self.next.end() {
             self.take(event);
@@ -52,15 +53,11 @@ impl Collector {
     }
 
     /// What every thread was at the cut. Takes in all that arrived before it.
-    fn states_at(&mut self, cut: &Cut) -> Vec<(ThreadId, ledger::State)> {
-        let mut states: HashMap<ThreadId, ledger::State> = HashMap::new();
+    fn states_at(&mut self, cut: &Cut) -> Vec<(ThreadId, ThreadState)> {
+        let mut states: HashMap<ThreadId, ThreadState> = HashMap::new();
         for (thread, at_cut) in self.kernel.threads_at(cut) {
             if let Some(thread) = self.processes.thread(thread) {
-                let state = ledger::State {
-                    phase: at_cut.phase,
-                    times: at_cut.times,
-                };
-                states.insert(thread, state);
+                states.insert(thread, at_cut);
             }
         }
         // Threads that have left the table since are in the ring buffer, unless another CPU has
@@ -105,11 +102,12 @@ impl Collector {
     /// Gives a name to every stack that the interval may have.
     fn settle(&mut self) -> Result<()> {
         for process in self.processes.living_mut() {
-            process.new_code |= self.pending.is_waiting_for(process.pid);
+            process.exec |= self.pending.is_waiting_for(process.pid);
         }
-        self.look_at_new_code()?;
+        self.follow_mappings()?;
         self.name_new(Naming::All)?;
-        self.give_up_pending();
+        // Nobody knows more of these by now.
+        self.pending.give_up(&mut self.unnamed);
         self.name_new(Naming::All)
     }
 
@@ -128,6 +126,26 @@ impl Collector {
         })?;
         self.drained = Instant::now();
         Ok(())
+    }
+
+    /// Makes both sides forget stacks and objects that were not seen for long, so that there is room
+    /// for others.
+    fn forget_numbers(&mut self) -> Result<()> {
+        let (mut stacks, mut objects) = (HashSet::new(), HashSet::new());
+        for entry in self.kernel.live_threads() {
+            if let Phase::Waiting(wait) = entry.state.phase {
+                stacks.extend(wait.stack.number());
+            }
+            stacks.extend(entry.waker_stack);
+            objects.extend(entry.last_object);
+        }
+        let evicted = self.stacks.end_interval(&stacks);
+        self.kernel.forget_stacks(&evicted.numbers)?;
+        if evicted.forget_parks {
+            self.kernel.forget_parks()?;
+        }
+        let evicted = self.objects.end_interval(&objects);
+        self.kernel.forget_objects(&evicted.numbers)
     }
 
     fn build(

@@ -37,7 +37,7 @@ impl Collector {
         self.name_new(Naming::All)?;
         let moved = self.moved();
         let mut entries: HashMap<ThreadId, ThreadEntry> = HashMap::new();
-        for entry in self.kernel.threads() {
+        for entry in self.kernel.live_threads() {
             if let Some(thread) = self.processes.thread(entry.thread) {
                 entries.insert(thread, entry);
             }
@@ -72,7 +72,7 @@ impl Collector {
             };
             for (tid, found) in open_waits::look(target, &waits, frames) {
                 let entry = entries.get(&id(tid));
-                let since = entry.and_then(|entry| match entry.phase {
+                let since = entry.and_then(|entry| match entry.state.phase {
                     Phase::Waiting(wait) => Some(wait.since),
                     _ => None,
                 });
@@ -83,7 +83,7 @@ impl Collector {
     }
 
     fn stack_now(&mut self, thread: ThreadId, entry: Option<&ThreadEntry>) -> Option<StackId> {
-        let stack = match entry.map(|entry| entry.phase) {
+        let stack = match entry.map(|entry| entry.state.phase) {
             None => WaitStack::BeforeRecording,
             Some(Phase::Waiting(wait)) => wait.stack,
             Some(_) => WaitStack::Lost,
@@ -109,7 +109,7 @@ impl Collector {
         else {
             return None;
         };
-        let still = entry.is_none_or(|entry| match entry.phase {
+        let still = entry.is_none_or(|entry| match entry.state.phase {
             Phase::Waiting(wait) => wait.since <= snapshot.time && wait.woken.is_none(),
             _ => false,
         });

@@ -84,7 +84,7 @@ impl Collector {
             }
             if self.is_interval_over() {
                 let interval = self.interval()?;
-                sink(self.tables(), interval)?;
+                self.with_tables(|tables| sink(tables, interval))?;
             }
             if asked {
                 // On a machine that starts many programs a second, events of their mappings must
