@@ -1,167 +1,142 @@
 //! Threads that waited already when the recording began: the kernel side saw no switch-out of
 //! theirs, so the task iterator gives their registers and we walk their stacks ourselves.
 
-use super::gather::Gathered;
+use super::frames::{CodeOf, Frames};
 use super::maps::Maps;
 use super::modules::Modules;
+use super::stack_table::{NewStack, StackTable};
 use super::traced_process::TracedProcess;
 use crate::bpf::Programs;
-use crate::recording::StackId;
+use crate::decode::{Activity, Snapshot, StackKind, Syscall, ThreadKey, read_tls_state};
+use crate::recording::{StackId, ThreadId};
 use crate::runtime::tokio::TlsState;
-use crate::units::{Addr, Pid, Tid};
-use crate::unwind::{Regs, RemoteMemory, walk, walk_outcome};
-use profiler_common::context::{self, LAYOUT_A, LAYOUT_B, Memory, Words, layout};
-use profiler_common::record::SnapshotRecord;
-use std::collections::{HashMap, HashSet};
+use crate::units::{Addr, Pid};
+use crate::unwind::{Regs, RemoteMemory, Truncation, walk, walk_outcome};
+use std::collections::HashMap;
 
-/// `task_struct.__state` of a thread that runs or wants to (`include/linux/sched.h`).
-const TASK_RUNNING: u32 = 0;
-/// The bit of one that is being woken.
-const TASK_WAKING: u32 = 0x200;
-
-/// What the threads were doing at the beginning.
+/// The stacks of threads that waited at the beginning.
 #[derive(Debug, Default)]
 pub(super) struct InitialWaits {
-    stacks: HashMap<(Pid, Tid), StackId>,
-    /// Threads that were on a CPU.
-    running: HashSet<(Pid, Tid)>,
+    stacks: HashMap<ThreadId, StackId>,
     /// How often each thread had switched.
-    switches: HashMap<(Pid, Tid), u64>,
-    /// Threads that wanted one.
-    runnable: HashSet<(Pid, Tid)>,
+    switches: HashMap<ThreadKey, u64>,
     /// Walked and not yet named.
     walked: Vec<Walked>,
 }
 
+/// A stack that has no names yet.
 #[derive(Debug)]
 struct Walked {
-    pid: Pid,
-    tid: Tid,
+    thread: ThreadKey,
     addresses: Vec<Addr>,
-    outcome: u32,
-    syscall: i64,
-    args: [u64; 6],
+    truncated: Option<Truncation>,
+    syscall: Option<Syscall>,
     tls_state: TlsState,
 }
 
 impl InitialWaits {
     /// The stack a thread waited with when the recording began.
-    pub(super) fn stack(&self, thread: (Pid, Tid)) -> Option<StackId> {
+    pub(super) fn stack(&self, thread: ThreadId) -> Option<StackId> {
         self.stacks.get(&thread).copied()
     }
 
-    /// Whether the thread was on a CPU then.
-    pub(super) fn was_running(&self, thread: (Pid, Tid)) -> bool {
-        self.running.contains(&thread)
-    }
-
     /// Whether the thread has switched since, by a later snapshot.
-    pub(super) fn has_moved(&self, later: &SnapshotRecord) -> bool {
-        let thread = (Pid(later.header.tgid), Tid(later.header.tid));
-        let before = self.switches.get(&thread);
+    pub(super) fn has_moved(&self, later: &Snapshot) -> bool {
+        let before = self.switches.get(&later.thread);
         before.is_none_or(|before| *before != later.switches)
-    }
-
-    /// The threads that wanted a CPU then and had none. The kernel side, which saw no switch-out
-    /// of theirs, takes them for waiting.
-    pub(super) const fn runnable(&self) -> &HashSet<(Pid, Tid)> {
-        &self.runnable
     }
 
     /// Walks the stacks of all threads in `snapshots` that have not moved since. Naming them
     /// takes longer, and can wait.
     pub(super) fn walk(
-        snapshots: Vec<SnapshotRecord>,
-        kernel: &Programs,
+        snapshots: Vec<Snapshot>,
+        programs: &Programs,
         processes: &[TracedProcess],
     ) -> InitialWaits {
-        let mut early = InitialWaits::default();
+        let mut initial = InitialWaits::default();
         let mut memories: HashMap<Pid, RemoteMemory> = HashMap::new();
-        let tables = kernel.tables_ref();
         for snapshot in snapshots {
-            let (pid, tid) = (Pid(snapshot.header.tgid), Tid(snapshot.header.tid));
-            early.switches.insert((pid, tid), snapshot.switches);
-            if snapshot.on_cpu != 0 {
-                early.running.insert((pid, tid));
+            let thread = snapshot.thread;
+            initial.switches.insert(thread, snapshot.switches);
+            let Activity::Waiting {
+                regs: Some(regs),
+                fs,
+                syscall,
+            } = snapshot.activity
+            else {
                 continue;
-            }
-            if snapshot.task_state == TASK_RUNNING || snapshot.task_state & TASK_WAKING != 0 {
-                early.runnable.insert((pid, tid));
-                continue;
-            }
-            let Some(process) = processes.iter().find(|process| process.pid == pid) else {
+            };
+            let Some(process) = processes.iter().find(|p| p.pid == thread.pid) else {
                 continue;
             };
             let memory = memories
-                .entry(pid)
-                .or_insert_with(|| RemoteMemory::new(pid));
-            if snapshot.ip == 0 {
-                continue;
-            }
-            let regs = Regs {
-                ip: Addr(snapshot.ip),
-                sp: Addr(snapshot.sp),
-                bp: Addr(snapshot.bp),
-            };
-            let mut addresses = Vec::new();
-            let outcome = walk(regs, |pc| process.rule(&tables, pc), memory, &mut addresses);
-            let tls_state = place(process, snapshot.fs, memory);
+                .entry(thread.pid)
+                .or_insert_with(|| RemoteMemory::new(thread.pid));
+            let (addresses, truncated) = walk_remote(regs, programs, process, memory);
+            let context = process.context.as_ref();
+            let tls_state = context.map_or(TlsState::Unknown, |context| {
+                read_tls_state(context, fs, memory)
+            });
             // A thread that has switched since may have changed the memory while we read it.
-            if !kernel.has_switched(tid) {
-                early.walked.push(Walked {
-                    pid,
-                    tid,
+            if !programs.has_switched(thread.tid) {
+                initial.walked.push(Walked {
+                    thread,
                     addresses,
-                    outcome,
-                    syscall: snapshot.syscall,
-                    args: snapshot.args,
+                    truncated,
+                    syscall,
                     tls_state,
                 });
             }
         }
-        early
+        initial
     }
 
-    /// Names and judges what was walked.
+    /// Names, classifies and keeps what was walked.
     pub(super) fn name(
         &mut self,
-        gathered: &mut Gathered,
+        stacks: &mut StackTable,
+        frames: &mut Frames,
         processes: &[TracedProcess],
         maps: &Maps,
         modules: &Modules,
     ) {
         for walked in std::mem::take(&mut self.walked) {
-            let pid = walked.pid;
+            let pid = walked.thread.pid;
             let Some(process) = processes.iter().find(|process| process.pid == pid) else {
                 continue;
             };
-            let map = maps.get(process.table_version);
-            let frames = gathered.name(&walked.addresses, map, modules);
-            let syscall = u32::try_from(walked.syscall).ok();
-            let outcome = walk_outcome(walked.outcome);
-            let call = syscall.map(|number| (number, Some(walked.args)));
-            let (owner, tls_state) = (process.owner(), walked.tls_state);
-            let id = gathered.stacks.add(owner, frames, outcome, call, tls_state);
-            self.stacks.insert((pid, walked.tid), id);
+            let code = CodeOf {
+                map: maps.get(process.table_version),
+                modules,
+                memory: None,
+            };
+            let new = NewStack {
+                kind: StackKind::OffCpu,
+                user: &walked.addresses,
+                kernel: &[],
+                truncated: walked.truncated,
+                syscall: walked.syscall,
+                tls_state: walked.tls_state,
+            };
+            if let Some(id) = stacks.add_walked(&new, process.owner(), &code, frames) {
+                let thread = ThreadId {
+                    process: process.id,
+                    tid: walked.thread.tid,
+                };
+                self.stacks.insert(thread, id);
+            }
         }
     }
 }
 
-/// What tokio's thread-local state says of a thread that waits, by its FS base. Where the state is
-/// in several variables (tokio 1.20), those have names, and so have the frames.
-fn place(process: &TracedProcess, fs: u64, memory: &RemoteMemory) -> TlsState {
-    let Some(known) = process.context else {
-        return TlsState::Unknown;
-    };
-    let fields = match known.layout {
-        layout::A => LAYOUT_A,
-        layout::B => LAYOUT_B,
-        _ => return TlsState::Unknown,
-    };
-    let words: Words = memory.words(fs.wrapping_sub(known.below_fs));
-    // Of memory that cannot be read nothing but zeros is there, and no context is that.
-    if words == [0; _] {
-        return TlsState::Unknown;
-    }
-    context::found(&words, fields, memory).tls_state.into()
+fn walk_remote(
+    regs: Regs,
+    programs: &Programs,
+    process: &TracedProcess,
+    memory: &mut RemoteMemory,
+) -> (Vec<Addr>, Option<Truncation>) {
+    let tables = programs.tables_ref();
+    let mut addresses = Vec::new();
+    let outcome = walk(regs, |pc| process.rule(&tables, pc), memory, &mut addresses);
+    (addresses, walk_outcome(outcome))
 }

@@ -3,12 +3,10 @@
 
 use super::maps::Maps;
 use super::modules::{AddressMap, Modules};
-use crate::decode::{RawPiece, StackSeen};
+use crate::decode::{RawPiece, StackNumber, StackSeen, TableVersion, ThreadKey};
 use crate::recording::ShadowCheck;
-use crate::units::Addr;
-use crate::unwind::{Reference, Regs, Sections};
-use profiler_common::record::RawStackRecord;
-use profiler_common::row::walk;
+use crate::units::{Addr, Timestamp};
+use crate::unwind::{Reference, Sections};
 use std::collections::HashMap;
 
 /// Copies of which not all pieces have come. More are there only where pieces were lost.
@@ -21,7 +19,7 @@ const MAX_TOLD: u64 = 8;
 /// A walk of the kernel side.
 #[derive(Debug)]
 struct Walk {
-    frames: Vec<u64>,
+    frames: Vec<Addr>,
     complete: bool,
 }
 
@@ -29,13 +27,13 @@ struct Walk {
 #[derive(Debug)]
 pub(super) struct Shadow {
     outcome: ShadowCheck,
-    walks: HashMap<u64, Walk>,
+    walks: HashMap<StackNumber, Walk>,
     /// Copies by thread and time.
-    pending: HashMap<(u32, u64), Vec<RawPiece>>,
+    pending: HashMap<(ThreadKey, Timestamp), Vec<RawPiece>>,
     /// By module.
     sections: HashMap<usize, Option<Sections>>,
     /// framehop for one table_version of the mappings.
-    reference: Option<(u32, Reference)>,
+    reference: Option<(TableVersion, Reference)>,
 }
 
 /// How a comparison went.
@@ -72,21 +70,25 @@ impl Shadow {
 
     /// Keeps the kernel side's walk.
     pub(super) fn keep(&mut self, seen: &StackSeen) {
-        if self.outcome.every == 0 || self.walks.len() >= MAX_WALKS {
+        let Some(number) = seen.number.filter(|_| self.outcome.every > 0) else {
             return;
+        };
+        if self.walks.len() >= MAX_WALKS && !self.walks.contains_key(&number) {
+            // Copies come right after their walks: old ones are asked for by none.
+            self.walks.clear();
         }
         let walk = Walk {
             frames: seen.user.clone(),
-            complete: seen.record.walk == walk::COMPLETE,
+            complete: seen.truncated.is_none(),
         };
-        self.walks.insert(seen.record.stack, walk);
+        self.walks.insert(number, walk);
     }
 
     /// Compares all copies that are complete. `maps` are the mappings by table_version.
     pub(super) fn compare(&mut self, pieces: &mut Vec<RawPiece>, maps: &Maps, modules: &Modules) {
         for piece in pieces.drain(..) {
-            let key = (piece.record.header.tid, piece.record.time);
-            let last = piece.record.last != 0;
+            let key = (piece.thread, piece.time);
+            let last = piece.last;
             self.pending.entry(key).or_default().push(piece);
             if last && let Some(copy) = self.pending.remove(&key) {
                 self.compare_one(&copy, maps, modules);
@@ -99,41 +101,27 @@ impl Shadow {
     }
 
     fn compare_one(&mut self, copy: &[RawPiece], maps: &Maps, modules: &Modules) {
-        let Some(RawStackRecord {
-            ip,
-            sp,
-            bp,
-            stack,
-            table_version,
-            ..
-        }) = copy.first().map(|piece| piece.record)
-        else {
-            return;
-        };
-        let begins = copy.first().is_some_and(|piece| piece.record.address == sp);
+        let Some(first) = copy.first() else { return };
+        let (regs, table_version) = (first.regs, first.table_version);
+        let begins = first.address == regs.sp;
         let Some(map) = maps.known(table_version).filter(|_| begins) else {
             self.outcome.lost += 1;
             return;
         };
         self.prepare(table_version, map, modules);
-        let (Some(walk), Some((_, reference))) = (self.walks.get(&stack), &self.reference) else {
+        let walk = first.number.and_then(|number| self.walks.get(&number));
+        let (Some(walk), Some((_, reference))) = (walk, &self.reference) else {
             self.outcome.lost += 1;
             return;
         };
-        let regs = Regs {
-            ip: Addr(ip),
-            sp: Addr(sp),
-            bp: Addr(bp),
-        };
         let (theirs, end) = reference.walk(regs, |addr| word(copy, addr));
-        let theirs: Vec<u64> = theirs.into_iter().map(|addr| addr.0).collect();
-        let guess = |depth: usize, pc: u64| {
-            let pc = if depth == 0 { pc } else { pc.saturating_sub(1) };
-            !reference.covers(Addr(pc))
+        let guess = |depth: usize, pc: Addr| {
+            let before = |pc: Addr| Addr(pc.0.saturating_sub(1));
+            !reference.covers(if depth == 0 { pc } else { before(pc) })
         };
         let known = until_guess(&theirs, guess);
         let all = known.len() == theirs.len();
-        match judge(&walk.frames, walk.complete, known, all && end.is_ok()) {
+        match compared(&walk.frames, walk.complete, known, all && end.is_ok()) {
             Compared::Equal => self.outcome.compared += 1,
             Compared::GivenUp => {
                 tracing::debug!("framehop gave up after {} frames: {end:?}", theirs.len());
@@ -152,7 +140,7 @@ impl Shadow {
         }
     }
 
-    fn prepare(&mut self, table_version: u32, map: &AddressMap, modules: &Modules) {
+    fn prepare(&mut self, table_version: TableVersion, map: &AddressMap, modules: &Modules) {
         if self
             .reference
             .as_ref()
@@ -184,7 +172,7 @@ impl Shadow {
 fn word(copy: &[RawPiece], addr: u64) -> Option<u64> {
     let byte = |addr: u64| {
         copy.iter().find_map(|piece| {
-            let at = usize::try_from(addr.checked_sub(piece.record.address)?).ok()?;
+            let at = usize::try_from(addr.checked_sub(piece.address.0)?).ok()?;
             piece.memory.get(at).copied()
         })
     };
@@ -196,7 +184,7 @@ fn word(copy: &[RawPiece], addr: u64) -> Option<u64> {
 }
 
 /// The frames that framehop did not guess: up to the first one without unwinding information.
-fn until_guess(frames: &[u64], guess: impl Fn(usize, u64) -> bool) -> &[u64] {
+fn until_guess(frames: &[Addr], guess: impl Fn(usize, Addr) -> bool) -> &[Addr] {
     let first = frames
         .iter()
         .enumerate()
@@ -208,7 +196,7 @@ fn until_guess(frames: &[u64], guess: impl Fn(usize, u64) -> bool) -> &[u64] {
 
 /// Frames of both, leaf first. A walk that either of them could not finish says nothing about
 /// what lies beyond its end.
-fn judge(ours: &[u64], our_end: bool, theirs: &[u64], their_end: bool) -> Compared {
+fn compared(ours: &[Addr], our_end: bool, theirs: &[Addr], their_end: bool) -> Compared {
     let common = ours.len().min(theirs.len());
     if ours.get(..common) != theirs.get(..common) {
         return Compared::Different;
@@ -227,30 +215,32 @@ fn judge(ours: &[u64], our_end: bool, theirs: &[u64], their_end: bool) -> Compar
 #[cfg(test)]
 mod tests {
     use super::*;
-    use profiler_common::record::{Header, KIND_RAW_STACK};
+    use crate::units::{Pid, Tid};
+    use crate::unwind::Regs;
 
     fn piece(address: u64, memory: &[u8], last: bool) -> RawPiece {
         RawPiece {
-            record: RawStackRecord {
-                header: Header {
-                    kind: KIND_RAW_STACK,
-                    len: 0,
-                    tgid: 1,
-                    tid: 2,
-                },
-                time: 3,
-                stack: 4,
-                ip: 5,
-                sp: 0x1ff8,
-                bp: 0,
-                address,
-                table_version: 1,
-                bytes: memory.len() as u32,
-                last: last.into(),
-                exec_count: 0,
+            thread: ThreadKey {
+                pid: Pid(1),
+                tid: Tid(2),
             },
+            time: Timestamp(3),
+            number: StackNumber::new(4),
+            regs: Regs {
+                ip: Addr(5),
+                sp: Addr(0x1ff8),
+                bp: Addr(0),
+            },
+            address: Addr(address),
+            table_version: TableVersion(1),
+            exec_count: 0,
+            last,
             memory: memory.to_vec(),
         }
+    }
+
+    fn addresses(words: &[u64]) -> Vec<Addr> {
+        words.iter().map(|word| Addr(*word)).collect()
     }
 
     #[test]
@@ -271,7 +261,7 @@ mod tests {
     #[test]
     fn frames_are_judged_as_far_as_both_came() {
         let both = |ours: &[u64], our_end, theirs: &[u64], their_end| {
-            judge(ours, our_end, theirs, their_end)
+            compared(&addresses(ours), our_end, &addresses(theirs), their_end)
         };
         assert_eq!(both(&[1, 2], true, &[1, 2], true), Compared::Equal);
         assert_eq!(both(&[1, 2], true, &[1, 3], true), Compared::Different);
@@ -286,10 +276,11 @@ mod tests {
 
     #[test]
     fn what_framehop_guesses_counts_for_nothing() {
-        let none = |_: usize, pc: u64| pc == 7;
-        assert_eq!(until_guess(&[1, 7, 3], none), [1, 7]);
-        assert_eq!(until_guess(&[1, 2, 3], none), [1, 2, 3]);
-        assert_eq!(until_guess(&[7], none), [7]);
+        let guess = |_: usize, pc: Addr| pc == Addr(7);
+        for (frames, known) in [(&[1, 7, 3][..], 2), (&[1, 2, 3], 3), (&[7], 1)] {
+            let frames = addresses(frames);
+            assert_eq!(until_guess(&frames, guess), &frames[..known]);
+        }
     }
 
     #[test]
@@ -298,7 +289,7 @@ mod tests {
         let mut pieces: Vec<RawPiece> = (0..=MAX_PENDING as u64)
             .map(|time| {
                 let mut piece = piece(0x1ff8, &[0; 8], false);
-                piece.record.time = time;
+                piece.time = Timestamp(time);
                 piece
             })
             .collect();

@@ -4,8 +4,8 @@ use super::event::{
     Activity, CallSeen, ChildExec, Event, Exec, Fork, ObjectSeen, PanicSeen, RawObject, RawPiece,
     RawSocket, SampleSeen, Snapshot, StackKind, StackSeen, Syscall, ThreadEnd, WaitSeen, Waker,
 };
-use super::thread;
 use super::ids::{ObjectNumber, StackNumber, TableVersion, ThreadKey, ThreadName, WaitStack};
+use super::thread;
 use crate::runtime::tokio::TlsState;
 use crate::units::{Addr, Nanos, Pid, Tid, Timestamp};
 use crate::unwind::{Regs, walk_outcome};

@@ -1,6 +1,6 @@
 use super::*;
-use crate::unwind::Truncation;
 use crate::decode::Phase;
+use crate::unwind::Truncation;
 use profiler_common::map::{PHASE_BLOCKED, ThreadState, ThreadTimes};
 use profiler_common::record::{COMM_LEN, STACK_BEFORE};
 
@@ -234,7 +234,11 @@ fn ends_execs_forks_and_children_are_told() {
     let Some(Phase::Waiting(wait)) = seen.at_cut.map(|at_cut| at_cut.phase) else {
         panic!("it waited: {:?}", seen.at_cut);
     };
-    assert_eq!((wait.since, wait.woken), (Timestamp(10), None), "an old wakeup");
+    assert_eq!(
+        (wait.since, wait.woken),
+        (Timestamp(10), None),
+        "an old wakeup"
+    );
     assert_eq!(wait.stack.number(), StackNumber::new(40));
     let born = ThreadEndRecord {
         at_cut: ThreadState::default(),

@@ -1,7 +1,27 @@
-//! What tokio's thread-local state says, from the kernel side's numbers.
+//! What tokio's thread-local state says, from the kernel side's numbers or from a thread's memory.
 
+use crate::process::module::TlsContext;
 use crate::runtime::tokio::TlsState;
-use profiler_common::context::tls_state;
+use crate::units::Addr;
+use crate::unwind::RemoteMemory;
+use profiler_common::context::{self, LAYOUT_A, LAYOUT_B, Memory, Words, layout, tls_state};
+
+/// What tokio's thread-local state says of a thread that waits, by its FS base. Where the state is
+/// in several variables (tokio 1.20), those have names, and so have the frames.
+#[must_use]
+pub fn read_tls_state(known: &TlsContext, fs: Addr, memory: &RemoteMemory) -> TlsState {
+    let fields = match known.layout {
+        layout::A => LAYOUT_A,
+        layout::B => LAYOUT_B,
+        _ => return TlsState::Unknown,
+    };
+    let words: Words = memory.words(fs.0.wrapping_sub(known.below_fs));
+    // Of memory that cannot be read nothing but zeros is there, and no context is that.
+    if words == [0; _] {
+        return TlsState::Unknown;
+    }
+    context::found(&words, fields, memory).tls_state.into()
+}
 
 impl From<u32> for TlsState {
     /// From one of [`profiler_common::context::tls_state`]; anything else is unknown.
