@@ -328,7 +328,7 @@ mod tests {
             tid: Tid(8),
         };
         assert_eq!(entry.thread, thread);
-        assert_eq!(entry.object, ObjectNumber::new(6));
+        assert_eq!(entry.last_object, ObjectNumber::new(6));
         assert_eq!(entry.waker_stack, StackNumber::new(9));
         let wait = OpenWait {
             since: Timestamp(100),
