@@ -7,26 +7,18 @@
 
 use std::collections::BTreeMap;
 
-/// The variable.
-const VARIABLE: &str = "HOLDUP_TEST_LIMITS";
+/// The variable; the command line reads it.
+pub const VARIABLE: &str = "HOLDUP_TEST_LIMITS";
 
 /// Limits that a test asked for; empty outside tests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits(BTreeMap<String, u32>);
 
 impl Limits {
-    /// Those of the environment. What is no limit in it is ignored, with a warning.
+    /// Those that the value of [`VARIABLE`] asks for. What is no limit in it is ignored, with a
+    /// warning.
     #[must_use]
-    pub fn from_env() -> Limits {
-        let Some(text) = std::env::var_os(VARIABLE) else {
-            return Limits::default();
-        };
-        let text = text.to_string_lossy();
-        tracing::warn!("tables are made small by {VARIABLE}: this recording is a test's");
-        Limits::parse(&text)
-    }
-
-    fn parse(text: &str) -> Limits {
+    pub fn parse(text: &str) -> Limits {
         let mut limits = BTreeMap::new();
         for entry in text.split(',').filter(|entry| !entry.is_empty()) {
             let parsed = entry

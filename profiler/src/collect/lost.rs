@@ -67,9 +67,9 @@ impl LossCounters {
         self.mappings_left_out = self.mappings_left_out.max(count);
     }
 
-    /// A stack is cut off that the kernel side has walked to its end.
-    pub(super) fn truncated(&mut self) {
-        self.truncated += 1;
+    /// So many stacks are cut off here, and not in the kernel.
+    pub(super) fn truncated(&mut self, stacks: u64) {
+        self.truncated += stacks;
     }
 
     /// Threads have finished so many waits.

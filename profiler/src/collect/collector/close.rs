@@ -107,7 +107,8 @@ impl Collector {
         self.follow_mappings()?;
         self.name_new(Naming::All)?;
         // Nobody knows more of these by now.
-        self.pending.give_up(&mut self.unnamed);
+        let rest = self.pending.give_up().into_iter();
+        self.unnamed.extend(rest.map(super::intake::Unnamed::Stack));
         self.name_new(Naming::All)
     }
 
@@ -214,6 +215,7 @@ impl Collector {
             let known = class.is_some_and(|state| state != State::Unknown);
             self.losses.summed(sum.waits, known);
         }
+        self.losses.truncated(self.pending.take_truncated());
         self.losses.take(&Counted {
             counters,
             left_out: self.interval.left_out(),

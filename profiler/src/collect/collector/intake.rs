@@ -6,7 +6,7 @@ use crate::collect::panic_probes;
 use crate::collect::samples::Sample;
 use crate::collect::traced_process::TracedProcess;
 use crate::decode::{
-    DecodeError, Event, SampleSeen, StackKind, StackPolicy, StackSeen, ThreadEnd, ThreadKey,
+    DecodeError, Event, SampleSeen, StackPolicy, StackSeen, ThreadEnd, ThreadKey,
     ThreadName, WaitSeen,
 };
 use crate::recording::ThreadId;
@@ -93,7 +93,11 @@ impl Collector {
         match event {
             Event::Stack(seen) => {
                 self.see(&seen);
-                self.unnamed.push(Unnamed::Stack(seen));
+                if seen.raw {
+                    self.pending.add(seen);
+                } else {
+                    self.unnamed.push(Unnamed::Stack(seen));
+                }
             }
             Event::Sample(seen) => {
                 self.see(&seen.stack);
@@ -192,8 +196,18 @@ impl Collector {
         self.receive();
         let loading = self.processes.living().any(TracedProcess::is_loading);
         let began = Instant::now();
-        self.name_initial_waits();
-        self.walk_pending();
+        let Collector {
+            initial,
+            stacks,
+            frames,
+            processes,
+            maps,
+            modules,
+            ..
+        } = self;
+        initial.name(stacks, frames, processes.as_slice(), maps, modules);
+        let walked = self.pending.walk(&self.kernel, self.processes.as_slice());
+        self.unnamed.extend(walked.into_iter().map(Unnamed::Stack));
         // A program that is being loaded has something more urgent to be asked, and what was asked
         // for names a moment ago need not be asked again now.
         let all = naming == Naming::All;
@@ -228,7 +242,7 @@ impl Collector {
             stack.user.truncate(sound);
             // What the kernel side cut off, it has counted.
             if stack.truncated.is_none() {
-                self.losses.truncated();
+                self.losses.truncated(1);
             }
             stack.truncated = Some(Truncation::Unmapped);
         }
