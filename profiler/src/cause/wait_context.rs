@@ -1,6 +1,6 @@
 //! What is known of one wait.
 
-use crate::symbolize::{Frame, FrameRef};
+use crate::symbolize::FrameRef;
 
 /// What the rules look at. Frames are leaf first.
 #[derive(Clone, Copy, Debug)]

@@ -18,5 +18,6 @@ pub mod wall;
 pub use escape::sanitize;
 pub use format::{Format, render};
 pub use human::{count, duration, percent};
+use name::process_name;
 pub use name::{display_name, display_path};
 pub use options::Options;

@@ -1,0 +1,1 @@
+//! Intervals of one recording, together and each by itself.
