@@ -15,6 +15,8 @@ use super::stacks::{cpu_stacks, stacks, woken_stacks};
 use super::thread_times::BalancedTimes;
 use super::throttling;
 use super::time::rfc3339;
+#[cfg(test)]
+use super::totals::Bounds;
 use super::totals::Totals;
 use super::verdict::{Findings, verdict};
 use super::whole::Whole;
@@ -58,6 +60,20 @@ impl Analyzer {
             carried: Vec::new(),
             open_waits: Vec::new(),
         }
+    }
+
+    /// The same with room for few waits that are not swept over.
+    #[cfg(test)]
+    pub(super) fn keeping(mut self, waits: usize) -> Analyzer {
+        self.concurrency.keep(waits);
+        self
+    }
+
+    /// The same with small tables.
+    #[cfg(test)]
+    pub(super) fn within(mut self, bounds: Bounds) -> Analyzer {
+        self.totals = Totals::within(bounds);
+        self
     }
 
     /// Adds the interval that comes after those added so far.

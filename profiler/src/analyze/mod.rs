@@ -23,6 +23,8 @@ mod runtimes;
 mod sites;
 mod stack_facts;
 mod stacks;
+#[cfg(test)]
+mod story;
 mod sweep;
 mod tasks;
 #[cfg(test)]

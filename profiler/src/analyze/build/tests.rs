@@ -1,6 +1,7 @@
 //! Rules of the summing-up that need a whole recording.
 
 use crate::analyze::build;
+use crate::analyze::story::Random;
 use crate::analyze::testing::{app, library, recording, runtime, stack, thread};
 use crate::recording::{Recording, SampleSum, Sampling, StackId, Waker, WakerId};
 use crate::report::{RuntimeKind, Verdict};
@@ -327,21 +328,9 @@ fn stacks_that_are_not_there_are_unknown() {
     assert_eq!(report.stacks.len(), 2);
 }
 
-/// A small generator of pseudo-random numbers (xorshift64*), so that a failure can be repeated.
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % end
-    }
-}
-
-pub(super) fn random_recording(seed: u64) -> Recording {
+fn random_recording(seed: u64) -> Recording {
     const ROLES: [Role; 5] = [WORKER, CURRENT, Role::PoolThread, Role::BlockOn, Role::None];
-    let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let mut random = Random::new(seed);
     let mut recording = recording(1 + random.below(1_000_000));
     for _ in 0..1 + random.below(12) {
         let state = State::ALL[random.below(9) as usize];
