@@ -18,8 +18,6 @@ pub enum Exit {
     Usage = 2,
     /// The target holds no tokio runtime.
     NoRuntime = 3,
-    /// A worker was blocked for longer than `--fail-over` allows.
-    FailOver = 4,
     /// The kernel lacks what holdup needs (`EX_UNAVAILABLE` of `sysexits.h`).
     Unsupported = 69,
     /// Not permitted (`EX_NOPERM` of `sysexits.h`).

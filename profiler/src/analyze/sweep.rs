@@ -63,7 +63,7 @@ pub(super) struct Span {
 
 impl Sweep {
     /// Sweeps over `intervals`, which lie within `start..end`. A thread counts once at a time,
-    /// even if a damaged file has two waits of it at once.
+    /// even if two of its waits overlap.
     pub(super) fn new(mut intervals: Vec<Interval>, start: Timestamp, end: Timestamp) -> Sweep {
         intervals.sort_unstable();
         let mut changes: BTreeMap<Timestamp, i64> = BTreeMap::new();

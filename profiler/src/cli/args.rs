@@ -251,7 +251,7 @@ pub(crate) struct RecordArgs {
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
     /// Test the process with this id, too
-    #[arg(short, long, value_name = "PID", value_parser = values::pid)]
+    #[arg(short, long, value_name = "PID", value_parser = values::one_pid)]
     pub(crate) pid: Option<Pid>,
 
     /// Format of what is printed

@@ -91,9 +91,9 @@ mod tests {
         let asked = supervise(move |stop| {
             interrupt();
             listen(stop);
-            Exit::FailOver
+            Exit::NoRuntime
         });
-        assert_eq!(asked.expect("watched"), Exit::FailOver);
+        assert_eq!(asked.expect("watched"), Exit::NoRuntime);
 
         let (_release, stuck) = mpsc::channel::<()>();
         let ended = supervise(move |stop| {

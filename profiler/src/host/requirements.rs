@@ -22,7 +22,7 @@ const TASK_FIELDS: [&str; 6] = ["pid", "tgid", "comm", "on_cpu", "nvcsw", "stack
 /// Arguments of `tp_btf/sched_switch` that are needed: up to the two tasks.
 const SCHED_SWITCH_ARGS: u32 = 3;
 
-const NEWER: &str = "use Linux 6.1 or newer";
+const NEWER: &str = "use Linux 5.8 or newer";
 
 /// Judges a machine: every requirement, whether it is met or not.
 #[must_use]

@@ -263,7 +263,7 @@ fn open_pidfd(pid: Pid) -> Result<OwnedFd> {
     pidfd_open(raw, PidfdFlags::empty()).map_err(|errno| match errno {
         Errno::SRCH => no_such_process(pid),
         Errno::NOSYS => {
-            Error::unsupported("the kernel lacks pidfd_open").hint("use Linux 6.1 or newer")
+            Error::unsupported("the kernel lacks pidfd_open").hint("use Linux 5.8 or newer")
         }
         // EINVAL, since Linux 6.9 ENOENT: the number is a thread's that leads no process.
         Errno::INVAL | Errno::NOENT => thread_id(pid),

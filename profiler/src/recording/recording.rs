@@ -8,7 +8,7 @@ use crate::unwind::Truncation;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Everything a report is made of. The same type comes from a live run and from a capture file.
+/// Everything a report is made of.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Recording {
     /// Which holdup made it.
