@@ -20,7 +20,6 @@ pub mod cli;
 pub mod collect;
 mod counted;
 pub mod decode;
-pub mod error;
 pub mod host;
 pub mod limits;
 pub mod process;

@@ -1,6 +1,7 @@
 //! Ctrl-C: the first asks the work to end, the second ends the program at once.
 
-use crate::error::{Error, Exit, Result};
+use super::error::{Error, Result};
+use super::exit::Exit;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 

@@ -1,15 +1,15 @@
-//! The engine that records with BPF.
+//! The recorder that uses BPF.
 
-use super::engine::{Engine, Format, RenderOptions, Session, SessionOptions};
+use super::engine::Recorder;
+use super::error::{Error, Result};
+use super::exit::Exit;
 use crate::collect::TICK;
-use crate::error::{Error, Exit, Result};
 use crate::host::Features;
 use crate::host::privileges::{self, Keep};
 use crate::process::Target;
-use crate::recording::Recording;
 use crate::report::Report;
-use crate::{analyze, collect, render};
-use std::io::{self, Write};
+use crate::{analyze, collect};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::pin;
 use std::sync::Arc;
@@ -23,52 +23,10 @@ const BREATH: Duration = Duration::from_millis(1);
 /// and end a second, these news must not keep us busy.
 const MOST_NEWS: u32 = 16;
 
-/// The rooms of this program.
-#[derive(Debug)]
-pub(crate) enum Live {}
-
 /// A recording by the kernel programs.
 #[derive(Debug)]
-pub(crate) struct LiveSession {
+pub(crate) struct Live {
     session: collect::Session,
-}
-
-impl Engine for Live {
-    type Session = LiveSession;
-
-    fn drop_privileges(keep: Keep) -> Result<()> {
-        privileges::drop_to(keep)
-    }
-
-    fn report(recording: &Recording) -> Report {
-        analyze::build(recording)
-    }
-
-    fn render(
-        format: Format,
-        report: &Report,
-        options: &RenderOptions,
-        out: &mut dyn Write,
-    ) -> io::Result<()> {
-        let format = match format {
-            Format::Text => render::Format::Text,
-            Format::Json => render::Format::Json,
-            Format::Folded => render::Format::Folded,
-            Format::Svg => render::Format::Svg,
-            Format::WakersFolded => render::Format::WakersFolded,
-            Format::WakersSvg => render::Format::WakersSvg,
-            Format::WallFolded => render::Format::WallFolded,
-            Format::WallSvg => render::Format::WallSvg,
-        };
-        let defaults = render::Options::default();
-        let options = render::Options {
-            color: options.color,
-            width: options.width.map_or(defaults.width, usize::from),
-            collapse_runtime: options.collapse_runtime,
-            ..defaults
-        };
-        render::render(format, report, &options, out)
-    }
 }
 
 /// An error of the rooms below, in the words of the command line.
@@ -76,30 +34,24 @@ fn failed(what: &str) -> impl Fn(anyhow::Error) -> Error {
     move |error| error.context(what.to_owned()).into()
 }
 
-impl Session for LiveSession {
+impl Recorder for Live {
     fn start(
         targets: &[Arc<Target>],
         features: &Features,
-        options: &SessionOptions,
-    ) -> Result<Self> {
-        let how = collect::Options {
-            min_block: options.min_block,
-            sample_period: options.sample_period,
-            long_poll: options.long_poll,
-            launched: options.launched,
-            follow: options.follow,
-            shadow_every: options.shadow_every,
-            calls: options.calls,
-            panics: options.panics,
-        };
-        let session = collect::Session::start(targets, &features.btf, how)
+        options: &collect::Options,
+        keep: Keep,
+    ) -> Result<Live> {
+        let session = collect::Session::start(targets, &features.btf, options.clone())
             .map_err(failed("cannot begin to record"))?;
         // A command may yet execute the program that is meant, as a shell does, or its child.
         let may_come = options.launched || options.follow;
         match targets.first() {
-            Some(target) if !may_come && !session.sees_tokio() => Err(no_runtime(target)),
-            _ => Ok(LiveSession { session }),
+            Some(target) if !may_come && !session.sees_tokio() => return Err(no_runtime(target)),
+            _ => {}
         }
+        privileges::drop_to(keep)
+            .map_err(|error| Error::new("cannot give up privileges").because(error))?;
+        Ok(Live { session })
     }
 
     async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
@@ -153,10 +105,12 @@ impl Session for LiveSession {
         }
     }
 
-    fn finish(self, ended: Option<String>) -> Result<Recording> {
-        self.session
+    fn finish(self, ended: Option<String>) -> Result<Report> {
+        let recording = self
+            .session
             .finish(ended)
-            .map_err(failed("cannot close the recording"))
+            .map_err(failed("cannot close the recording"))?;
+        Ok(analyze::build(&recording))
     }
 }
 

@@ -1,6 +1,9 @@
 //! Values of options, out of the words of the command line.
 
+use crate::render::Format;
 use crate::units::{Nanos, Pid};
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use std::time::Duration;
 
 const UNITS: [(&str, u64); 8] = [
@@ -16,6 +19,18 @@ const UNITS: [(&str, u64); 8] = [
 ];
 
 const NO_TIME: &str = "not a time: 30s, 500ms, 1.5s, 2m";
+
+impl ValueEnum for Format {
+    fn value_variants<'a>() -> &'a [Format] {
+        &Format::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let word = PossibleValue::new(self.name()).help(self.about());
+        // The extension of a file is understood, too.
+        Some(word.alias(self.extension()))
+    }
+}
 
 /// `--pid`: one process.
 pub(crate) fn pid(text: &str) -> Result<Pid, String> {

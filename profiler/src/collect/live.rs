@@ -14,14 +14,13 @@ use super::shadow::Shadow;
 use super::sums::{Sums, Thread};
 use super::traced_process::TracedProcess;
 use crate::bpf::{LoadOptions, MappingEvents, Programs, ThreadEntry, monotonic};
-use crate::error::Error;
 use crate::host::KernelBtf;
 use crate::limits::Limits;
 use crate::process::Target;
 use crate::recording::{Recording, Sampling, StackEntry};
 use crate::runtime::State;
 use crate::units::{Nanos, Pid, Svma, Tid, Timestamp};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use profiler_common::map::{AggregateKey, MAX_PROCESSES, PHASE_BLOCKED, POLICY_RECORD};
 use profiler_common::record::{STACK_BEFORE, SnapshotRecord};
 use profiler_common::row::walk;
@@ -45,7 +44,7 @@ const NAMING: Duration = Duration::from_millis(20);
 const MAX_DEFERRED: usize = 8192;
 
 /// What a recording is to be like.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Waits of at least this length go into the timeline one by one.
     pub min_block: Nanos,
@@ -63,6 +62,8 @@ pub struct Options {
     pub calls: bool,
     /// Whether panics are counted.
     pub panics: bool,
+    /// Tables that a test wants smaller than they are.
+    pub limits: Limits,
 }
 
 /// A recording under way. Dropping it detaches from the kernel.
@@ -102,18 +103,16 @@ impl Session {
     /// Where the kernel refuses, there are too many targets, or one cannot be read.
     pub fn start(targets: &[Arc<Target>], types: &KernelBtf, options: Options) -> Result<Session> {
         if targets.len() > MAX_PROCESSES {
-            return Err(Error::new(format!(
+            bail!(
                 "{} processes at once: {MAX_PROCESSES} can be recorded",
                 targets.len()
-            ))
-            .into());
+            );
         }
-        let limits = Limits::from_env();
-        let bounds = Bounds::new(&limits);
+        let bounds = Bounds::new(&options.limits);
         let load = LoadOptions {
             min_block: options.min_block,
             shadow_every: options.shadow_every,
-            limits,
+            limits: options.limits.clone(),
         };
         let mut kernel = Programs::load_with(types, &load)?;
         kernel.attach(options.sample_period, options.calls)?;
@@ -121,6 +120,8 @@ impl Session {
         let mapping_events = MappingEvents::open()
             .map_err(|error| tracing::info!("no news of mappings: {error:#}"))
             .ok();
+        let shadow = Shadow::new(options.shadow_every);
+        let panics = options.panics.then(PanicProbes::default);
         let mut session = Session {
             kernel,
             mapping_events,
@@ -135,10 +136,10 @@ impl Session {
             swept: Instant::now(),
             finished_sums: Sums::default(),
             mappings_left_out: 0,
-            shadow: Shadow::new(options.shadow_every),
+            shadow,
             new: Vec::new(),
             pending: Pending::default(),
-            panics: options.panics.then(PanicProbes::default),
+            panics,
             not_followed: 0,
         };
         for (index, target) in (0..).zip(targets) {
@@ -298,7 +299,7 @@ impl Session {
             end,
             min_block: self.options.min_block,
             launched: self.options.launched,
-            sampling: sampling(self.options),
+            sampling: sampling(&self.options),
             calls_measured: self.options.calls,
             panics: self.panics.map(|probes| probes.finish(&self.processes)),
             mappings_left_out: self.mappings_left_out,
@@ -462,7 +463,7 @@ impl Session {
                     }
                 }
                 Unnamed::Sample(seen) => {
-                    if let Some(sampling) = sampling(*options) {
+                    if let Some(sampling) = sampling(options) {
                         gathered.sample(&seen, owner, map, modules, sampling);
                     }
                 }
@@ -508,7 +509,7 @@ impl Session {
     }
 }
 
-fn sampling(options: Options) -> Option<Sampling> {
+fn sampling(options: &Options) -> Option<Sampling> {
     Some(Sampling {
         period: options.sample_period?,
         long_poll: options.long_poll,
