@@ -44,7 +44,7 @@ fn permitted(args: &[&str]) -> Option<Output> {
         Err(error) => {
             assert_eq!(
                 output.status.code(),
-                Some(error.exit_status().code()),
+                Some(holdup::cli::Exit::from(&error).code()),
                 "{output:?}"
             );
             None

@@ -72,8 +72,8 @@ impl Sweep {
     }
 
     /// Sweeps over what happened before `until`. Every wait that began before it is in `pieces`,
-    /// or was in those of an earlier call. A thread counts once at a time, even if a damaged file
-    /// has two waits of it at once.
+    /// or was in those of an earlier call. A thread counts once at a time, even if two of
+    /// its waits overlap.
     pub(super) fn advance(&mut self, mut pieces: Vec<Piece>, until: Timestamp) {
         pieces.append(&mut self.active);
         pieces.sort_unstable();

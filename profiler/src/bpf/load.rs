@@ -23,7 +23,7 @@ use profiler_common::offsets::Offsets;
 use std::num::NonZeroU32;
 use std::path::Path;
 
-/// The compiled programs; `profiler/bpf/README.md` tells where they come from.
+/// The compiled programs; `profiler/bpf/holdup.bpf.toml` says what they were built from.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/holdup.bpf.o");
 
 /// Tracepoints in the order in which they are attached: births first, switches last.

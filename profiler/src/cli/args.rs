@@ -1,29 +1,12 @@
 //! The command line as types. Nothing is looked up or opened here.
 
-use super::engine::Format;
+use super::exit::with_exit_status;
 use super::values;
+use crate::render::Format;
 use crate::units::{Nanos, Pid};
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::time::Duration;
-
-/// The same table below every help.
-macro_rules! with_exit_status {
-    ($text:literal) => {
-        concat!(
-            $text,
-            "
-Exit status:
-   0  good; also after a first Ctrl-C
-   1  failure
-   2  the command line makes no sense
-   3  the target holds no tokio runtime
-  69  the kernel lacks what holdup needs
-  77  not permitted
- 130  ended by a second Ctrl-C"
-        )
-    };
-}
 
 const AFTER_HELP: &str = with_exit_status!(
     "\
@@ -251,7 +234,7 @@ pub(crate) struct RecordArgs {
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
     /// Test the process with this id, too
-    #[arg(short, long, value_name = "PID", value_parser = values::pid)]
+    #[arg(short, long, value_name = "PID", value_parser = values::one_pid)]
     pub(crate) pid: Option<Pid>,
 
     /// Format of what is printed

@@ -30,9 +30,7 @@ use crate::decode::{Activity, Event, RawPiece, Snapshot};
 use crate::host::KernelBtf;
 use crate::limits::Limits;
 use crate::process::Target;
-use crate::recording::{
-    Header, Host, Interval, OpenWait, Sampling, Tables, ThreadId, Tool,
-};
+use crate::recording::{Header, Host, Interval, OpenWait, Sampling, Tables, ThreadId, Tool};
 use crate::units::{Nanos, Pid, Svma, Tid, Timestamp};
 use anyhow::{Context, Result, ensure};
 use profiler_common::map::MAX_PROCESSES;
@@ -47,7 +45,7 @@ pub const INTERVAL: Duration = Duration::from_secs(1);
 const DRAIN_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What a recording is to be like.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// The length of an interval of [`Collector::run`].
     pub interval: Duration,

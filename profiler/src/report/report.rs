@@ -71,7 +71,7 @@ pub struct Report {
     /// What was lost.
     pub losses: Losses,
     /// Time taken back from states because a thread's sums went beyond its life: the clocks of
-    /// two CPUs disagreed, or a capture file was damaged. Zero in a sound recording.
+    /// two CPUs disagreed. Zero in a sound recording.
     pub clamped_ns: Nanos,
     /// Stacks with their times, for flamegraphs; not in the JSON, which has them by site.
     #[serde(skip)]

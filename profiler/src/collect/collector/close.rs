@@ -1,8 +1,8 @@
 //! The end of an interval: from what has come in of it to an [`Interval`].
 
+use super::Collector;
 use super::intake::Naming;
 use super::looked::Looked;
-use super::Collector;
 use crate::bpf::{Counters, Cut};
 use crate::collect::ledger::Stretch;
 use crate::collect::lost::Counted;
@@ -197,7 +197,8 @@ impl Collector {
     fn end_of(&mut self, cut: &Cut, after: After) -> Timestamp {
         let last = self.interval.last_end();
         let last = last.filter(|_| after == After::Ends && self.all_ended());
-        last.map_or(cut.time, |last| last.min(cut.time)).max(self.last_cut)
+        last.map_or(cut.time, |last| last.min(cut.time))
+            .max(self.last_cut)
     }
 
     fn losses(

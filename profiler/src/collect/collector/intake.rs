@@ -6,8 +6,8 @@ use crate::collect::panic_probes;
 use crate::collect::samples::Sample;
 use crate::collect::traced_process::TracedProcess;
 use crate::decode::{
-    DecodeError, Event, SampleSeen, StackPolicy, StackSeen, ThreadEnd, ThreadKey,
-    ThreadName, WaitSeen,
+    DecodeError, Event, SampleSeen, StackPolicy, StackSeen, ThreadEnd, ThreadKey, ThreadName,
+    WaitSeen,
 };
 use crate::recording::ThreadId;
 use crate::unwind::Truncation;
@@ -52,15 +52,14 @@ impl Collector {
     pub(super) fn receive(&mut self) {
         let mut arrived = std::mem::take(&mut self.arrived);
         let mut undecodable = 0;
-        self.kernel.drain(|event: Result<Event, DecodeError>| {
-            match event {
+        self.kernel
+            .drain(|event: Result<Event, DecodeError>| match event {
                 Ok(event) => arrived.push(event),
                 Err(error) => {
                     tracing::warn!("{error}");
                     undecodable += 1;
                 }
-            }
-        });
+            });
         self.kernel.flush_log();
         self.losses.undecodable(undecodable);
         for event in arrived.drain(..) {
@@ -268,7 +267,9 @@ impl Collector {
                 }
             }
             Unnamed::Sample(seen) => {
-                let id = self.stacks.add_sample(&seen, owner, &code, &mut self.frames);
+                let id = self
+                    .stacks
+                    .add_sample(&seen, owner, &code, &mut self.frames);
                 let thread = self.processes.thread(seen.stack.thread);
                 if let (Some(id), Some(thread), Some(sampling)) = (id, thread, self.sampling())
                     && let Some(stack) = self.stacks.get(id)
@@ -284,7 +285,9 @@ impl Collector {
                         tick: seen.tick,
                     };
                     let tls_state = seen.stack.tls_state;
-                    self.interval.samples.add(sample, stack, tls_state, sampling);
+                    self.interval
+                        .samples
+                        .add(sample, stack, tls_state, sampling);
                 }
             }
         }

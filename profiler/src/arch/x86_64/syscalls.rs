@@ -1,4 +1,13 @@
-//! Names of x86_64 system calls by number.
+//! The system calls of x86_64: the one table of their names and numbers.
+//!
+//! Whoever needs a number asks for it by name. The compiler looks it up:
+//!
+//! ```
+//! # use holdup::arch::{syscall, syscalls};
+//! const FUTEX: u32 = syscall("futex");
+//! const SLEEP: &[u32] = &syscalls(["nanosleep", "clock_nanosleep"]);
+//! # assert_eq!((FUTEX, SLEEP), (202, &[35, 230][..]));
+//! ```
 
 /// The name of system call `number` (0 to 469), or none of a number that Linux 6.18 does not
 /// know. Source: the kernel's `arch/x86/entry/syscalls/syscall_64.tbl`, entries `common` and `64`.
@@ -11,6 +20,63 @@ pub fn syscall_name(number: u32) -> Option<&'static str> {
         *SECOND.get(number.checked_sub(SECOND_START)?)?
     };
     (!name.is_empty()).then_some(name)
+}
+
+/// The number of the system call `name`. For constants: a name that the table does not have is
+/// an error of the compiler.
+///
+/// # Panics
+/// At run time, where there is no such system call.
+#[must_use]
+pub const fn syscall(name: &str) -> u32 {
+    if let Some(index) = position(FIRST, name) {
+        return index;
+    }
+    match position(SECOND, name) {
+        Some(index) => SECOND_START as u32 + index,
+        None => panic!("no system call has this name"),
+    }
+}
+
+/// The numbers of several system calls; see [`syscall`].
+///
+/// # Panics
+/// As [`syscall`].
+#[must_use]
+pub const fn syscalls<const N: usize>(names: [&str; N]) -> [u32; N] {
+    let mut numbers = [0; N];
+    let mut i = 0;
+    while i < N {
+        numbers[i] = syscall(names[i]);
+        i += 1;
+    }
+    numbers
+}
+
+const fn position(names: &[&str], wanted: &str) -> Option<u32> {
+    let mut i = 0;
+    while i < names.len() {
+        if is_same(names[i].as_bytes(), wanted.as_bytes()) {
+            return Some(i as u32);
+        }
+        i += 1;
+    }
+    None
+}
+
+/// `==`, which constants cannot use.
+const fn is_same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    let mut i = 0;
+    while i < a.len() {
+        if a[i] != b[i] {
+            return false;
+        }
+        i += 1;
+    }
+    true
 }
 
 /// Numbers 0 to 335.
@@ -104,7 +170,23 @@ mod tests {
         ] {
             let number = u32::try_from(number).expect("a small number");
             assert_eq!(syscall_name(number), Some(name));
+            assert_eq!(syscall(name), number);
         }
+    }
+
+    #[test]
+    fn every_name_has_its_own_number() {
+        for number in 0..512 {
+            if let Some(name) = syscall_name(number) {
+                assert_eq!(syscall(name), number, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "no system call")]
+    fn a_name_that_is_none_is_an_error() {
+        let _ = syscall("futexx");
     }
 
     #[test]
