@@ -249,7 +249,7 @@ fn with_line_tables(flags: &[&str], quote: &str, closure: &str) {
     let park = physical(&mut symbolizer, &built, "std");
     assert!(park.function.starts_with("std::thread::"), "{park:?}");
     assert_eq!(park.origin, Origin::Library);
-    assert!(park.file.unwrap().starts_with("/rustc/"));
+    assert!(park.file.as_ref().unwrap().starts_with("/rustc/"));
 }
 
 #[test]
