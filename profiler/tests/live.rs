@@ -17,7 +17,7 @@ use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
-    calls, harm, hostile, kernel_walk, life, losses, privilege, safety, selftest, stripped,
+    calls, cuts, harm, hostile, kernel_walk, life, losses, privilege, safety, selftest, stripped,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -110,6 +110,7 @@ fn main() -> ExitCode {
     trials.extend(harm_trials());
     trials.extend(losses::trials());
     trials.extend(calls::trials());
+    trials.extend(cuts::trials());
     trials.extend(safety::trials());
     trials.extend(hostile::trials());
     trials.extend(life::trials());

@@ -10,7 +10,7 @@ use holdup::host::KernelBtf;
 use holdup::process::module::Module;
 use holdup::units::{Addr, Nanos, Pid, Tid};
 use holdup::unwind::{Regs, RemoteMemory, UnwindTable};
-use profiler_common::map::{PHASE_BLOCKED, Thread};
+use profiler_common::map::{PHASE_BLOCKED, Process, Thread};
 use profiler_common::record::{STACK_BEFORE, SnapshotRecord};
 use profiler_common::row::Mapping;
 use std::collections::HashMap;
@@ -54,7 +54,7 @@ impl Outcome {
     }
 }
 
-fn text(error: impl std::fmt::Debug) -> String {
+pub(crate) fn text(error: impl std::fmt::Debug) -> String {
     format!("{error:?}")
 }
 
@@ -65,9 +65,30 @@ pub(crate) fn compare(variant: Variant) -> Result<Outcome, String> {
     let types = KernelBtf::load().map_err(text)?;
     let mut kernel = Programs::load(&types, Nanos(u64::MAX)).map_err(text)?;
     kernel.attach(None, false).map_err(text)?;
+    watch(&mut kernel, pid, |_| {})?;
     let modules = loaded(pid);
+
+    fixture.go()?;
+    let framehop = Framehop::new(&modules);
+    let mut outcome = Outcome::default();
+    let mut stacks: HashMap<u64, Vec<u64>> = HashMap::new();
+    let begun = Instant::now();
+    while begun.elapsed() < FOR {
+        round(&mut kernel, &framehop, pid, &mut stacks, &mut outcome)?;
+    }
+    fixture.truth()?;
+    fixture.finish()?;
+    Ok(outcome)
+}
+
+/// Begins to record a process, whose entry may be changed before; returns the entry.
+pub(crate) fn watch(
+    kernel: &mut Programs,
+    pid: u32,
+    change: impl FnOnce(&mut Process),
+) -> Result<Process, String> {
     let mut mappings: Vec<Mapping> = Vec::new();
-    for module in &modules {
+    for module in &loaded(pid) {
         let table = UnwindTable::from_elf(&module.image).map_err(text)?;
         let facts = Module::from_elf(&module.image).map_err(text)?;
         let bias = facts
@@ -82,21 +103,10 @@ pub(crate) fn compare(variant: Variant) -> Result<Outcome, String> {
     }
     mappings.sort_by_key(|mapping| mapping.begin);
     let table = kernel.tables().install(&mappings).map_err(text)?;
-    kernel
-        .watch(0, process_entry(Pid(pid), table, 1, monotonic(), None))
-        .map_err(text)?;
-
-    fixture.go()?;
-    let framehop = Framehop::new(&modules);
-    let mut outcome = Outcome::default();
-    let mut stacks: HashMap<u64, Vec<u64>> = HashMap::new();
-    let begun = Instant::now();
-    while begun.elapsed() < FOR {
-        round(&mut kernel, &framehop, pid, &mut stacks, &mut outcome)?;
-    }
-    fixture.truth()?;
-    fixture.finish()?;
-    Ok(outcome)
+    let mut process = process_entry(Pid(pid), table, 1, monotonic(), None);
+    change(&mut process);
+    kernel.watch(0, process).map_err(text)?;
+    Ok(process)
 }
 
 /// Waiting threads of the process by id.

@@ -6,6 +6,7 @@ pub(crate) mod check;
 pub(crate) mod check_causes;
 pub(crate) mod check_modes;
 pub(crate) mod check_wakers;
+pub(crate) mod cuts;
 pub(crate) mod fixture;
 pub(crate) mod harm;
 pub(crate) mod hostile;
