@@ -84,7 +84,7 @@ const CASES: &[Case] = &[
 /// The trials.
 pub(crate) fn trials() -> Vec<Trial> {
     let trial = |case: &'static Case| {
-        Trial::ignorable_test(format!("intervals::{}", case.name), || {
+        Trial::ignorable_test(format!("intervals::{}", case.name), move || {
             privilege::unless_skipped(privilege::missing(), || {
                 let complaints = (case.check)(&take(case)?);
                 if complaints.is_empty() {
@@ -150,7 +150,7 @@ fn take(case: &'static Case) -> Result<Taken, String> {
     };
     let mut collector = Collector::attach(&[Arc::new(target)], &types, options).map_err(text)?;
     fixture.go()?;
-    let (through, stop) = tokio::sync::oneshot::channel();
+    let (through, stop) = tokio::sync::oneshot::channel::<()>();
     let waiter = thread::spawn(move || {
         let truth = wait_for(&mut fixture, case.mode);
         // Threads may still be on their way to where they wait now.
@@ -424,7 +424,7 @@ fn requests(taken: &Taken) -> Complaints {
         complaints.push(format!("{lost} objects or sums were lost"));
     }
     let site = taken.truth.blocked();
-    let made: u64 = site.iter().map(|site| site.waits).sum();
+    let made: u64 = site.map(|site| site.waits).sum();
     let (mut found, mut without) = (0, 0);
     for sum in taken.intervals.iter().flat_map(|interval| &interval.sums) {
         let stack = taken.tables.stack(sum.stack);
