@@ -32,6 +32,26 @@ impl ValueEnum for Format {
     }
 }
 
+/// The long help of `--output`, with every format.
+pub(crate) fn output_help() -> String {
+    let mut text = "Also write a report to this file; may be given several times\n\n\
+                    The extension chooses the format:\n"
+        .to_owned();
+    for format in Format::ALL {
+        text.push_str(&format!(
+            "  .{:<15}{}\n",
+            format.extension(),
+            format.about()
+        ));
+    }
+    text.push_str(
+        "\n`-` is standard output, which always gets a report (see --format). In the name, %p \
+         stands for the pid of the first target, %t for the time as 20261123T224500Z, and %% for \
+         a percent sign.",
+    );
+    text
+}
+
 /// `--pid`: one process.
 pub(crate) fn pid(text: &str) -> Result<Pid, String> {
     match text.parse::<u32>() {
