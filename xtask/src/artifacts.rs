@@ -35,7 +35,7 @@ impl Artifacts {
     pub fn build_release(packages: &[&str]) -> Result<Artifacts> {
         let mut found = HashMap::new();
         for package in packages {
-            found.extend(cargo(&["build", "--release", "--package", package])?);
+            found.extend(build(&["build", "--release", "--package", package])?);
         }
         Ok(Artifacts { executables: found })
     }
@@ -47,7 +47,24 @@ impl Artifacts {
     /// cargo cannot be started, or the build fails.
     pub fn build_test(package: &str, test: &str) -> Result<Artifacts> {
         let arguments = ["test", "--no-run", "--package", package, "--test", test];
-        cargo(&arguments).map(|executables| Artifacts { executables })
+        build(&arguments).map(|executables| Artifacts { executables })
+    }
+
+    /// Builds the integration test `test` as a part of the whole workspace's tests, and the programs
+    /// that it may start.
+    ///
+    /// # Errors
+    /// cargo cannot be started, or the build fails.
+    pub fn build_workspace_test(test: &str) -> Result<Artifacts> {
+        let arguments = [
+            "test",
+            "--no-run",
+            "--workspace",
+            "--locked",
+            "--test",
+            test,
+        ];
+        build(&arguments).map(|executables| Artifacts { executables })
     }
 
     /// The path of the executable `name`.
@@ -60,12 +77,18 @@ impl Artifacts {
     }
 }
 
+/// The cargo that runs this program, so the same toolchain, in the workspace's folder.
+#[must_use]
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(paths::root());
+    cargo
+}
+
 /// Runs a cargo that builds, and returns which executables it says are up to date now.
-fn cargo(arguments: &[&str]) -> Result<HashMap<String, PathBuf>> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+fn build(arguments: &[&str]) -> Result<HashMap<String, PathBuf>> {
+    let mut command = cargo();
     command
-        .current_dir(paths::root())
         .args(arguments)
         .arg("--message-format=json-render-diagnostics");
     let output = command

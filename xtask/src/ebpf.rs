@@ -1,10 +1,15 @@
 //! `cargo xtask ebpf`: the kernel programs, compiled, reproducibly.
 
-use crate::note::Note;
-use crate::rustc_wrapper::{self, Mapping};
+pub mod inputs;
+pub mod note;
+pub mod rustc_wrapper;
+pub mod stack_depth;
+
 use crate::toolchain::{BPF_LINKER, BpfLinker, Toolchain};
-use crate::{inputs, paths, process, strip};
+use crate::{paths, process};
 use anyhow::{Context, Result, bail, ensure};
+use note::Note;
+use rustc_wrapper::Mapping;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -18,9 +23,9 @@ const CARGO_ARGS: &[&str] = &[
     "build-std=core",
 ];
 const TARGET: &str = "bpfel-unknown-none";
-/// What happens to the linker's output, and to paths; to be changed when [`strip`] or
-/// [`rustc_wrapper`] changes what they do, so that the object counts as stale.
-const AFTERWARDS: &str = "metadata by crate, paths mapped, debug sections removed: 1";
+/// What happens to paths, and to the linker's output; to be changed when [`rustc_wrapper`] does
+/// something else, so that the object counts as stale.
+const AFTERWARDS: &str = "metadata by crate, paths mapped: 1; llvm-objcopy --strip-debug";
 
 /// Arguments of `cargo xtask ebpf`.
 #[derive(clap::Args, Debug)]
@@ -86,10 +91,7 @@ fn build(
     rustc_wrapper::install(&mut cargo, &mappings)?;
     process::run(&mut cargo)?;
 
-    let linked = target_dir.join(TARGET).join("release/holdup");
-    let linked =
-        fs::read(&linked).with_context(|| format!("the build left no {}", linked.display()))?;
-    let object = strip::debug_sections(&linked)?;
+    let object = without_dwarf(linker, &target_dir.join(TARGET).join("release/holdup"))?;
     for Mapping { from, .. } in &mappings {
         ensure!(
             !contains(&object, from.as_os_str().as_encoded_bytes()),
@@ -108,6 +110,17 @@ fn build(
         bpf_linker_llvm: linker.llvm(),
     };
     Ok((object, note))
+}
+
+/// The linker's output without DWARF. BTF is made from DWARF at the linking, and only BTF is read
+/// afterwards, by the loader and by the kernel. DWARF is three quarters of the file, and the file is
+/// in the repository.
+fn without_dwarf(linker: &BpfLinker, linked: &Path) -> Result<Vec<u8>> {
+    let stripped = linked.with_extension("stripped");
+    let mut objcopy = process::detached(linker.objcopy());
+    objcopy.arg("--strip-debug").arg(linked).arg(&stripped);
+    process::output(&mut objcopy).context("llvm-objcopy is needed; run: cargo xtask setup")?;
+    fs::read(&stripped).with_context(|| format!("cannot read {}", stripped.display()))
 }
 
 /// Every folder whose name could end up in the object, and its stand-in.
@@ -190,7 +203,8 @@ fn write(object: &[u8], note: &Note) -> Result<()> {
         fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
-    for (path, bytes) in [(&path, object), (&paths::note(), note.render().as_bytes())] {
+    let text = note.render()?;
+    for (path, bytes) in [(&path, object), (&paths::note(), text.as_bytes())] {
         fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
     }
     let change = match before {

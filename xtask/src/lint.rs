@@ -1,9 +1,9 @@
 //! `cargo xtask lint`: formatting, clippy, documentation, dependencies.
 
+use crate::artifacts::cargo;
 use crate::toolchain::Toolchain;
 use crate::{paths, process};
 use anyhow::{Result, bail};
-use std::process::Command;
 
 /// Runs every check, also after one has failed.
 ///
@@ -46,13 +46,6 @@ pub fn run() -> Result<()> {
 }
 
 const DENY: [&str; 3] = ["--", "-D", "warnings"];
-
-/// The cargo that runs this program, so the same toolchain.
-fn cargo() -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(paths::root());
-    cargo
-}
 
 fn kernel_programs() -> Result<()> {
     let ready = Toolchain::find().ok().filter(Toolchain::has_rust_src);

@@ -1,7 +1,8 @@
 //! The eBPF object in the repository was made from the sources beside it.
 
-use xtask::note::Note;
-use xtask::{ebpf, inputs, paths, stack_depth};
+use xtask::ebpf::note::Note;
+use xtask::ebpf::{self, inputs, stack_depth};
+use xtask::paths;
 
 fn note() -> Note {
     let path = paths::note();

@@ -1,6 +1,6 @@
 //! Fixture programs: built once a variant, started, spoken to.
 
-use super::process::{Lines, Reaped};
+use children::{Child, Lines};
 use super::truth::Truth;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ pub(crate) struct Variant {
 /// A fixture that has said `ready`.
 #[derive(Debug)]
 pub(crate) struct Running {
-    process: Reaped,
+    process: Child,
     stdin: Option<ChildStdin>,
     stdout: Lines,
     // Deleted when the process has gone.
@@ -196,7 +196,7 @@ impl Running {
     /// Starts the program by a command of the caller's, and waits until it is ready.
     pub(crate) fn start(mut command: Command) -> Result<Running, String> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = Reaped::spawn(&mut command, "the fixture")?;
+        let mut process = Child::spawn("the fixture", &mut command)?;
         let mut stdout = process.stdout()?;
         let stdin = Some(process.stdin()?);
         stdout.find("`ready`", READY, |line| line.starts_with("ready "))?;
@@ -214,7 +214,7 @@ impl Running {
 
     /// Ends it by SIGKILL.
     pub(crate) fn kill(mut self) -> Result<(), String> {
-        self.process.kill()
+        Ok(self.process.kill()?)
     }
 
     pub(crate) fn go(&mut self) -> Result<(), String> {

@@ -1,10 +1,10 @@
 //! The life of processes: several at once, forks, libraries that come and go, namespaces,
 //! replaced executables, ids that are given out again.
 
+use children::{Child, Lines};
 use super::check_modes::every_wait;
 use super::fixture::{Running, Variant};
 use super::privilege;
-use super::process::{Lines, Reaped};
 use super::record::ATTACHED;
 use super::report::{Report, Site, is_in};
 use super::truth::{Truth, slowdown};
@@ -59,7 +59,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// A recording that has said that it records.
 struct Recording {
-    holdup: Reaped,
+    holdup: Child,
     messages: Lines,
     dir: tempfile::TempDir,
 }
@@ -93,7 +93,7 @@ impl Recording {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         configure(&mut command);
-        let mut holdup = Reaped::spawn(&mut command, "holdup")?;
+        let mut holdup = Child::spawn("holdup", &mut command)?;
         let mut messages = holdup.stderr()?;
         messages.find("line that begins with `recording `", ATTACHED, |line| {
             line.starts_with("recording ")

@@ -1,9 +1,9 @@
 //! What holdup may do on the host, and what it leaves behind: rights given up while it records,
 //! rights with which files are written, and nothing attached once it was killed.
 
+use children::{Child, Lines};
 use super::fixture::{Running, Variant};
 use super::privilege;
-use super::process::{Lines, Reaped};
 use super::record::ATTACHED;
 use libtest_mimic::{Failed, Trial};
 use std::collections::BTreeSet;
@@ -64,7 +64,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// A recording that has said that it records.
 struct Recording {
-    holdup: Reaped,
+    holdup: Child,
     messages: Lines,
 }
 
@@ -81,7 +81,7 @@ impl Recording {
             command.env_remove(name);
         }
         configure(&mut command);
-        let mut holdup = Reaped::spawn(&mut command, "holdup")?;
+        let mut holdup = Child::spawn("holdup", &mut command)?;
         let mut messages = holdup.stderr()?;
         messages.find("line that begins with `recording `", ATTACHED, |line| {
             line.starts_with("recording ")
