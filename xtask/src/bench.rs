@@ -17,6 +17,7 @@ mod programs;
 mod recorder;
 mod report;
 pub mod soak;
+mod spread;
 mod throughput;
 
 use crate::artifacts::Artifacts;

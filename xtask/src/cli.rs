@@ -29,8 +29,8 @@ enum Verb {
     VmTest(vm::Args),
     /// Fuzz what reads the target's files (needs nightly Rust and cargo-fuzz)
     Fuzz(fuzz::Args),
-    /// Check formatting, clippy, documentation and dependencies
-    Lint,
+    /// Check formatting, clippy, documentation, rooms and dependencies
+    Lint(lint::Args),
     /// Install what rebuilding the kernel programs needs, or vm-test (nothing else needs it)
     Setup(setup::Args),
     /// Build the kernel programs into profiler/bpf
@@ -51,7 +51,7 @@ pub fn main() -> ExitCode {
         Verb::Test(args) => test::run(&args),
         Verb::VmTest(args) => vm::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args).map(|()| ExitCode::SUCCESS),
-        Verb::Lint => lint::run().map(|()| ExitCode::SUCCESS),
+        Verb::Lint(args) => lint::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Ebpf(args) => ebpf::run(&args).map(|()| ExitCode::SUCCESS),
     };

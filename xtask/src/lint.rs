@@ -1,15 +1,28 @@
 //! `cargo xtask lint`: formatting, clippy, documentation, dependencies.
 
+mod rooms;
+
 use crate::artifacts::cargo;
 use crate::toolchain::Toolchain;
 use crate::{paths, process};
 use anyhow::{Result, bail};
 
+/// Arguments of `cargo xtask lint`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Only check which room names which (xtask/rooms.toml) and that there are no circles
+    #[arg(long)]
+    rooms: bool,
+}
+
 /// Runs every check, also after one has failed.
 ///
 /// # Errors
 /// Some checks fail; their own output says why.
-pub fn run() -> Result<()> {
+pub fn run(args: &Args) -> Result<()> {
+    if args.rooms {
+        return rooms::check();
+    }
     let mut doc = cargo();
     // With private items: the rooms' overviews point at the files within.
     doc.args([
@@ -33,6 +46,7 @@ pub fn run() -> Result<()> {
         ),
         process::run(&mut doc),
         kernel_programs(),
+        rooms::check(),
         dependencies(),
     ];
     let failed: Vec<String> = checks
