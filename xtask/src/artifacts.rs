@@ -2,7 +2,7 @@
 
 use crate::{paths, process};
 use anyhow::{Context as _, Result, bail};
-use serde::Deserialize;
+use cargo_metadata::{Message, Metadata, MetadataCommand};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,18 +11,6 @@ use std::process::{Command, Stdio};
 #[derive(Clone, Debug)]
 pub struct Artifacts {
     executables: HashMap<String, PathBuf>,
-}
-
-/// The part of cargo's messages that is of use here; see `cargo build --message-format`.
-#[derive(Deserialize)]
-struct Message {
-    target: Option<Target>,
-    executable: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-struct Target {
-    name: String,
 }
 
 impl Artifacts {
@@ -85,6 +73,15 @@ pub fn cargo() -> Command {
     cargo
 }
 
+/// What cargo tells of a workspace, asked by a command of its cargo.
+///
+/// # Errors
+/// cargo cannot be started, or there is no workspace.
+pub fn metadata(cargo: &mut Command) -> Result<Metadata> {
+    cargo.args(["metadata", "--format-version", "1"]);
+    MetadataCommand::parse(process::output(cargo)?).context("`cargo metadata` cannot be read")
+}
+
 /// Runs a cargo that builds, and returns which executables it says are up to date now.
 fn build(arguments: &[&str]) -> Result<HashMap<String, PathBuf>> {
     let mut command = cargo();
@@ -99,33 +96,14 @@ fn build(arguments: &[&str]) -> Result<HashMap<String, PathBuf>> {
     if !output.status.success() {
         bail!("`{}` failed: {}", process::shown(&command), output.status);
     }
-    Ok(executables(&String::from_utf8_lossy(&output.stdout)))
-}
-
-fn executables(messages: &str) -> HashMap<String, PathBuf> {
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Message>(line).ok())
-        .filter_map(|message| Some((message.target?.name, message.executable?)))
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_messages_about_executables_count() {
-        let found = executables(concat!(
-            r#"{"reason":"compiler-artifact","target":{"name":"lib"},"executable":null}"#,
-            "\nnot JSON\n",
-            r#"{"reason":"compiler-artifact","target":{"name":"holdup"},"executable":"/t/holdup"}"#,
-            "\n",
-            r#"{"reason":"build-finished","success":true}"#,
-        ));
-        assert_eq!(
-            found,
-            HashMap::from([("holdup".to_owned(), PathBuf::from("/t/holdup"))])
-        );
-    }
+    let messages = Message::parse_stream(output.stdout.as_slice());
+    Ok(messages
+        .filter_map(|message| match message.ok()? {
+            Message::CompilerArtifact(artifact) => {
+                let executable = artifact.executable?.into();
+                Some((artifact.target.name, executable))
+            }
+            _ => None,
+        })
+        .collect())
 }

@@ -6,7 +6,7 @@ pub mod rustc_wrapper;
 pub mod stack_depth;
 
 use crate::toolchain::{BPF_LINKER, BpfLinker, Toolchain};
-use crate::{paths, process};
+use crate::{artifacts, paths, process};
 use anyhow::{Context, Result, bail, ensure};
 use note::Note;
 use rustc_wrapper::Mapping;
@@ -159,33 +159,18 @@ fn mappings(toolchain: &Toolchain, target_dir: &Path, locked: bool) -> Result<Ve
 /// Folder and `name-version` of every crate that comes from a registry.
 fn dependencies(toolchain: &Toolchain, locked: bool) -> Result<Vec<(PathBuf, String)>> {
     let mut cargo = toolchain.command("cargo");
-    cargo
-        .current_dir(paths::ebpf_workspace())
-        .args(["metadata", "--format-version", "1"]);
+    cargo.current_dir(paths::ebpf_workspace());
     if locked {
         cargo.arg("--locked");
     }
-    let text = process::output(&mut cargo)?;
-    let metadata: serde_json::Value =
-        serde_json::from_str(&text).context("`cargo metadata` did not write JSON")?;
-    let packages = metadata["packages"]
-        .as_array()
-        .context("`cargo metadata` lists no packages")?;
-    packages
-        .iter()
-        .filter(|package| !package["source"].is_null())
+    artifacts::metadata(&mut cargo)?
+        .packages
+        .into_iter()
+        .filter(|package| package.source.is_some())
         .map(|package| {
-            let text = |key: &str| {
-                package[key]
-                    .as_str()
-                    .with_context(|| format!("a package without {key}"))
-            };
-            let manifest = Path::new(text("manifest_path")?);
-            let folder = manifest.parent().context("a package without a folder")?;
-            Ok((
-                folder.to_owned(),
-                format!("{}-{}", text("name")?, text("version")?),
-            ))
+            let folder = package.manifest_path.parent();
+            let folder = folder.context("a package without a folder")?.into();
+            Ok((folder, format!("{}-{}", package.name, package.version)))
         })
         .collect()
 }

@@ -212,7 +212,7 @@ impl Child {
     /// Sends it the signal of a Ctrl-C.
     ///
     /// # Errors
-    /// The kernel refuses to.
+    /// As [`Child::signal`].
     pub fn interrupt(&self) -> Result<()> {
         self.signal(Signal::INT)
     }
@@ -220,8 +220,8 @@ impl Child {
     /// Ends it by SIGKILL, which it cannot handle.
     ///
     /// # Errors
-    /// The kernel refuses to.
-    pub fn kill(&mut self) -> Result<()> {
+    /// As [`Child::signal`].
+    pub fn kill(&self) -> Result<()> {
         self.signal(Signal::KILL)
     }
 

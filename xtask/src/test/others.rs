@@ -3,7 +3,7 @@
 use super::live::LIVE;
 use super::run::{Says, Summary, run as observe};
 use crate::{artifacts, process};
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use std::collections::BTreeSet;
 use std::process::Command;
 
@@ -63,19 +63,13 @@ fn cargo_test(filter: Option<&str>) -> Result<Command> {
 
 /// The names of the workspace's integration tests but the live ones.
 fn integration_tests() -> Result<BTreeSet<String>> {
-    let mut metadata = artifacts::cargo();
-    metadata.args(["metadata", "--format-version", "1", "--no-deps", "--locked"]);
-    let metadata: serde_json::Value = serde_json::from_str(&process::output(&mut metadata)?)
-        .context("`cargo metadata` did not write JSON")?;
-    let packages = metadata["packages"].as_array().into_iter().flatten();
-    let targets = packages.filter_map(|package| package["targets"].as_array());
-    let tests = targets
-        .flatten()
-        .filter(|target| target["kind"][0] == "test");
-    Ok(tests
-        .filter_map(|target| target["name"].as_str())
-        .filter(|name| *name != LIVE)
-        .map(str::to_owned)
+    let mut cargo = artifacts::cargo();
+    let metadata = artifacts::metadata(cargo.args(["--locked"]))?;
+    let packages = metadata.workspace_packages().into_iter();
+    let targets = packages.flat_map(|package| &package.targets);
+    Ok(targets
+        .filter(|target| target.is_test() && target.name != LIVE)
+        .map(|target| target.name.clone())
         .collect())
 }
 
