@@ -1,7 +1,7 @@
 //! The chores of this repository, run as `cargo xtask VERB`; `cargo xtask help` lists them.
 //!
 //! One file a verb, with what only that verb needs in the folder of the same name: [`ebpf`] builds
-//! the kernel programs, [`bench`] measures, [`vm`] runs guests, [`lint`] checks. What several verbs
+//! the kernel programs, [`mod@bench`] measures, [`vm`] runs guests, [`lint`] checks. What several verbs
 //! need lies beside them.
 
 pub mod artifacts;

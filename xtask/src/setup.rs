@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> Result<()> {
 /// # Errors
 /// Something is missing that cannot be installed here; the message ends with the one command.
 pub fn for_tests() -> Result<()> {
-    let is_there = debian::missing(&[MUSL]).is_empty() && Toolchain::current()?.has_rust_src();
+    let is_there = has_musl() && Toolchain::current()?.has_rust_src();
     if is_there || !debian::has_apt() {
         return Ok(());
     }
@@ -71,13 +71,17 @@ const MUSL: &str = "musl-tools";
 pub(crate) const FOR_TESTS: &str =
     "the tests with musl need more than is here\nrun: cargo xtask setup --tests";
 
+fn has_musl() -> bool {
+    process::output(process::detached("musl-gcc").arg("--version")).is_ok()
+}
+
 /// The C library of the statically linked fixture, and the source of std, which is built for it:
 /// that of the compiler that builds the tests.
 fn tests(args: &Args) -> Result<()> {
-    if !debian::has_apt() {
-        println!("left out: {MUSL}, which brings musl-gcc on Debian");
-    } else if debian::missing(&[MUSL]).is_empty() {
-        println!("already there: {MUSL}");
+    if has_musl() {
+        println!("already there: musl-gcc");
+    } else if !debian::has_apt() {
+        println!("left out: musl-gcc, which {MUSL} brings on Debian");
     } else if announce(args, &format!("apt-get install {MUSL}")) {
         debian::install(&[MUSL])?;
     }

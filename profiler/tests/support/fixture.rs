@@ -1,7 +1,7 @@
 //! Fixture programs: built once a variant, started, spoken to.
 
-use children::{Child, Lines};
 use super::truth::Truth;
+use children::{Child, Lines};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
@@ -213,7 +213,7 @@ impl Running {
     }
 
     /// Ends it by SIGKILL.
-    pub(crate) fn kill(mut self) -> Result<(), String> {
+    pub(crate) fn kill(self) -> Result<(), String> {
         Ok(self.process.kill()?)
     }
 

@@ -1,13 +1,13 @@
 //! The life of processes: several at once, forks, libraries that come and go, namespaces,
 //! replaced executables, ids that are given out again.
 
-use children::{Child, Lines};
 use super::check_modes::every_wait;
 use super::fixture::{Running, Variant};
 use super::privilege;
 use super::record::ATTACHED;
 use super::report::{Report, Site, is_in};
 use super::truth::{Truth, slowdown};
+use children::{Child, Lines};
 use libtest_mimic::{Failed, Trial};
 use std::fs;
 use std::path::PathBuf;

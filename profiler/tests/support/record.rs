@@ -1,9 +1,9 @@
 //! A fixture recorded by the `holdup` binary.
 
-use children::{Child, Lines};
 use super::fixture::Variant;
 use super::report::Report;
 use super::truth::Truth;
+use children::{Child, Lines};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};

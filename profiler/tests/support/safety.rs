@@ -1,10 +1,10 @@
 //! What holdup may do on the host, and what it leaves behind: rights given up while it records,
 //! rights with which files are written, and nothing attached once it was killed.
 
-use children::{Child, Lines};
 use super::fixture::{Running, Variant};
 use super::privilege;
 use super::record::ATTACHED;
+use children::{Child, Lines};
 use libtest_mimic::{Failed, Trial};
 use std::collections::BTreeSet;
 use std::fs;
