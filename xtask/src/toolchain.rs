@@ -223,11 +223,17 @@ impl BpfLinker {
             .unwrap_or_else(|| "unknown".to_owned())
     }
 
-    /// llvm-objcopy: the one beside the LLVM library that it loads, else the one on the `PATH`.
+    /// llvm-objcopy: the one beside the LLVM library that it loads, else Debian's, else the one on the
+    /// `PATH`. What it writes does not depend on its version.
     #[must_use]
     pub fn objcopy(&self) -> PathBuf {
-        let beside = self.llvm_tool("llvm-objcopy");
-        beside.unwrap_or_else(|| "llvm-objcopy".into())
+        let debian = || {
+            let path = PathBuf::from(format!("/usr/lib/llvm-{LLVM}/bin/llvm-objcopy"));
+            path.is_file().then_some(path)
+        };
+        self.llvm_tool("llvm-objcopy")
+            .or_else(debian)
+            .unwrap_or_else(|| "llvm-objcopy".into())
     }
 
     /// A program that was installed with the LLVM library that it loads.

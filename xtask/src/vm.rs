@@ -64,6 +64,10 @@ pub struct Args {
     #[arg(long)]
     renew: bool,
 
+    /// CPUs of a guest: with more of them events come in other orders
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
+    cpus: u8,
+
     /// Seconds after which a guest is ended
     #[arg(long, value_name = "SECONDS", default_value_t = 2400)]
     timeout: u64,
@@ -108,6 +112,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         emulator: &emulator,
         disk: &disk,
         work: &work,
+        cpus: args.cpus,
         patience: Duration::from_secs(args.timeout),
     };
 

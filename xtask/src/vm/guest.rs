@@ -74,6 +74,7 @@ pub(super) struct Machine<'a> {
     pub(super) disk: &'a Path,
     /// Folder for logs.
     pub(super) work: &'a Path,
+    pub(super) cpus: u8,
     pub(super) patience: Duration,
 }
 
@@ -142,9 +143,10 @@ impl Machine<'_> {
     ) -> std::process::Command {
         let mut command = process::detached(&self.emulator.program);
         command.args(["-nodefaults", "-no-user-config", "-no-reboot"]);
-        command.args([
-            "-display", "none", "-machine", "q35", "-smp", "2", "-m", "1G",
-        ]);
+        command.args(["-display", "none", "-machine", "q35"]);
+        // What holdup keeps for each CPU takes a few MiB.
+        let memory = 1024 + 64 * u32::from(self.cpus.saturating_sub(2));
+        command.args(["-smp", &self.cpus.to_string(), "-m", &format!("{memory}M")]);
         for folder in &self.emulator.firmware {
             command.arg("-L").arg(folder);
         }
