@@ -1,12 +1,12 @@
 //! `cargo xtask soak`: a loaded service recorded for a long time. Memory has to stay flat, the books
 //! have to balance, and the recorder must not cost much.
 
+use super::proc;
 use crate::artifacts::Artifacts;
-use crate::bench::proc;
-use crate::children::{Child, Lines};
 use crate::demo::{Service, start_load};
-use crate::interrupt;
 use anyhow::{Context as _, Result, bail};
+use children::interrupt;
+use children::{Child, Stream};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -71,7 +71,7 @@ pub fn run(args: &Args) -> Result<()> {
         .arg(&json)
         .env("NO_COLOR", "1")
         .stdout(Stdio::null());
-    let mut holdup = Child::start("holdup", &mut command, Lines::Stderr)?;
+    let mut holdup = Child::start("holdup", &mut command, Stream::Stderr)?;
     loop {
         let (_, line) = holdup.read_line(ATTACH)?;
         if line.starts_with("recording ") {
@@ -80,7 +80,7 @@ pub fn run(args: &Args) -> Result<()> {
         say(&line);
     }
     let samples = watch(&mut holdup, length)?;
-    holdup.signal(Signal::INT);
+    holdup.signal(Signal::INT)?;
     let status = holdup.wait(END)?;
     let said = holdup.remaining_lines().join("\n");
     if !status.success() {

@@ -19,7 +19,7 @@ pub(super) fn table(rows: &[Row], date: &str) -> String {
          |---|---|---|---|---|---|---|\n",
     );
     for row in rows {
-        let (account, tally) = (&row.outcome.account, row.outcome.tally);
+        let (account, tally) = (&row.outcome.account, row.outcome.results.tally);
         let up = account
             .up
             .map_or_else(|| "no".to_owned(), |up| format!("{up:.1} s"));
@@ -85,7 +85,7 @@ pub(super) fn instructions(rows: &[Row]) -> String {
 mod tests {
     use super::super::guest::Account;
     use super::*;
-    use crate::test::Tally;
+    use crate::results::{Results, Tally};
     use crate::verified::Verified;
 
     fn row(release: &str, counts: &[Option<u64>]) -> Row {
@@ -103,7 +103,7 @@ mod tests {
                     probe: Some(0),
                     ..Account::default()
                 },
-                tally: Some(Tally {
+                results: Results::from(Tally {
                     passed: 9,
                     failed: 0,
                     skipped: 0,

@@ -7,7 +7,7 @@
 //! it ends up in mangled names. It is only there to tell crates apart, for which name, version,
 //! target and features are enough.
 
-use crate::inputs;
+use super::inputs;
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};

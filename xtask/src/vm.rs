@@ -4,7 +4,6 @@
 //! processor cannot help. The guest has a disk with the programs that were built here, and
 //! nothing else: no compiler, no network, none of this machine's files. No rights are needed.
 
-mod cpio;
 mod disk;
 mod guest;
 mod host;
@@ -13,8 +12,9 @@ mod programs;
 mod table;
 mod version;
 
-use crate::{interrupt, paths, process};
+use crate::{paths, process};
 use anyhow::{Context as _, Result, bail};
+use children::interrupt;
 use guest::Machine;
 use host::{Accel, Emulator};
 use kernel::{Kernel, NEWEST};
@@ -53,7 +53,8 @@ pub struct Args {
     #[arg(long, conflicts_with = "all_variants")]
     quick: bool,
 
-    /// Where trials fail under emulated CPUs, boot the kernel once more; the second run counts
+    /// Where trials fail under emulated CPUs, boot the kernel once more; the second run counts,
+    /// and what passes only in it counts as flaky
     ///
     /// There a thread may stand still for milliseconds anywhere, also while it holds a lock.
     #[arg(long)]
@@ -62,6 +63,10 @@ pub struct Args {
     /// Look for newer kernels of the same name instead of taking the cached ones
     #[arg(long)]
     renew: bool,
+
+    /// CPUs of a guest: with more of them events come in other orders
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
+    cpus: u8,
 
     /// Seconds after which a guest is ended
     #[arg(long, value_name = "SECONDS", default_value_t = 2400)]
@@ -107,6 +112,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         emulator: &emulator,
         disk: &disk,
         work: &work,
+        cpus: args.cpus,
         patience: Duration::from_secs(args.timeout),
     };
 
@@ -120,8 +126,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         );
         let mut outcome = machine.run(kernel)?;
         if args.retry && emulator.accel == Accel::Tcg && outcome.only_trials_failed() {
-            println!("some trials failed, once more:{}", outcome.reasons.text());
+            let first = outcome.results;
+            println!("some trials failed, once more:{}", first.reasons());
             outcome = machine.run(kernel)?;
+            outcome.results = first.retried(outcome.results);
         }
         let verdict = outcome.verdict();
         rows.push(Row {
@@ -135,8 +143,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     println!("{}", table::instructions(&rows));
     let mut failed = 0;
     for row in &rows {
+        if let Some(flaky) = row.outcome.results.flaky_line() {
+            println!("Linux {}: {flaky}", row.release);
+        }
         if let Err(error) = &row.verdict {
-            let reasons = row.outcome.reasons.text();
+            let reasons = row.outcome.results.reasons();
             println!("FAILED: Linux {}: {error:#}{reasons}", row.release);
             failed += 1;
         }

@@ -1,6 +1,6 @@
 //! Ctrl-C and its kin as a value to look at, so that what was started can be stopped first.
 
-use anyhow::{Result, bail};
+use crate::{Error, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ static REQUESTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 /// this program at once.
 ///
 /// # Errors
-/// The kernel does not take the handlers.
+/// The kernel refuses the handlers.
 pub fn watch() -> io::Result<()> {
     let requested = REQUESTED.get_or_init(Arc::default);
     for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -23,7 +23,7 @@ pub fn watch() -> io::Result<()> {
     Ok(())
 }
 
-/// Whether such a signal has come.
+/// Whether such a signal has come. Never without [`watch`].
 #[must_use]
 pub fn requested() -> bool {
     REQUESTED
@@ -37,7 +37,7 @@ pub fn requested() -> bool {
 /// Such a signal has come.
 pub fn check() -> Result<()> {
     if requested() {
-        bail!("interrupted");
+        return Err(Error::new("interrupted"));
     }
     Ok(())
 }

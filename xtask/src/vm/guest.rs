@@ -1,15 +1,15 @@
 //! One guest, from its start to what it reported.
 
-use super::cpio::Archive;
 use super::disk;
 use super::host::{Accel, Emulator};
 use super::kernel::Kernel;
-use crate::children::{Child, Lines};
 use crate::process;
-use crate::test::{Reasons, Tally};
+use crate::results::Results;
 use crate::verified::Verified;
 use anyhow::{Context as _, Result, bail};
+use children::{Child, Stream};
 use std::fs;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -59,10 +59,8 @@ impl Account {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outcome {
     pub(super) account: Account,
-    /// The sum of the live tests, if they came to one.
-    pub(super) tally: Option<Tally>,
-    /// Why trials failed.
-    pub(super) reasons: Reasons,
+    /// What the live tests came to.
+    pub(super) results: Results,
     /// The whole run, on this machine's clock.
     pub(super) took: Duration,
     /// Why it was not run to its end.
@@ -76,6 +74,7 @@ pub(super) struct Machine<'a> {
     pub(super) disk: &'a Path,
     /// Folder for logs.
     pub(super) work: &'a Path,
+    pub(super) cpus: u8,
     pub(super) patience: Duration,
 }
 
@@ -99,12 +98,12 @@ impl Machine<'_> {
         eprintln!("+ {}", process::shown(&command));
         let began = Instant::now();
         let mut outcome = Outcome::default();
-        let mut guest = Child::start("the guest", &mut command, Lines::Stdout)?;
+        let mut guest = Child::start("the guest", &mut command, Stream::Stdout)?;
         if let Err(error) = self.watch(&mut guest, began, &mut outcome) {
             outcome.trouble = Some(format!("{error:#}"));
         }
         drop(guest);
-        crate::interrupt::check()?;
+        children::interrupt::check()?;
         outcome.took = began.elapsed();
         let text = fs::read(&report)
             .with_context(|| format!("cannot read the report {}", report.display()))?;
@@ -129,10 +128,7 @@ impl Machine<'_> {
                 None => return Ok(()),
                 Some(line) => {
                     println!("{line}");
-                    outcome.reasons.read(&line);
-                    if let Some(tally) = Tally::parse(&line) {
-                        outcome.tally = Some(tally);
-                    }
+                    outcome.results.read(&line);
                 }
             }
         }
@@ -147,9 +143,10 @@ impl Machine<'_> {
     ) -> std::process::Command {
         let mut command = process::detached(&self.emulator.program);
         command.args(["-nodefaults", "-no-user-config", "-no-reboot"]);
-        command.args([
-            "-display", "none", "-machine", "q35", "-smp", "2", "-m", "1G",
-        ]);
+        command.args(["-display", "none", "-machine", "q35"]);
+        // What holdup keeps for each CPU takes a few MiB.
+        let memory = 1024 + 64 * u32::from(self.cpus.saturating_sub(2));
+        command.args(["-smp", &self.cpus.to_string(), "-m", &format!("{memory}M")]);
         for folder in &self.emulator.firmware {
             command.arg("-L").arg(folder);
         }
@@ -186,22 +183,28 @@ fn option_path(kind: &str, path: &Path) -> String {
     format!("{kind}{}", path.to_string_lossy())
 }
 
-/// The root file system on which the kernel starts: what mounting the disk takes.
+/// The root file system on which the kernel starts: what mounting the disk takes. An archive of
+/// cpio's "newc" kind, which is what kernels unpack.
 fn first_root(kernel: &Kernel) -> Result<Vec<u8>> {
+    const FOLDER: u32 = 0o040_755;
+    const PROGRAM: u32 = 0o100_755;
     let read = |path: &PathBuf| {
         fs::read(path).with_context(|| format!("cannot read the file {}", path.display()))
     };
-    let mut archive = Archive::default();
-    for folder in ["bin", "dev", "modules", "root"] {
-        archive.folder(folder);
-    }
-    archive.program("bin/busybox", &read(&disk::busybox())?);
+    let mut entries: Vec<(String, u32, Vec<u8>)> = ["bin", "dev", "modules", "root"]
+        .map(|folder| (folder.to_owned(), FOLDER, Vec::new()))
+        .into();
+    entries.push(("bin/busybox".into(), PROGRAM, read(&disk::busybox())?));
     for module in &kernel.modules {
         let name = module.file_name().unwrap_or_default().to_string_lossy();
-        archive.program(&format!("modules/{name}"), &read(module)?);
+        entries.push((format!("modules/{name}"), PROGRAM, read(module)?));
     }
-    archive.program("init", INIT.as_bytes());
-    Ok(archive.finish())
+    entries.push(("init".into(), PROGRAM, INIT.into()));
+    let inputs = entries.into_iter().map(|(name, mode, content)| {
+        let entry = cpio::NewcBuilder::new(&name).mode(mode);
+        (entry, Cursor::new(content))
+    });
+    cpio::write_cpio(inputs, Vec::new()).context("cannot make the initrd")
 }
 
 fn show_end(console: &Path) {
@@ -218,7 +221,7 @@ fn show_end(console: &Path) {
 impl Outcome {
     /// Whether all is as it should be but for trials that failed.
     pub(super) fn only_trials_failed(&self) -> bool {
-        let failed = self.tally.is_some_and(|tally| tally.failed > 0);
+        let failed = self.results.tally.is_some_and(|tally| tally.failed > 0);
         self.trouble.is_none() && self.account.probe == Some(0) && failed
     }
 
@@ -235,7 +238,10 @@ impl Outcome {
         if account.probe != Some(0) {
             bail!("`holdup probe` ended with status {}", shown(account.probe));
         }
-        let tally = self.tally.context("the live tests came to no result")?;
+        let tally = self
+            .results
+            .tally
+            .context("the live tests came to no result")?;
         if tally.failed > 0 || account.live != Some(0) {
             bail!("{} trials failed", tally.failed);
         }
@@ -244,6 +250,11 @@ impl Outcome {
         }
         if tally.passed == 0 {
             bail!("no trial ran");
+        }
+        if let Some(flaky) = self.results.flaky_line()
+            && self.results.is_too_flaky()
+        {
+            bail!("{flaky}");
         }
         if account.record != Some(69) {
             bail!(
@@ -271,6 +282,7 @@ fn shown(status: Option<i32>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results::Tally;
 
     const PASSED: &str = "up 2.03\n\
         program sched_switch 12289 instructions verified in 42.490 ms\n\
@@ -283,10 +295,12 @@ mod tests {
     fn outcome(report: &str, tally: Option<(u64, u64, u64)>) -> Outcome {
         Outcome {
             account: Account::parse(report),
-            tally: tally.map(|(passed, failed, skipped)| Tally {
-                passed,
-                failed,
-                skipped,
+            results: tally.map_or_else(Results::default, |(passed, failed, skipped)| {
+                Results::from(Tally {
+                    passed,
+                    failed,
+                    skipped,
+                })
             }),
             ..Outcome::default()
         }
@@ -321,5 +335,10 @@ mod tests {
         ] {
             assert!(!good(&PASSED.replace(from, to), all), "{to}");
         }
+        let mut flaky = outcome(PASSED, all);
+        flaky.results.flaky = vec!["a".into(); 2];
+        assert!(flaky.verdict().is_ok());
+        flaky.results.flaky.push("b".into());
+        assert!(flaky.verdict().is_err());
     }
 }
