@@ -4,7 +4,7 @@
 use super::traced_process::TracedProcess;
 use crate::bpf::Programs;
 use crate::decode::{RawPiece, StackNumber, StackSeen};
-use crate::units::Pid;
+use crate::units::{Pid, Timestamp};
 use crate::unwind::{walk, walk_outcome};
 use profiler_common::walk::Memory;
 use std::collections::HashMap;
@@ -106,10 +106,13 @@ impl Pending {
         Walked::Settled
     }
 
-    /// Gives those that still wait, as far as the kernel side came.
-    pub(super) fn give_up(&mut self) -> Vec<Box<StackSeen>> {
-        let waiting = std::mem::take(&mut self.stacks).into_iter();
-        waiting.map(|seen| self.settle(seen)).collect()
+    /// Gives those taken until then that still wait, as far as the kernel side came.
+    pub(super) fn give_up(&mut self, until: Timestamp) -> Vec<Box<StackSeen>> {
+        let all = std::mem::take(&mut self.stacks).into_iter();
+        let (given_up, waiting) = all.partition(|seen| seen.time <= until);
+        self.stacks = waiting;
+        let given_up: Vec<_> = given_up;
+        given_up.into_iter().map(|seen| self.settle(seen)).collect()
     }
 
     /// The stack is as it will be. It keeps the mark that it was sent raw: no other wait names it.
@@ -160,7 +163,7 @@ mod tests {
     use super::*;
     use crate::decode::{StackKind, TableVersion, ThreadKey, ThreadName};
     use crate::runtime::tokio::TlsState;
-    use crate::units::{Addr, Tid, Timestamp};
+    use crate::units::{Addr, Tid};
     use crate::unwind::{Regs, Truncation};
 
     const THREAD: ThreadKey = ThreadKey {
@@ -216,7 +219,8 @@ mod tests {
         pending.add_piece(piece(9, 0x1ff0, &[1]));
         pending.add(stack(9));
         assert!(pending.is_waiting_for(Pid(7)) && !pending.is_waiting_for(Pid(8)));
-        assert_eq!(pending.give_up(), [stack(9)]);
+        assert!(pending.give_up(Timestamp(0)).is_empty(), "it is of later");
+        assert_eq!(pending.give_up(Timestamp(1)), [stack(9)]);
         assert_eq!((pending.take_truncated(), pending.take_truncated()), (1, 0));
         assert!(!pending.is_waiting_for(Pid(7)));
         assert!(pending.copies.is_empty());

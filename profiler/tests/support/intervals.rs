@@ -1,6 +1,9 @@
 //! Recordings taken interval by interval: each is sound by itself, and all of them together are the
 //! whole, to the nanosecond and to the last wait.
 
+#[path = "intervals_reloads.rs"]
+mod reloads;
+
 use super::fixture::{Running, Variant};
 use super::privilege;
 use super::report::is_in;
@@ -72,6 +75,14 @@ const CASES: &[Case] = &[
         check: requests,
     },
     Case {
+        name: "a_library_comes_and_goes",
+        mode: "reloads",
+        interval: Duration::from_millis(500),
+        min_block: Nanos(1_000_000),
+        limits: "",
+        check: reloads::check,
+    },
+    Case {
         name: "two_thousand_threads",
         mode: "crowd",
         interval: Duration::from_secs(1),
@@ -84,7 +95,7 @@ const CASES: &[Case] = &[
 /// The trials.
 pub(crate) fn trials() -> Vec<Trial> {
     let trial = |case: &'static Case| {
-        Trial::ignorable_test(format!("intervals::{}", case.name), || {
+        Trial::ignorable_test(format!("intervals::{}", case.name), move || {
             privilege::unless_skipped(privilege::missing(), || {
                 let complaints = (case.check)(&take(case)?);
                 if complaints.is_empty() {
@@ -150,7 +161,7 @@ fn take(case: &'static Case) -> Result<Taken, String> {
     };
     let mut collector = Collector::attach(&[Arc::new(target)], &types, options).map_err(text)?;
     fixture.go()?;
-    let (through, stop) = tokio::sync::oneshot::channel();
+    let (through, stop) = tokio::sync::oneshot::channel::<()>();
     let waiter = thread::spawn(move || {
         let truth = wait_for(&mut fixture, case.mode);
         // Threads may still be on their way to where they wait now.
@@ -424,7 +435,7 @@ fn requests(taken: &Taken) -> Complaints {
         complaints.push(format!("{lost} objects or sums were lost"));
     }
     let site = taken.truth.blocked();
-    let made: u64 = site.iter().map(|site| site.waits).sum();
+    let made: u64 = site.map(|site| site.waits).sum();
     let (mut found, mut without) = (0, 0);
     for sum in taken.intervals.iter().flat_map(|interval| &interval.sums) {
         let stack = taken.tables.stack(sum.stack);
