@@ -17,8 +17,8 @@ use aya_log::EbpfLogger;
 use profiler_common::context::layout;
 use profiler_common::counter::Counter;
 use profiler_common::map::{
-    EVENT_BYTES,     Aggregate, FILTER_FREED, FILTER_PROBES, FILTER_SIZE, FILTER_SLOT, IntervalKey, MAX_PROCESSES,
-    NO_PROCESS, Process, ProcessCounters, Stack, Thread,
+    Aggregate, EVENT_BYTES, FILTER_FREED, FILTER_PROBES, FILTER_SIZE, FILTER_SLOT, IntervalKey,
+    MAX_PROCESSES, NO_PROCESS, Process, ProcessCounters, Stack, Thread,
 };
 use rustix::time::{ClockId, clock_gettime};
 use std::io::Read;

@@ -5,13 +5,13 @@
 use super::fixture::Variant;
 use crate::unwind_support::{Framehop, loaded};
 use holdup::bpf::{Programs, monotonic, process_entry};
-use holdup::decode::Event;
+use holdup::decode::{Activity, Event, Snapshot, StackNumber};
 use holdup::host::KernelBtf;
 use holdup::process::module::Module;
 use holdup::units::{Addr, Nanos, Pid, Tid};
-use holdup::unwind::{Regs, RemoteMemory, UnwindTable};
+use holdup::unwind::{RemoteMemory, UnwindTable};
 use profiler_common::map::{PHASE_BLOCKED, Process, Thread};
-use profiler_common::record::{STACK_BEFORE, SnapshotRecord};
+use profiler_common::record::STACK_BEFORE;
 use profiler_common::row::Mapping;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -71,7 +71,7 @@ pub(crate) fn compare(variant: Variant) -> Result<Outcome, String> {
     fixture.go()?;
     let framehop = Framehop::new(&modules);
     let mut outcome = Outcome::default();
-    let mut stacks: HashMap<u64, Vec<u64>> = HashMap::new();
+    let mut stacks: HashMap<StackNumber, Vec<Addr>> = HashMap::new();
     let begun = Instant::now();
     while begun.elapsed() < FOR {
         round(&mut kernel, &framehop, pid, &mut stacks, &mut outcome)?;
@@ -131,30 +131,31 @@ fn round(
     kernel: &mut Programs,
     framehop: &Framehop,
     pid: u32,
-    stacks: &mut HashMap<u64, Vec<u64>>,
+    stacks: &mut HashMap<StackNumber, Vec<Addr>>,
     outcome: &mut Outcome,
 ) -> Result<(), String> {
     let before = waiting(kernel, pid)?;
     kernel.snapshot().map_err(text)?;
-    let mut snapshots: Vec<SnapshotRecord> = Vec::new();
+    let mut snapshots: Vec<Snapshot> = Vec::new();
     kernel.drain(|event| match event {
         Ok(Event::Stack(seen)) => {
-            stacks.insert(seen.record.stack, seen.user);
+            stacks.extend(seen.number.map(|number| (number, seen.user)));
         }
         Ok(Event::Snapshot(snapshot)) => snapshots.push(*snapshot),
         _ => {}
     });
     let walks: Vec<_> = snapshots
         .iter()
-        .filter(|snapshot| snapshot.on_cpu == 0 && before.contains_key(&snapshot.header.tid))
-        .map(|snapshot| {
-            let regs = Regs {
-                ip: Addr(snapshot.ip),
-                sp: Addr(snapshot.sp),
-                bp: Addr(snapshot.bp),
-            };
+        .filter_map(|snapshot| {
+            let tid = snapshot.thread.tid.0;
+            match snapshot.activity {
+                Activity::Waiting { regs, .. } if before.contains_key(&tid) => Some((tid, regs?)),
+                _ => None,
+            }
+        })
+        .map(|(tid, regs)| {
             let mut memory = RemoteMemory::new(Pid(pid));
-            (snapshot.header.tid, framehop.walk(regs, &mut memory))
+            (tid, framehop.walk(regs, &mut memory))
         })
         .collect();
     let after = waiting(kernel, pid)?;
@@ -166,7 +167,8 @@ fn round(
         if was.since != is.since || was.stack != is.stack || is.wakeup != 0 {
             continue;
         }
-        let Some(ours) = stacks.get(&is.stack) else {
+        let number = StackNumber::new(is.stack);
+        let Some(ours) = number.and_then(|number| stacks.get(&number)) else {
             continue;
         };
         if end.is_err() && ours.len() > theirs.len() {
@@ -175,7 +177,6 @@ fn round(
         }
         outcome.compared += 1;
         outcome.distinct.insert(is.stack);
-        let theirs: Vec<u64> = theirs.into_iter().map(|addr| addr.0).collect();
         if *ours != theirs {
             outcome
                 .differences
