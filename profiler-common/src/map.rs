@@ -35,6 +35,8 @@ pub const AGGREGATES: usize = 49_152;
 /// Those of them that may be for waits for a known object: a thread may wait for ever new ones,
 /// and there must be room for new stacks.
 pub const OBJECT_AGGREGATES: u64 = 32_768;
+/// Bytes of the ring buffer.
+pub const EVENT_BYTES: usize = 16 << 20;
 /// Buckets of the log2 histogram of waits; the last one takes everything longer.
 pub const HISTOGRAM_BUCKETS: usize = 40;
 

@@ -6,7 +6,7 @@ use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use profiler_common::call::CALLS;
 use profiler_common::counter::Counter;
-use profiler_common::map::{Aggregate, IntervalKey, FILTER_SIZE, INDEX_BANKS, ProcessCounters, MAX_MAPPINGS, MAX_OBJECTS, MAX_PROCESSES, MAX_TABLES, Process, ROW_BANKS, Stack, THREADS, Thread};
+use profiler_common::map::{Aggregate, EVENT_BYTES, IntervalKey, FILTER_SIZE, INDEX_BANKS, ProcessCounters, MAX_MAPPINGS, MAX_OBJECTS, MAX_PROCESSES, MAX_TABLES, Process, ROW_BANKS, Stack, THREADS, Thread};
 use profiler_common::park::{ParkSet, SETS};
 use profiler_common::row::{BANK_ROWS, INDEX_BANK, Mapping, walk};
 
@@ -119,7 +119,7 @@ pub(crate) static OBJECT_MESSAGE: PerCpuArray<ObjectMessage> = PerCpuArray::with
 pub(crate) static REGISTERS: PerCpuArray<pt_regs> = PerCpuArray::with_max_entries(COPIES, 0);
 
 #[map]
-pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_BYTES as u32, 0);
 
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<u64> =

@@ -159,11 +159,7 @@ impl Programs {
     ///
     /// # Errors
     /// Where the kernel refuses.
-    pub fn take_sums(
-        &mut self,
-        cut: &Cut,
-        mut each: impl FnMut(SumKey, Sum),
-    ) -> Result<()> {
+    pub fn take_sums(&mut self, cut: &Cut, mut each: impl FnMut(SumKey, Sum)) -> Result<()> {
         let intervals = self.cuts.untaken..cut.number;
         let mut taken = Vec::new();
         self.aggregates

@@ -17,8 +17,8 @@ use aya_log::EbpfLogger;
 use profiler_common::context::layout;
 use profiler_common::counter::Counter;
 use profiler_common::map::{
-    Aggregate, FILTER_FREED, FILTER_PROBES, FILTER_SIZE, FILTER_SLOT, IntervalKey, MAX_PROCESSES,
-    NO_PROCESS, Process, ProcessCounters, Stack, Thread,
+    Aggregate, EVENT_BYTES, FILTER_FREED, FILTER_PROBES, FILTER_SIZE, FILTER_SLOT, IntervalKey,
+    MAX_PROCESSES, NO_PROCESS, Process, ProcessCounters, Stack, Thread,
 };
 use rustix::time::{ClockId, clock_gettime};
 use std::io::Read;
@@ -141,6 +141,14 @@ impl Programs {
         Ok(self.processes.set(index, process, 0)?)
     }
 
+    /// What the kernel side knows of a process.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn process(&self, index: u32) -> Result<Process> {
+        Ok(self.processes.get(&index, 0)?)
+    }
+
     /// Gives the place of a process up that has ended: nothing may run of it any more.
     ///
     /// # Errors
@@ -229,9 +237,15 @@ impl Programs {
         unsafe { BorrowedFd::borrow_raw(self.events.as_raw_fd()) }
     }
 
-    /// Hands every event that has arrived to `each`.
+    /// Hands every event that has arrived by now to `each`, and some that arrive meanwhile: not all,
+    /// or it would have no end where they come as fast as they are taken.
     pub fn drain(&mut self, mut each: impl FnMut(Result<Event, DecodeError>)) {
-        while let Some(item) = self.events.next() {
+        // More than this the buffer did not hold when we began.
+        let mut bytes = 0;
+        while bytes < EVENT_BYTES
+            && let Some(item) = self.events.next()
+        {
+            bytes += item.len();
             each(decode(&item));
         }
     }

@@ -1,7 +1,7 @@
 //! The thread table, read through memory: no call for a thread, none for all of them.
 
-use super::mapped::{Mapped, shared_u32};
 use super::cuts::Cut;
+use super::mapped::{Mapped, shared_u32};
 use crate::decode::{self, ThreadEntry, ThreadKey};
 use crate::units::{Pid, Tid};
 use profiler_common::map::{PHASE_DEAD, THREAD_WAYS, THREADS, Thread, ThreadState};

@@ -151,7 +151,11 @@ impl ThreadLedger {
             change.runnable = blocked;
         }
         *doing = AtStart::Running;
-        self.accounts.entry(thread).or_default().settled.add(&change);
+        self.accounts
+            .entry(thread)
+            .or_default()
+            .settled
+            .add(&change);
         true
     }
 
@@ -414,7 +418,10 @@ impl Balance {
             unseen,
             waits: self.waits.saturating_sub(told.waits).max(0),
             // A system call that returns now may have begun long before.
-            in_calls: self.in_calls.saturating_sub(told.in_calls).clamp(0, running),
+            in_calls: self
+                .in_calls
+                .saturating_sub(told.in_calls)
+                .clamp(0, running),
         }
     }
 

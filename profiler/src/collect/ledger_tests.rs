@@ -77,7 +77,11 @@ fn cut(ledger: &mut ThreadLedger, at: u64, states: &[(u32, Phase, ThreadTimes)])
 fn an_interval_has_what_came_since_the_cut_before() {
     let mut ledger = ledger();
     // It ran for 30, waited for 50 and ran again.
-    let first = cut(&mut ledger, 100, &[(7, running(80), times(0, 30, 0, 50, 1))]);
+    let first = cut(
+        &mut ledger,
+        100,
+        &[(7, running(80), times(0, 30, 0, 50, 1))],
+    );
     assert_eq!(only(&first), (100, 50, 0, 50, 1));
     // It went on to run until 120, and waits.
     let wait = waiting(120, None, WaitStack::Lost);
@@ -103,7 +107,11 @@ fn a_woken_wait_is_blocked_until_its_wakeup_and_runnable_from_then_on() {
     assert_eq!(first.open[0].wait.woken, Some(Timestamp(60)));
     // A wakeup after the cut had not happened then.
     let later = waiting(20, Some(170), WaitStack::Lost);
-    let other = cut(&mut ThreadLedger::new(9), 100, &[(7, later, times(0, 20, 0, 0, 0))]);
+    let other = cut(
+        &mut ThreadLedger::new(9),
+        100,
+        &[(7, later, times(0, 20, 0, 0, 0))],
+    );
     assert_eq!(only(&other), (100, 20, 0, 80, 0));
     assert_eq!(other.open[0].wait.woken, None);
 }
@@ -115,13 +123,25 @@ fn what_was_told_too_much_is_taken_from_the_rest_and_evens_out() {
     let first = cut(&mut ledger, 100, &[(7, wait, times(0, 20, 0, 0, 0))]);
     assert_eq!(only(&first), (100, 20, 0, 80, 0));
     // In truth it woke at 30 and ran from 40 on: the kernel had hidden both.
-    let second = cut(&mut ledger, 200, &[(7, running(200), times(0, 180, 10, 10, 1))]);
+    let second = cut(
+        &mut ledger,
+        200,
+        &[(7, running(200), times(0, 180, 10, 10, 1))],
+    );
     let told = only(&second);
     assert_eq!(told.0, 100);
-    assert_eq!(told.1 + told.2 + told.3, told.0, "the parts sum to the life");
+    assert_eq!(
+        told.1 + told.2 + told.3,
+        told.0,
+        "the parts sum to the life"
+    );
     assert_eq!((told.3, told.4), (0, 1));
     // 70 too much were told as blocked; a later wait of 90 has 20 left.
-    let third = cut(&mut ledger, 300, &[(7, running(300), times(0, 190, 10, 100, 2))]);
+    let third = cut(
+        &mut ledger,
+        300,
+        &[(7, running(300), times(0, 190, 10, 100, 2))],
+    );
     assert_eq!(third.threads[0].lived, Nanos(100));
     let sum = |part: fn(Told) -> u64| part(only(&first)) + part(told) + part(only(&third));
     assert_eq!(sum(|told| told.0), 300);
@@ -133,9 +153,17 @@ fn what_was_told_too_much_is_taken_from_the_rest_and_evens_out() {
 #[test]
 fn a_switch_that_bears_a_later_time_than_the_cut_moves_the_thread_s_own_cut() {
     let mut ledger = ledger();
-    let first = cut(&mut ledger, 100, &[(7, running(103), times(0, 60, 0, 43, 1))]);
+    let first = cut(
+        &mut ledger,
+        100,
+        &[(7, running(103), times(0, 60, 0, 43, 1))],
+    );
     assert_eq!(only(&first), (103, 60, 0, 43, 1));
-    let second = cut(&mut ledger, 200, &[(7, running(103), times(0, 60, 0, 43, 1))]);
+    let second = cut(
+        &mut ledger,
+        200,
+        &[(7, running(103), times(0, 60, 0, 43, 1))],
+    );
     assert_eq!(only(&second), (97, 97, 0, 0, 0));
 }
 
@@ -156,7 +184,11 @@ fn a_thread_that_is_seen_first_after_a_cut_was_not_there_at_it() {
     let mut ledger = ledger();
     assert!(cut(&mut ledger, 100, &[]).threads.is_empty());
     // Born at 130.
-    let second = cut(&mut ledger, 200, &[(7, running(150), times(130, 0, 20, 0, 0))]);
+    let second = cut(
+        &mut ledger,
+        200,
+        &[(7, running(150), times(130, 0, 20, 0, 0))],
+    );
     assert_eq!(only(&second), (70, 50, 20, 0, 0));
 }
 
@@ -180,7 +212,11 @@ fn threads_that_never_switched_do_what_they_did_at_the_start() {
     assert_eq!(first.open.len(), 1);
     assert_eq!(first.open[0].wait.stack, WaitStack::BeforeRecording);
     // The one that waited does so until 150, and runs.
-    let second = cut(&mut ledger, 200, &[(3, running(150), times(0, 0, 0, 150, 1))]);
+    let second = cut(
+        &mut ledger,
+        200,
+        &[(3, running(150), times(0, 0, 0, 150, 1))],
+    );
     assert_eq!(of(&second, id(3)), (100, 50, 0, 50, 1));
     assert_eq!(of(&second, id(1)), (100, 100, 0, 0, 0));
 }
@@ -195,9 +231,16 @@ fn a_thread_found_wanting_a_cpu_did_not_wait() {
     assert!(first.open.is_empty());
     // It came to run at 120, which the kernel side counted as the end of a wait.
     assert!(ledger.was_no_wait(id(7), &Sum::one(Nanos(120), Nanos(0))));
-    assert!(!ledger.was_no_wait(id(7), &Sum::one(Nanos(1), Nanos(0))), "once");
+    assert!(
+        !ledger.was_no_wait(id(7), &Sum::one(Nanos(1), Nanos(0))),
+        "once"
+    );
     assert!(!ledger.was_no_wait(id(8), &Sum::one(Nanos(1), Nanos(0))));
-    let second = cut(&mut ledger, 200, &[(7, running(120), times(0, 0, 0, 120, 1))]);
+    let second = cut(
+        &mut ledger,
+        200,
+        &[(7, running(120), times(0, 0, 0, 120, 1))],
+    );
     assert_eq!(only(&second), (100, 80, 20, 0, 0));
 }
 
@@ -209,7 +252,11 @@ fn a_command_does_not_live_while_it_is_held() {
     let first = cut(&mut ledger, 100, &[(7, held, times(0, 0, 0, 0, 0))]);
     assert!(first.threads.is_empty() && first.open.is_empty());
     assert!(ledger.was_no_wait(id(7), &Sum::one(Nanos(90), Nanos(30))));
-    let second = cut(&mut ledger, 200, &[(7, running(120), times(0, 0, 30, 90, 1))]);
+    let second = cut(
+        &mut ledger,
+        200,
+        &[(7, running(120), times(0, 0, 30, 90, 1))],
+    );
     assert_eq!(only(&second), (80, 80, 0, 0, 0));
 }
 
@@ -227,7 +274,11 @@ fn the_record_of_a_thread_s_end_may_have_been_lost() {
 #[test]
 fn lost_switches_leave_time_that_is_in_no_part() {
     let mut ledger = ledger();
-    let first = cut(&mut ledger, 100, &[(7, running(80), times(0, 30, 0, 20, 1))]);
+    let first = cut(
+        &mut ledger,
+        100,
+        &[(7, running(80), times(0, 30, 0, 20, 1))],
+    );
     assert_eq!(only(&first), (100, 50, 0, 20, 1));
 }
 
@@ -239,7 +290,11 @@ fn ended_threads_beyond_the_bound_are_folded_and_nothing_of_them_is_lost() {
         ledger.ended(id(tid), Timestamp(50), &times(0, 50, 0, 0, 1));
     }
     let stretch = cut(&mut ledger, 100, &[(9, running(0), times(0, 0, 0, 0, 0))]);
-    let all = stretch.threads.iter().map(|times| times.lived.0).sum::<u64>();
+    let all = stretch
+        .threads
+        .iter()
+        .map(|times| times.lived.0)
+        .sum::<u64>();
     assert_eq!(all, 5 * 50 + 100);
     let together = of(&stretch, folded(FIRST));
     assert!(together.4 >= 3, "{together:?}");

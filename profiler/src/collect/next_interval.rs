@@ -90,7 +90,10 @@ mod tests {
     #[test]
     fn events_wait_for_their_interval() {
         let mut next = NextInterval::default();
-        assert!(next.keep_back(panic(9)).is_some(), "nothing is being closed");
+        assert!(
+            next.keep_back(panic(9)).is_some(),
+            "nothing is being closed"
+        );
         next.begin(5);
         assert!(next.keep_back(panic(4)).is_some());
         assert!(next.keep_back(panic(5)).is_none());

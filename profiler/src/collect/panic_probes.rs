@@ -104,9 +104,7 @@ pub(super) fn note_late(process: &mut recording::Process) {
         return;
     };
     let (name, pid) = (process.exe_name(), process.pid);
-    let problem = format!(
-        "{name} ({pid}) {late} during the recording: its panics are not counted"
-    );
+    let problem = format!("{name} ({pid}) {late} during the recording: its panics are not counted");
     process.panic_probes.get_or_insert_default().problem = Some(problem);
 }
 

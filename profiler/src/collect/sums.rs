@@ -56,9 +56,8 @@ impl IntervalSums {
 
     /// Leaves out the waits in which the recording found threads, where `is_wait` says so.
     pub(super) fn retain_first_waits(&mut self, mut is_wait: impl FnMut(ThreadId, &Sum) -> bool) {
-        self.entries.retain(|key, sum| {
-            key.stack != WaitStack::BeforeRecording || is_wait(key.thread, sum)
-        });
+        self.entries
+            .retain(|key, sum| key.stack != WaitStack::BeforeRecording || is_wait(key.thread, sum));
     }
 
     /// How many entries there are.
@@ -102,6 +101,10 @@ mod tests {
         assert_eq!((sums.len(), sums.left_out()), (2, 5));
         assert_eq!(sums.take()[&key(1)].waits, 10);
         sums.add(key(3), &more);
-        assert_eq!((sums.len(), sums.left_out()), (1, 5), "a new interval has room");
+        assert_eq!(
+            (sums.len(), sums.left_out()),
+            (1, 5),
+            "a new interval has room"
+        );
     }
 }

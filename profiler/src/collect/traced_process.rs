@@ -370,7 +370,9 @@ impl TracedProcess {
         let new = Throttling {
             group: used.group.clone(),
             periods: used.periods.saturating_sub(told.periods),
-            throttled_periods: used.throttled_periods.saturating_sub(told.throttled_periods),
+            throttled_periods: used
+                .throttled_periods
+                .saturating_sub(told.throttled_periods),
             throttled: used.throttled.saturating_sub(told.throttled),
         };
         *told = Throttling {

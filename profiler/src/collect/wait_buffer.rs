@@ -89,6 +89,10 @@ mod tests {
         let starts: Vec<u64> = buffer.take().iter().map(|wait| wait.start.0).collect();
         assert_eq!(starts, [0, 1, 2]);
         buffer.add(wait(9));
-        assert_eq!((buffer.len(), buffer.left_out()), (1, 2), "an interval later");
+        assert_eq!(
+            (buffer.len(), buffer.left_out()),
+            (1, 2),
+            "an interval later"
+        );
     }
 }

@@ -77,7 +77,10 @@ mod tests {
         assert_eq!(wakers.id(&decode::Waker::Unseen, &mut all), None);
         let first = wakers.id(&waker(7), &mut all);
         assert_eq!(first, Some(WakerId(0)));
-        assert_eq!(wakers.id(&decode::Waker::Interrupt, &mut all), Some(WakerId(1)));
+        assert_eq!(
+            wakers.id(&decode::Waker::Interrupt, &mut all),
+            Some(WakerId(1))
+        );
         assert_eq!(wakers.id(&waker(7), &mut all), first);
         assert_eq!(wakers.id(&waker(8), &mut all), None);
         assert_eq!((all.len(), wakers.left_out()), (2, 1));

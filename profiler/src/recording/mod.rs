@@ -7,7 +7,10 @@ mod ids;
 mod interval;
 mod losses;
 mod object;
-#[expect(clippy::module_inception, reason = "the room is named after its main type")]
+#[expect(
+    clippy::module_inception,
+    reason = "the room is named after its main type"
+)]
 mod recording;
 mod tables;
 

@@ -5,11 +5,12 @@
 use super::fixture::Variant;
 use crate::unwind_support::{Framehop, loaded};
 use holdup::bpf::{Programs, monotonic, process_entry};
-use holdup::decode::{Activity, Event, OpenWait, Phase, Snapshot, StackNumber, ThreadEntry};
+use holdup::decode::{Activity, Event, OpenWait, Phase, Snapshot, StackNumber};
 use holdup::host::KernelBtf;
 use holdup::process::module::Module;
 use holdup::units::{Addr, Nanos, Pid, Tid};
 use holdup::unwind::{RemoteMemory, UnwindTable};
+use profiler_common::map::Process;
 use profiler_common::row::Mapping;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -52,7 +53,7 @@ impl Outcome {
     }
 }
 
-fn text(error: impl std::fmt::Debug) -> String {
+pub(crate) fn text(error: impl std::fmt::Debug) -> String {
     format!("{error:?}")
 }
 
@@ -63,26 +64,8 @@ pub(crate) fn compare(variant: Variant) -> Result<Outcome, String> {
     let types = KernelBtf::load().map_err(text)?;
     let mut kernel = Programs::load(&types, Nanos(u64::MAX)).map_err(text)?;
     kernel.attach(None, false).map_err(text)?;
+    watch(&mut kernel, pid, |_| {})?;
     let modules = loaded(pid);
-    let mut mappings: Vec<Mapping> = Vec::new();
-    for module in &modules {
-        let table = UnwindTable::from_elf(&module.image).map_err(text)?;
-        let facts = Module::from_elf(&module.image).map_err(text)?;
-        let bias = facts
-            .bias_for(Addr(module.begin), module.offset)
-            .ok_or("no bias")?;
-        let span = kernel
-            .tables()
-            .add(&table.rows, &table.index)
-            .map_err(text)?;
-        let (begin, end) = (Addr(module.begin), Addr(module.end));
-        mappings.push(table.mapping(begin, end, bias, span.rows, span.index));
-    }
-    mappings.sort_by_key(|mapping| mapping.begin);
-    let table = kernel.tables().install(&mappings).map_err(text)?;
-    kernel
-        .watch(0, process_entry(Pid(pid), table, 1, monotonic(), None))
-        .map_err(text)?;
 
     fixture.go()?;
     let framehop = Framehop::new(&modules);
@@ -97,15 +80,43 @@ pub(crate) fn compare(variant: Variant) -> Result<Outcome, String> {
     Ok(outcome)
 }
 
-/// Waits of the process's threads whose stacks are known, by thread.
-fn waiting(programs: &Programs, pid: u32) -> Result<HashMap<Tid, OpenWait>, String> {
+/// Begins to record a process, whose entry may be changed before; returns the entry.
+pub(crate) fn watch(
+    kernel: &mut Programs,
+    pid: u32,
+    change: impl FnOnce(&mut Process),
+) -> Result<Process, String> {
+    let mut mappings: Vec<Mapping> = Vec::new();
+    for module in &loaded(pid) {
+        let table = UnwindTable::from_elf(&module.image).map_err(text)?;
+        let facts = Module::from_elf(&module.image).map_err(text)?;
+        let bias = facts
+            .bias_for(Addr(module.begin), module.offset)
+            .ok_or("no bias")?;
+        let span = kernel
+            .tables()
+            .add(&table.rows, &table.index)
+            .map_err(text)?;
+        let (begin, end) = (Addr(module.begin), Addr(module.end));
+        mappings.push(table.mapping(begin, end, bias, span.rows, span.index));
+    }
+    mappings.sort_by_key(|mapping| mapping.begin);
+    let table = kernel.tables().install(&mappings).map_err(text)?;
+    let mut process = process_entry(Pid(pid), table, 1, monotonic(), None);
+    change(&mut process);
+    kernel.watch(0, process).map_err(text)?;
+    Ok(process)
+}
+
+/// Waits of the process's threads whose stacks are known, by thread id.
+fn waiting(programs: &Programs, pid: u32) -> Result<HashMap<u32, OpenWait>, String> {
     let mut waits = HashMap::new();
     for task in std::fs::read_dir(format!("/proc/{pid}/task")).map_err(text)? {
         let name = task.map_err(text)?.file_name();
-        let Some(tid) = name.to_str().and_then(|name| name.parse().ok()).map(Tid) else {
+        let Some(tid) = name.to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        let thread: Option<ThreadEntry> = programs.thread(tid);
+        let thread = programs.thread(Tid(tid));
         if let Some(Phase::Waiting(wait)) = thread.map(|thread| thread.state.phase)
             && wait.stack.number().is_some()
         {
@@ -134,16 +145,16 @@ fn round(
     });
     let walks: Vec<_> = snapshots
         .iter()
-        .filter(|snapshot| before.contains_key(&snapshot.thread.tid))
         .filter_map(|snapshot| {
-            let Activity::Waiting {
-                regs: Some(regs), ..
-            } = snapshot.activity
-            else {
-                return None;
-            };
+            let tid = snapshot.thread.tid.0;
+            match snapshot.activity {
+                Activity::Waiting { regs, .. } if before.contains_key(&tid) => Some((tid, regs?)),
+                _ => None,
+            }
+        })
+        .map(|(tid, regs)| {
             let mut memory = RemoteMemory::new(Pid(pid));
-            Some((snapshot.thread.tid, framehop.walk(regs, &mut memory)))
+            (tid, framehop.walk(regs, &mut memory))
         })
         .collect();
     let after = waiting(kernel, pid)?;

@@ -1,9 +1,9 @@
 //! The end of an interval: from what has come in of it to an [`Interval`].
 
+use super::Collector;
 use super::intake::Naming;
 use super::looked::Looked;
-use super::Collector;
-use crate::bpf::{Counters, Cut};
+use crate::bpf::{Counter, Counters, Cut};
 use crate::collect::ledger::Stretch;
 use crate::collect::lost::Counted;
 use crate::collect::sums::Key;
@@ -12,7 +12,6 @@ use crate::recording::{Interval, Losses, OpenWait, ThreadId, WaitSum};
 use crate::runtime::State;
 use crate::units::Timestamp;
 use anyhow::Result;
-use profiler_common::counter::Counter;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
@@ -30,9 +29,6 @@ pub(super) enum After {
 impl Collector {
     /// Ends the interval under way.
     pub(super) fn close(&mut self, looked: &Looked, after: After) -> Result<Interval> {
-        self.receive();
-        self.follow_mappings()?;
-        self.name_new(Naming::All)?;
         let cut = self.kernel.cut()?;
         self.next.begin(cut.number);
         let states = self.states_at(&cut);
@@ -197,7 +193,8 @@ impl Collector {
     fn end_of(&mut self, cut: &Cut, after: After) -> Timestamp {
         let last = self.interval.last_end();
         let last = last.filter(|_| after == After::Ends && self.all_ended());
-        last.map_or(cut.time, |last| last.min(cut.time)).max(self.last_cut)
+        last.map_or(cut.time, |last| last.min(cut.time))
+            .max(self.last_cut)
     }
 
     fn losses(

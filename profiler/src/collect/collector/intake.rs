@@ -6,8 +6,8 @@ use crate::collect::panic_probes;
 use crate::collect::samples::Sample;
 use crate::collect::traced_process::TracedProcess;
 use crate::decode::{
-    DecodeError, Event, SampleSeen, StackPolicy, StackSeen, ThreadEnd, ThreadKey,
-    ThreadName, WaitSeen,
+    DecodeError, Event, SampleSeen, StackPolicy, StackSeen, ThreadEnd, ThreadKey, ThreadName,
+    WaitSeen,
 };
 use crate::recording::ThreadId;
 use crate::unwind::Truncation;
@@ -52,15 +52,14 @@ impl Collector {
     pub(super) fn receive(&mut self) {
         let mut arrived = std::mem::take(&mut self.arrived);
         let mut undecodable = 0;
-        self.kernel.drain(|event: Result<Event, DecodeError>| {
-            match event {
+        self.kernel
+            .drain(|event: Result<Event, DecodeError>| match event {
                 Ok(event) => arrived.push(event),
                 Err(error) => {
                     tracing::warn!("{error}");
                     undecodable += 1;
                 }
-            }
-        });
+            });
         self.kernel.flush_log();
         self.losses.undecodable(undecodable);
         for event in arrived.drain(..) {
@@ -178,22 +177,23 @@ impl Collector {
 
     /// Copies what is known of the processes for whoever reads the recording.
     pub(super) fn publish_processes(&mut self) {
-        for process in self.processes.as_slice() {
-            let mut facts = process.facts.clone();
-            if self.options.panics {
-                panic_probes::note_late(&mut facts);
+        if self.options.panics {
+            for process in self.processes.iter_mut() {
+                panic_probes::note_late(&mut process.facts);
             }
+        }
+        for process in self.processes.as_slice() {
+            let facts = &process.facts;
             match self.tables.processes.get_mut(process.id.index()) {
-                Some(told) if *told == facts => {}
-                Some(told) => *told = facts,
-                None => self.tables.processes.push(facts),
+                Some(told) if told == facts => {}
+                Some(told) => told.clone_from(facts),
+                None => self.tables.processes.push(facts.clone()),
             }
         }
     }
 
-    /// Takes the events in, and names and classifies new stacks.
+    /// Names and classifies new stacks.
     pub(super) fn name_new(&mut self, naming: Naming) -> Result<()> {
-        self.receive();
         let loading = self.processes.living().any(TracedProcess::is_loading);
         let began = Instant::now();
         let Collector {
@@ -283,7 +283,9 @@ impl Collector {
                 }
             }
             Unnamed::Sample(seen) => {
-                let id = self.stacks.add_sample(&seen, owner, &code, &mut self.frames);
+                let id = self
+                    .stacks
+                    .add_sample(&seen, owner, &code, &mut self.frames);
                 let thread = self.processes.thread(seen.stack.thread);
                 if let (Some(id), Some(thread), Some(sampling)) = (id, thread, self.sampling())
                     && let Some(stack) = self.stacks.get(id)
@@ -299,7 +301,9 @@ impl Collector {
                         tick: seen.tick,
                     };
                     let tls_state = seen.stack.tls_state;
-                    self.interval.samples.add(sample, stack, tls_state, sampling);
+                    self.interval
+                        .samples
+                        .add(sample, stack, tls_state, sampling);
                 }
             }
         }

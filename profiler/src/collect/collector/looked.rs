@@ -31,9 +31,9 @@ impl Looked {
 impl Collector {
     /// Looks what threads wait for now, but for those that are idle.
     pub(super) fn look_into_open_waits(&mut self) -> Result<Looked> {
-        self.name_new(Naming::All)?;
         self.snapshots.clear();
         self.kernel.snapshot()?;
+        self.receive();
         self.name_new(Naming::All)?;
         let moved = self.moved();
         let mut entries: HashMap<ThreadId, ThreadEntry> = HashMap::new();
@@ -67,7 +67,9 @@ impl Collector {
             };
             let id = |tid| ThreadId { process, tid };
             let frames = |tid| {
-                let stack = stacks.get(&id(tid)).and_then(|stack| self.stacks.get(*stack));
+                let stack = stacks
+                    .get(&id(tid))
+                    .and_then(|stack| self.stacks.get(*stack));
                 stack.map_or(&[][..], |stack| stack.frames.as_slice())
             };
             for (tid, found) in open_waits::look(target, &waits, frames) {
@@ -115,7 +117,9 @@ impl Collector {
         });
         let stack = self.stack_now(thread, entry);
         let idle = |stack: &Stack| stack.class.state == State::Idle;
-        let idle = stack.and_then(|stack| self.stacks.get(stack)).is_some_and(idle);
+        let idle = stack
+            .and_then(|stack| self.stacks.get(stack))
+            .is_some_and(idle);
         (still && !idle).then_some(InSyscall {
             tid: thread.tid,
             syscall,
