@@ -14,11 +14,13 @@ const MAX_PENDING: usize = 4096;
 /// Copies that wait for their stack at most. More are there only where records were lost.
 const MAX_COPIES: usize = MAX_PENDING + 1024;
 
+#[expect(clippy::vec_box, reason = "they come in boxes and go on in them")]
+type Stacks = Vec<Box<StackSeen>>;
+
 /// The stacks that wait.
 #[derive(Debug, Default)]
-#[expect(clippy::vec_box, reason = "they come in boxes and go on in them")]
 pub(super) struct Pending {
-    stacks: Vec<Box<StackSeen>>,
+    stacks: Stacks,
     /// Their copies, piece by piece.
     copies: HashMap<StackNumber, Vec<RawPiece>>,
     /// Stacks that were cut off here, and not in the kernel, since this was asked last.
@@ -53,11 +55,7 @@ impl Pending {
 
     /// Walks those whose process had its mappings read since, and gives all that need not wait any
     /// longer.
-    pub(super) fn walk(
-        &mut self,
-        programs: &Programs,
-        processes: &[TracedProcess],
-    ) -> Vec<Box<StackSeen>> {
+    pub(super) fn walk(&mut self, programs: &Programs, processes: &[TracedProcess]) -> Stacks {
         let mut done = Vec::new();
         for mut seen in std::mem::take(&mut self.stacks) {
             match self.walk_one(&mut seen, programs, processes) {
@@ -107,11 +105,10 @@ impl Pending {
     }
 
     /// Gives those taken until then that still wait, as far as the kernel side came.
-    pub(super) fn give_up(&mut self, until: Timestamp) -> Vec<Box<StackSeen>> {
+    pub(super) fn give_up(&mut self, until: Timestamp) -> Stacks {
         let all = std::mem::take(&mut self.stacks).into_iter();
-        let (given_up, waiting) = all.partition(|seen| seen.time <= until);
+        let (given_up, waiting): (Stacks, Stacks) = all.partition(|seen| seen.time <= until);
         self.stacks = waiting;
-        let given_up: Vec<_> = given_up;
         given_up.into_iter().map(|seen| self.settle(seen)).collect()
     }
 
