@@ -14,7 +14,7 @@ const MAX_PENDING: usize = 4096;
 /// Copies that wait for their stack at most. More are there only where records were lost.
 const MAX_COPIES: usize = MAX_PENDING + 1024;
 
-#[expect(clippy::vec_box, reason = "they come in boxes and go on in them")]
+/// Stacks come in boxes and go on in them.
 type Stacks = Vec<Box<StackSeen>>;
 
 /// The stacks that wait.
