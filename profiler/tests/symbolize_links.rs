@@ -89,11 +89,11 @@ fn frames(path: &Path, svma: Svma) -> Vec<FrameRef> {
         .expect("it does not hang")
 }
 
-fn has_line(frames: &[Frame]) -> bool {
+fn has_line(frames: &[FrameRef]) -> bool {
     frames.iter().any(|frame| frame.line.is_some())
 }
 
-fn is_named(frames: &[Frame]) -> bool {
+fn is_named(frames: &[FrameRef]) -> bool {
     frames.iter().any(|frame| frame.function.contains("wanted"))
 }
 

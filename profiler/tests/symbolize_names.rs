@@ -1,8 +1,6 @@
 //! Names of real binaries, built here with what a release build leaves in and takes out.
 
-use holdup::symbolize::{
-    Crates, Frame, FrameRef, ModuleSource, Naming, Origin, Symbolizer, origin,
-};
+use holdup::symbolize::{Crates, FrameRef, ModuleSource, Naming, Origin, Symbolizer, origin};
 use holdup::units::{Addr, Svma};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -249,7 +247,7 @@ fn with_line_tables(flags: &[&str], quote: &str, closure: &str) {
     let park = physical(&mut symbolizer, &built, "std");
     assert!(park.function.starts_with("std::thread::"), "{park:?}");
     assert_eq!(park.origin, Origin::Library);
-    assert!(park.file.as_ref().unwrap().starts_with("/rustc/"));
+    assert!(park.file.as_deref().unwrap().starts_with("/rustc/"));
 }
 
 #[test]

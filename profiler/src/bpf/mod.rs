@@ -16,5 +16,7 @@ pub use cuts::Cut;
 pub use load::LoadOptions;
 pub use mapping_events::{MappingEvent, MappingEvents};
 pub use probe::{Verified, probe};
+pub use profiler_common::counter::Counter;
+pub use profiler_common::map::{MAX_PROCESSES, Process as ProcessEntry};
 pub use programs::{Counters, Programs, monotonic, process_entry};
 pub use tables::{MappingTable, TableError, TableSpan, Tables};

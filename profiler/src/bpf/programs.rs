@@ -98,11 +98,9 @@ impl Programs {
     }
 
     /// The thread's entry, if it has one: if a switch of it was seen.
-    ///
-    /// # Errors
-    /// None.
-    pub fn thread(&self, tid: Tid) -> Result<Option<Thread>> {
-        Ok(self.threads.find(tid))
+    #[must_use]
+    pub fn thread(&self, tid: Tid) -> Option<ThreadEntry> {
+        self.threads.find(tid).as_ref().and_then(ThreadEntry::of)
     }
 
     /// Begins (or, with a changed mapping table, goes on) to record a process.

@@ -25,7 +25,8 @@ use super::processes::ProcessList;
 use super::shadow::Shadow;
 use super::stack_table::{StackBounds, StackTable};
 use super::traced_process::{Program, TracedProcess};
-use crate::bpf::{LoadOptions, MappingEvents, Programs, monotonic};
+use crate::bpf::{Counter, LoadOptions, MAX_PROCESSES, MappingEvents, Programs, monotonic};
+use crate::counted::counted;
 use crate::decode::{Activity, Event, RawPiece, Snapshot};
 use crate::host::KernelBtf;
 use crate::limits::Limits;
@@ -33,7 +34,6 @@ use crate::process::Target;
 use crate::recording::{Header, Host, Interval, OpenWait, Sampling, Tables, ThreadId, Tool};
 use crate::units::{Nanos, Pid, Svma, Tid, Timestamp};
 use anyhow::{Context, Result, ensure};
-use profiler_common::map::MAX_PROCESSES;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -216,6 +216,7 @@ impl Collector {
     fn begin(&mut self) -> Result<()> {
         self.start = monotonic();
         self.last_cut = self.start;
+        (self.began, self.drained) = (Instant::now(), Instant::now());
         self.interval.threads.begin(self.start);
         for process in self.processes.iter_mut() {
             process.start = self.start;
@@ -353,9 +354,14 @@ impl Collector {
         }
         let interval = self.close(&looked, After::Ends)?;
         self.kernel.stop()?;
-        for counter in profiler_common::counter::Counter::ALL {
-            let count = self.kernel.counters()?.get(*counter);
-            tracing::debug!("{}: {count}", counter.name());
+        let counters = self.kernel.counters()?;
+        for counter in Counter::ALL {
+            tracing::debug!("{}: {}", counter.name(), counters.get(*counter));
+        }
+        let by_code = self.modules.functions_by_code();
+        if by_code > 0 {
+            let functions = counted(by_code, "function", "functions");
+            tracing::info!("{functions} without unwinding information, unwound by their code");
         }
         let own = self.processes.as_slice().iter();
         let own: Vec<Pid> = own.map(|process| process.pid).collect();

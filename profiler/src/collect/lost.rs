@@ -2,9 +2,8 @@
 //! interval.
 
 use super::interval_buffer::LeftOut;
-use crate::bpf::Counters;
+use crate::bpf::{Counter, Counters};
 use crate::recording::{LossCauses, Losses, ShadowCheck};
-use profiler_common::counter::Counter;
 
 /// Losses that are counted here, and what was told of all of them.
 #[derive(Debug, Default)]
@@ -169,5 +168,55 @@ impl LossCounters {
                 ..shadow
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_loss_is_told_once() {
+        let counters = Counters::default();
+        let counted = |waits: u64, ended: bool, lost: u64| Counted {
+            counters: &counters,
+            left_out: LeftOut {
+                waits,
+                ..LeftOut::default()
+            },
+            stacks_left_out: 0,
+            samples_left_out: 0,
+            unresolved: 0,
+            functions_by_code: 0,
+            rows_full: 0,
+            modules_left_out: 0,
+            shadow: Some(ShadowCheck {
+                lost,
+                ..ShadowCheck::default()
+            }),
+            ended,
+        };
+        let mut losses = LossCounters::default();
+        losses.finished(10);
+        losses.summed(6, true);
+        losses.summed(2, false);
+        losses.mappings_beyond(5);
+        let first = losses.take(&counted(3, false, 9));
+        assert_eq!((first.waits, first.summed, first.unknown_waits), (10, 8, 2));
+        assert_eq!((first.timeline, first.by_cause.timeline_full), (3, 3));
+        assert_eq!(first.by_cause.mappings_left_out, 5);
+        assert_eq!(
+            first.shadow.map(|shadow| shadow.lost),
+            Some(0),
+            "they may come"
+        );
+        losses.finished(1);
+        losses.mappings_beyond(4);
+        losses.undecodable(2);
+        let second = losses.take(&counted(3, true, 4));
+        assert_eq!((second.waits, second.timeline), (1, 0));
+        assert_eq!((second.events, second.by_cause.undecodable), (2, 2));
+        assert_eq!(second.by_cause.mappings_left_out, 0);
+        assert_eq!(second.shadow.map(|shadow| shadow.lost), Some(4));
     }
 }

@@ -75,3 +75,32 @@ impl ProcessList {
         self.all.iter_mut()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Target;
+    use crate::units::{Tid, Timestamp};
+    use std::sync::Arc;
+
+    #[test]
+    fn of_one_pid_the_last_process_is_meant_and_each_has_an_id_of_its_own() {
+        let pid = Pid(std::process::id());
+        let target = Arc::new(Target::open(pid).expect("we live"));
+        let mut list = ProcessList::default();
+        let first = list.next().expect("room");
+        list.push(TracedProcess::new(first, 0, target));
+        let key = ThreadKey { pid, tid: Tid(9) };
+        assert_eq!(list.thread(key).map(|thread| thread.process), Some(first));
+        // The pid is given to a process that the first one forks.
+        let second = list.next().expect("room");
+        let parent = list.get(first).expect("it is there");
+        let child = parent.child(second, 1, pid, Timestamp(5));
+        list.push(child);
+        assert_ne!(first, second);
+        assert_eq!(list.thread(key).map(|thread| thread.process), Some(second));
+        assert_eq!(list.as_slice().len(), 2);
+        let other = ThreadKey { pid: Pid(0), ..key };
+        assert_eq!(list.thread(other), None);
+    }
+}

@@ -226,3 +226,29 @@ causes! {
     /// Finished waits beyond those that the timeline holds.
     timeline_full: "wait", "waits", "beyond the timeline",
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_has_what_was_lost_since_the_one_before() {
+        let so_far = |events: u64| Losses {
+            events,
+            waits: 10 * events,
+            by_cause: LossCauses {
+                no_row: events,
+                ..LossCauses::default()
+            },
+            shadow: Some(ShadowCheck {
+                every: 7,
+                copied: 3 * events,
+                ..ShadowCheck::default()
+            }),
+            ..Losses::default()
+        };
+        let new = so_far(5).since(&so_far(2));
+        assert_eq!(new, so_far(3));
+        assert_eq!(so_far(2).since(&Losses::default()), so_far(2));
+    }
+}

@@ -4,14 +4,12 @@
 use super::fixture::{Running, Variant};
 use super::kernel_walk::{text, watch};
 use super::privilege;
-use holdup::bpf::{Cut, Phase, Programs, ThreadAtCut, monotonic};
-use holdup::decode::Event;
+use holdup::bpf::{Cut, Programs, monotonic};
+use holdup::decode::{Event, Phase, StackKind, StackPolicy, ThreadEnd, ThreadState};
 use holdup::host::KernelBtf;
-use holdup::units::{Nanos, Pid, Tid};
+use holdup::units::{Nanos, Tid, Timestamp};
 use libtest_mimic::Trial;
 use profiler_common::counter::Counter;
-use profiler_common::map::{ALL_FRAMES, AggregateKey, POLICY_SUM_ONLY, Stack, ThreadTimes};
-use profiler_common::record::{ThreadEndRecord, stack_kind};
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::BTreeMap;
 use std::thread::sleep;
@@ -64,7 +62,7 @@ struct Intervals {
     /// By the times of threads that had ended before the last cut.
     ended: BTreeMap<Tid, Waits>,
     /// Ends after the last cut.
-    ends: Vec<ThreadEndRecord>,
+    ends: Vec<ThreadEnd>,
     /// Records of single waits, by interval.
     single: BTreeMap<u32, u64>,
     /// Sums of the interval before the last cut.
@@ -81,11 +79,11 @@ impl Intervals {
     /// Takes everything up to `cut` and holds both sides against each other.
     fn take(&mut self, kernel: &mut Programs, cut: Cut) -> Result<(), String> {
         let begun = cpu_time();
-        let threads: Vec<ThreadAtCut> = kernel.threads_at(&cut).collect();
+        let threads: Vec<_> = kernel.threads_at(&cut).collect();
         let (mut taken, mut waits) = (Vec::new(), 0);
         kernel
-            .take_sums(&cut, |key: AggregateKey, sums| {
-                taken.push((Tid(key.tid), sums.waits, sums.blocked));
+            .take_sums(&cut, |key, sums| {
+                taken.push((key.thread.tid, sums.waits, sums.blocked.0));
                 waits += sums.waits;
             })
             .map_err(text)?;
@@ -109,29 +107,28 @@ impl Intervals {
             self.add_end(end);
         }
         self.drain(kernel)?;
-        let mut at: BTreeMap<Tid, ThreadAtCut> = BTreeMap::new();
-        for thread in threads {
-            if thread.phase == Phase::Ended {
+        let mut at: BTreeMap<Tid, ThreadState> = BTreeMap::new();
+        for (key, thread) in threads {
+            if let Phase::Ended(_) = thread.phase {
                 // Its end found no room in the ring buffer, and its entry is free from now on.
                 self.unsaid += 1;
-                let ended = self.ended.entry(thread.tid).or_default();
-                ended.add(thread.times.waits, thread.times.blocked);
+                let ended = self.ended.entry(key.tid).or_default();
+                ended.add(thread.times.waits, thread.times.blocked.0);
                 lived(&thread)?;
                 continue;
             }
-            if at.insert(thread.tid, thread).is_some() {
-                return Err(format!("thread {} is twice in the table", thread.tid));
+            if at.insert(key.tid, thread).is_some() {
+                return Err(format!("thread {} is twice in the table", key.tid));
             }
         }
         for end in std::mem::take(&mut self.ends) {
-            let (pid, tid) = (Pid(end.header.tgid), Tid(end.header.tid));
             if end.cut < cut.number {
                 self.add_end(&end);
                 continue;
             }
             // It ended while we were reading the table, or just after.
-            if let Some(thread) = ThreadAtCut::of(pid, tid, &end.at_cut) {
-                let known = *at.entry(tid).or_insert(thread);
+            if let Some(thread) = end.at_cut {
+                let known = *at.entry(end.thread.tid).or_insert(thread);
                 if known != thread {
                     return Err(format!("{known:?} in the table, {thread:?} at its end"));
                 }
@@ -151,9 +148,9 @@ impl Intervals {
         Ok(())
     }
 
-    fn add_end(&mut self, end: &ThreadEndRecord) {
-        let ended = self.ended.entry(Tid(end.header.tid)).or_default();
-        ended.add(end.times.waits, end.times.blocked);
+    fn add_end(&mut self, end: &ThreadEnd) {
+        let ended = self.ended.entry(end.thread.tid).or_default();
+        ended.add(end.times.waits, end.times.blocked.0);
     }
 
     /// Events of the ring buffer. With parks, the kernel side is told of every stack that it is an
@@ -163,16 +160,13 @@ impl Intervals {
         kernel.drain(|event| match event {
             Ok(Event::ThreadEnd(end)) => self.ends.push(*end),
             Ok(Event::Wait(wait)) => *self.single.entry(wait.cut).or_default() += 1,
-            Ok(Event::Stack(seen)) if seen.record.stack_kind == stack_kind::WAIT => {
-                stacks.push(seen.record.stack);
-            }
+            Ok(Event::Stack(seen)) if seen.kind == StackKind::OffCpu => stacks.extend(seen.number),
             _ => {}
         });
         for stack in stacks {
             if self.parks {
-                let policy = Stack {
-                    policy: POLICY_SUM_ONLY,
-                    frames: ALL_FRAMES,
+                let policy = StackPolicy::SumOnly {
+                    decisive_frames: None,
                 };
                 kernel.set_policy(stack, policy).map_err(text)?;
             }
@@ -180,14 +174,12 @@ impl Intervals {
         Ok(())
     }
 
-    fn compare(&self, at: &BTreeMap<Tid, ThreadAtCut>, cut: Cut) -> Result<(), String> {
+    fn compare(&self, at: &BTreeMap<Tid, ThreadState>, cut: Cut) -> Result<(), String> {
         let mut expected = self.ended.clone();
         for (tid, thread) in at {
             let times = &thread.times;
-            expected
-                .entry(*tid)
-                .or_default()
-                .add(times.waits, times.blocked);
+            let expected = expected.entry(*tid).or_default();
+            expected.add(times.waits, times.blocked.0);
             lived(thread)?;
         }
         for (tid, expected) in &expected {
@@ -209,15 +201,13 @@ impl Intervals {
 }
 
 /// A thread's finished times are its life up to its last switch.
-fn lived(thread: &ThreadAtCut) -> Result<(), String> {
-    let ThreadTimes {
-        first_seen,
-        running,
-        runnable,
-        blocked,
-        ..
-    } = thread.times;
-    if running + runnable + blocked == thread.since.0 - first_seen {
+fn lived(thread: &ThreadState) -> Result<(), String> {
+    let since: Timestamp = match thread.phase {
+        Phase::Running(since) | Phase::Runnable(since) | Phase::Ended(since) => since,
+        Phase::Waiting(wait) => wait.since,
+    };
+    let times = &thread.times;
+    if times.running + times.runnable + times.blocked == since - times.first_seen {
         return Ok(());
     }
     Err(format!("{thread:?} lives in no whole"))
@@ -312,8 +302,8 @@ fn forked() -> Result<(), String> {
     let fork = forks.first().ok_or("no fork was seen")?;
     let child = kernel.process(fork.index).map_err(text)?;
     let expected = profiler_common::map::Process {
-        tgid: fork.header.tgid,
-        start: fork.time,
+        tgid: fork.child.0,
+        start: fork.time.0,
         ..parent
     };
     if child == expected {

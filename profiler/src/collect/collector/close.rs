@@ -3,7 +3,7 @@
 use super::Collector;
 use super::intake::Naming;
 use super::looked::Looked;
-use crate::bpf::{Counters, Cut};
+use crate::bpf::{Counter, Counters, Cut};
 use crate::collect::ledger::Stretch;
 use crate::collect::lost::Counted;
 use crate::collect::sums::Key;
@@ -12,7 +12,6 @@ use crate::recording::{Interval, Losses, OpenWait, ThreadId, WaitSum};
 use crate::runtime::State;
 use crate::units::Timestamp;
 use anyhow::Result;
-use profiler_common::counter::Counter;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
@@ -30,13 +29,10 @@ pub(super) enum After {
 impl Collector {
     /// Ends the interval under way.
     pub(super) fn close(&mut self, looked: &Looked, after: After) -> Result<Interval> {
-        self.receive();
-        self.follow_mappings()?;
-        self.name_new(Naming::All)?;
         let cut = self.kernel.cut()?;
         self.next.begin(cut.number);
         let states = self.states_at(&cut);
-        self.settle()?;
+        self.settle(&cut)?;
         self.take_sums(&cut)?;
         let mut moved = looked.moved.clone();
         moved.extend(self.moved_and_lost(after)?);
@@ -100,14 +96,14 @@ impl Collector {
     }
 
     /// Gives a name to every stack that the interval may have.
-    fn settle(&mut self) -> Result<()> {
+    fn settle(&mut self, cut: &Cut) -> Result<()> {
         for process in self.processes.living_mut() {
             process.exec |= self.pending.is_waiting_for(process.pid);
         }
         self.follow_mappings()?;
         self.name_new(Naming::All)?;
         // Nobody knows more of these by now.
-        let rest = self.pending.give_up().into_iter();
+        let rest = self.pending.give_up(cut.time).into_iter();
         self.unnamed.extend(rest.map(super::intake::Unnamed::Stack));
         self.name_new(Naming::All)
     }

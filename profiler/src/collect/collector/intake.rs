@@ -177,22 +177,23 @@ impl Collector {
 
     /// Copies what is known of the processes for whoever reads the recording.
     pub(super) fn publish_processes(&mut self) {
-        for process in self.processes.as_slice() {
-            let mut facts = process.facts.clone();
-            if self.options.panics {
-                panic_probes::note_late(&mut facts);
+        if self.options.panics {
+            for process in self.processes.iter_mut() {
+                panic_probes::note_late(&mut process.facts);
             }
+        }
+        for process in self.processes.as_slice() {
+            let facts = &process.facts;
             match self.tables.processes.get_mut(process.id.index()) {
-                Some(told) if *told == facts => {}
-                Some(told) => *told = facts,
-                None => self.tables.processes.push(facts),
+                Some(told) if told == facts => {}
+                Some(told) => told.clone_from(facts),
+                None => self.tables.processes.push(facts.clone()),
             }
         }
     }
 
-    /// Takes the events in, and names and classifies new stacks.
+    /// Names and classifies new stacks.
     pub(super) fn name_new(&mut self, naming: Naming) -> Result<()> {
-        self.receive();
         let loading = self.processes.living().any(TracedProcess::is_loading);
         let began = Instant::now();
         let Collector {
@@ -228,15 +229,30 @@ impl Collector {
         self.change_policies()
     }
 
+    fn valid_prefix_len(&self, stack: &StackSeen) -> usize {
+        self.maps
+            .valid_prefix_len(stack.table_version, stack.time, &stack.user)
+    }
+
     /// Names, classifies and keeps a stack.
     fn name(&mut self, mut seen: Unnamed) -> Result<()> {
         if let Unnamed::Stack(seen) = &seen {
             self.shadow.keep(seen);
         }
         let stack = seen.stack_mut();
-        let sound = self
-            .maps
-            .valid_prefix_len(stack.table_version, stack.time, &stack.user);
+        let mut sound = self.valid_prefix_len(stack);
+        let process = self.processes.by_pid(stack.thread.pid);
+        let process = process.filter(|id| {
+            let process = self.processes.get(*id);
+            process.is_some_and(TracedProcess::has_new_code)
+        });
+        if sound < stack.user.len()
+            && let Some(process) = process
+        {
+            // Mostly a library has come back to where it was.
+            self.look(process)?;
+            sound = self.valid_prefix_len(stack);
+        }
         if sound < stack.user.len() {
             stack.user.truncate(sound);
             // What the kernel side cut off, it has counted.

@@ -31,9 +31,9 @@ impl Looked {
 impl Collector {
     /// Looks what threads wait for now, but for those that are idle.
     pub(super) fn look_into_open_waits(&mut self) -> Result<Looked> {
-        self.name_new(Naming::All)?;
         self.snapshots.clear();
         self.kernel.snapshot()?;
+        self.receive();
         self.name_new(Naming::All)?;
         let moved = self.moved();
         let mut entries: HashMap<ThreadId, ThreadEntry> = HashMap::new();

@@ -1,13 +1,12 @@
 //! The life of the targets during a recording: what they map, fork, and when they end.
 
 use super::Collector;
-use crate::bpf::{MappingEvent, process_entry};
+use crate::bpf::{MappingEvent, ProcessEntry, process_entry};
 use crate::collect::modules::AddressMap;
 use crate::collect::traced_process::{Program, TracedProcess};
 use crate::decode::{Fork, TableVersion};
 use crate::recording::ProcessId;
 use anyhow::Result;
-use profiler_common::map::Process;
 use profiler_common::row::Mapping;
 
 impl Collector {
@@ -52,7 +51,7 @@ impl Collector {
         wanted.into_iter().try_for_each(|id| self.look(id))
     }
 
-    fn look(&mut self, id: ProcessId) -> Result<()> {
+    pub(super) fn look(&mut self, id: ProcessId) -> Result<()> {
         let Some(process) = self.processes.get_mut(id) else {
             return Ok(());
         };
@@ -78,8 +77,10 @@ impl Collector {
             "read the mappings again"
         );
         let shares = start != self.start && self.is_shared(id);
+        if program == Program::Same {
+            self.maps.confirm(version, &map);
+        }
         if program == Program::Same && !shares && *self.maps.get(version) == map {
-            self.maps.confirm(version);
             // The kernel side may have been told that it knows nothing.
             self.publish(id)?;
             if let Some(process) = self.processes.get_mut(id) {
@@ -163,7 +164,7 @@ impl Collector {
         self.kernel.describe(index, entry)
     }
 
-    fn entry(&self, id: ProcessId) -> Option<(u32, Process)> {
+    fn entry(&self, id: ProcessId) -> Option<(u32, ProcessEntry)> {
         let process = self.processes.get(id)?;
         let (version, context) = (process.table_version.0, process.context);
         let (table, start) = (process.table?, process.start);
