@@ -8,7 +8,7 @@ use super::sweep::{Piece, Sweep};
 use crate::recording::{Interval, OpenWait, ProcessId, StackId, Tables, ThreadId};
 use crate::runtime::{Flavor, Role, State};
 use crate::units::{Nanos, Timestamp};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Waits that are kept as they are.
 const KEPT: usize = 1 << 18;
@@ -48,9 +48,6 @@ pub(super) struct Concurrency {
     tracks: BTreeMap<Track, Sweep>,
     /// What is not swept over yet.
     parts: Vec<Part>,
-    /// Waits that are still open and of which a part is in `parts`, or was: when they began, and up
-    /// to when.
-    taken: HashMap<ThreadId, (Timestamp, Timestamp)>,
     /// Open waits that are shorter than `min_block` as yet: if they end so, nothing will tell.
     short: Vec<Part>,
 }
@@ -65,7 +62,6 @@ impl Concurrency {
             swept: Timestamp(0),
             tracks: BTreeMap::new(),
             parts: Vec::new(),
-            taken: HashMap::new(),
             short: Vec::new(),
         }
     }
@@ -81,37 +77,28 @@ impl Concurrency {
         (self.start, self.end, self.swept) = (start, start, start);
     }
 
-    /// Adds the waits of the next interval.
+    /// Adds the waits of the next interval. Of one that goes on over several intervals a part comes
+    /// with each: they overlap, and a thread counts once.
     pub(super) fn add(&mut self, interval: &Interval) {
         self.end = interval.end;
-        for wait in &interval.waits {
-            let from = self.untaken(wait.thread, wait.start);
-            self.push(wait.thread, wait.stack, from, wait.wakeup.min(wait.end));
-        }
         self.short.clear();
-        let mut taken = HashMap::new();
         for open in &interval.open_waits {
-            let from = self.untaken(open.thread, open.since);
             let to = blocked_until(open, interval.end);
-            if from == open.since && to - open.since < self.min_block {
-                self.short
-                    .extend(self.part(open.thread, open.stack, from, to));
+            let part = self.part(open.thread, open.stack, open.since, to);
+            if to - open.since < self.min_block {
+                self.short.extend(part);
             } else {
-                self.push(open.thread, open.stack, from, to);
-                taken.insert(open.thread, (open.since, to.max(from)));
+                self.parts.extend(part);
             }
         }
-        self.taken = taken;
-    }
-
-    /// From when on a wait that began at `start` is not in `parts` yet.
-    fn untaken(&self, thread: ThreadId, start: Timestamp) -> Timestamp {
-        match self.taken.get(&thread) {
-            Some((since, until)) if *since == start => *until,
-            _ => start,
+        for wait in &interval.waits {
+            let to = wait.wakeup.min(wait.end);
+            let part = self.part(wait.thread, wait.stack, wait.start, to);
+            self.parts.extend(part);
         }
     }
 
+    /// What is left of a wait to be swept over.
     fn part(
         &self,
         thread: ThreadId,
@@ -126,10 +113,6 @@ impl Concurrency {
             from,
             to,
         })
-    }
-
-    fn push(&mut self, thread: ThreadId, stack: StackId, from: Timestamp, to: Timestamp) {
-        self.parts.extend(self.part(thread, stack, from, to));
     }
 
     /// Whether there are more waits than are to be kept.

@@ -72,6 +72,15 @@ fn waits_that_are_swept_over_early_make_no_difference() {
 }
 
 type Times = BTreeMap<(Pid, Tid, State), Nanos>;
+type SiteTimes = BTreeMap<(Pid, Option<u32>, State), [Nanos; 2]>;
+
+fn add_sites(times: &mut SiteTimes, report: &Report) {
+    for site in &report.sites {
+        let [blocked, runqueue] = times.entry((site.pid, site.line, site.state)).or_default();
+        *blocked += site.total_ns;
+        *runqueue += site.runqueue_ns;
+    }
+}
 
 fn add_times(times: &mut Times, report: &Report) {
     for thread in &report.threads {
@@ -87,6 +96,7 @@ fn each_interval_is_sound_by_itself_and_all_are_the_whole() {
         let story = Story::random(seed, 0);
         let recording = story.cut(&random_cuts(seed, story.length));
         let (mut all, mut whole) = (Times::new(), Times::new());
+        let (mut all_sites, mut sites) = (SiteTimes::new(), SiteTimes::new());
         for index in 0..recording.intervals.len() {
             let report = build_range(&recording, index..index + 1);
             assert_eq!(report.clamped_ns, Nanos::ZERO, "seed {seed}, {index}");
@@ -108,10 +118,40 @@ fn each_interval_is_sound_by_itself_and_all_are_the_whole() {
                 );
             }
             add_times(&mut all, &report);
+            add_sites(&mut all_sites, &report);
         }
         add_times(&mut whole, &build(&recording));
+        add_sites(&mut sites, &build(&recording));
+        assert_eq!(all_sites, sites, "seed {seed}");
         assert_eq!(all, whole, "seed {seed}");
     }
+}
+
+/// Whether a wait is worth to be counted is known only when it has lasted.
+#[test]
+fn a_wait_that_is_short_yet_is_not_swept_over() {
+    let mut story = one_wait(0, 990, 990);
+    story.base.header.min_block = Nanos(100);
+    story.length = 2_000;
+    for (tid, start, end) in [(2, 950, 1_200), (3, 0, 995), (4, 960, 1_010)] {
+        story.threads.push(thread(0, tid));
+        story.waits.push(Told {
+            thread: thread(0, tid),
+            start,
+            wakeup: end,
+            end,
+            ..story.waits[0]
+        });
+    }
+    let recording = story.cut(&[1_000, 1_100]);
+    let mut analyzer = Analyzer::new(&recording.header).keeping(1);
+    for interval in &recording.intervals {
+        analyzer.add(&recording.tables, interval.clone());
+    }
+    let report = analyzer.report(&recording.header, &recording.tables);
+    assert_same(&build(&story.cut(&[])), &report, "swept early");
+    let at_once = &report.runtimes[0].blocked_at_once;
+    assert_eq!(at_once[..4], [800, 205, 955, 40].map(Nanos), "{at_once:?}");
 }
 
 /// A worker that waits in one wait from `start` to `end`, is woken before that at `wakeup`.
