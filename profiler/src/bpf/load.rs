@@ -70,7 +70,7 @@ impl Programs {
     /// Loads the programs, without attaching them yet, for waits of at least `min_block`.
     ///
     /// # Errors
-    /// As [`Kernel::load_with`].
+    /// As [`Programs::load_with`].
     pub fn load(types: &KernelBtf, min_block: Nanos) -> Result<Programs> {
         let options = LoadOptions {
             min_block,
@@ -192,7 +192,7 @@ impl Programs {
         })
     }
 
-    /// Attaches every program. Nothing is recorded before [`Kernel::watch`]. `period` is the time
+    /// Attaches every program. Nothing is recorded before [`Programs::watch`]. `period` is the time
     /// between two samples of a CPU; without one there are none. `calls` is whether system calls
     /// are measured, for which those of all processes are slowed down.
     ///

@@ -225,8 +225,8 @@ pub(crate) struct RecordArgs {
 
     /// Count panics, and show where they began
     ///
-    /// Nobody sees the panic of a task whose JoinHandle is dropped. Needs the program's symbol
-    /// table.
+    /// A panic in a task ends only that task, so it is easily overlooked. Needs the program's
+    /// symbol table.
     #[arg(long)]
     pub(crate) panics: bool,
 

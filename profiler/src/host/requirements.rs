@@ -80,19 +80,7 @@ fn permissions(facts: &HostFacts) -> Vec<Requirement> {
             "only processes of your own user can be recorded",
         ),
     ];
-    // Who may write everything may read it.
-    let reads_all = CapabilitySet::DAC_READ_SEARCH | CapabilitySet::DAC_OVERRIDE;
-    let read = new(
-        "cap-dac-read-search",
-        "CAP_DAC_READ_SEARCH",
-        "read programs that only their owner may read",
-    );
-    list.push(if facts.held.intersects(reads_all) {
-        read
-    } else {
-        read.limited("programs that others may not read cannot be unwound or named")
-            .fix(Fix::Give("CAP_DAC_READ_SEARCH"))
-    });
+    list.push(read_capability(facts.held));
     list.push(useful(
         "cap-checkpoint-restore",
         "CAP_CHECKPOINT_RESTORE",
@@ -101,30 +89,58 @@ fn permissions(facts: &HostFacts) -> Vec<Requirement> {
         "read programs replaced or deleted since they started",
         "programs replaced or deleted since they started cannot be unwound or named",
     ));
-    let syslog = new(
+    list.push(syslog_capability(facts));
+    list.push(resource_capability(facts));
+    list.push(user_namespace(&facts.user_ns));
+    list.push(pid_namespace(&facts.pid_ns));
+    list
+}
+
+fn read_capability(held: CapabilitySet) -> Requirement {
+    // Who may write everything may read it.
+    let reads_all = CapabilitySet::DAC_READ_SEARCH | CapabilitySet::DAC_OVERRIDE;
+    let read = Requirement::new(
+        Area::Permission,
+        "cap-dac-read-search",
+        "CAP_DAC_READ_SEARCH",
+        "read programs that only their owner may read",
+    );
+    if held.intersects(reads_all) {
+        read
+    } else {
+        read.limited("programs that others may not read cannot be unwound or named")
+            .fix(Fix::Give("CAP_DAC_READ_SEARCH"))
+    }
+}
+
+fn syslog_capability(facts: &HostFacts) -> Requirement {
+    let syslog = Requirement::new(
+        Area::Permission,
         "cap-syslog",
         "CAP_SYSLOG",
         "see the addresses of kernel functions",
     );
-    list.push(
-        match (
-            facts.held.contains(CapabilitySet::SYSLOG),
-            facts.kernel_names,
-        ) {
-            (true, _) => syslog,
-            (false, true) => syslog.found("not held, and not needed here: everybody may see them"),
-            (false, false) => syslog
-                .limited("kernel functions have no names in reports")
-                .fix(Fix::Give("CAP_SYSLOG")),
-        },
-    );
-    let resource = new(
+    match (
+        facts.held.contains(CapabilitySet::SYSLOG),
+        facts.kernel_names,
+    ) {
+        (true, _) => syslog,
+        (false, true) => syslog.found("not held, and not needed here: everybody may see them"),
+        (false, false) => syslog
+            .limited("kernel functions have no names in reports")
+            .fix(Fix::Give("CAP_SYSLOG")),
+    }
+}
+
+fn resource_capability(facts: &HostFacts) -> Requirement {
+    let resource = Requirement::new(
+        Area::Permission,
         "cap-sys-resource",
         "CAP_SYS_RESOURCE",
         "lock memory for tables",
     );
     let charges = facts.btf.as_ref().is_ok_and(KernelBtf::charges_memlock);
-    list.push(if !charges {
+    if !charges {
         resource.found(
             "not needed: since Linux 5.11 BPF tables count as the cgroup's memory, not as locked",
         )
@@ -132,10 +148,7 @@ fn permissions(facts: &HostFacts) -> Vec<Requirement> {
         resource.found("needed: before Linux 5.11 BPF tables count as locked memory")
     } else {
         resource.missing(Refusal::Capability("CAP_SYS_RESOURCE"))
-    });
-    list.push(user_namespace(&facts.user_ns));
-    list.push(pid_namespace(&facts.pid_ns));
-    list
+    }
 }
 
 fn user_namespace(link: &str) -> Requirement {
@@ -217,27 +230,31 @@ fn lockdown(state: &str) -> Requirement {
     }
 }
 
-fn kernel(btf: &Result<KernelBtf, BtfError>) -> Vec<Requirement> {
+fn types(btf: &Result<KernelBtf, BtfError>) -> Requirement {
     let types = Requirement::new(
         Area::Kernel,
         "btf",
         "BTF",
         "know the kernel's own types and offsets",
     );
-    let mut list = match btf {
-        Ok(btf) => vec![types.found(format!("{} types", btf.len()))],
+    match btf {
+        Ok(btf) => types.found(format!("{} types", btf.len())),
         Err(BtfError::Read(error)) if error.kind() == io::ErrorKind::NotFound => {
             let refusal = Refusal::Other {
                 kind: RefusalKind::Kernel,
                 message: "the kernel carries no type information (/sys/kernel/btf/vmlinux)".into(),
             };
-            vec![types.missing(refusal).fix(Fix::KernelWithBtf)]
+            types.missing(refusal).fix(Fix::KernelWithBtf)
         }
-        Err(error) => vec![types.missing(Refusal::Other {
+        Err(error) => types.missing(Refusal::Other {
             kind: RefusalKind::Kernel,
             message: format!("the kernel's type information cannot be used: {error}"),
-        })],
-    };
+        }),
+    }
+}
+
+fn kernel(btf: &Result<KernelBtf, BtfError>) -> Vec<Requirement> {
+    let mut list = vec![types(btf)];
     let btf = btf.as_ref().ok();
     let has = |id, name, purpose, refusal, test: &dyn Fn(&KernelBtf) -> bool| {
         let requirement = Requirement::new(Area::Kernel, id, name, purpose);
