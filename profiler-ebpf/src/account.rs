@@ -36,18 +36,19 @@ pub(crate) fn sched_switch(ctx: &BtfTracePointContext) {
     if out.is_none() && back.is_none() {
         return;
     }
-    let cut = interval::current();
-    // One time for both halves, as the scheduler has it: what we take is the next thread's.
-    let now = now();
+    let mut clock = Clock {
+        cut: u32::MAX,
+        now: 0,
+    };
     if let Some(process) = out {
         let leaving = Leaving {
             preempted: ctx.arg::<u32>(0) & 1 != 0,
             state: prev_state(ctx, prev),
         };
-        switch_out(ctx, prev, process, leaving, cut, now);
+        switch_out(ctx, prev, process, leaving, &mut clock);
     }
     if let Some(process) = back {
-        switch_in(ctx, next, process, cut, now);
+        switch_in(ctx, next, process, &mut clock);
     }
 }
 
@@ -62,6 +63,25 @@ fn prev_state(ctx: &BtfTracePointContext, prev: Task) -> u32 {
     unsafe { *prev.add(config::off_task_state() as usize).cast::<u32>() }
 }
 
+/// One time for both halves of a switch, as the scheduler has it: what we take is the next thread's.
+struct Clock {
+    /// The interval in which it was read.
+    cut: u32,
+    now: u64,
+}
+
+impl Clock {
+    /// The time for an event of an interval, which is not before the interval's begin.
+    #[inline(always)]
+    fn read(&mut self, cut: u32) -> u64 {
+        if cut != self.cut {
+            self.cut = cut;
+            self.now = now();
+        }
+        self.now
+    }
+}
+
 /// How a thread leaves the CPU.
 #[derive(Clone, Copy)]
 struct Leaving {
@@ -70,20 +90,20 @@ struct Leaving {
     state: u32,
 }
 
-/// The entry of a thread for an event of the interval `cut`. One that has none was not seen to be
-/// born: it has been in `phase` since its process's recording began, or there would have been a
-/// switch.
+/// The entry of a thread, for an event that begins; and the event's interval. A thread that has none
+/// was not seen to be born: it has been in `phase` since its process's recording began, or there
+/// would have been a switch.
 #[inline(always)]
 fn entry(
     ctx: &BtfTracePointContext,
     tid: u32,
     process: Watched,
     phase: u32,
-    cut: u32,
-) -> Option<*mut Thread> {
+) -> Option<(*mut Thread, u32)> {
     let thread = entry_of(ctx, tid, process)?;
     // SAFETY: a live array value that only this thread's own events write now.
     unsafe {
+        let cut = interval::begin(thread);
         if (*thread).phase == PHASE_NEW {
             let start = (*process.process).start;
             (*thread).times.first_seen = start;
@@ -94,8 +114,8 @@ fn entry(
         }
         // After that: at the cut it was what it has been all the time.
         interval::enter(thread, cut);
+        Some((thread, cut))
     }
-    Some(thread)
 }
 
 /// The entry of a thread whose life begins now, in `phase`.
@@ -105,22 +125,23 @@ fn entry_of_new(
     tid: u32,
     process: Watched,
     phase: u32,
-    cut: u32,
-    now: u64,
 ) {
     let Some(thread) = entry_of(ctx, tid, process) else {
         return;
     };
     // SAFETY: a live array value that only this thread's own events write now.
     unsafe {
-        // Before that: at the cut it was not there.
+        // Before anything else: at the cut it was not there.
+        let cut = interval::begin(thread);
         interval::enter(thread, cut);
+        let now = now();
         if (*thread).phase == PHASE_NEW {
             (*thread).stack = STACK_BEFORE;
         }
         (*thread).times.first_seen = now;
         (*thread).since = now;
         (*thread).phase = phase;
+        interval::end(thread);
     }
 }
 
@@ -146,18 +167,18 @@ fn switch_out(
     prev: Task,
     process: Watched,
     leaving: Leaving,
-    cut: u32,
-    now: u64,
+    clock: &mut Clock,
 ) {
     let Leaving { preempted, state } = leaving;
     // SAFETY: `prev` is the tracepoint's argument.
     let tid = unsafe { filter::tid(prev) };
-    let Some(thread) = entry(ctx, tid, process, PHASE_RUNNING, cut) else {
+    let Some((thread, cut)) = entry(ctx, tid, process, PHASE_RUNNING) else {
         if !preempted && state != 0 && state & TASK_DEAD == 0 {
             count(Counter::WaitOfNoThread);
         }
         return;
     };
+    let now = clock.read(cut);
     // SAFETY: a live array value; the thread's own switches come one after another.
     unsafe {
         if (*thread).phase == PHASE_RUNNING {
@@ -185,6 +206,7 @@ fn switch_out(
         if preempted || state == 0 {
             (*thread).phase = PHASE_RUNNABLE;
             count(Counter::SwitchOutRunnable);
+            interval::end(thread);
             return;
         }
         // Before the walk, which takes microseconds: the wakeup may come on another CPU meanwhile.
@@ -203,6 +225,7 @@ fn switch_out(
         } else {
             (*thread).object = 0;
         }
+        interval::end(thread);
     }
 }
 
@@ -284,18 +307,20 @@ unsafe fn arrival(task: Task, since: u64, now: u64) -> Option<u64> {
 }
 
 #[inline(always)]
-fn switch_in(ctx: &BtfTracePointContext, next: Task, process: Watched, cut: u32, now: u64) {
+fn switch_in(ctx: &BtfTracePointContext, next: Task, process: Watched, clock: &mut Clock) {
     // SAFETY: `next` is the tracepoint's argument.
     let tid = unsafe { filter::tid(next) };
-    let Some(thread) = entry(ctx, tid, process, PHASE_BLOCKED, cut) else {
+    let Some((thread, cut)) = entry(ctx, tid, process, PHASE_BLOCKED) else {
         return;
     };
+    let now = clock.read(cut);
     // SAFETY: a live array value; the thread's own switches come one after another.
     unsafe {
         let since = (*thread).since;
         arrive(thread, tid, now, || queued(next, since, now));
         (*thread).since = now;
         (*thread).phase = PHASE_RUNNING;
+        interval::end(thread);
     }
 }
 
@@ -444,7 +469,6 @@ pub(crate) fn sched_process_fork(ctx: &BtfTracePointContext) {
     let child: Task = ctx.arg(1);
     // SAFETY: the tracepoint's second argument.
     let (tgid, tid) = unsafe { (filter::tgid(child), filter::tid(child)) };
-    let cut = interval::current();
     let now = now();
     let process = if tid == tgid {
         // SAFETY: the tracepoint's first argument.
@@ -455,7 +479,7 @@ pub(crate) fn sched_process_fork(ctx: &BtfTracePointContext) {
     let Some(process) = process else {
         return;
     };
-    entry_of_new(ctx, tid, process, PHASE_RUNNABLE, cut, now);
+    entry_of_new(ctx, tid, process, PHASE_RUNNABLE);
 }
 
 /// An exec: the mappings are gone, and so is every thread but the one that called it.
@@ -469,8 +493,6 @@ pub(crate) fn sched_process_exec(ctx: &BtfTracePointContext) {
     let Some(process) = filter::watched(tgid) else {
         return;
     };
-    let cut = interval::current();
-    let now = now();
     if let Some(life) = PROCESS_COUNTERS.get_ptr_mut(process.index) {
         // SAFETY: a live array value, which only events of this process write: the table is void
         // until userspace has read the new mappings.
@@ -482,13 +504,15 @@ pub(crate) fn sched_process_exec(ctx: &BtfTracePointContext) {
     {
         // SAFETY: a live entry whose id no thread has any more.
         unsafe {
+            let cut = interval::begin(thread);
             interval::enter(thread, cut);
+            let now = now();
             (*thread).times.running += now.saturating_sub((*thread).since);
             (*thread).since = now;
             parks::give_up(thread);
             emit::thread_end(thread, task, now);
         }
-        entry_of_new(ctx, tid, process, PHASE_RUNNING, cut, now);
+        entry_of_new(ctx, tid, process, PHASE_RUNNING);
     }
-    emit::exec(tgid, tid, now);
+    emit::exec(tgid, tid, now());
 }

@@ -166,7 +166,7 @@ pub(crate) unsafe fn find(thread: *mut Thread, table: Table, regs: &Registers) -
             let set = u64::from((*thread).parks - 1) | key.syscall << 32;
             park_number(set, key.ip, key.sp, regs.bp, key.era)
         };
-        write_volatile(&raw mut (*thread).candidate, number as u16);
+        write_volatile(&raw mut (*thread).candidate, number as u8);
     }
     false
 }
@@ -245,7 +245,7 @@ unsafe fn belongs(thread: *mut Thread, found: Found) {
     unsafe {
         (*thread).stack = (*found.park).stack;
         (*thread).policy = POLICY_SUM_ONLY;
-        write_volatile(&raw mut (*thread).park, found.number as u16);
+        write_volatile(&raw mut (*thread).park, found.number as u8);
     }
 }
 
@@ -319,7 +319,7 @@ pub(crate) unsafe fn remember(thread: *mut Thread, table: Table, regs: &Register
         let number = park_store(set, noted.stack, noted.hash, proof, (*thread).cut);
         if number != 0 {
             (*thread).policy = POLICY_SUM_ONLY;
-            write_volatile(&raw mut (*thread).park, number as u16);
+            write_volatile(&raw mut (*thread).park, number as u8);
         }
     }
 }

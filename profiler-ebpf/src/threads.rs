@@ -95,6 +95,7 @@ pub(crate) unsafe fn release(thread: *mut Thread) {
         write_volatile(&raw mut (*thread).tid, 0);
         compiler_fence(Ordering::SeqCst);
         (*thread).cut = 0;
+        (*thread).busy = 0;
         (*thread).at_cut.phase = PHASE_NEW;
         (*thread).phase = PHASE_NEW;
         (*thread).since = 0;
@@ -131,6 +132,7 @@ pub(crate) unsafe fn leave(thread: *mut Thread) {
     unsafe {
         let tid = (*thread).tid;
         (*thread).ended_tid = tid;
+        (*thread).busy = 0;
         (*thread).phase = PHASE_DEAD;
         compiler_fence(Ordering::SeqCst);
         write_volatile(&raw mut (*thread).tid, 0);
