@@ -4,16 +4,22 @@
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::{bpf_find_vma, bpf_get_current_task_btf};
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::Array;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::warn;
 use core::ffi::c_void;
 use core::sync::atomic::{Ordering, compiler_fence};
 use profiler_common::counter::Counter;
-use profiler_common::map::{AggregateKey, POLICY_SUM_ONLY, POLICY_RECORD, PHASE_BLOCKED, PHASE_NEW, PHASE_RUNNABLE, PHASE_RUNNING, Thread};
+use profiler_common::map::{
+    AggregateKey, PHASE_BLOCKED, PHASE_NEW, PHASE_RUNNABLE, PHASE_RUNNING, POLICY_RECORD,
+    POLICY_SUM_ONLY, Thread,
+};
 use profiler_common::record::STACK_BEFORE;
 
-use crate::filter::{self, Task, Watched};
-use crate::maps::{CLOCK_LEAD, PROCESS_COUNTERS, count, count_first};
+use crate::counters::{count, count_first};
+use crate::filter::{self, PROCESS_COUNTERS, Task, Watched};
+use crate::kernel_memory::read_u64;
 use crate::{children, config, emit, family, interval, objects, parks, stack, sums, threads};
 
 /// `TASK_DEAD`: the thread's last switch; its memory map is gone by then.
@@ -120,12 +126,7 @@ fn entry(
 
 /// The entry of a thread whose life begins now, in `phase`.
 #[inline(always)]
-fn entry_of_new(
-    ctx: &BtfTracePointContext,
-    tid: u32,
-    process: Watched,
-    phase: u32,
-) {
+fn entry_of_new(ctx: &BtfTracePointContext, tid: u32, process: Watched, phase: u32) {
     let Some(thread) = entry_of(ctx, tid, process) else {
         return;
     };
@@ -150,13 +151,11 @@ fn entry_of(ctx: &BtfTracePointContext, tid: u32, process: Watched) -> Option<*m
     // SAFETY: a live array value.
     let tgid = unsafe { (*process.process).tgid };
     let thread = threads::find(tid).or_else(|| threads::claim(tid, tgid));
-    if thread.is_none() {
-        if count_first(Counter::ThreadTableFull) {
-            warn!(
-                ctx,
-                "the thread table is full: thread {} is not in the books", tid
-            );
-        }
+    if thread.is_none() && count_first(Counter::ThreadTableFull) {
+        warn!(
+            ctx,
+            "the thread table is full: thread {} is not in the books", tid
+        );
     }
     thread
 }
@@ -229,6 +228,10 @@ fn switch_out(
     }
 }
 
+/// How far the clock of our times is ahead of the scheduler's (wrapping), one value.
+#[map]
+static CLOCK_LEAD: Array<u64> = Array::with_max_entries(1, 0);
+
 /// By how much, in nanoseconds, a computed arrival may miss the stretch that it lies in: the
 /// scheduler takes its time a little before ours, and longer where the host interrupts us.
 const CLOCK_SLACK: u64 = 1_000_000;
@@ -263,7 +266,7 @@ unsafe fn note_clock_lead(task: Task, since: u64) {
     let Some(lead) = CLOCK_LEAD.get_ptr_mut(0) else {
         return;
     };
-    // SAFETY: by the caller's word; a live array value, written by all CPUs with equal right.
+    // SAFETY: guaranteed by the caller; a live array value, written by all CPUs with equal right.
     unsafe {
         let seen = since.wrapping_sub(last_arrival(task));
         let surplus = seen.wrapping_sub(*lead) as i64;
@@ -287,7 +290,7 @@ unsafe fn note_clock_lead(task: Task, since: u64) {
 /// As [`filter::tid`].
 #[inline(always)]
 unsafe fn arrival(task: Task, since: u64, now: u64) -> Option<u64> {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     let arrival = unsafe { last_arrival(task) };
     let lead = *CLOCK_LEAD.get(0)?;
     if arrival == 0 || lead == 0 {
@@ -370,7 +373,7 @@ unsafe fn run_delay(task: Task) -> u64 {
 /// As [`filter::tid`], and `thread` is its live entry.
 #[inline(always)]
 unsafe fn delayed(task: Task, thread: *const Thread, arrival: u64) -> Option<u64> {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     let (since, delay) = unsafe {
         let before = (*thread).run_delay;
         ((*thread).since, run_delay(task).wrapping_sub(before))
@@ -389,7 +392,7 @@ unsafe fn delayed(task: Task, thread: *const Thread, arrival: u64) -> Option<u64
 /// `thread` is a live entry whose switches come one after another.
 #[inline(always)]
 unsafe fn arrive(thread: *mut Thread, tid: u32, now: u64, queued: impl FnOnce() -> Option<u64>) {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let since = (*thread).since;
         if (*thread).phase == PHASE_BLOCKED {
@@ -458,7 +461,7 @@ pub(crate) fn page_fault_user(ctx: &BtfTracePointContext) {
 #[inline(never)]
 extern "C" fn file_of_area(_: *mut c_void, area: *const u8, file: *mut u64) -> i64 {
     // SAFETY: the kernel calls with a live area, and with the context that it was given.
-    unsafe { *file = objects::word(area as u64 + config::area_file()) };
+    unsafe { *file = read_u64(area as u64 + config::area_file()) };
     0
 }
 

@@ -15,9 +15,9 @@ use profiler_common::map::Thread;
 use profiler_common::record::{CallRecord, Header, KIND_CALL, stack_kind};
 use profiler_common::row::walk;
 
+use crate::counters::count;
 use crate::filter::Watched;
-use crate::{oncpu_stack, filter, registers, config, emit, interval, objects, threads};
-use crate::maps::{count, slot};
+use crate::{arch, config, emit, filter, interval, objects, oncpu_stack, slot, threads};
 
 /// The current thread enters a system call.
 #[inline(always)]
@@ -80,14 +80,18 @@ unsafe fn returned(
         if on_cpu < config::min_block_ns() {
             return;
         }
-        let regs = registers::parts(ctx.arg::<*const pt_regs>(0));
+        let regs = arch::parts(ctx.arg::<*const pt_regs>(0));
         if regs.syscall < 0 || call::only_waits(regs.syscall as u32) {
             return;
         }
         count(Counter::LongCalls);
-        let Some(stack) =
-            oncpu_stack::take::<{ slot::CALL }>(ctx.as_ptr(), process, &regs, stack_kind::CALL, now)
-        else {
+        let Some(stack) = oncpu_stack::take::<{ slot::CALL }>(
+            ctx.as_ptr(),
+            process,
+            &regs,
+            stack_kind::CALL,
+            now,
+        ) else {
             return;
         };
         if stack.outcome != walk::COMPLETE {

@@ -283,10 +283,7 @@ impl Programs {
     ///
     /// # Errors
     /// None.
-    pub fn parks(
-        &self,
-        thread: &super::ThreadEntry,
-    ) -> Result<Vec<(AggregateKey, Aggregate)>> {
+    pub fn parks(&self, thread: &super::ThreadEntry) -> Result<Vec<(AggregateKey, Aggregate)>> {
         let mut all = Vec::new();
         self.cuts.park_sums(0..u32::MAX, &mut |sums| {
             if (sums.tgid, sums.tid) == (thread.tgid, thread.tid) {

@@ -1,7 +1,7 @@
 //! The thread table, read through memory: no call for a thread, none for all of them.
 
-use super::mapped::{Mapped, shared_u32};
 use super::cuts::Cut;
+use super::mapped::{Mapped, shared_u32};
 use crate::units::{Pid, Tid, Timestamp};
 use anyhow::{Result, bail};
 use profiler_common::map::{

@@ -184,7 +184,10 @@ impl Intervals {
         let mut expected = self.ended.clone();
         for (tid, thread) in at {
             let times = &thread.times;
-            expected.entry(*tid).or_default().add(times.waits, times.blocked);
+            expected
+                .entry(*tid)
+                .or_default()
+                .add(times.waits, times.blocked);
             lived(thread)?;
         }
         for (tid, expected) in &expected {
@@ -275,7 +278,10 @@ fn cut_up(mode: &str, how_long: Duration, parks: bool) -> Result<(), String> {
         return Err("hardly anything happened".into());
     }
     if intervals.unsaid != counters.get(Counter::RingFullOther) {
-        return Err(format!("{} ends untold", counters.get(Counter::RingFullOther)));
+        return Err(format!(
+            "{} ends untold",
+            counters.get(Counter::RingFullOther)
+        ));
     }
     if mode == "storm" && (counters.get(Counter::ParksKnown) > 10_000) != parks {
         return Err(format!("{} parks known", counters.get(Counter::ParksKnown)));
