@@ -1,14 +1,15 @@
-//! The registers with which a thread entered the kernel.
+//! x86-64: the registers with which a thread entered the kernel, and where its own variables are.
 
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs,
 };
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::PerCpuArray;
 use core::ffi::c_void;
 
 use crate::config;
 use crate::filter::Task;
-use crate::maps::REGISTERS;
 
 /// `__USER_CS`, the code segment of 64-bit programs (`arch/x86/include/asm/segment.h`).
 const USER_CS: u64 = 0x33;
@@ -24,11 +25,23 @@ pub(crate) struct Registers {
     pub(crate) args: [u64; 6],
 }
 
+impl Registers {
+    /// Whether the kernel was entered by a system call, and not by an interrupt or a fault.
+    #[inline(always)]
+    pub(crate) const fn in_call(&self) -> bool {
+        self.syscall != OUTSIDE
+    }
+}
+
+/// What an entry that is no system call leaves where the number would be
+/// (`arch/x86/entry/entry_64.S`).
+const OUTSIDE: i64 = -1;
+
 const NONE: Registers = Registers {
     ip: 0,
     sp: 0,
     bp: 0,
-    syscall: -1,
+    syscall: OUTSIDE,
     args: [0; 6],
 };
 
@@ -39,7 +52,7 @@ const NONE: Registers = Registers {
 /// `regs` can be read.
 #[inline(always)]
 pub(crate) unsafe fn parts(regs: *const pt_regs) -> Registers {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         Registers {
             ip: (*regs).rip,
@@ -66,6 +79,10 @@ pub(crate) const COPY_OF_ITERATOR: u32 = 1;
 pub(crate) const COPY_OF_SAMPLE: u32 = 2;
 pub(crate) const COPIES: u32 = 3;
 
+/// Registers copied from a kernel stack, where there is no helper that finds them.
+#[map]
+static REGISTERS: PerCpuArray<pt_regs> = PerCpuArray::with_max_entries(COPIES, 0);
+
 /// The saved registers of a task: an instruction pointer of 0 where they cannot be had.
 ///
 /// # Safety
@@ -73,10 +90,10 @@ pub(crate) const COPIES: u32 = 3;
 #[inline(always)]
 pub(crate) unsafe fn of_task(task: Task, copy: u32) -> Registers {
     if config::has_task_pt_regs() != 0 {
-        // SAFETY: by the caller's word; the verifier knows what the helper returns.
+        // SAFETY: guaranteed by the caller; the verifier knows what the helper returns.
         return unsafe { parts(bpf_task_pt_regs(task.cast_mut().cast()) as *const pt_regs) };
     }
-    // SAFETY: by the caller's word, a field at an offset from BTF.
+    // SAFETY: guaranteed by the caller, a field at an offset from BTF.
     unsafe {
         on_stack(
             *task.add(config::off_task_stack() as usize).cast::<u64>(),
@@ -94,6 +111,22 @@ pub(crate) fn of_current(copy: u32) -> Registers {
         return unsafe { of_task(bpf_get_current_task_btf().cast_const().cast(), copy) };
     }
     on_stack(of_current_task(config::off_task_stack()), copy)
+}
+
+/// The address by which a task finds its thread-local variables: its FS base.
+///
+/// # Safety
+/// `task` is a task pointer that the verifier knows as such.
+#[inline(always)]
+pub(crate) unsafe fn thread_pointer(task: Task) -> u64 {
+    // SAFETY: guaranteed by the caller, a field at an offset from BTF.
+    unsafe { *task.add(config::off_task_fsbase() as usize).cast::<u64>() }
+}
+
+/// That of the current task.
+#[inline(always)]
+pub(crate) fn thread_pointer_of_current() -> u64 {
+    of_current_task(config::off_task_fsbase())
 }
 
 /// The word at an offset of the current task; 0 where it cannot be read.
