@@ -12,11 +12,11 @@
 //! [`cli`] ties the rooms together, one file a verb.
 #![cfg(target_os = "linux")]
 
-// pub mod analyze;
+pub mod analyze;
 pub mod arch;
 pub mod bpf;
 pub mod cause;
-// pub mod cli;
+pub mod cli;
 pub mod collect;
 mod counted;
 pub mod decode;
@@ -25,8 +25,8 @@ pub mod host;
 pub mod limits;
 pub mod process;
 pub mod recording;
-// pub mod render;
-// pub mod report;
+pub mod render;
+pub mod report;
 pub mod runtime;
 pub mod symbolize;
 pub mod units;

@@ -1,22 +1,18 @@
 //! Sizes of tables, and a way for tests to make them small.
 //!
-//! The environment variable `HOLDUP_TEST_LIMITS` (`STACKS=16,EVENTS=4096,timeline=100`) makes
-//! tables smaller than they are, so that a test can see them overflow. Names in capitals are maps
-//! of the kernel programs, in entries (`EVENTS`: bytes); the others are tables of ours. It is no
-//! part of the interface: it only ever makes a recording worse.
+//! A text such as `STACKS=16,EVENTS=4096,timeline=100` makes tables smaller than they are, so that
+//! a test can see them overflow. Names in capitals are maps of the kernel programs, in entries
+//! (`EVENTS`: bytes); the others are tables of ours. The command line reads it from an environment
+//! variable that is no part of the interface: it only ever makes a recording worse.
 
 use std::collections::BTreeMap;
-
-/// The variable; the command line reads it.
-pub const VARIABLE: &str = "HOLDUP_TEST_LIMITS";
 
 /// Limits that a test asked for; empty outside tests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits(BTreeMap<String, u32>);
 
 impl Limits {
-    /// Those that the value of [`VARIABLE`] asks for. What is no limit in it is ignored, with a
-    /// warning.
+    /// The limits in `text`. What is none is ignored, with a warning.
     #[must_use]
     pub fn parse(text: &str) -> Limits {
         let mut limits = BTreeMap::new();
@@ -26,7 +22,7 @@ impl Limits {
                 .and_then(|(name, value)| Some((name, value.parse::<u32>().ok()?)));
             match parsed {
                 Some((name, value)) => drop(limits.insert(name.to_owned(), value)),
-                None => tracing::warn!("{VARIABLE} holds no limit: {:?}", entry),
+                None => tracing::warn!("this is no limit of a table: {entry:?}"),
             }
         }
         Limits(limits)

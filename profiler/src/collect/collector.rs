@@ -45,7 +45,7 @@ pub const INTERVAL: Duration = Duration::from_secs(1);
 const DRAIN_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What a recording is to be like.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// The length of an interval of [`Collector::run`].
     pub interval: Duration,
