@@ -173,7 +173,7 @@ fn take(case: &'static Case) -> Result<Taken, String> {
         .enable_all()
         .build()
         .map_err(text)?;
-    let (mut intervals, mut costs) = (Vec::new(), Vec::new());
+    let (mut intervals, mut costs, mut walls) = (Vec::new(), Vec::new(), Vec::new());
     // Intervals as somebody takes them who looks on.
     let began = Instant::now();
     let mut stop = std::pin::pin!(async { drop(stop.await) });
@@ -196,9 +196,10 @@ fn take(case: &'static Case) -> Result<Taken, String> {
                     .await
             })
             .map_err(text)?;
-        let before = cpu_time();
+        let (before, begun) = (cpu_time(), Instant::now());
         intervals.push(collector.interval().map_err(text)?);
         costs.push(cpu_time() - before);
+        walls.push(begun.elapsed());
     }
     let (header, tables, last) = collector.finish(None).map_err(text)?;
     intervals.push(last);
@@ -206,10 +207,12 @@ fn take(case: &'static Case) -> Result<Taken, String> {
     let truth = truth?;
     fixture.finish()?;
     println!(
-        "{} intervals; CPU time of one: {:?} at most, {:?} in the middle",
+        "{} intervals in {:?}; CPU time of one: {:?} at most, {:?} in the middle; {:?} by the clock",
         intervals.len(),
+        began.elapsed(),
         costs.iter().max(),
-        middle(&costs)
+        middle(&costs),
+        middle(&walls),
     );
     Ok(Taken {
         header,
