@@ -1,6 +1,6 @@
 //! Recordings for the golden files, built by code so that they follow the types.
 
-mod builder;
+pub mod builder;
 mod calls;
 mod doubtful;
 mod harm;
