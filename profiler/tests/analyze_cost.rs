@@ -1,14 +1,14 @@
 //! What it takes to sum up a long recording: a test of its own, since it looks at the memory of
 //! its whole process.
 
-#[allow(dead_code, unreachable_pub, missing_docs)]
+#[allow(dead_code, unreachable_pub, unused_imports, missing_docs)]
 #[path = "data/recordings/mod.rs"]
 mod recordings;
 
 use holdup::analyze::Analyzer;
 use holdup::recording::{Interval, ObjectId, StackId, Wait, WaitSum};
 use holdup::units::{Nanos, Timestamp};
-use recordings::builder::{Builder, MS, SEC, US, at, app, park, stack, under_worker, WORKER};
+use recordings::builder::{Builder, MS, SEC, US, WORKER, app, at, park, stack, under_worker};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,9 @@ fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    kib.and_then(|kib| kib.trim().parse::<u64>().ok()).expect("a number") / 1024
+    kib.and_then(|kib| kib.trim().parse::<u64>().ok())
+        .expect("a number")
+        / 1024
 }
 
 /// A service of 20 threads: 10,000 waits in each second, each by a task of its own.

@@ -111,7 +111,11 @@ fn each_interval_is_sound_by_itself_and_all_are_the_whole() {
                 let blocked = runtime.states.get(&State::Blocked).copied();
                 let times = (0..).zip(&runtime.blocked_at_once);
                 let at_once: u64 = times.map(|(count, time)| count * time.0).sum();
-                assert_eq!(at_once, blocked.unwrap_or_default().0, "seed {seed}, {index}");
+                assert_eq!(
+                    at_once,
+                    blocked.unwrap_or_default().0,
+                    "seed {seed}, {index}"
+                );
             }
             add_times(&mut all, &report);
             add_sites(&mut all_sites, &report);
@@ -176,9 +180,16 @@ fn a_wait_that_goes_on_counts_only_with_its_part() {
         assert_eq!(thread.states[&State::Blocked], Nanos(part), "{index}");
         assert_eq!(report.sites[0].total_ns, Nanos(part), "{index}");
         assert_eq!(report.runtimes[0].starved_ns, Nanos(part), "{index}");
-        let open: Vec<u64> = report.open_waits.iter().map(|open| open.since_ns.0).collect();
+        let open: Vec<u64> = report
+            .open_waits
+            .iter()
+            .map(|open| open.since_ns.0)
+            .collect();
         let lasted = [vec![200], vec![500], vec![]];
-        assert_eq!(open, lasted[index], "an open wait is told in its whole length");
+        assert_eq!(
+            open, lasted[index],
+            "an open wait is told in its whole length"
+        );
     }
     // It was longer than the interval in which it ended.
     assert_eq!(build_range(&recording, 2..3).sites[0].max_ns, Nanos(850));
@@ -230,7 +241,12 @@ fn a_stall_after_many_waits_is_told_in_full() {
     let quarter = story.length / 4;
     for cuts in [vec![], vec![quarter, 2 * quarter, 3 * quarter]] {
         let report = build(&story.cut(&cuts));
-        let Verdict::Starved { total_ns, longest_ns, .. } = report.verdict else {
+        let Verdict::Starved {
+            total_ns,
+            longest_ns,
+            ..
+        } = report.verdict
+        else {
             panic!("{:?}", report.verdict);
         };
         assert_eq!((total_ns, longest_ns), (Nanos(STALL), Nanos(STALL)));
@@ -240,7 +256,9 @@ fn a_stall_after_many_waits_is_told_in_full() {
 #[test]
 fn what_finds_no_room_is_counted_and_makes_no_other_figure_wrong() {
     let all = (0..).map(|seed| Story::random(seed, 0));
-    let story = { all }.find(|story| story.threads.len() == 6).expect("one of many");
+    let story = { all }
+        .find(|story| story.threads.len() == 6)
+        .expect("one of many");
     let recording = story.cut(&[story.length / 2]);
     let full = build(&recording);
     let bounds = Bounds {
@@ -277,13 +295,25 @@ fn what_finds_no_room_is_counted_and_makes_no_other_figure_wrong() {
         sites
             .map(|site| {
                 let wakers: u64 = site.wakers.iter().map(|waker| waker.waits).sum();
-                (site.line, site.pid, site.waits, site.total_ns, site.p50_ns, wakers)
+                (
+                    site.line,
+                    site.pid,
+                    site.waits,
+                    site.total_ns,
+                    site.p50_ns,
+                    wakers,
+                )
             })
             .collect()
     };
     assert_eq!(sites(&report), sites(&full));
     let named_others = |waker: &crate::report::WakerTotal| waker.thread == "others";
-    assert!(report.sites.iter().any(|site| site.wakers.iter().any(named_others)));
+    assert!(
+        report
+            .sites
+            .iter()
+            .any(|site| site.wakers.iter().any(named_others))
+    );
 }
 
 /// A service that waits beside a program that computes has its own share of the CPUs.
@@ -303,13 +333,20 @@ fn a_busy_neighbour_is_not_the_services_cpu_use() {
         });
     }
     let report = build(&story.cut(&[]));
-    let Verdict::WorkersBlocked { runtime, cpu_share, .. } = &report.verdict else {
+    let Verdict::WorkersBlocked {
+        runtime, cpu_share, ..
+    } = &report.verdict
+    else {
         panic!("{:?}", report.verdict);
     };
     let of = report.runtimes.iter().find(|of| of.id == *runtime);
     assert_eq!(of.map(|of| of.pid), Some(Pid(1)));
     assert!((cpu_share - 100.0 / 4_000.0).abs() < 1e-9, "{cpu_share}");
-    assert!(report.cpu.share > 0.9, "theirs together: {}", report.cpu.share);
+    assert!(
+        report.cpu.share > 0.9,
+        "theirs together: {}",
+        report.cpu.share
+    );
 }
 
 #[test]
