@@ -56,7 +56,7 @@ impl Programs {
     /// # Errors
     /// A build fails.
     pub(super) fn build(selection: Selection<'_>) -> Result<Programs> {
-        let artifacts = Artifacts::build_test("profiler", "live")?;
+        let artifacts = Artifacts::build_test("live")?;
         let mut arguments: Vec<String> = selection.filter.into_iter().map(str::to_owned).collect();
         // The checks' own checks need no kernel.
         arguments.extend(["--skip", "checks::"].map(str::to_owned));
