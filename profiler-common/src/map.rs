@@ -156,9 +156,11 @@ pub struct Thread {
     /// Number of the set of its remembered parks plus one, or 0.
     pub parks: u32,
     /// Which of them the wait is, plus one, or 0: then the wait belongs to its sums.
-    pub park: u16,
+    pub park: u8,
     /// Which of the remembered parks may be meant, plus one, while the wait is being looked into.
-    pub candidate: u16,
+    pub candidate: u8,
+    /// How many programs are at work for it: more than one where one interrupts another.
+    pub busy: u16,
     /// What tokio's thread-local state said, one of [`crate::context::tls_state`]: likewise.
     pub tls_state: u32,
     /// The interval of its last event; `at_cut` is its state at the begin of that interval.

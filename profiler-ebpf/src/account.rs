@@ -4,16 +4,22 @@
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::{bpf_find_vma, bpf_get_current_task_btf};
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::Array;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::warn;
 use core::ffi::c_void;
 use core::sync::atomic::{Ordering, compiler_fence};
 use profiler_common::counter::Counter;
-use profiler_common::map::{AggregateKey, POLICY_SUM_ONLY, POLICY_RECORD, PHASE_BLOCKED, PHASE_NEW, PHASE_RUNNABLE, PHASE_RUNNING, Thread};
+use profiler_common::map::{
+    AggregateKey, PHASE_BLOCKED, PHASE_NEW, PHASE_RUNNABLE, PHASE_RUNNING, POLICY_RECORD,
+    POLICY_SUM_ONLY, Thread,
+};
 use profiler_common::record::STACK_BEFORE;
 
-use crate::filter::{self, Task, Watched};
-use crate::maps::{CLOCK_LEAD, PROCESS_COUNTERS, count, count_first};
+use crate::counters::{count, count_first};
+use crate::filter::{self, PROCESS_COUNTERS, Task, Watched};
+use crate::kernel_memory::read_u64;
 use crate::{children, config, emit, family, interval, objects, parks, stack, sums, threads};
 
 /// `TASK_DEAD`: the thread's last switch; its memory map is gone by then.
@@ -36,18 +42,19 @@ pub(crate) fn sched_switch(ctx: &BtfTracePointContext) {
     if out.is_none() && back.is_none() {
         return;
     }
-    let cut = interval::current();
-    // One time for both halves, as the scheduler has it: what we take is the next thread's.
-    let now = now();
+    let mut clock = Clock {
+        cut: u32::MAX,
+        now: 0,
+    };
     if let Some(process) = out {
         let leaving = Leaving {
             preempted: ctx.arg::<u32>(0) & 1 != 0,
             state: prev_state(ctx, prev),
         };
-        switch_out(ctx, prev, process, leaving, cut, now);
+        switch_out(ctx, prev, process, leaving, &mut clock);
     }
     if let Some(process) = back {
-        switch_in(ctx, next, process, cut, now);
+        switch_in(ctx, next, process, &mut clock);
     }
 }
 
@@ -62,6 +69,25 @@ fn prev_state(ctx: &BtfTracePointContext, prev: Task) -> u32 {
     unsafe { *prev.add(config::off_task_state() as usize).cast::<u32>() }
 }
 
+/// One time for both halves of a switch, as the scheduler has it: what we take is the next thread's.
+struct Clock {
+    /// The interval in which it was read.
+    cut: u32,
+    now: u64,
+}
+
+impl Clock {
+    /// The time for an event of an interval, which is not before the interval's begin.
+    #[inline(always)]
+    fn read(&mut self, cut: u32) -> u64 {
+        if cut != self.cut {
+            self.cut = cut;
+            self.now = now();
+        }
+        self.now
+    }
+}
+
 /// How a thread leaves the CPU.
 #[derive(Clone, Copy)]
 struct Leaving {
@@ -70,20 +96,20 @@ struct Leaving {
     state: u32,
 }
 
-/// The entry of a thread for an event of the interval `cut`. One that has none was not seen to be
-/// born: it has been in `phase` since its process's recording began, or there would have been a
-/// switch.
+/// The entry of a thread, for an event that begins; and the event's interval. A thread that has none
+/// was not seen to be born: it has been in `phase` since its process's recording began, or there
+/// would have been a switch.
 #[inline(always)]
 fn entry(
     ctx: &BtfTracePointContext,
     tid: u32,
     process: Watched,
     phase: u32,
-    cut: u32,
-) -> Option<*mut Thread> {
+) -> Option<(*mut Thread, u32)> {
     let thread = entry_of(ctx, tid, process)?;
     // SAFETY: a live array value that only this thread's own events write now.
     unsafe {
+        let cut = interval::begin(thread);
         if (*thread).phase == PHASE_NEW {
             let start = (*process.process).start;
             (*thread).times.first_seen = start;
@@ -94,33 +120,29 @@ fn entry(
         }
         // After that: at the cut it was what it has been all the time.
         interval::enter(thread, cut);
+        Some((thread, cut))
     }
-    Some(thread)
 }
 
 /// The entry of a thread whose life begins now, in `phase`.
 #[inline(always)]
-fn entry_of_new(
-    ctx: &BtfTracePointContext,
-    tid: u32,
-    process: Watched,
-    phase: u32,
-    cut: u32,
-    now: u64,
-) {
+fn entry_of_new(ctx: &BtfTracePointContext, tid: u32, process: Watched, phase: u32) {
     let Some(thread) = entry_of(ctx, tid, process) else {
         return;
     };
     // SAFETY: a live array value that only this thread's own events write now.
     unsafe {
-        // Before that: at the cut it was not there.
+        // Before anything else: at the cut it was not there.
+        let cut = interval::begin(thread);
         interval::enter(thread, cut);
+        let now = now();
         if (*thread).phase == PHASE_NEW {
             (*thread).stack = STACK_BEFORE;
         }
         (*thread).times.first_seen = now;
         (*thread).since = now;
         (*thread).phase = phase;
+        interval::end(thread);
     }
 }
 
@@ -129,13 +151,11 @@ fn entry_of(ctx: &BtfTracePointContext, tid: u32, process: Watched) -> Option<*m
     // SAFETY: a live array value.
     let tgid = unsafe { (*process.process).tgid };
     let thread = threads::find(tid).or_else(|| threads::claim(tid, tgid));
-    if thread.is_none() {
-        if count_first(Counter::ThreadTableFull) {
-            warn!(
-                ctx,
-                "the thread table is full: thread {} is not in the books", tid
-            );
-        }
+    if thread.is_none() && count_first(Counter::ThreadTableFull) {
+        warn!(
+            ctx,
+            "the thread table is full: thread {} is not in the books", tid
+        );
     }
     thread
 }
@@ -146,18 +166,18 @@ fn switch_out(
     prev: Task,
     process: Watched,
     leaving: Leaving,
-    cut: u32,
-    now: u64,
+    clock: &mut Clock,
 ) {
     let Leaving { preempted, state } = leaving;
     // SAFETY: `prev` is the tracepoint's argument.
     let tid = unsafe { filter::tid(prev) };
-    let Some(thread) = entry(ctx, tid, process, PHASE_RUNNING, cut) else {
+    let Some((thread, cut)) = entry(ctx, tid, process, PHASE_RUNNING) else {
         if !preempted && state != 0 && state & TASK_DEAD == 0 {
             count(Counter::WaitOfNoThread);
         }
         return;
     };
+    let now = clock.read(cut);
     // SAFETY: a live array value; the thread's own switches come one after another.
     unsafe {
         if (*thread).phase == PHASE_RUNNING {
@@ -185,6 +205,7 @@ fn switch_out(
         if preempted || state == 0 {
             (*thread).phase = PHASE_RUNNABLE;
             count(Counter::SwitchOutRunnable);
+            interval::end(thread);
             return;
         }
         // Before the walk, which takes microseconds: the wakeup may come on another CPU meanwhile.
@@ -203,8 +224,13 @@ fn switch_out(
         } else {
             (*thread).object = 0;
         }
+        interval::end(thread);
     }
 }
+
+/// How far the clock of our times is ahead of the scheduler's (wrapping), one value.
+#[map]
+static CLOCK_LEAD: Array<u64> = Array::with_max_entries(1, 0);
 
 /// By how much, in nanoseconds, a computed arrival may miss the stretch that it lies in: the
 /// scheduler takes its time a little before ours, and longer where the host interrupts us.
@@ -240,7 +266,7 @@ unsafe fn note_clock_lead(task: Task, since: u64) {
     let Some(lead) = CLOCK_LEAD.get_ptr_mut(0) else {
         return;
     };
-    // SAFETY: by the caller's word; a live array value, written by all CPUs with equal right.
+    // SAFETY: guaranteed by the caller; a live array value, written by all CPUs with equal right.
     unsafe {
         let seen = since.wrapping_sub(last_arrival(task));
         let surplus = seen.wrapping_sub(*lead) as i64;
@@ -264,7 +290,7 @@ unsafe fn note_clock_lead(task: Task, since: u64) {
 /// As [`filter::tid`].
 #[inline(always)]
 unsafe fn arrival(task: Task, since: u64, now: u64) -> Option<u64> {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     let arrival = unsafe { last_arrival(task) };
     let lead = *CLOCK_LEAD.get(0)?;
     if arrival == 0 || lead == 0 {
@@ -284,18 +310,20 @@ unsafe fn arrival(task: Task, since: u64, now: u64) -> Option<u64> {
 }
 
 #[inline(always)]
-fn switch_in(ctx: &BtfTracePointContext, next: Task, process: Watched, cut: u32, now: u64) {
+fn switch_in(ctx: &BtfTracePointContext, next: Task, process: Watched, clock: &mut Clock) {
     // SAFETY: `next` is the tracepoint's argument.
     let tid = unsafe { filter::tid(next) };
-    let Some(thread) = entry(ctx, tid, process, PHASE_BLOCKED, cut) else {
+    let Some((thread, cut)) = entry(ctx, tid, process, PHASE_BLOCKED) else {
         return;
     };
+    let now = clock.read(cut);
     // SAFETY: a live array value; the thread's own switches come one after another.
     unsafe {
         let since = (*thread).since;
         arrive(thread, tid, now, || queued(next, since, now));
         (*thread).since = now;
         (*thread).phase = PHASE_RUNNING;
+        interval::end(thread);
     }
 }
 
@@ -345,7 +373,7 @@ unsafe fn run_delay(task: Task) -> u64 {
 /// As [`filter::tid`], and `thread` is its live entry.
 #[inline(always)]
 unsafe fn delayed(task: Task, thread: *const Thread, arrival: u64) -> Option<u64> {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     let (since, delay) = unsafe {
         let before = (*thread).run_delay;
         ((*thread).since, run_delay(task).wrapping_sub(before))
@@ -364,7 +392,7 @@ unsafe fn delayed(task: Task, thread: *const Thread, arrival: u64) -> Option<u64
 /// `thread` is a live entry whose switches come one after another.
 #[inline(always)]
 unsafe fn arrive(thread: *mut Thread, tid: u32, now: u64, queued: impl FnOnce() -> Option<u64>) {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let since = (*thread).since;
         if (*thread).phase == PHASE_BLOCKED {
@@ -433,7 +461,7 @@ pub(crate) fn page_fault_user(ctx: &BtfTracePointContext) {
 #[inline(never)]
 extern "C" fn file_of_area(_: *mut c_void, area: *const u8, file: *mut u64) -> i64 {
     // SAFETY: the kernel calls with a live area, and with the context that it was given.
-    unsafe { *file = objects::word(area as u64 + config::area_file()) };
+    unsafe { *file = read_u64(area as u64 + config::area_file()) };
     0
 }
 
@@ -444,7 +472,6 @@ pub(crate) fn sched_process_fork(ctx: &BtfTracePointContext) {
     let child: Task = ctx.arg(1);
     // SAFETY: the tracepoint's second argument.
     let (tgid, tid) = unsafe { (filter::tgid(child), filter::tid(child)) };
-    let cut = interval::current();
     let now = now();
     let process = if tid == tgid {
         // SAFETY: the tracepoint's first argument.
@@ -455,7 +482,7 @@ pub(crate) fn sched_process_fork(ctx: &BtfTracePointContext) {
     let Some(process) = process else {
         return;
     };
-    entry_of_new(ctx, tid, process, PHASE_RUNNABLE, cut, now);
+    entry_of_new(ctx, tid, process, PHASE_RUNNABLE);
 }
 
 /// An exec: the mappings are gone, and so is every thread but the one that called it.
@@ -469,8 +496,6 @@ pub(crate) fn sched_process_exec(ctx: &BtfTracePointContext) {
     let Some(process) = filter::watched(tgid) else {
         return;
     };
-    let cut = interval::current();
-    let now = now();
     if let Some(life) = PROCESS_COUNTERS.get_ptr_mut(process.index) {
         // SAFETY: a live array value, which only events of this process write: the table is void
         // until userspace has read the new mappings.
@@ -482,13 +507,15 @@ pub(crate) fn sched_process_exec(ctx: &BtfTracePointContext) {
     {
         // SAFETY: a live entry whose id no thread has any more.
         unsafe {
+            let cut = interval::begin(thread);
             interval::enter(thread, cut);
+            let now = now();
             (*thread).times.running += now.saturating_sub((*thread).since);
             (*thread).since = now;
             parks::give_up(thread);
             emit::thread_end(thread, task, now);
         }
-        entry_of_new(ctx, tid, process, PHASE_RUNNING, cut, now);
+        entry_of_new(ctx, tid, process, PHASE_RUNNING);
     }
-    emit::exec(tgid, tid, now);
+    emit::exec(tgid, tid, now());
 }

@@ -2,11 +2,14 @@
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use core::ffi::c_void;
-use profiler_common::context::{self, Found, LAYOUT_A, LAYOUT_B, Layout, Memory, RUNTIME_NONE, WORKER_CORE_C, Words, layout, tls_state};
+use profiler_common::context::{
+    self, Found, LAYOUT_A, LAYOUT_B, Layout, Memory, RUNTIME_NONE, WORKER_CORE_C, Words, layout,
+    tls_state,
+};
 use profiler_common::map::Process;
 use profiler_common::record::NO_TICK;
 
-use crate::config;
+use crate::arch;
 use crate::filter::{self, Task, Watched};
 
 /// The current task's own memory.
@@ -41,8 +44,8 @@ fn read(at: u64) -> u64 {
 /// `task` is the current task, a tracepoint's argument.
 #[inline(always)]
 pub(crate) unsafe fn of_current(task: Task, process: Watched) -> Found {
-    // SAFETY: by the caller's word, a field of the task at an offset from BTF.
-    let fs = unsafe { *task.add(config::off_task_fsbase() as usize).cast::<u64>() };
+    // SAFETY: guaranteed by the caller.
+    let fs = unsafe { arch::thread_pointer(task) };
     at_fs(fs, process)
 }
 

@@ -1,15 +1,28 @@
 //! Processes that a watched one forks.
 
 use aya_ebpf::bindings::BPF_RB_FORCE_WAKEUP;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap};
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::warn;
 use profiler_common::counter::Counter;
-use profiler_common::map::{FILTER_FREED, FILTER_SLOT, FILTER_PROBES, FILTER_SIZE, MAX_PROCESSES, NO_PROCESS, Process};
+use profiler_common::map::{
+    FILTER_FREED, FILTER_PROBES, FILTER_SIZE, FILTER_SLOT, MAX_PROCESSES, NO_PROCESS, Process,
+};
 use profiler_common::record::{ForkRecord, Header, KIND_FORK};
 
+use crate::counters::{count, count_first};
 use crate::emit;
-use crate::filter::{self, Watched};
-use crate::maps::{FILTER, PROCESS_COUNTERS, NEXT_PROCESS, SLOT_OWNERS, PROCESSES, count, count_first};
+use crate::filter::{self, FILTER, PROCESS_COUNTERS, PROCESSES, Watched};
+
+/// What is taken of [`PROCESSES`] (by index) and of [`FILTER`] (by place, from `FILTER_SLOT` on),
+/// and by which process. It is asked only where something is to be taken.
+#[map]
+static SLOT_OWNERS: HashMap<u32, u32> = HashMap::with_max_entries(2 * MAX_PROCESSES as u32, 0);
+
+/// Where the search for a free entry of [`PROCESSES`] begins.
+#[map]
+static NEXT_PROCESS: Array<u32> = Array::with_max_entries(1, 0);
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;

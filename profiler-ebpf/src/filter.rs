@@ -1,8 +1,21 @@
 //! Is this one of the watched processes? Asked at every switch of the whole system.
 
 use crate::config;
-use crate::maps::{FILTER, PROCESS_COUNTERS, PROCESSES};
-use profiler_common::map::{FILTER_PROBES, FILTER_SIZE, Process};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::Array;
+use profiler_common::map::{FILTER_PROBES, FILTER_SIZE, MAX_PROCESSES, Process, ProcessCounters};
+
+/// Process id, by its low bits, to the index of its entry in [`PROCESSES`] plus one.
+#[map]
+pub(crate) static FILTER: Array<u32> = Array::with_max_entries(FILTER_SIZE as u32, 0);
+
+/// The processes, and behind them one that there is not, for freed entries of the filter.
+#[map]
+pub(crate) static PROCESSES: Array<Process> = Array::with_max_entries(MAX_PROCESSES as u32 + 1, 0);
+
+#[map]
+pub(crate) static PROCESS_COUNTERS: Array<ProcessCounters> =
+    Array::with_max_entries(MAX_PROCESSES as u32, 0);
 
 /// The kernel's `task_struct`, as bytes: fields lie at offsets that userspace took from BTF.
 pub(crate) type Task = *const u8;
@@ -51,7 +64,9 @@ pub(crate) struct Table {
 /// mappings.
 #[inline(always)]
 pub(crate) fn table(process: Watched) -> Table {
-    let exec_count = PROCESS_COUNTERS.get(process.index).map_or(0, |life| life.exec_count);
+    let exec_count = PROCESS_COUNTERS
+        .get(process.index)
+        .map_or(0, |life| life.exec_count);
     let process = process.process;
     // SAFETY: a live array value.
     unsafe {

@@ -1,12 +1,19 @@
 //! Intervals: into which one an event falls, and what a thread was when the last one ended.
 //!
 //! Userspace cuts a recording into intervals by raising one number, [`CUT`], and then waits until
-//! every program that may have read the old one has ended. Whatever a program adds to a sum it adds
-//! to those of the number that it has read, once, at its beginning; so the sums of the old interval
-//! do not change any more.
+//! no program is at work any more that may have read the old one. Whatever a program adds to a sum
+//! it adds to those of the number that it has read; so the sums of the old interval do not change
+//! any more.
+//!
+//! Every sum is one thread's, and every event is one thread's. So a program marks the thread's
+//! entry as busy, and reads the number only then. Of an entry that is not busy, some time after the
+//! number was raised, userspace knows that the next event will read the new one. "Some time" is
+//! what a CPU may take to make a store visible to others: it may read the number before that. It is
+//! well below a microsecond, and userspace waits for a millisecond. (A barrier here would cost each
+//! event more than all the rest of this; and `synchronize_rcu`, which also tells when programs have
+//! ended, takes seconds on a machine whose CPUs are all busy.)
 
-use aya_ebpf::btf_maps::{self, ArrayOfMaps};
-use aya_ebpf::macros::{btf_map, map};
+use aya_ebpf::macros::map;
 use aya_ebpf::maps::Array;
 use core::ptr::{read_volatile, write_volatile};
 use core::sync::atomic::{Ordering, compiler_fence};
@@ -19,19 +26,45 @@ const MMAPABLE: u32 = 0x400;
 #[map]
 static CUT: Array<u64> = Array::with_max_entries(1, MMAPABLE);
 
-/// No program reads it. Userspace replaces its one entry, for which the kernel waits until all
-/// programs that run have ended.
-#[btf_map]
-static GRACE: ArrayOfMaps<btf_maps::Array<u64, 1, { MMAPABLE as usize }>, 1> = ArrayOfMaps::new();
-
-/// The interval of an event. To be read once, and before the time of the event: then no event of an
-/// interval is earlier than the interval's begin.
+/// The interval under way. To be read before the time of an event: then no event of an interval is
+/// earlier than the interval's begin.
 #[inline(always)]
 pub(crate) fn current() -> u32 {
     match CUT.get_ptr(0) {
         // SAFETY: a live array value; volatile, as it is to be read here and not later.
         Some(cut) => unsafe { read_volatile(cut) as u32 },
         None => 0,
+    }
+}
+
+/// Begins an event of a thread; returns its interval.
+///
+/// # Safety
+/// `thread` is a live entry, and what this program changes of it, or of its sums, is between here
+/// and [`end`].
+#[inline(always)]
+pub(crate) unsafe fn begin(thread: *mut Thread) -> u32 {
+    // SAFETY: guaranteed by the caller. Whoever interrupts this program in between leaves the
+    // number as it was.
+    unsafe {
+        let busy = &raw mut (*thread).busy;
+        write_volatile(busy, read_volatile(busy).wrapping_add(1));
+    }
+    compiler_fence(Ordering::SeqCst);
+    current()
+}
+
+/// Ends it.
+///
+/// # Safety
+/// As [`begin`], which went before, and the entry was not given up meanwhile.
+#[inline(always)]
+pub(crate) unsafe fn end(thread: *mut Thread) {
+    compiler_fence(Ordering::SeqCst);
+    // SAFETY: guaranteed by the caller.
+    unsafe {
+        let busy = &raw mut (*thread).busy;
+        write_volatile(busy, read_volatile(busy).wrapping_sub(1));
     }
 }
 

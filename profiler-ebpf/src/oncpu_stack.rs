@@ -5,12 +5,13 @@ use core::ptr::{read_volatile, write_volatile};
 use profiler_common::counter::Counter;
 use profiler_common::map::{POLICY_RECORD, Stack};
 
-use crate::emit::KernelFrames;
+use crate::arch::{self, Registers};
+use crate::counters::count;
+use crate::emit::{KernelFrames, MESSAGE};
 use crate::filter::{self, Watched};
-use crate::maps::{MESSAGE, STACKS, count};
-use crate::registers::Registers;
+use crate::stack::STACKS;
 use crate::unwind::Reading;
-use crate::{config, context, emit, registers, stack, unwind};
+use crate::{context, emit, stack, unwind};
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
@@ -36,7 +37,7 @@ pub(crate) fn take<const SLOT: u32>(
     stack_kind: u32,
     now: u64,
 ) -> Option<Taken> {
-    let fs = registers::of_current_task(config::off_task_fsbase());
+    let fs = arch::thread_pointer_of_current();
     let context = context::at_fs(fs, process);
     let table = filter::table(process);
     let state = unwind::walk_user::<SLOT>(regs.ip, regs.sp, regs.bp, table, Reading::ANEW)?;

@@ -1,17 +1,33 @@
 //! Parks known again without a walk. Why that is sound is said in [`profiler_common::park`].
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::Array;
 use core::ffi::c_void;
 use core::ptr::{read_volatile, write_volatile};
 use profiler_common::counter::Counter;
 use profiler_common::map::{POLICY_SUM_ONLY, THREADS, Thread};
-use profiler_common::park::{ANY_TLS_STATE, CHECK_EVERY, Key, Park, ParkSet, SET_PROBES, SETS, SLOTS, SPAN, Sums, WAYS};
+use profiler_common::park::{
+    ANY_TLS_STATE, CHECK_EVERY, Key, Park, ParkSet, SET_PROBES, SETS, SLOTS, SPAN, Sums, WAYS,
+};
 
+use crate::arch::Registers;
+use crate::counters::count;
 use crate::filter::Table;
-use crate::maps::{CHUNK, CLAIMS, PARKS, PARK_CACHE_EPOCH, count};
-use crate::registers::Registers;
 use crate::sums;
-use crate::unwind::Chunk;
+use crate::threads::CLAIMS;
+use crate::unwind::{CHUNK, Chunk};
+
+/// `BPF_F_MMAPABLE`: userspace reads the sums without calls, and sets begin with a cache line.
+const MMAPABLE: u32 = 0x400;
+
+/// The remembered parks, by [`profiler_common::map::Thread::parks`].
+#[map]
+static PARKS: Array<ParkSet> = Array::with_max_entries(SETS as u32, MMAPABLE);
+
+/// How often userspace has changed its mind about a stack, one value.
+#[map]
+static PARK_CACHE_EPOCH: Array<u32> = Array::with_max_entries(1, 0);
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
@@ -57,7 +73,7 @@ pub(crate) struct Found {
 /// `park` is in the current thread's set, `chunk` this CPU's.
 #[inline(always)]
 unsafe fn is_it(park: *const Park, chunk: *mut Chunk, key: &Key, bp: u64) -> bool {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         // The likeliest difference first.
         if (*park).key.ip != key.ip
@@ -130,14 +146,15 @@ fn key(table: Table, regs: &Registers) -> Key {
     }
 }
 
-/// Looks for the remembered park that the current thread's wait is. Whether it is that for good;
-/// else [`candidate`] is the one that it is but for the tls_state, or that it is to be walked to check.
+/// Looks the current wait up in the thread's park cache. Returns true on a confirmed hit; otherwise
+/// [`pending_hit`] is an entry that matches except for its TLS state, or one that is due for
+/// verification.
 ///
 /// # Safety
 /// `thread` is the current thread's live entry.
 #[inline(always)]
-pub(crate) unsafe fn find(thread: *mut Thread, table: Table, regs: &Registers) -> bool {
-    // SAFETY: by the caller's word; live map values, and the set is this thread's alone.
+pub(crate) unsafe fn lookup(thread: *mut Thread, table: Table, regs: &Registers) -> bool {
+    // SAFETY: guaranteed by the caller; live map values, and the set is this thread's alone.
     unsafe {
         let Some(chunk) = CHUNK.get_ptr_mut(0) else {
             return false;
@@ -158,7 +175,7 @@ pub(crate) unsafe fn find(thread: *mut Thread, table: Table, regs: &Registers) -
                 park: likely,
                 number: (*likely).number,
             };
-            if (*likely).tls_state == ANY_TLS_STATE && accept(thread, found) {
+            if (*likely).tls_state == ANY_TLS_STATE && hit(thread, found) {
                 return true;
             }
             found.number
@@ -166,18 +183,18 @@ pub(crate) unsafe fn find(thread: *mut Thread, table: Table, regs: &Registers) -
             let set = u64::from((*thread).parks - 1) | key.syscall << 32;
             park_number(set, key.ip, key.sp, regs.bp, key.era)
         };
-        write_volatile(&raw mut (*thread).candidate, number as u16);
+        write_volatile(&raw mut (*thread).candidate, number as u8);
     }
     false
 }
 
-/// What [`find`] found.
+/// What [`lookup`] found.
 ///
 /// # Safety
-/// As [`find`].
+/// As [`lookup`].
 #[inline(always)]
-pub(crate) unsafe fn candidate(thread: *const Thread) -> Option<Found> {
-    // SAFETY: as in `find`.
+pub(crate) unsafe fn pending_hit(thread: *const Thread) -> Option<Found> {
+    // SAFETY: as in `lookup`.
     unsafe {
         let number = u32::from(read_volatile(&raw const (*thread).candidate));
         if number == 0 {
@@ -193,10 +210,10 @@ pub(crate) unsafe fn candidate(thread: *const Thread) -> Option<Found> {
 /// Takes the wait that begins for `found`, unless it is to be walked to check that.
 ///
 /// # Safety
-/// As [`find`].
+/// As [`lookup`].
 #[inline(always)]
-pub(crate) unsafe fn accept(thread: *mut Thread, found: Found) -> bool {
-    // SAFETY: by the caller's word.
+pub(crate) unsafe fn hit(thread: *mut Thread, found: Found) -> bool {
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let hits = (*found.park).hits.wrapping_add(1);
         (*found.park).hits = hits;
@@ -204,7 +221,7 @@ pub(crate) unsafe fn accept(thread: *mut Thread, found: Found) -> bool {
             return false;
         }
         count(Counter::ParksKnown);
-        belongs(thread, found);
+        account_to(thread, found);
         true
     }
 }
@@ -213,13 +230,13 @@ pub(crate) unsafe fn accept(thread: *mut Thread, found: Found) -> bool {
 /// was right.
 ///
 /// # Safety
-/// As [`find`].
+/// As [`lookup`].
 #[inline(always)]
-pub(crate) unsafe fn checked(thread: *mut Thread, found: Found, hash: u64) -> bool {
-    // SAFETY: by the caller's word.
+pub(crate) unsafe fn verify(thread: *mut Thread, found: Found, hash: u64) -> bool {
+    // SAFETY: guaranteed by the caller.
     unsafe {
         if (*found.park).hash == hash {
-            belongs(thread, found);
+            account_to(thread, found);
             return true;
         }
         write_volatile(&raw mut (*thread).candidate, 0);
@@ -232,20 +249,20 @@ pub(crate) unsafe fn checked(thread: *mut Thread, found: Found, hash: u64) -> bo
 /// How many frames prove what a park is.
 ///
 /// # Safety
-/// As [`find`].
+/// As [`lookup`].
 #[inline(always)]
 pub(crate) unsafe fn frames(found: Found) -> u32 {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe { (*found.park).frames }
 }
 
 #[inline(always)]
-unsafe fn belongs(thread: *mut Thread, found: Found) {
+unsafe fn account_to(thread: *mut Thread, found: Found) {
     // SAFETY: the caller's live entry and map value.
     unsafe {
         (*thread).stack = (*found.park).stack;
         (*thread).policy = POLICY_SUM_ONLY;
-        write_volatile(&raw mut (*thread).park, found.number as u16);
+        write_volatile(&raw mut (*thread).park, found.number as u8);
     }
 }
 
@@ -256,7 +273,7 @@ unsafe fn belongs(thread: *mut Thread, found: Found) {
 /// `thread` is a live entry whose wait ends.
 #[inline(always)]
 pub(crate) unsafe fn sums(thread: *const Thread) -> Option<*mut Sums> {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let number = (*thread).park;
         if number == 0 {
@@ -297,8 +314,8 @@ pub(crate) struct Noted {
 /// # Safety
 /// `thread` is the current thread's live entry.
 #[inline(always)]
-pub(crate) unsafe fn remember(thread: *mut Thread, table: Table, regs: &Registers, noted: Noted) {
-    // SAFETY: by the caller's word.
+pub(crate) unsafe fn insert(thread: *mut Thread, table: Table, regs: &Registers, noted: Noted) {
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let frames = (*thread).remember;
         (*thread).remember = 0;
@@ -319,7 +336,7 @@ pub(crate) unsafe fn remember(thread: *mut Thread, table: Table, regs: &Register
         let number = park_store(set, noted.stack, noted.hash, proof, (*thread).cut);
         if number != 0 {
             (*thread).policy = POLICY_SUM_ONLY;
-            write_volatile(&raw mut (*thread).park, number as u16);
+            write_volatile(&raw mut (*thread).park, number as u8);
         }
     }
 }
@@ -385,7 +402,7 @@ extern "C" fn park_forget(set: u32, way: u32, cut: u32) -> u32 {
 /// `thread` is a live entry, and its thread makes no more switches.
 #[inline(always)]
 pub(crate) unsafe fn give_up(thread: *mut Thread) {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let Some(set) = set(thread) else {
             return;

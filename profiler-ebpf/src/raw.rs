@@ -3,16 +3,21 @@
 
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_probe_read_user, bpf_ringbuf_output};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::PerCpuArray;
 use core::ffi::c_void;
 use profiler_common::counter::Counter;
 use profiler_common::map::Thread;
-use profiler_common::record::{KIND_UNMAPPED_STACK, RAW_PIECE_BYTES, RAW_STACK_BYTES, RawStackRecord};
+use profiler_common::record::{
+    KIND_UNMAPPED_STACK, RAW_PIECE_BYTES, RAW_STACK_BYTES, RawStackRecord,
+};
 use profiler_common::row::walk;
 
+use crate::arch::Registers;
 use crate::config;
-use crate::filter::{Table, Watched};
-use crate::maps::{EVENTS, PROCESS_COUNTERS, RAW_MESSAGE, count};
-use crate::registers::Registers;
+use crate::counters::count;
+use crate::emit::EVENTS;
+use crate::filter::{PROCESS_COUNTERS, Table, Watched};
 use crate::unwind::Walk;
 
 const PAGE: u64 = RAW_PIECE_BYTES as u64;
@@ -25,6 +30,10 @@ pub(crate) struct RawMessage {
     record: RawStackRecord,
     memory: [u8; RAW_PIECE_BYTES],
 }
+
+/// The piece of a raw copy being made, in the form in which it is sent.
+#[map]
+static RAW_MESSAGE: PerCpuArray<RawMessage> = PerCpuArray::with_max_entries(1, 0);
 
 /// What names a copy.
 pub(crate) struct Copy {
@@ -51,7 +60,7 @@ pub(crate) unsafe fn shadow(
     if every == 0 {
         return;
     }
-    // SAFETY: a helper without arguments; the pointers are by the caller's word.
+    // SAFETY: a helper without arguments; the pointers are guaranteed by the caller.
     unsafe {
         let chosen = u64::from(bpf_get_prandom_u32()).wrapping_mul(every.into());
         if chosen >> 32 != 0 {
@@ -99,7 +108,7 @@ pub(crate) unsafe fn unmapped(
         MOST_WITH_TABLE
     };
     // SAFETY: a live array value. Threads on other CPUs may count at the same time: then some
-    // more are sent. The rest by the caller's word.
+    // more are sent. The rest guaranteed by the caller.
     unsafe {
         if (*life).raw_table_version != table.table_version {
             (*life).raw_table_version = table.table_version;
@@ -130,7 +139,7 @@ pub(crate) unsafe fn send(thread: *const Thread, regs: &Registers, copy: &Copy, 
     let Some(message) = RAW_MESSAGE.get_ptr_mut(0) else {
         return false;
     };
-    // SAFETY: by the caller's word; `message` is a live per-CPU value, into which at most
+    // SAFETY: guaranteed by the caller; `message` is a live per-CPU value, into which at most
     // RAW_PIECE_BYTES of memory go.
     unsafe {
         let sp = regs.sp;

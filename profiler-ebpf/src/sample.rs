@@ -11,10 +11,11 @@ use profiler_common::counter::Counter;
 use profiler_common::record::stack_kind;
 use profiler_common::row::walk;
 
+use crate::counters::count;
+use crate::emit::MESSAGE;
 use crate::filter::{self, Watched};
-use crate::maps::{MESSAGE, count, slot};
 use crate::unwind::Reading;
-use crate::{config, context, emit, interval, registers, stack, threads, unwind};
+use crate::{arch, context, emit, interval, slot, stack, threads, unwind};
 
 /// Sends the stack of the current thread, if it is one of a watched process.
 #[inline(always)]
@@ -25,8 +26,8 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
         return;
     };
     count(Counter::Samples);
-    let regs = registers::of_current(registers::COPY_OF_SAMPLE);
-    let fs = registers::of_current_task(config::off_task_fsbase());
+    let regs = arch::of_current(arch::COPY_OF_SAMPLE);
+    let fs = arch::thread_pointer_of_current();
     let context = context::at_fs(fs, process);
     let table = filter::table(process);
     let walked =

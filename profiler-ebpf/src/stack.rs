@@ -1,21 +1,27 @@
 //! From a thread that begins to wait, or that ends the wait of another one, to the number of its
 //! stack.
 
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::HashMap;
 use core::ffi::c_void;
 use core::ptr::{read_volatile, write_volatile};
 use profiler_common::context::tls_state;
 use profiler_common::counter::Counter;
-use profiler_common::map::{POLICY_SUM_ONLY, POLICY_RECORD, Stack, Thread};
+use profiler_common::map::{POLICY_RECORD, POLICY_SUM_ONLY, Stack, Thread};
 use profiler_common::park::ANY_TLS_STATE;
 use profiler_common::record::{KIND_RAW_STACK, STACK_BEFORE, stack_kind};
 use profiler_common::row::walk;
 
-use crate::emit::KernelFrames;
+use crate::arch::{self, Registers};
+use crate::counters::{add, count, count_truncated};
+use crate::emit::{KernelFrames, MESSAGE};
 use crate::filter::{self, Table, Task, Watched};
-use crate::maps::{MESSAGE, STACKS, add, count, count_truncated, slot};
-use crate::registers::Registers;
 use crate::unwind::Reading;
-use crate::{context, emit, objects, parks, raw, registers, unwind};
+use crate::{context, emit, objects, parks, raw, slot, unwind};
+
+/// The stacks that were sent, by number.
+#[map]
+pub(crate) static STACKS: HashMap<u64, Stack> = HashMap::with_max_entries(65_536, 0);
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
@@ -39,16 +45,16 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
     // SAFETY: `task` is the tracepoint's argument, `thread` and `message` are live map values.
     unsafe {
         (*thread).policy = POLICY_RECORD;
-        let regs = registers::of_task(task, registers::COPY_OF_TRACEPOINT);
+        let regs = arch::of_task(task, arch::COPY_OF_TRACEPOINT);
         // Kept in memory between the steps, not in registers: what the verifier knows of a value it
         // would follow through all that comes after, once for each value.
         let table = filter::table(process);
-        if parks::find(thread, table, &regs) {
+        if parks::lookup(thread, table, &regs) {
             return;
         }
-        if let Some(park) = parks::candidate(thread)
+        if let Some(park) = parks::pending_hit(thread)
             && (*park.park).tls_state == ANY_TLS_STATE
-            && parks::accept(thread, park)
+            && parks::hit(thread, park)
         {
             return;
         }
@@ -56,15 +62,15 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         write_volatile(&raw mut (*thread).tls_state, context.tls_state);
         (*thread).task_id = context.task_id;
         let tls_state = read_volatile(&raw const (*thread).tls_state);
-        if let Some(park) = parks::candidate(thread)
+        if let Some(park) = parks::pending_hit(thread)
             && (*park.park).tls_state == tls_state
-            && parks::accept(thread, park)
+            && parks::hit(thread, park)
         {
             return;
         }
         count(Counter::SwitchOutBlocked);
         objects::note(&regs);
-        let noting = match parks::candidate(thread) {
+        let noting = match parks::pending_hit(thread) {
             Some(park) => parks::frames(park),
             None => (*thread).remember,
         };
@@ -91,9 +97,9 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
             count_truncated((*state).outcome);
         }
         let tls_state = read_volatile(&raw const (*thread).tls_state);
-        if let Some(park) = parks::candidate(thread)
+        if let Some(park) = parks::pending_hit(thread)
             && ((*park.park).tls_state == ANY_TLS_STATE || (*park.park).tls_state == tls_state)
-            && parks::checked(thread, park, (*state).noted)
+            && parks::verify(thread, park, (*state).noted)
         {
             return;
         }
@@ -131,7 +137,7 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
                         tls_state
                     },
                 };
-                parks::remember(thread, table, &regs, noted);
+                parks::insert(thread, table, &regs, noted);
             }
             return;
         }
@@ -151,7 +157,7 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
 /// `process` which ends the wait of another one. Returns its number, or 0.
 #[inline(always)]
 pub(crate) fn take_waker(ctx: *mut c_void, process: Watched, now: u64) -> u64 {
-    let regs = registers::of_current(registers::COPY_OF_TRACEPOINT);
+    let regs = arch::of_current(arch::COPY_OF_TRACEPOINT);
     let table = filter::table(process);
     let Some(state) =
         unwind::walk_user::<{ slot::SCHEDULER }>(regs.ip, regs.sp, regs.bp, table, Reading::ANEW)
@@ -241,7 +247,7 @@ fn remember(
 /// `process` is a live entry.
 #[inline(always)]
 pub(crate) unsafe fn era(process: Watched, table: Table) -> u64 {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     let epoch = unsafe { (*process.process).address_epoch };
     (u64::from(table.exec_count) << 32 | u64::from(epoch)).wrapping_mul(0xd6e8_feb8_6659_fd93)
 }

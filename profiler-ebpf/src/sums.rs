@@ -1,11 +1,29 @@
 //! Sums over waits: one entry a thread, stack and object.
 
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap};
 use core::ptr::null_mut;
 use profiler_common::counter::Counter;
-use profiler_common::map::{Aggregate, AggregateKey, HISTOGRAM_BUCKETS, IntervalKey, OBJECT_AGGREGATES};
+use profiler_common::map::{
+    AGGREGATES as MAX_AGGREGATES, Aggregate, AggregateKey, HISTOGRAM_BUCKETS, IntervalKey,
+    OBJECT_AGGREGATES,
+};
 use profiler_common::park::Sums;
 
-use crate::maps::{AGGREGATES, OBJECT_SUMS, add as add_count, count};
+use crate::counters::{add as add_count, count};
+
+/// `BPF_F_MMAPABLE`: userspace writes them without a call.
+const MMAPABLE: u32 = 0x400;
+
+#[map]
+static AGGREGATES: HashMap<IntervalKey, Aggregate> =
+    HashMap::with_max_entries(MAX_AGGREGATES as u32, 0);
+
+/// How many entries of it were made for waits for a known object, about: in the interval under way
+/// and in the one before, each in the place that the lowest bit of its number names. Userspace sets
+/// it to 0 where it has taken the sums out.
+#[map]
+static OBJECT_SUMS: Array<u64> = Array::with_max_entries(2, MMAPABLE);
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
@@ -129,7 +147,7 @@ pub(crate) fn of(waits: AggregateKey, cut: u32) -> Option<*mut Aggregate> {
 /// takes it out only when no program adds to that interval any more.
 #[inline(always)]
 pub(crate) unsafe fn add(sums: *mut Aggregate, blocked: u64, runqueue: u64) {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         (*sums).waits += 1;
         (*sums).blocked += blocked;
@@ -162,14 +180,14 @@ pub(crate) unsafe fn merge(more: *const Sums) {
         (waits, (*more).cut)
     };
     let Some(sums) = of(waits, cut) else {
-        // SAFETY: by the caller's word. One was counted.
+        // SAFETY: guaranteed by the caller. One was counted.
         add_count(
             Counter::AggregateFull,
             unsafe { (*more).waits }.saturating_sub(1),
         );
         return;
     };
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         (*sums).waits += (*more).waits;
         (*sums).blocked += (*more).blocked;

@@ -3,11 +3,22 @@
 //! An array, because a lookup costs 4 ns where a hash map's costs 42, and every switch of a
 //! watched thread makes one.
 
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap};
 use core::ptr::write_volatile;
 use core::sync::atomic::{Ordering, compiler_fence};
 use profiler_common::map::{PHASE_DEAD, PHASE_NEW, PHASE_RUNNING, THREAD_WAYS, THREADS, Thread};
+use profiler_common::park::SETS;
 
-use crate::maps::{CLAIMS, THREAD_TABLE};
+/// `BPF_F_MMAPABLE`: userspace reads it without calls, and its values begin with a cache line.
+const MMAPABLE: u32 = 0x400;
+
+#[map]
+static THREAD_TABLE: Array<Thread> = Array::with_max_entries(THREADS as u32, MMAPABLE);
+
+/// Place in [`THREAD_TABLE`] to the thread that has it; for making and giving up entries only.
+#[map]
+pub(crate) static CLAIMS: HashMap<u32, u32> = HashMap::with_max_entries((THREADS + SETS) as u32, 0);
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
@@ -70,7 +81,7 @@ pub(crate) fn claim(tid: u32, tgid: u32) -> Option<*mut Thread> {
 /// `thread` is a live entry.
 #[inline(always)]
 pub(crate) unsafe fn on_cpu(thread: *const Thread, now: u64) -> u64 {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let stretch = if (*thread).phase == PHASE_RUNNING {
             now.saturating_sub((*thread).since)
@@ -95,6 +106,7 @@ pub(crate) unsafe fn release(thread: *mut Thread) {
         write_volatile(&raw mut (*thread).tid, 0);
         compiler_fence(Ordering::SeqCst);
         (*thread).cut = 0;
+        (*thread).busy = 0;
         (*thread).at_cut.phase = PHASE_NEW;
         (*thread).phase = PHASE_NEW;
         (*thread).since = 0;
@@ -131,6 +143,7 @@ pub(crate) unsafe fn leave(thread: *mut Thread) {
     unsafe {
         let tid = (*thread).tid;
         (*thread).ended_tid = tid;
+        (*thread).busy = 0;
         (*thread).phase = PHASE_DEAD;
         compiler_fence(Ordering::SeqCst);
         write_volatile(&raw mut (*thread).tid, 0);

@@ -4,7 +4,7 @@
 use holdup::cause::{Cause, CauseClassifier, WaitContext};
 use holdup::runtime::tokio::{Classifier, RULES};
 use holdup::runtime::{Classification, State};
-use holdup::symbolize::{Frame, Naming, Origin, Space};
+use holdup::symbolize::{Frame, FrameRef, Naming, Origin, Space};
 use holdup::units::{Addr, Svma};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 struct Thread {
     truth: String,
     syscall: Option<u32>,
-    frames: Vec<Frame>,
+    frames: Vec<FrameRef>,
 }
 
 struct Recording {
@@ -81,7 +81,7 @@ fn load(path: &std::path::Path) -> Recording {
     };
     let (functions, strings) = (texts("functions"), texts("strings"));
     let index = |v: &Value| v.as_u64().map(|n| usize::try_from(n).expect("an index"));
-    let table: Vec<Frame> = v["frames"]
+    let table: Vec<FrameRef> = v["frames"]
         .as_array()
         .expect("a list of frames")
         .iter()
@@ -90,7 +90,7 @@ fn load(path: &std::path::Path) -> Recording {
             let module = strings[index(&f[1]).expect("a module")].clone();
             let file = index(&f[5]).map(|i| strings[i].clone());
             let address = Addr(hex(&f[2]));
-            Frame {
+            Arc::new(Frame {
                 space: Space::User,
                 naming: if function.contains("+0x") {
                     Naming::Offset
@@ -105,7 +105,7 @@ fn load(path: &std::path::Path) -> Recording {
                 module: Some(module),
                 address,
                 start: Some(Svma(hex(&f[3]))),
-            }
+            })
         })
         .collect();
     let threads = v["threads"]
@@ -154,7 +154,7 @@ fn as_said(v: &Classification) -> String {
     format!("{} {}", v.state.name(), v.role.name())
 }
 
-fn show(frames: &[Frame]) -> String {
+fn show(frames: &[FrameRef]) -> String {
     frames
         .iter()
         .map(|f| format!("\n      {}", f.function))

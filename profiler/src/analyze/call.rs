@@ -1,7 +1,7 @@
 //! A system call as a person reads it.
 
 use super::location::syscall;
-use crate::recording::{ObjectKind, StackEntry, WaitObject};
+use crate::recording::{ObjectKind, Stack, WaitObject};
 use profiler_common::call;
 
 /// The operations of `futex` without their flags (`include/uapi/linux/futex.h`).
@@ -29,7 +29,7 @@ const FLOCK: u32 = 73;
 /// The call of a wait with this stack for this object: `read fd 12 /var/lib/x`, `futex wait`,
 /// `clock_nanosleep 20 ms`, `connect tcp 10.0.0.5:5432`, `openat "/var/lib/x"`. Raw: it may hold
 /// any character.
-pub(super) fn call(stack: &StackEntry, object: Option<&WaitObject>) -> String {
+pub(super) fn call(stack: &Stack, object: Option<&WaitObject>) -> String {
     let mut text = syscall(stack);
     let Some(number) = stack.syscall else {
         if let Some(object) = object {
@@ -98,6 +98,7 @@ mod tests {
                 name: name.to_owned(),
             },
             fd,
+            many: 1,
         });
         call(&stack, object.as_ref())
     }

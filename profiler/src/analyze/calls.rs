@@ -2,14 +2,14 @@
 //! the page cache. It is a part of the time in state `running`, and of no wait.
 
 use super::call::call;
-use super::causes::Findings;
-use super::cpu::{entry, part};
+use super::causes::Causes;
 use super::location::{Location, location, task};
-use super::role_times::{Class, verdict_of};
-use super::runtimes::Runtimes;
-use super::sites::{MAX_OBJECTS, whole_stack};
+use super::object_groups::{MAX_OBJECTS, ObjectSum, shorten, sum_objects};
+use super::runtimes::{RuntimeIndex, Runtimes};
+use super::stack_facts::{WaitRole, class_of, object, part, whole_stack};
+use super::whole::Whole;
 use crate::cause::{ADVICE, Advice, Cause};
-use crate::recording::{Object, ObjectId, ObjectKind, Recording, StackEntry, StackId, WaitObject};
+use crate::recording::{ObjectId, ObjectKind, ProcessId, StackId, WaitObject};
 use crate::report::{CallObject, CallSite, CpuPart};
 use crate::units::Nanos;
 use std::cmp::{Ordering, Reverse};
@@ -18,13 +18,14 @@ use std::sync::Arc;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
+    process: ProcessId,
     part: CpuPart,
-    runtime: Option<String>,
+    runtime: Option<RuntimeIndex>,
     location: Location,
 }
 
 #[derive(Default)]
-struct Gathered {
+struct SiteCalls {
     calls: u64,
     total: Nanos,
     wall: Nanos,
@@ -34,42 +35,38 @@ struct Gathered {
 }
 
 /// All sites of long system calls, most time first; those in polls before the others.
-pub(super) fn call_sites(
-    recording: &Recording,
-    runtimes: &Runtimes,
-    findings: &Findings,
-) -> Vec<CallSite> {
-    let mut sites: HashMap<Key, Gathered> = HashMap::new();
-    for total in &recording.calls {
-        let Some(stack) = entry(recording, total.stack) else {
+pub(super) fn call_sites(whole: &Whole<'_>, runtimes: &Runtimes, causes: &Causes) -> Vec<CallSite> {
+    let mut sites: HashMap<Key, SiteCalls> = HashMap::new();
+    for sum in whole.totals.calls.values() {
+        let Some(stack) = whole.tables.stack(sum.stack) else {
             continue;
         };
-        let (state, role) = verdict_of(recording, total.stack);
-        let runtime = runtimes.of_wait(total.tid, Class::of(state, role));
+        let (state, role) = class_of(whole.tables, sum.stack);
         let key = Key {
+            process: sum.thread.process,
             part: part(state, role),
-            runtime: runtime.map(str::to_owned),
+            runtime: runtimes.of_wait(sum.thread, WaitRole::new(state, role)),
             location: location(stack),
         };
         let site = sites.entry(key).or_default();
-        site.calls = site.calls.saturating_add(total.calls);
-        site.total += total.on_cpu;
-        site.wall += total.wall;
-        site.max = site.max.max(total.max);
-        let of = site.of.entry((total.stack, total.object)).or_default();
-        of.0 = of.0.saturating_add(total.calls);
-        of.1 += total.on_cpu;
+        site.calls = site.calls.saturating_add(sum.calls);
+        site.total += sum.on_cpu;
+        site.wall += sum.wall;
+        site.max = site.max.max(sum.max);
+        let of = site.of.entry((sum.stack, sum.object)).or_default();
+        of.0 = of.0.saturating_add(sum.calls);
+        of.1 += sum.on_cpu;
     }
     let mut sites: Vec<CallSite> = sites
         .into_iter()
-        .map(|(key, gathered)| site(recording, findings, key, &gathered))
+        .map(|(key, calls)| site(whole, causes, key, &calls))
         .collect();
     sites.sort_by(order);
     sites
 }
 
 /// By part, and in each by time, most first; then by whatever makes it a total order.
-pub(super) fn order(a: &CallSite, b: &CallSite) -> Ordering {
+fn order(a: &CallSite, b: &CallSite) -> Ordering {
     let order = |site: &CallSite| (site.part, Reverse(site.total_ns), site.line, site.pid);
     order(a)
         .cmp(&order(b))
@@ -79,63 +76,83 @@ pub(super) fn order(a: &CallSite, b: &CallSite) -> Ordering {
         .then_with(|| a.runtime.cmp(&b.runtime))
 }
 
-fn site(recording: &Recording, findings: &Findings, key: Key, gathered: &Gathered) -> CallSite {
-    let mut calls: Vec<_> = gathered.of.iter().collect();
-    calls.sort_by_key(|(of, (_, time))| (Reverse(*time), **of));
-    let mut causes: BTreeMap<Cause, Nanos> = BTreeMap::new();
-    let mut tasks: BTreeMap<Arc<str>, Nanos> = BTreeMap::new();
-    let mut texts: BTreeMap<String, Nanos> = BTreeMap::new();
-    let mut evidence: Vec<String> = Vec::new();
-    let mut told = |rule: &str| {
-        if !evidence.iter().any(|known| known == rule) {
-            evidence.push(rule.to_owned());
+/// What is said of the calls of a site.
+#[derive(Default)]
+struct Words {
+    causes: BTreeMap<Cause, Nanos>,
+    tasks: BTreeMap<Arc<str>, Nanos>,
+    texts: BTreeMap<String, Nanos>,
+    evidence: Vec<String>,
+}
+
+impl Words {
+    fn of(
+        whole: &Whole<'_>,
+        causes: &Causes,
+        calls: &[((StackId, Option<ObjectId>), Nanos)],
+    ) -> Words {
+        let mut words = Words::default();
+        for &((id, object_id), time) in calls {
+            let Some(stack) = whole.tables.stack(id) else {
+                continue;
+            };
+            words.add_evidence(stack.class.rule.0);
+            let object = object(whole.tables, object_id);
+            let (cause, rule) = cause(causes, id, object);
+            words.add_evidence(rule);
+            *words.causes.entry(cause).or_default() += time;
+            *words.texts.entry(call(stack, object)).or_default() += time;
+            if let Some(task) = task(stack) {
+                *words.tasks.entry(task).or_default() += time;
+            }
         }
-    };
-    for ((id, object_id), (_, time)) in &calls {
-        let Some(stack) = entry(recording, *id) else {
-            continue;
-        };
-        told(stack.verdict.rule.0);
-        let object = object(recording, *object_id);
-        let (cause, rule) = cause(findings, *id, object);
-        told(rule);
-        *causes.entry(cause).or_default() += *time;
-        *texts.entry(call(stack, object)).or_default() += *time;
-        if let Some(task) = task(stack) {
-            *tasks.entry(task).or_default() += *time;
+        words
+    }
+
+    fn add_evidence(&mut self, rule: &str) {
+        if !self.evidence.iter().any(|known| known == rule) {
+            self.evidence.push(rule.to_owned());
         }
     }
-    let cause = most(causes).unwrap_or(Cause::Other);
+}
+
+fn site(whole: &Whole<'_>, causes: &Causes, key: Key, site: &SiteCalls) -> CallSite {
+    let mut calls: Vec<_> = site.of.iter().map(|(of, (_, time))| (*of, *time)).collect();
+    calls.sort_by_key(|(of, time)| (Reverse(*time), *of));
+    let words = Words::of(whole, causes, &calls);
+    let cause = most(words.causes).unwrap_or(Cause::Other);
     let advice = calls
         .iter()
-        .filter_map(|((id, _), _)| findings.get(*id))
+        .filter_map(|((id, _), _)| causes.get(*id))
         .find(|finding| finding.cause == cause)
         .and_then(|finding| finding.advice)
         .or_else(|| general_advice(cause))
         // What is said of memory is about waits for it.
         .filter(|_| key.part == CpuPart::Poll && cause != Cause::Memory)
         .map(|advice| advice.suggestion);
-    let worst: Option<&StackEntry> = calls.first().and_then(|((id, _), _)| entry(recording, *id));
-    let (objects, more_objects) = objects(recording, gathered);
+    let worst = calls
+        .first()
+        .and_then(|((id, _), _)| whole.tables.stack(*id));
+    let (objects, more_objects) = objects(whole, site);
     CallSite {
         function: key.location.function,
         file: key.location.file,
         line: key.location.line,
-        task: most(tasks),
-        pid: recording.target.pid,
-        runtime: key.runtime,
+        task: most(words.tasks),
+        pid: whole.pid(key.process),
+        runtime: key.runtime.map(RuntimeIndex::id),
         part: key.part,
         wait: key.location.wait.to_string(),
         cause,
-        call: most(texts).unwrap_or_default(),
+        call: most(words.texts).unwrap_or_default(),
         objects,
         more_objects,
         advice,
-        evidence,
-        calls: gathered.calls,
-        total_ns: gathered.total,
-        max_ns: gathered.max,
-        wall_ns: gathered.wall,
+        evidence: words.evidence,
+        calls: site.calls,
+        total_ns: site.total,
+        max_ns: site.max,
+        wall_ns: site.wall,
         stack: worst.map(whole_stack).unwrap_or_default(),
         truncated: worst.and_then(|stack| stack.truncated),
     }
@@ -157,8 +174,8 @@ fn general_advice(cause: Cause) -> Option<&'static Advice> {
 
 /// What the rules say of a call; where they say nothing, its object does. (Of a wait the kernel's
 /// own stack tells; a call that has returned has none.)
-fn cause(findings: &Findings, id: StackId, object: Option<&WaitObject>) -> (Cause, &'static str) {
-    let finding = findings.get(id);
+fn cause(causes: &Causes, id: StackId, object: Option<&WaitObject>) -> (Cause, &'static str) {
+    let finding = causes.get(id);
     let (cause, rule) = finding.map_or((Cause::Other, "no-cause"), |f| (f.cause, f.rule));
     if cause != Cause::Other {
         return (cause, rule);
@@ -171,35 +188,16 @@ fn cause(findings: &Findings, id: StackId, object: Option<&WaitObject>) -> (Caus
     }
 }
 
-fn object(recording: &Recording, id: Option<ObjectId>) -> Option<&WaitObject> {
-    recording.objects.get(usize::try_from(id?.0).ok()?)
-}
-
 /// The objects with the most time, and how many more there are.
-fn objects(recording: &Recording, gathered: &Gathered) -> (Vec<CallObject>, u64) {
-    let mut sums: HashMap<&Object, (u64, Nanos)> = HashMap::new();
-    for ((_, id), (calls, time)) in &gathered.of {
-        if let Some(object) = object(recording, *id) {
-            let sum = sums.entry(&object.object).or_default();
-            sum.0 = sum.0.saturating_add(*calls);
-            sum.1 += *time;
-        }
-    }
-    let mut all: Vec<CallObject> = sums
-        .into_iter()
-        .map(|(object, (calls, total_ns))| CallObject {
-            kind: object.kind,
-            name: object.name.clone(),
-            calls,
-            total_ns,
-        })
-        .collect();
-    all.sort_by(|a, b| {
-        b.total_ns
-            .cmp(&a.total_ns)
-            .then_with(|| (a.kind, &a.name).cmp(&(b.kind, &b.name)))
+fn objects(whole: &Whole<'_>, site: &SiteCalls) -> (Vec<CallObject>, u64) {
+    let calls = site.of.iter();
+    let mut all = sum_objects(whole.tables, calls.map(|((_, id), sum)| (*id, *sum)));
+    let more = shorten(&mut all, MAX_OBJECTS, |object| object.many);
+    let named = all.into_iter().map(|object: ObjectSum| CallObject {
+        kind: object.kind,
+        name: object.name,
+        calls: object.number,
+        total_ns: object.total,
     });
-    let more = all.len().saturating_sub(MAX_OBJECTS) as u64;
-    all.truncate(MAX_OBJECTS);
-    (all, more)
+    (named.collect(), more)
 }

@@ -1,21 +1,21 @@
-//! Causes of the stacks of a recording.
+//! Causes of waits, by stack.
 
-use super::sites::has_site;
+use super::stack_facts::has_site;
 use crate::cause::{CauseClassifier, Finding, WaitContext};
-use crate::recording::{Recording, StackEntry, StackId};
+use crate::recording::{Stack, StackId, Tables};
 use crate::runtime::State;
-use crate::symbolize::Frame;
+use crate::symbolize::FrameRef;
 
-/// The findings by stack; none for stacks whose waits have no site.
+/// The causes by stack; none for stacks whose waits have no site.
 #[derive(Debug)]
-pub(super) struct Findings(Vec<Option<Finding>>);
+pub(super) struct Causes(Vec<Option<Finding>>);
 
-impl Findings {
-    pub(super) fn of(recording: &Recording) -> Findings {
-        let mut judge = CauseClassifier::default();
-        let judged = recording.stacks.iter().map(|stack| {
-            has_site(stack.verdict.state).then(|| {
-                judge.judge(&WaitContext {
+impl Causes {
+    pub(super) fn of(tables: &Tables) -> Causes {
+        let mut classifier = CauseClassifier::default();
+        let causes = tables.stacks.iter().map(|stack| {
+            has_site(stack.class.state).then(|| {
+                classifier.judge(&WaitContext {
                     syscall: stack.syscall,
                     args: stack.args,
                     kernel: &stack.kernel,
@@ -23,22 +23,21 @@ impl Findings {
                 })
             })
         });
-        Findings(judged.collect())
+        Causes(causes.collect())
     }
 
     pub(super) fn get(&self, id: StackId) -> Option<Finding> {
-        let index = usize::try_from(id.0).ok()?;
-        self.0.get(index).copied().flatten()
+        self.0.get(id.index()).copied().flatten()
     }
 }
 
 /// The frames that say why the thread waited: inside a poll those nearer the leaf than the poll,
 /// since an executor around it is not what was waited for. Inside `block_in_place` the executor
 /// may be just that.
-fn frames(stack: &StackEntry) -> &[Frame] {
-    let end = match stack.verdict.state {
+fn frames(stack: &Stack) -> &[FrameRef] {
+    let end = match stack.class.state {
         State::HandedOff => None,
-        _ => stack.verdict.frame,
+        _ => stack.class.frame,
     };
     let end = end
         .and_then(|end| usize::try_from(end).ok())

@@ -1,8 +1,8 @@
 //! What a stack says of the place in the code: site, task and wait.
 
 use crate::arch::syscall_name;
-use crate::recording::StackEntry;
-use crate::symbolize::{Frame, Naming, Origin, Space};
+use crate::recording::Stack;
+use crate::symbolize::{Frame, FrameRef, Naming, Origin, Space};
 use crate::units::Svma;
 use std::ops::Range;
 use std::sync::Arc;
@@ -60,15 +60,15 @@ fn is_host(function: &str) -> bool {
 const THREAD_ENTRY: &str = "__rust_begin_short_backtrace";
 
 /// The outermost function of the task in `stack`, where it is known that there is a task.
-pub(super) fn task(stack: &StackEntry) -> Option<Arc<str>> {
-    stack.verdict.task_frame?;
+pub(super) fn task(stack: &Stack) -> Option<Arc<str>> {
+    stack.class.task_frame?;
     stack
         .frames
         .get(task_frames(stack))?
         .iter()
         .filter(|frame| rank(frame) <= Rank::Nameless)
         .max_by_key(|frame| std::cmp::Reverse(rank(frame)))
-        .map(label)
+        .map(|frame| label(frame))
 }
 
 /// The name of a frame; where it has none of its own (line tables alone call every inlined async
@@ -84,7 +84,7 @@ fn label(frame: &Frame) -> Arc<str> {
 }
 
 /// The place of `stack`.
-pub(super) fn location(stack: &StackEntry) -> Location {
+pub(super) fn location(stack: &Stack) -> Location {
     let frames = stack.frames.get(task_frames(stack)).unwrap_or(&[]);
     // Of equals, `min_by_key` takes the first and `max_by_key` the last: innermost, outermost.
     let site = frames
@@ -113,9 +113,9 @@ pub(super) fn location(stack: &StackEntry) -> Location {
 /// The place of the thread that ended a wait, by its stack then. Where nothing of the application
 /// is on it, the code that is nearest to the wakeup and says for what it was: not the wrapper of
 /// a system call in libc or std, but who called that.
-pub(super) fn waker_location(stack: &StackEntry) -> Location {
+pub(super) fn waker_location(stack: &Stack) -> Location {
     let frames = stack.frames.get(task_frames(stack)).unwrap_or(&[]);
-    let user = |frame: &&Frame| frame.space == Space::User;
+    let user = |frame: &&FrameRef| frame.space == Space::User;
     if frames
         .iter()
         .filter(user)
@@ -123,13 +123,13 @@ pub(super) fn waker_location(stack: &StackEntry) -> Location {
     {
         return location(stack);
     }
-    let entry = |frame: &Frame| frame.function.contains(THREAD_ENTRY);
+    let entry = |frame: &FrameRef| frame.function.contains(THREAD_ENTRY);
     let end = frames.iter().position(entry).unwrap_or(frames.len());
     let frames = frames.get(..end).unwrap_or(&[]);
     let runtime = frames
         .iter()
         .position(|frame| frame.origin == Origin::Runtime);
-    let telling = |frame: &Frame| frame.origin == Origin::Library && !is_glue(&frame.function);
+    let telling = |frame: &FrameRef| frame.origin == Origin::Library && !is_glue(&frame.function);
     let index = runtime.or_else(|| frames.iter().rposition(telling));
     match index.and_then(|index| Some((index, frames.get(index)?))) {
         None => location(stack),
@@ -144,9 +144,9 @@ pub(super) fn waker_location(stack: &StackEntry) -> Location {
 }
 
 /// The frames from the leaf to the outermost one of the task; all where no task is known.
-fn task_frames(stack: &StackEntry) -> Range<usize> {
+fn task_frames(stack: &Stack) -> Range<usize> {
     let end = stack
-        .verdict
+        .class
         .task_frame
         .and_then(|index| usize::try_from(index).ok())
         .map_or(stack.frames.len(), |index| index.saturating_add(1));
@@ -155,7 +155,7 @@ fn task_frames(stack: &StackEntry) -> Range<usize> {
 
 /// What the site called: the outermost of the frames `below` it that says something, or else
 /// the system call. libc's generic and internal functions say less than the system call does.
-fn called(stack: &StackEntry, below: &[Frame]) -> Arc<str> {
+fn called(stack: &Stack, below: &[FrameRef]) -> Arc<str> {
     below
         .iter()
         .rev()
@@ -193,13 +193,13 @@ fn is_glue(function: &str) -> bool {
 }
 
 /// The name of the system call; outside of any, a page fault if the kernel's stack says so.
-pub(super) fn syscall(stack: &StackEntry) -> String {
+pub(super) fn syscall(stack: &Stack) -> String {
     match stack.syscall {
         Some(number) => {
             syscall_name(number).map_or_else(|| format!("system call {number}"), str::to_owned)
         }
         None => {
-            let fault = |frame: &Frame| frame.function.contains("page_fault");
+            let fault = |frame: &FrameRef| frame.function.contains("page_fault");
             if stack.kernel.iter().any(fault) {
                 "page fault".to_owned()
             } else {
@@ -218,7 +218,7 @@ mod tests {
     use crate::runtime::Flavor;
     use crate::runtime::{Role, State};
 
-    fn blocked(frames: Vec<Frame>, task_frame: Option<u32>, syscall: Option<u32>) -> StackEntry {
+    fn blocked(frames: Vec<Frame>, task_frame: Option<u32>, syscall: Option<u32>) -> Stack {
         let role = Role::Worker(Flavor::MultiThread);
         let mut stack = stack(frames, State::Blocked, role, task_frame);
         stack.syscall = syscall;
@@ -425,8 +425,8 @@ mod tests {
         let mut stack = blocked(vec![app("claims::store::scan", 5)], Some(0), None);
         assert_eq!(&*location(&stack).wait, "no system call");
         stack.kernel = vec![
-            kernel("folio_wait_bit_common"),
-            kernel("asm_exc_page_fault"),
+            kernel("folio_wait_bit_common").into(),
+            kernel("asm_exc_page_fault").into(),
         ];
         assert_eq!(&*location(&stack).wait, "page fault");
     }

@@ -1,100 +1,97 @@
 //! Panics by where in the code they began.
 
-use super::cpu::{entry, part};
 use super::location::{Location, location, task};
-use super::role_times::verdict_of;
-use super::sites::whole_stack;
-use crate::recording::{PanicTotal, Recording, StackEntry, StackId};
+use super::stack_facts::{class_of, part, whole_stack};
+use super::whole::Whole;
+use crate::recording::{PanicSum, ProcessId, Stack, StackId};
 use crate::report::{CpuPart, PanicReport, PanicSite};
-use crate::symbolize::Frame;
+use crate::symbolize::FrameRef;
 use std::cmp::{Ordering, Reverse};
 use std::collections::HashMap;
 
-/// The panics of one process.
-pub(super) fn panics(recording: &Recording) -> Option<PanicReport> {
-    let panics = recording.panics.as_ref()?;
-    let mut sites: HashMap<(CpuPart, Location), Vec<&PanicTotal>> = HashMap::new();
-    for total in &panics.totals {
-        if let Some(key) = key(recording, total.stack) {
-            sites.entry(key).or_default().push(total);
+/// The panics; none where they were not counted.
+pub(super) fn panics(whole: &Whole<'_>) -> Option<PanicReport> {
+    if !whole.header.panics_counted {
+        return None;
+    }
+    let mut sites: HashMap<(ProcessId, CpuPart, Location), Vec<&PanicSum>> = HashMap::new();
+    for sum in whole.totals.panics.values() {
+        if let Some((part, location)) = place(whole, sum.stack) {
+            let key = (sum.thread.process, part, location);
+            sites.entry(key).or_default().push(sum);
         }
     }
     let mut sites: Vec<PanicSite> = sites
         .into_iter()
-        .filter_map(|((part, location), totals)| site(recording, part, location, &totals))
+        .filter_map(|((_, part, location), sums)| site(whole, part, location, &sums))
         .collect();
     sites.sort_by(order);
+    let processes = whole.tables.processes.iter();
+    let probes = || processes.clone().filter_map(|p| p.panic_probes.as_ref());
     Some(PanicReport {
-        probed: panics.probed.clone(),
-        problems: panics.problem.iter().cloned().collect(),
+        probed: distinct(probes().flat_map(|probes| &probes.probed)),
+        problems: distinct(probes().filter_map(|probes| probes.problem.as_ref())),
         sites,
     })
 }
 
-fn key(recording: &Recording, id: StackId) -> Option<(CpuPart, Location)> {
-    let (state, role) = verdict_of(recording, id);
-    Some((part(state, role), location(entry(recording, id)?)))
+/// Each text once, in the order in which they came.
+fn distinct<'a>(texts: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for text in texts {
+        if !all.contains(text) {
+            all.push(text.clone());
+        }
+    }
+    all
+}
+
+fn place(whole: &Whole<'_>, id: StackId) -> Option<(CpuPart, Location)> {
+    let (state, role) = class_of(whole.tables, id);
+    Some((part(state, role), location(whole.tables.stack(id)?)))
 }
 
 fn site(
-    recording: &Recording,
+    whole: &Whole<'_>,
     part: CpuPart,
     location: Location,
-    totals: &[&PanicTotal],
+    sums: &[&PanicSum],
 ) -> Option<PanicSite> {
-    let last = totals.iter().max_by_key(|total| (total.last, total.tid))?;
-    let stack = entry(recording, last.stack)?;
-    let thread = recording.threads.iter().find(|t| t.tid == last.tid);
+    let last = sums.iter().max_by_key(|sum| (sum.last, sum.thread))?;
+    let stack = whole.tables.stack(last.stack)?;
     let by = by(stack, &location).map_or_else(|| "panic!".to_owned(), str::to_owned);
     Some(PanicSite {
         function: location.function,
         file: location.file,
         line: location.line,
         task: task(stack),
-        pid: recording.target.pid,
+        pid: whole.pid(last.thread.process),
         part,
         by,
-        panics: totals
+        panics: sums
             .iter()
-            .fold(0, |sum: u64, total| sum.saturating_add(total.panics)),
-        last_ns: last.last - recording.start,
-        last_tid: last.tid,
-        last_thread: thread.map_or_else(String::new, |thread| thread.name.clone()),
+            .fold(0, |all: u64, sum| all.saturating_add(sum.panics)),
+        last_ns: last.last - whole.start,
+        last_tid: last.thread.tid,
+        last_thread: whole.tables.thread_name(last.thread).to_owned(),
         last_task_id: last.task_id,
         stack: whole_stack(stack),
     })
 }
 
 /// What the site called to panic: the frame right below it, an inlined one too.
-fn by<'a>(stack: &'a StackEntry, location: &Location) -> Option<&'a str> {
-    let is_site = |frame: &Frame| frame.function == location.function;
+fn by<'a>(stack: &'a Stack, location: &Location) -> Option<&'a str> {
+    let is_site = |frame: &FrameRef| frame.function == location.function;
     let below = stack.frames.iter().position(is_site)?.checked_sub(1)?;
     Some(&stack.frames.get(below)?.function)
 }
 
 /// Most first; then by whatever makes it a total order.
-pub(super) fn order(a: &PanicSite, b: &PanicSite) -> Ordering {
+fn order(a: &PanicSite, b: &PanicSite) -> Ordering {
     let order = |site: &PanicSite| (Reverse(site.panics), site.part, site.line, site.pid);
     order(a)
         .cmp(&order(b))
         .then_with(|| a.function.cmp(&b.function))
         .then_with(|| a.file.cmp(&b.file))
         .then_with(|| a.by.cmp(&b.by))
-}
-
-/// Adds those of another process.
-pub(super) fn add(panics: &mut Option<PanicReport>, more: Option<PanicReport>) {
-    let Some(more) = more else { return };
-    let all = panics.get_or_insert_default();
-    let new = |all: &mut Vec<String>, more: Vec<String>| {
-        for text in more {
-            if !all.contains(&text) {
-                all.push(text);
-            }
-        }
-    };
-    new(&mut all.probed, more.probed);
-    new(&mut all.problems, more.problems);
-    all.sites.extend(more.sites);
-    all.sites.sort_by(order);
 }

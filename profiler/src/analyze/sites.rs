@@ -1,174 +1,113 @@
-//! Sites: where in the code threads waited, and who ended the waits.
+//! Sites: where in the code threads waited.
 
 use super::call::call;
-use super::causes::Findings;
-use super::location::{Location, location, task, waker_location};
-use super::object_groups::groups;
-use super::quantile::Durations;
-use super::role_times::verdict_of;
-use crate::cause::Cause;
-use crate::recording::{
-    Object, ObjectId, OpenWait, Recording, StackEntry, StackId, WaitObject, Waker,
-};
-use crate::report::{
-    ObjectTotal, OpenWaitReport, Site, TASK_IDS, TaskIdTotal, TaskTotal, WakerTotal,
-};
+use super::causes::Causes;
+use super::location::{Location, location, task};
+use super::object_groups::{MAX_OBJECTS, groups, shorten, sum_objects};
+use super::quantile::Distribution;
+use super::stack_facts::{class_of, has_site, object, whole_stack};
+use super::totals::WaitTimes;
+use super::wakers::Wakers;
+use super::whole::Whole;
+use crate::cause::{Cause, Suggestion};
+use crate::recording::{ObjectId, ProcessId, Stack, StackId};
+use crate::report::{ObjectTotal, Site, TASK_IDS, TaskIdTotal, TaskTotal};
 use crate::runtime::{Role, State};
-use crate::symbolize::Frame;
-use crate::units::{Nanos, Pid, Tid};
-use std::cmp::Reverse;
+use crate::units::Nanos;
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// Objects of one site that a report names.
-pub(super) const MAX_OBJECTS: usize = 16;
-
-/// Whether waits in `state` have sites. A parked thread, or one that is not tokio's, waits
-/// where it should; their stacks are in the flamegraph if somebody asks for them.
-pub(super) const fn has_site(state: State) -> bool {
-    match state {
-        State::Blocked | State::Runtime | State::HandedOff | State::Pool | State::Unknown => true,
-        State::Running | State::Runnable | State::Idle | State::Other => false,
-    }
-}
-
-/// Kernel frames before user frames, leaf first.
-pub(super) fn whole_stack(stack: &StackEntry) -> Vec<Frame> {
-    stack.kernel.iter().chain(&stack.frames).cloned().collect()
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
+    process: ProcessId,
     state: State,
     role: Role,
     location: Location,
 }
 
 #[derive(Default)]
-struct Gathered {
-    waits: u64,
-    total: Nanos,
+struct SiteWaits {
+    times: WaitTimes,
     max: Nanos,
-    runqueue: Nanos,
-    durations: Durations,
+    durations: Distribution,
     stacks: BTreeMap<StackId, Nanos>,
     /// By stack and object, none being waits whose object is not known: waits and time.
     objects: BTreeMap<(StackId, Option<ObjectId>), (u64, Nanos)>,
-    wakers: HashMap<WakerKey, u64>,
+    wakers: Wakers,
     task_ids: HashMap<u64, (u64, Nanos)>,
 }
 
-impl Gathered {
-    fn add_object(&mut self, stack: StackId, object: Option<ObjectId>, waits: u64, time: Nanos) {
-        let sum = self.objects.entry((stack, object)).or_default();
+impl SiteWaits {
+    fn add(&mut self, stack: StackId, times: WaitTimes, max: Nanos) {
+        self.times.add(times);
+        self.max = self.max.max(max);
+        *self.stacks.entry(stack).or_default() += times.blocked;
+    }
+
+    fn add_object(&mut self, key: (StackId, Option<ObjectId>), waits: u64, time: Nanos) {
+        let sum = self.objects.entry(key).or_default();
         sum.0 = sum.0.saturating_add(waits);
         sum.1 += time;
     }
 }
 
-/// What makes wakers the same to a reader.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct WakerKey {
-    pid: Pid,
-    thread: String,
-    function: Option<Arc<str>>,
-    file: Option<Arc<str>>,
-    line: Option<u32>,
-    call: Option<Arc<str>>,
+/// The sites of all stacks, being filled.
+struct Sites {
+    sites: Vec<(Key, SiteWaits)>,
+    by_stack: HashMap<StackId, usize>,
 }
 
-impl WakerKey {
-    fn of(recording: &Recording, waker: &Waker) -> WakerKey {
-        let location = waker
-            .stack
-            .and_then(|id| recording.stacks.get(usize::try_from(id.0).ok()?))
-            .filter(|stack| !stack.frames.is_empty())
-            .map(waker_location);
-        let (function, file, line, call) = match location {
-            Some(location) => (
-                Some(location.function),
-                location.file,
-                location.line,
-                Some(location.wait),
-            ),
-            None => (None, None, None, None),
-        };
-        WakerKey {
-            pid: waker.pid,
-            thread: waker.name.to_string(),
-            function,
-            file,
-            line,
-            call,
-        }
+impl Sites {
+    fn get(&mut self, stack: StackId) -> Option<&mut SiteWaits> {
+        let index = self.by_stack.get(&stack)?;
+        self.sites.get_mut(*index).map(|(_, waits)| waits)
     }
 }
 
 /// All sites: by state, and each state's by time, longest first.
-pub(super) fn sites(recording: &Recording, findings: &Findings) -> Vec<Site> {
-    let mut keys: Vec<Key> = Vec::new();
-    let by_stack = sites_of_stacks(recording, &mut keys);
-    let site_of = |id: StackId| -> Option<usize> {
-        usize::try_from(id.0)
-            .ok()
-            .and_then(|index| by_stack.get(index).copied())
-            .flatten()
-    };
-    let mut gathered: Vec<Gathered> = keys.iter().map(|_| Gathered::default()).collect();
-
-    for total in &recording.totals {
-        let Some(site) = site_of(total.stack).and_then(|site| gathered.get_mut(site)) else {
-            continue;
-        };
-        site.waits = site.waits.saturating_add(total.waits);
-        site.total += total.blocked;
-        site.runqueue += total.runqueue;
-        site.max = site.max.max(total.max);
-        site.durations.add_histogram(&total.histogram);
-        *site.stacks.entry(total.stack).or_default() += total.blocked;
-        site.add_object(total.stack, total.object, total.waits, total.blocked);
-    }
-    for open in &recording.open_waits {
-        let Some(site) = site_of(open.stack).and_then(|site| gathered.get_mut(site)) else {
-            continue;
-        };
-        let lasted = recording.end - open.since;
-        site.waits = site.waits.saturating_add(1);
-        site.total += lasted;
-        site.max = site.max.max(lasted);
-        site.durations.add_open(lasted);
-        *site.stacks.entry(open.stack).or_default() += lasted;
-        site.add_object(open.stack, open.began_for, 1, lasted);
-    }
-    for wait in &recording.waits {
-        let Some(site) = site_of(wait.stack).and_then(|site| gathered.get_mut(site)) else {
-            continue;
-        };
-        site.durations
-            .add_exact(wait.wakeup.min(wait.end) - wait.start);
-        if let Some(waker) = &wait.waker {
-            let key = WakerKey::of(recording, waker);
-            *site.wakers.entry(key).or_default() += 1;
-        }
-        if let Some(id) = wait.task_id {
-            let (waits, total) = site.task_ids.entry(id).or_default();
-            *waits += 1;
-            *total += wait.wakeup.min(wait.end) - wait.start;
+pub(super) fn sites(whole: &Whole<'_>, causes: &Causes) -> Vec<Site> {
+    let mut all = sites_of_stacks(whole);
+    for (&id, stack) in &whole.totals.stacks {
+        let Some(site) = all.get(id) else { continue };
+        site.add(id, whole.finished(id), stack.max);
+        site.durations.add(&stack.durations);
+        site.wakers.add_others(stack.other_wakers);
+        for (task, waits, time) in stack.tasks.iter() {
+            let sum = site.task_ids.entry(task).or_default();
+            sum.0 += waits;
+            sum.1 += time;
         }
     }
-
-    let mut sites: Vec<Site> = keys
+    for (key, waits, time) in whole.objects() {
+        if let Some(site) = all.get(key.0) {
+            site.add_object(key, waits, time);
+        }
+    }
+    for (open, times) in whole.open() {
+        if let Some(site) = all.get(open.stack) {
+            site.add(open.stack, times, times.blocked);
+            site.durations.add_open(times.blocked);
+            site.add_object((open.stack, open.began_for), 1, times.blocked);
+        }
+    }
+    for (key, (waits, _)) in &whole.totals.wakers {
+        if let (Some(site), Some(waker)) = (all.get(key.stack), whole.tables.waker(key.waker)) {
+            site.wakers.add(whole, waker, key.waker_stack, *waits);
+        }
+    }
+    let mut sites: Vec<Site> = all
+        .sites
         .into_iter()
-        .zip(gathered)
-        .filter(|(_, gathered)| gathered.waits > 0)
-        .map(|(key, gathered)| site(recording, findings, key, gathered))
+        .filter(|(_, site)| site.times.waits > 0)
+        .map(|(key, waits)| site(whole, causes, key, waits))
         .collect();
     sites.sort_by(order);
     sites
 }
 
 /// By state, and in each by time, longest first; then by whatever makes it a total order.
-pub(super) fn order(a: &Site, b: &Site) -> std::cmp::Ordering {
+fn order(a: &Site, b: &Site) -> Ordering {
     let order = |site: &Site| (site.state, Reverse(site.total_ns), site.line, site.role);
     order(a)
         .cmp(&order(b))
@@ -178,140 +117,118 @@ pub(super) fn order(a: &Site, b: &Site) -> std::cmp::Ordering {
         .then_with(|| a.pid.cmp(&b.pid))
 }
 
-/// For each stack the index of its site in `keys`, which this fills.
-fn sites_of_stacks(recording: &Recording, keys: &mut Vec<Key>) -> Vec<Option<usize>> {
+/// The sites of the stacks with which threads waited in the range, empty.
+fn sites_of_stacks(whole: &Whole<'_>) -> Sites {
     let mut indices: HashMap<Key, usize> = HashMap::new();
-    recording
-        .stacks
-        .iter()
-        .map(|stack| {
-            has_site(stack.verdict.state).then(|| {
-                let key = Key {
-                    state: stack.verdict.state,
-                    role: stack.verdict.role,
-                    location: location(stack),
-                };
-                *indices.entry(key.clone()).or_insert_with(|| {
-                    keys.push(key);
-                    keys.len() - 1
-                })
-            })
-        })
-        .collect()
+    let mut all = Sites {
+        sites: Vec::new(),
+        by_stack: HashMap::new(),
+    };
+    let finished = whole.totals.stacks.keys().copied();
+    for id in finished.chain(whole.open_waits.iter().map(|open| open.stack)) {
+        let (state, role) = class_of(whole.tables, id);
+        let Some(stack) = whole.tables.stack(id).filter(|_| has_site(state)) else {
+            continue;
+        };
+        let key = Key {
+            process: stack.process,
+            state,
+            role,
+            location: location(stack),
+        };
+        let index = *indices.entry(key.clone()).or_insert_with(|| {
+            all.sites.push((key, SiteWaits::default()));
+            all.sites.len() - 1
+        });
+        all.by_stack.insert(id, index);
+    }
+    all
 }
 
-fn site(recording: &Recording, findings: &Findings, key: Key, gathered: Gathered) -> Site {
-    let mut objects = objects(recording, &gathered);
+fn site(whole: &Whole<'_>, causes: &Causes, key: Key, waits: SiteWaits) -> Site {
+    let parts = waits.objects.iter().map(|((_, id), sum)| (*id, *sum));
+    let mut objects = sum_objects(whole.tables, parts);
     let mut object_groups = groups(&objects);
-    let more_objects = shorten(&mut objects);
-    let more_groups = shorten(&mut object_groups);
-    let call = longest_call(recording, &gathered);
-    let mut stacks: Vec<(Reverse<Nanos>, StackId)> = gathered
-        .stacks
-        .into_iter()
-        .map(|(id, time)| (Reverse(time), id))
-        .collect();
+    let more_objects = shorten(&mut objects, MAX_OBJECTS, |object| object.many);
+    let more_groups = shorten(&mut object_groups, MAX_OBJECTS, |_| 1);
+    let call = longest_call(whole, &waits.objects);
+    let stacks = waits.stacks.into_iter();
+    let mut stacks: Vec<_> = stacks.map(|(id, time)| (Reverse(time), id)).collect();
     stacks.sort_unstable();
-    let entry = |id: StackId| {
-        usize::try_from(id.0)
-            .ok()
-            .and_then(|i| recording.stacks.get(i))
-    };
-    let mut evidence: Vec<String> = Vec::new();
-    for rule in stacks.iter().filter_map(|&(_, id)| entry(id)) {
-        let rule = rule.verdict.rule.0;
-        if !evidence.iter().any(|known| known == rule) {
-            evidence.push(rule.to_owned());
-        }
-    }
-    let (cause, by_cause) = causes(findings, &stacks);
-    evidence.extend(by_cause);
-    let advice = stacks
+    let stack = |id: StackId| whole.tables.stack(id);
+    let (cause, evidence) = cause(whole, causes, &stacks);
+    // Elsewhere the wait is allowed, or not the application's.
+    let advice = (key.state == State::Blocked).then(|| advice(causes, &stacks, cause));
+    let with_stack = stacks
         .iter()
-        .filter_map(|&(_, id)| findings.get(id))
-        .find(|finding| finding.cause == cause)
-        .and_then(|finding| finding.advice)
-        // Elsewhere the wait is allowed, or not the application's.
-        .filter(|_| key.state == State::Blocked)
-        .map(|advice| advice.suggestion);
-    let tasks = tasks(
-        stacks
-            .iter()
-            .filter_map(|&(time, id)| Some((entry(id)?, time.0))),
-    );
-    let worst = stacks.first().and_then(|&(_, id)| entry(id));
-    let mut wakers: Vec<(WakerKey, u64)> = gathered.wakers.into_iter().collect();
-    wakers.sort_by(|(a, a_waits), (b, b_waits)| b_waits.cmp(a_waits).then_with(|| a.cmp(b)));
-    let wakers = wakers
-        .into_iter()
-        .map(|(key, waits)| WakerTotal {
-            thread: key.thread,
-            pid: key.pid,
-            function: key.function,
-            file: key.file,
-            line: key.line,
-            call: key.call,
-            waits,
-        })
-        .collect();
-    let mut task_ids: Vec<TaskIdTotal> = gathered
-        .task_ids
-        .into_iter()
-        .map(|(id, (waits, total_ns))| TaskIdTotal {
-            id,
-            waits,
-            total_ns,
-        })
-        .collect();
-    task_ids.sort_by_key(|task| (Reverse(task.total_ns), task.id));
-    task_ids.truncate(TASK_IDS);
-    let [p50, p99] = gathered.durations.quantiles([0.50, 0.99], gathered.max);
+        .filter_map(|&(time, id)| Some((stack(id)?, time.0)));
+    let tasks = tasks(with_stack);
+    let worst = stacks.first().and_then(|&(_, id)| stack(id));
+    let [p50, p99] = waits.durations.quantiles([0.50, 0.99], waits.max);
+    let objects = objects.into_iter().map(|object| ObjectTotal {
+        kind: object.kind,
+        name: object.name,
+        waits: object.number,
+        total_ns: object.total,
+    });
     Site {
         function: key.location.function,
         file: key.location.file,
         line: key.location.line,
-        pid: recording.target.pid,
+        pid: whole.pid(key.process),
         inlined_into: key.location.host.is_some(),
         task: tasks.first().map(|task| task.function.clone()),
         tasks,
-        task_ids,
+        task_ids: task_ids(waits.task_ids),
         state: key.state,
         role: key.role,
         wait: key.location.wait.to_string(),
         cause,
         call,
-        objects,
+        objects: objects.collect(),
         more_objects,
         object_groups,
         more_groups,
-        advice,
+        advice: advice.flatten(),
         evidence,
-        waits: gathered.waits,
-        total_ns: gathered.total,
-        max_ns: gathered.max,
+        waits: waits.times.waits,
+        total_ns: waits.times.blocked,
+        max_ns: waits.max,
         p50_ns: p50,
         p99_ns: p99,
-        runqueue_ns: gathered.runqueue,
-        wakers,
+        runqueue_ns: waits.times.runqueue,
+        wakers: waits.wakers.totals(),
         stack: worst.map(whole_stack).unwrap_or_default(),
         truncated: worst.and_then(|stack| stack.truncated),
     }
 }
 
-/// The cause with the most time, and the rules that found any of them; `stacks` are the longest
-/// first.
-fn causes(findings: &Findings, stacks: &[(Reverse<Nanos>, StackId)]) -> (Cause, Vec<String>) {
-    let mut sums: BTreeMap<Cause, Nanos> = BTreeMap::new();
+/// Stacks of a site, the one with the most time first.
+type Stacks = [(Reverse<Nanos>, StackId)];
+
+/// The cause with the most time, and the rules that classified the stacks and found any of the
+/// causes.
+fn cause(whole: &Whole<'_>, causes: &Causes, stacks: &Stacks) -> (Cause, Vec<String>) {
     let mut rules: Vec<String> = Vec::new();
+    let mut add = |rule: &str| {
+        if !rules.iter().any(|known| known == rule) {
+            rules.push(rule.to_owned());
+        }
+    };
+    let classes = stacks.iter().filter_map(|(_, id)| whole.tables.stack(*id));
+    classes.for_each(|stack| add(stack.class.rule.0));
+    let mut by_cause: Vec<String> = Vec::new();
+    let mut sums: BTreeMap<Cause, Nanos> = BTreeMap::new();
     for (time, id) in stacks {
-        let Some(finding) = findings.get(*id) else {
+        let Some(finding) = causes.get(*id) else {
             continue;
         };
         *sums.entry(finding.cause).or_default() += time.0;
-        if !rules.iter().any(|known| known == finding.rule) {
-            rules.push(finding.rule.to_owned());
+        if !by_cause.iter().any(|known| known == finding.rule) {
+            by_cause.push(finding.rule.to_owned());
         }
     }
+    rules.extend(by_cause);
     let cause = sums
         .into_iter()
         .max_by_key(|(cause, time)| (*time, Reverse(*cause)))
@@ -319,23 +236,28 @@ fn causes(findings: &Findings, stacks: &[(Reverse<Nanos>, StackId)]) -> (Cause, 
     (cause, rules)
 }
 
-fn object(recording: &Recording, id: Option<ObjectId>) -> Option<&WaitObject> {
-    let index = usize::try_from(id?.0).ok()?;
-    recording.objects.get(index)
+/// What to do instead: what is said of the longest stack with `cause`.
+fn advice(causes: &Causes, stacks: &Stacks, cause: Cause) -> Option<Suggestion> {
+    let findings = stacks.iter().filter_map(|(_, id)| causes.get(*id));
+    let finding = findings
+        .into_iter()
+        .find(|finding| finding.cause == cause)?;
+    finding.advice.map(|advice| advice.suggestion)
 }
 
 /// The call with the most time.
-fn longest_call(recording: &Recording, gathered: &Gathered) -> String {
+fn longest_call(
+    whole: &Whole<'_>,
+    objects: &BTreeMap<(StackId, Option<ObjectId>), (u64, Nanos)>,
+) -> String {
     let mut sums: BTreeMap<String, Nanos> = BTreeMap::new();
     // The longest alone decide; the others would only cost their texts.
-    let mut longest: Vec<_> = gathered.objects.iter().collect();
+    let mut longest: Vec<_> = objects.iter().collect();
     longest.sort_by_key(|(key, (_, time))| (Reverse(*time), **key));
     for ((stack, id), (_, time)) in longest.into_iter().take(4 * MAX_OBJECTS) {
-        let stack = usize::try_from(stack.0)
-            .ok()
-            .and_then(|index| recording.stacks.get(index));
-        if let Some(stack) = stack {
-            *sums.entry(call(stack, object(recording, *id))).or_default() += *time;
+        if let Some(stack) = whole.tables.stack(*stack) {
+            let call = call(stack, object(whole.tables, *id));
+            *sums.entry(call).or_default() += *time;
         }
     }
     sums.into_iter()
@@ -343,42 +265,7 @@ fn longest_call(recording: &Recording, gathered: &Gathered) -> String {
         .map_or_else(String::new, |(call, _)| call)
 }
 
-/// Leaves what a report names; how many more there are.
-fn shorten<T>(all: &mut Vec<T>) -> u64 {
-    let more = all.len().saturating_sub(MAX_OBJECTS) as u64;
-    all.truncate(MAX_OBJECTS);
-    more
-}
-
-/// The objects, the one with the most time first.
-fn objects(recording: &Recording, gathered: &Gathered) -> Vec<ObjectTotal> {
-    let mut sums: HashMap<&Object, (u64, Nanos)> = HashMap::new();
-    for ((_, id), (waits, time)) in &gathered.objects {
-        if let Some(object) = object(recording, *id) {
-            let sum = sums.entry(&object.object).or_default();
-            sum.0 = sum.0.saturating_add(*waits);
-            sum.1 += *time;
-        }
-    }
-    let mut all: Vec<ObjectTotal> = sums
-        .into_iter()
-        .map(|(object, (waits, total_ns))| ObjectTotal {
-            kind: object.kind,
-            name: object.name.clone(),
-            waits,
-            total_ns,
-        })
-        .collect();
-    all.sort_by(|a, b| {
-        b.total_ns
-            .cmp(&a.total_ns)
-            .then_with(|| a.kind.cmp(&b.kind))
-            .then_with(|| a.name.cmp(&b.name))
-    });
-    all
-}
-
-fn tasks<'a>(stacks: impl Iterator<Item = (&'a StackEntry, Nanos)>) -> Vec<TaskTotal> {
+fn tasks<'a>(stacks: impl Iterator<Item = (&'a Stack, Nanos)>) -> Vec<TaskTotal> {
     let mut sums: BTreeMap<Arc<str>, Nanos> = BTreeMap::new();
     for (stack, time) in stacks {
         if let Some(function) = task(stack) {
@@ -394,63 +281,17 @@ fn tasks<'a>(stacks: impl Iterator<Item = (&'a StackEntry, Nanos)>) -> Vec<TaskT
     tasks
 }
 
-/// How many threads wait for the object of `open`.
-fn waiters(recording: &Recording, open: &OpenWait) -> u32 {
-    let Some(object) = &open.object else { return 0 };
-    let same = |other: &&OpenWait| other.object.as_ref() == Some(object);
-    let count = recording.open_waits.iter().filter(same).count();
-    u32::try_from(count).unwrap_or(u32::MAX)
-}
-
-/// The open waits that have a site, longest first.
-pub(super) fn open_waits(recording: &Recording, findings: &Findings) -> Vec<OpenWaitReport> {
-    let name_of = |tid: Tid| {
-        recording
-            .threads
-            .iter()
-            .find(|thread| thread.tid == tid)
-            .map_or_else(String::new, |thread| thread.name.clone())
-    };
-    let mut waits: Vec<OpenWaitReport> = recording
-        .open_waits
-        .iter()
-        .filter_map(|open| {
-            let (state, _) = verdict_of(recording, open.stack);
-            if !has_site(state) {
-                return None;
-            }
-            let index = usize::try_from(open.stack.0).ok()?;
-            let stack = recording.stacks.get(index);
-            Some(OpenWaitReport {
-                tid: open.tid,
-                pid: recording.target.pid,
-                name: name_of(open.tid),
-                function: stack.map_or_else(|| Arc::from("[no stack]"), |s| location(s).function),
-                state,
-                cause: findings
-                    .get(open.stack)
-                    .map_or(Cause::Other, |finding| finding.cause),
-                call: stack.map_or_else(String::new, |stack| {
-                    call(stack, object(recording, open.began_for))
-                }),
-                since_ns: recording.end - open.since,
-                before_recording: open.before_recording,
-                // What /proc tells at the end is fresher, but it does not tell of everything.
-                object: open.object.clone().or_else(|| {
-                    object(recording, open.began_for).map(|known| known.object.clone())
-                }),
-                holder: open.holder.clone(),
-                waiters: waiters(recording, open),
-                task_id: open.task_id,
-                stack: stack.map(whole_stack).unwrap_or_default(),
-            })
+/// The tasks that waited the longest.
+fn task_ids(sums: HashMap<u64, (u64, Nanos)>) -> Vec<TaskIdTotal> {
+    let mut task_ids: Vec<TaskIdTotal> = sums
+        .into_iter()
+        .map(|(id, (waits, total_ns))| TaskIdTotal {
+            id,
+            waits,
+            total_ns,
         })
         .collect();
-    waits.sort_by_key(open_order);
-    waits
-}
-
-/// Longest first.
-pub(super) fn open_order(wait: &OpenWaitReport) -> impl Ord + use<> {
-    (Reverse(wait.since_ns), wait.tid)
+    task_ids.sort_by_key(|task| (Reverse(task.total_ns), task.id));
+    task_ids.truncate(TASK_IDS);
+    task_ids
 }

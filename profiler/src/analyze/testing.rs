@@ -1,12 +1,13 @@
 //! Frames, stacks and recordings for the unit tests of this room.
 
 use crate::recording::{
-    Host, Judges, Losses, OpenWait, Recording, StackEntry, StackId, Target, ThreadRecord, Tool,
-    Wait, WaitTotal,
+    Header, Host, Interval, OpenWait, Process, ProcessId, Recording, Stack, StackId, Tables,
+    ThreadId, ThreadTimes, Tool, Wait, WaitSum,
 };
 use crate::runtime::{Classification, Role, RuleName, State};
 use crate::symbolize::{Frame, Naming, Origin, Space};
 use crate::units::{Addr, Nanos, Pid, Tid, Timestamp};
+use std::sync::Arc;
 
 fn frame(function: &str, origin: Origin, naming: Naming) -> Frame {
     Frame {
@@ -63,20 +64,21 @@ pub(super) fn kernel(function: &str) -> Frame {
     }
 }
 
-/// A stack with its verdict.
+/// A stack with its class.
 pub(super) fn stack(
     frames: Vec<Frame>,
     state: State,
     role: Role,
     task_frame: Option<u32>,
-) -> StackEntry {
-    StackEntry {
-        frames,
+) -> Stack {
+    Stack {
+        process: ProcessId(0),
+        frames: frames.into_iter().map(Arc::new).collect(),
         kernel: Vec::new(),
         truncated: None,
         syscall: Some(202),
         args: None,
-        verdict: Classification {
+        class: Classification {
             state,
             role,
             rule: RuleName("test"),
@@ -86,49 +88,60 @@ pub(super) fn stack(
     }
 }
 
-/// A recording of `length` nanoseconds with nothing in it.
+/// A thread of the first process.
+pub(super) fn thread(tid: u32) -> ThreadId {
+    ThreadId {
+        process: ProcessId(0),
+        tid: Tid(tid),
+    }
+}
+
+/// A process of which little is known.
+pub(super) fn process(pid: u32) -> Process {
+    Process {
+        pid: Pid(pid),
+        exe: "/bin/app".to_owned(),
+        build_id: None,
+        cmdline: Vec::new(),
+        tokio_version: None,
+        parent: None,
+        earlier: Vec::new(),
+        ended: None,
+        has_symbols: true,
+        has_lines: true,
+        panic_probes: None,
+    }
+}
+
+/// A recording of one interval of `length` nanoseconds with nothing in it.
 pub(super) fn recording(length: u64) -> Recording {
+    let start = Timestamp(1_000);
     Recording {
-        tool: Tool {
-            name: "holdup".to_owned(),
-            version: "0.0.0".to_owned(),
+        header: Header {
+            tool: Tool {
+                name: "holdup".to_owned(),
+                version: "0.0.0".to_owned(),
+            },
+            host: Host {
+                kernel: "6.18.0".to_owned(),
+                cpus: 4,
+            },
+            started_at: 0.0,
+            start,
+            min_block: Nanos(0),
+            sampling: None,
+            calls_measured: false,
+            panics_counted: false,
         },
-        host: Host {
-            kernel: "6.18.0".to_owned(),
-            cpus: 4,
+        tables: Tables {
+            processes: vec![process(1)],
+            ..Tables::default()
         },
-        target: Target {
-            pid: Pid(1),
-            exe: "/bin/app".to_owned(),
-            build_id: None,
-            cmdline: Vec::new(),
-            tokio_version: None,
-            parent: None,
-            earlier: Vec::new(),
-            ended: None,
-            has_symbols: true,
-            has_lines: true,
-        },
-        started_at: 0.0,
-        start: Timestamp(1_000),
-        end: Timestamp(1_000 + length),
-        min_block: Nanos(0),
-        threads: Vec::new(),
-        stacks: Vec::new(),
-        objects: Vec::new(),
-        totals: Vec::new(),
-        waits: Vec::new(),
-        open_waits: Vec::new(),
-        sampling: None,
-        samples: Vec::new(),
-        long_polls: Vec::new(),
-        calls_measured: false,
-        calls: Vec::new(),
-        panics: None,
-        throttling: None,
-        judges: Judges::default(),
-        losses: Losses::default(),
-        others: Vec::new(),
+        intervals: vec![Interval {
+            start,
+            end: Timestamp(start.0 + length),
+            ..Interval::default()
+        }],
     }
 }
 
@@ -142,19 +155,27 @@ pub(super) fn histogram(durations: &[u64]) -> Vec<u32> {
 }
 
 impl Recording {
+    /// The only interval.
+    pub(super) fn interval(&mut self) -> &mut Interval {
+        self.intervals.last_mut().expect("one interval")
+    }
+
     /// Adds a stack.
-    pub(super) fn push_stack(&mut self, stack: StackEntry) -> StackId {
-        self.stacks.push(stack);
-        StackId(u32::try_from(self.stacks.len() - 1).expect("few stacks"))
+    pub(super) fn push_stack(&mut self, stack: Stack) -> StackId {
+        self.tables.stacks.push(stack);
+        StackId(u32::try_from(self.tables.stacks.len() - 1).expect("few stacks"))
     }
 
     /// Adds a thread that lived throughout and ran when it did not wait.
     pub(super) fn push_thread(&mut self, tid: u32) {
-        self.threads.push(ThreadRecord {
-            tid: Tid(tid),
-            name: format!("thread-{tid}"),
-            lived: self.end - self.start,
-            running: self.end - self.start,
+        let name = format!("thread-{tid}").into();
+        self.tables.thread_names.insert(thread(tid), name);
+        let interval = self.interval();
+        let length = interval.end - interval.start;
+        interval.threads.push(ThreadTimes {
+            thread: thread(tid),
+            lived: length,
+            running: length,
             runnable: Nanos::ZERO,
             blocked: Nanos::ZERO,
             waits: 0,
@@ -162,20 +183,22 @@ impl Recording {
         });
     }
 
-    fn book(&mut self, tid: u32, time: Nanos) {
-        for thread in self.threads.iter_mut().filter(|t| t.tid == Tid(tid)) {
-            thread.running = thread.running.saturating_sub(time);
-            thread.blocked += time;
+    fn account(&mut self, tid: u32, time: Nanos) {
+        let threads = self.interval().threads.iter_mut();
+        for times in threads.filter(|times| times.thread == thread(tid)) {
+            times.running = times.running.saturating_sub(time);
+            times.blocked += time;
         }
     }
 
-    /// Adds a finished wait to the books, the sums and the timeline; times are relative to the
+    /// Adds a finished wait to the times, the sums and the single waits; times are relative to the
     /// start.
     pub(super) fn push_wait(&mut self, tid: u32, stack: StackId, from: u64, to: u64) {
         let blocked = Nanos(to - from);
-        self.book(tid, blocked);
-        self.totals.push(WaitTotal {
-            tid: Tid(tid),
+        self.account(tid, blocked);
+        let interval = self.interval();
+        interval.sums.push(WaitSum {
+            thread: thread(tid),
             stack,
             object: None,
             waits: 1,
@@ -184,27 +207,31 @@ impl Recording {
             max: blocked,
             histogram: histogram(&[to - from]),
         });
-        self.waits.push(Wait {
-            tid: Tid(tid),
+        interval.waits.push(Wait {
+            thread: thread(tid),
             stack,
             object: None,
-            start: Timestamp(self.start.0 + from),
-            wakeup: Timestamp(self.start.0 + to),
-            end: Timestamp(self.start.0 + to),
+            start: Timestamp(interval.start.0 + from),
+            wakeup: Timestamp(interval.start.0 + to),
+            end: Timestamp(interval.start.0 + to),
             waker: None,
+            waker_stack: None,
             task_id: None,
         });
     }
 
     /// Adds a wait that does not end; `from` is relative to the start.
     pub(super) fn push_open(&mut self, tid: u32, stack: StackId, from: u64) {
-        let since = Timestamp(self.start.0 + from);
-        self.book(tid, self.end - since);
-        self.open_waits.push(OpenWait {
-            tid: Tid(tid),
+        let interval = self.interval();
+        let since = Timestamp(interval.start.0 + from);
+        let lasted = interval.end - since;
+        self.account(tid, lasted);
+        self.interval().open_waits.push(OpenWait {
+            thread: thread(tid),
             stack,
             began_for: None,
             since,
+            woken: None,
             before_recording: false,
             object: None,
             holder: None,

@@ -1,16 +1,18 @@
-//! The books: every nanosecond of a thread's life in exactly one state.
+//! Every nanosecond of a thread's life in exactly one state.
 
-use super::role_times::{Class, RoleTimes};
-use crate::recording::ThreadRecord;
+use super::role_times::RoleTimes;
+use super::stack_facts::WaitRole;
+use super::thread_sums::ThreadSums;
+use crate::recording::ThreadId;
 use crate::report::StateTimes;
 use crate::runtime::State;
-use crate::units::{Nanos, Tid};
+use crate::units::Nanos;
 
-/// One thread's balanced books.
+/// One thread's times, which sum to its life.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ThreadTimes {
+pub(super) struct BalancedTimes {
     /// The thread.
-    pub(super) tid: Tid,
+    pub(super) thread: ThreadId,
     /// How long it lived within the recording; the states sum to this.
     pub(super) lived: Nanos,
     /// On a CPU.
@@ -23,27 +25,31 @@ pub(super) struct ThreadTimes {
     pub(super) times: RoleTimes,
     /// Off-CPU time that no wait accounts for.
     pub(super) rest: Nanos,
-    /// What had to be taken away for the books to balance.
+    /// What had to be taken away for them to sum to it.
     pub(super) clamped: Nanos,
 }
 
-impl ThreadTimes {
-    /// Balances `record` with the thread's waits: what a life has no room for is cut and
+impl BalancedTimes {
+    /// Balances `sums` with the thread's waits: what a life has no room for is cut and
     /// counted, what no wait accounts for is the rest.
-    pub(super) fn balance(record: &ThreadRecord, mut times: RoleTimes) -> ThreadTimes {
-        let lived = record.lived;
-        let running = record.running.min(lived);
-        let runnable = record.runnable.min(lived.saturating_sub(running));
+    pub(super) fn balance(
+        thread: ThreadId,
+        sums: &ThreadSums,
+        mut times: RoleTimes,
+    ) -> BalancedTimes {
+        let lived = sums.lived;
+        let running = sums.running.min(lived);
+        let runnable = sums.runnable.min(lived.saturating_sub(running));
         let off_cpu = lived.saturating_sub(running).saturating_sub(runnable);
-        let clamped = record.running.saturating_sub(running)
-            + record.runnable.saturating_sub(runnable)
+        let clamped = sums.running.saturating_sub(running)
+            + sums.runnable.saturating_sub(runnable)
             + times.clamp(off_cpu);
         let rest = off_cpu.saturating_sub(times.time());
-        ThreadTimes {
-            tid: record.tid,
+        BalancedTimes {
+            thread,
             lived,
             running,
-            in_calls: record.in_calls.min(running),
+            in_calls: sums.in_calls.min(running),
             runnable,
             times,
             rest,
@@ -54,8 +60,8 @@ impl ThreadTimes {
     /// All states; they sum to `lived`.
     pub(super) fn states(&self) -> StateTimes {
         let mut states = StateTimes::new();
-        for class in self.times.classes.values() {
-            add_all(&mut states, &class.states);
+        for role in self.times.roles.values() {
+            add_all(&mut states, &role.states);
         }
         add(&mut states, State::Running, self.running);
         add(&mut states, State::Runnable, self.runnable);
@@ -64,21 +70,21 @@ impl ThreadTimes {
         states
     }
 
-    /// The states of the part of the thread's life in which it was of `class`: its waits of that
-    /// class exactly, and of all else the part that [`RoleTimes::part`] gives.
-    pub(super) fn states_as(&self, class: Class) -> StateTimes {
+    /// The states of the part of the thread's life in which it had `role`: its waits in that
+    /// role exactly, and of all else the part that [`RoleTimes::part`] gives.
+    pub(super) fn states_as(&self, role: WaitRole) -> StateTimes {
         let mut states = StateTimes::new();
-        if let Some(times) = self.times.classes.get(&class) {
+        if let Some(times) = self.times.roles.get(&role) {
             add_all(&mut states, &times.states);
         }
-        let unknown = self.times.classes.get(&Class::Unknown);
+        let unknown = self.times.roles.get(&WaitRole::Unknown);
         let unclear = self.rest + unknown.map_or(Nanos::ZERO, |times| times.time());
         for (state, time) in [
             (State::Running, self.running),
             (State::Runnable, self.runnable),
             (State::Unknown, unclear),
         ] {
-            add(&mut states, state, self.times.part(class, time));
+            add(&mut states, state, self.times.part(role, time));
         }
         states.retain(|_, time| *time > Nanos::ZERO);
         states
@@ -86,7 +92,7 @@ impl ThreadTimes {
 }
 
 /// Adds `time` to `state`.
-pub(super) fn add(states: &mut StateTimes, state: State, time: Nanos) {
+fn add(states: &mut StateTimes, state: State, time: Nanos) {
     *states.entry(state).or_default() += time;
 }
 

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 /// `seconds` since the Unix epoch as RFC 3339 in UTC, to the millisecond. Times before 1970 or
-/// after 9999, which only a damaged file holds, become the nearer end of that range.
+/// after 9999, which only a wrong clock tells, become the nearer end of that range.
 pub(super) fn rfc3339(seconds: f64) -> String {
     let last = Timestamp::MAX.as_millisecond();
     // The cast turns a NaN into zero and cuts off what no integer can hold.

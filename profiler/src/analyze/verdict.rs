@@ -2,11 +2,12 @@
 
 use super::thread_times::sum;
 use crate::report::{
-    CpuUse, LongPollSite, RuntimeKind, RuntimeReport, Site, ThreadReport, ThrottlingReport, Verdict,
+    LongPollSite, RuntimeKind, RuntimeReport, Site, ThreadReport, ThrottlingReport, Verdict,
 };
 use crate::runtime::{Flavor, Role, State};
 use crate::units::{Nanos, Pid};
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 /// A runtime is wedged if at the end all workers had been in one wait each for this long. A slow
 /// disk or peer may block all of them for a moment; a second without any task is an outage.
@@ -39,7 +40,8 @@ pub(super) struct Findings<'a> {
     pub(super) sites: &'a [Site],
     pub(super) long_polls: &'a [LongPollSite],
     pub(super) threads: &'a [ThreadReport],
-    pub(super) cpu: &'a CpuUse,
+    /// CPU time of each process as a share of that of all CPUs.
+    pub(super) cpu_shares: &'a BTreeMap<Pid, f64>,
     /// By process, of those that have a quota.
     pub(super) throttling: &'a [(Pid, ThrottlingReport)],
 }
@@ -58,131 +60,148 @@ pub(super) fn throttled_share(throttling: &ThrottlingReport) -> Option<f64> {
         .then(|| throttling.throttled_periods as f64 / throttling.periods as f64)
 }
 
-impl Verdict {
-    /// The verdict on what the other parts of a report say.
-    pub(super) fn of(findings: &Findings<'_>) -> Verdict {
-        let gravest = findings
-            .runtimes
-            .iter()
-            .map(|runtime| {
-                (
-                    Verdict::of_runtime(runtime, findings),
-                    state(runtime, State::Blocked),
-                )
-            })
-            .min_by_key(|(verdict, blocked)| (verdict.gravity(), Reverse(*blocked)));
-        match gravest {
-            Some((verdict, _)) => verdict,
-            None if findings.threads.is_empty() => Verdict::NothingSeen,
-            None => Verdict::NoRuntime,
-        }
+/// The verdict on what the other parts of a report say.
+pub(super) fn verdict(findings: &Findings<'_>) -> Verdict {
+    let gravest = findings
+        .runtimes
+        .iter()
+        .map(|runtime| {
+            (
+                of_runtime(runtime, findings),
+                state(runtime, State::Blocked),
+            )
+        })
+        .min_by_key(|(verdict, blocked)| (gravity(verdict), Reverse(*blocked)));
+    match gravest {
+        Some((verdict, _)) => verdict,
+        None if findings.threads.is_empty() => Verdict::NothingSeen,
+        None => Verdict::NoRuntime,
     }
+}
 
-    /// That all workers were blocked at once is the gravest. Of blocked workers, long polls and
-    /// too few CPUs, which may all be there, the one that took most of the workers' time is named.
-    fn of_runtime(runtime: &RuntimeReport, findings: &Findings<'_>) -> Verdict {
-        let id = || runtime.id.clone();
-        let whole = sum(&runtime.states);
-        let time = |of: State| state(runtime, of);
-        let share = |of: State| time(of).share_of(whole);
-        let (site, longest_ns) = worst_site(runtime, findings.sites);
-        let recording: Nanos = runtime.blocked_at_once.iter().copied().sum();
-        let starved = runtime.starved_ns.share_of(recording);
-        if runtime.wedged_ns >= WEDGED {
-            return Verdict::Wedged {
-                runtime: id(),
-                workers: runtime.workers,
-                total_ns: runtime.wedged_ns,
-                site,
-            };
+/// That all workers were blocked at once is the gravest.
+fn of_runtime(runtime: &RuntimeReport, findings: &Findings<'_>) -> Verdict {
+    let (site, longest_ns) = worst_site(runtime, findings.sites);
+    let recording: Nanos = runtime.blocked_at_once.iter().copied().sum();
+    let starved = runtime.starved_ns.share_of(recording);
+    if runtime.wedged_ns >= WEDGED {
+        return Verdict::Wedged {
+            runtime: runtime.id.clone(),
+            workers: runtime.workers,
+            total_ns: runtime.wedged_ns,
+            site,
+        };
+    }
+    if runtime.workers > 1
+        && (starved >= STARVED_SHARE || runtime.starved_max_ns >= STARVED_LONGEST)
+    {
+        return Verdict::Starved {
+            runtime: runtime.id.clone(),
+            workers: runtime.workers,
+            total_ns: runtime.starved_ns,
+            longest_ns: runtime.starved_max_ns,
+            share: starved,
+            cpu_share: cpu_share(runtime, findings),
+            site,
+        };
+    }
+    by_most_time(runtime, findings, (site, longest_ns))
+}
+
+/// Of blocked workers, long polls and too few CPUs, which may all be there, the one that took most
+/// of the workers' time is named.
+fn by_most_time(
+    runtime: &RuntimeReport,
+    findings: &Findings<'_>,
+    (site, longest_ns): (Option<usize>, Nanos),
+) -> Verdict {
+    let whole = sum(&runtime.states);
+    let time = |of: State| state(runtime, of);
+    let share = |of: State| time(of).share_of(whole);
+    let throttled = findings.throttled(runtime.pid);
+    let is_throttled = throttled.is_some_and(|share| share >= THROTTLED_SHARE);
+    let (runnable, running) = (time(State::Runnable), time(State::Running));
+    let lacks_cpu = share(State::Runnable) >= CPU_STARVED_SHARE || is_throttled;
+    // Waiting in line for a CPU while running more than that is what a busy machine does.
+    let dominates = lacks_cpu && (runnable > running || is_throttled);
+    let is_blocked = share(State::Blocked) >= BLOCKED_SHARE || longest_ns >= BLOCKED_LONGEST;
+    let is_held = runtime.long_poll_ns.share_of(whole) >= LONG_POLL_SHARE
+        || runtime.long_poll_max_ns >= LONG_POLL_LONGEST;
+    let blocked = time(State::Blocked);
+    let worse_than_blocked =
+        (is_held && runtime.long_poll_ns > blocked) || (dominates && runnable > blocked);
+    if is_blocked && !worse_than_blocked {
+        Verdict::WorkersBlocked {
+            runtime: runtime.id.clone(),
+            workers: runtime.workers,
+            total_ns: blocked,
+            longest_ns,
+            share: share(State::Blocked),
+            cpu_share: cpu_share(runtime, findings),
+            site,
         }
-        if runtime.workers > 1
-            && (starved >= STARVED_SHARE || runtime.starved_max_ns >= STARVED_LONGEST)
-        {
-            return Verdict::Starved {
-                runtime: id(),
-                workers: runtime.workers,
-                total_ns: runtime.starved_ns,
-                longest_ns: runtime.starved_max_ns,
-                share: starved,
-                cpu_share: findings.cpu.share,
-                site,
-            };
+    } else if is_held && !dominates {
+        let of_runtime = |site: &LongPollSite| site.runtime.as_ref() == Some(&runtime.id);
+        Verdict::LongPolls {
+            runtime: runtime.id.clone(),
+            polls: runtime.long_polls,
+            total_ns: runtime.long_poll_ns,
+            longest_ns: runtime.long_poll_max_ns,
+            share: runtime.long_poll_ns.share_of(whole),
+            site: findings.long_polls.iter().position(of_runtime),
         }
-        let throttled = findings.throttled(runtime.pid);
-        let is_throttled = throttled.is_some_and(|share| share >= THROTTLED_SHARE);
-        let (runnable, running) = (time(State::Runnable), time(State::Running));
-        let lacks_cpu = share(State::Runnable) >= CPU_STARVED_SHARE || is_throttled;
-        // Waiting in line for a CPU while running more than that is what a busy machine does.
-        let dominates = lacks_cpu && (runnable > running || is_throttled);
-        let is_blocked = share(State::Blocked) >= BLOCKED_SHARE || longest_ns >= BLOCKED_LONGEST;
-        let is_held = runtime.long_poll_ns.share_of(whole) >= LONG_POLL_SHARE
-            || runtime.long_poll_max_ns >= LONG_POLL_LONGEST;
-        let blocked = time(State::Blocked);
-        let worse_than_blocked =
-            (is_held && runtime.long_poll_ns > blocked) || (dominates && runnable > blocked);
-        let cpu_starved = || Verdict::CpuStarved {
-            runtime: id(),
+    } else if lacks_cpu {
+        Verdict::CpuStarved {
+            runtime: runtime.id.clone(),
             share: share(State::Runnable),
             throttled,
-        };
-        if is_blocked && !worse_than_blocked {
-            Verdict::WorkersBlocked {
-                runtime: id(),
-                workers: runtime.workers,
-                total_ns: blocked,
-                longest_ns,
-                share: share(State::Blocked),
-                cpu_share: findings.cpu.share,
-                site,
-            }
-        } else if dominates {
-            cpu_starved()
-        } else if is_held {
-            let of_runtime = |site: &LongPollSite| site.runtime.as_ref() == Some(&runtime.id);
-            Verdict::LongPolls {
-                runtime: id(),
-                polls: runtime.long_polls,
-                total_ns: runtime.long_poll_ns,
-                longest_ns: runtime.long_poll_max_ns,
-                share: runtime.long_poll_ns.share_of(whole),
-                site: findings.long_polls.iter().position(of_runtime),
-            }
-        } else if lacks_cpu {
-            cpu_starved()
-        } else if share(State::Unknown) >= UNCLEAR_SHARE {
-            Verdict::Unclear {
-                runtime: id(),
-                share: share(State::Unknown),
-            }
-        } else if share(State::Running) >= CPU_BOUND_SHARE {
-            Verdict::CpuBound {
-                runtime: id(),
-                share: share(State::Running),
-            }
-        } else {
-            Verdict::Healthy {
-                runtime: id(),
-                share: share(State::Blocked),
-                longest_ns,
-            }
         }
+    } else {
+        by_shares(runtime, share, longest_ns)
     }
+}
 
-    const fn gravity(&self) -> u8 {
-        match self {
-            Verdict::Wedged { .. } => 0,
-            Verdict::Starved { .. } => 1,
-            Verdict::WorkersBlocked { .. } => 2,
-            Verdict::CpuStarved { .. } => 3,
-            Verdict::LongPolls { .. } => 4,
-            Verdict::Unclear { .. } => 5,
-            Verdict::CpuBound { .. } => 6,
-            Verdict::Healthy { .. } => 7,
-            Verdict::NoRuntime => 8,
-            Verdict::NothingSeen => 9,
+/// What the shares of states say where nothing else is to be said.
+fn by_shares(runtime: &RuntimeReport, share: impl Fn(State) -> f64, longest_ns: Nanos) -> Verdict {
+    let id = runtime.id.clone();
+    if share(State::Unknown) >= UNCLEAR_SHARE {
+        Verdict::Unclear {
+            runtime: id,
+            share: share(State::Unknown),
+        }
+    } else if share(State::Running) >= CPU_BOUND_SHARE {
+        Verdict::CpuBound {
+            runtime: id,
+            share: share(State::Running),
+        }
+    } else {
+        Verdict::Healthy {
+            runtime: id,
+            share: share(State::Blocked),
+            longest_ns,
         }
     }
+}
+
+const fn gravity(verdict: &Verdict) -> u8 {
+    match verdict {
+        Verdict::Wedged { .. } => 0,
+        Verdict::Starved { .. } => 1,
+        Verdict::WorkersBlocked { .. } => 2,
+        Verdict::CpuStarved { .. } => 3,
+        Verdict::LongPolls { .. } => 4,
+        Verdict::Unclear { .. } => 5,
+        Verdict::CpuBound { .. } => 6,
+        Verdict::Healthy { .. } => 7,
+        Verdict::NoRuntime => 8,
+        Verdict::NothingSeen => 9,
+    }
+}
+
+/// How much of all CPUs the runtime's own process used.
+fn cpu_share(runtime: &RuntimeReport, findings: &Findings<'_>) -> f64 {
+    let share = findings.cpu_shares.get(&runtime.pid).copied();
+    share.unwrap_or_default()
 }
 
 /// The worst site of the runtime's blocked waits, and the longest of them.
@@ -244,16 +263,12 @@ mod tests {
             .map(|throttling| (Pid(1), throttling.clone()))
             .into_iter()
             .collect();
-        Verdict::of(&Findings {
+        super::verdict(&Findings {
             runtimes,
             sites: &[],
             long_polls: &[],
             threads: &[],
-            cpu: &CpuUse {
-                running_ns: Nanos::ZERO,
-                runnable_ns: Nanos::ZERO,
-                share: 0.0,
-            },
+            cpu_shares: &BTreeMap::new(),
             throttling: &throttling,
         })
     }

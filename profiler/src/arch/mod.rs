@@ -1,5 +1,6 @@
-//! What is x86-64's own.
+//! What belongs to one processor architecture. x86-64 is the only one so far: a second one is a
+//! folder beside it.
 
-mod syscalls;
+mod x86_64;
 
-pub use syscalls::syscall_name;
+pub use x86_64::{syscall, syscall_name, syscalls};

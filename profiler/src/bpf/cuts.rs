@@ -2,17 +2,12 @@
 //!
 //! # Why nothing is lost or counted twice
 //!
-//! Every program reads the number of the interval once, at its beginning, and adds what it adds to
-//! the sums of that number: in the aggregate it is part of the key, and the sums of a park say
-//! themselves of which interval they are. [`Programs::cut`] raises the number, and then waits until
-//! every program that may have read the old one has ended. From then on nothing adds to the old
-//! interval, and its sums are read and taken out while programs go on adding to the new one; nobody
-//! takes those.
-//!
-//! The wait is the kernel's: when userspace replaces an element of a map of maps, the call returns
-//! only after all programs that were running have ended (`maybe_wait_bpf_programs`, which calls
-//! `synchronize_rcu`, in the kernel's `kernel/bpf/syscall.c`, since Linux 5.0). Ours all run within
-//! an RCU read-side critical section, since none may sleep.
+//! A program marks the entry of its thread as busy, reads the number of the interval, and adds what
+//! it adds to the sums of that number: in the aggregate it is part of the key, and the sums of a park
+//! say themselves of which interval they are. [`Programs::cut`] raises the number and waits until it
+//! has seen each thread's entry not busy. Every sum belongs to one thread, so from then on nothing
+//! adds to the old interval: its sums are read and taken out while programs go on adding to the new
+//! one, and nobody takes those.
 //!
 //! The state of a thread is divided at the same point as its sums: at the first event of the new
 //! interval the program keeps what the thread was before it (`profiler-ebpf/src/interval.rs`), and
@@ -20,20 +15,26 @@
 //! thread's times have at the cut are exactly those that are in the sums before it. An event that
 //! goes through the ring buffer carries the number itself.
 //!
-//! The time of a cut is read before the number is raised, so that no event of the new interval is
-//! earlier. Some of the old one are later, by as long as such programs run: a thread whose last
-//! event lies behind the cut has its boundary there.
+//! The time of a cut is read before the number is raised, and that of an event after the event has
+//! read the number. So no event of the new interval is earlier than the cut. Some of the old one are
+//! later, by as long as such programs run: a thread whose last event lies behind the cut has its
+//! boundary there.
 
-use super::banks::Bank;
 use super::mapped::{Mapped, shared_u64};
 use super::programs::{Programs, monotonic};
 use crate::decode::{ObjectNumber, StackNumber, Sum, SumKey, ThreadKey, ThreadState, park_sum};
 use crate::units::Timestamp;
 use anyhow::{Context, Result, ensure};
 use aya::Ebpf;
-use aya::maps::{ArrayOfMaps, MapData};
 use profiler_common::park::{ParkSet, Sums};
 use std::sync::atomic::Ordering;
+use std::thread::sleep;
+use std::time::Duration;
+
+/// Within this time every store of a CPU is visible to the others, many times over: it lies in the
+/// store buffer for as long as some cache misses take, and an interrupt or an exit to the hypervisor
+/// does not hold it there.
+const STORES_VISIBLE: Duration = Duration::from_millis(1);
 
 /// The boundary between two intervals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,9 +50,6 @@ pub struct Cut {
 #[derive(Debug)]
 pub(super) struct Cuts {
     number: Mapped<u64>,
-    /// The map of maps that is written for the kernel to wait, and what is put into it.
-    grace: ArrayOfMaps<MapData, MapData>,
-    nothing: Bank<u64>,
     /// As the kernel side counts them, for the room that objects may take.
     object_sums: Mapped<u64>,
     parks: Mapped<ParkSet>,
@@ -62,15 +60,8 @@ pub(super) struct Cuts {
 
 impl Cuts {
     pub(super) fn new(ebpf: &mut Ebpf) -> Result<Cuts> {
-        let grace = ebpf
-            .take_map("GRACE")
-            .context("the eBPF object has no map GRACE")?
-            .try_into()
-            .context("map GRACE is not an array of maps")?;
         Ok(Cuts {
             number: Mapped::take(ebpf, "CUT")?,
-            grace,
-            nothing: Bank::create(1)?,
             object_sums: Mapped::take(ebpf, "OBJECT_SUMS")?,
             parks: Mapped::take(ebpf, "PARKS")?,
             current: 0,
@@ -78,15 +69,14 @@ impl Cuts {
         })
     }
 
-    /// Begins the next interval, and waits until no program is at work for the one before.
+    /// Begins the next interval. Programs at work may have read the number of the one before, for as
+    /// long as [`STORES_VISIBLE`] without having said so.
     fn raise(&mut self) -> Result<()> {
         let number = self.number.address(0).context("an empty map CUT")?;
         self.current += 1;
         // SAFETY: mapped for as long as `self` lives.
         unsafe { shared_u64(number) }.store(self.current.into(), Ordering::SeqCst);
-        self.grace
-            .set(0, self.nothing.map(), 0)
-            .context("cannot wait for the kernel programs")
+        Ok(())
     }
 
     /// The room for objects that an interval had is free again.
@@ -129,7 +119,7 @@ impl Cuts {
 
 impl Programs {
     /// Ends the interval under way and begins the next one. Returns when nothing can be added to the
-    /// old one any more: after some milliseconds, in which this thread sleeps.
+    /// old one any more: after one or two milliseconds, in which this thread sleeps.
     ///
     /// After it: [`threads_at`](Programs::threads_at), then [`drain`](Programs::drain), in this
     /// order, since a thread that ends leaves the table and is in the ring buffer from then on; and
@@ -148,6 +138,8 @@ impl Programs {
 
     pub(super) fn cut_at(&mut self, time: Timestamp) -> Result<Cut> {
         self.cuts.raise()?;
+        sleep(STORES_VISIBLE);
+        self.threads.wait_until_seen_idle()?;
         Ok(Cut {
             number: self.cuts.current,
             time,

@@ -23,7 +23,7 @@ use profiler_common::offsets::Offsets;
 use std::num::NonZeroU32;
 use std::path::Path;
 
-/// The compiled programs; `profiler/bpf/README.md` tells where they come from.
+/// The compiled programs; `profiler/bpf/holdup.bpf.toml` says what they were built from.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/holdup.bpf.o");
 
 /// Tracepoints in the order in which they are attached: births first, switches last.
@@ -70,7 +70,7 @@ impl Programs {
     /// Loads the programs, without attaching them yet, for waits of at least `min_block`.
     ///
     /// # Errors
-    /// As [`Kernel::load_with`].
+    /// As [`Programs::load_with`].
     pub fn load(types: &KernelBtf, min_block: Nanos) -> Result<Programs> {
         let options = LoadOptions {
             min_block,
@@ -192,7 +192,7 @@ impl Programs {
         })
     }
 
-    /// Attaches every program. Nothing is recorded before [`Kernel::watch`]. `period` is the time
+    /// Attaches every program. Nothing is recorded before [`Programs::watch`]. `period` is the time
     /// between two samples of a CPU; without one there are none. `calls` is whether system calls
     /// are measured, for which those of all processes are slowed down.
     ///

@@ -24,7 +24,7 @@ pub struct Verified {
 /// Loads every program that this kernel has the helpers for, attaches none, and lets them go again.
 ///
 /// # Errors
-/// As [`Kernel::load`], or where the verifier refuses a program.
+/// As [`Programs::load`], or where the verifier refuses a program.
 pub fn probe(types: &KernelBtf) -> Result<Vec<Verified>> {
     let mut kernel = Programs::load(types, Nanos(0))?;
     let optional = types.has_helper(PAGE_FAULT_HELPER).then_some(PAGE_FAULT);

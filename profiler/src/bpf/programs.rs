@@ -15,10 +15,10 @@ use aya::programs::Iter;
 use aya::{Btf, Ebpf};
 use aya_log::EbpfLogger;
 use profiler_common::context::layout;
-use profiler_common::counter::Counter;
+use profiler_common::counter::{COUNTERS, Counter};
 use profiler_common::map::{
     Aggregate, EVENT_BYTES, FILTER_FREED, FILTER_PROBES, FILTER_SIZE, FILTER_SLOT, IntervalKey,
-    MAX_PROCESSES, NO_PROCESS, Process, ProcessCounters, Stack, Thread,
+    MAX_PROCESSES, NO_PROCESS, Process, ProcessCounters, Stack,
 };
 use rustix::time::{ClockId, clock_gettime};
 use std::io::Read;
@@ -61,7 +61,7 @@ pub struct Programs {
     pub(super) aggregates: HashTable<IntervalKey, Aggregate>,
     pub(super) cuts: Cuts,
     pub(super) park_cache_epoch: Array<MapData, u32>,
-    pub(super) counters: PerCpuArray<MapData, u64>,
+    pub(super) counters: PerCpuArray<MapData, [u64; COUNTERS]>,
     pub(super) events: RingBuf<MapData>,
     /// Whether the program for panics is loaded, which few recordings want.
     pub(super) panics_loaded: bool,
@@ -98,11 +98,9 @@ impl Programs {
     }
 
     /// The thread's entry, if it has one: if a switch of it was seen.
-    ///
-    /// # Errors
-    /// None.
-    pub fn thread(&self, tid: Tid) -> Result<Option<Thread>> {
-        Ok(self.threads.find(tid))
+    #[must_use]
+    pub fn thread(&self, tid: Tid) -> Option<ThreadEntry> {
+        self.threads.find(tid).as_ref().and_then(ThreadEntry::of)
     }
 
     /// Begins (or, with a changed mapping table, goes on) to record a process.
@@ -300,11 +298,13 @@ impl Programs {
     /// # Errors
     /// Where the kernel refuses.
     pub fn counters(&self) -> Result<Counters> {
-        let mut sums = Vec::new();
-        for values in self.counters.iter() {
-            sums.push(values?.iter().sum());
+        let mut sums = [0; COUNTERS];
+        for of_cpu in self.counters.get(&0, 0)?.iter() {
+            for (sum, value) in sums.iter_mut().zip(of_cpu) {
+                *sum += value;
+            }
         }
-        Ok(Counters(sums))
+        Ok(Counters(sums.to_vec()))
     }
 }
 

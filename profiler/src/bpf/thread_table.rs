@@ -4,8 +4,10 @@ use super::cuts::Cut;
 use super::mapped::{Mapped, shared_u32};
 use crate::decode::{self, ThreadEntry, ThreadKey};
 use crate::units::{Pid, Tid};
+use anyhow::{Result, bail};
 use profiler_common::map::{PHASE_DEAD, THREAD_WAYS, THREADS, Thread, ThreadState};
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering, fence};
+use std::time::{Duration, Instant};
 
 /// A thread, and what it was at a cut.
 pub(super) type AtCut = (ThreadKey, decode::ThreadState);
@@ -28,6 +30,12 @@ const fn live(thread: &Thread) -> ThreadState {
         times: thread.times,
     }
 }
+
+/// For how long a program that is at work is waited for without sleeping.
+const SPIN: Duration = Duration::from_micros(50);
+
+/// No program runs for so long, even where a hypervisor takes its CPU away.
+const LONGEST_PROGRAM: Duration = Duration::from_secs(10);
 
 /// The table.
 #[derive(Debug)]
@@ -55,6 +63,38 @@ impl ThreadTable {
                 cut: shared_u32(&raw mut (*thread).cut),
             })
         }
+    }
+
+    /// Waits until each entry was seen without a program at work for it.
+    ///
+    /// # Errors
+    /// Where one is at work for longer than any program runs.
+    pub(super) fn wait_until_seen_idle(&self) -> Result<()> {
+        for place in 0..self.0.len() {
+            let mut begun = None;
+            while self.is_busy(place) {
+                let begun = *begun.get_or_insert_with(Instant::now);
+                if begun.elapsed() > LONGEST_PROGRAM {
+                    bail!("a program of the kernel side does not end");
+                }
+                // Mostly it takes a microsecond; but its CPU may have been taken from it.
+                if begun.elapsed() < SPIN {
+                    std::hint::spin_loop();
+                } else {
+                    std::thread::sleep(SPIN);
+                }
+            }
+        }
+        fence(Ordering::Acquire);
+        Ok(())
+    }
+
+    fn is_busy(&self, place: usize) -> bool {
+        self.0.address(place).is_some_and(|thread| {
+            // SAFETY: mapped for as long as `self` lives, and aligned.
+            let busy = unsafe { AtomicU16::from_ptr(&raw mut (*thread).busy) };
+            busy.load(Ordering::Acquire) != 0
+        })
     }
 
     /// Every thread as it was at `cut`, which was the last one.

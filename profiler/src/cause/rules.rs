@@ -47,42 +47,59 @@ pub struct Rule {
     pub all: FunctionTags,
 }
 
-/// Numbers of `arch/x86/entry/syscalls/syscall_64.tbl`.
+/// Groups of system calls.
+#[rustfmt::skip]
 mod call {
-    pub(super) const FUTEX: &[u32] = &[202, 449, 455];
-    pub(super) const FUTEX_OP: &[u32] = &[202];
-    pub(super) const FLOCK: &[u32] = &[73];
-    pub(super) const FCNTL: &[u32] = &[72];
-    /// fsync, fdatasync, sync, msync, `sync_file_range`, syncfs.
-    pub(super) const SYNC: &[u32] = &[74, 75, 162, 26, 277, 306];
-    pub(super) const SLEEP: &[u32] = &[35, 230];
-    /// poll, ppoll; with no descriptors they sleep.
-    pub(super) const POLL: &[u32] = &[7, 271];
-    /// poll, select, pselect6, ppoll, `epoll_wait`, `epoll_pwait`, `epoll_pwait2`, io_uring_enter.
-    pub(super) const READY: &[u32] = &[7, 23, 270, 271, 232, 281, 441, 426];
-    /// connect, accept, sendto, recvfrom, sendmsg, recvmsg, shutdown, accept4, recvmmsg, sendmmsg.
-    pub(super) const SOCKET: &[u32] = &[42, 43, 44, 45, 46, 47, 48, 288, 299, 307];
-    /// What takes any descriptor: read, write, readv, writev, sendfile, splice, tee, vmsplice,
-    /// close, ioctl.
-    pub(super) const STREAM: &[u32] = &[0, 1, 19, 20, 40, 275, 276, 278, 3, 16];
-    /// What only files have: open, stat and their like, pread and pwrite, directories, names.
-    pub(super) const FILE: &[u32] = &[
-        2, 4, 5, 6, 8, 17, 18, 21, 76, 77, 78, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94,
-        132, 133, 137, 138, 187, 188, 189, 190, 191, 192, 193, 194, 195, 196, 197, 198, 199, 206,
-        207, 208, 209, 217, 221, 235, 257, 258, 259, 260, 261, 262, 263, 264, 265, 266, 267, 268,
-        269, 280, 285, 295, 296, 303, 304, 316, 326, 327, 328, 332, 437, 439, 452,
-    ];
-    pub(super) const WAIT: &[u32] = &[61, 247];
-    /// clone, fork, vfork, clone3.
-    pub(super) const FORK: &[u32] = &[56, 57, 58, 435];
-    /// mmap, mprotect, munmap, brk, mremap, madvise, mlock and its like, `process_madvise`.
-    pub(super) const MEMORY: &[u32] = &[9, 10, 11, 12, 25, 28, 149, 150, 151, 152, 325, 440];
-    /// semop, semtimedop.
-    pub(super) const SEMAPHORE: &[u32] = &[65, 220];
-    /// msgsnd, msgrcv, `mq_timedsend`, `mq_timedreceive`.
-    pub(super) const MESSAGE: &[u32] = &[69, 70, 242, 243];
-    /// pause, `rt_sigtimedwait`, `rt_sigsuspend`.
-    pub(super) const SIGNAL: &[u32] = &[34, 128, 130];
+    use crate::arch::syscalls;
+
+    pub(super) const FUTEX: &[u32] = &syscalls(["futex", "futex_waitv", "futex_wait"]);
+    pub(super) const FUTEX_OP: &[u32] = &syscalls(["futex"]);
+    pub(super) const FLOCK: &[u32] = &syscalls(["flock"]);
+    pub(super) const FCNTL: &[u32] = &syscalls(["fcntl"]);
+    pub(super) const SYNC: &[u32] = &syscalls([
+        "fsync", "fdatasync", "sync", "msync", "sync_file_range", "syncfs",
+    ]);
+    pub(super) const SLEEP: &[u32] = &syscalls(["nanosleep", "clock_nanosleep"]);
+    /// With no descriptors they sleep.
+    pub(super) const POLL: &[u32] = &syscalls(["poll", "ppoll"]);
+    pub(super) const READY: &[u32] = &syscalls([
+        "poll", "select", "pselect6", "ppoll", "epoll_wait", "epoll_pwait", "epoll_pwait2",
+        "io_uring_enter",
+    ]);
+    pub(super) const SOCKET: &[u32] = &syscalls([
+        "connect", "accept", "sendto", "recvfrom", "sendmsg", "recvmsg", "shutdown", "accept4",
+        "recvmmsg", "sendmmsg",
+    ]);
+    /// What takes any descriptor.
+    pub(super) const STREAM: &[u32] = &syscalls([
+        "read", "write", "readv", "writev", "sendfile", "splice", "tee", "vmsplice", "close",
+        "ioctl",
+    ]);
+    /// What only files have.
+    pub(super) const FILE: &[u32] = &syscalls([
+        "open", "stat", "fstat", "lstat", "lseek", "pread64", "pwrite64", "access", "truncate",
+        "ftruncate", "getdents", "rename", "mkdir", "rmdir", "creat", "link", "unlink", "symlink",
+        "readlink", "chmod", "fchmod", "chown", "fchown", "lchown", "utime", "mknod", "statfs",
+        "fstatfs", "readahead", "setxattr", "lsetxattr", "fsetxattr", "getxattr", "lgetxattr",
+        "fgetxattr", "listxattr", "llistxattr", "flistxattr", "removexattr", "lremovexattr",
+        "fremovexattr", "io_setup", "io_destroy", "io_getevents", "io_submit", "getdents64",
+        "fadvise64", "utimes", "openat", "mkdirat", "mknodat", "fchownat", "futimesat",
+        "newfstatat", "unlinkat", "renameat", "linkat", "symlinkat", "readlinkat", "fchmodat",
+        "faccessat", "utimensat", "fallocate", "preadv", "pwritev", "name_to_handle_at",
+        "open_by_handle_at", "renameat2", "copy_file_range", "preadv2", "pwritev2", "statx",
+        "openat2", "faccessat2", "fchmodat2",
+    ]);
+    pub(super) const WAIT: &[u32] = &syscalls(["wait4", "waitid"]);
+    pub(super) const FORK: &[u32] = &syscalls(["clone", "fork", "vfork", "clone3"]);
+    pub(super) const MEMORY: &[u32] = &syscalls([
+        "mmap", "mprotect", "munmap", "brk", "mremap", "madvise", "mlock", "munlock", "mlockall",
+        "munlockall", "mlock2", "process_madvise",
+    ]);
+    pub(super) const SEMAPHORE: &[u32] = &syscalls(["semop", "semtimedop"]);
+    pub(super) const MESSAGE: &[u32] = &syscalls([
+        "msgsnd", "msgrcv", "mq_timedsend", "mq_timedreceive",
+    ]);
+    pub(super) const SIGNAL: &[u32] = &syscalls(["pause", "rt_sigtimedwait", "rt_sigsuspend"]);
 }
 
 /// What blocks in std's own primitives: a futex, or with other systems' locks nothing else.

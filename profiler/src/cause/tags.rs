@@ -1,6 +1,6 @@
 //! What single functions tell of a wait: the vocabulary of the rules, as a table of patterns.
 //!
-//! User functions are looked up by their normalised paths (see [`crate::tokio_rt`]), C functions
+//! User functions are looked up by their normalised paths (see [`crate::runtime::tokio`]), C functions
 //! without leading underscores. In a pattern, `*` stands for any characters.
 
 mod kernel;

@@ -1,11 +1,11 @@
 //! What is known of one wait.
 
-use crate::symbolize::{Frame, FrameRef};
+use crate::symbolize::FrameRef;
 
 /// What the rules look at. Frames are leaf first.
 #[derive(Clone, Copy, Debug)]
 pub struct WaitContext<'a> {
-    /// Number of the x86_64 system call; none outside any.
+    /// Number of the system call; none outside any.
     pub syscall: Option<u32>,
     /// Its arguments, where they were recorded.
     pub args: Option<[u64; 6]>,

@@ -1,6 +1,6 @@
 //! A file that gets its name only when it is complete.
 
-use crate::error::{Error, Result};
+use super::error::{Error, Result};
 use crate::host::privileges::is_owner;
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, RenameFlags, fchown, linkat, openat, renameat, renameat_with,
@@ -54,7 +54,7 @@ impl PendingFile {
         let dir = rustix::fs::open(parent, flags, Mode::empty()).map_err(|errno| {
             cannot(errno).hint(format!(
                 "mkdir -p {}",
-                crate::error::shell_word(&parent.to_string_lossy())
+                super::hint::shell_word(&parent.to_string_lossy())
             ))
         })?;
         check_place(&dir, name, path, overwrite)?;

@@ -68,10 +68,13 @@ impl Maps {
         true
     }
 
-    /// Notes that a later look found the very same map: what was mapped was part of it already.
-    pub(super) fn confirm(&mut self, table_version: TableVersion) {
+    /// Notes what a later look found: where it is the code that the map has there, that is what was
+    /// mapped, again or all along.
+    pub(super) fn confirm(&mut self, table_version: TableVersion, found: &AddressMap) {
         if let Some(known) = self.by_version.get_mut(&table_version) {
-            known.stale.clear();
+            let map = &known.map;
+            let differs = |range: &Range<Addr>| !map.means_the_same(found, range);
+            known.stale.retain(|(range, _)| differs(range));
         }
     }
 
@@ -154,7 +157,17 @@ mod tests {
         assert_eq!(valid(&maps, table_version, 4, &stack), 3, "before");
         assert_eq!(valid(&maps, table_version, 5, &stack), 1);
         assert_eq!(valid(&maps, TableVersion(2), 5, &stack), 3);
-        maps.confirm(table_version);
+        // By then it is another library, or gone.
+        for found in [
+            &[(0x5000, 0x6000), (0x1000, 0x2000)][..],
+            &[(0x5000, 0x6000)],
+        ] {
+            maps.confirm(table_version, &AddressMap::of_regions(found));
+            assert_eq!(valid(&maps, table_version, 5, &stack), 1);
+        }
+        // Whatever else there is by then, here it is the same.
+        let found = AddressMap::of_regions(&[(0x1000, 0x2000), (0x5000, 0x6000)]);
+        maps.confirm(table_version, &found);
         assert_eq!(valid(&maps, table_version, 5, &stack), 3);
     }
 

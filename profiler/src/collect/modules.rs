@@ -123,6 +123,19 @@ impl AddressMap {
         Some(AddressMap { regions: union })
     }
 
+    /// Whether all the code that is mapped in `range` is the same at the same places in `other`.
+    pub(super) fn means_the_same(&self, other: &AddressMap, range: &Range<Addr>) -> bool {
+        let within = |region: &&Region| region.begin < range.end && range.start < region.end;
+        self.regions.iter().filter(within).all(|region| {
+            let at = other.regions.partition_point(|r| r.begin <= region.begin);
+            let theirs = at.checked_sub(1).and_then(|at| other.regions.get(at));
+            theirs.is_some_and(|theirs| {
+                region.end <= theirs.end
+                    && (theirs.bias, theirs.module) == (region.bias, region.module)
+            })
+        })
+    }
+
     /// Whether any region has an address of `range`.
     pub(super) fn overlaps(&self, range: &Range<Addr>) -> bool {
         self.regions

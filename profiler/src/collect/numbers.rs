@@ -18,13 +18,19 @@
 //!
 //! Why no number comes after that: let `D` be its deletion, `C1` the next cut, and `R1` the moment
 //! after `C1` at which we read what threads have at hand (the stack of an open wait, the stack of
-//! who woke it, the object of a thread's last wait). A cut waits until no kernel program runs that
-//! began before it. So each program that found the number in the kernel side's table, which it can
-//! have done only before `D`, is over at `C1`, and what it found is in its thread's entry or in an
-//! event before `C1`. Programs that look it up after `D` do not find it and send it anew. What is
-//! left are threads that had it at hand at `C1`. One that still has it at `R1` is seen there. One
-//! that has it no more at `R1` made an event or a sum of it between `C1` and `R1`, thus before the
-//! cut after `C1`: it is seen in that interval, which is why a quiet number waits for its end.
+//! who woke it, the object of a thread's last wait). A cut waits for every program that is at work
+//! for its own thread, which are those that name a wait's stack and object. So each of them that
+//! found the number in the kernel side's table, which it can have done only before `D`, is over at
+//! `C1`, and what it found is in its thread's entry or in an event before `C1`. Programs that look
+//! it up after `D` do not find it and send it anew. What is left are threads that had it at hand at
+//! `C1`. One that still has it at `R1` is seen there. One that has it no more at `R1` made an event
+//! or a sum of it between `C1` and `R1`, thus before the cut after `C1`: it is seen in that
+//! interval, which is why a quiet number waits for its end.
+//!
+//! A cut does not wait for programs that write into the entry of another thread, which is how the
+//! stack of a waker gets there, nor for that of a panic. These take microseconds, and from `D` on a
+//! number is kept for two intervals at least; were one of them held up for that long, the waker or
+//! the panic would have no stack.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;

@@ -4,7 +4,7 @@
 use super::traced_process::TracedProcess;
 use crate::bpf::Programs;
 use crate::decode::{RawPiece, StackNumber, StackSeen};
-use crate::units::Pid;
+use crate::units::{Pid, Timestamp};
 use crate::unwind::{walk, walk_outcome};
 use profiler_common::walk::Memory;
 use std::collections::HashMap;
@@ -14,11 +14,13 @@ const MAX_PENDING: usize = 4096;
 /// Copies that wait for their stack at most. More are there only where records were lost.
 const MAX_COPIES: usize = MAX_PENDING + 1024;
 
+/// Stacks come in boxes and go on in them.
+type Stacks = Vec<Box<StackSeen>>;
+
 /// The stacks that wait.
 #[derive(Debug, Default)]
-#[expect(clippy::vec_box, reason = "they come in boxes and go on in them")]
 pub(super) struct Pending {
-    stacks: Vec<Box<StackSeen>>,
+    stacks: Stacks,
     /// Their copies, piece by piece.
     copies: HashMap<StackNumber, Vec<RawPiece>>,
     /// Stacks that were cut off here, and not in the kernel, since this was asked last.
@@ -53,11 +55,7 @@ impl Pending {
 
     /// Walks those whose process had its mappings read since, and gives all that need not wait any
     /// longer.
-    pub(super) fn walk(
-        &mut self,
-        programs: &Programs,
-        processes: &[TracedProcess],
-    ) -> Vec<Box<StackSeen>> {
+    pub(super) fn walk(&mut self, programs: &Programs, processes: &[TracedProcess]) -> Stacks {
         let mut done = Vec::new();
         for mut seen in std::mem::take(&mut self.stacks) {
             match self.walk_one(&mut seen, programs, processes) {
@@ -106,10 +104,12 @@ impl Pending {
         Walked::Settled
     }
 
-    /// Gives those that still wait, as far as the kernel side came.
-    pub(super) fn give_up(&mut self) -> Vec<Box<StackSeen>> {
-        let waiting = std::mem::take(&mut self.stacks).into_iter();
-        waiting.map(|seen| self.settle(seen)).collect()
+    /// Gives those taken until then that still wait, as far as the kernel side came.
+    pub(super) fn give_up(&mut self, until: Timestamp) -> Stacks {
+        let all = std::mem::take(&mut self.stacks).into_iter();
+        let (given_up, waiting): (Stacks, Stacks) = all.partition(|seen| seen.time <= until);
+        self.stacks = waiting;
+        given_up.into_iter().map(|seen| self.settle(seen)).collect()
     }
 
     /// The stack is as it will be. It keeps the mark that it was sent raw: no other wait names it.
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
     use crate::decode::{StackKind, TableVersion, ThreadKey, ThreadName};
     use crate::runtime::tokio::TlsState;
-    use crate::units::{Addr, Tid, Timestamp};
+    use crate::units::{Addr, Tid};
     use crate::unwind::{Regs, Truncation};
 
     const THREAD: ThreadKey = ThreadKey {
@@ -216,7 +216,8 @@ mod tests {
         pending.add_piece(piece(9, 0x1ff0, &[1]));
         pending.add(stack(9));
         assert!(pending.is_waiting_for(Pid(7)) && !pending.is_waiting_for(Pid(8)));
-        assert_eq!(pending.give_up(), [stack(9)]);
+        assert!(pending.give_up(Timestamp(0)).is_empty(), "it is of later");
+        assert_eq!(pending.give_up(Timestamp(1)), [stack(9)]);
         assert_eq!((pending.take_truncated(), pending.take_truncated()), (1, 0));
         assert!(!pending.is_waiting_for(Pid(7)));
         assert!(pending.copies.is_empty());

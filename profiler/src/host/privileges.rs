@@ -6,7 +6,6 @@
 //! another thread, so that every thread is sent a signal and gives up its own, as the C library
 //! does for `setuid` (nptl(7)).
 
-use crate::error::{Error, Result};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{
@@ -159,9 +158,8 @@ static FILE_GID: AtomicU32 = AtomicU32::new(u32::MAX);
 ///
 /// # Errors
 /// Where a thread still has more after some seconds, or the kernel refuses.
-pub fn drop_to(keep: Keep) -> Result<()> {
-    let failed = |error: io::Error| Error::new("cannot give up privileges").because(error);
-    let held = capabilities(None).map_err(|errno| failed(errno.into()))?;
+pub fn drop_to(keep: Keep) -> io::Result<()> {
+    let held = capabilities(None)?;
     KEPT.store(keep.of(held.permitted).bits(), Ordering::SeqCst);
     DROP_BOUNDING.store(
         held.effective.contains(CapabilitySet::SETPCAP),
@@ -171,8 +169,8 @@ pub fn drop_to(keep: Keep) -> Result<()> {
         FILE_UID.store(uid.as_raw(), Ordering::SeqCst);
         FILE_GID.store(gid.as_raw(), Ordering::SeqCst);
     }
-    give_up().map_err(|errno| failed(errno.into()))?;
-    ask_other_threads().map_err(failed)
+    give_up()?;
+    ask_other_threads()
 }
 
 /// Gives up what this thread has. Makes system calls only, so that a signal handler may call it:

@@ -3,6 +3,7 @@
 
 mod cgroup;
 pub mod ends;
+mod errors;
 mod exit;
 mod find;
 mod launch;
@@ -16,6 +17,7 @@ mod threads;
 mod user;
 
 pub use cgroup::{CpuQuota, QuotaUse};
+pub use errors::{Barrier, FindError, LaunchError, TargetError};
 pub use exit::status_text;
 pub use find::find_by_name;
 pub use launch::Launched;

@@ -132,6 +132,11 @@ macro_rules! causes {
                 }
             }
 
+            /// Adds the counts of `more`.
+            pub fn add(&mut self, more: &LossCauses) {
+                $(self.$field = self.$field.saturating_add(more.$field);)*
+            }
+
             /// Every count, in the order of the flow, with what it counts: said of one and of
             /// several.
             pub fn named(&self) -> impl Iterator<Item = (u64, [&'static str; 2])> {

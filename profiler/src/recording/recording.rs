@@ -4,7 +4,7 @@ use super::{Interval, Tables};
 use crate::units::{Nanos, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// Everything a report is made of. The same type comes from a live run and from a capture file.
+/// Everything a report is made of.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Recording {
     /// By what, where and how it was made.

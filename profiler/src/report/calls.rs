@@ -3,7 +3,7 @@
 use super::CpuPart;
 use crate::cause::{Cause, Suggestion};
 use crate::recording::ObjectKind;
-use crate::symbolize::Frame;
+use crate::symbolize::FrameRef;
 use crate::units::{Nanos, Pid};
 use crate::unwind::Truncation;
 use serde::Serialize;
@@ -50,7 +50,7 @@ pub struct CallSite {
     /// waiting for a CPU.
     pub wall_ns: Nanos,
     /// The stack with the most time here, leaf first.
-    pub stack: Vec<Frame>,
+    pub stack: Vec<FrameRef>,
     /// Why `stack` ends early, if it does.
     pub truncated: Option<Truncation>,
 }

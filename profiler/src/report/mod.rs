@@ -1,6 +1,7 @@
 //! The report: data only. [`crate::analyze`] makes it, every renderer draws it.
 
 mod calls;
+pub mod check;
 mod panics;
 #[expect(
     clippy::module_inception,

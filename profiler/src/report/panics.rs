@@ -1,7 +1,7 @@
 //! Panics by the place they began at.
 
 use super::CpuPart;
-use crate::symbolize::Frame;
+use crate::symbolize::FrameRef;
 use crate::units::{Nanos, Pid, Tid};
 use serde::Serialize;
 use std::sync::Arc;
@@ -46,5 +46,5 @@ pub struct PanicSite {
     /// tokio's id of the task in which it was, where that is known.
     pub last_task_id: Option<u64>,
     /// Its stack, leaf first.
-    pub stack: Vec<Frame>,
+    pub stack: Vec<FrameRef>,
 }

@@ -2,11 +2,11 @@
 
 use crate::cause::{Cause, Suggestion};
 use crate::recording::{
-    Holder, Host, Judges, Losses, Object, ObjectKind, PollEvidence, Target, Tool,
+    Classified, Holder, Host, Losses, Object, ObjectKind, PollEvidence, Process, Tool,
 };
 use crate::report::{CallSite, PanicReport, Verdict};
 use crate::runtime::{Role, State};
-use crate::symbolize::Frame;
+use crate::symbolize::FrameRef;
 use crate::units::{Nanos, Pid, Tid};
 use crate::unwind::Truncation;
 use serde::Serialize;
@@ -26,9 +26,9 @@ pub struct Report {
     /// Where.
     pub host: Host,
     /// Of which process; of several, the first.
-    pub target: Target,
+    pub target: Process,
     /// Of which processes: all of them, in the order in which they came.
-    pub targets: Vec<Target>,
+    pub targets: Vec<Process>,
     /// Wall-clock start, RFC 3339 in UTC.
     pub started_at: String,
     /// Length of the recording.
@@ -59,17 +59,19 @@ pub struct Report {
     /// Panics; none where they were not to be counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub panics: Option<PanicReport>,
-    /// The CPU time of the process; of several processes, theirs together.
+    /// The CPU time of the process; of several processes, theirs together. The share of one of
+    /// them alone is in its verdict.
     pub cpu: CpuUse,
     /// How the CPU quota of the control group held the process up, where it has one; of several
     /// processes, the quota that the verdict speaks of, or that was used up in most of its periods.
     pub throttling: Option<ThrottlingReport>,
-    /// Who said what the waits were.
-    pub judges: Judges,
+    /// By what the waits were classified.
+    #[serde(rename = "judges")]
+    pub classified: Classified,
     /// What was lost.
     pub losses: Losses,
     /// Time taken back from states because a thread's sums went beyond its life: the clocks of
-    /// two CPUs disagreed, or a capture file was damaged. Zero in a sound recording.
+    /// two CPUs disagreed. Zero in a sound recording.
     pub clamped_ns: Nanos,
     /// Stacks with their times, for flamegraphs; not in the JSON, which has them by site.
     #[serde(skip)]
@@ -125,7 +127,7 @@ pub struct CpuSite {
     /// [`Report::call_sites`] for exact times.
     pub in_calls_ns: Nanos,
     /// The stack with most samples, leaf first, kernel frames before user frames.
-    pub stack: Vec<Frame>,
+    pub stack: Vec<FrameRef>,
     /// Why `stack` ends early, if it does.
     pub truncated: Option<Truncation>,
 }
@@ -155,7 +157,7 @@ pub struct LongPollSite {
     /// How samples were found to be of one poll.
     pub evidence: Vec<PollEvidence>,
     /// The stack of the longest poll's first sample.
-    pub stack: Vec<Frame>,
+    pub stack: Vec<FrameRef>,
 }
 
 /// A poll that took long.
@@ -209,22 +211,12 @@ pub struct Stretch {
 /// A stack that waited with the stack that ended the waits.
 #[derive(Clone, Debug)]
 pub struct WokenStack {
-    /// The waits, of the timeline only.
+    /// The waits, of those that are recorded one by one only.
     pub waiting: StackTotal,
     /// Name of the thread that ended them, raw.
     pub waker: String,
     /// Its stack, leaf first; empty where it is no thread of the target.
-    pub waker_frames: Vec<Frame>,
-}
-
-impl Report {
-    /// `claims_api (4711)`, raw: which process of several something is of. None where there is
-    /// one only, or none of this id.
-    #[must_use]
-    pub fn process(&self, pid: Pid) -> Option<String> {
-        let target = self.targets.iter().find(|target| target.pid == pid)?;
-        (self.targets.len() > 1).then(|| format!("{} ({pid})", target.exe_name()))
-    }
+    pub waker_frames: Vec<FrameRef>,
 }
 
 /// Which kind of runtime.
@@ -344,7 +336,7 @@ pub struct Site {
     pub task: Option<Arc<str>>,
     /// All tasks that waited here, by time, longest first. Waits without a task are in none.
     pub tasks: Vec<TaskTotal>,
-    /// The tokio tasks that waited here the longest, of those in the timeline; at most
+    /// The tokio tasks that waited here the longest, of waits recorded one by one; at most
     /// [`TASK_IDS`]. Empty where tokio's thread-local state does not tell.
     pub task_ids: Vec<TaskIdTotal>,
     /// The state of the waits here.
@@ -375,21 +367,22 @@ pub struct Site {
     pub evidence: Vec<String>,
     /// Finished and open waits.
     pub waits: u64,
-    /// Their blocked parts (to the wakeup), the open ones up to the end of the recording.
+    /// Their blocked parts (to the wakeup) within the recording, the open ones up to its end.
     pub total_ns: Nanos,
-    /// The longest.
+    /// The longest, in its whole length where it began before the recording.
     pub max_ns: Nanos,
-    /// Median of the blocked parts: exact for waits in the timeline, from a log2 histogram for
-    /// those below `min_block_ns`.
+    /// Median of the blocked parts. Waits below `min_block_ns` are known by a log2 histogram; of
+    /// a stack with more than some thousand longer ones, each of them to one in 64 of its length.
     pub p50_ns: Nanos,
     /// 99th percentile, likewise.
     pub p99_ns: Nanos,
     /// Run-queue parts: from the wakeups to running again.
     pub runqueue_ns: Nanos,
-    /// Who ended the waits, most frequent first.
+    /// Who ended the waits, most frequent first. Where there are too many to keep apart, the
+    /// others are one entry, `others`.
     pub wakers: Vec<WakerTotal>,
     /// The stack with the most time here, leaf first, kernel frames before user frames.
-    pub stack: Vec<Frame>,
+    pub stack: Vec<FrameRef>,
     /// Why `stack` ends early, if it does.
     pub truncated: Option<Truncation>,
 }
@@ -463,7 +456,7 @@ pub struct WakerTotal {
     pub line: Option<u32>,
     /// What that called, or the system call: `std::sync::mpmc::Sender::send`.
     pub call: Option<Arc<str>>,
-    /// How many waits it ended, of those in the timeline.
+    /// How many waits it ended, of those that are recorded one by one.
     pub waits: u64,
 }
 
@@ -498,7 +491,7 @@ pub struct OpenWaitReport {
     /// Id of the tokio task that was being polled.
     pub task_id: Option<u64>,
     /// Leaf first, kernel frames before user frames.
-    pub stack: Vec<Frame>,
+    pub stack: Vec<FrameRef>,
 }
 
 /// One stack with its time, as a flamegraph needs it.
@@ -511,7 +504,7 @@ pub struct StackTotal {
     /// The state.
     pub state: State,
     /// Leaf first, kernel frames before user frames.
-    pub frames: Vec<Frame>,
+    pub frames: Vec<FrameRef>,
     /// Index in `frames` of the outermost frame of the task; frames beyond it are the runtime's.
     pub task_frame: Option<usize>,
     /// Why the stack ends early, if it does.

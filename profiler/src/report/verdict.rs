@@ -33,8 +33,8 @@ pub enum Verdict {
         longest_ns: Nanos,
         /// `total_ns` as a share of the recording, 0 to 1.
         share: f64,
-        /// CPU time of the process as a share of that of all CPUs, 0 to 1. Low beside a high
-        /// share of blocked time, it says that more CPUs would not help.
+        /// CPU time of the runtime's process as a share of that of all CPUs, 0 to 1. Low beside a
+        /// high share of blocked time, it says that more CPUs would not help.
         cpu_share: f64,
         /// Index in [`Report::sites`](super::Report::sites) of the worst site.
         site: Option<usize>,

@@ -1,6 +1,8 @@
 //! The words in which the rules speak.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 
 /// What a nanosecond of a thread's life was; each is in exactly one state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -123,7 +125,31 @@ pub struct RuleName(pub &'static str);
 impl<'de> Deserialize<'de> for RuleName {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        // The set is small and fixed, so a name read from a file is worth keeping for good.
-        Ok(RuleName(Box::leak(name.into_owned().into_boxed_str())))
+        Ok(RuleName(interned(&name)))
+    }
+}
+
+/// The one copy of `name` that is kept for good, however often it is read.
+fn interned(name: &str) -> &'static str {
+    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = names.get(name) {
+        return known;
+    }
+    let kept: &'static str = Box::leak(name.to_owned().into_boxed_str());
+    names.insert(kept);
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_name_is_kept_once() {
+        let read = || serde_json::from_str::<RuleName>("\"a-rule-of-this-test\"").expect("a name");
+        let (first, second) = (read(), read());
+        assert_eq!(first, RuleName("a-rule-of-this-test"));
+        assert!(std::ptr::eq(first.0, second.0), "not stored a second time");
     }
 }

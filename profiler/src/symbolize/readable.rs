@@ -1,6 +1,6 @@
 //! Names for people, and what a chain of frames tells of its closures.
 
-use super::frame::{Frame, FrameRef};
+use super::frame::FrameRef;
 use super::path::{closing, split_top};
 
 /// Generic arguments longer than this, in characters, become `…`.

@@ -1,6 +1,9 @@
 //! Recordings taken interval by interval: each is sound by itself, and all of them together are the
 //! whole, to the nanosecond and to the last wait.
 
+#[path = "intervals_reloads.rs"]
+mod reloads;
+
 use super::fixture::{Running, Variant};
 use super::privilege;
 use super::report::is_in;
@@ -71,6 +74,14 @@ const CASES: &[Case] = &[
         min_block: Nanos(1_000_000),
         limits: "AGGREGATES=4096,OBJECTS=2048",
         check: requests,
+    },
+    Case {
+        name: "a_library_comes_and_goes",
+        mode: "reloads",
+        interval: Duration::from_millis(500),
+        min_block: Nanos(1_000_000),
+        limits: "",
+        check: reloads::check,
     },
     Case {
         name: "two_thousand_threads",

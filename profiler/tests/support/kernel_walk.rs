@@ -5,13 +5,12 @@
 use super::fixture::Variant;
 use crate::unwind_support::{Framehop, loaded};
 use holdup::bpf::{Programs, monotonic, process_entry};
-use holdup::decode::{Activity, Event, Snapshot, StackNumber};
+use holdup::decode::{Activity, Event, OpenWait, Phase, Snapshot, StackNumber};
 use holdup::host::KernelBtf;
 use holdup::process::module::Module;
 use holdup::units::{Addr, Nanos, Pid, Tid};
 use holdup::unwind::{RemoteMemory, UnwindTable};
-use profiler_common::map::{PHASE_BLOCKED, Process, Thread};
-use profiler_common::record::STACK_BEFORE;
+use profiler_common::map::Process;
 use profiler_common::row::Mapping;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -27,7 +26,7 @@ pub(crate) struct Outcome {
     /// Stacks compared.
     compared: usize,
     /// Distinct ones among them.
-    distinct: std::collections::BTreeSet<u64>,
+    distinct: std::collections::BTreeSet<StackNumber>,
     /// Stacks that framehop could not finish, at a place without unwinding information.
     given_up: usize,
     differences: Vec<String>,
@@ -109,22 +108,22 @@ pub(crate) fn watch(
     Ok(process)
 }
 
-/// Waiting threads of the process by id.
-fn waiting(kernel: &Programs, pid: u32) -> Result<HashMap<u32, Thread>, String> {
-    let mut threads = HashMap::new();
+/// Waits of the process's threads whose stacks are known, by thread id.
+fn waiting(programs: &Programs, pid: u32) -> Result<HashMap<u32, OpenWait>, String> {
+    let mut waits = HashMap::new();
     for task in std::fs::read_dir(format!("/proc/{pid}/task")).map_err(text)? {
         let name = task.map_err(text)?.file_name();
         let Some(tid) = name.to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        let thread = kernel.thread(Tid(tid)).map_err(text)?;
-        threads.extend(
-            thread
-                .filter(|thread| thread.phase == PHASE_BLOCKED && thread.stack > STACK_BEFORE)
-                .map(|thread| (tid, thread)),
-        );
+        let thread = programs.thread(Tid(tid));
+        if let Some(Phase::Waiting(wait)) = thread.map(|thread| thread.state.phase)
+            && wait.stack.number().is_some()
+        {
+            waits.insert(tid, wait);
+        }
     }
-    Ok(threads)
+    Ok(waits)
 }
 
 fn round(
@@ -164,11 +163,11 @@ fn round(
             continue;
         };
         // Only a thread that did not run meanwhile has the memory that the kernel side saw.
-        if was.since != is.since || was.stack != is.stack || is.wakeup != 0 {
+        if was.since != is.since || was.stack != is.stack || is.woken.is_some() {
             continue;
         }
-        let number = StackNumber::new(is.stack);
-        let Some(ours) = number.and_then(|number| stacks.get(&number)) else {
+        let number = is.stack.number();
+        let Some((number, ours)) = number.and_then(|n| Some((n, stacks.get(&n)?))) else {
             continue;
         };
         if end.is_err() && ours.len() > theirs.len() {
@@ -176,7 +175,7 @@ fn round(
             continue;
         }
         outcome.compared += 1;
-        outcome.distinct.insert(is.stack);
+        outcome.distinct.insert(number);
         if *ours != theirs {
             outcome
                 .differences

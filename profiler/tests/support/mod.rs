@@ -15,7 +15,6 @@ pub(crate) mod kernel_walk;
 pub(crate) mod life;
 pub(crate) mod losses;
 pub(crate) mod privilege;
-pub(crate) mod process;
 pub(crate) mod record;
 pub(crate) mod report;
 pub(crate) mod safety;

@@ -1,8 +1,9 @@
 //! Rules of the summing-up that need a whole recording.
 
 use crate::analyze::build;
-use crate::analyze::testing::{app, library, recording, runtime, stack};
-use crate::recording::{Recording, SampleTotal, Sampling, StackId, Waker};
+use crate::analyze::story::Random;
+use crate::analyze::testing::{app, library, recording, runtime, stack, thread};
+use crate::recording::{Recording, SampleSum, Sampling, StackId, Waker, WakerId};
 use crate::report::{RuntimeKind, Verdict};
 use crate::runtime::{Flavor, Role, State};
 use crate::units::{Nanos, Pid, Tid};
@@ -55,7 +56,7 @@ fn the_run_queue_part_of_a_wait_does_not_block() {
     let stack = blocked(&mut recording, WORKER);
     recording.push_thread(1);
     recording.push_wait(1, stack, 0, 400);
-    recording.waits[0].wakeup.0 -= 150;
+    recording.interval().waits[0].wakeup.0 -= 150;
     let report = build(&recording);
     assert_eq!(report.runtimes[0].blocked_at_once, nanos([750, 250]));
 }
@@ -65,7 +66,7 @@ fn nobody_in_the_driver_is_known_at_least() {
     let mut recording = recording(1_000);
     let stack = blocked(&mut recording, WORKER);
     let driver = plain(&mut recording, State::Idle, WORKER);
-    recording.stacks[driver.0 as usize].syscall = Some(232);
+    recording.tables.stacks[driver.index()].syscall = Some(232);
     for tid in 1..=2 {
         recording.push_thread(tid);
     }
@@ -95,13 +96,13 @@ fn a_thread_that_never_waits_is_what_its_samples_say() {
         recording.push_thread(tid);
     }
     recording.push_wait(1, idle, 0, 1_000);
-    recording.sampling = Some(Sampling {
+    recording.header.sampling = Some(Sampling {
         period: Nanos(100),
         long_poll: Nanos(100),
     });
     for tid in [1, 2] {
-        recording.samples.push(SampleTotal {
-            tid: Tid(tid),
+        recording.interval().samples.push(SampleSum {
+            thread: thread(tid),
             stack: poll,
             samples: 9,
         });
@@ -220,9 +221,9 @@ fn sites_group_by_place_and_state() {
     let a = blocked(&mut recording, WORKER);
     let b = blocked(&mut recording, WORKER);
     let pool = {
-        let mut stack = recording.stacks[0].clone();
-        stack.verdict.state = State::Pool;
-        stack.verdict.role = Role::PoolThread;
+        let mut stack = recording.tables.stacks[0].clone();
+        stack.class.state = State::Pool;
+        stack.class.role = Role::PoolThread;
         recording.push_stack(stack)
     };
     let idle = plain(&mut recording, State::Idle, WORKER);
@@ -233,13 +234,13 @@ fn sites_group_by_place_and_state() {
     recording.push_wait(2, b, 0, 300);
     recording.push_wait(3, pool, 0, 900);
     recording.push_wait(1, idle, 500, 900);
-    for wait in &mut recording.waits[..2] {
-        wait.waker = Some(Waker {
+    for n in 0..2 {
+        recording.tables.wakers.push(Waker {
             pid: Pid(1),
-            tid: wait.tid,
+            tid: Tid(n + 1),
             name: "waker".into(),
-            stack: None,
         });
+        recording.interval().waits[n as usize].waker = Some(WakerId(n));
     }
     let report = build(&recording);
     let [first, second] = &report.sites[..] else {
@@ -290,8 +291,8 @@ fn open_waits_are_waits() {
 fn unaccounted_time_is_unknown() {
     let mut recording = recording(1_000);
     recording.push_thread(1);
-    recording.threads[0].running = Nanos(300);
-    recording.threads[0].blocked = Nanos(700);
+    recording.interval().threads[0].running = Nanos(300);
+    recording.interval().threads[0].blocked = Nanos(700);
     let report = build(&recording);
     assert_eq!(report.threads[0].states[&State::Unknown], Nanos(700));
     assert_eq!(report.verdict, Verdict::NoRuntime);
@@ -302,10 +303,10 @@ fn a_thread_id_used_twice_has_one_life() {
     let mut recording = recording(1_000);
     let stack = blocked(&mut recording, WORKER);
     recording.push_thread(1);
-    recording.threads[0].lived = Nanos(500);
+    recording.interval().threads[0].lived = Nanos(500);
     recording.push_thread(1);
-    recording.threads[1].lived = Nanos(500);
-    for thread in &mut recording.threads {
+    recording.interval().threads[1].lived = Nanos(500);
+    for thread in &mut recording.interval().threads {
         thread.running = Nanos::ZERO;
     }
     recording.push_wait(1, stack, 0, 800);
@@ -327,21 +328,9 @@ fn stacks_that_are_not_there_are_unknown() {
     assert_eq!(report.stacks.len(), 2);
 }
 
-/// A small generator of pseudo-random numbers (xorshift64*), so that a failure can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % end
-    }
-}
-
 fn random_recording(seed: u64) -> Recording {
     const ROLES: [Role; 5] = [WORKER, CURRENT, Role::PoolThread, Role::BlockOn, Role::None];
-    let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let mut random = Random::new(seed);
     let mut recording = recording(1 + random.below(1_000_000));
     for _ in 0..1 + random.below(12) {
         let state = State::ALL[random.below(9) as usize];
@@ -349,7 +338,7 @@ fn random_recording(seed: u64) -> Recording {
         let frames = vec![library("std::x"), app("app::f", random.below(3) as u32)];
         recording.push_stack(stack(frames, state, role, Some(random.below(4) as u32)));
     }
-    let length = (recording.end - recording.start).0;
+    let length = (recording.interval().end - recording.interval().start).0;
     for tid in 0..random.below(8) as u32 {
         recording.push_thread(tid);
         let mut at = 0;
@@ -363,7 +352,8 @@ fn random_recording(seed: u64) -> Recording {
             }
             at = to + random.below(1 + length / 10);
         }
-        let thread = recording.threads.last_mut().expect("just pushed");
+        let threads = &mut recording.interval().threads;
+        let thread = threads.last_mut().expect("just pushed");
         match random.below(4) {
             // Clocks that disagree: the sums go beyond the life, or fall short of it.
             0 => thread.lived = Nanos(random.below(1 + length)),
@@ -419,7 +409,7 @@ fn clamping_is_counted() {
     let stack = blocked(&mut recording, WORKER);
     recording.push_thread(1);
     recording.push_wait(1, stack, 0, 1_000);
-    recording.threads[0].lived = Nanos(990);
+    recording.interval().threads[0].lived = Nanos(990);
     let report = build(&recording);
     assert_eq!(report.clamped_ns, Nanos(10));
     assert_eq!(report.threads[0].states[&State::Blocked], Nanos(990));

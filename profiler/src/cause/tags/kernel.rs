@@ -2,7 +2,7 @@
 
 use super::{FunctionTags, Table};
 
-/// Functions of the kernel, 6.1 to 6.18.
+/// Functions of the kernel, by their names in Linux 5.10 to 7.3.
 pub(super) const KERNEL: Table = &[
     (
         FunctionTags::K_FAULT,

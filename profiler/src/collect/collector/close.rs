@@ -32,7 +32,7 @@ impl Collector {
         let cut = self.kernel.cut()?;
         self.next.begin(cut.number);
         let states = self.states_at(&cut);
-        self.settle()?;
+        self.settle(&cut)?;
         self.take_sums(&cut)?;
         let mut moved = looked.moved.clone();
         moved.extend(self.moved_and_lost(after)?);
@@ -96,14 +96,14 @@ impl Collector {
     }
 
     /// Gives a name to every stack that the interval may have.
-    fn settle(&mut self) -> Result<()> {
+    fn settle(&mut self, cut: &Cut) -> Result<()> {
         for process in self.processes.living_mut() {
             process.exec |= self.pending.is_waiting_for(process.pid);
         }
         self.follow_mappings()?;
         self.name_new(Naming::All)?;
         // Nobody knows more of these by now.
-        let rest = self.pending.give_up().into_iter();
+        let rest = self.pending.give_up(cut.time).into_iter();
         self.unnamed.extend(rest.map(super::intake::Unnamed::Stack));
         self.name_new(Naming::All)
     }

@@ -238,15 +238,30 @@ impl Collector {
         self.change_policies()
     }
 
+    fn valid_prefix_len(&self, stack: &StackSeen) -> usize {
+        self.maps
+            .valid_prefix_len(stack.table_version, stack.time, &stack.user)
+    }
+
     /// Names, classifies and keeps a stack.
     fn name(&mut self, mut seen: Unnamed) -> Result<()> {
         if let Unnamed::Stack(seen) = &seen {
             self.shadow.keep(seen);
         }
         let stack = seen.stack_mut();
-        let sound = self
-            .maps
-            .valid_prefix_len(stack.table_version, stack.time, &stack.user);
+        let mut sound = self.valid_prefix_len(stack);
+        let process = self.processes.by_pid(stack.thread.pid);
+        let process = process.filter(|id| {
+            let process = self.processes.get(*id);
+            process.is_some_and(TracedProcess::has_new_code)
+        });
+        if sound < stack.user.len()
+            && let Some(process) = process
+        {
+            // Mostly a library has come back to where it was.
+            self.look(process)?;
+            sound = self.valid_prefix_len(stack);
+        }
         if sound < stack.user.len() {
             stack.user.truncate(sound);
             // What the kernel side cut off, it has counted.

@@ -51,7 +51,7 @@ impl Collector {
         wanted.into_iter().try_for_each(|id| self.look(id))
     }
 
-    fn look(&mut self, id: ProcessId) -> Result<()> {
+    pub(super) fn look(&mut self, id: ProcessId) -> Result<()> {
         let Some(process) = self.processes.get_mut(id) else {
             return Ok(());
         };
@@ -77,8 +77,10 @@ impl Collector {
             "read the mappings again"
         );
         let shares = start != self.start && self.is_shared(id);
+        if program == Program::Same {
+            self.maps.confirm(version, &map);
+        }
         if program == Program::Same && !shares && *self.maps.get(version) == map {
-            self.maps.confirm(version);
             // The kernel side may have been told that it knows nothing.
             self.publish(id)?;
             if let Some(process) = self.processes.get_mut(id) {

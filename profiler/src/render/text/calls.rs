@@ -5,7 +5,7 @@ use super::page::{DETAILS, Page};
 use super::style::{BAD, DIM, PLAIN, WARN};
 use crate::counted::counted;
 use crate::recording::ObjectKind;
-use crate::render::{count, display_name, duration, percent, sanitize};
+use crate::render::{count, display_name, duration, percent, process_name, sanitize};
 use crate::report::{CallSite, CpuPart, PanicSite};
 use crate::units::Nanos;
 use std::io;
@@ -53,7 +53,7 @@ fn call(page: &mut Page<'_>, number: usize, site: &CallSite) -> io::Result<()> {
     {
         page.detail("task", &task)?;
     }
-    if let Some(process) = page.report.process(site.pid) {
+    if let Some(process) = process_name(page.report, site.pid) {
         page.detail("process", &sanitize(&process))?;
     }
     let mut text = format!(
@@ -126,7 +126,7 @@ fn panic(page: &mut Page<'_>, number: usize, site: &PanicSite) -> io::Result<()>
     {
         page.detail("task", &task)?;
     }
-    if let Some(process) = page.report.process(site.pid) {
+    if let Some(process) = process_name(page.report, site.pid) {
         page.detail("process", &sanitize(&process))?;
     }
     let task = site

@@ -7,7 +7,7 @@ use super::style::{BAD, DIM, PLAIN, WARN};
 use super::wakers;
 use crate::counted::counted;
 use crate::recording::ObjectKind;
-use crate::render::{count, display_name, duration, percent, sanitize};
+use crate::render::{count, display_name, duration, percent, process_name, sanitize};
 use crate::report::{ObjectGroup, ObjectTotal, RuntimeKind, Site};
 use crate::runtime::{Flavor, Role, State};
 use crate::units::Nanos;
@@ -118,7 +118,7 @@ fn block(page: &mut Page<'_>, number: usize, site: &Site, whole: Nanos) -> io::R
 }
 
 fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
-    if let Some(process) = page.report.process(site.pid) {
+    if let Some(process) = process_name(page.report, site.pid) {
         page.detail("process", &sanitize(&process))?;
     }
     page.detail("in", &display_name(&site.wait))?;
@@ -300,7 +300,7 @@ fn brief(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
     } else {
         (function, format!(" in {wait}"))
     };
-    if let Some(process) = page.report.process(site.pid) {
+    if let Some(process) = process_name(page.report, site.pid) {
         wait.push_str(&format!(" of {}", sanitize(&process)));
     }
     if width(&function) + width(&wait) <= room {

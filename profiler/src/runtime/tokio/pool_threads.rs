@@ -8,15 +8,15 @@
 
 use super::classify::is_libc;
 use super::tls_state::TlsState;
+use crate::arch::syscall;
 use crate::runtime::{Classification, Role, RuleName, State};
 use crate::symbolize::{Frame, FrameRef, Naming, Space};
 use crate::units::Svma;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// The number of `futex` on x86_64, and its commands that wait for a word
-/// (`include/uapi/linux/futex.h`).
-const FUTEX: u32 = 202;
+const FUTEX: u32 = syscall("futex");
+/// Its commands that wait for a word (`include/uapi/linux/futex.h`).
 const FUTEX_COMMAND: u64 = 0x7f;
 const FUTEX_WAIT: u64 = 0;
 const FUTEX_WAIT_BITSET: u64 = 9;

@@ -4,10 +4,11 @@
 //! counts only while every stack that both judges speak of has the same meaning to both; one that
 //! has not switches it off for the whole recording.
 
+use crate::arch::syscall;
 use crate::runtime::{Classification, Flavor, Role, RuleName, State};
 
-/// Number of `epoll_wait` on x86_64, in which the I/O driver of a runtime parks.
-const EPOLL_WAIT: u32 = 232;
+/// In which the I/O driver of a runtime parks.
+const EPOLL_WAIT: u32 = syscall("epoll_wait");
 
 /// What a thread was to its runtime when it went off-CPU, by the thread-local state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
