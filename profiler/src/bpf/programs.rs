@@ -239,15 +239,34 @@ impl Programs {
 
     /// Hands every event that has arrived by now to `each`, and some that arrive meanwhile: not all,
     /// or it would have no end where they come as fast as they are taken.
-    pub fn drain(&mut self, mut each: impl FnMut(Result<Event, DecodeError>)) {
+    pub fn drain(&mut self, each: impl FnMut(Result<Event, DecodeError>)) {
+        self.drain_while(|| true, each);
+    }
+
+    /// As [`Programs::drain`], for as long as `go_on` says so, which is asked now and then. Whether
+    /// it ended for that.
+    pub fn drain_while(
+        &mut self,
+        mut go_on: impl FnMut() -> bool,
+        mut each: impl FnMut(Result<Event, DecodeError>),
+    ) -> bool {
+        /// From one question to the next.
+        const EVENTS: u32 = 256;
         // More than this the buffer did not hold when we began.
         let mut bytes = 0;
+        let mut events = 0;
         while bytes < EVENT_BYTES
             && let Some(item) = self.events.next()
         {
             bytes += item.len();
+            events += 1;
             each(decode(&item));
+            drop(item);
+            if events % EVENTS == 0 && !go_on() {
+                return true;
+            }
         }
+        false
     }
 
     /// Tells the kernel side what a stack is good for.

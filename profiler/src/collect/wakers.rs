@@ -1,6 +1,6 @@
 //! Threads that end waits, by number.
 
-use crate::decode;
+use crate::decode::{self, ThreadKey, ThreadName};
 use crate::recording::{Waker, WakerId};
 use crate::units::{Pid, Tid};
 use std::collections::HashMap;
@@ -8,7 +8,8 @@ use std::collections::HashMap;
 /// The wakers so far.
 #[derive(Debug)]
 pub(super) struct WakerTable {
-    ids: HashMap<Waker, WakerId>,
+    /// By thread and name: a thread may change its name. None is an interrupt.
+    ids: HashMap<Option<(ThreadKey, ThreadName)>, WakerId>,
     most: usize,
     left_out: u64,
 }
@@ -26,20 +27,12 @@ impl WakerTable {
     /// The id of a waker, which `all` has from then on; none where none was seen or there is no
     /// room.
     pub(super) fn id(&mut self, waker: &decode::Waker, all: &mut Vec<Waker>) -> Option<WakerId> {
-        let waker = match waker {
+        let key = match waker {
             decode::Waker::Unseen => return None,
-            decode::Waker::Interrupt => Waker {
-                pid: Pid(0),
-                tid: Tid(0),
-                name: "interrupt".into(),
-            },
-            decode::Waker::Thread { thread, name, .. } => Waker {
-                pid: thread.pid,
-                tid: thread.tid,
-                name: name.to_string().into(),
-            },
+            decode::Waker::Interrupt => None,
+            decode::Waker::Thread { thread, name, .. } => Some((*thread, *name)),
         };
-        if let Some(id) = self.ids.get(&waker) {
+        if let Some(id) = self.ids.get(&key) {
             return Some(*id);
         }
         let id = u32::try_from(all.len()).ok().map(WakerId);
@@ -47,8 +40,19 @@ impl WakerTable {
             self.left_out += 1;
             return None;
         };
-        all.push(waker.clone());
-        self.ids.insert(waker, id);
+        all.push(match key {
+            None => Waker {
+                pid: Pid(0),
+                tid: Tid(0),
+                name: "interrupt".into(),
+            },
+            Some((thread, name)) => Waker {
+                pid: thread.pid,
+                tid: thread.tid,
+                name: name.to_string().into(),
+            },
+        });
+        self.ids.insert(key, id);
         Some(id)
     }
 
@@ -61,7 +65,6 @@ impl WakerTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::{ThreadKey, ThreadName};
 
     #[test]
     fn a_waker_has_one_id_and_the_number_of_ids_is_bounded() {

@@ -12,7 +12,8 @@ use holdup::collect::{Collector, Options};
 use holdup::host::KernelBtf;
 use holdup::limits::Limits;
 use holdup::process::Target;
-use holdup::recording::{Header, Interval, OpenWait, Tables, ThreadId};
+use holdup::recording::{Header, Interval, OpenWait, Stack, Tables, ThreadId};
+use holdup::symbolize::{FrameRef, Origin};
 use holdup::units::{Nanos, Pid, Timestamp};
 use libtest_mimic::Trial;
 use rustix::time::{ClockId, clock_gettime};
@@ -53,7 +54,7 @@ const CASES: &[Case] = &[
     Case {
         name: "threads_come_and_go",
         mode: "churn",
-        interval: Duration::from_millis(100),
+        interval: Duration::from_millis(30),
         min_block: Nanos(1_000_000),
         limits: "",
         check: |taken| taken.sound(),
@@ -344,17 +345,16 @@ impl Taken {
         complaints
     }
 
-    /// Waits whose stack goes through a function, over all intervals.
-    fn waits_in(&self, function: &str) -> u64 {
-        let through: HashSet<usize> = self
-            .tables
-            .stacks
-            .iter()
-            .enumerate()
-            .filter(|(_, stack)| {
-                let mut frames = stack.frames.iter();
-                frames.any(|frame| is_in(&frame.function, function))
-            })
+    /// Waits at a function, which is the innermost one of the program's own, over all intervals.
+    fn waits_at(&self, function: &str) -> u64 {
+        let is_own = |frame: &&FrameRef| frame.origin == Origin::Application;
+        let is_there = |stack: &Stack| {
+            let innermost = stack.frames.iter().find(is_own);
+            innermost.is_some_and(|frame| is_in(&frame.function, function))
+        };
+        let stacks = self.tables.stacks.iter().enumerate();
+        let through: HashSet<usize> = stacks
+            .filter(|(_, stack)| is_there(stack))
             .map(|(id, _)| id)
             .collect();
         let sums = self.intervals.iter().flat_map(|interval| &interval.sums);
@@ -419,7 +419,7 @@ fn storm(taken: &Taken) -> Complaints {
     let mut complaints = taken.sound();
     let mut all = 0;
     for site in taken.truth.blocked() {
-        let found = taken.waits_in(&site.function);
+        let found = taken.waits_at(&site.function);
         all += site.waits;
         println!("{} waits, {found} in the intervals", site.waits);
         if found != site.waits {

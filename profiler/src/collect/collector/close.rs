@@ -16,7 +16,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 /// How often the ring buffer is looked into once more for threads that have just ended.
-const ENDING_TRIES: u32 = 20;
+const ENDING_TRIES: u32 = 5;
 const ENDING_GAP: Duration = Duration::from_micros(100);
 
 /// Whether the recording goes on after an interval.

@@ -6,8 +6,7 @@ use crate::collect::panic_probes;
 use crate::collect::samples::Sample;
 use crate::collect::traced_process::TracedProcess;
 use crate::decode::{
-    DecodeError, Event, SampleSeen, StackPolicy, StackSeen, ThreadEnd, ThreadKey, ThreadName,
-    WaitSeen,
+    Event, SampleSeen, StackPolicy, StackSeen, ThreadEnd, ThreadKey, ThreadName, WaitSeen,
 };
 use crate::recording::ThreadId;
 use crate::unwind::Truncation;
@@ -16,6 +15,9 @@ use std::time::{Duration, Instant};
 
 /// For how long stacks are named before it is time to look for new mappings again.
 const NAMING_BUDGET: Duration = Duration::from_millis(20);
+
+/// Events for which room is kept from one time to the next.
+const MAX_ARRIVED: usize = 8192;
 
 /// Stacks kept back at most while a program is loaded.
 const MAX_DEFERRED: usize = 8192;
@@ -48,26 +50,33 @@ pub(super) enum Naming {
 }
 
 impl Collector {
-    /// Takes the events out of the ring buffers. New stacks are kept, to be named.
+    /// Takes all events out of the ring buffers that have arrived by now. New stacks are kept, to be
+    /// named.
     pub(super) fn receive(&mut self) {
+        self.receive_while(|| true);
+    }
+
+    /// As [`Collector::receive`], for as long as `go_on` says so. Whether it ended for that.
+    pub(super) fn receive_while(&mut self, go_on: impl FnMut() -> bool) -> bool {
         let mut arrived = std::mem::take(&mut self.arrived);
         let mut undecodable = 0;
-        self.kernel
-            .drain(|event: Result<Event, DecodeError>| match event {
-                Ok(event) => arrived.push(event),
-                Err(error) => {
-                    tracing::warn!("{error}");
-                    undecodable += 1;
-                }
-            });
+        let behind = self.kernel.drain_while(go_on, |event| match event {
+            Ok(event) => arrived.push(event),
+            Err(error) => {
+                tracing::warn!("{error}");
+                undecodable += 1;
+            }
+        });
         self.kernel.flush_log();
         self.losses.undecodable(undecodable);
         for event in arrived.drain(..) {
             self.take(event);
         }
+        arrived.shrink_to(MAX_ARRIVED);
         self.arrived = arrived;
         self.receive_mappings();
         self.processes.living_mut().for_each(TracedProcess::pin);
+        behind
     }
 
     pub(super) fn receive_mappings(&mut self) {

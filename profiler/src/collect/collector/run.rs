@@ -1,6 +1,7 @@
 //! The loop of a recording.
 
 use super::Collector;
+use super::intake::Naming;
 use crate::bpf::MappingEvents;
 use crate::collect::traced_process::TracedProcess;
 use crate::recording::{Interval, Tables};
@@ -16,6 +17,10 @@ use tokio::time::MissedTickBehavior;
 /// times over.
 const TICK: Duration = Duration::from_millis(25);
 
+/// For how long one tick takes events in. Where they come as fast as that, whoever wants the
+/// recording to end, or an interval, must not wait for them.
+const TICK_BUDGET: Duration = Duration::from_millis(20);
+
 /// From one tick that something asked for to the next such one.
 const MIN_TICK_GAP: Duration = Duration::from_millis(1);
 
@@ -29,6 +34,13 @@ const MAX_DELAY: Duration = Duration::from_secs(2);
 
 /// An interval that fills up ends early, but is at least so long.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Whether events are left that had arrived when a tick ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Backlog {
+    None,
+    Left,
+}
 
 impl Collector {
     /// Records until `stop` is done or every process that is recorded has ended. Each interval that
@@ -78,7 +90,11 @@ impl Collector {
                 let fd = listen(mappings.as_fd()).context("cannot watch mapping events")?;
                 mapping_events = Some(fd);
             }
-            self.tick()?;
+            if self.tick()? == Backlog::Left {
+                ticks.reset_immediately();
+                // Where something is always ready, the runtime would not look whether `stop` is.
+                tokio::task::yield_now().await;
+            }
             if self.all_ended() {
                 return Ok(());
             }
@@ -126,16 +142,17 @@ impl Collector {
 
     /// Takes in what has arrived, and follows the targets' mappings and children. To be called
     /// every [`TICK`].
-    fn tick(&mut self) -> Result<()> {
+    fn tick(&mut self) -> Result<Backlog> {
         // New mappings first: until the kernel side has them, it cannot walk through them.
-        self.receive();
+        let began = Instant::now();
+        let behind = self.receive_while(|| began.elapsed() < TICK_BUDGET);
         self.follow_mappings()?;
-        self.name_new(super::intake::Naming::AsTimeAllows)?;
+        self.name_new(Naming::AsTimeAllows)?;
         self.release()?;
         if self.drained.elapsed() >= super::DRAIN_INTERVAL {
             self.drain_sums()?;
         }
-        Ok(())
+        Ok(if behind { Backlog::Left } else { Backlog::None })
     }
 
     /// Takes the kernel side's sums out so that they keep room, within an interval.
