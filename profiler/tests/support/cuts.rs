@@ -4,8 +4,8 @@
 use super::fixture::{Running, Variant};
 use super::kernel_walk::{text, watch};
 use super::privilege;
-use holdup::bpf::{Cut, Phase, Programs, ThreadAtCut};
-use holdup::decode::Event;
+use holdup::bpf::{Cut, Programs};
+use holdup::decode::{Event, Phase, StackKind, StackPolicy, ThreadEnd, ThreadState};
 use holdup::host::KernelBtf;
 use holdup::units::{Nanos, Tid, Timestamp};
 use libtest_mimic::Trial;
