@@ -346,7 +346,7 @@ impl Taken {
     }
 
     /// Waits at a function, which is the innermost one of the program's own, over all intervals.
-    fn waits_at(&self, function: &str) -> u64 {
+    fn waits_in(&self, function: &str) -> u64 {
         let is_own = |frame: &&FrameRef| frame.origin == Origin::Application;
         let is_there = |stack: &Stack| {
             let innermost = stack.frames.iter().find(is_own);
@@ -419,7 +419,7 @@ fn storm(taken: &Taken) -> Complaints {
     let mut complaints = taken.sound();
     let mut all = 0;
     for site in taken.truth.blocked() {
-        let found = taken.waits_at(&site.function);
+        let found = taken.waits_in(&site.function);
         all += site.waits;
         println!("{} waits, {found} in the intervals", site.waits);
         if found != site.waits {
@@ -430,7 +430,7 @@ fn storm(taken: &Taken) -> Complaints {
         }
     }
     // About 90 on a machine that has nothing else to do.
-    if all == 0 || taken.intervals.len() < 5 {
+    if all == 0 || taken.intervals.len() < 20 {
         complaints.push(format!(
             "{all} waits in {} intervals show nothing",
             taken.intervals.len()
