@@ -7,6 +7,7 @@ mod exit;
 mod find;
 mod launch;
 mod mappings;
+pub(crate) mod memory;
 pub mod module;
 mod private_copy;
 mod proc_dir;

@@ -18,12 +18,6 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Memory for what is read of the target's files. Names and unwinding information of a large
-/// program take some tens of MiB; its debug information may take hundreds, and is what is left
-/// out first.
-const BUDGET: u64 = 1 << 30;
-/// Of which so much for the debug information of one file.
-const BUDGET_DEBUG: u64 = 512 << 20;
 /// Most files read. A program has some dozens; one that maps ever new ones must not use up our
 /// descriptors.
 const MAX_MODULES: usize = 512;
@@ -76,7 +70,7 @@ impl Default for Modules {
             left_out: 0,
             rows_full: 0,
             functions_by_code: 0,
-            budget: Budget::new(BUDGET, BUDGET_DEBUG),
+            budget: Budget::of_machine(),
         }
     }
 }
