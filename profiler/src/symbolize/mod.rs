@@ -8,18 +8,24 @@
 mod compressed;
 mod crates;
 mod debug_link;
+mod debug_process;
 mod demangle;
 mod frame;
 mod image;
 mod kernel;
+mod left_out;
+mod limits;
+mod names;
 mod origin;
 mod path;
 mod readable;
 mod symbolizer;
+mod time;
 
 pub use crates::dependency_crates;
 pub use frame::{Frame, Naming, Origin, Space};
 pub(crate) use image::separate_debug_file;
+pub use left_out::LeftOut;
 pub use origin::{Crates, origin};
 pub use readable::{async_body, readable};
 pub use symbolizer::{ModuleSource, Symbolizer};
