@@ -3,11 +3,12 @@
 use super::proc_dir::{ProcDir, is_denied};
 use super::target::Target;
 use crate::units::Addr;
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, statx};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 
 /// A vDSO has a few pages; more than this is none.
 const MAX_VDSO: u64 = 1 << 20;
@@ -58,6 +59,14 @@ pub struct Device {
     pub major: u32,
     /// Minor number.
     pub minor: u32,
+}
+
+/// What changes when a file is written to: its length and its times, with nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileStamp {
+    len: u64,
+    modified: (i64, u32),
+    changed: (i64, u32),
 }
 
 impl Mapping {
@@ -150,21 +159,39 @@ impl Target {
         Err(last)
     }
 
-    /// The image of the target's vDSO out of its memory; none where it has none.
+    /// The image of the vDSO, where the target has one. It is our own: the kernel maps the same
+    /// into every process, and what stands in the target's memory may be the target's.
     ///
     /// # Errors
-    /// Where its memory cannot be read.
+    /// Where our memory cannot be read.
     pub fn vdso_image(&self, mappings: &[Mapping]) -> io::Result<Option<Vec<u8>>> {
-        let Some(vdso) = mappings
-            .iter()
-            .find(|mapping| mapping.kind == MappingKind::Vdso)
-        else {
+        let is_vdso = |mapping: &&Mapping| mapping.kind == MappingKind::Vdso;
+        if !mappings.iter().any(|mapping| is_vdso(&mapping)) {
+            return Ok(None);
+        }
+        let own = parse_maps(&std::fs::read("/proc/self/maps")?);
+        let Some(vdso) = own.iter().find(is_vdso) else {
             return Ok(None);
         };
         let len = usize::try_from(vdso.len().min(MAX_VDSO)).unwrap_or(0);
         let mut image = vec![0; len];
-        self.read_memory(vdso.range.start, &mut image)?;
+        File::open("/proc/self/mem")?.read_exact_at(&mut image, vdso.range.start.0)?;
         Ok(Some(image))
+    }
+
+    /// What changes when the mapped file is written to; none where we may not follow the kernel's
+    /// own link to it. A file system that would have to ask somebody is not asked.
+    #[must_use]
+    pub fn stamp(&self, mapping: &Mapping) -> Option<FileStamp> {
+        let Range { start, end } = &mapping.range;
+        let link = format!("map_files/{:x}-{:x}", start.0, end.0);
+        let flags = AtFlags::STATX_DONT_SYNC;
+        let stat = statx(self.proc_dir(), link, flags, StatxFlags::BASIC_STATS).ok()?;
+        Some(FileStamp {
+            len: stat.stx_size,
+            modified: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
+            changed: (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec),
+        })
     }
 }
 

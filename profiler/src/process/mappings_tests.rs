@@ -115,6 +115,59 @@ fn own_executable_opens_both_ways() {
     assert!(vdso.starts_with(b"\x7fELF"));
 }
 
+/// Whoever may write to the file shows in its stamp, also if he turns its clock back.
+#[test]
+fn a_file_that_is_written_to_has_another_stamp() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("lib.so");
+    std::fs::write(&path, [7; 4096]).expect("writes");
+    let file = std::fs::File::open(&path).expect("open");
+    // SAFETY: a fresh private mapping of a file that nobody truncates.
+    let _held = unsafe { memmap2::Mmap::map(file.as_fd().as_raw_fd()) }.expect("map");
+    let target = Target::open(Pid(std::process::id())).expect("self");
+    let mappings = target.mappings().expect("maps");
+    let is_it = |mapping: &&Mapping| mapping.path == path.as_os_str().as_encoded_bytes();
+    let mapping = mappings.iter().find(is_it).expect("mapped");
+    let Some(before) = target.stamp(mapping) else {
+        assert!(
+            !rustix::process::geteuid().is_root(),
+            "root may follow the link"
+        );
+        return;
+    };
+    assert_eq!(target.stamp(mapping), Some(before));
+    let modified = file
+        .metadata()
+        .and_then(|meta| meta.modified())
+        .expect("a time");
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let writer = std::fs::File::options()
+        .write(true)
+        .open(&path)
+        .expect("opens");
+    std::os::unix::fs::FileExt::write_all_at(&writer, &[8; 4096], 0).expect("writes");
+    writer.set_modified(modified).expect("turns it back");
+    assert_ne!(target.stamp(mapping), Some(before));
+}
+
+/// What a process makes of its vDSO is its own affair: all others have the kernel's.
+#[test]
+fn the_vdso_is_the_kernels() {
+    let target = Target::open(Pid(std::process::id())).expect("self");
+    let mappings = target.mappings().expect("maps");
+    let vdso = mappings
+        .iter()
+        .find(|mapping| mapping.kind == MappingKind::Vdso);
+    let mut elsewhere = vdso.expect("a vDSO").clone();
+    elsewhere.range = Addr(4096)..Addr(8192);
+    let image = target
+        .vdso_image(&[elsewhere])
+        .expect("readable")
+        .expect("an image");
+    assert_eq!(Some(image), target.vdso_image(&mappings).expect("readable"));
+    assert_eq!(target.vdso_image(&[]).expect("readable"), None);
+}
+
 #[test]
 fn a_replaced_file_is_not_taken_for_the_mapped_one() {
     let dir = tempfile::tempdir().expect("dir");

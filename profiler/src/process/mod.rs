@@ -20,7 +20,7 @@ pub use cgroup::{CpuQuota, QuotaUse};
 pub use exit::status_text;
 pub use find::find_by_name;
 pub use launch::Launched;
-pub use mappings::{Device, Mapping, MappingKind, parse_maps};
+pub use mappings::{Device, FileStamp, Mapping, MappingKind, parse_maps};
 pub use private_copy::{Budget, PrivateCopy};
 pub use proc_dir::ProcDir;
 pub use target::Target;

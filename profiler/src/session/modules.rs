@@ -2,15 +2,17 @@
 
 use crate::bpf::{TableError, TableSpan, Tables};
 use crate::process::module::{Functions, Module, ModuleError};
-use crate::process::{Budget, Mapping, MappingKind, PrivateCopy, Target};
+use crate::process::{Budget, FileStamp, Mapping, MappingKind, PrivateCopy, Target};
 use crate::symbolize::ModuleSource;
-use crate::units::{Addr, Svma};
+use crate::units::{Addr, Pid, Svma};
 use crate::unwind::{Sections, UnwindTable};
 use anyhow::Context;
 use profiler_common::row;
 use rayon::prelude::*;
 use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
 use std::fs::File;
+use std::hash::BuildHasher;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
@@ -37,19 +39,35 @@ pub(super) struct Loaded {
     copy: Option<File>,
 }
 
-/// What tells files apart, also after one has replaced another under the same path.
+/// What tells files apart, also after one has replaced another under the same path, and after it
+/// was written to. Their build IDs do not: whoever makes a file chooses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum FileKey {
-    File { device: (u32, u32), inode: u64 },
+    File {
+        device: (u32, u32),
+        inode: u64,
+        stamp: Option<FileStamp>,
+    },
     Vdso,
 }
+
+/// Where a process has mapped which file, by device and inode.
+type Mapped = (Pid, Addr, (u32, u32), u64);
+
+/// Mappings whose stamps are remembered.
+const MAX_STAMPS: usize = 1 << 16;
 
 /// Every module seen so far.
 #[derive(Debug)]
 pub(super) struct Modules {
     loaded: Vec<Loaded>,
     by_file: HashMap<FileKey, usize>,
-    by_build_id: HashMap<String, TableSpan>,
+    /// The stamps that files had when they were first seen mapped: a mapping keeps its file.
+    stamps: HashMap<Mapped, Option<FileStamp>>,
+    /// Rows by a hash of them, so that copies of one file in several places take room once.
+    by_rows: HashMap<(u64, u64), TableSpan>,
+    /// For that hash. Nobody can make two tables of one hash who does not know them.
+    hashers: [RandomState; 2],
     /// Files that could not be read or have no place in the tables, told once each.
     problems: Vec<String>,
     /// Files beyond [`MAX_MODULES`], as many as there were at once.
@@ -65,7 +83,9 @@ impl Default for Modules {
         Modules {
             loaded: Vec::new(),
             by_file: HashMap::new(),
-            by_build_id: HashMap::new(),
+            stamps: HashMap::new(),
+            by_rows: HashMap::new(),
+            hashers: [RandomState::new(), RandomState::new()],
             problems: Vec::new(),
             left_out: 0,
             rows_full: 0,
@@ -192,13 +212,13 @@ impl Modules {
         tables: &mut Tables,
     ) -> io::Result<(AddressMap, Vec<row::Mapping>)> {
         let mappings = target.mappings()?;
-        let code: Vec<&Mapping> = mappings
+        let code: Vec<(FileKey, &Mapping)> = mappings
             .iter()
             .filter(|m| m.executable && matches!(m.kind, MappingKind::File | MappingKind::Vdso))
+            .map(|mapping| (self.key(target, mapping), mapping))
             .collect();
         let mut new: Vec<(FileKey, &Mapping)> = Vec::new();
-        for mapping in &code {
-            let key = key(mapping);
+        for &(key, mapping) in &code {
             if !self.by_file.contains_key(&key) && !new.iter().any(|(k, _)| *k == key) {
                 new.push((key, mapping));
             }
@@ -235,16 +255,33 @@ impl Modules {
         Ok(self.view(&code))
     }
 
+    fn key(&mut self, target: &Target, mapping: &Mapping) -> FileKey {
+        if mapping.kind == MappingKind::Vdso {
+            return FileKey::Vdso;
+        }
+        let device = (mapping.device.major, mapping.device.minor);
+        let mapped = (target.pid(), mapping.range.start, device, mapping.inode);
+        if self.stamps.len() >= MAX_STAMPS {
+            self.stamps.clear();
+        }
+        let stamp = self.stamps.entry(mapped);
+        FileKey::File {
+            device,
+            inode: mapping.inode,
+            stamp: *stamp.or_insert_with(|| target.stamp(mapping)),
+        }
+    }
+
     fn add(&mut self, key: FileKey, mapping: &Mapping, read: Read, tables: &mut Tables) {
         let name: Arc<str> = mapping.file_name().into();
         let mut problem = read.problem;
         let build_id = read.facts.as_ref().and_then(|facts| facts.build_id.clone());
-        let known = build_id
-            .as_ref()
-            .and_then(|id| self.by_build_id.get(id))
-            .copied();
-        let (mut span, mut base) = (known, Svma(0));
+        let (mut span, mut base) = (None, Svma(0));
         if let Some(table) = &read.table {
+            let hash = |hasher: &RandomState| hasher.hash_one((&table.rows, &table.index));
+            let [first, second] = &self.hashers;
+            let hash = (hash(first), hash(second));
+            span = self.by_rows.get(&hash).copied();
             base = table.base;
             self.functions_by_code += table.synthesized.len() as u64;
             if !table.synthesized.is_empty() {
@@ -256,7 +293,10 @@ impl Modules {
             }
             if span.is_none() {
                 span = match tables.add(&table.rows, &table.index) {
-                    Ok(span) => Some(span),
+                    Ok(span) => {
+                        self.by_rows.insert(hash, span);
+                        Some(span)
+                    }
                     Err(error) => {
                         self.rows_full += u64::from(matches!(error, TableError::Full));
                         problem = Some(error.to_string());
@@ -264,9 +304,6 @@ impl Modules {
                     }
                 };
             }
-        }
-        if let (Some(id), Some(span)) = (&build_id, span) {
-            self.by_build_id.insert(id.clone(), span);
         }
         if let Some(problem) = problem {
             tracing::warn!(module = %name.escape_debug(), "{problem}");
@@ -279,7 +316,11 @@ impl Modules {
                 (Some(file), None, path)
             }
             Some(Image::Memory(bytes)) => (None, Some(bytes), PathBuf::from(name.as_ref())),
-            None => (None, None, PathBuf::from(name.as_ref())),
+            // By its number, since modules are told apart by their paths; there is no such file.
+            None => {
+                let path = format!("/proc/self/unread/{}", self.loaded.len());
+                (None, None, PathBuf::from(path))
+            }
         };
         let functions = absolute(&read.functions);
         self.by_file.insert(key, self.loaded.len());
@@ -299,11 +340,11 @@ impl Modules {
     }
 
     /// The mappings, for ourselves and for the kernel side.
-    fn view(&self, code: &[&Mapping]) -> (AddressMap, Vec<row::Mapping>) {
+    fn view(&self, code: &[(FileKey, &Mapping)]) -> (AddressMap, Vec<row::Mapping>) {
         let mut map = AddressMap::default();
         let mut rows = Vec::new();
-        for mapping in code {
-            let Some(&module) = self.by_file.get(&key(mapping)) else {
+        for (key, mapping) in code {
+            let Some(&module) = self.by_file.get(key) else {
                 continue;
             };
             let Some(loaded) = self.loaded.get(module) else {
@@ -393,16 +434,6 @@ impl Loaded {
             // Names by file offset are better than none.
             (None, _) => Some(mapping.range.start.0.wrapping_sub(mapping.file_offset)),
         }
-    }
-}
-
-fn key(mapping: &Mapping) -> FileKey {
-    match mapping.kind {
-        MappingKind::Vdso => FileKey::Vdso,
-        _ => FileKey::File {
-            device: (mapping.device.major, mapping.device.minor),
-            inode: mapping.inode,
-        },
     }
 }
 

@@ -65,7 +65,8 @@ const MAX_READERS: usize = 8;
 pub struct Symbolizer {
     blazesym: blazesym::symbolize::Symbolizer,
     modules: Vec<Module>,
-    by_path: HashMap<PathBuf, usize>,
+    /// By path, and by whether there are bytes instead of a file.
+    by_path: HashMap<(PathBuf, bool), usize>,
     user: HashMap<(usize, Svma), Arc<[Frame]>>,
     /// Addresses outside every module.
     unmapped: HashSet<Addr>,
@@ -262,7 +263,8 @@ impl Symbolizer {
     }
 
     fn module(&mut self, source: &ModuleSource) -> usize {
-        if let Some(&index) = self.by_path.get(&source.path) {
+        let key = (source.path.clone(), source.image.is_some());
+        if let Some(&index) = self.by_path.get(&key) {
             return index;
         }
         let begun = thread_time();
@@ -288,7 +290,7 @@ impl Symbolizer {
             spent: thread_time().saturating_sub(begun),
             too_long: false,
         });
-        self.by_path.insert(source.path.clone(), index);
+        self.by_path.insert(key, index);
         if let Some(why) = why {
             self.left_out.lines(source, why);
         }
