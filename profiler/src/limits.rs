@@ -5,6 +5,7 @@
 //! of the kernel programs, in entries (`EVENTS`: bytes); the others are tables of ours. It is no
 //! part of the interface: it only ever makes a recording worse.
 
+use crate::host::privileges::is_more_than_its_caller;
 use std::collections::BTreeMap;
 
 /// The variable.
@@ -15,9 +16,13 @@ const VARIABLE: &str = "HOLDUP_TEST_LIMITS";
 pub struct Limits(BTreeMap<String, u32>);
 
 impl Limits {
-    /// Those of the environment. What is no limit in it is ignored, with a warning.
+    /// Those of the environment. What is no limit in it is ignored, with a warning; and so is all
+    /// of it where its maker has less rights than this program.
     #[must_use]
     pub fn from_env() -> Limits {
+        if is_more_than_its_caller() {
+            return Limits::default();
+        }
         let Some(text) = std::env::var_os(VARIABLE) else {
             return Limits::default();
         };

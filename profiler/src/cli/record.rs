@@ -56,8 +56,9 @@ pub(crate) fn record<E: Engine>(
         needed |= privileges::ENDING;
     }
     let invoker = settings.invoker.as_ref();
-    let user = invoker.map(|invoker| (invoker.uid, invoker.gid));
-    E::drop_privileges(Keep::least(needed, user, || output::can_finish(&outputs)))?;
+    E::drop_privileges(Keep::least(needed, invoker, || {
+        output::can_finish(&outputs)
+    }))?;
     if let Some(launched) = &mut launched {
         launched.release();
     }

@@ -51,11 +51,13 @@ pub(super) struct Bounded {
 
 impl Bounded {
     /// What was written, as [`cut`] has it.
-    pub(super) fn into_text(self) -> String {
-        match self.full {
-            true => cut(&self.text, MAX_NAME).into_owned(),
-            false => self.text,
+    pub(super) fn into_text(mut self) -> String {
+        if self.full {
+            let end = self.text.floor_char_boundary(MAX_NAME - END.len());
+            self.text.truncate(end);
+            self.text.push_str(END);
         }
+        self.text
     }
 
     /// Whether there was more.
