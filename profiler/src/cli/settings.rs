@@ -150,7 +150,8 @@ impl RecordSettings {
             collapse_runtime: args.collapse_runtime,
             color: may_color(common.color, environment, environment.stdout_is_terminal),
             width: environment.stdout_width,
-            invoker: Invoker::from_sudo(environment.effective_uid, environment.var),
+            invoker: Invoker::from_sudo(environment.effective_uid, environment.var)
+                .or_else(Invoker::of_setuid),
         })
     }
 }

@@ -73,8 +73,7 @@ pub fn json(check: &Check, _: &Options, out: &mut dyn io::Write) -> io::Result<(
         exit: refusal.map_or(0, |error| error.exit_status().code()),
         requirements: check.requirements.iter().map(Entry::of).collect(),
     };
-    serde_json::to_writer_pretty(&mut *out, &document)?;
-    out.write_all(b"\n")
+    super::json::write(&document, out)
 }
 
 impl Entry<'_> {

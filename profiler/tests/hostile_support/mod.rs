@@ -36,14 +36,22 @@ pub(crate) const COMPRESSED: &str = "-Wl,--compress-debug-sections=zlib";
 
 /// A function `wanted` in a unit whose line program has so many rows, of one byte each.
 pub(crate) fn line_program(rows: u64) -> String {
+    line_program_of("", rows)
+}
+
+/// The same, of a function that does something on its way.
+pub(crate) fn line_program_of(code: &str, rows: u64) -> String {
     format!(
         r#"
     .text
     .globl wanted
     .type wanted, @function
 wanted:
+    .cfi_startproc
     .fill 64, 1, 0x90
+    {code}
     ret
+    .cfi_endproc
     .size wanted, . - wanted
 end:
     .section .debug_abbrev,"",@progbits
@@ -94,7 +102,8 @@ program:
     .quad wanted
     .byte 0x13                # the next line, at the same address
     .fill {rows}, 1, 0x20     # the same line, at the next address
-    .byte 2, 65               # on to the end
+    .byte 2                   # on to the end
+    .uleb128 256
     .byte 0, 1, 1
 line_end:
 "#
