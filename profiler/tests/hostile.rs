@@ -80,7 +80,7 @@ const CASES: &[Case] = &[
     Case {
         name: "names_that_grow_without_end",
         build: targets::names,
-        told: "pair<pair<",
+        told: "block_by",
     },
 ];
 

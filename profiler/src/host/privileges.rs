@@ -12,7 +12,7 @@ pub(crate) use identity::{as_user, is_owner, is_trusted};
 pub use identity::{is_more_than_its_caller, user_of_files};
 
 use crate::error::{Error, Result};
-use crate::process::Invoker;
+use crate::process::{Invoker, deadline};
 use identity::set_file_ids;
 use rustix::io::Errno;
 use rustix::process::Gid;
@@ -212,9 +212,11 @@ fn ask_other_threads() -> io::Result<()> {
         on_signal as extern "C" fn(libc::c_int) as libc::sighandler_t,
     )?;
     let all = wait_for_all(signal);
-    // SAFETY: what stood there before; no thread has the signal pending any more, or `all` is an
-    // error that ends the program.
-    unsafe { libc::sigaction(signal, &raw const before, std::ptr::null_mut()) };
+    if deadline::left_behind().is_empty() {
+        // SAFETY: what stood there before; no thread has the signal pending any more, or `all` is
+        // an error that ends the program.
+        unsafe { libc::sigaction(signal, &raw const before, std::ptr::null_mut()) };
+    }
     all
 }
 
@@ -240,7 +242,11 @@ fn wait_for_all(signal: libc::c_int) -> io::Result<()> {
     // A second look finds what was started behind the back of the first.
     let mut looks = 0;
     while looks < 2 {
-        let left = threads_left()?;
+        let mut left = threads_left()?;
+        // Those that wait in the kernel for a target have the signal, and get to nothing else
+        // before it.
+        let waiting = deadline::left_behind();
+        left.retain(|tid| !asked.contains(tid) || !waiting.contains(&tid.cast_signed()));
         if left.is_empty() {
             looks += 1;
             continue;

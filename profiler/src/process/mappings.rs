@@ -1,5 +1,6 @@
 //! What is mapped where in the target, and the files behind it.
 
+use super::deadline::{self, Server};
 use super::proc_dir::{ProcDir, is_denied};
 use super::target::Target;
 use crate::units::Addr;
@@ -108,7 +109,8 @@ impl Target {
     /// is still the same file.
     ///
     /// # Errors
-    /// `NotFound` where the file was replaced, deleted, or is no regular file.
+    /// `NotFound` where the file was replaced, deleted, or is no regular file; `TimedOut` where
+    /// whoever serves it does not answer.
     pub fn open_mapped(&self, mapping: &Mapping) -> io::Result<File> {
         if mapping.kind != MappingKind::File {
             return Err(io::Error::new(
@@ -116,47 +118,12 @@ impl Target {
                 "no file is mapped here",
             ));
         }
-        let Range { start, end } = &mapping.range;
-        let link = format!("map_files/{:x}-{:x}", start.0, end.0);
-        let by_link = self
-            .proc_dir()
-            .open_with(&link, OFlags::PATH)
-            .and_then(|found| {
-                if is_same_file(&found, mapping)? {
-                    reopen(&found)
-                } else {
-                    Err(replaced())
-                }
-            });
-        match by_link {
-            Ok(file) => Ok(file),
-            // Not permitted, or the mapping has changed its bounds since.
-            Err(error) if is_denied(&error) || error.kind() == io::ErrorKind::NotFound => {
-                self.open_by_path(mapping)
-            }
-            Err(error) => Err(error),
+        // A disk of the machine's has a number; nobody but the kernel serves it.
+        if mapping.device.major != 0 {
+            return open(self.proc_dir(), mapping);
         }
-    }
-
-    fn open_by_path(&self, mapping: &Mapping) -> io::Result<File> {
-        let mut names = vec![mapping.path.clone()];
-        if mapping.deleted {
-            // The mark may be part of the name.
-            names.push([&mapping.path, &b" (deleted)"[..]].concat());
-        }
-        let mut last = replaced();
-        // The kernel writes paths as the reader's root has them where that is in the same mount
-        // namespace, as with chroot(2), and else as the target's.
-        for open in [open_in_root, open_in_own_root] {
-            for name in &names {
-                match open(self.proc_dir(), name) {
-                    Ok(found) if is_same_file(&found, mapping)? => return reopen(&found),
-                    Ok(_) => {}
-                    Err(error) => last = error,
-                }
-            }
-        }
-        Err(last)
+        let (dir, mapping) = (self.proc_dir().try_clone()?, mapping.clone());
+        deadline::within(Server::Files(mapping.device), move || open(&dir, &mapping))?
     }
 
     /// The image of the vDSO, where the target has one. It is our own: the kernel maps the same
@@ -193,6 +160,47 @@ impl Target {
             changed: (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec),
         })
     }
+}
+
+fn open(dir: &ProcDir, mapping: &Mapping) -> io::Result<File> {
+    let Range { start, end } = &mapping.range;
+    let link = format!("map_files/{:x}-{:x}", start.0, end.0);
+    let by_link = dir.open_with(&link, OFlags::PATH).and_then(|found| {
+        if is_same_file(&found, mapping)? {
+            reopen(&found)
+        } else {
+            Err(replaced())
+        }
+    });
+    match by_link {
+        Ok(file) => Ok(file),
+        // Not permitted, or the mapping has changed its bounds since.
+        Err(error) if is_denied(&error) || error.kind() == io::ErrorKind::NotFound => {
+            open_by_path(dir, mapping)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn open_by_path(dir: &ProcDir, mapping: &Mapping) -> io::Result<File> {
+    let mut names = vec![mapping.path.clone()];
+    if mapping.deleted {
+        // The mark may be part of the name.
+        names.push([&mapping.path, &b" (deleted)"[..]].concat());
+    }
+    let mut last = replaced();
+    // The kernel writes paths as the reader's root has them where that is in the same mount
+    // namespace, as with chroot(2), and else as the target's.
+    for open in [open_in_root, open_in_own_root] {
+        for name in &names {
+            match open(dir, name) {
+                Ok(found) if is_same_file(&found, mapping)? => return reopen(&found),
+                Ok(_) => {}
+                Err(error) => last = error,
+            }
+        }
+    }
+    Err(last)
 }
 
 fn replaced() -> io::Error {

@@ -103,7 +103,10 @@ fn own_executable_opens_both_ways() {
         .iter()
         .find(|mapping| mapping.executable && mapping.path == target.exe())
         .expect("own code");
-    for file in [target.open_mapped(code), target.open_by_path(code)] {
+    for file in [
+        target.open_mapped(code),
+        super::open_by_path(target.proc_dir(), code),
+    ] {
         let mut magic = [0; 4];
         file.expect("opens").read_exact(&mut magic).expect("reads");
         assert_eq!(&magic, b"\x7fELF");
@@ -190,7 +193,7 @@ fn a_replaced_file_is_not_taken_for_the_mapped_one() {
         .find(|mapping| mapping.file_name() == "lib with space.so")
         .expect("the mapping");
     assert!(mapping.deleted);
-    let error = target.open_by_path(&mapping).expect_err("replaced");
+    let error = open_by_path(target.proc_dir(), &mapping).expect_err("replaced");
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
     if let Ok(mut by_link) = target.open_mapped(&mapping) {
         let mut first = [0];
@@ -291,7 +294,7 @@ fn a_link_planted_in_another_root_does_not_lead_to_a_file_of_ours() {
         file.and_then(|file| file.metadata()).map(|file| file.ino())
     };
     assert_eq!(
-        opened(target.open_by_path(&mapping)).ok(),
+        opened(open_by_path(target.proc_dir(), &mapping)).ok(),
         Some(mapping.inode)
     );
 
@@ -302,19 +305,19 @@ fn a_link_planted_in_another_root_does_not_lead_to_a_file_of_ours() {
         ("/proc/self/exe", "a link of the kernel's"),
     ] {
         std::os::unix::fs::symlink(link, &inside).expect("links");
-        assert!(target.open_by_path(&mapping).is_err(), "{what}");
+        assert!(open_by_path(target.proc_dir(), &mapping).is_err(), "{what}");
         std::fs::remove_file(&inside).expect("removes");
     }
     // The same once there is such a file within the root: it is another one than the mapped.
     std::fs::create_dir_all(dir.path().join("etc")).expect("dir");
     std::fs::write(dir.path().join("etc/passwd"), "root:x:").expect("writes");
     std::os::unix::fs::symlink("/etc/passwd", &inside).expect("links");
-    let error = target.open_by_path(&mapping).expect_err("another file");
+    let error = open_by_path(target.proc_dir(), &mapping).expect_err("another file");
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
     std::fs::remove_file(&inside).expect("removes");
     rustix::fs::mknodat(rustix::fs::CWD, &inside, FileType::Fifo, Mode::RUSR, 0).expect("a pipe");
     assert!(
-        target.open_by_path(&mapping).is_err(),
+        open_by_path(target.proc_dir(), &mapping).is_err(),
         "a pipe, without waiting for a writer"
     );
     // By the kernel's own link it is still the mapped one.

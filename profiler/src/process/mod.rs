@@ -2,6 +2,7 @@
 //! mappings and threads.
 
 mod cgroup;
+pub mod deadline;
 pub mod ends;
 mod exit;
 mod find;

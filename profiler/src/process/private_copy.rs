@@ -15,6 +15,7 @@
 
 mod map;
 
+use super::deadline::Reader;
 use super::memory;
 use super::module::PAGE;
 use map::SparseMap;
@@ -92,10 +93,12 @@ impl PrivateCopy {
     /// them, whatever it is.
     ///
     /// # Errors
-    /// Those of reading the file; `FileTooLarge` where the budget does not suffice; `OutOfMemory`
+    /// Those of reading the file, of which `TimedOut` is that whoever serves it does not answer;
+    /// `FileTooLarge` where the budget does not suffice; `OutOfMemory`
     /// where the kernel has no room.
     pub fn of(original: &File, budget: &Budget) -> io::Result<PrivateCopy> {
-        let len = original.metadata()?.len().min(MAX_LEN);
+        let original = &Reader::of(original)?;
+        let len = original.len().min(MAX_LEN);
         let parts = Parts::of(original, len)?;
         let mut plan = parts.plan(budget.debug);
         if !budget.take(plan.bytes()) {
@@ -158,7 +161,7 @@ impl PrivateCopy {
 }
 
 /// Copies a range, as far as the original reaches by now. Blocks of zeros stay holes.
-fn copy(from: &File, to: &File, range: &Range<u64>, chunk: &mut [u8]) -> io::Result<()> {
+fn copy(from: &Reader, to: &File, range: &Range<u64>, chunk: &mut [u8]) -> io::Result<()> {
     let mut at = range.start;
     while at < range.end {
         let want = usize::try_from(range.end - at).unwrap_or(usize::MAX);
@@ -180,7 +183,7 @@ fn copy(from: &File, to: &File, range: &Range<u64>, chunk: &mut [u8]) -> io::Res
 }
 
 /// As much of a range as the file has.
-fn read(file: &File, range: Range<u64>) -> io::Result<Vec<u8>> {
+fn read(file: &Reader, range: Range<u64>) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap_or(0)];
     let mut filled = 0;
     while let Some(room) = bytes.get_mut(filled..).filter(|room| !room.is_empty()) {
@@ -224,7 +227,7 @@ struct Plan {
 const NO_SECTION: [u8; size_of::<SectionHeader64<LE>>()] = [0; size_of::<SectionHeader64<LE>>()];
 
 impl Parts {
-    fn of(file: &File, len: u64) -> io::Result<Parts> {
+    fn of(file: &Reader, len: u64) -> io::Result<Parts> {
         let within = |at: u64, size: u64| at.min(len)..at.saturating_add(size).min(len);
         let range = within(0, size_of::<FileHeader64<LE>>() as u64);
         let mut parts = Parts::default();
@@ -256,7 +259,7 @@ impl Parts {
 
     fn add_segments(
         &mut self,
-        file: &File,
+        file: &Reader,
         header: &FileHeader64<LE>,
         no_sections: bool,
         within: &impl Fn(u64, u64) -> Range<u64>,
@@ -359,7 +362,11 @@ struct SectionTable {
 impl SectionTable {
     /// Reads them; none where a reader of the copy would find none either, or find them
     /// malformed, and where there are more than there can be.
-    fn read(file: &File, header: &FileHeader64<LE>, len: u64) -> io::Result<Option<SectionTable>> {
+    fn read(
+        file: &Reader,
+        header: &FileHeader64<LE>,
+        len: u64,
+    ) -> io::Result<Option<SectionTable>> {
         let one = size_of::<SectionHeader64<LE>>();
         let (at, count) = (header.e_shoff(LE), header.e_shnum(LE));
         let size = u64::from(count) * one as u64;

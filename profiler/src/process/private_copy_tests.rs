@@ -24,7 +24,8 @@ fn originals() -> Vec<File> {
 }
 
 fn whole(file: &File) -> Vec<u8> {
-    read(file, 0..file.metadata().unwrap().len()).unwrap()
+    let len = file.metadata().unwrap().len();
+    read(&Reader::of(file).unwrap(), 0..len).unwrap()
 }
 
 fn file_with(content: &[u8]) -> File {
@@ -223,7 +224,11 @@ fn an_original_that_shrinks_does_no_harm() {
             }
         });
         let mut lengths = std::collections::BTreeSet::new();
-        for _ in 0..40 {
+        // On a busy machine the writer may have to wait for its turn.
+        for round in 0..4000 {
+            if round >= 40 && lengths.len() > 1 {
+                break;
+            }
             let copy = PrivateCopy::of(&original, &plenty()).unwrap();
             lengths.insert(copy.bytes().len());
             let _ = Module::from_elf(copy.bytes());

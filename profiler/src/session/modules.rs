@@ -1,6 +1,7 @@
 //! The code mapped into the target: files opened and read once, rows handed to the kernel side.
 
 use crate::bpf::{TableError, TableSpan, Tables};
+use crate::process::deadline::Reader;
 use crate::process::module::{Functions, Module, ModuleError};
 use crate::process::{Budget, FileStamp, Mapping, MappingKind, PrivateCopy, Target};
 use crate::symbolize::ModuleSource;
@@ -16,7 +17,6 @@ use std::hash::BuildHasher;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -192,7 +192,11 @@ impl Image {
     fn table(&self) -> Result<UnwindTable, ModuleError> {
         match self {
             Image::Copy(copy, Some(file)) => {
-                let read = |into: &mut [u8], offset| file.read_exact_at(into, offset).is_ok();
+                let file = Reader::of(file).ok();
+                let read = |into: &mut [u8], offset| {
+                    let read = file.as_ref().map(|file| file.read_exact_at(into, offset));
+                    read.is_some_and(|read| read.is_ok())
+                };
                 UnwindTable::from_elf_and_file(copy.bytes(), &read)
             }
             Image::Copy(..) | Image::Memory(_) => UnwindTable::from_elf(self.bytes()),

@@ -19,7 +19,7 @@ pub(super) const MAX_NAMES: usize = 32 << 20;
 
 /// CPU time that the names of one module may take. A program of some hundred MiB takes a few
 /// tenths of a second on a slow machine.
-pub(super) const MODULE_TIME: Duration = Duration::from_secs(1);
+pub(super) const MODULE_TIME: Duration = Duration::from_millis(1500);
 
 /// CPU time that all modules may take together which need more than [`MODEST_TIME`] each.
 pub(super) const ALL_TIME: Duration = Duration::from_secs(3);
