@@ -435,8 +435,8 @@ impl Symbolizer {
                     tracing::debug!(module = &*source.name, error, "no debug information");
                     return None;
                 }
-                // With the others' memory it might do.
-                Err(Failure::Died) if others > 0 && !alone => {
+                // With the others' memory it might do, if they have much of it.
+                Err(Failure::Died) if others > self.debug_memory / 4 && !alone => {
                     alone = true;
                     continue;
                 }
