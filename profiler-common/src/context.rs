@@ -83,7 +83,7 @@ pub const WORKER_CORE_C: u64 = 16;
 pub const CORE_PARK: u64 = 8;
 
 /// What the state amounts to.
-pub mod place {
+pub mod tls_state {
     /// Not known: no layout, or memory that could not be read.
     pub const UNKNOWN: u32 = 0;
     /// Outside any runtime, and no more is known.
@@ -128,8 +128,8 @@ pub trait Memory {
 /// What a thread's state amounts to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// One of [`place`].
-    pub place: u32,
+    /// One of [`tls_state`].
+    pub tls_state: u32,
     /// Id of the task being polled, or 0.
     pub task_id: u64,
     /// The core of the worker that polls, or 0.
@@ -139,7 +139,7 @@ pub struct Found {
 impl Found {
     /// Nothing is known.
     pub const UNKNOWN: Found = Found {
-        place: place::UNKNOWN,
+        tls_state: tls_state::UNKNOWN,
         task_id: 0,
         core: 0,
     };
@@ -162,38 +162,38 @@ pub fn found(words: &Words, fields: Layout, memory: &impl Memory) -> Found {
         words[fields.task_id / 8]
     };
     let mut core = 0;
-    let place = if runtime == RUNTIME_NONE {
+    let tls_state = if runtime == RUNTIME_NONE {
         outside(words, scheduler, polls, task_id, memory)
     } else if runtime == RUNTIME_CURRENT_THREAD {
         if polls {
-            place::CURRENT_THREAD_POLL
+            tls_state::CURRENT_THREAD_POLL
         } else {
-            place::CURRENT_THREAD_PARKED
+            tls_state::CURRENT_THREAD_PARKED
         }
     } else if runtime != RUNTIME_MULTI_THREAD {
-        place::UNKNOWN
+        tls_state::UNKNOWN
     } else if scheduler == 0 {
         if polls {
-            place::BLOCK_ON_POLL
+            tls_state::BLOCK_ON_POLL
         } else {
-            place::BLOCK_ON_PARKED
+            tls_state::BLOCK_ON_PARKED
         }
     } else {
         // One read for the tag and the pointer: what a read costs is not its length.
         let worker: [u64; WORKER_WORDS] = memory.words(scheduler);
         if worker[0] != SCHEDULER_MULTI_THREAD {
-            place::UNKNOWN
+            tls_state::UNKNOWN
         } else {
-            let place = by_core(worker[WORKER_WORDS - 1], polls, memory, &mut core);
-            if place == place::CORELESS && words[DEPTH / 8] > DEPTH_OF_WORKER {
-                place::IN_PLACE
+            let tls_state = by_core(worker[WORKER_WORDS - 1], polls, memory, &mut core);
+            if tls_state == tls_state::CORELESS && words[DEPTH / 8] > DEPTH_OF_WORKER {
+                tls_state::IN_PLACE
             } else {
-                place
+                tls_state
             }
         }
     };
     Found {
-        place,
+        tls_state,
         task_id,
         core,
     }
@@ -207,19 +207,19 @@ fn outside(words: &Words, scheduler: u64, polls: bool, task_id: u64, memory: &im
         // away first.
         let worker: [u64; WORKER_WORDS] = memory.words(scheduler);
         if worker[0] == SCHEDULER_MULTI_THREAD && worker[WORKER_WORDS - 1] == 0 {
-            place::IN_PLACE
+            tls_state::IN_PLACE
         } else {
-            place::OUTSIDE
+            tls_state::OUTSIDE
         }
     } else if byte(words, HANDLE) == HANDLE_NONE {
-        place::FOREIGN
+        tls_state::FOREIGN
     } else if polls {
         // A task of a `LocalSet` that another executor polls.
-        place::OUTSIDE
+        tls_state::OUTSIDE
     } else if task_id == 0 {
-        place::ENTERED
+        tls_state::ENTERED
     } else {
-        place::POOL_JOB
+        tls_state::POOL_JOB
     }
 }
 
@@ -229,19 +229,19 @@ fn outside(words: &Words, scheduler: u64, polls: bool, task_id: u64, memory: &im
 pub fn by_core(core: u64, polls: bool, memory: &impl Memory, polling_core: &mut u64) -> u32 {
     if core == 0 {
         return if polls {
-            place::CORELESS_POLL
+            tls_state::CORELESS_POLL
         } else {
-            place::CORELESS
+            tls_state::CORELESS
         };
     }
     if !polls {
         let [park] = memory.words(core.wrapping_add(CORE_PARK));
         if park == 0 {
-            return place::WORKER_PARKED;
+            return tls_state::WORKER_PARKED;
         }
     }
     *polling_core = core;
-    place::WORKER_POLL
+    tls_state::WORKER_POLL
 }
 
 #[cfg(test)]
@@ -302,7 +302,7 @@ mod tests {
     }
 
     fn place_of(case: Case, memory: &[(u64, u64)]) -> u32 {
-        let [a, b] = [LAYOUT_A, LAYOUT_B].map(|fields| of(case, fields, memory).place);
+        let [a, b] = [LAYOUT_A, LAYOUT_B].map(|fields| of(case, fields, memory).tls_state);
         assert_eq!(a, b, "the layouts differ");
         a
     }
@@ -314,26 +314,26 @@ mod tests {
             depth: 1,
             ..FREE
         };
-        assert_eq!(place_of(FREE, &[]), place::FOREIGN);
-        assert_eq!(place_of(pool, &[]), place::ENTERED);
-        assert_eq!(place_of(Case { task: 7, ..pool }, &[]), place::POOL_JOB);
+        assert_eq!(place_of(FREE, &[]), tls_state::FOREIGN);
+        assert_eq!(place_of(pool, &[]), tls_state::ENTERED);
+        assert_eq!(place_of(Case { task: 7, ..pool }, &[]), tls_state::POOL_JOB);
         let local = Case {
             task: 7,
             polls: true,
             ..pool
         };
-        assert_eq!(place_of(local, &[]), place::OUTSIDE);
+        assert_eq!(place_of(local, &[]), tls_state::OUTSIDE);
         let in_place = Case {
             depth: 2,
             scheduler: SCHEDULER,
             task: 7,
             ..pool
         };
-        assert_eq!(place_of(in_place, &[WORKER]), place::IN_PLACE);
+        assert_eq!(place_of(in_place, &[WORKER]), tls_state::IN_PLACE);
         // That cannot be, so nothing is made of it.
         let core = (SCHEDULER + WORKER_CORE, CORE);
-        assert_eq!(place_of(in_place, &[WORKER, core]), place::OUTSIDE);
-        assert_eq!(place_of(in_place, &[(SCHEDULER, 0)]), place::OUTSIDE);
+        assert_eq!(place_of(in_place, &[WORKER, core]), tls_state::OUTSIDE);
+        assert_eq!(place_of(in_place, &[(SCHEDULER, 0)]), tls_state::OUTSIDE);
     }
 
     #[test]
@@ -352,14 +352,20 @@ mod tests {
         };
         let core = (SCHEDULER + WORKER_CORE, CORE);
         let park = (CORE + CORE_PARK, 0x3000);
-        assert_eq!(place_of(worker, &[WORKER, core]), place::WORKER_PARKED);
-        assert_eq!(place_of(polls, &[WORKER, core, park]), place::WORKER_POLL);
+        assert_eq!(place_of(worker, &[WORKER, core]), tls_state::WORKER_PARKED);
+        assert_eq!(
+            place_of(polls, &[WORKER, core, park]),
+            tls_state::WORKER_POLL
+        );
         // `task::unconstrained`.
-        assert_eq!(place_of(worker, &[WORKER, core, park]), place::WORKER_POLL);
-        assert_eq!(place_of(polls, &[WORKER]), place::CORELESS_POLL);
-        assert_eq!(place_of(worker, &[WORKER]), place::CORELESS);
+        assert_eq!(
+            place_of(worker, &[WORKER, core, park]),
+            tls_state::WORKER_POLL
+        );
+        assert_eq!(place_of(polls, &[WORKER]), tls_state::CORELESS_POLL);
+        assert_eq!(place_of(worker, &[WORKER]), tls_state::CORELESS);
         let block_on = Case { depth: 3, ..worker };
-        assert_eq!(place_of(block_on, &[WORKER]), place::IN_PLACE);
+        assert_eq!(place_of(block_on, &[WORKER]), tls_state::IN_PLACE);
     }
 
     #[test]
@@ -374,6 +380,6 @@ mod tests {
         words[LAYOUT_B.runtime / 8] = u64::from(RUNTIME_NONE) << (LAYOUT_B.runtime % 8 * 8);
         words[LAYOUT_B.task_id / 8] = 7;
         let found = found(&words, LAYOUT_B, &Known(&[]));
-        assert_eq!((found.place, found.task_id), (place::ENTERED, 0));
+        assert_eq!((found.tls_state, found.task_id), (tls_state::ENTERED, 0));
     }
 }

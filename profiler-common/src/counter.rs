@@ -21,6 +21,9 @@ macro_rules! counters {
     };
 }
 
+/// How many counters there are.
+pub const COUNTERS: usize = Counter::ALL.len();
+
 counters! {
     /// Switch-outs of target threads that wanted to go on running (preempted or yielding).
     SwitchOutRunnable = "switch-outs, runnable",

@@ -15,8 +15,8 @@ pub const THREAD_WAYS: u32 = 8;
 /// A freed entry of the filter: unlike an empty one it does not end the search. It names the entry
 /// behind all others, which is [`NO_PROCESS`].
 pub const FILTER_FREED: u32 = MAX_PROCESSES as u32 + 1;
-/// What the place 0 of the filter is called where places and indices of processes are told apart.
-pub const FILTER_PLACE: u32 = MAX_PROCESSES as u32;
+/// What the tls_state 0 of the filter is called where places and indices of processes are told apart.
+pub const FILTER_SLOT: u32 = MAX_PROCESSES as u32;
 /// [`Process::tgid`] of an entry that no process has: not 0, which is the id of idle CPUs.
 pub const NO_PROCESS: u32 = u32::MAX;
 /// Mapping tables: one for each process, and some that were replaced a moment ago and may still
@@ -30,11 +30,13 @@ pub const ROW_BANKS: usize = 64;
 pub const INDEX_BANKS: usize = 16;
 /// Objects that are remembered as sent; the least recently seen go first, and are sent again.
 pub const MAX_OBJECTS: usize = 16_384;
-/// Entries of the aggregate.
+/// Entries of the aggregate, over all intervals that are not taken out yet.
 pub const AGGREGATES: usize = 49_152;
 /// Those of them that may be for waits for a known object: a thread may wait for ever new ones,
 /// and there must be room for new stacks.
 pub const OBJECT_AGGREGATES: u64 = 32_768;
+/// Bytes of the ring buffer.
+pub const EVENT_BYTES: usize = 16 << 20;
 /// Buckets of the log2 histogram of waits; the last one takes everything longer.
 pub const HISTOGRAM_BUCKETS: usize = 40;
 
@@ -43,7 +45,7 @@ pub const HISTOGRAM_BUCKETS: usize = 40;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[repr(C)]
-pub struct Books {
+pub struct ThreadTimes {
     /// When its life in the recording began: the recording's start, or its birth.
     pub first_seen: u64,
     /// On a CPU.
@@ -74,13 +76,13 @@ pub struct Process {
     pub mappings: u32,
     /// Changes with every change of the mapping table, and differs between tables: tags the
     /// entries of the per-CPU rule cache. Never 0, which means no table.
-    pub generation: u32,
-    /// [`Life::execs`] when its mappings were read: with any other number the table is that of
+    pub table_version: u32,
+    /// [`ProcessCounters::exec_count`] when its mappings were read: with any other number the table is that of
     /// another program.
-    pub execs: u32,
+    pub exec_count: u32,
     /// Changes when an address comes to mean another code than before: stacks of the same
     /// addresses are different ones then.
-    pub epoch: u32,
+    pub address_epoch: u32,
     /// 1 where processes that it forks are watched too.
     pub follow: u32,
     /// Where tokio's thread-local context has its fields, one of [`crate::context::layout`].
@@ -104,12 +106,12 @@ pub struct Process {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[repr(C)]
-pub struct Life {
+pub struct ProcessCounters {
     /// Execs so far, of the process and, up to the fork, of its parent (wrapping).
-    pub execs: u32,
-    /// The generation in which `raw` was counted; 0 while there was no table.
-    pub raw_generation: u32,
-    /// Stacks sent raw in that generation.
+    pub exec_count: u32,
+    /// The table_version in which `raw` was counted; 0 while there was no table.
+    pub raw_table_version: u32,
+    /// Stacks sent raw in that table_version.
     pub raw: u32,
     /// No padding.
     pub reserved: u32,
@@ -124,7 +126,8 @@ pub const PHASE_RUNNABLE: u32 = 2;
 /// [`Thread::phase`]: off-CPU, waits.
 pub const PHASE_BLOCKED: u32 = 3;
 
-/// [`Thread::phase`]: ended, but its record found no room in the ring buffer.
+/// [`Thread::phase`]: ended, but its record found no room in the ring buffer. The entry is
+/// userspace's then: no program looks at it before it is free again.
 pub const PHASE_DEAD: u32 = 4;
 
 /// A thread of a watched process, by [`THREADS`] and its id.
@@ -140,8 +143,8 @@ pub struct Thread {
     pub phase: u32,
     /// Its process.
     pub tgid: u32,
-    /// What userspace said of `stack`, as in [`Stack::advice`], when the wait began.
-    pub advice: u32,
+    /// What userspace said of `stack`, as in [`Stack::policy`], when the wait began.
+    pub policy: u32,
     /// When the phase began.
     pub since: u64,
     /// When the wait was ended by a wakeup; 0 while it was not.
@@ -153,13 +156,17 @@ pub struct Thread {
     /// Number of the set of its remembered parks plus one, or 0.
     pub parks: u32,
     /// Which of them the wait is, plus one, or 0: then the wait belongs to its sums.
-    pub park: u32,
+    pub park: u8,
     /// Which of the remembered parks may be meant, plus one, while the wait is being looked into.
-    pub candidate: u32,
-    /// What tokio's thread-local state said, one of [`crate::context::place`]: likewise.
-    pub place: u32,
+    pub candidate: u8,
+    /// How many programs are at work for it: more than one where one interrupts another.
+    pub busy: u16,
+    /// What tokio's thread-local state said, one of [`crate::context::tls_state`]: likewise.
+    pub tls_state: u32,
+    /// The interval of its last event; `at_cut` is its state at the begin of that interval.
+    pub cut: u32,
     /// Finished stretches.
-    pub books: Books,
+    pub times: ThreadTimes,
     /// Id of the task that waits, or 0.
     pub task_id: u64,
     /// Number of the object of the wait, or 0.
@@ -167,8 +174,8 @@ pub struct Thread {
     /// Where an idle park was walked that is not remembered yet: [`Stack::frames`] of it. What so
     /// many frames are found by, the next walk notes. Else 0.
     pub remember: u32,
-    /// No padding.
-    pub reserved: u32,
+    /// With [`PHASE_DEAD`], the thread's id: `tid` is 0 then.
+    pub ended_tid: u32,
     /// Address of its last page fault, or 0 where page faults are not told.
     pub fault: u64,
     /// The kernel's address of the file that is mapped there, or 0.
@@ -185,11 +192,37 @@ pub struct Thread {
     pub call_start: u64,
     /// Its time on a CPU in the recording up to then.
     pub call_on_cpu: u64,
+    /// What the thread was at the cut before its last event, see `cut`.
+    pub at_cut: ThreadState,
     /// A whole number of cache lines.
-    pub unused: [u64; 7],
+    pub unused: [u64; 3],
 }
 
-/// Key of the aggregate.
+/// What of a thread is divided by a cut: its state at that instant. All zero, with [`PHASE_NEW`],
+/// is a thread that was not there yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct ThreadState {
+    /// As [`Thread::phase`].
+    pub phase: u32,
+    /// No padding.
+    pub reserved: u32,
+    /// As [`Thread::since`].
+    pub since: u64,
+    /// As [`Thread::wakeup`]; a wakeup later than the cut had not happened at the cut.
+    pub wakeup: u64,
+    /// As [`Thread::stack`].
+    pub stack: u64,
+    /// As [`Thread::object`].
+    pub object: u64,
+    /// As [`Thread::task_id`].
+    pub task_id: u64,
+    /// As [`Thread::times`], but for system calls, which may have returned a little later.
+    pub times: ThreadTimes,
+}
+
+/// What waits are summed by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[repr(C)]
@@ -203,6 +236,19 @@ pub struct AggregateKey {
     pub tid: u32,
     /// Its process.
     pub tgid: u32,
+}
+
+/// Key of the aggregate: the sums of one interval lie beside those of the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct IntervalKey {
+    /// What the waits are summed by.
+    pub waits: AggregateKey,
+    /// The interval in which they ended.
+    pub cut: u32,
+    /// No padding.
+    pub reserved: u32,
 }
 
 /// Sums over the finished waits of one thread with one stack; nanoseconds.
@@ -222,12 +268,12 @@ pub struct Aggregate {
     pub histogram: [u32; HISTOGRAM_BUCKETS],
 }
 
-/// [`Stack::advice`]: nothing is known yet, so waits with this stack are recorded one by one.
-pub const ADVICE_RECORD: u32 = 0;
-/// [`Stack::advice`]: an idle park: sums are enough.
-pub const ADVICE_IDLE: u32 = 1;
-/// [`Stack::advice`]: as [`ADVICE_IDLE`], by the word of tokio's thread-local state.
-pub const ADVICE_IDLE_BY_PLACE: u32 = 2;
+/// [`Stack::policy`]: nothing is known yet, so waits with this stack are recorded one by one.
+pub const POLICY_RECORD: u32 = 0;
+/// [`Stack::policy`]: an idle park: sums are enough.
+pub const POLICY_SUM_ONLY: u32 = 1;
+/// [`Stack::policy`]: as [`POLICY_SUM_ONLY`], by the word of tokio's thread-local state.
+pub const POLICY_SUM_ONLY_IF_TLS: u32 = 2;
 
 /// A stack that was sent to userspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -235,8 +281,8 @@ pub const ADVICE_IDLE_BY_PLACE: u32 = 2;
 #[repr(C)]
 pub struct Stack {
     /// One of the `ADVICE_*` constants, written by userspace.
-    pub advice: u32,
-    /// So many of the innermost frames prove an advice other than [`ADVICE_RECORD`], whatever the
+    pub policy: u32,
+    /// So many of the innermost frames prove an policy other than [`POLICY_RECORD`], whatever the
     /// others are; never 0 then.
     pub frames: u32,
 }
@@ -244,12 +290,15 @@ pub struct Stack {
 /// [`Stack::frames`]: all of them.
 pub const ALL_FRAMES: u32 = u32::MAX;
 
-const _: () = assert!(size_of::<Books>() == 48);
+const _: () = assert!(size_of::<ThreadTimes>() == 48);
 const _: () = assert!(size_of::<Process>() == 64);
-const _: () = assert!(size_of::<Life>() == 16);
-const _: () = assert!(size_of::<Thread>() == 4 * 64);
-const _: () = assert!(core::mem::offset_of!(Thread, books) == 64);
+const _: () = assert!(size_of::<ProcessCounters>() == 16);
+const _: () = assert!(size_of::<Thread>() == 5 * 64);
+const _: () = assert!(core::mem::offset_of!(Thread, times) == 64);
+const _: () = assert!(core::mem::offset_of!(Thread, remember) == 128);
+const _: () = assert!(size_of::<ThreadState>() == 96);
 const _: () = assert!(size_of::<AggregateKey>() == 24);
+const _: () = assert!(size_of::<IntervalKey>() == 32);
 const _: () = assert!(size_of::<Aggregate>() == 32 + 4 * HISTOGRAM_BUCKETS);
 const _: () = assert!(size_of::<Stack>() == 8);
 
@@ -262,5 +311,13 @@ mod pod {
             unsafe impl aya::Pod for super::$name {}
         )*};
     }
-    pod!(Process, Life, Thread, AggregateKey, Aggregate, Stack);
+    pod!(
+        Process,
+        ProcessCounters,
+        Thread,
+        AggregateKey,
+        IntervalKey,
+        Aggregate,
+        Stack
+    );
 }

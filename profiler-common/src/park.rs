@@ -1,6 +1,6 @@
 //! Parks known again: the same walk is not made twice.
 //!
-//! A worker that has nothing to do parks at the same place again and again, and walking the same
+//! A worker that has nothing to do parks at the same tls_state again and again, and walking the same
 //! stack each time is most of what recording an innocent service costs. So the kernel side
 //! remembers, for each thread, the walks of stacks of which userspace has said that they are idle
 //! parks, and compares instead of walking. That must never take a wait inside a poll for a park.
@@ -13,17 +13,17 @@
 //! frame. And the rules read a stack from the leaf outward: userspace says with its verdict how
 //! many frames prove it, *whatever the others are* ([`crate::map::Stack::frames`]; it asks the
 //! rules what they say of that many frames alone, the outer end being unknown). So when these
-//! frames are the same, the verdict is, and the advice. What is remembered is therefore *every*
-//! word that the walk read on the way to the last of them, noted in the one place through which a
+//! frames are the same, the verdict is, and the policy. What is remembered is therefore *every*
+//! word that the walk read on the way to the last of them, noted in the one tls_state through which a
 //! walk reads memory, and not a choice of words that look telling:
 //!
-//! - A frame's return address is one such word. A wait inside a poll is called from another place
+//! - A frame's return address is one such word. A wait inside a poll is called from another tls_state
 //!   in the worker's loop than a park is, so at least that word differs.
 //! - A saved `rbp` that a row needed, the stack pointer behind [`kind::DEREF`] and the registers in
 //!   a signal frame are others: they decide where the next return address is looked for.
 //! - `rbp` itself is compared where a row used the register before any frame had saved it
 //!   ([`Trace::before_step`]). Elsewhere its value has no part in the walk.
-//! - The rows and mappings are those of the process's `generation`, which changes with every
+//! - The rows and mappings are those of the process's `table_version`, which changes with every
 //!   change of the mappings and is 0 after an exec until userspace has read the new ones. Rows are
 //!   only ever added.
 //! - A stack's number depends on the system call as well, and so does [`Key`].
@@ -36,7 +36,7 @@
 //! the program itself does not touch and so is in no cache.
 //!
 //! A verdict that came from tokio's thread-local state has one input more. Such a park is bound to
-//! the [`place`](crate::context::place) that it had, which is read again each time.
+//! the [`tls_state`](crate::context::tls_state) that it had, which is read again each time.
 //!
 //! When userspace changes its mind about any stack it raises the epoch in [`Key::era`], and all that
 //! was remembered is void.
@@ -95,11 +95,11 @@ pub struct Key {
 }
 
 impl Key {
-    /// The generation of the mapping table, and how often userspace had changed its mind.
+    /// The table_version of the mapping table, and how often userspace had changed its mind.
     #[inline(always)]
     #[must_use]
-    pub const fn era(generation: u32, epoch: u32) -> u64 {
-        generation as u64 | (epoch as u64) << 32
+    pub const fn era(table_version: u32, epoch: u32) -> u64 {
+        table_version as u64 | (epoch as u64) << 32
     }
 }
 
@@ -241,26 +241,42 @@ pub struct Park {
     pub stack: u64,
     /// Hash of the first `frames` frames.
     pub hash: u64,
-    /// One of [`crate::context::place`] where the park is bound to it, or [`ANY_PLACE`].
-    pub place: u32,
+    /// One of [`crate::context::tls_state`] where the park is bound to it, or [`ANY_TLS_STATE`].
+    pub tls_state: u32,
     /// Its index in the set plus one.
     pub number: u32,
     /// How many frames prove what it is, as [`crate::map::Stack::frames`].
     pub frames: u32,
-    /// No padding.
-    pub reserved: u32,
-    /// Its finished waits, which are in no other sum.
-    pub sums: Sums,
+    /// How often it was known again (wrapping), for [`CHECK_EVERY`].
+    pub hits: u32,
+    /// Its finished waits, which are in no other sum: those of an interval lie in the place that the
+    /// lowest bit of its number names.
+    pub sums: [Sums; 2],
     /// What the walk read.
     pub trace: Trace,
+    /// A whole number of cache lines.
+    pub unused: [u64; 4],
 }
 
-/// Sums over waits; nanoseconds. As [`crate::map::Aggregate`], but without its histogram: that is for
-/// sites, which parks have none of.
+/// Sums over the waits of one interval; nanoseconds. As [`crate::map::Aggregate`], but without its
+/// histogram: that is for sites, which parks have none of.
+///
+/// They say themselves whose they are, so that nobody has to empty them: sums of an earlier
+/// interval are simply begun anew, and stay readable until then whatever the park has become.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[repr(C)]
 pub struct Sums {
+    /// The interval.
+    pub cut: u32,
+    /// The thread.
+    pub tid: u32,
+    /// Its process.
+    pub tgid: u32,
+    /// No padding.
+    pub reserved: u32,
+    /// Number of the stack.
+    pub stack: u64,
     /// Finished waits.
     pub waits: u64,
     /// Switch-out to wakeup.
@@ -269,9 +285,24 @@ pub struct Sums {
     pub runqueue: u64,
     /// Longest blocked part.
     pub max: u64,
+    /// A cache line.
+    pub unused: u64,
 }
 
 impl Sums {
+    /// Begins sums of another interval or stack.
+    #[inline(always)]
+    pub fn begin(&mut self, cut: u32, tid: u32, tgid: u32, stack: u64) {
+        self.waits = 0;
+        self.cut = cut;
+        self.tid = tid;
+        self.tgid = tgid;
+        self.stack = stack;
+        self.blocked = 0;
+        self.runqueue = 0;
+        self.max = 0;
+    }
+
     /// Adds one wait.
     #[inline(always)]
     pub fn add(&mut self, blocked: u64, runqueue: u64) {
@@ -284,8 +315,8 @@ impl Sums {
     }
 }
 
-/// [`Park::place`]: the verdict came from the stack alone.
-pub const ANY_PLACE: u32 = u32::MAX;
+/// [`Park::tls_state`]: the verdict came from the stack alone.
+pub const ANY_TLS_STATE: u32 = u32::MAX;
 
 /// The parks of one thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -300,8 +331,10 @@ pub struct ParkSet {
     pub last: u32,
     /// The thread's process.
     pub tgid: u32,
+    /// 1 from the first time on that a thread had it: any other set has no sums.
+    pub used: u32,
     /// A whole number of cache lines.
-    pub unused: [u64; 6],
+    pub unused: [u32; 11],
     /// The parks.
     pub parks: [Park; WAYS],
 }
@@ -310,6 +343,7 @@ const _: () = assert!(size_of::<Key>() == 32);
 const _: () = assert!(size_of::<Park>().is_multiple_of(64));
 const _: () = assert!(core::mem::offset_of!(ParkSet, parks) == 64);
 const _: () = assert!(core::mem::offset_of!(Park, sums) == 64);
+const _: () = assert!(size_of::<Sums>() == 64);
 const _: () = assert!(size_of::<Trace>() == 32 + 10 * ROOM);
 
 #[cfg(feature = "user")]
@@ -434,8 +468,8 @@ mod tests {
         }
     }
 
-    /// A poll that waits at the very place in the stack at which its worker parks, called from
-    /// another place in the worker's loop.
+    /// A poll that waits at the very tls_state in the stack at which its worker parks, called from
+    /// another tls_state in the worker's loop.
     #[test]
     fn a_wait_in_a_poll_at_the_same_depth_is_no_park() {
         let (mut stack, trace, (hash, _)) = park();

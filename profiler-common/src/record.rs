@@ -78,11 +78,11 @@ pub struct StackRecord {
     /// How the walk of the user stack ended: one of [`crate::row::walk`].
     pub walk: u32,
     /// Generation of the process's mapping table that the walk used.
-    pub generation: u32,
-    /// What tokio's thread-local state said, one of [`crate::context::place`].
-    pub place: u32,
-    /// Whose stack it is, one of [`of`].
-    pub of: u32,
+    pub table_version: u32,
+    /// What tokio's thread-local state said, one of [`crate::context::tls_state`].
+    pub tls_state: u32,
+    /// Whose stack it is, one of [`stack_kind`].
+    pub stack_kind: u32,
     /// 1 where the stack is of this wait alone, and a raw copy of it went before: the walk came to
     /// code that userspace is yet to learn of.
     pub raw: u32,
@@ -96,8 +96,8 @@ pub struct StackRecord {
     pub comm: [u8; COMM_LEN],
 }
 
-/// [`StackRecord::of`].
-pub mod of {
+/// [`StackRecord::stack_kind`].
+pub mod stack_kind {
     /// Of a thread that begins to wait.
     pub const WAIT: u32 = 0;
     /// Of a thread that ends the wait of another one; without kernel frames, which all are those
@@ -129,6 +129,10 @@ pub struct SampleRecord {
     pub core: u64,
     /// The core's tick, which changes between turns of the worker's loop, or [`NO_TICK`].
     pub tick: u64,
+    /// The interval in which it came: see [`crate::map::Thread::cut`].
+    pub cut: u32,
+    /// No padding.
+    pub reserved: u32,
 }
 
 /// [`SampleRecord::tick`] where it is not known.
@@ -161,8 +165,12 @@ pub struct WaitRecord {
     pub waker_tid: u32,
     /// Name of the thread that made the wakeup.
     pub waker_comm: [u8; COMM_LEN],
-    /// Number of the waker's stack, or 0 where it was not walked: see [`of::WAKER`].
+    /// Number of the waker's stack, or 0 where it was not walked: see [`stack_kind::WAKER`].
     pub waker_stack: u64,
+    /// The interval in which it came: see [`crate::map::Thread::cut`].
+    pub cut: u32,
+    /// No padding.
+    pub reserved: u32,
 }
 
 /// A system call in which a thread was on a CPU for at least `--min-block`, at its return. Its
@@ -185,6 +193,10 @@ pub struct CallRecord {
     pub task_id: u64,
     /// Number of its object, or 0 where none is known.
     pub object: u64,
+    /// The interval in which it came: see [`crate::map::Thread::cut`].
+    pub cut: u32,
+    /// No padding.
+    pub reserved: u32,
 }
 
 /// A thread began to panic.
@@ -200,6 +212,10 @@ pub struct PanicRecord {
     pub stack: u64,
     /// As [`WaitRecord::task_id`].
     pub task_id: u64,
+    /// The interval in which it came: see [`crate::map::Thread::cut`].
+    pub cut: u32,
+    /// No padding.
+    pub reserved: u32,
 }
 
 /// [`WaitRecord::waker_tid`] of a wakeup made by an interrupt (a timer, a device, the network):
@@ -212,7 +228,7 @@ pub const WAKER_UNSEEN: u32 = u32::MAX - 1;
 /// The `stack` of a wait that began before the recording: its stack is in a [`SnapshotRecord`].
 pub const STACK_BEFORE: u64 = 1;
 
-/// A thread ended, or gave up its place in the thread table at an exec.
+/// A thread ended, or gave up its tls_state in the thread table at an exec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[repr(C)]
@@ -222,9 +238,15 @@ pub struct ThreadEndRecord {
     /// When it ended.
     pub time: u64,
     /// The thread's books up to its end.
-    pub books: crate::map::Books,
+    pub times: crate::map::ThreadTimes,
     /// Name of the thread.
     pub comm: [u8; COMM_LEN],
+    /// The interval in which it came: see [`crate::map::Thread::cut`].
+    pub cut: u32,
+    /// No padding.
+    pub reserved: u32,
+    /// What the thread was at the begin of that interval.
+    pub at_cut: crate::map::ThreadState,
 }
 
 /// A target process executed another program: all mappings are new.
@@ -372,24 +394,24 @@ pub struct RawStackRecord {
     pub bp: u64,
     /// Address of the first byte that follows.
     pub address: u64,
-    /// Which mapping table of the process was in use, see [`crate::map::Process::generation`]; 0
+    /// Which mapping table of the process was in use, see [`crate::map::Process::table_version`]; 0
     /// where there was none.
-    pub generation: u32,
+    pub table_version: u32,
     /// Bytes that follow, at most [`RAW_PIECE_BYTES`]; 0 where the memory could not be read.
     pub bytes: u32,
     /// 1 in the last piece.
     pub last: u32,
-    /// Execs of the process so far, see [`crate::map::Life::execs`].
-    pub execs: u32,
+    /// Execs of the process so far, see [`crate::map::ProcessCounters::exec_count`].
+    pub exec_count: u32,
 }
 
 const _: () = assert!(size_of::<RawStackRecord>() == 16 + 48 + 16);
 const _: () = assert!(size_of::<Header>() == 16);
 const _: () = assert!(size_of::<StackRecord>() == 16 + 24 + 48 + 32 + 16);
-const _: () = assert!(size_of::<WaitRecord>() == 16 + 48 + 8 + 16 + 8);
-const _: () = assert!(size_of::<SampleRecord>() == 16 + 40);
-const _: () = assert!(size_of::<CallRecord>() == 16 + 48);
-const _: () = assert!(size_of::<PanicRecord>() == 16 + 24);
+const _: () = assert!(size_of::<WaitRecord>() == 16 + 48 + 8 + 16 + 8 + 8);
+const _: () = assert!(size_of::<SampleRecord>() == 16 + 40 + 8);
+const _: () = assert!(size_of::<CallRecord>() == 16 + 48 + 8);
+const _: () = assert!(size_of::<PanicRecord>() == 16 + 24 + 8);
 const _: () = assert!(size_of::<ExecRecord>() == 24);
 const _: () = assert!(size_of::<ForkRecord>() == 32);
 const _: () = assert!(size_of::<SnapshotRecord>() == 16 + 48 + 48 + 8 + 8 + 16);

@@ -1,21 +1,26 @@
-//! The books: at every switch of a watched thread, one stretch of its life ends and another
+//! The times: at every switch of a watched thread, one stretch of its life ends and another
 //! begins.
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::{bpf_find_vma, bpf_get_current_task_btf};
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::Array;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::warn;
 use core::ffi::c_void;
+use core::sync::atomic::{Ordering, compiler_fence};
 use profiler_common::counter::Counter;
 use profiler_common::map::{
-    ADVICE_IDLE, ADVICE_RECORD, PHASE_BLOCKED, PHASE_NEW, PHASE_RUNNABLE, PHASE_RUNNING, Thread,
+    AggregateKey, PHASE_BLOCKED, PHASE_NEW, PHASE_RUNNABLE, PHASE_RUNNING, POLICY_RECORD,
+    POLICY_SUM_ONLY, Thread,
 };
 use profiler_common::record::STACK_BEFORE;
 
-use crate::filter::{self, Task, Watched};
-use crate::maps::{CLOCK_LEAD, LIVES, count, count_first};
-use crate::{children, config, emit, family, objects, parks, stack, sums, threads};
+use crate::counters::{count, count_first};
+use crate::filter::{self, PROCESS_COUNTERS, Task, Watched};
+use crate::kernel_memory::read_u64;
+use crate::{children, config, emit, family, interval, objects, parks, stack, sums, threads};
 
 /// `TASK_DEAD`: the thread's last switch; its memory map is gone by then.
 const TASK_DEAD: u32 = 0x80;
@@ -37,14 +42,19 @@ pub(crate) fn sched_switch(ctx: &BtfTracePointContext) {
     if out.is_none() && back.is_none() {
         return;
     }
-    // One time for both halves, as the scheduler has it: what we take is the next thread's.
-    let now = now();
+    let mut clock = Clock {
+        cut: u32::MAX,
+        now: 0,
+    };
     if let Some(process) = out {
-        let preempted = ctx.arg::<u32>(0) & 1 != 0;
-        switch_out(ctx, prev, process, preempted, prev_state(ctx, prev), now);
+        let leaving = Leaving {
+            preempted: ctx.arg::<u32>(0) & 1 != 0,
+            state: prev_state(ctx, prev),
+        };
+        switch_out(ctx, prev, process, leaving, &mut clock);
     }
     if let Some(process) = back {
-        switch_in(ctx, next, process, now);
+        switch_in(ctx, next, process, &mut clock);
     }
 }
 
@@ -59,37 +69,95 @@ fn prev_state(ctx: &BtfTracePointContext, prev: Task) -> u32 {
     unsafe { *prev.add(config::off_task_state() as usize).cast::<u32>() }
 }
 
-/// The entry of a thread. One that has none was not seen to be born: it has been in `phase`
-/// since its process's recording began, or there would have been a switch.
+/// One time for both halves of a switch, as the scheduler has it: what we take is the next thread's.
+struct Clock {
+    /// The interval in which it was read.
+    cut: u32,
+    now: u64,
+}
+
+impl Clock {
+    /// The time for an event of an interval, which is not before the interval's begin.
+    #[inline(always)]
+    fn read(&mut self, cut: u32) -> u64 {
+        if cut != self.cut {
+            self.cut = cut;
+            self.now = now();
+        }
+        self.now
+    }
+}
+
+/// How a thread leaves the CPU.
+#[derive(Clone, Copy)]
+struct Leaving {
+    preempted: bool,
+    /// Its state as the scheduler has it.
+    state: u32,
+}
+
+/// The entry of a thread, for an event that begins; and the event's interval. A thread that has none
+/// was not seen to be born: it has been in `phase` since its process's recording began, or there
+/// would have been a switch.
 #[inline(always)]
 fn entry(
     ctx: &BtfTracePointContext,
     tid: u32,
     process: Watched,
     phase: u32,
-) -> Option<*mut Thread> {
-    // SAFETY: a live array value.
-    let tgid = unsafe { (*process.process).tgid };
-    let Some(thread) = threads::find(tid).or_else(|| threads::claim(tid, tgid)) else {
-        if count_first(Counter::ThreadTableFull) {
-            warn!(
-                ctx,
-                "the thread table is full: thread {} is not in the books", tid
-            );
+) -> Option<(*mut Thread, u32)> {
+    let thread = entry_of(ctx, tid, process)?;
+    // SAFETY: a live array value that only this thread's own events write now.
+    unsafe {
+        let cut = interval::begin(thread);
+        if (*thread).phase == PHASE_NEW {
+            let start = (*process.process).start;
+            (*thread).times.first_seen = start;
+            (*thread).since = start;
+            (*thread).stack = STACK_BEFORE;
+            compiler_fence(Ordering::SeqCst);
+            (*thread).phase = phase;
         }
-        return None;
+        // After that: at the cut it was what it has been all the time.
+        interval::enter(thread, cut);
+        Some((thread, cut))
+    }
+}
+
+/// The entry of a thread whose life begins now, in `phase`.
+#[inline(always)]
+fn entry_of_new(ctx: &BtfTracePointContext, tid: u32, process: Watched, phase: u32) {
+    let Some(thread) = entry_of(ctx, tid, process) else {
+        return;
     };
     // SAFETY: a live array value that only this thread's own events write now.
     unsafe {
+        // Before anything else: at the cut it was not there.
+        let cut = interval::begin(thread);
+        interval::enter(thread, cut);
+        let now = now();
         if (*thread).phase == PHASE_NEW {
-            let start = (*process.process).start;
-            (*thread).books.first_seen = start;
-            (*thread).since = start;
             (*thread).stack = STACK_BEFORE;
-            (*thread).phase = phase;
         }
+        (*thread).times.first_seen = now;
+        (*thread).since = now;
+        (*thread).phase = phase;
+        interval::end(thread);
     }
-    Some(thread)
+}
+
+#[inline(always)]
+fn entry_of(ctx: &BtfTracePointContext, tid: u32, process: Watched) -> Option<*mut Thread> {
+    // SAFETY: a live array value.
+    let tgid = unsafe { (*process.process).tgid };
+    let thread = threads::find(tid).or_else(|| threads::claim(tid, tgid));
+    if thread.is_none() && count_first(Counter::ThreadTableFull) {
+        warn!(
+            ctx,
+            "the thread table is full: thread {} is not in the books", tid
+        );
+    }
+    thread
 }
 
 #[inline(always)]
@@ -97,31 +165,32 @@ fn switch_out(
     ctx: &BtfTracePointContext,
     prev: Task,
     process: Watched,
-    preempted: bool,
-    state: u32,
-    now: u64,
+    leaving: Leaving,
+    clock: &mut Clock,
 ) {
+    let Leaving { preempted, state } = leaving;
     // SAFETY: `prev` is the tracepoint's argument.
     let tid = unsafe { filter::tid(prev) };
-    let Some(thread) = entry(ctx, tid, process, PHASE_RUNNING) else {
+    let Some((thread, cut)) = entry(ctx, tid, process, PHASE_RUNNING) else {
         if !preempted && state != 0 && state & TASK_DEAD == 0 {
             count(Counter::WaitOfNoThread);
         }
         return;
     };
+    let now = clock.read(cut);
     // SAFETY: a live array value; the thread's own switches come one after another.
     unsafe {
         if (*thread).phase == PHASE_RUNNING {
-            (*thread).books.running += now.saturating_sub((*thread).since);
+            (*thread).times.running += now.saturating_sub((*thread).since);
             // A stretch that began with the recording began with no arrival.
-            if (*thread).books.waits & (CLOCK_EVERY - 1) == 0
-                && (*thread).since != (*thread).books.first_seen
+            if (*thread).times.waits & (CLOCK_EVERY - 1) == 0
+                && (*thread).since != (*thread).times.first_seen
             {
                 note_clock_lead(prev, (*thread).since);
             }
         } else if let Some(arrival) = arrival(prev, (*thread).since, now) {
             arrive(thread, tid, arrival, || delayed(prev, thread, arrival));
-            (*thread).books.running += now.saturating_sub(arrival);
+            (*thread).times.running += now.saturating_sub(arrival);
             count(Counter::RecoveredSwitchIn);
         } else {
             // Which part of the stretch it ran is not known: it is in none of the sums.
@@ -136,6 +205,7 @@ fn switch_out(
         if preempted || state == 0 {
             (*thread).phase = PHASE_RUNNABLE;
             count(Counter::SwitchOutRunnable);
+            interval::end(thread);
             return;
         }
         // Before the walk, which takes microseconds: the wakeup may come on another CPU meanwhile.
@@ -149,13 +219,18 @@ fn switch_out(
     stack::take(ctx.as_ptr(), prev, process, thread, now);
     // SAFETY: a live array value.
     unsafe {
-        if (*thread).advice == ADVICE_RECORD {
+        if (*thread).policy == POLICY_RECORD {
             objects::take(thread, now);
         } else {
             (*thread).object = 0;
         }
+        interval::end(thread);
     }
 }
+
+/// How far the clock of our times is ahead of the scheduler's (wrapping), one value.
+#[map]
+static CLOCK_LEAD: Array<u64> = Array::with_max_entries(1, 0);
 
 /// By how much, in nanoseconds, a computed arrival may miss the stretch that it lies in: the
 /// scheduler takes its time a little before ours, and longer where the host interrupts us.
@@ -191,7 +266,7 @@ unsafe fn note_clock_lead(task: Task, since: u64) {
     let Some(lead) = CLOCK_LEAD.get_ptr_mut(0) else {
         return;
     };
-    // SAFETY: by the caller's word; a live array value, written by all CPUs with equal right.
+    // SAFETY: guaranteed by the caller; a live array value, written by all CPUs with equal right.
     unsafe {
         let seen = since.wrapping_sub(last_arrival(task));
         let surplus = seen.wrapping_sub(*lead) as i64;
@@ -215,7 +290,7 @@ unsafe fn note_clock_lead(task: Task, since: u64) {
 /// As [`filter::tid`].
 #[inline(always)]
 unsafe fn arrival(task: Task, since: u64, now: u64) -> Option<u64> {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     let arrival = unsafe { last_arrival(task) };
     let lead = *CLOCK_LEAD.get(0)?;
     if arrival == 0 || lead == 0 {
@@ -235,18 +310,20 @@ unsafe fn arrival(task: Task, since: u64, now: u64) -> Option<u64> {
 }
 
 #[inline(always)]
-fn switch_in(ctx: &BtfTracePointContext, next: Task, process: Watched, now: u64) {
+fn switch_in(ctx: &BtfTracePointContext, next: Task, process: Watched, clock: &mut Clock) {
     // SAFETY: `next` is the tracepoint's argument.
     let tid = unsafe { filter::tid(next) };
-    let Some(thread) = entry(ctx, tid, process, PHASE_BLOCKED) else {
+    let Some((thread, cut)) = entry(ctx, tid, process, PHASE_BLOCKED) else {
         return;
     };
+    let now = clock.read(cut);
     // SAFETY: a live array value; the thread's own switches come one after another.
     unsafe {
         let since = (*thread).since;
         arrive(thread, tid, now, || queued(next, since, now));
         (*thread).since = now;
         (*thread).phase = PHASE_RUNNING;
+        interval::end(thread);
     }
 }
 
@@ -296,7 +373,7 @@ unsafe fn run_delay(task: Task) -> u64 {
 /// As [`filter::tid`], and `thread` is its live entry.
 #[inline(always)]
 unsafe fn delayed(task: Task, thread: *const Thread, arrival: u64) -> Option<u64> {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     let (since, delay) = unsafe {
         let before = (*thread).run_delay;
         ((*thread).since, run_delay(task).wrapping_sub(before))
@@ -315,7 +392,7 @@ unsafe fn delayed(task: Task, thread: *const Thread, arrival: u64) -> Option<u64
 /// `thread` is a live entry whose switches come one after another.
 #[inline(always)]
 unsafe fn arrive(thread: *mut Thread, tid: u32, now: u64, queued: impl FnOnce() -> Option<u64>) {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let since = (*thread).since;
         if (*thread).phase == PHASE_BLOCKED {
@@ -328,22 +405,27 @@ unsafe fn arrive(thread: *mut Thread, tid: u32, now: u64, queued: impl FnOnce() 
             };
             let blocked = woken.saturating_sub(since);
             let runqueue = now.saturating_sub(woken);
-            (*thread).books.blocked += blocked;
-            (*thread).books.runnable += runqueue;
-            (*thread).books.waits += 1;
+            (*thread).times.blocked += blocked;
+            (*thread).times.runnable += runqueue;
+            (*thread).times.waits += 1;
             if let Some(park) = parks::sums(thread) {
                 (*park).add(blocked, runqueue);
             } else {
-                if let Some(sums) = sums::of((*thread).tgid, tid, (*thread).stack, (*thread).object)
-                {
+                let waits = AggregateKey {
+                    stack: (*thread).stack,
+                    object: (*thread).object,
+                    tid,
+                    tgid: (*thread).tgid,
+                };
+                if let Some(sums) = sums::of(waits, (*thread).cut) {
                     sums::add(sums, blocked, runqueue);
                 }
-                if blocked >= config::min_block_ns() && (*thread).advice != ADVICE_IDLE {
+                if blocked >= config::min_block_ns() && (*thread).policy != POLICY_SUM_ONLY {
                     emit::wait(thread, now, woken);
                 }
             }
         } else if (*thread).phase == PHASE_RUNNABLE {
-            (*thread).books.runnable += now.saturating_sub(since);
+            (*thread).times.runnable += now.saturating_sub(since);
         } else {
             count(Counter::MissedSwitchOut);
         }
@@ -379,7 +461,7 @@ pub(crate) fn page_fault_user(ctx: &BtfTracePointContext) {
 #[inline(never)]
 extern "C" fn file_of_area(_: *mut c_void, area: *const u8, file: *mut u64) -> i64 {
     // SAFETY: the kernel calls with a live area, and with the context that it was given.
-    unsafe { *file = objects::word(area as u64 + config::area_file()) };
+    unsafe { *file = read_u64(area as u64 + config::area_file()) };
     0
 }
 
@@ -400,14 +482,7 @@ pub(crate) fn sched_process_fork(ctx: &BtfTracePointContext) {
     let Some(process) = process else {
         return;
     };
-    let Some(thread) = entry(ctx, tid, process, PHASE_RUNNABLE) else {
-        return;
-    };
-    // SAFETY: a live array value, and the thread has not run yet.
-    unsafe {
-        (*thread).books.first_seen = now;
-        (*thread).since = now;
-    }
+    entry_of_new(ctx, tid, process, PHASE_RUNNABLE);
 }
 
 /// An exec: the mappings are gone, and so is every thread but the one that called it.
@@ -421,11 +496,10 @@ pub(crate) fn sched_process_exec(ctx: &BtfTracePointContext) {
     let Some(process) = filter::watched(tgid) else {
         return;
     };
-    let now = now();
-    if let Some(life) = LIVES.get_ptr_mut(process.index) {
+    if let Some(life) = PROCESS_COUNTERS.get_ptr_mut(process.index) {
         // SAFETY: a live array value, which only events of this process write: the table is void
         // until userspace has read the new mappings.
-        unsafe { (*life).execs = (*life).execs.wrapping_add(1) };
+        unsafe { (*life).exec_count = (*life).exec_count.wrapping_add(1) };
     }
     // A thread other than the leader takes the leader's id over without a switch.
     if old_tid != tid
@@ -433,19 +507,15 @@ pub(crate) fn sched_process_exec(ctx: &BtfTracePointContext) {
     {
         // SAFETY: a live entry whose id no thread has any more.
         unsafe {
-            (*thread).books.running += now.saturating_sub((*thread).since);
+            let cut = interval::begin(thread);
+            interval::enter(thread, cut);
+            let now = now();
+            (*thread).times.running += now.saturating_sub((*thread).since);
             (*thread).since = now;
             parks::give_up(thread);
             emit::thread_end(thread, task, now);
         }
-        if let Some(thread) = entry(ctx, tid, process, PHASE_RUNNING) {
-            // SAFETY: a live array value.
-            unsafe {
-                (*thread).books.first_seen = now;
-                (*thread).since = now;
-                (*thread).phase = PHASE_RUNNING;
-            }
-        }
+        entry_of_new(ctx, tid, process, PHASE_RUNNING);
     }
-    emit::exec(tgid, tid, now);
+    emit::exec(tgid, tid, now());
 }

@@ -11,14 +11,13 @@ use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::programs::BtfTracePointContext;
 use profiler_common::call;
 use profiler_common::counter::Counter;
-use profiler_common::record::{CallRecord, Header, KIND_CALL, of};
+use profiler_common::map::Thread;
+use profiler_common::record::{CallRecord, Header, KIND_CALL, stack_kind};
 use profiler_common::row::walk;
 
-use crate::apart;
-use crate::filter;
-use crate::maps::{count, slot};
-use crate::registers;
-use crate::{config, emit, objects, threads};
+use crate::counters::count;
+use crate::filter::Watched;
+use crate::{arch, config, emit, filter, interval, objects, oncpu_stack, slot, threads};
 
 /// The current thread enters a system call.
 #[inline(always)]
@@ -27,7 +26,7 @@ pub(crate) fn enter(ctx: &BtfTracePointContext) {
     if filter::watched((id >> 32) as u32).is_none() || call::only_waits(ctx.arg::<u64>(1) as u32) {
         return;
     }
-    // One that has none has not switched since the recording began: then this is not the place to
+    // One that has none has not switched since the recording began: then this is not the tls_state to
     // make it an entry, since a switch may come in between.
     let Some(thread) = threads::find(id as u32) else {
         return;
@@ -50,28 +49,49 @@ pub(crate) fn exit(ctx: &BtfTracePointContext) {
     let Some(thread) = threads::find(id as u32) else {
         return;
     };
-    // SAFETY: a live array value, of the current thread; the registers are the tracepoint's first
-    // argument.
+    // SAFETY: a live array value, of the current thread.
     unsafe {
         let start = (*thread).call_start;
         if start == 0 {
             return;
         }
         (*thread).call_start = 0;
+        let cut = interval::begin(thread);
+        returned(ctx, process, thread, start, cut);
+        interval::end(thread);
+    }
+}
+
+/// # Safety
+/// `thread` is the current thread's live entry.
+#[inline(always)]
+unsafe fn returned(
+    ctx: &BtfTracePointContext,
+    process: Watched,
+    thread: *mut Thread,
+    start: u64,
+    cut: u32,
+) {
+    // SAFETY: guaranteed by the caller; the registers are the tracepoint's first argument.
+    unsafe {
         let now = bpf_ktime_get_ns();
         let on_cpu = threads::on_cpu(thread, now).saturating_sub((*thread).call_on_cpu);
-        (*thread).books.in_calls += on_cpu;
+        (*thread).times.in_calls += on_cpu;
         if on_cpu < config::min_block_ns() {
             return;
         }
-        let regs = registers::parts(ctx.arg::<*const pt_regs>(0));
+        let regs = arch::parts(ctx.arg::<*const pt_regs>(0));
         if regs.syscall < 0 || call::only_waits(regs.syscall as u32) {
             return;
         }
         count(Counter::LongCalls);
-        let Some(stack) =
-            apart::take::<{ slot::CALL }>(ctx.as_ptr(), process, &regs, of::CALL, now)
-        else {
+        let Some(stack) = oncpu_stack::take::<{ slot::CALL }>(
+            ctx.as_ptr(),
+            process,
+            &regs,
+            stack_kind::CALL,
+            now,
+        ) else {
             return;
         };
         if stack.outcome != walk::COMPLETE {
@@ -90,6 +110,8 @@ pub(crate) fn exit(ctx: &BtfTracePointContext) {
             stack: stack.number,
             task_id: stack.task_id,
             object: objects::of_call(&regs, thread, now),
+            cut,
+            reserved: 0,
         };
         if !emit::send(&record) {
             count(Counter::RingFullCall);

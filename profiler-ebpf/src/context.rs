@@ -4,12 +4,12 @@ use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use core::ffi::c_void;
 use profiler_common::context::{
     self, Found, LAYOUT_A, LAYOUT_B, Layout, Memory, RUNTIME_NONE, WORKER_CORE_C, Words, layout,
-    place,
+    tls_state,
 };
 use profiler_common::map::Process;
 use profiler_common::record::NO_TICK;
 
-use crate::config;
+use crate::arch;
 use crate::filter::{self, Task, Watched};
 
 /// The current task's own memory.
@@ -44,15 +44,15 @@ fn read(at: u64) -> u64 {
 /// `task` is the current task, a tracepoint's argument.
 #[inline(always)]
 pub(crate) unsafe fn of_current(task: Task, process: Watched) -> Found {
-    // SAFETY: by the caller's word, a field of the task at an offset from BTF.
-    let fs = unsafe { *task.add(config::off_task_fsbase() as usize).cast::<u64>() };
+    // SAFETY: guaranteed by the caller.
+    let fs = unsafe { arch::thread_pointer(task) };
     at_fs(fs, process)
 }
 
 /// Reads the current task's context, by its FS base.
 #[inline(always)]
 pub(crate) fn at_fs(fs: u64, process: Watched) -> Found {
-    if filter::table(process).generation == 0 {
+    if filter::table(process).table_version == 0 {
         // Another program is executed, and its context may be elsewhere.
         return Found::UNKNOWN;
     }
@@ -111,8 +111,8 @@ fn of_variables(fs: u64, entered: u64, process: *const Process) -> Found {
     };
     let polls = budget as u8 == 1;
     let mut core = 0;
-    let place = if read(entered) as u8 == RUNTIME_NONE {
-        place::OUTSIDE
+    let tls_state = if read(entered) as u8 == RUNTIME_NONE {
+        tls_state::OUTSIDE
     } else if worker != 0 {
         context::by_core(
             read(worker.wrapping_add(WORKER_CORE_C)),
@@ -122,17 +122,17 @@ fn of_variables(fs: u64, entered: u64, process: *const Process) -> Found {
         )
     } else if current_thread != 0 {
         if polls {
-            place::CURRENT_THREAD_POLL
+            tls_state::CURRENT_THREAD_POLL
         } else {
-            place::CURRENT_THREAD_PARKED
+            tls_state::CURRENT_THREAD_PARKED
         }
     } else if polls {
-        place::BLOCK_ON_POLL
+        tls_state::BLOCK_ON_POLL
     } else {
-        place::BLOCK_ON_PARKED
+        tls_state::BLOCK_ON_PARKED
     };
     Found {
-        place,
+        tls_state,
         task_id: 0,
         core,
     }

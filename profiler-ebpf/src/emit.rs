@@ -4,9 +4,11 @@
 use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_ringbuf_output};
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{PerCpuArray, RingBuf};
 use core::ffi::c_void;
 use profiler_common::counter::Counter;
-use profiler_common::map::Thread;
+use profiler_common::map::{EVENT_BYTES, Thread};
 use profiler_common::record::{
     COMM_LEN, ExecRecord, Header, KIND_EXEC, KIND_SAMPLE, KIND_STACK, KIND_THREAD_END, KIND_WAIT,
     MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SampleRecord, StackRecord, ThreadEndRecord, WAKER_UNSEEN,
@@ -15,9 +17,9 @@ use profiler_common::record::{
 
 use profiler_common::row::walk;
 
+use crate::counters::count;
 use crate::filter::Task;
-use crate::maps::{EVENTS, count};
-use crate::{config, threads};
+use crate::{config, slot, threads};
 
 const _: () = assert!((MAX_USER_FRAMES + 1).is_power_of_two(), "used as a mask");
 
@@ -32,6 +34,14 @@ pub(crate) struct StackMessage {
     pub(crate) record: StackRecord,
     pub(crate) frames: [u64; MAX_USER_FRAMES + MAX_KERNEL_FRAMES],
 }
+
+/// The stack being walked, in the form in which it is sent.
+#[map]
+pub(crate) static MESSAGE: PerCpuArray<StackMessage> =
+    PerCpuArray::with_max_entries(slot::COUNT, 0);
+
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_BYTES as u32, 0);
 
 /// Name of a task.
 ///
@@ -185,7 +195,7 @@ pub(crate) fn sample(ctx: *mut c_void, message: *mut StackMessage, user_frames: 
 /// `thread` is a live entry.
 #[inline(never)]
 pub(crate) unsafe fn wait(thread: *mut Thread, end: u64, woken: u64) {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     let record = unsafe {
         let seen = (*thread).wakeup == woken;
         WaitRecord {
@@ -209,6 +219,8 @@ pub(crate) unsafe fn wait(thread: *mut Thread, end: u64, woken: u64) {
             },
             waker_comm: (*thread).waker_comm,
             waker_stack: if seen { (*thread).waker_stack } else { 0 },
+            cut: (*thread).cut,
+            reserved: 0,
         }
     };
     if !send(&record) {
@@ -223,7 +235,7 @@ pub(crate) unsafe fn wait(thread: *mut Thread, end: u64, woken: u64) {
 /// `thread` is a live entry, `task` the task or one of the same name.
 #[inline(never)]
 pub(crate) unsafe fn thread_end(thread: *mut Thread, task: Task, now: u64) {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let record = ThreadEndRecord {
             header: Header {
@@ -233,13 +245,16 @@ pub(crate) unsafe fn thread_end(thread: *mut Thread, task: Task, now: u64) {
                 tid: (*thread).tid,
             },
             time: now,
-            books: (*thread).books,
+            times: (*thread).times,
             comm: comm(task),
+            cut: (*thread).cut,
+            reserved: 0,
+            at_cut: (*thread).at_cut,
         };
         if send(&record) {
             threads::release(thread);
         } else {
-            (*thread).phase = profiler_common::map::PHASE_DEAD;
+            threads::leave(thread);
             count(Counter::RingFullOther);
         }
     }
@@ -269,7 +284,7 @@ pub(crate) fn exec(tgid: u32, tid: u32, now: u64) {
 #[inline(always)]
 pub(crate) unsafe fn prepare(message: *mut StackMessage, time: u64) {
     let ids = bpf_get_current_pid_tgid();
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let record = &raw mut (*message).record;
         (*record).header.tgid = (ids >> 32) as u32;

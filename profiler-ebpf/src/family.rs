@@ -1,17 +1,28 @@
 //! Processes that a watched one forks.
 
 use aya_ebpf::bindings::BPF_RB_FORCE_WAKEUP;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap};
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::warn;
 use profiler_common::counter::Counter;
 use profiler_common::map::{
-    FILTER_FREED, FILTER_PLACE, FILTER_PROBES, FILTER_SIZE, MAX_PROCESSES, NO_PROCESS, Process,
+    FILTER_FREED, FILTER_PROBES, FILTER_SIZE, FILTER_SLOT, MAX_PROCESSES, NO_PROCESS, Process,
 };
 use profiler_common::record::{ForkRecord, Header, KIND_FORK};
 
+use crate::counters::{count, count_first};
 use crate::emit;
-use crate::filter::{self, Watched};
-use crate::maps::{FILTER, LIVES, NEXT_PROCESS, PLACES, PROCESSES, count, count_first};
+use crate::filter::{self, FILTER, PROCESS_COUNTERS, PROCESSES, Watched};
+
+/// What is taken of [`PROCESSES`] (by index) and of [`FILTER`] (by place, from `FILTER_SLOT` on),
+/// and by which process. It is asked only where something is to be taken.
+#[map]
+static SLOT_OWNERS: HashMap<u32, u32> = HashMap::with_max_entries(2 * MAX_PROCESSES as u32, 0);
+
+/// Where the search for a free entry of [`PROCESSES`] begins.
+#[map]
+static NEXT_PROCESS: Array<u32> = Array::with_max_entries(1, 0);
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
@@ -19,7 +30,7 @@ const NO_EXIST: u64 = 1;
 /// Makes something ours: of all who race for it, one succeeds.
 #[inline(always)]
 fn make_ours(what: u32, tgid: u32) -> bool {
-    PLACES.insert(&what, &tgid, NO_EXIST).is_ok()
+    SLOT_OWNERS.insert(&what, &tgid, NO_EXIST).is_ok()
 }
 
 /// Watches the new process `tgid`, if `parent` is watched and its children are to be. Its memory
@@ -99,25 +110,18 @@ fn claim(tgid: u32) -> Option<Watched> {
 fn copy(from: Watched, to: u32, now: u64) -> Option<()> {
     let parent: *const Process = from.process;
     let child = PROCESSES.get_ptr_mut(to)?;
-    let life = LIVES.get_ptr_mut(to)?;
-    let execs = LIVES.get(from.index)?.execs;
+    let life = PROCESS_COUNTERS.get_ptr_mut(to)?;
+    let exec_count = PROCESS_COUNTERS.get(from.index)?.exec_count;
     // SAFETY: live array values; the entry is ours alone until `enter`.
     unsafe {
-        (*life).execs = execs;
-        (*life).raw_generation = 0;
+        (*life).exec_count = exec_count;
+        (*life).raw_table_version = 0;
         (*life).raw = 0;
-        (*child).table = (*parent).table;
-        (*child).mappings = (*parent).mappings;
-        (*child).generation = (*parent).generation;
-        (*child).execs = (*parent).execs;
-        (*child).epoch = (*parent).epoch;
-        (*child).follow = 1;
-        (*child).layout = (*parent).layout;
-        (*child).start = now;
-        (*child).context_below_fs = (*parent).context_below_fs;
-        (*child).worker_below_fs = (*parent).worker_below_fs;
-        (*child).current_thread_below_fs = (*parent).current_thread_below_fs;
-        (*child).budget_below_fs = (*parent).budget_below_fs;
+        *child = Process {
+            tgid: (*child).tgid,
+            start: now,
+            ..*parent
+        };
     }
     Some(())
 }
@@ -131,7 +135,7 @@ fn enter(index: u32, tgid: u32) -> Option<()> {
         // SAFETY: a live array value.
         unsafe {
             let free = *entry == 0 || *entry == FILTER_FREED;
-            if free && make_ours(FILTER_PLACE + place, tgid) {
+            if free && make_ours(FILTER_SLOT + place, tgid) {
                 core::ptr::write_volatile(entry, index + 1);
                 return Some(());
             }
@@ -140,6 +144,6 @@ fn enter(index: u32, tgid: u32) -> Option<()> {
     let process = PROCESSES.get_ptr_mut(index)?;
     // SAFETY: a live array value, which is ours.
     unsafe { core::ptr::write_volatile(&raw mut (*process).tgid, 0) };
-    let _ = PLACES.remove(&index);
+    let _ = SLOT_OWNERS.remove(&index);
     None
 }

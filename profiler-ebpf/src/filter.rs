@@ -1,8 +1,21 @@
 //! Is this one of the watched processes? Asked at every switch of the whole system.
 
 use crate::config;
-use crate::maps::{FILTER, LIVES, PROCESSES};
-use profiler_common::map::{FILTER_PROBES, FILTER_SIZE, Process};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::Array;
+use profiler_common::map::{FILTER_PROBES, FILTER_SIZE, MAX_PROCESSES, Process, ProcessCounters};
+
+/// Process id, by its low bits, to the index of its entry in [`PROCESSES`] plus one.
+#[map]
+pub(crate) static FILTER: Array<u32> = Array::with_max_entries(FILTER_SIZE as u32, 0);
+
+/// The processes, and behind them one that there is not, for freed entries of the filter.
+#[map]
+pub(crate) static PROCESSES: Array<Process> = Array::with_max_entries(MAX_PROCESSES as u32 + 1, 0);
+
+#[map]
+pub(crate) static PROCESS_COUNTERS: Array<ProcessCounters> =
+    Array::with_max_entries(MAX_PROCESSES as u32, 0);
 
 /// The kernel's `task_struct`, as bytes: fields lie at offsets that userspace took from BTF.
 pub(crate) type Task = *const u8;
@@ -41,26 +54,28 @@ pub(crate) struct Table {
     pub(crate) table: u32,
     /// Its entries; 0 where there is none.
     pub(crate) mappings: u32,
-    /// Its generation, or 0.
-    pub(crate) generation: u32,
+    /// Its table_version, or 0.
+    pub(crate) table_version: u32,
     /// Execs of the process so far.
-    pub(crate) execs: u32,
+    pub(crate) exec_count: u32,
 }
 
 /// The mapping table of a process; an empty one from an exec until userspace has read the new
 /// mappings.
 #[inline(always)]
 pub(crate) fn table(process: Watched) -> Table {
-    let execs = LIVES.get(process.index).map_or(0, |life| life.execs);
+    let exec_count = PROCESS_COUNTERS
+        .get(process.index)
+        .map_or(0, |life| life.exec_count);
     let process = process.process;
     // SAFETY: a live array value.
     unsafe {
-        let valid = (*process).execs == execs;
+        let valid = (*process).exec_count == exec_count;
         Table {
             table: (*process).table,
             mappings: if valid { (*process).mappings } else { 0 },
-            generation: if valid { (*process).generation } else { 0 },
-            execs,
+            table_version: if valid { (*process).table_version } else { 0 },
+            exec_count,
         }
     }
 }

@@ -3,22 +3,26 @@
 #![no_main]
 
 mod account;
-mod apart;
+mod arch;
 mod calls;
 mod children;
 mod config;
 mod context;
+mod counters;
 mod emit;
 mod family;
 mod filter;
-mod maps;
+mod interval;
+mod kernel_memory;
+mod object_message;
 mod objects;
+mod oncpu_stack;
 mod panics;
 mod parks;
 mod paths;
 mod raw;
-mod registers;
 mod sample;
+mod slot;
 mod snapshot;
 mod sockets;
 mod stack;

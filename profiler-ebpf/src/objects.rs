@@ -6,25 +6,38 @@
 
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_user, bpf_probe_read_user_str,
-    bpf_ringbuf_output,
+    bpf_get_current_task, bpf_probe_read_user, bpf_probe_read_user_str, bpf_ringbuf_output,
 };
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray};
 use core::ffi::c_void;
-use profiler_common::call;
+use profiler_common::call::{self, CALLS};
 use profiler_common::counter::Counter;
-use profiler_common::map::Thread;
+use profiler_common::map::{MAX_OBJECTS, Thread};
 use profiler_common::record::{
     KIND_OBJECT, MAX_OBJECT_TEXT, OBJECT_CHILD, OBJECT_FILE, OBJECT_FUTEX, OBJECT_MEMORY,
     OBJECT_PATH, OBJECT_POLL, OBJECT_SOCKET, OBJECT_TIMER, ObjectRecord,
 };
 
-use crate::maps::{CALL_OBJECTS, EVENTS, OBJECT_CALL, OBJECT_MESSAGE, OBJECTS, count};
-use crate::paths::{self, Climb};
-use crate::registers::Registers;
-use crate::{config, sockets};
+use crate::arch::Registers;
+use crate::counters::count;
+use crate::emit::EVENTS;
+use crate::kernel_memory::{read_u32, read_u64};
+use crate::object_message::{OBJECT_MESSAGE, OF_CALL, OF_WAIT, ObjectMessage};
+use crate::sockets::SocketAddrs;
+use crate::{config, paths, sockets};
 
-/// Room behind the text for one more part of a path, which is cut off then.
-pub(crate) const SLACK: usize = 256;
+/// What each system call waits for, one of [`profiler_common::call`].
+#[map]
+static CALL_OBJECTS: Array<u32> = Array::with_max_entries(CALLS as u32, 0);
+
+/// Objects that were sent, by number.
+#[map]
+static OBJECTS: LruHashMap<u64, u32> = LruHashMap::with_max_entries(MAX_OBJECTS as u32, 0);
+
+/// The wait or, as the second, the system call whose object is being looked at.
+#[map]
+static OBJECT_CALL: PerCpuArray<Call> = PerCpuArray::with_max_entries(2, 0);
 
 /// Words of a path argument that go into its number.
 const HASHED_WORDS: usize = 16;
@@ -43,39 +56,6 @@ const REGION_SHIFT: u32 = 21;
 /// The file type in `i_mode`.
 const S_IFMT: u64 = 0xf000;
 const S_IFSOCK: u64 = 0xc000;
-
-/// An object record with room for its text.
-#[repr(C)]
-pub(crate) struct ObjectMessage {
-    pub(crate) record: ObjectRecord,
-    pub(crate) text: [u8; MAX_OBJECT_TEXT + SLACK],
-    /// Not sent: the walk that writes the text.
-    pub(crate) climb: Climb,
-}
-
-const _: () = assert!(MAX_OBJECT_TEXT.is_power_of_two(), "used as a mask");
-
-/// A word of the kernel's memory; 0 where it cannot be read.
-#[inline(always)]
-pub(crate) fn word(at: u64) -> u64 {
-    let mut word = 0u64;
-    // SAFETY: eight bytes go into `word`, which stays 0 where the helper fails.
-    unsafe {
-        bpf_probe_read_kernel((&raw mut word).cast(), 8, at as *const c_void);
-    }
-    word
-}
-
-/// Half a word of the kernel's memory; 0 where it cannot be read.
-#[inline(always)]
-pub(crate) fn half(at: u64) -> u32 {
-    let mut half = 0u32;
-    // SAFETY: four bytes go into `half`, which stays 0 where the helper fails.
-    unsafe {
-        bpf_probe_read_kernel((&raw mut half).cast(), 4, at as *const c_void);
-    }
-    half
-}
 
 /// Two words of the program's memory; 0 where they cannot be read.
 #[inline(always)]
@@ -113,11 +93,6 @@ pub(crate) struct Call {
     pub(crate) tid: u32,
 }
 
-/// Entries of [`OBJECT_CALL`] and [`OBJECT_MESSAGE`]: the scheduler may interrupt a program that
-/// runs at a system call's return.
-pub(crate) const OF_WAIT: u32 = 0;
-pub(crate) const OF_CALL: u32 = 1;
-
 /// Keeps what [`take`] needs of the registers: another copy of all of them would be too much for
 /// the stack.
 #[inline(always)]
@@ -141,7 +116,7 @@ pub(crate) unsafe fn take(thread: *mut Thread, now: u64) {
     let Some(call) = OBJECT_CALL.get_ptr_mut(OF_WAIT) else {
         return;
     };
-    // SAFETY: by the caller's word; `call` is this CPU's.
+    // SAFETY: guaranteed by the caller; `call` is this CPU's.
     unsafe {
         (*call).now = now;
         (*call).fault = (*thread).fault;
@@ -162,7 +137,7 @@ pub(crate) unsafe fn of_call(regs: &Registers, thread: *const Thread, now: u64) 
     let Some(call) = OBJECT_CALL.get_ptr_mut(OF_CALL) else {
         return 0;
     };
-    // SAFETY: by the caller's word; `call` is this CPU's.
+    // SAFETY: guaranteed by the caller; `call` is this CPU's.
     unsafe {
         (*call).syscall = regs.syscall;
         (*call).args = [regs.args[0], regs.args[1], regs.args[2]];
@@ -262,13 +237,13 @@ fn object_of_current<const WHICH: u32>() -> u64 {
 /// The file behind a descriptor of the current task, or 0.
 #[inline(always)]
 fn file_of_descriptor(task: u64, fd: i32) -> u64 {
-    let files = word(task.wrapping_add(config::task_files()));
-    let table = word(files.wrapping_add(config::files_fdt()));
-    if fd as u32 >= half(table.wrapping_add(config::fdt_max())) {
+    let files = read_u64(task.wrapping_add(config::task_files()));
+    let table = read_u64(files.wrapping_add(config::files_fdt()));
+    if fd as u32 >= read_u32(table.wrapping_add(config::fdt_max())) {
         return 0;
     }
-    let entries = word(table.wrapping_add(config::fdt_fd()));
-    word(entries.wrapping_add(u64::from(fd as u32) * 8))
+    let entries = read_u64(table.wrapping_add(config::fdt_fd()));
+    read_u64(entries.wrapping_add(u64::from(fd as u32) * 8))
 }
 
 /// A wait whose object is being looked at.
@@ -467,9 +442,9 @@ impl<const WHICH: u32> Seen<WHICH> {
     unsafe fn open_file(self, task: u64, file: u64, fd: i32) -> u64 {
         // SAFETY: the current task; what is read goes through helpers that stand wrong addresses.
         unsafe {
-            let inode = word(file.wrapping_add(config::file_inode()));
-            let number = word(inode.wrapping_add(config::inode_number()));
-            let mode = u64::from(half(inode.wrapping_add(config::inode_mode()))) & 0xffff;
+            let inode = read_u64(file.wrapping_add(config::file_inode()));
+            let number = read_u64(inode.wrapping_add(config::inode_number()));
+            let mode = u64::from(read_u32(inode.wrapping_add(config::inode_mode()))) & 0xffff;
             if mode & S_IFMT == S_IFSOCK {
                 self.socket(file, fd, number)
             } else {
@@ -482,9 +457,9 @@ impl<const WHICH: u32> Seen<WHICH> {
     unsafe fn socket(self, file: u64, fd: i32, inode: u64) -> u64 {
         // SAFETY: as in `open_file`.
         unsafe {
-            let socket = word(file.wrapping_add(config::file_private()));
-            let sock = word(socket.wrapping_add(config::socket_sock()));
-            let ends = sockets::Ends::of(sock);
+            let socket = read_u64(file.wrapping_add(config::file_private()));
+            let sock = read_u64(socket.wrapping_add(config::socket_sock()));
+            let ends = SocketAddrs::of(sock);
             let number = self.number(
                 OBJECT_SOCKET,
                 fd,
@@ -504,23 +479,23 @@ impl<const WHICH: u32> Seen<WHICH> {
         // SAFETY: as in `open_file`.
         unsafe {
             let path = file.wrapping_add(config::file_path());
-            let mount = word(path.wrapping_add(config::path_mnt()));
-            let dentry = word(path.wrapping_add(config::path_dentry()));
+            let mount = read_u64(path.wrapping_add(config::path_mnt()));
+            let dentry = read_u64(path.wrapping_add(config::path_dentry()));
             // Hash and length of the name, and where it is: another file with the same of all
             // three has the same path.
-            let name = word(dentry.wrapping_add(config::dentry_name()));
-            let parent = word(dentry.wrapping_add(config::dentry_parent()));
+            let name = read_u64(dentry.wrapping_add(config::dentry_name()));
+            let parent = read_u64(dentry.wrapping_add(config::dentry_parent()));
             let number = self.number(OBJECT_FILE, fd, mix(mix(ino, name), parent));
             if !self.is_new(number) {
                 return number;
             }
             self.begin(number, OBJECT_FILE, fd);
-            let system = word(inode.wrapping_add(config::inode_super()));
+            let system = read_u64(inode.wrapping_add(config::inode_super()));
             (*self.message).record.numbers = [
                 ino,
-                half(system.wrapping_add(config::super_dev())).into(),
+                read_u32(system.wrapping_add(config::super_dev())).into(),
                 mode,
-                word(system.wrapping_add(config::super_magic())),
+                read_u64(system.wrapping_add(config::super_magic())),
                 0,
                 0,
             ];

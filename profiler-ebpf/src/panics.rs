@@ -4,10 +4,10 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::programs::ProbeContext;
 use profiler_common::counter::Counter;
-use profiler_common::record::{Header, KIND_PANIC, PanicRecord, of};
+use profiler_common::record::{Header, KIND_PANIC, PanicRecord, stack_kind};
 
-use crate::maps::{count, slot};
-use crate::{apart, emit, filter, registers};
+use crate::counters::count;
+use crate::{arch, emit, filter, interval, oncpu_stack, slot};
 
 /// The current thread begins to panic.
 #[inline(always)]
@@ -19,10 +19,12 @@ pub(crate) fn panicked(ctx: &ProbeContext) {
     };
     count(Counter::Panics);
     // SAFETY: a uprobe's context is the registers.
-    let regs = unsafe { registers::parts(ctx.as_ptr().cast()) };
+    let regs = unsafe { arch::parts(ctx.as_ptr().cast()) };
+    let cut = interval::current();
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
-    let taken = apart::take::<{ slot::PANIC }>(ctx.as_ptr(), process, &regs, of::PANIC, now);
+    let taken =
+        oncpu_stack::take::<{ slot::PANIC }>(ctx.as_ptr(), process, &regs, stack_kind::PANIC, now);
     let record = PanicRecord {
         header: Header {
             kind: KIND_PANIC,
@@ -33,6 +35,8 @@ pub(crate) fn panicked(ctx: &ProbeContext) {
         time: now,
         stack: taken.map_or(0, |taken| taken.number),
         task_id: taken.map_or(0, |taken| taken.task_id),
+        cut,
+        reserved: 0,
     };
     if !emit::send(&record) {
         count(Counter::RingFullPanic);

@@ -1,26 +1,40 @@
 //! Parks known again without a walk. Why that is sound is said in [`profiler_common::park`].
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::Array;
 use core::ffi::c_void;
 use core::ptr::{read_volatile, write_volatile};
 use profiler_common::counter::Counter;
-use profiler_common::map::{ADVICE_IDLE, THREADS, Thread};
+use profiler_common::map::{POLICY_SUM_ONLY, THREADS, Thread};
 use profiler_common::park::{
-    ANY_PLACE, CHECK_EVERY, Key, Park, ParkSet, SET_PROBES, SETS, SLOTS, SPAN, Sums, WAYS,
+    ANY_TLS_STATE, CHECK_EVERY, Key, Park, ParkSet, SET_PROBES, SETS, SLOTS, SPAN, Sums, WAYS,
 };
 
+use crate::arch::Registers;
+use crate::counters::count;
 use crate::filter::Table;
-use crate::maps::{CHUNK, CLAIMS, PARKS, PARKS_EPOCH, count};
-use crate::registers::Registers;
 use crate::sums;
-use crate::unwind::Chunk;
+use crate::threads::CLAIMS;
+use crate::unwind::{CHUNK, Chunk};
+
+/// `BPF_F_MMAPABLE`: userspace reads the sums without calls, and sets begin with a cache line.
+const MMAPABLE: u32 = 0x400;
+
+/// The remembered parks, by [`profiler_common::map::Thread::parks`].
+#[map]
+static PARKS: Array<ParkSet> = Array::with_max_entries(SETS as u32, MMAPABLE);
+
+/// How often userspace has changed its mind about a stack, one value.
+#[map]
+static PARK_CACHE_EPOCH: Array<u32> = Array::with_max_entries(1, 0);
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
 
 #[inline(always)]
 fn epoch() -> u32 {
-    match PARKS_EPOCH.get(0) {
+    match PARK_CACHE_EPOCH.get(0) {
         Some(epoch) => *epoch,
         None => 0,
     }
@@ -52,14 +66,14 @@ pub(crate) struct Found {
     number: u32,
 }
 
-/// Whether a wait with this key is `park` but for its place. What was read of the stack for that is
+/// Whether a wait with this key is `park` but for its tls_state. What was read of the stack for that is
 /// then in `chunk`: if it is another wait its walk begins with it.
 ///
 /// # Safety
 /// `park` is in the current thread's set, `chunk` this CPU's.
 #[inline(always)]
 unsafe fn is_it(park: *const Park, chunk: *mut Chunk, key: &Key, bp: u64) -> bool {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         // The likeliest difference first.
         if (*park).key.ip != key.ip
@@ -86,7 +100,7 @@ unsafe fn is_it(park: *const Park, chunk: *mut Chunk, key: &Key, bp: u64) -> boo
     }
 }
 
-/// The number of the park in a set that a wait is but for its place, or 0. `set` is the set's number
+/// The number of the park in a set that a wait is but for its tls_state, or 0. `set` is the set's number
 /// and, in its upper half, the system call's.
 ///
 /// A global function, as [`crate::unwind`] has one: the verifier looks at it once, and not once
@@ -128,18 +142,19 @@ fn key(table: Table, regs: &Registers) -> Key {
         ip: regs.ip,
         sp: regs.sp,
         syscall: u64::from(regs.syscall as u32),
-        era: Key::era(table.generation, epoch()),
+        era: Key::era(table.table_version, epoch()),
     }
 }
 
-/// Looks for the remembered park that the current thread's wait is. Whether it is that for good;
-/// else [`candidate`] is the one that it is but for the place, or that it is to be walked to check.
+/// Looks the current wait up in the thread's park cache. Returns true on a confirmed hit; otherwise
+/// [`pending_hit`] is an entry that matches except for its TLS state, or one that is due for
+/// verification.
 ///
 /// # Safety
 /// `thread` is the current thread's live entry.
 #[inline(always)]
-pub(crate) unsafe fn find(thread: *mut Thread, table: Table, regs: &Registers) -> bool {
-    // SAFETY: by the caller's word; live map values, and the set is this thread's alone.
+pub(crate) unsafe fn lookup(thread: *mut Thread, table: Table, regs: &Registers) -> bool {
+    // SAFETY: guaranteed by the caller; live map values, and the set is this thread's alone.
     unsafe {
         let Some(chunk) = CHUNK.get_ptr_mut(0) else {
             return false;
@@ -160,7 +175,7 @@ pub(crate) unsafe fn find(thread: *mut Thread, table: Table, regs: &Registers) -
                 park: likely,
                 number: (*likely).number,
             };
-            if (*likely).place == ANY_PLACE && accept(thread, found) {
+            if (*likely).tls_state == ANY_TLS_STATE && hit(thread, found) {
                 return true;
             }
             found.number
@@ -168,20 +183,20 @@ pub(crate) unsafe fn find(thread: *mut Thread, table: Table, regs: &Registers) -
             let set = u64::from((*thread).parks - 1) | key.syscall << 32;
             park_number(set, key.ip, key.sp, regs.bp, key.era)
         };
-        write_volatile(&raw mut (*thread).candidate, number);
+        write_volatile(&raw mut (*thread).candidate, number as u8);
     }
     false
 }
 
-/// What [`find`] found.
+/// What [`lookup`] found.
 ///
 /// # Safety
-/// As [`find`].
+/// As [`lookup`].
 #[inline(always)]
-pub(crate) unsafe fn candidate(thread: *const Thread) -> Option<Found> {
-    // SAFETY: as in `find`.
+pub(crate) unsafe fn pending_hit(thread: *const Thread) -> Option<Found> {
+    // SAFETY: as in `lookup`.
     unsafe {
-        let number = read_volatile(&raw const (*thread).candidate);
+        let number = u32::from(read_volatile(&raw const (*thread).candidate));
         if number == 0 {
             return None;
         }
@@ -195,16 +210,18 @@ pub(crate) unsafe fn candidate(thread: *const Thread) -> Option<Found> {
 /// Takes the wait that begins for `found`, unless it is to be walked to check that.
 ///
 /// # Safety
-/// As [`find`].
+/// As [`lookup`].
 #[inline(always)]
-pub(crate) unsafe fn accept(thread: *mut Thread, found: Found) -> bool {
-    // SAFETY: by the caller's word.
+pub(crate) unsafe fn hit(thread: *mut Thread, found: Found) -> bool {
+    // SAFETY: guaranteed by the caller.
     unsafe {
-        if (*found.park).sums.waits & (CHECK_EVERY - 1) == CHECK_EVERY - 1 {
+        let hits = (*found.park).hits.wrapping_add(1);
+        (*found.park).hits = hits;
+        if u64::from(hits) & (CHECK_EVERY - 1) == 0 {
             return false;
         }
         count(Counter::ParksKnown);
-        belongs(thread, found);
+        account_to(thread, found);
         true
     }
 }
@@ -213,13 +230,13 @@ pub(crate) unsafe fn accept(thread: *mut Thread, found: Found) -> bool {
 /// was right.
 ///
 /// # Safety
-/// As [`find`].
+/// As [`lookup`].
 #[inline(always)]
-pub(crate) unsafe fn checked(thread: *mut Thread, found: Found, hash: u64) -> bool {
-    // SAFETY: by the caller's word.
+pub(crate) unsafe fn verify(thread: *mut Thread, found: Found, hash: u64) -> bool {
+    // SAFETY: guaranteed by the caller.
     unsafe {
         if (*found.park).hash == hash {
-            belongs(thread, found);
+            account_to(thread, found);
             return true;
         }
         write_volatile(&raw mut (*thread).candidate, 0);
@@ -232,38 +249,52 @@ pub(crate) unsafe fn checked(thread: *mut Thread, found: Found, hash: u64) -> bo
 /// How many frames prove what a park is.
 ///
 /// # Safety
-/// As [`find`].
+/// As [`lookup`].
 #[inline(always)]
 pub(crate) unsafe fn frames(found: Found) -> u32 {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe { (*found.park).frames }
 }
 
 #[inline(always)]
-unsafe fn belongs(thread: *mut Thread, found: Found) {
+unsafe fn account_to(thread: *mut Thread, found: Found) {
     // SAFETY: the caller's live entry and map value.
     unsafe {
         (*thread).stack = (*found.park).stack;
-        (*thread).advice = ADVICE_IDLE;
-        write_volatile(&raw mut (*thread).park, found.number);
+        (*thread).policy = POLICY_SUM_ONLY;
+        write_volatile(&raw mut (*thread).park, found.number as u8);
     }
 }
 
-/// The sums to which the thread's wait belongs, where it is a remembered park.
+/// The sums to which the thread's wait belongs, where it is a remembered park: those of the interval
+/// in which it ends.
 ///
 /// # Safety
 /// `thread` is a live entry whose wait ends.
 #[inline(always)]
 pub(crate) unsafe fn sums(thread: *const Thread) -> Option<*mut Sums> {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let number = (*thread).park;
         if number == 0 {
             return None;
         }
         let set = set(thread)?;
-        Some(&raw mut (*park(set, number as usize - 1)).sums)
+        let park = park(set, usize::from(number) - 1);
+        let cut = (*thread).cut;
+        let sums = sums_of(park, cut);
+        if (*sums).cut != cut {
+            (*sums).begin(cut, (*thread).tid, (*thread).tgid, (*park).stack);
+        }
+        Some(sums)
     }
+}
+
+/// Where a park has its sums of an interval, or of the last one but one.
+#[inline(always)]
+unsafe fn sums_of(park: *mut Park, cut: u32) -> *mut Sums {
+    // SAFETY: the mask keeps the index within the array of the caller's live park.
+    unsafe { (&raw mut (*park).sums).cast::<Sums>().add(cut as usize & 1) }
 }
 
 /// What is remembered of a walk, beside its notes.
@@ -273,8 +304,8 @@ pub(crate) struct Noted {
     pub(crate) stack: u64,
     /// Hash of the frames that were noted.
     pub(crate) hash: u64,
-    /// [`Park::place`].
-    pub(crate) place: u32,
+    /// [`Park::tls_state`].
+    pub(crate) tls_state: u32,
 }
 
 /// Remembers the walk that this CPU has just made, with its notes on: the thread's wait is the
@@ -283,8 +314,8 @@ pub(crate) struct Noted {
 /// # Safety
 /// `thread` is the current thread's live entry.
 #[inline(always)]
-pub(crate) unsafe fn remember(thread: *mut Thread, table: Table, regs: &Registers, noted: Noted) {
-    // SAFETY: by the caller's word.
+pub(crate) unsafe fn insert(thread: *mut Thread, table: Table, regs: &Registers, noted: Noted) {
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let frames = (*thread).remember;
         (*thread).remember = 0;
@@ -301,21 +332,21 @@ pub(crate) unsafe fn remember(thread: *mut Thread, table: Table, regs: &Register
             return;
         }
         let set = u64::from(set - 1) | u64::from((*thread).tid) << 32;
-        let proof = u64::from(frames) | u64::from(noted.place) << 32;
-        let number = park_store(set, noted.stack, noted.hash, proof);
+        let proof = u64::from(frames) | u64::from(noted.tls_state) << 32;
+        let number = park_store(set, noted.stack, noted.hash, proof, (*thread).cut);
         if number != 0 {
-            (*thread).advice = ADVICE_IDLE;
-            write_volatile(&raw mut (*thread).park, number);
+            (*thread).policy = POLICY_SUM_ONLY;
+            write_volatile(&raw mut (*thread).park, number as u8);
         }
     }
 }
 
 /// Puts what this CPU's [`CHUNK`] has noted into a set; returns the park's number, or 0 where
 /// there is too much to note. `set` has the thread in its upper half, `proof` is the number of frames
-/// with the place in its upper half. A global function as [`park_number`].
+/// with the tls_state in its upper half. A global function as [`park_number`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn park_store(set: u64, stack: u64, hash: u64, proof: u64) -> u32 {
+extern "C" fn park_store(set: u64, stack: u64, hash: u64, proof: u64, cut: u32) -> u32 {
     let tid = (set >> 32) as u32;
     let (Some(set), Some(chunk)) = (PARKS.get_ptr_mut(set as u32), CHUNK.get_ptr_mut(0)) else {
         return 0;
@@ -330,13 +361,15 @@ extern "C" fn park_store(set: u64, stack: u64, hash: u64, proof: u64) -> u32 {
         let way = (*set).next & (WAYS as u32 - 1);
         (*set).next = (*set).next.wrapping_add(1);
         let park = park(set, way as usize);
-        forget((*set).tgid, tid, park);
+        forget(park, cut);
+        (*sums_of(park, cut)).begin(cut, tid, (*set).tgid, stack);
         (*park).key = (*chunk).key;
         (*park).stack = stack;
         (*park).hash = hash;
-        (*park).place = (proof >> 32) as u32;
+        (*park).tls_state = (proof >> 32) as u32;
         (*park).frames = proof as u32;
         (*park).number = way + 1;
+        (*park).hits = 0;
         (*park).trace.sp = (*trace).sp;
         (*park).trace.bp = (*trace).bp;
         (*park).trace.count = (*trace).count;
@@ -355,10 +388,10 @@ extern "C" fn park_store(set: u64, stack: u64, hash: u64, proof: u64) -> u32 {
 /// Empties a park of a set. A global function as [`park_number`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn park_forget(set: u32, way: u32, tid: u32) -> u32 {
+extern "C" fn park_forget(set: u32, way: u32, cut: u32) -> u32 {
     if let Some(set) = PARKS.get_ptr_mut(set) {
         // SAFETY: a live map value whose thread makes no more switches.
-        unsafe { forget((*set).tgid, tid, park(set, way as usize)) };
+        unsafe { forget(park(set, way as usize), cut) };
     }
     0
 }
@@ -369,7 +402,7 @@ extern "C" fn park_forget(set: u32, way: u32, tid: u32) -> u32 {
 /// `thread` is a live entry, and its thread makes no more switches.
 #[inline(always)]
 pub(crate) unsafe fn give_up(thread: *mut Thread) {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let Some(set) = set(thread) else {
             return;
@@ -379,7 +412,7 @@ pub(crate) unsafe fn give_up(thread: *mut Thread) {
         (*thread).park = 0;
         let mut way = 0;
         while way < WAYS as u32 {
-            park_forget(number, way, (*thread).tid);
+            park_forget(number, way, (*thread).cut);
             way += 1;
         }
         (*set).next = 0;
@@ -390,20 +423,19 @@ pub(crate) unsafe fn give_up(thread: *mut Thread) {
     }
 }
 
-/// Leaves a park empty; its sums go to the aggregate.
+/// Leaves a park empty; its sums of the interval under way go to the aggregate. Those of the one
+/// before are userspace's to take.
 #[inline(always)]
-unsafe fn forget(tgid: u32, tid: u32, park: *mut Park) {
+unsafe fn forget(park: *mut Park, cut: u32) {
     // SAFETY: a live map value, which is this thread's alone.
     unsafe {
-        if (*park).sums.waits != 0 {
-            sums::merge(tgid, tid, (*park).stack, &raw const (*park).sums);
+        let sums = sums_of(park, cut);
+        if (*sums).cut == cut && (*sums).waits != 0 {
+            sums::merge(sums);
+            (*sums).waits = 0;
         }
         (*park).key.ip = 0;
         (*park).stack = 0;
-        (*park).sums.waits = 0;
-        (*park).sums.blocked = 0;
-        (*park).sums.runqueue = 0;
-        (*park).sums.max = 0;
     }
 }
 
@@ -423,6 +455,7 @@ fn claim(tgid: u32, tid: u32) -> u32 {
         }
         // SAFETY: as above, and this thread's now.
         unsafe {
+            (*set).used = 1;
             (*set).tgid = tgid;
             (*set).tid = tid;
         }

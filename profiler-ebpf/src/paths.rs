@@ -7,25 +7,11 @@ use core::ffi::c_void;
 use profiler_common::record::MAX_OBJECT_TEXT;
 
 use crate::config;
-use crate::maps::OBJECT_MESSAGE;
-use crate::objects::{OF_CALL, OF_WAIT, ObjectMessage, SLACK, word};
+use crate::kernel_memory::read_u64;
+use crate::object_message::{OBJECT_MESSAGE, OF_CALL, OF_WAIT, ObjectMessage, SLACK};
 
 /// Steps up at most: parts of the path and mounts.
 const MAX_STEPS: u32 = 64;
-
-/// Where the walk is.
-#[repr(C)]
-pub(crate) struct Climb {
-    dentry: u64,
-    /// A `struct mount`.
-    mount: u64,
-    root_dentry: u64,
-    root_mount: u64,
-    /// Bytes of text so far.
-    at: u64,
-    /// 1 where the root was reached.
-    done: u64,
-}
 
 /// Writes the parts of the path into the message's text, the last one first; returns its length.
 ///
@@ -38,17 +24,17 @@ pub(crate) unsafe fn write<const WHICH: u32>(
     dentry: u64,
     message: *mut ObjectMessage,
 ) -> u32 {
-    let root = word(task.wrapping_add(config::task_fs())).wrapping_add(config::fs_root());
-    // SAFETY: by the caller's word.
+    let root = read_u64(task.wrapping_add(config::task_fs())).wrapping_add(config::fs_root());
+    // SAFETY: guaranteed by the caller.
     unsafe {
-        let climb = &raw mut (*message).climb;
-        (*climb).dentry = dentry;
-        (*climb).mount = mount.wrapping_sub(config::mount_mnt());
-        (*climb).root_dentry = word(root.wrapping_add(config::path_dentry()));
-        (*climb).root_mount =
-            word(root.wrapping_add(config::path_mnt())).wrapping_sub(config::mount_mnt());
-        (*climb).at = 0;
-        (*climb).done = 0;
+        let walk = &raw mut (*message).walk;
+        (*walk).dentry = dentry;
+        (*walk).mount = mount.wrapping_sub(config::mount_mnt());
+        (*walk).root_dentry = read_u64(root.wrapping_add(config::path_dentry()));
+        (*walk).root_mount =
+            read_u64(root.wrapping_add(config::path_mnt())).wrapping_sub(config::mount_mnt());
+        (*walk).at = 0;
+        (*walk).done = 0;
         for _ in 0..MAX_STEPS {
             let done = if WHICH == OF_CALL {
                 path_step_of_call()
@@ -59,10 +45,10 @@ pub(crate) unsafe fn write<const WHICH: u32>(
                 break;
             }
         }
-        if (*climb).done == 0 {
+        if (*walk).done == 0 {
             (*message).record.partial = 1;
         }
-        (*climb).at as u32
+        (*walk).at as u32
     }
 }
 
@@ -89,53 +75,53 @@ fn path_step<const WHICH: u32>() -> u32 {
     };
     // SAFETY: the message is this CPU's, and the mask keeps the text within it.
     unsafe {
-        let climb = &raw mut (*message).climb;
-        let (dentry, mount) = ((*climb).dentry, (*climb).mount);
-        if dentry == (*climb).root_dentry && mount == (*climb).root_mount {
-            (*climb).done = 1;
+        let walk = &raw mut (*message).walk;
+        let (dentry, mount) = ((*walk).dentry, (*walk).mount);
+        if dentry == (*walk).root_dentry && mount == (*walk).root_mount {
+            (*walk).done = 1;
             return 1;
         }
-        let top = word(
+        let top = read_u64(
             mount
                 .wrapping_add(config::mount_mnt())
                 .wrapping_add(config::vfsmount_root()),
         );
-        let parent = word(dentry.wrapping_add(config::dentry_parent()));
+        let parent = read_u64(dentry.wrapping_add(config::dentry_parent()));
         if dentry == top {
-            let up = word(mount.wrapping_add(config::mount_parent()));
+            let up = read_u64(mount.wrapping_add(config::mount_parent()));
             if up == mount || up == 0 {
                 // The root of the namespace, or of a file system that is mounted nowhere: pipes
                 // and their like, whose only part is the name.
-                (*climb).done = 1;
-                if (*climb).at != 0 {
+                (*walk).done = 1;
+                if (*walk).at != 0 {
                     return 1;
                 }
             } else {
-                (*climb).dentry = word(mount.wrapping_add(config::mount_point()));
-                (*climb).mount = up;
+                (*walk).dentry = read_u64(mount.wrapping_add(config::mount_point()));
+                (*walk).mount = up;
                 return 0;
             }
         }
-        let at = (*climb).at & (MAX_OBJECT_TEXT as u64 - 1);
+        let at = (*walk).at & (MAX_OBJECT_TEXT as u64 - 1);
         let text = (&raw mut (*message).text).cast::<u8>().add(at as usize);
         // `struct qstr`: hash and length, then the name.
-        let name = word(dentry.wrapping_add(config::dentry_name()).wrapping_add(8));
+        let name = read_u64(dentry.wrapping_add(config::dentry_name()).wrapping_add(8));
         let len = bpf_probe_read_kernel_str(text.cast(), SLACK as u32, name as *const c_void);
         if len <= 0 {
             return 1;
         }
-        (*climb).at = at + (len as u64 & 511);
-        if (*climb).at >= MAX_OBJECT_TEXT as u64 || dentry == parent || parent == 0 {
+        (*walk).at = at + (len as u64 & 511);
+        if (*walk).at >= MAX_OBJECT_TEXT as u64 || dentry == parent || parent == 0 {
             // A dentry of its own, as those of anonymous inodes are, has no more parts.
             if dentry == parent {
-                (*climb).done = 1;
+                (*walk).done = 1;
             }
             return 1;
         }
-        if (*climb).done != 0 {
+        if (*walk).done != 0 {
             return 1;
         }
-        (*climb).dentry = parent;
+        (*walk).dentry = parent;
         0
     }
 }

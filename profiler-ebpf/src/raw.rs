@@ -3,6 +3,8 @@
 
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_probe_read_user, bpf_ringbuf_output};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::PerCpuArray;
 use core::ffi::c_void;
 use profiler_common::counter::Counter;
 use profiler_common::map::Thread;
@@ -11,10 +13,11 @@ use profiler_common::record::{
 };
 use profiler_common::row::walk;
 
+use crate::arch::Registers;
 use crate::config;
-use crate::filter::{Table, Watched};
-use crate::maps::{EVENTS, LIVES, RAW_MESSAGE, count};
-use crate::registers::Registers;
+use crate::counters::count;
+use crate::emit::EVENTS;
+use crate::filter::{PROCESS_COUNTERS, Table, Watched};
 use crate::unwind::Walk;
 
 const PAGE: u64 = RAW_PIECE_BYTES as u64;
@@ -27,6 +30,10 @@ pub(crate) struct RawMessage {
     record: RawStackRecord,
     memory: [u8; RAW_PIECE_BYTES],
 }
+
+/// The piece of a raw copy being made, in the form in which it is sent.
+#[map]
+static RAW_MESSAGE: PerCpuArray<RawMessage> = PerCpuArray::with_max_entries(1, 0);
 
 /// What names a copy.
 pub(crate) struct Copy {
@@ -53,7 +60,7 @@ pub(crate) unsafe fn shadow(
     if every == 0 {
         return;
     }
-    // SAFETY: a helper without arguments; the pointers are by the caller's word.
+    // SAFETY: a helper without arguments; the pointers are guaranteed by the caller.
     unsafe {
         let chosen = u64::from(bpf_get_prandom_u32()).wrapping_mul(every.into());
         if chosen >> 32 != 0 {
@@ -92,19 +99,19 @@ pub(crate) unsafe fn unmapped(
     stack: u64,
     time: u64,
 ) -> bool {
-    let Some(life) = LIVES.get_ptr_mut(process.index) else {
+    let Some(life) = PROCESS_COUNTERS.get_ptr_mut(process.index) else {
         return false;
     };
-    let most = if table.generation == 0 {
+    let most = if table.table_version == 0 {
         MOST_WITHOUT_TABLE
     } else {
         MOST_WITH_TABLE
     };
     // SAFETY: a live array value. Threads on other CPUs may count at the same time: then some
-    // more are sent. The rest by the caller's word.
+    // more are sent. The rest guaranteed by the caller.
     unsafe {
-        if (*life).raw_generation != table.generation {
-            (*life).raw_generation = table.generation;
+        if (*life).raw_table_version != table.table_version {
+            (*life).raw_table_version = table.table_version;
             (*life).raw = 0;
         }
         if (*life).raw >= most {
@@ -132,7 +139,7 @@ pub(crate) unsafe fn send(thread: *const Thread, regs: &Registers, copy: &Copy, 
     let Some(message) = RAW_MESSAGE.get_ptr_mut(0) else {
         return false;
     };
-    // SAFETY: by the caller's word; `message` is a live per-CPU value, into which at most
+    // SAFETY: guaranteed by the caller; `message` is a live per-CPU value, into which at most
     // RAW_PIECE_BYTES of memory go.
     unsafe {
         let sp = regs.sp;
@@ -151,8 +158,8 @@ pub(crate) unsafe fn send(thread: *const Thread, regs: &Registers, copy: &Copy, 
         (*record).ip = regs.ip;
         (*record).sp = sp;
         (*record).bp = regs.bp;
-        (*record).generation = copy.table.generation;
-        (*record).execs = copy.table.execs;
+        (*record).table_version = copy.table.table_version;
+        (*record).exec_count = copy.table.exec_count;
         let mut at = sp;
         for _ in 0..PIECES {
             // Whole pages: old verifiers lose track of a length that is the lesser of two.

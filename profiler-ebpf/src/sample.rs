@@ -8,13 +8,14 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::programs::PerfEventContext;
 use profiler_common::counter::Counter;
-use profiler_common::record::of;
+use profiler_common::record::stack_kind;
 use profiler_common::row::walk;
 
+use crate::counters::count;
+use crate::emit::MESSAGE;
 use crate::filter::{self, Watched};
-use crate::maps::{MESSAGE, count, slot};
 use crate::unwind::Reading;
-use crate::{config, context, emit, registers, stack, threads, unwind};
+use crate::{arch, context, emit, interval, slot, stack, threads, unwind};
 
 /// Sends the stack of the current thread, if it is one of a watched process.
 #[inline(always)]
@@ -25,8 +26,8 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
         return;
     };
     count(Counter::Samples);
-    let regs = registers::of_current(registers::COPY_OF_SAMPLE);
-    let fs = registers::of_current_task(config::off_task_fsbase());
+    let regs = arch::of_current(arch::COPY_OF_SAMPLE);
+    let fs = arch::thread_pointer_of_current();
     let context = context::at_fs(fs, process);
     let table = filter::table(process);
     let walked =
@@ -40,6 +41,7 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
         if outcome != walk::COMPLETE {
             count(Counter::SamplesTruncated);
         }
+        let cut = interval::current();
         let now = bpf_ktime_get_ns();
         let (on_cpu, waits) = books(tid as u32, process, now);
         let sample = &raw mut (*message).sample;
@@ -48,19 +50,21 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
         (*sample).task_id = context.task_id;
         (*sample).core = context.core;
         (*sample).tick = context::tick(context.core, process);
+        (*sample).cut = cut;
+        (*sample).reserved = 0;
         emit::prepare(message, now);
-        let kind = of::SAMPLE << 16 | outcome << 8 | context.place;
+        let kind = stack_kind::SAMPLE << 16 | outcome << 8 | context.tls_state;
         let kind = stack::era(process, table) ^ u64::from(kind);
         let record = &raw mut (*message).record;
         (*record).stack = stack::number((*state).hash, regs.syscall, tgid, kind);
         (*record).syscall = regs.syscall;
         (*record).args = [0; 6];
         (*record).walk = outcome;
-        (*record).place = context.place;
-        (*record).of = of::SAMPLE;
+        (*record).tls_state = context.tls_state;
+        (*record).stack_kind = stack_kind::SAMPLE;
         (*record).raw = 0;
         (*record).reserved = 0;
-        (*record).generation = table.generation;
+        (*record).table_version = table.table_version;
         if !emit::sample(ctx.as_ptr(), message, frames) {
             count(Counter::RingFullSample);
         }
@@ -76,5 +80,5 @@ fn books(tid: u32, process: Watched, now: u64) -> (u64, u64) {
         return (now.saturating_sub(unsafe { (*process.process).start }), 0);
     };
     // SAFETY: a live array value; the thread's own switches wait for this interrupt's end.
-    unsafe { (threads::on_cpu(thread, now), (*thread).books.waits) }
+    unsafe { (threads::on_cpu(thread, now), (*thread).times.waits) }
 }

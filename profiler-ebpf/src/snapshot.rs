@@ -5,9 +5,9 @@ use core::ffi::c_void;
 use profiler_common::counter::Counter;
 use profiler_common::record::{Header, KIND_SNAPSHOT, SnapshotRecord};
 
+use crate::counters::count;
 use crate::filter::{self, Task};
-use crate::maps::count;
-use crate::{config, emit, registers};
+use crate::{arch, config, emit};
 
 /// The kernel's `struct bpf_iter__task`.
 #[repr(C)]
@@ -29,7 +29,7 @@ pub(crate) fn task(ctx: *mut c_void) {
         if filter::watched(tgid).is_none() {
             return;
         }
-        let regs = registers::of_task(task, registers::COPY_OF_ITERATOR);
+        let regs = arch::of_task(task, arch::COPY_OF_ITERATOR);
         let switches = task.add(config::off_task_nvcsw() as usize).cast::<u64>();
         let record = SnapshotRecord {
             header: Header {
@@ -42,7 +42,7 @@ pub(crate) fn task(ctx: *mut c_void) {
             ip: regs.ip,
             sp: regs.sp,
             bp: regs.bp,
-            fs: *task.add(config::off_task_fsbase() as usize).cast::<u64>(),
+            fs: arch::thread_pointer(task),
             syscall: regs.syscall,
             args: regs.args,
             task_state: *task.add(config::off_task_state() as usize).cast::<u32>(),

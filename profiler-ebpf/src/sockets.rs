@@ -4,7 +4,8 @@ use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use core::ffi::c_void;
 
 use crate::config;
-use crate::objects::{ObjectMessage, half, word};
+use crate::kernel_memory::{read_u32, read_u64};
+use crate::object_message::ObjectMessage;
 
 const AF_UNIX: u64 = 1;
 const AF_INET6: u64 = 10;
@@ -14,20 +15,20 @@ const UNIX_FAMILY: u32 = 2;
 
 /// What tells one connection of a socket from another.
 #[derive(Clone, Copy)]
-pub(crate) struct Ends {
+pub(crate) struct SocketAddrs {
     /// Peer's and own address (IPv4).
     pub(crate) addresses: u64,
     /// Peer's port (in network order) and own.
     pub(crate) ports: u32,
 }
 
-impl Ends {
+impl SocketAddrs {
     /// Both lie side by side in `struct sock_common` (`skc_addrpair`, `skc_portpair`).
     #[inline(always)]
-    pub(crate) fn of(sock: u64) -> Ends {
-        Ends {
-            addresses: word(sock.wrapping_add(config::sock_peer())),
-            ports: half(sock.wrapping_add(config::sock_peer_port())),
+    pub(crate) fn of(sock: u64) -> SocketAddrs {
+        SocketAddrs {
+            addresses: read_u64(sock.wrapping_add(config::sock_peer())),
+            ports: read_u32(sock.wrapping_add(config::sock_peer_port())),
         }
     }
 }
@@ -39,15 +40,15 @@ impl Ends {
 #[inline(always)]
 pub(crate) unsafe fn describe(
     sock: u64,
-    ends: Ends,
+    ends: SocketAddrs,
     inode: u64,
     message: *mut ObjectMessage,
 ) -> u32 {
-    // SAFETY: by the caller's word; what is read goes through helpers that stand wrong addresses.
+    // SAFETY: guaranteed by the caller; what is read goes through helpers that stand wrong addresses.
     unsafe {
-        let family = u64::from(half(sock.wrapping_add(config::sock_family())) & 0xffff);
-        let kind = u64::from(half(sock.wrapping_add(config::sock_type())) & 0xffff);
-        let protocol = u64::from(half(sock.wrapping_add(config::sock_protocol())) & 0xffff);
+        let family = u64::from(read_u32(sock.wrapping_add(config::sock_family())) & 0xffff);
+        let kind = u64::from(read_u32(sock.wrapping_add(config::sock_type())) & 0xffff);
+        let protocol = u64::from(read_u32(sock.wrapping_add(config::sock_protocol())) & 0xffff);
         let own_port = u64::from(ends.ports >> 16);
         let peer_port = u64::from((ends.ports as u16).swap_bytes());
         let numbers = &raw mut (*message).record.numbers;
@@ -62,10 +63,10 @@ pub(crate) unsafe fn describe(
                 sock.wrapping_add(config::sock_own6()),
                 sock.wrapping_add(config::sock_peer6()),
             );
-            (*numbers)[2] = word(own);
-            (*numbers)[3] = word(own.wrapping_add(8));
-            (*numbers)[4] = word(peer);
-            (*numbers)[5] = word(peer.wrapping_add(8));
+            (*numbers)[2] = read_u64(own);
+            (*numbers)[3] = read_u64(own.wrapping_add(8));
+            (*numbers)[4] = read_u64(peer);
+            (*numbers)[5] = read_u64(peer.wrapping_add(8));
         } else {
             (*numbers)[2] = ends.addresses >> 32;
             (*numbers)[4] = ends.addresses & 0xffff_ffff;
@@ -80,18 +81,18 @@ pub(crate) unsafe fn describe(
 /// As [`describe`].
 #[inline(always)]
 unsafe fn unix(sock: u64, message: *mut ObjectMessage) -> u32 {
-    let mut address = word(sock.wrapping_add(config::unix_addr()));
+    let mut address = read_u64(sock.wrapping_add(config::unix_addr()));
     if address == 0 {
-        let peer = word(sock.wrapping_add(config::unix_peer()));
+        let peer = read_u64(sock.wrapping_add(config::unix_peer()));
         if peer == 0 {
             return 0;
         }
-        address = word(peer.wrapping_add(config::unix_addr()));
+        address = read_u64(peer.wrapping_add(config::unix_addr()));
         if address == 0 {
             return 0;
         }
     }
-    let len = half(address.wrapping_add(config::unix_addr_len()));
+    let len = read_u32(address.wrapping_add(config::unix_addr_len()));
     if len <= UNIX_FAMILY || len > UNIX_ADDRESS {
         return 0;
     }

@@ -1,21 +1,27 @@
 //! From a thread that begins to wait, or that ends the wait of another one, to the number of its
 //! stack.
 
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::HashMap;
 use core::ffi::c_void;
 use core::ptr::{read_volatile, write_volatile};
-use profiler_common::context::place;
+use profiler_common::context::tls_state;
 use profiler_common::counter::Counter;
-use profiler_common::map::{ADVICE_IDLE, ADVICE_RECORD, Stack, Thread};
-use profiler_common::park::ANY_PLACE;
-use profiler_common::record::{KIND_RAW_STACK, STACK_BEFORE, of};
+use profiler_common::map::{POLICY_RECORD, POLICY_SUM_ONLY, Stack, Thread};
+use profiler_common::park::ANY_TLS_STATE;
+use profiler_common::record::{KIND_RAW_STACK, STACK_BEFORE, stack_kind};
 use profiler_common::row::walk;
 
-use crate::emit::KernelFrames;
+use crate::arch::{self, Registers};
+use crate::counters::{add, count, count_truncated};
+use crate::emit::{KernelFrames, MESSAGE};
 use crate::filter::{self, Table, Task, Watched};
-use crate::maps::{MESSAGE, STACKS, add, count, count_truncated, slot};
-use crate::registers::Registers;
 use crate::unwind::Reading;
-use crate::{context, emit, objects, parks, raw, registers, unwind};
+use crate::{context, emit, objects, parks, raw, slot, unwind};
+
+/// The stacks that were sent, by number.
+#[map]
+pub(crate) static STACKS: HashMap<u64, Stack> = HashMap::with_max_entries(65_536, 0);
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
@@ -26,45 +32,45 @@ struct Walked {
     number: u64,
     frames: u32,
     outcome: u32,
-    place: u32,
-    of: u32,
+    tls_state: u32,
+    stack_kind: u32,
     /// Whether it is of this wait alone, and a raw copy of it was sent.
     raw: bool,
 }
 
 /// Walks the stack of a thread that begins to wait, numbers it, and sends it if it is new. Leaves
-/// number and advice in `thread`.
+/// number and policy in `thread`.
 #[inline(always)]
 pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut Thread, now: u64) {
     // SAFETY: `task` is the tracepoint's argument, `thread` and `message` are live map values.
     unsafe {
-        (*thread).advice = ADVICE_RECORD;
-        let regs = registers::of_task(task, registers::COPY_OF_TRACEPOINT);
+        (*thread).policy = POLICY_RECORD;
+        let regs = arch::of_task(task, arch::COPY_OF_TRACEPOINT);
         // Kept in memory between the steps, not in registers: what the verifier knows of a value it
         // would follow through all that comes after, once for each value.
         let table = filter::table(process);
-        if parks::find(thread, table, &regs) {
+        if parks::lookup(thread, table, &regs) {
             return;
         }
-        if let Some(park) = parks::candidate(thread)
-            && (*park.park).place == ANY_PLACE
-            && parks::accept(thread, park)
+        if let Some(park) = parks::pending_hit(thread)
+            && (*park.park).tls_state == ANY_TLS_STATE
+            && parks::hit(thread, park)
         {
             return;
         }
         let context = context::of_current(task, process);
-        write_volatile(&raw mut (*thread).place, context.place);
+        write_volatile(&raw mut (*thread).tls_state, context.tls_state);
         (*thread).task_id = context.task_id;
-        let place = read_volatile(&raw const (*thread).place);
-        if let Some(park) = parks::candidate(thread)
-            && (*park.park).place == place
-            && parks::accept(thread, park)
+        let tls_state = read_volatile(&raw const (*thread).tls_state);
+        if let Some(park) = parks::pending_hit(thread)
+            && (*park.park).tls_state == tls_state
+            && parks::hit(thread, park)
         {
             return;
         }
         count(Counter::SwitchOutBlocked);
         objects::note(&regs);
-        let noting = match parks::candidate(thread) {
+        let noting = match parks::pending_hit(thread) {
             Some(park) => parks::frames(park),
             None => (*thread).remember,
         };
@@ -90,14 +96,14 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         if !raw && (*state).outcome != walk::COMPLETE {
             count_truncated((*state).outcome);
         }
-        let place = read_volatile(&raw const (*thread).place);
-        if let Some(park) = parks::candidate(thread)
-            && ((*park.park).place == ANY_PLACE || (*park.park).place == place)
-            && parks::checked(thread, park, (*state).noted)
+        let tls_state = read_volatile(&raw const (*thread).tls_state);
+        if let Some(park) = parks::pending_hit(thread)
+            && ((*park.park).tls_state == ANY_TLS_STATE || (*park.park).tls_state == tls_state)
+            && parks::verify(thread, park, (*state).noted)
         {
             return;
         }
-        let kind = of::WAIT << 16 | (*state).outcome << 8 | place;
+        let kind = stack_kind::WAIT << 16 | (*state).outcome << 8 | tls_state;
         let kind = era(process, table) ^ u64::from(kind);
         let number = number((*state).hash, regs.syscall, (*thread).tgid, kind);
         let number = if raw { alone } else { number };
@@ -112,11 +118,11 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
             raw::shadow(thread, &regs, state, &copy);
         }
         if let Some(known) = STACKS.get_ptr(number) {
-            let advice = (*known).advice;
-            if advice == ADVICE_RECORD {
+            let policy = (*known).policy;
+            if policy == POLICY_RECORD {
                 return;
             }
-            (*thread).advice = ADVICE_IDLE;
+            (*thread).policy = POLICY_SUM_ONLY;
             // A second time: what the first was is told by now, or this would not be known.
             let proof = (*known).frames;
             if read_volatile(&raw const (*thread).remember) != proof || proof == 0 {
@@ -125,13 +131,13 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
                 let noted = parks::Noted {
                     stack: number,
                     hash: (*state).noted,
-                    place: if advice == ADVICE_IDLE {
-                        ANY_PLACE
+                    tls_state: if policy == POLICY_SUM_ONLY {
+                        ANY_TLS_STATE
                     } else {
-                        place
+                        tls_state
                     },
                 };
-                parks::remember(thread, table, &regs, noted);
+                parks::insert(thread, table, &regs, noted);
             }
             return;
         }
@@ -139,8 +145,8 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
             number,
             frames,
             outcome: (*state).outcome,
-            place,
-            of: of::WAIT,
+            tls_state,
+            stack_kind: stack_kind::WAIT,
             raw,
         };
         (*thread).stack = remember(ctx, &regs, table, walked, now, KernelFrames::OfTracepoint);
@@ -151,7 +157,7 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
 /// `process` which ends the wait of another one. Returns its number, or 0.
 #[inline(always)]
 pub(crate) fn take_waker(ctx: *mut c_void, process: Watched, now: u64) -> u64 {
-    let regs = registers::of_current(registers::COPY_OF_TRACEPOINT);
+    let regs = arch::of_current(arch::COPY_OF_TRACEPOINT);
     let table = filter::table(process);
     let Some(state) =
         unwind::walk_user::<{ slot::SCHEDULER }>(regs.ip, regs.sp, regs.bp, table, Reading::ANEW)
@@ -162,7 +168,7 @@ pub(crate) fn take_waker(ctx: *mut c_void, process: Watched, now: u64) -> u64 {
     // SAFETY: a live map value each.
     let walked = unsafe {
         let outcome = (*state).outcome;
-        let kind = of::WAKER << 16 | outcome << 8 | place::UNKNOWN;
+        let kind = stack_kind::WAKER << 16 | outcome << 8 | tls_state::UNKNOWN;
         Walked {
             number: number(
                 (*state).hash,
@@ -172,8 +178,8 @@ pub(crate) fn take_waker(ctx: *mut c_void, process: Watched, now: u64) -> u64 {
             ),
             frames: (*state).frames,
             outcome,
-            place: place::UNKNOWN,
-            of: of::WAKER,
+            tls_state: tls_state::UNKNOWN,
+            stack_kind: stack_kind::WAKER,
             raw: false,
         }
     };
@@ -198,13 +204,13 @@ fn remember(
         return walked.number;
     };
     let new = Stack {
-        advice: ADVICE_RECORD,
+        policy: POLICY_RECORD,
         frames: 0,
     };
     if !walked.raw && STACKS.insert(walked.number, new, NO_EXIST).is_err() {
         // Another CPU may have been first with the same stack; then it is sent.
         if STACKS.get_ptr(walked.number).is_none() {
-            count(if walked.of == of::WAIT {
+            count(if walked.stack_kind == stack_kind::WAIT {
                 Counter::StackTableFull
             } else {
                 Counter::WakerStackTableFull
@@ -221,11 +227,11 @@ fn remember(
         (*record).syscall = regs.syscall;
         (*record).args = regs.args;
         (*record).walk = walked.outcome;
-        (*record).place = walked.place;
-        (*record).of = walked.of;
+        (*record).tls_state = walked.tls_state;
+        (*record).stack_kind = walked.stack_kind;
         (*record).raw = walked.raw.into();
         (*record).reserved = 0;
-        (*record).generation = table.generation;
+        (*record).table_version = table.table_version;
     }
     if !emit::new_stack(ctx, message, walked.frames, kernel) {
         count(Counter::RingFullStack);
@@ -241,9 +247,9 @@ fn remember(
 /// `process` is a live entry.
 #[inline(always)]
 pub(crate) unsafe fn era(process: Watched, table: Table) -> u64 {
-    // SAFETY: by the caller's word.
-    let epoch = unsafe { (*process.process).epoch };
-    (u64::from(table.execs) << 32 | u64::from(epoch)).wrapping_mul(0xd6e8_feb8_6659_fd93)
+    // SAFETY: guaranteed by the caller.
+    let epoch = unsafe { (*process.process).address_epoch };
+    (u64::from(table.exec_count) << 32 | u64::from(epoch)).wrapping_mul(0xd6e8_feb8_6659_fd93)
 }
 
 /// Mixes what tells stacks apart into one number (the finalizer of splitmix64), which is never

@@ -1,10 +1,29 @@
 //! Sums over waits: one entry a thread, stack and object.
 
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap};
+use core::ptr::null_mut;
 use profiler_common::counter::Counter;
-use profiler_common::map::{Aggregate, AggregateKey, HISTOGRAM_BUCKETS, OBJECT_AGGREGATES};
+use profiler_common::map::{
+    AGGREGATES as MAX_AGGREGATES, Aggregate, AggregateKey, HISTOGRAM_BUCKETS, IntervalKey,
+    OBJECT_AGGREGATES,
+};
 use profiler_common::park::Sums;
 
-use crate::maps::{AGGREGATES, OBJECT_SUMS, add as add_count, count};
+use crate::counters::{add as add_count, count};
+
+/// `BPF_F_MMAPABLE`: userspace writes them without a call.
+const MMAPABLE: u32 = 0x400;
+
+#[map]
+static AGGREGATES: HashMap<IntervalKey, Aggregate> =
+    HashMap::with_max_entries(MAX_AGGREGATES as u32, 0);
+
+/// How many entries of it were made for waits for a known object, about: in the interval under way
+/// and in the one before, each in the place that the lowest bit of its number names. Userspace sets
+/// it to 0 where it has taken the sums out.
+#[map]
+static OBJECT_SUMS: Array<u64> = Array::with_max_entries(2, MMAPABLE);
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
@@ -54,15 +73,19 @@ fn bucket(nanos: u64) -> usize {
     }
 }
 
-/// Whether there is room for the sums of one more object.
+/// Whether there is room for the sums of one more object in the interval `cut`, beside those of the
+/// interval before, which userspace may not have taken out yet.
 #[inline(always)]
-fn may_have_object() -> bool {
-    let Some(made) = OBJECT_SUMS.get_ptr_mut(0) else {
+fn may_have_object(cut: u32) -> bool {
+    let (Some(made), Some(before)) = (
+        OBJECT_SUMS.get_ptr_mut(cut & 1),
+        OBJECT_SUMS.get_ptr(!cut & 1),
+    ) else {
         return false;
     };
-    // SAFETY: a live array value; what two CPUs count at once may get lost.
+    // SAFETY: live array values; what two CPUs count at once may get lost.
     unsafe {
-        if *made >= OBJECT_AGGREGATES {
+        if *made + *before >= OBJECT_AGGREGATES {
             return false;
         }
         *made += 1;
@@ -70,49 +93,61 @@ fn may_have_object() -> bool {
     true
 }
 
-/// Apart, as what it keeps on the stack would add to its callers'.
+/// The entry, or null where there is no room. Apart, as what it keeps on the stack would add to its
+/// callers'.
 #[inline(never)]
-fn entry(tgid: u32, tid: u32, stack: u64, object: u64) -> Option<*mut Aggregate> {
-    let key = AggregateKey {
+fn entry(tgid: u32, tid: u32, stack: u64, object: u64, cut: u32) -> *mut Aggregate {
+    let key = IntervalKey {
+        waits: AggregateKey {
+            stack,
+            object,
+            tid,
+            tgid,
+        },
+        cut,
+        reserved: 0,
+    };
+    if let Some(sums) = AGGREGATES.get_ptr_mut(&key) {
+        return sums;
+    }
+    if object != 0 && !may_have_object(cut) {
+        return null_mut();
+    }
+    let _ = AGGREGATES.insert(&key, &ZERO, NO_EXIST);
+    AGGREGATES.get_ptr_mut(&key).unwrap_or(null_mut())
+}
+
+/// The sums of an interval over a thread's waits with one stack for one object (0 is none that is
+/// known); counts where there is no room for new ones.
+#[inline(always)]
+pub(crate) fn of(waits: AggregateKey, cut: u32) -> Option<*mut Aggregate> {
+    let AggregateKey {
         stack,
         object,
         tid,
         tgid,
-    };
-    if let Some(sums) = AGGREGATES.get_ptr_mut(&key) {
-        return Some(sums);
-    }
-    if object != 0 && !may_have_object() {
-        return None;
-    }
-    let _ = AGGREGATES.insert(&key, &ZERO, NO_EXIST);
-    AGGREGATES.get_ptr_mut(&key)
-}
-
-/// The sums of a thread's waits with one stack for one object (0 is none that is known); counts
-/// where there is no room for new ones.
-#[inline(always)]
-pub(crate) fn of(tgid: u32, tid: u32, stack: u64, object: u64) -> Option<*mut Aggregate> {
-    let mut sums = entry(tgid, tid, stack, object);
-    if sums.is_none() && object != 0 {
+    } = waits;
+    let mut sums = entry(tgid, tid, stack, object, cut);
+    if sums.is_null() && object != 0 {
         count(Counter::ObjectUnsummed);
         // Rather without its object than not at all.
-        sums = entry(tgid, tid, stack, 0);
+        sums = entry(tgid, tid, stack, 0, cut);
     }
-    if sums.is_none() {
+    if sums.is_null() {
         count(Counter::AggregateFull);
+        return None;
     }
-    sums
+    Some(sums)
 }
 
 /// Adds one wait.
 ///
 /// # Safety
 /// `sums` is a live map value that only this thread's switch-ins write, one at a time; userspace
-/// takes it out only after the thread's end.
+/// takes it out only when no program adds to that interval any more.
 #[inline(always)]
 pub(crate) unsafe fn add(sums: *mut Aggregate, blocked: u64, runqueue: u64) {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         (*sums).waits += 1;
         (*sums).blocked += blocked;
@@ -128,21 +163,31 @@ pub(crate) unsafe fn add(sums: *mut Aggregate, blocked: u64, runqueue: u64) {
     }
 }
 
-/// Adds the sums of a park to those of a thread and stack.
+/// Adds the sums of a park to those of the same interval, thread and stack.
 ///
 /// # Safety
 /// As [`add`], for both.
 #[inline(always)]
-pub(crate) unsafe fn merge(tgid: u32, tid: u32, stack: u64, more: *const Sums) {
-    let Some(sums) = of(tgid, tid, stack, 0) else {
-        // SAFETY: by the caller's word. One was counted.
+pub(crate) unsafe fn merge(more: *const Sums) {
+    // SAFETY: guaranteed by the caller.
+    let (waits, cut) = unsafe {
+        let waits = AggregateKey {
+            stack: (*more).stack,
+            object: 0,
+            tid: (*more).tid,
+            tgid: (*more).tgid,
+        };
+        (waits, (*more).cut)
+    };
+    let Some(sums) = of(waits, cut) else {
+        // SAFETY: guaranteed by the caller. One was counted.
         add_count(
             Counter::AggregateFull,
             unsafe { (*more).waits }.saturating_sub(1),
         );
         return;
     };
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         (*sums).waits += (*more).waits;
         (*sums).blocked += (*more).blocked;

@@ -3,12 +3,27 @@
 //! An array, because a lookup costs 4 ns where a hash map's costs 42, and every switch of a
 //! watched thread makes one.
 
-use profiler_common::map::{PHASE_NEW, PHASE_RUNNING, THREAD_WAYS, THREADS, Thread};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap};
+use core::ptr::write_volatile;
+use core::sync::atomic::{Ordering, compiler_fence};
+use profiler_common::map::{PHASE_DEAD, PHASE_NEW, PHASE_RUNNING, THREAD_WAYS, THREADS, Thread};
+use profiler_common::park::SETS;
 
-use crate::maps::{CLAIMS, THREAD_TABLE};
+/// `BPF_F_MMAPABLE`: userspace reads it without calls, and its values begin with a cache line.
+const MMAPABLE: u32 = 0x400;
+
+#[map]
+static THREAD_TABLE: Array<Thread> = Array::with_max_entries(THREADS as u32, MMAPABLE);
+
+/// Place in [`THREAD_TABLE`] to the thread that has it; for making and giving up entries only.
+#[map]
+pub(crate) static CLAIMS: HashMap<u32, u32> = HashMap::with_max_entries((THREADS + SETS) as u32, 0);
 
 /// `BPF_NOEXIST`.
 const NO_EXIST: u64 = 1;
+/// `BPF_EXIST`.
+const EXIST: u64 = 2;
 
 #[inline(always)]
 fn place(tid: u32, way: u32) -> u32 {
@@ -66,14 +81,14 @@ pub(crate) fn claim(tid: u32, tgid: u32) -> Option<*mut Thread> {
 /// `thread` is a live entry.
 #[inline(always)]
 pub(crate) unsafe fn on_cpu(thread: *const Thread, now: u64) -> u64 {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let stretch = if (*thread).phase == PHASE_RUNNING {
             now.saturating_sub((*thread).since)
         } else {
             0
         };
-        (*thread).books.running.wrapping_add(stretch)
+        (*thread).times.running.wrapping_add(stretch)
     }
 }
 
@@ -83,10 +98,16 @@ pub(crate) unsafe fn on_cpu(thread: *const Thread, now: u64) -> u64 {
 /// `thread` is a live entry, and its thread makes no more switches.
 #[inline(always)]
 pub(crate) unsafe fn release(thread: *mut Thread) {
-    // SAFETY: by the caller's word. The id goes after the rest, and the claim last: from then on
-    // the entry may be claimed.
+    // SAFETY: guaranteed by the caller. The id goes first: userspace may be reading the entry, and
+    // looks at the end whether it is still this thread's. The claim goes last: from then on the
+    // entry may be claimed.
     unsafe {
         let tid = (*thread).tid;
+        write_volatile(&raw mut (*thread).tid, 0);
+        compiler_fence(Ordering::SeqCst);
+        (*thread).cut = 0;
+        (*thread).busy = 0;
+        (*thread).at_cut.phase = PHASE_NEW;
         (*thread).phase = PHASE_NEW;
         (*thread).since = 0;
         (*thread).wakeup = 0;
@@ -94,18 +115,42 @@ pub(crate) unsafe fn release(thread: *mut Thread) {
         (*thread).parks = 0;
         (*thread).park = 0;
         (*thread).remember = 0;
-        (*thread).books.first_seen = 0;
-        (*thread).books.running = 0;
-        (*thread).books.runnable = 0;
-        (*thread).books.blocked = 0;
-        (*thread).books.waits = 0;
-        (*thread).books.in_calls = 0;
+        (*thread).times.first_seen = 0;
+        (*thread).times.running = 0;
+        (*thread).times.runnable = 0;
+        (*thread).times.blocked = 0;
+        (*thread).times.waits = 0;
+        (*thread).times.in_calls = 0;
         (*thread).call_start = 0;
-        core::ptr::write_volatile(&raw mut (*thread).tid, 0);
         for way in 0..THREAD_WAYS {
             let place = place(tid, way);
             if CLAIMS.get(&place).copied() == Some(tid) {
                 let _ = CLAIMS.remove(&place);
+                return;
+            }
+        }
+    }
+}
+
+/// Leaves the entry of a thread that has ended to userspace, which reads it and gives it up. Until
+/// then its place stays claimed, by no thread: another one of the same id gets an entry of its own.
+///
+/// # Safety
+/// As [`release`].
+#[inline(always)]
+pub(crate) unsafe fn leave(thread: *mut Thread) {
+    // SAFETY: guaranteed by the caller.
+    unsafe {
+        let tid = (*thread).tid;
+        (*thread).ended_tid = tid;
+        (*thread).busy = 0;
+        (*thread).phase = PHASE_DEAD;
+        compiler_fence(Ordering::SeqCst);
+        write_volatile(&raw mut (*thread).tid, 0);
+        for way in 0..THREAD_WAYS {
+            let place = place(tid, way);
+            if CLAIMS.get(&place).copied() == Some(tid) {
+                let _ = CLAIMS.insert(&place, &0, EXIST);
                 return;
             }
         }

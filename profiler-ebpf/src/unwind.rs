@@ -5,16 +5,20 @@
 //! frames of the commonest kind passed many at a time, and each other one by a call of
 //! [`walk_turn`], so that the verifier sees one turn instead of 127.
 
+use aya_ebpf::btf_maps::{self, ArrayOfMaps};
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
+use aya_ebpf::macros::{btf_map, map};
+use aya_ebpf::maps::PerCpuArray;
 use core::ffi::c_void;
-use profiler_common::map::MAX_MAPPINGS;
+use profiler_common::map::{INDEX_BANKS, MAX_MAPPINGS, MAX_TABLES, ROW_BANKS};
 use profiler_common::park::{Key, Trace, WORDS};
 use profiler_common::record::MAX_USER_FRAMES;
 use profiler_common::row::{self, BANK_ROWS, BANK_SHIFT, INDEX_BANK, Mapping, Rows, Rule, walk};
 use profiler_common::walk::{CONTINUE, Cursor, Memory, plain_cfa, step};
 
+use crate::emit::MESSAGE;
 use crate::filter::Table;
-use crate::maps::{self, CHUNK, INDEX, MESSAGE, ROWS, RULES, WALK, slot};
+use crate::slot;
 
 /// Rules that one CPU remembers, a power of two.
 pub(crate) const RULE_CACHE: usize = 512;
@@ -25,12 +29,43 @@ const PAGE: u64 = 4096;
 /// Frames of the commonest kind that are passed in one go.
 const RUN: usize = 16;
 
+/// `BPF_F_MMAPABLE`: userspace fills these by mmap.
+const MMAPABLE: usize = 0x400;
+
+/// By table: the executable mappings of a process, in the order of their addresses; read by [`mapping_at`].
+///
+/// The values are words and no struct: up to Linux 6.2 an inner map whose values are known to be
+/// a struct cannot be replaced by one of unknown values (`timer_off` in `bpf_map_meta_equal`),
+/// such as userspace makes.
+#[btf_map]
+static MAPPINGS: ArrayOfMaps<
+    btf_maps::Array<[u64; size_of::<Mapping>() / 8], MAX_MAPPINGS, MMAPABLE>,
+    MAX_TABLES,
+> = ArrayOfMaps::new();
+
+#[btf_map]
+static ROWS: ArrayOfMaps<btf_maps::Array<u64, { BANK_ROWS as usize }, MMAPABLE>, ROW_BANKS> =
+    ArrayOfMaps::new();
+
+#[btf_map]
+static INDEX: ArrayOfMaps<btf_maps::Array<u64, { INDEX_BANK as usize }, MMAPABLE>, INDEX_BANKS> =
+    ArrayOfMaps::new();
+
+#[map]
+static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(slot::COUNT, 0);
+
+#[map]
+pub(crate) static CHUNK: PerCpuArray<Chunk> = PerCpuArray::with_max_entries(slot::COUNT, 0);
+
+#[map]
+static RULES: PerCpuArray<[CachedRule; RULE_CACHE]> = PerCpuArray::with_max_entries(slot::COUNT, 0);
+
 /// A rule found before.
 #[repr(C)]
 pub(crate) struct CachedRule {
     pc: u64,
     /// Of the mapping table in which it was found.
-    generation: u32,
+    table_version: u32,
     rule: Rule,
 }
 
@@ -107,7 +142,7 @@ pub(crate) struct Walk {
     table: u32,
     /// Its entries.
     mappings: u32,
-    generation: u32,
+    table_version: u32,
     /// Where in the mapping table the last frame was.
     last: u32,
 }
@@ -172,6 +207,15 @@ impl Rows for Banks {
     }
 }
 
+/// Entry `n` of a mapping table.
+#[inline(always)]
+fn mapping_at(table: u32, n: u32) -> Option<&'static Mapping> {
+    const { assert!(size_of::<Mapping>().is_multiple_of(8) && align_of::<Mapping>() == 8) };
+    let words: &'static [u64; size_of::<Mapping>() / 8] = MAPPINGS.get_value(table, &n)?;
+    // SAFETY: as large and as aligned as a `Mapping`, of which every bit pattern is a value.
+    Some(unsafe { &*words.as_ptr().cast::<Mapping>() })
+}
+
 #[inline(always)]
 fn covers(mapping: &Mapping, pc: u64) -> bool {
     pc >= mapping.begin && pc < mapping.end
@@ -180,7 +224,7 @@ fn covers(mapping: &Mapping, pc: u64) -> bool {
 /// The mapping that covers `pc`: that of the frame before, or a binary search.
 #[inline(always)]
 fn mapping(state: &mut Walk, pc: u64) -> Option<&'static Mapping> {
-    if let Some(mapping) = maps::mapping(state.table, state.last)
+    if let Some(mapping) = mapping_at(state.table, state.last)
         && covers(mapping, pc)
     {
         return Some(mapping);
@@ -192,7 +236,7 @@ fn mapping(state: &mut Walk, pc: u64) -> Option<&'static Mapping> {
             break;
         }
         let middle = low + ((high - low) >> 1);
-        if maps::mapping(state.table, middle)?.begin <= pc {
+        if mapping_at(state.table, middle)?.begin <= pc {
             low = middle + 1;
         } else {
             high = middle;
@@ -202,7 +246,7 @@ fn mapping(state: &mut Walk, pc: u64) -> Option<&'static Mapping> {
         return None;
     }
     state.last = low - 1;
-    maps::mapping(state.table, state.last).filter(|mapping| covers(mapping, pc))
+    mapping_at(state.table, state.last).filter(|mapping| covers(mapping, pc))
 }
 
 /// Where the rule for `pc` is remembered.
@@ -212,7 +256,7 @@ fn mapping(state: &mut Walk, pc: u64) -> Option<&'static Mapping> {
 #[inline(always)]
 unsafe fn remembered(rules: *mut [CachedRule; RULE_CACHE], pc: u64) -> *mut CachedRule {
     let place = ((pc >> 1) ^ (pc >> 10)) as usize & (RULE_CACHE - 1);
-    // SAFETY: by the caller's word, and the mask keeps the index within it.
+    // SAFETY: guaranteed by the caller, and the mask keeps the index within it.
     unsafe { rules.cast::<CachedRule>().add(place) }
 }
 
@@ -222,13 +266,13 @@ fn rule<const SLOT: u32>(state: &mut Walk, pc: u64) -> Option<Rule> {
     let rules = RULES.get_ptr_mut(SLOT)?;
     // SAFETY: a live per-CPU value.
     let cached = unsafe { &mut *remembered(rules, pc) };
-    if cached.pc == pc && cached.generation == state.generation {
+    if cached.pc == pc && cached.table_version == state.table_version {
         return Some(cached.rule);
     }
     let mapping = mapping(state, pc)?;
     let found = row::find(&Banks, mapping, pc);
     cached.pc = pc;
-    cached.generation = state.generation;
+    cached.table_version = state.table_version;
     cached.rule = found;
     Some(found)
 }
@@ -254,12 +298,12 @@ unsafe fn run(
             break;
         }
         let pc = cursor.lookup_pc();
-        // SAFETY: by the caller's word.
+        // SAFETY: guaranteed by the caller.
         let (rule, known) = unsafe {
             let cached = &*remembered(rules, pc);
             (
                 cached.rule,
-                cached.pc == pc && cached.generation == state.generation,
+                cached.pc == pc && cached.table_version == state.table_version,
             )
         };
         let cfa = plain_cfa(cursor.sp, rule);
@@ -398,7 +442,7 @@ impl Reading {
 }
 
 /// Walks the current thread's user stack from its registers; the frames are then in this CPU's
-/// [`MESSAGE`] of that slot (see [`maps::slot`]).
+/// [`MESSAGE`] of that slot (see [`slot`]).
 #[inline(always)]
 pub(crate) fn walk_user<const SLOT: u32>(
     ip: u64,
@@ -418,7 +462,7 @@ pub(crate) fn walk_user<const SLOT: u32>(
         (*state).outcome = walk::TOO_DEEP;
         (*state).table = table.table;
         (*state).mappings = table.mappings;
-        (*state).generation = table.generation;
+        (*state).table_version = table.table_version;
         (*state).last = 0;
         if !reading.begun {
             (*memory).len = 0;

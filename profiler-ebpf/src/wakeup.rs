@@ -5,11 +5,11 @@ use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kern
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::programs::BtfTracePointContext;
 use core::ffi::c_void;
-use profiler_common::map::{ADVICE_IDLE, PHASE_BLOCKED};
+use profiler_common::map::{PHASE_BLOCKED, POLICY_SUM_ONLY};
 use profiler_common::record::WAKER_INTERRUPT;
 
 use crate::filter::{self, Task};
-use crate::{config, registers, stack, threads};
+use crate::{arch, config, stack, threads};
 
 /// Notes the time and the waker, where the woken thread is a watched one that waits.
 #[inline(always)]
@@ -44,7 +44,7 @@ pub(crate) fn sched_waking(ctx: &BtfTracePointContext) {
             (*thread).waker_tgid = (waker >> 32) as u32;
             (*thread).waker_comm = bpf_get_current_comm().unwrap_or_default();
             // Only of wakeups whose waits get a record: the others are many and short.
-            if (*thread).advice != ADVICE_IDLE
+            if (*thread).policy != POLICY_SUM_ONLY
                 && now.saturating_sub((*thread).since) >= config::min_block_ns()
                 && let Some(process) = filter::watched((waker >> 32) as u32)
             {
@@ -81,9 +81,9 @@ fn in_interrupt(ctx: &BtfTracePointContext) -> bool {
         return unsafe {
             let task: Task = bpf_get_current_task_btf().cast_const().cast();
             elsewhere(*task.add(offset).cast::<u64>())
-                || registers::of_task(task, registers::COPY_OF_TRACEPOINT).syscall == -1
+                || !arch::of_task(task, arch::COPY_OF_TRACEPOINT).in_call()
         };
     }
-    let stack = registers::of_current_task(config::off_task_stack());
-    elsewhere(stack) || registers::on_stack(stack, registers::COPY_OF_TRACEPOINT).syscall == -1
+    let stack = arch::of_current_task(config::off_task_stack());
+    elsewhere(stack) || !arch::on_stack(stack, arch::COPY_OF_TRACEPOINT).in_call()
 }

@@ -1,30 +1,32 @@
 //! holdup: who is holding up your tokio workers?
 //!
-//! Data flows through the rooms in one direction, and no room reaches back:
+//! Data flows through the rooms in one direction:
 //!
 //! ```text
-//! bpf (load, attach, drain) -> decode -> process (mappings, threads) -> unwind (tables)
-//!     -> symbolize -> tokio_rt (rules) -> cause (rules) -> model (waits, books, sites, verdict)
-//!     -> render
+//! bpf (load, attach, drain) -> decode -> collect -> recording -> analyze -> report -> render
+//!                                          |
+//!      process (target, mappings), unwind (rows), symbolize (names), runtime and cause (rules)
 //! ```
 //!
-//! [`model`] knows nothing of BPF, [`render`] knows nothing of processes. The command line in
-//! [`cli`] ties the rooms together, one file a verb.
+//! [`recording`] and [`report`] are data only. [`analyze`] knows nothing of BPF, [`render`] knows
+//! nothing of processes. The command line in [`cli`] ties the rooms together, one file a verb.
 #![cfg(target_os = "linux")]
 
+pub mod analyze;
+pub mod arch;
 pub mod bpf;
 pub mod cause;
 pub mod cli;
+pub mod collect;
 mod counted;
 pub mod decode;
-pub mod error;
 pub mod host;
 pub mod limits;
-pub mod model;
 pub mod process;
+pub mod recording;
 pub mod render;
-pub mod session;
+pub mod report;
+pub mod runtime;
 pub mod symbolize;
-pub mod tokio_rt;
 pub mod units;
 pub mod unwind;

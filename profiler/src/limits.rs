@@ -1,37 +1,20 @@
 //! Sizes of tables, and a way for tests to make them small.
 //!
-//! The environment variable `HOLDUP_TEST_LIMITS` (`STACKS=16,EVENTS=4096,timeline=100`) makes
-//! tables smaller than they are, so that a test can see them overflow. Names in capitals are maps
-//! of the kernel programs, in entries (`EVENTS`: bytes); the others are tables of ours. It is no
-//! part of the interface: it only ever makes a recording worse.
+//! A text such as `STACKS=16,EVENTS=4096,timeline=100` makes tables smaller than they are, so that
+//! a test can see them overflow. Names in capitals are maps of the kernel programs, in entries
+//! (`EVENTS`: bytes); the others are tables of ours. The command line reads it from an environment
+//! variable that is no part of the interface: it only ever makes a recording worse.
 
-use crate::host::privileges::is_more_than_its_caller;
 use std::collections::BTreeMap;
-
-/// The variable.
-const VARIABLE: &str = "HOLDUP_TEST_LIMITS";
 
 /// Limits that a test asked for; empty outside tests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits(BTreeMap<String, u32>);
 
 impl Limits {
-    /// Those of the environment. What is no limit in it is ignored, with a warning; and so is all
-    /// of it where its maker has less rights than this program.
+    /// The limits in `text`. What is none is ignored, with a warning.
     #[must_use]
-    pub fn from_env() -> Limits {
-        if is_more_than_its_caller() {
-            return Limits::default();
-        }
-        let Some(text) = std::env::var_os(VARIABLE) else {
-            return Limits::default();
-        };
-        let text = text.to_string_lossy();
-        tracing::warn!("tables are made small by {VARIABLE}: this recording is a test's");
-        Limits::parse(&text)
-    }
-
-    fn parse(text: &str) -> Limits {
+    pub fn parse(text: &str) -> Limits {
         let mut limits = BTreeMap::new();
         for entry in text.split(',').filter(|entry| !entry.is_empty()) {
             let parsed = entry
@@ -39,7 +22,7 @@ impl Limits {
                 .and_then(|(name, value)| Some((name, value.parse::<u32>().ok()?)));
             match parsed {
                 Some((name, value)) => drop(limits.insert(name.to_owned(), value)),
-                None => tracing::warn!("{VARIABLE} holds no limit: {:?}", entry),
+                None => tracing::warn!("this is no limit of a table: {entry:?}"),
             }
         }
         Limits(limits)

@@ -83,7 +83,7 @@ impl Nanos {
 
 impl Add for Nanos {
     type Output = Nanos;
-    /// The sum, at most `u64::MAX`: a damaged capture file may hold any number.
+    /// The sum, at most `u64::MAX`.
     fn add(self, other: Nanos) -> Nanos {
         Nanos(self.0.saturating_add(other.0))
     }

@@ -3,7 +3,7 @@
 mod cause_support;
 
 use cause_support::frames;
-use holdup::cause::{ADVICE, Cause, Judge, RULES, Sighting};
+use holdup::cause::{ADVICE, Cause, CauseClassifier, RULES, WaitContext};
 use holdup::symbolize::Space;
 
 /// The advice for a wait in `functions` of the library.
@@ -12,7 +12,7 @@ fn advice(syscall: u32, kernel: &str, functions: &str) -> String {
         frames(kernel, Space::Kernel),
         frames(&format!("{functions}\napp::handler"), Space::User),
     );
-    let finding = Judge::default().judge(&Sighting {
+    let finding = CauseClassifier::default().judge(&WaitContext {
         syscall: Some(syscall),
         args: Some([0x1000, 1, 1, 0, 0, 0]),
         kernel: &kernel,

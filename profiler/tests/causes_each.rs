@@ -3,7 +3,7 @@
 mod cause_support;
 
 use cause_support::frames;
-use holdup::cause::{Cause, Judge, RULES, Sighting};
+use holdup::cause::{Cause, CauseClassifier, RULES, WaitContext};
 use holdup::symbolize::Space;
 use std::collections::BTreeSet;
 
@@ -353,7 +353,7 @@ fn judged(case: &Case) -> (Cause, &'static str) {
         frames(case.kernel, Space::Kernel),
         frames(case.user, Space::User),
     );
-    let finding = Judge::default().judge(&Sighting {
+    let finding = CauseClassifier::default().judge(&WaitContext {
         syscall: case.syscall,
         args: case.syscall.map(|_| case.args),
         kernel: &kernel,
@@ -434,7 +434,7 @@ fn frames_beyond_the_application_say_nothing() {
         ),
     ] {
         let user = frames(user, Space::User);
-        let finding = Judge::default().judge(&Sighting {
+        let finding = CauseClassifier::default().judge(&WaitContext {
             syscall: Some(syscall),
             args: None,
             kernel: &[],
@@ -486,7 +486,7 @@ fn other_crates_are_known() {
         ),
     ] {
         let user = frames(&format!("{user}\napp::call"), Space::User);
-        let finding = Judge::default().judge(&Sighting {
+        let finding = CauseClassifier::default().judge(&WaitContext {
             syscall: FUTEX,
             args: None,
             kernel: &[],

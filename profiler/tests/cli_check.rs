@@ -39,7 +39,7 @@ fn requirement<'a>(document: &'a serde_json::Value, id: &str) -> (&'a str, &'a s
 
 /// What `holdup record` would end with here.
 fn expected() -> i32 {
-    holdup::host::preflight().map_or_else(|error| error.exit_status().code(), |_| 0)
+    holdup::host::preflight().map_or_else(|error| holdup::cli::Exit::from(&error).code(), |_| 0)
 }
 
 #[test]

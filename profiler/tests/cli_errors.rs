@@ -44,7 +44,7 @@ fn permitted(args: &[&str]) -> Option<Output> {
         Err(error) => {
             assert_eq!(
                 output.status.code(),
-                Some(error.exit_status().code()),
+                Some(holdup::cli::Exit::from(&error).code()),
                 "{output:?}"
             );
             None
@@ -73,7 +73,7 @@ impl Drop for Sleeper {
 
 #[test]
 fn usage_errors() {
-    let cases: [&[&str]; 15] = [
+    let cases: [&[&str]; 20] = [
         &["record"],
         &["record", "--"],
         &["record", "-p", "0"],
@@ -89,6 +89,11 @@ fn usage_errors() {
         &["record", "-p", "1", "-o", "%x.svg"],
         &["record", "-p", "1", "-q", "-v"],
         &["recrod", "-p", "1"],
+        &["record", "4711"],
+        &["record", "claims_api", "-d", "1s"],
+        &["record", "-p", "-1"],
+        &["record", "-p", "1", "-d", "-5"],
+        &["check", "-p", "1,2"],
     ];
     let mut all = String::new();
     for args in cases {

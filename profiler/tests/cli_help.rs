@@ -68,7 +68,16 @@ fn verbs_that_do_not_exist_are_not_offered() {
         assert!(!help.contains(&format!("\n  {verb} ")), "{verb} is offered");
         assert_eq!(holdup(&[verb]).status.code(), Some(2), "{verb}");
     }
-    assert!(!help.contains("completions"), "hidden");
+}
+
+#[test]
+fn help_lists_every_verb() {
+    let help = stdout(&["--help"]);
+    for verb in ["record", "check", "completions", "man", "help"] {
+        assert!(help.contains(&format!("\n  {verb} ")), "{verb}: {help}");
+    }
+    assert_eq!(stdout(&["help"]), stdout(&["--help"]));
+    assert_eq!(stdout(&["help", "record"]), stdout(&["record", "--help"]));
 }
 
 #[test]

@@ -2,11 +2,11 @@
 //!
 //! To accept changed output, look at it first and then run the tests with `INSTA_UPDATE=always`.
 
-use holdup::error::Exit;
-use holdup::host::{Area, Refusal, Requirement, State};
-use holdup::model::{Host, Tool};
-use holdup::render::Options;
-use holdup::render::check::{Check, CheckedTarget, json, text};
+use holdup::recording::{Host, Tool};
+use holdup::render::{Options, check_json, check_text};
+use holdup::report::check::{
+    Check, CheckArea as Area, CheckRefusal, CheckState as State, CheckedTarget, Requirement,
+};
 use holdup::units::Pid;
 
 fn requirement(area: Area, id: &'static str, name: &'static str, state: State) -> Requirement {
@@ -38,7 +38,16 @@ fn check(target: Option<CheckedTarget>, requirements: Vec<Requirement>) -> Check
             cpus: 16,
         },
         target,
+        refusal: None,
         requirements,
+    }
+}
+
+fn refused_with(exit: i32, message: impl Into<String>, check: Check) -> Check {
+    let message = message.into();
+    Check {
+        refusal: Some(CheckRefusal { exit, message }),
+        ..check
     }
 }
 
@@ -77,12 +86,7 @@ fn mixed() -> Check {
 fn refused() -> Check {
     let capability = |id, name: &'static str| {
         with(
-            requirement(
-                Area::Permission,
-                id,
-                name,
-                State::Missing(Refusal::Capability(name)),
-            ),
+            requirement(Area::Permission, id, name, State::Missing),
             "",
             Some("sudo /srv/tools/with/a/path/that/is/long/holdup check -p 4711 --format text"),
         )
@@ -97,66 +101,63 @@ fn refused() -> Check {
         "cannot be tried without CAP_BPF and CAP_PERFMON",
         None,
     );
-    let ended = Refusal::Other {
-        exit: Exit::Failure,
-        message: "no process has pid 4711".into(),
-    };
     let process = with(
-        requirement(
-            Area::Target,
-            "target-process",
-            "process",
-            State::Missing(ended),
-        ),
+        requirement(Area::Target, "target-process", "process", State::Missing),
         "no process has pid 4711",
         Some("pgrep -a NAME"),
     );
-    check(
-        Some(CheckedTarget {
-            pid: Pid(4711),
-            exe: None,
-        }),
-        vec![
-            capability("cap-bpf", "CAP_BPF"),
-            capability("cap-perfmon", "CAP_PERFMON"),
-            unknown,
-            process,
-        ],
+    let message = "not permitted to load BPF programs: CAP_BPF and CAP_PERFMON missing";
+    refused_with(
+        77,
+        message,
+        check(
+            Some(CheckedTarget {
+                pid: Pid(4711),
+                exe: None,
+            }),
+            vec![
+                capability("cap-bpf", "CAP_BPF"),
+                capability("cap-perfmon", "CAP_PERFMON"),
+                unknown,
+                process,
+            ],
+        ),
     )
 }
 
 /// A target that chose its names to deceive whoever reads them.
 fn hostile() -> Check {
     let path = "/srv/\u{1b}[2J\u{202e}a<script>\"';\n\r  ok       forged line";
-    let tokio = Refusal::Other {
-        exit: Exit::NoRuntime,
-        message: format!("there is no tokio in {path}"),
-    };
+    let message = format!("there is no tokio in {path}");
     let mut list = vec![with(
         requirement(Area::Target, "target-executable", "executable", State::Ok),
         path,
         Some("rm \u{1b}]0;title\u{7}"),
     )];
     list.push(with(
-        requirement(Area::Target, "target-tokio", "tokio", State::Missing(tokio)),
-        &format!("there is no tokio in {path}"),
+        requirement(Area::Target, "target-tokio", "tokio", State::Missing),
+        &message,
         None,
     ));
-    check(
-        Some(CheckedTarget {
-            pid: Pid(4711),
-            exe: Some(path.to_owned()),
-        }),
-        list,
+    refused_with(
+        3,
+        message,
+        check(
+            Some(CheckedTarget {
+                pid: Pid(4711),
+                exe: Some(path.to_owned()),
+            }),
+            list,
+        ),
     )
 }
 
 fn written(check: &Check, options: &Options, as_json: bool) -> String {
     let mut out = Vec::new();
     let done = if as_json {
-        json(check, options, &mut out)
+        check_json(check, &mut out)
     } else {
-        text(check, options, &mut out)
+        check_text(check, options, &mut out)
     };
     done.expect("writing to memory");
     String::from_utf8(out).expect("UTF-8")
@@ -204,7 +205,7 @@ fn as_json() {
 }
 
 #[test]
-fn the_exit_is_that_of_the_first_refusal() {
+fn the_exit_is_that_of_the_refusal() {
     for (name, exit, can_record) in [
         ("good", 0, true),
         ("mixed", 0, true),

@@ -13,9 +13,6 @@ mod hostile_support;
 #[path = "support/privilege.rs"]
 #[allow(dead_code, reason = "shared with the live tests")]
 mod privilege;
-#[path = "support/process.rs"]
-#[allow(dead_code, reason = "shared with the live tests")]
-mod process;
 #[path = "hostile_support/sudo.rs"]
 mod sudo;
 #[path = "hostile_support/targets.rs"]
@@ -25,9 +22,9 @@ mod targets;
 mod truth;
 
 use cgroup::Cgroup;
+use children::Child;
 use fixture::{Running, Variant};
 use libtest_mimic::{Arguments, Failed, Trial};
-use process::Reaped;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -147,7 +144,7 @@ fn recorded(case: &Case) -> Result<Late, Failed> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
     let asked = Instant::now();
-    let mut holdup = Reaped::spawn(&mut command, "holdup")?;
+    let mut holdup = Child::spawn("holdup", &mut command)?;
     let watch = cgroup.watch();
     let mut messages = holdup.stderr()?;
     messages.find(
@@ -221,7 +218,7 @@ fn forged_build_id() -> Result<(), Failed> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
-    let mut holdup = Reaped::spawn(&mut command, "holdup")?;
+    let mut holdup = Child::spawn("holdup", &mut command)?;
     let mut messages = holdup.stderr()?;
     messages.find(
         "line that begins with `recording `",

@@ -3,7 +3,7 @@
 
 mod hostile_support;
 
-use holdup::symbolize::{Frame, ModuleSource, Naming, Symbolizer};
+use holdup::symbolize::{FrameRef, ModuleSource, Naming, Symbolizer};
 use holdup::units::{Addr, Svma};
 use hostile_support::{COMPRESSED, line_program, shared_object, symbol};
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ fn source(path: &Path) -> ModuleSource {
     }
 }
 
-fn frame(symbolizer: &mut Symbolizer, path: &Path, svma: u64) -> Frame {
+fn frame(symbolizer: &mut Symbolizer, path: &Path, svma: u64) -> FrameRef {
     let mut frames = Vec::new();
     symbolizer.user(Some(&source(path)), Svma(svma), Addr(svma), &mut frames);
     frames.pop().expect("a frame")
@@ -42,7 +42,7 @@ fn peak() -> u64 {
     of(libc::RUSAGE_SELF).max(of(libc::RUSAGE_CHILDREN))
 }
 
-fn wanted(path: &Path, symbolizer: &mut Symbolizer) -> Frame {
+fn wanted(path: &Path, symbolizer: &mut Symbolizer) -> FrameRef {
     frame(symbolizer, path, symbol(path, "wanted") + 4)
 }
 

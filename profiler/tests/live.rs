@@ -17,7 +17,8 @@ use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
-    calls, harm, hostile, kernel_walk, life, losses, privilege, safety, selftest, stripped,
+    calls, cuts, harm, hostile, intervals, kernel_walk, life, losses, privilege, safety, selftest,
+    stripped,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -109,7 +110,9 @@ fn main() -> ExitCode {
     trials.extend(modes());
     trials.extend(harm_trials());
     trials.extend(losses::trials());
+    trials.extend(intervals::trials());
     trials.extend(calls::trials());
+    trials.extend(cuts::trials());
     trials.extend(safety::trials());
     trials.extend(hostile::trials());
     trials.extend(life::trials());

@@ -1,10 +1,12 @@
 //! Every rule by itself, over stacks written down by hand (leaf first, one function a line), and
 //! the ways in which a stack can be less than whole. Recorded ones are in `rules_recorded.rs`.
 
-use holdup::symbolize::{Frame, Naming, Origin, Space};
-use holdup::tokio_rt::{Classifier, RULES, State, Verdict};
+use holdup::runtime::tokio::{Classifier, RULES};
+use holdup::runtime::{Classification, State};
+use holdup::symbolize::{Frame, FrameRef, Naming, Origin, Space};
 use holdup::units::{Addr, Svma};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// What a multi_thread worker has outward of its run loop.
 const WORKER: &str = "tokio::runtime::scheduler::multi_thread::worker::Context::run
@@ -265,16 +267,16 @@ fn frame(function: &str, i: usize) -> Frame {
     }
 }
 
-fn stack(parts: &[&str]) -> Vec<Frame> {
+fn stack(parts: &[&str]) -> Vec<FrameRef> {
     let lines = parts
         .iter()
         .flat_map(|p| p.lines())
         .map(str::trim)
         .filter(|l| !l.is_empty());
-    lines.enumerate().map(|(i, l)| frame(l, i)).collect()
+    lines.enumerate().map(|(i, l)| frame(l, i).into()).collect()
 }
 
-fn said(parts: &[&str]) -> Verdict {
+fn said(parts: &[&str]) -> Classification {
     Classifier::new().classify(&stack(parts), false)
 }
 
@@ -334,7 +336,8 @@ fn kernel_frames_change_nothing_but_the_index() {
                     space: Space::Kernel,
                     origin: Origin::Kernel,
                     ..frame(name, 99)
-                },
+                }
+                .into(),
             );
         }
         let v = Classifier::new().classify(&frames, false);
@@ -352,14 +355,14 @@ fn what_is_not_known_is_said_to_be_unknown() {
         space: Space::Kernel,
         ..frame("schedule", 0)
     };
-    let v = c.classify(&[kernel], false);
+    let v = c.classify(&[kernel.into()], false);
     assert_eq!((v.state, v.rule.0), (State::Unknown, "no-user-frames"));
 
     let v = c.classify(&stack(&[SLEEP]), true);
     assert_eq!((v.state, v.rule.0), (State::Unknown, "truncated"));
 
     let mut stripped = stack(&[SLEEP, POLL, WORKER]);
-    for f in &mut stripped {
+    for f in stripped.iter_mut().map(Arc::make_mut) {
         f.function = "app+0x1234".into();
         f.naming = Naming::FunctionStart;
     }
@@ -374,20 +377,22 @@ fn libc_without_symbols_is_still_libc() {
         "tokio::runtime::scheduler::multi_thread::worker::Context::park_internal",
         WORKER,
     ]);
-    idle[0].function = "libc.so.6+0x1098eb".into();
-    idle[0].naming = Naming::Offset;
-    idle[0].module = Some("libc.so.6".into());
+    let leaf = Arc::make_mut(&mut idle[0]);
+    leaf.function = "libc.so.6+0x1098eb".into();
+    leaf.naming = Naming::Offset;
+    leaf.module = Some("libc.so.6".into());
     assert_eq!(
         Classifier::new().classify(&idle, false).rule.0,
         "worker-park"
     );
 
     let mut plain = stack(&[SLEEP, THREAD]);
-    plain.push(Frame {
+    let unnamed = Frame {
         naming: Naming::Offset,
         module: Some("libc.so.6".into()),
         ..frame("libc.so.6+0x1", 9)
-    });
+    };
+    plain.push(unnamed.into());
     assert_eq!(
         Classifier::new().classify(&plain, false).rule.0,
         "not-tokio"
@@ -435,12 +440,12 @@ const INLINED_POOL: &str = "tokio::runtime::task::raw::poll
 
 #[test]
 fn the_pools_thread_entry_is_learned_from_a_worker() {
-    let entry_at = |mut frames: Vec<Frame>, address: u64| {
+    let entry_at = |mut frames: Vec<FrameRef>, address: u64| {
         for f in frames
             .iter_mut()
             .filter(|f| f.function.contains("short_backtrace"))
         {
-            f.address = Addr(address);
+            Arc::make_mut(f).address = Addr(address);
         }
         frames
     };
@@ -461,15 +466,12 @@ fn the_pools_thread_entry_is_learned_from_a_worker() {
     let foreign = entry_at(idle.clone(), 0x6010);
     let single = entry_at(stack(&[SLEEP, INLINED_POOL]), 0x6080);
 
-    let start = |frames: &[Frame]| -> Vec<Frame> {
-        let at = |f: &Frame| Some(Svma(f.address.0 & !0xfff));
+    let start = |frames: &[FrameRef]| -> Vec<FrameRef> {
+        let mut frames = frames.to_vec();
+        for f in frames.iter_mut().map(Arc::make_mut) {
+            f.start = Some(Svma(f.address.0 & !0xfff));
+        }
         frames
-            .iter()
-            .map(|f| Frame {
-                start: at(f),
-                ..f.clone()
-            })
-            .collect()
     };
     let without = [worker.clone(), busy.clone(), idle.clone(), single.clone()];
     let [worker, busy, idle, foreign, single] =
@@ -490,14 +492,10 @@ fn the_pools_thread_entry_is_learned_from_a_worker() {
     );
 
     // Another program in the same recording has a base of its own, not yet seen.
-    let elsewhere: Vec<_> = single
-        .iter()
-        .cloned()
-        .map(|f| Frame {
-            module: Some("other".into()),
-            ..f
-        })
-        .collect();
+    let mut elsewhere = single.clone();
+    for f in elsewhere.iter_mut().map(Arc::make_mut) {
+        f.module = Some("other".into());
+    }
     assert_eq!(c.classify(&elsewhere, false).rule.0, "task-without-owner");
 
     // Without function starts, only the very call is known.

@@ -1,9 +1,10 @@
 //! Replays stacks that real programs had, recorded by `fixtures/stack-recorder` with the ground
 //! truth that the programs themselves stated: every thread must get its state and role.
 
-use holdup::cause::{Cause, Judge, Sighting};
-use holdup::symbolize::{Frame, Naming, Origin, Space};
-use holdup::tokio_rt::{Classifier, RULES, State, Verdict};
+use holdup::cause::{Cause, CauseClassifier, WaitContext};
+use holdup::runtime::tokio::{Classifier, RULES};
+use holdup::runtime::{Classification, State};
+use holdup::symbolize::{Frame, FrameRef, Naming, Origin, Space};
 use holdup::units::{Addr, Svma};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 struct Thread {
     truth: String,
     syscall: Option<u32>,
-    frames: Vec<Frame>,
+    frames: Vec<FrameRef>,
 }
 
 struct Recording {
@@ -80,7 +81,7 @@ fn load(path: &std::path::Path) -> Recording {
     };
     let (functions, strings) = (texts("functions"), texts("strings"));
     let index = |v: &Value| v.as_u64().map(|n| usize::try_from(n).expect("an index"));
-    let table: Vec<Frame> = v["frames"]
+    let table: Vec<FrameRef> = v["frames"]
         .as_array()
         .expect("a list of frames")
         .iter()
@@ -89,7 +90,7 @@ fn load(path: &std::path::Path) -> Recording {
             let module = strings[index(&f[1]).expect("a module")].clone();
             let file = index(&f[5]).map(|i| strings[i].clone());
             let address = Addr(hex(&f[2]));
-            Frame {
+            Arc::new(Frame {
                 space: Space::User,
                 naming: if function.contains("+0x") {
                     Naming::Offset
@@ -104,7 +105,7 @@ fn load(path: &std::path::Path) -> Recording {
                 module: Some(module),
                 address,
                 start: Some(Svma(hex(&f[3]))),
-            }
+            })
         })
         .collect();
     let threads = v["threads"]
@@ -149,11 +150,11 @@ fn known_limit(recording: &str, truth: &str) -> Option<&'static str> {
     }
 }
 
-fn as_said(v: &Verdict) -> String {
+fn as_said(v: &Classification) -> String {
     format!("{} {}", v.state.name(), v.role.name())
 }
 
-fn show(frames: &[Frame]) -> String {
+fn show(frames: &[FrameRef]) -> String {
     frames
         .iter()
         .map(|f| format!("\n      {}", f.function))
@@ -338,7 +339,7 @@ fn right_causes(act: &str) -> Option<&'static [Cause]> {
 
 #[test]
 fn every_recorded_wait_has_its_cause() {
-    let mut judge = Judge::default();
+    let mut judge = CauseClassifier::default();
     let (mut judged, mut named) = (0, 0);
     for recording in recordings() {
         let classifier = recording.classifier();
@@ -354,7 +355,7 @@ fn every_recorded_wait_has_its_cause() {
                 .frame
                 .filter(|_| verdict.state == State::Blocked)
                 .map_or(thread.frames.len(), |frame| frame as usize);
-            let finding = judge.judge(&Sighting {
+            let finding = judge.judge(&WaitContext {
                 syscall: thread.syscall,
                 args: None,
                 kernel: &[],

@@ -1,7 +1,7 @@
 //! Compressed debug information: read where it is what it claims to be, and left alone where it
 //! would take all memory.
 
-use holdup::symbolize::{Frame, ModuleSource, Naming, Symbolizer};
+use holdup::symbolize::{FrameRef, ModuleSource, Naming, Symbolizer};
 use holdup::units::{Addr, Svma};
 use object::{Object, ObjectSection, ObjectSymbol, SectionFlags};
 use std::path::Path;
@@ -38,7 +38,7 @@ fn compression_headers(image: &[u8]) -> Vec<usize> {
         .collect()
 }
 
-fn frame(dir: &Path, image: &[u8]) -> Frame {
+fn frame(dir: &Path, image: &[u8]) -> FrameRef {
     let elf = object::File::parse(image).expect("an ELF file");
     let symbol = elf.symbol_by_name("wanted").expect("the function");
     let path = dir.join("changed");

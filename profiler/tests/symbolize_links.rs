@@ -1,6 +1,6 @@
 //! Debug files that a binary names: found beside it, and nothing else opened on its word.
 
-use holdup::symbolize::{Frame, ModuleSource, Symbolizer};
+use holdup::symbolize::{FrameRef, ModuleSource, Symbolizer};
 use holdup::units::{Addr, Svma};
 use rustix::fs::{CWD, FileType, Mode};
 use std::path::{Path, PathBuf};
@@ -70,7 +70,7 @@ fn debug_link(name: &Path, checksum: u32) -> Vec<u8> {
 }
 
 /// Names an address, or gives up waiting for that.
-fn frames(path: &Path, svma: Svma) -> Vec<Frame> {
+fn frames(path: &Path, svma: Svma) -> Vec<FrameRef> {
     let module = ModuleSource {
         name: "program".into(),
         path: path.to_owned(),
@@ -89,11 +89,11 @@ fn frames(path: &Path, svma: Svma) -> Vec<Frame> {
         .expect("it does not hang")
 }
 
-fn has_line(frames: &[Frame]) -> bool {
+fn has_line(frames: &[FrameRef]) -> bool {
     frames.iter().any(|frame| frame.line.is_some())
 }
 
-fn is_named(frames: &[Frame]) -> bool {
+fn is_named(frames: &[FrameRef]) -> bool {
     frames.iter().any(|frame| frame.function.contains("wanted"))
 }
 

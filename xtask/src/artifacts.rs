@@ -2,7 +2,7 @@
 
 use crate::{paths, process};
 use anyhow::{Context as _, Result, bail};
-use serde::Deserialize;
+use cargo_metadata::{Message, Metadata, MetadataCommand};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,18 +11,6 @@ use std::process::{Command, Stdio};
 #[derive(Clone, Debug)]
 pub struct Artifacts {
     executables: HashMap<String, PathBuf>,
-}
-
-/// The part of cargo's messages that is of use here; see `cargo build --message-format`.
-#[derive(Deserialize)]
-struct Message {
-    target: Option<Target>,
-    executable: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-struct Target {
-    name: String,
 }
 
 impl Artifacts {
@@ -35,19 +23,26 @@ impl Artifacts {
     pub fn build_release(packages: &[&str]) -> Result<Artifacts> {
         let mut found = HashMap::new();
         for package in packages {
-            found.extend(cargo(&["build", "--release", "--package", package])?);
+            found.extend(build(&["build", "--release", "--package", package])?);
         }
         Ok(Artifacts { executables: found })
     }
 
-    /// Builds the integration test `test` of a package, and the programs of the package, which
-    /// it may start, as `cargo test` does.
+    /// Builds the integration test `test`, and the programs that it may start, as
+    /// `cargo test --workspace` does: what that has built already is taken as it is.
     ///
     /// # Errors
     /// cargo cannot be started, or the build fails.
-    pub fn build_test(package: &str, test: &str) -> Result<Artifacts> {
-        let arguments = ["test", "--no-run", "--package", package, "--test", test];
-        cargo(&arguments).map(|executables| Artifacts { executables })
+    pub fn build_test(test: &str) -> Result<Artifacts> {
+        let arguments = [
+            "test",
+            "--no-run",
+            "--workspace",
+            "--locked",
+            "--test",
+            test,
+        ];
+        build(&arguments).map(|executables| Artifacts { executables })
     }
 
     /// The path of the executable `name`.
@@ -60,12 +55,27 @@ impl Artifacts {
     }
 }
 
+/// The cargo that runs this program, so the same toolchain, in the workspace's folder.
+#[must_use]
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(paths::root());
+    cargo
+}
+
+/// What cargo tells of a workspace, asked by a command of its cargo.
+///
+/// # Errors
+/// cargo cannot be started, or there is no workspace.
+pub fn metadata(cargo: &mut Command) -> Result<Metadata> {
+    cargo.args(["metadata", "--format-version", "1"]);
+    MetadataCommand::parse(process::output(cargo)?).context("`cargo metadata` cannot be read")
+}
+
 /// Runs a cargo that builds, and returns which executables it says are up to date now.
-fn cargo(arguments: &[&str]) -> Result<HashMap<String, PathBuf>> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+fn build(arguments: &[&str]) -> Result<HashMap<String, PathBuf>> {
+    let mut command = cargo();
     command
-        .current_dir(paths::root())
         .args(arguments)
         .arg("--message-format=json-render-diagnostics");
     let output = command
@@ -76,33 +86,14 @@ fn cargo(arguments: &[&str]) -> Result<HashMap<String, PathBuf>> {
     if !output.status.success() {
         bail!("`{}` failed: {}", process::shown(&command), output.status);
     }
-    Ok(executables(&String::from_utf8_lossy(&output.stdout)))
-}
-
-fn executables(messages: &str) -> HashMap<String, PathBuf> {
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Message>(line).ok())
-        .filter_map(|message| Some((message.target?.name, message.executable?)))
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_messages_about_executables_count() {
-        let found = executables(concat!(
-            r#"{"reason":"compiler-artifact","target":{"name":"lib"},"executable":null}"#,
-            "\nnot JSON\n",
-            r#"{"reason":"compiler-artifact","target":{"name":"holdup"},"executable":"/t/holdup"}"#,
-            "\n",
-            r#"{"reason":"build-finished","success":true}"#,
-        ));
-        assert_eq!(
-            found,
-            HashMap::from([("holdup".to_owned(), PathBuf::from("/t/holdup"))])
-        );
-    }
+    let messages = Message::parse_stream(output.stdout.as_slice());
+    Ok(messages
+        .filter_map(|message| match message.ok()? {
+            Message::CompilerArtifact(artifact) => {
+                let executable = artifact.executable?.into();
+                Some((artifact.target.name, executable))
+            }
+            _ => None,
+        })
+        .collect())
 }

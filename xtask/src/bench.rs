@@ -12,16 +12,18 @@ mod calls;
 mod cost;
 mod cpus;
 mod kinds;
-pub(crate) mod proc;
+mod proc;
 mod programs;
 mod recorder;
 mod report;
+pub mod soak;
+mod spread;
 mod throughput;
 
 use crate::artifacts::Artifacts;
-use crate::interrupt;
 use crate::verified::Verified;
 use anyhow::{Context as _, Result};
+use children::interrupt;
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::{bench, demo, ebpf, fuzz, lint, rustc_wrapper, setup, soak, test, vm_test};
+use crate::{bench, demo, ebpf, fuzz, lint, setup, test, vm};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -22,15 +22,15 @@ enum Verb {
     /// Measure what recording costs
     Bench(bench::Args),
     /// Record a loaded service for a long time, and see that memory stays flat and books balance
-    Soak(soak::Args),
+    Soak(bench::soak::Args),
     /// Build and run every test; the last line is the sum
     Test(test::Args),
     /// Run the live tests under other kernels, in virtual machines
-    VmTest(vm_test::Args),
+    VmTest(vm::Args),
     /// Fuzz what reads the target's files (needs nightly Rust and cargo-fuzz)
     Fuzz(fuzz::Args),
-    /// Check formatting, clippy, documentation and dependencies
-    Lint,
+    /// Check formatting, clippy, documentation, rooms and dependencies
+    Lint(lint::Args),
     /// Install what rebuilding the kernel programs needs, or vm-test (nothing else needs it)
     Setup(setup::Args),
     /// Build the kernel programs into profiler/bpf
@@ -40,18 +40,18 @@ enum Verb {
 /// Runs the verb that the command line names.
 #[must_use]
 pub fn main() -> ExitCode {
-    if let Some(error) = rustc_wrapper::take_over() {
+    if let Some(error) = ebpf::rustc_wrapper::take_over() {
         eprintln!("error: {error:#}");
         return ExitCode::FAILURE;
     }
     let result = match Cli::parse().verb {
         Verb::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
-        Verb::Soak(args) => soak::run(&args).map(|()| ExitCode::SUCCESS),
+        Verb::Soak(args) => bench::soak::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Test(args) => test::run(&args),
-        Verb::VmTest(args) => vm_test::run(&args),
+        Verb::VmTest(args) => vm::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args).map(|()| ExitCode::SUCCESS),
-        Verb::Lint => lint::run().map(|()| ExitCode::SUCCESS),
+        Verb::Lint(args) => lint::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Ebpf(args) => ebpf::run(&args).map(|()| ExitCode::SUCCESS),
     };

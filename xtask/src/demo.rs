@@ -1,9 +1,10 @@
 //! `cargo xtask demo`: from a fresh checkout to a verdict on a service that blocks its workers.
 
 use crate::artifacts::Artifacts;
-use crate::children::{Child, Lines};
-use crate::{interrupt, paths, process};
+use crate::{paths, process};
 use anyhow::{Context as _, Result, bail};
+use children::interrupt;
+use children::{Child, Stream};
 use rustix::process::Signal;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -71,7 +72,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
 
     say("what the clients saw:");
-    load.signal(Signal::TERM);
+    load.signal(Signal::TERM)?;
     for line in load.remaining_lines() {
         eprintln!("  {line}");
     }
@@ -107,7 +108,7 @@ impl Service {
             .arg(data_dir.path())
             // Without a network a lookup could wait far longer than the whole demo.
             .env("RES_OPTIONS", "timeout:1 attempts:1");
-        let mut child = Child::start("the demo service", &mut command, Lines::Stdout)?;
+        let mut child = Child::start("the demo service", &mut command, Stream::Stdout)?;
         let (_, line) = child.read_line(START)?;
         let addr = line
             .strip_prefix("listening on ")
@@ -128,7 +129,7 @@ pub(crate) fn start_load(artifacts: &Artifacts, addr: &str, seconds: u64) -> Res
         .arg(addr)
         .args(["--mix", "all", "--seconds"])
         .arg(seconds.to_string());
-    Child::start("the load", &mut command, Lines::Stdout)
+    Ok(Child::start("the load", &mut command, Stream::Stdout)?)
 }
 
 /// How holdup gets what it needs to load its programs into the kernel.
@@ -228,8 +229,8 @@ fn wait_for_recording(record: &mut Command, seconds: u64) -> Result<ExitStatus> 
             say("stopping");
         }
         if interrupted_at.is_some_and(|at| at.elapsed() > AFTER_CTRL_C) {
-            child.signal(Signal::INT);
-            return child.wait(WRITE);
+            child.signal(Signal::INT)?;
+            return Ok(child.wait(WRITE)?);
         }
         if Instant::now() > deadline {
             bail!("holdup does not end");

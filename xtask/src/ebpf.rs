@@ -1,10 +1,15 @@
 //! `cargo xtask ebpf`: the kernel programs, compiled, reproducibly.
 
-use crate::note::Note;
-use crate::rustc_wrapper::{self, Mapping};
+pub mod inputs;
+pub mod note;
+pub mod rustc_wrapper;
+pub mod stack_depth;
+
 use crate::toolchain::{BPF_LINKER, BpfLinker, Toolchain};
-use crate::{inputs, paths, process, strip};
+use crate::{artifacts, paths, process};
 use anyhow::{Context, Result, bail, ensure};
+use note::Note;
+use rustc_wrapper::Mapping;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -18,9 +23,9 @@ const CARGO_ARGS: &[&str] = &[
     "build-std=core",
 ];
 const TARGET: &str = "bpfel-unknown-none";
-/// What happens to the linker's output, and to paths; to be changed when [`strip`] or
-/// [`rustc_wrapper`] changes what they do, so that the object counts as stale.
-const AFTERWARDS: &str = "metadata by crate, paths mapped, debug sections removed: 1";
+/// What happens to paths, and to the linker's output; to be changed when [`rustc_wrapper`] does
+/// something else, so that the object counts as stale.
+const AFTERWARDS: &str = "metadata by crate, paths mapped: 1; llvm-objcopy --strip-debug";
 
 /// Arguments of `cargo xtask ebpf`.
 #[derive(clap::Args, Debug)]
@@ -86,10 +91,7 @@ fn build(
     rustc_wrapper::install(&mut cargo, &mappings)?;
     process::run(&mut cargo)?;
 
-    let linked = target_dir.join(TARGET).join("release/holdup");
-    let linked =
-        fs::read(&linked).with_context(|| format!("the build left no {}", linked.display()))?;
-    let object = strip::debug_sections(&linked)?;
+    let object = without_dwarf(linker, &target_dir.join(TARGET).join("release/holdup"))?;
     for Mapping { from, .. } in &mappings {
         ensure!(
             !contains(&object, from.as_os_str().as_encoded_bytes()),
@@ -108,6 +110,17 @@ fn build(
         bpf_linker_llvm: linker.llvm(),
     };
     Ok((object, note))
+}
+
+/// The linker's output without DWARF. BTF is made from DWARF at the linking, and only BTF is read
+/// afterwards, by the loader and by the kernel. DWARF is three quarters of the file, and the file is
+/// in the repository.
+fn without_dwarf(linker: &BpfLinker, linked: &Path) -> Result<Vec<u8>> {
+    let stripped = linked.with_extension("stripped");
+    let mut objcopy = process::detached(linker.objcopy());
+    objcopy.arg("--strip-debug").arg(linked).arg(&stripped);
+    process::output(&mut objcopy).context("llvm-objcopy is needed; run: cargo xtask setup")?;
+    fs::read(&stripped).with_context(|| format!("cannot read {}", stripped.display()))
 }
 
 /// Every folder whose name could end up in the object, and its stand-in.
@@ -146,33 +159,18 @@ fn mappings(toolchain: &Toolchain, target_dir: &Path, locked: bool) -> Result<Ve
 /// Folder and `name-version` of every crate that comes from a registry.
 fn dependencies(toolchain: &Toolchain, locked: bool) -> Result<Vec<(PathBuf, String)>> {
     let mut cargo = toolchain.command("cargo");
-    cargo
-        .current_dir(paths::ebpf_workspace())
-        .args(["metadata", "--format-version", "1"]);
+    cargo.current_dir(paths::ebpf_workspace());
     if locked {
         cargo.arg("--locked");
     }
-    let text = process::output(&mut cargo)?;
-    let metadata: serde_json::Value =
-        serde_json::from_str(&text).context("`cargo metadata` did not write JSON")?;
-    let packages = metadata["packages"]
-        .as_array()
-        .context("`cargo metadata` lists no packages")?;
-    packages
-        .iter()
-        .filter(|package| !package["source"].is_null())
+    artifacts::metadata(&mut cargo)?
+        .packages
+        .into_iter()
+        .filter(|package| package.source.is_some())
         .map(|package| {
-            let text = |key: &str| {
-                package[key]
-                    .as_str()
-                    .with_context(|| format!("a package without {key}"))
-            };
-            let manifest = Path::new(text("manifest_path")?);
-            let folder = manifest.parent().context("a package without a folder")?;
-            Ok((
-                folder.to_owned(),
-                format!("{}-{}", text("name")?, text("version")?),
-            ))
+            let folder = package.manifest_path.parent();
+            let folder = folder.context("a package without a folder")?.into();
+            Ok((folder, format!("{}-{}", package.name, package.version)))
         })
         .collect()
 }
@@ -190,7 +188,8 @@ fn write(object: &[u8], note: &Note) -> Result<()> {
         fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
-    for (path, bytes) in [(&path, object), (&paths::note(), note.render().as_bytes())] {
+    let text = note.render()?;
+    for (path, bytes) in [(&path, object), (&paths::note(), text.as_bytes())] {
         fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
     }
     let change = match before {

@@ -1,15 +1,28 @@
 //! `cargo xtask lint`: formatting, clippy, documentation, dependencies.
 
+mod rooms;
+
+use crate::artifacts::cargo;
 use crate::toolchain::Toolchain;
 use crate::{paths, process};
 use anyhow::{Result, bail};
-use std::process::Command;
+
+/// Arguments of `cargo xtask lint`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Only check which room names which (xtask/rooms.toml) and that there are no circles
+    #[arg(long)]
+    rooms: bool,
+}
 
 /// Runs every check, also after one has failed.
 ///
 /// # Errors
 /// Some checks fail; their own output says why.
-pub fn run() -> Result<()> {
+pub fn run(args: &Args) -> Result<()> {
+    if args.rooms {
+        return rooms::check();
+    }
     let mut doc = cargo();
     // With private items: the rooms' overviews point at the files within.
     doc.args([
@@ -33,6 +46,7 @@ pub fn run() -> Result<()> {
         ),
         process::run(&mut doc),
         kernel_programs(),
+        rooms::check(),
         dependencies(),
     ];
     let failed: Vec<String> = checks
@@ -46,13 +60,6 @@ pub fn run() -> Result<()> {
 }
 
 const DENY: [&str; 3] = ["--", "-D", "warnings"];
-
-/// The cargo that runs this program, so the same toolchain.
-fn cargo() -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(paths::root());
-    cargo
-}
 
 fn kernel_programs() -> Result<()> {
     let ready = Toolchain::find().ok().filter(Toolchain::has_rust_src);

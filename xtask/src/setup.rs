@@ -4,7 +4,7 @@
 //! are in the repository, and the tests with musl are skipped where it is not there.
 
 use crate::toolchain::{self, BPF_LINKER, BpfLinker, LLVM, Toolchain};
-use crate::{debian, process, vm_test};
+use crate::{debian, process, vm};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::Path;
@@ -17,8 +17,12 @@ pub struct Args {
     dry_run: bool,
 
     /// Install what `cargo xtask vm-test` needs, and nothing else
-    #[arg(long)]
+    #[arg(long, conflicts_with = "tests")]
     vm: bool,
+
+    /// Install what some tests are skipped without, and nothing else: musl, and std's source
+    #[arg(long)]
+    tests: bool,
 }
 
 /// Installs what is missing.
@@ -27,28 +31,61 @@ pub struct Args {
 /// Something is missing and cannot be installed; the message says what it is.
 pub fn run(args: &Args) -> Result<()> {
     if args.vm {
-        return vm_test::install(args.dry_run);
+        return vm::install(args.dry_run);
+    }
+    if args.tests {
+        return tests(args);
     }
     let toolchain = rustc(args)?;
     if let Some(toolchain) = &toolchain {
         rust_src(args, toolchain)?;
     }
     bpf_linker(args, toolchain.as_ref())?;
-    musl(args)
+    tests(args)
 }
 
-/// The C library of the statically linked fixture; std for it is built from the same source as
-/// the kernel programs' core.
-fn musl(args: &Args) -> Result<()> {
-    const PACKAGE: &str = "musl-tools";
-    if !debian::has_apt() {
-        println!("left out: {PACKAGE}, which brings musl-gcc on Debian");
-    } else if debian::missing(&[PACKAGE]).is_empty() {
-        println!("already there: {PACKAGE}");
-    } else if announce(args, &format!("apt-get install {PACKAGE}")) {
-        debian::install(&[PACKAGE])?;
+/// Installs what some tests are skipped without, where this may be done: as root, by apt.
+///
+/// # Errors
+/// Something is missing that cannot be installed here; the message ends with the one command.
+pub fn for_tests() -> Result<()> {
+    let is_there = has_musl() && Toolchain::current()?.has_rust_src();
+    if is_there || !debian::has_apt() {
+        return Ok(());
     }
-    Ok(())
+    if !rustix::process::geteuid().is_root() {
+        bail!("{FOR_TESTS}");
+    }
+    let (dry_run, vm) = (false, false);
+    let args = Args {
+        dry_run,
+        vm,
+        tests: true,
+    };
+    tests(&args).context(FOR_TESTS)
+}
+
+/// Debian's package with musl-gcc.
+const MUSL: &str = "musl-tools";
+/// What brings all that tests may be skipped without.
+pub(crate) const FOR_TESTS: &str =
+    "the tests with musl need more than is here\nrun: cargo xtask setup --tests";
+
+fn has_musl() -> bool {
+    process::output(process::detached("musl-gcc").arg("--version")).is_ok()
+}
+
+/// The C library of the statically linked fixture, and the source of std, which is built for it:
+/// that of the compiler that builds the tests.
+fn tests(args: &Args) -> Result<()> {
+    if has_musl() {
+        println!("already there: musl-gcc");
+    } else if !debian::has_apt() {
+        println!("left out: musl-gcc, which {MUSL} brings on Debian");
+    } else if announce(args, &format!("apt-get install {MUSL}")) {
+        debian::install(&[MUSL])?;
+    }
+    rust_src(args, &Toolchain::current()?)
 }
 
 /// Says what is there or what comes next; true where it is to be done.

@@ -66,6 +66,14 @@ impl Toolchain {
         );
     }
 
+    /// The one that builds this workspace, of whatever version.
+    ///
+    /// # Errors
+    /// There is no rustc that says its version.
+    pub fn current() -> Result<Toolchain> {
+        Toolchain::probe(std::env::var("RUSTUP_TOOLCHAIN").ok())
+    }
+
     fn probe(rustup_name: Option<String>) -> Result<Toolchain> {
         let mut toolchain = Toolchain {
             rustup_name,
@@ -130,6 +138,17 @@ pub fn has_rustup() -> bool {
     process::output(process::detached("rustup").arg("--version")).is_ok()
 }
 
+/// The part of a `rust-toolchain.toml` that is of use here.
+#[derive(serde::Deserialize)]
+struct RustToolchain {
+    toolchain: Channel,
+}
+
+#[derive(serde::Deserialize)]
+struct Channel {
+    channel: String,
+}
+
 /// The version that `profiler-ebpf/rust-toolchain.toml` names.
 ///
 /// # Errors
@@ -138,10 +157,9 @@ pub fn pinned() -> Result<String> {
     let path = paths::ebpf_workspace().join("rust-toolchain.toml");
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read {}", path.display()))?;
-    text.lines()
-        .find_map(|line| line.strip_prefix("channel = \"")?.strip_suffix('"'))
-        .map(str::to_owned)
-        .with_context(|| format!("{} names no channel", path.display()))
+    let file: RustToolchain =
+        toml::from_str(&text).with_context(|| format!("{} names no channel", path.display()))?;
+    Ok(file.toolchain.channel)
 }
 
 /// An installed bpf-linker.
@@ -199,21 +217,39 @@ impl BpfLinker {
     /// where the library has no llvm-config beside it.
     #[must_use]
     pub fn llvm(&self) -> String {
-        let version = || {
-            let libraries = process::output(process::detached("ldd").arg(&self.path)).ok()?;
-            let library = libraries
-                .lines()
-                .find(|line| line.contains("libLLVM"))?
-                .split_whitespace()
-                .find(|word| word.starts_with('/'))?;
-            let folder = Path::new(library).canonicalize().ok()?;
-            // /usr/lib/llvm-22/lib/libLLVM.so.22.1 may be a link to /usr/lib/x86_64-linux-gnu.
-            [Path::new(library), &folder].iter().find_map(|library| {
-                let config = library.parent()?.parent()?.join("bin/llvm-config");
-                process::output(process::detached(config).arg("--version")).ok()
-            })
+        let config = self.llvm_tool("llvm-config");
+        config
+            .and_then(|config| process::output(process::detached(config).arg("--version")).ok())
+            .unwrap_or_else(|| "unknown".to_owned())
+    }
+
+    /// llvm-objcopy: the one beside the LLVM library that it loads, else Debian's, else the one on the
+    /// `PATH`. What it writes does not depend on its version.
+    #[must_use]
+    pub fn objcopy(&self) -> PathBuf {
+        let debian = || {
+            let path = PathBuf::from(format!("/usr/lib/llvm-{LLVM}/bin/llvm-objcopy"));
+            path.is_file().then_some(path)
         };
-        version().unwrap_or_else(|| "unknown".to_owned())
+        self.llvm_tool("llvm-objcopy")
+            .or_else(debian)
+            .unwrap_or_else(|| "llvm-objcopy".into())
+    }
+
+    /// A program that was installed with the LLVM library that it loads.
+    fn llvm_tool(&self, name: &str) -> Option<PathBuf> {
+        let libraries = process::output(process::detached("ldd").arg(&self.path)).ok()?;
+        let library = libraries
+            .lines()
+            .find(|line| line.contains("libLLVM"))?
+            .split_whitespace()
+            .find(|word| word.starts_with('/'))?;
+        let real = Path::new(library).canonicalize().ok()?;
+        // /usr/lib/llvm-22/lib/libLLVM.so.22.1 may be a link to /usr/lib/x86_64-linux-gnu.
+        [Path::new(library), &real]
+            .iter()
+            .filter_map(|library| Some(library.parent()?.parent()?.join("bin").join(name)))
+            .find(|tool| tool.is_file())
     }
 }
 

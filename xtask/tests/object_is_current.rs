@@ -1,7 +1,9 @@
 //! The eBPF object in the repository was made from the sources beside it.
 
-use xtask::note::Note;
-use xtask::{ebpf, inputs, paths, stack_depth};
+use object::{Object as _, ObjectSection as _};
+use xtask::ebpf::note::Note;
+use xtask::ebpf::{self, inputs, stack_depth};
+use xtask::paths;
 
 fn note() -> Note {
     let path = paths::note();
@@ -30,6 +32,17 @@ fn object_is_the_file_that_its_note_describes() {
         "{} was changed without its note\nrun: cargo xtask ebpf",
         paths::object().display()
     );
+}
+
+/// It would be three times as large, and would name the folders of the machine that built it.
+#[test]
+fn object_has_no_dwarf() {
+    let object = std::fs::read(paths::object()).unwrap();
+    let object = object::File::parse(&*object).unwrap();
+    let names: Vec<&str> = object.sections().map(|s| s.name().unwrap()).collect();
+    assert!(names.contains(&".BTF"), "{names:?}");
+    let debug = names.iter().find(|name| name.contains(".debug_"));
+    assert_eq!(debug, None);
 }
 
 /// Linux 6.1 would refuse it, while a newer kernel loads it.

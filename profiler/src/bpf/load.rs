@@ -1,8 +1,12 @@
 //! Loading the programs, and attaching them.
 
-use super::kernel::Kernel;
+use super::cuts::Cuts;
+use super::hash_table::HashTable;
+use super::mapped::Mapped;
 use super::memlock::MemlockRaised;
+use super::programs::Programs;
 use super::tables::Tables;
+use super::thread_table::ThreadTable;
 use crate::host::KernelBtf;
 use crate::limits::Limits;
 use crate::units::{Nanos, Pid};
@@ -19,7 +23,7 @@ use profiler_common::offsets::Offsets;
 use std::num::NonZeroU32;
 use std::path::Path;
 
-/// The compiled programs; `profiler/bpf/README.md` tells where they come from.
+/// The compiled programs; `profiler/bpf/holdup.bpf.toml` says what they were built from.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/holdup.bpf.o");
 
 /// Tracepoints in the order in which they are attached: births first, switches last.
@@ -62,24 +66,24 @@ pub struct LoadOptions {
     pub limits: Limits,
 }
 
-impl Kernel {
+impl Programs {
     /// Loads the programs, without attaching them yet, for waits of at least `min_block`.
     ///
     /// # Errors
-    /// As [`Kernel::load_with`].
-    pub fn load(types: &KernelBtf, min_block: Nanos) -> Result<Kernel> {
+    /// As [`Programs::load_with`].
+    pub fn load(types: &KernelBtf, min_block: Nanos) -> Result<Programs> {
         let options = LoadOptions {
             min_block,
             ..LoadOptions::default()
         };
-        Kernel::load_with(types, &options)
+        Programs::load_with(types, &options)
     }
 
     /// Loads the programs, without attaching them yet.
     ///
     /// # Errors
     /// Where the kernel's type information lacks a field, or the verifier refuses.
-    pub fn load_with(types: &KernelBtf, options: &LoadOptions) -> Result<Kernel> {
+    pub fn load_with(types: &KernelBtf, options: &LoadOptions) -> Result<Programs> {
         let offset = |member: &str| {
             types
                 .member_offset("task_struct", member)
@@ -151,19 +155,21 @@ impl Kernel {
             ..bytemuck::Zeroable::zeroed()
         };
         processes.set(FILTER_FREED - 1, nobody, 0)?;
-        let lives = Array::try_from(take("LIVES")?)?;
-        let places = HashMap::try_from(take("PLACES")?)?;
-        let threads = Array::try_from(take("THREAD_TABLE")?)?;
-        let stacks = HashMap::try_from(take("STACKS")?)?;
-        let aggregates = HashMap::try_from(take("AGGREGATES")?)?;
-        let parks = Array::try_from(take("PARKS")?)?;
-        let parks_epoch = Array::try_from(take("PARKS_EPOCH")?)?;
+        let process_counters = Array::try_from(take("PROCESS_COUNTERS")?)?;
+        let slot_owners = HashMap::try_from(take("SLOT_OWNERS")?)?;
+        let park_cache_epoch = Array::try_from(take("PARK_CACHE_EPOCH")?)?;
         let counters = PerCpuArray::try_from(take("COUNTERS")?)?;
         let events = RingBuf::try_from(take("EVENTS")?)?;
+        let threads = ThreadTable::new(Mapped::take(&mut ebpf, "THREAD_TABLE")?);
+        let claims = HashTable::take(&mut ebpf, "CLAIMS")?;
+        let stacks = HashTable::take(&mut ebpf, "STACKS")?;
+        let objects = HashTable::take(&mut ebpf, "OBJECTS")?;
+        let aggregates = HashTable::take(&mut ebpf, "AGGREGATES")?;
+        let cuts = Cuts::new(&mut ebpf)?;
         let log = EbpfLogger::init(&mut ebpf)
             .map_err(|error| tracing::warn!("the kernel programs cannot log: {error}"))
             .ok();
-        Ok(Kernel {
+        Ok(Programs {
             log,
             _memlock: memlock,
             ebpf,
@@ -171,20 +177,22 @@ impl Kernel {
             tables,
             filter,
             processes,
-            lives,
-            places,
+            process_counters,
+            slot_owners,
             threads,
+            claims,
             stacks,
+            objects,
             aggregates,
-            parks,
-            parks_epoch,
+            cuts,
+            park_cache_epoch,
             counters,
             events,
             panics_loaded: false,
         })
     }
 
-    /// Attaches every program. Nothing is recorded before [`Kernel::watch`]. `period` is the time
+    /// Attaches every program. Nothing is recorded before [`Programs::watch`]. `period` is the time
     /// between two samples of a CPU; without one there are none. `calls` is whether system calls
     /// are measured, for which those of all processes are slowed down.
     ///

@@ -1,9 +1,9 @@
 //! What this kernel's verifier makes of the programs.
 
-use super::kernel::Kernel;
 use super::load::{
     CALLS_TRACED, CPU_SAMPLE, PAGE_FAULT, PAGE_FAULT_HELPER, PANIC, SNAPSHOT, TRACEPOINTS,
 };
+use super::programs::Programs;
 use crate::host::KernelBtf;
 use crate::units::Nanos;
 use anyhow::Result;
@@ -24,9 +24,9 @@ pub struct Verified {
 /// Loads every program that this kernel has the helpers for, attaches none, and lets them go again.
 ///
 /// # Errors
-/// As [`Kernel::load`], or where the verifier refuses a program.
+/// As [`Programs::load`], or where the verifier refuses a program.
 pub fn probe(types: &KernelBtf) -> Result<Vec<Verified>> {
-    let mut kernel = Kernel::load(types, Nanos(0))?;
+    let mut kernel = Programs::load(types, Nanos(0))?;
     let optional = types.has_helper(PAGE_FAULT_HELPER).then_some(PAGE_FAULT);
     let names = TRACEPOINTS
         .into_iter()

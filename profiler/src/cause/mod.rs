@@ -2,22 +2,22 @@
 //! instead.
 //!
 //! ```text
-//! frame -> clues (what that function tells of a wait) -> rules (which clues with which system
+//! frame -> tags (what that function tells of a wait) -> rules (which tags with which system
 //!       call make which cause, most specific first) -> finding -> advice
 //! ```
 //!
-//! [`clues`], [`rules`] and [`advice`] are tables; [`judge`] is the one small engine that reads
+//! [`tags`], [`rules`] and [`advice`] are tables; [`classifier`] is the one small engine that reads
 //! them.
 
 mod advice;
-mod clues;
-mod judge;
+mod classifier;
 mod kind;
 mod rules;
-mod sighting;
+mod tags;
+mod wait_context;
 
 pub use advice::{ADVICE, Advice, Suggestion};
-pub use judge::{Finding, Judge};
+pub use classifier::{CauseClassifier, Finding};
 pub use kind::Cause;
 pub use rules::{RULES, Rule};
-pub use sighting::Sighting;
+pub use wait_context::WaitContext;

@@ -2,8 +2,8 @@
 //! what the program asked for (a name, a join, a message) before what that was made of (a
 //! futex), and what the kernel did before what the system call is usually for.
 
-use super::clues::Clues;
 use super::kind::Cause;
+use super::tags::FunctionTags;
 
 /// A demand on the system call.
 #[derive(Clone, Copy, Debug)]
@@ -41,48 +41,65 @@ pub struct Rule {
     pub calls: Calls,
     /// Its arguments.
     pub argument: Option<Argument>,
-    /// Any of these clues must be there; none: no demand.
-    pub any: Clues,
-    /// All of these clues must be there.
-    pub all: Clues,
+    /// Any of these tags must be there; none: no demand.
+    pub any: FunctionTags,
+    /// All of these tags must be there.
+    pub all: FunctionTags,
 }
 
-/// Numbers of `arch/x86/entry/syscalls/syscall_64.tbl`.
+/// Groups of system calls.
+#[rustfmt::skip]
 mod call {
-    pub(super) const FUTEX: &[u32] = &[202, 449, 455];
-    pub(super) const FUTEX_OP: &[u32] = &[202];
-    pub(super) const FLOCK: &[u32] = &[73];
-    pub(super) const FCNTL: &[u32] = &[72];
-    /// fsync, fdatasync, sync, msync, `sync_file_range`, syncfs.
-    pub(super) const SYNC: &[u32] = &[74, 75, 162, 26, 277, 306];
-    pub(super) const SLEEP: &[u32] = &[35, 230];
-    /// poll, ppoll; with no descriptors they sleep.
-    pub(super) const POLL: &[u32] = &[7, 271];
-    /// poll, select, pselect6, ppoll, `epoll_wait`, `epoll_pwait`, `epoll_pwait2`, io_uring_enter.
-    pub(super) const READY: &[u32] = &[7, 23, 270, 271, 232, 281, 441, 426];
-    /// connect, accept, sendto, recvfrom, sendmsg, recvmsg, shutdown, accept4, recvmmsg, sendmmsg.
-    pub(super) const SOCKET: &[u32] = &[42, 43, 44, 45, 46, 47, 48, 288, 299, 307];
-    /// What takes any descriptor: read, write, readv, writev, sendfile, splice, tee, vmsplice,
-    /// close, ioctl.
-    pub(super) const STREAM: &[u32] = &[0, 1, 19, 20, 40, 275, 276, 278, 3, 16];
-    /// What only files have: open, stat and their like, pread and pwrite, directories, names.
-    pub(super) const FILE: &[u32] = &[
-        2, 4, 5, 6, 8, 17, 18, 21, 76, 77, 78, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94,
-        132, 133, 137, 138, 187, 188, 189, 190, 191, 192, 193, 194, 195, 196, 197, 198, 199, 206,
-        207, 208, 209, 217, 221, 235, 257, 258, 259, 260, 261, 262, 263, 264, 265, 266, 267, 268,
-        269, 280, 285, 295, 296, 303, 304, 316, 326, 327, 328, 332, 437, 439, 452,
-    ];
-    pub(super) const WAIT: &[u32] = &[61, 247];
-    /// clone, fork, vfork, clone3.
-    pub(super) const FORK: &[u32] = &[56, 57, 58, 435];
-    /// mmap, mprotect, munmap, brk, mremap, madvise, mlock and its like, `process_madvise`.
-    pub(super) const MEMORY: &[u32] = &[9, 10, 11, 12, 25, 28, 149, 150, 151, 152, 325, 440];
-    /// semop, semtimedop.
-    pub(super) const SEMAPHORE: &[u32] = &[65, 220];
-    /// msgsnd, msgrcv, `mq_timedsend`, `mq_timedreceive`.
-    pub(super) const MESSAGE: &[u32] = &[69, 70, 242, 243];
-    /// pause, `rt_sigtimedwait`, `rt_sigsuspend`.
-    pub(super) const SIGNAL: &[u32] = &[34, 128, 130];
+    use crate::arch::syscalls;
+
+    pub(super) const FUTEX: &[u32] = &syscalls(["futex", "futex_waitv", "futex_wait"]);
+    pub(super) const FUTEX_OP: &[u32] = &syscalls(["futex"]);
+    pub(super) const FLOCK: &[u32] = &syscalls(["flock"]);
+    pub(super) const FCNTL: &[u32] = &syscalls(["fcntl"]);
+    pub(super) const SYNC: &[u32] = &syscalls([
+        "fsync", "fdatasync", "sync", "msync", "sync_file_range", "syncfs",
+    ]);
+    pub(super) const SLEEP: &[u32] = &syscalls(["nanosleep", "clock_nanosleep"]);
+    /// With no descriptors they sleep.
+    pub(super) const POLL: &[u32] = &syscalls(["poll", "ppoll"]);
+    pub(super) const READY: &[u32] = &syscalls([
+        "poll", "select", "pselect6", "ppoll", "epoll_wait", "epoll_pwait", "epoll_pwait2",
+        "io_uring_enter",
+    ]);
+    pub(super) const SOCKET: &[u32] = &syscalls([
+        "connect", "accept", "sendto", "recvfrom", "sendmsg", "recvmsg", "shutdown", "accept4",
+        "recvmmsg", "sendmmsg",
+    ]);
+    /// What takes any descriptor.
+    pub(super) const STREAM: &[u32] = &syscalls([
+        "read", "write", "readv", "writev", "sendfile", "splice", "tee", "vmsplice", "close",
+        "ioctl",
+    ]);
+    /// What only files have.
+    pub(super) const FILE: &[u32] = &syscalls([
+        "open", "stat", "fstat", "lstat", "lseek", "pread64", "pwrite64", "access", "truncate",
+        "ftruncate", "getdents", "rename", "mkdir", "rmdir", "creat", "link", "unlink", "symlink",
+        "readlink", "chmod", "fchmod", "chown", "fchown", "lchown", "utime", "mknod", "statfs",
+        "fstatfs", "readahead", "setxattr", "lsetxattr", "fsetxattr", "getxattr", "lgetxattr",
+        "fgetxattr", "listxattr", "llistxattr", "flistxattr", "removexattr", "lremovexattr",
+        "fremovexattr", "io_setup", "io_destroy", "io_getevents", "io_submit", "getdents64",
+        "fadvise64", "utimes", "openat", "mkdirat", "mknodat", "fchownat", "futimesat",
+        "newfstatat", "unlinkat", "renameat", "linkat", "symlinkat", "readlinkat", "fchmodat",
+        "faccessat", "utimensat", "fallocate", "preadv", "pwritev", "name_to_handle_at",
+        "open_by_handle_at", "renameat2", "copy_file_range", "preadv2", "pwritev2", "statx",
+        "openat2", "faccessat2", "fchmodat2",
+    ]);
+    pub(super) const WAIT: &[u32] = &syscalls(["wait4", "waitid"]);
+    pub(super) const FORK: &[u32] = &syscalls(["clone", "fork", "vfork", "clone3"]);
+    pub(super) const MEMORY: &[u32] = &syscalls([
+        "mmap", "mprotect", "munmap", "brk", "mremap", "madvise", "mlock", "munlock", "mlockall",
+        "munlockall", "mlock2", "process_madvise",
+    ]);
+    pub(super) const SEMAPHORE: &[u32] = &syscalls(["semop", "semtimedop"]);
+    pub(super) const MESSAGE: &[u32] = &syscalls([
+        "msgsnd", "msgrcv", "mq_timedsend", "mq_timedreceive",
+    ]);
+    pub(super) const SIGNAL: &[u32] = &syscalls(["pause", "rt_sigtimedwait", "rt_sigsuspend"]);
 }
 
 /// What blocks in std's own primitives: a futex, or with other systems' locks nothing else.
@@ -95,18 +112,18 @@ const fn rule(name: &'static str, cause: Cause, calls: Calls) -> Rule {
         why: "",
         calls,
         argument: None,
-        any: Clues::NONE,
-        all: Clues::NONE,
+        any: FunctionTags::NONE,
+        all: FunctionTags::NONE,
     }
 }
 
 impl Rule {
-    const fn any(mut self, clues: Clues) -> Rule {
-        self.any = clues;
+    const fn any(mut self, tags: FunctionTags) -> Rule {
+        self.any = tags;
         self
     }
-    const fn all(mut self, clues: Clues) -> Rule {
-        self.all = clues;
+    const fn all(mut self, tags: FunctionTags) -> Rule {
+        self.all = tags;
         self
     }
     const fn argument(mut self, index: usize, mask: u64, values: &'static [u64]) -> Rule {
@@ -126,45 +143,45 @@ impl Rule {
 /// All rules, in the order in which they are tried.
 pub const RULES: &[Rule] = &[
     rule("stopped", Cause::Other, Calls::Any)
-        .any(Clues::K_STOPPED)
+        .any(FunctionTags::K_STOPPED)
         .because(
             "a signal, the freezer or a debugger holds the thread; the program waits for nothing",
         ),
     rule("memory-reclaim", Cause::Memory, Calls::Any)
-        .any(Clues::K_RECLAIM)
+        .any(FunctionTags::K_RECLAIM)
         .because(
             "the kernel frees memory before it can give any: whatever the thread asked for, it \
              waits for memory (mm/vmscan.c, mm/memcontrol.c)",
         ),
     rule("swap-in", Cause::Memory, Calls::Any)
-        .any(Clues::K_SWAP)
+        .any(FunctionTags::K_SWAP)
         .because("a page of the program's own comes back from swap (mm/memory.c, do_swap_page)"),
     rule("mmap-lock", Cause::Memory, Calls::Any)
-        .all(Clues::K_RWSEM.and(Clues::K_MM))
+        .all(FunctionTags::K_RWSEM.and(FunctionTags::K_MM))
         .because(
             "another thread changes the address space (mmap, munmap, brk), whose lock a page \
              fault needs too (mm/mmap_lock.h)",
         ),
     rule("page-fault-file", Cause::PageFault, Calls::Outside)
-        .all(Clues::K_FAULT.and(Clues::K_FILE))
+        .all(FunctionTags::K_FAULT.and(FunctionTags::K_FILE))
         .because(
             "a page of a mapped file is read from its file system (mm/filemap.c, filemap_fault)",
         ),
     rule("page-fault", Cause::PageFault, Calls::Outside)
-        .any(Clues::K_FAULT)
+        .any(FunctionTags::K_FAULT)
         .because("outside of any system call, in the page fault's handler"),
     rule("page-fault-in-call", Cause::PageFault, Calls::Any)
-        .any(Clues::K_FAULT)
+        .any(FunctionTags::K_FAULT)
         .because(
             "the kernel copies from or to memory of the program whose page must be read first",
         ),
     rule("getaddrinfo", Cause::Dns, Calls::Any)
-        .any(Clues::DNS)
+        .any(FunctionTags::DNS)
         .because(
             "below the resolver every wait is a part of the resolution: files, sockets, locks",
         ),
     rule("child-process", Cause::ChildProcess, Calls::Any)
-        .any(Clues::CHILD)
+        .any(FunctionTags::CHILD)
         .because(
             "std's process functions wait for the child's exec, its output and its end \
              (std/src/sys/process/unix)",
@@ -176,31 +193,31 @@ pub const RULES: &[Rule] = &[
              (kernel/fork.c, wait_for_vfork_done)",
     ),
     rule("thread-join", Cause::ThreadJoin, FUTEX)
-        .any(Clues::JOIN)
+        .any(FunctionTags::JOIN)
         .because("a join waits for the thread's end (pthread_join, std::thread::JoinHandle)"),
     rule("channel", Cause::Channel, FUTEX)
-        .any(Clues::CHANNEL)
+        .any(FunctionTags::CHANNEL)
         .because("a synchronous channel that is empty or full parks the thread"),
     rule("barrier", Cause::Condvar, FUTEX)
-        .any(Clues::BARRIER)
+        .any(FunctionTags::BARRIER)
         .because("a barrier waits on its condition variable for the other threads"),
     rule("std-mutex", Cause::Lock, FUTEX)
-        .any(Clues::STD_MUTEX)
+        .any(FunctionTags::STD_MUTEX)
         .because("std's Mutex, held by another thread (std/src/sys/sync/mutex/futex.rs)"),
     rule("std-rwlock", Cause::Lock, FUTEX)
-        .any(Clues::STD_RWLOCK)
+        .any(FunctionTags::STD_RWLOCK)
         .because("std's RwLock, held by other threads (std/src/sys/sync/rwlock/futex.rs)"),
     rule("parking-lot", Cause::Lock, FUTEX)
-        .any(Clues::PARKING_LOT)
+        .any(FunctionTags::PARKING_LOT)
         .because("a lock of parking_lot, held by another thread (raw_mutex.rs, lock_slow)"),
     rule("pthread-lock", Cause::Lock, FUTEX)
-        .any(Clues::PTHREAD_LOCK)
+        .any(FunctionTags::PTHREAD_LOCK)
         .because("a lock of libc, held by another thread (C code: allocator, loader, a library)"),
     rule("rayon", Cause::ThreadJoin, FUTEX)
-        .any(Clues::RAYON)
+        .any(FunctionTags::RAYON)
         .because("a thread outside of rayon's pool waits until the pool has done its work"),
     rule("block-on", Cause::NestedBlockOn, FUTEX)
-        .any(Clues::BLOCK_ON)
+        .any(FunctionTags::BLOCK_ON)
         .because(
             "an executor's block_on parks the thread, or waits on a condition variable, until its \
              future is woken (futures-executor/src/local_pool.rs, pollster, tokio's \
@@ -211,17 +228,19 @@ pub const RULES: &[Rule] = &[
         Cause::NestedBlockOn,
         Calls::Of(call::READY),
     )
-    .any(Clues::BLOCK_ON)
+    .any(FunctionTags::BLOCK_ON)
     .because("an executor's block_on waits in its I/O driver until its future is woken"),
-    rule("once", Cause::Lock, FUTEX).any(Clues::ONCE).because(
-        "a Once, OnceLock or LazyLock that another thread initializes \
+    rule("once", Cause::Lock, FUTEX)
+        .any(FunctionTags::ONCE)
+        .because(
+            "a Once, OnceLock or LazyLock that another thread initializes \
              (std/src/sys/sync/once/futex.rs)",
-    ),
+        ),
     rule("condvar", Cause::Condvar, FUTEX)
-        .any(Clues::CONDVAR)
+        .any(FunctionTags::CONDVAR)
         .because("a condition variable (std, parking_lot, pthread)"),
     rule("thread-park", Cause::Condvar, FUTEX)
-        .any(Clues::PARK)
+        .any(FunctionTags::PARK)
         .because("the thread parked itself until another one unparks it"),
     rule("futex-park", Cause::Condvar, Calls::Of(call::FUTEX_OP))
         .argument(2, 0xffff_ffff, &[0xffff_ffff])
@@ -252,10 +271,10 @@ pub const RULES: &[Rule] = &[
         .argument(1, u64::MAX, &[7, 38])
         .because("F_SETLKW and F_OFD_SETLKW wait for a lock on a range of a file"),
     rule("file-lock", Cause::FileLock, Calls::Any)
-        .any(Clues::K_FILE_LOCK)
+        .any(FunctionTags::K_FILE_LOCK)
         .because("the kernel waits for a lock on a file (fs/locks.c)"),
     rule("sqlite-busy", Cause::FileLock, Calls::Of(call::SLEEP))
-        .any(Clues::SQLITE_BUSY)
+        .any(FunctionTags::SQLITE_BUSY)
         .because(
             "another connection holds SQLite's lock on the database file: its busy handler asks \
              again and again, and sleeps in between (main.c, sqliteDefaultBusyCallback)",
@@ -268,55 +287,55 @@ pub const RULES: &[Rule] = &[
     rule("fsync", Cause::FileIo, Calls::Of(call::SYNC))
         .because("fsync and its like wait until the disk has it"),
     rule("sync-write", Cause::FileIo, Calls::Any)
-        .any(Clues::K_SYNC)
+        .any(FunctionTags::K_SYNC)
         .because(
             "the kernel syncs a file on its own: O_SYNC, or the file system does so at this call",
         ),
     rule("dirty-throttle", Cause::FileIo, Calls::Any)
-        .any(Clues::K_DIRTY)
+        .any(FunctionTags::K_DIRTY)
         .because(
             "too many pages are dirty: whoever writes more is made to wait for the disk \
              (mm/page-writeback.c, balance_dirty_pages)",
         ),
     rule("pipe", Cause::Pipe, Calls::Any)
-        .any(Clues::K_PIPE)
+        .any(FunctionTags::K_PIPE)
         .because("the kernel waits for the other end of a pipe or FIFO (fs/pipe.c)"),
     rule("poll", Cause::Poll, Calls::Of(call::READY)).because("waits for readiness of descriptors"),
     rule("socket-call", Cause::Network, Calls::Of(call::SOCKET))
         .because("only sockets have this system call"),
     rule("socket", Cause::Network, Calls::Any)
-        .any(Clues::K_SOCKET)
+        .any(FunctionTags::K_SOCKET)
         .because("the kernel waits in a protocol of the network"),
     rule("terminal", Cause::Other, Calls::Any)
-        .any(Clues::K_TTY)
+        .any(FunctionTags::K_TTY)
         .because("reads from or writes to a terminal"),
     rule("event-descriptor", Cause::Other, Calls::Any)
-        .any(Clues::K_EVENT)
+        .any(FunctionTags::K_EVENT)
         .because("reads an eventfd, a timerfd, a signalfd or inotify"),
     rule("memory-call", Cause::Memory, Calls::Of(call::MEMORY))
         .because("changes the address space, and waits for its lock or for other CPUs"),
     rule("file-call", Cause::FileIo, Calls::Of(call::FILE))
         .because("only files and directories have this system call"),
     rule("file", Cause::FileIo, Calls::Any)
-        .any(Clues::K_FILE)
+        .any(FunctionTags::K_FILE)
         .because("the kernel waits in a file system, the page cache or a block device"),
     rule("std-pipe", Cause::Pipe, Calls::Of(call::STREAM))
-        .any(Clues::PIPES)
+        .any(FunctionTags::PIPES)
         .because("the kernel's stack does not tell, but std::io::pipe made the call"),
     rule("std-net", Cause::Network, Calls::Of(call::STREAM))
-        .any(Clues::SOCKETS)
+        .any(FunctionTags::SOCKETS)
         .because(
             "the kernel's stack does not tell, but std::net or std::os::unix::net made the call",
         ),
     rule("std-fs", Cause::FileIo, Calls::Of(call::STREAM))
-        .any(Clues::FILES)
+        .any(FunctionTags::FILES)
         .because("the kernel's stack does not tell, but std::fs made the call"),
     rule("semaphore", Cause::Lock, Calls::Of(call::SEMAPHORE)).because("System V semaphores"),
     rule("message-queue", Cause::Channel, Calls::Of(call::MESSAGE))
         .because("System V and POSIX message queues"),
     rule("signal", Cause::Other, Calls::Of(call::SIGNAL)).because("waits for a signal"),
     rule("library-sleep", Cause::Sleep, Calls::Any)
-        .any(Clues::SLEEP)
+        .any(FunctionTags::SLEEP)
         .because("a sleep function made of another system call"),
 ];
 

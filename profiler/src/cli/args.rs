@@ -1,29 +1,12 @@
 //! The command line as types. Nothing is looked up or opened here.
 
-use super::engine::Format;
+use super::exit::with_exit_status;
 use super::values;
+use crate::render::Format;
 use crate::units::{Nanos, Pid};
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::time::Duration;
-
-/// The same table below every help.
-macro_rules! with_exit_status {
-    ($text:literal) => {
-        concat!(
-            $text,
-            "
-Exit status:
-   0  good; also after a first Ctrl-C
-   1  failure
-   2  the command line makes no sense
-   3  the target holds no tokio runtime
-  69  the kernel lacks what holdup needs
-  77  not permitted
- 130  ended by a second Ctrl-C"
-        )
-    };
-}
 
 const AFTER_HELP: &str = with_exit_status!(
     "\
@@ -31,8 +14,11 @@ Examples:
   sudo holdup record -n claims_api -d 30s
       Record the process claims_api for 30 seconds and print the report.
 
-  holdup record --help
-      All that can be recorded, and what can be made of it.
+  sudo holdup check -p 4711
+      Check whether process 4711 can be recorded, and what the report could not show.
+
+  holdup help record
+      Show everything that can be recorded and every form of output.
 "
 );
 
@@ -43,17 +29,18 @@ Examples:
       Record process 4711 for 30 seconds and print the report.
 
   sudo holdup record -n claims_api -o blocked.svg -o report.json
-      Record until Ctrl-C; leave a flamegraph and the report for programs, too.
+      Record until Ctrl-C. Also write a flamegraph and a report for programs.
 
   sudo holdup record --min-block 1ms -o '%p-%t.folded' -- ./claims_api --port 8080
       Start the program and record it from its first instruction to its end.
 
-The report goes to standard output, messages go to standard error. A file that exists is
-overwritten only with --force, and never through a symbolic link. Under sudo, COMMAND runs as the
-user who called sudo, and the files belong to that user. A COMMAND that still runs when the
-recording ends is asked to end (SIGTERM).
+The report goes to standard output, messages go to standard error. holdup overwrites an existing
+file only with --force, and never writes through a symbolic link.
 
-A first Ctrl-C ends the recording and writes the report, a second one ends holdup at once.
+Under sudo, COMMAND runs as the user who called sudo, and that user owns the files. If COMMAND is
+still running when the recording ends, holdup sends it SIGTERM.
+
+The first Ctrl-C ends the recording and writes the reports. The second ends holdup at once.
 "
 );
 
@@ -61,14 +48,18 @@ const CHECK_AFTER_HELP: &str = with_exit_status!(
     "\
 Examples:
   sudo holdup check
-      Test permissions and kernel.
+      Check permissions and the kernel.
 
   sudo holdup check -p 4711
-      Test process 4711 too: tokio, symbols, line tables.
+      Also check process 4711: tokio, symbols, line tables.
 
-A requirement is ok, limited (recordings work, and lack something), missing (there can be no
-recording) or unknown (something else must be there to tell). The exit status is the one that
-holdup record would end with before it recorded anything.
+Each requirement is in one of four states:
+  ok       it is met
+  limited  recordings work, but lack something
+  missing  nothing can be recorded
+  unknown  it cannot be checked, because something else is missing
+
+The exit status is the one with which holdup record would fail before it records anything.
 "
 );
 
@@ -81,7 +72,6 @@ holdup record would end with before it recorded anything.
     after_help = AFTER_HELP,
     // Bare `holdup` is a question, not a mistake: the caller prints help and succeeds.
     subcommand_required = false,
-    disable_help_subcommand = true,
     subcommand_value_name = "VERB",
     subcommand_help_heading = "Verbs",
 )]
@@ -96,15 +86,15 @@ pub(crate) struct Cli {
 /// What every verb takes.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
-    /// Print nothing on standard error but errors
+    /// Print only errors on standard error
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
 
-    /// Say more on standard error: what is done (-v), why (-vv), everything (-vvv)
+    /// Print more on standard error: what is done (-v), why (-vv), everything (-vvv)
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
 
-    /// Colors: by default on a terminal, unless NO_COLOR is set
+    /// When to use colors; auto: on a terminal, unless NO_COLOR is set
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = When::Auto)]
     pub(crate) color: When,
 }
@@ -127,23 +117,21 @@ pub(crate) enum Verb {
     )]
     Record(RecordArgs),
 
-    /// Tell what recordings need of this machine, whether it is there, and what to do if not
+    /// Check whether this machine can record, and say what to do if not
     #[command(after_long_help = CHECK_AFTER_HELP)]
     Check(CheckArgs),
 
-    /// Load the kernel programs, attach none, and print what verifying each one took
+    /// Load the kernel programs without attaching them, and print what verifying each one took
     #[command(hide = true)]
     Probe,
 
     /// Print a completion script for a shell
-    #[command(hide = true)]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
 
-    /// Print a manual page, in roff
-    #[command(hide = true)]
+    /// Print a manual page, in roff: holdup man record | man -l -
     Man {
         /// The verb to describe; without one, the program
         verb: Option<String>,
@@ -154,107 +142,131 @@ pub(crate) enum Verb {
 // That there is a target is left to the settings, which say it better than clap would.
 #[command(group = ArgGroup::new("target").args(["pid", "name", "command"]))]
 pub(crate) struct RecordArgs {
-    /// Record the process with this id; several, separated by commas, at once
+    /// Record the process with this id, or several: -p 4711,4712
     #[arg(
         short,
         long,
         value_name = "PID",
         value_parser = values::pid,
         value_delimiter = ',',
+        allow_negative_numbers = true,
         help_heading = "Target"
     )]
     pub(crate) pid: Vec<Pid>,
 
-    /// Record all processes whose name or executable file is called so
+    /// Record every process with this name, or whose executable file has it
     #[arg(short, long, value_name = "NAME", value_parser = values::name, help_heading = "Target")]
     pub(crate) name: Option<String>,
 
-    /// Start this command, and record it from its first instruction
+    /// Start this command and record it from its first instruction
     #[arg(last = true, value_name = "COMMAND", help_heading = "Target")]
     pub(crate) command: Vec<OsString>,
 
-    /// Record the processes that the targets fork, too
+    /// Also record the processes that the targets fork
     #[arg(long, help_heading = "Target")]
     pub(crate) follow: bool,
 
-    /// End after this time: 30s, 500ms, 2m; a bare number is seconds
+    /// Stop after this time: 30s, 500ms, 2m; a bare number is seconds
     ///
-    /// By default the recording ends with Ctrl-C or with the last of the targets.
-    #[arg(short, long, value_name = "TIME", value_parser = values::duration)]
+    /// By default the recording goes on until Ctrl-C, or until the last target ends.
+    #[arg(short, long, value_name = "TIME", value_parser = values::duration, allow_negative_numbers = true)]
     pub(crate) duration: Option<Duration>,
 
-    /// Record single waits of at least this time: 1ms, 100us
+    /// Record each wait of at least this time by itself: 1ms, 100us
     ///
-    /// Shorter waits are in all sums, but not in the timeline. From 1us to 1h.
-    #[arg(short, long, value_name = "TIME", value_parser = values::min_block, default_value = "100us")]
+    /// Shorter waits count in all totals, but are missing from the timeline. From 1us to 1h.
+    #[arg(
+        short,
+        long,
+        value_name = "TIME",
+        value_parser = values::min_block,
+        allow_negative_numbers = true,
+        default_value = "100us"
+    )]
     pub(crate) min_block: Nanos,
 
-    /// Sample threads of the target on a CPU, so many times a second and CPU
+    /// Sample running threads of the target this many times per second on each CPU
     ///
-    /// What they do there is reported apart from waits. 0 for no samples, at most 1000.
-    #[arg(short = 'F', long, value_name = "HZ", value_parser = values::freq, default_value = "99")]
+    /// The report shows what they do apart from what they wait for. 0 turns sampling off; at most
+    /// 1000.
+    #[arg(
+        short = 'F',
+        long,
+        value_name = "HZ",
+        value_parser = values::freq,
+        allow_negative_numbers = true,
+        default_value = "99"
+    )]
     pub(crate) freq: u32,
 
-    /// List task polls that take a CPU for at least this time: 10ms, 500us
+    /// List task polls that use a CPU for at least this time: 10ms, 500us
     ///
-    /// They are found by samples: those shorter than two periods of --freq only by chance.
-    #[arg(long, value_name = "TIME", value_parser = values::long_poll, default_value = "10ms")]
+    /// Samples find them, so a poll shorter than two sampling periods (see --freq) is found only
+    /// by chance.
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = values::long_poll,
+        allow_negative_numbers = true,
+        default_value = "10ms"
+    )]
     pub(crate) long_poll: Nanos,
 
-    /// Measure time inside single system calls without leaving the CPU
+    /// Find single system calls that keep a CPU busy for --min-block or longer
     ///
-    /// As in a read of 100 MB that are in the page cache. This slows all system calls of all
-    /// processes down: see the README.
+    /// For example a read of 100 MB from the page cache. This slows down every system call of
+    /// every process; the README says by how much.
     #[arg(long, overrides_with = "no_syscalls")]
     pub(crate) syscalls: bool,
 
-    /// Leave the time inside single system calls out
+    /// Undo an earlier --syscalls
     #[arg(long)]
     pub(crate) no_syscalls: bool,
 
-    /// Count panics, with where they began
+    /// Count panics, and show where they began
     ///
-    /// A task's panic is swallowed by its JoinHandle. This needs the symbol table of the program.
+    /// A panic in a task ends only that task, so it is easily overlooked. Needs the program's
+    /// symbol table.
     #[arg(long)]
     pub(crate) panics: bool,
 
-    /// Walk one stack in N a second time with another unwinder, and count the differences
+    /// Unwind about one stack in N again with a second unwinder, and count the differences
     ///
-    /// The kernel side copies up to 32 KiB of such a stack. N is chosen at random: one stack in
-    /// 1000 costs next to nothing, every stack (1) slows the target down.
+    /// The kernel programs copy up to 32 KiB of each such stack, and choose it at random. N = 1000
+    /// costs next to nothing; N = 1 (every stack) slows the target down.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) shadow_check: Option<u32>,
 
-    /// Write a report to this file too; may be given several times
-    ///
-    /// The format follows the extension: .svg (flamegraph), .folded (folded stacks), .json (for
-    /// programs), .txt (for people); .wakers.svg and .wakers.folded show who ended the waits,
-    /// .wall.svg and .wall.folded all time: on a CPU, in line for one, blocked. `-` is standard output, which always gets a report: see
-    /// --format. In the name, %p becomes the (first) target's pid, %t the time as 20261123T224500Z, %% a
-    /// percent sign.
-    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    /// Also write a report to this file; may be given several times
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        long_help = values::output_help(),
+        help_heading = "Output"
+    )]
     pub(crate) output: Vec<OsString>,
 
     /// Format of standard output, and of files whose extension does not tell it
     #[arg(short, long, value_enum, help_heading = "Output")]
     pub(crate) format: Option<Format>,
 
-    /// Overwrite files that exist
+    /// Overwrite existing files
     #[arg(long, help_heading = "Output")]
     pub(crate) force: bool,
 
-    /// Leave the frames of the runtime out of flamegraphs
+    /// Leave frames of the runtime out of flamegraphs
     #[arg(long, help_heading = "Output")]
     pub(crate) collapse_runtime: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// Test the process with this id, too
-    #[arg(short, long, value_name = "PID", value_parser = values::pid)]
+    /// Also check the process with this id
+    #[arg(short, long, value_name = "PID", value_parser = values::one_pid, allow_negative_numbers = true)]
     pub(crate) pid: Option<Pid>,
 
-    /// Format of what is printed
+    /// Format of the result
     #[arg(short, long, value_enum, default_value_t = CheckFormat::Text)]
     pub(crate) format: CheckFormat,
 }

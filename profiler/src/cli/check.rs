@@ -1,13 +1,15 @@
 //! `holdup check`.
 
 use super::check_target;
+use super::error::{Error, Result};
+use super::exit::Exit;
+use super::hint;
 use super::output::write_stdout;
-use super::run::permission_hint;
 use super::settings::{CheckFormat, CheckSettings};
-use crate::error::{Error, Exit, Result};
-use crate::host::{HostFacts, Refusal, Requirement, State, first_refusal, requirements};
-use crate::model::{Host, Tool};
-use crate::render::{self, check::Check};
+use crate::host::{self, HostFacts, Refusal, RefusalKind, State, first_refusal, requirements};
+use crate::recording::{Host, Tool};
+use crate::render;
+use crate::report::check::{Check, CheckArea, CheckRefusal, CheckState, Requirement};
 
 /// Prints every requirement. Returns what `holdup record` would end with before it recorded
 /// anything.
@@ -15,16 +17,18 @@ use crate::render::{self, check::Check};
 /// # Errors
 /// Where the machine cannot be looked at at all, or standard output cannot be written to.
 pub(crate) fn check(settings: &CheckSettings) -> Result<Exit> {
-    let mut list = requirements(&HostFacts::gather()?);
+    let facts = HostFacts::gather()
+        .map_err(|error| Error::new("cannot read my own capabilities").because(error))?;
+    let of_host = requirements(&facts);
+    let mut refused = first_refusal(&of_host).map(Error::from);
+    let mut list: Vec<Requirement> = of_host.into_iter().map(row).collect();
     let target = settings.pid.map(|pid| {
-        let (target, of_target) = check_target::requirements(pid);
-        list.extend(of_target);
-        target
+        let found = check_target::requirements(pid);
+        list.extend(found.requirements);
+        refused = refused.take().or(found.refused);
+        found.target
     });
-    for requirement in &mut list {
-        advise(requirement);
-    }
-    let exit = first_refusal(&list).map_or(Exit::Success, |error| error.exit_status());
+    let exit = refused.as_ref().map_or(Exit::Success, Error::exit_status);
     let check = Check {
         tool: Tool {
             name: "holdup".into(),
@@ -38,32 +42,48 @@ pub(crate) fn check(settings: &CheckSettings) -> Result<Exit> {
             cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
         },
         target,
+        refusal: refused.map(|error| CheckRefusal {
+            exit: exit.code(),
+            message: error.chain(),
+        }),
         requirements: list,
     };
-    let defaults = render::Options::default();
-    let options = render::Options {
-        color: settings.color,
-        width: settings.width.map_or(defaults.width, usize::from),
-        ..defaults
-    };
     write_stdout(|out| match settings.format {
-        CheckFormat::Text => render::check::text(&check, &options, out),
-        CheckFormat::Json => render::check::json(&check, &options, out),
+        CheckFormat::Text => render::check_text(&check, &settings.rendering, out),
+        CheckFormat::Json => render::check_json(&check, out),
     })
     .map_err(|error| Error::new("cannot write to standard output").because(error))?;
     Ok(exit)
 }
 
-/// How to get a permission is for the command line to say: it knows what was typed.
-fn advise(requirement: &mut Requirement) {
-    let State::Missing(refusal) = &requirement.state else {
-        return;
+/// A requirement of this machine, with what to do about it in the words of the command line.
+fn row(requirement: host::Requirement) -> Requirement {
+    let remedy = match (requirement.fix, &requirement.state) {
+        (Some(fix), _) => Some(hint::of_fix(fix)),
+        // How to get a permission is for the command line to say: it knows what was typed.
+        (None, State::Missing(refusal)) if is_permission(refusal) => Some(hint::of_permission()),
+        _ => None,
     };
-    let is_permission = match refusal {
-        Refusal::Capability(_) => true,
-        other => other.exit() == Exit::Permission,
-    };
-    if is_permission && requirement.remedy.is_none() {
-        requirement.remedy = Some(permission_hint());
+    Requirement {
+        id: requirement.id,
+        area: match requirement.area {
+            host::Area::Permission => CheckArea::Permission,
+            host::Area::Kernel => CheckArea::Kernel,
+            host::Area::Setting => CheckArea::Setting,
+        },
+        name: requirement.name,
+        state: match requirement.state {
+            State::Ok => CheckState::Ok,
+            State::Limited => CheckState::Limited,
+            State::Missing(_) => CheckState::Missing,
+            State::Unknown => CheckState::Unknown,
+        },
+        purpose: requirement.purpose,
+        found: requirement.found,
+        remedy,
     }
+}
+
+fn is_permission(refusal: &Refusal) -> bool {
+    refusal.kind() == RefusalKind::Permission
 }

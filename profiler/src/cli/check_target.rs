@@ -1,12 +1,11 @@
 //! What recordings need of the process that is to be recorded.
 
+use super::error::Error;
 use super::live::no_runtime;
 use crate::counted::counted;
-use crate::error::Error;
-use crate::host::{Area, Refusal, Requirement};
 use crate::process::module::Module;
 use crate::process::{MappingKind, Target};
-use crate::render::check::CheckedTarget;
+use crate::report::check::{CheckArea, CheckState, CheckedTarget, Requirement};
 use crate::symbolize::separate_debug_file;
 use crate::units::Pid;
 use crate::unwind::UnwindTable;
@@ -27,41 +26,90 @@ struct Code {
     unwinds: Result<(), String>,
 }
 
-/// Pins the process and judges it.
-pub(super) fn requirements(pid: Pid) -> (CheckedTarget, Vec<Requirement>) {
-    let process = new(
+/// What was found of the process.
+pub(super) struct Found {
+    pub(super) target: CheckedTarget,
+    pub(super) requirements: Vec<Requirement>,
+    /// Why it cannot be recorded, if it cannot.
+    pub(super) refused: Option<Error>,
+}
+
+/// Pins the process and looks at it.
+pub(super) fn requirements(pid: Pid) -> Found {
+    let process = row(
         "target-process",
         "process",
         "be there, and ours to look into",
     );
-    match Target::open(pid) {
-        Ok(target) => {
-            let exe = String::from_utf8_lossy(target.exe()).into_owned();
-            let user = match target.uid() {
-                u32::MAX => "unknown user".to_owned(),
-                uid => format!("user {uid}"),
+    let target = match Target::open(pid) {
+        Ok(target) => target,
+        Err(error) => {
+            let error = Error::from(error).with_permission_hint();
+            return Found {
+                target: CheckedTarget { pid, exe: None },
+                requirements: vec![missing(process, &error)],
+                refused: Some(error),
             };
-            let mut list = vec![process.found(user), executable(&target), memory(&target)];
-            list.extend(code(&target));
-            let exe = Some(exe);
-            (CheckedTarget { pid, exe }, list)
         }
-        Err(error) => (
-            CheckedTarget { pid, exe: None },
-            vec![refused(process, &error)],
-        ),
+    };
+    let user = match target.uid() {
+        u32::MAX => "unknown user".to_owned(),
+        uid => format!("user {uid}"),
+    };
+    let mut list = vec![found(process, user), executable(&target), memory(&target)];
+    let refused = code(&target, &mut list);
+    let exe = Some(String::from_utf8_lossy(target.exe()).into_owned());
+    Found {
+        target: CheckedTarget { pid, exe },
+        requirements: list,
+        refused,
     }
 }
 
-fn new(id: &'static str, name: &'static str, purpose: &'static str) -> Requirement {
-    Requirement::new(Area::Target, id, name, purpose)
+/// A requirement that is met, so far.
+fn row(id: &'static str, name: &'static str, purpose: &'static str) -> Requirement {
+    Requirement {
+        id,
+        area: CheckArea::Target,
+        name,
+        state: CheckState::Ok,
+        purpose,
+        found: String::new(),
+        remedy: None,
+    }
 }
 
-fn refused(requirement: Requirement, error: &Error) -> Requirement {
-    let requirement = requirement.missing(Refusal::from_error(error));
-    match error.suggestion() {
-        Some(hint) => requirement.remedy(hint),
-        None => requirement,
+fn found(row: Requirement, found: impl Into<String>) -> Requirement {
+    Requirement {
+        found: found.into(),
+        ..row
+    }
+}
+
+/// Met in part: `found` says what recordings lack, `remedy` what to do about it.
+fn limited(row: Requirement, found: impl Into<String>, remedy: &str) -> Requirement {
+    Requirement {
+        state: CheckState::Limited,
+        found: found.into(),
+        remedy: Some(remedy.to_owned()),
+        ..row
+    }
+}
+
+fn missing(row: Requirement, error: &Error) -> Requirement {
+    Requirement {
+        state: CheckState::Missing,
+        found: error.chain(),
+        remedy: error.suggestion().map(str::to_owned),
+        ..row
+    }
+}
+
+fn unknown(row: Requirement, why: String) -> Requirement {
+    Requirement {
+        state: CheckState::Unknown,
+        found: why,
+        ..row
     }
 }
 
@@ -73,44 +121,43 @@ fn executable(target: &Target) -> Requirement {
     } else {
         ""
     };
-    new("target-executable", "executable", "be an x86_64 ELF file")
-        .found(format!("{path}{deleted}"))
+    let executable = row("target-executable", "executable", "be an x86_64 ELF file");
+    found(executable, format!("{path}{deleted}"))
 }
 
 /// The vDSO is the one part of its memory that any process has and nobody minds.
 fn memory(target: &Target) -> Requirement {
-    let requirement = new("target-memory", "memory", "walk threads that wait already");
+    let requirement = row("target-memory", "memory", "walk threads that wait already");
     let read = target
         .mappings()
         .and_then(|mappings| target.vdso_image(&mappings));
     match read {
         Ok(_) => requirement,
-        Err(error) => requirement
-            .limited(format!(
-                "unreadable ({error}): waits from before the recording have no stacks"
-            ))
-            .remedy("run holdup with sudo"),
+        Err(error) => limited(
+            requirement,
+            format!("unreadable ({error}): waits from before the recording have no stacks"),
+            "run holdup with sudo",
+        ),
     }
 }
 
-fn code(target: &Target) -> Vec<Requirement> {
+/// Looks at the target's code. Returns why it cannot be recorded, if it cannot.
+fn code(target: &Target, list: &mut Vec<Requirement>) -> Option<Error> {
     let modules = match modules(target) {
         Ok(modules) => modules,
         Err(error) => {
             let error = Error::new("cannot read the mappings").because(error);
-            return vec![refused(
-                new("target-files", "files", "read the target's code"),
-                &error,
-            )];
+            let files = row("target-files", "files", "read the target's code");
+            list.push(missing(files, &error));
+            return Some(error);
         }
     };
-    let mut list = vec![
-        files(&modules),
-        unwinding(&modules),
-        tokio(target, &modules),
-    ];
+    list.push(files(&modules));
+    list.push(unwinding(&modules));
+    let (tokio, refused) = tokio(target, &modules);
+    list.push(tokio);
     list.extend(names(target));
-    list
+    refused
 }
 
 /// Every file that code is mapped from, once.
@@ -158,18 +205,20 @@ fn walks(image: &[u8]) -> Result<(), String> {
 }
 
 fn files(modules: &[Code]) -> Requirement {
-    let requirement = new("target-files", "files", "read the target's code");
+    let requirement = row("target-files", "files", "read the target's code");
     let unreadable = problems(modules, |module| module.facts.as_ref().err());
     match unreadable {
-        Some(problems) => requirement
-            .limited(format!("cannot be read: {problems}"))
-            .remedy("run holdup with sudo"),
-        None => requirement.found(counted(modules.len() as u64, "file", "files")),
+        Some(problems) => limited(
+            requirement,
+            format!("cannot be read: {problems}"),
+            "run holdup with sudo",
+        ),
+        None => found(requirement, counted(modules.len() as u64, "file", "files")),
     }
 }
 
 fn unwinding(modules: &[Code]) -> Requirement {
-    let requirement = new(
+    let requirement = row(
         "target-unwinding",
         "unwinding information",
         "walk stacks to their root",
@@ -180,9 +229,11 @@ fn unwinding(modules: &[Code]) -> Requirement {
         module.unwinds.as_ref().err()
     });
     match blind {
-        Some(problems) => requirement
-            .limited(format!("stacks end in {problems}"))
-            .remedy("build it with unwind tables: rustc -C force-unwind-tables=yes"),
+        Some(problems) => limited(
+            requirement,
+            format!("stacks end in {problems}"),
+            "build it with unwind tables: rustc -C force-unwind-tables=yes",
+        ),
         None => requirement,
     }
 }
@@ -211,8 +262,8 @@ fn problems<'a>(
     }
 }
 
-fn tokio(target: &Target, modules: &[Code]) -> Requirement {
-    let requirement = new("target-tokio", "tokio", "tell workers from other threads");
+fn tokio(target: &Target, modules: &[Code]) -> (Requirement, Option<Error>) {
+    let requirement = row("target-tokio", "tokio", "tell workers from other threads");
     let traces = modules
         .iter()
         .filter_map(|module| Some(&module.facts.as_ref().ok()?.tokio));
@@ -224,17 +275,21 @@ fn tokio(target: &Target, modules: &[Code]) -> Requirement {
     }
     versions.sort_unstable();
     versions.dedup();
-    match (present, versions.as_slice()) {
-        (false, _) => refused(requirement, &no_runtime(target)),
-        (true, []) => requirement.found("of unknown version"),
-        (true, versions) => requirement.found(versions.join(", ")),
+    if !present {
+        let error = no_runtime(target);
+        return (missing(requirement, &error), Some(error));
     }
+    let version = match versions.as_slice() {
+        [] => "of unknown version".to_owned(),
+        versions => versions.join(", "),
+    };
+    (found(requirement, version), None)
 }
 
 /// Whether the executable tells functions and lines.
 fn names(target: &Target) -> Vec<Requirement> {
-    let symbols = new("target-symbols", "symbols", "name functions");
-    let lines = new(
+    let symbols = row("target-symbols", "symbols", "name functions");
+    let lines = row(
         "target-lines",
         "line tables",
         "name files and lines, and inlined functions",
@@ -245,25 +300,29 @@ fn names(target: &Target) -> Vec<Requirement> {
         .and_then(|image| Module::from_elf(&image).map_err(|error| error.to_string()));
     let facts = match facts {
         Ok(facts) => facts,
-        Err(error) => return vec![symbols.unknown(error.clone()), lines.unknown(error)],
+        Err(error) => return vec![unknown(symbols, error.clone()), unknown(lines, error)],
     };
     if let Some(path) = facts.build_id.as_deref().and_then(separate_debug_file) {
         let path = path.to_string_lossy().into_owned();
-        return vec![symbols.found(path.clone()), lines.found(path)];
+        return vec![found(symbols, path.clone()), found(lines, path)];
     }
     let symbols = if facts.has_symtab {
         symbols
     } else {
-        symbols
-            .limited("stripped: functions are named by their addresses")
-            .remedy("build it with strip = false in [profile.release]")
+        limited(
+            symbols,
+            "stripped: functions are named by their addresses",
+            "build it with strip = false in [profile.release]",
+        )
     };
     let lines = if facts.has_debug_lines {
         lines
     } else {
-        lines
-            .limited("none: no files and lines, inlined functions are not told apart")
-            .remedy("build it with debug = \"line-tables-only\" in [profile.release]")
+        limited(
+            lines,
+            "none: no files and lines, inlined functions are not told apart",
+            "build it with debug = \"line-tables-only\" in [profile.release]",
+        )
     };
     vec![symbols, lines]
 }

@@ -1,6 +1,7 @@
 //! Ctrl-C: the first asks the work to end, the second ends the program at once.
 
-use crate::error::{Error, Exit, Result};
+use super::error::{Error, Result};
+use super::exit::Exit;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
@@ -91,9 +92,9 @@ mod tests {
         let asked = supervise(move |stop| {
             interrupt();
             listen(stop);
-            Exit::FailOver
+            Exit::NoRuntime
         });
-        assert_eq!(asked.expect("watched"), Exit::FailOver);
+        assert_eq!(asked.expect("watched"), Exit::NoRuntime);
 
         let (_release, stuck) = mpsc::channel::<()>();
         let ended = supervise(move |stop| {

@@ -1,8 +1,8 @@
 //! Names of output files, in which `%p` and `%t` stand for what is known only later.
 
-use super::timestamp::compact_utc;
-use crate::error::{Error, Result};
+use super::error::{Error, Result};
 use crate::units::Pid;
+use jiff::Timestamp;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -74,6 +74,13 @@ impl Template {
     }
 }
 
+/// `time` in UTC as `20261123T224500Z` (ISO 8601, basic format). A time that no calendar has is
+/// the beginning of 1970.
+fn compact_utc(time: SystemTime) -> String {
+    let time = Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH);
+    time.strftime("%Y%m%dT%H%M%SZ").to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +101,27 @@ mod tests {
         assert_eq!(fill("%p-%t.json"), "4711-20261123T224500Z.json");
         assert_eq!(fill("100%%/%%p/%p%p"), "100%/%p/47114711");
         assert_eq!(fill("/dir with space/ä"), "/dir with space/ä");
+    }
+
+    #[test]
+    fn times_are_in_utc() {
+        // As `date -u -d @N +%Y%m%dT%H%M%SZ` prints them.
+        for (seconds, text) in [
+            (0, "19700101T000000Z"),
+            (951_782_399, "20000228T235959Z"),
+            (951_782_400, "20000229T000000Z"),
+            (1_709_210_096, "20240229T123456Z"),
+            (1_735_689_599, "20241231T235959Z"),
+            (1_795_473_900, "20261123T224500Z"),
+            (4_107_542_400, "21000301T000000Z"),
+        ] {
+            let time = UNIX_EPOCH + Duration::from_secs(seconds);
+            assert_eq!(compact_utc(time), text, "{seconds}");
+        }
+        assert_eq!(
+            compact_utc(UNIX_EPOCH - Duration::from_secs(1)),
+            "19691231T235959Z"
+        );
     }
 
     #[test]

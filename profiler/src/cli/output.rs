@@ -1,11 +1,11 @@
 //! The reports' destinations: prepared before the recording, written after it.
 
-use super::engine::Format;
+use super::error::{Error, Result};
 use super::pending_file::PendingFile;
 use super::settings::{Destination, OutputSpec};
-use crate::error::{Error, Result};
 use crate::host::privileges::user_of_files;
 use crate::process::Invoker;
+use crate::render::Format;
 use crate::units::Pid;
 use std::io::{self, BufWriter, Write};
 use std::time::SystemTime;
@@ -202,7 +202,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let twice = [spec(&dir.path().join("7")), spec(&dir.path().join("./%p"))];
         let error = prepared(&twice).expect_err("one place");
-        assert_eq!(error.exit_status(), crate::error::Exit::Usage);
+        assert_eq!(error.exit_status(), crate::cli::Exit::Usage);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 #[path = "pending_file_dir.rs"]
 mod dir;
 
-use crate::error::{Error, Result};
+use super::error::{Error, Result};
 use crate::host::privileges::{as_user, is_owner};
 use crate::process::Invoker;
 use rustix::fs::{
@@ -85,7 +85,7 @@ impl PendingFile {
         let dir = dir::open(parent).map_err(|errno| match errno {
             Errno::NOENT => cannot(errno).hint(format!(
                 "mkdir -p {}",
-                crate::error::shell_word(&parent.to_string_lossy())
+                super::hint::shell_word(&parent.to_string_lossy())
             )),
             // Of ours: the kernel has it for too many links.
             Errno::LOOP => cannot(errno).hint(

@@ -1,8 +1,9 @@
 //! `holdup probe`: whether this kernel takes the programs, and what its verifier had to do.
 
+use super::error::{Error, Result};
+use super::exit::Exit;
 use super::output::write_stdout;
 use crate::bpf::{self, Verified};
-use crate::error::{Error, Exit, Result};
 use crate::host;
 
 /// One line a program.

@@ -1,8 +1,8 @@
 //! Messages on standard error.
 
+use super::error::Error;
 use super::escape::printable;
 use super::settings::ConsoleSettings;
-use crate::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 

@@ -1,16 +1,19 @@
 //! `holdup record`.
 
-use super::engine::{Engine, Format, RenderOptions, Session};
+use super::engine::Recorder;
+use super::error::{Error, Result};
+use super::exit::Exit;
 use super::interrupt::Stop;
-use super::output::{self, IsStdout, Written};
+use super::output::{self, IsStdout, Output, Written};
 use super::progress::{Progress, SPIN};
 use super::settings::{RecordSettings, TargetChoice};
 use crate::counted::counted;
-use crate::error::{Error, Exit, Result};
 use crate::host::Features;
 use crate::host::privileges::{self, Keep};
-use crate::model::{Losses, Recording};
 use crate::process::{Launched, Target, find_by_name, status_text};
+use crate::recording::Losses;
+use crate::render::{self, Format};
+use crate::report::Report;
 use crate::units::Pid;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -26,7 +29,7 @@ const GRACE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// Where nothing was recorded, or an output could not be written.
-pub(crate) fn record<E: Engine>(
+pub(crate) fn record<R: Recorder>(
     settings: &RecordSettings,
     features: &Features,
     progress: &Progress,
@@ -49,16 +52,9 @@ pub(crate) fn record<E: Engine>(
         .enable_all()
         .build()
         .map_err(cannot)?;
-    let mut session: E::Session =
-        runtime.block_on(async { E::Session::start(&targets, features, &settings.session) })?;
-    let mut needed = privileges::RECORDING;
-    if launched.is_some() {
-        needed |= privileges::ENDING;
-    }
-    let invoker = settings.invoker.as_ref();
-    E::drop_privileges(Keep::least(needed, invoker, || {
-        output::can_finish(&outputs)
-    }))?;
+    let keep = rights_to_keep(settings, &outputs, launched.is_some());
+    let mut recorder =
+        runtime.block_on(async { R::start(&targets, features, &settings.recording, keep) })?;
     if let Some(launched) = &mut launched {
         launched.release();
     }
@@ -66,7 +62,7 @@ pub(crate) fn record<E: Engine>(
     let begun = Instant::now();
     let end = until_end(settings.duration, stop, progress);
     runtime.block_on(async {
-        let ran = session.run(end).await;
+        let ran = recorder.run(end).await;
         progress.clear();
         ran
     })?;
@@ -79,23 +75,35 @@ pub(crate) fn record<E: Engine>(
     for other in targets.iter().skip(1).filter(|other| other.ended()) {
         progress.say(&end_line(other, &status_text(other.exit_status()), elapsed));
     }
-    let recording = session.finish(ended)?;
+    let report = recorder.finish(ended)?;
     if let Some(launched) = launched {
         end_command(&target, launched, &runtime, progress);
     }
 
-    let report = E::report(&recording);
-    let render = |format: Format, stdout: IsStdout, out: &mut dyn std::io::Write| {
-        let options = RenderOptions {
-            color: settings.color && stdout.0,
-            width: settings.width.filter(|_| stdout.0),
-            collapse_runtime: settings.collapse_runtime,
-        };
-        E::render(format, &report, &options, out)
+    let for_files = render::Options {
+        color: false,
+        width: render::Options::default().width,
+        ..settings.rendering.clone()
     };
-    let written = output::write_all(outputs, render);
-    let has_runtime = !report.runtimes.is_empty() || report.blocking_pool.is_some();
-    conclude(&recording, has_runtime, written, progress)
+    let draw = |format: Format, stdout: IsStdout, out: &mut dyn std::io::Write| {
+        let options = match stdout {
+            IsStdout(true) => &settings.rendering,
+            IsStdout(false) => &for_files,
+        };
+        render::render(format, &report, options, out)
+    };
+    let written = output::write_all(outputs, draw);
+    conclude(&report, written, progress)
+}
+
+/// What the rest of the recording needs.
+fn rights_to_keep(settings: &RecordSettings, outputs: &[Output], launched: bool) -> Keep {
+    let mut needed = privileges::RECORDING;
+    if launched {
+        needed |= privileges::ENDING;
+    }
+    let invoker = settings.invoker.as_ref();
+    Keep::least(needed, invoker, || output::can_finish(outputs))
 }
 
 fn find_targets(settings: &RecordSettings) -> Result<(Vec<Arc<Target>>, Option<Launched>)> {
@@ -109,7 +117,7 @@ fn find_targets(settings: &RecordSettings) -> Result<(Vec<Arc<Target>>, Option<L
     };
     let mut seen = HashSet::new();
     pids.retain(|pid| seen.insert(*pid));
-    let open = |pid: &Pid| Target::open(*pid).map(Arc::new);
+    let open = |pid: &Pid| Target::open(*pid).map(Arc::new).map_err(Error::from);
     let targets: Vec<_> = match &settings.target {
         // One of many may have ended since it was found, or not be ours: the others are meant too.
         TargetChoice::Name(_) if pids.len() > 1 => {
@@ -225,23 +233,19 @@ fn end_command(
 }
 
 /// The last words, and the exit.
-fn conclude(
-    recording: &Recording,
-    has_runtime: bool,
-    written: Written,
-    progress: &Progress,
-) -> Result<Exit> {
+fn conclude(report: &Report, written: Written, progress: &Progress) -> Result<Exit> {
     for failure in &written.failures {
         progress.error(failure);
     }
+    let has_runtime = !report.runtimes.is_empty() || report.blocking_pool.is_some();
     let exit = if !written.failures.is_empty() {
         Exit::Failure
-    } else if !has_runtime && recording.targets().all(|t| t.tokio_version.is_none()) {
-        let target = &recording.target;
-        let others = match recording.others.len() {
-            0 => String::new(),
-            1 => " nor in the other process".into(),
-            n => format!(" nor in the {n} other processes"),
+    } else if !has_runtime && report.targets.iter().all(|t| t.tokio_version.is_none()) {
+        let target = &report.target;
+        let others = match report.targets.len() {
+            0 | 1 => String::new(),
+            2 => " nor in the other process".into(),
+            n => format!(" nor in the {} other processes", n - 1),
         };
         progress.error(&Error::new(format!(
             "no tokio runtime showed in {} (pid {}){others}",
@@ -251,7 +255,7 @@ fn conclude(
     } else {
         Exit::Success
     };
-    progress.say(&last_line(&written.files, &recording.losses));
+    progress.say(&last_line(&written.files, &report.losses));
     Ok(exit)
 }
 

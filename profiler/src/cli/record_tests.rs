@@ -1,12 +1,12 @@
-use super::super::engine::SessionOptions;
 use super::super::names::Template;
 use super::super::settings::{ConsoleSettings, Destination, OutputSpec};
 use super::*;
 use crate::host::{Features, KernelBtf};
-use crate::model::{Host, Report, ShadowCheck, Tool};
+use crate::limits::Limits;
+use crate::recording::{Header, Host, Interval, Process, Recording, ShadowCheck, Tables, Tool};
 use crate::units::{Nanos, Pid, Timestamp};
+use crate::{analyze, collect};
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::path::Path;
 
 /// Records nothing, but goes through all the motions.
@@ -16,35 +16,14 @@ struct Fake {
     was_held: bool,
 }
 
-impl Engine for Fake {
-    type Session = Fake;
-
-    /// This process has other tests to run.
-    fn drop_privileges(_: Keep) -> Result<()> {
-        Ok(())
-    }
-
-    fn report(recording: &Recording) -> Report {
-        crate::model::build(recording)
-    }
-
-    fn render(
-        format: Format,
-        report: &Report,
-        options: &RenderOptions,
-        out: &mut dyn Write,
-    ) -> io::Result<()> {
-        writeln!(
-            out,
-            "{format:?} of {} {:?}",
-            report.target.pid, report.target.ended
-        )?;
-        write!(out, "color {} host {}", options.color, report.host.kernel)
-    }
-}
-
-impl Session for Fake {
-    fn start(targets: &[Arc<Target>], _: &Features, options: &SessionOptions) -> Result<Fake> {
+impl Recorder for Fake {
+    /// Gives nothing up: this process has other tests to run.
+    fn start(
+        targets: &[Arc<Target>],
+        _: &Features,
+        options: &collect::Options,
+        _: Keep,
+    ) -> Result<Fake> {
         assert_eq!(options.min_block, Nanos(100_000));
         let targets = targets.to_vec();
         let stat = targets[0].proc_dir().read("status").expect("status");
@@ -65,49 +44,47 @@ impl Session for Fake {
         Ok(())
     }
 
-    fn finish(self, ended: Option<String>) -> Result<Recording> {
-        Ok(Recording {
-            tool: Tool {
-                name: "holdup".into(),
-                version: "0".into(),
+    fn finish(self, ended: Option<String>) -> Result<Report> {
+        let recording = Recording {
+            header: Header {
+                tool: Tool {
+                    name: "holdup".into(),
+                    version: "0".into(),
+                },
+                host: Host {
+                    kernel: format!("held {}", self.was_held),
+                    cpus: 1,
+                },
+                started_at: 0.0,
+                start: Timestamp(0),
+                min_block: Nanos(1),
+                sampling: None,
+                calls_measured: false,
+                panics_counted: false,
             },
-            host: Host {
-                kernel: format!("held {}", self.was_held),
-                cpus: 1,
+            tables: Tables {
+                processes: vec![Process {
+                    pid: self.targets[0].pid(),
+                    exe: "x".into(),
+                    build_id: None,
+                    cmdline: Vec::new(),
+                    tokio_version: Some("1.54.1".into()),
+                    parent: None,
+                    earlier: Vec::new(),
+                    ended,
+                    has_symbols: true,
+                    has_lines: true,
+                    panic_probes: None,
+                }],
+                ..Tables::default()
             },
-            target: crate::model::Target {
-                pid: self.targets[0].pid(),
-                exe: "x".into(),
-                build_id: None,
-                cmdline: Vec::new(),
-                tokio_version: Some("1.54.1".into()),
-                parent: None,
-                earlier: Vec::new(),
-                ended,
-                has_symbols: true,
-                has_lines: true,
-            },
-            started_at: 0.0,
-            start: Timestamp(0),
-            end: Timestamp(1),
-            min_block: Nanos(1),
-            threads: Vec::new(),
-            stacks: Vec::new(),
-            objects: Vec::new(),
-            totals: Vec::new(),
-            waits: Vec::new(),
-            open_waits: Vec::new(),
-            sampling: None,
-            samples: Vec::new(),
-            long_polls: Vec::new(),
-            calls_measured: false,
-            calls: Vec::new(),
-            panics: None,
-            throttling: None,
-            judges: crate::model::Judges::default(),
-            losses: Losses::default(),
-            others: Vec::new(),
-        })
+            intervals: vec![Interval {
+                start: Timestamp(0),
+                end: Timestamp(1),
+                ..Interval::default()
+            }],
+        };
+        Ok(analyze::build(&recording))
     }
 }
 
@@ -116,7 +93,8 @@ fn settings(target: TargetChoice, duration: Option<Duration>, output: &Path) -> 
     RecordSettings {
         target,
         duration,
-        session: SessionOptions {
+        recording: collect::Options {
+            interval: collect::INTERVAL,
             shadow_every: 0,
             calls: false,
             panics: false,
@@ -125,15 +103,17 @@ fn settings(target: TargetChoice, duration: Option<Duration>, output: &Path) -> 
             min_block: Nanos(100_000),
             sample_period: None,
             long_poll: Nanos(10_000_000),
+            limits: Limits::default(),
         },
         outputs: vec![OutputSpec {
             destination: Destination::File(template),
             format: Format::Json,
         }],
         force: false,
-        collapse_runtime: false,
-        color: true,
-        width: None,
+        rendering: render::Options {
+            color: true,
+            ..render::Options::default()
+        },
         invoker: None,
     }
 }
@@ -180,8 +160,11 @@ fn a_command_is_recorded_to_its_end() {
         .collect();
     assert_eq!(files.len(), 1);
     let text = std::fs::read_to_string(files.first().expect("one").path()).expect("reads");
-    assert!(text.contains("Some(\"exited with status 3\")"), "{text}");
-    assert!(text.ends_with("color false host held true"), "{text}");
+    assert!(
+        text.contains("\"ended\": \"exited with status 3\""),
+        "{text}"
+    );
+    assert!(text.contains("\"kernel\": \"held true\""), "{text}");
 }
 
 #[test]
@@ -210,7 +193,7 @@ fn a_command_that_outlives_the_recording_is_ended() {
     assert!(ended.exists(), "asked to end, and waited for");
     let text = std::fs::read_to_string(path).expect("reads");
     assert!(
-        text.contains(" None\n"),
+        text.contains("\"ended\": null"),
         "it had not ended by itself: {text}"
     );
     drop(stopper.join());
@@ -275,7 +258,7 @@ fn the_end_of_the_target_ends_the_recording() {
     assert_eq!(exit.expect("records"), Exit::Success);
     child.wait().expect("wait");
     let text = std::fs::read_to_string(path).expect("reads");
-    assert!(text.contains("Some(\"exited\")"), "{text}");
+    assert!(text.contains("\"ended\": \"exited\""), "{text}");
 }
 
 #[test]

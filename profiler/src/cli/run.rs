@@ -2,16 +2,19 @@
 
 use super::args::{Cli, Verb};
 use super::check;
-use super::engine::Engine;
+use super::engine::Recorder;
+use super::error::{Error, Result};
+use super::exit::Exit;
+use super::hint;
 use super::interrupt::supervise;
 use super::output::write_stdout;
 use super::probe;
-use super::progress::{Progress, stderr_is_terminal};
+use super::progress::{Progress, error_text, stderr_is_terminal};
 use super::record;
 use super::settings::{CheckSettings, ConsoleSettings, Environment, RecordSettings};
-use crate::error::{Error, Exit, Result, shell_word};
 use crate::host;
 use crate::host::privileges::is_more_than_its_caller;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
@@ -22,7 +25,7 @@ pub fn run() -> Exit {
     run_with::<super::live::Live>()
 }
 
-fn run_with<E: Engine>() -> Exit {
+fn run_with<R: Recorder>() -> Exit {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return misunderstood(&error),
@@ -43,7 +46,7 @@ fn run_with<E: Engine>() -> Exit {
     let done = match cli.verb {
         None => print_help(),
         Some(Verb::Record(args)) => RecordSettings::resolve(args, &cli.common, &environment)
-            .and_then(|settings| run_record::<E>(settings, &progress)),
+            .and_then(|settings| run_record::<R>(settings, &progress)),
         Some(Verb::Check(args)) => {
             check::check(&CheckSettings::resolve(&args, &cli.common, &environment))
         }
@@ -56,60 +59,48 @@ fn run_with<E: Engine>() -> Exit {
 
 /// Prints what clap has to say instead of doing something: an error, the help or the version.
 fn misunderstood(error: &clap::Error) -> Exit {
-    if error.use_stderr() {
+    if !error.use_stderr() {
+        // Who does not read it needs none.
+        let _ = error.print();
+        return Exit::Success;
+    }
+    let mut stderr = std::io::stderr();
+    let _ = match bare_target(error) {
+        Some(error) => stderr.write_all(error_text(&error, stderr_is_terminal()).as_bytes()),
         // Named like every other error, since it may stand among those of other programs.
-        let _ = std::io::stderr().write_all(b"holdup: ");
-    }
-    // Who does not read it needs none.
-    let _ = error.print();
-    if error.use_stderr() {
-        Exit::Usage
-    } else {
-        Exit::Success
-    }
+        None => stderr.write_all(b"holdup: ").and_then(|()| error.print()),
+    };
+    Exit::Usage
 }
 
-fn run_record<E: Engine>(settings: RecordSettings, progress: &Arc<Progress>) -> Result<Exit> {
+/// `holdup record 4711`: a target without the option for it.
+fn bare_target(error: &clap::Error) -> Option<Error> {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return None;
+    }
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    let target = hint::bare_target(&words, word)?;
+    let error = Error::usage(format!("unexpected argument '{target}'"));
+    Some(error.hint(hint::of_bare_word(target)))
+}
+
+fn run_record<R: Recorder>(settings: RecordSettings, progress: &Arc<Progress>) -> Result<Exit> {
     let features = host::preflight()?;
     let progress = Arc::clone(progress);
     supervise(move |stop| {
-        record::record::<E>(&settings, &features, &progress, stop)
+        record::record::<R>(&settings, &features, &progress, stop)
             .unwrap_or_else(|error| fail(&progress, error))
     })
 }
 
-/// Tells of an error, and how to end for it.
+/// Prints an error. Returns how to end for it.
 fn fail(progress: &Progress, error: Error) -> Exit {
-    let exit = error.exit_status();
-    let error = if exit == Exit::Permission && error.suggestion().is_none() {
-        error.hint(permission_hint())
-    } else {
-        error
-    };
+    let error = error.with_permission_hint();
     progress.error(&error);
-    exit
-}
-
-/// The same command with sudo; for root, who lacks capabilities only in a container, the way to
-/// give them.
-pub(super) fn permission_hint() -> String {
-    if rustix::process::geteuid().is_root() {
-        return "give the container CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE (docker run --cap-add)"
-            .into();
-    }
-    let mut words = std::env::args_os();
-    let typed = words.next().unwrap_or_default();
-    // sudo looks in its own PATH, where a program under a home directory is not found.
-    let program = match std::env::current_exe() {
-        Ok(path) if !path.starts_with("/usr") && !path.starts_with("/bin") => path.into(),
-        _ => typed,
-    };
-    let mut hint = format!("sudo {}", shell_word(&program.to_string_lossy()));
-    for word in words {
-        hint.push(' ');
-        hint.push_str(&shell_word(&word.to_string_lossy()));
-    }
-    hint
+    error.exit_status()
 }
 
 fn print_help() -> Result<Exit> {

@@ -2,14 +2,15 @@
 
 pub(crate) use super::args::CheckFormat;
 use super::args::{CheckArgs, Common, RecordArgs, When};
-use super::engine::{Format, SessionOptions};
+use super::error::{Error, Result};
 use super::names::Template;
-use crate::error::{Error, Result};
+use crate::collect;
+use crate::limits::Limits;
 use crate::process::Invoker;
+use crate::render::{self, Format};
 use crate::units::{Nanos, Pid};
 use rustix::process::Uid;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 /// What the environment tells.
@@ -48,15 +49,16 @@ impl ConsoleSettings {
     }
 }
 
+/// Makes tables small, for tests.
+const TEST_LIMITS: &str = "HOLDUP_TEST_LIMITS";
+
 /// Everything `check` goes by.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct CheckSettings {
     pub(crate) pid: Option<Pid>,
     pub(crate) format: CheckFormat,
-    /// Colors on standard output.
-    pub(crate) color: bool,
-    /// Columns of the terminal on standard output.
-    pub(crate) width: Option<u16>,
+    /// How to draw on standard output.
+    pub(crate) rendering: render::Options,
 }
 
 impl CheckSettings {
@@ -68,26 +70,22 @@ impl CheckSettings {
         CheckSettings {
             pid: args.pid,
             format: args.format,
-            color: may_color(common.color, environment, environment.stdout_is_terminal),
-            width: environment.stdout_width,
+            rendering: rendering(common, environment),
         }
     }
 }
 
 /// Everything `record` goes by.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RecordSettings {
     pub(crate) target: TargetChoice,
     pub(crate) duration: Option<Duration>,
-    pub(crate) session: SessionOptions,
+    pub(crate) recording: collect::Options,
     pub(crate) outputs: Vec<OutputSpec>,
     /// Whether files that exist are overwritten.
     pub(crate) force: bool,
-    pub(crate) collapse_runtime: bool,
-    /// Colors on standard output.
-    pub(crate) color: bool,
-    /// Columns of the terminal on standard output.
-    pub(crate) width: Option<u16>,
+    /// How to draw on standard output.
+    pub(crate) rendering: render::Options,
     /// Who called `sudo`.
     pub(crate) invoker: Option<Invoker>,
 }
@@ -135,7 +133,8 @@ impl RecordSettings {
         Ok(RecordSettings {
             target,
             duration: args.duration,
-            session: SessionOptions {
+            recording: collect::Options {
+                interval: collect::INTERVAL,
                 launched,
                 follow: args.follow,
                 min_block: args.min_block,
@@ -144,16 +143,36 @@ impl RecordSettings {
                 shadow_every: args.shadow_check.unwrap_or(0),
                 calls: args.syscalls && !args.no_syscalls,
                 panics: args.panics,
+                limits: test_limits(environment),
             },
             outputs: outputs(&args.output, args.format)?,
             force: args.force,
-            collapse_runtime: args.collapse_runtime,
-            color: may_color(common.color, environment, environment.stdout_is_terminal),
-            width: environment.stdout_width,
+            rendering: render::Options {
+                collapse_runtime: args.collapse_runtime,
+                ..rendering(common, environment)
+            },
             invoker: Invoker::from_sudo(environment.effective_uid, environment.var)
                 .or_else(Invoker::of_setuid),
         })
     }
+}
+
+/// How to draw on standard output.
+fn rendering(common: &Common, environment: &Environment<'_>) -> render::Options {
+    let defaults = render::Options::default();
+    render::Options {
+        color: may_color(common.color, environment, environment.stdout_is_terminal),
+        width: environment.stdout_width.map_or(defaults.width, usize::from),
+        ..defaults
+    }
+}
+
+fn test_limits(environment: &Environment<'_>) -> Limits {
+    let Some(text) = (environment.var)(TEST_LIMITS) else {
+        return Limits::default();
+    };
+    tracing::warn!("tables are made small by {TEST_LIMITS}: this recording is a test's");
+    Limits::parse(&text.to_string_lossy())
 }
 
 fn may_color(when: When, environment: &Environment<'_>, is_terminal: bool) -> bool {
@@ -199,36 +218,13 @@ fn outputs(names: &[OsString], format: Option<Format>) -> Result<Vec<OutputSpec>
 
 /// The format that a name tells, else `fallback`.
 fn format_of(name: &OsStr, fallback: Option<Format>) -> Result<Format> {
-    let lower = name.as_bytes().to_ascii_lowercase();
-    let ends = |suffix: &str| lower.ends_with(suffix.as_bytes());
-    // Other tools' formats that end in `.json`, too: ours under such a name would mislead.
-    let foreign = ends(".firefox.json") || ends(".speedscope.json");
-    let told = [
-        (".wakers.svg", Format::WakersSvg),
-        (".wakers.folded", Format::WakersFolded),
-        (".wall.svg", Format::WallSvg),
-        (".wall.folded", Format::WallFolded),
-        (".svg", Format::Svg),
-        (".folded", Format::Folded),
-        (".json", Format::Json),
-        (".txt", Format::Text),
-    ]
-    .into_iter()
-    .find_map(|(suffix, format)| {
-        // `wakers.svg` is a whole name, too.
-        let whole = suffix.trim_start_matches('.');
-        let base = lower.rsplit(|byte| *byte == b'/').next();
-        let named = whole.contains('.') && base == Some(whole.as_bytes());
-        (ends(suffix) || named).then_some(format)
-    });
-    match told.filter(|_| !foreign).or(fallback) {
-        Some(format) => Ok(format),
-        None => Err(Error::usage(format!(
+    Format::of_file_name(name).or(fallback).ok_or_else(|| {
+        Error::usage(format!(
             "the name {} does not tell a format",
             name.to_string_lossy()
         ))
-        .hint("end it with .svg, .folded, .json or .txt, or give --format")),
-    }
+        .hint("end it with .svg, .folded, .json or .txt, or give --format")
+    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 use super::super::args::{Cli, Verb};
+use super::super::exit::Exit;
 use super::*;
-use crate::error::Exit;
 use crate::units::Nanos;
 use clap::Parser;
 
@@ -58,7 +58,8 @@ fn defaults() {
     let want = RecordSettings {
         target: TargetChoice::Pids(vec![Pid(7)]),
         duration: None,
-        session: SessionOptions {
+        recording: collect::Options {
+            interval: collect::INTERVAL,
             shadow_every: 0,
             calls: false,
             panics: false,
@@ -67,12 +68,11 @@ fn defaults() {
             min_block: Nanos(100_000),
             sample_period: Some(Nanos(10_101_010)),
             long_poll: Nanos(10_000_000),
+            limits: Limits::default(),
         },
         outputs: vec![stdout(Format::Text)],
         force: false,
-        collapse_runtime: false,
-        color: false,
-        width: None,
+        rendering: render::Options::default(),
         invoker: None,
     };
     assert_eq!(got, want);
@@ -134,8 +134,8 @@ fn there_must_be_a_target() {
 fn colors_follow_the_terminal_and_no_color() {
     let color = |words: &[&str], vars: &[(&str, &str)], terminal| {
         let (console, record) = resolve_in(words, vars, terminal).expect("sense");
-        assert_eq!(console.color, record.color);
-        record.color
+        assert_eq!(console.color, record.rendering.color);
+        record.rendering.color
     };
     assert!(color(&["-p", "1"], &[], true));
     assert!(!color(&["-p", "1"], &[], false));
@@ -174,4 +174,11 @@ fn the_invoker_comes_from_sudo() {
         settings.invoker.map(|invoker| invoker.uid.as_raw()),
         Some(1000)
     );
+}
+
+#[test]
+fn a_test_can_make_tables_small() {
+    let vars = [("HOLDUP_TEST_LIMITS", "STACKS=16")];
+    let (_, settings) = resolve_in(&["-n", "x"], &vars, false).expect("sense");
+    assert_eq!(settings.recording.limits.table("STACKS", 100), 16);
 }

@@ -1,6 +1,9 @@
 //! Values of options, out of the words of the command line.
 
+use crate::render::Format;
 use crate::units::{Nanos, Pid};
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use std::time::Duration;
 
 const UNITS: [(&str, u64); 8] = [
@@ -17,15 +20,52 @@ const UNITS: [(&str, u64); 8] = [
 
 const NO_TIME: &str = "not a time: 30s, 500ms, 1.5s, 2m";
 
+impl ValueEnum for Format {
+    fn value_variants<'a>() -> &'a [Format] {
+        &Format::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let word = PossibleValue::new(self.name()).help(self.about());
+        // The extension of a file is understood, too.
+        Some(word.alias(self.extension()))
+    }
+}
+
+/// The long help of `--output`, with every format.
+pub(crate) fn output_help() -> String {
+    let mut text = "Also write a report to this file; may be given several times\n\n\
+                    The extension chooses the format:\n"
+        .to_owned();
+    for format in Format::ALL {
+        text.push_str(&format!(
+            "  .{:<15}{}\n",
+            format.extension(),
+            format.about()
+        ));
+    }
+    text.push_str(
+        "\n`-` is standard output, which always gets a report (see --format). In the name, %p \
+         stands for the pid of the first target, %t for the time as 20261123T224500Z, and %% for \
+         a percent sign.",
+    );
+    text
+}
+
 /// `--pid`: one process.
 pub(crate) fn pid(text: &str) -> Result<Pid, String> {
-    if text.contains(',') {
-        return Err("holdup records one process at a time".into());
-    }
     match text.parse::<u32>() {
         Ok(number) if number > 0 && i32::try_from(number).is_ok() => Ok(Pid(number)),
         _ => Err("not a process id: a number from 1 to 2147483647".into()),
     }
+}
+
+/// `--pid` of a verb that looks at one process.
+pub(crate) fn one_pid(text: &str) -> Result<Pid, String> {
+    if text.contains(',') {
+        return Err("`holdup check` looks at one process at a time".into());
+    }
+    pid(text)
 }
 
 /// `--name`.
@@ -189,7 +229,8 @@ mod tests {
         for text in ["0", "-1", "x", "", "2147483648", "99999999999", "1.0"] {
             assert!(pid(text).is_err(), "{text}");
         }
-        assert!(pid("1,2").is_err_and(|text| text.contains("one process at a time")));
+        assert_eq!(one_pid("1"), Ok(Pid(1)));
+        assert!(one_pid("1,2").is_err_and(|text| text.contains("`holdup check`")));
         assert!(name("claims api").is_ok());
         assert!(name("").is_err());
         assert!(name("/usr/bin/x").is_err());

@@ -1,14 +1,10 @@
-//! The records of [`profiler_common::record`], checked.
+//! What the kernel side tells, in types that have no invalid values.
 
-use bytemuck::{AnyBitPattern, try_pod_read_unaligned};
-use profiler_common::record::{
-    CallRecord, ChildRecord, ExecRecord, ForkRecord, Header, KIND_CALL, KIND_CHILD, KIND_EXEC,
-    KIND_FORK, KIND_OBJECT, KIND_PANIC, KIND_RAW_STACK, KIND_SAMPLE, KIND_SNAPSHOT, KIND_STACK,
-    KIND_THREAD_END, KIND_UNMAPPED_STACK, KIND_WAIT, MAX_KERNEL_FRAMES, MAX_OBJECT_TEXT,
-    MAX_USER_FRAMES, ObjectRecord, PanicRecord, RAW_PIECE_BYTES, RawStackRecord, SampleRecord,
-    SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
-};
-use std::fmt;
+use super::ids::{ObjectNumber, StackNumber, TableVersion, ThreadKey, ThreadName, WaitStack};
+use super::thread::{ThreadState, ThreadTimes};
+use crate::runtime::tokio::TlsState;
+use crate::units::{Addr, Nanos, Pid, Timestamp};
+use crate::unwind::{Regs, Truncation};
 
 /// One thing that the kernel side told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,356 +12,356 @@ pub enum Event {
     /// A stack seen for the first time.
     Stack(Box<StackSeen>),
     /// A finished wait.
-    Wait(WaitRecord),
+    Wait(WaitSeen),
     /// The end of a thread.
-    ThreadEnd(Box<ThreadEndRecord>),
-    /// An exec.
-    Exec(ExecRecord),
+    ThreadEnd(Box<ThreadEnd>),
+    /// A process executed another program.
+    Exec(Exec),
     /// A thread as the task iterator found it.
-    Snapshot(Box<SnapshotRecord>),
+    Snapshot(Box<Snapshot>),
     /// A fork of a process that is followed.
-    Fork(ForkRecord),
+    Fork(Fork),
     /// Something that is waited for, seen for the first time.
     Object(Box<ObjectSeen>),
-    /// An exec of a child process.
-    Child(ChildRecord),
+    /// A child process executed a program.
+    ChildExec(ChildExec),
     /// A long system call that has returned.
-    Call(CallRecord),
+    Call(CallSeen),
     /// The begin of a panic.
-    Panic(PanicRecord),
+    Panic(PanicSeen),
     /// A thread on a CPU.
     Sample(Box<SampleSeen>),
     /// A piece of a raw copy of a stack.
     RawStack(Box<RawPiece>),
-    /// The same of a stack that could not be walked.
+    /// A piece of a raw copy of a stack that could not be walked, because code ran that userspace
+    /// is yet to learn of. Its [`StackSeen`] follows.
     UnmappedStack(Box<RawPiece>),
 }
 
-/// An [`ObjectRecord`] with its text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ObjectSeen {
-    /// The fixed part.
-    pub record: ObjectRecord,
-    /// The text, as its kind defines it.
-    pub text: Vec<u8>,
+/// Whose stack it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StackKind {
+    /// Of a thread that begins to wait.
+    OffCpu,
+    /// Of a thread that ends the wait of another one; without kernel frames.
+    Waker,
+    /// Of a thread on a CPU.
+    Sample,
+    /// Of a thread that returns from a long system call; without kernel frames.
+    Syscall,
+    /// Of a thread that panics; without kernel frames.
+    Panic,
 }
 
-/// A [`SampleRecord`] with its stack.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SampleSeen {
-    /// The fixed part.
-    pub record: SampleRecord,
-    /// The stack, with its time and thread.
-    pub stack: StackSeen,
+/// The system call in which a thread is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Syscall {
+    /// Its number.
+    pub number: u32,
+    /// Its arguments.
+    pub args: [u64; 6],
 }
 
-/// A [`RawStackRecord`] with its bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RawPiece {
-    /// The fixed part.
-    pub record: RawStackRecord,
-    /// The memory at [`RawStackRecord::address`].
-    pub memory: Vec<u8>,
-}
-
-/// A [`StackRecord`] with its frames.
+/// A stack, not named yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StackSeen {
-    /// The fixed part.
-    pub record: StackRecord,
+    /// The thread that had it first.
+    pub thread: ThreadKey,
+    /// The thread's name.
+    pub name: ThreadName,
+    /// When it was taken.
+    pub time: Timestamp,
+    /// Its number; none for a sample's, which is in no table of the kernel side.
+    pub number: Option<StackNumber>,
+    /// Whose stack it is.
+    pub kind: StackKind,
+    /// The system call the thread was in; none outside any (a page fault).
+    pub syscall: Option<Syscall>,
+    /// Why the walk ended early, if it did.
+    pub truncated: Option<Truncation>,
+    /// The mappings that the walk used.
+    pub table_version: TableVersion,
+    /// What tokio's thread-local state said.
+    pub tls_state: TlsState,
+    /// Whether a raw copy of it went before, see [`Event::UnmappedStack`]. It is of this wait
+    /// alone then.
+    pub raw: bool,
     /// User addresses, leaf first.
-    pub user: Vec<u64>,
+    pub user: Vec<Addr>,
     /// Kernel addresses, leaf first.
-    pub kernel: Vec<u64>,
+    pub kernel: Vec<Addr>,
 }
 
-/// Why bytes are not a record. Each is counted as a lost event.
+/// One wait of at least `--min-block` whose stack is not known to be an idle park.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DecodeError {
-    /// Fewer bytes than the record has.
-    Short,
-    /// A kind that this version does not know.
-    Kind(u32),
-    /// More frames than a record may have, or than its bytes hold.
-    Frames,
-    /// More text than a record may have, or than its bytes hold.
-    Text,
-    /// A piece of memory that is longer than a piece may be, or than its record.
-    Memory,
+pub struct WaitSeen {
+    /// The thread.
+    pub thread: ThreadKey,
+    /// The switch-out.
+    pub start: Timestamp,
+    /// The wakeup; none where nothing tells it.
+    pub wakeup: Option<Timestamp>,
+    /// The switch-in.
+    pub end: Timestamp,
+    /// The stack.
+    pub stack: WaitStack,
+    /// Id of the task being polled, where tokio's thread-local state tells.
+    pub task_id: Option<u64>,
+    /// What was waited for, where it is known.
+    pub object: Option<ObjectNumber>,
+    /// Who made the wakeup.
+    pub waker: Waker,
+    /// How many cuts had been made when it ended: it belongs to that interval.
+    pub cut: u32,
 }
 
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            DecodeError::Short => write!(f, "a record shorter than its kind"),
-            DecodeError::Kind(kind) => write!(f, "a record of unknown kind {kind}"),
-            DecodeError::Frames => write!(f, "a stack whose frames are not all there"),
-            DecodeError::Text => write!(f, "a record with more text than it may have"),
-            DecodeError::Memory => write!(f, "a copy of memory that is not all there"),
-        }
-    }
+/// Who ended a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waker {
+    /// A thread of any process.
+    Thread {
+        /// The thread.
+        thread: ThreadKey,
+        /// Its name.
+        name: ThreadName,
+        /// Its stack at the wakeup, where its process is recorded.
+        stack: Option<StackNumber>,
+    },
+    /// An interrupt (a timer, a device, the network): the thread that it interrupted has nothing
+    /// to do with it.
+    Interrupt,
+    /// No wakeup was seen; the scheduler may have told its time.
+    Unseen,
 }
 
-impl std::error::Error for DecodeError {}
-
-fn head<T: AnyBitPattern>(bytes: &[u8]) -> Result<T, DecodeError> {
-    bytes
-        .get(..size_of::<T>())
-        .and_then(|head| try_pod_read_unaligned(head).ok())
-        .ok_or(DecodeError::Short)
+/// A thread ended, or gave up its entry in the thread table at an exec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThreadEnd {
+    /// The thread.
+    pub thread: ThreadKey,
+    /// When it ended.
+    pub time: Timestamp,
+    /// Where its time went.
+    pub times: ThreadTimes,
+    /// Its name.
+    pub name: ThreadName,
+    /// As [`WaitSeen::cut`].
+    pub cut: u32,
+    /// What it was at that cut; none where it was not there yet.
+    pub at_cut: Option<ThreadState>,
 }
 
-/// Decodes one record.
-///
-/// # Errors
-/// Where the bytes are no record; they are then to be counted as lost.
-pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
-    let header: Header = head(bytes)?;
-    Ok(match header.kind {
-        KIND_STACK => Event::Stack(Box::new(stack(bytes)?)),
-        KIND_WAIT => Event::Wait(head(bytes)?),
-        KIND_THREAD_END => Event::ThreadEnd(Box::new(head(bytes)?)),
-        KIND_EXEC => Event::Exec(head(bytes)?),
-        KIND_SNAPSHOT => Event::Snapshot(Box::new(head(bytes)?)),
-        KIND_FORK => Event::Fork(head(bytes)?),
-        KIND_OBJECT => Event::Object(Box::new(object(bytes)?)),
-        KIND_CHILD => Event::Child(head(bytes)?),
-        KIND_CALL => Event::Call(head(bytes)?),
-        KIND_PANIC => Event::Panic(head(bytes)?),
-        KIND_SAMPLE => {
-            let record = head(bytes)?;
-            let rest = bytes.get(size_of::<SampleRecord>()..).unwrap_or_default();
-            Event::Sample(Box::new(SampleSeen {
-                record,
-                stack: stack(rest)?,
-            }))
-        }
-        KIND_RAW_STACK => Event::RawStack(Box::new(raw_piece(bytes)?)),
-        KIND_UNMAPPED_STACK => Event::UnmappedStack(Box::new(raw_piece(bytes)?)),
-        kind => return Err(DecodeError::Kind(kind)),
-    })
+/// A target process executed another program: all mappings are new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exec {
+    /// The process.
+    pub pid: Pid,
+    /// When.
+    pub time: Timestamp,
 }
 
-fn object(bytes: &[u8]) -> Result<ObjectSeen, DecodeError> {
-    let record: ObjectRecord = head(bytes)?;
-    let text = record.text as usize;
-    if text > MAX_OBJECT_TEXT {
-        return Err(DecodeError::Text);
-    }
-    let begin = size_of::<ObjectRecord>();
-    Ok(ObjectSeen {
-        record,
-        text: bytes
-            .get(begin..begin + text)
-            .ok_or(DecodeError::Text)?
-            .to_vec(),
-    })
+/// A watched process forked, and the new process is watched too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fork {
+    /// The new process.
+    pub child: Pid,
+    /// The process that forked.
+    pub parent: Pid,
+    /// When.
+    pub time: Timestamp,
+    /// Index of the new process's entry on the kernel side.
+    pub index: u32,
 }
 
-fn stack(bytes: &[u8]) -> Result<StackSeen, DecodeError> {
-    let record: StackRecord = head(bytes)?;
-    let (user, kernel) = (record.user_frames as usize, record.kernel_frames as usize);
-    if user > MAX_USER_FRAMES || kernel > MAX_KERNEL_FRAMES {
-        return Err(DecodeError::Frames);
-    }
-    let begin = size_of::<StackRecord>();
-    let words = |from: usize, count: usize| -> Result<Vec<u64>, DecodeError> {
-        let bytes = bytes
-            .get(from..from + count * 8)
-            .ok_or(DecodeError::Frames)?;
-        Ok(bytes
-            .as_chunks::<8>()
-            .0
-            .iter()
-            .map(|word| u64::from_le_bytes(*word))
-            .collect())
-    };
-    Ok(StackSeen {
-        record,
-        user: words(begin, user)?,
-        kernel: words(begin + user * 8, kernel)?,
-    })
+/// A thread as the task iterator found it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The thread.
+    pub thread: ThreadKey,
+    /// When the iterator passed by.
+    pub time: Timestamp,
+    /// What it was doing.
+    pub activity: Activity,
+    /// Switches so far: a thread that switched since has moved on.
+    pub switches: u64,
+    /// Its name.
+    pub name: ThreadName,
 }
 
-fn raw_piece(bytes: &[u8]) -> Result<RawPiece, DecodeError> {
-    let record: RawStackRecord = head(bytes)?;
-    let (begin, len) = (size_of::<RawStackRecord>(), record.bytes as usize);
-    if len > RAW_PIECE_BYTES {
-        return Err(DecodeError::Memory);
-    }
-    let memory = bytes
-        .get(begin..begin + len)
-        .ok_or(DecodeError::Memory)?
-        .to_vec();
-    Ok(RawPiece { record, memory })
+/// What a thread was doing at an instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// It was on a CPU.
+    Running,
+    /// It wanted one, or was being woken.
+    Runnable,
+    /// It waited.
+    Waiting {
+        /// Its registers in user mode; none where there are none.
+        regs: Option<Regs>,
+        /// FS base, below which the thread's own variables are.
+        fs: Addr,
+        /// The system call that it waits in.
+        syscall: Option<Syscall>,
+    },
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What a wait waits for, seen for the first time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectSeen {
+    /// The thread that waits.
+    pub thread: ThreadKey,
+    /// The number by which waits name it.
+    pub number: ObjectNumber,
+    /// What it is.
+    pub object: RawObject,
+    /// The descriptor, where the wait was for one.
+    pub fd: Option<u32>,
+    /// Whether some of it could not be read, or its text was cut off.
+    pub partial: bool,
+}
 
-    fn record(user_frames: u32, kernel_frames: u32) -> StackRecord {
-        StackRecord {
-            header: Header {
-                kind: KIND_STACK,
-                len: 0,
-                tgid: 7,
-                tid: 8,
-            },
-            time: 1,
-            stack: 2,
-            syscall: -1,
-            args: [0; 6],
-            walk: 0,
-            generation: 3,
-            place: 0,
-            of: 0,
-            raw: 0,
-            reserved: 0,
-            user_frames,
-            kernel_frames,
-            comm: *b"worker\0junk\0\0\0\0\0",
-        }
-    }
+/// An object as the kernel knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RawObject {
+    /// An open file of any sort.
+    File {
+        /// Its inode number.
+        inode: u64,
+        /// `st_mode`.
+        mode: u32,
+        /// Magic number of the file system.
+        magic: u64,
+        /// The parts of its path, the last one first, each with a terminating zero.
+        parts: Vec<u8>,
+    },
+    /// A socket.
+    Socket(RawSocket),
+    /// A futex, by its address.
+    Futex(Addr),
+    /// A time that has to come.
+    Timer(Nanos),
+    /// A child process by its id in the target's namespace; none: any child.
+    Child(Option<u32>),
+    /// A path that the program named.
+    Path(Vec<u8>),
+    /// So many descriptors.
+    Poll(u64),
+    /// Memory that was touched, by its address.
+    Memory(Addr),
+}
 
-    fn bytes(record: &StackRecord, frames: &[u64]) -> Vec<u8> {
-        let mut bytes = bytemuck::bytes_of(record).to_vec();
-        frames
-            .iter()
-            .for_each(|frame| bytes.extend(frame.to_le_bytes()));
-        bytes
-    }
+/// A socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawSocket {
+    /// `AF_*`.
+    pub family: u16,
+    /// `SOCK_*`.
+    pub kind: u16,
+    /// `IPPROTO_*`.
+    pub protocol: u16,
+    /// Its own port.
+    pub own_port: u16,
+    /// The peer's port; 0 where it is not connected.
+    pub peer_port: u16,
+    /// Its own address in network order; the first 4 bytes of an IPv4 one. Of a Unix socket the
+    /// first 8 bytes are its inode number.
+    pub own: [u8; 16],
+    /// The peer's address, likewise.
+    pub peer: [u8; 16],
+    /// The path of a Unix socket, an abstract one with a leading zero.
+    pub path: Vec<u8>,
+}
 
-    #[test]
-    fn a_stack_is_split_into_user_and_kernel_frames() {
-        let record = record(2, 1);
-        let Ok(Event::Stack(seen)) = decode(&bytes(&record, &[10, 11, 12])) else {
-            panic!("not a stack");
-        };
-        assert_eq!((seen.user, seen.kernel), (vec![10, 11], vec![12]));
-        assert_eq!(seen.record, record);
-    }
+/// A child of a target process executed a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChildExec {
+    /// The target process.
+    pub parent: Pid,
+    /// The child's id in its own pid namespace.
+    pub child: u32,
+    /// Name of the program.
+    pub name: ThreadName,
+}
 
-    #[test]
-    fn lengths_are_not_trusted() {
-        let whole = bytes(&record(2, 1), &[10, 11, 12]);
-        for len in 0..whole.len() {
-            assert!(decode(&whole[..len]).is_err(), "{len} bytes passed");
-        }
-        for (user, kernel) in [(u32::MAX, 0), (0, u32::MAX), (128, 0), (0, 65)] {
-            let bytes = bytes(&record(user, kernel), &[0; 256]);
-            assert_eq!(decode(&bytes), Err(DecodeError::Frames));
-        }
-    }
+/// A system call in which a thread was on a CPU for at least `--min-block`, at its return. Its
+/// number and arguments are with its stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallSeen {
+    /// The thread.
+    pub thread: ThreadKey,
+    /// Its entry.
+    pub start: Timestamp,
+    /// Its return.
+    pub end: Timestamp,
+    /// Time on a CPU in between: without waits, and without waiting for a CPU.
+    pub on_cpu: Nanos,
+    /// The stack; none where there was no room for it.
+    pub stack: Option<StackNumber>,
+    /// As [`WaitSeen::task_id`].
+    pub task_id: Option<u64>,
+    /// What it was for, where it is known.
+    pub object: Option<ObjectNumber>,
+    /// As [`WaitSeen::cut`].
+    pub cut: u32,
+}
 
-    #[test]
-    fn an_object_has_the_text_that_it_says() {
-        let record = ObjectRecord {
-            header: Header {
-                kind: KIND_OBJECT,
-                len: 0,
-                tgid: 7,
-                tid: 8,
-            },
-            time: 1,
-            object: 2,
-            kind: 6,
-            fd: -1,
-            numbers: [0; 6],
-            text: 3,
-            partial: 0,
-        };
-        let mut whole = bytemuck::bytes_of(&record).to_vec();
-        whole.extend(b"/a\0");
-        let Ok(Event::Object(seen)) = decode(&whole) else {
-            panic!("not an object");
-        };
-        assert_eq!((seen.record, seen.text), (record, b"/a\0".to_vec()));
-        for len in 0..whole.len() {
-            assert!(decode(&whole[..len]).is_err(), "{len} bytes passed");
-        }
-        let record = ObjectRecord {
-            text: u32::MAX,
-            ..record
-        };
-        let mut long = bytemuck::bytes_of(&record).to_vec();
-        long.extend([0; 4096]);
-        assert_eq!(decode(&long), Err(DecodeError::Text));
-    }
+/// A thread began to panic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PanicSeen {
+    /// The thread.
+    pub thread: ThreadKey,
+    /// When.
+    pub time: Timestamp,
+    /// The stack; none where there was no room for it.
+    pub stack: Option<StackNumber>,
+    /// As [`WaitSeen::task_id`].
+    pub task_id: Option<u64>,
+    /// As [`WaitSeen::cut`].
+    pub cut: u32,
+}
 
-    #[test]
-    fn a_sample_bears_its_stack() {
-        let sample = SampleRecord {
-            header: Header {
-                kind: KIND_SAMPLE,
-                len: 0,
-                tgid: 7,
-                tid: 8,
-            },
-            on_cpu: 1,
-            waits: 2,
-            task_id: 3,
-            core: 4,
-            tick: 5,
-        };
-        let mut whole = bytemuck::bytes_of(&sample).to_vec();
-        whole.extend(bytes(&record(2, 1), &[10, 11, 12]));
-        let Ok(Event::Sample(seen)) = decode(&whole) else {
-            panic!("not a sample");
-        };
-        assert_eq!(seen.record, sample);
-        assert_eq!(
-            (seen.stack.user, seen.stack.kernel),
-            (vec![10, 11], vec![12])
-        );
-        for len in 0..whole.len() {
-            assert!(decode(&whole[..len]).is_err(), "{len} bytes passed");
-        }
-    }
+/// A thread that was on a CPU at a tick of the sampling clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SampleSeen {
+    /// CPU time of the thread in the recording so far.
+    pub on_cpu: Nanos,
+    /// Waits of the thread so far.
+    pub waits: u64,
+    /// Id of the task being polled, where tokio's thread-local state tells.
+    pub task_id: Option<u64>,
+    /// What tells workers of a runtime apart: the address of the core of the worker that polls;
+    /// none outside a worker.
+    pub core: Option<Addr>,
+    /// The core's tick, which changes between turns of the worker's loop and wraps around; none
+    /// where it is not known.
+    pub tick: Option<u32>,
+    /// The stack, with its thread and time.
+    pub stack: StackSeen,
+    /// As [`WaitSeen::cut`].
+    pub cut: u32,
+}
 
-    #[test]
-    fn the_length_of_copied_memory_is_not_trusted() {
-        let piece = |len: u32| RawStackRecord {
-            header: Header {
-                kind: KIND_RAW_STACK,
-                len: 0,
-                tgid: 7,
-                tid: 8,
-            },
-            time: 1,
-            stack: 2,
-            ip: 3,
-            sp: 4,
-            bp: 5,
-            address: 4,
-            generation: 1,
-            bytes: len,
-            last: 1,
-            execs: 0,
-        };
-        let record = |len: u32, memory: &[u8]| {
-            let mut bytes = bytemuck::bytes_of(&piece(len)).to_vec();
-            bytes.extend(memory);
-            bytes
-        };
-        let Ok(Event::RawStack(raw)) = decode(&record(3, &[1, 2, 3, 9])) else {
-            panic!("not a raw stack");
-        };
-        assert_eq!((raw.record, raw.memory), (piece(3), vec![1, 2, 3]));
-        assert_eq!(decode(&record(4, &[1, 2, 3])), Err(DecodeError::Memory));
-        for len in [4097, u32::MAX] {
-            assert_eq!(decode(&record(len, &[0; 8192])), Err(DecodeError::Memory));
-        }
-        let whole = record(3, &[1, 2, 3]);
-        for len in 0..whole.len() {
-            assert!(decode(&whole[..len]).is_err(), "{len} bytes passed");
-        }
-    }
-
-    #[test]
-    fn unknown_kinds_are_told() {
-        let mut bytes = bytes(&record(0, 0), &[]);
-        bytes[0] = 99;
-        assert_eq!(decode(&bytes), Err(DecodeError::Kind(99)));
-    }
+/// A piece of a raw copy of a stack. Pieces of one copy come one after another in the order of
+/// their addresses; other records may lie between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawPiece {
+    /// The thread.
+    pub thread: ThreadKey,
+    /// When the stack was walked: with the thread it names the copy.
+    pub time: Timestamp,
+    /// The number by which waits name the stack.
+    pub number: Option<StackNumber>,
+    /// The registers with which the stack is to be walked.
+    pub regs: Regs,
+    /// Address of `memory`.
+    pub address: Addr,
+    /// Which mappings were in use.
+    pub table_version: TableVersion,
+    /// Execs of the process so far.
+    pub exec_count: u32,
+    /// Whether it is the last piece.
+    pub last: bool,
+    /// The bytes there; none where the memory could not be read.
+    pub memory: Vec<u8>,
 }

@@ -1,5 +1,27 @@
-//! Bytes of the ring buffer to events. Nothing here trusts a length.
+//! The border to the kernel side: bytes of the ring buffer become typed events, and raw values of
+//! maps become typed ones. Nothing here trusts a length or a number, and no room above imports the
+//! kernel side's records or constants.
+//!
+//! [`event`] has the events, [`ids`] what they name threads, stacks and objects by, [`read`]
+//! decodes, and [`thread`] has the values of maps.
 
 mod event;
+mod ids;
+mod read;
+mod thread;
+mod tls_state;
 
-pub use event::{DecodeError, Event, ObjectSeen, RawPiece, SampleSeen, StackSeen, decode};
+pub use event::{
+    Activity, CallSeen, ChildExec, Event, Exec, Fork, ObjectSeen, PanicSeen, RawObject, RawPiece,
+    RawSocket, SampleSeen, Snapshot, StackKind, StackSeen, Syscall, ThreadEnd, WaitSeen, Waker,
+};
+pub use ids::{ObjectNumber, StackNumber, TableVersion, ThreadKey, ThreadName, WaitStack};
+pub use read::{DecodeError, decode};
+pub use thread::{
+    OpenWait, Phase, StackPolicy, Sum, SumKey, ThreadEntry, ThreadState, ThreadTimes, park_sum,
+};
+pub use tls_state::read_tls_state;
+
+/// Objects that the kernel side remembers as told; the least recently seen go first, and are told
+/// again.
+pub const MAX_OBJECTS: usize = profiler_common::map::MAX_OBJECTS;

@@ -1,7 +1,6 @@
 //! What is looked at to judge this machine, each thing once.
 
 use super::btf::{BtfError, KernelBtf};
-use crate::error::{Error, Result};
 use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 use std::io::{self, Read};
@@ -50,10 +49,8 @@ impl HostFacts {
     ///
     /// # Errors
     /// Where the kernel does not even tell our capabilities.
-    pub fn gather() -> Result<HostFacts> {
-        let held = capabilities(None)
-            .map_err(|errno| Error::new("cannot read my own capabilities").because(errno))?
-            .effective;
+    pub fn gather() -> io::Result<HostFacts> {
+        let held = capabilities(None)?.effective;
         let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         Ok(HostFacts {
             machine: std::env::consts::ARCH,

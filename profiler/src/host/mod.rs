@@ -9,6 +9,8 @@ mod requirements;
 
 pub use btf::{BtfError, KernelBtf};
 pub use facts::HostFacts;
-pub use preflight::{Features, preflight};
-pub use requirement::{Area, Refusal, Requirement, State, first_refusal};
+pub use preflight::{Features, PreflightError, preflight};
+pub use requirement::{
+    Area, Fix, Refusal, RefusalKind, Refused, Requirement, State, first_refusal,
+};
 pub use requirements::requirements;

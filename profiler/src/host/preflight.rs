@@ -1,11 +1,11 @@
 //! What must be true before anything is loaded into the kernel.
 
-use super::btf::KernelBtf;
+use super::btf::{BtfError, KernelBtf};
 use super::facts::HostFacts;
-use super::requirement::first_refusal;
+use super::requirement::{Refused, first_refusal};
 use super::requirements::requirements;
-use crate::error::{Error, Result};
 use rustix::thread::CapabilitySet;
+use std::io;
 
 /// A kernel that passed, and what was learned of it.
 #[derive(Debug)]
@@ -18,20 +18,30 @@ pub struct Features {
     pub other_users: bool,
 }
 
+/// Why nothing can be recorded on this machine.
+#[derive(Debug, thiserror::Error)]
+pub enum PreflightError {
+    /// The kernel does not even tell our capabilities.
+    #[error("cannot read my own capabilities")]
+    Capabilities(#[source] io::Error),
+    /// A requirement is missing.
+    #[error("{}", .0.message)]
+    Refused(Refused),
+    /// The kernel's types are there and cannot be used.
+    #[error("the kernel's type information cannot be used")]
+    Btf(#[source] BtfError),
+}
+
 /// Tests permission, kernel and namespaces: the list that `holdup check` prints.
 ///
 /// # Errors
-/// The first requirement that is missing, mostly with [`crate::error::Exit::Permission`] or
-/// [`crate::error::Exit::Unsupported`], and what to do about it.
-pub fn preflight() -> Result<Features> {
-    let facts = HostFacts::gather()?;
-    if let Some(error) = first_refusal(&requirements(&facts)) {
-        return Err(error);
+/// The first requirement that is missing.
+pub fn preflight() -> Result<Features, PreflightError> {
+    let facts = HostFacts::gather().map_err(PreflightError::Capabilities)?;
+    if let Some(refused) = first_refusal(&requirements(&facts)) {
+        return Err(PreflightError::Refused(refused));
     }
-    let unusable = "the kernel's type information cannot be used";
-    let btf = facts
-        .btf
-        .map_err(|error| Error::unsupported(unusable).because(error))?;
+    let btf = facts.btf.map_err(PreflightError::Btf)?;
     let map_files = CapabilitySet::SYS_ADMIN | CapabilitySet::CHECKPOINT_RESTORE;
     Ok(Features {
         btf,

@@ -11,7 +11,6 @@ mod identity;
 pub(crate) use identity::{as_user, is_owner, is_trusted};
 pub use identity::{is_more_than_its_caller, user_of_files};
 
-use crate::error::{Error, Result};
 use crate::process::{Invoker, deadline};
 use identity::set_file_ids;
 use rustix::io::Errno;
@@ -139,9 +138,8 @@ static FILE_GROUPS: OnceLock<Vec<Gid>> = OnceLock::new();
 ///
 /// # Errors
 /// Where a thread still has more after some seconds, or the kernel refuses.
-pub fn drop_to(keep: Keep) -> Result<()> {
-    let failed = |error: io::Error| Error::new("cannot give up privileges").because(error);
-    let held = capabilities(None).map_err(|errno| failed(errno.into()))?;
+pub fn drop_to(keep: Keep) -> io::Result<()> {
+    let held = capabilities(None)?;
     KEPT.store(keep.of(held.permitted).bits(), Ordering::SeqCst);
     DROP_BOUNDING.store(
         held.effective.contains(CapabilitySet::SETPCAP),
@@ -150,13 +148,13 @@ pub fn drop_to(keep: Keep) -> Result<()> {
     if let Some(user) = keep.user {
         FILE_UID.store(user.uid.as_raw(), Ordering::SeqCst);
         FILE_GID.store(user.gid.as_raw(), Ordering::SeqCst);
-        if !identity::has_groups_of(&user).map_err(failed)? {
+        if !identity::has_groups_of(&user)? {
             // Set only once, like everything here.
             let _ = FILE_GROUPS.set(user.groups);
         }
     }
-    give_up().map_err(|errno| failed(errno.into()))?;
-    ask_other_threads().map_err(failed)
+    give_up()?;
+    ask_other_threads()
 }
 
 /// Gives up what this thread has. Makes system calls only, so that a signal handler may call it:

@@ -1,11 +1,7 @@
 //! One thing that a recording needs, and whether it is there.
 
-use crate::error::{Error, Exit};
-use serde::Serialize;
-
-/// What a requirement is about; also the order in which they are told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
+/// What a requirement is about; also the order in which they are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Area {
     /// What we may do.
     Permission,
@@ -13,8 +9,29 @@ pub enum Area {
     Kernel,
     /// How the kernel is set up.
     Setting,
-    /// The process that is to be recorded.
-    Target,
+}
+
+/// What would help where a requirement is not met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fix {
+    /// A capability, as `CAP_SYSLOG`.
+    Give(&'static str),
+    /// The host's own user namespace.
+    HostUserNamespace,
+    /// The host's own pid namespace.
+    HostPidNamespace,
+    /// No lockdown for confidentiality.
+    NoLockdown,
+    /// A kernel that carries BTF, or its file in a container that hides it.
+    KernelWithBtf,
+    /// A newer kernel.
+    NewerKernel,
+    /// `kernel.kptr_restrict` below 2.
+    ShowKernelAddresses,
+    /// A kernel that has `/proc/kallsyms`.
+    KernelWithKallsyms,
+    /// `kernel.yama.ptrace_scope` below 3, which takes a boot.
+    LowerPtraceScope,
 }
 
 /// How far a requirement is met.
@@ -53,35 +70,48 @@ pub enum Refusal {
     Kernel(&'static str),
     /// Anything else.
     Other {
-        /// How the program ends.
-        exit: Exit,
+        /// What it is about.
+        kind: RefusalKind,
         /// What fails and why, in one line without a full stop.
         message: String,
     },
 }
 
 impl Refusal {
-    /// A refusal in the words of an error that says it all.
+    /// What it is about.
     #[must_use]
-    pub fn from_error(error: &Error) -> Refusal {
-        Refusal::Other {
-            exit: error.exit_status(),
-            message: error.chain(),
-        }
-    }
-
-    /// How the program ends for it.
-    #[must_use]
-    pub const fn exit(&self) -> Exit {
+    pub const fn kind(&self) -> RefusalKind {
         match self {
-            Refusal::Capability(_) => Exit::Permission,
-            Refusal::Kernel(_) => Exit::Unsupported,
-            Refusal::Other { exit, .. } => *exit,
+            Refusal::Capability(_) => RefusalKind::Permission,
+            Refusal::Kernel(_) => RefusalKind::Kernel,
+            Refusal::Other { kind, .. } => *kind,
         }
     }
 }
 
-/// One line of `holdup check`.
+/// What a refusal is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// A right that we lack.
+    Permission,
+    /// A kernel that cannot do it.
+    Kernel,
+    /// Anything else.
+    Other,
+}
+
+/// The first refusal of a list, with all others of its kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// What it is about.
+    pub kind: RefusalKind,
+    /// What fails and why, in one line without a full stop.
+    pub message: String,
+    /// What would help.
+    pub fix: Option<Fix>,
+}
+
+/// One thing that a recording needs of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requirement {
     /// A name for programs, that stays.
@@ -94,11 +124,10 @@ pub struct Requirement {
     pub purpose: &'static str,
     /// How far it is met.
     pub state: State,
-    /// What was found, raw: it may quote what the target chose. Empty where the state says it
-    /// all.
+    /// What was found. Empty where the state says it all.
     pub found: String,
-    /// What to do about it, where it is not met in full: a command or a change.
-    pub remedy: Option<String>,
+    /// What would help, where it is not met in full.
+    pub fix: Option<Fix>,
 }
 
 impl Requirement {
@@ -116,7 +145,7 @@ impl Requirement {
             purpose,
             state: State::Ok,
             found: String::new(),
-            remedy: None,
+            fix: None,
         }
     }
 
@@ -149,17 +178,17 @@ impl Requirement {
         self.found(why)
     }
 
-    /// With what to do about it.
-    pub(crate) fn remedy(mut self, remedy: impl Into<String>) -> Requirement {
-        self.remedy = Some(remedy.into());
+    /// With what would help.
+    pub(crate) fn fix(mut self, fix: Fix) -> Requirement {
+        self.fix = Some(fix);
         self
     }
 }
 
-/// The error that a recording ends with before it begins: the first refusal of the list, with
-/// all others of its kind. None where recording is possible.
+/// Why a recording would not even begin: the first refusal of the list, with all others of its
+/// kind. None where recording is possible.
 #[must_use]
-pub fn first_refusal(requirements: &[Requirement]) -> Option<Error> {
+pub fn first_refusal(requirements: &[Requirement]) -> Option<Refused> {
     let refusals = requirements
         .iter()
         .filter_map(|requirement| match &requirement.state {
@@ -189,10 +218,10 @@ pub fn first_refusal(requirements: &[Requirement]) -> Option<Error> {
         }
         Refusal::Other { message, .. } => message.clone(),
     };
-    let error = Error::new(message).exit(refusal.exit());
-    Some(match &first.remedy {
-        Some(remedy) => error.hint(remedy.clone()),
-        None => error,
+    Some(Refused {
+        kind: refusal.kind(),
+        message,
+        fix: first.fix,
     })
 }
 
@@ -208,7 +237,7 @@ mod tests {
     fn what_is_met_or_limited_or_unknown_refuses_nothing() {
         let list = [
             requirement("a"),
-            requirement("b").limited("half").remedy("more"),
+            requirement("b").limited("half").fix(Fix::NewerKernel),
             requirement("c").unknown("b is half"),
         ];
         assert!(first_refusal(&list).is_none());
@@ -221,36 +250,22 @@ mod tests {
             requirement("a").missing(Refusal::Kernel("a, Linux 1")),
             requirement("b")
                 .missing(Refusal::Capability("CAP_B"))
-                .remedy("sudo"),
+                .fix(Fix::Give("CAP_B")),
             requirement("c")
                 .missing(Refusal::Kernel("c, Linux 2"))
-                .remedy("newer"),
+                .fix(Fix::NewerKernel),
             requirement("d").missing(Refusal::Capability("CAP_D")),
         ];
         let kernel = first_refusal(&list).expect("refused");
-        assert_eq!(
-            kernel.to_string(),
-            "the kernel lacks a, Linux 1; c, Linux 2"
-        );
-        assert_eq!(kernel.exit_status(), Exit::Unsupported);
-        assert_eq!(kernel.suggestion(), None, "the first one's remedy counts");
+        assert_eq!(kernel.message, "the kernel lacks a, Linux 1; c, Linux 2");
+        assert_eq!(kernel.kind, RefusalKind::Kernel);
+        assert_eq!(kernel.fix, None, "the first one's counts");
         let capability = first_refusal(&list[1..]).expect("refused");
         assert_eq!(
-            capability.to_string(),
+            capability.message,
             "not permitted to load BPF programs: CAP_B and CAP_D missing"
         );
-        assert_eq!(capability.exit_status(), Exit::Permission);
-        assert_eq!(capability.suggestion(), Some("sudo"));
-    }
-
-    #[test]
-    fn an_error_keeps_its_words_and_its_exit() {
-        let error = Error::new("no")
-            .exit(Exit::NoRuntime)
-            .because(Error::new("why"));
-        let list = [requirement("a").missing(Refusal::from_error(&error))];
-        let refused = first_refusal(&list).expect("refused");
-        assert_eq!(refused.chain(), "no: why");
-        assert_eq!(refused.exit_status(), Exit::NoRuntime);
+        assert_eq!(capability.kind, RefusalKind::Permission);
+        assert_eq!(capability.fix, Some(Fix::Give("CAP_B")));
     }
 }

@@ -6,8 +6,7 @@
 
 use super::btf::{BtfError, KernelBtf};
 use super::facts::HostFacts;
-use super::requirement::{Area, Refusal, Requirement};
-use crate::error::Exit;
+use super::requirement::{Area, Fix, Refusal, RefusalKind, Requirement};
 use rustix::thread::CapabilitySet;
 use std::io;
 
@@ -21,8 +20,6 @@ const TASK_FIELDS: [&str; 6] = ["pid", "tgid", "comm", "on_cpu", "nvcsw", "stack
 
 /// Arguments of `tp_btf/sched_switch` that are needed: up to the two tasks.
 const SCHED_SWITCH_ARGS: u32 = 3;
-
-const NEWER: &str = "use Linux 6.1 or newer";
 
 /// Judges a machine: every requirement, whether it is met or not.
 #[must_use]
@@ -58,7 +55,7 @@ fn permissions(facts: &HostFacts) -> Vec<Requirement> {
         if held {
             requirement
         } else {
-            requirement.limited(lacking).remedy(give(name))
+            requirement.limited(lacking).fix(Fix::Give(name))
         }
     };
     let mut list = vec![
@@ -83,19 +80,7 @@ fn permissions(facts: &HostFacts) -> Vec<Requirement> {
             "only processes of your own user can be recorded",
         ),
     ];
-    // Who may write everything may read it.
-    let reads_all = CapabilitySet::DAC_READ_SEARCH | CapabilitySet::DAC_OVERRIDE;
-    let read = new(
-        "cap-dac-read-search",
-        "CAP_DAC_READ_SEARCH",
-        "read programs that only their owner may read",
-    );
-    list.push(if facts.held.intersects(reads_all) {
-        read
-    } else {
-        read.limited("programs that others may not read cannot be unwound or named")
-            .remedy(give("CAP_DAC_READ_SEARCH"))
-    });
+    list.push(read_capability(facts.held));
     list.push(useful(
         "cap-checkpoint-restore",
         "CAP_CHECKPOINT_RESTORE",
@@ -104,30 +89,58 @@ fn permissions(facts: &HostFacts) -> Vec<Requirement> {
         "read programs replaced or deleted since they started",
         "programs replaced or deleted since they started cannot be unwound or named",
     ));
-    let syslog = new(
+    list.push(syslog_capability(facts));
+    list.push(resource_capability(facts));
+    list.push(user_namespace(&facts.user_ns));
+    list.push(pid_namespace(&facts.pid_ns));
+    list
+}
+
+fn read_capability(held: CapabilitySet) -> Requirement {
+    // Who may write everything may read it.
+    let reads_all = CapabilitySet::DAC_READ_SEARCH | CapabilitySet::DAC_OVERRIDE;
+    let read = Requirement::new(
+        Area::Permission,
+        "cap-dac-read-search",
+        "CAP_DAC_READ_SEARCH",
+        "read programs that only their owner may read",
+    );
+    if held.intersects(reads_all) {
+        read
+    } else {
+        read.limited("programs that others may not read cannot be unwound or named")
+            .fix(Fix::Give("CAP_DAC_READ_SEARCH"))
+    }
+}
+
+fn syslog_capability(facts: &HostFacts) -> Requirement {
+    let syslog = Requirement::new(
+        Area::Permission,
         "cap-syslog",
         "CAP_SYSLOG",
         "see the addresses of kernel functions",
     );
-    list.push(
-        match (
-            facts.held.contains(CapabilitySet::SYSLOG),
-            facts.kernel_names,
-        ) {
-            (true, _) => syslog,
-            (false, true) => syslog.found("not held, and not needed here: everybody may see them"),
-            (false, false) => syslog
-                .limited("kernel functions have no names in reports")
-                .remedy(give("CAP_SYSLOG")),
-        },
-    );
-    let resource = new(
+    match (
+        facts.held.contains(CapabilitySet::SYSLOG),
+        facts.kernel_names,
+    ) {
+        (true, _) => syslog,
+        (false, true) => syslog.found("not held, and not needed here: everybody may see them"),
+        (false, false) => syslog
+            .limited("kernel functions have no names in reports")
+            .fix(Fix::Give("CAP_SYSLOG")),
+    }
+}
+
+fn resource_capability(facts: &HostFacts) -> Requirement {
+    let resource = Requirement::new(
+        Area::Permission,
         "cap-sys-resource",
         "CAP_SYS_RESOURCE",
         "lock memory for tables",
     );
     let charges = facts.btf.as_ref().is_ok_and(KernelBtf::charges_memlock);
-    list.push(if !charges {
+    if !charges {
         resource.found(
             "not needed: since Linux 5.11 BPF tables count as the cgroup's memory, not as locked",
         )
@@ -135,16 +148,7 @@ fn permissions(facts: &HostFacts) -> Vec<Requirement> {
         resource.found("needed: before Linux 5.11 BPF tables count as locked memory")
     } else {
         resource.missing(Refusal::Capability("CAP_SYS_RESOURCE"))
-    });
-    list.push(user_namespace(&facts.user_ns));
-    list.push(pid_namespace(&facts.pid_ns));
-    list
-}
-
-/// How a capability is given to whoever runs holdup.
-fn give(capability: &str) -> String {
-    let short = capability.strip_prefix("CAP_").unwrap_or(capability);
-    format!("run holdup with sudo; in a container: docker run --cap-add {short}")
+    }
 }
 
 fn user_namespace(link: &str) -> Requirement {
@@ -159,10 +163,10 @@ fn user_namespace(link: &str) -> Requirement {
         "" => requirement.unknown("/proc/self/ns/user is unreadable"),
         _ => requirement
             .missing(Refusal::Other {
-                exit: Exit::Permission,
+                kind: RefusalKind::Permission,
                 message: "not permitted to load BPF programs: this is a user namespace, its capabilities do not count".into(),
             })
-            .remedy("run holdup on the host, or in a container without user namespaces"),
+            .fix(Fix::HostUserNamespace),
     }
 }
 
@@ -179,11 +183,11 @@ fn pid_namespace(link: &str) -> Requirement {
         // The kernel side sees pids as the host counts them, and cannot be told them from here.
         _ => requirement
             .missing(Refusal::Other {
-                exit: Exit::Failure,
+                kind: RefusalKind::Other,
                 message: "this is a container with its own process ids, the kernel counts others"
                     .into(),
             })
-            .remedy("run holdup on the host, or start the container with --pid=host"),
+            .fix(Fix::HostPidNamespace),
     }
 }
 
@@ -198,7 +202,7 @@ fn machine(machine: &str) -> Requirement {
         return requirement;
     }
     requirement.missing(Refusal::Other {
-        exit: Exit::Unsupported,
+        kind: RefusalKind::Kernel,
         message: format!("holdup knows the stacks of x86_64 only, this is {machine}"),
     })
 }
@@ -217,46 +221,49 @@ fn lockdown(state: &str) -> Requirement {
     match chosen {
         Some("confidentiality") => requirement
             .missing(Refusal::Other {
-                exit: Exit::Unsupported,
+                kind: RefusalKind::Kernel,
                 message: "the kernel is locked down for confidentiality: BPF programs may not read its memory".into(),
             })
-            .remedy("boot with lockdown=integrity or without lockdown"),
+            .fix(Fix::NoLockdown),
         Some(chosen) => requirement.found(chosen),
         None => requirement.found("none in this kernel"),
     }
 }
 
-fn kernel(btf: &Result<KernelBtf, BtfError>) -> Vec<Requirement> {
+fn types(btf: &Result<KernelBtf, BtfError>) -> Requirement {
     let types = Requirement::new(
         Area::Kernel,
         "btf",
         "BTF",
         "know the kernel's own types and offsets",
     );
-    let mut list = match btf {
-        Ok(btf) => vec![types.found(format!("{} types", btf.len()))],
+    match btf {
+        Ok(btf) => types.found(format!("{} types", btf.len())),
         Err(BtfError::Read(error)) if error.kind() == io::ErrorKind::NotFound => {
             let refusal = Refusal::Other {
-                exit: Exit::Unsupported,
+                kind: RefusalKind::Kernel,
                 message: "the kernel carries no type information (/sys/kernel/btf/vmlinux)".into(),
             };
-            vec![types.missing(refusal).remedy(
-                "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as all large distributions have; in a \
-                 container that hides it: docker run -v /sys/kernel/btf:/sys/kernel/btf:ro",
-            )]
+            types.missing(refusal).fix(Fix::KernelWithBtf)
         }
-        Err(error) => vec![types.missing(Refusal::Other {
-            exit: Exit::Unsupported,
+        Err(error) => types.missing(Refusal::Other {
+            kind: RefusalKind::Kernel,
             message: format!("the kernel's type information cannot be used: {error}"),
-        })],
-    };
+        }),
+    }
+}
+
+fn kernel(btf: &Result<KernelBtf, BtfError>) -> Vec<Requirement> {
+    let mut list = vec![types(btf)];
     let btf = btf.as_ref().ok();
     let has = |id, name, purpose, refusal, test: &dyn Fn(&KernelBtf) -> bool| {
         let requirement = Requirement::new(Area::Kernel, id, name, purpose);
         match btf.map(test) {
             None => requirement.unknown("without BTF nobody can tell"),
             Some(true) => requirement,
-            Some(false) => requirement.missing(Refusal::Kernel(refusal)).remedy(NEWER),
+            Some(false) => requirement
+                .missing(Refusal::Kernel(refusal))
+                .fix(Fix::NewerKernel),
         }
     };
     let helper = |name: &'static str| move |btf: &KernelBtf| btf.has_helper(name);
@@ -402,20 +409,22 @@ fn ring_buffer(made: Option<&io::Result<bool>>) -> Requirement {
         Some(Ok(true)) => return requirement,
         Some(Ok(false)) => {
             let part = "the ring buffer, Linux 5.8";
-            return requirement.missing(Refusal::Kernel(part)).remedy(NEWER);
+            return requirement
+                .missing(Refusal::Kernel(part))
+                .fix(Fix::NewerKernel);
         }
         Some(Err(error)) => error,
     };
-    let (exit, what) = match error.raw_os_error() {
-        Some(libc::ENOSYS) => (Exit::Unsupported, "the kernel is built without BPF"),
+    let (kind, what) = match error.raw_os_error() {
+        Some(libc::ENOSYS) => (RefusalKind::Kernel, "the kernel is built without BPF"),
         Some(libc::EPERM | libc::EACCES) => (
-            Exit::Permission,
+            RefusalKind::Permission,
             "the kernel refuses the bpf system call although the capabilities are there (a seccomp filter or a security module)",
         ),
-        _ => (Exit::Failure, "cannot make a BPF ring buffer"),
+        _ => (RefusalKind::Other, "cannot make a BPF ring buffer"),
     };
     let message = format!("{what}: {error}");
-    requirement.missing(Refusal::Other { exit, message })
+    requirement.missing(Refusal::Other { kind, message })
 }
 
 fn settings(facts: &HostFacts) -> Vec<Requirement> {
@@ -437,12 +446,12 @@ fn settings(facts: &HostFacts) -> Vec<Requirement> {
             .limited(format!(
                 "{found}: kernel functions have no names in reports"
             ))
-            .remedy("sudo sysctl kernel.kptr_restrict=1"),
+            .fix(Fix::ShowKernelAddresses),
         _ if facts.held.contains(CapabilitySet::SYSLOG) => names
             .limited(format!(
                 "{found}, and yet /proc/kallsyms shows no addresses"
             ))
-            .remedy("use a kernel built with CONFIG_KALLSYMS=y"),
+            .fix(Fix::KernelWithKallsyms),
         _ => names.found(format!("{found}: CAP_SYSLOG decides")),
     };
     let paranoid = new(
@@ -451,7 +460,7 @@ fn settings(facts: &HostFacts) -> Vec<Requirement> {
         "open perf events",
     )
     .found(format!(
-        "{}: no recording opens a perf event",
+        "{}: with CAP_PERFMON it does not matter",
         value(facts.perf_event_paranoid)
     ));
     let scope = new(
@@ -466,12 +475,12 @@ fn settings(facts: &HostFacts) -> Vec<Requirement> {
             .limited(format!(
                 "{value}: waits from before the recording have no stacks"
             ))
-            .remedy("it is 3 until the next boot: set kernel.yama.ptrace_scope to 2 or less then"),
+            .fix(Fix::LowerPtraceScope),
         Some(value @ 1..) if !traces => scope
             .limited(format!(
                 "{value}: waits from before the recording have no stacks"
             ))
-            .remedy(give("CAP_SYS_PTRACE")),
+            .fix(Fix::Give("CAP_SYS_PTRACE")),
         Some(value) => scope.found(value.to_string()),
     };
     vec![names, paranoid, scope]

@@ -1,7 +1,6 @@
 use super::super::btf::tests::{NEWER_ACCOUNTING, kernel_image};
-use super::super::requirement::{State, first_refusal};
+use super::super::requirement::{Refused, State, first_refusal};
 use super::*;
-use crate::error::Error;
 use CapabilitySet as C;
 
 /// A machine where everything is as it should be.
@@ -32,7 +31,7 @@ fn unmet(facts: &HostFacts) -> Vec<(&'static str, &'static str)> {
         .collect()
 }
 
-fn refusal(facts: &HostFacts) -> Error {
+fn refusal(facts: &HostFacts) -> Refused {
     first_refusal(&requirements(facts)).expect("refused")
 }
 
@@ -66,8 +65,8 @@ fn ids_are_unique_and_what_is_not_met_says_why_or_what_to_do() {
     assert_eq!(ids.len(), list.len());
     for requirement in &list {
         match &requirement.state {
-            State::Ok => assert_eq!(requirement.remedy, None, "{requirement:?}"),
-            State::Limited => assert!(requirement.remedy.is_some(), "{requirement:?}"),
+            State::Ok => assert_eq!(requirement.fix, None, "{requirement:?}"),
+            State::Limited => assert!(requirement.fix.is_some(), "{requirement:?}"),
             State::Missing(_) => {}
             State::Unknown => assert!(!requirement.found.is_empty(), "{requirement:?}"),
         }
@@ -88,9 +87,9 @@ fn capabilities_decide() {
         match (first_refusal(&requirements(&with(held))), missing) {
             (None, None) => {}
             (Some(error), Some(text)) => {
-                assert!(error.to_string().ends_with(text), "{error}");
-                assert_eq!(error.exit_status(), Exit::Permission);
-                assert_eq!(error.suggestion(), None, "the command line knows better");
+                assert!(error.message.ends_with(text), "{error:?}");
+                assert_eq!(error.kind, RefusalKind::Permission);
+                assert_eq!(error.fix, None, "the command line knows better");
             }
             (got, _) => panic!("{held:?}: {got:?}"),
         }
@@ -112,27 +111,27 @@ fn capabilities_decide() {
 
 #[test]
 fn namespaces_and_lockdown_are_told_apart() {
-    let exit = |facts: HostFacts| refusal(&facts).exit_status();
+    let kind = |facts: HostFacts| refusal(&facts).kind;
     let inside = "user:[1]".to_owned();
     assert_eq!(
-        exit(HostFacts {
+        kind(HostFacts {
             user_ns: inside,
             ..good()
         }),
-        Exit::Permission
+        RefusalKind::Permission
     );
     let inside = "pid:[1]".to_owned();
     assert_eq!(
-        exit(HostFacts {
+        kind(HostFacts {
             pid_ns: inside,
             ..good()
         }),
-        Exit::Failure
+        RefusalKind::Other
     );
     let lockdown = "none integrity [confidentiality]\n".to_owned();
-    assert_eq!(exit(HostFacts { lockdown, ..good() }), Exit::Unsupported);
+    assert_eq!(kind(HostFacts { lockdown, ..good() }), RefusalKind::Kernel);
     let machine = "aarch64";
-    assert_eq!(exit(HostFacts { machine, ..good() }), Exit::Unsupported);
+    assert_eq!(kind(HostFacts { machine, ..good() }), RefusalKind::Kernel);
 
     let blind = HostFacts {
         pid_ns: String::new(),
@@ -167,11 +166,11 @@ fn every_part_of_the_kernel_is_missed_by_itself() {
     let btf = KernelBtf::parse(kernel_image(&["BPF_FUNC_ringbuf_output", "bpf_iter_task"]));
     let error = refusal(&HostFacts { btf, ..good() });
     assert_eq!(
-        error.to_string(),
+        error.message,
         "the kernel lacks the ring buffer, Linux 5.8; the task iterator, Linux 5.8"
     );
-    assert_eq!(error.exit_status(), Exit::Unsupported);
-    assert_eq!(error.suggestion(), Some(NEWER));
+    assert_eq!(error.kind, RefusalKind::Kernel);
+    assert_eq!(error.fix, Some(Fix::NewerKernel));
 }
 
 #[test]
@@ -213,8 +212,8 @@ fn locked_memory_matters_where_the_kernel_counts_it() {
     assert_eq!(unmet(&charging()), []);
     let held = C::all() - C::SYS_RESOURCE;
     let error = refusal(&HostFacts { held, ..charging() });
-    assert_eq!(error.exit_status(), Exit::Permission);
-    assert!(error.to_string().contains("CAP_SYS_RESOURCE"), "{error}");
+    assert_eq!(error.kind, RefusalKind::Permission);
+    assert!(error.message.contains("CAP_SYS_RESOURCE"), "{error:?}");
     let unlimited = HostFacts {
         held,
         memlock_unlimited: true,
@@ -229,12 +228,8 @@ fn without_types_nothing_is_said_of_what_they_would_tell() {
     let btf = Err(BtfError::Read(io::ErrorKind::NotFound.into()));
     let facts = HostFacts { btf, ..good() };
     let error = refusal(&facts);
-    assert_eq!(error.exit_status(), Exit::Unsupported);
-    assert!(
-        error
-            .suggestion()
-            .is_some_and(|hint| hint.contains("CONFIG_DEBUG_INFO_BTF"))
-    );
+    assert_eq!(error.kind, RefusalKind::Kernel);
+    assert_eq!(error.fix, Some(Fix::KernelWithBtf));
     let unmet = unmet(&facts);
     assert_eq!(unmet.first(), Some(&("btf", "missing")));
     assert!(unmet.len() > 5 && unmet.iter().skip(1).all(|(_, state)| *state == "unknown"));
@@ -245,7 +240,7 @@ fn without_types_nothing_is_said_of_what_they_would_tell() {
     };
     assert!(
         refusal(&malformed)
-            .to_string()
+            .message
             .ends_with("is malformed: no BTF magic")
     );
 }
@@ -257,27 +252,27 @@ fn what_the_system_call_says_counts() {
         ..good()
     };
     let error = |errno| with(Err(io::Error::from_raw_os_error(errno)));
-    for (facts, exit, text) in [
+    for (facts, kind, text) in [
         (
             with(Ok(false)),
-            Exit::Unsupported,
+            RefusalKind::Kernel,
             "the kernel lacks the ring buffer",
         ),
         (
             error(libc::ENOSYS),
-            Exit::Unsupported,
+            RefusalKind::Kernel,
             "built without BPF: Function not",
         ),
-        (error(libc::EPERM), Exit::Permission, "seccomp"),
+        (error(libc::EPERM), RefusalKind::Permission, "seccomp"),
         (
             error(libc::ENOMEM),
-            Exit::Failure,
+            RefusalKind::Other,
             "cannot make a BPF ring buffer: ",
         ),
     ] {
         let refusal = refusal(&facts);
-        assert_eq!(refusal.exit_status(), exit);
-        assert!(refusal.to_string().contains(text), "{refusal}");
+        assert_eq!(refusal.kind, kind);
+        assert!(refusal.message.contains(text), "{refusal:?}");
     }
 }
 

@@ -1,13 +1,11 @@
 //! Finding the target by name.
 
+use super::errors::FindError;
 use super::proc_dir::{self, PF_KTHREAD, ProcDir};
 use super::threads::parse_comm;
-use crate::error::{Error, Result, shell_word};
 use crate::units::Pid;
 use profiler_common::map::MAX_PROCESSES;
 
-/// Candidates listed at most where a name is not unique.
-const MAX_LISTED: usize = 20;
 /// Characters shown of a candidate's command line.
 const MAX_CMDLINE: usize = 100;
 
@@ -15,10 +13,9 @@ const MAX_CMDLINE: usize = 100;
 /// ids; at least one.
 ///
 /// # Errors
-/// Where there is none, or more than can be recorded at once: then some are listed.
-pub fn find_by_name(name: &str) -> Result<Vec<Pid>> {
-    let proc = std::fs::read_dir("/proc")
-        .map_err(|error| Error::new("cannot list the processes in /proc").because(error))?;
+/// Where there is none, or more than can be recorded at once.
+pub fn find_by_name(name: &str) -> Result<Vec<Pid>, FindError> {
+    let proc = std::fs::read_dir("/proc").map_err(FindError::List)?;
     let own = std::process::id();
     let mut found: Vec<(Pid, String)> = proc
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
@@ -26,24 +23,14 @@ pub fn find_by_name(name: &str) -> Result<Vec<Pid>> {
         .filter_map(|pid| Some((Pid(pid), matching(Pid(pid), name)?)))
         .collect();
     found.sort_unstable();
-    match found.as_slice() {
-        [] => Err(Error::new(format!("no process is called {name}"))
-            .hint(format!("pgrep -af {}", shell_word(name)))),
-        all if all.len() <= MAX_PROCESSES => Ok(all.iter().map(|(pid, _)| *pid).collect()),
-        [(first, _), ..] => {
-            let mut error = Error::new(format!(
-                "{} processes are called {name}: {MAX_PROCESSES} at once can be recorded",
-                found.len()
-            ))
-            .hint(format!("holdup record -p {first}"));
-            for (pid, cmdline) in found.iter().take(MAX_LISTED) {
-                error = error.detail(format!("{pid:>7}  {cmdline}"));
-            }
-            if found.len() > MAX_LISTED {
-                error = error.detail(format!("and {} more", found.len() - MAX_LISTED));
-            }
-            Err(error)
-        }
+    match found.len() {
+        0 => Err(FindError::None(name.to_owned())),
+        1..=MAX_PROCESSES => Ok(found.into_iter().map(|(pid, _)| pid).collect()),
+        _ => Err(FindError::TooMany {
+            name: name.to_owned(),
+            most: MAX_PROCESSES,
+            found,
+        }),
     }
 }
 
@@ -105,11 +92,7 @@ mod tests {
         let name = format!("holdup-find-test-{}", std::process::id());
         let path = dir.path().join(&name);
         std::fs::copy("/bin/sleep", &path).expect("copy");
-        assert!(
-            find_by_name(&name).is_err_and(|error| {
-                error.to_string() == format!("no process is called {name}")
-            })
-        );
+        assert!(matches!(find_by_name(&name), Err(FindError::None(none)) if none == name));
 
         let mut first = sleeper(&path);
         let deadline = Instant::now() + Duration::from_secs(10);

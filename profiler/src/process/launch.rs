@@ -17,9 +17,9 @@ mod entry;
 mod tracee;
 
 use self::tracee::Tracee;
+use super::errors::LaunchError;
 use super::proc_dir::is_gone;
 use super::user::Invoker;
-use crate::error::{Error, Result};
 use crate::units::Pid;
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -52,10 +52,10 @@ impl Launched {
     /// `user` where one is given.
     ///
     /// # Errors
-    /// Where the command cannot be executed; its hint says what to look at.
-    pub fn spawn(command: &[OsString], user: Option<&Invoker>) -> Result<Launched> {
+    /// Where the command cannot be executed.
+    pub fn spawn(command: &[OsString], user: Option<&Invoker>) -> Result<Launched, LaunchError> {
         let [program, args @ ..] = command else {
-            return Err(Error::usage("no command is given").hint("holdup record -- COMMAND ARGS"));
+            return Err(LaunchError::NoCommand);
         };
         let mut prepared = Command::new(program);
         prepared.args(args);
@@ -65,7 +65,7 @@ impl Launched {
         let keeper = std::thread::Builder::new()
             .name("holdup-launch".into())
             .spawn(move || keep(prepared, user, &started, &gone))
-            .map_err(|error| Error::new("cannot start a thread").because(error))?;
+            .map_err(LaunchError::Thread)?;
         match start.recv() {
             Ok(Ok((pid, pidfd))) => Ok(Launched {
                 pid,
@@ -73,8 +73,8 @@ impl Launched {
                 go: Some(go),
                 keeper: Some(keeper),
             }),
-            Ok(Err(failure)) => Err(failure.explain(program)),
-            Err(mpsc::RecvError) => Err(Error::new("the launching thread ended early")),
+            Ok(Err(failure)) => Err(failure.of(program)),
+            Err(mpsc::RecvError) => Err(LaunchError::ThreadEnded),
         }
     }
 
@@ -142,35 +142,15 @@ enum Failure {
 }
 
 impl Failure {
-    fn explain(self, program: &OsStr) -> Error {
-        let program = program.to_string_lossy();
-        let cannot = |error: io::Error| Error::new(format!("cannot run {program}")).because(error);
+    fn of(self, program: &OsStr) -> LaunchError {
+        let program = program.to_string_lossy().into_owned();
         match self {
-            Failure::Stage(STAGE_USER, error) => {
-                Error::new(format!("cannot run {program} as the user who called sudo"))
-                    .because(error)
-            }
-            Failure::Stage(_, error) => Error::new(format!(
-                "cannot hold {program} at its start: tracing is forbidden here"
-            ))
-            .because(error)
-            .hint("start it yourself, then: holdup record -p PID"),
-            Failure::Spawn(error) if error.kind() == io::ErrorKind::NotFound => {
-                // Under sudo PATH is another than the user's.
-                cannot(error).hint(format!("command -v {program}, and give the whole path"))
-            }
-            Failure::Spawn(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                cannot(error).hint(format!("ls -l {program}"))
-            }
-            Failure::Spawn(error) => cannot(error),
-            Failure::Hold(error) => {
-                Error::new(format!("cannot hold {program} at its start")).because(error)
-            }
+            Failure::Stage(STAGE_USER, source) => LaunchError::User { program, source },
+            Failure::Stage(_, source) => LaunchError::Trace { program, source },
+            Failure::Spawn(source) => LaunchError::Run { program, source },
+            Failure::Hold(source) => LaunchError::Hold { program, source },
             // The loader says on standard error which library it lacks.
-            Failure::Ended(status) => Error::new(format!(
-                "{program} ended before its first instruction: {status}"
-            ))
-            .hint(format!("run it alone: {program}")),
+            Failure::Ended(status) => LaunchError::Ended { program, status },
         }
     }
 }

@@ -4,6 +4,7 @@
 mod cgroup;
 pub mod deadline;
 pub mod ends;
+mod errors;
 mod exit;
 mod find;
 mod launch;
@@ -18,6 +19,7 @@ mod threads;
 mod user;
 
 pub use cgroup::{CpuQuota, QuotaUse};
+pub use errors::{Barrier, FindError, LaunchError, TargetError};
 pub use exit::status_text;
 pub use find::find_by_name;
 pub use launch::Launched;

@@ -1,10 +1,10 @@
 //! One process, pinned.
 
 use super::deadline::{self, Server};
+use super::errors::{Barrier, TargetError};
 use super::exit;
 use super::proc_dir::{self, PF_KTHREAD, ProcDir, is_denied, is_gone};
 use super::threads::parse_comm;
-use crate::error::{Error, Result};
 use crate::units::{Addr, Pid};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -38,61 +38,34 @@ impl Target {
     ///
     /// # Errors
     /// Where there is no such process, it is a kernel thread, a thread's id or a zombie, no
-    /// x86_64 program, or not ours to look into ([`crate::error::Exit::Permission`]).
-    pub fn open(pid: Pid) -> Result<Target> {
+    /// x86_64 program, or not ours to look into.
+    pub fn open(pid: Pid) -> Result<Target, TargetError> {
         let pidfd = open_pidfd(pid)?;
-        let gone = |error: io::Error| {
-            if is_gone(&error) {
-                no_such_process(pid)
-            } else {
-                denied(pid, None, error)
-            }
-        };
-        let dir = ProcDir::open(pid).map_err(gone)?;
+        let dir = ProcDir::open(pid).map_err(|error| unreadable(pid, None, error))?;
         Target::describe(pidfd, dir)
     }
 
     /// Reads what there is to know of a process.
-    fn describe(pidfd: OwnedFd, dir: ProcDir) -> Result<Target> {
+    fn describe(pidfd: OwnedFd, dir: ProcDir) -> Result<Target, TargetError> {
         let pid = dir.pid();
-        let gone = |error: io::Error| {
-            if is_gone(&error) {
-                no_such_process(pid)
-            } else {
-                denied(pid, None, error)
-            }
-        };
+        let cannot = |error: io::Error| unreadable(pid, None, error);
         // The directory was opened by number: it is the pinned process's if that still lives.
-        let ended = has_ended(&pidfd)
-            .map_err(|error| Error::new("cannot watch the process").because(error))?;
-        let stat = dir.read("stat").map_err(gone)?;
-        let stat = proc_dir::parse_stat(&stat)
-            .ok_or_else(|| Error::new(format!("cannot make sense of /proc/{pid}/stat")))?;
-        let comm = parse_comm(&dir.read("comm").map_err(gone)?);
+        let ended = has_ended(&pidfd).map_err(|source| TargetError::Watch { pid, source })?;
+        let stat = dir.read("stat").map_err(cannot)?;
+        let stat = proc_dir::parse_stat(&stat).ok_or(TargetError::Malformed(pid))?;
+        let comm = parse_comm(&dir.read("comm").map_err(cannot)?);
         if stat.flags & PF_KTHREAD != 0 {
-            return Err(Error::new(format!(
-                "process {pid} ({comm}) is a thread of the kernel: it runs no tokio"
-            )));
+            return Err(TargetError::KernelThread { pid, comm });
         }
         if ended {
-            return Err(Error::new(format!(
-                "process {pid} ({comm}) has ended already and waits for its parent (a zombie)"
-            )));
+            return Err(TargetError::Zombie { pid, comm });
         }
         if stat.state == b'Z' {
-            return Err(Error::new(format!(
-                "the main thread of process {pid} ({comm}) has ended: the kernel tells nothing of the others"
-            )));
+            return Err(TargetError::MainThreadEnded { pid, comm });
         }
-        let status = dir.read("status").map_err(gone)?;
+        let status = dir.read("status").map_err(cannot)?;
         let uid = proc_dir::status_number(&status, "Uid").unwrap_or(u32::MAX);
-        let exe_error = |error: io::Error| {
-            if is_denied(&error) {
-                denied(pid, Some(uid), error)
-            } else {
-                gone(error)
-            }
-        };
+        let exe_error = |error: io::Error| unreadable(pid, Some(uid), error);
         let exe_file = dir.open_file("exe").map_err(exe_error)?;
         check_elf(&exe_file, &comm)?;
         let exe_link = dir.read_link("exe").map_err(exe_error)?;
@@ -102,7 +75,7 @@ impl Target {
             Some(path) if unlinked => (path.to_vec(), true),
             _ => (exe_link, false),
         };
-        let cmdline = parse_cmdline(&dir.read("cmdline").map_err(gone)?);
+        let cmdline = parse_cmdline(&dir.read("cmdline").map_err(cannot)?);
         // `maps` and `mem` ask for more than `exe` does: better now than in the middle.
         dir.read("maps").map_err(exe_error)?;
         Ok(Target {
@@ -127,9 +100,9 @@ impl Target {
     ///
     /// # Errors
     /// As [`Target::open`].
-    pub fn reopen(&self) -> Result<Target> {
+    pub fn reopen(&self) -> Result<Target, TargetError> {
         let pid = self.pid();
-        let cannot = |error: io::Error| denied(pid, None, error);
+        let cannot = |source: io::Error| TargetError::Unreadable { pid, source };
         let pidfd = self.pidfd.try_clone().map_err(cannot)?;
         Target::describe(pidfd, self.dir.try_clone().map_err(cannot)?)
     }
@@ -261,54 +234,57 @@ impl AsFd for Target {
     }
 }
 
-fn open_pidfd(pid: Pid) -> Result<OwnedFd> {
+fn open_pidfd(pid: Pid) -> Result<OwnedFd, TargetError> {
     let raw = i32::try_from(pid.0)
         .ok()
         .and_then(rustix::process::Pid::from_raw);
-    let raw = raw.ok_or_else(|| no_such_process(pid))?;
+    let raw = raw.ok_or(TargetError::Gone(pid))?;
     pidfd_open(raw, PidfdFlags::empty()).map_err(|errno| match errno {
-        Errno::SRCH => no_such_process(pid),
-        Errno::NOSYS => {
-            Error::unsupported("the kernel lacks pidfd_open").hint("use Linux 6.1 or newer")
-        }
+        Errno::SRCH => TargetError::Gone(pid),
+        Errno::NOSYS => TargetError::NoPidfd,
         // EINVAL, since Linux 6.9 ENOENT: the number is a thread's that leads no process.
         Errno::INVAL | Errno::NOENT => thread_id(pid),
-        _ => Error::new(format!("cannot pin process {pid}")).because(errno),
+        _ => TargetError::Pin {
+            pid,
+            source: errno.into(),
+        },
     })
 }
 
-fn thread_id(tid: Pid) -> Error {
+fn thread_id(tid: Pid) -> TargetError {
     let owner = ProcDir::open(tid)
         .and_then(|dir| dir.read("status"))
         .ok()
         .and_then(|status| proc_dir::status_number(&status, "Tgid"));
     match owner {
-        Some(owner) => Error::new(format!("{tid} is a thread of process {owner}"))
-            .hint(format!("holdup record -p {owner}")),
-        None => no_such_process(tid),
+        Some(owner) => TargetError::Thread {
+            tid,
+            owner: Pid(owner),
+        },
+        None => TargetError::Gone(tid),
     }
 }
 
-fn no_such_process(pid: Pid) -> Error {
-    Error::new(format!("no process has pid {pid}")).hint("pgrep -a NAME")
-}
-
-fn denied(pid: Pid, uid: Option<u32>, error: io::Error) -> Error {
-    if !is_denied(&error) {
-        return Error::new(format!("cannot look into process {pid}")).because(error);
+fn unreadable(pid: Pid, uid: Option<u32>, source: io::Error) -> TargetError {
+    if is_gone(&source) {
+        return TargetError::Gone(pid);
     }
-    let whose = uid.map(|uid| format!(" of user {uid}")).unwrap_or_default();
-    let missing = rustix::thread::capabilities(None)
+    if !is_denied(&source) {
+        return TargetError::Unreadable { pid, source };
+    }
+    let lacks = rustix::thread::capabilities(None)
         .is_ok_and(|held| !held.effective.contains(CapabilitySet::SYS_PTRACE));
-    let why = if missing {
-        "CAP_SYS_PTRACE missing"
+    let why = if lacks {
+        Barrier::NoPtrace
     } else {
-        "it holds capabilities that we lack, or a security module protects it"
+        Barrier::Protected
     };
-    Error::permission(format!(
-        "not permitted to look into process {pid}{whose}: {why}"
-    ))
-    .because(error)
+    TargetError::Denied {
+        pid,
+        uid,
+        why,
+        source,
+    }
 }
 
 fn has_ended(pidfd: &OwnedFd) -> io::Result<bool> {
@@ -321,26 +297,21 @@ fn has_ended(pidfd: &OwnedFd) -> io::Result<bool> {
 }
 
 /// Tests that the stacks of this program are those that we can walk.
-fn check_elf(mut exe: &File, comm: &str) -> Result<()> {
+fn check_elf(mut exe: &File, comm: &str) -> Result<(), TargetError> {
+    let comm = comm.to_owned();
     let mut head = [0u8; 20];
-    exe.read_exact(&mut head).map_err(|error| {
-        Error::new(format!("cannot read the executable of {comm}")).because(error)
-    })?;
+    if let Err(source) = exe.read_exact(&mut head) {
+        return Err(TargetError::Executable { comm, source });
+    }
     let [0x7f, b'E', b'L', b'F', class, data, ..] = head else {
-        return Err(Error::new(format!(
-            "the executable of {comm} is no ELF file"
-        )));
+        return Err(TargetError::NotElf { comm });
     };
     let [.., machine_low, machine_high] = head;
     let machine = u16::from_le_bytes([machine_low, machine_high]);
     match (class, data) {
         (2, 1) if machine == EM_X86_64 => Ok(()),
-        (1, _) => Err(Error::new(format!(
-            "{comm} is a 32-bit program: holdup records x86_64 only"
-        ))),
-        _ => Err(Error::new(format!(
-            "{comm} is a program for another machine (ELF machine {machine}): holdup records x86_64 only"
-        ))),
+        (1, _) => Err(TargetError::Is32Bit { comm }),
+        _ => Err(TargetError::NotX86 { comm, machine }),
     }
 }
 

@@ -1,38 +1,12 @@
-//! What `holdup check` found: as text and, for other programs, as JSON.
+//! What `holdup check` found, as JSON.
 
-use super::Options;
-use crate::host::{Area, Requirement, first_refusal};
-use crate::model::{Host, Tool};
-use crate::units::Pid;
+use crate::recording::{Host, Tool};
+use crate::report::check::{Check, CheckedTarget, Requirement};
 use serde::Serialize;
 use std::io;
 
-pub use super::text::render_check as text;
-
 /// Version of the JSON: grows when a member goes or changes its meaning.
 const SCHEMA: u32 = 1;
-
-/// What was found.
-#[derive(Clone, Debug)]
-pub struct Check {
-    /// The program that looked.
-    pub tool: Tool,
-    /// The machine.
-    pub host: Host,
-    /// The process that was looked at, if one was asked for.
-    pub target: Option<CheckedTarget>,
-    /// Every requirement, by area.
-    pub requirements: Vec<Requirement>,
-}
-
-/// The process that was looked at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct CheckedTarget {
-    /// Its id.
-    pub pid: Pid,
-    /// Path of its executable, raw; none where that is not known.
-    pub exe: Option<String>,
-}
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -42,18 +16,7 @@ struct Document<'a> {
     target: Option<&'a CheckedTarget>,
     can_record: bool,
     exit: i32,
-    requirements: Vec<Entry<'a>>,
-}
-
-#[derive(Serialize)]
-struct Entry<'a> {
-    id: &'a str,
-    area: Area,
-    name: &'a str,
-    state: &'a str,
-    purpose: &'a str,
-    found: &'a str,
-    remedy: Option<&'a str>,
+    requirements: &'a [Requirement],
 }
 
 /// Writes JSON: one object, its members always in the same order. `exit` is the status that
@@ -62,40 +25,15 @@ struct Entry<'a> {
 ///
 /// # Errors
 /// Those of writing to `out`.
-pub fn json(check: &Check, _: &Options, out: &mut dyn io::Write) -> io::Result<()> {
-    let refusal = first_refusal(&check.requirements);
+pub fn json(check: &Check, out: &mut dyn io::Write) -> io::Result<()> {
     let document = Document {
         schema: SCHEMA,
         tool: &check.tool,
         host: &check.host,
         target: check.target.as_ref(),
-        can_record: refusal.is_none(),
-        exit: refusal.map_or(0, |error| error.exit_status().code()),
-        requirements: check.requirements.iter().map(Entry::of).collect(),
+        can_record: check.refusal.is_none(),
+        exit: check.refusal.as_ref().map_or(0, |refusal| refusal.exit),
+        requirements: &check.requirements,
     };
     super::json::write(&document, out)
-}
-
-impl Entry<'_> {
-    fn of(requirement: &Requirement) -> Entry<'_> {
-        // Member by member: a new one must not be forgotten here.
-        let Requirement {
-            id,
-            area,
-            name,
-            purpose,
-            state,
-            found,
-            remedy,
-        } = requirement;
-        Entry {
-            id,
-            area: *area,
-            name,
-            state: state.word(),
-            purpose,
-            found,
-            remedy: remedy.as_deref(),
-        }
-    }
 }

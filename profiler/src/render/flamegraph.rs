@@ -3,7 +3,8 @@
 use super::folded::{Folded, fold};
 use super::palette::Kind;
 use super::{Options, count, duration, sanitize};
-use crate::model::{Losses, Report};
+use crate::recording::Losses;
+use crate::report::Report;
 use inferno::flamegraph::color::{BackgroundColor, Color, PaletteMap};
 use inferno::flamegraph::{self, TextTruncateDirection};
 use std::fmt::Write as _;

@@ -9,11 +9,12 @@
 //! half a microsecond round to nothing; such stacks are left out.
 
 use super::palette::Kind;
-use super::{Options, display_name};
-use crate::model::{Report, RuntimeKind, StackTotal, Truncation};
+use super::{Options, display_name, process_name};
+use crate::report::{Report, RuntimeKind, StackTotal};
+use crate::runtime::State;
 use crate::symbolize::{Frame, Origin, Space};
-use crate::tokio_rt::State;
 use crate::units::{Nanos, Pid};
+use crate::unwind::Truncation;
 use std::collections::BTreeMap;
 use std::io;
 
@@ -136,7 +137,7 @@ pub(super) fn roots(
     state: State,
 ) -> Vec<(String, Kind)> {
     let mut frames = Vec::with_capacity(3);
-    if let Some(process) = report.process(pid) {
+    if let Some(process) = process_name(report, pid) {
         // The id stands in parentheses: a number by itself would be read as a count.
         frames.push((display_name(&process).replace(';', ":"), Kind::Root));
     }

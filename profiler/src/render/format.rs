@@ -1,84 +1,85 @@
-//! Which renderer writes what.
+//! The forms that a report can take: one line each.
 
 use super::{Options, flamegraph, folded, json, text, wakers, wall};
-use crate::model::Report;
+use crate::report::Report;
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
-/// The form of a report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Format {
-    /// For people, on a terminal.
-    Text,
-    /// For programs, schema 1.
-    Json,
-    /// Folded stacks, for `flamegraph.pl`, inferno, speedscope.
-    Folded,
-    /// A flamegraph.
-    Svg,
-    /// Folded stacks of waits with those who ended them.
-    WakersFolded,
-    /// A flamegraph of the same.
-    WakersSvg,
-    /// Folded stacks of all time: on a CPU, in line for one, blocked.
-    WallFolded,
-    /// A flamegraph of the same.
-    WallSvg,
+/// Writes a report. Errors are those of writing.
+type Render = fn(&Report, &Options, &mut dyn io::Write) -> io::Result<()>;
+
+/// `Variant(word on the command line, extension of files, what it is, renderer)`.
+macro_rules! formats {
+    ($($variant:ident($name:literal, $extension:literal, $about:literal, $render:path),)*) => {
+        /// The form of a report.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Format {
+            $(#[doc = $about] $variant,)*
+        }
+
+        impl Format {
+            /// Every format.
+            pub const ALL: [Format; [$($name),*].len()] = [$(Format::$variant),*];
+
+            /// The word used on the command line.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Format::$variant => $name,)* }
+            }
+
+            /// How names of its files end, without the first dot.
+            #[must_use]
+            pub const fn extension(self) -> &'static str {
+                match self { $(Format::$variant => $extension,)* }
+            }
+
+            /// What it is, in some words.
+            #[must_use]
+            pub const fn about(self) -> &'static str {
+                match self { $(Format::$variant => $about,)* }
+            }
+
+            fn renderer(self) -> Render {
+                match self { $(Format::$variant => $render,)* }
+            }
+        }
+    };
 }
 
+formats! {
+    Text("text", "txt", "Report for people", text::render),
+    Json("json", "json", "Report for programs, with a versioned schema", json::render),
+    Folded("folded", "folded", "Folded stacks of blocked time, one per line", folded::render),
+    Svg("svg", "svg", "Flamegraph of blocked time", flamegraph::render),
+    WakersFolded("wakers-folded", "wakers.folded", "Folded stacks of waits and who ended them", wakers::folded),
+    WakersSvg("wakers-svg", "wakers.svg", "Flamegraph of waits and who ended them", wakers::svg),
+    WallFolded("wall-folded", "wall.folded", "Folded stacks of all time: running, runnable, blocked", wall::folded),
+    WallSvg("wall-svg", "wall.svg", "Flamegraph of all time: running, runnable, blocked", wall::svg),
+}
+
+/// Formats of other programs whose names end like ours.
+const FOREIGN: [&str; 2] = ["firefox.json", "speedscope.json"];
+
 impl Format {
-    /// Every format.
-    pub const ALL: [Format; 8] = [
-        Format::Text,
-        Format::Json,
-        Format::Folded,
-        Format::Svg,
-        Format::WakersFolded,
-        Format::WakersSvg,
-        Format::WallFolded,
-        Format::WallSvg,
-    ];
-
-    /// The word used on the command line.
+    /// The format that a file name stands for, by the longest of the extensions that it ends
+    /// with; `wakers.svg` is such a name, too. None of any other.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Format::Text => "text",
-            Format::Json => "json",
-            Format::Folded => "folded",
-            Format::Svg => "svg",
-            Format::WakersFolded => "wakers-folded",
-            Format::WakersSvg => "wakers-svg",
-            Format::WallFolded => "wall-folded",
-            Format::WallSvg => "wall-svg",
-        }
-    }
-
-    /// The format that a file name stands for: `.txt`, `.json`, `.folded`, `.svg`, with `.wakers`
-    /// or `.wall` before the last two; none of any other. `profile.firefox.json` and `profile.speedscope.json` are other programs' formats
-    /// and not [`Format::Json`].
-    #[must_use]
-    pub fn from_path(path: &Path) -> Option<Format> {
-        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
-        if name.ends_with(".firefox.json") || name.ends_with(".speedscope.json") {
+    pub fn of_file_name(name: &OsStr) -> Option<Format> {
+        let name = Path::new(name).file_name()?.to_string_lossy();
+        let name = name.to_ascii_lowercase();
+        let ends_with = |extension: &str| {
+            name.strip_suffix(extension).is_some_and(|stem| {
+                stem.ends_with('.') || stem.is_empty() && extension.contains('.')
+            })
+        };
+        if FOREIGN.into_iter().any(ends_with) {
             return None;
         }
-        let (stem, extension) = name.rsplit_once('.')?;
-        let kind = stem.rsplit('.').next()?;
-        match (kind, extension) {
-            ("wakers", "folded") => return Some(Format::WakersFolded),
-            ("wakers", "svg") => return Some(Format::WakersSvg),
-            ("wall", "folded") => return Some(Format::WallFolded),
-            ("wall", "svg") => return Some(Format::WallSvg),
-            _ => {}
-        }
-        match extension {
-            "txt" => Some(Format::Text),
-            "json" => Some(Format::Json),
-            "folded" => Some(Format::Folded),
-            "svg" => Some(Format::Svg),
-            _ => None,
-        }
+        let fitting = Format::ALL.into_iter();
+        fitting
+            .filter(|format| ends_with(format.extension()))
+            .max_by_key(|format| format.extension().len())
     }
 }
 
@@ -93,16 +94,7 @@ pub fn render(
     options: &Options,
     out: &mut dyn io::Write,
 ) -> io::Result<()> {
-    match format {
-        Format::Text => text::render(report, options, out),
-        Format::Json => json::render(report, options, out),
-        Format::Folded => folded::render(report, options, out),
-        Format::Svg => flamegraph::render(report, options, out),
-        Format::WakersFolded => wakers::folded(report, options, out),
-        Format::WakersSvg => wakers::svg(report, options, out),
-        Format::WallFolded => wall::folded(report, options, out),
-        Format::WallSvg => wall::svg(report, options, out),
-    }
+    format.renderer()(report, options, out)
 }
 
 #[cfg(test)]
@@ -126,9 +118,21 @@ mod tests {
             ("a.speedscope.json", None),
             ("profile.pb.gz", None),
             ("json", None),
+            ("svg", None),
             ("/", None),
+            ("..", None),
         ] {
-            assert_eq!(Format::from_path(Path::new(path)), format, "{path}");
+            assert_eq!(Format::of_file_name(OsStr::new(path)), format, "{path}");
+        }
+    }
+
+    #[test]
+    fn words_and_extensions_are_unique() {
+        for (i, one) in Format::ALL.iter().enumerate() {
+            for other in Format::ALL.iter().skip(i + 1) {
+                assert_ne!(one.name(), other.name());
+                assert_ne!(one.extension(), other.extension());
+            }
         }
     }
 }

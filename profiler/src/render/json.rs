@@ -7,7 +7,7 @@
 
 use super::Options;
 use super::escape::is_deceptive;
-use crate::model::Report;
+use crate::report::Report;
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter};
 use std::io;

@@ -1,7 +1,7 @@
-//! Reports out of the model: each renderer is a pure function of a
-//! [`Report`](crate::model::Report) and [`Options`].
+//! Reports drawn: each renderer is a pure function of a [`Report`](crate::report::Report) and
+//! [`Options`].
 
-pub mod check;
+mod check;
 mod escape;
 pub mod flamegraph;
 pub mod folded;
@@ -15,8 +15,11 @@ pub mod text;
 pub mod wakers;
 pub mod wall;
 
+pub use check::json as check_json;
 pub use escape::sanitize;
 pub use format::{Format, render};
 pub use human::{count, duration, percent};
+use name::process_name;
 pub use name::{display_name, display_path};
 pub use options::Options;
+pub use text::render_check as check_text;

@@ -1,7 +1,16 @@
 //! Names and paths as short as they stay clear.
 
 use super::sanitize;
+use crate::report::Report;
+use crate::units::Pid;
 use std::borrow::Cow;
+
+/// `claims_api (4711)`, raw: which process of several something is of. None where there is one
+/// only, or none of this id.
+pub(super) fn process_name(report: &Report, pid: Pid) -> Option<String> {
+    let process = report.targets.iter().find(|process| process.pid == pid)?;
+    (report.targets.len() > 1).then(|| format!("{} ({pid})", process.exe_name()))
+}
 
 /// `function` for people: without generic arguments and closure marks, safe to print.
 ///

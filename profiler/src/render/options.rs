@@ -1,6 +1,6 @@
 //! What a reader may choose.
 
-use crate::tokio_rt::State;
+use crate::runtime::State;
 
 /// How reports are drawn. Every renderer takes what concerns it.
 #[derive(Clone, Debug, PartialEq)]

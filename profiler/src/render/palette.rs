@@ -1,7 +1,7 @@
 //! Colours of flamegraph frames: the hue tells whose code a frame is.
 
+use crate::runtime::State;
 use crate::symbolize::{Frame, Naming, Origin};
-use crate::tokio_rt::State;
 use inferno::flamegraph::color::Color;
 
 /// What a frame of a flamegraph is.

@@ -8,7 +8,7 @@
 use super::folded::{Folded, Folding, folded_name, frames, plain_name};
 use super::palette::Kind;
 use super::{Options, flamegraph, sanitize};
-use crate::model::Report;
+use crate::report::Report;
 use std::io;
 
 /// Writes folded stacks.

@@ -6,8 +6,8 @@
 use super::folded::{Folded, Folding, frames, roots};
 use super::palette::Kind;
 use super::{Options, flamegraph};
-use crate::model::{Report, StackTotal};
-use crate::tokio_rt::State;
+use crate::report::{Report, StackTotal};
+use crate::runtime::State;
 use crate::units::Nanos;
 use std::collections::BTreeMap;
 use std::io;

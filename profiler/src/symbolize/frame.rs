@@ -97,3 +97,6 @@ impl Frame {
         }
     }
 }
+
+/// A frame that equal frames of other stacks share.
+pub type FrameRef = std::sync::Arc<Frame>;

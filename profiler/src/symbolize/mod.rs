@@ -23,7 +23,7 @@ mod symbolizer;
 mod time;
 
 pub use crates::dependency_crates;
-pub use frame::{Frame, Naming, Origin, Space};
+pub use frame::{Frame, FrameRef, Naming, Origin, Space};
 pub(crate) use image::separate_debug_file;
 pub use left_out::LeftOut;
 pub use origin::{Crates, origin};

@@ -1,6 +1,6 @@
 //! Names for people, and what a chain of frames tells of its closures.
 
-use super::frame::Frame;
+use super::frame::FrameRef;
 use super::path::{closing, split_top};
 
 /// Generic arguments longer than this, in characters, become `…`.
@@ -190,7 +190,7 @@ fn arguments(inner: &str, depth: usize) -> String {
 /// given to `poll_fn` where that is spawned as a task and inlined, and for a `spawn_blocking`
 /// closure whose `BlockingTask::poll` is inlined: ask only for threads that are not of the pool.
 #[must_use]
-pub fn async_body(frames: &[Frame], index: usize) -> bool {
+pub fn async_body(frames: &[FrameRef], index: usize) -> bool {
     let Some(frame) = frames.get(index) else {
         return false;
     };
@@ -245,7 +245,7 @@ fn polls_futures(function: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::frame::Origin;
+    use super::super::frame::{Frame, Origin};
     use super::*;
 
     #[test]
@@ -342,10 +342,11 @@ mod tests {
         assert!(!readable(&deep).is_empty());
     }
 
-    fn stack(functions: &[&str]) -> Vec<Frame> {
+    fn stack(functions: &[&str]) -> Vec<FrameRef> {
         functions
             .iter()
             .map(|function| Frame::named(function, Origin::Application))
+            .map(Into::into)
             .collect()
     }
 

@@ -1,7 +1,7 @@
 //! The lookup itself: modules opened once, addresses named once.
 
 use super::debug_process::{DebugProcess, DebugSymbol, Failure};
-use super::frame::{Frame, Naming, Origin, Space};
+use super::frame::{Frame, FrameRef, Naming, Origin, Space};
 use super::image::Image;
 use super::kernel;
 use super::left_out::LeftOut;
@@ -67,10 +67,10 @@ pub struct Symbolizer {
     modules: Vec<Module>,
     /// By path, and by whether there are bytes instead of a file.
     by_path: HashMap<(PathBuf, bool), usize>,
-    user: HashMap<(usize, Svma), Arc<[Frame]>>,
+    user: HashMap<(usize, Svma), Arc<[FrameRef]>>,
     /// Addresses outside every module.
     unmapped: HashSet<Addr>,
-    kernel: HashMap<Addr, Frame>,
+    kernel: HashMap<Addr, FrameRef>,
     names: Names,
     unresolved: u64,
     kernel_warned: bool,
@@ -180,21 +180,23 @@ impl Symbolizer {
         module: Option<&ModuleSource>,
         svma: Svma,
         address: Addr,
-        out: &mut Vec<Frame>,
+        out: &mut Vec<FrameRef>,
     ) {
         let Some(source) = module else {
             if self.unmapped.len() >= MAX_CACHED {
                 self.unmapped.clear();
             }
             self.unresolved += u64::from(self.unmapped.insert(address));
-            out.push(unmapped(Space::User, address));
+            out.push(unmapped(Space::User, address).into());
             return;
         };
         let index = self.module(source);
         let frames = match self.user.get(&(index, svma)) {
             Some(frames) => Arc::clone(frames),
             None => {
-                let frames: Arc<[Frame]> = self.look_up(index, source, svma).into();
+                let found = self.look_up(index, source, svma).into_iter();
+                let at = |frame| FrameRef::new(Frame { address, ..frame });
+                let frames: Arc<[FrameRef]> = found.map(at).collect();
                 let named = frames.last().is_some_and(|f| f.naming == Naming::Symbol);
                 self.unresolved += u64::from(!named);
                 if self.user.len() >= MAX_CACHED {
@@ -205,9 +207,13 @@ impl Symbolizer {
                 frames
             }
         };
-        out.extend(frames.iter().map(|frame| Frame {
-            address,
-            ..frame.clone()
+        // The file may be mapped elsewhere by now.
+        out.extend(frames.iter().map(|frame| match frame.address {
+            known if known == address => FrameRef::clone(frame),
+            _ => FrameRef::new(Frame {
+                address,
+                ..Frame::clone(frame)
+            }),
         }));
     }
 
@@ -215,7 +221,7 @@ impl Symbolizer {
     ///
     /// Without permission to see kernel addresses (`kernel.kptr_restrict`, no `CAP_SYSLOG`) the
     /// frames show addresses, and a warning tells it once.
-    pub fn kernel(&mut self, addresses: &[Addr], out: &mut Vec<Frame>) {
+    pub fn kernel(&mut self, addresses: &[Addr], out: &mut Vec<FrameRef>) {
         let mut missing: Vec<u64> = addresses
             .iter()
             .filter(|address| !self.kernel.contains_key(address))
@@ -246,12 +252,12 @@ impl Symbolizer {
                     }
                     None => self.unresolved += 1,
                 }
-                self.kernel.insert(Addr(address), frame);
+                self.kernel.insert(Addr(address), frame.into());
             }
         }
         out.extend(addresses.iter().map(|address| {
             let known = self.kernel.get(address).cloned();
-            known.unwrap_or_else(|| unmapped(Space::Kernel, *address))
+            known.unwrap_or_else(|| unmapped(Space::Kernel, *address).into())
         }));
     }
 

@@ -5,11 +5,13 @@ mod remote;
 mod rule;
 pub mod synthesis;
 mod table;
+mod truncation;
 mod uncovered;
 mod walker;
 
 pub use reference::{Reference, Sections};
 pub use remote::{MAX_IMAGE, RemoteMemory};
 pub use table::{Image, UnwindTable, build_all};
+pub use truncation::Truncation;
 pub use uncovered::ReadAt;
 pub use walker::{Mapped, Regs, Tables, walk, walk_outcome};

@@ -1,7 +1,7 @@
 //! The walk up a stack in userspace: by the same rows and the same step as in the kernel.
 
+use super::Truncation;
 use super::table::UnwindTable;
-use crate::model::Truncation;
 use crate::units::{Addr, Svma};
 use profiler_common::record::MAX_USER_FRAMES;
 use profiler_common::row::{Rule, walk as code};

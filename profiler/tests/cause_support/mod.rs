@@ -1,9 +1,10 @@
 //! Stacks written down for the judge of causes.
 
-use holdup::symbolize::{Frame, Origin, Space};
+use holdup::symbolize::{Frame, FrameRef, Origin, Space};
+use std::sync::Arc;
 
 /// Frames of `functions`, leaf first, one a line; those of `app::` are the application's.
-pub(crate) fn frames(functions: &str, space: Space) -> Vec<Frame> {
+pub(crate) fn frames(functions: &str, space: Space) -> Vec<FrameRef> {
     functions
         .lines()
         .map(str::trim)
@@ -15,10 +16,10 @@ pub(crate) fn frames(functions: &str, space: Space) -> Vec<Frame> {
                 Space::User if function.contains("::") => Origin::Library,
                 Space::User => Origin::System,
             };
-            Frame {
+            Arc::new(Frame {
                 space,
                 ..Frame::named(function, origin)
-            }
+            })
         })
         .collect()
 }

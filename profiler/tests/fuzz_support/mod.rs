@@ -8,7 +8,7 @@
 
 pub mod image;
 
-use holdup::decode::{Event, StackSeen, decode};
+use holdup::decode::{Event, RawObject, StackSeen, Waker, decode};
 use holdup::host::KernelBtf;
 use holdup::process::module::{Functions, Module};
 use holdup::process::{parse_comm, parse_maps};
@@ -17,7 +17,9 @@ use holdup::symbolize::{
 };
 use holdup::units::{Addr, Svma};
 use holdup::unwind::{Regs, UnwindTable, walk, walk_outcome};
-use profiler_common::record::{MAX_KERNEL_FRAMES, MAX_USER_FRAMES, RAW_PIECE_BYTES};
+use profiler_common::record::{
+    COMM_LEN, MAX_KERNEL_FRAMES, MAX_OBJECT_TEXT, MAX_USER_FRAMES, RAW_PIECE_BYTES,
+};
 use profiler_common::row::{self, BLOCK_SHIFT};
 use profiler_common::walk::Memory;
 use std::panic;
@@ -196,14 +198,23 @@ pub fn events(data: &[u8]) {
     match decode(data) {
         Ok(Event::Stack(seen)) => stack(&seen),
         Ok(Event::Sample(seen)) => stack(&seen.stack),
-        Ok(Event::Wait(wait)) => drop(parse_comm(&wait.waker_comm)),
-        Ok(Event::ThreadEnd(end)) => drop(parse_comm(&end.comm)),
-        Ok(Event::Snapshot(snapshot)) => drop(parse_comm(&snapshot.comm)),
-        Ok(Event::Child(child)) => drop(parse_comm(&child.comm)),
-        Ok(Event::Object(seen)) => assert_eq!(seen.text.len(), seen.record.text as usize),
+        Ok(Event::Wait(wait)) => {
+            if let Waker::Thread { name, .. } = wait.waker {
+                drop(name.to_string());
+            }
+        }
+        Ok(Event::ThreadEnd(end)) => drop(end.name.to_string()),
+        Ok(Event::Snapshot(snapshot)) => drop(snapshot.name.to_string()),
+        Ok(Event::ChildExec(child)) => drop(child.name.to_string()),
+        Ok(Event::Object(seen)) => match seen.object {
+            RawObject::File { parts: text, .. } | RawObject::Path(text) => {
+                assert!(text.len() <= MAX_OBJECT_TEXT);
+            }
+            RawObject::Socket(socket) => assert!(socket.path.len() <= MAX_OBJECT_TEXT),
+            _ => {}
+        },
         Ok(Event::Exec(_) | Event::Fork(_) | Event::Call(_) | Event::Panic(_)) => {}
         Ok(Event::RawStack(piece) | Event::UnmappedStack(piece)) => {
-            assert_eq!(piece.memory.len(), piece.record.bytes as usize);
             assert!(piece.memory.len() <= RAW_PIECE_BYTES);
         }
         Err(error) => assert!(!error.to_string().is_empty()),
@@ -213,8 +224,7 @@ pub fn events(data: &[u8]) {
 fn stack(seen: &StackSeen) {
     assert!(seen.user.len() <= MAX_USER_FRAMES);
     assert!(seen.kernel.len() <= MAX_KERNEL_FRAMES);
-    let _ = parse_comm(&seen.record.comm);
-    let _ = walk_outcome(seen.record.walk);
+    assert!(seen.name.to_string().len() <= 3 * COMM_LEN);
 }
 
 /// `/proc/PID/maps`, whose paths the target chooses, and a thread's name.

@@ -1,7 +1,7 @@
 //! Fixture programs: built once a variant, started, spoken to.
 
-use super::process::{Lines, Reaped};
 use super::truth::Truth;
+use children::{Child, Lines};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
@@ -41,7 +41,7 @@ pub(crate) struct Variant {
 /// A fixture that has said `ready`.
 #[derive(Debug)]
 pub(crate) struct Running {
-    process: Reaped,
+    process: Child,
     stdin: Option<ChildStdin>,
     stdout: Lines,
     // Deleted when the process has gone.
@@ -196,7 +196,7 @@ impl Running {
     /// Starts the program by a command of the caller's, and waits until it is ready.
     pub(crate) fn start(mut command: Command) -> Result<Running, String> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = Reaped::spawn(&mut command, "the fixture")?;
+        let mut process = Child::spawn("the fixture", &mut command)?;
         let mut stdout = process.stdout()?;
         let stdin = Some(process.stdin()?);
         stdout.find("`ready`", READY, |line| line.starts_with("ready "))?;
@@ -213,8 +213,8 @@ impl Running {
     }
 
     /// Ends it by SIGKILL.
-    pub(crate) fn kill(mut self) -> Result<(), String> {
-        self.process.kill()
+    pub(crate) fn kill(self) -> Result<(), String> {
+        Ok(self.process.kill()?)
     }
 
     pub(crate) fn go(&mut self) -> Result<(), String> {

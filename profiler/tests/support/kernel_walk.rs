@@ -4,14 +4,13 @@
 
 use super::fixture::Variant;
 use crate::unwind_support::{Framehop, loaded};
-use holdup::bpf::{Kernel, monotonic, process_entry};
-use holdup::decode::Event;
+use holdup::bpf::{Programs, monotonic, process_entry};
+use holdup::decode::{Activity, Event, OpenWait, Phase, Snapshot, StackNumber};
 use holdup::host::KernelBtf;
 use holdup::process::module::Module;
 use holdup::units::{Addr, Nanos, Pid, Tid};
-use holdup::unwind::{Regs, RemoteMemory, UnwindTable};
-use profiler_common::map::{PHASE_BLOCKED, Thread};
-use profiler_common::record::{STACK_BEFORE, SnapshotRecord};
+use holdup::unwind::{RemoteMemory, UnwindTable};
+use profiler_common::map::Process;
 use profiler_common::row::Mapping;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -27,7 +26,7 @@ pub(crate) struct Outcome {
     /// Stacks compared.
     compared: usize,
     /// Distinct ones among them.
-    distinct: std::collections::BTreeSet<u64>,
+    distinct: std::collections::BTreeSet<StackNumber>,
     /// Stacks that framehop could not finish, at a place without unwinding information.
     given_up: usize,
     differences: Vec<String>,
@@ -54,7 +53,7 @@ impl Outcome {
     }
 }
 
-fn text(error: impl std::fmt::Debug) -> String {
+pub(crate) fn text(error: impl std::fmt::Debug) -> String {
     format!("{error:?}")
 }
 
@@ -63,11 +62,32 @@ pub(crate) fn compare(variant: Variant) -> Result<Outcome, String> {
     let mut fixture = variant.start("scenarios")?;
     let pid = fixture.pid();
     let types = KernelBtf::load().map_err(text)?;
-    let mut kernel = Kernel::load(&types, Nanos(u64::MAX)).map_err(text)?;
+    let mut kernel = Programs::load(&types, Nanos(u64::MAX)).map_err(text)?;
     kernel.attach(None, false).map_err(text)?;
+    watch(&mut kernel, pid, |_| {})?;
     let modules = loaded(pid);
+
+    fixture.go()?;
+    let framehop = Framehop::new(&modules);
+    let mut outcome = Outcome::default();
+    let mut stacks: HashMap<StackNumber, Vec<Addr>> = HashMap::new();
+    let begun = Instant::now();
+    while begun.elapsed() < FOR {
+        round(&mut kernel, &framehop, pid, &mut stacks, &mut outcome)?;
+    }
+    fixture.truth()?;
+    fixture.finish()?;
+    Ok(outcome)
+}
+
+/// Begins to record a process, whose entry may be changed before; returns the entry.
+pub(crate) fn watch(
+    kernel: &mut Programs,
+    pid: u32,
+    change: impl FnOnce(&mut Process),
+) -> Result<Process, String> {
     let mut mappings: Vec<Mapping> = Vec::new();
-    for module in &modules {
+    for module in &loaded(pid) {
         let table = UnwindTable::from_elf(&module.image).map_err(text)?;
         let facts = Module::from_elf(&module.image).map_err(text)?;
         let bias = facts
@@ -82,69 +102,59 @@ pub(crate) fn compare(variant: Variant) -> Result<Outcome, String> {
     }
     mappings.sort_by_key(|mapping| mapping.begin);
     let table = kernel.tables().install(&mappings).map_err(text)?;
-    kernel
-        .watch(0, process_entry(Pid(pid), table, 1, monotonic(), None))
-        .map_err(text)?;
-
-    fixture.go()?;
-    let framehop = Framehop::new(&modules);
-    let mut outcome = Outcome::default();
-    let mut stacks: HashMap<u64, Vec<u64>> = HashMap::new();
-    let begun = Instant::now();
-    while begun.elapsed() < FOR {
-        round(&mut kernel, &framehop, pid, &mut stacks, &mut outcome)?;
-    }
-    fixture.truth()?;
-    fixture.finish()?;
-    Ok(outcome)
+    let mut process = process_entry(Pid(pid), table, 1, monotonic(), None);
+    change(&mut process);
+    kernel.watch(0, process).map_err(text)?;
+    Ok(process)
 }
 
-/// Waiting threads of the process by id.
-fn waiting(kernel: &Kernel, pid: u32) -> Result<HashMap<u32, Thread>, String> {
-    let mut threads = HashMap::new();
+/// Waits of the process's threads whose stacks are known, by thread id.
+fn waiting(programs: &Programs, pid: u32) -> Result<HashMap<u32, OpenWait>, String> {
+    let mut waits = HashMap::new();
     for task in std::fs::read_dir(format!("/proc/{pid}/task")).map_err(text)? {
         let name = task.map_err(text)?.file_name();
         let Some(tid) = name.to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        let thread = kernel.thread(Tid(tid)).map_err(text)?;
-        threads.extend(
-            thread
-                .filter(|thread| thread.phase == PHASE_BLOCKED && thread.stack > STACK_BEFORE)
-                .map(|thread| (tid, thread)),
-        );
+        let thread = programs.thread(Tid(tid));
+        if let Some(Phase::Waiting(wait)) = thread.map(|thread| thread.state.phase)
+            && wait.stack.number().is_some()
+        {
+            waits.insert(tid, wait);
+        }
     }
-    Ok(threads)
+    Ok(waits)
 }
 
 fn round(
-    kernel: &mut Kernel,
+    kernel: &mut Programs,
     framehop: &Framehop,
     pid: u32,
-    stacks: &mut HashMap<u64, Vec<u64>>,
+    stacks: &mut HashMap<StackNumber, Vec<Addr>>,
     outcome: &mut Outcome,
 ) -> Result<(), String> {
     let before = waiting(kernel, pid)?;
     kernel.snapshot().map_err(text)?;
-    let mut snapshots: Vec<SnapshotRecord> = Vec::new();
+    let mut snapshots: Vec<Snapshot> = Vec::new();
     kernel.drain(|event| match event {
         Ok(Event::Stack(seen)) => {
-            stacks.insert(seen.record.stack, seen.user);
+            stacks.extend(seen.number.map(|number| (number, seen.user)));
         }
         Ok(Event::Snapshot(snapshot)) => snapshots.push(*snapshot),
         _ => {}
     });
     let walks: Vec<_> = snapshots
         .iter()
-        .filter(|snapshot| snapshot.on_cpu == 0 && before.contains_key(&snapshot.header.tid))
-        .map(|snapshot| {
-            let regs = Regs {
-                ip: Addr(snapshot.ip),
-                sp: Addr(snapshot.sp),
-                bp: Addr(snapshot.bp),
-            };
+        .filter_map(|snapshot| {
+            let tid = snapshot.thread.tid.0;
+            match snapshot.activity {
+                Activity::Waiting { regs, .. } if before.contains_key(&tid) => Some((tid, regs?)),
+                _ => None,
+            }
+        })
+        .map(|(tid, regs)| {
             let mut memory = RemoteMemory::new(Pid(pid));
-            (snapshot.header.tid, framehop.walk(regs, &mut memory))
+            (tid, framehop.walk(regs, &mut memory))
         })
         .collect();
     let after = waiting(kernel, pid)?;
@@ -153,10 +163,11 @@ fn round(
             continue;
         };
         // Only a thread that did not run meanwhile has the memory that the kernel side saw.
-        if was.since != is.since || was.stack != is.stack || is.wakeup != 0 {
+        if was.since != is.since || was.stack != is.stack || is.woken.is_some() {
             continue;
         }
-        let Some(ours) = stacks.get(&is.stack) else {
+        let number = is.stack.number();
+        let Some((number, ours)) = number.and_then(|n| Some((n, stacks.get(&n)?))) else {
             continue;
         };
         if end.is_err() && ours.len() > theirs.len() {
@@ -164,8 +175,7 @@ fn round(
             continue;
         }
         outcome.compared += 1;
-        outcome.distinct.insert(is.stack);
-        let theirs: Vec<u64> = theirs.into_iter().map(|addr| addr.0).collect();
+        outcome.distinct.insert(number);
         if *ours != theirs {
             outcome
                 .differences

@@ -4,10 +4,10 @@
 use super::check_modes::every_wait;
 use super::fixture::{Running, Variant};
 use super::privilege;
-use super::process::{Lines, Reaped};
 use super::record::ATTACHED;
 use super::report::{Report, Site, is_in};
 use super::truth::{Truth, slowdown};
+use children::{Child, Lines};
 use libtest_mimic::{Failed, Trial};
 use std::fs;
 use std::path::PathBuf;
@@ -59,7 +59,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// A recording that has said that it records.
 struct Recording {
-    holdup: Reaped,
+    holdup: Child,
     messages: Lines,
     dir: tempfile::TempDir,
 }
@@ -93,7 +93,7 @@ impl Recording {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         configure(&mut command);
-        let mut holdup = Reaped::spawn(&mut command, "holdup")?;
+        let mut holdup = Child::spawn("holdup", &mut command)?;
         let mut messages = holdup.stderr()?;
         messages.find("line that begins with `recording `", ATTACHED, |line| {
             line.starts_with("recording ")

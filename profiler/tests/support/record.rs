@@ -1,9 +1,9 @@
 //! A fixture recorded by the `holdup` binary.
 
 use super::fixture::Variant;
-use super::process::{Lines, Reaped};
 use super::report::Report;
 use super::truth::Truth;
+use children::{Child, Lines};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -87,7 +87,7 @@ pub(crate) fn record_with(
     if !extra.limits.is_empty() {
         command.env("HOLDUP_TEST_LIMITS", extra.limits);
     }
-    let mut holdup = Reaped::spawn(&mut command, "holdup")?;
+    let mut holdup = Child::spawn("holdup", &mut command)?;
     let mut messages = holdup.stderr()?;
     messages.find("line that begins with `recording `", ATTACHED, |line| {
         line.starts_with("recording ")
@@ -129,7 +129,7 @@ pub(crate) fn record_with(
 }
 
 /// `may_see_nothing`: with tables too small the runtime may not show (exit 3).
-fn finish(holdup: &mut Reaped, messages: &mut Lines, may_see_nothing: bool) -> Result<(), String> {
+fn finish(holdup: &mut Child, messages: &mut Lines, may_see_nothing: bool) -> Result<(), String> {
     let status = holdup.wait(WRITTEN);
     messages.drain(Duration::from_secs(1));
     match status {

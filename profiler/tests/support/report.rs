@@ -232,7 +232,6 @@ pub(crate) struct Losses {
 }
 
 impl Losses {
-    /// One count of `by_cause`, which has to be there.
     /// Events that were lost by a fault of holdup's. Some kernels keep switches of some tasks from
     /// tracing; from when such a thread ran is known by comparing two clocks, which takes a
     /// switch-in that was seen: before there is one, a switch-in may be missed.
@@ -240,6 +239,7 @@ impl Losses {
         self.events - self.events.min(self.cause("missed_switch_ins")).min(1)
     }
 
+    /// One count of `by_cause`, which has to be there.
     pub(crate) fn cause(&self, name: &str) -> u64 {
         let count = self.by_cause.get(name).copied();
         count.unwrap_or_else(|| panic!("the report counts no {name}"))

@@ -3,8 +3,8 @@
 
 use super::fixture::{Running, Variant};
 use super::privilege;
-use super::process::{Lines, Reaped};
 use super::record::ATTACHED;
+use children::{Child, Lines};
 use libtest_mimic::{Failed, Trial};
 use std::collections::BTreeSet;
 use std::fs;
@@ -64,7 +64,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// A recording that has said that it records.
 struct Recording {
-    holdup: Reaped,
+    holdup: Child,
     messages: Lines,
 }
 
@@ -81,7 +81,7 @@ impl Recording {
             command.env_remove(name);
         }
         configure(&mut command);
-        let mut holdup = Reaped::spawn(&mut command, "holdup")?;
+        let mut holdup = Child::spawn("holdup", &mut command)?;
         let mut messages = holdup.stderr()?;
         messages.find("line that begins with `recording `", ATTACHED, |line| {
             line.starts_with("recording ")

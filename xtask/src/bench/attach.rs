@@ -2,7 +2,7 @@
 
 use super::programs;
 use super::recorder::Recorder;
-use super::report::{Spread, write_spread};
+use super::spread::Spread;
 use super::{Bench, say};
 use anyhow::{Context as _, Result};
 use object::elf::{PF_X, PT_LOAD};
@@ -79,13 +79,8 @@ fn code(bytes: &[u8]) -> Result<(u64, u64)> {
 impl AttachTime {
     pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
         let mib = self.library_bytes >> 20;
-        let head = ["median", "min", "max"];
-        writeln!(
-            out,
-            "\n{:34} {:>10} {:>10} {:>10}",
-            "start", head[0], head[1], head[2]
-        )?;
+        Spread::write_head(out, "start")?;
         let name = format!("s to recording, {mib} MiB mapped");
-        write_spread(out, &name, self.seconds, 3)
+        self.seconds.write(out, &name, 3)
     }
 }

@@ -168,11 +168,14 @@ impl Nothing {
     }
 }
 
-/// A map with a value for each CPU under each number, all of them 64 bits.
+/// Counters of 64 bits for each CPU, in the order of their numbers: a map has one or several of them
+/// in a value.
 #[derive(Debug)]
 pub(super) struct Counters {
     map: OwnedFd,
     cpus: usize,
+    /// Counters in a value.
+    together: usize,
 }
 
 impl Counters {
@@ -186,14 +189,15 @@ impl Counters {
             // `struct bpf_map_info` up to `name`.
             let info: [u8; 40] = info(&map).context("cannot ask about an eBPF map")?;
             if name_at(&info, 24) == name {
-                let value_size = number_at(&info, 12) as u32;
+                let value_size = number_at(&info, 12) as u32 as usize;
                 ensure!(
-                    value_size == 8,
+                    value_size > 0 && value_size.is_multiple_of(8),
                     "the map {name} has other values than numbers"
                 );
                 return Ok(Counters {
                     map,
                     cpus: possible_cpus()?,
+                    together: value_size / 8,
                 });
             }
         }
@@ -202,14 +206,18 @@ impl Counters {
 
     /// The sum over all CPUs.
     pub(super) fn get(&self, number: u32) -> Result<u64> {
-        let mut values = vec![0u64; self.cpus];
+        let mut values = vec![0u64; self.cpus * self.together];
+        let (key, place) = (
+            number / self.together as u32,
+            number as usize % self.together,
+        );
         let attr = Attr::NONE
             .number(0, raw(&self.map))
-            .address(8, &raw const number)
+            .address(8, &raw const key)
             .address(16, values.as_mut_ptr());
-        // SAFETY: a key of four bytes, and eight bytes for every possible CPU.
+        // SAFETY: a key of four bytes, and a value for every possible CPU.
         unsafe { bpf(MAP_LOOKUP_ELEM, attr) }.context("cannot read the recorder's counters")?;
-        Ok(values.iter().sum())
+        Ok(values.iter().skip(place).step_by(self.together).sum())
     }
 }
 

@@ -3,14 +3,36 @@
 
 use super::programs::Caller;
 use super::recorder::Recorder;
-use super::report::{CallCosts, Spread};
+use super::spread::Spread;
 use super::{Bench, programs, say};
 use anyhow::Result;
+use serde::Serialize;
+use std::io::{self, Write};
 use std::thread;
 use std::time::Duration;
 
 /// From the begin of the recording until it is in its steady state.
 const SETTLE: Duration = Duration::from_millis(500);
+
+/// Nanoseconds of one system call that does next to nothing.
+#[derive(Debug, Serialize)]
+pub(super) struct CallCosts {
+    unrecorded_ns: Spread,
+    /// While another process is recorded with `--syscalls`.
+    of_others_ns: Spread,
+    /// While the caller itself is.
+    of_target_ns: Spread,
+}
+
+impl CallCosts {
+    pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        Spread::write_head(out, "a system call, with --syscalls")?;
+        self.unrecorded_ns.write(out, "ns, unrecorded", 0)?;
+        self.of_others_ns.write(out, "ns, of another process", 0)?;
+        self.of_target_ns
+            .write(out, "ns, of the recorded process", 0)
+    }
+}
 
 /// Nanoseconds a call, unrecorded and recorded in turn.
 pub(super) fn measure(bench: &Bench, rounds: u16) -> Result<CallCosts> {

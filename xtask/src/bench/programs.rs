@@ -1,8 +1,8 @@
 //! The programs of `profiler/examples/pingpong`, at work.
 
 use super::Bench;
-use crate::children::{Child, Lines};
 use anyhow::{Context as _, Result};
+use children::{Child, Stream};
 use std::process::Command;
 use std::time::Duration;
 
@@ -20,13 +20,13 @@ pub(super) struct PingPong {
 impl PingPong {
     pub(super) fn start(bench: &Bench) -> Result<PingPong> {
         let mut server = command(bench, &["server"]);
-        let mut server = Child::start("the ping-pong server", &mut server, Lines::Stdout)?;
+        let mut server = Child::start("the ping-pong server", &mut server, Stream::Stdout)?;
         let (_, line) = server.read_line(START)?;
         let addr = line
             .strip_prefix("ready ")
             .context("the server did not tell its address")?;
         let mut client = command(bench, &["client", addr]);
-        let mut client = Child::start("the ping-pong client", &mut client, Lines::Stdout)?;
+        let mut client = Child::start("the ping-pong client", &mut client, Stream::Stdout)?;
         client.read_line(START)?;
         Ok(PingPong { server, client })
     }
@@ -41,7 +41,7 @@ impl PingPong {
 
     /// Begins a slice and returns at once.
     pub(super) fn begin_slice(&mut self, length: Duration) -> Result<()> {
-        self.client.write_line(&length.as_millis().to_string())
+        Ok(self.client.write_line(&length.as_millis().to_string())?)
     }
 
     /// Waits for the end of the slice, of about `length`, that was begun; round trips per second.
@@ -60,7 +60,7 @@ pub(super) struct Caller {
 impl Caller {
     pub(super) fn start(bench: &Bench) -> Result<Caller> {
         let mut command = command(bench, &["caller"]);
-        let mut program = Child::start("the caller", &mut command, Lines::Stdout)?;
+        let mut program = Child::start("the caller", &mut command, Stream::Stdout)?;
         program.read_line(START)?;
         Ok(Caller { program })
     }
@@ -87,7 +87,7 @@ pub(super) fn start(bench: &Bench, program: &str) -> Result<Child> {
 /// A program with arguments: its name first.
 pub(super) fn start_with(bench: &Bench, args: &[&str]) -> Result<Child> {
     let name = args.first().copied().unwrap_or_default();
-    let mut child = Child::start(name, &mut command(bench, args), Lines::Stdout)?;
+    let mut child = Child::start(name, &mut command(bench, args), Stream::Stdout)?;
     child.read_line(START)?;
     Ok(child)
 }

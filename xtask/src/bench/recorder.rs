@@ -1,10 +1,9 @@
 //! holdup, and the tool that it is compared with, recording a process.
 
 use super::{Bench, proc};
-use crate::children::{Child, Lines};
-use crate::interrupt;
 use anyhow::{Context as _, Result, bail};
-use rustix::process::Signal;
+use children::interrupt;
+use children::{Child, Stream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -46,7 +45,7 @@ impl Recorder {
             .args(&bench.recorder_args)
             .env("NO_COLOR", "1")
             .stdout(Stdio::null());
-        let mut child = Child::start("holdup", &mut command, Lines::Stderr)?;
+        let mut child = Child::start("holdup", &mut command, Stream::Stderr)?;
         let mut said = Vec::new();
         loop {
             match child.read_line(ATTACH) {
@@ -58,7 +57,11 @@ impl Recorder {
                     });
                 }
                 Ok((_, line)) => said.push(line),
-                Err(e) => return Err(e.context(format!("holdup said: {}", said.join("\n")))),
+                Err(e) => {
+                    return Err(
+                        anyhow::Error::new(e).context(format!("holdup said: {}", said.join("\n")))
+                    );
+                }
             }
         }
     }
@@ -71,7 +74,7 @@ impl Recorder {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let started = Instant::now();
-        let mut child = Child::start("offcputime", &mut command, Lines::Nothing)?;
+        let mut child = Child::start("offcputime", &mut command, None)?;
         while started.elapsed() < ATTACH {
             interrupt::check()?;
             if let Some(status) = child.ended()? {
@@ -95,7 +98,7 @@ impl Recorder {
 
     /// Ends the recording as Ctrl-C would.
     pub(super) fn stop(mut self) -> Result<()> {
-        self.child.signal(Signal::INT);
+        self.child.interrupt()?;
         let status = self.child.wait(END)?;
         if !status.success() {
             let said = self.child.remaining_lines().join("\n");

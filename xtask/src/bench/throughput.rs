@@ -2,13 +2,89 @@
 
 use super::programs::PingPong;
 use super::recorder::{Recorder, offcputime_is_there};
-use super::report::{Own, Peer, Spread, Throughput};
+use super::spread::Spread;
 use super::{Bench, proc, say};
 use anyhow::Result;
+use serde::Serialize;
+use std::io::{self, Write};
 use std::time::Duration;
 
 /// Recorders learn the idle waits first; what is measured is the steady state.
 const SETTLE: Duration = Duration::from_millis(700);
+
+/// What recording costs a busy server.
+#[derive(Debug, Serialize)]
+pub(super) struct Throughput {
+    base_per_second: Spread,
+    recorded_per_second: Spread,
+    /// Recorded against unrecorded.
+    ratio: Spread,
+    own: Own,
+}
+
+/// libbpf-tools' `offcputime -p`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Peer {
+    Measured { ratio: Spread },
+    LeftOut { because: String },
+}
+
+/// What holdup itself used.
+#[derive(Debug, Serialize)]
+struct Own {
+    /// Of one CPU, 1.0 being all of it.
+    cpu_share: Spread,
+    resident_bytes: u64,
+    seconds_to_recording: Spread,
+}
+
+impl Own {
+    fn of(slices: &[OwnCosts]) -> Own {
+        let spread =
+            |value: fn(&OwnCosts) -> f64| Spread::of(&slices.iter().map(value).collect::<Vec<_>>());
+        Own {
+            cpu_share: spread(|own| own.cpu_share),
+            resident_bytes: slices
+                .iter()
+                .map(|own| own.resident)
+                .max()
+                .unwrap_or_default(),
+            seconds_to_recording: spread(|own| own.ready_after.as_secs_f64()),
+        }
+    }
+}
+
+impl Throughput {
+    /// Beside what the tool of comparison costs.
+    pub(super) fn write(&self, peer: Option<&Peer>, out: &mut impl Write) -> io::Result<()> {
+        Spread::write_head(out, "throughput")?;
+        self.base_per_second
+            .write(out, "round trips/s, unrecorded", 0)?;
+        self.recorded_per_second
+            .write(out, "round trips/s, under holdup", 0)?;
+        self.ratio.write(out, "ratio under holdup", 3)?;
+        match peer {
+            Some(Peer::Measured { ratio }) => {
+                ratio.write(out, "ratio under offcputime -p", 3)?;
+                let (own, peer) = (1.0 - self.ratio.median, 1.0 - ratio.median);
+                if peer > 0.0 {
+                    let name = "loss against offcputime's";
+                    writeln!(out, "{name:34} {:>10.2}", own / peer)?;
+                }
+            }
+            Some(Peer::LeftOut { because }) => writeln!(out, "offcputime left out: {because}")?,
+            None => (),
+        }
+        let own = &self.own;
+        let percent = own.cpu_share.times(100.0);
+        percent.write(out, "holdup's own CPU, % of one", 2)?;
+        own.seconds_to_recording
+            .write(out, "s from start to recording", 3)?;
+        let mib = own.resident_bytes as f64 / f64::from(1 << 20);
+        writeln!(out, "{:34} {mib:>10.1}", "holdup's resident MiB")
+    }
+}
 
 /// holdup's effect and, measured in the same run, offcputime's.
 pub(super) fn measure(bench: &Bench, rounds: u16) -> Result<(Throughput, Peer)> {
@@ -71,10 +147,10 @@ fn ratios(bases: &[f64], slices: &[f64], first: usize, stride: usize) -> Vec<f64
 
 /// What a recorder used itself during one slice.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct OwnCosts {
-    pub(super) cpu_share: f64,
-    pub(super) resident: u64,
-    pub(super) ready_after: Duration,
+struct OwnCosts {
+    cpu_share: f64,
+    resident: u64,
+    ready_after: Duration,
 }
 
 fn with_recorder(

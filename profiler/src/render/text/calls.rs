@@ -4,8 +4,9 @@ use super::header::file_and_line;
 use super::page::{DETAILS, Page};
 use super::style::{BAD, DIM, PLAIN, WARN};
 use crate::counted::counted;
-use crate::model::{CallSite, CpuPart, ObjectKind, PanicSite};
-use crate::render::{count, display_name, duration, percent, sanitize};
+use crate::recording::ObjectKind;
+use crate::render::{count, display_name, duration, percent, process_name, sanitize};
+use crate::report::{CallSite, CpuPart, PanicSite};
 use crate::units::Nanos;
 use std::io;
 
@@ -52,7 +53,7 @@ fn call(page: &mut Page<'_>, number: usize, site: &CallSite) -> io::Result<()> {
     {
         page.detail("task", &task)?;
     }
-    if let Some(process) = page.report.process(site.pid) {
+    if let Some(process) = process_name(page.report, site.pid) {
         page.detail("process", &sanitize(&process))?;
     }
     let mut text = format!(
@@ -125,7 +126,7 @@ fn panic(page: &mut Page<'_>, number: usize, site: &PanicSite) -> io::Result<()>
     {
         page.detail("task", &task)?;
     }
-    if let Some(process) = page.report.process(site.pid) {
+    if let Some(process) = process_name(page.report, site.pid) {
         page.detail("process", &sanitize(&process))?;
     }
     let task = site

@@ -3,9 +3,8 @@
 use super::line::{Line, cut_right, width, wrap};
 use super::style::{BAD, DIM, GOOD, HEADING, PLAIN, WARN};
 use crate::counted::counted;
-use crate::host::{Area, Requirement, State, first_refusal};
-use crate::render::check::Check;
 use crate::render::{Options, sanitize};
+use crate::report::check::{Check, CheckArea, CheckState, Requirement};
 use anstyle::Style;
 use std::io;
 
@@ -46,20 +45,20 @@ pub fn render(check: &Check, options: &Options, out: &mut dyn io::Write) -> io::
     Ok(())
 }
 
-const fn heading(area: Area) -> &'static str {
+const fn heading(area: CheckArea) -> &'static str {
     match area {
-        Area::Permission => "Permissions",
-        Area::Kernel => "Kernel",
-        Area::Setting => "Settings",
-        Area::Target => "Target",
+        CheckArea::Permission => "Permissions",
+        CheckArea::Kernel => "Kernel",
+        CheckArea::Setting => "Settings",
+        CheckArea::Target => "Target",
     }
 }
 
-const fn style(state: &State) -> Style {
+const fn style(state: CheckState) -> Style {
     match state {
-        State::Ok => GOOD,
-        State::Limited | State::Unknown => WARN,
-        State::Missing(_) => BAD,
+        CheckState::Ok => GOOD,
+        CheckState::Limited | CheckState::Unknown => WARN,
+        CheckState::Missing => BAD,
     }
 }
 
@@ -67,9 +66,9 @@ const fn style(state: &State) -> Style {
 fn account(requirement: &Requirement) -> (String, bool) {
     let found = sanitize(&requirement.found);
     let purpose = requirement.purpose;
-    match &requirement.state {
-        State::Ok if found.is_empty() => (purpose.to_owned(), false),
-        State::Ok => (found.into_owned(), false),
+    match requirement.state {
+        CheckState::Ok if found.is_empty() => (purpose.to_owned(), false),
+        CheckState::Ok => (found.into_owned(), false),
         _ if found.is_empty() => (format!("needed to {purpose}"), true),
         _ => (found.into_owned(), true),
     }
@@ -117,10 +116,12 @@ impl Page<'_> {
         let limits = check
             .requirements
             .iter()
-            .filter(|requirement| matches!(requirement.state, State::Limited | State::Unknown))
+            .filter(|requirement| {
+                matches!(requirement.state, CheckState::Limited | CheckState::Unknown)
+            })
             .count() as u64;
-        let (style, word, text) = match first_refusal(&check.requirements) {
-            Some(error) => (BAD, "NOT READY", sanitize(&error.chain()).into_owned()),
+        let (style, word, text) = match &check.refusal {
+            Some(refusal) => (BAD, "NOT READY", sanitize(&refusal.message).into_owned()),
             None if limits > 0 => {
                 let limits = counted(limits, "limit", "limits");
                 (
@@ -151,7 +152,7 @@ impl Page<'_> {
             self.put(|line| {
                 if index == 0 {
                     line.pad_to(INDENT)
-                        .push(style(&requirement.state), requirement.state.word())
+                        .push(style(requirement.state), requirement.state.word())
                         .pad_to(NAME)
                         .push(PLAIN, requirement.name);
                 }

@@ -5,8 +5,9 @@ use super::line::{cut_left, cut_right, width};
 use super::page::{DETAILS, Page};
 use super::style::{BAD, DIM, PLAIN, SITE};
 use crate::counted::counted;
-use crate::model::{CpuPart, CpuSite, LongPollSite, PollEvidence};
-use crate::render::{display_name, duration, percent, sanitize};
+use crate::recording::PollEvidence;
+use crate::render::{display_name, duration, percent, process_name, sanitize};
+use crate::report::{CpuPart, CpuSite, LongPollSite};
 use crate::units::Nanos;
 use std::io;
 
@@ -51,7 +52,7 @@ fn one(page: &mut Page<'_>, number: usize, site: &LongPollSite) -> io::Result<()
     {
         page.detail("task", &task)?;
     }
-    if let Some(process) = page.report.process(site.pid) {
+    if let Some(process) = process_name(page.report, site.pid) {
         page.detail("process", &sanitize(&process))?;
     }
     let longest = &site.longest;
@@ -124,7 +125,7 @@ fn row(page: &mut Page<'_>, site: &CpuSite, all: u64) -> io::Result<()> {
             line.push(DIM, &of);
         }
     }
-    if let Some(process) = page.report.process(site.pid) {
+    if let Some(process) = process_name(page.report, site.pid) {
         let of = format!(" of {}", sanitize(&process));
         if line.width() + width(&of) <= page.width {
             line.push(DIM, &of);

@@ -3,9 +3,9 @@
 use super::page::Page;
 use super::style::{DIM, GOOD, WARN};
 use crate::counted::counted;
-use crate::model::Report;
 use crate::render::{count, duration, percent, sanitize};
-use crate::tokio_rt::State;
+use crate::report::Report;
+use crate::runtime::State;
 use crate::units::Nanos;
 use std::io;
 
@@ -186,18 +186,18 @@ pub(super) fn notes(page: &mut Page<'_>) -> io::Result<()> {
             count(throttling.periods)
         ));
     }
-    let judges = &report.judges;
-    if judges.disagreed > 0 {
+    let by = &report.classified;
+    if by.disagreed > 0 {
         notes.push(format!(
             "tokio's thread-local state contradicted {} and was left out of account.",
-            counted(judges.disagreed, "stack", "stacks")
+            counted(by.disagreed, "stack", "stacks")
         ));
-    } else if judges.by_context > 0 {
+    } else if by.by_context > 0 {
         notes.push(format!(
             "{} judged by tokio's thread-local state, the others by their frames; {} meant the \
              same to both.",
-            counted(judges.by_context, "wait was", "waits were"),
-            counted(judges.agreed, "stack", "stacks")
+            counted(by.by_context, "wait was", "waits were"),
+            counted(by.agreed, "stack", "stacks")
         ));
     }
     let (blocked, short) = short_waits(report);

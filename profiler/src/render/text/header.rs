@@ -4,8 +4,9 @@ use super::line::cut_right;
 use super::page::Page;
 use super::style::{BAD, DIM, GOOD, HEADING, PLAIN, WARN};
 use crate::counted::counted;
-use crate::model::{Report, Site, Verdict};
-use crate::render::{display_name, display_path, duration, percent, sanitize};
+use crate::render::{display_name, display_path, duration, percent, process_name, sanitize};
+use crate::report::{LongPollSite, Report, Site, Verdict};
+use crate::units::Nanos;
 use anstyle::Style;
 use std::io;
 
@@ -88,45 +89,50 @@ fn processes(page: &mut Page<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// A verdict in words.
+struct Words {
+    style: Style,
+    word: &'static str,
+    text: String,
+    /// Index in [`Report::sites`] of the site to name.
+    site: Option<usize>,
+}
+
+impl Words {
+    fn new(style: Style, word: &'static str, text: String) -> Words {
+        Words {
+            style,
+            word,
+            text,
+            site: None,
+        }
+    }
+
+    fn with_site(self, site: Option<usize>) -> Words {
+        Words { site, ..self }
+    }
+}
+
 /// The main finding.
 pub(super) fn verdict(page: &mut Page<'_>) -> io::Result<()> {
     let report = page.report;
-    let several = report.runtimes.len() > 1;
-    let of = |id: &str| {
-        let runtime = report.runtimes.iter().find(|runtime| runtime.id == id);
-        let process = runtime.and_then(|runtime| report.process(runtime.pid));
-        match process {
-            Some(process) => format!(" of {id} in {}", sanitize(&process)),
-            None if several => format!(" of {id}"),
-            None => String::new(),
-        }
-    };
-    let (style, word, text, site): (Style, &str, String, Option<usize>) = match &report.verdict {
+    let words = words(report);
+    page.labelled((words.style, words.word), INDENT, &words.text)?;
+    if let Some(site) = words.site.and_then(|index| report.sites.get(index)) {
+        page.labelled((PLAIN, ""), INDENT, &worst(site))?;
+    }
+    Ok(())
+}
+
+fn words(report: &Report) -> Words {
+    let of = |runtime: &str| of(report, runtime);
+    match &report.verdict {
         Verdict::Wedged {
             runtime,
             workers,
             total_ns,
             site,
-        } => (
-            BAD,
-            "WEDGED",
-            format!(
-                "{}{} still waiting when the recording ended, each in one wait, for {} and longer: \
-                 no task could run, and none will before one of these waits ends. Who holds what is \
-                 under \"Still waiting\".",
-                match workers {
-                    1 => "The only worker".to_owned(),
-                    2 => "Both workers".to_owned(),
-                    _ => format!("All {workers} workers"),
-                },
-                match workers {
-                    1 => format!("{} was", of(runtime)),
-                    _ => format!("{} were", of(runtime)),
-                },
-                duration(*total_ns)
-            ),
-            *site,
-        ),
+        } => wedged(&of(runtime), *workers, *total_ns).with_site(*site),
         Verdict::Starved {
             runtime,
             workers,
@@ -135,24 +141,11 @@ pub(super) fn verdict(page: &mut Page<'_>) -> io::Result<()> {
             share,
             cpu_share,
             site,
-        } => (
-            BAD,
-            "STARVED",
-            format!(
-                "{} workers{} were blocked at once for {} ({} of the time), {} at a stretch. No \
-                 task could run meanwhile. {}",
-                match workers {
-                    2 => "Both".to_owned(),
-                    _ => format!("All {workers}"),
-                },
-                of(runtime),
-                duration(*total_ns),
-                percent(*share),
-                duration(*longest_ns),
-                cpu_use(report, *cpu_share)
-            ),
-            *site,
-        ),
+        } => {
+            let times = [*total_ns, *longest_ns];
+            let cpu = cpu_use(report, *cpu_share);
+            starved(&of(runtime), *workers, times, *share, &cpu).with_site(*site)
+        }
         Verdict::WorkersBlocked {
             runtime,
             workers,
@@ -161,56 +154,16 @@ pub(super) fn verdict(page: &mut Page<'_>) -> io::Result<()> {
             share,
             cpu_share,
             site,
-        } => (
-            BAD,
-            "BLOCKED",
-            if *workers == 1 {
-                format!(
-                    "The only worker{} was blocked inside task polls for {} ({} of its time), {} \
-                     at the longest. No other task could run meanwhile. {}",
-                    of(runtime),
-                    duration(*total_ns),
-                    percent(*share),
-                    duration(*longest_ns),
-                    cpu_use(report, *cpu_share)
-                )
-            } else {
-                format!(
-                    "The {workers} workers{} were blocked inside task polls for {} of their time \
-                     ({} together), {} at the longest. {}",
-                    of(runtime),
-                    percent(*share),
-                    duration(*total_ns),
-                    duration(*longest_ns),
-                    cpu_use(report, *cpu_share)
-                )
-            },
-            *site,
-        ),
+        } => {
+            let times = [*total_ns, *longest_ns];
+            let cpu = cpu_use(report, *cpu_share);
+            blocked(&of(runtime), *workers, times, *share, &cpu).with_site(*site)
+        }
         Verdict::CpuStarved {
             runtime,
             share,
             throttled,
-        } => (
-            WARN,
-            "NO CPU",
-            format!(
-                "The workers{} wanted a CPU and had none for {} of their time. {}",
-                of(runtime),
-                percent(*share),
-                match (throttled, &report.throttling) {
-                    (Some(throttled), Some(throttling)) => format!(
-                        "The CPU quota of control group {} was used up in {} of its periods.",
-                        sanitize(&throttling.group),
-                        percent(*throttled)
-                    ),
-                    _ => "Look at the CPU quota of the container and at what else runs on this \
-                          machine."
-                        .to_owned(),
-                }
-            ),
-            None,
-        ),
+        } => cpu_starved(report, &of(runtime), *share, *throttled),
         Verdict::LongPolls {
             runtime,
             polls,
@@ -218,92 +171,161 @@ pub(super) fn verdict(page: &mut Page<'_>) -> io::Result<()> {
             longest_ns,
             share,
             site,
-        } => (
-            BAD,
-            "CPU HOG",
-            format!(
-                "Tasks{} computed in {} without yielding, for {} together ({} of the workers' \
-                 time), {} in one. The other tasks of the worker waited meanwhile.{}",
-                of(runtime),
-                counted(*polls, "long poll", "long polls"),
-                duration(*total_ns),
-                percent(*share),
-                duration(*longest_ns),
-                site.and_then(|index| report.long_polls.get(index))
-                    .map_or_else(String::new, |site| format!(
-                        " Worst: {}.",
-                        display_name(site.task.as_deref().unwrap_or(&site.function))
-                    ))
-            ),
-            None,
-        ),
-        Verdict::Unclear { runtime, share } => (
-            WARN,
-            "UNCLEAR",
-            format!(
-                "What the workers{} did is unknown for {} of their time: see the losses below.",
-                of(runtime),
-                percent(*share)
-            ),
-            None,
-        ),
-        Verdict::CpuBound { runtime, share } => (
-            WARN,
-            "CPU BOUND",
-            format!(
-                "The workers{} ran on a CPU for {} of their time and hardly ever waited. Tasks \
-                 wait for each other's computing: look for long polls.",
-                of(runtime),
-                percent(*share)
-            ),
-            None,
-        ),
+        } => {
+            let worst = site.and_then(|index| report.long_polls.get(index));
+            let times = [*total_ns, *longest_ns];
+            long_polls(&of(runtime), *polls, times, *share, worst)
+        }
+        Verdict::Unclear { runtime, share } => unclear(&of(runtime), *share),
+        Verdict::CpuBound { runtime, share } => cpu_bound(&of(runtime), *share),
         Verdict::Healthy {
             runtime,
             share,
             longest_ns,
-        } => (
-            GOOD,
-            "HEALTHY",
-            if *share > 0.0 {
-                format!(
-                    "The workers{} were blocked for {} of their time, {} at the longest.",
-                    of(runtime),
-                    percent(*share),
-                    duration(*longest_ns)
-                )
-            } else {
-                format!("No worker{} was ever blocked.", of(runtime))
-            },
-            None,
-        ),
-        Verdict::NoRuntime => (
-            WARN,
-            "NO RUNTIME",
-            format!(
-                "No tokio worker was seen to wait; {} in other ways.",
-                counted(
-                    report.threads.len() as u64,
-                    "thread waited",
-                    "threads waited"
-                )
-            ),
-            None,
-        ),
-        Verdict::NothingSeen => (
-            WARN,
-            "NO DATA",
-            "Nothing was recorded: no thread of the target was seen. Record for longer, or under \
-             load."
-                .to_owned(),
-            None,
-        ),
-    };
-    page.labelled((style, word), INDENT, &text)?;
-    if let Some(site) = site.and_then(|index| report.sites.get(index)) {
-        page.labelled((PLAIN, ""), INDENT, &worst(site))?;
+        } => healthy(&of(runtime), *share, *longest_ns),
+        Verdict::NoRuntime => no_runtime(report.threads.len() as u64),
+        Verdict::NothingSeen => nothing_seen(),
     }
-    Ok(())
+}
+
+/// ` of rt0 in claims_api (4242)`, as far as it has to be said.
+fn of(report: &Report, id: &str) -> String {
+    let runtime = report.runtimes.iter().find(|runtime| runtime.id == id);
+    let process = runtime.and_then(|runtime| process_name(report, runtime.pid));
+    match process {
+        Some(process) => format!(" of {id} in {}", sanitize(&process)),
+        None if report.runtimes.len() > 1 => format!(" of {id}"),
+        None => String::new(),
+    }
+}
+
+fn wedged(of: &str, workers: u32, total: Nanos) -> Words {
+    let who = match workers {
+        1 => format!("The only worker{of} was"),
+        2 => format!("Both workers{of} were"),
+        _ => format!("All {workers} workers{of} were"),
+    };
+    let text = format!(
+        "{who} still waiting when the recording ended, each in one wait, for {} and longer: no \
+         task could run, and none will before one of these waits ends. Who holds what is under \
+         \"Still waiting\".",
+        duration(total)
+    );
+    Words::new(BAD, "WEDGED", text)
+}
+
+fn starved(of: &str, workers: u32, [total, longest]: [Nanos; 2], share: f64, cpu: &str) -> Words {
+    let who = match workers {
+        2 => "Both".to_owned(),
+        _ => format!("All {workers}"),
+    };
+    let text = format!(
+        "{who} workers{of} were blocked at once for {} ({} of the time), {} at a stretch. No task \
+         could run meanwhile. {cpu}",
+        duration(total),
+        percent(share),
+        duration(longest)
+    );
+    Words::new(BAD, "STARVED", text)
+}
+
+fn blocked(of: &str, workers: u32, [total, longest]: [Nanos; 2], share: f64, cpu: &str) -> Words {
+    let (total, longest, share) = (duration(total), duration(longest), percent(share));
+    let text = if workers == 1 {
+        format!(
+            "The only worker{of} was blocked inside task polls for {total} ({share} of its time), \
+             {longest} at the longest. No other task could run meanwhile. {cpu}"
+        )
+    } else {
+        format!(
+            "The {workers} workers{of} were blocked inside task polls for {share} of their time \
+             ({total} together), {longest} at the longest. {cpu}"
+        )
+    };
+    Words::new(BAD, "BLOCKED", text)
+}
+
+fn cpu_starved(report: &Report, of: &str, share: f64, throttled: Option<f64>) -> Words {
+    let why = match (throttled, &report.throttling) {
+        (Some(throttled), Some(throttling)) => format!(
+            "The CPU quota of control group {} was used up in {} of its periods.",
+            sanitize(&throttling.group),
+            percent(throttled)
+        ),
+        _ => "Look at the CPU quota of the container and at what else runs on this machine."
+            .to_owned(),
+    };
+    let text = format!(
+        "The workers{of} wanted a CPU and had none for {} of their time. {why}",
+        percent(share)
+    );
+    Words::new(WARN, "NO CPU", text)
+}
+
+fn long_polls(
+    of: &str,
+    polls: u64,
+    [total, longest]: [Nanos; 2],
+    share: f64,
+    worst: Option<&LongPollSite>,
+) -> Words {
+    let worst = worst.map_or_else(String::new, |site| {
+        let task = site.task.as_deref().unwrap_or(&site.function);
+        format!(" Worst: {}.", display_name(task))
+    });
+    let text = format!(
+        "Tasks{of} computed in {} without yielding, for {} together ({} of the workers' time), {} \
+         in one. The other tasks of the worker waited meanwhile.{worst}",
+        counted(polls, "long poll", "long polls"),
+        duration(total),
+        percent(share),
+        duration(longest)
+    );
+    Words::new(BAD, "CPU HOG", text)
+}
+
+fn unclear(of: &str, share: f64) -> Words {
+    let text = format!(
+        "What the workers{of} did is unknown for {} of their time: see the losses below.",
+        percent(share)
+    );
+    Words::new(WARN, "UNCLEAR", text)
+}
+
+fn cpu_bound(of: &str, share: f64) -> Words {
+    let text = format!(
+        "The workers{of} ran on a CPU for {} of their time and hardly ever waited. Tasks wait for \
+         each other's computing: look for long polls.",
+        percent(share)
+    );
+    Words::new(WARN, "CPU BOUND", text)
+}
+
+fn healthy(of: &str, share: f64, longest: Nanos) -> Words {
+    let text = if share > 0.0 {
+        format!(
+            "The workers{of} were blocked for {} of their time, {} at the longest.",
+            percent(share),
+            duration(longest)
+        )
+    } else {
+        format!("No worker{of} was ever blocked.")
+    };
+    Words::new(GOOD, "HEALTHY", text)
+}
+
+fn no_runtime(threads: u64) -> Words {
+    let text = format!(
+        "No tokio worker was seen to wait; {} in other ways.",
+        counted(threads, "thread waited", "threads waited")
+    );
+    Words::new(WARN, "NO RUNTIME", text)
+}
+
+fn nothing_seen() -> Words {
+    let text = "Nothing was recorded: no thread of the target was seen. Record for longer, or \
+                under load.";
+    Words::new(WARN, "NO DATA", text.to_owned())
 }
 
 /// How much the process computed: where workers are blocked and CPUs are free, more CPUs are of

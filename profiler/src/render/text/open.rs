@@ -4,9 +4,10 @@ use super::line::{cut_left, cut_right, width};
 use super::page::Page;
 use super::style::{BAD, DIM, PLAIN, SITE};
 use crate::cause::Cause;
-use crate::model::{Holder, ObjectKind, OpenWaitReport};
+use crate::recording::{Holder, ObjectKind};
 use crate::render::{display_name, display_path, duration, sanitize};
-use crate::tokio_rt::State;
+use crate::report::OpenWaitReport;
+use crate::runtime::State;
 use std::io;
 
 /// Waits that were still going on.

@@ -3,8 +3,8 @@
 use super::line::{Line, cut_left, cut_path, width, wrap};
 use super::style::{DIM, HEADING, PLAIN, SITE};
 use super::{calls, cpu, footer, header, open, sites, workers};
-use crate::model::Report;
 use crate::render::Options;
+use crate::report::Report;
 use anstyle::Style;
 use std::io;
 

@@ -6,10 +6,12 @@ use super::page::Page;
 use super::style::{BAD, DIM, PLAIN, WARN};
 use super::wakers;
 use crate::counted::counted;
-use crate::model::{ObjectGroup, ObjectKind, ObjectTotal, RuntimeKind, Site, Truncation};
-use crate::render::{count, display_name, duration, percent, sanitize};
-use crate::tokio_rt::{Flavor, Role, State};
+use crate::recording::ObjectKind;
+use crate::render::{count, display_name, duration, percent, process_name, sanitize};
+use crate::report::{ObjectGroup, ObjectTotal, RuntimeKind, Site};
+use crate::runtime::{Flavor, Role, State};
 use crate::units::Nanos;
+use crate::unwind::Truncation;
 use std::io;
 
 /// Column of a site's details, and how wide their labels are.
@@ -116,7 +118,7 @@ fn block(page: &mut Page<'_>, number: usize, site: &Site, whole: Nanos) -> io::R
 }
 
 fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
-    if let Some(process) = page.report.process(site.pid) {
+    if let Some(process) = process_name(page.report, site.pid) {
         page.detail("process", &sanitize(&process))?;
     }
     page.detail("in", &display_name(&site.wait))?;
@@ -298,7 +300,7 @@ fn brief(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
     } else {
         (function, format!(" in {wait}"))
     };
-    if let Some(process) = page.report.process(site.pid) {
+    if let Some(process) = process_name(page.report, site.pid) {
         wait.push_str(&format!(" of {}", sanitize(&process)));
     }
     if width(&function) + width(&wait) <= room {

@@ -1,6 +1,6 @@
 //! Colours of the text report. Meaning never hangs on colour alone.
 
-use crate::tokio_rt::State;
+use crate::runtime::State;
 use anstyle::{AnsiColor, Style};
 
 /// Plain text.

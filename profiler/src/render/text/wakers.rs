@@ -3,8 +3,8 @@
 use super::line::cut_right;
 use crate::cause::Cause;
 use crate::counted::counted;
-use crate::model::{Report, Site, WakerTotal};
 use crate::render::{display_name, percent, sanitize};
+use crate::report::{Report, Site, WakerTotal};
 use crate::units::Pid;
 use std::collections::BTreeMap;
 

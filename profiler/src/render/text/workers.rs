@@ -4,9 +4,9 @@ use super::line::{cut_right, width};
 use super::page::Page;
 use super::style::{BAD, DIM, HEADING, PLAIN, of_state};
 use crate::counted::counted;
-use crate::model::{RuntimeKind, RuntimeReport};
-use crate::render::{duration, percent, sanitize};
-use crate::tokio_rt::State;
+use crate::render::{duration, percent, process_name, sanitize};
+use crate::report::{RuntimeKind, RuntimeReport};
+use crate::runtime::State;
 use crate::units::Nanos;
 use std::io;
 
@@ -38,7 +38,7 @@ pub(super) fn runtimes(page: &mut Page<'_>) -> io::Result<()> {
 
 fn title(page: &Page<'_>, runtime: &RuntimeReport) -> String {
     let workers = counted(u64::from(runtime.workers), "worker", "workers");
-    let process = page.report.process(runtime.pid);
+    let process = process_name(page.report, runtime.pid);
     let process = process.map_or_else(String::new, |of| format!(" of {}", sanitize(&of)));
     match runtime.kind {
         RuntimeKind::MultiThread => {

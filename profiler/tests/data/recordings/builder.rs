@@ -1,12 +1,12 @@
 //! A small language for recordings.
 
-use holdup::model::{
-    HIST_BUCKETS, Holder, Host, Judges, LongPoll, Losses, Object, ObjectId, ObjectKind, OpenWait,
-    PollEvidence, Recording, SampleTotal, Sampling, StackEntry, StackId, Target, ThreadRecord,
-    Tool, Wait, WaitObject, WaitTotal, Waker,
+use holdup::recording::{
+    HIST_BUCKETS, Header, Holder, Host, Interval, LongPoll, Losses, Object, ObjectId, ObjectKind,
+    OpenWait, PollEvidence, Process, ProcessId, Recording, SampleSum, Sampling, Stack, StackId,
+    Tables, ThreadId, ThreadTimes, Tool, Wait, WaitObject, WaitSum, Waker, WakerId,
 };
-use holdup::symbolize::{Frame, Naming, Origin, Space};
-use holdup::tokio_rt::{Flavor, Role, RuleName, State, Verdict};
+use holdup::runtime::{Classification, Flavor, Role, RuleName, State};
+use holdup::symbolize::{Frame, FrameRef, Naming, Origin, Space};
 use holdup::units::{Addr, Nanos, Pid, Tid, Timestamp};
 
 pub const WORKER: Role = Role::Worker(Flavor::MultiThread);
@@ -89,7 +89,7 @@ pub fn under_worker(mut frames: Vec<Frame>) -> Vec<Frame> {
     frames
 }
 
-pub fn futex() -> Vec<Frame> {
+pub fn futex() -> Vec<FrameRef> {
     [
         "schedule",
         "futex_wait_queue",
@@ -97,13 +97,13 @@ pub fn futex() -> Vec<Frame> {
         "do_futex",
         "do_syscall_64",
     ]
-    .map(kernel)
+    .map(|name| kernel(name).into())
     .to_vec()
 }
 
-/// A stack that the rules have classified; the task ends at the outermost frame that is not the
-/// runtime's.
-pub fn stack(state: State, role: Role, rule: &'static str, frames: Vec<Frame>) -> StackEntry {
+/// A stack of the first process that the rules have classified; the task ends at the outermost
+/// frame that is not the runtime's.
+pub fn stack(state: State, role: Role, rule: &'static str, frames: Vec<Frame>) -> Stack {
     let inside = |frame: &Frame| {
         matches!(frame.origin, Origin::Application | Origin::Dependency)
             || frame.naming == Naming::FunctionStart
@@ -111,13 +111,14 @@ pub fn stack(state: State, role: Role, rule: &'static str, frames: Vec<Frame>) -
     let task = matches!(state, State::Blocked | State::Pool | State::HandedOff)
         .then(|| frames.iter().rposition(inside))
         .flatten();
-    StackEntry {
-        frames,
+    Stack {
+        process: ProcessId(0),
+        frames: frames.into_iter().map(FrameRef::new).collect(),
         kernel: Vec::new(),
         truncated: None,
         syscall: Some(202),
         args: None,
-        verdict: Verdict {
+        class: Classification {
             state,
             role,
             rule: RuleName(rule),
@@ -128,7 +129,7 @@ pub fn stack(state: State, role: Role, rule: &'static str, frames: Vec<Frame>) -
 }
 
 /// A worker's park.
-pub fn park() -> StackEntry {
+pub fn park() -> Stack {
     let mut frames = vec![
         system("syscall"),
         library("parking_lot::condvar::Condvar::wait_until_internal"),
@@ -137,14 +138,14 @@ pub fn park() -> StackEntry {
         runtime("tokio::runtime::scheduler::multi_thread::worker::run"),
     ];
     frames.push(system("start_thread"));
-    StackEntry {
+    Stack {
         kernel: futex(),
         ..stack(State::Idle, WORKER, "worker-park", frames)
     }
 }
 
 /// The main thread inside `#[tokio::main]`.
-pub fn main_park() -> StackEntry {
+pub fn main_park() -> Stack {
     let frames = vec![
         system("syscall"),
         runtime("tokio::runtime::park::Inner::park"),
@@ -155,7 +156,7 @@ pub fn main_park() -> StackEntry {
 }
 
 /// A thread of the blocking pool without work.
-pub fn pool_park() -> StackEntry {
+pub fn pool_park() -> Stack {
     let frames = vec![
         system("syscall"),
         library("parking_lot::condvar::Condvar::wait_until_internal"),
@@ -165,91 +166,135 @@ pub fn pool_park() -> StackEntry {
     stack(State::Idle, Role::PoolThread, "pool-park", frames)
 }
 
-/// A recording in the making.
-pub struct Builder(pub Recording, Option<ObjectId>);
+/// A recording of one interval in the making.
+pub struct Builder {
+    pub header: Header,
+    pub tables: Tables,
+    pub interval: Interval,
+    /// The process of which is told.
+    process: ProcessId,
+    /// What is waited for.
+    object: Option<ObjectId>,
+}
+
+fn process(pid: u32, exe: &str) -> Process {
+    Process {
+        pid: Pid(pid),
+        exe: exe.to_owned(),
+        build_id: Some("6b5fe1d1c0ffee00".to_owned()),
+        cmdline: vec![
+            exe.to_owned(),
+            "--listen".to_owned(),
+            "0.0.0.0:80".to_owned(),
+        ],
+        tokio_version: Some("1.54.1".to_owned()),
+        parent: None,
+        earlier: Vec::new(),
+        ended: None,
+        has_symbols: true,
+        has_lines: true,
+        panic_probes: None,
+    }
+}
 
 impl Builder {
     pub fn new(exe: &str, length: u64) -> Builder {
-        let recording = Recording {
-            tool: Tool {
-                name: "holdup".to_owned(),
-                version: "0.1.0".to_owned(),
+        Builder {
+            header: Header {
+                tool: Tool {
+                    name: "holdup".to_owned(),
+                    version: "0.1.0".to_owned(),
+                },
+                host: Host {
+                    kernel: "6.12.0".to_owned(),
+                    cpus: 4,
+                },
+                started_at: 1_790_000_000.0,
+                start: Timestamp(START),
+                min_block: Nanos(100 * US),
+                sampling: None,
+                calls_measured: false,
+                panics_counted: false,
             },
-            host: Host {
-                kernel: "6.12.0".to_owned(),
-                cpus: 4,
+            tables: Tables {
+                processes: vec![process(4242, exe)],
+                ..Tables::default()
             },
-            target: Target {
-                pid: Pid(4242),
-                exe: exe.to_owned(),
-                build_id: Some("6b5fe1d1c0ffee00".to_owned()),
-                cmdline: vec![
-                    exe.to_owned(),
-                    "--listen".to_owned(),
-                    "0.0.0.0:80".to_owned(),
-                ],
-                tokio_version: Some("1.54.1".to_owned()),
-                parent: None,
-                earlier: Vec::new(),
-                ended: None,
-                has_symbols: true,
-                has_lines: true,
+            interval: Interval {
+                start: Timestamp(START),
+                end: Timestamp(START + length),
+                losses: Losses {
+                    walked: 12_345,
+                    ..Losses::default()
+                },
+                ..Interval::default()
             },
-            started_at: 1_790_000_000.0,
-            start: Timestamp(START),
-            end: Timestamp(START + length),
-            min_block: Nanos(100 * US),
-            threads: Vec::new(),
-            stacks: Vec::new(),
-            objects: Vec::new(),
-            totals: Vec::new(),
-            waits: Vec::new(),
-            open_waits: Vec::new(),
-            sampling: None,
-            samples: Vec::new(),
-            long_polls: Vec::new(),
-            calls_measured: false,
-            calls: Vec::new(),
-            panics: None,
-            throttling: None,
-            judges: Judges::default(),
-            losses: Losses {
-                walked: 12_345,
-                ..Losses::default()
-            },
-            others: Vec::new(),
-        };
-        Builder(recording, None)
+            process: ProcessId(0),
+            object: None,
+        }
+    }
+
+    pub fn recording(self) -> Recording {
+        Recording {
+            header: self.header,
+            tables: self.tables,
+            intervals: vec![self.interval],
+        }
+    }
+
+    /// Tells of another process from here on.
+    pub fn process(&mut self, pid: u32, exe: &str) -> &mut Process {
+        self.process = ProcessId(self.tables.processes.len() as u32);
+        self.object = None;
+        self.tables.processes.push(process(pid, exe));
+        self.target()
+    }
+
+    /// The process of which is told.
+    pub fn target(&mut self) -> &mut Process {
+        &mut self.tables.processes[self.process.index()]
+    }
+
+    pub fn id(&self, tid: u32) -> ThreadId {
+        ThreadId {
+            process: self.process,
+            tid: Tid(tid),
+        }
     }
 
     /// What the waits from here on are for.
     pub fn waits_for(&mut self, kind: ObjectKind, name: &str, fd: Option<u32>) {
-        self.0.objects.push(WaitObject {
-            object: Object {
-                kind,
-                name: name.to_owned(),
-            },
+        self.object = Some(self.object(kind, name, fd));
+    }
+
+    pub fn object(&mut self, kind: ObjectKind, name: &str, fd: Option<u32>) -> ObjectId {
+        let name = name.to_owned();
+        self.tables.objects.push(WaitObject {
+            object: Object { kind, name },
             fd,
+            many: 1,
         });
-        self.1 = Some(ObjectId(self.0.objects.len() as u32 - 1));
+        ObjectId(self.tables.objects.len() as u32 - 1)
     }
 
     /// What the waits from here on are for is not known.
     pub fn waits_for_anything(&mut self) {
-        self.1 = None;
+        self.object = None;
     }
 
-    pub fn stack(&mut self, stack: StackEntry) -> StackId {
-        self.0.stacks.push(stack);
-        StackId(self.0.stacks.len() as u32 - 1)
+    pub fn stack(&mut self, mut stack: Stack) -> StackId {
+        stack.process = self.process;
+        self.tables.stacks.push(stack);
+        StackId(self.tables.stacks.len() as u32 - 1)
     }
 
     /// A thread that lived throughout, and ran and was runnable for so long.
     pub fn thread(&mut self, tid: u32, name: &str, running: u64, runnable: u64) {
-        let lived = self.0.end - self.0.start;
-        self.0.threads.push(ThreadRecord {
-            tid: Tid(tid),
-            name: name.to_owned(),
+        let lived = self.interval.end - self.interval.start;
+        let thread = self.id(tid);
+        self.tables.thread_names.insert(thread, name.into());
+        self.interval.threads.push(ThreadTimes {
+            thread,
             lived,
             running: Nanos(running),
             runnable: Nanos(runnable),
@@ -259,78 +304,116 @@ impl Builder {
         });
     }
 
-    fn total(&mut self, tid: u32, stack: StackId, blocked: u64, timed: Option<u64>) {
+    pub fn times(&mut self, tid: u32) -> &mut ThreadTimes {
+        let thread = self.id(tid);
+        let mut threads = self.interval.threads.iter_mut();
+        threads.find(|t| t.thread == thread).expect("a thread")
+    }
+
+    fn sum(&mut self, tid: u32, stack: StackId, blocked: u64, timed: Option<u64>) {
         let bucket = (blocked.max(1).ilog2() as usize).min(HIST_BUCKETS - 1);
-        let object = self.1;
-        let known =
-            |t: &&mut WaitTotal| t.tid == Tid(tid) && t.stack == stack && t.object == object;
-        let total = match self.0.totals.iter_mut().find(known) {
-            Some(total) => total,
-            None => {
-                self.0.totals.push(WaitTotal {
-                    tid: Tid(tid),
-                    stack,
-                    object,
-                    waits: 0,
-                    blocked: Nanos::ZERO,
-                    runqueue: Nanos::ZERO,
-                    max: Nanos::ZERO,
-                    histogram: vec![0; HIST_BUCKETS],
-                });
-                self.0.totals.last_mut().expect("just pushed")
-            }
-        };
-        total.waits += 1;
-        total.blocked += Nanos(blocked);
-        total.runqueue += Nanos(timed.unwrap_or(0));
-        total.max = total.max.max(Nanos(blocked));
-        total.histogram[bucket] += 1;
+        let (thread, object) = (self.id(tid), self.object);
+        let sums = &mut self.interval.sums;
+        let known = |s: &WaitSum| s.thread == thread && s.stack == stack && s.object == object;
+        let index = sums.iter().position(known).unwrap_or_else(|| {
+            sums.push(WaitSum {
+                thread,
+                stack,
+                object,
+                waits: 0,
+                blocked: Nanos::ZERO,
+                runqueue: Nanos::ZERO,
+                max: Nanos::ZERO,
+                histogram: vec![0; HIST_BUCKETS],
+            });
+            sums.len() - 1
+        });
+        let sum = &mut sums[index];
+        sum.waits += 1;
+        sum.blocked += Nanos(blocked);
+        sum.runqueue += Nanos(timed.unwrap_or(0));
+        sum.max = sum.max.max(Nanos(blocked));
+        sum.histogram[bucket] += 1;
     }
 
-    /// A wait too short, or too idle, for the timeline.
+    /// A wait too short, or too idle, to be recorded by itself.
     pub fn short(&mut self, tid: u32, stack: StackId, blocked: u64) {
-        self.total(tid, stack, blocked, None);
+        self.sum(tid, stack, blocked, None);
     }
 
-    /// A wait of the timeline, from `from` after the start; `waker` ends it, and 20 µs later
-    /// the thread runs.
+    /// A wait that is recorded by itself, from `from` after the start; `waker` ends it, and 20 µs
+    /// later the thread runs.
     pub fn wait(&mut self, tid: u32, stack: StackId, from: u64, blocked: u64, waker: &str) {
-        const RUN_QUEUE: u64 = 20 * US;
-        self.total(tid, stack, blocked, Some(RUN_QUEUE));
-        let start = START + from;
-        self.0.waits.push(Wait {
-            tid: Tid(tid),
+        let waker = (!waker.is_empty()).then(|| self.waker(4242, 4300, waker));
+        self.woken(tid, stack, from, blocked, waker);
+    }
+
+    pub fn woken(
+        &mut self,
+        tid: u32,
+        stack: StackId,
+        from: u64,
+        blocked: u64,
+        waker: Option<WakerId>,
+    ) {
+        self.single(tid, stack, from, blocked, 20 * US);
+        let last = self.interval.waits.last_mut();
+        last.expect("just pushed").waker = waker;
+    }
+
+    /// A wait that is recorded by itself, and then waits for a CPU.
+    pub fn single(&mut self, tid: u32, stack: StackId, from: u64, blocked: u64, runqueue: u64) {
+        self.sum(tid, stack, blocked, Some(runqueue));
+        self.interval.waits.push(Wait {
+            thread: self.id(tid),
             stack,
-            object: self.1,
-            start: Timestamp(start),
-            wakeup: Timestamp(start + blocked),
-            end: Timestamp(start + blocked + RUN_QUEUE),
-            waker: (!waker.is_empty()).then(|| Waker {
-                pid: Pid(4242),
-                tid: Tid(4_300),
-                name: waker.into(),
-                stack: None,
-            }),
+            object: self.object,
+            start: self.instant(from),
+            wakeup: self.instant(from + blocked),
+            end: self.instant(from + blocked + runqueue),
+            waker: None,
+            waker_stack: None,
             task_id: None,
         });
     }
 
-    /// Lets a stack of its own, of thread 4300, end all waits of the timeline that `waker` ended.
+    /// An instant, by its time from the start.
+    pub fn instant(&self, from: u64) -> Timestamp {
+        Timestamp(self.header.start.0 + from)
+    }
+
+    pub fn waker(&mut self, pid: u32, tid: u32, name: &str) -> WakerId {
+        let waker = Waker {
+            pid: Pid(pid),
+            tid: Tid(tid),
+            name: name.into(),
+        };
+        let wakers = &mut self.tables.wakers;
+        let known = wakers.iter().position(|known| *known == waker);
+        let index = known.unwrap_or_else(|| {
+            wakers.push(waker);
+            wakers.len() - 1
+        });
+        WakerId(index as u32)
+    }
+
+    /// Lets a stack of its own end all waits that `waker` ended.
     pub fn woken_from(&mut self, waker: &str, stack: StackId) {
-        let wakers = self.0.waits.iter_mut().filter_map(|w| w.waker.as_mut());
-        for known in wakers.filter(|known| *known.name == *waker) {
-            known.stack = Some(stack);
+        let waker = self.waker(4242, 4300, waker);
+        let waits = self.interval.waits.iter_mut();
+        for wait in waits.filter(|wait| wait.waker == Some(waker)) {
+            wait.waker_stack = Some(stack);
         }
     }
 
     /// Samples of a thread with a stack, ten milliseconds each.
     pub fn sampled(&mut self, tid: u32, stack: StackId, samples: u64) {
-        self.0.sampling = Some(Sampling {
+        self.header.sampling = Some(Sampling {
             period: Nanos(10 * MS),
             long_poll: Nanos(10 * MS),
         });
-        self.0.samples.push(SampleTotal {
-            tid: Tid(tid),
+        self.interval.samples.push(SampleSum {
+            thread: self.id(tid),
             stack,
             samples,
         });
@@ -338,9 +421,9 @@ impl Builder {
 
     /// A long poll that was first seen `from` after the start, and then for so long.
     pub fn long_poll(&mut self, tid: u32, stack: StackId, from: u64, on_cpu: u64) {
-        let known = self.0.long_polls.len() as u64;
-        self.0.long_polls.push(LongPoll {
-            tid: Tid(tid),
+        let known = self.interval.long_polls.len() as u64;
+        self.interval.long_polls.push(LongPoll {
+            thread: self.id(tid),
             stack,
             task_id: Some(17 + known),
             first: Timestamp(START + from),
@@ -353,11 +436,12 @@ impl Builder {
 
     /// A wait that lasts to the end.
     pub fn open(&mut self, tid: u32, stack: StackId, from: u64, before_recording: bool) {
-        self.0.open_waits.push(OpenWait {
-            tid: Tid(tid),
+        self.interval.open_waits.push(OpenWait {
+            thread: self.id(tid),
             stack,
-            began_for: self.1,
+            began_for: self.object,
             since: Timestamp(START + from),
+            woken: None,
             before_recording,
             object: None,
             holder: None,
@@ -367,7 +451,7 @@ impl Builder {
 
     /// Says what the wait added last is for, and who holds it.
     pub fn held(&mut self, kind: ObjectKind, name: &str, holder: Holder) {
-        let open = self.0.open_waits.last_mut().expect("an open wait");
+        let open = self.interval.open_waits.last_mut().expect("an open wait");
         let name = name.to_owned();
         open.object = Some(Object { kind, name });
         open.holder = Some(holder);
@@ -376,22 +460,15 @@ impl Builder {
     /// Lets every thread spend the time that nothing accounts for in waits with `stack`.
     pub fn rest(&mut self, tids: impl IntoIterator<Item = u32>, stack: StackId) {
         for tid in tids {
-            let thread = self
-                .0
-                .threads
-                .iter()
-                .find(|t| t.tid == Tid(tid))
-                .expect("a thread");
-            let finished = self
-                .0
-                .totals
-                .iter()
-                .filter(|t| t.tid == Tid(tid))
-                .map(|t| t.blocked);
-            let open = self.0.open_waits.iter().filter(|t| t.tid == Tid(tid));
-            let open = open.map(|t| self.0.end - t.since);
-            let booked: Nanos = finished.chain(open).sum();
-            let left = thread.blocked.saturating_sub(booked).0;
+            let thread = self.id(tid);
+            let blocked = self.times(tid).blocked;
+            let sums = self.interval.sums.iter();
+            let finished = sums.filter(|s| s.thread == thread).map(|s| s.blocked);
+            let open = self.interval.open_waits.iter();
+            let open = open.filter(|open| open.thread == thread);
+            let open = open.map(|open| self.interval.end - open.since);
+            let accounted: Nanos = finished.chain(open).sum();
+            let left = blocked.saturating_sub(accounted).0;
             for part in 0..4 {
                 self.short(tid, stack, left / 4 + if part == 0 { left % 4 } else { 0 });
             }

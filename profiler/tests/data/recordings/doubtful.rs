@@ -1,18 +1,18 @@
 //! Recordings of which something is missing or wrong.
 
 use super::builder::*;
-use holdup::model::{
-    Holder, HolderProcess, LossCauses, Losses, ObjectKind, Recording, ShadowCheck, StackEntry,
-    StackId, Truncation,
+use holdup::recording::{
+    Holder, HolderProcess, LossCauses, Losses, ObjectKind, Recording, ShadowCheck, Stack, StackId,
 };
-use holdup::tokio_rt::{Role, State};
+use holdup::runtime::{Role, State};
 use holdup::units::{Nanos, Pid};
+use holdup::unwind::Truncation;
 
 /// A release binary with `strip = true`.
 pub fn stripped() -> Recording {
     let mut b = Builder::new("/srv/claims_api", 10 * SEC);
-    b.0.target.has_symbols = false;
-    b.0.target.has_lines = false;
+    b.target().has_symbols = false;
+    b.target().has_lines = false;
     let idle = b.stack(stack(
         State::Idle,
         WORKER,
@@ -35,7 +35,7 @@ pub fn stripped() -> Recording {
         ],
     );
     read.syscall = Some(0);
-    read.verdict.task_frame = Some(3);
+    read.class.task_frame = Some(3);
     let read = b.stack(read);
     for tid in 4250..4252 {
         b.thread(tid, "tokio-rt-worker", SEC, 5 * MS);
@@ -44,14 +44,14 @@ pub fn stripped() -> Recording {
         b.wait(4250 + n % 2, read, u64::from(n) * 400 * MS, 30 * MS, "");
     }
     b.rest(4250..4252, idle);
-    b.0
+    b.recording()
 }
 
 /// Losses of every kind, stacks cut off, clocks that disagree.
 pub fn lossy() -> Recording {
     let mut b = Builder::new("/srv/claims_api", 10 * SEC);
     let park = b.stack(park());
-    let cut = b.stack(StackEntry {
+    let cut = b.stack(Stack {
         truncated: Some(Truncation::NoRow),
         syscall: Some(0),
         ..stack(
@@ -61,7 +61,7 @@ pub fn lossy() -> Recording {
             vec![system("read"), app("claims_api::plugin::call")],
         )
     });
-    let deep = b.stack(StackEntry {
+    let deep = b.stack(Stack {
         truncated: Some(Truncation::TooDeep),
         ..stack(
             State::Blocked,
@@ -74,7 +74,7 @@ pub fn lossy() -> Recording {
             ],
         )
     });
-    let none = b.stack(StackEntry {
+    let none = b.stack(Stack {
         truncated: Some(Truncation::NoStack),
         syscall: None,
         ..stack(State::Unknown, Role::None, "no-stack", vec![])
@@ -87,8 +87,8 @@ pub fn lossy() -> Recording {
     b.wait(4251, none, SEC, 90 * MS, "");
     b.wait(4251, StackId(99), 2 * SEC, 10 * MS, "");
     b.rest(4250..4252, park);
-    b.0.threads[1].running += Nanos(1_234);
-    b.0.losses = Losses {
+    b.interval.threads[1].running += Nanos(1_234);
+    b.interval.losses = Losses {
         events: 12,
         stacks: 3,
         truncated: 31,
@@ -121,19 +121,19 @@ pub fn lossy() -> Recording {
             lost: 1,
         }),
     };
-    b.0
+    b.recording()
 }
 
 /// Names that attack terminals, XML, folded stacks and eyes.
 pub fn hostile() -> Recording {
     let mut b = Builder::new("/srv/<script>alert(1)<!-- & \"x'", 10 * SEC);
-    b.0.target.cmdline = vec![
+    b.target().cmdline = vec![
         "\u{1b}]0;title\u{7}".to_owned(),
         "\"quoted\" & <b>".to_owned(),
     ];
-    b.0.target.tokio_version = Some("1.54\u{1b}[2J".to_owned());
-    b.0.target.ended = Some("killed\nby \u{202e}us".to_owned());
-    b.0.host.kernel = "6.12\u{1b}c".to_owned();
+    b.target().tokio_version = Some("1.54\u{1b}[2J".to_owned());
+    b.target().ended = Some("killed\nby \u{202e}us".to_owned());
+    b.header.host.kernel = "6.12\u{1b}c".to_owned();
     let park = b.stack(park());
     let mut frames = vec![
         system("futex;wait 42"),
@@ -146,7 +146,7 @@ pub fn hostile() -> Recording {
         at(app("予約::\"引用\"&<T>::\nzeile"), "src/予約.rs", 2),
     ];
     frames.push(app("]]> --> ' onload='x"));
-    let evil = b.stack(StackEntry {
+    let evil = b.stack(Stack {
         kernel: futex(),
         ..stack(State::Blocked, WORKER, "task-poll", under_worker(frames))
     });
@@ -164,14 +164,14 @@ pub fn hostile() -> Recording {
     };
     b.held(ObjectKind::Socket, "unix @\u{1b}]0;x\u{7}\n<evil>", holder);
     b.rest(4250..4252, park);
-    b.0
+    b.recording()
 }
 
 /// Threads, but none of tokio's.
 pub fn no_tokio() -> Recording {
     let mut b = Builder::new("/usr/bin/sort", 2 * SEC);
-    b.0.target.tokio_version = None;
-    let read = b.stack(StackEntry {
+    b.target().tokio_version = None;
+    let read = b.stack(Stack {
         syscall: Some(0),
         ..stack(
             State::Other,
@@ -183,15 +183,15 @@ pub fn no_tokio() -> Recording {
     b.thread(77, "sort", 500 * MS, 0);
     b.wait(77, read, 100 * MS, 900 * MS, "");
     b.rest([77], read);
-    b.0
+    b.recording()
 }
 
 /// Nothing at all.
 pub fn empty() -> Recording {
     let mut b = Builder::new("/srv/claims_api", 0);
-    b.0.losses = Losses::default();
-    b.0.target.build_id = None;
-    b.0
+    b.interval.losses = Losses::default();
+    b.target().build_id = None;
+    b.recording()
 }
 
 /// A recording whose tables were too small.
@@ -200,6 +200,6 @@ pub fn unclear() -> Recording {
     let park = b.stack(park());
     b.thread(4250, "tokio-rt-worker", SEC, 5 * MS);
     b.short(4250, park, 7 * SEC);
-    b.0.losses.stacks = 31_000;
-    b.0
+    b.interval.losses.stacks = 31_000;
+    b.recording()
 }

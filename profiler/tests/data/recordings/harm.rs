@@ -1,8 +1,8 @@
 //! The ways in which a runtime comes to a halt, each for itself.
 
 use super::builder::*;
-use holdup::model::{PollEvidence, Recording, StackEntry, StackId, Throttling};
-use holdup::tokio_rt::{Role, State};
+use holdup::recording::{PollEvidence, ProcessId, Recording, Stack, StackId, Throttling};
+use holdup::runtime::{Role, State};
 use holdup::units::Nanos;
 
 fn in_poll(b: &mut Builder, leaf: &str, line: u32, task: &str) -> StackId {
@@ -10,7 +10,7 @@ fn in_poll(b: &mut Builder, leaf: &str, line: u32, task: &str) -> StackId {
         at(app(leaf), "src/score.rs", line),
         at(app(task), "src/api.rs", 54),
     ]);
-    b.stack(StackEntry {
+    b.stack(Stack {
         syscall: None,
         ..stack(State::Blocked, WORKER, "task-poll", frames)
     })
@@ -39,7 +39,7 @@ pub fn hog() -> Recording {
         9,
         "claims_api::api::quote::{{closure}}",
     );
-    let zip = b.stack(StackEntry {
+    let zip = b.stack(Stack {
         syscall: None,
         ..stack(
             State::Pool,
@@ -57,7 +57,7 @@ pub fn hog() -> Recording {
             ],
         )
     });
-    let other = b.stack(StackEntry {
+    let other = b.stack(Stack {
         syscall: None,
         ..stack(
             State::Other,
@@ -82,7 +82,7 @@ pub fn hog() -> Recording {
     }
     b.long_poll(4251, sort, 5 * SEC, 30 * MS);
     b.long_poll(4251, parse, 6 * SEC, 20 * MS);
-    if let Some(last) = b.0.long_polls.last_mut() {
+    if let Some(last) = b.interval.long_polls.last_mut() {
         last.evidence = PollEvidence::Stack;
         last.task_id = None;
     }
@@ -90,7 +90,7 @@ pub fn hog() -> Recording {
     b.rest(4250..4252, park);
     b.rest([4260], park);
     b.rest([4270], other);
-    b.0
+    b.recording()
 }
 
 /// Workers that wait for a lock whose holder, a worker as well, writes to a disk; interrupts and
@@ -98,7 +98,7 @@ pub fn hog() -> Recording {
 pub fn held_lock() -> Recording {
     let mut b = Builder::new("/srv/claims_api", 10 * SEC);
     let (park, main) = (b.stack(park()), b.stack(main_park()));
-    let lock = b.stack(StackEntry {
+    let lock = b.stack(Stack {
         kernel: futex(),
         ..stack(
             State::Blocked,
@@ -112,7 +112,7 @@ pub fn held_lock() -> Recording {
             ]),
         )
     });
-    let sync = b.stack(StackEntry {
+    let sync = b.stack(Stack {
         syscall: Some(74),
         ..stack(
             State::Blocked,
@@ -125,7 +125,7 @@ pub fn held_lock() -> Recording {
             ]),
         )
     });
-    let driver = b.stack(StackEntry {
+    let driver = b.stack(Stack {
         syscall: Some(232),
         ..stack(
             State::Idle,
@@ -177,7 +177,7 @@ pub fn held_lock() -> Recording {
     }
     b.rest([4242], main);
     b.rest(4250..4254, park);
-    b.0
+    b.recording()
 }
 
 /// Two workers that compute as much as a quota lets them.
@@ -189,11 +189,12 @@ pub fn quota() -> Recording {
     b.thread(4251, "tokio-rt-worker", 2_400 * MS, 5_800 * MS);
     b.rest([4242], main);
     b.rest(4250..4252, park);
-    b.0.throttling = Some(Throttling {
+    let throttling = Throttling {
         group: "/kubepods.slice/claims".to_owned(),
         periods: 100,
         throttled_periods: 93,
         throttled: Nanos(5_100 * MS),
-    });
-    b.0
+    };
+    b.interval.throttling.push((ProcessId(0), throttling));
+    b.recording()
 }

@@ -1,12 +1,12 @@
 //! Services with a tokio runtime, well or not.
 
 use super::builder::*;
-use holdup::model::{Holder, ObjectKind, Recording, StackEntry};
-use holdup::tokio_rt::State;
+use holdup::recording::{Holder, ObjectKind, Recording, Stack};
+use holdup::runtime::State;
 use holdup::units::Tid;
 
-fn blocked(frames: Vec<holdup::symbolize::Frame>, syscall: u32) -> StackEntry {
-    StackEntry {
+fn blocked(frames: Vec<holdup::symbolize::Frame>, syscall: u32) -> Stack {
+    Stack {
         syscall: Some(syscall),
         kernel: futex(),
         ..stack(State::Blocked, WORKER, "task-poll", under_worker(frames))
@@ -30,11 +30,11 @@ pub fn healthy() -> Recording {
         ],
         1,
     ));
-    let closure = b.stack(StackEntry {
+    let closure = b.stack(Stack {
         syscall: Some(0),
         ..stack(
             State::Pool,
-            holdup::tokio_rt::Role::PoolThread,
+            holdup::runtime::Role::PoolThread,
             "pool-closure",
             vec![
                 system("read"),
@@ -67,7 +67,7 @@ pub fn healthy() -> Recording {
     b.rest([4242], main);
     b.rest(4250..4254, park);
     b.rest([4260], pool_park);
-    b.0
+    b.recording()
 }
 
 /// Four workers that wait for one mutex, whose holder writes to a disk.
@@ -135,7 +135,7 @@ pub fn starved() -> Recording {
         ],
         17,
     ));
-    let in_place = b.stack(StackEntry {
+    let in_place = b.stack(Stack {
         syscall: Some(0),
         ..stack(
             State::HandedOff,
@@ -195,14 +195,14 @@ pub fn starved() -> Recording {
     b.rest([4242], main);
     b.rest(4250..4254, park);
     b.rest([4260], pool_park);
-    b.0
+    b.recording()
 }
 
 /// A wedge: both workers wait since before the recording, each for what the other holds.
 pub fn hung() -> Recording {
     let mut b = Builder::new("/srv/claims_api", 5 * SEC);
-    b.0.target.ended = Some("killed by SIGKILL".to_owned());
-    b.0.target.has_lines = false;
+    b.target().ended = Some("killed by SIGKILL".to_owned());
+    b.target().has_lines = false;
     let main = b.stack(main_park());
     let site = |name: &str| {
         blocked(
@@ -238,7 +238,7 @@ pub fn hung() -> Recording {
         Holder::Unknown { reason },
     );
     b.open(4242, main, 0, true);
-    b.0
+    b.recording()
 }
 
 /// Forty workers, many sites, several runtimes.
@@ -247,7 +247,7 @@ pub fn crowded() -> Recording {
         "/srv/a-gateway-with-quite-a-long-name-for-one-line",
         60 * SEC,
     );
-    b.0.host.cpus = 64;
+    b.header.host.cpus = 64;
     let park = b.stack(park());
     for tid in 100..140 {
         b.thread(tid, "tokio-rt-worker", 12 * SEC, 9 * SEC);
@@ -287,7 +287,7 @@ pub fn crowded() -> Recording {
     for n in 0..4_u32 {
         let tid = 200 + n;
         b.thread(tid, &format!("shard-{n}"), SEC, 10 * MS);
-        let own = b.stack(StackEntry {
+        let own = b.stack(Stack {
             syscall: Some(230),
             ..stack(
                 State::Blocked,
@@ -313,7 +313,7 @@ pub fn crowded() -> Recording {
         b.rest([tid], idle);
     }
     b.rest(100..140, park);
-    b.0
+    b.recording()
 }
 
 /// A program on one thread.
@@ -330,7 +330,7 @@ pub fn current_thread() -> Recording {
             app("tail_agent::main"),
         ],
     ));
-    let dns = b.stack(StackEntry {
+    let dns = b.stack(Stack {
         syscall: Some(7),
         ..stack(
             State::Blocked,
@@ -354,7 +354,7 @@ pub fn current_thread() -> Recording {
     b.wait(900, dns, SEC, 2_050 * MS, "systemd-resolve");
     b.wait(900, dns, 6 * SEC, 12 * MS, "systemd-resolve");
     b.rest([900], idle);
-    b.0
+    b.recording()
 }
 
 fn worked(running: u64, runnable: u64) -> Recording {
@@ -364,7 +364,7 @@ fn worked(running: u64, runnable: u64) -> Recording {
         b.thread(tid, "tokio-rt-worker", running, runnable);
     }
     b.rest(4250..4252, park);
-    b.0
+    b.recording()
 }
 
 /// Workers that compute all the time.

@@ -1,0 +1,271 @@
+//! Intervals as they come, and the report of them all.
+
+use super::blocking_pool::blocking_pool;
+use super::calls::call_sites;
+use super::causes::Causes;
+use super::concurrency::Concurrency;
+use super::cpu::{cpu_sites, long_polls};
+use super::open_waits::open_waits;
+use super::panics::panics;
+use super::role_times::{self, RoleTimes};
+use super::runtimes::{Evidence, RuntimeIndex, Runtimes};
+use super::sites::sites;
+use super::stack_facts::WaitRole;
+use super::stacks::{cpu_stacks, stacks, woken_stacks};
+use super::thread_times::BalancedTimes;
+use super::throttling;
+use super::time::rfc3339;
+#[cfg(test)]
+use super::totals::Bounds;
+use super::totals::Totals;
+use super::verdict::{Findings, verdict};
+use super::whole::Whole;
+use crate::recording::{Header, Interval, OpenWait, Process, Tables, ThreadId};
+use crate::report::{CpuUse, Report, ThreadReport};
+use crate::runtime::State;
+use crate::units::{Nanos, Pid, Timestamp};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Version of the report's format, see [`Report::schema`].
+const SCHEMA: u32 = 1;
+
+/// Sums intervals up. What it keeps has bounds, however many intervals there are: times and waits
+/// are summed by thread, stack and object, and what needs single waits is computed as they come.
+///
+/// The states of each thread sum to its life exactly; see [`Report::clamped_ns`] for recordings
+/// in which they cannot. Times of a runtime are those of its threads while they were workers:
+/// waits belong to a role each, and time on the CPU is split between a thread's roles by the
+/// number of their waits.
+#[derive(Clone, Debug)]
+pub struct Analyzer {
+    /// The first instant of the first interval and the last one of the last; none before any came.
+    range: Option<(Timestamp, Timestamp)>,
+    totals: Totals,
+    concurrency: Concurrency,
+    /// Waits that had begun before the first interval.
+    carried: Vec<OpenWait>,
+    /// Waits that had not ended when the last interval did.
+    open_waits: Vec<OpenWait>,
+}
+
+impl Analyzer {
+    /// One that has seen nothing of a recording yet.
+    #[must_use]
+    pub fn new(header: &Header) -> Analyzer {
+        Analyzer {
+            range: None,
+            totals: Totals::default(),
+            concurrency: Concurrency::new(header.min_block),
+            carried: Vec::new(),
+            open_waits: Vec::new(),
+        }
+    }
+
+    /// The same with room for few waits that are not swept over.
+    #[cfg(test)]
+    pub(super) fn keeping(mut self, waits: usize) -> Analyzer {
+        self.concurrency.keep(waits);
+        self
+    }
+
+    /// The same with small tables.
+    #[cfg(test)]
+    pub(super) fn within(mut self, bounds: Bounds) -> Analyzer {
+        self.totals = Totals::within(bounds);
+        self
+    }
+
+    /// Adds the interval that comes after those added so far.
+    pub fn add(&mut self, tables: &Tables, interval: Interval) {
+        self.take(tables, &interval);
+        self.open_waits = interval.open_waits;
+    }
+
+    /// As [`Analyzer::add`], of an interval that is needed elsewhere, too.
+    pub(super) fn merge(&mut self, tables: &Tables, interval: &Interval) {
+        self.take(tables, interval);
+        self.open_waits.clone_from(&interval.open_waits);
+    }
+
+    /// Adds everything but the open waits.
+    fn take(&mut self, tables: &Tables, interval: &Interval) {
+        if self.range.is_none() {
+            self.carried.clone_from(&interval.carried);
+            self.concurrency.begin(interval.start);
+        }
+        let start = self.range.map_or(interval.start, |(start, _)| start);
+        self.range = Some((start, interval.end));
+        self.totals.add(tables, interval);
+        self.concurrency.add(interval);
+        if self.concurrency.is_full() {
+            let workers = self.workers_so_far(tables);
+            self.concurrency.fold(tables, &workers);
+        }
+    }
+
+    /// The threads that have been workers of a `multi_thread` runtime.
+    fn workers_so_far(&self, tables: &Tables) -> BTreeSet<ThreadId> {
+        let waits = self.totals.waits.keys();
+        let workers = waits
+            .filter(|(_, stack)| WaitRole::of(tables, *stack) == WaitRole::MULTI_THREAD)
+            .map(|(thread, _)| *thread);
+        workers.collect()
+    }
+
+    /// The report of all intervals added so far. More can be added after it.
+    #[must_use]
+    pub fn report(&self, header: &Header, tables: &Tables) -> Report {
+        let (start, end) = self.range.unwrap_or((header.start, header.start));
+        let whole = Whole::new(
+            (header, tables),
+            &self.totals,
+            (start, &self.carried),
+            (end, &self.open_waits),
+        );
+        let role_times = role_times::times(&whole);
+        let balanced = balanced(&whole, &role_times);
+        let is_worker = |times: &RoleTimes| times.has(WaitRole::MULTI_THREAD);
+        let workers = role_times.iter().filter(|(_, times)| is_worker(times));
+        let workers = workers.map(|(thread, _)| *thread).collect();
+        let concurrent = self.concurrency.finish(tables, &workers);
+        let runtimes = Evidence {
+            whole: &whole,
+            balanced: &balanced,
+            role_times: &role_times,
+            concurrent: &concurrent,
+        }
+        .runtimes();
+        let pool = blocking_pool(&balanced, &role_times, &concurrent);
+        let threads = threads(&whole, &balanced, &runtimes);
+        let stacks = stacks(&whole, &runtimes);
+        let woken_stacks = woken_stacks(&whole, &runtimes);
+        let cpu_stacks = cpu_stacks(&whole, &runtimes);
+        let causes = Causes::of(tables);
+        let sites = sites(&whole, &causes);
+        let long_polls = long_polls(&whole, &runtimes);
+        let call_sites = call_sites(&whole, &runtimes, &causes);
+        let throttling = throttling::throttling(&whole);
+        let verdict = verdict(&Findings {
+            runtimes: &runtimes.reports,
+            sites: &sites,
+            long_polls: &long_polls,
+            threads: &threads,
+            cpu_shares: &cpu_shares(&whole, &balanced),
+            throttling: &throttling,
+        });
+        let target = tables.processes.first();
+        Report {
+            schema: SCHEMA,
+            tool: header.tool.clone(),
+            host: header.host.clone(),
+            target: target.cloned().unwrap_or_else(nobody),
+            targets: tables.processes.clone(),
+            started_at: rfc3339(header.started_at + (start - header.start).0 as f64 / 1e9),
+            duration_ns: whole.length(),
+            min_block_ns: header.min_block,
+            throttling: throttling::told(&verdict, &runtimes.reports, throttling),
+            verdict,
+            runtimes: runtimes.reports,
+            blocking_pool: pool,
+            threads,
+            sites,
+            open_waits: open_waits(&whole, &causes),
+            cpu_sites: cpu_sites(&whole),
+            long_polls,
+            calls_measured: header.calls_measured,
+            call_sites,
+            panics: panics(&whole),
+            cpu: cpu_use(&whole, &balanced),
+            classified: self.totals.classified,
+            losses: self.totals.losses.clone(),
+            clamped_ns: balanced.iter().map(|times| times.clamped).sum(),
+            stacks,
+            cpu_stacks,
+            woken_stacks,
+        }
+    }
+}
+
+fn balanced(whole: &Whole<'_>, role_times: &BTreeMap<ThreadId, RoleTimes>) -> Vec<BalancedTimes> {
+    let threads = whole.totals.threads.iter();
+    threads
+        .map(|(&thread, sums)| {
+            let times = role_times.get(&thread).cloned().unwrap_or_default();
+            BalancedTimes::balance(thread, sums, times)
+        })
+        .collect()
+}
+
+/// Every thread, most blocked first.
+fn threads(
+    whole: &Whole<'_>,
+    balanced: &[BalancedTimes],
+    runtimes: &Runtimes,
+) -> Vec<ThreadReport> {
+    let mut threads: Vec<ThreadReport> = balanced
+        .iter()
+        .zip(whole.totals.threads.values())
+        .map(|(times, sums)| ThreadReport {
+            tid: times.thread.tid,
+            pid: whole.pid(times.thread.process),
+            name: whole.tables.thread_name(times.thread).to_owned(),
+            role: times.times.main_role(),
+            runtime: runtimes.of_thread(times.thread).map(RuntimeIndex::id),
+            lived_ns: sums.lived,
+            waits: sums.waits,
+            states: times.states(),
+            in_calls_ns: whole.header.calls_measured.then_some(times.in_calls),
+        })
+        .collect();
+    threads.sort_by_key(|thread| {
+        let blocked = thread.states.get(&State::Blocked).copied();
+        (Reverse(blocked.unwrap_or_default()), thread.tid)
+    });
+    threads
+}
+
+/// Of all processes.
+fn cpu_use(whole: &Whole<'_>, balanced: &[BalancedTimes]) -> CpuUse {
+    let running = balanced.iter().map(|times| times.running).sum();
+    CpuUse {
+        running_ns: running,
+        runnable_ns: balanced.iter().map(|times| times.runnable).sum(),
+        share: cpu_share(whole, running),
+    }
+}
+
+/// Of each process.
+fn cpu_shares(whole: &Whole<'_>, balanced: &[BalancedTimes]) -> BTreeMap<Pid, f64> {
+    let mut running: BTreeMap<Pid, Nanos> = BTreeMap::new();
+    for times in balanced {
+        *running.entry(whole.pid(times.thread.process)).or_default() += times.running;
+    }
+    let shares = running.into_iter();
+    shares
+        .map(|(pid, time)| (pid, cpu_share(whole, time)))
+        .collect()
+}
+
+/// `running` as a share of the time of all CPUs of the machine.
+fn cpu_share(whole: &Whole<'_>, running: Nanos) -> f64 {
+    let cpus = whole.header.host.cpus.into();
+    running.share_of(Nanos(whole.length().0.saturating_mul(cpus)))
+}
+
+/// What is known of a process where a recording has none.
+fn nobody() -> Process {
+    Process {
+        pid: Pid(0),
+        exe: String::new(),
+        build_id: None,
+        cmdline: Vec::new(),
+        tokio_version: None,
+        parent: None,
+        earlier: Vec::new(),
+        ended: None,
+        has_symbols: false,
+        has_lines: false,
+        panic_probes: None,
+    }
+}

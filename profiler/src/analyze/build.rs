@@ -1,0 +1,28 @@
+//! From a recording to a report.
+
+use super::analyzer::Analyzer;
+use crate::recording::Recording;
+use crate::report::Report;
+use std::ops::Range;
+
+/// Sums all of `recording` up. Pure: the same recording gives the same report.
+#[must_use]
+pub fn build(recording: &Recording) -> Report {
+    build_range(recording, 0..recording.intervals.len())
+}
+
+/// Sums some intervals of `recording` up, by their indices. What lies beyond its end is left out.
+#[must_use]
+pub fn build_range(recording: &Recording, intervals: Range<usize>) -> Report {
+    let mut analyzer = Analyzer::new(&recording.header);
+    let all = recording.intervals.iter();
+    for interval in all.take(intervals.end).skip(intervals.start) {
+        analyzer.merge(&recording.tables, interval);
+    }
+    analyzer.report(&recording.header, &recording.tables)
+}
+
+#[cfg(test)]
+mod interval_tests;
+#[cfg(test)]
+mod tests;

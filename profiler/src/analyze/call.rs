@@ -1,0 +1,161 @@
+//! A system call as a person reads it.
+
+use super::location::syscall;
+use crate::recording::{ObjectKind, Stack, WaitObject};
+use profiler_common::call;
+
+/// The operations of `futex` without their flags (`include/uapi/linux/futex.h`).
+const FUTEX_OPS: [&str; 14] = [
+    "wait",
+    "wake",
+    "fd",
+    "requeue",
+    "cmp_requeue",
+    "wake_op",
+    "lock_pi",
+    "unlock_pi",
+    "trylock_pi",
+    "wait_bitset",
+    "wake_bitset",
+    "wait_requeue_pi",
+    "cmp_requeue_pi",
+    "lock_pi2",
+];
+/// `FUTEX_CMD_MASK`.
+const FUTEX_COMMAND: u64 = 0x7f;
+const CONNECT: u32 = 42;
+const FLOCK: u32 = 73;
+
+/// The call of a wait with this stack for this object: `read fd 12 /var/lib/x`, `futex wait`,
+/// `clock_nanosleep 20 ms`, `connect tcp 10.0.0.5:5432`, `openat "/var/lib/x"`. Raw: it may hold
+/// any character.
+pub(super) fn call(stack: &Stack, object: Option<&WaitObject>) -> String {
+    let mut text = syscall(stack);
+    let Some(number) = stack.syscall else {
+        if let Some(object) = object {
+            text.push_str(" at ");
+            text.push_str(&object.object.name);
+        }
+        return text;
+    };
+    let argument = |index: usize| stack.args.and_then(|args| args.get(index).copied());
+    let what = call::object_of(number);
+    if what == call::FUTEX
+        && let Some(op) = argument(1)
+        && let Some(name) = FUTEX_OPS.get((op & FUTEX_COMMAND) as usize)
+    {
+        text.push(' ');
+        text.push_str(name.trim_end_matches("_bitset"));
+    }
+    let Some(object) = object else {
+        if what == call::DESCRIPTOR
+            && let Some(fd) = argument(0)
+            && let Ok(fd) = u32::try_from(fd)
+        {
+            text.push_str(&format!(" fd {fd}"));
+        }
+        return text;
+    };
+    if number == FLOCK && argument(1).is_some_and(|operation| operation & 2 != 0) {
+        text.push_str(" exclusive");
+    }
+    let name = &object.object.name;
+    match (number, object.object.kind, object.fd) {
+        // Who is called is all that matters of a connection that does not yet exist.
+        (CONNECT, ObjectKind::Socket, _) if name.contains(" -> ") => {
+            let protocol = name.split(' ').next().unwrap_or("");
+            let peer = name.rsplit(" -> ").next().unwrap_or("");
+            text.push_str(&format!(" {protocol} {peer}"));
+        }
+        (_, _, Some(fd)) => text.push_str(&format!(" fd {fd} {name}")),
+        (_, ObjectKind::Path, None) => text.push_str(&format!(" \"{name}\"")),
+        // An address tells nobody anything here; it is among the objects.
+        (_, ObjectKind::Futex, None) => {}
+        (_, _, None) => text.push_str(&format!(" {name}")),
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analyze::testing::stack;
+    use crate::recording::Object;
+    use crate::runtime::Role;
+    use crate::runtime::State;
+
+    fn text(
+        syscall: Option<u32>,
+        args: [u64; 6],
+        object: Option<(ObjectKind, &str, Option<u32>)>,
+    ) -> String {
+        let mut stack = stack(Vec::new(), State::Blocked, Role::None, None);
+        stack.syscall = syscall;
+        stack.args = Some(args);
+        let object = object.map(|(kind, name, fd)| WaitObject {
+            object: Object {
+                kind,
+                name: name.to_owned(),
+            },
+            fd,
+            many: 1,
+        });
+        call(&stack, object.as_ref())
+    }
+
+    #[test]
+    fn calls_read_as_a_person_reads_them() {
+        use ObjectKind::{Futex, Memory, Path, Process, Socket, Timer};
+        for (syscall, args, object, wanted) in [
+            (
+                0,
+                [12, 0],
+                Some((Path, "/var/lib/x", Some(12))),
+                "read fd 12 /var/lib/x",
+            ),
+            (0, [12, 0], None, "read fd 12"),
+            (202, [1, 128], Some((Futex, "0x1", None)), "futex wait"),
+            (202, [1, 0x189], None, "futex wait"),
+            (202, [1, 134], None, "futex lock_pi"),
+            (
+                230,
+                [1, 0],
+                Some((Timer, "20 ms", None)),
+                "clock_nanosleep 20 ms",
+            ),
+            (
+                42,
+                [7, 0],
+                Some((Socket, "tcp 10.0.0.1:40000 -> 10.0.0.5:5432", Some(7))),
+                "connect tcp 10.0.0.5:5432",
+            ),
+            (
+                257,
+                [0xffff_ff9c, 0],
+                Some((Path, "/var/lib/x", None)),
+                "openat \"/var/lib/x\"",
+            ),
+            (
+                61,
+                [77, 0],
+                Some((Process, "77 (sleep)", None)),
+                "wait4 77 (sleep)",
+            ),
+            (
+                73,
+                [3, 2],
+                Some((Path, "/run/lock", Some(3))),
+                "flock exclusive fd 3 /run/lock",
+            ),
+            (39, [0, 0], None, "getpid"),
+        ] {
+            let args = [args[0], args[1], 0, 0, 0, 0];
+            assert_eq!(text(Some(syscall), args, object), wanted);
+        }
+        let page = Some((Memory, "0x7000 /var/lib/x", None));
+        assert_eq!(
+            text(None, [0; 6], page),
+            "no system call at 0x7000 /var/lib/x"
+        );
+    }
+}

@@ -1,0 +1,446 @@
+//! What a stack says of the place in the code: site, task and wait.
+
+use crate::arch::syscall_name;
+use crate::recording::Stack;
+use crate::symbolize::{Frame, FrameRef, Naming, Origin, Space};
+use crate::units::Svma;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The place of a stack: what makes waits belong to the same site.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Location {
+    /// Function of the site.
+    pub(super) function: Arc<str>,
+    /// Its file.
+    pub(super) file: Option<Arc<str>>,
+    /// Its line.
+    pub(super) line: Option<u32>,
+    /// What was called.
+    pub(super) wait: Arc<str>,
+    /// Where `function` is a framework's into which the compiler inlined the application's: its
+    /// start, which tells apart what generic code was made for.
+    pub(super) host: Option<Svma>,
+}
+
+/// How well a frame stands for a place in the user's code, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Application,
+    /// A third-party crate: the nearest thing to the application where that has no frame.
+    Dependency,
+    /// Of a stripped binary: it may be the application's, but who knows.
+    Nameless,
+    /// A framework's generic code around the application's, which was inlined into it.
+    Host,
+    /// Code that waits, polls or computes on behalf of the application.
+    Helper,
+    /// An address and no more.
+    Offset,
+}
+
+fn rank(frame: &Frame) -> Rank {
+    match (frame.origin, frame.naming) {
+        (Origin::Application, _) => Rank::Application,
+        (Origin::Dependency, _) => Rank::Dependency,
+        (_, Naming::Offset | Naming::Unmapped) => Rank::Offset,
+        (Origin::Unknown, _) => Rank::Nameless,
+        (Origin::Runtime, _) if is_host(&frame.function) => Rank::Host,
+        (Origin::Runtime | Origin::Library | Origin::System | Origin::Kernel, _) => Rank::Helper,
+    }
+}
+
+/// Whether a framework's function runs what it was made for: it polls a future or calls a closure.
+fn is_host(function: &str) -> bool {
+    let last = function.rsplit("::").next().unwrap_or(function);
+    matches!(last, "poll" | "call" | "call_once" | "{{closure}}")
+}
+
+/// The function of std in which every thread of the program begins.
+const THREAD_ENTRY: &str = "__rust_begin_short_backtrace";
+
+/// The outermost function of the task in `stack`, where it is known that there is a task.
+pub(super) fn task(stack: &Stack) -> Option<Arc<str>> {
+    stack.class.task_frame?;
+    stack
+        .frames
+        .get(task_frames(stack))?
+        .iter()
+        .filter(|frame| rank(frame) <= Rank::Nameless)
+        .max_by_key(|frame| std::cmp::Reverse(rank(frame)))
+        .map(|frame| label(frame))
+}
+
+/// The name of a frame; where it has none of its own (line tables alone call every inlined async
+/// function `{async_fn#0}`), with the place that tells it apart.
+fn label(frame: &Frame) -> Arc<str> {
+    match (&frame.file, frame.line) {
+        (Some(file), Some(line)) if frame.function.starts_with('{') => {
+            let file = file.rsplit('/').next().unwrap_or(file);
+            format!("{} at {file}:{line}", frame.function).into()
+        }
+        _ => frame.function.clone(),
+    }
+}
+
+/// The place of `stack`.
+pub(super) fn location(stack: &Stack) -> Location {
+    let frames = stack.frames.get(task_frames(stack)).unwrap_or(&[]);
+    // Of equals, `min_by_key` takes the first and `max_by_key` the last: innermost, outermost.
+    let site = frames
+        .iter()
+        .enumerate()
+        .filter(|(_, frame)| frame.space == Space::User)
+        .min_by_key(|(_, frame)| rank(frame));
+    let Some((index, frame)) = site else {
+        return Location {
+            function: Arc::from("[no stack]"),
+            file: None,
+            line: None,
+            wait: Arc::from(syscall(stack)),
+            host: None,
+        };
+    };
+    Location {
+        host: frame.start.filter(|_| rank(frame) == Rank::Host),
+        function: frame.function.clone(),
+        file: frame.file.clone(),
+        line: frame.line,
+        wait: called(stack, frames.get(..index).unwrap_or(&[])),
+    }
+}
+
+/// The place of the thread that ended a wait, by its stack then. Where nothing of the application
+/// is on it, the code that is nearest to the wakeup and says for what it was: not the wrapper of
+/// a system call in libc or std, but who called that.
+pub(super) fn waker_location(stack: &Stack) -> Location {
+    let frames = stack.frames.get(task_frames(stack)).unwrap_or(&[]);
+    let user = |frame: &&FrameRef| frame.space == Space::User;
+    if frames
+        .iter()
+        .filter(user)
+        .any(|frame| rank(frame) != Rank::Helper)
+    {
+        return location(stack);
+    }
+    let entry = |frame: &FrameRef| frame.function.contains(THREAD_ENTRY);
+    let end = frames.iter().position(entry).unwrap_or(frames.len());
+    let frames = frames.get(..end).unwrap_or(&[]);
+    let runtime = frames
+        .iter()
+        .position(|frame| frame.origin == Origin::Runtime);
+    let telling = |frame: &FrameRef| frame.origin == Origin::Library && !is_glue(&frame.function);
+    let index = runtime.or_else(|| frames.iter().rposition(telling));
+    match index.and_then(|index| Some((index, frames.get(index)?))) {
+        None => location(stack),
+        Some((index, frame)) => Location {
+            function: frame.function.clone(),
+            file: frame.file.clone(),
+            line: frame.line,
+            wait: called(stack, frames.get(..index).unwrap_or(&[])),
+            host: None,
+        },
+    }
+}
+
+/// The frames from the leaf to the outermost one of the task; all where no task is known.
+fn task_frames(stack: &Stack) -> Range<usize> {
+    let end = stack
+        .class
+        .task_frame
+        .and_then(|index| usize::try_from(index).ok())
+        .map_or(stack.frames.len(), |index| index.saturating_add(1));
+    0..end.min(stack.frames.len())
+}
+
+/// What the site called: the outermost of the frames `below` it that says something, or else
+/// the system call. libc's generic and internal functions say less than the system call does.
+fn called(stack: &Stack, below: &[FrameRef]) -> Arc<str> {
+    below
+        .iter()
+        .rev()
+        .filter(|frame| frame.naming == Naming::Symbol && frame.space == Space::User)
+        .find(|frame| match frame.origin {
+            Origin::System => is_telling(&frame.function),
+            Origin::Kernel | Origin::Unknown => false,
+            _ => !is_glue(&frame.function),
+        })
+        .map_or_else(|| Arc::from(syscall(stack)), |frame| frame.function.clone())
+}
+
+/// Whether the name of a libc function says more than the system call's name.
+fn is_telling(function: &str) -> bool {
+    function != "syscall" && !function.starts_with('_')
+}
+
+/// Whether a function only calls what it was given: closures, iterators, `catch_unwind`.
+fn is_glue(function: &str) -> bool {
+    const CALLERS: [&str; 8] = [
+        "core::ops::function::",
+        "core::iter::",
+        "core::option::",
+        "core::result::",
+        "core::future::",
+        "alloc::boxed::",
+        "std::panic::",
+        "std::panicking::",
+    ];
+    // `<T as core::ops::function::FnOnce<…>>::call_once` is named by its trait.
+    let name = function.strip_prefix('<').map_or(function, |rest| {
+        rest.split_once(" as ").map_or(rest, |(_, of)| of)
+    });
+    CALLERS.iter().any(|caller| name.starts_with(caller))
+}
+
+/// The name of the system call; outside of any, a page fault if the kernel's stack says so.
+pub(super) fn syscall(stack: &Stack) -> String {
+    match stack.syscall {
+        Some(number) => {
+            syscall_name(number).map_or_else(|| format!("system call {number}"), str::to_owned)
+        }
+        None => {
+            let fault = |frame: &FrameRef| frame.function.contains("page_fault");
+            if stack.kernel.iter().any(fault) {
+                "page fault".to_owned()
+            } else {
+                "no system call".to_owned()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analyze::testing::{
+        app, dependency, kernel, library, offset, runtime, stack, stripped, system,
+    };
+    use crate::runtime::Flavor;
+    use crate::runtime::{Role, State};
+
+    fn blocked(frames: Vec<Frame>, task_frame: Option<u32>, syscall: Option<u32>) -> Stack {
+        let role = Role::Worker(Flavor::MultiThread);
+        let mut stack = stack(frames, State::Blocked, role, task_frame);
+        stack.syscall = syscall;
+        stack
+    }
+
+    #[test]
+    fn the_site_is_the_innermost_application_frame_of_the_task() {
+        let stack = blocked(
+            vec![
+                system("syscall"),
+                library("std::sys::sync::mutex::futex::Mutex::lock_contended"),
+                app("claims::store::reserve", 88),
+                app("claims::api::handle", 12),
+                runtime("tokio::runtime::task::raw::poll"),
+                app("claims::main", 3),
+            ],
+            Some(3),
+            Some(202),
+        );
+        let place = location(&stack);
+        assert_eq!(&*place.function, "claims::store::reserve");
+        assert_eq!(place.line, Some(88));
+        assert_eq!(task(&stack).as_deref(), Some("claims::api::handle"));
+        assert_eq!(
+            &*place.wait,
+            "std::sys::sync::mutex::futex::Mutex::lock_contended"
+        );
+    }
+
+    #[test]
+    fn frames_outside_the_task_are_no_site() {
+        let stack = blocked(
+            vec![
+                library("std::thread::sleep"),
+                runtime("tokio::runtime::task::raw::poll"),
+                app("claims::main", 3),
+            ],
+            Some(0),
+            Some(230),
+        );
+        let place = location(&stack);
+        assert_eq!(&*place.function, "std::thread::sleep");
+        assert_eq!(&*place.wait, "clock_nanosleep");
+        assert_eq!(task(&stack), None);
+    }
+
+    #[test]
+    fn a_handler_that_was_inlined_is_where_its_framework_calls_it() {
+        const HANDLER: &str = "<F as axum::handler::Handler<(M,T1),S>>::call::{{closure}}";
+        let handler = |start| {
+            let mut handler = runtime(HANDLER);
+            handler.start = Some(Svma(start));
+            blocked(
+                vec![
+                    system("clock_nanosleep"),
+                    library("std::thread::functions::sleep"),
+                    handler,
+                    runtime("tokio::runtime::task::core::Core<T,S>::poll"),
+                ],
+                Some(3),
+                Some(230),
+            )
+        };
+        let (one, other) = (location(&handler(0x1000)), location(&handler(0x2000)));
+        assert_eq!(&*one.function, HANDLER);
+        assert_eq!(&*one.wait, "std::thread::functions::sleep");
+        assert_ne!(one, other, "two handlers are two sites");
+    }
+
+    #[test]
+    fn a_nested_block_on_is_no_host() {
+        let stack = blocked(
+            vec![
+                library("std::thread::functions::park"),
+                runtime("futures_executor::local_pool::block_on"),
+                runtime(
+                    "<axum::util::MapIntoResponseFuture<F> as core::future::future::Future>::poll",
+                ),
+            ],
+            Some(2),
+            Some(202),
+        );
+        let place = location(&stack);
+        assert_eq!(&*place.wait, "futures_executor::local_pool::block_on");
+        assert!(place.function.starts_with("<axum::util"));
+    }
+
+    #[test]
+    fn without_a_task_frame_there_is_no_task() {
+        let stack = blocked(
+            vec![library("std::thread::sleep"), app("claims::on_park", 3)],
+            None,
+            Some(230),
+        );
+        let place = location(&stack);
+        assert_eq!(&*place.function, "claims::on_park");
+        assert_eq!(task(&stack), None);
+        assert_eq!(&*place.wait, "std::thread::sleep");
+    }
+
+    #[test]
+    fn a_stripped_binary_is_named_by_function_start() {
+        let stack = blocked(
+            vec![
+                system("read"),
+                stripped("claims+0x1000"),
+                stripped("claims+0x2000"),
+                offset("claims+0x3004"),
+            ],
+            Some(2),
+            Some(0),
+        );
+        let place = location(&stack);
+        assert_eq!(&*place.function, "claims+0x1000");
+        assert_eq!(task(&stack).as_deref(), Some("claims+0x2000"));
+        assert_eq!(&*place.wait, "read");
+    }
+
+    #[test]
+    fn a_dependency_is_a_site_only_without_the_application() {
+        let mut frames = vec![
+            system("read"),
+            dependency("rusqlite::statement::step"),
+            dependency("rusqlite::statement::query"),
+            app("claims::store::load", 9),
+        ];
+        let with = location(&blocked(frames.clone(), Some(3), Some(0)));
+        assert_eq!(&*with.function, "claims::store::load");
+        assert_eq!(&*with.wait, "rusqlite::statement::query");
+        frames.pop();
+        let stack = blocked(frames, Some(2), Some(0));
+        let without = location(&stack);
+        assert_eq!(&*without.function, "rusqlite::statement::step");
+        assert_eq!(task(&stack).as_deref(), Some("rusqlite::statement::query"));
+        assert_eq!(&*without.wait, "read");
+    }
+
+    #[test]
+    fn callers_of_closures_and_generic_libc_functions_are_no_wait() {
+        let stack = blocked(
+            vec![
+                system("syscall"),
+                system("__futex_abstimed_wait_common"),
+                library("<F as core::ops::function::FnOnce<()>>::call_once"),
+                app("claims::store::reserve", 88),
+            ],
+            Some(3),
+            Some(202),
+        );
+        let place = location(&stack);
+        assert_eq!(&*place.wait, "futex");
+    }
+
+    #[test]
+    fn a_waker_is_the_application_or_who_called_the_wrapper() {
+        let by = |frames: Vec<Frame>| {
+            let place = waker_location(&blocked(frames, None, Some(202)));
+            (place.function.to_string(), place.wait.to_string())
+        };
+        let start = || library("std::sys::backtrace::__rust_begin_short_backtrace");
+        let unlock = vec![
+            system("syscall"),
+            library("std::sys::sync::mutex::futex::Mutex::wake"),
+            app("claims::store::audit", 88),
+            start(),
+            app("claims::main", 3),
+        ];
+        assert_eq!(
+            by(unlock),
+            (
+                "claims::store::audit".into(),
+                "std::sys::sync::mutex::futex::Mutex::wake".into()
+            )
+        );
+        let unpark = vec![
+            system("syscall"),
+            library("std::sys::sync::condvar::futex::Condvar::notify_one"),
+            runtime("tokio::runtime::park::Inner::unpark"),
+            runtime("tokio::runtime::io::driver::Driver::turn"),
+            start(),
+        ];
+        assert_eq!(
+            by(unpark),
+            (
+                "tokio::runtime::park::Inner::unpark".into(),
+                "std::sys::sync::condvar::futex::Condvar::notify_one".into()
+            )
+        );
+        let send = vec![
+            system("syscall"),
+            library("std::sys::pal::unix::futex::futex_wake"),
+            library("std::sync::mpmc::list::Channel<T>::send"),
+            library("<F as core::ops::function::FnOnce<()>>::call_once"),
+            start(),
+            library("std::sys::thread::unix::Thread::new::thread_start"),
+        ];
+        assert_eq!(by(send).0, "std::sync::mpmc::list::Channel<T>::send");
+        assert_eq!(by(vec![system("__write")]).0, "__write");
+    }
+
+    #[test]
+    fn a_page_fault_is_told_by_the_kernel_stack() {
+        let mut stack = blocked(vec![app("claims::store::scan", 5)], Some(0), None);
+        assert_eq!(&*location(&stack).wait, "no system call");
+        stack.kernel = vec![
+            kernel("folio_wait_bit_common").into(),
+            kernel("asm_exc_page_fault").into(),
+        ];
+        assert_eq!(&*location(&stack).wait, "page fault");
+    }
+
+    #[test]
+    fn no_stack_is_a_place_too() {
+        let place = location(&blocked(vec![], None, Some(100_000)));
+        assert_eq!(&*place.function, "[no stack]");
+        assert_eq!(&*place.wait, "system call 100000");
+    }
+
+    #[test]
+    fn a_task_frame_out_of_bounds_is_the_whole_stack() {
+        let place = location(&blocked(vec![app("a::b", 1)], Some(u32::MAX), Some(0)));
+        assert_eq!(&*place.function, "a::b");
+    }
+}

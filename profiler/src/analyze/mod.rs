@@ -1,0 +1,42 @@
+//! From intervals to a [`Report`](crate::report::Report): sums, runtimes, sites, the verdict.
+//!
+//! ```text
+//! Interval -> analyzer -> totals (sums), concurrency (who waited at once) -> whole (a range)
+//!     -> role_times -> runtimes, sites, stacks, cpu, calls, panics -> verdict -> Report
+//! ```
+
+mod analyzer;
+mod blocking_pool;
+mod build;
+mod call;
+mod calls;
+mod causes;
+mod concurrency;
+mod cpu;
+mod location;
+mod object_groups;
+mod open_waits;
+mod panics;
+mod quantile;
+mod role_times;
+mod runtimes;
+mod sites;
+mod stack_facts;
+mod stacks;
+#[cfg(test)]
+mod story;
+mod sweep;
+mod tasks;
+#[cfg(test)]
+mod testing;
+mod thread_sums;
+mod thread_times;
+mod throttling;
+mod time;
+mod totals;
+mod verdict;
+mod wakers;
+mod whole;
+
+pub use analyzer::Analyzer;
+pub use build::{build, build_range};

@@ -1,0 +1,333 @@
+//! The runtimes of the processes.
+//!
+//! All workers of a process's `multi_thread` runtimes form one runtime: stacks do not tell several
+//! apart. Each thread of a `current_thread` runtime is a runtime of its own.
+
+use super::concurrency::{Concurrent, Track};
+use super::role_times::RoleTimes;
+use super::stack_facts::{WaitRole, class_of};
+use super::sweep::Sweep;
+use super::thread_times::{self, BalancedTimes};
+use super::whole::Whole;
+use crate::recording::{ProcessId, StackId, ThreadId};
+use crate::report::{RuntimeKind, RuntimeReport, StateTimes, Stretch};
+use crate::runtime::{Flavor, Role, State};
+use crate::units::{Nanos, Pid};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Index of a runtime in the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct RuntimeIndex(usize);
+
+impl RuntimeIndex {
+    /// Its id in the report.
+    pub(super) fn id(self) -> String {
+        format!("rt{}", self.0)
+    }
+}
+
+/// The runtimes and which thread works for which.
+pub(super) struct Runtimes {
+    /// In the order of the report.
+    pub(super) reports: Vec<RuntimeReport>,
+    multi_thread: BTreeMap<ProcessId, RuntimeIndex>,
+    current_thread: BTreeMap<ThreadId, RuntimeIndex>,
+    workers: BTreeSet<ThreadId>,
+}
+
+impl Runtimes {
+    /// The runtime that a thread's wait in a role belongs to.
+    pub(super) fn of_wait(&self, thread: ThreadId, role: WaitRole) -> Option<RuntimeIndex> {
+        match role {
+            WaitRole::CURRENT_THREAD => self.current_thread.get(&thread).copied(),
+            WaitRole::Unknown => self.of_thread(thread),
+            role => self.of_process(thread.process, role),
+        }
+    }
+
+    /// The runtime that waits in a role belong to, where the process alone says it.
+    pub(super) fn of_process(&self, process: ProcessId, role: WaitRole) -> Option<RuntimeIndex> {
+        match role {
+            WaitRole::MULTI_THREAD | WaitRole::HandedOff => {
+                self.multi_thread.get(&process).copied()
+            }
+            WaitRole::Role(_) | WaitRole::Unknown => None,
+        }
+    }
+
+    /// The runtime that a thread works for, for most of its time.
+    pub(super) fn of_thread(&self, thread: ThreadId) -> Option<RuntimeIndex> {
+        if self.workers.contains(&thread) {
+            self.multi_thread.get(&thread.process).copied()
+        } else {
+            self.current_thread.get(&thread).copied()
+        }
+    }
+}
+
+/// What runtimes are found from.
+pub(super) struct Evidence<'a> {
+    pub(super) whole: &'a Whole<'a>,
+    pub(super) balanced: &'a [BalancedTimes],
+    pub(super) role_times: &'a BTreeMap<ThreadId, RoleTimes>,
+    pub(super) concurrent: &'a Concurrent,
+}
+
+/// A process's runtime, or that of a thread.
+type Owner = (ProcessId, Option<ThreadId>);
+
+impl Evidence<'_> {
+    /// Finds the runtimes.
+    pub(super) fn runtimes(&self) -> Runtimes {
+        let mut found: Vec<(Owner, RuntimeReport)> = Vec::new();
+        for &process in &self.processes() {
+            found.extend(
+                self.multi_thread(process)
+                    .map(|report| ((process, None), report)),
+            );
+        }
+        found.extend(self.current_thread());
+        found.sort_by_key(|(owner, report)| (order(report), *owner));
+        let is_worker = |times: &RoleTimes| times.main_role() == Role::Worker(Flavor::MultiThread);
+        let times = self.role_times.iter();
+        let mut runtimes = Runtimes {
+            reports: Vec::new(),
+            multi_thread: BTreeMap::new(),
+            current_thread: BTreeMap::new(),
+            workers: times
+                .filter(|(_, times)| is_worker(times))
+                .map(|(&thread, _)| thread)
+                .collect(),
+        };
+        for (index, ((process, thread), mut report)) in found.into_iter().enumerate() {
+            let index = RuntimeIndex(index);
+            report.id = index.id();
+            match thread {
+                Some(thread) => runtimes.current_thread.insert(thread, index),
+                None => runtimes.multi_thread.insert(process, index),
+            };
+            runtimes.reports.push(report);
+        }
+        self.add_long_polls(&mut runtimes);
+        runtimes
+    }
+
+    fn processes(&self) -> BTreeSet<ProcessId> {
+        self.role_times
+            .keys()
+            .map(|thread| thread.process)
+            .collect()
+    }
+
+    /// The threads of a process with what they waited in.
+    fn threads_of(&self, process: ProcessId) -> impl Iterator<Item = &RoleTimes> {
+        let of_process = move |(thread, _): &(&ThreadId, _)| thread.process == process;
+        self.role_times
+            .iter()
+            .filter(of_process)
+            .map(|(_, times)| times)
+    }
+
+    fn balanced_of(&self, process: ProcessId) -> impl Iterator<Item = &BalancedTimes> {
+        let of_process = move |times: &&BalancedTimes| times.thread.process == process;
+        self.balanced.iter().filter(of_process)
+    }
+
+    fn add_long_polls(&self, runtimes: &mut Runtimes) {
+        for (&(thread, stack), polls) in &self.whole.totals.long_polls {
+            let index = runtimes.of_wait(thread, WaitRole::of(self.whole.tables, stack));
+            if let Some(runtime) = index.and_then(|index| runtimes.reports.get_mut(index.0)) {
+                runtime.long_polls += polls.polls;
+                runtime.long_poll_ns += polls.on_cpu;
+                runtime.long_poll_max_ns = runtime.long_poll_max_ns.max(polls.longest.on_cpu);
+            }
+        }
+    }
+
+    fn multi_thread(&self, process: ProcessId) -> Option<RuntimeReport> {
+        let mut states = StateTimes::new();
+        for times in self.balanced_of(process) {
+            thread_times::add_all(&mut states, &times.states_as(WaitRole::MULTI_THREAD));
+        }
+        let distinct = self
+            .threads_of(process)
+            .filter(|times| times.has(WaitRole::MULTI_THREAD))
+            .count();
+        if distinct == 0 {
+            return None;
+        }
+        let blocked = self.concurrent.of(Track::Workers(process));
+        let handed_off = self.concurrent.of(Track::HandedOff(process));
+        let workers = self
+            .worker_count(process)
+            .min(distinct.saturating_sub(handed_off.peak()))
+            .max(blocked.peak())
+            .max(1);
+        let is_worker = |thread: ThreadId, role: Role| {
+            thread.process == process && role == Role::Worker(Flavor::MultiThread)
+        };
+        let driver = self.driver_time(is_worker);
+        let pid = self.whole.pid(process);
+        let mut report = report(
+            pid,
+            RuntimeKind::MultiThread,
+            workers,
+            states,
+            blocked,
+            driver,
+        );
+        report.wedged_ns = self.wedged(workers, is_worker);
+        report.in_calls_ns = self.in_calls(self.balanced_of(process), WaitRole::MULTI_THREAD);
+        Some(report)
+    }
+
+    /// How many workers there were at a time.
+    ///
+    /// A `block_in_place` moves a worker's core to a thread of the blocking pool, so over time more
+    /// threads have been workers than there are workers. Threads that were nothing else count one
+    /// each; of the others, the time that they were workers for is summed, and each length of the
+    /// recording in it is a worker.
+    fn worker_count(&self, process: ProcessId) -> usize {
+        let is_steady = |times: &RoleTimes| {
+            times.main_wait_role() == Some(WaitRole::MULTI_THREAD)
+                && !times.has(WaitRole::HandedOff)
+                && !times.has(WaitRole::POOL)
+        };
+        let steady = self
+            .threads_of(process)
+            .filter(|times| is_steady(times))
+            .count();
+        let shared: Nanos = self
+            .balanced_of(process)
+            .filter(|balanced| !is_steady(&balanced.times))
+            .map(|balanced| thread_times::sum(&balanced.states_as(WaitRole::MULTI_THREAD)))
+            .sum();
+        let shared = shared.share_of(self.whole.length()).round();
+        // A share is finite and not negative; a float that is too large becomes the largest integer.
+        steady.saturating_add(shared as usize)
+    }
+
+    /// The `current_thread` runtimes, each with its thread.
+    fn current_thread(&self) -> Vec<(Owner, RuntimeReport)> {
+        let balanced: BTreeMap<ThreadId, &BalancedTimes> = self
+            .balanced
+            .iter()
+            .map(|times| (times.thread, times))
+            .collect();
+        let kind = RuntimeKind::CurrentThread;
+        self.role_times
+            .iter()
+            .filter(|(_, times)| times.has(WaitRole::CURRENT_THREAD))
+            .map(|(&thread, _)| {
+                let sweep = self.concurrent.of(Track::CurrentThread(thread));
+                let own = balanced.get(&thread).copied();
+                let states = own
+                    .map(|times| times.states_as(WaitRole::CURRENT_THREAD))
+                    .unwrap_or_default();
+                let is_own = |of: ThreadId, role: Role| {
+                    of == thread && role == Role::Worker(Flavor::CurrentThread)
+                };
+                let driver = self.driver_time(is_own);
+                let pid = self.whole.pid(thread.process);
+                let mut report = report(pid, kind, 1, states, sweep, driver);
+                report.wedged_ns = self.wedged(1, is_own);
+                report.in_calls_ns = self.in_calls(own.into_iter(), WaitRole::CURRENT_THREAD);
+                ((thread.process, Some(thread)), report)
+            })
+            .collect()
+    }
+
+    /// CPU time inside system calls of threads in a role; none where they were not measured. It is
+    /// shared out as time on a CPU is.
+    fn in_calls<'a>(
+        &self,
+        times: impl Iterator<Item = &'a BalancedTimes>,
+        role: WaitRole,
+    ) -> Option<Nanos> {
+        let part = |balanced: &BalancedTimes| balanced.times.part(role, balanced.in_calls);
+        let measured = self.whole.header.calls_measured;
+        measured.then(|| times.map(part).sum())
+    }
+
+    /// For how long threads were parked in the I/O driver; none where none ever was.
+    fn driver_time(&self, wanted: impl Fn(ThreadId, Role) -> bool) -> Option<Nanos> {
+        let is_driver = |thread: ThreadId, id: StackId| {
+            self.whole.tables.stack(id).is_some_and(|stack| {
+                stack.class.state == State::Idle
+                    && stack.syscall.is_some_and(|number| EPOLL.contains(&number))
+                    && wanted(thread, stack.class.role)
+            })
+        };
+        self.whole
+            .waits()
+            .filter(|(thread, stack, _)| is_driver(*thread, *stack))
+            .map(|(_, _, times)| times.blocked)
+            .reduce(|sum, time| sum + time)
+    }
+
+    /// For how long as many threads as there are workers had each been blocked in one wait when
+    /// the recording ended; zero where there are fewer.
+    fn wedged(&self, workers: usize, wanted: impl Fn(ThreadId, Role) -> bool) -> Nanos {
+        let mut open: Vec<Nanos> = self
+            .whole
+            .still_waiting()
+            .filter(|open| {
+                let (state, role) = class_of(self.whole.tables, open.stack);
+                state == State::Blocked && wanted(open.thread, role)
+            })
+            .map(|open| self.whole.end - open.since)
+            .collect();
+        open.sort_unstable_by_key(|time| Reverse(*time));
+        let last = workers.checked_sub(1).and_then(|last| open.get(last));
+        last.copied().unwrap_or_default()
+    }
+}
+
+/// The one with the most workers first.
+fn order(report: &RuntimeReport) -> impl Ord + use<> {
+    let blocked = report.states.get(&State::Blocked).copied();
+    (Reverse(report.workers), report.kind, Reverse(blocked))
+}
+
+/// `epoll_wait`, `epoll_pwait` and `epoll_pwait2` on x86_64, in one of which the I/O driver parks.
+const EPOLL: [u32; 3] = [232, 281, 441];
+
+fn report(
+    pid: Pid,
+    kind: RuntimeKind,
+    workers: usize,
+    states: StateTimes,
+    blocked: &Sweep,
+    driver: Option<Nanos>,
+) -> RuntimeReport {
+    let blocked_at_once = blocked.at_once(workers);
+    let any: Nanos = blocked_at_once.iter().skip(1).copied().sum();
+    let starved = blocked.spans(workers);
+    RuntimeReport {
+        id: String::new(),
+        pid,
+        kind,
+        workers: u32::try_from(workers).unwrap_or(u32::MAX),
+        states,
+        in_calls_ns: None,
+        starved_ns: blocked_at_once.last().copied().unwrap_or_default(),
+        starved_max_ns: starved.first().map_or(Nanos::ZERO, |span| span.length),
+        starved_stretches: starved
+            .iter()
+            .map(|span| Stretch {
+                start_ns: span.start,
+                length_ns: span.length,
+            })
+            .collect(),
+        wedged_ns: Nanos::ZERO,
+        blocked_at_once,
+        driver_ns: driver,
+        // One worker at a time is in the driver: of the time in which any was blocked, it can have
+        // covered no more than it was there for.
+        blocked_without_driver_ns: driver.map(|driver| any.saturating_sub(driver)),
+        long_polls: 0,
+        long_poll_ns: Nanos::ZERO,
+        long_poll_max_ns: Nanos::ZERO,
+    }
+}

@@ -1,0 +1,297 @@
+//! Sites: where in the code threads waited.
+
+use super::call::call;
+use super::causes::Causes;
+use super::location::{Location, location, task};
+use super::object_groups::{MAX_OBJECTS, groups, shorten, sum_objects};
+use super::quantile::Distribution;
+use super::stack_facts::{class_of, has_site, object, whole_stack};
+use super::totals::WaitTimes;
+use super::wakers::Wakers;
+use super::whole::Whole;
+use crate::cause::{Cause, Suggestion};
+use crate::recording::{ObjectId, ProcessId, Stack, StackId};
+use crate::report::{ObjectTotal, Site, TASK_IDS, TaskIdTotal, TaskTotal};
+use crate::runtime::{Role, State};
+use crate::units::Nanos;
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    process: ProcessId,
+    state: State,
+    role: Role,
+    location: Location,
+}
+
+#[derive(Default)]
+struct SiteWaits {
+    times: WaitTimes,
+    max: Nanos,
+    durations: Distribution,
+    stacks: BTreeMap<StackId, Nanos>,
+    /// By stack and object, none being waits whose object is not known: waits and time.
+    objects: BTreeMap<(StackId, Option<ObjectId>), (u64, Nanos)>,
+    wakers: Wakers,
+    task_ids: HashMap<u64, (u64, Nanos)>,
+}
+
+impl SiteWaits {
+    fn add(&mut self, stack: StackId, times: WaitTimes, max: Nanos) {
+        self.times.add(times);
+        self.max = self.max.max(max);
+        *self.stacks.entry(stack).or_default() += times.blocked;
+    }
+
+    fn add_object(&mut self, key: (StackId, Option<ObjectId>), waits: u64, time: Nanos) {
+        let sum = self.objects.entry(key).or_default();
+        sum.0 = sum.0.saturating_add(waits);
+        sum.1 += time;
+    }
+}
+
+/// The sites of all stacks, being filled.
+struct Sites {
+    sites: Vec<(Key, SiteWaits)>,
+    by_stack: HashMap<StackId, usize>,
+}
+
+impl Sites {
+    fn get(&mut self, stack: StackId) -> Option<&mut SiteWaits> {
+        let index = self.by_stack.get(&stack)?;
+        self.sites.get_mut(*index).map(|(_, waits)| waits)
+    }
+}
+
+/// All sites: by state, and each state's by time, longest first.
+pub(super) fn sites(whole: &Whole<'_>, causes: &Causes) -> Vec<Site> {
+    let mut all = sites_of_stacks(whole);
+    for (&id, stack) in &whole.totals.stacks {
+        let Some(site) = all.get(id) else { continue };
+        site.add(id, whole.finished(id), stack.max);
+        site.durations.add(&stack.durations);
+        site.wakers.add_others(stack.other_wakers);
+        for (task, waits, time) in stack.tasks.iter() {
+            let sum = site.task_ids.entry(task).or_default();
+            sum.0 += waits;
+            sum.1 += time;
+        }
+    }
+    for (key, waits, time) in whole.objects() {
+        if let Some(site) = all.get(key.0) {
+            site.add_object(key, waits, time);
+        }
+    }
+    for (open, times) in whole.open() {
+        if let Some(site) = all.get(open.stack) {
+            site.add(open.stack, times, times.blocked);
+            site.durations.add_open(times.blocked);
+            site.add_object((open.stack, open.began_for), 1, times.blocked);
+        }
+    }
+    for (key, (waits, _)) in &whole.totals.wakers {
+        if let (Some(site), Some(waker)) = (all.get(key.stack), whole.tables.waker(key.waker)) {
+            site.wakers.add(whole, waker, key.waker_stack, *waits);
+        }
+    }
+    let mut sites: Vec<Site> = all
+        .sites
+        .into_iter()
+        .filter(|(_, site)| site.times.waits > 0)
+        .map(|(key, waits)| site(whole, causes, key, waits))
+        .collect();
+    sites.sort_by(order);
+    sites
+}
+
+/// By state, and in each by time, longest first; then by whatever makes it a total order.
+fn order(a: &Site, b: &Site) -> Ordering {
+    let order = |site: &Site| (site.state, Reverse(site.total_ns), site.line, site.role);
+    order(a)
+        .cmp(&order(b))
+        .then_with(|| a.function.cmp(&b.function))
+        .then_with(|| a.file.cmp(&b.file))
+        .then_with(|| a.wait.cmp(&b.wait))
+        .then_with(|| a.pid.cmp(&b.pid))
+}
+
+/// The sites of the stacks with which threads waited in the range, empty.
+fn sites_of_stacks(whole: &Whole<'_>) -> Sites {
+    let mut indices: HashMap<Key, usize> = HashMap::new();
+    let mut all = Sites {
+        sites: Vec::new(),
+        by_stack: HashMap::new(),
+    };
+    let finished = whole.totals.stacks.keys().copied();
+    for id in finished.chain(whole.open_waits.iter().map(|open| open.stack)) {
+        let (state, role) = class_of(whole.tables, id);
+        let Some(stack) = whole.tables.stack(id).filter(|_| has_site(state)) else {
+            continue;
+        };
+        let key = Key {
+            process: stack.process,
+            state,
+            role,
+            location: location(stack),
+        };
+        let index = *indices.entry(key.clone()).or_insert_with(|| {
+            all.sites.push((key, SiteWaits::default()));
+            all.sites.len() - 1
+        });
+        all.by_stack.insert(id, index);
+    }
+    all
+}
+
+fn site(whole: &Whole<'_>, causes: &Causes, key: Key, waits: SiteWaits) -> Site {
+    let parts = waits.objects.iter().map(|((_, id), sum)| (*id, *sum));
+    let mut objects = sum_objects(whole.tables, parts);
+    let mut object_groups = groups(&objects);
+    let more_objects = shorten(&mut objects, MAX_OBJECTS, |object| object.many);
+    let more_groups = shorten(&mut object_groups, MAX_OBJECTS, |_| 1);
+    let call = longest_call(whole, &waits.objects);
+    let stacks = waits.stacks.into_iter();
+    let mut stacks: Vec<_> = stacks.map(|(id, time)| (Reverse(time), id)).collect();
+    stacks.sort_unstable();
+    let stack = |id: StackId| whole.tables.stack(id);
+    let (cause, evidence) = cause(whole, causes, &stacks);
+    // Elsewhere the wait is allowed, or not the application's.
+    let advice = (key.state == State::Blocked).then(|| advice(causes, &stacks, cause));
+    let with_stack = stacks
+        .iter()
+        .filter_map(|&(time, id)| Some((stack(id)?, time.0)));
+    let tasks = tasks(with_stack);
+    let worst = stacks.first().and_then(|&(_, id)| stack(id));
+    let [p50, p99] = waits.durations.quantiles([0.50, 0.99], waits.max);
+    let objects = objects.into_iter().map(|object| ObjectTotal {
+        kind: object.kind,
+        name: object.name,
+        waits: object.number,
+        total_ns: object.total,
+    });
+    Site {
+        function: key.location.function,
+        file: key.location.file,
+        line: key.location.line,
+        pid: whole.pid(key.process),
+        inlined_into: key.location.host.is_some(),
+        task: tasks.first().map(|task| task.function.clone()),
+        tasks,
+        task_ids: task_ids(waits.task_ids),
+        state: key.state,
+        role: key.role,
+        wait: key.location.wait.to_string(),
+        cause,
+        call,
+        objects: objects.collect(),
+        more_objects,
+        object_groups,
+        more_groups,
+        advice: advice.flatten(),
+        evidence,
+        waits: waits.times.waits,
+        total_ns: waits.times.blocked,
+        max_ns: waits.max,
+        p50_ns: p50,
+        p99_ns: p99,
+        runqueue_ns: waits.times.runqueue,
+        wakers: waits.wakers.totals(),
+        stack: worst.map(whole_stack).unwrap_or_default(),
+        truncated: worst.and_then(|stack| stack.truncated),
+    }
+}
+
+/// Stacks of a site, the one with the most time first.
+type Stacks = [(Reverse<Nanos>, StackId)];
+
+/// The cause with the most time, and the rules that classified the stacks and found any of the
+/// causes.
+fn cause(whole: &Whole<'_>, causes: &Causes, stacks: &Stacks) -> (Cause, Vec<String>) {
+    let mut rules: Vec<String> = Vec::new();
+    let mut add = |rule: &str| {
+        if !rules.iter().any(|known| known == rule) {
+            rules.push(rule.to_owned());
+        }
+    };
+    let classes = stacks.iter().filter_map(|(_, id)| whole.tables.stack(*id));
+    classes.for_each(|stack| add(stack.class.rule.0));
+    let mut by_cause: Vec<String> = Vec::new();
+    let mut sums: BTreeMap<Cause, Nanos> = BTreeMap::new();
+    for (time, id) in stacks {
+        let Some(finding) = causes.get(*id) else {
+            continue;
+        };
+        *sums.entry(finding.cause).or_default() += time.0;
+        if !by_cause.iter().any(|known| known == finding.rule) {
+            by_cause.push(finding.rule.to_owned());
+        }
+    }
+    rules.extend(by_cause);
+    let cause = sums
+        .into_iter()
+        .max_by_key(|(cause, time)| (*time, Reverse(*cause)))
+        .map_or(Cause::Other, |(cause, _)| cause);
+    (cause, rules)
+}
+
+/// What to do instead: what is said of the longest stack with `cause`.
+fn advice(causes: &Causes, stacks: &Stacks, cause: Cause) -> Option<Suggestion> {
+    let findings = stacks.iter().filter_map(|(_, id)| causes.get(*id));
+    let finding = findings
+        .into_iter()
+        .find(|finding| finding.cause == cause)?;
+    finding.advice.map(|advice| advice.suggestion)
+}
+
+/// The call with the most time.
+fn longest_call(
+    whole: &Whole<'_>,
+    objects: &BTreeMap<(StackId, Option<ObjectId>), (u64, Nanos)>,
+) -> String {
+    let mut sums: BTreeMap<String, Nanos> = BTreeMap::new();
+    // The longest alone decide; the others would only cost their texts.
+    let mut longest: Vec<_> = objects.iter().collect();
+    longest.sort_by_key(|(key, (_, time))| (Reverse(*time), **key));
+    for ((stack, id), (_, time)) in longest.into_iter().take(4 * MAX_OBJECTS) {
+        if let Some(stack) = whole.tables.stack(*stack) {
+            let call = call(stack, object(whole.tables, *id));
+            *sums.entry(call).or_default() += *time;
+        }
+    }
+    sums.into_iter()
+        .max_by(|a, b| a.1.cmp(&b.1).then_with(|| b.0.cmp(&a.0)))
+        .map_or_else(String::new, |(call, _)| call)
+}
+
+fn tasks<'a>(stacks: impl Iterator<Item = (&'a Stack, Nanos)>) -> Vec<TaskTotal> {
+    let mut sums: BTreeMap<Arc<str>, Nanos> = BTreeMap::new();
+    for (stack, time) in stacks {
+        if let Some(function) = task(stack) {
+            *sums.entry(function).or_default() += time;
+        }
+    }
+    let mut tasks: Vec<TaskTotal> = sums
+        .into_iter()
+        .map(|(function, total_ns)| TaskTotal { function, total_ns })
+        .collect();
+    // The sort is stable: of equals the first by name stays first.
+    tasks.sort_by_key(|task| Reverse(task.total_ns));
+    tasks
+}
+
+/// The tasks that waited the longest.
+fn task_ids(sums: HashMap<u64, (u64, Nanos)>) -> Vec<TaskIdTotal> {
+    let mut task_ids: Vec<TaskIdTotal> = sums
+        .into_iter()
+        .map(|(id, (waits, total_ns))| TaskIdTotal {
+            id,
+            waits,
+            total_ns,
+        })
+        .collect();
+    task_ids.sort_by_key(|task| (Reverse(task.total_ns), task.id));
+    task_ids.truncate(TASK_IDS);
+    task_ids
+}

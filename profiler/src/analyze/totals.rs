@@ -1,0 +1,407 @@
+//! The sums of a row of intervals. What they take depends on how many threads, stacks and objects
+//! there are, not on how many waits, and has bounds: what goes beyond is counted as lost.
+
+use super::quantile::Durations;
+use super::stack_facts::WaitRole;
+use super::tasks::Tasks;
+use super::thread_sums::ThreadSums;
+use crate::recording::{
+    CallSum, Classified, Interval, LongPoll, Losses, ObjectId, PanicSum, PollEvidence, ProcessId,
+    ShadowCheck, StackId, Tables, ThreadId, Throttling, Wait, WaitSum, WakerId,
+};
+use crate::units::Nanos;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How many entries the tables of [`Totals`] have at most.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Threads.
+    pub(super) threads: usize,
+    /// Threads by stack, and stacks by object.
+    pub(super) sums: usize,
+    /// Stacks by waker.
+    pub(super) wakers: usize,
+    /// Calls, panics and long polls, each by thread and stack.
+    pub(super) others: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds {
+            threads: 1 << 17,
+            sums: 1 << 18,
+            wakers: 1 << 16,
+            others: 1 << 16,
+        }
+    }
+}
+
+/// Waits of one thread with one stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct WaitTimes {
+    pub(super) waits: u64,
+    pub(super) blocked: Nanos,
+    pub(super) runqueue: Nanos,
+}
+
+impl WaitTimes {
+    pub(super) fn add(&mut self, more: WaitTimes) {
+        self.waits = self.waits.saturating_add(more.waits);
+        self.blocked += more.blocked;
+        self.runqueue += more.runqueue;
+    }
+
+    /// Takes away what is not to be counted; the number of waits stays.
+    pub(super) fn without(self, part: WaitTimes) -> WaitTimes {
+        WaitTimes {
+            waits: self.waits,
+            blocked: self.blocked.saturating_sub(part.blocked),
+            runqueue: self.runqueue.saturating_sub(part.runqueue),
+        }
+    }
+}
+
+/// The finished waits with one stack.
+#[derive(Clone, Debug, Default)]
+pub(super) struct StackWaits {
+    pub(super) times: WaitTimes,
+    pub(super) max: Nanos,
+    pub(super) durations: Durations,
+    pub(super) tasks: Tasks,
+    /// Waits whose waker found no room in [`Totals::wakers`].
+    pub(super) other_wakers: u64,
+}
+
+/// Waits that a thread ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct WokenKey {
+    pub(super) stack: StackId,
+    /// The thread that waited, where the class of the stack demands to know.
+    pub(super) thread: Option<ThreadId>,
+    pub(super) waker: WakerId,
+    pub(super) waker_stack: Option<StackId>,
+}
+
+/// The long polls of one thread that began with one stack.
+#[derive(Clone, Debug)]
+pub(super) struct LongPolls {
+    pub(super) polls: u64,
+    pub(super) on_cpu: Nanos,
+    pub(super) longest: LongPoll,
+    pub(super) evidence: BTreeSet<PollEvidence>,
+}
+
+/// The sums.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Totals {
+    bounds: Bounds,
+    pub(super) threads: BTreeMap<ThreadId, ThreadSums>,
+    pub(super) waits: BTreeMap<(ThreadId, StackId), WaitTimes>,
+    pub(super) stacks: BTreeMap<StackId, StackWaits>,
+    /// Waits and their blocked time; no object being waits whose object is not known.
+    pub(super) objects: BTreeMap<(StackId, Option<ObjectId>), (u64, Nanos)>,
+    /// Waits recorded one by one, with their blocked time.
+    pub(super) wakers: BTreeMap<WokenKey, (u64, Nanos)>,
+    pub(super) samples: BTreeMap<(ThreadId, StackId), u64>,
+    pub(super) long_polls: BTreeMap<(ThreadId, StackId), LongPolls>,
+    pub(super) calls: BTreeMap<(ThreadId, StackId, Option<ObjectId>), CallSum>,
+    pub(super) panics: BTreeMap<(ThreadId, StackId), PanicSum>,
+    pub(super) throttling: BTreeMap<ProcessId, Throttling>,
+    pub(super) classified: Classified,
+    pub(super) losses: Losses,
+}
+
+/// Adds to an entry, or makes it if there is room; whether there was.
+fn add_within<K: Ord, V>(
+    map: &mut BTreeMap<K, V>,
+    most: usize,
+    key: K,
+    new: impl FnOnce() -> V,
+    add: impl FnOnce(&mut V),
+) -> bool {
+    let len = map.len();
+    match map.entry(key) {
+        Entry::Occupied(entry) => add(entry.into_mut()),
+        Entry::Vacant(entry) if len < most => add(entry.insert(new())),
+        Entry::Vacant(_) => return false,
+    }
+    true
+}
+
+impl Totals {
+    /// Sums of small bounds, for tests.
+    #[cfg(test)]
+    pub(super) fn within(bounds: Bounds) -> Totals {
+        Totals {
+            bounds,
+            ..Totals::default()
+        }
+    }
+
+    /// Adds what happened in `interval`.
+    pub(super) fn add(&mut self, tables: &Tables, interval: &Interval) {
+        self.add_losses(&interval.losses);
+        self.add_classified(&interval.classified);
+        for times in &interval.threads {
+            let new = ThreadSums::default;
+            let most = self.bounds.threads;
+            if !add_within(&mut self.threads, most, times.thread, new, |sum| {
+                sum.add(times)
+            }) {
+                self.losses.by_cause.threads_left_out += 1;
+            }
+        }
+        for sum in &interval.sums {
+            self.add_sum(sum);
+        }
+        for wait in &interval.waits {
+            self.add_wait(tables, wait);
+        }
+        for sum in &interval.samples {
+            let add = |samples: &mut u64| *samples = samples.saturating_add(sum.samples);
+            let key = (sum.thread, sum.stack);
+            if !add_within(&mut self.samples, self.bounds.sums, key, || 0, add) {
+                self.lose_samples(sum.samples);
+            }
+        }
+        for poll in &interval.long_polls {
+            self.add_long_poll(poll);
+        }
+        for call in &interval.calls {
+            self.add_call(call);
+        }
+        for panic in &interval.panics {
+            self.add_panic(panic);
+        }
+        for (process, throttling) in &interval.throttling {
+            self.add_throttling(*process, throttling);
+        }
+    }
+
+    fn add_sum(&mut self, sum: &WaitSum) {
+        let times = WaitTimes {
+            waits: sum.waits,
+            blocked: sum.blocked,
+            runqueue: sum.runqueue,
+        };
+        let key = (sum.thread, sum.stack);
+        let add = |all: &mut WaitTimes| all.add(times);
+        if !add_within(
+            &mut self.waits,
+            self.bounds.sums,
+            key,
+            WaitTimes::default,
+            add,
+        ) {
+            self.losses.by_cause.sums_left_out += sum.waits;
+            self.losses.stacks += sum.waits;
+        }
+        let stack = self.stacks.entry(sum.stack).or_default();
+        stack.times.add(times);
+        stack.max = stack.max.max(sum.max);
+        stack.durations.add_histogram(&sum.histogram);
+        let mut add = |object: Option<ObjectId>, most: usize| {
+            let key = (sum.stack, object);
+            add_within(&mut self.objects, most, key, Default::default, |all| {
+                all.0 = all.0.saturating_add(sum.waits);
+                all.1 += sum.blocked;
+            })
+        };
+        if !add(sum.object, self.bounds.sums) {
+            // There are no more of these than stacks.
+            add(None, usize::MAX);
+            self.losses.objects += sum.waits;
+        }
+    }
+
+    fn add_wait(&mut self, tables: &Tables, wait: &Wait) {
+        let blocked = wait.wakeup.min(wait.end) - wait.start;
+        let stack = self.stacks.entry(wait.stack).or_default();
+        stack.durations.add(blocked);
+        if let Some(task) = wait.task_id {
+            stack.tasks.add(task, blocked);
+        }
+        let Some(waker) = wait.waker else { return };
+        let by_thread = WaitRole::of(tables, wait.stack).is_of_a_thread();
+        let key = WokenKey {
+            stack: wait.stack,
+            thread: by_thread.then_some(wait.thread),
+            waker,
+            waker_stack: wait.waker_stack,
+        };
+        let add = |all: &mut (u64, Nanos)| {
+            all.0 += 1;
+            all.1 += blocked;
+        };
+        if !add_within(
+            &mut self.wakers,
+            self.bounds.wakers,
+            key,
+            Default::default,
+            add,
+        ) {
+            stack.other_wakers += 1;
+            self.losses.timeline += 1;
+            self.losses.by_cause.timeline_full += 1;
+        }
+    }
+
+    fn lose_samples(&mut self, samples: u64) {
+        self.losses.samples += samples;
+        self.losses.by_cause.samples_left_out += samples;
+    }
+
+    fn add_long_poll(&mut self, poll: &LongPoll) {
+        let new = || LongPolls {
+            polls: 0,
+            on_cpu: Nanos::ZERO,
+            longest: *poll,
+            evidence: BTreeSet::new(),
+        };
+        let add = |all: &mut LongPolls| {
+            all.polls += 1;
+            all.on_cpu += poll.on_cpu;
+            all.evidence.insert(poll.evidence);
+            if poll.on_cpu > all.longest.on_cpu {
+                all.longest = *poll;
+            }
+        };
+        let key = (poll.thread, poll.stack);
+        if !add_within(&mut self.long_polls, self.bounds.others, key, new, add) {
+            self.lose_samples(1);
+        }
+    }
+
+    fn add_call(&mut self, call: &CallSum) {
+        let new = || CallSum {
+            calls: 0,
+            on_cpu: Nanos::ZERO,
+            wall: Nanos::ZERO,
+            max: Nanos::ZERO,
+            ..*call
+        };
+        let add = |all: &mut CallSum| {
+            all.calls = all.calls.saturating_add(call.calls);
+            all.on_cpu += call.on_cpu;
+            all.wall += call.wall;
+            all.max = all.max.max(call.max);
+        };
+        let key = (call.thread, call.stack, call.object);
+        if !add_within(&mut self.calls, self.bounds.others, key, new, add) {
+            self.losses.calls += call.calls;
+            self.losses.by_cause.calls_left_out += call.calls;
+        }
+    }
+
+    fn add_panic(&mut self, panic: &PanicSum) {
+        let new = || PanicSum {
+            panics: 0,
+            ..*panic
+        };
+        let add = |all: &mut PanicSum| {
+            all.panics = all.panics.saturating_add(panic.panics);
+            if panic.last >= all.last {
+                (all.last, all.task_id) = (panic.last, panic.task_id);
+            }
+        };
+        let key = (panic.thread, panic.stack);
+        if !add_within(&mut self.panics, self.bounds.others, key, new, add) {
+            self.losses.calls += panic.panics;
+            self.losses.by_cause.panics_left_out += panic.panics;
+        }
+    }
+
+    fn add_throttling(&mut self, process: ProcessId, more: &Throttling) {
+        match self.throttling.entry(process) {
+            Entry::Vacant(entry) => drop(entry.insert(more.clone())),
+            Entry::Occupied(entry) => {
+                let sum = entry.into_mut();
+                // A process that moves to another group: the last one is told.
+                sum.group.clone_from(&more.group);
+                sum.periods = sum.periods.saturating_add(more.periods);
+                sum.throttled_periods =
+                    sum.throttled_periods.saturating_add(more.throttled_periods);
+                sum.throttled += more.throttled;
+            }
+        }
+    }
+
+    fn add_classified(&mut self, more: &Classified) {
+        let Classified {
+            by_symbols,
+            by_context,
+            by_both,
+            by_neither,
+            agreed,
+            disagreed,
+            parks_known,
+        } = *more;
+        let sum = &mut self.classified;
+        sum.by_symbols = sum.by_symbols.saturating_add(by_symbols);
+        sum.by_context = sum.by_context.saturating_add(by_context);
+        sum.by_both = sum.by_both.saturating_add(by_both);
+        sum.by_neither = sum.by_neither.saturating_add(by_neither);
+        sum.parks_known = sum.parks_known.saturating_add(parks_known);
+        // These two are of the whole recording so far.
+        (sum.agreed, sum.disagreed) = (agreed, disagreed);
+    }
+
+    fn add_losses(&mut self, more: &Losses) {
+        let Losses {
+            events,
+            stacks,
+            truncated,
+            unresolved,
+            unknown_waits,
+            timeline,
+            objects,
+            walked,
+            functions_by_code,
+            samples,
+            calls,
+            mistaken_parks,
+            waits,
+            summed,
+            by_cause,
+            shadow,
+        } = more;
+        let sum = &mut self.losses;
+        for (sum, more) in [
+            (&mut sum.events, events),
+            (&mut sum.stacks, stacks),
+            (&mut sum.truncated, truncated),
+            (&mut sum.unresolved, unresolved),
+            (&mut sum.unknown_waits, unknown_waits),
+            (&mut sum.timeline, timeline),
+            (&mut sum.objects, objects),
+            (&mut sum.walked, walked),
+            (&mut sum.functions_by_code, functions_by_code),
+            (&mut sum.samples, samples),
+            (&mut sum.calls, calls),
+            (&mut sum.mistaken_parks, mistaken_parks),
+            (&mut sum.waits, waits),
+            (&mut sum.summed, summed),
+        ] {
+            *sum = sum.saturating_add(*more);
+        }
+        sum.by_cause.add(by_cause);
+        if let Some(more) = shadow {
+            let sum = sum.shadow.get_or_insert_default();
+            let ShadowCheck {
+                every,
+                copied,
+                compared,
+                differing,
+                given_up,
+                lost,
+            } = *more;
+            sum.every = every;
+            sum.copied = sum.copied.saturating_add(copied);
+            sum.compared = sum.compared.saturating_add(compared);
+            sum.differing = sum.differing.saturating_add(differing);
+            sum.given_up = sum.given_up.saturating_add(given_up);
+            sum.lost = sum.lost.saturating_add(lost);
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! The main finding of a recording.
+
+use super::thread_times::sum;
+use crate::report::{
+    LongPollSite, RuntimeKind, RuntimeReport, Site, ThreadReport, ThrottlingReport, Verdict,
+};
+use crate::runtime::{Flavor, Role, State};
+use crate::units::{Nanos, Pid};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+/// A runtime is wedged if at the end all workers had been in one wait each for this long. A slow
+/// disk or peer may block all of them for a moment; a second without any task is an outage.
+const WEDGED: Nanos = Nanos(1_000_000_000);
+/// A runtime is starved if no task could run for this share of the recording…
+const STARVED_SHARE: f64 = 0.01;
+/// …or for this long at a stretch: a delay that a user of a service begins to notice.
+const STARVED_LONGEST: Nanos = Nanos(10_000_000);
+/// Workers count as blocked if they were for this share of their time…
+const BLOCKED_SHARE: f64 = 0.01;
+/// …or one of them for this long in one wait: a hundred times the 100 µs that tokio's
+/// authors allow between two `.await`s.
+const BLOCKED_LONGEST: Nanos = Nanos(10_000_000);
+/// Workers lack CPUs if they waited for one for this share of their time.
+const CPU_STARVED_SHARE: f64 = 0.10;
+/// …or their quota was used up in this share of its periods.
+const THROTTLED_SHARE: f64 = 0.10;
+/// Tasks hold the CPU if long polls took this share of the workers' time…
+const LONG_POLL_SHARE: f64 = 0.01;
+/// …or one poll ran for so long: a delay that a user of a service notices.
+const LONG_POLL_LONGEST: Nanos = Nanos(100_000_000);
+/// Above this share of unknown time, nothing good may be said.
+const UNCLEAR_SHARE: f64 = 0.05;
+/// Workers are busy computing if they ran for this share of their time.
+const CPU_BOUND_SHARE: f64 = 0.80;
+
+/// What a verdict is made of.
+pub(super) struct Findings<'a> {
+    pub(super) runtimes: &'a [RuntimeReport],
+    pub(super) sites: &'a [Site],
+    pub(super) long_polls: &'a [LongPollSite],
+    pub(super) threads: &'a [ThreadReport],
+    /// CPU time of each process as a share of that of all CPUs.
+    pub(super) cpu_shares: &'a BTreeMap<Pid, f64>,
+    /// By process, of those that have a quota.
+    pub(super) throttling: &'a [(Pid, ThrottlingReport)],
+}
+
+impl Findings<'_> {
+    /// In which share of its periods the quota of a process was used up.
+    fn throttled(&self, pid: Pid) -> Option<f64> {
+        let (_, throttling) = self.throttling.iter().find(|(of, _)| *of == pid)?;
+        throttled_share(throttling)
+    }
+}
+
+/// In which share of its periods a quota was used up.
+pub(super) fn throttled_share(throttling: &ThrottlingReport) -> Option<f64> {
+    (throttling.periods > 0)
+        .then(|| throttling.throttled_periods as f64 / throttling.periods as f64)
+}
+
+/// The verdict on what the other parts of a report say.
+pub(super) fn verdict(findings: &Findings<'_>) -> Verdict {
+    let gravest = findings
+        .runtimes
+        .iter()
+        .map(|runtime| {
+            (
+                of_runtime(runtime, findings),
+                state(runtime, State::Blocked),
+            )
+        })
+        .min_by_key(|(verdict, blocked)| (gravity(verdict), Reverse(*blocked)));
+    match gravest {
+        Some((verdict, _)) => verdict,
+        None if findings.threads.is_empty() => Verdict::NothingSeen,
+        None => Verdict::NoRuntime,
+    }
+}
+
+/// That all workers were blocked at once is the gravest.
+fn of_runtime(runtime: &RuntimeReport, findings: &Findings<'_>) -> Verdict {
+    let (site, longest_ns) = worst_site(runtime, findings.sites);
+    let recording: Nanos = runtime.blocked_at_once.iter().copied().sum();
+    let starved = runtime.starved_ns.share_of(recording);
+    if runtime.wedged_ns >= WEDGED {
+        return Verdict::Wedged {
+            runtime: runtime.id.clone(),
+            workers: runtime.workers,
+            total_ns: runtime.wedged_ns,
+            site,
+        };
+    }
+    if runtime.workers > 1
+        && (starved >= STARVED_SHARE || runtime.starved_max_ns >= STARVED_LONGEST)
+    {
+        return Verdict::Starved {
+            runtime: runtime.id.clone(),
+            workers: runtime.workers,
+            total_ns: runtime.starved_ns,
+            longest_ns: runtime.starved_max_ns,
+            share: starved,
+            cpu_share: cpu_share(runtime, findings),
+            site,
+        };
+    }
+    by_most_time(runtime, findings, (site, longest_ns))
+}
+
+/// Of blocked workers, long polls and too few CPUs, which may all be there, the one that took most
+/// of the workers' time is named.
+fn by_most_time(
+    runtime: &RuntimeReport,
+    findings: &Findings<'_>,
+    (site, longest_ns): (Option<usize>, Nanos),
+) -> Verdict {
+    let whole = sum(&runtime.states);
+    let time = |of: State| state(runtime, of);
+    let share = |of: State| time(of).share_of(whole);
+    let throttled = findings.throttled(runtime.pid);
+    let is_throttled = throttled.is_some_and(|share| share >= THROTTLED_SHARE);
+    let (runnable, running) = (time(State::Runnable), time(State::Running));
+    let lacks_cpu = share(State::Runnable) >= CPU_STARVED_SHARE || is_throttled;
+    // Waiting in line for a CPU while running more than that is what a busy machine does.
+    let dominates = lacks_cpu && (runnable > running || is_throttled);
+    let is_blocked = share(State::Blocked) >= BLOCKED_SHARE || longest_ns >= BLOCKED_LONGEST;
+    let is_held = runtime.long_poll_ns.share_of(whole) >= LONG_POLL_SHARE
+        || runtime.long_poll_max_ns >= LONG_POLL_LONGEST;
+    let blocked = time(State::Blocked);
+    let worse_than_blocked =
+        (is_held && runtime.long_poll_ns > blocked) || (dominates && runnable > blocked);
+    if is_blocked && !worse_than_blocked {
+        Verdict::WorkersBlocked {
+            runtime: runtime.id.clone(),
+            workers: runtime.workers,
+            total_ns: blocked,
+            longest_ns,
+            share: share(State::Blocked),
+            cpu_share: cpu_share(runtime, findings),
+            site,
+        }
+    } else if is_held && !dominates {
+        let of_runtime = |site: &LongPollSite| site.runtime.as_ref() == Some(&runtime.id);
+        Verdict::LongPolls {
+            runtime: runtime.id.clone(),
+            polls: runtime.long_polls,
+            total_ns: runtime.long_poll_ns,
+            longest_ns: runtime.long_poll_max_ns,
+            share: runtime.long_poll_ns.share_of(whole),
+            site: findings.long_polls.iter().position(of_runtime),
+        }
+    } else if lacks_cpu {
+        Verdict::CpuStarved {
+            runtime: runtime.id.clone(),
+            share: share(State::Runnable),
+            throttled,
+        }
+    } else {
+        by_shares(runtime, share, longest_ns)
+    }
+}
+
+/// What the shares of states say where nothing else is to be said.
+fn by_shares(runtime: &RuntimeReport, share: impl Fn(State) -> f64, longest_ns: Nanos) -> Verdict {
+    let id = runtime.id.clone();
+    if share(State::Unknown) >= UNCLEAR_SHARE {
+        Verdict::Unclear {
+            runtime: id,
+            share: share(State::Unknown),
+        }
+    } else if share(State::Running) >= CPU_BOUND_SHARE {
+        Verdict::CpuBound {
+            runtime: id,
+            share: share(State::Running),
+        }
+    } else {
+        Verdict::Healthy {
+            runtime: id,
+            share: share(State::Blocked),
+            longest_ns,
+        }
+    }
+}
+
+const fn gravity(verdict: &Verdict) -> u8 {
+    match verdict {
+        Verdict::Wedged { .. } => 0,
+        Verdict::Starved { .. } => 1,
+        Verdict::WorkersBlocked { .. } => 2,
+        Verdict::CpuStarved { .. } => 3,
+        Verdict::LongPolls { .. } => 4,
+        Verdict::Unclear { .. } => 5,
+        Verdict::CpuBound { .. } => 6,
+        Verdict::Healthy { .. } => 7,
+        Verdict::NoRuntime => 8,
+        Verdict::NothingSeen => 9,
+    }
+}
+
+/// How much of all CPUs the runtime's own process used.
+fn cpu_share(runtime: &RuntimeReport, findings: &Findings<'_>) -> f64 {
+    let share = findings.cpu_shares.get(&runtime.pid).copied();
+    share.unwrap_or_default()
+}
+
+/// The worst site of the runtime's blocked waits, and the longest of them.
+fn worst_site(runtime: &RuntimeReport, sites: &[Site]) -> (Option<usize>, Nanos) {
+    let flavor = match runtime.kind {
+        RuntimeKind::MultiThread => Flavor::MultiThread,
+        RuntimeKind::CurrentThread => Flavor::CurrentThread,
+    };
+    let of_runtime = |site: &&Site| {
+        site.pid == runtime.pid && site.state == State::Blocked && site.role == Role::Worker(flavor)
+    };
+    let longest = sites
+        .iter()
+        .filter(of_runtime)
+        .map(|site| site.max_ns)
+        .max()
+        .unwrap_or_default();
+    // Sites are sorted, so that the first is the worst.
+    (sites.iter().position(|site| of_runtime(&site)), longest)
+}
+
+fn state(runtime: &RuntimeReport, state: State) -> Nanos {
+    runtime.states.get(&state).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    /// A runtime over one second.
+    fn runtime(id: &str, workers: u32, states: &[(State, u64)], starved: u64) -> RuntimeReport {
+        let mut at_once = vec![Nanos::ZERO; workers as usize + 1];
+        at_once[0] = Nanos(1_000 * MS - starved);
+        at_once[workers as usize] = Nanos(starved);
+        RuntimeReport {
+            id: id.to_owned(),
+            pid: Pid(1),
+            kind: RuntimeKind::MultiThread,
+            workers,
+            states: states.iter().map(|&(s, t)| (s, Nanos(t))).collect(),
+            in_calls_ns: None,
+            starved_ns: Nanos(starved),
+            starved_max_ns: Nanos(starved / 2),
+            starved_stretches: Vec::new(),
+            wedged_ns: Nanos::ZERO,
+            blocked_at_once: at_once,
+            driver_ns: None,
+            blocked_without_driver_ns: None,
+            long_polls: 0,
+            long_poll_ns: Nanos::ZERO,
+            long_poll_max_ns: Nanos::ZERO,
+        }
+    }
+
+    fn under(runtimes: &[RuntimeReport], throttling: Option<&ThrottlingReport>) -> Verdict {
+        let throttling: Vec<(Pid, ThrottlingReport)> = throttling
+            .map(|throttling| (Pid(1), throttling.clone()))
+            .into_iter()
+            .collect();
+        super::verdict(&Findings {
+            runtimes,
+            sites: &[],
+            long_polls: &[],
+            threads: &[],
+            cpu_shares: &BTreeMap::new(),
+            throttling: &throttling,
+        })
+    }
+
+    fn verdict(runtimes: &[RuntimeReport]) -> Verdict {
+        under(runtimes, None)
+    }
+
+    #[test]
+    fn a_hog_blocked_workers_and_too_few_cpus_are_told_apart() {
+        let of = |blocked: u64, running: u64, runnable: u64, long_polls: u64| {
+            let states = [
+                (State::Blocked, blocked * MS),
+                (State::Running, running * MS),
+                (State::Runnable, runnable * MS),
+                (State::Idle, (2_000 - blocked - running - runnable) * MS),
+            ];
+            let mut runtime = runtime("rt0", 2, &states, 0);
+            runtime.long_poll_ns = Nanos(long_polls * MS);
+            runtime.long_poll_max_ns = Nanos(20 * MS);
+            verdict(&[runtime])
+        };
+        assert!(matches!(of(0, 900, 300, 800), Verdict::LongPolls { .. }));
+        assert!(matches!(of(0, 900, 300, 0), Verdict::CpuStarved { .. }));
+        assert!(matches!(of(0, 400, 1_300, 300), Verdict::CpuStarved { .. }));
+        assert!(matches!(
+            of(500, 100, 50, 0),
+            Verdict::WorkersBlocked { .. }
+        ));
+        // All at once: what took most is named.
+        assert!(matches!(
+            of(500, 400, 300, 100),
+            Verdict::WorkersBlocked { .. }
+        ));
+        assert!(matches!(of(100, 900, 300, 800), Verdict::LongPolls { .. }));
+        assert!(matches!(of(100, 400, 1_300, 0), Verdict::CpuStarved { .. }));
+        // Below its share a long poll is a finding only if it is very long.
+        assert!(matches!(of(0, 100, 0, 19), Verdict::Healthy { .. }));
+    }
+
+    #[test]
+    fn one_very_long_poll_is_enough() {
+        let mut runtime = runtime("rt0", 40, &[(State::Idle, 40_000 * MS)], 0);
+        runtime.long_poll_ns = LONG_POLL_LONGEST;
+        runtime.long_poll_max_ns = LONG_POLL_LONGEST;
+        assert!(matches!(verdict(&[runtime]), Verdict::LongPolls { .. }));
+    }
+
+    #[test]
+    fn a_quota_that_is_used_up_is_a_lack_of_cpus() {
+        let quota = |throttled_periods| ThrottlingReport {
+            group: "/a".to_owned(),
+            periods: 100,
+            throttled_periods,
+            throttled_ns: Nanos(MS),
+        };
+        let states = [(State::Running, 100 * MS), (State::Idle, 900 * MS)];
+        let of = |periods| under(&[runtime("rt0", 1, &states, 0)], Some(&quota(periods)));
+        assert!(matches!(
+            of(10),
+            Verdict::CpuStarved { throttled: Some(share), .. } if (share - 0.1).abs() < 1e-9
+        ));
+        assert!(matches!(of(9), Verdict::Healthy { .. }));
+    }
+
+    #[test]
+    fn all_workers_blocked_is_starved() {
+        let states = [(State::Blocked, 50 * MS), (State::Idle, 3_950 * MS)];
+        assert!(matches!(
+            verdict(&[runtime("rt0", 4, &states, 12 * MS)]),
+            Verdict::Starved { workers: 4, share, .. } if (share - 0.012).abs() < 1e-9
+        ));
+        assert!(matches!(
+            verdict(&[runtime("rt0", 4, &states, 9 * MS)]),
+            Verdict::WorkersBlocked { .. }
+        ));
+    }
+
+    #[test]
+    fn workers_that_do_not_move_any_more_are_wedged() {
+        let states = [(State::Blocked, 1_000 * MS), (State::Idle, MS)];
+        let mut wedged = runtime("rt0", 1, &states, 0);
+        wedged.wedged_ns = Nanos(999 * MS);
+        assert!(matches!(
+            verdict(&[wedged.clone()]),
+            Verdict::WorkersBlocked { .. }
+        ));
+        wedged.wedged_ns = Nanos(1_000 * MS);
+        let starved = runtime("rt1", 4, &states, 12 * MS);
+        assert!(matches!(
+            verdict(&[starved, wedged]),
+            Verdict::Wedged { workers: 1, .. }
+        ));
+    }
+
+    #[test]
+    fn one_worker_is_blocked_and_not_starved() {
+        let states = [(State::Blocked, 500 * MS), (State::Idle, 500 * MS)];
+        assert!(matches!(
+            verdict(&[runtime("rt0", 1, &states, 500 * MS)]),
+            Verdict::WorkersBlocked { workers: 1, share, .. } if (share - 0.5).abs() < 1e-9
+        ));
+    }
+
+    #[test]
+    fn the_gravest_runtime_decides() {
+        let healthy = runtime("rt0", 4, &[(State::Idle, 4_000 * MS)], 0);
+        let blocked = runtime("rt1", 1, &[(State::Blocked, MS), (State::Idle, 9 * MS)], 0);
+        let Verdict::WorkersBlocked { runtime, .. } = verdict(&[healthy, blocked]) else {
+            panic!("rt1 was blocked for 10 % of its time");
+        };
+        assert_eq!(runtime, "rt1");
+    }
+
+    #[test]
+    fn shares_tell_the_rest() {
+        let of = |states: &[(State, u64)]| verdict(&[runtime("rt0", 2, states, 0)]);
+        let starved = of(&[(State::Runnable, 10), (State::Running, 90)]);
+        assert!(matches!(starved, Verdict::CpuStarved { .. }));
+        let unclear = of(&[(State::Unknown, 5), (State::Running, 95)]);
+        assert!(matches!(unclear, Verdict::Unclear { .. }));
+        let bound = of(&[(State::Running, 80), (State::Idle, 20)]);
+        assert!(matches!(bound, Verdict::CpuBound { .. }));
+        let healthy = of(&[(State::Running, 20), (State::Idle, 80)]);
+        assert!(matches!(healthy, Verdict::Healthy { .. }));
+        assert_eq!(verdict(&[]), Verdict::NothingSeen);
+    }
+}

@@ -1,0 +1,5 @@
+//! What is x86-64's own.
+
+mod syscalls;
+
+pub use syscalls::{syscall, syscall_name, syscalls};

@@ -1,0 +1,345 @@
+//! The loaded programs and their maps.
+
+use super::cuts::{Cut, Cuts};
+use super::hash_table::HashTable;
+use super::load::{SNAPSHOT, program};
+use super::memlock::MemlockRaised;
+use super::tables::{MappingTable, Tables};
+use super::thread_table::ThreadTable;
+use crate::decode::{DecodeError, Event, StackNumber, StackPolicy, ThreadEntry, decode};
+use crate::process::module::TlsContext;
+use crate::units::{Pid, Tid, Timestamp};
+use anyhow::{Context, Result, bail};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::programs::Iter;
+use aya::{Btf, Ebpf};
+use aya_log::EbpfLogger;
+use profiler_common::context::layout;
+use profiler_common::counter::{COUNTERS, Counter};
+use profiler_common::map::{
+    Aggregate, EVENT_BYTES, FILTER_FREED, FILTER_PROBES, FILTER_SIZE, FILTER_SLOT, IntervalKey,
+    MAX_PROCESSES, NO_PROCESS, Process, ProcessCounters, Stack,
+};
+use rustix::time::{ClockId, clock_gettime};
+use std::io::Read;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// The kernel side's counters, summed over CPUs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters(Vec<u64>);
+
+impl Counters {
+    /// One of them.
+    #[must_use]
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.0.get(counter as usize).copied().unwrap_or(0)
+    }
+
+    /// Walks that ended early, for whatever reason.
+    #[must_use]
+    pub fn truncated(&self) -> u64 {
+        let (first, last) = (Counter::TooDeep as usize, Counter::NoStack as usize);
+        self.0.get(first..=last).map_or(0, |sums| sums.iter().sum())
+    }
+}
+
+/// The kernel half of holdup, loaded. Dropping it detaches everything.
+pub struct Programs {
+    pub(super) ebpf: Ebpf,
+    /// The kernel's types, some twenty megabytes, until the programs that need them are loaded.
+    pub(super) btf: Option<Btf>,
+    pub(super) tables: Tables,
+    pub(super) filter: Array<MapData, u32>,
+    pub(super) processes: Array<MapData, Process>,
+    pub(super) process_counters: Array<MapData, ProcessCounters>,
+    pub(super) slot_owners: HashMap<MapData, u32, u32>,
+    pub(super) threads: ThreadTable,
+    /// Places of threads and of sets of parks, to who has them.
+    pub(super) claims: HashTable<u32, u32>,
+    pub(super) stacks: HashTable<u64, Stack>,
+    pub(super) objects: HashTable<u64, u32>,
+    pub(super) aggregates: HashTable<IntervalKey, Aggregate>,
+    pub(super) cuts: Cuts,
+    pub(super) park_cache_epoch: Array<MapData, u32>,
+    pub(super) counters: PerCpuArray<MapData, [u64; COUNTERS]>,
+    pub(super) events: RingBuf<MapData>,
+    /// Whether the program for panics is loaded, which few recordings want.
+    pub(super) panics_loaded: bool,
+    /// Programs and maps that are made later count as well.
+    pub(super) _memlock: Option<MemlockRaised>,
+    /// What the programs warn of; none where the kernel refused it.
+    pub(super) log: Option<EbpfLogger<&'static dyn log::Log>>,
+}
+
+impl std::fmt::Debug for Programs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kernel")
+            .field("ebpf", &self.ebpf)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Programs {
+    /// The unwinding tables.
+    pub fn tables(&mut self) -> &mut Tables {
+        &mut self.tables
+    }
+
+    /// The unwinding tables, to be read.
+    #[must_use]
+    pub fn tables_ref(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// Whether a switch of the thread was seen.
+    #[must_use]
+    pub fn has_switched(&self, tid: Tid) -> bool {
+        self.threads.find(tid).is_some()
+    }
+
+    /// The thread's entry, if it has one: if a switch of it was seen.
+    #[must_use]
+    pub fn thread(&self, tid: Tid) -> Option<ThreadEntry> {
+        self.threads.find(tid).as_ref().and_then(ThreadEntry::of)
+    }
+
+    /// Begins (or, with a changed mapping table, goes on) to record a process.
+    ///
+    /// # Errors
+    /// Where all slot_owners are taken or the kernel refuses.
+    pub fn watch(&mut self, index: u32, process: Process) -> Result<()> {
+        self.describe(index, process)?;
+        let mut free = None;
+        for probe in 0..FILTER_PROBES {
+            let place = process.tgid.wrapping_add(probe) & (FILTER_SIZE as u32 - 1);
+            match self.filter.get(&place, 0)? {
+                0 | FILTER_FREED => free = free.or(Some(place)),
+                taken if taken == index + 1 => return Ok(()),
+                _ => {}
+            }
+        }
+        let place = free.with_context(|| {
+            format!(
+                "process {} collides with others that are watched",
+                process.tgid
+            )
+        })?;
+        for taken in [index, FILTER_SLOT + place] {
+            self.slot_owners.insert(taken, process.tgid, 0)?;
+        }
+        Ok(self.filter.set(place, index + 1, 0)?)
+    }
+
+    /// Changes what the kernel side knows of a process, whether it records it or not.
+    ///
+    /// # Errors
+    /// Where there is no such place or the kernel refuses.
+    pub fn describe(&mut self, index: u32, process: Process) -> Result<()> {
+        if index as usize >= MAX_PROCESSES {
+            bail!("more than {MAX_PROCESSES} processes at once");
+        }
+        Ok(self.processes.set(index, process, 0)?)
+    }
+
+    /// What the kernel side knows of a process.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn process(&self, index: u32) -> Result<Process> {
+        Ok(self.processes.get(&index, 0)?)
+    }
+
+    /// Gives the place of a process up that has ended: nothing may run of it any more.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn forget_process(&mut self, index: u32, pid: Pid) -> Result<()> {
+        for probe in 0..FILTER_PROBES {
+            let place = pid.0.wrapping_add(probe) & (FILTER_SIZE as u32 - 1);
+            if self.filter.get(&place, 0)? == index + 1 {
+                // Not 0: what lies behind it would not be found any more.
+                self.filter.set(place, FILTER_FREED, 0)?;
+                self.slot_owners.remove(&(FILTER_SLOT + place))?;
+            }
+        }
+        let free: Process = bytemuck::Zeroable::zeroed();
+        self.processes.set(index, free, 0)?;
+        Ok(self.slot_owners.remove(&index)?)
+    }
+
+    /// How often a process has executed another program. To be asked before its mappings are
+    /// read, for [`Process::exec_count`].
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn exec_count(&self, index: u32) -> Result<u32> {
+        Ok(self.process_counters.get(&index, 0)?.exec_count)
+    }
+
+    /// The mapping tables that the kernel side may walk by.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn tables_in_use(&self) -> Result<Vec<u32>> {
+        let mut tables = Vec::new();
+        for process in self.processes.iter() {
+            let process = process?;
+            if process.tgid != 0 && process.tgid != NO_PROCESS {
+                tables.push(process.table);
+            }
+        }
+        Ok(tables)
+    }
+
+    /// Ends all recording, with a last cut. After it no program is at work any more: every table is
+    /// as it stays.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn stop(&mut self) -> Result<Cut> {
+        for place in 0..FILTER_SIZE as u32 {
+            if self.filter.get(&place, 0)? != 0 {
+                self.filter.set(place, 0, 0)?;
+            }
+        }
+        // It waits for those that passed the filter just before.
+        self.cut_at(monotonic())
+    }
+
+    /// Lets the task iterator pass over all tasks; the watched ones arrive as events.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn snapshot(&mut self) -> Result<()> {
+        let iter: &mut Iter = program(&mut self.ebpf, SNAPSHOT)?.try_into()?;
+        let link = iter.attach().context("cannot attach the task iterator")?;
+        let mut file = iter
+            .take_link(link)?
+            .into_file()
+            .context("cannot run the task iterator")?;
+        let mut nothing = Vec::new();
+        file.read_to_end(&mut nothing)
+            .context("cannot read the task iterator")?;
+        Ok(())
+    }
+
+    /// Passes on what the programs had to warn of.
+    pub fn flush_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+    }
+
+    /// A descriptor that becomes readable when an event asks for attention at once.
+    #[must_use]
+    pub fn attention(&self) -> BorrowedFd<'_> {
+        // SAFETY: the ring buffer's descriptor is open as long as `self.events` process_counters.
+        unsafe { BorrowedFd::borrow_raw(self.events.as_raw_fd()) }
+    }
+
+    /// Hands every event that has arrived by now to `each`, and some that arrive meanwhile: not all,
+    /// or it would have no end where they come as fast as they are taken.
+    pub fn drain(&mut self, each: impl FnMut(Result<Event, DecodeError>)) {
+        self.drain_while(|| true, each);
+    }
+
+    /// As [`Programs::drain`], for as long as `go_on` says so, which is asked now and then. Whether
+    /// it ended for that.
+    pub fn drain_while(
+        &mut self,
+        mut go_on: impl FnMut() -> bool,
+        mut each: impl FnMut(Result<Event, DecodeError>),
+    ) -> bool {
+        /// From one question to the next.
+        const EVENTS: u32 = 256;
+        // More than this the buffer did not hold when we began.
+        let mut bytes = 0;
+        let mut events = 0;
+        while bytes < EVENT_BYTES
+            && let Some(item) = self.events.next()
+        {
+            bytes += item.len();
+            events += 1;
+            each(decode(&item));
+            drop(item);
+            if events % EVENTS == 0 && !go_on() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Tells the kernel side what a stack is good for.
+    ///
+    /// # Errors
+    /// Where the kernel refuses; a stack that is not there any more is none.
+    pub fn set_policy(&mut self, stack: StackNumber, policy: StackPolicy) -> Result<()> {
+        self.stacks.replace(&stack.get(), &policy.raw())?;
+        Ok(())
+    }
+
+    /// Makes the kernel side forget which walks it knows again: to be called after policy that
+    /// takes back what was said of a stack.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn forget_parks(&mut self) -> Result<()> {
+        let epoch = self.park_cache_epoch.get(&0, 0)?;
+        Ok(self.park_cache_epoch.set(0, epoch.wrapping_add(1), 0)?)
+    }
+
+    /// Every thread in the thread table, as it is now.
+    pub fn live_threads(&self) -> impl Iterator<Item = ThreadEntry> {
+        self.threads.entries()
+    }
+
+    /// The counters.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn counters(&self) -> Result<Counters> {
+        let mut sums = [0; COUNTERS];
+        for of_cpu in self.counters.get(&0, 0)?.iter() {
+            for (sum, value) in sums.iter_mut().zip(of_cpu) {
+                *sum += value;
+            }
+        }
+        Ok(Counters(sums.to_vec()))
+    }
+}
+
+/// The clock of all events.
+#[must_use]
+pub fn monotonic() -> Timestamp {
+    let now = clock_gettime(ClockId::Monotonic);
+    Timestamp(now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs())
+}
+
+/// The entry of a process whose mappings are in a table.
+#[must_use]
+pub fn process_entry(
+    pid: Pid,
+    table: MappingTable,
+    table_version: u32,
+    start: Timestamp,
+    context: Option<TlsContext>,
+) -> Process {
+    let [worker_below_fs, current_thread_below_fs, budget_below_fs] =
+        context.map_or([0; 3], |context| context.variables_below_fs);
+    Process {
+        tgid: pid.0,
+        table: table.number,
+        mappings: table.mappings,
+        table_version,
+        exec_count: 0,
+        address_epoch: 0,
+        follow: 0,
+        layout: context.map_or(layout::NONE, |context| context.layout),
+        start: start.0,
+        context_below_fs: context.map_or(0, |context| context.below_fs),
+        worker_below_fs,
+        current_thread_below_fs,
+        budget_below_fs,
+        tick: context.map_or(0, |context| context.tick),
+    }
+}

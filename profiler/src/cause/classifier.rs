@@ -1,0 +1,116 @@
+//! The engine: from a sighting to a finding.
+
+use super::advice::{ADVICE, Advice};
+use super::kind::Cause;
+use super::rules::{Argument, Calls, NO_RULE, RULES, Rule};
+use super::tags::{self, FunctionTags};
+use super::wait_context::WaitContext;
+use crate::runtime::tokio::normalise;
+use crate::symbolize::{Frame, FrameRef, Naming, Origin, Space};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What the rules say of one wait.
+#[derive(Clone, Copy, Debug)]
+pub struct Finding {
+    /// Its cause.
+    pub cause: Cause,
+    /// Name of the rule that decided.
+    pub rule: &'static str,
+    /// What to do instead; none where there is nothing to say.
+    pub advice: Option<&'static Advice>,
+}
+
+/// What one function tells.
+#[derive(Clone, Debug)]
+struct Function {
+    path: Arc<str>,
+    tags: FunctionTags,
+}
+
+/// Judges waits, and remembers what functions tell: the same ones occur in many stacks.
+#[derive(Debug, Default)]
+pub struct CauseClassifier {
+    user: HashMap<(Arc<str>, Option<Arc<str>>), Function>,
+    kernel: HashMap<Arc<str>, FunctionTags>,
+}
+
+impl CauseClassifier {
+    /// The cause of a wait, and advice.
+    pub fn judge(&mut self, sighting: &WaitContext<'_>) -> Finding {
+        let near: Vec<Function> = near(sighting.user)
+            .map(|frame| self.function(frame))
+            .collect();
+        let mut seen = FunctionTags::NONE;
+        for function in &near {
+            seen |= function.tags;
+        }
+        for frame in sighting.kernel {
+            seen |= self.kernel_function(frame);
+        }
+        let decided = RULES.iter().find(|rule| holds(rule, sighting, seen));
+        let (cause, rule) = decided.map_or((Cause::Other, NO_RULE), |rule| (rule.cause, rule.name));
+        let called = |pattern: &str| {
+            near.iter()
+                .any(|function| tags::matches(pattern, tags::bare(&function.path)))
+        };
+        let advice = ADVICE
+            .iter()
+            .find(|advice| advice.fits(cause, rule, called));
+        Finding {
+            cause,
+            rule,
+            advice,
+        }
+    }
+
+    fn function(&mut self, frame: &Frame) -> Function {
+        self.user
+            .entry((frame.function.clone(), frame.file.clone()))
+            .or_insert_with(|| {
+                let mut path = String::new();
+                normalise(&frame.function, frame.file.as_deref(), &mut path);
+                Function {
+                    tags: tags::of_user(&path),
+                    path: path.into(),
+                }
+            })
+            .clone()
+    }
+
+    fn kernel_function(&mut self, frame: &Frame) -> FunctionTags {
+        *self
+            .kernel
+            .entry(frame.function.clone())
+            .or_insert_with(|| tags::of_kernel(&frame.function))
+    }
+}
+
+/// The named frames from the leaf to the first one of the application: what it called. Frames
+/// beyond it called the application, and say nothing of what it then did.
+fn near(user: &[FrameRef]) -> impl Iterator<Item = &Frame> {
+    user.iter()
+        .map(AsRef::as_ref)
+        .take_while(|frame: &&Frame| frame.origin != Origin::Application)
+        .filter(|frame| frame.naming == Naming::Symbol && frame.space == Space::User)
+}
+
+fn holds(rule: &Rule, sighting: &WaitContext<'_>, seen: FunctionTags) -> bool {
+    let call = match rule.calls {
+        Calls::Any => true,
+        Calls::Outside => sighting.syscall.is_none(),
+        Calls::Of(numbers) => sighting
+            .syscall
+            .is_some_and(|number| numbers.contains(&number)),
+    };
+    call && (rule.any == FunctionTags::NONE || seen.any(rule.any))
+        && seen.all(rule.all)
+        && rule
+            .argument
+            .is_none_or(|argument| argument_holds(&argument, sighting.args.as_ref()))
+}
+
+fn argument_holds(argument: &Argument, args: Option<&[u64; 6]>) -> bool {
+    args.and_then(|args| args.get(argument.index))
+        .is_some_and(|value| argument.values.contains(&(value & argument.mask)))
+}

@@ -1,0 +1,260 @@
+//! What to try next: the one place of hints.
+
+use super::error::Error;
+use super::exit::Exit;
+use crate::host::{Fix, PreflightError, Refused};
+use crate::process::{FindError, LaunchError, TargetError};
+use std::ffi::OsStr;
+use std::io;
+
+/// Processes of one name listed at most.
+const MAX_LISTED: usize = 20;
+
+const NEWER_KERNEL: &str = "use Linux 5.8 or newer";
+
+/// What stands for what would help on this machine.
+pub(super) fn of_fix(fix: Fix) -> String {
+    match fix {
+        Fix::Give(capability) => give(capability),
+        Fix::HostUserNamespace => {
+            "run holdup on the host, or in a container without user namespaces".into()
+        }
+        Fix::HostPidNamespace => {
+            "run holdup on the host, or start the container with --pid=host".into()
+        }
+        Fix::NoLockdown => "boot with lockdown=integrity or without lockdown".into(),
+        Fix::KernelWithBtf => "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as all large \
+                               distributions have; in a container that hides it: \
+                               docker run -v /sys/kernel/btf:/sys/kernel/btf:ro"
+            .into(),
+        Fix::NewerKernel => NEWER_KERNEL.into(),
+        Fix::ShowKernelAddresses => "sudo sysctl kernel.kptr_restrict=1".into(),
+        Fix::KernelWithKallsyms => "use a kernel built with CONFIG_KALLSYMS=y".into(),
+        Fix::LowerPtraceScope => {
+            "it is 3 until the next boot: set kernel.yama.ptrace_scope to 2 or less then".into()
+        }
+    }
+}
+
+/// How a capability is given to whoever runs holdup.
+fn give(capability: &str) -> String {
+    let short = capability.strip_prefix("CAP_").unwrap_or(capability);
+    format!("run holdup with sudo; in a container: docker run --cap-add {short}")
+}
+
+/// The same command with sudo; for root, who lacks capabilities only in a container, the way to
+/// give them.
+pub(super) fn of_permission() -> String {
+    if rustix::process::geteuid().is_root() {
+        return "give the container CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE (docker run --cap-add)"
+            .into();
+    }
+    let mut words = std::env::args_os();
+    let typed = words.next().unwrap_or_default();
+    // sudo looks in its own PATH, where a program under a home directory is not found.
+    let program = match std::env::current_exe() {
+        Ok(path) if !path.starts_with("/usr") && !path.starts_with("/bin") => path.into(),
+        _ => typed,
+    };
+    let mut hint = format!("sudo {}", shell_word(&program.to_string_lossy()));
+    for word in words {
+        hint.push(' ');
+        hint.push_str(&shell_word(&word.to_string_lossy()));
+    }
+    hint
+}
+
+/// `holdup record WORD` names no target: how it is given.
+pub(super) fn of_bare_word(word: &str) -> String {
+    let is_pids = word.split(',').all(|part| part.parse::<u32>().is_ok());
+    let option = if is_pids { "-p" } else { "-n" };
+    format!("holdup record {option} {}", shell_word(word))
+}
+
+/// `text` as a shell takes it for one word.
+pub(super) fn shell_word(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/=:,@+%".contains(&byte);
+    if !text.is_empty() && text.bytes().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+impl From<PreflightError> for Error {
+    fn from(error: PreflightError) -> Error {
+        match error {
+            PreflightError::Refused(refused) => refused.into(),
+            other => Error::of(&other).exit((&other).into()),
+        }
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Error {
+        Error::new(refused.message)
+            .exit(refused.kind.into())
+            .maybe_hint(refused.fix.map(of_fix))
+    }
+}
+
+impl From<TargetError> for Error {
+    fn from(error: TargetError) -> Error {
+        let hint = match &error {
+            TargetError::Gone(_) => Some("pgrep -a NAME".to_owned()),
+            TargetError::Thread { owner, .. } => Some(format!("holdup record -p {owner}")),
+            TargetError::NoPidfd => Some(NEWER_KERNEL.to_owned()),
+            _ => None,
+        };
+        Error::of(&error).exit((&error).into()).maybe_hint(hint)
+    }
+}
+
+impl From<FindError> for Error {
+    fn from(error: FindError) -> Error {
+        let plain = Error::of(&error).exit((&error).into());
+        match error {
+            FindError::List(_) => plain,
+            FindError::None(name) => plain.hint(format!("pgrep -af {}", shell_word(&name))),
+            FindError::TooMany { found, .. } => {
+                let listed = found.iter().take(MAX_LISTED);
+                let listed = listed.fold(plain, |error, (pid, cmdline)| {
+                    error.detail(format!("{pid:>7}  {cmdline}"))
+                });
+                let error = match found.len() {
+                    n if n > MAX_LISTED => listed.detail(format!("and {} more", n - MAX_LISTED)),
+                    _ => listed,
+                };
+                let first = found.first();
+                error.maybe_hint(first.map(|(pid, _)| format!("holdup record -p {pid}")))
+            }
+        }
+    }
+}
+
+impl From<LaunchError> for Error {
+    fn from(error: LaunchError) -> Error {
+        let hint = match &error {
+            LaunchError::NoCommand => Some("holdup record -- COMMAND ARGS".to_owned()),
+            LaunchError::Trace { .. } => {
+                Some("start it yourself, then: holdup record -p PID".to_owned())
+            }
+            // Under sudo PATH is another than the user's.
+            LaunchError::Run { program, source } => match source.kind() {
+                io::ErrorKind::NotFound => Some(format!(
+                    "command -v {}, and give the whole path",
+                    shell_word(program)
+                )),
+                io::ErrorKind::PermissionDenied => Some(format!("ls -l {}", shell_word(program))),
+                _ => None,
+            },
+            LaunchError::Ended { program, .. } => {
+                Some(format!("run it alone: {}", shell_word(program)))
+            }
+            _ => None,
+        };
+        Error::of(&error).exit((&error).into()).maybe_hint(hint)
+    }
+}
+
+/// The word that clap does not expect behind `record`, where it may be meant for a target.
+pub(super) fn bare_target<'a>(
+    words: &'a [impl AsRef<OsStr>],
+    unexpected: &'a str,
+) -> Option<&'a str> {
+    let verb = words
+        .iter()
+        .filter_map(|word| word.as_ref().to_str())
+        .find(|word| !word.starts_with('-'));
+    (verb == Some("record") && !unexpected.starts_with('-')).then_some(unexpected)
+}
+
+impl Error {
+    /// The same, where it lacks a permission and nothing better is known: with the hint to get it.
+    pub(super) fn with_permission_hint(self) -> Error {
+        if self.exit_status() == Exit::Permission && self.suggestion().is_none() {
+            self.hint(of_permission())
+        } else {
+            self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Pid;
+
+    #[test]
+    fn words_for_a_shell() {
+        assert_eq!(shell_word("claims_api"), "claims_api");
+        assert_eq!(shell_word("a b"), "'a b'");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
+        assert_eq!(shell_word("$(x)"), "'$(x)'");
+        assert_eq!(shell_word(""), "''");
+    }
+
+    #[test]
+    fn a_target_without_its_option() {
+        assert_eq!(of_bare_word("4711"), "holdup record -p 4711");
+        assert_eq!(of_bare_word("4711,4712"), "holdup record -p 4711,4712");
+        assert_eq!(of_bare_word("claims_api"), "holdup record -n claims_api");
+        assert_eq!(of_bare_word("a b"), "holdup record -n 'a b'");
+        assert_eq!(bare_target(&["-q", "record", "x"], "x"), Some("x"));
+        assert_eq!(bare_target(&["check", "x"], "x"), None);
+        assert_eq!(bare_target(&["record", "--x"], "--x"), None);
+    }
+
+    #[test]
+    fn errors_of_the_rooms_keep_their_words_and_get_hints() {
+        let error = Error::from(TargetError::Gone(Pid(7)));
+        assert_eq!(error.chain(), "no process has pid 7");
+        assert_eq!(error.suggestion(), Some("pgrep -a NAME"));
+        let error = Error::from(TargetError::Thread {
+            tid: Pid(8),
+            owner: Pid(7),
+        });
+        assert_eq!(error.suggestion(), Some("holdup record -p 7"));
+        let run = |kind: io::ErrorKind| {
+            Error::from(LaunchError::Run {
+                program: "x".into(),
+                source: kind.into(),
+            })
+        };
+        let error = run(io::ErrorKind::NotFound);
+        assert_eq!(error.chain(), "cannot run x: entity not found");
+        assert!(
+            error
+                .suggestion()
+                .is_some_and(|hint| hint.contains("command -v x"))
+        );
+        assert_eq!(
+            run(io::ErrorKind::PermissionDenied).suggestion(),
+            Some("ls -l x")
+        );
+        assert_eq!(
+            Error::from(LaunchError::NoCommand).exit_status(),
+            Exit::Usage
+        );
+    }
+
+    #[test]
+    fn too_many_of_a_name_are_listed_in_part() {
+        let found = (1..=25).map(|n| (Pid(n), format!("x {n}"))).collect();
+        let error = Error::from(FindError::TooMany {
+            name: "x".into(),
+            most: 5,
+            found,
+        });
+        assert_eq!(
+            error.chain(),
+            "25 processes are called x: 5 at once can be recorded"
+        );
+        assert_eq!(error.details().len(), MAX_LISTED + 1);
+        assert_eq!(
+            error.details().last().map(String::as_str),
+            Some("and 5 more")
+        );
+        assert_eq!(error.suggestion(), Some("holdup record -p 1"));
+    }
+}

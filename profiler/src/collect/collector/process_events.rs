@@ -1,0 +1,193 @@
+//! The life of the targets during a recording: what they map, fork, and when they end.
+
+use super::Collector;
+use crate::bpf::{MappingEvent, ProcessEntry, process_entry};
+use crate::collect::modules::AddressMap;
+use crate::collect::traced_process::{Program, TracedProcess};
+use crate::decode::{Fork, TableVersion};
+use crate::recording::ProcessId;
+use anyhow::Result;
+use profiler_common::row::Mapping;
+
+impl Collector {
+    /// Takes a new process in, which the kernel side watches already.
+    pub(super) fn on_fork(&mut self, fork: &Fork) {
+        let parent = self.processes.by_pid(fork.parent);
+        let parent = parent.and_then(|parent| self.processes.get(parent));
+        let (Some(id), Some(parent)) = (self.processes.next(), parent) else {
+            self.losses.process_left_out();
+            if let Err(error) = self.kernel.forget_process(fork.index, fork.child) {
+                tracing::debug!("process {} cannot be let go: {error}", fork.child);
+            }
+            return;
+        };
+        let mut child = parent.child(id, fork.index, fork.child, fork.time);
+        child.pin();
+        self.processes.push(child);
+    }
+
+    /// Notes new code; the process if the map that we have of it is wrong now.
+    pub(super) fn on_mapped(&mut self, event: &MappingEvent) -> Option<ProcessId> {
+        let MappingEvent::Mapped { pid, time, range } = event else {
+            for process in self.processes.living_mut() {
+                process.new_code = true;
+            }
+            return None;
+        };
+        let id = self.processes.by_pid(*pid)?;
+        let process = self.processes.get_mut(id)?;
+        if process.is_released() || *time < process.read_at {
+            return None;
+        }
+        process.new_code = true;
+        let wrong = self.maps.mapped(process.table_version, range, *time);
+        wrong.then_some(id)
+    }
+
+    /// Reads the mappings of all processes that may have new ones.
+    pub(super) fn follow_mappings(&mut self) -> Result<()> {
+        let wanted = self.processes.living().filter(|p| p.wants_look());
+        let wanted: Vec<ProcessId> = wanted.map(|process| process.id).collect();
+        wanted.into_iter().try_for_each(|id| self.look(id))
+    }
+
+    pub(super) fn look(&mut self, id: ProcessId) -> Result<()> {
+        let Some(process) = self.processes.get_mut(id) else {
+            return Ok(());
+        };
+        // An exec after this makes void what is read below.
+        let exec_count = self.kernel.exec_count(process.index)?;
+        process.exec = false;
+        let program = if exec_count == process.exec_count {
+            Program::Same
+        } else {
+            process.became_another();
+            Program::New
+        };
+        // It may have ended meanwhile: then there is nothing more to know.
+        let Some((map, mappings)) = process.look(&mut self.modules, self.kernel.tables()) else {
+            return Ok(());
+        };
+        process.exec_count = exec_count;
+        let (version, start) = (process.table_version, process.start);
+        tracing::debug!(
+            pid = process.pid.0,
+            ?program,
+            mappings = mappings.len(),
+            "read the mappings again"
+        );
+        let shares = start != self.start && self.is_shared(id);
+        if program == Program::Same {
+            self.maps.confirm(version, &map);
+        }
+        if program == Program::Same && !shares && *self.maps.get(version) == map {
+            // The kernel side may have been told that it knows nothing.
+            self.publish(id)?;
+            if let Some(process) = self.processes.get_mut(id) {
+                process.found_nothing_new();
+            }
+            return Ok(());
+        }
+        self.install(id, map, mappings, program)?;
+        self.publish(id)
+    }
+
+    /// Whether a process walks by the table of its parent.
+    fn is_shared(&self, id: ProcessId) -> bool {
+        let table = |process: &TracedProcess| process.table.map(|table| table.number);
+        let own = self.processes.get(id).and_then(table);
+        let mut others = self.processes.living().filter(|other| other.id != id);
+        own.is_some() && others.any(|other| table(other) == own)
+    }
+
+    /// Makes a new version of a process's mapping table.
+    pub(super) fn install(
+        &mut self,
+        id: ProcessId,
+        map: AddressMap,
+        mappings: Vec<Mapping>,
+        program: Program,
+    ) -> Result<()> {
+        let table = match self.kernel.tables().install(&mappings) {
+            Ok(table) => table,
+            Err(error) => {
+                // The old one stays; what it does not know is truncated, and counted.
+                tracing::warn!("the new mappings have no place: {error:#}");
+                return Ok(());
+            }
+        };
+        let beyond = mappings.len().saturating_sub(table.mappings as usize) as u64;
+        if beyond > 0 {
+            tracing::warn!("{beyond} mappings more than fit");
+        }
+        self.losses.mappings_beyond(beyond);
+        let current = self.processes.living().map(|process| process.table_version);
+        let current: Vec<TableVersion> = current.collect();
+        let Some(process) = self.processes.get_mut(id) else {
+            return Ok(());
+        };
+        process.found(&self.modules, &map, program);
+        process.table_version = self.maps.add(map, &current);
+        process.mappings = mappings;
+        let old = process.table.replace(table);
+        if let Some(old) = old {
+            // Before it counts as given up, the process must walk by the new one.
+            self.publish(id)?;
+            let in_use = self.kernel.tables_in_use()?;
+            self.kernel.tables().retire(old.number, &in_use);
+        }
+        Ok(())
+    }
+
+    /// Begins the recording of a process.
+    pub(super) fn watch(&mut self, id: ProcessId) -> Result<()> {
+        match self.entry(id) {
+            Some((index, entry)) => self.kernel.watch(index, entry),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells the kernel side what it needs to know of a process.
+    fn publish(&mut self, id: ProcessId) -> Result<()> {
+        match self.entry(id) {
+            Some((index, entry)) => self.kernel.describe(index, entry),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells the kernel side that what it knows of a process's mappings is wrong.
+    pub(super) fn invalidate_table(&mut self, id: ProcessId) -> Result<()> {
+        let Some((index, mut entry)) = self.entry(id) else {
+            return Ok(());
+        };
+        (entry.mappings, entry.table_version) = (0, 0);
+        self.kernel.describe(index, entry)
+    }
+
+    fn entry(&self, id: ProcessId) -> Option<(u32, ProcessEntry)> {
+        let process = self.processes.get(id)?;
+        let (version, context) = (process.table_version.0, process.context);
+        let (table, start) = (process.table?, process.start);
+        let mut entry = process_entry(process.pid, table, version, start, context);
+        entry.exec_count = process.exec_count;
+        entry.address_epoch = process.address_epoch;
+        entry.follow = self.options.follow.into();
+        Some((process.index, entry))
+    }
+
+    /// Gives up the places of processes that have ended.
+    pub(super) fn release(&mut self) -> Result<()> {
+        for process in self.processes.living_mut() {
+            if !process.has_ended() || !process.release() {
+                continue;
+            }
+            self.kernel.forget_process(process.index, process.pid)?;
+            self.interval.process_ended(process.id);
+            if let Some(table) = process.table {
+                let in_use = self.kernel.tables_in_use()?;
+                self.kernel.tables().retire(table.number, &in_use);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,259 @@
+//! From the kernel side's numbers to stacks and objects of the recording.
+
+use super::Collector;
+use super::close::After;
+use super::looked::Looked;
+use crate::collect::ledger::{OpenAt, Stretch};
+use crate::collect::stack_table::Owner;
+use crate::decode::{StackNumber, Sum, WaitStack};
+use crate::process::parse_comm;
+use crate::recording::{
+    CallSum, Classified, LongPoll, ObjectId, OpenWait, PanicSum, ProcessId, SampleSum, StackId,
+    ThreadId, Wait, WaitSum,
+};
+use crate::runtime::State;
+use crate::runtime::tokio::ClassifiedBy;
+use crate::units::Nanos;
+use std::collections::{BTreeMap, HashSet};
+
+impl Collector {
+    /// Takes out the waits in which the recording found threads that in truth did not wait, and
+    /// says of which threads.
+    pub(super) fn settle_first_waits(&mut self) -> HashSet<ThreadId> {
+        let mut no_waits = HashSet::new();
+        let threads = &mut self.interval.threads;
+        self.interval.sums.retain_first_waits(|thread, sum| {
+            let no_wait = threads.was_no_wait(thread, sum);
+            if no_wait {
+                no_waits.insert(thread);
+            }
+            !no_wait
+        });
+        no_waits
+    }
+
+    /// The stack of a wait; one that stands for all that are not known where it is not.
+    fn stack(&mut self, thread: ThreadId, stack: WaitStack) -> StackId {
+        let known = match stack {
+            WaitStack::Known(number) => self.stacks.resolve(number),
+            WaitStack::BeforeRecording => self.initial.stack(thread),
+            WaitStack::Lost => None,
+        };
+        known.unwrap_or_else(|| self.no_stack(thread.process))
+    }
+
+    fn stack_by_number(&mut self, thread: ThreadId, number: Option<StackNumber>) -> StackId {
+        self.stack(thread, number.map_or(WaitStack::Lost, WaitStack::Known))
+    }
+
+    fn no_stack(&mut self, process: ProcessId) -> StackId {
+        let owner = self.processes.get(process).map(|process| process.owner());
+        self.stacks.no_stack(owner.unwrap_or(Owner {
+            process,
+            program: usize::MAX,
+        }))
+    }
+
+    /// The id of a task that the kernel side read, where such reading counts.
+    fn task_id(&self, stack: StackId, id: Option<u64>) -> Option<u64> {
+        id.filter(|_| self.stacks.trusts_tls(stack))
+    }
+
+    pub(super) fn wait_sums(&mut self, stretch: &Stretch) -> Vec<WaitSum> {
+        let mut merged: BTreeMap<(ThreadId, StackId, Option<ObjectId>), Sum> = BTreeMap::new();
+        for (key, sum) in self.interval.sums.take() {
+            let stack = self.stack(key.thread, key.stack);
+            let object = key.object.and_then(|object| self.objects.resolve(object));
+            let thread = stretch.shown(key.thread);
+            merged.entry((thread, stack, object)).or_default().add(&sum);
+        }
+        let sum = |((thread, stack, object), sum): (_, Sum)| WaitSum {
+            thread,
+            stack,
+            object,
+            waits: sum.waits,
+            blocked: sum.blocked,
+            runqueue: sum.runqueue,
+            max: sum.max,
+            histogram: trimmed(&sum.histogram),
+        };
+        merged.into_iter().map(sum).collect()
+    }
+
+    pub(super) fn waits(&mut self, stretch: &Stretch, no_waits: &HashSet<ThreadId>) -> Vec<Wait> {
+        let buffered = self.interval.waits.take();
+        let mut waits = Vec::with_capacity(buffered.len());
+        for wait in buffered {
+            if wait.stack == WaitStack::BeforeRecording && no_waits.contains(&wait.thread) {
+                continue;
+            }
+            let stack = self.stack(wait.thread, wait.stack);
+            // Recorded before the stack was known to be an idle park.
+            let idle = |known: &crate::recording::Stack| known.class.state == State::Idle;
+            if self.stacks.get(stack).is_some_and(idle) {
+                continue;
+            }
+            waits.push(Wait {
+                thread: stretch.shown(wait.thread),
+                stack,
+                object: wait.object,
+                start: wait.start,
+                wakeup: wait.wakeup,
+                end: wait.end,
+                waker: wait.waker,
+                waker_stack: wait
+                    .waker_stack
+                    .and_then(|number| self.stacks.resolve(number)),
+                task_id: self.task_id(stack, wait.task_id),
+            });
+        }
+        waits.sort_unstable_by_key(|wait| (wait.end, wait.thread));
+        waits
+    }
+
+    pub(super) fn open_waits(&mut self, stretch: &Stretch, looked: &Looked) -> Vec<OpenWait> {
+        let open = |OpenAt { thread, wait }: &OpenAt| {
+            let stack = self.stack(*thread, wait.stack);
+            let found = looked.found(*thread, wait.since);
+            OpenWait {
+                thread: stretch.shown(*thread),
+                stack,
+                began_for: wait.object.and_then(|object| self.objects.resolve(object)),
+                since: wait.since,
+                woken: wait.woken,
+                before_recording: wait.stack == WaitStack::BeforeRecording,
+                object: found.map(|found| found.object.clone()),
+                holder: found.and_then(|found| found.holder.clone()),
+                task_id: self.task_id(stack, wait.task_id),
+            }
+        };
+        stretch.open.iter().map(open).collect()
+    }
+
+    pub(super) fn call_sums(&mut self, stretch: &Stretch) -> Vec<CallSum> {
+        let mut merged: BTreeMap<(ThreadId, StackId, Option<ObjectId>), CallSum> = BTreeMap::new();
+        for ((thread, number, object), sum) in self.interval.calls.take() {
+            let stack = self.stack_by_number(thread, number);
+            let thread = stretch.shown(thread);
+            let total = merged
+                .entry((thread, stack, object))
+                .or_insert_with(|| CallSum {
+                    thread,
+                    stack,
+                    object,
+                    calls: 0,
+                    on_cpu: Nanos::ZERO,
+                    wall: Nanos::ZERO,
+                    max: Nanos::ZERO,
+                });
+            total.calls = total.calls.saturating_add(sum.calls);
+            total.on_cpu += sum.on_cpu;
+            total.wall += sum.wall;
+            total.max = total.max.max(sum.max);
+        }
+        merged.into_values().collect()
+    }
+
+    pub(super) fn panic_sums(&mut self, stretch: &Stretch) -> Vec<PanicSum> {
+        let mut panics = Vec::new();
+        for ((thread, number), sum) in self.interval.panics.take() {
+            let stack = self.stack_by_number(thread, number);
+            panics.push(PanicSum {
+                thread: stretch.shown(thread),
+                stack,
+                panics: sum.panics,
+                last: sum.last,
+                task_id: self.task_id(stack, sum.task_id),
+            });
+        }
+        panics.sort_by_key(|panic| (panic.last, panic.thread));
+        panics
+    }
+
+    pub(super) fn samples(
+        &mut self,
+        stretch: &Stretch,
+        after: After,
+    ) -> (Vec<SampleSum>, Vec<LongPoll>) {
+        if after == After::Ends {
+            self.interval.samples.end_polls(self.options.long_poll);
+        }
+        let (mut samples, mut polls) = self.interval.samples.take();
+        for sample in &mut samples {
+            sample.thread = stretch.shown(sample.thread);
+        }
+        for poll in &mut polls {
+            poll.thread = stretch.shown(poll.thread);
+        }
+        (samples, polls)
+    }
+
+    /// By what the waits of an interval were classified. `parks_known` is the kernel side's count.
+    pub(super) fn classified(&mut self, sums: &[WaitSum], parks_known: u64) -> Classified {
+        let agreements = self.stacks.agreements();
+        let (agreed, disagreed) = agreements.fold((0, 0), |(agreed, disagreed), agreement| {
+            (agreed + agreement.agreed, disagreed + agreement.disagreed)
+        });
+        let mut classified = Classified {
+            agreed,
+            disagreed,
+            parks_known: parks_known.saturating_sub(self.parks_told),
+            ..Classified::default()
+        };
+        self.parks_told = parks_known;
+        for sum in sums {
+            let by = self.stacks.classified_by(sum.stack);
+            *match by.unwrap_or(ClassifiedBy::Neither) {
+                ClassifiedBy::Symbols => &mut classified.by_symbols,
+                ClassifiedBy::Context => &mut classified.by_context,
+                ClassifiedBy::Both => &mut classified.by_both,
+                ClassifiedBy::Neither => &mut classified.by_neither,
+            } += sum.waits;
+        }
+        classified
+    }
+
+    /// Reads the names of threads that are new, and of all at the end: a thread may change its
+    /// name, and has mostly done so soon after its birth.
+    pub(super) fn name_threads(&mut self, stretch: &Stretch, after: After) {
+        for times in &stretch.threads {
+            let thread = times.thread;
+            let process = self.processes.get(thread.process);
+            let target = process.and_then(|process| process.target.as_ref());
+            let Some(target) = target.filter(|_| self.named.insert(thread)) else {
+                continue;
+            };
+            let comm = target.proc_dir().read(&format!("task/{}/comm", thread.tid));
+            if let Ok(comm) = comm {
+                self.set_name(thread, &parse_comm(&comm));
+            }
+        }
+        if after == After::Ends {
+            self.name_all_threads();
+        }
+    }
+
+    fn name_all_threads(&mut self) {
+        let mut names = Vec::new();
+        for process in self.processes.living() {
+            let threads = process.target.as_ref().map(|target| target.threads());
+            for named in threads.and_then(Result::ok).unwrap_or_default() {
+                let thread = ThreadId {
+                    process: process.id,
+                    tid: named.tid,
+                };
+                names.push((thread, named.name));
+            }
+        }
+        for (thread, name) in names {
+            self.set_name(thread, &name);
+        }
+    }
+}
+
+/// Without the buckets that come after the last wait.
+fn trimmed(histogram: &[u32]) -> Vec<u32> {
+    let len = histogram.iter().rposition(|count| *count > 0);
+    let filled = histogram.get(..len.map_or(0, |last| last + 1));
+    filled.unwrap_or(histogram).to_vec()
+}

@@ -1,0 +1,180 @@
+//! The loop of a recording.
+
+use super::Collector;
+use super::intake::Naming;
+use crate::bpf::MappingEvents;
+use crate::collect::traced_process::TracedProcess;
+use crate::recording::{Interval, Tables};
+use anyhow::{Context, Result};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::pin;
+use std::time::{Duration, Instant};
+use tokio::io::{Interest, unix::AsyncFd};
+use tokio::time::MissedTickBehavior;
+
+/// From tick to tick. The ring buffer holds what 100,000 waits a second bring in this time many
+/// times over.
+const TICK: Duration = Duration::from_millis(25);
+
+/// For how long one tick takes events in. Where they come as fast as that, whoever wants the
+/// recording to end, or an interval, must not wait for them.
+const TICK_BUDGET: Duration = Duration::from_millis(20);
+
+/// From one tick that something asked for to the next such one.
+const MIN_TICK_GAP: Duration = Duration::from_millis(1);
+
+/// So often from tick to tick are mapping events listened to: where thousands of threads begin and
+/// end a second, these must not keep us busy.
+const MAX_MAPPING_WAKEUPS: u32 = 16;
+
+/// While a program is being loaded an interval may become longer by so much: its stacks have no
+/// names before, and reading them takes long.
+const MAX_DELAY: Duration = Duration::from_secs(2);
+
+/// An interval that fills up ends early, but is at least so long.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Whether events are left that had arrived when a tick ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Backlog {
+    None,
+    Left,
+}
+
+impl Collector {
+    /// Records until `stop` is done or every process that is recorded has ended. Each interval that
+    /// ends meanwhile goes to `sink`; the one under way ends with [`Collector::interval`] or
+    /// [`Collector::finish`]. To be called in a tokio runtime with I/O and time.
+    ///
+    /// # Errors
+    /// Where the kernel refuses to be read, or those of `sink`.
+    pub async fn run(
+        &mut self,
+        stop: impl Future<Output = ()>,
+        mut sink: impl FnMut(&Tables, Interval) -> Result<()>,
+    ) -> Result<()> {
+        let attention = self.kernel.attention().try_clone_to_owned();
+        let attention = attention.context("cannot watch the ring buffer")?;
+        let attention = listen(attention.as_fd()).context("cannot watch the ring buffer")?;
+        let mappings = self.mapping_fd().context("cannot watch mapping events")?;
+        let mut mapping_events = None;
+        let mut wakeups = 0;
+        let mut stop = pin!(stop);
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let asked = tokio::select! {
+                () = &mut stop => return Ok(()),
+                _ = ticks.tick() => {
+                    wakeups = 0;
+                    false
+                }
+                ready = attention.readable() => {
+                    ready.context("cannot watch the ring buffer")?.clear_ready();
+                    true
+                }
+                ready = readable(mapping_events.as_ref()) => {
+                    ready.context("cannot watch mapping events")?;
+                    wakeups += 1;
+                    if wakeups >= MAX_MAPPING_WAKEUPS {
+                        mapping_events = None;
+                    }
+                    if !self.has_new_mappings() {
+                        continue;
+                    }
+                    true
+                }
+            };
+            if mapping_events.is_none() && wakeups < MAX_MAPPING_WAKEUPS {
+                let fd = listen(mappings.as_fd()).context("cannot watch mapping events")?;
+                mapping_events = Some(fd);
+            }
+            if self.tick()? == Backlog::Left {
+                ticks.reset_immediately();
+                // Where something is always ready, the runtime would not look whether `stop` is.
+                tokio::task::yield_now().await;
+            }
+            if self.all_ended() {
+                return Ok(());
+            }
+            if self.is_interval_over() {
+                let interval = self.interval()?;
+                self.with_tables(|tables| sink(tables, interval))?;
+            }
+            if asked {
+                // On a machine that starts many programs a second, events of their mappings must
+                // not keep us busy.
+                tokio::time::sleep(MIN_TICK_GAP).await;
+            }
+        }
+    }
+
+    /// Whether the interval under way is to end now.
+    fn is_interval_over(&self) -> bool {
+        let length = self.began.elapsed();
+        let due = length >= self.options.interval
+            || length >= MIN_INTERVAL && self.interval.is_filling_up();
+        let loading = || self.processes.living().any(TracedProcess::is_loading);
+        due && (length >= self.options.interval + MAX_DELAY || !loading())
+    }
+
+    /// A descriptor that becomes readable when [`Collector::has_new_mappings`] is to be asked.
+    fn mapping_fd(&self) -> io::Result<OwnedFd> {
+        use rustix::event::epoll;
+        let all = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let events = self.mapping_events.iter();
+        for event in events.flat_map(MappingEvents::descriptors) {
+            // Nobody asks which one it was.
+            let data = epoll::EventData::new_u64(0);
+            epoll::add(&all, event, data, epoll::EventFlags::IN)?;
+        }
+        Ok(all)
+    }
+
+    /// Takes in what the kernel told of mappings; whether a target mapped code, so that
+    /// [`Collector::tick`] should not wait. Mostly it did not: the kernel tells of the threads and
+    /// processes that begin and end anywhere, too.
+    fn has_new_mappings(&mut self) -> bool {
+        self.receive_mappings();
+        self.processes.living().any(TracedProcess::has_new_code)
+    }
+
+    /// Takes in what has arrived, and follows the targets' mappings and children. To be called
+    /// every [`TICK`].
+    fn tick(&mut self) -> Result<Backlog> {
+        // New mappings first: until the kernel side has them, it cannot walk through them.
+        let began = Instant::now();
+        let behind = self.receive_while(|| began.elapsed() < TICK_BUDGET);
+        self.follow_mappings()?;
+        self.name_new(Naming::AsTimeAllows)?;
+        self.release()?;
+        if self.drained.elapsed() >= super::DRAIN_INTERVAL {
+            self.drain_sums()?;
+        }
+        Ok(if behind { Backlog::Left } else { Backlog::None })
+    }
+
+    /// Takes the kernel side's sums out so that they keep room, within an interval.
+    fn drain_sums(&mut self) -> Result<()> {
+        let cut = self.kernel.cut()?;
+        self.take_sums(&cut)?;
+        self.drained = Instant::now();
+        Ok(())
+    }
+}
+
+/// Has the runtime watch a descriptor.
+fn listen(fd: BorrowedFd<'_>) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
+    // SAFETY: the registration borrows the descriptor, which so is closed after it.
+    let registered = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+    registered.map_err(io::Error::from)
+}
+
+/// Waits until there is something to be read, for ever where there is no descriptor.
+async fn readable(fd: Option<&AsyncFd<BorrowedFd<'_>>>) -> io::Result<()> {
+    match fd {
+        Some(fd) => fd.readable().await.map(|mut ready| ready.clear_ready()),
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,142 @@
+//! Threads that waited already when the recording began: the kernel side saw no switch-out of
+//! theirs, so the task iterator gives their registers and we walk their stacks ourselves.
+
+use super::frames::{CodeOf, Frames};
+use super::maps::Maps;
+use super::modules::Modules;
+use super::stack_table::{NewStack, StackTable};
+use super::traced_process::TracedProcess;
+use crate::bpf::Programs;
+use crate::decode::{Activity, Snapshot, StackKind, Syscall, ThreadKey, read_tls_state};
+use crate::recording::{StackId, ThreadId};
+use crate::runtime::tokio::TlsState;
+use crate::units::{Addr, Pid};
+use crate::unwind::{Regs, RemoteMemory, Truncation, walk, walk_outcome};
+use std::collections::HashMap;
+
+/// The stacks of threads that waited at the beginning.
+#[derive(Debug, Default)]
+pub(super) struct InitialWaits {
+    stacks: HashMap<ThreadId, StackId>,
+    /// How often each thread had switched.
+    switches: HashMap<ThreadKey, u64>,
+    /// Walked and not yet named.
+    walked: Vec<Walked>,
+}
+
+/// A stack that has no names yet.
+#[derive(Debug)]
+struct Walked {
+    thread: ThreadKey,
+    addresses: Vec<Addr>,
+    truncated: Option<Truncation>,
+    syscall: Option<Syscall>,
+    tls_state: TlsState,
+}
+
+impl InitialWaits {
+    /// The stack a thread waited with when the recording began.
+    pub(super) fn stack(&self, thread: ThreadId) -> Option<StackId> {
+        self.stacks.get(&thread).copied()
+    }
+
+    /// Whether the thread has switched since, by a later snapshot.
+    pub(super) fn has_moved(&self, later: &Snapshot) -> bool {
+        let before = self.switches.get(&later.thread);
+        before.is_none_or(|before| *before != later.switches)
+    }
+
+    /// Walks the stacks of all threads in `snapshots` that have not moved since. Naming them
+    /// takes longer, and can wait.
+    pub(super) fn walk(
+        snapshots: Vec<Snapshot>,
+        programs: &Programs,
+        processes: &[TracedProcess],
+    ) -> InitialWaits {
+        let mut initial = InitialWaits::default();
+        let mut memories: HashMap<Pid, RemoteMemory> = HashMap::new();
+        for snapshot in snapshots {
+            let thread = snapshot.thread;
+            initial.switches.insert(thread, snapshot.switches);
+            let Activity::Waiting {
+                regs: Some(regs),
+                fs,
+                syscall,
+            } = snapshot.activity
+            else {
+                continue;
+            };
+            let Some(process) = processes.iter().find(|p| p.pid == thread.pid) else {
+                continue;
+            };
+            let memory = memories
+                .entry(thread.pid)
+                .or_insert_with(|| RemoteMemory::new(thread.pid));
+            let (addresses, truncated) = walk_remote(regs, programs, process, memory);
+            let context = process.context.as_ref();
+            let tls_state = context.map_or(TlsState::Unknown, |context| {
+                read_tls_state(context, fs, memory)
+            });
+            // A thread that has switched since may have changed the memory while we read it.
+            if !programs.has_switched(thread.tid) {
+                initial.walked.push(Walked {
+                    thread,
+                    addresses,
+                    truncated,
+                    syscall,
+                    tls_state,
+                });
+            }
+        }
+        initial
+    }
+
+    /// Names, classifies and keeps what was walked.
+    pub(super) fn name(
+        &mut self,
+        stacks: &mut StackTable,
+        frames: &mut Frames,
+        processes: &[TracedProcess],
+        maps: &Maps,
+        modules: &Modules,
+    ) {
+        for walked in std::mem::take(&mut self.walked) {
+            let pid = walked.thread.pid;
+            let Some(process) = processes.iter().find(|process| process.pid == pid) else {
+                continue;
+            };
+            let code = CodeOf {
+                map: maps.get(process.table_version),
+                modules,
+                memory: None,
+            };
+            let new = NewStack {
+                kind: StackKind::OffCpu,
+                user: &walked.addresses,
+                kernel: &[],
+                truncated: walked.truncated,
+                syscall: walked.syscall,
+                tls_state: walked.tls_state,
+            };
+            if let Some(id) = stacks.add_walked(&new, process.owner(), &code, frames) {
+                let thread = ThreadId {
+                    process: process.id,
+                    tid: walked.thread.tid,
+                };
+                self.stacks.insert(thread, id);
+            }
+        }
+    }
+}
+
+fn walk_remote(
+    regs: Regs,
+    programs: &Programs,
+    process: &TracedProcess,
+    memory: &mut RemoteMemory,
+) -> (Vec<Addr>, Option<Truncation>) {
+    let tables = programs.tables_ref();
+    let mut addresses = Vec::new();
+    let outcome = walk(regs, |pc| process.rule(&tables, pc), memory, &mut addresses);
+    (addresses, walk_outcome(outcome))
+}

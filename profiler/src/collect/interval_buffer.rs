@@ -1,0 +1,118 @@
+//! What has come in of the interval under way.
+
+use super::bounds::Bounds;
+use super::calls::{CallCollector, PanicCollector};
+use super::ledger::ThreadLedger;
+use super::samples::SampleCollector;
+use super::sums::IntervalSums;
+use super::wait_buffer::{BufferedWait, WaitBuffer};
+use super::wakers::WakerTable;
+use crate::decode::{self, ThreadEnd, WaitSeen};
+use crate::recording::{ObjectId, ProcessId, ThreadId, Waker};
+use crate::units::{Nanos, Timestamp};
+
+/// An interval with so many waits or sums ends early, where nobody asked for its end yet.
+const ENOUGH: usize = 1 << 17;
+
+/// The collectors of an interval.
+#[derive(Debug)]
+pub(super) struct IntervalBuffer {
+    pub(super) threads: ThreadLedger,
+    pub(super) sums: IntervalSums,
+    pub(super) waits: WaitBuffer,
+    pub(super) samples: SampleCollector,
+    pub(super) calls: CallCollector,
+    pub(super) panics: PanicCollector,
+    wakers: WakerTable,
+    long_poll: Nanos,
+    last_end: Option<Timestamp>,
+}
+
+/// What found no room, of the recording so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    pub(super) threads: u64,
+    pub(super) sums: u64,
+    pub(super) waits: u64,
+    pub(super) samples: u64,
+    pub(super) calls: u64,
+    pub(super) panics: u64,
+    pub(super) wakers: u64,
+}
+
+impl IntervalBuffer {
+    /// Polls of at least `long_poll` are kept one by one.
+    pub(super) fn new(bounds: &Bounds, long_poll: Nanos) -> IntervalBuffer {
+        IntervalBuffer {
+            threads: ThreadLedger::new(bounds.ended),
+            sums: IntervalSums::new(bounds.sums),
+            waits: WaitBuffer::new(bounds.waits),
+            samples: SampleCollector::default(),
+            calls: CallCollector::default(),
+            panics: PanicCollector::default(),
+            wakers: WakerTable::new(bounds.wakers),
+            long_poll,
+            last_end: None,
+        }
+    }
+
+    /// Takes a wait in. `wakers` are all those that the recording has.
+    pub(super) fn wait(
+        &mut self,
+        thread: ThreadId,
+        wait: &WaitSeen,
+        object: Option<ObjectId>,
+        wakers: &mut Vec<Waker>,
+    ) {
+        let waker_stack = match &wait.waker {
+            decode::Waker::Thread { stack, .. } => *stack,
+            decode::Waker::Interrupt | decode::Waker::Unseen => None,
+        };
+        self.waits.add(BufferedWait {
+            thread,
+            stack: wait.stack,
+            object,
+            start: wait.start,
+            wakeup: wait.wakeup.unwrap_or(wait.end),
+            end: wait.end,
+            waker: self.wakers.id(&wait.waker, wakers),
+            waker_stack,
+            task_id: wait.task_id,
+        });
+    }
+
+    /// Takes the end of a thread in.
+    pub(super) fn thread_end(&mut self, thread: ThreadId, end: &ThreadEnd) {
+        self.last_end = self.last_end.max(Some(end.time));
+        self.threads.ended(thread, end.time, &end.times);
+        self.samples.thread_ended(thread, self.long_poll);
+    }
+
+    /// Takes the end of a process in, whose threads have ended before.
+    pub(super) fn process_ended(&mut self, process: ProcessId) {
+        self.threads.process_ended(process);
+    }
+
+    /// When the last thread ended, if one did.
+    pub(super) const fn last_end(&self) -> Option<Timestamp> {
+        self.last_end
+    }
+
+    /// Whether there is so much of it that the interval should end.
+    pub(super) fn is_filling_up(&self) -> bool {
+        self.waits.len() >= ENOUGH || self.sums.len() >= ENOUGH
+    }
+
+    /// What found no room.
+    pub(super) const fn left_out(&self) -> LeftOut {
+        LeftOut {
+            threads: self.threads.folded(),
+            sums: self.sums.left_out(),
+            waits: self.waits.left_out(),
+            samples: self.samples.lost(),
+            calls: self.calls.left_out(),
+            panics: self.panics.left_out(),
+            wakers: self.wakers.left_out(),
+        }
+    }
+}

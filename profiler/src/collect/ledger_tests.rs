@@ -1,0 +1,330 @@
+use super::*;
+
+const FIRST: ProcessId = ProcessId(0);
+
+fn id(tid: u32) -> ThreadId {
+    ThreadId {
+        process: FIRST,
+        tid: Tid(tid),
+    }
+}
+
+fn times(first_seen: u64, running: u64, runnable: u64, blocked: u64, waits: u64) -> ThreadTimes {
+    ThreadTimes {
+        first_seen: Timestamp(first_seen),
+        running: Nanos(running),
+        runnable: Nanos(runnable),
+        blocked: Nanos(blocked),
+        waits,
+        in_calls: Nanos::ZERO,
+    }
+}
+
+fn waiting(since: u64, woken: Option<u64>, stack: WaitStack) -> Phase {
+    Phase::Waiting(OpenWait {
+        since: Timestamp(since),
+        woken: woken.map(Timestamp),
+        stack,
+        object: None,
+        task_id: None,
+    })
+}
+
+fn running(since: u64) -> Phase {
+    Phase::Running(Timestamp(since))
+}
+
+fn ledger() -> ThreadLedger {
+    let mut ledger = ThreadLedger::new(1000);
+    ledger.begin(Timestamp(0));
+    ledger
+}
+
+/// Lived, running, runnable, blocked, waits of the only thread.
+type Told = (u64, u64, u64, u64, u64);
+
+fn only(stretch: &Stretch) -> Told {
+    assert_eq!(stretch.threads.len(), 1, "{stretch:?}");
+    of(stretch, stretch.threads[0].thread)
+}
+
+fn of(stretch: &Stretch, thread: ThreadId) -> Told {
+    let times = stretch.threads.iter().find(|times| times.thread == thread);
+    times.map_or((0, 0, 0, 0, 0), |times| {
+        (
+            times.lived.0,
+            times.running.0,
+            times.runnable.0,
+            times.blocked.0,
+            times.waits,
+        )
+    })
+}
+
+fn cut(ledger: &mut ThreadLedger, at: u64, states: &[(u32, Phase, ThreadTimes)]) -> Stretch {
+    let states = states.iter().map(|(tid, phase, times)| {
+        let state = ThreadState {
+            phase: *phase,
+            times: *times,
+        };
+        (id(*tid), state)
+    });
+    let states: Vec<_> = states.collect();
+    ledger.cut(Timestamp(at), states, &HashSet::new())
+}
+
+#[test]
+fn an_interval_has_what_came_since_the_cut_before() {
+    let mut ledger = ledger();
+    // It ran for 30, waited for 50 and ran again.
+    let first = cut(
+        &mut ledger,
+        100,
+        &[(7, running(80), times(0, 30, 0, 50, 1))],
+    );
+    assert_eq!(only(&first), (100, 50, 0, 50, 1));
+    // It went on to run until 120, and waits.
+    let wait = waiting(120, None, WaitStack::Lost);
+    let second = cut(&mut ledger, 200, &[(7, wait, times(0, 70, 0, 50, 1))]);
+    assert_eq!(only(&second), (100, 20, 0, 80, 0));
+    assert_eq!(second.open.len(), 1);
+    // Nothing changes: the wait goes on.
+    let third = cut(&mut ledger, 300, &[(7, wait, times(0, 70, 0, 50, 1))]);
+    assert_eq!(only(&third), (100, 0, 0, 100, 0));
+    // It ended at 310, and the thread ran until it ended itself.
+    ledger.ended(id(7), Timestamp(350), &times(0, 110, 0, 240, 2));
+    let last = cut(&mut ledger, 400, &[]);
+    assert_eq!(only(&last), (50, 40, 0, 10, 1));
+    assert!(cut(&mut ledger, 500, &[]).threads.is_empty());
+}
+
+#[test]
+fn a_woken_wait_is_blocked_until_its_wakeup_and_runnable_from_then_on() {
+    let mut ledger = ledger();
+    let woken = waiting(20, Some(60), WaitStack::Lost);
+    let first = cut(&mut ledger, 100, &[(7, woken, times(0, 20, 0, 0, 0))]);
+    assert_eq!(only(&first), (100, 20, 40, 40, 0));
+    assert_eq!(first.open[0].wait.woken, Some(Timestamp(60)));
+    // A wakeup after the cut had not happened then.
+    let later = waiting(20, Some(170), WaitStack::Lost);
+    let other = cut(
+        &mut ThreadLedger::new(9),
+        100,
+        &[(7, later, times(0, 20, 0, 0, 0))],
+    );
+    assert_eq!(only(&other), (100, 20, 0, 80, 0));
+    assert_eq!(other.open[0].wait.woken, None);
+}
+
+#[test]
+fn what_was_told_too_much_is_taken_from_the_rest_and_evens_out() {
+    let mut ledger = ledger();
+    let wait = waiting(20, None, WaitStack::Lost);
+    let first = cut(&mut ledger, 100, &[(7, wait, times(0, 20, 0, 0, 0))]);
+    assert_eq!(only(&first), (100, 20, 0, 80, 0));
+    // In truth it woke at 30 and ran from 40 on: the kernel had hidden both.
+    let second = cut(
+        &mut ledger,
+        200,
+        &[(7, running(200), times(0, 180, 10, 10, 1))],
+    );
+    let told = only(&second);
+    assert_eq!(told.0, 100);
+    assert_eq!(
+        told.1 + told.2 + told.3,
+        told.0,
+        "the parts sum to the life"
+    );
+    assert_eq!((told.3, told.4), (0, 1));
+    // 70 too much were told as blocked; a later wait of 90 has 20 left.
+    let third = cut(
+        &mut ledger,
+        300,
+        &[(7, running(300), times(0, 190, 10, 100, 2))],
+    );
+    assert_eq!(third.threads[0].lived, Nanos(100));
+    let sum = |part: fn(Told) -> u64| part(only(&first)) + part(told) + part(only(&third));
+    assert_eq!(sum(|told| told.0), 300);
+    assert_eq!(sum(|told| told.1), 190);
+    assert_eq!(sum(|told| told.2), 10);
+    assert_eq!(sum(|told| told.3), 100);
+}
+
+#[test]
+fn a_switch_that_bears_a_later_time_than_the_cut_moves_the_thread_s_own_cut() {
+    let mut ledger = ledger();
+    let first = cut(
+        &mut ledger,
+        100,
+        &[(7, running(103), times(0, 60, 0, 43, 1))],
+    );
+    assert_eq!(only(&first), (103, 60, 0, 43, 1));
+    let second = cut(
+        &mut ledger,
+        200,
+        &[(7, running(103), times(0, 60, 0, 43, 1))],
+    );
+    assert_eq!(only(&second), (97, 97, 0, 0, 0));
+}
+
+#[test]
+fn threads_come_and_end_between_two_cuts() {
+    let mut ledger = ledger();
+    ledger.ended(id(8), Timestamp(90), &times(30, 60, 0, 0, 4));
+    // One of the same id was born after it, and lives.
+    let state = (8, running(95), times(95, 0, 0, 0, 0));
+    let first = cut(&mut ledger, 100, &[state]);
+    assert_eq!(only(&first), (65, 65, 0, 0, 4));
+    let second = cut(&mut ledger, 200, &[state]);
+    assert_eq!(only(&second), (100, 100, 0, 0, 0));
+}
+
+#[test]
+fn a_thread_that_is_seen_first_after_a_cut_was_not_there_at_it() {
+    let mut ledger = ledger();
+    assert!(cut(&mut ledger, 100, &[]).threads.is_empty());
+    // Born at 130.
+    let second = cut(
+        &mut ledger,
+        200,
+        &[(7, running(150), times(130, 0, 20, 0, 0))],
+    );
+    assert_eq!(only(&second), (70, 50, 20, 0, 0));
+}
+
+#[test]
+fn threads_that_never_switched_do_what_they_did_at_the_start() {
+    let mut ledger = ledger();
+    for (tid, doing) in [
+        (1, AtStart::Running),
+        (2, AtStart::Runnable),
+        (3, AtStart::Waiting),
+        (4, AtStart::Waiting),
+    ] {
+        ledger.found_at_start(id(tid), doing);
+    }
+    let moved = HashSet::from([id(4)]);
+    let first = ledger.cut(Timestamp(100), [], &moved);
+    assert_eq!(of(&first, id(1)), (100, 100, 0, 0, 0));
+    assert_eq!(of(&first, id(2)), (100, 0, 100, 0, 0));
+    assert_eq!(of(&first, id(3)), (100, 0, 0, 100, 0));
+    assert_eq!(first.threads.len(), 3, "one was lost");
+    assert_eq!(first.open.len(), 1);
+    assert_eq!(first.open[0].wait.stack, WaitStack::BeforeRecording);
+    // The one that waited does so until 150, and runs.
+    let second = cut(
+        &mut ledger,
+        200,
+        &[(3, running(150), times(0, 0, 0, 150, 1))],
+    );
+    assert_eq!(of(&second, id(3)), (100, 50, 0, 50, 1));
+    assert_eq!(of(&second, id(1)), (100, 100, 0, 0, 0));
+}
+
+#[test]
+fn a_thread_found_wanting_a_cpu_did_not_wait() {
+    let mut ledger = ledger();
+    ledger.found_at_start(id(7), AtStart::Runnable);
+    let before = waiting(0, None, WaitStack::BeforeRecording);
+    let first = cut(&mut ledger, 100, &[(7, before, times(0, 0, 0, 0, 0))]);
+    assert_eq!(only(&first), (100, 0, 100, 0, 0));
+    assert!(first.open.is_empty());
+    // It came to run at 120, which the kernel side counted as the end of a wait.
+    assert!(ledger.was_no_wait(id(7), &Sum::one(Nanos(120), Nanos(0))));
+    assert!(
+        !ledger.was_no_wait(id(7), &Sum::one(Nanos(1), Nanos(0))),
+        "once"
+    );
+    assert!(!ledger.was_no_wait(id(8), &Sum::one(Nanos(1), Nanos(0))));
+    let second = cut(
+        &mut ledger,
+        200,
+        &[(7, running(120), times(0, 0, 0, 120, 1))],
+    );
+    assert_eq!(only(&second), (100, 80, 20, 0, 0));
+}
+
+#[test]
+fn a_command_does_not_live_while_it_is_held() {
+    let mut ledger = ledger();
+    ledger.found_at_start(id(7), AtStart::Held);
+    let held = waiting(0, Some(90), WaitStack::BeforeRecording);
+    let first = cut(&mut ledger, 100, &[(7, held, times(0, 0, 0, 0, 0))]);
+    assert!(first.threads.is_empty() && first.open.is_empty());
+    assert!(ledger.was_no_wait(id(7), &Sum::one(Nanos(90), Nanos(30))));
+    let second = cut(
+        &mut ledger,
+        200,
+        &[(7, running(120), times(0, 0, 30, 90, 1))],
+    );
+    assert_eq!(only(&second), (80, 80, 0, 0, 0));
+}
+
+#[test]
+fn the_record_of_a_thread_s_end_may_have_been_lost() {
+    let mut ledger = ledger();
+    let dead = (7, Phase::Ended(Timestamp(60)), times(10, 50, 0, 0, 2));
+    assert_eq!(only(&cut(&mut ledger, 100, &[dead])), (50, 50, 0, 0, 2));
+    assert!(cut(&mut ledger, 200, &[]).threads.is_empty());
+    // Its id is given to another.
+    let next = (7, running(260), times(250, 0, 10, 0, 0));
+    assert_eq!(only(&cut(&mut ledger, 300, &[next])), (50, 40, 10, 0, 0));
+}
+
+#[test]
+fn lost_switches_leave_time_that_is_in_no_part() {
+    let mut ledger = ledger();
+    let first = cut(
+        &mut ledger,
+        100,
+        &[(7, running(80), times(0, 30, 0, 20, 1))],
+    );
+    assert_eq!(only(&first), (100, 50, 0, 20, 1));
+}
+
+#[test]
+fn ended_threads_beyond_the_bound_are_folded_and_nothing_of_them_is_lost() {
+    let mut ledger = ThreadLedger::new(2);
+    ledger.begin(Timestamp(0));
+    for tid in 1..=5 {
+        ledger.ended(id(tid), Timestamp(50), &times(0, 50, 0, 0, 1));
+    }
+    let stretch = cut(&mut ledger, 100, &[(9, running(0), times(0, 0, 0, 0, 0))]);
+    let all = stretch
+        .threads
+        .iter()
+        .map(|times| times.lived.0)
+        .sum::<u64>();
+    assert_eq!(all, 5 * 50 + 100);
+    let together = of(&stretch, folded(FIRST));
+    assert!(together.4 >= 3, "{together:?}");
+    assert_eq!(ledger.folded(), together.4);
+    assert_eq!(of(&stretch, id(9)), (100, 100, 0, 0, 0), "it lives");
+    let shown: HashSet<_> = (1..=5).map(|tid| stretch.shown(id(tid))).collect();
+    assert_eq!(shown.len() as u64, 5 - together.4 + 1);
+}
+
+#[test]
+fn a_long_call_that_returns_is_no_longer_than_the_time_on_a_cpu() {
+    let mut ledger = ledger();
+    let state = |in_calls, running_for| ThreadTimes {
+        in_calls: Nanos(in_calls),
+        ..times(0, running_for, 0, 0, 0)
+    };
+    cut(&mut ledger, 100, &[(7, running(100), state(0, 100))]);
+    let second = cut(&mut ledger, 200, &[(7, running(200), state(150, 200))]);
+    assert_eq!(second.threads[0].in_calls, Nanos(100));
+    let third = cut(&mut ledger, 300, &[(7, running(300), state(150, 300))]);
+    assert_eq!(third.threads[0].in_calls, Nanos(50));
+}
+
+#[test]
+fn figures_from_outside_do_not_overflow() {
+    let mut ledger = ledger();
+    let huge = times(u64::MAX, u64::MAX, u64::MAX, u64::MAX, u64::MAX);
+    ledger.ended(id(7), Timestamp(u64::MAX), &huge);
+    ledger.ended(id(7), Timestamp(0), &huge);
+    let state = (7, waiting(u64::MAX, Some(3), WaitStack::Lost), huge);
+    cut(&mut ledger, u64::MAX, &[state]);
+    cut(&mut ledger, 0, &[(7, running(0), huge)]);
+}

@@ -1,0 +1,50 @@
+//! A live recording: what the kernel side tells becomes [`Interval`](crate::recording::Interval)s
+//! over [`Tables`](crate::recording::Tables).
+//!
+//! [`Collector`] ties the files together.
+//!
+//! - The targets: [`processes`] lists them, [`traced_process`] follows the life of each,
+//!   [`modules`] keeps the files behind their code and the kernel side's tables of them, [`maps`]
+//!   remembers what was mapped when, [`panic_probes`] finds where panics begin.
+//! - Stacks: [`frames`] names addresses, [`tail_calls`] finds functions that left the stack,
+//!   [`stack_table`] and [`program`] keep the stacks and what they were classified to be,
+//!   [`initial_waits`] gives one to the threads that waited before we came, [`pending`] to those
+//!   that waited in code not known yet, and [`shadow`] walks some a second time.
+//! - What is waited for: [`objects`], with [`object_names`] and [`object_shares`]. [`numbers`] says
+//!   when both sides may forget the number of a stack or an object.
+//! - An interval: [`interval_buffer`] has what came in of it ([`sums`], [`wait_buffer`],
+//!   [`wakers`], [`samples`], [`calls`]), [`ledger`] where the time of each thread went, and
+//!   [`next_interval`] what came in of the next one already.
+//! - [`open_waits`] and [`futex`] say what threads wait for at the end, [`lost`] what is missing.
+
+mod bounds;
+mod calls;
+mod collector;
+mod frames;
+mod futex;
+mod initial_waits;
+mod interval_buffer;
+mod ledger;
+mod lost;
+mod maps;
+mod modules;
+mod next_interval;
+mod numbers;
+mod object_names;
+mod object_shares;
+mod objects;
+mod open_waits;
+mod panic_probes;
+mod pending;
+mod processes;
+mod program;
+mod samples;
+mod shadow;
+mod stack_table;
+mod sums;
+mod tail_calls;
+mod traced_process;
+mod wait_buffer;
+mod wakers;
+
+pub use collector::{Collector, INTERVAL, Options};

@@ -1,0 +1,617 @@
+//! The code mapped into the target: files opened and read once, rows handed to the kernel side.
+
+use crate::bpf::{TableError, TableSpan, Tables};
+use crate::process::deadline::Reader;
+use crate::process::module::{Functions, Module, ModuleError};
+use crate::process::{Budget, FileStamp, Mapping, MappingKind, PrivateCopy, Target};
+use crate::symbolize::ModuleSource;
+use crate::units::{Addr, Pid, Svma};
+use crate::unwind::{Sections, UnwindTable};
+use anyhow::Context;
+use profiler_common::row;
+use rayon::prelude::*;
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::fs::File;
+use std::hash::BuildHasher;
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Most files read. A program has some dozens; one that maps ever new ones must not use up our
+/// descriptors.
+const MAX_MODULES: usize = 512;
+
+/// A file (or the vDSO) that code comes from.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    /// For names.
+    pub(super) source: ModuleSource,
+    /// What the image says of itself; none where it is no ELF file that we can read.
+    pub(super) facts: Option<Module>,
+    /// Where its rows are; none where there are none.
+    span: Option<TableSpan>,
+    /// What the rows are relative to.
+    base: Svma,
+    /// Our copy of it, held so that `source.path` (by way of `/proc/self/fd`) stays good.
+    copy: Option<File>,
+}
+
+/// What tells files apart, also after one has replaced another under the same path, and after it
+/// was written to. Their build IDs do not: whoever makes a file chooses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum FileKey {
+    File {
+        device: (u32, u32),
+        inode: u64,
+        stamp: Option<FileStamp>,
+    },
+    Vdso,
+}
+
+/// Where a process has mapped which file, by device and inode.
+type Mapped = (Pid, Addr, (u32, u32), u64);
+
+/// Mappings whose stamps are remembered.
+const MAX_STAMPS: usize = 1 << 16;
+
+/// Every module seen so far.
+#[derive(Debug)]
+pub(super) struct Modules {
+    loaded: Vec<Loaded>,
+    by_file: HashMap<FileKey, usize>,
+    /// The stamps that files had when they were first seen mapped: a mapping keeps its file.
+    stamps: HashMap<Mapped, Option<FileStamp>>,
+    /// Rows by a hash of them, so that copies of one file in several places take room once.
+    by_rows: HashMap<(u64, u64), TableSpan>,
+    /// For that hash. Nobody can make two tables of one hash who does not know them.
+    hashers: [RandomState; 2],
+    /// Files that could not be read or have no place in the tables, told once each.
+    problems: Vec<String>,
+    /// Files beyond [`MAX_MODULES`], as many as there were at once.
+    left_out: u64,
+    /// Modules whose rows found no room.
+    rows_full: u64,
+    /// Modules whose source lines were not copied.
+    lines_left_out: u64,
+    functions_by_code: u64,
+    budget: Budget,
+}
+
+impl Default for Modules {
+    fn default() -> Modules {
+        Modules {
+            loaded: Vec::new(),
+            by_file: HashMap::new(),
+            stamps: HashMap::new(),
+            by_rows: HashMap::new(),
+            hashers: [RandomState::new(), RandomState::new()],
+            problems: Vec::new(),
+            left_out: 0,
+            rows_full: 0,
+            lines_left_out: 0,
+            functions_by_code: 0,
+            budget: Budget::of_machine(),
+        }
+    }
+}
+
+/// The executable mappings at one time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct AddressMap {
+    /// By address, not overlapping.
+    regions: Vec<Region>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Region {
+    begin: Addr,
+    end: Addr,
+    /// What to take from an address to get the one that the file states.
+    bias: u64,
+    module: usize,
+}
+
+impl AddressMap {
+    /// How many mappings there are.
+    pub(super) fn len(&self) -> usize {
+        self.regions.len()
+    }
+
+    /// All regions of both; none where an address means other code in one than in the other.
+    pub(super) fn union(&self, other: &AddressMap) -> Option<AddressMap> {
+        let mut all: Vec<Region> = Vec::with_capacity(self.len() + other.len());
+        all.extend(self.regions.iter().chain(&other.regions));
+        all.sort_unstable_by_key(|region| (region.begin, region.end));
+        let mut union: Vec<Region> = Vec::with_capacity(all.len());
+        for region in all {
+            match union.last_mut() {
+                Some(last) if region.begin < last.end => {
+                    if (last.bias, last.module) != (region.bias, region.module) {
+                        return None;
+                    }
+                    last.end = last.end.max(region.end);
+                }
+                _ => union.push(region),
+            }
+        }
+        Some(AddressMap { regions: union })
+    }
+
+    /// Whether all the code that is mapped in `range` is the same at the same places in `other`.
+    pub(super) fn means_the_same(&self, other: &AddressMap, range: &Range<Addr>) -> bool {
+        let within = |region: &&Region| region.begin < range.end && range.start < region.end;
+        self.regions.iter().filter(within).all(|region| {
+            let at = other.regions.partition_point(|r| r.begin <= region.begin);
+            let theirs = at.checked_sub(1).and_then(|at| other.regions.get(at));
+            theirs.is_some_and(|theirs| {
+                region.end <= theirs.end
+                    && (theirs.bias, theirs.module) == (region.bias, region.module)
+            })
+        })
+    }
+
+    /// Whether any region has an address of `range`.
+    pub(super) fn overlaps(&self, range: &Range<Addr>) -> bool {
+        self.regions
+            .iter()
+            .any(|region| region.begin < range.end && range.start < region.end)
+    }
+
+    /// The modules mapped, lowest address first.
+    pub(super) fn modules(&self) -> impl Iterator<Item = usize> {
+        self.regions.iter().map(|region| region.module)
+    }
+
+    /// Every mapping: its addresses, its bias and the index of its module.
+    pub(super) fn regions(&self) -> impl Iterator<Item = (Range<Addr>, u64, usize)> {
+        let region = |region: &Region| (region.begin..region.end, region.bias, region.module);
+        self.regions.iter().map(region)
+    }
+
+    /// The module at an address, and the address as its file states it.
+    pub(super) fn resolve(&self, addr: Addr) -> Option<(usize, Svma)> {
+        let after = self.regions.partition_point(|region| region.begin <= addr);
+        let region = self.regions.get(after.checked_sub(1)?)?;
+        (addr < region.end).then(|| (region.module, Svma(addr.0.wrapping_sub(region.bias))))
+    }
+}
+
+/// An image read but not yet in the tables.
+#[derive(Default)]
+struct Read {
+    image: Option<Image>,
+    facts: Option<Module>,
+    table: Option<UnwindTable>,
+    functions: Functions,
+    problem: Option<String>,
+}
+
+/// Where an image is.
+enum Original {
+    File(File),
+    Memory(Arc<[u8]>),
+}
+
+/// Bytes to read an image from, which nobody but us can change.
+enum Image {
+    /// The copy, and while it is read the file that it is of, in which alone the code is.
+    Copy(PrivateCopy, Option<File>),
+    Memory(Arc<[u8]>),
+}
+
+impl Image {
+    fn of(original: Original, budget: &Budget) -> io::Result<Image> {
+        Ok(match original {
+            Original::File(file) => Image::Copy(PrivateCopy::of(&file, budget)?, Some(file)),
+            Original::Memory(bytes) => Image::Memory(bytes),
+        })
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Image::Copy(copy, _) => copy.bytes(),
+            Image::Memory(bytes) => bytes,
+        }
+    }
+
+    fn table(&self) -> Result<UnwindTable, ModuleError> {
+        match self {
+            Image::Copy(copy, Some(file)) => {
+                let file = Reader::of(file).ok();
+                let read = |into: &mut [u8], offset| {
+                    let read = file.as_ref().map(|file| file.read_exact_at(into, offset));
+                    read.is_some_and(|read| read.is_ok())
+                };
+                UnwindTable::from_elf_and_file(copy.bytes(), &read)
+            }
+            Image::Copy(..) | Image::Memory(_) => UnwindTable::from_elf(self.bytes()),
+        }
+    }
+}
+
+impl Modules {
+    /// Reads the target's mappings, opens the files that are new (in parallel: a build takes
+    /// tens of milliseconds for a large one), and gives the kernel side's view of them.
+    ///
+    /// # Errors
+    /// Where the mappings cannot be read at all.
+    pub(super) fn update(
+        &mut self,
+        target: &Target,
+        tables: &mut Tables,
+    ) -> io::Result<(AddressMap, Vec<row::Mapping>)> {
+        let mappings = target.mappings()?;
+        let code: Vec<(FileKey, &Mapping)> = mappings
+            .iter()
+            .filter(|m| m.executable && matches!(m.kind, MappingKind::File | MappingKind::Vdso))
+            .map(|mapping| (self.key(target, mapping), mapping))
+            .collect();
+        let mut new: Vec<(FileKey, &Mapping)> = Vec::new();
+        for &(key, mapping) in &code {
+            if !self.by_file.contains_key(&key) && !new.iter().any(|(k, _)| *k == key) {
+                new.push((key, mapping));
+            }
+        }
+        // Every copy is an open file, and somebody has to open the report in the end.
+        let room = MAX_MODULES.saturating_sub(self.loaded.len());
+        let beyond = new.len().saturating_sub(room) as u64;
+        let first = self.left_out == 0;
+        self.left_out = self.left_out.max(beyond);
+        if beyond > 0 && first {
+            let problem = format!("more than {MAX_MODULES} modules: the others are not read");
+            tracing::warn!("{problem}");
+            self.problems.push(problem);
+        }
+        new.truncate(room);
+        let budget = &self.budget;
+        let read: Vec<Read> = new
+            .par_iter()
+            .map(|(_, mapping)| {
+                let image = open(target, mapping, &mappings)
+                    .and_then(|original| Image::of(original, budget));
+                match image {
+                    Ok(image) => read(image),
+                    Err(error) => Read {
+                        problem: Some(format!("cannot be read: {error}")),
+                        ..Read::default()
+                    },
+                }
+            })
+            .collect();
+        for ((key, mapping), read) in new.into_iter().zip(read) {
+            self.add(key, mapping, read, tables);
+        }
+        Ok(self.view(&code))
+    }
+
+    fn key(&mut self, target: &Target, mapping: &Mapping) -> FileKey {
+        if mapping.kind == MappingKind::Vdso {
+            return FileKey::Vdso;
+        }
+        let device = (mapping.device.major, mapping.device.minor);
+        let mapped = (target.pid(), mapping.range.start, device, mapping.inode);
+        if self.stamps.len() >= MAX_STAMPS {
+            self.stamps.clear();
+        }
+        let stamp = self.stamps.entry(mapped);
+        FileKey::File {
+            device,
+            inode: mapping.inode,
+            stamp: *stamp.or_insert_with(|| target.stamp(mapping)),
+        }
+    }
+
+    fn add(&mut self, key: FileKey, mapping: &Mapping, read: Read, tables: &mut Tables) {
+        let name: Arc<str> = mapping.file_name().into();
+        let mut problem = read.problem;
+        let build_id = read.facts.as_ref().and_then(|facts| facts.build_id.clone());
+        let (mut span, mut base) = (None, Svma(0));
+        if let Some(table) = &read.table {
+            let hash = |hasher: &RandomState| hasher.hash_one((&table.rows, &table.index));
+            let [first, second] = &self.hashers;
+            let hash = (hash(first), hash(second));
+            span = self.by_rows.get(&hash).copied();
+            base = table.base;
+            self.functions_by_code += table.synthesized.len() as u64;
+            if !table.synthesized.is_empty() {
+                tracing::debug!(
+                    module = %name.escape_debug(),
+                    "{} functions without unwinding information, unwound by their code",
+                    table.synthesized.len()
+                );
+            }
+            if span.is_none() {
+                span = match tables.add(&table.rows, &table.index) {
+                    Ok(span) => {
+                        self.by_rows.insert(hash, span);
+                        Some(span)
+                    }
+                    Err(error) => {
+                        self.rows_full += u64::from(matches!(error, TableError::Full));
+                        problem = Some(error.to_string());
+                        None
+                    }
+                };
+            }
+        }
+        if let Some(problem) = problem {
+            tracing::warn!(module = %name.escape_debug(), "{problem}");
+            self.problems.push(format!("{name}: {problem}"));
+        }
+        let (copy, image, path) = match read.image {
+            Some(Image::Copy(copy, _)) => {
+                self.lines_left_out += u64::from(copy.debug_left_out() > 0);
+                let file = copy.into_file();
+                let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+                (Some(file), None, path)
+            }
+            Some(Image::Memory(bytes)) => (None, Some(bytes), PathBuf::from(name.as_ref())),
+            // By its number, since modules are told apart by their paths; there is no such file.
+            None => {
+                let path = format!("/proc/self/unread/{}", self.loaded.len());
+                (None, None, PathBuf::from(path))
+            }
+        };
+        let functions = absolute(&read.functions);
+        self.by_file.insert(key, self.loaded.len());
+        self.loaded.push(Loaded {
+            source: ModuleSource {
+                name,
+                path,
+                build_id,
+                image,
+                functions,
+            },
+            facts: read.facts,
+            span,
+            base,
+            copy,
+        });
+    }
+
+    /// The mappings, for ourselves and for the kernel side.
+    fn view(&self, code: &[(FileKey, &Mapping)]) -> (AddressMap, Vec<row::Mapping>) {
+        let mut map = AddressMap::default();
+        let mut rows = Vec::new();
+        for (key, mapping) in code {
+            let Some(&module) = self.by_file.get(key) else {
+                continue;
+            };
+            let Some(loaded) = self.loaded.get(module) else {
+                continue;
+            };
+            let Some(bias) = loaded.bias(mapping) else {
+                continue;
+            };
+            let (begin, end) = (mapping.range.start, mapping.range.end);
+            map.regions.push(Region {
+                begin,
+                end,
+                bias,
+                module,
+            });
+            let Some(span) = loaded.span else { continue };
+            rows.push(row::Mapping {
+                begin: begin.0,
+                end: end.0,
+                bias: bias.wrapping_add(loaded.base.0),
+                rows: span.rows,
+                row_count: span.row_count,
+                index: span.index,
+                index_len: span.index_len,
+            });
+        }
+        (map, rows)
+    }
+
+    /// A module by the index that [`AddressMap::resolve`] gave.
+    pub(super) fn get(&self, module: usize) -> Option<&Loaded> {
+        self.loaded.get(module)
+    }
+
+    /// Files that were not read since there were too many.
+    pub(super) const fn left_out(&self) -> u64 {
+        self.left_out
+    }
+
+    /// Modules whose rows found no room.
+    pub(super) const fn rows_full(&self) -> u64 {
+        self.rows_full
+    }
+
+    /// Modules whose source lines were not copied, since they are too long.
+    pub(super) const fn lines_left_out(&self) -> u64 {
+        self.lines_left_out
+    }
+
+    /// Functions that are unwound by what their code does.
+    pub(super) const fn functions_by_code(&self) -> u64 {
+        self.functions_by_code
+    }
+
+    /// Every module.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Loaded> {
+        self.loaded.iter()
+    }
+
+    /// The module that a process executes, of those in its map: by inode, and where that is not
+    /// to be had the one that is mapped lowest.
+    pub(super) fn of_exe(&self, target: &Target, map: &AddressMap) -> Option<usize> {
+        use std::os::unix::fs::MetadataExt;
+        let exe = target.open_exe().and_then(|exe| exe.metadata());
+        let inode = exe.ok().map(|exe| exe.ino());
+        let is_exe = |module: &usize| {
+            self.by_file.iter().any(|(key, index)| {
+                index == module
+                    && matches!(key, FileKey::File { inode: known, .. } if Some(*known) == inode)
+            })
+        };
+        map.modules().find(is_exe).or_else(|| map.modules().next())
+    }
+}
+
+impl Loaded {
+    /// What framehop needs of it; none where it cannot be read.
+    pub(super) fn sections(&self) -> Option<Sections> {
+        if let Some(image) = &self.source.image {
+            return Sections::of(image);
+        }
+        // SAFETY: the copy is in memory of our own, which nobody changes.
+        let map = unsafe { memmap2::Mmap::map(self.copy.as_ref()?) }.ok()?;
+        Sections::of(&map)
+    }
+
+    fn bias(&self, mapping: &Mapping) -> Option<u64> {
+        match (&self.facts, mapping.kind) {
+            // The kernel maps the whole image, whatever its program headers say of offsets.
+            (Some(facts), MappingKind::Vdso) => facts.bias_for(mapping.range.start, 0),
+            (Some(facts), _) => facts.bias_for(mapping.range.start, mapping.file_offset),
+            // Names by file offset are better than none.
+            (None, _) => Some(mapping.range.start.0.wrapping_sub(mapping.file_offset)),
+        }
+    }
+}
+
+fn open(target: &Target, mapping: &Mapping, all: &[Mapping]) -> io::Result<Original> {
+    if mapping.kind == MappingKind::Vdso {
+        let image = target.vdso_image(all)?;
+        let image = image.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        return Ok(Original::Memory(image.into()));
+    }
+    target.open_mapped(mapping).map(Original::File)
+}
+
+fn read(mut image: Image) -> Read {
+    let table = image.table().context("cannot be unwound");
+    // Descriptors are few.
+    if let Image::Copy(_, file) = &mut image {
+        *file = None;
+    }
+    let bytes = image.bytes();
+    let facts = Module::from_elf(bytes);
+    let mut problem = None;
+    if let Image::Copy(copy, _) = &image
+        && copy.debug_left_out() > 0
+    {
+        problem = Some(format!(
+            "its {} MiB of debug information were not read: source lines are missing",
+            copy.debug_left_out() >> 20
+        ));
+    }
+    let facts = facts
+        .map_err(|error| problem = Some(error.to_string()))
+        .ok();
+    let table = table
+        .map_err(|error| problem = Some(format!("{error:#}")))
+        .ok();
+    let stripped = facts.as_ref().is_some_and(|facts| !facts.has_symtab);
+    let functions = if stripped {
+        Functions::from_elf(bytes).ok()
+    } else {
+        None
+    };
+    let mut functions = functions.unwrap_or_default();
+    if let Some(table) = &table
+        && !table.synthesized.is_empty()
+    {
+        // Symbols of hand-written code state no size: this is how far they reach.
+        functions.base = table.base;
+        functions.ranges.extend(&table.synthesized);
+        functions.ranges.sort_unstable();
+    }
+    Read {
+        facts,
+        table,
+        functions,
+        problem,
+        image: Some(image),
+    }
+}
+
+/// Function starts as addresses of the file.
+fn absolute(functions: &Functions) -> Arc<[(u32, u32)]> {
+    functions
+        .ranges
+        .iter()
+        .filter_map(|&(start, len)| {
+            u32::try_from(functions.base.0 + u64::from(start))
+                .ok()
+                .map(|start| (start, len))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+impl AddressMap {
+    /// A map in which every range is a module of its own.
+    pub(super) fn of_regions(ranges: &[(u64, u64)]) -> AddressMap {
+        let region = |(module, &(begin, end)): (usize, &(u64, u64))| Region {
+            begin: Addr(begin),
+            end: Addr(end),
+            bias: begin,
+            module,
+        };
+        AddressMap {
+            regions: ranges.iter().enumerate().map(region).collect(),
+        }
+    }
+
+    /// The map without one of its regions.
+    pub(super) fn without(&self, index: usize) -> AddressMap {
+        let mut map = self.clone();
+        map.regions.remove(index);
+        map
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_unite_where_no_address_means_two_things() {
+        let map = AddressMap::of_regions(&[(0x1000, 0x2000), (0x5000, 0x6000)]);
+        assert_eq!(map.union(&map), Some(map.clone()));
+        assert_eq!(map.union(&AddressMap::default()), Some(map.clone()));
+        let mut longer = map.clone();
+        longer.regions[1].end = Addr(0x7000);
+        assert_eq!(map.union(&longer), Some(longer.clone()));
+        assert_eq!(longer.union(&map), Some(longer.clone()));
+        let mut between = AddressMap::of_regions(&[(0x2000, 0x5000)]);
+        between.regions[0].module = 9;
+        assert_eq!(map.union(&between).map(|all| all.len()), Some(3));
+        let mut other = map.clone();
+        other.regions[1].module = 9;
+        assert_eq!(map.union(&other), None, "another file");
+        other = map.clone();
+        other.regions[1].bias = 0;
+        assert_eq!(map.union(&other), None, "the file elsewhere");
+        assert!(map.overlaps(&(Addr(0x1fff)..Addr(0x3000))));
+        assert!(!map.overlaps(&(Addr(0x2000)..Addr(0x5000))));
+    }
+
+    #[test]
+    fn addresses_resolve_within_their_region_only() {
+        let region = |begin, end, bias, module| Region {
+            begin: Addr(begin),
+            end: Addr(end),
+            bias,
+            module,
+        };
+        let map = AddressMap {
+            regions: vec![
+                region(0x1000, 0x2000, 0x1000, 7),
+                region(0x5000, 0x6000, 0x4000, 8),
+            ],
+        };
+        assert_eq!(map.resolve(Addr(0xfff)), None);
+        assert_eq!(map.resolve(Addr(0x1000)), Some((7, Svma(0))));
+        assert_eq!(map.resolve(Addr(0x1fff)), Some((7, Svma(0xfff))));
+        assert_eq!(map.resolve(Addr(0x2000)), None);
+        assert_eq!(map.resolve(Addr(0x5800)), Some((8, Svma(0x1800))));
+        assert_eq!(map.resolve(Addr(u64::MAX)), None);
+    }
+}

@@ -1,0 +1,450 @@
+//! What the waits that are open at the end wait for, and who holds that.
+//!
+//! Registers come from the task iterator, everything else from `/proc` and from the target's
+//! memory. All of it is looked at while the recording still goes on: a thread that has not moved
+//! by the end of it was in the same wait all the while.
+
+use super::futex::{self, FutexWait};
+use crate::counted::counted;
+use crate::decode::Syscall;
+use crate::process::ends::{End, Ends};
+use crate::process::sockets::{self, Peer};
+use crate::process::{ProcDir, Target, parse_comm};
+use crate::recording::{Holder, HolderProcess, MAX_HOLDERS, Object, ObjectKind};
+use crate::symbolize::FrameRef;
+use crate::units::{Addr, Pid, Tid};
+use crate::unwind::RemoteMemory;
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+/// Waits looked into at most: those of a service with more blocked threads wait for the same.
+const MAX_WAITS: usize = 256;
+/// For how long we look: the recording goes on meanwhile.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A thread that waits in a system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct InSyscall {
+    pub(super) tid: Tid,
+    pub(super) syscall: Syscall,
+}
+
+/// What is known of one wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) object: Object,
+    pub(super) holder: Option<Holder>,
+}
+
+/// A holder of which only the other side is known yet.
+enum Sought {
+    Done(Option<Holder>),
+    /// Whoever holds what `/proc/PID/fd` calls so, and reads or writes it.
+    Other {
+        link: String,
+        how: How,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Reads,
+    Writes,
+    Either,
+}
+
+/// Looks into waits of a process; `stack` gives the frames of a thread.
+pub(super) fn look<'a>(
+    target: &Target,
+    waits: &[InSyscall],
+    stack: impl Fn(Tid) -> &'a [FrameRef],
+) -> HashMap<Tid, Found> {
+    let deadline = Instant::now() + LOOK_TIMEOUT;
+    let mut threads = Threads::new(target);
+    let mut found: HashMap<Tid, (Object, Sought)> = HashMap::new();
+    for waits in waits.iter().take(MAX_WAITS) {
+        let frames = stack(waits.tid);
+        if let Some(seen) = wait(target, &waits.syscall, frames, &mut threads) {
+            found.insert(waits.tid, seen);
+        }
+        if Instant::now() >= deadline {
+            break;
+        }
+    }
+    let links: HashSet<String> = found
+        .values()
+        .filter_map(|(_, sought)| match sought {
+            Sought::Other { link, .. } => Some(link.clone()),
+            Sought::Done(_) => None,
+        })
+        .collect();
+    let ends = Ends::find(&links, deadline);
+    let resolve = |sought| match sought {
+        Sought::Done(holder) => holder,
+        Sought::Other { link, how } => Some(holders(&ends, &link, how)),
+    };
+    found
+        .into_iter()
+        .map(|(tid, (object, sought))| {
+            let holder = resolve(sought);
+            (tid, Found { object, holder })
+        })
+        .collect()
+}
+
+fn unknown(reason: &str) -> Sought {
+    Sought::Done(Some(Holder::Unknown {
+        reason: reason.to_owned(),
+    }))
+}
+
+fn holders(ends: &Ends, link: &str, how: How) -> Holder {
+    let fits = |end: &&End| match how {
+        How::Reads => end.reads,
+        How::Writes => end.writes,
+        How::Either => true,
+    };
+    let mut processes: Vec<HolderProcess> = ends
+        .of(link)
+        .filter(fits)
+        .map(|end| HolderProcess {
+            pid: end.pid,
+            name: end.name.clone(),
+        })
+        .collect();
+    processes.sort();
+    processes.dedup();
+    let what = match how {
+        How::Reads => "the end to read from",
+        How::Writes => "the end to write to",
+        How::Either => "the other side",
+    };
+    if processes.is_empty() {
+        let all = if ends.complete {
+            "no process holds"
+        } else {
+            "among the processes that we may look into none holds"
+        };
+        return Holder::Unknown {
+            reason: format!("{all} {what}"),
+        };
+    }
+    let more = processes.len().saturating_sub(MAX_HOLDERS) as u32;
+    processes.truncate(MAX_HOLDERS);
+    Holder::Processes {
+        processes,
+        more,
+        evidence: what.to_owned(),
+    }
+}
+
+/// System calls of x86_64 by what they wait for (`arch/x86/entry/syscalls/syscall_64.tbl`).
+mod nr {
+    pub(super) const READS: &[i64] = &[
+        libc::SYS_read,
+        libc::SYS_readv,
+        libc::SYS_pread64,
+        libc::SYS_preadv,
+        libc::SYS_recvfrom,
+        libc::SYS_recvmsg,
+        libc::SYS_recvmmsg,
+        libc::SYS_accept,
+        libc::SYS_accept4,
+        libc::SYS_splice,
+    ];
+    pub(super) const WRITES: &[i64] = &[
+        libc::SYS_write,
+        libc::SYS_writev,
+        libc::SYS_pwrite64,
+        libc::SYS_pwritev,
+        libc::SYS_sendto,
+        libc::SYS_sendmsg,
+        libc::SYS_sendmmsg,
+        libc::SYS_connect,
+    ];
+    pub(super) const FILES: &[i64] = &[
+        libc::SYS_fsync,
+        libc::SYS_fdatasync,
+        libc::SYS_fallocate,
+        libc::SYS_ftruncate,
+        libc::SYS_getdents64,
+        libc::SYS_ioctl,
+    ];
+    pub(super) const SLEEPS: &[i64] = &[libc::SYS_nanosleep, libc::SYS_clock_nanosleep];
+    pub(super) const POLLS: &[i64] = &[
+        libc::SYS_select,
+        libc::SYS_pselect6,
+        libc::SYS_epoll_wait,
+        libc::SYS_epoll_pwait,
+        libc::SYS_epoll_pwait2,
+    ];
+}
+
+fn object(kind: ObjectKind, name: impl Into<String>) -> Object {
+    Object {
+        kind,
+        name: name.into(),
+    }
+}
+
+fn wait(
+    target: &Target,
+    syscall: &Syscall,
+    frames: &[FrameRef],
+    threads: &mut Threads<'_>,
+) -> Option<(Object, Sought)> {
+    let [first, second, third, ..] = syscall.args;
+    match i64::from(syscall.number) {
+        call if nr::READS.contains(&call) => descriptor(target, first, How::Writes),
+        call if nr::WRITES.contains(&call) => descriptor(target, first, How::Reads),
+        call if nr::FILES.contains(&call) => descriptor(target, first, How::Either),
+        libc::SYS_flock | libc::SYS_fcntl => file_lock(target, first),
+        libc::SYS_poll | libc::SYS_ppoll => poll(target, first, second),
+        call if nr::POLLS.contains(&call) => {
+            Some((object(ObjectKind::Poll, "descriptors"), Sought::Done(None)))
+        }
+        call if nr::SLEEPS.contains(&call) => {
+            Some((object(ObjectKind::Timer, "a time"), Sought::Done(None)))
+        }
+        libc::SYS_wait4 => Some(child(target, Some(first as i32).filter(|pid| *pid > 0))),
+        libc::SYS_waitid => {
+            let by_pid = first as u32 == libc::P_PID;
+            Some(child(target, by_pid.then_some(second as i32)))
+        }
+        libc::SYS_futex => {
+            let wait = FutexWait::read(target.pid(), Addr(first), second as u32, third as u32)?;
+            let (object, holder) = futex::judge(&wait, frames, |tid| threads.by_own_number(tid));
+            Some((object, Sought::Done(Some(holder))))
+        }
+        _ => None,
+    }
+}
+
+/// A wait at a descriptor for what others do at the other side.
+fn descriptor(target: &Target, fd: u64, other: How) -> Option<(Object, Sought)> {
+    let fd = u32::try_from(fd).ok()?;
+    let link = target.proc_dir().read_link(&format!("fd/{fd}")).ok()?;
+    let link = String::from_utf8_lossy(&link).into_owned();
+    let number = |kind: &str| -> Option<u64> {
+        let rest = link.strip_prefix(kind)?.strip_prefix(":[")?;
+        rest.strip_suffix(']')?.parse().ok()
+    };
+    if number("pipe").is_some() {
+        let sought = Sought::Other {
+            link: link.clone(),
+            how: other,
+        };
+        return Some((object(ObjectKind::Pipe, link), sought));
+    }
+    if let Some(inode) = number("socket") {
+        let Some(socket) = sockets::find(target.proc_dir(), inode) else {
+            let sought = unknown("neither a TCP nor a unix socket");
+            return Some((object(ObjectKind::Socket, link), sought));
+        };
+        let sought = match socket.peer {
+            Peer::Inode(peer) => Sought::Other {
+                link: format!("socket:[{peer}]"),
+                how: How::Either,
+            },
+            Peer::Elsewhere => unknown("the other side is on another host or in another network"),
+            Peer::None => unknown("it is not connected"),
+            Peer::Unknown => unknown("the kernel does not tell the other side"),
+        };
+        return Some((object(ObjectKind::Socket, socket.name), sought));
+    }
+    let kind = if link.starts_with('/') {
+        ObjectKind::Path
+    } else {
+        ObjectKind::Descriptor
+    };
+    Some((object(kind, link), Sought::Done(None)))
+}
+
+/// A poll of one descriptor is a wait at that one.
+fn poll(target: &Target, fds: u64, count: u64) -> Option<(Object, Sought)> {
+    if count != 1 {
+        let object = object(
+            ObjectKind::Poll,
+            counted(count, "descriptor", "descriptors"),
+        );
+        return Some((object, Sought::Done(None)));
+    }
+    let memory = RemoteMemory::new(target.pid());
+    let bytes = memory.image(Addr(fds), 8).ok()?;
+    let [a, b, c, d, events, _, _, _] = *bytes.as_array::<8>()?;
+    let fd = i32::from_ne_bytes([a, b, c, d]);
+    let how = if u16::from(events) & libc::POLLOUT as u16 != 0 {
+        How::Reads
+    } else {
+        How::Writes
+    };
+    descriptor(target, u64::try_from(fd).ok()?, how)
+}
+
+/// A wait for a file lock, by `/proc/locks` (proc(5)).
+fn file_lock(target: &Target, fd: u64) -> Option<(Object, Sought)> {
+    use std::os::unix::fs::MetadataExt;
+    let (object, _) = descriptor(target, fd, How::Either)?;
+    let path = format!("/proc/{}/fd/{fd}", target.pid());
+    let inode = std::fs::metadata(path).ok()?.ino();
+    let locks = std::fs::read("/proc/locks").unwrap_or_default();
+    let owners = lock_owners(&String::from_utf8_lossy(&locks), inode);
+    let name = |pid: u32| {
+        let comm = ProcDir::open(Pid(pid)).and_then(|dir| dir.read("comm"));
+        parse_comm(&comm.unwrap_or_default())
+    };
+    let processes: Vec<HolderProcess> = owners
+        .iter()
+        .take(MAX_HOLDERS)
+        .map(|pid| HolderProcess {
+            pid: Pid(*pid),
+            name: name(*pid),
+        })
+        .collect();
+    let sought = if processes.is_empty() {
+        unknown("the kernel names no owner of a lock on it")
+    } else {
+        Sought::Done(Some(Holder::Processes {
+            more: owners.len().saturating_sub(MAX_HOLDERS) as u32,
+            processes,
+            evidence: "a lock on it".to_owned(),
+        }))
+    };
+    Some((object, sought))
+}
+
+/// Who holds locks on the file with this inode. Lines of waiters have an arrow; a lock that
+/// belongs to an open file and not to a process has -1 for its owner.
+fn lock_owners(locks: &str, inode: u64) -> Vec<u32> {
+    let mut owners: Vec<u32> = locks
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split_ascii_whitespace().skip(1);
+            if fields.next()? == "->" {
+                return None;
+            }
+            let owner = fields.nth(2)?.parse().ok()?;
+            let file = fields.next()?;
+            (file.rsplit(':').next()?.parse() == Ok(inode)).then_some(owner)
+        })
+        .collect();
+    owners.sort_unstable();
+    owners.dedup();
+    owners
+}
+
+/// A wait for a child process, by its number in the target's own pid namespace; or for any.
+fn child(target: &Target, wanted: Option<i32>) -> (Object, Sought) {
+    let mut processes: Vec<HolderProcess> = Vec::new();
+    for tid in target.proc_dir().list_numbers("task").unwrap_or_default() {
+        let children = target.proc_dir().read(&format!("task/{tid}/children"));
+        let children = children.unwrap_or_default();
+        for pid in String::from_utf8_lossy(&children).split_ascii_whitespace() {
+            let Some(pid) = pid.parse().ok().map(Pid) else {
+                continue;
+            };
+            let Ok(dir) = ProcDir::open(pid) else {
+                continue;
+            };
+            let own = own_number(&dir.read("status").unwrap_or_default());
+            if wanted.is_none() || own == wanted.map(i32::unsigned_abs) {
+                let name = parse_comm(&dir.read("comm").unwrap_or_default());
+                processes.push(HolderProcess { pid, name });
+            }
+        }
+    }
+    processes.sort();
+    let name = match (wanted, processes.as_slice()) {
+        (Some(_), [child]) => child.pid.to_string(),
+        (Some(wanted), _) => format!("child {wanted}"),
+        (None, _) => "any child".to_owned(),
+    };
+    let sought = if processes.is_empty() {
+        unknown("there is no such child any more, or the kernel lists no children")
+    } else {
+        let more = processes.len().saturating_sub(MAX_HOLDERS) as u32;
+        processes.truncate(MAX_HOLDERS);
+        Sought::Done(Some(Holder::Processes {
+            processes,
+            more,
+            evidence: "it has not ended".to_owned(),
+        }))
+    };
+    (object(ObjectKind::Process, name), sought)
+}
+
+/// The innermost of the numbers that `NSpid` lists: the one by which the process knows itself.
+fn own_number(status: &[u8]) -> Option<u32> {
+    let text = String::from_utf8_lossy(status);
+    let line = text.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    line.split_ascii_whitespace().last()?.parse().ok()
+}
+
+/// The threads of the target by the numbers that the target itself knows them by.
+struct Threads<'a> {
+    target: &'a Target,
+    by_own: Option<HashMap<u32, (Tid, String)>>,
+}
+
+impl<'a> Threads<'a> {
+    const fn new(target: &'a Target) -> Threads<'a> {
+        Threads {
+            target,
+            by_own: None,
+        }
+    }
+
+    /// A thread that lives, by the number that a lock holds.
+    fn by_own_number(&mut self, own: u32) -> Option<(Tid, String)> {
+        let target = self.target;
+        let all = self.by_own.get_or_insert_with(|| {
+            let threads = target.threads().unwrap_or_default();
+            let number = |tid: Tid| {
+                let status = target.proc_dir().read(&format!("task/{tid}/status"));
+                own_number(&status.unwrap_or_default())
+            };
+            threads
+                .into_iter()
+                .filter_map(|thread| Some((number(thread.tid)?, (thread.tid, thread.name))))
+                .collect()
+        });
+        all.get(&own).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owners_of_file_locks_are_found_and_waiters_are_not() {
+        let locks = "1: FLOCK  ADVISORY  WRITE 4711 fe:00:99 0 EOF\n\
+                     1: -> FLOCK  ADVISORY  WRITE 4712 fe:00:99 0 EOF\n\
+                     2: POSIX  ADVISORY  READ 4713 fe:00:98 0 EOF\n\
+                     3: OFDLCK ADVISORY  READ -1 fe:00:99 0 EOF\n\
+                     garbage\n4: FLOCK\n";
+        assert_eq!(lock_owners(locks, 99), [4711]);
+        assert_eq!(lock_owners(locks, 98), [4713]);
+        assert!(lock_owners(locks, 97).is_empty());
+    }
+
+    #[test]
+    fn the_innermost_number_is_a_process_s_own() {
+        assert_eq!(own_number(b"Pid:\t9\nNSpid:\t4711\t17\t3\n"), Some(3));
+        assert_eq!(own_number(b"NSpid:\t4711\n"), Some(4711));
+        assert_eq!(own_number(b"NSpid:\n"), None);
+    }
+
+    #[test]
+    fn holders_are_those_of_the_other_end() {
+        let ends = Ends::default();
+        let holder = holders(&ends, "pipe:[1]", How::Writes);
+        let Holder::Unknown { reason } = holder else {
+            panic!("nobody was found: {holder:?}");
+        };
+        assert!(
+            reason.contains("may look into"),
+            "an incomplete search: {reason}"
+        );
+    }
+}

@@ -1,0 +1,106 @@
+//! The processes of a recording, by their ids and by those that the kernel gives them.
+
+use super::traced_process::TracedProcess;
+use crate::decode::ThreadKey;
+use crate::recording::{ProcessId, ThreadId};
+use crate::units::Pid;
+use std::collections::HashMap;
+
+/// Processes recorded at most, those that ended included; of each some hundred bytes are kept for
+/// good.
+const MAX_PROCESSES: usize = 1 << 14;
+
+/// All processes so far.
+#[derive(Debug, Default)]
+pub(super) struct ProcessList {
+    all: Vec<TracedProcess>,
+    /// Of one pid, the process that was born last.
+    by_pid: HashMap<Pid, ProcessId>,
+}
+
+impl ProcessList {
+    /// The id of the process that comes next; none where there is no room for one more.
+    pub(super) fn next(&self) -> Option<ProcessId> {
+        let next = u32::try_from(self.all.len()).ok()?;
+        (self.all.len() < MAX_PROCESSES).then_some(ProcessId(next))
+    }
+
+    /// Adds a process, which has the [`next`](ProcessList::next) id.
+    pub(super) fn push(&mut self, process: TracedProcess) {
+        self.by_pid.insert(process.pid, process.id);
+        self.all.push(process);
+    }
+
+    /// A process.
+    pub(super) fn get(&self, id: ProcessId) -> Option<&TracedProcess> {
+        self.all.get(id.index())
+    }
+
+    /// A process, to be changed.
+    pub(super) fn get_mut(&mut self, id: ProcessId) -> Option<&mut TracedProcess> {
+        self.all.get_mut(id.index())
+    }
+
+    /// The process that has this pid now, or had it last.
+    pub(super) fn by_pid(&self, pid: Pid) -> Option<ProcessId> {
+        self.by_pid.get(&pid).copied()
+    }
+
+    /// The thread that the kernel calls so now; none of a process that is not recorded.
+    pub(super) fn thread(&self, key: ThreadKey) -> Option<ThreadId> {
+        let process = self.by_pid(key.pid)?;
+        Some(ThreadId {
+            process,
+            tid: key.tid,
+        })
+    }
+
+    /// All in the order of their ids.
+    pub(super) fn as_slice(&self) -> &[TracedProcess] {
+        &self.all
+    }
+
+    /// Those that have not ended for good.
+    pub(super) fn living(&self) -> impl Iterator<Item = &TracedProcess> {
+        self.all.iter().filter(|process| !process.is_released())
+    }
+
+    /// As [`ProcessList::living`], to be changed.
+    pub(super) fn living_mut(&mut self) -> impl Iterator<Item = &mut TracedProcess> {
+        self.all.iter_mut().filter(|process| !process.is_released())
+    }
+
+    /// All, to be changed.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut TracedProcess> {
+        self.all.iter_mut()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Target;
+    use crate::units::{Tid, Timestamp};
+    use std::sync::Arc;
+
+    #[test]
+    fn of_one_pid_the_last_process_is_meant_and_each_has_an_id_of_its_own() {
+        let pid = Pid(std::process::id());
+        let target = Arc::new(Target::open(pid).expect("we live"));
+        let mut list = ProcessList::default();
+        let first = list.next().expect("room");
+        list.push(TracedProcess::new(first, 0, target));
+        let key = ThreadKey { pid, tid: Tid(9) };
+        assert_eq!(list.thread(key).map(|thread| thread.process), Some(first));
+        // The pid is given to a process that the first one forks.
+        let second = list.next().expect("room");
+        let parent = list.get(first).expect("it is there");
+        let child = parent.child(second, 1, pid, Timestamp(5));
+        list.push(child);
+        assert_ne!(first, second);
+        assert_eq!(list.thread(key).map(|thread| thread.process), Some(second));
+        assert_eq!(list.as_slice().len(), 2);
+        let other = ThreadKey { pid: Pid(0), ..key };
+        assert_eq!(list.thread(other), None);
+    }
+}

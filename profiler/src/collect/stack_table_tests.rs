@@ -1,0 +1,329 @@
+use super::*;
+use crate::collect::modules::{AddressMap, Modules};
+use crate::decode::{TableVersion, ThreadKey, ThreadName};
+use crate::units::{Nanos, Pid, Tid, Timestamp};
+
+fn bounds() -> StackBounds {
+    StackBounds::new(&Limits::default())
+}
+
+/// Bounds that are small, the same for every room.
+fn small(stacks: usize, frames: usize, new_frames: usize) -> StackBounds {
+    let room = Room {
+        stacks,
+        frames,
+        new_frames,
+    };
+    StackBounds {
+        waits: room,
+        wakers: room,
+        samples: room,
+        calls: room,
+        numbers: 1 << 16,
+    }
+}
+
+const OWNER: Owner = Owner {
+    process: ProcessId(0),
+    program: 0,
+};
+
+/// Two modules, the second of which is mapped at `library`.
+fn map(library: u64) -> AddressMap {
+    AddressMap::of_regions(&[(0x1000, 0x8000_0000), (library, library + 0x1000)])
+}
+
+fn seen(number: u64, kind: StackKind, user: &[u64]) -> StackSeen {
+    StackSeen {
+        thread: ThreadKey {
+            pid: Pid(7),
+            tid: Tid(8),
+        },
+        name: ThreadName::new([0; 16]),
+        time: Timestamp(1),
+        number: StackNumber::new(number),
+        kind,
+        syscall: None,
+        truncated: None,
+        table_version: TableVersion(1),
+        tls_state: TlsState::Unknown,
+        raw: false,
+        user: user.iter().map(|address| Addr(*address)).collect(),
+        kernel: Vec::new(),
+    }
+}
+
+fn number(number: u64) -> StackNumber {
+    StackNumber::new(number).expect("a number")
+}
+
+/// A table with what it needs.
+struct Test {
+    table: StackTable,
+    frames: Frames,
+    modules: Modules,
+}
+
+impl Test {
+    fn new(bounds: StackBounds) -> Test {
+        Test {
+            table: StackTable::new(bounds),
+            frames: Frames::default(),
+            modules: Modules::default(),
+        }
+    }
+
+    fn add_by(&mut self, map: &AddressMap, owner: Owner, seen: &StackSeen) -> Option<StackId> {
+        let code = CodeOf {
+            map,
+            modules: &self.modules,
+            memory: None,
+        };
+        self.table.add(seen, owner, &code, &mut self.frames)
+    }
+
+    fn add(&mut self, seen: &StackSeen) -> Option<StackId> {
+        self.add_by(&map(0x9000_0000), OWNER, seen)
+    }
+
+    fn sample(&mut self, user: &[u64]) -> Option<StackId> {
+        let map = map(0x9000_0000);
+        let code = CodeOf {
+            map: &map,
+            modules: &self.modules,
+            memory: None,
+        };
+        let seen = SampleSeen {
+            on_cpu: Nanos(0),
+            waits: 0,
+            task_id: None,
+            core: None,
+            tick: None,
+            stack: seen(0, StackKind::Sample, user),
+            cut: 0,
+        };
+        self.table.add_sample(&seen, OWNER, &code, &mut self.frames)
+    }
+}
+
+#[test]
+fn a_stack_is_the_same_wherever_its_code_is_mapped() {
+    let mut test = Test::new(bounds());
+    let id = test.add_by(
+        &map(0x9000_0000),
+        OWNER,
+        &seen(10, StackKind::OffCpu, &[0x9000_0100, 0x2000]),
+    );
+    let made = test.frames.made();
+    // A thousand times the library is unloaded and loaded elsewhere, and the kernel side's number
+    // is another one each time.
+    for n in 1..1000 {
+        let library = 0x9000_0000 + n * 0x10_0000;
+        let again = seen(10 + n, StackKind::OffCpu, &[library + 0x100, 0x2000]);
+        assert_eq!(test.add_by(&map(library), OWNER, &again), id);
+        assert_eq!(test.table.resolve(number(10 + n)), id);
+    }
+    assert_eq!((test.table.stacks.len(), test.frames.made()), (1, made));
+    assert_eq!(test.table.resolve(number(10)), id);
+    let other = seen(9999, StackKind::OffCpu, &[0x9000_0101, 0x2000]);
+    assert_ne!(test.add_by(&map(0x9000_0000), OWNER, &other), id);
+}
+
+#[test]
+fn what_tells_stacks_apart_is_not_only_where_they_are() {
+    let mut test = Test::new(bounds());
+    let plain = seen(10, StackKind::OffCpu, &[0x2000, 0x3000]);
+    let first = test.add(&plain);
+    let mut ids = HashSet::from([first]);
+    let syscall = |number| {
+        Some(Syscall {
+            number,
+            args: [0; 6],
+        })
+    };
+    for other in [
+        StackSeen {
+            kind: StackKind::Waker,
+            ..plain.clone()
+        },
+        StackSeen {
+            syscall: syscall(0),
+            ..plain.clone()
+        },
+        StackSeen {
+            syscall: syscall(1),
+            ..plain.clone()
+        },
+        StackSeen {
+            tls_state: TlsState::WorkerPoll,
+            ..plain.clone()
+        },
+        StackSeen {
+            truncated: Some(Truncation::TooDeep),
+            ..plain.clone()
+        },
+    ] {
+        ids.insert(test.add(&other));
+    }
+    for owner in [
+        Owner {
+            process: ProcessId(1),
+            ..OWNER
+        },
+        Owner {
+            program: 1,
+            ..OWNER
+        },
+    ] {
+        ids.insert(test.add_by(&map(0x9000_0000), owner, &plain));
+    }
+    assert_eq!(ids.len(), 8, "{ids:?}");
+    assert!(!ids.contains(&None));
+    // What a stack has in the kernel, and the arguments, are of the first one.
+    let again = StackSeen {
+        kernel: vec![Addr(1)],
+        ..plain
+    };
+    assert_eq!(test.add(&again), first);
+}
+
+#[test]
+fn equal_frames_are_one() {
+    let mut test = Test::new(bounds());
+    let ids = [0x5000, 0x6000].map(|leaf| {
+        let seen = seen(leaf, StackKind::OffCpu, &[leaf, 0x2000, 0x3000]);
+        test.add(&seen).expect("room")
+    });
+    let [first, second] = ids.map(|id| test.table.get(id).expect("a stack").frames.clone());
+    assert_ne!(first[0], second[0]);
+    for depth in [1, 2] {
+        assert!(std::sync::Arc::ptr_eq(&first[depth], &second[depth]));
+    }
+    assert_eq!(test.frames.made(), 4);
+}
+
+#[test]
+fn samples_take_no_room_of_waits() {
+    let mut test = Test::new(small(1000, 500, 500));
+    for n in 0..5000 {
+        test.sample(&[0x1_0000 + n, 0x2000]);
+    }
+    assert!(test.table.samples_left_out() > 4000);
+    assert!(test.frames.made() <= 502, "what is left out is not kept");
+    for (n, kind) in [StackKind::Waker, StackKind::Syscall, StackKind::Panic]
+        .into_iter()
+        .enumerate()
+    {
+        for leaf in 0..2000 {
+            let base = 0x10_0000 * (n as u64 + 1);
+            test.add(&seen(base + leaf, kind, &[base + leaf, 0x2000]));
+        }
+    }
+    for leaf in 0..100 {
+        let wait = seen(
+            1 << 40 | leaf,
+            StackKind::OffCpu,
+            &[0x50_0000 + leaf, 0x2000],
+        );
+        assert!(test.add(&wait).is_some(), "wait {leaf} found no room");
+    }
+}
+
+#[test]
+fn what_finds_no_room_is_counted_and_stays_unknown() {
+    let mut test = Test::new(small(2, 1000, 1000));
+    let known = test.add(&seen(10, StackKind::OffCpu, &[0x2000]));
+    test.add(&seen(11, StackKind::OffCpu, &[0x2001]));
+    assert_eq!(test.add(&seen(12, StackKind::OffCpu, &[0x2002])), None);
+    assert_eq!(test.table.left_out(), 1);
+    assert_eq!(test.table.resolve(number(12)), None);
+    // The kernel side's number of a known stack may still be a new one.
+    assert_eq!(test.add(&seen(13, StackKind::OffCpu, &[0x2000])), known);
+    assert_eq!(test.table.left_out(), 1);
+    // There is always one that stands for those of unknown stack.
+    let unknown = test.table.no_stack(OWNER);
+    assert_eq!(test.table.no_stack(OWNER), unknown);
+    let stack = test.table.get(unknown).expect("a stack");
+    assert_eq!(stack.truncated, Some(Truncation::NoStack));
+    // It is not asked for anew all the time.
+    for _ in 0..1000 {
+        let evicted = test.table.end_interval(&HashSet::new());
+        assert!(!evicted.numbers.contains(&number(12)));
+    }
+}
+
+#[test]
+fn evicted_numbers_come_back_as_the_same_stack() {
+    let mut test = Test::new(bounds());
+    let wait = seen(10, StackKind::OffCpu, &[0x2000, 0x3000]);
+    let id = test.add(&wait);
+    let nobody = HashSet::new();
+    let mut evicted = Vec::new();
+    for _ in 0..200 {
+        evicted.extend(test.table.end_interval(&nobody).numbers);
+    }
+    assert_eq!(evicted, [number(10)]);
+    assert_eq!(test.table.resolve(number(10)), None, "forgotten");
+    assert_eq!(test.add(&wait), id);
+    assert_eq!(test.table.resolve(number(10)), id);
+    assert_eq!(test.table.stacks.len(), 1);
+}
+
+#[test]
+fn numbers_of_one_wait_are_forgotten_after_it() {
+    let mut test = Test::new(bounds());
+    let wait = StackSeen {
+        raw: true,
+        ..seen(10, StackKind::OffCpu, &[0x2000])
+    };
+    let id = test.add(&wait);
+    let held = HashSet::from([number(10)]);
+    for _ in 0..100 {
+        assert!(test.table.end_interval(&held).numbers.is_empty());
+    }
+    assert_eq!(test.table.resolve(number(10)), id);
+    for _ in 0..3 {
+        assert!(test.table.end_interval(&HashSet::new()).numbers.is_empty());
+    }
+    assert_eq!(test.table.resolve(number(10)), None);
+}
+
+#[test]
+fn lent_stacks_come_back() {
+    let mut test = Test::new(bounds());
+    let id = test
+        .add(&seen(10, StackKind::OffCpu, &[0x2000]))
+        .expect("room");
+    let mut tables = Tables::default();
+    test.table.lend(&mut tables);
+    assert!(tables.stack(id).is_some());
+    test.table.take_back(&mut tables);
+    assert!(tables.stacks.is_empty() && test.table.get(id).is_some());
+}
+
+/// What a storm of new stacks costs; printed, and bounded so widely that only a slip of an order
+/// is found.
+#[test]
+fn adding_a_stack_is_cheap() {
+    let mut test = Test::new(bounds());
+    let callers: Vec<u64> = (0..30).map(|depth| 0x2000 + depth * 0x10).collect();
+    let begun = std::time::Instant::now();
+    let count = 20_000_u64;
+    for n in 0..count {
+        let mut user = callers.clone();
+        user.insert(0, 0x10_0000 + n * 2);
+        test.add(&seen(1000 + n, StackKind::OffCpu, &user));
+    }
+    let each = begun.elapsed() / count as u32;
+    println!("a new stack of 31 frames: {each:?}");
+    let begun = std::time::Instant::now();
+    for n in 0..count {
+        let mut user = callers.clone();
+        user.insert(0, 0x10_0000 + n * 2);
+        test.add(&seen(1_000_000 + n, StackKind::OffCpu, &user));
+    }
+    let again = begun.elapsed() / count as u32;
+    println!("a known stack by another number: {again:?}");
+    assert_eq!(test.table.stacks.len() as u64, count);
+    assert!(each.as_micros() < 1000 && again.as_micros() < 100);
+}

@@ -1,0 +1,465 @@
+//! The processes of a recording: what each executes, where its code is mapped, whether it lives.
+
+use super::maps::Meanings;
+use super::modules::{AddressMap, Modules};
+use super::stack_table::Owner;
+use super::tail_calls::Code;
+use crate::bpf::{MappingTable, Tables, monotonic};
+use crate::decode::TableVersion;
+use crate::process::module::TlsContext;
+use crate::process::{CpuQuota, QuotaUse, Target, status_text};
+use crate::recording::{self, ProcessId, Throttling};
+use crate::units::{Addr, Nanos, Pid, Timestamp};
+use profiler_common::row::{self, Mapping, Rule};
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Between two looks at the mappings of a target that runs code we do not know, such as that of
+/// a JIT: it grows from the first to the second, so that such a target does not cost us a core.
+const UNKNOWN_CODE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_secs(2));
+
+/// Between two looks because of code that the kernel told us of: the loader maps one library
+/// after the other.
+const NEW_CODE: Duration = Duration::from_millis(1);
+
+/// After so long without new code a process counts as settled…
+const SETTLED: Duration = Duration::from_millis(100);
+/// …and in any case after so long.
+const SETTLED_ANYWAY: Duration = Duration::from_secs(1);
+
+/// How long the place of a process that ended is kept: its last thread is still about to leave
+/// the CPU for good when we learn of the end.
+const REST: Duration = Duration::from_millis(100);
+
+/// Whether a look at a process found the program that was known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Program {
+    /// It goes on.
+    Same,
+    /// It executed another one.
+    New,
+}
+
+/// One process.
+#[derive(Debug)]
+pub(super) struct TracedProcess {
+    /// Its id in the recording.
+    pub(super) id: ProcessId,
+    /// Its entry on the kernel side.
+    pub(super) index: u32,
+    pub(super) pid: Pid,
+    /// None where it had ended before we could pin it.
+    pub(super) target: Option<Arc<Target>>,
+    /// The kernel side's view of its mappings.
+    pub(super) mappings: Vec<Mapping>,
+    /// Of the map that is current; 0 where there is none.
+    pub(super) table_version: TableVersion,
+    pub(super) table: Option<MappingTable>,
+    /// What its addresses have meant since the address epoch began.
+    meanings: Meanings,
+    pub(super) address_epoch: u32,
+    /// The kernel side's count of exec_count when the mappings were read.
+    pub(super) exec_count: u32,
+    /// The program that it executes, see [`Owner::program`].
+    pub(super) program: usize,
+    pub(super) context: Option<TlsContext>,
+    /// Its code, as it is in its memory.
+    pub(super) code: Code,
+    /// What the CPU quota had done when the process was found.
+    quota: Option<CpuQuota>,
+    /// What it did until the process ended.
+    quota_used: Option<QuotaUse>,
+    /// The part of it that intervals have.
+    quota_told: Throttling,
+    /// What is told of it, as far as known.
+    pub(super) facts: recording::Process,
+    pub(super) start: Timestamp,
+    /// The mappings are as they were at this time, at least.
+    pub(super) read_at: Timestamp,
+    last_look: Instant,
+    next_look: Duration,
+    /// The last look could not be taken: it had ended.
+    pub(super) unreadable: bool,
+    /// When its code began to change, and when it last did.
+    changed: (Instant, Instant),
+    /// It has executed another program since the last look.
+    pub(super) exec: bool,
+    /// The kernel told of new code since.
+    pub(super) new_code: bool,
+    /// A stack left the known mappings since.
+    pub(super) unknown_code: bool,
+    ended: Option<Instant>,
+    /// How it did, once that is known.
+    status: Option<ExitStatus>,
+    released: bool,
+}
+
+impl TracedProcess {
+    /// A process that is to be watched, nothing of which has been read yet.
+    pub(super) fn new(id: ProcessId, index: u32, target: Arc<Target>) -> TracedProcess {
+        TracedProcess {
+            id,
+            index,
+            pid: target.pid(),
+            facts: facts(&target),
+            code: Code::open(&target),
+            quota: CpuQuota::read(&target),
+            quota_used: None,
+            quota_told: no_throttling(),
+            target: Some(target),
+            mappings: Vec::new(),
+            table_version: TableVersion::NONE,
+            table: None,
+            meanings: Meanings::default(),
+            address_epoch: 0,
+            exec_count: 0,
+            program: usize::MAX,
+            context: None,
+            start: Timestamp(0),
+            read_at: Timestamp(0),
+            last_look: Instant::now(),
+            next_look: UNKNOWN_CODE.0,
+            unreadable: false,
+            changed: (Instant::now(), Instant::now()),
+            exec: false,
+            new_code: false,
+            unknown_code: false,
+            ended: None,
+            status: None,
+            released: false,
+        }
+    }
+
+    /// A process that this one has forked, with a copy of its memory. It is to be pinned yet.
+    pub(super) fn child(
+        &self,
+        id: ProcessId,
+        index: u32,
+        pid: Pid,
+        start: Timestamp,
+    ) -> TracedProcess {
+        let facts = recording::Process {
+            pid,
+            parent: Some(self.pid),
+            ended: None,
+            earlier: Vec::new(),
+            panic_probes: None,
+            ..self.facts.clone()
+        };
+        TracedProcess {
+            id,
+            index,
+            pid,
+            ended: None,
+            status: None,
+            target: None,
+            mappings: self.mappings.clone(),
+            facts,
+            code: Code::default(),
+            meanings: self.meanings.clone(),
+            quota: None,
+            quota_used: None,
+            quota_told: no_throttling(),
+            start,
+            last_look: Instant::now(),
+            next_look: UNKNOWN_CODE.0,
+            unreadable: false,
+            changed: (Instant::now(), Instant::now()),
+            exec: false,
+            // So that it comes to have a table of its own.
+            new_code: true,
+            unknown_code: false,
+            released: false,
+            ..*self
+        }
+    }
+
+    /// Pins a process that was forked, if it is not yet.
+    pub(super) fn pin(&mut self) {
+        if self.target.is_some() || self.ended.is_some() {
+            return;
+        }
+        match Target::open(self.pid) {
+            // By its number: another may have it by now.
+            Ok(target) if began_at(&target, self.start) => {
+                self.facts.cmdline = target.cmdline_text();
+                self.code = Code::open(&target);
+                self.quota = CpuQuota::read(&target);
+                self.target = Some(Arc::new(target));
+            }
+            Ok(_) => self.has_vanished(),
+            Err(error) => {
+                tracing::debug!("process {} is not pinned: {error}", self.pid);
+                if !Target::lives(self.pid) {
+                    self.has_vanished();
+                }
+            }
+        }
+    }
+
+    fn has_vanished(&mut self) {
+        self.ended = Some(Instant::now());
+        self.unreadable = true;
+    }
+
+    /// Whose its stacks are.
+    pub(super) fn owner(&self) -> Owner {
+        Owner {
+            process: self.id,
+            program: self.program,
+        }
+    }
+
+    /// The rule for an address, by the kernel side's tables; none where nothing is mapped.
+    pub(super) fn rule(&self, tables: &&Tables, pc: Addr) -> Option<Rule> {
+        let after = self.mappings.partition_point(|m| m.begin <= pc.0);
+        let mapping = self.mappings.get(after.checked_sub(1)?)?;
+        (pc.0 < mapping.end).then(|| row::find(tables, mapping, pc.0))
+    }
+
+    /// Whether its mappings are to be read again.
+    pub(super) fn wants_look(&self) -> bool {
+        let since = self.last_look.elapsed();
+        let wanted = self.exec
+            || self.new_code && since >= NEW_CODE
+            || self.unknown_code && since >= self.next_look;
+        wanted && self.can_be_looked_at()
+    }
+
+    /// Whether it has mapped code that is to be looked at.
+    pub(super) fn has_new_code(&self) -> bool {
+        self.new_code && self.can_be_looked_at()
+    }
+
+    fn can_be_looked_at(&self) -> bool {
+        self.target.is_some() && !self.released
+    }
+
+    /// Reads its mappings. None where they cannot be read: it may have ended.
+    pub(super) fn look(
+        &mut self,
+        modules: &mut Modules,
+        tables: &mut Tables,
+    ) -> Option<(AddressMap, Vec<Mapping>)> {
+        let target = self.target.as_ref()?;
+        (self.new_code, self.unknown_code) = (false, false);
+        self.last_look = Instant::now();
+        let now = monotonic();
+        match modules.update(target, tables) {
+            // What is left of a process that has ended maps nothing.
+            Ok((_, mappings)) if mappings.is_empty() && target.ended() => {
+                self.unreadable = true;
+                None
+            }
+            Ok(found) => {
+                self.read_at = now;
+                Some(found)
+            }
+            Err(error) => {
+                self.unreadable = true;
+                tracing::debug!(
+                    "the mappings of process {} cannot be read: {error}",
+                    self.pid
+                );
+                None
+            }
+        }
+    }
+
+    /// A look found what was known: what is not mapped by a file never will be.
+    pub(super) fn found_nothing_new(&mut self) {
+        self.next_look = (self.next_look * 2).min(UNKNOWN_CODE.1);
+    }
+
+    /// A look found something: a new map of its addresses, of another program where it is `new`.
+    pub(super) fn found(&mut self, modules: &Modules, map: &AddressMap, program: Program) {
+        let new = program == Program::New;
+        if new {
+            self.meanings = Meanings::default();
+        }
+        if self.meanings.learn(map) || new {
+            self.address_epoch = self.address_epoch.wrapping_add(1);
+        }
+        self.next_look = UNKNOWN_CODE.0;
+        let now = Instant::now();
+        if self.is_settled() {
+            self.changed.0 = now;
+        }
+        self.changed.1 = now;
+        let Some(target) = &self.target else { return };
+        let exe = modules.of_exe(target, map);
+        self.program = exe.unwrap_or(usize::MAX);
+        let exe = exe.and_then(|exe| modules.get(exe)?.facts.as_ref());
+        self.context = exe.and_then(|exe| exe.context);
+        let facts = &mut self.facts;
+        facts.build_id = exe.and_then(|exe| exe.build_id.clone());
+        facts.has_symbols = exe.is_some_and(|exe| exe.has_symtab);
+        facts.has_lines = exe.is_some_and(|exe| exe.has_debug_lines);
+        facts.tokio_version = map
+            .modules()
+            .filter_map(|module| modules.get(module)?.facts.as_ref())
+            .flat_map(|facts| facts.tokio.versions.iter())
+            .next()
+            .cloned();
+    }
+
+    /// Whether its stacks may be named. Reading the names of a library takes long, and while a
+    /// program is loaded there is something more urgent: where its next library is.
+    fn is_settled(&self) -> bool {
+        let (first, last) = self.changed;
+        last.elapsed() >= SETTLED || first.elapsed() >= SETTLED_ANYWAY || self.ended.is_some()
+    }
+
+    /// Whether it is being loaded, or has mapped code that we have not looked at.
+    pub(super) fn is_loading(&self) -> bool {
+        let wants = (self.new_code || self.exec) && self.target.is_some();
+        !self.is_settled() || wants && self.ended.is_none()
+    }
+
+    /// Learns which program it executes by now.
+    pub(super) fn became_another(&mut self) {
+        let Some(target) = &self.target else { return };
+        match target.reopen() {
+            Ok(target) => {
+                let before = self.facts.clone();
+                self.facts = recording::Process {
+                    parent: before.parent,
+                    earlier: before.earlier,
+                    panic_probes: before.panic_probes,
+                    ..facts(&target)
+                };
+                self.facts.earlier.push(before.exe);
+                self.code = Code::open(&target);
+                self.target = Some(Arc::new(target));
+            }
+            Err(error) => tracing::debug!("process {} after its exec: {error}", self.pid),
+        }
+    }
+
+    /// Whether it has ended; asks the kernel.
+    pub(super) fn has_ended(&mut self) -> bool {
+        if self.ended.is_none() && self.target.as_ref().is_some_and(|target| target.ended()) {
+            self.ended = Some(Instant::now());
+            self.quota_used = self.quota_use();
+        }
+        if self.ended.is_some() && self.status.is_none() {
+            // Between its end and the moment at which it is waited for some kernels do not tell.
+            let target = self.target.as_ref();
+            self.status = target.and_then(|target| target.exit_status());
+            self.facts.ended = Some(status_text(self.status));
+        }
+        self.ended.is_some()
+    }
+
+    fn quota_use(&self) -> Option<QuotaUse> {
+        let so_far = || self.quota.as_ref().and_then(CpuQuota::since);
+        self.quota_used.clone().or_else(so_far)
+    }
+
+    /// What the CPU quota did to it since this was asked before, where its control group has one.
+    pub(super) fn take_throttling(&mut self) -> Option<Throttling> {
+        if self.released && self.quota_used.is_none() {
+            return None;
+        }
+        let used = self.quota_use()?;
+        if self.released {
+            self.quota_used = None;
+        }
+        let told = &mut self.quota_told;
+        let new = Throttling {
+            group: used.group.clone(),
+            periods: used.periods.saturating_sub(told.periods),
+            throttled_periods: used
+                .throttled_periods
+                .saturating_sub(told.throttled_periods),
+            throttled: used.throttled.saturating_sub(told.throttled),
+        };
+        *told = Throttling {
+            group: used.group,
+            periods: used.periods,
+            throttled_periods: used.throttled_periods,
+            throttled: used.throttled,
+        };
+        Some(new)
+    }
+
+    /// Whether its place on the kernel side is to be given up now; says so once.
+    pub(super) fn release(&mut self) -> bool {
+        let due = !self.released && self.ended.is_some_and(|ended| ended.elapsed() >= REST);
+        self.released |= due;
+        if due {
+            // Of its memory, nothing is left.
+            self.code = Code::default();
+            self.mappings = Vec::new();
+            self.meanings = Meanings::default();
+            self.quota = None;
+        }
+        due
+    }
+
+    pub(super) fn is_released(&self) -> bool {
+        self.released
+    }
+}
+
+const fn no_throttling() -> Throttling {
+    Throttling {
+        group: String::new(),
+        periods: 0,
+        throttled_periods: 0,
+        throttled: Nanos::ZERO,
+    }
+}
+
+/// What a process tells of itself, without a look at its code.
+fn facts(target: &Target) -> recording::Process {
+    recording::Process {
+        pid: target.pid(),
+        exe: String::from_utf8_lossy(target.exe()).into_owned(),
+        build_id: None,
+        cmdline: target.cmdline_text(),
+        tokio_version: None,
+        parent: None,
+        earlier: Vec::new(),
+        ended: None,
+        has_symbols: false,
+        has_lines: false,
+        panic_probes: None,
+    }
+}
+
+/// Whether `target` is the process that was forked at `time`, and not another that was given its
+/// id later.
+pub(super) fn began_at(target: &Target, time: Timestamp) -> bool {
+    use rustix::time::{ClockId, clock_gettime};
+    let nanos = |clock| {
+        let now = clock_gettime(clock);
+        now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+    };
+    // The kernel counts a process's start in ticks since the boot, suspended time included.
+    let suspended = nanos(ClockId::Boottime).saturating_sub(nanos(ClockId::Monotonic));
+    let tick = 1_000_000_000 / rustix::param::clock_ticks_per_second();
+    let began = (time.0 + suspended) / tick;
+    target.start_ticks().abs_diff(began) <= 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_told_from_one_that_began_at_another_time() {
+        let began = monotonic();
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .expect("sleep");
+        let target = Target::open(Pid(child.id())).expect("it lives");
+        assert!(began_at(&target, began));
+        assert!(!began_at(&target, Timestamp(began.0 - 1_000_000_000)));
+        assert!(!began_at(&target, Timestamp(began.0 + 1_000_000_000)));
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+    }
+}

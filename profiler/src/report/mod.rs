@@ -1,0 +1,20 @@
+//! The report: data only. [`crate::analyze`] makes it, every renderer draws it.
+
+mod calls;
+pub mod check;
+mod panics;
+#[expect(
+    clippy::module_inception,
+    reason = "the room is named after its main type"
+)]
+mod report;
+mod verdict;
+
+pub use calls::{CallObject, CallSite};
+pub use panics::{PanicReport, PanicSite};
+pub use report::{
+    BlockingPool, CpuPart, CpuSite, CpuUse, LongPollSite, LongestPoll, ObjectGroup, ObjectTotal,
+    OpenWaitReport, Report, RuntimeKind, RuntimeReport, Site, StackTotal, StateTimes, Stretch,
+    TASK_IDS, TaskIdTotal, TaskTotal, ThreadReport, ThrottlingReport, WakerTotal, WokenStack,
+};
+pub use verdict::Verdict;

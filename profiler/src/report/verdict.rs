@@ -1,0 +1,113 @@
+//! The main finding of a recording.
+
+use crate::units::Nanos;
+use serde::Serialize;
+
+/// The main finding: the gravest that holds for any runtime, in the order of the variants. Among
+/// runtimes with the same finding the one with the most blocked time is named.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Verdict {
+    /// When the recording ended, all workers had been blocked in one wait each for at least a
+    /// second: a deadlock, or waits for something that does not come.
+    Wedged {
+        /// The runtime's id.
+        runtime: String,
+        /// Its workers.
+        workers: u32,
+        /// For how long none of them had moved.
+        total_ns: Nanos,
+        /// Index in [`Report::sites`](super::Report::sites) of the worst site.
+        site: Option<usize>,
+    },
+    /// All of several workers were blocked at once, for at least 1 % of the recording or 10 ms
+    /// at a stretch: no task could run.
+    Starved {
+        /// The runtime's id.
+        runtime: String,
+        /// Its workers, at least two.
+        workers: u32,
+        /// Time in which all were blocked.
+        total_ns: Nanos,
+        /// The longest stretch of it.
+        longest_ns: Nanos,
+        /// `total_ns` as a share of the recording, 0 to 1.
+        share: f64,
+        /// CPU time of the runtime's process as a share of that of all CPUs, 0 to 1. Low beside a
+        /// high share of blocked time, it says that more CPUs would not help.
+        cpu_share: f64,
+        /// Index in [`Report::sites`](super::Report::sites) of the worst site.
+        site: Option<usize>,
+    },
+    /// Workers were blocked for at least 1 % of their time or 10 ms in one wait.
+    WorkersBlocked {
+        /// The runtime's id.
+        runtime: String,
+        /// Its workers. With one, no task could run meanwhile.
+        workers: u32,
+        /// Time of all workers in which they were blocked.
+        total_ns: Nanos,
+        /// The longest wait.
+        longest_ns: Nanos,
+        /// `total_ns` as a share of the workers' time, 0 to 1.
+        share: f64,
+        /// As in [`Verdict::Starved`].
+        cpu_share: f64,
+        /// Index in [`Report::sites`](super::Report::sites) of the worst site.
+        site: Option<usize>,
+    },
+    /// Workers waited for a CPU for at least 10 % of their time, or the CPU quota of the control
+    /// group was used up in 10 % of its periods.
+    CpuStarved {
+        /// The runtime's id.
+        runtime: String,
+        /// The share of the workers' time in which they waited for a CPU, 0 to 1.
+        share: f64,
+        /// The share of the quota's periods in which it was used up, where there is one.
+        throttled: Option<f64>,
+    },
+    /// Single polls held a CPU for too long: at least 1 % of the workers' time, or 100 ms in one.
+    /// The other tasks of the worker waited meanwhile.
+    LongPolls {
+        /// The runtime's id.
+        runtime: String,
+        /// How many.
+        polls: u64,
+        /// Their CPU time, at least.
+        total_ns: Nanos,
+        /// That of the longest.
+        longest_ns: Nanos,
+        /// `total_ns` as a share of the workers' time, 0 to 1.
+        share: f64,
+        /// Index in [`Report::long_polls`](super::Report::long_polls) of the worst site.
+        site: Option<usize>,
+    },
+    /// For at least 5 % of the workers' time the state is unknown, so that nothing can be said.
+    Unclear {
+        /// The runtime's id.
+        runtime: String,
+        /// The share, 0 to 1.
+        share: f64,
+    },
+    /// Workers were on a CPU for at least 80 % of their time; not a finding of blocking, but the
+    /// reason why tasks may wait.
+    CpuBound {
+        /// The runtime's id.
+        runtime: String,
+        /// The share, 0 to 1.
+        share: f64,
+    },
+    /// None of the above.
+    Healthy {
+        /// Id of the runtime with the most blocked time.
+        runtime: String,
+        /// Share of its workers' time in which they were blocked, below 0.01.
+        share: f64,
+        /// The longest wait, below 10 ms.
+        longest_ns: Nanos,
+    },
+    /// Threads were seen, but none of them served a tokio runtime.
+    NoRuntime,
+    /// Not even a thread was seen.
+    NothingSeen,
+}

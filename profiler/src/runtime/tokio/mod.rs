@@ -1,0 +1,26 @@
+//! What a stack means to tokio: rules over frames, by tokio version.
+//!
+//! ```text
+//! frame -> path (one spelling for every mangling) -> markers (what that function is to tokio)
+//!       -> rules (which markers, in which order from the leaf, make which state) -> verdict
+//! ```
+//!
+//! [`markers`] and [`rules`] are tables; [`classify`] is the one small engine that reads them.
+//! [`tls_state`] is the second classifier, tokio's thread-local state, which needs no names; with it
+//! [`pool_threads`] tells the blocking pool's threads by where they began. [`program_model`] asks all of
+//! them.
+
+mod classify;
+mod markers;
+mod path;
+mod pool_threads;
+mod program_model;
+mod rules;
+mod tls_state;
+
+pub use classify::Classifier;
+pub(crate) use path::normalise;
+pub use pool_threads::{Observation, PoolThreads};
+pub use program_model::{News, ProgramModel};
+pub use rules::{RULES, Rule};
+pub use tls_state::{Agreement, ClassifiedBy, TlsState};

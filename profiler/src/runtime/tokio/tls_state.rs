@@ -1,0 +1,369 @@
+//! The second judge: tokio's thread-local state, read in the kernel at the switch-out.
+//!
+//! It needs neither frames nor names, but it reads memory at offsets that a compiler chose. So it
+//! counts only while every stack that both judges speak of has the same meaning to both; one that
+//! has not switches it off for the whole recording.
+
+use crate::arch::syscall;
+use crate::runtime::{Classification, Flavor, Role, RuleName, State};
+
+/// In which the I/O driver of a runtime parks.
+const EPOLL_WAIT: u32 = syscall("epoll_wait");
+
+/// What a thread was to its runtime when it went off-CPU, by the thread-local state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum TlsState {
+    /// Not known.
+    #[default]
+    Unknown,
+    /// Outside any runtime, and no more is known.
+    Outside,
+    /// In a worker's `block_in_place`.
+    HandedOff,
+    /// Outside any runtime, and without a handle to one.
+    Foreign,
+    /// Outside any runtime, in a task polled without a budget: a closure of `spawn_blocking`.
+    PoolJob,
+    /// Outside any runtime and any task, but with a handle to a runtime.
+    Entered,
+    /// A worker with its core, in a task poll.
+    WorkerPoll,
+    /// A worker with its core, parked or in the I/O driver.
+    WorkerParked,
+    /// A worker that has given its core away, in a poll all the same.
+    CorelessPoll,
+    /// A worker thread without a core, in no poll: a hook, the shutdown.
+    Coreless,
+    /// In the root future of a `multi_thread` runtime's `block_on`.
+    BlockOnPoll,
+    /// In such a `block_on`, parked.
+    BlockOnParked,
+    /// In a poll of a `current_thread` runtime.
+    CurrentThreadPoll,
+    /// In a `current_thread` runtime, in no poll.
+    CurrentThreadParked,
+}
+
+/// How the two judges get on, over the stacks of one recording.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Agreement {
+    /// Stacks that mean the same to both.
+    pub agreed: u64,
+    /// Stacks that mean different things to them.
+    pub disagreed: u64,
+}
+
+impl Agreement {
+    /// Takes a stack into account. `syscall` is the system call that it waits in.
+    pub fn add(&mut self, verdict: &Classification, syscall: Option<u32>, tls_state: TlsState) {
+        match same_meaning(verdict, syscall, tls_state) {
+            Some(true) => self.agreed += 1,
+            Some(false) => self.disagreed += 1,
+            None => {}
+        }
+    }
+
+    /// Whether the thread-local state counts: something spoke for it and nothing against.
+    #[must_use]
+    pub fn trusted(&self) -> bool {
+        self.agreed > 0 && self.disagreed == 0
+    }
+
+    /// The verdict of both judges together.
+    #[must_use]
+    pub fn judge(&self, by_stack: Classification, tls_state: TlsState) -> Classification {
+        if self.trusted() {
+            overrule(by_stack, tls_state)
+        } else {
+            by_stack
+        }
+    }
+}
+
+/// Which judge a verdict is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClassifiedBy {
+    /// The rules over named frames.
+    Symbols,
+    /// tokio's thread-local state.
+    Context,
+    /// Both, which said the same.
+    Both,
+    /// None could tell.
+    Neither,
+}
+
+impl Agreement {
+    /// Which judge the verdict of [`Agreement::judge`] is from.
+    #[must_use]
+    pub fn judge_of(
+        &self,
+        by_stack: &Classification,
+        syscall: Option<u32>,
+        tls_state: TlsState,
+    ) -> ClassifiedBy {
+        if self.trusted() && overrule(*by_stack, tls_state) != *by_stack {
+            ClassifiedBy::Context
+        } else if by_stack.state == State::Unknown {
+            ClassifiedBy::Neither
+        } else if same_meaning(by_stack, syscall, tls_state) == Some(true) {
+            ClassifiedBy::Both
+        } else {
+            ClassifiedBy::Symbols
+        }
+    }
+}
+
+const WORKER: Role = Role::Worker(Flavor::MultiThread);
+const CURRENT_THREAD: Role = Role::Worker(Flavor::CurrentThread);
+
+/// Whether both judges say the same; none where one of them says nothing that binds the other.
+fn same_meaning(
+    verdict: &Classification,
+    syscall: Option<u32>,
+    tls_state: TlsState,
+) -> Option<bool> {
+    match (verdict.state, verdict.role, tls_state) {
+        (_, _, TlsState::Unknown) => None,
+        (State::Idle, WORKER, TlsState::WorkerParked) => Some(true),
+        (State::Idle, WORKER, TlsState::WorkerPoll) => Some(false),
+        (State::Idle, Role::PoolThread, TlsState::Entered) => Some(true),
+        (State::Idle, Role::PoolThread, TlsState::WorkerPoll | TlsState::PoolJob) => Some(false),
+        (State::Blocked, WORKER, TlsState::WorkerPoll | TlsState::CorelessPoll) => Some(true),
+        // `Outside` and `HandedOff` are what an inlined `block_in_place` looks like: the case for
+        // which we ask.
+        (
+            State::Blocked,
+            WORKER,
+            TlsState::WorkerParked | TlsState::Foreign | TlsState::PoolJob | TlsState::Entered,
+        ) => Some(false),
+        (State::Pool, _, TlsState::Outside | TlsState::PoolJob) => Some(true),
+        (State::HandedOff, WORKER, TlsState::Outside | TlsState::HandedOff) => Some(true),
+        (State::HandedOff, WORKER, TlsState::Foreign | TlsState::PoolJob | TlsState::Entered) => {
+            Some(false)
+        }
+        (State::Pool | State::HandedOff, _, TlsState::WorkerPoll | TlsState::WorkerParked) => {
+            Some(false)
+        }
+        // Without names: an I/O driver that parks has put its parker away.
+        (State::Unknown, _, TlsState::WorkerParked) if syscall == Some(EPOLL_WAIT) => Some(true),
+        _ => None,
+    }
+}
+
+/// What the thread-local state knows better: what names do not tell.
+fn overrule(by_stack: Classification, tls_state: TlsState) -> Classification {
+    let verdict = |state, role, rule| Classification {
+        state,
+        role,
+        rule: RuleName(rule),
+        ..by_stack
+    };
+    match (by_stack.state, by_stack.role, tls_state) {
+        (State::Blocked, WORKER, TlsState::Outside) => {
+            verdict(State::HandedOff, WORKER, "context-outside")
+        }
+        (State::Blocked, WORKER, TlsState::HandedOff) => {
+            verdict(State::HandedOff, WORKER, "context-in-tls_state")
+        }
+        (State::Blocked, WORKER, TlsState::CorelessPoll) => {
+            verdict(State::HandedOff, WORKER, "context-coreless-poll")
+        }
+        // `Other` is also what a stack shows whose runtime's frames were all inlined.
+        (State::Unknown | State::Other, _, tls_state) => match tls_state {
+            TlsState::WorkerPoll => verdict(State::Blocked, WORKER, "context-worker-poll"),
+            TlsState::WorkerParked => verdict(State::Idle, WORKER, "context-worker-parked"),
+            TlsState::CorelessPoll => verdict(State::HandedOff, WORKER, "context-coreless-poll"),
+            TlsState::HandedOff => verdict(State::HandedOff, WORKER, "context-in-tls_state"),
+            TlsState::Coreless => verdict(State::Runtime, WORKER, "context-coreless"),
+            TlsState::BlockOnPoll => {
+                verdict(State::Blocked, Role::BlockOn, "context-block-on-poll")
+            }
+            TlsState::BlockOnParked => {
+                verdict(State::Idle, Role::BlockOn, "context-block-on-parked")
+            }
+            TlsState::CurrentThreadPoll => verdict(
+                State::Blocked,
+                CURRENT_THREAD,
+                "context-current-thread-poll",
+            ),
+            TlsState::CurrentThreadParked => {
+                verdict(State::Idle, CURRENT_THREAD, "context-current-thread-parked")
+            }
+            // Where the thread began tells more: see [`super::PoolThreads`].
+            TlsState::Outside
+            | TlsState::Foreign
+            | TlsState::PoolJob
+            | TlsState::Entered
+            | TlsState::Unknown => by_stack,
+        },
+        _ => by_stack,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn by_stack(state: State, role: Role) -> Classification {
+        Classification {
+            state,
+            role,
+            rule: RuleName("test"),
+            frame: None,
+            task_frame: None,
+        }
+    }
+
+    fn agreement(cases: &[(State, Role, TlsState)]) -> Agreement {
+        let mut agreement = Agreement::default();
+        for (state, role, tls_state) in cases {
+            agreement.add(&by_stack(*state, *role), None, *tls_state);
+        }
+        agreement
+    }
+
+    const CONFIRMED: (State, Role, TlsState) = (State::Idle, WORKER, TlsState::WorkerParked);
+
+    #[test]
+    fn nothing_counts_before_it_is_confirmed() {
+        let alone = agreement(&[]);
+        let blocked = by_stack(State::Blocked, WORKER);
+        assert_eq!(alone.judge(blocked, TlsState::Outside), blocked);
+        let confirmed = agreement(&[CONFIRMED]);
+        assert_eq!(
+            confirmed.judge(blocked, TlsState::Outside).state,
+            State::HandedOff
+        );
+        assert_eq!(
+            confirmed.judge(blocked, TlsState::CorelessPoll).state,
+            State::HandedOff
+        );
+        assert_eq!(
+            confirmed.judge(blocked, TlsState::HandedOff).state,
+            State::HandedOff
+        );
+        assert_eq!(confirmed.judge(blocked, TlsState::WorkerPoll), blocked);
+        let inlined = by_stack(State::Other, Role::None);
+        assert_eq!(
+            confirmed.judge(inlined, TlsState::CurrentThreadPoll).state,
+            State::Blocked
+        );
+        assert_eq!(confirmed.judge(inlined, TlsState::Outside), inlined);
+    }
+
+    #[test]
+    fn one_disagreement_switches_it_off() {
+        for against in [
+            (State::Idle, WORKER, TlsState::WorkerPoll),
+            (State::Blocked, WORKER, TlsState::WorkerParked),
+            (State::Pool, Role::PoolThread, TlsState::WorkerPoll),
+            (State::HandedOff, WORKER, TlsState::WorkerPoll),
+            (State::HandedOff, WORKER, TlsState::Entered),
+            (State::Blocked, WORKER, TlsState::PoolJob),
+            (State::Idle, Role::PoolThread, TlsState::PoolJob),
+        ] {
+            let both = agreement(&[CONFIRMED, CONFIRMED, against]);
+            assert!(!both.trusted(), "{against:?}");
+            let blocked = by_stack(State::Blocked, WORKER);
+            assert_eq!(both.judge(blocked, TlsState::Outside), blocked);
+        }
+    }
+
+    #[test]
+    fn it_speaks_where_stacks_do_not() {
+        let mut agreement = Agreement::default();
+        let unnamed = by_stack(State::Unknown, Role::None);
+        agreement.add(&unnamed, Some(0), TlsState::WorkerParked);
+        assert!(!agreement.trusted(), "any read might be a worker's");
+        agreement.add(&unnamed, Some(EPOLL_WAIT), TlsState::WorkerParked);
+        assert!(agreement.trusted());
+        for (tls_state, state) in [
+            (TlsState::WorkerPoll, State::Blocked),
+            (TlsState::WorkerParked, State::Idle),
+            (TlsState::CorelessPoll, State::HandedOff),
+            (TlsState::Coreless, State::Runtime),
+            (TlsState::BlockOnPoll, State::Blocked),
+            (TlsState::BlockOnParked, State::Idle),
+            (TlsState::CurrentThreadPoll, State::Blocked),
+            (TlsState::CurrentThreadParked, State::Idle),
+            (TlsState::HandedOff, State::HandedOff),
+            (TlsState::Outside, State::Unknown),
+            (TlsState::Foreign, State::Unknown),
+            (TlsState::PoolJob, State::Unknown),
+            (TlsState::Entered, State::Unknown),
+            (TlsState::Unknown, State::Unknown),
+        ] {
+            assert_eq!(
+                agreement.judge(unnamed, tls_state).state,
+                state,
+                "{tls_state:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_verdict_has_its_judge() {
+        let trusted = agreement(&[CONFIRMED]);
+        let of = |agreement: &Agreement, state, role, tls_state| {
+            agreement.judge_of(&by_stack(state, role), None, tls_state)
+        };
+        for (agreement, state, role, tls_state, judge) in [
+            (
+                &trusted,
+                State::Idle,
+                WORKER,
+                TlsState::WorkerParked,
+                ClassifiedBy::Both,
+            ),
+            (
+                &trusted,
+                State::Idle,
+                WORKER,
+                TlsState::Unknown,
+                ClassifiedBy::Symbols,
+            ),
+            (
+                &trusted,
+                State::Blocked,
+                WORKER,
+                TlsState::Outside,
+                ClassifiedBy::Context,
+            ),
+            (
+                &trusted,
+                State::Unknown,
+                Role::None,
+                TlsState::WorkerPoll,
+                ClassifiedBy::Context,
+            ),
+            (
+                &trusted,
+                State::Unknown,
+                Role::None,
+                TlsState::Outside,
+                ClassifiedBy::Neither,
+            ),
+            (
+                &agreement(&[]),
+                State::Unknown,
+                Role::None,
+                TlsState::WorkerPoll,
+                ClassifiedBy::Neither,
+            ),
+            (
+                &agreement(&[]),
+                State::Blocked,
+                WORKER,
+                TlsState::Outside,
+                ClassifiedBy::Symbols,
+            ),
+        ] {
+            assert_eq!(
+                of(agreement, state, role, tls_state),
+                judge,
+                "{state:?} {tls_state:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,499 @@
+//! Recordings taken interval by interval: each is sound by itself, and all of them together are the
+//! whole, to the nanosecond and to the last wait.
+
+#[path = "intervals_reloads.rs"]
+mod reloads;
+
+use super::fixture::{Running, Variant};
+use super::privilege;
+use super::report::is_in;
+use super::truth::Truth;
+use holdup::collect::{Collector, Options};
+use holdup::host::KernelBtf;
+use holdup::limits::Limits;
+use holdup::process::Target;
+use holdup::recording::{Header, Interval, OpenWait, Stack, Tables, ThreadId};
+use holdup::symbolize::{FrameRef, Origin};
+use holdup::units::{Nanos, Pid, Timestamp};
+use libtest_mimic::Trial;
+use rustix::time::{ClockId, clock_gettime};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+type Complaints = Vec<String>;
+type Check = fn(&Taken) -> Complaints;
+
+struct Case {
+    name: &'static str,
+    mode: &'static str,
+    interval: Duration,
+    min_block: Nanos,
+    limits: &'static str,
+    check: Check,
+}
+
+const CASES: &[Case] = &[
+    Case {
+        name: "storm",
+        mode: "storm",
+        interval: Duration::from_millis(100),
+        min_block: Nanos(1_000),
+        limits: "",
+        check: storm,
+    },
+    Case {
+        name: "each_is_sound",
+        mode: "scenarios",
+        interval: Duration::from_secs(1),
+        min_block: Nanos(1_000_000),
+        limits: "",
+        check: |taken| taken.sound(),
+    },
+    Case {
+        name: "threads_come_and_go",
+        mode: "churn",
+        interval: Duration::from_millis(30),
+        min_block: Nanos(1_000_000),
+        limits: "",
+        check: |taken| taken.sound(),
+    },
+    Case {
+        name: "an_exec",
+        mode: "exec-midway",
+        interval: Duration::from_millis(50),
+        min_block: Nanos(1_000_000),
+        limits: "",
+        check: |taken| taken.sound(),
+    },
+    Case {
+        name: "a_connection_per_request",
+        mode: "requests",
+        interval: Duration::from_secs(1),
+        min_block: Nanos(1_000_000),
+        limits: "AGGREGATES=4096,OBJECTS=2048",
+        check: requests,
+    },
+    Case {
+        name: "a_library_comes_and_goes",
+        mode: "reloads",
+        interval: Duration::from_millis(500),
+        min_block: Nanos(1_000_000),
+        limits: "",
+        check: reloads::check,
+    },
+    Case {
+        name: "two_thousand_threads",
+        mode: "crowd",
+        interval: Duration::from_secs(1),
+        min_block: Nanos(1_000_000),
+        limits: "",
+        check: crowd,
+    },
+];
+
+/// The trials.
+pub(crate) fn trials() -> Vec<Trial> {
+    let trial = |case: &'static Case| {
+        Trial::ignorable_test(format!("intervals::{}", case.name), move || {
+            privilege::unless_skipped(privilege::missing(), || {
+                let complaints = (case.check)(&take(case)?);
+                if complaints.is_empty() {
+                    Ok(())
+                } else {
+                    Err(complaints.join("\n").into())
+                }
+            })
+        })
+    };
+    CASES.iter().map(trial).collect()
+}
+
+/// A recording, and what its target says.
+struct Taken {
+    header: Header,
+    tables: Tables,
+    intervals: Vec<Interval>,
+    /// CPU time that the end of each interval took, but for the last one.
+    costs: Vec<Duration>,
+    truth: Truth,
+}
+
+fn text(error: impl std::fmt::Debug) -> String {
+    format!("{error:?}")
+}
+
+fn cpu_time() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
+}
+
+/// Says when the target is through.
+fn wait_for(fixture: &mut Running, mode: &str) -> Result<Truth, String> {
+    let mut truth = fixture.truth();
+    // Some modes last longer than anybody waits for others.
+    if truth.is_err() && mode.ends_with("-long") {
+        truth = fixture.truth();
+    }
+    if mode == "exec-midway" {
+        let mut first = truth?;
+        first.sites.extend(fixture.truth()?.sites);
+        return Ok(first);
+    }
+    truth
+}
+
+fn take(case: &'static Case) -> Result<Taken, String> {
+    let mut fixture = Variant::DEFAULT.start(case.mode)?;
+    let target = Target::open(Pid(fixture.pid())).map_err(text)?;
+    let types = KernelBtf::load().map_err(text)?;
+    let options = Options {
+        interval: case.interval,
+        min_block: case.min_block,
+        sample_period: None,
+        long_poll: Nanos(10_000_000),
+        launched: false,
+        follow: false,
+        shadow_every: 0,
+        calls: false,
+        panics: false,
+        limits: Limits::parse(case.limits),
+    };
+    let mut collector = Collector::attach(&[Arc::new(target)], &types, options).map_err(text)?;
+    fixture.go()?;
+    let (through, stop) = tokio::sync::oneshot::channel::<()>();
+    let waiter = thread::spawn(move || {
+        let truth = wait_for(&mut fixture, case.mode);
+        // Threads may still be on their way to where they wait now.
+        thread::sleep(Duration::from_millis(50));
+        drop(through);
+        (fixture, truth)
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(text)?;
+    let (mut intervals, mut costs, mut walls) = (Vec::new(), Vec::new(), Vec::new());
+    // Intervals as somebody takes them who looks on.
+    let began = Instant::now();
+    let mut stop = std::pin::pin!(async { drop(stop.await) });
+    let mut over = false;
+    while !over && began.elapsed() < Duration::from_secs(200) {
+        runtime
+            .block_on(async {
+                let pause = tokio::time::sleep(case.interval);
+                let either = async {
+                    tokio::select! {
+                        () = &mut stop => over = true,
+                        () = pause => {}
+                    }
+                };
+                collector
+                    .run(either, |_, interval| {
+                        intervals.push(interval);
+                        Ok(())
+                    })
+                    .await
+            })
+            .map_err(text)?;
+        let (before, begun) = (cpu_time(), Instant::now());
+        intervals.push(collector.interval().map_err(text)?);
+        costs.push(cpu_time() - before);
+        walls.push(begun.elapsed());
+    }
+    let (header, tables, last) = collector.finish(None).map_err(text)?;
+    intervals.push(last);
+    let (fixture, truth) = waiter.join().map_err(|_| "the waiter panicked")?;
+    let truth = truth?;
+    fixture.finish()?;
+    println!(
+        "{} intervals in {:?}; CPU time of one: {:?} at most, {:?} in the middle; {:?} by the clock",
+        intervals.len(),
+        began.elapsed(),
+        costs.iter().max(),
+        middle(&costs),
+        middle(&walls),
+    );
+    Ok(Taken {
+        header,
+        tables,
+        intervals,
+        costs,
+        truth,
+    })
+}
+
+fn middle(costs: &[Duration]) -> Duration {
+    let mut sorted = costs.to_vec();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
+/// Of a wait that was open at a cut: how long it had been blocked then.
+fn blocked_at(open: &OpenWait, cut: Timestamp) -> u64 {
+    let until = open.woken.unwrap_or(cut).max(open.since);
+    (until - open.since).0
+}
+
+impl Taken {
+    /// What holds for every recording.
+    fn sound(&self) -> Complaints {
+        let mut complaints = Vec::new();
+        let (mut open, mut end) = (Vec::new(), self.header.start);
+        let mut repaired = 0;
+        for (n, interval) in self.intervals.iter().enumerate() {
+            let mut complain = |text: String| complaints.push(format!("interval {n}: {text}"));
+            if interval.start != end || interval.end < interval.start {
+                complain(format!("from {:?} to {:?}", interval.start, interval.end));
+            }
+            let bare = |open: &OpenWait| (open.thread, open.since, open.stack);
+            let (before, carried): (Vec<_>, Vec<_>) = (
+                open.iter().map(bare).collect(),
+                interval.carried.iter().map(bare).collect(),
+            );
+            if before != carried {
+                complain(format!("{carried:?} were carried of {before:?}"));
+            }
+            repaired += check_interval(interval, &mut complain);
+            self.check_names(interval, &mut complain);
+            (open, end) = (interval.open_waits.clone(), interval.end);
+        }
+        complaints.extend(self.whole());
+        println!("{} ns of blocking were told in another interval", repaired);
+        let all: u64 = self.threads().values().map(|sum| sum.blocked).sum();
+        if repaired * 100 > all {
+            complaints.push(format!(
+                "{repaired} ns of {all} were told in another interval"
+            ));
+        }
+        complaints
+    }
+
+    /// Everything that is named by index is there.
+    fn check_names(&self, interval: &Interval, complain: &mut impl FnMut(String)) {
+        let sums = interval.sums.iter().map(|sum| (sum.stack, sum.object));
+        let waits = interval.waits.iter().map(|wait| (wait.stack, wait.object));
+        let open = interval
+            .open_waits
+            .iter()
+            .map(|open| (open.stack, open.began_for));
+        for (stack, object) in sums.chain(waits).chain(open) {
+            let known = object.is_none_or(|object| self.tables.object(object).is_some());
+            if self.tables.stack(stack).is_none() || !known {
+                complain(format!("{stack:?} or {object:?} is in no table"));
+            }
+        }
+        for times in &interval.threads {
+            if self.tables.process(times.thread.process).is_none()
+                || self.tables.thread_name(times.thread).is_empty()
+            {
+                complain(format!("{:?} has no name", times.thread));
+            }
+        }
+    }
+
+    /// By thread, over all intervals.
+    fn threads(&self) -> BTreeMap<ThreadId, Sum> {
+        let mut threads: BTreeMap<ThreadId, Sum> = BTreeMap::new();
+        for times in self.intervals.iter().flat_map(|interval| &interval.threads) {
+            let sum = threads.entry(times.thread).or_default();
+            sum.lived += times.lived.0;
+            sum.known += (times.running + times.runnable + times.blocked).0;
+            sum.blocked += times.blocked.0;
+            sum.waits += times.waits;
+        }
+        threads
+    }
+
+    /// All intervals together.
+    fn whole(&self) -> Complaints {
+        let mut complaints = Vec::new();
+        let Some(last) = self.intervals.last() else {
+            return vec!["there is no interval".into()];
+        };
+        let whole = (last.end - self.header.start).0;
+        let lost = |count: fn(&Interval) -> u64| self.intervals.iter().map(count).sum::<u64>();
+        let missed = lost(|interval| {
+            interval.losses.by_cause.missed_switch_ins + interval.losses.by_cause.missed_switch_outs
+        });
+        for (thread, sum) in self.threads() {
+            if missed == 0 && sum.known != sum.lived {
+                complaints.push(format!(
+                    "{thread:?} lived {} and did {}",
+                    sum.lived, sum.known
+                ));
+            }
+            // Its last switch may bear a time a little later than the last cut's.
+            if sum.lived > whole + 1_000_000 {
+                complaints.push(format!("{thread:?} lived {} of {whole}", sum.lived));
+            }
+        }
+        let waits: u64 = self.threads().values().map(|sum| sum.waits).sum();
+        let sums = self.intervals.iter().flat_map(|interval| &interval.sums);
+        let summed: u64 = sums.map(|sum| sum.waits).sum();
+        let unsummed = lost(|interval| interval.losses.by_cause.aggregate_full);
+        println!("{waits} waits, {summed} in sums, {unsummed} lost");
+        if waits != summed + unsummed {
+            complaints.push(format!("{waits} waits, {summed} in sums, {unsummed} lost"));
+        }
+        if waits != lost(|interval| interval.losses.waits)
+            || summed != lost(|interval| interval.losses.summed)
+        {
+            complaints.push("the losses have other counts of waits".into());
+        }
+        complaints
+    }
+
+    /// Waits at a function, which is the innermost one of the program's own, over all intervals.
+    fn waits_at(&self, function: &str) -> u64 {
+        let is_own = |frame: &&FrameRef| frame.origin == Origin::Application;
+        let is_there = |stack: &Stack| {
+            let innermost = stack.frames.iter().find(is_own);
+            innermost.is_some_and(|frame| is_in(&frame.function, function))
+        };
+        let stacks = self.tables.stacks.iter().enumerate();
+        let through: HashSet<usize> = stacks
+            .filter(|(_, stack)| is_there(stack))
+            .map(|(id, _)| id)
+            .collect();
+        let sums = self.intervals.iter().flat_map(|interval| &interval.sums);
+        let found = sums.filter(|sum| through.contains(&sum.stack.index()));
+        found.map(|sum| sum.waits).sum()
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    lived: u64,
+    known: u64,
+    blocked: u64,
+    waits: u64,
+}
+
+/// One interval by itself. How much of its blocking was told in another one, since the kernel hid a
+/// wakeup for a while.
+fn check_interval(interval: &Interval, complain: &mut impl FnMut(String)) -> u64 {
+    let causes = &interval.losses.by_cause;
+    let missed = causes.missed_switch_ins + causes.missed_switch_outs;
+    let mut blocked: HashMap<ThreadId, i64> = HashMap::new();
+    let mut waits: HashMap<ThreadId, u64> = HashMap::new();
+    for sum in &interval.sums {
+        *blocked.entry(sum.thread).or_default() += sum.blocked.0 as i64;
+        *waits.entry(sum.thread).or_default() += sum.waits;
+        let counted: u64 = sum.histogram.iter().map(|count| u64::from(*count)).sum();
+        if sum.max > sum.blocked || counted > sum.waits {
+            complain(format!("a sum that cannot be: {sum:?}"));
+        }
+    }
+    for open in &interval.carried {
+        *blocked.entry(open.thread).or_default() -= blocked_at(open, interval.start) as i64;
+    }
+    for open in &interval.open_waits {
+        *blocked.entry(open.thread).or_default() += blocked_at(open, interval.end) as i64;
+    }
+    let mut repaired = 0;
+    for times in &interval.threads {
+        let parts = times.running + times.runnable + times.blocked;
+        if missed == 0 && parts != times.lived {
+            complain(format!("{times:?} does not sum up"));
+        }
+        if times.in_calls > times.running {
+            complain(format!("{times:?} was in calls for longer than it ran"));
+        }
+        let by_waits = blocked.remove(&times.thread).unwrap_or(0);
+        repaired += by_waits.abs_diff(times.blocked.0 as i64);
+        let summed = waits.remove(&times.thread).unwrap_or(0);
+        if causes.aggregate_full == 0 && summed != times.waits {
+            complain(format!("{summed} waits are in sums of {times:?}"));
+        }
+    }
+    if let Some((thread, _)) = waits.iter().find(|(_, waits)| **waits > 0) {
+        complain(format!("{thread:?} waited and did not live"));
+    }
+    repaired
+}
+
+/// The kernel's own count of waits, and every thread's life.
+fn storm(taken: &Taken) -> Complaints {
+    let mut complaints = taken.sound();
+    let mut all = 0;
+    for site in taken.truth.blocked() {
+        let found = taken.waits_at(&site.function);
+        all += site.waits;
+        println!("{} waits, {found} in the intervals", site.waits);
+        if found != site.waits {
+            complaints.push(format!(
+                "{found} waits at {}, the kernel counted {}",
+                site.function, site.waits
+            ));
+        }
+    }
+    // About 90 on a machine that has nothing else to do.
+    if all == 0 || taken.intervals.len() < 5 {
+        complaints.push(format!(
+            "{all} waits in {} intervals show nothing",
+            taken.intervals.len()
+        ));
+    }
+    complaints
+}
+
+/// Every wait of a request knows its connection.
+fn requests(taken: &Taken) -> Complaints {
+    let mut complaints = taken.sound();
+    let losses = taken.intervals.iter().map(|interval| &interval.losses);
+    let lost: u64 = losses.map(|l| l.objects + l.by_cause.aggregate_full).sum();
+    if lost > 0 {
+        complaints.push(format!("{lost} objects or sums were lost"));
+    }
+    let site = taken.truth.blocked();
+    let made: u64 = site.map(|site| site.waits).sum();
+    let (mut found, mut without) = (0, 0);
+    for sum in taken.intervals.iter().flat_map(|interval| &interval.sums) {
+        let stack = taken.tables.stack(sum.stack);
+        let is_request = stack.is_some_and(|stack| {
+            let mut frames = stack.frames.iter();
+            frames.any(|frame| is_in(&frame.function, "block_by_request"))
+        });
+        if is_request {
+            found += sum.waits;
+            without += if sum.object.is_none() { sum.waits } else { 0 };
+        }
+    }
+    println!(
+        "{made} requests waited, {found} were found, {without} of them without an object; \
+         {} objects",
+        taken.tables.objects.len()
+    );
+    if found != made || without > 0 || made < 10_000 {
+        complaints.push(format!(
+            "{made} requests waited, {found} found, {without} without"
+        ));
+    }
+    if taken.tables.objects.len() > 5_000 {
+        complaints.push(format!("{} objects are kept", taken.tables.objects.len()));
+    }
+    complaints
+}
+
+/// What an interval of 2,000 threads costs.
+fn crowd(taken: &Taken) -> Complaints {
+    let mut complaints = taken.sound();
+    let most = taken
+        .intervals
+        .iter()
+        .map(|interval| interval.threads.len());
+    let most = most.max().unwrap_or(0);
+    if most < 2_000 {
+        complaints.push(format!("only {most} threads were seen"));
+    }
+    // Without a loaded machine it is a third of that.
+    let middle = middle(&taken.costs);
+    if middle > Duration::from_millis(90) {
+        complaints.push(format!(
+            "an interval of {most} threads took {middle:?} of CPU"
+        ));
+    }
+    complaints
+}

@@ -1,0 +1,161 @@
+//! Which room names which.
+
+use super::modules::Tree;
+use super::table::Table;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What is in a wall's way, and what is wrong with the table.
+pub(super) fn complaints(tree: &Tree, table: &Table) -> Vec<String> {
+    let mut complaints = table.complaints(&tree.rooms());
+    let arrows = arrows(tree);
+    for ((from, to), places) in &arrows {
+        if table.allows(from, to) || table.bears(from, to) {
+            continue;
+        }
+        for place in places.values() {
+            complaints.push(format!("{place}: {from} may not name {to}"));
+        }
+    }
+    for (from, rooms) in &table.must_go {
+        for to in rooms {
+            if !arrows.contains_key(&(from.as_str(), to.as_str())) {
+                let text =
+                    format!("rooms.toml: {from} does not name {to} any more, so cross it out");
+                complaints.push(text);
+            }
+        }
+    }
+    complaints
+}
+
+/// By the two rooms: the first place in each file.
+type Arrows<'a> = BTreeMap<(&'a str, &'a str), BTreeMap<usize, String>>;
+
+fn arrows(tree: &Tree) -> Arrows<'_> {
+    let mut arrows = Arrows::new();
+    for mention in &tree.mentions {
+        let (Some(from), Some(to)) = (tree.room_of(mention.from), tree.room_named(mention)) else {
+            continue;
+        };
+        if from != to {
+            let places = arrows.entry((from, to)).or_default();
+            let file = tree.modules[mention.from].file;
+            places.entry(file).or_insert_with(|| tree.place(mention));
+        }
+    }
+    arrows
+}
+
+impl Tree {
+    /// The modules of the crate's root.
+    fn rooms(&self) -> BTreeSet<String> {
+        self.modules[Tree::ROOT].children.keys().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::modules::sample;
+    use super::*;
+
+    fn table(text: &str) -> Table {
+        toml::from_str(text).expect("a table")
+    }
+
+    const TREE: &[(&str, &str)] = &[
+        (
+            "lib.rs",
+            "pub mod low; mod middle; mod high;\npub use low::Low;",
+        ),
+        (
+            "low.rs",
+            "pub struct Low;\n#[cfg(test)]\nmod tests { use crate::high; }",
+        ),
+        ("middle/mod.rs", "mod inner;\npub(crate) use inner::Inner;"),
+        (
+            "middle/inner.rs",
+            "//! See [`crate::high`].\npub(crate) struct Inner(crate::low::Low);",
+        ),
+        (
+            "high.rs",
+            "use crate::{low::Low, middle};\nfn f() -> middle::Inner { todo!() }",
+        ),
+    ];
+    const TABLE: &str = "[rooms]\nlow = []\nmiddle = ['low']\nhigh = ['low', 'middle']\n";
+
+    /// The sample with one file of other content.
+    fn with(file: &str, text: &str, table_text: &str) -> Vec<String> {
+        let mut files = TREE.to_vec();
+        files.retain(|(name, _)| *name != file);
+        files.push((file, text));
+        complaints(&sample(&files), &table(table_text))
+    }
+
+    #[test]
+    fn a_good_tree_passes() {
+        assert_eq!(
+            complaints(&sample(TREE), &table(TABLE)),
+            Vec::<String>::new()
+        );
+    }
+
+    #[test]
+    fn every_way_to_name_a_room_is_seen() {
+        for text in [
+            "use crate::high;",
+            "use crate::high as other;",
+            "use crate::{high::{self}};",
+            "use crate::high::*;",
+            "use super::super::high::f;",
+            "fn g() { crate::high::f(); }",
+            "fn g() { use crate::high::f; f(); }",
+            "fn g(_: &dyn crate::high::T) {}",
+            "fn g() { println!(\"{}\", crate::high::N); }",
+            "fn g() { println!(\"{}\", super::super::high::N); }",
+            "impl crate::high::T for u8 {}",
+            "pub(in crate::middle) static S: [u8; crate::high::N] = [];",
+            "macro_rules! m { () => { $crate::high::f() } }",
+            "mod deep { use super::super::super::high; }",
+        ] {
+            let text = format!("pub(crate) struct Inner;\n{text}");
+            let found = with("middle/inner.rs", &text, TABLE);
+            assert_eq!(
+                found,
+                ["middle/inner.rs:2: middle may not name high"],
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_root_exports_belongs_to_its_room() {
+        let strict = TABLE.replace("middle = ['low']", "middle = []");
+        let text = "pub(crate) struct Inner(crate::Low);";
+        let found = with("middle/inner.rs", text, &strict);
+        assert_eq!(found, ["middle/inner.rs:1: middle may not name low"]);
+    }
+
+    #[test]
+    fn an_arrow_that_must_go_passes_until_it_is_gone() {
+        let bears = format!("{TABLE}[must-go]\nmiddle = ['high']\n");
+        let text = "use crate::high;\npub(crate) struct Inner;";
+        assert!(with("middle/inner.rs", text, &bears).is_empty());
+        let found = complaints(&sample(TREE), &table(&bears));
+        assert!(
+            found[0].contains("does not name high any more"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn a_room_that_the_table_does_not_list_is_an_error() {
+        let found = complaints(
+            &sample(TREE),
+            &table("[rooms]\nlow = []\nmiddle = ['low']\n"),
+        );
+        assert!(
+            found[0].contains("does not list the room high"),
+            "{found:?}"
+        );
+    }
+}
