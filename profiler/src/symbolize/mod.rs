@@ -11,6 +11,7 @@ mod debug_link;
 mod debug_process;
 mod demangle;
 mod frame;
+mod function_path;
 mod image;
 mod kernel;
 mod left_out;
@@ -24,6 +25,7 @@ mod time;
 
 pub use crates::dependency_crates;
 pub use frame::{Frame, FrameRef, Naming, Origin, Space};
+pub(crate) use function_path::normalise;
 pub(crate) use image::separate_debug_file;
 pub use left_out::LeftOut;
 pub use origin::{Crates, origin};

@@ -16,21 +16,26 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 const INTERVAL: Duration = Duration::from_millis(100);
+/// A cut as soon as the last one is made: some hundred a second.
+const AT_ONCE: Duration = Duration::ZERO;
 const FEWEST_INTERVALS: usize = 10;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let modes: [(&'static str, &'static str, Duration, bool); 4] = [
-        ("storm", "storm", Duration::from_secs(9), false),
-        ("storm_of_parks", "storm", Duration::from_secs(9), true),
-        ("threads_come_and_go", "churn", Duration::from_secs(3), true),
-        ("exec", "exec-midway", Duration::from_secs(4), true),
+    let seconds = Duration::from_secs;
+    let modes = [
+        ("storm", "storm", INTERVAL, seconds(9), false),
+        ("storm_of_parks", "storm", INTERVAL, seconds(9), true),
+        ("cut_at_once", "storm", AT_ONCE, seconds(9), false),
+        ("parks_cut_at_once", "storm", AT_ONCE, seconds(9), true),
+        ("threads_come_and_go", "churn", AT_ONCE, seconds(3), true),
+        ("exec", "exec-midway", INTERVAL, seconds(4), true),
     ];
     let mut trials: Vec<Trial> = modes
         .into_iter()
-        .map(|(name, mode, how_long, parks)| {
+        .map(|(name, mode, interval, how_long, parks)| {
             Trial::ignorable_test(format!("cuts::{name}"), move || {
                 privilege::unless_skipped(privilege::missing(), || {
-                    Ok(cut_up(mode, how_long, parks)?)
+                    Ok(cut_up(mode, interval, how_long, parks)?)
                 })
             })
         })
@@ -228,7 +233,7 @@ fn recorded(mode: &str) -> Result<(Running, Programs), String> {
 }
 
 /// Cuts a recording of the fixture for so long.
-fn cut_up(mode: &str, how_long: Duration, parks: bool) -> Result<(), String> {
+fn cut_up(mode: &str, interval: Duration, how_long: Duration, parks: bool) -> Result<(), String> {
     let (mut fixture, mut kernel) = recorded(mode)?;
     watch(&mut kernel, fixture.pid(), |_| {})?;
     fixture.go()?;
@@ -240,7 +245,7 @@ fn cut_up(mode: &str, how_long: Duration, parks: bool) -> Result<(), String> {
     let mut longest = Duration::ZERO;
     // More often than so a busy machine may not let us.
     while begun.elapsed() < how_long || intervals.costs.len() < FEWEST_INTERVALS {
-        let next = Instant::now() + INTERVAL;
+        let next = Instant::now() + interval;
         // Not to let the ring buffer overflow.
         while Instant::now() < next {
             sleep(Duration::from_millis(10));
@@ -277,7 +282,7 @@ fn cut_up(mode: &str, how_long: Duration, parks: bool) -> Result<(), String> {
             counters.get(Counter::RingFullOther)
         ));
     }
-    if mode == "storm" && (counters.get(Counter::ParksKnown) > 10_000) != parks {
+    if mode == "storm" && (counters.get(Counter::ParksKnown) > 1_000) != parks {
         return Err(format!("{} parks known", counters.get(Counter::ParksKnown)));
     }
     drop(fixture);
