@@ -1,6 +1,5 @@
 //! A file that gets its name only when it is complete.
 
-#[path = "pending_file_dir.rs"]
 mod dir;
 
 use super::error::{Error, Result};

@@ -7,7 +7,7 @@
 //! it ends with the process, or when it is served after all. Who was waited for in vain once is
 //! not asked again.
 
-use super::mappings::Device;
+use super::device::Device;
 use crate::units::Pid;
 use rustix::fs::{AtFlags, StatxFlags};
 use std::collections::HashSet;

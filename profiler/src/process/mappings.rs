@@ -1,6 +1,7 @@
 //! What is mapped where in the target, and the files behind it.
 
 use super::deadline::{self, Server};
+use super::device::Device;
 use super::proc_dir::{ProcDir, is_denied};
 use super::target::Target;
 use crate::units::Addr;
@@ -51,15 +52,6 @@ pub enum MappingKind {
     Anonymous,
     /// Another name in brackets (`[heap]`, `[stack]`, `[vvar]`, `[uprobes]`).
     Special,
-}
-
-/// A file system as `/proc/PID/maps` tells it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Device {
-    /// Major number.
-    pub major: u32,
-    /// Minor number.
-    pub minor: u32,
 }
 
 /// What changes when a file is written to: its length and its times, with nanoseconds.

@@ -9,8 +9,8 @@
 //! The child is a fork without `exec`: it needs the file's descriptor and this library, and the
 //! pages that it never touches are shared with the parent.
 
+use super::library::{find, new_blazesym};
 use super::limits::{MAX_NAME, MAX_SYMBOL, cut};
-use super::symbolizer::{find, new_blazesym};
 use super::time::time_of;
 use crate::units::Svma;
 use blazesym::symbolize::source::Source;

@@ -4,7 +4,7 @@ use super::compressed;
 use super::crates::dependency_crates;
 use super::debug_link::{DebugLink, names_another};
 use super::origin::Crates;
-use super::symbolizer::ModuleSource;
+use super::source::ModuleSource;
 use crate::process::{Budget, PrivateCopy};
 use blazesym::symbolize::source::{Elf, Source};
 use object::{Object, ObjectSection, ObjectSegment, SegmentFlags};

@@ -1,6 +1,6 @@
 //! What was not read of modules.
 
-use super::symbolizer::ModuleSource;
+use super::source::ModuleSource;
 
 /// Modules that were not read to the end, since it would have cost too much.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -15,11 +15,13 @@ mod function_path;
 mod image;
 mod kernel;
 mod left_out;
+mod library;
 mod limits;
 mod names;
 mod origin;
 mod path;
 mod readable;
+mod source;
 mod symbolizer;
 mod time;
 
@@ -30,7 +32,8 @@ pub(crate) use image::separate_debug_file;
 pub use left_out::LeftOut;
 pub use origin::{Crates, origin};
 pub use readable::{async_body, readable};
-pub use symbolizer::{ModuleSource, Symbolizer};
+pub use source::ModuleSource;
+pub use symbolizer::Symbolizer;
 
 /// The name of a symbol: what [`Symbolizer::user`] makes of one that it finds in a file.
 #[doc(hidden)]

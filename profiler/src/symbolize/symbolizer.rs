@@ -5,46 +5,18 @@ use super::frame::{Frame, FrameRef, Naming, Origin, Space};
 use super::image::Image;
 use super::kernel;
 use super::left_out::LeftOut;
+use super::library::{find, new_blazesym};
 use super::limits::{ALL_TIME, MODEST_TIME, MODULE_TIME};
 use super::names::{Namer, Names};
+use super::source::ModuleSource;
 use super::time::thread_time;
 use crate::process::{Budget, memory};
 use crate::units::{Addr, Svma};
-use blazesym::symbolize::source::Source;
-use blazesym::symbolize::{Input, Sym};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// One mapped file, as names need it.
-#[derive(Clone, Debug)]
-pub struct ModuleSource {
-    /// File name for display: `claims_api`, `libc.so.6`, `[vdso]`.
-    pub name: Arc<str>,
-    /// Where the file can be read: `/proc/PID/map_files/…`, `/proc/PID/root/…`, or a plain path.
-    /// Two modules of one path are one, and only those: whoever makes a file chooses its build ID.
-    pub path: PathBuf,
-    /// In hexadecimal, where the file has one. Debug files are found by it.
-    pub build_id: Option<String>,
-    /// The bytes, for the vDSO, which has no file; `path` then only tells it apart.
-    pub image: Option<Arc<[u8]>>,
-    /// Start and length of each function, by ascending start, from the unwinding information:
-    /// what is left to name functions by in a stripped file.
-    pub functions: Arc<[(u32, u32)]>,
-}
-
-impl ModuleSource {
-    /// The function around `svma`: its start and its length.
-    fn function(&self, svma: Svma) -> Option<(u32, u32)> {
-        let svma = u32::try_from(svma.0).ok()?;
-        let next = self.functions.partition_point(|&(start, _)| start <= svma);
-        let &(start, len) = self.functions.get(next.checked_sub(1)?)?;
-        (svma - start < len).then_some((start, len))
-    }
-}
 
 /// Addresses kept by name. Code has some thousand addresses under which a thread can wait; what
 /// goes beyond this is made at run time, and starts over.
@@ -488,34 +460,6 @@ impl Symbolizer {
             module: Some(Arc::clone(&source.name)),
             ..unmapped(Space::User, Addr(0))
         }
-    }
-}
-
-pub(super) fn new_blazesym() -> blazesym::symbolize::Symbolizer {
-    blazesym::symbolize::Symbolizer::builder()
-        // The mangled name tells what the demangled one does not: see `v0_crate`.
-        .enable_demangling(false)
-        // Files are held open and cannot change under their path.
-        .enable_auto_reload(false)
-        .build()
-}
-
-/// Looks `svma` up in one table.
-///
-/// The tables are the target's file, which may be anything: where the library panics on it (it
-/// adds numbers of the file's unchecked, which builds with overflow checks notice), that is one
-/// more way for the file to be unreadable.
-pub(super) fn find<'a>(
-    blazesym: &'a blazesym::symbolize::Symbolizer,
-    table: &Source<'_>,
-    svma: Svma,
-) -> Result<Option<Sym<'a>>, String> {
-    // What a lookup leaves half done it does again: its caches hold finished tables only.
-    let lookup = AssertUnwindSafe(|| blazesym.symbolize_single(table, Input::VirtOffset(svma.0)));
-    match catch_unwind(lookup) {
-        Ok(Ok(symbolized)) => Ok(symbolized.into_sym()),
-        Ok(Err(error)) => Err(format!("{error:#}")),
-        Err(_) => Err("the symbol reader panicked".to_owned()),
     }
 }
 

@@ -45,7 +45,9 @@ fn nextest(filter: Option<&str>) -> Command {
     ]);
     command.args(["--no-tests", "pass", "--run-ignored", "all"]);
     command.args(["--failure-output", "final", "--color", "never"]);
-    let others = LIVE.map(|name| format!("not binary(={name})")).join(" and ");
+    let others = LIVE
+        .map(|name| format!("not binary(={name})"))
+        .join(" and ");
     command.args(["--filterset", &others]);
     command.args(filter);
     command
