@@ -3,6 +3,7 @@
 use super::error::{Error, Result};
 use super::pending_file::PendingFile;
 use super::settings::{Destination, OutputSpec};
+use crate::host::privileges::user_of_files;
 use crate::process::Invoker;
 use crate::render::Format;
 use crate::units::Pid;
@@ -32,7 +33,7 @@ pub(crate) struct Written {
 }
 
 /// Opens every destination, so that what cannot be written is known before the recording and
-/// not after it.
+/// not after it. Where a user called `sudo`, that user opens them.
 ///
 /// # Errors
 /// Where one of them cannot be written to.
@@ -43,14 +44,14 @@ pub(crate) fn prepare(
     force: bool,
     invoker: Option<&Invoker>,
 ) -> Result<Vec<Output>> {
-    let owner = invoker.map(|invoker| (invoker.uid, invoker.gid));
+    let user = user_of_files(invoker);
     let mut outputs: Vec<Output> = Vec::new();
     for spec in specs {
         let sink = match &spec.destination {
             Destination::Stdout => Sink::Stdout,
             Destination::File(template) => {
                 let path = template.fill(pid, time);
-                let file = PendingFile::create(&path, force, owner)?;
+                let file = PendingFile::create(&path, force, user.as_ref())?;
                 if outputs.iter().any(|output| output.is_at(&file)) {
                     return Err(Error::usage(format!(
                         "two outputs are called {}",

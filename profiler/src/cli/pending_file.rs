@@ -1,13 +1,15 @@
 //! A file that gets its name only when it is complete.
 
+mod dir;
+
 use super::error::{Error, Result};
-use crate::host::privileges::is_owner;
+use crate::host::privileges::{as_user, is_owner};
+use crate::process::Invoker;
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RenameFlags, fchown, linkat, openat, renameat, renameat_with,
-    statat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, RenameFlags, linkat, openat, renameat, renameat_with, statat,
+    unlinkat,
 };
 use rustix::io::Errno;
-use rustix::process::{Gid, Uid};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -29,20 +31,49 @@ pub(crate) struct PendingFile {
     /// The name it has meanwhile, on file systems without nameless files.
     temporary: Option<OsString>,
     overwrite: bool,
+    /// Who makes it, and gives it its name, where not we ourselves.
+    user: Option<Invoker>,
 }
 
 impl PendingFile {
-    /// Makes a file for `path`, owned by `owner` where one is given. Nothing that is at `path`
-    /// is touched before [`PendingFile::commit`].
+    /// Makes a file for `path`. Nothing that is at `path` is touched before
+    /// [`PendingFile::commit`]. Where `user` is given, that user does it all, with no right of
+    /// ours: finds the directory, makes the file, names it, replaces another.
     ///
     /// # Errors
     /// Where the directory cannot be written to, or something is at `path` that is no regular
-    /// file (a symbolic link above all: it might lead anywhere), or a file without `overwrite`.
+    /// file (a symbolic link above all: it might lead anywhere), or a file without `overwrite`,
+    /// or one that could not be replaced.
     pub(crate) fn create(
         path: &Path,
         overwrite: bool,
-        owner: Option<(Uid, Gid)>,
+        user: Option<&Invoker>,
     ) -> Result<PendingFile> {
+        let Some(user) = user else {
+            return PendingFile::create_as_we_are(path, overwrite);
+        };
+        let cannot = |error: io::Error| {
+            let what = format!(
+                "cannot write {} as user {}",
+                path.display(),
+                user.uid.as_raw()
+            );
+            Error::new(what).because(error)
+        };
+        let mut pending = as_user(user, || {
+            let pending = PendingFile::create_as_we_are(path, overwrite)?;
+            // Here nothing is kept that would help later.
+            pending
+                .check_commit()
+                .map_err(|errno| cannot(errno.into()))?;
+            Ok::<_, Error>(pending)
+        })
+        .map_err(cannot)??;
+        pending.user = Some(user.clone());
+        Ok(pending)
+    }
+
+    fn create_as_we_are(path: &Path, overwrite: bool) -> Result<PendingFile> {
         let cannot =
             |errno: Errno| Error::new(format!("cannot write {}", path.display())).because(errno);
         let name = file_name(path)?;
@@ -50,28 +81,29 @@ impl PendingFile {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = rustix::fs::open(parent, flags, Mode::empty()).map_err(|errno| {
-            cannot(errno).hint(format!(
+        let dir = dir::open(parent).map_err(|errno| match errno {
+            Errno::NOENT => cannot(errno).hint(format!(
                 "mkdir -p {}",
                 super::hint::shell_word(&parent.to_string_lossy())
-            ))
+            )),
+            // Of ours: the kernel has it for too many links.
+            Errno::LOOP => cannot(errno).hint(
+                "a symbolic link on the way is another user's: give the path that it leads to",
+            ),
+            _ => cannot(errno),
         })?;
         check_place(&dir, name, path, overwrite)?;
 
         let (file, temporary) = open_unnamed(&dir).map_err(cannot)?;
-        let pending = PendingFile {
+        Ok(PendingFile {
             file,
             dir,
             name: name.to_owned(),
             path: path.to_owned(),
             temporary,
             overwrite,
-        };
-        if let Some((uid, gid)) = owner {
-            fchown(&pending.file, Some(uid), Some(gid)).map_err(cannot)?;
-        }
-        Ok(pending)
+            user: None,
+        })
     }
 
     /// The file, to write to.
@@ -92,7 +124,14 @@ impl PendingFile {
 
     /// Gives the file its name. What is at that name is replaced as a whole or, without
     /// `overwrite`, left as it is; a link there is never followed.
-    pub(crate) fn commit(mut self) -> io::Result<()> {
+    pub(crate) fn commit(self) -> io::Result<()> {
+        match self.user.clone() {
+            Some(user) => as_user(&user, || self.commit_as_we_are())?,
+            None => self.commit_as_we_are(),
+        }
+    }
+
+    fn commit_as_we_are(mut self) -> io::Result<()> {
         let temporary = match self.temporary.take() {
             None if !self.overwrite => return Ok(link(&self.file, &self.dir, &self.name)?),
             None => {
@@ -117,7 +156,17 @@ impl PendingFile {
     /// Whether [`PendingFile::commit`] would be permitted to this thread now: another file is
     /// made and named (a nameless one gets a name only once), and named again.
     pub(crate) fn can_commit(&self) -> bool {
-        self.may_replace() && self.rehearse().is_ok()
+        match &self.user {
+            Some(user) => as_user(user, || self.check_commit()).is_ok_and(|can| can.is_ok()),
+            None => self.check_commit().is_ok(),
+        }
+    }
+
+    fn check_commit(&self) -> rustix::io::Result<()> {
+        if !self.may_replace() {
+            return Err(Errno::PERM);
+        }
+        self.rehearse()
     }
 
     fn rehearse(&self) -> rustix::io::Result<()> {

@@ -1,4 +1,5 @@
 use super::*;
+use rustix::process::{Gid, Uid};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
@@ -146,19 +147,157 @@ fn places_that_hold_no_file() {
     );
 }
 
-#[test]
-fn the_owner_is_set_where_we_may() {
+/// A user who has nothing here.
+fn user() -> Invoker {
+    Invoker {
+        uid: Uid::from_raw(54_321),
+        gid: Gid::from_raw(54_322),
+        groups: vec![Gid::from_raw(54_322)],
+    }
+}
+
+/// A directory of a user's, within one that everybody may look into.
+fn dir_of(owner: u32, mode: u32) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("dir");
-    let path = dir.path().join("a.txt");
-    let owner = (Uid::from_raw(65534), Gid::from_raw(65534));
-    let created = PendingFile::create(&path, false, Some(owner));
-    if !rustix::process::geteuid().is_root() {
-        assert!(created.is_err());
+    std::os::unix::fs::chown(dir.path(), Some(owner), None).expect("chown");
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(mode)).expect("chmod");
+    dir
+}
+
+fn root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Root may write anywhere. Who may call holdup by `sudo` may not for that.
+#[test]
+fn a_user_behind_sudo_writes_where_the_user_may_and_nowhere_else() {
+    let dir = tempfile::tempdir().expect("dir");
+    if !root() {
+        assert!(PendingFile::create(&dir.path().join("a"), false, Some(&user())).is_err());
         return;
     }
-    created.expect("creates").commit().expect("commits");
+    let refused = |path: &Path| {
+        let error = PendingFile::create(path, true, Some(&user())).expect_err("refused");
+        error.chain()
+    };
+    let roots = dir_of(0, 0o755);
+    for path in [roots.path().join("a"), "/etc/holdup-test".into()] {
+        assert!(
+            refused(&path).contains("ermission denied"),
+            "{}",
+            refused(&path)
+        );
+    }
+    // Through a link of the user's own: the user's rights end where they end.
+    let own = dir_of(54_321, 0o755);
+    symlink(roots.path(), own.path().join("way")).expect("links");
+    std::os::unix::fs::lchown(own.path().join("way"), Some(54_321), None).expect("chown");
+    assert!(refused(&own.path().join("way/a")).contains("ermission denied"));
+    // A directory that the user cannot even look into.
+    let secret = dir_of(0, 0o700);
+    assert!(refused(&secret.path().join("a")).contains("ermission denied"));
+    assert_eq!(names(roots.path()), [""; 0]);
+
+    let path = own.path().join("a.txt");
+    let pending = PendingFile::create(&path, false, Some(&user())).expect("creates");
+    assert!(pending.can_commit());
+    pending.file().write_all(b"report").expect("writes");
+    pending.commit().expect("commits");
     let meta = std::fs::metadata(&path).expect("stat");
-    assert_eq!((meta.uid(), meta.gid()), (65534, 65534));
+    assert_eq!((meta.uid(), meta.gid()), (54_321, 54_322));
+    std::fs::write(own.path().join("precious"), "").expect("writes");
+}
+
+/// In `/tmp` nobody replaces the file of another, and so nobody does by way of holdup.
+#[test]
+fn a_user_behind_sudo_does_not_replace_the_file_of_another() {
+    if !root() {
+        return;
+    }
+    let shared = dir_of(0, 0o1777);
+    let path = shared.path().join("precious");
+    std::fs::write(&path, "root's").expect("writes");
+    let error = PendingFile::create(&path, true, Some(&user())).expect_err("refused");
+    assert!(error.chain().contains("not permitted"), "{}", error.chain());
+    // One that is put there during the recording.
+    std::fs::remove_file(&path).expect("removes");
+    let pending = PendingFile::create(&path, true, Some(&user())).expect("creates");
+    std::fs::write(&path, "root's").expect("writes");
+    pending.commit().expect_err("not permitted");
+    assert_eq!(std::fs::read_to_string(&path).expect("reads"), "root's");
+    assert_eq!(names(shared.path()), ["precious"]);
+}
+
+/// Root has links on the way only from those who could do as much without.
+#[test]
+fn links_of_others_on_the_way_are_not_followed() {
+    if !root() {
+        return;
+    }
+    let (theirs, target) = (dir_of(54_321, 0o755), dir_of(0, 0o755));
+    let link = |name: &str, to: &Path, owner: u32| {
+        let path = theirs.path().join(name);
+        symlink(to, &path).expect("links");
+        std::os::unix::fs::lchown(&path, Some(owner), None).expect("chown");
+        path
+    };
+    let trusted = link("trusted", target.path(), 0);
+    write(&trusted.join("a"), false, "report").expect("writes");
+    assert_eq!(names(target.path()), ["a"]);
+    let hostile = link("hostile", target.path(), 54_321);
+    let trusted_to_hostile = link("both", &hostile, 0);
+    for way in [&hostile, &hostile.join(".."), &trusted_to_hostile] {
+        let error = write(&way.join("b"), true, "x").expect_err("refused");
+        let hint = error.suggestion().unwrap_or_default();
+        assert!(hint.contains("another user's"), "{}: {hint}", error.chain());
+    }
+    let circle = theirs.path().join("circle");
+    symlink(&circle, &circle).expect("links");
+    let error = write(&circle.join("c"), true, "x").expect_err("no end");
+    assert!(error.chain().contains("cannot write"), "{}", error.chain());
+    assert_eq!(names(target.path()), ["a"]);
+}
+
+/// While another user swaps a directory and a link to a better place under our feet, what we write
+/// is never in that place.
+#[test]
+fn a_race_for_the_way_is_never_won() {
+    if !root() {
+        return;
+    }
+    let (theirs, precious) = (dir_of(54_321, 0o755), dir_of(0, 0o755));
+    let way = theirs.path().join("way");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            as_user(&user(), || {
+                let (dir, link) = (theirs.path().join("dir"), theirs.path().join("link"));
+                std::fs::create_dir(&dir).expect("makes");
+                symlink(precious.path(), &link).expect("links");
+                std::fs::rename(&dir, &way).expect("renames");
+                while !stop.load(Ordering::Relaxed) {
+                    let swap = RenameFlags::EXCHANGE;
+                    let cwd = rustix::fs::CWD;
+                    renameat_with(cwd, &way, cwd, &link, swap).expect("swaps");
+                }
+            })
+            .expect("root may be anybody");
+        });
+        let mut written = 0;
+        for number in 0..3000 {
+            let path = way.join(format!("{number}"));
+            for user in [None, Some(&user())] {
+                written += u32::from(
+                    PendingFile::create(&path, true, user)
+                        .and_then(|file| file.commit().map_err(|e| Error::new("x").because(e)))
+                        .is_ok(),
+                );
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(written > 0, "the race was never run");
+    });
+    assert_eq!(names(precious.path()), [""; 0]);
 }
 
 #[test]

@@ -103,8 +103,7 @@ fn rights_to_keep(settings: &RecordSettings, outputs: &[Output], launched: bool)
         needed |= privileges::ENDING;
     }
     let invoker = settings.invoker.as_ref();
-    let user = invoker.map(|invoker| (invoker.uid, invoker.gid));
-    Keep::least(needed, user, || output::can_finish(outputs))
+    Keep::least(needed, invoker, || output::can_finish(outputs))
 }
 
 fn find_targets(settings: &RecordSettings) -> Result<(Vec<Arc<Target>>, Option<Launched>)> {

@@ -13,6 +13,7 @@ use super::progress::{Progress, error_text, stderr_is_terminal};
 use super::record;
 use super::settings::{CheckSettings, ConsoleSettings, Environment, RecordSettings};
 use crate::host;
+use crate::host::privileges::is_more_than_its_caller;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 use std::io::{IsTerminal, Write};
@@ -30,7 +31,7 @@ fn run_with<R: Recorder>() -> Exit {
         Err(error) => return misunderstood(&error),
     };
     let environment = Environment {
-        var: &|name| std::env::var_os(name),
+        var: &|name| std::env::var_os(name).filter(|_| !is_more_than_its_caller()),
         stdout_is_terminal: std::io::stdout().is_terminal(),
         stderr_is_terminal: stderr_is_terminal(),
         stdout_width: rustix::termios::tcgetwinsize(std::io::stdout())
@@ -144,7 +145,10 @@ fn start_log(console: ConsoleSettings) {
         (_, 2) => "debug",
         _ => "trace",
     };
-    let filter = EnvFilter::try_from_env("HOLDUP_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let filter = EnvFilter::try_from_env("HOLDUP_LOG")
+        .ok()
+        .filter(|_| !is_more_than_its_caller())
+        .unwrap_or_else(|| EnvFilter::new(level));
     // Fails only where a log is set up already, which then serves.
     let _ = fmt()
         .with_env_filter(filter)

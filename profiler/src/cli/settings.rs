@@ -151,7 +151,8 @@ impl RecordSettings {
                 collapse_runtime: args.collapse_runtime,
                 ..rendering(common, environment)
             },
-            invoker: Invoker::from_sudo(environment.effective_uid, environment.var),
+            invoker: Invoker::from_sudo(environment.effective_uid, environment.var)
+                .or_else(Invoker::of_setuid),
         })
     }
 }

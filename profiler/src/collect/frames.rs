@@ -3,7 +3,7 @@
 
 use super::modules::{AddressMap, Modules};
 use super::tail_calls::{Code, Function, jumped};
-use crate::symbolize::{FrameRef, Origin, Symbolizer};
+use crate::symbolize::{FrameRef, LeftOut, Origin, Symbolizer};
 use crate::units::{Addr, Svma};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -69,6 +69,11 @@ impl Frames {
     /// Addresses that have no name.
     pub(super) fn unresolved(&self) -> u64 {
         self.symbolizer.unresolved()
+    }
+
+    /// Modules whose names or source lines would cost too much.
+    pub(super) const fn left_out(&self) -> &LeftOut {
+        self.symbolizer.left_out()
     }
 
     /// How many frames there are.

@@ -44,6 +44,12 @@ pub(super) struct Counted<'a> {
     pub(super) rows_full: u64,
     /// Modules beyond those that are read.
     pub(super) modules_left_out: u64,
+    /// Modules whose source lines would cost too much.
+    pub(super) lines_left_out: u64,
+    /// Modules whose names would cost too much.
+    pub(super) names_left_out: u64,
+    /// Reads that nobody answered.
+    pub(super) reads_given_up: u64,
     /// The shadow check, where there is one.
     pub(super) shadow: Option<ShadowCheck>,
     /// Whether the recording is over: pieces of stacks that have not come by then are lost.
@@ -127,6 +133,9 @@ impl LossCounters {
             mappings_left_out: self.mappings_left_out,
             rows_full: counted.rows_full,
             modules_left_out: counted.modules_left_out,
+            lines_left_out: counted.lines_left_out,
+            names_left_out: counted.names_left_out,
+            reads_given_up: counted.reads_given_up,
             stacks_left_out: counted.stacks_left_out,
             threads_left_out: left_out.threads,
             sums_left_out: left_out.sums,
@@ -190,6 +199,9 @@ mod tests {
             functions_by_code: 0,
             rows_full: 0,
             modules_left_out: 0,
+            lines_left_out: 2,
+            names_left_out: 1,
+            reads_given_up: waits,
             shadow: Some(ShadowCheck {
                 lost,
                 ..ShadowCheck::default()
@@ -205,6 +217,15 @@ mod tests {
         assert_eq!((first.waits, first.summed, first.unknown_waits), (10, 8, 2));
         assert_eq!((first.timeline, first.by_cause.timeline_full), (3, 3));
         assert_eq!(first.by_cause.mappings_left_out, 5);
+        let unread = |losses: &Losses| {
+            let causes = losses.by_cause;
+            (
+                causes.lines_left_out,
+                causes.names_left_out,
+                causes.reads_given_up,
+            )
+        };
+        assert_eq!(unread(&first), (2, 1, 3));
         assert_eq!(
             first.shadow.map(|shadow| shadow.lost),
             Some(0),
@@ -217,6 +238,7 @@ mod tests {
         assert_eq!((second.waits, second.timeline), (1, 0));
         assert_eq!((second.events, second.by_cause.undecodable), (2, 2));
         assert_eq!(second.by_cause.mappings_left_out, 0);
+        assert_eq!(unread(&second), (0, 0, 0));
         assert_eq!(second.shadow.map(|shadow| shadow.lost), Some(4));
     }
 }

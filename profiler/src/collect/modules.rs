@@ -1,29 +1,25 @@
 //! The code mapped into the target: files opened and read once, rows handed to the kernel side.
 
 use crate::bpf::{TableError, TableSpan, Tables};
+use crate::process::deadline::Reader;
 use crate::process::module::{Functions, Module, ModuleError};
-use crate::process::{Budget, Mapping, MappingKind, PrivateCopy, Target};
+use crate::process::{Budget, FileStamp, Mapping, MappingKind, PrivateCopy, Target};
 use crate::symbolize::ModuleSource;
-use crate::units::{Addr, Svma};
+use crate::units::{Addr, Pid, Svma};
 use crate::unwind::{Sections, UnwindTable};
 use anyhow::Context;
 use profiler_common::row;
 use rayon::prelude::*;
 use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
 use std::fs::File;
+use std::hash::BuildHasher;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Memory for what is read of the target's files. Names and unwinding information of a large
-/// program take some tens of MiB; its debug information may take hundreds, and is what is left
-/// out first.
-const BUDGET: u64 = 1 << 30;
-/// Of which so much for the debug information of one file.
-const BUDGET_DEBUG: u64 = 512 << 20;
 /// Most files read. A program has some dozens; one that maps ever new ones must not use up our
 /// descriptors.
 const MAX_MODULES: usize = 512;
@@ -43,25 +39,43 @@ pub(super) struct Loaded {
     copy: Option<File>,
 }
 
-/// What tells files apart, also after one has replaced another under the same path.
+/// What tells files apart, also after one has replaced another under the same path, and after it
+/// was written to. Their build IDs do not: whoever makes a file chooses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum FileKey {
-    File { device: (u32, u32), inode: u64 },
+    File {
+        device: (u32, u32),
+        inode: u64,
+        stamp: Option<FileStamp>,
+    },
     Vdso,
 }
+
+/// Where a process has mapped which file, by device and inode.
+type Mapped = (Pid, Addr, (u32, u32), u64);
+
+/// Mappings whose stamps are remembered.
+const MAX_STAMPS: usize = 1 << 16;
 
 /// Every module seen so far.
 #[derive(Debug)]
 pub(super) struct Modules {
     loaded: Vec<Loaded>,
     by_file: HashMap<FileKey, usize>,
-    by_build_id: HashMap<String, TableSpan>,
+    /// The stamps that files had when they were first seen mapped: a mapping keeps its file.
+    stamps: HashMap<Mapped, Option<FileStamp>>,
+    /// Rows by a hash of them, so that copies of one file in several places take room once.
+    by_rows: HashMap<(u64, u64), TableSpan>,
+    /// For that hash. Nobody can make two tables of one hash who does not know them.
+    hashers: [RandomState; 2],
     /// Files that could not be read or have no place in the tables, told once each.
     problems: Vec<String>,
     /// Files beyond [`MAX_MODULES`], as many as there were at once.
     left_out: u64,
     /// Modules whose rows found no room.
     rows_full: u64,
+    /// Modules whose source lines were not copied.
+    lines_left_out: u64,
     functions_by_code: u64,
     budget: Budget,
 }
@@ -71,12 +85,15 @@ impl Default for Modules {
         Modules {
             loaded: Vec::new(),
             by_file: HashMap::new(),
-            by_build_id: HashMap::new(),
+            stamps: HashMap::new(),
+            by_rows: HashMap::new(),
+            hashers: [RandomState::new(), RandomState::new()],
             problems: Vec::new(),
             left_out: 0,
             rows_full: 0,
+            lines_left_out: 0,
             functions_by_code: 0,
-            budget: Budget::new(BUDGET, BUDGET_DEBUG),
+            budget: Budget::of_machine(),
         }
     }
 }
@@ -203,7 +220,11 @@ impl Image {
     fn table(&self) -> Result<UnwindTable, ModuleError> {
         match self {
             Image::Copy(copy, Some(file)) => {
-                let read = |into: &mut [u8], offset| file.read_exact_at(into, offset).is_ok();
+                let file = Reader::of(file).ok();
+                let read = |into: &mut [u8], offset| {
+                    let read = file.as_ref().map(|file| file.read_exact_at(into, offset));
+                    read.is_some_and(|read| read.is_ok())
+                };
                 UnwindTable::from_elf_and_file(copy.bytes(), &read)
             }
             Image::Copy(..) | Image::Memory(_) => UnwindTable::from_elf(self.bytes()),
@@ -223,13 +244,13 @@ impl Modules {
         tables: &mut Tables,
     ) -> io::Result<(AddressMap, Vec<row::Mapping>)> {
         let mappings = target.mappings()?;
-        let code: Vec<&Mapping> = mappings
+        let code: Vec<(FileKey, &Mapping)> = mappings
             .iter()
             .filter(|m| m.executable && matches!(m.kind, MappingKind::File | MappingKind::Vdso))
+            .map(|mapping| (self.key(target, mapping), mapping))
             .collect();
         let mut new: Vec<(FileKey, &Mapping)> = Vec::new();
-        for mapping in &code {
-            let key = key(mapping);
+        for &(key, mapping) in &code {
             if !self.by_file.contains_key(&key) && !new.iter().any(|(k, _)| *k == key) {
                 new.push((key, mapping));
             }
@@ -266,16 +287,33 @@ impl Modules {
         Ok(self.view(&code))
     }
 
+    fn key(&mut self, target: &Target, mapping: &Mapping) -> FileKey {
+        if mapping.kind == MappingKind::Vdso {
+            return FileKey::Vdso;
+        }
+        let device = (mapping.device.major, mapping.device.minor);
+        let mapped = (target.pid(), mapping.range.start, device, mapping.inode);
+        if self.stamps.len() >= MAX_STAMPS {
+            self.stamps.clear();
+        }
+        let stamp = self.stamps.entry(mapped);
+        FileKey::File {
+            device,
+            inode: mapping.inode,
+            stamp: *stamp.or_insert_with(|| target.stamp(mapping)),
+        }
+    }
+
     fn add(&mut self, key: FileKey, mapping: &Mapping, read: Read, tables: &mut Tables) {
         let name: Arc<str> = mapping.file_name().into();
         let mut problem = read.problem;
         let build_id = read.facts.as_ref().and_then(|facts| facts.build_id.clone());
-        let known = build_id
-            .as_ref()
-            .and_then(|id| self.by_build_id.get(id))
-            .copied();
-        let (mut span, mut base) = (known, Svma(0));
+        let (mut span, mut base) = (None, Svma(0));
         if let Some(table) = &read.table {
+            let hash = |hasher: &RandomState| hasher.hash_one((&table.rows, &table.index));
+            let [first, second] = &self.hashers;
+            let hash = (hash(first), hash(second));
+            span = self.by_rows.get(&hash).copied();
             base = table.base;
             self.functions_by_code += table.synthesized.len() as u64;
             if !table.synthesized.is_empty() {
@@ -287,7 +325,10 @@ impl Modules {
             }
             if span.is_none() {
                 span = match tables.add(&table.rows, &table.index) {
-                    Ok(span) => Some(span),
+                    Ok(span) => {
+                        self.by_rows.insert(hash, span);
+                        Some(span)
+                    }
                     Err(error) => {
                         self.rows_full += u64::from(matches!(error, TableError::Full));
                         problem = Some(error.to_string());
@@ -296,21 +337,23 @@ impl Modules {
                 };
             }
         }
-        if let (Some(id), Some(span)) = (&build_id, span) {
-            self.by_build_id.insert(id.clone(), span);
-        }
         if let Some(problem) = problem {
             tracing::warn!(module = %name.escape_debug(), "{problem}");
             self.problems.push(format!("{name}: {problem}"));
         }
         let (copy, image, path) = match read.image {
             Some(Image::Copy(copy, _)) => {
+                self.lines_left_out += u64::from(copy.debug_left_out() > 0);
                 let file = copy.into_file();
                 let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
                 (Some(file), None, path)
             }
             Some(Image::Memory(bytes)) => (None, Some(bytes), PathBuf::from(name.as_ref())),
-            None => (None, None, PathBuf::from(name.as_ref())),
+            // By its number, since modules are told apart by their paths; there is no such file.
+            None => {
+                let path = format!("/proc/self/unread/{}", self.loaded.len());
+                (None, None, PathBuf::from(path))
+            }
         };
         let functions = absolute(&read.functions);
         self.by_file.insert(key, self.loaded.len());
@@ -330,11 +373,11 @@ impl Modules {
     }
 
     /// The mappings, for ourselves and for the kernel side.
-    fn view(&self, code: &[&Mapping]) -> (AddressMap, Vec<row::Mapping>) {
+    fn view(&self, code: &[(FileKey, &Mapping)]) -> (AddressMap, Vec<row::Mapping>) {
         let mut map = AddressMap::default();
         let mut rows = Vec::new();
-        for mapping in code {
-            let Some(&module) = self.by_file.get(&key(mapping)) else {
+        for (key, mapping) in code {
+            let Some(&module) = self.by_file.get(key) else {
                 continue;
             };
             let Some(loaded) = self.loaded.get(module) else {
@@ -377,6 +420,11 @@ impl Modules {
     /// Modules whose rows found no room.
     pub(super) const fn rows_full(&self) -> u64 {
         self.rows_full
+    }
+
+    /// Modules whose source lines were not copied, since they are too long.
+    pub(super) const fn lines_left_out(&self) -> u64 {
+        self.lines_left_out
     }
 
     /// Functions that are unwound by what their code does.
@@ -424,16 +472,6 @@ impl Loaded {
             // Names by file offset are better than none.
             (None, _) => Some(mapping.range.start.0.wrapping_sub(mapping.file_offset)),
         }
-    }
-}
-
-fn key(mapping: &Mapping) -> FileKey {
-    match mapping.kind {
-        MappingKind::Vdso => FileKey::Vdso,
-        _ => FileKey::File {
-            device: (mapping.device.major, mapping.device.minor),
-            inode: mapping.inode,
-        },
     }
 }
 

@@ -6,14 +6,22 @@
 //! another thread, so that every thread is sent a signal and gives up its own, as the C library
 //! does for `setuid` (nptl(7)).
 
+mod identity;
+
+pub(crate) use identity::{as_user, is_owner, is_trusted};
+pub use identity::{is_more_than_its_caller, user_of_files};
+
+use crate::process::{Invoker, deadline};
+use identity::set_file_ids;
 use rustix::io::Errno;
-use rustix::process::{Gid, Uid};
+use rustix::process::Gid;
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
-    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
+    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs, set_thread_groups,
 };
 use std::collections::HashSet;
 use std::io;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -37,8 +45,7 @@ pub const RECORDING: CapabilitySet = CapabilitySet::SYS_PTRACE
 /// What ends a command that we started and that runs as another user by now.
 pub const ENDING: CapabilitySet = CapabilitySet::KILL;
 
-/// What gives a file its name where less is not enough: in `/tmp` and its like, or where the file
-/// belongs to the user who called `sudo` and the directory does not.
+/// What gives a file its name where less is not enough: in `/tmp` and its like.
 const NAMING: CapabilitySet = CapabilitySet::FOWNER;
 
 /// The same in a directory that is not ours to write to.
@@ -49,39 +56,43 @@ const NAMING_ANYWHERE: CapabilitySet = NAMING.union(CapabilitySet::DAC_OVERRIDE)
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keep {
     needed: CapabilitySet,
     /// As whom files are touched, where not as ourselves.
-    file_ids: Option<(Uid, Gid)>,
+    user: Option<Invoker>,
 }
 
 impl Keep {
-    /// What a recording needs, and the least with which `can_write` says yes: the identity of
-    /// `user` (who called `sudo`), our own, or our own with capabilities that help. `can_write`
-    /// is called with each in turn; where it never says yes, all that helps is kept.
+    /// What a recording needs, and the least with which `can_write` says yes: nothing more, or
+    /// capabilities that help. `can_write` is called with each in turn; where it never says yes,
+    /// all that helps is kept.
+    ///
+    /// Where a user called us by `sudo` (`invoker`), or has less rights than this program, files
+    /// are touched as that user: `can_write` is not asked.
     pub fn least(
         needed: CapabilitySet,
-        user: Option<(Uid, Gid)>,
+        invoker: Option<&Invoker>,
         can_write: impl Fn() -> bool,
     ) -> Keep {
+        if let Some(user) = user_of_files(invoker) {
+            return Keep {
+                needed,
+                user: Some(user),
+            };
+        }
         let own = |naming| Keep {
             needed: needed | naming,
-            file_ids: None,
+            user: None,
         };
-        let as_user = user.map(|_| Keep {
-            needed,
-            file_ids: user,
-        });
-        as_user
+        [own(CapabilitySet::empty()), own(NAMING)]
             .into_iter()
-            .chain([own(CapabilitySet::empty()), own(NAMING)])
             .find(|keep| keep.rehearse(&can_write))
             .unwrap_or(own(NAMING_ANYWHERE))
     }
 
     /// The capabilities, of those that are there.
-    fn of(self, permitted: CapabilitySet) -> CapabilitySet {
+    fn of(&self, permitted: CapabilitySet) -> CapabilitySet {
         let mut kept = self.needed & permitted;
         // The wider right stands in for the narrower one where only that was given, as it mostly
         // is in containers.
@@ -99,7 +110,7 @@ impl Keep {
 
     /// Asks `can_write` with the rights that this thread would have: its effective capabilities
     /// are lowered meanwhile, its permitted ones stay.
-    fn rehearse(self, can_write: &impl Fn() -> bool) -> bool {
+    fn rehearse(&self, can_write: &impl Fn() -> bool) -> bool {
         let Ok(before) = capabilities(None) else {
             return false;
         };
@@ -107,41 +118,9 @@ impl Keep {
             effective: self.of(before.permitted) & before.effective,
             ..before
         };
-        let own = self
-            .file_ids
-            .map(|(uid, gid)| set_file_ids(uid.as_raw(), gid.as_raw()));
-        let answer = match self.file_ids {
-            // The calls fail without a word.
-            Some((uid, _)) if own_file_ids().0 != uid.as_raw() => false,
-            _ => set_capabilities(None, lowered).is_ok() && can_write(),
-        };
-        if let Some((uid, gid)) = own {
-            // Back to one of our own ids needs no capability.
-            set_file_ids(uid, gid);
-        }
+        let answer = set_capabilities(None, lowered).is_ok() && can_write();
         set_capabilities(None, before).is_ok() && answer
     }
-}
-
-/// The user and the group as whom this thread touches files.
-fn own_file_ids() -> (u32, u32) {
-    // Ids that are none change nothing.
-    set_file_ids(u32::MAX, u32::MAX)
-}
-
-/// Whether this thread may do with a file of the user `uid` what its owner may.
-pub(crate) fn is_owner(uid: u32) -> bool {
-    own_file_ids().0 == uid
-        || capabilities(None).is_ok_and(|held| held.effective.contains(CapabilitySet::FOWNER))
-}
-
-/// Makes this thread touch files as this user and group; see setfsuid(2). Returns the ids before.
-fn set_file_ids(uid: u32, gid: u32) -> (u32, u32) {
-    // SAFETY: the calls take no pointers and change this thread only.
-    let gid = unsafe { libc::setfsgid(gid) };
-    // SAFETY: as above.
-    let uid = unsafe { libc::setfsuid(uid) };
-    (uid.cast_unsigned(), gid.cast_unsigned())
 }
 
 /// What the threads are asked for. Written before the first signal is sent, read in handlers.
@@ -149,6 +128,7 @@ static KEPT: AtomicU64 = AtomicU64::new(0);
 static DROP_BOUNDING: AtomicBool = AtomicBool::new(false);
 static FILE_UID: AtomicU32 = AtomicU32::new(u32::MAX);
 static FILE_GID: AtomicU32 = AtomicU32::new(u32::MAX);
+static FILE_GROUPS: OnceLock<Vec<Gid>> = OnceLock::new();
 
 /// Gives up, for every thread of this process and for good, all capabilities but those to keep,
 /// and the gaining of privileges by executing programs. Programs that were started before are
@@ -165,9 +145,13 @@ pub fn drop_to(keep: Keep) -> io::Result<()> {
         held.effective.contains(CapabilitySet::SETPCAP),
         Ordering::SeqCst,
     );
-    if let Some((uid, gid)) = keep.file_ids {
-        FILE_UID.store(uid.as_raw(), Ordering::SeqCst);
-        FILE_GID.store(gid.as_raw(), Ordering::SeqCst);
+    if let Some(user) = keep.user {
+        FILE_UID.store(user.uid.as_raw(), Ordering::SeqCst);
+        FILE_GID.store(user.gid.as_raw(), Ordering::SeqCst);
+        if !identity::has_groups_of(&user)? {
+            // Set only once, like everything here.
+            let _ = FILE_GROUPS.set(user.groups);
+        }
     }
     give_up()?;
     ask_other_threads()
@@ -197,6 +181,9 @@ fn give_up() -> Result<(), Errno> {
         FILE_GID.load(Ordering::SeqCst),
     );
     if uid != u32::MAX {
+        if let Some(groups) = FILE_GROUPS.get() {
+            set_thread_groups(groups)?;
+        }
         set_file_ids(uid, gid);
     }
     set_capabilities(
@@ -223,9 +210,11 @@ fn ask_other_threads() -> io::Result<()> {
         on_signal as extern "C" fn(libc::c_int) as libc::sighandler_t,
     )?;
     let all = wait_for_all(signal);
-    // SAFETY: what stood there before; no thread has the signal pending any more, or `all` is an
-    // error that ends the program.
-    unsafe { libc::sigaction(signal, &raw const before, std::ptr::null_mut()) };
+    if deadline::left_behind().is_empty() {
+        // SAFETY: what stood there before; no thread has the signal pending any more, or `all` is
+        // an error that ends the program.
+        unsafe { libc::sigaction(signal, &raw const before, std::ptr::null_mut()) };
+    }
     all
 }
 
@@ -251,7 +240,11 @@ fn wait_for_all(signal: libc::c_int) -> io::Result<()> {
     // A second look finds what was started behind the back of the first.
     let mut looks = 0;
     while looks < 2 {
-        let left = threads_left()?;
+        let mut left = threads_left()?;
+        // Those that wait in the kernel for a target have the signal, and get to nothing else
+        // before it.
+        let waiting = deadline::left_behind();
+        left.retain(|tid| !asked.contains(tid) || !waiting.contains(&tid.cast_signed()));
         if left.is_empty() {
             looks += 1;
             continue;
@@ -314,12 +307,10 @@ fn has_given_up(status: &str, kept: u64, bounded: bool) -> bool {
 mod tests {
     use super::*;
     use CapabilitySet as C;
+    use rustix::process::Uid;
 
     fn keep(needed: CapabilitySet) -> Keep {
-        Keep {
-            needed,
-            file_ids: None,
-        }
+        Keep { needed, user: None }
     }
 
     #[test]
@@ -344,15 +335,19 @@ mod tests {
         );
     }
 
-    fn nobody() -> Option<(Uid, Gid)> {
-        Some((Uid::from_raw(65534), Gid::from_raw(65534)))
+    fn invoker(uid: u32) -> Invoker {
+        Invoker {
+            uid: Uid::from_raw(uid),
+            gid: Gid::from_raw(uid),
+            groups: vec![Gid::from_raw(uid)],
+        }
     }
 
     #[test]
-    fn the_first_who_can_write_is_taken() {
+    fn the_first_that_can_write_is_taken() {
         let before = capabilities(None).expect("own");
         let seen = std::cell::RefCell::new(Vec::new());
-        let most = Keep::least(RECORDING, nobody(), || {
+        let most = Keep::least(RECORDING, None, || {
             let effective = capabilities(None).expect("own").effective;
             seen.borrow_mut().push(effective & NAMING_ANYWHERE);
             false
@@ -369,8 +364,8 @@ mod tests {
             before,
             "nothing was lost by asking"
         );
-        if before.effective.contains(C::SETUID | C::SETGID | C::FOWNER) {
-            assert_eq!(*seen.borrow(), [C::empty(), C::empty(), C::FOWNER]);
+        if before.effective.contains(C::FOWNER) {
+            assert_eq!(*seen.borrow(), [C::empty(), C::FOWNER]);
             let with_help = || capabilities(None).is_ok_and(|held| held.effective.contains(NAMING));
             assert_eq!(
                 Keep::least(RECORDING, None, with_help),
@@ -379,32 +374,17 @@ mod tests {
         }
     }
 
+    /// No right to files is kept for a user who called `sudo`, whatever cannot be written.
     #[test]
-    fn files_are_touched_as_the_user_while_asked() {
-        use std::os::unix::fs::MetadataExt;
-        if !capabilities(None).is_ok_and(|held| held.effective.contains(C::SETUID | C::SETGID)) {
-            return;
-        }
-        let dir = tempfile::tempdir().expect("dir");
-        let path = dir.path().join("x");
-        let write = || std::fs::write(&path, "x").is_ok();
-        let owner = |name: &str| {
-            std::fs::metadata(dir.path().join(name))
-                .expect("there")
-                .uid()
-        };
-        // The directory is ours alone.
-        assert_eq!(Keep::least(RECORDING, nobody(), write), keep(RECORDING));
-        std::fs::remove_file(&path).expect("removes");
-        std::os::unix::fs::chown(dir.path(), Some(65534), None).expect("chown");
-        let as_nobody = Keep::least(RECORDING, nobody(), write);
-        assert_eq!(as_nobody.file_ids, nobody());
-        assert_eq!(owner("x"), 65534);
-        std::fs::write(dir.path().join("y"), "y").expect("writes");
+    fn who_called_sudo_has_no_rights_of_roots() {
+        let user = invoker(54_321);
+        let kept = Keep::least(RECORDING, Some(&user), || false);
+        assert_eq!(kept.needed, RECORDING);
+        assert_eq!(kept.user, Some(user));
+        let root = invoker(0);
         assert_eq!(
-            owner("y"),
-            rustix::process::geteuid().as_raw(),
-            "as ourselves again"
+            Keep::least(RECORDING, Some(&root), || true),
+            keep(RECORDING)
         );
     }
 

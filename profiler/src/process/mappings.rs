@@ -1,13 +1,16 @@
 //! What is mapped where in the target, and the files behind it.
 
+use super::deadline::{self, Server};
+use super::device::Device;
 use super::proc_dir::{ProcDir, is_denied};
 use super::target::Target;
 use crate::units::Addr;
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, statx};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 
 /// A vDSO has a few pages; more than this is none.
 const MAX_VDSO: u64 = 1 << 20;
@@ -51,13 +54,12 @@ pub enum MappingKind {
     Special,
 }
 
-/// A file system as `/proc/PID/maps` tells it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Device {
-    /// Major number.
-    pub major: u32,
-    /// Minor number.
-    pub minor: u32,
+/// What changes when a file is written to: its length and its times, with nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileStamp {
+    len: u64,
+    modified: (i64, u32),
+    changed: (i64, u32),
 }
 
 impl Mapping {
@@ -99,7 +101,8 @@ impl Target {
     /// is still the same file.
     ///
     /// # Errors
-    /// `NotFound` where the file was replaced, deleted, or is no regular file.
+    /// `NotFound` where the file was replaced, deleted, or is no regular file; `TimedOut` where
+    /// whoever serves it does not answer.
     pub fn open_mapped(&self, mapping: &Mapping) -> io::Result<File> {
         if mapping.kind != MappingKind::File {
             return Err(io::Error::new(
@@ -107,65 +110,89 @@ impl Target {
                 "no file is mapped here",
             ));
         }
-        let Range { start, end } = &mapping.range;
-        let link = format!("map_files/{:x}-{:x}", start.0, end.0);
-        let by_link = self
-            .proc_dir()
-            .open_with(&link, OFlags::PATH)
-            .and_then(|found| {
-                if is_same_file(&found, mapping)? {
-                    reopen(&found)
-                } else {
-                    Err(replaced())
-                }
-            });
-        match by_link {
-            Ok(file) => Ok(file),
-            // Not permitted, or the mapping has changed its bounds since.
-            Err(error) if is_denied(&error) || error.kind() == io::ErrorKind::NotFound => {
-                self.open_by_path(mapping)
-            }
-            Err(error) => Err(error),
+        // A disk of the machine's has a number; nobody but the kernel serves it.
+        if mapping.device.major != 0 {
+            return open(self.proc_dir(), mapping);
         }
+        let (dir, mapping) = (self.proc_dir().try_clone()?, mapping.clone());
+        deadline::within(Server::Files(mapping.device), move || open(&dir, &mapping))?
     }
 
-    fn open_by_path(&self, mapping: &Mapping) -> io::Result<File> {
-        let mut names = vec![mapping.path.clone()];
-        if mapping.deleted {
-            // The mark may be part of the name.
-            names.push([&mapping.path, &b" (deleted)"[..]].concat());
-        }
-        let mut last = replaced();
-        // The kernel writes paths as the reader's root has them where that is in the same mount
-        // namespace, as with chroot(2), and else as the target's.
-        for open in [open_in_root, open_in_own_root] {
-            for name in &names {
-                match open(self.proc_dir(), name) {
-                    Ok(found) if is_same_file(&found, mapping)? => return reopen(&found),
-                    Ok(_) => {}
-                    Err(error) => last = error,
-                }
-            }
-        }
-        Err(last)
-    }
-
-    /// The image of the target's vDSO out of its memory; none where it has none.
+    /// The image of the vDSO, where the target has one. It is our own: the kernel maps the same
+    /// into every process, and what stands in the target's memory may be the target's.
     ///
     /// # Errors
-    /// Where its memory cannot be read.
+    /// Where our memory cannot be read.
     pub fn vdso_image(&self, mappings: &[Mapping]) -> io::Result<Option<Vec<u8>>> {
-        let Some(vdso) = mappings
-            .iter()
-            .find(|mapping| mapping.kind == MappingKind::Vdso)
-        else {
+        let is_vdso = |mapping: &&Mapping| mapping.kind == MappingKind::Vdso;
+        if !mappings.iter().any(|mapping| is_vdso(&mapping)) {
+            return Ok(None);
+        }
+        let own = parse_maps(&std::fs::read("/proc/self/maps")?);
+        let Some(vdso) = own.iter().find(is_vdso) else {
             return Ok(None);
         };
         let len = usize::try_from(vdso.len().min(MAX_VDSO)).unwrap_or(0);
         let mut image = vec![0; len];
-        self.read_memory(vdso.range.start, &mut image)?;
+        File::open("/proc/self/mem")?.read_exact_at(&mut image, vdso.range.start.0)?;
         Ok(Some(image))
     }
+
+    /// What changes when the mapped file is written to; none where we may not follow the kernel's
+    /// own link to it. A file system that would have to ask somebody is not asked.
+    #[must_use]
+    pub fn stamp(&self, mapping: &Mapping) -> Option<FileStamp> {
+        let Range { start, end } = &mapping.range;
+        let link = format!("map_files/{:x}-{:x}", start.0, end.0);
+        let flags = AtFlags::STATX_DONT_SYNC;
+        let stat = statx(self.proc_dir(), link, flags, StatxFlags::BASIC_STATS).ok()?;
+        Some(FileStamp {
+            len: stat.stx_size,
+            modified: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
+            changed: (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec),
+        })
+    }
+}
+
+fn open(dir: &ProcDir, mapping: &Mapping) -> io::Result<File> {
+    let Range { start, end } = &mapping.range;
+    let link = format!("map_files/{:x}-{:x}", start.0, end.0);
+    let by_link = dir.open_with(&link, OFlags::PATH).and_then(|found| {
+        if is_same_file(&found, mapping)? {
+            reopen(&found)
+        } else {
+            Err(replaced())
+        }
+    });
+    match by_link {
+        Ok(file) => Ok(file),
+        // Not permitted, or the mapping has changed its bounds since.
+        Err(error) if is_denied(&error) || error.kind() == io::ErrorKind::NotFound => {
+            open_by_path(dir, mapping)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn open_by_path(dir: &ProcDir, mapping: &Mapping) -> io::Result<File> {
+    let mut names = vec![mapping.path.clone()];
+    if mapping.deleted {
+        // The mark may be part of the name.
+        names.push([&mapping.path, &b" (deleted)"[..]].concat());
+    }
+    let mut last = replaced();
+    // The kernel writes paths as the reader's root has them where that is in the same mount
+    // namespace, as with chroot(2), and else as the target's.
+    for open in [open_in_root, open_in_own_root] {
+        for name in &names {
+            match open(dir, name) {
+                Ok(found) if is_same_file(&found, mapping)? => return reopen(&found),
+                Ok(_) => {}
+                Err(error) => last = error,
+            }
+        }
+    }
+    Err(last)
 }
 
 fn replaced() -> io::Error {

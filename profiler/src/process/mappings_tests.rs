@@ -103,7 +103,10 @@ fn own_executable_opens_both_ways() {
         .iter()
         .find(|mapping| mapping.executable && mapping.path == target.exe())
         .expect("own code");
-    for file in [target.open_mapped(code), target.open_by_path(code)] {
+    for file in [
+        target.open_mapped(code),
+        super::open_by_path(target.proc_dir(), code),
+    ] {
         let mut magic = [0; 4];
         file.expect("opens").read_exact(&mut magic).expect("reads");
         assert_eq!(&magic, b"\x7fELF");
@@ -113,6 +116,59 @@ fn own_executable_opens_both_ways() {
         .expect("readable")
         .expect("a vDSO");
     assert!(vdso.starts_with(b"\x7fELF"));
+}
+
+/// Whoever may write to the file shows in its stamp, also if he turns its clock back.
+#[test]
+fn a_file_that_is_written_to_has_another_stamp() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("lib.so");
+    std::fs::write(&path, [7; 4096]).expect("writes");
+    let file = std::fs::File::open(&path).expect("open");
+    // SAFETY: a fresh private mapping of a file that nobody truncates.
+    let _held = unsafe { memmap2::Mmap::map(file.as_fd().as_raw_fd()) }.expect("map");
+    let target = Target::open(Pid(std::process::id())).expect("self");
+    let mappings = target.mappings().expect("maps");
+    let is_it = |mapping: &&Mapping| mapping.path == path.as_os_str().as_encoded_bytes();
+    let mapping = mappings.iter().find(is_it).expect("mapped");
+    let Some(before) = target.stamp(mapping) else {
+        assert!(
+            !rustix::process::geteuid().is_root(),
+            "root may follow the link"
+        );
+        return;
+    };
+    assert_eq!(target.stamp(mapping), Some(before));
+    let modified = file
+        .metadata()
+        .and_then(|meta| meta.modified())
+        .expect("a time");
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let writer = std::fs::File::options()
+        .write(true)
+        .open(&path)
+        .expect("opens");
+    std::os::unix::fs::FileExt::write_all_at(&writer, &[8; 4096], 0).expect("writes");
+    writer.set_modified(modified).expect("turns it back");
+    assert_ne!(target.stamp(mapping), Some(before));
+}
+
+/// What a process makes of its vDSO is its own affair: all others have the kernel's.
+#[test]
+fn the_vdso_is_the_kernels() {
+    let target = Target::open(Pid(std::process::id())).expect("self");
+    let mappings = target.mappings().expect("maps");
+    let vdso = mappings
+        .iter()
+        .find(|mapping| mapping.kind == MappingKind::Vdso);
+    let mut elsewhere = vdso.expect("a vDSO").clone();
+    elsewhere.range = Addr(4096)..Addr(8192);
+    let image = target
+        .vdso_image(&[elsewhere])
+        .expect("readable")
+        .expect("an image");
+    assert_eq!(Some(image), target.vdso_image(&mappings).expect("readable"));
+    assert_eq!(target.vdso_image(&[]).expect("readable"), None);
 }
 
 #[test]
@@ -137,7 +193,7 @@ fn a_replaced_file_is_not_taken_for_the_mapped_one() {
         .find(|mapping| mapping.file_name() == "lib with space.so")
         .expect("the mapping");
     assert!(mapping.deleted);
-    let error = target.open_by_path(&mapping).expect_err("replaced");
+    let error = open_by_path(target.proc_dir(), &mapping).expect_err("replaced");
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
     if let Ok(mut by_link) = target.open_mapped(&mapping) {
         let mut first = [0];
@@ -238,7 +294,7 @@ fn a_link_planted_in_another_root_does_not_lead_to_a_file_of_ours() {
         file.and_then(|file| file.metadata()).map(|file| file.ino())
     };
     assert_eq!(
-        opened(target.open_by_path(&mapping)).ok(),
+        opened(open_by_path(target.proc_dir(), &mapping)).ok(),
         Some(mapping.inode)
     );
 
@@ -249,19 +305,19 @@ fn a_link_planted_in_another_root_does_not_lead_to_a_file_of_ours() {
         ("/proc/self/exe", "a link of the kernel's"),
     ] {
         std::os::unix::fs::symlink(link, &inside).expect("links");
-        assert!(target.open_by_path(&mapping).is_err(), "{what}");
+        assert!(open_by_path(target.proc_dir(), &mapping).is_err(), "{what}");
         std::fs::remove_file(&inside).expect("removes");
     }
     // The same once there is such a file within the root: it is another one than the mapped.
     std::fs::create_dir_all(dir.path().join("etc")).expect("dir");
     std::fs::write(dir.path().join("etc/passwd"), "root:x:").expect("writes");
     std::os::unix::fs::symlink("/etc/passwd", &inside).expect("links");
-    let error = target.open_by_path(&mapping).expect_err("another file");
+    let error = open_by_path(target.proc_dir(), &mapping).expect_err("another file");
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
     std::fs::remove_file(&inside).expect("removes");
     rustix::fs::mknodat(rustix::fs::CWD, &inside, FileType::Fifo, Mode::RUSR, 0).expect("a pipe");
     assert!(
-        target.open_by_path(&mapping).is_err(),
+        open_by_path(target.proc_dir(), &mapping).is_err(),
         "a pipe, without waiting for a writer"
     );
     // By the kernel's own link it is still the mapped one.

@@ -3,12 +3,15 @@
 
 mod cgroup;
 mod comm;
+pub mod deadline;
+mod device;
 pub mod ends;
 mod errors;
 mod exit;
 mod find;
 mod launch;
 mod mappings;
+pub(crate) mod memory;
 pub mod module;
 mod private_copy;
 mod proc_dir;
@@ -19,11 +22,12 @@ mod user;
 
 pub use cgroup::{CpuQuota, QuotaUse};
 pub use comm::parse_comm;
+pub use device::Device;
 pub use errors::{Barrier, FindError, LaunchError, TargetError};
 pub use exit::status_text;
 pub use find::find_by_name;
 pub use launch::Launched;
-pub use mappings::{Device, Mapping, MappingKind, parse_maps};
+pub use mappings::{FileStamp, Mapping, MappingKind, parse_maps};
 pub use private_copy::{Budget, PrivateCopy};
 pub use proc_dir::ProcDir;
 pub use target::Target;

@@ -7,11 +7,21 @@
 //! is read once, into a file in memory in which everything stands at the offset that it has in
 //! the original, so that readers of ELF files, also those that want a path, work on it as on the
 //! original. Machine code, data and relocations stay holes, which take no memory.
+//!
+//! What was not copied cannot be read either. Reading a hole of a file in memory fills it, and a
+//! file of some KiB can have holes of any length where a reader looks for names. So a section is
+//! in the copy with its bytes or, by its header, without any; and [`PrivateCopy::bytes`] has
+//! pages of its own, which take no memory, where the file has holes.
 
-use memmap2::Mmap;
+mod map;
+
+use super::deadline::Reader;
+use super::memory;
+use super::module::PAGE;
+use map::SparseMap;
 use object::LittleEndian as LE;
 use object::elf::{self, FileHeader64, ProgramHeader64, SectionHeader64};
-use object::pod::{from_bytes, slice_from_all_bytes};
+use object::pod::{bytes_of, from_bytes, slice_from_all_bytes};
 use object::read::elf::{FileHeader as _, ProgramHeader as _, SectionHeader as _};
 use std::fs::File;
 use std::io;
@@ -29,6 +39,9 @@ const MAX_LEN: u64 = 16 << 30;
 /// `e_shnum` from which on the number of sections stands elsewhere (`SHN_LORESERVE`). No
 /// executable has so many.
 const MANY_SECTIONS: u16 = 0xff00;
+/// Separate ranges copied of one file. Of real ones, whose sections lie side by side, there are
+/// about ten.
+const MAX_RANGES: usize = 1024;
 
 /// How much memory copies may take.
 #[derive(Debug)]
@@ -49,6 +62,14 @@ impl Budget {
         }
     }
 
+    /// An eighth of the memory that there is, a GiB at most; half of it for the debug information
+    /// of one file.
+    #[must_use]
+    pub fn of_machine() -> Budget {
+        let total = memory::share(8, 1 << 30);
+        Budget::new(total, total / 2)
+    }
+
     fn take(&self, bytes: u64) -> bool {
         let take = |left: u64| left.checked_sub(bytes);
         self.left
@@ -61,7 +82,7 @@ impl Budget {
 #[derive(Debug)]
 pub struct PrivateCopy {
     file: File,
-    map: Mmap,
+    map: SparseMap,
     debug_left_out: u64,
 }
 
@@ -72,11 +93,13 @@ impl PrivateCopy {
     /// them, whatever it is.
     ///
     /// # Errors
-    /// Those of reading the file; `FileTooLarge` where the budget does not suffice; `OutOfMemory`
+    /// Those of reading the file, of which `TimedOut` is that whoever serves it does not answer;
+    /// `FileTooLarge` where the budget does not suffice; `OutOfMemory`
     /// where the kernel has no room.
     pub fn of(original: &File, budget: &Budget) -> io::Result<PrivateCopy> {
-        let len = original.metadata()?.len();
-        let parts = Parts::of(original, len.min(MAX_LEN))?;
+        let original = &Reader::of(original)?;
+        let len = original.len().min(MAX_LEN);
+        let parts = Parts::of(original, len)?;
         let mut plan = parts.plan(budget.debug);
         if !budget.take(plan.bytes()) {
             // Names and stacks without lines are better than nothing.
@@ -91,22 +114,26 @@ impl PrivateCopy {
                 ));
             }
         }
+        if plan.ranges.len() > MAX_RANGES {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("it is in {} pieces", plan.ranges.len()),
+            ));
+        }
+        let len = parts.len.unwrap_or(len);
         let fd: OwnedFd =
             rustix::fs::memfd_create("holdup-module", rustix::fs::MemfdFlags::CLOEXEC)?;
         let file = File::from(fd);
-        file.set_len(len.min(MAX_LEN))?;
+        file.set_len(len)?;
         let mut chunk = vec![0; CHUNK];
         for range in &plan.ranges {
             copy(original, &file, range, &mut chunk)?;
         }
-        // A header without name and type: the section does not exist.
-        let nothing = [0; size_of::<SectionHeader64<LE>>()];
-        for at in &plan.hidden {
-            file.write_all_at(&nothing, *at)?;
+        // The headers as they were judged, whatever the original says by now.
+        for (at, header) in &plan.headers {
+            file.write_all_at(header, *at)?;
         }
-        // SAFETY: the file has no name, nobody else has a descriptor of it, and from here on we
-        // neither write to it nor change its length.
-        let map = unsafe { Mmap::map(&file) }?;
+        let map = SparseMap::of(&file, len, &plan.ranges)?;
         Ok(PrivateCopy {
             file,
             map,
@@ -117,7 +144,7 @@ impl PrivateCopy {
     /// The file's bytes; zero where nothing was copied.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.map
+        self.map.bytes()
     }
 
     /// Bytes of debug information that were left out for being too many; 0 where none were.
@@ -134,7 +161,7 @@ impl PrivateCopy {
 }
 
 /// Copies a range, as far as the original reaches by now. Blocks of zeros stay holes.
-fn copy(from: &File, to: &File, range: &Range<u64>, chunk: &mut [u8]) -> io::Result<()> {
+fn copy(from: &Reader, to: &File, range: &Range<u64>, chunk: &mut [u8]) -> io::Result<()> {
     let mut at = range.start;
     while at < range.end {
         let want = usize::try_from(range.end - at).unwrap_or(usize::MAX);
@@ -156,7 +183,7 @@ fn copy(from: &File, to: &File, range: &Range<u64>, chunk: &mut [u8]) -> io::Res
 }
 
 /// As much of a range as the file has.
-fn read(file: &File, range: Range<u64>) -> io::Result<Vec<u8>> {
+fn read(file: &Reader, range: Range<u64>) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap_or(0)];
     let mut filled = 0;
     while let Some(room) = bytes.get_mut(filled..).filter(|room| !room.is_empty()) {
@@ -178,10 +205,12 @@ struct Parts {
     read: Vec<Range<u64>>,
     /// Debug information, that is read but can be done without.
     debug: Vec<Range<u64>>,
+    /// The headers as the copy is to have them, with their offsets. Later ones count.
+    headers: Vec<(u64, Vec<u8>)>,
     /// Where the headers of the sections in `debug` stand.
     debug_headers: Vec<u64>,
-    /// Where the headers of sections that name other files stand.
-    links: Vec<u64>,
+    /// The length of the copy, where it is not that of the file.
+    len: Option<u64>,
 }
 
 /// What is to be copied.
@@ -189,85 +218,109 @@ struct Parts {
 struct Plan {
     /// Ranges of the file, by offset, not overlapping.
     ranges: Vec<Range<u64>>,
-    /// Offsets of the headers of sections that are not to exist in the copy.
-    hidden: Vec<u64>,
+    /// Headers, with their offsets. Later ones count.
+    headers: Vec<(u64, Vec<u8>)>,
     debug_left_out: u64,
 }
 
+/// A header without name and type: the section does not exist.
+const NO_SECTION: [u8; size_of::<SectionHeader64<LE>>()] = [0; size_of::<SectionHeader64<LE>>()];
+
 impl Parts {
-    fn of(file: &File, len: u64) -> io::Result<Parts> {
+    fn of(file: &Reader, len: u64) -> io::Result<Parts> {
         let within = |at: u64, size: u64| at.min(len)..at.saturating_add(size).min(len);
-        let header = within(0, size_of::<FileHeader64<LE>>() as u64);
+        let range = within(0, size_of::<FileHeader64<LE>>() as u64);
         let mut parts = Parts::default();
-        parts.read.push(header.clone());
-        let bytes = read(file, header)?;
-        let Ok((header, _)) = from_bytes::<FileHeader64<LE>>(&bytes) else {
-            return Ok(parts);
+        parts.read.push(range.clone());
+        let bytes = read(file, range)?;
+        let header = match from_bytes::<FileHeader64<LE>>(&bytes) {
+            Ok((header, _)) if header.is_supported() => *header,
+            // Nobody is to find the beginning of some other format in it.
+            _ => {
+                parts.len = Some(bytes.len() as u64);
+                parts.headers.push((0, bytes));
+                return Ok(parts);
+            }
         };
-        if !header.is_supported() {
-            return Ok(parts);
+        let sections = SectionTable::read(file, &header, len)?;
+        parts.add_segments(file, &header, sections.is_none(), &within)?;
+        let mut header = header;
+        if header.e_phnum(LE) == elf::PN_XNUM {
+            (header.e_phoff, header.e_phnum) = Default::default();
         }
+        match &sections {
+            Some(sections) => parts.add_sections(sections, &within),
+            None => (header.e_shoff, header.e_shnum, header.e_shstrndx) = Default::default(),
+        }
+        // The last, wherever the others claim to be.
+        parts.headers.push((0, bytes_of(&header).to_vec()));
+        Ok(parts)
+    }
+
+    fn add_segments(
+        &mut self,
+        file: &Reader,
+        header: &FileHeader64<LE>,
+        no_sections: bool,
+        within: &impl Fn(u64, u64) -> Range<u64>,
+    ) -> io::Result<()> {
         let count = u64::from(header.e_phnum(LE));
         let range = within(
             header.e_phoff(LE),
             count * size_of::<ProgramHeader64<LE>>() as u64,
         );
-        parts.read.push(range.clone());
-        let bytes = read(file, range)?;
-        let segments = slice_from_all_bytes::<ProgramHeader64<LE>>(&bytes).unwrap_or_default();
-        let one = size_of::<SectionHeader64<LE>>() as u64;
-        let count = header.e_shnum(LE);
-        let range = within(header.e_shoff(LE), u64::from(count) * one);
+        self.read.push(range.clone());
         let bytes = read(file, range.clone())?;
-        let sections = slice_from_all_bytes::<SectionHeader64<LE>>(&bytes).unwrap_or_default();
-        let sections = if count < MANY_SECTIONS { sections } else { &[] };
+        let segments = slice_from_all_bytes::<ProgramHeader64<LE>>(&bytes).unwrap_or_default();
         for segment in segments {
             let kind = segment.p_type(LE);
             // Without sections, constants and unwinding information are somewhere among what is
             // never written to.
-            let whole = sections.is_empty()
-                && kind == elf::PT_LOAD
-                && !segment.p_flags(LE).contains(elf::PF_W);
+            let whole =
+                no_sections && kind == elf::PT_LOAD && !segment.p_flags(LE).contains(elf::PF_W);
             // The image of thread-local memory tells where tokio keeps its context.
             let wanted = [elf::PT_NOTE, elf::PT_GNU_EH_FRAME, elf::PT_TLS];
             if whole || wanted.contains(&kind) {
                 let range = within(segment.p_offset(LE), segment.p_filesz(LE));
-                parts.read.push(range);
+                self.read.push(range);
             }
         }
-        if sections.is_empty() {
-            return Ok(parts);
-        }
-        let headers_at = range.start;
-        parts.read.push(range);
-        let names = sections.get(usize::from(header.e_shstrndx(LE).0));
-        let names = match names {
-            Some(names) => {
-                let size = names.sh_size(LE).min(MAX_NAMES);
-                read(file, within(names.sh_offset(LE), size))?
-            }
-            None => Vec::new(),
-        };
-        for (section, number) in sections.iter().zip(0..) {
-            let header_at = headers_at + one * number;
+        self.headers.push((range.start, bytes));
+        Ok(())
+    }
+
+    fn add_sections(&mut self, table: &SectionTable, within: &impl Fn(u64, u64) -> Range<u64>) {
+        let mut headers = table.headers.clone();
+        let one = size_of::<SectionHeader64<LE>>() as u64;
+        for (number, section) in headers.iter_mut().enumerate() {
+            let header_at = table.at + one * number as u64;
             let range = within(section.sh_offset(LE), section.sh_size(LE));
-            match part(section, name_of(section, &names)) {
-                Part::Read => parts.read.push(range),
+            if number == table.names_of {
+                section.sh_size.set(LE, table.names.len() as u64);
+                self.read.push(range);
+                continue;
+            }
+            match part(section, name_of(section, &table.names)) {
+                Part::Read => self.read.push(range),
                 Part::Debug => {
-                    parts.debug.push(range);
-                    parts.debug_headers.push(header_at);
+                    self.debug.push(range);
+                    self.debug_headers.push(header_at);
                 }
-                Part::Link => parts.links.push(header_at),
-                Part::Unread => {}
+                Part::Link => hide(section),
+                // Its addresses stay; that it has no bytes in the file is what this type says.
+                Part::Unread => section.sh_type.set(LE, elf::SHT_NOBITS),
             }
         }
-        Ok(parts)
+        let bytes: Vec<u8> = headers.iter().flat_map(bytes_of).copied().collect();
+        self.read
+            .push(within(table.at, one * table.headers.len() as u64));
+        self.headers.push((table.at, bytes));
     }
 
     fn plan(&self, max_debug: u64) -> Plan {
         let mut plan = Plan {
             ranges: self.read.clone(),
-            hidden: self.links.clone(),
+            headers: self.headers.clone(),
             debug_left_out: 0,
         };
         let debug = self.debug.iter().map(|range| range.end - range.start);
@@ -276,18 +329,75 @@ impl Parts {
             plan.ranges.extend_from_slice(&self.debug);
         } else {
             plan.debug_left_out = debug;
-            plan.hidden.extend_from_slice(&self.debug_headers);
+            let hidden = self.debug_headers.iter().map(|at| (*at, NO_SECTION.into()));
+            // Before the file's header, which stays the last.
+            let last = plan.headers.len().saturating_sub(1);
+            plan.headers.splice(last..last, hidden);
         }
         plan.ranges.retain(|range| !range.is_empty());
         plan.ranges.sort_unstable_by_key(|range| range.start);
         plan.ranges.dedup_by(|next, last| {
-            let touches = next.start <= last.end;
+            // Nearer than a page: no page is copied twice.
+            let touches = next.start <= last.end.saturating_add(PAGE);
             if touches {
                 last.end = last.end.max(next.end);
             }
             touches
         });
         plan
+    }
+}
+
+/// The headers of the sections, and their names.
+#[derive(Debug)]
+struct SectionTable {
+    /// Where the first header is.
+    at: u64,
+    headers: Vec<SectionHeader64<LE>>,
+    /// The number of the section that holds the names.
+    names_of: usize,
+    names: Vec<u8>,
+}
+
+impl SectionTable {
+    /// Reads them; none where a reader of the copy would find none either, or find them
+    /// malformed, and where there are more than there can be.
+    fn read(
+        file: &Reader,
+        header: &FileHeader64<LE>,
+        len: u64,
+    ) -> io::Result<Option<SectionTable>> {
+        let one = size_of::<SectionHeader64<LE>>();
+        let (at, count) = (header.e_shoff(LE), header.e_shnum(LE));
+        let size = u64::from(count) * one as u64;
+        let end = at.checked_add(size).filter(|end| *end <= len);
+        // One within the file's header would be changed by that.
+        let usable = at >= size_of::<FileHeader64<LE>>() as u64
+            && (1..MANY_SECTIONS).contains(&count)
+            && usize::from(header.e_shentsize(LE)) == one;
+        let (Some(end), true) = (end, usable) else {
+            return Ok(None);
+        };
+        let bytes = read(file, at..end)?;
+        let headers = slice_from_all_bytes::<SectionHeader64<LE>>(&bytes).unwrap_or_default();
+        let names_of = header.e_shstrndx(LE).index().map(usize::from);
+        let (Some(names_of), true) = (names_of, headers.len() == usize::from(count)) else {
+            return Ok(None);
+        };
+        let Some(section) = headers.get(names_of).filter(|_| names_of > 0) else {
+            return Ok(None);
+        };
+        let mut names = Vec::new();
+        if let Some((at, size)) = section.file_range(LE) {
+            let end = at.saturating_add(size.min(MAX_NAMES)).min(len);
+            names = read(file, at.min(len)..end)?;
+        }
+        Ok(Some(SectionTable {
+            at,
+            headers: headers.to_vec(),
+            names_of,
+            names,
+        }))
     }
 }
 
@@ -332,6 +442,14 @@ fn part(section: &SectionHeader64<LE>, name: &[u8]) -> Part {
     } else {
         Part::Read
     }
+}
+
+/// Takes a section out of existence: no name, no type, no bytes.
+fn hide(section: &mut SectionHeader64<LE>) {
+    section.sh_name.set(LE, 0);
+    section.sh_type = Default::default();
+    section.sh_offset.set(LE, 0);
+    section.sh_size.set(LE, 0);
 }
 
 fn name_of<'a>(section: &SectionHeader64<LE>, names: &'a [u8]) -> &'a [u8] {

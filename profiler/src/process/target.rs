@@ -1,6 +1,7 @@
 //! One process, pinned.
 
 use super::comm::parse_comm;
+use super::deadline::{self, Server};
 use super::errors::{Barrier, TargetError};
 use super::exit;
 use super::proc_dir::{self, PF_KTHREAD, ProcDir, is_denied, is_gone};
@@ -215,9 +216,14 @@ impl Target {
     /// Reads memory of the process.
     ///
     /// # Errors
-    /// `EIO` where nothing is mapped there; `UnexpectedEof` where the process is gone.
+    /// `EIO` where nothing is mapped there; `UnexpectedEof` where the process is gone; `TimedOut`
+    /// where whoever serves it does not answer.
     pub fn read_memory(&self, at: Addr, into: &mut [u8]) -> io::Result<()> {
-        self.dir.open_file("mem")?.read_exact_at(into, at.0)
+        let (memory, mut bytes) = (self.dir.open_file("mem")?, vec![0; into.len()]);
+        let read = move || memory.read_exact_at(&mut bytes, at.0).map(|()| bytes);
+        let bytes = deadline::within(Server::Memory(self.pid()), read)??;
+        into.copy_from_slice(&bytes);
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who called us, where `sudo` stands between.
 
-use rustix::process::{Gid, Uid};
+use rustix::process::{Gid, Uid, geteuid, getgid, getgroups, getuid};
 use std::ffi::{CString, OsStr, OsString};
 
 /// The user who typed `sudo holdup …`: commands are launched as this user, and files that are
@@ -16,6 +16,17 @@ pub struct Invoker {
 }
 
 impl Invoker {
+    /// Who called this program where it is setuid root; none where it is not, or root called.
+    #[must_use]
+    pub fn of_setuid() -> Option<Invoker> {
+        let uid = getuid();
+        (geteuid().is_root() && !uid.is_root()).then(|| Invoker {
+            uid,
+            gid: getgid(),
+            groups: getgroups().unwrap_or_default(),
+        })
+    }
+
     /// Reads `SUDO_UID`, `SUDO_GID` and `SUDO_USER` through `lookup`. None where we are not
     /// root (anybody may set a variable, only root may act on it) or `sudo` did not call.
     #[must_use]

@@ -212,6 +212,15 @@ causes! {
     rows_full: "module", "modules", "whose rows found no room",
     /// Modules beyond those that are read.
     modules_left_out: "module", "modules", "beyond those that are read",
+    /// Modules of which no source lines and no inlined functions are known, since reading them would
+    /// take too much time or memory.
+    lines_left_out: "module", "modules", "whose source lines take too much time or memory",
+    /// Modules whose functions are shown by their addresses, since reading their names would take
+    /// too much time.
+    names_left_out: "module", "modules", "whose names take too much time",
+    /// Reads of the target's files and memory that were not waited for any longer: whoever serves
+    /// them does not answer.
+    reads_given_up: "read", "reads", "given up without an answer",
     /// Stacks that were not kept since there were too many; their waits are of unknown state.
     stacks_left_out: "stack", "stacks", "beyond those that are kept",
     /// Threads that ended and whose books were not kept since there were too many.

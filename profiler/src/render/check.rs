@@ -35,6 +35,5 @@ pub fn json(check: &Check, out: &mut dyn io::Write) -> io::Result<()> {
         exit: check.refusal.as_ref().map_or(0, |refusal| refusal.exit),
         requirements: &check.requirements,
     };
-    serde_json::to_writer_pretty(&mut *out, &document)?;
-    out.write_all(b"\n")
+    super::json::write(&document, out)
 }

@@ -33,7 +33,7 @@ pub fn sanitize(text: &str) -> Cow<'_, str> {
 /// Controls (C0, DEL, C1), the formats of Unicode's general category Cf that hide or turn text,
 /// the line and paragraph separators, variation selectors, and the noncharacters at the end of
 /// the basic plane (not allowed in XML).
-fn is_deceptive(c: char) -> bool {
+pub(super) fn is_deceptive(c: char) -> bool {
     c.is_control()
         || matches!(
             c,

@@ -4,15 +4,11 @@ use flate2::read::ZlibDecoder;
 use object::{CompressionFormat, Object, ObjectSection};
 use std::io::Read;
 
-/// Most that the compressed sections of one file may hold together, in bytes. The debug
-/// information of the largest programs is of this size.
-const MAX_UNPACKED: u64 = 2 << 30;
-
 /// Whether all compressed sections (those of debug information, or all others) hold what they
-/// claim to hold, and no more than [`MAX_UNPACKED`]. Whoever reads them takes the memory that
+/// claim to hold, and no more than `most` bytes together. Whoever reads them takes the memory that
 /// they claim, and a few bytes can claim, or be, any number.
-pub(super) fn are_honest(elf: &object::File<'_>, debug: bool) -> bool {
-    let mut left = MAX_UNPACKED;
+pub(super) fn are_honest(elf: &object::File<'_>, debug: bool, most: u64) -> bool {
+    let mut left = most;
     elf.sections()
         .filter(|section| {
             let name = section.name().unwrap_or_default();

@@ -7,12 +7,11 @@
 //!
 //! Format and places: gdb's manual, "Debugging Information in Separate Files".
 
-use memmap2::Mmap;
 use object::Object;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -26,6 +25,9 @@ pub(super) fn names_another(elf: &object::File<'_>) -> bool {
         .iter()
         .any(|section| elf.section_by_name(section).is_some())
 }
+
+/// Longest debug file that is read for its checksum, in bytes.
+const MAX_LEN: u64 = 2 << 30;
 
 /// What a debug link says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +48,7 @@ impl DebugLink {
     }
 
     /// Opens the debug file of `module`, beside it or in the system's tree. None where there is
-    /// none, or none with the right checksum that itself names no other.
+    /// none, or none with the right checksum.
     pub(super) fn open(&self, module: &File) -> Option<File> {
         let own = std::fs::read_link(format!("/proc/self/fd/{}", module.as_raw_fd())).ok()?;
         // Not absolute: it has no name, or none that we could find.
@@ -65,11 +67,21 @@ impl DebugLink {
     }
 
     fn fits(&self, file: &File) -> io::Result<bool> {
-        // SAFETY: private, read only, and any bytes are valid. A file that shrinks under us ends
-        // us with SIGBUS; so it would in the library.
-        let image = unsafe { Mmap::map(file) }?;
-        let elf = object::File::parse(&*image).map_err(io::Error::other)?;
-        Ok(!names_another(&elf) && crc32fast::hash(&image) == self.checksum)
+        if file.metadata()?.len() > MAX_LEN {
+            return Ok(false);
+        }
+        // By reading: a file that shrinks while it is mapped would end us with SIGBUS.
+        let mut hasher = crc32fast::Hasher::new();
+        let mut chunk = vec![0; 256 << 10];
+        let mut file = file.take(MAX_LEN);
+        loop {
+            match file.read(&mut chunk) {
+                Ok(0) => return Ok(hasher.finalize() == self.checksum),
+                Ok(read) => hasher.update(chunk.get(..read).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Linker symbols to names: Rust (legacy and v0), C++ and C.
 
+use super::limits::{Bounded, MAX_NAME, MAX_SYMBOL, cut};
 use super::path;
+use std::fmt::Write;
 
 /// Which language's mangling a symbol bears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +26,20 @@ pub(super) struct Demangled {
     pub(super) krate: Option<String>,
 }
 
-/// Demangles `symbol`; one that is not mangled keeps its name.
+/// Demangles `symbol`; one that is not mangled, or is longer than any compiler's, keeps its name.
+/// Names are cut at [`MAX_NAME`], and demangling ends there.
 pub(super) fn demangle(symbol: &str) -> Demangled {
+    if symbol.len() > MAX_SYMBOL {
+        return Demangled {
+            krate: None,
+            name: cut(symbol, MAX_NAME).into_owned(),
+            mangling: Mangling::None,
+        };
+    }
     let symbol = strip_suffixes(symbol);
-    if let Ok(rust) = rustc_demangle::try_demangle(symbol) {
-        let name = format!("{rust:#}");
+    if let Ok(rust) = rustc_demangle::try_demangle(symbol)
+        && let Some(name) = bounded(|out| write!(out, "{rust:#}"))
+    {
         let krate = match symbol.strip_prefix("_R") {
             Some(v0) => v0_crate(v0.as_bytes(), &name),
             None => path::defining_crate(&name),
@@ -42,7 +53,7 @@ pub(super) fn demangle(symbol: &str) -> Demangled {
     if symbol.starts_with("_Z")
         && let Some(name) = cpp_demangle::Symbol::new(symbol)
             .ok()
-            .and_then(|cpp| cpp.demangle().ok())
+            .and_then(|cpp| bounded(|out| cpp.structured_demangle(out, &options())))
     {
         return Demangled {
             name,
@@ -57,10 +68,25 @@ pub(super) fn demangle(symbol: &str) -> Demangled {
     };
     Demangled {
         krate: path::defining_crate(name).map(str::to_owned),
-        name: name.to_owned(),
+        name: cut(name, MAX_NAME).into_owned(),
         mangling: Mangling::None,
     }
 }
+
+/// What `write` writes, or as much of it as a name may have; none where it fails.
+fn bounded(write: impl FnOnce(&mut Bounded) -> std::fmt::Result) -> Option<String> {
+    let mut text = Bounded::default();
+    let written = write(&mut text);
+    (written.is_ok() || text.is_full()).then(|| text.into_text())
+}
+
+/// Deeper names than this end the demangler, and not our stack.
+fn options() -> cpp_demangle::DemangleOptions {
+    cpp_demangle::DemangleOptions::new().recursion_limit(MAX_DEPTH)
+}
+
+/// That of types in types. Real ones have some dozens.
+const MAX_DEPTH: u32 = 128;
 
 /// Suffixes by which LLVM and GCC tell clones and parts of one function apart; each may be
 /// followed by a number.
@@ -216,6 +242,42 @@ mod tests {
         ] {
             assert_eq!(demangle(symbol).name, name, "{symbol}");
         }
+    }
+
+    /// `f(T0, T1, …)` where each type is made of two of the one before it: each letter more
+    /// doubles the name.
+    fn bomb(levels: usize) -> String {
+        let mut symbol = "_Z1f4pairIiiE".to_owned();
+        for level in 0..levels {
+            let before = match level {
+                0 => "S0_".to_owned(),
+                n => format!(
+                    "S{}_",
+                    char::from_digit(n as u32, 36)
+                        .expect("few")
+                        .to_ascii_uppercase()
+                ),
+            };
+            symbol.push_str(&format!("S_I{before}{before}E"));
+        }
+        symbol
+    }
+
+    #[test]
+    fn a_name_that_doubles_with_every_letter_ends() {
+        let name = demangle(&bomb(4)).name;
+        assert!(name.len() > 4 * bomb(4).len(), "it grows: {name}");
+        let begun = std::time::Instant::now();
+        let name = demangle(&bomb(24)).name;
+        assert!((1000..=MAX_NAME).contains(&name.len()), "{}", name.len());
+        assert!(
+            begun.elapsed() < std::time::Duration::from_secs(1),
+            "{:?}",
+            begun.elapsed()
+        );
+        let long = format!("_ZN{}E", "1a".repeat(MAX_NAME));
+        assert!(demangle(&long).name.len() <= MAX_NAME);
+        assert!(demangle(&"x".repeat(1 << 20)).name.len() <= MAX_NAME);
     }
 
     #[test]

@@ -4,7 +4,8 @@ use super::compressed;
 use super::crates::dependency_crates;
 use super::debug_link::{DebugLink, names_another};
 use super::origin::Crates;
-use super::symbolizer::ModuleSource;
+use super::source::ModuleSource;
+use crate::process::{Budget, PrivateCopy};
 use blazesym::symbolize::source::{Elf, Source};
 use object::{Object, ObjectSection, ObjectSegment, SegmentFlags};
 use std::fs::File;
@@ -18,11 +19,13 @@ use std::path::{Path, PathBuf};
 pub(super) struct Image {
     file: File,
     /// Held, so that its path (by way of `/proc/self/fd`) stays good.
-    _linked: Option<File>,
+    linked: Option<File>,
     /// Where names are looked up, best first: the file itself, its separate debug file.
     pub(super) tables: Vec<Source<'static>>,
     /// Where inlined frames and lines are looked up.
     pub(super) debug: Option<Source<'static>>,
+    /// Why there are no lines although the file has some.
+    pub(super) left_out: Option<&'static str>,
     crates: Option<Crates>,
 }
 
@@ -31,7 +34,10 @@ impl Image {
     ///
     /// # Errors
     /// Where the file cannot be opened, is no regular file, or is no ELF file.
-    pub(super) fn open(module: &ModuleSource) -> io::Result<Image> {
+    ///
+    /// A debug file that it names is copied within `budget`; compressed sections may unpack to
+    /// `unpacked` bytes.
+    pub(super) fn open(module: &ModuleSource, budget: &Budget, unpacked: u64) -> io::Result<Image> {
         let file = match &module.image {
             Some(bytes) => in_memory(bytes)?,
             // A path of the target's making may name a pipe: that must not hang us.
@@ -43,28 +49,47 @@ impl Image {
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("not a regular file"));
         }
-        let Sections { debug, link } = sections(&file)?;
+        let Sections { any, debug, link } = sections(&file, unpacked)?;
         let path = by_descriptor(&file);
         let separate = module.build_id.as_deref().and_then(separate_debug_file);
         let linked = link
             .filter(|_| separate.is_none())
-            .and_then(|link| link.open(&file));
-        let linked = linked.filter(|file| honest(file).is_ok_and(|debug| debug));
-        let separate = separate.or_else(|| linked.as_ref().map(by_descriptor));
-        let mut tables = vec![elf(&path, false)];
-        tables.extend(separate.iter().map(|path| elf(path, false)));
-        let debug = match &separate {
-            _ if debug => Some(elf(&path, true)),
-            Some(separate) => Some(elf(separate, true)),
-            None => None,
+            .and_then(|link| link.open(&file))
+            // Whoever wrote the link may write to the file, too.
+            .and_then(|file| PrivateCopy::of(&file, budget).ok())
+            .map(PrivateCopy::into_file);
+        let linked = linked.and_then(|file| {
+            let found = sections(&file, unpacked).ok()?;
+            found.any.then_some((file, found.debug))
+        });
+        let (linked, linked_debug) = match linked {
+            Some((file, debug)) => (Some(file), debug),
+            None => (None, Debug::None),
         };
+        let separate = separate.or_else(|| linked.as_ref().map(by_descriptor));
+        // The library looks for sections even where a file says that it has none.
+        let mut tables: Vec<_> = any.then(|| elf(&path, false)).into_iter().collect();
+        tables.extend(separate.iter().map(|path| elf(path, false)));
+        let debug_of = match &separate {
+            _ if debug == Debug::Some => Some(elf(&path, true)),
+            Some(separate) if linked_debug != Debug::TooMuch => Some(elf(separate, true)),
+            _ => None,
+        };
+        let too_much = debug_of.is_none() && [debug, linked_debug].contains(&Debug::TooMuch);
         Ok(Image {
             file,
-            _linked: linked,
+            linked,
             tables,
-            debug,
+            debug: debug_of,
+            left_out: too_much.then_some("it is compressed, and more than may be unpacked"),
             crates: None,
         })
+    }
+
+    /// The files that the sources name by descriptor.
+    pub(super) fn files(&self) -> Vec<&File> {
+        let linked = self.linked.iter();
+        std::iter::once(&self.file).chain(linked).collect()
     }
 
     /// The crates in the module, found on first use: the scan reads all read-only data.
@@ -110,33 +135,43 @@ fn elf(path: &Path, debug_syms: bool) -> Source<'static> {
 }
 
 struct Sections {
-    /// Has debug information of its own, and names no other file for it.
-    debug: bool,
+    /// Whether there are any.
+    any: bool,
+    debug: Debug,
     /// Names a file for it.
     link: Option<DebugLink>,
 }
 
-fn sections(file: &File) -> io::Result<Sections> {
+/// The debug information that a file has of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Debug {
+    /// None, or it names another file for it.
+    None,
+    /// Some that can be read.
+    Some,
+    /// It is compressed, and does not hold what it claims or more than may be unpacked.
+    TooMuch,
+}
+
+fn sections(file: &File, unpacked: u64) -> io::Result<Sections> {
     let image = map(file)?;
     let elf = object::File::parse(&*image).map_err(io::Error::other)?;
     let has = |name| elf.section_by_name(name).is_some();
-    if !compressed::are_honest(&elf, false) {
+    if !compressed::are_honest(&elf, false, unpacked) {
         return Err(io::Error::other(
             "its compressed sections cannot be unpacked",
         ));
     }
-    let debug = has(".debug_info") && !names_another(&elf);
+    let debug = match has(".debug_info") && !names_another(&elf) {
+        true if compressed::are_honest(&elf, true, unpacked) => Debug::Some,
+        true => Debug::TooMuch,
+        false => Debug::None,
+    };
     Ok(Sections {
-        debug: debug && compressed::are_honest(&elf, true),
+        any: elf.sections().next().is_some(),
+        debug,
         link: DebugLink::of(&elf),
     })
-}
-
-/// Whether the debug information of a file can be unpacked, if it is compressed.
-fn honest(file: &File) -> io::Result<bool> {
-    let image = map(file)?;
-    let elf = object::File::parse(&*image).map_err(io::Error::other)?;
-    Ok(compressed::are_honest(&elf, false) && compressed::are_honest(&elf, true))
 }
 
 fn by_descriptor(file: &File) -> PathBuf {

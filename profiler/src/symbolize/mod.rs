@@ -8,23 +8,32 @@
 mod compressed;
 mod crates;
 mod debug_link;
+mod debug_process;
 mod demangle;
 mod frame;
 mod function_path;
 mod image;
 mod kernel;
+mod left_out;
+mod library;
+mod limits;
+mod names;
 mod origin;
 mod path;
 mod readable;
+mod source;
 mod symbolizer;
+mod time;
 
 pub use crates::dependency_crates;
 pub use frame::{Frame, FrameRef, Naming, Origin, Space};
 pub(crate) use function_path::normalise;
 pub(crate) use image::separate_debug_file;
+pub use left_out::LeftOut;
 pub use origin::{Crates, origin};
 pub use readable::{async_body, readable};
-pub use symbolizer::{ModuleSource, Symbolizer};
+pub use source::ModuleSource;
+pub use symbolizer::Symbolizer;
 
 /// The name of a symbol: what [`Symbolizer::user`] makes of one that it finds in a file.
 #[doc(hidden)]

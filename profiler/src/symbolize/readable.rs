@@ -245,7 +245,7 @@ fn polls_futures(function: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::frame::Origin;
+    use super::super::frame::{Frame, Origin};
     use super::*;
     use crate::symbolize::Frame;
 

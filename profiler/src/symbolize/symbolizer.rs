@@ -1,43 +1,22 @@
 //! The lookup itself: modules opened once, addresses named once.
 
-use super::demangle::{Mangling, demangle};
+use super::debug_process::{DebugProcess, DebugSymbol, Failure};
 use super::frame::{Frame, FrameRef, Naming, Origin, Space};
 use super::image::Image;
-use super::{kernel, origin};
+use super::kernel;
+use super::left_out::LeftOut;
+use super::library::{find, new_blazesym};
+use super::limits::{ALL_TIME, MODEST_TIME, MODULE_TIME};
+use super::names::{Namer, Names};
+use super::source::ModuleSource;
+use super::time::thread_time;
+use crate::process::{Budget, memory};
 use crate::units::{Addr, Svma};
-use blazesym::symbolize::source::Source;
-use blazesym::symbolize::{CodeInfo, Input, Sym};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// One mapped file, as names need it.
-#[derive(Clone, Debug)]
-pub struct ModuleSource {
-    /// File name for display: `claims_api`, `libc.so.6`, `[vdso]`.
-    pub name: Arc<str>,
-    /// Where the file can be read: `/proc/PID/map_files/…`, `/proc/PID/root/…`, or a plain path.
-    pub path: PathBuf,
-    /// In hexadecimal, where the file has one. Two modules with one build ID are one.
-    pub build_id: Option<String>,
-    /// The bytes, for the vDSO, which has no file; `path` then only tells it apart.
-    pub image: Option<Arc<[u8]>>,
-    /// Start and length of each function, by ascending start, from the unwinding information:
-    /// what is left to name functions by in a stripped file.
-    pub functions: Arc<[(u32, u32)]>,
-}
-
-impl ModuleSource {
-    /// The function around `svma`: its start and its length.
-    fn function(&self, svma: Svma) -> Option<(u32, u32)> {
-        let svma = u32::try_from(svma.0).ok()?;
-        let next = self.functions.partition_point(|&(start, _)| start <= svma);
-        let &(start, len) = self.functions.get(next.checked_sub(1)?)?;
-        (svma - start < len).then_some((start, len))
-    }
-}
+use std::time::Duration;
 
 /// Addresses kept by name. Code has some thousand addresses under which a thread can wait; what
 /// goes beyond this is made at run time, and starts over.
@@ -51,25 +30,51 @@ const MAX_MODULES: usize = 256;
 /// broken costs as much as opening what is not.
 const MAX_DEBUG_FAILURES: u32 = 3;
 
+/// Most processes that read debug information at a time.
+const MAX_READERS: usize = 8;
+
 /// Names addresses, and remembers them. Stays on one thread.
 pub struct Symbolizer {
     blazesym: blazesym::symbolize::Symbolizer,
     modules: Vec<Module>,
-    by_build_id: HashMap<String, usize>,
-    by_path: HashMap<PathBuf, usize>,
+    /// By path, and by whether there are bytes instead of a file.
+    by_path: HashMap<(PathBuf, bool), usize>,
     user: HashMap<(usize, Svma), Arc<[FrameRef]>>,
     /// Addresses outside every module.
     unmapped: HashSet<Addr>,
     kernel: HashMap<Addr, FrameRef>,
-    names: HashSet<Arc<str>>,
+    names: Names,
     unresolved: u64,
     kernel_warned: bool,
+    /// For debug files that modules name.
+    budget: Budget,
+    /// Bytes of memory for reading debug information, of all processes that do so together.
+    debug_memory: u64,
+    /// CPU time that modules took which are not modest.
+    spent: Duration,
+    left_out: LeftOut,
 }
 
 struct Module {
     /// None where the file cannot be read or is no ELF file.
     image: Option<Image>,
     debug_failures: u32,
+    /// Reads the debug information, from the first address on.
+    reader: Option<DebugProcess>,
+    /// CPU time that its names have taken.
+    spent: Duration,
+    /// Whether its names take too long: they are not looked up any more.
+    too_long: bool,
+}
+
+impl Module {
+    /// Stops asking for source lines.
+    fn without_lines(&mut self) {
+        self.reader = None;
+        if let Some(image) = &mut self.image {
+            image.debug = None;
+        }
+    }
 }
 
 impl Default for Symbolizer {
@@ -95,15 +100,33 @@ impl Symbolizer {
         Symbolizer {
             blazesym: new_blazesym(),
             modules: Vec::new(),
-            by_build_id: HashMap::new(),
             by_path: HashMap::new(),
             user: HashMap::new(),
             unmapped: HashSet::new(),
             kernel: HashMap::new(),
-            names: HashSet::new(),
+            names: Names::default(),
             unresolved: 0,
             kernel_warned: false,
+            budget: Budget::of_machine(),
+            debug_memory: memory::share(16, 256 << 20),
+            spent: Duration::ZERO,
+            left_out: LeftOut::default(),
         }
+    }
+
+    /// The same, but for the memory that reading debug information may take, in bytes.
+    #[must_use]
+    pub fn with_debug_memory(bytes: u64) -> Symbolizer {
+        Symbolizer {
+            debug_memory: bytes,
+            ..Symbolizer::new()
+        }
+    }
+
+    /// What was not read, since it would have cost too much time or memory.
+    #[must_use]
+    pub const fn left_out(&self) -> &LeftOut {
+        &self.left_out
     }
 
     /// Opens the module's file now rather than at its first address: call it at attach, and the
@@ -196,7 +219,7 @@ impl Symbolizer {
                 let mut frame = unmapped(Space::Kernel, Addr(address));
                 match name {
                     Some(name) => {
-                        frame.function = intern(&mut self.names, &name);
+                        frame.function = self.names.intern(&name);
                         frame.naming = Naming::Symbol;
                     }
                     None => self.unresolved += 1,
@@ -218,23 +241,21 @@ impl Symbolizer {
     }
 
     fn module(&mut self, source: &ModuleSource) -> usize {
-        let known = match &source.build_id {
-            Some(id) => self.by_build_id.get(id),
-            None => self.by_path.get(&source.path),
-        };
-        if let Some(&index) = known {
+        let key = (source.path.clone(), source.image.is_some());
+        if let Some(&index) = self.by_path.get(&key) {
             return index;
         }
-        let image = Image::open(source)
+        let begun = thread_time();
+        let image = Image::open(source, &self.budget, self.debug_memory)
             .inspect_err(|error| {
                 tracing::debug!(path = %source.path.display(), %error, "no symbols");
             })
             .ok();
+        let why = image.as_ref().and_then(|image| image.left_out);
         if self.modules.len() >= MAX_MODULES {
             // The library knows files by descriptor, and those will name other files.
             self.blazesym = new_blazesym();
             self.modules.clear();
-            self.by_build_id.clear();
             self.by_path.clear();
             self.user.clear();
             self.names.clear();
@@ -243,41 +264,62 @@ impl Symbolizer {
         self.modules.push(Module {
             image,
             debug_failures: 0,
+            reader: None,
+            spent: thread_time().saturating_sub(begun),
+            too_long: false,
         });
-        match &source.build_id {
-            Some(id) => self.by_build_id.insert(id.clone(), index),
-            None => self.by_path.insert(source.path.clone(), index),
-        };
+        self.by_path.insert(key, index);
+        if let Some(why) = why {
+            self.left_out.lines(source, why);
+        }
         index
     }
 
     fn look_up(&mut self, index: usize, source: &ModuleSource, svma: Svma) -> Vec<Frame> {
-        let mut frames = Vec::new();
+        let spent = self.modules.get(index).map(|module| module.spent);
+        let spent = spent.unwrap_or_default();
+        let frames = self.look_up_within(index, source, svma);
         let Some(module) = self.modules.get_mut(index) else {
             return frames;
         };
-        let Some(image) = &mut module.image else {
+        // What a module takes while it is modest is nobody's to pay for.
+        let over = |time: Duration| time.saturating_sub(MODEST_TIME);
+        self.spent += over(module.spent).saturating_sub(over(spent));
+        let most = if self.spent > ALL_TIME {
+            MODEST_TIME
+        } else {
+            MODULE_TIME
+        };
+        if module.spent > most && !module.too_long {
+            module.too_long = true;
+            module.without_lines();
+            self.left_out
+                .names(source, "its names take too long to read");
+        }
+        frames
+    }
+
+    fn look_up_within(&mut self, index: usize, source: &ModuleSource, svma: Svma) -> Vec<Frame> {
+        let begun = thread_time();
+        let debug = self.look_up_debug(index, source, svma);
+        let Some(module) = self.modules.get_mut(index) else {
+            return Vec::new();
+        };
+        let Some(image) = module.image.as_mut().filter(|_| !module.too_long) else {
             return vec![self.unnamed(source, svma)];
         };
-        let symbolize = |table| find(&self.blazesym, table, svma);
+        let mut frames = Vec::new();
         let physical = image
             .tables
             .iter()
-            .filter_map(|table| symbolize(table).ok().flatten())
-            .find(|symbol| !symbol.name.is_empty() && covers(symbol, source, svma));
-        let debug = match &image.debug {
-            Some(table) if module.debug_failures < MAX_DEBUG_FAILURES => symbolize(table)
-                .unwrap_or_else(|error| {
-                    module.debug_failures += 1;
-                    tracing::debug!(module = &*source.name, error, "no debug information");
-                    None
-                }),
-            _ => None,
-        };
-        let symbol = physical
-            .as_ref()
-            .or(debug.as_ref())
-            .map(|symbol| Svma(symbol.addr));
+            .filter_map(|table| find(&self.blazesym, table, svma).ok().flatten())
+            .find(|symbol| {
+                !symbol.name.is_empty() && covers(symbol.addr, symbol.size.is_some(), source, svma)
+            });
+        let symbol = physical.as_ref().map(|symbol| symbol.addr);
+        let symbol = symbol
+            .or(debug.as_ref().map(|symbol| symbol.addr))
+            .map(Svma);
 
         let mut names = Namer {
             names: &mut self.names,
@@ -287,28 +329,27 @@ impl Symbolizer {
         if let Some(symbol) = &debug {
             // Outermost first there, innermost first here.
             // A made-up file may leave out names, which are all that an inlined frame is.
-            let named = symbol.inlined.iter().filter(|frame| !frame.name.is_empty());
-            for inlined in named.rev() {
-                frames.push(names.frame(&inlined.name, inlined.code_info.as_ref(), true));
+            let named = symbol.inlined.iter().filter(|(name, _)| !name.is_empty());
+            for (name, place) in named.rev() {
+                frames.push(names.frame(name, place.as_ref(), true));
             }
         }
-        let code_info = debug
-            .as_ref()
-            .and_then(|symbol| symbol.code_info.as_deref());
+        let place = debug.as_ref().and_then(|symbol| symbol.place.as_ref());
         // With line tables alone debug information has short names (`{closure#0}`): the symbol
         // table goes first.
         let debug_name = || {
             let symbol = debug.as_ref()?;
-            (!symbol.name.is_empty() && covers(symbol, source, svma)).then_some(&*symbol.name)
+            (!symbol.name.is_empty() && covers(symbol.addr, symbol.sized, source, svma))
+                .then_some(&*symbol.name)
         };
         let name = physical
             .as_ref()
             .map(|symbol| &*symbol.name)
             .or_else(debug_name);
         match name {
-            Some(name) => frames.push(names.frame(name, code_info, false)),
+            Some(name) => frames.push(names.frame(name, place, false)),
             None => {
-                let (file, line) = names.location(code_info);
+                let (file, line) = names.location(place);
                 let mut frame = self.unnamed(source, svma);
                 (frame.file, frame.line) = (file, line);
                 frames.push(frame);
@@ -318,7 +359,87 @@ impl Symbolizer {
         for frame in &mut frames {
             frame.start = start;
         }
+        if let Some(module) = self.modules.get_mut(index) {
+            module.spent += thread_time().saturating_sub(begun);
+        }
         frames
+    }
+
+    /// What debug information says of an address; none where there is none, and where it takes
+    /// too much.
+    fn look_up_debug(
+        &mut self,
+        index: usize,
+        source: &ModuleSource,
+        svma: Svma,
+    ) -> Option<DebugSymbol> {
+        let mut alone = false;
+        loop {
+            self.make_room(index, alone);
+            let module = self.modules.get_mut(index)?;
+            let image = module.image.as_ref()?;
+            let table = image.debug.as_ref()?;
+            if module.debug_failures >= MAX_DEBUG_FAILURES {
+                return None;
+            }
+            let reader = match module.reader.take() {
+                Some(reader) => Ok(reader),
+                None => DebugProcess::start(table, &image.files()),
+            };
+            let mut reader = match reader {
+                Ok(reader) => reader,
+                Err(error) => {
+                    module.without_lines();
+                    let why = format!("no process can be made that reads its lines: {error}");
+                    self.left_out.lines(source, &why);
+                    return None;
+                }
+            };
+            let others = self
+                .modules
+                .iter()
+                .filter_map(|module| module.reader.as_ref());
+            let others: u64 = others.map(DebugProcess::grown).sum();
+            reader.limit(self.debug_memory.saturating_sub(others));
+            let module = self.modules.get_mut(index)?;
+            let why = match reader.ask(svma, &mut module.spent, MODULE_TIME) {
+                Ok(found) => {
+                    module.reader = Some(reader);
+                    return found;
+                }
+                Err(Failure::Broken(error)) => {
+                    module.reader = Some(reader);
+                    module.debug_failures += 1;
+                    tracing::debug!(module = &*source.name, error, "no debug information");
+                    return None;
+                }
+                // With the others' memory it might do, if they have much of it.
+                Err(Failure::Died) if others > self.debug_memory / 4 && !alone => {
+                    alone = true;
+                    continue;
+                }
+                Err(Failure::Died) => "its debug information takes too much memory",
+                Err(Failure::TooLong) => "its debug information takes too long",
+            };
+            module.without_lines();
+            self.left_out.lines(source, why);
+            return None;
+        }
+    }
+
+    /// Ends processes that read other modules, so that there is one to spare, or this one alone.
+    fn make_room(&mut self, index: usize, alone: bool) {
+        let others = self.modules.iter_mut().enumerate();
+        let mut others: Vec<_> = others
+            .filter(|(other, module)| *other != index && module.reader.is_some())
+            .map(|(_, module)| module)
+            .collect();
+        let most = if alone { 0 } else { MAX_READERS - 1 };
+        let surplus = others.len().saturating_sub(most);
+        // The youngest were asked last: programs come before what they load later.
+        for module in others.iter_mut().rev().take(surplus) {
+            module.reader = None;
+        }
     }
 
     /// A frame named by where it is.
@@ -328,7 +449,7 @@ impl Symbolizer {
             None => (format!("{}+{:#x}", source.name, svma.0), Naming::Offset),
         };
         Frame {
-            function: intern(&mut self.names, &name),
+            function: self.names.intern(&name),
             naming,
             // Applications in Rust are executables; what is shared is C, nearly always.
             origin: if source.name.contains(".so") || source.name.contains("vdso") {
@@ -342,100 +463,14 @@ impl Symbolizer {
     }
 }
 
-fn new_blazesym() -> blazesym::symbolize::Symbolizer {
-    blazesym::symbolize::Symbolizer::builder()
-        // The mangled name tells what the demangled one does not: see `v0_crate`.
-        .enable_demangling(false)
-        // Files are held open and cannot change under their path.
-        .enable_auto_reload(false)
-        .build()
-}
-
-/// Looks `svma` up in one table.
-///
-/// The tables are the target's file, which may be anything: where the library panics on it (it
-/// adds numbers of the file's unchecked, which builds with overflow checks notice), that is one
-/// more way for the file to be unreadable.
-fn find<'a>(
-    blazesym: &'a blazesym::symbolize::Symbolizer,
-    table: &Source<'_>,
-    svma: Svma,
-) -> Result<Option<Sym<'a>>, String> {
-    // What a lookup leaves half done it does again: its caches hold finished tables only.
-    let lookup = AssertUnwindSafe(|| blazesym.symbolize_single(table, Input::VirtOffset(svma.0)));
-    match catch_unwind(lookup) {
-        Ok(Ok(symbolized)) => Ok(symbolized.into_sym()),
-        Ok(Err(error)) => Err(format!("{error:#}")),
-        Err(_) => Err("the symbol reader panicked".to_owned()),
-    }
-}
-
 /// Whether the symbol is known to reach as far as `svma`.
 ///
 /// A symbol without a size (hand-written assembly) is reported for everything that comes after
 /// it. A wrong name is worse than none: it counts only at its very address, or where the
 /// unwinding information says that the function around the address begins there.
-fn covers(symbol: &Sym<'_>, source: &ModuleSource, svma: Svma) -> bool {
-    match symbol.size {
-        Some(_) => true,
-        None => {
-            symbol.addr == svma.0
-                || source
-                    .function(svma)
-                    .is_some_and(|(start, _)| u64::from(start) == symbol.addr)
-        }
-    }
-}
-
-/// Makes frames of one module out of symbols.
-struct Namer<'a> {
-    names: &'a mut HashSet<Arc<str>>,
-    image: &'a mut Image,
-    module: &'a Arc<str>,
-}
-
-impl Namer<'_> {
-    fn frame(&mut self, symbol: &str, code_info: Option<&CodeInfo<'_>>, inlined: bool) -> Frame {
-        let demangled = demangle(symbol);
-        let (file, line) = self.location(code_info);
-        let origin = match demangled.mangling {
-            Mangling::Cpp => Origin::System,
-            // Nothing in C needs the crates, and finding those takes time.
-            Mangling::None if demangled.krate.is_none() && file.is_none() => Origin::System,
-            _ => origin::of_crate(
-                demangled.krate.as_deref(),
-                file.as_deref(),
-                self.image.crates(self.module),
-            ),
-        };
-        // Code that was merged from several places has a file and line 0: any of theirs. It only
-        // serves to tell the crate of what has no path.
-        let file = file.filter(|_| line.is_some() || demangled.krate.is_none());
-        Frame {
-            function: intern(self.names, &demangled.name),
-            space: Space::User,
-            naming: Naming::Symbol,
-            origin,
-            inlined,
-            file,
-            line,
-            module: Some(Arc::clone(self.module)),
-            address: Addr(0),
-            start: None,
-        }
-    }
-
-    fn location(&mut self, code_info: Option<&CodeInfo<'_>>) -> (Option<Arc<str>>, Option<u32>) {
-        match code_info {
-            Some(info) => {
-                let path = info.to_path();
-                let file = intern(self.names, &path.to_string_lossy());
-                // Line 0 is DWARF's "no line" (DWARF 5, 6.2.2).
-                (Some(file), info.line.filter(|&line| line > 0))
-            }
-            None => (None, None),
-        }
-    }
+fn covers(start: u64, sized: bool, source: &ModuleSource, svma: Svma) -> bool {
+    let stated = || source.function(svma);
+    sized || start == svma.0 || stated().is_some_and(|(stated, _)| u64::from(stated) == start)
 }
 
 fn unmapped(space: Space, address: Addr) -> Frame {
@@ -454,14 +489,4 @@ fn unmapped(space: Space, address: Addr) -> Frame {
         address,
         start: None,
     }
-}
-
-/// One copy of each name, however many frames bear it.
-fn intern(names: &mut HashSet<Arc<str>>, name: &str) -> Arc<str> {
-    if let Some(known) = names.get(name) {
-        return Arc::clone(known);
-    }
-    let name: Arc<str> = name.into();
-    names.insert(Arc::clone(&name));
-    name
 }

@@ -313,8 +313,8 @@ struct Place {
     mode: u32,
     /// The owner of a file to replace.
     old: Option<u32>,
-    /// Capabilities kept for it under `sudo`, and whether files are touched as the user.
-    under_sudo: (u64, bool),
+    /// Whether the user who calls `sudo` may write there. Nothing is kept for it.
+    under_sudo: bool,
     /// Capabilities kept for it by root itself.
     as_root: u64,
 }
@@ -325,7 +325,7 @@ const PLACES: [Place; 5] = [
         owner: OTHER,
         mode: 0o700,
         old: None,
-        under_sudo: (0, true),
+        under_sudo: true,
         as_root: CAP_FOWNER | CAP_DAC_OVERRIDE,
     },
     Place {
@@ -333,7 +333,7 @@ const PLACES: [Place; 5] = [
         owner: 0,
         mode: 0o700,
         old: None,
-        under_sudo: (CAP_FOWNER, false),
+        under_sudo: false,
         as_root: 0,
     },
     Place {
@@ -341,7 +341,7 @@ const PLACES: [Place; 5] = [
         owner: 0,
         mode: 0o1777,
         old: None,
-        under_sudo: (0, true),
+        under_sudo: true,
         as_root: 0,
     },
     Place {
@@ -349,7 +349,7 @@ const PLACES: [Place; 5] = [
         owner: 0,
         mode: 0o1777,
         old: Some(THIRD),
-        under_sudo: (CAP_FOWNER, false),
+        under_sudo: false,
         as_root: 0,
     },
     Place {
@@ -357,13 +357,13 @@ const PLACES: [Place; 5] = [
         owner: THIRD,
         mode: 0o700,
         old: None,
-        under_sudo: (CAP_FOWNER | CAP_DAC_OVERRIDE, false),
+        under_sudo: false,
         as_root: CAP_FOWNER | CAP_DAC_OVERRIDE,
     },
 ];
 
-/// Every place that could be written to before is written to, by the least that it takes, and
-/// the file belongs to who asked for it.
+/// Every place that who asked may write to is written to, by the least that it takes, and the file
+/// belongs to who asked. All others are refused before the recording.
 fn files() -> Outcome {
     let fixture = Variant::DEFAULT.start("scenarios")?;
     let pid = fixture.pid().to_string();
@@ -385,15 +385,24 @@ fn files() -> Outcome {
                         .env("SUDO_GID", OTHER.to_string());
                 }
                 command.args(["--force", "-p", &pid, "-o"]).arg(&path);
-            })?;
-            let (kept, as_user) = match sudo {
-                true => place.under_sudo,
-                false => (place.as_root, false),
-            };
-            let expected = Rights::only(RECORDING | kept).with_files_of(as_user);
+            });
+            let described = format!("{}, sudo {sudo}", place.name);
+            if sudo && !place.under_sudo {
+                let refused = |error: &String| error.contains("cannot write ");
+                if recording.err().is_none_or(|error| !refused(&error)) {
+                    wrong.push(format!("{described}: it is not refused"));
+                }
+                let left = fs::read_dir(dir.path())?.count();
+                if left != usize::from(place.old.is_some()) {
+                    wrong.push(format!("{described}: there are {left} files"));
+                }
+                continue;
+            }
+            let recording = recording?;
+            let kept = if sudo { 0 } else { place.as_root };
+            let expected = Rights::only(RECORDING | kept).with_files_of(sudo);
             let rights = expect_rights(&recording, &expected);
             let ended = recording.stop();
-            let described = format!("{}, sudo {sudo}", place.name);
             wrong.extend(
                 rights
                     .err()

@@ -1,5 +1,5 @@
-//! The live tests: a program of their own kind, in which many trials look at one recording, so that
-//! it cannot be run one process a test. It needs privileges.
+//! The live tests: programs of their own kind, in which many trials look at one recording, so that
+//! they cannot be run one process a test. They need privileges.
 
 use super::run::{Says, Summary, run as observe};
 use crate::artifacts::Artifacts;
@@ -8,8 +8,8 @@ use anyhow::Result;
 use std::ffi::{OsStr, OsString};
 use std::process::Command;
 
-/// The test target that records processes.
-pub(super) const LIVE: &str = "live";
+/// The test targets that record processes. The last one takes longest.
+pub(super) const LIVE: [&str; 2] = ["hostile", "live"];
 
 /// What cargo and rustup need to find the user's toolchain, and what the live tests read.
 const KEPT_BY_SUDO: &[&str] = &[
@@ -28,12 +28,27 @@ const KEPT_BY_SUDO: &[&str] = &[
 /// # Errors
 /// They cannot be built or started.
 pub(super) fn run(filter: Option<&str>, summary: &mut Summary) -> Result<()> {
-    let artifacts = Artifacts::build_test(LIVE)?;
-    let program = artifacts.executable(LIVE)?;
     let sudo = Sudo::find();
+    let observed = LIVE
+        .into_iter()
+        .try_for_each(|name| run_one(name, filter, sudo.as_ref(), summary));
+    if let Some(sudo) = &sudo {
+        sudo.give_back();
+    }
+    observed
+}
+
+fn run_one(
+    name: &str,
+    filter: Option<&str>,
+    sudo: Option<&Sudo>,
+    summary: &mut Summary,
+) -> Result<()> {
+    let artifacts = Artifacts::build_test(name)?;
+    let program = artifacts.executable(name)?;
     // As `cargo test` does it: in the package's folder, which it can also ask for.
     let folder = paths::root().join("profiler");
-    let mut command = match &sudo {
+    let mut command = match sudo {
         Some(_) => Sudo::env(),
         None => Command::new("env"),
     };
@@ -42,11 +57,8 @@ pub(super) fn run(filter: Option<&str>, summary: &mut Summary) -> Result<()> {
         .arg(set("CARGO_MANIFEST_DIR", folder.as_os_str()))
         .arg(program)
         .args(filter);
-    let observed = observe(&mut command, "profiler (live)", Says::OnStdout, summary);
-    if let Some(sudo) = &sudo {
-        sudo.give_back();
-    }
-    observed
+    let shown = format!("profiler ({name})");
+    observe(&mut command, &shown, Says::OnStdout, summary)
 }
 
 /// An argument of `env`.

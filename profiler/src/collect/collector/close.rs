@@ -8,6 +8,7 @@ use crate::collect::ledger::Stretch;
 use crate::collect::lost::Counted;
 use crate::collect::sums::Key;
 use crate::decode::{Phase, SumKey, ThreadState};
+use crate::process::deadline;
 use crate::recording::{Interval, Losses, OpenWait, ThreadId, WaitSum};
 use crate::runtime::State;
 use crate::units::Timestamp;
@@ -222,6 +223,9 @@ impl Collector {
             functions_by_code: self.modules.functions_by_code(),
             rows_full: self.modules.rows_full(),
             modules_left_out: self.modules.left_out(),
+            lines_left_out: self.modules.lines_left_out() + self.frames.left_out().lines,
+            names_left_out: self.frames.left_out().names,
+            reads_given_up: deadline::given_up(),
             shadow: self.shadow.outcome(),
             ended: after == After::Ends,
         })

@@ -1,0 +1,371 @@
+//! Debug information is read in a process of its own.
+//!
+//! What it takes to read it is not known beforehand: a few bytes of DWARF may stand for any
+//! number of rows, functions, ranges and inlined calls, and the library reads them into memory as
+//! they come. So whoever reads a hostile file runs out of memory or of time. Here that is a child
+//! without privileges, with limits on both, and what it cannot read has no source lines. The
+//! parent goes on.
+//!
+//! The child is a fork without `exec`: it needs the file's descriptor and this library, and the
+//! pages that it never touches are shared with the parent.
+
+use super::library::{find, new_blazesym};
+use super::limits::{MAX_NAME, MAX_SYMBOL, cut};
+use super::time::time_of;
+use crate::units::Svma;
+use blazesym::symbolize::source::Source;
+use blazesym::symbolize::{CodeInfo, Sym};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions};
+use rustix::thread::CapabilitySets;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+/// How often the CPU time of a child at work is looked at.
+const GLANCE: Duration = Duration::from_millis(20);
+/// How long one answer may take by the clock, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest answer, in bytes. Each of its parts is cut by [`cut`].
+const MAX_ANSWER: u32 = 4 << 20;
+/// Most inlined frames of one address. Real ones have some dozens.
+const MAX_INLINED: usize = 256;
+
+/// What debug information says of an address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DebugSymbol {
+    /// The physical function's name, which may be short (`{closure#0}`); empty where it has none.
+    pub(super) name: String,
+    /// Its first address.
+    pub(super) addr: u64,
+    /// Whether its length is stated.
+    pub(super) sized: bool,
+    /// Where the address is in the source.
+    pub(super) place: Option<Place>,
+    /// Inlined functions, outermost first.
+    pub(super) inlined: Vec<(String, Option<Place>)>,
+}
+
+/// A place in the source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    pub(super) file: String,
+    /// None where the code has no line.
+    pub(super) line: Option<u32>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The file is broken, and how.
+    Broken(String),
+    /// It takes more memory than it may, or the child died of something else.
+    Died,
+    /// It takes more time than it may.
+    TooLong,
+}
+
+/// The child that reads one module's debug information.
+#[derive(Debug)]
+pub(super) struct DebugProcess {
+    pid: Pid,
+    pidfd: OwnedFd,
+    requests: File,
+    answers: File,
+    /// Bytes of data that it was born with.
+    born_with: u64,
+    /// CPU time that it has used up to the last answer.
+    used: Duration,
+}
+
+impl DebugProcess {
+    /// Forks. `files` are what `source` names by descriptor; nothing else stays open.
+    ///
+    /// # Errors
+    /// Those of fork(2) and pipe(2).
+    pub(super) fn start(source: &Source<'static>, files: &[&File]) -> io::Result<DebugProcess> {
+        let (requests_out, requests) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let (answers, answers_out) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let mut keep: Vec<RawFd> = files.iter().map(|file| file.as_raw_fd()).collect();
+        keep.extend([requests_out.as_raw_fd(), answers_out.as_raw_fd()]);
+        keep.sort_unstable();
+        let born_with = data_of("self")?;
+        let parent = rustix::process::getpid();
+        let signals = block_signals();
+        // SAFETY: the child has this thread only. It takes none of the locks that other threads
+        // may have held but those of the allocator, which the C library sees to; it does not
+        // return from here.
+        match unsafe { libc::fork() } {
+            -1 => {
+                let error = io::Error::last_os_error();
+                restore_signals(&signals);
+                Err(error)
+            }
+            0 => {
+                let ready = contain(&keep, parent, &signals).is_ok();
+                if ready {
+                    serve(source, &mut requests_out.into(), &mut answers_out.into());
+                }
+                // SAFETY: ends this process, without the parent's buffers and handlers.
+                unsafe { libc::_exit(i32::from(!ready)) }
+            }
+            pid => {
+                restore_signals(&signals);
+                let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
+                let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+                rustix::io::ioctl_fionbio(&answers, true)?;
+                Ok(DebugProcess {
+                    pid,
+                    pidfd,
+                    requests: requests.into(),
+                    answers: answers.into(),
+                    born_with,
+                    used: Duration::ZERO,
+                })
+            }
+        }
+    }
+
+    /// Bytes of memory that it takes beyond what it was born with.
+    pub(super) fn grown(&self) -> u64 {
+        let now = data_of(&self.pid.to_string()).unwrap_or(0);
+        now.saturating_sub(self.born_with)
+    }
+
+    /// Lets it take so many bytes beyond what it was born with.
+    pub(super) fn limit(&self, bytes: u64) {
+        let most = self.born_with.saturating_add(bytes);
+        let limit = Rlimit {
+            current: Some(most),
+            maximum: rustix::process::getrlimit(Resource::Data).maximum,
+        };
+        // Where the kernel refuses, the limit that was set last holds.
+        let _ = rustix::process::prlimit(Some(self.pid), Resource::Data, limit);
+    }
+
+    /// Asks for an address of the file, and adds the CPU time that it took to `spent`, which it
+    /// keeps below `most`.
+    pub(super) fn ask(
+        &mut self,
+        svma: Svma,
+        spent: &mut Duration,
+        most: Duration,
+    ) -> Result<Option<DebugSymbol>, Failure> {
+        let answer = self.exchange(svma, most.saturating_sub(*spent));
+        let used = self.time().unwrap_or(self.used);
+        *spent += used.saturating_sub(self.used);
+        self.used = used;
+        match serde_json::from_slice(&answer?) {
+            Ok(Answer::Found(symbol)) => Ok(Some(symbol)),
+            Ok(Answer::Nothing) => Ok(None),
+            Ok(Answer::Broken(why)) => Err(Failure::Broken(why)),
+            Err(error) => Err(Failure::Broken(error.to_string())),
+        }
+    }
+
+    fn exchange(&mut self, svma: Svma, left: Duration) -> Result<Vec<u8>, Failure> {
+        // A pipe has room for it: there is one request at a time.
+        self.requests
+            .write_all(&svma.0.to_le_bytes())
+            .map_err(|_| Failure::Died)?;
+        let (begun, until) = (Instant::now(), self.used + left);
+        let mut answer = Vec::new();
+        loop {
+            let wanted = match answer.first_chunk::<4>() {
+                None => 4,
+                Some(len) => 4 + u32::from_le_bytes(*len).min(MAX_ANSWER) as usize,
+            };
+            if answer.len() >= 4 && answer.len() >= wanted {
+                return Ok(answer.split_off(4));
+            }
+            let mut chunk = [0; 4096];
+            match self.answers.read(&mut chunk) {
+                Ok(0) => return Err(Failure::Died),
+                Ok(read) => {
+                    answer.extend_from_slice(chunk.get(..read).unwrap_or_default());
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => return Err(Failure::Died),
+            }
+            if begun.elapsed() > PATIENCE || self.time().is_none_or(|used| used > until) {
+                // It has ended, or it is too slow.
+                return Err(match self.has_ended() {
+                    true => Failure::Died,
+                    false => Failure::TooLong,
+                });
+            }
+            let glance = rustix::event::Timespec {
+                tv_sec: 0,
+                tv_nsec: i64::from(GLANCE.subsec_nanos()),
+            };
+            let mut wait = [PollFd::new(&self.answers, PollFlags::IN)];
+            // What goes wrong here shows at the next read.
+            let _ = poll(&mut wait, Some(&glance));
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        poll(&mut ended, Some(&rustix::event::Timespec::default())).is_ok_and(|ready| ready > 0)
+    }
+
+    /// CPU time that it has used; none where it has ended.
+    fn time(&self) -> Option<Duration> {
+        let mut clock = 0;
+        // SAFETY: `clock` outlives the call.
+        let found = unsafe { libc::clock_getcpuclockid(self.pid.as_raw_pid(), &raw mut clock) };
+        (found == 0).then(|| time_of(clock))?
+    }
+}
+
+impl Drop for DebugProcess {
+    fn drop(&mut self) {
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+        // It dies at once: it waits for nothing but us.
+        let id = WaitId::PidFd(self.pidfd.as_fd());
+        let _ = rustix::process::waitid(id, WaitIdOptions::EXITED);
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+enum Answer {
+    Found(DebugSymbol),
+    Nothing,
+    Broken(String),
+}
+
+/// Bytes of data of a process: `data` of `/proc/PID/statm`, which is what `RLIMIT_DATA` bounds.
+fn data_of(process: &str) -> io::Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/statm"))?;
+    let pages = text.split_ascii_whitespace().nth(5);
+    let pages: u64 = pages.and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    Ok(pages.saturating_mul(rustix::param::page_size() as u64))
+}
+
+/// The signals that a thread blocks.
+struct Mask(libc::sigset_t);
+
+/// Blocks all signals of this thread, so that none runs a handler of the parent's in the child.
+fn block_signals() -> Mask {
+    // SAFETY: zeros are a valid set, and all three outlive the calls.
+    unsafe {
+        let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+        Mask(before)
+    }
+}
+
+fn restore_signals(mask: &Mask) {
+    // SAFETY: a set that the same call has filled.
+    unsafe {
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const mask.0, std::ptr::null_mut());
+    }
+}
+
+/// In the child: gives up signals, descriptors, privileges, and everything that it could do.
+fn contain(keep: &[RawFd], parent: Pid, signals: &Mask) -> io::Result<()> {
+    for signal in 1..=64 {
+        // Ctrl-C goes to the whole group, and the report still wants its lines.
+        let action = match signal {
+            libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT => libc::SIG_IGN,
+            _ => libc::SIG_DFL,
+        };
+        // SAFETY: takes no pointers; of signals that cannot be set, nothing changes.
+        unsafe { libc::signal(signal, action) };
+    }
+    restore_signals(signals);
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    if rustix::process::getppid() != Some(parent) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    // What the allocator says when it ends us is of no use to anybody.
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    // Closed below with all others.
+    let null = null.into_raw_fd();
+    for fd in 0..3 {
+        // SAFETY: takes no pointers. Nobody in this process uses the three.
+        unsafe { libc::dup2(null, fd) };
+    }
+    let mut first = 3;
+    for fd in keep.iter().copied().filter(|fd| *fd > 2) {
+        close_range(first, fd - 1);
+        first = fd + 1;
+    }
+    close_range(first, RawFd::MAX);
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    rustix::process::setrlimit(Resource::Core, none)?;
+    rustix::process::setrlimit(Resource::Fsize, none)?;
+    rustix::process::setrlimit(Resource::Nproc, none)?;
+    rustix::thread::clear_ambient_capability_set()?;
+    let nothing = CapabilitySets {
+        effective: rustix::thread::CapabilitySet::empty(),
+        permitted: rustix::thread::CapabilitySet::empty(),
+        inheritable: rustix::thread::CapabilitySet::empty(),
+    };
+    rustix::thread::set_capabilities(None, nothing)?;
+    rustix::thread::set_no_new_privs(true)?;
+    Ok(())
+}
+
+fn close_range(first: RawFd, last: RawFd) {
+    if first <= last {
+        // SAFETY: takes no pointers. The descriptors are copies, of which nobody here has use.
+        unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    }
+}
+
+/// In the child: answers until nobody asks any more.
+fn serve(source: &Source<'static>, requests: &mut File, answers: &mut File) {
+    let blazesym = new_blazesym();
+    let mut request = [0; 8];
+    while requests.read_exact(&mut request).is_ok() {
+        let svma = Svma(u64::from_le_bytes(request));
+        let answer = match find(&blazesym, source, svma) {
+            Ok(Some(symbol)) => Answer::Found(DebugSymbol::of(&symbol)),
+            Ok(None) => Answer::Nothing,
+            Err(why) => Answer::Broken(cut(&why, MAX_NAME).into_owned()),
+        };
+        let Ok(text) = serde_json::to_vec(&answer) else {
+            return;
+        };
+        let len = u32::try_from(text.len()).unwrap_or(u32::MAX);
+        if len > MAX_ANSWER
+            || answers.write_all(&len.to_le_bytes()).is_err()
+            || answers.write_all(&text).is_err()
+        {
+            return;
+        }
+    }
+}
+
+impl DebugSymbol {
+    fn of(symbol: &Sym<'_>) -> DebugSymbol {
+        let place = |info: &CodeInfo<'_>| Place {
+            file: cut(&info.to_path().to_string_lossy(), MAX_NAME).into_owned(),
+            // Line 0 is DWARF's "no line" (DWARF 5, 6.2.2).
+            line: info.line.filter(|&line| line > 0),
+        };
+        let skip = symbol.inlined.len().saturating_sub(MAX_INLINED);
+        let inlined = symbol.inlined.iter().skip(skip);
+        DebugSymbol {
+            name: cut(&symbol.name, MAX_SYMBOL).into_owned(),
+            addr: symbol.addr,
+            sized: symbol.size.is_some(),
+            place: symbol.code_info.as_deref().map(place),
+            inlined: inlined
+                .map(|frame| {
+                    let place = frame.code_info.as_ref().map(place);
+                    (cut(&frame.name, MAX_SYMBOL).into_owned(), place)
+                })
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Memory and files whose owner never serves them: who reads them gives up, and says so.
+
+use holdup::process::{Budget, PrivateCopy, Target, deadline};
+use holdup::units::{Addr, Pid};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+const PAGE: usize = 4096;
+/// The promise, and what a busy machine adds.
+const SOON: Duration = Duration::from_secs(4);
+
+/// A page that nobody serves; the descriptor has to be held.
+fn unserved_page() -> io::Result<(*mut libc::c_void, OwnedFd)> {
+    const UFFD_API: u64 = 0xaa;
+    const UFFDIO_API: libc::c_ulong = 0xc018_aa3f;
+    const UFFDIO_REGISTER: libc::c_ulong = 0xc020_aa00;
+    const MODE_MISSING: u64 = 1;
+    // SAFETY: takes no pointers.
+    let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) };
+    let fd = i32::try_from(fd).expect("a descriptor");
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it was made a moment ago, and is nobody else's.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let mut api = [UFFD_API, 0, 0];
+    // SAFETY: the kernel reads and writes three words.
+    let done = unsafe { libc::ioctl(fd.as_raw_fd(), UFFDIO_API, api.as_mut_ptr()) };
+    assert_eq!(done, 0, "{}", io::Error::last_os_error());
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    let rights = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping, at a place of the kernel's choice.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), PAGE, rights, flags, -1, 0) };
+    assert_ne!(page, libc::MAP_FAILED);
+    let mut register = [page as u64, PAGE as u64, MODE_MISSING, 0];
+    // SAFETY: the kernel reads and writes four words.
+    let done = unsafe { libc::ioctl(fd.as_raw_fd(), UFFDIO_REGISTER, register.as_mut_ptr()) };
+    assert_eq!(done, 0, "{}", io::Error::last_os_error());
+    Ok((page, fd))
+}
+
+/// The kernel refuses this, or it is given up: nobody waits for it.
+#[test]
+fn memory_that_nobody_serves_is_not_waited_for() {
+    let (page, _held) = match unserved_page() {
+        Ok(made) => made,
+        Err(error) => {
+            assert!(std::env::var_os("CI").is_none(), "no userfaultfd: {error}");
+            return;
+        }
+    };
+    let target = Target::open(Pid(std::process::id())).expect("self");
+    let mut byte = [0];
+    let here = Addr((&raw const byte) as u64);
+    target
+        .read_memory(here, &mut byte)
+        .expect("memory that is there");
+    let begun = Instant::now();
+    for _ in 0..3 {
+        let read = target.read_memory(Addr(page as u64), &mut byte);
+        read.expect_err("nobody serves it");
+    }
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+}
+
+/// As on a file system whose server is gone: every read waits for somebody's leave.
+#[test]
+fn a_file_that_nobody_serves_is_given_up() {
+    // In memory, since only what is on no disk can have a server.
+    let dir = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
+    let path = dir.path().join("lib.so");
+    std::fs::copy("/proc/self/exe", &path).expect("copies");
+    let file = File::open(&path).expect("opens");
+    let budget = || Budget::new(1 << 40, 1 << 40);
+    PrivateCopy::of(&file, &budget()).expect("it is served");
+    // SAFETY: takes no pointers.
+    let group = unsafe {
+        libc::fanotify_init(
+            libc::FAN_CLASS_CONTENT | libc::FAN_CLOEXEC,
+            libc::O_RDONLY as u32,
+        )
+    };
+    if group < 0 {
+        let error = io::Error::last_os_error();
+        assert!(std::env::var_os("CI").is_none(), "no fanotify: {error}");
+        return;
+    }
+    // SAFETY: it was made a moment ago, and is nobody else's.
+    let group = unsafe { OwnedFd::from_raw_fd(group) };
+    let text = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).expect("a path");
+    let mask = libc::FAN_ACCESS_PERM;
+    // SAFETY: the path is terminated.
+    let marked = unsafe {
+        libc::fanotify_mark(
+            group.as_raw_fd(),
+            libc::FAN_MARK_ADD,
+            mask,
+            libc::AT_FDCWD,
+            text.as_ptr(),
+        )
+    };
+    if marked < 0 {
+        let error = io::Error::last_os_error();
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "no permission events: {error}"
+        );
+        return;
+    }
+    // The kernel asks only for what was opened while somebody wanted to be asked.
+    let file = File::open(&path).expect("opens");
+    let (begun, before) = (Instant::now(), deadline::given_up());
+    for _ in 0..3 {
+        let error = PrivateCopy::of(&file, &budget()).expect_err("nobody serves it");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+    }
+    assert!(
+        begun.elapsed() < SOON,
+        "waited for once: {:?}",
+        begun.elapsed()
+    );
+    assert_eq!(deadline::given_up(), before + 3);
+    // Closing the group serves whoever waits.
+    drop(group);
+}

@@ -1,0 +1,122 @@
+//! Files that cost whoever reads them more than they are worth, made with the C compiler that
+//! links Rust programs, too.
+
+#![allow(dead_code, reason = "each test uses some of it")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Compiles `source` (`.s` or `.c`) to a shared object.
+///
+/// # Panics
+/// Where there is no compiler, or it does not like what it gets.
+pub(crate) fn shared_object(
+    dir: &Path,
+    name: &str,
+    source: &str,
+    extension: &str,
+    flags: &[&str],
+) -> PathBuf {
+    let text = dir.join(format!("{name}.{extension}"));
+    let made = dir.join(format!("{name}.so"));
+    std::fs::write(&text, source).expect("writes");
+    let output = Command::new("cc")
+        .args(["-shared", "-fPIC", "-nostdlib", "-o"])
+        .args([&made, &text])
+        .args(flags)
+        .output()
+        .expect("cc runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    made
+}
+
+/// Makes the linker compress debug information.
+pub(crate) const COMPRESSED: &str = "-Wl,--compress-debug-sections=zlib";
+
+/// A function `wanted` in a unit whose line program has so many rows, of one byte each.
+pub(crate) fn line_program(rows: u64) -> String {
+    line_program_of("", rows)
+}
+
+/// The same, of a function that does something on its way.
+pub(crate) fn line_program_of(code: &str, rows: u64) -> String {
+    format!(
+        r#"
+    .text
+    .globl wanted
+    .type wanted, @function
+wanted:
+    .cfi_startproc
+    .fill 64, 1, 0x90
+    {code}
+    ret
+    .cfi_endproc
+    .size wanted, . - wanted
+end:
+    .section .debug_abbrev,"",@progbits
+    .uleb128 1
+    .uleb128 0x11            # compile unit
+    .byte 1
+    .uleb128 0x11, 0x01      # low_pc, addr
+    .uleb128 0x12, 0x07      # high_pc, data8
+    .uleb128 0x10, 0x17      # stmt_list, sec_offset
+    .byte 0, 0
+    .uleb128 2
+    .uleb128 0x2e            # subprogram
+    .byte 0
+    .uleb128 0x03, 0x08      # name, string
+    .uleb128 0x11, 0x01
+    .uleb128 0x12, 0x07
+    .byte 0, 0, 0
+    .section .debug_info,"",@progbits
+    .long info_end - info_begin
+info_begin:
+    .value 4
+    .long 0
+    .byte 8
+    .uleb128 1
+    .quad wanted
+    .quad end - wanted
+    .long 0
+    .uleb128 2
+    .asciz "wanted"
+    .quad wanted
+    .quad end - wanted
+    .byte 0
+info_end:
+    .section .debug_line,"",@progbits
+    .long line_end - line_begin
+line_begin:
+    .value 4
+    .long program - header
+header:
+    .byte 1, 1, 1, -5, 14, 13
+    .byte 0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1
+    .byte 0
+    .asciz "a.c"
+    .uleb128 0, 0, 0
+    .byte 0
+program:
+    .byte 0, 9, 2
+    .quad wanted
+    .byte 0x13                # the next line, at the same address
+    .fill {rows}, 1, 0x20     # the same line, at the next address
+    .byte 2                   # on to the end
+    .uleb128 256
+    .byte 0, 1, 1
+line_end:
+"#
+    )
+}
+
+/// Address of a symbol of an ELF file.
+///
+/// # Panics
+/// Where it has none of that name.
+pub(crate) fn symbol(path: &Path, name: &str) -> u64 {
+    use object::{Object, ObjectSymbol};
+    let bytes = std::fs::read(path).expect("reads");
+    let elf = object::File::parse(&*bytes).expect("an ELF file");
+    elf.symbol_by_name(name).expect("the symbol").address()
+}
