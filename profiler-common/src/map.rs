@@ -1,6 +1,7 @@
 //! Keys and values of the maps.
 
-use crate::record::COMM_LEN;
+/// The kernel's `TASK_COMM_LEN`: a thread name with its terminating zero.
+pub const COMM_LEN: usize = 16;
 
 /// Processes that one recording can watch at most.
 pub const MAX_PROCESSES: usize = 64;

@@ -3,12 +3,12 @@
 //! Every record starts with a [`Header`]; its `kind` says which of the structs it is, and its
 //! `len` how many bytes the whole record has. Times are `CLOCK_MONOTONIC` nanoseconds.
 
+pub use crate::map::COMM_LEN;
+
 /// Frames of one user stack at most; deeper stacks are truncated and say so.
 pub const MAX_USER_FRAMES: usize = 127;
 /// Frames of one kernel stack at most.
 pub const MAX_KERNEL_FRAMES: usize = 64;
-/// The kernel's `TASK_COMM_LEN`: a thread name with its terminating zero.
-pub const COMM_LEN: usize = 16;
 
 /// [`Header::kind`] of a [`StackRecord`].
 pub const KIND_STACK: u32 = 1;

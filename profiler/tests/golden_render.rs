@@ -6,7 +6,7 @@
 #[path = "data/recordings/mod.rs"]
 mod recordings;
 
-use holdup::analyze::build;
+use holdup::analyze::{build, build_range};
 use holdup::recording::Recording;
 use holdup::render::{Format, Options, render};
 
@@ -113,6 +113,38 @@ fn three_ways_to_come_to_a_halt_have_three_verdicts() {
     assert_eq!(kind(&recordings::hog()), "long_polls");
     assert_eq!(kind(&recordings::held_lock()), "workers_blocked");
     assert_eq!(kind(&recordings::quota()), "cpu_starved");
+}
+
+/// Three seconds at once, and the one in the middle by itself.
+#[test]
+fn intervals() {
+    const SECOND: u64 = recordings::builder::SEC;
+    let whole = recordings::in_intervals(&[3 * SECOND]);
+    let seconds = recordings::in_intervals(&[SECOND, 2 * SECOND, 3 * SECOND]);
+    for format in Format::ALL {
+        let (one, three) = [&whole, &seconds]
+            .map(|recording| text_of(recording, format, &Options::default()))
+            .into();
+        assert_eq!(one, three, "{}", format.name());
+    }
+    insta::assert_snapshot!(
+        "in_intervals_text",
+        text_of(&seconds, Format::Text, &with_width(80))
+    );
+    let mut out = Vec::new();
+    let middle = build_range(&seconds, 1..2);
+    render(Format::Text, &middle, &with_width(80), &mut out).expect("writing to memory");
+    let text = String::from_utf8(out).expect("every format is UTF-8");
+    insta::assert_snapshot!("in_the_middle_text", text);
+}
+
+/// A service that waits is not told with the CPU time of the program beside it.
+#[test]
+fn each_process_has_its_own_share_of_the_cpus() {
+    let text = text_of(&recordings::beside_hog(), Format::Text, &with_width(200));
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let words = words.join(" ");
+    assert!(words.contains("used 0.2 % of 4 CPUs: it waited"), "{text}");
 }
 
 /// The golden files would catch this too, but not tell that it matters.

@@ -28,22 +28,12 @@ impl Artifacts {
         Ok(Artifacts { executables: found })
     }
 
-    /// Builds the integration test `test` of a package, and the programs of the package, which
-    /// it may start, as `cargo test` does.
+    /// Builds the integration test `test`, and the programs that it may start, as
+    /// `cargo test --workspace` does: what that has built already is taken as it is.
     ///
     /// # Errors
     /// cargo cannot be started, or the build fails.
-    pub fn build_test(package: &str, test: &str) -> Result<Artifacts> {
-        let arguments = ["test", "--no-run", "--package", package, "--test", test];
-        build(&arguments).map(|executables| Artifacts { executables })
-    }
-
-    /// Builds the integration test `test` as a part of the whole workspace's tests, and the programs
-    /// that it may start.
-    ///
-    /// # Errors
-    /// cargo cannot be started, or the build fails.
-    pub fn build_workspace_test(test: &str) -> Result<Artifacts> {
+    pub fn build_test(test: &str) -> Result<Artifacts> {
         let arguments = [
             "test",
             "--no-run",

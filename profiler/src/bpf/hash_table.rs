@@ -326,10 +326,11 @@ mod tests {
         assert!(keys(&table).is_empty());
         assert!(!table.replace(&1, &3).expect("asked"));
         for key in 0..9_000u64 {
+            let value = key * 3;
             let mut attr = EntryAttr {
                 map_fd: table.fd(),
                 key: std::ptr::from_ref(&key) as u64,
-                value: std::ptr::from_ref(&(key * 3)) as u64,
+                value: std::ptr::from_ref(&value) as u64,
                 ..EntryAttr::default()
             };
             // SAFETY: a key and a value.

@@ -1,22 +1,17 @@
 //! The kernel programs from userspace: load, attach, fill tables, drain.
 
 mod banks;
-mod cuts;
 mod hash_table;
-mod load;
 mod mapped;
 mod mapping_events;
 mod memlock;
 mod probe;
 mod programs;
 mod tables;
-mod thread_table;
 
-pub use cuts::Cut;
-pub use load::LoadOptions;
 pub use mapping_events::{MappingEvent, MappingEvents};
 pub use probe::{Verified, probe};
 pub use profiler_common::counter::Counter;
 pub use profiler_common::map::{MAX_PROCESSES, Process as ProcessEntry};
-pub use programs::{Counters, Programs, monotonic, process_entry};
+pub use programs::{Counters, Cut, LoadOptions, Programs, monotonic, process_entry};
 pub use tables::{MappingTable, TableError, TableSpan, Tables};

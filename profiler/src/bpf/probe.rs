@@ -1,9 +1,9 @@
 //! What this kernel's verifier makes of the programs.
 
-use super::load::{
+use super::programs::Programs;
+use super::programs::load::{
     CALLS_TRACED, CPU_SAMPLE, PAGE_FAULT, PAGE_FAULT_HELPER, PANIC, SNAPSHOT, TRACEPOINTS,
 };
-use super::programs::Programs;
 use crate::host::KernelBtf;
 use crate::units::Nanos;
 use anyhow::Result;

@@ -1,11 +1,15 @@
 //! The loaded programs and their maps.
 
-use super::cuts::{Cut, Cuts};
+mod cuts;
+pub(super) mod load;
+mod thread_table;
+
+pub use cuts::Cut;
+pub use load::LoadOptions;
+
 use super::hash_table::HashTable;
-use super::load::{SNAPSHOT, program};
 use super::memlock::MemlockRaised;
 use super::tables::{MappingTable, Tables};
-use super::thread_table::ThreadTable;
 use crate::decode::{DecodeError, Event, StackNumber, StackPolicy, ThreadEntry, decode};
 use crate::process::module::TlsContext;
 use crate::units::{Pid, Tid, Timestamp};
@@ -14,6 +18,8 @@ use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::Iter;
 use aya::{Btf, Ebpf};
 use aya_log::EbpfLogger;
+use cuts::Cuts;
+use load::{SNAPSHOT, program};
 use profiler_common::context::layout;
 use profiler_common::counter::{COUNTERS, Counter};
 use profiler_common::map::{
@@ -23,6 +29,7 @@ use profiler_common::map::{
 use rustix::time::{ClockId, clock_gettime};
 use std::io::Read;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use thread_table::ThreadTable;
 
 /// The kernel side's counters, summed over CPUs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

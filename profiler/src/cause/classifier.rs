@@ -5,8 +5,7 @@ use super::kind::Cause;
 use super::rules::{Argument, Calls, NO_RULE, RULES, Rule};
 use super::tags::{self, FunctionTags};
 use super::wait_context::WaitContext;
-use crate::runtime::tokio::normalise;
-use crate::symbolize::{Frame, FrameRef, Naming, Origin, Space};
+use crate::symbolize::{Frame, FrameRef, Naming, Origin, Space, normalise};
 use std::collections::HashMap;
 use std::sync::Arc;
 

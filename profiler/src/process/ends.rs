@@ -1,7 +1,7 @@
 //! Who holds the ends of pipes and sockets: a look through the open files of all processes.
 
+use super::comm::parse_comm;
 use super::proc_dir::ProcDir;
-use super::threads::parse_comm;
 use crate::units::Pid;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Instant;

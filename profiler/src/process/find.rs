@@ -1,8 +1,8 @@
 //! Finding the target by name.
 
+use super::comm::parse_comm;
 use super::errors::FindError;
 use super::proc_dir::{self, PF_KTHREAD, ProcDir};
-use super::threads::parse_comm;
 use crate::units::Pid;
 use profiler_common::map::MAX_PROCESSES;
 

@@ -2,6 +2,7 @@
 //! mappings and threads.
 
 mod cgroup;
+mod comm;
 pub mod ends;
 mod errors;
 mod exit;
@@ -17,6 +18,7 @@ mod threads;
 mod user;
 
 pub use cgroup::{CpuQuota, QuotaUse};
+pub use comm::parse_comm;
 pub use errors::{Barrier, FindError, LaunchError, TargetError};
 pub use exit::status_text;
 pub use find::find_by_name;
@@ -25,5 +27,5 @@ pub use mappings::{Device, Mapping, MappingKind, parse_maps};
 pub use private_copy::{Budget, PrivateCopy};
 pub use proc_dir::ProcDir;
 pub use target::Target;
-pub use threads::{ThreadName, parse_comm};
+pub use threads::ThreadName;
 pub use user::Invoker;

@@ -1,9 +1,9 @@
 //! One process, pinned.
 
+use super::comm::parse_comm;
 use super::errors::{Barrier, TargetError};
 use super::exit;
 use super::proc_dir::{self, PF_KTHREAD, ProcDir, is_denied, is_gone};
-use super::threads::parse_comm;
 use crate::units::{Addr, Pid};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;

@@ -1,5 +1,6 @@
 //! The threads of the target and their names.
 
+use super::comm::parse_comm;
 use super::proc_dir::is_gone;
 use super::target::Target;
 use crate::units::Tid;
@@ -35,30 +36,10 @@ impl Target {
     }
 }
 
-/// A thread's name out of `/proc/…/comm`, or out of the kernel's zero-padded array.
-#[must_use]
-pub fn parse_comm(comm: &[u8]) -> String {
-    let end = comm
-        .iter()
-        .position(|&byte| byte == 0)
-        .unwrap_or(comm.len());
-    let name = comm.get(..end).unwrap_or_default();
-    String::from_utf8_lossy(name.strip_suffix(b"\n").unwrap_or(name)).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::units::Pid;
-
-    #[test]
-    fn names_lose_the_newline_and_the_padding_only() {
-        assert_eq!(parse_comm(b"tokio-runtime-w\n"), "tokio-runtime-w");
-        assert_eq!(parse_comm(b"abc\0\0\0\0"), "abc");
-        assert_eq!(parse_comm(b"a\nb\n"), "a\nb");
-        assert_eq!(parse_comm(b"\xff\x1b[31m"), "\u{fffd}\x1b[31m");
-        assert_eq!(parse_comm(b""), "");
-    }
 
     #[test]
     fn own_threads_are_listed_and_ended_ones_are_no_error() {

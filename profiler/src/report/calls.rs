@@ -1,6 +1,6 @@
 //! Long system calls by the place they were made from.
 
-use super::CpuPart;
+use super::cpu_part::CpuPart;
 use crate::cause::{Cause, Suggestion};
 use crate::recording::ObjectKind;
 use crate::symbolize::FrameRef;

@@ -2,6 +2,7 @@
 
 mod calls;
 pub mod check;
+mod cpu_part;
 mod panics;
 #[expect(
     clippy::module_inception,
@@ -11,9 +12,10 @@ mod report;
 mod verdict;
 
 pub use calls::{CallObject, CallSite};
+pub use cpu_part::CpuPart;
 pub use panics::{PanicReport, PanicSite};
 pub use report::{
-    BlockingPool, CpuPart, CpuSite, CpuUse, LongPollSite, LongestPoll, ObjectGroup, ObjectTotal,
+    BlockingPool, CpuSite, CpuUse, LongPollSite, LongestPoll, ObjectGroup, ObjectTotal,
     OpenWaitReport, Report, RuntimeKind, RuntimeReport, Site, StackTotal, StateTimes, Stretch,
     TASK_IDS, TaskIdTotal, TaskTotal, ThreadReport, ThrottlingReport, WakerTotal, WokenStack,
 };

@@ -1,6 +1,6 @@
 //! Panics by the place they began at.
 
-use super::CpuPart;
+use super::cpu_part::CpuPart;
 use crate::symbolize::FrameRef;
 use crate::units::{Nanos, Pid, Tid};
 use serde::Serialize;

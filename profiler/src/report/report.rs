@@ -1,10 +1,10 @@
 //! The report: what every renderer draws, and what `-o report.json` holds (schema 1).
 
+use super::{CallSite, CpuPart, PanicReport, Verdict};
 use crate::cause::{Cause, Suggestion};
 use crate::recording::{
     Classified, Holder, Host, Losses, Object, ObjectKind, PollEvidence, Process, Tool,
 };
-use crate::report::{CallSite, PanicReport, Verdict};
 use crate::runtime::{Role, State};
 use crate::symbolize::FrameRef;
 use crate::units::{Nanos, Pid, Tid};
@@ -82,26 +82,6 @@ pub struct Report {
     /// Likewise, waits of the timeline with those who ended them.
     #[serde(skip)]
     pub woken_stacks: Vec<WokenStack>,
-}
-
-/// What a thread does that is on a CPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum CpuPart {
-    /// Polls a task.
-    Poll,
-    /// Polls the future of a `block_on`, outside the workers.
-    BlockOn,
-    /// Runs a `block_in_place` closure.
-    BlockInPlace,
-    /// Runs a `spawn_blocking` closure.
-    BlockingPool,
-    /// Runs tokio's own code: looks for work, parks, wakes.
-    Runtime,
-    /// Is no thread of tokio's.
-    Other,
-    /// The stack did not tell.
-    Unknown,
 }
 
 /// One place in the code where threads were on a CPU.

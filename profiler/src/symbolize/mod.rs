@@ -10,6 +10,7 @@ mod crates;
 mod debug_link;
 mod demangle;
 mod frame;
+mod function_path;
 mod image;
 mod kernel;
 mod origin;
@@ -19,6 +20,7 @@ mod symbolizer;
 
 pub use crates::dependency_crates;
 pub use frame::{Frame, FrameRef, Naming, Origin, Space};
+pub(crate) use function_path::normalise;
 pub(crate) use image::separate_debug_file;
 pub use origin::{Crates, origin};
 pub use readable::{async_body, readable};

@@ -247,6 +247,7 @@ fn polls_futures(function: &str) -> bool {
 mod tests {
     use super::super::frame::Origin;
     use super::*;
+    use crate::symbolize::Frame;
 
     #[test]
     fn shown_to_people() {

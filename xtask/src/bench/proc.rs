@@ -141,9 +141,11 @@ mod tests {
     #[test]
     fn this_process_can_be_measured() -> Result<()> {
         let pid = std::process::id();
-        let spin = std::time::Instant::now();
-        while spin.elapsed() < Duration::from_millis(60) {}
-        assert!(cpu_time(pid)? >= Duration::from_millis(20));
+        let begin = std::time::Instant::now();
+        // On a busy machine it may get the CPU late.
+        while cpu_time(pid)? < Duration::from_millis(20) {
+            assert!(begin.elapsed() < Duration::from_secs(20));
+        }
         assert!(resident(pid)? > 100_000);
         std::thread::sleep(Duration::from_millis(1));
         assert!(voluntary_switches(pid)? > 0);

@@ -28,7 +28,7 @@ const KEPT_BY_SUDO: &[&str] = &[
 /// # Errors
 /// They cannot be built or started.
 pub(super) fn run(filter: Option<&str>, summary: &mut Summary) -> Result<()> {
-    let artifacts = Artifacts::build_workspace_test(LIVE)?;
+    let artifacts = Artifacts::build_test(LIVE)?;
     let program = artifacts.executable(LIVE)?;
     let sudo = Sudo::find();
     // As `cargo test` does it: in the package's folder, which it can also ask for.

@@ -8,10 +8,11 @@ mod header;
 mod line;
 mod open;
 mod page;
+mod sections;
 mod sites;
 mod style;
 mod wakers;
 mod workers;
 
 pub use check::render as render_check;
-pub use page::render;
+pub use sections::render;

@@ -1,8 +1,7 @@
-//! The order of the report, and what its sections share.
+//! What the sections of the report share.
 
 use super::line::{Line, cut_left, cut_path, width, wrap};
 use super::style::{DIM, HEADING, PLAIN, SITE};
-use super::{calls, cpu, footer, header, open, sites, workers};
 use crate::render::Options;
 use crate::report::Report;
 use anstyle::Style;
@@ -14,33 +13,6 @@ const MIN_WIDTH: usize = 40;
 const LABELS: usize = 6;
 pub(super) const DETAILS: usize = 16;
 
-/// Writes the report: verdict, workers, sites, long polls, system calls, allowed
-/// waits, open waits, what ran, panics, losses, notes.
-///
-/// # Errors
-///
-/// Those of writing to `out`.
-pub fn render(report: &Report, options: &Options, out: &mut dyn io::Write) -> io::Result<()> {
-    let mut page = Page {
-        report,
-        options,
-        width: options.width.max(MIN_WIDTH),
-        out,
-    };
-    header::target(&mut page)?;
-    header::verdict(&mut page)?;
-    workers::runtimes(&mut page)?;
-    sites::blocked(&mut page)?;
-    cpu::long_polls(&mut page)?;
-    calls::sites(&mut page)?;
-    sites::apart(&mut page)?;
-    open::open_waits(&mut page)?;
-    cpu::sites(&mut page)?;
-    calls::panics(&mut page)?;
-    footer::losses(&mut page)?;
-    footer::notes(&mut page)
-}
-
 /// The report being written.
 pub(super) struct Page<'a> {
     /// What to write.
@@ -50,6 +22,22 @@ pub(super) struct Page<'a> {
     /// Columns.
     pub(super) width: usize,
     out: &'a mut dyn io::Write,
+}
+
+impl<'a> Page<'a> {
+    /// An empty one.
+    pub(super) fn new(
+        report: &'a Report,
+        options: &'a Options,
+        out: &'a mut dyn io::Write,
+    ) -> Page<'a> {
+        Page {
+            report,
+            options,
+            width: options.width.max(MIN_WIDTH),
+            out,
+        }
+    }
 }
 
 impl Page<'_> {

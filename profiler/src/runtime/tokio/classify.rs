@@ -1,10 +1,9 @@
 //! The engine that reads the rules.
 
 use super::markers::{Markers, look_up};
-use super::path::normalise;
 use super::rules::{Leaf, RULES, Rule, Step, TaskEnd};
 use crate::runtime::{Classification, Role, RuleName, State};
-use crate::symbolize::{Frame, FrameRef, Naming, Origin, Space};
+use crate::symbolize::{Frame, FrameRef, Naming, Origin, Space, normalise};
 use crate::units::{Addr, Svma};
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -12,14 +12,12 @@
 
 mod classify;
 mod markers;
-mod path;
 mod pool_threads;
 mod program_model;
 mod rules;
 mod tls_state;
 
 pub use classify::Classifier;
-pub(crate) use path::normalise;
 pub use pool_threads::{Observation, PoolThreads};
 pub use program_model::{News, ProgramModel};
 pub use rules::{RULES, Rule};

@@ -356,20 +356,30 @@ impl Builder {
         blocked: u64,
         waker: Option<WakerId>,
     ) {
-        const RUN_QUEUE: u64 = 20 * US;
-        self.sum(tid, stack, blocked, Some(RUN_QUEUE));
-        let start = START + from;
+        self.single(tid, stack, from, blocked, 20 * US);
+        let last = self.interval.waits.last_mut();
+        last.expect("just pushed").waker = waker;
+    }
+
+    /// A wait that is recorded by itself, and then waits for a CPU.
+    pub fn single(&mut self, tid: u32, stack: StackId, from: u64, blocked: u64, runqueue: u64) {
+        self.sum(tid, stack, blocked, Some(runqueue));
         self.interval.waits.push(Wait {
             thread: self.id(tid),
             stack,
             object: self.object,
-            start: Timestamp(start),
-            wakeup: Timestamp(start + blocked),
-            end: Timestamp(start + blocked + RUN_QUEUE),
-            waker,
+            start: self.instant(from),
+            wakeup: self.instant(from + blocked),
+            end: self.instant(from + blocked + runqueue),
+            waker: None,
             waker_stack: None,
             task_id: None,
         });
+    }
+
+    /// An instant, by its time from the start.
+    pub fn instant(&self, from: u64) -> Timestamp {
+        Timestamp(self.header.start.0 + from)
     }
 
     pub fn waker(&mut self, pid: u32, tid: u32, name: &str) -> WakerId {

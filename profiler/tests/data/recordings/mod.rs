@@ -1,15 +1,17 @@
 //! Recordings for the golden files, built by code so that they follow the types.
 
-mod builder;
+pub mod builder;
 mod calls;
 mod doubtful;
 mod harm;
+mod intervals;
 mod services;
 mod several;
 
 pub use calls::{in_calls, no_panics};
 pub use doubtful::{empty, hostile, lossy, no_tokio, stripped, unclear};
 pub use harm::{held_lock, hog, quota};
+pub use intervals::{beside_hog, in_intervals};
 pub use services::{busy, crowded, current_thread, healthy, hung, starved, throttled};
 pub use several::several;
 
@@ -36,6 +38,7 @@ pub fn all() -> Vec<(&'static str, Recording)> {
         ("in_calls", in_calls()),
         ("no_panics", no_panics()),
         ("several", several()),
+        ("beside_hog", beside_hog()),
         ("empty", empty()),
     ]
 }

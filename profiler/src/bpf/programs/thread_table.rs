@@ -1,7 +1,7 @@
 //! The thread table, read through memory: no call for a thread, none for all of them.
 
 use super::cuts::Cut;
-use super::mapped::{Mapped, shared_u32};
+use crate::bpf::mapped::{Mapped, shared_u32};
 use crate::decode::{self, ThreadEntry, ThreadKey};
 use crate::units::{Pid, Tid};
 use anyhow::{Result, bail};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, Ordering, fence};
 use std::time::{Duration, Instant};
 
 /// A thread, and what it was at a cut.
-pub(super) type AtCut = (ThreadKey, decode::ThreadState);
+pub(in crate::bpf) type AtCut = (ThreadKey, decode::ThreadState);
 
 fn at_cut(pid: Pid, tid: Tid, state: &ThreadState) -> Option<AtCut> {
     let state = decode::ThreadState::of(state)?;
@@ -39,7 +39,7 @@ const LONGEST_PROGRAM: Duration = Duration::from_secs(10);
 
 /// The table.
 #[derive(Debug)]
-pub(super) struct ThreadTable(Mapped<Thread>);
+pub(in crate::bpf) struct ThreadTable(Mapped<Thread>);
 
 /// The numbers of an entry that say whether what is read of it belongs together.
 struct Guards<'a> {
@@ -49,7 +49,7 @@ struct Guards<'a> {
 }
 
 impl ThreadTable {
-    pub(super) fn new(memory: Mapped<Thread>) -> ThreadTable {
+    pub(in crate::bpf) fn new(memory: Mapped<Thread>) -> ThreadTable {
         ThreadTable(memory)
     }
 
@@ -69,7 +69,7 @@ impl ThreadTable {
     ///
     /// # Errors
     /// Where one is at work for longer than any program runs.
-    pub(super) fn wait_until_seen_idle(&self) -> Result<()> {
+    pub(in crate::bpf) fn wait_until_seen_idle(&self) -> Result<()> {
         for place in 0..self.0.len() {
             let mut begun = None;
             while self.is_busy(place) {
@@ -98,7 +98,7 @@ impl ThreadTable {
     }
 
     /// Every thread as it was at `cut`, which was the last one.
-    pub(super) fn at(&self, cut: Cut) -> impl Iterator<Item = AtCut> {
+    pub(in crate::bpf) fn at(&self, cut: Cut) -> impl Iterator<Item = AtCut> {
         (0..self.0.len()).filter_map(move |place| self.thread_at(place, cut))
     }
 
@@ -142,7 +142,7 @@ impl ThreadTable {
     }
 
     /// The entries as they are.
-    pub(super) fn entries(&self) -> impl Iterator<Item = ThreadEntry> {
+    pub(in crate::bpf) fn entries(&self) -> impl Iterator<Item = ThreadEntry> {
         (0..self.0.len()).filter_map(|place| self.entry(place))
     }
 
@@ -157,7 +157,7 @@ impl ThreadTable {
     }
 
     /// The entry of a thread, as it is.
-    pub(super) fn find(&self, tid: Tid) -> Option<Thread> {
+    pub(in crate::bpf) fn find(&self, tid: Tid) -> Option<Thread> {
         (0..THREAD_WAYS)
             .filter_map(|way| self.0.read(place(tid, way) as usize))
             .find(|thread| thread.tid == tid.0)
@@ -165,7 +165,7 @@ impl ThreadTable {
 
     /// Frees the entries of threads that had ended before `cut`, where the kernel side left that to
     /// us; returns the places whose claims are to be given up, after that.
-    pub(super) fn free_ended(&mut self, cut: Cut) -> Vec<u32> {
+    pub(in crate::bpf) fn free_ended(&mut self, cut: Cut) -> Vec<u32> {
         let mut freed = Vec::new();
         for place in 0..self.0.len() {
             let Some(guards) = self.guards(place) else {

@@ -20,8 +20,8 @@
 //! later, by as long as such programs run: a thread whose last event lies behind the cut has its
 //! boundary there.
 
-use super::mapped::{Mapped, shared_u64};
-use super::programs::{Programs, monotonic};
+use super::{Programs, monotonic};
+use crate::bpf::mapped::{Mapped, shared_u64};
 use crate::decode::{ObjectNumber, StackNumber, Sum, SumKey, ThreadKey, ThreadState, park_sum};
 use crate::units::Timestamp;
 use anyhow::{Context, Result, ensure};
@@ -48,7 +48,7 @@ pub struct Cut {
 
 /// The number of the interval under way, and what a cut changes with it.
 #[derive(Debug)]
-pub(super) struct Cuts {
+pub(in crate::bpf) struct Cuts {
     number: Mapped<u64>,
     /// As the kernel side counts them, for the room that objects may take.
     object_sums: Mapped<u64>,
@@ -59,7 +59,7 @@ pub(super) struct Cuts {
 }
 
 impl Cuts {
-    pub(super) fn new(ebpf: &mut Ebpf) -> Result<Cuts> {
+    pub(in crate::bpf) fn new(ebpf: &mut Ebpf) -> Result<Cuts> {
         Ok(Cuts {
             number: Mapped::take(ebpf, "CUT")?,
             object_sums: Mapped::take(ebpf, "OBJECT_SUMS")?,
@@ -136,7 +136,7 @@ impl Programs {
         self.cut_at(monotonic())
     }
 
-    pub(super) fn cut_at(&mut self, time: Timestamp) -> Result<Cut> {
+    pub(in crate::bpf) fn cut_at(&mut self, time: Timestamp) -> Result<Cut> {
         self.cuts.raise()?;
         sleep(STORES_VISIBLE);
         self.threads.wait_until_seen_idle()?;

@@ -1,12 +1,12 @@
 //! Loading the programs, and attaching them.
 
+use super::Programs;
 use super::cuts::Cuts;
-use super::hash_table::HashTable;
-use super::mapped::Mapped;
-use super::memlock::MemlockRaised;
-use super::programs::Programs;
-use super::tables::Tables;
 use super::thread_table::ThreadTable;
+use crate::bpf::hash_table::HashTable;
+use crate::bpf::mapped::Mapped;
+use crate::bpf::memlock::MemlockRaised;
+use crate::bpf::tables::Tables;
 use crate::host::KernelBtf;
 use crate::limits::Limits;
 use crate::units::{Nanos, Pid};
@@ -24,10 +24,10 @@ use std::num::NonZeroU32;
 use std::path::Path;
 
 /// The compiled programs; `profiler/bpf/holdup.bpf.toml` says what they were built from.
-static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/holdup.bpf.o");
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/holdup.bpf.o");
 
 /// Tracepoints in the order in which they are attached: births first, switches last.
-pub(super) const TRACEPOINTS: [&str; 4] = [
+pub(in crate::bpf) const TRACEPOINTS: [&str; 4] = [
     "sched_process_fork",
     "sched_process_exec",
     "sched_waking",
@@ -35,25 +35,25 @@ pub(super) const TRACEPOINTS: [&str; 4] = [
 ];
 
 /// A tracepoint that tells which page a thread waits for; not every kernel has it.
-pub(super) const PAGE_FAULT: &str = "page_fault_user";
+pub(in crate::bpf) const PAGE_FAULT: &str = "page_fault_user";
 /// The helper that it cannot do without, since Linux 5.17: where it is missing, page faults have no
 /// object.
-pub(super) const PAGE_FAULT_HELPER: &str = "find_vma";
+pub(in crate::bpf) const PAGE_FAULT_HELPER: &str = "find_vma";
 
 /// Tracepoints of all system calls, the return first: an entry is kept until its return is seen.
-pub(super) const CALLS_TRACED: [&str; 2] = ["sys_exit", "sys_enter"];
+pub(in crate::bpf) const CALLS_TRACED: [&str; 2] = ["sys_exit", "sys_enter"];
 
 /// The program of a panic's begin.
-pub(super) const PANIC: &str = "panicked";
+pub(in crate::bpf) const PANIC: &str = "panicked";
 
 /// The program of the sampling clock.
-pub(super) const CPU_SAMPLE: &str = "cpu_sample";
+pub(in crate::bpf) const CPU_SAMPLE: &str = "cpu_sample";
 
 /// Arguments of `sched_switch` where `prev_state` is one of them (Linux 5.18).
 const SCHED_SWITCH_ARGS: u32 = 4;
 
 /// The program that reads every task.
-pub(super) const SNAPSHOT: &str = "snapshot";
+pub(in crate::bpf) const SNAPSHOT: &str = "snapshot";
 
 /// What a recording asks of the kernel programs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -271,7 +271,7 @@ impl Programs {
     }
 
     /// Lets the kernel verify one program, and returns what it then says of it.
-    pub(super) fn verify(&mut self, name: &str) -> Result<ProgramInfo> {
+    pub(in crate::bpf) fn verify(&mut self, name: &str) -> Result<ProgramInfo> {
         self.load_program(name)?;
         let info = match program(&mut self.ebpf, name)? {
             Program::BtfTracePoint(program) => program.info(),
@@ -300,7 +300,7 @@ impl Programs {
 }
 
 /// A program of the object by its name.
-pub(super) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
+pub(in crate::bpf) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
     ebpf.program_mut(name)
         .with_context(|| format!("the eBPF object has no program {name}"))
 }
