@@ -46,6 +46,8 @@ pub(super) struct Stretch {
     pub(super) threads: Vec<recording::ThreadTimes>,
     /// Waits that go on.
     pub(super) open: Vec<OpenAt>,
+    /// Threads that live on.
+    pub(super) living: Vec<ThreadId>,
     /// Threads that are summed up with others of their process.
     folded: HashSet<ThreadId>,
 }
@@ -188,7 +190,7 @@ impl ThreadLedger {
         }
         self.add_unmoved(at, moved, &mut open);
 
-        let mut folded_now = HashSet::new();
+        let (mut folded_now, mut living) = (HashSet::new(), Vec::new());
         let mut threads: BTreeMap<ThreadId, recording::ThreadTimes> = BTreeMap::new();
         for (thread, account) in &mut self.accounts {
             if account.balance.is_none() && !account.ended {
@@ -213,6 +215,8 @@ impl ThreadLedger {
             });
             if name != *thread {
                 folded_now.insert(*thread);
+            } else if lives {
+                living.push(*thread);
             }
             change.add_to(name, &mut threads);
         }
@@ -225,6 +229,7 @@ impl ThreadLedger {
         Stretch {
             threads: threads.into_values().collect(),
             open,
+            living,
             folded: folded_now,
         }
     }

@@ -216,15 +216,16 @@ impl Collector {
     /// Reads the names of threads that are new, and of all at the end: a thread may change its
     /// name, and has mostly done so soon after its birth.
     pub(super) fn name_threads(&mut self, stretch: &Stretch, after: After) {
-        for times in &stretch.threads {
-            let thread = times.thread;
+        for &thread in &stretch.living {
             let process = self.processes.get(thread.process);
             let target = process.and_then(|process| process.target.as_ref());
-            let Some(target) = target.filter(|_| self.named.insert(thread)) else {
+            let Some(target) = target.filter(|_| !self.named.contains(&thread)) else {
                 continue;
             };
+            // One that has ended since tells its name with its end.
             let comm = target.proc_dir().read(&format!("task/{}/comm", thread.tid));
             if let Ok(comm) = comm {
+                self.named.insert(thread);
                 self.set_name(thread, &parse_comm(&comm));
             }
         }
