@@ -247,7 +247,6 @@ fn polls_futures(function: &str) -> bool {
 mod tests {
     use super::super::frame::{Frame, Origin};
     use super::*;
-    use crate::symbolize::Frame;
 
     #[test]
     fn shown_to_people() {
