@@ -37,8 +37,8 @@ pub struct ThreadAtCut {
     /// Since when: its last switch, which may lie a little after the cut's time. Of a thread that
     /// has ended, its end.
     pub since: Timestamp,
-    /// When its wait was ended by a wakeup, of a blocked thread: it wanted a CPU from then on. Later
-    /// than the cut where it was woken since; none where it was not.
+    /// When its wait was ended by a wakeup, of a blocked thread: it wanted a CPU from then on. None
+    /// where that was not before the cut.
     pub wakeup: Option<Timestamp>,
     /// Number of the stack of the wait.
     pub stack: u64,
@@ -51,9 +51,10 @@ pub struct ThreadAtCut {
 }
 
 impl ThreadAtCut {
-    /// Of the state that the kernel side kept; none where the thread was not there yet.
+    /// Of the state that the kernel side kept of a thread at a cut; none where the thread was not
+    /// there yet.
     #[must_use]
-    pub fn of(pid: Pid, tid: Tid, state: &ThreadState) -> Option<ThreadAtCut> {
+    pub fn of(pid: Pid, tid: Tid, state: &ThreadState, cut: &Cut) -> Option<ThreadAtCut> {
         let phase = match state.phase {
             PHASE_RUNNING => Phase::Running,
             PHASE_RUNNABLE => Phase::Runnable,
@@ -61,7 +62,9 @@ impl ThreadAtCut {
             PHASE_DEAD => Phase::Ended,
             _ => return None,
         };
-        let woken = phase == Phase::Blocked && state.wakeup >= state.since;
+        // Programs note a wakeup at any time, whatever the interval.
+        let woken =
+            phase == Phase::Blocked && state.wakeup >= state.since && state.wakeup <= cut.time.0;
         Some(ThreadAtCut {
             pid,
             tid,
@@ -183,7 +186,7 @@ impl ThreadTable {
         if entry.tid != tid || guards.tid.load(Ordering::Acquire) != tid {
             return None;
         }
-        ThreadAtCut::of(Pid(entry.tgid), Tid(tid), &state)
+        ThreadAtCut::of(Pid(entry.tgid), Tid(tid), &state, &cut)
     }
 
     /// A thread whose end found no room in the ring buffer: nobody changes its entry any more.
@@ -197,7 +200,7 @@ impl ThreadTable {
         } else {
             live(&entry)
         };
-        ThreadAtCut::of(Pid(entry.tgid), Tid(entry.ended_tid), &state)
+        ThreadAtCut::of(Pid(entry.tgid), Tid(entry.ended_tid), &state, &cut)
     }
 
     /// The entries as they are.

@@ -136,7 +136,7 @@ impl Intervals {
                 continue;
             }
             // It ended while we were reading the table, or just after.
-            if let Some(thread) = ThreadAtCut::of(pid, tid, &end.at_cut) {
+            if let Some(thread) = ThreadAtCut::of(pid, tid, &end.at_cut, &cut) {
                 let known = *at.entry(tid).or_insert(thread);
                 if known != thread {
                     return Err(format!("{known:?} in the table, {thread:?} at its end"));
