@@ -199,7 +199,7 @@ fn switch_out(
         (*thread).since = now;
         if state & TASK_DEAD != 0 && !preempted {
             parks::give_up(thread);
-            emit::thread_end(thread, prev, now);
+            emit::thread_end_at_switch(thread, prev, now);
             return;
         }
         if preempted || state == 0 {
@@ -513,7 +513,7 @@ pub(crate) fn sched_process_exec(ctx: &BtfTracePointContext) {
             (*thread).times.running += now.saturating_sub((*thread).since);
             (*thread).since = now;
             parks::give_up(thread);
-            emit::thread_end(thread, task, now);
+            emit::thread_end_at_exec(thread, task, now);
         }
         entry_of_new(ctx, tid, process, PHASE_RUNNING);
     }

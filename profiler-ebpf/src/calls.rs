@@ -11,12 +11,10 @@ use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::programs::BtfTracePointContext;
 use profiler_common::call;
 use profiler_common::counter::Counter;
-use profiler_common::map::Thread;
 use profiler_common::record::{CallRecord, Header, KIND_CALL, stack_kind};
 use profiler_common::row::walk;
 
 use crate::counters::count;
-use crate::filter::Watched;
 use crate::{arch, config, emit, filter, interval, objects, oncpu_stack, slot, threads};
 
 /// The current thread enters a system call.
@@ -49,31 +47,15 @@ pub(crate) fn exit(ctx: &BtfTracePointContext) {
     let Some(thread) = threads::find(id as u32) else {
         return;
     };
-    // SAFETY: a live array value, of the current thread.
+    // SAFETY: a live array value, of the current thread; the registers are the tracepoint's first
+    // argument.
     unsafe {
         let start = (*thread).call_start;
         if start == 0 {
             return;
         }
         (*thread).call_start = 0;
-        let cut = interval::begin(thread);
-        returned(ctx, process, thread, start, cut);
-        interval::end(thread);
-    }
-}
-
-/// # Safety
-/// `thread` is the current thread's live entry.
-#[inline(always)]
-unsafe fn returned(
-    ctx: &BtfTracePointContext,
-    process: Watched,
-    thread: *mut Thread,
-    start: u64,
-    cut: u32,
-) {
-    // SAFETY: guaranteed by the caller; the registers are the tracepoint's first argument.
-    unsafe {
+        let cut = interval::current();
         let now = bpf_ktime_get_ns();
         let on_cpu = threads::on_cpu(thread, now).saturating_sub((*thread).call_on_cpu);
         (*thread).times.in_calls += on_cpu;

@@ -7,6 +7,7 @@ use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{PerCpuArray, RingBuf};
 use core::ffi::c_void;
+use core::mem::MaybeUninit;
 use profiler_common::counter::Counter;
 use profiler_common::map::{EVENT_BYTES, Thread};
 use profiler_common::record::{
@@ -228,30 +229,58 @@ pub(crate) unsafe fn wait(thread: *mut Thread, end: u64, woken: u64) {
     }
 }
 
-/// Sends the books of a thread that ended, and gives its entry up. Where the record finds no
-/// room the entry stays, for userspace to read at the end.
+/// The end of a thread at a switch, in the form in which it is sent: the stack has no room for it
+/// there.
+#[map]
+static END_MESSAGE: PerCpuArray<ThreadEndRecord> = PerCpuArray::with_max_entries(1, 0);
+
+/// Sends the end of a thread, at its last switch.
+///
+/// # Safety
+/// As [`thread_end`], and interrupts are off.
+#[inline(always)]
+pub(crate) unsafe fn thread_end_at_switch(thread: *mut Thread, task: Task, now: u64) {
+    // SAFETY: guaranteed by the caller; the message is this CPU's.
+    unsafe {
+        match END_MESSAGE.get_ptr_mut(0) {
+            Some(record) => thread_end(thread, task, now, record),
+            None => threads::leave(thread),
+        }
+    }
+}
+
+/// Sends the end of a thread that gives its id up at an exec.
+///
+/// # Safety
+/// As [`thread_end`].
+#[inline(always)]
+pub(crate) unsafe fn thread_end_at_exec(thread: *mut Thread, task: Task, now: u64) {
+    // On the stack: another exec may interrupt this one.
+    let mut record = MaybeUninit::<ThreadEndRecord>::uninit();
+    // SAFETY: guaranteed by the caller; every field is written before it is read.
+    unsafe { thread_end(thread, task, now, record.as_mut_ptr()) };
+}
+
+/// Sends the times of a thread that ended, and gives its entry up. Where the record finds no room
+/// the entry stays, for userspace to read.
 ///
 /// # Safety
 /// `thread` is a live entry, `task` the task or one of the same name.
-#[inline(never)]
-pub(crate) unsafe fn thread_end(thread: *mut Thread, task: Task, now: u64) {
+#[inline(always)]
+unsafe fn thread_end(thread: *mut Thread, task: Task, now: u64, record: *mut ThreadEndRecord) {
     // SAFETY: guaranteed by the caller.
     unsafe {
-        let record = ThreadEndRecord {
-            header: Header {
-                kind: KIND_THREAD_END,
-                len: size_of::<ThreadEndRecord>() as u32,
-                tgid: (*thread).tgid,
-                tid: (*thread).tid,
-            },
-            time: now,
-            times: (*thread).times,
-            comm: comm(task),
-            cut: (*thread).cut,
-            reserved: 0,
-            at_cut: (*thread).at_cut,
-        };
-        if send(&record) {
+        (*record).header.kind = KIND_THREAD_END;
+        (*record).header.len = size_of::<ThreadEndRecord>() as u32;
+        (*record).header.tgid = (*thread).tgid;
+        (*record).header.tid = (*thread).tid;
+        (*record).time = now;
+        (*record).times = (*thread).times;
+        (*record).comm = comm(task);
+        (*record).cut = (*thread).cut;
+        (*record).reserved = 0;
+        (*record).at_cut = (*thread).at_cut;
+        if send(&*record) {
             threads::release(thread);
         } else {
             threads::leave(thread);

@@ -123,7 +123,7 @@ impl Intervals {
                 lived(&thread)?;
                 continue;
             }
-            if at.insert(key.tid, thread).is_some() {
+            if at.insert(key.tid, until(cut, thread)).is_some() {
                 return Err(format!("thread {} is twice in the table", key.tid));
             }
         }
@@ -133,7 +133,7 @@ impl Intervals {
                 continue;
             }
             // It ended while we were reading the table, or just after.
-            if let Some(thread) = end.at_cut {
+            if let Some(thread) = end.at_cut.map(|thread| until(cut, thread)) {
                 let known = *at.entry(end.thread.tid).or_insert(thread);
                 if known != thread {
                     return Err(format!("{known:?} in the table, {thread:?} at its end"));
@@ -204,6 +204,14 @@ impl Intervals {
             None => Ok(()),
         }
     }
+}
+
+/// A state at a cut without a wakeup that came after it: programs note a wakeup at any time.
+fn until(cut: Cut, mut thread: ThreadState) -> ThreadState {
+    if let Phase::Waiting(wait) = &mut thread.phase {
+        wait.woken = wait.woken.filter(|woken| *woken <= cut.time);
+    }
+    thread
 }
 
 /// A thread's finished times are its life up to its last switch.

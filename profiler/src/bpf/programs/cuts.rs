@@ -13,7 +13,9 @@
 //! interval the program keeps what the thread was before it (`profiler-ebpf/src/interval.rs`), and
 //! where there was no such event the live state is that of the cut still. So the waits that a
 //! thread's times have at the cut are exactly those that are in the sums before it. An event that
-//! goes through the ring buffer carries the number itself.
+//! goes through the ring buffer carries the number itself: waits and ends of threads of the old
+//! interval are all in the buffer when [`Programs::cut`] returns; a sample, a system call or a panic
+//! may be a moment late.
 //!
 //! The time of a cut is read before the number is raised, and that of an event after the event has
 //! read the number. So no event of the new interval is earlier than the cut. Some of the old one are
