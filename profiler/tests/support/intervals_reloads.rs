@@ -41,7 +41,7 @@ pub(super) fn check(taken: &Taken) -> Complaints {
         complaints.push(format!("{stacks} stacks are kept"));
     }
     for site in taken.truth.blocked() {
-        let found = taken.waits_at(&site.function);
+        let found = taken.waits_in(&site.function);
         println!("{}: {} waits, {found} found", site.function, site.waits);
         // Nobody can look at a library that is gone already.
         if found * 100 < site.waits * 99 {
