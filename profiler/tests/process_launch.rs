@@ -4,6 +4,7 @@
 use holdup::process::{Invoker, LaunchError, Launched, Target};
 use holdup::units::Addr;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -78,8 +79,17 @@ extern "C" fn initialize(argc: c_int, argv: *mut *const c_char) {
 }
 "#;
 
+/// Builds a program, unless it is there already: every test may run in a process of its own, at the
+/// same time as others that want the same program.
 fn rustc(source: &str, out: &Path, args: &[&str]) {
-    let file = out.with_extension("rs");
+    let lock = File::create(out.with_extension("lock")).expect("a lock");
+    lock.lock().expect("locked");
+    let stamp = out.with_extension("stamp");
+    let wanted = format!("{args:?}\n{source}");
+    if out.exists() && std::fs::read_to_string(&stamp).is_ok_and(|built| built == wanted) {
+        return;
+    }
+    let (file, new) = (out.with_extension("rs"), out.with_extension("new"));
     std::fs::write(&file, source).expect("written");
     let mut command = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
     command.args(["--edition", "2024", "-C", "panic=abort"]);
@@ -87,11 +97,14 @@ fn rustc(source: &str, out: &Path, args: &[&str]) {
         .args(args)
         .arg(&file)
         .arg("-o")
-        .arg(out)
+        .arg(&new)
         .output()
         .expect("rustc runs");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
+    // Whoever runs the old one goes on to do so.
+    std::fs::rename(&new, out).expect("renamed");
+    std::fs::write(&stamp, wanted).expect("written");
 }
 
 /// A directory below the build's: `/tmp` may forbid programs or set-user-ID ones.

@@ -217,7 +217,7 @@ impl Programs {
 
     /// Makes the kernel side forget objects, to make room: one that comes again is sent again. From
     /// the next cut on only a thread may name one of them that waited for it last, see
-    /// [`ThreadEntry::object`](crate::decode::ThreadEntry::object).
+    /// [`ThreadEntry::last_object`](crate::decode::ThreadEntry::last_object).
     ///
     /// # Errors
     /// Where the kernel refuses.
