@@ -32,7 +32,9 @@ pub(super) fn check(taken: &Taken) -> Complaints {
         let functions: Vec<_> = stack.frames.iter().map(|frame| &*frame.function).collect();
         println!("unknown: {:?} {functions:?}", stack.truncated);
     }
-    if late > 0 || of == 0 {
+    // A library that is gone before its mappings were read leaves a wait that nobody can name, once in a
+    // while. It was 73 in a hundred when every library made all stacks new.
+    if late * 500 > of || of == 0 {
         complaints.push(format!(
             "{late} of the last {of} waits are of unknown state"
         ));
