@@ -164,7 +164,7 @@ fn overrule(by_stack: Classification, tls_state: TlsState) -> Classification {
             verdict(State::HandedOff, WORKER, "context-outside")
         }
         (State::Blocked, WORKER, TlsState::HandedOff) => {
-            verdict(State::HandedOff, WORKER, "context-in-tls_state")
+            verdict(State::HandedOff, WORKER, "context-in-place")
         }
         (State::Blocked, WORKER, TlsState::CorelessPoll) => {
             verdict(State::HandedOff, WORKER, "context-coreless-poll")
@@ -174,7 +174,7 @@ fn overrule(by_stack: Classification, tls_state: TlsState) -> Classification {
             TlsState::WorkerPoll => verdict(State::Blocked, WORKER, "context-worker-poll"),
             TlsState::WorkerParked => verdict(State::Idle, WORKER, "context-worker-parked"),
             TlsState::CorelessPoll => verdict(State::HandedOff, WORKER, "context-coreless-poll"),
-            TlsState::HandedOff => verdict(State::HandedOff, WORKER, "context-in-tls_state"),
+            TlsState::HandedOff => verdict(State::HandedOff, WORKER, "context-in-place"),
             TlsState::Coreless => verdict(State::Runtime, WORKER, "context-coreless"),
             TlsState::BlockOnPoll => {
                 verdict(State::Blocked, Role::BlockOn, "context-block-on-poll")
@@ -224,6 +224,43 @@ mod tests {
     }
 
     const CONFIRMED: (State, Role, TlsState) = (State::Idle, WORKER, TlsState::WorkerParked);
+
+    /// Reports carry them, and whoever reads reports by program knows them.
+    #[test]
+    fn rules_keep_their_names() {
+        let names: std::collections::BTreeSet<&str> = [
+            TlsState::Outside,
+            TlsState::HandedOff,
+            TlsState::CorelessPoll,
+            TlsState::WorkerPoll,
+            TlsState::WorkerParked,
+            TlsState::Coreless,
+            TlsState::BlockOnPoll,
+            TlsState::BlockOnParked,
+            TlsState::CurrentThreadPoll,
+            TlsState::CurrentThreadParked,
+        ]
+        .into_iter()
+        .flat_map(|state| {
+            [State::Blocked, State::Unknown]
+                .map(|by_stack| overrule(self::by_stack(by_stack, WORKER), state).rule.0)
+        })
+        .collect();
+        let wanted = [
+            "context-block-on-parked",
+            "context-block-on-poll",
+            "context-coreless",
+            "context-coreless-poll",
+            "context-current-thread-parked",
+            "context-current-thread-poll",
+            "context-in-place",
+            "context-outside",
+            "context-worker-parked",
+            "context-worker-poll",
+            "test",
+        ];
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), wanted);
+    }
 
     #[test]
     fn nothing_counts_before_it_is_confirmed() {
