@@ -10,7 +10,7 @@ use super::panics::panics;
 use super::role_times::{self, RoleTimes};
 use super::runtimes::{Evidence, RuntimeIndex, Runtimes};
 use super::sites::sites;
-use super::stack_facts::WaitRole;
+use super::stack_facts::{WaitRole, class_of};
 use super::stacks::{cpu_stacks, stacks, woken_stacks};
 use super::thread_times::BalancedTimes;
 use super::throttling;
@@ -20,7 +20,7 @@ use super::totals::Bounds;
 use super::totals::Totals;
 use super::verdict::{Findings, verdict};
 use super::whole::Whole;
-use crate::recording::{Header, Interval, OpenWait, Process, Tables, ThreadId};
+use crate::recording::{Header, Interval, Losses, OpenWait, Process, StackId, Tables, ThreadId};
 use crate::report::{CpuUse, Report, ThreadReport};
 use crate::runtime::State;
 use crate::units::{Nanos, Pid, Timestamp};
@@ -159,7 +159,7 @@ impl Analyzer {
             schema: SCHEMA,
             tool: header.tool.clone(),
             host: header.host.clone(),
-            target: target.cloned().unwrap_or_else(nobody),
+            target: target.cloned().unwrap_or_else(|| Process::unknown(Pid(0))),
             targets: tables.processes.clone(),
             started_at: rfc3339(header.started_at + (start - header.start).0 as f64 / 1e9),
             duration_ns: whole.length(),
@@ -178,12 +178,20 @@ impl Analyzer {
             panics: panics(&whole),
             cpu: cpu_use(&whole, &balanced),
             classified: self.totals.classified,
-            losses: self.totals.losses.clone(),
+            losses: self.losses(tables),
             clamped_ns: balanced.iter().map(|times| times.clamped).sum(),
             stacks,
             cpu_stacks,
             woken_stacks,
         }
+    }
+
+    fn losses(&self, tables: &Tables) -> Losses {
+        let unknown = |(stack, _): &(&StackId, _)| class_of(tables, **stack).0 == State::Unknown;
+        let stacks = self.totals.stacks.iter().filter(unknown);
+        let mut losses = self.totals.losses.clone();
+        losses.unknown_waits = stacks.map(|(_, waits)| waits.times.waits).sum();
+        losses
     }
 }
 
@@ -251,21 +259,4 @@ fn cpu_shares(whole: &Whole<'_>, balanced: &[BalancedTimes]) -> BTreeMap<Pid, f6
 fn cpu_share(whole: &Whole<'_>, running: Nanos) -> f64 {
     let cpus = whole.header.host.cpus.into();
     running.share_of(Nanos(whole.length().0.saturating_mul(cpus)))
-}
-
-/// What is known of a process where a recording has none.
-fn nobody() -> Process {
-    Process {
-        pid: Pid(0),
-        exe: String::new(),
-        build_id: None,
-        cmdline: Vec::new(),
-        tokio_version: None,
-        parent: None,
-        earlier: Vec::new(),
-        ended: None,
-        has_symbols: false,
-        has_lines: false,
-        panic_probes: None,
-    }
 }

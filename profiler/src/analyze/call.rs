@@ -23,8 +23,8 @@ const FUTEX_OPS: [&str; 14] = [
 ];
 /// `FUTEX_CMD_MASK`.
 const FUTEX_COMMAND: u64 = 0x7f;
-const CONNECT: u32 = 42;
-const FLOCK: u32 = 73;
+const CONNECT: u32 = crate::arch::syscall("connect");
+const FLOCK: u32 = crate::arch::syscall("flock");
 
 /// The call of a wait with this stack for this object: `read fd 12 /var/lib/x`, `futex wait`,
 /// `clock_nanosleep 20 ms`, `connect tcp 10.0.0.5:5432`, `openat "/var/lib/x"`. Raw: it may hold

@@ -6,13 +6,13 @@ use super::causes::Causes;
 use super::location::{Location, location, task};
 use super::object_groups::{MAX_OBJECTS, ObjectSum, shorten, sum_objects};
 use super::runtimes::{RuntimeIndex, Runtimes};
-use super::stack_facts::{WaitRole, class_of, object, part, whole_stack};
+use super::stack_facts::{WaitRole, class_of, most, object, part, whole_stack};
 use super::whole::Whole;
 use crate::cause::{ADVICE, Advice, Cause};
 use crate::recording::{ObjectId, ObjectKind, ProcessId, StackId, WaitObject};
 use crate::report::{CallObject, CallSite, CpuPart};
 use crate::units::Nanos;
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -61,19 +61,22 @@ pub(super) fn call_sites(whole: &Whole<'_>, runtimes: &Runtimes, causes: &Causes
         .into_iter()
         .map(|(key, calls)| site(whole, causes, key, &calls))
         .collect();
-    sites.sort_by(order);
+    sites.sort_by(|a, b| order(a).cmp(&order(b)));
     sites
 }
 
 /// By part, and in each by time, most first; then by whatever makes it a total order.
-fn order(a: &CallSite, b: &CallSite) -> Ordering {
-    let order = |site: &CallSite| (site.part, Reverse(site.total_ns), site.line, site.pid);
-    order(a)
-        .cmp(&order(b))
-        .then_with(|| a.function.cmp(&b.function))
-        .then_with(|| a.file.cmp(&b.file))
-        .then_with(|| a.wait.cmp(&b.wait))
-        .then_with(|| a.runtime.cmp(&b.runtime))
+fn order(site: &CallSite) -> impl Ord {
+    (
+        site.part,
+        Reverse(site.total_ns),
+        site.line,
+        site.pid,
+        &site.function,
+        &site.file,
+        &site.wait,
+        &site.runtime,
+    )
 }
 
 /// What is said of the calls of a site.
@@ -156,13 +159,6 @@ fn site(whole: &Whole<'_>, causes: &Causes, key: Key, site: &SiteCalls) -> CallS
         stack: worst.map(whole_stack).unwrap_or_default(),
         truncated: worst.and_then(|stack| stack.truncated),
     }
-}
-
-/// The key with the most time; of equals the first.
-fn most<K: Ord>(sums: BTreeMap<K, Nanos>) -> Option<K> {
-    sums.into_iter()
-        .max_by(|a, b| a.1.cmp(&b.1).then_with(|| b.0.cmp(&a.0)))
-        .map(|(key, _)| key)
 }
 
 /// What is said of a cause where the function called tells nothing more.

@@ -2,12 +2,12 @@
 
 use super::location::{location, task};
 use super::runtimes::{RuntimeIndex, Runtimes};
-use super::stack_facts::{WaitRole, part, whole_stack};
+use super::stack_facts::{WaitRole, most, part, whole_stack};
 use super::totals::LongPolls;
 use super::whole::Whole;
 use crate::recording::{PollEvidence, ProcessId, Stack, StackId};
 use crate::report::{CpuPart, CpuSite, LongPollSite, LongestPoll};
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -23,19 +23,12 @@ struct SiteSamples {
 impl SiteSamples {
     /// The stack with most samples.
     fn stack<'a>(&self, whole: &Whole<'a>) -> Option<&'a Stack> {
-        let most = self
-            .stacks
-            .iter()
-            .max_by_key(|(id, samples)| (**samples, Reverse(**id)));
-        most.and_then(|(id, _)| whole.tables.stack(*id))
+        most(&self.stacks).and_then(|id| whole.tables.stack(*id))
     }
 
     /// The task with most samples.
     fn task(&self) -> Option<Arc<str>> {
-        self.tasks
-            .iter()
-            .max_by_key(|(name, samples)| (**samples, Reverse(*name)))
-            .map(|(name, _)| name.clone())
+        most(&self.tasks).cloned()
     }
 }
 
@@ -80,18 +73,20 @@ pub(super) fn cpu_sites(whole: &Whole<'_>) -> Vec<CpuSite> {
             }
         })
         .collect();
-    sites.sort_by(order);
+    sites.sort_by(|a, b| order(a).cmp(&order(b)));
     sites
 }
 
 /// Most samples first.
-fn order(a: &CpuSite, b: &CpuSite) -> Ordering {
-    let order = |site: &CpuSite| (Reverse(site.samples), site.part, site.line);
-    order(a)
-        .cmp(&order(b))
-        .then_with(|| a.function.cmp(&b.function))
-        .then_with(|| a.file.cmp(&b.file))
-        .then_with(|| a.pid.cmp(&b.pid))
+fn order(site: &CpuSite) -> impl Ord {
+    (
+        Reverse(site.samples),
+        site.part,
+        site.line,
+        &site.function,
+        &site.file,
+        site.pid,
+    )
 }
 
 /// The polls that took a CPU for too long, by task, most time first. Where a poll was when it was
@@ -112,18 +107,20 @@ pub(super) fn long_polls(whole: &Whole<'_>, runtimes: &Runtimes) -> Vec<LongPoll
         .into_iter()
         .filter_map(|((_, runtime, _), polls)| long_poll_site(whole, runtime, &polls))
         .collect();
-    sites.sort_by(long_poll_order);
+    sites.sort_by(|a, b| long_poll_order(a).cmp(&long_poll_order(b)));
     sites
 }
 
 /// Most time first.
-fn long_poll_order(a: &LongPollSite, b: &LongPollSite) -> Ordering {
-    let order = |site: &LongPollSite| (Reverse(site.total_ns), site.longest.at_ns, site.line);
-    order(a)
-        .cmp(&order(b))
-        .then_with(|| a.function.cmp(&b.function))
-        .then_with(|| a.task.cmp(&b.task))
-        .then_with(|| a.pid.cmp(&b.pid))
+fn long_poll_order(site: &LongPollSite) -> impl Ord {
+    (
+        Reverse(site.total_ns),
+        site.longest.at_ns,
+        site.line,
+        &site.function,
+        &site.task,
+        site.pid,
+    )
 }
 
 fn long_poll_site(

@@ -23,8 +23,6 @@ mod runtimes;
 mod sites;
 mod stack_facts;
 mod stacks;
-#[cfg(test)]
-mod story;
 mod sweep;
 mod tasks;
 #[cfg(test)]

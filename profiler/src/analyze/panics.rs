@@ -6,7 +6,7 @@ use super::whole::Whole;
 use crate::recording::{PanicSum, ProcessId, Stack, StackId};
 use crate::report::{CpuPart, PanicReport, PanicSite};
 use crate::symbolize::FrameRef;
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 /// The panics; none where they were not counted.
@@ -25,7 +25,7 @@ pub(super) fn panics(whole: &Whole<'_>) -> Option<PanicReport> {
         .into_iter()
         .filter_map(|((_, part, location), sums)| site(whole, part, location, &sums))
         .collect();
-    sites.sort_by(order);
+    sites.sort_by(|a, b| order(a).cmp(&order(b)));
     let processes = whole.tables.processes.iter();
     let probes = || processes.clone().filter_map(|p| p.panic_probes.as_ref());
     Some(PanicReport {
@@ -87,11 +87,14 @@ fn by<'a>(stack: &'a Stack, location: &Location) -> Option<&'a str> {
 }
 
 /// Most first; then by whatever makes it a total order.
-fn order(a: &PanicSite, b: &PanicSite) -> Ordering {
-    let order = |site: &PanicSite| (Reverse(site.panics), site.part, site.line, site.pid);
-    order(a)
-        .cmp(&order(b))
-        .then_with(|| a.function.cmp(&b.function))
-        .then_with(|| a.file.cmp(&b.file))
-        .then_with(|| a.by.cmp(&b.by))
+fn order(site: &PanicSite) -> impl Ord {
+    (
+        Reverse(site.panics),
+        site.part,
+        site.line,
+        site.pid,
+        &site.function,
+        &site.file,
+        &site.by,
+    )
 }

@@ -1,6 +1,6 @@
 //! Percentiles out of exact durations and histograms.
 
-use crate::recording::HIST_BUCKETS;
+use crate::recording::{HIST_BUCKETS, bucket_of};
 use crate::units::Nanos;
 use std::cmp::Ordering;
 
@@ -17,12 +17,6 @@ pub(super) struct Durations {
     /// [`PARTS`] entries for each of the [`HIST_BUCKETS`]; empty while `exact` has room.
     fine: Vec<u32>,
     counts: Vec<u32>,
-}
-
-/// The bucket of `duration`, as [`HIST_BUCKETS`] defines it.
-fn bucket_of(duration: Nanos) -> usize {
-    let log2 = duration.0.checked_ilog2().unwrap_or(0);
-    usize::try_from(log2).map_or(HIST_BUCKETS - 1, |log2| log2.min(HIST_BUCKETS - 1))
 }
 
 /// The lowest duration of a bucket and how many there are in it.

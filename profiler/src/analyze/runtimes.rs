@@ -9,7 +9,8 @@ use super::stack_facts::{WaitRole, class_of};
 use super::sweep::Sweep;
 use super::thread_times::{self, BalancedTimes};
 use super::whole::Whole;
-use crate::recording::{ProcessId, StackId, ThreadId};
+use crate::arch::syscalls;
+use crate::recording::{ProcessId, ThreadId};
 use crate::report::{RuntimeKind, RuntimeReport, StateTimes, Stretch};
 use crate::runtime::{Flavor, Role, State};
 use crate::units::{Nanos, Pid};
@@ -77,17 +78,29 @@ pub(super) struct Evidence<'a> {
 /// A process's runtime, or that of a thread.
 type Owner = (ProcessId, Option<ThreadId>);
 
+/// What the workers of each runtime waited in.
+struct WorkerWaits {
+    /// For how long in the I/O driver; a runtime of which no worker ever did is not there.
+    in_driver: BTreeMap<Owner, Nanos>,
+    /// For how long each of those that still waited in a poll, the longest first.
+    still_blocked: BTreeMap<Owner, Vec<Nanos>>,
+}
+
 impl Evidence<'_> {
     /// Finds the runtimes.
     pub(super) fn runtimes(&self) -> Runtimes {
         let mut found: Vec<(Owner, RuntimeReport)> = Vec::new();
+        let waits = WorkerWaits {
+            in_driver: self.driver_times(),
+            still_blocked: self.still_blocked(),
+        };
         for &process in &self.processes() {
             found.extend(
-                self.multi_thread(process)
+                self.multi_thread(process, &waits)
                     .map(|report| ((process, None), report)),
             );
         }
-        found.extend(self.current_thread());
+        found.extend(self.current_thread(&waits));
         found.sort_by_key(|(owner, report)| (order(report), *owner));
         let is_worker = |times: &RoleTimes| times.main_role() == Role::Worker(Flavor::MultiThread);
         let times = self.role_times.iter();
@@ -145,7 +158,7 @@ impl Evidence<'_> {
         }
     }
 
-    fn multi_thread(&self, process: ProcessId) -> Option<RuntimeReport> {
+    fn multi_thread(&self, process: ProcessId, waits: &WorkerWaits) -> Option<RuntimeReport> {
         let mut states = StateTimes::new();
         for times in self.balanced_of(process) {
             thread_times::add_all(&mut states, &times.states_as(WaitRole::MULTI_THREAD));
@@ -164,10 +177,8 @@ impl Evidence<'_> {
             .min(distinct.saturating_sub(handed_off.peak()))
             .max(blocked.peak())
             .max(1);
-        let is_worker = |thread: ThreadId, role: Role| {
-            thread.process == process && role == Role::Worker(Flavor::MultiThread)
-        };
-        let driver = self.driver_time(is_worker);
+        let owner = (process, None);
+        let driver = waits.in_driver.get(&owner).copied();
         let pid = self.whole.pid(process);
         let mut report = report(
             pid,
@@ -177,7 +188,7 @@ impl Evidence<'_> {
             blocked,
             driver,
         );
-        report.wedged_ns = self.wedged(workers, is_worker);
+        report.wedged_ns = wedged(waits.still_blocked.get(&owner), workers);
         report.in_calls_ns = self.in_calls(self.balanced_of(process), WaitRole::MULTI_THREAD);
         Some(report)
     }
@@ -209,7 +220,7 @@ impl Evidence<'_> {
     }
 
     /// The `current_thread` runtimes, each with its thread.
-    fn current_thread(&self) -> Vec<(Owner, RuntimeReport)> {
+    fn current_thread(&self, waits: &WorkerWaits) -> Vec<(Owner, RuntimeReport)> {
         let balanced: BTreeMap<ThreadId, &BalancedTimes> = self
             .balanced
             .iter()
@@ -225,15 +236,13 @@ impl Evidence<'_> {
                 let states = own
                     .map(|times| times.states_as(WaitRole::CURRENT_THREAD))
                     .unwrap_or_default();
-                let is_own = |of: ThreadId, role: Role| {
-                    of == thread && role == Role::Worker(Flavor::CurrentThread)
-                };
-                let driver = self.driver_time(is_own);
+                let owner = (thread.process, Some(thread));
+                let driver = waits.in_driver.get(&owner).copied();
                 let pid = self.whole.pid(thread.process);
                 let mut report = report(pid, kind, 1, states, sweep, driver);
-                report.wedged_ns = self.wedged(1, is_own);
+                report.wedged_ns = wedged(waits.still_blocked.get(&owner), 1);
                 report.in_calls_ns = self.in_calls(own.into_iter(), WaitRole::CURRENT_THREAD);
-                ((thread.process, Some(thread)), report)
+                (owner, report)
             })
             .collect()
     }
@@ -250,38 +259,56 @@ impl Evidence<'_> {
         measured.then(|| times.map(part).sum())
     }
 
-    /// For how long threads were parked in the I/O driver; none where none ever was.
-    fn driver_time(&self, wanted: impl Fn(ThreadId, Role) -> bool) -> Option<Nanos> {
-        let is_driver = |thread: ThreadId, id: StackId| {
-            self.whole.tables.stack(id).is_some_and(|stack| {
-                stack.class.state == State::Idle
-                    && stack.syscall.is_some_and(|number| EPOLL.contains(&number))
-                    && wanted(thread, stack.class.role)
-            })
-        };
-        self.whole
-            .waits()
-            .filter(|(thread, stack, _)| is_driver(*thread, *stack))
-            .map(|(_, _, times)| times.blocked)
-            .reduce(|sum, time| sum + time)
+    /// For how long the workers of each runtime were parked in the I/O driver; a runtime of which
+    /// none ever was is not there.
+    fn driver_times(&self) -> BTreeMap<Owner, Nanos> {
+        let mut times: BTreeMap<Owner, Nanos> = BTreeMap::new();
+        for (thread, stack, wait) in self.whole.waits() {
+            let Some(stack) = self.whole.tables.stack(stack) else {
+                continue;
+            };
+            let in_driver = stack.class.state == State::Idle
+                && stack.syscall.is_some_and(|number| EPOLL.contains(&number));
+            if let Some(owner) = owner(thread, stack.class.role).filter(|_| in_driver) {
+                *times.entry(owner).or_default() += wait.blocked;
+            }
+        }
+        times
     }
 
-    /// For how long as many threads as there are workers had each been blocked in one wait when
-    /// the recording ended; zero where there are fewer.
-    fn wedged(&self, workers: usize, wanted: impl Fn(ThreadId, Role) -> bool) -> Nanos {
-        let mut open: Vec<Nanos> = self
-            .whole
-            .still_waiting()
-            .filter(|open| {
-                let (state, role) = class_of(self.whole.tables, open.stack);
-                state == State::Blocked && wanted(open.thread, role)
-            })
-            .map(|open| self.whole.end - open.since)
-            .collect();
-        open.sort_unstable_by_key(|time| Reverse(*time));
-        let last = workers.checked_sub(1).and_then(|last| open.get(last));
-        last.copied().unwrap_or_default()
+    /// For how long the workers of each runtime had been blocked, each in one wait, when the
+    /// recording ended; longest first.
+    fn still_blocked(&self) -> BTreeMap<Owner, Vec<Nanos>> {
+        let mut times: BTreeMap<Owner, Vec<Nanos>> = BTreeMap::new();
+        for open in self.whole.still_waiting() {
+            let (state, role) = class_of(self.whole.tables, open.stack);
+            if let Some(owner) = owner(open.thread, role).filter(|_| state == State::Blocked) {
+                let lasted = self.whole.end - open.since;
+                times.entry(owner).or_default().push(lasted);
+            }
+        }
+        for times in times.values_mut() {
+            times.sort_unstable_by_key(|time| Reverse(*time));
+        }
+        times
     }
+}
+
+/// For whose runtime a thread in `role` polls tasks.
+fn owner(thread: ThreadId, role: Role) -> Option<Owner> {
+    match role {
+        Role::Worker(Flavor::MultiThread) => Some((thread.process, None)),
+        Role::Worker(Flavor::CurrentThread) => Some((thread.process, Some(thread))),
+        Role::PoolThread | Role::BlockOn | Role::None => None,
+    }
+}
+
+/// For how long as many as `workers` threads had each been blocked in one wait; zero where there
+/// are fewer. `blocked` is the longest first.
+fn wedged(blocked: Option<&Vec<Nanos>>, workers: usize) -> Nanos {
+    let last = workers.checked_sub(1);
+    let wait = last.and_then(|last| blocked?.get(last));
+    wait.copied().unwrap_or_default()
 }
 
 /// The one with the most workers first.
@@ -290,8 +317,8 @@ fn order(report: &RuntimeReport) -> impl Ord + use<> {
     (Reverse(report.workers), report.kind, Reverse(blocked))
 }
 
-/// `epoll_wait`, `epoll_pwait` and `epoll_pwait2` on x86_64, in one of which the I/O driver parks.
-const EPOLL: [u32; 3] = [232, 281, 441];
+/// In one of which the I/O driver parks.
+const EPOLL: [u32; 3] = syscalls(["epoll_wait", "epoll_pwait", "epoll_pwait2"]);
 
 fn report(
     pid: Pid,

@@ -5,7 +5,7 @@ use super::causes::Causes;
 use super::location::{Location, location, task};
 use super::object_groups::{MAX_OBJECTS, groups, shorten, sum_objects};
 use super::quantile::Distribution;
-use super::stack_facts::{class_of, has_site, object, whole_stack};
+use super::stack_facts::{class_of, has_site, most, object, whole_stack};
 use super::totals::WaitTimes;
 use super::wakers::Wakers;
 use super::whole::Whole;
@@ -14,7 +14,7 @@ use crate::recording::{ObjectId, ProcessId, Stack, StackId};
 use crate::report::{ObjectTotal, Site, TASK_IDS, TaskIdTotal, TaskTotal};
 use crate::runtime::{Role, State};
 use crate::units::Nanos;
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -102,19 +102,22 @@ pub(super) fn sites(whole: &Whole<'_>, causes: &Causes) -> Vec<Site> {
         .filter(|(_, site)| site.times.waits > 0)
         .map(|(key, waits)| site(whole, causes, key, waits))
         .collect();
-    sites.sort_by(order);
+    sites.sort_by(|a, b| order(a).cmp(&order(b)));
     sites
 }
 
 /// By state, and in each by time, longest first; then by whatever makes it a total order.
-fn order(a: &Site, b: &Site) -> Ordering {
-    let order = |site: &Site| (site.state, Reverse(site.total_ns), site.line, site.role);
-    order(a)
-        .cmp(&order(b))
-        .then_with(|| a.function.cmp(&b.function))
-        .then_with(|| a.file.cmp(&b.file))
-        .then_with(|| a.wait.cmp(&b.wait))
-        .then_with(|| a.pid.cmp(&b.pid))
+fn order(site: &Site) -> impl Ord {
+    (
+        site.state,
+        Reverse(site.total_ns),
+        site.line,
+        site.role,
+        &site.function,
+        &site.file,
+        &site.wait,
+        site.pid,
+    )
 }
 
 /// The sites of the stacks with which threads waited in the range, empty.
@@ -229,11 +232,7 @@ fn cause(whole: &Whole<'_>, causes: &Causes, stacks: &Stacks) -> (Cause, Vec<Str
         }
     }
     rules.extend(by_cause);
-    let cause = sums
-        .into_iter()
-        .max_by_key(|(cause, time)| (*time, Reverse(*cause)))
-        .map_or(Cause::Other, |(cause, _)| cause);
-    (cause, rules)
+    (most(sums).unwrap_or(Cause::Other), rules)
 }
 
 /// What to do instead: what is said of the longest stack with `cause`.
@@ -260,9 +259,7 @@ fn longest_call(
             *sums.entry(call).or_default() += *time;
         }
     }
-    sums.into_iter()
-        .max_by(|a, b| a.1.cmp(&b.1).then_with(|| b.0.cmp(&a.0)))
-        .map_or_else(String::new, |(call, _)| call)
+    most(sums).unwrap_or_default()
 }
 
 fn tasks<'a>(stacks: impl Iterator<Item = (&'a Stack, Nanos)>) -> Vec<TaskTotal> {

@@ -4,6 +4,7 @@ use crate::recording::{ObjectId, Stack, StackId, Tables, WaitObject};
 use crate::report::CpuPart;
 use crate::runtime::{Flavor, Role, State};
 use crate::symbolize::FrameRef;
+use std::cmp::Reverse;
 
 /// What a thread was during a wait, for counting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,4 +86,10 @@ pub(super) fn part(state: State, role: Role) -> CpuPart {
         (State::Other, _) => CpuPart::Other,
         (State::Unknown | State::Running | State::Runnable, _) => CpuPart::Unknown,
     }
+}
+
+/// The key with the most; of equals the first.
+pub(super) fn most<K: Ord, V: Ord>(sums: impl IntoIterator<Item = (K, V)>) -> Option<K> {
+    let ordered = sums.into_iter().map(|(key, sum)| (sum, Reverse(key)));
+    ordered.max().map(|(_, Reverse(key))| key)
 }

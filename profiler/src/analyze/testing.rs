@@ -1,5 +1,7 @@
 //! Frames, stacks and recordings for the unit tests of this room.
 
+pub(super) mod story;
+
 use crate::recording::{
     Header, Host, Interval, OpenWait, Process, ProcessId, Recording, Stack, StackId, Tables,
     ThreadId, ThreadTimes, Tool, Wait, WaitSum,
@@ -99,17 +101,10 @@ pub(super) fn thread(tid: u32) -> ThreadId {
 /// A process of which little is known.
 pub(super) fn process(pid: u32) -> Process {
     Process {
-        pid: Pid(pid),
         exe: "/bin/app".to_owned(),
-        build_id: None,
-        cmdline: Vec::new(),
-        tokio_version: None,
-        parent: None,
-        earlier: Vec::new(),
-        ended: None,
         has_symbols: true,
         has_lines: true,
-        panic_probes: None,
+        ..Process::unknown(Pid(pid))
     }
 }
 
@@ -149,7 +144,7 @@ pub(super) fn recording(length: u64) -> Recording {
 pub(super) fn histogram(durations: &[u64]) -> Vec<u32> {
     let mut counts = vec![0; crate::recording::HIST_BUCKETS];
     for duration in durations {
-        counts[duration.checked_ilog2().unwrap_or(0) as usize] += 1;
+        counts[crate::recording::bucket_of(Nanos(*duration))] += 1;
     }
     counts
 }

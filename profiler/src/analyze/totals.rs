@@ -7,7 +7,7 @@ use super::tasks::Tasks;
 use super::thread_sums::ThreadSums;
 use crate::recording::{
     CallSum, Classified, Interval, LongPoll, Losses, ObjectId, PanicSum, PollEvidence, ProcessId,
-    ShadowCheck, StackId, Tables, ThreadId, Throttling, Wait, WaitSum, WakerId,
+    StackId, Tables, ThreadId, Throttling, Wait, WaitSum, WakerId,
 };
 use crate::units::Nanos;
 use std::collections::btree_map::Entry;
@@ -110,6 +110,8 @@ pub(super) struct Totals {
     pub(super) throttling: BTreeMap<ProcessId, Throttling>,
     pub(super) classified: Classified,
     pub(super) losses: Losses,
+    /// Threads that found no room, as many as there were at once.
+    threads_refused: u64,
 }
 
 /// Adds to an entry, or makes it if there is room; whether there was.
@@ -141,17 +143,22 @@ impl Totals {
 
     /// Adds what happened in `interval`.
     pub(super) fn add(&mut self, tables: &Tables, interval: &Interval) {
-        self.add_losses(&interval.losses);
-        self.add_classified(&interval.classified);
+        self.losses.add(&interval.losses);
+        self.classified.add(&interval.classified);
+        let mut refused = 0;
         for times in &interval.threads {
             let new = ThreadSums::default;
             let most = self.bounds.threads;
             if !add_within(&mut self.threads, most, times.thread, new, |sum| {
                 sum.add(times)
             }) {
-                self.losses.by_cause.threads_left_out += 1;
+                refused += 1;
             }
         }
+        // One that lives on comes with each interval: as many count as there were at once.
+        let more = u64::saturating_sub(refused, self.threads_refused);
+        self.threads_refused += more;
+        self.losses.by_cause.threads_left_out += more;
         for sum in &interval.sums {
             self.add_sum(sum);
         }
@@ -242,8 +249,7 @@ impl Totals {
             add,
         ) {
             stack.other_wakers += 1;
-            self.losses.timeline += 1;
-            self.losses.by_cause.timeline_full += 1;
+            self.losses.by_cause.wakers_left_out += 1;
         }
     }
 
@@ -324,84 +330,6 @@ impl Totals {
                     sum.throttled_periods.saturating_add(more.throttled_periods);
                 sum.throttled += more.throttled;
             }
-        }
-    }
-
-    fn add_classified(&mut self, more: &Classified) {
-        let Classified {
-            by_symbols,
-            by_context,
-            by_both,
-            by_neither,
-            agreed,
-            disagreed,
-            parks_known,
-        } = *more;
-        let sum = &mut self.classified;
-        sum.by_symbols = sum.by_symbols.saturating_add(by_symbols);
-        sum.by_context = sum.by_context.saturating_add(by_context);
-        sum.by_both = sum.by_both.saturating_add(by_both);
-        sum.by_neither = sum.by_neither.saturating_add(by_neither);
-        sum.parks_known = sum.parks_known.saturating_add(parks_known);
-        // These two are of the whole recording so far.
-        (sum.agreed, sum.disagreed) = (agreed, disagreed);
-    }
-
-    fn add_losses(&mut self, more: &Losses) {
-        let Losses {
-            events,
-            stacks,
-            truncated,
-            unresolved,
-            unknown_waits,
-            timeline,
-            objects,
-            walked,
-            functions_by_code,
-            samples,
-            calls,
-            mistaken_parks,
-            waits,
-            summed,
-            by_cause,
-            shadow,
-        } = more;
-        let sum = &mut self.losses;
-        for (sum, more) in [
-            (&mut sum.events, events),
-            (&mut sum.stacks, stacks),
-            (&mut sum.truncated, truncated),
-            (&mut sum.unresolved, unresolved),
-            (&mut sum.unknown_waits, unknown_waits),
-            (&mut sum.timeline, timeline),
-            (&mut sum.objects, objects),
-            (&mut sum.walked, walked),
-            (&mut sum.functions_by_code, functions_by_code),
-            (&mut sum.samples, samples),
-            (&mut sum.calls, calls),
-            (&mut sum.mistaken_parks, mistaken_parks),
-            (&mut sum.waits, waits),
-            (&mut sum.summed, summed),
-        ] {
-            *sum = sum.saturating_add(*more);
-        }
-        sum.by_cause.add(by_cause);
-        if let Some(more) = shadow {
-            let sum = sum.shadow.get_or_insert_default();
-            let ShadowCheck {
-                every,
-                copied,
-                compared,
-                differing,
-                given_up,
-                lost,
-            } = *more;
-            sum.every = every;
-            sum.copied = sum.copied.saturating_add(copied);
-            sum.compared = sum.compared.saturating_add(compared);
-            sum.differing = sum.differing.saturating_add(differing);
-            sum.given_up = sum.given_up.saturating_add(given_up);
-            sum.lost = sum.lost.saturating_add(lost);
         }
     }
 }

@@ -20,8 +20,6 @@ pub(super) struct LossCounters {
     waits: u64,
     /// Those of them that are in sums.
     summed: u64,
-    /// Those of them whose state is not known.
-    unknown: u64,
     told: Losses,
 }
 
@@ -82,12 +80,9 @@ impl LossCounters {
         self.waits = self.waits.saturating_add(waits);
     }
 
-    /// Of finished waits so many are in a sum; `known` is whether their state is.
-    pub(super) fn summed(&mut self, waits: u64, known: bool) {
+    /// Of finished waits so many are in a sum.
+    pub(super) fn summed(&mut self, waits: u64) {
         self.summed = self.summed.saturating_add(waits);
-        if !known {
-            self.unknown = self.unknown.saturating_add(waits);
-        }
     }
 
     /// What was lost since this was asked before.
@@ -157,7 +152,7 @@ impl LossCounters {
                 + by_cause.sums_left_out,
             truncated: counted.counters.truncated() + self.truncated,
             unresolved: counted.unresolved,
-            unknown_waits: self.unknown,
+            unknown_waits: 0,
             timeline: left_out.waits,
             objects: of(Counter::RingFullObject) + of(Counter::ObjectUnsummed),
             walked: of(Counter::Walks),
@@ -210,11 +205,11 @@ mod tests {
         };
         let mut losses = LossCounters::default();
         losses.finished(10);
-        losses.summed(6, true);
-        losses.summed(2, false);
+        losses.summed(6);
+        losses.summed(2);
         losses.mappings_beyond(5);
         let first = losses.take(&counted(3, false, 9));
-        assert_eq!((first.waits, first.summed, first.unknown_waits), (10, 8, 2));
+        assert_eq!((first.waits, first.summed), (10, 8));
         assert_eq!((first.timeline, first.by_cause.timeline_full), (3, 3));
         assert_eq!(first.by_cause.mappings_left_out, 5);
         let unread = |losses: &Losses| {

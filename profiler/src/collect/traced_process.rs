@@ -415,17 +415,9 @@ const fn no_throttling() -> Throttling {
 /// What a process tells of itself, without a look at its code.
 fn facts(target: &Target) -> recording::Process {
     recording::Process {
-        pid: target.pid(),
         exe: String::from_utf8_lossy(target.exe()).into_owned(),
-        build_id: None,
         cmdline: target.cmdline_text(),
-        tokio_version: None,
-        parent: None,
-        earlier: Vec::new(),
-        ended: None,
-        has_symbols: false,
-        has_lines: false,
-        panic_probes: None,
+        ..recording::Process::unknown(target.pid())
     }
 }
 

@@ -8,6 +8,13 @@ use serde::{Deserialize, Serialize};
 /// 0 also those of 0 ns, the last bucket everything longer.
 pub const HIST_BUCKETS: usize = 40;
 
+/// The bucket that counts waits of this length.
+#[must_use]
+pub fn bucket_of(length: Nanos) -> usize {
+    let log2 = length.0.checked_ilog2().unwrap_or(0);
+    usize::try_from(log2).map_or(HIST_BUCKETS - 1, |log2| log2.min(HIST_BUCKETS - 1))
+}
+
 /// One stretch of a recording. Intervals follow each other without a gap, and each is sound by
 /// itself: the times of a thread sum to what it lived in the interval.
 ///
@@ -258,4 +265,26 @@ pub struct Classified {
     pub disagreed: u64,
     /// Parks that the kernel side knew again, without walking their stacks.
     pub parks_known: u64,
+}
+
+impl Classified {
+    /// Adds those of the interval that follows.
+    pub fn add(&mut self, more: &Classified) {
+        let Classified {
+            by_symbols,
+            by_context,
+            by_both,
+            by_neither,
+            agreed,
+            disagreed,
+            parks_known,
+        } = *more;
+        self.by_symbols = self.by_symbols.saturating_add(by_symbols);
+        self.by_context = self.by_context.saturating_add(by_context);
+        self.by_both = self.by_both.saturating_add(by_both);
+        self.by_neither = self.by_neither.saturating_add(by_neither);
+        self.parks_known = self.parks_known.saturating_add(parks_known);
+        // These two are of the whole recording so far.
+        (self.agreed, self.disagreed) = (agreed, disagreed);
+    }
 }

@@ -14,7 +14,8 @@ pub struct Losses {
     pub truncated: u64,
     /// Distinct frames without a symbol.
     pub unresolved: u64,
-    /// Waits whose state the rules could not tell.
+    /// Waits whose state is unknown. A later interval may tell more of a stack, so it is counted when
+    /// the intervals are summed up; in an interval it is 0.
     pub unknown_waits: u64,
     /// Finished waits left out of the timeline because it was full; they are in the sums.
     pub timeline: u64,
@@ -38,7 +39,7 @@ pub struct Losses {
     /// seen, and a reason to distrust the idle times.
     #[serde(default)]
     pub mistaken_parks: u64,
-    /// Finished waits of threads with books, by the kernel side's own count.
+    /// Finished waits of known threads, by the kernel side's own count.
     #[serde(default)]
     pub waits: u64,
     /// Those of them that are in the sums, and so at some site or idle. The difference was lost to
@@ -79,6 +80,50 @@ impl Losses {
                 .map(|shadow| shadow.since(&earlier.shadow.unwrap_or_default())),
         }
     }
+
+    /// Adds what was lost in the interval that follows.
+    pub fn add(&mut self, more: &Losses) {
+        let Losses {
+            events,
+            stacks,
+            truncated,
+            unresolved,
+            unknown_waits,
+            timeline,
+            objects,
+            walked,
+            functions_by_code,
+            samples,
+            calls,
+            mistaken_parks,
+            waits,
+            summed,
+            by_cause,
+            shadow,
+        } = more;
+        for (sum, more) in [
+            (&mut self.events, events),
+            (&mut self.stacks, stacks),
+            (&mut self.truncated, truncated),
+            (&mut self.unresolved, unresolved),
+            (&mut self.unknown_waits, unknown_waits),
+            (&mut self.timeline, timeline),
+            (&mut self.objects, objects),
+            (&mut self.walked, walked),
+            (&mut self.functions_by_code, functions_by_code),
+            (&mut self.samples, samples),
+            (&mut self.calls, calls),
+            (&mut self.mistaken_parks, mistaken_parks),
+            (&mut self.waits, waits),
+            (&mut self.summed, summed),
+        ] {
+            *sum = sum.saturating_add(*more);
+        }
+        self.by_cause.add(by_cause);
+        if let Some(more) = shadow {
+            self.shadow.get_or_insert_default().add(more);
+        }
+    }
 }
 
 /// Stacks walked a second time, by framehop, on the same registers and memory.
@@ -111,6 +156,24 @@ impl ShadowCheck {
             // What a lost piece would have belonged to may come yet.
             lost: self.lost.saturating_sub(earlier.lost),
         }
+    }
+
+    /// Adds the counts of `more`.
+    pub fn add(&mut self, more: &ShadowCheck) {
+        let ShadowCheck {
+            every,
+            copied,
+            compared,
+            differing,
+            given_up,
+            lost,
+        } = *more;
+        self.every = every;
+        self.copied = self.copied.saturating_add(copied);
+        self.compared = self.compared.saturating_add(compared);
+        self.differing = self.differing.saturating_add(differing);
+        self.given_up = self.given_up.saturating_add(given_up);
+        self.lost = self.lost.saturating_add(lost);
     }
 }
 

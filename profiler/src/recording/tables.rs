@@ -86,6 +86,24 @@ pub struct Process {
 }
 
 impl Process {
+    /// A process of which nothing but its id is known.
+    #[must_use]
+    pub fn unknown(pid: Pid) -> Process {
+        Process {
+            pid,
+            exe: String::new(),
+            build_id: None,
+            cmdline: Vec::new(),
+            tokio_version: None,
+            parent: None,
+            earlier: Vec::new(),
+            ended: None,
+            has_symbols: false,
+            has_lines: false,
+            panic_probes: None,
+        }
+    }
+
     /// File name of the executable, raw.
     #[must_use]
     pub fn exe_name(&self) -> &str {

@@ -2,7 +2,7 @@
 
 use super::{build, build_range};
 use crate::analyze::Analyzer;
-use crate::analyze::story::{Random, Story, Told, thread};
+use crate::analyze::testing::story::{Random, Story, Told, thread};
 use crate::analyze::totals::Bounds;
 use crate::recording::{Recording, StackId};
 use crate::report::{Report, Verdict};
@@ -277,7 +277,7 @@ fn what_finds_no_room_is_counted_and_makes_no_other_figure_wrong() {
     for count in [
         lost.threads_left_out,
         lost.sums_left_out,
-        lost.timeline_full,
+        lost.wakers_left_out,
         lost.samples_left_out,
         lost.calls_left_out,
         lost.panics_left_out,
@@ -285,6 +285,8 @@ fn what_finds_no_room_is_counted_and_makes_no_other_figure_wrong() {
     ] {
         assert!(count > 0, "{lost:?}");
     }
+    // Each once, in however many intervals it lived.
+    assert_eq!(lost.threads_left_out, 3);
     for thread in &report.threads {
         let sum: Nanos = thread.states.values().copied().sum();
         assert_eq!(sum, thread.lived_ns);
@@ -359,4 +361,32 @@ fn no_interval_is_no_data() {
     assert_eq!(report.verdict, Verdict::NothingSeen);
     assert_eq!(report.duration_ns, Nanos::ZERO);
     assert_eq!(build_range(&recording, 3..9).verdict, Verdict::NothingSeen);
+}
+
+#[test]
+fn a_wait_is_unknown_only_while_its_stack_is() {
+    let recording = Story::random(1, 0).cut(&[]);
+    let waits_of = |wanted: StackId| -> u64 {
+        let sums = recording
+            .intervals
+            .iter()
+            .flat_map(|interval| &interval.sums);
+        let sums = sums.filter(|sum| sum.stack == wanted);
+        sums.map(|sum| sum.waits).sum()
+    };
+    let mut later = recording.tables.clone();
+    let mut before = recording.tables.clone();
+    for (tables, state) in [(&mut before, State::Unknown), (&mut later, State::Blocked)] {
+        tables.stacks[BLOCKED.index()].class.state = state;
+    }
+    let mut analyzer = Analyzer::new(&recording.header);
+    for interval in &recording.intervals {
+        analyzer.add(&before, interval.clone());
+    }
+    assert!(waits_of(BLOCKED) > 0);
+    let unknown = |tables| {
+        let report = analyzer.report(&recording.header, tables);
+        report.losses.unknown_waits
+    };
+    assert_eq!(unknown(&before) - unknown(&later), waits_of(BLOCKED));
 }

@@ -1,7 +1,7 @@
 //! Rules of the summing-up that need a whole recording.
 
 use crate::analyze::build;
-use crate::analyze::story::Random;
+use crate::analyze::testing::story::Random;
 use crate::analyze::testing::{app, library, recording, runtime, stack, thread};
 use crate::recording::{Recording, SampleSum, Sampling, StackId, Waker, WakerId};
 use crate::report::{RuntimeKind, Verdict};

@@ -1,7 +1,7 @@
 //! A made-up program for tests, of which every instant is known: it can be cut into intervals
 //! anywhere.
 
-use super::testing::{app, histogram, library, process, recording, stack};
+use super::{app, histogram, library, process, recording, stack};
 use crate::recording::{
     CallSum, Interval, LongPoll, Object, ObjectId, ObjectKind, OpenWait, PanicSum, PollEvidence,
     ProcessId, Recording, SampleSum, Sampling, StackId, ThreadId, ThreadTimes, Throttling, Wait,
@@ -12,14 +12,14 @@ use crate::units::{Nanos, Pid, Tid, Timestamp};
 use std::collections::BTreeMap;
 
 /// A small generator of pseudo-random numbers (xorshift64*), so that a failure can be repeated.
-pub(super) struct Random(u64);
+pub(in crate::analyze) struct Random(u64);
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Random {
+    pub(in crate::analyze) fn new(seed: u64) -> Random {
         Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    pub(super) fn below(&mut self, end: u64) -> u64 {
+    pub(in crate::analyze) fn below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -29,26 +29,26 @@ impl Random {
 
 /// One wait, in time since the start.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Told {
-    pub(super) thread: ThreadId,
-    pub(super) stack: StackId,
-    pub(super) object: Option<ObjectId>,
-    pub(super) start: u64,
-    pub(super) wakeup: u64,
-    pub(super) end: u64,
-    pub(super) waker: Option<WakerId>,
-    pub(super) task_id: Option<u64>,
+pub(in crate::analyze) struct Told {
+    pub(in crate::analyze) thread: ThreadId,
+    pub(in crate::analyze) stack: StackId,
+    pub(in crate::analyze) object: Option<ObjectId>,
+    pub(in crate::analyze) start: u64,
+    pub(in crate::analyze) wakeup: u64,
+    pub(in crate::analyze) end: u64,
+    pub(in crate::analyze) waker: Option<WakerId>,
+    pub(in crate::analyze) task_id: Option<u64>,
 }
 
 /// What happened. A thread runs when it does not wait, from the start to the end.
-pub(super) struct Story {
-    pub(super) base: Recording,
-    pub(super) length: u64,
-    pub(super) threads: Vec<ThreadId>,
+pub(in crate::analyze) struct Story {
+    pub(in crate::analyze) base: Recording,
+    pub(in crate::analyze) length: u64,
+    pub(in crate::analyze) threads: Vec<ThreadId>,
     /// Of each thread one after another.
-    pub(super) waits: Vec<Told>,
+    pub(in crate::analyze) waits: Vec<Told>,
     /// When a sample was taken, of whom and where.
-    pub(super) samples: Vec<(u64, ThreadId, StackId)>,
+    pub(in crate::analyze) samples: Vec<(u64, ThreadId, StackId)>,
 }
 
 const ROLES: [(State, Role); 7] = [
@@ -63,7 +63,7 @@ const ROLES: [(State, Role); 7] = [
 
 impl Story {
     /// Two processes with some threads and every kind of stack.
-    pub(super) fn random(seed: u64, min_block: u64) -> Story {
+    pub(in crate::analyze) fn random(seed: u64, min_block: u64) -> Story {
         let mut random = Random::new(seed);
         let mut story = Story::new(1_000 + random.below(1_000_000), min_block);
         let stacks = story.base.tables.stacks.len() as u64;
@@ -97,7 +97,7 @@ impl Story {
         story
     }
 
-    pub(super) fn new(length: u64, min_block: u64) -> Story {
+    pub(in crate::analyze) fn new(length: u64, min_block: u64) -> Story {
         let mut base = recording(length);
         base.intervals.clear();
         base.header.min_block = Nanos(min_block);
@@ -142,7 +142,7 @@ impl Story {
     }
 
     /// The recording of it with intervals that end at each of `cuts`, in order.
-    pub(super) fn cut(&self, cuts: &[u64]) -> Recording {
+    pub(in crate::analyze) fn cut(&self, cuts: &[u64]) -> Recording {
         let mut recording = self.base.clone();
         let ends = cuts.iter().copied().chain([self.length]);
         let mut from = 0;
@@ -282,7 +282,7 @@ impl Story {
 }
 
 /// A thread of one of the processes.
-pub(super) fn thread(process: u32, tid: u32) -> ThreadId {
+pub(in crate::analyze) fn thread(process: u32, tid: u32) -> ThreadId {
     ThreadId {
         process: ProcessId(process),
         tid: Tid(tid),

@@ -10,7 +10,6 @@ use crate::collect::sums::Key;
 use crate::decode::{Phase, SumKey, ThreadState};
 use crate::process::deadline;
 use crate::recording::{Interval, Losses, OpenWait, ThreadId, WaitSum};
-use crate::runtime::State;
 use crate::units::Timestamp;
 use anyhow::Result;
 use std::collections::{HashMap, HashSet};
@@ -209,9 +208,7 @@ impl Collector {
             self.losses.finished(times.waits);
         }
         for sum in sums {
-            let class = self.stacks.get(sum.stack).map(|stack| stack.class.state);
-            let known = class.is_some_and(|state| state != State::Unknown);
-            self.losses.summed(sum.waits, known);
+            self.losses.summed(sum.waits);
         }
         self.losses.truncated(self.pending.take_truncated());
         self.losses.take(&Counted {

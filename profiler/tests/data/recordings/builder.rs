@@ -3,7 +3,7 @@
 use holdup::recording::{
     HIST_BUCKETS, Header, Holder, Host, Interval, LongPoll, Losses, Object, ObjectId, ObjectKind,
     OpenWait, PollEvidence, Process, ProcessId, Recording, SampleSum, Sampling, Stack, StackId,
-    Tables, ThreadId, ThreadTimes, Tool, Wait, WaitObject, WaitSum, Waker, WakerId,
+    Tables, ThreadId, ThreadTimes, Tool, Wait, WaitObject, WaitSum, Waker, WakerId, bucket_of,
 };
 use holdup::runtime::{Classification, Flavor, Role, RuleName, State};
 use holdup::symbolize::{Frame, FrameRef, Naming, Origin, Space};
@@ -311,7 +311,7 @@ impl Builder {
     }
 
     fn sum(&mut self, tid: u32, stack: StackId, blocked: u64, timed: Option<u64>) {
-        let bucket = (blocked.max(1).ilog2() as usize).min(HIST_BUCKETS - 1);
+        let bucket = bucket_of(Nanos(blocked));
         let (thread, object) = (self.id(tid), self.object);
         let sums = &mut self.interval.sums;
         let known = |s: &WaitSum| s.thread == thread && s.stack == stack && s.object == object;

@@ -93,7 +93,7 @@ pub fn lossy() -> Recording {
         stacks: 3,
         truncated: 31,
         unresolved: 4,
-        unknown_waits: 1,
+        unknown_waits: 0,
         timeline: 70_000,
         objects: 17,
         mistaken_parks: 0,
