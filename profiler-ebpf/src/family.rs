@@ -110,12 +110,11 @@ fn copy(from: Watched, to: u32, now: u64) -> Option<()> {
         (*child).exec_count = (*parent).exec_count;
         (*child).address_epoch = (*parent).address_epoch;
         (*child).follow = 1;
-        (*child).layout = (*parent).layout;
         (*child).start = now;
-        (*child).context_below_fs = (*parent).context_below_fs;
         (*child).worker_below_fs = (*parent).worker_below_fs;
         (*child).current_thread_below_fs = (*parent).current_thread_below_fs;
         (*child).budget_below_fs = (*parent).budget_below_fs;
+        (*child).contexts = (*parent).contexts;
     }
     Some(())
 }

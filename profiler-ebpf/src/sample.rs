@@ -27,7 +27,7 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
     count(Counter::Samples);
     let regs = registers::of_current(registers::COPY_OF_SAMPLE);
     let fs = registers::of_current_task(config::off_task_fsbase());
-    let context = context::at_fs(fs, process);
+    let context = context::at_fs::<{ slot::SAMPLE }>(fs, process);
     let table = filter::table(process);
     let walked =
         unwind::walk_user::<{ slot::SAMPLE }>(regs.ip, regs.sp, regs.bp, table, Reading::ANEW);
@@ -47,7 +47,7 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
         (*sample).waits = waits;
         (*sample).task_id = context.task_id;
         (*sample).core = context.core;
-        (*sample).tick = context::tick(context.core, process);
+        (*sample).tick = context::tick(&context, process);
         emit::prepare(message, now);
         let kind = stack_kind::SAMPLE << 16 | outcome << 8 | context.tls_state;
         let kind = stack::era(process, table) ^ u64::from(kind);

@@ -4,14 +4,13 @@ use super::load::{SNAPSHOT, program};
 use super::memlock::MemlockRaised;
 use super::tables::{MappingTable, Tables};
 use crate::decode::{DecodeError, Event, decode};
-use crate::process::module::TlsContext;
+use crate::runtime::tokio::ContextsOfProcess;
 use crate::units::{Pid, Tid, Timestamp};
 use anyhow::{Context, Result, bail};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::Iter;
 use aya::{Btf, Ebpf};
 use aya_log::EbpfLogger;
-use profiler_common::context::layout;
 use profiler_common::counter::Counter;
 use profiler_common::map::{
     Aggregate, AggregateKey, FILTER_FREED, FILTER_PROBES, FILTER_SIZE, FILTER_SLOT,
@@ -369,10 +368,9 @@ pub fn process_entry(
     table: MappingTable,
     table_version: u32,
     start: Timestamp,
-    context: Option<TlsContext>,
+    contexts: &ContextsOfProcess,
 ) -> Process {
-    let [worker_below_fs, current_thread_below_fs, budget_below_fs] =
-        context.map_or([0; 3], |context| context.variables_below_fs);
+    let [worker_below_fs, current_thread_below_fs, budget_below_fs] = contexts.variables_below_fs;
     Process {
         tgid: pid.0,
         table: table.number,
@@ -381,12 +379,12 @@ pub fn process_entry(
         exec_count: 0,
         address_epoch: 0,
         follow: 0,
-        layout: context.map_or(layout::NONE, |context| context.layout),
+        reserved: 0,
         start: start.0,
-        context_below_fs: context.map_or(0, |context| context.below_fs),
         worker_below_fs,
         current_thread_below_fs,
         budget_below_fs,
-        tick: context.map_or(0, |context| context.tick),
+        reserved2: 0,
+        contexts: contexts.places,
     }
 }

@@ -7,6 +7,7 @@ use crate::host::{Area, Refusal, Requirement};
 use crate::process::module::Module;
 use crate::process::{MappingKind, Target};
 use crate::render::check::CheckedTarget;
+use crate::runtime::tokio::TokioImage;
 use crate::symbolize::separate_debug_file;
 use crate::units::Pid;
 use crate::unwind::UnwindTable;
@@ -23,6 +24,8 @@ struct Code {
     name: String,
     /// What its image says; the error where that cannot be read.
     facts: Result<Module, String>,
+    /// What it says of tokio.
+    tokio: TokioImage,
     /// Whether its stacks can be walked; the error where not.
     unwinds: Result<(), String>,
 }
@@ -132,9 +135,13 @@ fn modules(target: &Target) -> io::Result<Vec<Code>> {
                 ),
                 Err(error) => (Err(error.to_string()), Err(String::new())),
             };
+            let tokio = image
+                .ok()
+                .and_then(|image| TokioImage::from_elf(&image).ok());
             Code {
                 name: mapping.file_name(),
                 facts,
+                tokio: tokio.unwrap_or_default(),
                 unwinds,
             }
         })
@@ -213,21 +220,22 @@ fn problems<'a>(
 
 fn tokio(target: &Target, modules: &[Code]) -> Requirement {
     let requirement = new("target-tokio", "tokio", "tell workers from other threads");
-    let traces = modules
-        .iter()
-        .filter_map(|module| Some(&module.facts.as_ref().ok()?.tokio));
-    let mut versions: Vec<&str> = Vec::new();
-    let mut present = false;
-    for trace in traces {
-        present |= trace.present;
-        versions.extend(trace.versions.iter().map(String::as_str));
+    let images = || modules.iter().map(|module| &module.tokio);
+    if !images().any(|image| image.present) {
+        return refused(requirement, &no_runtime(target));
     }
+    if let Some(old) = images().find_map(TokioImage::not_understood) {
+        return requirement.limited(format!(
+            "tokio {old} is not understood: the first version that is is 1.20"
+        ));
+    }
+    let versions = images().flat_map(|image| image.versions.iter().map(String::as_str));
+    let mut versions: Vec<&str> = versions.collect();
     versions.sort_unstable();
     versions.dedup();
-    match (present, versions.as_slice()) {
-        (false, _) => refused(requirement, &no_runtime(target)),
-        (true, []) => requirement.found("of unknown version"),
-        (true, versions) => requirement.found(versions.join(", ")),
+    match versions.as_slice() {
+        [] => requirement.found("version not known"),
+        versions => requirement.found(versions.join(", ")),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::recording::StackId;
 use crate::runtime::tokio::TlsState;
 use crate::units::{Addr, Pid, Tid};
 use crate::unwind::{Regs, RemoteMemory, walk, walk_outcome};
-use profiler_common::context::{self, LAYOUT_A, LAYOUT_B, Memory, Words, layout};
+use profiler_common::context::{self, Block, Context, Found, Memory, Place, WORDS, Words, base};
 use profiler_common::record::SnapshotRecord;
 use std::collections::{HashMap, HashSet};
 
@@ -147,21 +147,34 @@ impl InitialWaits {
     }
 }
 
-/// What tokio's thread-local state says of a thread that waits, by its FS base. Where the state is
-/// in several variables (tokio 1.20), those have names, and so have the frames.
+/// What tokio's thread-local state says of a thread that waits, by its FS base.
 fn place(process: &TracedProcess, fs: u64, memory: &RemoteMemory) -> TlsState {
-    let Some(known) = process.context else {
-        return TlsState::Unknown;
-    };
-    let fields = match known.layout {
-        layout::A => LAYOUT_A,
-        layout::B => LAYOUT_B,
-        _ => return TlsState::Unknown,
-    };
-    let words: Words = memory.words(fs.wrapping_sub(known.below_fs));
-    // Of memory that cannot be read nothing but zeros is there, and no context is that.
-    if words == [0; _] {
-        return TlsState::Unknown;
+    let found = process
+        .contexts
+        .places()
+        .map(|place| at_place(fs, place, memory));
+    found
+        .reduce(context::heavier)
+        .map_or(TlsState::Unknown, |found| found.tls_state.into())
+}
+
+/// By one copy of tokio. Where the state is in several variables (tokio 1.20), those have names,
+/// and so have the frames.
+fn at_place(fs: u64, place: &Place, memory: &RemoteMemory) -> Found {
+    if place.base == base::VARIABLES {
+        return Found::UNKNOWN;
     }
-    context::found(&words, fields, memory).tls_state.into()
+    let at = match context::locate(fs, place, memory) {
+        Block::At(at) => at,
+        Block::Untouched => return Found::UNTOUCHED,
+        Block::Unreadable => return Found::UNKNOWN,
+    };
+    let mut words: Words = [0; WORDS];
+    for (n, word) in words.iter_mut().enumerate().take(place.fields.words.into()) {
+        let Some(read) = memory.word(at.wrapping_add(8 * n as u64)) else {
+            return Found::UNKNOWN;
+        };
+        *word = read;
+    }
+    context::found(&Context::of(&words, &place.fields), memory)
 }

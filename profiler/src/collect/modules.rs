@@ -3,6 +3,7 @@
 use crate::bpf::{TableError, TableSpan, Tables};
 use crate::process::module::{Functions, Module, ModuleError};
 use crate::process::{Budget, Mapping, MappingKind, PrivateCopy, Target};
+use crate::runtime::tokio::TokioImage;
 use crate::symbolize::ModuleSource;
 use crate::units::{Addr, Svma};
 use crate::unwind::{Sections, UnwindTable};
@@ -35,6 +36,8 @@ pub(super) struct Loaded {
     pub(super) source: ModuleSource,
     /// What the image says of itself; none where it is no ELF file that we can read.
     pub(super) facts: Option<Module>,
+    /// What it says of tokio.
+    pub(super) tokio: TokioImage,
     /// Where its rows are; none where there are none.
     span: Option<TableSpan>,
     /// What the rows are relative to.
@@ -142,6 +145,7 @@ impl AddressMap {
 struct Read {
     image: Option<Image>,
     facts: Option<Module>,
+    tokio: TokioImage,
     table: Option<UnwindTable>,
     functions: Functions,
     problem: Option<String>,
@@ -298,6 +302,7 @@ impl Modules {
                 functions,
             },
             facts: read.facts,
+            tokio: read.tokio,
             span,
             base,
             copy,
@@ -461,6 +466,7 @@ fn read(mut image: Image) -> Read {
     }
     Read {
         facts,
+        tokio: TokioImage::from_elf(bytes).unwrap_or_default(),
         table,
         functions,
         problem,

@@ -8,6 +8,7 @@ use holdup::bpf::{Programs, monotonic, process_entry};
 use holdup::decode::Event;
 use holdup::host::KernelBtf;
 use holdup::process::module::Module;
+use holdup::runtime::tokio::ContextsOfProcess;
 use holdup::units::{Addr, Nanos, Pid, Tid};
 use holdup::unwind::{Regs, RemoteMemory, UnwindTable};
 use profiler_common::map::{PHASE_BLOCKED, Thread};
@@ -83,7 +84,16 @@ pub(crate) fn compare(variant: Variant) -> Result<Outcome, String> {
     mappings.sort_by_key(|mapping| mapping.begin);
     let table = kernel.tables().install(&mappings).map_err(text)?;
     kernel
-        .watch(0, process_entry(Pid(pid), table, 1, monotonic(), None))
+        .watch(
+            0,
+            process_entry(
+                Pid(pid),
+                table,
+                1,
+                monotonic(),
+                &ContextsOfProcess::default(),
+            ),
+        )
         .map_err(text)?;
 
     fixture.go()?;

@@ -91,11 +91,11 @@ impl Session {
         let shares = process.start != self.start && self.is_shared(n);
         if !exec && !shares && *self.maps.get(self.table_version_of(n)) == map {
             self.maps.confirm(self.table_version_of(n));
+            if let Some(process) = self.processes.get_mut(n) {
+                process.found_nothing_new(&self.modules, &map);
+            }
             // The kernel side may have been told that it knows nothing.
             self.tell(n, false)?;
-            if let Some(process) = self.processes.get_mut(n) {
-                process.found_nothing_new();
-            }
             return Ok(());
         }
         self.install(n, map, mappings, exec)?;
@@ -183,9 +183,9 @@ impl Session {
 
     fn entry(&self, n: usize) -> Option<(u32, Process)> {
         let process = self.processes.get(n)?;
-        let (table_version, context) = (process.table_version, process.context);
+        let (table_version, contexts) = (process.table_version, &process.contexts);
         let (table, start) = (process.table?, process.start);
-        let mut entry = process_entry(process.pid, table, table_version, start, context);
+        let mut entry = process_entry(process.pid, table, table_version, start, contexts);
         entry.exec_count = process.exec_count;
         entry.address_epoch = process.address_epoch;
         entry.follow = self.options.follow.into();

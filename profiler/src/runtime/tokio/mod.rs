@@ -11,6 +11,8 @@
 //! them.
 
 mod classify;
+mod contexts;
+mod image;
 mod markers;
 mod path;
 mod pool_threads;
@@ -19,6 +21,8 @@ mod rules;
 mod tls_state;
 
 pub use classify::Classifier;
+pub use contexts::{ContextsOfProcess, LoadedTokio};
+pub use image::{ContextAt, Contexts, NoContext, TokioImage, Variables};
 pub(crate) use path::normalise;
 pub use pool_threads::{Observation, PoolThreads};
 pub use program_model::ProgramModel;
