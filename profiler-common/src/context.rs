@@ -324,16 +324,27 @@ pub const fn weight(state: u32) -> u32 {
 /// The greatest [`weight`].
 pub const HEAVIEST: u32 = 4;
 
-/// What a thread is by two copies of tokio. That it is none's takes that all could be read.
+/// Whether one copy of tokio says more of a thread than another. That the thread is none's takes that
+/// all could be read.
 #[inline(always)]
-pub fn heavier(one: Found, other: Found) -> Found {
-    let (a, b) = (weight(one.tls_state), weight(other.tls_state));
-    if a.max(b) == 1 && a.min(b) == 0 {
-        Found::UNKNOWN
-    } else if a >= b {
-        one
+pub const fn is_heavier(one: u32, other: u32) -> bool {
+    let (one, other) = (weight(one), weight(other));
+    if other == weight(tls_state::FOREIGN) {
+        one != other
+    } else if one == weight(tls_state::FOREIGN) {
+        false
     } else {
+        one > other
+    }
+}
+
+/// What a thread is by two copies of tokio.
+#[inline(always)]
+pub const fn heavier(one: Found, other: Found) -> Found {
+    if is_heavier(other.tls_state, one.tls_state) {
         other
+    } else {
+        one
     }
 }
 

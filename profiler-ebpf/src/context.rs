@@ -15,12 +15,16 @@ use profiler_common::record::NO_TICK;
 
 use crate::config;
 use crate::filter::{self, Task, Watched};
-use crate::maps::slot;
+use crate::maps::{PROCESSES, slot};
 
 /// The context being read. In a map, and not on the stack: where its fields are is known at run
 /// time only, and before Linux 5.12 no program may read its stack at such places.
 #[map]
 static CONTEXT_WORDS: PerCpuArray<Words> = PerCpuArray::with_max_entries(slot::COUNT, 0);
+
+/// What was found, for each slot: of all copies of tokio, and after those of the last one asked.
+#[map]
+static FOUND: PerCpuArray<Found> = PerCpuArray::with_max_entries(2 * slot::COUNT, 0);
 
 /// The current task's own memory.
 struct Own;
@@ -75,44 +79,74 @@ pub(crate) fn at_fs<const SLOT: u32>(fs: u64, process: Watched) -> Found {
         // Another program is executed, and its context may be elsewhere.
         return Found::UNKNOWN;
     }
-    let mut found = Found::UNKNOWN;
-    by_places(fs, process.process, SLOT, &mut found);
-    found
+    context_of(fs, process.index, SLOT);
+    match FOUND.get_ptr(SLOT) {
+        // SAFETY: a live per-CPU value.
+        Some(found) => unsafe { *found },
+        None => Found::UNKNOWN,
+    }
 }
 
-/// Apart, as what it keeps on the stack would add to its callers': 512 bytes are all there is for a
-/// chain of calls.
+/// What the thread is by all copies of tokio in its process: left in [`FOUND`] at `slot`.
+///
+/// A global function, as [`crate::unwind`] has one: the verifier looks at it once, and not once for
+/// each way in which the programs come here.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn by_places(fs: u64, process: *const Process, slot: u32, found: &mut Found) {
+extern "C" fn context_of(fs: u64, process: u32, slot: u32) -> u32 {
+    let (Some(best), Some(here)) = (
+        FOUND.get_ptr_mut(slot),
+        FOUND.get_ptr_mut(slot.wrapping_add(slot::COUNT)),
+    ) else {
+        return 0;
+    };
     let mut n = 0;
-    while n < PLACES {
-        // SAFETY: a live array value.
-        let place = unsafe { (&raw const (*process).contexts).cast::<Place>().add(n) };
-        // SAFETY: as above.
-        if unsafe { (*place).base } == base::NONE {
-            return;
+    // SAFETY: live per-CPU values, whose slot no program has that may interrupt this one.
+    unsafe {
+        *best = Found::UNKNOWN;
+        while n < PLACES as u32 {
+            if context_at(fs, process, n, slot) == 0 {
+                break;
+            }
+            if n == 0 || context::is_heavier((*here).tls_state, (*best).tls_state) {
+                *best = *here;
+            }
+            if context::weight((*best).tls_state) == HEAVIEST {
+                break;
+            }
+            n += 1;
         }
-        let mut here = Found::UNKNOWN;
-        at_place(fs, process, place, slot, &mut here);
-        here.place = n as u32;
-        *found = if n == 0 { here } else { context::heavier(*found, here) };
-        if context::weight(found.tls_state) == HEAVIEST {
-            return;
-        }
-        n += 1;
     }
+    0
 }
 
-#[inline(always)]
-fn at_place(fs: u64, process: *const Process, place: *const Place, slot: u32, found: &mut Found) {
-    // SAFETY: a live array value.
-    let place = unsafe { &*place };
-    match context::locate(fs, place, &Own) {
-        Block::Unreadable => {}
-        Block::Untouched => *found = Found::UNTOUCHED,
-        Block::At(at) if place.base == base::VARIABLES => *found = of_variables(fs, at, process),
-        Block::At(at) => *found = of(at, place, slot),
+/// What the thread is by one copy of tokio; 0 where there is none of that number. A global function
+/// as [`context_of`], for which it leaves what it finds.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn context_at(fs: u64, process: u32, n: u32, slot: u32) -> u32 {
+    let (Some(process), Some(found)) = (
+        PROCESSES.get_ptr(process),
+        FOUND.get_ptr_mut(slot.wrapping_add(slot::COUNT)),
+    ) else {
+        return 0;
+    };
+    // SAFETY: live map values, and an index within the array.
+    unsafe {
+        let places = (&raw const (*process).contexts).cast::<Place>();
+        let place = &*places.add(n as usize & (PLACES - 1));
+        if place.base == base::NONE {
+            return 0;
+        }
+        *found = match context::locate(fs, place, &Own) {
+            Block::Unreadable => Found::UNKNOWN,
+            Block::Untouched => Found::UNTOUCHED,
+            Block::At(at) if place.base == base::VARIABLES => of_variables(fs, at, process),
+            Block::At(at) => of(at, place, slot),
+        };
+        (*found).place = n;
     }
+    1
 }
 
 #[inline(always)]
