@@ -17,7 +17,7 @@ use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
-    calls, harm, hostile, kernel_walk, life, losses, privilege, safety, selftest, stripped,
+    calls, harm, hostile, kernel_walk, library, life, losses, privilege, safety, selftest, stripped,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -113,6 +113,7 @@ fn main() -> ExitCode {
     trials.extend(safety::trials());
     trials.extend(hostile::trials());
     trials.extend(life::trials());
+    trials.extend(library::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

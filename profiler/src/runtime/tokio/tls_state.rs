@@ -375,7 +375,10 @@ mod tests {
         let mut agreement = Agreement::default();
         let unnamed = by_stack(State::Unknown, Role::None);
         agreement.add(&unnamed, Some(0), TlsState::Foreign);
-        assert!(!agreement.trusted(), "a place without a context says so, too");
+        assert!(
+            !agreement.trusted(),
+            "a place without a context says so, too"
+        );
         agreement.add(&unnamed, Some(EPOLL_WAIT), TlsState::WorkerParked);
         assert!(agreement.trusted());
         for (tls_state, state) in [
