@@ -7,7 +7,7 @@ use super::modules::Modules;
 use super::traced_process::TracedProcess;
 use crate::bpf::Programs;
 use crate::recording::StackId;
-use crate::runtime::tokio::TlsState;
+use crate::runtime::tokio::{ThreadContext, TlsState};
 use crate::units::{Addr, Pid, Tid};
 use crate::unwind::{Regs, RemoteMemory, walk, walk_outcome};
 use profiler_common::context::{self, Block, Context, Found, Memory, Place, WORDS, Words, base};
@@ -155,7 +155,7 @@ fn place(process: &TracedProcess, fs: u64, memory: &RemoteMemory) -> TlsState {
         .map(|place| at_place(fs, place, memory));
     found
         .reduce(context::heavier)
-        .map_or(TlsState::Unknown, |found| found.tls_state.into())
+        .map_or(TlsState::Unknown, |found| ThreadContext::from(found).state)
 }
 
 /// By one copy of tokio. Where the state is in several variables (tokio 1.20), those have names,

@@ -27,4 +27,4 @@ pub(crate) use path::normalise;
 pub use pool_threads::{Observation, PoolThreads};
 pub use program_model::ProgramModel;
 pub use rules::{RULES, Rule};
-pub use tls_state::{Agreement, Certainty, ClassifiedBy, TlsState};
+pub use tls_state::{Agreement, Certainty, ClassifiedBy, RuntimeHandle, ThreadContext, TlsState};

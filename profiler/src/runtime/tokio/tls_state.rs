@@ -7,7 +7,8 @@
 //! if it has agreed with them elsewhere.
 
 use crate::runtime::{Classification, Flavor, Role, RuleName, State};
-use profiler_common::context::tls_state;
+use crate::units::Addr;
+use profiler_common::context::{Found, tls_state};
 
 /// Numbers of system calls on x86_64 in which a runtime's threads park: its I/O driver in the one,
 /// those without work in the other.
@@ -66,6 +67,46 @@ impl From<u32> for TlsState {
             tls_state::CURRENT_THREAD_POLL => TlsState::CurrentThreadPoll,
             tls_state::CURRENT_THREAD_PARKED => TlsState::CurrentThreadParked,
             _ => TlsState::Unknown,
+        }
+    }
+}
+
+/// Which runtime it is, of those that live in a process: the address of its scheduler's handle, the
+/// same in the contexts of all its threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RuntimeHandle(Addr);
+
+impl RuntimeHandle {
+    /// From [`Found::handle`]; none where the thread has entered no runtime.
+    #[must_use]
+    pub fn of(found: &Found) -> Option<RuntimeHandle> {
+        (found.handle != 0).then_some(RuntimeHandle(Addr(found.handle)))
+    }
+
+    /// Where the handle is.
+    #[must_use]
+    pub const fn address(self) -> Addr {
+        self.0
+    }
+}
+
+/// What a thread's context said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ThreadContext {
+    /// What the thread was to its runtime.
+    pub state: TlsState,
+    /// Which runtime that is.
+    pub runtime: Option<RuntimeHandle>,
+    /// Id of the task being polled, or 0.
+    pub task_id: u64,
+}
+
+impl From<Found> for ThreadContext {
+    fn from(found: Found) -> ThreadContext {
+        ThreadContext {
+            state: found.tls_state.into(),
+            runtime: RuntimeHandle::of(&found),
+            task_id: found.task_id,
         }
     }
 }
@@ -514,6 +555,25 @@ mod tests {
                 "{state:?} {tls_state:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_runtime_is_known_by_its_handle() {
+        let found = |handle| Found {
+            tls_state: tls_state::ENTERED,
+            task_id: 7,
+            handle,
+            ..Found::UNKNOWN
+        };
+        let of = |handle| ThreadContext::from(found(handle));
+        assert_eq!(of(0).runtime, None);
+        assert_eq!(
+            of(0x5000).runtime.map(RuntimeHandle::address),
+            Some(Addr(0x5000))
+        );
+        assert_eq!(of(0x5000), of(0x5000));
+        assert_ne!(of(0x5000).runtime, of(0x6000).runtime);
+        assert_eq!((of(0).state, of(0).task_id), (TlsState::Entered, 7));
     }
 
     #[test]
