@@ -1,57 +1,161 @@
 //! What tokio's own thread-local state says of a thread, read in the kernel.
 //!
-//! Every thread that has to do with tokio has a `tokio::runtime::context::CONTEXT`. Its layout is
-//! the compiler's choice; the offsets below were read from DWARF of rustc 1.95 builds, and are
-//! used only where the context's initial image in the binary agrees with them
-//! (`process::module::context` in the userspace half).
+//! Every thread that has to do with tokio has a `tokio::runtime::context::CONTEXT`. Where its fields
+//! are is the compiler's choice and tokio's options': userspace finds it in the initial image of a
+//! module's thread-local memory and says here where the fields lie ([`Fields`]) and how a thread's
+//! own copy is found ([`Place`]). Nothing is read at an offset that the image does not bear out.
 
-/// Field offsets by tokio version, in bytes.
-pub mod layout {
-    /// Not known: the context is not read.
+/// How a thread's copy of a module's thread-local memory is found, from its FS base.
+pub mod base {
+    /// There is no such place.
     pub const NONE: u32 = 0;
-    /// tokio 1.40 to 1.54.
-    pub const A: u32 = 1;
-    /// tokio 1.29 to 1.39.
-    pub const B: u32 = 2;
-
-    /// tokio 1.20: no one context, but four variables, found by their symbols.
-    pub const C: u32 = 3;
-
-    /// Bytes of the context that hold all fields below, in either layout; a multiple of 8.
-    pub const BYTES: usize = 80;
+    /// [`super::Place::offset`] bytes below the FS base: the executable's, and what the loader has
+    /// put beside it ("variant II" and "static TLS", ELF Handling For Thread-Local Storage).
+    pub const BELOW_FS: u32 = 1;
+    /// [`super::Place::offset`] bytes into the block of [`super::Place::module`], by glibc's vector
+    /// of blocks: the word at `fs + 8` points to it, an entry has 16 bytes, and the 16 bytes before
+    /// the first hold how many there are (`dtv_t` in glibc's `sysdeps/generic/dl-dtv.h`).
+    pub const GLIBC_VECTOR: u32 = 2;
+    /// Likewise by musl's, where an entry has 8 bytes and the first is how many there are
+    /// (`struct pthread` in musl's `src/internal/pthread_impl.h`).
+    pub const MUSL_VECTOR: u32 = 3;
+    /// tokio 1.20: no one context, but four variables, found by their symbols. `offset` is that of
+    /// `runtime::enter::ENTERED`, the others' are in [`crate::map::Process`].
+    pub const VARIABLES: u32 = 4;
 }
 
-/// Offsets of one layout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layout {
+/// Copies of tokio in one process that are told apart.
+pub const PLACES: usize = 4;
+/// Entries of glibc's vector that every thread has: `DTV_SURPLUS` in its `sysdeps/generic/ldsodefs.h`.
+const ALWAYS_THERE: u32 = 14;
+/// An entry of glibc's vector whose block the thread has not touched (`TLS_DTV_UNALLOCATED`).
+const UNALLOCATED: u64 = u64::MAX;
+/// More modules with thread-local memory than a process has.
+const MAX_ENTRIES: u64 = 1 << 20;
+
+/// Words of a context that are read at most, a power of two.
+pub const WORDS: usize = 16;
+
+/// Words of the context.
+pub type Words = [u64; WORDS];
+
+/// Where a context has its fields, in bytes from its begin, below `8 *` [`WORDS`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct Fields {
+    /// `Option<Handle>` of the runtime that the thread has entered last: its tag, if it has one,
+    /// else the pointer.
+    pub tag: u8,
+    /// The low byte of the tag where there is no handle. Without a tag that is 0.
+    pub no_handle: u8,
+    /// The pointer to the scheduler's handle, the same in all threads of one runtime.
+    pub handle: u8,
+    /// The count of handles entered one in the other (`HandleCell::depth`).
+    pub depth: u8,
     /// Pointer to the scheduler's own context, 0 outside a scheduler.
-    pub scheduler: usize,
+    pub scheduler: u8,
     /// Word that is 0 where no task is being polled.
-    pub task: usize,
+    pub task: u8,
     /// Id of the task being polled.
-    pub task_id: usize,
+    pub task_id: u8,
     /// Tag of an `Option` around the budget: 1 within `coop::budget`, that is in a poll.
-    pub budget: usize,
+    pub budget: u8,
     /// [`RUNTIME_CURRENT_THREAD`], [`RUNTIME_MULTI_THREAD`] or [`RUNTIME_NONE`].
-    pub runtime: usize,
+    pub runtime: u8,
+    /// How many words hold all of these.
+    pub words: u8,
+    /// No padding.
+    pub reserved: [u8; 6],
 }
 
-/// [`layout::A`].
-pub const LAYOUT_A: Layout = Layout {
-    scheduler: 40,
-    task: 48,
-    task_id: 48,
-    budget: 68,
-    runtime: 70,
-};
-/// [`layout::B`].
-pub const LAYOUT_B: Layout = Layout {
-    scheduler: 56,
-    task: 32,
-    task_id: 40,
-    budget: 76,
-    runtime: 78,
-};
+/// The arrangements of fields that are known, read from what rustc 1.95 says of builds of tokio 1.29,
+/// 1.35, 1.38, 1.39, 1.40, 1.43 and 1.54 (`-Zprint-type-sizes`), and found in images by rustc 1.82 to
+/// 1.100.
+pub mod layout {
+    use super::Fields;
+
+    /// tokio from 1.40 on.
+    pub const NEW: Fields = Fields {
+        tag: 8,
+        no_handle: 2,
+        handle: 16,
+        depth: 24,
+        scheduler: 40,
+        task: 48,
+        task_id: 48,
+        budget: 68,
+        runtime: 70,
+        words: 9,
+        reserved: [0; 6],
+    };
+    /// tokio 1.29 to 1.39, whose task ids have a tag.
+    pub const OLD: Fields = Fields {
+        scheduler: 56,
+        task: 32,
+        task_id: 40,
+        budget: 76,
+        runtime: 78,
+        words: 10,
+        ..NEW
+    };
+    /// As [`NEW`], built for task dumps (`tokio_unstable` and `taskdump`): three words more.
+    pub const NEW_TASKDUMP: Fields = Fields {
+        budget: 92,
+        runtime: 94,
+        words: 12,
+        ..NEW
+    };
+    /// As [`NEW`], without the `multi_thread` runtime: the handle has no tag.
+    pub const NEW_SINGLE: Fields = Fields {
+        tag: 16,
+        no_handle: 0,
+        handle: 16,
+        depth: 24,
+        scheduler: 32,
+        task: 40,
+        task_id: 40,
+        budget: 60,
+        runtime: 62,
+        words: 8,
+        reserved: [0; 6],
+    };
+    /// As [`OLD`], likewise.
+    pub const OLD_SINGLE: Fields = Fields {
+        tag: 32,
+        handle: 32,
+        depth: 40,
+        scheduler: 48,
+        task: 0,
+        task_id: 8,
+        budget: 68,
+        runtime: 70,
+        words: 9,
+        ..NEW_SINGLE
+    };
+}
+
+/// Where the context of one copy of tokio is in each thread of a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct Place {
+    /// One of [`base`].
+    pub base: u32,
+    /// The loader's number of the module, for its vector of blocks.
+    pub module: u32,
+    /// See [`base`].
+    pub offset: u64,
+    /// Where a worker's core has its tick, in bytes; 0 where that is not known.
+    pub tick: u32,
+    /// No padding.
+    pub reserved: u32,
+    /// Where the fields are.
+    pub fields: Fields,
+}
+
+const _: () = assert!(size_of::<Fields>() == 16);
+const _: () = assert!(size_of::<Place>() == 40);
 
 /// `EnterRuntime::Entered`, a `current_thread` runtime.
 pub const RUNTIME_CURRENT_THREAD: u8 = 0;
@@ -60,13 +164,6 @@ pub const RUNTIME_MULTI_THREAD: u8 = 1;
 /// `EnterRuntime::NotEntered`: also within `block_in_place`, and in the blocking pool.
 pub const RUNTIME_NONE: u8 = 2;
 
-/// Offset of the tag of the `Option<Handle>` of the runtime that the thread has entered last, in
-/// either layout; and what it is where there is none.
-pub const HANDLE: usize = 8;
-/// See [`HANDLE`].
-pub const HANDLE_NONE: u8 = 2;
-/// Offset of the count of handles entered one in the other (`HandleCell::depth`), likewise.
-pub const DEPTH: usize = 24;
 /// A thread of the blocking pool enters its runtime, and a worker's loop does so again: what goes
 /// deeper is a `block_on` within a worker, which tokio permits in `block_in_place` alone.
 pub const DEPTH_OF_WORKER: u64 = 2;
@@ -77,14 +174,14 @@ pub const SCHEDULER_MULTI_THREAD: u64 = 1;
 pub const WORKER_CORE: u64 = 24;
 /// Words of a worker's context up to that pointer.
 const WORKER_WORDS: usize = WORKER_CORE as usize / 8 + 1;
-/// With [`layout::C`], of a worker's context: where the pointer to its core is.
+/// With [`base::VARIABLES`], of a worker's context: where the pointer to its core is.
 pub const WORKER_CORE_C: u64 = 16;
 /// Of a worker's core, in every layout: where the pointer to its parker is, 0 while the worker parks.
 pub const CORE_PARK: u64 = 8;
 
 /// What the state amounts to.
 pub mod tls_state {
-    /// Not known: no layout, or memory that could not be read.
+    /// Not known: no context, or memory that could not be read.
     pub const UNKNOWN: u32 = 0;
     /// Outside any runtime, and no more is known.
     pub const OUTSIDE: u32 = 1;
@@ -116,13 +213,13 @@ pub mod tls_state {
     pub const ENTERED: u32 = 13;
 }
 
-/// Words of the context.
-pub type Words = [u64; layout::BYTES / 8];
-
 /// A thread's memory.
 pub trait Memory {
     /// The words from `at` on; 0 where they cannot be read.
     fn words<const N: usize>(&self, at: u64) -> [u64; N];
+
+    /// The word at `at`, if it can be read.
+    fn word(&self, at: u64) -> Option<u64>;
 }
 
 /// What a thread's state amounts to.
@@ -130,40 +227,191 @@ pub trait Memory {
 pub struct Found {
     /// One of [`tls_state`].
     pub tls_state: u32,
+    /// Which of the process's places says so.
+    pub place: u32,
     /// Id of the task being polled, or 0.
     pub task_id: u64,
     /// The core of the worker that polls, or 0.
     pub core: u64,
+    /// Address of the handle of the runtime that the thread has entered last, or 0: the same in all
+    /// threads of a runtime, and another in those of another.
+    pub handle: u64,
 }
 
 impl Found {
     /// Nothing is known.
     pub const UNKNOWN: Found = Found {
         tls_state: tls_state::UNKNOWN,
+        place: 0,
         task_id: 0,
         core: 0,
+        handle: 0,
+    };
+
+    /// A thread that has never touched this tokio, so that it has no context yet.
+    pub const UNTOUCHED: Found = Found {
+        tls_state: tls_state::FOREIGN,
+        ..Found::UNKNOWN
     };
 }
 
+/// A thread's block of a module's thread-local memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Block {
+    /// The address of the context in it.
+    At(u64),
+    /// The thread has none, as it has not used any of it.
+    Untouched,
+    /// What leads to it cannot be read.
+    Unreadable,
+}
+
+/// Finds a thread's context, by its FS base.
 #[inline(always)]
-fn byte(words: &Words, at: usize) -> u8 {
-    (words[at / 8] >> (at % 8 * 8)) as u8
+pub fn locate(fs: u64, place: &Place, memory: &impl Memory) -> Block {
+    if place.base == base::BELOW_FS || place.base == base::VARIABLES {
+        return Block::At(fs.wrapping_sub(place.offset));
+    }
+    let Some(vector) = memory.word(fs.wrapping_add(8)) else {
+        return Block::Unreadable;
+    };
+    let glibc = place.base == base::GLIBC_VECTOR;
+    // A thread's first vector is longer than most processes have modules: a read less.
+    if !glibc || place.module > ALWAYS_THERE {
+        let length = if glibc {
+            vector.wrapping_sub(16)
+        } else {
+            vector
+        };
+        match memory.word(length) {
+            Some(length) if length > MAX_ENTRIES => return Block::Unreadable,
+            Some(length) if u64::from(place.module) > length => return Block::Untouched,
+            Some(_) => {}
+            None => return Block::Unreadable,
+        }
+    }
+    let size = if glibc { 16 } else { 8 };
+    match memory.word(vector.wrapping_add(u64::from(place.module) * size)) {
+        None => Block::Unreadable,
+        Some(0 | UNALLOCATED) => Block::Untouched,
+        Some(block) => Block::At(block.wrapping_add(place.offset)),
+    }
+}
+
+/// How much a state says: of several copies of tokio, the one in which the thread has entered a
+/// runtime counts, and of two such the one that polls. A park within another runtime's poll
+/// blocks that poll.
+#[inline(always)]
+pub const fn weight(state: u32) -> u32 {
+    use tls_state::*;
+    if state == UNKNOWN {
+        0
+    } else if state == FOREIGN {
+        1
+    } else if state == OUTSIDE || state == POOL_JOB || state == ENTERED {
+        2
+    } else if state == WORKER_PARKED
+        || state == BLOCK_ON_PARKED
+        || state == CURRENT_THREAD_PARKED
+        || state == CORELESS
+    {
+        3
+    } else {
+        HEAVIEST
+    }
+}
+
+/// The greatest [`weight`].
+pub const HEAVIEST: u32 = 4;
+
+/// Whether one copy of tokio says more of a thread than another. That the thread is none's takes that
+/// all could be read.
+#[inline(always)]
+pub const fn is_heavier(one: u32, other: u32) -> bool {
+    let (one, other) = (weight(one), weight(other));
+    if other == weight(tls_state::FOREIGN) {
+        one != other
+    } else if one == weight(tls_state::FOREIGN) {
+        false
+    } else {
+        one > other
+    }
+}
+
+/// What a thread is by two copies of tokio.
+#[inline(always)]
+pub const fn heavier(one: Found, other: Found) -> Found {
+    if is_heavier(other.tls_state, one.tls_state) {
+        other
+    } else {
+        one
+    }
+}
+
+/// The fields of a context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Context {
+    has_handle: bool,
+    handle: u64,
+    depth: u64,
+    scheduler: u64,
+    task_id: u64,
+    polls: bool,
+    runtime: u8,
+}
+
+#[inline(always)]
+const fn word(words: &Words, at: u8) -> u64 {
+    words[(at as usize / 8) & (WORDS - 1)]
+}
+
+#[inline(always)]
+const fn byte(words: &Words, at: u8) -> u8 {
+    (word(words, at) >> (at % 8 * 8)) as u8
+}
+
+impl Context {
+    /// Takes the fields from the words of a context.
+    #[inline(always)]
+    pub const fn of(words: &Words, fields: &Fields) -> Context {
+        let has_handle = if fields.tag == fields.handle {
+            word(words, fields.handle) != 0
+        } else {
+            byte(words, fields.tag) != fields.no_handle
+        };
+        Context {
+            has_handle,
+            handle: if has_handle {
+                word(words, fields.handle)
+            } else {
+                0
+            },
+            depth: word(words, fields.depth),
+            scheduler: word(words, fields.scheduler),
+            task_id: if word(words, fields.task) == 0 {
+                0
+            } else {
+                word(words, fields.task_id)
+            },
+            polls: byte(words, fields.budget) == 1,
+            runtime: byte(words, fields.runtime),
+        }
+    }
 }
 
 /// What a context amounts to.
 #[inline(always)]
-pub fn found(words: &Words, fields: Layout, memory: &impl Memory) -> Found {
-    let runtime = byte(words, fields.runtime);
-    let polls = byte(words, fields.budget) == 1;
-    let scheduler = words[fields.scheduler / 8];
-    let task_id = if words[fields.task / 8] == 0 {
-        0
-    } else {
-        words[fields.task_id / 8]
-    };
+pub fn found(context: &Context, memory: &impl Memory) -> Found {
+    let Context {
+        scheduler,
+        task_id,
+        polls,
+        runtime,
+        ..
+    } = *context;
     let mut core = 0;
     let tls_state = if runtime == RUNTIME_NONE {
-        outside(words, scheduler, polls, task_id, memory)
+        outside(context, memory)
     } else if runtime == RUNTIME_CURRENT_THREAD {
         if polls {
             tls_state::CURRENT_THREAD_POLL
@@ -185,7 +433,7 @@ pub fn found(words: &Words, fields: Layout, memory: &impl Memory) -> Found {
             tls_state::UNKNOWN
         } else {
             let tls_state = by_core(worker[WORKER_WORDS - 1], polls, memory, &mut core);
-            if tls_state == tls_state::CORELESS && words[DEPTH / 8] > DEPTH_OF_WORKER {
+            if tls_state == tls_state::CORELESS && context.depth > DEPTH_OF_WORKER {
                 tls_state::IN_PLACE
             } else {
                 tls_state
@@ -194,29 +442,31 @@ pub fn found(words: &Words, fields: Layout, memory: &impl Memory) -> Found {
     };
     Found {
         tls_state,
+        place: 0,
         task_id,
         core,
+        handle: context.handle,
     }
 }
 
 /// Where a thread is that has entered no runtime.
 #[inline(always)]
-fn outside(words: &Words, scheduler: u64, polls: bool, task_id: u64, memory: &impl Memory) -> u32 {
-    if scheduler != 0 {
+fn outside(context: &Context, memory: &impl Memory) -> u32 {
+    if context.scheduler != 0 {
         // Within a worker's loop `block_in_place` alone leaves the runtime, and it takes the core
         // away first.
-        let worker: [u64; WORKER_WORDS] = memory.words(scheduler);
+        let worker: [u64; WORKER_WORDS] = memory.words(context.scheduler);
         if worker[0] == SCHEDULER_MULTI_THREAD && worker[WORKER_WORDS - 1] == 0 {
             tls_state::IN_PLACE
         } else {
             tls_state::OUTSIDE
         }
-    } else if byte(words, HANDLE) == HANDLE_NONE {
+    } else if !context.has_handle {
         tls_state::FOREIGN
-    } else if polls {
+    } else if context.polls {
         // A task of a `LocalSet` that another executor polls.
         tls_state::OUTSIDE
-    } else if task_id == 0 {
+    } else if context.task_id == 0 {
         tls_state::ENTERED
     } else {
         tls_state::POOL_JOB
@@ -253,23 +503,27 @@ mod tests {
 
     impl Memory for Known<'_> {
         fn words<const N: usize>(&self, at: u64) -> [u64; N] {
-            core::array::from_fn(|n| {
-                let at = at + 8 * n as u64;
-                let word = self.0.iter().find(|(address, _)| *address == at);
-                word.map_or(0, |(_, word)| *word)
-            })
+            core::array::from_fn(|n| self.word(at + 8 * n as u64).unwrap_or(0))
+        }
+
+        fn word(&self, at: u64) -> Option<u64> {
+            let word = self.0.iter().find(|(address, _)| *address == at);
+            word.map(|(_, word)| *word)
         }
     }
 
     const SCHEDULER: u64 = 0x1000;
     const CORE: u64 = 0x2000;
+    const HANDLE: u64 = 0x5000;
     /// Of a multi_thread runtime's worker.
     const WORKER: (u64, u64) = (SCHEDULER, SCHEDULER_MULTI_THREAD);
+    /// Layouts of runtimes of any kind.
+    const ALL: [Fields; 3] = [layout::NEW, layout::OLD, layout::NEW_TASKDUMP];
 
     /// What a context is made of.
     #[derive(Clone, Copy)]
     struct Case {
-        handle: u8,
+        entered: bool,
         depth: u64,
         scheduler: u64,
         task: u64,
@@ -278,7 +532,7 @@ mod tests {
     }
 
     const FREE: Case = Case {
-        handle: HANDLE_NONE,
+        entered: false,
         depth: 0,
         scheduler: 0,
         task: 0,
@@ -286,31 +540,43 @@ mod tests {
         runtime: RUNTIME_NONE,
     };
 
-    fn of(case: Case, fields: Layout, memory: &[(u64, u64)]) -> Found {
-        let mut words: Words = [0; layout::BYTES / 8];
-        let mut byte = |at: usize, value: u8| words[at / 8] |= u64::from(value) << (at % 8 * 8);
-        byte(HANDLE, case.handle);
+    fn of(case: Case, fields: Fields, memory: &[(u64, u64)]) -> Found {
+        let mut words: Words = [0; WORDS];
+        let mut byte = |at: u8, value: u8| {
+            words[usize::from(at) / 8] |= u64::from(value) << (at % 8 * 8);
+        };
+        if fields.tag != fields.handle {
+            byte(fields.tag, if case.entered { 1 } else { fields.no_handle });
+        }
         byte(fields.runtime, case.runtime);
         byte(fields.budget, case.polls.into());
-        words[DEPTH / 8] = case.depth;
-        words[fields.scheduler / 8] = case.scheduler;
-        words[fields.task_id / 8] = case.task;
-        if case.task != 0 && fields.task != fields.task_id {
-            words[fields.task / 8] = 1;
+        let mut word = |at: u8, value: u64| words[usize::from(at) / 8] = value;
+        if case.entered {
+            word(fields.handle, HANDLE);
         }
-        found(&words, fields, &Known(memory))
+        word(fields.depth, case.depth);
+        word(fields.scheduler, case.scheduler);
+        word(fields.task_id, case.task);
+        if case.task != 0 && fields.task != fields.task_id {
+            word(fields.task, 1);
+        }
+        found(&Context::of(&words, &fields), &Known(memory))
     }
 
     fn place_of(case: Case, memory: &[(u64, u64)]) -> u32 {
-        let [a, b] = [LAYOUT_A, LAYOUT_B].map(|fields| of(case, fields, memory).tls_state);
-        assert_eq!(a, b, "the layouts differ");
-        a
+        let all = ALL.map(|fields| {
+            let found = of(case, fields, memory);
+            assert_eq!(found.handle, if case.entered { HANDLE } else { 0 });
+            found.tls_state
+        });
+        assert!(all.iter().all(|one| *one == all[0]), "they differ: {all:?}");
+        all[0]
     }
 
     #[test]
     fn threads_outside_a_runtime_are_told_apart() {
         let pool = Case {
-            handle: 1,
+            entered: true,
             depth: 1,
             ..FREE
         };
@@ -339,7 +605,7 @@ mod tests {
     #[test]
     fn workers_are_told_by_their_core() {
         let worker = Case {
-            handle: 1,
+            entered: true,
             depth: 2,
             scheduler: SCHEDULER,
             runtime: RUNTIME_MULTI_THREAD,
@@ -369,17 +635,112 @@ mod tests {
     }
 
     #[test]
-    fn an_id_without_its_tag_is_a_former_task() {
-        let case = Case {
-            handle: 1,
+    fn a_runtime_of_one_thread_needs_no_tag() {
+        let entered = Case {
+            entered: true,
             depth: 1,
+            scheduler: SCHEDULER,
+            runtime: RUNTIME_CURRENT_THREAD,
             ..FREE
         };
-        let mut words: Words = [0; layout::BYTES / 8];
-        words[HANDLE / 8] = case.handle.into();
-        words[LAYOUT_B.runtime / 8] = u64::from(RUNTIME_NONE) << (LAYOUT_B.runtime % 8 * 8);
-        words[LAYOUT_B.task_id / 8] = 7;
-        let found = found(&words, LAYOUT_B, &Known(&[]));
+        for fields in [layout::NEW_SINGLE, layout::OLD_SINGLE] {
+            let state = |case| of(case, fields, &[]).tls_state;
+            assert_eq!(state(FREE), tls_state::FOREIGN);
+            assert_eq!(state(entered), tls_state::CURRENT_THREAD_PARKED);
+            let polls = Case {
+                polls: true,
+                task: 7,
+                ..entered
+            };
+            assert_eq!(state(polls), tls_state::CURRENT_THREAD_POLL);
+            assert_eq!(of(polls, fields, &[]).handle, HANDLE);
+            assert_eq!(of(polls, fields, &[]).task_id, 7);
+        }
+    }
+
+    #[test]
+    fn an_id_without_its_tag_is_a_former_task() {
+        let fields = layout::OLD;
+        let mut words: Words = [0; WORDS];
+        words[usize::from(fields.tag) / 8] = 1;
+        words[usize::from(fields.runtime) / 8] =
+            u64::from(RUNTIME_NONE) << (fields.runtime % 8 * 8);
+        words[usize::from(fields.task_id) / 8] = 7;
+        let found = found(&Context::of(&words, &fields), &Known(&[]));
         assert_eq!((found.tls_state, found.task_id), (tls_state::ENTERED, 0));
+    }
+
+    #[test]
+    fn blocks_are_found_by_the_vector_of_either_libc() {
+        const FS: u64 = 0x8000;
+        const VECTOR: u64 = 0x9000;
+        let place = |base, module| Place {
+            base,
+            module,
+            offset: 0x50,
+            ..Place::default()
+        };
+        let at = |place: Place, memory: &[(u64, u64)]| locate(FS, &place, &Known(memory));
+        assert_eq!(
+            at(place(base::BELOW_FS, 0), &[]),
+            Block::At(FS - 0x50),
+            "without any read"
+        );
+        let glibc = place(base::GLIBC_VECTOR, 2);
+        let vector = (FS + 8, VECTOR);
+        let found = Block::At(0x7050);
+        assert_eq!(at(glibc, &[vector, (VECTOR + 32, 0x7000)]), found);
+        for empty in [0, u64::MAX] {
+            let memory = [vector, (VECTOR + 32, empty)];
+            assert_eq!(at(glibc, &memory), Block::Untouched);
+        }
+        assert_eq!(at(glibc, &[vector]), Block::Unreadable);
+        assert_eq!(at(glibc, &[]), Block::Unreadable);
+        // A vector that was not grown yet says how long it is.
+        let late = place(base::GLIBC_VECTOR, 20);
+        let entry = (VECTOR + 320, 0x7000);
+        assert_eq!(
+            at(late, &[vector, (VECTOR - 16, 19), entry]),
+            Block::Untouched
+        );
+        assert_eq!(at(late, &[vector, (VECTOR - 16, 20), entry]), found);
+        assert_eq!(
+            at(late, &[vector, (VECTOR - 16, u64::MAX), entry]),
+            Block::Unreadable
+        );
+        let musl = place(base::MUSL_VECTOR, 3);
+        let entry = (VECTOR + 24, 0x7000);
+        assert_eq!(at(musl, &[vector, (VECTOR, 3), entry]), found);
+        assert_eq!(at(musl, &[vector, (VECTOR, 2), entry]), Block::Untouched);
+        assert_eq!(
+            at(musl, &[vector, (VECTOR, 3), (VECTOR + 24, 0)]),
+            Block::Untouched
+        );
+    }
+
+    #[test]
+    fn of_several_copies_the_one_that_a_thread_has_entered_counts() {
+        let found = |tls_state, place| Found {
+            tls_state,
+            place,
+            ..Found::UNKNOWN
+        };
+        let of = |one, other| heavier(found(one, 1), found(other, 2));
+        use tls_state::*;
+        for (light, heavy) in [
+            (FOREIGN, ENTERED),
+            (FOREIGN, WORKER_PARKED),
+            (UNKNOWN, WORKER_POLL),
+            (ENTERED, CURRENT_THREAD_PARKED),
+            (CURRENT_THREAD_PARKED, WORKER_POLL),
+            (BLOCK_ON_PARKED, IN_PLACE),
+        ] {
+            assert_eq!(of(light, heavy), found(heavy, 2));
+            assert_eq!(of(heavy, light), found(heavy, 1));
+        }
+        assert_eq!(of(FOREIGN, FOREIGN).tls_state, FOREIGN);
+        // The other may be the one.
+        assert_eq!(of(FOREIGN, UNKNOWN).tls_state, UNKNOWN);
+        assert_eq!(of(UNKNOWN, FOREIGN).tls_state, UNKNOWN);
     }
 }

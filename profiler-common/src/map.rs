@@ -1,5 +1,7 @@
 //! Keys and values of the maps.
 
+use crate::context::{PLACES, Place};
+
 /// The kernel's `TASK_COMM_LEN`: a thread name with its terminating zero.
 pub const COMM_LEN: usize = 16;
 
@@ -86,21 +88,22 @@ pub struct Process {
     pub address_epoch: u32,
     /// 1 where processes that it forks are watched too.
     pub follow: u32,
-    /// Where tokio's thread-local context has its fields, one of [`crate::context::layout`].
-    pub layout: u32,
+    /// No padding.
+    pub reserved: u32,
     /// When its recording began.
     pub start: u64,
-    /// How far below a thread's FS base tokio's context lies, in bytes. With
-    /// [`crate::context::layout::C`], `runtime::enter::ENTERED`.
-    pub context_below_fs: u64,
-    /// With [`crate::context::layout::C`], likewise: `thread_pool::worker::CURRENT`.
+    /// With [`crate::context::base::VARIABLES`], how far below a thread's FS base
+    /// `thread_pool::worker::CURRENT` is, in bytes.
     pub worker_below_fs: u32,
     /// Likewise: `basic_scheduler::CURRENT`.
     pub current_thread_below_fs: u32,
     /// Likewise: `coop::CURRENT`, the budget.
     pub budget_below_fs: u32,
-    /// Where a worker's core has its tick, in bytes; 0 where that is not known.
-    pub tick: u32,
+    /// No padding.
+    pub reserved2: u32,
+    /// Where the contexts of the process's copies of tokio are; the first that is not there ends
+    /// the list.
+    pub contexts: [Place; PLACES],
 }
 
 /// What the kernel side alone keeps of a process, beside its [`Process`].
@@ -292,7 +295,7 @@ pub struct Stack {
 pub const ALL_FRAMES: u32 = u32::MAX;
 
 const _: () = assert!(size_of::<ThreadTimes>() == 48);
-const _: () = assert!(size_of::<Process>() == 64);
+const _: () = assert!(size_of::<Process>() == 56 + 4 * size_of::<Place>());
 const _: () = assert!(size_of::<ProcessCounters>() == 16);
 const _: () = assert!(size_of::<Thread>() == 5 * 64);
 const _: () = assert!(core::mem::offset_of!(Thread, times) == 64);

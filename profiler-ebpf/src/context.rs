@@ -1,16 +1,33 @@
 //! tokio's thread-local state: what the thread is to its runtime, without a look at its stack.
+//!
+//! What it costs: one read of the context, and for a worker one or two of its scheduler's. A copy of
+//! tokio in a library costs two reads more, three in a process of more than 14 modules with
+//! thread-local memory or with musl, as the way to its block is read first. Copies that the thread
+//! has not entered come on top, each at its own price.
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::PerCpuArray;
 use core::ffi::c_void;
 use profiler_common::context::{
-    self, Found, LAYOUT_A, LAYOUT_B, Layout, Memory, RUNTIME_NONE, WORKER_CORE_C, Words, layout,
-    tls_state,
+    self, Block, Context, Found, HEAVIEST, Memory, PLACES, Place, RUNTIME_NONE, WORDS,
+    WORKER_CORE_C, Words, base, tls_state,
 };
 use profiler_common::map::Process;
 use profiler_common::record::NO_TICK;
 
 use crate::arch;
-use crate::filter::{self, Task, Watched};
+use crate::filter::{self, PROCESSES, Task, Watched};
+use crate::slot;
+
+/// The context being read. In a map, and not on the stack: where its fields are is known at run
+/// time only, and before Linux 5.12 no program may read its stack at such places.
+#[map]
+static CONTEXT_WORDS: PerCpuArray<Words> = PerCpuArray::with_max_entries(slot::COUNT, 0);
+
+/// What was found, for each slot: of all copies of tokio, and after those of the last one asked.
+#[map]
+static FOUND: PerCpuArray<Found> = PerCpuArray::with_max_entries(2 * slot::COUNT, 0);
 
 /// The current task's own memory.
 struct Own;
@@ -29,6 +46,15 @@ impl Memory for Own {
         }
         words
     }
+
+    #[inline(always)]
+    fn word(&self, at: u64) -> Option<u64> {
+        let mut word = 0u64;
+        // SAFETY: eight bytes go into `word`.
+        let failed =
+            unsafe { bpf_probe_read_user((&raw mut word).cast(), 8, at as *const c_void) };
+        if failed == 0 { Some(word) } else { None }
+    }
 }
 
 /// A word of the current task's memory; 0 where it cannot be read.
@@ -46,56 +72,100 @@ fn read(at: u64) -> u64 {
 pub(crate) unsafe fn of_current(task: Task, process: Watched) -> Found {
     // SAFETY: guaranteed by the caller.
     let fs = unsafe { arch::thread_pointer(task) };
-    at_fs(fs, process)
+    at_fs::<{ slot::SCHEDULER }>(fs, process)
 }
 
-/// Reads the current task's context, by its FS base.
+/// Reads the current task's context, by its FS base. `SLOT` is the caller's.
 #[inline(always)]
-pub(crate) fn at_fs(fs: u64, process: Watched) -> Found {
+pub(crate) fn at_fs<const SLOT: u32>(fs: u64, process: Watched) -> Found {
     if filter::table(process).table_version == 0 {
         // Another program is executed, and its context may be elsewhere.
         return Found::UNKNOWN;
     }
-    let mut found = Found::UNKNOWN;
-    by_layout(fs, process.process, &mut found);
-    found
+    context_of(fs, process.index, SLOT);
+    match FOUND.get_ptr(SLOT) {
+        // SAFETY: a live per-CPU value.
+        Some(found) => unsafe { *found },
+        None => Found::UNKNOWN,
+    }
 }
 
-/// Apart, as what it keeps on the stack would add to its callers': 512 bytes are all there is for a
-/// chain of calls.
+/// What the thread is by all copies of tokio in its process: left in [`FOUND`] at `slot`.
+///
+/// A global function, as [`crate::unwind`] has one: the verifier looks at it once, and not once for
+/// each way in which the programs come here.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn by_layout(fs: u64, process: *const Process, found: &mut Found) {
-    // SAFETY: a live array value.
-    let (kind, at) = unsafe {
-        (
-            (*process).layout,
-            fs.wrapping_sub((*process).context_below_fs),
-        )
+extern "C" fn context_of(fs: u64, process: u32, slot: u32) -> u32 {
+    let (Some(best), Some(here)) = (
+        FOUND.get_ptr_mut(slot),
+        FOUND.get_ptr_mut(slot.wrapping_add(slot::COUNT)),
+    ) else {
+        return 0;
     };
-    if kind == layout::A {
-        *found = of(at, LAYOUT_A);
-    } else if kind == layout::B {
-        *found = of(at, LAYOUT_B);
-    } else if kind == layout::C {
-        *found = of_variables(fs, at, process);
+    let mut n = 0;
+    // SAFETY: live per-CPU values, whose slot no program has that may interrupt this one.
+    unsafe {
+        *best = Found::UNKNOWN;
+        while n < PLACES as u32 {
+            if context_at(fs, process, n, slot) == 0 {
+                break;
+            }
+            if n == 0 || context::is_heavier((*here).tls_state, (*best).tls_state) {
+                *best = *here;
+            }
+            if context::weight((*best).tls_state) == HEAVIEST {
+                break;
+            }
+            n += 1;
+        }
     }
+    0
+}
+
+/// What the thread is by one copy of tokio; 0 where there is none of that number. A global function
+/// as [`context_of`], for which it leaves what it finds.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn context_at(fs: u64, process: u32, n: u32, slot: u32) -> u32 {
+    let (Some(process), Some(found)) = (
+        PROCESSES.get_ptr(process),
+        FOUND.get_ptr_mut(slot.wrapping_add(slot::COUNT)),
+    ) else {
+        return 0;
+    };
+    // SAFETY: live map values, and an index within the array.
+    unsafe {
+        let places = (&raw const (*process).contexts).cast::<Place>();
+        let place = &*places.add(n as usize & (PLACES - 1));
+        if place.base == base::NONE {
+            return 0;
+        }
+        *found = match context::locate(fs, place, &Own) {
+            Block::Unreadable => Found::UNKNOWN,
+            Block::Untouched => Found::UNTOUCHED,
+            Block::At(at) if place.base == base::VARIABLES => of_variables(fs, at, process),
+            Block::At(at) => of(at, place, slot),
+        };
+        (*found).place = n;
+    }
+    1
 }
 
 #[inline(always)]
-fn of(at: u64, fields: Layout) -> Found {
-    let mut words: Words = [0; layout::BYTES / 8];
-    // SAFETY: that many bytes go into `words`.
-    let failed = unsafe {
-        bpf_probe_read_user(
-            words.as_mut_ptr().cast(),
-            layout::BYTES as u32,
-            at as *const c_void,
-        )
-    };
-    if failed != 0 {
+fn of(at: u64, place: &Place, slot: u32) -> Found {
+    let Some(words) = CONTEXT_WORDS.get_ptr_mut(slot) else {
         return Found::UNKNOWN;
+    };
+    let count = u32::from(place.fields.words) & (WORDS as u32 - 1);
+    // SAFETY: fewer bytes than `words` has go into it: a live per-CPU value, whose slot no program
+    // has that may interrupt this one.
+    unsafe {
+        if bpf_probe_read_user(words.cast(), count * 8, at as *const c_void) != 0 {
+            return Found::UNKNOWN;
+        }
+        context::found(&Context::of(&*words, &place.fields), &Own)
     }
-    context::found(&words, fields, &Own)
 }
 
 /// The state by the separate variables of tokio 1.20, which knows no task ids.
@@ -133,17 +203,21 @@ fn of_variables(fs: u64, entered: u64, process: *const Process) -> Found {
     };
     Found {
         tls_state,
-        task_id: 0,
         core,
+        ..Found::UNKNOWN
     }
 }
 
-/// The tick of a core that polls, or [`NO_TICK`].
+/// The tick of the core that polls, or [`NO_TICK`].
 #[inline(always)]
-pub(crate) fn tick(core: u64, process: Watched) -> u64 {
-    // SAFETY: a live array value.
-    let offset = unsafe { (*process.process).tick };
-    if core == 0 || offset == 0 {
+pub(crate) fn tick(found: &Found, process: Watched) -> u64 {
+    let place = found.place as usize & (PLACES - 1);
+    // SAFETY: a live array value, and an index within the array.
+    let offset = unsafe {
+        let places = (&raw const (*process.process).contexts).cast::<Place>();
+        (*places.add(place)).tick
+    };
+    if found.core == 0 || offset == 0 {
         return NO_TICK;
     }
     let mut tick = 0u32;
@@ -152,7 +226,7 @@ pub(crate) fn tick(core: u64, process: Watched) -> u64 {
         bpf_probe_read_user(
             (&raw mut tick).cast(),
             4,
-            core.wrapping_add(offset.into()) as *const c_void,
+            found.core.wrapping_add(offset.into()) as *const c_void,
         )
     };
     if failed == 0 { tick.into() } else { NO_TICK }

@@ -38,7 +38,7 @@ pub(crate) fn take<const SLOT: u32>(
     now: u64,
 ) -> Option<Taken> {
     let fs = arch::thread_pointer_of_current();
-    let context = context::at_fs(fs, process);
+    let context = context::at_fs::<SLOT>(fs, process);
     let table = filter::table(process);
     let state = unwind::walk_user::<SLOT>(regs.ip, regs.sp, regs.bp, table, Reading::ANEW)?;
     let message = MESSAGE.get_ptr_mut(SLOT)?;

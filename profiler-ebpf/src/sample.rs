@@ -28,7 +28,7 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
     count(Counter::Samples);
     let regs = arch::of_current(arch::COPY_OF_SAMPLE);
     let fs = arch::thread_pointer_of_current();
-    let context = context::at_fs(fs, process);
+    let context = context::at_fs::<{ slot::SAMPLE }>(fs, process);
     let table = filter::table(process);
     let walked =
         unwind::walk_user::<{ slot::SAMPLE }>(regs.ip, regs.sp, regs.bp, table, Reading::ANEW);
@@ -49,7 +49,7 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
         (*sample).waits = waits;
         (*sample).task_id = context.task_id;
         (*sample).core = context.core;
-        (*sample).tick = context::tick(context.core, process);
+        (*sample).tick = context::tick(&context, process);
         (*sample).cut = cut;
         (*sample).reserved = 0;
         emit::prepare(message, now);

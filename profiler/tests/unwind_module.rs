@@ -3,6 +3,7 @@
 mod unwind_support;
 
 use holdup::process::module::Module;
+use holdup::runtime::tokio::TokioImage;
 
 /// The version of tokio in the lock file: what this test was built with.
 fn locked_tokio() -> String {
@@ -28,8 +29,11 @@ fn the_tokio_version_is_told_with_and_without_section_headers() {
     let own = std::env::current_exe().unwrap();
     let mut data = std::fs::read(own).unwrap();
     let module = Module::from_elf(&data).unwrap();
-    assert!(module.tokio.present);
-    assert_eq!(module.tokio.versions, [locked_tokio()]);
+    let image = TokioImage::from_elf(&data).unwrap();
+    assert!(image.present);
+    assert_eq!(image.versions, [locked_tokio()]);
+    assert_eq!(image.contexts.found.len(), 1, "{image:?}");
+    assert_eq!(image.contexts.missing, None);
     assert_eq!(module.executable.len(), 1);
     assert!(module.has_symtab && module.has_dynsym);
 
@@ -37,7 +41,7 @@ fn the_tokio_version_is_told_with_and_without_section_headers() {
     data[0x28..0x30].fill(0);
     data[0x3c..0x40].fill(0);
     let stripped = Module::from_elf(&data).unwrap();
-    assert_eq!(stripped.tokio, module.tokio);
+    assert_eq!(TokioImage::from_elf(&data).unwrap(), image);
     assert_eq!(stripped.build_id, module.build_id);
     assert!(!stripped.has_symtab && !stripped.has_dynsym && !stripped.has_debug_lines);
 }
@@ -46,8 +50,7 @@ fn the_tokio_version_is_told_with_and_without_section_headers() {
 fn libc_is_no_tokio() {
     let libc = unwind_support::map_file("/lib/x86_64-linux-gnu/libc.so.6".as_ref());
     let module = Module::from_elf(&libc).unwrap();
-    assert!(!module.tokio.present);
-    assert!(module.tokio.versions.is_empty());
+    assert_eq!(TokioImage::from_elf(&libc).unwrap(), TokioImage::default());
     assert!(module.has_dynsym);
     assert!(module.build_id.is_some());
 }

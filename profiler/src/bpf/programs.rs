@@ -11,7 +11,6 @@ use super::hash_table::HashTable;
 use super::memlock::MemlockRaised;
 use super::tables::{MappingTable, Tables};
 use crate::decode::{DecodeError, Event, StackNumber, StackPolicy, ThreadEntry, decode};
-use crate::process::module::TlsContext;
 use crate::units::{Pid, Tid, Timestamp};
 use anyhow::{Context, Result, bail};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
@@ -20,7 +19,7 @@ use aya::{Btf, Ebpf};
 use aya_log::EbpfLogger;
 use cuts::Cuts;
 use load::{SNAPSHOT, program};
-use profiler_common::context::layout;
+use profiler_common::context::{PLACES, Place};
 use profiler_common::counter::{COUNTERS, Counter};
 use profiler_common::map::{
     Aggregate, EVENT_BYTES, FILTER_FREED, FILTER_PROBES, FILTER_SIZE, FILTER_SLOT, IntervalKey,
@@ -322,17 +321,14 @@ pub fn monotonic() -> Timestamp {
     Timestamp(now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs())
 }
 
-/// The entry of a process whose mappings are in a table.
+/// The entry of a process whose mappings are in a table, and whose contexts of tokio are not known.
 #[must_use]
 pub fn process_entry(
     pid: Pid,
     table: MappingTable,
     table_version: u32,
     start: Timestamp,
-    context: Option<TlsContext>,
 ) -> Process {
-    let [worker_below_fs, current_thread_below_fs, budget_below_fs] =
-        context.map_or([0; 3], |context| context.variables_below_fs);
     Process {
         tgid: pid.0,
         table: table.number,
@@ -341,12 +337,12 @@ pub fn process_entry(
         exec_count: 0,
         address_epoch: 0,
         follow: 0,
-        layout: context.map_or(layout::NONE, |context| context.layout),
+        reserved: 0,
         start: start.0,
-        context_below_fs: context.map_or(0, |context| context.below_fs),
-        worker_below_fs,
-        current_thread_below_fs,
-        budget_below_fs,
-        tick: context.map_or(0, |context| context.tick),
+        worker_below_fs: 0,
+        current_thread_below_fs: 0,
+        budget_below_fs: 0,
+        reserved2: 0,
+        contexts: [Place::default(); PLACES],
     }
 }

@@ -6,6 +6,7 @@ use crate::counted::counted;
 use crate::process::module::Module;
 use crate::process::{MappingKind, Target};
 use crate::report::check::{CheckArea, CheckState, CheckedTarget, Requirement};
+use crate::runtime::tokio::TokioImage;
 use crate::symbolize::separate_debug_file;
 use crate::units::Pid;
 use crate::unwind::UnwindTable;
@@ -22,6 +23,8 @@ struct Code {
     name: String,
     /// What its image says; the error where that cannot be read.
     facts: Result<Module, String>,
+    /// What it says of tokio.
+    tokio: TokioImage,
     /// Whether its stacks can be walked; the error where not.
     unwinds: Result<(), String>,
 }
@@ -179,9 +182,13 @@ fn modules(target: &Target) -> io::Result<Vec<Code>> {
                 ),
                 Err(error) => (Err(error.to_string()), Err(String::new())),
             };
+            let tokio = image
+                .ok()
+                .and_then(|image| TokioImage::from_elf(&image).ok());
             Code {
                 name: mapping.file_name(),
                 facts,
+                tokio: tokio.unwrap_or_default(),
                 unwinds,
             }
         })
@@ -264,23 +271,25 @@ fn problems<'a>(
 
 fn tokio(target: &Target, modules: &[Code]) -> (Requirement, Option<Error>) {
     let requirement = row("target-tokio", "tokio", "tell workers from other threads");
-    let traces = modules
-        .iter()
-        .filter_map(|module| Some(&module.facts.as_ref().ok()?.tokio));
-    let mut versions: Vec<&str> = Vec::new();
-    let mut present = false;
-    for trace in traces {
-        present |= trace.present;
-        versions.extend(trace.versions.iter().map(String::as_str));
-    }
-    versions.sort_unstable();
-    versions.dedup();
-    if !present {
+    let images = || modules.iter().map(|module| &module.tokio);
+    if !images().any(|image| image.present) {
         let error = no_runtime(target);
         return (missing(requirement, &error), Some(error));
     }
+    if let Some(old) = images().find_map(TokioImage::not_understood) {
+        let row = limited(
+            requirement,
+            format!("tokio {old} is too old: its waits cannot be told from parks"),
+            "build it with tokio 1.20 or newer",
+        );
+        return (row, None);
+    }
+    let versions = images().flat_map(|image| image.versions.iter().map(String::as_str));
+    let mut versions: Vec<&str> = versions.collect();
+    versions.sort_unstable();
+    versions.dedup();
     let version = match versions.as_slice() {
-        [] => "of unknown version".to_owned(),
+        [] => "version not known".to_owned(),
         versions => versions.join(", "),
     };
     (found(requirement, version), None)

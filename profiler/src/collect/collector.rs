@@ -259,9 +259,7 @@ impl Collector {
     /// Whether any module of a target holds tokio.
     #[must_use]
     pub fn sees_tokio(&self) -> bool {
-        self.modules
-            .iter()
-            .any(|m| m.facts.as_ref().is_some_and(|facts| facts.tokio.present))
+        self.modules.iter().any(|module| module.tokio.present)
     }
 
     /// Whether no process is left to record.

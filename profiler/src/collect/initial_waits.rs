@@ -7,7 +7,7 @@ use super::modules::Modules;
 use super::stack_table::{NewStack, StackTable};
 use super::traced_process::TracedProcess;
 use crate::bpf::Programs;
-use crate::decode::{Activity, Snapshot, StackKind, Syscall, ThreadKey, read_tls_state};
+use crate::decode::{Activity, Snapshot, StackKind, Syscall, ThreadKey, read_context};
 use crate::recording::{StackId, ThreadId};
 use crate::runtime::tokio::TlsState;
 use crate::units::{Addr, Pid};
@@ -73,10 +73,7 @@ impl InitialWaits {
                 .entry(thread.pid)
                 .or_insert_with(|| RemoteMemory::new(thread.pid));
             let (addresses, truncated) = walk_remote(regs, programs, process, memory);
-            let context = process.context.as_ref();
-            let tls_state = context.map_or(TlsState::Unknown, |context| {
-                read_tls_state(context, fs, memory)
-            });
+            let tls_state = read_context(&process.contexts, fs, memory).state;
             // A thread that has switched since may have changed the memory while we read it.
             if !programs.has_switched(thread.tid) {
                 initial.walked.push(Walked {

@@ -4,6 +4,7 @@ use crate::bpf::{TableError, TableSpan, Tables};
 use crate::process::deadline::Reader;
 use crate::process::module::{Functions, Module, ModuleError};
 use crate::process::{Budget, FileStamp, Mapping, MappingKind, PrivateCopy, Target};
+use crate::runtime::tokio::TokioImage;
 use crate::symbolize::ModuleSource;
 use crate::units::{Addr, Pid, Svma};
 use crate::unwind::{Sections, UnwindTable};
@@ -31,6 +32,8 @@ pub(super) struct Loaded {
     pub(super) source: ModuleSource,
     /// What the image says of itself; none where it is no ELF file that we can read.
     pub(super) facts: Option<Module>,
+    /// What it says of tokio.
+    pub(super) tokio: TokioImage,
     /// Where its rows are; none where there are none.
     span: Option<TableSpan>,
     /// What the rows are relative to.
@@ -184,6 +187,7 @@ impl AddressMap {
 struct Read {
     image: Option<Image>,
     facts: Option<Module>,
+    tokio: TokioImage,
     table: Option<UnwindTable>,
     functions: Functions,
     problem: Option<String>,
@@ -366,6 +370,7 @@ impl Modules {
                 functions,
             },
             facts: read.facts,
+            tokio: read.tokio,
             span,
             base,
             copy,
@@ -524,6 +529,7 @@ fn read(mut image: Image) -> Read {
     }
     Read {
         facts,
+        tokio: TokioImage::from_elf(bytes).unwrap_or_default(),
         table,
         functions,
         problem,

@@ -4,6 +4,7 @@
 //! Its caller called it, and the call instruction before the return address still says so.
 
 use crate::process::Target;
+use crate::process::module::ReadMemory;
 use crate::symbolize::{Frame, ModuleSource, Naming, Origin, Symbolizer};
 use crate::units::{Addr, Svma};
 use std::fs::File;
@@ -23,6 +24,11 @@ impl Code {
         Code(target.proc_dir().open_file("mem").ok())
     }
 
+    /// Whether there is memory that may be read.
+    pub(super) const fn is_open(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Where the direct call before a return address goes; none where there is none, or no memory
     /// any more.
     pub(super) fn called(&self, return_address: Addr) -> Option<Addr> {
@@ -30,6 +36,13 @@ impl Code {
         let at = return_address.0.checked_sub(CALL_LEN)?;
         self.0.as_ref()?.read_exact_at(&mut bytes, at).ok()?;
         destination(bytes, return_address)
+    }
+}
+
+impl ReadMemory for Code {
+    fn read(&self, at: u64, into: &mut [u8]) -> bool {
+        let memory = self.0.as_ref();
+        memory.is_some_and(|memory| memory.read_exact_at(into, at).is_ok())
     }
 }
 

@@ -6,11 +6,13 @@ use super::stack_table::Owner;
 use super::tail_calls::Code;
 use crate::bpf::{MappingTable, Tables, monotonic};
 use crate::decode::TableVersion;
-use crate::process::module::TlsContext;
+use crate::process::module::Loader;
 use crate::process::{CpuQuota, QuotaUse, Target, status_text};
 use crate::recording::{self, ProcessId, Throttling};
+use crate::runtime::tokio::{ContextsOfProcess, LoadedTokio};
 use crate::units::{Addr, Nanos, Pid, Timestamp};
 use profiler_common::row::{self, Mapping, Rule};
+use std::collections::HashSet;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,6 +24,11 @@ const UNKNOWN_CODE: (Duration, Duration) = (Duration::from_millis(2), Duration::
 /// Between two looks because of code that the kernel told us of: the loader maps one library
 /// after the other.
 const NEW_CODE: Duration = Duration::from_millis(1);
+
+/// Between two questions to the loader where it has put a library's thread-local memory: at first,
+/// and then twice as long each time, so many times.
+const EARLY: Duration = Duration::from_millis(4);
+const MAX_EARLY: u32 = 12;
 
 /// After so long without new code a process counts as settled…
 const SETTLED: Duration = Duration::from_millis(100);
@@ -63,7 +70,10 @@ pub(super) struct TracedProcess {
     pub(super) exec_count: u32,
     /// The program that it executes, see [`Owner::program`].
     pub(super) program: usize,
-    pub(super) context: Option<TlsContext>,
+    /// Where its threads have tokio's contexts.
+    pub(super) contexts: ContextsOfProcess,
+    /// When the loader was last seen not to be ready with them, and how often.
+    early: (Instant, u32),
     /// Its code, as it is in its memory.
     pub(super) code: Code,
     /// What the CPU quota had done when the process was found.
@@ -115,7 +125,8 @@ impl TracedProcess {
             address_epoch: 0,
             exec_count: 0,
             program: usize::MAX,
-            context: None,
+            contexts: ContextsOfProcess::default(),
+            early: (Instant::now(), 0),
             start: Timestamp(0),
             read_at: Timestamp(0),
             last_look: Instant::now(),
@@ -155,6 +166,7 @@ impl TracedProcess {
             status: None,
             target: None,
             mappings: self.mappings.clone(),
+            contexts: self.contexts.clone(),
             facts,
             code: Code::default(),
             meanings: self.meanings.clone(),
@@ -223,7 +235,8 @@ impl TracedProcess {
         let since = self.last_look.elapsed();
         let wanted = self.exec
             || self.new_code && since >= NEW_CODE
-            || self.unknown_code && since >= self.next_look;
+            || self.unknown_code && since >= self.next_look
+            || self.wants_contexts();
         wanted && self.can_be_looked_at()
     }
 
@@ -268,8 +281,12 @@ impl TracedProcess {
     }
 
     /// A look found what was known: what is not mapped by a file never will be.
-    pub(super) fn found_nothing_new(&mut self) {
+    pub(super) fn found_nothing_new(&mut self, modules: &Modules, map: &AddressMap) {
         self.next_look = (self.next_look * 2).min(UNKNOWN_CODE.1);
+        if self.contexts.is_early {
+            self.early.1 += 1;
+            self.find_contexts(modules, map);
+        }
     }
 
     /// A look found something: a new map of its addresses, of another program where it is `new`.
@@ -290,18 +307,62 @@ impl TracedProcess {
         let Some(target) = &self.target else { return };
         let exe = modules.of_exe(target, map);
         self.program = exe.unwrap_or(usize::MAX);
+        self.early.1 = 0;
+        self.find_contexts(modules, map);
         let exe = exe.and_then(|exe| modules.get(exe)?.facts.as_ref());
-        self.context = exe.and_then(|exe| exe.context);
         let facts = &mut self.facts;
         facts.build_id = exe.and_then(|exe| exe.build_id.clone());
         facts.has_symbols = exe.is_some_and(|exe| exe.has_symtab);
         facts.has_lines = exe.is_some_and(|exe| exe.has_debug_lines);
         facts.tokio_version = map
             .modules()
-            .filter_map(|module| modules.get(module)?.facts.as_ref())
-            .flat_map(|facts| facts.tokio.versions.iter())
+            .filter_map(|module| modules.get(module))
+            .flat_map(|module| module.tokio.versions.iter())
             .next()
             .cloned();
+    }
+
+    /// Finds tokio's contexts, in the executable and in libraries.
+    pub(super) fn find_contexts(&mut self, modules: &Modules, map: &AddressMap) {
+        if !self.code.is_open() {
+            // A process that was forked has its parent's until we have pinned it.
+            return;
+        }
+        let mut musl = false;
+        let mut seen = HashSet::new();
+        let mut found = Vec::new();
+        for (_, bias, number) in map.regions() {
+            let Some(module) = modules.get(number).filter(|_| seen.insert(number)) else {
+                continue;
+            };
+            let name = &module.source.name;
+            musl |= name.starts_with("ld-musl") || name.starts_with("libc.musl");
+            let is_executable = number == self.program;
+            if module.tokio.present {
+                found.push(LoadedTokio {
+                    image: &module.tokio,
+                    thread_local: module.facts.as_ref().and_then(|facts| facts.thread_local),
+                    bias,
+                    is_executable,
+                });
+            }
+        }
+        // Its place is asked first, at every switch.
+        found.sort_by_key(|module| !module.is_executable);
+        let loader = if musl { Loader::Musl } else { Loader::Glibc };
+        self.contexts = ContextsOfProcess::find(found, loader, &self.code);
+        self.early.0 = Instant::now();
+        for missing in &self.contexts.missing {
+            tracing::debug!(pid = self.pid.0, "a tokio without its context: {missing}");
+        }
+    }
+
+    /// Whether the loader should be asked again where it has put libraries' thread-local memory:
+    /// it maps them first. The more often it was not ready, the later.
+    fn wants_contexts(&self) -> bool {
+        let (last, tries) = self.early;
+        let wait = EARLY.saturating_mul(1 << tries.min(MAX_EARLY));
+        self.contexts.is_early && tries < MAX_EARLY && last.elapsed() >= wait
     }
 
     /// Whether its stacks may be named. Reading the names of a library takes long, and while a

@@ -20,7 +20,7 @@ pub use read::{DecodeError, decode};
 pub use thread::{
     OpenWait, Phase, StackPolicy, Sum, SumKey, ThreadEntry, ThreadState, ThreadTimes, park_sum,
 };
-pub use tls_state::read_tls_state;
+pub use tls_state::read_context;
 
 /// Objects that the kernel side remembers as told; the least recently seen go first, and are told
 /// again.

@@ -1,26 +1,61 @@
 //! What tokio's thread-local state says, from the kernel side's numbers or from a thread's memory.
 
-use crate::process::module::TlsContext;
-use crate::runtime::tokio::TlsState;
+use crate::runtime::tokio::{ContextsOfProcess, RuntimeHandle, ThreadContext, TlsState};
 use crate::units::Addr;
 use crate::unwind::RemoteMemory;
-use profiler_common::context::{self, LAYOUT_A, LAYOUT_B, Memory, Words, layout, tls_state};
+use profiler_common::context::{
+    self, Block, Context, Found, Memory, Place, WORDS, Words, base, tls_state,
+};
 
-/// What tokio's thread-local state says of a thread that waits, by its FS base. Where the state is
-/// in several variables (tokio 1.20), those have names, and so have the frames.
+/// What tokio's thread-local state says of a thread that waits, by its FS base.
 #[must_use]
-pub fn read_tls_state(known: &TlsContext, fs: Addr, memory: &RemoteMemory) -> TlsState {
-    let fields = match known.layout {
-        layout::A => LAYOUT_A,
-        layout::B => LAYOUT_B,
-        _ => return TlsState::Unknown,
-    };
-    let words: Words = memory.words(fs.0.wrapping_sub(known.below_fs));
-    // Of memory that cannot be read nothing but zeros is there, and no context is that.
-    if words == [0; _] {
-        return TlsState::Unknown;
+pub fn read_context(
+    contexts: &ContextsOfProcess,
+    fs: Addr,
+    memory: &RemoteMemory,
+) -> ThreadContext {
+    contexts
+        .places()
+        .map(|place| at_place(fs, place, memory))
+        .reduce(context::heavier)
+        .map(ThreadContext::from)
+        .unwrap_or_default()
+}
+
+/// By one copy of tokio. Where the state is in several variables (tokio 1.20), those have names,
+/// and so have the frames.
+fn at_place(fs: Addr, place: &Place, memory: &RemoteMemory) -> Found {
+    if place.base == base::VARIABLES {
+        return Found::UNKNOWN;
     }
-    context::found(&words, fields, memory).tls_state.into()
+    let at = match context::locate(fs.0, place, memory) {
+        Block::At(at) => at,
+        Block::Untouched => return Found::UNTOUCHED,
+        Block::Unreadable => return Found::UNKNOWN,
+    };
+    let mut words: Words = [0; WORDS];
+    for (n, word) in words.iter_mut().enumerate().take(place.fields.words.into()) {
+        let Some(read) = memory.word(at.wrapping_add(8 * n as u64)) else {
+            return Found::UNKNOWN;
+        };
+        *word = read;
+    }
+    context::found(&Context::of(&words, &place.fields), memory)
+}
+
+impl From<Found> for ThreadContext {
+    fn from(found: Found) -> ThreadContext {
+        ThreadContext {
+            state: found.tls_state.into(),
+            runtime: runtime_handle(found.handle),
+            task_id: found.task_id,
+        }
+    }
+}
+
+/// The runtime of a handle at this address; none where the thread has entered no runtime.
+pub(super) fn runtime_handle(address: u64) -> Option<RuntimeHandle> {
+    (address != 0).then_some(RuntimeHandle(Addr(address)))
 }
 
 impl From<u32> for TlsState {
@@ -58,5 +93,21 @@ mod tests {
         );
         assert_eq!(TlsState::from(tls_state::ENTERED), TlsState::Entered);
         assert_eq!(TlsState::from(tls_state::ENTERED + 1), TlsState::Unknown);
+    }
+
+    #[test]
+    fn a_runtime_is_known_by_its_handle() {
+        let of = |handle| {
+            ThreadContext::from(Found {
+                tls_state: tls_state::ENTERED,
+                task_id: 7,
+                handle,
+                ..Found::UNKNOWN
+            })
+        };
+        assert_eq!(of(0).runtime, None);
+        assert_eq!(of(0x5000).runtime, Some(RuntimeHandle(Addr(0x5000))));
+        assert_ne!(of(0x5000).runtime, of(0x6000).runtime);
+        assert_eq!((of(0).state, of(0).task_id), (TlsState::Entered, 7));
     }
 }

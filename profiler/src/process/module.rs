@@ -1,17 +1,15 @@
 //! A module: an executable or a shared object, and what its ELF image says of it.
 
 mod cfi;
-mod context;
 mod elf;
 mod functions;
-mod tokio;
+mod thread_local;
 
 pub(crate) use cfi::{Bytes, FdeVisitor, for_each_fde};
-pub use context::TlsContext;
 pub use elf::{Elf, ModuleError, Section, Segment, ThreadLocal};
 pub use functions::Functions;
 pub(crate) use functions::text_range;
-pub use tokio::TokioTrace;
+pub use thread_local::{Block, Loader, ReadMemory, TlsSegment};
 
 use crate::units::{Addr, Svma};
 use object::elf::{SHT_DYNSYM, SHT_SYMTAB};
@@ -34,10 +32,8 @@ pub struct Module {
     pub has_dynsym: bool,
     /// Whether there are line tables in the image itself.
     pub has_debug_lines: bool,
-    /// Which tokio is linked in.
-    pub tokio: TokioTrace,
-    /// Where, if this is the executable, tokio's thread-local context is.
-    pub context: Option<TlsContext>,
+    /// Its thread-local memory, where it has some.
+    pub thread_local: Option<TlsSegment>,
 }
 
 impl Module {
@@ -48,7 +44,6 @@ impl Module {
     /// readable program headers.
     pub fn from_elf(data: &[u8]) -> Result<Module, ModuleError> {
         let elf = Elf::parse(data)?;
-        let tokio = tokio::tokio_trace(&elf);
         Ok(Module {
             executable: elf.executable().copied().collect(),
             base: elf.text_base().unwrap_or_default(),
@@ -56,8 +51,7 @@ impl Module {
             has_symtab: elf.has_symbols(SHT_SYMTAB),
             has_dynsym: elf.has_symbols(SHT_DYNSYM),
             has_debug_lines: elf.has_section(".debug_line") || elf.has_section(".zdebug_line"),
-            context: TlsContext::of_executable(&elf, &tokio.versions),
-            tokio,
+            thread_local: TlsSegment::of(&elf),
         })
     }
 
@@ -116,8 +110,7 @@ mod tests {
             has_symtab: false,
             has_dynsym: false,
             has_debug_lines: false,
-            tokio: TokioTrace::default(),
-            context: None,
+            thread_local: None,
         }
     }
 

@@ -96,6 +96,12 @@ impl context::Memory for RemoteMemory {
             Err(_) => [0; N],
         }
     }
+
+    fn word(&self, at: u64) -> Option<u64> {
+        let mut bytes = [0; 8];
+        self.read(at, &mut bytes).ok()?;
+        Some(u64::from_le_bytes(bytes))
+    }
 }
 
 impl Memory for RemoteMemory {

@@ -12,6 +12,7 @@ use holdup::decode::{Event, RawObject, StackSeen, Waker, decode};
 use holdup::host::KernelBtf;
 use holdup::process::module::{Functions, Module};
 use holdup::process::{parse_comm, parse_maps};
+use holdup::runtime::tokio::TokioImage;
 use holdup::symbolize::{
     Crates, ModuleSource, Symbolizer, dependency_crates, origin, readable, symbol_name,
 };
@@ -94,13 +95,16 @@ pub fn elf(data: &[u8]) {
     let module = Module::from_elf(data);
     assert_eq!(module.is_ok(), functions.is_ok());
     if let Ok(module) = &module {
-        assert!(module.tokio.versions.len() <= 16);
         for offset in [0, 0x1000, 0x7fff_f000, u64::MAX - 0xfff, u64::MAX] {
             for begin in [0, 0x7f00_0000_0000, u64::MAX - 0xfff] {
                 let bias = module.bias_for(Addr(begin), offset);
                 assert!(bias.is_none_or(|bias| bias % 4096 == 0));
             }
         }
+    }
+    if let Ok(tokio) = TokioImage::from_elf(data) {
+        assert!(tokio.versions.len() <= 16);
+        assert!(tokio.contexts.found.len() <= 16);
     }
     if let Ok(table) = UnwindTable::from_elf(data) {
         check_table(&table, data.len());

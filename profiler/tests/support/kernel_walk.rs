@@ -102,7 +102,7 @@ pub(crate) fn watch(
     }
     mappings.sort_by_key(|mapping| mapping.begin);
     let table = kernel.tables().install(&mappings).map_err(text)?;
-    let mut process = process_entry(Pid(pid), table, 1, monotonic(), None);
+    let mut process = process_entry(Pid(pid), table, 1, monotonic());
     change(&mut process);
     kernel.watch(0, process).map_err(text)?;
     Ok(process)

@@ -81,12 +81,11 @@ impl Collector {
             self.maps.confirm(version, &map);
         }
         if program == Program::Same && !shares && *self.maps.get(version) == map {
-            // The kernel side may have been told that it knows nothing.
-            self.publish(id)?;
             if let Some(process) = self.processes.get_mut(id) {
-                process.found_nothing_new();
+                process.found_nothing_new(&self.modules, &map);
             }
-            return Ok(());
+            // The kernel side may have been told that it knows nothing.
+            return self.publish(id);
         }
         self.install(id, map, mappings, program)?;
         self.publish(id)
@@ -166,9 +165,15 @@ impl Collector {
 
     fn entry(&self, id: ProcessId) -> Option<(u32, ProcessEntry)> {
         let process = self.processes.get(id)?;
-        let (version, context) = (process.table_version.0, process.context);
+        let (version, contexts) = (process.table_version.0, &process.contexts);
         let (table, start) = (process.table?, process.start);
-        let mut entry = process_entry(process.pid, table, version, start, context);
+        let mut entry = process_entry(process.pid, table, version, start);
+        entry.contexts = contexts.places;
+        [
+            entry.worker_below_fs,
+            entry.current_thread_below_fs,
+            entry.budget_below_fs,
+        ] = contexts.variables_below_fs;
         entry.exec_count = process.exec_count;
         entry.address_epoch = process.address_epoch;
         entry.follow = self.options.follow.into();

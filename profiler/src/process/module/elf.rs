@@ -90,6 +90,8 @@ pub struct Section<'data> {
 /// The `PT_TLS` segment.
 #[derive(Clone, Copy, Debug)]
 pub struct ThreadLocal<'data> {
+    /// Address of the initial image.
+    pub svma: Svma,
     /// The bytes that are not zero.
     pub image: &'data [u8],
     /// Bytes of the whole block.
@@ -284,10 +286,21 @@ impl<'data> Elf<'data> {
             .iter()
             .find(|p| p.p_type(LE) == elf::PT_TLS)?;
         Some(ThreadLocal {
+            svma: Svma(header.p_vaddr(LE)),
             image: header.data(LE, self.data).ok()?,
             memsz: header.p_memsz(LE),
             align: header.p_align(LE),
         })
+    }
+
+    /// Where the loader's own table is (`PT_DYNAMIC`), and its size in bytes.
+    #[must_use]
+    pub fn dynamic(&self) -> Option<(Svma, u64)> {
+        let header = self
+            .program_headers
+            .iter()
+            .find(|p| p.p_type(LE) == elf::PT_DYNAMIC)?;
+        Some((Svma(header.p_vaddr(LE)), header.p_memsz(LE)))
     }
 
     /// Offset, in the thread-local block, of the one thread-local symbol whose name begins so.

@@ -11,6 +11,8 @@
 //! them.
 
 mod classify;
+mod contexts;
+mod image;
 mod markers;
 mod pool_threads;
 mod program_model;
@@ -18,7 +20,9 @@ mod rules;
 mod tls_state;
 
 pub use classify::Classifier;
+pub use contexts::{ContextsOfProcess, LoadedTokio};
+pub use image::{ContextAt, Contexts, NoContext, TokioImage, Variables};
 pub use pool_threads::{Observation, PoolThreads};
 pub use program_model::{News, ProgramModel};
 pub use rules::{RULES, Rule};
-pub use tls_state::{Agreement, ClassifiedBy, TlsState};
+pub use tls_state::{Agreement, Certainty, ClassifiedBy, RuntimeHandle, ThreadContext, TlsState};

@@ -77,7 +77,7 @@ impl ProgramModel {
         seen: &Observation<'_>,
     ) -> (Classification, ClassifiedBy) {
         let mut verdict = self.agreement.judge(by_names, seen.tls_state);
-        if self.agreement.trusted() {
+        if self.agreement.counts_for(&by_names) {
             verdict = self.pool_threads.judge(verdict, seen);
         }
         let judge = if verdict == by_names {

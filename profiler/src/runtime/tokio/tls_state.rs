@@ -2,13 +2,18 @@
 //!
 //! It needs neither frames nor names, but it reads memory at offsets that a compiler chose. So it
 //! counts only while every stack that both judges speak of has the same meaning to both; one that
-//! has not switches it off for the whole recording.
+//! has not switches it off for the whole recording. How sure it is is told as a [`Certainty`]: by how
+//! much else than itself speaks for it. Where names tell a stack's meaning, it overrules them only
+//! if it has agreed with them elsewhere.
 
 use crate::arch::syscall;
 use crate::runtime::{Classification, Flavor, Role, RuleName, State};
+use crate::units::Addr;
 
-/// In which the I/O driver of a runtime parks.
+/// Systems calls in which a runtime's threads park: its I/O driver in the one, those without work in
+/// the other.
 const EPOLL_WAIT: u32 = syscall("epoll_wait");
+const FUTEX: u32 = syscall("futex");
 
 /// What a thread was to its runtime when it went off-CPU, by the thread-local state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -44,6 +49,22 @@ pub enum TlsState {
     CurrentThreadParked,
 }
 
+/// Which runtime it is, of those that live in a process: the address of its scheduler's handle, the
+/// same in the contexts of all its threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RuntimeHandle(pub Addr);
+
+/// What a thread's context said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ThreadContext {
+    /// What the thread was to its runtime.
+    pub state: TlsState,
+    /// Which runtime that is.
+    pub runtime: Option<RuntimeHandle>,
+    /// Id of the task being polled, or 0.
+    pub task_id: u64,
+}
+
 /// How the two judges get on, over the stacks of one recording.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Agreement {
@@ -51,6 +72,29 @@ pub struct Agreement {
     pub agreed: u64,
     /// Stacks that mean different things to them.
     pub disagreed: u64,
+    /// Stacks without names in which the thread-local state says parked, and the thread waits as
+    /// parked threads do.
+    pub parks: u64,
+    /// Stacks without names in which it says that the thread is in a runtime, and nothing else
+    /// speaks for or against that.
+    pub alone: u64,
+    /// Of these, those in which it says that a worker polls, and the thread waits in `epoll_wait`.
+    pub polls_in_epoll: u64,
+}
+
+/// How sure the thread-local state is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Certainty {
+    /// It says nothing.
+    Nothing,
+    /// Something contradicts it.
+    Contradicted,
+    /// Nothing else speaks for it or against it.
+    Alone,
+    /// So many stacks of parked threads speak for it.
+    CorroboratedByParks(u64),
+    /// Names, or the I/O driver, say the same of so many stacks.
+    Confirmed(u64),
 }
 
 impl Agreement {
@@ -59,20 +103,71 @@ impl Agreement {
         match same_meaning(verdict, syscall, tls_state) {
             Some(true) => self.agreed += 1,
             Some(false) => self.disagreed += 1,
+            None if verdict.state == State::Unknown => self.add_unnamed(syscall, tls_state),
             None => {}
         }
     }
 
-    /// Whether the thread-local state counts: something spoke for it and nothing against.
+    fn add_unnamed(&mut self, syscall: Option<u32>, tls_state: TlsState) {
+        let parks = matches!(syscall, Some(EPOLL_WAIT | FUTEX));
+        match tls_state {
+            TlsState::WorkerParked | TlsState::CurrentThreadParked | TlsState::BlockOnParked
+                if parks =>
+            {
+                self.parks += 1;
+            }
+            // What a place would say at which there is no context.
+            TlsState::Unknown | TlsState::Foreign | TlsState::Outside => {}
+            _ => {
+                self.alone += 1;
+                let polls = tls_state == TlsState::WorkerPoll && syscall == Some(EPOLL_WAIT);
+                self.polls_in_epoll += u64::from(polls);
+            }
+        }
+    }
+
+    /// How sure the thread-local state is.
     #[must_use]
-    pub fn trusted(&self) -> bool {
-        self.agreed > 0 && self.disagreed == 0
+    pub const fn certainty(&self) -> Certainty {
+        if self.disagreed > 0 {
+            Certainty::Contradicted
+        } else if self.agreed > 0 {
+            Certainty::Confirmed(self.agreed)
+        } else if self.parks > 0 {
+            Certainty::CorroboratedByParks(self.parks)
+        } else if self.polls_in_epoll > 0 {
+            // If the place of the parker were another, parks in the driver would look like this.
+            Certainty::Contradicted
+        } else if self.alone > 0 {
+            Certainty::Alone
+        } else {
+            Certainty::Nothing
+        }
+    }
+
+    /// Whether the thread-local state counts: it says something, and nothing contradicts it.
+    #[must_use]
+    pub const fn trusted(&self) -> bool {
+        !matches!(
+            self.certainty(),
+            Certainty::Nothing | Certainty::Contradicted
+        )
+    }
+
+    /// Whether it counts where this is what the names say: against them only if it has agreed with
+    /// names, or the I/O driver, elsewhere.
+    pub(super) fn counts_for(&self, by_names: &Classification) -> bool {
+        if by_names.state == State::Unknown {
+            self.trusted()
+        } else {
+            matches!(self.certainty(), Certainty::Confirmed(_))
+        }
     }
 
     /// The verdict of both judges together.
     #[must_use]
     pub fn judge(&self, by_stack: Classification, tls_state: TlsState) -> Classification {
-        if self.trusted() {
+        if self.counts_for(&by_stack) {
             overrule(by_stack, tls_state)
         } else {
             by_stack
@@ -102,7 +197,7 @@ impl Agreement {
         syscall: Option<u32>,
         tls_state: TlsState,
     ) -> ClassifiedBy {
-        if self.trusted() && overrule(*by_stack, tls_state) != *by_stack {
+        if self.judge(*by_stack, tls_state) != *by_stack {
             ClassifiedBy::Context
         } else if by_stack.state == State::Unknown {
             ClassifiedBy::Neither
@@ -311,8 +406,11 @@ mod tests {
     fn it_speaks_where_stacks_do_not() {
         let mut agreement = Agreement::default();
         let unnamed = by_stack(State::Unknown, Role::None);
-        agreement.add(&unnamed, Some(0), TlsState::WorkerParked);
-        assert!(!agreement.trusted(), "any read might be a worker's");
+        agreement.add(&unnamed, Some(0), TlsState::Foreign);
+        assert!(
+            !agreement.trusted(),
+            "a place without a context says so, too"
+        );
         agreement.add(&unnamed, Some(EPOLL_WAIT), TlsState::WorkerParked);
         assert!(agreement.trusted());
         for (tls_state, state) in [
@@ -337,6 +435,52 @@ mod tests {
                 "{tls_state:?}"
             );
         }
+    }
+
+    #[test]
+    fn how_sure_it_is_is_told() {
+        let unnamed = by_stack(State::Unknown, Role::None);
+        let mut agreement = Agreement::default();
+        assert_eq!(agreement.certainty(), Certainty::Nothing);
+        for nothing in [TlsState::Foreign, TlsState::Outside, TlsState::Unknown] {
+            agreement.add(&unnamed, Some(FUTEX), nothing);
+            assert_eq!(agreement.certainty(), Certainty::Nothing);
+        }
+        // A program that hangs: no thread of its ever parks.
+        agreement.add(&unnamed, Some(FUTEX), TlsState::WorkerPoll);
+        assert_eq!(agreement.certainty(), Certainty::Alone);
+        let verdict = agreement.judge(unnamed, TlsState::WorkerPoll);
+        assert_eq!(verdict.state, State::Blocked);
+        // Names are not overruled yet.
+        for named in [State::Blocked, State::Other] {
+            let named = by_stack(named, WORKER);
+            assert_eq!(agreement.judge(named, TlsState::Outside), named);
+            assert_eq!(agreement.judge(named, TlsState::CorelessPoll), named);
+        }
+        for parked in [TlsState::CurrentThreadParked, TlsState::BlockOnParked] {
+            agreement.add(&unnamed, Some(FUTEX), parked);
+        }
+        assert_eq!(agreement.certainty(), Certainty::CorroboratedByParks(2));
+        agreement.add(&unnamed, Some(EPOLL_WAIT), TlsState::WorkerParked);
+        assert_eq!(agreement.certainty(), Certainty::Confirmed(1));
+        let idle = by_stack(State::Idle, WORKER);
+        agreement.add(&idle, Some(FUTEX), TlsState::WorkerPoll);
+        assert_eq!(agreement.certainty(), Certainty::Contradicted);
+        assert!(!agreement.trusted());
+    }
+
+    /// As if a worker's parker were elsewhere: then it never seems to park.
+    #[test]
+    fn a_wrong_layout_is_noticed_without_names() {
+        let unnamed = by_stack(State::Unknown, Role::None);
+        let mut agreement = Agreement::default();
+        agreement.add(&unnamed, Some(FUTEX), TlsState::WorkerPoll);
+        agreement.add(&unnamed, Some(EPOLL_WAIT), TlsState::WorkerPoll);
+        assert_eq!(agreement.certainty(), Certainty::Contradicted);
+        assert_eq!(agreement.judge(unnamed, TlsState::WorkerPoll), unnamed);
+        // A task may wait in another library's event loop.
+        agreement.add(&unnamed, Some(FUTEX), TlsState::WorkerParked);
+        assert!(agreement.trusted());
     }
 
     #[test]

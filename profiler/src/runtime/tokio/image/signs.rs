@@ -1,50 +1,65 @@
-//! Which tokio is linked into an image, told without symbols.
+//! Whether a tokio is linked into an image, and which.
 //!
 //! Panics in tokio name their source file, and cargo keeps sources in a folder named after the
 //! version: `…/tokio-1.47.1/src/runtime/park.rs`. These texts are in `.rodata` of stripped
-//! binaries too.
+//! binaries too. Where paths are trimmed or the sources stand elsewhere, its messages are there.
 
-use super::elf::Elf;
+use crate::process::module::Elf;
 use memchr::memmem;
 
-/// What an image says of tokio.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TokioTrace {
-    /// Every version named, sorted as text, without duplicates. Two versions in one program
-    /// are two runtimes; none with `present` is a vendored or path-remapped tokio.
-    pub versions: Vec<String>,
-    /// Whether there is any sign of tokio.
-    pub present: bool,
+/// What is in every tokio: default names of its worker threads, old and new; panic locations of a
+/// tokio that is not kept in a folder with its version; and its messages, which no option removes.
+const SIGNS: [&str; 6] = [
+    "tokio-runtime-worker",
+    "tokio-rt-worker",
+    "/tokio/src/runtime/",
+    "The Tokio context thread-local variable has been destroyed",
+    "Cannot start a runtime from within a runtime",
+    "there is no reactor running, must be called from the context of a Tokio 1.x runtime",
+];
+/// A part of every mangled name from its runtime, legacy and v0 alike.
+const MANGLED: &str = "5tokio7runtime";
+const FOLDER: &str = "tokio-";
+
+/// What only a tokio built for task dumps says.
+const TASKDUMP: &str = "collecting a taskdump is not possible";
+
+/// The signs of tokio in an image.
+#[derive(Debug, Default)]
+pub(super) struct Signs {
+    /// The versions named, sorted as text.
+    pub(super) versions: Vec<String>,
+    /// Whether there is any sign.
+    pub(super) present: bool,
+    /// Whether it was built for task dumps, which makes its context longer.
+    pub(super) taskdump: bool,
 }
 
-/// Default names of tokio's worker threads, old and new, and a part of every mangled name from
-/// its runtime, legacy and v0 alike.
-const THREAD_NAMES: [&str; 2] = ["tokio-runtime-worker", "tokio-rt-worker"];
-const MANGLED: &str = "5tokio7runtime";
-/// A panic location of a tokio that is not kept in a folder with its version.
-const VENDORED: &str = "/tokio/src/runtime/";
-const FOLDER: &str = "/tokio-";
-
 /// Looks for tokio in the read-only data and the symbol names.
-#[must_use]
-pub(super) fn tokio_trace(elf: &Elf<'_>) -> TokioTrace {
+pub(super) fn signs(elf: &Elf<'_>) -> Signs {
     let mut versions = Vec::new();
-    let mut present = false;
+    let (mut present, mut taskdump) = (false, false);
     for bytes in constants(elf) {
         collect_versions(bytes, &mut versions);
-        present = present
-            || !versions.is_empty()
-            || THREAD_NAMES
-                .iter()
-                .chain([&VENDORED])
-                .any(|sign| memmem::find(bytes, sign.as_bytes()).is_some());
+        present = present || !versions.is_empty() || has_sign(bytes);
+        taskdump = taskdump || memmem::find(bytes, TASKDUMP.as_bytes()).is_some();
     }
     present = present
         || elf
             .section(".strtab")
             .is_some_and(|s| memmem::find(s.bytes, MANGLED.as_bytes()).is_some());
     versions.sort_unstable();
-    TokioTrace { versions, present }
+    Signs {
+        versions,
+        present,
+        taskdump,
+    }
+}
+
+fn has_sign(bytes: &[u8]) -> bool {
+    SIGNS
+        .iter()
+        .any(|sign| memmem::find(bytes, sign.as_bytes()).is_some())
 }
 
 /// `.rodata`, or, without section headers, every segment that is not writable. String literals
@@ -64,13 +79,24 @@ fn constants<'data>(elf: &Elf<'data>) -> Vec<&'data [u8]> {
 
 fn collect_versions(bytes: &[u8], versions: &mut Vec<String>) {
     for at in memmem::find_iter(bytes, FOLDER) {
+        let before = bytes.get(..at).unwrap_or_default();
         if let Some(rest) = bytes.get(at + FOLDER.len()..)
+            && begins_folder(before)
             && let Some(version) = version_of_folder(rest)
             && !versions.iter().any(|v| v == version)
             && versions.len() < MAX_VERSIONS
         {
             versions.push(version.to_owned());
         }
+    }
+}
+
+/// Whether a folder's name begins here: after a slash, after bazel's name of its crate universe
+/// (`crates__tokio-1.54.1`), or where a trimmed path does. `signal-hook-tokio-…` is another crate.
+fn begins_folder(before: &[u8]) -> bool {
+    match before {
+        [] | [.., b'_', b'_'] => true,
+        [.., last] => !last.is_ascii_alphanumeric() && !b"-_".contains(last),
     }
 }
 
@@ -121,11 +147,44 @@ mod tests {
         }
     }
 
+    fn versions(text: &[u8]) -> Vec<String> {
+        let mut versions = Vec::new();
+        collect_versions(text, &mut versions);
+        versions
+    }
+
+    #[test]
+    fn folders_of_vendored_sources_and_trimmed_paths_are_known() {
+        for (text, want) in [
+            (
+                "external/crates__tokio-1.54.1/src/runtime/park.rs",
+                &["1.54.1"][..],
+            ),
+            ("vendor/tokio-1.47.1/src/lib.rs", &["1.47.1"]),
+            ("tokio-1.50.0/src/lib.rs", &["1.50.0"]),
+            (" tokio-1.50.0/src/lib.rs", &["1.50.0"]),
+            ("/signal-hook-tokio-0.3.1/src/lib.rs", &[]),
+            ("/my_tokio-0.3.1/src/lib.rs", &[]),
+            ("/xtokio-0.3.1/src/lib.rs", &[]),
+        ] {
+            assert_eq!(versions(text.as_bytes()), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn messages_are_a_sign() {
+        assert!(has_sign(
+            b"\0The Tokio context thread-local variable has been destroyed.\0"
+        ));
+        assert!(has_sign(
+            b"xCannot start a runtime from within a runtime. This"
+        ));
+        assert!(!has_sign(b"tokio is a runtime for Rust"));
+    }
+
     #[test]
     fn all_distinct_versions_are_found() {
         let text = b"x/tokio-1.38.2/src/a.rs\0/tokio-1.54.1/src/b.rs/tokio-1.38.2/src/c.rs/tokio-";
-        let mut versions = Vec::new();
-        collect_versions(text, &mut versions);
-        assert_eq!(versions, ["1.38.2", "1.54.1"]);
+        assert_eq!(versions(text), ["1.38.2", "1.54.1"]);
     }
 }

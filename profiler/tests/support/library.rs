@@ -1,0 +1,240 @@
+//! A tokio in a library: of a host in C that loads it late or had it from the start, of Python, and
+//! two copies in one process. The library is stripped, so that all that is known of its threads is
+//! by tokio's thread-local context, which is in the library's own thread-local memory.
+
+use super::check::{Complaints, ms};
+use super::privilege;
+use super::record::ATTACHED;
+use super::report::Report;
+use super::truth::slowdown;
+use children::Child;
+use libtest_mimic::Trial;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// For how long the library runs.
+const MILLIS: &str = "1500";
+/// What each wait is at least (`BLOCK` in the library).
+const BLOCK_NS: u64 = 20_000_000;
+/// Runs begin with waits in no runtime yet, and end with some in none any more.
+const UNKNOWN_NS: u64 = 5_000_000;
+/// For the host to load its library, or to end.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Who runs the library.
+#[derive(Clone, Copy, Debug)]
+enum Host {
+    /// A program in C, which loads it at run time.
+    Loads,
+    /// A program in C that was linked against it.
+    Linked,
+    /// One that was linked against it and loads another copy.
+    Both,
+    /// Python.
+    Python,
+}
+
+/// Every trial.
+pub(crate) fn trials() -> Vec<Trial> {
+    let trial = |name: &str, host: Host| {
+        Trial::ignorable_test(format!("library::{name}"), move || {
+            privilege::unless_skipped(privilege::missing(), || {
+                let complaints = check(host)?;
+                if complaints.is_empty() {
+                    Ok(())
+                } else {
+                    Err(complaints.join("\n").into())
+                }
+            })
+        })
+    };
+    vec![
+        trial("loaded_by_a_host_in_c", Host::Loads),
+        trial("linked_to_a_host_in_c", Host::Linked),
+        trial("two_copies_in_one_process", Host::Both),
+        trial("loaded_by_python", Host::Python),
+    ]
+}
+
+/// What the library counted of one kind of wait.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counted {
+    waits: u64,
+    nanos: u64,
+}
+
+fn check(host: Host) -> Result<Complaints, String> {
+    let built = Built::new()?;
+    let mut command = built.host(host)?;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut running = Child::spawn("the host", &mut command)?;
+    let mut lines = running.stdout()?;
+    lines.find("ready", SOON, |line| line == "ready")?;
+    let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let json = dir.path().join("report.json");
+    let mut holdup = Command::new(env!("CARGO_BIN_EXE_holdup"));
+    holdup
+        .args(["record", "-p", &running.id().to_string(), "-o"])
+        .arg(&json)
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut holdup = Child::spawn("holdup", &mut holdup)?;
+    let mut messages = holdup.stderr()?;
+    messages.find("line that begins with `recording `", ATTACHED, |line| {
+        line.starts_with("recording ")
+    })?;
+    // It begins at the end of its input.
+    drop(running.stdin()?);
+    let mut truth: BTreeMap<String, Counted> = BTreeMap::new();
+    let copies = if matches!(host, Host::Both) { 2 } else { 1 };
+    for _ in 0..4 * copies {
+        let line = lines.find("count", SOON, |line| line.split(' ').count() == 3)?;
+        let mut words = line.split(' ');
+        let kind = words.next().unwrap_or_default().to_owned();
+        let mut number = || words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+        let counted = truth.entry(kind).or_default();
+        counted.waits += number();
+        counted.nanos += number();
+    }
+    running.wait(SOON)?;
+    let status = holdup.wait(SOON)?;
+    messages.drain(Duration::from_secs(1));
+    if !status.success() {
+        return Err(format!(
+            "holdup ended with {status}; {}",
+            messages.transcript()
+        ));
+    }
+    let report = std::fs::read_to_string(&json).map_err(|error| error.to_string())?;
+    let report = serde_json::from_str(&report).map_err(|error| error.to_string())?;
+    Ok(compare(&report, &truth))
+}
+
+/// Each state's time is that of the waits that the library counted.
+fn compare(report: &Report, truth: &BTreeMap<String, Counted>) -> Complaints {
+    let mut complaints = Vec::new();
+    let states = |name: &str, state: &str| -> u64 {
+        let threads = report.threads.iter().filter(|t| t.name == name);
+        threads.filter_map(|t| t.states.get(state)).sum()
+    };
+    for (kind, thread, state) in [
+        ("workers", "lib-multi", "blocked"),
+        ("pool", "lib-multi", "pool"),
+        ("in-place", "lib-multi", "handed-off"),
+        ("current-thread", "lib-single", "blocked"),
+    ] {
+        let counted = truth.get(kind).copied().unwrap_or_default();
+        let reported = states(thread, state);
+        // The library's clock also counts the time that a thread waited for a CPU. Its runtime may
+        // be held up for a moment besides.
+        let least = counted.waits * BLOCK_NS;
+        let most = counted.nanos + counted.nanos / 50 + UNKNOWN_NS * slowdown();
+        if counted.waits < 10 || reported < least || reported > most {
+            complaints.push(format!(
+                "{kind}: {} {state}, {} waits of {} were counted",
+                ms(reported),
+                counted.waits,
+                ms(counted.nanos)
+            ));
+        }
+    }
+    let unknown: u64 = report
+        .threads
+        .iter()
+        .filter_map(|thread| thread.states.get("unknown"))
+        .sum();
+    if unknown > UNKNOWN_NS * slowdown() {
+        complaints.push(format!("{} unknown", ms(unknown)));
+    }
+    if report.judges.disagreed > 0 || report.judges.by_context == 0 {
+        complaints.push(format!("the judges: {:?}", report.judges));
+    }
+    complaints
+}
+
+/// The library and its hosts.
+struct Built {
+    library: PathBuf,
+    sources: PathBuf,
+    dir: PathBuf,
+}
+
+impl Built {
+    fn new() -> Result<Built, String> {
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/library");
+        let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let dir = tmp.parent().unwrap_or(tmp).join("fixtures/library");
+        let library = dir.join("release/liblibrary.so");
+        if std::env::var_os("HOLDUP_FIXTURES").is_none_or(|how| how != "prebuilt") {
+            run(Command::new(env!("CARGO"))
+                .args([
+                    "build",
+                    "--release",
+                    "--locked",
+                    "--quiet",
+                    "--manifest-path",
+                ])
+                .arg(sources.join("Cargo.toml"))
+                .arg("--target-dir")
+                .arg(&dir)
+                .env_remove("RUSTFLAGS")
+                .env_remove("CARGO_ENCODED_RUSTFLAGS")
+                .env_remove("CARGO_BUILD_TARGET"))?;
+        }
+        Ok(Built {
+            library,
+            sources,
+            dir,
+        })
+    }
+
+    fn host(&self, host: Host) -> Result<Command, String> {
+        if matches!(host, Host::Python) {
+            let mut python = Command::new("python3");
+            let host = self.sources.join("host.py");
+            python.arg(host).arg(MILLIS).arg(&self.library);
+            return Ok(python);
+        }
+        let program = self.dir.join(format!("host-{host:?}"));
+        let mut compiler = Command::new("cc");
+        compiler.arg("-O1").arg("-o").arg(&program);
+        compiler.arg(self.sources.join("host.c"));
+        if !matches!(host, Host::Loads) {
+            let folder = self.dir.join("release");
+            compiler.arg("-DLINKED").arg(&self.library);
+            compiler.arg(format!("-Wl,-rpath,{}", folder.display()));
+        }
+        run(compiler.args(["-ldl", "-lpthread"]))?;
+        let mut command = Command::new(program);
+        command.arg(MILLIS);
+        match host {
+            Host::Loads => {
+                command.arg(&self.library);
+            }
+            Host::Both => {
+                // The loader knows a file by its inode.
+                let copy = self.dir.join("libcopy.so");
+                std::fs::copy(&self.library, &copy).map_err(|error| error.to_string())?;
+                command.arg(copy);
+            }
+            Host::Linked | Host::Python => {}
+        }
+        Ok(command)
+    }
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let output = command
+        .output()
+        .map_err(|error| format!("{command:?}: {error}"))?;
+    if output.status.success() {
+        Ok(())
+    } else {
+        let message = String::from_utf8_lossy(&output.stderr);
+        Err(format!("{command:?}: {message}"))
+    }
+}
