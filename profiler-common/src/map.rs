@@ -198,8 +198,11 @@ pub struct Thread {
     pub call_on_cpu: u64,
     /// What the thread was at the cut before its last event, see `cut`.
     pub at_cut: ThreadState,
+    /// Address of the handle of the runtime that it had entered when the wait began, or 0: see
+    /// [`crate::context::Found::handle`].
+    pub runtime: u64,
     /// A whole number of cache lines.
-    pub unused: [u64; 3],
+    pub unused: [u64; 2],
 }
 
 /// What of a thread is divided by a cut: its state at that instant. All zero, with [`PHASE_NEW`],

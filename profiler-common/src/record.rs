@@ -69,12 +69,15 @@ pub struct StackRecord {
     /// When it was taken.
     pub time: u64,
     /// The number by which waits name this stack: a hash of process, system call, tokio's
-    /// thread-local state and frames.
+    /// thread-local state, runtime and frames.
     pub stack: u64,
     /// Number of the system call the thread was in, or -1 outside any (a page fault).
     pub syscall: i64,
     /// The system call's six arguments, unread where `syscall` is -1.
     pub args: [u64; 6],
+    /// Address of the handle of the runtime that the thread had entered, or 0: of threads that begin
+    /// to wait alone.
+    pub runtime: u64,
     /// How the walk of the user stack ended: one of [`crate::row::walk`].
     pub walk: u32,
     /// Generation of the process's mapping table that the walk used.
@@ -407,7 +410,7 @@ pub struct RawStackRecord {
 
 const _: () = assert!(size_of::<RawStackRecord>() == 16 + 48 + 16);
 const _: () = assert!(size_of::<Header>() == 16);
-const _: () = assert!(size_of::<StackRecord>() == 16 + 24 + 48 + 32 + 16);
+const _: () = assert!(size_of::<StackRecord>() == 16 + 24 + 48 + 8 + 32 + 16);
 const _: () = assert!(size_of::<WaitRecord>() == 16 + 48 + 8 + 16 + 8 + 8);
 const _: () = assert!(size_of::<SampleRecord>() == 16 + 40 + 8);
 const _: () = assert!(size_of::<CallRecord>() == 16 + 48 + 8);

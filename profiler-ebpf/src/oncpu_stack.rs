@@ -78,6 +78,7 @@ pub(crate) fn take<const SLOT: u32>(
         (*record).stack = number;
         (*record).syscall = regs.syscall;
         (*record).args = regs.args;
+        (*record).runtime = 0;
         (*record).walk = outcome;
         (*record).stack_kind = stack_kind;
         (*record).raw = 0;

@@ -61,6 +61,7 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
         (*record).args = [0; 6];
         (*record).walk = outcome;
         (*record).tls_state = context.tls_state;
+        (*record).runtime = 0;
         (*record).stack_kind = stack_kind::SAMPLE;
         (*record).raw = 0;
         (*record).reserved = 0;

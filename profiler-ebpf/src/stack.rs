@@ -33,6 +33,7 @@ struct Walked {
     frames: u32,
     outcome: u32,
     tls_state: u32,
+    runtime: u64,
     stack_kind: u32,
     /// Whether it is of this wait alone, and a raw copy of it was sent.
     raw: bool,
@@ -61,6 +62,7 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         let context = context::of_current(task, process);
         write_volatile(&raw mut (*thread).tls_state, context.tls_state);
         (*thread).task_id = context.task_id;
+        (*thread).runtime = context.handle;
         let tls_state = read_volatile(&raw const (*thread).tls_state);
         if let Some(park) = parks::pending_hit(thread)
             && (*park.park).tls_state == tls_state
@@ -105,6 +107,9 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         }
         let kind = stack_kind::WAIT << 16 | (*state).outcome << 8 | tls_state;
         let kind = era(process, table) ^ u64::from(kind);
+        // Workers of two runtimes wait with the same frames.
+        let runtime = (*thread).runtime;
+        let kind = kind ^ runtime.wrapping_mul(0x94d0_49bb_1331_11eb);
         let number = number((*state).hash, regs.syscall, (*thread).tgid, kind);
         let number = if raw { alone } else { number };
         (*thread).stack = number;
@@ -146,6 +151,7 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
             frames,
             outcome: (*state).outcome,
             tls_state,
+            runtime,
             stack_kind: stack_kind::WAIT,
             raw,
         };
@@ -179,6 +185,7 @@ pub(crate) fn take_waker(ctx: *mut c_void, process: Watched, now: u64) -> u64 {
             frames: (*state).frames,
             outcome,
             tls_state: tls_state::UNKNOWN,
+            runtime: 0,
             stack_kind: stack_kind::WAKER,
             raw: false,
         }
@@ -228,6 +235,7 @@ fn remember(
         (*record).args = regs.args;
         (*record).walk = walked.outcome;
         (*record).tls_state = walked.tls_state;
+        (*record).runtime = walked.runtime;
         (*record).stack_kind = walked.stack_kind;
         (*record).raw = walked.raw.into();
         (*record).reserved = 0;

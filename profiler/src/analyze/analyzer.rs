@@ -5,12 +5,13 @@ use super::calls::call_sites;
 use super::causes::Causes;
 use super::concurrency::Concurrency;
 use super::cpu::{cpu_sites, long_polls};
+use super::homes::Homes;
 use super::open_waits::open_waits;
 use super::panics::panics;
 use super::role_times::{self, RoleTimes};
 use super::runtimes::{Evidence, RuntimeIndex, Runtimes};
 use super::sites::sites;
-use super::stack_facts::{WaitRole, class_of};
+use super::stack_facts::class_of;
 use super::stacks::{cpu_stacks, stacks, woken_stacks};
 use super::thread_times::BalancedTimes;
 use super::throttling;
@@ -25,7 +26,7 @@ use crate::report::{CpuUse, Report, ThreadReport};
 use crate::runtime::State;
 use crate::units::{Nanos, Pid, Timestamp};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Version of the report's format, see [`Report::schema`].
 const SCHEMA: u32 = 1;
@@ -99,18 +100,11 @@ impl Analyzer {
         self.totals.add(tables, interval);
         self.concurrency.add(interval);
         if self.concurrency.is_full() {
-            let workers = self.workers_so_far(tables);
-            self.concurrency.fold(tables, &workers);
+            let waits = self.totals.waits.iter();
+            let waits = waits.map(|(&(thread, stack), times)| (thread, stack, times.blocked));
+            let homes = Homes::of(tables, &self.totals.threads, waits);
+            self.concurrency.fold(tables, &homes);
         }
-    }
-
-    /// The threads that have been workers of a `multi_thread` runtime.
-    fn workers_so_far(&self, tables: &Tables) -> BTreeSet<ThreadId> {
-        let waits = self.totals.waits.keys();
-        let workers = waits
-            .filter(|(_, stack)| WaitRole::of(tables, *stack) == WaitRole::MULTI_THREAD)
-            .map(|(thread, _)| *thread);
-        workers.collect()
     }
 
     /// The report of all intervals added so far. More can be added after it.
@@ -125,15 +119,14 @@ impl Analyzer {
         );
         let role_times = role_times::times(&whole);
         let balanced = balanced(&whole, &role_times);
-        let is_worker = |times: &RoleTimes| times.has(WaitRole::MULTI_THREAD);
-        let workers = role_times.iter().filter(|(_, times)| is_worker(times));
-        let workers = workers.map(|(thread, _)| *thread).collect();
-        let concurrent = self.concurrency.finish(tables, &workers);
+        let homes = Homes::of(tables, &self.totals.threads, whole.seen());
+        let concurrent = self.concurrency.finish(tables, &homes);
         let runtimes = Evidence {
             whole: &whole,
             balanced: &balanced,
             role_times: &role_times,
             concurrent: &concurrent,
+            homes: &homes,
         }
         .runtimes();
         let pool = blocking_pool(&balanced, &role_times, &concurrent);

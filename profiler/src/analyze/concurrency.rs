@@ -3,12 +3,13 @@
 //! The waits of the latest intervals are kept as they are, because the class of a stack may still
 //! change while more is learned of the program. The oldest are swept over when there are too many.
 
+use super::homes::{Homes, MultiThread};
 use super::stack_facts::class_of;
 use super::sweep::{Piece, Sweep};
-use crate::recording::{Interval, OpenWait, ProcessId, StackId, Tables, ThreadId};
+use crate::recording::{Interval, OpenWait, StackId, Tables, ThreadId};
 use crate::runtime::{Flavor, Role, State};
 use crate::units::{Nanos, Timestamp};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Waits that are kept as they are.
 const KEPT: usize = 1 << 18;
@@ -16,10 +17,10 @@ const KEPT: usize = 1 << 18;
 /// Threads that are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Track {
-    /// Workers of a process's `multi_thread` runtime, blocked.
-    Workers(ProcessId),
+    /// Workers of a `multi_thread` runtime, blocked.
+    Workers(MultiThread),
     /// Threads of that runtime inside `block_in_place`.
-    HandedOff(ProcessId),
+    HandedOff(MultiThread),
     /// The thread of a `current_thread` runtime, blocked.
     CurrentThread(ThreadId),
     /// Threads of all blocking pools, inside closures.
@@ -120,9 +121,8 @@ impl Concurrency {
         self.parts.len() > self.kept
     }
 
-    /// Sweeps over the older half of the waits. `workers` are the threads that were workers of a
-    /// `multi_thread` runtime so far.
-    pub(super) fn fold(&mut self, tables: &Tables, workers: &BTreeSet<ThreadId>) {
+    /// Sweeps over the older half of the waits. `homes` are by what is known so far.
+    pub(super) fn fold(&mut self, tables: &Tables, homes: &Homes) {
         let middle = self.parts.len() / 2;
         if middle == 0 {
             return;
@@ -142,7 +142,7 @@ impl Concurrency {
             .collect();
         // What was swept over leaves room; a burst must not hold it for good.
         self.parts.shrink_to(2 * self.kept);
-        for (track, pieces) in pieces(&begun, tables, workers) {
+        for (track, pieces) in pieces(&begun, tables, homes) {
             let sweep = self.tracks.entry(track);
             let sweep = sweep.or_insert_with(|| Sweep::new(self.start));
             sweep.advance(pieces, until);
@@ -152,9 +152,9 @@ impl Concurrency {
 
     /// How many threads of each track waited at once, up to the end of the range. Sweeps over what
     /// is left on a copy.
-    pub(super) fn finish(&self, tables: &Tables, workers: &BTreeSet<ThreadId>) -> Concurrent {
+    pub(super) fn finish(&self, tables: &Tables, homes: &Homes) -> Concurrent {
         let mut tracks = self.tracks.clone();
-        let mut rest = pieces(self.parts.iter().chain(&self.short), tables, workers);
+        let mut rest = pieces(self.parts.iter().chain(&self.short), tables, homes);
         for track in rest.keys() {
             let sweep = tracks.entry(*track);
             sweep.or_insert_with(|| Sweep::new(self.start));
@@ -190,15 +190,19 @@ pub(super) fn blocked_until(open: &OpenWait, end: Timestamp) -> Timestamp {
 fn pieces<'a>(
     parts: impl IntoIterator<Item = &'a Part>,
     tables: &Tables,
-    workers: &BTreeSet<ThreadId>,
+    homes: &Homes,
 ) -> BTreeMap<Track, Vec<Piece>> {
     let mut tracks: BTreeMap<Track, Vec<Piece>> = BTreeMap::new();
     for part in parts {
         let thread = part.thread;
         let track = match class_of(tables, part.stack) {
-            (State::Blocked, Role::Worker(Flavor::MultiThread)) => Track::Workers(thread.process),
+            (State::Blocked, Role::Worker(Flavor::MultiThread)) => {
+                Track::Workers(homes.of_thread(thread))
+            }
             (State::Blocked, Role::Worker(Flavor::CurrentThread)) => Track::CurrentThread(thread),
-            (State::HandedOff, _) if workers.contains(&thread) => Track::HandedOff(thread.process),
+            (State::HandedOff, _) if homes.is_worker(thread) => {
+                Track::HandedOff(homes.of_thread(thread))
+            }
             (State::Pool, _) => Track::Pool,
             _ => continue,
         };

@@ -13,6 +13,7 @@ mod calls;
 mod causes;
 mod concurrency;
 mod cpu;
+mod homes;
 mod location;
 mod object_groups;
 mod open_waits;

@@ -1,16 +1,17 @@
 //! The runtimes of the processes.
 //!
-//! All workers of a process's `multi_thread` runtimes form one runtime: stacks do not tell several
-//! apart. Each thread of a `current_thread` runtime is a runtime of its own.
+//! Workers of `multi_thread` runtimes belong together as [`Homes`] says. Each thread of a
+//! `current_thread` runtime is a runtime of its own, also where it makes a new one for each call.
 
 use super::concurrency::{Concurrent, Track};
+use super::homes::{Homes, MultiThread};
 use super::role_times::RoleTimes;
-use super::stack_facts::{WaitRole, class_of};
+use super::stack_facts::{WaitRole, class_of, most};
 use super::sweep::Sweep;
 use super::thread_times::{self, BalancedTimes};
 use super::whole::Whole;
 use crate::arch::syscalls;
-use crate::recording::{ProcessId, ThreadId};
+use crate::recording::{ProcessId, Stack, ThreadId};
 use crate::report::{RuntimeKind, RuntimeReport, StateTimes, Stretch};
 use crate::runtime::{Flavor, Role, State};
 use crate::units::{Nanos, Pid};
@@ -32,7 +33,8 @@ impl RuntimeIndex {
 pub(super) struct Runtimes {
     /// In the order of the report.
     pub(super) reports: Vec<RuntimeReport>,
-    multi_thread: BTreeMap<ProcessId, RuntimeIndex>,
+    multi_thread: BTreeMap<MultiThread, RuntimeIndex>,
+    homes: Homes,
     current_thread: BTreeMap<ThreadId, RuntimeIndex>,
     workers: BTreeSet<ThreadId>,
 }
@@ -43,16 +45,19 @@ impl Runtimes {
         match role {
             WaitRole::CURRENT_THREAD => self.current_thread.get(&thread).copied(),
             WaitRole::Unknown => self.of_thread(thread),
-            role => self.of_process(thread.process, role),
+            role => self.multi_thread(self.homes.of_thread(thread), role),
         }
     }
 
-    /// The runtime that waits in a role belong to, where the process alone says it.
-    pub(super) fn of_process(&self, process: ProcessId, role: WaitRole) -> Option<RuntimeIndex> {
+    /// The runtime that waits with a stack belong to, where it does not matter whose they are.
+    pub(super) fn of_stack(&self, stack: &Stack, role: WaitRole) -> Option<RuntimeIndex> {
+        let home = self.homes.of_stack(stack.process, stack.runtime);
+        self.multi_thread(home, role)
+    }
+
+    fn multi_thread(&self, home: MultiThread, role: WaitRole) -> Option<RuntimeIndex> {
         match role {
-            WaitRole::MULTI_THREAD | WaitRole::HandedOff => {
-                self.multi_thread.get(&process).copied()
-            }
+            WaitRole::MULTI_THREAD | WaitRole::HandedOff => self.multi_thread.get(&home).copied(),
             WaitRole::Role(_) | WaitRole::Unknown => None,
         }
     }
@@ -60,7 +65,8 @@ impl Runtimes {
     /// The runtime that a thread works for, for most of its time.
     pub(super) fn of_thread(&self, thread: ThreadId) -> Option<RuntimeIndex> {
         if self.workers.contains(&thread) {
-            self.multi_thread.get(&thread.process).copied()
+            let home = self.homes.of_thread(thread);
+            self.multi_thread.get(&home).copied()
         } else {
             self.current_thread.get(&thread).copied()
         }
@@ -73,10 +79,24 @@ pub(super) struct Evidence<'a> {
     pub(super) balanced: &'a [BalancedTimes],
     pub(super) role_times: &'a BTreeMap<ThreadId, RoleTimes>,
     pub(super) concurrent: &'a Concurrent,
+    pub(super) homes: &'a Homes,
 }
 
-/// A process's runtime, or that of a thread.
-type Owner = (ProcessId, Option<ThreadId>);
+/// A runtime by what makes it one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Owner {
+    MultiThread(MultiThread),
+    CurrentThread(ThreadId),
+}
+
+impl Owner {
+    const fn process(self) -> ProcessId {
+        match self {
+            Owner::MultiThread(runtime) => runtime.process,
+            Owner::CurrentThread(thread) => thread.process,
+        }
+    }
+}
 
 /// What the workers of each runtime waited in.
 struct WorkerWaits {
@@ -94,31 +114,30 @@ impl Evidence<'_> {
             in_driver: self.driver_times(),
             still_blocked: self.still_blocked(),
         };
-        for &process in &self.processes() {
-            found.extend(
-                self.multi_thread(process, &waits)
-                    .map(|report| ((process, None), report)),
-            );
+        for runtime in self.homes.runtimes() {
+            let report = self.multi_thread(runtime, &waits);
+            found.extend(report.map(|report| (Owner::MultiThread(runtime), report)));
         }
         found.extend(self.current_thread(&waits));
-        found.sort_by_key(|(owner, report)| (order(report), *owner));
+        found.sort_by_key(|(owner, report)| (order(report), owner.process(), *owner));
         let is_worker = |times: &RoleTimes| times.main_role() == Role::Worker(Flavor::MultiThread);
         let times = self.role_times.iter();
         let mut runtimes = Runtimes {
             reports: Vec::new(),
             multi_thread: BTreeMap::new(),
+            homes: self.homes.clone(),
             current_thread: BTreeMap::new(),
             workers: times
                 .filter(|(_, times)| is_worker(times))
                 .map(|(&thread, _)| thread)
                 .collect(),
         };
-        for (index, ((process, thread), mut report)) in found.into_iter().enumerate() {
+        for (index, (owner, mut report)) in found.into_iter().enumerate() {
             let index = RuntimeIndex(index);
             report.id = index.id();
-            match thread {
-                Some(thread) => runtimes.current_thread.insert(thread, index),
-                None => runtimes.multi_thread.insert(process, index),
+            match owner {
+                Owner::CurrentThread(thread) => runtimes.current_thread.insert(thread, index),
+                Owner::MultiThread(runtime) => runtimes.multi_thread.insert(runtime, index),
             };
             runtimes.reports.push(report);
         }
@@ -126,25 +145,17 @@ impl Evidence<'_> {
         runtimes
     }
 
-    fn processes(&self) -> BTreeSet<ProcessId> {
-        self.role_times
-            .keys()
-            .map(|thread| thread.process)
-            .collect()
+    /// The threads of a runtime with what they waited in.
+    fn threads_of(&self, runtime: MultiThread) -> impl Iterator<Item = (ThreadId, &RoleTimes)> {
+        let times = self.role_times.iter();
+        times
+            .map(|(thread, times)| (*thread, times))
+            .filter(move |(thread, _)| self.homes.of_thread(*thread) == runtime)
     }
 
-    /// The threads of a process with what they waited in.
-    fn threads_of(&self, process: ProcessId) -> impl Iterator<Item = &RoleTimes> {
-        let of_process = move |(thread, _): &(&ThreadId, _)| thread.process == process;
-        self.role_times
-            .iter()
-            .filter(of_process)
-            .map(|(_, times)| times)
-    }
-
-    fn balanced_of(&self, process: ProcessId) -> impl Iterator<Item = &BalancedTimes> {
-        let of_process = move |times: &&BalancedTimes| times.thread.process == process;
-        self.balanced.iter().filter(of_process)
+    fn balanced_of(&self, runtime: MultiThread) -> impl Iterator<Item = &BalancedTimes> {
+        let own = move |times: &&BalancedTimes| self.homes.of_thread(times.thread) == runtime;
+        self.balanced.iter().filter(own)
     }
 
     fn add_long_polls(&self, runtimes: &mut Runtimes) {
@@ -158,28 +169,28 @@ impl Evidence<'_> {
         }
     }
 
-    fn multi_thread(&self, process: ProcessId, waits: &WorkerWaits) -> Option<RuntimeReport> {
+    fn multi_thread(&self, runtime: MultiThread, waits: &WorkerWaits) -> Option<RuntimeReport> {
         let mut states = StateTimes::new();
-        for times in self.balanced_of(process) {
+        for times in self.balanced_of(runtime) {
             thread_times::add_all(&mut states, &times.states_as(WaitRole::MULTI_THREAD));
         }
         let distinct = self
-            .threads_of(process)
-            .filter(|times| times.has(WaitRole::MULTI_THREAD))
+            .threads_of(runtime)
+            .filter(|(_, times)| times.has(WaitRole::MULTI_THREAD))
             .count();
         if distinct == 0 {
             return None;
         }
-        let blocked = self.concurrent.of(Track::Workers(process));
-        let handed_off = self.concurrent.of(Track::HandedOff(process));
+        let blocked = self.concurrent.of(Track::Workers(runtime));
+        let handed_off = self.concurrent.of(Track::HandedOff(runtime));
         let workers = self
-            .worker_count(process)
+            .worker_count(runtime)
             .min(distinct.saturating_sub(handed_off.peak()))
             .max(blocked.peak())
             .max(1);
-        let owner = (process, None);
+        let owner = Owner::MultiThread(runtime);
         let driver = waits.in_driver.get(&owner).copied();
-        let pid = self.whole.pid(process);
+        let pid = self.whole.pid(runtime.process);
         let mut report = report(
             pid,
             RuntimeKind::MultiThread,
@@ -188,8 +199,12 @@ impl Evidence<'_> {
             blocked,
             driver,
         );
+        report.threads = u32::try_from(distinct).unwrap_or(u32::MAX);
+        let threads = self.threads_of(runtime);
+        let threads = threads.filter(|(_, times)| times.has(WaitRole::MULTI_THREAD));
+        report.thread_name = self.name_of_most(threads.map(|(thread, _)| thread));
         report.wedged_ns = wedged(waits.still_blocked.get(&owner), workers);
-        report.in_calls_ns = self.in_calls(self.balanced_of(process), WaitRole::MULTI_THREAD);
+        report.in_calls_ns = self.in_calls(self.balanced_of(runtime), WaitRole::MULTI_THREAD);
         Some(report)
     }
 
@@ -199,18 +214,17 @@ impl Evidence<'_> {
     /// threads have been workers than there are workers. Threads that were nothing else count one
     /// each; of the others, the time that they were workers for is summed, and each length of the
     /// recording in it is a worker.
-    fn worker_count(&self, process: ProcessId) -> usize {
+    fn worker_count(&self, runtime: MultiThread) -> usize {
         let is_steady = |times: &RoleTimes| {
             times.main_wait_role() == Some(WaitRole::MULTI_THREAD)
                 && !times.has(WaitRole::HandedOff)
                 && !times.has(WaitRole::POOL)
         };
-        let steady = self
-            .threads_of(process)
-            .filter(|times| is_steady(times))
-            .count();
+        let steady = self.threads_of(runtime);
+        let steady = steady.filter(|(_, times)| is_steady(times));
+        let steady = self.homes.at_once(steady.map(|(thread, _)| thread));
         let shared: Nanos = self
-            .balanced_of(process)
+            .balanced_of(runtime)
             .filter(|balanced| !is_steady(&balanced.times))
             .map(|balanced| thread_times::sum(&balanced.states_as(WaitRole::MULTI_THREAD)))
             .sum();
@@ -236,15 +250,25 @@ impl Evidence<'_> {
                 let states = own
                     .map(|times| times.states_as(WaitRole::CURRENT_THREAD))
                     .unwrap_or_default();
-                let owner = (thread.process, Some(thread));
+                let owner = Owner::CurrentThread(thread);
                 let driver = waits.in_driver.get(&owner).copied();
                 let pid = self.whole.pid(thread.process);
                 let mut report = report(pid, kind, 1, states, sweep, driver);
+                report.thread_name = self.name_of_most(std::iter::once(thread));
                 report.wedged_ns = wedged(waits.still_blocked.get(&owner), 1);
                 report.in_calls_ns = self.in_calls(own.into_iter(), WaitRole::CURRENT_THREAD);
                 (owner, report)
             })
             .collect()
+    }
+
+    fn name_of_most(&self, threads: impl Iterator<Item = ThreadId>) -> String {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for thread in threads {
+            let name = self.whole.tables.thread_name(thread);
+            *counts.entry(name).or_default() += 1;
+        }
+        most(counts).unwrap_or_default().to_owned()
     }
 
     /// CPU time inside system calls of threads in a role; none where they were not measured. It is
@@ -269,11 +293,22 @@ impl Evidence<'_> {
             };
             let in_driver = stack.class.state == State::Idle
                 && stack.syscall.is_some_and(|number| EPOLL.contains(&number));
-            if let Some(owner) = owner(thread, stack.class.role).filter(|_| in_driver) {
+            if let Some(owner) = self.owner(thread, stack.class.role).filter(|_| in_driver) {
                 *times.entry(owner).or_default() += wait.blocked;
             }
         }
         times
+    }
+
+    /// For whose runtime a thread in `role` polls tasks.
+    fn owner(&self, thread: ThreadId, role: Role) -> Option<Owner> {
+        match role {
+            Role::Worker(Flavor::MultiThread) => {
+                Some(Owner::MultiThread(self.homes.of_thread(thread)))
+            }
+            Role::Worker(Flavor::CurrentThread) => Some(Owner::CurrentThread(thread)),
+            Role::PoolThread | Role::BlockOn | Role::None => None,
+        }
     }
 
     /// For how long the workers of each runtime had been blocked, each in one wait, when the
@@ -282,7 +317,10 @@ impl Evidence<'_> {
         let mut times: BTreeMap<Owner, Vec<Nanos>> = BTreeMap::new();
         for open in self.whole.still_waiting() {
             let (state, role) = class_of(self.whole.tables, open.stack);
-            if let Some(owner) = owner(open.thread, role).filter(|_| state == State::Blocked) {
+            if let Some(owner) = self
+                .owner(open.thread, role)
+                .filter(|_| state == State::Blocked)
+            {
                 let lasted = self.whole.end - open.since;
                 times.entry(owner).or_default().push(lasted);
             }
@@ -291,15 +329,6 @@ impl Evidence<'_> {
             times.sort_unstable_by_key(|time| Reverse(*time));
         }
         times
-    }
-}
-
-/// For whose runtime a thread in `role` polls tasks.
-fn owner(thread: ThreadId, role: Role) -> Option<Owner> {
-    match role {
-        Role::Worker(Flavor::MultiThread) => Some((thread.process, None)),
-        Role::Worker(Flavor::CurrentThread) => Some((thread.process, Some(thread))),
-        Role::PoolThread | Role::BlockOn | Role::None => None,
     }
 }
 
@@ -336,6 +365,8 @@ fn report(
         pid,
         kind,
         workers: u32::try_from(workers).unwrap_or(u32::MAX),
+        thread_name: String::new(),
+        threads: u32::try_from(workers).unwrap_or(u32::MAX),
         states,
         in_calls_ns: None,
         starved_ns: blocked_at_once.last().copied().unwrap_or_default(),

@@ -51,7 +51,7 @@ pub(super) fn woken_stacks(whole: &Whole<'_>, runtimes: &Runtimes) -> Vec<WokenS
         let role = WaitRole::of(whole.tables, key.stack);
         let (process, runtime) = match (key.thread, stack) {
             (Some(thread), _) => (thread.process, runtimes.of_wait(thread, role)),
-            (None, Some(stack)) => (stack.process, runtimes.of_process(stack.process, role)),
+            (None, Some(stack)) => (stack.process, runtimes.of_stack(stack, role)),
             // Of a stack that is not there, the thread is always known.
             (None, None) => continue,
         };

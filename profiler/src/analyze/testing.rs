@@ -80,6 +80,7 @@ pub(super) fn stack(
         truncated: None,
         syscall: Some(202),
         args: None,
+        runtime: None,
         class: Classification {
             state,
             role,
@@ -167,9 +168,11 @@ impl Recording {
         self.tables.thread_names.insert(thread(tid), name);
         let interval = self.interval();
         let length = interval.end - interval.start;
+        let until = interval.end;
         interval.threads.push(ThreadTimes {
             thread: thread(tid),
             lived: length,
+            until,
             running: length,
             runnable: Nanos::ZERO,
             blocked: Nanos::ZERO,

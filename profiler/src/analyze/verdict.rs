@@ -243,6 +243,8 @@ mod tests {
             pid: Pid(1),
             kind: RuntimeKind::MultiThread,
             workers,
+            thread_name: String::new(),
+            threads: workers,
             states: states.iter().map(|&(s, t)| (s, Nanos(t))).collect(),
             in_calls_ns: None,
             starved_ns: Nanos(starved),

@@ -96,6 +96,16 @@ impl<'a> Whole<'a> {
         )
     }
 
+    /// The stacks of each thread, with what it waited; those of samples with none.
+    pub(super) fn seen(&self) -> impl Iterator<Item = (ThreadId, StackId, Nanos)> {
+        let samples = self.totals.samples.keys();
+        let samples = samples.map(|(thread, stack)| (*thread, *stack, Nanos::ZERO));
+        let waits = self.waits();
+        waits
+            .map(|(thread, stack, times)| (thread, stack, times.blocked))
+            .chain(samples)
+    }
+
     /// The finished waits with a stack.
     pub(super) fn finished(&self, stack: StackId) -> WaitTimes {
         let times = self.totals.stacks.get(&stack);

@@ -9,7 +9,7 @@ use super::traced_process::TracedProcess;
 use crate::bpf::Programs;
 use crate::decode::{Activity, Snapshot, StackKind, Syscall, ThreadKey, read_context};
 use crate::recording::{StackId, ThreadId};
-use crate::runtime::tokio::TlsState;
+use crate::runtime::tokio::ThreadContext;
 use crate::units::{Addr, Pid};
 use crate::unwind::{Regs, RemoteMemory, Truncation, walk, walk_outcome};
 use std::collections::HashMap;
@@ -31,7 +31,7 @@ struct Walked {
     addresses: Vec<Addr>,
     truncated: Option<Truncation>,
     syscall: Option<Syscall>,
-    tls_state: TlsState,
+    context: ThreadContext,
 }
 
 impl InitialWaits {
@@ -73,7 +73,7 @@ impl InitialWaits {
                 .entry(thread.pid)
                 .or_insert_with(|| RemoteMemory::new(thread.pid));
             let (addresses, truncated) = walk_remote(regs, programs, process, memory);
-            let tls_state = read_context(&process.contexts, fs, memory).state;
+            let context = read_context(&process.contexts, fs, memory);
             // A thread that has switched since may have changed the memory while we read it.
             if !programs.has_switched(thread.tid) {
                 initial.walked.push(Walked {
@@ -81,7 +81,7 @@ impl InitialWaits {
                     addresses,
                     truncated,
                     syscall,
-                    tls_state,
+                    context,
                 });
             }
         }
@@ -113,7 +113,8 @@ impl InitialWaits {
                 kernel: &[],
                 truncated: walked.truncated,
                 syscall: walked.syscall,
-                tls_state: walked.tls_state,
+                tls_state: walked.context.state,
+                runtime: walked.context.runtime,
             };
             if let Some(id) = stacks.add_walked(&new, process.owner(), &code, frames) {
                 let thread = ThreadId {

@@ -124,6 +124,7 @@ impl ThreadLedger {
         self.at_start.remove(&thread);
         let account = self.accounts.entry(thread).or_default();
         account.settled.add(&Balance::of(times, time));
+        account.until = time;
         account.seen = false;
         account.ended = true;
     }
@@ -175,7 +176,8 @@ impl ThreadLedger {
             let doing = self.at_start.get(&thread).copied();
             let account = self.accounts.entry(thread).or_default();
             let balance = Balance::at(at, &state, doing);
-            if let Phase::Ended(_) = state.phase {
+            if let Phase::Ended(time) = state.phase {
+                account.until = time;
                 // The kernel side frees the entry: this was the last that was heard of it.
                 account.settled.add(&balance);
                 (account.seen, account.ended) = (false, true);
@@ -183,6 +185,7 @@ impl ThreadLedger {
                 continue;
             }
             account.seen = true;
+            account.until = at;
             account.balance = Some(balance);
             if let Some(wait) = open_wait(at, &state.phase, doing) {
                 open.push(OpenAt { thread, wait });
@@ -218,7 +221,7 @@ impl ThreadLedger {
             } else if lives {
                 living.push(*thread);
             }
-            change.add_to(name, &mut threads);
+            change.add_to(name, account.until.min(at), &mut threads);
         }
         self.accounts.retain(|_, account| {
             let (lives, ended) = (account.balance.take().is_some(), account.ended);
@@ -262,7 +265,9 @@ impl ThreadLedger {
                     wait,
                 });
             }
-            self.accounts.entry(*thread).or_default().balance = Some(balance);
+            let account = self.accounts.entry(*thread).or_default();
+            account.until = at;
+            account.balance = Some(balance);
         }
     }
 }
@@ -291,6 +296,8 @@ struct Account {
     seen: bool,
     /// A life under this id has ended since the last cut.
     ended: bool,
+    /// When it did, or the cut in hand.
+    until: Timestamp,
     /// Under which id intervals have it, once one does.
     name: Option<ThreadId>,
 }
@@ -430,7 +437,12 @@ impl Balance {
         }
     }
 
-    fn add_to(&self, thread: ThreadId, threads: &mut BTreeMap<ThreadId, recording::ThreadTimes>) {
+    fn add_to(
+        &self,
+        thread: ThreadId,
+        until: Timestamp,
+        threads: &mut BTreeMap<ThreadId, recording::ThreadTimes>,
+    ) {
         let lived = [self.running, self.runnable, self.blocked, self.unseen]
             .into_iter()
             .map(nanos)
@@ -443,6 +455,7 @@ impl Balance {
             .or_insert_with(|| recording::ThreadTimes {
                 thread,
                 lived: Nanos::ZERO,
+                until,
                 running: Nanos::ZERO,
                 runnable: Nanos::ZERO,
                 blocked: Nanos::ZERO,
@@ -450,6 +463,7 @@ impl Balance {
                 in_calls: Nanos::ZERO,
             });
         times.lived += lived;
+        times.until = times.until.max(until);
         times.running += nanos(self.running);
         times.runnable += nanos(self.runnable);
         times.blocked += nanos(self.blocked);

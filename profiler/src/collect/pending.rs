@@ -193,6 +193,7 @@ mod tests {
             truncated: Some(Truncation::Unmapped),
             table_version: TableVersion::NONE,
             tls_state: TlsState::Unknown,
+            runtime: None,
             raw: true,
             user: vec![Addr(0x1000)],
             kernel: Vec::new(),

@@ -22,6 +22,7 @@ fn in_poll(leaf: &str, task: &str) -> Stack {
         truncated: None,
         syscall: None,
         args: None,
+        runtime: None,
         class: Classification {
             state: State::Blocked,
             role: Role::Worker(Flavor::MultiThread),

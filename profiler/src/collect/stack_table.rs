@@ -11,7 +11,7 @@ use crate::decode::{SampleSeen, StackKind, StackNumber, StackPolicy, StackSeen, 
 use crate::limits::Limits;
 use crate::recording::{ProcessId, Stack, StackId, Tables};
 use crate::runtime::Classification;
-use crate::runtime::tokio::{Agreement, ClassifiedBy, Observation, TlsState};
+use crate::runtime::tokio::{Agreement, ClassifiedBy, Observation, RuntimeHandle, TlsState};
 use crate::symbolize::FrameRef;
 use crate::units::Addr;
 use crate::unwind::Truncation;
@@ -42,6 +42,8 @@ pub(super) struct NewStack<'a> {
     pub(super) syscall: Option<Syscall>,
     /// What tokio's thread-local state said.
     pub(super) tls_state: TlsState,
+    /// The runtime that the thread had entered, where that is known.
+    pub(super) runtime: Option<RuntimeHandle>,
 }
 
 impl<'a> From<&'a StackSeen> for NewStack<'a> {
@@ -53,6 +55,7 @@ impl<'a> From<&'a StackSeen> for NewStack<'a> {
             truncated: seen.truncated,
             syscall: seen.syscall,
             tls_state: seen.tls_state,
+            runtime: seen.runtime,
         }
     }
 }
@@ -128,6 +131,7 @@ struct Identity {
     truncated: Option<Truncation>,
     syscall: Option<u32>,
     tls_state: TlsState,
+    runtime: Option<RuntimeHandle>,
     places: Box<[PlaceId]>,
 }
 
@@ -220,6 +224,7 @@ impl StackTable {
             truncated: Some(Truncation::NoStack),
             syscall: None,
             tls_state: TlsState::Unknown,
+            runtime: None,
         };
         let id = self.keep(owner, &nothing, Vec::new());
         self.no_stack.insert(owner.process, id);
@@ -295,6 +300,7 @@ impl StackTable {
             truncated: new.truncated,
             syscall: new.syscall.map(|syscall| syscall.number),
             tls_state: new.tls_state,
+            runtime: new.runtime,
             places: Box::default(),
         };
         // A place that no stack has gone through makes the stack a new one.
@@ -416,6 +422,7 @@ impl StackTable {
             truncated: new.truncated,
             syscall: new.syscall.map(|syscall| syscall.number),
             args: args.filter(|_| has_args),
+            runtime: new.runtime,
             class: found.class,
         });
         self.known.push(Known {

@@ -47,6 +47,7 @@ fn seen(number: u64, kind: StackKind, user: &[u64]) -> StackSeen {
         truncated: None,
         table_version: TableVersion(1),
         tls_state: TlsState::Unknown,
+        runtime: None,
         raw: false,
         user: user.iter().map(|address| Addr(*address)).collect(),
         kernel: Vec::new(),

@@ -2,7 +2,7 @@
 
 use super::ids::{ObjectNumber, StackNumber, TableVersion, ThreadKey, ThreadName, WaitStack};
 use super::thread::{ThreadState, ThreadTimes};
-use crate::runtime::tokio::TlsState;
+use crate::runtime::tokio::{RuntimeHandle, TlsState};
 use crate::units::{Addr, Nanos, Pid, Timestamp};
 use crate::unwind::{Regs, Truncation};
 
@@ -83,6 +83,8 @@ pub struct StackSeen {
     pub table_version: TableVersion,
     /// What tokio's thread-local state said.
     pub tls_state: TlsState,
+    /// The runtime that the thread had entered, where it begins to wait and that is known.
+    pub runtime: Option<RuntimeHandle>,
     /// Whether a raw copy of it went before, see [`Event::UnmappedStack`]. It is of this wait
     /// alone then.
     pub raw: bool,

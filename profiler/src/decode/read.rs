@@ -6,6 +6,7 @@ use super::event::{
 };
 use super::ids::{ObjectNumber, StackNumber, TableVersion, ThreadKey, ThreadName, WaitStack};
 use super::thread;
+use super::tls_state::runtime_handle;
 use crate::runtime::tokio::TlsState;
 use crate::units::{Addr, Nanos, Pid, Tid, Timestamp};
 use crate::unwind::{Regs, walk_outcome};
@@ -327,6 +328,7 @@ fn stack(bytes: &[u8]) -> Result<StackSeen, DecodeError> {
         truncated: walk_outcome(record.walk),
         table_version: TableVersion(record.table_version),
         tls_state: TlsState::from(record.tls_state),
+        runtime: runtime_handle(record.runtime),
         raw: record.raw != 0,
         user: frames(begin, user)?,
         kernel: frames(begin + user * 8, kernel)?,

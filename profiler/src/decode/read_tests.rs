@@ -29,6 +29,7 @@ fn record(user_frames: u32, kernel_frames: u32) -> StackRecord {
         stack: 2,
         syscall: -1,
         args: [9; 6],
+        runtime: 0x5000,
         walk: 0,
         table_version: 3,
         tls_state: 0,

@@ -68,6 +68,8 @@ pub struct ThreadTimes {
     pub thread: ThreadId,
     /// How long it lived within the interval.
     pub lived: Nanos,
+    /// When it ended; the interval's end where it lives on.
+    pub until: Timestamp,
     /// On a CPU.
     pub running: Nanos,
     /// Wanting one: preempted, or woken and not yet running.

@@ -2,6 +2,7 @@
 
 use super::{Object, ObjectId, ProcessId, StackId, ThreadId, WakerId};
 use crate::runtime::Classification;
+use crate::runtime::tokio::RuntimeHandle;
 use crate::symbolize::FrameRef;
 use crate::units::{Pid, Tid};
 use crate::unwind::Truncation;
@@ -137,6 +138,9 @@ pub struct Stack {
     pub syscall: Option<u32>,
     /// The system call's arguments at the first wait with this stack; none outside any.
     pub args: Option<[u64; 6]>,
+    /// The runtime that the thread had entered, by the address of its scheduler's handle; none where
+    /// it had entered none, or where that is not known.
+    pub runtime: Option<RuntimeHandle>,
     /// What a thread with this stack does. It may still change while the recording goes on and
     /// more is learned of the program.
     pub class: Classification,

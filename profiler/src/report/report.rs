@@ -218,8 +218,13 @@ pub struct RuntimeReport {
     pub pid: Pid,
     /// Its kind.
     pub kind: RuntimeKind,
-    /// How many workers it has.
+    /// How many workers it has, or had at once where they came and went.
     pub workers: u32,
+    /// The name of most of them, raw.
+    pub thread_name: String,
+    /// How many threads were its workers: more than `workers` where a runtime was dropped and made
+    /// anew, or where a `block_in_place` moved a worker to another thread.
+    pub threads: u32,
     /// Time of its threads by state while they were workers: the part of a thread's life that
     /// it spent in a `block_in_place` or as a thread of the blocking pool is left out.
     pub states: StateTimes,

@@ -272,6 +272,7 @@ impl Story {
         ThreadTimes {
             thread,
             lived: Nanos(to - from),
+            until: Timestamp(to),
             running: Nanos(to - from - blocked - runnable),
             runnable: Nanos(runnable),
             blocked: Nanos(blocked),

@@ -5,7 +5,7 @@ use super::page::Page;
 use super::style::{BAD, DIM, HEADING, PLAIN, of_state};
 use crate::counted::counted;
 use crate::render::{duration, percent, process_name, sanitize};
-use crate::report::{RuntimeKind, RuntimeReport};
+use crate::report::{Report, RuntimeKind, RuntimeReport};
 use crate::runtime::State;
 use crate::units::Nanos;
 use std::io;
@@ -41,9 +41,11 @@ fn title(page: &Page<'_>, runtime: &RuntimeReport) -> String {
     let process = process_name(page.report, runtime.pid);
     let process = process.map_or_else(String::new, |of| format!(" of {}", sanitize(&of)));
     match runtime.kind {
-        RuntimeKind::MultiThread => {
-            format!("{workers}, multi_thread runtime {}{process}", runtime.id)
-        }
+        RuntimeKind::MultiThread => format!(
+            "{workers}{}, multi_thread runtime {}{process}",
+            which(page.report, runtime),
+            runtime.id
+        ),
         RuntimeKind::CurrentThread => {
             let thread = page
                 .report
@@ -58,6 +60,25 @@ fn title(page: &Page<'_>, runtime: &RuntimeReport) -> String {
                 runtime.id
             )
         }
+    }
+}
+
+/// What tells the workers of one of several runtimes, and that they were not always the same.
+fn which(report: &Report, runtime: &RuntimeReport) -> String {
+    let mut parts = Vec::new();
+    let name = &runtime.thread_name;
+    // tokio's own name tells no runtime from another.
+    let is_given = !name.is_empty() && !name.starts_with("tokio-r");
+    if report.runtimes.len() > 1 && is_given {
+        parts.push(format!("`{}`", sanitize(name)));
+    }
+    if runtime.threads > runtime.workers.saturating_mul(2) {
+        parts.push(format!("{} threads in turn", runtime.threads));
+    }
+    if parts.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", parts.join(", "))
     }
 }
 

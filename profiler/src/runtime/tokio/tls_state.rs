@@ -9,6 +9,7 @@
 use crate::arch::syscall;
 use crate::runtime::{Classification, Flavor, Role, RuleName, State};
 use crate::units::Addr;
+use serde::{Deserialize, Serialize};
 
 /// Systems calls in which a runtime's threads park: its I/O driver in the one, those without work in
 /// the other.
@@ -51,7 +52,7 @@ pub enum TlsState {
 
 /// Which runtime it is, of those that live in a process: the address of its scheduler's handle, the
 /// same in the contexts of all its threads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RuntimeHandle(pub Addr);
 
 /// What a thread's context said.

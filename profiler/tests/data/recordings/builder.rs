@@ -118,6 +118,7 @@ pub fn stack(state: State, role: Role, rule: &'static str, frames: Vec<Frame>) -
         truncated: None,
         syscall: Some(202),
         args: None,
+        runtime: None,
         class: Classification {
             state,
             role,
@@ -296,6 +297,7 @@ impl Builder {
         self.interval.threads.push(ThreadTimes {
             thread,
             lived,
+            until: self.interval.end,
             running: Nanos(running),
             runnable: Nanos(runnable),
             blocked: Nanos(lived.0 - running - runnable),
