@@ -20,35 +20,34 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct MultiThread {
     pub(super) process: ProcessId,
-    /// That of the first one; none where the runtimes of the process are not told apart.
-    handle: Option<RuntimeHandle>,
+    /// The first worker of the first one; none where the runtimes of the process are not told apart.
+    first: Option<ThreadId>,
 }
 
-/// The handle of a runtime, and its process.
+/// The handle of a runtime, and its process. The handle of a later one may be at the same address.
 type Handle = (ProcessId, RuntimeHandle);
-
-/// The runtimes of all threads.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Homes {
-    of_thread: BTreeMap<ThreadId, RuntimeHandle>,
-    /// The one with the most workers.
-    of_process: BTreeMap<ProcessId, RuntimeHandle>,
-    /// Of a runtime that followed another one, the first of the row.
-    first: BTreeMap<Handle, RuntimeHandle>,
-    /// Threads that were workers, and from when to when they lived.
-    workers: BTreeMap<ThreadId, Life>,
-}
 
 /// From when to when something was.
 type Life = (Timestamp, Timestamp);
 
-/// What is known of a runtime.
-struct Known<'a> {
+/// The runtimes of all threads.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Homes {
+    of_thread: BTreeMap<ThreadId, MultiThread>,
+    of_handle: BTreeMap<Handle, MultiThread>,
+    /// The one with the most workers.
+    of_process: BTreeMap<ProcessId, MultiThread>,
+    /// Threads that were workers, and from when to when they lived.
+    workers: BTreeMap<ThreadId, Life>,
+}
+
+/// A runtime: threads with one handle, without an instant in between at which none of them lived.
+struct Runtime<'a> {
     handle: Handle,
     /// The name of its workers, without a number at its end.
     name: &'a str,
     life: Life,
-    workers: usize,
+    workers: Vec<ThreadId>,
 }
 
 impl Homes {
@@ -59,13 +58,18 @@ impl Homes {
         threads: &BTreeMap<ThreadId, ThreadSums>,
         waits: impl Iterator<Item = (ThreadId, StackId, Nanos)>,
     ) -> Homes {
-        let mut workers = BTreeSet::new();
+        let life = |thread: &ThreadId| {
+            let sums = threads.get(thread);
+            let life = sums.and_then(|sums| sums.life);
+            life.unwrap_or((Timestamp(0), Timestamp(u64::MAX)))
+        };
+        let mut workers = BTreeMap::new();
         let mut times: BTreeMap<ThreadId, BTreeMap<RuntimeHandle, (bool, Nanos)>> = BTreeMap::new();
         for (thread, id, time) in waits {
             let role = WaitRole::of(tables, id);
             let works = matches!(role, WaitRole::MULTI_THREAD | WaitRole::HandedOff);
             if role == WaitRole::MULTI_THREAD {
-                workers.insert(thread);
+                workers.entry(thread).or_insert_with(|| life(&thread));
             }
             if !works && role != WaitRole::POOL {
                 continue;
@@ -76,49 +80,56 @@ impl Homes {
                 sum.1 += time;
             }
         }
-        let mut homes = Homes::default();
-        for (thread, handles) in times {
-            let handles = handles.into_iter();
-            let longest = handles.max_by_key(|(handle, sum)| (*sum, Reverse(*handle)));
-            homes
-                .of_thread
-                .extend(longest.map(|(handle, _)| (thread, handle)));
+        let handles: BTreeMap<ThreadId, RuntimeHandle> = times
+            .into_iter()
+            .filter_map(|(thread, handles)| {
+                let handles = handles.into_iter();
+                let longest = handles.max_by_key(|(handle, sum)| (*sum, Reverse(*handle)));
+                longest.map(|(handle, _)| (thread, handle))
+            })
+            .collect();
+        let rows = rows(runtimes(tables, &workers, &handles));
+        let mut homes = Homes {
+            workers,
+            ..Homes::default()
+        };
+        homes.take(&rows);
+        // Threads that were no workers lived beside some.
+        for (thread, handle) in &handles {
+            if homes.of_thread.contains_key(thread) {
+                continue;
+            }
+            let (begin, end) = life(thread);
+            let own = |runtime: &&(Runtime<'_>, MultiThread)| {
+                let (runtime, _) = runtime;
+                runtime.handle == (thread.process, *handle)
+                    && runtime.life.0 <= end
+                    && runtime.life.1 >= begin
+            };
+            let row = rows.iter().find(own).map(|(_, row)| *row);
+            homes.of_thread.extend(row.map(|row| (*thread, row)));
         }
-        let life = |thread: &ThreadId| threads.get(thread).and_then(|sums| sums.life);
-        for thread in workers {
-            let life = life(&thread).unwrap_or((Timestamp(0), Timestamp(u64::MAX)));
-            homes.workers.insert(thread, life);
-        }
-        let runtimes = homes.known(tables);
-        homes.of_process = largest(&runtimes);
-        homes.first = rows(runtimes);
         homes
     }
 
-    fn known<'a>(&self, tables: &'a Tables) -> Vec<Known<'a>> {
-        let mut runtimes: BTreeMap<Handle, Known<'a>> = BTreeMap::new();
-        for (thread, life) in &self.workers {
-            let Some(handle) = self.of_thread.get(thread) else {
-                continue;
-            };
-            let handle = (thread.process, *handle);
-            let known = runtimes.entry(handle).or_insert_with(|| Known {
-                handle,
-                name: without_number(tables.thread_name(*thread)),
-                life: *life,
-                workers: 0,
-            });
-            known.life.0 = known.life.0.min(life.0);
-            known.life.1 = known.life.1.max(life.1);
-            known.workers += 1;
+    fn take(&mut self, rows: &[(Runtime<'_>, MultiThread)]) {
+        let mut most: BTreeMap<ProcessId, usize> = BTreeMap::new();
+        for (runtime, row) in rows {
+            let workers = runtime.workers.iter();
+            self.of_thread.extend(workers.map(|thread| (*thread, *row)));
+            self.of_handle.entry(runtime.handle).or_insert(*row);
+            let most = most.entry(row.process).or_default();
+            if runtime.workers.len() > *most {
+                *most = runtime.workers.len();
+                self.of_process.insert(row.process, *row);
+            }
         }
-        runtimes.into_values().collect()
     }
 
     /// The runtime that a thread works for, if it works for one of this kind.
     pub(super) fn of_thread(&self, thread: ThreadId) -> MultiThread {
         let own = self.of_thread.get(&thread).copied();
-        self.in_process(thread.process, own)
+        own.unwrap_or_else(|| self.of_process(thread.process))
     }
 
     /// The runtime of waits with a stack of `process`, whoever waited.
@@ -127,16 +138,16 @@ impl Homes {
         process: ProcessId,
         handle: Option<RuntimeHandle>,
     ) -> MultiThread {
-        self.in_process(process, handle)
+        let own = handle.and_then(|handle| self.of_handle.get(&(process, handle)).copied());
+        own.unwrap_or_else(|| self.of_process(process))
     }
 
-    fn in_process(&self, process: ProcessId, handle: Option<RuntimeHandle>) -> MultiThread {
-        let handle = handle.or_else(|| self.of_process.get(&process).copied());
-        let first = handle.and_then(|handle| self.first.get(&(process, handle)).copied());
-        MultiThread {
+    fn of_process(&self, process: ProcessId) -> MultiThread {
+        let largest = self.of_process.get(&process).copied();
+        largest.unwrap_or(MultiThread {
             process,
-            handle: first.or(handle),
-        }
+            first: None,
+        })
     }
 
     /// Whether a thread was ever a worker.
@@ -166,44 +177,70 @@ impl Homes {
     }
 }
 
+/// The runtimes, in the order in which they began.
+fn runtimes<'a>(
+    tables: &'a Tables,
+    workers: &BTreeMap<ThreadId, Life>,
+    handles: &BTreeMap<ThreadId, RuntimeHandle>,
+) -> Vec<Runtime<'a>> {
+    let mut by_handle: BTreeMap<Handle, Vec<(Life, ThreadId)>> = BTreeMap::new();
+    for (thread, life) in workers {
+        if let Some(handle) = handles.get(thread) {
+            let handle = (thread.process, *handle);
+            by_handle.entry(handle).or_default().push((*life, *thread));
+        }
+    }
+    let mut runtimes: Vec<Runtime<'a>> = Vec::new();
+    for (handle, mut workers) in by_handle {
+        workers.sort_unstable();
+        let mut last: Option<Runtime<'a>> = None;
+        for (life, thread) in workers {
+            match &mut last {
+                Some(last) if life.0 < last.life.1 => {
+                    last.life.1 = last.life.1.max(life.1);
+                    last.workers.push(thread);
+                }
+                _ => runtimes.extend(last.replace(Runtime {
+                    handle,
+                    name: without_number(tables.thread_name(thread)),
+                    life,
+                    workers: vec![thread],
+                })),
+            }
+        }
+        runtimes.extend(last);
+    }
+    runtimes.sort_by_key(|runtime| (runtime.life, runtime.handle));
+    runtimes
+}
+
 fn without_number(name: &str) -> &str {
     name.trim_end_matches(|letter: char| letter.is_ascii_digit() || "-_#:. ".contains(letter))
 }
 
-fn largest(runtimes: &[Known<'_>]) -> BTreeMap<ProcessId, RuntimeHandle> {
-    let mut largest: BTreeMap<ProcessId, (usize, RuntimeHandle)> = BTreeMap::new();
-    for runtime in runtimes {
-        let (process, handle) = runtime.handle;
-        let most = largest.entry(process).or_insert((runtime.workers, handle));
-        if runtime.workers > most.0 {
-            *most = (runtime.workers, handle);
-        }
-    }
-    let handles = largest.into_iter();
-    handles
-        .map(|(process, (_, handle))| (process, handle))
-        .collect()
-}
-
-/// Puts runtimes into rows, each of runtimes that follow each other; says of each the first one.
-fn rows(mut runtimes: Vec<Known<'_>>) -> BTreeMap<Handle, RuntimeHandle> {
-    runtimes.sort_by_key(|runtime| (runtime.life, runtime.handle));
-    let mut first = BTreeMap::new();
-    // By process and name, the end of each row and its first runtime.
-    let mut rows: BTreeMap<(ProcessId, &str), Vec<(Timestamp, RuntimeHandle)>> = BTreeMap::new();
-    for runtime in runtimes {
-        let (process, handle) = runtime.handle;
+/// Puts runtimes into rows, each of runtimes that follow each other.
+fn rows(runtimes: Vec<Runtime<'_>>) -> Vec<(Runtime<'_>, MultiThread)> {
+    // By process and name, the end of each row.
+    let mut rows: BTreeMap<(ProcessId, &str), Vec<(Timestamp, MultiThread)>> = BTreeMap::new();
+    let placed = runtimes.into_iter().map(|runtime| {
+        let (process, _) = runtime.handle;
         let (begin, end) = runtime.life;
         let rows = rows.entry((process, runtime.name)).or_default();
-        match rows.iter_mut().find(|(ended, _)| *ended <= begin) {
+        let row = match rows.iter_mut().find(|(ended, _)| *ended <= begin) {
             Some(row) => {
                 row.0 = end;
-                first.insert(runtime.handle, row.1);
+                row.1
             }
-            None => rows.push((end, handle)),
-        }
-    }
-    first
+            None => {
+                let first = runtime.workers.first().copied();
+                let row = MultiThread { process, first };
+                rows.push((end, row));
+                row
+            }
+        };
+        (runtime, row)
+    });
+    placed.collect()
 }
 
 #[cfg(test)]

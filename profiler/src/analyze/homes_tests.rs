@@ -37,6 +37,10 @@ impl Workers {
 
     fn worker(&mut self, tid: u32, name: &str, life: (u64, u64), handle: Option<RuntimeHandle>) {
         self.wait(tid, Role::Worker(Flavor::MultiThread), handle, 10);
+        self.lives(tid, name, life);
+    }
+
+    fn lives(&mut self, tid: u32, name: &str, life: (u64, u64)) {
         let names = &mut self.recording.tables.thread_names;
         names.insert(thread(tid), Arc::from(name));
         let sums = self.threads.entry(thread(tid)).or_default();
@@ -58,10 +62,11 @@ impl Workers {
     }
 }
 
-fn home(handle: Option<RuntimeHandle>) -> MultiThread {
+/// The runtime whose first worker is the thread of this id.
+fn home(tid: u32) -> MultiThread {
     MultiThread {
         process: ProcessId(0),
-        handle,
+        first: Some(thread(tid)),
     }
 }
 
@@ -75,14 +80,13 @@ fn workers_with_different_handles_work_for_different_runtimes() {
     // Its state could not be read: it counts with the many.
     workers.worker(4, "tokio-rt-worker", (0, 100), None);
     let homes = workers.homes();
-    assert_eq!(homes.of_thread(thread(1)), home(Some(A)));
-    assert_eq!(homes.of_thread(thread(3)), home(Some(B)));
-    assert_eq!(homes.of_thread(thread(4)), home(Some(A)));
-    let both = BTreeSet::from([home(Some(A)), home(Some(B))]);
-    assert_eq!(homes.runtimes(), both);
+    assert_eq!(homes.of_thread(thread(1)), home(1));
+    assert_eq!(homes.of_thread(thread(3)), home(3));
+    assert_eq!(homes.of_thread(thread(4)), home(1));
+    assert_eq!(homes.runtimes(), BTreeSet::from([home(1), home(3)]));
     let of_stack = |handle| homes.of_stack(ProcessId(0), handle);
-    assert_eq!(of_stack(Some(B)), home(Some(B)));
-    assert_eq!(of_stack(None), home(Some(A)));
+    assert_eq!(of_stack(Some(B)), home(3));
+    assert_eq!(of_stack(None), home(1));
 }
 
 #[test]
@@ -90,20 +94,38 @@ fn without_any_handle_a_process_has_one_runtime() {
     let mut workers = Workers::new();
     workers.worker(1, "app", (0, 100), None);
     workers.worker(2, "side", (0, 100), None);
-    assert_eq!(workers.homes().runtimes(), BTreeSet::from([home(None)]));
+    let all = MultiThread {
+        process: ProcessId(0),
+        first: None,
+    };
+    assert_eq!(workers.homes().runtimes(), BTreeSet::from([all]));
 }
 
 #[test]
 fn a_runtime_made_anew_is_the_same_row() {
     let mut workers = Workers::new();
-    for (tid, life, handle) in [(1, (0, 40), A), (2, (40, 70), B), (3, (75, 100), C)] {
+    // The third one has the address of the first.
+    for (tid, life, handle) in [(1, (0, 40), A), (2, (40, 70), B), (3, (75, 100), A)] {
         workers.worker(tid, &format!("app-{tid}"), life, Some(handle));
         workers.worker(tid + 10, &format!("app-{tid}"), life, Some(handle));
     }
     let homes = workers.homes();
-    assert_eq!(homes.runtimes(), BTreeSet::from([home(Some(A))]));
+    assert_eq!(homes.runtimes(), BTreeSet::from([home(1)]));
     let threads = [1, 2, 3, 11, 12, 13].map(thread);
     assert_eq!(homes.at_once(threads.into_iter()), 2);
+}
+
+#[test]
+fn a_pool_thread_belongs_to_the_runtime_beside_which_it_lived() {
+    let mut workers = Workers::new();
+    workers.worker(1, "app", (0, 40), Some(A));
+    workers.worker(2, "side", (50, 100), Some(A));
+    workers.wait(3, Role::PoolThread, Some(A), 5);
+    workers.lives(3, "app-pool", (60, 90));
+    let homes = workers.homes();
+    assert_eq!(homes.runtimes(), BTreeSet::from([home(1), home(2)]));
+    assert_eq!(homes.of_thread(thread(3)), home(2));
+    assert!(!homes.is_worker(thread(3)));
 }
 
 #[test]
@@ -124,7 +146,8 @@ fn a_thread_of_two_runtimes_works_where_it_works_longest() {
     // As a thread of a pool it waits long, and that says less.
     workers.wait(1, Role::PoolThread, Some(C), 500);
     let homes = workers.homes();
-    assert_eq!(homes.of_thread(thread(1)), home(Some(B)));
+    assert_eq!(homes.of_thread(thread(1)), home(1));
+    assert_eq!(homes.of_stack(ProcessId(0), Some(B)), home(1));
     assert!(homes.is_worker(thread(1)));
     assert_eq!(
         WaitRole::of(&workers.recording.tables, StackId(2)),
