@@ -84,6 +84,9 @@ fn build(
         .arg("--target-dir")
         .arg(target_dir)
         .env("RUSTC_BOOTSTRAP", "1")
+        // Incremental code is cut into other units, and so other functions are inlined. Said here, since
+        // a user's configuration can ask for it, too.
+        .env("CARGO_INCREMENTAL", "0")
         .env("PATH", linker.path_with_it()?);
     if locked {
         cargo.arg("--locked");

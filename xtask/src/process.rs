@@ -15,8 +15,6 @@ const INHERITED: &[&str] = &[
     "CARGO_BUILD_TARGET",
     "CARGO_BUILD_TARGET_DIR",
     "CARGO_ENCODED_RUSTFLAGS",
-    // Code is cut into other units, and so other functions are inlined.
-    "CARGO_INCREMENTAL",
     "CARGO_TARGET_DIR",
     "RUSTC",
     "RUSTC_WRAPPER",
