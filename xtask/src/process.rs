@@ -61,6 +61,12 @@ pub fn shown(command: &Command) -> String {
         .join(" ")
 }
 
+/// Whether this is continuous integration, where nothing may be skipped.
+#[must_use]
+pub fn in_ci() -> bool {
+    std::env::var_os("CI").is_some()
+}
+
 /// Says what is run, runs it with our standard streams, and waits for it.
 ///
 /// # Errors
