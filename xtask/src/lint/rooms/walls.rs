@@ -116,6 +116,18 @@ mod tests {
             "pub(in crate::middle) static S: [u8; crate::high::N] = [];",
             "macro_rules! m { () => { $crate::high::f() } }",
             "mod deep { use super::super::super::high; }",
+            "use self::super::super::high;",
+            "use crate::r#high;",
+            "use crate::*; fn g() { high::f(); }",
+            "use super::super::*; fn g(_: &dyn high::T) {}",
+            "fn g() { m!(use crate::{low, high::f};); }",
+            "macro_rules! m { () => { use $crate::{low::Low, high::{self, f}}; } }",
+            "#[derive(crate::high::D)] struct S;",
+            "struct S { #[serde(with = \"crate::high::time\")] s: u8 }",
+            "struct S { #[arg(value_parser = crate::high::parse)] s: u8 }",
+            "#[cfg(any(test, unix))] use crate::high;",
+            "#[cfg(not(test))] use crate::high;",
+            "#[cfg(feature = \"test\")] use crate::high;",
         ] {
             let text = format!("pub(crate) struct Inner(crate::low::Low);\n{text}");
             let found = with("middle/inner.rs", &text, TABLE);
@@ -128,11 +140,36 @@ mod tests {
     }
 
     #[test]
+    fn words_and_tests_name_no_room() {
+        for text in [
+            "#[doc = \"crate::high\"] struct S;",
+            "#[expect(unused, reason = \"crate::high::f\")] struct S;",
+            "#[cfg(all(test, not(windows)))] use crate::high;",
+            "#[cfg(any(test, all(unix, test)))] use crate::high;",
+            "#[cfg_attr(test, derive(crate::high::D))] struct S;",
+            "impl Inner { #[cfg(test)] const N: u8 = crate::high::N; }",
+        ] {
+            let text = format!("pub(crate) struct Inner(crate::low::Low);\n{text}");
+            let found = with("middle/inner.rs", &text, TABLE);
+            assert_eq!(found, Vec::<String>::new(), "{text}");
+        }
+    }
+
+    #[test]
     fn what_the_root_exports_belongs_to_its_room() {
         let strict = TABLE.replace("middle = ['low']", "middle = []");
-        let text = "pub(crate) struct Inner(crate::Low);";
-        let found = with("middle/inner.rs", text, &strict);
-        assert_eq!(found, ["middle/inner.rs:1: middle may not name low"]);
+        for text in [
+            "pub(crate) struct Inner(crate::Low);",
+            "use crate::*; pub(crate) struct Inner(Low);",
+            "use crate::*; pub(crate) struct Inner; fn f() { println!(\"{}\", Low) }",
+        ] {
+            let found = with("middle/inner.rs", text, &strict);
+            assert_eq!(
+                found,
+                ["middle/inner.rs:1: middle may not name low"],
+                "{text}"
+            );
+        }
     }
 
     #[test]
