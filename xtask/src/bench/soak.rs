@@ -72,13 +72,13 @@ pub fn run(args: &Args) -> Result<()> {
         .env("NO_COLOR", "1")
         .stdout(Stdio::null());
     let mut holdup = Child::start("holdup", &mut command, Stream::Stderr)?;
-    loop {
-        let (_, line) = holdup.read_line(ATTACH)?;
-        if line.starts_with("recording ") {
-            break;
+    holdup.find_line("line that begins with `recording `", ATTACH, |line| {
+        let records = line.starts_with("recording ");
+        if !records {
+            say(line);
         }
-        say(&line);
-    }
+        records
+    })?;
     let samples = watch(&mut holdup, length)?;
     holdup.signal(Signal::INT)?;
     let status = holdup.wait(END)?;
