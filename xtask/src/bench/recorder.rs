@@ -97,10 +97,9 @@ impl Recorder {
     }
 }
 
-fn says_that_it_records(line: &str) -> bool {
-    line.strip_prefix("holdup: ")
-        .unwrap_or(line)
-        .starts_with("recording ")
+/// Whether it is the line by which holdup says that it has attached its programs.
+pub(super) fn says_that_it_records(line: &str) -> bool {
+    line.starts_with("recording ")
 }
 
 /// Whether offcputime is there, or why the comparison is left out.
@@ -124,7 +123,6 @@ mod tests {
         assert!(says_that_it_records(
             "recording pid 7 (claims_api), Ctrl-C to stop"
         ));
-        assert!(says_that_it_records("holdup: recording pid 7"));
         assert!(!says_that_it_records(
             "holdup: cannot start recording pid 7"
         ));
