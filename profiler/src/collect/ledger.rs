@@ -74,8 +74,11 @@ const fn folded(process: ProcessId) -> ThreadId {
 #[derive(Debug)]
 pub(super) struct ThreadLedger {
     accounts: HashMap<ThreadId, Account>,
-    /// Threads that were there when the recording began, until they end.
+    /// Threads that were there when the recording began, until the cut after their end: the sum of
+    /// their first wait is looked at just before it.
     at_start: HashMap<ThreadId, AtStart>,
+    /// Processes that have ended since the last cut.
+    gone: HashSet<ProcessId>,
     start: Timestamp,
     /// Ended threads that are kept apart.
     most_ended: usize,
@@ -91,6 +94,7 @@ impl ThreadLedger {
         ThreadLedger {
             accounts: HashMap::new(),
             at_start: HashMap::new(),
+            gone: HashSet::new(),
             start: Timestamp(0),
             most_ended,
             named: HashSet::new(),
@@ -121,7 +125,6 @@ impl ThreadLedger {
 
     /// A thread has ended at `time`; `times` is where its time went.
     pub(super) fn ended(&mut self, thread: ThreadId, time: Timestamp, times: &ThreadTimes) {
-        self.at_start.remove(&thread);
         let account = self.accounts.entry(thread).or_default();
         account.settled.add(&Balance::of(times, time));
         account.seen = false;
@@ -130,7 +133,17 @@ impl ThreadLedger {
 
     /// A process has ended, and all its threads with it.
     pub(super) fn process_ended(&mut self, process: ProcessId) {
-        self.at_start.retain(|thread, _| thread.process != process);
+        self.gone.insert(process);
+    }
+
+    /// Threads that have ended since the last cut did nothing any more from then on.
+    fn forget_ended(&mut self) {
+        let (accounts, gone) = (&self.accounts, std::mem::take(&mut self.gone));
+        let has_ended = |thread: &ThreadId| {
+            let account = accounts.get(thread);
+            gone.contains(&thread.process) || account.is_some_and(|account| account.ended)
+        };
+        self.at_start.retain(|thread, _| !has_ended(thread));
     }
 
     /// Takes note of the sum of the wait in which the recording found a thread. Whether it was no
@@ -170,6 +183,7 @@ impl ThreadLedger {
         states: impl IntoIterator<Item = (ThreadId, ThreadState)>,
         moved: &HashSet<ThreadId>,
     ) -> Stretch {
+        self.forget_ended();
         let mut open = Vec::new();
         for (thread, state) in states {
             let doing = self.at_start.get(&thread).copied();

@@ -260,6 +260,36 @@ fn a_command_does_not_live_while_it_is_held() {
     assert_eq!(only(&second), (80, 80, 0, 0, 0));
 }
 
+/// Its end arrives before the interval is closed, in which the sum of its first wait is looked at.
+#[test]
+fn what_was_no_wait_is_left_out_where_its_thread_ends_in_the_same_interval() {
+    for (doing, told) in [
+        (AtStart::Held, (80, 80, 0, 0, 0)),
+        (AtStart::Runnable, (200, 80, 120, 0, 0)),
+    ] {
+        let mut ledger = ledger();
+        ledger.found_at_start(id(7), doing);
+        ledger.ended(id(7), Timestamp(200), &times(0, 80, 30, 90, 1));
+        ledger.process_ended(FIRST);
+        assert!(ledger.was_no_wait(id(7), &Sum::one(Nanos(90), Nanos(30))));
+        assert_eq!(only(&cut(&mut ledger, 300, &[])), told, "{doing:?}");
+        assert!(cut(&mut ledger, 400, &[]).threads.is_empty(), "{doing:?}");
+        // Another thread of that id was not there.
+        assert!(!ledger.was_no_wait(id(7), &Sum::one(Nanos(1), Nanos(0))));
+    }
+}
+
+#[test]
+fn threads_of_a_process_that_has_ended_do_nothing_any_more() {
+    let mut ledger = ledger();
+    ledger.found_at_start(id(3), AtStart::Waiting);
+    assert_eq!(only(&cut(&mut ledger, 100, &[])), (100, 0, 0, 100, 0));
+    // The record of the thread's end was lost.
+    ledger.process_ended(FIRST);
+    assert!(cut(&mut ledger, 200, &[]).threads.is_empty());
+    assert!(cut(&mut ledger, 300, &[]).threads.is_empty());
+}
+
 #[test]
 fn the_record_of_a_thread_s_end_may_have_been_lost() {
     let mut ledger = ledger();

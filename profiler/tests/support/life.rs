@@ -23,13 +23,14 @@ type Test = fn() -> Outcome;
 type Missing = fn() -> Option<String>;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let trials: [(&str, Test, Missing); 10] = [
+    let trials: [(&str, Test, Missing); 11] = [
         (
             "forked_processes_are_followed",
             followed,
             privilege::missing,
         ),
         ("a_command_and_its_children", command, privilege::missing),
+        ("a_command_that_ends_at_once", short, privilege::missing),
         (
             "forked_processes_are_left_alone",
             not_followed,
@@ -287,6 +288,18 @@ fn command() -> Outcome {
     ensure(parent == pid && recorded.pids().len() == 4, || {
         format!("{pid}: {:?}", recorded.report.targets)
     })
+}
+
+/// That we held the command until the recording had begun is no wait of its own, also where its main
+/// thread ends before the first interval does.
+fn short() -> Outcome {
+    let recorded = Recording::start(&["--", "sleep", "0.2"])?.end()?;
+    let report = &recorded.report;
+    let sites = report.sites.iter();
+    let without_stack = sites.filter(|site| site.state == "unknown" && site.stack.is_empty());
+    ensure(without_stack.count() == 0, || unknown(report))?;
+    let sleeps = report.sites.iter().filter(|site| site.waits > 0);
+    ensure(sleeps.count() > 0, || "its sleep is missing".into())
 }
 
 fn not_followed() -> Outcome {
