@@ -38,7 +38,7 @@ pub struct Losses {
     /// seen, and a reason to distrust the idle times.
     #[serde(default)]
     pub mistaken_parks: u64,
-    /// Finished waits of threads that have times, by the kernel side's own count.
+    /// Finished waits of known threads, by the kernel side's own count.
     #[serde(default)]
     pub waits: u64,
     /// Those of them that are in the sums, and so at some site or idle. The difference was lost to
