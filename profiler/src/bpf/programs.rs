@@ -113,7 +113,7 @@ impl Programs {
     /// Begins (or, with a changed mapping table, goes on) to record a process.
     ///
     /// # Errors
-    /// Where all slot_owners are taken or the kernel refuses.
+    /// Where all slots are taken or the kernel refuses.
     pub fn watch(&mut self, index: u32, process: Process) -> Result<()> {
         self.describe(index, process)?;
         let mut free = None;
@@ -240,7 +240,7 @@ impl Programs {
     /// A descriptor that becomes readable when an event asks for attention at once.
     #[must_use]
     pub fn attention(&self) -> BorrowedFd<'_> {
-        // SAFETY: the ring buffer's descriptor is open as long as `self.events` process_counters.
+        // SAFETY: the ring buffer's descriptor is open as long as `self.events` lives.
         unsafe { BorrowedFd::borrow_raw(self.events.as_raw_fd()) }
     }
 

@@ -110,6 +110,8 @@ pub struct Collector {
     /// When the kernel side's sums were taken out last.
     drained: Instant,
     parks_told: u64,
+    /// How often threads had found no place in the kernel side's table when that was asked last.
+    without_place: u64,
 
     /// All but stacks and objects, which are put in for whoever reads it.
     tables: Tables,
@@ -172,6 +174,7 @@ impl Collector {
             open: Vec::new(),
             drained: Instant::now(),
             parks_told: 0,
+            without_place: 0,
             tables: Tables::default(),
             named: HashSet::new(),
             arrived: Vec::new(),
@@ -251,8 +254,7 @@ impl Collector {
                 self.interval.threads.found_at_start(thread, doing);
             }
         }
-        let processes = self.processes.as_slice();
-        self.initial = InitialWaits::walk(snapshots, &self.kernel, processes);
+        self.initial = InitialWaits::walk(snapshots, &self.kernel, &self.processes);
         Ok(())
     }
 

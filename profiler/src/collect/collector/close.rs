@@ -35,12 +35,15 @@ impl Collector {
         self.settle(&cut)?;
         self.take_sums(&cut)?;
         let mut moved = looked.moved.clone();
-        moved.extend(self.moved_and_lost(after)?);
+        let counters = self.kernel.counters()?;
+        moved.extend(self.moved_and_lost(&counters, after)?);
         let no_waits = self.settle_first_waits();
         let stretch = self.interval.threads.cut(cut.time, states, &moved);
-        let interval = self.build(&cut, &stretch, &no_waits, looked, after)?;
-        self.kernel.forget_ended(&cut)?;
-        self.forget_numbers()?;
+        let interval = self.build(&cut, &counters, &stretch, &no_waits, looked, after)?;
+        if after == After::Goes {
+            self.kernel.forget_ended(&cut)?;
+            self.forget_numbers()?;
+        }
         self.began = Instant::now();
         for event in self.next.end() {
             self.take(event);
@@ -75,10 +78,11 @@ impl Collector {
     }
 
     /// Threads that have switched since the recording began and found no place in the kernel side's
-    /// table.
-    fn moved_and_lost(&mut self, after: After) -> Result<HashSet<ThreadId>> {
-        let full = self.kernel.counters()?.get(Counter::ThreadTableFull);
-        if full == 0 || after == After::Ends {
+    /// table. Nobody is asked where there can be no more of them than the last time.
+    fn moved_and_lost(&mut self, counters: &Counters, after: After) -> Result<HashSet<ThreadId>> {
+        let full = counters.get(Counter::ThreadTableFull);
+        let before = std::mem::replace(&mut self.without_place, full);
+        if full == before || after == After::Ends || !self.interval.threads.has_unmoved() {
             return Ok(HashSet::new());
         }
         self.snapshots.clear();
@@ -97,8 +101,9 @@ impl Collector {
 
     /// Gives a name to every stack that the interval may have.
     fn settle(&mut self, cut: &Cut) -> Result<()> {
+        let waited_for = self.pending.waits_for();
         for process in self.processes.living_mut() {
-            process.exec |= self.pending.is_waiting_for(process.pid);
+            process.exec |= waited_for.contains(&process.pid);
         }
         self.follow_mappings()?;
         self.name_new(Naming::All)?;
@@ -148,12 +153,12 @@ impl Collector {
     fn build(
         &mut self,
         cut: &Cut,
+        counters: &Counters,
         stretch: &Stretch,
         no_waits: &HashSet<ThreadId>,
         looked: &Looked,
         after: After,
     ) -> Result<Interval> {
-        let counters = self.kernel.counters()?;
         let sums = self.wait_sums(stretch);
         let waits = self.waits(stretch, no_waits);
         let open_waits = self.open_waits(stretch, looked);
@@ -167,7 +172,7 @@ impl Collector {
             .filter_map(|process| Some((process.id, process.take_throttling()?)))
             .collect();
         let classified = self.classified(&sums, counters.get(Counter::ParksKnown));
-        let losses = self.losses(&counters, stretch, &sums, after);
+        let losses = self.losses(counters, stretch, &sums, after);
         let start = self.last_cut;
         self.last_cut = self.end_of(cut, after);
         let carried = std::mem::replace(&mut self.open, without_holders(&open_waits));
