@@ -2,12 +2,11 @@
 //! begins.
 
 use aya_ebpf::EbpfContext;
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::{bpf_find_vma, bpf_get_current_task_btf};
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::Array;
 use aya_ebpf::programs::BtfTracePointContext;
-use aya_log_ebpf::warn;
 use core::ffi::c_void;
 use core::sync::atomic::{Ordering, compiler_fence};
 use profiler_common::counter::Counter;
@@ -17,20 +16,13 @@ use profiler_common::map::{
 };
 use profiler_common::record::STACK_BEFORE;
 
-use crate::counters::{count, count_first};
+use crate::counters::count;
 use crate::filter::{self, Task, Watched};
 use crate::kernel_memory::read_u64;
 use crate::{config, emit, interval, lives, objects, parks, stack, sums, threads};
 
 /// `TASK_DEAD`: the thread's last switch; its memory map is gone by then.
 pub(crate) const TASK_DEAD: u32 = 0x80;
-
-/// The time of an event.
-#[inline(always)]
-pub(crate) fn now() -> u64 {
-    // SAFETY: a helper without arguments.
-    unsafe { bpf_ktime_get_ns() }
-}
 
 /// Both halves of a context switch.
 #[inline(always)]
@@ -83,7 +75,7 @@ impl Clock {
     fn read(&mut self, cut: u32) -> u64 {
         if cut != self.cut {
             self.cut = cut;
-            self.now = now();
+            self.now = interval::now();
         }
         self.now
     }
@@ -108,7 +100,7 @@ fn entry(
     phase: u32,
     clock: &mut Clock,
 ) -> Option<(*mut Thread, u32)> {
-    let thread = entry_of(ctx, tid, process)?;
+    let thread = threads::find_or_claim(ctx, tid, process)?;
     // SAFETY: a live array value that only this thread's own events write now.
     unsafe {
         let cut = interval::begin(thread);
@@ -134,25 +126,6 @@ fn entry(
         interval::enter(thread, cut);
         Some((thread, cut))
     }
-}
-
-/// The entry of a thread, which is made where there is none.
-#[inline(always)]
-pub(crate) fn entry_of(
-    ctx: &BtfTracePointContext,
-    tid: u32,
-    process: Watched,
-) -> Option<*mut Thread> {
-    // SAFETY: a live array value.
-    let tgid = unsafe { (*process.process).tgid };
-    let thread = threads::find(tid).or_else(|| threads::claim(tid, tgid));
-    if thread.is_none() && count_first(Counter::ThreadTableFull) {
-        warn!(
-            ctx,
-            "the thread table is full: thread {} is not in the books", tid
-        );
-    }
-    thread
 }
 
 #[inline(always)]

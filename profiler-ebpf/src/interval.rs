@@ -13,6 +13,7 @@
 //! event more than all the rest of this; and `synchronize_rcu`, which also tells when programs have
 //! ended, takes seconds on a machine whose CPUs are all busy.)
 
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::Array;
 use core::ptr::{read_volatile, write_volatile};
@@ -34,6 +35,13 @@ pub(crate) fn current() -> u32 {
         Some(cut) => unsafe { read_volatile(cut) as u32 },
         None => 0,
     }
+}
+
+/// The time of an event, to be read after [`current`].
+#[inline(always)]
+pub(crate) fn now() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_ns() }
 }
 
 /// Begins an event of a thread; returns its interval.

@@ -5,9 +5,9 @@ use profiler_common::counter::Counter;
 use profiler_common::map::{PHASE_RUNNABLE, PHASE_RUNNING, Thread};
 use profiler_common::record::STACK_BEFORE;
 
-use crate::account::{entry_of, now};
 use crate::counters::count;
 use crate::filter::{self, PROCESS_COUNTERS, Task, Watched};
+use crate::interval::now;
 use crate::{children, emit, family, interval, parks, threads};
 
 /// Whether a thread without an entry may have its id since just now, by an exec.
@@ -41,7 +41,7 @@ pub(crate) fn set_leader_ended(process: Watched, ended: bool) {
 /// Begins the life of a thread that has no entry, in `phase`.
 #[inline(always)]
 fn begin_life(ctx: &BtfTracePointContext, tid: u32, process: Watched, phase: u32) {
-    let Some(thread) = entry_of(ctx, tid, process) else {
+    let Some(thread) = threads::find_or_claim(ctx, tid, process) else {
         return;
     };
     // SAFETY: a live array value that only this thread's own events write now.

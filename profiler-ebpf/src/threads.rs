@@ -5,10 +5,15 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap};
+use aya_ebpf::programs::BtfTracePointContext;
+use aya_log_ebpf::warn;
+use profiler_common::counter::Counter;
 use profiler_common::map::{PHASE_RUNNING, THREAD_WAYS, THREADS, Thread, thread_place};
 use profiler_common::park::SETS;
 use profiler_common::thread_entry;
 
+use crate::counters::count_first;
+use crate::filter::Watched;
 use crate::flags;
 
 /// Userspace reads it without calls, and its values begin with a cache line.
@@ -62,6 +67,25 @@ pub(crate) fn claim(tid: u32, tgid: u32) -> Option<*mut Thread> {
         return Some(thread);
     }
     None
+}
+
+/// The entry of a thread, which is made where there is none.
+#[inline(always)]
+pub(crate) fn find_or_claim(
+    ctx: &BtfTracePointContext,
+    tid: u32,
+    process: Watched,
+) -> Option<*mut Thread> {
+    // SAFETY: a live array value.
+    let tgid = unsafe { (*process.process).tgid };
+    let thread = find(tid).or_else(|| claim(tid, tgid));
+    if thread.is_none() && count_first(Counter::ThreadTableFull) {
+        warn!(
+            ctx,
+            "the thread table is full: thread {} is not in the books", tid
+        );
+    }
+    thread
 }
 
 /// CPU time so far of a thread that runs now, in nanoseconds.

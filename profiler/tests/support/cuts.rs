@@ -38,7 +38,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             "exec_by_another_thread",
             BY_ANOTHER_THREAD,
             INTERVAL,
-            seconds(4),
+            seconds(6),
             true,
         ),
     ];
@@ -89,6 +89,8 @@ struct Intervals {
     waits: u64,
     /// Threads whose end was not in the ring buffer.
     unsaid: u64,
+    /// Programs that were executed.
+    execs: u64,
     parks: bool,
     costs: Vec<Duration>,
 }
@@ -177,6 +179,7 @@ impl Intervals {
         let mut stacks = Vec::new();
         kernel.drain(|event| match event {
             Ok(Event::ThreadEnd(end)) => self.ends.push(*end),
+            Ok(Event::Exec(_)) => self.execs += 1,
             Ok(Event::Wait(wait)) => *self.single.entry(wait.cut).or_default() += 1,
             Ok(Event::Stack(seen)) if seen.kind == StackKind::OffCpu => stacks.extend(seen.number),
             _ => {}
@@ -332,6 +335,9 @@ fn cut_up(mode: &str, interval: Duration, how_long: Duration, parks: bool) -> Re
     // What the trial is about has happened.
     if intervals.waits < 20 {
         return Err("hardly anything happened".into());
+    }
+    if mode.starts_with("exec-") && intervals.execs != 1 {
+        return Err(format!("{} programs were executed", intervals.execs));
     }
     if intervals.unsaid != counters.get(Counter::RingFullOther) {
         return Err(format!(

@@ -57,7 +57,7 @@ const CASES: &[Case] = &[
         "no_orderly_stop",
         "exit-midway",
         "FILTER=4095",
-        |recorded| sums_are_whole(recorded),
+        sums_are_whole,
     )
     .ending(Ending::Exits),
     small("stack_table_full", "scenarios", "STACKS=8", |recorded| {
