@@ -17,8 +17,8 @@ use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
-    calls, cuts, harm, hostile, intervals, kernel_walk, life, losses, privilege, safety, selftest,
-    stripped,
+    calls, cuts, harm, hostile, intervals, kernel_walk, leftovers, life, losses, privilege, safety,
+    selftest, stripped,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -116,6 +116,7 @@ fn main() -> ExitCode {
     trials.extend(safety::trials());
     trials.extend(hostile::trials());
     trials.extend(life::trials());
+    trials.extend(leftovers::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -347,7 +347,10 @@ impl Collector {
         let looked = if self.all_ended() {
             Looked::default()
         } else {
-            self.look_into_open_waits()?
+            self.look_into_open_waits().unwrap_or_else(|error| {
+                tracing::warn!("what threads wait for is not known: {error:#}");
+                Looked::default()
+            })
         };
         if let Some(ended) = ended
             && let Some(first) = self.processes.iter_mut().next()
@@ -355,10 +358,9 @@ impl Collector {
             first.facts.ended = Some(ended);
         }
         let interval = self.close(&looked, After::Ends)?;
-        self.kernel.stop()?;
-        let counters = self.kernel.counters()?;
-        for counter in Counter::ALL {
-            tracing::debug!("{}: {}", counter.name(), counters.get(*counter));
+        // The last interval is whole: nothing from here on may cost the report.
+        if let Err(error) = self.stop() {
+            tracing::warn!("the kernel programs could not be stopped in order: {error:#}");
         }
         let by_code = self.modules.functions_by_code();
         if by_code > 0 {
@@ -372,6 +374,16 @@ impl Collector {
         self.stacks.lend(&mut self.tables);
         self.objects.lend(&mut self.tables);
         Ok((self.header(), self.tables, interval))
+    }
+
+    /// Ends all work of the kernel side.
+    fn stop(&mut self) -> Result<()> {
+        self.kernel.stop()?;
+        let counters = self.kernel.counters()?;
+        for counter in Counter::ALL {
+            tracing::debug!("{}: {}", counter.name(), counters.get(*counter));
+        }
+        Ok(())
     }
 }
 

@@ -386,6 +386,19 @@ fn names_of_threads_that_no_interval_has_are_forgotten() {
 }
 
 #[test]
+fn a_thread_may_have_the_id_of_one_whose_end_was_not_seen() {
+    let mut ledger = ledger();
+    let first = (7, running(60), times(10, 20, 10, 20, 1));
+    assert_eq!(only(&cut(&mut ledger, 100, &[first])), (90, 60, 10, 20, 1));
+    let ended = (7, Phase::Ended(Timestamp(110)), times(10, 70, 10, 20, 1));
+    let next = (7, running(160), times(150, 0, 10, 0, 0));
+    let both = cut(&mut ledger, 200, &[ended, next]);
+    assert_eq!(only(&both), (60, 50, 10, 0, 0));
+    let last = (7, running(160), times(150, 0, 10, 0, 0));
+    assert_eq!(only(&cut(&mut ledger, 300, &[last])), (100, 100, 0, 0, 0));
+}
+
+#[test]
 fn lost_switches_leave_time_that_is_in_no_part() {
     let mut ledger = ledger();
     let first = cut(

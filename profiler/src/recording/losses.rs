@@ -284,6 +284,9 @@ causes! {
     /// Reads of the target's files and memory that were not waited for any longer: whoever serves
     /// them does not answer.
     reads_given_up: "read", "reads", "given up without an answer",
+    /// Intervals that ended while a kernel program seemed to be at work for seconds: what it has
+    /// added to their sums since is in none.
+    unfinished_cuts: "interval", "intervals", "that ended before a kernel program had",
     /// Stacks that were not kept since there were too many; their waits are of unknown state.
     stacks_left_out: "stack", "stacks", "beyond those that are kept",
     /// Threads that are summed up with others of their process since there were too many.

@@ -54,11 +54,18 @@ impl Collector {
     /// What every thread was at the cut. Takes in all that arrived before it.
     fn states_at(&mut self, cut: &Cut) -> Vec<(ThreadId, ThreadState)> {
         let mut states: HashMap<ThreadId, ThreadState> = HashMap::new();
+        // Another thread may have the id of one that has ended.
+        let mut ended = Vec::new();
         for (thread, at_cut) in self.kernel.threads_at(cut) {
             if let Some(thread) = self.processes.thread(thread) {
-                states.insert(thread, at_cut);
+                if let Phase::Ended(_) = at_cut.phase {
+                    ended.push((thread, at_cut));
+                } else {
+                    states.insert(thread, at_cut);
+                }
             }
         }
+        let has_ended: HashSet<ThreadId> = ended.iter().map(|(thread, _)| *thread).collect();
         // Threads that have left the table since are in the ring buffer, unless another CPU has
         // reserved room before them and is still at work.
         for _ in 0..ENDING_TRIES {
@@ -69,12 +76,13 @@ impl Collector {
                 }
             }
             let mut living = self.interval.threads.living();
-            if living.all(|thread| states.contains_key(&thread)) {
+            if living.all(|thread| states.contains_key(&thread) || has_ended.contains(&thread)) {
                 break;
             }
             std::thread::sleep(ENDING_GAP);
         }
-        states.into_iter().collect()
+        ended.extend(states);
+        ended
     }
 
     /// Threads that have switched since the recording began and found no place in the kernel side's
@@ -228,6 +236,7 @@ impl Collector {
             lines_left_out: self.modules.lines_left_out() + self.frames.left_out().lines,
             names_left_out: self.frames.left_out().names,
             reads_given_up: deadline::given_up(),
+            unfinished_cuts: self.kernel.unfinished_cuts(),
             shadow: self.shadow.outcome(),
             ended: after == After::Ends,
         })
