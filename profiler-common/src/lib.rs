@@ -2,7 +2,7 @@
 //!
 //! Everything here is `no_std`, `#[repr(C)]` and free of padding, so that both sides see the
 //! same bytes. [`record`] holds what crosses the ring buffer, [`map`] the keys and values of
-//! the maps, [`context`] what tokio's thread-local state says, [`row`] the unwinding rows,
+//! the maps, [`thread_entry`] how a thread's is given up, [`context`] what tokio's thread-local state says, [`row`] the unwinding rows,
 //! [`walk`] a step up the stack by them, [`park`] how a walk is known again, [`call`] what system
 //! calls wait for, [`offsets`] where the kernel keeps it, [`counter`] the indices of the loss
 //! counters.
@@ -16,4 +16,5 @@ pub mod offsets;
 pub mod park;
 pub mod record;
 pub mod row;
+pub mod thread_entry;
 pub mod walk;

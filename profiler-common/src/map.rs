@@ -18,7 +18,7 @@ pub const THREAD_WAYS: u32 = 8;
 /// A freed entry of the filter: unlike an empty one it does not end the search. It names the entry
 /// behind all others, which is [`NO_PROCESS`].
 pub const FILTER_FREED: u32 = MAX_PROCESSES as u32 + 1;
-/// What the tls_state 0 of the filter is called where places and indices of processes are told apart.
+/// By what number place 0 of the filter goes where places and indices of processes share one map.
 pub const FILTER_SLOT: u32 = MAX_PROCESSES as u32;
 /// [`Process::tgid`] of an entry that no process has: not 0, which is the id of idle CPUs.
 pub const NO_PROCESS: u32 = u32::MAX;
@@ -62,6 +62,18 @@ pub struct ThreadTimes {
     /// The part of `running` inside system calls, of those that are measured and have returned,
     /// see [`crate::call::only_waits`]; 0 where none are.
     pub in_calls: u64,
+}
+
+impl ThreadTimes {
+    /// None yet.
+    pub const NONE: ThreadTimes = ThreadTimes {
+        first_seen: 0,
+        running: 0,
+        runnable: 0,
+        blocked: 0,
+        waits: 0,
+        in_calls: 0,
+    };
 }
 
 /// A watched process. The filter holds the index of its entry, plus one. Written by userspace,
@@ -117,8 +129,9 @@ pub struct ProcessCounters {
     pub raw_table_version: u32,
     /// Stacks sent raw in that table_version.
     pub raw: u32,
-    /// No padding.
-    pub reserved: u32,
+    /// 1 from the end of the thread whose id is the process's to an exec by another one, which
+    /// then has this id.
+    pub leader_ended: u32,
 }
 
 /// [`Thread::phase`]: the entry was claimed just now.
@@ -205,6 +218,77 @@ pub struct Thread {
     pub unused: [u64; 2],
 }
 
+impl Thread {
+    /// A free entry. All zero, with [`PHASE_NEW`].
+    pub const FREE: Thread = Thread {
+        tid: 0,
+        phase: PHASE_NEW,
+        tgid: 0,
+        policy: 0,
+        since: 0,
+        wakeup: 0,
+        stack: 0,
+        run_delay: 0,
+        parks: 0,
+        park: 0,
+        candidate: 0,
+        busy: 0,
+        tls_state: 0,
+        cut: 0,
+        times: ThreadTimes::NONE,
+        task_id: 0,
+        object: 0,
+        remember: 0,
+        ended_tid: 0,
+        fault: 0,
+        fault_file: 0,
+        waker_tgid: 0,
+        waker_tid: 0,
+        waker_comm: [0; COMM_LEN],
+        waker_stack: 0,
+        call_start: 0,
+        call_on_cpu: 0,
+        at_cut: ThreadState::NONE,
+        runtime: 0,
+        unused: [0; 2],
+    };
+
+    /// Its state as it is now, as [`Thread::at_cut`] keeps it.
+    #[must_use]
+    pub fn state(&self) -> ThreadState {
+        let mut state = ThreadState::NONE;
+        // SAFETY: two values of ours.
+        unsafe { copy_state(self, &raw mut state) };
+        state
+    }
+}
+
+/// Copies the state of a thread, field by field: the kernel side has little room for a copy on its
+/// stack.
+///
+/// # Safety
+/// `thread` may be read and `state` written; `state` may be in the same entry.
+#[inline(always)]
+pub unsafe fn copy_state(thread: *const Thread, state: *mut ThreadState) {
+    // SAFETY: guaranteed by the caller.
+    unsafe {
+        (*state).phase = (*thread).phase;
+        (*state).since = (*thread).since;
+        (*state).wakeup = (*thread).wakeup;
+        (*state).stack = (*thread).stack;
+        (*state).object = (*thread).object;
+        (*state).task_id = (*thread).task_id;
+        (*state).times = (*thread).times;
+    }
+}
+
+/// The place in the thread table where a thread may lie, for a `way` below [`THREAD_WAYS`].
+#[inline(always)]
+#[must_use]
+pub const fn thread_place(tid: u32, way: u32) -> u32 {
+    tid.wrapping_add(way) & (THREADS as u32 - 1)
+}
+
 /// What of a thread is divided by a cut: its state at that instant. All zero, with [`PHASE_NEW`],
 /// is a thread that was not there yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -227,6 +311,20 @@ pub struct ThreadState {
     pub task_id: u64,
     /// As [`Thread::times`], but for system calls, which may have returned a little later.
     pub times: ThreadTimes,
+}
+
+impl ThreadState {
+    /// That of a thread that is not there yet.
+    pub const NONE: ThreadState = ThreadState {
+        phase: PHASE_NEW,
+        reserved: 0,
+        since: 0,
+        wakeup: 0,
+        stack: 0,
+        object: 0,
+        task_id: 0,
+        times: ThreadTimes::NONE,
+    };
 }
 
 /// What waits are summed by.
@@ -287,9 +385,9 @@ pub const POLICY_SUM_ONLY_IF_TLS: u32 = 2;
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[repr(C)]
 pub struct Stack {
-    /// One of the `ADVICE_*` constants, written by userspace.
+    /// One of the `POLICY_*` constants, written by userspace.
     pub policy: u32,
-    /// So many of the innermost frames prove an policy other than [`POLICY_RECORD`], whatever the
+    /// So many of the innermost frames prove a policy other than [`POLICY_RECORD`], whatever the
     /// others are; never 0 then.
     pub frames: u32,
 }

@@ -346,6 +346,13 @@ const _: () = assert!(core::mem::offset_of!(Park, sums) == 64);
 const _: () = assert!(size_of::<Sums>() == 64);
 const _: () = assert!(size_of::<Trace>() == 32 + 10 * ROOM);
 
+/// The key by which a set is claimed, in the same map as the entries of the thread table.
+#[inline(always)]
+#[must_use]
+pub const fn set_claim(set: u32) -> u32 {
+    crate::map::THREADS as u32 + set
+}
+
 #[cfg(feature = "user")]
 // SAFETY: `repr(C)`, without padding and valid for every bit pattern: bytemuck's derive asserts
 // both.

@@ -32,7 +32,7 @@ pub trait Memory {
     /// As [`Memory::read_u64`], for a word that is not where the walk has come to. An
     /// implementation that reads ahead keeps what it has read.
     #[inline(always)]
-    fn read_u64_apart(&mut self, addr: u64) -> Option<u64> {
+    fn read_u64_uncached(&mut self, addr: u64) -> Option<u64> {
         self.read_u64(addr)
     }
 }
@@ -118,7 +118,7 @@ pub fn step<M: Memory>(cursor: &mut Cursor, rule: Rule, memory: &mut M) -> u32 {
         sp.wrapping_add(rule.cfa_off())
     } else if kind == kind::RBP {
         if cursor.bp_at != 0 {
-            let Some(bp) = memory.read_u64_apart(cursor.bp_at) else {
+            let Some(bp) = memory.read_u64_uncached(cursor.bp_at) else {
                 return walk::UNREADABLE;
             };
             cursor.bp = bp;
@@ -138,7 +138,7 @@ pub fn step<M: Memory>(cursor: &mut Cursor, rule: Rule, memory: &mut M) -> u32 {
         let pushed = cursor.lookup_pc() & 15 >= rule.plt_threshold();
         sp.wrapping_add(if pushed { 16 } else { 8 })
     } else if kind == kind::DEREF {
-        let Some(saved) = memory.read_u64_apart(sp.wrapping_add(rule.cfa_off())) else {
+        let Some(saved) = memory.read_u64_uncached(sp.wrapping_add(rule.cfa_off())) else {
             return walk::UNREADABLE;
         };
         saved.wrapping_add(8)
@@ -202,7 +202,7 @@ mod tests {
             self.near += 1;
             self.get(addr)
         }
-        fn read_u64_apart(&mut self, addr: u64) -> Option<u64> {
+        fn read_u64_uncached(&mut self, addr: u64) -> Option<u64> {
             self.apart += 1;
             self.get(addr)
         }

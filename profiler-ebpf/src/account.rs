@@ -2,12 +2,11 @@
 //! begins.
 
 use aya_ebpf::EbpfContext;
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::{bpf_find_vma, bpf_get_current_task_btf};
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::Array;
 use aya_ebpf::programs::BtfTracePointContext;
-use aya_log_ebpf::warn;
 use core::ffi::c_void;
 use core::sync::atomic::{Ordering, compiler_fence};
 use profiler_common::counter::Counter;
@@ -17,19 +16,13 @@ use profiler_common::map::{
 };
 use profiler_common::record::STACK_BEFORE;
 
-use crate::counters::{count, count_first};
-use crate::filter::{self, PROCESS_COUNTERS, Task, Watched};
+use crate::counters::count;
+use crate::filter::{self, Task, Watched};
 use crate::kernel_memory::read_u64;
-use crate::{children, config, emit, family, interval, objects, parks, stack, sums, threads};
+use crate::{config, emit, interval, lives, objects, parks, stack, sums, threads};
 
 /// `TASK_DEAD`: the thread's last switch; its memory map is gone by then.
-const TASK_DEAD: u32 = 0x80;
-
-#[inline(always)]
-fn now() -> u64 {
-    // SAFETY: a helper without arguments.
-    unsafe { bpf_ktime_get_ns() }
-}
+pub(crate) const TASK_DEAD: u32 = 0x80;
 
 /// Both halves of a context switch.
 #[inline(always)]
@@ -82,7 +75,7 @@ impl Clock {
     fn read(&mut self, cut: u32) -> u64 {
         if cut != self.cut {
             self.cut = cut;
-            self.now = now();
+            self.now = interval::now();
         }
         self.now
     }
@@ -98,20 +91,31 @@ struct Leaving {
 
 /// The entry of a thread, for an event that begins; and the event's interval. A thread that has none
 /// was not seen to be born: it has been in `phase` since its process's recording began, or there
-/// would have been a switch.
+/// would have been a switch; unless it has its id since just now.
 #[inline(always)]
 fn entry(
     ctx: &BtfTracePointContext,
     tid: u32,
     process: Watched,
     phase: u32,
+    clock: &mut Clock,
 ) -> Option<(*mut Thread, u32)> {
-    let thread = entry_of(ctx, tid, process)?;
+    let thread = threads::find_or_claim(ctx, tid, process)?;
     // SAFETY: a live array value that only this thread's own events write now.
     unsafe {
         let cut = interval::begin(thread);
         if (*thread).phase == PHASE_NEW {
-            let start = (*process.process).start;
+            let (start, phase) = if lives::has_new_id(tid, process) {
+                // Not a wait: nobody saw one begin.
+                let phase = if phase == PHASE_RUNNING {
+                    PHASE_RUNNING
+                } else {
+                    PHASE_RUNNABLE
+                };
+                (clock.read(cut), phase)
+            } else {
+                ((*process.process).start, phase)
+            };
             (*thread).times.first_seen = start;
             (*thread).since = start;
             (*thread).stack = STACK_BEFORE;
@@ -122,42 +126,6 @@ fn entry(
         interval::enter(thread, cut);
         Some((thread, cut))
     }
-}
-
-/// The entry of a thread whose life begins now, in `phase`.
-#[inline(always)]
-fn entry_of_new(ctx: &BtfTracePointContext, tid: u32, process: Watched, phase: u32) {
-    let Some(thread) = entry_of(ctx, tid, process) else {
-        return;
-    };
-    // SAFETY: a live array value that only this thread's own events write now.
-    unsafe {
-        // Before anything else: at the cut it was not there.
-        let cut = interval::begin(thread);
-        interval::enter(thread, cut);
-        let now = now();
-        if (*thread).phase == PHASE_NEW {
-            (*thread).stack = STACK_BEFORE;
-        }
-        (*thread).times.first_seen = now;
-        (*thread).since = now;
-        (*thread).phase = phase;
-        interval::end(thread);
-    }
-}
-
-#[inline(always)]
-fn entry_of(ctx: &BtfTracePointContext, tid: u32, process: Watched) -> Option<*mut Thread> {
-    // SAFETY: a live array value.
-    let tgid = unsafe { (*process.process).tgid };
-    let thread = threads::find(tid).or_else(|| threads::claim(tid, tgid));
-    if thread.is_none() && count_first(Counter::ThreadTableFull) {
-        warn!(
-            ctx,
-            "the thread table is full: thread {} is not in the books", tid
-        );
-    }
-    thread
 }
 
 #[inline(always)]
@@ -171,7 +139,7 @@ fn switch_out(
     let Leaving { preempted, state } = leaving;
     // SAFETY: `prev` is the tracepoint's argument.
     let tid = unsafe { filter::tid(prev) };
-    let Some((thread, cut)) = entry(ctx, tid, process, PHASE_RUNNING) else {
+    let Some((thread, cut)) = entry(ctx, tid, process, PHASE_RUNNING, clock) else {
         if !preempted && state != 0 && state & TASK_DEAD == 0 {
             count(Counter::WaitOfNoThread);
         }
@@ -198,6 +166,9 @@ fn switch_out(
         }
         (*thread).since = now;
         if state & TASK_DEAD != 0 && !preempted {
+            if tid == (*process.process).tgid {
+                lives::set_leader_ended(process, true);
+            }
             parks::give_up(thread);
             emit::thread_end_at_switch(thread, prev, now);
             return;
@@ -313,7 +284,7 @@ unsafe fn arrival(task: Task, since: u64, now: u64) -> Option<u64> {
 fn switch_in(ctx: &BtfTracePointContext, next: Task, process: Watched, clock: &mut Clock) {
     // SAFETY: `next` is the tracepoint's argument.
     let tid = unsafe { filter::tid(next) };
-    let Some((thread, cut)) = entry(ctx, tid, process, PHASE_BLOCKED) else {
+    let Some((thread, cut)) = entry(ctx, tid, process, PHASE_BLOCKED, clock) else {
         return;
     };
     let now = clock.read(cut);
@@ -463,59 +434,4 @@ extern "C" fn file_of_area(_: *mut c_void, area: *const u8, file: *mut u64) -> i
     // SAFETY: the kernel calls with a live area, and with the context that it was given.
     unsafe { *file = read_u64(area as u64 + config::area_file()) };
     0
-}
-
-/// A new thread of a watched process begins its life wanting a CPU, and so does a new process,
-/// where its parent is followed.
-#[inline(always)]
-pub(crate) fn sched_process_fork(ctx: &BtfTracePointContext) {
-    let child: Task = ctx.arg(1);
-    // SAFETY: the tracepoint's second argument.
-    let (tgid, tid) = unsafe { (filter::tgid(child), filter::tid(child)) };
-    let now = now();
-    let process = if tid == tgid {
-        // SAFETY: the tracepoint's first argument.
-        family::adopt(ctx, unsafe { filter::tgid(ctx.arg(0)) }, tgid, now)
-    } else {
-        filter::watched(tgid)
-    };
-    let Some(process) = process else {
-        return;
-    };
-    entry_of_new(ctx, tid, process, PHASE_RUNNABLE);
-}
-
-/// An exec: the mappings are gone, and so is every thread but the one that called it.
-#[inline(always)]
-pub(crate) fn sched_process_exec(ctx: &BtfTracePointContext) {
-    let task: Task = ctx.arg(0);
-    let old_tid: u32 = ctx.arg(1);
-    // SAFETY: the tracepoint's first argument.
-    let (tgid, tid) = unsafe { (filter::tgid(task), filter::tid(task)) };
-    children::exec(task, now());
-    let Some(process) = filter::watched(tgid) else {
-        return;
-    };
-    if let Some(life) = PROCESS_COUNTERS.get_ptr_mut(process.index) {
-        // SAFETY: a live array value, which only events of this process write: the table is void
-        // until userspace has read the new mappings.
-        unsafe { (*life).exec_count = (*life).exec_count.wrapping_add(1) };
-    }
-    // A thread other than the leader takes the leader's id over without a switch.
-    if old_tid != tid
-        && let Some(thread) = threads::find(old_tid)
-    {
-        // SAFETY: a live entry whose id no thread has any more.
-        unsafe {
-            let cut = interval::begin(thread);
-            interval::enter(thread, cut);
-            let now = now();
-            (*thread).times.running += now.saturating_sub((*thread).since);
-            (*thread).since = now;
-            parks::give_up(thread);
-            emit::thread_end_at_exec(thread, task, now);
-        }
-        entry_of_new(ctx, tid, process, PHASE_RUNNING);
-    }
-    emit::exec(tgid, tid, now());
 }

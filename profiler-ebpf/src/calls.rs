@@ -24,7 +24,7 @@ pub(crate) fn enter(ctx: &BtfTracePointContext) {
     if filter::watched((id >> 32) as u32).is_none() || call::only_waits(ctx.arg::<u64>(1) as u32) {
         return;
     }
-    // One that has none has not switched since the recording began: then this is not the tls_state to
+    // One that has none has not switched since the recording began: then this is not the place to
     // make it an entry, since a switch may come in between.
     let Some(thread) = threads::find(id as u32) else {
         return;

@@ -12,8 +12,8 @@ use profiler_common::map::{
 use profiler_common::record::{ForkRecord, Header, KIND_FORK};
 
 use crate::counters::{count, count_first};
-use crate::emit;
 use crate::filter::{self, FILTER, PROCESS_COUNTERS, PROCESSES, Watched};
+use crate::{emit, flags};
 
 /// What is taken of [`PROCESSES`] (by index) and of [`FILTER`] (by place, from `FILTER_SLOT` on),
 /// and by which process. It is asked only where something is to be taken.
@@ -24,13 +24,10 @@ static SLOT_OWNERS: HashMap<u32, u32> = HashMap::with_max_entries(2 * MAX_PROCES
 #[map]
 static NEXT_PROCESS: Array<u32> = Array::with_max_entries(1, 0);
 
-/// `BPF_NOEXIST`.
-const NO_EXIST: u64 = 1;
-
 /// Makes something ours: of all who race for it, one succeeds.
 #[inline(always)]
 fn make_ours(what: u32, tgid: u32) -> bool {
-    SLOT_OWNERS.insert(&what, &tgid, NO_EXIST).is_ok()
+    SLOT_OWNERS.insert(&what, &tgid, flags::NO_EXIST).is_ok()
 }
 
 /// Watches the new process `tgid`, if `parent` is watched and its children are to be. Its memory
@@ -117,6 +114,7 @@ fn copy(from: Watched, to: u32, now: u64) -> Option<()> {
         (*life).exec_count = exec_count;
         (*life).raw_table_version = 0;
         (*life).raw = 0;
+        (*life).leader_ended = 0;
         *child = Process {
             tgid: (*child).tgid,
             start: now,

@@ -13,18 +13,18 @@
 //! event more than all the rest of this; and `synchronize_rcu`, which also tells when programs have
 //! ended, takes seconds on a machine whose CPUs are all busy.)
 
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::Array;
 use core::ptr::{read_volatile, write_volatile};
 use core::sync::atomic::{Ordering, compiler_fence};
-use profiler_common::map::Thread;
+use profiler_common::map::{Thread, copy_state};
 
-/// `BPF_F_MMAPABLE`: userspace writes it without a call.
-const MMAPABLE: u32 = 0x400;
+use crate::flags;
 
-/// The number of the interval under way, one value.
+/// The number of the interval under way, one value; userspace writes it without a call.
 #[map]
-static CUT: Array<u64> = Array::with_max_entries(1, MMAPABLE);
+static CUT: Array<u64> = Array::with_max_entries(1, flags::MMAPABLE);
 
 /// The interval under way. To be read before the time of an event: then no event of an interval is
 /// earlier than the interval's begin.
@@ -35,6 +35,13 @@ pub(crate) fn current() -> u32 {
         Some(cut) => unsafe { read_volatile(cut) as u32 },
         None => 0,
     }
+}
+
+/// The time of an event, to be read after [`current`].
+#[inline(always)]
+pub(crate) fn now() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_ns() }
 }
 
 /// Begins an event of a thread; returns its interval.
@@ -97,14 +104,7 @@ pub(crate) unsafe fn enter(thread: *mut Thread, cut: u32) {
 unsafe fn keep_state(thread: *mut Thread, cut: u32) {
     // SAFETY: guaranteed by the caller.
     unsafe {
-        let kept = &raw mut (*thread).at_cut;
-        (*kept).phase = (*thread).phase;
-        (*kept).since = (*thread).since;
-        (*kept).wakeup = (*thread).wakeup;
-        (*kept).stack = (*thread).stack;
-        (*kept).object = (*thread).object;
-        (*kept).task_id = (*thread).task_id;
-        (*kept).times = (*thread).times;
+        copy_state(thread, &raw mut (*thread).at_cut);
         compiler_fence(Ordering::SeqCst);
         write_volatile(&raw mut (*thread).cut, cut);
         compiler_fence(Ordering::SeqCst);

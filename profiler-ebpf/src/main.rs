@@ -12,8 +12,10 @@ mod counters;
 mod emit;
 mod family;
 mod filter;
+mod flags;
 mod interval;
 mod kernel_memory;
+mod lives;
 mod object_message;
 mod objects;
 mod oncpu_stack;
@@ -54,14 +56,14 @@ pub fn sched_waking(ctx: BtfTracePointContext) -> i32 {
 /// Every new thread and process: `(parent, child)`.
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
-    account::sched_process_fork(&ctx);
+    lives::sched_process_fork(&ctx);
     0
 }
 
 /// Every exec: `(task, old_pid, bprm)`.
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
-    account::sched_process_exec(&ctx);
+    lives::sched_process_exec(&ctx);
     0
 }
 

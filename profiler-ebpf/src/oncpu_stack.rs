@@ -11,10 +11,7 @@ use crate::emit::{KernelFrames, MESSAGE};
 use crate::filter::{self, Watched};
 use crate::stack::STACKS;
 use crate::unwind::Reading;
-use crate::{context, emit, stack, unwind};
-
-/// `BPF_NOEXIST`.
-const NO_EXIST: u64 = 1;
+use crate::{context, emit, flags, stack, unwind};
 
 /// The current thread's stack.
 #[derive(Clone, Copy)]
@@ -66,7 +63,7 @@ pub(crate) fn take<const SLOT: u32>(
             policy: POLICY_RECORD,
             frames: 0,
         };
-        if STACKS.insert(number, new, NO_EXIST).is_err() {
+        if STACKS.insert(number, new, flags::NO_EXIST).is_err() {
             // Another CPU may have been first with the same stack; then it is sent.
             if STACKS.get_ptr(number).is_some() {
                 return Some(taken);

@@ -6,31 +6,27 @@ use aya_ebpf::maps::Array;
 use core::ffi::c_void;
 use core::ptr::{read_volatile, write_volatile};
 use profiler_common::counter::Counter;
-use profiler_common::map::{POLICY_SUM_ONLY, THREADS, Thread};
+use profiler_common::map::{POLICY_SUM_ONLY, Thread};
 use profiler_common::park::{
     ANY_TLS_STATE, CHECK_EVERY, Key, Park, ParkSet, SET_PROBES, SETS, SLOTS, SPAN, Sums, WAYS,
+    set_claim,
 };
 
 use crate::arch::Registers;
 use crate::counters::count;
 use crate::filter::Table;
-use crate::sums;
 use crate::threads::CLAIMS;
 use crate::unwind::{CHUNK, Chunk};
+use crate::{flags, sums};
 
-/// `BPF_F_MMAPABLE`: userspace reads the sums without calls, and sets begin with a cache line.
-const MMAPABLE: u32 = 0x400;
-
-/// The remembered parks, by [`profiler_common::map::Thread::parks`].
+/// The remembered parks, by [`profiler_common::map::Thread::parks`]. Userspace reads the sums without
+/// calls, and sets begin with a cache line.
 #[map]
-static PARKS: Array<ParkSet> = Array::with_max_entries(SETS as u32, MMAPABLE);
+static PARKS: Array<ParkSet> = Array::with_max_entries(SETS as u32, flags::MMAPABLE);
 
 /// How often userspace has changed its mind about a stack, one value.
 #[map]
 static PARK_CACHE_EPOCH: Array<u32> = Array::with_max_entries(1, 0);
-
-/// `BPF_NOEXIST`.
-const NO_EXIST: u64 = 1;
 
 #[inline(always)]
 fn epoch() -> u32 {
@@ -419,7 +415,7 @@ pub(crate) unsafe fn give_up(thread: *mut Thread) {
         (*set).last = 0;
         write_volatile(&raw mut (*set).tid, 0);
         // Last: from then on the set may be claimed.
-        let _ = CLAIMS.remove(&claim_key(number));
+        let _ = CLAIMS.remove(&set_claim(number));
     }
 }
 
@@ -449,7 +445,10 @@ fn claim(tgid: u32, tid: u32) -> u32 {
             return 0;
         };
         // SAFETY: a live array value.
-        if unsafe { (*set).tid } != 0 || CLAIMS.insert(&claim_key(number), &tid, NO_EXIST).is_err()
+        if unsafe { (*set).tid } != 0
+            || CLAIMS
+                .insert(&set_claim(number), &tid, flags::NO_EXIST)
+                .is_err()
         {
             continue;
         }
@@ -462,10 +461,4 @@ fn claim(tgid: u32, tid: u32) -> u32 {
         return number + 1;
     }
     0
-}
-
-/// Sets are claimed in the same map as the entries of the thread table.
-#[inline(always)]
-fn claim_key(set: u32) -> u32 {
-    THREADS as u32 + set
 }

@@ -5,9 +5,10 @@ use core::ffi::c_void;
 use profiler_common::counter::Counter;
 use profiler_common::record::{Header, KIND_SNAPSHOT, SnapshotRecord};
 
+use crate::account::TASK_DEAD;
 use crate::counters::count;
 use crate::filter::{self, Task};
-use crate::{arch, config, emit};
+use crate::{arch, config, emit, lives};
 
 /// The kernel's `struct bpf_iter__task`.
 #[repr(C)]
@@ -26,8 +27,14 @@ pub(crate) fn task(ctx: *mut c_void) {
             return;
         }
         let tgid = filter::tgid(task);
-        if filter::watched(tgid).is_none() {
+        let Some(process) = filter::watched(tgid) else {
             return;
+        };
+        let tid = filter::tid(task);
+        let task_state = *task.add(config::off_task_state() as usize).cast::<u32>();
+        if tid == tgid && task_state & TASK_DEAD != 0 {
+            // It has ended before its last switch could be seen.
+            lives::set_leader_ended(process, true);
         }
         let regs = arch::of_task(task, arch::COPY_OF_ITERATOR);
         let switches = task.add(config::off_task_nvcsw() as usize).cast::<u64>();
@@ -36,7 +43,7 @@ pub(crate) fn task(ctx: *mut c_void) {
                 kind: KIND_SNAPSHOT,
                 len: size_of::<SnapshotRecord>() as u32,
                 tgid,
-                tid: filter::tid(task),
+                tid,
             },
             time: bpf_ktime_get_ns(),
             ip: regs.ip,
@@ -45,7 +52,7 @@ pub(crate) fn task(ctx: *mut c_void) {
             fs: arch::thread_pointer(task),
             syscall: regs.syscall,
             args: regs.args,
-            task_state: *task.add(config::off_task_state() as usize).cast::<u32>(),
+            task_state,
             // An `int`, and a byte from Linux 7.3 on.
             on_cpu: (*task.add(config::off_task_on_cpu() as usize)).into(),
             switches: switches.read().wrapping_add(switches.add(1).read()),

@@ -17,14 +17,11 @@ use crate::counters::{add, count, count_truncated};
 use crate::emit::{KernelFrames, MESSAGE};
 use crate::filter::{self, Table, Task, Watched};
 use crate::unwind::Reading;
-use crate::{context, emit, objects, parks, raw, slot, unwind};
+use crate::{context, emit, flags, objects, parks, raw, slot, unwind};
 
 /// The stacks that were sent, by number.
 #[map]
 pub(crate) static STACKS: HashMap<u64, Stack> = HashMap::with_max_entries(65_536, 0);
-
-/// `BPF_NOEXIST`.
-const NO_EXIST: u64 = 1;
 
 /// A walk that ended, and what its stack is known by.
 #[derive(Clone, Copy)]
@@ -214,7 +211,7 @@ fn remember(
         policy: POLICY_RECORD,
         frames: 0,
     };
-    if !walked.raw && STACKS.insert(walked.number, new, NO_EXIST).is_err() {
+    if !walked.raw && STACKS.insert(walked.number, new, flags::NO_EXIST).is_err() {
         // Another CPU may have been first with the same stack; then it is sent.
         if STACKS.get_ptr(walked.number).is_none() {
             count(if walked.stack_kind == stack_kind::WAIT {

@@ -11,9 +11,7 @@ use profiler_common::map::{
 use profiler_common::park::Sums;
 
 use crate::counters::{add as add_count, count};
-
-/// `BPF_F_MMAPABLE`: userspace writes them without a call.
-const MMAPABLE: u32 = 0x400;
+use crate::flags;
 
 #[map]
 static AGGREGATES: HashMap<IntervalKey, Aggregate> =
@@ -21,12 +19,9 @@ static AGGREGATES: HashMap<IntervalKey, Aggregate> =
 
 /// How many entries of it were made for waits for a known object, about: in the interval under way
 /// and in the one before, each in the place that the lowest bit of its number names. Userspace sets
-/// it to 0 where it has taken the sums out.
+/// it to 0 without a call where it has taken the sums out.
 #[map]
-static OBJECT_SUMS: Array<u64> = Array::with_max_entries(2, MMAPABLE);
-
-/// `BPF_NOEXIST`.
-const NO_EXIST: u64 = 1;
+static OBJECT_SUMS: Array<u64> = Array::with_max_entries(2, flags::MMAPABLE);
 
 /// What sums begin with: here, since the stack has 512 bytes for all functions together.
 static ZERO: Aggregate = Aggregate {
@@ -113,7 +108,7 @@ fn entry(tgid: u32, tid: u32, stack: u64, object: u64, cut: u32) -> *mut Aggrega
     if object != 0 && !may_have_object(cut) {
         return null_mut();
     }
-    let _ = AGGREGATES.insert(&key, &ZERO, NO_EXIST);
+    let _ = AGGREGATES.insert(&key, &ZERO, flags::NO_EXIST);
     AGGREGATES.get_ptr_mut(&key).unwrap_or(null_mut())
 }
 

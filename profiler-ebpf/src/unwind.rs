@@ -18,7 +18,7 @@ use profiler_common::walk::{CONTINUE, Cursor, Memory, plain_cfa, step};
 
 use crate::emit::MESSAGE;
 use crate::filter::Table;
-use crate::slot;
+use crate::{flags, slot};
 
 /// Rules that one CPU remembers, a power of two.
 pub(crate) const RULE_CACHE: usize = 512;
@@ -29,8 +29,8 @@ const PAGE: u64 = 4096;
 /// Frames of the commonest kind that are passed in one go.
 const RUN: usize = 16;
 
-/// `BPF_F_MMAPABLE`: userspace fills these by mmap.
-const MMAPABLE: usize = 0x400;
+/// As the types of maps want it: userspace fills these by mmap.
+const MMAPABLE: usize = flags::MMAPABLE as usize;
 
 /// By table: the executable mappings of a process, in the order of their addresses; read by [`mapping_at`].
 ///
@@ -176,7 +176,7 @@ impl Memory for Chunk {
     }
 
     #[inline(always)]
-    fn read_u64_apart(&mut self, addr: u64) -> Option<u64> {
+    fn read_u64_uncached(&mut self, addr: u64) -> Option<u64> {
         if let Some(word) = self.at_hand(addr) {
             return Some(self.note(addr, word));
         }

@@ -28,5 +28,7 @@ pub mod render;
 pub mod report;
 pub mod runtime;
 pub mod symbolize;
+#[cfg(test)]
+mod testing;
 pub mod units;
 pub mod unwind;

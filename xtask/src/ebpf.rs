@@ -84,6 +84,9 @@ fn build(
         .arg("--target-dir")
         .arg(target_dir)
         .env("RUSTC_BOOTSTRAP", "1")
+        // Incremental code is cut into other units, and so other functions are inlined. Said here, since
+        // a user's configuration can ask for it, too.
+        .env("CARGO_INCREMENTAL", "0")
         .env("PATH", linker.path_with_it()?);
     if locked {
         cargo.arg("--locked");
@@ -125,10 +128,7 @@ fn without_dwarf(linker: &BpfLinker, linked: &Path) -> Result<Vec<u8>> {
 
 /// Every folder whose name could end up in the object, and its stand-in.
 fn mappings(toolchain: &Toolchain, target_dir: &Path, locked: bool) -> Result<Vec<Mapping>> {
-    let mut mappings = vec![Mapping {
-        from: paths::root().to_owned(),
-        to: "/holdup".into(),
-    }];
+    let mut mappings = Vec::new();
     let mut add = |from: &Path, to: String| {
         // Cargo resolves symbolic links in some paths and not in others.
         if let Ok(real) = from.canonicalize()

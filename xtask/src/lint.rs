@@ -64,8 +64,10 @@ const DENY: [&str; 3] = ["--", "-D", "warnings"];
 fn kernel_programs() -> Result<()> {
     let ready = Toolchain::find().ok().filter(Toolchain::has_rust_src);
     let Some(toolchain) = ready else {
-        println!("skipped: the kernel programs, whose toolchain is not here (cargo xtask setup)");
-        return Ok(());
+        return skipped(
+            "the kernel programs, whose toolchain is not here (cargo xtask setup)",
+            process::in_ci(),
+        );
     };
     let in_workspace = || {
         let mut cargo = toolchain.command("cargo");
@@ -85,16 +87,47 @@ fn kernel_programs() -> Result<()> {
 
 fn dependencies() -> Result<()> {
     if process::output(cargo().args(["deny", "--version"])).is_err() {
+        // Not an error in CI: it takes longer to build than all the rest of lint.
         println!("skipped: deny.toml, cargo-deny is not here (cargo install cargo-deny --locked)");
         return Ok(());
     }
+    let config = paths::root().join("deny.toml");
     // Not advisories: their database comes from a server that not every machine reaches.
     for manifest in ["Cargo.toml", "profiler-ebpf/Cargo.toml"] {
         let mut deny = cargo();
-        deny.args(["deny", "--manifest-path", manifest, "check", "--config"]);
-        deny.arg(paths::root().join("deny.toml"))
-            .args(["bans", "licenses", "sources"]);
+        deny.args(["deny", "--locked", "--manifest-path", manifest, "--config"]);
+        deny.arg(&config).args([
+            "check",
+            "--hide-inclusion-graph",
+            "bans",
+            "licenses",
+            "sources",
+        ]);
         process::run(&mut deny)?;
     }
     Ok(())
+}
+
+/// Says what is not checked.
+///
+/// # Errors
+/// CI may not pass over anything.
+fn skipped(what: &str, in_ci: bool) -> Result<()> {
+    if in_ci {
+        bail!("CI is set, and nothing may be skipped there: {what}");
+    }
+    println!("skipped: {what}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_that_cannot_be_made_fails_in_ci_only() {
+        assert!(skipped("it", false).is_ok());
+        let error = skipped("it", true).unwrap_err().to_string();
+        assert!(error.ends_with("skipped there: it"), "{error}");
+    }
 }

@@ -15,8 +15,6 @@ const INHERITED: &[&str] = &[
     "CARGO_BUILD_TARGET",
     "CARGO_BUILD_TARGET_DIR",
     "CARGO_ENCODED_RUSTFLAGS",
-    // Code is cut into other units, and so other functions are inlined.
-    "CARGO_INCREMENTAL",
     "CARGO_TARGET_DIR",
     "RUSTC",
     "RUSTC_WRAPPER",
@@ -61,6 +59,12 @@ pub fn shown(command: &Command) -> String {
         })
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// Whether this is continuous integration, where nothing may be skipped.
+#[must_use]
+pub fn in_ci() -> bool {
+    std::env::var_os("CI").is_some()
 }
 
 /// Says what is run, runs it with our standard streams, and waits for it.

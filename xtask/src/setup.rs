@@ -188,6 +188,32 @@ fn rust_src_from_debian(version: &str, folder: &Path) -> Result<()> {
         .with_context(|| format!("cannot move {} to {}", source.display(), folder.display()))
 }
 
+/// What strips the object. A linker that was built elsewhere may have come without it.
+fn objcopy(args: &Args, linker: &BpfLinker) -> Result<()> {
+    let has = |program: &Path| process::output(process::detached(program).arg("--version")).is_ok();
+    let program = linker.objcopy();
+    if has(&program) {
+        println!("already there: {}", program.display());
+        return Ok(());
+    }
+    let package = format!("llvm-{LLVM}");
+    if !debian::has_apt() {
+        bail!("llvm-objcopy is not here; on Debian {package} brings it");
+    }
+    if !announce(args, &format!("apt-get install {package}")) {
+        return Ok(());
+    }
+    debian::install(&[&package])?;
+    let program = linker.objcopy();
+    if !has(&program) {
+        bail!(
+            "{package} is installed, but {} does not run",
+            program.display()
+        );
+    }
+    Ok(())
+}
+
 fn bpf_linker(args: &Args, toolchain: Option<&Toolchain>) -> Result<()> {
     match BpfLinker::find() {
         Ok(linker) => {
@@ -196,7 +222,7 @@ fn bpf_linker(args: &Args, toolchain: Option<&Toolchain>) -> Result<()> {
                 linker.version,
                 linker.path.display()
             );
-            return Ok(());
+            return objcopy(args, &linker);
         }
         Err(error) => eprintln!("{}", error.to_string().lines().next().unwrap_or_default()),
     }
@@ -241,5 +267,7 @@ fn bpf_linker(args: &Args, toolchain: Option<&Toolchain>) -> Result<()> {
     )
     .context("the PATH cannot be extended")?;
     process::run(install.env("LLVM_PREFIX", prefix).env("PATH", path))?;
-    BpfLinker::find().map(|linker| println!("installed: {}", linker.path.display()))
+    let linker = BpfLinker::find()?;
+    println!("installed: {}", linker.path.display());
+    objcopy(args, &linker)
 }

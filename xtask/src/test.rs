@@ -5,7 +5,7 @@ mod others;
 mod run;
 
 use crate::results::Tally;
-use crate::setup;
+use crate::{process, setup};
 use anyhow::{Result, bail};
 use run::Summary;
 use std::process::ExitCode;
@@ -38,8 +38,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     {
         bail!("no test's name contains {filter:?}");
     }
-    let in_ci = std::env::var_os("CI").is_some();
-    let passed = summary.judge(in_ci);
+    let passed = summary.judge(process::in_ci());
     println!();
     for line in summary.lines() {
         println!("{line}");

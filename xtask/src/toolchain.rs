@@ -22,8 +22,6 @@ pub struct Toolchain {
     pub commit: String,
     /// Its LLVM, as `22.1.2`.
     pub llvm: String,
-    /// Host target, as `x86_64-unknown-linux-gnu`.
-    pub host: String,
     /// `rustc --print sysroot`.
     pub sysroot: PathBuf,
 }
@@ -80,7 +78,6 @@ impl Toolchain {
             release: String::new(),
             commit: String::new(),
             llvm: String::new(),
-            host: String::new(),
             sysroot: PathBuf::new(),
         };
         let version = process::output(toolchain.command("rustc").arg("-vV"))?;
@@ -94,7 +91,6 @@ impl Toolchain {
         toolchain.release = field("release")?;
         toolchain.commit = field("commit-hash")?;
         toolchain.llvm = field("LLVM version")?;
-        toolchain.host = field("host")?;
         toolchain.sysroot =
             process::output(toolchain.command("rustc").args(["--print", "sysroot"]))?.into();
         Ok(toolchain)

@@ -5,11 +5,8 @@ use super::mapped::Mapped;
 use anyhow::{Context, Result};
 use aya::Pod;
 use aya::maps::MapData;
-
-/// `BPF_MAP_TYPE_ARRAY`.
-const ARRAY: u32 = 2;
-/// `BPF_F_MMAPABLE`.
-const MMAPABLE: u32 = 0x400;
+use aya_obj::generated::BPF_F_MMAPABLE;
+use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
 
 /// An array map of its own, mapped into our memory. The kernel side only reads it.
 #[derive(Debug)]
@@ -22,7 +19,13 @@ impl<T: Pod> Bank<T> {
     pub(super) fn create(len: usize) -> Result<Bank<T>> {
         let entries = u32::try_from(len).context("a bank with more than 2^32 entries")?;
         let value = u32::try_from(size_of::<T>()).context("a bank of huge values")?;
-        let definition = aya_obj::Map::new_from_params(ARRAY, 4, value, entries, MMAPABLE);
+        let definition = aya_obj::Map::new_from_params(
+            BPF_MAP_TYPE_ARRAY as u32,
+            4,
+            value,
+            entries,
+            BPF_F_MMAPABLE,
+        );
         let map = MapData::create(definition, "holdup_bank", None)
             .context("cannot create a table of the kernel")?;
         Ok(Bank {

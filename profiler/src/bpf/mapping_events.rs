@@ -7,7 +7,9 @@
 
 use crate::units::{Addr, Pid, Timestamp};
 use anyhow::{Context, Result};
-use aya_obj::generated::{perf_event_attr, perf_event_mmap_page};
+use aya_obj::generated::{
+    perf_event_attr, perf_event_mmap_page, perf_event_type, perf_sw_ids, perf_type_id,
+};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use std::io;
 use std::ops::Range;
@@ -15,18 +17,12 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{Ordering, fence};
 
-/// `PERF_TYPE_SOFTWARE`.
-const SOFTWARE: u32 = 1;
-/// `PERF_COUNT_SW_DUMMY`.
-const DUMMY: u64 = 9;
 /// `PERF_SAMPLE_TIME`.
 const SAMPLE_TIME: u64 = 1 << 2;
 /// `PERF_FLAG_FD_CLOEXEC`.
 const CLOSE_ON_EXEC: libc::c_ulong = 1 << 3;
-/// `PERF_RECORD_MMAP`.
-const RECORD_MMAP: u32 = 1;
-/// `PERF_RECORD_LOST`.
-const RECORD_LOST: u32 = 2;
+const RECORD_MMAP: u32 = perf_event_type::PERF_RECORD_MMAP as u32;
+const RECORD_LOST: u32 = perf_event_type::PERF_RECORD_LOST as u32;
 
 /// Pages of data in the buffer of a CPU, a power of two: some five hundred records.
 const DATA_PAGES: usize = 16;
@@ -97,8 +93,8 @@ impl Ring {
         // SAFETY: all zeros are a value of this plain C structure.
         let mut attr: perf_event_attr = unsafe { std::mem::zeroed() };
         attr.size = size_of::<perf_event_attr>() as u32;
-        attr.type_ = SOFTWARE;
-        attr.config = DUMMY;
+        attr.type_ = perf_type_id::PERF_TYPE_SOFTWARE as u32;
+        attr.config = perf_sw_ids::PERF_COUNT_SW_DUMMY as u64;
         attr.sample_type = SAMPLE_TIME;
         attr.set_mmap(1);
         attr.set_sample_id_all(1);

@@ -5,6 +5,7 @@ mod hash_table;
 mod mapped;
 mod mapping_events;
 mod memlock;
+mod patience;
 mod probe;
 mod programs;
 mod tables;

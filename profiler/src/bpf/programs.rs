@@ -66,6 +66,11 @@ pub struct Programs {
     pub(super) objects: HashTable<u64, u32>,
     pub(super) aggregates: HashTable<IntervalKey, Aggregate>,
     pub(super) cuts: Cuts,
+    /// Processes whose threads may have left entries behind, and the interval in which they were
+    /// forgotten.
+    pub(super) forgotten: Vec<(Pid, u32)>,
+    /// Cuts that did not wait any longer for a program.
+    pub(super) unfinished_cuts: u64,
     pub(super) park_cache_epoch: Array<MapData, u32>,
     pub(super) counters: PerCpuArray<MapData, [u64; COUNTERS]>,
     pub(super) events: RingBuf<MapData>,
@@ -112,7 +117,7 @@ impl Programs {
     /// Begins (or, with a changed mapping table, goes on) to record a process.
     ///
     /// # Errors
-    /// Where all slot_owners are taken or the kernel refuses.
+    /// Where all slots are taken or the kernel refuses.
     pub fn watch(&mut self, index: u32, process: Process) -> Result<()> {
         self.describe(index, process)?;
         let mut free = None;
@@ -168,6 +173,7 @@ impl Programs {
                 self.slot_owners.remove(&(FILTER_SLOT + place))?;
             }
         }
+        self.forgotten.push((pid, self.cuts.current()));
         let free: Process = bytemuck::Zeroable::zeroed();
         self.processes.set(index, free, 0)?;
         Ok(self.slot_owners.remove(&index)?)
@@ -239,7 +245,7 @@ impl Programs {
     /// A descriptor that becomes readable when an event asks for attention at once.
     #[must_use]
     pub fn attention(&self) -> BorrowedFd<'_> {
-        // SAFETY: the ring buffer's descriptor is open as long as `self.events` process_counters.
+        // SAFETY: the ring buffer's descriptor is open as long as `self.events` lives.
         unsafe { BorrowedFd::borrow_raw(self.events.as_raw_fd()) }
     }
 
@@ -297,6 +303,13 @@ impl Programs {
     /// Every thread in the thread table, as it is now.
     pub fn live_threads(&self) -> impl Iterator<Item = ThreadEntry> {
         self.threads.entries()
+    }
+
+    /// Cuts that did not wait any longer for a program of the kernel side, which seemed to be at
+    /// work for seconds: what it adds to the interval that ended is in none.
+    #[must_use]
+    pub const fn unfinished_cuts(&self) -> u64 {
+        self.unfinished_cuts
     }
 
     /// The counters.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::testing::{is_root, skipped};
 use rustix::process::{Gid, Uid};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -164,17 +165,13 @@ fn dir_of(owner: u32, mode: u32) -> tempfile::TempDir {
     dir
 }
 
-fn root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
 /// Root may write anywhere. Who may call holdup by `sudo` may not for that.
 #[test]
 fn a_user_behind_sudo_writes_where_the_user_may_and_nowhere_else() {
     let dir = tempfile::tempdir().expect("dir");
-    if !root() {
+    if !rustix::process::geteuid().is_root() {
         assert!(PendingFile::create(&dir.path().join("a"), false, Some(&user())).is_err());
-        return;
+        return skipped("not root");
     }
     let refused = |path: &Path| {
         let error = PendingFile::create(path, true, Some(&user())).expect_err("refused");
@@ -211,7 +208,7 @@ fn a_user_behind_sudo_writes_where_the_user_may_and_nowhere_else() {
 /// In `/tmp` nobody replaces the file of another, and so nobody does by way of holdup.
 #[test]
 fn a_user_behind_sudo_does_not_replace_the_file_of_another() {
-    if !root() {
+    if !is_root() {
         return;
     }
     let shared = dir_of(0, 0o1777);
@@ -231,7 +228,7 @@ fn a_user_behind_sudo_does_not_replace_the_file_of_another() {
 /// Root has links on the way only from those who could do as much without.
 #[test]
 fn links_of_others_on_the_way_are_not_followed() {
-    if !root() {
+    if !is_root() {
         return;
     }
     let (theirs, target) = (dir_of(54_321, 0o755), dir_of(0, 0o755));
@@ -262,7 +259,7 @@ fn links_of_others_on_the_way_are_not_followed() {
 /// is never in that place.
 #[test]
 fn a_race_for_the_way_is_never_won() {
-    if !root() {
+    if !is_root() {
         return;
     }
     let (theirs, precious) = (dir_of(54_321, 0o755), dir_of(0, 0o755));

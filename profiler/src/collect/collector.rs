@@ -110,6 +110,8 @@ pub struct Collector {
     /// When the kernel side's sums were taken out last.
     drained: Instant,
     parks_told: u64,
+    /// How often threads had found no place in the kernel side's table when that was asked last.
+    without_place: u64,
 
     /// All but stacks and objects, which are put in for whoever reads it.
     tables: Tables,
@@ -172,6 +174,7 @@ impl Collector {
             open: Vec::new(),
             drained: Instant::now(),
             parks_told: 0,
+            without_place: 0,
             tables: Tables::default(),
             named: HashSet::new(),
             arrived: Vec::new(),
@@ -251,8 +254,7 @@ impl Collector {
                 self.interval.threads.found_at_start(thread, doing);
             }
         }
-        let processes = self.processes.as_slice();
-        self.initial = InitialWaits::walk(snapshots, &self.kernel, processes);
+        self.initial = InitialWaits::walk(snapshots, &self.kernel, &self.processes);
         Ok(())
     }
 
@@ -343,7 +345,10 @@ impl Collector {
         let looked = if self.all_ended() {
             Looked::default()
         } else {
-            self.look_into_open_waits()?
+            self.look_into_open_waits().unwrap_or_else(|error| {
+                tracing::warn!("what threads wait for is not known: {error:#}");
+                Looked::default()
+            })
         };
         if let Some(ended) = ended
             && let Some(first) = self.processes.iter_mut().next()
@@ -351,10 +356,9 @@ impl Collector {
             first.facts.ended = Some(ended);
         }
         let interval = self.close(&looked, After::Ends)?;
-        self.kernel.stop()?;
-        let counters = self.kernel.counters()?;
-        for counter in Counter::ALL {
-            tracing::debug!("{}: {}", counter.name(), counters.get(*counter));
+        // The last interval is whole: nothing from here on may cost the report.
+        if let Err(error) = self.stop() {
+            tracing::warn!("the kernel programs could not be stopped in order: {error:#}");
         }
         let by_code = self.modules.functions_by_code();
         if by_code > 0 {
@@ -368,6 +372,16 @@ impl Collector {
         self.stacks.lend(&mut self.tables);
         self.objects.lend(&mut self.tables);
         Ok((self.header(), self.tables, interval))
+    }
+
+    /// Ends all work of the kernel side.
+    fn stop(&mut self) -> Result<()> {
+        self.kernel.stop()?;
+        let counters = self.kernel.counters()?;
+        for counter in Counter::ALL {
+            tracing::debug!("{}: {}", counter.name(), counters.get(*counter));
+        }
+        Ok(())
     }
 }
 

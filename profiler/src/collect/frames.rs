@@ -1,7 +1,8 @@
 //! The frames of stacks: each place in the code is named once, and all stacks that go through it
 //! share its frames.
 
-use super::modules::{AddressMap, Modules};
+use super::address_map::AddressMap;
+use super::modules::Modules;
 use super::tail_calls::{Code, Function, jumped};
 use crate::symbolize::{FrameRef, LeftOut, Origin, Symbolizer};
 use crate::units::{Addr, Svma};

@@ -3,10 +3,10 @@
 //! A futex's word is the program's own: its meaning is known only of a few locks, and a number in
 //! it may be a thread's by chance. So each rule asks for more than the number.
 
+use crate::process::Target;
 use crate::recording::{Holder, Object, ObjectKind};
 use crate::symbolize::{FrameRef, Space};
-use crate::units::{Addr, Pid, Tid};
-use crate::unwind::RemoteMemory;
+use crate::units::{Addr, Tid};
 
 /// `FUTEX_PRIVATE_FLAG`, and the operations (`include/uapi/linux/futex.h`).
 const PRIVATE: u32 = 128;
@@ -39,10 +39,12 @@ pub(super) struct FutexWait {
 
 impl FutexWait {
     /// Reads the word; none where it cannot be read.
-    pub(super) fn read(pid: Pid, addr: Addr, op: u32, expected: u32) -> Option<FutexWait> {
-        let memory = RemoteMemory::new(pid);
-        let mutex = memory.image(addr, MUTEX_BYTES);
-        let bytes = mutex.or_else(|_| memory.image(addr, 4)).ok()?;
+    pub(super) fn read(target: &Target, addr: Addr, op: u32, expected: u32) -> Option<FutexWait> {
+        let read = |len| {
+            let mut bytes = vec![0; len];
+            target.read_memory(addr, &mut bytes).map(|()| bytes)
+        };
+        let bytes = read(MUTEX_BYTES).or_else(|_| read(4)).ok()?;
         let word = |index: usize| {
             let words = bytes.as_chunks::<4>().0;
             words.get(index).map(|word| u32::from_ne_bytes(*word))
@@ -144,6 +146,7 @@ fn in_libc(frames: &[FrameRef], count: usize) -> bool {
 mod tests {
     use super::*;
     use crate::symbolize::{Frame, Origin};
+    use crate::units::Pid;
     use std::sync::Arc;
 
     fn frames(modules: &[&str]) -> Vec<FrameRef> {
@@ -227,15 +230,13 @@ mod tests {
     fn memory_of_a_process_is_read() {
         let mutex: [u32; 4] = [CONTENDED, 0, 42, 1];
         let addr = Addr(mutex.as_ptr() as u64);
-        let read = FutexWait::read(Pid(std::process::id()), addr, WAIT | PRIVATE, CONTENDED);
+        let target = Target::open(Pid(std::process::id())).expect("self");
+        let read = FutexWait::read(&target, addr, WAIT | PRIVATE, CONTENDED);
         let expected = FutexWait {
             addr,
             ..wait(WAIT | PRIVATE, CONTENDED)
         };
         assert_eq!(read, Some(expected));
-        assert_eq!(
-            FutexWait::read(Pid(std::process::id()), Addr(0), WAIT, 0),
-            None
-        );
+        assert_eq!(FutexWait::read(&target, Addr(0), WAIT, 0), None);
     }
 }

@@ -4,6 +4,7 @@
 use super::frames::{CodeOf, Frames};
 use super::maps::Maps;
 use super::modules::Modules;
+use super::processes::ProcessList;
 use super::stack_table::{NewStack, StackTable};
 use super::traced_process::TracedProcess;
 use crate::bpf::Programs;
@@ -27,7 +28,7 @@ pub(super) struct InitialWaits {
 /// A stack that has no names yet.
 #[derive(Debug)]
 struct Walked {
-    thread: ThreadKey,
+    thread: ThreadId,
     addresses: Vec<Addr>,
     truncated: Option<Truncation>,
     syscall: Option<Syscall>,
@@ -51,7 +52,7 @@ impl InitialWaits {
     pub(super) fn walk(
         snapshots: Vec<Snapshot>,
         programs: &Programs,
-        processes: &[TracedProcess],
+        processes: &ProcessList,
     ) -> InitialWaits {
         let mut initial = InitialWaits::default();
         let mut memories: HashMap<Pid, RemoteMemory> = HashMap::new();
@@ -66,7 +67,9 @@ impl InitialWaits {
             else {
                 continue;
             };
-            let Some(process) = processes.iter().find(|p| p.pid == thread.pid) else {
+            let id = processes.thread(thread);
+            let Some((id, process)) = id.and_then(|id| Some((id, processes.get(id.process)?)))
+            else {
                 continue;
             };
             let memory = memories
@@ -77,7 +80,7 @@ impl InitialWaits {
             // A thread that has switched since may have changed the memory while we read it.
             if !programs.has_switched(thread.tid) {
                 initial.walked.push(Walked {
-                    thread,
+                    thread: id,
                     addresses,
                     truncated,
                     syscall,
@@ -93,13 +96,12 @@ impl InitialWaits {
         &mut self,
         stacks: &mut StackTable,
         frames: &mut Frames,
-        processes: &[TracedProcess],
+        processes: &ProcessList,
         maps: &Maps,
         modules: &Modules,
     ) {
         for walked in std::mem::take(&mut self.walked) {
-            let pid = walked.thread.pid;
-            let Some(process) = processes.iter().find(|process| process.pid == pid) else {
+            let Some(process) = processes.get(walked.thread.process) else {
                 continue;
             };
             let code = CodeOf {
@@ -116,12 +118,8 @@ impl InitialWaits {
                 tls_state: walked.context.state,
                 runtime: walked.context.runtime,
             };
-            if let Some(id) = stacks.add_walked(&new, process.owner(), &code, frames) {
-                let thread = ThreadId {
-                    process: process.id,
-                    tid: walked.thread.tid,
-                };
-                self.stacks.insert(thread, id);
+            if let Some(id) = stacks.find_or_keep(&new, process.owner(), &code, frames) {
+                self.stacks.insert(walked.thread, id);
             }
         }
     }

@@ -10,11 +10,18 @@ use crate::recording::{self, ProcessId, ThreadId};
 use crate::units::{Nanos, Tid, Timestamp};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// Under this id the ended threads of a process are summed up that are beyond those kept apart.
+/// Under this id the threads of a process are summed up that are beyond those kept apart.
 const FOLDED: Tid = Tid(0);
 
 /// So many times the number of ended threads that are kept apart are the threads kept apart in all.
 const ALL_TO_ENDED: usize = 4;
+
+/// So many names are kept of threads that no interval has: one may have them yet.
+const MAX_UNNAMED: usize = 1 << 12;
+
+/// After so many cuts at which a thread has neither a state nor an end, the record of its end is
+/// lost: it was in the ring buffer at the first of them, and would have been read by the second.
+const MAX_MISSED: u32 = 2;
 
 /// What a thread did when the recording began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +81,13 @@ const fn folded(process: ProcessId) -> ThreadId {
 #[derive(Debug)]
 pub(super) struct ThreadLedger {
     accounts: HashMap<ThreadId, Account>,
-    /// Threads that were there when the recording began, until they end.
+    /// Threads that were there when the recording began, until the cut after their end: the sum of
+    /// their first wait is looked at just before it.
     at_start: HashMap<ThreadId, AtStart>,
+    /// Those of them that have moved since and found no place in the kernel side's table.
+    lost: HashSet<ThreadId>,
+    /// Processes that have ended since the last cut.
+    gone: HashSet<ProcessId>,
     start: Timestamp,
     /// Ended threads that are kept apart.
     most_ended: usize,
@@ -91,6 +103,8 @@ impl ThreadLedger {
         ThreadLedger {
             accounts: HashMap::new(),
             at_start: HashMap::new(),
+            lost: HashSet::new(),
+            gone: HashSet::new(),
             start: Timestamp(0),
             most_ended,
             named: HashSet::new(),
@@ -108,7 +122,26 @@ impl ThreadLedger {
         self.at_start.insert(thread, doing);
     }
 
-    /// Whether a thread is known that is expected to have a state at the next cut.
+    /// Whether a thread is known that has done since the beginning what it did then, as far as the
+    /// kernel side's table tells.
+    pub(super) fn has_unmoved(&self) -> bool {
+        let seen = |thread| {
+            self.accounts
+                .get(thread)
+                .is_some_and(|account| account.seen)
+        };
+        let mut threads = self.at_start.keys();
+        threads.any(|thread| !self.lost.contains(thread) && !seen(thread))
+    }
+
+    /// Forgets of `names` those that no interval so far has a thread of.
+    pub(super) fn retain_named<T>(&self, names: &mut BTreeMap<ThreadId, T>) {
+        if names.len() > self.named.len() + MAX_UNNAMED {
+            names.retain(|thread, _| self.named.contains(thread));
+        }
+    }
+
+    /// The threads that are expected to have a state at the next cut.
     pub(super) fn living(&self) -> impl Iterator<Item = ThreadId> {
         let seen = self.accounts.iter().filter(|(_, account)| account.seen);
         seen.map(|(thread, _)| *thread)
@@ -121,7 +154,6 @@ impl ThreadLedger {
 
     /// A thread has ended at `time`; `times` is where its time went.
     pub(super) fn ended(&mut self, thread: ThreadId, time: Timestamp, times: &ThreadTimes) {
-        self.at_start.remove(&thread);
         let account = self.accounts.entry(thread).or_default();
         account.settled.add(&Balance::of(times, time));
         account.until = time;
@@ -131,7 +163,19 @@ impl ThreadLedger {
 
     /// A process has ended, and all its threads with it.
     pub(super) fn process_ended(&mut self, process: ProcessId) {
-        self.at_start.retain(|thread, _| thread.process != process);
+        self.gone.insert(process);
+    }
+
+    /// Threads that have ended since the last cut did nothing any more from then on.
+    fn forget_ended(&mut self) {
+        let (accounts, gone) = (&self.accounts, std::mem::take(&mut self.gone));
+        let has_ended = |thread: &ThreadId| {
+            let account = accounts.get(thread);
+            gone.contains(&thread.process) || account.is_some_and(|account| account.ended)
+        };
+        self.at_start.retain(|thread, _| !has_ended(thread));
+        self.lost
+            .retain(|thread| self.at_start.contains_key(thread));
     }
 
     /// Takes note of the sum of the wait in which the recording found a thread. Whether it was no
@@ -171,6 +215,7 @@ impl ThreadLedger {
         states: impl IntoIterator<Item = (ThreadId, ThreadState)>,
         moved: &HashSet<ThreadId>,
     ) -> Stretch {
+        self.forget_ended();
         let mut open = Vec::new();
         for (thread, state) in states {
             let doing = self.at_start.get(&thread).copied();
@@ -196,14 +241,10 @@ impl ThreadLedger {
         let (mut folded_now, mut living) = (HashSet::new(), Vec::new());
         let mut threads: BTreeMap<ThreadId, recording::ThreadTimes> = BTreeMap::new();
         for (thread, account) in &mut self.accounts {
-            if account.balance.is_none() && !account.ended {
-                // It was on its way out: its end is told next time.
-                continue;
-            }
-            let change = account.change();
             let lives = account.balance.is_some();
+            let leaves = !lives && !account.ended;
             let name = *account.name.get_or_insert_with(|| {
-                let most = if lives {
+                let most = if lives || leaves {
                     self.most_ended.saturating_mul(ALL_TO_ENDED)
                 } else {
                     self.most_ended
@@ -221,13 +262,13 @@ impl ThreadLedger {
             } else if lives {
                 living.push(*thread);
             }
-            change.add_to(name, account.until.min(at), &mut threads);
+            // The end of one that is on its way out is told next time.
+            if !leaves {
+                let until = account.until.min(at);
+                account.change().add_to(name, until, &mut threads);
+            }
         }
-        self.accounts.retain(|_, account| {
-            let (lives, ended) = (account.balance.take().is_some(), account.ended);
-            account.ended = false;
-            lives || !ended
-        });
+        self.accounts.retain(|_, account| account.is_open());
         open.sort_unstable_by_key(|open| (open.thread, open.wait.since));
         Stretch {
             threads: threads.into_values().collect(),
@@ -241,7 +282,11 @@ impl ThreadLedger {
     fn add_unmoved(&mut self, at: Timestamp, moved: &HashSet<ThreadId>, open: &mut Vec<OpenAt>) {
         for (thread, doing) in &self.at_start {
             let account = self.accounts.get(thread);
-            if moved.contains(thread) || account.is_some_and(|account| account.seen) {
+            if self.lost.contains(thread) || account.is_some_and(|account| account.seen) {
+                continue;
+            }
+            if moved.contains(thread) {
+                self.lost.insert(*thread);
                 continue;
             }
             let whole = signed(at - self.start);
@@ -298,11 +343,21 @@ struct Account {
     ended: bool,
     /// When it did, or the cut in hand.
     until: Timestamp,
+    /// Cuts in a row at which it had neither a state nor an end.
+    missed: u32,
     /// Under which id intervals have it, once one does.
     name: Option<ThreadId>,
 }
 
 impl Account {
+    /// Makes it ready for the next cut. Whether more is to come of it.
+    fn is_open(&mut self) -> bool {
+        let (lives, ended) = (self.balance.take().is_some(), self.ended);
+        self.ended = false;
+        self.missed = if lives || ended { 0 } else { self.missed + 1 };
+        lives || !ended && self.missed < MAX_MISSED
+    }
+
     /// What is to be told of it now.
     fn change(&mut self) -> Balance {
         let mut now = self.settled;

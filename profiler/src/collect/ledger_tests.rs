@@ -260,6 +260,36 @@ fn a_command_does_not_live_while_it_is_held() {
     assert_eq!(only(&second), (80, 80, 0, 0, 0));
 }
 
+/// Its end arrives before the interval is closed, in which the sum of its first wait is looked at.
+#[test]
+fn what_was_no_wait_is_left_out_where_its_thread_ends_in_the_same_interval() {
+    for (doing, told) in [
+        (AtStart::Held, (80, 80, 0, 0, 0)),
+        (AtStart::Runnable, (200, 80, 120, 0, 0)),
+    ] {
+        let mut ledger = ledger();
+        ledger.found_at_start(id(7), doing);
+        ledger.ended(id(7), Timestamp(200), &times(0, 80, 30, 90, 1));
+        ledger.process_ended(FIRST);
+        assert!(ledger.was_no_wait(id(7), &Sum::one(Nanos(90), Nanos(30))));
+        assert_eq!(only(&cut(&mut ledger, 300, &[])), told, "{doing:?}");
+        assert!(cut(&mut ledger, 400, &[]).threads.is_empty(), "{doing:?}");
+        // Another thread of that id was not there.
+        assert!(!ledger.was_no_wait(id(7), &Sum::one(Nanos(1), Nanos(0))));
+    }
+}
+
+#[test]
+fn threads_of_a_process_that_has_ended_do_nothing_any_more() {
+    let mut ledger = ledger();
+    ledger.found_at_start(id(3), AtStart::Waiting);
+    assert_eq!(only(&cut(&mut ledger, 100, &[])), (100, 0, 0, 100, 0));
+    // The record of the thread's end was lost.
+    ledger.process_ended(FIRST);
+    assert!(cut(&mut ledger, 200, &[]).threads.is_empty());
+    assert!(cut(&mut ledger, 300, &[]).threads.is_empty());
+}
+
 #[test]
 fn the_record_of_a_thread_s_end_may_have_been_lost() {
     let mut ledger = ledger();
@@ -269,6 +299,103 @@ fn the_record_of_a_thread_s_end_may_have_been_lost() {
     // Its id is given to another.
     let next = (7, running(260), times(250, 0, 10, 0, 0));
     assert_eq!(only(&cut(&mut ledger, 300, &[next])), (50, 40, 10, 0, 0));
+}
+
+#[test]
+fn a_thread_whose_end_is_never_told_is_not_expected_for_ever() {
+    let mut ledger = ledger();
+    let state = (7, running(0), times(0, 0, 0, 0, 0));
+    assert_eq!(only(&cut(&mut ledger, 100, &[state])), (100, 100, 0, 0, 0));
+    // It is on its way out, and the record of its end finds no room.
+    assert!(cut(&mut ledger, 200, &[]).threads.is_empty());
+    assert_eq!(ledger.living().count(), 1, "its end may be told");
+    assert!(cut(&mut ledger, 300, &[]).threads.is_empty());
+    assert_eq!(ledger.living().count(), 0);
+    // Its id is given to another.
+    let next = (7, running(340), times(320, 0, 20, 0, 0));
+    assert_eq!(only(&cut(&mut ledger, 400, &[next])), (80, 60, 20, 0, 0));
+}
+
+#[test]
+fn a_folded_thread_on_its_way_out_is_shown_where_its_times_are() {
+    let mut ledger = ThreadLedger::new(0);
+    ledger.begin(Timestamp(0));
+    let state = (7, running(0), times(0, 0, 0, 0, 0));
+    let first = cut(&mut ledger, 100, &[state]);
+    assert_eq!(first.shown(id(7)), folded(FIRST));
+    let second = cut(&mut ledger, 200, &[]);
+    assert_eq!(
+        second.shown(id(7)),
+        folded(FIRST),
+        "its end is not told yet"
+    );
+    ledger.ended(id(7), Timestamp(150), &times(0, 150, 0, 0, 0));
+    let third = cut(&mut ledger, 300, &[]);
+    assert_eq!(only(&third), (50, 50, 0, 0, 0));
+    assert_eq!(third.shown(id(7)), folded(FIRST));
+    assert_eq!(ledger.folded(), 1);
+}
+
+#[test]
+fn a_thread_that_moved_once_without_a_place_never_counts_as_unmoved() {
+    let mut ledger = ledger();
+    ledger.found_at_start(id(3), AtStart::Waiting);
+    let moved = HashSet::from([id(3)]);
+    let first = ledger.cut(Timestamp(100), Vec::new(), &moved);
+    assert!(first.threads.is_empty() && first.open.is_empty());
+    assert!(!ledger.has_unmoved(), "nobody need be asked any more");
+    let second = cut(&mut ledger, 200, &[]);
+    assert!(second.threads.is_empty() && second.open.is_empty());
+}
+
+#[test]
+fn threads_count_as_unmoved_until_the_kernel_side_has_seen_them() {
+    let mut ledger = ledger();
+    assert!(!ledger.has_unmoved());
+    ledger.found_at_start(id(3), AtStart::Waiting);
+    cut(&mut ledger, 100, &[]);
+    assert!(ledger.has_unmoved());
+    cut(
+        &mut ledger,
+        200,
+        &[(3, running(150), times(0, 0, 0, 150, 1))],
+    );
+    assert!(!ledger.has_unmoved());
+}
+
+#[test]
+fn names_of_threads_that_no_interval_has_are_forgotten() {
+    let mut ledger = ThreadLedger::new(2);
+    ledger.begin(Timestamp(0));
+    let mut names = BTreeMap::new();
+    for tid in 1..=10 {
+        names.insert(id(tid), "thread");
+        ledger.ended(id(tid), Timestamp(50), &times(0, 50, 0, 0, 1));
+    }
+    let stretch = cut(&mut ledger, 100, &[]);
+    ledger.retain_named(&mut names);
+    assert_eq!(names.len(), 10, "a few more do no harm");
+    for tid in 11..=MAX_UNNAMED as u32 + 11 {
+        names.insert(id(tid), "thread");
+    }
+    ledger.retain_named(&mut names);
+    let told = stretch.threads.iter().map(|times| times.thread);
+    let told: Vec<_> = told.filter(|thread| *thread != folded(FIRST)).collect();
+    assert_eq!(told.len(), 2);
+    assert_eq!(names.into_keys().collect::<Vec<_>>(), told);
+}
+
+#[test]
+fn a_thread_may_have_the_id_of_one_whose_end_was_not_seen() {
+    let mut ledger = ledger();
+    let first = (7, running(60), times(10, 20, 10, 20, 1));
+    assert_eq!(only(&cut(&mut ledger, 100, &[first])), (90, 60, 10, 20, 1));
+    let ended = (7, Phase::Ended(Timestamp(110)), times(10, 70, 10, 20, 1));
+    let next = (7, running(160), times(150, 0, 10, 0, 0));
+    let both = cut(&mut ledger, 200, &[ended, next]);
+    assert_eq!(only(&both), (60, 50, 10, 0, 0));
+    let last = (7, running(160), times(150, 0, 10, 0, 0));
+    assert_eq!(only(&cut(&mut ledger, 300, &[last])), (100, 100, 0, 0, 0));
 }
 
 #[test]

@@ -48,6 +48,8 @@ pub(super) struct Counted<'a> {
     pub(super) names_left_out: u64,
     /// Reads that nobody answered.
     pub(super) reads_given_up: u64,
+    /// Cuts that did not wait for a kernel program any longer.
+    pub(super) unfinished_cuts: u64,
     /// The shadow check, where there is one.
     pub(super) shadow: Option<ShadowCheck>,
     /// Whether the recording is over: pieces of stacks that have not come by then are lost.
@@ -131,6 +133,7 @@ impl LossCounters {
             lines_left_out: counted.lines_left_out,
             names_left_out: counted.names_left_out,
             reads_given_up: counted.reads_given_up,
+            unfinished_cuts: counted.unfinished_cuts,
             stacks_left_out: counted.stacks_left_out,
             threads_left_out: left_out.threads,
             sums_left_out: left_out.sums,
@@ -197,6 +200,7 @@ mod tests {
             lines_left_out: 2,
             names_left_out: 1,
             reads_given_up: waits,
+            unfinished_cuts: 0,
             shadow: Some(ShadowCheck {
                 lost,
                 ..ShadowCheck::default()

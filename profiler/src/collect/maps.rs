@@ -1,6 +1,6 @@
 //! What was mapped where, by the version of the mapping table: a stack is named by the mappings that its walk used.
 
-use super::modules::AddressMap;
+use super::address_map::AddressMap;
 use crate::decode::TableVersion;
 use crate::units::{Addr, Timestamp};
 use std::collections::BTreeMap;

@@ -4,8 +4,9 @@
 //! [`Collector`] ties the files together.
 //!
 //! - The targets: [`processes`] lists them, [`traced_process`] follows the life of each,
-//!   [`modules`] keeps the files behind their code and the kernel side's tables of them, [`maps`]
-//!   remembers what was mapped when, [`panic_probes`] finds where panics begin.
+//!   [`modules`] keeps the files behind their code and the kernel side's tables of them,
+//!   [`address_map`] says which of it is where, [`maps`] remembers what was mapped when,
+//!   [`panic_probes`] finds where panics begin.
 //! - Stacks: [`frames`] names addresses, [`tail_calls`] finds functions that left the stack,
 //!   [`stack_table`] and [`program`] keep the stacks and what they were classified to be,
 //!   [`initial_waits`] gives one to the threads that waited before we came, [`pending`] to those
@@ -17,6 +18,7 @@
 //!   [`next_interval`] what came in of the next one already.
 //! - [`open_waits`] and [`futex`] say what threads wait for at the end, [`lost`] what is missing.
 
+mod address_map;
 mod bounds;
 mod calls;
 mod collector;

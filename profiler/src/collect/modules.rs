@@ -1,5 +1,6 @@
 //! The code mapped into the target: files opened and read once, rows handed to the kernel side.
 
+use super::address_map::AddressMap;
 use crate::bpf::{TableError, TableSpan, Tables};
 use crate::process::deadline::Reader;
 use crate::process::module::{Functions, Module, ModuleError};
@@ -16,7 +17,6 @@ use std::collections::hash_map::RandomState;
 use std::fs::File;
 use std::hash::BuildHasher;
 use std::io;
-use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -71,8 +71,6 @@ pub(super) struct Modules {
     by_rows: HashMap<(u64, u64), TableSpan>,
     /// For that hash. Nobody can make two tables of one hash who does not know them.
     hashers: [RandomState; 2],
-    /// Files that could not be read or have no place in the tables, told once each.
-    problems: Vec<String>,
     /// Files beyond [`MAX_MODULES`], as many as there were at once.
     left_out: u64,
     /// Modules whose rows found no room.
@@ -91,94 +89,12 @@ impl Default for Modules {
             stamps: HashMap::new(),
             by_rows: HashMap::new(),
             hashers: [RandomState::new(), RandomState::new()],
-            problems: Vec::new(),
             left_out: 0,
             rows_full: 0,
             lines_left_out: 0,
             functions_by_code: 0,
             budget: Budget::of_machine(),
         }
-    }
-}
-
-/// The executable mappings at one time.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct AddressMap {
-    /// By address, not overlapping.
-    regions: Vec<Region>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Region {
-    begin: Addr,
-    end: Addr,
-    /// What to take from an address to get the one that the file states.
-    bias: u64,
-    module: usize,
-}
-
-impl AddressMap {
-    /// How many mappings there are.
-    pub(super) fn len(&self) -> usize {
-        self.regions.len()
-    }
-
-    /// All regions of both; none where an address means other code in one than in the other.
-    pub(super) fn union(&self, other: &AddressMap) -> Option<AddressMap> {
-        let mut all: Vec<Region> = Vec::with_capacity(self.len() + other.len());
-        all.extend(self.regions.iter().chain(&other.regions));
-        all.sort_unstable_by_key(|region| (region.begin, region.end));
-        let mut union: Vec<Region> = Vec::with_capacity(all.len());
-        for region in all {
-            match union.last_mut() {
-                Some(last) if region.begin < last.end => {
-                    if (last.bias, last.module) != (region.bias, region.module) {
-                        return None;
-                    }
-                    last.end = last.end.max(region.end);
-                }
-                _ => union.push(region),
-            }
-        }
-        Some(AddressMap { regions: union })
-    }
-
-    /// Whether all the code that is mapped in `range` is the same at the same places in `other`.
-    pub(super) fn means_the_same(&self, other: &AddressMap, range: &Range<Addr>) -> bool {
-        let within = |region: &&Region| region.begin < range.end && range.start < region.end;
-        self.regions.iter().filter(within).all(|region| {
-            let at = other.regions.partition_point(|r| r.begin <= region.begin);
-            let theirs = at.checked_sub(1).and_then(|at| other.regions.get(at));
-            theirs.is_some_and(|theirs| {
-                region.end <= theirs.end
-                    && (theirs.bias, theirs.module) == (region.bias, region.module)
-            })
-        })
-    }
-
-    /// Whether any region has an address of `range`.
-    pub(super) fn overlaps(&self, range: &Range<Addr>) -> bool {
-        self.regions
-            .iter()
-            .any(|region| region.begin < range.end && range.start < region.end)
-    }
-
-    /// The modules mapped, lowest address first.
-    pub(super) fn modules(&self) -> impl Iterator<Item = usize> {
-        self.regions.iter().map(|region| region.module)
-    }
-
-    /// Every mapping: its addresses, its bias and the index of its module.
-    pub(super) fn regions(&self) -> impl Iterator<Item = (Range<Addr>, u64, usize)> {
-        let region = |region: &Region| (region.begin..region.end, region.bias, region.module);
-        self.regions.iter().map(region)
-    }
-
-    /// The module at an address, and the address as its file states it.
-    pub(super) fn resolve(&self, addr: Addr) -> Option<(usize, Svma)> {
-        let after = self.regions.partition_point(|region| region.begin <= addr);
-        let region = self.regions.get(after.checked_sub(1)?)?;
-        (addr < region.end).then(|| (region.module, Svma(addr.0.wrapping_sub(region.bias))))
     }
 }
 
@@ -265,9 +181,7 @@ impl Modules {
         let first = self.left_out == 0;
         self.left_out = self.left_out.max(beyond);
         if beyond > 0 && first {
-            let problem = format!("more than {MAX_MODULES} modules: the others are not read");
-            tracing::warn!("{problem}");
-            self.problems.push(problem);
+            tracing::warn!("more than {MAX_MODULES} modules: the others are not read");
         }
         new.truncate(room);
         let budget = &self.budget;
@@ -343,7 +257,6 @@ impl Modules {
         }
         if let Some(problem) = problem {
             tracing::warn!(module = %name.escape_debug(), "{problem}");
-            self.problems.push(format!("{name}: {problem}"));
         }
         let (copy, image, path) = match read.image {
             Some(Image::Copy(copy, _)) => {
@@ -392,12 +305,7 @@ impl Modules {
                 continue;
             };
             let (begin, end) = (mapping.range.start, mapping.range.end);
-            map.regions.push(Region {
-                begin,
-                end,
-                bias,
-                module,
-            });
+            map.push(mapping.range.clone(), bias, module);
             let Some(span) = loaded.span else { continue };
             rows.push(row::Mapping {
                 begin: begin.0,
@@ -548,76 +456,4 @@ fn absolute(functions: &Functions) -> Arc<[(u32, u32)]> {
                 .map(|start| (start, len))
         })
         .collect()
-}
-
-#[cfg(test)]
-impl AddressMap {
-    /// A map in which every range is a module of its own.
-    pub(super) fn of_regions(ranges: &[(u64, u64)]) -> AddressMap {
-        let region = |(module, &(begin, end)): (usize, &(u64, u64))| Region {
-            begin: Addr(begin),
-            end: Addr(end),
-            bias: begin,
-            module,
-        };
-        AddressMap {
-            regions: ranges.iter().enumerate().map(region).collect(),
-        }
-    }
-
-    /// The map without one of its regions.
-    pub(super) fn without(&self, index: usize) -> AddressMap {
-        let mut map = self.clone();
-        map.regions.remove(index);
-        map
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn maps_unite_where_no_address_means_two_things() {
-        let map = AddressMap::of_regions(&[(0x1000, 0x2000), (0x5000, 0x6000)]);
-        assert_eq!(map.union(&map), Some(map.clone()));
-        assert_eq!(map.union(&AddressMap::default()), Some(map.clone()));
-        let mut longer = map.clone();
-        longer.regions[1].end = Addr(0x7000);
-        assert_eq!(map.union(&longer), Some(longer.clone()));
-        assert_eq!(longer.union(&map), Some(longer.clone()));
-        let mut between = AddressMap::of_regions(&[(0x2000, 0x5000)]);
-        between.regions[0].module = 9;
-        assert_eq!(map.union(&between).map(|all| all.len()), Some(3));
-        let mut other = map.clone();
-        other.regions[1].module = 9;
-        assert_eq!(map.union(&other), None, "another file");
-        other = map.clone();
-        other.regions[1].bias = 0;
-        assert_eq!(map.union(&other), None, "the file elsewhere");
-        assert!(map.overlaps(&(Addr(0x1fff)..Addr(0x3000))));
-        assert!(!map.overlaps(&(Addr(0x2000)..Addr(0x5000))));
-    }
-
-    #[test]
-    fn addresses_resolve_within_their_region_only() {
-        let region = |begin, end, bias, module| Region {
-            begin: Addr(begin),
-            end: Addr(end),
-            bias,
-            module,
-        };
-        let map = AddressMap {
-            regions: vec![
-                region(0x1000, 0x2000, 0x1000, 7),
-                region(0x5000, 0x6000, 0x4000, 8),
-            ],
-        };
-        assert_eq!(map.resolve(Addr(0xfff)), None);
-        assert_eq!(map.resolve(Addr(0x1000)), Some((7, Svma(0))));
-        assert_eq!(map.resolve(Addr(0x1fff)), Some((7, Svma(0xfff))));
-        assert_eq!(map.resolve(Addr(0x2000)), None);
-        assert_eq!(map.resolve(Addr(0x5800)), Some((8, Svma(0x1800))));
-        assert_eq!(map.resolve(Addr(u64::MAX)), None);
-    }
 }

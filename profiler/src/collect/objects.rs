@@ -6,7 +6,7 @@ use super::object_shares::Shares;
 use crate::decode::{ChildExec, ObjectNumber, ObjectSeen, RawObject};
 use crate::limits::Limits;
 use crate::process::ends::Ends;
-use crate::process::{Mapping, MappingKind, parse_maps};
+use crate::process::{Mapping, MappingKind, ProcDir, parse_comm, parse_maps, status_number};
 use crate::recording::{MAX_HOLDERS, Object, ObjectId, ObjectKind, Tables, WaitObject};
 use crate::units::{Addr, Pid};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -229,11 +229,9 @@ impl ObjectTable {
 
 /// The command of a child that was there before the recording.
 fn command(parent: Pid, pid: u32) -> Option<String> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // `pid (comm) state ppid …`; the name may hold anything.
-    let (head, rest) = stat.rsplit_once(')')?;
-    let ppid = rest.split_ascii_whitespace().nth(1)?;
-    (ppid.parse() == Ok(parent.0)).then(|| head.split_once('(').map(|(_, comm)| comm.to_owned()))?
+    let dir = ProcDir::open(Pid(pid)).ok()?;
+    let is_child = status_number(&dir.read("status").ok()?, "PPid") == Some(parent.0);
+    is_child.then(|| dir.read("comm").ok().map(|comm| parse_comm(&comm)))?
 }
 
 #[cfg(test)]

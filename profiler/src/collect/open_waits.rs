@@ -10,10 +10,11 @@ use crate::decode::Syscall;
 use crate::process::ends::{End, Ends};
 use crate::process::sockets::{self, Peer};
 use crate::process::{ProcDir, Target, parse_comm};
-use crate::recording::{Holder, HolderProcess, MAX_HOLDERS, Object, ObjectKind};
+use crate::recording::{
+    Holder, HolderProcess, MAX_HOLDERS, Object, ObjectKind, ProcessId, ThreadId,
+};
 use crate::symbolize::FrameRef;
 use crate::units::{Addr, Pid, Tid};
-use crate::unwind::RemoteMemory;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
@@ -53,22 +54,54 @@ enum How {
     Either,
 }
 
-/// Looks into waits of a process; `stack` gives the frames of a thread.
+/// The waits of one process.
+#[derive(Debug)]
+pub(super) struct WaitsOf<'a> {
+    pub(super) process: ProcessId,
+    pub(super) target: &'a Target,
+    pub(super) waits: Vec<InSyscall>,
+}
+
+/// Looks into waits, for half a second at most; `stack` gives the frames of a thread.
 pub(super) fn look<'a>(
-    target: &Target,
-    waits: &[InSyscall],
-    stack: impl Fn(Tid) -> &'a [FrameRef],
-) -> HashMap<Tid, Found> {
-    let deadline = Instant::now() + LOOK_TIMEOUT;
-    let mut threads = Threads::new(target);
-    let mut found: HashMap<Tid, (Object, Sought)> = HashMap::new();
-    for waits in waits.iter().take(MAX_WAITS) {
-        let frames = stack(waits.tid);
-        if let Some(seen) = wait(target, &waits.syscall, frames, &mut threads) {
-            found.insert(waits.tid, seen);
-        }
-        if Instant::now() >= deadline {
-            break;
+    processes: &[WaitsOf<'_>],
+    stack: impl Fn(ThreadId) -> &'a [FrameRef],
+) -> HashMap<ThreadId, Found> {
+    let began = Instant::now();
+    // Half of the time is for the search through the open files of all processes.
+    look_until(
+        processes,
+        stack,
+        began + LOOK_TIMEOUT / 2,
+        began + LOOK_TIMEOUT,
+    )
+}
+
+fn look_until<'a>(
+    processes: &[WaitsOf<'_>],
+    stack: impl Fn(ThreadId) -> &'a [FrameRef],
+    deadline: Instant,
+    ends_deadline: Instant,
+) -> HashMap<ThreadId, Found> {
+    let mut found: HashMap<ThreadId, (Object, Sought)> = HashMap::new();
+    for WaitsOf {
+        process,
+        target,
+        waits,
+    } in processes
+    {
+        let mut threads = Threads::new(target, deadline);
+        for waits in waits.iter().take(MAX_WAITS) {
+            if Instant::now() >= deadline {
+                break;
+            }
+            let thread = ThreadId {
+                process: *process,
+                tid: waits.tid,
+            };
+            if let Some(seen) = wait(&waits.syscall, stack(thread), &mut threads) {
+                found.insert(thread, seen);
+            }
         }
     }
     let links: HashSet<String> = found
@@ -78,16 +111,16 @@ pub(super) fn look<'a>(
             Sought::Done(_) => None,
         })
         .collect();
-    let ends = Ends::find(&links, deadline);
+    let ends = Ends::find(&links, ends_deadline);
     let resolve = |sought| match sought {
         Sought::Done(holder) => holder,
         Sought::Other { link, how } => Some(holders(&ends, &link, how)),
     };
     found
         .into_iter()
-        .map(|(tid, (object, sought))| {
+        .map(|(thread, (object, sought))| {
             let holder = resolve(sought);
-            (tid, Found { object, holder })
+            (thread, Found { object, holder })
         })
         .collect()
 }
@@ -188,11 +221,11 @@ fn object(kind: ObjectKind, name: impl Into<String>) -> Object {
 }
 
 fn wait(
-    target: &Target,
     syscall: &Syscall,
     frames: &[FrameRef],
     threads: &mut Threads<'_>,
 ) -> Option<(Object, Sought)> {
+    let target = threads.target;
     let [first, second, third, ..] = syscall.args;
     match i64::from(syscall.number) {
         call if nr::READS.contains(&call) => descriptor(target, first, How::Writes),
@@ -206,13 +239,13 @@ fn wait(
         call if nr::SLEEPS.contains(&call) => {
             Some((object(ObjectKind::Timer, "a time"), Sought::Done(None)))
         }
-        libc::SYS_wait4 => Some(child(target, Some(first as i32).filter(|pid| *pid > 0))),
+        libc::SYS_wait4 => Some(child(threads, Some(first as i32).filter(|pid| *pid > 0))),
         libc::SYS_waitid => {
             let by_pid = first as u32 == libc::P_PID;
-            Some(child(target, by_pid.then_some(second as i32)))
+            Some(child(threads, by_pid.then_some(second as i32)))
         }
         libc::SYS_futex => {
-            let wait = FutexWait::read(target.pid(), Addr(first), second as u32, third as u32)?;
+            let wait = FutexWait::read(target, Addr(first), second as u32, third as u32)?;
             let (object, holder) = futex::judge(&wait, frames, |tid| threads.by_own_number(tid));
             Some((object, Sought::Done(Some(holder))))
         }
@@ -269,9 +302,9 @@ fn poll(target: &Target, fds: u64, count: u64) -> Option<(Object, Sought)> {
         );
         return Some((object, Sought::Done(None)));
     }
-    let memory = RemoteMemory::new(target.pid());
-    let bytes = memory.image(Addr(fds), 8).ok()?;
-    let [a, b, c, d, events, _, _, _] = *bytes.as_array::<8>()?;
+    let mut bytes = [0; 8];
+    target.read_memory(Addr(fds), &mut bytes).ok()?;
+    let [a, b, c, d, events, _, _, _] = bytes;
     let fd = i32::from_ne_bytes([a, b, c, d]);
     let how = if u16::from(events) & libc::POLLOUT as u16 != 0 {
         How::Reads
@@ -283,10 +316,8 @@ fn poll(target: &Target, fds: u64, count: u64) -> Option<(Object, Sought)> {
 
 /// A wait for a file lock, by `/proc/locks` (proc(5)).
 fn file_lock(target: &Target, fd: u64) -> Option<(Object, Sought)> {
-    use std::os::unix::fs::MetadataExt;
     let (object, _) = descriptor(target, fd, How::Either)?;
-    let path = format!("/proc/{}/fd/{fd}", target.pid());
-    let inode = std::fs::metadata(path).ok()?.ino();
+    let inode = target.inode(u32::try_from(fd).ok()?).ok()?;
     let locks = std::fs::read("/proc/locks").unwrap_or_default();
     let owners = lock_owners(&String::from_utf8_lossy(&locks), inode);
     let name = |pid: u32| {
@@ -334,9 +365,13 @@ fn lock_owners(locks: &str, inode: u64) -> Vec<u32> {
 }
 
 /// A wait for a child process, by its number in the target's own pid namespace; or for any.
-fn child(target: &Target, wanted: Option<i32>) -> (Object, Sought) {
+fn child(threads: &Threads<'_>, wanted: Option<i32>) -> (Object, Sought) {
+    let target = threads.target;
     let mut processes: Vec<HolderProcess> = Vec::new();
     for tid in target.proc_dir().list_numbers("task").unwrap_or_default() {
+        if threads.is_late() {
+            break;
+        }
         let children = target.proc_dir().read(&format!("task/{tid}/children"));
         let children = children.unwrap_or_default();
         for pid in String::from_utf8_lossy(&children).split_ascii_whitespace() {
@@ -384,19 +419,26 @@ fn own_number(status: &[u8]) -> Option<u32> {
 struct Threads<'a> {
     target: &'a Target,
     by_own: Option<HashMap<u32, (Tid, String)>>,
+    /// When to stop looking at them.
+    deadline: Instant,
 }
 
 impl<'a> Threads<'a> {
-    const fn new(target: &'a Target) -> Threads<'a> {
+    const fn new(target: &'a Target, deadline: Instant) -> Threads<'a> {
         Threads {
             target,
             by_own: None,
+            deadline,
         }
+    }
+
+    fn is_late(&self) -> bool {
+        Instant::now() >= self.deadline
     }
 
     /// A thread that lives, by the number that a lock holds.
     fn by_own_number(&mut self, own: u32) -> Option<(Tid, String)> {
-        let target = self.target;
+        let (target, deadline) = (self.target, self.deadline);
         let all = self.by_own.get_or_insert_with(|| {
             let threads = target.threads().unwrap_or_default();
             let number = |tid: Tid| {
@@ -405,6 +447,7 @@ impl<'a> Threads<'a> {
             };
             threads
                 .into_iter()
+                .take_while(|_| Instant::now() < deadline)
                 .filter_map(|thread| Some((number(thread.tid)?, (thread.tid, thread.name))))
                 .collect()
         });
@@ -426,6 +469,32 @@ mod tests {
         assert_eq!(lock_owners(locks, 99), [4711]);
         assert_eq!(lock_owners(locks, 98), [4713]);
         assert!(lock_owners(locks, 97).is_empty());
+    }
+
+    #[test]
+    fn all_processes_have_one_deadline() {
+        let target = Target::open(Pid(std::process::id())).expect("self");
+        let waits = |count: u32| {
+            let sleep = |tid| InSyscall {
+                tid: Tid(tid),
+                syscall: Syscall {
+                    number: libc::SYS_nanosleep as u32,
+                    args: [0; 6],
+                },
+            };
+            (0..count).map(sleep).collect()
+        };
+        let processes: Vec<WaitsOf<'_>> = (0..3)
+            .map(|process| WaitsOf {
+                process: ProcessId(process),
+                target: &target,
+                waits: waits(2),
+            })
+            .collect();
+        let now = Instant::now();
+        let later = now + Duration::from_secs(60);
+        assert!(look_until(&processes, |_| &[], now, later).is_empty());
+        assert_eq!(look_until(&processes, |_| &[], later, later).len(), 6);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Where the panics of a process begin: the function of the standard library that all of them
 //! call, in every module that has one.
 
-use super::modules::{AddressMap, Loaded, Modules};
+use super::address_map::AddressMap;
+use super::modules::{Loaded, Modules};
 use super::traced_process::TracedProcess;
 use crate::bpf::Programs;
 use crate::process::module::Elf;

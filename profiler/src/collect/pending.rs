@@ -1,13 +1,14 @@
 //! Stacks that the kernel side could not walk, because it did not know the code yet: it sent
 //! them raw, and they are walked here once the mappings have been read that they went through.
 
+use super::processes::ProcessList;
 use super::traced_process::TracedProcess;
 use crate::bpf::Programs;
 use crate::decode::{RawPiece, StackNumber, StackSeen};
 use crate::units::{Pid, Timestamp};
 use crate::unwind::{walk, walk_outcome};
 use profiler_common::walk::Memory;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Stacks that wait at most; they are some tens of kilobytes each.
 const MAX_PENDING: usize = 4096;
@@ -43,9 +44,9 @@ impl Pending {
         self.stacks.push(seen);
     }
 
-    /// Whether a stack of the process waits for its mappings to be read.
-    pub(super) fn is_waiting_for(&self, pid: Pid) -> bool {
-        self.stacks.iter().any(|seen| seen.thread.pid == pid)
+    /// The processes whose mappings are to be read for the stacks that wait.
+    pub(super) fn waits_for(&self) -> HashSet<Pid> {
+        self.stacks.iter().map(|seen| seen.thread.pid).collect()
     }
 
     /// Stacks that were cut off here, and not in the kernel, since this was asked last.
@@ -55,7 +56,7 @@ impl Pending {
 
     /// Walks those whose process had its mappings read since, and gives all that need not wait any
     /// longer.
-    pub(super) fn walk(&mut self, programs: &Programs, processes: &[TracedProcess]) -> Stacks {
+    pub(super) fn walk(&mut self, programs: &Programs, processes: &ProcessList) -> Stacks {
         let mut done = Vec::new();
         for mut seen in std::mem::take(&mut self.stacks) {
             match self.walk_one(&mut seen, programs, processes) {
@@ -76,10 +77,10 @@ impl Pending {
         &self,
         seen: &mut StackSeen,
         programs: &Programs,
-        processes: &[TracedProcess],
+        processes: &ProcessList,
     ) -> Walked {
-        let pid = seen.thread.pid;
-        let own = processes.iter().rev().find(|process| process.pid == pid);
+        let own = processes.by_pid(seen.thread.pid);
+        let own = own.and_then(|own| processes.get(own));
         let pieces = seen.number.and_then(|number| self.copies.get(&number));
         let first = pieces.and_then(|pieces| pieces.first());
         let (Some(own), Some(pieces), Some(first)) = (own, pieces, first) else {
@@ -132,12 +133,11 @@ enum Walked {
 
 /// The process by whose mappings a stack of `process` is to be walked. A fork that ended too soon
 /// had a copy of its parent's memory.
-fn mappings_of<'a>(process: &'a TracedProcess, all: &'a [TracedProcess]) -> &'a TracedProcess {
-    let parent = all.iter().rev().find(|parent| {
-        process.unreadable
-            && Some(parent.pid) == process.facts.parent
-            && parent.exec_count == process.exec_count
-            && parent.read_at >= process.start
+fn mappings_of<'a>(process: &'a TracedProcess, all: &'a ProcessList) -> &'a TracedProcess {
+    let parent = process.facts.parent.filter(|_| process.unreadable);
+    let parent = parent.and_then(|parent| all.get(all.by_pid(parent)?));
+    let parent = parent.filter(|parent| {
+        parent.exec_count == process.exec_count && parent.read_at >= process.start
     });
     parent.unwrap_or(process)
 }
@@ -216,11 +216,11 @@ mod tests {
         let mut pending = Pending::default();
         pending.add_piece(piece(9, 0x1ff0, &[1]));
         pending.add(stack(9));
-        assert!(pending.is_waiting_for(Pid(7)) && !pending.is_waiting_for(Pid(8)));
+        assert_eq!(pending.waits_for(), HashSet::from([Pid(7)]));
         assert!(pending.give_up(Timestamp(0)).is_empty(), "it is of later");
         assert_eq!(pending.give_up(Timestamp(1)), [stack(9)]);
         assert_eq!((pending.take_truncated(), pending.take_truncated()), (1, 0));
-        assert!(!pending.is_waiting_for(Pid(7)));
+        assert!(pending.waits_for().is_empty());
         assert!(pending.copies.is_empty());
     }
 

@@ -14,6 +14,9 @@ const MAX_PROCESSES: usize = 1 << 14;
 #[derive(Debug, Default)]
 pub(super) struct ProcessList {
     all: Vec<TracedProcess>,
+    /// Those that have not ended for good, in the order of their ids: of many thousands mostly a
+    /// few.
+    living: Vec<ProcessId>,
     /// Of one pid, the process that was born last.
     by_pid: HashMap<Pid, ProcessId>,
 }
@@ -28,6 +31,7 @@ impl ProcessList {
     /// Adds a process, which has the [`next`](ProcessList::next) id.
     pub(super) fn push(&mut self, process: TracedProcess) {
         self.by_pid.insert(process.pid, process.id);
+        self.living.push(process.id);
         self.all.push(process);
     }
 
@@ -62,12 +66,27 @@ impl ProcessList {
 
     /// Those that have not ended for good.
     pub(super) fn living(&self) -> impl Iterator<Item = &TracedProcess> {
-        self.all.iter().filter(|process| !process.is_released())
+        let living = self.living.iter().filter_map(|id| self.get(*id));
+        living.filter(|process| !process.is_released())
     }
 
     /// As [`ProcessList::living`], to be changed.
     pub(super) fn living_mut(&mut self) -> impl Iterator<Item = &mut TracedProcess> {
-        self.all.iter_mut().filter(|process| !process.is_released())
+        let (mut rest, mut first) = (self.all.as_mut_slice(), 0);
+        let living = self.living.iter().filter_map(move |id| {
+            let at = id.index().checked_sub(first)?;
+            let (process, behind) = std::mem::take(&mut rest).get_mut(at..)?.split_first_mut()?;
+            (rest, first) = (behind, id.index() + 1);
+            Some(process)
+        });
+        living.filter(|process| !process.is_released())
+    }
+
+    /// Takes those that have been [released](TracedProcess::release) out of the living.
+    pub(super) fn forget_released(&mut self) {
+        let all = &self.all;
+        let lives = |id: &ProcessId| all.get(id.index()).is_some_and(|p| !p.is_released());
+        self.living.retain(lives);
     }
 
     /// All, to be changed.
@@ -102,5 +121,32 @@ mod tests {
         assert_eq!(list.as_slice().len(), 2);
         let other = ThreadKey { pid: Pid(0), ..key };
         assert_eq!(list.thread(other), None);
+    }
+
+    #[test]
+    fn those_that_have_been_released_are_walked_over_no_more() {
+        let own = Arc::new(Target::open(Pid(std::process::id())).expect("we live"));
+        let mut list = ProcessList::default();
+        for _ in 0..5 {
+            let id = list.next().expect("room");
+            list.push(TracedProcess::new(id, id.0, Arc::clone(&own)));
+        }
+        let ids = |list: &mut ProcessList| {
+            let living: Vec<u32> = list.living().map(|process| process.id.0).collect();
+            let changed: Vec<u32> = list.living_mut().map(|process| process.id.0).collect();
+            assert_eq!(living, changed);
+            living
+        };
+        assert_eq!(ids(&mut list), [0, 1, 2, 3, 4]);
+        for id in [0, 2, 3] {
+            list.get_mut(ProcessId(id))
+                .expect("there")
+                .release_for_test();
+        }
+        assert_eq!(ids(&mut list), [1, 4]);
+        list.forget_released();
+        assert_eq!(list.living.len(), 2);
+        assert_eq!(ids(&mut list), [1, 4]);
+        assert_eq!(list.as_slice().len(), 5);
     }
 }

@@ -1,8 +1,9 @@
 //! The shadow check: stacks that the kernel side walked are walked again, by framehop, on the
 //! registers and the memory that the kernel side copied in the same event.
 
+use super::address_map::AddressMap;
 use super::maps::Maps;
-use super::modules::{AddressMap, Modules};
+use super::modules::Modules;
 use crate::decode::{RawPiece, StackNumber, StackSeen, TableVersion, ThreadKey};
 use crate::recording::ShadowCheck;
 use crate::units::{Addr, Timestamp};
@@ -32,7 +33,7 @@ pub(super) struct Shadow {
     pending: HashMap<(ThreadKey, Timestamp), Vec<RawPiece>>,
     /// By module.
     sections: HashMap<usize, Option<Sections>>,
-    /// framehop for one table_version of the mappings.
+    /// framehop for one version of the mappings.
     reference: Option<(TableVersion, Reference)>,
 }
 
@@ -84,7 +85,7 @@ impl Shadow {
         self.walks.insert(number, walk);
     }
 
-    /// Compares all copies that are complete. `maps` are the mappings by table_version.
+    /// Compares all copies that are complete. `maps` are the mappings by version.
     pub(super) fn compare(&mut self, pieces: &mut Vec<RawPiece>, maps: &Maps, modules: &Modules) {
         for piece in pieces.drain(..) {
             let key = (piece.thread, piece.time);

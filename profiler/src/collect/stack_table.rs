@@ -263,7 +263,7 @@ impl StackTable {
         code: &CodeOf<'_>,
         frames: &mut Frames,
     ) -> Option<StackId> {
-        let id = self.find_or_keep(owner, &seen.into(), code, frames);
+        let id = self.find_or_keep(&seen.into(), owner, code, frames);
         if let Some(number) = seen.number {
             // The kernel side remembers no number of a stack that it sent raw.
             if seen.raw {
@@ -276,20 +276,10 @@ impl StackTable {
     }
 
     /// As [`StackTable::add`], for a stack that was not told by number.
-    pub(super) fn add_walked(
+    pub(super) fn find_or_keep(
         &mut self,
         new: &NewStack<'_>,
         owner: Owner,
-        code: &CodeOf<'_>,
-        frames: &mut Frames,
-    ) -> Option<StackId> {
-        self.find_or_keep(owner, new, code, frames)
-    }
-
-    fn find_or_keep(
-        &mut self,
-        owner: Owner,
-        new: &NewStack<'_>,
         code: &CodeOf<'_>,
         frames: &mut Frames,
     ) -> Option<StackId> {

@@ -1,5 +1,6 @@
 use super::*;
-use crate::collect::modules::{AddressMap, Modules};
+use crate::collect::address_map::AddressMap;
+use crate::collect::modules::Modules;
 use crate::decode::{TableVersion, ThreadKey, ThreadName};
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 

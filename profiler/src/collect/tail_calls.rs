@@ -4,45 +4,105 @@
 //! Its caller called it, and the call instruction before the return address still says so.
 
 use crate::process::Target;
+use crate::process::deadline::{self, Server};
 use crate::process::module::ReadMemory;
 use crate::symbolize::{Frame, ModuleSource, Naming, Origin, Symbolizer};
-use crate::units::{Addr, Svma};
+use crate::units::{Addr, Pid, Svma};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 /// `CALL rel32`: the opcode, and its length with the operand (Intel SDM, volume 2, "CALL").
 const CALL: u8 = 0xe8;
 const CALL_LEN: u64 = 5;
 
+/// What is read of the code at once, and kept.
+const PAGE: u64 = 4096;
+/// Pages kept at most; all are forgotten when there are so many.
+const MAX_PAGES: usize = 512;
+
+/// A page of code; none where it cannot be read.
+type Page = Option<Box<[u8]>>;
+
 /// The target's code, as it is in its memory. Our copies of its files have none.
 #[derive(Debug, Default)]
-pub(super) struct Code(Option<File>);
+pub(super) struct Code {
+    memory: Option<(Pid, Arc<File>)>,
+    /// By their numbers. The same few pages are asked for again and again, and each may have to be
+    /// waited for.
+    pages: RefCell<HashMap<u64, Page>>,
+}
 
 impl Code {
     /// Opens the target's memory; it stays readable when we have given rights up.
     pub(super) fn open(target: &Target) -> Code {
-        Code(target.proc_dir().open_file("mem").ok())
+        let memory = target.proc_dir().open_file("mem").ok();
+        Code {
+            memory: memory.map(|memory| (target.pid(), Arc::new(memory))),
+            pages: RefCell::default(),
+        }
+    }
+
+    /// The code is another one from now on.
+    pub(super) fn forget(&self) {
+        self.pages.borrow_mut().clear();
     }
 
     /// Whether there is memory that may be read.
     pub(super) const fn is_open(&self) -> bool {
-        self.0.is_some()
+        self.memory.is_some()
     }
 
     /// Where the direct call before a return address goes; none where there is none, or no memory
     /// any more.
     pub(super) fn called(&self, return_address: Addr) -> Option<Addr> {
-        let mut bytes = [0; CALL_LEN as usize];
         let at = return_address.0.checked_sub(CALL_LEN)?;
-        self.0.as_ref()?.read_exact_at(&mut bytes, at).ok()?;
+        let mut bytes = [0; CALL_LEN as usize];
+        for (address, byte) in (at..return_address.0).zip(&mut bytes) {
+            *byte = self.byte(address)?;
+        }
         destination(bytes, return_address)
+    }
+
+    fn byte(&self, address: u64) -> Option<u8> {
+        let (number, at) = (address / PAGE, usize::try_from(address % PAGE).ok()?);
+        let mut pages = self.pages.borrow_mut();
+        if pages.len() >= MAX_PAGES && !pages.contains_key(&number) {
+            pages.clear();
+        }
+        let page = pages.entry(number).or_insert_with(|| self.read(number));
+        page.as_ref()?.get(at).copied()
+    }
+
+    /// Reads a page. Whoever serves the file that it is mapped from may not answer.
+    fn read(&self, number: u64) -> Page {
+        let (pid, memory) = self.memory.as_ref()?;
+        let memory = Arc::clone(memory);
+        let read = move || {
+            let mut page = vec![0; PAGE as usize].into_boxed_slice();
+            let read = memory.read_exact_at(&mut page, number * PAGE);
+            read.map(|()| page)
+        };
+        deadline::within(Server::Memory(*pid), read).ok()?.ok()
     }
 }
 
 impl ReadMemory for Code {
     fn read(&self, at: u64, into: &mut [u8]) -> bool {
-        let memory = self.0.as_ref();
-        memory.is_some_and(|memory| memory.read_exact_at(into, at).is_ok())
+        let Some((pid, memory)) = &self.memory else {
+            return false;
+        };
+        let (memory, mut bytes) = (Arc::clone(memory), vec![0; into.len()]);
+        let read = move || memory.read_exact_at(&mut bytes, at).map(|()| bytes);
+        match deadline::within(Server::Memory(*pid), read) {
+            Ok(Ok(bytes)) => {
+                into.copy_from_slice(&bytes);
+                true
+            }
+            Ok(Err(_)) | Err(_) => false,
+        }
     }
 }
 
@@ -83,6 +143,36 @@ pub(super) fn jumped(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn calls_are_read_over_the_end_of_a_page_and_each_page_once() {
+        let mut code = vec![0u8; 4 * PAGE as usize];
+        let begin = code.as_ptr() as u64;
+        let border = begin.next_multiple_of(PAGE) + PAGE;
+        let call = border - 2;
+        let at = usize::try_from(call - begin).expect("in it");
+        code[at..at + 5].copy_from_slice(&[0xe8, 0x10, 0, 0, 0]);
+        let target = Target::open(Pid(std::process::id())).expect("self");
+        let memory = Code::open(&target);
+        let returns = Addr(call + CALL_LEN);
+        assert_eq!(memory.called(returns), Some(Addr(returns.0 + 0x10)));
+        assert_eq!(memory.pages.borrow().len(), 2);
+        // The code changes, and that is told.
+        code[at] = 0x90;
+        assert!(memory.called(returns).is_some());
+        memory.forget();
+        assert_eq!(memory.called(returns), None);
+        assert_eq!(memory.called(Addr(3)), None);
+        assert_eq!(
+            memory.called(Addr(PAGE + 9)),
+            None,
+            "nothing is mapped there"
+        );
+        for page in 0..2 * MAX_PAGES as u64 {
+            memory.called(Addr(page * PAGE + 9));
+        }
+        assert!(memory.pages.borrow().len() <= MAX_PAGES);
+    }
 
     #[test]
     fn calls_go_forward_and_back() {

@@ -1,7 +1,8 @@
 //! The processes of a recording: what each executes, where its code is mapped, whether it lives.
 
+use super::address_map::AddressMap;
 use super::maps::Meanings;
-use super::modules::{AddressMap, Modules};
+use super::modules::Modules;
 use super::stack_table::Owner;
 use super::tail_calls::Code;
 use crate::bpf::{MappingTable, Tables, monotonic};
@@ -66,7 +67,7 @@ pub(super) struct TracedProcess {
     /// What its addresses have meant since the address epoch began.
     meanings: Meanings,
     pub(super) address_epoch: u32,
-    /// The kernel side's count of exec_count when the mappings were read.
+    /// The kernel side's count of its execs when the mappings were read.
     pub(super) exec_count: u32,
     /// The program that it executes, see [`Owner::program`].
     pub(super) program: usize,
@@ -299,6 +300,7 @@ impl TracedProcess {
             self.address_epoch = self.address_epoch.wrapping_add(1);
         }
         self.next_look = UNKNOWN_CODE.0;
+        self.code.forget();
         let now = Instant::now();
         if self.is_settled() {
             self.changed.0 = now;
@@ -461,6 +463,17 @@ impl TracedProcess {
 
     pub(super) fn is_released(&self) -> bool {
         self.released
+    }
+
+    /// As though it had ended and its place had been given up.
+    #[cfg(test)]
+    pub(super) fn release_for_test(&mut self) {
+        self.released = true;
+    }
+
+    /// Whether its end was noted.
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended.is_some()
     }
 }
 

@@ -121,16 +121,7 @@ impl ThreadEntry {
     /// writing it.
     #[must_use]
     pub fn of(raw: &Thread) -> Option<ThreadEntry> {
-        let state = ThreadState::of(&RawState {
-            phase: raw.phase,
-            reserved: 0,
-            since: raw.since,
-            wakeup: raw.wakeup,
-            stack: raw.stack,
-            object: raw.object,
-            task_id: raw.task_id,
-            times: raw.times,
-        })?;
+        let state = ThreadState::of(&raw.state())?;
         let tid = Tid(if raw.phase == PHASE_DEAD {
             raw.ended_tid
         } else {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::process::Target;
+use crate::testing::skipped;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -106,7 +107,7 @@ fn under_sudo_it_runs_as_the_invoker() {
     if !geteuid().is_root() {
         let error = Launched::spawn(&command(&["true"]), Some(&nobody)).expect_err("not root");
         assert!(matches!(error, LaunchError::User { .. }), "{error}");
-        return;
+        return skipped("not root");
     }
     let mut launched = Launched::spawn(&command(&["sleep", "60"]), Some(&nobody)).expect("starts");
     launched.release();

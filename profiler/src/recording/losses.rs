@@ -217,14 +217,14 @@ causes! {
     missed_switch_outs: "switch-out", "switch-outs", "not seen",
     /// Switches of threads that found no place in the kernel side's thread table.
     thread_table_full: "switch", "switches", "of threads beyond the thread table",
-    /// The waits among them: they are in no sum and in no thread's books.
+    /// The waits among them: they are in no sum and in no thread's times.
     waits_of_no_thread: "wait", "waits", "of threads beyond the thread table",
     /// Waits whose stack found no place in the kernel side's table; they are in the sums, as
     /// unknown.
     stack_table_full: "wait", "waits", "whose stack found the stack table full",
     /// Wakers are in the report all the same, without what they did.
     waker_stack_table_full: "waker", "wakers", "whose stack found the stack table full",
-    /// Waits that are in no sum, only in the thread's books, as unknown.
+    /// Waits that are in no sum, only in the thread's times, as unknown.
     aggregate_full: "wait", "waits", "that found the table of sums full",
     /// Stacks whose record found the ring buffer full; sent again with their next wait.
     ring_full_stacks: "stack", "stacks", "that found the ring buffer full",
@@ -284,13 +284,16 @@ causes! {
     /// Reads of the target's files and memory that were not waited for any longer: whoever serves
     /// them does not answer.
     reads_given_up: "read", "reads", "given up without an answer",
+    /// Intervals that ended while a kernel program seemed to be at work for seconds: what it has
+    /// added to their sums since is in none.
+    unfinished_cuts: "interval", "intervals", "that ended before a kernel program had",
     /// Stacks that were not kept since there were too many; their waits are of unknown state.
     stacks_left_out: "stack", "stacks", "beyond those that are kept",
-    /// Threads that ended and whose books were not kept since there were too many.
-    threads_left_out: "ended thread", "ended threads", "beyond those that are kept",
-    /// Waits of ended threads whose sums were not kept since there were too many; in the books, as
-    /// unknown.
-    sums_left_out: "wait", "waits", "of ended threads beyond those that are kept",
+    /// Threads that are summed up with others of their process since there were too many.
+    threads_left_out: "thread", "threads", "beyond those that are kept apart",
+    /// Waits whose sums were not kept since there were too many in one interval; in the threads'
+    /// times, as unknown.
+    sums_left_out: "wait", "waits", "whose sums are beyond those that are kept",
     /// Forked processes that were to be watched and found no place.
     processes_left_out: "forked process", "forked processes", "beyond those that are watched",
     /// Waits whose waker was not kept since there were too many.

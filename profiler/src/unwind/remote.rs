@@ -122,7 +122,7 @@ impl Memory for RemoteMemory {
         self.kept(addr)
     }
 
-    fn read_u64_apart(&mut self, addr: u64) -> Option<u64> {
+    fn read_u64_uncached(&mut self, addr: u64) -> Option<u64> {
         if let Some(word) = self.kept(addr) {
             return Some(word);
         }
@@ -149,7 +149,7 @@ mod tests {
             assert_eq!(memory.read_u64(at(i)), Some(i as u64));
         }
         let kept = memory.base;
-        assert_eq!(memory.read_u64_apart(at(1)), Some(1));
+        assert_eq!(memory.read_u64_uncached(at(1)), Some(1));
         assert_eq!(memory.base, kept, "a read apart moved the window");
     }
 
@@ -157,7 +157,7 @@ mod tests {
     fn what_is_not_mapped_is_an_error() {
         let mut memory = own();
         assert_eq!(memory.read_u64(0), None);
-        assert_eq!(memory.read_u64_apart(u64::MAX - 7), None);
+        assert_eq!(memory.read_u64_uncached(u64::MAX - 7), None);
         assert_eq!(
             memory.image(Addr(0), 64).unwrap_err().raw_os_error(),
             Some(libc::EFAULT)

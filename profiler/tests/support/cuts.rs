@@ -10,15 +10,20 @@ use holdup::host::KernelBtf;
 use holdup::units::{Nanos, Tid, Timestamp};
 use libtest_mimic::Trial;
 use profiler_common::counter::Counter;
+use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::BTreeMap;
-use std::thread::sleep;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 const INTERVAL: Duration = Duration::from_millis(100);
 /// A cut as soon as the last one is made: some hundred a second.
 const AT_ONCE: Duration = Duration::ZERO;
 const FEWEST_INTERVALS: usize = 10;
+/// In this mode a thread on the first CPU executes a program.
+const BY_ANOTHER_THREAD: &str = "exec-by-thread";
 
 pub(crate) fn trials() -> Vec<Trial> {
     let seconds = Duration::from_secs;
@@ -29,6 +34,13 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("parks_cut_at_once", "storm", AT_ONCE, seconds(9), true),
         ("threads_come_and_go", "churn", AT_ONCE, seconds(3), true),
         ("exec", "exec-midway", INTERVAL, seconds(4), true),
+        (
+            "exec_by_another_thread",
+            BY_ANOTHER_THREAD,
+            INTERVAL,
+            seconds(6),
+            true,
+        ),
     ];
     let mut trials: Vec<Trial> = modes
         .into_iter()
@@ -77,6 +89,8 @@ struct Intervals {
     waits: u64,
     /// Threads whose end was not in the ring buffer.
     unsaid: u64,
+    /// Programs that were executed.
+    execs: u64,
     parks: bool,
     costs: Vec<Duration>,
 }
@@ -165,6 +179,7 @@ impl Intervals {
         let mut stacks = Vec::new();
         kernel.drain(|event| match event {
             Ok(Event::ThreadEnd(end)) => self.ends.push(*end),
+            Ok(Event::Exec(_)) => self.execs += 1,
             Ok(Event::Wait(wait)) => *self.single.entry(wait.cut).or_default() += 1,
             Ok(Event::Stack(seen)) if seen.kind == StackKind::OffCpu => stacks.extend(seen.number),
             _ => {}
@@ -215,7 +230,7 @@ fn until(cut: Cut, mut thread: ThreadState) -> ThreadState {
 }
 
 /// A thread's finished times are its life up to its last switch.
-fn lived(thread: &ThreadState) -> Result<(), String> {
+pub(crate) fn lived(thread: &ThreadState) -> Result<(), String> {
     let since: Timestamp = match thread.phase {
         Phase::Running(since) | Phase::Runnable(since) | Phase::Ended(since) => since,
         Phase::Waiting(wait) => wait.since,
@@ -240,10 +255,47 @@ fn recorded(mode: &str) -> Result<(Running, Programs), String> {
     Ok((fixture, kernel))
 }
 
+/// A thread of ours that keeps the first CPU busy until it is dropped.
+struct Hog {
+    ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Hog {
+    fn start() -> Hog {
+        let ended = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&ended);
+        let thread = std::thread::spawn(move || {
+            let mut first = CpuSet::new();
+            first.set(0);
+            // Where that is not allowed, nobody is held up.
+            let _ = sched_setaffinity(None, &first);
+            while !until.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+        Hog {
+            ended,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Hog {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
 /// Cuts a recording of the fixture for so long.
 fn cut_up(mode: &str, interval: Duration, how_long: Duration, parks: bool) -> Result<(), String> {
     let (mut fixture, mut kernel) = recorded(mode)?;
     watch(&mut kernel, fixture.pid(), |_| {})?;
+    // Whoever takes an id over at an exec is to be off its CPU between that and the news of it.
+    let hog = (mode == BY_ANOTHER_THREAD).then(Hog::start);
     fixture.go()?;
     let mut intervals = Intervals {
         parks,
@@ -284,6 +336,9 @@ fn cut_up(mode: &str, interval: Duration, how_long: Duration, parks: bool) -> Re
     if intervals.waits < 20 {
         return Err("hardly anything happened".into());
     }
+    if mode.starts_with("exec-") && intervals.execs != 1 {
+        return Err(format!("{} programs were executed", intervals.execs));
+    }
     if intervals.unsaid != counters.get(Counter::RingFullOther) {
         return Err(format!(
             "{} ends untold",
@@ -293,6 +348,7 @@ fn cut_up(mode: &str, interval: Duration, how_long: Duration, parks: bool) -> Re
     if mode == "storm" && (counters.get(Counter::ParksKnown) > 1_000) != parks {
         return Err(format!("{} parks known", counters.get(Counter::ParksKnown)));
     }
+    drop(hog);
     drop(fixture);
     Ok(())
 }

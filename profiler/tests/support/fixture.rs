@@ -9,6 +9,7 @@ use std::time::Duration;
 
 const READY: Duration = Duration::from_secs(20);
 const TRUTH: Duration = Duration::from_secs(60);
+const READ_ELSEWHERE: &str = "somebody else reads what the fixture prints";
 
 /// How the compiler is told to build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,9 +44,28 @@ pub(crate) struct Variant {
 pub(crate) struct Running {
     process: Child,
     stdin: Option<ChildStdin>,
-    stdout: Lines,
+    /// Until somebody else reads it.
+    output: Option<Output>,
     // Deleted when the process has gone.
     _dir: Option<tempfile::TempDir>,
+}
+
+/// What a fixture prints.
+#[derive(Debug)]
+pub(crate) struct Output {
+    lines: Lines,
+    pid: u32,
+}
+
+impl Output {
+    /// The next line of truth.
+    pub(crate) fn truth(&mut self) -> Result<Truth, String> {
+        let line = self
+            .lines
+            .find("ground truth", TRUTH, |line| line.starts_with('{'))
+            .map_err(|error| format!("{error}\n{}", threads(self.pid)))?;
+        serde_json::from_str(&line).map_err(|error| format!("bad ground truth: {error}: {line}"))
+    }
 }
 
 impl Variant {
@@ -197,13 +217,14 @@ impl Running {
     pub(crate) fn start(mut command: Command) -> Result<Running, String> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = Child::spawn("the fixture", &mut command)?;
-        let mut stdout = process.stdout()?;
+        let mut lines = process.stdout()?;
+        let pid = process.id();
         let stdin = Some(process.stdin()?);
-        stdout.find("`ready`", READY, |line| line.starts_with("ready "))?;
+        lines.find("`ready`", READY, |line| line.starts_with("ready "))?;
         Ok(Running {
             process,
             stdin,
-            stdout,
+            output: Some(Output { lines, pid }),
             _dir: None,
         })
     }
@@ -226,11 +247,12 @@ impl Running {
 
     /// The next line of truth.
     pub(crate) fn truth(&mut self) -> Result<Truth, String> {
-        let line = self
-            .stdout
-            .find("ground truth", TRUTH, |line| line.starts_with('{'))
-            .map_err(|error| format!("{error}\n{}", threads(self.pid())))?;
-        serde_json::from_str(&line).map_err(|error| format!("bad ground truth: {error}: {line}"))
+        self.output.as_mut().ok_or(READ_ELSEWHERE)?.truth()
+    }
+
+    /// What it prints, for another thread to read.
+    pub(crate) fn take_output(&mut self) -> Result<Output, String> {
+        Ok(self.output.take().ok_or(READ_ELSEWHERE)?)
     }
 
     /// Closes its standard input, at which it has to end well.

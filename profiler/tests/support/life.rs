@@ -18,18 +18,22 @@ const WRITTEN: Duration = Duration::from_secs(60);
 /// Starting a program.
 const STARTED: Duration = Duration::from_secs(20);
 
+/// What holdup exits with where it saw no runtime.
+const NO_RUNTIME: i32 = 3;
+
 type Outcome = Result<(), Failed>;
 type Test = fn() -> Outcome;
 type Missing = fn() -> Option<String>;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let trials: [(&str, Test, Missing); 10] = [
+    let trials: [(&str, Test, Missing); 11] = [
         (
             "forked_processes_are_followed",
             followed,
             privilege::missing,
         ),
         ("a_command_and_its_children", command, privilege::missing),
+        ("a_command_that_ends_at_once", short, privilege::missing),
         (
             "forked_processes_are_left_alone",
             not_followed,
@@ -111,11 +115,16 @@ impl Recording {
     }
 
     /// Waits for its own end.
-    fn end(mut self) -> Result<Recorded, String> {
+    fn end(self) -> Result<Recorded, String> {
+        self.end_with(0)
+    }
+
+    /// As [`Recording::end`], with another exit code.
+    fn end_with(mut self, code: i32) -> Result<Recorded, String> {
         let status = self.holdup.wait(WRITTEN);
         self.messages.drain(Duration::from_secs(1));
         match status {
-            Ok(status) if status.success() => {}
+            Ok(status) if status.code() == Some(code) => {}
             other => return Err(format!("{other:?}; {}", self.messages.transcript())),
         }
         let read = |name: &str| {
@@ -287,6 +296,17 @@ fn command() -> Outcome {
     ensure(parent == pid && recorded.pids().len() == 4, || {
         format!("{pid}: {:?}", recorded.report.targets)
     })
+}
+
+/// That we held the command until the recording had begun is no wait of its own, also where its main
+/// thread ends before the first interval does.
+fn short() -> Outcome {
+    let recorded = Recording::start(&["--", "sleep", "0.2"])?.end_with(NO_RUNTIME)?;
+    let report = &recorded.report;
+    let without_stack = report.sites.iter().filter(|site| site.stack.is_empty());
+    ensure(without_stack.count() == 0, || unknown(report))?;
+    let waits: u64 = report.sites.iter().map(|site| site.waits).sum();
+    ensure(waits > 0, || "its sleep is missing".into())
 }
 
 fn not_followed() -> Outcome {

@@ -52,6 +52,14 @@ const CASES: &[Case] = &[
         complaints.extend(sums_are_whole(recorded));
         complaints
     }),
+    // The last entry of the filter is missing, which every stop wants to empty.
+    small(
+        "no_orderly_stop",
+        "exit-midway",
+        "FILTER=4095",
+        sums_are_whole,
+    )
+    .ending(Ending::Exits),
     small("stack_table_full", "scenarios", "STACKS=8", |recorded| {
         let losses = &recorded.report.losses;
         let mut complaints = some("stacks without a number", losses.cause("stack_table_full"));

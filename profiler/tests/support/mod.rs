@@ -12,6 +12,7 @@ pub(crate) mod harm;
 pub(crate) mod hostile;
 pub(crate) mod intervals;
 pub(crate) mod kernel_walk;
+pub(crate) mod leftovers;
 pub(crate) mod library;
 pub(crate) mod life;
 pub(crate) mod losses;

@@ -1,5 +1,5 @@
-//! The JSON report as any other program would read it. Deliberately not `holdup::model`: the
-//! format is a promise, and these types are its other side.
+//! The JSON report as any other program would read it. Deliberately not `holdup::report`:
+//! the format is a promise, and these types are its other side.
 
 use serde::Deserialize;
 use std::collections::BTreeMap;

@@ -132,6 +132,6 @@ impl Framehop {
         regs: Regs,
         memory: &mut RemoteMemory,
     ) -> (Vec<Addr>, Result<(), framehop::Error>) {
-        self.0.walk(regs, |addr| memory.read_u64_apart(addr))
+        self.0.walk(regs, |addr| memory.read_u64_uncached(addr))
     }
 }

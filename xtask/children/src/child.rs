@@ -158,11 +158,36 @@ impl Child {
         Ok(self.next(timeout)?.map(|(_, line)| line))
     }
 
+    /// The next line that it writes for which `wanted` holds, without the line end, and how long
+    /// after its start; the ones before it are passed over.
+    ///
+    /// # Errors
+    /// There was none within `timeout` or before its end, or Ctrl-C came; the message quotes what
+    /// it wrote.
+    pub fn find_line(
+        &mut self,
+        what: &str,
+        timeout: Duration,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<(Duration, String)> {
+        let found = self.read()?.find_at(what, timeout, wanted);
+        match found {
+            Ok((at, line)) => Ok((at - self.started, line)),
+            Err(error) => {
+                let ended = self.ended()?;
+                let ended = ended.map_or_else(String::new, |status| format!(" ended: {status}"));
+                Err(Error::new(format!("{}{ended}: {error}", self.name)))
+            }
+        }
+    }
+
+    fn read(&mut self) -> Result<&mut Lines> {
+        let none = || Error::new(format!("nobody reads what {} says", self.name));
+        self.lines.as_mut().ok_or_else(none)
+    }
+
     fn next(&mut self, timeout: Duration) -> Result<Option<(Instant, String)>> {
-        let Some(lines) = &mut self.lines else {
-            return Err(Error::new(format!("nobody reads what {} says", self.name)));
-        };
-        let next = lines.next(timeout);
+        let next = self.read()?.next(timeout);
         next.map_err(|error| Error::new(format!("{}: {error}", self.name)))
     }
 
@@ -304,6 +329,17 @@ mod tests {
         let text = missing.unwrap_err().to_string();
         assert_eq!(text, "it ended without a d; it said:\n    a\n    b\n    c");
         assert!(child.stderr().is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn a_line_of_a_child_is_found_or_missed_with_all_that_it_said() -> Result<()> {
+        let mut child = shell("echo a; echo b; exec sleep 600")?;
+        let (after, line) = child.find_line("b", PATIENCE, |line| line == "b")?;
+        assert!(line == "b" && after < PATIENCE, "{line} {after:?}");
+        let missing = child.find_line("c", Duration::from_millis(50), |line| line == "c");
+        let text = missing.unwrap_err().to_string();
+        assert_eq!(text, "sh: no c within 50ms; it said:\n    a\n    b");
         Ok(())
     }
 

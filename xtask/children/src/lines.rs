@@ -66,11 +66,21 @@ impl Lines {
         timeout: Duration,
         wanted: impl Fn(&str) -> bool,
     ) -> Result<String> {
+        Ok(self.find_at(what, timeout, wanted)?.1)
+    }
+
+    /// As [`Lines::find`], and when the line was read.
+    pub(crate) fn find_at(
+        &mut self,
+        what: &str,
+        timeout: Duration,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<(Instant, String)> {
         let deadline = Instant::now() + timeout;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.next(left) {
-                Ok(Some((_, line))) if wanted(&line) => return Ok(line),
+                Ok(Some((at, line))) if wanted(&line) => return Ok((at, line)),
                 Ok(Some(_)) => {}
                 Ok(None) => {
                     let text = format!("it ended without a {what}; {}", self.transcript());

@@ -46,24 +46,13 @@ impl Recorder {
             .env("NO_COLOR", "1")
             .stdout(Stdio::null());
         let mut child = Child::start("holdup", &mut command, Stream::Stderr)?;
-        let mut said = Vec::new();
-        loop {
-            match child.read_line(ATTACH) {
-                Ok((after, line)) if says_that_it_records(&line) => {
-                    return Ok(Recorder {
-                        child,
-                        ready_after: after,
-                        _dir: dir,
-                    });
-                }
-                Ok((_, line)) => said.push(line),
-                Err(e) => {
-                    return Err(
-                        anyhow::Error::new(e).context(format!("holdup said: {}", said.join("\n")))
-                    );
-                }
-            }
-        }
+        let what = "line that says that it records";
+        let (ready_after, _) = child.find_line(what, ATTACH, says_that_it_records)?;
+        Ok(Recorder {
+            child,
+            ready_after,
+            _dir: dir,
+        })
     }
 
     /// Starts offcputime and waits until it holds a link: it says nothing before its end.
@@ -108,10 +97,9 @@ impl Recorder {
     }
 }
 
-fn says_that_it_records(line: &str) -> bool {
-    line.strip_prefix("holdup: ")
-        .unwrap_or(line)
-        .starts_with("recording ")
+/// Whether it is the line by which holdup says that it has attached its programs.
+pub(super) fn says_that_it_records(line: &str) -> bool {
+    line.starts_with("recording ")
 }
 
 /// Whether offcputime is there, or why the comparison is left out.
@@ -135,7 +123,6 @@ mod tests {
         assert!(says_that_it_records(
             "recording pid 7 (claims_api), Ctrl-C to stop"
         ));
-        assert!(says_that_it_records("holdup: recording pid 7"));
         assert!(!says_that_it_records(
             "holdup: cannot start recording pid 7"
         ));

@@ -2,6 +2,7 @@
 //! have to balance, and the recorder must not cost much.
 
 use super::proc;
+use super::recorder::says_that_it_records;
 use crate::artifacts::Artifacts;
 use crate::demo::{Service, start_load};
 use anyhow::{Context as _, Result, bail};
@@ -72,13 +73,13 @@ pub fn run(args: &Args) -> Result<()> {
         .env("NO_COLOR", "1")
         .stdout(Stdio::null());
     let mut holdup = Child::start("holdup", &mut command, Stream::Stderr)?;
-    loop {
-        let (_, line) = holdup.read_line(ATTACH)?;
-        if line.starts_with("recording ") {
-            break;
+    holdup.find_line("line that says that it records", ATTACH, |line| {
+        let records = says_that_it_records(line);
+        if !records {
+            say(line);
         }
-        say(&line);
-    }
+        records
+    })?;
     let samples = watch(&mut holdup, length)?;
     holdup.signal(Signal::INT)?;
     let status = holdup.wait(END)?;

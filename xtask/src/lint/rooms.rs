@@ -39,16 +39,8 @@ pub(super) fn check() -> Result<()> {
         if *folder == ROOMS {
             complaints.extend(walls::complaints(&tree, &table));
         }
-        let known = table.circles.get(*folder).map_or(&[][..], Vec::as_slice);
-        let found = circles::complaints(&tree, known);
+        let found = circles::complaints(&tree);
         complaints.extend(found.into_iter().map(|text| format!("{folder}: {text}")));
-    }
-    for folder in table.circles.keys() {
-        if CRATES.iter().all(|(known, _)| known != folder) {
-            complaints.push(format!(
-                "rooms.toml lists circles of {folder}, which is no crate"
-            ));
-        }
     }
     if !complaints.is_empty() {
         bail!("rooms and circles:\n  {}", complaints.join("\n  "));

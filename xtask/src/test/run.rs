@@ -3,7 +3,7 @@
 use crate::process;
 use crate::results::{Results, Tally};
 use anyhow::{Context as _, Result};
-use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::io::{BufRead as _, BufReader, Read};
 use std::process::{Command, Stdio};
 
 /// The stream on which a program says how its tests went; the other one is let through unread.
@@ -105,11 +105,12 @@ pub(super) fn run(
         Says::OnStderr => child.stderr.take().map(|stream| Box::new(stream) as _),
     };
     let mut results = Results::default();
-    let mut out = std::io::stdout().lock();
     for line in BufReader::new(stream.with_context(context)?).split(b'\n') {
         let line = line.with_context(context)?;
         let line = String::from_utf8_lossy(&line);
-        writeln!(out, "{line}").with_context(context)?;
+        // Not by the stream itself: of the tests of this function libtest would capture nothing, and
+        // whoever counts their lines would count these.
+        println!("{line}");
         results.read(&line);
     }
     let status = child.wait().with_context(context)?;

@@ -15,7 +15,8 @@ use std::process::Command;
 const LEFT_OUT: &[&str] = &["fat-lto", "lines", "tokio-1.38", "musl"];
 
 /// Trials that the quick selection leaves out besides: they take most of the time, and depend on
-/// the kernel least.
+/// the kernel least. The intervals of the collector are those of `cuts::`, which try the kernel side,
+/// and there the storms that are cut at once are harder than the others.
 const NOT_QUICK: &[&str] = &[
     "tokio-1.20",
     "stripped",
@@ -27,6 +28,8 @@ const NOT_QUICK: &[&str] = &[
     "broken-maps::",
     "crates::",
     "calls::",
+    "intervals::",
+    "cuts::storm",
 ];
 
 /// Which trials run.

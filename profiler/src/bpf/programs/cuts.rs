@@ -23,12 +23,12 @@
 //! boundary there.
 
 use super::{Programs, monotonic};
-use crate::bpf::mapped::{Mapped, shared_u64};
+use crate::bpf::mapped::{Mapped, shared_u32, shared_u64};
 use crate::decode::{ObjectNumber, StackNumber, Sum, SumKey, ThreadKey, ThreadState, park_sum};
-use crate::units::Timestamp;
+use crate::units::{Pid, Timestamp};
 use anyhow::{Context, Result, ensure};
 use aya::Ebpf;
-use profiler_common::park::{ParkSet, Sums};
+use profiler_common::park::{ParkSet, Sums, set_claim};
 use std::sync::atomic::Ordering;
 use std::thread::sleep;
 use std::time::Duration;
@@ -79,6 +79,31 @@ impl Cuts {
         // SAFETY: mapped for as long as `self` lives.
         unsafe { shared_u64(number) }.store(self.current.into(), Ordering::SeqCst);
         Ok(())
+    }
+
+    /// The number of the interval under way.
+    pub(in crate::bpf) const fn current(&self) -> u32 {
+        self.current
+    }
+
+    /// Gives up a set of parks whose thread has ended: nobody looks at it before its claim is given
+    /// up. Its sums stay as they are, of their intervals.
+    fn free_set(&mut self, number: u32) {
+        let Some(set) = self.parks.address(number as usize) else {
+            return;
+        };
+        // SAFETY: mapped for as long as `self` lives.
+        unsafe {
+            let parks = (&raw mut (*set).parks).cast::<profiler_common::park::Park>();
+            for way in 0..profiler_common::park::WAYS {
+                let park = parks.add(way);
+                (&raw mut (*park).key.ip).write_volatile(0);
+                (&raw mut (*park).stack).write_volatile(0);
+            }
+            (&raw mut (*set).next).write_volatile(0);
+            (&raw mut (*set).last).write_volatile(0);
+            shared_u32(&raw mut (*set).tid).store(0, Ordering::SeqCst);
+        }
     }
 
     /// The room for objects that an interval had is free again.
@@ -141,7 +166,17 @@ impl Programs {
     pub(in crate::bpf) fn cut_at(&mut self, time: Timestamp) -> Result<Cut> {
         self.cuts.raise()?;
         sleep(STORES_VISIBLE);
-        self.threads.wait_until_seen_idle()?;
+        let at_work = self.threads.wait_until_seen_idle();
+        if at_work > 0 {
+            // What these add to the old interval from now on is in no interval.
+            if self.unfinished_cuts == 0 {
+                tracing::warn!(
+                    "a kernel program has not ended for seconds ({at_work} threads): what it adds \
+                     to the sums of this interval may be missing"
+                );
+            }
+            self.unfinished_cuts += 1;
+        }
         Ok(Cut {
             number: self.cuts.current,
             time,
@@ -192,15 +227,54 @@ impl Programs {
     }
 
     /// Frees the entries of threads that had ended before `cut` and could not say so; to be called
-    /// after [`threads_at`](Programs::threads_at) has told of them.
+    /// after [`threads_at`](Programs::threads_at) and [`take_sums`](Programs::take_sums) have told
+    /// of them. Threads that a process has left behind which was forgotten before `cut` end here:
+    /// the next cut tells of that.
     ///
     /// # Errors
     /// Where the kernel refuses.
     pub fn forget_ended(&mut self, cut: &Cut) -> Result<()> {
         let freed = self.threads.free_ended(*cut);
+        for set in &freed.sets {
+            self.cuts.free_set(*set);
+        }
+        let mut claims = freed.places;
+        claims.extend(freed.sets.iter().map(|set| set_claim(*set)));
         self.claims
-            .remove(&freed)
-            .context("cannot give the entries of ended threads up")
+            .remove(&claims)
+            .context("cannot give the entries of ended threads up")?;
+        self.end_forgotten(cut)
+    }
+
+    /// Ends the threads of processes that were forgotten before `cut`, which has waited for their
+    /// programs.
+    fn end_forgotten(&mut self, cut: &Cut) -> Result<()> {
+        let (before, later) = std::mem::take(&mut self.forgotten)
+            .into_iter()
+            .partition(|(_, interval)| *interval < cut.number);
+        self.forgotten = later;
+        let before: Vec<(Pid, u32)> = before;
+        for (pid, _) in before {
+            let since = self.start_of(pid)?;
+            for place in self.threads.of_process(pid, since) {
+                self.claims
+                    .replace(&(place as u32), &0)
+                    .context("cannot give the entries of a process up")?;
+                self.threads.end(place);
+            }
+        }
+        Ok(())
+    }
+
+    /// When the recording of the process began that has this id now.
+    fn start_of(&self, pid: Pid) -> Result<Option<Timestamp>> {
+        for process in self.processes.iter() {
+            let process = process?;
+            if process.tgid == pid.0 {
+                return Ok(Some(Timestamp(process.start)));
+            }
+        }
+        Ok(None)
     }
 
     /// Makes the kernel side forget stacks, to make room: one that comes again is sent again. A wait

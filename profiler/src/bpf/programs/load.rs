@@ -185,6 +185,8 @@ impl Programs {
             objects,
             aggregates,
             cuts,
+            forgotten: Vec::new(),
+            unfinished_cuts: 0,
             park_cache_epoch,
             counters,
             events,
@@ -207,7 +209,7 @@ impl Programs {
                 self.attach_tracepoint(name)?;
             }
         }
-        if let Err(error) = self.attach_page_faults() {
+        if let Err(error) = self.attach_tracepoint(PAGE_FAULT) {
             tracing::info!("page faults will have no address: {error:#}");
         }
         if let Some(period) = period {
@@ -216,10 +218,6 @@ impl Programs {
         self.load_program(SNAPSHOT)?;
         self.btf = None;
         Ok(())
-    }
-
-    fn attach_page_faults(&mut self) -> Result<()> {
-        self.attach_tracepoint(PAGE_FAULT)
     }
 
     fn attach_tracepoint(&mut self, name: &str) -> Result<()> {

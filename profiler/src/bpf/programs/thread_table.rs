@@ -2,12 +2,11 @@
 
 use super::cuts::Cut;
 use crate::bpf::mapped::{Mapped, shared_u32};
+use crate::bpf::patience::{LONGEST_PROGRAM, Patience};
 use crate::decode::{self, ThreadEntry, ThreadKey};
-use crate::units::{Pid, Tid};
-use anyhow::{Result, bail};
-use profiler_common::map::{PHASE_DEAD, THREAD_WAYS, THREADS, Thread, ThreadState};
+use crate::units::{Pid, Tid, Timestamp};
+use profiler_common::map::{PHASE_DEAD, THREAD_WAYS, Thread, ThreadState, thread_place};
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering, fence};
-use std::time::{Duration, Instant};
 
 /// A thread, and what it was at a cut.
 pub(in crate::bpf) type AtCut = (ThreadKey, decode::ThreadState);
@@ -17,29 +16,21 @@ fn at_cut(pid: Pid, tid: Tid, state: &ThreadState) -> Option<AtCut> {
     Some((ThreadKey { pid, tid }, state))
 }
 
-/// The live state of an entry, as [`Thread::at_cut`] keeps it.
-const fn live(thread: &Thread) -> ThreadState {
-    ThreadState {
-        phase: thread.phase,
-        reserved: 0,
-        since: thread.since,
-        wakeup: thread.wakeup,
-        stack: thread.stack,
-        object: thread.object,
-        task_id: thread.task_id,
-        times: thread.times,
-    }
-}
-
-/// For how long a program that is at work is waited for without sleeping.
-const SPIN: Duration = Duration::from_micros(50);
-
-/// No program runs for so long, even where a hypervisor takes its CPU away.
-const LONGEST_PROGRAM: Duration = Duration::from_secs(10);
-
 /// The table.
 #[derive(Debug)]
-pub(in crate::bpf) struct ThreadTable(Mapped<Thread>);
+pub(in crate::bpf) struct ThreadTable {
+    entries: Mapped<Thread>,
+    patience: Patience,
+}
+
+/// What was freed.
+#[derive(Debug, Default)]
+pub(in crate::bpf) struct Freed {
+    /// Places of entries, whose claims are to be given up.
+    pub(in crate::bpf) places: Vec<u32>,
+    /// Numbers of sets of parks that the threads had, which are to be given up.
+    pub(in crate::bpf) sets: Vec<u32>,
+}
 
 /// The numbers of an entry that say whether what is read of it belongs together.
 struct Guards<'a> {
@@ -50,11 +41,14 @@ struct Guards<'a> {
 
 impl ThreadTable {
     pub(in crate::bpf) fn new(memory: Mapped<Thread>) -> ThreadTable {
-        ThreadTable(memory)
+        ThreadTable {
+            entries: memory,
+            patience: Patience::default(),
+        }
     }
 
     fn guards(&self, place: usize) -> Option<Guards<'_>> {
-        let thread = self.0.address(place)?;
+        let thread = self.entries.address(place)?;
         // SAFETY: mapped for as long as `self` lives.
         unsafe {
             Some(Guards {
@@ -65,32 +59,19 @@ impl ThreadTable {
         }
     }
 
-    /// Waits until each entry was seen without a program at work for it.
-    ///
-    /// # Errors
-    /// Where one is at work for longer than any program runs.
-    pub(in crate::bpf) fn wait_until_seen_idle(&self) -> Result<()> {
-        for place in 0..self.0.len() {
-            let mut begun = None;
-            while self.is_busy(place) {
-                let begun = *begun.get_or_insert_with(Instant::now);
-                if begun.elapsed() > LONGEST_PROGRAM {
-                    bail!("a program of the kernel side does not end");
-                }
-                // Mostly it takes a microsecond; but its CPU may have been taken from it.
-                if begun.elapsed() < SPIN {
-                    std::hint::spin_loop();
-                } else {
-                    std::thread::sleep(SPIN);
-                }
-            }
-        }
+    /// Waits until each entry was seen without a program at work for it, or for longer than any
+    /// program runs. Returns for how many entries one seems to be at work still.
+    pub(in crate::bpf) fn wait_until_seen_idle(&mut self) -> usize {
+        let ThreadTable { entries, patience } = self;
+        let waited = patience.wait(entries.len(), LONGEST_PROGRAM, |place| {
+            Self::is_busy(entries, place)
+        });
         fence(Ordering::Acquire);
-        Ok(())
+        waited
     }
 
-    fn is_busy(&self, place: usize) -> bool {
-        self.0.address(place).is_some_and(|thread| {
+    fn is_busy(entries: &Mapped<Thread>, place: usize) -> bool {
+        entries.address(place).is_some_and(|thread| {
             // SAFETY: mapped for as long as `self` lives, and aligned.
             let busy = unsafe { AtomicU16::from_ptr(&raw mut (*thread).busy) };
             busy.load(Ordering::Acquire) != 0
@@ -99,7 +80,7 @@ impl ThreadTable {
 
     /// Every thread as it was at `cut`, which was the last one.
     pub(in crate::bpf) fn at(&self, cut: Cut) -> impl Iterator<Item = AtCut> {
-        (0..self.0.len()).filter_map(move |place| self.thread_at(place, cut))
+        (0..self.entries.len()).filter_map(move |place| self.thread_at(place, cut))
     }
 
     /// How the kernel side keeps a thread's state at the cut is said at `keep_state` in
@@ -110,13 +91,13 @@ impl ThreadTable {
         if tid == 0 {
             return self.ended_at(place, cut);
         }
-        let mut entry = self.0.read(place)?;
+        let mut entry = self.entries.read(place)?;
         fence(Ordering::Acquire);
         // The state at the cut: the live one, unless an event of the interval that began with the
         // cut has come before that was read or while it was.
-        let mut state = live(&entry);
+        let mut state = entry.state();
         if guards.cut.load(Ordering::Acquire) == cut.number {
-            entry = self.0.read(place)?;
+            entry = self.entries.read(place)?;
             fence(Ordering::Acquire);
             state = entry.at_cut;
         }
@@ -132,18 +113,18 @@ impl ThreadTable {
         if self.guards(place)?.phase.load(Ordering::Acquire) != PHASE_DEAD {
             return None;
         }
-        let entry = self.0.read(place)?;
+        let entry = self.entries.read(place)?;
         let state = if entry.cut == cut.number {
             entry.at_cut
         } else {
-            live(&entry)
+            entry.state()
         };
         at_cut(Pid(entry.tgid), Tid(entry.ended_tid), &state)
     }
 
     /// The entries as they are.
     pub(in crate::bpf) fn entries(&self) -> impl Iterator<Item = ThreadEntry> {
-        (0..self.0.len()).filter_map(|place| self.entry(place))
+        (0..self.entries.len()).filter_map(|place| self.entry(place))
     }
 
     fn entry(&self, place: usize) -> Option<ThreadEntry> {
@@ -153,39 +134,70 @@ impl ThreadTable {
         if free {
             return None;
         }
-        ThreadEntry::of(&self.0.read(place)?)
+        ThreadEntry::of(&self.entries.read(place)?)
     }
 
     /// The entry of a thread, as it is.
     pub(in crate::bpf) fn find(&self, tid: Tid) -> Option<Thread> {
         (0..THREAD_WAYS)
-            .filter_map(|way| self.0.read(place(tid, way) as usize))
+            .filter_map(|way| self.entries.read(thread_place(tid.0, way) as usize))
             .find(|thread| thread.tid == tid.0)
     }
 
+    /// Places of entries that threads of a process have which has no threads any more. Where its id
+    /// was given to another process, that one's threads were born at `since` or later.
+    pub(in crate::bpf) fn of_process(&self, pid: Pid, since: Option<Timestamp>) -> Vec<usize> {
+        let is_of = |thread: &Thread| {
+            thread.tid != 0
+                && thread.tgid == pid.0
+                && since.is_none_or(|since| thread.times.first_seen < since.0)
+        };
+        let places = 0..self.entries.len();
+        let of = places.filter(|place| self.entries.read(*place).is_some_and(|t| is_of(&t)));
+        of.collect()
+    }
+
+    /// Notes the end of a thread that no program looks at any more, as the kernel side does where it
+    /// cannot tell of an end. Its claim must be nobody's before.
+    pub(in crate::bpf) fn end(&mut self, place: usize) {
+        let (Some(guards), Some(thread)) = (self.guards(place), self.entries.address(place)) else {
+            return;
+        };
+        let tid = guards.tid.load(Ordering::Acquire);
+        // The kernel side may have done the same, for a thread of this id that begins.
+        if tid == 0 {
+            return;
+        }
+        // SAFETY: mapped for as long as `self` lives, and aligned.
+        unsafe { shared_u32(&raw mut (*thread).ended_tid) }.store(tid, Ordering::Relaxed);
+        guards.phase.store(PHASE_DEAD, Ordering::Release);
+        guards.tid.store(0, Ordering::Release);
+    }
+
     /// Frees the entries of threads that had ended before `cut`, where the kernel side left that to
-    /// us; returns the places whose claims are to be given up, after that.
-    pub(in crate::bpf) fn free_ended(&mut self, cut: Cut) -> Vec<u32> {
-        let mut freed = Vec::new();
-        for place in 0..self.0.len() {
+    /// us.
+    pub(in crate::bpf) fn free_ended(&mut self, cut: Cut) -> Freed {
+        let mut freed = Freed::default();
+        for place in 0..self.entries.len() {
             let Some(guards) = self.guards(place) else {
                 continue;
             };
             if guards.tid.load(Ordering::Acquire) == 0
                 && guards.phase.load(Ordering::Acquire) == PHASE_DEAD
                 && guards.cut.load(Ordering::Acquire) != cut.number
-                && let Some(thread) = self.0.address(place)
+                && let Some(thread) = self.entries.address(place)
             {
                 // SAFETY: mapped memory; no program looks at an entry without a thread whose place
                 // is claimed.
-                unsafe { thread.write_volatile(bytemuck::Zeroable::zeroed()) };
-                freed.push(place as u32);
+                let parks = unsafe {
+                    let parks = (&raw const (*thread).parks).read_volatile();
+                    thread.write_volatile(Thread::FREE);
+                    parks
+                };
+                freed.sets.extend(parks.checked_sub(1));
+                freed.places.push(place as u32);
             }
         }
         freed
     }
-}
-
-fn place(tid: Tid, way: u32) -> u32 {
-    tid.0.wrapping_add(way) & (THREADS as u32 - 1)
 }

@@ -35,12 +35,15 @@ impl Collector {
         self.settle(&cut)?;
         self.take_sums(&cut)?;
         let mut moved = looked.moved.clone();
-        moved.extend(self.moved_and_lost(after)?);
+        let counters = self.kernel.counters()?;
+        moved.extend(self.moved_and_lost(&counters, after)?);
         let no_waits = self.settle_first_waits();
         let stretch = self.interval.threads.cut(cut.time, states, &moved);
-        let interval = self.build(&cut, &stretch, &no_waits, looked, after)?;
-        self.kernel.forget_ended(&cut)?;
-        self.forget_numbers()?;
+        let interval = self.build(&cut, &counters, &stretch, &no_waits, looked, after)?;
+        if after == After::Goes {
+            self.kernel.forget_ended(&cut)?;
+            self.forget_numbers()?;
+        }
         self.began = Instant::now();
         for event in self.next.end() {
             self.take(event);
@@ -51,11 +54,18 @@ impl Collector {
     /// What every thread was at the cut. Takes in all that arrived before it.
     fn states_at(&mut self, cut: &Cut) -> Vec<(ThreadId, ThreadState)> {
         let mut states: HashMap<ThreadId, ThreadState> = HashMap::new();
+        // Another thread may have the id of one that has ended.
+        let mut ended = Vec::new();
         for (thread, at_cut) in self.kernel.threads_at(cut) {
             if let Some(thread) = self.processes.thread(thread) {
-                states.insert(thread, at_cut);
+                if let Phase::Ended(_) = at_cut.phase {
+                    ended.push((thread, at_cut));
+                } else {
+                    states.insert(thread, at_cut);
+                }
             }
         }
+        let has_ended: HashSet<ThreadId> = ended.iter().map(|(thread, _)| *thread).collect();
         // Threads that have left the table since are in the ring buffer, unless another CPU has
         // reserved room before them and is still at work.
         for _ in 0..ENDING_TRIES {
@@ -66,19 +76,21 @@ impl Collector {
                 }
             }
             let mut living = self.interval.threads.living();
-            if living.all(|thread| states.contains_key(&thread)) {
+            if living.all(|thread| states.contains_key(&thread) || has_ended.contains(&thread)) {
                 break;
             }
             std::thread::sleep(ENDING_GAP);
         }
-        states.into_iter().collect()
+        ended.extend(states);
+        ended
     }
 
     /// Threads that have switched since the recording began and found no place in the kernel side's
-    /// table.
-    fn moved_and_lost(&mut self, after: After) -> Result<HashSet<ThreadId>> {
-        let full = self.kernel.counters()?.get(Counter::ThreadTableFull);
-        if full == 0 || after == After::Ends {
+    /// table. Nobody is asked where there can be no more of them than the last time.
+    fn moved_and_lost(&mut self, counters: &Counters, after: After) -> Result<HashSet<ThreadId>> {
+        let full = counters.get(Counter::ThreadTableFull);
+        let before = std::mem::replace(&mut self.without_place, full);
+        if full == before || after == After::Ends || !self.interval.threads.has_unmoved() {
             return Ok(HashSet::new());
         }
         self.snapshots.clear();
@@ -97,8 +109,9 @@ impl Collector {
 
     /// Gives a name to every stack that the interval may have.
     fn settle(&mut self, cut: &Cut) -> Result<()> {
+        let waited_for = self.pending.waits_for();
         for process in self.processes.living_mut() {
-            process.exec |= self.pending.is_waiting_for(process.pid);
+            process.exec |= waited_for.contains(&process.pid);
         }
         self.follow_mappings()?;
         self.name_new(Naming::All)?;
@@ -148,12 +161,12 @@ impl Collector {
     fn build(
         &mut self,
         cut: &Cut,
+        counters: &Counters,
         stretch: &Stretch,
         no_waits: &HashSet<ThreadId>,
         looked: &Looked,
         after: After,
     ) -> Result<Interval> {
-        let counters = self.kernel.counters()?;
         let sums = self.wait_sums(stretch);
         let waits = self.waits(stretch, no_waits);
         let open_waits = self.open_waits(stretch, looked);
@@ -167,7 +180,7 @@ impl Collector {
             .filter_map(|process| Some((process.id, process.take_throttling()?)))
             .collect();
         let classified = self.classified(&sums, counters.get(Counter::ParksKnown));
-        let losses = self.losses(&counters, stretch, &sums, after);
+        let losses = self.losses(counters, stretch, &sums, after);
         let start = self.last_cut;
         self.last_cut = self.end_of(cut, after);
         let carried = std::mem::replace(&mut self.open, without_holders(&open_waits));
@@ -223,6 +236,7 @@ impl Collector {
             lines_left_out: self.modules.lines_left_out() + self.frames.left_out().lines,
             names_left_out: self.frames.left_out().names,
             reads_given_up: deadline::given_up(),
+            unfinished_cuts: self.kernel.unfinished_cuts(),
             shadow: self.shadow.outcome(),
             ended: after == After::Ends,
         })

@@ -214,8 +214,8 @@ impl Collector {
             modules,
             ..
         } = self;
-        initial.name(stacks, frames, processes.as_slice(), maps, modules);
-        let walked = self.pending.walk(&self.kernel, self.processes.as_slice());
+        initial.name(stacks, frames, processes, maps, modules);
+        let walked = self.pending.walk(&self.kernel, &self.processes);
         self.unnamed.extend(walked.into_iter().map(Unnamed::Stack));
         // A program that is being loaded has something more urgent to be asked, and what was asked
         // for names a moment ago need not be asked again now.

@@ -2,13 +2,13 @@
 
 use super::Collector;
 use super::intake::Naming;
-use crate::collect::open_waits::{self, Found, InSyscall};
-use crate::decode::{Activity, Phase, Snapshot, ThreadEntry, WaitStack};
-use crate::recording::{Stack, StackId, ThreadId};
+use crate::collect::open_waits::{self, Found, InSyscall, WaitsOf};
+use crate::decode::{Activity, OpenWait, Phase, Snapshot, ThreadEntry, WaitStack};
+use crate::recording::{ProcessId, Stack, StackId, ThreadId};
 use crate::runtime::State;
 use crate::units::Timestamp;
 use anyhow::Result;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// What was seen.
 #[derive(Debug, Default)]
@@ -22,9 +22,13 @@ pub(super) struct Looked {
 
 impl Looked {
     /// What was found of a wait: a thread that has not moved since the look is in the same one.
-    pub(super) fn found(&self, thread: ThreadId, since: Timestamp) -> Option<&Found> {
+    pub(super) fn found(&self, thread: ThreadId, wait: &OpenWait) -> Option<&Found> {
         let (began, found) = self.found.get(&thread)?;
-        began.is_none_or(|began| began == since).then_some(found)
+        let same = match began {
+            Some(began) => *began == wait.since,
+            None => wait.stack == WaitStack::BeforeRecording,
+        };
+        same.then_some(found)
     }
 }
 
@@ -42,7 +46,8 @@ impl Collector {
                 entries.insert(thread, entry);
             }
         }
-        let mut waits: HashMap<_, Vec<InSyscall>> = HashMap::new();
+        // The first targets first: they may take all of the time.
+        let mut waits: BTreeMap<ProcessId, Vec<InSyscall>> = BTreeMap::new();
         let mut stacks: HashMap<ThreadId, StackId> = HashMap::new();
         for snapshot in std::mem::take(&mut self.snapshots) {
             let Some(thread) = self.processes.thread(snapshot.thread) else {
@@ -57,31 +62,32 @@ impl Collector {
             }
             waits.entry(thread.process).or_default().push(wait);
         }
-        let mut looked = Looked {
-            moved,
-            found: HashMap::new(),
+        let waits = waits.into_iter().filter_map(|(process, waits)| {
+            let target = self.processes.get(process)?.target.as_ref()?;
+            Some(WaitsOf {
+                process,
+                target,
+                waits,
+            })
+        });
+        let waits: Vec<WaitsOf<'_>> = waits.collect();
+        let frames = |thread| {
+            let stack = stacks.get(&thread).and_then(|id| self.stacks.get(*id));
+            stack.map_or(&[][..], |stack| stack.frames.as_slice())
         };
-        for (process, waits) in waits {
-            let Some(target) = self.processes.get(process).and_then(|p| p.target.as_ref()) else {
-                continue;
-            };
-            let id = |tid| ThreadId { process, tid };
-            let frames = |tid| {
-                let stack = stacks
-                    .get(&id(tid))
-                    .and_then(|stack| self.stacks.get(*stack));
-                stack.map_or(&[][..], |stack| stack.frames.as_slice())
-            };
-            for (tid, found) in open_waits::look(target, &waits, frames) {
-                let entry = entries.get(&id(tid));
-                let since = entry.and_then(|entry| match entry.state.phase {
-                    Phase::Waiting(wait) => Some(wait.since),
-                    _ => None,
-                });
-                looked.found.insert(id(tid), (since, found));
-            }
-        }
-        Ok(looked)
+        let found = open_waits::look(&waits, frames).into_iter();
+        let found = found.map(|(thread, found)| {
+            let entry = entries.get(&thread);
+            let since = entry.and_then(|entry| match entry.state.phase {
+                Phase::Waiting(wait) => Some(wait.since),
+                _ => None,
+            });
+            (thread, (since, found))
+        });
+        Ok(Looked {
+            moved,
+            found: found.collect(),
+        })
     }
 
     fn stack_now(&mut self, thread: ThreadId, entry: Option<&ThreadEntry>) -> Option<StackId> {
@@ -124,5 +130,54 @@ impl Collector {
             tid: thread.tid,
             syscall,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::{Object, ObjectKind};
+    use crate::units::Tid;
+
+    #[test]
+    fn what_was_found_is_of_the_wait_that_was_looked_at() {
+        let thread = |tid| ThreadId {
+            process: ProcessId(0),
+            tid: Tid(tid),
+        };
+        let found = Found {
+            object: Object {
+                kind: ObjectKind::Timer,
+                name: "a time".into(),
+            },
+            holder: None,
+        };
+        let looked = Looked {
+            moved: HashSet::new(),
+            found: HashMap::from([
+                (thread(1), (Some(Timestamp(50)), found.clone())),
+                (thread(2), (None, found)),
+            ]),
+        };
+        let wait = |since, stack| OpenWait {
+            since: Timestamp(since),
+            woken: None,
+            stack,
+            object: None,
+            task_id: None,
+        };
+        let is_found = |tid, wait| looked.found(thread(tid), &wait).is_some();
+        assert!(is_found(1, wait(50, WaitStack::Lost)));
+        assert!(
+            !is_found(1, wait(60, WaitStack::Lost)),
+            "it has moved since"
+        );
+        // No switch of it had been seen.
+        assert!(is_found(2, wait(10, WaitStack::BeforeRecording)));
+        assert!(
+            !is_found(2, wait(60, WaitStack::Lost)),
+            "it has moved since"
+        );
+        assert!(!is_found(3, wait(50, WaitStack::Lost)));
     }
 }

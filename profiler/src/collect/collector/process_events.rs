@@ -2,7 +2,7 @@
 
 use super::Collector;
 use crate::bpf::{MappingEvent, ProcessEntry, process_entry};
-use crate::collect::modules::AddressMap;
+use crate::collect::address_map::AddressMap;
 use crate::collect::traced_process::{Program, TracedProcess};
 use crate::decode::{Fork, TableVersion};
 use crate::recording::ProcessId;
@@ -193,6 +193,7 @@ impl Collector {
                 self.kernel.tables().retire(table.number, &in_use);
             }
         }
+        self.processes.forget_released();
         Ok(())
     }
 }

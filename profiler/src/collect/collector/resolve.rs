@@ -114,7 +114,7 @@ impl Collector {
     pub(super) fn open_waits(&mut self, stretch: &Stretch, looked: &Looked) -> Vec<OpenWait> {
         let open = |OpenAt { thread, wait }: &OpenAt| {
             let stack = self.stack(*thread, wait.stack);
-            let found = looked.found(*thread, wait.since);
+            let found = looked.found(*thread, wait);
             OpenWait {
                 thread: stretch.shown(*thread),
                 stack,
@@ -232,6 +232,8 @@ impl Collector {
         if after == After::Ends {
             self.name_all_threads();
         }
+        let names = &mut self.tables.thread_names;
+        self.interval.threads.retain_named(names);
     }
 
     fn name_all_threads(&mut self) {

@@ -95,7 +95,8 @@ impl Collector {
                 // Where something is always ready, the runtime would not look whether `stop` is.
                 tokio::task::yield_now().await;
             }
-            if self.all_ended() {
+            // Each tick asks whether they have.
+            if self.processes.living().all(TracedProcess::is_ended) {
                 return Ok(());
             }
             if self.is_interval_over() {
@@ -158,9 +159,7 @@ impl Collector {
     /// Takes the kernel side's sums out so that they keep room, within an interval.
     fn drain_sums(&mut self) -> Result<()> {
         let cut = self.kernel.cut()?;
-        self.take_sums(&cut)?;
-        self.drained = Instant::now();
-        Ok(())
+        self.take_sums(&cut)
     }
 }
 

@@ -6,32 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 /// From a file to those that it names, each with the first place where it does.
 type Graph = BTreeMap<usize, BTreeMap<usize, String>>;
 
-/// Circles that are not `known`, and files that are known to be in one but are not.
-pub(super) fn complaints(tree: &Tree, known: &[String]) -> Vec<String> {
-    let mut complaints = Vec::new();
-    let circles = circles(tree);
-    for (files, arrows) in &circles {
+/// All circles.
+pub(super) fn complaints(tree: &Tree) -> Vec<String> {
+    let circles = circles(tree).into_iter().map(|(files, arrows)| {
         let names: Vec<&str> = files.iter().map(|file| tree.name(*file)).collect();
-        if names
-            .iter()
-            .any(|name| known.iter().all(|other| other != name))
-        {
-            complaints.push(format!(
-                "a circle of imports between {}: {}",
-                names.join(", "),
-                arrows.join(", ")
-            ));
-        }
-    }
-    for name in known {
-        let mut files = circles.iter().flat_map(|(files, _)| files);
-        if files.all(|file| tree.name(*file) != name) {
-            complaints.push(format!(
-                "rooms.toml: {name} is in no circle any more, so cross it out"
-            ));
-        }
-    }
-    complaints
+        format!(
+            "a circle of imports between {}: {}",
+            names.join(", "),
+            arrows.join(", ")
+        )
+    });
+    circles.collect()
 }
 
 /// The files of each circle, and the arrows between them.
@@ -116,7 +101,7 @@ mod tests {
     use super::*;
 
     fn found(files: &[(&str, &str)]) -> Vec<String> {
-        complaints(&sample(files), &[])
+        complaints(&sample(files))
     }
 
     const LIB: (&str, &str) = ("lib.rs", "mod a; mod b;");
@@ -132,12 +117,6 @@ mod tests {
             found(&files),
             ["a circle of imports between a.rs, b.rs: a.rs:1 → b.rs, b.rs:2 → a.rs"]
         );
-        let tree = sample(&files);
-        let known = ["a.rs", "b.rs"].map(str::to_owned);
-        assert!(complaints(&tree, &known).is_empty());
-        assert_eq!(complaints(&tree, &known[..1]).len(), 1);
-        let stale = ["a.rs", "b.rs", "lib.rs"].map(str::to_owned);
-        assert_eq!(complaints(&tree, &stale).len(), 1);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::names::{Content, How, Written};
 use anyhow::{Context as _, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use syn::ext::IdentExt as _;
 
 /// So many times a name may be handed on from module to module.
 const MOST_HANDS: usize = 16;
@@ -58,7 +59,12 @@ impl Tree {
         let mut written = Vec::new();
         tree.read_file(&folder.join(first), Vec::new(), folder, &mut written)?;
         for (from, path) in written {
-            if let Some(absolute) = tree.absolute(from, &path.segments, MOST_HANDS) {
+            let absolute = match &path.segments[..] {
+                // What a module imports by name is named there already.
+                [name] if path.how == How::Use => tree.by_glob_alone(from, name),
+                segments => tree.absolute(from, segments, MOST_HANDS),
+            };
+            if let Some(absolute) = absolute {
                 tree.mentions.push(Mention {
                     from,
                     path: absolute,
@@ -116,7 +122,7 @@ impl Tree {
         self.modules.push(module);
         written.extend(content.paths.into_iter().map(|path| (number, path)));
         for child in content.modules {
-            let name = child.ident.to_string();
+            let name = child.ident.unraw().to_string();
             let below = children_in.join(&name);
             let path = [&path[..], std::slice::from_ref(&name)].concat();
             let child = match &child.content {
@@ -143,6 +149,9 @@ impl Tree {
         let here = &self.modules[module];
         match first.as_str() {
             "crate" => Some(rest.to_vec()),
+            "self" if rest.first().is_some_and(|next| next == "super") => {
+                self.absolute(module, rest, hands)
+            }
             "self" => Some([&here.path, rest].concat()),
             "super" => {
                 let ups = path.iter().take_while(|one| *one == "super").count();
@@ -153,11 +162,24 @@ impl Tree {
                 Some([&here.path, path].concat())
             }
             name => {
-                let stands_for = here.imports.get(name).filter(|other| *other != path)?;
-                let start = self.absolute(module, stands_for, hands.checked_sub(1)?)?;
-                Some([&start, rest].concat())
+                let start = match here.imports.get(name) {
+                    Some(other) if other == path => None,
+                    Some(other) => self.absolute(module, other, hands.checked_sub(1)?),
+                    None => self.by_glob(module, name, hands),
+                };
+                Some([&start?, rest].concat())
             }
         }
+    }
+
+    /// What a name alone stands for, if a `use …::*` brings it in and it is no module.
+    fn by_glob_alone(&self, module: usize, name: &str) -> Option<Vec<String>> {
+        let here = &self.modules[module];
+        let is_known = here.children.contains_key(name)
+            || here.items.contains(name)
+            || here.imports.contains_key(name);
+        let path = (!is_known).then(|| self.by_glob(module, name, MOST_HANDS))?;
+        path.filter(|path| !self.locate(path, MOST_HANDS).1)
     }
 
     /// The module that has what a path names; and whether the path names the module itself.
@@ -186,6 +208,12 @@ impl Tree {
         if let Some(path) = self.modules[module].imports.get(name) {
             return self.absolute(module, path, hands);
         }
+        self.by_glob(module, name, hands)
+    }
+
+    /// What a name stands for that a `use …::*` of a module brings in.
+    fn by_glob(&self, module: usize, name: &str, hands: usize) -> Option<Vec<String>> {
+        let hands = hands.checked_sub(1)?;
         self.modules[module].globs.iter().find_map(|glob| {
             let start = self.absolute(module, glob, hands)?;
             let (other, is_module) = self.locate(&start, hands);

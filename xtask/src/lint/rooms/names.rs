@@ -1,8 +1,10 @@
 //! The paths that a file names, as they are written.
 
 use proc_macro2::{TokenStream, TokenTree};
+use syn::ext::IdentExt as _;
+use syn::punctuated::Punctuated;
 use syn::visit::{self, Visit};
-use syn::{Attribute, Item, UseTree};
+use syn::{Attribute, Item, Token, UseTree};
 
 /// A path in the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +46,7 @@ impl<'ast> Content<'ast> {
     }
 
     fn import(&mut self, tree: &UseTree, prefix: &[String], public: bool) {
-        let joined = |name: &syn::Ident| [prefix, &[name.to_string()]].concat();
+        let joined = |name: &syn::Ident| [prefix, &[text_of(name)]].concat();
         let (ident, name) = match tree {
             UseTree::Path(path) => return self.import(&path.tree, &joined(&path.ident), public),
             UseTree::Group(group) => {
@@ -72,7 +74,7 @@ impl<'ast> Content<'ast> {
         };
         let name = match segments.last() {
             Some(last) if name == "self" => last.clone(),
-            _ => name.to_string(),
+            _ => text_of(name),
         };
         self.paths.push(Written {
             segments,
@@ -81,36 +83,66 @@ impl<'ast> Content<'ast> {
         });
     }
 
-    /// Paths in what a macro is given. Whether the macro makes paths of them is not known.
-    fn scan(&mut self, tokens: TokenStream) {
-        let mut path: Vec<String> = Vec::new();
+    /// Paths in what a macro is given, each within `prefix`. Whether the macro makes paths of them is
+    /// not known.
+    fn scan(&mut self, tokens: TokenStream, prefix: &[String]) {
+        let mut path = prefix.to_vec();
         let (mut line, mut colons) = (0, 0);
         for token in tokens {
-            let ident = match &token {
-                TokenTree::Ident(ident) => Some(ident.to_string()),
-                _ => None,
-            };
-            match (&token, ident) {
-                (TokenTree::Punct(punct), _) if punct.as_char() == ':' => colons += 1,
-                (_, Some(ident)) if colons == 2 && !path.is_empty() => {
-                    path.push(ident);
+            match &token {
+                TokenTree::Punct(punct) if punct.as_char() == ':' => colons += 1,
+                TokenTree::Ident(ident) if colons == 2 && path.len() > prefix.len() => {
+                    path.push(text_of(ident));
                     colons = 0;
                 }
-                (token, ident) => {
-                    self.name(std::mem::take(&mut path), line);
+                // Of `use a::{b, c}`.
+                TokenTree::Group(group) if colons == 2 && !path.is_empty() => {
+                    self.scan(group.stream(), &path);
+                    (path, colons) = (prefix.to_vec(), 0);
+                }
+                token => {
+                    self.scanned(std::mem::replace(&mut path, prefix.to_vec()), prefix, line);
                     (line, colons) = (token.span().start().line, 0);
-                    path.extend(ident);
-                    if let TokenTree::Group(group) = token {
-                        self.scan(group.stream());
+                    match token {
+                        TokenTree::Ident(ident) => path.push(text_of(ident)),
+                        TokenTree::Group(group) => self.scan(group.stream(), &[]),
+                        TokenTree::Literal(_) | TokenTree::Punct(_) => {}
                     }
                 }
             }
         }
+        self.scanned(path, prefix, line);
+    }
+
+    fn scanned(&mut self, mut path: Vec<String>, prefix: &[String], line: usize) {
+        if path.len() == prefix.len() {
+            return;
+        }
+        if path.len() > 1 {
+            // Of `a::{self}`.
+            path.pop_if(|last| last == "self");
+        }
         self.name(path, line);
     }
 
+    /// Paths that an attribute has in quotes, as `#[serde(with = "a::b")]`.
+    fn quoted(&mut self, tokens: TokenStream) {
+        for token in tokens {
+            match token {
+                TokenTree::Group(group) => self.quoted(group.stream()),
+                TokenTree::Literal(literal) => {
+                    let text = syn::parse_str::<syn::LitStr>(&literal.to_string());
+                    if let Ok(path) = text.and_then(|text| text.parse::<syn::Path>()) {
+                        self.name(segments(&path), literal.span().start().line);
+                    }
+                }
+                TokenTree::Ident(_) | TokenTree::Punct(_) => {}
+            }
+        }
+    }
+
     fn name(&mut self, segments: Vec<String>, line: usize) {
-        if segments.len() > 1 {
+        if !segments.is_empty() {
             self.paths.push(Written {
                 segments,
                 line,
@@ -138,11 +170,14 @@ impl<'ast> Visit<'ast> for Content<'ast> {
     }
 
     fn visit_impl_item(&mut self, item: &'ast syn::ImplItem) {
-        let is_for_tests = match item {
-            syn::ImplItem::Fn(function) => is_for_tests(&function.attrs),
-            _ => false,
+        let attributes = match item {
+            syn::ImplItem::Const(item) => &item.attrs[..],
+            syn::ImplItem::Fn(item) => &item.attrs,
+            syn::ImplItem::Macro(item) => &item.attrs,
+            syn::ImplItem::Type(item) => &item.attrs,
+            _ => &[],
         };
-        if !is_for_tests {
+        if !is_for_tests(attributes) {
             visit::visit_impl_item(self, item);
         }
     }
@@ -151,35 +186,80 @@ impl<'ast> Visit<'ast> for Content<'ast> {
         if path.leading_colon.is_none()
             && let Some(first) = path.segments.first()
         {
-            let segments = path.segments.iter().map(|one| one.ident.to_string());
-            self.name(segments.collect(), first.ident.span().start().line);
+            self.name(segments(path), first.ident.span().start().line);
         }
         visit::visit_path(self, path);
     }
 
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
-        self.scan(call.tokens.clone());
+        self.scan(call.tokens.clone(), &[]);
         visit::visit_macro(self, call);
     }
 
-    // Documentation and lints name what the code does not depend on.
-    fn visit_attribute(&mut self, _: &'ast Attribute) {}
+    fn visit_attribute(&mut self, attribute: &'ast Attribute) {
+        let is_one_of = |names: &[&str]| names.iter().any(|name| attribute.path().is_ident(name));
+        if is_one_of(WORDS) || is_one_of(&["cfg_attr"]) && needs_test(&attribute.meta) {
+            return;
+        }
+        self.visit_path(attribute.path());
+        if let syn::Meta::List(list) = &attribute.meta {
+            self.scan(list.tokens.clone(), &[]);
+            self.quoted(list.tokens.clone());
+        }
+    }
 
     // `pub(in crate::x)` says who may look, not who is looked at.
     fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
 }
 
+/// Attributes that name what the code does not depend on: documentation, lints, conditions.
+const WORDS: &[&str] = &[
+    "allow",
+    "cfg",
+    "deny",
+    "deprecated",
+    "doc",
+    "expect",
+    "forbid",
+    "must_use",
+    "path",
+    "warn",
+];
+
 /// Whether `#[cfg(test)]` or the like stands before it.
 fn is_for_tests(attributes: &[Attribute]) -> bool {
-    let has_test = |attribute: &Attribute| {
-        attribute.path().is_ident("cfg")
-            && attribute.meta.require_list().is_ok_and(|list| {
-                let text = list.tokens.to_string();
-                let mut words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
-                words.any(|word| word == "test") && !text.contains("not")
-            })
+    let mut conditions = attributes.iter().filter(|a| a.path().is_ident("cfg"));
+    conditions.any(|condition| needs_test(&condition.meta))
+}
+
+/// Whether a condition holds in tests only. Of `cfg_attr` the condition counts, which comes first.
+fn needs_test(condition: &syn::Meta) -> bool {
+    let syn::Meta::List(list) = condition else {
+        return condition.path().is_ident("test");
     };
-    attributes.iter().any(has_test)
+    let parts = Punctuated::<syn::Meta, Token![,]>::parse_terminated;
+    let Ok(parts) = list.parse_args_with(parts) else {
+        return false;
+    };
+    let mut parts = parts.iter();
+    let is = |name: &str| list.path.is_ident(name);
+    if is("cfg_attr") {
+        parts.next().is_some_and(needs_test)
+    } else if is("any") {
+        parts.len() > 0 && parts.all(needs_test)
+    } else {
+        (is("cfg") || is("all")) && parts.any(needs_test)
+    }
+}
+
+/// A name without the `r#` of one that is a keyword, too.
+fn text_of(ident: &proc_macro2::Ident) -> String {
+    ident.unraw().to_string()
+}
+
+fn segments(path: &syn::Path) -> Vec<String> {
+    let idents = path.segments.iter().map(|one| text_of(&one.ident));
+    idents.collect()
 }
 
 fn attributes(item: &Item) -> &[Attribute] {
@@ -217,5 +297,5 @@ fn name_of(item: &Item) -> Option<String> {
         Item::Union(item) => &item.ident,
         _ => return None,
     };
-    Some(ident.to_string())
+    Some(text_of(ident))
 }

@@ -7,16 +7,10 @@ use std::path::Path;
 
 /// Which room may name which.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields)]
 pub(super) struct Table {
     /// The rooms that there are, and those that each may name.
     pub(super) rooms: BTreeMap<String, BTreeSet<String>>,
-    /// Arrows that stand in the tree still, but must go.
-    #[serde(default)]
-    pub(super) must_go: BTreeMap<String, BTreeSet<String>>,
-    /// By the folder of a crate: the files that are in a circle still, but must not be.
-    #[serde(default)]
-    pub(super) circles: BTreeMap<String, Vec<String>>,
 }
 
 impl Table {
@@ -26,14 +20,9 @@ impl Table {
         toml::from_str(&text).with_context(|| format!("{} is no table of rooms", path.display()))
     }
 
-    /// Whether the arrow is one of those that stay.
+    /// Whether the one room may name the other.
     pub(super) fn allows(&self, from: &str, to: &str) -> bool {
         self.rooms.get(from).is_some_and(|may| may.contains(to))
-    }
-
-    /// Whether the arrow is one of those that must go.
-    pub(super) fn bears(&self, from: &str, to: &str) -> bool {
-        self.must_go.get(from).is_some_and(|may| may.contains(to))
     }
 
     /// What is wrong with the table itself, where the tree has these rooms.
@@ -47,7 +36,7 @@ impl Table {
         for room in self.rooms.keys().filter(|room| !rooms.contains(*room)) {
             complaints.push(format!("rooms.toml lists {room}, which is not there"));
         }
-        for (from, to) in self.rooms.iter().chain(&self.must_go) {
+        for (from, to) in &self.rooms {
             for name in std::iter::once(from).chain(to) {
                 if !self.rooms.contains_key(name) {
                     complaints.push(format!(
@@ -90,17 +79,12 @@ mod tests {
 
     #[test]
     fn the_table_fits_the_tree_and_has_no_circles() {
-        let good = "[rooms]\na = []\nb = ['a']\nc = ['a', 'b']\n[must-go]\na = ['c']\n";
+        let good = "[rooms]\na = []\nb = ['a']\nc = ['a', 'b']\n";
         assert!(complaints(good, &["a", "b", "c"]).is_empty());
         for (text, rooms, wanted) in [
             (good, &["a", "b", "c", "d"][..], "does not list the room d"),
             (good, &["a", "b"], "lists c, which is not there"),
             ("[rooms]\na = ['b']\n", &["a"], "an arrow of b"),
-            (
-                "[rooms]\na = []\n[must-go]\nb = ['a']\n",
-                &["a"],
-                "an arrow of b",
-            ),
             (
                 "[rooms]\na = ['b']\nb = ['a']\n",
                 &["a", "b"],
