@@ -165,11 +165,28 @@ impl Reader {
         let (file, mut bytes) = (Arc::clone(&self.file), vec![0; into.len()]);
         let read = move || file.read_at(&mut bytes, offset).map(|read| (bytes, read));
         let (bytes, read) = within(server, read)??;
-        let bytes = bytes.get(..read).unwrap_or_default();
-        for (to, from) in into.iter_mut().zip(bytes) {
-            *to = *from;
+        if let (Some(into), Some(bytes)) = (into.get_mut(..read), bytes.get(..read)) {
+            into.copy_from_slice(bytes);
         }
         Ok(read)
+    }
+
+    /// Reads from `offset` on until `into` is full or the file ends. Returns how many bytes there
+    /// were.
+    ///
+    /// # Errors
+    /// As [`Reader::read_at`].
+    pub fn read_full(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut filled = 0;
+        while let Some(room) = into.get_mut(filled..).filter(|room| !room.is_empty()) {
+            match self.read_at(room, offset.saturating_add(filled as u64)) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
     }
 
     /// Fills `into` from `offset` on.
@@ -177,14 +194,8 @@ impl Reader {
     /// # Errors
     /// As [`Reader::read_at`]; `UnexpectedEof` where the file ends before.
     pub fn read_exact_at(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
-        let mut filled = 0;
-        while let Some(room) = into.get_mut(filled..).filter(|room| !room.is_empty()) {
-            match self.read_at(room, offset.saturating_add(filled as u64)) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        if self.read_full(into, offset)? < into.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(())
     }
