@@ -7,7 +7,6 @@
 
 mod compressed;
 mod crates;
-mod debug_link;
 mod debug_process;
 mod demangle;
 mod frame;
