@@ -3,20 +3,24 @@
 //! What it takes to read it is not known beforehand: a few bytes of DWARF may stand for any
 //! number of rows, functions, ranges and inlined calls, and the library reads them into memory as
 //! they come. So whoever reads a hostile file runs out of memory or of time. Here that is a child
-//! without privileges, with limits on both, and what it cannot read has no source lines. The
-//! parent goes on.
+//! with limits on both, without capabilities and with the few system calls that reading takes; what
+//! it cannot read has no source lines. The parent goes on. Its user it cannot change: the right to
+//! was given up when the recording began.
 //!
 //! The child is a fork without `exec`: it needs the file's descriptor and this library, and the
 //! pages that it never touches are shared with the parent.
 
 use super::library::{find, new_blazesym};
 use super::limits::{MAX_NAME, MAX_SYMBOL, cut};
+use super::system_calls::keep_reading_only;
 use super::time::time_of;
 use crate::units::Svma;
 use blazesym::symbolize::source::Source;
 use blazesym::symbolize::{CodeInfo, Sym};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitOptions};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitOptions,
+};
 use rustix::thread::CapabilitySets;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -333,7 +337,11 @@ fn contain(keep: &[RawFd], parent: Pid, signals: &Mask) -> io::Result<()> {
     };
     rustix::thread::set_capabilities(None, nothing)?;
     rustix::thread::set_no_new_privs(true)?;
-    Ok(())
+    match keep_reading_only() {
+        // The kernel was built without: the other limits stay.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+        done => done,
+    }
 }
 
 fn close_range(first: RawFd, last: RawFd) {
@@ -394,6 +402,28 @@ impl DebugSymbol {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_child_has_no_rights_but_to_read() {
+        let file = File::open("/lib/x86_64-linux-gnu/libc.so.6").expect("libc");
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let source = Source::Elf(blazesym::symbolize::source::Elf::new(path));
+        let mut child = DebugProcess::start(&source, &file).expect("a child");
+        let (mut spent, most) = (Duration::ZERO, Duration::from_secs(60));
+        child.ask(Svma(0x1000), &mut spent, most).expect("it reads");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.pid));
+        let status = status.expect("it lives");
+        for line in [
+            "CapInh:\t0000000000000000",
+            "CapPrm:\t0000000000000000",
+            "CapEff:\t0000000000000000",
+            "CapAmb:\t0000000000000000",
+            "NoNewPrivs:\t1",
+            "Seccomp:\t2",
+        ] {
+            assert!(status.lines().any(|l| l == line), "no {line:?} in {status}");
+        }
+    }
 
     #[test]
     fn a_child_that_cannot_be_pinned_leaves_nothing_behind() {

@@ -22,6 +22,7 @@ mod path;
 mod readable;
 mod source;
 mod symbolizer;
+mod system_calls;
 mod time;
 
 pub use crates::dependency_crates;
