@@ -145,7 +145,12 @@ fn without_capabilities_it_lists_them_and_ends_with_77() {
     let dir = tempfile::tempdir().expect("dir");
     // A copy that a user without any rights may execute, wherever this is checked out.
     let program = dir.path().join("holdup");
-    std::fs::copy(env!("CARGO_BIN_EXE_holdup"), &program).expect("copies");
+    // By a process of its own: a descriptor of ours to write to it could be inherited by what another
+    // test starts meanwhile, and nothing that somebody may write to is executed.
+    let copied = Command::new("cp")
+        .args([Path::new(env!("CARGO_BIN_EXE_holdup")), &program])
+        .status();
+    assert!(copied.is_ok_and(|copied| copied.success()));
     for path in [dir.path(), &program] {
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("chmod");
     }

@@ -1,5 +1,6 @@
 //! Memory and files whose owner never serves them: who reads them gives up, and says so.
 
+use children::Child;
 use holdup::process::{Budget, PrivateCopy, Target, deadline};
 use holdup::units::{Addr, Pid};
 use std::ffi::CString;
@@ -107,7 +108,8 @@ fn a_file_that_nobody_serves_is_given_up() {
     let group = unsafe { OwnedFd::from_raw_fd(group) };
     let program = dir.path().join("program");
     std::fs::copy("/bin/sleep", &program).expect("copies");
-    let mut child = Command::new(&program).arg("600").spawn().expect("runs");
+    // Ended when it is dropped.
+    let child = Child::spawn("program", Command::new(&program).arg("600")).expect("runs");
     let exe = format!("/proc/{}/exe", child.id());
     while std::fs::read_link(&exe).is_ok_and(|exe| exe != program) {
         std::thread::sleep(Duration::from_millis(1));
@@ -141,7 +143,5 @@ fn a_file_that_nobody_serves_is_given_up() {
     let opened = opened.recv_timeout(SOON);
     // Closing the group serves whoever waits.
     drop(group);
-    child.kill().expect("ours");
-    child.wait().expect("ours");
     opened.expect("soon").expect_err("nobody serves it");
 }

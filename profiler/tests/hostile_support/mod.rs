@@ -49,8 +49,10 @@ pub(crate) fn line_program_of(code: &str, rows: u64) -> String {
 /// They have one line program, of so many bytes and without rows: it takes time, and no memory, for
 /// each unit.
 pub(crate) fn slow_line_program(units: u64, bytes: u64) -> String {
-    let unit = UNIT
-        .replace("wanted\n    .quad end - wanted\n    .long 0", "wanted + nth\n    .quad 1\n    .long 0");
+    let unit = UNIT.replace(
+        "wanted\n    .quad end - wanted\n    .long 0",
+        "wanted + nth\n    .quad 1\n    .long 0",
+    );
     let units = format!(".set nth, 0\n.rept {units}\n{unit}\n.set nth, nth + 1\n.endr");
     // Statements begin here, and do not.
     program("", &units, &format!(".fill {bytes}, 1, 6"))
