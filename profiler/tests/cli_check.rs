@@ -1,9 +1,15 @@
 //! `holdup check` of the built program.
 
-use std::os::unix::fs::PermissionsExt;
+mod hostile_support;
+
+use hostile_support::shared_object;
+use std::fs::File;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 const NO_RUNTIME: i32 = 3;
 const PERMISSION: i32 = 77;
@@ -70,6 +76,56 @@ fn it_ends_as_a_recording_would() {
     assert!(String::from_utf8_lossy(&colored.stdout).contains("\x1b[1m"));
 }
 
+/// Whoever may write to a library that a process has loaded could otherwise end us by SIGBUS.
+#[test]
+fn a_file_that_shrinks_meanwhile_ends_nobody() {
+    let dir = tempfile::tempdir().expect("dir");
+    // Constants are searched from their beginning to their end.
+    let library = shared_object(
+        dir.path(),
+        "shrinks",
+        "int answer(void) { return 42; }\nconst char constants[64 << 20] = {1};",
+        "c",
+        &[],
+    );
+    let mut child = Command::new("sleep")
+        .arg("600")
+        .env("LD_PRELOAD", &library)
+        .spawn()
+        .expect("sleep runs");
+    let pid = child.id().to_string();
+    let maps = format!("/proc/{pid}/maps");
+    let loaded = || std::fs::read_to_string(&maps).is_ok_and(|maps| maps.contains("shrinks.so"));
+    let begun = Instant::now();
+    while !loaded() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "not loaded");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let whole = std::fs::read(&library).expect("reads");
+    let end = whole.len() - (1 << 20);
+    let file = File::options().write(true).open(&library).expect("opens");
+    let done = AtomicBool::new(false);
+    let outputs: Vec<Output> = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                file.set_len(1 << 20).expect("shrinks");
+                std::thread::sleep(Duration::from_millis(1));
+                file.write_all_at(&whole[end..], end as u64)
+                    .expect("writes");
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let outputs = (0..20).map(|_| check(&["-p", &pid])).collect();
+        done.store(true, Ordering::Relaxed);
+        outputs
+    });
+    child.kill().expect("ours");
+    child.wait().expect("ours");
+    for output in outputs {
+        assert!(output.status.code().is_some(), "{output:?}");
+    }
+}
+
 #[test]
 fn json_says_the_same() {
     let document = json(&check(&["--format", "json"]));
@@ -89,7 +145,12 @@ fn without_capabilities_it_lists_them_and_ends_with_77() {
     let dir = tempfile::tempdir().expect("dir");
     // A copy that a user without any rights may execute, wherever this is checked out.
     let program = dir.path().join("holdup");
-    std::fs::copy(env!("CARGO_BIN_EXE_holdup"), &program).expect("copies");
+    // By a process of its own: a descriptor of ours to write to it could be inherited by what another
+    // test starts meanwhile, and nothing that somebody may write to is executed.
+    let copied = Command::new("cp")
+        .args([Path::new(env!("CARGO_BIN_EXE_holdup")), &program])
+        .status();
+    assert!(copied.is_ok_and(|copied| copied.success()));
     for path in [dir.path(), &program] {
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("chmod");
     }

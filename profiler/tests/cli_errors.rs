@@ -115,7 +115,12 @@ fn usage_errors() {
 /// A copy that a user without any rights may execute, wherever this is checked out.
 fn copy_for_others(dir: &Path) -> PathBuf {
     let path = dir.join("holdup");
-    std::fs::copy(env!("CARGO_BIN_EXE_holdup"), &path).expect("copies");
+    // By a process of its own: a descriptor of ours to write to it could be inherited by what another
+    // test starts meanwhile, and nothing that somebody may write to is executed.
+    let copied = Command::new("cp")
+        .args([Path::new(env!("CARGO_BIN_EXE_holdup")), &path])
+        .status();
+    assert!(copied.is_ok_and(|copied| copied.success()));
     for path in [dir, &path] {
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("chmod");
     }

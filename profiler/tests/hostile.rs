@@ -22,7 +22,7 @@ mod targets;
 mod truth;
 
 use cgroup::Cgroup;
-use children::Child;
+use children::{Child, Lines};
 use fixture::{Running, Variant};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::path::{Path, PathBuf};
@@ -144,15 +144,11 @@ fn recorded(case: &Case) -> Result<Late, Failed> {
     let mut holdup = Child::spawn("holdup", &mut command)?;
     let watch = cgroup.watch();
     let mut messages = holdup.stderr()?;
-    messages.find(
-        "line that begins with `recording `",
-        Duration::from_secs(30),
-        |line| line.starts_with("recording "),
-    )?;
-    let begun = Instant::now();
+    begun(&mut messages)?;
+    let began = Instant::now();
     fixture.go()?;
     let status = holdup.wait(Duration::from_secs(60))?;
-    let (begin, took) = (begun - asked, begun.elapsed());
+    let (begin, took) = (began - asked, began.elapsed());
     let peak = watch.peak();
     messages.drain(Duration::from_secs(1));
     let said = messages.transcript();
@@ -183,6 +179,16 @@ fn recorded(case: &Case) -> Result<Late, Failed> {
     }
     println!("{figures}");
     Ok(Late::No)
+}
+
+/// Waits until the recording goes on.
+fn begun(messages: &mut Lines) -> Result<(), Failed> {
+    messages.find(
+        "line that begins with `recording `",
+        Duration::from_secs(30),
+        |line| line.starts_with("recording "),
+    )?;
+    Ok(())
 }
 
 /// A program of the same build ID, recorded beside another, keeps its words to itself.
@@ -216,11 +222,7 @@ fn forged_build_id() -> Result<(), Failed> {
         .stderr(Stdio::piped());
     let mut holdup = Child::spawn("holdup", &mut command)?;
     let mut messages = holdup.stderr()?;
-    messages.find(
-        "line that begins with `recording `",
-        Duration::from_secs(30),
-        |line| line.starts_with("recording "),
-    )?;
+    begun(&mut messages)?;
     evil.go()?;
     victim.go()?;
     let status = holdup.wait(Duration::from_secs(60))?;

@@ -5,7 +5,9 @@ mod hostile_support;
 
 use holdup::symbolize::{FrameRef, ModuleSource, Naming, Symbolizer};
 use holdup::units::{Addr, Svma};
-use hostile_support::{COMPRESSED, line_program, shared_object, symbol};
+use hostile_support::{
+    COMPRESSED, bomb, compression_headers, line_program, shared_object, slow_line_program, symbol,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -82,6 +84,27 @@ fn a_line_program_is_read_unless_it_takes_too_much_memory() {
 }
 
 #[test]
+fn lines_that_take_too_long_cost_the_lines_only() {
+    let dir = tempfile::tempdir().expect("dir");
+    let program = slow_line_program(64, 64 * MIB);
+    let slow = shared_object(dir.path(), "slow", &program, "s", &[]);
+    let mut symbolizer = Symbolizer::with_debug_memory(MEMORY);
+    let begin = symbol(&slow, "wanted");
+    for svma in begin..begin + 64 {
+        let frame = frame(&mut symbolizer, &slow, svma);
+        assert_eq!(
+            (&*frame.function, frame.naming),
+            ("wanted", Naming::Symbol),
+            "{:?}",
+            symbolizer.left_out()
+        );
+    }
+    let left_out = symbolizer.left_out();
+    assert_eq!((left_out.lines, left_out.names), (1, 0), "{left_out:?}");
+    assert!(peak() < 400 * MIB, "{} MiB", peak() / MIB);
+}
+
+#[test]
 fn what_is_unpacked_counts_over_all_files() {
     let dir = tempfile::tempdir().expect("dir");
     let files: Vec<PathBuf> = (0..4)
@@ -117,6 +140,24 @@ fn what_is_unpacked_counts_over_all_files() {
 }
 
 #[test]
+fn what_claims_little_and_unpacks_to_much_is_not_unpacked_to_the_end() {
+    let dir = tempfile::tempdir().expect("dir");
+    let program = line_program(192 * MIB);
+    let path = shared_object(dir.path(), "liar", &program, "s", &[COMPRESSED]);
+    let mut image = std::fs::read(&path).expect("reads");
+    let claims = compression_headers(&image).into_iter().map(|at| at + 8);
+    let long = |at: &usize| image[at + 3] > 0;
+    let long: Vec<usize> = claims.filter(long).collect();
+    assert_eq!(long.len(), 1, "more than 16 MiB");
+    image[long[0]..long[0] + 8].copy_from_slice(&3_u64.to_le_bytes());
+    std::fs::write(&path, image).expect("writes");
+    let mut symbolizer = Symbolizer::with_debug_memory(MEMORY);
+    let frame = wanted(&path, &mut symbolizer);
+    assert_eq!((&*frame.function, frame.line), ("wanted", None));
+    assert!(peak() < 400 * MIB, "{} MiB", peak() / MIB);
+}
+
+#[test]
 fn many_files_with_lines_share_the_memory() {
     let dir = tempfile::tempdir().expect("dir");
     // Of 12 MiB each, and of some more while they are made: together they do not fit.
@@ -140,22 +181,6 @@ fn many_files_with_lines_share_the_memory() {
     }
     assert_eq!(symbolizer.left_out().lines, 0);
     assert!(peak() < 400 * MIB, "{} MiB", peak() / MIB);
-}
-
-/// `f(T0, T1, …)`, each type made of two of the one before it.
-fn bomb(n: usize) -> String {
-    let mut symbol = format!("_Z{}f{n}4pairIiiE", 1 + n.to_string().len());
-    for level in 0..24 {
-        let before = match level {
-            0 => "S0_".to_owned(),
-            n => {
-                let digit = char::from_digit(n, 36).expect("few");
-                format!("S{}_", digit.to_ascii_uppercase())
-            }
-        };
-        symbol.push_str(&format!("S_I{before}{before}E"));
-    }
-    symbol
 }
 
 #[test]

@@ -1,10 +1,15 @@
 //! Memory and files whose owner never serves them: who reads them gives up, and says so.
 
+use children::Child;
 use holdup::process::{Budget, PrivateCopy, Target, deadline};
 use holdup::units::{Addr, Pid};
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
+use std::process::Command;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 const PAGE: usize = 4096;
@@ -65,6 +70,18 @@ fn memory_that_nobody_serves_is_not_waited_for() {
     assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
 }
 
+/// Has the kernel ask whoever holds the group, who never answers, before something is done with a
+/// file.
+fn ask_before(group: &OwnedFd, path: &Path, what: u64) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_encoded_bytes())?;
+    let (group, add) = (group.as_raw_fd(), libc::FAN_MARK_ADD);
+    // SAFETY: the path is terminated.
+    match unsafe { libc::fanotify_mark(group, add, what, libc::AT_FDCWD, path.as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// As on a file system whose server is gone: every read waits for somebody's leave.
 #[test]
 fn a_file_that_nobody_serves_is_given_up() {
@@ -89,20 +106,17 @@ fn a_file_that_nobody_serves_is_given_up() {
     }
     // SAFETY: it was made a moment ago, and is nobody else's.
     let group = unsafe { OwnedFd::from_raw_fd(group) };
-    let text = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).expect("a path");
-    let mask = libc::FAN_ACCESS_PERM;
-    // SAFETY: the path is terminated.
-    let marked = unsafe {
-        libc::fanotify_mark(
-            group.as_raw_fd(),
-            libc::FAN_MARK_ADD,
-            mask,
-            libc::AT_FDCWD,
-            text.as_ptr(),
-        )
-    };
-    if marked < 0 {
-        let error = io::Error::last_os_error();
+    let program = dir.path().join("program");
+    std::fs::copy("/bin/sleep", &program).expect("copies");
+    // Ended when it is dropped.
+    let child = Child::spawn("program", Command::new(&program).arg("600")).expect("runs");
+    let exe = format!("/proc/{}/exe", child.id());
+    while std::fs::read_link(&exe).is_ok_and(|exe| exe != program) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let marked = ask_before(&group, &path, libc::FAN_ACCESS_PERM)
+        .and_then(|()| ask_before(&group, &program, libc::FAN_OPEN_PERM));
+    if let Err(error) = marked {
         assert!(
             std::env::var_os("CI").is_none(),
             "no permission events: {error}"
@@ -122,6 +136,12 @@ fn a_file_that_nobody_serves_is_given_up() {
         begun.elapsed()
     );
     assert_eq!(deadline::given_up(), before + 3);
+    // Who executes what is there is not waited for either, nor asked again.
+    let pid = Pid(child.id());
+    let (send, opened) = mpsc::channel();
+    std::thread::spawn(move || send.send(Target::open(pid)));
+    let opened = opened.recv_timeout(SOON);
     // Closing the group serves whoever waits.
     drop(group);
+    opened.expect("soon").expect_err("nobody serves it");
 }

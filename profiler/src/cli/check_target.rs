@@ -3,14 +3,14 @@
 use super::error::Error;
 use super::live::no_runtime;
 use crate::counted::counted;
+use crate::process::deadline::Reader;
 use crate::process::module::Module;
-use crate::process::{MappingKind, Target};
+use crate::process::{Budget, Mapping, MappingKind, PrivateCopy, Target};
 use crate::report::check::{CheckArea, CheckState, CheckedTarget, Requirement};
 use crate::runtime::tokio::TokioImage;
 use crate::symbolize::separate_debug_file;
 use crate::units::Pid;
 use crate::unwind::UnwindTable;
-use memmap2::Mmap;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
@@ -128,14 +128,21 @@ fn executable(target: &Target) -> Requirement {
     found(executable, format!("{path}{deleted}"))
 }
 
-/// The vDSO is the one part of its memory that any process has and nobody minds.
+/// Reads a byte of the target's memory. The vDSO is the one part that any process has and nobody
+/// minds; without one, its code is.
 fn memory(target: &Target) -> Requirement {
     let requirement = row("target-memory", "memory", "walk threads that wait already");
-    let read = target
-        .mappings()
-        .and_then(|mappings| target.vdso_image(&mappings));
+    let read = target.mappings().and_then(|mappings| {
+        let of_kind = |kind| {
+            let is = move |mapping: &&Mapping| mapping.executable && mapping.kind == kind;
+            mappings.iter().find(is)
+        };
+        let found = of_kind(MappingKind::Vdso).or_else(|| of_kind(MappingKind::File));
+        let mapping = found.ok_or_else(|| io::Error::other("nothing is mapped"))?;
+        target.read_memory(mapping.range.start, &mut [0])
+    });
     match read {
-        Ok(_) => requirement,
+        Ok(()) => requirement,
         Err(error) => limited(
             requirement,
             format!("unreadable ({error}): waits from before the recording have no stacks"),
@@ -174,11 +181,11 @@ fn modules(target: &Target) -> io::Result<Vec<Code>> {
     });
     Ok(code
         .map(|mapping| {
-            let image = target.open_mapped(mapping).and_then(|file| map(&file));
+            let image = target.open_mapped(mapping).and_then(copied);
             let (facts, unwinds) = match &image {
-                Ok(image) => (
-                    Module::from_elf(image).map_err(|error| error.to_string()),
-                    walks(image),
+                Ok((copy, file)) => (
+                    Module::from_elf(copy.bytes()).map_err(|error| error.to_string()),
+                    walks(copy, file),
                 ),
                 Err(error) => (Err(error.to_string()), Err(String::new())),
             };
@@ -195,14 +202,19 @@ fn modules(target: &Target) -> io::Result<Vec<Code>> {
         .collect())
 }
 
-fn map(file: &File) -> io::Result<Mmap> {
-    // SAFETY: a private, read-only mapping whose bytes may be anything. A file that code runs
-    // from is replaced and not truncated; if it is all the same, this ends as the target would.
-    unsafe { Mmap::map(file) }
+/// A copy to read, since the file may shrink under its readers; and the file, in which alone the
+/// code is.
+fn copied(file: File) -> io::Result<(PrivateCopy, File)> {
+    Ok((PrivateCopy::of(&file, &Budget::of_machine())?, file))
 }
 
-fn walks(image: &[u8]) -> Result<(), String> {
-    match UnwindTable::from_elf(image) {
+fn walks(copy: &PrivateCopy, file: &File) -> Result<(), String> {
+    let file = Reader::of(file).ok();
+    let read = |into: &mut [u8], offset| {
+        let read = file.as_ref().map(|file| file.read_exact_at(into, offset));
+        read.is_some_and(|read| read.is_ok())
+    };
+    match UnwindTable::from_elf_and_file(copy.bytes(), &read) {
         Ok(table) if table.entries == 0 && table.synthesized.is_empty() => {
             Err("no .eh_frame".into())
         }
@@ -303,10 +315,10 @@ fn names(target: &Target) -> Vec<Requirement> {
         "line tables",
         "name files and lines, and inlined functions",
     );
-    let image = target.open_exe().and_then(|file| map(&file));
+    let image = target.open_exe().and_then(copied);
     let facts = image
         .map_err(|error| error.to_string())
-        .and_then(|image| Module::from_elf(&image).map_err(|error| error.to_string()));
+        .and_then(|(copy, _)| Module::from_elf(copy.bytes()).map_err(|error| error.to_string()));
     let facts = match facts {
         Ok(facts) => facts,
         Err(error) => return vec![unknown(symbols, error.clone()), unknown(lines, error)],
@@ -334,4 +346,25 @@ fn names(target: &Target) -> Vec<Requirement> {
         )
     };
     vec![symbols, lines]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn memory_is_the_targets_own() {
+        let mut child = Command::new("sleep").arg("600").spawn().expect("a child");
+        let target = Target::open(Pid(child.id())).expect("ours");
+        assert_eq!(memory(&target).state, CheckState::Ok);
+        child.kill().expect("ours");
+        // Not waited for: its mappings can be read, and are none.
+        while !target.ended() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let ended = memory(&target);
+        assert_eq!(ended.state, CheckState::Limited, "{ended:?}");
+        child.wait().expect("ours");
+    }
 }

@@ -3,6 +3,7 @@
 mod dir;
 
 use super::error::{Error, Result};
+use super::hint::shell_word;
 use crate::host::privileges::{as_user, is_owner};
 use crate::process::Invoker;
 use rustix::fs::{
@@ -58,7 +59,7 @@ impl PendingFile {
                 path.display(),
                 user.uid.as_raw()
             );
-            Error::new(what).because(error)
+            Error::new(what).because(error).hint(list(parent(path)))
         };
         let mut pending = as_user(user, || {
             let pending = PendingFile::create_as_we_are(path, overwrite)?;
@@ -77,24 +78,20 @@ impl PendingFile {
         let cannot =
             |errno: Errno| Error::new(format!("cannot write {}", path.display())).because(errno);
         let name = file_name(path)?;
-        let parent = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
+        let parent = parent(path);
         let dir = dir::open(parent).map_err(|errno| match errno {
-            Errno::NOENT => cannot(errno).hint(format!(
-                "mkdir -p {}",
-                super::hint::shell_word(&parent.to_string_lossy())
-            )),
+            Errno::NOENT => cannot(errno).hint(format!("mkdir -p {}", word(parent))),
             // Of ours: the kernel has it for too many links.
-            Errno::LOOP => cannot(errno).hint(
-                "a symbolic link on the way is another user's: give the path that it leads to",
-            ),
-            _ => cannot(errno),
+            Errno::LOOP => cannot(errno).hint(format!(
+                "a symbolic link on the way is another user's: give the path that it leads to, {}",
+                resolve(parent)
+            )),
+            _ => cannot(errno).hint(list(parent)),
         })?;
         check_place(&dir, name, path, overwrite)?;
 
-        let (file, temporary) = open_unnamed(&dir).map_err(cannot)?;
+        let (file, temporary) =
+            open_unnamed(&dir).map_err(|errno| cannot(errno).hint(list(parent)))?;
         Ok(PendingFile {
             file,
             dir,
@@ -222,6 +219,51 @@ fn link(file: &File, dir: &OwnedFd, name: &OsStr) -> rustix::io::Result<()> {
     linkat(rustix::fs::CWD, own, dir, name, AtFlags::SYMLINK_FOLLOW)
 }
 
+fn parent(path: &Path) -> &Path {
+    let parent = path.parent();
+    parent
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
+/// A path as a shell takes it for one word.
+fn word(path: &Path) -> String {
+    shell_word(&path.to_string_lossy())
+}
+
+/// Shows who may write to a directory.
+fn list(dir: &Path) -> String {
+    format!("ls -ld {}", word(dir))
+}
+
+/// Shows where links lead.
+fn resolve(path: &Path) -> String {
+    format!("readlink -f {}", word(path))
+}
+
+/// The option that names a file in this directory.
+fn option_within(dir: &Path) -> String {
+    format!("-o {}", word(&as_template(dir).join("report.txt")))
+}
+
+/// The option by which the name has the time in it.
+fn option_with_time(path: &Path) -> String {
+    let mut path = as_template(path);
+    let mut name = path.file_stem().unwrap_or_default().to_owned();
+    name.push("-%t");
+    if let Some(extension) = path.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    path.set_file_name(name);
+    format!("-o {}", word(&path))
+}
+
+/// The template that is this path and no other.
+fn as_template(path: &Path) -> PathBuf {
+    path.to_string_lossy().replace('%', "%%").into()
+}
+
 fn file_name(path: &Path) -> Result<&OsStr> {
     let text = path.as_os_str().as_encoded_bytes();
     match path.file_name() {
@@ -230,7 +272,8 @@ fn file_name(path: &Path) -> Result<&OsStr> {
         _ => Err(Error::new(format!(
             "cannot write {}: it names a directory",
             path.display()
-        ))),
+        ))
+        .hint(option_within(path))),
     }
 }
 
@@ -240,19 +283,18 @@ fn check_place(dir: &OwnedFd, name: &OsStr, path: &Path, overwrite: bool) -> Res
         Ok(stat) => stat,
         Err(Errno::NOENT) => return Ok(()),
         Err(errno) => {
-            return Err(Error::new(format!("cannot write {}", path.display())).because(errno));
+            let error = Error::new(format!("cannot write {}", path.display()));
+            return Err(error.because(errno).hint(list(parent(path))));
         }
     };
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile if overwrite => Ok(()),
         FileType::RegularFile => {
-            Err(refuse("it exists").hint("add --force, or put the time into the name with %t"))
+            Err(refuse("it exists").hint(format!("add --force, or {}", option_with_time(path))))
         }
-        FileType::Symlink => Err(refuse("it is a symbolic link").hint(format!(
-            "give the path it leads to: readlink -f {}",
-            path.display()
-        ))),
-        FileType::Directory => Err(refuse("it is a directory")),
+        FileType::Symlink => Err(refuse("it is a symbolic link")
+            .hint(format!("give the path it leads to: {}", resolve(path)))),
+        FileType::Directory => Err(refuse("it is a directory").hint(option_within(path))),
         _ => Err(refuse("it is no regular file").hint("for standard output: -o -")),
     }
 }

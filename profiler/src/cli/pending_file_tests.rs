@@ -75,10 +75,10 @@ fn existing_files_are_kept_without_force() {
     write(&path, false, "old").expect("writes");
     let error = write(&path, false, "new").expect_err("exists");
     assert!(error.to_string().ends_with("it exists"), "{error}");
-    assert!(
-        error
-            .suggestion()
-            .is_some_and(|hint| hint.contains("--force"))
+    let dir_name = dir.path().display();
+    assert_eq!(
+        error.suggestion(),
+        Some(&*format!("add --force, or -o {dir_name}/a-%t.txt"))
     );
     assert_eq!(std::fs::read_to_string(&path).expect("reads"), "old");
     write(&path, true, "new").expect("forced");
@@ -175,6 +175,8 @@ fn a_user_behind_sudo_writes_where_the_user_may_and_nowhere_else() {
     }
     let refused = |path: &Path| {
         let error = PendingFile::create(path, true, Some(&user())).expect_err("refused");
+        let hint = error.suggestion().unwrap_or_default();
+        assert!(hint.starts_with("ls -ld /"), "{hint}");
         error.chain()
     };
     let roots = dir_of(0, 0o755);
@@ -246,7 +248,12 @@ fn links_of_others_on_the_way_are_not_followed() {
     for way in [&hostile, &hostile.join(".."), &trusted_to_hostile] {
         let error = write(&way.join("b"), true, "x").expect_err("refused");
         let hint = error.suggestion().unwrap_or_default();
-        assert!(hint.contains("another user's"), "{}: {hint}", error.chain());
+        let command = format!("readlink -f {}", way.display());
+        assert!(
+            hint.contains("another user's") && hint.ends_with(&command),
+            "{}: {hint}",
+            error.chain()
+        );
     }
     let circle = theirs.path().join("circle");
     symlink(&circle, &circle).expect("links");

@@ -42,7 +42,7 @@ fn run_with<R: Recorder>() -> Exit {
     };
     let console = ConsoleSettings::resolve(&cli.common, &environment);
     let progress = Arc::new(Progress::new(console));
-    start_log(console);
+    start_log(console, &environment);
     let done = match cli.verb {
         None => print_help(),
         Some(Verb::Record(args)) => RecordSettings::resolve(args, &cli.common, &environment)
@@ -136,7 +136,7 @@ fn print(content: &[u8]) -> Result<Exit> {
 }
 
 /// Log lines go to standard error; `HOLDUP_LOG` overrides `-q` and `-v`, as `holdup=trace`.
-fn start_log(console: ConsoleSettings) {
+fn start_log(console: ConsoleSettings, environment: &Environment<'_>) {
     use tracing_subscriber::{EnvFilter, fmt};
     let level = match (console.quiet, console.verbose) {
         (true, _) => "error",
@@ -145,9 +145,8 @@ fn start_log(console: ConsoleSettings) {
         (_, 2) => "debug",
         _ => "trace",
     };
-    let filter = EnvFilter::try_from_env("HOLDUP_LOG")
-        .ok()
-        .filter(|_| !is_more_than_its_caller())
+    let filter = (environment.var)("HOLDUP_LOG")
+        .and_then(|filter| EnvFilter::try_new(filter.to_str()?).ok())
         .unwrap_or_else(|| EnvFilter::new(level));
     // Fails only where a log is set up already, which then serves.
     let _ = fmt()

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where control groups are mounted everywhere.
-const ROOT: &str = "/sys/fs/cgroup";
+pub(super) const ROOT: &str = "/sys/fs/cgroup";
 
 /// What the quotas over a process had done at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,10 +58,8 @@ impl CpuQuota {
     /// As [`CpuQuota::read`], with the mount and the text of `/proc/PID/cgroup`.
     fn below(root: &Path, cgroup: &str) -> Option<CpuQuota> {
         let mut groups = Vec::new();
-        for (mount, path) in cgroup.lines().filter_map(|line| controller(root, line)) {
-            let path = Path::new(path.trim_start_matches('/'));
-            for group in path.ancestors() {
-                let dir = mount.join(group);
+        for hierarchy in hierarchies(root, cgroup, "cpu") {
+            for (dir, group) in hierarchy.groups() {
                 if let Some(stat) = has_quota(&dir).then(|| stat_of(&dir)).flatten() {
                     groups.push(Group {
                         dir,
@@ -96,23 +94,54 @@ impl CpuQuota {
     }
 }
 
-/// The mount and the path of the line's hierarchy, if that may hold the CPU controller:
-/// `0::/path` of cgroup v2, `2:cpu,cpuacct:/path` of v1.
-fn controller<'a>(root: &Path, line: &'a str) -> Option<(PathBuf, &'a str)> {
-    let mut fields = line.splitn(3, ':');
-    let (number, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-    if number == "0" && controllers.is_empty() {
-        // Beside version 1, version 2 is mounted here.
-        let beside = root.join("unified");
-        let mount = if beside.is_dir() {
-            beside
-        } else {
-            root.to_owned()
-        };
-        return Some((mount, path));
+/// A hierarchy of control groups that a process is in.
+#[derive(Debug)]
+pub(super) struct Hierarchy<'a> {
+    mount: PathBuf,
+    /// The process's group below the mount.
+    path: &'a Path,
+    /// Whether it is that of cgroup v2.
+    pub(super) is_v2: bool,
+}
+
+impl Hierarchy<'_> {
+    /// The group and those above it: their directories, and their paths below the mount.
+    pub(super) fn groups(&self) -> impl Iterator<Item = (PathBuf, &Path)> {
+        let groups = self.path.ancestors();
+        groups.map(|group| (self.mount.join(group), group))
     }
-    let is_cpu = controllers.split(',').any(|name| name == "cpu");
-    is_cpu.then(|| (root.join(controllers), path))
+}
+
+/// The hierarchies that may hold a controller (`cpu`), by the text of `/proc/PID/cgroup`: lines
+/// `0::/path` of cgroup v2, `2:cpu,cpuacct:/path` of v1.
+pub(super) fn hierarchies<'a>(
+    root: &Path,
+    cgroup: &'a str,
+    controller: &str,
+) -> impl Iterator<Item = Hierarchy<'a>> {
+    cgroup.lines().filter_map(move |line| {
+        let mut fields = line.splitn(3, ':');
+        let (number, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
+        let is_v2 = number == "0" && controllers.is_empty();
+        let mount = if is_v2 {
+            // Beside version 1, version 2 is mounted here.
+            let beside = root.join("unified");
+            if beside.is_dir() {
+                beside
+            } else {
+                root.to_owned()
+            }
+        } else if controllers.split(',').any(|name| name == controller) {
+            root.join(controllers)
+        } else {
+            return None;
+        };
+        Some(Hierarchy {
+            mount,
+            path: Path::new(path.trim_start_matches('/')),
+            is_v2,
+        })
+    })
 }
 
 /// Whether a quota is set: `cpu.max` of v2 begins with a number, v1 has -1 for none.

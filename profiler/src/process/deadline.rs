@@ -14,7 +14,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 /// How long one read may take, of some hundred KiB at most. A disk that is asked much takes some
@@ -45,10 +45,10 @@ struct State {
     given_up: u64,
 }
 
-static STATE: Mutex<Option<State>> = Mutex::new(None);
+static STATE: LazyLock<Mutex<State>> = LazyLock::new(Mutex::default);
 
 /// The state, whatever became of a thread that held it: every change of it is complete in itself.
-fn state() -> MutexGuard<'static, Option<State>> {
+fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -71,7 +71,6 @@ fn within_patience<T: Send + 'static>(
 ) -> io::Result<T> {
     {
         let mut state = state();
-        let state = state.get_or_insert_default();
         if state.slow.contains(&server) || state.left_behind.len() >= MAX_LEFT_BEHIND {
             state.given_up += 1;
             return Err(timed_out());
@@ -84,24 +83,27 @@ fn within_patience<T: Send + 'static>(
         .stack_size(STACK)
         .spawn(move || {
             let tid = rustix::thread::gettid().as_raw_nonzero().get();
+            let answer = Answer {
+                tid,
+                send: Some(send),
+            };
             // Who asks waits for this, and for the result only so long.
             let _ = tell.send(tid);
-            let _ = send.send(act());
-            // Taken out by whoever put it in, or here if that came later.
-            if let Some(state) = state().as_mut() {
-                state.left_behind.remove(&tid);
+            if let Some(send) = &answer.send {
+                let _ = send.send(act());
             }
         })?;
     let tid = told.recv().map_err(io::Error::other)?;
     match receive.recv_timeout(patience) {
         Ok(result) => Ok(result),
-        Err(mpsc::RecvTimeoutError::Disconnected) => Err(io::Error::other("a reader panicked")),
+        Err(mpsc::RecvTimeoutError::Disconnected) => Err(panicked()),
         Err(mpsc::RecvTimeoutError::Timeout) => {
             let mut state = state();
-            let state = state.get_or_insert_default();
             // It may have come to its end at this very moment.
-            if let Ok(result) = receive.try_recv() {
-                return Ok(result);
+            match receive.try_recv() {
+                Ok(result) => return Ok(result),
+                Err(mpsc::TryRecvError::Disconnected) => return Err(panicked()),
+                Err(mpsc::TryRecvError::Empty) => {}
             }
             state.slow.insert(server);
             state.left_behind.insert(tid);
@@ -109,6 +111,20 @@ fn within_patience<T: Send + 'static>(
             tracing::warn!("{server:?} does not answer: it is not read any more");
             Err(timed_out())
         }
+    }
+}
+
+/// A thread's way to who asked. Dropped, by a panic too, the thread is not left behind any more.
+struct Answer<T> {
+    tid: i32,
+    send: Option<mpsc::SyncSender<T>>,
+}
+
+impl<T> Drop for Answer<T> {
+    fn drop(&mut self) {
+        // First, so that nobody who holds the state takes this thread for one that still waits.
+        self.send = None;
+        state().left_behind.remove(&self.tid);
     }
 }
 
@@ -165,11 +181,28 @@ impl Reader {
         let (file, mut bytes) = (Arc::clone(&self.file), vec![0; into.len()]);
         let read = move || file.read_at(&mut bytes, offset).map(|read| (bytes, read));
         let (bytes, read) = within(server, read)??;
-        let bytes = bytes.get(..read).unwrap_or_default();
-        for (to, from) in into.iter_mut().zip(bytes) {
-            *to = *from;
+        if let (Some(into), Some(bytes)) = (into.get_mut(..read), bytes.get(..read)) {
+            into.copy_from_slice(bytes);
         }
         Ok(read)
+    }
+
+    /// Reads from `offset` on until `into` is full or the file ends. Returns how many bytes there
+    /// were.
+    ///
+    /// # Errors
+    /// As [`Reader::read_at`].
+    pub fn read_full(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut filled = 0;
+        while let Some(room) = into.get_mut(filled..).filter(|room| !room.is_empty()) {
+            match self.read_at(room, offset.saturating_add(filled as u64)) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
     }
 
     /// Fills `into` from `offset` on.
@@ -177,17 +210,15 @@ impl Reader {
     /// # Errors
     /// As [`Reader::read_at`]; `UnexpectedEof` where the file ends before.
     pub fn read_exact_at(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
-        let mut filled = 0;
-        while let Some(room) = into.get_mut(filled..).filter(|room| !room.is_empty()) {
-            match self.read_at(room, offset.saturating_add(filled as u64)) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        if self.read_full(into, offset)? < into.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(())
     }
+}
+
+fn panicked() -> io::Error {
+    io::Error::other("a reader panicked")
 }
 
 fn timed_out() -> io::Error {
@@ -197,15 +228,13 @@ fn timed_out() -> io::Error {
 /// How many reads were given up.
 #[must_use]
 pub fn given_up() -> u64 {
-    state().as_ref().map_or(0, |state| state.given_up)
+    state().given_up
 }
 
 /// The threads of this process that wait in vain, by thread id. They are within the kernel, and
 /// handle the signals that they got before they do anything else.
 pub(crate) fn left_behind() -> HashSet<i32> {
-    let state = state();
-    let waiting = state.as_ref().map(|state| state.left_behind.clone());
-    waiting.unwrap_or_default()
+    state().left_behind.clone()
 }
 
 #[cfg(test)]
@@ -229,30 +258,36 @@ mod tests {
         assert_eq!(within(server(0), || 43).expect("again"), 43);
     }
 
+    /// Whether nobody is left behind, soon.
+    fn all_ended() -> bool {
+        (0..500).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            left_behind().is_empty()
+        })
+    }
+
     #[test]
     fn who_does_not_answer_is_left_behind_and_not_asked_again() {
-        let (mut reader, mut writer) = io::pipe().expect("a pipe");
-        let before = given_up();
-        let read = move || {
-            let mut byte = [0];
-            reader.read_exact(&mut byte).map(|()| byte)
-        };
-        let patience = Duration::from_millis(50);
-        let error = within_patience(server(1), patience, read).expect_err("too long");
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert_eq!(left_behind().len(), 1);
-        let error = within(server(1), || 1).expect_err("not asked");
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!(given_up() >= before + 2);
-        assert_eq!(within(server(2), || 2).expect("another"), 2);
-        // Served after all, it ends.
-        writer.write_all(b"x").expect("it waits");
-        for _ in 0..500 {
-            if left_behind().is_empty() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
+        for (number, panics) in [(1, false), (2, true)] {
+            let (mut reader, mut writer) = io::pipe().expect("a pipe");
+            let before = given_up();
+            let read = move || {
+                let mut byte = [0];
+                let read = reader.read_exact(&mut byte);
+                assert!(!panics, "on purpose");
+                read
+            };
+            let patience = Duration::from_millis(50);
+            let error = within_patience(server(number), patience, read).expect_err("too long");
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            assert_eq!(left_behind().len(), 1);
+            let error = within(server(number), || 1).expect_err("not asked");
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            assert!(given_up() >= before + 2);
+            assert_eq!(within(server(9), || 2).expect("another"), 2);
+            // Served after all, it ends.
+            writer.write_all(b"x").expect("it waits");
+            assert!(all_ended(), "{:?} are still there", left_behind());
         }
-        panic!("{:?} are still there", left_behind());
     }
 }

@@ -47,7 +47,7 @@ fn matching(pid: Pid, name: &str) -> Option<String> {
     if stat.flags & PF_KTHREAD != 0 || stat.state == b'Z' {
         return None;
     }
-    let cmdline = dir.read("cmdline").unwrap_or_default();
+    let cmdline = dir.cmdline().unwrap_or_default();
     let text = String::from_utf8_lossy(&cmdline)
         .trim_end_matches('\0')
         .replace('\0', " ");

@@ -1,9 +1,7 @@
 //! How much memory there is for us: the machine's, or less where our control group has a limit.
 
+use super::cgroup::{ROOT, hierarchies};
 use std::path::Path;
-
-/// Where control groups are mounted everywhere.
-const ROOT: &str = "/sys/fs/cgroup";
 
 /// The least that a share is, in bytes: with less a recording would show hardly any names.
 const LEAST: u64 = 16 << 20;
@@ -32,22 +30,18 @@ fn available(meminfo: &str) -> Option<u64> {
 /// The lowest limit of a group and of those above it, by the text of `/proc/self/cgroup`:
 /// `memory.max` of version 2, `memory.limit_in_bytes` of version 1.
 fn group_limit(root: &Path, cgroup: &str) -> Option<u64> {
-    let limits = cgroup.lines().filter_map(|line| {
-        let mut fields = line.splitn(3, ':');
-        let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-        let (mount, name) = if controllers.is_empty() {
-            (root.to_owned(), "memory.max")
-        } else if controllers.split(',').any(|name| name == "memory") {
-            (root.join(controllers), "memory.limit_in_bytes")
+    let limits = hierarchies(root, cgroup, "memory").filter_map(|hierarchy| {
+        let name = if hierarchy.is_v2 {
+            "memory.max"
         } else {
-            return None;
+            "memory.limit_in_bytes"
         };
-        let path = Path::new(path.trim_start_matches('/'));
         let limit = |group: &Path| {
-            let text = std::fs::read_to_string(mount.join(group).join(name)).ok()?;
+            let text = std::fs::read_to_string(group.join(name)).ok()?;
             text.trim().parse::<u64>().ok()
         };
-        path.ancestors().filter_map(limit).min()
+        let groups = hierarchy.groups();
+        groups.filter_map(|(group, _)| limit(&group)).min()
     });
     limits.min()
 }

@@ -167,12 +167,10 @@ fn copy(from: &Reader, to: &File, range: &Range<u64>, chunk: &mut [u8]) -> io::R
         let want = usize::try_from(range.end - at).unwrap_or(usize::MAX);
         let len = want.min(chunk.len());
         let room = chunk.get_mut(..len).unwrap_or_default();
-        let read = match from.read_at(room, at) {
-            Ok(0) => return Ok(()),
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
+        let read = from.read_full(room, at)?;
+        if read == 0 {
+            return Ok(());
+        }
         let bytes = room.get(..read).unwrap_or_default();
         if bytes.iter().any(|byte| *byte != 0) {
             to.write_all_at(bytes, at)?;
@@ -185,15 +183,7 @@ fn copy(from: &Reader, to: &File, range: &Range<u64>, chunk: &mut [u8]) -> io::R
 /// As much of a range as the file has.
 fn read(file: &Reader, range: Range<u64>) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap_or(0)];
-    let mut filled = 0;
-    while let Some(room) = bytes.get_mut(filled..).filter(|room| !room.is_empty()) {
-        match file.read_at(room, range.start + filled as u64) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+    let filled = file.read_full(&mut bytes, range.start)?;
     bytes.truncate(filled);
     Ok(bytes)
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::process::module::{Elf, Functions, Module};
-use crate::symbolize::{ModuleSource, Symbolizer};
+use crate::symbolize::{FrameRef, ModuleSource, Symbolizer};
 use crate::units::{Addr, Svma};
 use crate::unwind::UnwindTable;
 use object::{Object, ObjectSection};
@@ -32,6 +32,25 @@ fn file_with(content: &[u8]) -> File {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(content).unwrap();
     file
+}
+
+/// What an address of the file is called.
+fn frames(file: &File, svma: Svma, address: Addr) -> Vec<FrameRef> {
+    let source = ModuleSource {
+        name: "test".into(),
+        path: PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
+        build_id: None,
+        image: None,
+        functions: [].into(),
+    };
+    let mut frames = Vec::new();
+    Symbolizer::new().user(Some(&source), svma, address, &mut frames);
+    frames
+}
+
+/// Bytes of memory, or of disk, that a file takes.
+fn taken(file: &File) -> u64 {
+    file.metadata().unwrap().blocks() * 512
 }
 
 #[test]
@@ -66,7 +85,7 @@ fn code_and_relocations_take_no_memory() {
             .bytes
             .len() as u64;
         let copy = PrivateCopy::of(&original, &plenty()).unwrap();
-        let taken = copy.into_file().metadata().unwrap().blocks() * 512;
+        let taken = taken(&copy.into_file());
         assert!(
             taken + text <= bytes.len() as u64 + 64 * 4096,
             "{taken} bytes of {}, with {text} of code",
@@ -89,19 +108,7 @@ fn names_and_lines_are_those_of_the_original() {
     let bias = module
         .bias_for(mapping.range.start, mapping.file_offset)
         .unwrap();
-    let frames = |file: &File| {
-        let source = ModuleSource {
-            name: "test".into(),
-            path: PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
-            build_id: None,
-            image: None,
-            functions: [].into(),
-        };
-        let mut frames = Vec::new();
-        let svma = Svma(here - bias);
-        Symbolizer::new().user(Some(&source), svma, Addr(here), &mut frames);
-        frames
-    };
+    let frames = |file: &File| frames(file, Svma(here - bias), Addr(here));
     let of = |budget| {
         let copy = PrivateCopy::of(&original, &budget).unwrap();
         (copy.debug_left_out(), frames(&copy.into_file()))
@@ -176,7 +183,7 @@ fn a_huge_file_of_holes_is_no_burden() {
     assert_eq!(copy.bytes().len() as u64, MAX_LEN);
     assert!(Module::from_elf(copy.bytes()).is_ok());
     assert!(UnwindTable::from_elf(copy.bytes()).is_ok());
-    assert!(copy.into_file().metadata().unwrap().blocks() * 512 < 8 << 20);
+    assert!(taken(&copy.into_file()) < 8 << 20);
 }
 
 #[test]
@@ -274,15 +281,7 @@ fn read_all(copy: PrivateCopy) -> File {
     let _ = UnwindTable::from_elf(copy.bytes());
     let _ = Functions::from_elf(copy.bytes());
     let file = copy.into_file();
-    let source = ModuleSource {
-        name: "test".into(),
-        path: PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
-        build_id: None,
-        image: None,
-        functions: [].into(),
-    };
-    let mut frames = Vec::new();
-    Symbolizer::new().user(Some(&source), Svma(0x1000), Addr(0x1000), &mut frames);
+    let _ = frames(&file, Svma(0x1000), Addr(0x1000));
     file
 }
 
@@ -297,10 +296,9 @@ fn a_section_that_was_not_copied_cannot_be_read_whatever_it_is_called() {
         let copy = PrivateCopy::of(&with_a_hole(name, flags), &plenty()).unwrap();
         let elf = Elf::parse(copy.bytes()).unwrap();
         assert!(elf.section(name).is_none(), "{name}");
-        let blocks = |file: &File| file.metadata().unwrap().blocks() * 512;
-        let taken = blocks(&copy.file);
+        let before = taken(&copy.file);
         // Pages of zeros in what was copied are made when they are read.
-        assert!(blocks(&read_all(copy)) < taken + (64 << 20), "{name}");
+        assert!(taken(&read_all(copy)) < before + (64 << 20), "{name}");
     }
 }
 
@@ -309,11 +307,10 @@ fn holes_between_sections_take_no_memory_however_they_are_read() {
     let file = file_with(&whole(&originals()[1]));
     file.set_len(1 << 30).unwrap();
     let copy = PrivateCopy::of(&file, &plenty()).unwrap();
-    let blocks = || copy.file.metadata().unwrap().blocks();
-    let before = blocks();
+    let before = taken(&copy.file);
     assert!(copy.bytes().iter().step_by(4096).any(|byte| *byte != 0));
     assert!(copy.bytes().iter().skip(1 << 29).all(|byte| *byte == 0));
-    assert_eq!(blocks(), before);
+    assert_eq!(taken(&copy.file), before);
 }
 
 /// The number of sections, and where their names are, can be stated in ways that some readers

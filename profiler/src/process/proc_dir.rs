@@ -1,7 +1,9 @@
 //! `/proc/PID`, held open.
 
+use super::deadline::{self, Server};
+use super::device::Device;
 use crate::units::Pid;
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, openat, statx};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read};
@@ -60,6 +62,42 @@ impl ProcDir {
     /// As [`ProcDir::read`].
     pub fn open_file(&self, name: &str) -> io::Result<File> {
         self.open_with(name, OFlags::RDONLY)
+    }
+
+    /// The arguments, each with a zero behind it. They stand in the process's memory, which it may
+    /// serve itself.
+    ///
+    /// # Errors
+    /// As [`ProcDir::read`]; `TimedOut` where whoever serves the memory does not answer.
+    pub fn cmdline(&self) -> io::Result<Vec<u8>> {
+        let dir = self.try_clone()?;
+        deadline::within(Server::Memory(self.pid), move || dir.read("cmdline"))?
+    }
+
+    /// Opens the file that the process executes. The process may serve that, too.
+    ///
+    /// # Errors
+    /// As [`ProcDir::read`]; `TimedOut` where whoever serves the file does not answer.
+    pub fn open_exe(&self) -> io::Result<File> {
+        let flags = AtFlags::STATX_DONT_SYNC;
+        let stat = statx(&self.dir, "exe", flags, StatxFlags::BASIC_STATS)?;
+        let device = Device {
+            major: stat.stx_dev_major,
+            minor: stat.stx_dev_minor,
+        };
+        // A disk of the machine's has a number; nobody but the kernel serves it.
+        if device.major != 0 {
+            return self.open_file("exe");
+        }
+        let dir = self.try_clone()?;
+        deadline::within(Server::Files(device), move || dir.open_file("exe"))?
+    }
+
+    /// Whether the file that the process executes has a name yet; none where nobody tells.
+    pub(super) fn exe_has_name(&self) -> Option<bool> {
+        let flags = AtFlags::STATX_DONT_SYNC;
+        let stat = statx(&self.dir, "exe", flags, StatxFlags::NLINK).ok()?;
+        Some(stat.stx_nlink > 0)
     }
 
     /// Opens with `flags`; the descriptor is closed on exec.

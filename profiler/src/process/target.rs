@@ -1,7 +1,7 @@
 //! One process, pinned.
 
 use super::comm::parse_comm;
-use super::deadline::{self, Server};
+use super::deadline::{self, Reader, Server};
 use super::errors::{Barrier, TargetError};
 use super::exit;
 use super::proc_dir::{self, PF_KTHREAD, ProcDir, is_denied, is_gone};
@@ -11,9 +11,9 @@ use rustix::io::Errno;
 use rustix::process::{PidfdFlags, pidfd_open};
 use rustix::thread::CapabilitySet;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::process::ExitStatus;
 
 /// `EM_X86_64` of the ELF specification.
@@ -66,16 +66,16 @@ impl Target {
         let status = dir.read("status").map_err(cannot)?;
         let uid = proc_dir::status_number(&status, "Uid").unwrap_or(u32::MAX);
         let exe_error = |error: io::Error| unreadable(pid, Some(uid), error);
-        let exe_file = dir.open_file("exe").map_err(exe_error)?;
+        let exe_file = dir.open_exe().map_err(exe_error)?;
         check_elf(&exe_file, &comm)?;
         let exe_link = dir.read_link("exe").map_err(exe_error)?;
-        let unlinked = exe_file.metadata().is_ok_and(|meta| meta.nlink() == 0);
+        let unlinked = dir.exe_has_name() == Some(false);
         let (exe, exe_deleted) = match exe_link.strip_suffix(b" (deleted)") {
             // A file may really be called so: then it still has a name.
             Some(path) if unlinked => (path.to_vec(), true),
             _ => (exe_link, false),
         };
-        let cmdline = parse_cmdline(&dir.read("cmdline").map_err(cannot)?);
+        let cmdline = parse_cmdline(&dir.cmdline().map_err(cannot)?);
         // `maps` and `mem` ask for more than `exe` does: better now than in the middle.
         dir.read("maps").map_err(exe_error)?;
         Ok(Target {
@@ -167,9 +167,9 @@ impl Target {
     /// Opens the file the process executes, also where its path now names another or none.
     ///
     /// # Errors
-    /// Those of the system.
+    /// Those of the system; `TimedOut` where whoever serves it does not answer.
     pub fn open_exe(&self) -> io::Result<File> {
-        self.dir.open_file("exe")
+        self.dir.open_exe()
     }
 
     /// Start of the process in clock ticks since boot.
@@ -297,10 +297,11 @@ fn has_ended(pidfd: &OwnedFd) -> io::Result<bool> {
 }
 
 /// Tests that the stacks of this program are those that we can walk.
-fn check_elf(mut exe: &File, comm: &str) -> Result<(), TargetError> {
+fn check_elf(exe: &File, comm: &str) -> Result<(), TargetError> {
     let comm = comm.to_owned();
     let mut head = [0u8; 20];
-    if let Err(source) = exe.read_exact(&mut head) {
+    let read = Reader::of(exe).and_then(|exe| exe.read_exact_at(&mut head, 0));
+    if let Err(source) = read {
         return Err(TargetError::Executable { comm, source });
     }
     let [0x7f, b'E', b'L', b'F', class, data, ..] = head else {

@@ -16,15 +16,21 @@ pub struct Invoker {
 }
 
 impl Invoker {
+    /// Who called this program, whatever rights it has beyond its caller's.
+    #[must_use]
+    pub fn caller() -> Invoker {
+        Invoker {
+            uid: getuid(),
+            gid: getgid(),
+            groups: getgroups().unwrap_or_default(),
+        }
+    }
+
     /// Who called this program where it is setuid root; none where it is not, or root called.
     #[must_use]
     pub fn of_setuid() -> Option<Invoker> {
-        let uid = getuid();
-        (geteuid().is_root() && !uid.is_root()).then(|| Invoker {
-            uid,
-            gid: getgid(),
-            groups: getgroups().unwrap_or_default(),
-        })
+        let is_setuid = geteuid().is_root() && !getuid().is_root();
+        is_setuid.then(Invoker::caller)
     }
 
     /// Reads `SUDO_UID`, `SUDO_GID` and `SUDO_USER` through `lookup`. None where we are not

@@ -4,10 +4,26 @@ use flate2::read::ZlibDecoder;
 use object::{CompressionFormat, Object, ObjectSection};
 use std::io::Read;
 
-/// Whether all compressed sections (those of debug information, or all others) hold what they
-/// claim to hold, and no more than `most` bytes together. Whoever reads them takes the memory that
-/// they claim, and a few bytes can claim, or be, any number.
-pub(super) fn are_honest(elf: &object::File<'_>, debug: bool, most: u64) -> bool {
+/// Whether the compressed sections of debug information claim to hold no more than `most` bytes
+/// together, in a format that is read. Whether they hold that is for the process that reads them to
+/// find out, whose memory has a limit.
+pub(super) fn debug_fits(elf: &object::File<'_>, most: u64) -> bool {
+    fit(elf, true, most, |_, _| true)
+}
+
+/// Whether all other compressed sections hold what they claim to hold, and no more than `most` bytes
+/// together. Whoever reads them takes the memory that they claim, and a few bytes can claim, or be,
+/// any number.
+pub(super) fn others_are_honest(elf: &object::File<'_>, most: u64) -> bool {
+    fit(elf, false, most, holds)
+}
+
+fn fit(
+    elf: &object::File<'_>,
+    debug: bool,
+    most: u64,
+    is_honest: impl Fn(&[u8], u64) -> bool,
+) -> bool {
     let mut left = most;
     elf.sections()
         .filter(|section| {
@@ -27,7 +43,7 @@ pub(super) fn are_honest(elf: &object::File<'_>, debug: bool, most: u64) -> bool
             left = rest;
             let data = section.compressed_data().ok();
             range.format == CompressionFormat::Zlib
-                && data.is_some_and(|data| holds(data.data, range.uncompressed_size))
+                && data.is_some_and(|data| is_honest(data.data, range.uncompressed_size))
         })
 }
 

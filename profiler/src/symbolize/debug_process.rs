@@ -3,20 +3,24 @@
 //! What it takes to read it is not known beforehand: a few bytes of DWARF may stand for any
 //! number of rows, functions, ranges and inlined calls, and the library reads them into memory as
 //! they come. So whoever reads a hostile file runs out of memory or of time. Here that is a child
-//! without privileges, with limits on both, and what it cannot read has no source lines. The
-//! parent goes on.
+//! with limits on both, without capabilities and with the few system calls that reading takes; what
+//! it cannot read has no source lines. The parent goes on. Its user it cannot change: the right to
+//! was given up when the recording began.
 //!
 //! The child is a fork without `exec`: it needs the file's descriptor and this library, and the
 //! pages that it never touches are shared with the parent.
 
 use super::library::{find, new_blazesym};
 use super::limits::{MAX_NAME, MAX_SYMBOL, cut};
+use super::system_calls::keep_reading_only;
 use super::time::time_of;
 use crate::units::Svma;
 use blazesym::symbolize::source::Source;
 use blazesym::symbolize::{CodeInfo, Sym};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitOptions,
+};
 use rustix::thread::CapabilitySets;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -76,20 +80,28 @@ pub(super) struct DebugProcess {
     answers: File,
     /// Bytes of data that it was born with.
     born_with: u64,
+    /// Bytes of data that it had at its last answer. It takes no more before it is asked again.
+    data: u64,
+    /// Bytes of data that it may have; none before it is told.
+    limit: Option<u64>,
     /// CPU time that it has used up to the last answer.
     used: Duration,
 }
 
 impl DebugProcess {
-    /// Forks. `files` are what `source` names by descriptor; nothing else stays open.
+    /// Forks. `file` is what `source` may name by descriptor; nothing else stays open.
     ///
     /// # Errors
     /// Those of fork(2) and pipe(2).
-    pub(super) fn start(source: &Source<'static>, files: &[&File]) -> io::Result<DebugProcess> {
+    pub(super) fn start(source: &Source<'static>, file: &File) -> io::Result<DebugProcess> {
         let (requests_out, requests) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let (answers, answers_out) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        let mut keep: Vec<RawFd> = files.iter().map(|file| file.as_raw_fd()).collect();
-        keep.extend([requests_out.as_raw_fd(), answers_out.as_raw_fd()]);
+        rustix::io::ioctl_fionbio(&answers, true)?;
+        let mut keep = [
+            file.as_raw_fd(),
+            requests_out.as_raw_fd(),
+            answers_out.as_raw_fd(),
+        ];
         keep.sort_unstable();
         let born_with = data_of("self")?;
         let parent = rustix::process::getpid();
@@ -114,14 +126,16 @@ impl DebugProcess {
             pid => {
                 restore_signals(&signals);
                 let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
-                let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
-                rustix::io::ioctl_fionbio(&answers, true)?;
+                let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
+                    .inspect_err(|_| end_child(pid))?;
                 Ok(DebugProcess {
                     pid,
                     pidfd,
                     requests: requests.into(),
                     answers: answers.into(),
                     born_with,
+                    data: born_with,
+                    limit: None,
                     used: Duration::ZERO,
                 })
             }
@@ -129,20 +143,24 @@ impl DebugProcess {
     }
 
     /// Bytes of memory that it takes beyond what it was born with.
-    pub(super) fn grown(&self) -> u64 {
-        let now = data_of(&self.pid.to_string()).unwrap_or(0);
-        now.saturating_sub(self.born_with)
+    pub(super) const fn grown(&self) -> u64 {
+        self.data.saturating_sub(self.born_with)
     }
 
     /// Lets it take so many bytes beyond what it was born with.
-    pub(super) fn limit(&self, bytes: u64) {
+    pub(super) fn limit(&mut self, bytes: u64) {
         let most = self.born_with.saturating_add(bytes);
+        if self.limit == Some(most) {
+            return;
+        }
         let limit = Rlimit {
             current: Some(most),
             maximum: rustix::process::getrlimit(Resource::Data).maximum,
         };
         // Where the kernel refuses, the limit that was set last holds.
-        let _ = rustix::process::prlimit(Some(self.pid), Resource::Data, limit);
+        if rustix::process::prlimit(Some(self.pid), Resource::Data, limit).is_ok() {
+            self.limit = Some(most);
+        }
     }
 
     /// Asks for an address of the file, and adds the CPU time that it took to `spent`, which it
@@ -157,6 +175,7 @@ impl DebugProcess {
         let used = self.time().unwrap_or(self.used);
         *spent += used.saturating_sub(self.used);
         self.used = used;
+        self.data = data_of(&self.pid.to_string()).unwrap_or(self.data);
         match serde_json::from_slice(&answer?) {
             Ok(Answer::Found(symbol)) => Ok(Some(symbol)),
             Ok(Answer::Nothing) => Ok(None),
@@ -220,6 +239,12 @@ impl DebugProcess {
         let found = unsafe { libc::clock_getcpuclockid(self.pid.as_raw_pid(), &raw mut clock) };
         (found == 0).then(|| time_of(clock))?
     }
+}
+
+/// Ends a child that nobody has waited for yet, so that its number is still its own.
+fn end_child(pid: Pid) {
+    let _ = rustix::process::kill_process(pid, Signal::KILL);
+    let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
 }
 
 impl Drop for DebugProcess {
@@ -312,7 +337,11 @@ fn contain(keep: &[RawFd], parent: Pid, signals: &Mask) -> io::Result<()> {
     };
     rustix::thread::set_capabilities(None, nothing)?;
     rustix::thread::set_no_new_privs(true)?;
-    Ok(())
+    match keep_reading_only() {
+        // The kernel was built without: the other limits stay.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+        done => done,
+    }
 }
 
 fn close_range(first: RawFd, last: RawFd) {
@@ -367,5 +396,43 @@ impl DebugSymbol {
                 })
                 .collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_has_no_rights_but_to_read() {
+        let file = File::open("/lib/x86_64-linux-gnu/libc.so.6").expect("libc");
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let source = Source::Elf(blazesym::symbolize::source::Elf::new(path));
+        let mut child = DebugProcess::start(&source, &file).expect("a child");
+        let (mut spent, most) = (Duration::ZERO, Duration::from_secs(60));
+        child.ask(Svma(0x1000), &mut spent, most).expect("it reads");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.pid));
+        let status = status.expect("it lives");
+        for line in [
+            "CapInh:\t0000000000000000",
+            "CapPrm:\t0000000000000000",
+            "CapEff:\t0000000000000000",
+            "CapAmb:\t0000000000000000",
+            "NoNewPrivs:\t1",
+            "Seccomp:\t2",
+        ] {
+            assert!(status.lines().any(|l| l == line), "no {line:?} in {status}");
+        }
+    }
+
+    #[test]
+    fn a_child_that_cannot_be_pinned_leaves_nothing_behind() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("600")
+            .spawn()
+            .expect("a child");
+        end_child(Pid::from_child(&child));
+        let again = child.wait().expect_err("it was waited for");
+        assert_eq!(again.raw_os_error(), Some(libc::ECHILD));
     }
 }

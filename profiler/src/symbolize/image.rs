@@ -2,10 +2,8 @@
 
 use super::compressed;
 use super::crates::dependency_crates;
-use super::debug_link::{DebugLink, names_another};
 use super::origin::Crates;
 use super::source::ModuleSource;
-use crate::process::{Budget, PrivateCopy};
 use blazesym::symbolize::source::{Elf, Source};
 use object::{Object, ObjectSection, ObjectSegment, SegmentFlags};
 use std::fs::File;
@@ -17,9 +15,8 @@ use std::path::{Path, PathBuf};
 /// A module's file: open for as long as names are asked for, so that one that is replaced or
 /// deleted while the target runs keeps giving the names of what runs.
 pub(super) struct Image {
-    file: File,
     /// Held, so that its path (by way of `/proc/self/fd`) stays good.
-    linked: Option<File>,
+    pub(super) file: File,
     /// Where names are looked up, best first: the file itself, its separate debug file.
     pub(super) tables: Vec<Source<'static>>,
     /// Where inlined frames and lines are looked up.
@@ -30,14 +27,12 @@ pub(super) struct Image {
 }
 
 impl Image {
-    /// Opens the module's file, or makes one of its bytes.
+    /// Opens the module's file, or makes one of its bytes. Compressed sections may unpack to
+    /// `unpacked` bytes.
     ///
     /// # Errors
     /// Where the file cannot be opened, is no regular file, or is no ELF file.
-    ///
-    /// A debug file that it names is copied within `budget`; compressed sections may unpack to
-    /// `unpacked` bytes.
-    pub(super) fn open(module: &ModuleSource, budget: &Budget, unpacked: u64) -> io::Result<Image> {
+    pub(super) fn open(module: &ModuleSource, unpacked: u64) -> io::Result<Image> {
         let file = match &module.image {
             Some(bytes) => in_memory(bytes)?,
             // A path of the target's making may name a pipe: that must not hang us.
@@ -49,47 +44,25 @@ impl Image {
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("not a regular file"));
         }
-        let Sections { any, debug, link } = sections(&file, unpacked)?;
+        let Sections { any, debug } = sections(&file, unpacked)?;
         let path = by_descriptor(&file);
         let separate = module.build_id.as_deref().and_then(separate_debug_file);
-        let linked = link
-            .filter(|_| separate.is_none())
-            .and_then(|link| link.open(&file))
-            // Whoever wrote the link may write to the file, too.
-            .and_then(|file| PrivateCopy::of(&file, budget).ok())
-            .map(PrivateCopy::into_file);
-        let linked = linked.and_then(|file| {
-            let found = sections(&file, unpacked).ok()?;
-            found.any.then_some((file, found.debug))
-        });
-        let (linked, linked_debug) = match linked {
-            Some((file, debug)) => (Some(file), debug),
-            None => (None, Debug::None),
-        };
-        let separate = separate.or_else(|| linked.as_ref().map(by_descriptor));
         // The library looks for sections even where a file says that it has none.
         let mut tables: Vec<_> = any.then(|| elf(&path, false)).into_iter().collect();
         tables.extend(separate.iter().map(|path| elf(path, false)));
         let debug_of = match &separate {
             _ if debug == Debug::Some => Some(elf(&path, true)),
-            Some(separate) if linked_debug != Debug::TooMuch => Some(elf(separate, true)),
-            _ => None,
+            Some(separate) => Some(elf(separate, true)),
+            None => None,
         };
-        let too_much = debug_of.is_none() && [debug, linked_debug].contains(&Debug::TooMuch);
+        let too_much = debug_of.is_none() && debug == Debug::TooMuch;
         Ok(Image {
             file,
-            linked,
             tables,
             debug: debug_of,
             left_out: too_much.then_some("it is compressed, and more than may be unpacked"),
             crates: None,
         })
-    }
-
-    /// The files that the sources name by descriptor.
-    pub(super) fn files(&self) -> Vec<&File> {
-        let linked = self.linked.iter();
-        std::iter::once(&self.file).chain(linked).collect()
     }
 
     /// The crates in the module, found on first use: the scan reads all read-only data.
@@ -134,12 +107,15 @@ fn elf(path: &Path, debug_syms: bool) -> Source<'static> {
     Source::Elf(elf)
 }
 
+/// Sections by which a file names another one: debug link, and two kinds of supplement. The library
+/// would open whatever they name, with rights that the file's owner may not have: it never gets to
+/// see the debug information of a file that has one. Private copies have none.
+const NAMING: [&str; 3] = [".gnu_debuglink", ".gnu_debugaltlink", ".debug_sup"];
+
 struct Sections {
     /// Whether there are any.
     any: bool,
     debug: Debug,
-    /// Names a file for it.
-    link: Option<DebugLink>,
 }
 
 /// The debug information that a file has of its own.
@@ -149,28 +125,27 @@ enum Debug {
     None,
     /// Some that can be read.
     Some,
-    /// It is compressed, and does not hold what it claims or more than may be unpacked.
+    /// It is compressed, in a way that is not read or to more than may be unpacked.
     TooMuch,
 }
 
 fn sections(file: &File, unpacked: u64) -> io::Result<Sections> {
     let image = map(file)?;
     let elf = object::File::parse(&*image).map_err(io::Error::other)?;
-    let has = |name| elf.section_by_name(name).is_some();
-    if !compressed::are_honest(&elf, false, unpacked) {
+    let has = |name: &str| elf.section_by_name(name).is_some();
+    if !compressed::others_are_honest(&elf, unpacked) {
         return Err(io::Error::other(
             "its compressed sections cannot be unpacked",
         ));
     }
-    let debug = match has(".debug_info") && !names_another(&elf) {
-        true if compressed::are_honest(&elf, true, unpacked) => Debug::Some,
+    let debug = match has(".debug_info") && !NAMING.into_iter().any(has) {
+        true if compressed::debug_fits(&elf, unpacked) => Debug::Some,
         true => Debug::TooMuch,
         false => Debug::None,
     };
     Ok(Sections {
         any: elf.sections().next().is_some(),
         debug,
-        link: DebugLink::of(&elf),
     })
 }
 

@@ -17,15 +17,38 @@ pub(super) const SHORT_NAME: usize = 256;
 /// Bytes of names that are kept at their full length.
 pub(super) const MAX_NAMES: usize = 32 << 20;
 
-/// CPU time that the names of one module may take. A program of some hundred MiB takes a few
-/// tenths of a second on a slow machine.
-pub(super) const MODULE_TIME: Duration = Duration::from_millis(1500);
+/// CPU time that the names of one module may take, and its source lines as much again. A program
+/// of some hundred MiB takes a few tenths of a second on a slow machine.
+const MODULE_TIME: Duration = Duration::from_millis(1500);
 
-/// CPU time that all modules may take together which need more than [`MODEST_TIME`] each.
-pub(super) const ALL_TIME: Duration = Duration::from_secs(3);
+/// CPU time that the names of all modules may take together which need more than [`MODEST_TIME`]
+/// each, and their source lines as much again.
+const ALL_TIME: Duration = Duration::from_secs(3);
 
 /// CPU time that a module has in any case.
-pub(super) const MODEST_TIME: Duration = Duration::from_millis(50);
+const MODEST_TIME: Duration = Duration::from_millis(50);
+
+/// CPU time that all modules took together, for names or for source lines.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct TotalTime(Duration);
+
+impl TotalTime {
+    /// A module that had taken `before` has taken `now`.
+    pub(super) fn add(&mut self, before: Duration, now: Duration) {
+        // What a module takes while it is modest is nobody's to pay for.
+        let over = |time: Duration| time.saturating_sub(MODEST_TIME);
+        self.0 += over(now).saturating_sub(over(before));
+    }
+
+    /// What one module may take.
+    pub(super) fn module(self) -> Duration {
+        if self.0 > ALL_TIME {
+            MODEST_TIME
+        } else {
+            MODULE_TIME
+        }
+    }
+}
 
 /// A name of at most `most` bytes; a longer one loses its end, and shows that.
 pub(super) fn cut(name: &str, most: usize) -> Cow<'_, str> {
@@ -80,6 +103,19 @@ impl fmt::Write for Bounded {
 mod tests {
     use super::*;
     use fmt::Write;
+
+    #[test]
+    fn who_took_all_the_time_leaves_the_modest_theirs() {
+        let mut total = TotalTime::default();
+        for _ in 0..1000 {
+            total.add(Duration::ZERO, MODEST_TIME);
+        }
+        assert_eq!(total.module(), MODULE_TIME);
+        for _ in 0..3 {
+            total.add(MODEST_TIME, MODULE_TIME);
+        }
+        assert_eq!(total.module(), MODEST_TIME);
+    }
 
     #[test]
     fn names_are_cut_between_characters() {

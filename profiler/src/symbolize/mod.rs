@@ -7,7 +7,6 @@
 
 mod compressed;
 mod crates;
-mod debug_link;
 mod debug_process;
 mod demangle;
 mod frame;
@@ -23,6 +22,7 @@ mod path;
 mod readable;
 mod source;
 mod symbolizer;
+mod system_calls;
 mod time;
 
 pub use crates::dependency_crates;

@@ -6,11 +6,11 @@ use super::image::Image;
 use super::kernel;
 use super::left_out::LeftOut;
 use super::library::{find, new_blazesym};
-use super::limits::{ALL_TIME, MODEST_TIME, MODULE_TIME};
+use super::limits::TotalTime;
 use super::names::{Namer, Names};
 use super::source::ModuleSource;
 use super::time::thread_time;
-use crate::process::{Budget, memory};
+use crate::process::memory;
 use crate::units::{Addr, Svma};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -33,6 +33,8 @@ const MAX_DEBUG_FAILURES: u32 = 3;
 /// Most processes that read debug information at a time.
 const MAX_READERS: usize = 8;
 
+const LINES_TOO_LONG: &str = "its debug information takes too long";
+
 /// Names addresses, and remembers them. Stays on one thread.
 pub struct Symbolizer {
     blazesym: blazesym::symbolize::Symbolizer,
@@ -46,12 +48,10 @@ pub struct Symbolizer {
     names: Names,
     unresolved: u64,
     kernel_warned: bool,
-    /// For debug files that modules name.
-    budget: Budget,
     /// Bytes of memory for reading debug information, of all processes that do so together.
     debug_memory: u64,
-    /// CPU time that modules took which are not modest.
-    spent: Duration,
+    names_time: TotalTime,
+    lines_time: TotalTime,
     left_out: LeftOut,
 }
 
@@ -62,7 +62,9 @@ struct Module {
     /// Reads the debug information, from the first address on.
     reader: Option<DebugProcess>,
     /// CPU time that its names have taken.
-    spent: Duration,
+    names_time: Duration,
+    /// CPU time that its source lines have taken: nothing that its names have to pay for.
+    lines_time: Duration,
     /// Whether its names take too long: they are not looked up any more.
     too_long: bool,
 }
@@ -107,9 +109,9 @@ impl Symbolizer {
             names: Names::default(),
             unresolved: 0,
             kernel_warned: false,
-            budget: Budget::of_machine(),
             debug_memory: memory::share(16, 256 << 20),
-            spent: Duration::ZERO,
+            names_time: TotalTime::default(),
+            lines_time: TotalTime::default(),
             left_out: LeftOut::default(),
         }
     }
@@ -246,7 +248,7 @@ impl Symbolizer {
             return index;
         }
         let begun = thread_time();
-        let image = Image::open(source, &self.budget, self.debug_memory)
+        let image = Image::open(source, self.debug_memory)
             .inspect_err(|error| {
                 tracing::debug!(path = %source.path.display(), %error, "no symbols");
             })
@@ -265,7 +267,8 @@ impl Symbolizer {
             image,
             debug_failures: 0,
             reader: None,
-            spent: thread_time().saturating_sub(begun),
+            names_time: thread_time().saturating_sub(begun),
+            lines_time: Duration::ZERO,
             too_long: false,
         });
         self.by_path.insert(key, index);
@@ -276,21 +279,15 @@ impl Symbolizer {
     }
 
     fn look_up(&mut self, index: usize, source: &ModuleSource, svma: Svma) -> Vec<Frame> {
-        let spent = self.modules.get(index).map(|module| module.spent);
-        let spent = spent.unwrap_or_default();
+        let taken = |module: &Module| (module.names_time, module.lines_time);
+        let before = self.modules.get(index).map(taken).unwrap_or_default();
         let frames = self.look_up_within(index, source, svma);
         let Some(module) = self.modules.get_mut(index) else {
             return frames;
         };
-        // What a module takes while it is modest is nobody's to pay for.
-        let over = |time: Duration| time.saturating_sub(MODEST_TIME);
-        self.spent += over(module.spent).saturating_sub(over(spent));
-        let most = if self.spent > ALL_TIME {
-            MODEST_TIME
-        } else {
-            MODULE_TIME
-        };
-        if module.spent > most && !module.too_long {
+        self.names_time.add(before.0, module.names_time);
+        self.lines_time.add(before.1, module.lines_time);
+        if module.names_time > self.names_time.module() && !module.too_long {
             module.too_long = true;
             module.without_lines();
             self.left_out
@@ -305,6 +302,8 @@ impl Symbolizer {
         let Some(module) = self.modules.get_mut(index) else {
             return Vec::new();
         };
+        let asked = thread_time();
+        module.lines_time += asked.saturating_sub(begun);
         let Some(image) = module.image.as_mut().filter(|_| !module.too_long) else {
             return vec![self.unnamed(source, svma)];
         };
@@ -360,7 +359,7 @@ impl Symbolizer {
             frame.start = start;
         }
         if let Some(module) = self.modules.get_mut(index) {
-            module.spent += thread_time().saturating_sub(begun);
+            module.names_time += thread_time().saturating_sub(asked);
         }
         frames
     }
@@ -376,15 +375,21 @@ impl Symbolizer {
         let mut alone = false;
         loop {
             self.make_room(index, alone);
+            let most = self.lines_time.module();
             let module = self.modules.get_mut(index)?;
             let image = module.image.as_ref()?;
             let table = image.debug.as_ref()?;
             if module.debug_failures >= MAX_DEBUG_FAILURES {
                 return None;
             }
+            if module.lines_time > most {
+                module.without_lines();
+                self.left_out.lines(source, LINES_TOO_LONG);
+                return None;
+            }
             let reader = match module.reader.take() {
                 Some(reader) => Ok(reader),
-                None => DebugProcess::start(table, &image.files()),
+                None => DebugProcess::start(table, &image.file),
             };
             let mut reader = match reader {
                 Ok(reader) => reader,
@@ -402,7 +407,7 @@ impl Symbolizer {
             let others: u64 = others.map(DebugProcess::grown).sum();
             reader.limit(self.debug_memory.saturating_sub(others));
             let module = self.modules.get_mut(index)?;
-            let why = match reader.ask(svma, &mut module.spent, MODULE_TIME) {
+            let why = match reader.ask(svma, &mut module.lines_time, most) {
                 Ok(found) => {
                     module.reader = Some(reader);
                     return found;
@@ -419,7 +424,7 @@ impl Symbolizer {
                     continue;
                 }
                 Err(Failure::Died) => "its debug information takes too much memory",
-                Err(Failure::TooLong) => "its debug information takes too long",
+                Err(Failure::TooLong) => LINES_TOO_LONG,
             };
             module.without_lines();
             self.left_out.lines(source, why);

@@ -41,6 +41,43 @@ pub(crate) fn line_program(rows: u64) -> String {
 
 /// The same, of a function that does something on its way.
 pub(crate) fn line_program_of(code: &str, rows: u64) -> String {
+    // The same line, at the next address.
+    program(code, UNIT, &format!(".fill {rows}, 1, 0x20"))
+}
+
+/// A function `wanted` each of whose first bytes, of which there are `units`, has a unit of its own.
+/// They have one line program, of so many bytes and without rows: it takes time, and no memory, for
+/// each unit.
+pub(crate) fn slow_line_program(units: u64, bytes: u64) -> String {
+    let unit = UNIT.replace(
+        "wanted\n    .quad end - wanted\n    .long 0",
+        "wanted + nth\n    .quad 1\n    .long 0",
+    );
+    let units = format!(".set nth, 0\n.rept {units}\n{unit}\n.set nth, nth + 1\n.endr");
+    // Statements begin here, and do not.
+    program("", &units, &format!(".fill {bytes}, 1, 6"))
+}
+
+/// A unit of `wanted`.
+const UNIT: &str = r#"
+    .long 1f - 0f
+0:
+    .value 4
+    .long 0
+    .byte 8
+    .uleb128 1
+    .quad wanted
+    .quad end - wanted
+    .long 0
+    .uleb128 2
+    .asciz "wanted"
+    .quad wanted
+    .quad end - wanted
+    .byte 0
+1:
+"#;
+
+fn program(code: &str, units: &str, lines: &str) -> String {
     format!(
         r#"
     .text
@@ -70,21 +107,7 @@ end:
     .uleb128 0x12, 0x07
     .byte 0, 0, 0
     .section .debug_info,"",@progbits
-    .long info_end - info_begin
-info_begin:
-    .value 4
-    .long 0
-    .byte 8
-    .uleb128 1
-    .quad wanted
-    .quad end - wanted
-    .long 0
-    .uleb128 2
-    .asciz "wanted"
-    .quad wanted
-    .quad end - wanted
-    .byte 0
-info_end:
+    {units}
     .section .debug_line,"",@progbits
     .long line_end - line_begin
 line_begin:
@@ -101,7 +124,7 @@ program:
     .byte 0, 9, 2
     .quad wanted
     .byte 0x13                # the next line, at the same address
-    .fill {rows}, 1, 0x20     # the same line, at the next address
+    {lines}
     .byte 2                   # on to the end
     .uleb128 256
     .byte 0, 1, 1
@@ -119,4 +142,38 @@ pub(crate) fn symbol(path: &Path, name: &str) -> u64 {
     let bytes = std::fs::read(path).expect("reads");
     let elf = object::File::parse(&*bytes).expect("an ELF file");
     elf.symbol_by_name(name).expect("the symbol").address()
+}
+
+/// Where in a file the headers of compressed sections (`Elf64_Chdr`) are. Eight bytes on, each
+/// claims a length.
+///
+/// # Panics
+/// Where it is no ELF file.
+pub(crate) fn compression_headers(image: &[u8]) -> Vec<usize> {
+    use object::{Object, ObjectSection, SectionFlags};
+    let elf = object::File::parse(image).expect("an ELF file");
+    elf.sections()
+        .filter(|section| {
+            matches!(section.flags(), SectionFlags::Elf { sh_flags, .. }
+                if sh_flags.contains(object::elf::SHF_COMPRESSED))
+        })
+        .filter_map(|section| section.file_range().map(|(at, _)| at as usize))
+        .collect()
+}
+
+/// A name that doubles with every letter of it: `f(T0, T1, …)`, each type made of two of the one
+/// before it.
+pub(crate) fn bomb(n: usize) -> String {
+    let mut symbol = format!("_Z{}f{n}4pairIiiE", 1 + n.to_string().len());
+    for level in 0..24 {
+        let before = match level {
+            0 => "S0_".to_owned(),
+            n => {
+                let digit = char::from_digit(n, 36).expect("few");
+                format!("S{}_", digit.to_ascii_uppercase())
+            }
+        };
+        symbol.push_str(&format!("S_I{before}{before}E"));
+    }
+    symbol
 }

@@ -1,6 +1,6 @@
 //! Libraries for a target to load.
 
-use crate::hostile_support::{COMPRESSED, line_program_of, shared_object};
+use crate::hostile_support::{COMPRESSED, bomb, line_program_of, shared_object};
 use object::elf::{self, FileHeader64, SectionHeader64};
 use object::pod::from_bytes_mut;
 use object::read::elf::{FileHeader as _, SectionHeader as _};
@@ -93,23 +93,6 @@ pub(crate) fn packed_lines(dir: &Path) -> Vec<PathBuf> {
 
 pub(crate) fn lines(dir: &Path) -> Vec<PathBuf> {
     vec![sleeping(dir, "lines", 48 << 20, &[])]
-}
-
-/// A name that doubles with every letter of it: `f(T0, T1, …)`, each type made of two of the one
-/// before it.
-pub(crate) fn bomb(n: usize) -> String {
-    let mut symbol = format!("_Z{}f{n}4pairIiiE", 1 + n.to_string().len());
-    for level in 0..24 {
-        let before = match level {
-            0 => "S0_".to_owned(),
-            n => {
-                let digit = char::from_digit(n, 36).expect("few");
-                format!("S{}_", digit.to_ascii_uppercase())
-            }
-        };
-        symbol.push_str(&format!("S_I{before}{before}E"));
-    }
-    symbol
 }
 
 pub(crate) fn names(dir: &Path) -> Vec<PathBuf> {

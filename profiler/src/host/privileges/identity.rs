@@ -94,14 +94,11 @@ pub fn is_more_than_its_caller() -> bool {
 #[must_use]
 pub fn user_of_files(invoker: Option<&Invoker>) -> Option<Invoker> {
     let not_root = |user: &Invoker| !user.uid.is_root();
-    let caller = || Invoker {
-        uid: getuid(),
-        gid: getgid(),
-        groups: getgroups().unwrap_or_default(),
-    };
     match invoker {
         Some(invoker) => Some(invoker.clone()).filter(not_root),
-        None => is_more_than_its_caller().then(caller).filter(not_root),
+        None => is_more_than_its_caller()
+            .then(Invoker::caller)
+            .filter(not_root),
     }
 }
 
