@@ -191,7 +191,7 @@ fn modules(target: &Target) -> io::Result<Vec<Code>> {
             };
             let tokio = image
                 .ok()
-                .and_then(|image| TokioImage::from_elf(&image).ok());
+                .and_then(|(copy, _)| TokioImage::from_elf(copy.bytes()).ok());
             Code {
                 name: mapping.file_name(),
                 facts,
