@@ -9,6 +9,7 @@
 //! had ended, are told as one.
 
 use super::stack_facts::WaitRole;
+use super::sweep::{Piece, Sweep};
 use super::thread_sums::ThreadSums;
 use crate::recording::{ProcessId, StackId, Tables, ThreadId};
 use crate::runtime::tokio::RuntimeHandle;
@@ -26,6 +27,9 @@ pub(super) struct MultiThread {
 
 /// The handle of a runtime, and its process. The handle of a later one may be at the same address.
 type Handle = (ProcessId, RuntimeHandle);
+
+/// What the threads of a dropped runtime take to end, at most: nobody waits for them.
+const WAY_OUT: Nanos = Nanos(20_000_000);
 
 /// From when to when something was.
 type Life = (Timestamp, Timestamp);
@@ -161,19 +165,23 @@ impl Homes {
         workers.map(|thread| self.of_thread(*thread)).collect()
     }
 
-    /// How many of `threads`, of those that were ever workers, lived at once at most.
+    /// How many of `threads`, of those that were ever workers, lived at once: the most, but for a
+    /// twentieth of the time in which any did. Workers of a runtime that was dropped may still be on
+    /// their way out when those of the next one begin.
     pub(super) fn at_once(&self, threads: impl Iterator<Item = ThreadId>) -> usize {
-        let mut changes: Vec<(Timestamp, isize)> = threads
-            .filter_map(|thread| self.workers.get(&thread))
-            .flat_map(|(begin, end)| [(*begin, 1), (*end, -1)])
-            .collect();
-        // An end comes before a begin at the same time.
-        changes.sort_unstable();
-        let counts = changes.iter().scan(0_isize, |count, (_, change)| {
-            *count += change;
-            Some(*count)
+        let mut sweep = Sweep::new(Timestamp(0));
+        let lives = threads.filter_map(|thread| Some((thread, self.workers.get(&thread)?)));
+        let lives = lives.map(|(thread, (begin, end))| Piece::new(thread, *begin, *end));
+        sweep.finish(lives.collect(), Timestamp(u64::MAX));
+        let times = sweep.at_once(sweep.peak());
+        let any: Nanos = times.iter().skip(1).copied().sum();
+        let mut more = Nanos::ZERO;
+        let counts = times.iter().enumerate().skip(1).rev();
+        let mut most = counts.filter(|(_, time)| {
+            more += **time;
+            more.0 >= any.0.div_ceil(20)
         });
-        counts.max().map_or(0, isize::unsigned_abs)
+        most.next().map_or(0, |(count, _)| count)
     }
 }
 
@@ -196,7 +204,7 @@ fn runtimes<'a>(
         let mut last: Option<Runtime<'a>> = None;
         for (life, thread) in workers {
             match &mut last {
-                Some(last) if life.0 < last.life.1 => {
+                Some(last) if !follows(life, last.life) => {
                     last.life.1 = last.life.1.max(life.1);
                     last.workers.push(thread);
                 }
@@ -214,27 +222,37 @@ fn runtimes<'a>(
     runtimes
 }
 
+/// Whether what lived for `next` came after what lived for `last`, whose threads may still have been
+/// on their way out.
+fn follows(next: Life, last: Life) -> bool {
+    let shorter = (next.1 - next.0).min(last.1 - last.0);
+    let way_out = Nanos(shorter.0 / 4).min(WAY_OUT);
+    next.0.0 >= last.1.0.saturating_sub(way_out.0)
+}
+
 fn without_number(name: &str) -> &str {
     name.trim_end_matches(|letter: char| letter.is_ascii_digit() || "-_#:. ".contains(letter))
 }
 
 /// Puts runtimes into rows, each of runtimes that follow each other.
 fn rows(runtimes: Vec<Runtime<'_>>) -> Vec<(Runtime<'_>, MultiThread)> {
-    // By process and name, the end of each row.
-    let mut rows: BTreeMap<(ProcessId, &str), Vec<(Timestamp, MultiThread)>> = BTreeMap::new();
+    // By process and name, the life of the last runtime of each row.
+    let mut rows: BTreeMap<(ProcessId, &str), Vec<(Life, MultiThread)>> = BTreeMap::new();
     let placed = runtimes.into_iter().map(|runtime| {
         let (process, _) = runtime.handle;
-        let (begin, end) = runtime.life;
         let rows = rows.entry((process, runtime.name)).or_default();
-        let row = match rows.iter_mut().find(|(ended, _)| *ended <= begin) {
+        let row = match rows
+            .iter_mut()
+            .find(|(last, _)| follows(runtime.life, *last))
+        {
             Some(row) => {
-                row.0 = end;
+                row.0 = runtime.life;
                 row.1
             }
             None => {
                 let first = runtime.workers.first().copied();
                 let row = MultiThread { process, first };
-                rows.push((end, row));
+                rows.push((runtime.life, row));
                 row
             }
         };

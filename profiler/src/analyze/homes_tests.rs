@@ -116,6 +116,19 @@ fn a_runtime_made_anew_is_the_same_row() {
 }
 
 #[test]
+fn workers_may_still_end_when_the_next_ones_begin() {
+    let mut workers = Workers::new();
+    for (tid, life, handle) in [(1, (0, 41), A), (2, (40, 80), A), (3, (78, 100), B)] {
+        workers.worker(tid, "app", life, Some(handle));
+        workers.worker(tid + 10, "app", life, Some(handle));
+    }
+    let homes = workers.homes();
+    assert_eq!(homes.runtimes(), BTreeSet::from([home(1)]));
+    let threads = [1, 2, 3, 11, 12, 13].map(thread);
+    assert_eq!(homes.at_once(threads.into_iter()), 2);
+}
+
+#[test]
 fn a_pool_thread_belongs_to_the_runtime_beside_which_it_lived() {
     let mut workers = Workers::new();
     workers.worker(1, "app", (0, 40), Some(A));

@@ -5,7 +5,7 @@
 
 use super::concurrency::{Concurrent, Track};
 use super::homes::{Homes, MultiThread};
-use super::role_times::RoleTimes;
+use super::role_times::{RoleTimes, TimesInRole};
 use super::stack_facts::{WaitRole, class_of, most};
 use super::sweep::Sweep;
 use super::thread_times::{self, BalancedTimes};
@@ -211,14 +211,21 @@ impl Evidence<'_> {
     /// How many workers there were at a time.
     ///
     /// A `block_in_place` moves a worker's core to a thread of the blocking pool, so over time more
-    /// threads have been workers than there are workers. Threads that were nothing else count one
-    /// each; of the others, the time that they were workers for is summed, and each length of the
-    /// recording in it is a worker.
+    /// threads have been workers than there are workers. Threads that were little else count one each;
+    /// of the others, the time that they were workers for is summed, and each length of the recording
+    /// in it is a worker.
     fn worker_count(&self, runtime: MultiThread) -> usize {
+        // A worker begins, and ends, as a thread of the blocking pool.
         let is_steady = |times: &RoleTimes| {
-            times.main_wait_role() == Some(WaitRole::MULTI_THREAD)
-                && !times.has(WaitRole::HandedOff)
-                && !times.has(WaitRole::POOL)
+            let of = |role| {
+                times
+                    .roles
+                    .get(&role)
+                    .map_or(Nanos::ZERO, TimesInRole::time)
+            };
+            let elsewhere = of(WaitRole::HandedOff) + of(WaitRole::POOL);
+            let known = of(WaitRole::MULTI_THREAD) + elsewhere;
+            times.main_wait_role() == Some(WaitRole::MULTI_THREAD) && elsewhere.0 <= known.0 / 10
         };
         let steady = self.threads_of(runtime);
         let steady = steady.filter(|(_, times)| is_steady(times));

@@ -20,9 +20,9 @@ const MAX_CORES: usize = 1 << 12;
 #[derive(Debug, Default)]
 pub(super) struct SampleCollector {
     sums: HashMap<(ThreadId, StackId), u64>,
-    /// By process and core: the last tick seen.
-    ticks: HashMap<(ProcessId, Option<Addr>), u32>,
-    /// Processes in which a tick went backwards: it is none.
+    /// By process and core: the last tick seen, and of which thread.
+    ticks: HashMap<(ProcessId, Option<Addr>), (u32, ThreadId)>,
+    /// Processes in which a tick went backwards within one thread: it is none.
     doubted: HashSet<ProcessId>,
     /// Polls by their tick.
     ticked: Polls,
@@ -71,8 +71,12 @@ impl SampleCollector {
             self.ticks.clear();
         }
         let core = (process, sample.core);
-        let before = self.ticks.insert(core, tick).unwrap_or(tick);
-        if tick.wrapping_sub(before) > u32::MAX / 2 && self.doubted.insert(process) {
+        let now = (tick, sample.thread);
+        let (before, thread) = self.ticks.insert(core, now).unwrap_or(now);
+        // Where a runtime is dropped and made anew, another core may be at the same address.
+        let same_core = thread == sample.thread;
+        let backwards = tick.wrapping_sub(before) > u32::MAX / 2;
+        if same_core && backwards && self.doubted.insert(process) {
             tracing::warn!(
                 "the worker's tick of process {} of the recording is not where its tokio should \
                  have it",

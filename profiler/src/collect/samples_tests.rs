@@ -114,6 +114,16 @@ fn a_tick_that_runs_backwards_is_not_believed() {
         "{found:?}"
     );
     assert_eq!(found.len(), 1);
+    // Another thread's core at the same address begins at 0.
+    let mut other = sample(20, Some(3), Some(1), 0);
+    other.thread.tid = Tid(8);
+    let found = polls(&[
+        (sample(0, Some(100), Some(1), 0), &a),
+        (sample(10, Some(100), Some(1), 0), &a),
+        (other, &a),
+    ]);
+    let evidence: Vec<_> = found.iter().map(|poll| poll.evidence).collect();
+    assert_eq!(evidence, [PollEvidence::Tick]);
     // Around the end of its 32 bits it still counts up.
     let found = polls(&[
         (sample(0, Some(u32::MAX), Some(1), 0), &a),
