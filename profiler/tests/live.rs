@@ -146,7 +146,18 @@ fn build_fixtures(arguments: &Arguments) -> ExitCode {
             }
         }
     }
-    ExitCode::SUCCESS
+    match library::build() {
+        Ok(paths) => {
+            for path in paths {
+                println!("{}", path.display());
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn scenarios(variant: Variant) -> Vec<Trial> {

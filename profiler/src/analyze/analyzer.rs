@@ -135,7 +135,7 @@ impl Analyzer {
         let woken_stacks = woken_stacks(&whole, &runtimes);
         let cpu_stacks = cpu_stacks(&whole, &runtimes);
         let causes = Causes::of(tables);
-        let sites = sites(&whole, &causes);
+        let sites = sites(&whole, &runtimes, &causes);
         let long_polls = long_polls(&whole, &runtimes);
         let call_sites = call_sites(&whole, &runtimes, &causes);
         let throttling = throttling::throttling(&whole);

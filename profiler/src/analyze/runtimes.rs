@@ -247,16 +247,24 @@ impl Evidence<'_> {
             .iter()
             .map(|times| (times.thread, times))
             .collect();
-        let kind = RuntimeKind::CurrentThread;
         self.role_times
             .iter()
             .filter(|(_, times)| times.has(WaitRole::CURRENT_THREAD))
-            .map(|(&thread, _)| {
+            .map(|(&thread, times)| {
+                // A `LocalSet` parks as the `block_on` does in which it runs.
+                let is_local_set = times.has(WaitRole::BLOCK_ON);
+                let kind = if is_local_set {
+                    RuntimeKind::LocalSet
+                } else {
+                    RuntimeKind::CurrentThread
+                };
                 let sweep = self.concurrent.of(Track::CurrentThread(thread));
                 let own = balanced.get(&thread).copied();
-                let states = own
-                    .map(|times| times.states_as(WaitRole::CURRENT_THREAD))
-                    .unwrap_or_default();
+                let states_as = |role| own.map(|times| times.states_as(role)).unwrap_or_default();
+                let mut states = states_as(WaitRole::CURRENT_THREAD);
+                if is_local_set {
+                    thread_times::add_all(&mut states, &states_as(WaitRole::BLOCK_ON));
+                }
                 let owner = Owner::CurrentThread(thread);
                 let driver = waits.in_driver.get(&owner).copied();
                 let pid = self.whole.pid(thread.process);

@@ -5,13 +5,14 @@ use super::causes::Causes;
 use super::location::{Location, location, task};
 use super::object_groups::{MAX_OBJECTS, groups, shorten, sum_objects};
 use super::quantile::Distribution;
-use super::stack_facts::{class_of, has_site, most, object, whole_stack};
+use super::runtimes::{RuntimeIndex, Runtimes};
+use super::stack_facts::{WaitRole, class_of, has_site, most, object, whole_stack};
 use super::totals::WaitTimes;
 use super::wakers::Wakers;
 use super::whole::Whole;
 use crate::cause::{Cause, Suggestion};
 use crate::recording::{ObjectId, ProcessId, Stack, StackId};
-use crate::report::{ObjectTotal, Site, TASK_IDS, TaskIdTotal, TaskTotal};
+use crate::report::{ObjectTotal, RuntimeShare, Site, TASK_IDS, TaskIdTotal, TaskTotal};
 use crate::runtime::{Role, State};
 use crate::units::Nanos;
 use std::cmp::Reverse;
@@ -29,7 +30,8 @@ struct Key {
 #[derive(Default)]
 struct SiteWaits {
     times: WaitTimes,
-    max: Nanos,
+    /// By runtime.
+    runtimes: BTreeMap<RuntimeIndex, WaitTimes>,
     durations: Distribution,
     stacks: BTreeMap<StackId, Nanos>,
     /// By stack and object, none being waits whose object is not known: waits and time.
@@ -39,9 +41,8 @@ struct SiteWaits {
 }
 
 impl SiteWaits {
-    fn add(&mut self, stack: StackId, times: WaitTimes, max: Nanos) {
+    fn add(&mut self, stack: StackId, times: WaitTimes) {
         self.times.add(times);
-        self.max = self.max.max(max);
         *self.stacks.entry(stack).or_default() += times.blocked;
     }
 
@@ -66,11 +67,11 @@ impl Sites {
 }
 
 /// All sites: by state, and each state's by time, longest first.
-pub(super) fn sites(whole: &Whole<'_>, causes: &Causes) -> Vec<Site> {
+pub(super) fn sites(whole: &Whole<'_>, runtimes: &Runtimes, causes: &Causes) -> Vec<Site> {
     let mut all = sites_of_stacks(whole);
     for (&id, stack) in &whole.totals.stacks {
         let Some(site) = all.get(id) else { continue };
-        site.add(id, whole.finished(id), stack.max);
+        site.add(id, whole.finished(id));
         site.durations.add(&stack.durations);
         site.wakers.add_others(stack.other_wakers);
         for (task, waits, time) in stack.tasks.iter() {
@@ -86,9 +87,16 @@ pub(super) fn sites(whole: &Whole<'_>, causes: &Causes) -> Vec<Site> {
     }
     for (open, times) in whole.open() {
         if let Some(site) = all.get(open.stack) {
-            site.add(open.stack, times, times.blocked);
+            site.add(open.stack, times);
             site.durations.add_open(times.blocked);
             site.add_object((open.stack, open.began_for), 1, times.blocked);
+        }
+    }
+    for (thread, stack, times) in whole.waits() {
+        let role = WaitRole::of(whole.tables, stack);
+        let runtime = runtimes.of_wait(thread, role);
+        if let (Some(site), Some(runtime)) = (all.get(stack), runtime) {
+            site.runtimes.entry(runtime).or_default().add(times);
         }
     }
     for (key, (waits, _)) in &whole.totals.wakers {
@@ -167,7 +175,7 @@ fn site(whole: &Whole<'_>, causes: &Causes, key: Key, waits: SiteWaits) -> Site 
         .filter_map(|&(time, id)| Some((stack(id)?, time.0)));
     let tasks = tasks(with_stack);
     let worst = stacks.first().and_then(|&(_, id)| stack(id));
-    let [p50, p99] = waits.durations.quantiles([0.50, 0.99], waits.max);
+    let [p50, p99] = waits.durations.quantiles([0.50, 0.99], waits.times.max);
     let objects = objects.into_iter().map(|object| ObjectTotal {
         kind: object.kind,
         name: object.name,
@@ -185,6 +193,7 @@ fn site(whole: &Whole<'_>, causes: &Causes, key: Key, waits: SiteWaits) -> Site 
         task_ids: task_ids(waits.task_ids),
         state: key.state,
         role: key.role,
+        runtimes: shares(waits.runtimes),
         wait: key.location.wait.to_string(),
         cause,
         call,
@@ -196,7 +205,7 @@ fn site(whole: &Whole<'_>, causes: &Causes, key: Key, waits: SiteWaits) -> Site 
         evidence,
         waits: waits.times.waits,
         total_ns: waits.times.blocked,
-        max_ns: waits.max,
+        max_ns: waits.times.max,
         p50_ns: p50,
         p99_ns: p99,
         runqueue_ns: waits.times.runqueue,
@@ -204,6 +213,20 @@ fn site(whole: &Whole<'_>, causes: &Causes, key: Key, waits: SiteWaits) -> Site 
         stack: worst.map(whole_stack).unwrap_or_default(),
         truncated: worst.and_then(|stack| stack.truncated),
     }
+}
+
+fn shares(runtimes: BTreeMap<RuntimeIndex, WaitTimes>) -> Vec<RuntimeShare> {
+    let mut shares: Vec<RuntimeShare> = runtimes
+        .into_iter()
+        .map(|(runtime, times)| RuntimeShare {
+            runtime: runtime.id(),
+            waits: times.waits,
+            total_ns: times.blocked,
+            max_ns: times.max,
+        })
+        .collect();
+    shares.sort_by_key(|share| Reverse(share.total_ns));
+    shares
 }
 
 /// Stacks of a site, the one with the most time first.

@@ -22,6 +22,8 @@ impl WaitRole {
     pub(super) const MULTI_THREAD: WaitRole = WaitRole::Role(Role::Worker(Flavor::MultiThread));
     /// The thread of a `current_thread` runtime.
     pub(super) const CURRENT_THREAD: WaitRole = WaitRole::Role(Role::Worker(Flavor::CurrentThread));
+    /// A thread in a `block_on` of a `multi_thread` runtime.
+    pub(super) const BLOCK_ON: WaitRole = WaitRole::Role(Role::BlockOn);
     /// A thread of the blocking pool.
     pub(super) const POOL: WaitRole = WaitRole::Role(Role::PoolThread);
 

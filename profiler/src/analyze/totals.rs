@@ -43,6 +43,8 @@ pub(super) struct WaitTimes {
     pub(super) waits: u64,
     pub(super) blocked: Nanos,
     pub(super) runqueue: Nanos,
+    /// The longest blocked part.
+    pub(super) max: Nanos,
 }
 
 impl WaitTimes {
@@ -50,14 +52,16 @@ impl WaitTimes {
         self.waits = self.waits.saturating_add(more.waits);
         self.blocked += more.blocked;
         self.runqueue += more.runqueue;
+        self.max = self.max.max(more.max);
     }
 
-    /// Takes away what is not to be counted; the number of waits stays.
+    /// Takes away what is not to be counted; the number of waits stays, and the longest one.
     pub(super) fn without(self, part: WaitTimes) -> WaitTimes {
         WaitTimes {
             waits: self.waits,
             blocked: self.blocked.saturating_sub(part.blocked),
             runqueue: self.runqueue.saturating_sub(part.runqueue),
+            max: self.max,
         }
     }
 }
@@ -66,7 +70,6 @@ impl WaitTimes {
 #[derive(Clone, Debug, Default)]
 pub(super) struct StackWaits {
     pub(super) times: WaitTimes,
-    pub(super) max: Nanos,
     pub(super) durations: Durations,
     pub(super) tasks: Tasks,
     /// Waits whose waker found no room in [`Totals::wakers`].
@@ -191,6 +194,7 @@ impl Totals {
             waits: sum.waits,
             blocked: sum.blocked,
             runqueue: sum.runqueue,
+            max: sum.max,
         };
         let key = (sum.thread, sum.stack);
         let add = |all: &mut WaitTimes| all.add(times);
@@ -206,7 +210,6 @@ impl Totals {
         }
         let stack = self.stacks.entry(sum.stack).or_default();
         stack.times.add(times);
-        stack.max = stack.max.max(sum.max);
         stack.durations.add_histogram(&sum.histogram);
         let mut add = |object: Option<ObjectId>, most: usize| {
             let key = (sum.stack, object);

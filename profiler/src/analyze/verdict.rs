@@ -1,10 +1,8 @@
 //! The main finding of a recording.
 
 use super::thread_times::sum;
-use crate::report::{
-    LongPollSite, RuntimeKind, RuntimeReport, Site, ThreadReport, ThrottlingReport, Verdict,
-};
-use crate::runtime::{Flavor, Role, State};
+use crate::report::{LongPollSite, RuntimeReport, Site, ThreadReport, ThrottlingReport, Verdict};
+use crate::runtime::{Role, State};
 use crate::units::{Nanos, Pid};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -206,21 +204,20 @@ fn cpu_share(runtime: &RuntimeReport, findings: &Findings<'_>) -> f64 {
 
 /// The worst site of the runtime's blocked waits, and the longest of them.
 fn worst_site(runtime: &RuntimeReport, sites: &[Site]) -> (Option<usize>, Nanos) {
-    let flavor = match runtime.kind {
-        RuntimeKind::MultiThread => Flavor::MultiThread,
-        RuntimeKind::CurrentThread => Flavor::CurrentThread,
+    let shares = || {
+        let blocked = sites.iter().enumerate();
+        let blocked = blocked.filter(|(_, site)| {
+            site.state == State::Blocked && matches!(site.role, Role::Worker(_))
+        });
+        blocked.filter_map(|(index, site)| {
+            let mut own = site.runtimes.iter();
+            let share = own.find(|share| share.runtime == runtime.id)?;
+            Some((index, share))
+        })
     };
-    let of_runtime = |site: &&Site| {
-        site.pid == runtime.pid && site.state == State::Blocked && site.role == Role::Worker(flavor)
-    };
-    let longest = sites
-        .iter()
-        .filter(of_runtime)
-        .map(|site| site.max_ns)
-        .max()
-        .unwrap_or_default();
-    // Sites are sorted, so that the first is the worst.
-    (sites.iter().position(|site| of_runtime(&site)), longest)
+    let longest = shares().map(|(_, share)| share.max_ns).max();
+    let worst = shares().max_by_key(|(index, share)| (share.total_ns, Reverse(*index)));
+    (worst.map(|(index, _)| index), longest.unwrap_or_default())
 }
 
 fn state(runtime: &RuntimeReport, state: State) -> Nanos {
@@ -230,6 +227,7 @@ fn state(runtime: &RuntimeReport, state: State) -> Nanos {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::RuntimeKind;
 
     const MS: u64 = 1_000_000;
 

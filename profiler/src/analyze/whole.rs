@@ -61,6 +61,7 @@ impl<'a> Whole<'a> {
             waits: 0,
             blocked: woken - wait.since,
             runqueue: self.start - woken,
+            max: Nanos::ZERO,
         };
         let by_thread = self.before.entry((wait.thread, wait.stack)).or_default();
         by_thread.add(part);
@@ -132,10 +133,12 @@ impl<'a> Whole<'a> {
     pub(super) fn open(&self) -> impl Iterator<Item = (&'a OpenWait, WaitTimes)> {
         self.open_waits.iter().map(|open| {
             let woken = blocked_until(open, self.end);
+            let blocked = woken - open.since.max(self.start);
             let times = WaitTimes {
                 waits: 1,
-                blocked: woken - open.since.max(self.start),
+                blocked,
                 runqueue: self.end - woken.max(self.start),
+                max: blocked,
             };
             (open, times)
         })

@@ -160,6 +160,7 @@ fn root(report: &Report, runtime: Option<&str>, state: State) -> String {
         .map_or("", |runtime| match runtime.kind {
             RuntimeKind::MultiThread => " multi_thread",
             RuntimeKind::CurrentThread => " current_thread",
+            RuntimeKind::LocalSet => " LocalSet",
         });
     format!("{id}{kind}")
 }

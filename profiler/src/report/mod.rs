@@ -16,7 +16,8 @@ pub use cpu_part::CpuPart;
 pub use panics::{PanicReport, PanicSite};
 pub use report::{
     BlockingPool, CpuSite, CpuUse, LongPollSite, LongestPoll, ObjectGroup, ObjectTotal,
-    OpenWaitReport, Report, RuntimeKind, RuntimeReport, Site, StackTotal, StateTimes, Stretch,
-    TASK_IDS, TaskIdTotal, TaskTotal, ThreadReport, ThrottlingReport, WakerTotal, WokenStack,
+    OpenWaitReport, Report, RuntimeKind, RuntimeReport, RuntimeShare, Site, StackTotal, StateTimes,
+    Stretch, TASK_IDS, TaskIdTotal, TaskTotal, ThreadReport, ThrottlingReport, WakerTotal,
+    WokenStack,
 };
 pub use verdict::Verdict;

@@ -205,8 +205,23 @@ pub struct WokenStack {
 pub enum RuntimeKind {
     /// `multi_thread`.
     MultiThread,
-    /// `current_thread` or a `LocalSet`.
+    /// `current_thread`.
     CurrentThread,
+    /// A `LocalSet` that a thread runs in a `block_on` of a `multi_thread` runtime.
+    LocalSet,
+}
+
+/// The waits of one runtime at a site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RuntimeShare {
+    /// Which runtime, as [`RuntimeReport::id`].
+    pub runtime: String,
+    /// Finished and open waits.
+    pub waits: u64,
+    /// As [`Site::total_ns`].
+    pub total_ns: Nanos,
+    /// As [`Site::max_ns`].
+    pub max_ns: Nanos,
 }
 
 /// One tokio runtime.
@@ -329,6 +344,9 @@ pub struct Site {
     /// The role of the threads during these waits.
     #[serde(serialize_with = "role_name")]
     pub role: Role,
+    /// The runtimes whose threads waited here, the one with the most time first; empty where they
+    /// belong to none.
+    pub runtimes: Vec<RuntimeShare>,
     /// What was called, as `std::fs::read` or `nanosleep`: the library function that the site
     /// called, or else the system call.
     pub wait: String,

@@ -67,7 +67,7 @@ struct Counted {
 
 fn check(host: Host) -> Result<Complaints, String> {
     let built = Built::new()?;
-    let mut command = built.host(host)?;
+    let mut command = built.host(host);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut running = Child::spawn("the host", &mut command)?;
     let mut lines = running.stdout()?;
@@ -163,67 +163,96 @@ struct Built {
     dir: PathBuf,
 }
 
+/// Builds the library and its hosts for a machine without a compiler, and returns their paths.
+pub(crate) fn build() -> Result<Vec<PathBuf>, String> {
+    let built = Built::new()?;
+    let hosts = [Host::Loads, Host::Linked, Host::Both];
+    let hosts = hosts.map(|host| built.program(host));
+    Ok(hosts
+        .into_iter()
+        .chain([built.library.clone(), built.copy()])
+        .collect())
+}
+
 impl Built {
     fn new() -> Result<Built, String> {
         let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/library");
         let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let dir = tmp.parent().unwrap_or(tmp).join("fixtures/library");
         let library = dir.join("release/liblibrary.so");
-        if std::env::var_os("HOLDUP_FIXTURES").is_none_or(|how| how != "prebuilt") {
-            run(Command::new(env!("CARGO"))
-                .args([
-                    "build",
-                    "--release",
-                    "--locked",
-                    "--quiet",
-                    "--manifest-path",
-                ])
-                .arg(sources.join("Cargo.toml"))
-                .arg("--target-dir")
-                .arg(&dir)
-                .env_remove("RUSTFLAGS")
-                .env_remove("CARGO_ENCODED_RUSTFLAGS")
-                .env_remove("CARGO_BUILD_TARGET"))?;
-        }
-        Ok(Built {
+        let built = Built {
             library,
             sources,
             dir,
-        })
+        };
+        if std::env::var_os("HOLDUP_FIXTURES").is_none_or(|how| how != "prebuilt") {
+            built.build()?;
+        }
+        Ok(built)
     }
 
-    fn host(&self, host: Host) -> Result<Command, String> {
-        if matches!(host, Host::Python) {
-            let mut python = Command::new("python3");
-            let host = self.sources.join("host.py");
-            python.arg(host).arg(MILLIS).arg(&self.library);
-            return Ok(python);
+    fn build(&self) -> Result<(), String> {
+        run(Command::new(env!("CARGO"))
+            .args([
+                "build",
+                "--release",
+                "--locked",
+                "--quiet",
+                "--manifest-path",
+            ])
+            .arg(self.sources.join("Cargo.toml"))
+            .arg("--target-dir")
+            .arg(&self.dir)
+            .env_remove("RUSTFLAGS")
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
+            .env_remove("CARGO_BUILD_TARGET"))?;
+        // The loader knows a file by its inode.
+        std::fs::copy(&self.library, self.copy()).map_err(|error| error.to_string())?;
+        for host in [Host::Loads, Host::Linked, Host::Both] {
+            self.compile(host)?;
         }
-        let program = self.dir.join(format!("host-{host:?}"));
+        Ok(())
+    }
+
+    fn copy(&self) -> PathBuf {
+        self.dir.join("libcopy.so")
+    }
+
+    fn program(&self, host: Host) -> PathBuf {
+        self.dir.join(format!("host-{host:?}"))
+    }
+
+    fn compile(&self, host: Host) -> Result<(), String> {
         let mut compiler = Command::new("cc");
-        compiler.arg("-O1").arg("-o").arg(&program);
+        compiler.arg("-O1").arg("-o").arg(self.program(host));
         compiler.arg(self.sources.join("host.c"));
         if !matches!(host, Host::Loads) {
             let folder = self.dir.join("release");
             compiler.arg("-DLINKED").arg(&self.library);
             compiler.arg(format!("-Wl,-rpath,{}", folder.display()));
         }
-        run(compiler.args(["-ldl", "-lpthread"]))?;
-        let mut command = Command::new(program);
+        run(compiler.args(["-ldl", "-lpthread"]))
+    }
+
+    fn host(&self, host: Host) -> Command {
+        if matches!(host, Host::Python) {
+            let mut python = Command::new("python3");
+            let host = self.sources.join("host.py");
+            python.arg(host).arg(MILLIS).arg(&self.library);
+            return python;
+        }
+        let mut command = Command::new(self.program(host));
         command.arg(MILLIS);
         match host {
             Host::Loads => {
                 command.arg(&self.library);
             }
             Host::Both => {
-                // The loader knows a file by its inode.
-                let copy = self.dir.join("libcopy.so");
-                std::fs::copy(&self.library, &copy).map_err(|error| error.to_string())?;
-                command.arg(copy);
+                command.arg(self.copy());
             }
             Host::Linked | Host::Python => {}
         }
-        Ok(command)
+        command
     }
 }
 

@@ -65,6 +65,8 @@ impl Programs {
         arguments.extend(["--color", "never"].map(str::to_owned));
         // The checks' own checks need no kernel.
         arguments.extend(["--skip", "checks::"].map(str::to_owned));
+        // A guest has no Python.
+        arguments.extend(["--skip", "library::loaded_by_python"].map(str::to_owned));
         let mut skipped: Vec<&str> = Vec::new();
         if !selection.all_variants {
             skipped.extend(LEFT_OUT);

@@ -5,8 +5,9 @@ use crate::analyze::testing::story::Random;
 use crate::analyze::testing::{app, library, recording, runtime, stack, thread};
 use crate::recording::{Recording, SampleSum, Sampling, StackId, Waker, WakerId};
 use crate::report::{RuntimeKind, Verdict};
+use crate::runtime::tokio::RuntimeHandle;
 use crate::runtime::{Flavor, Role, State};
-use crate::units::{Nanos, Pid, Tid};
+use crate::units::{Addr, Nanos, Pid, Tid};
 
 const WORKER: Role = Role::Worker(Flavor::MultiThread);
 const CURRENT: Role = Role::Worker(Flavor::CurrentThread);
@@ -213,6 +214,81 @@ fn each_current_thread_runtime_is_one() {
     assert_eq!(of(2).runtime.as_deref(), Some("rt1"));
     assert_eq!(of(1).runtime.as_deref(), Some("rt2"));
     assert_eq!(of(3).runtime.as_deref(), Some("rt0"));
+}
+
+/// Workers of two runtimes wait at one place; one runtime stands still, the other does not.
+#[test]
+fn each_runtime_has_its_own_waits_of_a_site() {
+    let mut recording = recording(2_000_000_000);
+    let mut of_runtime = |handle: u64, state: State| {
+        let id = match state {
+            State::Blocked => blocked(&mut recording, WORKER),
+            _ => plain(&mut recording, state, WORKER),
+        };
+        let stack = recording.tables.stacks.last_mut().expect("just pushed");
+        stack.runtime = Some(RuntimeHandle(Addr(handle)));
+        id
+    };
+    let (app, side) = (
+        of_runtime(0x1000, State::Blocked),
+        of_runtime(0x2000, State::Blocked),
+    );
+    let idle = of_runtime(0x2000, State::Idle);
+    for tid in 1..=4 {
+        recording.push_thread(tid);
+    }
+    recording.push_open(1, app, 0);
+    recording.push_open(2, app, 0);
+    for tid in [3, 4] {
+        recording.push_wait(tid, idle, 0, 1_000_000_000);
+        recording.push_wait(tid, side, 1_000_000_000, 1_000_001_000);
+        recording.push_wait(tid, idle, 1_000_001_000, 2_000_000_000);
+    }
+    let report = build(&recording);
+    let runtimes: Vec<_> = report
+        .runtimes
+        .iter()
+        .map(|r| (&*r.id, r.workers))
+        .collect();
+    assert_eq!(runtimes, [("rt0", 2), ("rt1", 2)]);
+    let wedged = report.runtimes.iter().map(|r| r.wedged_ns.0);
+    assert_eq!(wedged.collect::<Vec<_>>(), [2_000_000_000, 0]);
+    let [site] = &report.sites[..] else {
+        panic!("one place");
+    };
+    let shares = site.runtimes.iter();
+    let shares: Vec<_> = shares
+        .map(|share| (&*share.runtime, share.waits, share.max_ns.0))
+        .collect();
+    assert_eq!(shares, [("rt0", 2, 2_000_000_000), ("rt1", 2, 1_000)]);
+    // By itself the other one is healthy: the long waits are not its.
+    recording.interval().open_waits.clear();
+    let report = build(&recording);
+    assert!(
+        matches!(&report.verdict, Verdict::Healthy { longest_ns, .. } if longest_ns.0 == 1_000),
+        "{:?}",
+        report.verdict
+    );
+}
+
+/// A thread that runs a `LocalSet` parks in the `block_on` around it.
+#[test]
+fn parks_of_a_local_set_are_its_own() {
+    let mut recording = recording(1_000);
+    let poll = blocked(&mut recording, CURRENT);
+    let park = plain(&mut recording, State::Idle, Role::BlockOn);
+    let idle = plain(&mut recording, State::Idle, WORKER);
+    for tid in 1..=2 {
+        recording.push_thread(tid);
+    }
+    recording.push_wait(1, poll, 0, 20);
+    recording.push_wait(1, park, 20, 1_000);
+    recording.push_wait(2, idle, 0, 1_000);
+    let report = build(&recording);
+    let local = &report.runtimes[1];
+    assert_eq!(local.kind, RuntimeKind::LocalSet);
+    assert_eq!(local.states[&State::Blocked], Nanos(20));
+    assert_eq!(local.states[&State::Idle], Nanos(980));
 }
 
 #[test]

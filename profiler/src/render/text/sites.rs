@@ -8,7 +8,7 @@ use super::wakers;
 use crate::counted::counted;
 use crate::recording::ObjectKind;
 use crate::render::{count, display_name, duration, percent, process_name, sanitize};
-use crate::report::{ObjectGroup, ObjectTotal, RuntimeKind, Site};
+use crate::report::{ObjectGroup, ObjectTotal, RuntimeKind, RuntimeReport, Site};
 use crate::runtime::{Flavor, Role, State};
 use crate::units::Nanos;
 use crate::unwind::Truncation;
@@ -23,6 +23,8 @@ const IN_FULL: usize = 5;
 const APART: usize = 3;
 /// Objects named for each site.
 const OBJECTS: usize = 3;
+/// Runtimes named for each site.
+const RUNTIMES: usize = 3;
 /// Said of a site whose function is a framework's.
 const INLINED: &str = "your function was inlined into this one; line tables tell which";
 /// Tasks named for each site.
@@ -77,15 +79,14 @@ pub(super) fn blocked(page: &mut Page<'_>) -> io::Result<()> {
 }
 
 fn worker_time(page: &Page<'_>, role: Role) -> Nanos {
-    let kind = match role {
-        Role::Worker(Flavor::MultiThread) => RuntimeKind::MultiThread,
-        Role::Worker(Flavor::CurrentThread) => RuntimeKind::CurrentThread,
+    let is_multi_thread = match role {
+        Role::Worker(flavor) => flavor == Flavor::MultiThread,
         Role::PoolThread | Role::BlockOn | Role::None => return Nanos::ZERO,
     };
     page.report
         .runtimes
         .iter()
-        .filter(|runtime| runtime.kind == kind)
+        .filter(|runtime| (runtime.kind == RuntimeKind::MultiThread) == is_multi_thread)
         .flat_map(|runtime| runtime.states.values().copied())
         .sum()
 }
@@ -121,6 +122,7 @@ fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
     if let Some(process) = process_name(page.report, site.pid) {
         page.detail("process", &sanitize(&process))?;
     }
+    runtimes(page, site)?;
     page.detail("in", &display_name(&site.wait))?;
     if site.inlined_into {
         page.detail("note", INLINED)?;
@@ -159,6 +161,32 @@ fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
         page.labelled((WARN, "      note"), indent, &text)?;
     }
     Ok(())
+}
+
+/// Of several runtimes, those whose threads waited here.
+fn runtimes(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
+    let alike = |runtime: &&RuntimeReport| {
+        let multi_thread = runtime.kind == RuntimeKind::MultiThread;
+        multi_thread == (site.role == Role::Worker(Flavor::MultiThread))
+    };
+    if page.report.runtimes.iter().filter(alike).count() < 2 {
+        return Ok(());
+    }
+    let parts: Vec<String> = match site.runtimes.as_slice() {
+        [only] => vec![only.runtime.clone()],
+        shares => shares
+            .iter()
+            .take(RUNTIMES)
+            .map(|share| {
+                let part = share.total_ns.share_of(site.total_ns);
+                format!("{} {}", share.runtime, percent(part))
+            })
+            .collect(),
+    };
+    if parts.is_empty() {
+        return Ok(());
+    }
+    page.detail("runtime", &parts.join(", "))
 }
 
 /// What was waited for, where the call does not say it already. Lengths of time are in the waits,

@@ -46,7 +46,11 @@ fn title(page: &Page<'_>, runtime: &RuntimeReport) -> String {
             which(page.report, runtime),
             runtime.id
         ),
-        RuntimeKind::CurrentThread => {
+        RuntimeKind::CurrentThread | RuntimeKind::LocalSet => {
+            let kind = match runtime.kind {
+                RuntimeKind::LocalSet => "LocalSet",
+                _ => "current_thread runtime",
+            };
             let thread = page
                 .report
                 .threads
@@ -55,10 +59,7 @@ fn title(page: &Page<'_>, runtime: &RuntimeReport) -> String {
                 .map_or_else(String::new, |thread| {
                     format!(" on thread {} ({})", sanitize(&thread.name), thread.tid)
                 });
-            format!(
-                "{workers}, current_thread runtime {}{process}{thread}",
-                runtime.id
-            )
+            format!("{workers}, {kind} {}{process}{thread}", runtime.id)
         }
     }
 }
