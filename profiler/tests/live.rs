@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use support::check::{self, Complaints};
 use support::check_causes;
 use support::check_modes;
+use support::check_runtimes;
 use support::check_wakers;
 use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
@@ -108,6 +109,7 @@ fn main() -> ExitCode {
         trials.extend(scenarios(*variant));
     }
     trials.extend(modes());
+    trials.extend(runtimes());
     trials.extend(harm_trials());
     trials.extend(losses::trials());
     trials.extend(intervals::trials());
@@ -125,7 +127,12 @@ fn main() -> ExitCode {
 /// that `--skip` leaves out, and prints the path of each.
 fn build_fixtures(arguments: &Arguments) -> ExitCode {
     let of_crates = (Variant::CRATES, "crates::".to_owned());
-    let named = VARIANTS.iter().map(|variant| (*variant, variant.name()));
+    let small = Variant {
+        profile: Profile::Small,
+        ..Variant::DEFAULT
+    };
+    let named = VARIANTS.iter().chain([&small]);
+    let named = named.map(|variant| (*variant, variant.name()));
     for (variant, name) in named.chain([of_crates]) {
         if arguments
             .skip
@@ -285,6 +292,28 @@ fn modes() -> Vec<Trial> {
             })
         },
     ));
+    trials
+}
+
+/// Programs of several runtimes, with and without the names of functions.
+fn runtimes() -> Vec<Trial> {
+    let modes: [(&'static str, Ending, Check); 3] = [
+        ("two-runtimes", Ending::Wedged, check_runtimes::two),
+        ("made-anew", Ending::Stays, check_runtimes::made_anew),
+        ("local-set", Ending::Stays, check_runtimes::local_set),
+    ];
+    let mut trials = Vec::new();
+    for profile in [Profile::Release, Profile::Stripped, Profile::Small] {
+        let variant = Variant {
+            profile,
+            ..Variant::DEFAULT
+        };
+        for (mode, ending, check) in modes {
+            let checks: [(&str, Check); 2] = [("books", check::books), ("states", check)];
+            let group = format!("{mode}-{}", profile.name());
+            trials.extend(Run::new(variant, mode, ending).trials(&group, &checks));
+        }
+    }
     trials
 }
 

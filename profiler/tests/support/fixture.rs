@@ -22,14 +22,41 @@ pub(crate) enum Profile {
     Lines,
     /// No symbol table.
     Stripped,
+    /// What is put into containers: optimized for size over all crates, without symbols, and a panic
+    /// aborts.
+    Small,
     /// Linked against musl, which is all in the program and has no unwinding information.
     Musl,
     /// Neither symbols nor calls that inlining could spare.
     StrippedFatLto,
 }
 
+impl Profile {
+    /// `fat-lto`.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Profile::Release => "release",
+            Profile::FatLto => "fat-lto",
+            Profile::Lines => "lines",
+            Profile::Stripped => "stripped",
+            Profile::Small => "small",
+            Profile::Musl => "musl",
+            Profile::StrippedFatLto => "stripped-fat-lto",
+        }
+    }
+}
+
 /// The target of [`Profile::Musl`].
 const MUSL: &str = "x86_64-unknown-linux-musl";
+
+/// The options of [`Profile::Small`].
+const SMALL: [(&str, &str); 5] = [
+    ("OPT_LEVEL", "z"),
+    ("LTO", "fat"),
+    ("CODEGEN_UNITS", "1"),
+    ("PANIC", "abort"),
+    ("STRIP", "symbols"),
+];
 
 /// One build of the fixture program.
 #[derive(Clone, Copy, Debug)]
@@ -85,15 +112,7 @@ impl Variant {
 
     /// `tokio-1.38-fat-lto`.
     pub(crate) fn name(self) -> String {
-        let profile = match self.profile {
-            Profile::Release => "release",
-            Profile::FatLto => "fat-lto",
-            Profile::Lines => "lines",
-            Profile::Stripped => "stripped",
-            Profile::Musl => "musl",
-            Profile::StrippedFatLto => "stripped-fat-lto",
-        };
-        format!("{}-{profile}", self.package)
+        format!("{}-{}", self.package, self.profile.name())
     }
 
     fn package_dir(self) -> PathBuf {
@@ -130,7 +149,8 @@ impl Variant {
             // The variant is exactly what its profile says, whatever the caller's environment.
             .env_remove("RUSTFLAGS")
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
-            .env_remove("CARGO_BUILD_TARGET");
+            .env_remove("CARGO_BUILD_TARGET")
+            .env_remove("CARGO_INCREMENTAL");
         match self.profile {
             Profile::Release => {}
             Profile::FatLto => {
@@ -138,6 +158,11 @@ impl Variant {
             }
             Profile::Lines => {
                 cargo.env("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only");
+            }
+            Profile::Small => {
+                for (option, value) in SMALL {
+                    cargo.env(format!("CARGO_PROFILE_RELEASE_{option}"), value);
+                }
             }
             Profile::Musl => musl(&mut cargo, &target)?,
             Profile::Stripped | Profile::StrippedFatLto => unreachable!("made of another build"),

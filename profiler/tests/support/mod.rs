@@ -5,6 +5,7 @@ pub(crate) mod calls;
 pub(crate) mod check;
 pub(crate) mod check_causes;
 pub(crate) mod check_modes;
+pub(crate) mod check_runtimes;
 pub(crate) mod check_wakers;
 pub(crate) mod cuts;
 pub(crate) mod fixture;

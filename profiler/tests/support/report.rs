@@ -110,8 +110,11 @@ pub(crate) struct Runtime {
     pub(crate) pid: u32,
     pub(crate) kind: String,
     pub(crate) workers: u32,
+    pub(crate) thread_name: String,
+    pub(crate) threads: u32,
     pub(crate) states: BTreeMap<String, u64>,
     pub(crate) starved_ns: u64,
+    pub(crate) wedged_ns: u64,
     pub(crate) blocked_at_once: Vec<u64>,
 }
 
