@@ -205,7 +205,8 @@ impl Built {
             .arg(&self.dir)
             .env_remove("RUSTFLAGS")
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
-            .env_remove("CARGO_BUILD_TARGET"))?;
+            .env_remove("CARGO_BUILD_TARGET")
+            .env_remove("CARGO_INCREMENTAL"))?;
         // The loader knows a file by its inode.
         std::fs::copy(&self.library, self.copy()).map_err(|error| error.to_string())?;
         for host in [Host::Loads, Host::Linked, Host::Both] {
