@@ -31,7 +31,7 @@ pub(super) fn names(
         .iter()
         .any(|symbol| matches!(symbol, Symbolized::Unknown(Reason::MissingSyms)))
     {
-        restricted("kernel.kptr_restrict hides all addresses");
+        restricted("/proc/kallsyms shows no addresses to this user");
     }
     symbols
         .into_iter()

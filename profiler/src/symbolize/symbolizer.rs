@@ -193,7 +193,7 @@ impl Symbolizer {
 
     /// Names kernel addresses, all at once, and appends one frame for each to `out`.
     ///
-    /// Without permission to see kernel addresses (`kernel.kptr_restrict`, no `CAP_SYSLOG`) the
+    /// Without permission to see kernel addresses (`CAP_SYSLOG`, or `kernel.kptr_restrict`) the
     /// frames show addresses, and a warning tells it once.
     pub fn kernel(&mut self, addresses: &[Addr], out: &mut Vec<FrameRef>) {
         let mut missing: Vec<u64> = addresses
@@ -212,8 +212,8 @@ impl Symbolizer {
             let names = kernel::names(&self.blazesym, &missing, |why| {
                 if !std::mem::replace(warned, true) {
                     tracing::warn!(
-                        "kernel functions are shown as addresses: {why}; try as root, \
-                         or `sysctl kernel.kptr_restrict=0`"
+                        "kernel functions are shown as addresses: {why}; `holdup check` tells \
+                         what would help"
                     );
                 }
             });
