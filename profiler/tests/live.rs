@@ -310,7 +310,7 @@ fn runtimes() -> Vec<Trial> {
         };
         for (mode, ending, check) in modes {
             let checks: [(&str, Check); 2] = [("books", check::books), ("states", check)];
-            let group = format!("{mode}-{}", profile.name());
+            let group = format!("{mode}-{}", variant.name());
             trials.extend(Run::new(variant, mode, ending).trials(&group, &checks));
         }
     }

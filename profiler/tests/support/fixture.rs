@@ -33,7 +33,7 @@ pub(crate) enum Profile {
 
 impl Profile {
     /// `fat-lto`.
-    pub(crate) const fn name(self) -> &'static str {
+    const fn name(self) -> &'static str {
         match self {
             Profile::Release => "release",
             Profile::FatLto => "fat-lto",

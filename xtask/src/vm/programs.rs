@@ -12,7 +12,7 @@ use std::process::Command;
 
 /// Variants of the fixture that a guest leaves out, unless all are asked for: what the compiler
 /// makes of the program does not depend on the kernel.
-const LEFT_OUT: &[&str] = &["fat-lto", "lines", "tokio-1.38", "musl", "-small"];
+const LEFT_OUT: &[&str] = &["fat-lto", "lines", "tokio-1.38", "musl", "newest-small"];
 
 /// Trials that the quick selection leaves out besides: they take most of the time, and depend on
 /// the kernel least. The intervals of the collector are those of `cuts::`, which try the kernel side,
