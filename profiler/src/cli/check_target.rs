@@ -1,19 +1,20 @@
 //! What recordings need of the process that is to be recorded.
 
 use super::error::Error;
-use super::live::no_runtime;
+use super::live::{has_workers_names, no_runtime};
 use crate::counted::counted;
 use crate::process::deadline::Reader;
-use crate::process::module::Module;
+use crate::process::module::{Loader, Module, ReadMemory};
 use crate::process::{Budget, Mapping, MappingKind, PrivateCopy, Target};
 use crate::report::check::{CheckArea, CheckState, CheckedTarget, Requirement};
-use crate::runtime::tokio::TokioImage;
+use crate::runtime::tokio::{ContextsOfProcess, LoadedTokio, TokioImage};
 use crate::symbolize::separate_debug_file;
-use crate::units::Pid;
+use crate::units::{Addr, Pid};
 use crate::unwind::UnwindTable;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 
 /// Modules named at most where something is wrong with several.
 const MAX_NAMED: usize = 4;
@@ -25,6 +26,9 @@ struct Code {
     facts: Result<Module, String>,
     /// What it says of tokio.
     tokio: TokioImage,
+    /// What is to be added to an address that the image states.
+    bias: Option<u64>,
+    is_executable: bool,
     /// Whether its stacks can be walked; the error where not.
     unwinds: Result<(), String>,
 }
@@ -174,6 +178,8 @@ fn code(target: &Target, list: &mut Vec<Requirement>) -> Option<Error> {
 fn modules(target: &Target) -> io::Result<Vec<Code>> {
     let mut seen = HashSet::new();
     let mappings = target.mappings()?;
+    let exe = target.open_exe().and_then(|exe| exe.metadata());
+    let exe = exe.ok().map(|exe| exe.ino());
     let code = mappings.iter().filter(|mapping| {
         mapping.executable
             && mapping.kind == MappingKind::File
@@ -192,8 +198,11 @@ fn modules(target: &Target) -> io::Result<Vec<Code>> {
             let tokio = image
                 .ok()
                 .and_then(|(copy, _)| TokioImage::from_elf(copy.bytes()).ok());
+            let bias = |facts: &Module| facts.bias_for(mapping.range.start, mapping.file_offset);
             Code {
                 name: mapping.file_name(),
+                bias: facts.as_ref().ok().and_then(bias),
+                is_executable: Some(mapping.inode) == exe,
                 facts,
                 tokio: tokio.unwrap_or_default(),
                 unwinds,
@@ -285,13 +294,21 @@ fn tokio(target: &Target, modules: &[Code]) -> (Requirement, Option<Error>) {
     let requirement = row("target-tokio", "tokio", "tell workers from other threads");
     let images = || modules.iter().map(|module| &module.tokio);
     if !images().any(|image| image.present) {
+        if has_workers_names(target) {
+            let row = limited(
+                requirement,
+                "threads look like workers, but no sign of tokio in the code",
+                "build it with symbols",
+            );
+            return (row, None);
+        }
         let error = no_runtime(target);
         return (missing(requirement, &error), Some(error));
     }
     if let Some(old) = images().find_map(TokioImage::not_understood) {
         let row = limited(
             requirement,
-            format!("tokio {old} is too old: its waits cannot be told from parks"),
+            format!("tokio {old} is not understood: its waits cannot be told from parks"),
             "build it with tokio 1.20 or newer",
         );
         return (row, None);
@@ -304,7 +321,52 @@ fn tokio(target: &Target, modules: &[Code]) -> (Requirement, Option<Error>) {
         [] => "version not known".to_owned(),
         versions => versions.join(", "),
     };
-    (found(requirement, version), None)
+    let missing = contexts(target, modules).missing;
+    if missing.is_empty() {
+        return (found(requirement, version), None);
+    }
+    let reasons: Vec<String> = missing
+        .iter()
+        .take(MAX_NAMED)
+        .map(|missing| format!("{} ({})", missing.module, missing.reason))
+        .collect();
+    let row = limited(
+        requirement,
+        format!(
+            "{version}; the thread-local context was not found in {}",
+            reasons.join(", ")
+        ),
+        "build it with symbols: function names need no context",
+    );
+    (row, None)
+}
+
+/// Where its threads have tokio's contexts.
+fn contexts(target: &Target, modules: &[Code]) -> ContextsOfProcess {
+    let musl = modules
+        .iter()
+        .any(|module| module.name.starts_with("ld-musl") || module.name.starts_with("libc.musl"));
+    let found = modules.iter().filter(|module| module.tokio.present);
+    let loaded = found.filter_map(|module| {
+        Some(LoadedTokio {
+            name: &module.name,
+            image: &module.tokio,
+            thread_local: module.facts.as_ref().ok()?.thread_local,
+            bias: module.bias?,
+            is_executable: module.is_executable,
+        })
+    });
+    let loader = if musl { Loader::Musl } else { Loader::Glibc };
+    ContextsOfProcess::find(loaded, loader, &MemoryOf(target))
+}
+
+/// The target's memory.
+struct MemoryOf<'a>(&'a Target);
+
+impl ReadMemory for MemoryOf<'_> {
+    fn read(&self, at: u64, into: &mut [u8]) -> bool {
+        self.0.read_memory(Addr(at), into).is_ok()
+    }
 }
 
 /// Whether the executable tells functions and lines.

@@ -19,4 +19,4 @@ pub use report::{
     OpenWaitReport, Report, RuntimeKind, RuntimeReport, Site, StackTotal, StateTimes, Stretch,
     TASK_IDS, TaskIdTotal, TaskTotal, ThreadReport, ThrottlingReport, WakerTotal, WokenStack,
 };
-pub use verdict::Verdict;
+pub use verdict::{UnclearReason, Verdict};

@@ -1,0 +1,132 @@
+//! Time of which it is not known what the threads did, apart from the waits of a runtime's own workers.
+
+use super::runtimes::{RuntimeIndex, Runtimes};
+use super::stack_facts::{class_of, part};
+use super::thread_times::BalancedTimes;
+use super::whole::Whole;
+use crate::recording::ThreadId;
+use crate::report::CpuPart;
+use crate::runtime::State;
+use crate::units::{Nanos, Pid};
+use std::collections::BTreeMap;
+
+/// Samples, and those of them that could not be judged.
+#[derive(Clone, Copy, Debug, Default)]
+struct Samples {
+    all: u64,
+    unknown: u64,
+}
+
+impl Samples {
+    fn add(&mut self, more: Samples) {
+        self.all = self.all.saturating_add(more.all);
+        self.unknown = self.unknown.saturating_add(more.unknown);
+    }
+
+    fn unknown_share(self) -> f64 {
+        if self.all == 0 {
+            0.0
+        } else {
+            self.unknown as f64 / self.all as f64
+        }
+    }
+}
+
+/// Threads of a process of which nothing is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Strangers {
+    /// Of their time, what they waited and what they ran in stacks that could not be judged.
+    pub(super) unknown: Nanos,
+    /// The time of all threads of the process.
+    pub(super) lived: Nanos,
+}
+
+/// Time that could not be judged.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unjudged {
+    /// By runtime, the share of its threads' samples.
+    cpu: BTreeMap<String, f64>,
+    strangers: BTreeMap<Pid, Strangers>,
+}
+
+impl Unjudged {
+    /// Sums it up.
+    pub(super) fn of(
+        whole: &Whole<'_>,
+        balanced: &[BalancedTimes],
+        runtimes: &Runtimes,
+    ) -> Unjudged {
+        let by_thread = samples(whole);
+        let mut by_runtime: BTreeMap<String, Samples> = BTreeMap::new();
+        let mut strangers: BTreeMap<Pid, Strangers> = BTreeMap::new();
+        for times in balanced {
+            let samples = by_thread.get(&times.thread).copied().unwrap_or_default();
+            let of_process = strangers
+                .entry(whole.pid(times.thread.process))
+                .or_default();
+            of_process.lived += times.lived;
+            let runtime = runtimes.of_thread(times.thread);
+            if let Some(runtime) = runtime.map(RuntimeIndex::id) {
+                by_runtime.entry(runtime).or_default().add(samples);
+            } else {
+                of_process.unknown += unknown(times, samples);
+            }
+        }
+        let shares = by_runtime.into_iter();
+        Unjudged {
+            cpu: shares
+                .map(|(runtime, samples)| (runtime, samples.unknown_share()))
+                .collect(),
+            strangers,
+        }
+    }
+
+    /// Known: the share of samples by runtime, and of one process the unknown and the whole time.
+    #[cfg(test)]
+    pub(super) fn new(cpu: &[(&str, f64)], pid: Pid, (unknown, lived): (Nanos, Nanos)) -> Unjudged {
+        let cpu = cpu
+            .iter()
+            .map(|(runtime, share)| ((*runtime).to_owned(), *share));
+        Unjudged {
+            cpu: cpu.collect(),
+            strangers: BTreeMap::from([(pid, Strangers { unknown, lived })]),
+        }
+    }
+
+    /// The share of the time on a CPU of a runtime's threads.
+    pub(super) fn cpu_share(&self, runtime: &str) -> f64 {
+        self.cpu.get(runtime).copied().unwrap_or_default()
+    }
+
+    /// The threads of a process of which nothing is known.
+    pub(super) fn strangers(&self, pid: Pid) -> Strangers {
+        self.strangers.get(&pid).copied().unwrap_or_default()
+    }
+}
+
+/// Of a thread without a runtime: none where it was seen in any state that is known.
+fn unknown(times: &BalancedTimes, samples: Samples) -> Nanos {
+    let states = times.states();
+    let says_nothing =
+        |state: &State| matches!(state, State::Unknown | State::Running | State::Runnable);
+    if !states.keys().all(says_nothing) {
+        return Nanos::ZERO;
+    }
+    let waited = states.get(&State::Unknown).copied().unwrap_or_default();
+    // A share is at most 1: the product fits.
+    let ran = times.running.0 as f64 * samples.unknown_share();
+    waited + Nanos(ran as u64)
+}
+
+fn samples(whole: &Whole<'_>) -> BTreeMap<ThreadId, Samples> {
+    let mut by_thread: BTreeMap<ThreadId, Samples> = BTreeMap::new();
+    for (&(thread, stack), &samples) in &whole.totals.samples {
+        let (state, role) = class_of(whole.tables, stack);
+        let is_unknown = part(state, role) == CpuPart::Unknown;
+        by_thread.entry(thread).or_default().add(Samples {
+            all: samples,
+            unknown: if is_unknown { samples } else { 0 },
+        });
+    }
+    by_thread
+}
