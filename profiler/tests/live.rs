@@ -17,8 +17,8 @@ use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
-    calls, cuts, harm, hostile, intervals, kernel_walk, leftovers, library, life, losses,
-    privilege, safety, selftest, stripped,
+    calls, cuts, harm, hostile, intervals, kernel_walk, leftovers, library, life, lookalike,
+    losses, privilege, safety, selftest, stripped,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -117,6 +117,7 @@ fn main() -> ExitCode {
     trials.extend(hostile::trials());
     trials.extend(life::trials());
     trials.extend(library::trials());
+    trials.extend(lookalike::trials());
     trials.extend(leftovers::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -27,11 +27,9 @@ fn of(report: &Report, pid: Pid) -> String {
 /// How many waits were judged by the thread-local context, and how sure that is.
 fn by_context(report: &Report) -> Option<String> {
     let waits = report.classified.by_context;
-    if waits == 0 {
-        return None;
-    }
     let sure = report.targets.iter().filter_map(|process| {
-        let sure = how_sure(process.tokio.context)?;
+        let context = process.tokio.context;
+        let sure = how_sure(context).filter(|_| waits > 0 || is_unnamed(context))?;
         Some(match process_name(report, process.pid) {
             Some(name) => format!("{}: {sure}", sanitize(&name)),
             None => sure,
@@ -43,10 +41,29 @@ fn by_context(report: &Report) -> Option<String> {
     } else {
         format!(" ({})", sure.join("; "))
     };
-    Some(format!(
-        "{} judged by tokio's thread-local context{sure}, the others by their frames.",
-        counted(waits, "wait was", "waits were")
-    ))
+    if waits > 0 {
+        Some(format!(
+            "{} judged by tokio's thread-local context{sure}, the others by their frames.",
+            counted(waits, "wait was", "waits were")
+        ))
+    } else if sure.is_empty() {
+        None
+    } else {
+        // Waits that have not ended are not among those that were counted.
+        Some(format!(
+            "Where functions have no names, waits were judged by tokio's thread-local context{sure}."
+        ))
+    }
+}
+
+/// Whether it was needed, as names of functions said nothing.
+const fn is_unnamed(context: Certainty) -> bool {
+    matches!(
+        context,
+        Certainty::Alone
+            | Certainty::CorroboratedByParks { .. }
+            | Certainty::Confirmed { named: 0, .. }
+    )
 }
 
 /// In words; none where it does not count.

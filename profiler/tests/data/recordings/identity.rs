@@ -43,6 +43,25 @@ pub fn context_alone() -> Recording {
     b.recording()
 }
 
+/// One that hung before the recording began, so that no wait ended.
+pub fn hung_and_stripped() -> Recording {
+    let mut b = Builder::new("/srv/claims_api", 5 * SEC);
+    b.target().has_symbols = false;
+    b.target().has_lines = false;
+    b.target().tokio.context = Certainty::CorroboratedByParks { parks: 2 };
+    let lock = b.stack(stack(
+        State::Blocked,
+        WORKER,
+        "context-worker-poll",
+        vec![system("syscall"), stripped("claims_api+0x90b30")],
+    ));
+    for tid in 4250..4252 {
+        b.thread(tid, "tokio-rt-worker", 0, 0);
+        b.open(tid, lock, 0, true);
+    }
+    b.recording()
+}
+
 /// One whose context said what cannot be.
 pub fn contradicted() -> Recording {
     let (mut b, waits) = service(State::Unknown, Role::None, "none");
