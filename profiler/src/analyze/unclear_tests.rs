@@ -130,6 +130,11 @@ fn what_a_contradiction_left_unknown_counts_against_the_best() {
     };
     assert!(unclear(of(contradicted(), 5, &idle)));
     assert!(unclear(of(missing(), 5, &idle)));
+    let old = TokioFacts {
+        not_understood: Some("0.2.25".to_owned()),
+        ..tokio()
+    };
+    assert!(unclear(of(old, 5, &idle)));
     assert!(healthy(of(contradicted(), 4, &idle)));
     // What is understood is known not to be a worker.
     assert!(healthy(of(tokio(), 90, &idle)));

@@ -130,3 +130,88 @@ fn samples(whole: &Whole<'_>) -> BTreeMap<ThreadId, Samples> {
     }
     by_thread
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::analyze::build;
+    use crate::analyze::testing::{app, recording, stack, stripped, thread};
+    use crate::recording::{Recording, SampleSum, Sampling};
+    use crate::report::{UnclearReason, Verdict};
+    use crate::runtime::tokio::Certainty;
+    use crate::runtime::{Flavor, Role, State};
+    use crate::units::Nanos;
+
+    const WORKER: Role = Role::Worker(Flavor::MultiThread);
+
+    /// A worker that runs for half of its time, and a thread of which nothing is known but samples. Of
+    /// ten samples of each, so many could not be judged.
+    fn of_samples(worker_unknown: u64, stranger_unknown: u64) -> Recording {
+        let mut recording = recording(1_000);
+        recording.tables.processes[0].tokio.present = true;
+        let park = vec![app("app::park", 1)];
+        let park = recording.push_stack(stack(park, State::Idle, WORKER, None));
+        let other = vec![app("app::compute", 1)];
+        let other = recording.push_stack(stack(other, State::Other, Role::None, None));
+        let cut = vec![stripped("app@0x10")];
+        let cut = recording.push_stack(stack(cut, State::Unknown, Role::None, None));
+        recording.push_thread(1);
+        recording.push_thread(2);
+        recording.push_wait(1, park, 0, 500);
+        recording.header.sampling = Some(Sampling {
+            period: Nanos(50),
+            long_poll: Nanos(5_000),
+        });
+        for (tid, unknown) in [(1, worker_unknown), (2, stranger_unknown)] {
+            for (stack, samples) in [(other, 10 - unknown), (cut, unknown)] {
+                let of_thread = SampleSum {
+                    thread: thread(tid),
+                    stack,
+                    samples,
+                };
+                if samples > 0 {
+                    recording.interval().samples.push(of_thread);
+                }
+            }
+        }
+        recording
+    }
+
+    #[test]
+    fn a_workers_samples_count_as_its_waits_do() {
+        assert!(matches!(
+            build(&of_samples(0, 10)).verdict,
+            Verdict::Healthy { .. }
+        ));
+        let verdict = build(&of_samples(2, 0)).verdict;
+        assert!(
+            matches!(
+                verdict,
+                Verdict::Unclear { share, reason: UnclearReason::UnknownTime, .. }
+                    if (share - 0.1).abs() < 1e-9
+            ),
+            "{verdict:?}"
+        );
+    }
+
+    #[test]
+    fn threads_of_which_nothing_is_known_count_without_the_context() {
+        let with = |unknown| {
+            let mut recording = of_samples(0, unknown);
+            recording.tables.processes[0].tokio.context = Certainty::Contradicted { stacks: 1 };
+            build(&recording).verdict
+        };
+        let verdict = with(10);
+        assert!(
+            matches!(
+                verdict,
+                Verdict::Unclear {
+                    runtime: Some(_),
+                    reason: UnclearReason::ContextContradicted,
+                    ..
+                }
+            ),
+            "{verdict:?}"
+        );
+        assert!(matches!(with(0), Verdict::Healthy { .. }));
+    }
+}

@@ -257,10 +257,11 @@ fn unknown(runtime: &RuntimeReport, findings: &Findings<'_>, whole: Nanos) -> (f
     let tokio = findings.process(runtime.pid).map(|process| &process.tokio);
     let reason = match tokio {
         Some(tokio) if tokio.is_contradicted() => UnclearReason::ContextContradicted,
+        Some(tokio) if tokio.not_understood.is_some() => UnclearReason::NotUnderstood,
         Some(tokio) if !tokio.without_context.is_empty() => UnclearReason::ContextMissing,
         _ => return (own, UnclearReason::UnknownTime),
     };
-    // Without the context, threads of which nothing is known may be workers.
+    // Where a tokio cannot be looked into, threads of which nothing is known may be its workers.
     let strangers = unjudged.strangers(runtime.pid).unknown.share_of(whole);
     ((own + strangers).min(1.0), reason)
 }

@@ -308,7 +308,7 @@ fn tokio(target: &Target, modules: &[Code]) -> (Requirement, Option<Error>) {
     if let Some(old) = images().find_map(TokioImage::not_understood) {
         let row = limited(
             requirement,
-            format!("tokio {old} is not understood: its waits cannot be told from parks"),
+            format!("tokio {old} is not understood: waits may be unknown, or taken for others"),
             "build it with tokio 1.20 or newer",
         );
         return (row, None);

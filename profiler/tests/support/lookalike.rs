@@ -13,6 +13,9 @@ use std::time::Duration;
 /// For the program to begin, and to end.
 const SOON: Duration = Duration::from_secs(30);
 
+/// Its program's name, as far as `--skip` is concerned.
+pub(crate) const NAME: &str = "lookalike::";
+
 /// Every trial.
 pub(crate) fn trials() -> Vec<Trial> {
     vec![Trial::ignorable_test(
@@ -78,7 +81,7 @@ pub(crate) fn complaint(report: &Report, text: &str) -> Option<String> {
 }
 
 /// The program, built where it is not up to date.
-fn built() -> Result<PathBuf, String> {
+pub(crate) fn built() -> Result<PathBuf, String> {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/lookalike");
     let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let dir = tmp.parent().unwrap_or(tmp).join("fixtures/lookalike");

@@ -139,8 +139,8 @@ fn names_would_tell(process: &Process) -> &'static str {
 fn not_understood(report: &Report, process: &Process) -> Option<String> {
     let version = process.tokio.not_understood.as_deref()?;
     Some(format!(
-        "tokio {}{} is not understood: what its threads wait in is not told from parks. holdup \
-         knows tokio 1.20 and newer.",
+        "tokio {}{} is older than what holdup understands (1.20 and newer): waits of its threads \
+         may be unknown, or taken for others.",
         sanitize(version),
         of(report, process.pid)
     ))
