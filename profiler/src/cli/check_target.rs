@@ -413,7 +413,58 @@ fn names(target: &Target) -> Vec<Requirement> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::tokio::{Contexts, NoContext};
     use std::process::Command;
+
+    /// A file with a tokio, by its versions and by why its context was not found.
+    fn code(versions: &[&str], missing: Option<NoContext>) -> Code {
+        Code {
+            name: "libwork.so".to_owned(),
+            facts: Module::from_elf(&std::fs::read("/proc/self/exe").expect("our own"))
+                .map_err(|error| error.to_string()),
+            tokio: TokioImage {
+                versions: versions
+                    .iter()
+                    .map(|version| (*version).to_owned())
+                    .collect(),
+                present: true,
+                contexts: Contexts {
+                    missing,
+                    ..Contexts::default()
+                },
+            },
+            bias: Some(0),
+            is_executable: true,
+            unwinds: Ok(()),
+        }
+    }
+
+    #[test]
+    fn what_was_found_of_tokio_is_told() {
+        let mut child = Command::new("sleep").arg("600").spawn().expect("a child");
+        let target = Target::open(Pid(child.id())).expect("ours");
+        let of = |code: Code| {
+            let (row, refused) = tokio(&target, &[code]);
+            assert!(refused.is_none());
+            (row.state, row.found)
+        };
+        let known = of(code(&["1.54.1"], None));
+        let unknown = of(code(&[], None));
+        let missing = of(code(&["1.54.1"], Some(NoContext::UnknownArrangement)));
+        let old = of(code(&["0.2.25"], None));
+        let (none, refused) = tokio(&target, &[]);
+        child.kill().expect("ours");
+        child.wait().expect("ours");
+        assert_eq!(known, (CheckState::Ok, "1.54.1".to_owned()));
+        assert_eq!(unknown, (CheckState::Ok, "version not known".to_owned()));
+        assert_eq!(missing.0, CheckState::Limited);
+        assert!(missing.1.contains("not found in libwork.so"), "{missing:?}");
+        assert_eq!(old.0, CheckState::Limited);
+        assert!(old.1.contains("0.2.25 is not understood"), "{old:?}");
+        assert_eq!(none.state, CheckState::Missing);
+        assert!(none.found.starts_with("no sign of tokio"), "{none:?}");
+        assert!(refused.is_some());
+    }
 
     #[test]
     fn memory_is_the_targets_own() {
