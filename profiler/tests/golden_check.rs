@@ -128,7 +128,7 @@ fn refused() -> Check {
 /// A target that chose its names to deceive whoever reads them.
 fn hostile() -> Check {
     let path = "/srv/\u{1b}[2J\u{202e}a<script>\"';\n\r  ok       forged line";
-    let message = format!("there is no tokio in {path}");
+    let message = format!("no sign of tokio in {path}");
     let mut list = vec![with(
         requirement(Area::Target, "target-executable", "executable", State::Ok),
         path,

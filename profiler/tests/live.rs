@@ -18,8 +18,8 @@ use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
-    calls, cuts, harm, hostile, intervals, kernel_walk, leftovers, library, life, losses,
-    privilege, safety, selftest, stripped,
+    calls, cuts, harm, hostile, intervals, kernel_walk, leftovers, library, life, lookalike,
+    losses, privilege, safety, selftest, stripped,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -119,6 +119,7 @@ fn main() -> ExitCode {
     trials.extend(hostile::trials());
     trials.extend(life::trials());
     trials.extend(library::trials());
+    trials.extend(lookalike::trials());
     trials.extend(leftovers::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -153,7 +154,19 @@ fn build_fixtures(arguments: &Arguments) -> ExitCode {
             }
         }
     }
-    match library::build() {
+    let skipped = |name: &str| {
+        let mut skips = arguments.skip.iter();
+        skips.any(|skip| name.contains(skip.as_str()))
+    };
+    let mut built = library::build();
+    if !skipped(lookalike::NAME) {
+        let lookalike = lookalike::built();
+        built = built.and_then(|mut paths| {
+            paths.push(lookalike?);
+            Ok(paths)
+        });
+    }
+    match built {
         Ok(paths) => {
             for path in paths {
                 println!("{}", path.display());

@@ -19,6 +19,7 @@ use super::time::rfc3339;
 #[cfg(test)]
 use super::totals::Bounds;
 use super::totals::Totals;
+use super::unjudged::Unjudged;
 use super::verdict::{Findings, verdict};
 use super::whole::Whole;
 use crate::recording::{Header, Interval, Losses, OpenWait, Process, StackId, Tables, ThreadId};
@@ -140,6 +141,8 @@ impl Analyzer {
         let call_sites = call_sites(&whole, &runtimes, &causes);
         let throttling = throttling::throttling(&whole);
         let verdict = verdict(&Findings {
+            processes: &tables.processes,
+            unjudged: &Unjudged::of(&whole, &balanced, &runtimes),
             runtimes: &runtimes.reports,
             sites: &sites,
             long_polls: &long_polls,

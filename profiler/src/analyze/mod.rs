@@ -33,6 +33,7 @@ mod thread_times;
 mod throttling;
 mod time;
 mod totals;
+mod unjudged;
 mod verdict;
 mod wakers;
 mod whole;

@@ -1,7 +1,12 @@
 //! The main finding of a recording.
 
 use super::thread_times::sum;
-use crate::report::{LongPollSite, RuntimeReport, Site, ThreadReport, ThrottlingReport, Verdict};
+use super::unjudged::Unjudged;
+use crate::recording::Process;
+use crate::report::{
+    LongPollSite, RuntimeReport, Site, ThreadReport, ThrottlingReport, UnclearReason, Verdict,
+};
+use crate::runtime::tokio::is_of_a_worker;
 use crate::runtime::{Role, State};
 use crate::units::{Nanos, Pid};
 use std::cmp::Reverse;
@@ -34,6 +39,8 @@ const CPU_BOUND_SHARE: f64 = 0.80;
 
 /// What a verdict is made of.
 pub(super) struct Findings<'a> {
+    pub(super) processes: &'a [Process],
+    pub(super) unjudged: &'a Unjudged,
     pub(super) runtimes: &'a [RuntimeReport],
     pub(super) sites: &'a [Site],
     pub(super) long_polls: &'a [LongPollSite],
@@ -49,6 +56,48 @@ impl Findings<'_> {
     fn throttled(&self, pid: Pid) -> Option<f64> {
         let (_, throttling) = self.throttling.iter().find(|(of, _)| *of == pid)?;
         throttled_share(throttling)
+    }
+
+    fn process(&self, pid: Pid) -> Option<&Process> {
+        self.processes.iter().find(|process| process.pid == pid)
+    }
+
+    /// Whether a process shows any sign of tokio.
+    fn shows_tokio(&self, process: &Process) -> bool {
+        let mut threads = self.threads.iter();
+        process.tokio.present
+            || threads.any(|thread| thread.pid == process.pid && is_of_a_worker(&thread.name))
+    }
+
+    /// Processes with a tokio of which no runtime is known.
+    fn without_runtime(&self) -> impl Iterator<Item = &Process> {
+        let has_none = |pid| self.runtimes.iter().all(|runtime| runtime.pid != pid);
+        let processes = self.processes.iter();
+        processes.filter(move |process| has_none(process.pid) && self.shows_tokio(process))
+    }
+
+    /// What is to be said of such a process.
+    fn of_unknown(&self, process: &Process) -> Verdict {
+        let strangers = self.unjudged.strangers(process.pid);
+        let share = strangers.unknown.share_of(strangers.lived);
+        let tokio = &process.tokio;
+        let reason = if tokio.is_contradicted() {
+            UnclearReason::ContextContradicted
+        } else if tokio.not_understood.is_some() {
+            UnclearReason::NotUnderstood
+        } else if share < UNCLEAR_SHARE {
+            UnclearReason::NoWorkerSeen
+        } else if !tokio.without_context.is_empty() {
+            UnclearReason::ContextMissing
+        } else {
+            UnclearReason::UnknownTime
+        };
+        Verdict::Unclear {
+            runtime: None,
+            pid: process.pid,
+            share,
+            reason,
+        }
     }
 }
 
@@ -70,10 +119,23 @@ pub(super) fn verdict(findings: &Findings<'_>) -> Verdict {
             )
         })
         .min_by_key(|(verdict, blocked)| (gravity(verdict), Reverse(*blocked)));
-    match gravest {
-        Some((verdict, _)) => verdict,
+    let unknown = || {
+        let processes = findings.without_runtime();
+        let share = |pid| {
+            let strangers = findings.unjudged.strangers(pid);
+            strangers.unknown.share_of(strangers.lived)
+        };
+        processes.max_by(|a, b| share(a.pid).total_cmp(&share(b.pid)))
+    };
+    match gravest.map(|(verdict, _)| verdict) {
+        Some(verdict) if gravity(&verdict) <= UNCLEAR => verdict,
+        // Another process may not be better than it is known.
+        Some(verdict) => match unknown().map(|process| findings.of_unknown(process)) {
+            Some(unclear @ Verdict::Unclear { share, .. }) if share >= UNCLEAR_SHARE => unclear,
+            _ => verdict,
+        },
         None if findings.threads.is_empty() => Verdict::NothingSeen,
-        None => Verdict::NoRuntime,
+        None => unknown().map_or(Verdict::NoRuntime, |process| findings.of_unknown(process)),
     }
 }
 
@@ -155,17 +217,22 @@ fn by_most_time(
             throttled,
         }
     } else {
-        by_shares(runtime, share, longest_ns)
+        by_shares(runtime, findings, longest_ns)
     }
 }
 
 /// What the shares of states say where nothing else is to be said.
-fn by_shares(runtime: &RuntimeReport, share: impl Fn(State) -> f64, longest_ns: Nanos) -> Verdict {
+fn by_shares(runtime: &RuntimeReport, findings: &Findings<'_>, longest_ns: Nanos) -> Verdict {
     let id = runtime.id.clone();
-    if share(State::Unknown) >= UNCLEAR_SHARE {
+    let whole = sum(&runtime.states);
+    let share = |of: State| state(runtime, of).share_of(whole);
+    let (unknown, reason) = unknown(runtime, findings, whole);
+    if unknown >= UNCLEAR_SHARE {
         Verdict::Unclear {
-            runtime: id,
-            share: share(State::Unknown),
+            runtime: Some(id),
+            pid: runtime.pid,
+            share: unknown,
+            reason,
         }
     } else if share(State::Running) >= CPU_BOUND_SHARE {
         Verdict::CpuBound {
@@ -181,6 +248,26 @@ fn by_shares(runtime: &RuntimeReport, share: impl Fn(State) -> f64, longest_ns: 
     }
 }
 
+/// The share of the time of a runtime's threads of which it is not known what they did, and why.
+fn unknown(runtime: &RuntimeReport, findings: &Findings<'_>, whole: Nanos) -> (f64, UnclearReason) {
+    let share = |of: State| state(runtime, of).share_of(whole);
+    let unjudged = findings.unjudged;
+    let own = share(State::Unknown) + share(State::Running) * unjudged.cpu_share(&runtime.id);
+    let tokio = findings.process(runtime.pid).map(|process| &process.tokio);
+    let reason = match tokio {
+        Some(tokio) if tokio.is_contradicted() => UnclearReason::ContextContradicted,
+        Some(tokio) if tokio.not_understood.is_some() => UnclearReason::NotUnderstood,
+        Some(tokio) if !tokio.without_context.is_empty() => UnclearReason::ContextMissing,
+        _ => return (own, UnclearReason::UnknownTime),
+    };
+    // Where a tokio cannot be looked into, threads of which nothing is known may be its workers.
+    let strangers = unjudged.strangers(runtime.pid).unknown.share_of(whole);
+    ((own + strangers).min(1.0), reason)
+}
+
+/// The [`gravity`] of [`Verdict::Unclear`].
+const UNCLEAR: u8 = 5;
+
 const fn gravity(verdict: &Verdict) -> u8 {
     match verdict {
         Verdict::Wedged { .. } => 0,
@@ -188,7 +275,7 @@ const fn gravity(verdict: &Verdict) -> u8 {
         Verdict::WorkersBlocked { .. } => 2,
         Verdict::CpuStarved { .. } => 3,
         Verdict::LongPolls { .. } => 4,
-        Verdict::Unclear { .. } => 5,
+        Verdict::Unclear { .. } => UNCLEAR,
         Verdict::CpuBound { .. } => 6,
         Verdict::Healthy { .. } => 7,
         Verdict::NoRuntime => 8,
@@ -232,7 +319,12 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     /// A runtime over one second.
-    fn runtime(id: &str, workers: u32, states: &[(State, u64)], starved: u64) -> RuntimeReport {
+    pub(super) fn runtime(
+        id: &str,
+        workers: u32,
+        states: &[(State, u64)],
+        starved: u64,
+    ) -> RuntimeReport {
         let mut at_once = vec![Nanos::ZERO; workers as usize + 1];
         at_once[0] = Nanos(1_000 * MS - starved);
         at_once[workers as usize] = Nanos(starved);
@@ -264,6 +356,8 @@ mod tests {
             .into_iter()
             .collect();
         super::verdict(&Findings {
+            processes: &[],
+            unjudged: &Unjudged::default(),
             runtimes,
             sites: &[],
             long_polls: &[],
@@ -397,3 +491,7 @@ mod tests {
         assert_eq!(verdict(&[]), Verdict::NothingSeen);
     }
 }
+
+#[cfg(test)]
+#[path = "unclear_tests.rs"]
+mod unclear_tests;

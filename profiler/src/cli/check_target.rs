@@ -1,19 +1,20 @@
 //! What recordings need of the process that is to be recorded.
 
 use super::error::Error;
-use super::live::no_runtime;
+use super::live::{has_workers_names, no_runtime};
 use crate::counted::counted;
 use crate::process::deadline::Reader;
-use crate::process::module::Module;
+use crate::process::module::{Loader, Module, ReadMemory};
 use crate::process::{Budget, Mapping, MappingKind, PrivateCopy, Target};
 use crate::report::check::{CheckArea, CheckState, CheckedTarget, Requirement};
-use crate::runtime::tokio::TokioImage;
+use crate::runtime::tokio::{ContextsOfProcess, LoadedTokio, TokioImage};
 use crate::symbolize::separate_debug_file;
-use crate::units::Pid;
+use crate::units::{Addr, Pid};
 use crate::unwind::UnwindTable;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 
 /// Modules named at most where something is wrong with several.
 const MAX_NAMED: usize = 4;
@@ -25,6 +26,9 @@ struct Code {
     facts: Result<Module, String>,
     /// What it says of tokio.
     tokio: TokioImage,
+    /// What is to be added to an address that the image states.
+    bias: Option<u64>,
+    is_executable: bool,
     /// Whether its stacks can be walked; the error where not.
     unwinds: Result<(), String>,
 }
@@ -174,6 +178,8 @@ fn code(target: &Target, list: &mut Vec<Requirement>) -> Option<Error> {
 fn modules(target: &Target) -> io::Result<Vec<Code>> {
     let mut seen = HashSet::new();
     let mappings = target.mappings()?;
+    let exe = target.open_exe().and_then(|exe| exe.metadata());
+    let exe = exe.ok().map(|exe| exe.ino());
     let code = mappings.iter().filter(|mapping| {
         mapping.executable
             && mapping.kind == MappingKind::File
@@ -192,8 +198,11 @@ fn modules(target: &Target) -> io::Result<Vec<Code>> {
             let tokio = image
                 .ok()
                 .and_then(|(copy, _)| TokioImage::from_elf(copy.bytes()).ok());
+            let bias = |facts: &Module| facts.bias_for(mapping.range.start, mapping.file_offset);
             Code {
                 name: mapping.file_name(),
+                bias: facts.as_ref().ok().and_then(bias),
+                is_executable: Some(mapping.inode) == exe,
                 facts,
                 tokio: tokio.unwrap_or_default(),
                 unwinds,
@@ -285,13 +294,21 @@ fn tokio(target: &Target, modules: &[Code]) -> (Requirement, Option<Error>) {
     let requirement = row("target-tokio", "tokio", "tell workers from other threads");
     let images = || modules.iter().map(|module| &module.tokio);
     if !images().any(|image| image.present) {
+        if has_workers_names(target) {
+            let row = limited(
+                requirement,
+                "threads look like workers, but no sign of tokio in the code",
+                "build it with symbols",
+            );
+            return (row, None);
+        }
         let error = no_runtime(target);
         return (missing(requirement, &error), Some(error));
     }
     if let Some(old) = images().find_map(TokioImage::not_understood) {
         let row = limited(
             requirement,
-            format!("tokio {old} is too old: its waits cannot be told from parks"),
+            format!("tokio {old} is not understood: waits may be unknown, or taken for others"),
             "build it with tokio 1.20 or newer",
         );
         return (row, None);
@@ -304,7 +321,52 @@ fn tokio(target: &Target, modules: &[Code]) -> (Requirement, Option<Error>) {
         [] => "version not known".to_owned(),
         versions => versions.join(", "),
     };
-    (found(requirement, version), None)
+    let missing = contexts(target, modules).missing;
+    if missing.is_empty() {
+        return (found(requirement, version), None);
+    }
+    let reasons: Vec<String> = missing
+        .iter()
+        .take(MAX_NAMED)
+        .map(|missing| format!("{} ({})", missing.module, missing.reason))
+        .collect();
+    let row = limited(
+        requirement,
+        format!(
+            "{version}; the thread-local context was not found in {}",
+            reasons.join(", ")
+        ),
+        "build it with symbols: function names need no context",
+    );
+    (row, None)
+}
+
+/// Where its threads have tokio's contexts.
+fn contexts(target: &Target, modules: &[Code]) -> ContextsOfProcess {
+    let musl = modules
+        .iter()
+        .any(|module| module.name.starts_with("ld-musl") || module.name.starts_with("libc.musl"));
+    let found = modules.iter().filter(|module| module.tokio.present);
+    let loaded = found.filter_map(|module| {
+        Some(LoadedTokio {
+            name: &module.name,
+            image: &module.tokio,
+            thread_local: module.facts.as_ref().ok()?.thread_local,
+            bias: module.bias?,
+            is_executable: module.is_executable,
+        })
+    });
+    let loader = if musl { Loader::Musl } else { Loader::Glibc };
+    ContextsOfProcess::find(loaded, loader, &MemoryOf(target))
+}
+
+/// The target's memory.
+struct MemoryOf<'a>(&'a Target);
+
+impl ReadMemory for MemoryOf<'_> {
+    fn read(&self, at: u64, into: &mut [u8]) -> bool {
+        self.0.read_memory(Addr(at), into).is_ok()
+    }
 }
 
 /// Whether the executable tells functions and lines.
@@ -351,13 +413,69 @@ fn names(target: &Target) -> Vec<Requirement> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::tokio::{Contexts, NoContext};
     use std::process::Command;
+
+    /// A file with a tokio, by its versions and by why its context was not found.
+    fn code(versions: &[&str], missing: Option<NoContext>) -> Code {
+        Code {
+            name: "libwork.so".to_owned(),
+            facts: Module::from_elf(&std::fs::read("/proc/self/exe").expect("our own"))
+                .map_err(|error| error.to_string()),
+            tokio: TokioImage {
+                versions: versions
+                    .iter()
+                    .map(|version| (*version).to_owned())
+                    .collect(),
+                present: true,
+                contexts: Contexts {
+                    missing,
+                    ..Contexts::default()
+                },
+            },
+            bias: Some(0),
+            is_executable: true,
+            unwinds: Ok(()),
+        }
+    }
+
+    #[test]
+    fn what_was_found_of_tokio_is_told() {
+        let mut child = Command::new("sleep").arg("600").spawn().expect("a child");
+        let target = Target::open(Pid(child.id())).expect("ours");
+        let of = |code: Code| {
+            let (row, refused) = tokio(&target, &[code]);
+            assert!(refused.is_none());
+            (row.state, row.found)
+        };
+        let known = of(code(&["1.54.1"], None));
+        let unknown = of(code(&[], None));
+        let missing = of(code(&["1.54.1"], Some(NoContext::UnknownArrangement)));
+        let old = of(code(&["0.2.25"], None));
+        let (none, refused) = tokio(&target, &[]);
+        child.kill().expect("ours");
+        child.wait().expect("ours");
+        assert_eq!(known, (CheckState::Ok, "1.54.1".to_owned()));
+        assert_eq!(unknown, (CheckState::Ok, "version not known".to_owned()));
+        assert_eq!(missing.0, CheckState::Limited);
+        assert!(missing.1.contains("not found in libwork.so"), "{missing:?}");
+        assert_eq!(old.0, CheckState::Limited);
+        assert!(old.1.contains("0.2.25 is not understood"), "{old:?}");
+        assert_eq!(none.state, CheckState::Missing);
+        assert!(none.found.starts_with("no sign of tokio"), "{none:?}");
+        assert!(refused.is_some());
+    }
 
     #[test]
     fn memory_is_the_targets_own() {
         let mut child = Command::new("sleep").arg("600").spawn().expect("a child");
         let target = Target::open(Pid(child.id())).expect("ours");
-        assert_eq!(memory(&target).state, CheckState::Ok);
+        // A program that has just been executed has no mappings for a moment.
+        let begun = std::time::Instant::now();
+        while memory(&target).state != CheckState::Ok {
+            assert!(begun.elapsed() < std::time::Duration::from_secs(5));
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
         child.kill().expect("ours");
         // Not waited for: its mappings can be read, and are none.
         while !target.ended() {

@@ -13,7 +13,7 @@ pub enum Exit {
     Failure = 1,
     /// The command line makes no sense.
     Usage = 2,
-    /// The target holds no tokio runtime.
+    /// The target shows no sign of tokio.
     NoRuntime = 3,
     /// The kernel lacks what holdup needs (`EX_UNAVAILABLE` of `sysexits.h`).
     Unsupported = 69,
@@ -41,7 +41,7 @@ Exit status:
    0  success, also after a first Ctrl-C
    1  failure
    2  the command line makes no sense
-   3  the target has no tokio runtime
+   3  there is no sign of tokio in the target
   69  the kernel lacks something that holdup needs
   77  permission denied
  130  ended by a second Ctrl-C"

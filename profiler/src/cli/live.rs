@@ -9,6 +9,7 @@ use crate::host::Features;
 use crate::host::privileges::{self, Keep};
 use crate::process::Target;
 use crate::report::Report;
+use crate::runtime::tokio::is_of_a_worker;
 use std::sync::Arc;
 
 /// A recording by the kernel programs, summed up interval by interval.
@@ -35,7 +36,13 @@ impl Recorder for Live {
         // A command may yet execute the program that is meant, as a shell does, or its child.
         let may_come = options.launched || options.follow;
         match targets.first() {
-            Some(target) if !may_come && !collector.sees_tokio() => return Err(no_runtime(target)),
+            Some(target)
+                if !may_come
+                    && !collector.sees_tokio()
+                    && !targets.iter().any(|target| has_workers_names(target)) =>
+            {
+                return Err(no_runtime(target));
+            }
             _ => {}
         }
         privileges::drop_to(keep)
@@ -71,10 +78,17 @@ impl Recorder for Live {
     }
 }
 
-/// What is said where there is no tokio in a target.
+/// Whether threads look like tokio's by their names: a sign of it where its code shows none.
+pub(super) fn has_workers_names(target: &Target) -> bool {
+    let threads = target.threads().unwrap_or_default();
+    threads.iter().any(|thread| is_of_a_worker(&thread.name))
+}
+
+/// What is said where there is no sign of tokio in a target.
 pub(super) fn no_runtime(target: &Target) -> Error {
     Error::new(format!(
-        "there is no tokio in {} (pid {}): neither in the program nor in its libraries",
+        "no sign of tokio in {} (pid {}): neither in the program, nor in its libraries, nor in the \
+         names of its threads",
         target.exe_name(),
         target.pid()
     ))

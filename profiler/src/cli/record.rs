@@ -13,7 +13,7 @@ use crate::host::privileges::{self, Keep};
 use crate::process::{Launched, Target, find_by_name, status_text};
 use crate::recording::Losses;
 use crate::render::{self, Format};
-use crate::report::Report;
+use crate::report::{Report, Verdict};
 use crate::units::Pid;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -237,10 +237,14 @@ fn conclude(report: &Report, written: Written, progress: &Progress) -> Result<Ex
     for failure in &written.failures {
         progress.error(failure);
     }
-    let has_runtime = !report.runtimes.is_empty() || report.blocking_pool.is_some();
+    let no_sign = match report.verdict {
+        Verdict::NoRuntime => true,
+        Verdict::NothingSeen => report.targets.iter().all(|t| !t.tokio.present),
+        _ => false,
+    };
     let exit = if !written.failures.is_empty() {
         Exit::Failure
-    } else if !has_runtime && report.targets.iter().all(|t| t.tokio_version.is_none()) {
+    } else if no_sign {
         let target = &report.target;
         let others = match report.targets.len() {
             0 | 1 => String::new(),
@@ -248,7 +252,7 @@ fn conclude(report: &Report, written: Written, progress: &Progress) -> Result<Ex
             n => format!(" nor in the {} other processes", n - 1),
         };
         progress.error(&Error::new(format!(
-            "no tokio runtime showed in {} (pid {}){others}",
+            "no sign of tokio showed in {} (pid {}){others}",
             target.exe, target.pid
         )));
         Exit::NoRuntime

@@ -3,7 +3,9 @@ use super::super::settings::{ConsoleSettings, Destination, OutputSpec};
 use super::*;
 use crate::host::{Features, KernelBtf};
 use crate::limits::Limits;
-use crate::recording::{Header, Host, Interval, Process, Recording, ShadowCheck, Tables, Tool};
+use crate::recording::{
+    Header, Host, Interval, Process, Recording, ShadowCheck, Tables, TokioFacts, Tool,
+};
 use crate::units::{Nanos, Pid, Timestamp};
 use crate::{analyze, collect};
 use std::ffi::OsString;
@@ -69,6 +71,10 @@ impl Recorder for Fake {
                     build_id: None,
                     cmdline: Vec::new(),
                     tokio_version: Some("1.54.1".into()),
+                    tokio: TokioFacts {
+                        present: true,
+                        ..TokioFacts::default()
+                    },
                     parent: None,
                     earlier: Vec::new(),
                     ended,

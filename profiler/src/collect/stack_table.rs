@@ -11,7 +11,9 @@ use crate::decode::{SampleSeen, StackKind, StackNumber, StackPolicy, StackSeen, 
 use crate::limits::Limits;
 use crate::recording::{ProcessId, Stack, StackId, Tables};
 use crate::runtime::Classification;
-use crate::runtime::tokio::{Agreement, ClassifiedBy, Observation, RuntimeHandle, TlsState};
+use crate::runtime::tokio::{
+    Agreement, Certainty, ClassifiedBy, Observation, RuntimeHandle, TlsState,
+};
 use crate::symbolize::FrameRef;
 use crate::units::Addr;
 use crate::unwind::Truncation;
@@ -244,6 +246,14 @@ impl StackTable {
     /// How classifying by names and by thread-local state agree, by program.
     pub(super) fn agreements(&self) -> impl Iterator<Item = &Agreement> {
         self.programs.values().map(Program::agreement)
+    }
+
+    /// How sure tokio's thread-local state is in a program.
+    pub(super) fn certainty(&self, program: usize) -> Certainty {
+        let program = self.programs.get(&program);
+        program.map_or(Certainty::Nothing, |program| {
+            program.agreement().certainty()
+        })
     }
 
     /// Whether tokio's thread-local state counts in the program of a stack.

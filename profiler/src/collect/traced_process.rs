@@ -9,8 +9,8 @@ use crate::bpf::{MappingTable, Tables, monotonic};
 use crate::decode::TableVersion;
 use crate::process::module::Loader;
 use crate::process::{CpuQuota, QuotaUse, Target, status_text};
-use crate::recording::{self, ProcessId, Throttling};
-use crate::runtime::tokio::{ContextsOfProcess, LoadedTokio};
+use crate::recording::{self, ProcessId, Throttling, TokioFacts};
+use crate::runtime::tokio::{ContextsOfProcess, LoadedTokio, TokioImage};
 use crate::units::{Addr, Nanos, Pid, Timestamp};
 use profiler_common::row::{self, Mapping, Rule};
 use std::collections::HashSet;
@@ -316,12 +316,15 @@ impl TracedProcess {
         facts.build_id = exe.and_then(|exe| exe.build_id.clone());
         facts.has_symbols = exe.is_some_and(|exe| exe.has_symtab);
         facts.has_lines = exe.is_some_and(|exe| exe.has_debug_lines);
-        facts.tokio_version = map
-            .modules()
-            .filter_map(|module| modules.get(module))
-            .flat_map(|module| module.tokio.versions.iter())
-            .next()
-            .cloned();
+        let images = || {
+            let modules = map.modules().filter_map(|module| modules.get(module));
+            modules.map(|module| &module.tokio)
+        };
+        facts.tokio_version = images().flat_map(|image| &image.versions).next().cloned();
+        let old = images().find_map(TokioImage::not_understood);
+        facts.tokio.not_understood = old.map(str::to_owned);
+        // What was there and is unmapped by now was there all the same.
+        facts.tokio.present |= images().any(|image| image.present);
     }
 
     /// Finds tokio's contexts, in the executable and in libraries.
@@ -342,6 +345,7 @@ impl TracedProcess {
             let is_executable = number == self.program;
             if module.tokio.present {
                 found.push(LoadedTokio {
+                    name,
                     image: &module.tokio,
                     thread_local: module.facts.as_ref().and_then(|facts| facts.thread_local),
                     bias,
@@ -354,9 +358,10 @@ impl TracedProcess {
         let loader = if musl { Loader::Musl } else { Loader::Glibc };
         self.contexts = ContextsOfProcess::find(found, loader, &self.code);
         self.early.0 = Instant::now();
-        for missing in &self.contexts.missing {
-            tracing::debug!(pid = self.pid.0, "a tokio without its context: {missing}");
-        }
+        self.facts
+            .tokio
+            .without_context
+            .clone_from(&self.contexts.missing);
     }
 
     /// Whether the loader should be asked again where it has put libraries' thread-local memory:
@@ -386,7 +391,12 @@ impl TracedProcess {
         match target.reopen() {
             Ok(target) => {
                 let before = self.facts.clone();
+                let tokio = TokioFacts {
+                    present: before.tokio.present,
+                    ..TokioFacts::default()
+                };
                 self.facts = recording::Process {
+                    tokio,
                     parent: before.parent,
                     earlier: before.earlier,
                     panic_probes: before.panic_probes,

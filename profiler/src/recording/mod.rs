@@ -13,6 +13,7 @@ mod object;
 )]
 mod recording;
 mod tables;
+mod tokio_facts;
 
 pub use ids::{ObjectId, ProcessId, StackId, ThreadId, WakerId};
 pub use interval::{
@@ -23,3 +24,4 @@ pub use losses::{LossCauses, Losses, ShadowCheck};
 pub use object::{Holder, HolderProcess, MAX_HOLDERS, Object, ObjectKind};
 pub use recording::{Header, Host, Recording, Sampling, Tool};
 pub use tables::{PanicProbes, Process, Stack, Tables, WaitObject, Waker};
+pub use tokio_facts::TokioFacts;

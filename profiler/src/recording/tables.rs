@@ -1,6 +1,6 @@
 //! Tables that all intervals of a recording share. They only grow, so that an index stays good.
 
-use super::{Object, ObjectId, ProcessId, StackId, ThreadId, WakerId};
+use super::{Object, ObjectId, ProcessId, StackId, ThreadId, TokioFacts, WakerId};
 use crate::runtime::Classification;
 use crate::runtime::tokio::RuntimeHandle;
 use crate::symbolize::FrameRef;
@@ -70,6 +70,8 @@ pub struct Process {
     pub cmdline: Vec<String>,
     /// The tokio version found in the executable (`1.54.1`), where one was.
     pub tokio_version: Option<String>,
+    /// What else was found of tokio.
+    pub tokio: TokioFacts,
     /// The process that forked this one, where it was forked during the recording.
     pub parent: Option<Pid>,
     /// Paths of the programs that the process executed before `exe` during the recording, the
@@ -96,6 +98,7 @@ impl Process {
             build_id: None,
             cmdline: Vec::new(),
             tokio_version: None,
+            tokio: TokioFacts::default(),
             parent: None,
             earlier: Vec::new(),
             ended: None,

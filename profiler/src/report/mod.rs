@@ -20,4 +20,4 @@ pub use report::{
     Stretch, TASK_IDS, TaskIdTotal, TaskTotal, ThreadReport, ThrottlingReport, WakerTotal,
     WokenStack,
 };
-pub use verdict::Verdict;
+pub use verdict::{UnclearReason, Verdict};

@@ -1,6 +1,6 @@
 //! The main finding of a recording.
 
-use crate::units::Nanos;
+use crate::units::{Nanos, Pid};
 use serde::Serialize;
 
 /// The main finding: the gravest that holds for any runtime, in the order of the variants. Among
@@ -82,12 +82,18 @@ pub enum Verdict {
         /// Index in [`Report::long_polls`](super::Report::long_polls) of the worst site.
         site: Option<usize>,
     },
-    /// For at least 5 % of the workers' time the state is unknown, so that nothing can be said.
+    /// Too much is not known for anything better to be said.
     Unclear {
-        /// The runtime's id.
-        runtime: String,
-        /// The share, 0 to 1.
+        /// The runtime's id; none where tokio is there, and what its threads do is not known.
+        runtime: Option<String>,
+        /// The process.
+        pid: Pid,
+        /// The share of the time of the runtime's workers, or else of the process's threads, of
+        /// which it is not known what they did, 0 to 1: of waits without a known state, and of time on
+        /// a CPU by samples that could not be judged.
         share: f64,
+        /// Why.
+        reason: UnclearReason,
     },
     /// Workers were on a CPU for at least 80 % of their time; not a finding of blocking, but the
     /// reason why tasks may wait.
@@ -106,8 +112,24 @@ pub enum Verdict {
         /// The longest wait, below 10 ms.
         longest_ns: Nanos,
     },
-    /// Threads were seen, but none of them served a tokio runtime.
+    /// Threads were seen, and no sign of tokio: neither in the code nor in names of threads.
     NoRuntime,
     /// Not even a thread was seen.
     NothingSeen,
+}
+
+/// Why nothing better can be said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnclearReason {
+    /// For at least 5 % of the time the state is unknown.
+    UnknownTime,
+    /// tokio's thread-local context was contradicted, so that it was left out of account.
+    ContextContradicted,
+    /// The context of a tokio was not found.
+    ContextMissing,
+    /// A tokio of a version that the rules do not know.
+    NotUnderstood,
+    /// There is tokio, and no thread was seen to work for a runtime.
+    NoWorkerSeen,
 }

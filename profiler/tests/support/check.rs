@@ -447,6 +447,17 @@ pub(crate) fn target(recorded: &Recorded, tokio_version: &str) -> Complaints {
             target.tokio_version
         ));
     }
+    let tokio = &target.tokio;
+    let sure = ["confirmed", "corroborated_by_parks"];
+    if !tokio.present || !sure.contains(&tokio.context.kind.as_str()) {
+        complaints.push(format!("of its context: {tokio:?}"));
+    }
+    for missing in &tokio.without_context {
+        complaints.push(format!(
+            "no context in {}: {}",
+            missing.module, missing.text
+        ));
+    }
     complaints
 }
 

@@ -16,6 +16,7 @@ pub(crate) mod kernel_walk;
 pub(crate) mod leftovers;
 pub(crate) mod library;
 pub(crate) mod life;
+pub(crate) mod lookalike;
 pub(crate) mod losses;
 pub(crate) mod privilege;
 pub(crate) mod record;

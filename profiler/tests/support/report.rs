@@ -98,11 +98,31 @@ pub(crate) struct Target {
     pub(crate) pid: u32,
     #[serde(default)]
     pub(crate) tokio_version: Option<String>,
+    pub(crate) tokio: Tokio,
     #[serde(default)]
     pub(crate) ended: Option<String>,
     pub(crate) cmdline: Vec<String>,
     pub(crate) earlier: Vec<String>,
     pub(crate) parent: Option<u32>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Tokio {
+    pub(crate) present: bool,
+    pub(crate) context: Context,
+    pub(crate) without_context: Vec<WithoutContext>,
+}
+
+/// How sure tokio's thread-local context is.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Context {
+    pub(crate) kind: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct WithoutContext {
+    pub(crate) module: String,
+    pub(crate) text: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -191,6 +211,8 @@ pub(crate) struct OpenWait {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Verdict {
     pub(crate) kind: String,
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

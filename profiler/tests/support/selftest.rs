@@ -320,6 +320,11 @@ const SPOILERS: &[Spoiler] = &[
         spoil: |recorded| recorded.report.target.tokio_version = Some("1.54.0".into()),
         complain: &["target"],
     },
+    Spoiler {
+        name: "a context of which nothing else speaks",
+        spoil: |recorded| recorded.report.target.tokio.context.kind = "alone".into(),
+        complain: &["target"],
+    },
 ];
 
 /// The trials.

@@ -191,6 +191,9 @@ impl Collector {
                 panic_probes::note_late(&mut process.facts);
             }
         }
+        for process in self.processes.iter_mut() {
+            process.facts.tokio.context = self.stacks.certainty(process.program);
+        }
         for process in self.processes.as_slice() {
             let facts = &process.facts;
             match self.tables.processes.get_mut(process.id.index()) {

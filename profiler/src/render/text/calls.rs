@@ -35,6 +35,15 @@ pub(super) fn sites(page: &mut Page<'_>) -> io::Result<()> {
         let text = format!("… and {more}, {} together", duration(time));
         page.labelled((PLAIN, ""), 2, &text)?;
     }
+    let lost = page.report.losses.calls;
+    if lost > 0 {
+        let lost = counted(
+            lost,
+            "more call or panic was lost",
+            "more calls or panics were lost",
+        );
+        page.labelled((WARN, ""), 2, &format!("… and {lost}"))?;
+    }
     Ok(())
 }
 

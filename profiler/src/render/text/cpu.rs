@@ -3,7 +3,7 @@
 use super::header::file_and_line;
 use super::line::{cut_left, cut_right, width};
 use super::page::{DETAILS, Page};
-use super::style::{BAD, DIM, PLAIN, SITE};
+use super::style::{BAD, DIM, PLAIN, SITE, WARN};
 use crate::counted::counted;
 use crate::recording::PollEvidence;
 use crate::render::{display_name, duration, percent, process_name, sanitize};
@@ -104,6 +104,11 @@ pub(super) fn sites(page: &mut Page<'_>) -> io::Result<()> {
         let more = counted((sites.len() - SITES) as u64, "more site", "more sites");
         let share = percent(rest as f64 / all as f64);
         page.labelled((PLAIN, ""), 2, &format!("… and {more}, {share} together"))?;
+    }
+    let lost = page.report.losses.samples;
+    if lost > 0 {
+        let lost = counted(lost, "more sample was lost", "more samples were lost");
+        page.labelled((WARN, ""), 2, &format!("… and {lost}"))?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::page::Page;
 use super::style::{DIM, GOOD, WARN};
+use super::tokio_notes;
 use crate::counted::counted;
 use crate::render::{count, duration, percent, sanitize};
 use crate::report::Report;
@@ -186,20 +187,7 @@ pub(super) fn notes(page: &mut Page<'_>) -> io::Result<()> {
             count(throttling.periods)
         ));
     }
-    let by = &report.classified;
-    if by.disagreed > 0 {
-        notes.push(format!(
-            "tokio's thread-local state contradicted {} and was left out of account.",
-            counted(by.disagreed, "stack", "stacks")
-        ));
-    } else if by.by_context > 0 {
-        notes.push(format!(
-            "{} judged by tokio's thread-local state, the others by their frames; {} meant the \
-             same to both.",
-            counted(by.by_context, "wait was", "waits were"),
-            counted(by.agreed, "stack", "stacks")
-        ));
-    }
+    notes.extend(tokio_notes::notes(report));
     let (blocked, short) = short_waits(report);
     if short.share_of(blocked) >= 0.01 {
         notes.push(format!(

@@ -4,8 +4,9 @@ use super::line::cut_right;
 use super::page::Page;
 use super::style::{BAD, DIM, GOOD, HEADING, PLAIN, WARN};
 use crate::counted::counted;
+use crate::recording::Process;
 use crate::render::{display_name, display_path, duration, percent, process_name, sanitize};
-use crate::report::{LongPollSite, Report, Site, Verdict};
+use crate::report::{LongPollSite, Report, Site, UnclearReason, Verdict};
 use crate::units::Nanos;
 use anstyle::Style;
 use std::io;
@@ -32,8 +33,8 @@ pub(super) fn target(page: &mut Page<'_>) -> io::Result<()> {
     if !several {
         facts.insert(0, format!("pid {}", target.pid));
     }
-    if let Some(version) = target.tokio_version.as_ref().filter(|_| !several) {
-        facts.push(format!("tokio {}", sanitize(version)));
+    if !several {
+        facts.extend(tokio(target));
     }
     facts.push(format!("Linux {}", sanitize(&report.host.kernel)));
     facts.push(counted(u64::from(report.host.cpus), "CPU", "CPUs"));
@@ -57,6 +58,15 @@ pub(super) fn target(page: &mut Page<'_>) -> io::Result<()> {
     page.blank()
 }
 
+/// Which tokio a process has, where it shows any sign of one.
+fn tokio(process: &Process) -> Option<String> {
+    match &process.tokio_version {
+        Some(version) => Some(format!("tokio {}", sanitize(version))),
+        None if process.tokio.present => Some("tokio, version not known".to_owned()),
+        None => None,
+    }
+}
+
 /// Processes listed at most.
 const LISTED: usize = 12;
 
@@ -65,10 +75,8 @@ fn processes(page: &mut Page<'_>) -> io::Result<()> {
     let targets = &page.report.targets;
     for target in targets.iter().take(LISTED) {
         let mut text = sanitize(target.exe_name()).into_owned();
-        match &target.tokio_version {
-            Some(version) => text.push_str(&format!(" · tokio {}", sanitize(version))),
-            None => text.push_str(" · no tokio seen"),
-        }
+        let tokio = tokio(target).unwrap_or_else(|| "no sign of tokio".to_owned());
+        text.push_str(&format!(" · {tokio}"));
         if let Some(parent) = target.parent {
             text.push_str(&format!(" · forked by {parent}"));
         }
@@ -176,7 +184,25 @@ fn words(report: &Report) -> Words {
             let times = [*total_ns, *longest_ns];
             long_polls(&of(runtime), *polls, times, *share, worst)
         }
-        Verdict::Unclear { runtime, share } => unclear(&of(runtime), *share),
+        Verdict::Unclear {
+            runtime,
+            pid,
+            share,
+            reason,
+        } => {
+            let process = report.targets.iter().find(|process| process.pid == *pid);
+            match runtime {
+                Some(runtime) => {
+                    let who = format!("the workers{}", of(runtime));
+                    unclear(&who, *share, *reason, process)
+                }
+                None => {
+                    let of = process_name(report, *pid);
+                    let of = of.map_or_else(String::new, |name| format!(" of {}", sanitize(&name)));
+                    unclear(&format!("the threads{of}"), *share, *reason, process)
+                }
+            }
+        }
         Verdict::CpuBound { runtime, share } => cpu_bound(&of(runtime), *share),
         Verdict::Healthy {
             runtime,
@@ -284,11 +310,33 @@ fn long_polls(
     Words::new(BAD, "CPU HOG", text)
 }
 
-fn unclear(of: &str, share: f64) -> Words {
-    let text = format!(
-        "What the workers{of} did is unknown for {} of their time: see the losses below.",
+/// Why nothing better can be said, and what would help.
+fn unclear(who: &str, share: f64, reason: UnclearReason, process: Option<&Process>) -> Words {
+    let what = format!(
+        "What {who} did is unknown for {} of their time",
         percent(share)
     );
+    let old = process.and_then(|process| process.tokio.not_understood.as_deref());
+    let text = match reason {
+        UnclearReason::UnknownTime => format!("{what}: see the losses below."),
+        UnclearReason::ContextContradicted => format!(
+            "{what}: tokio's thread-local context was contradicted and does not count. With the \
+             symbols of the program or library that holds tokio, names would tell."
+        ),
+        UnclearReason::ContextMissing => format!(
+            "{what}: tokio's thread-local context was not found, see the note below. With the \
+             symbols of the program or library that holds tokio, names would tell."
+        ),
+        UnclearReason::NotUnderstood => format!(
+            "{what}: the program holds tokio {}, which is too old to be understood. Record it \
+             with tokio 1.20 or newer.",
+            sanitize(old.unwrap_or_default())
+        ),
+        UnclearReason::NoWorkerSeen => format!(
+            "There is tokio, but none of {who} was seen to work for a runtime. Record for \
+             longer, or under load."
+        ),
+    };
     Words::new(WARN, "UNCLEAR", text)
 }
 
@@ -316,8 +364,8 @@ fn healthy(of: &str, share: f64, longest: Nanos) -> Words {
 
 fn no_runtime(threads: u64) -> Words {
     let text = format!(
-        "No tokio worker was seen to wait; {} in other ways.",
-        counted(threads, "thread waited", "threads waited")
+        "There is no sign of tokio: neither in the code nor in the names of {}.",
+        counted(threads, "thread", "threads")
     );
     Words::new(WARN, "NO RUNTIME", text)
 }

@@ -11,6 +11,7 @@ mod page;
 mod sections;
 mod sites;
 mod style;
+mod tokio_notes;
 mod wakers;
 mod workers;
 

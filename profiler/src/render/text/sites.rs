@@ -75,7 +75,20 @@ pub(super) fn blocked(page: &mut Page<'_>) -> io::Result<()> {
         }
         and_more(page, &sites, page.options.max_sites)?;
     }
-    Ok(())
+    not_counted(page)
+}
+
+/// The waits that may belong to these sites, where there are any.
+fn not_counted(page: &mut Page<'_>) -> io::Result<()> {
+    let report = page.report;
+    let blocked = |site: &Site| site.state == State::Blocked;
+    let unknown = report.losses.unknown_waits;
+    if unknown == 0 || !report.sites.iter().any(blocked) {
+        return Ok(());
+    }
+    let waits = counted(unknown, "more wait has", "more waits have");
+    let text = format!("… and {waits} no known state: any of these may belong here");
+    page.labelled((WARN, ""), 2, &text)
 }
 
 fn worker_time(page: &Page<'_>, role: Role) -> Nanos {

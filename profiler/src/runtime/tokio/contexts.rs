@@ -4,10 +4,23 @@
 use super::image::{ContextAt, NoContext, TokioImage};
 use crate::process::module::{Block, Loader, ReadMemory, TlsSegment};
 use profiler_common::context::{PLACES, Place, base};
+use serde::{Deserialize, Serialize};
+
+/// A tokio whose context was not found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingContext {
+    /// File name of its module, raw.
+    pub module: String,
+    /// Why.
+    #[serde(flatten)]
+    pub reason: NoContext,
+}
 
 /// A module of a process in which tokio is.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadedTokio<'a> {
+    /// Its file name.
+    pub name: &'a str,
     /// What its image says.
     pub image: &'a TokioImage,
     /// Its thread-local memory.
@@ -26,8 +39,8 @@ pub struct ContextsOfProcess {
     /// With [`base::VARIABLES`], how far below a thread's FS base the other three variables are:
     /// the worker, the runtime of one thread and the budget.
     pub variables_below_fs: [u32; 3],
-    /// Why a tokio that is there has no place, one for each.
-    pub missing: Vec<NoContext>,
+    /// Each tokio that is there and has no place.
+    pub missing: Vec<MissingContext>,
     /// Whether the loader may not be ready yet, so that another look may find more.
     pub is_early: bool,
 }
@@ -44,38 +57,47 @@ impl ContextsOfProcess {
         let mut free = 0;
         for module in modules {
             let contexts = &module.image.contexts;
-            process.missing.extend(contexts.missing.clone());
+            if let Some(reason) = &contexts.missing {
+                process.misses(&module, reason.clone());
+            }
             if contexts.found.is_empty() && contexts.variables.is_none() {
                 continue;
             }
             let Some(block) = module.block(memory) else {
                 process.is_early |= !module.is_executable;
-                process.missing.push(NoContext::NoModuleNumber);
+                process.misses(&module, NoContext::NoModuleNumber);
                 continue;
             };
             if let Some(variables) = contexts.variables
                 && let Some((place, others)) = of_variables(block, variables)
             {
-                process.put(&mut free, place);
+                process.put(&module, &mut free, place);
                 process.variables_below_fs = others;
             }
             for context in &contexts.found {
                 match place(block, context, loader) {
-                    Some(place) => process.put(&mut free, place),
-                    None => process.missing.push(NoContext::UnknownArrangement),
+                    Some(place) => process.put(&module, &mut free, place),
+                    None => process.misses(&module, NoContext::UnknownArrangement),
                 }
             }
         }
         process
     }
 
-    fn put(&mut self, free: &mut usize, place: Place) {
+    fn misses(&mut self, module: &LoadedTokio<'_>, reason: NoContext) {
+        self.missing.push(MissingContext {
+            module: module.name.to_owned(),
+            reason,
+        });
+    }
+
+    fn put(&mut self, module: &LoadedTokio<'_>, free: &mut usize, place: Place) {
         match self.places.get_mut(*free) {
             Some(room) => {
                 *room = place;
                 *free += 1;
             }
-            None => self.missing.push(NoContext::TooMany),
+            None => self.misses(module, NoContext::TooMany),
         }
     }
 

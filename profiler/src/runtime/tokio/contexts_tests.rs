@@ -31,6 +31,7 @@ fn image(offsets: &[u64]) -> TokioImage {
 fn a_library_that_the_loader_is_not_done_with_is_asked_again() {
     let image = image(&[80]);
     let library = LoadedTokio {
+        name: "libwork.so",
         image: &image,
         thread_local: None,
         bias: 0,
@@ -38,7 +39,11 @@ fn a_library_that_the_loader_is_not_done_with_is_asked_again() {
     };
     let found = ContextsOfProcess::find([library], Loader::Glibc, &Nothing);
     assert_eq!(found.places().count(), 0);
-    assert_eq!(found.missing, [NoContext::NoModuleNumber]);
+    let missing = MissingContext {
+        module: "libwork.so".into(),
+        reason: NoContext::NoModuleNumber,
+    };
+    assert_eq!(found.missing, [missing]);
     assert!(found.is_early);
     let executable = LoadedTokio {
         is_executable: true,
@@ -65,6 +70,14 @@ fn each_kind_of_block_has_its_place() {
 
 #[test]
 fn more_copies_than_there_is_room_for_are_told() {
+    let image = image(&[]);
+    let module = LoadedTokio {
+        name: "app",
+        image: &image,
+        thread_local: None,
+        bias: 0,
+        is_executable: true,
+    };
     let mut process = ContextsOfProcess::default();
     let mut free = 0;
     for n in 0..PLACES + 1 {
@@ -73,10 +86,11 @@ fn more_copies_than_there_is_room_for_are_told() {
             offset: n as u64,
             ..Place::default()
         };
-        process.put(&mut free, place);
+        process.put(&module, &mut free, place);
     }
     assert_eq!(process.places().count(), PLACES);
-    assert_eq!(process.missing, [NoContext::TooMany]);
+    let reasons = process.missing.iter().map(|missing| &missing.reason);
+    assert_eq!(reasons.collect::<Vec<_>>(), [&NoContext::TooMany]);
 }
 
 #[test]

@@ -17,12 +17,14 @@ mod markers;
 mod pool_threads;
 mod program_model;
 mod rules;
+mod thread_names;
 mod tls_state;
 
 pub use classify::Classifier;
-pub use contexts::{ContextsOfProcess, LoadedTokio};
+pub use contexts::{ContextsOfProcess, LoadedTokio, MissingContext};
 pub use image::{ContextAt, Contexts, NoContext, TokioImage, Variables};
 pub use pool_threads::{Observation, PoolThreads};
 pub use program_model::{News, ProgramModel};
 pub use rules::{RULES, Rule};
+pub use thread_names::is_of_a_worker;
 pub use tls_state::{Agreement, Certainty, ClassifiedBy, RuntimeHandle, ThreadContext, TlsState};

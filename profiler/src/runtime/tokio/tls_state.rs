@@ -71,6 +71,8 @@ pub struct ThreadContext {
 pub struct Agreement {
     /// Stacks that mean the same to both.
     pub agreed: u64,
+    /// Of these, those without names: of parks in the I/O driver.
+    pub driver_parks: u64,
     /// Stacks that mean different things to them.
     pub disagreed: u64,
     /// Stacks without names in which the thread-local state says parked, and the thread waits as
@@ -83,26 +85,42 @@ pub struct Agreement {
     pub polls_in_epoll: u64,
 }
 
-/// How sure the thread-local state is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How sure the thread-local state is, in distinct stacks of threads that waited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Certainty {
     /// It says nothing.
+    #[default]
     Nothing,
-    /// Something contradicts it.
-    Contradicted,
+    /// It cannot be right, so that it does not count.
+    Contradicted {
+        /// By so many stacks.
+        stacks: u64,
+    },
     /// Nothing else speaks for it or against it.
     Alone,
-    /// So many stacks of parked threads speak for it.
-    CorroboratedByParks(u64),
-    /// Names, or the I/O driver, say the same of so many stacks.
-    Confirmed(u64),
+    /// Threads that it says are parked wait as parked threads do.
+    CorroboratedByParks {
+        /// In so many stacks.
+        parks: u64,
+    },
+    /// Something else says the same.
+    Confirmed {
+        /// The names of functions, in so many stacks.
+        named: u64,
+        /// The system call of the I/O driver, in so many stacks without names.
+        driver_parks: u64,
+    },
 }
 
 impl Agreement {
     /// Takes a stack into account. `syscall` is the system call that it waits in.
     pub fn add(&mut self, verdict: &Classification, syscall: Option<u32>, tls_state: TlsState) {
         match same_meaning(verdict, syscall, tls_state) {
-            Some(true) => self.agreed += 1,
+            Some(true) => {
+                self.agreed += 1;
+                self.driver_parks += u64::from(verdict.state == State::Unknown);
+            }
             Some(false) => self.disagreed += 1,
             None if verdict.state == State::Unknown => self.add_unnamed(syscall, tls_state),
             None => {}
@@ -131,14 +149,21 @@ impl Agreement {
     #[must_use]
     pub const fn certainty(&self) -> Certainty {
         if self.disagreed > 0 {
-            Certainty::Contradicted
+            Certainty::Contradicted {
+                stacks: self.disagreed,
+            }
         } else if self.agreed > 0 {
-            Certainty::Confirmed(self.agreed)
+            Certainty::Confirmed {
+                named: self.agreed.saturating_sub(self.driver_parks),
+                driver_parks: self.driver_parks,
+            }
         } else if self.parks > 0 {
-            Certainty::CorroboratedByParks(self.parks)
+            Certainty::CorroboratedByParks { parks: self.parks }
         } else if self.polls_in_epoll > 0 {
             // If the place of the parker were another, parks in the driver would look like this.
-            Certainty::Contradicted
+            Certainty::Contradicted {
+                stacks: self.polls_in_epoll,
+            }
         } else if self.alone > 0 {
             Certainty::Alone
         } else {
@@ -151,7 +176,7 @@ impl Agreement {
     pub const fn trusted(&self) -> bool {
         !matches!(
             self.certainty(),
-            Certainty::Nothing | Certainty::Contradicted
+            Certainty::Nothing | Certainty::Contradicted { .. }
         )
     }
 
@@ -161,7 +186,7 @@ impl Agreement {
         if by_names.state == State::Unknown {
             self.trusted()
         } else {
-            matches!(self.certainty(), Certainty::Confirmed(_))
+            matches!(self.certainty(), Certainty::Confirmed { .. })
         }
     }
 
@@ -461,12 +486,21 @@ mod tests {
         for parked in [TlsState::CurrentThreadParked, TlsState::BlockOnParked] {
             agreement.add(&unnamed, Some(FUTEX), parked);
         }
-        assert_eq!(agreement.certainty(), Certainty::CorroboratedByParks(2));
+        assert_eq!(
+            agreement.certainty(),
+            Certainty::CorroboratedByParks { parks: 2 }
+        );
         agreement.add(&unnamed, Some(EPOLL_WAIT), TlsState::WorkerParked);
-        assert_eq!(agreement.certainty(), Certainty::Confirmed(1));
+        assert_eq!(
+            agreement.certainty(),
+            Certainty::Confirmed {
+                named: 0,
+                driver_parks: 1
+            }
+        );
         let idle = by_stack(State::Idle, WORKER);
         agreement.add(&idle, Some(FUTEX), TlsState::WorkerPoll);
-        assert_eq!(agreement.certainty(), Certainty::Contradicted);
+        assert_eq!(agreement.certainty(), Certainty::Contradicted { stacks: 1 });
         assert!(!agreement.trusted());
     }
 
@@ -477,7 +511,7 @@ mod tests {
         let mut agreement = Agreement::default();
         agreement.add(&unnamed, Some(FUTEX), TlsState::WorkerPoll);
         agreement.add(&unnamed, Some(EPOLL_WAIT), TlsState::WorkerPoll);
-        assert_eq!(agreement.certainty(), Certainty::Contradicted);
+        assert_eq!(agreement.certainty(), Certainty::Contradicted { stacks: 1 });
         assert_eq!(agreement.judge(unnamed, TlsState::WorkerPoll), unnamed);
         // A task may wait in another library's event loop.
         agreement.add(&unnamed, Some(FUTEX), TlsState::WorkerParked);

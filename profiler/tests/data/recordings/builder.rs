@@ -3,8 +3,10 @@
 use holdup::recording::{
     HIST_BUCKETS, Header, Holder, Host, Interval, LongPoll, Losses, Object, ObjectId, ObjectKind,
     OpenWait, PollEvidence, Process, ProcessId, Recording, SampleSum, Sampling, Stack, StackId,
-    Tables, ThreadId, ThreadTimes, Tool, Wait, WaitObject, WaitSum, Waker, WakerId, bucket_of,
+    Tables, ThreadId, ThreadTimes, TokioFacts, Tool, Wait, WaitObject, WaitSum, Waker, WakerId,
+    bucket_of,
 };
+use holdup::runtime::tokio::Certainty;
 use holdup::runtime::{Classification, Flavor, Role, RuleName, State};
 use holdup::symbolize::{Frame, FrameRef, Naming, Origin, Space};
 use holdup::units::{Addr, Nanos, Pid, Tid, Timestamp};
@@ -189,6 +191,14 @@ fn process(pid: u32, exe: &str) -> Process {
             "0.0.0.0:80".to_owned(),
         ],
         tokio_version: Some("1.54.1".to_owned()),
+        tokio: TokioFacts {
+            present: true,
+            context: Certainty::Confirmed {
+                named: 12,
+                driver_parks: 0,
+            },
+            ..TokioFacts::default()
+        },
         parent: None,
         earlier: Vec::new(),
         ended: None,

@@ -3,6 +3,7 @@
 use super::builder::*;
 use holdup::recording::{
     Holder, HolderProcess, LossCauses, Losses, ObjectKind, Recording, ShadowCheck, Stack, StackId,
+    TokioFacts,
 };
 use holdup::runtime::{Role, State};
 use holdup::units::{Nanos, Pid};
@@ -171,6 +172,7 @@ pub fn hostile() -> Recording {
 pub fn no_tokio() -> Recording {
     let mut b = Builder::new("/usr/bin/sort", 2 * SEC);
     b.target().tokio_version = None;
+    b.target().tokio = TokioFacts::default();
     let read = b.stack(Stack {
         syscall: Some(0),
         ..stack(

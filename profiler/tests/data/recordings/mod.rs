@@ -4,6 +4,7 @@ pub mod builder;
 mod calls;
 mod doubtful;
 mod harm;
+mod identity;
 mod intervals;
 mod services;
 mod several;
@@ -11,6 +12,9 @@ mod several;
 pub use calls::{in_calls, no_panics};
 pub use doubtful::{empty, hostile, lossy, no_tokio, stripped, unclear};
 pub use harm::{held_lock, hog, quota};
+pub use identity::{
+    context_alone, context_missing, contradicted, hung_and_stripped, no_worker, too_old,
+};
 pub use intervals::{beside_hog, in_intervals};
 pub use services::{busy, crowded, current_thread, healthy, hung, starved, throttled};
 pub use several::several;
@@ -39,6 +43,12 @@ pub fn all() -> Vec<(&'static str, Recording)> {
         ("no_panics", no_panics()),
         ("several", several()),
         ("beside_hog", beside_hog()),
+        ("context_alone", context_alone()),
+        ("hung_and_stripped", hung_and_stripped()),
+        ("contradicted", contradicted()),
+        ("context_missing", context_missing()),
+        ("too_old", too_old()),
+        ("no_worker", no_worker()),
         ("empty", empty()),
     ]
 }

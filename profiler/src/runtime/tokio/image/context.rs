@@ -16,6 +16,7 @@ use super::release;
 use super::signs::Signs;
 use crate::process::module::Elf;
 use profiler_common::context::{Fields, PLACES, RUNTIME_NONE, layout};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Alignment of the context, in bytes.
@@ -65,7 +66,8 @@ pub struct Contexts {
 }
 
 /// Why a tokio was found whose context was not.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reason", content = "detail", rename_all = "snake_case")]
 pub enum NoContext {
     /// The image has no thread-local memory.
     NoThreadLocals,

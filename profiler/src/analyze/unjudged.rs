@@ -1,0 +1,217 @@
+//! Time of which it is not known what the threads did, apart from the waits of a runtime's own workers.
+
+use super::runtimes::{RuntimeIndex, Runtimes};
+use super::stack_facts::{class_of, part};
+use super::thread_times::BalancedTimes;
+use super::whole::Whole;
+use crate::recording::ThreadId;
+use crate::report::CpuPart;
+use crate::runtime::State;
+use crate::units::{Nanos, Pid};
+use std::collections::BTreeMap;
+
+/// Samples, and those of them that could not be judged.
+#[derive(Clone, Copy, Debug, Default)]
+struct Samples {
+    all: u64,
+    unknown: u64,
+}
+
+impl Samples {
+    fn add(&mut self, more: Samples) {
+        self.all = self.all.saturating_add(more.all);
+        self.unknown = self.unknown.saturating_add(more.unknown);
+    }
+
+    fn unknown_share(self) -> f64 {
+        if self.all == 0 {
+            0.0
+        } else {
+            self.unknown as f64 / self.all as f64
+        }
+    }
+}
+
+/// Threads of a process of which nothing is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Strangers {
+    /// Of their time, what they waited and what they ran in stacks that could not be judged.
+    pub(super) unknown: Nanos,
+    /// The time of all threads of the process.
+    pub(super) lived: Nanos,
+}
+
+/// Time that could not be judged.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unjudged {
+    /// By runtime, the share of its threads' samples.
+    cpu: BTreeMap<String, f64>,
+    strangers: BTreeMap<Pid, Strangers>,
+}
+
+impl Unjudged {
+    /// Sums it up.
+    pub(super) fn of(
+        whole: &Whole<'_>,
+        balanced: &[BalancedTimes],
+        runtimes: &Runtimes,
+    ) -> Unjudged {
+        let by_thread = samples(whole);
+        let mut by_runtime: BTreeMap<String, Samples> = BTreeMap::new();
+        let mut strangers: BTreeMap<Pid, Strangers> = BTreeMap::new();
+        for times in balanced {
+            let samples = by_thread.get(&times.thread).copied().unwrap_or_default();
+            let of_process = strangers
+                .entry(whole.pid(times.thread.process))
+                .or_default();
+            of_process.lived += times.lived;
+            let runtime = runtimes.of_thread(times.thread);
+            if let Some(runtime) = runtime.map(RuntimeIndex::id) {
+                by_runtime.entry(runtime).or_default().add(samples);
+            } else {
+                of_process.unknown += unknown(times, samples);
+            }
+        }
+        let shares = by_runtime.into_iter();
+        Unjudged {
+            cpu: shares
+                .map(|(runtime, samples)| (runtime, samples.unknown_share()))
+                .collect(),
+            strangers,
+        }
+    }
+
+    /// Known: the share of samples by runtime, and of one process the unknown and the whole time.
+    #[cfg(test)]
+    pub(super) fn new(cpu: &[(&str, f64)], pid: Pid, (unknown, lived): (Nanos, Nanos)) -> Unjudged {
+        let cpu = cpu
+            .iter()
+            .map(|(runtime, share)| ((*runtime).to_owned(), *share));
+        Unjudged {
+            cpu: cpu.collect(),
+            strangers: BTreeMap::from([(pid, Strangers { unknown, lived })]),
+        }
+    }
+
+    /// The share of the time on a CPU of a runtime's threads.
+    pub(super) fn cpu_share(&self, runtime: &str) -> f64 {
+        self.cpu.get(runtime).copied().unwrap_or_default()
+    }
+
+    /// The threads of a process of which nothing is known.
+    pub(super) fn strangers(&self, pid: Pid) -> Strangers {
+        self.strangers.get(&pid).copied().unwrap_or_default()
+    }
+}
+
+/// Of a thread without a runtime: none where it was seen in any state that is known.
+fn unknown(times: &BalancedTimes, samples: Samples) -> Nanos {
+    let states = times.states();
+    let says_nothing =
+        |state: &State| matches!(state, State::Unknown | State::Running | State::Runnable);
+    if !states.keys().all(says_nothing) {
+        return Nanos::ZERO;
+    }
+    let waited = states.get(&State::Unknown).copied().unwrap_or_default();
+    // A share is at most 1: the product fits.
+    let ran = times.running.0 as f64 * samples.unknown_share();
+    waited + Nanos(ran as u64)
+}
+
+fn samples(whole: &Whole<'_>) -> BTreeMap<ThreadId, Samples> {
+    let mut by_thread: BTreeMap<ThreadId, Samples> = BTreeMap::new();
+    for (&(thread, stack), &samples) in &whole.totals.samples {
+        let (state, role) = class_of(whole.tables, stack);
+        let is_unknown = part(state, role) == CpuPart::Unknown;
+        by_thread.entry(thread).or_default().add(Samples {
+            all: samples,
+            unknown: if is_unknown { samples } else { 0 },
+        });
+    }
+    by_thread
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::analyze::build;
+    use crate::analyze::testing::{app, recording, stack, stripped, thread};
+    use crate::recording::{Recording, SampleSum, Sampling};
+    use crate::report::{UnclearReason, Verdict};
+    use crate::runtime::tokio::Certainty;
+    use crate::runtime::{Flavor, Role, State};
+    use crate::units::Nanos;
+
+    const WORKER: Role = Role::Worker(Flavor::MultiThread);
+
+    /// A worker that runs for half of its time, and a thread of which nothing is known but samples. Of
+    /// ten samples of each, so many could not be judged.
+    fn of_samples(worker_unknown: u64, stranger_unknown: u64) -> Recording {
+        let mut recording = recording(1_000);
+        recording.tables.processes[0].tokio.present = true;
+        let park = vec![app("app::park", 1)];
+        let park = recording.push_stack(stack(park, State::Idle, WORKER, None));
+        let other = vec![app("app::compute", 1)];
+        let other = recording.push_stack(stack(other, State::Other, Role::None, None));
+        let cut = vec![stripped("app@0x10")];
+        let cut = recording.push_stack(stack(cut, State::Unknown, Role::None, None));
+        recording.push_thread(1);
+        recording.push_thread(2);
+        recording.push_wait(1, park, 0, 500);
+        recording.header.sampling = Some(Sampling {
+            period: Nanos(50),
+            long_poll: Nanos(5_000),
+        });
+        for (tid, unknown) in [(1, worker_unknown), (2, stranger_unknown)] {
+            for (stack, samples) in [(other, 10 - unknown), (cut, unknown)] {
+                let of_thread = SampleSum {
+                    thread: thread(tid),
+                    stack,
+                    samples,
+                };
+                if samples > 0 {
+                    recording.interval().samples.push(of_thread);
+                }
+            }
+        }
+        recording
+    }
+
+    #[test]
+    fn a_workers_samples_count_as_its_waits_do() {
+        assert!(matches!(
+            build(&of_samples(0, 10)).verdict,
+            Verdict::Healthy { .. }
+        ));
+        let verdict = build(&of_samples(2, 0)).verdict;
+        assert!(
+            matches!(
+                verdict,
+                Verdict::Unclear { share, reason: UnclearReason::UnknownTime, .. }
+                    if (share - 0.1).abs() < 1e-9
+            ),
+            "{verdict:?}"
+        );
+    }
+
+    #[test]
+    fn threads_of_which_nothing_is_known_count_without_the_context() {
+        let with = |unknown| {
+            let mut recording = of_samples(0, unknown);
+            recording.tables.processes[0].tokio.context = Certainty::Contradicted { stacks: 1 };
+            build(&recording).verdict
+        };
+        let verdict = with(10);
+        assert!(
+            matches!(
+                verdict,
+                Verdict::Unclear {
+                    runtime: Some(_),
+                    reason: UnclearReason::ContextContradicted,
+                    ..
+                }
+            ),
+            "{verdict:?}"
+        );
+        assert!(matches!(with(0), Verdict::Healthy { .. }));
+    }
+}

@@ -1,0 +1,113 @@
+//! A wrong layout of tokio's thread-local context: memory that looks like a context and says of each
+//! thread that it polls a task. It is noticed, counts for nothing, and is told.
+
+use super::privilege;
+use super::record::ATTACHED;
+use super::report::Report;
+use children::Child;
+use libtest_mimic::Trial;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// For the program to begin, and to end.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Its program's name, as far as `--skip` is concerned.
+pub(crate) const NAME: &str = "lookalike::";
+
+/// Every trial.
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![Trial::ignorable_test(
+        "lookalike::a_wrong_layout_is_noticed_and_told",
+        || privilege::unless_skipped(privilege::missing(), || Ok(noticed()?)),
+    )]
+}
+
+fn noticed() -> Result<(), String> {
+    let mut program = Command::new(built()?);
+    program.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut running = Child::spawn("the program", &mut program)?;
+    let mut lines = running.stdout()?;
+    lines.find("ready", SOON, |line| line == "ready")?;
+    let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let (json, text) = (
+        dir.path().join("report.json"),
+        dir.path().join("report.txt"),
+    );
+    let mut holdup = Command::new(env!("CARGO_BIN_EXE_holdup"));
+    holdup
+        .args(["record", "-d", "1s", "-p", &running.id().to_string(), "-o"])
+        .arg(&json)
+        .arg("-o")
+        .arg(&text)
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut holdup = Child::spawn("holdup", &mut holdup)?;
+    let mut messages = holdup.stderr()?;
+    let status = holdup.wait(ATTACHED)?;
+    messages.drain(Duration::from_secs(1));
+    drop(running.stdin()?);
+    running.wait(SOON)?;
+    if !status.success() {
+        return Err(format!(
+            "holdup ended with {status}; {}",
+            messages.transcript()
+        ));
+    }
+    let read = |path| std::fs::read_to_string(path).map_err(|error| error.to_string());
+    let report = serde_json::from_str(&read(&json)?).map_err(|error| error.to_string())?;
+    complaint(&report, &read(&text)?).map_or(Ok(()), Err)
+}
+
+/// What is wrong with a report of it, if anything.
+pub(crate) fn complaint(report: &Report, text: &str) -> Option<String> {
+    let verdict = &report.verdict;
+    let context = report.target.tokio.context.kind.as_str();
+    let is_told = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if verdict.kind != "unclear" || verdict.reason.as_deref() != Some("context_contradicted") {
+        Some(format!("the verdict is {verdict:?}"))
+    } else if context != "contradicted" {
+        Some(format!("the context is {context}"))
+    } else if !report.runtimes.is_empty() || report.judges.by_context > 0 {
+        Some(format!("it counted: {:?}", report.judges))
+    } else if !is_told.contains("was contradicted by") {
+        Some(format!("it is not told: {text}"))
+    } else {
+        None
+    }
+}
+
+/// The program, built where it is not up to date.
+pub(crate) fn built() -> Result<PathBuf, String> {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/lookalike");
+    let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let dir = tmp.parent().unwrap_or(tmp).join("fixtures/lookalike");
+    let program = dir.join("release/lookalike");
+    if std::env::var_os("HOLDUP_FIXTURES").is_some_and(|how| how == "prebuilt") {
+        return Ok(program);
+    }
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--quiet",
+            "--manifest-path",
+        ])
+        .arg(sources.join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&dir)
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env_remove("CARGO_BUILD_TARGET")
+        .output()
+        .map_err(|error| format!("cargo cannot be run: {error}"))?;
+    if output.status.success() {
+        Ok(program)
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
