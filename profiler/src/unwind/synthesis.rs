@@ -226,6 +226,12 @@ fn decode(code: &[u8], at: usize) -> Option<Instruction> {
     (!instruction.is_invalid()).then_some(instruction)
 }
 
+/// Whether a jump takes its target from one place in memory: a slot of the global offset table, or
+/// of a virtual table. A table of a function's own parts is read with an index.
+fn is_plain_pointer(jump: &Instruction) -> bool {
+    jump.op0_kind() == OpKind::Memory && jump.memory_index() == Register::None
+}
+
 struct Follow<'code> {
     code: &'code [u8],
     info: InstructionInfoFactory,
@@ -294,16 +300,17 @@ impl Follow<'_> {
         }
         let after = self.after(&instruction, before)?;
         match instruction.flow_control() {
-            FlowControl::Next | FlowControl::IndirectCall => self.reach(next, after),
-            // What is called is another function, not a way to read `rip`.
-            FlowControl::Call => {
+            FlowControl::Next => self.reach(next, after),
+            FlowControl::Call | FlowControl::IndirectCall => {
+                // What is called is another function, not a way to read `rip`.
                 let is_call = instruction.mnemonic() == Mnemonic::Syscall
+                    || instruction.is_call_near_indirect()
                     || (instruction.is_call_near() && self.is_outside(&instruction));
                 if !is_call {
                     return None;
                 }
                 // The end of the code behind a call: one that does not return.
-                if next == self.code.len() {
+                if self.is_last(next) {
                     return Some(());
                 }
                 self.reach(next, after)
@@ -319,7 +326,7 @@ impl Follow<'_> {
             }
             FlowControl::IndirectBranch => {
                 let leaves = before.depth == Some(8) && before.rbp_kept && before.frame.is_none();
-                if leaves && self.is_last(next) {
+                if leaves && (self.is_last(next) || is_plain_pointer(&instruction)) {
                     return Some(());
                 }
                 let agrees = self.jumps.is_none_or(|state| state == before);
