@@ -202,3 +202,20 @@ fn other_jumps_stay_within_the_function() {
     let table = rules(&[0xff, 0x24, 0xc8, 0xc3]).unwrap();
     assert_eq!(table.last(), Some(&(3, rsp(8))), "{table:x?}");
 }
+
+/// Two jumps by table, one before and one after `rbp` gets another use: what both lead to is known
+/// as far as both agree.
+#[test]
+fn jumps_by_table_agree_on_what_both_know() {
+    // push %rbp; jmp *(%rax,%rcx,8); mov %eax, %ebp; jmp *(%rax,%rcx,8); pop %rbp; ret
+    let jump = [0xff, 0x24, 0xc8];
+    let code = [&[0x55], &jump[..], &[0x89, 0xc5], &jump, &[0x5d, 0xc3]].concat();
+    let rules = rules(&code).unwrap();
+    let saved = Rule::encode(kind::RSP, 16, -16);
+    let at = |want: u32| rules.iter().find(|(at, _)| *at == want).unwrap().1;
+    assert_eq!((at(1), at(6), at(9)), (rsp(16), saved, saved), "{rules:x?}");
+    assert_eq!(at(10), rsp(8));
+    // Where they do not agree on where the frame is, nothing is known.
+    let code = [&[0x55], &jump[..], &[0x50], &jump, &[0x5d, 0xc3]].concat();
+    assert_eq!(synthesis::states(&code, &[]), None);
+}

@@ -162,9 +162,7 @@ pub fn states(code: &[u8], entries: &[usize]) -> Option<Vec<(u32, State)>> {
         follow.reach(*entry, ENTRY)?;
     }
     follow.run()?;
-    if let Some(state) = follow.jumps {
-        follow.tables(state)?;
-    }
+    follow.tables()?;
     let states = (0u32..).zip(follow.before);
     Some(
         states
@@ -250,27 +248,36 @@ impl Follow<'_> {
     }
 
     /// Follows the code that only a table of jump targets can lead to: all that was not reached
-    /// so far, up to the padding at the end. Every one of the function's jumps by table must have
-    /// left with the same `state`.
-    fn tables(&mut self, state: State) -> Option<()> {
-        let mut at = 0;
-        while at < self.code.len() && !self.is_last(at) {
-            if self.before.get(at)?.is_none() {
+    /// so far, up to the padding at the end. It is entered with what all of the function's jumps
+    /// by table leave with.
+    fn tables(&mut self) -> Option<()> {
+        let mut entered = Vec::new();
+        while let Some(state) = self.jumps {
+            for at in &entered {
+                self.reach(*at, state)?;
+            }
+            self.run()?;
+            let mut at = 0;
+            while at < self.code.len() && !self.is_last(at) {
                 let first = decode(self.code, at)?;
                 // Padding, and what compilers put where nothing can come.
-                if matches!(
+                let nothing = matches!(
                     first.mnemonic(),
                     Mnemonic::Nop | Mnemonic::Int3 | Mnemonic::Ud2
-                ) {
-                    at += first.len();
-                    continue;
+                );
+                if self.before.get(at)?.is_none() && !nothing {
+                    entered.push(at);
+                    self.reach(at, state)?;
+                    self.run()?;
                 }
-                self.reach(at, state)?;
-                self.run()?;
+                at += first.len();
             }
-            at += decode(self.code, at)?.len();
+            // What was entered may have such jumps too, which know less.
+            if self.jumps == Some(state) {
+                break;
+            }
         }
-        (self.jumps == Some(state)).then_some(())
+        Some(())
     }
 
     /// Notes that the instruction at `at` may be reached with `state`.
@@ -329,9 +336,11 @@ impl Follow<'_> {
                 if leaves && (self.is_last(next) || is_plain_pointer(&instruction)) {
                     return Some(());
                 }
-                let agrees = self.jumps.is_none_or(|state| state == before);
-                self.jumps = Some(before);
-                agrees.then_some(())
+                self.jumps = Some(match self.jumps {
+                    Some(state) => state.meet(before)?,
+                    None => before,
+                });
+                Some(())
             }
             FlowControl::Exception => Some(()),
             _ => None,

@@ -24,6 +24,8 @@ pub(crate) enum Profile {
     Stripped,
     /// Linked against musl, which is all in the program and has no unwinding information.
     Musl,
+    /// No unwinding information for the program's own code, as some builds for small size have it.
+    NoUnwindTables,
     /// Neither symbols nor calls that inlining could spare.
     StrippedFatLto,
 }
@@ -91,6 +93,7 @@ impl Variant {
             Profile::Lines => "lines",
             Profile::Stripped => "stripped",
             Profile::Musl => "musl",
+            Profile::NoUnwindTables => "no-unwind-tables",
             Profile::StrippedFatLto => "stripped-fat-lto",
         };
         format!("{}-{profile}", self.package)
@@ -140,6 +143,11 @@ impl Variant {
                 cargo.env("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only");
             }
             Profile::Musl => musl(&mut cargo, &target)?,
+            Profile::NoUnwindTables => {
+                cargo
+                    .env("RUSTFLAGS", "-C force-unwind-tables=no")
+                    .env("CARGO_PROFILE_RELEASE_PANIC", "abort");
+            }
             Profile::Stripped | Profile::StrippedFatLto => unreachable!("made of another build"),
         }
         let output = cargo
