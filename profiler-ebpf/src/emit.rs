@@ -22,7 +22,10 @@ use crate::counters::count;
 use crate::filter::Task;
 use crate::{config, slot, threads};
 
-const _: () = assert!((MAX_USER_FRAMES + 1).is_power_of_two(), "used as a mask");
+/// Of a number of user frames: [`MAX_USER_FRAMES`] is among them.
+const FRAMES_MASK: usize = 2 * MAX_USER_FRAMES - 1;
+
+const _: () = assert!((FRAMES_MASK + 1).is_power_of_two(), "used as a mask");
 
 /// Frames of the kernel stack that are ours: the program, its trampoline and `__schedule`.
 const OWN_KERNEL_FRAMES: u64 = 3;
@@ -33,7 +36,7 @@ const OWN_KERNEL_FRAMES: u64 = 3;
 pub(crate) struct StackMessage {
     pub(crate) sample: SampleRecord,
     pub(crate) record: StackRecord,
-    pub(crate) frames: [u64; MAX_USER_FRAMES + MAX_KERNEL_FRAMES],
+    pub(crate) frames: [u64; FRAMES_MASK + MAX_KERNEL_FRAMES],
 }
 
 /// The stack being walked, in the form in which it is sent.
@@ -100,9 +103,9 @@ fn complete(
 ) -> Option<u32> {
     // Not a comparison: the verifier of Linux 6.1 forgets what it learned from one as soon as the
     // compiler takes the number from the stack again.
-    let user_frames = user_frames & MAX_USER_FRAMES as u32;
+    let user_frames = user_frames & FRAMES_MASK as u32;
     // SAFETY: `message` is a live per-CPU value; the kernel frames go behind at most
-    // MAX_USER_FRAMES user frames, where MAX_KERNEL_FRAMES fit.
+    // FRAMES_MASK user frames, where MAX_KERNEL_FRAMES fit.
     unsafe {
         let frames = (&raw mut (*message).frames).cast::<u64>();
         let bytes = if kernel == KernelFrames::Without {

@@ -79,7 +79,6 @@ pub(crate) fn take<const SLOT: u32>(
         (*record).walk = outcome;
         (*record).stack_kind = stack_kind;
         (*record).raw = 0;
-        (*record).reserved = 0;
         (*record).table_version = table.table_version;
         if !emit::new_stack(ctx, message, frames, KernelFrames::Without) {
             count(Counter::RingFullStack);

@@ -64,7 +64,6 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
         (*record).runtime = 0;
         (*record).stack_kind = stack_kind::SAMPLE;
         (*record).raw = 0;
-        (*record).reserved = 0;
         (*record).table_version = table.table_version;
         if !emit::sample(ctx.as_ptr(), message, frames) {
             count(Counter::RingFullSample);

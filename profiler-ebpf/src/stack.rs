@@ -235,7 +235,6 @@ fn remember(
         (*record).runtime = walked.runtime;
         (*record).stack_kind = walked.stack_kind;
         (*record).raw = walked.raw.into();
-        (*record).reserved = 0;
         (*record).table_version = table.table_version;
     }
     if !emit::new_stack(ctx, message, walked.frames, kernel) {

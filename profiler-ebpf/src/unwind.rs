@@ -3,7 +3,7 @@
 //! The rules of a step are [`profiler_common::walk::step`], which userspace runs as well. Here
 //! are the things that make it work: rules remembered by address, stack memory read in chunks,
 //! frames of the commonest kind passed many at a time, and each other one by a call of
-//! [`walk_turn`], so that the verifier sees one turn instead of 127.
+//! [`walk_turn`], so that the verifier sees one turn instead of all.
 
 use aya_ebpf::btf_maps::{self, ArrayOfMaps};
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
@@ -12,7 +12,7 @@ use aya_ebpf::maps::PerCpuArray;
 use core::ffi::c_void;
 use profiler_common::map::{INDEX_BANKS, MAX_MAPPINGS, MAX_TABLES, ROW_BANKS};
 use profiler_common::park::{Key, Trace, WORDS};
-use profiler_common::record::MAX_USER_FRAMES;
+use profiler_common::record::{KEPT_FRAMES, MAX_USER_FRAMES, MAX_WALKED_FRAMES, frame_slot};
 use profiler_common::row::{self, BANK_ROWS, BANK_SHIFT, INDEX_BANK, Mapping, Rows, Rule, walk};
 use profiler_common::walk::{CONTINUE, Cursor, Memory, plain_cfa, step};
 
@@ -28,6 +28,9 @@ const CHUNK_BYTES: u64 = 2048;
 const PAGE: u64 = 4096;
 /// Frames of the commonest kind that are passed in one go.
 const RUN: usize = 16;
+/// Turns of a walk that are called together, and how often: each turn passes one frame at least.
+const TURNS: u32 = 16;
+const CALLS: u32 = 64;
 
 /// As the types of maps want it: userspace fills these by mmap.
 const MMAPABLE: usize = flags::MMAPABLE as usize;
@@ -134,8 +137,12 @@ pub(crate) struct Walk {
     pub(crate) hash: u64,
     /// That of those frames which [`Reading::noting`] named, if it did.
     pub(crate) noted: u64,
-    /// Frames so far.
+    /// Frames so far; after the walk, those of them that were kept.
     pub(crate) frames: u32,
+    /// [`KEPT_FRAMES`] once so many have been passed, which is what [`frame_slot`] is to be told.
+    ring: u64,
+    /// How many frames [`run`] may come to.
+    limit: u64,
     /// How it ended, one of [`walk`].
     pub(crate) outcome: u32,
     /// Number of the mapping table.
@@ -292,9 +299,11 @@ unsafe fn run(
     rules: *mut [CachedRule; RULE_CACHE],
     frames: *mut u64,
 ) {
-    let (mut cursor, mut hash, mut n) = (state.cursor, state.hash, state.frames as usize);
+    let (mut cursor, mut hash, mut n) = (state.cursor, state.hash, u64::from(state.frames));
+    // Numbers from memory, so that the verifier need not tell two ways through the loop apart.
+    let (ring, limit) = (state.ring, state.limit);
     for _ in 0..RUN {
-        if n >= MAX_USER_FRAMES {
+        if n >= limit {
             break;
         }
         let pc = cursor.lookup_pc();
@@ -316,8 +325,8 @@ unsafe fn run(
         if ip == 0 {
             break;
         }
-        // SAFETY: the mask keeps the index within the frames of a message.
-        unsafe { *frames.add(n & MAX_USER_FRAMES) = cursor.ip };
+        // SAFETY: a slot is within the frames of a message.
+        unsafe { *frames.add(frame_slot(n, ring)) = cursor.ip };
         n += 1;
         hash = mixed(hash, cursor.ip);
         cursor.ascend(rule, cfa, ip);
@@ -336,13 +345,17 @@ const fn mixed(hash: u64, ip: u64) -> u64 {
 /// One frame; 0 to go on, 1 to stop.
 #[inline(always)]
 fn turn<const SLOT: u32>(state: &mut Walk, memory: &mut Chunk, frames: *mut u64) -> u32 {
-    let n = state.frames as usize;
-    if n >= MAX_USER_FRAMES {
+    let n = u64::from(state.frames);
+    if n >= MAX_WALKED_FRAMES as u64 {
         state.outcome = walk::TOO_DEEP;
         return 1;
     }
-    // SAFETY: the mask keeps the index within the frames of a message.
-    unsafe { *frames.add(n & MAX_USER_FRAMES) = state.cursor.ip };
+    if n == KEPT_FRAMES as u64 {
+        state.ring = KEPT_FRAMES as u64;
+        state.limit = MAX_WALKED_FRAMES as u64;
+    }
+    // SAFETY: a slot is within the frames of a message.
+    unsafe { *frames.add(frame_slot(n, state.ring)) = state.cursor.ip };
     state.frames = n as u32 + 1;
     state.hash = mixed(state.hash, state.cursor.ip);
     if memory.noting != 0 {
@@ -424,6 +437,64 @@ extern "C" fn walk_turn_panic() -> u32 {
     turn_in::<{ slot::PANIC }>()
 }
 
+/// Several turns; 0 to go on, 1 to stop.
+#[inline(always)]
+fn turns(turn: extern "C" fn() -> u32) -> u32 {
+    for _ in 0..TURNS {
+        if turn() != 0 {
+            return 1;
+        }
+    }
+    0
+}
+
+/// Several calls of [`walk_turn`]. A global function as that, so that the verifier looks at its
+/// loop once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn walk_turns() -> u32 {
+    turns(walk_turn)
+}
+
+/// As [`walk_turns`], of the sampling clock's walk.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn walk_turns_sample() -> u32 {
+    turns(walk_turn_sample)
+}
+
+/// As [`walk_turns`], of the walk at a system call's return.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn walk_turns_call() -> u32 {
+    turns(walk_turn_call)
+}
+
+/// As [`walk_turns`], of the walk at a panic.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn walk_turns_panic() -> u32 {
+    turns(walk_turn_panic)
+}
+
+/// Tells the record how many frames of a walk that ended were not kept.
+///
+/// # Safety
+/// `state` is a live value.
+#[inline(always)]
+unsafe fn keep<const SLOT: u32>(state: *mut Walk) {
+    let Some(message) = MESSAGE.get_ptr_mut(SLOT) else {
+        return;
+    };
+    // SAFETY: live map values.
+    unsafe {
+        let walked = (*state).frames;
+        let left_out = walked.saturating_sub(MAX_USER_FRAMES as u32);
+        (*message).record.left_out = left_out;
+        (*state).frames = walked - left_out;
+    }
+}
+
 /// How a walk reads the stack.
 #[derive(Clone, Copy)]
 pub(crate) struct Reading {
@@ -459,6 +530,8 @@ pub(crate) fn walk_user<const SLOT: u32>(
         (*state).hash = 0;
         (*state).noted = 0;
         (*state).frames = 0;
+        (*state).ring = 0;
+        (*state).limit = KEPT_FRAMES as u64;
         (*state).outcome = walk::TOO_DEEP;
         (*state).table = table.table;
         (*state).mappings = table.mappings;
@@ -473,17 +546,18 @@ pub(crate) fn walk_user<const SLOT: u32>(
             (*state).outcome = walk::NO_STACK;
             return Some(state);
         }
-        for _ in 0..=MAX_USER_FRAMES {
+        for _ in 0..CALLS {
             let done = match SLOT {
-                slot::SAMPLE => walk_turn_sample(),
-                slot::CALL => walk_turn_call(),
-                slot::PANIC => walk_turn_panic(),
-                _ => walk_turn(),
+                slot::SAMPLE => walk_turns_sample(),
+                slot::CALL => walk_turns_call(),
+                slot::PANIC => walk_turns_panic(),
+                _ => walk_turns(),
             };
             if done != 0 {
                 break;
             }
         }
+        keep::<SLOT>(state);
     }
     Some(state)
 }

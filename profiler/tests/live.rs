@@ -63,6 +63,10 @@ const VARIANTS: &[Variant] = &[
         package: "tokio-newest",
         profile: Profile::Musl,
     },
+    Variant {
+        package: "tokio-newest",
+        profile: Profile::NoUnwindTables,
+    },
 ];
 
 type Check = fn(&Recorded) -> Complaints;

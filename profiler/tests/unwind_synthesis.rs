@@ -131,3 +131,91 @@ fn what_is_read_off_the_code_is_what_is_stated() {
     }
     assert!(wrong.is_empty(), "{} differ", wrong.len());
 }
+
+/// What is known at each instruction that can be reached, as the row that says it.
+fn rules(code: &[u8]) -> Option<Vec<(u32, Rule)>> {
+    let states = synthesis::states(code, &[])?;
+    Some(
+        states
+            .iter()
+            .map(|(at, state)| (*at, state.rule()))
+            .collect(),
+    )
+}
+
+fn rsp(offset: i64) -> Rule {
+    Rule::encode(kind::RSP, offset, 0)
+}
+
+/// `push %rbx; test %edi, %edi; je L; pop %rbx; ret; L:`, and what a function ends in.
+fn ends_in(last: &[u8]) -> Vec<u8> {
+    let mut code = vec![0x53, 0x85, 0xff, 0x74, 0x02, 0x5b, 0xc3];
+    code.extend(last);
+    code
+}
+
+#[test]
+fn a_call_at_the_end_does_not_return() {
+    let direct: &[u8] = &[0xe8, 0x00, 0x10, 0x00, 0x00];
+    // Through a slot of the global offset table, and through a virtual table.
+    let by_slot: &[u8] = &[0xff, 0x15, 0x34, 0x12, 0x00, 0x00];
+    let virtually: &[u8] = &[0xff, 0x50, 0x18];
+    for call in [direct, by_slot, virtually] {
+        for padding in [&[][..], &[0xcc], &[0x90, 0x90]] {
+            let code = ends_in(&[call, padding].concat());
+            let rules = rules(&code).unwrap_or_else(|| panic!("{code:x?}"));
+            let at = |want: u32| rules.iter().find(|(at, _)| *at == want).unwrap().1;
+            assert_eq!(
+                (at(0), at(1), at(6), at(7)),
+                (rsp(8), rsp(16), rsp(8), rsp(16))
+            );
+            assert!(rules.iter().all(|(at, _)| *at <= 7), "{rules:x?}");
+        }
+    }
+}
+
+/// A tail call through a pointer may stand in the middle of a function.
+#[test]
+fn a_jump_through_a_pointer_leaves_the_function() {
+    for jump in [
+        &[0xff, 0x60, 0x18][..],
+        &[0xff, 0x25, 0x34, 0x12, 0x00, 0x00],
+    ] {
+        // test %edi, %edi; je L; jmp *…; L: push %rbx; call *0x1234(%rip)
+        let mut code = vec![0x85, 0xff, 0x74, jump.len() as u8];
+        code.extend(jump);
+        code.extend([0x53, 0xff, 0x15, 0x34, 0x12, 0x00, 0x00]);
+        let rules = rules(&code).unwrap_or_else(|| panic!("{code:x?}"));
+        assert_eq!(rules.last(), Some(&(5 + jump.len() as u32, rsp(16))));
+    }
+}
+
+/// Such a jump with something of the caller's still on the stack leads to nothing that is known,
+/// nor does one whose target a register holds.
+#[test]
+fn other_jumps_stay_within_the_function() {
+    // push %rbx; jmp *0x18(%rax); pop %rbx; ret: the rest can be reached by the jump only.
+    let code = [0x53, 0xff, 0x60, 0x18, 0x5b, 0xc3];
+    let rest = rules(&code).unwrap();
+    assert_eq!(rest.get(2), Some(&(4, rsp(16))), "{rest:x?}");
+    // jmp *(%rax,%rcx,8); ret
+    let table = rules(&[0xff, 0x24, 0xc8, 0xc3]).unwrap();
+    assert_eq!(table.last(), Some(&(3, rsp(8))), "{table:x?}");
+}
+
+/// Two jumps by table, one before and one after `rbp` gets another use: what both lead to is known
+/// as far as both agree.
+#[test]
+fn jumps_by_table_agree_on_what_both_know() {
+    // push %rbp; jmp *(%rax,%rcx,8); mov %eax, %ebp; jmp *(%rax,%rcx,8); pop %rbp; ret
+    let jump = [0xff, 0x24, 0xc8];
+    let code = [&[0x55], &jump[..], &[0x89, 0xc5], &jump, &[0x5d, 0xc3]].concat();
+    let rules = rules(&code).unwrap();
+    let saved = Rule::encode(kind::RSP, 16, -16);
+    let at = |want: u32| rules.iter().find(|(at, _)| *at == want).unwrap().1;
+    assert_eq!((at(1), at(6), at(9)), (rsp(16), saved, saved), "{rules:x?}");
+    assert_eq!(at(10), rsp(8));
+    // Where they do not agree on where the frame is, nothing is known.
+    let code = [&[0x55], &jump[..], &[0x50], &jump, &[0x5d, 0xc3]].concat();
+    assert_eq!(synthesis::states(&code, &[]), None);
+}

@@ -4,7 +4,7 @@
 mod unwind_support;
 
 use holdup::units::{Addr, Pid};
-use holdup::unwind::{Regs, RemoteMemory, Tables, walk, walk_outcome};
+use holdup::unwind::{LEFT_OUT, Regs, RemoteMemory, Tables, walk, walk_outcome};
 use profiler_common::row::walk as code;
 use std::arch::asm;
 use std::cell::{Cell, RefCell};
@@ -158,13 +158,15 @@ fn the_main_thread_of_the_harness_and_panics_in_flight() {
 fn too_deep_stacks_are_cut_at_the_limit() {
     LazyLock::force(&OWN);
     std::thread::spawn(|| {
-        deep(100, &|_| {
+        deep(2_000, &|_| {
             let regs = registers!();
             let mut memory = RemoteMemory::new(Pid(std::process::id()));
             let mut out = Vec::new();
             let outcome = walk(regs, |pc| OWN.tables.rule(pc), &mut memory, &mut out);
             assert_eq!(outcome, code::TOO_DEEP);
-            assert_eq!(out.len(), profiler_common::record::MAX_USER_FRAMES);
+            // Both ends, and one entry for what was left out.
+            assert_eq!(out.len(), profiler_common::record::MAX_USER_FRAMES + 1);
+            assert_eq!(out.get(64), Some(&LEFT_OUT));
         });
     })
     .join()

@@ -255,6 +255,7 @@ impl Collector {
             }
         }
         self.initial = InitialWaits::walk(snapshots, &self.kernel, &self.processes);
+        self.losses.walked_at_start(self.initial.outcomes());
         Ok(())
     }
 

@@ -4,8 +4,9 @@
 use super::address_map::AddressMap;
 use super::modules::Modules;
 use super::tail_calls::{Code, Function, jumped};
-use crate::symbolize::{FrameRef, LeftOut, Origin, Symbolizer};
+use crate::symbolize::{Frame, FrameRef, LeftOut, Origin, Symbolizer};
 use crate::units::{Addr, Svma};
+use crate::unwind::LEFT_OUT;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub(super) enum Place {
     InModule(usize, Svma),
     /// In no known mapping.
     Unmapped(Addr),
+    /// Those of a deep stack that were not kept, see [`LEFT_OUT`].
+    LeftOut,
 }
 
 /// A place by its position in [`Frames`].
@@ -92,6 +95,7 @@ impl Frames {
                 _ => Addr(address.0.saturating_sub(1)),
             };
             let place = match map.resolve(at) {
+                _ if depth > 0 && *address == LEFT_OUT => Place::LeftOut,
                 Some((module, svma)) => Place::InModule(module, svma),
                 None => Place::Unmapped(at),
             };
@@ -141,7 +145,7 @@ impl Frames {
             let start = group.last().and_then(|frame| frame.start);
             callee = match place {
                 Place::InModule(module, _) => start.map(|start| (*module, start)),
-                Place::Unmapped(_) => None,
+                Place::Unmapped(_) | Place::LeftOut => None,
             };
             frames.extend(group.iter().cloned());
         }
@@ -222,6 +226,10 @@ fn look_up(
     let (source, svma) = match place {
         Place::InModule(module, svma) => (code.modules.get(module), svma),
         Place::Unmapped(_) => (None, Svma::default()),
+        Place::LeftOut => {
+            out.push(Frame::named("[frames left out]", Origin::Unknown).into());
+            return;
+        }
     };
     symbolizer.user(source.map(|module| &module.source), svma, at, out);
 }

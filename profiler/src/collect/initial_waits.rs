@@ -21,6 +21,8 @@ pub(super) struct InitialWaits {
     stacks: HashMap<ThreadId, StackId>,
     /// How often each thread had switched.
     switches: HashMap<ThreadKey, u64>,
+    /// How each walk ended.
+    outcomes: Vec<Option<Truncation>>,
     /// Walked and not yet named.
     walked: Vec<Walked>,
 }
@@ -45,6 +47,11 @@ impl InitialWaits {
     pub(super) fn has_moved(&self, later: &Snapshot) -> bool {
         let before = self.switches.get(&later.thread);
         before.is_none_or(|before| *before != later.switches)
+    }
+
+    /// How the walk of each stack ended: none where it is complete.
+    pub(super) fn outcomes(&self) -> &[Option<Truncation>] {
+        &self.outcomes
     }
 
     /// Walks the stacks of all threads in `snapshots` that have not moved since. Naming them
@@ -79,6 +86,7 @@ impl InitialWaits {
             let context = read_context(&process.contexts, fs, memory);
             // A thread that has switched since may have changed the memory while we read it.
             if !programs.has_switched(thread.tid) {
+                initial.outcomes.push(truncated);
                 initial.walked.push(Walked {
                     thread: id,
                     addresses,

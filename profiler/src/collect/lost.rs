@@ -4,6 +4,7 @@
 use super::interval_buffer::LeftOut;
 use crate::bpf::{Counter, Counters};
 use crate::recording::{LossCauses, Losses, ShadowCheck};
+use crate::unwind::Truncation;
 
 /// Losses that are counted here, and what was told of all of them.
 #[derive(Debug, Default)]
@@ -16,6 +17,8 @@ pub(super) struct LossCounters {
     mappings_left_out: u64,
     /// Stacks that were cut off here, not in the kernel.
     truncated: u64,
+    /// How the walks of threads ended that waited when the recording began.
+    at_start: Vec<Option<Truncation>>,
     /// Finished waits of threads, by the kernel side's own count.
     waits: u64,
     /// Those of them that are in sums.
@@ -72,6 +75,11 @@ impl LossCounters {
         self.mappings_left_out = self.mappings_left_out.max(count);
     }
 
+    /// How the walks of threads ended that waited when the recording began.
+    pub(super) fn walked_at_start(&mut self, outcomes: &[Option<Truncation>]) {
+        self.at_start.extend(outcomes);
+    }
+
     /// So many stacks are cut off here, and not in the kernel.
     pub(super) fn truncated(&mut self, stacks: u64) {
         self.truncated += stacks;
@@ -98,6 +106,7 @@ impl LossCounters {
     fn total(&self, counted: &Counted<'_>) -> Losses {
         let of = |counter: Counter| counted.counters.get(counter);
         let left_out = &counted.left_out;
+        let cut_off = |why| self.at_start.iter().filter(|at| **at == Some(why)).count() as u64;
         let by_cause = LossCauses {
             missed_switch_ins: of(Counter::MissedSwitchIn),
             missed_switch_outs: of(Counter::MissedSwitchOut),
@@ -120,13 +129,13 @@ impl LossCounters {
             panics_left_out: left_out.panics,
             call_stack_table_full: of(Counter::CallStackTableFull),
             undecodable: self.undecodable,
-            too_deep: of(Counter::TooDeep),
-            unmapped: of(Counter::Unmapped) + self.truncated,
-            no_row: of(Counter::NoRow),
-            unsupported: of(Counter::Unsupported),
-            unreadable: of(Counter::Unreadable),
-            no_progress: of(Counter::NoProgress),
-            no_stack: of(Counter::NoStack),
+            too_deep: of(Counter::TooDeep) + cut_off(Truncation::TooDeep),
+            unmapped: of(Counter::Unmapped) + self.truncated + cut_off(Truncation::Unmapped),
+            no_row: of(Counter::NoRow) + cut_off(Truncation::NoRow),
+            unsupported: of(Counter::Unsupported) + cut_off(Truncation::Unsupported),
+            unreadable: of(Counter::Unreadable) + cut_off(Truncation::Unreadable),
+            no_progress: of(Counter::NoProgress) + cut_off(Truncation::NoProgress),
+            no_stack: of(Counter::NoStack) + cut_off(Truncation::NoStack),
             mappings_left_out: self.mappings_left_out,
             rows_full: counted.rows_full,
             modules_left_out: counted.modules_left_out,
@@ -153,12 +162,14 @@ impl LossCounters {
                 + by_cause.aggregate_full
                 + by_cause.waits_of_no_thread
                 + by_cause.sums_left_out,
-            truncated: counted.counters.truncated() + self.truncated,
+            truncated: counted.counters.truncated()
+                + self.truncated
+                + self.at_start.iter().flatten().count() as u64,
             unresolved: counted.unresolved,
             unknown_waits: 0,
             timeline: left_out.waits,
             objects: of(Counter::RingFullObject) + of(Counter::ObjectUnsummed),
-            walked: of(Counter::Walks),
+            walked: of(Counter::Walks) + self.at_start.len() as u64,
             functions_by_code: counted.functions_by_code,
             samples: by_cause.ring_full_samples + by_cause.samples_left_out,
             calls: by_cause.ring_full_calls
@@ -212,7 +223,14 @@ mod tests {
         losses.summed(6);
         losses.summed(2);
         losses.mappings_beyond(5);
+        losses.walked_at_start(&[None, Some(Truncation::TooDeep), None]);
         let first = losses.take(&counted(3, false, 9));
+        assert_eq!(
+            (first.walked, first.truncated),
+            (3, 1),
+            "those from before count"
+        );
+        assert_eq!((first.by_cause.too_deep, first.by_cause.no_row), (1, 0));
         assert_eq!((first.waits, first.summed), (10, 8));
         assert_eq!((first.timeline, first.by_cause.timeline_full), (3, 3));
         assert_eq!(first.by_cause.mappings_left_out, 5);

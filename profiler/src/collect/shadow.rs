@@ -7,7 +7,7 @@ use super::modules::Modules;
 use crate::decode::{RawPiece, StackNumber, StackSeen, TableVersion, ThreadKey};
 use crate::recording::ShadowCheck;
 use crate::units::{Addr, Timestamp};
-use crate::unwind::{Reference, Sections};
+use crate::unwind::{LEFT_OUT, Reference, Sections};
 use std::collections::HashMap;
 
 /// Copies of which not all pieces have come. More are there only where pieces were lost.
@@ -122,7 +122,13 @@ impl Shadow {
         };
         let known = until_guess(&theirs, guess);
         let all = known.len() == theirs.len();
-        match compared(&walk.frames, walk.complete, known, all && end.is_ok()) {
+        // What lies beyond frames that were left out is not compared.
+        let kept = walk.frames.iter().position(|frame| *frame == LEFT_OUT);
+        let (ours, complete) = match kept {
+            Some(kept) => (walk.frames.get(..kept).unwrap_or_default(), false),
+            None => (walk.frames.as_slice(), walk.complete),
+        };
+        match compared(ours, complete, known, all && end.is_ok()) {
             Compared::Equal => self.outcome.compared += 1,
             Compared::GivenUp => {
                 tracing::debug!("framehop gave up after {} frames: {end:?}", theirs.len());

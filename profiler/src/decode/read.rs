@@ -9,7 +9,7 @@ use super::thread;
 use super::tls_state::runtime_handle;
 use crate::runtime::tokio::TlsState;
 use crate::units::{Addr, Nanos, Pid, Tid, Timestamp};
-use crate::unwind::{Regs, walk_outcome};
+use crate::unwind::{Regs, unroll, walk_outcome};
 use bytemuck::{AnyBitPattern, try_pod_read_unaligned};
 use profiler_common::record::{
     CallRecord, ChildRecord, ExecRecord, ForkRecord, Header, KIND_CALL, KIND_CHILD, KIND_EXEC,
@@ -318,6 +318,8 @@ fn stack(bytes: &[u8]) -> Result<StackSeen, DecodeError> {
         let words = bytes.as_chunks::<8>().0.iter();
         Ok(words.map(|word| Addr(u64::from_le_bytes(*word))).collect())
     };
+    let mut user_addresses = frames(begin, user)?;
+    unroll(&mut user_addresses, record.left_out);
     Ok(StackSeen {
         thread: ThreadKey::of(&record.header),
         name: ThreadName::new(record.comm),
@@ -330,7 +332,7 @@ fn stack(bytes: &[u8]) -> Result<StackSeen, DecodeError> {
         tls_state: TlsState::from(record.tls_state),
         runtime: runtime_handle(record.runtime),
         raw: record.raw != 0,
-        user: frames(begin, user)?,
+        user: user_addresses,
         kernel: frames(begin + user * 8, kernel)?,
     })
 }

@@ -35,7 +35,7 @@ fn record(user_frames: u32, kernel_frames: u32) -> StackRecord {
         tls_state: 0,
         stack_kind: 0,
         raw: 0,
-        reserved: 0,
+        left_out: 0,
         user_frames,
         kernel_frames,
         comm: comm(),
@@ -116,7 +116,7 @@ fn numbers_of_a_stack_become_words() {
 #[test]
 fn lengths_are_not_trusted() {
     assert_whole(&bytes(&record(2, 1), &[10, 11, 12]));
-    for (user, kernel) in [(u32::MAX, 0), (0, u32::MAX), (128, 0), (0, 65)] {
+    for (user, kernel) in [(u32::MAX, 0), (0, u32::MAX), (129, 0), (0, 65)] {
         let bytes = bytes(&record(user, kernel), &[0; 256]);
         assert_eq!(decode(&bytes), Err(DecodeError::Frames));
     }

@@ -14,4 +14,4 @@ pub use remote::{MAX_IMAGE, RemoteMemory};
 pub use table::{Image, UnwindTable, build_all};
 pub use truncation::Truncation;
 pub use uncovered::ReadAt;
-pub use walker::{Mapped, Regs, Tables, walk, walk_outcome};
+pub use walker::{LEFT_OUT, Mapped, Regs, Tables, unroll, walk, walk_outcome};

@@ -162,9 +162,7 @@ pub fn states(code: &[u8], entries: &[usize]) -> Option<Vec<(u32, State)>> {
         follow.reach(*entry, ENTRY)?;
     }
     follow.run()?;
-    if let Some(state) = follow.jumps {
-        follow.tables(state)?;
-    }
+    follow.tables()?;
     let states = (0u32..).zip(follow.before);
     Some(
         states
@@ -226,6 +224,12 @@ fn decode(code: &[u8], at: usize) -> Option<Instruction> {
     (!instruction.is_invalid()).then_some(instruction)
 }
 
+/// Whether a jump takes its target from one place in memory: a slot of the global offset table, or
+/// of a virtual table. A table of a function's own parts is read with an index.
+fn is_plain_pointer(jump: &Instruction) -> bool {
+    jump.op0_kind() == OpKind::Memory && jump.memory_index() == Register::None
+}
+
 struct Follow<'code> {
     code: &'code [u8],
     info: InstructionInfoFactory,
@@ -244,27 +248,36 @@ impl Follow<'_> {
     }
 
     /// Follows the code that only a table of jump targets can lead to: all that was not reached
-    /// so far, up to the padding at the end. Every one of the function's jumps by table must have
-    /// left with the same `state`.
-    fn tables(&mut self, state: State) -> Option<()> {
-        let mut at = 0;
-        while at < self.code.len() && !self.is_last(at) {
-            if self.before.get(at)?.is_none() {
+    /// so far, up to the padding at the end. It is entered with what all of the function's jumps
+    /// by table leave with.
+    fn tables(&mut self) -> Option<()> {
+        let mut entered = Vec::new();
+        while let Some(state) = self.jumps {
+            for at in &entered {
+                self.reach(*at, state)?;
+            }
+            self.run()?;
+            let mut at = 0;
+            while at < self.code.len() && !self.is_last(at) {
                 let first = decode(self.code, at)?;
                 // Padding, and what compilers put where nothing can come.
-                if matches!(
+                let nothing = matches!(
                     first.mnemonic(),
                     Mnemonic::Nop | Mnemonic::Int3 | Mnemonic::Ud2
-                ) {
-                    at += first.len();
-                    continue;
+                );
+                if self.before.get(at)?.is_none() && !nothing {
+                    entered.push(at);
+                    self.reach(at, state)?;
+                    self.run()?;
                 }
-                self.reach(at, state)?;
-                self.run()?;
+                at += first.len();
             }
-            at += decode(self.code, at)?.len();
+            // What was entered may have such jumps too, which know less.
+            if self.jumps == Some(state) {
+                break;
+            }
         }
-        (self.jumps == Some(state)).then_some(())
+        Some(())
     }
 
     /// Notes that the instruction at `at` may be reached with `state`.
@@ -294,16 +307,17 @@ impl Follow<'_> {
         }
         let after = self.after(&instruction, before)?;
         match instruction.flow_control() {
-            FlowControl::Next | FlowControl::IndirectCall => self.reach(next, after),
-            // What is called is another function, not a way to read `rip`.
-            FlowControl::Call => {
+            FlowControl::Next => self.reach(next, after),
+            FlowControl::Call | FlowControl::IndirectCall => {
+                // What is called is another function, not a way to read `rip`.
                 let is_call = instruction.mnemonic() == Mnemonic::Syscall
+                    || instruction.is_call_near_indirect()
                     || (instruction.is_call_near() && self.is_outside(&instruction));
                 if !is_call {
                     return None;
                 }
                 // The end of the code behind a call: one that does not return.
-                if next == self.code.len() {
+                if self.is_last(next) {
                     return Some(());
                 }
                 self.reach(next, after)
@@ -319,12 +333,14 @@ impl Follow<'_> {
             }
             FlowControl::IndirectBranch => {
                 let leaves = before.depth == Some(8) && before.rbp_kept && before.frame.is_none();
-                if leaves && self.is_last(next) {
+                if leaves && (self.is_last(next) || is_plain_pointer(&instruction)) {
                     return Some(());
                 }
-                let agrees = self.jumps.is_none_or(|state| state == before);
-                self.jumps = Some(before);
-                agrees.then_some(())
+                self.jumps = Some(match self.jumps {
+                    Some(state) => state.meet(before)?,
+                    None => before,
+                });
+                Some(())
             }
             FlowControl::Exception => Some(()),
             _ => None,

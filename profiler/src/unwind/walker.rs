@@ -3,7 +3,7 @@
 use super::Truncation;
 use super::table::UnwindTable;
 use crate::units::{Addr, Svma};
-use profiler_common::record::MAX_USER_FRAMES;
+use profiler_common::record::{KEPT_FRAMES, MAX_USER_FRAMES, MAX_WALKED_FRAMES};
 use profiler_common::row::{Rule, walk as code};
 use profiler_common::walk::{CONTINUE, Cursor, Memory, step};
 use std::ops::Range;
@@ -20,9 +20,26 @@ pub struct Regs {
     pub bp: Addr,
 }
 
+/// Stands in a deep stack for the frames between its innermost and its outermost ones. No frame is
+/// called from there.
+pub const LEFT_OUT: Addr = Addr(0);
+
+/// The frames of a deep stack as the kernel side keeps them, innermost first, of which `left_out` in
+/// the middle are not there.
+pub fn unroll(frames: &mut Vec<Addr>, left_out: u32) {
+    if left_out == 0 || frames.len() != MAX_USER_FRAMES {
+        return;
+    }
+    if let Some(outer) = frames.get_mut(KEPT_FRAMES..) {
+        outer.rotate_left(left_out as usize % KEPT_FRAMES);
+    }
+    frames.insert(KEPT_FRAMES, LEFT_OUT);
+}
+
 /// Walks from `regs` to the thread's start and puts the instruction pointers into `out`, leaf
 /// first: where the thread was stopped, then return addresses. Returns how the walk ended, one
-/// of [`profiler_common::row::walk`]; at most [`MAX_USER_FRAMES`] frames are pushed.
+/// of [`profiler_common::row::walk`]. Of more than [`MAX_USER_FRAMES`] frames those in the middle
+/// are replaced by [`LEFT_OUT`].
 ///
 /// `lookup` gives the rule for an address, none where nothing is mapped; it is asked for the
 /// address before a return address.
@@ -32,8 +49,22 @@ pub fn walk(
     memory: &mut impl Memory,
     out: &mut Vec<Addr>,
 ) -> u32 {
+    let outcome = walk_all(regs, &mut lookup, memory, out);
+    if out.len() > MAX_USER_FRAMES {
+        let outer = out.len() - KEPT_FRAMES;
+        out.splice(KEPT_FRAMES..outer, [LEFT_OUT]);
+    }
+    outcome
+}
+
+fn walk_all(
+    regs: Regs,
+    lookup: &mut impl FnMut(Addr) -> Option<Rule>,
+    memory: &mut impl Memory,
+    out: &mut Vec<Addr>,
+) -> u32 {
     let mut cursor = Cursor::new(regs.ip.0, regs.sp.0, regs.bp.0);
-    for _ in 0..MAX_USER_FRAMES {
+    for _ in 0..MAX_WALKED_FRAMES {
         out.push(Addr(cursor.ip));
         let Some(rule) = lookup(Addr(cursor.lookup_pc())) else {
             return code::UNMAPPED;
@@ -121,7 +152,61 @@ mod tests {
         };
         let outcome = walk(regs, |_| Some(rule), &mut Endless, &mut out);
         assert_eq!(outcome, code::TOO_DEEP);
-        assert_eq!(out.len(), MAX_USER_FRAMES);
+        assert_eq!(out.len(), MAX_USER_FRAMES + 1);
+    }
+
+    /// Frames that are numbered: where each is called from is its number.
+    struct Numbered(u64);
+
+    impl Memory for Numbered {
+        fn read_u64(&mut self, _: u64) -> Option<u64> {
+            self.0 += 1;
+            Some(0x40_0000 + self.0)
+        }
+    }
+
+    #[test]
+    fn of_a_deep_stack_both_ends_are_kept_here_and_in_the_kernel() {
+        let regs = Regs {
+            ip: Addr(0x40_0000),
+            sp: Addr(0x1000),
+            bp: Addr(0),
+        };
+        for depth in [1, 64, 65, 127, 128, 129, 150, 191, 192, 193, 1000, 2048] {
+            let all: Vec<Addr> = (0..depth).map(|n| Addr(0x40_0000 + n)).collect();
+            let last = all.last().expect("a frame").0;
+            let mut out = Vec::new();
+            let lookup = |pc: Addr| {
+                let end = pc.0 + u64::from(depth > 1) == last;
+                Some(if end {
+                    Rule::END
+                } else {
+                    Rule::encode(kind::RSP, 8, 0)
+                })
+            };
+            assert_eq!(
+                walk(regs, lookup, &mut Numbered(0), &mut out),
+                code::COMPLETE
+            );
+            if depth <= 128 {
+                assert_eq!(out, all);
+            } else {
+                assert_eq!(out.len(), 129);
+                assert_eq!(out.get(..64), all.get(..64));
+                assert_eq!(out.get(64), Some(&LEFT_OUT));
+                assert_eq!(out.get(65..), all.get(all.len() - 64..));
+            }
+
+            let mut kept = vec![Addr(1); MAX_USER_FRAMES];
+            for (n, frame) in (0..).zip(&all) {
+                let ring = if n < 64 { 0 } else { KEPT_FRAMES as u64 };
+                let slot = profiler_common::record::frame_slot(n, ring);
+                *kept.get_mut(slot).expect("within the record") = *frame;
+            }
+            kept.truncate(all.len());
+            unroll(&mut kept, (all.len() as u32).saturating_sub(128));
+            assert_eq!(kept, out);
+        }
     }
 
     #[test]

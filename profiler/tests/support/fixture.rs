@@ -27,6 +27,8 @@ pub(crate) enum Profile {
     Small,
     /// Linked against musl, which is all in the program and has no unwinding information.
     Musl,
+    /// No unwinding information for the program's own code, as some builds for small size have it.
+    NoUnwindTables,
     /// Neither symbols nor calls that inlining could spare.
     StrippedFatLto,
 }
@@ -41,6 +43,7 @@ impl Profile {
             Profile::Stripped => "stripped",
             Profile::Small => "small",
             Profile::Musl => "musl",
+            Profile::NoUnwindTables => "no-unwind-tables",
             Profile::StrippedFatLto => "stripped-fat-lto",
         }
     }
@@ -165,6 +168,11 @@ impl Variant {
                 }
             }
             Profile::Musl => musl(&mut cargo, &target)?,
+            Profile::NoUnwindTables => {
+                cargo
+                    .env("RUSTFLAGS", "-C force-unwind-tables=no")
+                    .env("CARGO_PROFILE_RELEASE_PANIC", "abort");
+            }
             Profile::Stripped | Profile::StrippedFatLto => unreachable!("made of another build"),
         }
         let output = cargo
