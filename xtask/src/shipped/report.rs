@@ -1,0 +1,155 @@
+//! What holdup said, as far as it is checked.
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+/// The JSON report.
+#[derive(Debug, Deserialize)]
+pub(super) struct Report {
+    pub(super) target: Target,
+    pub(super) verdict: Verdict,
+    pub(super) runtimes: Vec<Runtime>,
+    threads: Vec<Thread>,
+    sites: Vec<Site>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Target {
+    pub(super) tokio_version: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Verdict {
+    pub(super) kind: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Runtime {
+    pub(super) kind: String,
+    pub(super) workers: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Thread {
+    role: String,
+    waits: u64,
+    states: BTreeMap<String, u64>,
+}
+
+/// Waits with one stack.
+#[derive(Debug, Deserialize)]
+struct Site {
+    state: String,
+    call: Option<String>,
+    waits: u64,
+    total_ns: u64,
+    max_ns: u64,
+    runqueue_ns: u64,
+}
+
+/// Some waits together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Waits {
+    pub(super) count: u64,
+    /// From the start of each wait until the thread ran again, the run queue included.
+    pub(super) total: Duration,
+    /// The longest, without the run queue.
+    pub(super) longest: Duration,
+}
+
+impl Report {
+    pub(super) fn read(path: &Path) -> Result<Report> {
+        let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("cannot parse {}", path.display()))
+    }
+
+    /// The waits in `state` whose system call is one of `calls` (their first word; all where there
+    /// are none).
+    pub(super) fn waits(&self, state: &str, calls: &[&str]) -> Waits {
+        let mut waits = Waits::default();
+        for site in self.sites.iter().filter(|site| site.state == state) {
+            let call = site.call.as_deref().unwrap_or_default();
+            let call = call.split(' ').next().unwrap_or_default();
+            if calls.is_empty() || calls.contains(&call) {
+                waits.count += site.waits;
+                waits.total += Duration::from_nanos(site.total_ns + site.runqueue_ns);
+                waits.longest = waits.longest.max(Duration::from_nanos(site.max_ns));
+            }
+        }
+        waits
+    }
+
+    /// The runtimes, as `2 workers`.
+    pub(super) fn runtimes_line(&self) -> String {
+        let each = self.runtimes.iter().map(|runtime| match runtime.workers {
+            1 => format!("{} of 1 worker", runtime.kind),
+            n => format!("{} of {n} workers", runtime.kind),
+        });
+        let all: Vec<_> = each.collect();
+        if all.is_empty() {
+            return "no runtime".to_owned();
+        }
+        all.join(", ")
+    }
+
+    /// The share of waits whose state is unknown: those of any thread, in the waits of those that
+    /// tokio runs or that are in no known role because of it. Threads that have nothing to do with
+    /// tokio do not make it smaller.
+    pub(super) fn unknown_share(&self) -> f64 {
+        let unknown = self.waits("unknown", &[]).count;
+        let others = |thread: &&Thread| {
+            thread.role != "none" || thread.states.get("unknown").is_some_and(|ns| *ns > 0)
+        };
+        let all: u64 = self.threads.iter().filter(others).map(|t| t.waits).sum();
+        if unknown == 0 {
+            return 0.0;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "counts of waits are far below 2^52")]
+        let share = unknown as f64 / all.max(unknown) as f64;
+        share
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(text: &str) -> Report {
+        serde_json::from_str(text).unwrap()
+    }
+
+    const TEXT: &str = r#"{
+        "target": {"tokio_version": "1.54.1"}, "verdict": {"kind": "blocked"}, "runtimes": [],
+        "threads": [
+            {"role": "worker", "waits": 90, "states": {"blocked": 5}},
+            {"role": "none", "waits": 10, "states": {"unknown": 5}},
+            {"role": "none", "waits": 900, "states": {"other": 5}}
+        ],
+        "sites": [
+            {"state": "unknown", "call": null, "waits": 2, "total_ns": 5, "max_ns": 3, "runqueue_ns": 0},
+            {"state": "blocked", "call": "openat /a", "waits": 3, "total_ns": 30, "max_ns": 12, "runqueue_ns": 4},
+            {"state": "blocked", "call": "futex wait", "waits": 1, "total_ns": 70, "max_ns": 70, "runqueue_ns": 0}
+        ]
+    }"#;
+
+    #[test]
+    fn waits_are_summed_by_state_and_call() {
+        let waits = report(TEXT).waits("blocked", &["openat"]);
+        let wanted = Waits {
+            count: 3,
+            total: Duration::from_nanos(34),
+            longest: Duration::from_nanos(12),
+        };
+        assert_eq!(waits, wanted);
+        assert_eq!(report(TEXT).waits("blocked", &[]).count, 4);
+    }
+
+    #[test]
+    fn threads_of_others_do_not_make_the_unknown_share_smaller() {
+        assert!((report(TEXT).unknown_share() - 0.02).abs() < 1e-9);
+    }
+}
