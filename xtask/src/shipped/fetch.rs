@@ -5,9 +5,9 @@ use crate::{paths, process};
 use anyhow::{Context as _, Result, bail};
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::fs;
 
 /// What came of it.
 pub(super) enum Fetched {

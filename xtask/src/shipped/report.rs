@@ -35,6 +35,8 @@ pub(super) struct Runtime {
 
 #[derive(Debug, Deserialize)]
 struct Thread {
+    tid: u32,
+    pid: u32,
     role: String,
     waits: u64,
     states: BTreeMap<String, u64>,
@@ -96,20 +98,27 @@ impl Report {
         all.join(", ")
     }
 
-    /// The share of waits whose state is unknown: those of any thread, in the waits of those that
-    /// tokio runs or that are in no known role because of it. Threads that have nothing to do with
-    /// tokio do not make it smaller.
-    pub(super) fn unknown_share(&self) -> f64 {
-        let unknown = self.waits("unknown", &[]).count;
-        let others = |thread: &&Thread| {
-            thread.role != "none" || thread.states.get("unknown").is_some_and(|ns| *ns > 0)
-        };
-        let all: u64 = self.threads.iter().filter(others).map(|t| t.waits).sum();
-        if unknown == 0 {
+    /// The share of waits whose state is unknown, from 0 to 1: all of those, in the waits of threads
+    /// that tokio runs or of which something is unknown. Threads that have nothing to do with tokio
+    /// do not make it smaller. `without_main`: the main thread is known to be such a one.
+    pub(super) fn unknown_share(&self, without_main: bool) -> f64 {
+        let counts = |thread: &&Thread| !(without_main && thread.tid == thread.pid);
+        let is_unknown = |thread: &Thread| thread.states.get("unknown").is_some_and(|ns| *ns > 0);
+        let threads: Vec<&Thread> = self.threads.iter().filter(counts).collect();
+        if !threads.iter().any(|thread| is_unknown(thread)) {
             return 0.0;
         }
-        #[expect(clippy::cast_precision_loss, reason = "counts of waits are far below 2^52")]
-        let share = unknown as f64 / all.max(unknown) as f64;
+        let unknown = self.waits("unknown", &[]).count;
+        let all: u64 = threads
+            .iter()
+            .filter(|thread| thread.role != "none" || is_unknown(thread))
+            .map(|thread| thread.waits)
+            .sum();
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "counts of waits are far below 2^52"
+        )]
+        let share = unknown as f64 / all.max(unknown).max(1) as f64;
         share
     }
 }
@@ -125,9 +134,9 @@ mod tests {
     const TEXT: &str = r#"{
         "target": {"tokio_version": "1.54.1"}, "verdict": {"kind": "blocked"}, "runtimes": [],
         "threads": [
-            {"role": "worker", "waits": 90, "states": {"blocked": 5}},
-            {"role": "none", "waits": 10, "states": {"unknown": 5}},
-            {"role": "none", "waits": 900, "states": {"other": 5}}
+            {"tid": 2, "pid": 1, "role": "worker", "waits": 90, "states": {"blocked": 5}},
+            {"tid": 1, "pid": 1, "role": "none", "waits": 10, "states": {"unknown": 5}},
+            {"tid": 3, "pid": 1, "role": "none", "waits": 900, "states": {"other": 5}}
         ],
         "sites": [
             {"state": "unknown", "call": null, "waits": 2, "total_ns": 5, "max_ns": 3, "runqueue_ns": 0},
@@ -150,6 +159,7 @@ mod tests {
 
     #[test]
     fn threads_of_others_do_not_make_the_unknown_share_smaller() {
-        assert!((report(TEXT).unknown_share() - 0.02).abs() < 1e-9);
+        assert!((report(TEXT).unknown_share(false) - 0.02).abs() < 1e-9);
+        assert!(report(TEXT).unknown_share(true).abs() < 1e-9);
     }
 }

@@ -98,7 +98,8 @@ struct Tree {
 
 impl Tree {
     fn node(&self, inode: INodeNo) -> Option<&Node> {
-        self.nodes.get(usize::try_from(inode.0).ok()?.checked_sub(1)?)
+        self.nodes
+            .get(usize::try_from(inode.0).ok()?.checked_sub(1)?)
     }
 
     fn find(&self, path: &Path) -> Option<INodeNo> {
@@ -175,7 +176,9 @@ impl Filesystem for Tree {
     ) {
         let text = self.node(inode).and_then(|node| node.text.as_deref());
         let bytes = text.unwrap_or_default().as_bytes();
-        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        let start = usize::try_from(offset)
+            .unwrap_or(usize::MAX)
+            .min(bytes.len());
         let end = bytes.len().min(start.saturating_add(size as usize));
         reply.data(bytes.get(start..end).unwrap_or_default());
     }

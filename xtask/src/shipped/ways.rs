@@ -7,7 +7,7 @@ mod slow;
 use super::fetch::{self, Fetched};
 use super::list::{Check, Expect, Package};
 use super::outcome::{Checked, Seen};
-use super::report::{Report, Waits};
+use super::report::Report;
 use anyhow::Result;
 use recording::Recorder;
 use std::path::{Path, PathBuf};
@@ -41,9 +41,10 @@ struct Truth<'a> {
     count: usize,
     total: Duration,
     longest: Duration,
-    /// Whether each of the waits is a single one to the kernel, so that count and longest can be
-    /// compared.
+    /// Whether each of the waits is a single one to the kernel, so that the longest can be compared.
     single: bool,
+    /// Whether the main thread is none of tokio's.
+    without_main: bool,
 }
 
 /// Fetches a package, and checks what holdup says of it.
@@ -96,7 +97,7 @@ fn no_tokio(subject: &Subject<'_>, arguments: &[String]) -> Result<Checked> {
 }
 
 /// What holdup said, against the truth.
-fn judge(report: &Report, truth: Truth<'_>, what: &str) -> Seen {
+fn judge(package: &Package, report: &Report, truth: Truth<'_>, what: &str) -> Seen {
     let name = truth.state.state();
     let waits = report.waits(name, truth.calls);
     let mut wrong = Vec::new();
@@ -105,7 +106,9 @@ fn judge(report: &Report, truth: Truth<'_>, what: &str) -> Seen {
         wrong.push(format!("{name} for {:.2?}", waits.total));
     }
     if truth.single {
-        compare_single(waits, truth, &mut wrong);
+        if waits.longest.abs_diff(truth.longest) > truth.longest.mul_f64(PART) + EACH {
+            wrong.push(format!("the longest was {:.0?}", truth.longest));
+        }
     }
     for other in ["blocked", "pool", "other", "unknown"] {
         // What a thread that is not tokio's does besides is its own affair.
@@ -117,31 +120,27 @@ fn judge(report: &Report, truth: Truth<'_>, what: &str) -> Seen {
             wrong.push(format!("{other} for {elsewhere:.2?}"));
         }
     }
-    let unknown = report.unknown_share();
-    if unknown > UNKNOWN {
+    let unknown = report.unknown_share(truth.without_main);
+    let gap = package.gap.as_ref();
+    if unknown > gap.map_or(UNKNOWN, |gap| gap.at_most) {
         wrong.push("too much is unknown".to_owned());
     }
     Seen {
         rustc: None,
         tokio: report.target.tokio_version.clone(),
-        truth: format!("{what}: {} of them, {:.2?} in all", truth.count, truth.total),
+        truth: format!(
+            "{what}: {} of them, {:.2?} in all",
+            truth.count, truth.total
+        ),
         said: format!(
-            "{}: {name} {:.2?} ({}), longest {:.0?}",
+            "{}: {name} {:.2?} ({}), longest {:.0?}{}",
             report.verdict.kind.to_uppercase(),
             waits.total,
             report.runtimes_line(),
-            waits.longest
+            waits.longest,
+            gap.map_or_else(String::new, |gap| format!("; unknown: {}", gap.because))
         ),
         unknown: Some(unknown),
         wrong,
-    }
-}
-
-fn compare_single(waits: Waits, truth: Truth<'_>, wrong: &mut Vec<String>) {
-    if waits.count != truth.count as u64 {
-        wrong.push(format!("{} waits", waits.count));
-    }
-    if waits.longest.abs_diff(truth.longest) > truth.longest.mul_f64(PART) + EACH {
-        wrong.push(format!("the longest was {:.0?}", truth.longest));
     }
 }

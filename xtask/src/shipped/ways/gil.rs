@@ -54,6 +54,7 @@ pub(super) fn check(
     drop(host);
     let truth = truth(&peer.answers(), &held, expect)?;
     Ok(Checked::Seen(judge(
+        subject.package,
         &report,
         truth,
         "results that waited for Python's lock",
@@ -82,6 +83,8 @@ fn truth(answers: &[Duration], held: &[Duration], state: Expect) -> Result<Truth
         longest: waits.iter().copied().max().unwrap_or_default(),
         // Python waits for its lock in pieces of 5 ms.
         single: false,
+        // It runs Python alone, and holds the lock.
+        without_main: true,
     })
 }
 

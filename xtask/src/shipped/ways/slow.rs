@@ -84,7 +84,7 @@ fn serve(subject: &Subject<'_>) -> Result<Checked> {
     drop(server);
     let opens = mount.opens();
     let truth = truth(opens.get(before..).unwrap_or_default(), *expect, *rounds)?;
-    Ok(Checked::Seen(judge(&report, truth, WHAT)))
+    Ok(Checked::Seen(judge(subject.package, &report, truth, WHAT)))
 }
 
 const WHAT: &str = "slow opens of files";
@@ -96,11 +96,7 @@ fn told(
     at_least: usize,
 ) -> Result<Checked> {
     let truth = truth(&mount.opens(), expect, at_least)?;
-    Ok(Checked::Seen(judge(
-        &subject.recorder.read()?,
-        truth,
-        WHAT,
-    )))
+    Ok(Checked::Seen(judge(&subject.recorder.read()?, truth, WHAT)))
 }
 
 fn truth(opens: &[Duration], state: Expect, at_least: usize) -> Result<Truth<'static>> {
@@ -114,6 +110,7 @@ fn truth(opens: &[Duration], state: Expect, at_least: usize) -> Result<Truth<'st
         total: opens.iter().sum(),
         longest: opens.iter().copied().max().unwrap_or_default(),
         single: true,
+        without_main: false,
     })
 }
 
