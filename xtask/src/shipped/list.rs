@@ -92,6 +92,12 @@ pub(super) enum Check {
         rounds: usize,
         expect: Expect,
     },
+    /// It has nothing to do, and is only watched.
+    Idle {
+        arguments: Vec<String>,
+        #[serde(default)]
+        environment: BTreeMap<String, String>,
+    },
     /// It has no tokio.
     NoTokio { arguments: Vec<String> },
 }

@@ -31,6 +31,7 @@ pub(super) struct Verdict {
 pub(super) struct Runtime {
     pub(super) kind: String,
     pub(super) workers: u64,
+    states: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -85,17 +86,38 @@ impl Report {
         waits
     }
 
-    /// The runtimes, as `2 workers`.
+    /// The runtimes, as `multi_thread of 2 workers, 3 current_thread of 1 worker`.
     pub(super) fn runtimes_line(&self) -> String {
-        let each = self.runtimes.iter().map(|runtime| match runtime.workers {
-            1 => format!("{} of 1 worker", runtime.kind),
-            n => format!("{} of {n} workers", runtime.kind),
+        let mut all: BTreeMap<String, usize> = BTreeMap::new();
+        for runtime in &self.runtimes {
+            let workers = match runtime.workers {
+                1 => "1 worker".to_owned(),
+                n => format!("{n} workers"),
+            };
+            *all.entry(format!("{} of {workers}", runtime.kind))
+                .or_default() += 1;
+        }
+        let each = all.into_iter().map(|(runtime, count)| match count {
+            1 => runtime,
+            _ => format!("{count} {runtime}"),
         });
-        let all: Vec<_> = each.collect();
-        if all.is_empty() {
+        let each: Vec<_> = each.collect();
+        if each.is_empty() {
             return "no runtime".to_owned();
         }
-        all.join(", ")
+        each.join(", ")
+    }
+
+    /// The share of all workers' time that is in `state`, from 0 to 1.
+    pub(super) fn share(&self, state: &str) -> f64 {
+        let of = |wanted: Option<&str>| -> f64 {
+            let states = self.runtimes.iter().flat_map(|runtime| &runtime.states);
+            let times = states.filter(|(name, _)| wanted.is_none_or(|wanted| wanted == *name));
+            times
+                .map(|(_, ns)| Duration::from_nanos(*ns).as_secs_f64())
+                .sum()
+        };
+        of(Some(state)) / of(None).max(f64::MIN_POSITIVE)
     }
 
     /// The share of waits whose state is unknown, from 0 to 1: all of those, in the waits of threads

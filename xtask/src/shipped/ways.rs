@@ -1,6 +1,7 @@
 //! The ways in which a package is made to block, and what is checked then.
 
 mod gil;
+mod idle;
 mod recording;
 mod slow;
 
@@ -73,6 +74,10 @@ pub(super) fn check(package: &Package, holdup: &Path) -> Result<Checked> {
             expect,
         } => gil::check(&subject, [setup, call], *speaks, *expect),
         Check::SlowFiles { .. } | Check::Serve { .. } => slow::check(&subject),
+        Check::Idle {
+            arguments,
+            environment,
+        } => idle::check(&subject, arguments, environment),
         Check::NoTokio { arguments } => no_tokio(&subject, arguments),
     };
     if let Ok(Checked::Seen(seen)) = &mut checked {
@@ -120,11 +125,7 @@ fn judge(package: &Package, report: &Report, truth: Truth<'_>, what: &str) -> Se
             wrong.push(format!("{other} for {elsewhere:.2?}"));
         }
     }
-    let unknown = report.unknown_share(truth.without_main);
-    let gap = package.gap.as_ref();
-    if unknown > gap.map_or(UNKNOWN, |gap| gap.at_most) {
-        wrong.push("too much is unknown".to_owned());
-    }
+    let unknown = unknown(package, report, truth.without_main, &mut wrong);
     Seen {
         rustc: None,
         tokio: report.target.tokio_version.clone(),
@@ -138,9 +139,24 @@ fn judge(package: &Package, report: &Report, truth: Truth<'_>, what: &str) -> Se
             waits.total,
             report.runtimes_line(),
             waits.longest,
-            gap.map_or_else(String::new, |gap| format!("; unknown: {}", gap.because))
+            gap(package)
         ),
         unknown: Some(unknown),
         wrong,
     }
+}
+
+/// The share of unknown waits, which must be small.
+fn unknown(package: &Package, report: &Report, without_main: bool, wrong: &mut Vec<String>) -> f64 {
+    let share = report.unknown_share(without_main);
+    if share > package.gap.as_ref().map_or(UNKNOWN, |gap| gap.at_most) {
+        wrong.push("too much is unknown".to_owned());
+    }
+    share
+}
+
+/// What is known to stay unknown.
+fn gap(package: &Package) -> String {
+    let gap = package.gap.as_ref();
+    gap.map_or_else(String::new, |gap| format!("; unknown: {}", gap.because))
 }

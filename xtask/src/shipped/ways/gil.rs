@@ -67,8 +67,8 @@ fn truth(answers: &[Duration], held: &[Duration], state: Expect) -> Result<Truth
         .iter()
         .filter_map(|end| {
             let during = |answer: &&Duration| **answer < *end && **answer + HELD > *end;
-            // A client may ask more than once before it has its result.
-            let answer = answers.iter().rfind(during)?;
+            // A client may speak on, but has its result.
+            let answer = answers.iter().find(during)?;
             Some(*end - *answer)
         })
         .collect();

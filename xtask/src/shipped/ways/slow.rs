@@ -96,7 +96,8 @@ fn told(
     at_least: usize,
 ) -> Result<Checked> {
     let truth = truth(&mount.opens(), expect, at_least)?;
-    Ok(Checked::Seen(judge(&subject.recorder.read()?, truth, WHAT)))
+    let report = subject.recorder.read()?;
+    Ok(Checked::Seen(judge(subject.package, &report, truth, WHAT)))
 }
 
 fn truth(opens: &[Duration], state: Expect, at_least: usize) -> Result<Truth<'static>> {
