@@ -11,7 +11,7 @@ use std::time::Duration;
 #[derive(Debug, Deserialize)]
 pub(super) struct Report {
     pub(super) target: Target,
-    pub(super) verdict: Verdict,
+    verdict: Verdict,
     pub(super) runtimes: Vec<Runtime>,
     threads: Vec<Thread>,
     sites: Vec<Site>,
@@ -23,8 +23,8 @@ pub(super) struct Target {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Verdict {
-    pub(super) kind: String,
+struct Verdict {
+    kind: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -84,6 +84,13 @@ impl Report {
             }
         }
         waits
+    }
+
+    /// The verdict, as the text report has it.
+    pub(super) fn verdict(&self) -> String {
+        let kind = &self.verdict.kind;
+        let word = kind.strip_prefix("workers_").unwrap_or(kind);
+        word.replace('_', " ").to_uppercase()
     }
 
     /// The runtimes, as `multi_thread of 2 workers, 3 current_thread of 1 worker`.

@@ -135,7 +135,7 @@ fn judge(package: &Package, report: &Report, truth: Truth<'_>, what: &str) -> Se
         ),
         said: format!(
             "{}: {name} {:.2?} ({}), longest {:.0?}{}",
-            report.verdict.kind.to_uppercase(),
+            report.verdict(),
             waits.total,
             report.runtimes_line(),
             waits.longest,

@@ -57,7 +57,7 @@ pub(super) fn check(
         subject.package,
         &report,
         truth,
-        "results that waited for Python's lock",
+        "results waited for Python's lock",
     )))
 }
 

@@ -57,7 +57,7 @@ pub(super) fn check(
         truth: "nothing: it has nothing to do".to_owned(),
         said: format!(
             "{}: idle {:.1} % ({}){}",
-            report.verdict.kind.to_uppercase(),
+            report.verdict(),
             idle * 100.0,
             report.runtimes_line(),
             gap(subject.package)
