@@ -176,8 +176,15 @@ pub const WORKER_CORE: u64 = 24;
 const WORKER_WORDS: usize = WORKER_CORE as usize / 8 + 1;
 /// With [`base::VARIABLES`], of a worker's context: where the pointer to its core is.
 pub const WORKER_CORE_C: u64 = 16;
-/// Of a worker's core, in every layout: where the pointer to its parker is, 0 while the worker parks.
+/// Of a worker's core: where the pointer to its parker is, 0 while the worker parks. So in every version
+/// but for builds with `tokio_unstable`, whose cores begin with the worker's counters: see
+/// [`UNSTABLE_PARKS`].
 pub const CORE_PARK: u64 = 8;
+/// Of such a core, as [`CORE_PARK`]: of tokio 1.45, and of 1.54, which has a time context before it.
+/// Then come its random numbers, its tick and global queue interval, and its flags.
+pub const UNSTABLE_PARKS: [u64; 2] = [208, 256];
+/// Of a core without `tokio_unstable`, where its tick and global queue interval are, and its flags.
+const CORE_TICK: u64 = 104;
 
 /// What the state amounts to.
 pub mod tls_state {
@@ -486,12 +493,36 @@ pub fn by_core(core: u64, polls: bool, memory: &impl Memory, polling_core: &mut 
     }
     if !polls {
         let [park] = memory.words(core.wrapping_add(CORE_PARK));
-        if park == 0 {
+        if park == 0 || parks_unstable(core, memory) {
             return tls_state::WORKER_PARKED;
         }
     }
     *polling_core = core;
     tls_state::WORKER_POLL
+}
+
+/// Whether a core of a build with `tokio_unstable` has no parker. Nothing in the image tells such a
+/// build, but the words that come last in a core have values that others hardly have.
+#[inline(always)]
+fn parks_unstable(core: u64, memory: &impl Memory) -> bool {
+    let [clock, flags] = memory.words(core.wrapping_add(CORE_TICK));
+    if is_end_of_core(clock, flags) {
+        return false;
+    }
+    let [first, second] = UNSTABLE_PARKS;
+    let parks = |at: u64| {
+        let [park, _, clock, flags] = memory.words(core.wrapping_add(at));
+        park == 0 && is_end_of_core(clock, flags)
+    };
+    parks(first) || parks(second)
+}
+
+/// Whether these are a core's tick and its global queue interval, which tokio keeps within 2 and 127
+/// unless the program has set another, and four flags.
+#[inline(always)]
+const fn is_end_of_core(clock: u64, flags: u64) -> bool {
+    let interval = clock >> 32;
+    interval >= 2 && interval <= 127 && flags & 0xfefe_fefe == 0
 }
 
 #[cfg(test)]
@@ -600,6 +631,33 @@ mod tests {
         let core = (SCHEDULER + WORKER_CORE, CORE);
         assert_eq!(place_of(in_place, &[WORKER, core]), tls_state::OUTSIDE);
         assert_eq!(place_of(in_place, &[(SCHEDULER, 0)]), tls_state::OUTSIDE);
+    }
+
+    /// A core by `tokio_unstable`: its counters come first, so that what is a parker elsewhere never is 0.
+    #[test]
+    fn a_park_is_known_where_counters_come_first() {
+        const QUEUE_INTERVAL: u64 = 61 << 32;
+        let state = |memory: &[(u64, u64)]| by_core(CORE, false, &Known(memory), &mut 0);
+        let counter = (CORE + CORE_PARK, 17);
+        for park in UNSTABLE_PARKS {
+            let end = [
+                (CORE + park + 16, QUEUE_INTERVAL + 5),
+                (CORE + park + 24, 0x0001_0001),
+            ];
+            let parker = (CORE + park, 0x3000);
+            assert_eq!(state(&[counter, end[0], end[1]]), tls_state::WORKER_PARKED);
+            assert_eq!(
+                state(&[counter, parker, end[0], end[1]]),
+                tls_state::WORKER_POLL
+            );
+            // Without it, what lies beyond the core says nothing.
+            let stable = (CORE + CORE_TICK, QUEUE_INTERVAL + 9);
+            assert_eq!(
+                state(&[counter, stable, end[0], end[1]]),
+                tls_state::WORKER_POLL
+            );
+        }
+        assert_eq!(state(&[counter]), tls_state::WORKER_POLL);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::{bench, demo, ebpf, fuzz, lint, setup, test, vm};
+use crate::{bench, demo, ebpf, fuzz, lint, setup, shipped, test, vm};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -25,6 +25,8 @@ enum Verb {
     Soak(bench::soak::Args),
     /// Build and run every test; the last line is the sum
     Test(test::Args),
+    /// Check public packages as they are shipped: what they are made to do against what holdup says
+    Shipped(shipped::Args),
     /// Run the live tests under other kernels, in virtual machines
     VmTest(vm::Args),
     /// Fuzz what reads the target's files (needs nightly Rust and cargo-fuzz)
@@ -49,6 +51,7 @@ pub fn main() -> ExitCode {
         Verb::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Soak(args) => bench::soak::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Test(args) => test::run(&args),
+        Verb::Shipped(args) => shipped::run(&args),
         Verb::VmTest(args) => vm::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Lint(args) => lint::run(&args).map(|()| ExitCode::SUCCESS),

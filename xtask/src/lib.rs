@@ -16,6 +16,7 @@ pub mod paths;
 pub mod process;
 pub mod results;
 pub mod setup;
+pub mod shipped;
 pub mod test;
 pub mod toolchain;
 pub mod verified;

@@ -6,14 +6,14 @@
 //! much else than itself speaks for it. Where names tell a stack's meaning, it overrules them only
 //! if it has agreed with them elsewhere.
 
-use crate::arch::syscall;
+use crate::arch::{syscall, syscalls};
 use crate::runtime::{Classification, Flavor, Role, RuleName, State};
 use crate::units::Addr;
 use serde::{Deserialize, Serialize};
 
 /// Systems calls in which a runtime's threads park: its I/O driver in the one, those without work in
 /// the other.
-const EPOLL_WAIT: u32 = syscall("epoll_wait");
+const EPOLL_WAITS: [u32; 3] = syscalls(["epoll_wait", "epoll_pwait", "epoll_pwait2"]);
 const FUTEX: u32 = syscall("futex");
 
 /// What a thread was to its runtime when it went off-CPU, by the thread-local state.
@@ -78,6 +78,8 @@ pub struct Agreement {
     /// Stacks without names in which the thread-local state says parked, and the thread waits as
     /// parked threads do.
     pub parks: u64,
+    /// Of these, those of workers, which tell where the pointer to their parker is.
+    pub worker_parks: u64,
     /// Stacks without names in which it says that the thread is in a runtime, and nothing else
     /// speaks for or against that.
     pub alone: u64,
@@ -128,18 +130,20 @@ impl Agreement {
     }
 
     fn add_unnamed(&mut self, syscall: Option<u32>, tls_state: TlsState) {
-        let parks = matches!(syscall, Some(EPOLL_WAIT | FUTEX));
+        let driver = syscall.is_some_and(waits_in_epoll);
+        let parks = driver || syscall == Some(FUTEX);
         match tls_state {
             TlsState::WorkerParked | TlsState::CurrentThreadParked | TlsState::BlockOnParked
                 if parks =>
             {
                 self.parks += 1;
+                self.worker_parks += u64::from(tls_state == TlsState::WorkerParked);
             }
             // What a place would say at which there is no context.
             TlsState::Unknown | TlsState::Foreign | TlsState::Outside => {}
             _ => {
                 self.alone += 1;
-                let polls = tls_state == TlsState::WorkerPoll && syscall == Some(EPOLL_WAIT);
+                let polls = tls_state == TlsState::WorkerPoll && driver;
                 self.polls_in_epoll += u64::from(polls);
             }
         }
@@ -157,13 +161,13 @@ impl Agreement {
                 named: self.agreed.saturating_sub(self.driver_parks),
                 driver_parks: self.driver_parks,
             }
-        } else if self.parks > 0 {
-            Certainty::CorroboratedByParks { parks: self.parks }
-        } else if self.polls_in_epoll > 0 {
+        } else if self.polls_in_epoll > 0 && self.worker_parks == 0 {
             // If the place of the parker were another, parks in the driver would look like this.
             Certainty::Contradicted {
                 stacks: self.polls_in_epoll,
             }
+        } else if self.parks > 0 {
+            Certainty::CorroboratedByParks { parks: self.parks }
         } else if self.alone > 0 {
             Certainty::Alone
         } else {
@@ -235,6 +239,11 @@ impl Agreement {
     }
 }
 
+/// musl's `epoll_wait` makes the call with a signal mask.
+fn waits_in_epoll(syscall: u32) -> bool {
+    EPOLL_WAITS.contains(&syscall)
+}
+
 const WORKER: Role = Role::Worker(Flavor::MultiThread);
 const CURRENT_THREAD: Role = Role::Worker(Flavor::CurrentThread);
 
@@ -267,7 +276,9 @@ fn same_meaning(
             Some(false)
         }
         // Without names: an I/O driver that parks has put its parker away.
-        (State::Unknown, _, TlsState::WorkerParked) if syscall == Some(EPOLL_WAIT) => Some(true),
+        (State::Unknown, _, TlsState::WorkerParked) if syscall.is_some_and(waits_in_epoll) => {
+            Some(true)
+        }
         _ => None,
     }
 }
@@ -325,6 +336,8 @@ fn overrule(by_stack: Classification, tls_state: TlsState) -> Classification {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const EPOLL_WAIT: u32 = syscall("epoll_wait");
 
     fn by_stack(state: State, role: Role) -> Classification {
         Classification {
@@ -513,9 +526,22 @@ mod tests {
         agreement.add(&unnamed, Some(EPOLL_WAIT), TlsState::WorkerPoll);
         assert_eq!(agreement.certainty(), Certainty::Contradicted { stacks: 1 });
         assert_eq!(agreement.judge(unnamed, TlsState::WorkerPoll), unnamed);
+        // A thread in a `block_on` has no parker of a worker's.
+        agreement.add(&unnamed, Some(FUTEX), TlsState::BlockOnParked);
+        assert!(!agreement.trusted());
         // A task may wait in another library's event loop.
         agreement.add(&unnamed, Some(FUTEX), TlsState::WorkerParked);
         assert!(agreement.trusted());
+        // musl's call.
+        let mut agreement = Agreement::default();
+        agreement.add(&unnamed, Some(syscall("epoll_pwait")), TlsState::WorkerPoll);
+        assert!(matches!(
+            agreement.certainty(),
+            Certainty::Contradicted { .. }
+        ));
+        let parked = Some(syscall("epoll_pwait"));
+        agreement.add(&unnamed, parked, TlsState::WorkerParked);
+        assert!(matches!(agreement.certainty(), Certainty::Confirmed { .. }));
     }
 
     #[test]
