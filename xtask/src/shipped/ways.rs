@@ -110,10 +110,9 @@ fn judge(package: &Package, report: &Report, truth: Truth<'_>, what: &str) -> Se
     if waits.total.abs_diff(truth.total) > slack {
         wrong.push(format!("{name} for {:.2?}", waits.total));
     }
-    if truth.single {
-        if waits.longest.abs_diff(truth.longest) > truth.longest.mul_f64(PART) + EACH {
-            wrong.push(format!("the longest was {:.0?}", truth.longest));
-        }
+    let far = truth.longest.mul_f64(PART) + EACH;
+    if truth.single && waits.longest.abs_diff(truth.longest) > far {
+        wrong.push(format!("the longest was {:.0?}", truth.longest));
     }
     for other in ["blocked", "pool", "other", "unknown"] {
         // What a thread that is not tokio's does besides is its own affair.
