@@ -51,8 +51,7 @@ impl Memory for Own {
     fn word(&self, at: u64) -> Option<u64> {
         let mut word = 0u64;
         // SAFETY: eight bytes go into `word`.
-        let failed =
-            unsafe { bpf_probe_read_user((&raw mut word).cast(), 8, at as *const c_void) };
+        let failed = unsafe { bpf_probe_read_user((&raw mut word).cast(), 8, at as *const c_void) };
         if failed == 0 { Some(word) } else { None }
     }
 }
