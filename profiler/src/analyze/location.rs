@@ -101,6 +101,7 @@ pub(super) fn location(stack: &Stack) -> Location {
             host: None,
         };
     };
+    let (index, frame) = named_host(frames, index).unwrap_or((index, frame));
     Location {
         host: frame.start.filter(|_| rank(frame) == Rank::Host),
         function: frame.function.clone(),
@@ -108,6 +109,27 @@ pub(super) fn location(stack: &Stack) -> Location {
         line: frame.line,
         wait: called(stack, frames.get(..index).unwrap_or(&[])),
     }
+}
+
+/// Whether line tables alone name a function that the compiler inlined: without its path, and all
+/// closures `{closure#0}`.
+fn is_bare(frame: &Frame) -> bool {
+    frame.inlined && !frame.function.contains("::")
+}
+
+/// The application's function around an inlined closure that has no name of its own: the next one
+/// with a path in the same physical frame. An async function's body is a place in itself.
+fn named_host(frames: &[FrameRef], closure: usize) -> Option<(usize, &FrameRef)> {
+    let first = frames.get(closure)?;
+    if !is_bare(first) || !first.function.starts_with("{closure") {
+        return None;
+    }
+    let physical = frames.iter().skip(closure).position(|f| !f.inlined)? + closure;
+    let around = closure + 1..=physical;
+    around
+        .map_while(|at| Some((at, frames.get(at)?)))
+        .take_while(|(_, frame)| !frame.function.starts_with("{async"))
+        .find(|(_, frame)| frame.origin == Origin::Application && !is_bare(frame))
 }
 
 /// The place of the thread that ended a wait, by its stack then. Where nothing of the application
@@ -156,15 +178,21 @@ fn task_frames(stack: &Stack) -> Range<usize> {
 /// What the site called: the outermost of the frames `below` it that says something, or else
 /// the system call. libc's generic and internal functions say less than the system call does.
 fn called(stack: &Stack, below: &[FrameRef]) -> Arc<str> {
-    below
-        .iter()
-        .rev()
-        .filter(|frame| frame.naming == Naming::Symbol && frame.space == Space::User)
-        .find(|frame| match frame.origin {
-            Origin::System => is_telling(&frame.function),
-            Origin::Kernel | Origin::Unknown => false,
-            _ => !is_glue(&frame.function),
-        })
+    let says_something = |frame: &&FrameRef| match frame.origin {
+        Origin::System => is_telling(&frame.function),
+        Origin::Kernel | Origin::Unknown => false,
+        _ => !is_glue(&frame.function),
+    };
+    let telling = || {
+        below
+            .iter()
+            .rev()
+            .filter(|frame| frame.naming == Naming::Symbol && frame.space == Space::User)
+            .filter(says_something)
+    };
+    telling()
+        .find(|frame| !is_bare(frame))
+        .or_else(|| telling().next())
         .map_or_else(|| Arc::from(syscall(stack)), |frame| frame.function.clone())
 }
 
@@ -247,6 +275,42 @@ mod tests {
             &*place.wait,
             "std::sys::sync::mutex::futex::Mutex::lock_contended"
         );
+    }
+
+    /// As line tables alone name what was inlined.
+    #[test]
+    fn a_closure_without_a_name_is_in_the_function_around_it() {
+        let inlined = |frame: Frame| Frame {
+            inlined: true,
+            ..frame
+        };
+        let with = |around: Frame| {
+            location(&blocked(
+                vec![
+                    system("syscall"),
+                    library("std::sys::sync::mutex::futex::Mutex::lock_contended"),
+                    inlined(library("lock")),
+                    inlined(app("{closure#0}", 20)),
+                    inlined(app("time", 30)),
+                    around,
+                    app("every_profile::main", 3),
+                ],
+                Some(6),
+                Some(202),
+            ))
+        };
+        let place = with(app("every_profile::take_lock", 21));
+        assert_eq!(&*place.function, "every_profile::take_lock");
+        assert_eq!(place.line, Some(21));
+        assert_eq!(
+            &*place.wait,
+            "std::sys::sync::mutex::futex::Mutex::lock_contended"
+        );
+        // Of another physical frame nothing is said.
+        let place = with(runtime("tokio::runtime::task::core::Core<T,S>::poll"));
+        assert_eq!((&*place.function, place.line), ("{closure#0}", Some(20)));
+        let place = with(inlined(app("{async_fn#0}", 40)));
+        assert_eq!((&*place.function, place.line), ("{closure#0}", Some(20)));
     }
 
     #[test]
