@@ -114,7 +114,9 @@ pub(super) fn location(stack: &Stack) -> Location {
 /// Whether line tables alone name a function that the compiler inlined: without its path, and all
 /// closures `{closure#0}`.
 fn is_bare(frame: &Frame) -> bool {
-    frame.inlined && !frame.function.contains("::")
+    // Generic arguments have paths even where the function has none: `time<core::option::Option<u8>>`.
+    let name = frame.function.split('<').next().unwrap_or_default();
+    frame.inlined && !name.is_empty() && !name.contains("::")
 }
 
 /// The application's function around an inlined closure that has no name of its own: the next one
@@ -291,7 +293,10 @@ mod tests {
                     library("std::sys::sync::mutex::futex::Mutex::lock_contended"),
                     inlined(library("lock")),
                     inlined(app("{closure#0}", 20)),
-                    inlined(app("time", 30)),
+                    inlined(app(
+                        "time<std::sync::poison::mutex::MutexGuard<u64>, _>",
+                        30,
+                    )),
                     around,
                     app("every_profile::main", 3),
                 ],
