@@ -38,7 +38,8 @@ type Life = (Timestamp, Timestamp);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Homes {
     of_thread: BTreeMap<ThreadId, MultiThread>,
-    of_handle: BTreeMap<Handle, MultiThread>,
+    /// The runtimes that had a handle, in the order in which they began.
+    of_handle: BTreeMap<Handle, Vec<(Life, MultiThread)>>,
     /// The one with the most workers.
     of_process: BTreeMap<ProcessId, MultiThread>,
     /// Threads that were workers, and from when to when they lived.
@@ -100,18 +101,13 @@ impl Homes {
         homes.take(&rows);
         // Threads that were no workers lived beside some.
         for (thread, handle) in &handles {
-            if homes.of_thread.contains_key(thread) {
-                continue;
-            }
+            let of_handle = homes.of_handle.get(&(thread.process, *handle));
             let (begin, end) = life(thread);
-            let own = |runtime: &&(Runtime<'_>, MultiThread)| {
-                let (runtime, _) = runtime;
-                runtime.handle == (thread.process, *handle)
-                    && runtime.life.0 <= end
-                    && runtime.life.1 >= begin
-            };
-            let row = rows.iter().find(own).map(|(_, row)| *row);
-            homes.of_thread.extend(row.map(|row| (*thread, row)));
+            let mut beside = of_handle.into_iter().flatten();
+            let beside = beside.find(|(life, _)| life.0 <= end && life.1 >= begin);
+            if let Some((_, row)) = beside {
+                homes.of_thread.entry(*thread).or_insert(*row);
+            }
         }
         homes
     }
@@ -121,7 +117,8 @@ impl Homes {
         for (runtime, row) in rows {
             let workers = runtime.workers.iter();
             self.of_thread.extend(workers.map(|thread| (*thread, *row)));
-            self.of_handle.entry(runtime.handle).or_insert(*row);
+            let of_handle = self.of_handle.entry(runtime.handle).or_default();
+            of_handle.push((runtime.life, *row));
             let most = most.entry(row.process).or_default();
             if runtime.workers.len() > *most {
                 *most = runtime.workers.len();
@@ -142,8 +139,8 @@ impl Homes {
         process: ProcessId,
         handle: Option<RuntimeHandle>,
     ) -> MultiThread {
-        let own = handle.and_then(|handle| self.of_handle.get(&(process, handle)).copied());
-        own.unwrap_or_else(|| self.of_process(process))
+        let own = handle.and_then(|handle| self.of_handle.get(&(process, handle))?.first());
+        own.map_or_else(|| self.of_process(process), |(_, row)| *row)
     }
 
     fn of_process(&self, process: ProcessId) -> MultiThread {
