@@ -1,0 +1,273 @@
+use super::*;
+
+/// Words of memory, by address.
+struct Known<'a>(&'a [(u64, u64)]);
+
+impl Memory for Known<'_> {
+    fn words<const N: usize>(&self, at: u64) -> [u64; N] {
+        core::array::from_fn(|n| self.word(at + 8 * n as u64).unwrap_or(0))
+    }
+
+    fn word(&self, at: u64) -> Option<u64> {
+        let word = self.0.iter().find(|(address, _)| *address == at);
+        word.map(|(_, word)| *word)
+    }
+}
+
+const SCHEDULER: u64 = 0x1000;
+const CORE: u64 = 0x2000;
+const HANDLE: u64 = 0x5000;
+/// Of a multi_thread runtime's worker.
+const WORKER: (u64, u64) = (SCHEDULER, SCHEDULER_MULTI_THREAD);
+/// Layouts of runtimes of any kind.
+const ALL: [Fields; 3] = [layout::NEW, layout::OLD, layout::NEW_TASKDUMP];
+
+/// What a context is made of.
+#[derive(Clone, Copy)]
+struct Case {
+    entered: bool,
+    depth: u64,
+    scheduler: u64,
+    task: u64,
+    polls: bool,
+    runtime: u8,
+}
+
+const FREE: Case = Case {
+    entered: false,
+    depth: 0,
+    scheduler: 0,
+    task: 0,
+    polls: false,
+    runtime: RUNTIME_NONE,
+};
+
+fn of(case: Case, fields: Fields, memory: &[(u64, u64)]) -> Found {
+    let mut words: Words = [0; WORDS];
+    let mut byte = |at: u8, value: u8| {
+        words[usize::from(at) / 8] |= u64::from(value) << (at % 8 * 8);
+    };
+    if fields.tag != fields.handle {
+        byte(fields.tag, if case.entered { 1 } else { fields.no_handle });
+    }
+    byte(fields.runtime, case.runtime);
+    byte(fields.budget, case.polls.into());
+    let mut word = |at: u8, value: u64| words[usize::from(at) / 8] = value;
+    if case.entered {
+        word(fields.handle, HANDLE);
+    }
+    word(fields.depth, case.depth);
+    word(fields.scheduler, case.scheduler);
+    word(fields.task_id, case.task);
+    if case.task != 0 && fields.task != fields.task_id {
+        word(fields.task, 1);
+    }
+    found(&Context::of(&words, &fields), &Known(memory))
+}
+
+fn place_of(case: Case, memory: &[(u64, u64)]) -> u32 {
+    let all = ALL.map(|fields| {
+        let found = of(case, fields, memory);
+        assert_eq!(found.handle, if case.entered { HANDLE } else { 0 });
+        found.tls_state
+    });
+    assert!(all.iter().all(|one| *one == all[0]), "they differ: {all:?}");
+    all[0]
+}
+
+#[test]
+fn threads_outside_a_runtime_are_told_apart() {
+    let pool = Case {
+        entered: true,
+        depth: 1,
+        ..FREE
+    };
+    assert_eq!(place_of(FREE, &[]), tls_state::FOREIGN);
+    assert_eq!(place_of(pool, &[]), tls_state::ENTERED);
+    assert_eq!(place_of(Case { task: 7, ..pool }, &[]), tls_state::POOL_JOB);
+    let local = Case {
+        task: 7,
+        polls: true,
+        ..pool
+    };
+    assert_eq!(place_of(local, &[]), tls_state::OUTSIDE);
+    let in_place = Case {
+        depth: 2,
+        scheduler: SCHEDULER,
+        task: 7,
+        ..pool
+    };
+    assert_eq!(place_of(in_place, &[WORKER]), tls_state::IN_PLACE);
+    // That cannot be, so nothing is made of it.
+    let core = (SCHEDULER + WORKER_CORE, CORE);
+    assert_eq!(place_of(in_place, &[WORKER, core]), tls_state::OUTSIDE);
+    assert_eq!(place_of(in_place, &[(SCHEDULER, 0)]), tls_state::OUTSIDE);
+}
+
+/// A core by `tokio_unstable`: its counters come first, so that what is a parker elsewhere never is 0.
+#[test]
+fn a_park_is_known_where_counters_come_first() {
+    const QUEUE_INTERVAL: u64 = 61 << 32;
+    let state = |memory: &[(u64, u64)]| by_core(CORE, false, &Known(memory), &mut 0);
+    let counter = (CORE + CORE_PARK, 17);
+    for park in UNSTABLE_PARKS {
+        let end = [
+            (CORE + park + 16, QUEUE_INTERVAL + 5),
+            (CORE + park + 24, 0x0001_0001),
+        ];
+        let parker = (CORE + park, 0x3000);
+        assert_eq!(state(&[counter, end[0], end[1]]), tls_state::WORKER_PARKED);
+        assert_eq!(
+            state(&[counter, parker, end[0], end[1]]),
+            tls_state::WORKER_POLL
+        );
+        // Without it, what lies beyond the core says nothing.
+        let stable = (CORE + CORE_TICK, QUEUE_INTERVAL + 9);
+        assert_eq!(
+            state(&[counter, stable, end[0], end[1]]),
+            tls_state::WORKER_POLL
+        );
+    }
+    assert_eq!(state(&[counter]), tls_state::WORKER_POLL);
+}
+
+#[test]
+fn workers_are_told_by_their_core() {
+    let worker = Case {
+        entered: true,
+        depth: 2,
+        scheduler: SCHEDULER,
+        runtime: RUNTIME_MULTI_THREAD,
+        ..FREE
+    };
+    let polls = Case {
+        polls: true,
+        task: 7,
+        ..worker
+    };
+    let core = (SCHEDULER + WORKER_CORE, CORE);
+    let park = (CORE + CORE_PARK, 0x3000);
+    assert_eq!(place_of(worker, &[WORKER, core]), tls_state::WORKER_PARKED);
+    assert_eq!(
+        place_of(polls, &[WORKER, core, park]),
+        tls_state::WORKER_POLL
+    );
+    // `task::unconstrained`.
+    assert_eq!(
+        place_of(worker, &[WORKER, core, park]),
+        tls_state::WORKER_POLL
+    );
+    assert_eq!(place_of(polls, &[WORKER]), tls_state::CORELESS_POLL);
+    assert_eq!(place_of(worker, &[WORKER]), tls_state::CORELESS);
+    let block_on = Case { depth: 3, ..worker };
+    assert_eq!(place_of(block_on, &[WORKER]), tls_state::IN_PLACE);
+}
+
+#[test]
+fn a_runtime_of_one_thread_needs_no_tag() {
+    let entered = Case {
+        entered: true,
+        depth: 1,
+        scheduler: SCHEDULER,
+        runtime: RUNTIME_CURRENT_THREAD,
+        ..FREE
+    };
+    for fields in [layout::NEW_SINGLE, layout::OLD_SINGLE] {
+        let state = |case| of(case, fields, &[]).tls_state;
+        assert_eq!(state(FREE), tls_state::FOREIGN);
+        assert_eq!(state(entered), tls_state::CURRENT_THREAD_PARKED);
+        let polls = Case {
+            polls: true,
+            task: 7,
+            ..entered
+        };
+        assert_eq!(state(polls), tls_state::CURRENT_THREAD_POLL);
+        assert_eq!(of(polls, fields, &[]).handle, HANDLE);
+        assert_eq!(of(polls, fields, &[]).task_id, 7);
+    }
+}
+
+#[test]
+fn an_id_without_its_tag_is_a_former_task() {
+    let fields = layout::OLD;
+    let mut words: Words = [0; WORDS];
+    words[usize::from(fields.tag) / 8] = 1;
+    words[usize::from(fields.runtime) / 8] = u64::from(RUNTIME_NONE) << (fields.runtime % 8 * 8);
+    words[usize::from(fields.task_id) / 8] = 7;
+    let found = found(&Context::of(&words, &fields), &Known(&[]));
+    assert_eq!((found.tls_state, found.task_id), (tls_state::ENTERED, 0));
+}
+
+#[test]
+fn blocks_are_found_by_the_vector_of_either_libc() {
+    const FS: u64 = 0x8000;
+    const VECTOR: u64 = 0x9000;
+    let place = |base, module| Place {
+        base,
+        module,
+        offset: 0x50,
+        ..Place::default()
+    };
+    let at = |place: Place, memory: &[(u64, u64)]| locate(FS, &place, &Known(memory));
+    assert_eq!(
+        at(place(base::BELOW_FS, 0), &[]),
+        Block::At(FS - 0x50),
+        "without any read"
+    );
+    let glibc = place(base::GLIBC_VECTOR, 2);
+    let vector = (FS + 8, VECTOR);
+    let found = Block::At(0x7050);
+    assert_eq!(at(glibc, &[vector, (VECTOR + 32, 0x7000)]), found);
+    for empty in [0, u64::MAX] {
+        let memory = [vector, (VECTOR + 32, empty)];
+        assert_eq!(at(glibc, &memory), Block::Untouched);
+    }
+    assert_eq!(at(glibc, &[vector]), Block::Unreadable);
+    assert_eq!(at(glibc, &[]), Block::Unreadable);
+    // A vector that was not grown yet says how long it is.
+    let late = place(base::GLIBC_VECTOR, 20);
+    let entry = (VECTOR + 320, 0x7000);
+    assert_eq!(
+        at(late, &[vector, (VECTOR - 16, 19), entry]),
+        Block::Untouched
+    );
+    assert_eq!(at(late, &[vector, (VECTOR - 16, 20), entry]), found);
+    assert_eq!(
+        at(late, &[vector, (VECTOR - 16, u64::MAX), entry]),
+        Block::Unreadable
+    );
+    let musl = place(base::MUSL_VECTOR, 3);
+    let entry = (VECTOR + 24, 0x7000);
+    assert_eq!(at(musl, &[vector, (VECTOR, 3), entry]), found);
+    assert_eq!(at(musl, &[vector, (VECTOR, 2), entry]), Block::Untouched);
+    assert_eq!(
+        at(musl, &[vector, (VECTOR, 3), (VECTOR + 24, 0)]),
+        Block::Untouched
+    );
+}
+
+#[test]
+fn of_several_copies_the_one_that_a_thread_has_entered_counts() {
+    let found = |tls_state, place| Found {
+        tls_state,
+        place,
+        ..Found::UNKNOWN
+    };
+    let of = |one, other| heavier(found(one, 1), found(other, 2));
+    use tls_state::*;
+    for (light, heavy) in [
+        (FOREIGN, ENTERED),
+        (FOREIGN, WORKER_PARKED),
+        (UNKNOWN, WORKER_POLL),
+        (ENTERED, CURRENT_THREAD_PARKED),
+        (CURRENT_THREAD_PARKED, WORKER_POLL),
+        (BLOCK_ON_PARKED, IN_PLACE),
+    ] {
+        assert_eq!(of(light, heavy), found(heavy, 2));
+        assert_eq!(of(heavy, light), found(heavy, 1));
+    }
+    assert_eq!(of(FOREIGN, FOREIGN).tls_state, FOREIGN);
+    // The other may be the one.
+    assert_eq!(of(FOREIGN, UNKNOWN).tls_state, UNKNOWN);
+    assert_eq!(of(UNKNOWN, FOREIGN).tls_state, UNKNOWN);
+}
