@@ -4,7 +4,7 @@
 
 use super::check::{Complaints, ms};
 use super::privilege;
-use super::record::ATTACHED;
+use super::record::until_recording;
 use super::report::Report;
 use super::truth::slowdown;
 use children::Child;
@@ -84,9 +84,7 @@ fn check(host: Host) -> Result<Complaints, String> {
         .stderr(Stdio::piped());
     let mut holdup = Child::spawn("holdup", &mut holdup)?;
     let mut messages = holdup.stderr()?;
-    messages.find("line that begins with `recording `", ATTACHED, |line| {
-        line.starts_with("recording ")
-    })?;
+    until_recording(&mut messages)?;
     // It begins at the end of its input.
     drop(running.stdin()?);
     let mut truth: BTreeMap<String, Counted> = BTreeMap::new();

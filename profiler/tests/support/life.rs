@@ -4,7 +4,7 @@
 use super::check_modes::every_wait;
 use super::fixture::{Running, Variant};
 use super::privilege;
-use super::record::ATTACHED;
+use super::record::until_recording;
 use super::report::{Report, Site, is_in};
 use super::truth::{Truth, slowdown};
 use children::{Child, Lines};
@@ -99,9 +99,7 @@ impl Recording {
         configure(&mut command);
         let mut holdup = Child::spawn("holdup", &mut command)?;
         let mut messages = holdup.stderr()?;
-        messages.find("line that begins with `recording `", ATTACHED, |line| {
-            line.starts_with("recording ")
-        })?;
+        until_recording(&mut messages)?;
         Ok(Recording {
             holdup,
             messages,

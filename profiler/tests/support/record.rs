@@ -56,6 +56,13 @@ pub(crate) struct Extra {
     pub(crate) limits: &'static str,
 }
 
+/// Waits until `holdup` says that its recording has begun.
+pub(crate) fn until_recording(messages: &mut Lines) -> Result<(), String> {
+    let begins = |line: &str| line.starts_with("recording ");
+    messages.find("line that begins with `recording `", ATTACHED, begins)?;
+    Ok(())
+}
+
 /// Runs the fixture in a mode while `holdup` records it.
 pub(crate) fn record(variant: Variant, mode: &str, ending: Ending) -> Result<Recorded, String> {
     record_with(variant, mode, ending, Extra::default())
@@ -89,9 +96,7 @@ pub(crate) fn record_with(
     }
     let mut holdup = Child::spawn("holdup", &mut command)?;
     let mut messages = holdup.stderr()?;
-    messages.find("line that begins with `recording `", ATTACHED, |line| {
-        line.starts_with("recording ")
-    })?;
+    until_recording(&mut messages)?;
     let (before, stolen_before) = (cpu_times(pid), stolen());
     fixture.go()?;
     let mut truth = fixture.truth()?;

@@ -3,7 +3,7 @@
 
 use super::fixture::{Running, Variant};
 use super::privilege;
-use super::record::ATTACHED;
+use super::record::{ATTACHED, until_recording};
 use children::{Child, Lines};
 use libtest_mimic::{Failed, Trial};
 use std::collections::BTreeSet;
@@ -83,9 +83,7 @@ impl Recording {
         configure(&mut command);
         let mut holdup = Child::spawn("holdup", &mut command)?;
         let mut messages = holdup.stderr()?;
-        messages.find("line that begins with `recording `", ATTACHED, |line| {
-            line.starts_with("recording ")
-        })?;
+        until_recording(&mut messages)?;
         Ok(Recording { holdup, messages })
     }
 
