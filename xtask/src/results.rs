@@ -163,8 +163,9 @@ impl Results {
 
     /// How many checks were flaky, and which; nothing where none was.
     pub(crate) fn flaky_line(&self) -> Option<String> {
-        let names = self.flaky.join(", ");
-        let count = self.flaky.len();
+        let flaky = self.causes_of_flakiness();
+        let count = flaky.len();
+        let names = flaky.join(", ");
         (count > 0).then(|| {
             format!("{count} flaky (of {MOST_FLAKY} that may pass only the second time): {names}")
         })
@@ -172,7 +173,21 @@ impl Results {
 
     /// Whether so many checks were flaky that the run counts as failed.
     pub(crate) fn is_too_flaky(&self) -> bool {
-        self.flaky.len() > MOST_FLAKY
+        self.causes_of_flakiness().len() > MOST_FLAKY
+    }
+
+    /// The flaky checks, without those that failed only because their recording did: where a
+    /// recording could not be made, none of its checks can pass.
+    fn causes_of_flakiness(&self) -> Vec<&str> {
+        let of_failed_recording = |name: &str| {
+            let group = name.rsplit_once("::").map(|(group, _)| group);
+            group.is_some_and(|group| {
+                let recording = format!("{group}::recording");
+                name != recording && self.flaky.contains(&recording)
+            })
+        };
+        let names = self.flaky.iter().map(String::as_str);
+        names.filter(|name| !of_failed_recording(name)).collect()
     }
 }
 
@@ -272,6 +287,17 @@ mod tests {
         let first = "test a::b   ... FAILED\ntest a::c   ... FAILED\n";
         let second = "test a::b   ... ok\ntest a::c   ... FAILED\n";
         assert_eq!(read(first).retried(read(second)).flaky, ["a::b"]);
+    }
+
+    #[test]
+    fn a_recording_that_failed_counts_once_and_not_once_a_check() {
+        let failed = "test a::recording   ... FAILED\ntest a::b   ... FAILED\n\
+                      test a::c   ... FAILED\ntest d::b   ... FAILED\n";
+        let results = read(failed).retried(read(&failed.replace("FAILED", "ok")));
+        assert!(!results.is_too_flaky());
+        let line = results.flaky_line().unwrap();
+        assert!(line.starts_with("2 flaky "), "{line}");
+        assert!(line.ends_with(": a::recording, d::b"), "{line}");
     }
 
     #[test]
