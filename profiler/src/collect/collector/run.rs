@@ -1,13 +1,11 @@
 //! The loop of a recording.
 
 use super::Collector;
-use super::intake::Naming;
-use crate::bpf::MappingEvents;
-use crate::collect::traced_process::TracedProcess;
+use crate::collect::stacks::Naming;
 use crate::recording::{Interval, Tables};
 use anyhow::{Context, Result};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 use tokio::io::{Interest, unix::AsyncFd};
@@ -57,7 +55,10 @@ impl Collector {
         let attention = self.kernel.attention().try_clone_to_owned();
         let attention = attention.context("cannot watch the ring buffer")?;
         let attention = listen(attention.as_fd()).context("cannot watch the ring buffer")?;
-        let mappings = self.mapping_fd().context("cannot watch mapping events")?;
+        let mappings = self
+            .targets
+            .mapping_fd()
+            .context("cannot watch mapping events")?;
         let mut mapping_events = None;
         let mut wakeups = 0;
         let mut stop = pin!(stop);
@@ -96,7 +97,7 @@ impl Collector {
                 tokio::task::yield_now().await;
             }
             // Each tick asks whether they have.
-            if self.processes.living().all(TracedProcess::is_ended) {
+            if self.targets.all_known_ended() {
                 return Ok(());
             }
             if self.is_interval_over() {
@@ -113,32 +114,18 @@ impl Collector {
 
     /// Whether the interval under way is to end now.
     fn is_interval_over(&self) -> bool {
-        let length = self.began.elapsed();
+        let length = self.clock.length();
         let due = length >= self.options.interval
             || length >= MIN_INTERVAL && self.interval.is_filling_up();
-        let loading = || self.processes.living().any(TracedProcess::is_loading);
-        due && (length >= self.options.interval + MAX_DELAY || !loading())
-    }
-
-    /// A descriptor that becomes readable when [`Collector::has_new_mappings`] is to be asked.
-    fn mapping_fd(&self) -> io::Result<OwnedFd> {
-        use rustix::event::epoll;
-        let all = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let events = self.mapping_events.iter();
-        for event in events.flat_map(MappingEvents::descriptors) {
-            // Nobody asks which one it was.
-            let data = epoll::EventData::new_u64(0);
-            epoll::add(&all, event, data, epoll::EventFlags::IN)?;
-        }
-        Ok(all)
+        due && (length >= self.options.interval + MAX_DELAY || !self.targets.any_loading())
     }
 
     /// Takes in what the kernel told of mappings; whether a target mapped code, so that
     /// [`Collector::tick`] should not wait. Mostly it did not: the kernel tells of the threads and
     /// processes that begin and end anywhere, too.
     fn has_new_mappings(&mut self) -> bool {
-        self.receive_mappings();
-        self.processes.living().any(TracedProcess::has_new_code)
+        self.targets.receive_mappings(&mut self.kernel);
+        self.targets.any_new_code()
     }
 
     /// Takes in what has arrived, and follows the targets' mappings and children. To be called
@@ -147,10 +134,12 @@ impl Collector {
         // New mappings first: until the kernel side has them, it cannot walk through them.
         let began = Instant::now();
         let behind = self.receive_while(|| began.elapsed() < TICK_BUDGET);
-        self.follow_mappings()?;
+        self.targets.follow_mappings(&mut self.kernel)?;
         self.name_new(Naming::AsTimeAllows)?;
-        self.release()?;
-        if self.drained.elapsed() >= super::DRAIN_INTERVAL {
+        for process in self.targets.release(&mut self.kernel)? {
+            self.interval.process_ended(process);
+        }
+        if self.clock.wants_sums() {
             self.drain_sums()?;
         }
         Ok(if behind { Backlog::Left } else { Backlog::None })
