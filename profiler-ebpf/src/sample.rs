@@ -43,7 +43,7 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
         }
         let cut = interval::current();
         let now = bpf_ktime_get_ns();
-        let (on_cpu, waits) = books(tid as u32, process, now);
+        let (on_cpu, waits) = times_of(tid as u32, process, now);
         let sample = &raw mut (*message).sample;
         (*sample).on_cpu = on_cpu;
         (*sample).waits = waits;
@@ -54,7 +54,7 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
         (*sample).reserved = 0;
         emit::prepare(message, now);
         let kind = stack_kind::SAMPLE << 16 | outcome << 8 | context.tls_state;
-        let kind = stack::era(process, table) ^ u64::from(kind);
+        let kind = stack::epochs_hash(process, table) ^ u64::from(kind);
         let record = &raw mut (*message).record;
         (*record).stack = stack::number((*state).hash, regs.syscall, tgid, kind);
         (*record).syscall = regs.syscall;
@@ -73,7 +73,7 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
 
 /// CPU time and waits of a thread that runs now.
 #[inline(always)]
-fn books(tid: u32, process: Watched, now: u64) -> (u64, u64) {
+fn times_of(tid: u32, process: Watched, now: u64) -> (u64, u64) {
     let Some(thread) = threads::find(tid) else {
         // It has not switched since the recording began.
         // SAFETY: a live array value.

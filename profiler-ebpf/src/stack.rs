@@ -103,7 +103,7 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
             return;
         }
         let kind = stack_kind::WAIT << 16 | (*state).outcome << 8 | tls_state;
-        let kind = era(process, table) ^ u64::from(kind);
+        let kind = epochs_hash(process, table) ^ u64::from(kind);
         // Workers of two runtimes wait with the same frames.
         let runtime = (*thread).runtime;
         let kind = kind ^ runtime.wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -177,7 +177,7 @@ pub(crate) fn take_waker(ctx: *mut c_void, process: Watched, now: u64) -> u64 {
                 (*state).hash,
                 regs.syscall,
                 (*process.process).tgid,
-                era(process, table) ^ u64::from(kind),
+                epochs_hash(process, table) ^ u64::from(kind),
             ),
             frames: (*state).frames,
             outcome,
@@ -250,7 +250,7 @@ fn remember(
 /// # Safety
 /// `process` is a live entry.
 #[inline(always)]
-pub(crate) unsafe fn era(process: Watched, table: Table) -> u64 {
+pub(crate) unsafe fn epochs_hash(process: Watched, table: Table) -> u64 {
     // SAFETY: guaranteed by the caller.
     let epoch = unsafe { (*process.process).address_epoch };
     (u64::from(table.exec_count) << 32 | u64::from(epoch)).wrapping_mul(0xd6e8_feb8_6659_fd93)

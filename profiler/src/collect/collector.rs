@@ -42,13 +42,13 @@ pub struct Options {
     pub min_block: Nanos,
     /// CPU time between two samples of a thread on a CPU; none for no samples.
     pub sample_period: Option<Nanos>,
-    /// Polls that take a CPU for so long are listed.
+    /// Polls that take a CPU for this long are listed.
     pub long_poll: Nanos,
     /// Whether the target is held at its start: no thread of it waits for anything yet.
     pub launched: bool,
     /// Whether processes that the targets fork are recorded too.
     pub follow: bool,
-    /// One stack in so many is walked a second time, by framehop; 0 for none.
+    /// One stack in this many is walked a second time, by framehop; 0 for none.
     pub shadow_every: u32,
     /// Whether time inside system calls is measured.
     pub calls: bool,

@@ -7,7 +7,7 @@ use crate::bpf::{Counter, Counters};
 use crate::recording::{LossCauses, Losses, ShadowCheck};
 use crate::unwind::Truncation;
 
-/// Losses that are counted here, and what was told of all of them.
+/// Losses that are counted here, and what was reported of all of them.
 #[derive(Debug, Default)]
 pub(super) struct LossCounters {
     /// Records that could not be decoded.
@@ -20,7 +20,7 @@ pub(super) struct LossCounters {
     waits: u64,
     /// Those of them that are in sums.
     summed: u64,
-    told: Losses,
+    reported: Losses,
 }
 
 /// What others have counted, from the beginning of the recording on.
@@ -74,7 +74,7 @@ impl LossCounters {
         self.truncated += stacks;
     }
 
-    /// Threads have finished so many waits.
+    /// Threads have finished this many waits.
     pub(super) fn finished(&mut self, waits: u64) {
         self.waits = self.waits.saturating_add(waits);
     }
@@ -87,8 +87,8 @@ impl LossCounters {
     /// What was lost since this was asked before.
     pub(super) fn take(&mut self, counted: &Counted<'_>) -> Losses {
         let now = self.total(counted);
-        let new = now.since(&self.told);
-        self.told = now;
+        let new = now.since(&self.reported);
+        self.reported = now;
         new
     }
 
@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_loss_is_told_once() {
+    fn each_loss_is_reported_once() {
         let counters = Counters::default();
         let counted = |waits: u64, ended: bool, lost: u64| Counted {
             counters: &counters,

@@ -1,4 +1,4 @@
-//! A live recording: what the kernel side tells becomes [`Interval`](crate::recording::Interval)s
+//! A live recording: what the kernel side reports becomes [`Interval`](crate::recording::Interval)s
 //! over [`Tables`](crate::recording::Tables).
 //!
 //! [`Collector`] ties the files together.

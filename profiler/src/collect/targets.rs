@@ -40,7 +40,7 @@ pub(super) struct Targets {
     processes: ProcessList,
     modules: Modules,
     maps: Maps,
-    /// None where the kernel does not tell of mappings: then stacks that leave the known ones
+    /// None where the kernel does not report mappings: then stacks that leave the known ones
     /// must.
     mapping_events: Option<MappingEvents>,
     left_out: TargetsLeftOut,
@@ -248,7 +248,7 @@ impl Targets {
         Ok(all)
     }
 
-    /// Takes in what the kernel told of mappings.
+    /// Takes in what the kernel reported of mappings.
     pub(super) fn receive_mappings(&mut self, kernel: &mut Programs) {
         if let Some(mut events) = self.mapping_events.take() {
             let mut stale = Vec::new();

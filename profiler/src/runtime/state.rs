@@ -24,7 +24,7 @@ pub enum State {
     Idle,
     /// Not a tokio thread.
     Other,
-    /// The stack did not tell.
+    /// The stack did not say.
     Unknown,
 }
 

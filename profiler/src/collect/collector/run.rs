@@ -26,11 +26,11 @@ const MIN_TICK_GAP: Duration = Duration::from_millis(1);
 /// end a second, these must not keep us busy.
 const MAX_MAPPING_WAKEUPS: u32 = 16;
 
-/// While a program is being loaded an interval may become longer by so much: its stacks have no
+/// While a program is being loaded an interval may become longer by this much: its stacks have no
 /// names before, and reading them takes long.
 const MAX_DELAY: Duration = Duration::from_secs(2);
 
-/// An interval that fills up ends early, but is at least so long.
+/// An interval that fills up ends early, but is at least this long.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Whether events are left that had arrived when a tick ended.
@@ -52,9 +52,9 @@ impl Collector {
         stop: impl Future<Output = ()>,
         mut sink: impl FnMut(&Tables, Interval) -> Result<()>,
     ) -> Result<()> {
-        let attention = self.kernel.attention().try_clone_to_owned();
-        let attention = attention.context("cannot watch the ring buffer")?;
-        let attention = listen(attention.as_fd()).context("cannot watch the ring buffer")?;
+        let wakeup = self.kernel.wakeup_fd().try_clone_to_owned();
+        let wakeup = wakeup.context("cannot watch the ring buffer")?;
+        let wakeup = listen(wakeup.as_fd()).context("cannot watch the ring buffer")?;
         let mappings = self
             .targets
             .mapping_fd()
@@ -71,7 +71,7 @@ impl Collector {
                     wakeups = 0;
                     false
                 }
-                ready = attention.readable() => {
+                ready = wakeup.readable() => {
                     ready.context("cannot watch the ring buffer")?.clear_ready();
                     true
                 }
@@ -120,8 +120,8 @@ impl Collector {
         due && (length >= self.options.interval + MAX_DELAY || !self.targets.any_loading())
     }
 
-    /// Takes in what the kernel told of mappings; whether a target mapped code, so that
-    /// [`Collector::tick`] should not wait. Mostly it did not: the kernel tells of the threads and
+    /// Takes in what the kernel reported of mappings; whether a target mapped code, so that
+    /// [`Collector::tick`] should not wait. Mostly it did not: the kernel reports the threads and
     /// processes that begin and end anywhere, too.
     fn has_new_mappings(&mut self) -> bool {
         self.targets.receive_mappings(&mut self.kernel);

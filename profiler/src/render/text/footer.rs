@@ -70,7 +70,7 @@ pub(super) fn losses(page: &mut Page<'_>) -> io::Result<()> {
     }
     if let Some(shadow) = losses.shadow.filter(|shadow| shadow.differing > 0) {
         parts.push(format!(
-            "the truth of {} of {} stacks walked twice",
+            "the truth of {} of {} stacks unwound twice",
             count(shadow.differing),
             count(shadow.compared)
         ));
@@ -85,7 +85,7 @@ pub(super) fn losses(page: &mut Page<'_>) -> io::Result<()> {
         page.labelled((WARN, "Lost"), INDENT, &causes.join("; "))?;
     } else if parts.is_empty() {
         let text = format!(
-            "nothing: {} walked, all complete and named",
+            "nothing: {} unwound, all complete and named",
             counted(losses.walked, "stack", "stacks")
         );
         page.labelled((GOOD, "Lost"), INDENT, &text)?;
@@ -104,7 +104,7 @@ fn shadow(page: &mut Page<'_>) -> io::Result<()> {
         return Ok(());
     };
     let mut text = format!(
-        "{} of {} walked again by framehop, {} differ",
+        "{} of {} unwound again by framehop, {} differ",
         counted(shadow.compared, "stack", "stacks"),
         count(page.report.losses.walked),
         count(shadow.differing)

@@ -299,7 +299,7 @@ impl Builder {
         StackId(self.tables.stacks.len() as u32 - 1)
     }
 
-    /// A thread that lived throughout, and ran and was runnable for so long.
+    /// A thread that lived throughout, and ran and was runnable for this long.
     pub fn thread(&mut self, tid: u32, name: &str, running: u64, runnable: u64) {
         let lived = self.interval.end - self.interval.start;
         let thread = self.id(tid);
@@ -431,7 +431,7 @@ impl Builder {
         });
     }
 
-    /// A long poll that was first seen `from` after the start, and then for so long.
+    /// A long poll that was first seen `from` after the start, and then for this long.
     pub fn long_poll(&mut self, tid: u32, stack: StackId, from: u64, on_cpu: u64) {
         let known = self.interval.long_polls.len() as u64;
         self.interval.long_polls.push(LongPoll {
