@@ -15,6 +15,7 @@ use super::ledger::AtStart;
 use super::lost::LossCounters;
 use super::next_interval::NextInterval;
 use super::objects::ObjectTable;
+use super::polls::PollCollector;
 use super::stacks::StackCollector;
 use super::targets::{TargetOptions, Targets};
 use super::thread_names::ThreadNames;
@@ -62,10 +63,7 @@ impl Options {
     /// How threads on CPUs are sampled; none where they are not.
     const fn sampling(&self) -> Option<Sampling> {
         match self.sample_period {
-            Some(period) => Some(Sampling {
-                period,
-                long_poll: self.long_poll,
-            }),
+            Some(period) => Some(Sampling { period }),
             None => None,
         }
     }
@@ -132,7 +130,10 @@ impl Collector {
             objects: ObjectTable::new(&options.limits),
             names: ThreadNames::default(),
             snapshots: Vec::new(),
-            interval: IntervalBuffer::new(&bounds, options.long_poll),
+            interval: IntervalBuffer::new(
+                &bounds,
+                PollCollector::new(options.long_poll, options.min_block),
+            ),
             next: NextInterval::default(),
             clock: IntervalClock::begin(monotonic()),
             counters: Counters::default(),
@@ -217,6 +218,7 @@ impl Collector {
                 .map_or(0.0, |since| since.as_secs_f64()),
             start: self.clock.start(),
             min_block: self.options.min_block,
+            long_poll: self.options.long_poll,
             sampling: self.options.sampling(),
             calls_measured: self.options.calls,
             panics_counted: self.options.panics,

@@ -41,6 +41,7 @@ mod objects;
 mod open_waits;
 mod panic_probes;
 mod pending;
+mod polls;
 mod processes;
 mod program;
 mod samples;

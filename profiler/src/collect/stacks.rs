@@ -66,6 +66,8 @@ pub(super) struct NamedSample<'a> {
     pub(super) id: StackId,
     /// What is known of that.
     pub(super) stack: &'a Stack,
+    /// Whether tokio's thread-local state counts for it.
+    pub(super) trusts_tls: bool,
 }
 
 /// All stacks of a recording, and those on their way there.
@@ -250,6 +252,7 @@ impl StackCollector {
                         thread,
                         id,
                         stack,
+                        trusts_tls: self.table.trusts_tls(id),
                     });
                 }
             }

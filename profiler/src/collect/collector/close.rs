@@ -171,7 +171,7 @@ impl Collector {
         let open_waits = self.open_waits(stretch, looked);
         let calls = self.call_sums(stretch);
         let panics = self.panic_sums(stretch);
-        let (samples, long_polls) = self.samples(stretch, after);
+        let samples = self.samples(stretch);
         self.name_threads(stretch, after);
         self.publish_processes();
         let processes = self.targets.processes_mut().iter_mut();
@@ -184,6 +184,7 @@ impl Collector {
         let losses = self.losses(counters, stretch, &sums, after);
         let (start, end) = (self.clock.last_cut(), self.end_of(cut, after));
         self.clock.cut(end);
+        let polls = self.polls(stretch, end, after);
         let carried = self.interval.carry(without_holders(&open_waits));
         Ok(Interval {
             start,
@@ -194,7 +195,7 @@ impl Collector {
             carried,
             open_waits,
             samples,
-            long_polls,
+            polls,
             calls,
             panics,
             throttling,

@@ -1,10 +1,11 @@
 //! What arrives: events are taken in, and new stacks get their names.
 
 use super::Collector;
-use crate::collect::samples::Sample;
-use crate::collect::stacks::Naming;
+use crate::collect::polls::{Doing, Observation, PollKeys};
+use crate::collect::stacks::{NamedSample, Naming};
 use crate::collect::traced_process::TracedProcess;
-use crate::decode::{Event, StackSeen, ThreadEnd, ThreadKey, ThreadName, WaitSeen};
+use crate::decode::{Event, PollClock, StackSeen, ThreadEnd, ThreadKey, ThreadName, WaitSeen};
+use crate::runtime::tokio::TlsState;
 use crate::unwind::Truncation;
 use anyhow::Result;
 
@@ -134,23 +135,33 @@ impl Collector {
 
     /// Names and classifies new stacks.
     pub(super) fn name_new(&mut self, naming: Naming) -> Result<()> {
-        let sampling = self.options.sampling();
-        let samples = &mut self.interval.samples;
         let (kernel, targets) = (&mut self.kernel, &mut self.targets);
-        self.stacks.name_new(naming, kernel, targets, |named| {
-            let Some(sampling) = sampling else { return };
-            let seen = named.seen;
-            let sample = Sample {
-                thread: named.thread,
-                stack: named.id,
-                time: seen.stack.time,
-                on_cpu: seen.on_cpu,
-                waits: seen.waits,
-                task_id: seen.task_id,
-                core: seen.core,
-                tick: seen.tick,
-            };
-            samples.add(sample, named.stack, seen.stack.tls_state, sampling);
+        let interval = &mut self.interval;
+        self.stacks.name_new(naming, kernel, targets, |sample| {
+            interval.samples.add(sample.thread, sample.id);
+            interval.polls.see(observation(&sample));
         })
+    }
+}
+
+/// What a sample shows of a poll.
+fn observation(sample: &NamedSample<'_>) -> Observation {
+    let seen = sample.seen;
+    // A worker has its core also where it does not poll.
+    let ticks = sample.trusts_tls && seen.stack.tls_state == TlsState::WorkerPoll;
+    let clock = PollClock {
+        tick: seen.clock.tick.filter(|_| ticks),
+        ..seen.clock
+    };
+    let task_id = seen.task_id.filter(|_| sample.trusts_tls);
+    Observation {
+        thread: sample.thread,
+        stack: sample.id,
+        start: seen.stack.time,
+        end: seen.stack.time,
+        clock,
+        task_id,
+        doing: Doing::Ran,
+        poll: PollKeys::of(sample.stack, Doing::Ran, &clock, task_id),
     }
 }
