@@ -35,7 +35,7 @@ pub const INDEX_BANKS: usize = 16;
 pub const MAX_OBJECTS: usize = 16_384;
 /// Entries of the aggregate, over all intervals that are not taken out yet.
 pub const AGGREGATES: usize = 49_152;
-/// Those of them that may be for waits for a known object: a thread may wait for ever new ones,
+/// Those of them that may be for waits for a known object: a thread may wait for new ones all the time,
 /// and there must be room for new stacks.
 pub const OBJECT_AGGREGATES: u64 = 32_768;
 /// Bytes of the ring buffer.
@@ -180,7 +180,7 @@ pub struct Thread {
     pub busy: u16,
     /// What tokio's thread-local state said, one of [`crate::context::tls_state`]: likewise.
     pub tls_state: u32,
-    /// The interval of its last event; `at_cut` is its state at the begin of that interval.
+    /// The interval of its last event; `at_cut` is its state at the start of that interval.
     pub cut: u32,
     /// Finished stretches.
     pub times: ThreadTimes,

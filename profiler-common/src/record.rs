@@ -173,7 +173,7 @@ pub struct WaitRecord {
     pub header: Header,
     /// The switch-out.
     pub start: u64,
-    /// The wakeup, or 0 where nothing tells it.
+    /// The wakeup, or 0 where nothing shows it.
     pub wakeup: u64,
     /// The switch-in.
     pub end: u64,
@@ -276,7 +276,7 @@ pub struct ThreadEndRecord {
     pub header: Header,
     /// When it ended.
     pub time: u64,
-    /// The thread's books up to its end.
+    /// The thread's times up to its end.
     pub times: crate::map::ThreadTimes,
     /// Name of the thread.
     pub comm: [u8; COMM_LEN],
@@ -284,7 +284,7 @@ pub struct ThreadEndRecord {
     pub cut: u32,
     /// No padding.
     pub reserved: u32,
-    /// What the thread was at the begin of that interval.
+    /// What the thread was at the start of that interval.
     pub at_cut: crate::map::ThreadState,
 }
 

@@ -154,7 +154,7 @@ fn switch_out(
             if (*thread).times.waits & (CLOCK_EVERY - 1) == 0
                 && (*thread).since != (*thread).times.first_seen
             {
-                note_clock_lead(prev, (*thread).since);
+                learn_sched_clock_offset(prev, (*thread).since);
             }
         } else if let Some(arrival) = arrival(prev, (*thread).since, now) {
             arrive(thread, tid, arrival, || delayed(prev, thread, arrival));
@@ -236,7 +236,7 @@ pub(crate) unsafe fn kind_of_wait(task: Task, state: u32) -> u32 {
 
 /// How far the clock of our times is ahead of the scheduler's (wrapping), one value.
 #[map]
-static CLOCK_LEAD: Array<u64> = Array::with_max_entries(1, 0);
+static SCHED_CLOCK_OFFSET: Array<u64> = Array::with_max_entries(1, 0);
 
 /// By how much, in nanoseconds, a computed arrival may miss the stretch that it lies in: the
 /// scheduler takes its time a little before ours, and longer where the host interrupts us.
@@ -260,7 +260,7 @@ unsafe fn last_arrival(task: Task) -> u64 {
     unsafe { *task.add(offset as usize).cast::<u64>() }
 }
 
-/// One switch-in in so many is learned from, a power of two.
+/// One switch-in in this many is learned from, a power of two.
 const CLOCK_EVERY: u64 = 8;
 
 /// Learns from a switch-in that was seen, at `since`, how the scheduler's clock and ours differ.
@@ -268,8 +268,8 @@ const CLOCK_EVERY: u64 = 8;
 /// # Safety
 /// As [`filter::tid`].
 #[inline(always)]
-unsafe fn note_clock_lead(task: Task, since: u64) {
-    let Some(lead) = CLOCK_LEAD.get_ptr_mut(0) else {
+unsafe fn learn_sched_clock_offset(task: Task, since: u64) {
+    let Some(lead) = SCHED_CLOCK_OFFSET.get_ptr_mut(0) else {
         return;
     };
     // SAFETY: guaranteed by the caller; a live array value, written by all CPUs with equal right.
@@ -298,7 +298,7 @@ unsafe fn note_clock_lead(task: Task, since: u64) {
 unsafe fn arrival(task: Task, since: u64, now: u64) -> Option<u64> {
     // SAFETY: guaranteed by the caller.
     let arrival = unsafe { last_arrival(task) };
-    let lead = *CLOCK_LEAD.get(0)?;
+    let lead = *SCHED_CLOCK_OFFSET.get(0)?;
     if arrival == 0 || lead == 0 {
         return None;
     }
@@ -343,7 +343,7 @@ fn switch_in(ctx: &BtfTracePointContext, next: Task, process: Watched, clock: &m
 #[inline(always)]
 unsafe fn queued(task: Task, since: u64, now: u64) -> Option<u64> {
     let offset = config::off_task_last_queued();
-    let lead = *CLOCK_LEAD.get(0)?;
+    let lead = *SCHED_CLOCK_OFFSET.get(0)?;
     if offset == 0 || lead == 0 {
         return None;
     }

@@ -54,7 +54,7 @@ globals! {
     HAS_PREV_STATE / has_prev_state: u32;
     /// Waits of at least this many nanoseconds get a record of their own.
     MIN_BLOCK_NS / min_block_ns: u64;
-    /// One stack in so many is copied for the shadow check; 0 for none.
+    /// One stack in this many is copied for the shadow check; 0 for none.
     SHADOW_EVERY / shadow_every: u32;
 }
 

@@ -9,9 +9,10 @@ use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
 use core::ffi::c_void;
+use profiler_common::arch::tls::{Block, locate};
 use profiler_common::context::{
-    self, Block, Context, Found, HEAVIEST, Memory, PLACES, Place, RUNTIME_NONE, WORDS,
-    WORKER_CORE_C, Words, base, tls_state,
+    self, Context, Found, HEAVIEST, Memory, PLACES, Place, RUNTIME_NONE, WORDS, WORKER_CORE_C,
+    Words, base, tls_state,
 };
 use profiler_common::map::Process;
 
@@ -139,7 +140,7 @@ extern "C" fn context_at(fs: u64, process: u32, n: u32, slot: u32) -> u32 {
         if place.base == base::NONE {
             return 0;
         }
-        *found = match context::locate(fs, place, &Own) {
+        *found = match locate(fs, place, &Own) {
             Block::Unreadable => Found::UNKNOWN,
             Block::Untouched => Found::UNTOUCHED,
             Block::At(at) if place.base == base::VARIABLES => of_variables(fs, at, process),

@@ -44,7 +44,7 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
         let cut = interval::current();
         let now = bpf_ktime_get_ns();
         let sample = &raw mut (*message).sample;
-        books(sample, tid as u32, process, now);
+        note_times(sample, tid as u32, process, now);
         (*sample).task_id = context.task_id;
         (*sample).core = context.core;
         (*sample).tick = context::tick(&context, process);
@@ -52,7 +52,7 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
         (*sample).reserved = 0;
         emit::prepare(message, now);
         let kind = stack_kind::SAMPLE << 16 | outcome << 8 | context.tls_state;
-        let kind = stack::era(process, table) ^ u64::from(kind);
+        let kind = stack::epochs_hash(process, table) ^ u64::from(kind);
         let record = &raw mut (*message).record;
         (*record).stack = stack::number((*state).hash, regs.syscall, tgid, kind);
         (*record).syscall = regs.syscall;
@@ -74,7 +74,7 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
 /// # Safety
 /// `sample` is a live per-CPU value.
 #[inline(always)]
-unsafe fn books(sample: *mut SampleRecord, tid: u32, process: Watched, now: u64) {
+unsafe fn note_times(sample: *mut SampleRecord, tid: u32, process: Watched, now: u64) {
     // SAFETY: guaranteed by the caller; live array values, and the thread's own switches wait for
     // this interrupt's end.
     unsafe {

@@ -117,7 +117,7 @@ pub(crate) fn take(
             return;
         }
         let identity = kind << 16 | (*state).outcome << 8 | tls_state;
-        let identity = era(process, table) ^ u64::from(identity);
+        let identity = epochs_hash(process, table) ^ u64::from(identity);
         // Workers of two runtimes wait with the same frames.
         let runtime = (*thread).runtime;
         let identity = identity ^ runtime.wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -191,7 +191,7 @@ pub(crate) fn take_waker(ctx: *mut c_void, process: Watched, now: u64) -> u64 {
                 (*state).hash,
                 regs.syscall,
                 (*process.process).tgid,
-                era(process, table) ^ u64::from(kind),
+                epochs_hash(process, table) ^ u64::from(kind),
             ),
             frames: (*state).frames,
             outcome,
@@ -264,7 +264,7 @@ fn remember(
 /// # Safety
 /// `process` is a live entry.
 #[inline(always)]
-pub(crate) unsafe fn era(process: Watched, table: Table) -> u64 {
+pub(crate) unsafe fn epochs_hash(process: Watched, table: Table) -> u64 {
     // SAFETY: guaranteed by the caller.
     let epoch = unsafe { (*process.process).address_epoch };
     (u64::from(table.exec_count) << 32 | u64::from(epoch)).wrapping_mul(0xd6e8_feb8_6659_fd93)

@@ -73,11 +73,11 @@ type Check = fn(&Recorded) -> Complaints;
 
 /// Checks that compare times. What else goes on on the machine, or on its host, may come between
 /// two clocks; so what one recording has wrong, a second one of the same has to have wrong, too.
-const OF_TIMES: &[&str] = &["blocked_times", "allowed_waits", "books", "states"];
+const OF_TIMES: &[&str] = &["blocked_times", "allowed_waits", "accounting", "states"];
 
 /// What holds for every recording.
 const ALWAYS: &[(&str, Check)] = &[
-    ("books", check::books),
+    ("accounting", check::accounting),
     ("stacks_complete", |recorded| {
         check::stacks(&recorded.report)
     }),
@@ -289,7 +289,7 @@ fn modes() -> Vec<Trial> {
     trials.extend(crates.trials("crates", &checks));
     // Not that nothing is lost: the loader begins in code without unwinding information.
     let mut checks: Vec<(&str, Check)> = vec![
-        ("books", check::books),
+        ("accounting", check::accounting),
         ("after_exec", check_modes::after_exec),
     ];
     checks.extend(NAMED.iter().filter(|(name, _)| *name != "no_losses"));
@@ -326,7 +326,7 @@ fn runtimes() -> Vec<Trial> {
             ..Variant::DEFAULT
         };
         for (mode, ending, check) in modes {
-            let checks: [(&str, Check); 2] = [("books", check::books), ("states", check)];
+            let checks: [(&str, Check); 2] = [("accounting", check::accounting), ("states", check)];
             let group = format!("{mode}-{}", variant.name());
             trials.extend(Run::new(variant, mode, ending).trials(&group, &checks));
         }
@@ -360,7 +360,12 @@ fn harm_trials() -> Vec<Trial> {
         ),
         ("stopped", Variant::DEFAULT, "stopped", stopped::by_signal),
         ("polls", Variant::DEFAULT, "polls", polls::joined),
-        ("polls-stripped", of(Profile::Stripped), "polls", polls::in_stripped),
+        (
+            "polls-stripped",
+            of(Profile::Stripped),
+            "polls",
+            polls::in_stripped,
+        ),
         ("polls-lines", of(Profile::Lines), "polls", polls::joined),
         (
             "harm-too-few-cpus",
@@ -377,7 +382,8 @@ fn harm_trials() -> Vec<Trial> {
     ];
     all.into_iter()
         .flat_map(|(group, variant, mode, check)| {
-            let checks: [(&str, Check); 2] = [("books", check::books), ("verdict", check)];
+            let checks: [(&str, Check); 2] =
+                [("accounting", check::accounting), ("verdict", check)];
             Run::new(variant, mode, Ending::Stays).trials(group, &checks)
         })
         .collect()

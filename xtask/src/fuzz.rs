@@ -51,7 +51,7 @@ pub fn run(args: &Args) -> Result<()> {
         command.args(LIMITS);
         process::run(&mut command).with_context(|| {
             format!(
-                "the fuzzer broke {target}; once that is mended, put the input that it kept into \
+                "the fuzzer broke {target}; once that is fixed, put the input that it kept into \
                  fuzz/seeds/{target}"
             )
         })?;

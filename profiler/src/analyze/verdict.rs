@@ -30,7 +30,7 @@ const CPU_STARVED_SHARE: f64 = 0.10;
 const THROTTLED_SHARE: f64 = 0.10;
 /// Tasks hold the CPU if long polls took this share of the workers' time…
 const LONG_POLL_SHARE: f64 = 0.01;
-/// …or one poll ran for so long: a delay that a user of a service notices.
+/// …or one poll ran for this long: a delay that a user of a service notices.
 const LONG_POLL_LONGEST: Nanos = Nanos(100_000_000);
 /// Above this share of unknown time, nothing good may be said.
 const UNCLEAR_SHARE: f64 = 0.05;

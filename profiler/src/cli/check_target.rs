@@ -135,7 +135,11 @@ fn executable(target: &Target) -> Requirement {
 /// Reads a byte of the target's memory. The vDSO is the one part that any process has and nobody
 /// minds; without one, its code is.
 fn memory(target: &Target) -> Requirement {
-    let requirement = row("target-memory", "memory", "walk threads that wait already");
+    let requirement = row(
+        "target-memory",
+        "memory",
+        "unwind threads that are waiting already",
+    );
     let read = target.mappings().and_then(|mappings| {
         let of_kind = |kind| {
             let is = move |mapping: &&Mapping| mapping.executable && mapping.kind == kind;
@@ -249,7 +253,7 @@ fn unwinding(modules: &[Code]) -> Requirement {
     let requirement = row(
         "target-unwinding",
         "unwinding information",
-        "walk stacks to their root",
+        "unwind stacks to their root",
     );
     // What cannot be read at all is told of once.
     let readable = |module: &&Code| module.facts.is_ok();

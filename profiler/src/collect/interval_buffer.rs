@@ -9,7 +9,7 @@ use super::sums::IntervalSums;
 use super::wait_buffer::{BufferedWait, WaitBuffer};
 use super::wakers::WakerTable;
 use crate::decode::{self, ThreadEnd, WaitSeen};
-use crate::recording::{ObjectId, ProcessId, ThreadId, Waker};
+use crate::recording::{ObjectId, OpenWait, ProcessId, ThreadId, Waker};
 use crate::units::Timestamp;
 
 /// An interval with so many waits or sums ends early, where nobody asked for its end yet.
@@ -26,6 +26,8 @@ pub(super) struct IntervalBuffer {
     pub(super) calls: CallCollector,
     pub(super) panics: PanicCollector,
     wakers: WakerTable,
+    /// The waits that were open when it began.
+    carried: Vec<OpenWait>,
     last_end: Option<Timestamp>,
 }
 
@@ -53,6 +55,7 @@ impl IntervalBuffer {
             calls: CallCollector::default(),
             panics: PanicCollector::default(),
             wakers: WakerTable::new(bounds.wakers),
+            carried: Vec::new(),
             last_end: None,
         }
     }
@@ -93,6 +96,11 @@ impl IntervalBuffer {
     /// Takes the end of a process in, whose threads have ended before.
     pub(super) fn process_ended(&mut self, process: ProcessId) {
         self.threads.process_ended(process);
+    }
+
+    /// Hands out the waits that were open when the interval began. The next one begins with `open`.
+    pub(super) fn carry(&mut self, open: Vec<OpenWait>) -> Vec<OpenWait> {
+        std::mem::replace(&mut self.carried, open)
     }
 
     /// When the last thread ended, if one did.

@@ -21,7 +21,7 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Most files read. A program has some dozens; one that maps ever new ones must not use up our
+/// Most files read. A program has some dozens; one that keeps mapping new ones must not use up our
 /// descriptors.
 const MAX_MODULES: usize = 512;
 

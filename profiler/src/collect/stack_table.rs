@@ -10,10 +10,10 @@ use super::program::Program;
 use crate::decode::{SampleSeen, StackKind, StackNumber, StackPolicy, StackSeen, Syscall};
 use crate::limits::Limits;
 use crate::recording::{ProcessId, Stack, StackId, Tables};
-use crate::runtime::{Classification, RuleName, State, StoppedBy};
 use crate::runtime::tokio::{
     Agreement, Certainty, ClassifiedBy, Observation, RuntimeHandle, TlsState,
 };
+use crate::runtime::{Classification, RuleName, State, StoppedBy};
 use crate::symbolize::FrameRef;
 use crate::units::Addr;
 use crate::unwind::Truncation;
@@ -264,7 +264,7 @@ impl StackTable {
             .is_some_and(|program| program.agreement().trusted())
     }
 
-    /// Takes in a stack that the kernel side has told. None where it found no room, which is
+    /// Takes in a stack that the kernel side has announced. None where it found no room, which is
     /// counted.
     pub(super) fn add(
         &mut self,
@@ -277,15 +277,15 @@ impl StackTable {
         if let Some(number) = seen.number {
             // The kernel side remembers no number of a stack that it sent raw.
             if seen.raw {
-                self.numbers.told_once(number, id);
+                self.numbers.announced_once(number, id);
             } else {
-                self.numbers.told(number, id);
+                self.numbers.announced(number, id);
             }
         }
         id
     }
 
-    /// As [`StackTable::add`], for a stack that was not told by number.
+    /// As [`StackTable::add`], for a stack that was not announced by number.
     pub(super) fn find_or_keep(
         &mut self,
         new: &NewStack<'_>,
@@ -318,10 +318,9 @@ impl StackTable {
         let jumped = match new.kind {
             StackKind::Waker => Jumped::All,
             StackKind::Sample => Jumped::No,
-            StackKind::OffCpu
-            | StackKind::Stopped(_)
-            | StackKind::Syscall
-            | StackKind::Panic => Jumped::Application,
+            StackKind::OffCpu | StackKind::Stopped(_) | StackKind::Syscall | StackKind::Panic => {
+                Jumped::Application
+            }
         };
         let before = frames.made();
         let named = frames.name(&places, &identity.places, code, jumped);
@@ -483,8 +482,8 @@ impl StackTable {
         if changed.is_empty() {
             return None;
         }
-        let told = self.numbers.iter_told();
-        let of_changed = told.filter_map(|(number, id)| Some((number, id?)));
+        let announced = self.numbers.iter_announced();
+        let of_changed = announced.filter_map(|(number, id)| Some((number, id?)));
         let of_changed = of_changed.filter(|(_, id)| changed.contains(id));
         Some(of_changed.map(|(n, id)| (n, self.policy(id))).collect())
     }

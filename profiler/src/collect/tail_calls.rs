@@ -157,7 +157,7 @@ mod tests {
         let returns = Addr(call + CALL_LEN);
         assert_eq!(memory.called(returns), Some(Addr(returns.0 + 0x10)));
         assert_eq!(memory.pages.borrow().len(), 2);
-        // The code changes, and that is told.
+        // The code changes, and that is reported.
         code[at] = 0x90;
         assert!(memory.called(returns).is_some());
         memory.forget();

@@ -1,4 +1,4 @@
-//! What the kernel side tells, in types that have no invalid values.
+//! What the kernel side reports, in types that have no invalid values.
 
 use super::ids::{ObjectNumber, StackNumber, TableVersion, ThreadKey, ThreadName, WaitStack};
 use super::thread::{ThreadState, ThreadTimes};
@@ -7,7 +7,7 @@ use crate::runtime::tokio::{RuntimeHandle, TlsState};
 use crate::units::{Addr, Nanos, Pid, Timestamp};
 use crate::unwind::{Regs, Truncation};
 
-/// One thing that the kernel side told.
+/// One thing that the kernel side reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A stack seen for the first time.
@@ -28,7 +28,7 @@ pub enum Event {
     ChildExec(ChildExec),
     /// A long system call that has returned.
     Call(CallSeen),
-    /// The begin of a panic.
+    /// The start of a panic.
     Panic(PanicSeen),
     /// A thread on a CPU.
     Sample(Box<SampleSeen>),
@@ -104,13 +104,13 @@ pub struct WaitSeen {
     pub thread: ThreadKey,
     /// The switch-out.
     pub start: Timestamp,
-    /// The wakeup; none where nothing tells it.
+    /// The wakeup; none where nothing shows it.
     pub wakeup: Option<Timestamp>,
     /// The switch-in.
     pub end: Timestamp,
     /// The stack.
     pub stack: WaitStack,
-    /// Id of the task being polled, where tokio's thread-local state tells.
+    /// Id of the task being polled, if tokio's thread-local state has it.
     pub task_id: Option<u64>,
     /// What was waited for, where it is known.
     pub object: Option<ObjectNumber>,
@@ -355,7 +355,7 @@ pub struct PanicSeen {
 pub struct SampleSeen {
     /// Where the thread was.
     pub clock: PollClock,
-    /// Id of the task being polled, where tokio's thread-local state tells.
+    /// Id of the task being polled, if tokio's thread-local state has it.
     pub task_id: Option<u64>,
     /// The stack, with its thread and time.
     pub stack: StackSeen,

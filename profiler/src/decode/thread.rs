@@ -64,7 +64,7 @@ pub struct OpenWait {
     pub stack: WaitStack,
     /// What it is for, where that is known.
     pub object: Option<ObjectNumber>,
-    /// Id of the task being polled, where tokio's thread-local state tells.
+    /// Id of the task being polled, if tokio's thread-local state has it.
     pub task_id: Option<u64>,
     /// As [`PollClock::tick`](super::PollClock::tick).
     pub tick: Option<u32>,
@@ -113,7 +113,7 @@ pub struct ThreadEntry {
     /// What it is just now.
     pub state: ThreadState,
     /// The object of its last wait, whether or not it goes on. The kernel side takes an object that
-    /// a thread waits for again for one that was told.
+    /// a thread waits for again for one that was sent.
     pub last_object: Option<ObjectNumber>,
     /// The stack of the thread that woke it last, where that was walked.
     pub waker_stack: Option<StackNumber>,

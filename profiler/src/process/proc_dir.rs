@@ -93,7 +93,7 @@ impl ProcDir {
         deadline::within(Server::Files(device), move || dir.open_file("exe"))?
     }
 
-    /// Whether the file that the process executes has a name yet; none where nobody tells.
+    /// Whether the file that the process executes has a name yet; none where that is not known.
     pub(super) fn exe_has_name(&self) -> Option<bool> {
         let flags = AtFlags::STATX_DONT_SYNC;
         let stat = statx(&self.dir, "exe", flags, StatxFlags::NLINK).ok()?;

@@ -24,7 +24,7 @@ pub enum Peer {
     Elsewhere,
     /// There is none: it listens, or is not connected.
     None,
-    /// The kernel did not tell.
+    /// The kernel did not say.
     Unknown,
 }
 
@@ -285,7 +285,7 @@ mod tests {
     fn the_other_side_of_a_unix_socket_is_found() {
         let (one, other) = UnixStream::pair().expect("a pair");
         let found = own(inode(&one)).expect("the socket");
-        // A kernel without unix_diag does not tell.
+        // A kernel without unix_diag does not say.
         let expected = [Peer::Inode(inode(&other)), Peer::Unknown];
         assert!(expected.contains(&found.peer), "{found:?}");
         assert!(found.name.starts_with("unix "));

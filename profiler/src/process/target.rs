@@ -178,7 +178,7 @@ impl Target {
         self.start_ticks
     }
 
-    /// Real user id when the process was pinned; `u32::MAX` where `/proc` did not tell.
+    /// Real user id when the process was pinned; `u32::MAX` where `/proc` did not say.
     #[must_use]
     pub fn uid(&self) -> u32 {
         self.uid
@@ -191,7 +191,7 @@ impl Target {
         has_ended(&self.pidfd).unwrap_or(false)
     }
 
-    /// How the process ended; none where it lives, or where nobody tells.
+    /// How the process ended; none where it lives, or where that is not known.
     #[must_use]
     pub fn exit_status(&self) -> Option<ExitStatus> {
         // The thread that began it may be gone while others live.

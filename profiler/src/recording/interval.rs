@@ -124,7 +124,7 @@ pub struct Wait {
     pub waker: Option<WakerId>,
     /// The waker's stack at the wakeup, where it is a thread of a recorded process.
     pub waker_stack: Option<StackId>,
-    /// Id of the tokio task that was being polled, where tokio's thread-local state tells.
+    /// Id of the tokio task that was being polled, if tokio's thread-local state has it.
     pub task_id: Option<u64>,
 }
 
@@ -189,13 +189,13 @@ pub struct CallSum {
 pub struct PanicSum {
     /// The thread.
     pub thread: ThreadId,
-    /// The stack at the begin of the panic, as that of [`SampleSum::stack`].
+    /// The stack at the start of the panic, as that of [`SampleSum::stack`].
     pub stack: StackId,
     /// How many.
     pub panics: u64,
     /// When the last one was.
     pub last: Timestamp,
-    /// Id of the task in which the last one was, where tokio's thread-local state tells.
+    /// Id of the task in which the last one was, if tokio's thread-local state has it.
     pub task_id: Option<u64>,
 }
 
@@ -208,7 +208,7 @@ pub struct Poll {
     /// The stack of its longest part: of its longest wait, or of the first sample on a CPU where
     /// it ran for longer than it waited.
     pub stack: StackId,
-    /// The task's id in its runtime, where tokio's thread-local state told it.
+    /// The task's id in its runtime, if tokio's thread-local state had it.
     pub task_id: Option<u64>,
     /// The first switch-out or sample in it.
     pub start: Timestamp,

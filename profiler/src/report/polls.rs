@@ -84,7 +84,7 @@ pub struct LongPollSite {
     /// The innermost frame of the application in the longest part of the longest one, as
     /// [`Site::function`](super::Site::function).
     pub function: Arc<str>,
-    /// Its source file, where line tables tell.
+    /// Its source file, if line tables have it.
     pub file: Option<Arc<str>>,
     /// Its line.
     pub line: Option<u32>,

@@ -2,9 +2,7 @@
 
 use super::{CallSite, CpuPart, LongPollSite, PanicReport, PollTimes, Stopped, Verdict};
 use crate::cause::{Cause, Suggestion};
-use crate::recording::{
-    Classified, Holder, Host, Losses, Object, ObjectKind, Process, Tool,
-};
+use crate::recording::{Classified, Holder, Host, Losses, Object, ObjectKind, Process, Tool};
 use crate::runtime::{Role, State};
 use crate::symbolize::FrameRef;
 use crate::units::{Nanos, Pid, Tid};
@@ -93,7 +91,7 @@ pub struct Report {
 pub struct CpuSite {
     /// As [`Site::function`].
     pub function: Arc<str>,
-    /// Its source file, where line tables tell.
+    /// Its source file, if line tables have it.
     pub file: Option<Arc<str>>,
     /// Its line.
     pub line: Option<u32>,
@@ -288,7 +286,7 @@ pub struct Site {
     /// Whether the stack has no frame of the application, because the compiler inlined it into
     /// `function`, which is a framework's.
     pub inlined_into: bool,
-    /// Its source file, where line tables tell.
+    /// Its source file, if line tables have it.
     pub file: Option<Arc<str>>,
     /// Its line.
     pub line: Option<u32>,
@@ -300,7 +298,7 @@ pub struct Site {
     /// All tasks that waited here, by time, longest first. Waits without a task are in none.
     pub tasks: Vec<TaskTotal>,
     /// The tokio tasks that waited here the longest, of waits recorded one by one; at most
-    /// [`TASK_IDS`]. Empty where tokio's thread-local state does not tell.
+    /// [`TASK_IDS`]. Empty if tokio's thread-local state does not have it.
     pub task_ids: Vec<TaskIdTotal>,
     /// The state of the waits here.
     pub state: State,

@@ -26,7 +26,7 @@ pub enum State {
     Stopped,
     /// Not a tokio thread.
     Other,
-    /// The stack did not tell.
+    /// The stack did not say.
     Unknown,
 }
 

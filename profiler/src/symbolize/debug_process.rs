@@ -147,7 +147,7 @@ impl DebugProcess {
         self.data.saturating_sub(self.born_with)
     }
 
-    /// Lets it take so many bytes beyond what it was born with.
+    /// Lets it take this many bytes beyond what it was born with.
     pub(super) fn limit(&mut self, bytes: u64) {
         let most = self.born_with.saturating_add(bytes);
         if self.limit == Some(most) {

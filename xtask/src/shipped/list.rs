@@ -26,7 +26,7 @@ pub(super) struct Package {
     pub(super) check: Check,
 }
 
-/// A share of unknown waits that is larger than elsewhere, until what causes it is mended.
+/// A share of unknown waits that is larger than elsewhere, until what causes it is fixed.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Gap {

@@ -36,11 +36,7 @@ impl Collector {
 
     /// The stack of a wait; one that stands for all that are not known where it is not.
     fn stack(&mut self, thread: ThreadId, stack: WaitStack) -> StackId {
-        let known = match stack {
-            WaitStack::Known(number) => self.stacks.resolve(number),
-            WaitStack::BeforeRecording => self.initial.stack(thread),
-            WaitStack::Lost => None,
-        };
+        let known = self.stacks.resolve(thread, stack);
         known.unwrap_or_else(|| self.no_stack(thread.process))
     }
 
@@ -49,8 +45,12 @@ impl Collector {
     }
 
     fn no_stack(&mut self, process: ProcessId) -> StackId {
-        let owner = self.processes.get(process).map(|process| process.owner());
-        self.stacks.no_stack(owner.unwrap_or(Owner {
+        let owner = self
+            .targets
+            .processes()
+            .get(process)
+            .map(|process| process.owner());
+        self.stacks.unknown_of(owner.unwrap_or(Owner {
             process,
             program: usize::MAX,
         }))
@@ -58,7 +58,7 @@ impl Collector {
 
     /// The id of a task that the kernel side read, where such reading counts.
     fn task_id(&self, stack: StackId, id: Option<u64>) -> Option<u64> {
-        id.filter(|_| self.stacks.trusts_tls(stack))
+        id.filter(|_| self.stacks.table().trusts_tls(stack))
     }
 
     pub(super) fn wait_sums(&mut self, stretch: &Stretch) -> Vec<WaitSum> {
@@ -92,11 +92,10 @@ impl Collector {
             let stack = self.stack(wait.thread, wait.stack);
             // Recorded before the stack was known to be an idle park.
             let idle = |known: &crate::recording::Stack| known.class.state == State::Idle;
-            if self.stacks.get(stack).is_some_and(idle) {
-                self.waited(&wait, stack);
+            self.waited(&wait, stack);
+            if self.stacks.table().get(stack).is_some_and(idle) {
                 continue;
             }
-            self.waited(&wait, stack);
             waits.push(Wait {
                 thread: stretch.shown(wait.thread),
                 stack,
@@ -107,7 +106,7 @@ impl Collector {
                 waker: wait.waker,
                 waker_stack: wait
                     .waker_stack
-                    .and_then(|number| self.stacks.resolve(number)),
+                    .and_then(|number| self.stacks.by_number(number)),
                 task_id: self.task_id(stack, wait.task_id),
             });
         }
@@ -202,13 +201,13 @@ impl Collector {
         clock: PollClock,
         task_id: Option<u64>,
     ) {
-        let trusted = self.stacks.trusts_tls(id);
+        let trusted = self.stacks.table().trusts_tls(id);
         let task_id = task_id.filter(|_| trusted);
         let clock = PollClock {
             tick: clock.tick.filter(|_| trusted),
             ..clock
         };
-        let Some(stack) = self.stacks.get(id) else {
+        let Some(stack) = self.stacks.table().get(id) else {
             return;
         };
         let poll = PollKeys::of(stack, doing, &clock, task_id);
@@ -257,24 +256,31 @@ impl Collector {
         };
         let stack = self.stack(*thread, wait.stack);
         let doing = Doing::Waited { blocked, runqueue };
-        self.observe(*thread, stack, (wait.since, end), doing, clock, wait.task_id);
+        self.observe(
+            *thread,
+            stack,
+            (wait.since, end),
+            doing,
+            clock,
+            wait.task_id,
+        );
     }
 
-    /// By what the waits of an interval were classified. `parks_known` is the kernel side's count.
+    /// By what the waits of an interval were classified. `parks_known` is the kernel side's count of
+    /// parks in it that it recognised.
     pub(super) fn classified(&mut self, sums: &[WaitSum], parks_known: u64) -> Classified {
-        let agreements = self.stacks.agreements();
+        let agreements = self.stacks.table().agreements();
         let (agreed, disagreed) = agreements.fold((0, 0), |(agreed, disagreed), agreement| {
             (agreed + agreement.agreed, disagreed + agreement.disagreed)
         });
         let mut classified = Classified {
             agreed,
             disagreed,
-            parks_known: parks_known.saturating_sub(self.parks_told),
+            parks_known,
             ..Classified::default()
         };
-        self.parks_told = parks_known;
         for sum in sums {
-            let by = self.stacks.classified_by(sum.stack);
+            let by = self.stacks.table().classified_by(sum.stack);
             *match by.unwrap_or(ClassifiedBy::Neither) {
                 ClassifiedBy::Symbols => &mut classified.by_symbols,
                 ClassifiedBy::Context => &mut classified.by_context,
@@ -289,28 +295,26 @@ impl Collector {
     /// name, and has mostly done so soon after its birth.
     pub(super) fn name_threads(&mut self, stretch: &Stretch, after: After) {
         for &thread in &stretch.living {
-            let process = self.processes.get(thread.process);
+            let process = self.targets.processes().get(thread.process);
             let target = process.and_then(|process| process.target.as_ref());
-            let Some(target) = target.filter(|_| !self.named.contains(&thread)) else {
+            let Some(target) = target.filter(|_| self.names.is_unread(thread)) else {
                 continue;
             };
             // One that has ended since tells its name with its end.
             let comm = target.proc_dir().read(&format!("task/{}/comm", thread.tid));
             if let Ok(comm) = comm {
-                self.named.insert(thread);
-                self.set_name(thread, &parse_comm(&comm));
+                self.names.read(thread, &parse_comm(&comm));
             }
         }
         if after == After::Ends {
             self.name_all_threads();
         }
-        let names = &mut self.tables.thread_names;
-        self.interval.threads.retain_named(names);
+        self.names.retain_named(&self.interval.threads);
     }
 
     fn name_all_threads(&mut self) {
         let mut names = Vec::new();
-        for process in self.processes.living() {
+        for process in self.targets.processes().living() {
             let threads = process.target.as_ref().map(|target| target.threads());
             for named in threads.and_then(Result::ok).unwrap_or_default() {
                 let thread = ThreadId {
@@ -321,7 +325,7 @@ impl Collector {
             }
         }
         for (thread, name) in names {
-            self.set_name(thread, &name);
+            self.names.set(thread, &name);
         }
     }
 }

@@ -1,10 +1,9 @@
 //! A small language for recordings.
 
 use holdup::recording::{
-    HIST_BUCKETS, Header, Holder, Host, Interval, Losses, Object, ObjectId, ObjectKind,
-    OpenWait, Poll, PollEvidence, Process, ProcessId, Recording, SampleSum, Sampling, Stack, StackId,
-    Tables, ThreadId, ThreadTimes, TokioFacts, Tool, Wait, WaitObject, WaitSum, Waker, WakerId,
-    bucket_of,
+    HIST_BUCKETS, Header, Holder, Host, Interval, Losses, Object, ObjectId, ObjectKind, OpenWait,
+    Poll, PollEvidence, Process, ProcessId, Recording, SampleSum, Sampling, Stack, StackId, Tables,
+    ThreadId, ThreadTimes, TokioFacts, Tool, Wait, WaitObject, WaitSum, Waker, WakerId, bucket_of,
 };
 use holdup::runtime::tokio::Certainty;
 use holdup::runtime::{Classification, Flavor, Role, RuleName, State};
@@ -301,7 +300,7 @@ impl Builder {
         StackId(self.tables.stacks.len() as u32 - 1)
     }
 
-    /// A thread that lived throughout, and ran and was runnable for so long.
+    /// A thread that lived throughout, and ran and was runnable for this long.
     pub fn thread(&mut self, tid: u32, name: &str, running: u64, runnable: u64) {
         let lived = self.interval.end - self.interval.start;
         let thread = self.id(tid);
@@ -432,7 +431,7 @@ impl Builder {
         });
     }
 
-    /// A long poll that was first seen `from` after the start, and then computed for so long.
+    /// A long poll that was first seen `from` after the start, and then computed for this long.
     pub fn long_poll(&mut self, tid: u32, stack: StackId, from: u64, on_cpu: u64) {
         let samples = on_cpu / (10 * MS) + 1;
         self.poll(tid, stack, (from, from + on_cpu), (0, 0, samples));
