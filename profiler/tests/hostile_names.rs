@@ -6,7 +6,8 @@ mod hostile_support;
 use holdup::symbolize::{FrameRef, ModuleSource, Naming, Symbolizer};
 use holdup::units::{Addr, Svma};
 use hostile_support::{
-    COMPRESSED, bomb, compression_headers, line_program, shared_object, slow_line_program, symbol,
+    COMPRESSED, bomb, compression_headers, line_program, nested_inlining, shared_object,
+    slow_line_program, symbol,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -101,6 +102,31 @@ fn lines_that_take_too_long_cost_the_lines_only() {
     }
     let left_out = symbolizer.left_out();
     assert_eq!((left_out.lines, left_out.names), (1, 0), "{left_out:?}");
+    assert!(peak() < 400 * MIB, "{} MiB", peak() / MIB);
+}
+
+#[test]
+fn inlining_without_end_costs_the_lines_only() {
+    let dir = tempfile::tempdir().expect("dir");
+    let mut symbolizer = Symbolizer::with_debug_memory(MEMORY);
+    let begun = Instant::now();
+    for (name, depth) in [("shallow", 3), ("deep", 1 << 20)] {
+        let path = shared_object(dir.path(), name, &nested_inlining(depth), "s", &[]);
+        let svma = symbol(&path, "wanted") + 4;
+        let mut frames = Vec::new();
+        symbolizer.user(Some(&source(&path)), Svma(svma), Addr(svma), &mut frames);
+        let names: Vec<&str> = frames.iter().map(|frame| &*frame.function).collect();
+        match depth {
+            3 => assert_eq!(names, ["wanted"; 4], "{:?}", symbolizer.left_out()),
+            _ => assert!((1..=257).contains(&names.len()), "{}", names.len()),
+        }
+        assert!(names.iter().all(|name| *name == "wanted"));
+    }
+    assert!(
+        begun.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        begun.elapsed()
+    );
     assert!(peak() < 400 * MIB, "{} MiB", peak() / MIB);
 }
 

@@ -158,7 +158,7 @@ fn stat_of(dir: &Path) -> Option<Stat> {
     Some(parse(&text))
 }
 
-fn parse(text: &str) -> Stat {
+pub(super) fn parse(text: &str) -> Stat {
     let mut stat = Stat::default();
     for line in text.lines() {
         let Some((name, value)) = line.split_once(' ') else {

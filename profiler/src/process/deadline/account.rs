@@ -1,0 +1,162 @@
+//! How long whoever serves reads has been waited for, and how long he may be.
+//!
+//! One deadline a read is not enough: a hundred processes may each let the first one pass, and a
+//! server may answer each of a thousand reads just in time. So each has an account of the time that
+//! he was waited for, and all of them together have one. An account empties itself, slowly: who
+//! does not answer costs a long recording a small part of its time.
+
+use super::{PATIENCE, Server};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// What a read takes that is served from memory; it does not count.
+const FREE: Duration = Duration::from_millis(1);
+/// One part in so many of the time that passes is forgotten.
+const FORGIVEN: u32 = 20;
+/// How long one who always answered is waited for when others have used up all patience. With
+/// every four of those it is shorter by as much again.
+const GRACE: Duration = Duration::from_millis(50);
+/// Less than this is no time to answer.
+const LEAST: Duration = Duration::from_millis(20);
+/// Accounts that are kept. Beyond them those that are empty are forgotten.
+const MANY: usize = 1024;
+
+/// Time that was waited.
+#[derive(Clone, Copy, Debug)]
+struct Account {
+    spent: Duration,
+    at: Instant,
+}
+
+impl Account {
+    fn new(now: Instant) -> Account {
+        Account {
+            spent: Duration::ZERO,
+            at: now,
+        }
+    }
+
+    fn spent(&self, now: Instant) -> Duration {
+        let forgiven = now.saturating_duration_since(self.at) / FORGIVEN;
+        self.spent.saturating_sub(forgiven)
+    }
+
+    fn left(&self, now: Instant) -> Duration {
+        PATIENCE.saturating_sub(self.spent(now))
+    }
+
+    fn add(&mut self, time: Duration, now: Instant) {
+        self.spent = self.spent(now).saturating_add(time).min(2 * PATIENCE);
+        self.at = now;
+    }
+}
+
+/// Everybody's accounts.
+#[derive(Debug, Default)]
+pub(super) struct Accounts {
+    of: HashMap<Server, Account>,
+    all: Option<Account>,
+}
+
+impl Accounts {
+    /// How long `server` may be waited for now; none where he is not to be asked.
+    pub(super) fn patience(&self, server: Server) -> Option<Duration> {
+        self.patience_at(server, Instant::now())
+    }
+
+    fn patience_at(&self, server: Server, now: Instant) -> Option<Duration> {
+        let left = |account: Option<&Account>| account.map_or(PATIENCE, |one| one.left(now));
+        let (own, all) = (left(self.of.get(&server)), left(self.all.as_ref()));
+        let patience = if own > PATIENCE / 2 {
+            let bad = self.of.values().filter(|one| one.left(now) < PATIENCE / 2);
+            let others = u32::try_from(bad.count() / 4).unwrap_or(u32::MAX);
+            own.min(all.max(GRACE / others.saturating_add(1)))
+        } else {
+            own.min(all)
+        };
+        let known = self
+            .of
+            .get(&server)
+            .is_some_and(|one| one.left(now) < PATIENCE / 2);
+        (!known || patience >= LEAST).then_some(patience)
+    }
+
+    /// He answered after so long.
+    pub(super) fn took(&mut self, server: Server, time: Duration) {
+        if let Some(time) = time.checked_sub(FREE).filter(|time| !time.is_zero()) {
+            self.add(server, time, time, Instant::now());
+        }
+    }
+
+    /// He did not answer within `patience`.
+    pub(super) fn in_vain(&mut self, server: Server, patience: Duration) {
+        self.add(server, PATIENCE, patience, Instant::now());
+    }
+
+    fn add(&mut self, server: Server, own: Duration, all: Duration, now: Instant) {
+        if self.of.len() >= MANY {
+            self.of.retain(|_, one| !one.spent(now).is_zero());
+        }
+        let new = || Account::new(now);
+        self.of.entry(server).or_insert_with(new).add(own, now);
+        self.all.get_or_insert_with(new).add(all, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Pid;
+
+    const ONE: Server = Server::Memory(Pid(1));
+
+    #[test]
+    fn who_does_not_answer_is_asked_again_for_a_small_part_of_the_time() {
+        let (mut accounts, begin) = (Accounts::default(), Instant::now());
+        assert_eq!(accounts.patience_at(ONE, begin), Some(PATIENCE));
+        let (mut now, mut waited) = (begin, Duration::ZERO);
+        while now < begin + 100 * PATIENCE {
+            now += Duration::from_millis(10);
+            if let Some(patience) = accounts.patience_at(ONE, now) {
+                accounts.add(ONE, PATIENCE, patience, now);
+                now += patience;
+                waited += patience;
+            }
+        }
+        assert!(waited > PATIENCE && waited < 7 * PATIENCE, "{waited:?}");
+    }
+
+    #[test]
+    fn who_answers_each_time_just_in_time_is_found_out() {
+        let (mut accounts, mut now) = (Accounts::default(), Instant::now());
+        let (begin, each) = (now, Duration::from_millis(100));
+        let mut answers = 0;
+        while accounts
+            .patience_at(ONE, now)
+            .is_some_and(|patience| patience > each)
+        {
+            accounts.add(ONE, each, each, now);
+            now += each;
+            answers += 1;
+        }
+        assert!((5..12).contains(&answers), "{answers}");
+        assert!(now - begin < 2 * PATIENCE);
+    }
+
+    #[test]
+    fn many_who_do_not_answer_cost_little_more_than_one() {
+        let (mut accounts, mut now) = (Accounts::default(), Instant::now());
+        let begin = now;
+        for number in 0..200 {
+            let server = Server::Memory(Pid(number));
+            let patience = accounts.patience_at(server, now).expect("it is asked once");
+            accounts.add(server, PATIENCE, patience, now);
+            now += patience;
+        }
+        let took = now - begin;
+        assert!(took < 2 * PATIENCE, "{took:?}");
+        let honest = Server::Memory(Pid(1000));
+        let patience = accounts.patience_at(honest, now).expect("it is asked");
+        assert!(patience >= Duration::from_micros(500), "{patience:?}");
+    }
+}
