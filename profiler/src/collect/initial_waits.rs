@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 /// How long all walks may take together: a target may serve each page of its threads' stacks as
 /// slowly as it likes. Until the half is over, no process has more than its share of it.
-const LIMIT: Duration = Duration::from_secs(1);
+const LIMIT: Duration = Duration::from_millis(700);
 
 /// The stacks of threads that waited at the beginning.
 #[derive(Debug, Default)]

@@ -158,7 +158,15 @@ fn stat_of(dir: &Path) -> Option<Stat> {
     Some(parse(&text))
 }
 
-pub(super) fn parse(text: &str) -> Stat {
+/// Reads `text` as every text of a control group.
+pub(super) fn read_every(text: &str) {
+    for hierarchy in hierarchies(Path::new("/none"), text, "cpu") {
+        let _ = hierarchy.groups().count();
+    }
+    let _ = parse(text);
+}
+
+fn parse(text: &str) -> Stat {
     let mut stat = Stat::default();
     for line in text.lines() {
         let Some((name, value)) = line.split_once(' ') else {

@@ -26,9 +26,12 @@ mod account;
 
 use account::Accounts;
 
-/// How long whoever serves a read may be waited for; one who is waited for again and again, in
-/// sum. A disk that is asked much takes some tenths of a second.
-pub const PATIENCE: Duration = Duration::from_secs(1);
+/// How long whoever serves memory may be waited for; one who is waited for again and again, in
+/// sum. A page that was swapped out is there within some hundredths of a second.
+const FOR_MEMORY: Duration = Duration::from_millis(600);
+
+/// The same of files. A disk that is asked much takes some tenths of a second.
+const FOR_FILES: Duration = Duration::from_millis(1500);
 
 /// Threads that may be left behind, and children.
 const MAX_LEFT_BEHIND: usize = 256;
@@ -51,9 +54,10 @@ pub enum Server {
     Memory(Pid),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    accounts: Accounts,
+    memory: Accounts,
+    files: Accounts,
     /// The threads that still wait, by thread id, and for whom.
     threads: HashMap<i32, Server>,
     /// The children that still wait.
@@ -63,7 +67,16 @@ struct State {
     given_up: u64,
 }
 
-static STATE: LazyLock<Mutex<State>> = LazyLock::new(Mutex::default);
+static STATE: LazyLock<Mutex<State>> = LazyLock::new(|| {
+    Mutex::new(State {
+        memory: Accounts::new(FOR_MEMORY),
+        files: Accounts::new(FOR_FILES),
+        threads: HashMap::new(),
+        children: Vec::new(),
+        idle: Vec::new(),
+        given_up: 0,
+    })
+});
 
 /// The state, whatever became of a thread that held it: every change of it is complete in itself.
 fn state() -> MutexGuard<'static, State> {
@@ -71,13 +84,20 @@ fn state() -> MutexGuard<'static, State> {
 }
 
 impl State {
+    fn accounts(&mut self, server: Server) -> &mut Accounts {
+        match server {
+            Server::Files(_) => &mut self.files,
+            Server::Memory(_) => &mut self.memory,
+        }
+    }
+
     /// How long `server` may be waited for now.
     fn patience(&mut self, server: Server) -> io::Result<Duration> {
         self.children.retain(|(_, child)| !child.has_ended());
         let waiting = self.threads.len() + self.children.len();
         let is_waited_for = self.threads.values().any(|one| *one == server)
             || self.children.iter().any(|(one, _)| *one == server);
-        let patience = self.accounts.patience(server);
+        let patience = self.accounts(server).patience(server);
         match patience {
             Some(patience) if !is_waited_for && waiting < MAX_LEFT_BEHIND => Ok(patience),
             _ => {
@@ -88,13 +108,13 @@ impl State {
     }
 
     fn in_vain(&mut self, server: Server, patience: Duration) {
-        self.accounts.in_vain(server, patience);
+        self.accounts(server).in_vain(server, patience);
         self.given_up += 1;
         tracing::warn!("{server:?} does not answer: it is hardly read any more");
     }
 }
 
-/// Does something for which `server` may be waited for, for [`PATIENCE`] at most, in a thread. A
+/// Does something for which `server` may be waited for, as long as its account allows, in a thread. A
 /// thread that a hostile server holds cannot be ended: what any user may serve is for [`read`] and
 /// its like.
 ///
@@ -151,7 +171,8 @@ fn within_expected<T: Send + 'static>(
         other => other.ok(),
     };
     let (result, took) = received.ok_or_else(panicked)?;
-    state().accounts.took(server, took.saturating_sub(expected));
+    let took = took.saturating_sub(expected);
+    state().accounts(server).took(server, took);
     Ok(result)
 }
 
@@ -182,12 +203,14 @@ pub fn read(pid: Pid, file: &File, into: &mut [u8], offset: u64) -> io::Result<u
         let (offset, len) = (offset.saturating_add(filled as u64), chunk.len());
         let answer = ask(pid, Request::Read { offset, len }, file.as_fd(), chunk);
         match answer.and_then(|answer| answer.result) {
-            Ok(read) => filled += read,
+            Ok(read) => {
+                filled += read;
+                if read < len {
+                    break;
+                }
+            }
             Err(error) if filled == 0 => return Err(error),
             Err(_) => break,
-        }
-        if filled as u64 % reader::ROOM as u64 != 0 {
-            break;
         }
     }
     Ok(filled)
@@ -257,7 +280,7 @@ fn ask(
     let mut state = state();
     match &answer {
         Ok(answer) => {
-            state.accounts.took(server, answer.took);
+            state.accounts(server).took(server, answer.took);
             if state.idle.len() < MAX_IDLE {
                 state.idle.push(child);
             }
@@ -285,7 +308,7 @@ pub(crate) fn end_children() {
     }
 }
 
-/// A file that is read within [`PATIENCE`], where anybody but the kernel may serve it.
+/// A file that is read by [`within`], where anybody but the kernel may serve it.
 #[derive(Debug)]
 pub struct Reader {
     file: Arc<File>,
@@ -461,7 +484,7 @@ mod tests {
             let opened = open(Pid(u32::MAX - 100), root.as_fd(), "fifo", OFlags::RDONLY);
             assert_eq!(opened.expect_err("in vain").kind(), io::ErrorKind::TimedOut);
         }
-        assert!(begun.elapsed() < 2 * PATIENCE, "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < 2 * FOR_MEMORY, "{:?}", begun.elapsed());
         assert!(given_up() >= before + 3);
         let other = open(Pid(u32::MAX - 101), root.as_fd(), ".", OFlags::RDONLY);
         other.expect("another's is opened");

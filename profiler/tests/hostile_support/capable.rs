@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 const CAPABILITIES: &str = "cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search,\
-    cap_checkpoint_restore,cap_syslog,cap_sys_resource,cap_kill,cap_fowner,cap_dac_override,\
+    cap_checkpoint_restore,cap_syslog,cap_kill,cap_fowner,cap_dac_override,\
     cap_setuid,cap_setgid=ep";
 const SECRET: &str = "for root's eyes only";
 

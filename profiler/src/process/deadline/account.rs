@@ -5,7 +5,7 @@
 //! he was waited for, and all of them together have one. An account empties itself, slowly: who
 //! does not answer costs a long recording a small part of its time.
 
-use super::{PATIENCE, Server};
+use super::Server;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -41,44 +41,46 @@ impl Account {
         self.spent.saturating_sub(forgiven)
     }
 
-    fn left(&self, now: Instant) -> Duration {
-        PATIENCE.saturating_sub(self.spent(now))
-    }
-
-    fn add(&mut self, time: Duration, now: Instant) {
-        self.spent = self.spent(now).saturating_add(time).min(2 * PATIENCE);
+    fn add(&mut self, time: Duration, most: Duration, now: Instant) {
+        self.spent = self.spent(now).saturating_add(time).min(most);
         self.at = now;
     }
 }
 
-/// Everybody's accounts.
-#[derive(Debug, Default)]
+/// The accounts of all servers of a kind.
+#[derive(Debug)]
 pub(super) struct Accounts {
+    /// What each has, and all together.
+    most: Duration,
     of: HashMap<Server, Account>,
-    all: Option<Account>,
+    all: Account,
 }
 
 impl Accounts {
+    pub(super) fn new(most: Duration) -> Accounts {
+        Accounts {
+            most,
+            of: HashMap::new(),
+            all: Account::new(Instant::now()),
+        }
+    }
+
     /// How long `server` may be waited for now; none where he is not to be asked.
     pub(super) fn patience(&self, server: Server) -> Option<Duration> {
         self.patience_at(server, Instant::now())
     }
 
     fn patience_at(&self, server: Server, now: Instant) -> Option<Duration> {
-        let left = |account: Option<&Account>| account.map_or(PATIENCE, |one| one.left(now));
-        let (own, all) = (left(self.of.get(&server)), left(self.all.as_ref()));
-        let patience = if own > PATIENCE / 2 {
-            let bad = self.of.values().filter(|one| one.left(now) < PATIENCE / 2);
-            let others = u32::try_from(bad.count() / 4).unwrap_or(u32::MAX);
-            own.min(all.max(GRACE / others.saturating_add(1)))
-        } else {
-            own.min(all)
-        };
-        let known = self
-            .of
-            .get(&server)
-            .is_some_and(|one| one.left(now) < PATIENCE / 2);
-        (!known || patience >= LEAST).then_some(patience)
+        let left = |account: &Account| self.most.saturating_sub(account.spent(now));
+        let is_bad = |account: &Account| left(account) < self.most / 2;
+        let (own, all) = (self.of.get(&server), left(&self.all));
+        let patience = own.map_or(self.most, left);
+        if own.is_some_and(is_bad) {
+            return Some(patience.min(all)).filter(|patience| *patience >= LEAST);
+        }
+        let bad = self.of.values().filter(|one| is_bad(one)).count() / 4;
+        let grace = GRACE / u32::try_from(bad + 1).unwrap_or(u32::MAX);
+        Some(patience.min(all.max(grace)))
     }
 
     /// He answered after so long.
@@ -90,16 +92,16 @@ impl Accounts {
 
     /// He did not answer within `patience`.
     pub(super) fn in_vain(&mut self, server: Server, patience: Duration) {
-        self.add(server, PATIENCE, patience, Instant::now());
+        self.add(server, self.most, patience, Instant::now());
     }
 
     fn add(&mut self, server: Server, own: Duration, all: Duration, now: Instant) {
         if self.of.len() >= MANY {
             self.of.retain(|_, one| !one.spent(now).is_zero());
         }
-        let new = || Account::new(now);
-        self.of.entry(server).or_insert_with(new).add(own, now);
-        self.all.get_or_insert_with(new).add(all, now);
+        let account = self.of.entry(server).or_insert_with(|| Account::new(now));
+        account.add(own, 2 * self.most, now);
+        self.all.add(all, 2 * self.most, now);
     }
 }
 
@@ -108,11 +110,12 @@ mod tests {
     use super::*;
     use crate::units::Pid;
 
+    const PATIENCE: Duration = Duration::from_millis(800);
     const ONE: Server = Server::Memory(Pid(1));
 
     #[test]
     fn who_does_not_answer_is_asked_again_for_a_small_part_of_the_time() {
-        let (mut accounts, begin) = (Accounts::default(), Instant::now());
+        let (mut accounts, begin) = (Accounts::new(PATIENCE), Instant::now());
         assert_eq!(accounts.patience_at(ONE, begin), Some(PATIENCE));
         let (mut now, mut waited) = (begin, Duration::ZERO);
         while now < begin + 100 * PATIENCE {
@@ -128,7 +131,7 @@ mod tests {
 
     #[test]
     fn who_answers_each_time_just_in_time_is_found_out() {
-        let (mut accounts, mut now) = (Accounts::default(), Instant::now());
+        let (mut accounts, mut now) = (Accounts::new(PATIENCE), Instant::now());
         let (begin, each) = (now, Duration::from_millis(100));
         let mut answers = 0;
         while accounts
@@ -145,7 +148,7 @@ mod tests {
 
     #[test]
     fn many_who_do_not_answer_cost_little_more_than_one() {
-        let (mut accounts, mut now) = (Accounts::default(), Instant::now());
+        let (mut accounts, mut now) = (Accounts::new(PATIENCE), Instant::now());
         let begin = now;
         for number in 0..200 {
             let server = Server::Memory(Pid(number));
