@@ -214,8 +214,12 @@ pub struct Thread {
     /// Address of the handle of the runtime that it had entered when the wait began, or 0: see
     /// [`crate::context::Found::handle`].
     pub runtime: u64,
+    /// As [`WaitRecord::tick`](crate::record::WaitRecord::tick), of the wait.
+    pub tick: u32,
     /// A whole number of cache lines.
-    pub unused: [u64; 2],
+    pub unused: u32,
+    /// As [`WaitRecord::core`](crate::record::WaitRecord::core), of the wait.
+    pub core: u64,
 }
 
 impl Thread {
@@ -250,7 +254,9 @@ impl Thread {
         call_on_cpu: 0,
         at_cut: ThreadState::NONE,
         runtime: 0,
-        unused: [0; 2],
+        tick: 0,
+        unused: 0,
+        core: 0,
     };
 
     /// Its state as it is now, as [`Thread::at_cut`] keeps it.
@@ -278,6 +284,7 @@ pub unsafe fn copy_state(thread: *const Thread, state: *mut ThreadState) {
         (*state).stack = (*thread).stack;
         (*state).object = (*thread).object;
         (*state).task_id = (*thread).task_id;
+        (*state).tick = (*thread).tick;
         (*state).times = (*thread).times;
     }
 }
@@ -297,8 +304,8 @@ pub const fn thread_place(tid: u32, way: u32) -> u32 {
 pub struct ThreadState {
     /// As [`Thread::phase`].
     pub phase: u32,
-    /// No padding.
-    pub reserved: u32,
+    /// As [`Thread::tick`].
+    pub tick: u32,
     /// As [`Thread::since`].
     pub since: u64,
     /// As [`Thread::wakeup`]; a wakeup later than the cut had not happened at the cut.
@@ -317,7 +324,7 @@ impl ThreadState {
     /// That of a thread that is not there yet.
     pub const NONE: ThreadState = ThreadState {
         phase: PHASE_NEW,
-        reserved: 0,
+        tick: 0,
         since: 0,
         wakeup: 0,
         stack: 0,

@@ -14,7 +14,7 @@ use profiler_common::map::{
     AggregateKey, PHASE_BLOCKED, PHASE_NEW, PHASE_RUNNABLE, PHASE_RUNNING, POLICY_RECORD,
     POLICY_SUM_ONLY, Thread,
 };
-use profiler_common::record::STACK_BEFORE;
+use profiler_common::record::{STACK_BEFORE, stack_kind};
 
 use crate::counters::count;
 use crate::filter::{self, Task, Watched};
@@ -183,11 +183,15 @@ fn switch_out(
         (*thread).wakeup = 0;
         (*thread).stack = 0;
         (*thread).task_id = 0;
+        (*thread).tick = 0;
+        (*thread).core = 0;
         (*thread).run_delay = run_delay(prev);
         (*thread).park = 0;
         core::ptr::write_volatile(&raw mut (*thread).phase, PHASE_BLOCKED);
     }
-    stack::take(ctx.as_ptr(), prev, process, thread, now);
+    // SAFETY: `prev` is the tracepoint's argument.
+    let kind = unsafe { kind_of_wait(prev, state) };
+    stack::take(ctx.as_ptr(), prev, process, thread, now, kind);
     // SAFETY: a live array value.
     unsafe {
         if (*thread).policy == POLICY_RECORD {
@@ -197,6 +201,37 @@ fn switch_out(
         }
         interval::end(thread);
     }
+}
+
+/// `__TASK_STOPPED` (`include/linux/sched.h`, as the next two).
+const TASK_STOPPED: u32 = 0x4;
+/// `__TASK_TRACED`.
+const TASK_TRACED: u32 = 0x8;
+/// `TASK_FROZEN`, since Linux 6.1.
+const TASK_FROZEN: u32 = 0x8000;
+/// `JOBCTL_TRAP_FREEZE` (`include/linux/sched/jobctl.h`): the freezer of cgroup v2 lets a thread
+/// sleep as in any other wait.
+const JOBCTL_TRAP_FREEZE: u64 = 1 << 23;
+
+/// Whether a thread that leaves the CPU in `state` waits, or was stopped and by what: one of
+/// [`stack_kind`].
+///
+/// # Safety
+/// As [`filter::tid`].
+#[inline(always)]
+pub(crate) unsafe fn kind_of_wait(task: Task, state: u32) -> u32 {
+    if state & TASK_TRACED != 0 {
+        return stack_kind::STOPPED_BY_DEBUGGER;
+    }
+    if state & TASK_STOPPED != 0 {
+        return stack_kind::STOPPED_BY_SIGNAL;
+    }
+    // SAFETY: a field of the task at an offset from BTF.
+    let jobctl = unsafe { *task.add(config::off_task_jobctl() as usize).cast::<u64>() };
+    if state & TASK_FROZEN != 0 || jobctl & JOBCTL_TRAP_FREEZE != 0 {
+        return stack_kind::STOPPED_BY_FREEZER;
+    }
+    stack_kind::WAIT
 }
 
 /// How far the clock of our times is ahead of the scheduler's (wrapping), one value.

@@ -28,6 +28,8 @@ globals! {
     OFF_TASK_COMM / off_task_comm: u32;
     /// Offset of `task_struct.__state` (`state` before Linux 5.14).
     OFF_TASK_STATE / off_task_state: u32;
+    /// Offset of `task_struct.jobctl`.
+    OFF_TASK_JOBCTL / off_task_jobctl: u32;
     /// Offset of `task_struct.on_cpu`.
     OFF_TASK_ON_CPU / off_task_on_cpu: u32;
     /// Offset of `task_struct.nvcsw`; `nivcsw` follows it.

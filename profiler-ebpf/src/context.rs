@@ -14,7 +14,6 @@ use profiler_common::context::{
     WORKER_CORE_C, Words, base, tls_state,
 };
 use profiler_common::map::Process;
-use profiler_common::record::NO_TICK;
 
 use crate::arch;
 use crate::filter::{self, PROCESSES, Task, Watched};
@@ -207,9 +206,9 @@ fn of_variables(fs: u64, entered: u64, process: *const Process) -> Found {
     }
 }
 
-/// The tick of the core that polls, or [`NO_TICK`].
+/// The tick of the core that polls, plus one, or 0 where it is not known.
 #[inline(always)]
-pub(crate) fn tick(found: &Found, process: Watched) -> u64 {
+pub(crate) fn tick(found: &Found, process: Watched) -> u32 {
     let place = found.place as usize & (PLACES - 1);
     // SAFETY: a live array value, and an index within the array.
     let offset = unsafe {
@@ -217,7 +216,7 @@ pub(crate) fn tick(found: &Found, process: Watched) -> u64 {
         (*places.add(place)).tick
     };
     if found.core == 0 || offset == 0 {
-        return NO_TICK;
+        return 0;
     }
     let mut tick = 0u32;
     // SAFETY: four bytes go into `tick`.
@@ -228,5 +227,5 @@ pub(crate) fn tick(found: &Found, process: Watched) -> u64 {
             found.core.wrapping_add(offset.into()) as *const c_void,
         )
     };
-    if failed == 0 { tick.into() } else { NO_TICK }
+    if failed == 0 { tick.wrapping_add(1) } else { 0 }
 }

@@ -19,7 +19,7 @@ use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
     calls, cuts, harm, hostile, intervals, kernel_walk, leftovers, library, life, lookalike,
-    losses, privilege, safety, selftest, stripped,
+    losses, polls, privilege, safety, selftest, stopped, stripped,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -340,7 +340,11 @@ fn harm_trials() -> Vec<Trial> {
         package,
         profile: Profile::Release,
     };
-    let all: [(&str, Variant, &'static str, Check); 5] = [
+    let of = |profile| Variant {
+        profile,
+        ..Variant::DEFAULT
+    };
+    let all: [(&str, Variant, &'static str, Check); 9] = [
         ("harm-cpu-hog", Variant::DEFAULT, "cpu-hog", harm::cpu_hog),
         (
             "harm-cpu-hog-tokio-1.38",
@@ -354,6 +358,10 @@ fn harm_trials() -> Vec<Trial> {
             "cpu-hog",
             harm::cpu_hog_by_stack,
         ),
+        ("stopped", Variant::DEFAULT, "stopped", stopped::by_signal),
+        ("polls", Variant::DEFAULT, "polls", polls::joined),
+        ("polls-stripped", of(Profile::Stripped), "polls", polls::in_stripped),
+        ("polls-lines", of(Profile::Lines), "polls", polls::joined),
         (
             "harm-too-few-cpus",
             Variant::DEFAULT,

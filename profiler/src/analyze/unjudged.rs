@@ -159,7 +159,6 @@ mod tests {
         recording.push_wait(1, park, 0, 500);
         recording.header.sampling = Some(Sampling {
             period: Nanos(50),
-            long_poll: Nanos(5_000),
         });
         for (tid, unknown) in [(1, worker_unknown), (2, stranger_unknown)] {
             for (stack, samples) in [(other, 10 - unknown), (cut, unknown)] {

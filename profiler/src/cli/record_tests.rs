@@ -60,6 +60,7 @@ impl Recorder for Fake {
                 started_at: 0.0,
                 start: Timestamp(0),
                 min_block: Nanos(1),
+                long_poll: Nanos(10_000_000),
                 sampling: None,
                 calls_measured: false,
                 panics_counted: false,

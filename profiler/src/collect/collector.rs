@@ -9,6 +9,7 @@ mod run;
 
 use self::close::After;
 use self::looked::Looked;
+use super::polls::PollCollector;
 use super::bounds::Bounds;
 use super::frames::Frames;
 use super::initial_waits::InitialWaits;
@@ -166,7 +167,10 @@ impl Collector {
             shadow: Shadow::new(options.shadow_every),
             raw_pieces: Vec::new(),
             snapshots: Vec::new(),
-            interval: IntervalBuffer::new(&bounds, options.long_poll),
+            interval: IntervalBuffer::new(
+                &bounds,
+                PollCollector::new(options.long_poll, options.min_block),
+            ),
             next: NextInterval::default(),
             losses: LossCounters::default(),
             last_cut: now,
@@ -288,6 +292,7 @@ impl Collector {
                 .map_or(0.0, |since| since.as_secs_f64()),
             start: self.start,
             min_block: self.options.min_block,
+            long_poll: self.options.long_poll,
             sampling: self.sampling(),
             calls_measured: self.options.calls,
             panics_counted: self.options.panics,
@@ -297,7 +302,6 @@ impl Collector {
     fn sampling(&self) -> Option<Sampling> {
         Some(Sampling {
             period: self.options.sample_period?,
-            long_poll: self.options.long_poll,
         })
     }
 

@@ -10,6 +10,7 @@ use super::traced_process::TracedProcess;
 use crate::bpf::Programs;
 use crate::decode::{Activity, Snapshot, StackKind, Syscall, ThreadKey, read_context};
 use crate::recording::{StackId, ThreadId};
+use crate::runtime::StoppedBy;
 use crate::runtime::tokio::ThreadContext;
 use crate::units::{Addr, Pid};
 use crate::unwind::{Regs, RemoteMemory, Truncation, walk, walk_outcome};
@@ -39,6 +40,7 @@ struct Walked {
     addresses: Vec<Addr>,
     truncated: Option<Truncation>,
     syscall: Option<Syscall>,
+    stopped: Option<StoppedBy>,
     context: ThreadContext,
 }
 
@@ -106,6 +108,7 @@ impl InitialWaits {
             regs: Some(regs),
             fs,
             syscall,
+            stopped,
         } = snapshot.activity
         else {
             return;
@@ -124,6 +127,7 @@ impl InitialWaits {
                 addresses,
                 truncated,
                 syscall,
+                stopped,
                 context,
             });
         }
@@ -148,7 +152,7 @@ impl InitialWaits {
                 memory: None,
             };
             let new = NewStack {
-                kind: StackKind::OffCpu,
+                kind: walked.stopped.map_or(StackKind::OffCpu, StackKind::Stopped),
                 user: &walked.addresses,
                 kernel: &[],
                 truncated: walked.truncated,

@@ -44,6 +44,8 @@ pub(super) struct OpenAt {
     pub(super) thread: ThreadId,
     /// Its wait.
     pub(super) wait: OpenWait,
+    /// Where its time had gone before.
+    pub(super) times: ThreadTimes,
 }
 
 /// What a cut has found out about threads.
@@ -233,7 +235,12 @@ impl ThreadLedger {
             account.until = at;
             account.balance = Some(balance);
             if let Some(wait) = open_wait(at, &state.phase, doing) {
-                open.push(OpenAt { thread, wait });
+                let times = state.times;
+                open.push(OpenAt {
+                    thread,
+                    wait,
+                    times,
+                });
             }
         }
         self.add_unmoved(at, moved, &mut open);
@@ -304,10 +311,12 @@ impl ThreadLedger {
                     stack: WaitStack::BeforeRecording,
                     object: None,
                     task_id: None,
+                    tick: None,
                 };
                 open.push(OpenAt {
                     thread: *thread,
                     wait,
+                    times: ThreadTimes::default(),
                 });
             }
             let account = self.accounts.entry(*thread).or_default();

@@ -27,6 +27,7 @@ fn waiting(since: u64, woken: Option<u64>, stack: WaitStack) -> Phase {
         stack,
         object: None,
         task_id: None,
+        tick: None,
     })
 }
 

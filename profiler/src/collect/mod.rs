@@ -40,6 +40,7 @@ mod panic_probes;
 mod pending;
 mod processes;
 mod program;
+mod polls;
 mod samples;
 mod shadow;
 mod stack_table;

@@ -10,7 +10,7 @@ use super::program::Program;
 use crate::decode::{SampleSeen, StackKind, StackNumber, StackPolicy, StackSeen, Syscall};
 use crate::limits::Limits;
 use crate::recording::{ProcessId, Stack, StackId, Tables};
-use crate::runtime::Classification;
+use crate::runtime::{Classification, RuleName, State, StoppedBy};
 use crate::runtime::tokio::{
     Agreement, Certainty, ClassifiedBy, Observation, RuntimeHandle, TlsState,
 };
@@ -103,7 +103,7 @@ impl StackBounds {
 
     const fn room(&self, kind: StackKind) -> Room {
         match kind {
-            StackKind::OffCpu => self.waits,
+            StackKind::OffCpu | StackKind::Stopped(_) => self.waits,
             StackKind::Waker => self.wakers,
             StackKind::Sample => self.samples,
             StackKind::Syscall | StackKind::Panic => self.calls,
@@ -318,7 +318,10 @@ impl StackTable {
         let jumped = match new.kind {
             StackKind::Waker => Jumped::All,
             StackKind::Sample => Jumped::No,
-            StackKind::OffCpu | StackKind::Syscall | StackKind::Panic => Jumped::Application,
+            StackKind::OffCpu
+            | StackKind::Stopped(_)
+            | StackKind::Syscall
+            | StackKind::Panic => Jumped::Application,
         };
         let before = frames.made();
         let named = frames.name(&places, &identity.places, code, jumped);
@@ -409,6 +412,10 @@ impl StackTable {
             tls_state: new.tls_state,
         };
         let of_wait = new.kind == StackKind::OffCpu;
+        let stopped_by = match new.kind {
+            StackKind::Stopped(by) => Some(by),
+            _ => None,
+        };
         let program = self.programs.entry(owner.program).or_default();
         let found = program.add(&seen, of_wait);
         let id = StackId(self.stacks.len() as u32);
@@ -423,7 +430,8 @@ impl StackTable {
             syscall: new.syscall.map(|syscall| syscall.number),
             args: args.filter(|_| has_args),
             runtime: new.runtime,
-            class: found.class,
+            stopped_by,
+            class: class_if(stopped_by, found.class),
         });
         self.known.push(Known {
             owner,
@@ -501,6 +509,7 @@ impl StackTable {
             for (index, (known, stack)) in own {
                 let seen = observation(stack, known.tls_state);
                 let (class, by) = program.classify(known.by_names, &seen);
+                let class = class_if(stack.stopped_by, class);
                 if (class, by) != (stack.class, known.classified_by) || renew.names {
                     program.changed(StackId(index as u32));
                 }
@@ -551,6 +560,23 @@ impl StackTable {
     /// Takes the stacks back.
     pub(super) fn take_back(&mut self, tables: &mut Tables) {
         std::mem::swap(&mut self.stacks, &mut tables.stacks);
+    }
+}
+
+/// The class of a stack whose thread was held there, if it was: what it did there says nothing.
+fn class_if(stopped: Option<StoppedBy>, class: Classification) -> Classification {
+    let Some(by) = stopped else {
+        return class;
+    };
+    let rule = match by {
+        StoppedBy::Signal => "stopped-by-signal",
+        StoppedBy::Debugger => "stopped-by-debugger",
+        StoppedBy::Freezer => "stopped-by-freezer",
+    };
+    Classification {
+        state: State::Stopped,
+        rule: RuleName(rule),
+        ..class
     }
 }
 

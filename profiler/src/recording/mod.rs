@@ -17,7 +17,7 @@ mod tokio_facts;
 
 pub use ids::{ObjectId, ProcessId, StackId, ThreadId, WakerId};
 pub use interval::{
-    CallSum, Classified, HIST_BUCKETS, Interval, LongPoll, OpenWait, PanicSum, PollEvidence,
+    CallSum, Classified, HIST_BUCKETS, Interval, OpenWait, PanicSum, Poll, PollEvidence,
     SampleSum, ThreadTimes, Throttling, Wait, WaitSum, bucket_of,
 };
 pub use losses::{LossCauses, Losses, ShadowCheck};

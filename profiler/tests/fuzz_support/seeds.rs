@@ -10,7 +10,7 @@ use gimli::{Encoding, Format, LittleEndian, X86_64};
 use profiler_common::record::{
     CallRecord, ChildRecord, ExecRecord, ForkRecord, Header, KIND_CALL, KIND_CHILD, KIND_EXEC,
     KIND_FORK, KIND_OBJECT, KIND_PANIC, KIND_RAW_STACK, KIND_SAMPLE, KIND_SNAPSHOT, KIND_STACK,
-    KIND_THREAD_END, KIND_WAIT, NO_TICK, ObjectRecord, PanicRecord, RawStackRecord, SampleRecord,
+    KIND_THREAD_END, KIND_WAIT, ObjectRecord, PanicRecord, RawStackRecord, SampleRecord,
     SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
 };
 
@@ -233,7 +233,7 @@ fn events() -> Vec<Seed> {
     (panic.time, panic.stack, panic.task_id) = (5, 8, 17);
     let mut sample: SampleRecord = bytemuck::Zeroable::zeroed();
     sample.header = header(KIND_SAMPLE, size_of::<SampleRecord>() + stack.len());
-    (sample.task_id, sample.tick) = (17, NO_TICK);
+    (sample.task_id, sample.tick) = (17, 0);
     let mut sample = bytemuck::bytes_of(&sample).to_vec();
     sample.extend(&stack);
     let mut raw: RawStackRecord = bytemuck::Zeroable::zeroed();

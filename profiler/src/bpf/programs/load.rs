@@ -95,6 +95,7 @@ impl Programs {
         let last_arrival = offset("sched_info.last_arrival").unwrap_or(0);
         let last_queued = offset("sched_info.last_queued").unwrap_or(0);
         let run_delay = offset("sched_info.run_delay").unwrap_or(0);
+        let jobctl = offset("jobctl")?;
         let state = offset("__state").or_else(|_| offset("state"))?;
         // A field that is missing costs the names of some objects, and no more.
         let objects = Offsets::new(|strukt, member| {
@@ -120,6 +121,7 @@ impl Programs {
             .override_global("OFF_TASK_TGID", &tgid, true)
             .override_global("OFF_TASK_COMM", &comm, true)
             .override_global("OFF_TASK_STATE", &state, true)
+            .override_global("OFF_TASK_JOBCTL", &jobctl, true)
             .override_global("OFF_TASK_ON_CPU", &on_cpu, true)
             .override_global("OFF_TASK_NVCSW", &nvcsw, true)
             .override_global("OFF_TASK_STACK", &stack, true)

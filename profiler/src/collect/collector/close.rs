@@ -172,7 +172,7 @@ impl Collector {
         let open_waits = self.open_waits(stretch, looked);
         let calls = self.call_sums(stretch);
         let panics = self.panic_sums(stretch);
-        let (samples, long_polls) = self.samples(stretch, after);
+        let samples = self.samples(stretch);
         self.name_threads(stretch, after);
         self.publish_processes();
         let processes = self.processes.iter_mut();
@@ -183,6 +183,7 @@ impl Collector {
         let losses = self.losses(counters, stretch, &sums, after);
         let start = self.last_cut;
         self.last_cut = self.end_of(cut, after);
+        let polls = self.polls(stretch, self.last_cut, after);
         let carried = std::mem::replace(&mut self.open, without_holders(&open_waits));
         Ok(Interval {
             start,
@@ -193,7 +194,7 @@ impl Collector {
             carried,
             open_waits,
             samples,
-            long_polls,
+            polls,
             calls,
             panics,
             throttling,

@@ -3,12 +3,13 @@
 use super::Collector;
 use crate::collect::frames::CodeOf;
 use crate::collect::panic_probes;
-use crate::collect::samples::Sample;
+use crate::collect::polls::{Doing, Observation, PollKeys};
 use crate::collect::traced_process::TracedProcess;
 use crate::decode::{
-    Event, SampleSeen, StackPolicy, StackSeen, ThreadEnd, ThreadKey, ThreadName, WaitSeen,
+    Event, PollClock, SampleSeen, StackPolicy, StackSeen, ThreadEnd, ThreadKey, ThreadName, WaitSeen,
 };
-use crate::recording::ThreadId;
+use crate::recording::{StackId, ThreadId};
+use crate::runtime::tokio::TlsState;
 use crate::unwind::Truncation;
 use anyhow::Result;
 use std::time::{Duration, Instant};
@@ -299,27 +300,39 @@ impl Collector {
                     .stacks
                     .add_sample(&seen, owner, &code, &mut self.frames);
                 let thread = self.processes.thread(seen.stack.thread);
-                if let (Some(id), Some(thread), Some(sampling)) = (id, thread, self.sampling())
-                    && let Some(stack) = self.stacks.get(id)
-                {
-                    let sample = Sample {
-                        thread,
-                        stack: id,
-                        time: seen.stack.time,
-                        on_cpu: seen.on_cpu,
-                        waits: seen.waits,
-                        task_id: seen.task_id,
-                        core: seen.core,
-                        tick: seen.tick,
-                    };
-                    let tls_state = seen.stack.tls_state;
-                    self.interval
-                        .samples
-                        .add(sample, stack, tls_state, sampling);
+                if let (Some(id), Some(thread)) = (id, thread) {
+                    self.sampled(thread, id, &seen);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Takes a sample in, of a thread with stack `id`.
+    fn sampled(&mut self, thread: ThreadId, id: StackId, seen: &SampleSeen) {
+        self.interval.samples.add(thread, id);
+        let trusted = self.stacks.trusts_tls(id);
+        let Some(stack) = self.stacks.get(id) else {
+            return;
+        };
+        // A worker has its core also where it does not poll.
+        let ticks = trusted && seen.stack.tls_state == TlsState::WorkerPoll;
+        let clock = PollClock {
+            tick: seen.clock.tick.filter(|_| ticks),
+            ..seen.clock
+        };
+        let task_id = seen.task_id.filter(|_| trusted);
+        let observed = Observation {
+            thread,
+            stack: id,
+            start: seen.stack.time,
+            end: seen.stack.time,
+            clock,
+            task_id,
+            doing: Doing::Ran,
+            poll: PollKeys::of(stack, Doing::Ran, &clock, task_id),
+        };
+        self.interval.polls.see(observed);
     }
 
     /// Tells the kernel side of stacks that came to mean something else.

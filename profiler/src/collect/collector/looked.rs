@@ -112,6 +112,7 @@ impl Collector {
     ) -> Option<InSyscall> {
         let Activity::Waiting {
             syscall: Some(syscall),
+            stopped: None,
             ..
         } = snapshot.activity
         else {
@@ -165,6 +166,7 @@ mod tests {
             stack,
             object: None,
             task_id: None,
+            tick: None,
         };
         let is_found = |tid, wait| looked.found(thread(tid), &wait).is_some();
         assert!(is_found(1, wait(50, WaitStack::Lost)));

@@ -4,16 +4,18 @@ use super::Collector;
 use super::close::After;
 use super::looked::Looked;
 use crate::collect::ledger::{OpenAt, Stretch};
+use crate::collect::polls::{Doing, Observation, PollKeys};
 use crate::collect::stack_table::Owner;
-use crate::decode::{StackNumber, Sum, WaitStack};
+use crate::collect::wait_buffer::BufferedWait;
+use crate::decode::{PollClock, StackNumber, Sum, WaitStack};
 use crate::process::parse_comm;
 use crate::recording::{
-    CallSum, Classified, LongPoll, ObjectId, OpenWait, PanicSum, ProcessId, SampleSum, StackId,
+    CallSum, Classified, ObjectId, OpenWait, PanicSum, Poll, ProcessId, SampleSum, StackId,
     ThreadId, Wait, WaitSum,
 };
 use crate::runtime::State;
 use crate::runtime::tokio::ClassifiedBy;
-use crate::units::Nanos;
+use crate::units::{Nanos, Timestamp};
 use std::collections::{BTreeMap, HashSet};
 
 impl Collector {
@@ -91,8 +93,10 @@ impl Collector {
             // Recorded before the stack was known to be an idle park.
             let idle = |known: &crate::recording::Stack| known.class.state == State::Idle;
             if self.stacks.get(stack).is_some_and(idle) {
+                self.waited(&wait, stack);
                 continue;
             }
+            self.waited(&wait, stack);
             waits.push(Wait {
                 thread: stretch.shown(wait.thread),
                 stack,
@@ -112,7 +116,7 @@ impl Collector {
     }
 
     pub(super) fn open_waits(&mut self, stretch: &Stretch, looked: &Looked) -> Vec<OpenWait> {
-        let open = |OpenAt { thread, wait }: &OpenAt| {
+        let open = |OpenAt { thread, wait, .. }: &OpenAt| {
             let stack = self.stack(*thread, wait.stack);
             let found = looked.found(*thread, wait);
             OpenWait {
@@ -170,22 +174,90 @@ impl Collector {
         panics
     }
 
-    pub(super) fn samples(
-        &mut self,
-        stretch: &Stretch,
-        after: After,
-    ) -> (Vec<SampleSum>, Vec<LongPoll>) {
-        if after == After::Ends {
-            self.interval.samples.end_polls(self.options.long_poll);
-        }
-        let (mut samples, mut polls) = self.interval.samples.take();
+    pub(super) fn samples(&mut self, stretch: &Stretch) -> Vec<SampleSum> {
+        let mut samples = self.interval.samples.take();
         for sample in &mut samples {
             sample.thread = stretch.shown(sample.thread);
         }
+        samples
+    }
+
+    /// Shows the polls a finished wait.
+    fn waited(&mut self, wait: &BufferedWait, stack: StackId) {
+        let blocked = wait.wakeup.min(wait.end) - wait.start;
+        let doing = Doing::Waited {
+            blocked,
+            runqueue: (wait.end - wait.start).saturating_sub(blocked),
+        };
+        let between = (wait.start, wait.end);
+        self.observe(wait.thread, stack, between, doing, wait.clock, wait.task_id);
+    }
+
+    fn observe(
+        &mut self,
+        thread: ThreadId,
+        id: StackId,
+        (start, end): (Timestamp, Timestamp),
+        doing: Doing,
+        clock: PollClock,
+        task_id: Option<u64>,
+    ) {
+        let trusted = self.stacks.trusts_tls(id);
+        let task_id = task_id.filter(|_| trusted);
+        let clock = PollClock {
+            tick: clock.tick.filter(|_| trusted),
+            ..clock
+        };
+        let Some(stack) = self.stacks.get(id) else {
+            return;
+        };
+        let poll = PollKeys::of(stack, doing, &clock, task_id);
+        self.interval.polls.see(Observation {
+            thread,
+            stack: id,
+            start,
+            end,
+            clock,
+            task_id,
+            doing,
+            poll,
+        });
+    }
+
+    /// The polls that are over. Those that go on when the recording ends, at `end`, are over then.
+    pub(super) fn polls(&mut self, stretch: &Stretch, end: Timestamp, after: After) -> Vec<Poll> {
+        let ends = after == After::Ends;
+        for open in stretch.open.iter().filter(|_| ends) {
+            self.waits_still(open, end);
+        }
+        let mut polls = self.interval.polls.take(ends);
         for poll in &mut polls {
             poll.thread = stretch.shown(poll.thread);
         }
-        (samples, polls)
+        polls
+    }
+
+    /// Shows the polls a wait that goes on when the recording ends.
+    fn waits_still(&mut self, open: &OpenAt, end: Timestamp) {
+        let OpenAt {
+            thread,
+            wait,
+            times,
+        } = open;
+        let end = end.max(wait.since);
+        let woken = wait.woken.map_or(end, |woken| woken.min(end));
+        let (blocked, runqueue) = (woken - wait.since, end - woken);
+        let clock = PollClock {
+            core: None,
+            tick: wait.tick,
+            waits: times.waits as u32,
+            running: times.running,
+            runnable: times.runnable + runqueue,
+            blocked: times.blocked + blocked,
+        };
+        let stack = self.stack(*thread, wait.stack);
+        let doing = Doing::Waited { blocked, runqueue };
+        self.observe(*thread, stack, (wait.since, end), doing, clock, wait.task_id);
     }
 
     /// By what the waits of an interval were classified. `parks_known` is the kernel side's count.

@@ -4,9 +4,9 @@ use super::page::Page;
 use super::style::{DIM, GOOD, WARN};
 use super::tokio_notes;
 use crate::counted::counted;
-use crate::render::{count, duration, percent, sanitize};
-use crate::report::Report;
-use crate::runtime::State;
+use crate::render::{count, duration, percent, process_name, sanitize};
+use crate::report::{Report, Stopped};
+use crate::runtime::{State, StoppedBy};
 use crate::units::Nanos;
 use std::io;
 
@@ -137,6 +137,21 @@ fn short_waits(report: &Report) -> (Nanos, Nanos) {
     (blocked, blocked.saturating_sub(timed))
 }
 
+/// `The process was stopped from outside for 2.00 s, by a debugger.`
+fn stopped(report: &Report, held: &Stopped) -> String {
+    let process = process_name(report, held.pid);
+    let process = process.map_or_else(|| "The process".to_owned(), |name| sanitize(&name).into_owned());
+    let by = match held.by {
+        StoppedBy::Signal => "a signal (SIGSTOP or its like)",
+        StoppedBy::Debugger => "a debugger or tracer",
+        StoppedBy::Freezer => "the freezer of its control group",
+    };
+    format!(
+        "{process} was stopped from outside for {}, by {by}: its threads could not run then.",
+        duration(held.longest_ns)
+    )
+}
+
 /// What the reader should know of the target, and can do about it.
 pub(super) fn notes(page: &mut Page<'_>) -> io::Result<()> {
     let report = page.report;
@@ -162,6 +177,7 @@ pub(super) fn notes(page: &mut Page<'_>) -> io::Result<()> {
             sanitize(target.exe_name())
         ));
     }
+    notes.extend(report.stopped.iter().map(|held| stopped(report, held)));
     if !target.has_symbols {
         notes.push(
             "The binary is stripped, so that its functions have no names. Build it without \
