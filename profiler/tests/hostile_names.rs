@@ -105,6 +105,26 @@ fn lines_that_take_too_long_cost_the_lines_only() {
     assert!(peak() < 400 * MIB, "{} MiB", peak() / MIB);
 }
 
+/// Nobody writes to the one, and the other never ends.
+#[test]
+fn fifos_and_devices_are_not_read() {
+    let dir = tempfile::tempdir().expect("dir");
+    let fifo = dir.path().join("fifo");
+    let rights = rustix::fs::Mode::from_raw_mode(0o666);
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rights).expect("a FIFO");
+    let mut symbolizer = Symbolizer::with_debug_memory(MEMORY);
+    let begun = Instant::now();
+    for path in [&*fifo, Path::new("/dev/zero"), Path::new("/dev/tty")] {
+        let frame = frame(&mut symbolizer, path, 0x1000);
+        assert_ne!(frame.naming, Naming::Symbol, "{frame:?}");
+    }
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
 #[test]
 fn inlining_without_end_costs_the_lines_only() {
     let dir = tempfile::tempdir().expect("dir");

@@ -360,7 +360,12 @@ fn harm_trials() -> Vec<Trial> {
         ),
         ("stopped", Variant::DEFAULT, "stopped", stopped::by_signal),
         ("polls", Variant::DEFAULT, "polls", polls::joined),
-        ("polls-stripped", of(Profile::Stripped), "polls", polls::in_stripped),
+        (
+            "polls-stripped",
+            of(Profile::Stripped),
+            "polls",
+            polls::in_stripped,
+        ),
         ("polls-lines", of(Profile::Lines), "polls", polls::joined),
         (
             "harm-too-few-cpus",

@@ -64,11 +64,7 @@ pub(super) fn class_of(tables: &Tables, id: StackId) -> (State, Role) {
 pub(super) const fn has_site(state: State) -> bool {
     match state {
         State::Blocked | State::Runtime | State::HandedOff | State::Pool | State::Unknown => true,
-        State::Running
-        | State::Runnable
-        | State::Idle
-        | State::Stopped
-        | State::Other => false,
+        State::Running | State::Runnable | State::Idle | State::Stopped | State::Other => false,
     }
 }
 

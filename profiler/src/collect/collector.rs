@@ -9,7 +9,6 @@ mod run;
 
 use self::close::After;
 use self::looked::Looked;
-use super::polls::PollCollector;
 use super::bounds::Bounds;
 use super::frames::Frames;
 use super::initial_waits::InitialWaits;
@@ -22,6 +21,7 @@ use super::next_interval::NextInterval;
 use super::objects::ObjectTable;
 use super::panic_probes;
 use super::pending::Pending;
+use super::polls::PollCollector;
 use super::processes::ProcessList;
 use super::shadow::Shadow;
 use super::stack_table::{StackBounds, StackTable};

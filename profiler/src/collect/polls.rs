@@ -244,9 +244,7 @@ impl PollCollector {
             }
         }
         let before = match key {
-            Some((evidence, key)) => self
-                .open
-                .insert(thread, Open::new(observed, evidence, key)),
+            Some((evidence, key)) => self.open.insert(thread, Open::new(observed, evidence, key)),
             None => self.open.remove(&thread),
         };
         if let Some(before) = before {

@@ -10,10 +10,10 @@ use super::program::Program;
 use crate::decode::{SampleSeen, StackKind, StackNumber, StackPolicy, StackSeen, Syscall};
 use crate::limits::Limits;
 use crate::recording::{ProcessId, Stack, StackId, Tables};
-use crate::runtime::{Classification, RuleName, State, StoppedBy};
 use crate::runtime::tokio::{
     Agreement, Certainty, ClassifiedBy, Observation, RuntimeHandle, TlsState,
 };
+use crate::runtime::{Classification, RuleName, State, StoppedBy};
 use crate::symbolize::FrameRef;
 use crate::units::Addr;
 use crate::unwind::Truncation;
@@ -318,10 +318,9 @@ impl StackTable {
         let jumped = match new.kind {
             StackKind::Waker => Jumped::All,
             StackKind::Sample => Jumped::No,
-            StackKind::OffCpu
-            | StackKind::Stopped(_)
-            | StackKind::Syscall
-            | StackKind::Panic => Jumped::Application,
+            StackKind::OffCpu | StackKind::Stopped(_) | StackKind::Syscall | StackKind::Panic => {
+                Jumped::Application
+            }
         };
         let before = frames.made();
         let named = frames.name(&places, &identity.places, code, jumped);

@@ -1,12 +1,11 @@
 //! Bytes of the ring buffer to [`Event`]s. Nothing here trusts a length or a number.
 
 use super::event::{
-    Activity, CallSeen, ChildExec, Event, Exec, Fork, ObjectSeen, PanicSeen, PollClock, RawObject, RawPiece,
-    RawSocket, SampleSeen, Snapshot, StackKind, StackSeen, Syscall, ThreadEnd, WaitSeen, Waker,
+    Activity, CallSeen, ChildExec, Event, Exec, Fork, ObjectSeen, PanicSeen, PollClock, RawObject,
+    RawPiece, RawSocket, SampleSeen, Snapshot, StackKind, StackSeen, Syscall, ThreadEnd, WaitSeen,
+    Waker,
 };
-use super::ids::{
-    ObjectNumber, StackNumber, TableVersion, ThreadKey, ThreadName, WaitStack, tick,
-};
+use super::ids::{ObjectNumber, StackNumber, TableVersion, ThreadKey, ThreadName, WaitStack, tick};
 use super::thread;
 use super::tls_state::runtime_handle;
 use crate::runtime::StoppedBy;
@@ -187,7 +186,6 @@ fn wait(record: &WaitRecord) -> WaitSeen {
         cut: record.cut,
     }
 }
-
 
 fn thread_end(record: &ThreadEndRecord) -> ThreadEnd {
     ThreadEnd {

@@ -531,7 +531,10 @@ fn a_sample_bears_its_stack() {
         ..raw
     };
     let seen = sample(&bare);
-    assert_eq!((seen.task_id, seen.clock.core, seen.clock.tick), (None, None, None));
+    assert_eq!(
+        (seen.task_id, seen.clock.core, seen.clock.tick),
+        (None, None, None)
+    );
 }
 
 #[test]

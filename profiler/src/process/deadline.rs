@@ -107,6 +107,12 @@ impl State {
         }
     }
 
+    /// Ends a child that waits for nobody. It is buried by who asks next.
+    fn end(&mut self, child: ReaderProcess) {
+        child.end();
+        self.children.push((Server::Memory(Pid(0)), child));
+    }
+
     fn in_vain(&mut self, server: Server, patience: Duration) {
         self.accounts(server).in_vain(server, patience);
         self.given_up += 1;
@@ -283,6 +289,8 @@ fn ask(
             state.accounts(server).took(server, answer.took);
             if state.idle.len() < MAX_IDLE {
                 state.idle.push(child);
+            } else {
+                state.end(child);
             }
         }
         Err(error) => {
@@ -300,11 +308,7 @@ fn ask(
 pub(crate) fn end_children() {
     let mut state = state();
     for child in std::mem::take(&mut state.idle) {
-        child.end();
-        // Nobody's memory: it ends at once, and is buried by who asks next.
-        state
-            .children
-            .push((Server::Files(Device::default()), child));
+        state.end(child);
     }
 }
 

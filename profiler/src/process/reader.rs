@@ -99,7 +99,7 @@ impl Drop for Room {
     }
 }
 
-/// The child. Dropped, it is ended; where it cannot be, because it waits, it is left behind.
+/// The child. It ends when this process ends or drops the value, unless it waits for somebody.
 #[derive(Debug)]
 pub(super) struct ReaderProcess {
     pid: Pid,

@@ -1,8 +1,8 @@
 //! Tables that all intervals of a recording share. They only grow, so that an index stays good.
 
 use super::{Object, ObjectId, ProcessId, StackId, ThreadId, TokioFacts, WakerId};
-use crate::runtime::{Classification, StoppedBy};
 use crate::runtime::tokio::RuntimeHandle;
+use crate::runtime::{Classification, StoppedBy};
 use crate::symbolize::FrameRef;
 use crate::units::{Pid, Tid};
 use crate::unwind::Truncation;

@@ -18,9 +18,9 @@ pub use cpu_part::CpuPart;
 pub use panics::{PanicReport, PanicSite};
 pub use polls::{LongPollSite, LongestPoll, POLL_BUCKETS, PollTimes};
 pub use report::{
-    BlockingPool, CpuSite, CpuUse, ObjectGroup, ObjectTotal, OpenWaitReport, Report, RuntimeKind, RuntimeReport, RuntimeShare, Site, StackTotal, StateTimes,
-    Stretch, TASK_IDS, TaskIdTotal, TaskTotal, ThreadReport, ThrottlingReport, WakerTotal,
-    WokenStack,
+    BlockingPool, CpuSite, CpuUse, ObjectGroup, ObjectTotal, OpenWaitReport, Report, RuntimeKind,
+    RuntimeReport, RuntimeShare, Site, StackTotal, StateTimes, Stretch, TASK_IDS, TaskIdTotal,
+    TaskTotal, ThreadReport, ThrottlingReport, WakerTotal, WokenStack,
 };
 pub use stopped::Stopped;
 pub use verdict::{UnclearReason, Verdict};

@@ -2,9 +2,7 @@
 
 use super::{CallSite, CpuPart, LongPollSite, PanicReport, PollTimes, Stopped, Verdict};
 use crate::cause::{Cause, Suggestion};
-use crate::recording::{
-    Classified, Holder, Host, Losses, Object, ObjectKind, Process, Tool,
-};
+use crate::recording::{Classified, Holder, Host, Losses, Object, ObjectKind, Process, Tool};
 use crate::runtime::{Role, State};
 use crate::symbolize::FrameRef;
 use crate::units::{Nanos, Pid, Tid};

@@ -9,8 +9,14 @@ use super::truth::{TrueSite, slowdown};
 fn of_task<'a>(report: &'a Report, function: &str) -> Option<&'a LongPolls> {
     let polls = report.long_polls.iter();
     let is_it = |polls: &&LongPolls| {
-        polls.task.as_deref().is_some_and(|task| is_in(task, function))
-            || polls.stack.iter().any(|frame| is_in(&frame.function, function))
+        polls
+            .task
+            .as_deref()
+            .is_some_and(|task| is_in(task, function))
+            || polls
+                .stack
+                .iter()
+                .any(|frame| is_in(&frame.function, function))
     };
     polls.into_iter().find(is_it)
 }
@@ -30,7 +36,10 @@ pub(crate) fn joined(recorded: &Recorded) -> Complaints {
         };
         if found.evidence != ["tick"] {
             let by = &found.evidence;
-            complaints.push(format!("{}: told by {by:?}, not by the tick", truth.function));
+            complaints.push(format!(
+                "{}: told by {by:?}, not by the tick",
+                truth.function
+            ));
         }
         complaints.extend(counted(truth, found));
         let longest = &found.longest;
@@ -44,8 +53,14 @@ pub(crate) fn joined(recorded: &Recorded) -> Complaints {
             ));
         }
         // What computes before the first sample and after the last one is not seen.
-        let unseen = if truth.function == "task_mixed" { 30_000_000 } else { 0 };
-        let least = truth.max_ns.saturating_sub(unseen + tolerance(truth.max_ns));
+        let unseen = if truth.function == "task_mixed" {
+            30_000_000
+        } else {
+            0
+        };
+        let least = truth
+            .max_ns
+            .saturating_sub(unseen + tolerance(truth.max_ns));
         let most = truth.max_ns + tolerance(truth.max_ns);
         if !(least..=most).contains(&longest.length_ns) {
             complaints.push(format!(

@@ -29,10 +29,16 @@ pub(crate) fn by_signal(recorded: &Recorded) -> Complaints {
         }
         other => complaints.push(format!("stopped: {other:?}")),
     }
-    let states = report.runtimes.iter().filter_map(|runtime| runtime.states.get("stopped"));
+    let states = report
+        .runtimes
+        .iter()
+        .filter_map(|runtime| runtime.states.get("stopped"));
     let in_state: u64 = states.sum();
     if in_state < STOPPED {
-        complaints.push(format!("the workers were {} in state stopped", ms(in_state)));
+        complaints.push(format!(
+            "the workers were {} in state stopped",
+            ms(in_state)
+        ));
     }
     let sites = report.sites.iter();
     let sleeps: Vec<_> = sites
@@ -47,9 +53,11 @@ pub(crate) fn by_signal(recorded: &Recorded) -> Complaints {
             complaints.push(format!("a sleep of 200 ms was told as one of {longest}"));
         }
     }
-    if let Some(poll) = report.long_polls.iter().find(|poll| {
-        poll.longest.length_ns > SLEEP + 40_000_000 * slowdown()
-    }) {
+    if let Some(poll) = report
+        .long_polls
+        .iter()
+        .find(|poll| poll.longest.length_ns > SLEEP + 40_000_000 * slowdown())
+    {
         let longest = ms(poll.longest.length_ns);
         complaints.push(format!("the stop is in a poll of {longest}"));
     }

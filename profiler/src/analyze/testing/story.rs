@@ -103,9 +103,7 @@ impl Story {
         base.header.min_block = Nanos(min_block);
         base.header.panics_counted = true;
         base.header.calls_measured = true;
-        base.header.sampling = Some(Sampling {
-            period: Nanos(10),
-        });
+        base.header.sampling = Some(Sampling { period: Nanos(10) });
         base.tables.processes.push(process(2));
         for (line, (state, role)) in (1..).zip(ROLES) {
             for of in 0..2 {

@@ -237,7 +237,10 @@ pub(super) const USER: Table = &[
             "PyThreadState_Attach",
         ],
     ),
-    (FunctionTags::TOKIO_POOL, &["tokio::runtime::blocking::pool::*pawn*"]),
+    (
+        FunctionTags::TOKIO_POOL,
+        &["tokio::runtime::blocking::pool::*pawn*"],
+    ),
     (
         FunctionTags::TOKIO_INJECT,
         &[

@@ -6,7 +6,8 @@ use crate::collect::panic_probes;
 use crate::collect::polls::{Doing, Observation, PollKeys};
 use crate::collect::traced_process::TracedProcess;
 use crate::decode::{
-    Event, PollClock, SampleSeen, StackPolicy, StackSeen, ThreadEnd, ThreadKey, ThreadName, WaitSeen,
+    Event, PollClock, SampleSeen, StackPolicy, StackSeen, ThreadEnd, ThreadKey, ThreadName,
+    WaitSeen,
 };
 use crate::recording::{StackId, ThreadId};
 use crate::runtime::tokio::TlsState;

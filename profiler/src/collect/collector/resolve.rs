@@ -257,7 +257,14 @@ impl Collector {
         };
         let stack = self.stack(*thread, wait.stack);
         let doing = Doing::Waited { blocked, runqueue };
-        self.observe(*thread, stack, (wait.since, end), doing, clock, wait.task_id);
+        self.observe(
+            *thread,
+            stack,
+            (wait.since, end),
+            doing,
+            clock,
+            wait.task_id,
+        );
     }
 
     /// By what the waits of an interval were classified. `parks_known` is the kernel side's count.

@@ -140,7 +140,10 @@ fn short_waits(report: &Report) -> (Nanos, Nanos) {
 /// `The process was stopped from outside for 2.00 s, by a debugger.`
 fn stopped(report: &Report, held: &Stopped) -> String {
     let process = process_name(report, held.pid);
-    let process = process.map_or_else(|| "The process".to_owned(), |name| sanitize(&name).into_owned());
+    let process = process.map_or_else(
+        || "The process".to_owned(),
+        |name| sanitize(&name).into_owned(),
+    );
     let by = match held.by {
         StoppedBy::Signal => "a signal (SIGSTOP or its like)",
         StoppedBy::Debugger => "a debugger or tracer",

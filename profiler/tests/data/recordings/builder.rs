@@ -1,10 +1,9 @@
 //! A small language for recordings.
 
 use holdup::recording::{
-    HIST_BUCKETS, Header, Holder, Host, Interval, Losses, Object, ObjectId, ObjectKind,
-    OpenWait, Poll, PollEvidence, Process, ProcessId, Recording, SampleSum, Sampling, Stack, StackId,
-    Tables, ThreadId, ThreadTimes, TokioFacts, Tool, Wait, WaitObject, WaitSum, Waker, WakerId,
-    bucket_of,
+    HIST_BUCKETS, Header, Holder, Host, Interval, Losses, Object, ObjectId, ObjectKind, OpenWait,
+    Poll, PollEvidence, Process, ProcessId, Recording, SampleSum, Sampling, Stack, StackId, Tables,
+    ThreadId, ThreadTimes, TokioFacts, Tool, Wait, WaitObject, WaitSum, Waker, WakerId, bucket_of,
 };
 use holdup::runtime::tokio::Certainty;
 use holdup::runtime::{Classification, Flavor, Role, RuleName, State};
