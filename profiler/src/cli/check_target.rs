@@ -10,7 +10,7 @@ use crate::report::check::{CheckArea, CheckState, CheckedTarget, Requirement};
 use crate::runtime::tokio::{ContextsOfProcess, LoadedTokio, TokioImage};
 use crate::symbolize::separate_debug_file;
 use crate::units::{Addr, Pid};
-use crate::unwind::UnwindTable;
+use crate::unwind::{Effort, UnwindTable};
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
@@ -227,7 +227,7 @@ fn walks(copy: &PrivateCopy, file: &File) -> Result<(), String> {
         let read = file.as_ref().map(|file| file.read_exact_at(into, offset));
         read.is_some_and(|read| read.is_ok())
     };
-    match UnwindTable::from_elf_and_file(copy.bytes(), &read) {
+    match UnwindTable::from_elf_and_file(copy.bytes(), &read, &Effort::default()) {
         Ok(table) if table.entries == 0 && table.synthesized.is_empty() => {
             Err("no .eh_frame".into())
         }

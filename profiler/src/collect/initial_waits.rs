@@ -14,7 +14,12 @@ use crate::runtime::StoppedBy;
 use crate::runtime::tokio::ThreadContext;
 use crate::units::{Addr, Pid};
 use crate::unwind::{Regs, RemoteMemory, Truncation, walk, walk_outcome};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+/// How long all walks may take together: a target may serve each page of its threads' stacks as
+/// slowly as it likes. Until the half is over, no process has more than its share of it.
+const LIMIT: Duration = Duration::from_millis(700);
 
 /// The stacks of threads that waited at the beginning.
 #[derive(Debug, Default)]
@@ -56,51 +61,76 @@ impl InitialWaits {
         &self.outcomes
     }
 
-    /// Walks the stacks of all threads in `snapshots` that have not moved since. Naming them
-    /// takes longer, and can wait.
+    /// Walks the stacks of all threads in `snapshots` that have not moved since, for [`LIMIT`] at
+    /// most. Naming them takes longer, and can wait.
     pub(super) fn walk(
         snapshots: Vec<Snapshot>,
         programs: &Programs,
         processes: &ProcessList,
     ) -> InitialWaits {
         let mut initial = InitialWaits::default();
-        let mut memories: HashMap<Pid, RemoteMemory> = HashMap::new();
+        let mut memories: HashMap<Pid, (RemoteMemory, Duration)> = HashMap::new();
+        let (begun, mut later) = (Instant::now(), Vec::new());
+        let pids: HashSet<Pid> = snapshots.iter().map(|one| one.thread.pid).collect();
+        let share = LIMIT / 2 / u32::try_from(pids.len()).unwrap_or(u32::MAX).max(1);
         for snapshot in snapshots {
             let thread = snapshot.thread;
             initial.switches.insert(thread, snapshot.switches);
-            let Activity::Waiting {
-                regs: Some(regs),
-                fs,
-                syscall,
-                stopped,
-            } = snapshot.activity
-            else {
+            let new = || (RemoteMemory::new(thread.pid), Duration::ZERO);
+            let (memory, spent) = memories.entry(thread.pid).or_insert_with(new);
+            if *spent > share {
+                later.push(snapshot);
                 continue;
-            };
-            let id = processes.thread(thread);
-            let Some((id, process)) = id.and_then(|id| Some((id, processes.get(id.process)?)))
-            else {
-                continue;
-            };
-            let memory = memories
-                .entry(thread.pid)
-                .or_insert_with(|| RemoteMemory::new(thread.pid));
-            let (addresses, truncated) = walk_remote(regs, programs, process, memory);
-            let context = read_context(&process.contexts, fs, memory);
-            // A thread that has switched since may have changed the memory while we read it.
-            if !programs.has_switched(thread.tid) {
-                initial.outcomes.push(truncated);
-                initial.walked.push(Walked {
-                    thread: id,
-                    addresses,
-                    truncated,
-                    syscall,
-                    stopped,
-                    context,
-                });
+            }
+            let before = Instant::now();
+            initial.walk_one(&snapshot, programs, processes, memory);
+            *spent += before.elapsed();
+        }
+        for snapshot in later {
+            if begun.elapsed() > LIMIT {
+                initial.outcomes.push(Some(Truncation::Unreadable));
+            } else if let Some((memory, _)) = memories.get_mut(&snapshot.thread.pid) {
+                initial.walk_one(&snapshot, programs, processes, memory);
             }
         }
         initial
+    }
+
+    fn walk_one(
+        &mut self,
+        snapshot: &Snapshot,
+        programs: &Programs,
+        processes: &ProcessList,
+        memory: &mut RemoteMemory,
+    ) {
+        let thread = snapshot.thread;
+        let Activity::Waiting {
+            regs: Some(regs),
+            fs,
+            syscall,
+            stopped,
+        } = snapshot.activity
+        else {
+            return;
+        };
+        let id = processes.thread(thread);
+        let Some((id, process)) = id.and_then(|id| Some((id, processes.get(id.process)?))) else {
+            return;
+        };
+        let (addresses, truncated) = walk_remote(regs, programs, process, memory);
+        let context = read_context(&process.contexts, fs, memory);
+        // A thread that has switched since may have changed the memory while we read it.
+        if !programs.has_switched(thread.tid) {
+            self.outcomes.push(truncated);
+            self.walked.push(Walked {
+                thread: id,
+                addresses,
+                truncated,
+                syscall,
+                stopped,
+                context,
+            });
+        }
     }
 
     /// Names, classifies and keeps what was walked.

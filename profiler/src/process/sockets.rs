@@ -212,6 +212,16 @@ fn parse_peer(answer: &[u8]) -> io::Result<Option<u64>> {
     Ok(None)
 }
 
+/// Reads `data` as every text, and as an answer.
+pub(super) fn read_every(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let inodes = parse_inet(&text).into_iter().map(|socket| socket.inode);
+    for inode in inodes.chain([1]) {
+        let _ = unix_path(&text, inode);
+    }
+    let _ = parse_peer(data);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
 //! Unwinding without frame pointers: `.eh_frame` to rows, rows to the kernel's tables.
 
+mod effort;
 mod reference;
 mod remote;
 mod rule;
@@ -9,8 +10,9 @@ mod truncation;
 mod uncovered;
 mod walker;
 
+pub use effort::Effort;
 pub use reference::{Reference, Sections};
-pub use remote::{MAX_IMAGE, RemoteMemory};
+pub use remote::RemoteMemory;
 pub use table::{Image, UnwindTable, build_all};
 pub use truncation::Truncation;
 pub use uncovered::ReadAt;

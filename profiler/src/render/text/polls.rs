@@ -54,17 +54,14 @@ fn one(page: &mut Page<'_>, number: usize, site: &LongPollSite) -> io::Result<()
     if let Some(process) = process_name(page.report, site.pid) {
         page.detail("process", &sanitize(&process))?;
     }
-    let all = [times.blocked_ns, times.runqueue_ns, times.running_ns];
-    let text = format!(
-        "{}: {}",
-        counted(times.polls, "poll", "polls"),
-        parts(all, times.total_ns)
-    );
-    page.labelled((DIM, "      polls"), DETAILS, &text)?;
     if times.polls > 1 {
-        let text = longest(&site.longest);
-        page.labelled((DIM, "      longest"), DETAILS, &text)?;
+        let all = [times.blocked_ns, times.runqueue_ns, times.running_ns];
+        let polls = counted(times.polls, "poll", "polls");
+        let text = format!("{polls}: {}", parts(all, times.total_ns));
+        page.labelled((DIM, "      polls"), DETAILS, &text)?;
     }
+    let text = longest(&site.longest);
+    page.labelled((DIM, "      longest"), DETAILS, &text)?;
     if site.evidence.contains(&PollEvidence::Stack) {
         let text = "stacks, as the worker's tick is not known: a poll that waits twice counts as \
                     two, and short polls of one function, one right after the other, as one";

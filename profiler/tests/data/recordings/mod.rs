@@ -6,6 +6,7 @@ mod doubtful;
 mod harm;
 mod identity;
 mod intervals;
+mod polls;
 mod services;
 mod several;
 
@@ -17,6 +18,7 @@ pub use identity::{
 };
 pub use intervals::{beside_hog, in_intervals};
 pub use services::{busy, crowded, current_thread, healthy, hung, starved, throttled};
+pub use polls::{in_pieces, stopped};
 pub use several::several;
 
 use holdup::recording::Recording;
@@ -49,6 +51,8 @@ pub fn all() -> Vec<(&'static str, Recording)> {
         ("context_missing", context_missing()),
         ("too_old", too_old()),
         ("no_worker", no_worker()),
+        ("in_pieces", in_pieces()),
+        ("stopped", stopped()),
         ("empty", empty()),
     ]
 }
