@@ -12,7 +12,7 @@ use crate::decode::{Activity, Snapshot, StackKind, Syscall, ThreadKey, read_cont
 use crate::recording::{StackId, ThreadId};
 use crate::runtime::tokio::ThreadContext;
 use crate::units::{Addr, Pid};
-use crate::unwind::{Regs, RemoteMemory, Truncation, walk, walk_outcome};
+use crate::unwind::{Regs, RemoteMemory, Truncation, walk_counted, walk_outcome};
 use std::collections::HashMap;
 
 /// The stacks of threads that waited at the beginning.
@@ -33,6 +33,7 @@ struct Walked {
     thread: ThreadId,
     addresses: Vec<Addr>,
     truncated: Option<Truncation>,
+    pointer_steps: u32,
     syscall: Option<Syscall>,
     context: ThreadContext,
 }
@@ -82,7 +83,8 @@ impl InitialWaits {
             let memory = memories
                 .entry(thread.pid)
                 .or_insert_with(|| RemoteMemory::new(thread.pid));
-            let (addresses, truncated) = walk_remote(regs, programs, process, memory);
+            let (addresses, truncated, pointer_steps) =
+                walk_remote(regs, programs, process, memory);
             let context = read_context(&process.contexts, fs, memory);
             // A thread that has switched since may have changed the memory while we read it.
             if !programs.has_switched(thread.tid) {
@@ -91,6 +93,7 @@ impl InitialWaits {
                     thread: id,
                     addresses,
                     truncated,
+                    pointer_steps,
                     syscall,
                     context,
                 });
@@ -104,17 +107,23 @@ impl InitialWaits {
         &mut self,
         stacks: &mut StackTable,
         frames: &mut Frames,
-        processes: &ProcessList,
+        processes: &mut ProcessList,
         maps: &Maps,
         modules: &Modules,
     ) {
         for walked in std::mem::take(&mut self.walked) {
-            let Some(process) = processes.get(walked.thread.process) else {
+            let Some(process) = processes.get_mut(walked.thread.process) else {
                 continue;
             };
+            if walked.pointer_steps > 0 {
+                process.name_made_code(&walked.addresses);
+            }
+            let process = &*process;
             let code = CodeOf {
                 map: maps.get(process.table_version),
                 modules,
+                process: process.id,
+                made: Some(&process.made),
                 memory: None,
             };
             let new = NewStack {
@@ -122,6 +131,7 @@ impl InitialWaits {
                 user: &walked.addresses,
                 kernel: &[],
                 truncated: walked.truncated,
+                pointer_steps: walked.pointer_steps,
                 syscall: walked.syscall,
                 tls_state: walked.context.state,
                 runtime: walked.context.runtime,
@@ -138,9 +148,10 @@ fn walk_remote(
     programs: &Programs,
     process: &TracedProcess,
     memory: &mut RemoteMemory,
-) -> (Vec<Addr>, Option<Truncation>) {
+) -> (Vec<Addr>, Option<Truncation>, u32) {
     let tables = programs.tables_ref();
     let mut addresses = Vec::new();
-    let outcome = walk(regs, |pc| process.rule(&tables, pc), memory, &mut addresses);
-    (addresses, walk_outcome(outcome))
+    let rule = |pc| process.rule(&tables, pc);
+    let (outcome, pointer_steps) = walk_counted(regs, rule, memory, &mut addresses);
+    (addresses, walk_outcome(outcome), pointer_steps)
 }

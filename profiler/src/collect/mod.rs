@@ -7,7 +7,7 @@
 //!   [`modules`] keeps the files behind their code and the kernel side's tables of them,
 //!   [`address_map`] says which of it is where, [`maps`] remembers what was mapped when,
 //!   [`panic_probes`] finds where panics begin.
-//! - Stacks: [`frames`] names addresses, [`tail_calls`] finds functions that left the stack,
+//! - Stacks: [`frames`] names addresses, [`made_code`] those of code made at run time, [`tail_calls`] finds functions that left the stack,
 //!   [`stack_table`] and [`program`] keep the stacks and what they were classified to be,
 //!   [`initial_waits`] gives one to the threads that waited before we came, [`pending`] to those
 //!   that waited in code not known yet, and [`shadow`] walks some a second time.
@@ -28,6 +28,7 @@ mod initial_waits;
 mod interval_buffer;
 mod ledger;
 mod lost;
+mod made_code;
 mod maps;
 mod modules;
 mod next_interval;

@@ -34,6 +34,8 @@ pub enum Server {
     Files(Device),
     /// Whoever serves a process's memory.
     Memory(Pid),
+    /// Whoever serves the names of files as a process sees them.
+    Names(Pid),
 }
 
 #[derive(Debug, Default)]

@@ -1,5 +1,7 @@
 //! Unwinding without frame pointers: `.eh_frame` to rows, rows to the kernel's tables.
 
+mod called;
+mod prologues;
 mod reference;
 mod remote;
 mod rule;
@@ -14,4 +16,4 @@ pub use remote::{MAX_IMAGE, RemoteMemory};
 pub use table::{Image, UnwindTable, build_all};
 pub use truncation::Truncation;
 pub use uncovered::ReadAt;
-pub use walker::{LEFT_OUT, Mapped, Regs, Tables, unroll, walk, walk_outcome};
+pub use walker::{LEFT_OUT, Mapped, Regs, Tables, unroll, walk, walk_counted, walk_outcome};

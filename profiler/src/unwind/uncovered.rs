@@ -1,10 +1,12 @@
 //! The functions of an image that no frame description entry covers, and rows for those whose code
-//! says enough; see [`super::synthesis`].
+//! says enough; see [`super::synthesis`]. They are found by their symbols, and where there are none by
+//! who calls them.
 
-use super::synthesis;
+use super::called::called;
+use super::synthesis::{self, Bounds, Proof};
 use crate::process::module::Elf;
 use crate::units::Svma;
-use profiler_common::row;
+use profiler_common::row::{self, Rule};
 use std::collections::HashSet;
 use std::ops::Range;
 
@@ -32,8 +34,21 @@ pub(super) fn synthesize(
     base: Svma,
     executable: &[Range<u64>],
     covered: &[(u32, u32)],
+    gaps: &[Range<u32>],
 ) -> Synthesized {
     let mut candidates = candidates(elf, base, executable, covered);
+    // A stripped program still says where it is entered.
+    if !elf.functions().any(|function| function.name().is_some()) {
+        let entries = candidates.drain(..).map(|entry| entry.range.start);
+        let entries = entries.collect();
+        let called = called(elf, file, base, covered, gaps, entries).into_iter();
+        candidates.extend(called.map(|range| Candidate {
+            range,
+            entries: Vec::new(),
+            code: Vec::new(),
+            bounds: Bounds::Guessed,
+        }));
+    }
     let mut left = MAX_CODE;
     candidates.retain_mut(|function| {
         let len = function.range.len();
@@ -46,7 +61,9 @@ pub(super) fn synthesize(
         offset.is_some_and(|offset| file(&mut function.code, offset))
     });
     let entered = entered_from_outside(&candidates);
-    let mut made = Synthesized::default();
+    let mut proven = Vec::new();
+    // Where functions are left for another that is none, as the stack shows.
+    let mut no_starts = HashSet::new();
     for function in &candidates {
         let start = function.range.start;
         if entered.contains(&start) {
@@ -57,12 +74,30 @@ pub(super) fn synthesize(
             .iter()
             .map(|entry| (entry - start) as usize)
             .collect();
-        let Some(rules) = synthesis::rules(&function.code, &entries) else {
+        match synthesis::rules(&function.code, &entries, function.bounds) {
+            Proof::Rules(rules) => proven.push((function, rules)),
+            Proof::NoStarts(others) => {
+                let others = others.into_iter().map(|at| start.wrapping_add(at));
+                no_starts.extend(others);
+            }
+            Proof::None => {}
+        }
+    }
+    let mut made = Synthesized::default();
+    for (function, rules) in proven {
+        let Range { start, end } = function.range;
+        if no_starts.contains(&start) {
             continue;
+        }
+        // What follows the last instruction that is reached is another function's.
+        let end = match (function.bounds, rules.as_slice()) {
+            (Bounds::Guessed, [.., (at, Rule::GAP)]) => start + at,
+            _ => end,
         };
-        let rows = rules.iter().map(|(at, rule)| row::row(start + at, *rule));
+        let rules = rules.iter().filter(|(at, _)| start + at < end);
+        let rows = rules.map(|(at, rule)| row::row(start + at, *rule));
         made.rows.extend(rows);
-        made.spans.push((start, function.range.end));
+        made.spans.push((start, end));
     }
     made
 }
@@ -75,6 +110,8 @@ struct Candidate {
     entries: Vec<u32>,
     /// Its bytes.
     code: Vec<u8>,
+    /// Whether it is known how far it reaches.
+    bounds: Bounds,
 }
 
 /// Functions by their symbols, sorted, none overlapping another or `covered`.
@@ -133,6 +170,7 @@ fn candidates(
                 range,
                 entries: Vec::new(),
                 code: Vec::new(),
+                bounds: Bounds::Known,
             });
         }
     }

@@ -231,6 +231,7 @@ impl Collector {
             samples_left_out: self.stacks.samples_left_out(),
             unresolved: self.frames.unresolved(),
             functions_by_code: self.modules.functions_by_code(),
+            stacks_by_frame_pointers: self.stacks.by_pointers(),
             rows_full: self.modules.rows_full(),
             modules_left_out: self.modules.left_out(),
             lines_left_out: self.modules.lines_left_out() + self.frames.left_out().lines,

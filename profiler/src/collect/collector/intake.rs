@@ -275,12 +275,18 @@ impl Collector {
         }
         // The last one of this id, as far as its memory is the one that was walked.
         let process = self.processes.by_pid(stack.thread.pid);
-        let Some(process) = process.and_then(|id| self.processes.get(id)) else {
+        let Some(process) = process.and_then(|id| self.processes.get_mut(id)) else {
             return Ok(());
         };
+        if stack.pointer_steps > 0 {
+            process.name_made_code(&stack.user);
+        }
+        let process = &*process;
         let code = CodeOf {
             map: self.maps.get(stack.table_version),
             modules: &self.modules,
+            process: process.id,
+            made: Some(&process.made),
             memory: Some(&process.code),
         };
         let owner = process.owner();

@@ -80,14 +80,20 @@ impl Collector {
         if program == Program::Same {
             self.maps.confirm(version, &map);
         }
-        if program == Program::Same && !shares && *self.maps.get(version) == map {
+        let known = program == Program::Same && !shares && *self.maps.get(version) == map;
+        let framed = self.processes.get_mut(id).filter(|_| known);
+        if framed.is_some_and(|process| process.made_code(&mappings)) {
+            self.replace(id, map, mappings, None)?;
+            return self.publish(id);
+        }
+        if known {
             if let Some(process) = self.processes.get_mut(id) {
                 process.found_nothing_new(&self.modules, &map);
             }
             // The kernel side may have been told that it knows nothing.
             return self.publish(id);
         }
-        self.install(id, map, mappings, program)?;
+        self.replace(id, map, mappings, Some(program))?;
         self.publish(id)
     }
 
@@ -107,6 +113,19 @@ impl Collector {
         mappings: Vec<Mapping>,
         program: Program,
     ) -> Result<()> {
+        self.replace(id, map, mappings, Some(program))
+    }
+
+    /// Gives the kernel side another mapping table of a process. `found` is whether the look found
+    /// another program or the one that was known; none where only code made at run time changed, of
+    /// which there is nothing to learn.
+    fn replace(
+        &mut self,
+        id: ProcessId,
+        map: AddressMap,
+        mappings: Vec<Mapping>,
+        found: Option<Program>,
+    ) -> Result<()> {
         let table = match self.kernel.tables().install(&mappings) {
             Ok(table) => table,
             Err(error) => {
@@ -125,7 +144,9 @@ impl Collector {
         let Some(process) = self.processes.get_mut(id) else {
             return Ok(());
         };
-        process.found(&self.modules, &map, program);
+        if let Some(program) = found {
+            process.found(&self.modules, &map, program);
+        }
         process.table_version = self.maps.add(map, &current);
         process.mappings = mappings;
         let old = process.table.replace(table);
