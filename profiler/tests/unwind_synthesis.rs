@@ -314,9 +314,13 @@ fn functions_without_any_sign_are_found_by_their_callers() {
     let found = read.synthesized.iter().map(|(start, _)| *start);
     let true_starts = found.filter(|start| starts.contains(start)).count();
     let (mut same, mut wrong) = (0_u64, Vec::new());
+    let at = |rel: u32| Svma(functions.base.0 + u64::from(rel));
     for (start, len) in &functions.ranges {
-        for at in *start..start + len {
-            let svma = Svma(functions.base.0 + u64::from(at));
+        // Hand-written code of which only that it is a function is stated.
+        if (*start..start + len).all(|rel| stated.rule(at(rel)) == rsp(8)) {
+            continue;
+        }
+        for svma in (*start..start + len).map(at) {
             let (read, stated) = (read.rule(svma), stated.rule(svma));
             if read.kind() == kind::RSP && stated.kind() == kind::RSP {
                 if read.cfa_off() == stated.cfa_off() {
@@ -337,5 +341,9 @@ fn functions_without_any_sign_are_found_by_their_callers() {
         println!("{line}");
     }
     assert!(wrong.is_empty(), "{} bytes differ", wrong.len());
-    assert!(true_starts * 2 > functions.ranges.len(), "{true_starts}");
+    assert!(true_starts * 5 > functions.ranges.len(), "{true_starts}");
+    assert!(
+        true_starts * 10 > read.synthesized.len() * 9,
+        "{true_starts}"
+    );
 }

@@ -27,8 +27,12 @@ const CHUNK: u32 = 1 << 20;
 const CALL: u8 = 0xe8;
 const JMP: u8 = 0xe9;
 const LEA: u8 = 0x8d;
-/// Bytes of an address.
-const WORD: usize = 8;
+/// Of the loader's own table (`elf.h`): where relocations are, and their length.
+const DT_RELA: u64 = 7;
+const DT_RELASZ: u64 = 8;
+/// Bytes of that table, and of relocations, that are read.
+const MAX_DYNAMIC: u64 = 64 << 10;
+const MAX_RELOCATIONS: u64 = 16 << 20;
 /// Bytes of the displacement.
 const DISPLACEMENT: u32 = 4;
 
@@ -56,46 +60,66 @@ struct Search<'a, 'data> {
     gaps: Stretches<'a>,
 }
 
-/// Finds the functions in `gaps`: where each begins, and up to where it may reach. `covered` are the
-/// functions that are known, sorted, and `entries` where others are known to begin; all is relative to
-/// `base`.
-pub(super) fn called(
-    elf: &Elf<'_>,
-    file: &ReadAt<'_>,
-    base: Svma,
-    covered: &[(u32, u32)],
-    gaps: &[Range<u32>],
-    mut entries: BTreeSet<u32>,
-) -> Vec<Range<u32>> {
-    let sum = |lens: &mut dyn Iterator<Item = u32>| lens.map(u64::from).sum::<u64>();
-    let uncovered = sum(&mut gaps.iter().map(|gap| gap.end - gap.start));
-    let known = sum(&mut covered
-        .iter()
-        .map(|(start, end)| end.saturating_sub(*start)));
-    if gaps.is_empty() || uncovered > MAX_UNCOVERED || known > MAX_COVERED {
-        return Vec::new();
-    }
-    let search = Search {
-        elf,
-        file,
-        base,
-        gaps: Stretches(gaps),
-    };
-    entries.extend(search.from_known(covered));
-    entries.extend(search.from_pointers());
-    let entries = search.follow(entries);
-    let mut found = Vec::with_capacity(entries.len());
-    for (entry, next) in entries
-        .iter()
-        .zip(entries.iter().skip(1).map(Some).chain([None]))
-    {
-        let Some(gap) = search.gaps.of(*entry) else {
-            continue;
+/// The functions in stretches of code that nothing covers.
+pub(super) struct Called<'a, 'data> {
+    search: Search<'a, 'data>,
+    entries: BTreeSet<u32>,
+}
+
+impl<'a, 'data> Called<'a, 'data> {
+    /// Finds those in `gaps`. `covered` are the functions that are known, sorted, and `entries` where
+    /// others are known to begin; all is relative to `base`.
+    pub(super) fn find(
+        elf: &'a Elf<'data>,
+        file: &'a ReadAt<'a>,
+        base: Svma,
+        covered: &[(u32, u32)],
+        gaps: &'a [Range<u32>],
+        entries: BTreeSet<u32>,
+    ) -> Called<'a, 'data> {
+        let sum = |lens: &mut dyn Iterator<Item = u32>| lens.map(u64::from).sum::<u64>();
+        let uncovered = sum(&mut gaps.iter().map(|gap| gap.end - gap.start));
+        let known = sum(&mut covered
+            .iter()
+            .map(|(start, end)| end.saturating_sub(*start)));
+        let search = Search {
+            elf,
+            file,
+            base,
+            gaps: Stretches(gaps),
         };
-        let end = next.map_or(gap.end, |next| gap.end.min(*next));
-        found.push(*entry..end);
+        let mut called = Called {
+            search,
+            entries: BTreeSet::new(),
+        };
+        if uncovered <= MAX_UNCOVERED && known <= MAX_COVERED && !gaps.is_empty() {
+            let search = &called.search;
+            let named = search.from_known(covered).into_iter();
+            let entries = named.chain(search.from_pointers()).chain(entries);
+            let entries: Vec<u32> = entries.collect();
+            called.add(entries);
+        }
+        called
     }
-    found
+
+    /// Takes in where more begin. Whether that was new.
+    pub(super) fn add(&mut self, starts: Vec<u32>) -> bool {
+        let before = self.entries.len();
+        let gaps = &self.search.gaps;
+        let within = starts.into_iter().filter(|start| gaps.of(*start).is_some());
+        let new: Vec<u32> = within.filter(|start| self.entries.insert(*start)).collect();
+        self.search.follow(&mut self.entries, new);
+        self.entries.len() > before
+    }
+
+    /// From where each begins to where it may reach.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = Range<u32>> {
+        let nexts = self.entries.iter().skip(1).map(Some).chain([None]);
+        self.entries.iter().zip(nexts).filter_map(|(entry, next)| {
+            let gap = self.search.gaps.of(*entry)?;
+            Some(*entry..next.map_or(gap.end, |next| gap.end.min(*next)))
+        })
+    }
 }
 
 impl Search<'_, '_> {
@@ -143,29 +167,42 @@ impl Search<'_, '_> {
         entries
     }
 
-    /// Entries to which pointers lead that the linker has made: where functions are called by the global
+    /// Entries to which pointers lead that the loader moves: where functions are called by the global
     /// offset table, nothing else names them.
     fn from_pointers(&self) -> BTreeSet<u32> {
-        let relocations = self.elf.section(".rela.dyn");
-        let entries = relocations.map_or(&[][..], |section| section.bytes);
-        let (entries, _) = entries.as_chunks::<{ 3 * WORD }>();
+        let mut entries = BTreeSet::new();
+        let Some((at, len)) = self.relocations() else {
+            return entries;
+        };
+        let mut table = vec![0; len];
+        let offset = self.elf.file_offset(at);
+        if !offset.is_some_and(|offset| (self.file)(&mut table, offset)) {
+            return entries;
+        }
         // Where, what (its kind in the lower half), and the address (`Elf64_Rela`).
-        let made = entries.iter().filter_map(|entry| {
-            let [_, kind, addend] = words(entry)?;
-            (kind as u32 == object::elf::R_X86_64_RELATIVE.0).then_some(addend)
-        });
-        // A program that is not moved has no relocations.
-        let tables = [".got", ".got.plt"].map(|name| self.elf.section(name));
-        let slots = tables.iter().flatten().flat_map(|table| {
-            let (slots, _) = table.bytes.as_chunks::<WORD>();
-            slots.iter().map(|slot| u64::from_le_bytes(*slot))
-        });
-        let relative = |address: u64| address.checked_sub(self.base.0);
-        let entries = made.chain(slots).filter_map(relative);
+        for [_, kind, addend] in words::<3>(&table) {
+            let relative = kind as u32 == object::elf::R_X86_64_RELATIVE.0;
+            let entry = addend.checked_sub(self.base.0).filter(|_| relative);
+            if let Some(entry) = entry.and_then(|entry| self.gaps.any(entry))
+                && entries.len() < MAX_ENTRIES
+            {
+                entries.insert(entry);
+            }
+        }
         entries
-            .filter_map(|entry| self.gaps.any(entry))
-            .take(MAX_ENTRIES)
-            .collect()
+    }
+
+    /// Where the loader's relocations are, and their length in bytes.
+    fn relocations(&self) -> Option<(Svma, usize)> {
+        let (at, len) = self.elf.dynamic()?;
+        let mut table = vec![0; usize::try_from(len.min(MAX_DYNAMIC)).ok()?];
+        if !(self.file)(&mut table, self.elf.file_offset(at)?) {
+            return None;
+        }
+        let entries: Vec<[u64; 2]> = words(&table).collect();
+        let value = |tag: u64| entries.iter().find(|[of, _]| *of == tag).map(|[_, v]| *v);
+        let len = value(DT_RELASZ)?.min(MAX_RELOCATIONS);
+        Some((Svma(value(DT_RELA)?), usize::try_from(len).ok()?))
     }
 
     /// Where in a stretch of known code something may be that leads to a gap, and where to.
@@ -205,9 +242,8 @@ impl Search<'_, '_> {
         found
     }
 
-    /// Entries that these call in turn.
-    fn follow(&self, mut entries: BTreeSet<u32>) -> BTreeSet<u32> {
-        let mut todo: Vec<u32> = entries.iter().copied().collect();
+    /// Adds the entries that `todo`, which are among them, call in turn.
+    fn follow(&self, entries: &mut BTreeSet<u32>, mut todo: Vec<u32>) {
         while let Some(entry) = todo.pop() {
             let Some(gap) = self.gaps.of(entry) else {
                 continue;
@@ -224,16 +260,15 @@ impl Search<'_, '_> {
                 }
             }
         }
-        entries
     }
 }
 
-fn words(entry: &[u8; 3 * WORD]) -> Option<[u64; 3]> {
-    let (words, _) = entry.as_chunks::<WORD>();
-    let [first, second, third] = words else {
-        return None;
-    };
-    Some([first, second, third].map(|word| u64::from_le_bytes(*word)))
+/// Rows of so many words.
+fn words<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u64; N]> {
+    let (words, _) = bytes.as_chunks::<8>();
+    let words = words.iter().map(|word| u64::from_le_bytes(*word));
+    let words: Vec<u64> = words.collect();
+    words.as_chunks::<N>().0.to_vec().into_iter()
 }
 
 /// What the code that can be reached from its first byte calls or takes the address of.

@@ -156,14 +156,14 @@ impl State {
 /// proven.
 #[must_use]
 pub fn states(code: &[u8], entries: &[usize]) -> Option<Vec<(u32, State)>> {
-    states_within(code, entries, Bounds::Known, &mut Vec::new())
+    states_within(code, entries, Bounds::Known, &mut Exits::default())
 }
 
 fn states_within(
     code: &[u8],
     entries: &[usize],
     bounds: Bounds,
-    no_starts: &mut Vec<u32>,
+    exits: &mut Exits,
 ) -> Option<Vec<(u32, State)>> {
     if code.len() > MAX_FUNCTION {
         return None;
@@ -175,7 +175,7 @@ fn states_within(
         todo: Vec::new(),
         jumps: None,
         bounds,
-        no_starts,
+        exits,
         probes: Vec::new(),
     };
     follow.reach(0, ENTRY)?;
@@ -224,12 +224,30 @@ pub(super) enum Proof {
     None,
 }
 
-/// What can be proven of a function; `entries` are offsets at which it is called as well.
-pub(super) fn rules(code: &[u8], entries: &[usize], bounds: Bounds) -> Proof {
-    let mut no_starts = Vec::new();
-    match proven(code, entries, bounds, &mut no_starts) {
-        _ if !no_starts.is_empty() => Proof::NoStarts(no_starts),
-        Some(rules) => Proof::Rules(rules),
+/// Where a function is left by jumps, as offsets from its start, which wrap around.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Exits {
+    /// In the middle of its frame: no function begins there.
+    no_starts: Vec<u32>,
+    /// With nothing of its own on the stack: another function begins there.
+    starts: Vec<u32>,
+}
+
+/// What can be proven of a function; `entries` are offsets at which it is called as well. Adds to
+/// `starts` where others begin, as offsets from its start, if its own bounds are guesses.
+pub(super) fn rules(
+    code: &[u8],
+    entries: &[usize],
+    bounds: Bounds,
+    starts: &mut Vec<u32>,
+) -> Proof {
+    let mut exits = Exits::default();
+    match proven(code, entries, bounds, &mut exits) {
+        _ if !exits.no_starts.is_empty() => Proof::NoStarts(exits.no_starts),
+        Some(rules) => {
+            starts.append(&mut exits.starts);
+            Proof::Rules(rules)
+        }
         None => Proof::None,
     }
 }
@@ -241,13 +259,13 @@ fn proven(
     code: &[u8],
     entries: &[usize],
     bounds: Bounds,
-    no_starts: &mut Vec<u32>,
+    exits: &mut Exits,
 ) -> Option<Vec<(u32, Rule)>> {
     if code.starts_with(&SIGNAL_TRAMPOLINE) {
         let end = SIGNAL_TRAMPOLINE.len() as u32;
         return Some(vec![(0, Rule::SIG), (end, Rule::GAP)]);
     }
-    let states = states_within(code, entries, bounds, no_starts)?;
+    let states = states_within(code, entries, bounds, exits)?;
     let mut rules: Vec<(u32, Rule)> = Vec::new();
     let mut end = 0;
     let mut push = |at: u32, rule: Rule| {
@@ -306,8 +324,7 @@ struct Follow<'code> {
     /// What is known at all jumps through a register or memory that are no tail calls.
     jumps: Option<State>,
     bounds: Bounds,
-    /// Offsets outside to which it jumps in the middle of its frame.
-    no_starts: &'code mut Vec<u32>,
+    exits: &'code mut Exits,
     /// Loops that probe the stack.
     probes: Vec<Range<usize>>,
 }
@@ -462,8 +479,13 @@ impl Follow<'_> {
             return self.reach(target, state);
         }
         let leaves = state.depth == Some(8) && state.rbp_kept || state.outermost;
-        if self.bounds == Bounds::Guessed && !leaves {
-            self.no_starts.push(instruction.near_branch_target() as u32);
+        if self.bounds == Bounds::Guessed {
+            let exits = if leaves {
+                &mut self.exits.starts
+            } else {
+                &mut self.exits.no_starts
+            };
+            exits.push(instruction.near_branch_target() as u32);
         }
         Some(())
     }
