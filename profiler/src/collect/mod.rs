@@ -16,7 +16,7 @@
 //! - An interval: [`interval_buffer`] has what came in of it ([`sums`], [`wait_buffer`],
 //!   [`wakers`], [`samples`], [`calls`]), [`ledger`] where the time of each thread went, and
 //!   [`next_interval`] what came in of the next one already.
-//! - [`open_waits`] and [`futex`] say what threads wait for at the end, [`lost`] what is missing.
+//! - [`open_waits`], [`futex`] and [`path_argument`] say what threads wait for at the end, [`lost`] what is missing.
 
 mod address_map;
 mod bounds;
@@ -38,6 +38,7 @@ mod object_shares;
 mod objects;
 mod open_waits;
 mod panic_probes;
+mod path_argument;
 mod pending;
 mod processes;
 mod program;
