@@ -77,7 +77,10 @@ impl PoolThreads {
     /// Learns from the stack of a thread that waits. True if that was news.
     pub fn learn(&mut self, seen: &Observation<'_>) -> bool {
         if seen.truncated
-            || matches!(seen.tls_state, TlsState::Unknown | TlsState::Foreign)
+            || matches!(
+                seen.tls_state,
+                TlsState::Unknown | TlsState::Foreign | TlsState::Inconsistent
+            )
         {
             return false;
         }
