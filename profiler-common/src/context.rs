@@ -26,12 +26,6 @@ pub mod base {
 
 /// Copies of tokio in one process that are told apart.
 pub const PLACES: usize = 4;
-/// Entries of glibc's vector that every thread has: `DTV_SURPLUS` in its `sysdeps/generic/ldsodefs.h`.
-const ALWAYS_THERE: u32 = 14;
-/// An entry of glibc's vector whose block the thread has not touched (`TLS_DTV_UNALLOCATED`).
-const UNALLOCATED: u64 = u64::MAX;
-/// More modules with thread-local memory than a process has.
-const MAX_ENTRIES: u64 = 1 << 20;
 
 /// Words of a context that are read at most, a power of two.
 pub const WORDS: usize = 16;
@@ -262,49 +256,6 @@ impl Found {
         tls_state: tls_state::FOREIGN,
         ..Found::UNKNOWN
     };
-}
-
-/// A thread's block of a module's thread-local memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Block {
-    /// The address of the context in it.
-    At(u64),
-    /// The thread has none, as it has not used any of it.
-    Untouched,
-    /// What leads to it cannot be read.
-    Unreadable,
-}
-
-/// Finds a thread's context, by its FS base.
-#[inline(always)]
-pub fn locate(fs: u64, place: &Place, memory: &impl Memory) -> Block {
-    if place.base == base::BELOW_FS || place.base == base::VARIABLES {
-        return Block::At(fs.wrapping_sub(place.offset));
-    }
-    let Some(vector) = memory.word(fs.wrapping_add(8)) else {
-        return Block::Unreadable;
-    };
-    let glibc = place.base == base::GLIBC_VECTOR;
-    // A thread's first vector is longer than most processes have modules: a read less.
-    if !glibc || place.module > ALWAYS_THERE {
-        let length = if glibc {
-            vector.wrapping_sub(16)
-        } else {
-            vector
-        };
-        match memory.word(length) {
-            Some(length) if length > MAX_ENTRIES => return Block::Unreadable,
-            Some(length) if u64::from(place.module) > length => return Block::Untouched,
-            Some(_) => {}
-            None => return Block::Unreadable,
-        }
-    }
-    let size = if glibc { 16 } else { 8 };
-    match memory.word(vector.wrapping_add(u64::from(place.module) * size)) {
-        None => Block::Unreadable,
-        Some(0 | UNALLOCATED) => Block::Untouched,
-        Some(block) => Block::At(block.wrapping_add(place.offset)),
-    }
 }
 
 /// How much a state says: of several copies of tokio, the one in which the thread has entered a

@@ -238,54 +238,6 @@ fn an_id_without_its_tag_is_a_former_task() {
 }
 
 #[test]
-fn blocks_are_found_by_the_vector_of_either_libc() {
-    const FS: u64 = 0x8000;
-    const VECTOR: u64 = 0x9000;
-    let place = |base, module| Place {
-        base,
-        module,
-        offset: 0x50,
-        ..Place::default()
-    };
-    let at = |place: Place, memory: &[(u64, u64)]| locate(FS, &place, &Known(memory));
-    assert_eq!(
-        at(place(base::BELOW_FS, 0), &[]),
-        Block::At(FS - 0x50),
-        "without any read"
-    );
-    let glibc = place(base::GLIBC_VECTOR, 2);
-    let vector = (FS + 8, VECTOR);
-    let found = Block::At(0x7050);
-    assert_eq!(at(glibc, &[vector, (VECTOR + 32, 0x7000)]), found);
-    for empty in [0, u64::MAX] {
-        let memory = [vector, (VECTOR + 32, empty)];
-        assert_eq!(at(glibc, &memory), Block::Untouched);
-    }
-    assert_eq!(at(glibc, &[vector]), Block::Unreadable);
-    assert_eq!(at(glibc, &[]), Block::Unreadable);
-    // A vector that was not grown yet says how long it is.
-    let late = place(base::GLIBC_VECTOR, 20);
-    let entry = (VECTOR + 320, 0x7000);
-    assert_eq!(
-        at(late, &[vector, (VECTOR - 16, 19), entry]),
-        Block::Untouched
-    );
-    assert_eq!(at(late, &[vector, (VECTOR - 16, 20), entry]), found);
-    assert_eq!(
-        at(late, &[vector, (VECTOR - 16, u64::MAX), entry]),
-        Block::Unreadable
-    );
-    let musl = place(base::MUSL_VECTOR, 3);
-    let entry = (VECTOR + 24, 0x7000);
-    assert_eq!(at(musl, &[vector, (VECTOR, 3), entry]), found);
-    assert_eq!(at(musl, &[vector, (VECTOR, 2), entry]), Block::Untouched);
-    assert_eq!(
-        at(musl, &[vector, (VECTOR, 3), (VECTOR + 24, 0)]),
-        Block::Untouched
-    );
-}
-
-#[test]
 fn of_several_copies_the_one_that_a_thread_has_entered_counts() {
     let found = |tls_state, place| Found {
         tls_state,

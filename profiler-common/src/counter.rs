@@ -58,8 +58,8 @@ counters! {
     NoProgress = "stacks truncated: no progress",
     /// [`crate::row::walk::NO_STACK`].
     NoStack = "stacks truncated: no stack",
-    /// Waits known again as idle parks, without a walk.
-    ParksKnown = "parks known again",
+    /// Waits recognised as idle parks, without a walk.
+    ParksKnown = "parks recognised",
     /// Of those the ones that were walked to check, and were another stack.
     ParksMistaken = "parks mistaken",
     /// Threads whose parks could not be remembered, for want of room; they are walked.
@@ -76,7 +76,7 @@ counters! {
     ProcessTableFull = "process table full",
     /// Stacks copied because the walk came to code that userspace is yet to learn of.
     RawUnmapped = "stacks copied, unmapped",
-    /// Waits of such threads: in no sum and in no thread's books.
+    /// Waits of such threads: in no sum and in no thread's times.
     WaitOfNoThread = "waits of threads not in the table",
     /// Stack records that did not fit into the ring buffer (the stack is sent again later).
     RingFullStack = "ring buffer full (stack)",

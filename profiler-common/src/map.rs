@@ -35,7 +35,7 @@ pub const INDEX_BANKS: usize = 16;
 pub const MAX_OBJECTS: usize = 16_384;
 /// Entries of the aggregate, over all intervals that are not taken out yet.
 pub const AGGREGATES: usize = 49_152;
-/// Those of them that may be for waits for a known object: a thread may wait for ever new ones,
+/// Those of them that may be for waits for a known object: a thread may wait for new ones all the time,
 /// and there must be room for new stacks.
 pub const OBJECT_AGGREGATES: u64 = 32_768;
 /// Bytes of the ring buffer.
@@ -180,7 +180,7 @@ pub struct Thread {
     pub busy: u16,
     /// What tokio's thread-local state said, one of [`crate::context::tls_state`]: likewise.
     pub tls_state: u32,
-    /// The interval of its last event; `at_cut` is its state at the begin of that interval.
+    /// The interval of its last event; `at_cut` is its state at the start of that interval.
     pub cut: u32,
     /// Finished stretches.
     pub times: ThreadTimes,
@@ -214,8 +214,12 @@ pub struct Thread {
     /// Address of the handle of the runtime that it had entered when the wait began, or 0: see
     /// [`crate::context::Found::handle`].
     pub runtime: u64,
+    /// As [`WaitRecord::tick`](crate::record::WaitRecord::tick), of the wait.
+    pub tick: u32,
     /// A whole number of cache lines.
-    pub unused: [u64; 2],
+    pub unused: u32,
+    /// As [`WaitRecord::core`](crate::record::WaitRecord::core), of the wait.
+    pub core: u64,
 }
 
 impl Thread {
@@ -250,7 +254,9 @@ impl Thread {
         call_on_cpu: 0,
         at_cut: ThreadState::NONE,
         runtime: 0,
-        unused: [0; 2],
+        tick: 0,
+        unused: 0,
+        core: 0,
     };
 
     /// Its state as it is now, as [`Thread::at_cut`] keeps it.
@@ -278,6 +284,7 @@ pub unsafe fn copy_state(thread: *const Thread, state: *mut ThreadState) {
         (*state).stack = (*thread).stack;
         (*state).object = (*thread).object;
         (*state).task_id = (*thread).task_id;
+        (*state).tick = (*thread).tick;
         (*state).times = (*thread).times;
     }
 }
@@ -297,8 +304,8 @@ pub const fn thread_place(tid: u32, way: u32) -> u32 {
 pub struct ThreadState {
     /// As [`Thread::phase`].
     pub phase: u32,
-    /// No padding.
-    pub reserved: u32,
+    /// As [`Thread::tick`].
+    pub tick: u32,
     /// As [`Thread::since`].
     pub since: u64,
     /// As [`Thread::wakeup`]; a wakeup later than the cut had not happened at the cut.
@@ -317,7 +324,7 @@ impl ThreadState {
     /// That of a thread that is not there yet.
     pub const NONE: ThreadState = ThreadState {
         phase: PHASE_NEW,
-        reserved: 0,
+        tick: 0,
         since: 0,
         wakeup: 0,
         stack: 0,

@@ -1,4 +1,4 @@
-//! Parks known again: the same walk is not made twice.
+//! Recognising parks: the same unwind is not made twice.
 //!
 //! A worker that has nothing to do parks at the same tls_state again and again, and walking the same
 //! stack each time is most of what recording an innocent service costs. So the kernel side
@@ -38,7 +38,7 @@
 //! A verdict that came from tokio's thread-local state has one input more. Such a park is bound to
 //! the [`tls_state`](crate::context::tls_state) that it had, which is read again each time.
 //!
-//! When userspace changes its mind about any stack it raises the epoch in [`Key::era`], and all that
+//! When userspace changes its mind about any stack it raises the epoch in [`Key::epochs`], and all that
 //! was remembered is void.
 //!
 //! Every [`CHECK_EVERY`]th time the walk is made nevertheless and the hash of those frames compared;
@@ -90,15 +90,15 @@ pub struct Key {
     pub sp: u64,
     /// Number of the system call.
     pub syscall: u64,
-    /// By what the walk went, see [`Key::era`].
-    pub era: u64,
+    /// What the unwind went by, see [`Key::epochs`].
+    pub epochs: u64,
 }
 
 impl Key {
-    /// The table_version of the mapping table, and how often userspace had changed its mind.
+    /// The version of the mapping table, and the park cache's epoch: how often userspace had changed its mind.
     #[inline(always)]
     #[must_use]
-    pub const fn era(table_version: u32, epoch: u32) -> u64 {
+    pub const fn epochs(table_version: u32, epoch: u32) -> u64 {
         table_version as u64 | (epoch as u64) << 32
     }
 }
@@ -171,7 +171,7 @@ impl Trace {
         }
     }
 
-    /// Whether the walk can be known again by what is noted of it.
+    /// Whether the walk can be recognised by what is noted of it.
     #[inline(always)]
     #[must_use]
     pub const fn is_whole(&self) -> bool {
@@ -248,7 +248,7 @@ pub struct Park {
     pub number: u32,
     /// How many frames prove what it is, as [`crate::map::Stack::frames`].
     pub frames: u32,
-    /// How often it was known again (wrapping), for [`CHECK_EVERY`].
+    /// How often it was recognised (wrapping), for [`CHECK_EVERY`].
     pub hits: u32,
     /// Its finished waits, which are in no other sum: those of an interval lie in the place that the
     /// lowest bit of its number names.
@@ -328,7 +328,7 @@ pub struct ParkSet {
     pub tid: u32,
     /// Counts what was remembered: tells which park goes next.
     pub next: u32,
-    /// Index of the park that was known again last: it is looked at first.
+    /// Index of the park that was recognised last: it is looked at first.
     pub last: u32,
     /// The thread's process.
     pub tgid: u32,

@@ -130,6 +130,12 @@ pub mod stack_kind {
     pub const CALL: u32 = 3;
     /// Of a thread that panics; without kernel frames.
     pub const PANIC: u32 = 4;
+    /// Of a thread that a signal stopped (`SIGSTOP` and its like).
+    pub const STOPPED_BY_SIGNAL: u32 = 5;
+    /// Of a thread that a debugger stopped (`ptrace`).
+    pub const STOPPED_BY_DEBUGGER: u32 = 6;
+    /// Of a thread that a freezer stopped: that of its control group, or of the whole system.
+    pub const STOPPED_BY_FREEZER: u32 = 7;
 }
 
 /// A thread that was on a CPU at a tick of the sampling clock; followed by a [`StackRecord`] with
@@ -141,23 +147,24 @@ pub struct SampleRecord {
     /// The record's kind, length and thread; the length includes stack and frames.
     pub header: Header,
     /// CPU time of the thread in the recording so far, in nanoseconds.
-    pub on_cpu: u64,
-    /// Waits of the thread so far.
-    pub waits: u64,
+    pub running: u64,
+    /// Likewise: for how long it wanted a CPU and had none.
+    pub runnable: u64,
+    /// Likewise: for how long it waited.
+    pub blocked: u64,
     /// Id of the task being polled, or 0.
     pub task_id: u64,
-    /// Address of the core of the worker that polls, or 0.
+    /// As [`WaitRecord::core`].
     pub core: u64,
-    /// The core's tick, which changes between turns of the worker's loop, or [`NO_TICK`].
-    pub tick: u64,
+    /// As [`WaitRecord::tick`].
+    pub tick: u32,
+    /// Waits of the thread so far (wrapping).
+    pub waits: u32,
     /// The interval in which it came: see [`crate::map::Thread::cut`].
     pub cut: u32,
     /// No padding.
     pub reserved: u32,
 }
-
-/// [`SampleRecord::tick`] where it is not known.
-pub const NO_TICK: u64 = u64::MAX;
 
 /// One wait of at least `--min-block` whose stack is not known to be an idle park.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,7 +175,7 @@ pub struct WaitRecord {
     pub header: Header,
     /// The switch-out.
     pub start: u64,
-    /// The wakeup, or 0 where nothing tells it.
+    /// The wakeup, or 0 where nothing shows it.
     pub wakeup: u64,
     /// The switch-in.
     pub end: u64,
@@ -188,8 +195,21 @@ pub struct WaitRecord {
     pub waker_comm: [u8; COMM_LEN],
     /// Number of the waker's stack, or 0 where it was not walked: see [`stack_kind::WAKER`].
     pub waker_stack: u64,
+    /// CPU time of the thread in the recording up to the end of the wait, in nanoseconds.
+    pub running: u64,
+    /// Likewise: for how long it wanted a CPU and had none, this wait's part included.
+    pub runnable: u64,
+    /// Likewise: for how long it waited, this wait's part included.
+    pub blocked: u64,
+    /// Address of the core of the worker that polls, or 0.
+    pub core: u64,
     /// The interval in which it came: see [`crate::map::Thread::cut`].
     pub cut: u32,
+    /// The tick of the core of the worker that polls, plus one, or 0 where it is not known. It
+    /// changes between turns of the worker's loop, and wraps around.
+    pub tick: u32,
+    /// Waits of the thread before this one (wrapping).
+    pub waits: u32,
     /// No padding.
     pub reserved: u32,
 }
@@ -258,7 +278,7 @@ pub struct ThreadEndRecord {
     pub header: Header,
     /// When it ended.
     pub time: u64,
-    /// The thread's books up to its end.
+    /// The thread's times up to its end.
     pub times: crate::map::ThreadTimes,
     /// Name of the thread.
     pub comm: [u8; COMM_LEN],
@@ -266,7 +286,7 @@ pub struct ThreadEndRecord {
     pub cut: u32,
     /// No padding.
     pub reserved: u32,
-    /// What the thread was at the begin of that interval.
+    /// What the thread was at the start of that interval.
     pub at_cut: crate::map::ThreadState,
 }
 
@@ -321,6 +341,10 @@ pub struct SnapshotRecord {
     pub task_state: u32,
     /// 1 where the thread was on a CPU: then the registers say nothing.
     pub on_cpu: u32,
+    /// Whether it waits or was stopped: one of [`stack_kind`].
+    pub stack_kind: u32,
+    /// No padding.
+    pub reserved: u32,
     /// Voluntary and involuntary switches so far: a thread that switched since has moved on.
     pub switches: u64,
     /// Name of the thread.
@@ -429,10 +453,10 @@ pub struct RawStackRecord {
 const _: () = assert!(size_of::<RawStackRecord>() == 16 + 48 + 16);
 const _: () = assert!(size_of::<Header>() == 16);
 const _: () = assert!(size_of::<StackRecord>() == 16 + 24 + 48 + 8 + 32 + 16);
-const _: () = assert!(size_of::<WaitRecord>() == 16 + 48 + 8 + 16 + 8 + 8);
-const _: () = assert!(size_of::<SampleRecord>() == 16 + 40 + 8);
+const _: () = assert!(size_of::<WaitRecord>() == 16 + 48 + 8 + 16 + 8 + 32 + 16);
+const _: () = assert!(size_of::<SampleRecord>() == 16 + 40 + 16);
 const _: () = assert!(size_of::<CallRecord>() == 16 + 48 + 8);
 const _: () = assert!(size_of::<PanicRecord>() == 16 + 24 + 8);
 const _: () = assert!(size_of::<ExecRecord>() == 24);
 const _: () = assert!(size_of::<ForkRecord>() == 32);
-const _: () = assert!(size_of::<SnapshotRecord>() == 16 + 48 + 48 + 8 + 8 + 16);
+const _: () = assert!(size_of::<SnapshotRecord>() == 16 + 48 + 48 + 16 + 8 + 16);

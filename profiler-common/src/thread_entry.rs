@@ -117,7 +117,7 @@ mod tests {
         let thread = used();
         let expected = ThreadState {
             phase: thread.phase,
-            reserved: 0,
+            tick: thread.tick,
             since: thread.since,
             wakeup: thread.wakeup,
             stack: thread.stack,

@@ -14,7 +14,7 @@ use profiler_common::map::{
     AggregateKey, PHASE_BLOCKED, PHASE_NEW, PHASE_RUNNABLE, PHASE_RUNNING, POLICY_RECORD,
     POLICY_SUM_ONLY, Thread,
 };
-use profiler_common::record::STACK_BEFORE;
+use profiler_common::record::{STACK_BEFORE, stack_kind};
 
 use crate::counters::count;
 use crate::filter::{self, Task, Watched};
@@ -154,7 +154,7 @@ fn switch_out(
             if (*thread).times.waits & (CLOCK_EVERY - 1) == 0
                 && (*thread).since != (*thread).times.first_seen
             {
-                note_clock_lead(prev, (*thread).since);
+                learn_sched_clock_offset(prev, (*thread).since);
             }
         } else if let Some(arrival) = arrival(prev, (*thread).since, now) {
             arrive(thread, tid, arrival, || delayed(prev, thread, arrival));
@@ -183,11 +183,15 @@ fn switch_out(
         (*thread).wakeup = 0;
         (*thread).stack = 0;
         (*thread).task_id = 0;
+        (*thread).tick = 0;
+        (*thread).core = 0;
         (*thread).run_delay = run_delay(prev);
         (*thread).park = 0;
         core::ptr::write_volatile(&raw mut (*thread).phase, PHASE_BLOCKED);
     }
-    stack::take(ctx.as_ptr(), prev, process, thread, now);
+    // SAFETY: `prev` is the tracepoint's argument.
+    let kind = unsafe { kind_of_wait(prev, state) };
+    stack::take(ctx.as_ptr(), prev, process, thread, now, kind);
     // SAFETY: a live array value.
     unsafe {
         if (*thread).policy == POLICY_RECORD {
@@ -199,9 +203,40 @@ fn switch_out(
     }
 }
 
+/// `__TASK_STOPPED` (`include/linux/sched.h`, as the next two).
+const TASK_STOPPED: u32 = 0x4;
+/// `__TASK_TRACED`.
+const TASK_TRACED: u32 = 0x8;
+/// `TASK_FROZEN`, since Linux 6.1.
+const TASK_FROZEN: u32 = 0x8000;
+/// `JOBCTL_TRAP_FREEZE` (`include/linux/sched/jobctl.h`): the freezer of cgroup v2 lets a thread
+/// sleep as in any other wait.
+const JOBCTL_TRAP_FREEZE: u64 = 1 << 23;
+
+/// Whether a thread that leaves the CPU in `state` waits, or was stopped and by what: one of
+/// [`stack_kind`].
+///
+/// # Safety
+/// As [`filter::tid`].
+#[inline(always)]
+pub(crate) unsafe fn kind_of_wait(task: Task, state: u32) -> u32 {
+    if state & TASK_TRACED != 0 {
+        return stack_kind::STOPPED_BY_DEBUGGER;
+    }
+    if state & TASK_STOPPED != 0 {
+        return stack_kind::STOPPED_BY_SIGNAL;
+    }
+    // SAFETY: a field of the task at an offset from BTF.
+    let jobctl = unsafe { *task.add(config::off_task_jobctl() as usize).cast::<u64>() };
+    if state & TASK_FROZEN != 0 || jobctl & JOBCTL_TRAP_FREEZE != 0 {
+        return stack_kind::STOPPED_BY_FREEZER;
+    }
+    stack_kind::WAIT
+}
+
 /// How far the clock of our times is ahead of the scheduler's (wrapping), one value.
 #[map]
-static CLOCK_LEAD: Array<u64> = Array::with_max_entries(1, 0);
+static SCHED_CLOCK_OFFSET: Array<u64> = Array::with_max_entries(1, 0);
 
 /// By how much, in nanoseconds, a computed arrival may miss the stretch that it lies in: the
 /// scheduler takes its time a little before ours, and longer where the host interrupts us.
@@ -225,7 +260,7 @@ unsafe fn last_arrival(task: Task) -> u64 {
     unsafe { *task.add(offset as usize).cast::<u64>() }
 }
 
-/// One switch-in in so many is learned from, a power of two.
+/// One switch-in in this many is learned from, a power of two.
 const CLOCK_EVERY: u64 = 8;
 
 /// Learns from a switch-in that was seen, at `since`, how the scheduler's clock and ours differ.
@@ -233,8 +268,8 @@ const CLOCK_EVERY: u64 = 8;
 /// # Safety
 /// As [`filter::tid`].
 #[inline(always)]
-unsafe fn note_clock_lead(task: Task, since: u64) {
-    let Some(lead) = CLOCK_LEAD.get_ptr_mut(0) else {
+unsafe fn learn_sched_clock_offset(task: Task, since: u64) {
+    let Some(lead) = SCHED_CLOCK_OFFSET.get_ptr_mut(0) else {
         return;
     };
     // SAFETY: guaranteed by the caller; a live array value, written by all CPUs with equal right.
@@ -263,7 +298,7 @@ unsafe fn note_clock_lead(task: Task, since: u64) {
 unsafe fn arrival(task: Task, since: u64, now: u64) -> Option<u64> {
     // SAFETY: guaranteed by the caller.
     let arrival = unsafe { last_arrival(task) };
-    let lead = *CLOCK_LEAD.get(0)?;
+    let lead = *SCHED_CLOCK_OFFSET.get(0)?;
     if arrival == 0 || lead == 0 {
         return None;
     }
@@ -308,7 +343,7 @@ fn switch_in(ctx: &BtfTracePointContext, next: Task, process: Watched, clock: &m
 #[inline(always)]
 unsafe fn queued(task: Task, since: u64, now: u64) -> Option<u64> {
     let offset = config::off_task_last_queued();
-    let lead = *CLOCK_LEAD.get(0)?;
+    let lead = *SCHED_CLOCK_OFFSET.get(0)?;
     if offset == 0 || lead == 0 {
         return None;
     }

@@ -28,6 +28,8 @@ globals! {
     OFF_TASK_COMM / off_task_comm: u32;
     /// Offset of `task_struct.__state` (`state` before Linux 5.14).
     OFF_TASK_STATE / off_task_state: u32;
+    /// Offset of `task_struct.jobctl`.
+    OFF_TASK_JOBCTL / off_task_jobctl: u32;
     /// Offset of `task_struct.on_cpu`.
     OFF_TASK_ON_CPU / off_task_on_cpu: u32;
     /// Offset of `task_struct.nvcsw`; `nivcsw` follows it.
@@ -52,7 +54,7 @@ globals! {
     HAS_PREV_STATE / has_prev_state: u32;
     /// Waits of at least this many nanoseconds get a record of their own.
     MIN_BLOCK_NS / min_block_ns: u64;
-    /// One stack in so many is copied for the shadow check; 0 for none.
+    /// One stack in this many is copied for the shadow check; 0 for none.
     SHADOW_EVERY / shadow_every: u32;
 }
 

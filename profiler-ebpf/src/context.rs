@@ -9,12 +9,12 @@ use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
 use core::ffi::c_void;
+use profiler_common::arch::tls::{Block, locate};
 use profiler_common::context::{
-    self, Block, Context, Found, HEAVIEST, Memory, PLACES, Place, RUNTIME_NONE, WORDS,
-    WORKER_CORE_C, Words, base, tls_state,
+    self, Context, Found, HEAVIEST, Memory, PLACES, Place, RUNTIME_NONE, WORDS, WORKER_CORE_C,
+    Words, base, tls_state,
 };
 use profiler_common::map::Process;
-use profiler_common::record::NO_TICK;
 
 use crate::arch;
 use crate::filter::{self, PROCESSES, Task, Watched};
@@ -140,7 +140,7 @@ extern "C" fn context_at(fs: u64, process: u32, n: u32, slot: u32) -> u32 {
         if place.base == base::NONE {
             return 0;
         }
-        *found = match context::locate(fs, place, &Own) {
+        *found = match locate(fs, place, &Own) {
             Block::Unreadable => Found::UNKNOWN,
             Block::Untouched => Found::UNTOUCHED,
             Block::At(at) if place.base == base::VARIABLES => of_variables(fs, at, process),
@@ -207,9 +207,9 @@ fn of_variables(fs: u64, entered: u64, process: *const Process) -> Found {
     }
 }
 
-/// The tick of the core that polls, or [`NO_TICK`].
+/// The tick of the core that polls, plus one, or 0 where it is not known.
 #[inline(always)]
-pub(crate) fn tick(found: &Found, process: Watched) -> u64 {
+pub(crate) fn tick(found: &Found, process: Watched) -> u32 {
     let place = found.place as usize & (PLACES - 1);
     // SAFETY: a live array value, and an index within the array.
     let offset = unsafe {
@@ -217,7 +217,7 @@ pub(crate) fn tick(found: &Found, process: Watched) -> u64 {
         (*places.add(place)).tick
     };
     if found.core == 0 || offset == 0 {
-        return NO_TICK;
+        return 0;
     }
     let mut tick = 0u32;
     // SAFETY: four bytes go into `tick`.
@@ -228,5 +228,5 @@ pub(crate) fn tick(found: &Found, process: Watched) -> u64 {
             found.core.wrapping_add(offset.into()) as *const c_void,
         )
     };
-    if failed == 0 { tick.into() } else { NO_TICK }
+    if failed == 0 { tick.wrapping_add(1) } else { 0 }
 }

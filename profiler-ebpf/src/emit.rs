@@ -223,7 +223,14 @@ pub(crate) unsafe fn wait(thread: *mut Thread, end: u64, woken: u64) {
             },
             waker_comm: (*thread).waker_comm,
             waker_stack: if seen { (*thread).waker_stack } else { 0 },
+            running: (*thread).times.running,
+            runnable: (*thread).times.runnable,
+            blocked: (*thread).times.blocked,
+            core: (*thread).core,
             cut: (*thread).cut,
+            tick: (*thread).tick,
+            // This one is counted by now.
+            waits: ((*thread).times.waits as u32).wrapping_sub(1),
             reserved: 0,
         }
     };

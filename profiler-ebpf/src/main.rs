@@ -88,7 +88,7 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// The begin of a panic in a process that is probed.
+/// The start of a panic in a process that is probed.
 #[uprobe]
 pub fn panicked(ctx: ProbeContext) -> u32 {
     panics::panicked(&ctx);

@@ -48,7 +48,7 @@ pub(crate) fn take<const SLOT: u32>(
         write_volatile(&raw mut (*record).tls_state, context.tls_state);
         let tls_state = read_volatile(&raw const (*record).tls_state);
         let kind = stack_kind << 16 | outcome << 8 | tls_state;
-        let kind = stack::era(process, table) ^ u64::from(kind);
+        let kind = stack::epochs_hash(process, table) ^ u64::from(kind);
         let tgid = (*process.process).tgid;
         let number = stack::number((*state).hash, regs.syscall, tgid, kind);
         let taken = Taken {

@@ -1,4 +1,4 @@
-//! Parks known again without a walk. Why that is sound is said in [`profiler_common::park`].
+//! Parks recognised without an unwind. Why that is sound is said in [`profiler_common::park`].
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use aya_ebpf::macros::map;
@@ -75,7 +75,7 @@ unsafe fn is_it(park: *const Park, chunk: *mut Chunk, key: &Key, bp: u64) -> boo
         if (*park).key.ip != key.ip
             || (*park).key.sp != key.sp
             || (*park).key.syscall != key.syscall
-            || (*park).key.era != key.era
+            || (*park).key.epochs != key.epochs
         {
             return false;
         }
@@ -103,7 +103,7 @@ unsafe fn is_it(park: *const Park, chunk: *mut Chunk, key: &Key, bp: u64) -> boo
 /// for each way in which the programs come here.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn park_number(set: u64, ip: u64, sp: u64, bp: u64, era: u64) -> u32 {
+extern "C" fn park_number(set: u64, ip: u64, sp: u64, bp: u64, epochs: u64) -> u32 {
     let (Some(parks), Some(chunk)) = (PARKS.get_ptr_mut(set as u32), CHUNK.get_ptr_mut(0)) else {
         return 0;
     };
@@ -111,7 +111,7 @@ extern "C" fn park_number(set: u64, ip: u64, sp: u64, bp: u64, era: u64) -> u32 
         ip,
         sp,
         syscall: set >> 32,
-        era,
+        epochs,
     };
     // SAFETY: live map values; the set is the current thread's alone, the other this CPU's.
     unsafe {
@@ -138,7 +138,7 @@ fn key(table: Table, regs: &Registers) -> Key {
         ip: regs.ip,
         sp: regs.sp,
         syscall: u64::from(regs.syscall as u32),
-        era: Key::era(table.table_version, epoch()),
+        epochs: Key::epochs(table.table_version, epoch()),
     }
 }
 
@@ -177,7 +177,7 @@ pub(crate) unsafe fn lookup(thread: *mut Thread, table: Table, regs: &Registers)
             found.number
         } else {
             let set = u64::from((*thread).parks - 1) | key.syscall << 32;
-            park_number(set, key.ip, key.sp, regs.bp, key.era)
+            park_number(set, key.ip, key.sp, regs.bp, key.epochs)
         };
         write_volatile(&raw mut (*thread).candidate, number as u8);
     }

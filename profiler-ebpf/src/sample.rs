@@ -8,7 +8,7 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::programs::PerfEventContext;
 use profiler_common::counter::Counter;
-use profiler_common::record::stack_kind;
+use profiler_common::record::{SampleRecord, stack_kind};
 use profiler_common::row::walk;
 
 use crate::counters::count;
@@ -43,10 +43,8 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
         }
         let cut = interval::current();
         let now = bpf_ktime_get_ns();
-        let (on_cpu, waits) = books(tid as u32, process, now);
         let sample = &raw mut (*message).sample;
-        (*sample).on_cpu = on_cpu;
-        (*sample).waits = waits;
+        note_times(sample, tid as u32, process, now);
         (*sample).task_id = context.task_id;
         (*sample).core = context.core;
         (*sample).tick = context::tick(&context, process);
@@ -54,7 +52,7 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
         (*sample).reserved = 0;
         emit::prepare(message, now);
         let kind = stack_kind::SAMPLE << 16 | outcome << 8 | context.tls_state;
-        let kind = stack::era(process, table) ^ u64::from(kind);
+        let kind = stack::epochs_hash(process, table) ^ u64::from(kind);
         let record = &raw mut (*message).record;
         (*record).stack = stack::number((*state).hash, regs.syscall, tgid, kind);
         (*record).syscall = regs.syscall;
@@ -71,14 +69,26 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
     }
 }
 
-/// CPU time and waits of a thread that runs now.
+/// Notes where the time of a thread went that runs now.
+///
+/// # Safety
+/// `sample` is a live per-CPU value.
 #[inline(always)]
-fn books(tid: u32, process: Watched, now: u64) -> (u64, u64) {
-    let Some(thread) = threads::find(tid) else {
-        // It has not switched since the recording began.
-        // SAFETY: a live array value.
-        return (now.saturating_sub(unsafe { (*process.process).start }), 0);
-    };
-    // SAFETY: a live array value; the thread's own switches wait for this interrupt's end.
-    unsafe { (threads::on_cpu(thread, now), (*thread).times.waits) }
+unsafe fn note_times(sample: *mut SampleRecord, tid: u32, process: Watched, now: u64) {
+    // SAFETY: guaranteed by the caller; live array values, and the thread's own switches wait for
+    // this interrupt's end.
+    unsafe {
+        let Some(thread) = threads::find(tid) else {
+            // It has not switched since the recording began.
+            (*sample).running = now.saturating_sub((*process.process).start);
+            (*sample).runnable = 0;
+            (*sample).blocked = 0;
+            (*sample).waits = 0;
+            return;
+        };
+        (*sample).running = threads::on_cpu(thread, now);
+        (*sample).runnable = (*thread).times.runnable;
+        (*sample).blocked = (*thread).times.blocked;
+        (*sample).waits = (*thread).times.waits as u32;
+    }
 }

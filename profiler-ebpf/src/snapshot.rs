@@ -8,7 +8,7 @@ use profiler_common::record::{Header, KIND_SNAPSHOT, SnapshotRecord};
 use crate::account::TASK_DEAD;
 use crate::counters::count;
 use crate::filter::{self, Task};
-use crate::{arch, config, emit, lives};
+use crate::{account, arch, config, emit, lives};
 
 /// The kernel's `struct bpf_iter__task`.
 #[repr(C)]
@@ -55,6 +55,8 @@ pub(crate) fn task(ctx: *mut c_void) {
             task_state,
             // An `int`, and a byte from Linux 7.3 on.
             on_cpu: (*task.add(config::off_task_on_cpu() as usize)).into(),
+            stack_kind: account::kind_of_wait(task, task_state),
+            reserved: 0,
             switches: switches.read().wrapping_add(switches.add(1).read()),
             comm: emit::comm(task),
         };

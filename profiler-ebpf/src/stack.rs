@@ -37,9 +37,16 @@ struct Walked {
 }
 
 /// Walks the stack of a thread that begins to wait, numbers it, and sends it if it is new. Leaves
-/// number and policy in `thread`.
+/// number and policy in `thread`. `kind` is one of [`stack_kind`].
 #[inline(always)]
-pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut Thread, now: u64) {
+pub(crate) fn take(
+    ctx: *mut c_void,
+    task: Task,
+    process: Watched,
+    thread: *mut Thread,
+    now: u64,
+    kind: u32,
+) {
     // SAFETY: `task` is the tracepoint's argument, `thread` and `message` are live map values.
     unsafe {
         (*thread).policy = POLICY_RECORD;
@@ -47,8 +54,13 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         // Kept in memory between the steps, not in registers: what the verifier knows of a value it
         // would follow through all that comes after, once for each value.
         let table = filter::table(process);
-        if parks::lookup(thread, table, &regs) {
+        // One that is stopped in a park looks like one that parks.
+        let waits = kind == stack_kind::WAIT;
+        if waits && parks::lookup(thread, table, &regs) {
             return;
+        }
+        if !waits {
+            write_volatile(&raw mut (*thread).candidate, 0);
         }
         if let Some(park) = parks::pending_hit(thread)
             && (*park.park).tls_state == ANY_TLS_STATE
@@ -68,6 +80,8 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
             return;
         }
         count(Counter::SwitchOutBlocked);
+        (*thread).tick = context::tick(&context, process);
+        (*thread).core = context.core;
         objects::note(&regs);
         let noting = match parks::pending_hit(thread) {
             Some(park) => parks::frames(park),
@@ -102,12 +116,12 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
         {
             return;
         }
-        let kind = stack_kind::WAIT << 16 | (*state).outcome << 8 | tls_state;
-        let kind = era(process, table) ^ u64::from(kind);
+        let identity = kind << 16 | (*state).outcome << 8 | tls_state;
+        let identity = epochs_hash(process, table) ^ u64::from(identity);
         // Workers of two runtimes wait with the same frames.
         let runtime = (*thread).runtime;
-        let kind = kind ^ runtime.wrapping_mul(0x94d0_49bb_1331_11eb);
-        let number = number((*state).hash, regs.syscall, (*thread).tgid, kind);
+        let identity = identity ^ runtime.wrapping_mul(0x94d0_49bb_1331_11eb);
+        let number = number((*state).hash, regs.syscall, (*thread).tgid, identity);
         let number = if raw { alone } else { number };
         (*thread).stack = number;
         if !raw {
@@ -149,7 +163,7 @@ pub(crate) fn take(ctx: *mut c_void, task: Task, process: Watched, thread: *mut 
             outcome: (*state).outcome,
             tls_state,
             runtime,
-            stack_kind: stack_kind::WAIT,
+            stack_kind: kind,
             raw,
         };
         (*thread).stack = remember(ctx, &regs, table, walked, now, KernelFrames::OfTracepoint);
@@ -177,7 +191,7 @@ pub(crate) fn take_waker(ctx: *mut c_void, process: Watched, now: u64) -> u64 {
                 (*state).hash,
                 regs.syscall,
                 (*process.process).tgid,
-                era(process, table) ^ u64::from(kind),
+                epochs_hash(process, table) ^ u64::from(kind),
             ),
             frames: (*state).frames,
             outcome,
@@ -214,10 +228,10 @@ fn remember(
     if !walked.raw && STACKS.insert(walked.number, new, flags::NO_EXIST).is_err() {
         // Another CPU may have been first with the same stack; then it is sent.
         if STACKS.get_ptr(walked.number).is_none() {
-            count(if walked.stack_kind == stack_kind::WAIT {
-                Counter::StackTableFull
-            } else {
+            count(if walked.stack_kind == stack_kind::WAKER {
                 Counter::WakerStackTableFull
+            } else {
+                Counter::StackTableFull
             });
             return 0;
         }
@@ -250,7 +264,7 @@ fn remember(
 /// # Safety
 /// `process` is a live entry.
 #[inline(always)]
-pub(crate) unsafe fn era(process: Watched, table: Table) -> u64 {
+pub(crate) unsafe fn epochs_hash(process: Watched, table: Table) -> u64 {
     // SAFETY: guaranteed by the caller.
     let epoch = unsafe { (*process.process).address_epoch };
     (u64::from(table.exec_count) << 32 | u64::from(epoch)).wrapping_mul(0xd6e8_feb8_6659_fd93)

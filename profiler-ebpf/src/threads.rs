@@ -82,7 +82,7 @@ pub(crate) fn find_or_claim(
     if thread.is_none() && count_first(Counter::ThreadTableFull) {
         warn!(
             ctx,
-            "the thread table is full: thread {} is not in the books", tid
+            "the thread table is full: thread {} is not recorded", tid
         );
     }
     thread

@@ -163,6 +163,55 @@ fn cases() -> Vec<Case> {
             "__lll_lock_wait\n___pthread_mutex_lock\nmalloc\napp::allocate",
         ),
         case(
+            "gil",
+            Gil,
+            FUTEX,
+            FUTEX_KERNEL,
+            "pthread_cond_timedwait\ntake_gil\nPyEval_RestoreThread\npyo3::marker::Python::detach\napp::score",
+        ),
+        case(
+            "runtime-shutdown",
+            ThreadJoin,
+            FUTEX,
+            FUTEX_KERNEL,
+            "syscall\nstd::sys::sync::condvar::futex::Condvar::wait\ntokio::runtime::blocking::shutdown::Receiver::wait\ntokio::runtime::blocking::pool::BlockingPool::shutdown\napp::call",
+        ),
+        case(
+            "stdio-lock",
+            Stdio,
+            FUTEX,
+            FUTEX_KERNEL,
+            "syscall\nstd::sys::sync::mutex::futex::Mutex::lock_contended\nstd::io::stdio::_print\napp::log",
+        ),
+        case(
+            "stdio-write",
+            Stdio,
+            Some(1),
+            "pipe_write\nvfs_write\nksys_write",
+            "write\nstd::io::stdio::StdoutRaw::write\nstd::io::stdio::_print\napp::log",
+        ),
+        case(
+            "tokio-blocking-pool",
+            Lock,
+            FUTEX,
+            FUTEX_KERNEL,
+            "syscall\nstd::sys::sync::mutex::futex::Mutex::lock_contended\ntokio::runtime::blocking::pool::Spawner::spawn_task\napp::save",
+        ),
+        case(
+            "tokio-injection-queue",
+            Lock,
+            FUTEX,
+            FUTEX_KERNEL,
+            "syscall\nparking_lot::raw_mutex::RawMutex::lock_slow\ntokio::runtime::scheduler::inject::shared::Shared::push\napp::send",
+        ),
+        case(
+            "tokio-timer",
+            Lock,
+            FUTEX,
+            FUTEX_KERNEL,
+            "syscall\nstd::sys::sync::mutex::futex::Mutex::lock_contended\ntokio::runtime::time::Handle::reregister\napp::timeout",
+        ),
+        case(
             "rayon",
             ThreadJoin,
             FUTEX,
@@ -389,6 +438,9 @@ fn a_stripped_binary_has_the_general_cause() {
         let (cause, _) = judged(&case);
         let wanted = match case.cause {
             // Of a futex only the expected word tells more.
+            Cause::Stdio if case.syscall == FUTEX => Cause::Lock,
+            Cause::Gil => Cause::Lock,
+            Cause::Stdio => Cause::Pipe,
             Cause::ThreadJoin | Cause::Channel if case.syscall == FUTEX && case.args[1] == 128 => {
                 Cause::Lock
             }

@@ -120,7 +120,7 @@ fn run(name: &str) {
 /// So many that a target takes less than a second in an unoptimised build.
 fn rounds(name: &str) -> usize {
     match name {
-        "symbols" => ROUNDS / 2,
+        "symbols" | "copy" => ROUNDS / 2,
         // One type that holds itself takes the whole budget of a search.
         "btf" => ROUNDS / 10,
         _ => ROUNDS,
@@ -160,6 +160,16 @@ fn crates() {
 #[test]
 fn names() {
     run("names");
+}
+
+#[test]
+fn copy() {
+    run("copy");
+}
+
+#[test]
+fn texts() {
+    run("texts");
 }
 
 #[test]

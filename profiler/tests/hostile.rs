@@ -4,6 +4,10 @@
 //!
 //! Trials that cannot run here are shown as ignored, with the reason; in CI they fail.
 
+#[path = "hostile_support/beside.rs"]
+mod beside;
+#[path = "hostile_support/capable.rs"]
+mod capable;
 #[path = "hostile_support/cgroup.rs"]
 mod cgroup;
 #[path = "support/fixture.rs"]
@@ -38,45 +42,70 @@ const LATE: Duration = Duration::from_secs(2);
 
 type Build = fn(&Path) -> Vec<PathBuf>;
 
-/// A program that loads hostile libraries.
+/// An honest program, and what is hostile.
 struct Case {
     name: &'static str,
+    /// Libraries that it loads.
     build: Build,
+    /// A process that is recorded beside it, with its children.
+    beside: Option<beside::Start>,
     /// What the report, or standard error, has to say of it.
     told: &'static str,
 }
 
+impl Case {
+    const fn library(name: &'static str, build: Build, told: &'static str) -> Case {
+        Case {
+            name,
+            build,
+            beside: None,
+            told,
+        }
+    }
+
+    const fn beside(name: &'static str, start: beside::Start, told: &'static str) -> Case {
+        Case {
+            name,
+            build: |_| Vec::new(),
+            beside: Some(start),
+            told,
+        }
+    }
+}
+
+/// What the honest program does.
+const HONEST: &str = "block_by";
+
 const CASES: &[Case] = &[
-    Case {
-        name: "constants_that_are_a_hole",
-        build: targets::hole_in_rodata,
-        told: "block_by",
-    },
-    Case {
-        name: "symbols_that_are_a_hole",
-        build: targets::hole_in_symtab,
-        told: "block_by",
-    },
-    Case {
-        name: "a_hole_where_it_is_read",
-        build: targets::honest_hole,
-        told: "MiB more than may be read of all modules",
-    },
-    Case {
-        name: "lines_that_unpack_to_all_memory",
-        build: targets::packed_lines,
-        told: "more than may be unpacked: source lines are missing",
-    },
-    Case {
-        name: "lines_that_take_all_memory",
-        build: targets::lines,
-        told: "takes too much memory: source lines are missing",
-    },
-    Case {
-        name: "names_that_grow_without_end",
-        build: targets::names,
-        told: "block_by",
-    },
+    Case::library("constants_that_are_a_hole", targets::hole_in_rodata, HONEST),
+    Case::library("symbols_that_are_a_hole", targets::hole_in_symtab, HONEST),
+    Case::library(
+        "a_hole_where_it_is_read",
+        targets::honest_hole,
+        "MiB more than may be read of all modules",
+    ),
+    Case::library(
+        "lines_that_unpack_to_all_memory",
+        targets::packed_lines,
+        "more than may be unpacked: source lines are missing",
+    ),
+    Case::library(
+        "lines_that_take_all_memory",
+        targets::lines,
+        "takes too much memory: source lines are missing",
+    ),
+    Case::library("names_that_grow_without_end", targets::names, HONEST),
+    Case::library(
+        "rows_that_take_all_memory",
+        targets::rows,
+        "more unwinding information than may be read",
+    ),
+    Case::library("debug_information_in_a_fifo", targets::linked, HONEST),
+    Case::beside("stacks_in_userfaultfd", beside::userfaultfd, HONEST),
+    Case::beside("stacks_in_fuse", beside::fuse, "does not answer"),
+    Case::beside("stacks_that_are_served_slowly", beside::slow_fuse, HONEST),
+    Case::beside("setuid_programs", beside::setuid_programs, HONEST),
+    Case::beside("forks_without_end", beside::forks, HONEST),
 ];
 
 fn main() -> ExitCode {
@@ -90,6 +119,13 @@ fn main() -> ExitCode {
     trials.push(Trial::ignorable_test("sudo_for_holdup_alone", || {
         let missing = privilege::missing_root().or_else(sudo::missing);
         privilege::unless_skipped(missing, sudo::trial)
+    }));
+    trials.push(Trial::ignorable_test("file_capabilities", || {
+        let missing = privilege::missing_root().or_else(capable::missing);
+        privilege::unless_skipped(missing, capable::trial)
+    }));
+    trials.push(Trial::ignorable_test("namespaces_of_its_own", || {
+        privilege::unless_skipped(privilege::missing_root(), namespaces)
     }));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -128,6 +164,8 @@ fn recorded(case: &Case) -> Result<Late, Failed> {
     command.arg("scenarios").arg(dir.path());
     command.env("LD_PRELOAD", preload.join(":"));
     let mut fixture = Running::start(command)?;
+    // Ended when it is dropped.
+    let beside = case.beside.map(|start| start(dir.path())).transpose()?;
 
     let cgroup = Cgroup::new(1 << 30)?;
     let report = dir.path().join("report.json");
@@ -136,6 +174,13 @@ fn recorded(case: &Case) -> Result<Late, Failed> {
     command
         .args(["record", "--color", "never", "-d", "2s", "-p", &pid, "-o"])
         .arg(&report)
+        .args(beside.iter().flat_map(|other| {
+            [
+                "--follow".to_owned(),
+                "-p".to_owned(),
+                other.id().to_string(),
+            ]
+        }))
         .env_remove("HOLDUP_LOG")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -164,7 +209,7 @@ fn recorded(case: &Case) -> Result<Late, Failed> {
         wrong.push(format!("it took {} MiB", peak >> 20));
     }
     let text = std::fs::read_to_string(&report)?;
-    if !text.contains("block_by") {
+    if !text.contains(HONEST) {
         wrong.push("the report lacks what else the program did".to_owned());
     }
     if !text.contains(case.told) && !said.contains(case.told) {
@@ -189,6 +234,46 @@ fn begun(messages: &mut Lines) -> Result<(), Failed> {
         |line| line.starts_with("recording "),
     )?;
     Ok(())
+}
+
+/// A program that is process 1 of its own `/proc`, as another user sees it.
+fn namespaces() -> Result<(), Failed> {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let mut command = Command::new("unshare");
+    command
+        .args([
+            "--user",
+            "--map-root-user",
+            "--pid",
+            "--mount-proc",
+            "--fork",
+        ])
+        .arg("--kill-child")
+        .arg(Variant::DEFAULT.build()?)
+        .arg("scenarios")
+        .arg(dir.path());
+    let mut fixture = Running::start(command)?;
+    let outer = fixture.pid();
+    let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children"))?;
+    let report = dir.path().join("report.json");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_holdup"));
+    command
+        .args(["record", "-d", "2s", "-p", children.trim(), "-o"])
+        .arg(&report)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut holdup = Child::spawn("holdup", &mut command)?;
+    let mut messages = holdup.stderr()?;
+    begun(&mut messages)?;
+    fixture.go()?;
+    let status = holdup.wait(Duration::from_secs(60))?;
+    messages.drain(Duration::from_secs(1));
+    let text = std::fs::read_to_string(&report).unwrap_or_default();
+    match status.success() && text.contains(HONEST) {
+        true => Ok(()),
+        false => Err(format!("{status}; {}", messages.transcript()).into()),
+    }
 }
 
 /// A program of the same build ID, recorded beside another, keeps its words to itself.

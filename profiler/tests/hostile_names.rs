@@ -6,7 +6,8 @@ mod hostile_support;
 use holdup::symbolize::{FrameRef, ModuleSource, Naming, Symbolizer};
 use holdup::units::{Addr, Svma};
 use hostile_support::{
-    COMPRESSED, bomb, compression_headers, line_program, shared_object, slow_line_program, symbol,
+    COMPRESSED, bomb, compression_headers, line_program, nested_inlining, shared_object,
+    slow_line_program, symbol,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -101,6 +102,51 @@ fn lines_that_take_too_long_cost_the_lines_only() {
     }
     let left_out = symbolizer.left_out();
     assert_eq!((left_out.lines, left_out.names), (1, 0), "{left_out:?}");
+    assert!(peak() < 400 * MIB, "{} MiB", peak() / MIB);
+}
+
+/// Nobody writes to the one, and the other never ends.
+#[test]
+fn fifos_and_devices_are_not_read() {
+    let dir = tempfile::tempdir().expect("dir");
+    let fifo = dir.path().join("fifo");
+    let rights = rustix::fs::Mode::from_raw_mode(0o666);
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rights).expect("a FIFO");
+    let mut symbolizer = Symbolizer::with_debug_memory(MEMORY);
+    let begun = Instant::now();
+    for path in [&*fifo, Path::new("/dev/zero"), Path::new("/dev/tty")] {
+        let frame = frame(&mut symbolizer, path, 0x1000);
+        assert_ne!(frame.naming, Naming::Symbol, "{frame:?}");
+    }
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[test]
+fn inlining_without_end_costs_the_lines_only() {
+    let dir = tempfile::tempdir().expect("dir");
+    let mut symbolizer = Symbolizer::with_debug_memory(MEMORY);
+    let begun = Instant::now();
+    for (name, depth) in [("shallow", 3), ("deep", 1 << 20)] {
+        let path = shared_object(dir.path(), name, &nested_inlining(depth), "s", &[]);
+        let svma = symbol(&path, "wanted") + 4;
+        let mut frames = Vec::new();
+        symbolizer.user(Some(&source(&path)), Svma(svma), Addr(svma), &mut frames);
+        let names: Vec<&str> = frames.iter().map(|frame| &*frame.function).collect();
+        match depth {
+            3 => assert_eq!(names, ["wanted"; 4], "{:?}", symbolizer.left_out()),
+            _ => assert!((1..=257).contains(&names.len()), "{}", names.len()),
+        }
+        assert!(names.iter().all(|name| *name == "wanted"));
+    }
+    assert!(
+        begun.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        begun.elapsed()
+    );
     assert!(peak() < 400 * MIB, "{} MiB", peak() / MIB);
 }
 

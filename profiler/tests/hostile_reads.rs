@@ -3,13 +3,16 @@
 use children::Child;
 use holdup::process::{Budget, PrivateCopy, Target, deadline};
 use holdup::units::{Addr, Pid};
+use holdup::unwind::UnwindTable;
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 const PAGE: usize = 4096;
@@ -144,4 +147,38 @@ fn a_file_that_nobody_serves_is_given_up() {
     // Closing the group serves whoever waits.
     drop(group);
     opened.expect("soon").expect_err("nobody serves it");
+}
+
+/// What was read is of some of its states, and stays.
+#[test]
+fn a_file_that_is_rewritten_while_it_is_read_is_copied_or_refused() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("lib.so");
+    let original = std::fs::read("/proc/self/exe").expect("reads");
+    let original = original.get(..4 << 20).unwrap_or(&original).to_vec();
+    std::fs::write(&path, &original).expect("writes");
+    let (stop, writes) = (Arc::new(AtomicBool::new(false)), path.clone());
+    let stopped = Arc::clone(&stop);
+    let writer = std::thread::spawn(move || {
+        let file = File::options().write(true).open(writes).expect("opens");
+        while !stopped.load(Ordering::Relaxed) {
+            file.set_len(100).expect("shortens");
+            file.write_all_at(&original, 0).expect("writes");
+        }
+    });
+    let mut copied = 0;
+    for _ in 0..100 {
+        let file = File::open(&path).expect("opens");
+        let Ok(copy) = PrivateCopy::of(&file, &Budget::new(1 << 30, 1 << 30)) else {
+            continue;
+        };
+        copied += 1;
+        let sum = |bytes: &[u8]| bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>();
+        let first = sum(copy.bytes());
+        let _ = UnwindTable::from_elf(copy.bytes());
+        assert_eq!(sum(copy.bytes()), first);
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.join().expect("it only writes");
+    assert!(copied > 0);
 }

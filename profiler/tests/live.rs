@@ -19,7 +19,7 @@ use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
     calls, cuts, harm, hostile, intervals, kernel_walk, leftovers, library, life, lookalike,
-    losses, privilege, safety, selftest, stripped,
+    losses, polls, privilege, safety, selftest, stopped, stripped,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -73,11 +73,11 @@ type Check = fn(&Recorded) -> Complaints;
 
 /// Checks that compare times. What else goes on on the machine, or on its host, may come between
 /// two clocks; so what one recording has wrong, a second one of the same has to have wrong, too.
-const OF_TIMES: &[&str] = &["blocked_times", "allowed_waits", "books", "states"];
+const OF_TIMES: &[&str] = &["blocked_times", "allowed_waits", "accounting", "states"];
 
 /// What holds for every recording.
 const ALWAYS: &[(&str, Check)] = &[
-    ("books", check::books),
+    ("accounting", check::accounting),
     ("stacks_complete", |recorded| {
         check::stacks(&recorded.report)
     }),
@@ -297,7 +297,7 @@ fn modes() -> Vec<Trial> {
     trials.extend(crates.trials("crates", &checks));
     // Not that nothing is lost: the loader begins in code without unwinding information.
     let mut checks: Vec<(&str, Check)> = vec![
-        ("books", check::books),
+        ("accounting", check::accounting),
         ("after_exec", check_modes::after_exec),
     ];
     checks.extend(NAMED.iter().filter(|(name, _)| *name != "no_losses"));
@@ -350,7 +350,7 @@ fn runtimes() -> Vec<Trial> {
             ..Variant::DEFAULT
         };
         for (mode, ending, check) in modes {
-            let checks: [(&str, Check); 2] = [("books", check::books), ("states", check)];
+            let checks: [(&str, Check); 2] = [("accounting", check::accounting), ("states", check)];
             let group = format!("{mode}-{}", variant.name());
             trials.extend(Run::new(variant, mode, ending).trials(&group, &checks));
         }
@@ -364,7 +364,11 @@ fn harm_trials() -> Vec<Trial> {
         package,
         profile: Profile::Release,
     };
-    let all: [(&str, Variant, &'static str, Check); 5] = [
+    let of = |profile| Variant {
+        profile,
+        ..Variant::DEFAULT
+    };
+    let all: [(&str, Variant, &'static str, Check); 9] = [
         ("harm-cpu-hog", Variant::DEFAULT, "cpu-hog", harm::cpu_hog),
         (
             "harm-cpu-hog-tokio-1.38",
@@ -378,6 +382,15 @@ fn harm_trials() -> Vec<Trial> {
             "cpu-hog",
             harm::cpu_hog_by_stack,
         ),
+        ("stopped", Variant::DEFAULT, "stopped", stopped::by_signal),
+        ("polls", Variant::DEFAULT, "polls", polls::joined),
+        (
+            "polls-stripped",
+            of(Profile::Stripped),
+            "polls",
+            polls::in_stripped,
+        ),
+        ("polls-lines", of(Profile::Lines), "polls", polls::joined),
         (
             "harm-too-few-cpus",
             Variant::DEFAULT,
@@ -393,7 +406,8 @@ fn harm_trials() -> Vec<Trial> {
     ];
     all.into_iter()
         .flat_map(|(group, variant, mode, check)| {
-            let checks: [(&str, Check); 2] = [("books", check::books), ("verdict", check)];
+            let checks: [(&str, Check); 2] =
+                [("accounting", check::accounting), ("verdict", check)];
             Run::new(variant, mode, Ending::Stays).trials(group, &checks)
         })
         .collect()

@@ -21,7 +21,7 @@ enum Verb {
     Demo(demo::Args),
     /// Measure what recording costs
     Bench(bench::Args),
-    /// Record a loaded service for a long time, and see that memory stays flat and books balance
+    /// Record a loaded service for a long time, and see that memory stays flat and times add up
     Soak(bench::soak::Args),
     /// Build and run every test; the last line is the sum
     Test(test::Args),

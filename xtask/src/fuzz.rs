@@ -51,7 +51,7 @@ pub fn run(args: &Args) -> Result<()> {
         command.args(LIMITS);
         process::run(&mut command).with_context(|| {
             format!(
-                "the fuzzer broke {target}; once that is mended, put the input that it kept into \
+                "the fuzzer broke {target}; once that is fixed, put the input that it kept into \
                  fuzz/seeds/{target}"
             )
         })?;
@@ -76,10 +76,12 @@ fn targets() -> Result<Vec<String>> {
     Ok(targets)
 }
 
-/// The folders that a target begins with. Symbols are read out of ELF files.
+/// The folders that a target begins with, as in `profiler/tests/fuzz_support`.
 fn seeds(target: &str) -> Vec<PathBuf> {
     let folders = match target {
         "symbols" => vec!["symbols", "elf"],
+        "copy" => vec!["copy", "elf", "symbols"],
+        "texts" => vec!["texts", "maps"],
         _ => vec![target],
     };
     let seeds = paths::fuzz_workspace().join("seeds");

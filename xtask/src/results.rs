@@ -270,15 +270,15 @@ mod tests {
         let again = |name: &str, end: &str| {
             format!("test {name}   ... recorded again, because of: 1 ms\n{end}\n")
         };
-        let one = read(&(again("a::books", "ok") + &again("a::states", "FAILED") + "ok\n"));
-        assert_eq!(one.flaky, ["a::books"]);
+        let one = read(&(again("a::accounting", "ok") + &again("a::states", "FAILED") + "ok\n"));
+        assert_eq!(one.flaky, ["a::accounting"]);
         assert!(!one.is_too_flaky());
         assert!(one.flaky_line().unwrap().starts_with("1 flaky "));
         assert_eq!(
             read("test a   ... ok\ntest b   ... ok\n").flaky_line(),
             None
         );
-        let three = read(&again("a::books", "ok").repeat(3));
+        let three = read(&again("a::accounting", "ok").repeat(3));
         assert!(three.is_too_flaky());
     }
 
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn reasons_of_skipped_tests_are_counted() {
-        let line = "test musl::books   ... ignored (skipped: no musl-gcc (here))\n";
+        let line = "test musl::accounting   ... ignored (skipped: no musl-gcc (here))\n";
         let results = read(&line.repeat(2));
         assert_eq!(results.skipped["no musl-gcc (here)"], 2);
     }

@@ -10,7 +10,7 @@ use std::process::Command;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Verified {
     pub(crate) name: String,
-    /// Over all paths; `None` where the kernel does not tell (before Linux 5.16).
+    /// Over all paths; `None` where the kernel does not say (before Linux 5.16).
     pub(crate) instructions: Option<u64>,
     pub(crate) milliseconds: f64,
 }

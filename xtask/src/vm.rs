@@ -49,7 +49,7 @@ pub struct Args {
     all_variants: bool,
 
     /// Only the trials that depend on the kernel most: a minute or two a kernel, ten where CPUs
-    /// are emulated
+    /// are emulated; with --filter, those that it names
     #[arg(long, conflicts_with = "all_variants")]
     quick: bool,
 

@@ -4,15 +4,17 @@ use super::blocking_pool::blocking_pool;
 use super::calls::call_sites;
 use super::causes::Causes;
 use super::concurrency::Concurrency;
-use super::cpu::{cpu_sites, long_polls};
+use super::cpu::cpu_sites;
 use super::homes::Homes;
 use super::open_waits::open_waits;
 use super::panics::panics;
+use super::polls::long_polls;
 use super::role_times::{self, RoleTimes};
 use super::runtimes::{Evidence, RuntimeIndex, Runtimes};
 use super::sites::sites;
 use super::stack_facts::class_of;
 use super::stacks::{cpu_stacks, stacks, woken_stacks};
+use super::stopped::stopped;
 use super::thread_times::BalancedTimes;
 use super::throttling;
 use super::time::rfc3339;
@@ -160,6 +162,7 @@ impl Analyzer {
             started_at: rfc3339(header.started_at + (start - header.start).0 as f64 / 1e9),
             duration_ns: whole.length(),
             min_block_ns: header.min_block,
+            long_poll_ns: header.long_poll,
             throttling: throttling::told(&verdict, &runtimes.reports, throttling),
             verdict,
             runtimes: runtimes.reports,
@@ -173,6 +176,7 @@ impl Analyzer {
             call_sites,
             panics: panics(&whole),
             cpu: cpu_use(&whole, &balanced),
+            stopped: stopped(&whole),
             classified: self.totals.classified,
             losses: self.losses(tables),
             clamped_ns: balanced.iter().map(|times| times.clamped).sum(),

@@ -97,6 +97,11 @@ impl Concurrency {
             let part = self.part(wait.thread, wait.stack, wait.start, to);
             self.parts.extend(part);
         }
+        // What lies between the waits of a poll held its worker up as well.
+        for poll in interval.polls.iter().filter(|poll| poll.is_blocked()) {
+            let part = self.part(poll.thread, poll.stack, poll.start, poll.end);
+            self.parts.extend(part);
+        }
     }
 
     /// What is left of a wait to be swept over.

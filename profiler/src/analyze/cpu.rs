@@ -1,14 +1,12 @@
 //! Threads on a CPU: where they were, and the polls that took too long.
 
 use super::location::{location, task};
-use super::runtimes::{RuntimeIndex, Runtimes};
-use super::stack_facts::{WaitRole, most, part, whole_stack};
-use super::totals::LongPolls;
+use super::stack_facts::{most, part, whole_stack};
 use super::whole::Whole;
-use crate::recording::{PollEvidence, ProcessId, Stack, StackId};
-use crate::report::{CpuPart, CpuSite, LongPollSite, LongestPoll};
+use crate::recording::{ProcessId, Stack, StackId};
+use crate::report::{CpuPart, CpuSite};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 #[derive(Default)]
@@ -87,72 +85,4 @@ fn order(site: &CpuSite) -> impl Ord {
         &site.file,
         site.pid,
     )
-}
-
-/// The polls that took a CPU for too long, by task, most time first. Where a poll was when it was
-/// first seen is chance: the place is that of the longest.
-pub(super) fn long_polls(whole: &Whole<'_>, runtimes: &Runtimes) -> Vec<LongPollSite> {
-    type Key = (ProcessId, Option<RuntimeIndex>, Arc<str>);
-    let mut sites: HashMap<Key, Vec<&LongPolls>> = HashMap::new();
-    for (&(thread, id), polls) in &whole.totals.long_polls {
-        let Some(stack) = whole.tables.stack(id) else {
-            continue;
-        };
-        let runtime = runtimes.of_wait(thread, WaitRole::of(whole.tables, id));
-        let name = task(stack).unwrap_or_else(|| location(stack).function);
-        let key = (thread.process, runtime, name);
-        sites.entry(key).or_default().push(polls);
-    }
-    let mut sites: Vec<LongPollSite> = sites
-        .into_iter()
-        .filter_map(|((_, runtime, _), polls)| long_poll_site(whole, runtime, &polls))
-        .collect();
-    sites.sort_by(|a, b| long_poll_order(a).cmp(&long_poll_order(b)));
-    sites
-}
-
-/// Most time first.
-fn long_poll_order(site: &LongPollSite) -> impl Ord {
-    (
-        Reverse(site.total_ns),
-        site.longest.at_ns,
-        site.line,
-        &site.function,
-        &site.task,
-        site.pid,
-    )
-}
-
-fn long_poll_site(
-    whole: &Whole<'_>,
-    runtime: Option<RuntimeIndex>,
-    polls: &[&LongPolls],
-) -> Option<LongPollSite> {
-    let longest = polls
-        .iter()
-        .map(|polls| &polls.longest)
-        .max_by_key(|poll| (poll.on_cpu, Reverse(poll.first)))?;
-    let evidence = polls.iter().flat_map(|polls| &polls.evidence);
-    let evidence: BTreeSet<PollEvidence> = evidence.copied().collect();
-    let stack = whole.tables.stack(longest.stack)?;
-    let place = location(stack);
-    Some(LongPollSite {
-        function: place.function,
-        file: place.file,
-        line: place.line,
-        task: task(stack),
-        pid: whole.pid(longest.thread.process),
-        runtime: runtime.map(RuntimeIndex::id),
-        polls: polls.iter().map(|polls| polls.polls).sum(),
-        total_ns: polls.iter().map(|polls| polls.on_cpu).sum(),
-        longest: LongestPoll {
-            tid: longest.thread.tid,
-            task_id: longest.task_id,
-            at_ns: longest.first - whole.start,
-            on_cpu_ns: longest.on_cpu,
-            samples: longest.samples,
-        },
-        evidence: evidence.into_iter().collect(),
-        stack: whole_stack(stack),
-    })
 }

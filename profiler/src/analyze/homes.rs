@@ -6,7 +6,7 @@
 //!
 //! A program may drop its runtime and make it anew, or a library make one for each call. Runtimes
 //! of one process whose workers have the same name, and of which each began after the one before it
-//! had ended, are told as one.
+//! had ended, are reported as one.
 
 use super::stack_facts::WaitRole;
 use super::sweep::{Piece, Sweep};

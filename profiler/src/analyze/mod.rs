@@ -18,12 +18,14 @@ mod location;
 mod object_groups;
 mod open_waits;
 mod panics;
+mod polls;
 mod quantile;
 mod role_times;
 mod runtimes;
 mod sites;
 mod stack_facts;
 mod stacks;
+mod stopped;
 mod sweep;
 mod tasks;
 #[cfg(test)]

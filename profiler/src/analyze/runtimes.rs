@@ -12,7 +12,7 @@ use super::thread_times::{self, BalancedTimes};
 use super::whole::Whole;
 use crate::arch::syscalls;
 use crate::recording::{ProcessId, Stack, ThreadId};
-use crate::report::{RuntimeKind, RuntimeReport, StateTimes, Stretch};
+use crate::report::{PollTimes, RuntimeKind, RuntimeReport, StateTimes, Stretch};
 use crate::runtime::{Flavor, Role, State};
 use crate::units::{Nanos, Pid};
 use std::cmp::Reverse;
@@ -159,12 +159,14 @@ impl Evidence<'_> {
     }
 
     fn add_long_polls(&self, runtimes: &mut Runtimes) {
-        for (&(thread, stack), polls) in &self.whole.totals.long_polls {
+        for (&(thread, stack), polls) in &self.whole.totals.polls {
             let index = runtimes.of_wait(thread, WaitRole::of(self.whole.tables, stack));
             if let Some(runtime) = index.and_then(|index| runtimes.reports.get_mut(index.0)) {
-                runtime.long_polls += polls.polls;
-                runtime.long_poll_ns += polls.on_cpu;
-                runtime.long_poll_max_ns = runtime.long_poll_max_ns.max(polls.longest.on_cpu);
+                runtime.polls.merge(&polls.polls);
+                let on_cpu = &polls.on_cpu;
+                runtime.long_polls += on_cpu.polls;
+                runtime.long_poll_ns += on_cpu.running;
+                runtime.long_poll_max_ns = runtime.long_poll_max_ns.max(on_cpu.longest);
             }
         }
     }
@@ -399,6 +401,7 @@ fn report(
         // One worker at a time is in the driver: of the time in which any was blocked, it can have
         // covered no more than it was there for.
         blocked_without_driver_ns: driver.map(|driver| any.saturating_sub(driver)),
+        polls: PollTimes::default(),
         long_polls: 0,
         long_poll_ns: Nanos::ZERO,
         long_poll_max_ns: Nanos::ZERO,

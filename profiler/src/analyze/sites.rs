@@ -162,12 +162,12 @@ fn site(whole: &Whole<'_>, causes: &Causes, key: Key, waits: SiteWaits) -> Site 
     let mut object_groups = groups(&objects);
     let more_objects = shorten(&mut objects, MAX_OBJECTS, |object| object.many);
     let more_groups = shorten(&mut object_groups, MAX_OBJECTS, |_| 1);
-    let call = longest_call(whole, &waits.objects);
     let stacks = waits.stacks.into_iter();
     let mut stacks: Vec<_> = stacks.map(|(id, time)| (Reverse(time), id)).collect();
     stacks.sort_unstable();
     let stack = |id: StackId| whole.tables.stack(id);
     let (cause, evidence) = cause(whole, causes, &stacks);
+    let call = longest_call(whole, causes, &waits.objects, cause);
     // Elsewhere the wait is allowed, or not the application's.
     let advice = (key.state == State::Blocked).then(|| advice(causes, &stacks, cause));
     let with_stack = stacks
@@ -268,14 +268,26 @@ fn advice(causes: &Causes, stacks: &Stacks, cause: Cause) -> Option<Suggestion> 
     finding.advice.map(|advice| advice.suggestion)
 }
 
-/// The call with the most time.
+/// The call with the most time; of waits for standard output a write, if there was one.
 fn longest_call(
     whole: &Whole<'_>,
+    causes: &Causes,
     objects: &BTreeMap<(StackId, Option<ObjectId>), (u64, Nanos)>,
+    cause: Cause,
 ) -> String {
     let mut sums: BTreeMap<String, Nanos> = BTreeMap::new();
+    // Who waits for the lock of standard output waits for somebody's write: that says more.
+    let is_write = |stack: StackId| {
+        let finding = causes.get(stack);
+        finding.is_some_and(|finding| finding.rule == "stdio-write")
+    };
+    let writes = objects.keys().any(|(stack, _)| is_write(*stack));
+    let only_writes = cause == Cause::Stdio && writes;
     // The longest alone decide; the others would only cost their texts.
-    let mut longest: Vec<_> = objects.iter().collect();
+    let mut longest: Vec<_> = objects
+        .iter()
+        .filter(|((stack, _), _)| !only_writes || is_write(*stack))
+        .collect();
     longest.sort_by_key(|(key, (_, time))| (Reverse(*time), **key));
     for ((stack, id), (_, time)) in longest.into_iter().take(4 * MAX_OBJECTS) {
         if let Some(stack) = whole.tables.stack(*stack) {

@@ -31,8 +31,9 @@ impl WaitRole {
     pub(super) fn new(state: State, role: Role) -> WaitRole {
         match (state, role) {
             (State::HandedOff, _) => WaitRole::HandedOff,
-            // A state may be unknown where the role is not: a worker's truncated stack.
-            (State::Unknown, Role::None) => WaitRole::Unknown,
+            // A state may be unknown where the role is not: a worker's truncated stack. A thread that
+            // is held shows its role only where it does something for it just then.
+            (State::Unknown | State::Stopped, Role::None) => WaitRole::Unknown,
             _ => WaitRole::Role(role),
         }
     }
@@ -63,7 +64,7 @@ pub(super) fn class_of(tables: &Tables, id: StackId) -> (State, Role) {
 pub(super) const fn has_site(state: State) -> bool {
     match state {
         State::Blocked | State::Runtime | State::HandedOff | State::Pool | State::Unknown => true,
-        State::Running | State::Runnable | State::Idle | State::Other => false,
+        State::Running | State::Runnable | State::Idle | State::Stopped | State::Other => false,
     }
 }
 
@@ -85,7 +86,7 @@ pub(super) fn part(state: State, role: Role) -> CpuPart {
         (State::HandedOff, _) => CpuPart::BlockInPlace,
         (State::Pool, _) => CpuPart::BlockingPool,
         (State::Runtime | State::Idle, _) => CpuPart::Runtime,
-        (State::Other, _) => CpuPart::Other,
+        (State::Other | State::Stopped, _) => CpuPart::Other,
         (State::Unknown | State::Running | State::Runnable, _) => CpuPart::Unknown,
     }
 }

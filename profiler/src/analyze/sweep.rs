@@ -105,7 +105,7 @@ impl Sweep {
         }
     }
 
-    /// Notes the begin and the end of a wait, as far as they come before `until`.
+    /// Notes the start and the end of a wait, as far as they come before `until`.
     fn change(&mut self, piece: Piece, until: Timestamp, changes: &mut Vec<(Timestamp, isize)>) {
         if !piece.begun {
             changes.push((piece.from, 1));

@@ -82,6 +82,7 @@ pub(super) fn stack(
         syscall: Some(202),
         args: None,
         runtime: None,
+        stopped_by: None,
         class: Classification {
             state,
             role,
@@ -126,6 +127,7 @@ pub(super) fn recording(length: u64) -> Recording {
             started_at: 0.0,
             start,
             min_block: Nanos(0),
+            long_poll: Nanos(10_000_000),
             sampling: None,
             calls_measured: false,
             panics_counted: false,

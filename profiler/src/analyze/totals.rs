@@ -6,9 +6,10 @@ use super::stack_facts::WaitRole;
 use super::tasks::Tasks;
 use super::thread_sums::ThreadSums;
 use crate::recording::{
-    CallSum, Classified, Interval, LongPoll, Losses, ObjectId, PanicSum, PollEvidence, ProcessId,
+    CallSum, Classified, Interval, Losses, ObjectId, PanicSum, Poll, PollEvidence, ProcessId,
     StackId, Tables, ThreadId, Throttling, Wait, WaitSum, WakerId,
 };
+use crate::report::PollTimes;
 use crate::units::Nanos;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -86,13 +87,48 @@ pub(super) struct WokenKey {
     pub(super) waker_stack: Option<StackId>,
 }
 
-/// The long polls of one thread that began with one stack.
+/// The long polls of one thread whose longest parts have one stack.
 #[derive(Clone, Debug)]
-pub(super) struct LongPolls {
-    pub(super) polls: u64,
-    pub(super) on_cpu: Nanos,
-    pub(super) longest: LongPoll,
+pub(super) struct PollSums {
+    pub(super) polls: PollTimes,
+    pub(super) longest: Poll,
+    /// Those in which the thread ran for longer than it waited.
+    pub(super) on_cpu: OnCpuPolls,
     pub(super) evidence: BTreeSet<PollEvidence>,
+}
+
+/// Polls in which the thread ran for longer than it waited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct OnCpuPolls {
+    pub(super) polls: u64,
+    /// Time on a CPU.
+    pub(super) running: Nanos,
+    /// The most of it in one.
+    pub(super) longest: Nanos,
+}
+
+impl PollSums {
+    fn new(poll: &Poll) -> PollSums {
+        PollSums {
+            polls: PollTimes::default(),
+            longest: *poll,
+            on_cpu: OnCpuPolls::default(),
+            evidence: BTreeSet::new(),
+        }
+    }
+
+    fn add(&mut self, poll: &Poll) {
+        self.polls.add(poll);
+        self.evidence.insert(poll.evidence);
+        if poll.length() > self.longest.length() {
+            self.longest = *poll;
+        }
+        if !poll.is_blocked() {
+            self.on_cpu.polls += 1;
+            self.on_cpu.running += poll.running;
+            self.on_cpu.longest = self.on_cpu.longest.max(poll.running);
+        }
+    }
 }
 
 /// The sums.
@@ -107,7 +143,7 @@ pub(super) struct Totals {
     /// Waits recorded one by one, with their blocked time.
     pub(super) wakers: BTreeMap<WokenKey, (u64, Nanos)>,
     pub(super) samples: BTreeMap<(ThreadId, StackId), u64>,
-    pub(super) long_polls: BTreeMap<(ThreadId, StackId), LongPolls>,
+    pub(super) polls: BTreeMap<(ThreadId, StackId), PollSums>,
     pub(super) calls: BTreeMap<(ThreadId, StackId, Option<ObjectId>), CallSum>,
     pub(super) panics: BTreeMap<(ThreadId, StackId), PanicSum>,
     pub(super) throttling: BTreeMap<ProcessId, Throttling>,
@@ -175,8 +211,8 @@ impl Totals {
                 self.lose_samples(sum.samples);
             }
         }
-        for poll in &interval.long_polls {
-            self.add_long_poll(poll);
+        for poll in &interval.polls {
+            self.add_poll(poll);
         }
         for call in &interval.calls {
             self.add_call(call);
@@ -261,23 +297,11 @@ impl Totals {
         self.losses.by_cause.samples_left_out += samples;
     }
 
-    fn add_long_poll(&mut self, poll: &LongPoll) {
-        let new = || LongPolls {
-            polls: 0,
-            on_cpu: Nanos::ZERO,
-            longest: *poll,
-            evidence: BTreeSet::new(),
-        };
-        let add = |all: &mut LongPolls| {
-            all.polls += 1;
-            all.on_cpu += poll.on_cpu;
-            all.evidence.insert(poll.evidence);
-            if poll.on_cpu > all.longest.on_cpu {
-                all.longest = *poll;
-            }
-        };
+    fn add_poll(&mut self, poll: &Poll) {
         let key = (poll.thread, poll.stack);
-        if !add_within(&mut self.long_polls, self.bounds.others, key, new, add) {
+        let most = self.bounds.others;
+        let new = || PollSums::new(poll);
+        if !add_within(&mut self.polls, most, key, new, |all| all.add(poll)) {
             self.lose_samples(1);
         }
     }

@@ -157,10 +157,7 @@ mod tests {
         recording.push_thread(1);
         recording.push_thread(2);
         recording.push_wait(1, park, 0, 500);
-        recording.header.sampling = Some(Sampling {
-            period: Nanos(50),
-            long_poll: Nanos(5_000),
-        });
+        recording.header.sampling = Some(Sampling { period: Nanos(50) });
         for (tid, unknown) in [(1, worker_unknown), (2, stranger_unknown)] {
             for (stack, samples) in [(other, 10 - unknown), (cut, unknown)] {
                 let of_thread = SampleSum {

@@ -21,7 +21,7 @@ const STARVED_SHARE: f64 = 0.01;
 const STARVED_LONGEST: Nanos = Nanos(10_000_000);
 /// Workers count as blocked if they were for this share of their time…
 const BLOCKED_SHARE: f64 = 0.01;
-/// …or one of them for this long in one wait: a hundred times the 100 µs that tokio's
+/// …or one of them for this long in one poll: a hundred times the 100 µs that tokio's
 /// authors allow between two `.await`s.
 const BLOCKED_LONGEST: Nanos = Nanos(10_000_000);
 /// Workers lack CPUs if they waited for one for this share of their time.
@@ -30,10 +30,12 @@ const CPU_STARVED_SHARE: f64 = 0.10;
 const THROTTLED_SHARE: f64 = 0.10;
 /// Tasks hold the CPU if long polls took this share of the workers' time…
 const LONG_POLL_SHARE: f64 = 0.01;
-/// …or one poll ran for so long: a delay that a user of a service notices.
+/// …or one poll ran for this long: a delay that a user of a service notices.
 const LONG_POLL_LONGEST: Nanos = Nanos(100_000_000);
 /// Above this share of unknown time, nothing good may be said.
 const UNCLEAR_SHARE: f64 = 0.05;
+/// Workers that were held for this share of their time show little of what they do else.
+const STOPPED_SHARE: f64 = 0.50;
 /// Workers are busy computing if they ran for this share of their time.
 const CPU_BOUND_SHARE: f64 = 0.80;
 
@@ -141,7 +143,8 @@ pub(super) fn verdict(findings: &Findings<'_>) -> Verdict {
 
 /// That all workers were blocked at once is the gravest.
 fn of_runtime(runtime: &RuntimeReport, findings: &Findings<'_>) -> Verdict {
-    let (site, longest_ns) = worst_site(runtime, findings.sites);
+    let (site, longest_wait) = worst_site(runtime, findings.sites);
+    let longest_ns = longest_wait.max(runtime.polls.longest_blocked_ns);
     let recording: Nanos = runtime.blocked_at_once.iter().copied().sum();
     let starved = runtime.starved_ns.share_of(recording);
     if runtime.wedged_ns >= WEDGED {
@@ -201,7 +204,10 @@ fn by_most_time(
             site,
         }
     } else if is_held && !dominates {
-        let of_runtime = |site: &LongPollSite| site.runtime.as_ref() == Some(&runtime.id);
+        let of_runtime = |site: &LongPollSite| {
+            site.runtime.as_ref() == Some(&runtime.id)
+                && site.times.running_ns > site.times.blocked_ns
+        };
         Verdict::LongPolls {
             runtime: runtime.id.clone(),
             polls: runtime.long_polls,
@@ -227,7 +233,12 @@ fn by_shares(runtime: &RuntimeReport, findings: &Findings<'_>, longest_ns: Nanos
     let whole = sum(&runtime.states);
     let share = |of: State| state(runtime, of).share_of(whole);
     let (unknown, reason) = unknown(runtime, findings, whole);
-    if unknown >= UNCLEAR_SHARE {
+    if share(State::Stopped) >= STOPPED_SHARE {
+        Verdict::Stopped {
+            runtime: id,
+            share: share(State::Stopped),
+        }
+    } else if unknown >= UNCLEAR_SHARE {
         Verdict::Unclear {
             runtime: Some(id),
             pid: runtime.pid,
@@ -276,10 +287,11 @@ const fn gravity(verdict: &Verdict) -> u8 {
         Verdict::CpuStarved { .. } => 3,
         Verdict::LongPolls { .. } => 4,
         Verdict::Unclear { .. } => UNCLEAR,
-        Verdict::CpuBound { .. } => 6,
-        Verdict::Healthy { .. } => 7,
-        Verdict::NoRuntime => 8,
-        Verdict::NothingSeen => 9,
+        Verdict::Stopped { .. } => 6,
+        Verdict::CpuBound { .. } => 7,
+        Verdict::Healthy { .. } => 8,
+        Verdict::NoRuntime => 9,
+        Verdict::NothingSeen => 10,
     }
 }
 
@@ -314,7 +326,7 @@ fn state(runtime: &RuntimeReport, state: State) -> Nanos {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::RuntimeKind;
+    use crate::report::{PollTimes, RuntimeKind};
 
     const MS: u64 = 1_000_000;
 
@@ -344,6 +356,7 @@ mod tests {
             blocked_at_once: at_once,
             driver_ns: None,
             blocked_without_driver_ns: None,
+            polls: PollTimes::default(),
             long_polls: 0,
             long_poll_ns: Nanos::ZERO,
             long_poll_max_ns: Nanos::ZERO,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// For how long a program that is at work is waited for without sleeping.
 const SPIN: Duration = Duration::from_micros(50);
 
-/// No program runs for so long, even where a hypervisor takes its CPU away.
+/// No program runs for this long, even where a hypervisor takes its CPU away.
 pub(super) const LONGEST_PROGRAM: Duration = Duration::from_secs(10);
 
 /// Waits for places that are busy, but for none of them twice for long.

@@ -242,9 +242,9 @@ impl Programs {
         }
     }
 
-    /// A descriptor that becomes readable when an event asks for attention at once.
+    /// A descriptor that becomes readable when an event cannot wait for the next tick.
     #[must_use]
-    pub fn attention(&self) -> BorrowedFd<'_> {
+    pub fn wakeup_fd(&self) -> BorrowedFd<'_> {
         // SAFETY: the ring buffer's descriptor is open as long as `self.events` lives.
         unsafe { BorrowedFd::borrow_raw(self.events.as_raw_fd()) }
     }

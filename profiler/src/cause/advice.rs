@@ -223,12 +223,6 @@ const GENERAL: &[Advice] = &[
     ),
     advice(
         Cause::FileIo,
-        &["std::io::stdio::*", "std::io::*print*"],
-        "standard output blocks when its reader is slow: log through a thread of its own (`tracing_appender::non_blocking`)",
-        "https://docs.rs/tracing-appender/latest/tracing_appender/non_blocking/index.html",
-    ),
-    advice(
-        Cause::FileIo,
         &["memmap2::*", "memmap::*"],
         "a mapped file reads from the disk when it is touched: work on it in `spawn_blocking`",
         SPAWN_BLOCKING,
@@ -244,6 +238,12 @@ const GENERAL: &[Advice] = &[
         &[],
         "wait for the file lock in `spawn_blocking`, or try it (`try_lock`) with `tokio::time::sleep` in between",
         SPAWN_BLOCKING,
+    ),
+    by_rule(
+        Cause::PageFault,
+        &["page-fault"],
+        "memory is touched for the first time, as a new thread's stack is, or its address space is being changed: short of memory (memory.high), or many mmap and munmap calls",
+        "https://docs.kernel.org/admin-guide/mm/concepts.html",
     ),
     advice(
         Cause::PageFault,
@@ -301,10 +301,16 @@ const GENERAL: &[Advice] = &[
         TOKIO_NET,
     ),
     advice(
-        Cause::Pipe,
-        &["std::io::stdio::*", "std::io::*print*"],
-        "standard output blocks when its reader is slow: log through a thread of its own (`tracing_appender::non_blocking`)",
+        Cause::Stdio,
+        &[],
+        "standard output blocks when its reader is slow, and everybody else who logs with it: log through a thread of its own (`tracing_appender::non_blocking`)",
         "https://docs.rs/tracing-appender/latest/tracing_appender/non_blocking/index.html",
+    ),
+    advice(
+        Cause::Gil,
+        &[],
+        "another thread runs Python: give the lock up around work that needs no Python (PyO3's `Python::detach`, before 0.26 `allow_threads`), and take it in `spawn_blocking`",
+        "https://pyo3.rs/latest/parallelism.html",
     ),
     advice(
         Cause::Pipe,
@@ -338,6 +344,24 @@ const GENERAL: &[Advice] = &[
         "https://docs.rs/tokio/latest/tokio/time/fn.sleep.html",
     ),
     // Other threads.
+    by_rule(
+        Cause::Lock,
+        &["tokio-blocking-pool"],
+        "many tasks call `spawn_blocking` at once (tokio::fs does so for each operation): do more in one closure",
+        SPAWN_BLOCKING,
+    ),
+    by_rule(
+        Cause::Lock,
+        &["tokio-injection-queue"],
+        "tasks are spawned or woken from outside of the workers very often: spawn from inside the runtime, and wake in batches",
+        "https://docs.rs/tokio/latest/tokio/runtime/index.html#multi-threaded-runtime-behavior-at-the-time-of-writing",
+    ),
+    by_rule(
+        Cause::Lock,
+        &["tokio-timer"],
+        "timers are set and cancelled very often: one deadline for a whole request instead of one for each step",
+        "https://docs.rs/tokio/latest/tokio/time/index.html",
+    ),
     advice(
         Cause::Lock,
         &["parking_lot::raw_rwlock::*", "lock_api::rwlock::*"],
@@ -415,6 +439,12 @@ const GENERAL: &[Advice] = &[
         &[],
         "`.await` the future instead of `block_on` inside a task; from synchronous code use `tokio::task::block_in_place` with `Handle::block_on`",
         "https://docs.rs/tokio/latest/tokio/runtime/struct.Handle.html#method.block_on",
+    ),
+    by_rule(
+        Cause::ThreadJoin,
+        &["runtime-shutdown"],
+        "dropping a runtime waits for its `spawn_blocking` closures: use `shutdown_background` or `shutdown_timeout`, and do not make a runtime for each call",
+        "https://docs.rs/tokio/latest/tokio/runtime/struct.Runtime.html#shutdown",
     ),
     by_rule(
         Cause::ThreadJoin,

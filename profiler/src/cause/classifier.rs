@@ -1,4 +1,4 @@
-//! The engine: from a sighting to a finding.
+//! The engine: from the context of a wait to a finding.
 
 use super::advice::{ADVICE, Advice};
 use super::kind::Cause;
@@ -36,18 +36,16 @@ pub struct CauseClassifier {
 
 impl CauseClassifier {
     /// The cause of a wait, and advice.
-    pub fn judge(&mut self, sighting: &WaitContext<'_>) -> Finding {
-        let near: Vec<Function> = near(sighting.user)
-            .map(|frame| self.function(frame))
-            .collect();
+    pub fn judge(&mut self, wait: &WaitContext<'_>) -> Finding {
+        let near: Vec<Function> = near(wait.user).map(|frame| self.function(frame)).collect();
         let mut seen = FunctionTags::NONE;
         for function in &near {
             seen |= function.tags;
         }
-        for frame in sighting.kernel {
+        for frame in wait.kernel {
             seen |= self.kernel_function(frame);
         }
-        let decided = RULES.iter().find(|rule| holds(rule, sighting, seen));
+        let decided = RULES.iter().find(|rule| holds(rule, wait, seen));
         let (cause, rule) = decided.map_or((Cause::Other, NO_RULE), |rule| (rule.cause, rule.name));
         let called = |pattern: &str| {
             near.iter()
@@ -94,19 +92,17 @@ fn near(user: &[FrameRef]) -> impl Iterator<Item = &Frame> {
         .filter(|frame| frame.naming == Naming::Symbol && frame.space == Space::User)
 }
 
-fn holds(rule: &Rule, sighting: &WaitContext<'_>, seen: FunctionTags) -> bool {
+fn holds(rule: &Rule, wait: &WaitContext<'_>, seen: FunctionTags) -> bool {
     let call = match rule.calls {
         Calls::Any => true,
-        Calls::Outside => sighting.syscall.is_none(),
-        Calls::Of(numbers) => sighting
-            .syscall
-            .is_some_and(|number| numbers.contains(&number)),
+        Calls::Outside => wait.syscall.is_none(),
+        Calls::Of(numbers) => wait.syscall.is_some_and(|number| numbers.contains(&number)),
     };
     call && (rule.any == FunctionTags::NONE || seen.any(rule.any))
         && seen.all(rule.all)
         && rule
             .argument
-            .is_none_or(|argument| argument_holds(&argument, sighting.args.as_ref()))
+            .is_none_or(|argument| argument_holds(&argument, wait.args.as_ref()))
 }
 
 fn argument_holds(argument: &Argument, args: Option<&[u64; 6]>) -> bool {

@@ -13,6 +13,10 @@ pub enum Cause {
     Network,
     /// A pipe or a FIFO.
     Pipe,
+    /// Standard output or error: its reader, or its lock.
+    Stdio,
+    /// Python's global interpreter lock.
+    Gil,
     /// Time: the thread asked to sleep.
     Sleep,
     /// A lock that another thread holds, or a cell that another thread initializes.
@@ -43,10 +47,12 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Cause; 16] = [
+    pub const ALL: [Cause; 18] = [
         Cause::FileIo,
         Cause::Network,
         Cause::Pipe,
+        Cause::Stdio,
+        Cause::Gil,
         Cause::Sleep,
         Cause::Lock,
         Cause::Condvar,
@@ -69,6 +75,8 @@ impl Cause {
             Cause::FileIo => "file-io",
             Cause::Network => "network",
             Cause::Pipe => "pipe",
+            Cause::Stdio => "stdio",
+            Cause::Gil => "gil",
             Cause::Sleep => "sleep",
             Cause::Lock => "lock",
             Cause::Condvar => "condvar",

@@ -105,6 +105,9 @@ mod call {
 /// What blocks in std's own primitives: a futex, or with other systems' locks nothing else.
 const FUTEX: Calls = Calls::Of(call::FUTEX);
 
+/// A mutex, of std or parking_lot as tokio was built.
+const MUTEX: FunctionTags = FunctionTags::STD_MUTEX.and(FunctionTags::PARKING_LOT);
+
 const fn rule(name: &'static str, cause: Cause, calls: Calls) -> Rule {
     Rule {
         name,
@@ -192,6 +195,18 @@ pub const RULES: &[Rule] = &[
         "a parent that forks sharing its memory waits until the child calls exec \
              (kernel/fork.c, wait_for_vfork_done)",
     ),
+    rule("gil", Cause::Gil, Calls::Any)
+        .any(FunctionTags::GIL)
+        .because(
+            "CPython gives its global interpreter lock to one thread at a time, and takes it only \
+             where a function that takes it is on the stack (Python/ceval_gil.c)",
+        ),
+    rule("runtime-shutdown", Cause::ThreadJoin, FUTEX)
+        .any(FunctionTags::TOKIO_SHUTDOWN)
+        .because(
+            "a runtime that is dropped waits for its blocking pool (tokio's \
+             runtime/blocking/shutdown.rs)",
+        ),
     rule("thread-join", Cause::ThreadJoin, FUTEX)
         .any(FunctionTags::JOIN)
         .because("a join waits for the thread's end (pthread_join, std::thread::JoinHandle)"),
@@ -201,6 +216,27 @@ pub const RULES: &[Rule] = &[
     rule("barrier", Cause::Condvar, FUTEX)
         .any(FunctionTags::BARRIER)
         .because("a barrier waits on its condition variable for the other threads"),
+    rule("stdio-lock", Cause::Stdio, FUTEX)
+        .any(FunctionTags::STDIO)
+        .because(
+            "standard output has one lock for the whole process, which a writer holds until its \
+             reader has taken what it wrote (std/src/io/stdio.rs)",
+        ),
+    rule("tokio-blocking-pool", Cause::Lock, FUTEX)
+        .any(MUTEX)
+        .all(FunctionTags::TOKIO_POOL)
+        .because("the queue of tokio's blocking pool has one lock (runtime/blocking/pool.rs)"),
+    rule("tokio-injection-queue", Cause::Lock, FUTEX)
+        .any(MUTEX)
+        .all(FunctionTags::TOKIO_INJECT)
+        .because(
+            "the queue of tasks that are woken outside of the workers has one lock (tokio's \
+             runtime/scheduler/inject)",
+        ),
+    rule("tokio-timer", Cause::Lock, FUTEX)
+        .any(MUTEX)
+        .all(FunctionTags::TOKIO_TIMER)
+        .because("tokio's timers have one lock for a runtime (runtime/time)"),
     rule("std-mutex", Cause::Lock, FUTEX)
         .any(FunctionTags::STD_MUTEX)
         .because("std's Mutex, held by another thread (std/src/sys/sync/mutex/futex.rs)"),
@@ -297,6 +333,9 @@ pub const RULES: &[Rule] = &[
             "too many pages are dirty: whoever writes more is made to wait for the disk \
              (mm/page-writeback.c, balance_dirty_pages)",
         ),
+    rule("stdio-write", Cause::Stdio, Calls::Of(call::STREAM))
+        .any(FunctionTags::STDIO)
+        .because("writes to standard output or error, and waits for whoever reads that"),
     rule("pipe", Cause::Pipe, Calls::Any)
         .any(FunctionTags::K_PIPE)
         .because("the kernel waits for the other end of a pipe or FIFO (fs/pipe.c)"),

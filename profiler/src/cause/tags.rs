@@ -61,6 +61,18 @@ tags! {
     RAYON = 17;
     /// SQLite: another connection has locked the database.
     SQLITE_BUSY = 18;
+    /// Standard output and error.
+    STDIO = 19;
+    /// CPython: taking the global interpreter lock.
+    GIL = 20;
+    /// tokio's queue of the blocking pool.
+    TOKIO_POOL = 21;
+    /// tokio's queue of tasks that come from outside of the workers.
+    TOKIO_INJECT = 22;
+    /// tokio's timers.
+    TOKIO_TIMER = 23;
+    /// The shutdown of a tokio runtime.
+    TOKIO_SHUTDOWN = 24;
 
     /// Kernel: a page fault.
     K_FAULT = 32;

@@ -199,10 +199,10 @@ pub(crate) struct RecordArgs {
     )]
     pub(crate) freq: u32,
 
-    /// List task polls that use a CPU for at least this time: 10ms, 500us
+    /// List task polls that take at least this time, waiting or computing: 10ms, 500us
     ///
-    /// Samples find them, so a poll shorter than two sampling periods (see --freq) is found only
-    /// by chance.
+    /// Samples find polls that compute, so one shorter than two sampling periods (see --freq) is found
+    /// only by chance.
     #[arg(
         long,
         value_name = "TIME",

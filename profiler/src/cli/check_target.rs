@@ -10,7 +10,7 @@ use crate::report::check::{CheckArea, CheckState, CheckedTarget, Requirement};
 use crate::runtime::tokio::{ContextsOfProcess, LoadedTokio, TokioImage};
 use crate::symbolize::separate_debug_file;
 use crate::units::{Addr, Pid};
-use crate::unwind::UnwindTable;
+use crate::unwind::{Effort, UnwindTable};
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
@@ -135,7 +135,11 @@ fn executable(target: &Target) -> Requirement {
 /// Reads a byte of the target's memory. The vDSO is the one part that any process has and nobody
 /// minds; without one, its code is.
 fn memory(target: &Target) -> Requirement {
-    let requirement = row("target-memory", "memory", "walk threads that wait already");
+    let requirement = row(
+        "target-memory",
+        "memory",
+        "unwind threads that are waiting already",
+    );
     let read = target.mappings().and_then(|mappings| {
         let of_kind = |kind| {
             let is = move |mapping: &&Mapping| mapping.executable && mapping.kind == kind;
@@ -223,7 +227,7 @@ fn walks(copy: &PrivateCopy, file: &File) -> Result<(), String> {
         let read = file.as_ref().map(|file| file.read_exact_at(into, offset));
         read.is_some_and(|read| read.is_ok())
     };
-    match UnwindTable::from_elf_and_file(copy.bytes(), &read) {
+    match UnwindTable::from_elf_and_file(copy.bytes(), &read, &Effort::default()) {
         Ok(table) if table.entries == 0 && table.synthesized.is_empty() => {
             Err("no .eh_frame".into())
         }
@@ -249,7 +253,7 @@ fn unwinding(modules: &[Code]) -> Requirement {
     let requirement = row(
         "target-unwinding",
         "unwinding information",
-        "walk stacks to their root",
+        "unwind stacks to their root",
     );
     // What cannot be read at all is told of once.
     let readable = |module: &&Code| module.facts.is_ok();

@@ -317,7 +317,7 @@ fn losses_text(losses: &Losses) -> String {
             "wait summed without its object",
             "waits summed without their object",
         ),
-        (differing > 0).then(|| format!("{differing} of {compared} stacks walked twice differ")),
+        (differing > 0).then(|| format!("{differing} of {compared} stacks unwound twice differ")),
         counted(samples, "sample", "samples"),
         counted(
             calls,

@@ -60,6 +60,7 @@ impl Recorder for Fake {
                 started_at: 0.0,
                 start: Timestamp(0),
                 min_block: Nanos(1),
+                long_poll: Nanos(10_000_000),
                 sampling: None,
                 calls_measured: false,
                 panics_counted: false,
@@ -343,7 +344,7 @@ fn the_last_line_tells_of_every_loss() {
         last_line(&[], &losses),
         "lost: 1 event, 2 waits without stack, 3 of 700 stacks truncated, 4 frames unnamed, \
          5 waits of unknown state, 6 waits left out of the timeline, \
-         7 waits summed without their object, 7 of 90 stacks walked twice differ, 8 samples, \
+         7 waits summed without their object, 7 of 90 stacks unwound twice differ, 8 samples, \
          7 parks mistaken"
     );
 }

@@ -12,7 +12,7 @@ use crate::unwind::LEFT_OUT;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The frames of one place at so many addresses are kept: a library may be mapped here and there.
+/// The frames of one place at this many addresses are kept: a library may be mapped here and there.
 const MAX_ADDRESSES: usize = 4;
 
 /// What the addresses of a stack mean.

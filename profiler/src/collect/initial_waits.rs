@@ -9,11 +9,17 @@ use super::stack_table::{NewStack, StackTable};
 use super::traced_process::TracedProcess;
 use crate::bpf::Programs;
 use crate::decode::{Activity, Snapshot, StackKind, Syscall, ThreadKey, read_context};
-use crate::recording::{StackId, ThreadId};
+use crate::recording::{ProcessId, StackId, ThreadId};
+use crate::runtime::StoppedBy;
 use crate::runtime::tokio::ThreadContext;
 use crate::units::{Addr, Pid};
 use crate::unwind::{Regs, RemoteMemory, Truncation, walk_counted, walk_outcome};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+/// How long all walks may take together: a target may serve each page of its threads' stacks as
+/// slowly as it likes. Until the half is over, no process has more than its share of it.
+const LIMIT: Duration = Duration::from_millis(700);
 
 /// The stacks of threads that waited at the beginning.
 #[derive(Debug, Default)]
@@ -35,6 +41,7 @@ struct Walked {
     truncated: Option<Truncation>,
     pointer_steps: u32,
     syscall: Option<Syscall>,
+    stopped: Option<StoppedBy>,
     context: ThreadContext,
 }
 
@@ -50,56 +57,88 @@ impl InitialWaits {
         before.is_none_or(|before| *before != later.switches)
     }
 
+    /// The stacks without names that were walked by frame pointers: whose they are, and their addresses.
+    pub(super) fn by_pointers(&self) -> impl Iterator<Item = (ProcessId, &[Addr])> {
+        let walked = self.walked.iter().filter(|walked| walked.pointer_steps > 0);
+        walked.map(|walked| (walked.thread.process, walked.addresses.as_slice()))
+    }
+
     /// How the walk of each stack ended: none where it is complete.
     pub(super) fn outcomes(&self) -> &[Option<Truncation>] {
         &self.outcomes
     }
 
-    /// Walks the stacks of all threads in `snapshots` that have not moved since. Naming them
-    /// takes longer, and can wait.
+    /// Walks the stacks of all threads in `snapshots` that have not moved since, for [`LIMIT`] at
+    /// most. Naming them takes longer, and can wait.
     pub(super) fn walk(
         snapshots: Vec<Snapshot>,
         programs: &Programs,
         processes: &ProcessList,
     ) -> InitialWaits {
         let mut initial = InitialWaits::default();
-        let mut memories: HashMap<Pid, RemoteMemory> = HashMap::new();
+        let mut memories: HashMap<Pid, (RemoteMemory, Duration)> = HashMap::new();
+        let (begun, mut later) = (Instant::now(), Vec::new());
+        let pids: HashSet<Pid> = snapshots.iter().map(|one| one.thread.pid).collect();
+        let share = LIMIT / 2 / u32::try_from(pids.len()).unwrap_or(u32::MAX).max(1);
         for snapshot in snapshots {
             let thread = snapshot.thread;
             initial.switches.insert(thread, snapshot.switches);
-            let Activity::Waiting {
-                regs: Some(regs),
-                fs,
-                syscall,
-            } = snapshot.activity
-            else {
+            let new = || (RemoteMemory::new(thread.pid), Duration::ZERO);
+            let (memory, spent) = memories.entry(thread.pid).or_insert_with(new);
+            if *spent > share {
+                later.push(snapshot);
                 continue;
-            };
-            let id = processes.thread(thread);
-            let Some((id, process)) = id.and_then(|id| Some((id, processes.get(id.process)?)))
-            else {
-                continue;
-            };
-            let memory = memories
-                .entry(thread.pid)
-                .or_insert_with(|| RemoteMemory::new(thread.pid));
-            let (addresses, truncated, pointer_steps) =
-                walk_remote(regs, programs, process, memory);
-            let context = read_context(&process.contexts, fs, memory);
-            // A thread that has switched since may have changed the memory while we read it.
-            if !programs.has_switched(thread.tid) {
-                initial.outcomes.push(truncated);
-                initial.walked.push(Walked {
-                    thread: id,
-                    addresses,
-                    truncated,
-                    pointer_steps,
-                    syscall,
-                    context,
-                });
+            }
+            let before = Instant::now();
+            initial.walk_one(&snapshot, programs, processes, memory);
+            *spent += before.elapsed();
+        }
+        for snapshot in later {
+            if begun.elapsed() > LIMIT {
+                initial.outcomes.push(Some(Truncation::Unreadable));
+            } else if let Some((memory, _)) = memories.get_mut(&snapshot.thread.pid) {
+                initial.walk_one(&snapshot, programs, processes, memory);
             }
         }
         initial
+    }
+
+    fn walk_one(
+        &mut self,
+        snapshot: &Snapshot,
+        programs: &Programs,
+        processes: &ProcessList,
+        memory: &mut RemoteMemory,
+    ) {
+        let thread = snapshot.thread;
+        let Activity::Waiting {
+            regs: Some(regs),
+            fs,
+            syscall,
+            stopped,
+        } = snapshot.activity
+        else {
+            return;
+        };
+        let id = processes.thread(thread);
+        let Some((id, process)) = id.and_then(|id| Some((id, processes.get(id.process)?))) else {
+            return;
+        };
+        let (addresses, truncated, pointer_steps) = walk_remote(regs, programs, process, memory);
+        let context = read_context(&process.contexts, fs, memory);
+        // A thread that has switched since may have changed the memory while we read it.
+        if !programs.has_switched(thread.tid) {
+            self.outcomes.push(truncated);
+            self.walked.push(Walked {
+                thread: id,
+                addresses,
+                truncated,
+                pointer_steps,
+                syscall,
+                stopped,
+                context,
+            });
+        }
     }
 
     /// Names, classifies and keeps what was walked.
@@ -107,18 +146,14 @@ impl InitialWaits {
         &mut self,
         stacks: &mut StackTable,
         frames: &mut Frames,
-        processes: &mut ProcessList,
+        processes: &ProcessList,
         maps: &Maps,
         modules: &Modules,
     ) {
         for walked in std::mem::take(&mut self.walked) {
-            let Some(process) = processes.get_mut(walked.thread.process) else {
+            let Some(process) = processes.get(walked.thread.process) else {
                 continue;
             };
-            if walked.pointer_steps > 0 {
-                process.name_made_code(&walked.addresses);
-            }
-            let process = &*process;
             let code = CodeOf {
                 map: maps.get(process.table_version),
                 modules,
@@ -127,7 +162,7 @@ impl InitialWaits {
                 memory: None,
             };
             let new = NewStack {
-                kind: StackKind::OffCpu,
+                kind: walked.stopped.map_or(StackKind::OffCpu, StackKind::Stopped),
                 user: &walked.addresses,
                 kernel: &[],
                 truncated: walked.truncated,

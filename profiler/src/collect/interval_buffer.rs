@@ -3,13 +3,14 @@
 use super::bounds::Bounds;
 use super::calls::{CallCollector, PanicCollector};
 use super::ledger::ThreadLedger;
+use super::polls::PollCollector;
 use super::samples::SampleCollector;
 use super::sums::IntervalSums;
 use super::wait_buffer::{BufferedWait, WaitBuffer};
 use super::wakers::WakerTable;
 use crate::decode::{self, ThreadEnd, WaitSeen};
-use crate::recording::{ObjectId, ProcessId, ThreadId, Waker};
-use crate::units::{Nanos, Timestamp};
+use crate::recording::{ObjectId, OpenWait, ProcessId, ThreadId, Waker};
+use crate::units::Timestamp;
 
 /// An interval with so many waits or sums ends early, where nobody asked for its end yet.
 const ENOUGH: usize = 1 << 17;
@@ -21,10 +22,12 @@ pub(super) struct IntervalBuffer {
     pub(super) sums: IntervalSums,
     pub(super) waits: WaitBuffer,
     pub(super) samples: SampleCollector,
+    pub(super) polls: PollCollector,
     pub(super) calls: CallCollector,
     pub(super) panics: PanicCollector,
     wakers: WakerTable,
-    long_poll: Nanos,
+    /// The waits that were open when it began.
+    carried: Vec<OpenWait>,
     last_end: Option<Timestamp>,
 }
 
@@ -41,17 +44,18 @@ pub(super) struct LeftOut {
 }
 
 impl IntervalBuffer {
-    /// Polls of at least `long_poll` are kept one by one.
-    pub(super) fn new(bounds: &Bounds, long_poll: Nanos) -> IntervalBuffer {
+    /// One of which `polls` are put together.
+    pub(super) fn new(bounds: &Bounds, polls: PollCollector) -> IntervalBuffer {
         IntervalBuffer {
             threads: ThreadLedger::new(bounds.ended),
             sums: IntervalSums::new(bounds.sums),
             waits: WaitBuffer::new(bounds.waits),
             samples: SampleCollector::default(),
+            polls,
             calls: CallCollector::default(),
             panics: PanicCollector::default(),
             wakers: WakerTable::new(bounds.wakers),
-            long_poll,
+            carried: Vec::new(),
             last_end: None,
         }
     }
@@ -78,6 +82,7 @@ impl IntervalBuffer {
             waker: self.wakers.id(&wait.waker, wakers),
             waker_stack,
             task_id: wait.task_id,
+            clock: wait.clock,
         });
     }
 
@@ -85,12 +90,17 @@ impl IntervalBuffer {
     pub(super) fn thread_end(&mut self, thread: ThreadId, end: &ThreadEnd) {
         self.last_end = self.last_end.max(Some(end.time));
         self.threads.ended(thread, end.time, &end.times);
-        self.samples.thread_ended(thread, self.long_poll);
+        self.polls.thread_ended(thread);
     }
 
     /// Takes the end of a process in, whose threads have ended before.
     pub(super) fn process_ended(&mut self, process: ProcessId) {
         self.threads.process_ended(process);
+    }
+
+    /// Hands out the waits that were open when the interval began. The next one begins with `open`.
+    pub(super) fn carry(&mut self, open: Vec<OpenWait>) -> Vec<OpenWait> {
+        std::mem::replace(&mut self.carried, open)
     }
 
     /// When the last thread ended, if one did.
@@ -109,7 +119,7 @@ impl IntervalBuffer {
             threads: self.threads.folded(),
             sums: self.sums.left_out(),
             waits: self.waits.left_out(),
-            samples: self.samples.lost(),
+            samples: self.polls.lost(),
             calls: self.calls.left_out(),
             panics: self.panics.left_out(),
             wakers: self.wakers.left_out(),

@@ -19,7 +19,7 @@ const ALL_TO_ENDED: usize = 4;
 /// So many names are kept of threads that no interval has: one may have them yet.
 const MAX_UNNAMED: usize = 1 << 12;
 
-/// After so many cuts at which a thread has neither a state nor an end, the record of its end is
+/// After this many cuts at which a thread has neither a state nor an end, the record of its end is
 /// lost: it was in the ring buffer at the first of them, and would have been read by the second.
 const MAX_MISSED: u32 = 2;
 
@@ -44,6 +44,8 @@ pub(super) struct OpenAt {
     pub(super) thread: ThreadId,
     /// Its wait.
     pub(super) wait: OpenWait,
+    /// Where its time had gone before.
+    pub(super) times: ThreadTimes,
 }
 
 /// What a cut has found out about threads.
@@ -233,7 +235,12 @@ impl ThreadLedger {
             account.until = at;
             account.balance = Some(balance);
             if let Some(wait) = open_wait(at, &state.phase, doing) {
-                open.push(OpenAt { thread, wait });
+                let times = state.times;
+                open.push(OpenAt {
+                    thread,
+                    wait,
+                    times,
+                });
             }
         }
         self.add_unmoved(at, moved, &mut open);
@@ -262,7 +269,7 @@ impl ThreadLedger {
             } else if lives {
                 living.push(*thread);
             }
-            // The end of one that is on its way out is told next time.
+            // The end of one that is on its way out is reported next time.
             if !leaves {
                 let until = account.until.min(at);
                 account.change().add_to(name, until, &mut threads);
@@ -304,10 +311,12 @@ impl ThreadLedger {
                     stack: WaitStack::BeforeRecording,
                     object: None,
                     task_id: None,
+                    tick: None,
                 };
                 open.push(OpenAt {
                     thread: *thread,
                     wait,
+                    times: ThreadTimes::default(),
                 });
             }
             let account = self.accounts.entry(*thread).or_default();
@@ -336,7 +345,7 @@ struct Account {
     /// The life that goes on, at the cut in hand.
     balance: Option<Balance>,
     /// What intervals have of it.
-    told: Balance,
+    reported: Balance,
     /// The kernel side has an entry of it.
     seen: bool,
     /// A life under this id has ended since the last cut.
@@ -358,12 +367,12 @@ impl Account {
         lives || !ended && self.missed < MAX_MISSED
     }
 
-    /// What is to be told of it now.
+    /// What is to be reported of it now.
     fn change(&mut self) -> Balance {
         let mut now = self.settled;
         now.add(&self.balance.unwrap_or_default());
-        let change = now.since(&self.told);
-        self.told.add(&change);
+        let change = now.since(&self.reported);
+        self.reported.add(&change);
         change
     }
 }
@@ -454,15 +463,15 @@ impl Balance {
         }
     }
 
-    /// What is new of this where `told` was told before, no part of it negative. The kernel side
-    /// may have found out meanwhile that a thread woke or ran earlier than it seemed: what was told
+    /// What is new of this where `reported` was reported before, no part of it negative. The kernel side
+    /// may have found out meanwhile that a thread woke or ran earlier than it seemed: what was reported
     /// too much is then taken from the other parts, and given back as it comes.
-    fn since(&self, told: &Balance) -> Balance {
+    fn since(&self, reported: &Balance) -> Balance {
         let mut parts = [
-            self.running.saturating_sub(told.running),
-            self.runnable.saturating_sub(told.runnable),
-            self.blocked.saturating_sub(told.blocked),
-            self.unseen.saturating_sub(told.unseen),
+            self.running.saturating_sub(reported.running),
+            self.runnable.saturating_sub(reported.runnable),
+            self.blocked.saturating_sub(reported.blocked),
+            self.unseen.saturating_sub(reported.unseen),
         ];
         let mut too_much: i64 = 0;
         for part in &mut parts {
@@ -483,11 +492,11 @@ impl Balance {
             runnable,
             blocked,
             unseen,
-            waits: self.waits.saturating_sub(told.waits).max(0),
+            waits: self.waits.saturating_sub(reported.waits).max(0),
             // A system call that returns now may have begun long before.
             in_calls: self
                 .in_calls
-                .saturating_sub(told.in_calls)
+                .saturating_sub(reported.in_calls)
                 .clamp(0, running),
         }
     }

@@ -27,6 +27,7 @@ fn waiting(since: u64, woken: Option<u64>, stack: WaitStack) -> Phase {
         stack,
         object: None,
         task_id: None,
+        tick: None,
     })
 }
 
@@ -41,14 +42,14 @@ fn ledger() -> ThreadLedger {
 }
 
 /// Lived, running, runnable, blocked, waits of the only thread.
-type Told = (u64, u64, u64, u64, u64);
+type Reported = (u64, u64, u64, u64, u64);
 
-fn only(stretch: &Stretch) -> Told {
+fn only(stretch: &Stretch) -> Reported {
     assert_eq!(stretch.threads.len(), 1, "{stretch:?}");
     of(stretch, stretch.threads[0].thread)
 }
 
-fn of(stretch: &Stretch, thread: ThreadId) -> Told {
+fn of(stretch: &Stretch, thread: ThreadId) -> Reported {
     let times = stretch.threads.iter().find(|times| times.thread == thread);
     times.map_or((0, 0, 0, 0, 0), |times| {
         (
@@ -117,7 +118,7 @@ fn a_woken_wait_is_blocked_until_its_wakeup_and_runnable_from_then_on() {
 }
 
 #[test]
-fn what_was_told_too_much_is_taken_from_the_rest_and_evens_out() {
+fn what_was_reported_too_much_is_taken_from_the_rest_and_evens_out() {
     let mut ledger = ledger();
     let wait = waiting(20, None, WaitStack::Lost);
     let first = cut(&mut ledger, 100, &[(7, wait, times(0, 20, 0, 0, 0))]);
@@ -128,26 +129,26 @@ fn what_was_told_too_much_is_taken_from_the_rest_and_evens_out() {
         200,
         &[(7, running(200), times(0, 180, 10, 10, 1))],
     );
-    let told = only(&second);
-    assert_eq!(told.0, 100);
+    let reported = only(&second);
+    assert_eq!(reported.0, 100);
     assert_eq!(
-        told.1 + told.2 + told.3,
-        told.0,
+        reported.1 + reported.2 + reported.3,
+        reported.0,
         "the parts sum to the life"
     );
-    assert_eq!((told.3, told.4), (0, 1));
-    // 70 too much were told as blocked; a later wait of 90 has 20 left.
+    assert_eq!((reported.3, reported.4), (0, 1));
+    // 70 too much were reported as blocked; a later wait of 90 has 20 left.
     let third = cut(
         &mut ledger,
         300,
         &[(7, running(300), times(0, 190, 10, 100, 2))],
     );
     assert_eq!(third.threads[0].lived, Nanos(100));
-    let sum = |part: fn(Told) -> u64| part(only(&first)) + part(told) + part(only(&third));
-    assert_eq!(sum(|told| told.0), 300);
-    assert_eq!(sum(|told| told.1), 190);
-    assert_eq!(sum(|told| told.2), 10);
-    assert_eq!(sum(|told| told.3), 100);
+    let sum = |part: fn(Reported) -> u64| part(only(&first)) + part(reported) + part(only(&third));
+    assert_eq!(sum(|reported| reported.0), 300);
+    assert_eq!(sum(|reported| reported.1), 190);
+    assert_eq!(sum(|reported| reported.2), 10);
+    assert_eq!(sum(|reported| reported.3), 100);
 }
 
 #[test]
@@ -263,7 +264,7 @@ fn a_command_does_not_live_while_it_is_held() {
 /// Its end arrives before the interval is closed, in which the sum of its first wait is looked at.
 #[test]
 fn what_was_no_wait_is_left_out_where_its_thread_ends_in_the_same_interval() {
-    for (doing, told) in [
+    for (doing, reported) in [
         (AtStart::Held, (80, 80, 0, 0, 0)),
         (AtStart::Runnable, (200, 80, 120, 0, 0)),
     ] {
@@ -272,7 +273,7 @@ fn what_was_no_wait_is_left_out_where_its_thread_ends_in_the_same_interval() {
         ledger.ended(id(7), Timestamp(200), &times(0, 80, 30, 90, 1));
         ledger.process_ended(FIRST);
         assert!(ledger.was_no_wait(id(7), &Sum::one(Nanos(90), Nanos(30))));
-        assert_eq!(only(&cut(&mut ledger, 300, &[])), told, "{doing:?}");
+        assert_eq!(only(&cut(&mut ledger, 300, &[])), reported, "{doing:?}");
         assert!(cut(&mut ledger, 400, &[]).threads.is_empty(), "{doing:?}");
         // Another thread of that id was not there.
         assert!(!ledger.was_no_wait(id(7), &Sum::one(Nanos(1), Nanos(0))));
@@ -302,13 +303,13 @@ fn the_record_of_a_thread_s_end_may_have_been_lost() {
 }
 
 #[test]
-fn a_thread_whose_end_is_never_told_is_not_expected_for_ever() {
+fn a_thread_whose_end_is_never_reported_is_not_expected_for_ever() {
     let mut ledger = ledger();
     let state = (7, running(0), times(0, 0, 0, 0, 0));
     assert_eq!(only(&cut(&mut ledger, 100, &[state])), (100, 100, 0, 0, 0));
     // It is on its way out, and the record of its end finds no room.
     assert!(cut(&mut ledger, 200, &[]).threads.is_empty());
-    assert_eq!(ledger.living().count(), 1, "its end may be told");
+    assert_eq!(ledger.living().count(), 1, "its end may be reported");
     assert!(cut(&mut ledger, 300, &[]).threads.is_empty());
     assert_eq!(ledger.living().count(), 0);
     // Its id is given to another.
@@ -327,7 +328,7 @@ fn a_folded_thread_on_its_way_out_is_shown_where_its_times_are() {
     assert_eq!(
         second.shown(id(7)),
         folded(FIRST),
-        "its end is not told yet"
+        "its end is not reported yet"
     );
     ledger.ended(id(7), Timestamp(150), &times(0, 150, 0, 0, 0));
     let third = cut(&mut ledger, 300, &[]);
@@ -379,10 +380,10 @@ fn names_of_threads_that_no_interval_has_are_forgotten() {
         names.insert(id(tid), "thread");
     }
     ledger.retain_named(&mut names);
-    let told = stretch.threads.iter().map(|times| times.thread);
-    let told: Vec<_> = told.filter(|thread| *thread != folded(FIRST)).collect();
-    assert_eq!(told.len(), 2);
-    assert_eq!(names.into_keys().collect::<Vec<_>>(), told);
+    let reported = stretch.threads.iter().map(|times| times.thread);
+    let reported: Vec<_> = reported.filter(|thread| *thread != folded(FIRST)).collect();
+    assert_eq!(reported.len(), 2);
+    assert_eq!(names.into_keys().collect::<Vec<_>>(), reported);
 }
 
 #[test]

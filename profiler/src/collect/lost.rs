@@ -2,19 +2,16 @@
 //! interval.
 
 use super::interval_buffer::LeftOut;
+use super::targets::TargetsLeftOut;
 use crate::bpf::{Counter, Counters};
 use crate::recording::{LossCauses, Losses, ShadowCheck};
 use crate::unwind::Truncation;
 
-/// Losses that are counted here, and what was told of all of them.
+/// Losses that are counted here, and what was reported of all of them.
 #[derive(Debug, Default)]
 pub(super) struct LossCounters {
     /// Records that could not be decoded.
     undecodable: u64,
-    /// Forked processes of which nothing is recorded.
-    processes_left_out: u64,
-    /// Executable mappings that found no room, as many as there were at once.
-    mappings_left_out: u64,
     /// Stacks that were cut off here, not in the kernel.
     truncated: u64,
     /// How the walks of threads ended that waited when the recording began.
@@ -23,7 +20,7 @@ pub(super) struct LossCounters {
     waits: u64,
     /// Those of them that are in sums.
     summed: u64,
-    told: Losses,
+    reported: Losses,
 }
 
 /// What others have counted, from the beginning of the recording on.
@@ -33,6 +30,8 @@ pub(super) struct Counted<'a> {
     pub(super) counters: &'a Counters,
     /// What found no room in the collectors.
     pub(super) left_out: LeftOut,
+    /// What of the targets could not be recorded.
+    pub(super) targets: TargetsLeftOut,
     /// Stacks beyond those that are kept.
     pub(super) stacks_left_out: u64,
     /// Samples with such stacks.
@@ -66,16 +65,6 @@ impl LossCounters {
         self.undecodable += records;
     }
 
-    /// A forked process cannot be recorded.
-    pub(super) fn process_left_out(&mut self) {
-        self.processes_left_out += 1;
-    }
-
-    /// So many executable mappings of a process find no room.
-    pub(super) fn mappings_beyond(&mut self, count: u64) {
-        self.mappings_left_out = self.mappings_left_out.max(count);
-    }
-
     /// How the walks of threads ended that waited when the recording began.
     pub(super) fn walked_at_start(&mut self, outcomes: &[Option<Truncation>]) {
         self.at_start.extend(outcomes);
@@ -86,7 +75,7 @@ impl LossCounters {
         self.truncated += stacks;
     }
 
-    /// Threads have finished so many waits.
+    /// Threads have finished this many waits.
     pub(super) fn finished(&mut self, waits: u64) {
         self.waits = self.waits.saturating_add(waits);
     }
@@ -99,8 +88,8 @@ impl LossCounters {
     /// What was lost since this was asked before.
     pub(super) fn take(&mut self, counted: &Counted<'_>) -> Losses {
         let now = self.total(counted);
-        let new = now.since(&self.told);
-        self.told = now;
+        let new = now.since(&self.reported);
+        self.reported = now;
         new
     }
 
@@ -137,7 +126,7 @@ impl LossCounters {
             unreadable: of(Counter::Unreadable) + cut_off(Truncation::Unreadable),
             no_progress: of(Counter::NoProgress) + cut_off(Truncation::NoProgress),
             no_stack: of(Counter::NoStack) + cut_off(Truncation::NoStack),
-            mappings_left_out: self.mappings_left_out,
+            mappings_left_out: counted.targets.mappings,
             rows_full: counted.rows_full,
             modules_left_out: counted.modules_left_out,
             lines_left_out: counted.lines_left_out,
@@ -147,7 +136,7 @@ impl LossCounters {
             stacks_left_out: counted.stacks_left_out,
             threads_left_out: left_out.threads,
             sums_left_out: left_out.sums,
-            processes_left_out: of(Counter::ProcessTableFull) + self.processes_left_out,
+            processes_left_out: of(Counter::ProcessTableFull) + counted.targets.processes,
             wakers_left_out: left_out.wakers,
             timeline_full: left_out.waits,
         };
@@ -196,13 +185,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_loss_is_told_once() {
+    fn each_loss_is_reported_once() {
         let counters = Counters::default();
         let counted = |waits: u64, ended: bool, lost: u64| Counted {
             counters: &counters,
             left_out: LeftOut {
                 waits,
                 ..LeftOut::default()
+            },
+            targets: TargetsLeftOut {
+                processes: 2,
+                mappings: 5,
             },
             stacks_left_out: 0,
             samples_left_out: 0,
@@ -225,7 +218,6 @@ mod tests {
         losses.finished(10);
         losses.summed(6);
         losses.summed(2);
-        losses.mappings_beyond(5);
         losses.walked_at_start(&[None, Some(Truncation::TooDeep), None]);
         let first = losses.take(&counted(3, false, 9));
         assert_eq!(
@@ -236,7 +228,11 @@ mod tests {
         assert_eq!((first.by_cause.too_deep, first.by_cause.no_row), (1, 0));
         assert_eq!((first.waits, first.summed), (10, 8));
         assert_eq!((first.timeline, first.by_cause.timeline_full), (3, 3));
-        assert_eq!(first.by_cause.mappings_left_out, 5);
+        let of_targets = |losses: &Losses| {
+            let causes = losses.by_cause;
+            (causes.processes_left_out, causes.mappings_left_out)
+        };
+        assert_eq!(of_targets(&first), (2, 5));
         let unread = |losses: &Losses| {
             let causes = losses.by_cause;
             (
@@ -252,12 +248,11 @@ mod tests {
             "they may come"
         );
         losses.finished(1);
-        losses.mappings_beyond(4);
         losses.undecodable(2);
         let second = losses.take(&counted(3, true, 4));
         assert_eq!((second.waits, second.timeline), (1, 0));
         assert_eq!((second.events, second.by_cause.undecodable), (2, 2));
-        assert_eq!(second.by_cause.mappings_left_out, 0);
+        assert_eq!(of_targets(&second), (0, 0));
         assert_eq!(unread(&second), (0, 0, 0));
         assert_eq!(second.shadow.map(|shadow| shadow.lost), Some(4));
     }

@@ -8,7 +8,7 @@ use crate::process::{Budget, FileStamp, Mapping, MappingKind, PrivateCopy, Targe
 use crate::runtime::tokio::TokioImage;
 use crate::symbolize::ModuleSource;
 use crate::units::{Addr, Pid, Svma};
-use crate::unwind::{Sections, UnwindTable};
+use crate::unwind::{Effort, Sections, UnwindTable};
 use anyhow::Context;
 use profiler_common::row;
 use rayon::prelude::*;
@@ -21,7 +21,7 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Most files read. A program has some dozens; one that maps ever new ones must not use up our
+/// Most files read. A program has some dozens; one that keeps mapping new ones must not use up our
 /// descriptors.
 const MAX_MODULES: usize = 512;
 
@@ -83,6 +83,7 @@ pub(super) struct Modules {
     lines_left_out: u64,
     functions_by_code: u64,
     budget: Budget,
+    effort: Effort,
 }
 
 impl Default for Modules {
@@ -98,6 +99,7 @@ impl Default for Modules {
             lines_left_out: 0,
             functions_by_code: 0,
             budget: Budget::of_machine(),
+            effort: Effort::default(),
         }
     }
 }
@@ -141,7 +143,7 @@ impl Image {
         }
     }
 
-    fn table(&self) -> Result<UnwindTable, ModuleError> {
+    fn table(&self, effort: &Effort) -> Result<UnwindTable, ModuleError> {
         match self {
             Image::Copy(copy, Some(file)) => {
                 let file = Reader::of(file).ok();
@@ -149,9 +151,9 @@ impl Image {
                     let read = file.as_ref().map(|file| file.read_exact_at(into, offset));
                     read.is_some_and(|read| read.is_ok())
                 };
-                UnwindTable::from_elf_and_file(copy.bytes(), &read)
+                UnwindTable::from_elf_and_file(copy.bytes(), &read, effort)
             }
-            Image::Copy(..) | Image::Memory(_) => UnwindTable::from_elf(self.bytes()),
+            Image::Copy(..) | Image::Memory(_) => UnwindTable::from_memory(self.bytes(), effort),
         }
     }
 }
@@ -188,14 +190,14 @@ impl Modules {
             tracing::warn!("more than {MAX_MODULES} modules: the others are not read");
         }
         new.truncate(room);
-        let budget = &self.budget;
+        let (budget, effort) = (&self.budget, &self.effort);
         let read: Vec<Read> = new
             .par_iter()
             .map(|(_, mapping)| {
                 let image = open(target, mapping, &mappings)
                     .and_then(|original| Image::of(original, budget));
                 match image {
-                    Ok(image) => read(image),
+                    Ok(image) => read(image, effort),
                     Err(error) => Read {
                         problem: Some(format!("cannot be read: {error}")),
                         ..Read::default()
@@ -247,6 +249,11 @@ impl Modules {
                     table.synthesized.len()
                 );
             }
+            if table.left_out {
+                self.rows_full += 1;
+                problem = Some("it has more unwinding information than may be read".to_owned());
+            }
+            self.effort.give_back(table.effort());
             if span.is_none() {
                 span = match tables.add(&table.rows, &table.index) {
                     Ok(span) => {
@@ -423,8 +430,8 @@ fn open(target: &Target, mapping: &Mapping, all: &[Mapping]) -> io::Result<Origi
     target.open_mapped(mapping).map(Original::File)
 }
 
-fn read(mut image: Image) -> Read {
-    let table = image.table().context("cannot be unwound");
+fn read(mut image: Image, effort: &Effort) -> Read {
+    let table = image.table(effort).context("cannot be unwound");
     // Descriptors are few.
     if let Image::Copy(_, file) = &mut image {
         *file = None;

@@ -7,9 +7,9 @@
 //! A number goes through these stages:
 //!
 //! ```text
-//! Told       the kernel side knows it
+//! Announced  the kernel side knows it
 //!   │  end_interval() gives it out, and it is deleted on the kernel side before the next cut
-//! Deleted    whoever needs it from now on sends it anew: it is told again
+//! Deleted    whoever needs it from now on sends it anew: it is announced again
 //!   │  an interval without it, and no thread has it at hand
 //! Quiet
 //!   │  one more interval without it
@@ -35,7 +35,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
-/// A number that was not seen in so many intervals is forgotten.
+/// A number that was not seen in this many intervals is forgotten.
 const MAX_AGE: u32 = 64;
 
 /// Numbers of one kind, and what each stands for.
@@ -46,8 +46,8 @@ pub(super) struct Numbers<N, I> {
     room: usize,
     /// Intervals that have ended.
     interval: u32,
-    /// Those of stage `Told`.
-    told: usize,
+    /// Those of stage `Announced`.
+    announced: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +60,7 @@ struct Entry<I> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    Told,
+    Announced,
     Deleted,
     Quiet,
 }
@@ -82,20 +82,20 @@ impl<N: Copy + Eq + Hash, I: Copy> Numbers<N, I> {
             entries: HashMap::new(),
             room,
             interval: 0,
-            told: 0,
+            announced: 0,
         }
     }
 
-    /// Takes in a number that the kernel side has told, or told again.
-    pub(super) fn told(&mut self, number: N, id: I) {
-        let before = self.set(number, id, Stage::Told);
-        self.told += usize::from(before != Some(Stage::Told));
+    /// Takes in a number that the kernel side has announced, or announced again.
+    pub(super) fn announced(&mut self, number: N, id: I) {
+        let before = self.set(number, id, Stage::Announced);
+        self.announced += usize::from(before != Some(Stage::Announced));
     }
 
-    /// Takes in a number that the kernel side has told and does not remember: it is used once.
-    pub(super) fn told_once(&mut self, number: N, id: I) {
+    /// Takes in a number that the kernel side has announced and does not remember: it is used once.
+    pub(super) fn announced_once(&mut self, number: N, id: I) {
         let before = self.set(number, id, Stage::Deleted);
-        self.told -= usize::from(before == Some(Stage::Told));
+        self.announced -= usize::from(before == Some(Stage::Announced));
     }
 
     fn set(&mut self, number: N, id: I, stage: Stage) -> Option<Stage> {
@@ -104,7 +104,7 @@ impl<N: Copy + Eq + Hash, I: Copy> Numbers<N, I> {
         before.map(|before| before.stage)
     }
 
-    /// What a number stands for; it was seen in this interval. None where it was never told, or its
+    /// What a number stands for; it was seen in this interval. None where it was never announced, or its
     /// record was lost.
     pub(super) fn resolve(&mut self, number: N) -> Option<I> {
         let entry = self.entries.get_mut(&number)?;
@@ -119,14 +119,14 @@ impl<N: Copy + Eq + Hash, I: Copy> Numbers<N, I> {
     }
 
     /// The numbers that the kernel side knows.
-    pub(super) fn iter_told(&self) -> impl Iterator<Item = (N, I)> {
-        let told = |(number, entry): (&N, &Entry<I>)| {
-            (entry.stage == Stage::Told).then_some((*number, entry.id))
+    pub(super) fn iter_announced(&self) -> impl Iterator<Item = (N, I)> {
+        let announced = |(number, entry): (&N, &Entry<I>)| {
+            (entry.stage == Stage::Announced).then_some((*number, entry.id))
         };
-        self.entries.iter().filter_map(told)
+        self.entries.iter().filter_map(announced)
     }
 
-    /// Ends an interval: all that was told of it has been resolved, up to its cut. `held` are the
+    /// Ends an interval: all that was announced in it has been resolved, up to its cut. `held` are the
     /// numbers that threads have at hand, read after the cut. `lasting` says of which stacks a
     /// remembered park may bear the number: those are forgotten only where room is short.
     ///
@@ -146,7 +146,7 @@ impl<N: Copy + Eq + Hash, I: Copy> Numbers<N, I> {
         self.entries.retain(|_, entry| {
             let seen = entry.seen == now;
             entry.stage = match (entry.stage, seen) {
-                (Stage::Told, _) => Stage::Told,
+                (Stage::Announced, _) => Stage::Announced,
                 (Stage::Deleted, false) => Stage::Quiet,
                 (Stage::Quiet, false) => return false,
                 (_, true) => Stage::Deleted,
@@ -157,7 +157,7 @@ impl<N: Copy + Eq + Hash, I: Copy> Numbers<N, I> {
         let mut forget_parks = false;
         // The most that was not needed of late goes first, the least last.
         for (share, least) in [(2, 2), (4, 1)] {
-            if self.told > self.room - self.room / share {
+            if self.announced > self.room - self.room / share {
                 let more = self.evict(now, |entry, age| {
                     let goes = age >= least;
                     forget_parks |= goes && lasting(entry.id);
@@ -173,17 +173,17 @@ impl<N: Copy + Eq + Hash, I: Copy> Numbers<N, I> {
         }
     }
 
-    /// Takes out of those told the ones that `goes` names by their age, in intervals.
+    /// Takes out of those announced the ones that `goes` names by their age, in intervals.
     fn evict(&mut self, now: u32, mut goes: impl FnMut(&Entry<I>, u32) -> bool) -> Vec<N> {
         let mut evicted = Vec::new();
         for (number, entry) in &mut self.entries {
             let age = now.wrapping_sub(entry.seen);
-            if entry.stage == Stage::Told && goes(entry, age) {
+            if entry.stage == Stage::Announced && goes(entry, age) {
                 entry.stage = Stage::Deleted;
                 evicted.push(*number);
             }
         }
-        self.told -= evicted.len();
+        self.announced -= evicted.len();
         evicted
     }
 }

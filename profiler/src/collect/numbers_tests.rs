@@ -6,7 +6,7 @@ struct Model {
     random: u64,
     kernel: HashSet<u32>,
     threads: Vec<Thread>,
-    /// What was told and used, in order: the ring buffer.
+    /// What was announced and used, in order: the ring buffer.
     events: Vec<Event>,
     numbers: Numbers<u32, u32>,
     deleted: usize,
@@ -23,7 +23,7 @@ struct Thread {
 
 #[derive(Clone, Copy)]
 enum Event {
-    Told(u32),
+    Announced(u32),
     Used(u32),
 }
 
@@ -72,7 +72,7 @@ impl Model {
             // Of its last one a thread needs no look-up.
             if !again && !self.kernel.contains(&number) {
                 self.kernel.insert(number);
-                self.events.push(Event::Told(number));
+                self.events.push(Event::Announced(number));
             }
             self.threads[thread].at_work = Some(number);
             if self.random(4) > 0 {
@@ -92,7 +92,7 @@ impl Model {
     fn take_events(&mut self) {
         for event in std::mem::take(&mut self.events) {
             match event {
-                Event::Told(number) => self.numbers.told(number, number),
+                Event::Announced(number) => self.numbers.announced(number, number),
                 Event::Used(number) => {
                     assert_eq!(self.numbers.resolve(number), Some(number), "forgotten");
                 }
@@ -159,7 +159,7 @@ fn ends(numbers: &mut Numbers<u32, u32>, held: &[u32], times: u32) -> Vec<Vec<u3
 #[test]
 fn what_is_not_seen_for_long_is_forgotten_in_two_steps() {
     let mut numbers = Numbers::new(1000);
-    numbers.told(5, 50);
+    numbers.announced(5, 50);
     let evicted = ends(&mut numbers, &[], MAX_AGE + 1);
     assert_eq!(evicted.concat(), [5]);
     assert_eq!(evicted.last(), Some(&vec![5]), "not before its time");
@@ -172,13 +172,13 @@ fn what_is_not_seen_for_long_is_forgotten_in_two_steps() {
     );
     ends(&mut numbers, &[], 1);
     assert_eq!(numbers.get(5), None);
-    assert_eq!(numbers.iter_told().count(), 0);
+    assert_eq!(numbers.iter_announced().count(), 0);
 }
 
 #[test]
 fn a_number_that_a_thread_has_at_hand_stays() {
     let mut numbers = Numbers::new(1000);
-    numbers.told(5, 50);
+    numbers.announced(5, 50);
     assert!(ends(&mut numbers, &[5], 3 * MAX_AGE).concat().is_empty());
     assert_eq!(ends(&mut numbers, &[], MAX_AGE).concat(), [5]);
     // Found before it was deleted, and waited for ever since.
@@ -193,12 +193,12 @@ fn a_number_that_a_thread_has_at_hand_stays() {
 }
 
 #[test]
-fn a_number_that_is_told_again_is_known_again() {
+fn a_number_that_is_announced_again_is_known_again() {
     let mut numbers = Numbers::new(1000);
-    numbers.told(5, 50);
+    numbers.announced(5, 50);
     ends(&mut numbers, &[], MAX_AGE + 2);
-    numbers.told(5, 50);
-    assert_eq!(numbers.iter_told().collect::<Vec<_>>(), [(5, 50)]);
+    numbers.announced(5, 50);
+    assert_eq!(numbers.iter_announced().collect::<Vec<_>>(), [(5, 50)]);
     ends(&mut numbers, &[], 5);
     assert_eq!(numbers.get(5), Some(50));
 }
@@ -206,28 +206,28 @@ fn a_number_that_is_told_again_is_known_again() {
 #[test]
 fn a_number_for_one_wait_goes_after_it() {
     let mut numbers = Numbers::new(1000);
-    numbers.told_once(5, 50);
-    assert_eq!(numbers.iter_told().count(), 0);
+    numbers.announced_once(5, 50);
+    assert_eq!(numbers.iter_announced().count(), 0);
     ends(&mut numbers, &[5], 100);
     assert_eq!(numbers.resolve(5), Some(50));
     ends(&mut numbers, &[], 3);
     assert_eq!(numbers.get(5), None);
-    assert_eq!(numbers.told, 0);
+    assert_eq!(numbers.announced, 0);
 }
 
 #[test]
 fn numbers_of_remembered_parks_go_where_room_is_short_only() {
     let mut numbers = Numbers::new(100);
-    numbers.told(5, 77);
+    numbers.announced(5, 77);
     assert!(ends(&mut numbers, &[], 3 * MAX_AGE).concat().is_empty());
     for number in 100..151 {
-        numbers.told(number, 0);
+        numbers.announced(number, 0);
     }
     let evicted = numbers.end_interval(&HashSet::new(), |id| id == 77);
     assert_eq!(evicted.numbers, [5], "the others were seen just now");
     assert!(evicted.forget_parks);
     for number in 200..230 {
-        numbers.told(number, 0);
+        numbers.announced(number, 0);
     }
     let evicted = numbers.end_interval(&HashSet::new(), |id| id == 77);
     assert_eq!(evicted.numbers.len(), 51, "over three quarters");

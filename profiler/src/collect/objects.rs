@@ -73,9 +73,9 @@ impl ObjectTable {
     /// Takes in a new object, or one that the kernel side had forgotten.
     pub(super) fn add(&mut self, seen: &ObjectSeen) {
         let id = self.id_of(seen);
-        self.numbers.told(seen.number, id);
+        self.numbers.announced(seen.number, id);
         // Whoever forks a child in its own memory goes on, and may wait, before the child's exec
-        // is told.
+        // is reported.
         if let RawObject::Child(Some(pid)) = seen.object {
             let child = (seen.thread.pid, pid);
             let is_own = self.objects.get(id.index()).is_some_and(|o| o.many == 1);
@@ -211,7 +211,7 @@ impl ObjectTable {
 
     /// Ends an interval, see [`Numbers::end_interval`]. `held` are the objects of the last waits of
     /// all threads, whether they go on or not: the kernel side takes the object that a thread waits
-    /// for again for one that was told.
+    /// for again for one that was sent.
     pub(super) fn end_interval(&mut self, held: &HashSet<ObjectNumber>) -> Evicted<ObjectNumber> {
         self.numbers.end_interval(held, |_| false)
     }

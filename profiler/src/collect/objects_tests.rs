@@ -78,7 +78,7 @@ fn a_child_has_its_command_where_its_exec_was_seen() {
     objects.child(&exec());
     objects.add(&wait);
     assert_eq!(names(&objects), [format!("{CHILD} (sleep)")]);
-    // The wait may be told before the exec.
+    // The wait may be reported before the exec.
     let mut objects = table();
     objects.add(&wait);
     objects.child(&exec());
@@ -139,7 +139,7 @@ fn connections_to_one_peer_share_an_entry_and_none_is_lost() {
     // Those of other peers have entries of their own.
     objects.add(&seen(1 << 40, Some(9), connection(1024, 6, 80)));
     assert_eq!(names(&objects)[257], "tcp 10.0.0.1:1024 -> 10.0.0.6:80");
-    let told = objects.numbers.iter_told().count();
+    let told = objects.numbers.iter_announced().count();
     assert!(told < 16_384, "{told} numbers are kept");
 }
 

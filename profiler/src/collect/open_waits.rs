@@ -172,7 +172,7 @@ fn holders(ends: &Ends, link: &str, how: How) -> Holder {
     }
 }
 
-/// System calls of x86_64 by what they wait for (`arch/x86/entry/syscalls/syscall_64.tbl`).
+/// System calls by what they wait for.
 mod nr {
     pub(super) const READS: &[i64] = &[
         libc::SYS_read,

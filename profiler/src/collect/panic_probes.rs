@@ -46,7 +46,7 @@ struct Entry {
     offset: u64,
 }
 
-/// Probes a process with these mappings, and says so in what is told of it.
+/// Probes a process with these mappings, and notes what came of it.
 pub(super) fn attach(
     process: &mut TracedProcess,
     map: &AddressMap,

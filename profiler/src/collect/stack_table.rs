@@ -10,10 +10,10 @@ use super::program::Program;
 use crate::decode::{SampleSeen, StackKind, StackNumber, StackPolicy, StackSeen, Syscall};
 use crate::limits::Limits;
 use crate::recording::{ProcessId, Stack, StackId, Tables};
-use crate::runtime::Classification;
 use crate::runtime::tokio::{
     Agreement, Certainty, ClassifiedBy, Observation, RuntimeHandle, TlsState,
 };
+use crate::runtime::{Classification, RuleName, State, StoppedBy};
 use crate::symbolize::FrameRef;
 use crate::units::Addr;
 use crate::unwind::Truncation;
@@ -106,7 +106,7 @@ impl StackBounds {
 
     const fn room(&self, kind: StackKind) -> Room {
         match kind {
-            StackKind::OffCpu => self.waits,
+            StackKind::OffCpu | StackKind::Stopped(_) => self.waits,
             StackKind::Waker => self.wakers,
             StackKind::Sample => self.samples,
             StackKind::Syscall | StackKind::Panic => self.calls,
@@ -276,7 +276,7 @@ impl StackTable {
             .is_some_and(|program| program.agreement().trusted())
     }
 
-    /// Takes in a stack that the kernel side has told. None where it found no room, which is
+    /// Takes in a stack that the kernel side has announced. None where it found no room, which is
     /// counted.
     pub(super) fn add(
         &mut self,
@@ -289,15 +289,15 @@ impl StackTable {
         if let Some(number) = seen.number {
             // The kernel side remembers no number of a stack that it sent raw.
             if seen.raw {
-                self.numbers.told_once(number, id);
+                self.numbers.announced_once(number, id);
             } else {
-                self.numbers.told(number, id);
+                self.numbers.announced(number, id);
             }
         }
         id
     }
 
-    /// As [`StackTable::add`], for a stack that was not told by number.
+    /// As [`StackTable::add`], for a stack that was not announced by number.
     pub(super) fn find_or_keep(
         &mut self,
         new: &NewStack<'_>,
@@ -330,7 +330,9 @@ impl StackTable {
         let jumped = match new.kind {
             StackKind::Waker => Jumped::All,
             StackKind::Sample => Jumped::No,
-            StackKind::OffCpu | StackKind::Syscall | StackKind::Panic => Jumped::Application,
+            StackKind::OffCpu | StackKind::Stopped(_) | StackKind::Syscall | StackKind::Panic => {
+                Jumped::Application
+            }
         };
         let before = frames.made();
         let named = frames.name(&places, &identity.places, code, jumped);
@@ -421,6 +423,10 @@ impl StackTable {
             tls_state: new.tls_state,
         };
         let of_wait = new.kind == StackKind::OffCpu;
+        let stopped_by = match new.kind {
+            StackKind::Stopped(by) => Some(by),
+            _ => None,
+        };
         let program = self.programs.entry(owner.program).or_default();
         let found = program.add(&seen, of_wait);
         let id = StackId(self.stacks.len() as u32);
@@ -437,7 +443,8 @@ impl StackTable {
             syscall: new.syscall.map(|syscall| syscall.number),
             args: args.filter(|_| has_args),
             runtime: new.runtime,
-            class: found.class,
+            stopped_by,
+            class: class_if(stopped_by, found.class),
         });
         self.known.push(Known {
             owner,
@@ -489,8 +496,8 @@ impl StackTable {
         if changed.is_empty() {
             return None;
         }
-        let told = self.numbers.iter_told();
-        let of_changed = told.filter_map(|(number, id)| Some((number, id?)));
+        let announced = self.numbers.iter_announced();
+        let of_changed = announced.filter_map(|(number, id)| Some((number, id?)));
         let of_changed = of_changed.filter(|(_, id)| changed.contains(id));
         Some(of_changed.map(|(n, id)| (n, self.policy(id))).collect())
     }
@@ -515,6 +522,7 @@ impl StackTable {
             for (index, (known, stack)) in own {
                 let seen = observation(stack, known.tls_state);
                 let (class, by) = program.classify(known.by_names, &seen);
+                let class = class_if(stack.stopped_by, class);
                 if (class, by) != (stack.class, known.classified_by) || renew.names {
                     program.changed(StackId(index as u32));
                 }
@@ -565,6 +573,23 @@ impl StackTable {
     /// Takes the stacks back.
     pub(super) fn take_back(&mut self, tables: &mut Tables) {
         std::mem::swap(&mut self.stacks, &mut tables.stacks);
+    }
+}
+
+/// The class of a stack whose thread was held there, if it was: what it did there says nothing.
+fn class_if(stopped: Option<StoppedBy>, class: Classification) -> Classification {
+    let Some(by) = stopped else {
+        return class;
+    };
+    let rule = match by {
+        StoppedBy::Signal => "stopped-by-signal",
+        StoppedBy::Debugger => "stopped-by-debugger",
+        StoppedBy::Freezer => "stopped-by-freezer",
+    };
+    Classification {
+        state: State::Stopped,
+        rule: RuleName(rule),
+        ..class
     }
 }
 

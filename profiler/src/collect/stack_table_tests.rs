@@ -1,8 +1,8 @@
 use super::*;
 use crate::collect::address_map::AddressMap;
 use crate::collect::modules::Modules;
-use crate::decode::{TableVersion, ThreadKey, ThreadName};
-use crate::units::{Nanos, Pid, Tid, Timestamp};
+use crate::decode::{PollClock, TableVersion, ThreadKey, ThreadName};
+use crate::units::{Pid, Tid, Timestamp};
 
 fn bounds() -> StackBounds {
     StackBounds::new(&Limits::default())
@@ -101,11 +101,8 @@ impl Test {
             memory: None,
         };
         let seen = SampleSeen {
-            on_cpu: Nanos(0),
-            waits: 0,
+            clock: PollClock::default(),
             task_id: None,
-            core: None,
-            tick: None,
             stack: seen(0, StackKind::Sample, user),
             cut: 0,
         };

@@ -4,15 +4,13 @@
 //! Its caller called it, and the call instruction before the return address still says so.
 
 use crate::process::Target;
-use crate::process::deadline::{self, Server};
+use crate::process::deadline;
 use crate::process::module::ReadMemory;
 use crate::symbolize::{Frame, ModuleSource, Naming, Origin, Symbolizer};
 use crate::units::{Addr, Pid, Svma};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 
 /// `CALL rel32`: the opcode, and its length with the operand (Intel SDM, volume 2, "CALL").
 const CALL: u8 = 0xe8;
@@ -29,7 +27,7 @@ type Page = Option<Box<[u8]>>;
 /// The target's code, as it is in its memory. Our copies of its files have none.
 #[derive(Debug, Default)]
 pub(super) struct Code {
-    memory: Option<(Pid, Arc<File>)>,
+    memory: Option<(Pid, File)>,
     /// By their numbers. The same few pages are asked for again and again, and each may have to be
     /// waited for.
     pages: RefCell<HashMap<u64, Page>>,
@@ -40,7 +38,7 @@ impl Code {
     pub(super) fn open(target: &Target) -> Code {
         let memory = target.proc_dir().open_file("mem").ok();
         Code {
-            memory: memory.map(|memory| (target.pid(), Arc::new(memory))),
+            memory: memory.map(|memory| (target.pid(), memory)),
             pages: RefCell::default(),
         }
     }
@@ -79,13 +77,9 @@ impl Code {
     /// Reads a page. Whoever serves the file that it is mapped from may not answer.
     fn read(&self, number: u64) -> Page {
         let (pid, memory) = self.memory.as_ref()?;
-        let memory = Arc::clone(memory);
-        let read = move || {
-            let mut page = vec![0; PAGE as usize].into_boxed_slice();
-            let read = memory.read_exact_at(&mut page, number * PAGE);
-            read.map(|()| page)
-        };
-        deadline::within(Server::Memory(*pid), read).ok()?.ok()
+        let mut page = vec![0; PAGE as usize].into_boxed_slice();
+        let read = deadline::read(*pid, memory, &mut page, number * PAGE).ok()?;
+        (read == page.len()).then_some(page)
     }
 }
 
@@ -94,15 +88,7 @@ impl ReadMemory for Code {
         let Some((pid, memory)) = &self.memory else {
             return false;
         };
-        let (memory, mut bytes) = (Arc::clone(memory), vec![0; into.len()]);
-        let read = move || memory.read_exact_at(&mut bytes, at).map(|()| bytes);
-        match deadline::within(Server::Memory(*pid), read) {
-            Ok(Ok(bytes)) => {
-                into.copy_from_slice(&bytes);
-                true
-            }
-            Ok(Err(_)) | Err(_) => false,
-        }
+        deadline::read(*pid, memory, into, at).is_ok_and(|read| read == into.len())
     }
 }
 
@@ -157,7 +143,7 @@ mod tests {
         let returns = Addr(call + CALL_LEN);
         assert_eq!(memory.called(returns), Some(Addr(returns.0 + 0x10)));
         assert_eq!(memory.pages.borrow().len(), 2);
-        // The code changes, and that is told.
+        // The code changes, and that is reported.
         code[at] = 0x90;
         assert!(memory.called(returns).is_some());
         memory.forget();

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 /// a JIT: it grows from the first to the second, so that such a target does not cost us a core.
 const UNKNOWN_CODE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_secs(2));
 
-/// Between two looks because of code that the kernel told us of: the loader maps one library
+/// Between two looks because of code that the kernel reported to us: the loader maps one library
 /// after the other.
 const NEW_CODE: Duration = Duration::from_millis(1);
 
@@ -35,9 +35,9 @@ const FRAMED: Duration = Duration::from_millis(100);
 const EARLY: Duration = Duration::from_millis(4);
 const MAX_EARLY: u32 = 12;
 
-/// After so long without new code a process counts as settled…
+/// After this long without new code a process counts as settled…
 const SETTLED: Duration = Duration::from_millis(100);
-/// …and in any case after so long.
+/// …and in any case after this long.
 const SETTLED_ANYWAY: Duration = Duration::from_secs(1);
 
 /// How long the place of a process that ended is kept: its last thread is still about to leave
@@ -89,7 +89,7 @@ pub(super) struct TracedProcess {
     quota_used: Option<QuotaUse>,
     /// The part of it that intervals have.
     quota_told: Throttling,
-    /// What is told of it, as far as known.
+    /// What is said of it, as far as known.
     pub(super) facts: recording::Process,
     pub(super) start: Timestamp,
     /// The mappings are as they were at this time, at least.
@@ -104,7 +104,7 @@ pub(super) struct TracedProcess {
     changed: (Instant, Instant),
     /// It has executed another program since the last look.
     pub(super) exec: bool,
-    /// The kernel told of new code since.
+    /// The kernel reported new code since.
     pub(super) new_code: bool,
     /// A stack left the known mappings since.
     pub(super) unknown_code: bool,
@@ -456,7 +456,7 @@ impl TracedProcess {
             self.quota_used = self.quota_use();
         }
         if self.ended.is_some() && self.status.is_none() {
-            // Between its end and the moment at which it is waited for some kernels do not tell.
+            // Between its end and the moment at which it is waited for some kernels do not say.
             let target = self.target.as_ref();
             self.status = target.and_then(|target| target.exit_status());
             self.facts.ended = Some(status_text(self.status));

@@ -1,6 +1,6 @@
 //! Finished waits one by one, until their interval ends.
 
-use crate::decode::{StackNumber, WaitStack};
+use crate::decode::{PollClock, StackNumber, WaitStack};
 use crate::recording::{ObjectId, ThreadId, WakerId};
 use crate::units::Timestamp;
 
@@ -16,6 +16,7 @@ pub(super) struct BufferedWait {
     pub(super) waker: Option<WakerId>,
     pub(super) waker_stack: Option<StackNumber>,
     pub(super) task_id: Option<u64>,
+    pub(super) clock: PollClock,
 }
 
 /// The waits of an interval.
@@ -82,6 +83,7 @@ mod tests {
             waker: None,
             waker_stack: None,
             task_id: None,
+            clock: PollClock::default(),
         };
         let mut buffer = WaitBuffer::new(3);
         (0..5).for_each(|n| buffer.add(wait(n)));

@@ -1,12 +1,13 @@
-//! What the kernel side tells, in types that have no invalid values.
+//! What the kernel side reports, in types that have no invalid values.
 
 use super::ids::{ObjectNumber, StackNumber, TableVersion, ThreadKey, ThreadName, WaitStack};
 use super::thread::{ThreadState, ThreadTimes};
+use crate::runtime::StoppedBy;
 use crate::runtime::tokio::{RuntimeHandle, TlsState};
 use crate::units::{Addr, Nanos, Pid, Timestamp};
 use crate::unwind::{Regs, Truncation};
 
-/// One thing that the kernel side told.
+/// One thing that the kernel side reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A stack seen for the first time.
@@ -27,7 +28,7 @@ pub enum Event {
     ChildExec(ChildExec),
     /// A long system call that has returned.
     Call(CallSeen),
-    /// The begin of a panic.
+    /// The start of a panic.
     Panic(PanicSeen),
     /// A thread on a CPU.
     Sample(Box<SampleSeen>),
@@ -51,6 +52,8 @@ pub enum StackKind {
     Syscall,
     /// Of a thread that panics; without kernel frames.
     Panic,
+    /// Of a thread that something stopped from outside.
+    Stopped(StoppedBy),
 }
 
 /// The system call in which a thread is.
@@ -103,20 +106,42 @@ pub struct WaitSeen {
     pub thread: ThreadKey,
     /// The switch-out.
     pub start: Timestamp,
-    /// The wakeup; none where nothing tells it.
+    /// The wakeup; none where nothing shows it.
     pub wakeup: Option<Timestamp>,
     /// The switch-in.
     pub end: Timestamp,
     /// The stack.
     pub stack: WaitStack,
-    /// Id of the task being polled, where tokio's thread-local state tells.
+    /// Id of the task being polled, if tokio's thread-local state has it.
     pub task_id: Option<u64>,
     /// What was waited for, where it is known.
     pub object: Option<ObjectNumber>,
     /// Who made the wakeup.
     pub waker: Waker,
+    /// Where the thread was when the wait ended.
+    pub clock: PollClock,
     /// How many cuts had been made when it ended: it belongs to that interval.
     pub cut: u32,
+}
+
+/// Where a thread is in its polls, and where its time in the recording went so far: by the
+/// differences of two of these in one poll the poll has its parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PollClock {
+    /// What tells workers of a runtime apart: the address of the core of the worker that polls;
+    /// none outside a worker.
+    pub core: Option<Addr>,
+    /// The core's tick, which changes between turns of the worker's loop and wraps around; none
+    /// where it is not known.
+    pub tick: Option<u32>,
+    /// Waits before this one, or so far (wrapping).
+    pub waits: u32,
+    /// On a CPU.
+    pub running: Nanos,
+    /// Wanting a CPU.
+    pub runnable: Nanos,
+    /// Off-CPU, up to wakeups.
+    pub blocked: Nanos,
 }
 
 /// Who ended a wait.
@@ -207,6 +232,8 @@ pub enum Activity {
         fs: Addr,
         /// The system call that it waits in.
         syscall: Option<Syscall>,
+        /// By what it was stopped, if that is why it waits.
+        stopped: Option<StoppedBy>,
     },
 }
 
@@ -328,18 +355,10 @@ pub struct PanicSeen {
 /// A thread that was on a CPU at a tick of the sampling clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SampleSeen {
-    /// CPU time of the thread in the recording so far.
-    pub on_cpu: Nanos,
-    /// Waits of the thread so far.
-    pub waits: u64,
-    /// Id of the task being polled, where tokio's thread-local state tells.
+    /// Where the thread was.
+    pub clock: PollClock,
+    /// Id of the task being polled, if tokio's thread-local state has it.
     pub task_id: Option<u64>,
-    /// What tells workers of a runtime apart: the address of the core of the worker that polls;
-    /// none outside a worker.
-    pub core: Option<Addr>,
-    /// The core's tick, which changes between turns of the worker's loop and wraps around; none
-    /// where it is not known.
-    pub tick: Option<u32>,
     /// The stack, with its thread and time.
     pub stack: StackSeen,
     /// As [`WaitSeen::cut`].

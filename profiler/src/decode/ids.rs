@@ -23,6 +23,11 @@ impl ThreadKey {
     }
 }
 
+/// The tick of a worker's core, to which the kernel side adds one, so that 0 is none.
+pub(super) fn tick(raw: u32) -> Option<u32> {
+    raw.checked_sub(1)
+}
+
 /// A thread's name as the kernel has it: at most 15 bytes of any kind.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ThreadName([u8; COMM_LEN]);

@@ -1,12 +1,14 @@
 //! Bytes of the ring buffer to [`Event`]s. Nothing here trusts a length or a number.
 
 use super::event::{
-    Activity, CallSeen, ChildExec, Event, Exec, Fork, ObjectSeen, PanicSeen, RawObject, RawPiece,
-    RawSocket, SampleSeen, Snapshot, StackKind, StackSeen, Syscall, ThreadEnd, WaitSeen, Waker,
+    Activity, CallSeen, ChildExec, Event, Exec, Fork, ObjectSeen, PanicSeen, PollClock, RawObject,
+    RawPiece, RawSocket, SampleSeen, Snapshot, StackKind, StackSeen, Syscall, ThreadEnd, WaitSeen,
+    Waker,
 };
-use super::ids::{ObjectNumber, StackNumber, TableVersion, ThreadKey, ThreadName, WaitStack};
+use super::ids::{ObjectNumber, StackNumber, TableVersion, ThreadKey, ThreadName, WaitStack, tick};
 use super::thread;
 use super::tls_state::runtime_handle;
+use crate::runtime::StoppedBy;
 use crate::runtime::tokio::TlsState;
 use crate::units::{Addr, Nanos, Pid, Tid, Timestamp};
 use crate::unwind::{Regs, unroll, walk_outcome};
@@ -15,7 +17,7 @@ use profiler_common::record::{
     CallRecord, ChildRecord, ExecRecord, ForkRecord, Header, KIND_CALL, KIND_CHILD, KIND_EXEC,
     KIND_FORK, KIND_OBJECT, KIND_PANIC, KIND_RAW_STACK, KIND_SAMPLE, KIND_SNAPSHOT, KIND_STACK,
     KIND_THREAD_END, KIND_UNMAPPED_STACK, KIND_WAIT, MAX_KERNEL_FRAMES, MAX_OBJECT_TEXT,
-    MAX_USER_FRAMES, NO_TICK, OBJECT_CHILD, OBJECT_FILE, OBJECT_FUTEX, OBJECT_MEMORY, OBJECT_PATH,
+    MAX_USER_FRAMES, OBJECT_CHILD, OBJECT_FILE, OBJECT_FUTEX, OBJECT_MEMORY, OBJECT_PATH,
     OBJECT_POLL, OBJECT_SOCKET, OBJECT_TIMER, ObjectRecord, PanicRecord, RAW_PIECE_BYTES,
     RawStackRecord, SampleRecord, SnapshotRecord, StackRecord, ThreadEndRecord, WAKER_INTERRUPT,
     WAKER_UNSEEN, WaitRecord, stack_kind,
@@ -173,6 +175,14 @@ fn wait(record: &WaitRecord) -> WaitSeen {
         task_id: nonzero(record.task_id),
         object: ObjectNumber::new(record.object),
         waker,
+        clock: PollClock {
+            core: nonzero(record.core).map(Addr),
+            tick: tick(record.tick),
+            waits: record.waits,
+            running: Nanos(record.running),
+            runnable: Nanos(record.runnable),
+            blocked: Nanos(record.blocked),
+        },
         cut: record.cut,
     }
 }
@@ -198,6 +208,7 @@ fn snapshot(record: &SnapshotRecord) -> Snapshot {
             regs: (record.ip != 0).then(|| regs(record.ip, record.sp, record.bp)),
             fs: Addr(record.fs),
             syscall: syscall(record.syscall, record.args),
+            stopped: stopped_by(record.stack_kind),
         }
     };
     Snapshot {
@@ -237,12 +248,15 @@ fn sample(bytes: &[u8]) -> Result<SampleSeen, DecodeError> {
     // It is a hash of the frames, and no entry of the kernel side's table.
     stack.number = None;
     Ok(SampleSeen {
-        on_cpu: Nanos(record.on_cpu),
-        waits: record.waits,
+        clock: PollClock {
+            core: nonzero(record.core).map(Addr),
+            tick: tick(record.tick),
+            waits: record.waits,
+            running: Nanos(record.running),
+            runnable: Nanos(record.runnable),
+            blocked: Nanos(record.blocked),
+        },
         task_id: nonzero(record.task_id),
-        core: nonzero(record.core).map(Addr),
-        // A core's tick is 32 bits wide.
-        tick: (record.tick != NO_TICK).then_some(record.tick as u32),
         stack,
         cut: record.cut,
     })
@@ -296,6 +310,15 @@ fn address(low: u64, high: u64) -> [u8; 16] {
     (u128::from(high) << 64 | u128::from(low)).to_le_bytes()
 }
 
+const fn stopped_by(kind: u32) -> Option<StoppedBy> {
+    match kind {
+        stack_kind::STOPPED_BY_SIGNAL => Some(StoppedBy::Signal),
+        stack_kind::STOPPED_BY_DEBUGGER => Some(StoppedBy::Debugger),
+        stack_kind::STOPPED_BY_FREEZER => Some(StoppedBy::Freezer),
+        _ => None,
+    }
+}
+
 fn stack(bytes: &[u8]) -> Result<StackSeen, DecodeError> {
     let record: StackRecord = head(bytes)?;
     let (user, kernel) = (record.user_frames as usize, record.kernel_frames as usize);
@@ -308,7 +331,9 @@ fn stack(bytes: &[u8]) -> Result<StackSeen, DecodeError> {
         stack_kind::SAMPLE => StackKind::Sample,
         stack_kind::CALL => StackKind::Syscall,
         stack_kind::PANIC => StackKind::Panic,
-        kind => return Err(DecodeError::StackKind(kind)),
+        kind => stopped_by(kind)
+            .map(StackKind::Stopped)
+            .ok_or(DecodeError::StackKind(kind))?,
     };
     let begin = size_of::<StackRecord>();
     let frames = |from: usize, count: usize| -> Result<Vec<Addr>, DecodeError> {

@@ -106,8 +106,8 @@ fn numbers_of_a_stack_become_words() {
         raw.stack_kind = stack_kind;
         assert_eq!(stack_of(&raw, &[]).kind, kind);
     }
-    raw.stack_kind = 5;
-    assert_eq!(decode(&bytes(&raw, &[])), Err(DecodeError::StackKind(5)));
+    raw.stack_kind = 8;
+    assert_eq!(decode(&bytes(&raw, &[])), Err(DecodeError::StackKind(8)));
     raw.stack_kind = 0;
     for none in [0, STACK_BEFORE] {
         raw.stack = none;
@@ -137,7 +137,13 @@ fn raw_wait() -> WaitRecord {
         waker_tid: 80,
         waker_comm: comm(),
         waker_stack: 90,
+        running: 100,
+        runnable: 110,
+        blocked: 120,
+        core: 150,
         cut: 3,
+        tick: 131,
+        waits: 140,
         reserved: 0,
     }
 }
@@ -170,6 +176,15 @@ fn a_wait_says_what_is_not_known() {
         stack: StackNumber::new(90),
     };
     assert_eq!(seen.waker, by);
+    let clock = PollClock {
+        core: Some(Addr(150)),
+        tick: Some(130),
+        waits: 140,
+        running: Nanos(100),
+        runnable: Nanos(110),
+        blocked: Nanos(120),
+    };
+    assert_eq!((seen.clock, seen.cut), (clock, 3));
 
     let bare = WaitRecord {
         wakeup: 0,
@@ -177,9 +192,12 @@ fn a_wait_says_what_is_not_known() {
         task_id: 0,
         object: 0,
         waker_tid: WAKER_INTERRUPT,
+        core: 0,
+        tick: 0,
         ..raw_wait()
     };
     let seen = wait_of(&bare);
+    assert_eq!((seen.clock.core, seen.clock.tick), (None, None));
     assert_eq!((seen.wakeup, seen.task_id, seen.object), (None, None, None));
     assert_eq!(
         (seen.stack, seen.waker),
@@ -310,6 +328,8 @@ fn a_snapshot_has_registers_of_a_thread_that_waits_only() {
         args: [6; 6],
         task_state: 1,
         on_cpu: 0,
+        stack_kind: stack_kind::WAIT,
+        reserved: 0,
         switches: 7,
         comm: comm(),
     };
@@ -325,8 +345,15 @@ fn a_snapshot_has_registers_of_a_thread_that_waits_only() {
         regs,
         fs: Addr(5),
         syscall: syscall(202, [6; 6]),
+        stopped: None,
     };
     assert_eq!(activity(&raw), waits(Some(regs(2, 3, 4))));
+    let held = SnapshotRecord {
+        stack_kind: stack_kind::STOPPED_BY_FREEZER,
+        ..raw
+    };
+    let by_freezer = Some(StoppedBy::Freezer);
+    assert!(matches!(activity(&held), Activity::Waiting { stopped, .. } if stopped == by_freezer));
     assert_eq!(activity(&SnapshotRecord { ip: 0, ..raw }), waits(None));
     let runs = SnapshotRecord { on_cpu: 1, ..raw };
     assert_eq!(activity(&runs), Activity::Running);
@@ -466,11 +493,13 @@ fn objects_of_every_kind_are_told() {
 fn a_sample_bears_its_stack() {
     let raw = SampleRecord {
         header: header(KIND_SAMPLE),
-        on_cpu: 1,
-        waits: 2,
+        running: 1,
+        runnable: 8,
+        blocked: 9,
         task_id: 3,
         core: 4,
         tick: 5,
+        waits: 2,
         cut: 3,
         reserved: 0,
     };
@@ -485,19 +514,29 @@ fn a_sample_bears_its_stack() {
         other => panic!("not a sample: {other:?}"),
     };
     let seen = sample(&raw);
-    assert_eq!((seen.on_cpu, seen.waits, seen.cut), (Nanos(1), 2, 3));
-    assert_eq!((seen.core, seen.tick), (Some(Addr(4)), Some(5)));
+    let clock = PollClock {
+        core: Some(Addr(4)),
+        tick: Some(4),
+        waits: 2,
+        running: Nanos(1),
+        runnable: Nanos(8),
+        blocked: Nanos(9),
+    };
+    assert_eq!((seen.clock, seen.cut), (clock, 3));
     assert_eq!(seen.task_id, Some(3));
     assert_eq!(seen.stack.user, addresses(&[10, 11]));
     assert_eq!(seen.stack.number, None, "it is in no table");
     let bare = SampleRecord {
         task_id: 0,
         core: 0,
-        tick: NO_TICK,
+        tick: 0,
         ..raw
     };
     let seen = sample(&bare);
-    assert_eq!((seen.task_id, seen.core, seen.tick), (None, None, None));
+    assert_eq!(
+        (seen.task_id, seen.clock.core, seen.clock.tick),
+        (None, None, None)
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Values of the kernel side's maps: threads, sums of waits, and what it is told of stacks.
 
-use super::ids::{ObjectNumber, StackNumber, ThreadKey, WaitStack};
+use super::ids::{ObjectNumber, StackNumber, ThreadKey, WaitStack, tick};
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 use profiler_common::map::{
     ALL_FRAMES, Aggregate, AggregateKey, HISTOGRAM_BUCKETS, PHASE_BLOCKED, PHASE_DEAD,
@@ -64,8 +64,10 @@ pub struct OpenWait {
     pub stack: WaitStack,
     /// What it is for, where that is known.
     pub object: Option<ObjectNumber>,
-    /// Id of the task being polled, where tokio's thread-local state tells.
+    /// Id of the task being polled, if tokio's thread-local state has it.
     pub task_id: Option<u64>,
+    /// As [`PollClock::tick`](super::PollClock::tick).
+    pub tick: Option<u32>,
 }
 
 /// What a thread was at an instant.
@@ -91,6 +93,7 @@ impl ThreadState {
                 stack: WaitStack::new(raw.stack),
                 object: ObjectNumber::new(raw.object),
                 task_id: (raw.task_id != 0).then_some(raw.task_id),
+                tick: tick(raw.tick),
             }),
             PHASE_DEAD => Phase::Ended(since),
             _ => return None,
@@ -110,7 +113,7 @@ pub struct ThreadEntry {
     /// What it is just now.
     pub state: ThreadState,
     /// The object of its last wait, whether or not it goes on. The kernel side takes an object that
-    /// a thread waits for again for one that was told.
+    /// a thread waits for again for one that was sent.
     pub last_object: Option<ObjectNumber>,
     /// The stack of the thread that woke it last, where that was walked.
     pub waker_stack: Option<StackNumber>,
@@ -305,6 +308,7 @@ mod tests {
             task_id: 5,
             object: 6,
             waker_stack: 9,
+            tick: 3,
             ..bytemuck::Zeroable::zeroed()
         }
     }
@@ -327,6 +331,7 @@ mod tests {
             stack: WaitStack::new(40),
             object: ObjectNumber::new(6),
             task_id: Some(5),
+            tick: Some(2),
         };
         assert_eq!(entry.state.phase, Phase::Waiting(wait));
         let woken = ThreadEntry::of(&Thread {

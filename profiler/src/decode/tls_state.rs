@@ -3,8 +3,9 @@
 use crate::runtime::tokio::{ContextsOfProcess, RuntimeHandle, ThreadContext, TlsState};
 use crate::units::Addr;
 use crate::unwind::RemoteMemory;
+use profiler_common::arch::tls::{Block, locate};
 use profiler_common::context::{
-    self, Block, Context, Found, Memory, Place, WORDS, Words, base, tls_state,
+    self, Context, Found, Memory, Place, WORDS, Words, base, tls_state,
 };
 
 /// What tokio's thread-local state says of a thread that waits, by its FS base.
@@ -28,7 +29,7 @@ fn at_place(fs: Addr, place: &Place, memory: &RemoteMemory) -> Found {
     if place.base == base::VARIABLES {
         return Found::UNKNOWN;
     }
-    let at = match context::locate(fs.0, place, memory) {
+    let at = match locate(fs.0, place, memory) {
         Block::At(at) => at,
         Block::Untouched => return Found::UNTOUCHED,
         Block::Unreadable => return Found::UNKNOWN,

@@ -153,6 +153,8 @@ pub fn drop_to(keep: Keep) -> io::Result<()> {
             let _ = FILE_GROUPS.set(user.groups);
         }
     }
+    // They have what this process has now.
+    deadline::end_children();
     give_up()?;
     ask_other_threads()
 }

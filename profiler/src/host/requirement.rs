@@ -60,7 +60,7 @@ impl State {
     }
 }
 
-/// Why nothing can be recorded. Refusals of the first two kinds are told together: who lacks one
+/// Why nothing can be recorded. Refusals of the first two kinds are reported together: who lacks one
 /// capability mostly lacks the next one too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {

@@ -12,7 +12,7 @@ const EXIT_CODE: usize = 52;
 const FIRST_AFTER_NAME: usize = 3;
 
 /// How the process of a pidfd ended: from Linux 6.15 on the pidfd tells it once the process was
-/// waited for, before that its directory does. None where it lives, or where nobody tells.
+/// waited for, before that its directory does. None where it lives, or where that is not known.
 pub(super) fn status(pidfd: impl AsFd, dir: &ProcDir) -> Option<ExitStatus> {
     by_pidfd(pidfd).or_else(|| by_stat(&dir.read("stat").ok()?))
 }
@@ -128,7 +128,7 @@ mod tests {
         }
         assert_eq!(status_text(target.exit_status()), "killed by SIGKILL");
         child.wait().expect("wait");
-        // Older kernels do not tell any more.
+        // Older kernels do not say any more.
         let after = status_text(target.exit_status());
         assert!(["killed by SIGKILL", "ended"].contains(&&*after), "{after}");
     }

@@ -39,6 +39,12 @@ impl Target {
     }
 }
 
+/// Reads `data` as both texts.
+pub(super) fn read_every(data: &[u8]) {
+    let id = field(data, "mnt_id").unwrap_or_default();
+    let _ = mount_device(data, id);
+}
+
 /// A number out of `/proc/PID/fdinfo/FD`; see proc_pid_fdinfo(5).
 fn field(info: &[u8], key: &str) -> Option<u64> {
     let text = std::str::from_utf8(info).ok()?;

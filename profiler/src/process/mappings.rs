@@ -3,13 +3,14 @@
 use super::deadline::{self, Server};
 use super::device::Device;
 use super::proc_dir::{ProcDir, is_denied};
+use super::reader::StatWords;
 use super::target::Target;
 use crate::units::Addr;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, statx};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 /// A vDSO has a few pages; more than this is none.
@@ -56,11 +57,7 @@ pub enum MappingKind {
 
 /// What changes when a file is written to: its length and its times, with nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FileStamp {
-    len: u64,
-    modified: (i64, u32),
-    changed: (i64, u32),
-}
+pub struct FileStamp(StatWords);
 
 impl Mapping {
     /// Bytes mapped.
@@ -93,7 +90,7 @@ impl Target {
     /// # Errors
     /// Where the process is gone, or may not be looked into.
     pub fn mappings(&self) -> io::Result<Vec<Mapping>> {
-        Ok(parse_maps(&self.proc_dir().read("maps")?))
+        Ok(parse_maps(&self.proc_dir().maps()?))
     }
 
     /// Opens the very file that is mapped. By the kernel's own link where we may (works for
@@ -144,20 +141,16 @@ impl Target {
     pub fn stamp(&self, mapping: &Mapping) -> Option<FileStamp> {
         let Range { start, end } = &mapping.range;
         let link = format!("map_files/{:x}-{:x}", start.0, end.0);
-        let flags = AtFlags::STATX_DONT_SYNC;
-        let stat = statx(self.proc_dir(), link, flags, StatxFlags::BASIC_STATS).ok()?;
-        Some(FileStamp {
-            len: stat.stx_size,
-            modified: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
-            changed: (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec),
-        })
+        let stat = deadline::stat(self.pid(), self.proc_dir().as_fd(), &link);
+        stat.ok().map(FileStamp)
     }
 }
 
 fn open(dir: &ProcDir, mapping: &Mapping) -> io::Result<File> {
     let Range { start, end } = &mapping.range;
     let link = format!("map_files/{:x}-{:x}", start.0, end.0);
-    let by_link = dir.open_with(&link, OFlags::PATH).and_then(|found| {
+    let by_link = deadline::open(dir.pid(), dir.as_fd(), &link, OFlags::PATH);
+    let by_link = by_link.and_then(|found| {
         if is_same_file(&found, mapping)? {
             reopen(&found)
         } else {

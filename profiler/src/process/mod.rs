@@ -16,8 +16,12 @@ pub(crate) mod memory;
 pub mod module;
 mod private_copy;
 mod proc_dir;
+mod reader;
+pub(crate) mod signals;
 pub mod sockets;
 mod target;
+#[doc(hidden)]
+pub mod texts;
 mod threads;
 mod user;
 

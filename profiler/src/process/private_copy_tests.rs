@@ -2,7 +2,7 @@ use super::*;
 use crate::process::module::{Elf, Functions, Module};
 use crate::symbolize::{FrameRef, ModuleSource, Symbolizer};
 use crate::units::{Addr, Svma};
-use crate::unwind::UnwindTable;
+use crate::unwind::{Effort, UnwindTable};
 use object::{Object, ObjectSection};
 use std::io::Write;
 use std::os::fd::AsRawFd;
@@ -63,7 +63,7 @@ fn readers_see_no_difference() {
         // Code is not in the copy: what rows are read off is in the file.
         let from_file = |into: &mut [u8], at| original.read_exact_at(into, at).is_ok();
         assert_eq!(
-            UnwindTable::from_elf_and_file(copy.bytes(), &from_file),
+            UnwindTable::from_elf_and_file(copy.bytes(), &from_file, &Effort::default()),
             UnwindTable::from_elf(&bytes)
         );
         assert_eq!(

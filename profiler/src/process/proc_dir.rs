@@ -70,8 +70,16 @@ impl ProcDir {
     /// # Errors
     /// As [`ProcDir::read`]; `TimedOut` where whoever serves the memory does not answer.
     pub fn cmdline(&self) -> io::Result<Vec<u8>> {
-        let dir = self.try_clone()?;
-        deadline::within(Server::Memory(self.pid), move || dir.read("cmdline"))?
+        deadline::read_to_end(self.pid, &self.open_file("cmdline")?)
+    }
+
+    /// The text of `maps`. Reading it takes a lock that the process may hold for as long as it
+    /// likes: while somebody waits for memory that it serves.
+    ///
+    /// # Errors
+    /// As [`ProcDir::read`]; `TimedOut` where the lock is held.
+    pub fn maps(&self) -> io::Result<Vec<u8>> {
+        deadline::read_to_end(self.pid, &self.open_file("maps")?)
     }
 
     /// Opens the file that the process executes. The process may serve that, too.
@@ -93,7 +101,7 @@ impl ProcDir {
         deadline::within(Server::Files(device), move || dir.open_file("exe"))?
     }
 
-    /// Whether the file that the process executes has a name yet; none where nobody tells.
+    /// Whether the file that the process executes has a name yet; none where that is not known.
     pub(super) fn exe_has_name(&self) -> Option<bool> {
         let flags = AtFlags::STATX_DONT_SYNC;
         let stat = statx(&self.dir, "exe", flags, StatxFlags::NLINK).ok()?;

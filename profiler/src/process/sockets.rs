@@ -24,7 +24,7 @@ pub enum Peer {
     Elsewhere,
     /// There is none: it listens, or is not connected.
     None,
-    /// The kernel did not tell.
+    /// The kernel did not say.
     Unknown,
 }
 
@@ -212,6 +212,16 @@ fn parse_peer(answer: &[u8]) -> io::Result<Option<u64>> {
     Ok(None)
 }
 
+/// Reads `data` as every text, and as an answer.
+pub(super) fn read_every(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let inodes = parse_inet(&text).into_iter().map(|socket| socket.inode);
+    for inode in inodes.chain([1]) {
+        let _ = unix_path(&text, inode);
+    }
+    let _ = parse_peer(data);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -285,7 +295,7 @@ mod tests {
     fn the_other_side_of_a_unix_socket_is_found() {
         let (one, other) = UnixStream::pair().expect("a pair");
         let found = own(inode(&one)).expect("the socket");
-        // A kernel without unix_diag does not tell.
+        // A kernel without unix_diag does not say.
         let expected = [Peer::Inode(inode(&other)), Peer::Unknown];
         assert!(expected.contains(&found.peer), "{found:?}");
         assert!(found.name.starts_with("unix "));

@@ -1,7 +1,7 @@
 //! One process, pinned.
 
 use super::comm::parse_comm;
-use super::deadline::{self, Reader, Server};
+use super::deadline::{self, Reader};
 use super::errors::{Barrier, TargetError};
 use super::exit;
 use super::proc_dir::{self, PF_KTHREAD, ProcDir, is_denied, is_gone};
@@ -14,7 +14,6 @@ use rustix::thread::CapabilitySet;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::process::ExitStatus;
 
 /// `EM_X86_64` of the ELF specification.
@@ -78,7 +77,7 @@ impl Target {
         };
         let cmdline = parse_cmdline(&dir.cmdline().map_err(cannot)?);
         // `maps` and `mem` ask for more than `exe` does: better now than in the middle.
-        dir.read("maps").map_err(exe_error)?;
+        dir.maps().map_err(exe_error)?;
         Ok(Target {
             pidfd,
             dir,
@@ -209,7 +208,7 @@ impl Target {
         self.start_ticks
     }
 
-    /// Real user id when the process was pinned; `u32::MAX` where `/proc` did not tell.
+    /// Real user id when the process was pinned; `u32::MAX` where `/proc` did not say.
     #[must_use]
     pub fn uid(&self) -> u32 {
         self.uid
@@ -222,7 +221,7 @@ impl Target {
         has_ended(&self.pidfd).unwrap_or(false)
     }
 
-    /// How the process ended; none where it lives, or where nobody tells.
+    /// How the process ended; none where it lives, or where that is not known.
     #[must_use]
     pub fn exit_status(&self) -> Option<ExitStatus> {
         // The thread that began it may be gone while others live.
@@ -247,14 +246,14 @@ impl Target {
     /// Reads memory of the process.
     ///
     /// # Errors
-    /// `EIO` where nothing is mapped there; `UnexpectedEof` where the process is gone; `TimedOut`
+    /// `EIO` where nothing is mapped there; `UnexpectedEof` where less is, or the process is gone; `TimedOut`
     /// where whoever serves it does not answer.
     pub fn read_memory(&self, at: Addr, into: &mut [u8]) -> io::Result<()> {
-        let (memory, mut bytes) = (self.dir.open_file("mem")?, vec![0; into.len()]);
-        let read = move || memory.read_exact_at(&mut bytes, at.0).map(|()| bytes);
-        let bytes = deadline::within(Server::Memory(self.pid()), read)??;
-        into.copy_from_slice(&bytes);
-        Ok(())
+        let memory = self.dir.open_file("mem")?;
+        match deadline::read(self.pid(), &memory, into, at.0)? {
+            read if read == into.len() => Ok(()),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
     }
 }
 
@@ -347,7 +346,7 @@ fn check_elf(exe: &File, comm: &str) -> Result<(), TargetError> {
     }
 }
 
-fn parse_cmdline(content: &[u8]) -> Vec<Vec<u8>> {
+pub(super) fn parse_cmdline(content: &[u8]) -> Vec<Vec<u8>> {
     let content = content.strip_suffix(b"\0").unwrap_or(content);
     if content.is_empty() {
         return Vec::new();

@@ -45,9 +45,9 @@ pub struct Interval {
     pub open_waits: Vec<OpenWait>,
     /// Samples of threads on a CPU, by thread and stack.
     pub samples: Vec<SampleSum>,
-    /// Polls that took a CPU for at least [`Sampling::long_poll`](super::Sampling::long_poll) and
-    /// were found to be over in the interval, by their times.
-    pub long_polls: Vec<LongPoll>,
+    /// Polls that took at least [`Header::long_poll`](super::Header::long_poll) and were found to be
+    /// over in the interval, by their times.
+    pub polls: Vec<Poll>,
     /// System calls in which a thread was on a CPU for at least `min_block`.
     pub calls: Vec<CallSum>,
     /// Panics.
@@ -124,7 +124,7 @@ pub struct Wait {
     pub waker: Option<WakerId>,
     /// The waker's stack at the wakeup, where it is a thread of a recorded process.
     pub waker_stack: Option<StackId>,
-    /// Id of the tokio task that was being polled, where tokio's thread-local state tells.
+    /// Id of the tokio task that was being polled, if tokio's thread-local state has it.
     pub task_id: Option<u64>,
 }
 
@@ -189,39 +189,60 @@ pub struct CallSum {
 pub struct PanicSum {
     /// The thread.
     pub thread: ThreadId,
-    /// The stack at the begin of the panic, as that of [`SampleSum::stack`].
+    /// The stack at the start of the panic, as that of [`SampleSum::stack`].
     pub stack: StackId,
     /// How many.
     pub panics: u64,
     /// When the last one was.
     pub last: Timestamp,
-    /// Id of the task in which the last one was, where tokio's thread-local state tells.
+    /// Id of the task in which the last one was, if tokio's thread-local state has it.
     pub task_id: Option<u64>,
 }
 
-/// A poll that several samples in a row found.
+/// A poll that took long: one call of a task's `poll`, as far as waits and samples show it. It may
+/// have begun a little before the first of them, and ended a little after the last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LongPoll {
+pub struct Poll {
     /// The thread.
     pub thread: ThreadId,
-    /// The stack of its first sample.
+    /// The stack of its longest part: of its longest wait, or of the first sample on a CPU where
+    /// it ran for longer than it waited.
     pub stack: StackId,
-    /// The task's id in its runtime, where tokio's thread-local state told it.
+    /// The task's id in its runtime, if tokio's thread-local state had it.
     pub task_id: Option<u64>,
-    /// The first sample.
-    pub first: Timestamp,
-    /// The last sample.
-    pub last: Timestamp,
-    /// CPU time of the thread between first and last sample: the poll's, at least. It may have
-    /// begun a period before and ended one after.
-    pub on_cpu: Nanos,
+    /// The first switch-out or sample in it.
+    pub start: Timestamp,
+    /// The last switch-in or sample in it.
+    pub end: Timestamp,
+    /// The part in which the thread waited, up to wakeups.
+    pub blocked: Nanos,
+    /// The part in which it wanted a CPU and had none.
+    pub runqueue: Nanos,
+    /// The part in which it ran.
+    pub running: Nanos,
+    /// Waits that were recorded one by one.
+    pub waits: u64,
     /// Samples.
     pub samples: u64,
     /// How we know that it was one poll.
     pub evidence: PollEvidence,
 }
 
-/// How samples in a row were found to be of one poll.
+impl Poll {
+    /// Its length, at least.
+    #[must_use]
+    pub fn length(&self) -> Nanos {
+        self.end - self.start
+    }
+
+    /// Whether its thread waited for most of it rather than ran.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.waits > 0 && self.blocked >= self.running
+    }
+}
+
+/// How waits and samples were found to be of one poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PollEvidence {
@@ -230,7 +251,7 @@ pub enum PollEvidence {
     Tick,
     /// The thread did not wait in between, and was in the same task function, with the same task
     /// id where that is known. Short polls of one function, one right after the other, look the
-    /// same.
+    /// same; and a poll that waits twice looks like two.
     Stack,
 }
 

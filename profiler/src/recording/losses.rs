@@ -39,7 +39,7 @@ pub struct Losses {
     /// Long system calls and panics that were lost.
     #[serde(default)]
     pub calls: u64,
-    /// Waits taken for a park that was known again, of those that were checked, wrongly: never
+    /// Waits taken for a park that was recognised, of those that were checked, wrongly: never
     /// seen, and a reason to distrust the idle times.
     #[serde(default)]
     pub mistaken_parks: u64,
@@ -141,7 +141,7 @@ impl Losses {
 /// Stacks walked a second time, by framehop, on the same registers and memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShadowCheck {
-    /// One stack in so many was to be copied.
+    /// One stack in this many was to be copied.
     pub every: u32,
     /// Stacks copied in the kernel.
     pub copied: u64,

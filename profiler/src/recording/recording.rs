@@ -28,6 +28,8 @@ pub struct Header {
     pub start: Timestamp,
     /// Shorter waits are in the sums only, see [`Interval::waits`].
     pub min_block: Nanos,
+    /// Shorter polls are no long ones, see [`Interval::polls`].
+    pub long_poll: Nanos,
     /// How threads on a CPU were sampled; none where they were not.
     pub sampling: Option<Sampling>,
     /// Whether system calls were measured: where not, [`Interval::calls`] is empty and
@@ -42,8 +44,6 @@ pub struct Header {
 pub struct Sampling {
     /// CPU time between two samples: what each of them stands for.
     pub period: Nanos,
-    /// Shorter polls are no long ones.
-    pub long_poll: Nanos,
 }
 
 /// The program that recorded.

@@ -1,8 +1,8 @@
 //! Tables that all intervals of a recording share. They only grow, so that an index stays good.
 
 use super::{Object, ObjectId, ProcessId, StackId, ThreadId, TokioFacts, WakerId};
-use crate::runtime::Classification;
 use crate::runtime::tokio::RuntimeHandle;
+use crate::runtime::{Classification, StoppedBy};
 use crate::symbolize::FrameRef;
 use crate::units::{Pid, Tid};
 use crate::unwind::Truncation;
@@ -148,6 +148,8 @@ pub struct Stack {
     /// The runtime that the thread had entered, by the address of its scheduler's handle; none where
     /// it had entered none, or where that is not known.
     pub runtime: Option<RuntimeHandle>,
+    /// What held the thread, where it did not wait of its own accord.
+    pub stopped_by: Option<StoppedBy>,
     /// What a thread with this stack does. It may still change while the recording goes on and
     /// more is learned of the program.
     pub class: Classification,

@@ -65,7 +65,7 @@ impl Kind {
             Kind::Root => (0.0, 0.0, 0.82),
             Kind::State(State::Blocked) => (2.0, 0.80, 0.68),
             Kind::State(State::Runtime) => (275.0, 0.45, 0.76),
-            Kind::State(State::Unknown | State::Other) => (0.0, 0.0, 0.78),
+            Kind::State(State::Unknown | State::Stopped | State::Other) => (0.0, 0.0, 0.78),
             Kind::State(_) => (140.0, 0.35, 0.72),
             Kind::Application { inlined: false } => (24.0, 0.95, 0.60),
             Kind::Application { inlined: true } => (32.0, 0.95, 0.70),

@@ -18,6 +18,6 @@ pub enum CpuPart {
     Runtime,
     /// Is no thread of tokio's.
     Other,
-    /// The stack did not tell.
+    /// The stack did not say.
     Unknown,
 }

@@ -4,20 +4,23 @@ mod calls;
 pub mod check;
 mod cpu_part;
 mod panics;
+mod polls;
 #[expect(
     clippy::module_inception,
     reason = "the room is named after its main type"
 )]
 mod report;
+mod stopped;
 mod verdict;
 
 pub use calls::{CallObject, CallSite};
 pub use cpu_part::CpuPart;
 pub use panics::{PanicReport, PanicSite};
+pub use polls::{LongPollSite, LongestPoll, POLL_BUCKETS, PollTimes};
 pub use report::{
-    BlockingPool, CpuSite, CpuUse, LongPollSite, LongestPoll, ObjectGroup, ObjectTotal,
-    OpenWaitReport, Report, RuntimeKind, RuntimeReport, RuntimeShare, Site, StackTotal, StateTimes,
-    Stretch, TASK_IDS, TaskIdTotal, TaskTotal, ThreadReport, ThrottlingReport, WakerTotal,
-    WokenStack,
+    BlockingPool, CpuSite, CpuUse, ObjectGroup, ObjectTotal, OpenWaitReport, Report, RuntimeKind,
+    RuntimeReport, RuntimeShare, Site, StackTotal, StateTimes, Stretch, TASK_IDS, TaskIdTotal,
+    TaskTotal, ThreadReport, ThrottlingReport, WakerTotal, WokenStack,
 };
+pub use stopped::Stopped;
 pub use verdict::{UnclearReason, Verdict};

@@ -23,7 +23,7 @@ pub struct PanicReport {
 pub struct PanicSite {
     /// As [`super::Site::function`].
     pub function: Arc<str>,
-    /// Its source file, where line tables tell.
+    /// Its source file, if line tables have it.
     pub file: Option<Arc<str>>,
     /// Its line.
     pub line: Option<u32>,

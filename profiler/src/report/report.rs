@@ -1,10 +1,8 @@
 //! The report: what every renderer draws, and what `-o report.json` holds (schema 1).
 
-use super::{CallSite, CpuPart, PanicReport, Verdict};
+use super::{CallSite, CpuPart, LongPollSite, PanicReport, PollTimes, Stopped, Verdict};
 use crate::cause::{Cause, Suggestion};
-use crate::recording::{
-    Classified, Holder, Host, Losses, Object, ObjectKind, PollEvidence, Process, Tool,
-};
+use crate::recording::{Classified, Holder, Host, Losses, Object, ObjectKind, Process, Tool};
 use crate::runtime::{Role, State};
 use crate::symbolize::FrameRef;
 use crate::units::{Nanos, Pid, Tid};
@@ -40,6 +38,8 @@ pub struct Report {
     pub duration_ns: Nanos,
     /// Waits shorter than this are in the sums but not in `blocked_at_once`.
     pub min_block_ns: Nanos,
+    /// Shorter polls are in no `polls` and no `long_polls`.
+    pub long_poll_ns: Nanos,
     /// The main finding.
     pub verdict: Verdict,
     /// The runtimes of the process, the one with the most workers first.
@@ -54,7 +54,7 @@ pub struct Report {
     pub open_waits: Vec<OpenWaitReport>,
     /// Where threads of the target were on a CPU, by samples, most first; empty without sampling.
     pub cpu_sites: Vec<CpuSite>,
-    /// Task polls that took a CPU for too long, by task, most time first.
+    /// Task polls that took long, whether their threads waited or ran, by task, most time first.
     pub long_polls: Vec<LongPollSite>,
     /// Whether system calls were measured; where not, `call_sites` is empty.
     pub calls_measured: bool,
@@ -70,6 +70,8 @@ pub struct Report {
     /// How the CPU quota of the control group held the process up, where it has one; of several
     /// processes, the quota that the verdict speaks of, or that was used up in most of its periods.
     pub throttling: Option<ThrottlingReport>,
+    /// What held the processes from outside, and for how long; empty where nothing did.
+    pub stopped: Vec<Stopped>,
     /// By what the waits were classified.
     #[serde(rename = "judges")]
     pub classified: Classified,
@@ -94,7 +96,7 @@ pub struct Report {
 pub struct CpuSite {
     /// As [`Site::function`].
     pub function: Arc<str>,
-    /// Its source file, where line tables tell.
+    /// Its source file, if line tables have it.
     pub file: Option<Arc<str>>,
     /// Its line.
     pub line: Option<u32>,
@@ -115,49 +117,6 @@ pub struct CpuSite {
     pub stack: Vec<FrameRef>,
     /// Why `stack` ends early, if it does.
     pub truncated: Option<Truncation>,
-}
-
-/// The long polls of one task.
-#[derive(Clone, Debug, Serialize)]
-pub struct LongPollSite {
-    /// The innermost frame of the application at the longest one's first sample, as
-    /// [`Site::function`].
-    pub function: Arc<str>,
-    /// Its source file, where line tables tell.
-    pub file: Option<Arc<str>>,
-    /// Its line.
-    pub line: Option<u32>,
-    /// The outermost async function of the polled task.
-    pub task: Option<Arc<str>>,
-    /// The process.
-    pub pid: Pid,
-    /// The runtime's id.
-    pub runtime: Option<String>,
-    /// How many.
-    pub polls: u64,
-    /// Their CPU time, at least: between first and last sample of each.
-    pub total_ns: Nanos,
-    /// The one that took most.
-    pub longest: LongestPoll,
-    /// How samples were found to be of one poll.
-    pub evidence: Vec<PollEvidence>,
-    /// The stack of the longest poll's first sample.
-    pub stack: Vec<FrameRef>,
-}
-
-/// A poll that took long.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct LongestPoll {
-    /// The thread.
-    pub tid: Tid,
-    /// tokio's id of the task, where it is known.
-    pub task_id: Option<u64>,
-    /// Its first sample, from the recording's start.
-    pub at_ns: Nanos,
-    /// CPU time between its first and its last sample.
-    pub on_cpu_ns: Nanos,
-    /// Samples.
-    pub samples: u64,
 }
 
 /// The CPU time of the process.
@@ -267,7 +226,9 @@ pub struct RuntimeReport {
     /// For how long, at least, a worker was blocked and none was in the I/O driver, so that no
     /// event of the network or of a timer was seen before another worker found the time.
     pub blocked_without_driver_ns: Option<Nanos>,
-    /// Polls that took a CPU for too long.
+    /// Its long polls.
+    pub polls: PollTimes,
+    /// Those of them in which the worker ran for longer than it waited.
     pub long_polls: u64,
     /// Their CPU time, at least.
     pub long_poll_ns: Nanos,
@@ -330,7 +291,7 @@ pub struct Site {
     /// Whether the stack has no frame of the application, because the compiler inlined it into
     /// `function`, which is a framework's.
     pub inlined_into: bool,
-    /// Its source file, where line tables tell.
+    /// Its source file, if line tables have it.
     pub file: Option<Arc<str>>,
     /// Its line.
     pub line: Option<u32>,
@@ -342,7 +303,7 @@ pub struct Site {
     /// All tasks that waited here, by time, longest first. Waits without a task are in none.
     pub tasks: Vec<TaskTotal>,
     /// The tokio tasks that waited here the longest, of waits recorded one by one; at most
-    /// [`TASK_IDS`]. Empty where tokio's thread-local state does not tell.
+    /// [`TASK_IDS`]. Empty if tokio's thread-local state does not have it.
     pub task_ids: Vec<TaskIdTotal>,
     /// The state of the waits here.
     pub state: State,

@@ -95,6 +95,14 @@ pub enum Verdict {
         /// Why.
         reason: UnclearReason,
     },
+    /// Something outside the program held its workers for at least half of their time: a signal, a
+    /// debugger or the freezer.
+    Stopped {
+        /// The runtime's id.
+        runtime: String,
+        /// The share of its workers' time, 0 to 1.
+        share: f64,
+    },
     /// Workers were on a CPU for at least 80 % of their time; not a finding of blocking, but the
     /// reason why tasks may wait.
     CpuBound {

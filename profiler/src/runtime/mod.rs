@@ -4,4 +4,4 @@
 mod state;
 pub mod tokio;
 
-pub use state::{Classification, Flavor, Role, RuleName, State};
+pub use state::{Classification, Flavor, Role, RuleName, State, StoppedBy};

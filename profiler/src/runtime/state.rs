@@ -22,15 +22,17 @@ pub enum State {
     Runnable,
     /// Parked by the runtime because there is nothing to do.
     Idle,
+    /// Held by something outside the program: a signal, a debugger or the freezer.
+    Stopped,
     /// Not a tokio thread.
     Other,
-    /// The stack did not tell.
+    /// The stack did not say.
     Unknown,
 }
 
 impl State {
     /// Every state, in the order in which reports list them.
-    pub const ALL: [State; 9] = [
+    pub const ALL: [State; 10] = [
         State::Blocked,
         State::Runtime,
         State::HandedOff,
@@ -38,6 +40,7 @@ impl State {
         State::Running,
         State::Runnable,
         State::Idle,
+        State::Stopped,
         State::Other,
         State::Unknown,
     ];
@@ -53,10 +56,23 @@ impl State {
             State::Running => "running",
             State::Runnable => "runnable",
             State::Idle => "idle",
+            State::Stopped => "stopped",
             State::Other => "other",
             State::Unknown => "unknown",
         }
     }
+}
+
+/// What held a thread that the program did not make wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoppedBy {
+    /// `SIGSTOP` or another signal that stops.
+    Signal,
+    /// A debugger, or another program that traces.
+    Debugger,
+    /// The freezer of the control group, or of the whole system.
+    Freezer,
 }
 
 /// Which kind of runtime a thread serves.

@@ -47,7 +47,7 @@ fn fit(
         })
 }
 
-/// Whether a zlib stream unpacks to exactly so many bytes.
+/// Whether a zlib stream unpacks to exactly this many bytes.
 fn holds(packed: &[u8], size: u64) -> bool {
     let mut unpacked = ZlibDecoder::new(packed).take(size.saturating_add(1));
     std::io::copy(&mut unpacked, &mut std::io::sink()).is_ok_and(|len| len == size)

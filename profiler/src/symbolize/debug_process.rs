@@ -14,6 +14,7 @@ use super::library::{find, new_blazesym};
 use super::limits::{MAX_NAME, MAX_SYMBOL, cut};
 use super::system_calls::keep_reading_only;
 use super::time::time_of;
+use crate::process::signals::{Blocked, close_range};
 use crate::units::Svma;
 use blazesym::symbolize::source::Source;
 use blazesym::symbolize::{CodeInfo, Sym};
@@ -105,18 +106,18 @@ impl DebugProcess {
         keep.sort_unstable();
         let born_with = data_of("self")?;
         let parent = rustix::process::getpid();
-        let signals = block_signals();
+        let signals = Blocked::all();
         // SAFETY: the child has this thread only. It takes none of the locks that other threads
         // may have held but those of the allocator, which the C library sees to; it does not
         // return from here.
         match unsafe { libc::fork() } {
             -1 => {
                 let error = io::Error::last_os_error();
-                restore_signals(&signals);
+                drop(signals);
                 Err(error)
             }
             0 => {
-                let ready = contain(&keep, parent, &signals).is_ok();
+                let ready = contain(&keep, parent, signals).is_ok();
                 if ready {
                     serve(source, &mut requests_out.into(), &mut answers_out.into());
                 }
@@ -124,7 +125,7 @@ impl DebugProcess {
                 unsafe { libc::_exit(i32::from(!ready)) }
             }
             pid => {
-                restore_signals(&signals);
+                drop(signals);
                 let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
                 let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
                     .inspect_err(|_| end_child(pid))?;
@@ -147,7 +148,7 @@ impl DebugProcess {
         self.data.saturating_sub(self.born_with)
     }
 
-    /// Lets it take so many bytes beyond what it was born with.
+    /// Lets it take this many bytes beyond what it was born with.
     pub(super) fn limit(&mut self, bytes: u64) {
         let most = self.born_with.saturating_add(bytes);
         if self.limit == Some(most) {
@@ -271,29 +272,8 @@ fn data_of(process: &str) -> io::Result<u64> {
     Ok(pages.saturating_mul(rustix::param::page_size() as u64))
 }
 
-/// The signals that a thread blocks.
-struct Mask(libc::sigset_t);
-
-/// Blocks all signals of this thread, so that none runs a handler of the parent's in the child.
-fn block_signals() -> Mask {
-    // SAFETY: zeros are a valid set, and all three outlive the calls.
-    unsafe {
-        let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
-        libc::sigfillset(&raw mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
-        Mask(before)
-    }
-}
-
-fn restore_signals(mask: &Mask) {
-    // SAFETY: a set that the same call has filled.
-    unsafe {
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const mask.0, std::ptr::null_mut());
-    }
-}
-
 /// In the child: gives up signals, descriptors, privileges, and everything that it could do.
-fn contain(keep: &[RawFd], parent: Pid, signals: &Mask) -> io::Result<()> {
+fn contain(keep: &[RawFd], parent: Pid, signals: Blocked) -> io::Result<()> {
     for signal in 1..=64 {
         // Ctrl-C goes to the whole group, and the report still wants its lines.
         let action = match signal {
@@ -303,7 +283,7 @@ fn contain(keep: &[RawFd], parent: Pid, signals: &Mask) -> io::Result<()> {
         // SAFETY: takes no pointers; of signals that cannot be set, nothing changes.
         unsafe { libc::signal(signal, action) };
     }
-    restore_signals(signals);
+    drop(signals);
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     if rustix::process::getppid() != Some(parent) {
         return Err(io::ErrorKind::NotFound.into());
@@ -341,13 +321,6 @@ fn contain(keep: &[RawFd], parent: Pid, signals: &Mask) -> io::Result<()> {
         // The kernel was built without: the other limits stay.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
         done => done,
-    }
-}
-
-fn close_range(first: RawFd, last: RawFd) {
-    if first <= last {
-        // SAFETY: takes no pointers. The descriptors are copies, of which nobody here has use.
-        unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     }
 }
 

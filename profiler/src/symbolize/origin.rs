@@ -291,7 +291,7 @@ impl Crates {
 
 /// Whose code a named user frame is.
 ///
-/// `function` is demangled, `file` the source file where line tables tell it. A function without
+/// `function` is demangled, `file` the source file if line tables have it. A function without
 /// a crate in its name and without a file is C: [`Origin::System`].
 #[must_use]
 pub fn origin(function: &str, file: Option<&str>, crates: &Crates) -> Origin {

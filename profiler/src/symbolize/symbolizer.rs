@@ -26,7 +26,7 @@ const MAX_CACHED: usize = 1 << 18;
 /// start over, so that neither descriptors nor parsed tables pile up.
 const MAX_MODULES: usize = 256;
 
-/// After so many failures a module's debug information is not asked again: opening what is
+/// After this many failures a module's debug information is not asked again: opening what is
 /// broken costs as much as opening what is not.
 const MAX_DEBUG_FAILURES: u32 = 3;
 

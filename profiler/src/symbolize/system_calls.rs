@@ -81,7 +81,7 @@ fn filter() -> Vec<libc::sock_filter> {
         k,
     };
     let load = |offset| step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset);
-    // Skips so many steps where the value is this, or is not.
+    // Skips this many steps where the value is this, or is not.
     let equals = |value, yes, no| step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, yes, no, value);
     let has = |bits, yes, no| step(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, yes, no, bits);
     let end = |verdict| step(libc::BPF_RET | libc::BPF_K, 0, 0, verdict);

@@ -1,6 +1,7 @@
 //! Unwinding without frame pointers: `.eh_frame` to rows, rows to the kernel's tables.
 
 mod called;
+mod effort;
 mod prologues;
 mod reference;
 mod remote;
@@ -11,8 +12,9 @@ mod truncation;
 mod uncovered;
 mod walker;
 
+pub use effort::Effort;
 pub use reference::{Reference, Sections};
-pub use remote::{MAX_IMAGE, RemoteMemory};
+pub use remote::RemoteMemory;
 pub use table::{Image, UnwindTable, build_all};
 pub use truncation::Truncation;
 pub use uncovered::ReadAt;

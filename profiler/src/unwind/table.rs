@@ -1,5 +1,6 @@
 //! The rows of one module, and the index over them.
 
+use super::effort::{Effort, Share};
 use super::prologues::framed;
 use super::rule::rule_of;
 use super::uncovered::{ReadAt, synthesize};
@@ -44,6 +45,8 @@ pub struct UnwindTable {
     /// Entries that could not be parsed, in whole or in part; what they cover is
     /// [`Rule::GAP`] or [`Rule::UNSUPPORTED`].
     pub skipped: u32,
+    /// Whether there was more than [`Effort`] allows; what it covers is [`Rule::GAP`], too.
+    pub left_out: bool,
 }
 
 impl UnwindTable {
@@ -55,20 +58,33 @@ impl UnwindTable {
     /// addresses that no real file has. Entries that cannot be parsed are no error: see
     /// [`UnwindTable::skipped`].
     pub fn from_elf(data: &[u8]) -> Result<UnwindTable, ModuleError> {
+        UnwindTable::from_memory(data, &Effort::default())
+    }
+
+    /// As [`UnwindTable::from_elf`], of what is read beside others.
+    ///
+    /// # Errors
+    /// As [`UnwindTable::from_elf`].
+    pub fn from_memory(data: &[u8], effort: &Effort) -> Result<UnwindTable, ModuleError> {
         let read = |into: &mut [u8], offset: u64| {
             let bytes = usize::try_from(offset).ok().and_then(|at| data.get(at..));
             let bytes = bytes.and_then(|rest| rest.get(..into.len()));
             bytes.inspect(|bytes| into.copy_from_slice(bytes)).is_some()
         };
-        UnwindTable::from_elf_and_file(data, &read)
+        UnwindTable::from_elf_and_file(data, &read, effort)
     }
 
     /// As [`UnwindTable::from_elf`], of an image in which the code may be missing: that is read
-    /// from `file` where it is wanted.
+    /// from `file` where it is wanted. Whoever drops the table gives back what it
+    /// takes to `effort` ([`UnwindTable::effort`]).
     ///
     /// # Errors
     /// As [`UnwindTable::from_elf`].
-    pub fn from_elf_and_file(data: &[u8], file: &ReadAt<'_>) -> Result<UnwindTable, ModuleError> {
+    pub fn from_elf_and_file(
+        data: &[u8],
+        file: &ReadAt<'_>,
+        effort: &Effort,
+    ) -> Result<UnwindTable, ModuleError> {
         let elf = Elf::parse(data)?;
         let base = elf
             .text_base()
@@ -80,6 +96,10 @@ impl UnwindTable {
         if span > widest || u32::try_from(span).is_err() {
             return Err(ModuleError::Malformed("executable segments far apart"));
         }
+        let mut share = Share::new(effort);
+        if !share.allows_index(span.div_ceil(1 << BLOCK_SHIFT)) {
+            return Err(ModuleError::Malformed("more code than may be read"));
+        }
         let mut builder = Builder {
             base,
             executable,
@@ -88,6 +108,7 @@ impl UnwindTable {
             spans: Vec::new(),
             framed: Vec::new(),
             skipped: 0,
+            share,
         };
         for_each_fde(&elf, &mut builder);
         let framed = builder.find_framed(&elf, file, span as u32);
@@ -95,7 +116,7 @@ impl UnwindTable {
         let entries = u32::try_from(builder.spans.len() - synthesized.len())
             .map_err(|_| ModuleError::Malformed("too many unwinding entries"))?;
         let skipped = builder.skipped;
-        let rows = builder.finish();
+        let (rows, left_out) = builder.finish();
         let index = index_of(&rows, span)?;
         Ok(UnwindTable {
             rows,
@@ -105,7 +126,14 @@ impl UnwindTable {
             synthesized,
             framed,
             skipped,
+            left_out,
         })
+    }
+
+    /// What it takes of an [`Effort`] as long as it is in memory, in rows.
+    #[must_use]
+    pub fn effort(&self) -> u64 {
+        (self.rows.len() + self.index.len().saturating_sub(1)) as u64
     }
 
     /// The rule for an address that the image states: [`Rule::GAP`] outside its code.
@@ -191,7 +219,7 @@ impl UnwindContextStorage<usize> for Storage {
 
 /// Collects rows in the order of the entries, which is nearly but not always that of the
 /// addresses.
-struct Builder {
+struct Builder<'a> {
     base: Svma,
     executable: Vec<Range<u64>>,
     /// Kept from entry to entry: it owns some kilobytes of heap.
@@ -201,9 +229,10 @@ struct Builder {
     /// Stretches of code that keep frame pointers, sorted.
     framed: Vec<Range<u32>>,
     skipped: u32,
+    share: Share<'a>,
 }
 
-impl<'data> FdeVisitor<'data> for Builder {
+impl<'data> FdeVisitor<'data> for Builder<'_> {
     fn fde<S: UnwindSection<Bytes<'data>>>(
         &mut self,
         section: &S,
@@ -213,6 +242,11 @@ impl<'data> FdeVisitor<'data> for Builder {
         let Some(range) = text_range(&self.executable, self.base, fde) else {
             return;
         };
+        // Of an entry that is not read, the code is a gap.
+        let bytes = fde.entry_len() + fde.cie().entry_len();
+        if !self.share.allows_bytes(bytes as u64) {
+            return;
+        }
         self.spans.push((range.start, range.end));
         let signal = fde.is_signal_trampoline();
         let encoding = fde.cie().encoding();
@@ -225,6 +259,9 @@ impl<'data> FdeVisitor<'data> for Builder {
                 let end = u32::try_from(end).unwrap_or(u32::MAX).min(range.end);
                 if end <= covered {
                     continue;
+                }
+                if !self.share.allows_row(self.rows.len()) {
+                    break;
                 }
                 let rule = rule_of(section, encoding, signal, row);
                 self.rows.push(row::row(covered, rule));
@@ -242,7 +279,7 @@ impl<'data> FdeVisitor<'data> for Builder {
     }
 }
 
-impl Builder {
+impl Builder<'_> {
     /// Finds the code that keeps frame pointers; returns the starts and lengths of its functions.
     fn find_framed(&mut self, elf: &Elf<'_>, file: &ReadAt<'_>, end: u32) -> Vec<(u32, u32)> {
         self.spans.sort_unstable();
@@ -283,7 +320,7 @@ impl Builder {
 
     /// Sorts, puts rows into the gaps between entries, and drops rows that say what the row
     /// before them says.
-    fn finish(mut self) -> Vec<u64> {
+    fn finish(mut self) -> (Vec<u64>, bool) {
         if !self.spans.is_sorted() {
             self.spans.sort_unstable();
         }
@@ -310,7 +347,8 @@ impl Builder {
         }
         gaps.for_each(push);
         merged.shrink_to_fit();
-        merged
+        let left_out = self.share.keep(merged.len());
+        (merged, left_out)
     }
 }
 

@@ -11,7 +11,7 @@ pub mod image;
 use holdup::decode::{Event, RawObject, StackSeen, Waker, decode};
 use holdup::host::KernelBtf;
 use holdup::process::module::{Functions, Module};
-use holdup::process::{parse_comm, parse_maps};
+use holdup::process::{Budget, PrivateCopy, parse_comm, parse_maps};
 use holdup::runtime::tokio::TokioImage;
 use holdup::symbolize::{
     Crates, ModuleSource, Symbolizer, dependency_crates, origin, readable, symbol_name,
@@ -23,9 +23,11 @@ use profiler_common::record::{
 };
 use profiler_common::row::{self, BLOCK_SHIFT};
 use profiler_common::walk::Memory;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::panic;
 use std::path::PathBuf;
-use std::sync::Once;
+use std::sync::{Mutex, Once, PoisonError};
 
 /// Something that reads hostile bytes.
 pub struct Target {
@@ -71,6 +73,16 @@ pub const TARGETS: &[Target] = &[
         name: "names",
         seeds: &["names"],
         run: names,
+    },
+    Target {
+        name: "copy",
+        seeds: &["copy", "elf", "symbols"],
+        run: copy,
+    },
+    Target {
+        name: "texts",
+        seeds: &["texts", "maps"],
+        run: texts,
     },
     Target {
         name: "symbols",
@@ -288,6 +300,36 @@ pub fn symbols(data: &[u8]) {
     }
     assert!(frames.len() >= 3);
     assert!(frames.iter().all(|frame| !frame.function.is_empty()));
+}
+
+/// A file of the target's, while it is copied: what was not copied cannot be read, and what was is
+/// as it was.
+pub fn copy(data: &[u8]) {
+    static FILE: Mutex<Option<File>> = Mutex::new(None);
+    let mut file = FILE.lock().unwrap_or_else(PoisonError::into_inner);
+    let file = file.get_or_insert_with(|| tempfile::tempfile().expect("a file"));
+    file.set_len(0).expect("it is short");
+    file.write_all_at(data, 0).expect("it is written");
+    let Ok(copy) = PrivateCopy::of(file, &Budget::new(1 << 20, 1 << 19)) else {
+        return;
+    };
+    assert!(copy.bytes().len() <= data.len());
+    let rows = UnwindTable::from_elf(copy.bytes()).map(|table| table.rows);
+    let functions = Functions::from_elf(copy.bytes());
+    assert!(Module::from_elf(copy.bytes()).is_ok() || functions.is_err());
+    let copied = copy.into_file();
+    let mut again = vec![0; data.len()];
+    let read = copied.read_at(&mut again, 0).expect("it is read");
+    again.truncate(read);
+    assert_eq!(
+        UnwindTable::from_elf(&again).map(|table| table.rows).ok(),
+        rows.ok()
+    );
+}
+
+/// A text of `/proc` about the target.
+pub fn texts(data: &[u8]) {
+    holdup::process::texts::read_every(data);
 }
 
 /// Keeps the panic hook, which under the fuzzer ends the process, from being called for panics in

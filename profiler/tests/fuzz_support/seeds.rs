@@ -10,7 +10,7 @@ use gimli::{Encoding, Format, LittleEndian, X86_64};
 use profiler_common::record::{
     CallRecord, ChildRecord, ExecRecord, ForkRecord, Header, KIND_CALL, KIND_CHILD, KIND_EXEC,
     KIND_FORK, KIND_OBJECT, KIND_PANIC, KIND_RAW_STACK, KIND_SAMPLE, KIND_SNAPSHOT, KIND_STACK,
-    KIND_THREAD_END, KIND_WAIT, NO_TICK, ObjectRecord, PanicRecord, RawStackRecord, SampleRecord,
+    KIND_THREAD_END, KIND_WAIT, ObjectRecord, PanicRecord, RawStackRecord, SampleRecord,
     SnapshotRecord, StackRecord, ThreadEndRecord, WaitRecord,
 };
 
@@ -26,6 +26,8 @@ pub(crate) fn all() -> Vec<Seed> {
     seeds.extend(maps());
     seeds.extend(crates());
     seeds.extend(names());
+    seeds.extend(texts());
+    seeds.push(("copy", "cut", crates().remove(0).2));
     seeds
 }
 
@@ -231,7 +233,7 @@ fn events() -> Vec<Seed> {
     (panic.time, panic.stack, panic.task_id) = (5, 8, 17);
     let mut sample: SampleRecord = bytemuck::Zeroable::zeroed();
     sample.header = header(KIND_SAMPLE, size_of::<SampleRecord>() + stack.len());
-    (sample.task_id, sample.tick) = (17, NO_TICK);
+    (sample.task_id, sample.tick) = (17, 0);
     let mut sample = bytemuck::bytes_of(&sample).to_vec();
     sample.extend(&stack);
     let mut raw: RawStackRecord = bytemuck::Zeroable::zeroed();
@@ -264,6 +266,43 @@ fn maps() -> Vec<Seed> {
         7ffd2a600000-7ffd2a601000 rw-p 00000000 00:00 0          [anon: stack of a worker]\n\
         ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0  [vsyscall]\n";
     vec![("maps", "process", text.to_vec())]
+}
+
+fn texts() -> Vec<Seed> {
+    let mut answer = vec![0; 32];
+    (answer[4], answer[0]) = (20, 48);
+    answer.extend([8, 0, 2, 0, 7, 0, 0, 0]);
+    [
+        (
+            "stat",
+            &b"42 (a) (b)) S 1 42 42 0 -1 4194560 1 0 0 0 1 2 0 0 20 0 3 0 123456 1 2 3"[..],
+        ),
+        ("status", b"Name:\ta\nTgid:\t42\nUid:\t1\t2\t3\t4\n"),
+        (
+            "fdinfo",
+            b"pos:\t0\nflags:\t02\nmnt_id:\t29\nino:\t4026531840\n",
+        ),
+        (
+            "mountinfo",
+            b"29 1 0:26 / /mnt rw - fuse x rw\nmnt_id:\t29\n",
+        ),
+        (
+            "cgroup",
+            b"4:cpu,cpuacct:/a/b\n0::/a/../c\nnr_periods 7\nthrottled_usec 8\n",
+        ),
+        (
+            "tcp",
+            b"sl\n 0: 0100007F:0016 00000000000000000000000000000000:0000 0A 0:0 0:0 0 0 0 99 1\n",
+        ),
+        (
+            "unix",
+            b"Num\nffff: 00000002 00000000 00010000 0001 01 99 /run/x\n",
+        ),
+        ("answer", &answer),
+    ]
+    .into_iter()
+    .map(|(name, text)| ("texts", name, text.to_vec()))
+    .collect()
 }
 
 fn crates() -> Vec<Seed> {

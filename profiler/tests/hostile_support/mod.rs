@@ -58,6 +58,27 @@ pub(crate) fn slow_line_program(units: u64, bytes: u64) -> String {
     program("", &units, &format!(".fill {bytes}, 1, 6"))
 }
 
+/// A function `wanted` into which itself is inlined, into which itself is inlined, and so on.
+pub(crate) fn nested_inlining(depth: u64) -> String {
+    // The function's entry is 32 bytes from the unit's beginning.
+    let inlined = ".uleb128 3\n.long 32\n.quad wanted\n.quad end - wanted";
+    let unit = UNIT.replace(
+        ".quad end - wanted\n    .byte 0\n1:",
+        &format!(
+            ".quad end - wanted\n.rept {depth}\n{inlined}\n.endr\n.fill {depth}, 1, 0\n.byte 0, 0\n1:"
+        ),
+    );
+    assert_ne!(unit, UNIT);
+    let text = program("", &unit, "");
+    let abbreviation = "    .byte 0, 0\n    .uleb128 3, 0x1d\n    .byte 1\n    .uleb128 0x31, 0x13\n    \
+        .uleb128 0x11, 0x01\n    .uleb128 0x12, 0x07\n    .byte 0, 0, 0\n    .section .debug_info";
+    let nested = text
+        .replace("# subprogram\n    .byte 0", "# subprogram\n    .byte 1")
+        .replace("    .byte 0, 0, 0\n    .section .debug_info", abbreviation);
+    assert_ne!(nested, text);
+    nested
+}
+
 /// A unit of `wanted`.
 const UNIT: &str = r#"
     .long 1f - 0f

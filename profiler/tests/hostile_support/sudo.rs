@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Why real sudo cannot be tried here, if it cannot.
 pub(crate) fn missing() -> Option<String> {
@@ -17,15 +18,17 @@ pub(crate) fn missing() -> Option<String> {
 }
 
 /// A user with a rule, both gone with the value.
-struct User {
-    name: String,
-    uid: u32,
+pub(crate) struct User {
+    pub(crate) name: String,
+    pub(crate) uid: u32,
     rule: PathBuf,
 }
 
 impl User {
-    fn new() -> Result<User, String> {
-        let name = format!("holdup-t{}", std::process::id());
+    pub(crate) fn new() -> Result<User, String> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("holdup-t{}-{number}", std::process::id());
         let rule = PathBuf::from(format!("/etc/sudoers.d/{name}"));
         let made = Command::new("useradd")
             .args(["--no-create-home", "--shell", "/bin/sh", &name])
@@ -78,14 +81,14 @@ impl Drop for User {
     }
 }
 
-fn directory(owner: u32, mode: u32) -> Result<tempfile::TempDir, Failed> {
+pub(crate) fn directory(owner: u32, mode: u32) -> Result<tempfile::TempDir, Failed> {
     let dir = tempfile::tempdir()?;
     chown(dir.path(), Some(owner), Some(owner))?;
     fs::set_permissions(dir.path(), PermissionsExt::from_mode(mode))?;
     Ok(dir)
 }
 
-fn names(dir: &Path) -> Vec<String> {
+pub(crate) fn names(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     entries
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
@@ -150,8 +153,19 @@ pub(crate) fn trial() -> Result<(), Failed> {
             ));
         }
     }
-    // A command is the user's, with none of root's rights.
-    let output = user.sudo(&["record", "-d", "300ms", "--", "id", "-u"], &[])?;
+    // A command is the user's, with none of root's rights, wherever it is found.
+    let trick = own.join("id");
+    fs::write(&trick, "#!/bin/sh\n/usr/bin/id -u\n")?;
+    fs::set_permissions(&trick, PermissionsExt::from_mode(0o755))?;
+    let path = format!("{}:/usr/bin:/bin", own.display());
+    let environment = [
+        ("PATH", &*path),
+        ("LD_PRELOAD", "/no/such/library.so"),
+        ("HOLDUP_LOG", "trace"),
+        ("TMPDIR", &*roots.to_string_lossy()),
+        ("HOME", "/root"),
+    ];
+    let output = user.sudo(&["record", "-d", "300ms", "--", "id", "-u"], &environment)?;
     let printed = String::from_utf8_lossy(&output.stdout);
     if !printed
         .lines()

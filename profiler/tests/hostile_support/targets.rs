@@ -45,32 +45,92 @@ fn sleeping(dir: &Path, name: &str, rows: u64, flags: &[&str]) -> PathBuf {
 
 /// A library one of whose sections is a hole, and has these flags too.
 fn hole(dir: &Path, section: &str, flags: elf::SectionFlags) -> Vec<PathBuf> {
-    let path = shared_object(
-        dir,
-        "hole",
-        "int answer(void) { return 42; }\nconst char text[] = \"constant\";",
-        "c",
-        &[],
-    );
+    // Symbols are of 24 bytes.
+    let source = "int answer(void) { return 42; }\nconst char text[] = \"constant\";";
+    let path = behind(dir, (source, "c"), section, flags, HOLE / 24 * 24);
+    let file = std::fs::File::options()
+        .write(true)
+        .open(&path)
+        .expect("opens");
+    let end = file.metadata().expect("there").len();
+    file.set_len(end + HOLE).expect("a hole");
+    vec![path]
+}
+
+/// A library one of whose sections is what comes behind it, has so many bytes, and these flags too.
+fn behind(
+    dir: &Path,
+    (source, extension): (&str, &str),
+    section: &str,
+    flags: elf::SectionFlags,
+    size: u64,
+) -> PathBuf {
+    let path = shared_object(dir, "behind", source, extension, &[]);
     let mut bytes = std::fs::read(&path).expect("reads");
     let file = object::File::parse(&*bytes).expect("an ELF file");
     let index = file.section_by_name(section).expect(section).index().0;
     let header = FileHeader64::<LE>::parse(&*bytes).expect("a header");
     let one = size_of::<SectionHeader64<LE>>();
     let at = usize::try_from(header.e_shoff(LE)).expect("small") + one * index;
-    let end = bytes.len().next_multiple_of(4096) as u64;
+    bytes.resize(bytes.len().next_multiple_of(4096), 0);
+    let end = bytes.len() as u64;
     let (header, _) =
         from_bytes_mut::<SectionHeader64<LE>>(&mut bytes[at..at + one]).expect("a header");
     header.sh_flags.set(LE, header.sh_flags(LE) | flags);
     header.sh_offset.set(LE, end);
-    // Symbols are of 24 bytes.
-    header.sh_size.set(LE, HOLE / 24 * 24);
+    header.sh_size.set(LE, size);
     std::fs::write(&path, bytes).expect("writes");
-    let file = std::fs::File::options()
-        .write(true)
+    path
+}
+
+/// A library whose unwinding information states six times a row for each of 16 Mi bytes of code.
+pub(crate) fn rows(dir: &Path) -> Vec<PathBuf> {
+    const CODE: u32 = 16 << 20;
+    // Version 1, `zR`, factors 1 and -8, return address 16, pointers of 8 bytes; CFA = RSP + 8.
+    let cie = b"\x01zR\0\x01\x78\x10\x01\x00\x0c\x07\x08\0\0\0";
+    let mut section: Vec<u8> = Vec::new();
+    section.extend((4 + cie.len() as u32).to_le_bytes());
+    section.extend(0_u32.to_le_bytes());
+    section.extend(cie);
+    let source = format!(
+        ".text\n.globl wanted\n.type wanted, @function\nwanted:\n.cfi_startproc\nret\n.cfi_endproc\n\
+         .fill {CODE}, 1, 0x90\n.size wanted, . - wanted\n"
+    );
+    let size = section.len() as u64 + 6 * u64::from(4 + 4 + 8 + 8 + 1 + CODE);
+    let path = behind(dir, (&source, "s"), ".eh_frame", elf::SHF_ALLOC, size);
+    let code = crate::hostile_support::symbol(&path, "wanted");
+    for _ in 0..6 {
+        section.extend((4 + 8 + 8 + 1 + CODE).to_le_bytes());
+        section.extend((section.len() as u32).to_le_bytes());
+        section.extend(code.to_le_bytes());
+        section.extend(u64::from(CODE).to_le_bytes());
+        section.push(0);
+        // On by a byte, again and again.
+        section.resize(section.len() + CODE as usize, 0x41);
+    }
+    assert_eq!(section.len() as u64, size);
+    let mut file = std::fs::File::options()
+        .append(true)
         .open(&path)
         .expect("opens");
-    file.set_len(end + HOLE).expect("a hole");
+    std::io::Write::write_all(&mut file, &section).expect("writes");
+    vec![path]
+}
+
+/// A library whose debug information is said to be in a file that nobody ever writes to.
+pub(crate) fn linked(dir: &Path) -> Vec<PathBuf> {
+    let path = sleeping(dir, "linked", 100, &[]);
+    let fifo = dir.join("linked.debug");
+    std::fs::copy(&path, &fifo).expect("copies");
+    let done = std::process::Command::new("objcopy")
+        .current_dir(dir)
+        .args(["--strip-debug", "--add-gnu-debuglink=linked.debug"])
+        .arg(&path)
+        .status();
+    assert!(done.expect("objcopy runs").success());
+    std::fs::remove_file(&fifo).expect("removes");
+    let rights = rustix::fs::Mode::from_raw_mode(0o666);
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rights).expect("a FIFO");
     vec![path]
 }
 

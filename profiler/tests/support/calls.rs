@@ -79,7 +79,7 @@ pub(crate) fn trials() -> Vec<Trial> {
                 };
                 let recorded = record_with(case.variant, case.mode, Ending::Stays, extra)?;
                 let mut complaints = (case.check)(&recorded);
-                complaints.extend(check::books(&recorded));
+                complaints.extend(check::accounting(&recorded));
                 if complaints.is_empty() {
                     Ok(())
                 } else {
@@ -179,7 +179,7 @@ fn measured(recorded: &Recorded) -> Complaints {
             complaints.push(format!("{function}: advice {:?}", found.advice));
         }
     }
-    complaints.extend(books(recorded));
+    complaints.extend(accounting(recorded));
     complaints
 }
 
@@ -231,7 +231,7 @@ fn call_of(site: &TrueSite, found: &CallSite) -> Complaints {
 }
 
 /// What is inside calls is a part of what ran, and holds all sites.
-fn books(recorded: &Recorded) -> Complaints {
+fn accounting(recorded: &Recorded) -> Complaints {
     let report = &recorded.report;
     let mut complaints = Vec::new();
     let mut sum = 0;

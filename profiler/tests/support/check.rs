@@ -221,7 +221,7 @@ pub(crate) fn allowed(recorded: &Recorded) -> Complaints {
 
 /// The states of each thread sum to its life, the lives are as long as the recording, and the
 /// time on a CPU is what the scheduler says.
-pub(crate) fn books(recorded: &Recorded) -> Complaints {
+pub(crate) fn accounting(recorded: &Recorded) -> Complaints {
     let report = &recorded.report;
     let mut complaints = Vec::new();
     for thread in &report.threads {

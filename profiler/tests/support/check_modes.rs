@@ -5,7 +5,7 @@ use super::record::{OPEN_FOR, Recorded};
 use super::report::{Report, is_in};
 use super::truth::Truth;
 
-/// Where symbols and thread-local state both speak, they agree, and a park that is known again
+/// Where symbols and thread-local state both speak, they agree, and a park that is recognised
 /// is never another wait.
 pub(crate) fn judges(report: &Report) -> Complaints {
     let mut complaints = Vec::new();
@@ -14,7 +14,7 @@ pub(crate) fn judges(report: &Report) -> Complaints {
         complaints.push(format!("the judges: {judges:?}"));
     }
     if judges.parks_known == 0 {
-        complaints.push("no park was known again".into());
+        complaints.push("no park was recognised".into());
     }
     if report.losses.mistaken_parks > 0 {
         complaints.push(format!("{} parks mistaken", report.losses.mistaken_parks));

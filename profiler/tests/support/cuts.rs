@@ -290,7 +290,7 @@ impl Drop for Hog {
     }
 }
 
-/// Cuts a recording of the fixture for so long.
+/// Cuts a recording of the fixture for this long.
 fn cut_up(mode: &str, interval: Duration, how_long: Duration, parks: bool) -> Result<(), String> {
     let (mut fixture, mut kernel) = recorded(mode)?;
     watch(&mut kernel, fixture.pid(), |_| {})?;

@@ -3,7 +3,7 @@
 
 use super::check::{Complaints, ms};
 use super::record::Recorded;
-use super::report::{Frame, Report, Site, is_in};
+use super::report::{Frame, LongPolls, Report, Site, is_in};
 
 /// One poll of the fixture's hog, in CPU time.
 const HOG_POLL: u64 = 60_000_000;
@@ -83,7 +83,9 @@ fn hog_by(report: &Report, evidence: &str) -> Complaints {
 pub(crate) fn too_few_cpus(recorded: &Recorded) -> Complaints {
     let report = &recorded.report;
     let mut complaints = verdict(report, &["cpu_starved"]);
-    for poll in &report.long_polls {
+    // One that was preempted is long all the same.
+    let computed = |poll: &&LongPolls| poll.longest.on_cpu_ns > 5_000_000;
+    for poll in report.long_polls.iter().filter(computed) {
         complaints.push(format!(
             "a long poll of {} by {:?}, where the longest takes 0.5 ms",
             ms(poll.longest.on_cpu_ns),

@@ -1,5 +1,5 @@
 //! Losses, forced: with tables made small every loss is counted, exactly where that can be known,
-//! and the books balance all the same. And a storm of waits, in which nothing may be lost that is
+//! and the times add up all the same. And a storm of waits, in which nothing may be lost that is
 //! not counted.
 
 use super::check::{self, Complaints, ms};
@@ -202,9 +202,9 @@ pub(crate) fn trials() -> Vec<Trial> {
             privilege::unless_skipped(privilege::missing(), || {
                 let recorded = record_with(Variant::DEFAULT, case.mode, case.ending, case.extra)?;
                 let mut complaints = (case.check)(&recorded);
-                // A thread that found no place has no books.
+                // A thread that found no place has no times.
                 if recorded.report.losses.cause("waits_of_no_thread") == 0 {
-                    complaints.extend(check::books(&recorded));
+                    complaints.extend(check::accounting(&recorded));
                 }
                 if complaints.is_empty() {
                     Ok(())

@@ -31,7 +31,7 @@ pub(crate) struct Recorded {
     /// kernel gave each of them meanwhile.
     pub(crate) throughout: BTreeMap<u32, u64>,
     /// Time that the host (of a virtual machine) and interrupts took from all CPUs meanwhile, at
-    /// most: a thread is on a CPU then, but the scheduler's books leave it out.
+    /// most: a thread is on a CPU then, but the scheduler's accounting leaves it out.
     pub(crate) stolen_ns: u64,
 }
 
@@ -172,7 +172,7 @@ fn stolen() -> u64 {
     ticks * STOLEN_UNIT
 }
 
-/// CPU time of each thread so far, by the scheduler's own books.
+/// CPU time of each thread so far, by the scheduler's own accounting.
 fn cpu_times(pid: u32) -> BTreeMap<u32, u64> {
     let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
         return BTreeMap::new();

@@ -17,6 +17,7 @@ pub(crate) struct Report {
     pub(crate) verdict: Verdict,
     pub(crate) cpu_sites: Vec<CpuSite>,
     pub(crate) long_polls: Vec<LongPolls>,
+    pub(crate) stopped: Vec<Stopped>,
     pub(crate) calls_measured: bool,
     pub(crate) call_sites: Vec<CallSite>,
     #[serde(default)]
@@ -66,6 +67,7 @@ pub(crate) struct LongPolls {
     pub(crate) task: Option<String>,
     pub(crate) polls: u64,
     pub(crate) total_ns: u64,
+    pub(crate) blocked_ns: u64,
     pub(crate) longest: LongestPoll,
     pub(crate) evidence: Vec<String>,
     pub(crate) stack: Vec<Frame>,
@@ -73,7 +75,25 @@ pub(crate) struct LongPolls {
 
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct LongestPoll {
+    pub(crate) length_ns: u64,
+    pub(crate) blocked_ns: u64,
+    pub(crate) runqueue_ns: u64,
     pub(crate) on_cpu_ns: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Stopped {
+    pub(crate) by: String,
+    pub(crate) longest_ns: u64,
+    pub(crate) threads: u32,
+}
+
+/// The long polls of a runtime.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct RuntimePolls {
+    pub(crate) polls: u64,
+    pub(crate) longest_blocked_ns: u64,
+    pub(crate) histogram: Vec<u64>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -127,6 +147,8 @@ pub(crate) struct WithoutContext {
 
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Runtime {
+    pub(crate) id: String,
+    pub(crate) polls: RuntimePolls,
     pub(crate) pid: u32,
     pub(crate) kind: String,
     pub(crate) workers: u32,

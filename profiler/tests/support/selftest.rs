@@ -40,7 +40,7 @@ fn all(recorded: &Recorded) -> Vec<(&'static str, Complaints)> {
         ("times", check::times(recorded)),
         ("false_alarms", check::false_alarms(report, truth)),
         ("allowed", check::allowed(recorded)),
-        ("books", check::books(recorded)),
+        ("accounting", check::accounting(recorded)),
         ("stacks", check::stacks(report)),
         ("losses", check::losses(report)),
         ("lines", check::lines(report, truth)),
@@ -265,22 +265,22 @@ const SPOILERS: &[Spoiler] = &[
         complain: &["false_alarms", "stripped"],
     },
     Spoiler {
-        name: "a nanosecond missing in the books",
+        name: "a nanosecond missing in a thread's times",
         spoil: |recorded| {
             let states = &mut recorded.report.threads[1].states;
             *states.get_mut("running").expect("the thread ran") -= 1;
         },
-        complain: &["books"],
+        complain: &["accounting"],
     },
     Spoiler {
         name: "a thread that was overlooked",
         spoil: |recorded| drop(recorded.report.threads.remove(1)),
-        complain: &["books"],
+        complain: &["accounting"],
     },
     Spoiler {
         name: "CPU time that the scheduler knows nothing of",
         spoil: |recorded| recorded.throughout.extend([(4712, 120_000_000)]),
-        complain: &["books"],
+        complain: &["accounting"],
     },
     Spoiler {
         name: "truncated stacks",

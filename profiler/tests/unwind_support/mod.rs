@@ -3,11 +3,12 @@
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
 use holdup::process::module::Module;
-use holdup::units::{Addr, Pid};
+use holdup::units::Addr;
 use holdup::unwind::{Mapped, Reference, Regs, RemoteMemory, Sections, Tables, UnwindTable};
 use memmap2::Mmap;
 use profiler_common::walk::Memory;
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -40,9 +41,10 @@ pub fn loaded(pid: u32) -> Vec<Loaded> {
             let begin = u64::from_str_radix(begin, 16).unwrap();
             let end = u64::from_str_radix(end, 16).unwrap();
             let image = if path == "[vdso]" {
-                RemoteMemory::new(Pid(pid))
-                    .image(Addr(begin), (end - begin) as usize)
-                    .unwrap()
+                let mut image = vec![0; (end - begin) as usize];
+                let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
+                memory.read_exact_at(&mut image, begin).unwrap();
+                image
             } else if path.starts_with('/') {
                 std::fs::read(path).unwrap()
             } else {

@@ -43,7 +43,7 @@ impl Attr {
 /// What `attr` points to is as large as `command` makes the kernel write or read there.
 unsafe fn bpf(command: libc::c_int, mut attr: Attr) -> io::Result<i32> {
     let size = size_of::<Attr>();
-    // SAFETY: `attr` is `size` bytes; the rest is by the caller's word.
+    // SAFETY: `attr` is `size` bytes; the rest is guaranteed by the caller.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut attr, size) };
     match i32::try_from(result) {
         Ok(fd) if fd >= 0 => Ok(fd),
@@ -54,7 +54,7 @@ unsafe fn bpf(command: libc::c_int, mut attr: Attr) -> io::Result<i32> {
 /// # Safety
 /// As [`bpf`], and the command returns a new descriptor.
 unsafe fn bpf_fd(command: libc::c_int, attr: Attr) -> io::Result<OwnedFd> {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe { Ok(OwnedFd::from_raw_fd(bpf(command, attr)?)) }
 }
 

@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use std::thread;
 use std::time::Duration;
 
-/// From the begin of the recording until it is in its steady state.
+/// From the start of the recording until it is in its steady state.
 const SETTLE: Duration = Duration::from_millis(500);
 
 /// Nanoseconds of one system call that does next to nothing.

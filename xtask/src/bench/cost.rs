@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// From the begin of the recording until it is in its steady state.
+/// From the start of the recording until it is in its steady state.
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// Counts that are to belong together must be read within this time.
@@ -74,7 +74,7 @@ fn other_faults(meter: Meter<'_>) -> Result<KindCost> {
 }
 
 /// Parks: the ping-pong's server is recorded, which parks after every message. The kernel is
-/// told that neither end is in a hurry ([`cpus::no_preemption`]): so each switch is the begin or
+/// told that neither end is in a hurry ([`cpus::no_preemption`]): so each switch is the start or
 /// the end of a park, and each wakeup that of a park or of the client, which is not recorded.
 fn parks(meter: Meter<'_>) -> Result<KindCost> {
     say("cost of parks");

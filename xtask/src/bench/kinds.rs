@@ -154,7 +154,7 @@ mod tests {
             statistics_nanos: 50.0,
             programs: vec![program("switch", 20, 3_000), program("waking", 10, 1_000)],
             meanwhile: vec![program("fault", 5, 500)],
-            also: vec![("parks known again", 10)],
+            also: vec![("parks recognised", 10)],
         };
         let per_event = |cost: &KindCost| {
             (

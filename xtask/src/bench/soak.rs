@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: a loaded service recorded for a long time. Memory has to stay flat, the books
+//! `cargo xtask soak`: a loaded service recorded for a long time. Memory has to stay flat, the times
 //! have to balance, and the recorder must not cost much.
 
 use super::proc;
@@ -180,7 +180,7 @@ fn judge(samples: &[Sample], report: &Value) -> (String, Vec<String>) {
         broken.push(format!("it used {:.2} % of a CPU", 100.0 * share));
     }
     line("waits at sites", waits.to_string());
-    books(report, &mut line, &mut broken);
+    accounting(report, &mut line, &mut broken);
     losses(report, &mut line, &mut broken);
     (text, broken)
 }
@@ -191,7 +191,7 @@ fn sum(report: &Value, list: &str, field: &str) -> u64 {
     items.into_iter().flatten().filter_map(count).sum()
 }
 
-fn books(report: &Value, line: &mut impl FnMut(&str, String), broken: &mut Vec<String>) {
+fn accounting(report: &Value, line: &mut impl FnMut(&str, String), broken: &mut Vec<String>) {
     let threads = report.get("threads").and_then(Value::as_array);
     let threads = threads.map_or(&[][..], Vec::as_slice);
     let mut worst = 0.0_f64;
@@ -206,7 +206,7 @@ fn books(report: &Value, line: &mut impl FnMut(&str, String), broken: &mut Vec<S
         worst = worst.max(lived.abs_diff(states) as f64 / lived.max(1) as f64);
     }
     line(
-        "books",
+        "accounting",
         format!(
             "{} threads, off by {:.4} % at most",
             threads.len(),
@@ -214,7 +214,7 @@ fn books(report: &Value, line: &mut impl FnMut(&str, String), broken: &mut Vec<S
         ),
     );
     if threads.is_empty() || worst > BOOKS {
-        broken.push(format!("the books are off by {:.3} %", 100.0 * worst));
+        broken.push(format!("the times are off by {:.3} %", 100.0 * worst));
     }
 }
 
@@ -288,7 +288,7 @@ mod tests {
     fn every_promise_can_be_broken() {
         let good = samples([80, 85], 900);
         assert_eq!(broken(&good, &report(10_000, 195, 0)), 0);
-        assert_eq!(broken(&good, &report(9_980, 195, 0)), 1, "books");
+        assert_eq!(broken(&good, &report(9_980, 195, 0)), 1, "accounting");
         assert_eq!(broken(&good, &report(10_000, 194, 0)), 1, "sums");
         assert_eq!(broken(&good, &report(10_000, 195, 1)), 1, "walks");
         assert_eq!(broken(&samples([80, 90], 900), &report(10_000, 195, 0)), 1);

@@ -36,7 +36,7 @@ pub(super) enum Host {
     Node,
 }
 
-/// A share of unknown waits that is larger than elsewhere, until what causes it is mended.
+/// A share of unknown waits that is larger than elsewhere, until what causes it is fixed.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Gap {

@@ -39,7 +39,7 @@ pub(super) struct Selection<'a> {
     pub(super) filter: Option<&'a str>,
     /// With the variants of the fixture that differ by the compiler's work only.
     pub(super) all_variants: bool,
-    /// One variant, and the modes that depend on the kernel most.
+    /// One variant, and the modes that depend on the kernel most, unless `filter` names trials.
     pub(super) quick: bool,
 }
 
@@ -71,7 +71,8 @@ impl Programs {
         if !selection.all_variants {
             skipped.extend(LEFT_OUT);
         }
-        if selection.quick {
+        // Whoever names trials wants them.
+        if selection.quick && selection.filter.is_none() {
             skipped.extend(NOT_QUICK);
         }
         for name in skipped {

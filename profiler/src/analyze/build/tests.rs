@@ -97,10 +97,7 @@ fn a_thread_that_never_waits_is_what_its_samples_say() {
         recording.push_thread(tid);
     }
     recording.push_wait(1, idle, 0, 1_000);
-    recording.header.sampling = Some(Sampling {
-        period: Nanos(100),
-        long_poll: Nanos(100),
-    });
+    recording.header.sampling = Some(Sampling { period: Nanos(100) });
     for tid in [1, 2] {
         recording.interval().samples.push(SampleSum {
             thread: thread(tid),

@@ -3,7 +3,7 @@
 
 use super::{app, histogram, library, process, recording, stack};
 use crate::recording::{
-    CallSum, Interval, LongPoll, Object, ObjectId, ObjectKind, OpenWait, PanicSum, PollEvidence,
+    CallSum, Interval, Object, ObjectId, ObjectKind, OpenWait, PanicSum, Poll, PollEvidence,
     ProcessId, Recording, SampleSum, Sampling, StackId, ThreadId, ThreadTimes, Throttling, Wait,
     WaitObject, WaitSum, Waker, WakerId,
 };
@@ -103,10 +103,7 @@ impl Story {
         base.header.min_block = Nanos(min_block);
         base.header.panics_counted = true;
         base.header.calls_measured = true;
-        base.header.sampling = Some(Sampling {
-            period: Nanos(10),
-            long_poll: Nanos(10),
-        });
+        base.header.sampling = Some(Sampling { period: Nanos(10) });
         base.tables.processes.push(process(2));
         for (line, (state, role)) in (1..).zip(ROLES) {
             for of in 0..2 {
@@ -215,13 +212,17 @@ impl Story {
             stack,
             samples: 1 + at % 3,
         });
-        interval.long_polls.push(LongPoll {
+        let length = 1 + at % 1_000;
+        interval.polls.push(Poll {
             thread,
             stack,
             task_id: Some(at),
-            first: self.time(at),
-            last: self.time(at),
-            on_cpu: Nanos(1 + at % 1_000),
+            start: self.time(at),
+            end: Timestamp(self.time(at).0 + length),
+            blocked: Nanos(0),
+            runqueue: Nanos(length / 3),
+            running: Nanos(length - length / 3),
+            waits: 0,
             samples: 2,
             evidence: [PollEvidence::Tick, PollEvidence::Stack][(at % 2) as usize],
         });

@@ -279,7 +279,7 @@ impl Programs {
 
     /// Makes the kernel side forget stacks, to make room: one that comes again is sent again. A wait
     /// that is under way now may still name one of them; from the next cut on only such a wait may.
-    /// A park that is known again does not look whether its stack is: where one may have it,
+    /// A park that is recognised does not look whether its stack is: where one may have it,
     /// [`Programs::forget_parks`] is to be called as well.
     ///
     /// # Errors

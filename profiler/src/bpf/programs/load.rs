@@ -60,7 +60,7 @@ pub(in crate::bpf) const SNAPSHOT: &str = "snapshot";
 pub struct LoadOptions {
     /// Waits of at least this length are sent one by one.
     pub min_block: Nanos,
-    /// One stack in so many is copied for the shadow check; 0 for none.
+    /// One stack in this many is copied for the shadow check; 0 for none.
     pub shadow_every: u32,
     /// Maps to be made smaller.
     pub limits: Limits,
@@ -84,66 +84,11 @@ impl Programs {
     /// # Errors
     /// Where the kernel's type information lacks a field, or the verifier refuses.
     pub fn load_with(types: &KernelBtf, options: &LoadOptions) -> Result<Programs> {
-        let offset = |member: &str| {
-            types
-                .member_offset("task_struct", member)
-                .with_context(|| format!("the kernel's BTF has no task_struct.{member}"))
-        };
-        let (pid, tgid, comm) = (offset("pid")?, offset("tgid")?, offset("comm")?);
-        let (on_cpu, nvcsw) = (offset("on_cpu")?, offset("nvcsw")?);
-        let (stack, fsbase) = (offset("stack")?, offset("thread.fsbase")?);
-        let last_arrival = offset("sched_info.last_arrival").unwrap_or(0);
-        let last_queued = offset("sched_info.last_queued").unwrap_or(0);
-        let run_delay = offset("sched_info.run_delay").unwrap_or(0);
-        let state = offset("__state").or_else(|_| offset("state"))?;
-        // A field that is missing costs the names of some objects, and no more.
-        let objects = Offsets::new(|strukt, member| {
-            let found = types.member_offset(strukt, member);
-            if found.is_none() {
-                tracing::info!("the kernel's BTF has no {strukt}.{member}");
-            }
-            found
-        });
-        let has_task_pt_regs = u32::from(types.has_helper("task_pt_regs"));
-        let has_current_task_btf = u32::from(types.has_helper("get_current_task_btf"));
-        let has_prev_state =
-            u32::from(types.tracepoint_args("sched_switch") >= Some(SCHED_SWITCH_ARGS));
         let memlock = MemlockRaised::for_kernel(types);
         let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
-        let mut loader = EbpfLoader::new();
-        for (map, entries) in options.limits.maps() {
-            loader.map_max_entries(map, entries);
-        }
-        let mut ebpf = loader
-            .btf(Some(&btf))
-            .override_global("OFF_TASK_PID", &pid, true)
-            .override_global("OFF_TASK_TGID", &tgid, true)
-            .override_global("OFF_TASK_COMM", &comm, true)
-            .override_global("OFF_TASK_STATE", &state, true)
-            .override_global("OFF_TASK_ON_CPU", &on_cpu, true)
-            .override_global("OFF_TASK_NVCSW", &nvcsw, true)
-            .override_global("OFF_TASK_STACK", &stack, true)
-            .override_global("OFF_TASK_FSBASE", &fsbase, true)
-            .override_global("OFF_TASK_LAST_ARRIVAL", &last_arrival, true)
-            .override_global("OBJECT_OFFSETS", &objects, true)
-            .override_global("OFF_TASK_LAST_QUEUED", &last_queued, true)
-            .override_global("OFF_TASK_RUN_DELAY", &run_delay, true)
-            .override_global("KERNEL_STACK", &types.kernel_stack_size(), true)
-            .override_global("HAS_TASK_PT_REGS", &has_task_pt_regs, true)
-            .override_global("HAS_CURRENT_TASK_BTF", &has_current_task_btf, true)
-            .override_global("HAS_PREV_STATE", &has_prev_state, true)
-            .override_global("MIN_BLOCK_NS", &options.min_block.0, true)
-            .override_global("SHADOW_EVERY", &options.shadow_every, true)
-            .load(OBJECT)
-            .context("cannot load the eBPF object")?;
+        let mut ebpf = load_object(types, options, &btf)?;
         let tables = Tables::new(&mut ebpf, &options.limits)?;
-        let calls = ebpf
-            .map_mut("CALL_OBJECTS")
-            .context("the eBPF object has no map CALL_OBJECTS")?;
-        let mut calls: Array<_, u32> = Array::try_from(calls)?;
-        for number in 0..CALLS as u32 {
-            calls.set(number, call::object_of(number), 0)?;
-        }
+        fill_call_objects(&mut ebpf)?;
         let mut take = |name: &str| {
             ebpf.take_map(name)
                 .with_context(|| format!("the eBPF object has no map {name}"))
@@ -295,6 +240,74 @@ impl Programs {
         }
         .with_context(|| format!("the kernel refused the program {name}"))
     }
+}
+
+/// Loads the object, with what the programs have to know of this kernel as constants.
+fn load_object(types: &KernelBtf, options: &LoadOptions, btf: &Btf) -> Result<Ebpf> {
+    let offset = |member: &str| {
+        types
+            .member_offset("task_struct", member)
+            .with_context(|| format!("the kernel's BTF has no task_struct.{member}"))
+    };
+    let (pid, tgid, comm) = (offset("pid")?, offset("tgid")?, offset("comm")?);
+    let (on_cpu, nvcsw) = (offset("on_cpu")?, offset("nvcsw")?);
+    let (stack, fsbase) = (offset("stack")?, offset("thread.fsbase")?);
+    let last_arrival = offset("sched_info.last_arrival").unwrap_or(0);
+    let last_queued = offset("sched_info.last_queued").unwrap_or(0);
+    let run_delay = offset("sched_info.run_delay").unwrap_or(0);
+    let jobctl = offset("jobctl")?;
+    let state = offset("__state").or_else(|_| offset("state"))?;
+    // A field that is missing costs the names of some objects, and no more.
+    let objects = Offsets::new(|strukt, member| {
+        let found = types.member_offset(strukt, member);
+        if found.is_none() {
+            tracing::info!("the kernel's BTF has no {strukt}.{member}");
+        }
+        found
+    });
+    let has_task_pt_regs = u32::from(types.has_helper("task_pt_regs"));
+    let has_current_task_btf = u32::from(types.has_helper("get_current_task_btf"));
+    let has_prev_state =
+        u32::from(types.tracepoint_args("sched_switch") >= Some(SCHED_SWITCH_ARGS));
+    let mut loader = EbpfLoader::new();
+    for (map, entries) in options.limits.maps() {
+        loader.map_max_entries(map, entries);
+    }
+    loader
+        .btf(Some(btf))
+        .override_global("OFF_TASK_PID", &pid, true)
+        .override_global("OFF_TASK_TGID", &tgid, true)
+        .override_global("OFF_TASK_COMM", &comm, true)
+        .override_global("OFF_TASK_STATE", &state, true)
+        .override_global("OFF_TASK_JOBCTL", &jobctl, true)
+        .override_global("OFF_TASK_ON_CPU", &on_cpu, true)
+        .override_global("OFF_TASK_NVCSW", &nvcsw, true)
+        .override_global("OFF_TASK_STACK", &stack, true)
+        .override_global("OFF_TASK_FSBASE", &fsbase, true)
+        .override_global("OFF_TASK_LAST_ARRIVAL", &last_arrival, true)
+        .override_global("OBJECT_OFFSETS", &objects, true)
+        .override_global("OFF_TASK_LAST_QUEUED", &last_queued, true)
+        .override_global("OFF_TASK_RUN_DELAY", &run_delay, true)
+        .override_global("KERNEL_STACK", &types.kernel_stack_size(), true)
+        .override_global("HAS_TASK_PT_REGS", &has_task_pt_regs, true)
+        .override_global("HAS_CURRENT_TASK_BTF", &has_current_task_btf, true)
+        .override_global("HAS_PREV_STATE", &has_prev_state, true)
+        .override_global("MIN_BLOCK_NS", &options.min_block.0, true)
+        .override_global("SHADOW_EVERY", &options.shadow_every, true)
+        .load(OBJECT)
+        .context("cannot load the eBPF object")
+}
+
+/// Tells the programs what each system call waits for.
+fn fill_call_objects(ebpf: &mut Ebpf) -> Result<()> {
+    let calls = ebpf
+        .map_mut("CALL_OBJECTS")
+        .context("the eBPF object has no map CALL_OBJECTS")?;
+    let mut calls: Array<_, u32> = Array::try_from(calls)?;
+    for number in 0..CALLS as u32 {
+        calls.set(number, call::object_of(number), 0)?;
+    }
+    Ok(())
 }
 
 /// A program of the object by its name.

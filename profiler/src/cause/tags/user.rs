@@ -216,6 +216,57 @@ pub(super) const USER: Table = &[
         FunctionTags::PIPES,
         &["std::io::pipe::*", "std::sys::*pipe::*", "std::pipe::*"],
     ),
+    (
+        FunctionTags::STDIO,
+        &[
+            "std::io::stdio::*tdout*",
+            "std::io::stdio::*tderr*",
+            "std::io::stdio::*print*",
+        ],
+    ),
+    // These are on the stack only while the lock is being taken. `take_gil` and its kin are in
+    // `Python/ceval_gil.c`.
+    (
+        FunctionTags::GIL,
+        &[
+            "take_gil",
+            "PyEval_RestoreThread",
+            "PyEval_AcquireThread",
+            "PyEval_AcquireLock",
+            "PyGILState_Ensure",
+            "PyThreadState_Attach",
+        ],
+    ),
+    (
+        FunctionTags::TOKIO_POOL,
+        &["tokio::runtime::blocking::pool::*pawn*"],
+    ),
+    (
+        FunctionTags::TOKIO_INJECT,
+        &[
+            "tokio::runtime::scheduler::inject::*",
+            "tokio::runtime::*::push_remote_task*",
+            "tokio::runtime::*::next_remote_task*",
+            "tokio::runtime::task::inject::*",
+            "tokio::runtime::queue::Inject*",
+        ],
+    ),
+    (
+        FunctionTags::TOKIO_TIMER,
+        &[
+            "tokio::runtime::time::*",
+            "tokio::runtime::time_alt::*",
+            "tokio::time::driver::*",
+        ],
+    ),
+    (
+        FunctionTags::TOKIO_SHUTDOWN,
+        &[
+            "tokio::runtime::blocking::shutdown::*",
+            "tokio::runtime::blocking::pool::BlockingPool::shutdown*",
+            "tokio::runtime::runtime::Runtime::shutdown*",
+        ],
+    ),
     (FunctionTags::RAYON, &["rayon_core::*", "rayon::*"]),
     (
         FunctionTags::SQLITE_BUSY,

@@ -1,11 +1,11 @@
 //! The end of an interval: from what has come in of it to an [`Interval`].
 
 use super::Collector;
-use super::intake::Naming;
 use super::looked::Looked;
 use crate::bpf::{Counter, Counters, Cut};
 use crate::collect::ledger::Stretch;
 use crate::collect::lost::Counted;
+use crate::collect::stacks::Naming;
 use crate::collect::sums::Key;
 use crate::decode::{Phase, SumKey, ThreadState};
 use crate::process::deadline;
@@ -13,7 +13,7 @@ use crate::recording::{Interval, Losses, OpenWait, ThreadId, WaitSum};
 use crate::units::Timestamp;
 use anyhow::Result;
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How often the ring buffer is looked into once more for threads that have just ended.
 const ENDING_TRIES: u32 = 5;
@@ -44,7 +44,8 @@ impl Collector {
             self.kernel.forget_ended(&cut)?;
             self.forget_numbers()?;
         }
-        self.began = Instant::now();
+        self.counters = counters;
+        self.clock.begin_interval();
         for event in self.next.end() {
             self.take(event);
         }
@@ -57,7 +58,7 @@ impl Collector {
         // Another thread may have the id of one that has ended.
         let mut ended = Vec::new();
         for (thread, at_cut) in self.kernel.threads_at(cut) {
-            if let Some(thread) = self.processes.thread(thread) {
+            if let Some(thread) = self.targets.thread(thread) {
                 if let Phase::Ended(_) = at_cut.phase {
                     ended.push((thread, at_cut));
                 } else {
@@ -71,7 +72,7 @@ impl Collector {
         for _ in 0..ENDING_TRIES {
             self.receive();
             for (thread, state) in self.next.ended_since() {
-                if let Some(thread) = self.processes.thread(*thread) {
+                if let Some(thread) = self.targets.thread(*thread) {
                     states.entry(thread).or_insert(*state);
                 }
             }
@@ -89,7 +90,7 @@ impl Collector {
     /// table. Nobody is asked where there can be no more of them than the last time.
     fn moved_and_lost(&mut self, counters: &Counters, after: After) -> Result<HashSet<ThreadId>> {
         let full = counters.get(Counter::ThreadTableFull);
-        let before = std::mem::replace(&mut self.without_place, full);
+        let before = self.counters.get(Counter::ThreadTableFull);
         if full == before || after == After::Ends || !self.interval.threads.has_unmoved() {
             return Ok(HashSet::new());
         }
@@ -101,23 +102,21 @@ impl Collector {
 
     /// Threads that have switched between the beginning of the recording and the last snapshot.
     pub(super) fn moved(&self) -> HashSet<ThreadId> {
-        let moved = self.snapshots.iter().filter(|s| self.initial.has_moved(s));
+        let moved = self.snapshots.iter().filter(|s| self.stacks.has_moved(s));
         moved
-            .filter_map(|snapshot| self.processes.thread(snapshot.thread))
+            .filter_map(|snapshot| self.targets.thread(snapshot.thread))
             .collect()
     }
 
     /// Gives a name to every stack that the interval may have.
     fn settle(&mut self, cut: &Cut) -> Result<()> {
-        let waited_for = self.pending.waits_for();
-        for process in self.processes.living_mut() {
+        let waited_for = self.stacks.waits_for();
+        for process in self.targets.processes_mut().living_mut() {
             process.exec |= waited_for.contains(&process.pid);
         }
-        self.follow_mappings()?;
+        self.targets.follow_mappings(&mut self.kernel)?;
         self.name_new(Naming::All)?;
-        // Nobody knows more of these by now.
-        let rest = self.pending.give_up(cut.time).into_iter();
-        self.unnamed.extend(rest.map(super::intake::Unnamed::Stack));
+        self.stacks.give_up_waiting(cut.time);
         self.name_new(Naming::All)
     }
 
@@ -125,16 +124,16 @@ impl Collector {
     pub(super) fn take_sums(&mut self, cut: &Cut) -> Result<()> {
         let Collector {
             kernel,
-            processes,
+            targets,
             interval,
             ..
         } = self;
         kernel.take_sums(cut, |key: SumKey, sum| {
-            if let Some(thread) = processes.thread(key.thread) {
+            if let Some(thread) = targets.thread(key.thread) {
                 interval.sums.add(Key::new(thread, &key), &sum);
             }
         })?;
-        self.drained = Instant::now();
+        self.clock.took_sums();
         Ok(())
     }
 
@@ -172,28 +171,31 @@ impl Collector {
         let open_waits = self.open_waits(stretch, looked);
         let calls = self.call_sums(stretch);
         let panics = self.panic_sums(stretch);
-        let (samples, long_polls) = self.samples(stretch, after);
+        let samples = self.samples(stretch);
         self.name_threads(stretch, after);
         self.publish_processes();
-        let processes = self.processes.iter_mut();
+        let processes = self.targets.processes_mut().iter_mut();
         let throttling = processes
             .filter_map(|process| Some((process.id, process.take_throttling()?)))
             .collect();
-        let classified = self.classified(&sums, counters.get(Counter::ParksKnown));
+        let parks_known = |counters: &Counters| counters.get(Counter::ParksKnown);
+        let parks_known = parks_known(counters).saturating_sub(parks_known(&self.counters));
+        let classified = self.classified(&sums, parks_known);
         let losses = self.losses(counters, stretch, &sums, after);
-        let start = self.last_cut;
-        self.last_cut = self.end_of(cut, after);
-        let carried = std::mem::replace(&mut self.open, without_holders(&open_waits));
+        let (start, end) = (self.clock.last_cut(), self.end_of(cut, after));
+        self.clock.cut(end);
+        let polls = self.polls(stretch, end, after);
+        let carried = self.interval.carry(without_holders(&open_waits));
         Ok(Interval {
             start,
-            end: self.last_cut,
+            end,
             threads: stretch.threads.clone(),
             sums,
             waits,
             carried,
             open_waits,
             samples,
-            long_polls,
+            polls,
             calls,
             panics,
             throttling,
@@ -205,9 +207,9 @@ impl Collector {
     /// When the interval ends. We learn of the end of a target a moment after it.
     fn end_of(&mut self, cut: &Cut, after: After) -> Timestamp {
         let last = self.interval.last_end();
-        let last = last.filter(|_| after == After::Ends && self.all_ended());
+        let last = last.filter(|_| after == After::Ends && self.targets.all_ended());
         last.map_or(cut.time, |last| last.min(cut.time))
-            .max(self.last_cut)
+            .max(self.clock.last_cut())
     }
 
     fn losses(
@@ -223,22 +225,25 @@ impl Collector {
         for sum in sums {
             self.losses.summed(sum.waits);
         }
-        self.losses.truncated(self.pending.take_truncated());
+        self.losses.truncated(self.stacks.take_truncated());
+        let (stacks, frames) = (self.stacks.table(), self.stacks.frames());
+        let modules = self.targets.modules();
         self.losses.take(&Counted {
             counters,
             left_out: self.interval.left_out(),
-            stacks_left_out: self.stacks.left_out(),
-            samples_left_out: self.stacks.samples_left_out(),
-            unresolved: self.frames.unresolved(),
-            functions_by_code: self.modules.functions_by_code(),
-            stacks_by_frame_pointers: self.stacks.by_pointers(),
-            rows_full: self.modules.rows_full(),
-            modules_left_out: self.modules.left_out(),
-            lines_left_out: self.modules.lines_left_out() + self.frames.left_out().lines,
-            names_left_out: self.frames.left_out().names,
+            targets: self.targets.left_out(),
+            stacks_left_out: stacks.left_out(),
+            samples_left_out: stacks.samples_left_out(),
+            unresolved: frames.unresolved(),
+            functions_by_code: modules.functions_by_code(),
+            stacks_by_frame_pointers: stacks.by_pointers(),
+            rows_full: modules.rows_full(),
+            modules_left_out: modules.left_out(),
+            lines_left_out: modules.lines_left_out() + frames.left_out().lines,
+            names_left_out: frames.left_out().names,
             reads_given_up: deadline::given_up(),
             unfinished_cuts: self.kernel.unfinished_cuts(),
-            shadow: self.shadow.outcome(),
+            shadow: self.stacks.shadow_outcome(),
             ended: after == After::Ends,
         })
     }

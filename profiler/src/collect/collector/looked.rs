@@ -1,8 +1,8 @@
 //! A look at what threads wait for just now.
 
 use super::Collector;
-use super::intake::Naming;
 use crate::collect::open_waits::{self, Found, InSyscall, WaitsOf};
+use crate::collect::stacks::Naming;
 use crate::decode::{Activity, OpenWait, Phase, Snapshot, ThreadEntry, WaitStack};
 use crate::recording::{ProcessId, Stack, StackId, ThreadId};
 use crate::runtime::State;
@@ -42,7 +42,7 @@ impl Collector {
         let moved = self.moved();
         let mut entries: HashMap<ThreadId, ThreadEntry> = HashMap::new();
         for entry in self.kernel.live_threads() {
-            if let Some(thread) = self.processes.thread(entry.thread) {
+            if let Some(thread) = self.targets.thread(entry.thread) {
                 entries.insert(thread, entry);
             }
         }
@@ -50,7 +50,7 @@ impl Collector {
         let mut waits: BTreeMap<ProcessId, Vec<InSyscall>> = BTreeMap::new();
         let mut stacks: HashMap<ThreadId, StackId> = HashMap::new();
         for snapshot in std::mem::take(&mut self.snapshots) {
-            let Some(thread) = self.processes.thread(snapshot.thread) else {
+            let Some(thread) = self.targets.thread(snapshot.thread) else {
                 continue;
             };
             let entry = entries.get(&thread);
@@ -63,7 +63,7 @@ impl Collector {
             waits.entry(thread.process).or_default().push(wait);
         }
         let waits = waits.into_iter().filter_map(|(process, waits)| {
-            let target = self.processes.get(process)?.target.as_ref()?;
+            let target = self.targets.processes().get(process)?.target.as_ref()?;
             Some(WaitsOf {
                 process,
                 target,
@@ -72,7 +72,9 @@ impl Collector {
         });
         let waits: Vec<WaitsOf<'_>> = waits.collect();
         let frames = |thread| {
-            let stack = stacks.get(&thread).and_then(|id| self.stacks.get(*id));
+            let stack = stacks
+                .get(&thread)
+                .and_then(|id| self.stacks.table().get(*id));
             stack.map_or(&[][..], |stack| stack.frames.as_slice())
         };
         let found = open_waits::look(&waits, frames).into_iter();
@@ -96,11 +98,7 @@ impl Collector {
             Some(Phase::Waiting(wait)) => wait.stack,
             Some(_) => WaitStack::Lost,
         };
-        match stack {
-            WaitStack::BeforeRecording => self.initial.stack(thread),
-            WaitStack::Known(number) => self.stacks.resolve(number),
-            WaitStack::Lost => None,
-        }
+        self.stacks.resolve(thread, stack)
     }
 
     /// The system call in which a thread waits, if it does so by all accounts and is not idle.
@@ -112,6 +110,7 @@ impl Collector {
     ) -> Option<InSyscall> {
         let Activity::Waiting {
             syscall: Some(syscall),
+            stopped: None,
             ..
         } = snapshot.activity
         else {
@@ -124,7 +123,7 @@ impl Collector {
         let stack = self.stack_now(thread, entry);
         let idle = |stack: &Stack| stack.class.state == State::Idle;
         let idle = stack
-            .and_then(|stack| self.stacks.get(stack))
+            .and_then(|stack| self.stacks.table().get(stack))
             .is_some_and(idle);
         (still && !idle).then_some(InSyscall {
             tid: thread.tid,
@@ -165,6 +164,7 @@ mod tests {
             stack,
             object: None,
             task_id: None,
+            tick: None,
         };
         let is_found = |tid, wait| looked.found(thread(tid), &wait).is_some();
         assert!(is_found(1, wait(50, WaitStack::Lost)));

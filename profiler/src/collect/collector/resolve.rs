@@ -4,16 +4,18 @@ use super::Collector;
 use super::close::After;
 use super::looked::Looked;
 use crate::collect::ledger::{OpenAt, Stretch};
+use crate::collect::polls::{Doing, Observation, PollKeys};
 use crate::collect::stack_table::Owner;
-use crate::decode::{StackNumber, Sum, WaitStack};
+use crate::collect::wait_buffer::BufferedWait;
+use crate::decode::{PollClock, StackNumber, Sum, WaitStack};
 use crate::process::parse_comm;
 use crate::recording::{
-    CallSum, Classified, LongPoll, ObjectId, OpenWait, PanicSum, ProcessId, SampleSum, StackId,
+    CallSum, Classified, ObjectId, OpenWait, PanicSum, Poll, ProcessId, SampleSum, StackId,
     ThreadId, Wait, WaitSum,
 };
 use crate::runtime::State;
 use crate::runtime::tokio::ClassifiedBy;
-use crate::units::Nanos;
+use crate::units::{Nanos, Timestamp};
 use std::collections::{BTreeMap, HashSet};
 
 impl Collector {
@@ -34,11 +36,7 @@ impl Collector {
 
     /// The stack of a wait; one that stands for all that are not known where it is not.
     fn stack(&mut self, thread: ThreadId, stack: WaitStack) -> StackId {
-        let known = match stack {
-            WaitStack::Known(number) => self.stacks.resolve(number),
-            WaitStack::BeforeRecording => self.initial.stack(thread),
-            WaitStack::Lost => None,
-        };
+        let known = self.stacks.resolve(thread, stack);
         known.unwrap_or_else(|| self.no_stack(thread.process))
     }
 
@@ -47,8 +45,12 @@ impl Collector {
     }
 
     fn no_stack(&mut self, process: ProcessId) -> StackId {
-        let owner = self.processes.get(process).map(|process| process.owner());
-        self.stacks.no_stack(owner.unwrap_or(Owner {
+        let owner = self
+            .targets
+            .processes()
+            .get(process)
+            .map(|process| process.owner());
+        self.stacks.unknown_of(owner.unwrap_or(Owner {
             process,
             program: usize::MAX,
         }))
@@ -56,7 +58,7 @@ impl Collector {
 
     /// The id of a task that the kernel side read, where such reading counts.
     fn task_id(&self, stack: StackId, id: Option<u64>) -> Option<u64> {
-        id.filter(|_| self.stacks.trusts_tls(stack))
+        id.filter(|_| self.stacks.table().trusts_tls(stack))
     }
 
     pub(super) fn wait_sums(&mut self, stretch: &Stretch) -> Vec<WaitSum> {
@@ -90,7 +92,8 @@ impl Collector {
             let stack = self.stack(wait.thread, wait.stack);
             // Recorded before the stack was known to be an idle park.
             let idle = |known: &crate::recording::Stack| known.class.state == State::Idle;
-            if self.stacks.get(stack).is_some_and(idle) {
+            self.waited(&wait, stack);
+            if self.stacks.table().get(stack).is_some_and(idle) {
                 continue;
             }
             waits.push(Wait {
@@ -103,7 +106,7 @@ impl Collector {
                 waker: wait.waker,
                 waker_stack: wait
                     .waker_stack
-                    .and_then(|number| self.stacks.resolve(number)),
+                    .and_then(|number| self.stacks.by_number(number)),
                 task_id: self.task_id(stack, wait.task_id),
             });
         }
@@ -112,7 +115,7 @@ impl Collector {
     }
 
     pub(super) fn open_waits(&mut self, stretch: &Stretch, looked: &Looked) -> Vec<OpenWait> {
-        let open = |OpenAt { thread, wait }: &OpenAt| {
+        let open = |OpenAt { thread, wait, .. }: &OpenAt| {
             let stack = self.stack(*thread, wait.stack);
             let found = looked.found(*thread, wait);
             OpenWait {
@@ -170,39 +173,114 @@ impl Collector {
         panics
     }
 
-    pub(super) fn samples(
-        &mut self,
-        stretch: &Stretch,
-        after: After,
-    ) -> (Vec<SampleSum>, Vec<LongPoll>) {
-        if after == After::Ends {
-            self.interval.samples.end_polls(self.options.long_poll);
-        }
-        let (mut samples, mut polls) = self.interval.samples.take();
+    pub(super) fn samples(&mut self, stretch: &Stretch) -> Vec<SampleSum> {
+        let mut samples = self.interval.samples.take();
         for sample in &mut samples {
             sample.thread = stretch.shown(sample.thread);
         }
+        samples
+    }
+
+    /// Shows the polls a finished wait.
+    fn waited(&mut self, wait: &BufferedWait, stack: StackId) {
+        let blocked = wait.wakeup.min(wait.end) - wait.start;
+        let doing = Doing::Waited {
+            blocked,
+            runqueue: (wait.end - wait.start).saturating_sub(blocked),
+        };
+        let between = (wait.start, wait.end);
+        self.observe(wait.thread, stack, between, doing, wait.clock, wait.task_id);
+    }
+
+    fn observe(
+        &mut self,
+        thread: ThreadId,
+        id: StackId,
+        (start, end): (Timestamp, Timestamp),
+        doing: Doing,
+        clock: PollClock,
+        task_id: Option<u64>,
+    ) {
+        let trusted = self.stacks.table().trusts_tls(id);
+        let task_id = task_id.filter(|_| trusted);
+        let clock = PollClock {
+            tick: clock.tick.filter(|_| trusted),
+            ..clock
+        };
+        let Some(stack) = self.stacks.table().get(id) else {
+            return;
+        };
+        let poll = PollKeys::of(stack, doing, &clock, task_id);
+        self.interval.polls.see(Observation {
+            thread,
+            stack: id,
+            start,
+            end,
+            clock,
+            task_id,
+            doing,
+            poll,
+        });
+    }
+
+    /// The polls that are over. Those that go on when the recording ends, at `end`, are over then.
+    pub(super) fn polls(&mut self, stretch: &Stretch, end: Timestamp, after: After) -> Vec<Poll> {
+        let ends = after == After::Ends;
+        for open in stretch.open.iter().filter(|_| ends) {
+            self.waits_still(open, end);
+        }
+        let mut polls = self.interval.polls.take(ends);
         for poll in &mut polls {
             poll.thread = stretch.shown(poll.thread);
         }
-        (samples, polls)
+        polls
     }
 
-    /// By what the waits of an interval were classified. `parks_known` is the kernel side's count.
+    /// Shows the polls a wait that goes on when the recording ends.
+    fn waits_still(&mut self, open: &OpenAt, end: Timestamp) {
+        let OpenAt {
+            thread,
+            wait,
+            times,
+        } = open;
+        let end = end.max(wait.since);
+        let woken = wait.woken.map_or(end, |woken| woken.min(end));
+        let (blocked, runqueue) = (woken - wait.since, end - woken);
+        let clock = PollClock {
+            core: None,
+            tick: wait.tick,
+            waits: times.waits as u32,
+            running: times.running,
+            runnable: times.runnable + runqueue,
+            blocked: times.blocked + blocked,
+        };
+        let stack = self.stack(*thread, wait.stack);
+        let doing = Doing::Waited { blocked, runqueue };
+        self.observe(
+            *thread,
+            stack,
+            (wait.since, end),
+            doing,
+            clock,
+            wait.task_id,
+        );
+    }
+
+    /// By what the waits of an interval were classified. `parks_known` is the kernel side's count of
+    /// parks in it that it recognised.
     pub(super) fn classified(&mut self, sums: &[WaitSum], parks_known: u64) -> Classified {
-        let agreements = self.stacks.agreements();
+        let agreements = self.stacks.table().agreements();
         let (agreed, disagreed) = agreements.fold((0, 0), |(agreed, disagreed), agreement| {
             (agreed + agreement.agreed, disagreed + agreement.disagreed)
         });
         let mut classified = Classified {
             agreed,
             disagreed,
-            parks_known: parks_known.saturating_sub(self.parks_told),
+            parks_known,
             ..Classified::default()
         };
-        self.parks_told = parks_known;
         for sum in sums {
-            let by = self.stacks.classified_by(sum.stack);
+            let by = self.stacks.table().classified_by(sum.stack);
             *match by.unwrap_or(ClassifiedBy::Neither) {
                 ClassifiedBy::Symbols => &mut classified.by_symbols,
                 ClassifiedBy::Context => &mut classified.by_context,
@@ -217,28 +295,26 @@ impl Collector {
     /// name, and has mostly done so soon after its birth.
     pub(super) fn name_threads(&mut self, stretch: &Stretch, after: After) {
         for &thread in &stretch.living {
-            let process = self.processes.get(thread.process);
+            let process = self.targets.processes().get(thread.process);
             let target = process.and_then(|process| process.target.as_ref());
-            let Some(target) = target.filter(|_| !self.named.contains(&thread)) else {
+            let Some(target) = target.filter(|_| self.names.is_unread(thread)) else {
                 continue;
             };
             // One that has ended since tells its name with its end.
             let comm = target.proc_dir().read(&format!("task/{}/comm", thread.tid));
             if let Ok(comm) = comm {
-                self.named.insert(thread);
-                self.set_name(thread, &parse_comm(&comm));
+                self.names.read(thread, &parse_comm(&comm));
             }
         }
         if after == After::Ends {
             self.name_all_threads();
         }
-        let names = &mut self.tables.thread_names;
-        self.interval.threads.retain_named(names);
+        self.names.retain_named(&self.interval.threads);
     }
 
     fn name_all_threads(&mut self) {
         let mut names = Vec::new();
-        for process in self.processes.living() {
+        for process in self.targets.processes().living() {
             let threads = process.target.as_ref().map(|target| target.threads());
             for named in threads.and_then(Result::ok).unwrap_or_default() {
                 let thread = ThreadId {
@@ -249,7 +325,7 @@ impl Collector {
             }
         }
         for (thread, name) in names {
-            self.set_name(thread, &name);
+            self.names.set(thread, &name);
         }
     }
 }

@@ -1,13 +1,11 @@
 //! The loop of a recording.
 
 use super::Collector;
-use super::intake::Naming;
-use crate::bpf::MappingEvents;
-use crate::collect::traced_process::TracedProcess;
+use crate::collect::stacks::Naming;
 use crate::recording::{Interval, Tables};
 use anyhow::{Context, Result};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 use tokio::io::{Interest, unix::AsyncFd};
@@ -28,11 +26,11 @@ const MIN_TICK_GAP: Duration = Duration::from_millis(1);
 /// end a second, these must not keep us busy.
 const MAX_MAPPING_WAKEUPS: u32 = 16;
 
-/// While a program is being loaded an interval may become longer by so much: its stacks have no
+/// While a program is being loaded an interval may become longer by this much: its stacks have no
 /// names before, and reading them takes long.
 const MAX_DELAY: Duration = Duration::from_secs(2);
 
-/// An interval that fills up ends early, but is at least so long.
+/// An interval that fills up ends early, but is at least this long.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Whether events are left that had arrived when a tick ended.
@@ -54,10 +52,13 @@ impl Collector {
         stop: impl Future<Output = ()>,
         mut sink: impl FnMut(&Tables, Interval) -> Result<()>,
     ) -> Result<()> {
-        let attention = self.kernel.attention().try_clone_to_owned();
-        let attention = attention.context("cannot watch the ring buffer")?;
-        let attention = listen(attention.as_fd()).context("cannot watch the ring buffer")?;
-        let mappings = self.mapping_fd().context("cannot watch mapping events")?;
+        let wakeup = self.kernel.wakeup_fd().try_clone_to_owned();
+        let wakeup = wakeup.context("cannot watch the ring buffer")?;
+        let wakeup = listen(wakeup.as_fd()).context("cannot watch the ring buffer")?;
+        let mappings = self
+            .targets
+            .mapping_fd()
+            .context("cannot watch mapping events")?;
         let mut mapping_events = None;
         let mut wakeups = 0;
         let mut stop = pin!(stop);
@@ -70,7 +71,7 @@ impl Collector {
                     wakeups = 0;
                     false
                 }
-                ready = attention.readable() => {
+                ready = wakeup.readable() => {
                     ready.context("cannot watch the ring buffer")?.clear_ready();
                     true
                 }
@@ -96,7 +97,7 @@ impl Collector {
                 tokio::task::yield_now().await;
             }
             // Each tick asks whether they have.
-            if self.processes.living().all(TracedProcess::is_ended) {
+            if self.targets.all_known_ended() {
                 return Ok(());
             }
             if self.is_interval_over() {
@@ -113,32 +114,18 @@ impl Collector {
 
     /// Whether the interval under way is to end now.
     fn is_interval_over(&self) -> bool {
-        let length = self.began.elapsed();
+        let length = self.clock.length();
         let due = length >= self.options.interval
             || length >= MIN_INTERVAL && self.interval.is_filling_up();
-        let loading = || self.processes.living().any(TracedProcess::is_loading);
-        due && (length >= self.options.interval + MAX_DELAY || !loading())
+        due && (length >= self.options.interval + MAX_DELAY || !self.targets.any_loading())
     }
 
-    /// A descriptor that becomes readable when [`Collector::has_new_mappings`] is to be asked.
-    fn mapping_fd(&self) -> io::Result<OwnedFd> {
-        use rustix::event::epoll;
-        let all = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let events = self.mapping_events.iter();
-        for event in events.flat_map(MappingEvents::descriptors) {
-            // Nobody asks which one it was.
-            let data = epoll::EventData::new_u64(0);
-            epoll::add(&all, event, data, epoll::EventFlags::IN)?;
-        }
-        Ok(all)
-    }
-
-    /// Takes in what the kernel told of mappings; whether a target mapped code, so that
-    /// [`Collector::tick`] should not wait. Mostly it did not: the kernel tells of the threads and
+    /// Takes in what the kernel reported of mappings; whether a target mapped code, so that
+    /// [`Collector::tick`] should not wait. Mostly it did not: the kernel reports the threads and
     /// processes that begin and end anywhere, too.
     fn has_new_mappings(&mut self) -> bool {
-        self.receive_mappings();
-        self.processes.living().any(TracedProcess::has_new_code)
+        self.targets.receive_mappings(&mut self.kernel);
+        self.targets.any_new_code()
     }
 
     /// Takes in what has arrived, and follows the targets' mappings and children. To be called
@@ -147,10 +134,12 @@ impl Collector {
         // New mappings first: until the kernel side has them, it cannot walk through them.
         let began = Instant::now();
         let behind = self.receive_while(|| began.elapsed() < TICK_BUDGET);
-        self.follow_mappings()?;
+        self.targets.follow_mappings(&mut self.kernel)?;
         self.name_new(Naming::AsTimeAllows)?;
-        self.release()?;
-        if self.drained.elapsed() >= super::DRAIN_INTERVAL {
+        for process in self.targets.release(&mut self.kernel)? {
+            self.interval.process_ended(process);
+        }
+        if self.clock.wants_sums() {
             self.drain_sums()?;
         }
         Ok(if behind { Backlog::Left } else { Backlog::None })

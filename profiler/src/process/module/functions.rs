@@ -48,6 +48,10 @@ impl Functions {
     }
 }
 
+/// Functions that are believed. The largest programs have a million; a hostile file can state the
+/// same ones again and again.
+const MAX_FUNCTIONS: usize = 4 << 20;
+
 struct Collect {
     base: Svma,
     executable: Vec<Range<u64>>,
@@ -61,7 +65,9 @@ impl<'data> FdeVisitor<'data> for Collect {
         _: &BaseAddresses,
         fde: &FrameDescriptionEntry<Bytes<'data>>,
     ) {
-        if let Some(range) = text_range(&self.executable, self.base, fde) {
+        if self.ranges.len() < MAX_FUNCTIONS
+            && let Some(range) = text_range(&self.executable, self.base, fde)
+        {
             self.ranges.push((range.start, range.end - range.start));
         }
     }

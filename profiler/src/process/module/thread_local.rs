@@ -16,7 +16,7 @@ use std::ops::ControlFlow;
 
 /// Entries of a dynamic table believed. Real ones have some dozens.
 const MAX_DYNAMIC: u64 = 512;
-/// Relocations looked at, those without the relative ones at the begin.
+/// Relocations looked at, those without the relative ones at the start.
 const MAX_RELOCATIONS: u64 = 1 << 21;
 /// Relocations read at a time.
 const CHUNK: u64 = 2048;

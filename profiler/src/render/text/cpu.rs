@@ -1,79 +1,15 @@
-//! Threads on a CPU: long polls, and where the CPU time went.
+//! Where the CPU time went.
 
-use super::header::file_and_line;
 use super::line::{cut_left, cut_right, width};
-use super::page::{DETAILS, Page};
-use super::style::{BAD, DIM, PLAIN, SITE, WARN};
+use super::page::Page;
+use super::style::{DIM, PLAIN, SITE, WARN};
 use crate::counted::counted;
-use crate::recording::PollEvidence;
 use crate::render::{display_name, duration, percent, process_name, sanitize};
-use crate::report::{CpuPart, CpuSite, LongPollSite};
-use crate::units::Nanos;
+use crate::report::{CpuPart, CpuSite};
 use std::io;
 
-/// Long polls shown in full.
-const IN_FULL: usize = 5;
 /// Sites of CPU time.
 const SITES: usize = 5;
-
-/// Tasks that held a worker by computing.
-pub(super) fn long_polls(page: &mut Page<'_>) -> io::Result<()> {
-    let sites = &page.report.long_polls;
-    if sites.is_empty() {
-        return Ok(());
-    }
-    page.heading(
-        "Long polls",
-        "CPU time of tasks that did not yield, at least; most first",
-    )?;
-    for (index, site) in sites.iter().take(IN_FULL).enumerate() {
-        one(page, index + 1, site)?;
-    }
-    let rest = sites.get(IN_FULL..).unwrap_or_default();
-    if !rest.is_empty() {
-        let time: Nanos = rest.iter().map(|site| site.total_ns).sum();
-        let more = counted(rest.len() as u64, "more site", "more sites");
-        let text = format!("… and {more}, {} together", duration(time));
-        page.labelled((PLAIN, ""), 2, &text)?;
-    }
-    Ok(())
-}
-
-fn one(page: &mut Page<'_>, number: usize, site: &LongPollSite) -> io::Result<()> {
-    let mut line = page.line();
-    line.push_right(DIM, &format!("{number}."), 4)
-        .push_right(BAD, &duration(site.total_ns), 10)
-        .push(PLAIN, "  ");
-    let function = display_name(&site.function);
-    let at = file_and_line(site.file.as_deref(), site.line);
-    page.site(line, &function, at)?;
-    if let Some(task) = site.task.as_deref().map(display_name)
-        && task != function
-    {
-        page.detail("task", &task)?;
-    }
-    if let Some(process) = process_name(page.report, site.pid) {
-        page.detail("process", &sanitize(&process))?;
-    }
-    let longest = &site.longest;
-    let task = longest
-        .task_id
-        .map_or_else(String::new, |id| format!(", task {id}"));
-    let text = format!(
-        "{}: longest {} at {}{task}, on thread {}",
-        counted(site.polls, "poll", "polls"),
-        duration(longest.on_cpu_ns),
-        duration(longest.at_ns),
-        longest.tid
-    );
-    page.labelled((DIM, "      polls"), DETAILS, &text)?;
-    if site.evidence.contains(&PollEvidence::Stack) {
-        let text = "samples in a row in one task function, without a wait between: short polls, \
-                    one right after the other, look the same";
-        page.labelled((DIM, "      told by"), DETAILS, text)?;
-    }
-    Ok(())
-}
 
 const fn what(part: CpuPart) -> &'static str {
     match part {

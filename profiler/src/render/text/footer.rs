@@ -4,9 +4,9 @@ use super::page::Page;
 use super::style::{DIM, GOOD, WARN};
 use super::tokio_notes;
 use crate::counted::counted;
-use crate::render::{count, duration, percent, sanitize};
-use crate::report::Report;
-use crate::runtime::State;
+use crate::render::{count, duration, percent, process_name, sanitize};
+use crate::report::{Report, Stopped};
+use crate::runtime::{State, StoppedBy};
 use crate::units::Nanos;
 use std::io;
 
@@ -70,7 +70,7 @@ pub(super) fn losses(page: &mut Page<'_>) -> io::Result<()> {
     }
     if let Some(shadow) = losses.shadow.filter(|shadow| shadow.differing > 0) {
         parts.push(format!(
-            "the truth of {} of {} stacks walked twice",
+            "the truth of {} of {} stacks unwound twice",
             count(shadow.differing),
             count(shadow.compared)
         ));
@@ -85,7 +85,7 @@ pub(super) fn losses(page: &mut Page<'_>) -> io::Result<()> {
         page.labelled((WARN, "Lost"), INDENT, &causes.join("; "))?;
     } else if parts.is_empty() {
         let text = format!(
-            "nothing: {} walked, all complete and named",
+            "nothing: {} unwound, all complete and named",
             counted(losses.walked, "stack", "stacks")
         );
         page.labelled((GOOD, "Lost"), INDENT, &text)?;
@@ -104,7 +104,7 @@ fn shadow(page: &mut Page<'_>) -> io::Result<()> {
         return Ok(());
     };
     let mut text = format!(
-        "{} of {} walked again by framehop, {} differ",
+        "{} of {} unwound again by framehop, {} differ",
         counted(shadow.compared, "stack", "stacks"),
         count(page.report.losses.walked),
         count(shadow.differing)
@@ -137,6 +137,24 @@ fn short_waits(report: &Report) -> (Nanos, Nanos) {
     (blocked, blocked.saturating_sub(timed))
 }
 
+/// `The process was stopped from outside for 2.00 s, by a debugger.`
+fn stopped(report: &Report, held: &Stopped) -> String {
+    let process = process_name(report, held.pid);
+    let process = process.map_or_else(
+        || "The process".to_owned(),
+        |name| sanitize(&name).into_owned(),
+    );
+    let by = match held.by {
+        StoppedBy::Signal => "a signal (SIGSTOP or its like)",
+        StoppedBy::Debugger => "a debugger or tracer",
+        StoppedBy::Freezer => "the freezer of its control group",
+    };
+    format!(
+        "{process} was stopped from outside for {}, by {by}: its threads could not run then.",
+        duration(held.longest_ns)
+    )
+}
+
 /// What the reader should know of the target, and can do about it.
 pub(super) fn notes(page: &mut Page<'_>) -> io::Result<()> {
     let report = page.report;
@@ -162,6 +180,7 @@ pub(super) fn notes(page: &mut Page<'_>) -> io::Result<()> {
             sanitize(target.exe_name())
         ));
     }
+    notes.extend(report.stopped.iter().map(|held| stopped(report, held)));
     if !target.has_symbols {
         notes.push(
             "The binary is stripped, so that its functions have no names. Build it without \

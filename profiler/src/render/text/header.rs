@@ -203,6 +203,7 @@ fn words(report: &Report) -> Words {
                 }
             }
         }
+        Verdict::Stopped { runtime, share } => stopped(&of(runtime), *share),
         Verdict::CpuBound { runtime, share } => cpu_bound(&of(runtime), *share),
         Verdict::Healthy {
             runtime,
@@ -338,6 +339,15 @@ fn unclear(who: &str, share: f64, reason: UnclearReason, process: Option<&Proces
         ),
     };
     Words::new(WARN, "UNCLEAR", text)
+}
+
+fn stopped(of: &str, share: f64) -> Words {
+    let text = format!(
+        "Something outside the program held the workers{of} for {} of their time: see the note below. \
+         What they did in the rest is no cause for worry.",
+        percent(share)
+    );
+    Words::new(WARN, "STOPPED", text)
 }
 
 fn cpu_bound(of: &str, share: f64) -> Words {

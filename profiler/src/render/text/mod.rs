@@ -8,6 +8,7 @@ mod header;
 mod line;
 mod open;
 mod page;
+mod polls;
 mod sections;
 mod sites;
 mod style;

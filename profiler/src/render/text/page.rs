@@ -88,7 +88,7 @@ impl Page<'_> {
         at.map_or(Ok(()), |at| self.detail("at", &at))
     }
 
-    /// Writes one line of what is told of a site.
+    /// Writes one line of what is said of a site.
     pub(super) fn detail(&mut self, label: &str, text: &str) -> io::Result<()> {
         let mut line = self.line();
         line.pad_to(LABELS).push(DIM, label).pad_to(DETAILS);

@@ -1,7 +1,7 @@
 //! The order of the report.
 
 use super::page::Page;
-use super::{calls, cpu, footer, header, open, sites, workers};
+use super::{calls, cpu, footer, header, open, polls, sites, workers};
 use crate::render::Options;
 use crate::report::Report;
 use std::io;
@@ -18,7 +18,7 @@ pub fn render(report: &Report, options: &Options, out: &mut dyn io::Write) -> io
     header::verdict(&mut page)?;
     workers::runtimes(&mut page)?;
     sites::blocked(&mut page)?;
-    cpu::long_polls(&mut page)?;
+    polls::long_polls(&mut page)?;
     calls::sites(&mut page)?;
     sites::apart(&mut page)?;
     open::open_waits(&mut page)?;

@@ -26,6 +26,6 @@ pub(super) const fn of_state(state: State) -> Style {
         State::Running => AnsiColor::Green.on_default(),
         State::HandedOff | State::Pool => AnsiColor::Blue.on_default(),
         State::Unknown => AnsiColor::Magenta.on_default(),
-        State::Idle | State::Other => Style::new().dimmed(),
+        State::Idle | State::Stopped | State::Other => Style::new().dimmed(),
     }
 }

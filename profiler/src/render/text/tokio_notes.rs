@@ -107,7 +107,7 @@ fn contradicted(report: &Report, process: &Process) -> Option<String> {
 
 fn without_context(report: &Report, process: &Process) -> Option<String> {
     let old = process.tokio.not_understood.as_ref();
-    // Of one that is too old that is told, which is the graver.
+    // Of one that is too old that is reported, which is the graver.
     let is_new = |missing: &&MissingContext| !matches!(&missing.reason, NoContext::MadeAtFirstUse(version) if Some(version) == old);
     let mut missing = process.tokio.without_context.iter().filter(is_new);
     let first = missing.next()?;

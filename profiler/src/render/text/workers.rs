@@ -101,6 +101,7 @@ fn in_full(page: &mut Page<'_>, runtime: &RuntimeReport) -> io::Result<()> {
         State::Running,
         State::Runnable,
         State::Idle,
+        State::Stopped,
         State::Unknown,
         State::Other,
         State::Pool,

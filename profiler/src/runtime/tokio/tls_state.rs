@@ -104,21 +104,21 @@ pub enum Certainty {
     Nothing,
     /// It cannot be right, so that it does not count.
     Contradicted {
-        /// By so many stacks.
+        /// By this many stacks.
         stacks: u64,
     },
     /// Nothing else speaks for it or against it.
     Alone,
     /// Threads that it says are parked wait as parked threads do.
     CorroboratedByParks {
-        /// In so many stacks.
+        /// In this many stacks.
         parks: u64,
     },
     /// Something else says the same.
     Confirmed {
-        /// The names of functions, in so many stacks.
+        /// The names of functions, in this many stacks.
         named: u64,
-        /// The system call of the I/O driver, in so many stacks without names.
+        /// The system call of the I/O driver, in this many stacks without names.
         driver_parks: u64,
     },
 }

@@ -1,10 +1,9 @@
 //! A small language for recordings.
 
 use holdup::recording::{
-    HIST_BUCKETS, Header, Holder, Host, Interval, LongPoll, Losses, Object, ObjectId, ObjectKind,
-    OpenWait, PollEvidence, Process, ProcessId, Recording, SampleSum, Sampling, Stack, StackId,
-    Tables, ThreadId, ThreadTimes, TokioFacts, Tool, Wait, WaitObject, WaitSum, Waker, WakerId,
-    bucket_of,
+    HIST_BUCKETS, Header, Holder, Host, Interval, Losses, Object, ObjectId, ObjectKind, OpenWait,
+    Poll, PollEvidence, Process, ProcessId, Recording, SampleSum, Sampling, Stack, StackId, Tables,
+    ThreadId, ThreadTimes, TokioFacts, Tool, Wait, WaitObject, WaitSum, Waker, WakerId, bucket_of,
 };
 use holdup::runtime::tokio::Certainty;
 use holdup::runtime::{Classification, Flavor, Role, RuleName, State};
@@ -122,6 +121,7 @@ pub fn stack(state: State, role: Role, rule: &'static str, frames: Vec<Frame>) -
         syscall: Some(202),
         args: None,
         runtime: None,
+        stopped_by: None,
         class: Classification {
             state,
             role,
@@ -224,6 +224,7 @@ impl Builder {
                 started_at: 1_790_000_000.0,
                 start: Timestamp(START),
                 min_block: Nanos(100 * US),
+                long_poll: Nanos(10 * MS),
                 sampling: None,
                 calls_measured: false,
                 panics_counted: false,
@@ -300,7 +301,7 @@ impl Builder {
         StackId(self.tables.stacks.len() as u32 - 1)
     }
 
-    /// A thread that lived throughout, and ran and was runnable for so long.
+    /// A thread that lived throughout, and ran and was runnable for this long.
     pub fn thread(&mut self, tid: u32, name: &str, running: u64, runnable: u64) {
         let lived = self.interval.end - self.interval.start;
         let thread = self.id(tid);
@@ -423,7 +424,6 @@ impl Builder {
     pub fn sampled(&mut self, tid: u32, stack: StackId, samples: u64) {
         self.header.sampling = Some(Sampling {
             period: Nanos(10 * MS),
-            long_poll: Nanos(10 * MS),
         });
         self.interval.samples.push(SampleSum {
             thread: self.id(tid),
@@ -432,17 +432,32 @@ impl Builder {
         });
     }
 
-    /// A long poll that was first seen `from` after the start, and then for so long.
+    /// A long poll that was first seen `from` after the start, and then computed for this long.
     pub fn long_poll(&mut self, tid: u32, stack: StackId, from: u64, on_cpu: u64) {
-        let known = self.interval.long_polls.len() as u64;
-        self.interval.long_polls.push(LongPoll {
+        let samples = on_cpu / (10 * MS) + 1;
+        self.poll(tid, stack, (from, from + on_cpu), (0, 0, samples));
+    }
+
+    /// A poll from and to so long after the start, with `waits` of `blocked` together, and `samples`.
+    pub fn poll(
+        &mut self,
+        tid: u32,
+        stack: StackId,
+        (from, to): (u64, u64),
+        (waits, blocked, samples): (u64, u64, u64),
+    ) {
+        let known = self.interval.polls.len() as u64;
+        self.interval.polls.push(Poll {
             thread: self.id(tid),
             stack,
             task_id: Some(17 + known),
-            first: Timestamp(START + from),
-            last: Timestamp(START + from + on_cpu),
-            on_cpu: Nanos(on_cpu),
-            samples: on_cpu / (10 * MS) + 1,
+            start: Timestamp(START + from),
+            end: Timestamp(START + to),
+            blocked: Nanos(blocked),
+            runqueue: Nanos(0),
+            running: Nanos(to - from - blocked),
+            waits,
+            samples,
             evidence: PollEvidence::Tick,
         });
     }

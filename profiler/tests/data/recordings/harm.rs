@@ -82,7 +82,7 @@ pub fn hog() -> Recording {
     }
     b.long_poll(4251, sort, 5 * SEC, 30 * MS);
     b.long_poll(4251, parse, 6 * SEC, 20 * MS);
-    if let Some(last) = b.interval.long_polls.last_mut() {
+    if let Some(last) = b.interval.polls.last_mut() {
         last.evidence = PollEvidence::Stack;
         last.task_id = None;
     }

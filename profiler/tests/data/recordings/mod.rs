@@ -6,6 +6,7 @@ mod doubtful;
 mod harm;
 mod identity;
 mod intervals;
+mod polls;
 mod services;
 mod several;
 
@@ -16,6 +17,7 @@ pub use identity::{
     context_alone, context_missing, contradicted, hung_and_stripped, no_worker, too_old,
 };
 pub use intervals::{beside_hog, in_intervals};
+pub use polls::{in_pieces, stopped};
 pub use services::{busy, crowded, current_thread, healthy, hung, starved, throttled};
 pub use several::several;
 
@@ -49,6 +51,8 @@ pub fn all() -> Vec<(&'static str, Recording)> {
         ("context_missing", context_missing()),
         ("too_old", too_old()),
         ("no_worker", no_worker()),
+        ("in_pieces", in_pieces()),
+        ("stopped", stopped()),
         ("empty", empty()),
     ]
 }

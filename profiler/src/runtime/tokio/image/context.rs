@@ -41,7 +41,7 @@ const FIRST_NEW: (u32, u32) = (1, 40);
 /// A context in a module's thread-local memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContextAt {
-    /// Bytes from the begin of the module's block.
+    /// Bytes from the start of the module's block.
     pub offset: u64,
     /// Where its fields are.
     pub fields: Fields,
@@ -49,7 +49,7 @@ pub struct ContextAt {
     pub tick: u32,
 }
 
-/// The variables of tokio 1.20, in bytes from the begin of the module's block:
+/// The variables of tokio 1.20, in bytes from the start of the module's block:
 /// `runtime::enter::ENTERED`, `thread_pool::worker::CURRENT`, `basic_scheduler::CURRENT` and the
 /// budget, `coop::CURRENT`.
 pub type Variables = [u64; 4];

@@ -1,7 +1,7 @@
 //! The life of the targets during a recording: what they map, fork, and when they end.
 
-use super::Collector;
-use crate::bpf::{MappingEvent, ProcessEntry, process_entry};
+use super::Targets;
+use crate::bpf::{MappingEvent, ProcessEntry, Programs, process_entry};
 use crate::collect::address_map::AddressMap;
 use crate::collect::traced_process::{Program, TracedProcess};
 use crate::decode::{Fork, TableVersion};
@@ -9,14 +9,14 @@ use crate::recording::ProcessId;
 use anyhow::Result;
 use profiler_common::row::Mapping;
 
-impl Collector {
+impl Targets {
     /// Takes a new process in, which the kernel side watches already.
-    pub(super) fn on_fork(&mut self, fork: &Fork) {
+    pub(in crate::collect) fn on_fork(&mut self, kernel: &mut Programs, fork: &Fork) {
         let parent = self.processes.by_pid(fork.parent);
         let parent = parent.and_then(|parent| self.processes.get(parent));
         let (Some(id), Some(parent)) = (self.processes.next(), parent) else {
-            self.losses.process_left_out();
-            if let Err(error) = self.kernel.forget_process(fork.index, fork.child) {
+            self.left_out.processes += 1;
+            if let Err(error) = kernel.forget_process(fork.index, fork.child) {
                 tracing::debug!("process {} cannot be let go: {error}", fork.child);
             }
             return;
@@ -45,18 +45,18 @@ impl Collector {
     }
 
     /// Reads the mappings of all processes that may have new ones.
-    pub(super) fn follow_mappings(&mut self) -> Result<()> {
+    pub(in crate::collect) fn follow_mappings(&mut self, kernel: &mut Programs) -> Result<()> {
         let wanted = self.processes.living().filter(|p| p.wants_look());
         let wanted: Vec<ProcessId> = wanted.map(|process| process.id).collect();
-        wanted.into_iter().try_for_each(|id| self.look(id))
+        wanted.into_iter().try_for_each(|id| self.look(kernel, id))
     }
 
-    pub(super) fn look(&mut self, id: ProcessId) -> Result<()> {
+    pub(super) fn look(&mut self, kernel: &mut Programs, id: ProcessId) -> Result<()> {
         let Some(process) = self.processes.get_mut(id) else {
             return Ok(());
         };
         // An exec after this makes void what is read below.
-        let exec_count = self.kernel.exec_count(process.index)?;
+        let exec_count = kernel.exec_count(process.index)?;
         process.exec = false;
         let program = if exec_count == process.exec_count {
             Program::Same
@@ -65,7 +65,7 @@ impl Collector {
             Program::New
         };
         // It may have ended meanwhile: then there is nothing more to know.
-        let Some((map, mappings)) = process.look(&mut self.modules, self.kernel.tables()) else {
+        let Some((map, mappings)) = process.look(&mut self.modules, kernel.tables()) else {
             return Ok(());
         };
         process.exec_count = exec_count;
@@ -83,18 +83,18 @@ impl Collector {
         let known = program == Program::Same && !shares && *self.maps.get(version) == map;
         let framed = self.processes.get_mut(id).filter(|_| known);
         if framed.is_some_and(|process| process.made_code(&mappings)) {
-            self.replace(id, map, mappings, None)?;
-            return self.publish(id);
+            self.replace(kernel, id, map, mappings, None)?;
+            return self.publish(kernel, id);
         }
         if known {
             if let Some(process) = self.processes.get_mut(id) {
                 process.found_nothing_new(&self.modules, &map);
             }
             // The kernel side may have been told that it knows nothing.
-            return self.publish(id);
+            return self.publish(kernel, id);
         }
-        self.replace(id, map, mappings, Some(program))?;
-        self.publish(id)
+        self.replace(kernel, id, map, mappings, Some(program))?;
+        self.publish(kernel, id)
     }
 
     /// Whether a process walks by the table of its parent.
@@ -108,12 +108,13 @@ impl Collector {
     /// Makes a new version of a process's mapping table.
     pub(super) fn install(
         &mut self,
+        kernel: &mut Programs,
         id: ProcessId,
         map: AddressMap,
         mappings: Vec<Mapping>,
         program: Program,
     ) -> Result<()> {
-        self.replace(id, map, mappings, Some(program))
+        self.replace(kernel, id, map, mappings, Some(program))
     }
 
     /// Gives the kernel side another mapping table of a process. `found` is whether the look found
@@ -121,12 +122,13 @@ impl Collector {
     /// which there is nothing to learn.
     fn replace(
         &mut self,
+        kernel: &mut Programs,
         id: ProcessId,
         map: AddressMap,
         mappings: Vec<Mapping>,
         found: Option<Program>,
     ) -> Result<()> {
-        let table = match self.kernel.tables().install(&mappings) {
+        let table = match kernel.tables().install(&mappings) {
             Ok(table) => table,
             Err(error) => {
                 // The old one stays; what it does not know is truncated, and counted.
@@ -138,7 +140,7 @@ impl Collector {
         if beyond > 0 {
             tracing::warn!("{beyond} mappings more than fit");
         }
-        self.losses.mappings_beyond(beyond);
+        self.left_out.mappings_beyond(beyond);
         let current = self.processes.living().map(|process| process.table_version);
         let current: Vec<TableVersion> = current.collect();
         let Some(process) = self.processes.get_mut(id) else {
@@ -152,39 +154,31 @@ impl Collector {
         let old = process.table.replace(table);
         if let Some(old) = old {
             // Before it counts as given up, the process must walk by the new one.
-            self.publish(id)?;
-            let in_use = self.kernel.tables_in_use()?;
-            self.kernel.tables().retire(old.number, &in_use);
+            self.publish(kernel, id)?;
+            let in_use = kernel.tables_in_use()?;
+            kernel.tables().retire(old.number, &in_use);
         }
         Ok(())
     }
 
-    /// Begins the recording of a process.
-    pub(super) fn watch(&mut self, id: ProcessId) -> Result<()> {
-        match self.entry(id) {
-            Some((index, entry)) => self.kernel.watch(index, entry),
-            None => Ok(()),
-        }
-    }
-
     /// Tells the kernel side what it needs to know of a process.
-    fn publish(&mut self, id: ProcessId) -> Result<()> {
+    fn publish(&self, kernel: &mut Programs, id: ProcessId) -> Result<()> {
         match self.entry(id) {
-            Some((index, entry)) => self.kernel.describe(index, entry),
+            Some((index, entry)) => kernel.describe(index, entry),
             None => Ok(()),
         }
     }
 
     /// Tells the kernel side that what it knows of a process's mappings is wrong.
-    pub(super) fn invalidate_table(&mut self, id: ProcessId) -> Result<()> {
+    pub(super) fn invalidate_table(&self, kernel: &mut Programs, id: ProcessId) -> Result<()> {
         let Some((index, mut entry)) = self.entry(id) else {
             return Ok(());
         };
         (entry.mappings, entry.table_version) = (0, 0);
-        self.kernel.describe(index, entry)
+        kernel.describe(index, entry)
     }
 
-    fn entry(&self, id: ProcessId) -> Option<(u32, ProcessEntry)> {
+    pub(super) fn entry(&self, id: ProcessId) -> Option<(u32, ProcessEntry)> {
         let process = self.processes.get(id)?;
         let (version, contexts) = (process.table_version.0, &process.contexts);
         let (table, start) = (process.table?, process.start);
@@ -201,20 +195,21 @@ impl Collector {
         Some((process.index, entry))
     }
 
-    /// Gives up the places of processes that have ended.
-    pub(super) fn release(&mut self) -> Result<()> {
+    /// Gives up the places of processes that have ended, and says which they are.
+    pub(in crate::collect) fn release(&mut self, kernel: &mut Programs) -> Result<Vec<ProcessId>> {
+        let mut released = Vec::new();
         for process in self.processes.living_mut() {
             if !process.has_ended() || !process.release() {
                 continue;
             }
-            self.kernel.forget_process(process.index, process.pid)?;
-            self.interval.process_ended(process.id);
+            kernel.forget_process(process.index, process.pid)?;
+            released.push(process.id);
             if let Some(table) = process.table {
-                let in_use = self.kernel.tables_in_use()?;
-                self.kernel.tables().retire(table.number, &in_use);
+                let in_use = kernel.tables_in_use()?;
+                kernel.tables().retire(table.number, &in_use);
             }
         }
         self.processes.forget_released();
-        Ok(())
+        Ok(released)
     }
 }

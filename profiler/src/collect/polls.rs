@@ -1,0 +1,405 @@
+//! Polls: waits and samples put together to the calls of a task's `poll` that they were in.
+//!
+//! One turn of a worker's loop is known by the core's tick and the task's id. Where there is no
+//! tick, only samples with no wait between them are put together, if they are in the same task
+//! function: a task that yields looks the same from one poll to the next.
+
+use crate::decode::PollClock;
+use crate::recording::{Poll, PollEvidence, ProcessId, Stack, StackId, ThreadId};
+use crate::runtime::{Role, State};
+use crate::units::{Addr, Nanos, Timestamp};
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// Polls of an interval that are kept; what goes beyond them is counted as lost. At 10 ms each,
+/// twenty minutes of one CPU.
+const MAX_POLLS: usize = 1 << 17;
+
+/// Samples of an interval that are kept to be put together; what goes beyond them is counted as lost.
+const MAX_SAMPLES: usize = 1 << 17;
+
+/// Cores of workers whose ticks are kept at once.
+const MAX_CORES: usize = 1 << 12;
+
+/// How often a process's tick may stay the same over a park before it is taken for something else.
+/// A wait whose record was lost looks the same.
+const STUCK: u32 = 16;
+
+/// What a thread did when it was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doing {
+    /// It waited, and has come to run again.
+    Waited {
+        /// Up to the wakeup.
+        blocked: Nanos,
+        /// From there on.
+        runqueue: Nanos,
+    },
+    /// It ran.
+    Ran,
+}
+
+/// A thread as a wait or a sample shows it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Observation {
+    pub(super) thread: ThreadId,
+    pub(super) stack: StackId,
+    /// The switch-out, or the sample.
+    pub(super) start: Timestamp,
+    /// The switch-in, or the sample.
+    pub(super) end: Timestamp,
+    /// Where it was in its polls, at the end.
+    pub(super) clock: PollClock,
+    /// The task that it polled, where that is known.
+    pub(super) task_id: Option<u64>,
+    pub(super) doing: Doing,
+    /// Which poll it is; none outside any.
+    pub(super) poll: Option<PollKeys>,
+}
+
+/// By what a poll is told from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PollKeys {
+    /// By the tick; none where there is none.
+    tick: Option<u64>,
+    /// By the stack; none where it does not tell.
+    stack: Option<u64>,
+}
+
+impl PollKeys {
+    /// Those of a thread with `stack`, which waited or ran there. Without a tick in `clock` where the
+    /// thread-local state is not trusted.
+    pub(super) fn of(
+        stack: &Stack,
+        doing: Doing,
+        clock: &PollClock,
+        task_id: Option<u64>,
+    ) -> Option<PollKeys> {
+        let class = &stack.class;
+        if class.state != State::Blocked || !matches!(class.role, Role::Worker(_)) {
+            return None;
+        }
+        let tick = clock.tick.map(|tick| hashed(&(tick, task_id)));
+        let functions = class.task_frame.and_then(|task| {
+            let task = usize::try_from(task).ok()?;
+            let frames = stack.frames.iter().skip(task);
+            Some(hashed(&frames.map(|f| &f.function).collect::<Vec<_>>()))
+        });
+        // A wait is in some poll, whichever.
+        let tells = functions.is_some() || task_id.is_some() || doing != Doing::Ran;
+        let stack = tells.then(|| hashed(&(clock.waits, task_id, functions)));
+        Some(PollKeys { tick, stack })
+    }
+}
+
+fn hashed(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The polls that go on, and what was seen since they were last looked at.
+#[derive(Debug)]
+pub(super) struct PollCollector {
+    long: Nanos,
+    /// A shorter wait is not seen by itself.
+    min_block: Nanos,
+    seen: Vec<Observation>,
+    /// Samples among them.
+    samples: usize,
+    /// Threads that have ended.
+    ended: Vec<ThreadId>,
+    open: HashMap<ThreadId, Open>,
+    ticks: Ticks,
+    lost: u64,
+}
+
+/// A poll that goes on.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    evidence: PollEvidence,
+    key: u64,
+    start: Instant,
+    /// The last that was seen of it.
+    end: Instant,
+    task_id: Option<u64>,
+    waits: u64,
+    samples: u64,
+    /// The longest wait.
+    longest: Option<(Nanos, StackId)>,
+    first_sample: Option<StackId>,
+}
+
+/// Where the time of a thread had gone at an instant.
+#[derive(Clone, Copy, Debug)]
+struct Instant {
+    time: Timestamp,
+    running: Nanos,
+    runnable: Nanos,
+    blocked: Nanos,
+    waits: u32,
+}
+
+impl Observation {
+    fn starts(&self) -> Instant {
+        let (blocked, runqueue) = match self.doing {
+            Doing::Waited { blocked, runqueue } => (blocked, runqueue),
+            Doing::Ran => (Nanos::ZERO, Nanos::ZERO),
+        };
+        Instant {
+            time: self.start,
+            running: self.clock.running,
+            runnable: self.clock.runnable.saturating_sub(runqueue),
+            blocked: self.clock.blocked.saturating_sub(blocked),
+            waits: self.clock.waits,
+        }
+    }
+
+    fn ends(&self) -> Instant {
+        let waited = matches!(self.doing, Doing::Waited { .. });
+        Instant {
+            time: self.end,
+            running: self.clock.running,
+            runnable: self.clock.runnable,
+            blocked: self.clock.blocked,
+            waits: self.clock.waits.wrapping_add(waited.into()),
+        }
+    }
+}
+
+impl PollCollector {
+    /// Polls of at least `long` are kept; waits shorter than `min_block` are not seen one by one.
+    pub(super) fn new(long: Nanos, min_block: Nanos) -> PollCollector {
+        PollCollector {
+            long,
+            min_block,
+            seen: Vec::new(),
+            samples: 0,
+            ended: Vec::new(),
+            open: HashMap::new(),
+            ticks: Ticks::default(),
+            lost: 0,
+        }
+    }
+
+    /// Notes a thread that was seen. In any order within an interval.
+    pub(super) fn see(&mut self, observed: Observation) {
+        if observed.doing == Doing::Ran {
+            if self.samples >= MAX_SAMPLES {
+                self.lost += 1;
+                return;
+            }
+            self.samples += 1;
+        }
+        self.seen.push(observed);
+    }
+
+    /// A thread has ended, and its poll with it.
+    pub(super) fn thread_ended(&mut self, thread: ThreadId) {
+        self.ended.push(thread);
+    }
+
+    /// Samples and polls that were not kept, of the recording so far.
+    pub(super) const fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Takes out the polls that are over: an interval ends. When the recording does, all are.
+    pub(super) fn take(&mut self, recording_ends: bool) -> Vec<Poll> {
+        let mut seen = std::mem::take(&mut self.seen);
+        self.samples = 0;
+        seen.sort_by_key(|observed| (observed.start, observed.end));
+        for observed in &seen {
+            self.ticks.check(observed);
+        }
+        let mut polls = Vec::new();
+        for observed in &seen {
+            self.advance(observed, &mut polls);
+        }
+        let mut over = std::mem::take(&mut self.ended);
+        if recording_ends {
+            over.extend(self.open.keys());
+        }
+        for thread in over {
+            if let Some(open) = self.open.remove(&thread) {
+                self.keep(thread, &open, &mut polls);
+            }
+        }
+        polls.sort_unstable_by_key(|poll| (poll.start, poll.thread));
+        polls
+    }
+
+    fn advance(&mut self, observed: &Observation, polls: &mut Vec<Poll>) {
+        let thread = observed.thread;
+        let key = self.ticks.key(observed);
+        if let Some(open) = self.open.get_mut(&thread)
+            && key == Some((open.evidence, open.key))
+        {
+            if !open.has_parked_before(observed, self.min_block) {
+                open.add(observed);
+                return;
+            }
+            if open.evidence == PollEvidence::Tick {
+                self.ticks.stuck(thread.process);
+            }
+        }
+        let before = match key {
+            Some((evidence, key)) => self.open.insert(thread, Open::new(observed, evidence, key)),
+            None => self.open.remove(&thread),
+        };
+        if let Some(before) = before {
+            self.keep(thread, &before, polls);
+        }
+    }
+
+    fn keep(&mut self, thread: ThreadId, open: &Open, polls: &mut Vec<Poll>) {
+        let poll = open.poll(thread);
+        // One sample has no length, and where it stands is chance.
+        if poll.waits == 0 && poll.samples < 2 || poll.length() < self.long {
+            return;
+        }
+        if polls.len() < MAX_POLLS {
+            polls.push(poll);
+        } else {
+            self.lost += 1;
+        }
+    }
+}
+
+impl Open {
+    fn new(observed: &Observation, evidence: PollEvidence, key: u64) -> Open {
+        let mut open = Open {
+            evidence,
+            key,
+            start: observed.starts(),
+            end: observed.starts(),
+            task_id: observed.task_id,
+            waits: 0,
+            samples: 0,
+            longest: None,
+            first_sample: None,
+        };
+        open.add(observed);
+        open
+    }
+
+    /// Whether the thread was parked after what was seen of the poll last. Waits in between that
+    /// were not seen are each shorter than `min_block`, unless one was a park.
+    fn has_parked_before(&self, next: &Observation, min_block: Nanos) -> bool {
+        let next = next.starts();
+        let unseen = next.waits.wrapping_sub(self.end.waits);
+        let blocked = next.blocked.saturating_sub(self.end.blocked);
+        blocked.0 > min_block.0.saturating_mul(unseen.into())
+    }
+
+    fn add(&mut self, observed: &Observation) {
+        match observed.doing {
+            Doing::Waited { blocked, .. } => {
+                self.waits += 1;
+                if self.longest.is_none_or(|(longest, _)| blocked > longest) {
+                    self.longest = Some((blocked, observed.stack));
+                }
+            }
+            Doing::Ran => {
+                self.samples += 1;
+                self.first_sample.get_or_insert(observed.stack);
+            }
+        }
+        self.end = observed.ends();
+    }
+
+    fn poll(&self, thread: ThreadId) -> Poll {
+        let (start, end) = (&self.start, &self.end);
+        let blocked = end.blocked.saturating_sub(start.blocked);
+        let running = end.running.saturating_sub(start.running);
+        let longest = self.longest.map(|(_, stack)| stack);
+        let stack = if running > blocked {
+            self.first_sample.or(longest)
+        } else {
+            longest.or(self.first_sample)
+        };
+        Poll {
+            thread,
+            // There is one of them: nothing is made of nothing.
+            stack: stack.unwrap_or(StackId(0)),
+            task_id: self.task_id,
+            start: start.time,
+            end: end.time,
+            blocked,
+            runqueue: end.runnable.saturating_sub(start.runnable),
+            running,
+            waits: self.waits,
+            samples: self.samples,
+            evidence: self.evidence,
+        }
+    }
+}
+
+/// Whether the ticks are what they should be.
+#[derive(Debug, Default)]
+struct Ticks {
+    /// By process and core: the last tick seen, and of which thread.
+    last: HashMap<(ProcessId, Option<Addr>), (u32, ThreadId)>,
+    /// How often one has stayed the same over a park.
+    stuck: HashMap<ProcessId, u32>,
+    /// Processes in which it is something else.
+    doubted: HashSet<ProcessId>,
+}
+
+impl Ticks {
+    /// Looks whether a tick goes backwards within one thread: then it is none.
+    fn check(&mut self, observed: &Observation) {
+        let Some(tick) = observed
+            .clock
+            .tick
+            .filter(|_| observed.poll.is_some_and(|keys| keys.tick.is_some()))
+        else {
+            return;
+        };
+        if self.last.len() >= MAX_CORES {
+            self.last.clear();
+        }
+        let process = observed.thread.process;
+        let now = (tick, observed.thread);
+        let core = (process, observed.clock.core);
+        let (before, thread) = self.last.insert(core, now).unwrap_or(now);
+        // Where a runtime is dropped and made anew, another core may be at the same address.
+        let same_core = thread == observed.thread;
+        // It is 32 bits wide and counts up, around its end too.
+        if same_core && tick.wrapping_sub(before) > u32::MAX / 2 {
+            self.doubt(process);
+        }
+    }
+
+    fn stuck(&mut self, process: ProcessId) {
+        let stuck = self.stuck.entry(process).or_default();
+        *stuck += 1;
+        if *stuck >= STUCK {
+            self.doubt(process);
+        }
+    }
+
+    fn doubt(&mut self, process: ProcessId) {
+        if self.doubted.insert(process) {
+            tracing::warn!(
+                "the worker's tick of process {} of the recording is not where its tokio should \
+                 have it",
+                process.0
+            );
+        }
+    }
+
+    /// Which poll a thread was in, and how that is known.
+    fn key(&self, observed: &Observation) -> Option<(PollEvidence, u64)> {
+        let keys = observed.poll?;
+        let trusted = !self.doubted.contains(&observed.thread.process);
+        let by_tick = keys.tick.filter(|_| trusted);
+        by_tick
+            .map(|key| (PollEvidence::Tick, key))
+            .or_else(|| Some((PollEvidence::Stack, keys.stack?)))
+    }
+}
+
+#[cfg(test)]
+#[path = "polls_tests.rs"]
+mod tests;
