@@ -212,6 +212,8 @@ pub mod tls_state {
     /// Outside any runtime, with a handle to one, and in no task: a thread of the blocking pool
     /// without work, or one that entered a runtime by hand.
     pub const ENTERED: u32 = 13;
+    /// Fields that no thread of tokio's has together: what was read is no context.
+    pub const INCONSISTENT: u32 = 14;
 }
 
 /// A thread's memory.
@@ -266,7 +268,7 @@ pub const fn weight(state: u32) -> u32 {
         0
     } else if state == FOREIGN {
         1
-    } else if state == OUTSIDE || state == POOL_JOB || state == ENTERED {
+    } else if state == OUTSIDE || state == POOL_JOB || state == ENTERED || state == INCONSISTENT {
         2
     } else if state == WORKER_PARKED
         || state == BLOCK_ON_PARKED
@@ -370,8 +372,13 @@ pub fn found(context: &Context, memory: &impl Memory) -> Found {
     let mut core = 0;
     let tls_state = if runtime == RUNTIME_NONE {
         outside(context, memory)
+    } else if runtime <= RUNTIME_MULTI_THREAD && !context.has_handle {
+        // Who enters a runtime gets a handle to it in the same breath.
+        tls_state::INCONSISTENT
     } else if runtime == RUNTIME_CURRENT_THREAD {
-        if polls {
+        if is_worker_of_another(context, memory) {
+            tls_state::INCONSISTENT
+        } else if polls {
             tls_state::CURRENT_THREAD_POLL
         } else {
             tls_state::CURRENT_THREAD_PARKED
@@ -388,7 +395,12 @@ pub fn found(context: &Context, memory: &impl Memory) -> Found {
         // One read for the tag and the pointer: what a read costs is not its length.
         let worker: [u64; WORKER_WORDS] = memory.words(scheduler);
         if worker[0] != SCHEDULER_MULTI_THREAD {
-            tls_state::UNKNOWN
+            // Zeros are what cannot be read.
+            if worker[0] | worker[1] == 0 {
+                tls_state::UNKNOWN
+            } else {
+                tls_state::INCONSISTENT
+            }
         } else {
             let tls_state = by_core(worker[WORKER_WORDS - 1], polls, memory, &mut core);
             if tls_state == tls_state::CORELESS && context.depth > DEPTH_OF_WORKER {
@@ -405,6 +417,15 @@ pub fn found(context: &Context, memory: &impl Memory) -> Found {
         core,
         handle: context.handle,
     }
+}
+
+/// Whether the thread runs the loop of a worker, though its runtime has none. Only in a worker's
+/// `block_in_place`, which goes deeper, can both be.
+#[inline(always)]
+fn is_worker_of_another(context: &Context, memory: &impl Memory) -> bool {
+    context.scheduler != 0
+        && context.depth <= DEPTH_OF_WORKER
+        && memory.word(context.scheduler) == Some(SCHEDULER_MULTI_THREAD)
 }
 
 /// Where a thread is that has entered no runtime.

@@ -163,6 +163,45 @@ fn workers_are_told_by_their_core() {
     assert_eq!(place_of(block_on, &[WORKER]), tls_state::IN_PLACE);
 }
 
+/// What a place says that is none of the runtime's byte, or of the scheduler's pointer.
+#[test]
+fn fields_that_do_not_go_together_are_no_context() {
+    let worker = Case {
+        entered: true,
+        depth: 2,
+        scheduler: SCHEDULER,
+        runtime: RUNTIME_MULTI_THREAD,
+        ..FREE
+    };
+    for runtime in [RUNTIME_CURRENT_THREAD, RUNTIME_MULTI_THREAD] {
+        assert_eq!(
+            place_of(Case { runtime, ..FREE }, &[]),
+            tls_state::INCONSISTENT,
+            "a runtime without a handle"
+        );
+    }
+    let single = Case {
+        runtime: RUNTIME_CURRENT_THREAD,
+        ..worker
+    };
+    assert_eq!(place_of(single, &[WORKER]), tls_state::INCONSISTENT);
+    // In a worker's `block_in_place`, another runtime.
+    let nested = Case { depth: 3, ..single };
+    assert_eq!(
+        place_of(nested, &[WORKER]),
+        tls_state::CURRENT_THREAD_PARKED
+    );
+    let own = [(SCHEDULER, 0), (SCHEDULER + 8, HANDLE)];
+    assert_eq!(place_of(single, &own), tls_state::CURRENT_THREAD_PARKED);
+    // A multi_thread runtime's scheduler that is another's, or anything.
+    assert_eq!(place_of(worker, &own), tls_state::INCONSISTENT);
+    assert_eq!(
+        place_of(worker, &[(SCHEDULER, 0x7f)]),
+        tls_state::INCONSISTENT
+    );
+    assert_eq!(place_of(worker, &[]), tls_state::UNKNOWN, "not to be read");
+}
+
 #[test]
 fn a_runtime_of_one_thread_needs_no_tag() {
     let entered = Case {

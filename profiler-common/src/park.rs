@@ -165,7 +165,8 @@ impl Trace {
     #[inline(always)]
     pub fn before_step(&mut self, cursor: &Cursor, rule: Rule) {
         // Also true where `bp` was read from memory before: then that word is noted anyway.
-        if rule.kind() == kind::RBP && cursor.bp_at == 0 {
+        let uses_bp = rule.kind() == kind::RBP || rule.0 == Rule::FRAME_POINTER.0;
+        if uses_bp && cursor.bp_at == 0 {
             self.flags |= USES_BP;
         }
     }

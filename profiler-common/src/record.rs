@@ -106,7 +106,9 @@ pub struct StackRecord {
     pub raw: u32,
     /// Frames between the innermost and the outermost ones that are not among the user frames. Where
     /// it is not 0, the outer [`KEPT_FRAMES`] stand where [`frame_slot`] puts them.
-    pub left_out: u32,
+    pub left_out: u16,
+    /// Frames that were passed by frame pointers alone, see [`crate::row::Rule::FRAME_POINTER`].
+    pub pointer_steps: u16,
     /// User frames that follow.
     pub user_frames: u32,
     /// Kernel frames that follow the user frames.

@@ -152,6 +152,10 @@ pub(crate) struct Walk {
     table_version: u32,
     /// Where in the mapping table the last frame was.
     last: u32,
+    /// Frames that were passed by frame pointers alone.
+    pointer_steps: u32,
+    /// Which one was the last of them, the innermost being 1.
+    pointer_frame: u32,
 }
 
 impl Walk {
@@ -329,7 +333,7 @@ unsafe fn run(
         unsafe { *frames.add(frame_slot(n, ring)) = cursor.ip };
         n += 1;
         hash = mixed(hash, cursor.ip);
-        cursor.ascend(rule, cfa, ip);
+        cursor.ascend(rule.rbp_below_cfa(), cfa, ip);
     }
     state.cursor = cursor;
     state.hash = hash;
@@ -365,9 +369,19 @@ fn turn<const SLOT: u32>(state: &mut Walk, memory: &mut Chunk, frames: *mut u64)
         }
     }
     let Some(rule) = rule::<SLOT>(state, state.cursor.lookup_pc()) else {
-        state.outcome = walk::UNMAPPED;
+        // Where a frame pointer led here, it was none: there is no code to learn of.
+        let astray = state.pointer_frame != 0 && state.pointer_frame + 1 == state.frames;
+        state.outcome = if astray {
+            walk::NO_PROGRESS
+        } else {
+            walk::UNMAPPED
+        };
         return 1;
     };
+    if rule.0 == Rule::FRAME_POINTER.0 {
+        state.pointer_steps += 1;
+        state.pointer_frame = state.frames;
+    }
     if memory.noting != 0 {
         memory.trace.before_step(&state.cursor, rule);
     }
@@ -490,7 +504,8 @@ unsafe fn keep<const SLOT: u32>(state: *mut Walk) {
     unsafe {
         let walked = (*state).frames;
         let left_out = walked.saturating_sub(MAX_USER_FRAMES as u32);
-        (*message).record.left_out = left_out;
+        (*message).record.left_out = left_out as u16;
+        (*message).record.pointer_steps = (*state).pointer_steps as u16;
         (*state).frames = walked - left_out;
     }
 }
@@ -537,6 +552,8 @@ pub(crate) fn walk_user<const SLOT: u32>(
         (*state).mappings = table.mappings;
         (*state).table_version = table.table_version;
         (*state).last = 0;
+        (*state).pointer_steps = 0;
+        (*state).pointer_frame = 0;
         if !reading.begun {
             (*memory).len = 0;
         }

@@ -114,6 +114,7 @@ fn main() -> ExitCode {
     }
     trials.extend(modes());
     trials.extend(runtimes());
+    trials.extend(hung());
     trials.extend(harm_trials());
     trials.extend(losses::trials());
     trials.extend(intervals::trials());
@@ -270,6 +271,13 @@ fn modes() -> Vec<Trial> {
         })],
     );
     mode(
+        "deep-deadlock",
+        Ending::Wedged,
+        &[("open_waits", |recorded| {
+            check_modes::wedged(&recorded.report, &recorded.truth, true)
+        })],
+    );
+    mode(
         "exit-midway",
         Ending::Exits,
         &[("ended", check_modes::ended)],
@@ -310,6 +318,22 @@ fn modes() -> Vec<Trial> {
         },
     ));
     trials
+}
+
+/// Attached to a service that hangs, with and without the names of functions.
+fn hung() -> Vec<Trial> {
+    let small = Variant {
+        profile: Profile::Small,
+        ..Variant::DEFAULT
+    };
+    let variants = [Variant::DEFAULT, small];
+    let trials = variants.into_iter().flat_map(|variant| {
+        let checks: [(&str, Check); 2] =
+            [("books", check::books), ("paths", check_modes::hung_files)];
+        let group = format!("hung-files-{}", variant.name());
+        Run::new(variant, "hung-files", Ending::Wedged).trials(&group, &checks)
+    });
+    trials.collect()
 }
 
 /// Programs of several runtimes, with and without the names of functions.

@@ -174,6 +174,44 @@ fn a_call_at_the_end_does_not_return() {
     }
 }
 
+/// How compilers touch each page of a large frame, one after the other.
+#[test]
+fn a_stack_that_is_probed_by_a_loop_has_a_depth_after_it() {
+    let code = [
+        &[0x4c, 0x8d, 0x9c, 0x24, 0, 0, 0xe0, 0xff][..], // 0: lea -0x200000(%rsp), %r11
+        &[0x48, 0x81, 0xec, 0, 0x10, 0, 0],              // 8: sub $0x1000, %rsp
+        &[0x48, 0xc7, 0x04, 0x24, 0, 0, 0, 0],           // 15: movq $0, (%rsp)
+        &[0x4c, 0x39, 0xdc],                             // 23: cmp %r11, %rsp
+        &[0x75, 0xec],                                   // 26: jne 8
+        &[0x48, 0x83, 0xec, 0x38],                       // 28: sub $0x38, %rsp
+        &[0xe8, 0, 0x10, 0, 0],                          // 32: call
+        &[0x48, 0x81, 0xc4, 0x38, 0, 0x20, 0],           // 37: add $0x200038, %rsp
+        &[0xc3],                                         // 44: ret
+    ]
+    .concat();
+    let rules = rules(&code).expect("proven");
+    let at = |want: u32| rules.iter().find(|(at, _)| *at == want).unwrap().1;
+    assert_eq!((at(0), at(44)), (rsp(8), rsp(8)));
+    for inside in [8, 15, 23, 26] {
+        assert_eq!(
+            at(inside),
+            Rule::UNSUPPORTED,
+            "in the loop no one depth holds"
+        );
+    }
+    assert_eq!(at(28), rsp(8 + (2 << 20)));
+    assert_eq!(at(37), rsp(8 + (2 << 20) + 0x38));
+    assert_ne!(at(37), Rule::UNSUPPORTED);
+    // Compared with something else, it is a loop like any other.
+    let mut other = code.clone();
+    other[23..26].copy_from_slice(&[0x4c, 0x39, 0xd4]); // cmp %r10, %rsp
+    assert_eq!(self::rules(&other), None);
+    // r11 is another one by then.
+    let mut changed = code;
+    changed[15..23].copy_from_slice(&[0x49, 0x83, 0xc3, 0x08, 0x90, 0x90, 0x90, 0x90]);
+    assert_eq!(self::rules(&changed), None);
+}
+
 /// A tail call through a pointer may stand in the middle of a function.
 #[test]
 fn a_jump_through_a_pointer_leaves_the_function() {
@@ -218,4 +256,94 @@ fn jumps_by_table_agree_on_what_both_know() {
     // Where they do not agree on where the frame is, nothing is known.
     let code = [&[0x55], &jump[..], &[0x50], &jump, &[0x5d, 0xc3]].concat();
     assert_eq!(synthesis::states(&code, &[]), None);
+}
+
+/// A statically linked program, as the compiler made it.
+fn static_program() -> Vec<u8> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (source, program) = (folder.path().join("a.c"), folder.path().join("a"));
+    let text = "#include <stdio.h>\n#include <stdlib.h>\n#include <pthread.h>\n\
+        static void *run(void *arg) { char b[64]; return fgets(b, 64, stdin) ? arg : 0; }\n\
+        int main(int argc, char **argv) { pthread_t t; pthread_create(&t, 0, run, argv);\n\
+        printf(\"%g %d\\n\", strtod(argv[0], 0), argc); return pthread_join(t, 0); }\n";
+    std::fs::write(&source, text).expect("the source");
+    let cc = std::process::Command::new("cc")
+        .args(["-O2", "-static", "-o"])
+        .args([&program, &source])
+        .status();
+    assert!(cc.is_ok_and(|status| status.success()), "no C compiler");
+    std::fs::read(&program).expect("the program")
+}
+
+/// Takes away what tells where functions are: symbols and unwinding information.
+fn strip(image: &mut [u8]) {
+    let half = |image: &[u8], at: usize| u16::from_le_bytes([image[at], image[at + 1]]);
+    let word = |image: &[u8], at: usize| {
+        usize::try_from(u64::from_le_bytes(image[at..at + 8].try_into().unwrap())).unwrap()
+    };
+    let (segments, sections) = (word(image, 32), word(image, 40));
+    for n in 0..usize::from(half(image, 56)) {
+        let at = segments + n * 56;
+        if image[at..at + 4] == 0x6474_e550_u32.to_le_bytes() {
+            image[at..at + 4].fill(0); // PT_GNU_EH_FRAME to PT_NULL
+        }
+    }
+    for n in 0..usize::from(half(image, 60)) {
+        let at = sections + n * 64 + 4;
+        if image[at..at + 4] == 2_u32.to_le_bytes() {
+            image[at..at + 4].copy_from_slice(&1_u32.to_le_bytes()); // SHT_SYMTAB
+        }
+    }
+    let name = b"\0.eh_frame\0";
+    let found = image.windows(name.len()).rposition(|bytes| bytes == name);
+    image[found.expect("a section of that name") + 1] = b'-';
+}
+
+/// Functions that nothing but their callers tell of are found, and what is read off their code is
+/// true.
+#[test]
+fn functions_without_any_sign_are_found_by_their_callers() {
+    let whole = static_program();
+    let stated = UnwindTable::from_elf(&whole).unwrap();
+    let mut stripped = whole.clone();
+    strip(&mut stripped);
+    let read = UnwindTable::from_elf(&stripped).unwrap();
+    assert_eq!(read.entries, 0, "unwinding information was left");
+    let functions = Functions::from_elf(&whole).unwrap();
+    let starts: HashSet<u32> = functions.ranges.iter().map(|(start, _)| *start).collect();
+    let found = read.synthesized.iter().map(|(start, _)| *start);
+    let true_starts = found.filter(|start| starts.contains(start)).count();
+    let (mut same, mut wrong) = (0_u64, Vec::new());
+    let at = |rel: u32| Svma(functions.base.0 + u64::from(rel));
+    for (start, len) in &functions.ranges {
+        // Hand-written code of which only that it is a function is stated.
+        if (*start..start + len).all(|rel| stated.rule(at(rel)) == rsp(8)) {
+            continue;
+        }
+        for svma in (*start..start + len).map(at) {
+            let (read, stated) = (read.rule(svma), stated.rule(svma));
+            if read.kind() == kind::RSP && stated.kind() == kind::RSP {
+                if read.cfa_off() == stated.cfa_off() {
+                    same += 1;
+                } else {
+                    wrong.push(format!("{svma:x?}: stated {stated:x?}, read {read:x?}"));
+                }
+            }
+        }
+    }
+    println!(
+        "{} functions, {} found, {true_starts} of them where one begins; {same} bytes alike, {} not",
+        functions.ranges.len(),
+        read.synthesized.len(),
+        wrong.len()
+    );
+    for line in wrong.iter().take(20) {
+        println!("{line}");
+    }
+    assert!(wrong.is_empty(), "{} bytes differ", wrong.len());
+    assert!(true_starts * 5 > functions.ranges.len(), "{true_starts}");
+    assert!(
+        true_starts * 10 > read.synthesized.len() * 9,
+        "{true_starts}"
+    );
 }

@@ -123,6 +123,29 @@ fn deep(depth: u32, f: &dyn Fn(u32)) -> u32 {
     }) + pad[3]
 }
 
+/// An array of 2 MiB on the stack: the compiler touches each of its pages first.
+#[inline(never)]
+fn large(f: &dyn Fn()) -> u8 {
+    let array = black_box([1_u8; 2 << 20]);
+    f();
+    black_box(&array)[4096]
+}
+
+#[test]
+fn frames_of_megabytes_are_passed() {
+    LazyLock::force(&OWN);
+    let thread = std::thread::Builder::new().stack_size(16 << 20);
+    let walked = thread.spawn(|| {
+        black_box(large(&|| {
+            compare();
+        }));
+        LAST.get()
+    });
+    let (frames, outcome) = walked.expect("a thread").join().unwrap();
+    assert_eq!(outcome, code::COMPLETE, "{frames} frames");
+    assert!(frames >= 4, "{frames}");
+}
+
 #[test]
 fn threads_closures_and_dynamic_calls() {
     let shallow = on_thread(compare);

@@ -212,6 +212,7 @@ fn site(whole: &Whole<'_>, causes: &Causes, key: Key, waits: SiteWaits) -> Site 
         wakers: waits.wakers.totals(),
         stack: worst.map(whole_stack).unwrap_or_default(),
         truncated: worst.and_then(|stack| stack.truncated),
+        pointer_steps: worst.map_or(0, |stack| stack.pointer_steps),
     }
 }
 

@@ -78,6 +78,7 @@ pub(super) fn stack(
         frames: frames.into_iter().map(Arc::new).collect(),
         kernel: Vec::new(),
         truncated: None,
+        pointer_steps: 0,
         syscall: Some(202),
         args: None,
         runtime: None,

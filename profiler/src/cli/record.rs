@@ -284,6 +284,7 @@ fn losses_text(losses: &Losses) -> String {
         objects,
         walked,
         functions_by_code: _,
+        stacks_by_frame_pointers: _,
         waits: _,
         summed: _,
         by_cause,

@@ -2,8 +2,10 @@
 //! share its frames.
 
 use super::address_map::AddressMap;
+use super::made_code::MadeCode;
 use super::modules::Modules;
 use super::tail_calls::{Code, Function, jumped};
+use crate::recording::ProcessId;
 use crate::symbolize::{Frame, FrameRef, LeftOut, Origin, Symbolizer};
 use crate::units::{Addr, Svma};
 use crate::unwind::LEFT_OUT;
@@ -20,6 +22,10 @@ pub(super) struct CodeOf<'a> {
     pub(super) map: &'a AddressMap,
     /// The files behind them.
     pub(super) modules: &'a Modules,
+    /// The process.
+    pub(super) process: ProcessId,
+    /// The names of code that it made at run time.
+    pub(super) made: Option<&'a MadeCode>,
     /// The process's memory, where functions are to be found that left the stack by a jump.
     pub(super) memory: Option<&'a Code>,
 }
@@ -29,8 +35,8 @@ pub(super) struct CodeOf<'a> {
 pub(super) enum Place {
     /// In a module, at an address that its file states.
     InModule(usize, Svma),
-    /// In no known mapping.
-    Unmapped(Addr),
+    /// In no known mapping, of this process.
+    Unmapped(ProcessId, Addr),
     /// Those of a deep stack that were not kept, see [`LEFT_OUT`].
     LeftOut,
 }
@@ -88,16 +94,16 @@ impl Frames {
     /// The places of a stack, leaf first, and the addresses at which they were looked up. All but
     /// the leaf are return addresses, but for a frame that a signal interrupted; taking one off
     /// there too may show the instruction before, which is nearly always of the same line.
-    pub(super) fn places(addresses: &[Addr], map: &AddressMap) -> Vec<(Place, Addr)> {
+    pub(super) fn places(addresses: &[Addr], code: &CodeOf<'_>) -> Vec<(Place, Addr)> {
         let place = |(depth, address): (usize, &Addr)| {
             let at = match depth {
                 0 => *address,
                 _ => Addr(address.0.saturating_sub(1)),
             };
-            let place = match map.resolve(at) {
+            let place = match code.map.resolve(at) {
                 _ if depth > 0 && *address == LEFT_OUT => Place::LeftOut,
                 Some((module, svma)) => Place::InModule(module, svma),
-                None => Place::Unmapped(at),
+                None => Place::Unmapped(code.process, at),
             };
             (place, at)
         };
@@ -145,7 +151,7 @@ impl Frames {
             let start = group.last().and_then(|frame| frame.start);
             callee = match place {
                 Place::InModule(module, _) => start.map(|start| (*module, start)),
-                Place::Unmapped(_) | Place::LeftOut => None,
+                Place::Unmapped(..) | Place::LeftOut => None,
             };
             frames.extend(group.iter().cloned());
         }
@@ -225,7 +231,13 @@ fn look_up(
 ) {
     let (source, svma) = match place {
         Place::InModule(module, svma) => (code.modules.get(module), svma),
-        Place::Unmapped(_) => (None, Svma::default()),
+        Place::Unmapped(..) => {
+            if let Some(name) = code.made.and_then(|made| made.name(at)) {
+                out.push(Frame::made(name, at).into());
+                return;
+            }
+            (None, Svma::default())
+        }
         Place::LeftOut => {
             out.push(Frame::named("[frames left out]", Origin::Unknown).into());
             return;

@@ -9,11 +9,11 @@ use super::stack_table::{NewStack, StackTable};
 use super::traced_process::TracedProcess;
 use crate::bpf::Programs;
 use crate::decode::{Activity, Snapshot, StackKind, Syscall, ThreadKey, read_context};
-use crate::recording::{StackId, ThreadId};
+use crate::recording::{ProcessId, StackId, ThreadId};
 use crate::runtime::StoppedBy;
 use crate::runtime::tokio::ThreadContext;
 use crate::units::{Addr, Pid};
-use crate::unwind::{Regs, RemoteMemory, Truncation, walk, walk_outcome};
+use crate::unwind::{Regs, RemoteMemory, Truncation, walk_counted, walk_outcome};
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,7 @@ struct Walked {
     thread: ThreadId,
     addresses: Vec<Addr>,
     truncated: Option<Truncation>,
+    pointer_steps: u32,
     syscall: Option<Syscall>,
     stopped: Option<StoppedBy>,
     context: ThreadContext,
@@ -54,6 +55,12 @@ impl InitialWaits {
     pub(super) fn has_moved(&self, later: &Snapshot) -> bool {
         let before = self.switches.get(&later.thread);
         before.is_none_or(|before| *before != later.switches)
+    }
+
+    /// The stacks without names that were walked by frame pointers: whose they are, and their addresses.
+    pub(super) fn by_pointers(&self) -> impl Iterator<Item = (ProcessId, &[Addr])> {
+        let walked = self.walked.iter().filter(|walked| walked.pointer_steps > 0);
+        walked.map(|walked| (walked.thread.process, walked.addresses.as_slice()))
     }
 
     /// How the walk of each stack ended: none where it is complete.
@@ -117,7 +124,7 @@ impl InitialWaits {
         let Some((id, process)) = id.and_then(|id| Some((id, processes.get(id.process)?))) else {
             return;
         };
-        let (addresses, truncated) = walk_remote(regs, programs, process, memory);
+        let (addresses, truncated, pointer_steps) = walk_remote(regs, programs, process, memory);
         let context = read_context(&process.contexts, fs, memory);
         // A thread that has switched since may have changed the memory while we read it.
         if !programs.has_switched(thread.tid) {
@@ -126,6 +133,7 @@ impl InitialWaits {
                 thread: id,
                 addresses,
                 truncated,
+                pointer_steps,
                 syscall,
                 stopped,
                 context,
@@ -149,6 +157,8 @@ impl InitialWaits {
             let code = CodeOf {
                 map: maps.get(process.table_version),
                 modules,
+                process: process.id,
+                made: Some(&process.made),
                 memory: None,
             };
             let new = NewStack {
@@ -156,6 +166,7 @@ impl InitialWaits {
                 user: &walked.addresses,
                 kernel: &[],
                 truncated: walked.truncated,
+                pointer_steps: walked.pointer_steps,
                 syscall: walked.syscall,
                 tls_state: walked.context.state,
                 runtime: walked.context.runtime,
@@ -172,9 +183,10 @@ fn walk_remote(
     programs: &Programs,
     process: &TracedProcess,
     memory: &mut RemoteMemory,
-) -> (Vec<Addr>, Option<Truncation>) {
+) -> (Vec<Addr>, Option<Truncation>, u32) {
     let tables = programs.tables_ref();
     let mut addresses = Vec::new();
-    let outcome = walk(regs, |pc| process.rule(&tables, pc), memory, &mut addresses);
-    (addresses, walk_outcome(outcome))
+    let rule = |pc| process.rule(&tables, pc);
+    let (outcome, pointer_steps) = walk_counted(regs, rule, memory, &mut addresses);
+    (addresses, walk_outcome(outcome), pointer_steps)
 }

@@ -40,6 +40,7 @@ pub(super) struct Counted<'a> {
     pub(super) unresolved: u64,
     /// Functions that are unwound by what their code does.
     pub(super) functions_by_code: u64,
+    pub(super) stacks_by_frame_pointers: u64,
     /// Modules whose rows found no room.
     pub(super) rows_full: u64,
     /// Modules beyond those that are read.
@@ -160,6 +161,7 @@ impl LossCounters {
             objects: of(Counter::RingFullObject) + of(Counter::ObjectUnsummed),
             walked: of(Counter::Walks) + self.at_start.len() as u64,
             functions_by_code: counted.functions_by_code,
+            stacks_by_frame_pointers: counted.stacks_by_frame_pointers,
             samples: by_cause.ring_full_samples + by_cause.samples_left_out,
             calls: by_cause.ring_full_calls
                 + by_cause.calls_left_out
@@ -199,6 +201,7 @@ mod tests {
             samples_left_out: 0,
             unresolved: 0,
             functions_by_code: 0,
+            stacks_by_frame_pointers: 0,
             rows_full: 0,
             modules_left_out: 0,
             lines_left_out: 2,

@@ -8,7 +8,8 @@
 //!   [`modules`] keeps the files behind their code and the kernel side's tables of them,
 //!   [`address_map`] says which of it is where, [`maps`] remembers what was mapped when,
 //!   [`panic_probes`] finds where panics begin.
-//! - Stacks: [`stacks`] has them from their arrival to their name. [`frames`] names addresses, [`tail_calls`] finds functions that left the stack,
+//! - Stacks: [`stacks`] has them from their arrival to their name. [`frames`] names addresses,
+//!   [`made_code`] those of code made at run time, [`tail_calls`] finds functions that left the stack,
 //!   [`stack_table`] and [`program`] keep the stacks and what they were classified to be,
 //!   [`initial_waits`] gives one to the threads that waited before we came, [`pending`] to those
 //!   that waited in code not known yet, and [`shadow`] walks some a second time.
@@ -18,7 +19,8 @@
 //!   [`wakers`], [`samples`], [`calls`]), [`ledger`] where the time of each thread went, and
 //!   [`next_interval`] what came in of the next one already. [`interval_clock`] says when it began,
 //!   [`thread_names`] has the names of its threads.
-//! - [`open_waits`] and [`futex`] say what threads wait for at the end, [`lost`] what is missing.
+//! - [`open_waits`], [`futex`] and [`path_argument`] say what threads wait for at the end, [`lost`] what
+//!   is missing.
 
 mod address_map;
 mod bounds;
@@ -31,6 +33,7 @@ mod interval_buffer;
 mod interval_clock;
 mod ledger;
 mod lost;
+mod made_code;
 mod maps;
 mod modules;
 mod next_interval;
@@ -40,6 +43,7 @@ mod object_shares;
 mod objects;
 mod open_waits;
 mod panic_probes;
+mod path_argument;
 mod pending;
 mod polls;
 mod processes;

@@ -57,6 +57,10 @@ enum FileKey {
 /// Where a process has mapped which file, by device and inode.
 type Mapped = (Pid, Addr, (u32, u32), u64);
 
+/// Stretches of code made at run time that the kernel side is told of, of one process. Such compilers
+/// reserve a few large ones.
+const MAX_FRAMED: usize = 256;
+
 /// Mappings whose stamps are remembered.
 const MAX_STAMPS: usize = 1 << 16;
 
@@ -204,7 +208,9 @@ impl Modules {
         for ((key, mapping), read) in new.into_iter().zip(read) {
             self.add(key, mapping, read, tables);
         }
-        Ok(self.view(&code))
+        let (map, mut rows) = self.view(&code);
+        add_framed(&mappings, &mut rows);
+        Ok((map, rows))
     }
 
     fn key(&mut self, target: &Target, mapping: &Mapping) -> FileKey {
@@ -395,6 +401,26 @@ impl Loaded {
     }
 }
 
+/// Code made at run time: its compilers keep frame pointers, so that debuggers and profilers find
+/// their way. Where one does not, the walk finds no chain and ends there.
+fn add_framed(mappings: &[Mapping], rows: &mut Vec<row::Mapping>) {
+    let is_made = |m: &&Mapping| m.executable && m.kind == MappingKind::Anonymous;
+    let mut framed: Vec<row::Mapping> = Vec::new();
+    for made in mappings.iter().filter(is_made) {
+        let (begin, end) = (made.range.start.0, made.range.end.0);
+        let room = framed.len() < MAX_FRAMED;
+        match framed.last_mut() {
+            Some(last) if last.end == begin => last.end = end,
+            _ if room => framed.push(row::Mapping::by_frame_pointer(begin, end)),
+            _ => {}
+        }
+    }
+    if !framed.is_empty() {
+        rows.extend(framed);
+        rows.sort_unstable_by_key(|mapping| mapping.begin);
+    }
+}
+
 fn open(target: &Target, mapping: &Mapping, all: &[Mapping]) -> io::Result<Original> {
     if mapping.kind == MappingKind::Vdso {
         let image = target.vdso_image(all)?;
@@ -435,11 +461,12 @@ fn read(mut image: Image, effort: &Effort) -> Read {
     };
     let mut functions = functions.unwrap_or_default();
     if let Some(table) = &table
-        && !table.synthesized.is_empty()
+        && !(table.synthesized.is_empty() && table.framed.is_empty())
     {
         // Symbols of hand-written code state no size: this is how far they reach.
         functions.base = table.base;
         functions.ranges.extend(&table.synthesized);
+        functions.ranges.extend(&table.framed);
         functions.ranges.sort_unstable();
     }
     Read {

@@ -5,6 +5,7 @@
 //! by the end of it was in the same wait all the while.
 
 use super::futex::{self, FutexWait};
+use super::path_argument::{self, Named};
 use crate::counted::counted;
 use crate::decode::Syscall;
 use crate::process::ends::{End, Ends};
@@ -249,7 +250,10 @@ fn wait(
             let (object, holder) = futex::judge(&wait, frames, |tid| threads.by_own_number(tid));
             Some((object, Sought::Done(Some(holder))))
         }
-        _ => None,
+        _ => match path_argument::named(target, syscall)? {
+            Named::Path(path) => Some((object(ObjectKind::Path, path), Sought::Done(None))),
+            Named::Descriptor(fd) => descriptor(target, fd, How::Either),
+        },
     }
 }
 

@@ -6,7 +6,7 @@ use super::traced_process::TracedProcess;
 use crate::bpf::Programs;
 use crate::decode::{RawPiece, StackNumber, StackSeen};
 use crate::units::{Pid, Timestamp};
-use crate::unwind::{walk, walk_outcome};
+use crate::unwind::{walk_counted, walk_outcome};
 use profiler_common::walk::Memory;
 use std::collections::{HashMap, HashSet};
 
@@ -97,7 +97,9 @@ impl Pending {
             let tables = programs.tables_ref();
             let mut frames = Vec::new();
             let rule = |pc| process.rule(&tables, pc);
-            let outcome = walk(first.regs, rule, &mut Copied(pieces), &mut frames);
+            let (outcome, pointer_steps) =
+                walk_counted(first.regs, rule, &mut Copied(pieces), &mut frames);
+            seen.pointer_steps = pointer_steps;
             seen.truncated = walk_outcome(outcome);
             seen.table_version = process.table_version;
             seen.user = frames;
@@ -195,6 +197,7 @@ mod tests {
             tls_state: TlsState::Unknown,
             runtime: None,
             raw: true,
+            pointer_steps: 0,
             user: vec![Addr(0x1000)],
             kernel: Vec::new(),
         })

@@ -18,6 +18,7 @@ fn in_poll(leaf: &str, task: &str) -> Stack {
         frames: vec![frame(leaf), frame(task), frame("tokio::poll")],
         kernel: Vec::new(),
         truncated: None,
+        pointer_steps: 0,
         syscall: None,
         args: None,
         runtime: None,

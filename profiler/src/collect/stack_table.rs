@@ -40,6 +40,8 @@ pub(super) struct NewStack<'a> {
     pub(super) kernel: &'a [Addr],
     /// Why it does not reach the thread's start, if it does not.
     pub(super) truncated: Option<Truncation>,
+    /// Frames that were passed by frame pointers alone.
+    pub(super) pointer_steps: u32,
     /// The system call the thread was in.
     pub(super) syscall: Option<Syscall>,
     /// What tokio's thread-local state said.
@@ -55,6 +57,7 @@ impl<'a> From<&'a StackSeen> for NewStack<'a> {
             user: &seen.user,
             kernel: &seen.kernel,
             truncated: seen.truncated,
+            pointer_steps: seen.pointer_steps,
             syscall: seen.syscall,
             tls_state: seen.tls_state,
             runtime: seen.runtime,
@@ -174,6 +177,8 @@ pub(super) struct StackTable {
     used: HashMap<StackKind, Used>,
     left_out: u64,
     samples_left_out: u64,
+    /// Distinct stacks with frames that were passed by frame pointers alone.
+    by_pointers: u64,
     /// Stacks whose kernel frames have no names yet.
     unnamed: Vec<StackId>,
 }
@@ -194,6 +199,7 @@ impl StackTable {
             used: HashMap::new(),
             left_out: 0,
             samples_left_out: 0,
+            by_pointers: 0,
             unnamed: Vec::new(),
         }
     }
@@ -224,6 +230,7 @@ impl StackTable {
             user: &[],
             kernel: &[],
             truncated: Some(Truncation::NoStack),
+            pointer_steps: 0,
             syscall: None,
             tls_state: TlsState::Unknown,
             runtime: None,
@@ -236,6 +243,11 @@ impl StackTable {
     /// Distinct stacks that found no room, other than of samples; their waits are of unknown state.
     pub(super) const fn left_out(&self) -> u64 {
         self.left_out
+    }
+
+    /// Distinct stacks with frames that were passed by frame pointers alone.
+    pub(super) const fn by_pointers(&self) -> u64 {
+        self.by_pointers
     }
 
     /// Samples whose stack found no room.
@@ -293,7 +305,7 @@ impl StackTable {
         code: &CodeOf<'_>,
         frames: &mut Frames,
     ) -> Option<StackId> {
-        let places = Frames::places(new.user, code.map);
+        let places = Frames::places(new.user, code);
         let mut identity = Identity {
             owner,
             kind: new.kind,
@@ -341,7 +353,7 @@ impl StackTable {
         frames: &mut Frames,
     ) -> Option<StackId> {
         let new = NewStack::from(&seen.stack);
-        let places = Frames::places(new.user, code.map);
+        let places = Frames::places(new.user, code);
         let named = frames.name_apart(&places, code);
         let identity = self.sample_identity(owner, &new, &named);
         if let Some(id) = self.samples.get(&identity) {
@@ -421,11 +433,13 @@ impl StackTable {
         if !new.kernel.is_empty() {
             self.unnamed.push(id);
         }
+        self.by_pointers += u64::from(new.pointer_steps > 0);
         self.stacks.push(Stack {
             process: owner.process,
             frames,
             kernel: Vec::new(),
             truncated: new.truncated,
+            pointer_steps: new.pointer_steps,
             syscall: new.syscall.map(|syscall| syscall.number),
             args: args.filter(|_| has_args),
             runtime: new.runtime,

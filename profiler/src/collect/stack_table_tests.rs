@@ -50,6 +50,7 @@ fn seen(number: u64, kind: StackKind, user: &[u64]) -> StackSeen {
         tls_state: TlsState::Unknown,
         runtime: None,
         raw: false,
+        pointer_steps: 0,
         user: user.iter().map(|address| Addr(*address)).collect(),
         kernel: Vec::new(),
     }
@@ -79,6 +80,8 @@ impl Test {
         let code = CodeOf {
             map,
             modules: &self.modules,
+            process: OWNER.process,
+            made: None,
             memory: None,
         };
         self.table.add(seen, owner, &code, &mut self.frames)
@@ -93,6 +96,8 @@ impl Test {
         let code = CodeOf {
             map: &map,
             modules: &self.modules,
+            process: OWNER.process,
+            made: None,
             memory: None,
         };
         let seen = SampleSeen {

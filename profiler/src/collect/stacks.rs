@@ -9,6 +9,7 @@ use super::processes::ProcessList;
 use super::shadow::Shadow;
 use super::stack_table::{Owner, StackBounds, StackTable};
 use super::targets::Targets;
+use super::traced_process::TracedProcess;
 use crate::bpf::Programs;
 use crate::decode::{
     RawPiece, SampleSeen, Snapshot, StackNumber, StackPolicy, StackSeen, WaitStack,
@@ -178,6 +179,9 @@ impl StackCollector {
     ) -> Result<()> {
         let loading = targets.any_loading();
         let began = Instant::now();
+        for (process, addresses) in self.initial.by_pointers() {
+            targets.name_made_code(process, addresses);
+        }
         let (processes, maps, modules) = (targets.processes(), targets.maps(), targets.modules());
         let (table, frames) = (&mut self.table, &mut self.frames);
         self.initial.name(table, frames, processes, maps, modules);
@@ -225,6 +229,10 @@ impl StackCollector {
                 self.truncated += 1;
             }
             stack.truncated = Some(Truncation::Unmapped);
+        }
+        if stack.pointer_steps > 0 {
+            let name = |process: &mut TracedProcess| process.name_made_code(&stack.user);
+            targets.with_process(stack.thread.pid, name);
         }
         let Some((code, owner)) = targets.code_of(stack) else {
             return Ok(());

@@ -14,9 +14,9 @@ use super::traced_process::{Program, TracedProcess};
 use crate::bpf::{MappingEvents, Programs};
 use crate::decode::{StackSeen, ThreadKey};
 use crate::process::Target;
-use crate::recording::ThreadId;
+use crate::recording::{ProcessId, ThreadId};
 use crate::symbolize::Symbolizer;
-use crate::units::{Pid, Svma, Timestamp};
+use crate::units::{Addr, Pid, Svma, Timestamp};
 use anyhow::{Context, Result};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -196,6 +196,14 @@ impl Targets {
         }
     }
 
+    /// Reads what a process calls the code that it made at run time, where some of these addresses are
+    /// in such code and have no name.
+    pub(super) fn name_made_code(&mut self, process: ProcessId, addresses: &[Addr]) {
+        if let Some(process) = self.processes.get_mut(process) {
+            process.name_made_code(addresses);
+        }
+    }
+
     /// What the addresses of a stack mean, and whose it is: of the last process of this id, as far
     /// as its memory is the one that was walked.
     pub(super) fn code_of(&self, stack: &StackSeen) -> Option<(CodeOf<'_>, Owner)> {
@@ -204,6 +212,8 @@ impl Targets {
         let code = CodeOf {
             map: self.maps.get(stack.table_version),
             modules: &self.modules,
+            process: process.id,
+            made: Some(&process.made),
             memory: Some(&process.code),
         };
         Some((code, process.owner()))

@@ -1,6 +1,7 @@
 //! The processes of a recording: what each executes, where its code is mapped, whether it lives.
 
 use super::address_map::AddressMap;
+use super::made_code::MadeCode;
 use super::maps::Meanings;
 use super::modules::Modules;
 use super::stack_table::Owner;
@@ -25,6 +26,9 @@ const UNKNOWN_CODE: (Duration, Duration) = (Duration::from_millis(2), Duration::
 /// Between two looks because of code that the kernel reported to us: the loader maps one library
 /// after the other.
 const NEW_CODE: Duration = Duration::from_millis(1);
+
+/// Between two mapping tables that differ in code made at run time alone.
+const FRAMED: Duration = Duration::from_millis(100);
 
 /// Between two questions to the loader where it has put a library's thread-local memory: at first,
 /// and then twice as long each time, so many times.
@@ -77,6 +81,8 @@ pub(super) struct TracedProcess {
     early: (Instant, u32),
     /// Its code, as it is in its memory.
     pub(super) code: Code,
+    /// The names of code that it made at run time.
+    pub(super) made: MadeCode,
     /// What the CPU quota had done when the process was found.
     quota: Option<CpuQuota>,
     /// What it did until the process ended.
@@ -90,6 +96,8 @@ pub(super) struct TracedProcess {
     pub(super) read_at: Timestamp,
     last_look: Instant,
     next_look: Duration,
+    /// When the kernel side was told last that code had been made at run time, and no more.
+    framed: Instant,
     /// The last look could not be taken: it had ended.
     pub(super) unreadable: bool,
     /// When its code began to change, and when it last did.
@@ -115,6 +123,7 @@ impl TracedProcess {
             pid: target.pid(),
             facts: facts(&target),
             code: Code::open(&target),
+            made: MadeCode::default(),
             quota: CpuQuota::read(&target),
             quota_used: None,
             quota_told: no_throttling(),
@@ -131,6 +140,7 @@ impl TracedProcess {
             start: Timestamp(0),
             read_at: Timestamp(0),
             last_look: Instant::now(),
+            framed: Instant::now(),
             next_look: UNKNOWN_CODE.0,
             unreadable: false,
             changed: (Instant::now(), Instant::now()),
@@ -170,12 +180,14 @@ impl TracedProcess {
             contexts: self.contexts.clone(),
             facts,
             code: Code::default(),
+            made: MadeCode::default(),
             meanings: self.meanings.clone(),
             quota: None,
             quota_used: None,
             quota_told: no_throttling(),
             start,
             last_look: Instant::now(),
+            framed: Instant::now(),
             next_look: UNKNOWN_CODE.0,
             unreadable: false,
             changed: (Instant::now(), Instant::now()),
@@ -231,6 +243,22 @@ impl TracedProcess {
         (pc.0 < mapping.end).then(|| row::find(tables, mapping, pc.0))
     }
 
+    /// Reads the names of code that it made at run time, where some of these addresses are in such code
+    /// and have no name.
+    pub(super) fn name_made_code(&mut self, addresses: &[Addr]) {
+        let Some(target) = self.target.as_ref().filter(|_| self.ended.is_none()) else {
+            return;
+        };
+        let mappings = &self.mappings;
+        let is_made = |at: &Addr| {
+            let after = mappings.partition_point(|mapping| mapping.begin <= at.0);
+            let mapping = after.checked_sub(1).and_then(|at| mappings.get(at));
+            mapping.is_some_and(|mapping| at.0 < mapping.end && mapping.has_no_table())
+        };
+        let made = addresses.iter().copied().filter(is_made);
+        self.made.look(target, made);
+    }
+
     /// Whether its mappings are to be read again.
     pub(super) fn wants_look(&self) -> bool {
         let since = self.last_look.elapsed();
@@ -279,6 +307,16 @@ impl TracedProcess {
                 None
             }
         }
+    }
+
+    /// Whether the kernel side is to be told of code that was made at run time, by a look that found
+    /// nothing else new. Not too often: such code may come and go all the time.
+    pub(super) fn made_code(&mut self, mappings: &[Mapping]) -> bool {
+        let due = self.mappings != mappings && self.framed.elapsed() >= FRAMED;
+        if due {
+            self.framed = Instant::now();
+        }
+        due
     }
 
     /// A look found what was known: what is not mapped by a file never will be.
@@ -404,6 +442,7 @@ impl TracedProcess {
                 };
                 self.facts.earlier.push(before.exe);
                 self.code = Code::open(&target);
+                self.made = MadeCode::default();
                 self.target = Some(Arc::new(target));
             }
             Err(error) => tracing::debug!("process {} after its exec: {error}", self.pid),

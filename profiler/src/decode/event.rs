@@ -91,6 +91,8 @@ pub struct StackSeen {
     /// Whether a raw copy of it went before, see [`Event::UnmappedStack`]. It is of this wait
     /// alone then.
     pub raw: bool,
+    /// Frames that were passed by frame pointers alone: they are as good as the code that set them.
+    pub pointer_steps: u32,
     /// User addresses, leaf first.
     pub user: Vec<Addr>,
     /// Kernel addresses, leaf first.

@@ -344,7 +344,7 @@ fn stack(bytes: &[u8]) -> Result<StackSeen, DecodeError> {
         Ok(words.map(|word| Addr(u64::from_le_bytes(*word))).collect())
     };
     let mut user_addresses = frames(begin, user)?;
-    unroll(&mut user_addresses, record.left_out);
+    unroll(&mut user_addresses, record.left_out.into());
     Ok(StackSeen {
         thread: ThreadKey::of(&record.header),
         name: ThreadName::new(record.comm),
@@ -357,6 +357,7 @@ fn stack(bytes: &[u8]) -> Result<StackSeen, DecodeError> {
         tls_state: TlsState::from(record.tls_state),
         runtime: runtime_handle(record.runtime),
         raw: record.raw != 0,
+        pointer_steps: record.pointer_steps.into(),
         user: user_addresses,
         kernel: frames(begin + user * 8, kernel)?,
     })

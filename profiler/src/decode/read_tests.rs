@@ -36,6 +36,7 @@ fn record(user_frames: u32, kernel_frames: u32) -> StackRecord {
         stack_kind: 0,
         raw: 0,
         left_out: 0,
+        pointer_steps: 3,
         user_frames,
         kernel_frames,
         comm: comm(),
@@ -77,6 +78,7 @@ fn a_stack_is_split_into_user_and_kernel_frames() {
         (THREAD, Timestamp(1), StackKind::OffCpu)
     );
     assert_eq!(seen.number, StackNumber::new(2));
+    assert_eq!(seen.pointer_steps, 3);
     assert_eq!(seen.table_version, TableVersion(3));
     assert_eq!((seen.syscall, seen.truncated), (None, None));
     assert_eq!(seen.name.to_string(), "worker");

@@ -68,6 +68,7 @@ impl From<u32> for TlsState {
             tls_state::FOREIGN => TlsState::Foreign,
             tls_state::POOL_JOB => TlsState::PoolJob,
             tls_state::ENTERED => TlsState::Entered,
+            tls_state::INCONSISTENT => TlsState::Inconsistent,
             tls_state::WORKER_POLL => TlsState::WorkerPoll,
             tls_state::WORKER_PARKED => TlsState::WorkerParked,
             tls_state::CORELESS_POLL => TlsState::CorelessPoll,
@@ -93,7 +94,9 @@ mod tests {
             TlsState::CurrentThreadParked
         );
         assert_eq!(TlsState::from(tls_state::ENTERED), TlsState::Entered);
-        assert_eq!(TlsState::from(tls_state::ENTERED + 1), TlsState::Unknown);
+        let last = tls_state::INCONSISTENT;
+        assert_eq!(TlsState::from(last), TlsState::Inconsistent);
+        assert_eq!(TlsState::from(last + 1), TlsState::Unknown);
     }
 
     #[test]

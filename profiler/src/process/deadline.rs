@@ -52,6 +52,8 @@ pub enum Server {
     Files(Device),
     /// Whoever serves a process's memory, or holds the lock of its mappings.
     Memory(Pid),
+    /// Whoever serves the names of files as a process sees them.
+    Names(Pid),
 }
 
 #[derive(Debug)]
@@ -86,7 +88,7 @@ fn state() -> MutexGuard<'static, State> {
 impl State {
     fn accounts(&mut self, server: Server) -> &mut Accounts {
         match server {
-            Server::Files(_) => &mut self.files,
+            Server::Files(_) | Server::Names(_) => &mut self.files,
             Server::Memory(_) => &mut self.memory,
         }
     }

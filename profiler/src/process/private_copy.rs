@@ -426,7 +426,9 @@ fn part(section: &SectionHeader64<LE>, name: &[u8]) -> Part {
     }
     let relocations = [elf::SHT_RELA, elf::SHT_REL, elf::SHT_RELR].contains(&kind);
     let code = flags.contains(elf::SHF_EXECINSTR);
-    let data = flags.contains(elf::SHF_ALLOC) && flags.contains(elf::SHF_WRITE);
+    // Where the linker is to move the addresses in it, unwinding information is data to write to.
+    let unwinding = name == b".eh_frame";
+    let data = flags.contains(elf::SHF_ALLOC) && flags.contains(elf::SHF_WRITE) && !unwinding;
     if kind == elf::SHT_NOBITS || relocations || code || data {
         Part::Unread
     } else {

@@ -74,6 +74,34 @@ fn readers_see_no_difference() {
     }
 }
 
+/// In a position-independent program by an older linker the section is to be written to.
+#[test]
+fn unwinding_information_is_read_wherever_it_is() {
+    let mut bytes = whole(&File::open("/proc/self/exe").unwrap());
+    let wanted = UnwindTable::from_elf(&bytes).unwrap();
+    let word = |bytes: &[u8], at: usize| {
+        usize::try_from(u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())).unwrap()
+    };
+    let svma = Elf::parse(&bytes)
+        .unwrap()
+        .section(".eh_frame")
+        .unwrap()
+        .svma;
+    let headers = word(&bytes, 40);
+    let header = (0..)
+        .map(|n| headers + n * 64)
+        .find(|at| word(&bytes, at + 16) as u64 == svma.0)
+        .unwrap();
+    bytes[header + 8] |= 1; // SHF_WRITE
+    let mut file = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut file, &bytes).unwrap();
+    let copy = PrivateCopy::of(&file, &plenty()).unwrap();
+    let from_file = |into: &mut [u8], at| file.read_exact_at(into, at).is_ok();
+    let found = UnwindTable::from_elf_and_file(copy.bytes(), &from_file).unwrap();
+    assert!(found.entries > 0);
+    assert_eq!(found, wanted);
+}
+
 #[test]
 fn code_and_relocations_take_no_memory() {
     for original in originals() {

@@ -187,6 +187,17 @@ pub(crate) fn parse_stat(content: &[u8]) -> Option<Stat> {
     })
 }
 
+/// The id of a process in its own pid namespace, from its `status` (proc_pid_status(5), `NSpid`).
+pub(crate) fn own_pid(status: &[u8]) -> Option<u32> {
+    let line = status
+        .split(|byte| *byte == b'\n')
+        .find_map(|line| line.strip_prefix(b"NSpid:"))?;
+    let last = line
+        .split(u8::is_ascii_whitespace)
+        .rfind(|id| !id.is_empty());
+    std::str::from_utf8(last?).ok()?.parse().ok()
+}
+
 /// A number out of `/proc/PID/status`, such as `Tgid` or the real `Uid`.
 pub(crate) fn status_number(status: &[u8], key: &str) -> Option<u32> {
     status.split(|&byte| byte == b'\n').find_map(|line| {

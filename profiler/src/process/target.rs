@@ -7,6 +7,7 @@ use super::exit;
 use super::proc_dir::{self, PF_KTHREAD, ProcDir, is_denied, is_gone};
 use crate::units::{Addr, Pid};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, pidfd_open};
 use rustix::thread::CapabilitySet;
@@ -169,6 +170,36 @@ impl Target {
     /// Those of the system; `TimedOut` where whoever serves it does not answer.
     pub fn open_exe(&self) -> io::Result<File> {
         self.dir.open_exe()
+    }
+
+    /// Opens `/tmp/perf-PID.map`, in which the process's compilers name the code that they make at run
+    /// time: as the process sees its files, and by the id by which it knows itself.
+    ///
+    /// # Errors
+    /// Those of opening; `InvalidData` where it is no plain file, or another user's.
+    pub fn open_perf_map(&self) -> io::Result<File> {
+        let status = self.dir.read("status")?;
+        let own = proc_dir::own_pid(&status).unwrap_or(self.pid().0);
+        let root = self.dir.try_clone()?;
+        let open = move || -> io::Result<File> {
+            let root = root.open_with("root", OFlags::PATH | OFlags::DIRECTORY)?;
+            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+            let path = format!("tmp/perf-{own}.map");
+            Ok(openat2(&root, path, flags, Mode::empty(), within)?.into())
+        };
+        let uid = self.uid;
+        let checked = move || {
+            let file = open()?;
+            let stat = rustix::fs::fstat(&file)?;
+            let plain = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file();
+            if plain && (stat.st_uid == uid || stat.st_uid == 0) {
+                Ok(file)
+            } else {
+                Err(io::Error::from(io::ErrorKind::InvalidData))
+            }
+        };
+        deadline::within(Server::Names(self.pid()), checked)?
     }
 
     /// Start of the process in clock ticks since boot.

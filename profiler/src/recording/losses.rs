@@ -29,6 +29,10 @@ pub struct Losses {
     /// in all modules of the targets.
     #[serde(default)]
     pub functions_by_code: u64,
+    /// Distinct stacks in which frames were passed by frame pointers alone, as in code made at run time:
+    /// those are as good as the code that set the pointers.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub stacks_by_frame_pointers: u64,
     /// Samples of threads on a CPU that were lost, and long polls beyond those that are kept.
     #[serde(default)]
     pub samples: u64,
@@ -54,6 +58,11 @@ pub struct Losses {
     pub shadow: Option<ShadowCheck>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 impl Losses {
     /// What was lost since these counts were `earlier`.
     #[must_use]
@@ -69,6 +78,7 @@ impl Losses {
             objects: less(|losses| losses.objects),
             walked: less(|losses| losses.walked),
             functions_by_code: less(|losses| losses.functions_by_code),
+            stacks_by_frame_pointers: less(|losses| losses.stacks_by_frame_pointers),
             samples: less(|losses| losses.samples),
             calls: less(|losses| losses.calls),
             mistaken_parks: less(|losses| losses.mistaken_parks),
@@ -93,6 +103,7 @@ impl Losses {
             objects,
             walked,
             functions_by_code,
+            stacks_by_frame_pointers,
             samples,
             calls,
             mistaken_parks,
@@ -111,6 +122,7 @@ impl Losses {
             (&mut self.objects, objects),
             (&mut self.walked, walked),
             (&mut self.functions_by_code, functions_by_code),
+            (&mut self.stacks_by_frame_pointers, stacks_by_frame_pointers),
             (&mut self.samples, samples),
             (&mut self.calls, calls),
             (&mut self.mistaken_parks, mistaken_parks),

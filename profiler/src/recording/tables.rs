@@ -137,6 +137,10 @@ pub struct Stack {
     pub kernel: Vec<FrameRef>,
     /// Why the unwind ended early, if it did.
     pub truncated: Option<Truncation>,
+    /// Frames that were passed by frame pointers alone: code made at run time, and programs without
+    /// unwinding information that keep frame pointers.
+    #[serde(default)]
+    pub pointer_steps: u32,
     /// Number of the system call the thread was in; none outside any (a page fault).
     pub syscall: Option<u32>,
     /// The system call's arguments at the first wait with this stack; none outside any.

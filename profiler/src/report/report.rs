@@ -11,6 +11,11 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 /// Nanoseconds by state. States without time are left out.
 pub type StateTimes = BTreeMap<State, Nanos>;
 
@@ -349,6 +354,9 @@ pub struct Site {
     pub stack: Vec<FrameRef>,
     /// Why `stack` ends early, if it does.
     pub truncated: Option<Truncation>,
+    /// How many of `stack`'s frames were passed by frame pointers alone.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub pointer_steps: u32,
 }
 
 /// Entries of [`Site::task_ids`] at most: a server may start a task for each request.

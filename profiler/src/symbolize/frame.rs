@@ -25,6 +25,8 @@ pub enum Naming {
     FunctionStart,
     /// Module and offset: not even the function's bounds are known.
     Offset,
+    /// Code made at run time, by the name that its compiler wrote down: the target's owner's word.
+    PerfMap,
     /// The address lies in no known mapping.
     Unmapped,
 }
@@ -80,6 +82,17 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// Code made at run time, at an address of the process: by the name that its compiler wrote down.
+    #[must_use]
+    pub fn made(name: &Arc<str>, at: Addr) -> Frame {
+        Frame {
+            naming: Naming::PerfMap,
+            function: Arc::clone(name),
+            address: at,
+            ..Frame::named("", Origin::Application)
+        }
+    }
+
     /// A physical frame of a user function of which nothing but its name and `origin` is known.
     #[must_use]
     pub fn named(function: &str, origin: Origin) -> Frame {

@@ -1,6 +1,8 @@
 //! Unwinding without frame pointers: `.eh_frame` to rows, rows to the kernel's tables.
 
+mod called;
 mod effort;
+mod prologues;
 mod reference;
 mod remote;
 mod rule;
@@ -16,4 +18,4 @@ pub use remote::RemoteMemory;
 pub use table::{Image, UnwindTable, build_all};
 pub use truncation::Truncation;
 pub use uncovered::ReadAt;
-pub use walker::{LEFT_OUT, Mapped, Regs, Tables, unroll, walk, walk_outcome};
+pub use walker::{LEFT_OUT, Mapped, Regs, Tables, unroll, walk, walk_counted, walk_outcome};

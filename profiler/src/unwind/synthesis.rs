@@ -16,6 +16,7 @@ use iced_x86::{
     OpAccess, OpKind, Register,
 };
 use profiler_common::row::{Rule, kind};
+use std::ops::Range;
 
 /// Longest function looked at, in bytes.
 pub(super) const MAX_FUNCTION: usize = 64 << 10;
@@ -38,6 +39,10 @@ pub struct State {
     rbp_saved: Option<i64>,
     /// Whether this is the outermost frame.
     outermost: bool,
+    /// CFA − `r11`, where that says how far down the stack is to be probed.
+    probe: Option<i64>,
+    /// Whether `rsp` was compared with that by the instruction before.
+    probed: bool,
 }
 
 const ENTRY: State = State {
@@ -46,6 +51,8 @@ const ENTRY: State = State {
     rbp_kept: true,
     rbp_saved: None,
     outermost: false,
+    probe: None,
+    probed: false,
 };
 
 impl State {
@@ -107,6 +114,8 @@ impl State {
             rbp_kept: self.rbp_kept && other.rbp_kept,
             rbp_saved: same(self.rbp_saved, other.rbp_saved),
             outermost: self.outermost,
+            probe: same(self.probe, other.probe),
+            probed: self.probed && other.probed,
         })
     }
 
@@ -147,6 +156,15 @@ impl State {
 /// proven.
 #[must_use]
 pub fn states(code: &[u8], entries: &[usize]) -> Option<Vec<(u32, State)>> {
+    states_within(code, entries, Bounds::Known, &mut Exits::default())
+}
+
+fn states_within(
+    code: &[u8],
+    entries: &[usize],
+    bounds: Bounds,
+    exits: &mut Exits,
+) -> Option<Vec<(u32, State)>> {
     if code.len() > MAX_FUNCTION {
         return None;
     }
@@ -156,13 +174,26 @@ pub fn states(code: &[u8], entries: &[usize]) -> Option<Vec<(u32, State)>> {
         before: vec![None; code.len()],
         todo: Vec::new(),
         jumps: None,
+        bounds,
+        exits,
+        probes: Vec::new(),
     };
     follow.reach(0, ENTRY)?;
     for entry in entries {
         follow.reach(*entry, ENTRY)?;
     }
     follow.run()?;
+    // Where a table leads is not to be told from what other functions begin there.
+    if bounds == Bounds::Guessed && follow.jumps.is_some() {
+        return None;
+    }
     follow.tables()?;
+    // A loop that goes down the stack page by page: no one depth holds in it.
+    for probe in &follow.probes {
+        for state in follow.before.get_mut(probe.clone())?.iter_mut().flatten() {
+            state.depth = None;
+        }
+    }
     let states = (0u32..).zip(follow.before);
     Some(
         states
@@ -171,15 +202,70 @@ pub fn states(code: &[u8], entries: &[usize]) -> Option<Vec<(u32, State)>> {
     )
 }
 
+/// Whether it is known how far a function reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bounds {
+    /// Its symbol says so, or that of the next one.
+    Known,
+    /// It reaches up to the next one that is known, at most.
+    Guessed,
+}
+
+/// What can be proven of a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// Rules by offset from its start, of which the first is at 0; each holds up to the next. Code that
+    /// is never reached (constants, padding) has [`Rule::GAP`].
+    Rules(Vec<(u32, Rule)>),
+    /// It is left, in the middle of its frame, for what was taken for other functions: for what begins
+    /// at these offsets from its start, which wrap around.
+    NoStarts(Vec<u32>),
+    /// Nothing.
+    None,
+}
+
+/// Where a function is left by jumps, as offsets from its start, which wrap around.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Exits {
+    /// In the middle of its frame: no function begins there.
+    no_starts: Vec<u32>,
+    /// With nothing of its own on the stack: another function begins there.
+    starts: Vec<u32>,
+}
+
+/// What can be proven of a function; `entries` are offsets at which it is called as well. Adds to
+/// `starts` where others begin, as offsets from its start, if its own bounds are guesses.
+pub(super) fn rules(
+    code: &[u8],
+    entries: &[usize],
+    bounds: Bounds,
+    starts: &mut Vec<u32>,
+) -> Proof {
+    let mut exits = Exits::default();
+    match proven(code, entries, bounds, &mut exits) {
+        _ if !exits.no_starts.is_empty() => Proof::NoStarts(exits.no_starts),
+        Some(rules) => {
+            starts.append(&mut exits.starts);
+            Proof::Rules(rules)
+        }
+        None => Proof::None,
+    }
+}
+
 /// Rules by offset from the function's start, of which the first is at 0; each holds up to the
 /// next. Code that is never reached (constants, padding) has [`Rule::GAP`]. None where nothing
 /// can be proven.
-pub(super) fn rules(code: &[u8], entries: &[usize]) -> Option<Vec<(u32, Rule)>> {
+fn proven(
+    code: &[u8],
+    entries: &[usize],
+    bounds: Bounds,
+    exits: &mut Exits,
+) -> Option<Vec<(u32, Rule)>> {
     if code.starts_with(&SIGNAL_TRAMPOLINE) {
         let end = SIGNAL_TRAMPOLINE.len() as u32;
         return Some(vec![(0, Rule::SIG), (end, Rule::GAP)]);
     }
-    let states = states(code, entries)?;
+    let states = states_within(code, entries, bounds, exits)?;
     let mut rules: Vec<(u32, Rule)> = Vec::new();
     let mut end = 0;
     let mut push = |at: u32, rule: Rule| {
@@ -237,6 +323,10 @@ struct Follow<'code> {
     todo: Vec<usize>,
     /// What is known at all jumps through a register or memory that are no tail calls.
     jumps: Option<State>,
+    bounds: Bounds,
+    exits: &'code mut Exits,
+    /// Loops that probe the stack.
+    probes: Vec<Range<usize>>,
 }
 
 impl Follow<'_> {
@@ -308,6 +398,18 @@ impl Follow<'_> {
         let after = self.after(&instruction, before)?;
         match instruction.flow_control() {
             FlowControl::Next => self.reach(next, after),
+            // `cmp %r11, %rsp; jne`: how compilers touch each page of a large frame.
+            FlowControl::ConditionalBranch
+                if before.probed && instruction.mnemonic() == Mnemonic::Jne =>
+            {
+                let head = self.target(&instruction).filter(|head| *head < at)?;
+                self.probes.push(head..next);
+                let whole = State {
+                    depth: before.probe,
+                    ..after
+                };
+                self.reach(next, whole.lower(0)?)
+            }
             FlowControl::Call | FlowControl::IndirectCall => {
                 // What is called is another function, not a way to read `rip`.
                 let is_call = instruction.mnemonic() == Mnemonic::Syscall
@@ -316,8 +418,9 @@ impl Follow<'_> {
                 if !is_call {
                     return None;
                 }
-                // The end of the code behind a call: one that does not return.
-                if self.is_last(next) {
+                // The end of the code behind a call: one that does not return. Without bounds, padding
+                // tells it.
+                if self.is_last(next) || self.bounds == Bounds::Guessed && self.is_padding(next) {
                     return Some(());
                 }
                 self.reach(next, after)
@@ -347,6 +450,11 @@ impl Follow<'_> {
         }
     }
 
+    fn is_padding(&self, at: usize) -> bool {
+        let next = decode(self.code, at);
+        next.is_some_and(|next| matches!(next.mnemonic(), Mnemonic::Nop | Mnemonic::Int3))
+    }
+
     /// Whether nothing but padding follows: then an indirect jump leaves the function.
     fn is_last(&self, next: usize) -> bool {
         self.code.get(next..).is_some_and(|rest| {
@@ -367,10 +475,19 @@ impl Follow<'_> {
     /// Out of the function a jump is a tail call, or goes to a part of it that lies elsewhere and
     /// is none of ours.
     fn jump(&mut self, instruction: &Instruction, state: State) -> Option<()> {
-        match self.target(instruction) {
-            Some(target) => self.reach(target, state),
-            None => Some(()),
+        if let Some(target) = self.target(instruction) {
+            return self.reach(target, state);
         }
+        let leaves = state.depth == Some(8) && state.rbp_kept || state.outermost;
+        if self.bounds == Bounds::Guessed {
+            let exits = if leaves {
+                &mut self.exits.starts
+            } else {
+                &mut self.exits.no_starts
+            };
+            exits.push(instruction.near_branch_target() as u32);
+        }
+        Some(())
     }
 
     /// What is known after an instruction, where that can be told.
@@ -378,6 +495,48 @@ impl Follow<'_> {
         if before.outermost {
             return Some(before);
         }
+        let register = |n: u32| {
+            (instruction.op_kind(n) == OpKind::Register).then(|| instruction.op_register(n))
+        };
+        let operands = match instruction.op_count() {
+            2 => (register(0), register(1)),
+            _ => (None, None),
+        };
+        let mut after = self.after_but_probes(instruction, before)?;
+        after.probed = before.probe.is_some()
+            && instruction.mnemonic() == Mnemonic::Cmp
+            && matches!(
+                operands,
+                (Some(Register::RSP), Some(Register::R11))
+                    | (Some(Register::R11), Some(Register::RSP))
+            );
+        let plain = instruction.memory_index() == Register::None
+            && instruction.segment_prefix() == Register::None;
+        if instruction.mnemonic() == Mnemonic::Lea && operands.0 == Some(Register::R11) && plain {
+            let displacement = instruction.memory_displacement64().cast_signed();
+            after.probe = before.below_cfa(instruction.memory_base(), displacement);
+        } else if before.probe.is_some() && self.writes(instruction, Register::R11) {
+            after.probe = None;
+        }
+        Some(after)
+    }
+
+    /// Whether an instruction may change a register. Whatever is called may.
+    fn writes(&mut self, instruction: &Instruction, register: Register) -> bool {
+        if instruction.flow_control() != FlowControl::Next {
+            return !matches!(
+                instruction.flow_control(),
+                FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch
+            );
+        }
+        let used = self.info.info(instruction).used_registers();
+        used.iter().any(|used| {
+            used.register().full_register() == register
+                && !matches!(used.access(), OpAccess::Read | OpAccess::CondRead)
+        })
+    }
+
+    fn after_but_probes(&mut self, instruction: &Instruction, before: State) -> Option<State> {
         let register = |n: u32| match instruction.op_kind(n) {
             OpKind::Register => instruction.op_register(n),
             _ => Register::None,

@@ -1,6 +1,7 @@
 //! The rows of one module, and the index over them.
 
 use super::effort::{Effort, Share};
+use super::prologues::framed;
 use super::rule::rule_of;
 use super::uncovered::{ReadAt, synthesize};
 use crate::process::module::{Bytes, Elf, FdeVisitor, ModuleError, for_each_fde, text_range};
@@ -38,6 +39,9 @@ pub struct UnwindTable {
     /// Functions without such an entry whose rows were read off their code: starts, relative to
     /// the base, and lengths in bytes, sorted.
     pub synthesized: Vec<(u32, u32)>,
+    /// Functions of code that has neither and keeps frame pointers ([`Rule::FRAME_POINTER`]): likewise,
+    /// each up to the next.
+    pub framed: Vec<(u32, u32)>,
     /// Entries that could not be parsed, in whole or in part; what they cover is
     /// [`Rule::GAP`] or [`Rule::UNSUPPORTED`].
     pub skipped: u32,
@@ -102,11 +106,13 @@ impl UnwindTable {
             context: UnwindContext::new_in(),
             rows: Vec::new(),
             spans: Vec::new(),
+            framed: Vec::new(),
             skipped: 0,
             share,
         };
         for_each_fde(&elf, &mut builder);
-        let synthesized = builder.synthesize(&elf, file);
+        let framed = builder.find_framed(&elf, file, span as u32);
+        let synthesized = builder.synthesize(&elf, file, span as u32);
         let entries = u32::try_from(builder.spans.len() - synthesized.len())
             .map_err(|_| ModuleError::Malformed("too many unwinding entries"))?;
         let skipped = builder.skipped;
@@ -118,6 +124,7 @@ impl UnwindTable {
             base,
             entries,
             synthesized,
+            framed,
             skipped,
             left_out,
         })
@@ -219,6 +226,8 @@ struct Builder<'a> {
     context: UnwindContext<usize, Storage>,
     rows: Vec<u64>,
     spans: Vec<(u32, u32)>,
+    /// Stretches of code that keep frame pointers, sorted.
+    framed: Vec<Range<u32>>,
     skipped: u32,
     share: Share<'a>,
 }
@@ -271,10 +280,38 @@ impl<'data> FdeVisitor<'data> for Builder<'_> {
 }
 
 impl Builder<'_> {
-    /// Adds rows for functions that no entry covers; returns their starts and lengths.
-    fn synthesize(&mut self, elf: &Elf<'_>, file: &ReadAt<'_>) -> Vec<(u32, u32)> {
+    /// Finds the code that keeps frame pointers; returns the starts and lengths of its functions.
+    fn find_framed(&mut self, elf: &Elf<'_>, file: &ReadAt<'_>, end: u32) -> Vec<(u32, u32)> {
         self.spans.sort_unstable();
-        let made = synthesize(elf, file, self.base, &self.executable, &self.spans);
+        let gaps: Vec<Range<u32>> = gaps(&self.spans, end).collect();
+        let mut functions = Vec::new();
+        for framed in framed(elf, file, self.base, &gaps) {
+            let ends = framed.starts.iter().skip(1).copied();
+            let ends = ends.chain([framed.range.end]);
+            let each = framed.starts.iter().zip(ends);
+            functions.extend(each.map(|(start, end)| (*start, end - start)));
+            self.framed.push(framed.range);
+        }
+        functions
+    }
+
+    /// The rule where nothing covers the code.
+    fn rule_of_gap(&self, gap: u32) -> Rule {
+        let after = self.framed.partition_point(|range| range.start <= gap);
+        let before = after.checked_sub(1).and_then(|at| self.framed.get(at));
+        if before.is_some_and(|range| range.contains(&gap)) {
+            Rule::FRAME_POINTER
+        } else {
+            Rule::GAP
+        }
+    }
+
+    /// Adds rows for functions that no entry covers; returns their starts and lengths.
+    fn synthesize(&mut self, elf: &Elf<'_>, file: &ReadAt<'_>, end: u32) -> Vec<(u32, u32)> {
+        let gaps: Vec<Range<u32>> = gaps(&self.spans, end)
+            .filter(|gap| self.rule_of_gap(gap.start) == Rule::GAP)
+            .collect();
+        let made = synthesize(elf, file, self.base, &self.executable, &self.spans, &gaps);
         self.rows.extend(&made.rows);
         self.spans.extend(&made.spans);
         let spans = made.spans.into_iter();
@@ -290,7 +327,11 @@ impl Builder<'_> {
         if self.rows.is_empty() || !self.rows.is_sorted() {
             self.rows.sort_unstable();
         }
-        let mut gaps = gaps(&self.spans).peekable();
+        let gaps: Vec<u32> = gaps(&self.spans, u32::MAX).map(|gap| gap.start).collect();
+        let mut gaps = gaps
+            .into_iter()
+            .map(|gap| row::row(gap, self.rule_of_gap(gap)))
+            .peekable();
         let mut merged = Vec::with_capacity(self.rows.len() + 1);
         let mut push = |row: u64| match merged.last_mut() {
             // Entries overlap: one row an address is what bounds the search in a block.
@@ -298,13 +339,13 @@ impl Builder<'_> {
             Some(last) if row::rule(*last) == row::rule(row) => {}
             _ => merged.push(row),
         };
-        for row in self.rows {
-            while let Some(gap) = gaps.next_if(|gap| *gap <= row::pc_rel(row)) {
-                push(row::row(gap, Rule::GAP));
+        for row in &self.rows {
+            while let Some(gap) = gaps.next_if(|gap| row::pc_rel(*gap) <= row::pc_rel(*row)) {
+                push(gap);
             }
-            push(row);
+            push(*row);
         }
-        gaps.for_each(|gap| push(row::row(gap, Rule::GAP)));
+        gaps.for_each(push);
         merged.shrink_to_fit();
         let left_out = self.share.keep(merged.len());
         (merged, left_out)
@@ -314,20 +355,20 @@ impl Builder<'_> {
 /// Where no entry covers the code: before the first, after the last, and between two that are
 /// further apart than padding. Padding is never executed, so that it may pass for the end of
 /// the function before it, which saves a row for nearly every function.
-fn gaps(spans: &[(u32, u32)]) -> impl Iterator<Item = u32> {
+fn gaps(spans: &[(u32, u32)], end: u32) -> impl Iterator<Item = Range<u32>> {
     let first = match spans.first() {
         Some((0, _)) => None,
-        _ => Some(0),
+        first => Some(0..first.map_or(end, |(start, _)| *start)),
     };
     let mut covered = 0;
     let rest = spans.iter().enumerate().filter_map(move |(i, span)| {
         covered = covered.max(span.1);
         let Some(next) = spans.get(i + 1) else {
-            return Some(covered);
+            return Some(covered..end.max(covered));
         };
         let padding = next.0.saturating_sub(covered) < FUNCTION_ALIGN
             && next.0.is_multiple_of(FUNCTION_ALIGN);
-        (next.0 > covered && !padding).then_some(covered)
+        (next.0 > covered && !padding).then_some(covered..next.0)
     });
     first.into_iter().chain(rest)
 }

@@ -1,15 +1,20 @@
 //! The functions of an image that no frame description entry covers, and rows for those whose code
-//! says enough; see [`super::synthesis`].
+//! says enough; see [`super::synthesis`]. They are found by their symbols, and where there are none by
+//! who calls them.
 
-use super::synthesis;
+use super::called::Called;
+use super::synthesis::{self, Bounds, Proof};
 use crate::process::module::Elf;
 use crate::units::Svma;
-use profiler_common::row;
+use profiler_common::row::{self, Rule};
 use std::collections::HashSet;
 use std::ops::Range;
 
 /// Code looked at of one image, in bytes. musl's libc has some 600 KiB.
 const MAX_CODE: usize = 64 << 20;
+
+/// How often functions are looked for anew that others leave for; few take more than three.
+const MAX_ROUNDS: usize = 8;
 
 /// Fills a buffer with the bytes that the image's file has from an offset on; false where it
 /// cannot.
@@ -24,16 +29,50 @@ pub(super) struct Synthesized {
     pub(super) spans: Vec<(u32, u32)>,
 }
 
-/// Makes rows for all functions with a symbol that lie in `executable` and outside `covered`,
-/// which is sorted. `base` is what rows are relative to.
+/// Makes rows for all functions that lie in `executable` and outside `covered`, which is sorted, and
+/// that have a symbol; where no function has one, for those in `gaps` that others lead to. `base` is what
+/// rows are relative to.
 pub(super) fn synthesize(
     elf: &Elf<'_>,
     file: &ReadAt<'_>,
     base: Svma,
     executable: &[Range<u64>],
     covered: &[(u32, u32)],
+    gaps: &[Range<u32>],
 ) -> Synthesized {
-    let mut candidates = candidates(elf, base, executable, covered);
+    let candidates = candidates(elf, base, executable, covered);
+    if elf.functions().any(|function| function.name().is_some()) {
+        return prove(elf, file, base, candidates).0;
+    }
+    // A stripped program still says where it is entered.
+    let entries = candidates.iter().map(|entry| entry.range.start).collect();
+    let mut called = Called::find(elf, file, base, covered, gaps, entries);
+    let mut made = Synthesized::default();
+    // What was taken for one function may turn out to be two, by who jumps there.
+    for _ in 0..MAX_ROUNDS {
+        let candidates = called.ranges().map(|range| Candidate {
+            range,
+            entries: Vec::new(),
+            code: Vec::new(),
+            bounds: Bounds::Guessed,
+        });
+        let starts;
+        (made, starts) = prove(elf, file, base, candidates.collect());
+        if !called.add(starts) {
+            break;
+        }
+    }
+    made
+}
+
+/// Makes rows for those of whose code enough can be proven. Also gives where other functions begin that
+/// they leave for.
+fn prove(
+    elf: &Elf<'_>,
+    file: &ReadAt<'_>,
+    base: Svma,
+    mut candidates: Vec<Candidate>,
+) -> (Synthesized, Vec<u32>) {
     let mut left = MAX_CODE;
     candidates.retain_mut(|function| {
         let len = function.range.len();
@@ -46,25 +85,45 @@ pub(super) fn synthesize(
         offset.is_some_and(|offset| file(&mut function.code, offset))
     });
     let entered = entered_from_outside(&candidates);
-    let mut made = Synthesized::default();
+    let (mut proven, mut starts) = (Vec::new(), Vec::new());
+    // Where functions are left for another that is none, as the stack shows.
+    let mut no_starts = HashSet::new();
     for function in &candidates {
         let start = function.range.start;
-        if entered.contains(&start) {
-            continue;
-        }
         let entries: Vec<usize> = function
             .entries
             .iter()
             .map(|entry| (entry - start) as usize)
             .collect();
-        let Some(rules) = synthesis::rules(&function.code, &entries) else {
-            continue;
-        };
-        let rows = rules.iter().map(|(at, rule)| row::row(start + at, *rule));
-        made.rows.extend(rows);
-        made.spans.push((start, function.range.end));
+        let mut leaves_for = Vec::new();
+        let bounds = function.bounds;
+        match synthesis::rules(&function.code, &entries, bounds, &mut leaves_for) {
+            Proof::Rules(rules) if !entered.contains(&start) => proven.push((function, rules)),
+            Proof::NoStarts(others) => {
+                let others = others.into_iter().map(|at| start.wrapping_add(at));
+                no_starts.extend(others);
+            }
+            Proof::Rules(_) | Proof::None => {}
+        }
+        starts.extend(leaves_for.into_iter().map(|at| start.wrapping_add(at)));
     }
-    made
+    let mut made = Synthesized::default();
+    for (function, rules) in proven {
+        let Range { start, end } = function.range;
+        if no_starts.contains(&start) {
+            continue;
+        }
+        // What follows the last instruction that is reached is another function's.
+        let end = match (function.bounds, rules.as_slice()) {
+            (Bounds::Guessed, [.., (at, Rule::GAP)]) => start + at,
+            _ => end,
+        };
+        let rules = rules.iter().filter(|(at, _)| start + at < end);
+        let rows = rules.map(|(at, rule)| row::row(start + at, *rule));
+        made.rows.extend(rows);
+        made.spans.push((start, end));
+    }
+    (made, starts)
 }
 
 /// A function without unwinding information.
@@ -75,6 +134,8 @@ struct Candidate {
     entries: Vec<u32>,
     /// Its bytes.
     code: Vec<u8>,
+    /// Whether it is known how far it reaches.
+    bounds: Bounds,
 }
 
 /// Functions by their symbols, sorted, none overlapping another or `covered`.
@@ -133,6 +194,7 @@ fn candidates(
                 range,
                 entries: Vec::new(),
                 code: Vec::new(),
+                bounds: Bounds::Known,
             });
         }
     }

@@ -49,6 +49,17 @@ pub fn walk(
     memory: &mut impl Memory,
     out: &mut Vec<Addr>,
 ) -> u32 {
+    walk_counted(regs, &mut lookup, memory, out).0
+}
+
+/// As [`walk`]; also returns how many frames were passed by frame pointers alone
+/// ([`Rule::FRAME_POINTER`]).
+pub fn walk_counted(
+    regs: Regs,
+    mut lookup: impl FnMut(Addr) -> Option<Rule>,
+    memory: &mut impl Memory,
+    out: &mut Vec<Addr>,
+) -> (u32, u32) {
     let outcome = walk_all(regs, &mut lookup, memory, out);
     if out.len() > MAX_USER_FRAMES {
         let outer = out.len() - KEPT_FRAMES;
@@ -62,19 +73,28 @@ fn walk_all(
     lookup: &mut impl FnMut(Addr) -> Option<Rule>,
     memory: &mut impl Memory,
     out: &mut Vec<Addr>,
-) -> u32 {
+) -> (u32, u32) {
     let mut cursor = Cursor::new(regs.ip.0, regs.sp.0, regs.bp.0);
+    let (mut pointer_steps, mut by_pointer) = (0, false);
     for _ in 0..MAX_WALKED_FRAMES {
         out.push(Addr(cursor.ip));
         let Some(rule) = lookup(Addr(cursor.lookup_pc())) else {
-            return code::UNMAPPED;
+            // Where a frame pointer led here, it was none: there is no code to learn of.
+            let outcome = if by_pointer {
+                code::NO_PROGRESS
+            } else {
+                code::UNMAPPED
+            };
+            return (outcome, pointer_steps);
         };
+        by_pointer = rule == Rule::FRAME_POINTER;
+        pointer_steps += u32::from(by_pointer);
         let outcome = step(&mut cursor, rule, memory);
         if outcome != CONTINUE {
-            return outcome;
+            return (outcome, pointer_steps);
         }
     }
-    code::TOO_DEEP
+    (code::TOO_DEEP, pointer_steps)
 }
 
 /// What a walk code means for a stack: none is a complete one. A code that this version does
@@ -207,6 +227,33 @@ mod tests {
             unroll(&mut kept, (all.len() as u32).saturating_sub(128));
             assert_eq!(kept, out);
         }
+    }
+
+    /// Code at 0x40_0000 that keeps frame pointers, and nothing else.
+    #[test]
+    fn a_frame_pointer_that_leads_to_no_code_was_none() {
+        struct Words([u64; 8]);
+        impl Memory for Words {
+            fn read_u64(&mut self, addr: u64) -> Option<u64> {
+                let word = addr.checked_sub(0x1000)? / 8;
+                self.0.get(usize::try_from(word).ok()?).copied()
+            }
+        }
+        let regs = Regs {
+            ip: Addr(0x40_0000),
+            sp: Addr(0x1000),
+            bp: Addr(0x1008),
+        };
+        let lookup = |pc: Addr| (pc.0 >> 12 == 0x400).then_some(Rule::FRAME_POINTER);
+        let ended = |words: [u64; 8]| {
+            let mut out = Vec::new();
+            let (outcome, steps) = walk_counted(regs, lookup, &mut Words(words), &mut out);
+            (outcome, steps, out.len())
+        };
+        let whole = [0, 0x1018, 0x40_0100, 0, 0, 0x40_0200, 0, 0];
+        assert_eq!(ended(whole), (code::COMPLETE, 2, 2));
+        let astray = [0, 0x1018, 0x40_0100, 0x1028, 0x1234, 0, 0, 0];
+        assert_eq!(ended(astray), (code::NO_PROGRESS, 2, 3));
     }
 
     #[test]

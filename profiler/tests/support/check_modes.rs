@@ -94,6 +94,27 @@ pub(crate) fn wedged(report: &Report, truth: &Truth, before_recording: bool) -> 
     complaints
 }
 
+/// Waits for a file system that hangs name the files that were asked for, by what the system calls were
+/// given: nobody can ask the file system itself.
+pub(crate) fn hung_files(recorded: &Recorded) -> Complaints {
+    let report = &recorded.report;
+    let mut complaints = Vec::new();
+    if report.verdict.kind != "wedged" {
+        complaints.push(format!("the verdict is {}", report.verdict.kind));
+    }
+    for name in ["/hung/asked", "/hung/opened"] {
+        let named = report.open_waits.iter().filter(|wait| {
+            let object = wait.object.as_ref();
+            let is_it = object.is_some_and(|o| o.kind == "path" && o.name.ends_with(name));
+            is_it && wait.state == "blocked" && wait.before_recording
+        });
+        if named.count() != 1 {
+            complaints.push(format!("{name}: {:?}", report.open_waits));
+        }
+    }
+    complaints
+}
+
 /// A target that went away is said to have done so.
 pub(crate) fn ended(recorded: &Recorded) -> Complaints {
     match &recorded.report.target.ended {

@@ -1,6 +1,6 @@
 //! Fetching packages by the ordinary clients, and unpacking them.
 
-use super::list::{Package, Registry, Source};
+use super::list::{Host, Package, Registry, Source};
 use crate::{paths, process};
 use anyhow::{Context as _, Result, bail};
 use sha2::{Digest as _, Sha256};
@@ -68,6 +68,18 @@ fn missing(source: &Source) -> Option<String> {
 /// The machine's Python.
 pub(super) fn python() -> Command {
     process::detached("python3")
+}
+
+/// The program itself that loads libraries, whatever stands in front of it in the path.
+///
+/// # Errors
+/// It is not there.
+pub(super) fn host(host: Host) -> Result<PathBuf> {
+    let path = match host {
+        Host::Python => process::output(python().args(["-c", "import sys; print(sys.executable)"])),
+        Host::Node => process::output(process::detached("node").args(["-p", "process.execPath"])),
+    };
+    Ok(PathBuf::from(path?.trim()))
 }
 
 /// Downloads a file, and says where it is.

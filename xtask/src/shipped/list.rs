@@ -18,12 +18,22 @@ pub(super) struct Package {
     pub(super) files: Vec<Source>,
     /// The file with tokio in it, in the unpacked package.
     pub(super) binary: String,
+    /// What loads it, where it is no program by itself.
+    pub(super) host: Option<Host>,
     /// One of the small ones for continuous integration.
     #[serde(default)]
     pub(super) quick: bool,
     /// What is known to stay unknown of it.
     pub(super) gap: Option<Gap>,
     pub(super) check: Check,
+}
+
+/// A program that loads libraries. In a check's arguments `{binary}` is the library.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Host {
+    Python,
+    Node,
 }
 
 /// A share of unknown waits that is larger than elsewhere, until what causes it is fixed.

@@ -71,23 +71,34 @@ impl SlowFiles {
 struct Node {
     path: PathBuf,
     /// None: a folder.
-    text: Option<String>,
+    bytes: Option<Vec<u8>>,
 }
 
 /// The root first, then each folder before what is in it.
 fn nodes(files: &BTreeMap<String, String>) -> Vec<Node> {
-    let mut all: BTreeMap<PathBuf, Option<String>> = BTreeMap::new();
+    let mut all: BTreeMap<PathBuf, Option<Vec<u8>>> = BTreeMap::new();
     all.insert(PathBuf::new(), None);
     for (path, text) in files {
         let path = Path::new(path);
         for folder in path.ancestors().skip(1) {
             all.insert(folder.to_owned(), None);
         }
-        all.insert(path.to_owned(), Some(text.clone()));
+        all.insert(path.to_owned(), Some(contents(text)));
     }
     all.into_iter()
-        .map(|(path, text)| Node { path, text })
+        .map(|(path, bytes)| Node { path, bytes })
         .collect()
+}
+
+/// What a file of the list has in it: its text, or bytes written as `hex:` and two digits each.
+fn contents(text: &str) -> Vec<u8> {
+    let Some(digits) = text.strip_prefix("hex:") else {
+        return text.as_bytes().to_vec();
+    };
+    let digit = |byte: &u8| char::from(*byte).to_digit(16).unwrap_or_default() as u8;
+    let (pairs, _) = digits.as_bytes().as_chunks::<2>();
+    let byte = |[high, low]: &[u8; 2]| digit(high) << 4 | digit(low);
+    pairs.iter().map(byte).collect()
 }
 
 struct Tree {
@@ -109,8 +120,8 @@ impl Tree {
 
     fn attr(&self, inode: INodeNo) -> Option<FileAttr> {
         let node = self.node(inode)?;
-        let size = node.text.as_ref().map_or(0, String::len) as u64;
-        let (kind, perm) = match node.text {
+        let size = node.bytes.as_ref().map_or(0, Vec::len) as u64;
+        let (kind, perm) = match node.bytes {
             Some(_) => (FileType::RegularFile, 0o444),
             None => (FileType::Directory, 0o555),
         };
@@ -174,8 +185,8 @@ impl Filesystem for Tree {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let text = self.node(inode).and_then(|node| node.text.as_deref());
-        let bytes = text.unwrap_or_default().as_bytes();
+        let bytes = self.node(inode).and_then(|node| node.bytes.as_deref());
+        let bytes = bytes.unwrap_or_default();
         let start = usize::try_from(offset)
             .unwrap_or(usize::MAX)
             .min(bytes.len());
@@ -200,7 +211,7 @@ impl Filesystem for Tree {
             .filter(|node| node.path.parent() == Some(&folder.path));
         let skipped = usize::try_from(offset).unwrap_or(usize::MAX);
         for (place, node) in inside.enumerate().skip(skipped) {
-            let kind = match node.text {
+            let kind = match node.bytes {
                 Some(_) => FileType::RegularFile,
                 None => FileType::Directory,
             };

@@ -7,7 +7,9 @@
 //! CFA, the caller's `rbp` was saved (0: it was not). The return address is always at CFA − 8
 //! (System V ABI, AMD64 supplement, 3.2.2 and 3.7).
 //!
-//! Seventeen bits reach over frames of 1 MiB; frames of 540 KB exist (libLLVM).
+//! Seventeen bits reach over frames of 1 MiB; frames of 540 KB exist (libLLVM). For larger ones, which
+//! come of arrays on the stack, [`kind::UNSUPPORTED`] is followed by offsets of other widths:
+//! `cfa_off/8:24 | -rbp_off/8:5`, see [`Rule::large`].
 //!
 //! The rows of all modules stand one after the other in numbered banks of [`BANK_ROWS`], and
 //! so do the entries of their indices: see [`Mapping`] and [`find`].
@@ -35,13 +37,15 @@ pub mod kind {
     pub const PLT: u32 = 2;
     /// The return address is undefined: the thread starts here.
     pub const END: u32 = 3;
-    /// No unwinding information covers this address.
+    /// No unwinding information covers this address: [`super::Rule::GAP`], or
+    /// [`super::Rule::FRAME_POINTER`] where the code around it keeps frame pointers.
     pub const GAP: u32 = 4;
     /// The signal trampoline: the registers are in the `ucontext` at rsp.
     pub const SIG: u32 = 5;
     /// CFA = `*(rsp + cfa_off) + 8`: hand-written code that saved rsp before aligning it.
     pub const DEREF: u32 = 6;
-    /// Covered, but by a rule that has no place in a row.
+    /// Covered, but by a rule that has no place in a row; or, with offsets, CFA = rsp + an offset that
+    /// has no place in a rule of kind [`RSP`].
     pub const UNSUPPORTED: u32 = 7;
 }
 
@@ -69,6 +73,10 @@ const KIND_SHIFT: u32 = 29;
 const CFA_SHIFT: u32 = 12;
 const CFA_MAX: i64 = (1 << (KIND_SHIFT - CFA_SHIFT)) - 1;
 const RBP_MAX: i64 = (1 << CFA_SHIFT) - 1;
+/// Of a large frame's rule.
+const LARGE_CFA_SHIFT: u32 = 5;
+const LARGE_CFA_MAX: i64 = (1 << (KIND_SHIFT - LARGE_CFA_SHIFT)) - 1;
+const LARGE_RBP_MAX: i64 = (1 << LARGE_CFA_SHIFT) - 1;
 
 /// How to get from a frame to its caller; the lower half of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -85,6 +93,9 @@ impl Rule {
     pub const SIG: Rule = Rule(kind::SIG << KIND_SHIFT);
     /// [`kind::UNSUPPORTED`].
     pub const UNSUPPORTED: Rule = Rule(kind::UNSUPPORTED << KIND_SHIFT);
+    /// No unwinding information, but code that keeps frame pointers: `rbp` points to the caller's,
+    /// which the return address follows (AMD64 supplement, 3.2.2).
+    pub const FRAME_POINTER: Rule = Rule(kind::GAP << KIND_SHIFT | 2 << CFA_SHIFT | 2);
 
     /// A rule with offsets in bytes: `cfa_off` from what `kind` says (0 to 1,048,568),
     /// `rbp_off` of the saved `rbp` from the CFA (−32,760 to −8, or 0 where `rbp` still holds
@@ -98,9 +109,38 @@ impl Rule {
             && rbp_off <= 0
             && rbp_off >= -RBP_MAX * 8;
         if !in_range || (cfa_off | rbp_off) & 7 != 0 {
-            return Rule::UNSUPPORTED;
+            return if kind == kind::RSP {
+                Rule::large(cfa_off, rbp_off)
+            } else {
+                Rule::UNSUPPORTED
+            };
         }
         Rule(kind << KIND_SHIFT | ((cfa_off >> 3) as u32) << CFA_SHIFT | (-rbp_off >> 3) as u32)
+    }
+
+    /// A rule of kind [`kind::RSP`] for a frame beyond the reach of the others: `cfa_off` of up to 128 MiB,
+    /// `rbp_off` down to −248.
+    #[inline(always)]
+    const fn large(cfa_off: i64, rbp_off: i64) -> Rule {
+        let in_range = cfa_off > CFA_MAX * 8
+            && cfa_off <= LARGE_CFA_MAX * 8
+            && rbp_off <= 0
+            && rbp_off >= -LARGE_RBP_MAX * 8;
+        if !in_range || (cfa_off | rbp_off) & 7 != 0 {
+            return Rule::UNSUPPORTED;
+        }
+        let offsets = ((cfa_off >> 3) as u32) << LARGE_CFA_SHIFT | (-rbp_off >> 3) as u32;
+        Rule(Rule::UNSUPPORTED.0 | offsets)
+    }
+
+    /// Of a rule of kind [`kind::UNSUPPORTED`]: the offsets of a frame of 1 MiB and more as
+    /// [`Rule::cfa_off`] and [`Rule::rbp_below_cfa`] have them, or two zeros.
+    #[inline(always)]
+    #[must_use]
+    pub const fn large_offsets(self) -> (u64, u64) {
+        let cfa = self.0 as u64 >> LARGE_CFA_SHIFT & LARGE_CFA_MAX as u64;
+        let rbp = self.0 as u64 & LARGE_RBP_MAX as u64;
+        (cfa << 3, rbp << 3)
     }
 
     /// The rule of a `.plt` section whose entries push a word before their byte `threshold`
@@ -188,6 +228,29 @@ pub struct Mapping {
     pub index_len: u32,
 }
 
+impl Mapping {
+    /// A mapping of code that has no table but keeps frame pointers, as compilers at run time do:
+    /// [`find`] gives [`Rule::FRAME_POINTER`] for all of it.
+    #[must_use]
+    pub const fn by_frame_pointer(begin: u64, end: u64) -> Mapping {
+        Mapping {
+            begin,
+            end,
+            bias: begin,
+            rows: 0,
+            row_count: 1,
+            index: 0,
+            index_len: 0,
+        }
+    }
+
+    /// Whether it is such a mapping.
+    #[must_use]
+    pub const fn has_no_table(&self) -> bool {
+        self.index_len == 0 && self.row_count != 0
+    }
+}
+
 const _: () = assert!(size_of::<Mapping>() == 40);
 
 // SAFETY: `Mapping` is `#[repr(C)]`, all integers, without padding (see the assertion: three
@@ -214,7 +277,11 @@ pub fn find<R: Rows>(rows: &R, mapping: &Mapping, pc: u64) -> Rule {
     let rel = pc.wrapping_sub(mapping.bias);
     let block = rel >> BLOCK_SHIFT;
     if block + 1 >= mapping.index_len as u64 {
-        return Rule::GAP;
+        return if mapping.has_no_table() {
+            Rule::FRAME_POINTER
+        } else {
+            Rule::GAP
+        };
     }
     let entry = mapping.index.wrapping_add(block as u32);
     let Some(&low) = rows.index(entry) else {
@@ -266,11 +333,34 @@ mod tests {
     }
 
     #[test]
+    fn large_frames_have_a_rule_of_their_own() {
+        for cfa in [1_048_576, 2_097_208, (1 << 27) - 8] {
+            for rbp in [0, -16, -56, -248] {
+                let rule = Rule::encode(kind::RSP, cfa, rbp);
+                assert_eq!(rule.kind(), kind::UNSUPPORTED);
+                let want = (cfa.cast_unsigned(), (-rbp).cast_unsigned());
+                assert_eq!(rule.large_offsets(), want);
+            }
+        }
+        assert_eq!(Rule::UNSUPPORTED.large_offsets(), (0, 0));
+    }
+
+    #[test]
+    fn a_gap_with_frame_pointers_is_a_gap_of_its_own() {
+        let rule = Rule::FRAME_POINTER;
+        assert_eq!(rule.kind(), kind::GAP);
+        assert_eq!((rule.cfa_off(), rule.rbp_below_cfa()), (16, 16));
+        assert_ne!(rule, Rule::GAP);
+    }
+
+    #[test]
     fn what_does_not_fit_is_unsupported() {
         for (cfa, rbp) in [
             (-8, 0),
             (4, 0),
-            (1_048_576, 0),
+            (1_048_580, 0),
+            (1 << 27, 0),
+            (1_048_576, -256),
             (i64::MAX, 0),
             (i64::MIN, 0),
             (16, 8),
@@ -281,6 +371,7 @@ mod tests {
             assert_eq!(Rule::encode(kind::RSP, cfa, rbp), Rule::UNSUPPORTED);
         }
         assert_eq!(Rule::encode(8, 8, 0), Rule::UNSUPPORTED);
+        assert_eq!(Rule::encode(kind::RBP, 1 << 20, 0), Rule::UNSUPPORTED);
         assert_eq!(Rule::plt(16), Rule::UNSUPPORTED);
         assert_eq!(Rule::plt(11).plt_threshold(), 11);
         assert_eq!(Rule::plt(11).kind(), kind::PLT);
@@ -351,5 +442,7 @@ mod tests {
         assert_eq!(find(&Table(&[], &[0, 3]), &mapping, 0), Rule::GAP);
         let empty = Mapping::default();
         assert_eq!(find(&Table(&[], &[0]), &empty, 0), Rule::GAP);
+        let framed = Mapping::by_frame_pointer(0x1000, 0x2000);
+        assert_eq!(find(&Table(&[], &[]), &framed, 0x1800), Rule::FRAME_POINTER);
     }
 }

@@ -24,6 +24,9 @@ const UCONTEXT_RBP: u64 = UCONTEXT_MCONTEXT + 10 * 8;
 const UCONTEXT_RSP: u64 = UCONTEXT_MCONTEXT + 15 * 8;
 const UCONTEXT_RIP: u64 = UCONTEXT_MCONTEXT + 16 * 8;
 
+/// Largest frame that is believed where a frame pointer alone tells of it, in bytes.
+const MAX_FRAME_BY_POINTER: u64 = 1 << 20;
+
 /// The memory of the thread whose stack is walked. Addresses are multiples of 8.
 pub trait Memory {
     /// The word at `addr`, none if it cannot be read. A walk asks for ever higher addresses.
@@ -75,10 +78,10 @@ impl Cursor {
         self.ip.wrapping_sub(self.after_call)
     }
 
-    /// Moves to the calling frame: its address by the `rule` of this one, and the return address.
+    /// Moves to the calling frame: how far below its address `rbp` was saved, or 0, that address, and the
+    /// return address.
     #[inline(always)]
-    pub const fn ascend(&mut self, rule: Rule, cfa: u64, ip: u64) {
-        let saved_bp = rule.rbp_below_cfa();
+    pub const fn ascend(&mut self, saved_bp: u64, cfa: u64, ip: u64) {
         if saved_bp != 0 {
             self.bp_at = cfa.wrapping_sub(saved_bp);
         }
@@ -107,6 +110,10 @@ pub const fn plain_cfa(sp: u64, rule: Rule) -> u64 {
 ///
 /// Without a rule ([`kind::GAP`]) a frame that was stopped, not called from, is taken for a
 /// function that has not touched the stack: system call stubs and other hand-written leaves.
+///
+/// A frame pointer ([`Rule::FRAME_POINTER`]) is no proof: code may use `rbp` as it likes. It has to point
+/// up the stack, and not far; the caller of this looks whether code is where the return address says.
+/// Where it is 0, the thread began (AMD64 supplement, 3.4.1).
 #[inline(always)]
 pub fn step<M: Memory>(cursor: &mut Cursor, rule: Rule, memory: &mut M) -> u32 {
     let sp = cursor.sp;
@@ -114,15 +121,25 @@ pub fn step<M: Memory>(cursor: &mut Cursor, rule: Rule, memory: &mut M) -> u32 {
         return walk::NO_PROGRESS;
     }
     let kind = rule.kind();
+    let mut saved_bp = rule.rbp_below_cfa();
+    let by_pointer = rule.0 == Rule::FRAME_POINTER.0;
     let cfa = if kind == kind::RSP {
         sp.wrapping_add(rule.cfa_off())
-    } else if kind == kind::RBP {
+    } else if kind == kind::RBP || by_pointer {
         if cursor.bp_at != 0 {
             let Some(bp) = memory.read_u64_uncached(cursor.bp_at) else {
                 return walk::UNREADABLE;
             };
             cursor.bp = bp;
             cursor.bp_at = 0;
+        }
+        if by_pointer {
+            if cursor.bp == 0 {
+                return walk::COMPLETE;
+            }
+            if cursor.bp.wrapping_sub(sp) >= MAX_FRAME_BY_POINTER {
+                return walk::NO_PROGRESS;
+            }
         }
         cursor.bp.wrapping_add(rule.cfa_off())
     } else if kind == kind::END {
@@ -143,7 +160,12 @@ pub fn step<M: Memory>(cursor: &mut Cursor, rule: Rule, memory: &mut M) -> u32 {
         };
         saved.wrapping_add(8)
     } else {
-        return walk::UNSUPPORTED;
+        let (large, below) = rule.large_offsets();
+        if large == 0 {
+            return walk::UNSUPPORTED;
+        }
+        saved_bp = below;
+        sp.wrapping_add(large)
     };
     // Also refuses a sum that wrapped around. Stacks grow down and are aligned at every call.
     if cfa <= sp || cfa & 7 != 0 {
@@ -155,7 +177,7 @@ pub fn step<M: Memory>(cursor: &mut Cursor, rule: Rule, memory: &mut M) -> u32 {
     if ip == 0 {
         return walk::COMPLETE;
     }
-    cursor.ascend(rule, cfa, ip);
+    cursor.ascend(saved_bp, cfa, ip);
     CONTINUE
 }
 
@@ -265,7 +287,7 @@ mod tests {
                         let mut memory = stack(&words);
                         let mut got = start;
                         let ip = memory.read_u64(cfa - 8).expect("within the words");
-                        got.ascend(rule, cfa, ip);
+                        got.ascend(rule.rbp_below_cfa(), cfa, ip);
                         assert_eq!(step(&mut want, rule, &mut memory), CONTINUE);
                         assert_eq!(got, want);
                         assert_eq!(rule.kind(), kind::RSP);
@@ -275,6 +297,41 @@ mod tests {
             }
         }
         assert!(plain > 20 && other > 20, "{plain} {other}");
+    }
+
+    #[test]
+    fn frame_pointers_lead_up_the_stack_and_not_far() {
+        let words = [1, 2, 0x1028, 0x50_0005, 4, 0, 0x60_0006, 7];
+        let mut memory = stack(&words);
+        let mut cursor = Cursor::new(0x40_0010, 0x1000, 0x1010);
+        let rule = Rule::FRAME_POINTER;
+        assert_eq!(step(&mut cursor, rule, &mut memory), CONTINUE);
+        assert_eq!((cursor.ip, cursor.sp), (0x50_0005, 0x1020));
+        assert_eq!(step(&mut cursor, rule, &mut memory), CONTINUE);
+        assert_eq!((cursor.ip, cursor.sp), (0x60_0006, 0x1038));
+        assert_eq!(step(&mut cursor, rule, &mut memory), walk::COMPLETE);
+        // Below the stack pointer, misaligned, far away.
+        for bp in [0xff8, 0x1011, 0x1000 + MAX_FRAME_BY_POINTER, u64::MAX - 7] {
+            let mut cursor = Cursor::new(0x40_0010, 0x1000, bp);
+            let outcome = step(&mut cursor, rule, &mut stack(&words));
+            assert_eq!(outcome, walk::NO_PROGRESS, "{bp:#x}");
+        }
+    }
+
+    #[test]
+    fn a_large_frame_is_passed() {
+        struct Far;
+        impl Memory for Far {
+            fn read_u64(&mut self, addr: u64) -> Option<u64> {
+                (addr == 0x1000 + (2 << 20) + 48).then_some(0x50_0005)
+            }
+        }
+        let mut cursor = LEAF;
+        let rule = Rule::encode(kind::RSP, (2 << 20) + 56, -16);
+        assert_eq!(step(&mut cursor, rule, &mut Far), CONTINUE);
+        let cfa = 0x1000 + (2 << 20) + 56;
+        assert_eq!((cursor.ip, cursor.sp), (0x50_0005, cfa));
+        assert_eq!(cursor.bp_at, cfa - 16);
     }
 
     #[test]

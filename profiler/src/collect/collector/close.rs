@@ -236,6 +236,7 @@ impl Collector {
             samples_left_out: stacks.samples_left_out(),
             unresolved: frames.unresolved(),
             functions_by_code: modules.functions_by_code(),
+            stacks_by_frame_pointers: stacks.by_pointers(),
             rows_full: modules.rows_full(),
             modules_left_out: modules.left_out(),
             lines_left_out: modules.lines_left_out() + frames.left_out().lines,

@@ -80,14 +80,20 @@ impl Targets {
         if program == Program::Same {
             self.maps.confirm(version, &map);
         }
-        if program == Program::Same && !shares && *self.maps.get(version) == map {
+        let known = program == Program::Same && !shares && *self.maps.get(version) == map;
+        let framed = self.processes.get_mut(id).filter(|_| known);
+        if framed.is_some_and(|process| process.made_code(&mappings)) {
+            self.replace(kernel, id, map, mappings, None)?;
+            return self.publish(kernel, id);
+        }
+        if known {
             if let Some(process) = self.processes.get_mut(id) {
                 process.found_nothing_new(&self.modules, &map);
             }
             // The kernel side may have been told that it knows nothing.
             return self.publish(kernel, id);
         }
-        self.install(kernel, id, map, mappings, program)?;
+        self.replace(kernel, id, map, mappings, Some(program))?;
         self.publish(kernel, id)
     }
 
@@ -108,6 +114,20 @@ impl Targets {
         mappings: Vec<Mapping>,
         program: Program,
     ) -> Result<()> {
+        self.replace(kernel, id, map, mappings, Some(program))
+    }
+
+    /// Gives the kernel side another mapping table of a process. `found` is whether the look found
+    /// another program or the one that was known; none where only code made at run time changed, of
+    /// which there is nothing to learn.
+    fn replace(
+        &mut self,
+        kernel: &mut Programs,
+        id: ProcessId,
+        map: AddressMap,
+        mappings: Vec<Mapping>,
+        found: Option<Program>,
+    ) -> Result<()> {
         let table = match kernel.tables().install(&mappings) {
             Ok(table) => table,
             Err(error) => {
@@ -126,7 +146,9 @@ impl Targets {
         let Some(process) = self.processes.get_mut(id) else {
             return Ok(());
         };
-        process.found(&self.modules, &map, program);
+        if let Some(program) = found {
+            process.found(&self.modules, &map, program);
+        }
         process.table_version = self.maps.add(map, &current);
         process.mappings = mappings;
         let old = process.table.replace(table);

@@ -173,6 +173,11 @@ fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
         let text = format!("the stack is cut off: {}", why(truncation));
         page.labelled((WARN, "      note"), indent, &text)?;
     }
+    if site.pointer_steps > 0 {
+        let frames = counted(site.pointer_steps.into(), "frame", "frames");
+        let text = format!("{frames} of the stack passed by frame pointers alone");
+        page.labelled((DIM, "      note"), indent, &text)?;
+    }
     Ok(())
 }
 

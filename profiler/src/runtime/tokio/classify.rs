@@ -316,7 +316,11 @@ impl<'a> Walk<'a> {
                 return verdict(State::Unknown, "task-without-owner");
             }
             let frame = self.frames.get(i);
-            unnamed |= frame.is_some_and(|f| f.naming != Naming::Symbol && !is_libc(f));
+            // In code made at run time there is no tokio, and without it a stack that goes through
+            // addresses outside every mapping would not be whole.
+            let made = |f: &Frame| matches!(f.naming, Naming::PerfMap | Naming::Unmapped);
+            let named = |f: &Frame| f.naming == Naming::Symbol || is_libc(f) || made(f);
+            unnamed |= frame.is_some_and(|f| !named(f));
         }
         if unnamed {
             // tokio's frames may be among them.

@@ -76,7 +76,12 @@ pub struct PoolThreads {
 impl PoolThreads {
     /// Learns from the stack of a thread that waits. True if that was news.
     pub fn learn(&mut self, seen: &Observation<'_>) -> bool {
-        if seen.truncated || matches!(seen.tls_state, TlsState::Unknown | TlsState::Foreign) {
+        if seen.truncated
+            || matches!(
+                seen.tls_state,
+                TlsState::Unknown | TlsState::Foreign | TlsState::Inconsistent
+            )
+        {
             return false;
         }
         let mut outside = seen.outermost_first().skip_while(|frame| is_libc(frame));
@@ -146,13 +151,23 @@ impl PoolThreads {
 /// then the function made for its closure.
 fn start(seen: &Observation<'_>) -> Option<Start> {
     let mut frames = seen.outermost_first().peekable();
-    // Elsewhere std's function is not the first of the module's: musl is linked into it.
-    frames.next_if(|frame| is_libc(frame))?;
-    while frames.next_if(|frame| is_libc(frame)).is_some() {}
+    let mut of_libc = 0;
+    while frames.next_if(|frame| is_libc(frame)).is_some() {
+        of_libc += 1;
+    }
+    // Where the C library is linked into the program its frames are not told apart, but there are
+    // two as well: the one that made the thread, and its start (`clone` and `start` in musl,
+    // `clone3` and `start_thread` in glibc).
+    let linked_in = (of_libc == 0).then(|| [frames.next(), frames.next()]);
     let std = frames.next()?;
     let made = frames.next()?;
     let module = made.module.clone()?;
-    (std.module.as_ref() == Some(&module)).then_some((module, made.start?))
+    let of_module = |frame: &Option<&Frame>| {
+        frame.is_some_and(|frame| frame.module.as_ref() == Some(&module) && frame.start.is_some())
+    };
+    let together = linked_in.is_none_or(|linked_in| linked_in.iter().all(of_module));
+    let whole = together && std.module.as_ref() == Some(&module);
+    whole.then_some((module, made.start?))
 }
 
 #[cfg(test)]
@@ -266,7 +281,22 @@ mod tests {
         assert_eq!(says(&pool, &job).0, State::Pool);
     }
 
-    /// A program into which its C library is linked.
+    /// A program into which its C library is linked, as musl's mostly is.
+    #[test]
+    fn a_c_library_that_is_linked_in_has_two_frames() {
+        const CLONE: u64 = 0x10;
+        const START: u64 = 0x20;
+        let worker = stack(&[0x900, 0x800, POOL, STD, START, CLONE]);
+        let closure = stack(&[0x910, POOL, STD, START, CLONE]);
+        let by_hand = stack(&[0x910, OTHER, STD, START, CLONE]);
+        let mut pool = PoolThreads::default();
+        pool.learn(&seen(&worker, READ, TlsState::WorkerPoll));
+        let job = |frames| seen(frames, READ, TlsState::PoolJob);
+        assert_eq!(says(&pool, &job(&closure)).0, State::Pool);
+        assert_eq!(says(&pool, &job(&by_hand)).0, State::Unknown);
+    }
+
+    /// One whose outermost frame is none of a C library that is known.
     #[test]
     fn a_start_that_cannot_be_told_teaches_nothing() {
         let worker = stack(&[0x900, 0x800, POOL, STD, 0x10]);

@@ -22,6 +22,8 @@ pub enum TlsState {
     /// Not known.
     #[default]
     Unknown,
+    /// Fields that no thread has together: it is no context, or one that was read while it changed.
+    Inconsistent,
     /// Outside any runtime, and no more is known.
     Outside,
     /// In a worker's `block_in_place`.
@@ -85,7 +87,13 @@ pub struct Agreement {
     pub alone: u64,
     /// Of these, those in which it says that a worker polls, and the thread waits in `epoll_wait`.
     pub polls_in_epoll: u64,
+    /// Stacks in which it says what no thread does: fields that do not go together, or a `block_on` of a
+    /// `multi_thread` runtime that parks in the I/O driver.
+    pub odd: u64,
 }
+
+/// So many such stacks are no chance. One may be: a context is not written all at once.
+const ODD: u64 = 2;
 
 /// How sure the thread-local state is, in distinct stacks of threads that waited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,6 +126,11 @@ pub enum Certainty {
 impl Agreement {
     /// Takes a stack into account. `syscall` is the system call that it waits in.
     pub fn add(&mut self, verdict: &Classification, syscall: Option<u32>, tls_state: TlsState) {
+        let driver = syscall.is_some_and(waits_in_epoll);
+        if tls_state == TlsState::Inconsistent || tls_state == TlsState::BlockOnParked && driver {
+            self.odd += 1;
+            return;
+        }
         match same_meaning(verdict, syscall, tls_state) {
             Some(true) => {
                 self.agreed += 1;
@@ -140,7 +153,7 @@ impl Agreement {
                 self.worker_parks += u64::from(tls_state == TlsState::WorkerParked);
             }
             // What a place would say at which there is no context.
-            TlsState::Unknown | TlsState::Foreign | TlsState::Outside => {}
+            TlsState::Unknown | TlsState::Foreign | TlsState::Outside | TlsState::Inconsistent => {}
             _ => {
                 self.alone += 1;
                 let polls = tls_state == TlsState::WorkerPoll && driver;
@@ -156,6 +169,8 @@ impl Agreement {
             Certainty::Contradicted {
                 stacks: self.disagreed,
             }
+        } else if self.odd >= ODD && self.odd >= self.agreed {
+            Certainty::Contradicted { stacks: self.odd }
         } else if self.agreed > 0 {
             Certainty::Confirmed {
                 named: self.agreed.saturating_sub(self.driver_parks),
@@ -254,7 +269,7 @@ fn same_meaning(
     tls_state: TlsState,
 ) -> Option<bool> {
     match (verdict.state, verdict.role, tls_state) {
-        (_, _, TlsState::Unknown) => None,
+        (_, _, TlsState::Unknown | TlsState::Inconsistent) => None,
         (State::Idle, WORKER, TlsState::WorkerParked) => Some(true),
         (State::Idle, WORKER, TlsState::WorkerPoll) => Some(false),
         (State::Idle, Role::PoolThread, TlsState::Entered) => Some(true),
@@ -327,6 +342,7 @@ fn overrule(by_stack: Classification, tls_state: TlsState) -> Classification {
             | TlsState::Foreign
             | TlsState::PoolJob
             | TlsState::Entered
+            | TlsState::Inconsistent
             | TlsState::Unknown => by_stack,
         },
         _ => by_stack,

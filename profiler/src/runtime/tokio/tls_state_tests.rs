@@ -207,6 +207,28 @@ fn a_wrong_layout_is_noticed_without_names() {
     assert!(matches!(agreement.certainty(), Certainty::Confirmed { .. }));
 }
 
+/// A place that is not the runtime's byte, or the scheduler's pointer: fields that do not go together.
+#[test]
+fn what_no_thread_does_switches_it_off_unless_it_is_a_chance() {
+    let unnamed = by_stack(State::Unknown, Role::None);
+    let futex = Some(FUTEX);
+    let mut agreement = Agreement::default();
+    agreement.add(&unnamed, futex, TlsState::CurrentThreadParked);
+    agreement.add(&unnamed, futex, TlsState::Inconsistent);
+    assert!(agreement.trusted(), "a context is not written all at once");
+    agreement.add(&unnamed, futex, TlsState::Inconsistent);
+    assert_eq!(agreement.certainty(), Certainty::Contradicted { stacks: 2 });
+    assert!(!agreement.trusted());
+
+    // Workers whose scheduler's pointer is looked for elsewhere seem to be in a `block_on`.
+    let mut agreement = Agreement::default();
+    for _ in 0..ODD {
+        agreement.add(&unnamed, Some(EPOLL_WAIT), TlsState::BlockOnParked);
+        agreement.add(&unnamed, futex, TlsState::BlockOnParked);
+    }
+    assert!(!agreement.trusted());
+}
+
 #[test]
 fn every_verdict_has_its_judge() {
     let trusted = agreement(&[CONFIRMED]);

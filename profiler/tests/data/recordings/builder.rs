@@ -117,6 +117,7 @@ pub fn stack(state: State, role: Role, rule: &'static str, frames: Vec<Frame>) -
         frames: frames.into_iter().map(FrameRef::new).collect(),
         kernel: Vec::new(),
         truncated: None,
+        pointer_steps: 0,
         syscall: Some(202),
         args: None,
         runtime: None,

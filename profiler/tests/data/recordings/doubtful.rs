@@ -100,6 +100,7 @@ pub fn lossy() -> Recording {
         mistaken_parks: 0,
         walked: 12_345,
         functions_by_code: 1,
+        stacks_by_frame_pointers: 0,
         samples: 5,
         calls: 2,
         waits: 90_003,

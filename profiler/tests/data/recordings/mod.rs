@@ -17,8 +17,8 @@ pub use identity::{
     context_alone, context_missing, contradicted, hung_and_stripped, no_worker, too_old,
 };
 pub use intervals::{beside_hog, in_intervals};
-pub use services::{busy, crowded, current_thread, healthy, hung, starved, throttled};
 pub use polls::{in_pieces, stopped};
+pub use services::{busy, crowded, current_thread, healthy, hung, starved, throttled};
 pub use several::several;
 
 use holdup::recording::Recording;

@@ -23,7 +23,11 @@ pub fn in_pieces() -> Recording {
     let (park, main) = (b.stack(park()), b.stack(main_park()));
     let task = "claims_api::api::submit::{{closure}}";
     let retry = b.stack(sleep_in("claims_api::retry::until_done", 31, task));
-    let once = b.stack(sleep_in("claims_api::retry::pause", 12, "claims_api::api::quote::{{closure}}"));
+    let once = b.stack(sleep_in(
+        "claims_api::retry::pause",
+        12,
+        "claims_api::api::quote::{{closure}}",
+    ));
     b.thread(4242, "claims_api", 2 * MS, 0);
     b.thread(4250, "tokio-rt-worker", 40 * MS, MS);
     b.thread(4251, "tokio-rt-worker", 30 * MS, MS);

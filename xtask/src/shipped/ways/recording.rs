@@ -63,6 +63,8 @@ impl Recorder<'_> {
     ) -> Result<ExitStatus> {
         let mut command = self.command();
         command.arg("--").arg(program).args(arguments);
+        // Where Python looks for the package, which other programs do not ask for.
+        command.env("PYTHONPATH", self.folder.join("unpacked"));
         // Programs ask for files of the user's; these have none.
         command.env("HOME", &self.folder).current_dir(&self.folder);
         let log = std::fs::File::create(self.folder.join("output.txt"))?;

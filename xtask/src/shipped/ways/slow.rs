@@ -21,7 +21,13 @@ const DELAY: Duration = Duration::from_millis(150);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn check(subject: &Subject<'_>) -> Result<Checked> {
-    fetch::make_executable(&subject.binary)?;
+    let program = match subject.package.host {
+        Some(host) => fetch::host(host)?,
+        None => {
+            fetch::make_executable(&subject.binary)?;
+            subject.binary.clone()
+        }
+    };
     match &subject.package.check {
         Check::SlowFiles {
             arguments,
@@ -34,8 +40,12 @@ pub(super) fn check(subject: &Subject<'_>) -> Result<Checked> {
                 return Ok(Checked::Skipped("no FUSE here".to_owned()));
             };
             let quick = quick(quick_files)?;
-            let arguments = fill(arguments, mount.path(), quick.path(), 0);
-            let status = subject.recorder.launch(&subject.binary, &arguments)?;
+            let mut arguments = fill(arguments, mount.path(), quick.path(), 0);
+            let binary = subject.binary.to_string_lossy();
+            for argument in &mut arguments {
+                *argument = argument.replace("{binary}", &binary);
+            }
+            let status = subject.recorder.launch(&program, &arguments)?;
             if !status.success() {
                 bail!("holdup ended with {status}");
             }
@@ -83,7 +93,8 @@ fn serve(subject: &Subject<'_>) -> Result<Checked> {
     let report = recording.end()?;
     drop(server);
     let opens = mount.opens();
-    let truth = truth(opens.get(before..).unwrap_or_default(), *expect, *rounds)?;
+    let opens = opens.get(before..).unwrap_or_default();
+    let truth = truth(opens, *expect, *rounds, false)?;
     Ok(Checked::Seen(judge(subject.package, &report, truth, WHAT)))
 }
 
@@ -95,12 +106,22 @@ fn told(
     expect: Expect,
     at_least: usize,
 ) -> Result<Checked> {
-    let truth = truth(&mount.opens(), expect, at_least)?;
+    let truth = truth(
+        &mount.opens(),
+        expect,
+        at_least,
+        subject.package.host.is_some(),
+    )?;
     let report = subject.recorder.read()?;
     Ok(Checked::Seen(judge(subject.package, &report, truth, WHAT)))
 }
 
-fn truth(opens: &[Duration], state: Expect, at_least: usize) -> Result<Truth<'static>> {
+fn truth(
+    opens: &[Duration],
+    state: Expect,
+    at_least: usize,
+    without_main: bool,
+) -> Result<Truth<'static>> {
     if opens.len() < at_least {
         bail!("it opened only {} slow files", opens.len());
     }
@@ -111,7 +132,7 @@ fn truth(opens: &[Duration], state: Expect, at_least: usize) -> Result<Truth<'st
         total: opens.iter().sum(),
         longest: opens.iter().copied().max().unwrap_or_default(),
         single: true,
-        without_main: false,
+        without_main,
     })
 }
 
