@@ -1,7 +1,7 @@
 //! One process, pinned.
 
 use super::comm::parse_comm;
-use super::deadline::{self, Reader};
+use super::deadline::{self, Reader, Server};
 use super::errors::{Barrier, TargetError};
 use super::exit;
 use super::proc_dir::{self, PF_KTHREAD, ProcDir, is_denied, is_gone};
