@@ -355,10 +355,7 @@ mod tests {
 
     #[test]
     fn an_early_end_is_an_error_with_the_status() -> Result<()> {
-        let error = shell("exit 7")?
-            .read_line(TIMEOUT)
-            .unwrap_err()
-            .to_string();
+        let error = shell("exit 7")?.read_line(TIMEOUT).unwrap_err().to_string();
         assert!(error.contains("exit status: 7"), "{error}");
         Ok(())
     }
