@@ -328,8 +328,10 @@ fn hung() -> Vec<Trial> {
     };
     let variants = [Variant::DEFAULT, small];
     let trials = variants.into_iter().flat_map(|variant| {
-        let checks: [(&str, Check); 2] =
-            [("books", check::books), ("paths", check_modes::hung_files)];
+        let checks: [(&str, Check); 2] = [
+            ("accounting", check::accounting),
+            ("paths", check_modes::hung_files),
+        ];
         let group = format!("hung-files-{}", variant.name());
         Run::new(variant, "hung-files", Ending::Wedged).trials(&group, &checks)
     });
