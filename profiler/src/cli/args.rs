@@ -247,7 +247,7 @@ pub(crate) struct RecordArgs {
     )]
     pub(crate) output: Vec<OsString>,
 
-    /// Format of standard output, and of files whose extension does not tell it
+    /// Format of standard output, and of files whose extension selects none
     #[arg(short, long, value_enum, help_heading = "Output")]
     pub(crate) format: Option<Format>,
 

@@ -220,7 +220,7 @@ fn outputs(names: &[OsString], format: Option<Format>) -> Result<Vec<OutputSpec>
 fn format_of(name: &OsStr, fallback: Option<Format>) -> Result<Format> {
     Format::of_file_name(name).or(fallback).ok_or_else(|| {
         Error::usage(format!(
-            "the name {} does not tell a format",
+            "the name {} does not select a format",
             name.to_string_lossy()
         ))
         .hint("end it with .svg, .folded, .json or .txt, or give --format")

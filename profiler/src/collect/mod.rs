@@ -16,7 +16,8 @@
 //! - What is waited for: [`objects`], with [`object_names`] and [`object_shares`]. [`numbers`] says
 //!   when both sides may forget the number of a stack or an object.
 //! - An interval: [`interval_buffer`] has what came in of it ([`sums`], [`wait_buffer`],
-//!   [`wakers`], [`samples`], [`calls`]), [`ledger`] where the time of each thread went, and
+//!   [`wakers`], [`samples`], [`calls`]), [`polls`] puts the waits and samples of one poll together,
+//!   [`ledger`] where the time of each thread went, and
 //!   [`next_interval`] what came in of the next one already. [`interval_clock`] says when it began,
 //!   [`thread_names`] has the names of its threads.
 //! - [`open_waits`], [`futex`] and [`path_argument`] say what threads wait for at the end, [`lost`] what

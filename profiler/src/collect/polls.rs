@@ -67,29 +67,47 @@ pub(super) struct PollKeys {
 }
 
 impl PollKeys {
-    /// Those of a thread with `stack`, which waited or ran there. Without a tick in `clock` where the
-    /// thread-local state is not trusted.
-    pub(super) fn of(
+    /// As [`PollCollector::keys`].
+    #[cfg(test)]
+    fn of(
         stack: &Stack,
         doing: Doing,
         clock: &PollClock,
         task_id: Option<u64>,
+    ) -> Option<PollKeys> {
+        let functions = || stack.class.task_frame.map(|task| functions(stack, task));
+        PollKeys::with(stack, doing, clock, task_id, functions)
+    }
+
+    /// `functions` gives a hash of the task's functions on the stack.
+    fn with(
+        stack: &Stack,
+        doing: Doing,
+        clock: &PollClock,
+        task_id: Option<u64>,
+        functions: impl FnOnce() -> Option<u64>,
     ) -> Option<PollKeys> {
         let class = &stack.class;
         if class.state != State::Blocked || !matches!(class.role, Role::Worker(_)) {
             return None;
         }
         let tick = clock.tick.map(|tick| hashed(&(tick, task_id)));
-        let functions = class.task_frame.and_then(|task| {
-            let task = usize::try_from(task).ok()?;
-            let frames = stack.frames.iter().skip(task);
-            Some(hashed(&frames.map(|f| &f.function).collect::<Vec<_>>()))
-        });
+        let functions = functions();
         // A wait is in some poll, whichever.
         let tells = functions.is_some() || task_id.is_some() || doing != Doing::Ran;
         let stack = tells.then(|| hashed(&(clock.waits, task_id, functions)));
         Some(PollKeys { tick, stack })
     }
+}
+
+/// A hash of the functions from the frame `task` on.
+fn functions(stack: &Stack, task: u32) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let frames = stack.frames.iter();
+    for frame in frames.skip(usize::try_from(task).unwrap_or(usize::MAX)) {
+        frame.function.hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 fn hashed(value: &impl Hash) -> u64 {
@@ -111,6 +129,9 @@ pub(super) struct PollCollector {
     ended: Vec<ThreadId>,
     open: HashMap<ThreadId, Open>,
     ticks: Ticks,
+    /// By stack: its task's frame, and a hash of the functions from there on. The names of some forty
+    /// frames are not to be read again for each wait.
+    functions: HashMap<StackId, (u32, u64)>,
     lost: u64,
 }
 
@@ -178,8 +199,33 @@ impl PollCollector {
             ended: Vec::new(),
             open: HashMap::new(),
             ticks: Ticks::default(),
+            functions: HashMap::new(),
             lost: 0,
         }
+    }
+
+    /// Which poll a thread with `stack` was in, which waited or ran there. Without a tick in `clock`
+    /// where the thread-local state is not trusted.
+    pub(super) fn keys(
+        &mut self,
+        (id, stack): (StackId, &Stack),
+        doing: Doing,
+        clock: &PollClock,
+        task_id: Option<u64>,
+    ) -> Option<PollKeys> {
+        let known = &mut self.functions;
+        PollKeys::with(stack, doing, clock, task_id, || {
+            let task = stack.class.task_frame?;
+            match known.get(&id) {
+                // The stack may have been classified anew.
+                Some((of, hash)) if *of == task => Some(*hash),
+                _ => {
+                    let hash = functions(stack, task);
+                    known.insert(id, (task, hash));
+                    Some(hash)
+                }
+            }
+        })
     }
 
     /// Notes a thread that was seen. In any order within an interval.

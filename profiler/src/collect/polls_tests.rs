@@ -304,3 +304,20 @@ fn samples_without_room_are_counted() {
     life.sampled((Some(5), Some(1)), (0, &a));
     assert_eq!(life.polls.lost(), 3, "an interval later");
 }
+
+#[test]
+fn the_functions_of_a_stack_are_read_again_only_where_its_task_is_another() {
+    let mut polls = PollCollector::new(LONG, MIN_BLOCK);
+    let mut stack = in_poll("hash", "task");
+    let clock = Life::new().clock((None, None));
+    let mut check = |stack: &Stack| {
+        let keys = polls.keys((StackId(3), stack), Doing::Ran, &clock, Some(1));
+        assert_eq!(keys, PollKeys::of(stack, Doing::Ran, &clock, Some(1)));
+        let known = polls.functions.get(&StackId(3));
+        known.map(|(_, hash)| *hash)
+    };
+    let first = check(&stack);
+    assert_eq!(check(&stack), first);
+    stack.class.task_frame = Some(0);
+    assert_ne!(check(&stack), first);
+}

@@ -53,7 +53,7 @@ const NAMING_ANYWHERE: CapabilitySet = NAMING.union(CapabilitySet::DAC_OVERRIDE)
 
 /// For how long threads may take to give up their rights. None of them blocks signals; this is
 /// for machines that are busy beyond measure.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -237,7 +237,7 @@ fn handle(signal: libc::c_int, handler: libc::sighandler_t) -> io::Result<libc::
 /// Asks every thread once, until none is left that has not done it. A thread that was started
 /// meanwhile has what its starter had: it may have to be asked, too.
 fn wait_for_all(signal: libc::c_int) -> io::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let mut asked = HashSet::new();
     // A second look finds what was started behind the back of the first.
     let mut looks = 0;

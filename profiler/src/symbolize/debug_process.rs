@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 /// How often the CPU time of a child at work is looked at.
 const GLANCE: Duration = Duration::from_millis(20);
 /// How long one answer may take by the clock, however busy the machine is.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest answer, in bytes. Each of its parts is cut by [`cut`].
 const MAX_ANSWER: u32 = 4 << 20;
 /// Most inlined frames of one address. Real ones have some dozens.
@@ -211,7 +211,7 @@ impl DebugProcess {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(_) => return Err(Failure::Died),
             }
-            if begun.elapsed() > PATIENCE || self.time().is_none_or(|used| used > until) {
+            if begun.elapsed() > TIMEOUT || self.time().is_none_or(|used| used > until) {
                 // It has ended, or it is too slow.
                 return Err(match self.has_ended() {
                     true => Failure::Died,

@@ -301,7 +301,7 @@ impl Drop for Child {
 mod tests {
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const TIMEOUT: Duration = Duration::from_secs(20);
 
     fn shell(script: &str) -> Result<Child> {
         let mut command = Command::new("sh");
@@ -312,8 +312,8 @@ mod tests {
     fn lines_go_both_ways() -> Result<()> {
         let mut child = shell("read a; echo got $a; echo more")?;
         child.write_line("it")?;
-        assert_eq!(child.read_line(PATIENCE)?.1, "got it");
-        assert!(child.wait(PATIENCE)?.success());
+        assert_eq!(child.read_line(TIMEOUT)?.1, "got it");
+        assert!(child.wait(TIMEOUT)?.success());
         assert_eq!(child.remaining_lines(), ["more"]);
         Ok(())
     }
@@ -324,8 +324,8 @@ mod tests {
         command.args(["-c", "echo a; echo b; echo c"]);
         let mut child = Child::spawn("sh", command.stdout(Stdio::piped()))?;
         let mut lines = child.stdout()?;
-        assert_eq!(lines.find("b", PATIENCE, |line| line == "b")?, "b");
-        let missing = lines.find("d", PATIENCE, |line| line == "d");
+        assert_eq!(lines.find("b", TIMEOUT, |line| line == "b")?, "b");
+        let missing = lines.find("d", TIMEOUT, |line| line == "d");
         let text = missing.unwrap_err().to_string();
         assert_eq!(text, "it ended without a d; it said:\n    a\n    b\n    c");
         assert!(child.stderr().is_err());
@@ -335,8 +335,8 @@ mod tests {
     #[test]
     fn a_line_of_a_child_is_found_or_missed_with_all_that_it_said() -> Result<()> {
         let mut child = shell("echo a; echo b; exec sleep 600")?;
-        let (after, line) = child.find_line("b", PATIENCE, |line| line == "b")?;
-        assert!(line == "b" && after < PATIENCE, "{line} {after:?}");
+        let (after, line) = child.find_line("b", TIMEOUT, |line| line == "b")?;
+        assert!(line == "b" && after < TIMEOUT, "{line} {after:?}");
         let missing = child.find_line("c", Duration::from_millis(50), |line| line == "c");
         let text = missing.unwrap_err().to_string();
         assert_eq!(text, "sh: no c within 50ms; it said:\n    a\n    b");
@@ -355,10 +355,7 @@ mod tests {
 
     #[test]
     fn an_early_end_is_an_error_with_the_status() -> Result<()> {
-        let error = shell("exit 7")?
-            .read_line(PATIENCE)
-            .unwrap_err()
-            .to_string();
+        let error = shell("exit 7")?.read_line(TIMEOUT).unwrap_err().to_string();
         assert!(error.contains("exit status: 7"), "{error}");
         Ok(())
     }
@@ -366,7 +363,7 @@ mod tests {
     #[test]
     fn a_dropped_child_and_its_own_children_are_gone() -> Result<()> {
         let mut child = shell("sleep 600 & echo $!; wait")?;
-        let line = child.read_line(PATIENCE)?.1;
+        let line = child.read_line(TIMEOUT)?.1;
         drop(child);
         wait_until_gone(line.parse().expect("a pid"));
         Ok(())
@@ -378,7 +375,7 @@ mod tests {
         command.args(["-c", "trap '' TERM INT; echo ready; exec sleep 600"]);
         let mut child = Child::spawn("sh", command.stdout(Stdio::piped()))?;
         let mut lines = child.stdout()?;
-        lines.find("ready", PATIENCE, |line| line == "ready")?;
+        lines.find("ready", TIMEOUT, |line| line == "ready")?;
         let pid = child.id();
         drop(child);
         wait_until_gone(pid.try_into().expect("a pid"));
@@ -387,7 +384,7 @@ mod tests {
 
     fn wait_until_gone(number: i32) {
         let pid = Pid::from_raw(number).expect("a pid");
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         // Whoever adopts it has to reap it first.
         while rustix::process::test_kill_process(pid).is_ok() && !is_zombie(number) {
             assert!(Instant::now() < deadline, "pid {number} is still there");

@@ -1,7 +1,7 @@
 //! What arrives: events are taken in, and new stacks get their names.
 
 use super::Collector;
-use crate::collect::polls::{Doing, Observation, PollKeys};
+use crate::collect::polls::{Doing, Observation, PollCollector};
 use crate::collect::stacks::{NamedSample, Naming};
 use crate::collect::traced_process::TracedProcess;
 use crate::decode::{Event, PollClock, StackSeen, ThreadEnd, ThreadKey, ThreadName, WaitSeen};
@@ -139,13 +139,14 @@ impl Collector {
         let interval = &mut self.interval;
         self.stacks.name_new(naming, kernel, targets, |sample| {
             interval.samples.add(sample.thread, sample.id);
-            interval.polls.see(observation(&sample));
+            let observed = observation(&sample, &mut interval.polls);
+            interval.polls.see(observed);
         })
     }
 }
 
 /// What a sample shows of a poll.
-fn observation(sample: &NamedSample<'_>) -> Observation {
+fn observation(sample: &NamedSample<'_>, polls: &mut PollCollector) -> Observation {
     let seen = sample.seen;
     // A worker has its core also where it does not poll.
     let ticks = sample.trusts_tls && seen.stack.tls_state == TlsState::WorkerPoll;
@@ -162,6 +163,6 @@ fn observation(sample: &NamedSample<'_>) -> Observation {
         clock,
         task_id,
         doing: Doing::Ran,
-        poll: PollKeys::of(sample.stack, Doing::Ran, &clock, task_id),
+        poll: polls.keys((sample.id, sample.stack), Doing::Ran, &clock, task_id),
     }
 }

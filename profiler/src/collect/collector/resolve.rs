@@ -4,7 +4,7 @@ use super::Collector;
 use super::close::After;
 use super::looked::Looked;
 use crate::collect::ledger::{OpenAt, Stretch};
-use crate::collect::polls::{Doing, Observation, PollKeys};
+use crate::collect::polls::{Doing, Observation};
 use crate::collect::stack_table::Owner;
 use crate::collect::wait_buffer::BufferedWait;
 use crate::decode::{PollClock, StackNumber, Sum, WaitStack};
@@ -210,8 +210,9 @@ impl Collector {
         let Some(stack) = self.stacks.table().get(id) else {
             return;
         };
-        let poll = PollKeys::of(stack, doing, &clock, task_id);
-        self.interval.polls.see(Observation {
+        let polls = &mut self.interval.polls;
+        let poll = polls.keys((id, stack), doing, &clock, task_id);
+        polls.see(Observation {
             thread,
             stack: id,
             start,
