@@ -63,30 +63,39 @@ fn read(at: u64) -> u64 {
     word
 }
 
-/// Reads the current task's context.
+/// Reads the current task's context; what was found stays where it is until the next one is read.
 ///
 /// # Safety
 /// `task` is the current task, a tracepoint's argument.
 #[inline(always)]
-pub(crate) unsafe fn of_current(task: Task, process: Watched) -> Found {
+pub(crate) unsafe fn of_current(task: Task, process: Watched) -> Option<*const Found> {
     // SAFETY: guaranteed by the caller.
     let fs = unsafe { arch::thread_pointer(task) };
-    at_fs::<{ slot::SCHEDULER }>(fs, process)
+    find::<{ slot::SCHEDULER }>(fs, process)
 }
 
 /// Reads the current task's context, by its FS base. `SLOT` is the caller's.
 #[inline(always)]
 pub(crate) fn at_fs<const SLOT: u32>(fs: u64, process: Watched) -> Found {
-    if filter::table(process).table_version == 0 {
-        // Another program is executed, and its context may be elsewhere.
-        return Found::UNKNOWN;
-    }
-    context_of(fs, process.index, SLOT);
-    match FOUND.get_ptr(SLOT) {
+    match find::<SLOT>(fs, process) {
         // SAFETY: a live per-CPU value.
         Some(found) => unsafe { *found },
         None => Found::UNKNOWN,
     }
+}
+
+/// As [`at_fs`], in place: the stack of the scheduler's programs has no room for a copy.
+#[inline(always)]
+fn find<const SLOT: u32>(fs: u64, process: Watched) -> Option<*const Found> {
+    if filter::table(process).table_version == 0 {
+        // Another program is executed, and its context may be elsewhere.
+        let found = FOUND.get_ptr_mut(SLOT)?;
+        // SAFETY: a live per-CPU value, whose slot no program has that may interrupt this one.
+        unsafe { *found = Found::UNKNOWN };
+        return Some(found);
+    }
+    context_of(fs, process.index, SLOT);
+    FOUND.get_ptr(SLOT)
 }
 
 /// What the thread is by all copies of tokio in its process: left in [`FOUND`] at `slot`.

@@ -193,49 +193,52 @@ pub(crate) fn sample(ctx: *mut c_void, message: *mut StackMessage, user_frames: 
     }
 }
 
-/// Sends one wait.
+/// A wait in the form in which it is sent: the stack has no room for it at a switch.
+#[map]
+static WAIT_MESSAGE: PerCpuArray<WaitRecord> = PerCpuArray::with_max_entries(1, 0);
+
+/// Sends one wait, at a switch.
 ///
 /// # Safety
-/// `thread` is a live entry.
+/// `thread` is a live entry, and interrupts are off.
 #[inline(never)]
 pub(crate) unsafe fn wait(thread: *mut Thread, end: u64, woken: u64) {
-    // SAFETY: guaranteed by the caller.
-    let record = unsafe {
-        let seen = (*thread).wakeup == woken;
-        WaitRecord {
-            header: Header {
-                kind: KIND_WAIT,
-                len: size_of::<WaitRecord>() as u32,
-                tgid: (*thread).tgid,
-                tid: (*thread).tid,
-            },
-            start: (*thread).since,
-            wakeup: if seen || woken != end { woken } else { 0 },
-            end,
-            stack: (*thread).stack,
-            task_id: (*thread).task_id,
-            object: (*thread).object,
-            waker_tgid: if seen { (*thread).waker_tgid } else { 0 },
-            waker_tid: if seen {
-                (*thread).waker_tid
-            } else {
-                WAKER_UNSEEN
-            },
-            waker_comm: (*thread).waker_comm,
-            waker_stack: if seen { (*thread).waker_stack } else { 0 },
-            running: (*thread).times.running,
-            runnable: (*thread).times.runnable,
-            blocked: (*thread).times.blocked,
-            core: (*thread).core,
-            cut: (*thread).cut,
-            tick: (*thread).tick,
-            // This one is counted by now.
-            waits: ((*thread).times.waits as u32).wrapping_sub(1),
-            reserved: 0,
-        }
+    let Some(record) = WAIT_MESSAGE.get_ptr_mut(0) else {
+        return;
     };
-    if !send(&record) {
-        count(Counter::RingFullWait);
+    // SAFETY: guaranteed by the caller; the message is this CPU's.
+    unsafe {
+        let seen = (*thread).wakeup == woken;
+        (*record).header.kind = KIND_WAIT;
+        (*record).header.len = size_of::<WaitRecord>() as u32;
+        (*record).header.tgid = (*thread).tgid;
+        (*record).header.tid = (*thread).tid;
+        (*record).start = (*thread).since;
+        (*record).wakeup = if seen || woken != end { woken } else { 0 };
+        (*record).end = end;
+        (*record).stack = (*thread).stack;
+        (*record).task_id = (*thread).task_id;
+        (*record).object = (*thread).object;
+        (*record).waker_tgid = if seen { (*thread).waker_tgid } else { 0 };
+        (*record).waker_tid = if seen {
+            (*thread).waker_tid
+        } else {
+            WAKER_UNSEEN
+        };
+        (*record).waker_comm = (*thread).waker_comm;
+        (*record).waker_stack = if seen { (*thread).waker_stack } else { 0 };
+        (*record).running = (*thread).times.running;
+        (*record).runnable = (*thread).times.runnable;
+        (*record).blocked = (*thread).times.blocked;
+        (*record).core = (*thread).core;
+        (*record).cut = (*thread).cut;
+        (*record).tick = (*thread).tick;
+        // This one is counted by now.
+        (*record).waits = ((*thread).times.waits as u32).wrapping_sub(1);
+        (*record).reserved = 0;
+        if !send(&*record) {
+            count(Counter::RingFullWait);
+        }
     }
 }
 

@@ -68,10 +68,12 @@ pub(crate) fn take(
         {
             return;
         }
-        let context = context::of_current(task, process);
-        write_volatile(&raw mut (*thread).tls_state, context.tls_state);
-        (*thread).task_id = context.task_id;
-        (*thread).runtime = context.handle;
+        let Some(context) = context::of_current(task, process) else {
+            return;
+        };
+        write_volatile(&raw mut (*thread).tls_state, (*context).tls_state);
+        (*thread).task_id = (*context).task_id;
+        (*thread).runtime = (*context).handle;
         let tls_state = read_volatile(&raw const (*thread).tls_state);
         if let Some(park) = parks::pending_hit(thread)
             && (*park.park).tls_state == tls_state
@@ -80,8 +82,8 @@ pub(crate) fn take(
             return;
         }
         count(Counter::SwitchOutBlocked);
-        (*thread).tick = context::tick(&context, process);
-        (*thread).core = context.core;
+        (*thread).core = (*context).core;
+        (*thread).tick = context::tick(&*context, process);
         objects::note(&regs);
         let noting = match parks::pending_hit(thread) {
             Some(park) => parks::frames(park),

@@ -97,7 +97,8 @@ fn unwinding_information_is_read_wherever_it_is() {
     std::io::Write::write_all(&mut file, &bytes).unwrap();
     let copy = PrivateCopy::of(&file, &plenty()).unwrap();
     let from_file = |into: &mut [u8], at| file.read_exact_at(into, at).is_ok();
-    let found = UnwindTable::from_elf_and_file(copy.bytes(), &from_file).unwrap();
+    let found =
+        UnwindTable::from_elf_and_file(copy.bytes(), &from_file, &Effort::default()).unwrap();
     assert!(found.entries > 0);
     assert_eq!(found, wanted);
 }

@@ -15,7 +15,7 @@ const FREE: Duration = Duration::from_millis(1);
 const FORGIVEN: u32 = 20;
 /// How long one who always answered is waited for when others have used up all patience. With
 /// every four of those it is shorter by as much again.
-const GRACE: Duration = Duration::from_millis(50);
+const GRACE: Duration = Duration::from_millis(30);
 /// Less than this is no time to answer.
 const LEAST: Duration = Duration::from_millis(20);
 /// Accounts that are kept. Beyond them those that are empty are forgotten.
