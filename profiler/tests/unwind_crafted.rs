@@ -225,7 +225,7 @@ fn rules_of_all_kinds() {
             ],
         ),
         (0x1030, 0x10, &[(0, Cfi::Cfa(X86_64::RBX, 16))]),
-        (0x1040, 0x10, &[(0, Cfi::CfaOffset(1 << 20))]),
+        (0x1040, 0x10, &[(0, Cfi::CfaOffset(1 << 30))]),
         (0x1050, 0x10, &[(0, Cfi::Register(X86_64::RA, X86_64::RDI))]),
         (0x1060, 0x10, &[(0, Cfi::Offset(X86_64::RBP, 8))]),
         (0x1070, 0x10, &[(0, Cfi::Offset(X86_64::RBP, 0))]),

@@ -308,10 +308,33 @@ fn the_vdso_has_rows_with_and_without_section_headers() {
     assert_eq!(table.skipped, 0);
     assert!(table.rows.iter().any(|r| row::rule(*r).kind() == kind::RSP));
     assert_index(&table, 1);
-    assert_eq!(
-        UnwindTable::from_elf(&without_sections(image)).unwrap(),
-        table
-    );
+    let bare = UnwindTable::from_elf(&without_sections(image)).unwrap();
+    assert_same_rules(&table, &bare, "the vDSO");
+}
+
+/// That two tables of one file have the same rules where it has unwinding information. Without
+/// section headers it has no names either, and functions that nothing covers are found by their
+/// callers.
+fn assert_same_rules(table: &UnwindTable, bare: &UnwindTable, name: &str) {
+    assert_eq!(bare.entries, table.entries, "{name}");
+    // Less than an alignment between two functions is padding, and no gap.
+    const PADDING: u32 = 15;
+    let made = |at: u32| {
+        let mut spans = bare.synthesized.iter().chain(&table.synthesized);
+        spans.any(|(start, len)| (start.saturating_sub(PADDING)..start + len).contains(&at))
+    };
+    let starts = table
+        .rows
+        .iter()
+        .chain(&bare.rows)
+        .map(|row| (row >> 32) as u32);
+    let mut compared = 0;
+    for at in starts.filter(|at| !made(*at)) {
+        let svma = Svma(table.base.0 + u64::from(at));
+        assert_eq!(bare.rule(svma), table.rule(svma), "{name} at {at:#x}");
+        compared += 1;
+    }
+    assert!(compared >= table.entries, "{name}: {compared} rows");
 }
 
 /// As `sstrip` leaves it: e_shoff, e_shnum and e_shstrndx are zero.
@@ -329,7 +352,7 @@ fn a_file_without_section_headers_gives_the_same_rows() {
         let table = UnwindTable::from_elf(&data).unwrap();
         let module = Module::from_elf(&data).unwrap();
         let bare = without_sections(data);
-        assert_eq!(UnwindTable::from_elf(&bare).unwrap(), table, "{name}");
+        assert_same_rules(&table, &UnwindTable::from_elf(&bare).unwrap(), name);
         let stripped = Module::from_elf(&bare).unwrap();
         assert_eq!(stripped.build_id, module.build_id);
         assert_eq!(stripped.executable, module.executable);

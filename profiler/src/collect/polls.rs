@@ -57,13 +57,26 @@ pub(super) struct Observation {
     pub(super) poll: Option<PollKeys>,
 }
 
-/// By what a poll is told from others.
+/// The core's tick, and the task.
+type TickKey = (u32, Option<u64>);
+
+/// Waits of the thread before it, the task, and a hash of the task's functions.
+type StackKey = (u32, Option<u64>, Option<u64>);
+
+/// The one of [`PollKeys`] that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Key {
+    Tick(TickKey),
+    Stack(StackKey),
+}
+
+/// What identifies a poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PollKeys {
     /// By the tick; none where there is none.
-    tick: Option<u64>,
-    /// By the stack; none where it does not tell.
-    stack: Option<u64>,
+    tick: Option<TickKey>,
+    /// By the stack; none where it does not say.
+    stack: Option<StackKey>,
 }
 
 impl PollKeys {
@@ -91,11 +104,11 @@ impl PollKeys {
         if class.state != State::Blocked || !matches!(class.role, Role::Worker(_)) {
             return None;
         }
-        let tick = clock.tick.map(|tick| hashed(&(tick, task_id)));
+        let tick = clock.tick.map(|tick| (tick, task_id));
         let functions = functions();
         // A wait is in some poll, whichever.
         let tells = functions.is_some() || task_id.is_some() || doing != Doing::Ran;
-        let stack = tells.then(|| hashed(&(clock.waits, task_id, functions)));
+        let stack = tells.then_some((clock.waits, task_id, functions));
         Some(PollKeys { tick, stack })
     }
 }
@@ -107,12 +120,6 @@ fn functions(stack: &Stack, task: u32) -> u64 {
     for frame in frames.skip(usize::try_from(task).unwrap_or(usize::MAX)) {
         frame.function.hash(&mut hasher);
     }
-    hasher.finish()
-}
-
-fn hashed(value: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
     hasher.finish()
 }
 
@@ -138,8 +145,7 @@ pub(super) struct PollCollector {
 /// A poll that goes on.
 #[derive(Clone, Copy, Debug)]
 struct Open {
-    evidence: PollEvidence,
-    key: u64,
+    key: Key,
     start: Instant,
     /// The last that was seen of it.
     end: Instant,
@@ -280,18 +286,18 @@ impl PollCollector {
         let thread = observed.thread;
         let key = self.ticks.key(observed);
         if let Some(open) = self.open.get_mut(&thread)
-            && key == Some((open.evidence, open.key))
+            && key == Some(open.key)
         {
             if !open.has_parked_before(observed, self.min_block) {
                 open.add(observed);
                 return;
             }
-            if open.evidence == PollEvidence::Tick {
+            if matches!(open.key, Key::Tick(_)) {
                 self.ticks.stuck(thread.process);
             }
         }
         let before = match key {
-            Some((evidence, key)) => self.open.insert(thread, Open::new(observed, evidence, key)),
+            Some(key) => self.open.insert(thread, Open::new(observed, key)),
             None => self.open.remove(&thread),
         };
         if let Some(before) = before {
@@ -314,9 +320,8 @@ impl PollCollector {
 }
 
 impl Open {
-    fn new(observed: &Observation, evidence: PollEvidence, key: u64) -> Open {
+    fn new(observed: &Observation, key: Key) -> Open {
         let mut open = Open {
-            evidence,
             key,
             start: observed.starts(),
             end: observed.starts(),
@@ -377,7 +382,10 @@ impl Open {
             running,
             waits: self.waits,
             samples: self.samples,
-            evidence: self.evidence,
+            evidence: match self.key {
+                Key::Tick(_) => PollEvidence::Tick,
+                Key::Stack(_) => PollEvidence::Stack,
+            },
         }
     }
 }
@@ -437,13 +445,11 @@ impl Ticks {
     }
 
     /// Which poll a thread was in, and how that is known.
-    fn key(&self, observed: &Observation) -> Option<(PollEvidence, u64)> {
+    fn key(&self, observed: &Observation) -> Option<Key> {
         let keys = observed.poll?;
         let trusted = !self.doubted.contains(&observed.thread.process);
         let by_tick = keys.tick.filter(|_| trusted);
-        by_tick
-            .map(|key| (PollEvidence::Tick, key))
-            .or_else(|| Some((PollEvidence::Stack, keys.stack?)))
+        by_tick.map(Key::Tick).or(keys.stack.map(Key::Stack))
     }
 }
 

@@ -1,13 +1,16 @@
 //! Where functions begin of which neither a symbol nor a frame description entry tells: musl's libc in
 //! a stripped program, assembly. Whoever calls them names them, or takes their address.
 
-use super::uncovered::ReadAt;
 use crate::process::module::Elf;
 use crate::units::Svma;
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction};
 use memchr::memchr3_iter;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
+
+/// Fills a buffer with the bytes that the image's file has from an offset on; false where it
+/// cannot.
+pub type ReadAt<'a> = dyn Fn(&mut [u8], u64) -> bool + 'a;
 
 /// Code without any such sign that is looked at in one image, in bytes. musl's libc has 84 KiB in a
 /// program that uses what programs use.
@@ -94,8 +97,8 @@ impl<'a, 'data> Called<'a, 'data> {
         };
         if uncovered <= MAX_UNCOVERED && known <= MAX_COVERED && !gaps.is_empty() {
             let search = &called.search;
-            let named = search.from_known(covered).into_iter();
-            let entries = named.chain(search.from_pointers()).chain(entries);
+            let named = search.named_by_known(covered).into_iter();
+            let entries = named.chain(search.pointed_to()).chain(entries);
             let entries: Vec<u32> = entries.collect();
             called.add(entries);
         }
@@ -134,7 +137,7 @@ impl Search<'_, '_> {
     }
 
     /// Entries that the known functions call or take the address of.
-    fn from_known(&self, covered: &[(u32, u32)]) -> BTreeSet<u32> {
+    fn named_by_known(&self, covered: &[(u32, u32)]) -> BTreeSet<u32> {
         let mut by_function: BTreeMap<(u32, u32), HashSet<u32>> = BTreeMap::new();
         let mut count = 0;
         for stretch in stretches(covered) {
@@ -169,7 +172,7 @@ impl Search<'_, '_> {
 
     /// Entries to which pointers lead that the loader moves: where functions are called by the global
     /// offset table, nothing else names them.
-    fn from_pointers(&self) -> BTreeSet<u32> {
+    fn pointed_to(&self) -> BTreeSet<u32> {
         let mut entries = BTreeSet::new();
         let Some((at, len)) = self.relocations() else {
             return entries;

@@ -12,10 +12,10 @@ mod truncation;
 mod uncovered;
 mod walker;
 
+pub use called::ReadAt;
 pub use effort::Effort;
 pub use reference::{Reference, Sections};
 pub use remote::RemoteMemory;
 pub use table::{Image, UnwindTable, build_all};
 pub use truncation::Truncation;
-pub use uncovered::ReadAt;
 pub use walker::{LEFT_OUT, Mapped, Regs, Tables, unroll, walk, walk_counted, walk_outcome};

@@ -1,9 +1,10 @@
 //! The rows of one module, and the index over them.
 
+use super::called::ReadAt;
 use super::effort::{Effort, Share};
 use super::prologues::framed;
 use super::rule::rule_of;
-use super::uncovered::{ReadAt, synthesize};
+use super::uncovered::synthesize;
 use crate::process::module::{Bytes, Elf, FdeVisitor, ModuleError, for_each_fde, text_range};
 use crate::units::{Addr, Svma};
 use gimli::{

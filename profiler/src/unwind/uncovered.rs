@@ -2,7 +2,7 @@
 //! says enough; see [`super::synthesis`]. They are found by their symbols, and where there are none by
 //! who calls them.
 
-use super::called::Called;
+use super::called::{Called, ReadAt};
 use super::synthesis::{self, Bounds, Proof};
 use crate::process::module::Elf;
 use crate::units::Svma;
@@ -15,10 +15,6 @@ const MAX_CODE: usize = 64 << 20;
 
 /// How often functions are looked for anew that others leave for; few take more than three.
 const MAX_ROUNDS: usize = 8;
-
-/// Fills a buffer with the bytes that the image's file has from an offset on; false where it
-/// cannot.
-pub type ReadAt<'a> = dyn Fn(&mut [u8], u64) -> bool + 'a;
 
 /// Rows made up from code.
 #[derive(Debug, Default)]

@@ -509,8 +509,9 @@ fn costs_at_most(taken: &Taken, threads: usize, most: Duration) -> Complaints {
         complaints.push(format!("only {seen} threads were seen"));
     }
     let middle = middle(&taken.costs);
-    // An emulated CPU takes as long as its host lets it.
-    if slowdown() == 1 && middle > most {
+    // Tests are built with little optimization and with assertions: half as much again. And an
+    // emulated CPU takes as long as its host lets it.
+    if slowdown() == 1 && middle > most * 3 / 2 {
         complaints.push(format!(
             "an interval of {seen} threads took {middle:?} of CPU"
         ));

@@ -252,6 +252,7 @@ fn unwalkable(recorded: &Recorded) -> Complaints {
     let losses = &report.losses;
     let mut complaints = sums_are_whole(recorded);
     let mut all = 0;
+    let (mut wrong, mut not_unmapped, mut more_without_progress) = (0, 0, 0);
     for (function, cause) in UNWALKABLE {
         let made = recorded.truth.sites.iter();
         let made = made.filter(|site| site.function == *function);
@@ -265,12 +266,26 @@ fn unwalkable(recorded: &Recorded) -> Complaints {
         });
         let found: u64 = found.map(|site| site.waits).sum();
         all += made;
-        if made == 0 || found != made || losses.cause(cause) != made {
+        if made == 0 || found != made {
             complaints.push(format!(
-                "{function}: {made} waits were made, {found} are in the report, {} as {cause}",
-                losses.cause(cause)
+                "{function}: {made} waits were made, {found} are in the report"
             ));
         }
+        let counted = losses.cause(cause);
+        // Code in memory without a file is a JIT compiler's, once it is known to be there: it is left
+        // by frame pointers, and this code has none.
+        let elsewhere = match *cause {
+            "unmapped" if counted > 0 => &mut not_unmapped,
+            "no_progress" => &mut more_without_progress,
+            _ => &mut wrong,
+        };
+        *elsewhere += counted.abs_diff(made);
+    }
+    if wrong > 0 || not_unmapped != more_without_progress {
+        complaints.push(format!(
+            "the causes are not what they should be: {:?}",
+            losses.by_cause
+        ));
     }
     if losses.truncated != all || losses.unknown_waits != all {
         complaints.push(format!("{all} should be truncated and unknown: {losses:?}"));

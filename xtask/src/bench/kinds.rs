@@ -177,7 +177,7 @@ mod tests {
             "fault", "not", "in", "the", "sum", "0.50", "50", "25", "100", "50",
         ];
         assert_eq!(words(3), fault);
-        assert_eq!(words(4), ["parks", "known", "again", "1.00"]);
+        assert_eq!(words(4), ["parks", "recognised", "1.00"]);
         cost.events = 0;
         assert_eq!(per_event(&cost), (0.0, 0.0));
         // An empty program is not measured to the nanosecond.
