@@ -120,8 +120,7 @@ impl Shadow {
             let before = |pc: Addr| Addr(pc.0.saturating_sub(1));
             !reference.covers(if depth == 0 { pc } else { before(pc) })
         };
-        let known = until_guess(&theirs, guess);
-        let all = known.len() == theirs.len();
+        let (known, all) = until_guess(&theirs, guess);
         // What lies beyond frames that were left out is not compared.
         let kept = walk.frames.iter().position(|frame| *frame == LEFT_OUT);
         let (ours, complete) = match kept {
@@ -190,15 +189,16 @@ fn word(copy: &[RawPiece], addr: u64) -> Option<u64> {
     Some(u64::from_le_bytes(bytes))
 }
 
-/// The frames that framehop did not guess: up to the first one without unwinding information.
-fn until_guess(frames: &[Addr], guess: impl Fn(usize, Addr) -> bool) -> &[Addr] {
+/// The frames that framehop did not guess: up to the first one without unwinding information. Also
+/// whether there is no such frame: what comes after it is a guess, and so is that nothing does.
+fn until_guess(frames: &[Addr], guess: impl Fn(usize, Addr) -> bool) -> (&[Addr], bool) {
     let first = frames
         .iter()
         .enumerate()
         .position(|(depth, pc)| guess(depth, *pc));
     // The frame itself is known, only its callers are not.
     let known = first.map_or(frames.len(), |first| first + 1);
-    frames.get(..known).unwrap_or(frames)
+    (frames.get(..known).unwrap_or(frames), first.is_none())
 }
 
 /// Frames of both, leaf first. A walk that either of them could not finish says nothing about
@@ -284,9 +284,16 @@ mod tests {
     #[test]
     fn what_framehop_guesses_counts_for_nothing() {
         let guess = |_: usize, pc: Addr| pc == Addr(7);
-        for (frames, known) in [(&[1, 7, 3][..], 2), (&[1, 2, 3], 3), (&[7], 1)] {
+        let cases = [
+            (&[1, 7, 3][..], 2, false),
+            (&[1, 2, 3], 3, true),
+            // It took the begin of the thread for what comes next.
+            (&[1, 7], 2, false),
+            (&[7], 1, false),
+        ];
+        for (frames, known, all) in cases {
             let frames = addresses(frames);
-            assert_eq!(until_guess(&frames, guess), &frames[..known]);
+            assert_eq!(until_guess(&frames, guess), (&frames[..known], all));
         }
     }
 
