@@ -92,12 +92,12 @@ pub(super) struct WokenKey {
 pub(super) struct PollSums {
     pub(super) polls: PollTimes,
     pub(super) longest: Poll,
-    /// Those in which the thread ran for longer than it waited.
+    /// Those in which the thread ran for most of the time.
     pub(super) on_cpu: OnCpuPolls,
     pub(super) evidence: BTreeSet<PollEvidence>,
 }
 
-/// Polls in which the thread ran for longer than it waited.
+/// Polls in which the thread ran for most of the time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct OnCpuPolls {
     pub(super) polls: u64,
@@ -123,7 +123,7 @@ impl PollSums {
         if poll.length() > self.longest.length() {
             self.longest = *poll;
         }
-        if !poll.is_blocked() {
+        if poll.is_on_cpu() {
             self.on_cpu.polls += 1;
             self.on_cpu.running += poll.running;
             self.on_cpu.longest = self.on_cpu.longest.max(poll.running);

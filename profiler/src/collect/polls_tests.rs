@@ -321,3 +321,25 @@ fn the_functions_of_a_stack_are_read_again_only_where_its_task_is_another() {
     stack.class.task_frame = Some(0);
     assert_ne!(check(&stack), first);
 }
+
+/// On a machine with too few CPUs a poll of a moment takes long.
+#[test]
+fn a_poll_that_mostly_wants_a_cpu_is_neither_blocked_nor_computing() {
+    let poll = |blocked: u64, runqueue: u64, running: u64| Poll {
+        thread: thread(7),
+        stack: StackId(0),
+        task_id: None,
+        start: Timestamp(0),
+        end: Timestamp((blocked + runqueue + running) * MS),
+        blocked: Nanos(blocked * MS),
+        runqueue: Nanos(runqueue * MS),
+        running: Nanos(running * MS),
+        waits: 1,
+        samples: 2,
+        evidence: PollEvidence::Tick,
+    };
+    let kind = |poll: Poll| (poll.is_blocked(), poll.is_on_cpu());
+    assert_eq!(kind(poll(2, 30, 1)), (false, false));
+    assert_eq!(kind(poll(30, 20, 1)), (true, false));
+    assert_eq!(kind(poll(1, 20, 30)), (false, true));
+}

@@ -235,10 +235,17 @@ impl Poll {
         self.end - self.start
     }
 
-    /// Whether its thread waited for most of it rather than ran.
+    /// Whether its thread waited for at least half of it. One that hardly waits, and has to wait
+    /// long for a CPU, is none of those.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
-        self.waits > 0 && self.blocked >= self.running
+        self.waits > 0 && self.blocked.0 >= self.length().0 / 2
+    }
+
+    /// Whether its thread ran for most of it.
+    #[must_use]
+    pub fn is_on_cpu(&self) -> bool {
+        !self.is_blocked() && self.running.0 >= self.length().0 / 2
     }
 }
 

@@ -25,7 +25,7 @@ pub struct PollTimes {
     pub running_ns: Nanos,
     /// The length of the longest.
     pub longest_ns: Nanos,
-    /// That of the longest in which the thread waited for longer than it ran.
+    /// That of the longest in which the thread waited for at least half of the time.
     pub longest_blocked_ns: Nanos,
     /// How many by length: entry `i` counts those of `[2^i, 2^(i+1))` milliseconds, entry 0 also
     /// shorter ones, the last entry also longer ones. At most [`POLL_BUCKETS`] entries; those after

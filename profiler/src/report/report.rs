@@ -228,7 +228,7 @@ pub struct RuntimeReport {
     pub blocked_without_driver_ns: Option<Nanos>,
     /// Its long polls.
     pub polls: PollTimes,
-    /// Those of them in which the worker ran for longer than it waited.
+    /// Those of them in which the worker ran for most of the time.
     pub long_polls: u64,
     /// Their CPU time, at least.
     pub long_poll_ns: Nanos,
