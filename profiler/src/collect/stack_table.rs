@@ -276,6 +276,15 @@ impl StackTable {
             .is_some_and(|program| program.agreement().trusted())
     }
 
+    /// Whether nothing contradicts the thread-local state of a stack's program as yet: a program that
+    /// computes and hardly waits has nothing that confirms it either.
+    pub(super) fn may_trust_tls(&self, stack: StackId) -> bool {
+        let known = self.known.get(stack.index());
+        known
+            .and_then(|known| self.programs.get(&known.owner.program))
+            .is_some_and(|program| !program.agreement().contradicted())
+    }
+
     /// Takes in a stack that the kernel side has announced. None where it found no room, which is
     /// counted.
     pub(super) fn add(

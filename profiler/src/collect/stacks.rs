@@ -260,7 +260,7 @@ impl StackCollector {
                         thread,
                         id,
                         stack,
-                        trusts_tls: self.table.trusts_tls(id),
+                        trusts_tls: self.table.may_trust_tls(id),
                     });
                 }
             }

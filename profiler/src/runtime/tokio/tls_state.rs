@@ -199,6 +199,12 @@ impl Agreement {
         )
     }
 
+    /// Whether something contradicts it.
+    #[must_use]
+    pub const fn contradicted(&self) -> bool {
+        matches!(self.certainty(), Certainty::Contradicted { .. })
+    }
+
     /// Whether it counts where this is what the names say: against them only if it has agreed with
     /// names, or the I/O driver, elsewhere.
     pub(super) fn counts_for(&self, by_names: &Classification) -> bool {
