@@ -1,4 +1,4 @@
-//! Threads on a CPU: where they were, and the polls that took too long.
+//! Threads on a CPU: where they were.
 
 use super::location::{location, task};
 use super::stack_facts::{most, part, whole_stack};

@@ -53,8 +53,27 @@ pub(super) struct Observation {
     /// The task that it polled, where that is known.
     pub(super) task_id: Option<u64>,
     pub(super) doing: Doing,
-    /// Which poll it is; none outside any.
-    pub(super) poll: Option<PollKeys>,
+}
+
+impl Observation {
+    /// The same; where tokio's thread-local state is not trusted, without what that says.
+    fn trusting(self, trusts_tls: bool) -> Observation {
+        Observation {
+            clock: PollClock {
+                tick: self.clock.tick.filter(|_| trusts_tls),
+                ..self.clock
+            },
+            task_id: self.task_id.filter(|_| trusts_tls),
+            ..self
+        }
+    }
+}
+
+/// What was observed, and which poll it is of; none outside any.
+#[derive(Clone, Copy, Debug)]
+struct Placed {
+    observed: Observation,
+    poll: Option<PollKeys>,
 }
 
 /// The core's tick, and the task.
@@ -129,7 +148,7 @@ pub(super) struct PollCollector {
     long: Nanos,
     /// A shorter wait is not seen by itself.
     min_block: Nanos,
-    seen: Vec<Observation>,
+    seen: Vec<Placed>,
     /// Samples among them.
     samples: usize,
     /// Threads that have ended.
@@ -210,32 +229,32 @@ impl PollCollector {
         }
     }
 
-    /// Which poll a thread with `stack` was in, which waited or ran there. Without a tick in `clock`
-    /// where the thread-local state is not trusted.
-    pub(super) fn keys(
-        &mut self,
-        (id, stack): (StackId, &Stack),
-        doing: Doing,
-        clock: &PollClock,
-        task_id: Option<u64>,
-    ) -> Option<PollKeys> {
+    /// Which poll a thread with `stack` was in.
+    fn keys(&mut self, observed: &Observation, stack: &Stack) -> Option<PollKeys> {
         let known = &mut self.functions;
-        PollKeys::with(stack, doing, clock, task_id, || {
+        let Observation {
+            doing,
+            clock,
+            task_id,
+            ..
+        } = observed;
+        PollKeys::with(stack, *doing, clock, *task_id, || {
             let task = stack.class.task_frame?;
-            match known.get(&id) {
+            match known.get(&observed.stack) {
                 // The stack may have been classified anew.
                 Some((of, hash)) if *of == task => Some(*hash),
                 _ => {
                     let hash = functions(stack, task);
-                    known.insert(id, (task, hash));
+                    known.insert(observed.stack, (task, hash));
                     Some(hash)
                 }
             }
         })
     }
 
-    /// Notes a thread that was seen. In any order within an interval.
-    pub(super) fn see(&mut self, observed: Observation) {
+    /// Notes a thread that was seen with `stack`, in any order within an interval. `trusts_tls` says
+    /// whether tokio's thread-local state counts for it.
+    pub(super) fn see(&mut self, observed: Observation, stack: &Stack, trusts_tls: bool) {
         if observed.doing == Doing::Ran {
             if self.samples >= MAX_SAMPLES {
                 self.lost += 1;
@@ -243,7 +262,9 @@ impl PollCollector {
             }
             self.samples += 1;
         }
-        self.seen.push(observed);
+        let observed = observed.trusting(trusts_tls);
+        let poll = self.keys(&observed, stack);
+        self.seen.push(Placed { observed, poll });
     }
 
     /// A thread has ended, and its poll with it.
@@ -261,13 +282,13 @@ impl PollCollector {
         let mut seen = std::mem::take(&mut self.seen);
         self.samples = 0;
         // They are large: only their keys are moved about.
-        seen.sort_by_cached_key(|observed| (observed.start, observed.end));
-        for observed in &seen {
-            self.ticks.check(observed);
+        seen.sort_by_cached_key(|Placed { observed, .. }| (observed.start, observed.end));
+        for placed in &seen {
+            self.ticks.check(placed);
         }
         let mut polls = Vec::new();
-        for observed in &seen {
-            self.advance(observed, &mut polls);
+        for placed in &seen {
+            self.advance(placed, &mut polls);
         }
         let mut over = std::mem::take(&mut self.ended);
         if recording_ends {
@@ -282,9 +303,10 @@ impl PollCollector {
         polls
     }
 
-    fn advance(&mut self, observed: &Observation, polls: &mut Vec<Poll>) {
+    fn advance(&mut self, placed: &Placed, polls: &mut Vec<Poll>) {
+        let observed = &placed.observed;
         let thread = observed.thread;
-        let key = self.ticks.key(observed);
+        let key = self.ticks.key(placed);
         if let Some(open) = self.open.get_mut(&thread)
             && key == Some(open.key)
         {
@@ -403,11 +425,12 @@ struct Ticks {
 
 impl Ticks {
     /// Looks whether a tick goes backwards within one thread: then it is none.
-    fn check(&mut self, observed: &Observation) {
+    fn check(&mut self, placed: &Placed) {
+        let observed = &placed.observed;
         let Some(tick) = observed
             .clock
             .tick
-            .filter(|_| observed.poll.is_some_and(|keys| keys.tick.is_some()))
+            .filter(|_| placed.poll.is_some_and(|keys| keys.tick.is_some()))
         else {
             return;
         };
@@ -445,8 +468,9 @@ impl Ticks {
     }
 
     /// Which poll a thread was in, and how that is known.
-    fn key(&self, observed: &Observation) -> Option<Key> {
-        let keys = observed.poll?;
+    fn key(&self, placed: &Placed) -> Option<Key> {
+        let keys = placed.poll?;
+        let observed = &placed.observed;
         let trusted = !self.doubted.contains(&observed.thread.process);
         let by_tick = keys.tick.filter(|_| trusted);
         by_tick.map(Key::Tick).or(keys.stack.map(Key::Stack))

@@ -116,7 +116,7 @@ impl Life {
         (_, task_id): Turn,
         (id, stack): (u32, &Stack),
     ) -> &mut Life {
-        self.polls.see(Observation {
+        let observed = Observation {
             thread: thread(7),
             stack: StackId(id),
             start: Timestamp(start * MS),
@@ -124,8 +124,8 @@ impl Life {
             clock,
             task_id,
             doing,
-            poll: PollKeys::of(stack, doing, &clock, task_id),
-        });
+        };
+        self.polls.see(observed, stack, true);
         self
     }
 
@@ -241,7 +241,7 @@ fn another_thread_s_core_at_the_same_address_begins_anew() {
     let turn = (Some(100), Some(1));
     life.sampled(turn, (0, &a)).runs(10).sampled(turn, (0, &a));
     let clock = life.clock((Some(3), Some(1)));
-    life.polls.see(Observation {
+    let observed = Observation {
         thread: thread(8),
         stack: StackId(0),
         start: Timestamp(20 * MS),
@@ -249,8 +249,8 @@ fn another_thread_s_core_at_the_same_address_begins_anew() {
         clock,
         task_id: Some(1),
         doing: Doing::Ran,
-        poll: PollKeys::of(&a, Doing::Ran, &clock, Some(1)),
-    });
+    };
+    life.polls.see(observed, &a, true);
     let found = life.found();
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].evidence, PollEvidence::Tick);
@@ -310,8 +310,17 @@ fn the_functions_of_a_stack_are_read_again_only_where_its_task_is_another() {
     let mut polls = PollCollector::new(LONG, MIN_BLOCK);
     let mut stack = in_poll("hash", "task");
     let clock = Life::new().clock((None, None));
+    let observed = Observation {
+        thread: thread(7),
+        stack: StackId(3),
+        start: Timestamp(0),
+        end: Timestamp(0),
+        clock,
+        task_id: Some(1),
+        doing: Doing::Ran,
+    };
     let mut check = |stack: &Stack| {
-        let keys = polls.keys((StackId(3), stack), Doing::Ran, &clock, Some(1));
+        let keys = polls.keys(&observed, stack);
         assert_eq!(keys, PollKeys::of(stack, Doing::Ran, &clock, Some(1)));
         let known = polls.functions.get(&StackId(3));
         known.map(|(_, hash)| *hash)

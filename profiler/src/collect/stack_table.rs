@@ -268,21 +268,24 @@ impl StackTable {
         })
     }
 
-    /// Whether tokio's thread-local state counts in the program of a stack.
-    pub(super) fn trusts_tls(&self, stack: StackId) -> bool {
-        let known = self.known.get(stack.index());
-        known
-            .and_then(|known| self.programs.get(&known.owner.program))
-            .is_some_and(|program| program.agreement().trusted())
+    /// What is known of tokio's thread-local state in the program of a stack.
+    fn agreement(&self, stack: StackId) -> Option<&Agreement> {
+        let known = self.known.get(stack.index())?;
+        let program = self.programs.get(&known.owner.program)?;
+        Some(program.agreement())
     }
 
-    /// Whether nothing contradicts the thread-local state of a stack's program as yet: a program that
-    /// computes and hardly waits has nothing that confirms it either.
+    /// Whether tokio's thread-local state counts in the program of a stack.
+    pub(super) fn trusts_tls(&self, stack: StackId) -> bool {
+        let agreement = self.agreement(stack);
+        agreement.is_some_and(Agreement::trusted)
+    }
+
+    /// Whether nothing contradicts it as yet: a program that computes and hardly waits has nothing
+    /// that confirms it either.
     pub(super) fn may_trust_tls(&self, stack: StackId) -> bool {
-        let known = self.known.get(stack.index());
-        known
-            .and_then(|known| self.programs.get(&known.owner.program))
-            .is_some_and(|program| !program.agreement().contradicted())
+        let agreement = self.agreement(stack);
+        agreement.is_some_and(|agreement| !agreement.contradicted())
     }
 
     /// Takes in a stack that the kernel side has announced. None where it found no room, which is

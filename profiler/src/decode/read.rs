@@ -153,6 +153,20 @@ fn syscall(number: i64, args: [u64; 6]) -> Option<Syscall> {
     Some(Syscall { number, args })
 }
 
+/// Records of waits and of samples have the same fields for it.
+macro_rules! poll_clock {
+    ($record:expr) => {
+        PollClock {
+            core: nonzero($record.core).map(Addr),
+            tick: tick($record.tick),
+            waits: $record.waits,
+            running: Nanos($record.running),
+            runnable: Nanos($record.runnable),
+            blocked: Nanos($record.blocked),
+        }
+    };
+}
+
 fn wait(record: &WaitRecord) -> WaitSeen {
     let waker = match record.waker_tid {
         WAKER_UNSEEN => Waker::Unseen,
@@ -175,14 +189,7 @@ fn wait(record: &WaitRecord) -> WaitSeen {
         task_id: nonzero(record.task_id),
         object: ObjectNumber::new(record.object),
         waker,
-        clock: PollClock {
-            core: nonzero(record.core).map(Addr),
-            tick: tick(record.tick),
-            waits: record.waits,
-            running: Nanos(record.running),
-            runnable: Nanos(record.runnable),
-            blocked: Nanos(record.blocked),
-        },
+        clock: poll_clock!(record),
         cut: record.cut,
     }
 }
@@ -248,14 +255,7 @@ fn sample(bytes: &[u8]) -> Result<SampleSeen, DecodeError> {
     // It is a hash of the frames, and no entry of the kernel side's table.
     stack.number = None;
     Ok(SampleSeen {
-        clock: PollClock {
-            core: nonzero(record.core).map(Addr),
-            tick: tick(record.tick),
-            waits: record.waits,
-            running: Nanos(record.running),
-            runnable: Nanos(record.runnable),
-            blocked: Nanos(record.blocked),
-        },
+        clock: poll_clock!(record),
         task_id: nonzero(record.task_id),
         stack,
         cut: record.cut,

@@ -1,7 +1,7 @@
 //! What arrives: events are taken in, and new stacks get their names.
 
 use super::Collector;
-use crate::collect::polls::{Doing, Observation, PollCollector};
+use crate::collect::polls::{Doing, Observation};
 use crate::collect::stacks::{NamedSample, Naming};
 use crate::collect::traced_process::TracedProcess;
 use crate::decode::{Event, PollClock, StackSeen, ThreadEnd, ThreadKey, ThreadName, WaitSeen};
@@ -139,30 +139,29 @@ impl Collector {
         let interval = &mut self.interval;
         self.stacks.name_new(naming, kernel, targets, |sample| {
             interval.samples.add(sample.thread, sample.id);
-            let observed = observation(&sample, &mut interval.polls);
-            interval.polls.see(observed);
+            let observed = observation(&sample);
+            interval
+                .polls
+                .see(observed, sample.stack, sample.trusts_tls);
         })
     }
 }
 
 /// What a sample shows of a poll.
-fn observation(sample: &NamedSample<'_>, polls: &mut PollCollector) -> Observation {
+fn observation(sample: &NamedSample<'_>) -> Observation {
     let seen = sample.seen;
     // A worker has its core also where it does not poll.
-    let ticks = sample.trusts_tls && seen.stack.tls_state == TlsState::WorkerPoll;
-    let clock = PollClock {
-        tick: seen.clock.tick.filter(|_| ticks),
-        ..seen.clock
-    };
-    let task_id = seen.task_id.filter(|_| sample.trusts_tls);
+    let polls = seen.stack.tls_state == TlsState::WorkerPoll;
     Observation {
         thread: sample.thread,
         stack: sample.id,
         start: seen.stack.time,
         end: seen.stack.time,
-        clock,
-        task_id,
+        clock: PollClock {
+            tick: seen.clock.tick.filter(|_| polls),
+            ..seen.clock
+        },
+        task_id: seen.task_id,
         doing: Doing::Ran,
-        poll: polls.keys((sample.id, sample.stack), Doing::Ran, &clock, task_id),
     }
 }

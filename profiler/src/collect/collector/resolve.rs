@@ -189,40 +189,23 @@ impl Collector {
             blocked,
             runqueue: (wait.end - wait.start).saturating_sub(blocked),
         };
-        let between = (wait.start, wait.end);
-        self.observe(wait.thread, stack, between, doing, wait.clock, wait.task_id);
+        self.observe(Observation {
+            thread: wait.thread,
+            stack,
+            start: wait.start,
+            end: wait.end,
+            clock: wait.clock,
+            task_id: wait.task_id,
+            doing,
+        });
     }
 
-    fn observe(
-        &mut self,
-        thread: ThreadId,
-        id: StackId,
-        (start, end): (Timestamp, Timestamp),
-        doing: Doing,
-        clock: PollClock,
-        task_id: Option<u64>,
-    ) {
-        let trusted = self.stacks.table().trusts_tls(id);
-        let task_id = task_id.filter(|_| trusted);
-        let clock = PollClock {
-            tick: clock.tick.filter(|_| trusted),
-            ..clock
-        };
-        let Some(stack) = self.stacks.table().get(id) else {
-            return;
-        };
-        let polls = &mut self.interval.polls;
-        let poll = polls.keys((id, stack), doing, &clock, task_id);
-        polls.see(Observation {
-            thread,
-            stack: id,
-            start,
-            end,
-            clock,
-            task_id,
-            doing,
-            poll,
-        });
+    fn observe(&mut self, waited: Observation) {
+        let table = self.stacks.table();
+        if let Some(stack) = table.get(waited.stack) {
+            let trusts_tls = table.trusts_tls(waited.stack);
+            self.interval.polls.see(waited, stack, trusts_tls);
+        }
     }
 
     /// The polls that are over. Those that go on when the recording ends, at `end`, are over then.
@@ -257,15 +240,15 @@ impl Collector {
             blocked: times.blocked + blocked,
         };
         let stack = self.stack(*thread, wait.stack);
-        let doing = Doing::Waited { blocked, runqueue };
-        self.observe(
-            *thread,
+        self.observe(Observation {
+            thread: *thread,
             stack,
-            (wait.since, end),
-            doing,
+            start: wait.since,
+            end,
             clock,
-            wait.task_id,
-        );
+            task_id: wait.task_id,
+            doing: Doing::Waited { blocked, runqueue },
+        });
     }
 
     /// By what the waits of an interval were classified. `parks_known` is the kernel side's count of
