@@ -251,7 +251,9 @@ impl Poll {
 }
 
 /// How waits and samples were found to be of one poll.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum PollEvidence {
     /// The worker's tick and the task's id were the same: one turn of the worker's loop. (A task

@@ -1,6 +1,7 @@
 //! The report: what every renderer draws, and what `-o report.json` holds (schema 2, see [`crate::render::json`]).
 
-use super::{Blame, CallSite, CauseTotal, CpuPart, Harm, LongPollSite, PanicReport, PollTimes, Stopped,
+use super::{
+    Blame, CallSite, CauseTotal, CpuPart, Harm, LongPollSite, PanicReport, PollTimes, Stopped,
     TaskReport, Verdict,
 };
 use crate::cause::{Cause, Suggestion};

@@ -1,6 +1,6 @@
 //! Where the workers' time went.
 
-use super::line::{cut_right, width};
+use super::line::width;
 use super::page::Page;
 use super::style::{BAD, DIM, HEADING, PLAIN, of_state};
 use crate::counted::counted;
@@ -87,7 +87,7 @@ fn in_full(page: &mut Page<'_>, runtime: &RuntimeReport) -> io::Result<()> {
     page.blank()?;
     let whole: Nanos = runtime.states.values().copied().sum();
     let mut line = page.line();
-    line.push(HEADING, &cut_right(&title(page, runtime), page.width));
+    line.push(HEADING, &page.fit_right(&title(page, runtime), page.width));
     let explanation = format!("{} of worker time", duration(whole));
     if line.width() + 2 + width(&explanation) <= page.width {
         line.push(PLAIN, "  ").push(DIM, &explanation);
