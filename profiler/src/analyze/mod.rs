@@ -14,6 +14,7 @@ mod calls;
 mod causes;
 mod concurrency;
 mod cpu;
+mod driver_gaps;
 mod fix_first;
 mod harm;
 mod harms;
