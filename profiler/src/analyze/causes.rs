@@ -13,15 +13,9 @@ pub(super) struct Causes(Vec<Option<Finding>>);
 impl Causes {
     pub(super) fn of(tables: &Tables) -> Causes {
         let mut classifier = CauseClassifier::default();
-        let causes = tables.stacks.iter().map(|stack| {
-            has_site(stack.class.state).then(|| {
-                classifier.judge(&WaitContext {
-                    syscall: stack.syscall,
-                    args: stack.args,
-                    kernel: &stack.kernel,
-                    user: frames(stack),
-                })
-            })
+        let stacks = tables.stacks.iter();
+        let causes = stacks.map(|stack| {
+            has_site(stack.class.state).then(|| cause_of(&mut classifier, stack))
         });
         Causes(causes.collect())
     }
@@ -29,6 +23,16 @@ impl Causes {
     pub(super) fn get(&self, id: StackId) -> Option<Finding> {
         self.0.get(id.index()).copied().flatten()
     }
+}
+
+/// Why a thread with this stack waits.
+pub(super) fn cause_of(classifier: &mut CauseClassifier, stack: &Stack) -> Finding {
+    classifier.judge(&WaitContext {
+        syscall: stack.syscall,
+        args: stack.args,
+        kernel: &stack.kernel,
+        user: frames(stack),
+    })
 }
 
 /// The frames that say why the thread waited: inside a poll those nearer the leaf than the poll,

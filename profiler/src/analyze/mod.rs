@@ -13,6 +13,7 @@ mod calls;
 mod causes;
 mod concurrency;
 mod cpu;
+mod dump;
 mod homes;
 mod location;
 mod object_groups;
@@ -42,3 +43,4 @@ mod whole;
 
 pub use analyzer::Analyzer;
 pub use build::{build, build_range};
+pub use dump::{Looked, dump};

@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod check_target;
 mod engine;
+mod dump;
 mod error;
 mod escape;
 mod exit;
@@ -18,6 +19,7 @@ mod progress;
 mod record;
 mod run;
 mod settings;
+mod targets;
 mod values;
 
 pub use exit::Exit;

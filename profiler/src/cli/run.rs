@@ -2,6 +2,7 @@
 
 use super::args::{Cli, Verb};
 use super::check;
+use super::dump;
 use super::engine::Recorder;
 use super::error::{Error, Result};
 use super::exit::Exit;
@@ -11,7 +12,9 @@ use super::output::write_stdout;
 use super::probe;
 use super::progress::{Progress, error_text, stderr_is_terminal};
 use super::record;
-use super::settings::{CheckSettings, ConsoleSettings, Environment, RecordSettings};
+use super::settings::{
+    CheckSettings, ConsoleSettings, DumpSettings, Environment, RecordSettings,
+};
 use crate::host;
 use crate::host::privileges::is_more_than_its_caller;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -49,6 +52,11 @@ fn run_with<R: Recorder>() -> Exit {
             .and_then(|settings| run_record::<R>(settings, &progress)),
         Some(Verb::Check(args)) => {
             check::check(&CheckSettings::resolve(&args, &cli.common, &environment))
+        }
+        Some(Verb::Dump(args)) => {
+            DumpSettings::resolve(args, &cli.common, &environment).and_then(|settings| {
+                run_dump(settings, &progress)
+            })
         }
         Some(Verb::Probe) => probe::probe(),
         Some(Verb::Completions { shell }) => print_completions(shell),
@@ -93,6 +101,14 @@ fn run_record<R: Recorder>(settings: RecordSettings, progress: &Arc<Progress>) -
     supervise(move |stop| {
         record::record::<R>(&settings, &features, &progress, stop)
             .unwrap_or_else(|error| fail(&progress, error))
+    })
+}
+
+fn run_dump(settings: DumpSettings, progress: &Arc<Progress>) -> Result<Exit> {
+    let features = host::preflight()?;
+    let progress = Arc::clone(progress);
+    supervise(move |_| {
+        dump::dump(&settings, &features).unwrap_or_else(|error| fail(&progress, error))
     })
 }
 

@@ -1,7 +1,7 @@
 //! What is to be done, resolved once from the command line and the environment.
 
 pub(crate) use super::args::CheckFormat;
-use super::args::{CheckArgs, Common, RecordArgs, When};
+use super::args::{CheckArgs, Common, DumpArgs, RecordArgs, When};
 use super::error::{Error, Result};
 use super::names::Template;
 use crate::collect;
@@ -73,6 +73,73 @@ impl CheckSettings {
             rendering: rendering(common, environment),
         }
     }
+}
+
+/// Everything `dump` goes by.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct DumpSettings {
+    pub(crate) target: TargetChoice,
+    pub(crate) looking: collect::Options,
+    pub(crate) format: CheckFormat,
+    /// What of it is shown to people.
+    pub(crate) shown: render::DumpOptions,
+    /// How to draw on standard output.
+    pub(crate) rendering: render::Options,
+    /// Who called `sudo`.
+    pub(crate) invoker: Option<Invoker>,
+}
+
+/// A look is one interval.
+const LONGEST_LOOK: Duration = Duration::from_secs(3600);
+
+/// Threads on a CPU are sampled so often during a dump: each that is on one all the time is met
+/// some tens of times.
+const DUMP_SAMPLES: Nanos = Nanos(2_000_000);
+
+impl DumpSettings {
+    /// # Errors
+    /// Where no target is given.
+    pub(crate) fn resolve(
+        args: DumpArgs,
+        common: &Common,
+        environment: &Environment<'_>,
+    ) -> Result<DumpSettings> {
+        let target = match (args.pid, args.name) {
+            (pids, _) if !pids.is_empty() => TargetChoice::Pids(pids),
+            (_, Some(name)) => TargetChoice::Name(name),
+            _ => {
+                return Err(Error::usage("no target is given")
+                    .hint("holdup dump -p PID, or -n NAME"));
+            }
+        };
+        Ok(DumpSettings {
+            target,
+            looking: collect::Options {
+                interval: LONGEST_LOOK,
+                launched: false,
+                follow: false,
+                min_block: Nanos(100_000),
+                sample_period: Some(DUMP_SAMPLES),
+                long_poll: Nanos(10_000_000),
+                shadow_every: 0,
+                calls: false,
+                panics: false,
+                limits: test_limits(environment),
+            },
+            format: args.format,
+            shown: render::DumpOptions {
+                stacks: args.stacks,
+                all: args.all,
+            },
+            rendering: rendering(common, environment),
+            invoker: invoker(environment),
+        })
+    }
+}
+
+/// The user for whom files are touched.
+fn invoker(environment: &Environment<'_>) -> Option<Invoker> {
+    Invoker::from_sudo(environment.effective_uid, environment.var).or_else(Invoker::of_setuid)
 }
 
 /// Everything `record` goes by.
@@ -151,8 +218,7 @@ impl RecordSettings {
                 collapse_runtime: args.collapse_runtime,
                 ..rendering(common, environment)
             },
-            invoker: Invoker::from_sudo(environment.effective_uid, environment.var)
-                .or_else(Invoker::of_setuid),
+            invoker: invoker(environment),
         })
     }
 }

@@ -2,6 +2,7 @@
 //! [`Options`].
 
 mod check;
+mod dump;
 mod escape;
 pub mod flamegraph;
 pub mod folded;
@@ -16,10 +17,11 @@ pub mod wakers;
 pub mod wall;
 
 pub use check::json as check_json;
+pub use dump::json as dump_json;
 pub use escape::sanitize;
 pub use format::{Format, render};
 pub use human::{count, duration, percent};
 use name::process_name;
 pub use name::{display_name, display_path};
 pub use options::Options;
-pub use text::render_check as check_text;
+pub use text::{DumpOptions, render_check as check_text, render_dump as dump_text};

@@ -3,6 +3,7 @@
 mod calls;
 pub mod check;
 mod cpu_part;
+pub mod dump;
 mod panics;
 mod polls;
 #[expect(

@@ -3,6 +3,7 @@
 mod calls;
 mod check;
 mod cpu;
+mod dump;
 mod footer;
 mod header;
 mod line;
@@ -17,4 +18,5 @@ mod wakers;
 mod workers;
 
 pub use check::render as render_check;
+pub use dump::{DumpOptions, render as render_dump};
 pub use sections::render;
