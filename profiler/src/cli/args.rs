@@ -63,6 +63,20 @@ holds all of them.
 "
 );
 
+const LIST_AFTER_HELP: &str = with_exit_status!(
+    "\
+Examples:
+  sudo holdup list
+      List the processes that hold tokio, in their executables or in libraries.
+
+  sudo holdup list --look
+      Also record all of them for a second, the most blocked first.
+
+Without sudo only your own processes are seen; how many others there are is said. Of each file the
+constants are read, once, and no more than 128 MiB.
+"
+);
+
 const CHECK_AFTER_HELP: &str = with_exit_status!(
     "\
 Examples:
@@ -139,6 +153,10 @@ pub(crate) enum Verb {
     /// Show what every tokio thread does right now, and who waits for whom
     #[command(after_long_help = DUMP_AFTER_HELP)]
     Dump(DumpArgs),
+
+    /// List the processes of this machine that hold tokio
+    #[command(after_long_help = LIST_AFTER_HELP)]
+    List(ListArgs),
 
     /// Check whether this machine can record, and say what to do if not
     #[command(after_long_help = CHECK_AFTER_HELP)]
@@ -316,6 +334,17 @@ pub(crate) struct DumpArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Record them for a second, and say for which share of it their workers were blocked
+    #[arg(long)]
+    pub(crate) look: bool,
+
+    /// Format of the result
+    #[arg(short, long, value_enum, default_value_t = CheckFormat::Text)]
+    pub(crate) format: CheckFormat,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
     /// Also check the process with this id
     #[arg(short, long, value_name = "PID", value_parser = values::one_pid, allow_negative_numbers = true)]
@@ -326,7 +355,7 @@ pub(crate) struct CheckArgs {
     pub(crate) format: CheckFormat,
 }
 
-/// A format of what `check` and `dump` print.
+/// A format of what `check`, `dump` and `list` print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CheckFormat {
     /// For people

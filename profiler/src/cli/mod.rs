@@ -10,6 +10,7 @@ mod escape;
 mod exit;
 mod hint;
 mod interrupt;
+mod list;
 mod live;
 mod names;
 mod output;

@@ -8,12 +8,13 @@ use super::error::{Error, Result};
 use super::exit::Exit;
 use super::hint;
 use super::interrupt::supervise;
+use super::list;
 use super::output::write_stdout;
 use super::probe;
 use super::progress::{Progress, error_text, stderr_is_terminal};
 use super::record;
 use super::settings::{
-    CheckSettings, ConsoleSettings, DumpSettings, Environment, RecordSettings,
+    CheckSettings, ConsoleSettings, DumpSettings, Environment, ListSettings, RecordSettings,
 };
 use crate::host;
 use crate::host::privileges::is_more_than_its_caller;
@@ -57,6 +58,9 @@ fn run_with<R: Recorder>() -> Exit {
             DumpSettings::resolve(args, &cli.common, &environment).and_then(|settings| {
                 run_dump(settings, &progress)
             })
+        }
+        Some(Verb::List(args)) => {
+            run_list(ListSettings::resolve(&args, &cli.common, &environment), &progress)
         }
         Some(Verb::Probe) => probe::probe(),
         Some(Verb::Completions { shell }) => print_completions(shell),
@@ -110,6 +114,11 @@ fn run_dump(settings: DumpSettings, progress: &Arc<Progress>) -> Result<Exit> {
     supervise(move |_| {
         dump::dump(&settings, &features).unwrap_or_else(|error| fail(&progress, error))
     })
+}
+
+fn run_list(settings: ListSettings, progress: &Arc<Progress>) -> Result<Exit> {
+    let progress = Arc::clone(progress);
+    supervise(move |_| list::list(&settings).unwrap_or_else(|error| fail(&progress, error)))
 }
 
 /// Prints an error. Returns how to end for it.

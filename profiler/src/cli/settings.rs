@@ -1,7 +1,7 @@
 //! What is to be done, resolved once from the command line and the environment.
 
 pub(crate) use super::args::CheckFormat;
-use super::args::{CheckArgs, Common, DumpArgs, RecordArgs, When};
+use super::args::{CheckArgs, Common, DumpArgs, ListArgs, RecordArgs, When};
 use super::error::{Error, Result};
 use super::names::Template;
 use crate::collect;
@@ -114,18 +114,7 @@ impl DumpSettings {
         };
         Ok(DumpSettings {
             target,
-            looking: collect::Options {
-                interval: LONGEST_LOOK,
-                launched: false,
-                follow: false,
-                min_block: Nanos(100_000),
-                sample_period: Some(DUMP_SAMPLES),
-                long_poll: Nanos(10_000_000),
-                shadow_every: 0,
-                calls: false,
-                panics: false,
-                limits: test_limits(environment),
-            },
+            looking: looking(DUMP_SAMPLES, environment),
             format: args.format,
             shown: render::DumpOptions {
                 stacks: args.stacks,
@@ -134,6 +123,54 @@ impl DumpSettings {
             rendering: rendering(common, environment),
             invoker: invoker(environment),
         })
+    }
+}
+
+/// A recording of a moment.
+fn looking(sample_period: Nanos, environment: &Environment<'_>) -> collect::Options {
+    collect::Options {
+        interval: LONGEST_LOOK,
+        launched: false,
+        follow: false,
+        min_block: Nanos(100_000),
+        sample_period: Some(sample_period),
+        long_poll: Nanos(10_000_000),
+        shadow_every: 0,
+        calls: false,
+        panics: false,
+        limits: test_limits(environment),
+    }
+}
+
+/// Everything `list` goes by.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ListSettings {
+    /// Whether the processes are recorded.
+    pub(crate) look: bool,
+    pub(crate) looking: collect::Options,
+    pub(crate) format: CheckFormat,
+    /// How to draw on standard output.
+    pub(crate) rendering: render::Options,
+    /// Who called `sudo`.
+    pub(crate) invoker: Option<Invoker>,
+}
+
+/// Threads on a CPU are sampled as by a recording.
+const LIST_SAMPLES: Nanos = Nanos(10_101_010);
+
+impl ListSettings {
+    pub(crate) fn resolve(
+        args: &ListArgs,
+        common: &Common,
+        environment: &Environment<'_>,
+    ) -> ListSettings {
+        ListSettings {
+            look: args.look,
+            looking: looking(LIST_SAMPLES, environment),
+            format: args.format,
+            rendering: rendering(common, environment),
+            invoker: invoker(environment),
+        }
     }
 }
 

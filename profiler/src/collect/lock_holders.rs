@@ -101,7 +101,8 @@ fn named(frames: &[FrameRef]) -> Option<Option<Kind>> {
     let mut has_names = false;
     let user = frames.iter().filter(|frame| frame.space == Space::User);
     for frame in user.take(MAX_FRAMES) {
-        let name = &*frame.function;
+        // A method may be named by its type: `<std::sys::…::Mutex>::lock_contended`.
+        let name = frame.function.trim_start_matches('<');
         if name.contains("parking_lot::raw_") && name.contains("lock") {
             return Some(Some(Kind::ParkingLot));
         }
@@ -232,6 +233,10 @@ mod tests {
         let of = |names: &[&str]| lock_of(&wait(2), &frames(names), none);
         assert_eq!(
             of(&["syscall", "std::sys::sync::mutex::futex::Mutex::lock_contended"]),
+            Some(Addr(0x7000_0040))
+        );
+        assert_eq!(
+            of(&["syscall", "<std::sys::sync::mutex::futex::Mutex>::lock_contended"]),
             Some(Addr(0x7000_0040))
         );
         assert_eq!(

@@ -24,6 +24,7 @@ mod target;
 #[doc(hidden)]
 pub mod texts;
 mod threads;
+mod unit;
 mod user;
 
 pub use cgroup::{CpuQuota, QuotaUse};
@@ -31,7 +32,7 @@ pub use comm::parse_comm;
 pub use device::Device;
 pub use errors::{Barrier, FindError, LaunchError, TargetError};
 pub use exit::status_text;
-pub use find::find_by_name;
+pub use find::{all_pids, find_by_name};
 pub use last_ran::{CpuClocks, LastRan};
 pub use launch::Launched;
 pub use mappings::{FileStamp, Mapping, MappingKind, parse_maps};
@@ -40,4 +41,5 @@ pub use proc_dir::ProcDir;
 pub(crate) use proc_dir::status_number;
 pub use target::Target;
 pub use threads::ThreadName;
-pub use user::Invoker;
+pub use unit::Unit;
+pub use user::{Invoker, user_names};

@@ -4,6 +4,7 @@ mod calls;
 pub mod check;
 mod cpu_part;
 pub mod dump;
+pub mod list;
 mod panics;
 mod polls;
 #[expect(

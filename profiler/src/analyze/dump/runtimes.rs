@@ -22,6 +22,7 @@ enum Owner {
 
 /// Finds the runtimes, and says of each worker to which it belongs.
 pub(super) fn runtimes(rows: &mut [Row], deadlocks: &[Deadlock]) -> Vec<DumpRuntime> {
+    place_by_name(rows);
     let largest = largest(rows);
     let mut members: BTreeMap<Owner, Vec<usize>> = BTreeMap::new();
     for (index, row) in rows.iter().enumerate() {
@@ -54,6 +55,27 @@ pub(super) fn runtimes(rows: &mut [Row], deadlocks: &[Deadlock]) -> Vec<DumpRunt
         runtimes.push(runtime);
     }
     runtimes
+}
+
+/// Threads that run and that no sample met are workers where they have the name of some, but for a
+/// number at its end.
+fn place_by_name(rows: &mut [Row]) {
+    let name = |row: &Row| (row.thread.process, stem(&row.told.name).to_owned());
+    let workers = rows.iter().filter(|row| is_worker(row) && row.handle.is_some());
+    let handles: BTreeMap<(ProcessId, String), Option<RuntimeHandle>> =
+        workers.map(|row| (name(row), row.handle)).collect();
+    for row in rows {
+        let runs = matches!(row.told.state, State::Running | State::Runnable);
+        let unplaced = runs && row.told.stack.is_empty() && row.told.role == Role::None;
+        if unplaced && let Some(handle) = handles.get(&name(row)) {
+            row.told.role = Role::Worker(Flavor::MultiThread);
+            row.handle = *handle;
+        }
+    }
+}
+
+fn stem(name: &str) -> &str {
+    name.trim_end_matches(|letter: char| letter.is_ascii_digit() || "-_#:. ".contains(letter))
 }
 
 /// The runtime with the most workers of each process, for those that do not say which is theirs.

@@ -1,18 +1,20 @@
 //! One row a thread.
 
 use super::Looked;
-use crate::analyze::call::call;
+use crate::analyze::call;
 use crate::analyze::causes::cause_of;
 use crate::analyze::location::{location, task};
 use crate::analyze::stack_facts::{object, whole_stack};
-use crate::cause::CauseClassifier;
+use crate::cause::{Cause, CauseClassifier};
 use crate::recording::{
-    Interval, OpenWait, ProcessId, SampleSum, Stack, StackId, Tables, ThreadId, ThreadTimes, WaitSum,
+    Interval, Object, ObjectKind, OpenWait, ProcessId, SampleSum, Stack, StackId, Tables, ThreadId,
+    ThreadTimes, WaitObject, WaitSum,
 };
 use crate::report::dump::DumpThread;
 use crate::runtime::tokio::RuntimeHandle;
 use crate::runtime::{Role, State};
 use crate::units::{Nanos, Pid, Tid};
+use profiler_common::call as numbers;
 use std::collections::{BTreeMap, HashMap};
 
 /// A thread as it is told, and what places it.
@@ -35,7 +37,7 @@ struct Known<'a> {
     /// The stack in which it waited the longest.
     waited: HashMap<ThreadId, &'a WaitSum>,
     /// How many wait for an object.
-    waiters: HashMap<(ProcessId, &'a crate::recording::Object), u32>,
+    waiters: HashMap<(ProcessId, &'a Object), u32>,
 }
 
 /// Every thread that lives at the end of the interval.
@@ -139,8 +141,15 @@ impl<'a> Known<'a> {
         told.waiters = waiters.copied().unwrap_or_default();
         if let Some(stack) = stack {
             let has_cause = !matches!(state, State::Idle | State::Stopped);
-            told.cause = has_cause.then(|| cause_of(causes, stack).cause);
-            told.call = call(stack, began_for);
+            let cause = has_cause.then(|| cause_of(causes, stack).cause);
+            told.cause = cause.map(|cause| of_object(cause, found));
+            let telling = found.filter(|object| object.kind != ObjectKind::Timer);
+            let found = telling.map(|object| WaitObject {
+                object: object.clone(),
+                fd: descriptor(stack),
+                many: 1,
+            });
+            told.call = call::call(stack, found.as_ref().or(began_for));
         }
         row.is_timed = !open.before_recording || !self.looked.asleep.is_empty();
         row
@@ -193,6 +202,24 @@ impl<'a> Known<'a> {
             row.handle = stack.runtime;
         }
     }
+}
+
+/// A cause that neither the call nor the functions tell, by what is waited for: no frames of the
+/// kernel are known here.
+fn of_object(cause: Cause, found: Option<&Object>) -> Cause {
+    match (cause, found.map(|object| object.kind)) {
+        (Cause::Other, Some(ObjectKind::Pipe)) => Cause::Pipe,
+        (Cause::Other, Some(ObjectKind::Socket)) => Cause::Network,
+        (Cause::Other, Some(ObjectKind::Path)) => Cause::FileIo,
+        (cause, _) => cause,
+    }
+}
+
+/// The descriptor that a system call was given, where it is one of those.
+fn descriptor(stack: &Stack) -> Option<u32> {
+    let is_given = numbers::object_of(stack.syscall?) == numbers::DESCRIPTOR;
+    let fd = stack.args.filter(|_| is_given)?.first().copied()?;
+    u32::try_from(fd).ok()
 }
 
 /// Rows by thread.

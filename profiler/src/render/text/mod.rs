@@ -7,6 +7,7 @@ mod dump;
 mod footer;
 mod header;
 mod line;
+mod list;
 mod open;
 mod page;
 mod polls;
@@ -18,5 +19,6 @@ mod wakers;
 mod workers;
 
 pub use check::render as render_check;
+pub use list::render as render_list;
 pub use dump::{DumpOptions, render as render_dump};
 pub use sections::render;

@@ -35,7 +35,7 @@ fn draw(sheet: &mut Sheet<'_>, deadlock: &Deadlock) -> io::Result<()> {
         (_, true) => ("Deadlock", "threads wait for each other"),
         (_, false) => (
             "Deadlock, by all appearances",
-            "threads wait for each other; holders were found by what is on their stacks",
+            "threads wait for each other",
         ),
     };
     sheet.heading(heading, explanation)?;

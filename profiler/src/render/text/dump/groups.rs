@@ -213,7 +213,8 @@ fn outside(sheet: &mut Sheet<'_>, others: &[&Group<'_>]) -> io::Result<()> {
         parts.push(format!("{of} of the blocking pool"));
     }
     if block_on > 0 {
-        parts.push(format!("{block_on} in a block_on that waits as it should"));
+        let of = counted(block_on, "block_on", "block_ons");
+        parts.push(format!("{of} with nothing to do"));
     }
     if others > 0 {
         let others = counted(others, "thread", "threads");
@@ -323,10 +324,7 @@ fn ids(group: &Group<'_>) -> String {
 fn waited_for(sheet: &mut Sheet<'_>, group: &Group<'_>) -> io::Result<()> {
     let mut told: BTreeSet<(Option<String>, Option<String>)> = BTreeSet::new();
     for thread in &group.threads {
-        let object = words::object(thread).map(|object| match thread.waiters {
-            0 | 1 => object,
-            waiters => format!("{object} ({waiters} threads wait for it)"),
-        });
+        let object = words::waited_for(thread);
         let holder = words::holder(sheet, thread);
         if !told.insert((object.clone(), holder.clone())) {
             continue;

@@ -3,11 +3,11 @@
 use super::groups::is_grave;
 use super::sheet::Sheet;
 use crate::counted::counted;
-use crate::recording::Process;
+use crate::recording::{Holder, Process};
 use crate::render::text::line::{cut_right, width};
 use crate::render::text::style::{BAD, DIM, GOOD, HEADING, PLAIN, WARN};
 use crate::render::{duration, sanitize};
-use crate::report::dump::{DumpKind, DumpRuntime};
+use crate::report::dump::{DumpKind, DumpRuntime, DumpThread};
 use crate::units::Nanos;
 use anstyle::Style;
 use std::io;
@@ -127,10 +127,14 @@ fn words(
         (DumpKind::AllBlocked, _) => {
             let verb = if workers == 1 { "is" } else { "are" };
             let text = format!(
-                "{} of {whose} {verb} blocked right now, for {} so far. Whether that lasts a look \
-                 cannot tell: `holdup record` measures it.",
+                "{} of {whose} {verb} blocked right now{}. Whether that lasts a look cannot tell: \
+                 `holdup record` measures it.",
                 all(workers),
-                duration(long)
+                if long == Nanos::ZERO {
+                    String::new()
+                } else {
+                    format!(", for {} so far", duration(long))
+                }
             );
             (BAD, "BLOCKED", text)
         }
@@ -190,7 +194,16 @@ pub(super) fn unseen(sheet: &mut Sheet<'_>) -> io::Result<()> {
     let counted = |count: u32, one: &str, many: &str| {
         (count > 0).then(|| counted(u64::from(count), one, many))
     };
+    let is_likely = |thread: &DumpThread| {
+        matches!(thread.holder, Some(Holder::Thread { likely: true, .. }))
+    };
+    let likely = sheet.dump.threads.iter().any(is_likely);
     let mut notes: Vec<String> = [
+        likely.then(|| {
+            "`likely`: the lock does not name its owner, and that thread alone has the lock's \
+             address on its stack without waiting for it"
+                .to_owned()
+        }),
         counted(
             unseen.without_stack,
             "thread that waits has no stack",

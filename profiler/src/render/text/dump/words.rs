@@ -7,7 +7,7 @@ use crate::render::text::line::cut_right;
 use crate::render::{display_name, display_path, duration, sanitize};
 use crate::report::dump::DumpThread;
 use crate::runtime::{State, StoppedBy};
-use crate::units::{Pid, Tid};
+use crate::units::Tid;
 
 /// Columns of a thread's name.
 const NAME: usize = 40;
@@ -73,21 +73,47 @@ pub(super) fn object(of: &DumpThread) -> Option<String> {
     })
 }
 
-/// What a thread does, behind its name: `blocked ≥ 3.2 s in claims::refund (src/refund.rs:97)`.
-pub(super) fn doing(of: &DumpThread) -> String {
-    let state = match of.state {
+/// What a thread waits for and who holds that need no words where they say nothing: a time, and the
+/// futex by which a thread is parked.
+fn says_something(of: &DumpThread) -> bool {
+    match of.object.as_ref().map(|object| object.kind) {
+        None | Some(ObjectKind::Timer) => false,
+        Some(ObjectKind::Futex) => of.cause == Some(Cause::Lock) || of.waiters > 1,
+        Some(_) => true,
+    }
+}
+
+/// What a thread waits for, as far as its call does not say it already.
+pub(super) fn waited_for(of: &DumpThread) -> Option<String> {
+    let object = object(of).filter(|_| says_something(of))?;
+    let is_said = of
+        .object
+        .as_ref()
+        .is_some_and(|object| of.call.ends_with(&object.name));
+    match of.waiters {
+        0 | 1 => (!is_said).then_some(object),
+        waiters => Some(format!("{object} ({waiters} threads wait for it)")),
+    }
+}
+
+/// What a thread does: `blocked ≥ 3.2 s in claims::refund (src/refund.rs:97), lock: futex wait`.
+fn doing(of: &DumpThread) -> String {
+    let mut text = match of.state {
         State::Other | State::Pool | State::HandedOff | State::Runtime => "waiting",
         State::Running => "on a CPU",
         State::Runnable => "waiting for a CPU",
         state => state.name(),
-    };
-    let mut text = state.to_owned();
+    }
+    .to_owned();
     let since = since(of);
     if !since.is_empty() {
-        text.push_str(&format!(" for {since}"));
+        text.push_str(&format!(" {since}"));
     }
     if let Some(function) = function(of) {
         text.push_str(&format!(" in {function}"));
+    }
+    if let Some(cause) = cause(of) {
+        text.push_str(&format!(", {cause}"));
     }
     text
 }
@@ -95,16 +121,10 @@ pub(super) fn doing(of: &DumpThread) -> String {
 /// Who holds what a thread waits for, and what that thread does in turn.
 pub(super) fn holder(sheet: &Sheet<'_>, of: &DumpThread) -> Option<String> {
     Some(match of.holder.as_ref()? {
-        Holder::Thread {
-            tid,
-            name,
-            evidence,
-            likely,
-        } => {
+        Holder::Thread { tid, name, likely, .. } => {
             let likely = if *likely { "likely " } else { "" };
-            let mut text = format!("{likely}{}: {}", thread(name, *tid), sanitize(evidence));
-            text.push_str(&chain(sheet, of.pid, &of.waits_for));
-            text
+            let chain = chain(sheet, of);
+            format!("{likely}{}{chain}", thread(name, *tid))
         }
         Holder::Processes {
             processes,
@@ -112,8 +132,12 @@ pub(super) fn holder(sheet: &Sheet<'_>, of: &DumpThread) -> Option<String> {
             evidence,
         } => {
             let name = |process: &crate::recording::HolderProcess| {
-                let name = sanitize(&process.name);
-                format!("{} (pid {})", cut_right(&name, NAME), process.pid)
+                let name = cut_right(&sanitize(&process.name), NAME);
+                if process.pid == of.pid {
+                    format!("{name} ({}) itself", process.pid)
+                } else {
+                    format!("{name} (pid {})", process.pid)
+                }
             };
             let names: Vec<String> = processes.iter().map(name).collect();
             let more = match more {
@@ -122,31 +146,32 @@ pub(super) fn holder(sheet: &Sheet<'_>, of: &DumpThread) -> Option<String> {
             };
             format!("{}{more}: {}", names.join(", "), sanitize(evidence))
         }
+        Holder::Unknown { .. } if !says_something(of) => return None,
         Holder::Unknown { reason } => format!("unknown: {}", sanitize(reason)),
     })
 }
 
 /// What the holder does, and whom it waits for in turn.
-fn chain(sheet: &Sheet<'_>, pid: Pid, waits_for: &[Tid]) -> String {
-    let mut text = String::new();
-    let Some(first) = waits_for.first().and_then(|tid| sheet.thread(pid, *tid)) else {
-        return text;
-    };
-    text.push_str(&format!("; it is {}", doing(first)));
-    if first.state != State::Running
-        && let Some(cause) = cause(first)
-    {
-        text.push_str(&format!(", {cause}"));
+fn chain(sheet: &Sheet<'_>, of: &DumpThread) -> String {
+    let mut deadlocks = sheet.dump.deadlocks.iter();
+    let is_drawn = deadlocks.any(|circle| circle.pid == of.pid && circle.threads.contains(&of.tid));
+    if is_drawn {
+        return ", in the deadlock above".to_owned();
     }
-    let mut links = waits_for.iter().skip(1).peekable();
-    while let Some(tid) = links.next() {
-        let Some(next) = sheet.thread(pid, *tid) else {
+    let mut text = String::new();
+    let mut told = vec![of.tid];
+    for tid in &of.waits_for {
+        let Some(next) = sheet.thread(of.pid, *tid) else {
             break;
         };
-        text.push_str(&format!(", held up by {}", thread(&next.name, *tid)));
-        if links.peek().is_none() && !waits_for.starts_with(&[*tid]) {
-            text.push_str(&format!(", which is {}", doing(next)));
+        if told.len() > 1 {
+            text.push_str(&format!("; that one by {}", thread(&next.name, *tid)));
         }
+        if told.contains(tid) {
+            break;
+        }
+        told.push(*tid);
+        text.push_str(&format!(": {}", doing(next)));
     }
     text
 }
