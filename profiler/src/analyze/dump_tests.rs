@@ -6,7 +6,7 @@ use crate::recording::{
 };
 use crate::runtime::Flavor;
 use crate::runtime::tokio::RuntimeHandle;
-use crate::units::{Addr, Nanos, Tid};
+use crate::units::{Addr, Nanos, Tid, Timestamp};
 
 const WORKER: Role = Role::Worker(Flavor::MultiThread);
 const SECOND: u64 = 1_000_000_000;
@@ -267,10 +267,11 @@ fn without_a_worker_nothing_is_clear() {
     let stack = story.stack("app::f", State::Unknown, Role::None, 0);
     story.waits(1, stack, 9 * SECOND);
     // One that has ended is not told of.
+    let living = story.recording.interval().threads[0].clone();
     story.recording.interval().threads.push(ThreadTimes {
         thread: thread(2),
-        until: crate::units::Timestamp(0),
-        ..story.recording.intervals[0].threads[0].clone()
+        until: Timestamp(0),
+        ..living
     });
     let dump = story.dump();
     assert_eq!(dump.verdict.kind, DumpKind::Unclear);

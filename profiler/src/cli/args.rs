@@ -350,6 +350,10 @@ pub(crate) struct CheckArgs {
     #[arg(short, long, value_name = "PID", value_parser = values::one_pid, allow_negative_numbers = true)]
     pub(crate) pid: Option<Pid>,
 
+    /// Also check the process with this name, or whose executable file has it
+    #[arg(short, long, value_name = "NAME", value_parser = values::name, conflicts_with = "pid")]
+    pub(crate) name: Option<String>,
+
     /// Format of the result
     #[arg(short, long, value_enum, default_value_t = CheckFormat::Text)]
     pub(crate) format: CheckFormat,

@@ -94,9 +94,9 @@ fn bare_target(error: &clap::Error) -> Option<Error> {
         return None;
     };
     let words: Vec<_> = std::env::args_os().skip(1).collect();
-    let target = hint::bare_target(&words, word)?;
+    let (verb, target) = hint::bare_target(&words, word)?;
     let error = Error::usage(format!("unexpected argument '{target}'"));
-    Some(error.hint(hint::of_bare_word(target)))
+    Some(error.hint(hint::of_bare_word(verb, target)))
 }
 
 fn run_record<R: Recorder>(settings: RecordSettings, progress: &Arc<Progress>) -> Result<Exit> {

@@ -56,6 +56,8 @@ const TEST_LIMITS: &str = "HOLDUP_TEST_LIMITS";
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct CheckSettings {
     pub(crate) pid: Option<Pid>,
+    /// The process's name, where it is given by that.
+    pub(crate) name: Option<String>,
     pub(crate) format: CheckFormat,
     /// How to draw on standard output.
     pub(crate) rendering: render::Options,
@@ -69,6 +71,7 @@ impl CheckSettings {
     ) -> CheckSettings {
         CheckSettings {
             pid: args.pid,
+            name: args.name.clone(),
             format: args.format,
             rendering: rendering(common, environment),
         }

@@ -2,6 +2,7 @@
 
 use super::comm::parse_comm;
 use super::errors::FindError;
+use super::near;
 use super::proc_dir::{self, PF_KTHREAD, ProcDir};
 use crate::units::Pid;
 use std::io;
@@ -21,7 +22,10 @@ pub fn find_by_name(name: &str) -> Result<Vec<Pid>, FindError> {
         .filter_map(|pid| Some((pid, matching(pid, name)?)))
         .collect();
     match found.len() {
-        0 => Err(FindError::None(name.to_owned())),
+        0 => Err(FindError::None {
+            name: name.to_owned(),
+            near: near::near(name),
+        }),
         1..=MAX_PROCESSES => Ok(found.into_iter().map(|(pid, _)| pid).collect()),
         _ => Err(FindError::TooMany {
             name: name.to_owned(),
@@ -71,7 +75,7 @@ fn matching(pid: Pid, name: &str) -> Option<String> {
     Some(shortened(&text))
 }
 
-fn exe_file_name(link: &[u8]) -> &[u8] {
+pub(super) fn exe_file_name(link: &[u8]) -> &[u8] {
     let path = link.strip_suffix(b" (deleted)").unwrap_or(link);
     path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
 }
@@ -104,7 +108,7 @@ mod tests {
         let name = format!("holdup-find-test-{}", std::process::id());
         let path = dir.path().join(&name);
         std::fs::copy("/bin/sleep", &path).expect("copy");
-        assert!(matches!(find_by_name(&name), Err(FindError::None(none)) if none == name));
+        assert!(matches!(find_by_name(&name), Err(FindError::None { name: none, .. }) if none == name));
 
         let mut first = sleeper(&path);
         let deadline = Instant::now() + Duration::from_secs(10);

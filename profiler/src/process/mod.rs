@@ -15,6 +15,7 @@ mod launch;
 mod mappings;
 pub(crate) mod memory;
 pub mod module;
+mod near;
 mod private_copy;
 mod proc_dir;
 mod reader;

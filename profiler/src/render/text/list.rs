@@ -29,7 +29,7 @@ pub fn render(listing: &Listing, options: &Options, out: &mut dyn io::Write) -> 
             .map(|process| row(process, listing.looked_ns.is_some()))
             .collect();
         let heads = heads(listing.looked_ns.is_some());
-        let widths = widths(&heads, &rows);
+        let widths = widths(&heads, &rows, width);
         put(&table_row(&heads, &widths, width, options.color, |_| HEADING))?;
         for (row, process) in rows.iter().zip(&listing.processes) {
             let style = |column: usize| style(process, listing.looked_ns.is_some(), column);
@@ -121,15 +121,28 @@ fn place(process: &ListedProcess) -> String {
     parts.join(", ")
 }
 
-fn widths(heads: &[String], rows: &[Vec<String>]) -> Vec<usize> {
+/// The width of each column: what its cells need, and less of the widest where a line has no room.
+fn widths(heads: &[String], rows: &[Vec<String>], room: usize) -> Vec<usize> {
     let cell = |column: usize| {
         let cells = rows.iter().filter_map(move |row| row.get(column));
         cells.map(|cell| width(cell)).max().unwrap_or(0)
     };
     let columns = heads.iter().enumerate();
-    columns
+    let mut widths: Vec<usize> = columns
         .map(|(column, head)| cell(column).max(width(head)).min(MAX_CELL))
-        .collect()
+        .collect();
+    // The last one takes what is left.
+    let (last, before) = match widths.split_last_mut() {
+        Some((last, before)) => (*last, before),
+        None => return widths,
+    };
+    while before.iter().map(|width| width + GAP).sum::<usize>() + last.min(MAX_CELL / 2) > room {
+        match before.iter_mut().max() {
+            Some(widest) if *widest > 4 => *widest -= 1,
+            _ => break,
+        }
+    }
+    widths
 }
 
 fn table_row(
@@ -152,7 +165,7 @@ fn table_row(
             let end = line.width() + width;
             line.push(style(column), &cut_right(cell, width)).pad_to(end);
         }
-        let end = line.width() + GAP;
+        let end = (line.width() + GAP).min(columns);
         line.pad_to(end);
     }
     line

@@ -3,6 +3,7 @@
 use super::sheet::Sheet;
 use super::words;
 use crate::counted::counted;
+use crate::render::text::line::{cut_left, width};
 use crate::render::text::style::{BAD, DIM, PLAIN};
 use crate::report::dump::{Deadlock, DumpThread};
 use std::io;
@@ -52,9 +53,12 @@ fn draw(sheet: &mut Sheet<'_>, deadlock: &Deadlock) -> io::Result<()> {
     for (index, thread) in threads.iter().take(THREADS).enumerate() {
         let rail = if index == 0 { "  ┌▶ " } else { "  │  " };
         let mut line = sheet.line();
+        let since = format!("  {}", words::since(thread));
+        let room = sheet.width.saturating_sub(TEXT + width(&since));
+        let name = words::thread(&thread.name, thread.tid);
         line.push(BAD, rail)
-            .push(PLAIN, &words::thread(&thread.name, thread.tid))
-            .push(DIM, &format!("  {}", words::since(thread)));
+            .push(PLAIN, &cut_left(&name, room))
+            .push(DIM, &since);
         sheet.put(&line)?;
         let object = words::object(thread).unwrap_or_else(|| "something".to_owned());
         let function = words::function(thread);
@@ -68,9 +72,10 @@ fn draw(sheet: &mut Sheet<'_>, deadlock: &Deadlock) -> io::Result<()> {
         sheet.labelled((BAD, "  │"), TEXT, &text)?;
     }
     let mut line = sheet.line();
+    let room = sheet.width.saturating_sub(TEXT);
     if let Some(first) = threads.first() {
         line.push(BAD, "  └─ ")
-            .push(PLAIN, &words::thread(&first.name, first.tid));
+            .push(PLAIN, &cut_left(&words::thread(&first.name, first.tid), room));
     }
     sheet.put(&line)
 }

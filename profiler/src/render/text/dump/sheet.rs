@@ -2,7 +2,7 @@
 
 use super::DumpOptions;
 use crate::render::Options;
-use crate::render::text::line::{Line, cut_left, width, wrap};
+use crate::render::text::line::{Line, cut_left, cut_right, width, wrap};
 use crate::render::text::style::{DIM, HEADING, PLAIN, SITE};
 use crate::report::dump::{Dump, DumpThread};
 use crate::units::{Pid, Tid};
@@ -72,7 +72,7 @@ impl<'a> Sheet<'a> {
     pub(super) fn heading(&mut self, heading: &str, explanation: &str) -> io::Result<()> {
         self.blank()?;
         let mut line = self.line();
-        line.push(HEADING, heading);
+        line.push(HEADING, &cut_right(heading, self.width));
         if line.width() + 2 + width(explanation) <= self.width {
             line.push(PLAIN, "  ").push(DIM, explanation);
         }

@@ -153,11 +153,10 @@ pub(super) fn holder(sheet: &Sheet<'_>, of: &DumpThread) -> Option<String> {
 
 /// What the holder does, and whom it waits for in turn.
 fn chain(sheet: &Sheet<'_>, of: &DumpThread) -> String {
-    let mut deadlocks = sheet.dump.deadlocks.iter();
-    let is_drawn = deadlocks.any(|circle| circle.pid == of.pid && circle.threads.contains(&of.tid));
-    if is_drawn {
-        return ", in the deadlock above".to_owned();
-    }
+    let is_drawn = |tid: Tid| {
+        let mut deadlocks = sheet.dump.deadlocks.iter();
+        deadlocks.any(|circle| circle.pid == of.pid && circle.threads.contains(&tid))
+    };
     let mut text = String::new();
     let mut told = vec![of.tid];
     for tid in &of.waits_for {
@@ -166,6 +165,10 @@ fn chain(sheet: &Sheet<'_>, of: &DumpThread) -> String {
         };
         if told.len() > 1 {
             text.push_str(&format!("; that one by {}", thread(&next.name, *tid)));
+        }
+        if is_drawn(*tid) {
+            text.push_str(", which is in the deadlock above");
+            break;
         }
         if told.contains(tid) {
             break;
