@@ -7,6 +7,7 @@ use crate::process::{FindError, LaunchError, TargetError};
 use crate::units::Pid;
 use std::ffi::OsStr;
 use std::io;
+use std::sync::OnceLock;
 
 /// Processes of one name listed at most.
 const MAX_LISTED: usize = 20;
@@ -81,11 +82,20 @@ fn none_is_called(plain: Error, name: &str, near: &[(Pid, String)]) -> Error {
 /// Verbs that have targets.
 const VERBS: [&str; 3] = ["record", "dump", "check"];
 
+/// The verb that was typed, where it has targets.
+static VERB: OnceLock<&'static str> = OnceLock::new();
+
+/// Takes note of which verb was typed, so that hints are of the same.
+pub(super) fn note_verb(words: &[impl AsRef<OsStr>]) {
+    if let Some(verb) = verb_of(words) {
+        // It is noted once.
+        let _ = VERB.set(verb);
+    }
+}
+
 /// The verb that was typed, where it has targets; else `record`.
 fn verb() -> &'static str {
-    let words = std::env::args_os().skip(1);
-    let words: Vec<_> = words.collect();
-    verb_of(&words).unwrap_or("record")
+    VERB.get().copied().unwrap_or("record")
 }
 
 fn verb_of(words: &[impl AsRef<OsStr>]) -> Option<&'static str> {
@@ -227,6 +237,7 @@ mod tests {
         assert_eq!(of_bare_word("record", "claims_api"), "holdup record -n claims_api");
         assert_eq!(of_bare_word("check", "a b"), "holdup check -n 'a b'");
         assert_eq!(bare_target(&["-q", "record", "x"], "x"), Some(("record", "x")));
+        assert_eq!(bare_target(&["dump", "7"], "7"), Some(("dump", "7")));
         assert_eq!(bare_target(&["list", "x"], "x"), None);
         assert_eq!(bare_target(&["record", "--x"], "--x"), None);
     }

@@ -30,6 +30,8 @@ pub fn run() -> Exit {
 }
 
 fn run_with<R: Recorder>() -> Exit {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    hint::note_verb(&words);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return misunderstood(&error),

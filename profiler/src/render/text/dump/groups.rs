@@ -21,8 +21,8 @@ const NAMED: usize = 4;
 const OBJECTS: usize = 3;
 /// Groups shown of a runtime, and of the others.
 const GROUPS: usize = 24;
-/// Column where functions begin.
-const FUNCTION: usize = 38;
+/// Columns of the number of threads: `9,999 threads`.
+const THREADS: usize = 13;
 
 /// Threads with one stack, in one state, of one runtime: in the order of the dump.
 pub(super) struct Grouped<'a> {
@@ -261,8 +261,8 @@ fn one(sheet: &mut Sheet<'_>, group: &Group<'_>) -> io::Result<()> {
     line.push_right(style, &words::since(first), 14)
         .push(PLAIN, "  ")
         .push(style, &format!("{:<10}", first.state.name()))
-        .push_right(PLAIN, &counted(group.count(), "thread", "threads"), 10)
-        .pad_to(FUNCTION);
+        .push_right(PLAIN, &counted(group.count(), "thread", "threads"), THREADS)
+        .push(PLAIN, "  ");
     let function = match &first.function {
         Some(function) => display_name(function),
         None if first.state == State::Running => "[no sample]".to_owned(),
