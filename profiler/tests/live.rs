@@ -18,7 +18,7 @@ use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
-    calls, cuts, dump, harm, hostile, intervals, kernel_walk, leftovers, library, life, lookalike,
+    calls, cuts, demo, dump, harm, hostile, intervals, kernel_walk, leftovers, library, life, lookalike,
     losses, polls, privilege, safety, selftest, stopped, stripped,
 };
 
@@ -126,6 +126,7 @@ fn main() -> ExitCode {
     trials.extend(library::trials());
     trials.extend(lookalike::trials());
     trials.extend(leftovers::trials());
+    trials.extend(demo::trials());
     trials.extend(dump::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -1,10 +1,11 @@
 //! Intervals as they come, and the report of them all.
 
-use super::blocking_pool::blocking_pool;
+use super::blocking_pool::blocking_pools;
 use super::calls::call_sites;
 use super::causes::Causes;
 use super::concurrency::Concurrency;
 use super::cpu::cpu_sites;
+use super::harms::Harms;
 use super::homes::Homes;
 use super::open_waits::open_waits;
 use super::panics::panics;
@@ -15,6 +16,7 @@ use super::sites::sites;
 use super::stack_facts::class_of;
 use super::stacks::{cpu_stacks, stacks, woken_stacks};
 use super::stopped::stopped;
+use super::tasks::{cause_totals, tasks};
 use super::thread_times::BalancedTimes;
 use super::throttling;
 use super::time::rfc3339;
@@ -22,7 +24,7 @@ use super::time::rfc3339;
 use super::totals::Bounds;
 use super::totals::Totals;
 use super::unjudged::Unjudged;
-use super::verdict::{Findings, verdict};
+use super::verdict::{Findings, verdicts};
 use super::whole::Whole;
 use crate::recording::{Header, Interval, Losses, OpenWait, Process, StackId, Tables, ThreadId};
 use crate::report::{CpuUse, Report, ThreadReport};
@@ -32,7 +34,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// Version of the report's format, see [`Report::schema`].
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// Sums intervals up. What it keeps has bounds, however many intervals there are: times and waits
 /// are summed by thread, stack and object, and what needs single waits is computed as they come.
@@ -132,17 +134,19 @@ impl Analyzer {
             homes: &homes,
         }
         .runtimes();
-        let pool = blocking_pool(&balanced, &role_times, &concurrent);
+        let pools = blocking_pools(&whole, &balanced, &role_times, &concurrent);
         let threads = threads(&whole, &balanced, &runtimes);
         let stacks = stacks(&whole, &runtimes);
         let woken_stacks = woken_stacks(&whole, &runtimes);
         let cpu_stacks = cpu_stacks(&whole, &runtimes);
         let causes = Causes::of(tables);
-        let sites = sites(&whole, &runtimes, &causes);
+        let harms = Harms::of(&whole, &concurrent, &runtimes, &causes);
+        let sites = sites(&whole, &runtimes, &causes, &harms);
+        let tasks = tasks(&whole, &runtimes, &harms);
         let long_polls = long_polls(&whole, &runtimes);
         let call_sites = call_sites(&whole, &runtimes, &causes);
         let throttling = throttling::throttling(&whole);
-        let verdict = verdict(&Findings {
+        let (verdict, findings) = verdicts(&Findings {
             processes: &tables.processes,
             unjudged: &Unjudged::of(&whole, &balanced, &runtimes),
             runtimes: &runtimes.reports,
@@ -165,10 +169,13 @@ impl Analyzer {
             long_poll_ns: header.long_poll,
             throttling: throttling::told(&verdict, &runtimes.reports, throttling),
             verdict,
+            findings,
             runtimes: runtimes.reports,
-            blocking_pool: pool,
+            pools,
             threads,
             sites,
+            causes: cause_totals(&whole, &causes),
+            tasks,
             open_waits: open_waits(&whole, &causes),
             cpu_sites: cpu_sites(&whole),
             long_polls,

@@ -1,9 +1,11 @@
 //! The report: data only. [`crate::analyze`] makes it, every renderer draws it.
 
+mod blame;
 mod calls;
 pub mod check;
 mod cpu_part;
 pub mod dump;
+mod harm;
 pub mod list;
 mod panics;
 mod polls;
@@ -13,16 +15,20 @@ mod polls;
 )]
 mod report;
 mod stopped;
+mod tasks;
 mod verdict;
 
+pub use blame::{BLAME_CHAINS, Blame, BlameChain, BlameEnd, BlameLink};
 pub use calls::{CallObject, CallSite};
 pub use cpu_part::CpuPart;
+pub use harm::Harm;
 pub use panics::{PanicReport, PanicSite};
 pub use polls::{LongPollSite, LongestPoll, POLL_BUCKETS, PollTimes};
 pub use report::{
-    BlockingPool, CpuSite, CpuUse, ObjectGroup, ObjectTotal, OpenWaitReport, Report, RuntimeKind,
-    RuntimeReport, RuntimeShare, Site, StackTotal, StateTimes, Stretch, TASK_IDS, TaskIdTotal,
-    TaskTotal, ThreadReport, ThrottlingReport, WakerTotal, WokenStack,
+    BlockingPool, CpuSite, CpuUse, ObjectGroup, ObjectTotal, OpenWaitReport, ProcessFinding,
+    Report, RuntimeKind, RuntimeReport, RuntimeShare, Site, StackTotal, StateTimes, Stretch,
+    TASK_IDS, TaskIdTotal, TaskTotal, ThreadReport, ThrottlingReport, WakerTotal, WokenStack,
 };
 pub use stopped::Stopped;
+pub use tasks::{CauseTotal, TaskReport};
 pub use verdict::{UnclearReason, Verdict};

@@ -1,6 +1,6 @@
 //! What was recorded, and the verdict.
 
-use super::line::cut_right;
+use super::blame::left;
 use super::page::Page;
 use super::style::{BAD, DIM, GOOD, HEADING, PLAIN, WARN};
 use crate::counted::counted;
@@ -13,6 +13,8 @@ use std::io;
 
 /// Column where the verdict's text begins.
 const INDENT: usize = 13;
+/// Workers that are idle for this share of their time had hardly anything to do.
+const NO_LOAD: f64 = 0.999;
 /// Below this share of all CPUs a process does not suffer from their number.
 const LOW_CPU: f64 = 0.5;
 
@@ -39,13 +41,13 @@ pub(super) fn target(page: &mut Page<'_>) -> io::Result<()> {
     facts.push(format!("Linux {}", sanitize(&report.host.kernel)));
     facts.push(counted(u64::from(report.host.cpus), "CPU", "CPUs"));
     let mut line = page.line();
-    line.push(HEADING, &cut_right(&name, page.width / 2));
+    line.push(HEADING, &page.fit_right(&name, page.width / 2));
     let room = page.width.saturating_sub(line.width());
     let mut rest = String::new();
     // What matters least stands last and goes first.
     for fact in facts {
         let more = format!("{rest} · {fact}");
-        if super::line::width(&more) > room {
+        if page.options.cut && super::line::width(&more) > room {
             break;
         }
         rest = more;
@@ -87,7 +89,7 @@ fn processes(page: &mut Page<'_>) -> io::Result<()> {
         line.push_right(DIM, &target.pid.to_string(), 9)
             .push(PLAIN, "  ");
         let room = page.width.saturating_sub(line.width());
-        line.push(PLAIN, &cut_right(&text, room));
+        line.push(PLAIN, &page.fit_right(&text, room));
         page.put(&line)?;
     }
     if targets.len() > LISTED {
@@ -127,7 +129,7 @@ pub(super) fn verdict(page: &mut Page<'_>) -> io::Result<()> {
     let words = words(report);
     page.labelled((words.style, words.word), INDENT, &words.text)?;
     if let Some(site) = words.site.and_then(|index| report.sites.get(index)) {
-        page.labelled((PLAIN, ""), INDENT, &worst(site))?;
+        page.labelled((PLAIN, ""), INDENT, &worst(report, site))?;
     }
     Ok(())
 }
@@ -209,7 +211,8 @@ fn words(report: &Report) -> Words {
             runtime,
             share,
             longest_ns,
-        } => healthy(&of(runtime), *share, *longest_ns),
+            idle_share,
+        } => healthy(&of(runtime), *share, *longest_ns, *idle_share),
         Verdict::NoRuntime => no_runtime(report.threads.len() as u64),
         Verdict::NothingSeen => nothing_seen(),
     }
@@ -359,8 +362,8 @@ fn cpu_bound(of: &str, share: f64) -> Words {
     Words::new(WARN, "CPU BOUND", text)
 }
 
-fn healthy(of: &str, share: f64, longest: Nanos) -> Words {
-    let text = if share > 0.0 {
+fn healthy(of: &str, share: f64, longest: Nanos, idle: f64) -> Words {
+    let mut text = if share > 0.0 {
         format!(
             "The workers{of} were blocked for {} of their time, {} at the longest.",
             percent(share),
@@ -369,6 +372,12 @@ fn healthy(of: &str, share: f64, longest: Nanos) -> Words {
     } else {
         format!("No worker{of} was ever blocked.")
     };
+    if idle >= NO_LOAD {
+        let idle = percent(idle);
+        text.push_str(&format!(
+            " They were idle for {idle} of their time: was there load? Record while it is slow."
+        ));
+    }
     Words::new(GOOD, "HEALTHY", text)
 }
 
@@ -398,14 +407,33 @@ fn cpu_use(report: &Report, share: f64) -> String {
     }
 }
 
-fn worst(site: &Site) -> String {
-    format!(
-        "Worst: {}{}, {} in {}.",
+/// The site to mend first, and what that would bring.
+fn worst(report: &Report, site: &Site) -> String {
+    let place = format!(
+        "{}{}",
         display_name(&site.function),
         location(site).map_or_else(String::new, |at| format!(" ({at})")),
+    );
+    let waits = format!(
+        "{} in {} ({})",
         duration(site.total_ns),
-        display_name(&site.wait)
-    )
+        display_name(&site.wait),
+        site.cause.name()
+    );
+    // Where nothing moves any more, each of the waits is as much to blame as the others.
+    let is_wedged = matches!(report.verdict, Verdict::Wedged { .. });
+    let harm = site.harm.first().filter(|_| !is_wedged).filter(|harm| {
+        let runtime = report.runtimes.iter().find(|of| of.id == harm.runtime);
+        // Where hardly any time was starved, what would be left of it is no measure.
+        runtime.is_some_and(|runtime| harm.starved_ns.share_of(runtime.starved_ns) >= 0.05)
+    });
+    match harm {
+        Some(harm) => format!(
+            "Fix first: {place}, {waits}. Without it {} (an estimate for the same load).",
+            left(harm)
+        ),
+        None => format!("Worst: {place}, {waits}."),
+    }
 }
 
 /// File and line of a site, as far as known.

@@ -1,5 +1,6 @@
 //! The processes that hold tokio, on a terminal: a table.
 
+use super::ascii;
 use super::line::{Line, cut_left, cut_right, width, wrap};
 use super::style::{BAD, DIM, HEADING, PLAIN, WARN};
 use crate::counted::counted;
@@ -21,7 +22,13 @@ const MAX_CELL: usize = 28;
 /// Those of writing to `out`.
 pub fn render(listing: &Listing, options: &Options, out: &mut dyn io::Write) -> io::Result<()> {
     let width = options.width.max(MIN_WIDTH);
-    let mut put = |line: &Line| writeln!(out, "{}", line.finish());
+    let mut put = |line: &Line| {
+        if options.ascii {
+            writeln!(out, "{}", ascii::spelled(line.finish()))
+        } else {
+            writeln!(out, "{}", line.finish())
+        }
+    };
     if !listing.processes.is_empty() {
         let rows: Vec<Vec<String>> = listing
             .processes
@@ -29,6 +36,8 @@ pub fn render(listing: &Listing, options: &Options, out: &mut dyn io::Write) -> 
             .map(|process| row(process, listing.looked_ns.is_some()))
             .collect();
         let heads = heads(listing.looked_ns.is_some());
+        // Where nothing is to be cut, the last column takes what it needs.
+        let width = if options.cut { width } else { usize::MAX };
         let widths = widths(&heads, &rows, width);
         put(&table_row(&heads, &widths, width, options.color, |_| HEADING))?;
         for (row, process) in rows.iter().zip(&listing.processes) {

@@ -1,5 +1,7 @@
 //! The report on a terminal: what an engineer who is on call must know first comes first.
 
+mod ascii;
+mod blame;
 mod calls;
 mod check;
 mod cpu;
@@ -15,6 +17,7 @@ mod sections;
 mod sites;
 mod style;
 mod tokio_notes;
+mod totals;
 mod wakers;
 mod workers;
 

@@ -3,7 +3,7 @@
 use super::sheet::Sheet;
 use super::words;
 use crate::counted::counted;
-use crate::render::text::line::{cut_left, width};
+use crate::render::text::line::width;
 use crate::render::text::style::{BAD, DIM, PLAIN};
 use crate::report::dump::{Deadlock, DumpThread};
 use std::io;
@@ -57,7 +57,7 @@ fn draw(sheet: &mut Sheet<'_>, deadlock: &Deadlock) -> io::Result<()> {
         let room = sheet.width.saturating_sub(TEXT + width(&since));
         let name = words::thread(&thread.name, thread.tid);
         line.push(BAD, rail)
-            .push(PLAIN, &cut_left(&name, room))
+            .push(PLAIN, &sheet.fit_left(&name, room))
             .push(DIM, &since);
         sheet.put(&line)?;
         let object = words::object(thread).unwrap_or_else(|| "something".to_owned());
@@ -75,7 +75,7 @@ fn draw(sheet: &mut Sheet<'_>, deadlock: &Deadlock) -> io::Result<()> {
     let room = sheet.width.saturating_sub(TEXT);
     if let Some(first) = threads.first() {
         line.push(BAD, "  └─ ")
-            .push(PLAIN, &cut_left(&words::thread(&first.name, first.tid), room));
+            .push(PLAIN, &sheet.fit_left(&words::thread(&first.name, first.tid), room));
     }
     sheet.put(&line)
 }

@@ -3,7 +3,6 @@
 use super::sheet::{DETAILS, Sheet};
 use super::words;
 use crate::counted::counted;
-use crate::render::text::line::cut_left;
 use crate::render::text::sites::why;
 use crate::render::text::style::{BAD, DIM, PLAIN, WARN};
 use crate::render::{display_name, display_path, sanitize};
@@ -363,11 +362,11 @@ fn stack(sheet: &mut Sheet<'_>, thread: &DumpThread) -> io::Result<()> {
             None => file,
         });
         let room = sheet.width.saturating_sub(line.width());
-        line.push(PLAIN, &cut_left(&text, room));
+        line.push(PLAIN, &sheet.fit_left(&text, room));
         if let Some(place) = place {
             let room = sheet.width.saturating_sub(line.width() + 2);
             if room > 8 {
-                line.push(PLAIN, "  ").push(DIM, &cut_left(&place, room));
+                line.push(PLAIN, "  ").push(DIM, &sheet.fit_left(&place, room));
             }
         }
         sheet.put(&line)?;

@@ -2,6 +2,7 @@
 
 use super::DumpOptions;
 use crate::render::Options;
+use crate::render::text::ascii;
 use crate::render::text::line::{Line, cut_left, cut_right, width, wrap};
 use crate::render::text::style::{DIM, HEADING, PLAIN, SITE};
 use crate::report::dump::{Dump, DumpThread};
@@ -23,7 +24,7 @@ pub(super) struct Sheet<'a> {
     /// Columns.
     pub(super) width: usize,
     threads: BTreeMap<(Pid, Tid), &'a DumpThread>,
-    color: bool,
+    options: &'a Options,
     out: &'a mut dyn io::Write,
 }
 
@@ -32,7 +33,7 @@ impl<'a> Sheet<'a> {
     pub(super) fn new(
         dump: &'a Dump,
         shown: DumpOptions,
-        options: &Options,
+        options: &'a Options,
         out: &'a mut dyn io::Write,
     ) -> Sheet<'a> {
         let threads = dump.threads.iter();
@@ -43,7 +44,7 @@ impl<'a> Sheet<'a> {
             threads: threads
                 .map(|thread| ((thread.pid, thread.tid), thread))
                 .collect(),
-            color: options.color,
+            options,
             out,
         }
     }
@@ -55,12 +56,25 @@ impl<'a> Sheet<'a> {
 
     /// A new line, coloured as the options say.
     pub(super) const fn line(&self) -> Line {
-        Line::new(self.color)
+        Line::new(self.options.color)
     }
 
     /// Writes a line.
     pub(super) fn put(&mut self, line: &Line) -> io::Result<()> {
-        writeln!(self.out, "{}", line.finish())
+        let text = line.finish();
+        if self.options.ascii {
+            return writeln!(self.out, "{}", ascii::spelled(text));
+        }
+        writeln!(self.out, "{text}")
+    }
+
+    /// `text` within `columns`, if it is to be cut at all, its beginning left out.
+    pub(super) fn fit_left(&self, text: &str, columns: usize) -> String {
+        if self.options.cut {
+            cut_left(text, columns)
+        } else {
+            text.to_owned()
+        }
     }
 
     /// Writes an empty line.
@@ -88,7 +102,7 @@ impl<'a> Sheet<'a> {
         at: Option<&str>,
     ) -> io::Result<()> {
         let room = self.width.saturating_sub(line.width());
-        line.push(SITE, &cut_left(function, room));
+        line.push(SITE, &self.fit_left(function, room));
         match at {
             Some(at) if line.width() + 2 + width(at) <= self.width => {
                 line.push(PLAIN, "  ").push(DIM, at);
@@ -121,7 +135,7 @@ impl<'a> Sheet<'a> {
             if index == 0 {
                 line.push(style, label);
             }
-            line.pad_to(indent).push(PLAIN, &cut_left(part, columns));
+            line.pad_to(indent).push(PLAIN, &self.fit_left(part, columns));
             self.put(&line)?;
         }
         Ok(())
