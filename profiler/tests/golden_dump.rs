@@ -303,7 +303,10 @@ fn other_findings() {
         runtime: None,
     };
     let text = text(&dump, DumpOptions::default(), 80);
-    assert!(text.contains("WEDGED       Threads outside the workers"), "{text}");
+    assert!(
+        text.contains("WEDGED       Threads outside the workers"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -314,7 +317,10 @@ fn names_stay_text() {
     };
     for width in [40, 80, 200] {
         let text = text(&hostile(), shown, width);
-        assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'), "{text}");
+        assert!(
+            !text.contains('\u{1b}') && !text.contains('\u{202e}'),
+            "{text}"
+        );
         assert!(text.contains("\\x1b[31mevil\\x0a"), "{text}");
         let wide = text.lines().find(|line| line.chars().count() > width);
         assert_eq!(wide, None, "at {width}");
@@ -432,6 +438,9 @@ fn listed_names_stay_text() {
         process.tokio_in = vec![HOSTILE.to_owned()];
     }
     let text = list(&listing, 100);
-    assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'), "{text}");
+    assert!(
+        !text.contains('\u{1b}') && !text.contains('\u{202e}'),
+        "{text}"
+    );
     assert_eq!(text.lines().find(|line| line.chars().count() > 100), None);
 }

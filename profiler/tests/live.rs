@@ -18,8 +18,8 @@ use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
-    calls, cuts, demo, dump, harm, hostile, intervals, kernel_walk, leftovers, library, life, lookalike,
-    losses, polls, privilege, safety, selftest, stopped, stripped,
+    calls, cuts, demo, dump, harm, hostile, intervals, kernel_walk, leftovers, library, life,
+    lookalike, losses, polls, privilege, safety, selftest, stopped, stripped,
 };
 
 const VARIANTS: &[Variant] = &[

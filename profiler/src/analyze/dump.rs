@@ -10,7 +10,9 @@ use self::runtimes::runtimes;
 use self::threads::threads;
 use super::time::rfc3339;
 use crate::recording::{Header, Interval, Tables, ThreadId};
-use crate::report::dump::{DUMP_SCHEMA, Dump, DumpKind, DumpRuntime, DumpThread, DumpVerdict, Unseen};
+use crate::report::dump::{
+    DUMP_SCHEMA, Dump, DumpKind, DumpRuntime, DumpThread, DumpVerdict, Unseen,
+};
 use crate::runtime::{Role, State};
 use crate::units::Nanos;
 use std::cmp::Reverse;
@@ -48,7 +50,12 @@ pub fn dump(looked: &Looked<'_>) -> Dump {
         let runtime = thread.runtime.as_deref().and_then(|id| rank.get(id));
         let state = order(thread.state);
         let since = Reverse(thread.since_ns);
-        (runtime.copied().unwrap_or(usize::MAX), state, since, thread.tid)
+        (
+            runtime.copied().unwrap_or(usize::MAX),
+            state,
+            since,
+            thread.tid,
+        )
     });
     let Looked {
         header,

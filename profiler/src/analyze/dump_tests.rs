@@ -94,7 +94,10 @@ fn a_runtime_whose_workers_have_been_blocked_for_a_second_is_wedged() {
     assert_eq!((runtime.workers, runtime.blocked), (2, 2));
     assert_eq!(runtime.all_blocked_ns, Nanos(SECOND), "the shorter wait");
     let first = &dump.threads[0];
-    assert_eq!((first.tid, first.since_ns), (Tid(2), Some(Nanos(SECOND + 1))));
+    assert_eq!(
+        (first.tid, first.since_ns),
+        (Tid(2), Some(Nanos(SECOND + 1)))
+    );
     assert!(first.at_least && first.unmoved);
     assert_eq!(first.function.as_deref(), Some("app::f"));
     assert_eq!(first.line, Some(7));
@@ -135,7 +138,12 @@ fn runtimes_are_told_by_their_handles_and_the_gravest_leads() {
     }
     let stuck = story.stack("app::g", State::Blocked, WORKER, 0x10);
     story.waits(1, stuck, 2 * SECOND);
-    let alone = story.stack("app::h", State::Blocked, Role::Worker(Flavor::CurrentThread), 0x30);
+    let alone = story.stack(
+        "app::h",
+        State::Blocked,
+        Role::Worker(Flavor::CurrentThread),
+        0x30,
+    );
     story.waits(7, alone, 10);
     let dump = story.dump();
     let found: Vec<_> = dump

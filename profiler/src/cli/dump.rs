@@ -39,11 +39,7 @@ pub(crate) fn dump(settings: &DumpSettings, features: &Features) -> Result<Exit>
     Ok(exit)
 }
 
-fn look(
-    settings: &DumpSettings,
-    features: &Features,
-    targets: &[Arc<Target>],
-) -> Result<Dump> {
+fn look(settings: &DumpSettings, features: &Features, targets: &[Arc<Target>]) -> Result<Dump> {
     let look = Look::begin(targets, &features.btf, settings.looking.clone())
         .map_err(failed("cannot look at the process"))?;
     if let Some(target) = targets.first()

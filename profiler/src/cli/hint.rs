@@ -233,10 +233,19 @@ mod tests {
     #[test]
     fn a_target_without_its_option() {
         assert_eq!(of_bare_word("record", "4711"), "holdup record -p 4711");
-        assert_eq!(of_bare_word("dump", "4711,4712"), "holdup dump -p 4711,4712");
-        assert_eq!(of_bare_word("record", "claims_api"), "holdup record -n claims_api");
+        assert_eq!(
+            of_bare_word("dump", "4711,4712"),
+            "holdup dump -p 4711,4712"
+        );
+        assert_eq!(
+            of_bare_word("record", "claims_api"),
+            "holdup record -n claims_api"
+        );
         assert_eq!(of_bare_word("check", "a b"), "holdup check -n 'a b'");
-        assert_eq!(bare_target(&["-q", "record", "x"], "x"), Some(("record", "x")));
+        assert_eq!(
+            bare_target(&["-q", "record", "x"], "x"),
+            Some(("record", "x"))
+        );
         assert_eq!(bare_target(&["dump", "7"], "7"), Some(("dump", "7")));
         assert_eq!(bare_target(&["list", "x"], "x"), None);
         assert_eq!(bare_target(&["record", "--x"], "--x"), None);

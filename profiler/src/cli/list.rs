@@ -1,11 +1,11 @@
 //! `holdup list`.
 
+use super::engine::Recorder;
 use super::error::{Error, Result};
 use super::exit::Exit;
 use super::live::Live;
 use super::output::write_stdout;
 use super::settings::{CheckFormat, ListSettings};
-use super::engine::Recorder;
 use crate::bpf::MAX_PROCESSES;
 use crate::host::privileges::{self, Keep};
 use crate::host::{self, Features};
@@ -271,8 +271,8 @@ impl Found {
             .build()
             .map_err(|error| Error::new("cannot start tokio").because(error))?;
         let keep = Keep::least(privileges::RECORDING, settings.invoker.as_ref(), || true);
-        let mut live = runtime
-            .block_on(async { Live::start(&targets, features, &settings.looking, keep) })?;
+        let mut live =
+            runtime.block_on(async { Live::start(&targets, features, &settings.looking, keep) })?;
         runtime.block_on(async { live.run(tokio::time::sleep(LOOK)).await })?;
         let report = live.finish(None)?;
         let shares = shares(&report);
@@ -285,7 +285,9 @@ impl Found {
 
 /// The id by which a process knows itself: the innermost of `NSpid`.
 fn own_pid(status: &str) -> Option<Pid> {
-    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))?;
     let own = line.split_ascii_whitespace().last()?;
     own.parse().ok().map(Pid)
 }
@@ -338,7 +340,11 @@ mod tests {
         // The tests themselves are linked with tokio.
         found.look_at(Pid(std::process::id()), true);
         let (_, own) = found.processes.first().expect("this process");
-        assert!(own.tokio_versions.iter().any(|version| version.starts_with("1.")));
+        assert!(
+            own.tokio_versions
+                .iter()
+                .any(|version| version.starts_with("1."))
+        );
         assert!(own.has_symbols);
     }
 }

@@ -3,8 +3,8 @@
 mod args;
 mod check;
 mod check_target;
-mod engine;
 mod dump;
+mod engine;
 mod error;
 mod escape;
 mod exit;

@@ -56,14 +56,12 @@ fn run_with<R: Recorder>() -> Exit {
         Some(Verb::Check(args)) => {
             check::check(&CheckSettings::resolve(&args, &cli.common, &environment))
         }
-        Some(Verb::Dump(args)) => {
-            DumpSettings::resolve(args, &cli.common, &environment).and_then(|settings| {
-                run_dump(settings, &progress)
-            })
-        }
-        Some(Verb::List(args)) => {
-            run_list(ListSettings::resolve(&args, &cli.common, &environment), &progress)
-        }
+        Some(Verb::Dump(args)) => DumpSettings::resolve(args, &cli.common, &environment)
+            .and_then(|settings| run_dump(settings, &progress)),
+        Some(Verb::List(args)) => run_list(
+            ListSettings::resolve(&args, &cli.common, &environment),
+            &progress,
+        ),
         Some(Verb::Probe) => probe::probe(),
         Some(Verb::Completions { shell }) => print_completions(shell),
         Some(Verb::Man { verb }) => print_manual(verb.as_deref()),

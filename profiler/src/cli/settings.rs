@@ -111,8 +111,9 @@ impl DumpSettings {
             (pids, _) if !pids.is_empty() => TargetChoice::Pids(pids),
             (_, Some(name)) => TargetChoice::Name(name),
             _ => {
-                return Err(Error::usage("no target is given")
-                    .hint("holdup dump -p PID, or -n NAME"));
+                return Err(
+                    Error::usage("no target is given").hint("holdup dump -p PID, or -n NAME")
+                );
             }
         };
         Ok(DumpSettings {

@@ -232,20 +232,32 @@ mod tests {
         let none = |_| None;
         let of = |names: &[&str]| lock_of(&wait(2), &frames(names), none);
         assert_eq!(
-            of(&["syscall", "std::sys::sync::mutex::futex::Mutex::lock_contended"]),
+            of(&[
+                "syscall",
+                "std::sys::sync::mutex::futex::Mutex::lock_contended"
+            ]),
             Some(Addr(0x7000_0040))
         );
         assert_eq!(
-            of(&["syscall", "<std::sys::sync::mutex::futex::Mutex>::lock_contended"]),
+            of(&[
+                "syscall",
+                "<std::sys::sync::mutex::futex::Mutex>::lock_contended"
+            ]),
             Some(Addr(0x7000_0040))
         );
         assert_eq!(
-            of(&["syscall", "std::sys::sync::rwlock::futex::RwLock::write_contended"]),
+            of(&[
+                "syscall",
+                "std::sys::sync::rwlock::futex::RwLock::write_contended"
+            ]),
             Some(Addr(0x7000_003c))
         );
         // A condition variable has no holder, whatever its word.
         assert_eq!(
-            of(&["syscall", "std::sys::sync::condvar::futex::Condvar::wait_optional_timeout"]),
+            of(&[
+                "syscall",
+                "std::sys::sync::condvar::futex::Condvar::wait_optional_timeout"
+            ]),
             None
         );
     }
@@ -260,7 +272,10 @@ mod tests {
         };
         let slow = frames(&["syscall", "parking_lot::raw_mutex::RawMutex::lock_slow"]);
         assert_eq!(lock_of(&wait(1), &slow, read), Some(Addr(0x5000_0001)));
-        assert_eq!(lock_of(&wait(1), &nameless(), read), Some(Addr(0x5000_0001)));
+        assert_eq!(
+            lock_of(&wait(1), &nameless(), read),
+            Some(Addr(0x5000_0001))
+        );
         let writer = |at: Addr| match at.0 {
             0x7000_0020 => Some(0x5000_0001),
             0x5000_0000 => Some(0b1001),
@@ -275,7 +290,10 @@ mod tests {
     #[test]
     fn without_names_the_word_decides() {
         let none = |_| None;
-        assert_eq!(lock_of(&wait(2), &nameless(), none), Some(Addr(0x7000_0040)));
+        assert_eq!(
+            lock_of(&wait(2), &nameless(), none),
+            Some(Addr(0x7000_0040))
+        );
         // A parked thread.
         assert_eq!(lock_of(&wait(u32::MAX), &nameless(), none), None);
         assert_eq!(lock_of(&wait(1), &nameless(), none), None);

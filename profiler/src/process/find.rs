@@ -5,8 +5,8 @@ use super::errors::FindError;
 use super::near;
 use super::proc_dir::{self, PF_KTHREAD, ProcDir};
 use crate::units::Pid;
-use std::io;
 use profiler_common::map::MAX_PROCESSES;
+use std::io;
 
 /// Characters shown of a candidate's command line.
 const MAX_CMDLINE: usize = 100;
@@ -108,7 +108,9 @@ mod tests {
         let name = format!("holdup-find-test-{}", std::process::id());
         let path = dir.path().join(&name);
         std::fs::copy("/bin/sleep", &path).expect("copy");
-        assert!(matches!(find_by_name(&name), Err(FindError::None { name: none, .. }) if none == name));
+        assert!(
+            matches!(find_by_name(&name), Err(FindError::None { name: none, .. }) if none == name)
+        );
 
         let mut first = sleeper(&path);
         let deadline = Instant::now() + Duration::from_secs(10);

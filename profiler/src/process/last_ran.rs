@@ -87,7 +87,9 @@ impl CpuClocks {
 /// The clock of a CPU: this thread goes there, and reads when it began to run.
 fn clock_of(cpu: u32) -> Option<u64> {
     let mut set = CpuSet::new();
-    let cpu = usize::try_from(cpu).ok().filter(|cpu| *cpu < CpuSet::MAX_CPU)?;
+    let cpu = usize::try_from(cpu)
+        .ok()
+        .filter(|cpu| *cpu < CpuSet::MAX_CPU)?;
     set.set(cpu);
     sched_setaffinity(None, &set).ok()?;
     // Where it was there already, it is accounted for now.
@@ -163,7 +165,10 @@ mod tests {
         waits.join().expect("ends");
         if let Some(since) = clocks.since(last) {
             let least = Nanos(150_000_000);
-            assert!((least..=whole + Nanos(20_000_000)).contains(&since), "{since:?} of {whole:?}");
+            assert!(
+                (least..=whole + Nanos(20_000_000)).contains(&since),
+                "{since:?} of {whole:?}"
+            );
         }
     }
 }

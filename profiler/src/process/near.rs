@@ -49,7 +49,8 @@ fn distance(typed: &str, name: &str) -> Option<usize> {
         return Some(edits);
     }
     // Half of a name, and names that the kernel cut off.
-    let is_part = letters >= 4 && (name.contains(&typed) || name.len() >= 4 && typed.contains(&name));
+    let is_part =
+        letters >= 4 && (name.contains(&typed) || name.len() >= 4 && typed.contains(&name));
     is_part.then_some(4 + edits)
 }
 

@@ -62,14 +62,19 @@ fn container(name: &str) -> Option<String> {
 
 /// `kubepods-burstable-pod0123_4567_…`, `pod0123-4567-…`.
 fn pod(name: &str) -> Option<String> {
-    let at = name.find("pod").filter(|at| *at == 0 || name.starts_with("kubepods-"))?;
+    let at = name
+        .find("pod")
+        .filter(|at| *at == 0 || name.starts_with("kubepods-"))?;
     let id = match name.get(at..)?.strip_prefix("pods-") {
         // The first one is of `kubepods`.
         Some(rest) => rest.rsplit("pod").next()?,
         None => name.get(at..)?.strip_prefix("pod")?,
     };
     let id = id.replace('_', "-");
-    let is_id = id.len() >= 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    let is_id = id.len() >= 32
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
     is_id.then_some(id)
 }
 

@@ -2,7 +2,6 @@
 //! [`Options`].
 
 mod check;
-mod dump;
 mod escape;
 pub mod flamegraph;
 pub mod folded;
@@ -18,11 +17,11 @@ pub mod wakers;
 pub mod wall;
 
 pub use check::json as check_json;
-pub use dump::json as dump_json;
 pub use escape::sanitize;
 pub use format::{Format, render};
-pub use list::json as list_json;
 pub use human::{count, duration, percent};
+pub use json::dump as dump_json;
+pub use list::json as list_json;
 use name::process_name;
 pub use name::{display_name, display_path};
 pub use options::Options;

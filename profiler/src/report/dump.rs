@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub const DUMP_SCHEMA: u32 = 1;
 
 /// A look at every thread of some processes.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Dump {
     /// [`DUMP_SCHEMA`].
     pub schema: u32,
@@ -160,7 +160,9 @@ pub struct DumpThread {
     /// The threads that it waits for: the holder, whom that waits for, and so on. Where they wait in
     /// a circle, the last one is the first that is in the list, or this thread, again.
     pub waits_for: Vec<Tid>,
-    /// Leaf first, kernel frames before user frames; of a thread on a CPU, as it was found there last.
+    /// Leaf first, kernel frames before user frames; of a thread on a CPU, as it was found there most
+    /// often. The JSON has stacks in a table.
+    #[serde(skip)]
     pub stack: Vec<FrameRef>,
     /// Why `stack` ends early, if it does.
     pub truncated: Option<Truncation>,

@@ -147,7 +147,9 @@ fn holder_of(thread: &Value) -> Option<&str> {
 
 fn workers(dump: &Value) -> Vec<&Value> {
     let threads = dump["threads"].as_array().into_iter().flatten();
-    threads.filter(|thread| thread["role"] == "worker").collect()
+    threads
+        .filter(|thread| thread["role"] == "worker")
+        .collect()
 }
 
 fn stands_still(variant: Variant, halt: &Halt) -> Outcome {
@@ -194,14 +196,21 @@ fn stands_still(variant: Variant, halt: &Halt) -> Outcome {
             complaints.push(format!("a worker: {worker:#}"));
         }
     }
-    let tids: Vec<u64> = workers.iter().filter_map(|one| one["tid"].as_u64()).collect();
+    let tids: Vec<u64> = workers
+        .iter()
+        .filter_map(|one| one["tid"].as_u64())
+        .collect();
     let deadlocks = dump["deadlocks"].as_array().map_or(0, Vec::len);
     if deadlocks != usize::from(halt.deadlock) {
         complaints.push(format!("{deadlocks} deadlocks"));
     }
     if halt.deadlock {
         let circle = dump["deadlocks"][0]["threads"].as_array();
-        let circle: Vec<u64> = circle.into_iter().flatten().filter_map(Value::as_u64).collect();
+        let circle: Vec<u64> = circle
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_u64)
+            .collect();
         if circle.len() != 2 || !circle.iter().all(|tid| tids.contains(tid)) {
             complaints.push(format!("the circle {circle:?} of {tids:?}"));
         }
@@ -297,9 +306,14 @@ fn holders() -> Outcome {
 
 /// No process, no tokio, a thread of the kernel, a zombie: each is said, none hangs.
 fn not_to_be_seen() -> Outcome {
-    let mut ended = Command::new("true").spawn().map_err(|error| error.to_string())?;
+    let mut ended = Command::new("true")
+        .spawn()
+        .map_err(|error| error.to_string())?;
     thread::sleep(Duration::from_millis(200));
-    let mut plain = Command::new("sleep").arg("60").spawn().map_err(|error| error.to_string())?;
+    let mut plain = Command::new("sleep")
+        .arg("60")
+        .spawn()
+        .map_err(|error| error.to_string())?;
     let mut complaints = Complaints::new();
     for (what, pid, code, says) in [
         ("none", 2_000_000_000, 1, "no process has pid"),
@@ -385,7 +399,10 @@ fn programs() -> Outcome {
     };
     let idle = Variant::DEFAULT.start("scenarios")?;
     let stuck = stripped.start("stuck-block-on")?;
-    let mut plain = Command::new("sleep").arg("60").spawn().map_err(|error| error.to_string())?;
+    let mut plain = Command::new("sleep")
+        .arg("60")
+        .spawn()
+        .map_err(|error| error.to_string())?;
     let found = listed(&["--look"]);
     let text = holdup(&["list"]);
     let (one, other, none) = (idle.pid(), stuck.pid(), plain.id());
@@ -442,7 +459,9 @@ fn elsewhere() -> Outcome {
     apart.kill()?;
     let (list, children) = (list?, children.map_err(|error| error.to_string())?);
     let child = children.split_ascii_whitespace().next();
-    let child: u32 = child.and_then(|pid| pid.parse().ok()).ok_or("unshare has no child")?;
+    let child: u32 = child
+        .and_then(|pid| pid.parse().ok())
+        .ok_or("unshare has no child")?;
     let mut complaints = Complaints::new();
     match of_pid(&list, child) {
         Some(process) if process["own_pid"] == 1 => {}

@@ -37,12 +37,20 @@ pub(super) fn runtimes(rows: &mut [Row], deadlocks: &[Deadlock]) -> Vec<DumpRunt
     let mut found: Vec<(DumpRuntime, Owner, Vec<usize>)> = members
         .into_iter()
         .map(|(owner, members)| {
-            let of: Vec<&Row> = members.iter().filter_map(|index| rows.get(*index)).collect();
+            let of: Vec<&Row> = members
+                .iter()
+                .filter_map(|index| rows.get(*index))
+                .collect();
             (runtime(owner, &of, &of_circles), owner, members)
         })
         .collect();
     found.sort_by_key(|(runtime, owner, _)| {
-        (runtime.finding, Reverse(runtime.workers), runtime.pid, *owner)
+        (
+            runtime.finding,
+            Reverse(runtime.workers),
+            runtime.pid,
+            *owner,
+        )
     });
     let mut runtimes = Vec::with_capacity(found.len());
     for (number, (mut runtime, _, members)) in found.into_iter().enumerate() {
@@ -61,7 +69,9 @@ pub(super) fn runtimes(rows: &mut [Row], deadlocks: &[Deadlock]) -> Vec<DumpRunt
 /// number at its end.
 fn place_by_name(rows: &mut [Row]) {
     let name = |row: &Row| (row.thread.process, stem(&row.told.name).to_owned());
-    let workers = rows.iter().filter(|row| is_worker(row) && row.handle.is_some());
+    let workers = rows
+        .iter()
+        .filter(|row| is_worker(row) && row.handle.is_some());
     let handles: BTreeMap<(ProcessId, String), Option<RuntimeHandle>> =
         workers.map(|row| (name(row), row.handle)).collect();
     for row in rows {
@@ -101,9 +111,7 @@ fn is_worker(row: &Row) -> bool {
 fn owner(row: &Row, largest: &BTreeMap<ProcessId, RuntimeHandle>) -> Option<Owner> {
     let process = row.thread.process;
     match row.told.role {
-        Role::Worker(Flavor::CurrentThread) => {
-            Some(Owner::CurrentThread(process, row.thread.tid))
-        }
+        Role::Worker(Flavor::CurrentThread) => Some(Owner::CurrentThread(process, row.thread.tid)),
         _ if is_worker(row) => {
             let handle = row.handle.or_else(|| largest.get(&process).copied());
             Some(Owner::MultiThread(process, handle))

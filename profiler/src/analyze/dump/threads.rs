@@ -45,7 +45,10 @@ pub(super) fn threads(looked: &Looked<'_>) -> Vec<Row> {
     let known = Known::of(looked);
     let mut causes = CauseClassifier::default();
     let interval = looked.interval;
-    let living = interval.threads.iter().filter(|times| lives(times, interval));
+    let living = interval
+        .threads
+        .iter()
+        .filter(|times| lives(times, interval));
     living.map(|times| known.row(times, &mut causes)).collect()
 }
 
@@ -71,7 +74,10 @@ impl<'a> Known<'a> {
                 *longest = sum;
             }
         }
-        let still = interval.open_waits.iter().filter(|open| open.woken.is_none());
+        let still = interval
+            .open_waits
+            .iter()
+            .filter(|open| open.woken.is_none());
         let mut waiters = HashMap::new();
         for open in still {
             if let Some(object) = &open.object {
@@ -156,7 +162,13 @@ impl<'a> Known<'a> {
     }
 
     /// A thread in a state, with what its stack says.
-    fn at(&self, thread: ThreadId, state: State, since: Option<Nanos>, stack: Option<&Stack>) -> Row {
+    fn at(
+        &self,
+        thread: ThreadId,
+        state: State,
+        since: Option<Nanos>,
+        stack: Option<&Stack>,
+    ) -> Row {
         let place = stack.filter(|stack| !stack.frames.is_empty()).map(location);
         let (function, file, line) = place.map_or((None, None, None), |place| {
             (Some(place.function), place.file, place.line)

@@ -39,7 +39,9 @@ pub fn render(listing: &Listing, options: &Options, out: &mut dyn io::Write) -> 
         // Where nothing is to be cut, the last column takes what it needs.
         let width = if options.cut { width } else { usize::MAX };
         let widths = widths(&heads, &rows, width);
-        put(&table_row(&heads, &widths, width, options.color, |_| HEADING))?;
+        put(&table_row(&heads, &widths, width, options.color, |_| {
+            HEADING
+        }))?;
         for (row, process) in rows.iter().zip(&listing.processes) {
             let style = |column: usize| style(process, listing.looked_ns.is_some(), column);
             put(&table_row(row, &widths, width, options.color, style))?;
@@ -92,7 +94,9 @@ fn row(process: &ListedProcess, looked: bool) -> Vec<String> {
         names.to_owned(),
     ];
     if looked {
-        let share = process.blocked_share.map_or_else(|| "?".to_owned(), percent);
+        let share = process
+            .blocked_share
+            .map_or_else(|| "?".to_owned(), percent);
         row.insert(1, share);
     }
     row.push(place(process));
@@ -102,7 +106,12 @@ fn row(process: &ListedProcess, looked: bool) -> Vec<String> {
 /// The service, container or pod; in which library tokio is; and what stands in the way.
 fn place(process: &ListedProcess) -> String {
     let mut parts = Vec::new();
-    parts.extend(process.unit.as_ref().map(|unit| sanitize(unit).into_owned()));
+    parts.extend(
+        process
+            .unit
+            .as_ref()
+            .map(|unit| sanitize(unit).into_owned()),
+    );
     if let Some(container) = &process.container {
         parts.push(format!("container {}", sanitize(container)));
     }
@@ -172,7 +181,8 @@ fn table_row(
             line.push(style(column), &cut_right(cell, room));
         } else {
             let end = line.width() + width;
-            line.push(style(column), &cut_right(cell, width)).pad_to(end);
+            line.push(style(column), &cut_right(cell, width))
+                .pad_to(end);
         }
         let end = (line.width() + GAP).min(columns);
         line.pad_to(end);
@@ -217,7 +227,10 @@ fn notes(listing: &Listing) -> Vec<(Style, String)> {
     }
     if listing.unread_files > 0 {
         let files = counted(listing.unread_files, "file", "files");
-        notes.push((WARN, format!("{files} could not be read: tokio may be in them.")));
+        notes.push((
+            WARN,
+            format!("{files} could not be read: tokio may be in them."),
+        ));
     }
     if let Some(refusal) = &listing.refusal {
         notes.push((

@@ -22,6 +22,6 @@ mod wakers;
 mod workers;
 
 pub use check::render as render_check;
-pub use list::render as render_list;
 pub use dump::{DumpOptions, render as render_dump};
+pub use list::render as render_list;
 pub use sections::render;

@@ -74,8 +74,10 @@ fn draw(sheet: &mut Sheet<'_>, deadlock: &Deadlock) -> io::Result<()> {
     let mut line = sheet.line();
     let room = sheet.width.saturating_sub(TEXT);
     if let Some(first) = threads.first() {
-        line.push(BAD, "  └─ ")
-            .push(PLAIN, &sheet.fit_left(&words::thread(&first.name, first.tid), room));
+        line.push(BAD, "  └─ ").push(
+            PLAIN,
+            &sheet.fit_left(&words::thread(&first.name, first.tid), room),
+        );
     }
     sheet.put(&line)
 }

@@ -33,8 +33,17 @@ struct Group<'a> {
     threads: Vec<&'a DumpThread>,
 }
 
+/// Whether a thread belongs to a section.
+type Test = fn(&DumpThread) -> bool;
+
 /// What threads of a group have in common.
-type Key<'a> = (Option<&'a str>, State, Role, Vec<(&'a str, Option<u32>)>, String);
+type Key<'a> = (
+    Option<&'a str>,
+    State,
+    Role,
+    Vec<(&'a str, Option<u32>)>,
+    String,
+);
 
 impl<'a> Grouped<'a> {
     /// Groups all threads.
@@ -48,7 +57,11 @@ impl<'a> Grouped<'a> {
                 thread.state,
                 thread.role,
                 thread.stack.iter().map(frame).collect(),
-                format!("{} {}", thread.pid, thread.cause.map_or("", |cause| cause.name())),
+                format!(
+                    "{} {}",
+                    thread.pid,
+                    thread.cause.map_or("", |cause| cause.name())
+                ),
             );
             let index = *found.entry(key).or_insert_with(|| {
                 groups.push(Group {
@@ -145,10 +158,12 @@ fn counts(runtime: &DumpRuntime) -> String {
 
 /// Threads that work for no runtime: those of the blocking pool, those in a `block_on`, and others.
 pub(super) fn elsewhere(sheet: &mut Sheet<'_>, grouped: &Grouped<'_>) -> io::Result<()> {
-    let parts: [(&str, &str, fn(&DumpThread) -> bool); 4] = [
-        ("In block_in_place", "their workers' tasks go on elsewhere", |thread| {
-            thread.state == State::HandedOff
-        }),
+    let parts: [(&str, &str, Test); 4] = [
+        (
+            "In block_in_place",
+            "their workers' tasks go on elsewhere",
+            |thread| thread.state == State::HandedOff,
+        ),
         ("In the blocking pool", "", |thread| {
             thread.role == Role::PoolThread && thread.state != State::Idle
         }),
@@ -239,7 +254,11 @@ fn show(sheet: &mut Sheet<'_>, groups: &[&Group<'_>]) -> io::Result<()> {
     }
     let threads: u64 = rest.iter().map(|group| group.count()).sum();
     let threads = counted(threads, "more thread", "more threads");
-    sheet.labelled((PLAIN, ""), 2, &format!("… and {threads} (--all shows them)"))
+    sheet.labelled(
+        (PLAIN, ""),
+        2,
+        &format!("… and {threads} (--all shows them)"),
+    )
 }
 
 const fn style(thread: &DumpThread) -> Style {
@@ -366,7 +385,8 @@ fn stack(sheet: &mut Sheet<'_>, thread: &DumpThread) -> io::Result<()> {
         if let Some(place) = place {
             let room = sheet.width.saturating_sub(line.width() + 2);
             if room > 8 {
-                line.push(PLAIN, "  ").push(DIM, &sheet.fit_left(&place, room));
+                line.push(PLAIN, "  ")
+                    .push(DIM, &sheet.fit_left(&place, room));
             }
         }
         sheet.put(&line)?;

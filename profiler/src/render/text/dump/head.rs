@@ -64,7 +64,11 @@ pub(super) fn verdict(sheet: &mut Sheet<'_>) -> io::Result<()> {
         .map(|other| format!("{} {}", other.id, in_brief(other.finding)))
         .collect();
     if !others.is_empty() {
-        sheet.labelled((PLAIN, ""), INDENT, &format!("Also: {}.", others.join(", ")))?;
+        sheet.labelled(
+            (PLAIN, ""),
+            INDENT,
+            &format!("Also: {}.", others.join(", ")),
+        )?;
     }
     Ok(())
 }
@@ -194,9 +198,8 @@ pub(super) fn unseen(sheet: &mut Sheet<'_>) -> io::Result<()> {
     let counted = |count: u32, one: &str, many: &str| {
         (count > 0).then(|| counted(u64::from(count), one, many))
     };
-    let is_likely = |thread: &DumpThread| {
-        matches!(thread.holder, Some(Holder::Thread { likely: true, .. }))
-    };
+    let is_likely =
+        |thread: &DumpThread| matches!(thread.holder, Some(Holder::Thread { likely: true, .. }));
     let likely = sheet.dump.threads.iter().any(is_likely);
     let mut notes: Vec<String> = [
         likely.then(|| {
@@ -214,11 +217,7 @@ pub(super) fn unseen(sheet: &mut Sheet<'_>) -> io::Result<()> {
             "thread ran too shortly to be sampled",
             "threads ran too shortly to be sampled",
         ),
-        counted(
-            unseen.truncated,
-            "stack ends early",
-            "stacks end early",
-        ),
+        counted(unseen.truncated, "stack ends early", "stacks end early"),
         counted(
             unseen.unknown,
             "thread may be a worker or not",

@@ -135,7 +135,8 @@ impl<'a> Sheet<'a> {
             if index == 0 {
                 line.push(style, label);
             }
-            line.pad_to(indent).push(PLAIN, &self.fit_left(part, columns));
+            line.pad_to(indent)
+                .push(PLAIN, &self.fit_left(part, columns));
             self.put(&line)?;
         }
         Ok(())

@@ -121,7 +121,9 @@ fn doing(of: &DumpThread) -> String {
 /// Who holds what a thread waits for, and what that thread does in turn.
 pub(super) fn holder(sheet: &Sheet<'_>, of: &DumpThread) -> Option<String> {
     Some(match of.holder.as_ref()? {
-        Holder::Thread { tid, name, likely, .. } => {
+        Holder::Thread {
+            tid, name, likely, ..
+        } => {
             let likely = if *likely { "likely " } else { "" };
             let chain = chain(sheet, of);
             format!("{likely}{}{chain}", thread(name, *tid))
