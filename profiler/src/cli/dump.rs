@@ -10,7 +10,7 @@ use crate::analyze::{Looked, dump as analyze};
 use crate::collect::Look;
 use crate::host::Features;
 use crate::host::privileges::{self, Keep};
-use crate::process::Target;
+use crate::process::{Target, status_text};
 use crate::render;
 use crate::report::dump::Dump;
 use std::sync::Arc;
@@ -52,7 +52,23 @@ fn look(settings: &DumpSettings, features: &Features, targets: &[Arc<Target>]) -
     privileges::drop_to(keep)
         .map_err(|error| Error::new("cannot give up privileges").because(error))?;
     std::thread::sleep(BETWEEN_LOOKS);
-    let seen = look.finish().map_err(failed("cannot finish the look"))?;
+    let mut seen = look.finish().map_err(failed("cannot finish the look"))?;
+    for target in targets.iter().filter(|target| target.ended()) {
+        let mut processes = seen.tables.processes.iter_mut();
+        if let Some(process) = processes.find(|process| process.pid == target.pid()) {
+            process.ended = Some(status_text(target.exit_status()));
+        }
+    }
+    if let Some(target) = targets.first()
+        && targets.iter().all(|target| target.ended())
+    {
+        return Err(Error::new(format!(
+            "{} (pid {}) {} while it was looked at",
+            target.exe_name(),
+            target.pid(),
+            status_text(target.exit_status())
+        )));
+    }
     Ok(analyze(&Looked {
         header: &seen.header,
         tables: &seen.tables,

@@ -22,6 +22,7 @@ const STANDSTILL: Duration = Duration::from_millis(1200);
 const SOON: Duration = Duration::from_secs(30);
 
 type Outcome = Result<(), Failed>;
+type Test = fn() -> Outcome;
 
 /// How a fixture stands still, and what a dump has to say of it.
 struct Halt {
@@ -86,7 +87,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             trials.push(trial(name, move || stands_still(variant, halt)));
         }
     }
-    let others: [(&str, fn() -> Outcome); 8] = [
+    let others: [(&str, Test); 8] = [
         ("dump::a_healthy_service", healthy),
         ("dump::a_stopped_process", stopped),
         ("dump::holders_that_locks_name", holders),

@@ -220,9 +220,15 @@ fn notes(listing: &Listing) -> Vec<(Style, String)> {
     }
     if listing.unreadable > 0 {
         let processes = counted(listing.unreadable, "process", "processes");
+        // Who may record may look into all that are not protected from everybody.
+        let remedy = if listing.refusal.is_some() {
+            ": run holdup with sudo to see all"
+        } else {
+            ""
+        };
         notes.push((
             WARN,
-            format!("{processes} could not be looked into: run holdup with sudo to see all."),
+            format!("{processes} could not be looked into{remedy}."),
         ));
     }
     if listing.unread_files > 0 {
