@@ -18,8 +18,8 @@ use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
-    calls, cuts, demo, harm, hostile, intervals, kernel_walk, leftovers, library, life, lookalike,
-    losses, polls, privilege, safety, selftest, stopped, stripped,
+    calls, cuts, demo, dump, harm, hostile, intervals, kernel_walk, leftovers, library, life,
+    lookalike, losses, polls, privilege, safety, selftest, stopped, stripped,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -127,6 +127,7 @@ fn main() -> ExitCode {
     trials.extend(lookalike::trials());
     trials.extend(leftovers::trials());
     trials.extend(demo::trials());
+    trials.extend(dump::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

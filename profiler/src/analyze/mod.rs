@@ -15,6 +15,7 @@ mod causes;
 mod concurrency;
 mod cpu;
 mod driver_gaps;
+mod dump;
 mod fix_first;
 mod harm;
 mod harms;
@@ -51,3 +52,4 @@ mod whole;
 
 pub use analyzer::Analyzer;
 pub use build::{build, build_range};
+pub use dump::{Looked, dump};

@@ -3,12 +3,14 @@
 mod args;
 mod check;
 mod check_target;
+mod dump;
 mod engine;
 mod error;
 mod escape;
 mod exit;
 mod hint;
 mod interrupt;
+mod list;
 mod live;
 mod names;
 mod output;
@@ -18,6 +20,7 @@ mod progress;
 mod record;
 mod run;
 mod settings;
+mod targets;
 mod values;
 
 pub use exit::Exit;

@@ -1,7 +1,7 @@
 //! What is to be done, resolved once from the command line and the environment.
 
 pub(crate) use super::args::CheckFormat;
-use super::args::{CheckArgs, Common, RecordArgs, ViewArgs, When};
+use super::args::{CheckArgs, Common, DumpArgs, ListArgs, RecordArgs, ViewArgs, When};
 use super::error::{Error, Result};
 use super::names::Template;
 use crate::collect;
@@ -56,6 +56,8 @@ const TEST_LIMITS: &str = "HOLDUP_TEST_LIMITS";
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct CheckSettings {
     pub(crate) pid: Option<Pid>,
+    /// The process's name, where it is given by that.
+    pub(crate) name: Option<String>,
     pub(crate) format: CheckFormat,
     /// How to draw on standard output.
     pub(crate) rendering: render::Options,
@@ -69,10 +71,116 @@ impl CheckSettings {
     ) -> CheckSettings {
         CheckSettings {
             pid: args.pid,
+            name: args.name.clone(),
             format: args.format,
             rendering: rendering(common, environment),
         }
     }
+}
+
+/// Everything `dump` goes by.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct DumpSettings {
+    pub(crate) target: TargetChoice,
+    pub(crate) looking: collect::Options,
+    pub(crate) format: CheckFormat,
+    /// What of it is shown to people.
+    pub(crate) shown: render::DumpOptions,
+    /// How to draw on standard output.
+    pub(crate) rendering: render::Options,
+    /// Who called `sudo`.
+    pub(crate) invoker: Option<Invoker>,
+}
+
+/// A look is one interval.
+const LONGEST_LOOK: Duration = Duration::from_secs(3600);
+
+/// Threads on a CPU are sampled so often during a dump: each that is on one all the time is met
+/// some tens of times.
+const DUMP_SAMPLES: Nanos = Nanos(2_000_000);
+
+impl DumpSettings {
+    /// # Errors
+    /// Where no target is given.
+    pub(crate) fn resolve(
+        args: DumpArgs,
+        common: &Common,
+        environment: &Environment<'_>,
+    ) -> Result<DumpSettings> {
+        let target = match (args.pid, args.name) {
+            (pids, _) if !pids.is_empty() => TargetChoice::Pids(pids),
+            (_, Some(name)) => TargetChoice::Name(name),
+            _ => {
+                return Err(
+                    Error::usage("no target is given").hint("holdup dump -p PID, or -n NAME")
+                );
+            }
+        };
+        Ok(DumpSettings {
+            target,
+            looking: looking(DUMP_SAMPLES, environment),
+            format: args.format,
+            shown: render::DumpOptions {
+                stacks: args.stacks,
+                all: args.all,
+            },
+            rendering: rendering(common, environment),
+            invoker: invoker(environment),
+        })
+    }
+}
+
+/// A recording of a moment.
+fn looking(sample_period: Nanos, environment: &Environment<'_>) -> collect::Options {
+    collect::Options {
+        interval: LONGEST_LOOK,
+        launched: false,
+        follow: false,
+        min_block: Nanos(100_000),
+        sample_period: Some(sample_period),
+        long_poll: Nanos(10_000_000),
+        shadow_every: 0,
+        calls: false,
+        panics: false,
+        limits: test_limits(environment),
+    }
+}
+
+/// Everything `list` goes by.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ListSettings {
+    /// Whether the processes are recorded.
+    pub(crate) look: bool,
+    pub(crate) looking: collect::Options,
+    pub(crate) format: CheckFormat,
+    /// How to draw on standard output.
+    pub(crate) rendering: render::Options,
+    /// Who called `sudo`.
+    pub(crate) invoker: Option<Invoker>,
+}
+
+/// Threads on a CPU are sampled as by a recording.
+const LIST_SAMPLES: Nanos = Nanos(10_101_010);
+
+impl ListSettings {
+    pub(crate) fn resolve(
+        args: &ListArgs,
+        common: &Common,
+        environment: &Environment<'_>,
+    ) -> ListSettings {
+        ListSettings {
+            look: args.look,
+            looking: looking(LIST_SAMPLES, environment),
+            format: args.format,
+            rendering: rendering(common, environment),
+            invoker: invoker(environment),
+        }
+    }
+}
+
+/// The user for whom files are touched.
+fn invoker(environment: &Environment<'_>) -> Option<Invoker> {
+    Invoker::from_sudo(environment.effective_uid, environment.var).or_else(Invoker::of_setuid)
 }
 
 /// Everything `record` goes by.
@@ -151,8 +259,7 @@ impl RecordSettings {
                 collapse_runtime: args.collapse_runtime,
                 ..view(args.view, rendering(common, environment))
             },
-            invoker: Invoker::from_sudo(environment.effective_uid, environment.var)
-                .or_else(Invoker::of_setuid),
+            invoker: invoker(environment),
         })
     }
 }

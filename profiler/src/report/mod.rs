@@ -4,7 +4,9 @@ mod blame;
 mod calls;
 pub mod check;
 mod cpu_part;
+pub mod dump;
 mod harm;
+pub mod list;
 mod panics;
 mod polls;
 #[expect(

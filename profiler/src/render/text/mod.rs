@@ -5,9 +5,11 @@ mod blame;
 mod calls;
 mod check;
 mod cpu;
+mod dump;
 mod footer;
 mod header;
 mod line;
+mod list;
 mod open;
 mod page;
 mod polls;
@@ -20,4 +22,6 @@ mod wakers;
 mod workers;
 
 pub use check::render as render_check;
+pub use dump::{DumpOptions, render as render_dump};
+pub use list::render as render_list;
 pub use sections::render;
