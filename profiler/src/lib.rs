@@ -30,5 +30,6 @@ pub mod runtime;
 pub mod symbolize;
 #[cfg(test)]
 mod testing;
+pub mod tui;
 pub mod units;
 pub mod unwind;

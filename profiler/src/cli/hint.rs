@@ -80,7 +80,7 @@ fn none_is_called(plain: Error, name: &str, near: &[(Pid, String)]) -> Error {
 }
 
 /// Verbs that have targets.
-const VERBS: [&str; 3] = ["record", "dump", "check"];
+const VERBS: [&str; 4] = ["record", "top", "dump", "check"];
 
 /// The verb that was typed, where it has targets.
 static VERB: OnceLock<&'static str> = OnceLock::new();

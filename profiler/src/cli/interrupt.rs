@@ -1,8 +1,9 @@
-//! Ctrl-C: the first asks the work to end, the second ends the program at once.
+//! Ctrl-C: the first asks the work to end, the second ends the program at once. A terminal that goes
+//! away asks, too.
 
 use super::error::{Error, Result};
 use super::exit::Exit;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal as Heard, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 /// The work's side: tells when it is asked to end.
@@ -41,6 +42,7 @@ pub(crate) fn supervise(work: impl FnOnce(Stop) -> Exit + Send + 'static) -> Res
         // Before the work starts, so that no signal ends it halfway.
         let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
+        let mut hangup = hangup().map_err(cannot)?;
         let (ask, stop) = watch::channel(false);
         let (done, mut exit) = oneshot::channel();
         let worker = std::thread::Builder::new()
@@ -60,6 +62,11 @@ pub(crate) fn supervise(work: impl FnOnce(Stop) -> Exit + Send + 'static) -> Res
                 }
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
+                () = next(hangup.as_mut()) => {
+                    // A terminal that goes away may say so more than once: that is no hurry.
+                    let _ = ask.send(true);
+                    continue;
+                }
             }
             if *ask.borrow() {
                 return Ok(Exit::Interrupted);
@@ -68,6 +75,32 @@ pub(crate) fn supervise(work: impl FnOnce(Stop) -> Exit + Send + 'static) -> Res
             let _ = ask.send(true);
         }
     })
+}
+
+/// That the terminal went away; none where whoever started us has that ignored, as nohup(1) does.
+fn hangup() -> std::io::Result<Option<Heard>> {
+    // SAFETY: zeros are a valid `sigaction`; the call fills it and changes nothing.
+    let (asked, action) = unsafe {
+        let mut action = std::mem::zeroed::<libc::sigaction>();
+        let asked = libc::sigaction(libc::SIGHUP, std::ptr::null(), &raw mut action);
+        (asked, action)
+    };
+    if asked == 0 && action.sa_sigaction == libc::SIG_IGN {
+        return Ok(None);
+    }
+    signal(SignalKind::hangup()).map(Some)
+}
+
+/// The next signal; for ever where there is none to be heard.
+async fn next(heard: Option<&mut Heard>) {
+    match heard {
+        Some(heard) => {
+            if heard.recv().await.is_none() {
+                std::future::pending::<()>().await;
+            }
+        }
+        None => std::future::pending().await,
+    }
 }
 
 #[cfg(test)]
@@ -113,5 +146,16 @@ mod tests {
             Exit::Success
         });
         assert_eq!(terminated.expect("watched"), Exit::Success);
+
+        let hung_up = supervise(|stop| {
+            // The shell and the kernel may each send one.
+            for _ in 0..2 {
+                kill_process(getpid(), Signal::HUP).expect("signal");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            listen(stop);
+            Exit::Success
+        });
+        assert_eq!(hung_up.expect("watched"), Exit::Success);
     }
 }

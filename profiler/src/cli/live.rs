@@ -8,6 +8,7 @@ use crate::collect::{self, Collector};
 use crate::host::Features;
 use crate::host::privileges::{self, Keep};
 use crate::process::Target;
+use crate::recording::{Header, Interval, Tables};
 use crate::report::Report;
 use crate::runtime::tokio::is_of_a_worker;
 use std::sync::Arc;
@@ -75,6 +76,47 @@ impl Recorder for Live {
             .map_err(failed("cannot finish the recording"))?;
         self.analyzer.add(&tables, last);
         Ok(self.analyzer.report(&header, &tables))
+    }
+}
+
+/// A recording that goes on, as it is at the end of an interval.
+pub(super) struct Moment<'a> {
+    pub(super) header: &'a Header,
+    pub(super) tables: &'a Tables,
+    /// Has everything so far.
+    pub(super) analyzer: &'a Analyzer,
+}
+
+impl Live {
+    /// As [`Recorder::run`], until every process that is recorded has ended. `each` takes every
+    /// interval.
+    ///
+    /// # Errors
+    /// Where recording cannot go on.
+    pub(super) async fn watch(
+        &mut self,
+        mut each: impl FnMut(&Moment<'_>, Interval),
+    ) -> Result<()> {
+        let Live {
+            collector,
+            analyzer,
+        } = self;
+        let header = collector.header();
+        // Rules need their names.
+        collector.name_kernel_frames_at_once(true);
+        collector
+            .run(std::future::pending(), |tables, interval| {
+                analyzer.merge(tables, &interval);
+                let moment = Moment {
+                    header: &header,
+                    tables,
+                    analyzer,
+                };
+                each(&moment, interval);
+                Ok(())
+            })
+            .await
+            .map_err(failed("cannot go on recording"))
     }
 }
 

@@ -128,7 +128,7 @@ fn begin_line(targets: &[Arc<Target>], duration: Option<Duration>) -> String {
     }
 }
 
-fn end_line(target: &Target, ended: &str, elapsed: Duration) -> String {
+pub(super) fn end_line(target: &Target, ended: &str, elapsed: Duration) -> String {
     format!("{} {ended} after {}", target.exe_name(), seconds(elapsed))
 }
 
@@ -164,7 +164,10 @@ async fn until_end(duration: Option<Duration>, mut stop: Stop, progress: &Progre
 }
 
 /// How the target ended, if it did; and the command, if we started it and it still runs.
-fn how_it_ended(target: &Target, launched: Option<Launched>) -> (Option<String>, Option<Launched>) {
+pub(super) fn how_it_ended(
+    target: &Target,
+    launched: Option<Launched>,
+) -> (Option<String>, Option<Launched>) {
     if !target.ended() {
         return (None, launched);
     }
@@ -176,7 +179,7 @@ fn how_it_ended(target: &Target, launched: Option<Launched>) -> (Option<String>,
 }
 
 /// Ends a command that we started and that outlived the recording.
-fn end_command(
+pub(super) fn end_command(
     target: &Target,
     launched: Launched,
     runtime: &tokio::runtime::Runtime,
@@ -209,7 +212,7 @@ fn end_command(
 }
 
 /// The last words, and the exit.
-fn conclude(report: &Report, written: Written, progress: &Progress) -> Result<Exit> {
+pub(super) fn conclude(report: &Report, written: Written, progress: &Progress) -> Result<Exit> {
     for failure in &written.failures {
         progress.error(failure);
     }

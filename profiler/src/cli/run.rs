@@ -6,6 +6,7 @@ use super::dump;
 use super::engine::Recorder;
 use super::error::{Error, Result};
 use super::exit::Exit;
+use super::held_log::HeldLog;
 use super::hint;
 use super::interrupt::supervise;
 use super::list;
@@ -13,9 +14,12 @@ use super::output::write_stdout;
 use super::probe;
 use super::progress::{Progress, error_text, stderr_is_terminal};
 use super::record;
+use super::screen;
 use super::settings::{
     CheckSettings, ConsoleSettings, DumpSettings, Environment, ListSettings, RecordSettings,
+    TopSettings,
 };
+use super::top;
 use crate::host;
 use crate::host::privileges::is_more_than_its_caller;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -56,6 +60,8 @@ fn run_with<R: Recorder>() -> Exit {
         Some(Verb::Check(args)) => {
             check::check(&CheckSettings::resolve(&args, &cli.common, &environment))
         }
+        Some(Verb::Top(args)) => TopSettings::resolve(args, &cli.common, &environment)
+            .and_then(|settings| run_top(settings, &progress)),
         Some(Verb::Dump(args)) => DumpSettings::resolve(args, &cli.common, &environment)
             .and_then(|settings| run_dump(settings, &progress)),
         Some(Verb::List(args)) => run_list(
@@ -106,6 +112,21 @@ fn run_record<R: Recorder>(settings: RecordSettings, progress: &Arc<Progress>) -
         record::record::<R>(&settings, &features, &progress, stop)
             .unwrap_or_else(|error| fail(&progress, error))
     })
+}
+
+fn run_top(settings: TopSettings, progress: &Arc<Progress>) -> Result<Exit> {
+    let features = host::preflight()?;
+    let progress = Arc::clone(progress);
+    let exit = supervise(move |stop| {
+        top::top(&settings, &features, &progress, stop).unwrap_or_else(|error| {
+            // Or nobody would see it.
+            screen::restore();
+            fail(&progress, error)
+        })
+    });
+    // A second signal ends the work halfway.
+    screen::restore();
+    exit
 }
 
 fn run_dump(settings: DumpSettings, progress: &Arc<Progress>) -> Result<Exit> {
@@ -176,7 +197,7 @@ fn start_log(console: ConsoleSettings, environment: &Environment<'_>) {
     // Fails only where a log is set up already, which then serves.
     let _ = fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| HeldLog)
         .with_ansi(console.color)
         .without_time()
         .try_init();

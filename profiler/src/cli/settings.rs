@@ -2,6 +2,7 @@
 
 pub(crate) use super::args::CheckFormat;
 use super::args::{CheckArgs, Common, DumpArgs, ListArgs, RecordArgs, ViewArgs, When};
+pub(crate) use super::top_settings::TopSettings;
 use super::error::{Error, Result};
 use super::names::Template;
 use crate::collect;
@@ -179,7 +180,7 @@ impl ListSettings {
 }
 
 /// The user for whom files are touched.
-fn invoker(environment: &Environment<'_>) -> Option<Invoker> {
+pub(super) fn invoker(environment: &Environment<'_>) -> Option<Invoker> {
     Invoker::from_sudo(environment.effective_uid, environment.var).or_else(Invoker::of_setuid)
 }
 
@@ -277,7 +278,7 @@ pub(crate) fn view(args: ViewArgs, defaults: render::Options) -> render::Options
 }
 
 /// How to draw on standard output.
-fn rendering(common: &Common, environment: &Environment<'_>) -> render::Options {
+pub(super) fn rendering(common: &Common, environment: &Environment<'_>) -> render::Options {
     let defaults = render::Options::default();
     render::Options {
         color: may_color(common.color, environment, environment.stdout_is_terminal),
@@ -290,7 +291,7 @@ fn rendering(common: &Common, environment: &Environment<'_>) -> render::Options 
 
 /// Whether the terminal may not be able to show more than ASCII: it says so itself, or the locale has
 /// an encoding that is not UTF-8. The first of these variables that is set decides (POSIX, XBD 8.2).
-fn is_plain(environment: &Environment<'_>) -> bool {
+pub(super) fn is_plain(environment: &Environment<'_>) -> bool {
     let var = |name: &str| (environment.var)(name).filter(|value| !value.is_empty());
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(var);
     let is_utf8 = locale.is_none_or(|locale| {
@@ -301,7 +302,7 @@ fn is_plain(environment: &Environment<'_>) -> bool {
     var("TERM").is_some_and(|term| term == "dumb") || !is_utf8
 }
 
-fn test_limits(environment: &Environment<'_>) -> Limits {
+pub(super) fn test_limits(environment: &Environment<'_>) -> Limits {
     let Some(text) = (environment.var)(TEST_LIMITS) else {
         return Limits::default();
     };
@@ -351,7 +352,7 @@ fn outputs(names: &[OsString], format: Option<Format>) -> Result<Vec<OutputSpec>
 }
 
 /// The format that a name tells, else `fallback`.
-fn format_of(name: &OsStr, fallback: Option<Format>) -> Result<Format> {
+pub(super) fn format_of(name: &OsStr, fallback: Option<Format>) -> Result<Format> {
     Format::of_file_name(name).or(fallback).ok_or_else(|| {
         Error::usage(format!(
             "the name {} does not select a format",

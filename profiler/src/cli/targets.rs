@@ -2,7 +2,7 @@
 
 use super::error::{Error, Result};
 use super::settings::TargetChoice;
-use crate::process::{Invoker, Launched, Target, find_by_name};
+use crate::process::{Invoker, Launched, Streams, Target, find_by_name};
 use crate::units::Pid;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,11 +21,23 @@ pub(crate) struct Chosen {
 /// # Errors
 /// Where there is none, or one that was named by its id cannot be looked into.
 pub(crate) fn open(choice: &TargetChoice, invoker: Option<&Invoker>) -> Result<Chosen> {
+    open_with(choice, invoker, Streams::Inherited)
+}
+
+/// As [`open`]; a command is started with these standard streams.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_with(
+    choice: &TargetChoice,
+    invoker: Option<&Invoker>,
+    streams: Streams,
+) -> Result<Chosen> {
     let (mut pids, launched) = match choice {
         TargetChoice::Pids(pids) => (pids.clone(), None),
         TargetChoice::Name(name) => (find_by_name(name)?, None),
         TargetChoice::Command(command) => {
-            let launched = Launched::spawn(command, invoker)?;
+            let launched = Launched::spawn_with(command, invoker, streams)?;
             (vec![launched.pid()], Some(launched))
         }
     };

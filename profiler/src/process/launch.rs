@@ -27,7 +27,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, PipeWriter, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -54,11 +54,27 @@ impl Launched {
     /// # Errors
     /// Where the command cannot be executed.
     pub fn spawn(command: &[OsString], user: Option<&Invoker>) -> Result<Launched, LaunchError> {
+        Launched::spawn_with(command, user, Streams::Inherited)
+    }
+
+    /// As [`Launched::spawn`], with these standard streams.
+    ///
+    /// # Errors
+    /// As [`Launched::spawn`].
+    pub fn spawn_with(
+        command: &[OsString],
+        user: Option<&Invoker>,
+        streams: Streams,
+    ) -> Result<Launched, LaunchError> {
         let [program, args @ ..] = command else {
             return Err(LaunchError::NoCommand);
         };
         let mut prepared = Command::new(program);
         prepared.args(args);
+        if streams == Streams::Null {
+            let (input, output, error) = (Stdio::null(), Stdio::null(), Stdio::null());
+            prepared.stdin(input).stdout(output).stderr(error);
+        }
         let (started, start) = mpsc::sync_channel(1);
         let (go, gone) = mpsc::sync_channel(1);
         let user = user.cloned();
@@ -132,6 +148,15 @@ impl Drop for Launched {
             let _ = keeper.join();
         }
     }
+}
+
+/// What a command reads and writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Streams {
+    /// What this process does.
+    Inherited,
+    /// Nothing: the terminal is needed for something else.
+    Null,
 }
 
 enum Failure {

@@ -35,7 +35,7 @@ pub use errors::{Barrier, FindError, LaunchError, TargetError};
 pub use exit::status_text;
 pub use find::{all_pids, find_by_name};
 pub use last_ran::{CpuClocks, LastRan};
-pub use launch::Launched;
+pub use launch::{Launched, Streams};
 pub use mappings::{FileStamp, Mapping, MappingKind, parse_maps};
 pub use private_copy::{Budget, PrivateCopy};
 pub use proc_dir::ProcDir;

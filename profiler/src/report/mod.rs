@@ -6,6 +6,7 @@ pub mod check;
 mod cpu_part;
 pub mod dump;
 mod harm;
+mod lanes;
 pub mod list;
 mod panics;
 mod polls;
@@ -22,6 +23,7 @@ pub use blame::{BLAME_CHAINS, Blame, BlameChain, BlameEnd, BlameLink};
 pub use calls::{CallObject, CallSite};
 pub use cpu_part::CpuPart;
 pub use harm::Harm;
+pub use lanes::{Lane, SLICE, Slice, Trend};
 pub use panics::{PanicReport, PanicSite};
 pub use polls::{LongPollSite, LongestPoll, POLL_BUCKETS, PollTimes};
 pub use report::{

@@ -145,7 +145,7 @@ fn gist(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
     }
 }
 
-fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
+pub(super) fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
     if let Some(process) = process_name(page.report, site.pid) {
         page.detail("process", &sanitize(&process))?;
     }
