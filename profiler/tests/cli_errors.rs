@@ -263,3 +263,15 @@ fn a_reader_that_leaves_is_no_failure() {
     assert_eq!(child.wait().expect("ends").code(), Some(0), "{text}");
     assert_eq!(text, "");
 }
+
+/// Said before anything is looked up: no right is needed for it.
+#[test]
+fn top_without_a_terminal_says_what_to_use() {
+    let output = holdup(&["top", "-n", "claims_api"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(
+        stderr(&output),
+        "holdup: error: top draws on a terminal, and standard output is none\n  \
+         try: holdup record -d 10s -n claims_api\n"
+    );
+}

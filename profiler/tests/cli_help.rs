@@ -49,6 +49,11 @@ fn record_short_help() {
 }
 
 #[test]
+fn top_help() {
+    insta::assert_snapshot!(trimmed(&stdout(&["top", "--help"])));
+}
+
+#[test]
 fn dump_help() {
     insta::assert_snapshot!(trimmed(&stdout(&["dump", "--help"])));
 }
@@ -69,7 +74,7 @@ fn version() {
 #[test]
 fn verbs_that_do_not_exist_are_not_offered() {
     let help = stdout(&["--help"]);
-    for verb in ["top", "report", "diff", "agent"] {
+    for verb in ["report", "diff", "agent"] {
         assert!(!help.contains(&format!("\n  {verb} ")), "{verb} is offered");
         assert_eq!(holdup(&[verb]).status.code(), Some(2), "{verb}");
     }
@@ -78,7 +83,7 @@ fn verbs_that_do_not_exist_are_not_offered() {
 #[test]
 fn help_lists_every_verb() {
     let help = stdout(&["--help"]);
-    for verb in ["record", "dump", "check", "completions", "man", "help"] {
+    for verb in ["record", "top", "dump", "check", "completions", "man", "help"] {
         assert!(help.contains(&format!("\n  {verb} ")), "{verb}: {help}");
     }
     assert_eq!(stdout(&["help"]), stdout(&["--help"]));

@@ -20,6 +20,7 @@ use support::truth::slowdown;
 use support::{
     calls, cuts, demo, dump, harm, hostile, intervals, kernel_walk, leftovers, library, life,
     lookalike, losses, polls, privilege, safety, selftest, stopped, stripped,
+    top,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -128,6 +129,7 @@ fn main() -> ExitCode {
     trials.extend(leftovers::trials());
     trials.extend(demo::trials());
     trials.extend(dump::trials());
+    trials.extend(top::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -6,12 +6,16 @@
 use super::causes::cause_of;
 use super::concurrency::blocked_until;
 use super::stack_facts::{WaitRole, class_of};
+use super::trends::Trends;
 use crate::cause::{Cause, CauseClassifier};
-use crate::recording::{Interval, OpenWait, StackId, Tables, ThreadId, ThreadTimes};
+use crate::recording::{
+    Interval, OpenWait, ProcessId, StackId, Tables, ThreadId, ThreadTimes,
+};
 use crate::report::{Lane, SLICE, Slice};
-use crate::runtime::State;
+use crate::runtime::tokio::RuntimeHandle;
+use crate::runtime::{Flavor, State};
 use crate::units::{Nanos, Pid, Timestamp};
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 /// Slices that are kept of a thread: five minutes.
 const KEPT: usize = 1_200;
@@ -26,8 +30,10 @@ struct Track {
     /// The number of the first slice.
     first: u64,
     slices: VecDeque<Slice>,
-    /// Whether it was a worker when it waited last.
-    works: bool,
+    /// As what it worked when it waited last; none where it was no worker.
+    works: Option<Flavor>,
+    /// The runtime that it had entered then, where that is known.
+    runtime: Option<(ProcessId, RuntimeHandle)>,
     /// Its times in the last interval.
     last: Slice,
 }
@@ -58,8 +64,10 @@ struct Story {
     pieces: Vec<Piece>,
     /// Off-CPU by the sums and the open waits.
     off_cpu: BTreeMap<(State, Option<Cause>), Nanos>,
-    /// Whether any of its waits was a worker's; none where it had none.
-    works: Option<bool>,
+    /// As what any of its waits shows it; none where none tells.
+    works: Option<Option<Flavor>>,
+    /// The runtime that it had entered in such a wait.
+    runtime: Option<(ProcessId, RuntimeHandle)>,
 }
 
 impl History {
@@ -77,11 +85,13 @@ impl History {
             let track = self.tracks.entry(times.thread).or_insert_with(|| Track {
                 first: number,
                 slices: VecDeque::new(),
-                works: false,
+                works: None,
+                runtime: None,
                 last: Slice::default(),
             });
             track.works = story.works.unwrap_or(track.works);
-            if track.works {
+            track.runtime = story.runtime.or(track.runtime);
+            if track.works.is_some() {
                 let blocked = story.pieces.iter().filter(|p| p.state == State::Blocked);
                 let blocked = blocked.map(|piece| (times.thread, piece.from, piece.to));
                 self.blocked.extend(blocked);
@@ -98,7 +108,7 @@ impl History {
         for sum in &interval.sums {
             let key = self.key(tables, sum.stack);
             let story = stories.entry(sum.thread).or_default();
-            story.saw(WaitRole::of(tables, sum.stack));
+            story.saw(tables, sum.stack);
             *story.off_cpu.entry(key).or_default() += sum.blocked;
         }
         let still: HashSet<(ThreadId, Timestamp)> = interval
@@ -121,7 +131,7 @@ impl History {
         for wait in &interval.waits {
             let (state, cause) = self.key(tables, wait.stack);
             let story = stories.entry(wait.thread).or_default();
-            story.saw(WaitRole::of(tables, wait.stack));
+            story.saw(tables, wait.stack);
             let woken = wait.wakeup.min(wait.end);
             story.put(interval, (state, cause), wait.start, woken);
             story.put(interval, (State::Runnable, None), woken, wait.end);
@@ -129,7 +139,7 @@ impl History {
         for open in &interval.open_waits {
             let key = self.key(tables, open.stack);
             let story = stories.entry(open.thread).or_default();
-            story.saw(WaitRole::of(tables, open.stack));
+            story.saw(tables, open.stack);
             story.open(interval, key, open);
         }
         stories
@@ -151,31 +161,42 @@ impl History {
 
     /// The lanes of those that are workers, by process and thread.
     #[must_use]
-    pub fn lanes(&self, tables: &Tables) -> Vec<Lane> {
-        let workers = self.tracks.iter().filter(|(_, track)| track.works);
+    pub fn lanes(&self, tables: &Tables, trends: &Trends) -> Vec<Lane> {
+        let workers = self.tracks.iter().filter(|(_, track)| track.works.is_some());
         workers
             .map(|(&thread, track)| Lane {
                 pid: pid(tables, thread),
                 tid: thread.tid,
                 name: tables.thread_name(thread).to_owned(),
+                runtime: trends.runtime_of(thread),
                 first: track.first,
                 slices: track.slices.iter().copied().collect(),
             })
             .collect()
     }
 
-    /// Every thread of which anything is kept.
-    pub(super) fn threads(&self) -> impl Iterator<Item = ThreadId> {
-        self.tracks.keys().copied()
+    /// The threads that work, or worked last, as `flavor` in the process with this id.
+    pub(super) fn workers(&self, tables: &Tables, of: Pid, flavor: Flavor) -> BTreeSet<ThreadId> {
+        let tracks = self.tracks.iter();
+        tracks
+            .filter(|(thread, track)| track.works == Some(flavor) && pid(tables, **thread) == of)
+            .map(|(thread, _)| *thread)
+            .collect()
     }
 
-    /// Of the last interval: the share of the time of these threads in which they were blocked, and
-    /// the share of the interval in which `workers` of them were at once.
-    pub(super) fn shares(&self, threads: &HashSet<ThreadId>, workers: usize) -> (f64, f64) {
-        let mut sum = Slice::default();
+    /// The runtime that a thread had entered, where that is known.
+    pub(super) fn runtime_of(&self, thread: ThreadId) -> Option<(ProcessId, RuntimeHandle)> {
+        self.tracks.get(&thread)?.runtime
+    }
+
+    /// Of the last interval: the share of the time of `workers` workers in which any of these threads
+    /// was blocked, and the share of the interval in which as many were at once.
+    pub(super) fn shares(&self, threads: &BTreeSet<ThreadId>, workers: usize) -> (f64, f64) {
+        let length = self.last.1 - self.last.0;
+        let mut blocked = Nanos::ZERO;
         for thread in threads {
-            if let Some(track) = self.tracks.get(thread).filter(|track| track.works) {
-                sum.merge(&track.last);
+            if let Some(track) = self.tracks.get(thread).filter(|track| track.works.is_some()) {
+                blocked += track.last.time(State::Blocked);
             }
         }
         let mut steps: Vec<(Timestamp, i32)> = Vec::new();
@@ -195,9 +216,8 @@ impl History {
             at_once += step;
             since = at;
         }
-        let length = self.last.1 - self.last.0;
-        let blocked = sum.time(State::Blocked).share_of(sum.whole());
-        (blocked, starved.share_of(length).min(1.0))
+        let whole = Nanos(length.0.saturating_mul(workers.max(1) as u64));
+        (blocked.share_of(whole).min(1.0), starved.share_of(length).min(1.0))
     }
 }
 
@@ -209,11 +229,21 @@ pub(super) fn pid(tables: &Tables, thread: ThreadId) -> Pid {
 }
 
 impl Story {
-    fn saw(&mut self, role: WaitRole) {
-        let works = matches!(role, WaitRole::MULTI_THREAD | WaitRole::CURRENT_THREAD);
-        // Where nothing is known, what it was before still holds.
-        if role != WaitRole::Unknown {
-            self.works = Some(self.works.unwrap_or(false) || works);
+    fn saw(&mut self, tables: &Tables, id: StackId) {
+        let role = WaitRole::of(tables, id);
+        let works = match role {
+            WaitRole::MULTI_THREAD => Some(Flavor::MultiThread),
+            WaitRole::CURRENT_THREAD => Some(Flavor::CurrentThread),
+            // Where nothing is known, what it was before still holds.
+            WaitRole::Unknown => return,
+            _ => None,
+        };
+        self.works = Some(works.or_else(|| self.works.flatten()));
+        if works.is_some()
+            && let Some(stack) = tables.stack(id)
+        {
+            let runtime = stack.runtime.map(|handle| (stack.process, handle));
+            self.runtime = runtime.or(self.runtime);
         }
     }
 

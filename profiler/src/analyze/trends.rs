@@ -3,8 +3,9 @@
 use super::history::{History, pid};
 use crate::recording::{Tables, ThreadId};
 use crate::report::{Report, RuntimeKind, RuntimeReport, Trend};
-use crate::units::{Pid, Tid};
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use crate::runtime::Flavor;
+use crate::units::Pid;
+use std::collections::{BTreeSet, VecDeque};
 
 /// Points that are kept: five minutes.
 const KEPT: usize = 300;
@@ -14,7 +15,8 @@ const KEPT: usize = 300;
 struct Kept {
     pid: Pid,
     kind: RuntimeKind,
-    threads: BTreeSet<Tid>,
+    /// Threads that were its workers.
+    threads: BTreeSet<ThreadId>,
     workers: usize,
     points: VecDeque<(f64, f64)>,
     dropped: u64,
@@ -29,19 +31,16 @@ pub struct Trends(Vec<Kept>);
 impl Trends {
     /// Takes the runtimes of a report in. It has them renamed: one that was seen before, by any of its
     /// threads, keeps its name. Returns their numbers.
-    pub fn see(&mut self, report: &mut Report) -> Vec<usize> {
+    pub fn see(&mut self, tables: &Tables, history: &History, report: &mut Report) -> Vec<usize> {
         for kept in &mut self.0 {
             kept.is_current = false;
         }
         let mut names: Vec<(String, String)> = Vec::new();
         let mut numbers = Vec::new();
         for runtime in &report.runtimes {
-            let own = report.threads.iter().filter(|thread| {
-                thread.runtime.as_deref() == Some(&*runtime.id) && thread.pid == runtime.pid
-            });
-            let threads: BTreeSet<Tid> = own.map(|thread| thread.tid).collect();
+            let threads = threads(tables, history, report, runtime);
             let number = self.number(runtime, threads);
-            names.push((runtime.id.clone(), format!("rt{number}")));
+            names.push((runtime.id.clone(), name(number)));
             numbers.push(number);
         }
         rename(report, &names);
@@ -49,15 +48,22 @@ impl Trends {
     }
 
     /// Adds a point for the last interval of `history` to each runtime of the last report.
-    pub fn tick(&mut self, tables: &Tables, history: &History) {
+    pub fn tick(&mut self, history: &History) {
         for kept in self.0.iter_mut().filter(|kept| kept.is_current) {
-            let ids = ids(tables, history, kept);
-            kept.points.push_back(history.shares(&ids, kept.workers));
+            let point = history.shares(&kept.threads, kept.workers);
+            kept.points.push_back(point);
             if kept.points.len() > KEPT {
                 kept.points.pop_front();
                 kept.dropped += 1;
             }
         }
+    }
+
+    /// The name of the runtime that a thread works for.
+    pub(super) fn runtime_of(&self, thread: ThreadId) -> Option<String> {
+        let mut kept = self.0.iter();
+        let number = kept.position(|kept| kept.is_current && kept.threads.contains(&thread));
+        number.map(name)
     }
 
     /// The trends of runtimes by their numbers.
@@ -73,7 +79,7 @@ impl Trends {
     }
 
     /// The runtime of which any of these threads was seen before, else a new one.
-    fn number(&mut self, runtime: &RuntimeReport, threads: BTreeSet<Tid>) -> usize {
+    fn number(&mut self, runtime: &RuntimeReport, threads: BTreeSet<ThreadId>) -> usize {
         let known = self.0.iter().position(|kept| {
             !kept.is_current
                 && kept.pid == runtime.pid
@@ -100,11 +106,47 @@ impl Trends {
     }
 }
 
-fn ids(tables: &Tables, history: &History, kept: &Kept) -> HashSet<ThreadId> {
-    history
-        .threads()
-        .filter(|thread| kept.threads.contains(&thread.tid) && pid(tables, *thread) == kept.pid)
-        .collect()
+fn name(number: usize) -> String {
+    format!("rt{number}")
+}
+
+/// The threads that are workers of a runtime. One that mostly is something else, since
+/// `block_in_place` has workers take turns, is told by the runtime that it had entered; of the only
+/// runtime of its kind it is in any case.
+fn threads(
+    tables: &Tables,
+    history: &History,
+    report: &Report,
+    runtime: &RuntimeReport,
+) -> BTreeSet<ThreadId> {
+    let flavor = match runtime.kind {
+        RuntimeKind::MultiThread => Flavor::MultiThread,
+        RuntimeKind::CurrentThread | RuntimeKind::LocalSet => Flavor::CurrentThread,
+    };
+    let workers = history.workers(tables, runtime.pid, flavor);
+    let alike = report.runtimes.iter();
+    let alike = alike.filter(|other| {
+        let multi = |kind| kind == RuntimeKind::MultiThread;
+        other.pid == runtime.pid && multi(other.kind) == multi(runtime.kind)
+    });
+    if alike.count() == 1 {
+        return workers;
+    }
+    let reported = |thread: &ThreadId| {
+        let mut own = report.threads.iter();
+        own.any(|own| {
+            own.tid == thread.tid
+                && own.pid == pid(tables, *thread)
+                && own.runtime.as_deref() == Some(&*runtime.id)
+        })
+    };
+    let sure: BTreeSet<ThreadId> = workers.iter().copied().filter(reported).collect();
+    let entered: BTreeSet<_> = sure.iter().filter_map(|thread| history.runtime_of(*thread)).collect();
+    let others = workers.into_iter().filter(|thread| {
+        flavor == Flavor::MultiThread
+            && history.runtime_of(*thread).is_some_and(|handle| entered.contains(&handle))
+    });
+    others.chain(sure.iter().copied()).collect()
 }
 
 /// Gives runtimes other names, wherever the report has them.

@@ -182,12 +182,12 @@ impl<'a> Session<'a> {
         let began = Instant::now();
         if began >= self.due || self.report.is_none() {
             let mut report = self.report(moment);
-            let numbers = self.trends.see(&mut report);
+            let numbers = self.trends.see(moment.tables, &self.history, &mut report);
             self.report = Some((Arc::new(report), numbers));
             let took = began.elapsed();
             self.due = began + took.saturating_mul(REPORTS);
         }
-        self.trends.tick(moment.tables, &self.history);
+        self.trends.tick(&self.history);
         if std::mem::take(&mut self.wants_save) {
             let whole = moment.analyzer.report(moment.header, moment.tables);
             self.state.message = Some(self.saver.save(&whole));
@@ -198,7 +198,7 @@ impl<'a> Session<'a> {
         let view = View {
             report: Arc::clone(report),
             trends: self.trends.of(numbers),
-            lanes: self.history.lanes(moment.tables),
+            lanes: self.history.lanes(moment.tables, &self.trends),
             elapsed,
             ended: None,
         };

@@ -85,6 +85,8 @@ pub struct Lane {
     pub tid: Tid,
     /// Its name, raw.
     pub name: String,
+    /// The runtime that it works for, where that is known.
+    pub runtime: Option<String>,
     /// The number of the first of `slices`: its begin, in [`SLICE`]s.
     pub first: u64,
     /// One after another.
@@ -154,6 +156,7 @@ mod tests {
             pid: Pid(1),
             tid: Tid(2),
             name: String::new(),
+            runtime: None,
             first: 10,
             slices: vec![slice; 3],
         };

@@ -110,15 +110,9 @@ fn heading(
 
 /// The lanes with their runtimes, by runtime and thread.
 fn ordered(view: &View) -> Vec<(&str, &Lane)> {
-    let mut lanes: Vec<(&str, &Lane)> = view
-        .lanes
-        .iter()
-        .map(|lane| {
-            let mut threads = view.report.threads.iter();
-            let own = threads.find(|thread| thread.tid == lane.tid && thread.pid == lane.pid);
-            let runtime = own.and_then(|thread| thread.runtime.as_deref());
-            (runtime.unwrap_or("-"), lane)
-        })
+    let lanes = view.lanes.iter();
+    let mut lanes: Vec<(&str, &Lane)> = lanes
+        .map(|lane| (lane.runtime.as_deref().unwrap_or("-"), lane))
         .collect();
     let place = |id: &str| {
         let mut runtimes = view.report.runtimes.iter();

@@ -28,4 +28,5 @@ pub(crate) mod safety;
 pub(crate) mod selftest;
 pub(crate) mod stopped;
 pub(crate) mod stripped;
+pub(crate) mod top;
 pub(crate) mod truth;
