@@ -87,7 +87,7 @@ impl Analyzer {
     }
 
     /// As [`Analyzer::add`], of an interval that is needed elsewhere, too.
-    pub(super) fn merge(&mut self, tables: &Tables, interval: &Interval) {
+    pub fn merge(&mut self, tables: &Tables, interval: &Interval) {
         self.take(tables, interval);
         self.open_waits.clone_from(&interval.open_waits);
     }

@@ -247,6 +247,16 @@ pub(crate) struct RecordArgs {
     )]
     pub(crate) output: Vec<OsString>,
 
+    /// Keep only about this much of the recording in the capture: 10m, 1h
+    ///
+    /// Older seconds are dropped from the file, and the end of the recording says so.
+    #[arg(long, value_name = "TIME", value_parser = values::keep, help_heading = "Output")]
+    pub(crate) keep: Option<Nanos>,
+
+    /// Keep the capture smaller than this, by dropping its oldest seconds: 500M, 2G
+    #[arg(long, value_name = "SIZE", value_parser = values::size, help_heading = "Output")]
+    pub(crate) max_size: Option<u64>,
+
     /// Format of standard output, and of files whose extension selects none
     #[arg(short, long, value_enum, help_heading = "Output")]
     pub(crate) format: Option<Format>,

@@ -1,6 +1,7 @@
 //! The command line: what was asked for, one file a verb, and what is said on standard error.
 
 mod args;
+mod capture;
 mod check;
 mod check_target;
 mod engine;

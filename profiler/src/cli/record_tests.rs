@@ -33,7 +33,15 @@ impl Recorder for Fake {
         Ok(Fake { targets, was_held })
     }
 
-    async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
+    fn header(&self) -> Header {
+        header(self.was_held)
+    }
+
+    async fn run(
+        &mut self,
+        stop: impl Future<Output = ()>,
+        _: Option<&mut dyn Sink>,
+    ) -> Result<()> {
         let all_end = async {
             for target in &self.targets {
                 target.until_ended().await.expect("watched");
@@ -46,25 +54,9 @@ impl Recorder for Fake {
         Ok(())
     }
 
-    fn finish(self, ended: Option<String>) -> Result<Report> {
+    fn finish(self, ended: Option<String>, sink: Option<&mut dyn Sink>) -> Result<Report> {
         let recording = Recording {
-            header: Header {
-                tool: Tool {
-                    name: "holdup".into(),
-                    version: "0".into(),
-                },
-                host: Host {
-                    kernel: format!("held {}", self.was_held),
-                    cpus: 1,
-                },
-                started_at: 0.0,
-                start: Timestamp(0),
-                min_block: Nanos(1),
-                long_poll: Nanos(10_000_000),
-                sampling: None,
-                calls_measured: false,
-                panics_counted: false,
-            },
+            header: header(self.was_held),
             tables: Tables {
                 processes: vec![Process {
                     pid: self.targets[0].pid(),
@@ -91,7 +83,32 @@ impl Recorder for Fake {
                 ..Interval::default()
             }],
         };
+        if let Some(sink) = sink {
+            for interval in recording.intervals.clone() {
+                sink.take_last(&recording.tables, interval);
+            }
+        }
         Ok(analyze::build(&recording))
+    }
+}
+
+fn header(was_held: bool) -> Header {
+    Header {
+        tool: Tool {
+            name: "holdup".into(),
+            version: "0".into(),
+        },
+        host: Host {
+            kernel: format!("held {}", was_held),
+            cpus: 1,
+        },
+        started_at: 0.0,
+        start: Timestamp(0),
+        min_block: Nanos(1),
+        long_poll: Nanos(10_000_000),
+        sampling: None,
+        calls_measured: false,
+        panics_counted: false,
     }
 }
 
@@ -116,6 +133,7 @@ fn settings(target: TargetChoice, duration: Option<Duration>, output: &Path) -> 
             destination: Destination::File(template),
             format: Format::Json,
         }],
+        capture: None,
         force: false,
         rendering: render::Options {
             color: true,

@@ -2,8 +2,10 @@
 
 pub(crate) use super::args::CheckFormat;
 use super::args::{CheckArgs, Common, RecordArgs, When};
+use super::capture::CaptureSpec;
 use super::error::{Error, Result};
 use super::names::Template;
+use crate::capture::Bounds;
 use crate::collect;
 use crate::limits::Limits;
 use crate::process::Invoker;
@@ -82,6 +84,8 @@ pub(crate) struct RecordSettings {
     pub(crate) duration: Option<Duration>,
     pub(crate) recording: collect::Options,
     pub(crate) outputs: Vec<OutputSpec>,
+    /// A capture to write besides.
+    pub(crate) capture: Option<CaptureSpec>,
     /// Whether files that exist are overwritten.
     pub(crate) force: bool,
     /// How to draw on standard output.
@@ -130,6 +134,12 @@ impl RecordSettings {
             }
         };
         let launched = matches!(target, TargetChoice::Command(_));
+        let (captures, reports): (Vec<_>, Vec<_>) =
+            args.output.into_iter().partition(|name| is_capture(name));
+        let bounds = Bounds {
+            max_size: args.max_size,
+            keep: args.keep,
+        };
         Ok(RecordSettings {
             target,
             duration: args.duration,
@@ -145,7 +155,8 @@ impl RecordSettings {
                 panics: args.panics,
                 limits: test_limits(environment),
             },
-            outputs: outputs(&args.output, args.format)?,
+            outputs: outputs(&reports, args.format)?,
+            capture: capture(&captures, bounds)?,
             force: args.force,
             rendering: render::Options {
                 collapse_runtime: args.collapse_runtime,
@@ -216,6 +227,36 @@ fn outputs(names: &[OsString], format: Option<Format>) -> Result<Vec<OutputSpec>
     Ok(specs)
 }
 
+/// How the name of a capture ends.
+pub(crate) const CAPTURE: &str = ".holdup";
+
+/// Whether the name is that of a capture.
+fn is_capture(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    let name = name.rsplit('/').next().unwrap_or_default();
+    name.len() > CAPTURE.len() && name.to_ascii_lowercase().ends_with(CAPTURE)
+}
+
+fn capture(names: &[OsString], bounds: Bounds) -> Result<Option<CaptureSpec>> {
+    match names {
+        [] if bounds != Bounds::default() => Err(Error::usage(
+            "--max-size and --keep are for a capture, and none is written",
+        )
+        .hint("add -o incident.holdup")),
+        [] => Ok(None),
+        [name] => Ok(Some(CaptureSpec {
+            path: Template::parse(name)?,
+            bounds,
+        })),
+        [first, second, ..] => Err(Error::usage(format!(
+            "one recording has one capture: {} or {}",
+            first.to_string_lossy(),
+            second.to_string_lossy()
+        ))
+        .hint("copy the file afterwards")),
+    }
+}
+
 /// The format that a name tells, else `fallback`.
 fn format_of(name: &OsStr, fallback: Option<Format>) -> Result<Format> {
     Format::of_file_name(name).or(fallback).ok_or_else(|| {
@@ -223,7 +264,7 @@ fn format_of(name: &OsStr, fallback: Option<Format>) -> Result<Format> {
             "the name {} does not select a format",
             name.to_string_lossy()
         ))
-        .hint("end it with .svg, .folded, .json or .txt, or give --format")
+        .hint("end it with .svg, .folded, .json, .txt or .holdup, or give --format")
     })
 }
 

@@ -71,6 +71,7 @@ fn defaults() {
             limits: Limits::default(),
         },
         outputs: vec![stdout(Format::Text)],
+        capture: None,
         force: false,
         rendering: render::Options::default(),
         invoker: None,

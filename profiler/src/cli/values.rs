@@ -44,6 +44,10 @@ pub(crate) fn output_help() -> String {
             format.about()
         ));
     }
+    text.push_str(&format!(
+        "  {:<16}Capture: the whole recording, for holdup report and diff\n",
+        super::settings::CAPTURE
+    ));
     text.push_str(
         "\n`-` is standard output, which always gets a report (see --format). In the name, %p \
          stands for the pid of the first target, %t for the time as 20261123T224500Z, and %% for \
@@ -110,6 +114,51 @@ pub(crate) fn long_poll(text: &str) -> Result<Nanos, String> {
         Ok(Nanos(nanos))
     } else {
         Err("must be from 100us to 1h".into())
+    }
+}
+
+/// `--keep`.
+pub(crate) fn keep(text: &str) -> Result<Nanos, String> {
+    let nanos = time(text, None)?;
+    if nanos >= 10_000_000_000 {
+        Ok(Nanos(nanos))
+    } else {
+        Err("must be at least 10s".into())
+    }
+}
+
+const SIZES: [(&str, u64); 7] = [
+    ("", 1),
+    ("K", 1 << 10),
+    ("KiB", 1 << 10),
+    ("M", 1 << 20),
+    ("MiB", 1 << 20),
+    ("G", 1 << 30),
+    ("GiB", 1 << 30),
+];
+
+/// `--max-size`: bytes.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    const NO_SIZE: &str = "not a size: 500M, 2G";
+    let digits_end = text.find(|c: char| !c.is_ascii_digit() && c != '.');
+    let (number, unit) = text.split_at(digits_end.unwrap_or(text.len()));
+    let known = SIZES
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(unit));
+    let (_, scale) = known.ok_or("no such unit: use K, M or G")?;
+    let bytes = scaled(number, *scale).ok_or(NO_SIZE)?;
+    if bytes >= 1 << 20 {
+        Ok(bytes)
+    } else {
+        Err("must be at least 1M".into())
+    }
+}
+
+/// A number of bytes for people.
+pub(crate) fn size_text(bytes: u64) -> String {
+    match bytes {
+        0..1_048_576 => format!("{} KiB", bytes.div_ceil(1024)),
+        _ => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
     }
 }
 
@@ -221,6 +270,28 @@ mod tests {
             assert!(long_poll(text).is_err(), "{text}");
         }
         assert!(min_block("5").is_err_and(|text| text.contains("unit is missing")));
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("1M", 1 << 20),
+            ("1.5G", 3 << 29),
+            ("2097152", 2 << 20),
+            ("4096k", 4 << 20),
+            ("3MiB", 3 << 20),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "M", "1", "1023K", "1T", "1 M", "-1M", "99999999999G"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+        assert_eq!(size_text(1), "1 KiB");
+        assert_eq!(size_text(3 << 19), "1.5 MiB");
+        assert_eq!(keep("1m"), Ok(Nanos(60_000_000_000)));
+        for text in ["9s", "60", "0s"] {
+            assert!(keep(text).is_err(), "{text}");
+        }
     }
 
     #[test]
