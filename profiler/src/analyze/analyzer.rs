@@ -5,6 +5,7 @@ use super::calls::call_sites;
 use super::causes::Causes;
 use super::concurrency::Concurrency;
 use super::cpu::cpu_sites;
+use super::harms::Harms;
 use super::homes::Homes;
 use super::open_waits::open_waits;
 use super::panics::panics;
@@ -15,6 +16,7 @@ use super::sites::sites;
 use super::stack_facts::class_of;
 use super::stacks::{cpu_stacks, stacks, woken_stacks};
 use super::stopped::stopped;
+use super::tasks::{cause_totals, tasks};
 use super::thread_times::BalancedTimes;
 use super::throttling;
 use super::time::rfc3339;
@@ -138,7 +140,9 @@ impl Analyzer {
         let woken_stacks = woken_stacks(&whole, &runtimes);
         let cpu_stacks = cpu_stacks(&whole, &runtimes);
         let causes = Causes::of(tables);
-        let sites = sites(&whole, &runtimes, &causes);
+        let harms = Harms::of(&whole, &concurrent, &runtimes, &causes);
+        let sites = sites(&whole, &runtimes, &causes, &harms);
+        let tasks = tasks(&whole, &runtimes, &harms);
         let long_polls = long_polls(&whole, &runtimes);
         let call_sites = call_sites(&whole, &runtimes, &causes);
         let throttling = throttling::throttling(&whole);
@@ -169,6 +173,8 @@ impl Analyzer {
             blocking_pool: pool,
             threads,
             sites,
+            causes: cause_totals(&whole, &causes),
+            tasks,
             open_waits: open_waits(&whole, &causes),
             cpu_sites: cpu_sites(&whole),
             long_polls,

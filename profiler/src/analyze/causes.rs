@@ -1,10 +1,14 @@
 //! Causes of waits, by stack.
 
 use super::stack_facts::has_site;
-use crate::cause::{CauseClassifier, Finding, WaitContext};
+use crate::cause::{Cause, CauseClassifier, Finding, WaitContext};
 use crate::recording::{Stack, StackId, Tables};
 use crate::runtime::State;
+use crate::report::CauseTotal;
 use crate::symbolize::FrameRef;
+use crate::units::Nanos;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 /// The causes by stack; none for stacks whose waits have no site.
 #[derive(Debug)]
@@ -14,20 +18,61 @@ impl Causes {
     pub(super) fn of(tables: &Tables) -> Causes {
         let mut classifier = CauseClassifier::default();
         let causes = tables.stacks.iter().map(|stack| {
-            has_site(stack.class.state).then(|| {
-                classifier.judge(&WaitContext {
-                    syscall: stack.syscall,
-                    args: stack.args,
-                    kernel: &stack.kernel,
-                    user: frames(stack),
-                })
-            })
+            let judge = || classifier.judge(&context(stack));
+            has_site(stack.class.state).then(judge)
         });
         Causes(causes.collect())
     }
 
     pub(super) fn get(&self, id: StackId) -> Option<Finding> {
         self.0.get(id.index()).copied().flatten()
+    }
+
+    /// The cause of waits with a stack, also where they have no site.
+    pub(super) fn of_stack(&self, tables: &Tables, id: StackId) -> Cause {
+        let judged = || {
+            let stack = tables.stack(id)?;
+            Some(CauseClassifier::default().judge(&context(stack)))
+        };
+        self.get(id)
+            .or_else(judged)
+            .map_or(Cause::Other, |finding| finding.cause)
+    }
+}
+
+/// Waits by cause.
+#[derive(Debug, Default)]
+pub(super) struct CauseSums(BTreeMap<Cause, (u64, Nanos)>);
+
+impl CauseSums {
+    pub(super) fn add(&mut self, cause: Cause, waits: u64, time: Nanos) {
+        let sum = self.0.entry(cause).or_default();
+        sum.0 = sum.0.saturating_add(waits);
+        sum.1 += time;
+    }
+
+    /// Most time first.
+    pub(super) fn totals(self) -> Vec<CauseTotal> {
+        let totals = self.0.into_iter();
+        let mut totals: Vec<CauseTotal> = totals
+            .map(|(cause, (waits, total_ns))| CauseTotal {
+                cause,
+                waits,
+                total_ns,
+            })
+            .collect();
+        // The sort is stable: of equals the first cause stays first.
+        totals.sort_by_key(|total| Reverse(total.total_ns));
+        totals
+    }
+}
+
+fn context(stack: &Stack) -> WaitContext<'_> {
+    WaitContext {
+        syscall: stack.syscall,
+        args: stack.args,
+        kernel: &stack.kernel,
+        user: frames(stack),
     }
 }
 

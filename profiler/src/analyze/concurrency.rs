@@ -3,11 +3,12 @@
 //! The waits of the latest intervals are kept as they are, because the class of a stack may still
 //! change while more is learned of the program. The oldest are swept over when there are too many.
 
+use super::blame::Blames;
 use super::homes::{Homes, MultiThread};
-use super::stack_facts::class_of;
-use super::sweep::{Piece, Sweep};
-use crate::recording::{Interval, OpenWait, StackId, Tables, ThreadId};
-use crate::runtime::{Flavor, Role, State};
+use super::labels::Labels;
+use super::spread::Spread;
+use super::sweep::Sweep;
+use crate::recording::{Interval, OpenWait, StackId, Tables, ThreadId, WakerId};
 use crate::units::{Nanos, Timestamp};
 use std::collections::BTreeMap;
 
@@ -15,7 +16,7 @@ use std::collections::BTreeMap;
 const KEPT: usize = 1 << 18;
 
 /// Threads that are counted together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Track {
     /// Workers of a `multi_thread` runtime, blocked.
     Workers(MultiThread),
@@ -27,14 +28,31 @@ pub(super) enum Track {
     Pool,
 }
 
+/// What a [`Part`] is of.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// A wait.
+    Wait {
+        /// Who ended it.
+        waker: Option<WakerId>,
+        /// When the thread came to run.
+        ran: Timestamp,
+    },
+    /// A poll: what lies between its waits held its worker up as well.
+    Poll,
+}
+
 /// The part of a wait that is to be swept over: up to the wakeup and not to the switch-in, since a
 /// woken thread that waits for a CPU is `runnable`.
 #[derive(Clone, Copy, Debug)]
-struct Part {
-    thread: ThreadId,
-    stack: StackId,
-    from: Timestamp,
-    to: Timestamp,
+pub(super) struct Part {
+    pub(super) thread: ThreadId,
+    pub(super) stack: StackId,
+    /// When the wait began; before `from` where a part of it is swept over already.
+    pub(super) began: Timestamp,
+    pub(super) from: Timestamp,
+    pub(super) to: Timestamp,
+    pub(super) kind: Kind,
 }
 
 /// The waits of a range of intervals, by when they were.
@@ -47,6 +65,8 @@ pub(super) struct Concurrency {
     /// Everything before this is swept over.
     swept: Timestamp,
     tracks: BTreeMap<Track, Sweep>,
+    labels: Labels,
+    blames: Blames,
     /// What is not swept over yet.
     parts: Vec<Part>,
     /// Open waits that are shorter than `min_block` as yet: if they end so, nothing will tell.
@@ -62,6 +82,8 @@ impl Concurrency {
             end: Timestamp(0),
             swept: Timestamp(0),
             tracks: BTreeMap::new(),
+            labels: Labels::default(),
+            blames: Blames::default(),
             parts: Vec::new(),
             short: Vec::new(),
         }
@@ -85,7 +107,11 @@ impl Concurrency {
         self.short.clear();
         for open in &interval.open_waits {
             let to = blocked_until(open, interval.end);
-            let part = self.part(open.thread, open.stack, open.since, to);
+            let kind = Kind::Wait {
+                waker: None,
+                ran: interval.end,
+            };
+            let part = self.part((open.thread, open.stack), (open.since, to), kind);
             if to - open.since < self.min_block {
                 self.short.extend(part);
             } else {
@@ -94,12 +120,16 @@ impl Concurrency {
         }
         for wait in &interval.waits {
             let to = wait.wakeup.min(wait.end);
-            let part = self.part(wait.thread, wait.stack, wait.start, to);
+            let kind = Kind::Wait {
+                waker: wait.waker,
+                ran: wait.end,
+            };
+            let part = self.part((wait.thread, wait.stack), (wait.start, to), kind);
             self.parts.extend(part);
         }
-        // What lies between the waits of a poll held its worker up as well.
         for poll in interval.polls.iter().filter(|poll| poll.is_blocked()) {
-            let part = self.part(poll.thread, poll.stack, poll.start, poll.end);
+            let place = (poll.thread, poll.stack);
+            let part = self.part(place, (poll.start, poll.end), Kind::Poll);
             self.parts.extend(part);
         }
     }
@@ -107,17 +137,22 @@ impl Concurrency {
     /// What is left of a wait to be swept over.
     fn part(
         &self,
-        thread: ThreadId,
-        stack: StackId,
-        from: Timestamp,
-        to: Timestamp,
+        (thread, stack): (ThreadId, StackId),
+        (from, to): (Timestamp, Timestamp),
+        kind: Kind,
     ) -> Option<Part> {
-        let (from, to) = (from.max(self.swept), to.min(self.end));
-        (from < to).then_some(Part {
+        let (began, to) = (from, to.min(self.end));
+        let from = began.max(self.swept);
+        // One that is swept over, but whose waker nobody knew then, has yet to be explained.
+        let is_explained = !matches!(kind, Kind::Wait { waker: Some(_), .. });
+        let (from, is_left) = (from.min(to), from < to || !is_explained && began < to);
+        is_left.then_some(Part {
             thread,
             stack,
+            began,
             from,
             to,
+            kind,
         })
     }
 
@@ -147,7 +182,9 @@ impl Concurrency {
             .collect();
         // What was swept over leaves room; a burst must not hold it for good.
         self.parts.shrink_to(2 * self.kept);
-        for (track, pieces) in pieces(&begun, tables, homes) {
+        let names = (tables, homes);
+        let spread = Spread::new(names, &mut self.labels, &mut self.blames);
+        for (track, pieces) in spread.pieces(begun.iter(), self.parts.iter()) {
             let sweep = self.tracks.entry(track);
             let sweep = sweep.or_insert_with(|| Sweep::new(self.start));
             sweep.advance(pieces, until);
@@ -159,7 +196,10 @@ impl Concurrency {
     /// is left on a copy.
     pub(super) fn finish(&self, tables: &Tables, homes: &Homes) -> Concurrent {
         let mut tracks = self.tracks.clone();
-        let mut rest = pieces(self.parts.iter().chain(&self.short), tables, homes);
+        let (mut labels, mut blames) = (self.labels.clone(), self.blames.clone());
+        let spread = Spread::new((tables, homes), &mut labels, &mut blames);
+        let rest = self.parts.iter().chain(&self.short);
+        let mut rest = spread.pieces(rest, std::iter::empty());
         for track in rest.keys() {
             let sweep = tracks.entry(*track);
             sweep.or_insert_with(|| Sweep::new(self.start));
@@ -169,7 +209,12 @@ impl Concurrency {
         }
         let mut none = Sweep::new(self.start);
         none.finish(Vec::new(), self.end);
-        Concurrent { tracks, none }
+        Concurrent {
+            tracks,
+            none,
+            labels,
+            blames,
+        }
     }
 }
 
@@ -178,6 +223,10 @@ impl Concurrency {
 pub(super) struct Concurrent {
     tracks: BTreeMap<Track, Sweep>,
     none: Sweep,
+    /// What the labels of the sweeps stand for.
+    pub(super) labels: Labels,
+    /// What was to blame for waits.
+    pub(super) blames: Blames,
 }
 
 impl Concurrent {
@@ -190,29 +239,4 @@ impl Concurrent {
 /// Until when an open wait was blocked: its wakeup, or `end`.
 pub(super) fn blocked_until(open: &OpenWait, end: Timestamp) -> Timestamp {
     open.woken.map_or(end, |woken| woken.min(end))
-}
-
-fn pieces<'a>(
-    parts: impl IntoIterator<Item = &'a Part>,
-    tables: &Tables,
-    homes: &Homes,
-) -> BTreeMap<Track, Vec<Piece>> {
-    let mut tracks: BTreeMap<Track, Vec<Piece>> = BTreeMap::new();
-    for part in parts {
-        let thread = part.thread;
-        let track = match class_of(tables, part.stack) {
-            (State::Blocked, Role::Worker(Flavor::MultiThread)) => {
-                Track::Workers(homes.of_thread(thread))
-            }
-            (State::Blocked, Role::Worker(Flavor::CurrentThread)) => Track::CurrentThread(thread),
-            (State::HandedOff, _) if homes.is_worker(thread) => {
-                Track::HandedOff(homes.of_thread(thread))
-            }
-            (State::Pool, _) => Track::Pool,
-            _ => continue,
-        };
-        let piece = Piece::new(thread, part.from, part.to);
-        tracks.entry(track).or_default().push(piece);
-    }
-    tracks
 }

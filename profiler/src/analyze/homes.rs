@@ -16,9 +16,10 @@ use crate::runtime::tokio::RuntimeHandle;
 use crate::units::{Nanos, Timestamp};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A `multi_thread` runtime, or several that followed each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct MultiThread {
     pub(super) process: ProcessId,
     /// The first worker of the first one; none where the runtimes of the process are not told apart.
@@ -168,7 +169,7 @@ impl Homes {
     pub(super) fn at_once(&self, threads: impl Iterator<Item = ThreadId>) -> usize {
         let mut sweep = Sweep::new(Timestamp(0));
         let lives = threads.filter_map(|thread| Some((thread, self.workers.get(&thread)?)));
-        let lives = lives.map(|(thread, (begin, end))| Piece::new(thread, *begin, *end));
+        let lives = lives.map(|(thread, (begin, end))| Piece::new(thread, *begin, *end, Arc::default()));
         sweep.finish(lives.collect(), Timestamp(u64::MAX));
         let times = sweep.at_once(sweep.peak());
         let any: Nanos = times.iter().skip(1).copied().sum();

@@ -6,6 +6,7 @@
 //! ```
 
 mod analyzer;
+mod blame;
 mod blocking_pool;
 mod build;
 mod call;
@@ -13,7 +14,10 @@ mod calls;
 mod causes;
 mod concurrency;
 mod cpu;
+mod harm;
+mod harms;
 mod homes;
+mod labels;
 mod location;
 mod object_groups;
 mod open_waits;
@@ -22,11 +26,14 @@ mod polls;
 mod quantile;
 mod role_times;
 mod runtimes;
+mod site_key;
 mod sites;
+mod spread;
 mod stack_facts;
 mod stacks;
 mod stopped;
 mod sweep;
+mod task_ids;
 mod tasks;
 #[cfg(test)]
 mod testing;

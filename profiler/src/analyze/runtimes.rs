@@ -62,6 +62,17 @@ impl Runtimes {
         }
     }
 
+    /// The threads of each runtime that poll tasks, as they are counted together.
+    pub(super) fn tracks(&self) -> impl Iterator<Item = (Track, &RuntimeReport)> {
+        let multi_thread = self.multi_thread.iter();
+        let multi_thread = multi_thread.map(|(home, index)| (Track::Workers(*home), *index));
+        let current_thread = self.current_thread.iter();
+        let current_thread =
+            current_thread.map(|(thread, index)| (Track::CurrentThread(*thread), *index));
+        let tracks = multi_thread.chain(current_thread);
+        tracks.filter_map(|(track, index)| Some((track, self.reports.get(index.0)?)))
+    }
+
     /// The runtime that a thread works for, for most of its time.
     pub(super) fn of_thread(&self, thread: ThreadId) -> Option<RuntimeIndex> {
         if self.workers.contains(&thread) {

@@ -1,31 +1,25 @@
 //! Sites: where in the code threads waited.
 
 use super::call::call;
-use super::causes::Causes;
-use super::location::{Location, location, task};
+use super::causes::{CauseSums, Causes};
+use super::harms::Harms;
+use super::location::task;
 use super::object_groups::{MAX_OBJECTS, groups, shorten, sum_objects};
 use super::quantile::Distribution;
 use super::runtimes::{RuntimeIndex, Runtimes};
+use super::site_key::SiteKey;
 use super::stack_facts::{WaitRole, class_of, has_site, most, object, whole_stack};
 use super::totals::WaitTimes;
 use super::wakers::Wakers;
 use super::whole::Whole;
 use crate::cause::{Cause, Suggestion};
-use crate::recording::{ObjectId, ProcessId, Stack, StackId};
-use crate::report::{ObjectTotal, RuntimeShare, Site, TASK_IDS, TaskIdTotal, TaskTotal};
-use crate::runtime::{Role, State};
+use crate::recording::{ObjectId, Stack, StackId};
+use crate::report::{CauseTotal, ObjectTotal, RuntimeShare, Site, TASK_IDS, TaskIdTotal, TaskTotal};
+use crate::runtime::State;
 use crate::units::Nanos;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    process: ProcessId,
-    state: State,
-    role: Role,
-    location: Location,
-}
 
 #[derive(Default)]
 struct SiteWaits {
@@ -33,7 +27,8 @@ struct SiteWaits {
     /// By runtime.
     runtimes: BTreeMap<RuntimeIndex, WaitTimes>,
     durations: Distribution,
-    stacks: BTreeMap<StackId, Nanos>,
+    /// Waits and time.
+    stacks: BTreeMap<StackId, (u64, Nanos)>,
     /// By stack and object, none being waits whose object is not known: waits and time.
     objects: BTreeMap<(StackId, Option<ObjectId>), (u64, Nanos)>,
     wakers: Wakers,
@@ -43,7 +38,9 @@ struct SiteWaits {
 impl SiteWaits {
     fn add(&mut self, stack: StackId, times: WaitTimes) {
         self.times.add(times);
-        *self.stacks.entry(stack).or_default() += times.blocked;
+        let sum = self.stacks.entry(stack).or_default();
+        sum.0 = sum.0.saturating_add(times.waits);
+        sum.1 += times.blocked;
     }
 
     fn add_object(&mut self, key: (StackId, Option<ObjectId>), waits: u64, time: Nanos) {
@@ -55,7 +52,7 @@ impl SiteWaits {
 
 /// The sites of all stacks, being filled.
 struct Sites {
-    sites: Vec<(Key, SiteWaits)>,
+    sites: Vec<(SiteKey, SiteWaits)>,
     by_stack: HashMap<StackId, usize>,
 }
 
@@ -66,8 +63,13 @@ impl Sites {
     }
 }
 
-/// All sites: by state, and each state's by time, longest first.
-pub(super) fn sites(whole: &Whole<'_>, runtimes: &Runtimes, causes: &Causes) -> Vec<Site> {
+/// All sites: by state, and each state's by harm and then by time, most first.
+pub(super) fn sites(
+    whole: &Whole<'_>,
+    runtimes: &Runtimes,
+    causes: &Causes,
+    harms: &Harms,
+) -> Vec<Site> {
     let mut all = sites_of_stacks(whole);
     for (&id, stack) in &whole.totals.stacks {
         let Some(site) = all.get(id) else { continue };
@@ -108,16 +110,22 @@ pub(super) fn sites(whole: &Whole<'_>, runtimes: &Runtimes, causes: &Causes) -> 
         .sites
         .into_iter()
         .filter(|(_, site)| site.times.waits > 0)
-        .map(|(key, waits)| site(whole, causes, key, waits))
+        .map(|(key, waits)| Site {
+            harm_ns: harms.of_site(&key).iter().map(|harm| harm.starved_ns).sum(),
+            harm: harms.of_site(&key),
+            blame: harms.blame(&key),
+            ..site(whole, causes, key, waits)
+        })
         .collect();
     sites.sort_by(|a, b| order(a).cmp(&order(b)));
     sites
 }
 
-/// By state, and in each by time, longest first; then by whatever makes it a total order.
+/// By state, and in each by harm and then by time, most first; then by whatever makes it a total order.
 fn order(site: &Site) -> impl Ord {
     (
         site.state,
+        Reverse(site.harm_ns),
         Reverse(site.total_ns),
         site.line,
         site.role,
@@ -130,22 +138,16 @@ fn order(site: &Site) -> impl Ord {
 
 /// The sites of the stacks with which threads waited in the range, empty.
 fn sites_of_stacks(whole: &Whole<'_>) -> Sites {
-    let mut indices: HashMap<Key, usize> = HashMap::new();
+    let mut indices: HashMap<SiteKey, usize> = HashMap::new();
     let mut all = Sites {
         sites: Vec::new(),
         by_stack: HashMap::new(),
     };
     let finished = whole.totals.stacks.keys().copied();
     for id in finished.chain(whole.open_waits.iter().map(|open| open.stack)) {
-        let (state, role) = class_of(whole.tables, id);
-        let Some(stack) = whole.tables.stack(id).filter(|_| has_site(state)) else {
+        let (state, _) = class_of(whole.tables, id);
+        let Some(key) = SiteKey::of(whole.tables, id).filter(|_| has_site(state)) else {
             continue;
-        };
-        let key = Key {
-            process: stack.process,
-            state,
-            role,
-            location: location(stack),
         };
         let index = *indices.entry(key.clone()).or_insert_with(|| {
             all.sites.push((key, SiteWaits::default()));
@@ -156,25 +158,26 @@ fn sites_of_stacks(whole: &Whole<'_>) -> Sites {
     all
 }
 
-fn site(whole: &Whole<'_>, causes: &Causes, key: Key, waits: SiteWaits) -> Site {
+fn site(whole: &Whole<'_>, causes: &Causes, key: SiteKey, waits: SiteWaits) -> Site {
     let parts = waits.objects.iter().map(|((_, id), sum)| (*id, *sum));
     let mut objects = sum_objects(whole.tables, parts);
     let mut object_groups = groups(&objects);
     let more_objects = shorten(&mut objects, MAX_OBJECTS, |object| object.many);
     let more_groups = shorten(&mut object_groups, MAX_OBJECTS, |_| 1);
     let stacks = waits.stacks.into_iter();
-    let mut stacks: Vec<_> = stacks.map(|(id, time)| (Reverse(time), id)).collect();
+    let mut stacks: Vec<_> = stacks.map(|(id, (waits, time))| (Reverse(time), id, waits)).collect();
     stacks.sort_unstable();
     let stack = |id: StackId| whole.tables.stack(id);
-    let (cause, evidence) = cause(whole, causes, &stacks);
+    let (all_causes, evidence) = causes_of(whole, causes, &stacks);
+    let cause = all_causes.first().map_or(Cause::Other, |sum| sum.cause);
     let call = longest_call(whole, causes, &waits.objects, cause);
     // Elsewhere the wait is allowed, or not the application's.
     let advice = (key.state == State::Blocked).then(|| advice(causes, &stacks, cause));
     let with_stack = stacks
         .iter()
-        .filter_map(|&(time, id)| Some((stack(id)?, time.0)));
+        .filter_map(|&(time, id, _)| Some((stack(id)?, time.0)));
     let tasks = tasks(with_stack);
-    let worst = stacks.first().and_then(|&(_, id)| stack(id));
+    let worst = stacks.first().and_then(|&(_, id, _)| stack(id));
     let [p50, p99] = waits.durations.quantiles([0.50, 0.99], waits.times.max);
     let objects = objects.into_iter().map(|object| ObjectTotal {
         kind: object.kind,
@@ -196,6 +199,7 @@ fn site(whole: &Whole<'_>, causes: &Causes, key: Key, waits: SiteWaits) -> Site 
         runtimes: shares(waits.runtimes),
         wait: key.location.wait.to_string(),
         cause,
+        causes: all_causes,
         call,
         objects: objects.collect(),
         more_objects,
@@ -210,6 +214,9 @@ fn site(whole: &Whole<'_>, causes: &Causes, key: Key, waits: SiteWaits) -> Site 
         p99_ns: p99,
         runqueue_ns: waits.times.runqueue,
         wakers: waits.wakers.totals(),
+        blame: None,
+        harm: Vec::new(),
+        harm_ns: Nanos::ZERO,
         stack: worst.map(whole_stack).unwrap_or_default(),
         truncated: worst.and_then(|stack| stack.truncated),
         pointer_steps: worst.map_or(0, |stack| stack.pointer_steps),
@@ -230,38 +237,41 @@ fn shares(runtimes: BTreeMap<RuntimeIndex, WaitTimes>) -> Vec<RuntimeShare> {
     shares
 }
 
-/// Stacks of a site, the one with the most time first.
-type Stacks = [(Reverse<Nanos>, StackId)];
+/// Stacks of a site with their waits, the one with the most time first.
+type Stacks = [(Reverse<Nanos>, StackId, u64)];
 
-/// The cause with the most time, and the rules that classified the stacks and found any of the
-/// causes.
-fn cause(whole: &Whole<'_>, causes: &Causes, stacks: &Stacks) -> (Cause, Vec<String>) {
+/// The causes, most time first, and the rules that classified the stacks and found any of the causes.
+fn causes_of(
+    whole: &Whole<'_>,
+    causes: &Causes,
+    stacks: &Stacks,
+) -> (Vec<CauseTotal>, Vec<String>) {
     let mut rules: Vec<String> = Vec::new();
     let mut add = |rule: &str| {
         if !rules.iter().any(|known| known == rule) {
             rules.push(rule.to_owned());
         }
     };
-    let classes = stacks.iter().filter_map(|(_, id)| whole.tables.stack(*id));
+    let classes = stacks.iter().filter_map(|(_, id, _)| whole.tables.stack(*id));
     classes.for_each(|stack| add(stack.class.rule.0));
     let mut by_cause: Vec<String> = Vec::new();
-    let mut sums: BTreeMap<Cause, Nanos> = BTreeMap::new();
-    for (time, id) in stacks {
+    let mut sums = CauseSums::default();
+    for (time, id, waits) in stacks {
         let Some(finding) = causes.get(*id) else {
             continue;
         };
-        *sums.entry(finding.cause).or_default() += time.0;
+        sums.add(finding.cause, *waits, time.0);
         if !by_cause.iter().any(|known| known == finding.rule) {
             by_cause.push(finding.rule.to_owned());
         }
     }
     rules.extend(by_cause);
-    (most(sums).unwrap_or(Cause::Other), rules)
+    (sums.totals(), rules)
 }
 
 /// What to do instead: what is said of the longest stack with `cause`.
 fn advice(causes: &Causes, stacks: &Stacks, cause: Cause) -> Option<Suggestion> {
-    let findings = stacks.iter().filter_map(|(_, id)| causes.get(*id));
+    let findings = stacks.iter().filter_map(|(_, id, _)| causes.get(*id));
     let finding = findings
         .into_iter()
         .find(|finding| finding.cause == cause)?;

@@ -1,30 +1,50 @@
 //! How many threads waited at once, counted as time goes on.
 
+use super::harm::{Harm, LabelHarm};
+use super::labels::Label;
 use crate::recording::ThreadId;
 use crate::units::{Nanos, Timestamp};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Spans that are kept for each number of threads.
 pub(super) const SPANS: usize = 10;
 
 /// One thread's wait, or a part of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Piece {
     thread: ThreadId,
     from: Timestamp,
     to: Timestamp,
     /// Whether the sweep is past its begin and has counted it.
     begun: bool,
+    /// What it would not be there without.
+    labels: Arc<[Label]>,
 }
 
 impl Piece {
-    pub(super) fn new(thread: ThreadId, from: Timestamp, to: Timestamp) -> Piece {
+    pub(super) fn new(
+        thread: ThreadId,
+        from: Timestamp,
+        to: Timestamp,
+        labels: Arc<[Label]>,
+    ) -> Piece {
         Piece {
             thread,
             from,
             to,
             begun: false,
+            labels,
         }
     }
+}
+
+/// Something that begins or ends.
+struct Change {
+    time: Timestamp,
+    /// 1 or -1.
+    by: i32,
+    labels: Arc<[Label]>,
 }
 
 /// A stretch of the recording.
@@ -54,6 +74,8 @@ pub(super) struct Sweep {
     longest: Vec<Vec<Span>>,
     /// Waits that have begun and not ended.
     active: Vec<Piece>,
+    /// By label, what of the time in which all wait would go without it.
+    harm: Harm,
 }
 
 impl Sweep {
@@ -68,50 +90,64 @@ impl Sweep {
             since: Vec::new(),
             longest: Vec::new(),
             active: Vec::new(),
+            harm: Harm::default(),
         }
     }
 
     /// Sweeps over what happened before `until`. Every wait that began before it is in `pieces`,
-    /// or was in those of an earlier call. A thread counts once at a time, even if two of
-    /// its waits overlap.
+    /// or was in those of an earlier call. A thread counts once at a time: where two of its waits
+    /// overlap, the one that began later has the time from then on.
     pub(super) fn advance(&mut self, mut pieces: Vec<Piece>, until: Timestamp) {
         pieces.append(&mut self.active);
         pieces.sort_unstable();
-        let mut changes: Vec<(Timestamp, isize)> = Vec::with_capacity(2 * pieces.len());
+        let mut changes: Vec<Change> = Vec::with_capacity(2 * pieces.len());
         let mut last: Option<Piece> = None;
-        for next in pieces {
+        for mut next in pieces {
             match &mut last {
-                Some(last) if last.thread == next.thread && next.from <= last.to => {
-                    last.to = last.to.max(next.to);
-                    last.begun |= next.begun;
-                }
-                _ => {
-                    if let Some(whole) = last.replace(next) {
-                        self.change(whole, until, &mut changes);
+                Some(last) if last.thread == next.thread && next.from < last.to => {
+                    let end = next.to.max(last.to);
+                    if next.labels == last.labels {
+                        last.to = end;
+                        last.begun |= next.begun;
+                        continue;
                     }
+                    // What the later one does not cover of the earlier one is as good as its own.
+                    next.to = end;
+                    last.to = next.from;
                 }
+                _ => (),
+            }
+            if let Some(whole) = last.replace(next) {
+                self.change(whole, until, &mut changes);
             }
         }
         if let Some(whole) = last {
             self.change(whole, until, &mut changes);
         }
-        changes.sort_unstable_by_key(|(time, _)| *time);
+        changes.sort_unstable_by_key(|change| change.time);
         // Who ends a wait when another begins one changes nothing: at each instant the sum counts.
-        for at_once in changes.chunk_by(|(a, _), (b, _)| a == b) {
-            let change = at_once.iter().map(|(_, change)| change).sum();
-            if let Some((time, _)) = at_once.first() {
-                self.step(*time, change);
+        for at_once in changes.chunk_by(|a, b| a.time == b.time) {
+            if let Some(Change { time, .. }) = at_once.first() {
+                self.step(*time, at_once);
             }
         }
     }
 
     /// Notes the start and the end of a wait, as far as they come before `until`.
-    fn change(&mut self, piece: Piece, until: Timestamp, changes: &mut Vec<(Timestamp, isize)>) {
+    fn change(&mut self, piece: Piece, until: Timestamp, changes: &mut Vec<Change>) {
+        if piece.from == piece.to && !piece.begun {
+            return;
+        }
+        let change = |time, by| Change {
+            time,
+            by,
+            labels: piece.labels.clone(),
+        };
         if !piece.begun {
-            changes.push((piece.from, 1));
+            changes.push(change(piece.from, 1));
         }
         if piece.to < until {
-            changes.push((piece.to, -1));
+            changes.push(change(piece.to, -1));
         } else {
             self.active.push(Piece {
                 begun: true,
@@ -120,8 +156,19 @@ impl Sweep {
         }
     }
 
-    fn step(&mut self, time: Timestamp, change: isize) {
+    fn step(&mut self, time: Timestamp, changes: &[Change]) {
         self.pass(time);
+        let mut labels: BTreeMap<Label, i32> = BTreeMap::new();
+        for change in changes {
+            for label in change.labels.iter() {
+                *labels.entry(*label).or_default() += change.by;
+            }
+        }
+        for (label, by) in labels.into_iter().filter(|(_, by)| *by != 0) {
+            self.harm.change(label, time, by);
+        }
+        let change: i32 = changes.iter().map(|change| change.by).sum();
+        let change = isize::try_from(change).unwrap_or_default();
         let count = self.count.saturating_add_signed(change);
         if self.since.len() < count {
             self.since.resize(count, time);
@@ -151,7 +198,15 @@ impl Sweep {
         if time <= self.at {
             return;
         }
-        self.peak = self.peak.max(self.count);
+        if self.count > self.peak {
+            self.peak = self.count;
+            self.harm.restart(self.at);
+        } else if self.count == self.peak && self.peak > 0 {
+            self.harm.begin(self.at);
+        } else {
+            self.harm.end(self.at);
+        }
+        self.harm.pass(time - self.at);
         if self.times.len() <= self.count {
             self.times.resize(self.count + 1, Nanos::ZERO);
         }
@@ -184,6 +239,15 @@ impl Sweep {
         times
     }
 
+    /// By how much the time in which all of `threads` waited would shrink without the waits of a
+    /// label, and the longest span that would be left. Empty where they never did.
+    pub(super) fn harm(&self, threads: usize) -> Vec<LabelHarm> {
+        if threads != self.peak {
+            return Vec::new();
+        }
+        self.harm.found(self.at)
+    }
+
     /// The longest spans in which at least `threads`, one or more, waited without a break: at most
     /// [`SPANS`], longest first.
     pub(super) fn spans(&self, threads: usize) -> &[Span] {
@@ -194,6 +258,7 @@ impl Sweep {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::story::Random;
     use super::*;
     use crate::recording::ProcessId;
     use crate::units::Tid;
@@ -207,7 +272,7 @@ mod tests {
         let mut sweep = Sweep::new(Timestamp(0));
         let mut pieces: Vec<Piece> = waits
             .iter()
-            .map(|&(tid, from, to)| Piece::new(thread(tid), Timestamp(from), Timestamp(to)))
+            .map(|&(tid, from, to)| piece(tid, from, to, &[]))
             .collect();
         for cut in cuts {
             let before = |piece: &mut Piece| piece.from < Timestamp(*cut);
@@ -216,6 +281,11 @@ mod tests {
         }
         sweep.finish(pieces, Timestamp(100));
         sweep
+    }
+
+    fn piece(tid: u32, from: u64, to: u64, labels: &[u32]) -> Piece {
+        let labels = labels.iter().map(|label| Label(*label)).collect();
+        Piece::new(thread(tid), Timestamp(from), Timestamp(to), labels)
     }
 
     fn thread(tid: u32) -> ThreadId {
@@ -309,5 +379,69 @@ mod tests {
         assert_eq!(lengths, [4, 4, 4, 4, 4, 3, 3, 3, 3, 3]);
         let starts: Vec<u64> = sweep.spans(1).iter().map(|span| span.start.0).collect();
         assert_eq!(starts, [15, 35, 55, 75, 95, 10, 30, 50, 70, 90]);
+    }
+
+    #[test]
+    fn harm_is_what_goes_without_a_label() {
+        let mut sweep = Sweep::new(Timestamp(0));
+        let pieces = vec![
+            piece(1, 0, 50, &[1]),
+            piece(2, 10, 30, &[2]),
+            piece(2, 30, 40, &[1, 2]),
+            piece(2, 60, 70, &[3]),
+            piece(1, 60, 90, &[3]),
+        ];
+        sweep.finish(pieces, Timestamp(100));
+        let harm = |label, harm, left| LabelHarm {
+            label: Label(label),
+            harm: Nanos(harm),
+            left: Nanos(left),
+        };
+        // Both wait from 10 to 40 and from 60 to 70.
+        assert_eq!(
+            sweep.harm(2),
+            [harm(1, 30, 10), harm(2, 30, 10), harm(3, 10, 30)]
+        );
+        assert_eq!(sweep.harm(3), []);
+    }
+
+    /// What `Harm` adds up while time goes on, found by sweeping without each label.
+    #[test]
+    fn harm_is_that_of_a_sweep_without_the_label() {
+        let mut random = Random::new(7);
+        for _ in 0..300 {
+            let mut pieces = Vec::new();
+            for tid in 0..3 {
+                let mut at = random.below(8);
+                while at < 90 {
+                    let to = at + 1 + random.below(12);
+                    let labels = [random.below(4) as u32, random.below(4) as u32 + 4];
+                    let labels = labels.get(..random.below(3) as usize).unwrap_or(&[]);
+                    pieces.push(piece(tid, at, to, labels));
+                    at = to + random.below(3) * random.below(6);
+                }
+            }
+            let of = |pieces: Vec<Piece>, cut: u64| {
+                let mut sweep = Sweep::new(Timestamp(0));
+                let mut pieces = pieces;
+                let early = |piece: &mut Piece| piece.from < Timestamp(cut);
+                let begun = pieces.extract_if(.., early).collect();
+                sweep.advance(begun, Timestamp(cut));
+                sweep.finish(pieces, Timestamp(110));
+                sweep
+            };
+            let whole = of(pieces.clone(), random.below(110));
+            let peak = whole.peak();
+            let starved = whole.at_once(peak)[peak];
+            for found in whole.harm(peak) {
+                let without = |piece: &Piece| !piece.labels.contains(&found.label);
+                let rest: Vec<Piece> = pieces.iter().filter(|p| without(p)).cloned().collect();
+                let rest = of(rest, 0);
+                let less = starved.saturating_sub(rest.at_once(peak)[peak]);
+                assert_eq!(found.harm, less);
+                let longest = rest.spans(peak).first().map_or(Nanos::ZERO, |span| span.length);
+                assert_eq!(found.left, longest, "{pieces:?} without {found:?}");
+            }
+        }
     }
 }

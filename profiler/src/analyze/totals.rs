@@ -3,7 +3,7 @@
 
 use super::quantile::Durations;
 use super::stack_facts::WaitRole;
-use super::tasks::Tasks;
+use super::task_ids::Tasks;
 use super::thread_sums::ThreadSums;
 use crate::recording::{
     CallSum, Classified, Interval, Losses, ObjectId, PanicSum, Poll, PollEvidence, ProcessId,

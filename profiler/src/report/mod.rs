@@ -1,8 +1,10 @@
 //! The report: data only. [`crate::analyze`] makes it, every renderer draws it.
 
+mod blame;
 mod calls;
 pub mod check;
 mod cpu_part;
+mod harm;
 mod panics;
 mod polls;
 #[expect(
@@ -11,10 +13,13 @@ mod polls;
 )]
 mod report;
 mod stopped;
+mod tasks;
 mod verdict;
 
+pub use blame::{BLAME_CHAINS, Blame, BlameChain, BlameEnd, BlameLink};
 pub use calls::{CallObject, CallSite};
 pub use cpu_part::CpuPart;
+pub use harm::Harm;
 pub use panics::{PanicReport, PanicSite};
 pub use polls::{LongPollSite, LongestPoll, POLL_BUCKETS, PollTimes};
 pub use report::{
@@ -23,4 +28,5 @@ pub use report::{
     TaskTotal, ThreadReport, ThrottlingReport, WakerTotal, WokenStack,
 };
 pub use stopped::Stopped;
+pub use tasks::{CauseTotal, TaskReport};
 pub use verdict::{UnclearReason, Verdict};

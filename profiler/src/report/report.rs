@@ -1,6 +1,8 @@
 //! The report: what every renderer draws, and what `-o report.json` holds (schema 1).
 
-use super::{CallSite, CpuPart, LongPollSite, PanicReport, PollTimes, Stopped, Verdict};
+use super::{Blame, CallSite, CauseTotal, CpuPart, Harm, LongPollSite, PanicReport, PollTimes, Stopped,
+    TaskReport, Verdict,
+};
 use crate::cause::{Cause, Suggestion};
 use crate::recording::{Classified, Holder, Host, Losses, Object, ObjectKind, Process, Tool};
 use crate::runtime::{Role, State};
@@ -48,8 +50,13 @@ pub struct Report {
     pub blocking_pool: Option<BlockingPool>,
     /// Every thread, by time blocked and then by id.
     pub threads: Vec<ThreadReport>,
-    /// Where threads waited: state `blocked` first, each state by `total_ns`, longest first.
+    /// Where threads waited: state `blocked` first, each state by harm and then by `total_ns`, most
+    /// first.
     pub sites: Vec<Site>,
+    /// What workers waited for in polls, most time first.
+    pub causes: Vec<CauseTotal>,
+    /// Which tasks waited in polls, by harm and then by time, most first.
+    pub tasks: Vec<TaskReport>,
     /// Waits that had not ended when the recording did, longest first.
     pub open_waits: Vec<OpenWaitReport>,
     /// Where threads of the target were on a CPU, by samples, most first; empty without sampling.
@@ -318,6 +325,8 @@ pub struct Site {
     pub wait: String,
     /// Why the threads waited; of several causes the one with the most time here.
     pub cause: Cause,
+    /// All causes, most time first.
+    pub causes: Vec<CauseTotal>,
     /// The system call as a person reads it, with its object: of several the one with the most
     /// time here. Raw: renderers escape it.
     pub call: String,
@@ -350,6 +359,12 @@ pub struct Site {
     /// Who ended the waits, most frequent first. Where there are too many to keep apart, the
     /// others are one entry, `others`.
     pub wakers: Vec<WakerTotal>,
+    /// What those of them that are threads of the target did meanwhile; none where none is.
+    pub blame: Option<Blame>,
+    /// What would be gained without these waits, by runtime; empty where none was ever starved.
+    pub harm: Vec<Harm>,
+    /// The sum of [`Harm::starved_ns`].
+    pub harm_ns: Nanos,
     /// The stack with the most time here, leaf first, kernel frames before user frames.
     pub stack: Vec<FrameRef>,
     /// Why `stack` ends early, if it does.

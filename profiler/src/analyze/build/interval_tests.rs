@@ -294,7 +294,7 @@ fn what_finds_no_room_is_counted_and_makes_no_other_figure_wrong() {
     // Sites come from sums by stack alone.
     let sites = |report: &Report| -> Vec<_> {
         let sites = report.sites.iter();
-        sites
+        let mut sites: Vec<_> = sites
             .map(|site| {
                 let wakers: u64 = site.wakers.iter().map(|waker| waker.waits).sum();
                 (
@@ -306,7 +306,10 @@ fn what_finds_no_room_is_counted_and_makes_no_other_figure_wrong() {
                     wakers,
                 )
             })
-            .collect()
+            .collect();
+        // Whose harm is known comes first, and how many workers there are is not known here.
+        sites.sort_unstable();
+        sites
     };
     assert_eq!(sites(&report), sites(&full));
     let named_others = |waker: &crate::report::WakerTotal| waker.thread == "others";

@@ -1,5 +1,6 @@
 //! What was recorded, and the verdict.
 
+use super::blame::left;
 use super::line::cut_right;
 use super::page::Page;
 use super::style::{BAD, DIM, GOOD, HEADING, PLAIN, WARN};
@@ -127,7 +128,7 @@ pub(super) fn verdict(page: &mut Page<'_>) -> io::Result<()> {
     let words = words(report);
     page.labelled((words.style, words.word), INDENT, &words.text)?;
     if let Some(site) = words.site.and_then(|index| report.sites.get(index)) {
-        page.labelled((PLAIN, ""), INDENT, &worst(site))?;
+        page.labelled((PLAIN, ""), INDENT, &worst(report, site))?;
     }
     Ok(())
 }
@@ -398,14 +399,33 @@ fn cpu_use(report: &Report, share: f64) -> String {
     }
 }
 
-fn worst(site: &Site) -> String {
-    format!(
-        "Worst: {}{}, {} in {}.",
+/// The site to mend first, and what that would bring.
+fn worst(report: &Report, site: &Site) -> String {
+    let place = format!(
+        "{}{}",
         display_name(&site.function),
         location(site).map_or_else(String::new, |at| format!(" ({at})")),
+    );
+    let waits = format!(
+        "{} in {} ({})",
         duration(site.total_ns),
-        display_name(&site.wait)
-    )
+        display_name(&site.wait),
+        site.cause.name()
+    );
+    // Where nothing moves any more, each of the waits is as much to blame as the others.
+    let is_wedged = matches!(report.verdict, Verdict::Wedged { .. });
+    let harm = site.harm.first().filter(|_| !is_wedged).filter(|harm| {
+        let runtime = report.runtimes.iter().find(|of| of.id == harm.runtime);
+        // Where hardly any time was starved, what would be left of it is no measure.
+        runtime.is_some_and(|runtime| harm.starved_ns.share_of(runtime.starved_ns) >= 0.05)
+    });
+    match harm {
+        Some(harm) => format!(
+            "Fix first: {place}, {waits}. Without it {} (an estimate for the same load).",
+            left(harm)
+        ),
+        None => format!("Worst: {place}, {waits}."),
+    }
 }
 
 /// File and line of a site, as far as known.

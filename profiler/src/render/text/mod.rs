@@ -1,5 +1,6 @@
 //! The report on a terminal: what an engineer who is on call must know first comes first.
 
+mod blame;
 mod calls;
 mod check;
 mod cpu;
@@ -13,6 +14,7 @@ mod sections;
 mod sites;
 mod style;
 mod tokio_notes;
+mod totals;
 mod wakers;
 mod workers;
 

@@ -1,12 +1,12 @@
 //! The order of the report.
 
 use super::page::Page;
-use super::{calls, cpu, footer, header, open, polls, sites, workers};
+use super::{calls, cpu, footer, header, open, polls, sites, totals, workers};
 use crate::render::Options;
 use crate::report::Report;
 use std::io;
 
-/// Writes the report: verdict, workers, sites, long polls, system calls, allowed
+/// Writes the report: verdict, workers, causes and tasks, sites, long polls, system calls, allowed
 /// waits, open waits, what ran, panics, losses, notes.
 ///
 /// # Errors
@@ -17,6 +17,7 @@ pub fn render(report: &Report, options: &Options, out: &mut dyn io::Write) -> io
     header::target(&mut page)?;
     header::verdict(&mut page)?;
     workers::runtimes(&mut page)?;
+    totals::totals(&mut page)?;
     sites::blocked(&mut page)?;
     polls::long_polls(&mut page)?;
     calls::sites(&mut page)?;

@@ -1,5 +1,6 @@
 //! Where threads waited.
 
+use super::blame;
 use super::header::location;
 use super::line::{cut_left, width};
 use super::page::Page;
@@ -164,6 +165,12 @@ fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
     for (index, waker) in wakers::texts(page.report, site).iter().enumerate() {
         let label = if index == 0 { "      woken by" } else { "" };
         page.labelled((DIM, label), indent, waker)?;
+    }
+    if let Some(meanwhile) = blame::meanwhile(page.report, site) {
+        page.labelled((DIM, "      meanwhile"), indent, &meanwhile)?;
+    }
+    if let Some(harm) = blame::harm(page, site) {
+        page.labelled((DIM, "      harm"), indent, &harm)?;
     }
     if let Some(advice) = site.advice {
         page.labelled((DIM, "      instead"), indent, advice.text)?;

@@ -1,0 +1,84 @@
+//! What was to blame for the waits of a site, and what they cost.
+
+use super::page::Page;
+use crate::render::{display_name, duration, percent};
+use crate::report::{Blame, BlameChain, BlameEnd, Harm, Report, Site};
+use crate::units::Nanos;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+/// Ends of chains named for each site.
+const NAMED: usize = 3;
+/// Less than this share is not named.
+const LEAST: f64 = 0.005;
+
+/// What the threads that ended the waits did meanwhile: `91.8 % in Gateway::ask_blocking (network)`.
+pub(super) fn meanwhile(report: &Report, site: &Site) -> Option<String> {
+    let blame = site.blame.as_ref()?;
+    let mut ends: BTreeMap<String, Nanos> = BTreeMap::new();
+    for chain in &blame.chains {
+        *ends.entry(end(chain, report.min_block_ns)).or_default() += chain.total_ns;
+    }
+    let mut ends: Vec<(String, Nanos)> = ends.into_iter().collect();
+    ends.sort_by_key(|(_, time)| Reverse(*time));
+    let share = |time: Nanos| time.share_of(blame.total_ns);
+    let named = ends.iter().filter(|(_, time)| share(*time) >= LEAST);
+    let named: Vec<String> = named
+        .take(NAMED)
+        .map(|(text, time)| format!("{} {text}", percent(share(*time))))
+        .collect();
+    (!named.is_empty() && says_something(blame)).then(|| named.join(", "))
+}
+
+/// That a thread woke another one while it ran is what every wakeup is.
+fn says_something(blame: &Blame) -> bool {
+    blame.chains.iter().any(|chain| !chain.links.is_empty())
+}
+
+fn end(chain: &BlameChain, min_block: Nanos) -> String {
+    let place = chain.links.last().map(|link| {
+        let cause = link.cause.name();
+        format!("in {} ({cause})", display_name(&link.function))
+    });
+    match (place, chain.end) {
+        (Some(place), BlameEnd::Outside) => place,
+        (Some(place), BlameEnd::Busy) => format!("{place} for a thread that did not wait"),
+        (Some(place), BlameEnd::RunQueue) => format!("{place} for a thread that wanted a CPU"),
+        (Some(place), BlameEnd::Unknown) => format!("{place} for a thread of which no more is known"),
+        (None, BlameEnd::Busy) => {
+            format!("running, idle, or in waits of less than {}", duration(min_block))
+        }
+        (None, BlameEnd::RunQueue) => "waiting for a CPU".to_owned(),
+        (None, BlameEnd::Outside | BlameEnd::Unknown) => "unknown".to_owned(),
+    }
+}
+
+/// What would be gained without the waits of a site: that of the runtime where it is most.
+pub(super) fn harm(page: &Page<'_>, site: &Site) -> Option<String> {
+    let harm = site.harm.first()?;
+    let runtime = page.report.runtimes.iter();
+    let starved = runtime.filter(|runtime| runtime.id == harm.runtime);
+    let starved: Nanos = starved.map(|runtime| runtime.starved_ns).sum();
+    let share = harm.starved_ns.share_of(starved);
+    (share >= LEAST).then(|| {
+        format!(
+            "{} of the time in which no task could run: without it {}",
+            percent(share),
+            left(harm)
+        )
+    })
+}
+
+/// `310 ms of 7.28 s would be left, 40 ms at a stretch`.
+pub(super) fn left(harm: &Harm) -> String {
+    let starved = harm.starved_ns + harm.starved_left_ns;
+    if harm.starved_left_ns == Nanos::ZERO {
+        return format!("nothing of these {} would be left", duration(starved));
+    }
+    format!(
+        "{} of {} would be left, {} at a stretch",
+        duration(harm.starved_left_ns),
+        duration(starved),
+        duration(harm.longest_left_ns)
+    )
+}
