@@ -109,20 +109,21 @@ impl Capture {
         })
     }
 
-    /// Reads the intervals of a range, one after another.
+    /// Reads the intervals of a range, one after another. Returns the length of the whole recording.
     ///
     /// # Errors
     /// Where one of them cannot be; those before it have been handed out.
-    pub fn intervals(&self, range: Range, mut each: impl FnMut(Interval)) -> Result<()> {
+    pub fn intervals(&self, range: Range, mut each: impl FnMut(Interval)) -> Result<Nanos> {
         let mut stream = || {
             let start = self.header.start;
             let connection = self.opened.connection()?;
             let mut stream = Stream::new(connection, start, &self.tables, &self.threads)?;
-            stream.each(|interval| {
+            let end = stream.each(|interval| {
                 if range.has(interval.start - start, interval.end - start) {
                     each(interval);
                 }
-            })
+            })?;
+            Ok(end - start)
         };
         self.source.unless_changed(stream())
     }

@@ -62,8 +62,8 @@ impl<'c> Stream<'c> {
         })
     }
 
-    /// Hands out the intervals, one after another.
-    pub(super) fn each(&mut self, mut take: impl FnMut(Interval)) -> Result<()> {
+    /// Hands out the intervals, one after another. Returns the end of the last one.
+    pub(super) fn each(&mut self, mut take: impl FnMut(Interval)) -> Result<Timestamp> {
         let context = &self.context;
         let mut thread_times = Rows::of(&mut self.thread_times, context, thread_times)?;
         let mut sums = Rows::of(&mut self.sums, context, wait_sum)?;
@@ -103,7 +103,8 @@ impl<'c> Stream<'c> {
         samples.end()?;
         polls.end()?;
         calls.end()?;
-        panics.end()
+        panics.end()?;
+        Ok(last.map_or(context.start, |(_, end)| end))
     }
 }
 

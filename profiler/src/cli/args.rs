@@ -6,6 +6,7 @@ use crate::render::Format;
 use crate::units::{Nanos, Pid};
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 const AFTER_HELP: &str = with_exit_status!(
@@ -41,6 +42,23 @@ Under sudo, COMMAND runs as the user who called sudo, and that user owns the fil
 still running when the recording ends, holdup sends it SIGTERM.
 
 The first Ctrl-C ends the recording and writes the reports. The second ends holdup at once.
+"
+);
+
+const REPORT_AFTER_HELP: &str = with_exit_status!(
+    "\
+Examples:
+  holdup report incident.holdup
+      Print the report that holdup record printed.
+
+  holdup report incident.holdup --from 10s --to 20s -o blocked.svg
+      Report on ten seconds of it, and draw them as a flamegraph.
+
+  holdup report incident.holdup -f json
+      Print the report for programs.
+
+No privileges are needed, and neither the program nor the machine that was recorded. A capture of
+which the end is missing, since holdup was killed or the disk was full, is reported as far as it goes.
 "
 );
 
@@ -116,6 +134,10 @@ pub(crate) enum Verb {
                           holdup record [OPTIONS] -- COMMAND [ARGS]..."
     )]
     Record(RecordArgs),
+
+    /// Show a capture that record has written, in any form
+    #[command(after_long_help = REPORT_AFTER_HELP)]
+    Report(ReportArgs),
 
     /// Check whether this machine can record, and say what to do if not
     #[command(after_long_help = CHECK_AFTER_HELP)]
@@ -256,6 +278,46 @@ pub(crate) struct RecordArgs {
     /// Keep the capture smaller than this, by dropping its oldest seconds: 500M, 2G
     #[arg(long, value_name = "SIZE", value_parser = values::size, help_heading = "Output")]
     pub(crate) max_size: Option<u64>,
+
+    /// Format of standard output, and of files whose extension selects none
+    #[arg(short, long, value_enum, help_heading = "Output")]
+    pub(crate) format: Option<Format>,
+
+    /// Overwrite existing files
+    #[arg(long, help_heading = "Output")]
+    pub(crate) force: bool,
+
+    /// Leave frames of the runtime out of flamegraphs
+    #[arg(long, help_heading = "Output")]
+    pub(crate) collapse_runtime: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// The capture: a file that holdup record -o NAME.holdup has written
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    /// Begin this long after the beginning of the recording: 10s, 1m30s
+    ///
+    /// A capture is divided into intervals of about a second. Those that have a part in the range are
+    /// taken as a whole, and the report says which range that is.
+    #[arg(long, value_name = "TIME", value_parser = values::instant)]
+    pub(crate) from: Option<Nanos>,
+
+    /// End this long after the beginning of the recording
+    #[arg(long, value_name = "TIME", value_parser = values::instant)]
+    pub(crate) to: Option<Nanos>,
+
+    /// Also write a report to this file; may be given several times
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        long_help = values::report_output_help(),
+        help_heading = "Output"
+    )]
+    pub(crate) output: Vec<OsString>,
 
     /// Format of standard output, and of files whose extension selects none
     #[arg(short, long, value_enum, help_heading = "Output")]

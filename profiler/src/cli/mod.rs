@@ -2,6 +2,7 @@
 
 mod args;
 mod capture;
+mod captured;
 mod check;
 mod check_target;
 mod engine;
@@ -17,6 +18,7 @@ mod pending_file;
 mod probe;
 mod progress;
 mod record;
+mod report;
 mod run;
 mod settings;
 mod values;

@@ -266,30 +266,37 @@ fn conclude(report: &Report, written: Written, progress: &Progress) -> Result<Ex
     for failure in &written.failures {
         progress.error(failure);
     }
-    let no_sign = match report.verdict {
-        Verdict::NoRuntime => true,
-        Verdict::NothingSeen => report.targets.iter().all(|t| !t.tokio.present),
-        _ => false,
-    };
     let exit = if !written.failures.is_empty() || written.capture_failed {
         Exit::Failure
-    } else if no_sign {
-        let target = &report.target;
-        let others = match report.targets.len() {
-            0 | 1 => String::new(),
-            2 => " nor in the other process".into(),
-            n => format!(" nor in the {} other processes", n - 1),
-        };
-        progress.error(&Error::new(format!(
-            "no sign of tokio showed in {} (pid {}){others}",
-            target.exe, target.pid
-        )));
+    } else if let Some(error) = no_runtime(report) {
+        progress.error(&error);
         Exit::NoRuntime
     } else {
         Exit::Success
     };
     progress.say(&last_line(&written.files, &report.losses));
     Ok(exit)
+}
+
+/// What is said where no process showed a sign of tokio.
+pub(super) fn no_runtime(report: &Report) -> Option<Error> {
+    let no_sign = match report.verdict {
+        Verdict::NoRuntime => true,
+        Verdict::NothingSeen => report.targets.iter().all(|t| !t.tokio.present),
+        _ => false,
+    };
+    let target = &report.target;
+    let others = match report.targets.len() {
+        0 | 1 => String::new(),
+        2 => " nor in the other process".into(),
+        n => format!(" nor in the {} other processes", n - 1),
+    };
+    no_sign.then(|| {
+        Error::new(format!(
+            "no sign of tokio showed in {} (pid {}){others}",
+            target.exe, target.pid
+        ))
+    })
 }
 
 /// What was written, and what was lost.

@@ -11,7 +11,10 @@ use super::output::write_stdout;
 use super::probe;
 use super::progress::{Progress, error_text, stderr_is_terminal};
 use super::record;
-use super::settings::{CheckSettings, ConsoleSettings, Environment, RecordSettings};
+use super::report;
+use super::settings::{
+    CheckSettings, ConsoleSettings, Environment, RecordSettings, ReportSettings,
+};
 use crate::host;
 use crate::host::privileges::is_more_than_its_caller;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -47,6 +50,8 @@ fn run_with<R: Recorder>() -> Exit {
         None => print_help(),
         Some(Verb::Record(args)) => RecordSettings::resolve(args, &cli.common, &environment)
             .and_then(|settings| run_record::<R>(settings, &progress)),
+        Some(Verb::Report(args)) => ReportSettings::resolve(args, &cli.common, &environment)
+            .and_then(|settings| report::report(&settings, &progress)),
         Some(Verb::Check(args)) => {
             check::check(&CheckSettings::resolve(&args, &cli.common, &environment))
         }

@@ -1,11 +1,11 @@
 //! What is to be done, resolved once from the command line and the environment.
 
 pub(crate) use super::args::CheckFormat;
-use super::args::{CheckArgs, Common, RecordArgs, When};
+use super::args::{CheckArgs, Common, RecordArgs, ReportArgs, When};
 use super::capture::CaptureSpec;
 use super::error::{Error, Result};
 use super::names::Template;
-use crate::capture::Bounds;
+use crate::capture::{Bounds, Range};
 use crate::collect;
 use crate::limits::Limits;
 use crate::process::Invoker;
@@ -13,6 +13,7 @@ use crate::render::{self, Format};
 use crate::units::{Nanos, Pid};
 use rustix::process::Uid;
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What the environment tells.
@@ -162,10 +163,60 @@ impl RecordSettings {
                 collapse_runtime: args.collapse_runtime,
                 ..rendering(common, environment)
             },
-            invoker: Invoker::from_sudo(environment.effective_uid, environment.var)
-                .or_else(Invoker::of_setuid),
+            invoker: invoker(environment),
         })
     }
+}
+
+/// Everything `report` goes by.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ReportSettings {
+    pub(crate) file: PathBuf,
+    pub(crate) range: Range,
+    pub(crate) outputs: Vec<OutputSpec>,
+    /// Whether files that exist are overwritten.
+    pub(crate) force: bool,
+    /// How to draw on standard output.
+    pub(crate) rendering: render::Options,
+    /// Who called `sudo`.
+    pub(crate) invoker: Option<Invoker>,
+}
+
+impl ReportSettings {
+    /// # Errors
+    /// Where the words make no sense together.
+    pub(crate) fn resolve(
+        args: ReportArgs,
+        common: &Common,
+        environment: &Environment<'_>,
+    ) -> Result<ReportSettings> {
+        if args.output.iter().any(|name| is_capture(name)) {
+            return Err(Error::usage("holdup report writes no capture").hint("copy the file"));
+        }
+        let range = Range {
+            from: args.from.unwrap_or(Range::ALL.from),
+            to: args.to.unwrap_or(Range::ALL.to),
+        };
+        if range.from >= range.to {
+            return Err(Error::usage("--from is not before --to"));
+        }
+        Ok(ReportSettings {
+            file: args.file,
+            range,
+            outputs: outputs(&args.output, args.format)?,
+            force: args.force,
+            rendering: render::Options {
+                collapse_runtime: args.collapse_runtime,
+                ..rendering(common, environment)
+            },
+            invoker: invoker(environment),
+        })
+    }
+}
+
+/// Whose rights to files count.
+fn invoker(environment: &Environment<'_>) -> Option<Invoker> {
+    Invoker::from_sudo(environment.effective_uid, environment.var).or_else(Invoker::of_setuid)
 }
 
 /// How to draw on standard output.

@@ -32,8 +32,21 @@ impl ValueEnum for Format {
     }
 }
 
-/// The long help of `--output`, with every format.
+/// The long help of `--output` of `record`, with every format.
 pub(crate) fn output_help() -> String {
+    let capture = format!(
+        "  {:<16}Capture: the whole recording, for holdup report and diff\n",
+        super::settings::CAPTURE
+    );
+    formats_help(&capture)
+}
+
+/// The same of `report`, which writes no captures.
+pub(crate) fn report_output_help() -> String {
+    formats_help("")
+}
+
+fn formats_help(capture: &str) -> String {
     let mut text = "Also write a report to this file; may be given several times\n\n\
                     The extension chooses the format:\n"
         .to_owned();
@@ -44,10 +57,7 @@ pub(crate) fn output_help() -> String {
             format.about()
         ));
     }
-    text.push_str(&format!(
-        "  {:<16}Capture: the whole recording, for holdup report and diff\n",
-        super::settings::CAPTURE
-    ));
+    text.push_str(capture);
     text.push_str(
         "\n`-` is standard output, which always gets a report (see --format). In the name, %p \
          stands for the pid of the first target, %t for the time as 20261123T224500Z, and %% for \
@@ -114,6 +124,28 @@ pub(crate) fn long_poll(text: &str) -> Result<Nanos, String> {
         Ok(Nanos(nanos))
     } else {
         Err("must be from 100us to 1h".into())
+    }
+}
+
+/// `--from` and `--to`: `1m30s` as well.
+pub(crate) fn instant(text: &str) -> Result<Nanos, String> {
+    if text.parse::<f64>().is_ok() {
+        return time(text, Some(1_000_000_000)).map(Nanos);
+    }
+    let (mut sum, mut rest) = (0u64, text);
+    while !rest.is_empty() {
+        let unit = rest.find(|c: char| !c.is_ascii_digit() && c != '.');
+        let unit = unit.ok_or(NO_TIME)?;
+        let (number, behind) = rest.split_at(unit);
+        let end = behind.find(|c: char| c.is_ascii_digit());
+        let (unit, next) = behind.split_at(end.unwrap_or(behind.len()));
+        let part = time(&format!("{number}{unit}"), None)?;
+        sum = sum.checked_add(part).ok_or(NO_TIME)?;
+        rest = next;
+    }
+    match text.is_empty() {
+        true => Err(NO_TIME.into()),
+        false => Ok(Nanos(sum)),
     }
 }
 
@@ -270,6 +302,33 @@ mod tests {
             assert!(long_poll(text).is_err(), "{text}");
         }
         assert!(min_block("5").is_err_and(|text| text.contains("unit is missing")));
+    }
+
+    #[test]
+    fn instants() {
+        for (text, millis) in [
+            ("10", 10_000),
+            ("0", 0),
+            ("1.5", 1_500),
+            ("10s", 10_000),
+            ("1m30s", 90_000),
+            ("1h0m0.5s", 3_600_500),
+        ] {
+            assert_eq!(instant(text), Ok(Nanos(millis * 1_000_000)), "{text}");
+        }
+        for text in [
+            "",
+            "s",
+            "1m30",
+            "-1s",
+            "1e3",
+            "1x",
+            "m30s",
+            "1..2s",
+            "99999999h",
+        ] {
+            assert!(instant(text).is_err(), "{text}");
+        }
     }
 
     #[test]

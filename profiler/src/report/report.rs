@@ -1,6 +1,7 @@
 //! The report: what every renderer draws, and what `-o report.json` holds (schema 1).
 
-use super::{Blame, CallSite, CauseTotal, CpuPart, Harm, LongPollSite, PanicReport, PollTimes, Stopped,
+use super::{
+    Blame, CallSite, CauseTotal, CpuPart, Harm, LongPollSite, PanicReport, PollTimes, Stopped,
     TaskReport, Verdict,
 };
 use crate::cause::{Cause, Suggestion};
@@ -21,6 +22,17 @@ fn is_zero(count: &u32) -> bool {
 /// Nanoseconds by state. States without time are left out.
 pub type StateTimes = BTreeMap<State, Nanos>;
 
+/// A part of a recording, in times since its beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Part {
+    /// Its beginning.
+    pub from_ns: Nanos,
+    /// Its end.
+    pub to_ns: Nanos,
+    /// The end of the recording.
+    pub of_ns: Nanos,
+}
+
 /// Everything that a reader may want to know of one recording.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -38,6 +50,9 @@ pub struct Report {
     pub started_at: String,
     /// Length of the recording.
     pub duration_ns: Nanos,
+    /// Which part of the recording this is the report of; none where it is of all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
     /// Waits shorter than this are in the sums but not in `blocked_at_once`.
     pub min_block_ns: Nanos,
     /// Shorter polls are in no `polls` and no `long_polls`.

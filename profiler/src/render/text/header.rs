@@ -53,6 +53,15 @@ pub(super) fn target(page: &mut Page<'_>) -> io::Result<()> {
     }
     line.push(DIM, &rest);
     page.put(&line)?;
+    if let Some(part) = report.part {
+        let text = format!(
+            "{} to {} of a recording of {}",
+            duration(part.from_ns),
+            duration(part.to_ns),
+            duration(part.of_ns)
+        );
+        page.labelled((DIM, "from"), 6, &text)?;
+    }
     if several {
         processes(page)?;
     }
