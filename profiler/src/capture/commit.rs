@@ -48,6 +48,9 @@ pub(super) struct CommitStore {
     /// stay there.
     broken: bool,
     failure: Failure,
+    /// How many changes of the file are left until we are killed.
+    #[cfg(test)]
+    left: Option<u32>,
 }
 
 impl CommitStore {
@@ -60,6 +63,8 @@ impl CommitStore {
             pending: BTreeMap::new(),
             broken: false,
             failure,
+            #[cfg(test)]
+            left: None,
         }
     }
 
@@ -87,10 +92,10 @@ impl CommitStore {
         }
         let committed = u64::from(self.committed) * PAGE_BYTES;
         // The trailer of the last transaction is not needed any more, and its place is.
-        self.file.set_len(committed)?;
+        self.cut(committed)?;
         let written = self.write_all(pages, &changed, &appended);
         if written.is_err() {
-            let _ = self.file.set_len(committed);
+            let _ = self.cut(committed);
         }
         written?;
         self.broken = true;
@@ -102,14 +107,14 @@ impl CommitStore {
 
     /// Everything that changes nothing of the committed pages.
     fn write_all(
-        &self,
+        &mut self,
         pages: u32,
         changed: &[(u32, Page)],
         appended: &[(u32, Page)],
     ) -> io::Result<()> {
         // Without a first page there is no database: nobody takes half of one for a whole.
         for (number, page) in appended.iter().rev() {
-            self.file.write_all_at(&page[..], offset(*number))?;
+            self.put(&page[..], offset(*number))?;
         }
         let Some((0, _)) = changed.first() else {
             return match self.committed {
@@ -128,21 +133,43 @@ impl CommitStore {
         let mut at = trailer.images();
         for (_, page) in changed {
             sum.add(&page[..]);
-            self.file.write_all_at(&page[..], at)?;
+            self.put(&page[..], at)?;
             at += PAGE_BYTES;
         }
-        self.file.write_all_at(&trailer.encode(sum.0), at)
+        self.put(&trailer.encode(sum.0), at)
     }
 
     /// The changed pages to their places. From here on the transaction is done, whatever comes.
-    fn put_in_place(&self, changed: &[(u32, Page)]) -> io::Result<()> {
+    fn put_in_place(&mut self, changed: &[(u32, Page)]) -> io::Result<()> {
         if changed.is_empty() {
             return Ok(());
         }
         let _lock = Locked::get(&self.file, LockFor::Writing, PATIENCE);
         // The first page comes first: by it, others see that the file changes under their eyes.
         for (number, page) in changed {
-            self.file.write_all_at(&page[..], offset(*number))?;
+            self.put(&page[..], offset(*number))?;
+        }
+        Ok(())
+    }
+
+    /// Writes to the file.
+    fn put(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.live()?;
+        self.file.write_all_at(bytes, at)
+    }
+
+    /// Cuts the file off.
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        self.live()?;
+        self.file.set_len(len)
+    }
+
+    /// Fails once a test has killed us.
+    #[cfg_attr(not(test), expect(clippy::unused_self, clippy::unnecessary_wraps))]
+    fn live(&mut self) -> io::Result<()> {
+        #[cfg(test)]
+        if let Some(left) = &mut self.left {
+            *left = left.checked_sub(1).ok_or(io::ErrorKind::Interrupted)?;
         }
         Ok(())
     }
@@ -216,7 +243,11 @@ impl Drop for CommitStore {
     /// Nothing but the database is left.
     fn drop(&mut self) {
         if !self.broken {
-            let _ = self.file.set_len(u64::from(self.committed) * PAGE_BYTES);
+            let _ = self.cut(u64::from(self.committed) * PAGE_BYTES);
         }
     }
 }
+
+#[cfg(test)]
+#[path = "commit_tests.rs"]
+mod tests;
