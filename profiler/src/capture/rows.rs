@@ -2,7 +2,7 @@
 
 use super::news::{News, StackChange};
 use super::schema::BY_INTERVAL;
-use super::words::{bits, classified_json, json, losses_json, number, word};
+use super::words::{bits, classified_json, histogram_json, json, losses_json, number, word};
 use crate::recording::{
     CallSum, Interval, OpenWait, PanicSum, Poll, Process, SampleSum, Stack, ThreadId, ThreadTimes,
     Wait, WaitObject, WaitSum, Waker,
@@ -312,7 +312,7 @@ impl Rows {
             number(blocked.0),
             number(runqueue.0),
             number(max.0),
-            json(histogram),
+            histogram_json(histogram),
         ])?;
         Ok(())
     }

@@ -3,10 +3,10 @@
 
 use super::error::{Error, Result};
 use super::limits::{MAX_ROWS, MAX_TIME, Sum, at_most};
-use super::words::{classified, from_json, losses, variant};
+use super::words::{classified, from_json, histogram, losses, variant};
 use crate::recording::{
-    CallSum, HIST_BUCKETS, Interval, ObjectId, OpenWait, PanicSum, Poll, ProcessId, SampleSum,
-    StackId, Tables, ThreadId, ThreadTimes, Throttling, Wait, WaitSum, WakerId,
+    CallSum, Interval, ObjectId, OpenWait, PanicSum, Poll, ProcessId, SampleSum, StackId, Tables,
+    ThreadId, ThreadTimes, Throttling, Wait, WaitSum, WakerId,
 };
 use crate::units::{Nanos, Timestamp};
 use rusqlite::{Connection, Row, Statement};
@@ -283,10 +283,6 @@ fn wait_sum(row: &Row<'_>, context: &Context<'_>, sums: &mut Sums) -> Result<Wai
     let histogram = histogram
         .as_str()
         .map_err(|error| Error::damaged(error.to_string()))?;
-    let histogram: Vec<u32> = from_json(histogram)?;
-    if histogram.len() > HIST_BUCKETS {
-        return Err(Error::damaged("a histogram that is too long"));
-    }
     Ok(WaitSum {
         thread: context.thread(row, 2)?,
         stack: context.stack(row, 3)?,
@@ -295,7 +291,7 @@ fn wait_sum(row: &Row<'_>, context: &Context<'_>, sums: &mut Sums) -> Result<Wai
         blocked: sums.nanos(1, row, 6)?,
         runqueue: sums.nanos(2, row, 7)?,
         max: sums.nanos(3, row, 8)?,
-        histogram,
+        histogram: self::histogram(histogram)?,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Values of a recording as a database has them, and back.
 
 use super::error::{Error, Result};
-use crate::recording::{Classified, LossCauses, Losses};
+use crate::recording::{Classified, HIST_BUCKETS, LossCauses, Losses};
 use crate::runtime::{Flavor, Role};
 use serde::Serialize;
 use serde::de::value::{Error as WordError, StrDeserializer};
@@ -100,6 +100,50 @@ pub(super) fn losses(text: &str) -> Result<Losses> {
     full(all)
 }
 
+/// A histogram as JSON text: how many waits are in which bucket, without empty ones.
+pub(super) fn histogram_json(histogram: &[u32]) -> String {
+    use std::fmt::Write;
+    let mut text = String::from("{");
+    for (bucket, count) in histogram
+        .iter()
+        .enumerate()
+        .filter(|(_, count)| **count > 0)
+    {
+        let comma = if text.len() > 1 { "," } else { "" };
+        let _ = write!(text, "{comma}\"{bucket}\":{count}");
+    }
+    text.push('}');
+    text
+}
+
+/// A histogram out of such text. There are as many of them as waits, or nearly, so that this is no
+/// parser of all of JSON.
+pub(super) fn histogram(text: &str) -> Result<Vec<u32>> {
+    let wrong = || Error::damaged("a histogram that cannot be");
+    let inner = text
+        .strip_prefix('{')
+        .and_then(|text| text.strip_suffix('}'));
+    let mut histogram = Vec::new();
+    for entry in inner
+        .ok_or_else(wrong)?
+        .split(',')
+        .filter(|entry| !entry.is_empty())
+    {
+        let entry = entry
+            .strip_prefix('"')
+            .and_then(|entry| entry.split_once("\":"));
+        let (bucket, count) = entry.ok_or_else(wrong)?;
+        let bucket: usize = bucket.parse().map_err(|_| wrong())?;
+        // Ascending, and each once.
+        if bucket < histogram.len() || bucket >= HIST_BUCKETS {
+            return Err(wrong());
+        }
+        histogram.resize(bucket, 0);
+        histogram.push(count.parse().map_err(|_| wrong())?);
+    }
+    Ok(histogram)
+}
+
 /// Counts as JSON text, without zeros.
 pub(super) fn classified_json(classified: &Classified) -> String {
     sparse(classified).map_or_else(|| "{}".into(), |all| all.to_string())
@@ -130,6 +174,28 @@ mod tests {
         );
         assert!(variant::<State>("asleep").is_err());
         assert!(role("king").is_err());
+    }
+
+    #[test]
+    fn a_histogram_comes_back_without_its_zeros() {
+        for buckets in [&[][..], &[1], &[0, 0, 7], &[1, 0, u32::MAX]] {
+            assert_eq!(
+                histogram(&histogram_json(buckets)).expect("the same"),
+                buckets
+            );
+        }
+        assert_eq!(histogram_json(&[0, 2, 0, 3, 0]), "{\"1\":2,\"3\":3}");
+        for text in [
+            "",
+            "{",
+            "{1:2}",
+            "{\"3\":1,\"3\":1}",
+            "{\"40\":1}",
+            "{\"1\":-1}",
+            "[]",
+        ] {
+            assert!(histogram(text).is_err(), "{text}");
+        }
     }
 
     #[test]
