@@ -14,6 +14,7 @@ mod calls;
 mod causes;
 mod concurrency;
 mod cpu;
+mod diff;
 mod harm;
 mod harms;
 mod homes;
@@ -49,3 +50,4 @@ mod whole;
 
 pub use analyzer::Analyzer;
 pub use build::{build, build_range};
+pub use diff::diff;

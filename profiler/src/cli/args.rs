@@ -62,6 +62,23 @@ which the end is missing, since holdup was killed or the disk was full, is repor
 "
 );
 
+const DIFF_AFTER_HELP: &str = with_exit_status!(
+    "\
+Examples:
+  holdup diff before.holdup after.holdup
+      Compare verdicts, workers and sites.
+
+  holdup diff before.holdup after.holdup --per-wait
+      Compare how long one wait takes, however many there were.
+
+  holdup diff before.holdup after.holdup -o changed.svg
+      Also draw a flamegraph of the second one, in which red has become worse and blue better.
+
+Sites are the same where function, cause and state are, so that they are found again when lines have
+moved. Recordings of different lengths are compared by the second.
+"
+);
+
 const CHECK_AFTER_HELP: &str = with_exit_status!(
     "\
 Examples:
@@ -138,6 +155,10 @@ pub(crate) enum Verb {
     /// Show a capture that record has written, in any form
     #[command(after_long_help = REPORT_AFTER_HELP)]
     Report(ReportArgs),
+
+    /// Compare two captures: what has become better, and what worse
+    #[command(after_long_help = DIFF_AFTER_HELP)]
+    Diff(DiffArgs),
 
     /// Check whether this machine can record, and say what to do if not
     #[command(after_long_help = CHECK_AFTER_HELP)]
@@ -330,6 +351,45 @@ pub(crate) struct ReportArgs {
     /// Leave frames of the runtime out of flamegraphs
     #[arg(long, help_heading = "Output")]
     pub(crate) collapse_runtime: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// The capture to compare with
+    #[arg(value_name = "BEFORE")]
+    pub(crate) before: PathBuf,
+
+    /// The capture to look at
+    #[arg(value_name = "AFTER")]
+    pub(crate) after: PathBuf,
+
+    /// Compare the blocked time of one wait, not of one second of the recording
+    #[arg(long)]
+    pub(crate) per_wait: bool,
+
+    /// Also write the comparison to this file; its extension (.svg, .json, .txt) chooses the format
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) output: Vec<OsString>,
+
+    /// Format of standard output, and of files whose extension selects none
+    #[arg(short, long, value_enum, default_value_t = DiffFormat::Text, help_heading = "Output")]
+    pub(crate) format: DiffFormat,
+
+    /// Overwrite existing files
+    #[arg(long, help_heading = "Output")]
+    pub(crate) force: bool,
+}
+
+/// A format of what `diff` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DiffFormat {
+    /// For people
+    #[value(alias = "txt")]
+    Text,
+    /// For programs, with a versioned schema
+    Json,
+    /// Flamegraph of what has changed
+    Svg,
 }
 
 #[derive(Debug, Args)]

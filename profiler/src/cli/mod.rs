@@ -5,6 +5,7 @@ mod capture;
 mod captured;
 mod check;
 mod check_target;
+mod diff;
 mod engine;
 mod error;
 mod escape;

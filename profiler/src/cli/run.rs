@@ -2,6 +2,7 @@
 
 use super::args::{Cli, Verb};
 use super::check;
+use super::diff;
 use super::engine::Recorder;
 use super::error::{Error, Result};
 use super::exit::Exit;
@@ -13,7 +14,7 @@ use super::progress::{Progress, error_text, stderr_is_terminal};
 use super::record;
 use super::report;
 use super::settings::{
-    CheckSettings, ConsoleSettings, Environment, RecordSettings, ReportSettings,
+    CheckSettings, ConsoleSettings, DiffSettings, Environment, RecordSettings, ReportSettings,
 };
 use crate::host;
 use crate::host::privileges::is_more_than_its_caller;
@@ -52,6 +53,8 @@ fn run_with<R: Recorder>() -> Exit {
             .and_then(|settings| run_record::<R>(settings, &progress)),
         Some(Verb::Report(args)) => ReportSettings::resolve(args, &cli.common, &environment)
             .and_then(|settings| report::report(&settings, &progress)),
+        Some(Verb::Diff(args)) => DiffSettings::resolve(args, &cli.common, &environment)
+            .and_then(|settings| diff::diff(&settings, &progress)),
         Some(Verb::Check(args)) => {
             check::check(&CheckSettings::resolve(&args, &cli.common, &environment))
         }

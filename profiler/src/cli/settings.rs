@@ -1,7 +1,7 @@
 //! What is to be done, resolved once from the command line and the environment.
 
 pub(crate) use super::args::CheckFormat;
-use super::args::{CheckArgs, Common, RecordArgs, ReportArgs, When};
+use super::args::{CheckArgs, Common, DiffArgs, DiffFormat, RecordArgs, ReportArgs, When};
 use super::capture::CaptureSpec;
 use super::error::{Error, Result};
 use super::names::Template;
@@ -10,6 +10,7 @@ use crate::collect;
 use crate::limits::Limits;
 use crate::process::Invoker;
 use crate::render::{self, Format};
+use crate::report::diff::Measure;
 use crate::units::{Nanos, Pid};
 use rustix::process::Uid;
 use std::ffi::{OsStr, OsString};
@@ -209,6 +210,55 @@ impl ReportSettings {
                 collapse_runtime: args.collapse_runtime,
                 ..rendering(common, environment)
             },
+            invoker: invoker(environment),
+        })
+    }
+}
+
+/// Everything `diff` goes by.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct DiffSettings {
+    pub(crate) before: PathBuf,
+    pub(crate) after: PathBuf,
+    pub(crate) by: Measure,
+    pub(crate) outputs: Vec<OutputSpec>,
+    /// Whether files that exist are overwritten.
+    pub(crate) force: bool,
+    /// How to draw on standard output.
+    pub(crate) rendering: render::Options,
+    /// Who called `sudo`.
+    pub(crate) invoker: Option<Invoker>,
+}
+
+impl DiffSettings {
+    /// # Errors
+    /// Where the words make no sense together.
+    pub(crate) fn resolve(
+        args: DiffArgs,
+        common: &Common,
+        environment: &Environment<'_>,
+    ) -> Result<DiffSettings> {
+        let format = match args.format {
+            DiffFormat::Text => Format::Text,
+            DiffFormat::Json => Format::Json,
+            DiffFormat::Svg => Format::Svg,
+        };
+        let outputs = outputs(&args.output, Some(format))?;
+        let known = [Format::Text, Format::Json, Format::Svg];
+        if let Some(other) = outputs.iter().find(|spec| !known.contains(&spec.format)) {
+            let error = Error::usage(format!("holdup diff has no format {}", other.format.name()));
+            return Err(error.hint("end the name with .svg, .json or .txt"));
+        }
+        Ok(DiffSettings {
+            before: args.before,
+            after: args.after,
+            by: match args.per_wait {
+                true => Measure::PerWait,
+                false => Measure::PerSecond,
+            },
+            outputs,
+            force: args.force,
+            rendering: rendering(common, environment),
             invoker: invoker(environment),
         })
     }

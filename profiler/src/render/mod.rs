@@ -2,6 +2,7 @@
 //! [`Options`].
 
 mod check;
+pub mod diff;
 mod escape;
 pub mod flamegraph;
 pub mod folded;
@@ -23,3 +24,4 @@ use name::process_name;
 pub use name::{display_name, display_path};
 pub use options::Options;
 pub use text::render_check as check_text;
+pub use text::render_diff as diff_text;

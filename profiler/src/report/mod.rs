@@ -4,6 +4,7 @@ mod blame;
 mod calls;
 pub mod check;
 mod cpu_part;
+pub mod diff;
 mod harm;
 mod panics;
 mod polls;

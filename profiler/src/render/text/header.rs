@@ -142,6 +142,14 @@ pub(super) fn verdict(page: &mut Page<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// The verdict in a word, and what is said of it.
+pub(super) fn headline(report: &Report) -> (Style, &'static str, String) {
+    let Words {
+        style, word, text, ..
+    } = words(report);
+    (style, word, text)
+}
+
 fn words(report: &Report) -> Words {
     let of = |runtime: &str| of(report, runtime);
     match &report.verdict {

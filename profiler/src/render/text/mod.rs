@@ -4,6 +4,7 @@ mod blame;
 mod calls;
 mod check;
 mod cpu;
+mod diff;
 mod footer;
 mod header;
 mod line;
@@ -19,4 +20,5 @@ mod wakers;
 mod workers;
 
 pub use check::render as render_check;
+pub use diff::render as render_diff;
 pub use sections::render;
