@@ -4,6 +4,7 @@
 //!   names, [`rows`] writes rows.
 //! - Reading: [`reader`] checks whose file it is, [`names`] reads the tables of names, [`stream`] the
 //!   intervals, [`limits`] says how much there may be.
+//! - [`late_names`] names what was stripped when it was recorded.
 //! - The file: [`pages`] says how a transaction gets into it, [`commit`] does it, [`committed`] reads
 //!   what came of it, [`vfs`] is SQLite's way to both.
 //! - [`schema`] has the tables, [`words`] the form of single values.
@@ -11,6 +12,7 @@
 mod commit;
 mod committed;
 mod error;
+mod late_names;
 mod limits;
 mod names;
 mod news;
@@ -24,6 +26,7 @@ mod words;
 mod writer;
 
 pub use error::Error;
+pub use late_names::{DebugFiles, LateNames, name_late};
 pub use news::{News, Told};
 pub use reader::{Capture, End, Range};
 pub use schema::{APPLICATION_ID, VERSION};

@@ -11,7 +11,7 @@ use crate::recording::{
 };
 use crate::runtime::tokio::RuntimeHandle;
 use crate::runtime::{Classification, RuleName};
-use crate::symbolize::{Frame, FrameRef};
+use crate::symbolize::{Frame, FrameRef, ModulePlace};
 use crate::units::{Addr, Pid, Svma, Tid};
 use rusqlite::{Connection, Row};
 use serde::de::DeserializeOwned;
@@ -180,6 +180,12 @@ impl Reader {
     fn frame(&mut self, row: &Row<'_>) -> Result<Frame> {
         let address: i64 = row.get("address")?;
         let start: Option<i64> = row.get("function_start")?;
+        let svma: Option<i64> = row.get("module_address")?;
+        let build_id = self.maybe_text(row, "build_id")?;
+        let place = build_id.zip(svma).map(|(build_id, svma)| ModulePlace {
+            build_id,
+            svma: Svma(svma.cast_unsigned()),
+        });
         Ok(Frame {
             function: self.text(row, "function")?,
             space: variant(text(row, "space")?)?,
@@ -191,6 +197,7 @@ impl Reader {
             module: self.maybe_text(row, "module")?,
             address: Addr(address.cast_unsigned()),
             start: start.map(|start| Svma(start.cast_unsigned())),
+            place,
         })
     }
 

@@ -536,6 +536,7 @@ fn frame_row(db: &Connection, id: u32, frame: &Frame) -> Result<()> {
         module,
         address,
         start,
+        place,
     } = frame;
     let mut insert = db.prepare_cached(
         "INSERT INTO frames VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
@@ -552,8 +553,8 @@ fn frame_row(db: &Connection, id: u32, frame: &Frame) -> Result<()> {
         inlined,
         bits(address.0),
         start.map(|start| bits(start.0)),
-        None::<String>,
-        None::<i64>,
+        place.as_ref().map(|place| &*place.build_id),
+        place.as_ref().map(|place| bits(place.svma.0)),
     ])?;
     Ok(())
 }

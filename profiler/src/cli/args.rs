@@ -330,6 +330,14 @@ pub(crate) struct ReportArgs {
     #[arg(long, value_name = "TIME", value_parser = values::instant)]
     pub(crate) to: Option<Nanos>,
 
+    /// Name what had no name when it was recorded, by debug files in this folder
+    ///
+    /// A file is taken if it has the build ID of the program or library: from .build-id/ab/cdef.debug or
+    /// ab/cdef.debug as distributions lay them out, or from the folder itself under any name. An
+    /// executable that was not stripped serves as well.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) symbols: Option<PathBuf>,
+
     /// Also write a report to this file; may be given several times
     #[arg(
         short,

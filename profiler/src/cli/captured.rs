@@ -4,7 +4,7 @@ use super::error::{Error, Result};
 use super::exit::Exit;
 use super::hint::shell_word;
 use crate::analyze::Analyzer;
-use crate::capture::{self, Capture, End, Range};
+use crate::capture::{self, Capture, DebugFiles, End, LateNames, Range, name_late};
 use crate::host::privileges::{as_user, user_of_files};
 use crate::render::duration;
 use crate::report::{Part, Report};
@@ -19,16 +19,27 @@ use std::path::Path;
 pub(super) struct Captured {
     pub(super) report: Report,
     pub(super) end: End,
+    /// What was named late, where that was asked for.
+    pub(super) late: Option<LateNames>,
 }
 
 /// Reads a capture and sums a range of it up.
 ///
 /// # Errors
 /// Where it cannot be read, or has nothing in that range.
-pub(super) fn read(path: &Path, range: Range) -> Result<Captured> {
+pub(super) fn read(path: &Path, range: Range, symbols: Option<&Path>) -> Result<Captured> {
     let cannot = |error: capture::Error| failed(path, &error);
     let file = open(path).map_err(|error| cannot(capture::Error::Read(error)))?;
-    let capture = Capture::open(file).map_err(cannot)?;
+    let mut capture = Capture::open(file).map_err(cannot)?;
+    let late = symbols.map(|dir| {
+        let files = DebugFiles::of(dir).map_err(|error| {
+            let word = shell_word(&dir.to_string_lossy());
+            let error = Error::new(format!("cannot read {}", dir.display())).because(error);
+            error.hint(format!("ls -ld {word}"))
+        })?;
+        Ok::<_, Error>(name_late(&mut capture.tables, &files))
+    });
+    let late = late.transpose()?;
     let mut analyzer = Analyzer::new(&capture.header);
     let mut taken: Option<(Timestamp, Timestamp)> = None;
     let length = capture.intervals(range, |interval| {
@@ -41,6 +52,10 @@ pub(super) fn read(path: &Path, range: Range) -> Result<Captured> {
         return Err(nothing(path, range, length));
     };
     let mut report = analyzer.report(&capture.header, &capture.tables);
+    if let Some(late) = &late {
+        let unresolved = &mut report.losses.unresolved;
+        *unresolved = unresolved.saturating_sub(late.named);
+    }
     let part = Part {
         from_ns: start - capture.header.start,
         to_ns: end - capture.header.start,
@@ -51,6 +66,7 @@ pub(super) fn read(path: &Path, range: Range) -> Result<Captured> {
     Ok(Captured {
         report,
         end: capture.end,
+        late,
     })
 }
 

@@ -17,7 +17,7 @@ use std::time::SystemTime;
 /// # Errors
 /// Where one of them cannot be read, or an output could not be written.
 pub(crate) fn diff(settings: &DiffSettings, progress: &Progress) -> Result<Exit> {
-    let read = |path| captured::read(path, Range::ALL);
+    let read = |path| captured::read(path, Range::ALL, None);
     let (before, after) = (read(&settings.before)?, read(&settings.after)?);
     let names = [&settings.before, &settings.after].map(|path| path.display().to_string());
     let [before_name, after_name] = &names;

@@ -7,7 +7,8 @@ use super::output::{self, IsStdout};
 use super::progress::Progress;
 use super::record::no_runtime;
 use super::settings::ReportSettings;
-use crate::capture::End;
+use crate::capture::{End, LateNames};
+use crate::counted::counted;
 use crate::render::{self, Format};
 use std::time::SystemTime;
 
@@ -16,7 +17,11 @@ use std::time::SystemTime;
 /// # Errors
 /// Where it cannot be read, or an output could not be written.
 pub(crate) fn report(settings: &ReportSettings, progress: &Progress) -> Result<Exit> {
-    let Captured { report, end } = captured::read(&settings.file, settings.range)?;
+    let symbols = settings.symbols.as_deref();
+    let Captured { report, end, late } = captured::read(&settings.file, settings.range, symbols)?;
+    if let Some(late) = &late {
+        progress.say(&late_text(late));
+    }
     let pid = report.target.pid;
     let invoker = settings.invoker.as_ref();
     let time = SystemTime::now();
@@ -57,4 +62,23 @@ pub(crate) fn report(settings: &ReportSettings, progress: &Progress) -> Result<E
         }
         None => Ok(Exit::Success),
     }
+}
+
+/// What was named late, and what could not be.
+fn late_text(late: &LateNames) -> String {
+    let mut text = match late.found.is_empty() {
+        true => "no debug file there is of a module in the capture".to_owned(),
+        false => {
+            let modules: Vec<&str> = late.found.iter().map(String::as_str).collect();
+            let frames = counted(late.named, "frame", "frames");
+            format!(
+                "{frames} named by the debug files of {}",
+                modules.join(", ")
+            )
+        }
+    };
+    for (module, build_id) in &late.missing {
+        text.push_str(&format!("; none has {module}'s build ID {build_id}"));
+    }
+    text
 }

@@ -174,6 +174,8 @@ impl RecordSettings {
 pub(crate) struct ReportSettings {
     pub(crate) file: PathBuf,
     pub(crate) range: Range,
+    /// Where debug files are.
+    pub(crate) symbols: Option<PathBuf>,
     pub(crate) outputs: Vec<OutputSpec>,
     /// Whether files that exist are overwritten.
     pub(crate) force: bool,
@@ -204,6 +206,7 @@ impl ReportSettings {
         Ok(ReportSettings {
             file: args.file,
             range,
+            symbols: args.symbols,
             outputs: outputs(&args.output, args.format)?,
             force: args.force,
             rendering: render::Options {

@@ -1,7 +1,8 @@
 //! Captures of real recordings: they say what the recording said, and are there whatever happens to
 //! whoever writes them.
 
-use super::fixture::{Running, Variant};
+use super::check;
+use super::fixture::{Profile, Running, Variant};
 use super::privilege;
 use super::record::until_recording;
 use children::{Child, Lines};
@@ -33,7 +34,7 @@ type Test = fn() -> Outcome;
 type Missing = fn() -> Option<String>;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let trials: [(&str, Test, Missing); 6] = [
+    let trials: [(&str, Test, Missing); 7] = [
         ("the_same_report", same_report, privilege::missing),
         ("a_part_of_it", part, privilege::missing),
         ("killed_in_the_middle", killed, privilege::missing),
@@ -44,6 +45,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         ("a_full_disk", full_disk, privilege::missing_root),
         ("a_target_that_ends", target_ends, privilege::missing),
+        ("names_come_later", late_names, privilege::missing),
     ];
     let trials = trials.into_iter();
     trials
@@ -54,6 +56,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         })
         .collect()
 }
+
+const STRIPPED: Variant = Variant {
+    profile: Profile::Stripped,
+    ..Variant::DEFAULT
+};
 
 /// A recording under way.
 struct Recording {
@@ -68,15 +75,14 @@ impl Recording {
     fn start(mode: &str, files: &[&str]) -> Result<Recording, String> {
         let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
         let paths: Vec<PathBuf> = files.iter().map(|file| dir.path().join(file)).collect();
-        Recording::start_in(mode, &paths, dir)
+        Recording::start_in(Variant::DEFAULT.start(mode)?, &paths, dir)
     }
 
     fn start_in(
-        mode: &str,
+        fixture: Running,
         paths: &[PathBuf],
         dir: tempfile::TempDir,
     ) -> Result<Recording, String> {
-        let fixture = Variant::DEFAULT.start(mode)?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_holdup"));
         command.args(["record", "-p", &fixture.pid().to_string()]);
         for path in paths {
@@ -339,7 +345,8 @@ fn full_disk() -> Outcome {
     let small = Small::mount(&dir.path().join("small"), "160k")?;
     let (capture, json) = (small.0.join("x.holdup"), dir.path().join("x.json"));
     let paths = [capture.clone(), json.clone()];
-    let mut recording = Recording::start_in("scenarios", &paths, tempfile::tempdir()?)?;
+    let fixture = Variant::DEFAULT.start("scenarios")?;
+    let mut recording = Recording::start_in(fixture, &paths, tempfile::tempdir()?)?;
     recording.run()?;
     sleep(Duration::from_millis(1500));
     recording.holdup.interrupt()?;
@@ -381,4 +388,64 @@ fn target_ends() -> Outcome {
         true => Ok(()),
         false => Err("the report is not as it was recorded".into()),
     }
+}
+
+/// What was stripped when it was recorded has the names of the build that it was made of.
+fn late_names() -> Outcome {
+    let named = STRIPPED
+        .named()
+        .ok_or("it is made of no other build")?
+        .build()?;
+    let dir = tempfile::tempdir()?;
+    let capture = dir.path().join("x.holdup");
+    let fixture = STRIPPED.start("scenarios")?;
+    let mut recording = Recording::start_in(fixture, &[capture.clone()], tempfile::tempdir()?)?;
+    recording.fixture.go()?;
+    let truth = recording.fixture.truth()?;
+    recording.stop()?;
+    let build_id: String = text(&capture, "SELECT build_id FROM processes")?;
+
+    // By any name in the folder, and as distributions have it.
+    let (flat, tree) = (dir.path().join("flat"), dir.path().join("tree"));
+    let (folder, name) = build_id.split_at(2);
+    let within = tree.join(".build-id").join(folder);
+    fs::create_dir(&flat)?;
+    fs::create_dir_all(&within)?;
+    fs::copy(&named, flat.join("whatever"))?;
+    fs::write(flat.join("no-elf"), "file")?;
+    fs::copy(&named, within.join(format!("{name}.debug")))?;
+    for symbols in [&flat, &tree] {
+        let output = report(
+            &capture,
+            &["-f", "json", "--symbols", &symbols.to_string_lossy()],
+        )?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if !output.status.success() || !said.contains("named by the debug files of blockers") {
+            return Err(said.into());
+        }
+        let report = serde_json::from_slice(&output.stdout)?;
+        let missing = check::recall(&report, &truth);
+        if !missing.is_empty() {
+            return Err(missing.join("\n").into());
+        }
+    }
+    // The folder has nothing of it.
+    let empty = dir.path().join("empty");
+    fs::create_dir(&empty)?;
+    let output = report(
+        &capture,
+        &["-f", "json", "--symbols", &empty.to_string_lossy()],
+    )?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    match output.status.success() && said.contains(&build_id) {
+        true => Ok(()),
+        false => Err(said.into()),
+    }
+}
+
+/// One text of a capture.
+fn text(capture: &Path, sql: &str) -> Result<String, String> {
+    let opened = Connection::open_with_flags(capture, OpenFlags::SQLITE_OPEN_READ_ONLY);
+    let text = opened.and_then(|opened| opened.query_row(sql, [], |row| row.get(0)));
+    text.map_err(|error| error.to_string())
 }
