@@ -171,6 +171,7 @@ const TABLES: &[&str] = &[
     "polls",
     "calls",
     "panics",
+    "driver_gaps",
 ];
 
 fn columns(connection: &Connection, table: &str) -> Vec<String> {

@@ -18,7 +18,7 @@ use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
-    calls, captures, cuts, harm, hostile, intervals, kernel_walk, leftovers, library, life,
+    calls, captures, cuts, demo, harm, hostile, intervals, kernel_walk, leftovers, library, life,
     lookalike, losses, polls, privilege, safety, selftest, stopped, stripped,
 };
 
@@ -127,6 +127,7 @@ fn main() -> ExitCode {
     trials.extend(library::trials());
     trials.extend(lookalike::trials());
     trials.extend(leftovers::trials());
+    trials.extend(demo::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

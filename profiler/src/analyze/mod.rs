@@ -15,6 +15,8 @@ mod causes;
 mod concurrency;
 mod cpu;
 mod diff;
+mod driver_gaps;
+mod fix_first;
 mod harm;
 mod harms;
 mod homes;

@@ -37,6 +37,11 @@ impl Piece {
             labels,
         }
     }
+
+    /// From when to when it is.
+    pub(super) const fn span(&self) -> (Timestamp, Timestamp) {
+        (self.from, self.to)
+    }
 }
 
 /// Something that begins or ends.

@@ -4,7 +4,7 @@ use super::schema::VERSION;
 use std::io;
 
 /// The result of reading or writing a capture.
-pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a capture cannot be read or written.
 #[derive(Debug, thiserror::Error)]

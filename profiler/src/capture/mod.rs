@@ -25,7 +25,7 @@ mod vfs;
 mod words;
 mod writer;
 
-pub use error::Error;
+pub use error::{Error, Result};
 pub use late_names::{DebugFiles, LateNames, name_late};
 pub use news::{News, Told};
 pub use reader::{Capture, End, Range};

@@ -4,8 +4,8 @@ use super::news::{News, StackChange};
 use super::schema::BY_INTERVAL;
 use super::words::{bits, classified_json, histogram_json, json, losses_json, number, word};
 use crate::recording::{
-    CallSum, Interval, OpenWait, PanicSum, Poll, Process, SampleSum, Stack, ThreadId, ThreadTimes,
-    Wait, WaitObject, WaitSum, Waker,
+    CallSum, DriverGap, Interval, OpenWait, PanicSum, Poll, Process, SampleSum, Stack, ThreadId,
+    ThreadTimes, Wait, WaitObject, WaitSum, Waker,
 };
 use crate::runtime::Classification;
 use crate::symbolize::{Frame, FrameRef};
@@ -40,6 +40,7 @@ mod at {
     pub(super) const POLLS: usize = 5;
     pub(super) const CALLS: usize = 6;
     pub(super) const PANICS: usize = 7;
+    pub(super) const DRIVER_GAPS: usize = 8;
 }
 
 impl Rows {
@@ -212,6 +213,7 @@ impl Rows {
             open_waits,
             samples,
             polls,
+            driver_gaps,
             calls,
             panics,
             throttling,
@@ -248,6 +250,9 @@ impl Rows {
         }
         for poll in polls {
             self.poll(db, id, poll)?;
+        }
+        for gap in driver_gaps {
+            self.driver_gap(db, id, gap)?;
         }
         for call in calls {
             self.call(db, id, call)?;
@@ -432,6 +437,21 @@ impl Rows {
             number(waits),
             number(samples),
             word(&evidence),
+        ])?;
+        Ok(())
+    }
+
+    fn driver_gap(&mut self, db: &Connection, interval: i64, gap: &DriverGap) -> Result<()> {
+        let DriverGap { thread, from, to } = *gap;
+        let (id, thread) = (self.next(at::DRIVER_GAPS), self.thread(db, thread)?);
+        let mut insert =
+            db.prepare_cached("INSERT INTO driver_gaps VALUES (?1, ?2, ?3, ?4, ?5)")?;
+        insert.execute(params![
+            id,
+            interval,
+            thread,
+            self.time(from),
+            self.time(to)
         ])?;
         Ok(())
     }

@@ -218,6 +218,16 @@ pub(super) const TABLES: &[(&str, &str)] = &[
 )",
     ),
     (
+        "driver_gaps",
+        "CREATE TABLE driver_gaps (
+  id INTEGER PRIMARY KEY,
+  interval INTEGER NOT NULL,
+  thread INTEGER NOT NULL,
+  began INTEGER NOT NULL,
+  ended INTEGER NOT NULL
+)",
+    ),
+    (
         "calls",
         "CREATE TABLE calls (
   id INTEGER PRIMARY KEY,
@@ -252,7 +262,7 @@ pub(super) const VIEW: &str = "CREATE VIEW stack_frames AS
   WHERE frames.id = list.value";
 
 /// The tables whose rows belong to an interval each.
-pub(super) const BY_INTERVAL: [&str; 8] = [
+pub(super) const BY_INTERVAL: [&str; 9] = [
     "thread_times",
     "sums",
     "waits",
@@ -261,6 +271,7 @@ pub(super) const BY_INTERVAL: [&str; 8] = [
     "polls",
     "calls",
     "panics",
+    "driver_gaps",
 ];
 
 /// What stands in `sqlite_schema` of each table, by its name.

@@ -5,8 +5,8 @@ use super::error::{Error, Result};
 use super::limits::{MAX_ROWS, MAX_TIME, Sum, at_most};
 use super::words::{classified, from_json, histogram, losses, variant};
 use crate::recording::{
-    CallSum, Interval, ObjectId, OpenWait, PanicSum, Poll, ProcessId, SampleSum, StackId, Tables,
-    ThreadId, ThreadTimes, Throttling, Wait, WaitSum, WakerId,
+    CallSum, DriverGap, Interval, ObjectId, OpenWait, PanicSum, Poll, ProcessId, SampleSum,
+    StackId, Tables, ThreadId, ThreadTimes, Throttling, Wait, WaitSum, WakerId,
 };
 use crate::units::{Nanos, Timestamp};
 use rusqlite::{Connection, Row, Statement};
@@ -32,6 +32,7 @@ pub(super) struct Stream<'c> {
     open_waits: Statement<'c>,
     samples: Statement<'c>,
     polls: Statement<'c>,
+    driver_gaps: Statement<'c>,
     calls: Statement<'c>,
     panics: Statement<'c>,
 }
@@ -57,6 +58,7 @@ impl<'c> Stream<'c> {
             open_waits: all("open_waits")?,
             samples: all("samples")?,
             polls: all("polls")?,
+            driver_gaps: all("driver_gaps")?,
             calls: all("calls")?,
             panics: all("panics")?,
         })
@@ -71,6 +73,7 @@ impl<'c> Stream<'c> {
         let mut open_waits = Rows::of(&mut self.open_waits, context, open_wait)?;
         let mut samples = Rows::of(&mut self.samples, context, sample)?;
         let mut polls = Rows::of(&mut self.polls, context, poll)?;
+        let mut gaps = Rows::of(&mut self.driver_gaps, context, driver_gap)?;
         let mut calls = Rows::of(&mut self.calls, context, call)?;
         let mut panics = Rows::of(&mut self.panics, context, panic_sum)?;
         let mut intervals = self.intervals.query([])?;
@@ -92,6 +95,7 @@ impl<'c> Stream<'c> {
             }
             interval.samples = samples.take(id)?;
             interval.polls = polls.take(id)?;
+            interval.driver_gaps = gaps.take(id)?;
             interval.calls = calls.take(id)?;
             interval.panics = panics.take(id)?;
             take(interval);
@@ -102,6 +106,7 @@ impl<'c> Stream<'c> {
         open_waits.end()?;
         samples.end()?;
         polls.end()?;
+        gaps.end()?;
         calls.end()?;
         panics.end()?;
         Ok(last.map_or(context.start, |(_, end)| end))
@@ -352,6 +357,14 @@ fn poll(row: &Row<'_>, context: &Context<'_>, sums: &mut Sums) -> Result<Poll> {
         waits: sums.count(3, row, 10)?,
         samples: sums.count(4, row, 11)?,
         evidence: variant(evidence)?,
+    })
+}
+
+fn driver_gap(row: &Row<'_>, context: &Context<'_>, _: &mut Sums) -> Result<DriverGap> {
+    Ok(DriverGap {
+        thread: context.thread(row, 2)?,
+        from: context.time(row.get(3)?)?,
+        to: context.time(row.get(4)?)?,
     })
 }
 

@@ -74,6 +74,10 @@ impl CaptureFile {
         let path = self.file.path().display().to_string();
         let cannot =
             |error: std::io::Error| Error::new(format!("cannot write {path}")).because(error);
+        // A file that becomes larger than this process may make one is to be an error of writing, and
+        // not the end of the recording; see RLIMIT_FSIZE in getrlimit(2).
+        // SAFETY: ignoring a signal runs no code of ours.
+        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
         let file = self.file.file().try_clone().map_err(cannot)?;
         let kept = file.try_clone().map_err(cannot)?;
         let writer = Writer::create(file, header, self.bounds)

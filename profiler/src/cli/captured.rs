@@ -6,6 +6,8 @@ use super::hint::shell_word;
 use crate::analyze::Analyzer;
 use crate::capture::{self, Capture, DebugFiles, End, LateNames, Range, name_late};
 use crate::host::privileges::{as_user, user_of_files};
+use crate::process::Invoker;
+use crate::recording::Interval;
 use crate::render::duration;
 use crate::report::{Part, Report};
 use crate::units::{Nanos, Timestamp};
@@ -13,6 +15,8 @@ use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::mpsc::sync_channel;
+use std::thread;
 
 /// The report of a range of a capture, and how the capture ended.
 #[derive(Debug)]
@@ -23,30 +27,41 @@ pub(super) struct Captured {
     pub(super) late: Option<LateNames>,
 }
 
+/// How a capture is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HowToRead<'a> {
+    pub(super) range: Range,
+    /// Where debug files are.
+    pub(super) symbols: Option<&'a Path>,
+    /// Who called `sudo`.
+    pub(super) invoker: Option<&'a Invoker>,
+}
+
 /// Reads a capture and sums a range of it up.
 ///
 /// # Errors
 /// Where it cannot be read, or has nothing in that range.
-pub(super) fn read(path: &Path, range: Range, symbols: Option<&Path>) -> Result<Captured> {
+pub(super) fn read(path: &Path, how: &HowToRead<'_>) -> Result<Captured> {
     let cannot = |error: capture::Error| failed(path, &error);
-    let file = open(path).map_err(|error| cannot(capture::Error::Read(error)))?;
+    let user = user_of_files(how.invoker);
+    let range = how.range;
+    let file = with_rights_of(user.as_ref(), || open(path));
+    let file = file.and_then(|file| file);
+    let file = file.map_err(|error| cannot(capture::Error::Read(error)))?;
     let mut capture = Capture::open(file).map_err(cannot)?;
-    let late = symbols.map(|dir| {
-        let files = DebugFiles::of(dir).map_err(|error| {
+    let late = how.symbols.map(|dir| {
+        let named = with_rights_of(user.as_ref(), || {
+            let files = DebugFiles::of(dir)?;
+            Ok(name_late(&mut capture.tables, &files))
+        });
+        named.and_then(|named| named).map_err(|error| {
             let word = shell_word(&dir.to_string_lossy());
             let error = Error::new(format!("cannot read {}", dir.display())).because(error);
             error.hint(format!("ls -ld {word}"))
-        })?;
-        Ok::<_, Error>(name_late(&mut capture.tables, &files))
+        })
     });
     let late = late.transpose()?;
-    let mut analyzer = Analyzer::new(&capture.header);
-    let mut taken: Option<(Timestamp, Timestamp)> = None;
-    let length = capture.intervals(range, |interval| {
-        let start = taken.map_or(interval.start, |(start, _)| start);
-        taken = Some((start, interval.end));
-        analyzer.add(&capture.tables, interval);
-    });
+    let (analyzer, taken, length) = sum_up(&capture, range);
     let length = length.map_err(cannot)?;
     let Some((start, end)) = taken else {
         return Err(nothing(path, range, length));
@@ -70,17 +85,51 @@ pub(super) fn read(path: &Path, range: Range, symbols: Option<&Path>) -> Result<
     })
 }
 
-/// Opens a file for reading, with no rights that the caller has not. One that nobody writes to, such as
-/// a pipe, is not waited for.
+/// Intervals between the thread that reads and the one that sums up.
+const AHEAD: usize = 4;
+
+/// The sums of a range of a capture, its first and its last instant, and the length of the whole
+/// recording. To read takes half as long as to sum up, and is done meanwhile.
+fn sum_up(
+    capture: &Capture,
+    range: Range,
+) -> (
+    Analyzer,
+    Option<(Timestamp, Timestamp)>,
+    capture::Result<Nanos>,
+) {
+    let mut analyzer = Analyzer::new(&capture.header);
+    let mut taken: Option<(Timestamp, Timestamp)> = None;
+    let tables = &capture.tables;
+    let length = thread::scope(|scope| {
+        let (sender, intervals) = sync_channel::<Interval>(AHEAD);
+        let (analyzer, taken) = (&mut analyzer, &mut taken);
+        scope.spawn(move || {
+            for interval in intervals {
+                let start = taken.map_or(interval.start, |(start, _)| start);
+                *taken = Some((start, interval.end));
+                analyzer.add(tables, interval);
+            }
+        });
+        // The other side ends only after this one, or by a panic, which the scope passes on.
+        capture.intervals(range, |interval| drop(sender.send(interval)))
+    });
+    (analyzer, taken, length)
+}
+
+/// Opens a file for reading. One that nobody writes to, such as a pipe, is not waited for.
 fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let open = || rustix::fs::open(path, flags, Mode::empty()).map_err(io::Error::from);
-    // Under sudo a capture of root's is to be read.
-    let file = match user_of_files(None) {
-        Some(user) => as_user(&user, open)??,
-        None => open()?,
-    };
-    Ok(file.into())
+    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
+}
+
+/// Does something with files with no rights but those of the user who called us, where that is not we:
+/// to be allowed to call holdup by sudo is no right to read root's files.
+fn with_rights_of<T>(user: Option<&Invoker>, act: impl FnOnce() -> T) -> io::Result<T> {
+    match user {
+        Some(user) => as_user(user, act),
+        None => Ok(act()),
+    }
 }
 
 fn nothing(path: &Path, range: Range, length: Nanos) -> Error {

@@ -1,6 +1,6 @@
 //! `holdup diff`.
 
-use super::captured;
+use super::captured::{self, HowToRead};
 use super::error::Result;
 use super::exit::Exit;
 use super::output::{self, IsStdout};
@@ -17,7 +17,13 @@ use std::time::SystemTime;
 /// # Errors
 /// Where one of them cannot be read, or an output could not be written.
 pub(crate) fn diff(settings: &DiffSettings, progress: &Progress) -> Result<Exit> {
-    let read = |path| captured::read(path, Range::ALL, None);
+    let invoker = settings.invoker.as_ref();
+    let how = HowToRead {
+        range: Range::ALL,
+        symbols: None,
+        invoker,
+    };
+    let read = |path| captured::read(path, &how);
     let (before, after) = (read(&settings.before)?, read(&settings.after)?);
     let names = [&settings.before, &settings.after].map(|path| path.display().to_string());
     let [before_name, after_name] = &names;
@@ -31,7 +37,6 @@ pub(crate) fn diff(settings: &DiffSettings, progress: &Progress) -> Result<Exit>
     let (before, after) = (&before.report, &after.report);
     let diff = analyze::diff((before_name, before), (after_name, after), settings.by);
     let pid = after.target.pid;
-    let invoker = settings.invoker.as_ref();
     let outputs = output::prepare(
         &settings.outputs,
         pid,

@@ -1,3 +1,4 @@
+use super::super::capture::CaptureSpec;
 use super::super::names::Template;
 use super::super::settings::{ConsoleSettings, Destination, OutputSpec};
 use super::*;
@@ -372,4 +373,60 @@ fn lengths_of_time() {
     assert_eq!(seconds(Duration::from_millis(1500)), "1.5 s");
     assert_eq!(seconds(Duration::from_secs(30)), "30 s");
     assert_eq!(seconds(Duration::from_micros(2)), "0 s");
+}
+
+#[test]
+fn a_capture_is_written_beside_the_report() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (report, capture) = (dir.path().join("report.json"), dir.path().join("%p.holdup"));
+    let command = ["sleep", "0.2"].map(OsString::from).to_vec();
+    let settings = RecordSettings {
+        capture: Some(CaptureSpec {
+            path: Template::parse(capture.as_os_str()).expect("a name"),
+            bounds: crate::capture::Bounds::default(),
+        }),
+        ..settings(TargetChoice::Command(command), None, &report)
+    };
+    let (_switch, stop) = Stop::switch();
+    go(&settings, stop).expect("records");
+    let mut names: Vec<_> = std::fs::read_dir(dir.path())
+        .expect("reads")
+        .map(|entry| entry.expect("an entry").file_name())
+        .collect();
+    names.sort();
+    let [capture, json] = &names[..] else {
+        panic!("there are {names:?}")
+    };
+    assert_eq!(json, "report.json");
+    let file = std::fs::File::open(dir.path().join(capture)).expect("opens");
+    let capture = crate::capture::Capture::open(file).expect("a capture");
+    assert_eq!(capture.end, crate::capture::End::Complete);
+    assert_eq!(capture.header.host.kernel, "held true");
+    let mut intervals = 0;
+    let all = crate::capture::Range::ALL;
+    capture
+        .intervals(all, |_| intervals += 1)
+        .expect("intervals");
+    assert_eq!(intervals, 1);
+}
+
+#[test]
+fn a_capture_and_a_report_of_one_name_are_refused() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (report, capture) = (dir.path().join("x.holdup"), dir.path().join("./x.holdup"));
+    let settings = RecordSettings {
+        capture: Some(CaptureSpec {
+            path: Template::parse(capture.as_os_str()).expect("a name"),
+            bounds: crate::capture::Bounds::default(),
+        }),
+        ..settings(
+            TargetChoice::Pids(vec![Pid(std::process::id())]),
+            None,
+            &report,
+        )
+    };
+    let (_switch, stop) = Stop::switch();
+    let error = go(&settings, stop).expect_err("one place");
+    assert_eq!(error.exit_status(), Exit::Usage);
+    assert_eq!(std::fs::read_dir(dir.path()).expect("reads").count(), 0);
 }

@@ -1,6 +1,6 @@
 //! `holdup report`.
 
-use super::captured::{self, Captured};
+use super::captured::{self, Captured, HowToRead};
 use super::error::Result;
 use super::exit::Exit;
 use super::output::{self, IsStdout};
@@ -17,8 +17,12 @@ use std::time::SystemTime;
 /// # Errors
 /// Where it cannot be read, or an output could not be written.
 pub(crate) fn report(settings: &ReportSettings, progress: &Progress) -> Result<Exit> {
-    let symbols = settings.symbols.as_deref();
-    let Captured { report, end, late } = captured::read(&settings.file, settings.range, symbols)?;
+    let how = HowToRead {
+        range: settings.range,
+        symbols: settings.symbols.as_deref(),
+        invoker: settings.invoker.as_ref(),
+    };
+    let Captured { report, end, late } = captured::read(&settings.file, &how)?;
     if let Some(late) = &late {
         progress.say(&late_text(late));
     }

@@ -2,6 +2,7 @@
 
 use super::{Holder, Losses, Object, ObjectId, ProcessId, StackId, ThreadId, WakerId};
 use crate::units::{Nanos, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Buckets of a wait histogram: bucket `i` counts waits of `[2^i, 2^(i+1))` nanoseconds, bucket
@@ -48,6 +49,10 @@ pub struct Interval {
     /// Polls that took at least [`Header::long_poll`](super::Header::long_poll) and were found to be
     /// over in the interval, by their times.
     pub polls: Vec<Poll>,
+    /// Times in which nobody waited for the events of an I/O driver: those that ended in the interval,
+    /// and those that go on at its end, up to there.
+    #[serde(default)]
+    pub driver_gaps: Vec<DriverGap>,
     /// System calls in which a thread was on a CPU for at least `min_block`.
     pub calls: Vec<CallSum>,
     /// Panics.
@@ -249,8 +254,22 @@ impl Poll {
     }
 }
 
+/// A time of at least 1 ms in which no thread waited for the events of an I/O driver (an epoll
+/// instance). Threads that look for events without waiting are not seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriverGap {
+    /// The thread that waited for them after it, or was the last one before it.
+    pub thread: ThreadId,
+    /// When the last one that waited came to run.
+    pub from: Timestamp,
+    /// When the next one began to wait; the interval's end where nobody did yet.
+    pub to: Timestamp,
+}
+
 /// How waits and samples were found to be of one poll.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum PollEvidence {
     /// The worker's tick and the task's id were the same: one turn of the worker's loop. (A task
@@ -278,7 +297,7 @@ pub struct Throttling {
 
 /// By what waits were classified: the rules over named frames, and tokio's thread-local state,
 /// which is read where its layout is known. In finished waits, but for the last three.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Classified {
     /// By the rules alone.
     pub by_symbols: u64,

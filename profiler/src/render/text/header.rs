@@ -1,7 +1,6 @@
 //! What was recorded, and the verdict.
 
 use super::blame::left;
-use super::line::cut_right;
 use super::page::Page;
 use super::style::{BAD, DIM, GOOD, HEADING, PLAIN, WARN};
 use crate::counted::counted;
@@ -14,6 +13,8 @@ use std::io;
 
 /// Column where the verdict's text begins.
 const INDENT: usize = 13;
+/// Workers that are idle for this share of their time had hardly anything to do.
+const NO_LOAD: f64 = 0.999;
 /// Below this share of all CPUs a process does not suffer from their number.
 const LOW_CPU: f64 = 0.5;
 
@@ -40,13 +41,13 @@ pub(super) fn target(page: &mut Page<'_>) -> io::Result<()> {
     facts.push(format!("Linux {}", sanitize(&report.host.kernel)));
     facts.push(counted(u64::from(report.host.cpus), "CPU", "CPUs"));
     let mut line = page.line();
-    line.push(HEADING, &cut_right(&name, page.width / 2));
+    line.push(HEADING, &page.fit_right(&name, page.width / 2));
     let room = page.width.saturating_sub(line.width());
     let mut rest = String::new();
     // What matters least stands last and goes first.
     for fact in facts {
         let more = format!("{rest} · {fact}");
-        if super::line::width(&more) > room {
+        if page.options.cut && super::line::width(&more) > room {
             break;
         }
         rest = more;
@@ -97,7 +98,7 @@ fn processes(page: &mut Page<'_>) -> io::Result<()> {
         line.push_right(DIM, &target.pid.to_string(), 9)
             .push(PLAIN, "  ");
         let room = page.width.saturating_sub(line.width());
-        line.push(PLAIN, &cut_right(&text, room));
+        line.push(PLAIN, &page.fit_right(&text, room));
         page.put(&line)?;
     }
     if targets.len() > LISTED {
@@ -227,7 +228,8 @@ fn words(report: &Report) -> Words {
             runtime,
             share,
             longest_ns,
-        } => healthy(&of(runtime), *share, *longest_ns),
+            idle_share,
+        } => healthy(&of(runtime), *share, *longest_ns, *idle_share),
         Verdict::NoRuntime => no_runtime(report.threads.len() as u64),
         Verdict::NothingSeen => nothing_seen(),
     }
@@ -377,8 +379,8 @@ fn cpu_bound(of: &str, share: f64) -> Words {
     Words::new(WARN, "CPU BOUND", text)
 }
 
-fn healthy(of: &str, share: f64, longest: Nanos) -> Words {
-    let text = if share > 0.0 {
+fn healthy(of: &str, share: f64, longest: Nanos, idle: f64) -> Words {
+    let mut text = if share > 0.0 {
         format!(
             "The workers{of} were blocked for {} of their time, {} at the longest.",
             percent(share),
@@ -387,6 +389,12 @@ fn healthy(of: &str, share: f64, longest: Nanos) -> Words {
     } else {
         format!("No worker{of} was ever blocked.")
     };
+    if idle >= NO_LOAD {
+        let idle = percent(idle);
+        text.push_str(&format!(
+            " They were idle for {idle} of their time: was there load? Record while it is slow."
+        ));
+    }
     Words::new(GOOD, "HEALTHY", text)
 }
 

@@ -44,6 +44,11 @@ pub(crate) struct Args {
     /// The mean pause of a connection between two requests, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(0..=60_000))]
     pause: u64,
+
+    /// Ask this many times a second, over all connections together, however long the answers take.
+    /// There have to be connections enough.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000), conflicts_with = "pause")]
+    rate: Option<u32>,
 }
 
 /// What all connections share.
@@ -51,8 +56,11 @@ pub(crate) struct Args {
 struct Plan {
     addr: SocketAddr,
     endpoints: Vec<Endpoint>,
+    start: Instant,
     end: Instant,
     pause: u64,
+    /// How long after each other a connection asks, where it does so at fixed times.
+    every: Option<Duration>,
     requests_left: AtomicU64,
     told_to_stop: AtomicBool,
 }
@@ -64,11 +72,17 @@ impl Args {
             "{} is not on this machine",
             self.addr
         );
+        let every = self
+            .rate
+            .map(|rate| Duration::from_secs(1) * u32::from(self.connections) / rate);
+        let start = Instant::now();
         let plan = Arc::new(Plan {
             addr: self.addr,
             endpoints: self.mix.endpoints(),
-            end: Instant::now() + Duration::from_secs(self.seconds),
+            start,
+            end: start + Duration::from_secs(self.seconds),
             pause: self.pause,
+            every,
             requests_left: AtomicU64::new(self.max_requests),
             told_to_stop: AtomicBool::new(false),
         });
@@ -126,8 +140,10 @@ async fn ask_all(
     stop_at(SignalKind::terminate(), plan)?;
     let health = tokio::spawn(ask_health(Arc::clone(plan)));
     let mut tasks = JoinSet::new();
-    for seed in 0..connections.into() {
-        tasks.spawn(ask_the_mix(Arc::clone(plan), Dice::new(seed)));
+    for seed in 0..u32::from(connections) {
+        let first = plan.every.unwrap_or_default() * seed / u32::from(connections);
+        let first = plan.start + first;
+        tasks.spawn(ask_the_mix(Arc::clone(plan), Dice::new(seed.into()), first));
     }
     let mut sums = vec![Latencies::default(); plan.endpoints.len()];
     while let Some(of_one) = tasks.join_next().await {
@@ -147,10 +163,16 @@ async fn ask_health(plan: Arc<Plan>) -> Latencies {
     latencies
 }
 
-async fn ask_the_mix(plan: Arc<Plan>, mut dice: Dice) -> Vec<Latencies> {
+/// With fixed times the first request is at `first`; one that comes late moves no later one.
+async fn ask_the_mix(plan: Arc<Plan>, mut dice: Dice, first: Instant) -> Vec<Latencies> {
+    let mut next = first;
     let mut client = Client::new(plan.addr);
     let mut latencies = vec![Latencies::default(); plan.endpoints.len()];
     while plan.goes_on() && plan.take_request() {
+        if let Some(every) = plan.every {
+            tokio::time::sleep_until(next.into()).await;
+            next += every;
+        }
         let chosen = dice.choose(&plan.endpoints);
         let (Some(endpoint), Some(latencies)) =
             (plan.endpoints.get(chosen), latencies.get_mut(chosen))
@@ -163,7 +185,10 @@ async fn ask_the_mix(plan: Arc<Plan>, mut dice: Dice) -> Vec<Latencies> {
         {
             break;
         }
-        tokio::time::sleep(Duration::from_millis(dice.below(2 * plan.pause + 1))).await;
+        if plan.every.is_none() {
+            let pause = Duration::from_millis(dice.below(2 * plan.pause + 1));
+            tokio::time::sleep(pause).await;
+        }
     }
     latencies
 }

@@ -25,6 +25,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", default_value = "claims-db.internal")]
     pub(crate) directory_host: String,
 
+    /// Have the payer's gateway answer at once, as if asking it were mended.
+    #[arg(long)]
+    pub(crate) fast_gateway: bool,
+
     /// Shut down when standard input closes, so that the service cannot outlive its starter.
     #[arg(long)]
     pub(crate) exit_with_stdin: bool,
@@ -37,7 +41,7 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         if self.serve_upstream {
-            return Ok(upstream::serve()?);
+            return Ok(upstream::serve(self.fast_gateway)?);
         }
         server::run(&self)
     }

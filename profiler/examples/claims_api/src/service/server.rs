@@ -22,7 +22,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Serves until SIGTERM, Ctrl-C or, if asked for, the end of standard input.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let data_dir = DataDir::new(args.data_dir.as_deref())?;
-    let upstream = GatewayProcess::start()?;
+    let upstream = GatewayProcess::start(args.fast_gateway)?;
     let app = Arc::new(App::new(
         &data_dir.path(),
         upstream.gateway(),
