@@ -79,6 +79,39 @@ moved. Recordings of different lengths are compared by the second.
 "
 );
 
+const DUMP_AFTER_HELP: &str = with_exit_status!(
+    "\
+Examples:
+  sudo holdup dump -p 4711
+      Show what every tokio thread of process 4711 does right now.
+
+  sudo holdup dump -n claims_api --stacks
+      The same, by name and with whole stacks.
+
+  sudo holdup dump -q -p 4711 > stuck.txt || [ $? -ne 4 ] || page-somebody
+      Act where the service is wedged.
+
+It takes two looks, a tenth of a second apart, and about half a second in all. Threads are neither
+stopped nor signalled. A runtime is wedged if each of its workers has been blocked in one wait for
+a second, or if some wait for each other; it is stopped if a signal, a debugger or the freezer
+holds all of them.
+"
+);
+
+const LIST_AFTER_HELP: &str = with_exit_status!(
+    "\
+Examples:
+  sudo holdup list
+      List the processes that hold tokio, in their executables or in libraries.
+
+  sudo holdup list --look
+      Also record all of them for a second, the most blocked first.
+
+Without sudo only your own processes are seen; how many others there are is said. Of each file the
+constants are read, once, and no more than 128 MiB.
+"
+);
+
 const CHECK_AFTER_HELP: &str = with_exit_status!(
     "\
 Examples:
@@ -159,6 +192,14 @@ pub(crate) enum Verb {
     /// Compare two captures: what has become better, and what worse
     #[command(after_long_help = DIFF_AFTER_HELP)]
     Diff(DiffArgs),
+
+    /// Show what every tokio thread does right now, and who waits for whom
+    #[command(after_long_help = DUMP_AFTER_HELP)]
+    Dump(DumpArgs),
+
+    /// List the processes of this machine that hold tokio
+    #[command(after_long_help = LIST_AFTER_HELP)]
+    List(ListArgs),
 
     /// Check whether this machine can record, and say what to do if not
     #[command(after_long_help = CHECK_AFTER_HELP)]
@@ -429,17 +470,64 @@ pub(crate) enum DiffFormat {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct CheckArgs {
-    /// Also check the process with this id
-    #[arg(short, long, value_name = "PID", value_parser = values::one_pid, allow_negative_numbers = true)]
-    pub(crate) pid: Option<Pid>,
+#[command(group = ArgGroup::new("looked at").args(["pid", "name"]))]
+pub(crate) struct DumpArgs {
+    /// Look at the process with this id, or several: -p 4711,4712
+    #[arg(
+        short,
+        long,
+        value_name = "PID",
+        value_parser = values::pid,
+        value_delimiter = ',',
+        allow_negative_numbers = true,
+        help_heading = "Target"
+    )]
+    pub(crate) pid: Vec<Pid>,
+
+    /// Look at every process with this name, or whose executable file has it
+    #[arg(short, long, value_name = "NAME", value_parser = values::name, help_heading = "Target")]
+    pub(crate) name: Option<String>,
+
+    /// Show whole stacks
+    #[arg(long, help_heading = "Output")]
+    pub(crate) stacks: bool,
+
+    /// Also show threads that are idle or not tokio's
+    #[arg(long, help_heading = "Output")]
+    pub(crate) all: bool,
+
+    /// Format of the result
+    #[arg(short, long, value_enum, default_value_t = CheckFormat::Text, help_heading = "Output")]
+    pub(crate) format: CheckFormat,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Record them for a second, and say for which share of it their workers were blocked
+    #[arg(long)]
+    pub(crate) look: bool,
 
     /// Format of the result
     #[arg(short, long, value_enum, default_value_t = CheckFormat::Text)]
     pub(crate) format: CheckFormat,
 }
 
-/// A format of what `check` prints.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Also check the process with this id
+    #[arg(short, long, value_name = "PID", value_parser = values::one_pid, allow_negative_numbers = true)]
+    pub(crate) pid: Option<Pid>,
+
+    /// Also check the process with this name, or whose executable file has it
+    #[arg(short, long, value_name = "NAME", value_parser = values::name, conflicts_with = "pid")]
+    pub(crate) name: Option<String>,
+
+    /// Format of the result
+    #[arg(short, long, value_enum, default_value_t = CheckFormat::Text)]
+    pub(crate) format: CheckFormat,
+}
+
+/// A format of what `check`, `dump` and `list` print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CheckFormat {
     /// For people

@@ -21,7 +21,7 @@ pub(crate) struct Live {
 }
 
 /// An error of the rooms below, in the words of the command line.
-fn failed(what: &str) -> impl Fn(anyhow::Error) -> Error {
+pub(super) fn failed(what: &str) -> impl Fn(anyhow::Error) -> Error {
     move |error| error.context(what.to_owned()).into()
 }
 

@@ -7,16 +7,16 @@ use super::exit::Exit;
 use super::interrupt::Stop;
 use super::output::{self, IsStdout, Output, Written};
 use super::progress::{Progress, SPIN};
-use super::settings::{RecordSettings, TargetChoice};
+use super::settings::RecordSettings;
+use super::targets::{self, Chosen};
 use crate::counted::counted;
 use crate::host::Features;
 use crate::host::privileges::{self, Keep};
-use crate::process::{Launched, Target, find_by_name, status_text};
+use crate::process::{Launched, Target, status_text};
 use crate::recording::Losses;
 use crate::render::{self, Format};
 use crate::report::{Report, Verdict};
 use crate::units::Pid;
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -36,7 +36,10 @@ pub(crate) fn record<R: Recorder>(
     progress: &Progress,
     stop: Stop,
 ) -> Result<Exit> {
-    let (targets, mut launched) = find_targets(settings)?;
+    let Chosen {
+        targets,
+        mut launched,
+    } = targets::open(&settings.target, settings.invoker.as_ref())?;
     let Some(target) = targets.first().map(Arc::clone) else {
         return Err(Error::new("there is no process to record"));
     };
@@ -135,34 +138,6 @@ fn rights_to_keep(
     Keep::least(needed, invoker, || {
         output::can_finish(outputs) && capture.is_none_or(|capture| capture.file().can_commit())
     })
-}
-
-fn find_targets(settings: &RecordSettings) -> Result<(Vec<Arc<Target>>, Option<Launched>)> {
-    let (mut pids, launched) = match &settings.target {
-        TargetChoice::Pids(pids) => (pids.clone(), None),
-        TargetChoice::Name(name) => (find_by_name(name)?, None),
-        TargetChoice::Command(command) => {
-            let launched = Launched::spawn(command, settings.invoker.as_ref())?;
-            (vec![launched.pid()], Some(launched))
-        }
-    };
-    let mut seen = HashSet::new();
-    pids.retain(|pid| seen.insert(*pid));
-    let open = |pid: &Pid| Target::open(*pid).map(Arc::new).map_err(Error::from);
-    let targets: Vec<_> = match &settings.target {
-        // One of many may have ended since it was found, or not be ours: the others are meant too.
-        TargetChoice::Name(_) if pids.len() > 1 => {
-            let mut opened: Vec<_> = pids.iter().map(open).collect();
-            if opened.iter().all(Result::is_err) {
-                opened.truncate(1);
-            } else {
-                opened.retain(Result::is_ok);
-            }
-            opened.into_iter().collect::<Result<_>>()?
-        }
-        _ => pids.iter().map(open).collect::<Result<_>>()?,
-    };
-    Ok((targets, launched))
 }
 
 /// The line that says that recording goes on; scripts wait for its first word.

@@ -3,18 +3,21 @@
 use super::args::{Cli, Verb};
 use super::check;
 use super::diff;
+use super::dump;
 use super::engine::Recorder;
 use super::error::{Error, Result};
 use super::exit::Exit;
 use super::hint;
 use super::interrupt::supervise;
+use super::list;
 use super::output::write_stdout;
 use super::probe;
 use super::progress::{Progress, error_text, stderr_is_terminal};
 use super::record;
 use super::report;
 use super::settings::{
-    CheckSettings, ConsoleSettings, DiffSettings, Environment, RecordSettings, ReportSettings,
+    CheckSettings, ConsoleSettings, DiffSettings, DumpSettings, Environment, ListSettings,
+    RecordSettings, ReportSettings,
 };
 use crate::host;
 use crate::host::privileges::is_more_than_its_caller;
@@ -30,6 +33,8 @@ pub fn run() -> Exit {
 }
 
 fn run_with<R: Recorder>() -> Exit {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    hint::note_verb(&words);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return misunderstood(&error),
@@ -58,6 +63,12 @@ fn run_with<R: Recorder>() -> Exit {
         Some(Verb::Check(args)) => {
             check::check(&CheckSettings::resolve(&args, &cli.common, &environment))
         }
+        Some(Verb::Dump(args)) => DumpSettings::resolve(args, &cli.common, &environment)
+            .and_then(|settings| run_dump(settings, &progress)),
+        Some(Verb::List(args)) => run_list(
+            ListSettings::resolve(&args, &cli.common, &environment),
+            &progress,
+        ),
         Some(Verb::Probe) => probe::probe(),
         Some(Verb::Completions { shell }) => print_completions(shell),
         Some(Verb::Man { verb }) => print_manual(verb.as_deref()),
@@ -90,9 +101,9 @@ fn bare_target(error: &clap::Error) -> Option<Error> {
         return None;
     };
     let words: Vec<_> = std::env::args_os().skip(1).collect();
-    let target = hint::bare_target(&words, word)?;
+    let (verb, target) = hint::bare_target(&words, word)?;
     let error = Error::usage(format!("unexpected argument '{target}'"));
-    Some(error.hint(hint::of_bare_word(target)))
+    Some(error.hint(hint::of_bare_word(verb, target)))
 }
 
 fn run_record<R: Recorder>(settings: RecordSettings, progress: &Arc<Progress>) -> Result<Exit> {
@@ -102,6 +113,19 @@ fn run_record<R: Recorder>(settings: RecordSettings, progress: &Arc<Progress>) -
         record::record::<R>(&settings, &features, &progress, stop)
             .unwrap_or_else(|error| fail(&progress, error))
     })
+}
+
+fn run_dump(settings: DumpSettings, progress: &Arc<Progress>) -> Result<Exit> {
+    let features = host::preflight()?;
+    let progress = Arc::clone(progress);
+    supervise(move |_| {
+        dump::dump(&settings, &features).unwrap_or_else(|error| fail(&progress, error))
+    })
+}
+
+fn run_list(settings: ListSettings, progress: &Arc<Progress>) -> Result<Exit> {
+    let progress = Arc::clone(progress);
+    supervise(move |_| list::list(&settings).unwrap_or_else(|error| fail(&progress, error)))
 }
 
 /// Prints an error. Returns how to end for it.

@@ -2,7 +2,8 @@
 
 pub(crate) use super::args::CheckFormat;
 use super::args::{
-    CheckArgs, Common, DiffArgs, DiffFormat, RecordArgs, ReportArgs, ViewArgs, When,
+    CheckArgs, Common, DiffArgs, DiffFormat, DumpArgs, ListArgs, RecordArgs, ReportArgs, ViewArgs,
+    When,
 };
 use super::capture::CaptureSpec;
 use super::error::{Error, Result};
@@ -62,6 +63,8 @@ const TEST_LIMITS: &str = "HOLDUP_TEST_LIMITS";
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct CheckSettings {
     pub(crate) pid: Option<Pid>,
+    /// The process's name, where it is given by that.
+    pub(crate) name: Option<String>,
     pub(crate) format: CheckFormat,
     /// How to draw on standard output.
     pub(crate) rendering: render::Options,
@@ -75,10 +78,116 @@ impl CheckSettings {
     ) -> CheckSettings {
         CheckSettings {
             pid: args.pid,
+            name: args.name.clone(),
             format: args.format,
             rendering: rendering(common, environment),
         }
     }
+}
+
+/// Everything `dump` goes by.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct DumpSettings {
+    pub(crate) target: TargetChoice,
+    pub(crate) looking: collect::Options,
+    pub(crate) format: CheckFormat,
+    /// What of it is shown to people.
+    pub(crate) shown: render::DumpOptions,
+    /// How to draw on standard output.
+    pub(crate) rendering: render::Options,
+    /// Who called `sudo`.
+    pub(crate) invoker: Option<Invoker>,
+}
+
+/// A look is one interval.
+const LONGEST_LOOK: Duration = Duration::from_secs(3600);
+
+/// Threads on a CPU are sampled so often during a dump: each that is on one all the time is met
+/// some tens of times.
+const DUMP_SAMPLES: Nanos = Nanos(2_000_000);
+
+impl DumpSettings {
+    /// # Errors
+    /// Where no target is given.
+    pub(crate) fn resolve(
+        args: DumpArgs,
+        common: &Common,
+        environment: &Environment<'_>,
+    ) -> Result<DumpSettings> {
+        let target = match (args.pid, args.name) {
+            (pids, _) if !pids.is_empty() => TargetChoice::Pids(pids),
+            (_, Some(name)) => TargetChoice::Name(name),
+            _ => {
+                return Err(
+                    Error::usage("no target is given").hint("holdup dump -p PID, or -n NAME")
+                );
+            }
+        };
+        Ok(DumpSettings {
+            target,
+            looking: looking(DUMP_SAMPLES, environment),
+            format: args.format,
+            shown: render::DumpOptions {
+                stacks: args.stacks,
+                all: args.all,
+            },
+            rendering: rendering(common, environment),
+            invoker: invoker(environment),
+        })
+    }
+}
+
+/// A recording of a moment.
+fn looking(sample_period: Nanos, environment: &Environment<'_>) -> collect::Options {
+    collect::Options {
+        interval: LONGEST_LOOK,
+        launched: false,
+        follow: false,
+        min_block: Nanos(100_000),
+        sample_period: Some(sample_period),
+        long_poll: Nanos(10_000_000),
+        shadow_every: 0,
+        calls: false,
+        panics: false,
+        limits: test_limits(environment),
+    }
+}
+
+/// Everything `list` goes by.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ListSettings {
+    /// Whether the processes are recorded.
+    pub(crate) look: bool,
+    pub(crate) looking: collect::Options,
+    pub(crate) format: CheckFormat,
+    /// How to draw on standard output.
+    pub(crate) rendering: render::Options,
+    /// Who called `sudo`.
+    pub(crate) invoker: Option<Invoker>,
+}
+
+/// Threads on a CPU are sampled as by a recording.
+const LIST_SAMPLES: Nanos = Nanos(10_101_010);
+
+impl ListSettings {
+    pub(crate) fn resolve(
+        args: &ListArgs,
+        common: &Common,
+        environment: &Environment<'_>,
+    ) -> ListSettings {
+        ListSettings {
+            look: args.look,
+            looking: looking(LIST_SAMPLES, environment),
+            format: args.format,
+            rendering: rendering(common, environment),
+            invoker: invoker(environment),
+        }
+    }
+}
+
+/// The user for whom files are touched.
+fn invoker(environment: &Environment<'_>) -> Option<Invoker> {
+    Invoker::from_sudo(environment.effective_uid, environment.var).or_else(Invoker::of_setuid)
 }
 
 /// Everything `record` goes by.
@@ -267,11 +376,6 @@ impl DiffSettings {
             invoker: invoker(environment),
         })
     }
-}
-
-/// Whose rights to files count.
-fn invoker(environment: &Environment<'_>) -> Option<Invoker> {
-    Invoker::from_sudo(environment.effective_uid, environment.var).or_else(Invoker::of_setuid)
 }
 
 /// How much to tell.

@@ -5,7 +5,9 @@ mod calls;
 pub mod check;
 mod cpu_part;
 pub mod diff;
+pub mod dump;
 mod harm;
+pub mod list;
 mod panics;
 mod polls;
 #[expect(

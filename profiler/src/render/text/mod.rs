@@ -6,9 +6,11 @@ mod calls;
 mod check;
 mod cpu;
 mod diff;
+mod dump;
 mod footer;
 mod header;
 mod line;
+mod list;
 mod open;
 mod page;
 mod polls;
@@ -22,4 +24,6 @@ mod workers;
 
 pub use check::render as render_check;
 pub use diff::render as render_diff;
+pub use dump::{DumpOptions, render as render_dump};
+pub use list::render as render_list;
 pub use sections::render;
