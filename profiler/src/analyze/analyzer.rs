@@ -89,7 +89,7 @@ impl Analyzer {
     }
 
     /// As [`Analyzer::add`], of an interval that is needed elsewhere, too.
-    pub(super) fn merge(&mut self, tables: &Tables, interval: &Interval) {
+    pub fn merge(&mut self, tables: &Tables, interval: &Interval) {
         self.take(tables, interval);
         self.open_waits.clone_from(&interval.open_waits);
     }
@@ -165,6 +165,7 @@ impl Analyzer {
             targets: tables.processes.clone(),
             started_at: rfc3339(header.started_at + (start - header.start).0 as f64 / 1e9),
             duration_ns: whole.length(),
+            part: None,
             min_block_ns: header.min_block,
             long_poll_ns: header.long_poll,
             throttling: throttling::told(&verdict, &runtimes.reports, throttling),

@@ -1,8 +1,11 @@
 //! The command line: what was asked for, one file a verb, and what is said on standard error.
 
 mod args;
+mod capture;
+mod captured;
 mod check;
 mod check_target;
+mod diff;
 mod dump;
 mod engine;
 mod error;
@@ -18,6 +21,7 @@ mod pending_file;
 mod probe;
 mod progress;
 mod record;
+mod report;
 mod run;
 mod settings;
 mod targets;

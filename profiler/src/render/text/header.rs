@@ -54,6 +54,15 @@ pub(super) fn target(page: &mut Page<'_>) -> io::Result<()> {
     }
     line.push(DIM, &rest);
     page.put(&line)?;
+    if let Some(part) = report.part {
+        let text = format!(
+            "{} to {} of a recording of {}",
+            duration(part.from_ns),
+            duration(part.to_ns),
+            duration(part.of_ns)
+        );
+        page.labelled((DIM, "from"), 6, &text)?;
+    }
     if several {
         processes(page)?;
     }
@@ -161,6 +170,14 @@ pub(super) fn verdict(page: &mut Page<'_>) -> io::Result<()> {
         page.labelled((PLAIN, ""), INDENT, &worst(report, site))?;
     }
     Ok(())
+}
+
+/// The verdict in a word, and what is said of it.
+pub(super) fn headline(report: &Report) -> (Style, &'static str, String) {
+    let Words {
+        style, word, text, ..
+    } = words(report);
+    (style, word, text)
 }
 
 fn words(report: &Report) -> Words {
