@@ -1,6 +1,7 @@
 //! The command line as types. Nothing is looked up or opened here.
 
 use super::exit::with_exit_status;
+pub(crate) use super::shared_args::{GateArgs, ViewArgs};
 use super::values;
 use crate::render::Format;
 use crate::units::{Nanos, Pid};
@@ -355,28 +356,9 @@ pub(crate) struct RecordArgs {
 
     #[command(flatten)]
     pub(crate) view: ViewArgs,
-}
 
-/// How much the text report tells.
-#[derive(Clone, Copy, Debug, Default, Args)]
-pub(crate) struct ViewArgs {
-    /// List this many sites of each kind in the text report, with all that is known of them
-    #[arg(
-        long,
-        value_name = "N",
-        value_parser = clap::value_parser!(u32).range(1..),
-        conflicts_with_all = ["all", "brief"],
-        help_heading = "Text report"
-    )]
-    pub(crate) top: Option<u32>,
-
-    /// List every site in the text report, with all that is known of it
-    #[arg(long, conflicts_with = "brief", help_heading = "Text report")]
-    pub(crate) all: bool,
-
-    /// End the text report after the verdict, the workers and a line for each site
-    #[arg(long, help_heading = "Text report")]
-    pub(crate) brief: bool,
+    #[command(flatten)]
+    pub(crate) gate: GateArgs,
 }
 
 #[derive(Debug, Args)]
@@ -428,6 +410,9 @@ pub(crate) struct ReportArgs {
 
     #[command(flatten)]
     pub(crate) view: ViewArgs,
+
+    #[command(flatten)]
+    pub(crate) gate: GateArgs,
 }
 
 #[derive(Debug, Args)]

@@ -17,6 +17,7 @@ use std::time::SystemTime;
 /// # Errors
 /// Where it cannot be read, or an output could not be written.
 pub(crate) fn report(settings: &ReportSettings, progress: &Progress) -> Result<Exit> {
+    let gate = settings.gate.open()?;
     let how = HowToRead {
         range: settings.range,
         symbols: settings.symbols.as_deref(),
@@ -64,7 +65,8 @@ pub(crate) fn report(settings: &ReportSettings, progress: &Progress) -> Result<E
             progress.error(&error);
             Ok(Exit::NoRuntime)
         }
-        None => Ok(Exit::Success),
+        None if gate.passes(&report, progress) => Ok(Exit::Success),
+        None => Ok(Exit::Finding),
     }
 }
 

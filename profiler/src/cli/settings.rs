@@ -2,11 +2,12 @@
 
 pub(crate) use super::args::CheckFormat;
 use super::args::{
-    CheckArgs, Common, DiffArgs, DiffFormat, DumpArgs, ListArgs, RecordArgs, ReportArgs, ViewArgs,
-    When,
+    CheckArgs, Common, DiffArgs, DiffFormat, DumpArgs, GateArgs, ListArgs, RecordArgs,
+    ReportArgs, ViewArgs, When,
 };
 use super::capture::CaptureSpec;
 use super::error::{Error, Result};
+use super::gate::Gate;
 use super::names::Template;
 use crate::capture::{Bounds, Range};
 use crate::collect;
@@ -203,6 +204,8 @@ pub(crate) struct RecordSettings {
     pub(crate) force: bool,
     /// How to draw on standard output.
     pub(crate) rendering: render::Options,
+    /// When what was found is a failure.
+    pub(crate) gate: Gate,
     /// Who called `sudo`.
     pub(crate) invoker: Option<Invoker>,
 }
@@ -273,8 +276,9 @@ impl RecordSettings {
             force: args.force,
             rendering: render::Options {
                 collapse_runtime: args.collapse_runtime,
-                ..rendering(common, environment)
+                ..view(args.view, rendering(common, environment))
             },
+            gate: gate(args.gate),
             invoker: invoker(environment),
         })
     }
@@ -292,6 +296,8 @@ pub(crate) struct ReportSettings {
     pub(crate) force: bool,
     /// How to draw on standard output.
     pub(crate) rendering: render::Options,
+    /// When what was found is a failure.
+    pub(crate) gate: Gate,
     /// Who called `sudo`.
     pub(crate) invoker: Option<Invoker>,
 }
@@ -324,6 +330,7 @@ impl ReportSettings {
                 collapse_runtime: args.collapse_runtime,
                 ..view(args.view, rendering(common, environment))
             },
+            gate: gate(args.gate),
             invoker: invoker(environment),
         })
     }
@@ -375,6 +382,13 @@ impl DiffSettings {
             rendering: rendering(common, environment),
             invoker: invoker(environment),
         })
+    }
+}
+
+fn gate(args: GateArgs) -> Gate {
+    Gate {
+        conditions: args.fail_if,
+        accept: args.accept,
     }
 }
 

@@ -99,6 +99,11 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_nanos(nanos))
 }
 
+/// What a time is compared with, also with none.
+pub(crate) fn limit(text: &str) -> Result<Nanos, String> {
+    time(text, None).map(Nanos)
+}
+
 /// `--min-block`: the unit must be there, since people take bare numbers for different ones.
 pub(crate) fn min_block(text: &str) -> Result<Nanos, String> {
     let nanos = time(text, None)?;
