@@ -372,7 +372,7 @@ fn harm_trials() -> Vec<Trial> {
         profile,
         ..Variant::DEFAULT
     };
-    let all: [(&str, Variant, &'static str, Check); 9] = [
+    let all: [(&str, Variant, &'static str, Check); 11] = [
         ("harm-cpu-hog", Variant::DEFAULT, "cpu-hog", harm::cpu_hog),
         (
             "harm-cpu-hog-tokio-1.38",
@@ -387,6 +387,13 @@ fn harm_trials() -> Vec<Trial> {
             harm::cpu_hog_by_stack,
         ),
         ("stopped", Variant::DEFAULT, "stopped", stopped::by_signal),
+        ("driver", Variant::DEFAULT, "driver", polls::unattended),
+        (
+            "driver-stripped",
+            of(Profile::Stripped),
+            "driver",
+            polls::unattended,
+        ),
         ("polls", Variant::DEFAULT, "polls", polls::joined),
         (
             "polls-stripped",

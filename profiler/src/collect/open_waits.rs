@@ -348,6 +348,11 @@ fn descriptor(target: &Target, fd: u64, other: How) -> Option<(Object, Sought)> 
                 link: format!("socket:[{peer}]"),
                 how: How::Either,
             },
+            Peer::NotAccepted(Some(listener)) => Sought::Other {
+                link: format!("socket:[{listener}]"),
+                how: How::Either,
+            },
+            Peer::NotAccepted(None) => unknown("nobody has accepted the connection or listens"),
             Peer::Elsewhere => unknown("the other side is on another host or in another network"),
             Peer::None => unknown("it is not connected"),
             Peer::Unknown => unknown("the kernel does not tell the other side"),

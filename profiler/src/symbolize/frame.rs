@@ -21,6 +21,10 @@ pub enum Space {
 pub enum Naming {
     /// From a symbol table or from debug information.
     Symbol,
+    /// From line tables alone, which give an inlined function no path (`{closure#0}`): the crate and
+    /// the modules are those that its source file stands for. Functions of one file that are called
+    /// the same have the same name.
+    SourcePath,
     /// The binary is stripped: the name is the module and the start of the function, which the
     /// unwinding information gives. The same function has the same name in every stack.
     FunctionStart,
@@ -30,6 +34,14 @@ pub enum Naming {
     PerfMap,
     /// The address lies in no known mapping.
     Unmapped,
+}
+
+impl Naming {
+    /// Whether the name is the function's own, and no address put into words.
+    #[must_use]
+    pub const fn is_name(self) -> bool {
+        matches!(self, Naming::Symbol | Naming::SourcePath)
+    }
 }
 
 /// Whose code a frame is.
