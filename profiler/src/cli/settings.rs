@@ -273,7 +273,7 @@ impl RecordSettings {
             force: args.force,
             rendering: render::Options {
                 collapse_runtime: args.collapse_runtime,
-                ..rendering(common, environment)
+                ..view(args.view, rendering(common, environment))
             },
             invoker: invoker(environment),
         })
