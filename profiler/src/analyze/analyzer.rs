@@ -195,7 +195,16 @@ impl Analyzer {
     }
 
     fn losses(&self, tables: &Tables) -> Losses {
-        let unknown = |(stack, _): &(&StackId, _)| class_of(tables, **stack).0 == State::Unknown;
+        // Where there is no sign of tokio there is no state to be known.
+        let has_tokio = |stack: StackId| {
+            let process = tables
+                .stack(stack)
+                .and_then(|stack| tables.process(stack.process));
+            process.is_none_or(|process| process.tokio.present)
+        };
+        let unknown = |(stack, _): &(&StackId, _)| {
+            class_of(tables, **stack).0 == State::Unknown && has_tokio(**stack)
+        };
         let stacks = self.totals.stacks.iter().filter(unknown);
         let mut losses = self.totals.losses.clone();
         losses.unknown_waits = stacks.map(|(_, waits)| waits.times.waits).sum();
