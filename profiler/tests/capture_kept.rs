@@ -48,7 +48,7 @@ fn version_1_in_every_form() {
     let report = build(&recordings::in_intervals(&seconds));
     for format in Format::ALL {
         let mut want = Vec::new();
-        let options = Options::default();
+        let options = Options::default().for_files();
         render(format, &report, &options, &mut want).expect("writing to memory");
         let mut got = Vec::new();
         render(format, &build(&read(&path)), &options, &mut got).expect("writing to memory");

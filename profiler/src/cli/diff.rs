@@ -44,11 +44,7 @@ pub(crate) fn diff(settings: &DiffSettings, progress: &Progress) -> Result<Exit>
         settings.force,
         invoker,
     )?;
-    let for_files = render::Options {
-        color: false,
-        width: render::Options::default().width,
-        ..settings.rendering.clone()
-    };
+    let for_files = settings.rendering.for_files();
     let written = output::write_all(outputs, |format, stdout, out: &mut dyn io::Write| {
         let options = match stdout {
             IsStdout(true) => &settings.rendering,

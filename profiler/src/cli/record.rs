@@ -80,13 +80,7 @@ pub(crate) fn record<R: Recorder>(
         end_command(&target, launched, &runtime, progress);
     }
 
-    let for_files = render::Options {
-        color: false,
-        width: render::Options::default().width,
-        cut: false,
-        ascii: false,
-        ..settings.rendering.clone()
-    };
+    let for_files = settings.rendering.for_files();
     let draw = |format: Format, stdout: IsStdout, out: &mut dyn std::io::Write| {
         let options = match stdout {
             IsStdout(true) => &settings.rendering,

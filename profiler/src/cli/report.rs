@@ -31,11 +31,7 @@ pub(crate) fn report(settings: &ReportSettings, progress: &Progress) -> Result<E
     let invoker = settings.invoker.as_ref();
     let time = SystemTime::now();
     let outputs = output::prepare(&settings.outputs, pid, time, settings.force, invoker)?;
-    let for_files = render::Options {
-        color: false,
-        width: render::Options::default().width,
-        ..settings.rendering.clone()
-    };
+    let for_files = settings.rendering.for_files();
     let draw = |format: Format, stdout: IsStdout, out: &mut dyn std::io::Write| {
         let options = match stdout {
             IsStdout(true) => &settings.rendering,

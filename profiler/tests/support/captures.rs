@@ -5,6 +5,7 @@ use super::check;
 use super::fixture::{Profile, Running, Variant};
 use super::privilege;
 use super::record::until_recording;
+use super::report::Report;
 use children::{Child, Lines};
 use libtest_mimic::{Failed, Trial};
 use rusqlite::{Connection, OpenFlags};
@@ -423,7 +424,7 @@ fn late_names() -> Outcome {
         if !output.status.success() || !said.contains("named by the debug files of blockers") {
             return Err(said.into());
         }
-        let report = serde_json::from_slice(&output.stdout)?;
+        let report = Report::parse(&String::from_utf8_lossy(&output.stdout))?;
         let missing = check::recall(&report, &truth);
         if !missing.is_empty() {
             return Err(missing.join("\n").into());

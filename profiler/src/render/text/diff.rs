@@ -1,5 +1,6 @@
 //! Two recordings compared, on a terminal.
 
+use super::ascii;
 use super::header::headline;
 use super::line::{Line, cut_left, cut_right, wrap};
 use super::style::{BAD, DIM, GOOD, HEADING, PLAIN, SITE};
@@ -51,10 +52,22 @@ struct Page<'a> {
 }
 
 impl Page<'_> {
+    /// `text` within `columns`, if it is to be cut at all.
+    fn fit(&self, cut: fn(&str, usize) -> String, text: &str, columns: usize) -> String {
+        match self.options.cut {
+            true => cut(text, columns),
+            false => text.to_owned(),
+        }
+    }
+
     fn put(&mut self, fill: impl FnOnce(&mut Line)) -> io::Result<()> {
         let mut line = Line::new(self.options.color);
         fill(&mut line);
-        writeln!(self.out, "{}", line.finish())
+        let text = line.finish();
+        match self.options.ascii {
+            true => writeln!(self.out, "{}", ascii::spelled(&text)),
+            false => writeln!(self.out, "{text}"),
+        }
     }
 
     fn recording(&mut self, word: &str, side: &Side, report: &Report) -> io::Result<()> {
@@ -66,7 +79,7 @@ impl Page<'_> {
             side.started_at.replace('T', " ").replace(".000Z", "Z")
         );
         let room = self.width.saturating_sub(10);
-        let facts = cut_right(&facts, room);
+        let facts = self.fit(cut_right, &facts, room);
         self.put(|line| {
             line.push(HEADING, word).pad_to(10).push(DIM, &facts);
         })?;
@@ -205,7 +218,7 @@ impl Page<'_> {
         let difference = format!("{sign}{size}");
         let style = style(site.change);
         let room = self.width.saturating_sub(SITES);
-        let function = cut_left(&display_name(&site.function), room);
+        let function = self.fit(cut_left, &display_name(&site.function), room);
         self.put(|line| {
             line.push(PLAIN, "  ")
                 .push(style, site.change.name())
@@ -231,7 +244,7 @@ impl Page<'_> {
             (None, None) => String::new(),
         };
         let text = format!("{}{}, {waits}", site.cause.name(), at.unwrap_or_default());
-        let text = cut_right(&text, self.width.saturating_sub(CHANGE + 2));
+        let text = self.fit(cut_right, &text, self.width.saturating_sub(CHANGE + 2));
         self.put(|line| {
             line.pad_to(CHANGE + 2).push(DIM, &text);
         })
