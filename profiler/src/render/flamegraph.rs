@@ -77,7 +77,7 @@ fn subtitle(report: &Report) -> String {
     )
 }
 
-fn lost(losses: &Losses) -> String {
+pub(super) fn lost(losses: &Losses) -> String {
     let parts: Vec<String> = [
         (losses.events, "records lost"),
         (losses.stacks, "waits without a stack"),
@@ -100,10 +100,8 @@ fn lost(losses: &Losses) -> String {
 fn legend(folded: &Folded) -> String {
     let mut legend = String::from("<g id=\"legend\">");
     let mut x = 10;
-    for (kind, label) in Kind::LEGEND {
-        if !folded.kinds.values().any(|other| *other == kind) {
-            continue;
-        }
+    let there: Vec<Kind> = folded.kinds.values().copied().collect();
+    for (kind, label) in Kind::legend(&there) {
         let Color { r, g, b } = kind.color(label);
         let written = write!(
             legend,

@@ -1,7 +1,8 @@
 //! The forms that a report can take: one line each.
 
+use super::export::pprof;
 use super::{Options, flamegraph, folded, json, text, wakers, wall};
-use crate::report::Report;
+use crate::report::{Keep, Report};
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
@@ -56,12 +57,29 @@ formats! {
     WakersSvg("wakers-svg", "wakers.svg", "Flamegraph of waits and who ended them", wakers::svg),
     WallFolded("wall-folded", "wall.folded", "Folded stacks of all time: running, runnable, blocked", wall::folded),
     WallSvg("wall-svg", "wall.svg", "Flamegraph of all time: running, runnable, blocked", wall::svg),
+    Pprof("pprof", "pb.gz", "Blocked time and waits with labels, for pprof", pprof::render),
 }
 
 /// Formats of other programs whose names end like ours.
 const FOREIGN: [&str; 2] = ["firefox.json", "speedscope.json"];
 
 impl Format {
+    /// What of a recording has to be kept one by one for it.
+    #[must_use]
+    pub const fn keep(self) -> Keep {
+        let (sums, singles) = match self {
+            Format::Pprof => (true, false),
+            _ => (false, false),
+        };
+        Keep { sums, singles }
+    }
+
+    /// Whether it is no text, which a terminal should not get.
+    #[must_use]
+    pub const fn is_binary(self) -> bool {
+        matches!(self, Format::Pprof)
+    }
+
     /// The format that a file name stands for, by the longest of the extensions that it ends
     /// with; `wakers.svg` is such a name, too. None of any other.
     #[must_use]
@@ -116,7 +134,8 @@ mod tests {
             ("notes.txt", Some(Format::Text)),
             ("a.firefox.json", None),
             ("a.speedscope.json", None),
-            ("profile.pb.gz", None),
+            ("profile.pb.gz", Some(Format::Pprof)),
+            ("profile.gz", None),
             ("json", None),
             ("svg", None),
             ("/", None),

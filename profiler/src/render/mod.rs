@@ -2,7 +2,9 @@
 //! [`Options`].
 
 mod check;
+mod drawn;
 mod escape;
+mod export;
 pub mod flamegraph;
 pub mod folded;
 mod format;

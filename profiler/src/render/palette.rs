@@ -28,11 +28,16 @@ pub(super) enum Kind {
     Kernel,
     /// Not named, or not known.
     Nameless,
+    /// Why a thread waited.
+    Cause,
+    /// The thread that ended a wait.
+    Waker,
 }
 
 impl Kind {
-    /// The kinds that a legend explains, with their labels (ASCII, no markup).
-    pub(super) const LEGEND: [(Kind, &'static str); 8] = [
+    /// The kinds that a legend explains, with their labels (ASCII, no markup), but for states.
+    const LEGEND: [(Kind, &'static str); 11] = [
+        (Kind::Root, "process, runtime"),
         (Kind::Application { inlined: false }, "application"),
         (Kind::Application { inlined: true }, "inlined"),
         (Kind::Dependency, "crates"),
@@ -41,7 +46,17 @@ impl Kind {
         (Kind::System, "libc"),
         (Kind::Kernel, "kernel"),
         (Kind::Nameless, "unnamed"),
+        (Kind::Cause, "cause"),
+        (Kind::Waker, "waker"),
     ];
+
+    /// What a legend says of the kinds that there are, in its order.
+    pub(super) fn legend(there: &[Kind]) -> Vec<(Kind, &'static str)> {
+        let states = State::ALL.map(|state| (Kind::State(state), state.name()));
+        let (first, rest) = Kind::LEGEND.split_at(1);
+        let all = first.iter().chain(&states).chain(rest);
+        all.filter(|(kind, _)| there.contains(kind)).copied().collect()
+    }
 
     /// The kind of a stack's frame.
     pub(super) fn of(frame: &Frame) -> Kind {
@@ -75,6 +90,8 @@ impl Kind {
             Kind::System => (165.0, 0.28, 0.78),
             Kind::Kernel => (215.0, 0.50, 0.72),
             Kind::Nameless => (0.0, 0.0, 0.86),
+            Kind::Cause => (340.0, 0.70, 0.80),
+            Kind::Waker => (90.0, 0.35, 0.72),
         }
     }
 

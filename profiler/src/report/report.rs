@@ -1,6 +1,6 @@
 //! The report: what every renderer draws, and what `-o report.json` holds (schema 1).
 
-use super::{Blame, CallSite, CauseTotal, CpuPart, Harm, LongPollSite, PanicReport, PollTimes, Stopped,
+use super::{Blame, CallSite, CauseTotal, CpuPart, Detail, Harm, LongPollSite, PanicReport, PollTimes, Stopped,
     TaskReport, Verdict,
 };
 use crate::cause::{Cause, Suggestion};
@@ -96,6 +96,9 @@ pub struct Report {
     /// Likewise, waits of the timeline with those who ended them.
     #[serde(skip)]
     pub woken_stacks: Vec<WokenStack>,
+    /// Likewise, single waits and polls; none unless they were kept.
+    #[serde(skip)]
+    pub detail: Option<Detail>,
 }
 
 /// One place in the code where threads were on a CPU.
@@ -168,6 +171,8 @@ pub struct WokenStack {
     pub waker: String,
     /// Its stack, leaf first; empty where it is no thread of the target.
     pub waker_frames: Vec<FrameRef>,
+    /// Index in `waker_frames` of the outermost frame of the task, where it was in one.
+    pub waker_task_frame: Option<usize>,
 }
 
 /// Which kind of runtime.
@@ -496,6 +501,8 @@ pub struct StackTotal {
     pub task_frame: Option<usize>,
     /// Why the stack ends early, if it does.
     pub truncated: Option<Truncation>,
+    /// Why the threads waited; none on a CPU, and where threads wait as they should.
+    pub cause: Option<Cause>,
     /// Waits.
     pub waits: u64,
     /// Time until the wakeups.

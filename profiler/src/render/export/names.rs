@@ -1,0 +1,73 @@
+//! What things are called in the formats of other programs. Nothing in a name can trick a reader or a
+//! terminal; how each format escapes text is its own.
+
+use crate::recording::ThreadId;
+use crate::render::{display_name, display_path, sanitize};
+use crate::report::{Detail, DetailStack, DetailThread, Report};
+use crate::runtime::Role;
+use crate::units::Pid;
+
+/// `tokio-runtime-w 4711`.
+pub(super) fn thread(thread: ThreadId, known: Option<&DetailThread>) -> String {
+    let name = known.map_or("", |known| &known.name);
+    match sanitize(name) {
+        name if name.is_empty() => format!("thread {}", thread.tid),
+        name => format!("{name} {}", thread.tid),
+    }
+}
+
+/// `claims_api (4711)`.
+pub(super) fn process(report: &Report, pid: Pid) -> String {
+    let process = report.targets.iter().find(|process| process.pid == pid);
+    let name = process.map_or("", |process| process.exe_name());
+    format!("{} ({pid})", sanitize(name))
+}
+
+/// The function of a site.
+pub(super) fn site(stack: &DetailStack) -> String {
+    display_name(&stack.function)
+}
+
+/// `src/store.rs:88`.
+pub(super) fn place(stack: &DetailStack) -> Option<String> {
+    let file = display_path(stack.file.as_deref()?);
+    Some(match stack.line {
+        Some(line) => format!("{file}:{line}"),
+        None => file,
+    })
+}
+
+/// The outermost function of the task.
+pub(super) fn task(stack: &DetailStack) -> Option<String> {
+    stack.task.as_deref().map(display_name)
+}
+
+/// Why threads waited, or else in which state they were.
+pub(super) fn cause(stack: &DetailStack) -> &'static str {
+    stack.cause.map_or(stack.state.name(), |cause| cause.name())
+}
+
+/// Whether threads with this role poll tasks.
+pub(super) const fn is_worker(role: Role) -> bool {
+    matches!(role, Role::Worker(_))
+}
+
+/// What must be known to trust a file, in sentences: losses, and what was left out of it.
+pub(super) fn caveats(report: &Report, detail: &Detail) -> Vec<String> {
+    use crate::render::{count, duration, flamegraph::lost};
+    let mut said = vec![lost(&report.losses)];
+    let left_out = [
+        (detail.waits_left_out, "waits"),
+        (detail.polls_left_out, "polls"),
+    ];
+    for (left_out, what) in left_out {
+        if left_out.count > 0 {
+            said.push(format!(
+                "{} {what} of at most {} left out: there were too many",
+                count(left_out.count),
+                duration(left_out.longest)
+            ));
+        }
+    }
+    said
+}
