@@ -6,11 +6,15 @@ use super::longest::Longest;
 use super::runtimes::{RuntimeIndex, Runtimes};
 use super::stack_facts::{WaitRole, task_frame, whole_stack};
 use super::whole::Whole;
-use crate::recording::{Interval, ObjectId, Poll, Stack, StackId, ThreadId, Wait};
+use crate::cause::Cause;
+use crate::recording::{
+    Interval, ObjectId, Poll, Stack, StackId, Tables, ThreadId, Wait, WakerId,
+};
 use crate::report::{Detail, DetailStack, DetailSum, DetailThread, Keep, ThreadReport};
-use crate::runtime::State;
-use crate::units::Nanos;
+use crate::runtime::{Role, State};
+use crate::units::{Nanos, Pid, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Waits kept one by one, at most: some 100 MB.
 const WAITS: usize = 1_000_000;
@@ -85,40 +89,15 @@ impl Details {
         } else {
             Vec::new()
         };
-        let (waits, polls) = (self.waits.items(), self.polls.items());
-        let all = waits.iter().chain(&open);
-        let mut used: BTreeSet<StackId> = sums.iter().map(|sum| sum.stack).collect();
-        used.extend(all.clone().flat_map(|wait| {
-            [Some(wait.stack), wait.waker_stack].into_iter().flatten()
-        }));
-        used.extend(polls.iter().map(|poll| poll.stack));
-        let objects = sums.iter().map(|sum| sum.object);
-        let objects: BTreeSet<ObjectId> =
-            objects.chain(all.clone().map(|wait| wait.object)).flatten().collect();
-        let wakers: BTreeSet<_> = all.filter_map(|wait| wait.waker).collect();
-        let tables = whole.tables;
+        let named = Named {
+            tables: whole.tables,
+            cause: &|id| causes.get(id).map(|finding| finding.cause),
+        };
         Detail {
-            start: whole.start,
-            end: whole.end,
             threads: threads.iter().map(|(id, thread)| (*id, of_thread(thread))).collect(),
-            stacks: used
-                .into_iter()
-                .filter_map(|id| Some((id, of_stack(whole, causes, id, tables.stack(id)?))))
-                .collect(),
-            objects: objects
-                .into_iter()
-                .filter_map(|id| Some((id, tables.object(id)?.object.clone())))
-                .collect(),
-            wakers: wakers
-                .into_iter()
-                .filter_map(|id| Some((id, tables.waker(id)?.clone())))
-                .collect(),
-            sums,
-            waits,
-            open,
-            polls,
             waits_left_out: self.waits.left_out(),
             polls_left_out: self.polls.left_out(),
+            ..named.detail((whole.start, whole.end), sums, (self.waits.items(), open), self.polls.items())
         }
     }
 
@@ -155,6 +134,76 @@ impl Details {
     }
 }
 
+/// Single waits and polls of one interval as they are known when it ends; those that are still going
+/// on are not among them. Threads have names only.
+#[must_use]
+pub fn detail_of(tables: &Tables, interval: &Interval) -> Detail {
+    let mut causes: BTreeMap<StackId, Option<Cause>> = BTreeMap::new();
+    for wait in &interval.waits {
+        let judge = || Causes::of_one(tables, wait.stack);
+        causes.entry(wait.stack).or_insert_with(judge);
+    }
+    let named = Named {
+        tables,
+        cause: &|id| causes.get(&id).copied().flatten(),
+    };
+    let waits = (Arc::new(interval.waits.clone()), Vec::new());
+    let polls = Arc::new(interval.polls.clone());
+    let detail = named.detail((interval.start, interval.end), Vec::new(), waits, polls);
+    let ids = detail.waits.iter().map(|wait| wait.thread);
+    let ids = ids.chain(detail.polls.iter().map(|poll| poll.thread));
+    let thread = |id: ThreadId| DetailThread {
+        pid: tables.process(id.process).map_or(Pid(0), |process| process.pid),
+        name: tables.thread_name(id).into(),
+        role: Role::None,
+        runtime: None,
+    };
+    let threads = ids.map(|id| (id, thread(id))).collect();
+    Detail { threads, ..detail }
+}
+
+/// What waits and polls name.
+struct Named<'a> {
+    tables: &'a Tables,
+    cause: &'a dyn Fn(StackId) -> Option<Cause>,
+}
+
+impl Named<'_> {
+    fn detail(
+        &self,
+        (start, end): (Timestamp, Timestamp),
+        sums: Vec<DetailSum>,
+        (waits, open): (Arc<Vec<Wait>>, Vec<Wait>),
+        polls: Arc<Vec<Poll>>,
+    ) -> Detail {
+        let all = waits.iter().chain(&open);
+        let mut stacks: BTreeSet<StackId> = sums.iter().map(|sum| sum.stack).collect();
+        stacks.extend(all.clone().map(|wait| wait.stack));
+        stacks.extend(all.clone().filter_map(|wait| wait.waker_stack));
+        stacks.extend(polls.iter().map(|poll| poll.stack));
+        let objects = sums.iter().map(|sum| sum.object);
+        let objects = objects.chain(all.clone().map(|wait| wait.object)).flatten();
+        let objects: BTreeSet<ObjectId> = objects.collect();
+        let wakers: BTreeSet<WakerId> = all.filter_map(|wait| wait.waker).collect();
+        let tables = self.tables;
+        let stack = |id: StackId| Some((id, of_stack(tables, (self.cause)(id), tables.stack(id)?)));
+        let object = |id: ObjectId| Some((id, tables.object(id)?.object.clone()));
+        let waker = |id: WakerId| Some((id, tables.waker(id)?.clone()));
+        Detail {
+            start,
+            end,
+            stacks: stacks.into_iter().filter_map(stack).collect(),
+            objects: objects.into_iter().filter_map(object).collect(),
+            wakers: wakers.into_iter().filter_map(waker).collect(),
+            sums,
+            waits,
+            open,
+            polls,
+            ..Detail::default()
+        }
+    }
+}
+
 /// The open waits that are no idle parks, from the begin of the range to its end.
 fn open<'a>(whole: &'a Whole<'_>) -> impl Iterator<Item = Wait> + 'a {
     let stack = |id| whole.tables.stack(id);
@@ -182,13 +231,13 @@ fn of_thread(thread: &ThreadReport) -> DetailThread {
     }
 }
 
-fn of_stack(whole: &Whole<'_>, causes: &Causes, id: StackId, stack: &Stack) -> DetailStack {
+fn of_stack(tables: &Tables, cause: Option<Cause>, stack: &Stack) -> DetailStack {
     let place = location(stack);
     DetailStack {
-        pid: whole.pid(stack.process),
+        pid: tables.process(stack.process).map_or(Pid(0), |process| process.pid),
         state: stack.class.state,
         role: stack.class.role,
-        cause: causes.get(id).map(|finding| finding.cause),
+        cause,
         function: place.function,
         file: place.file,
         line: place.line,

@@ -50,4 +50,5 @@ mod wakers;
 mod whole;
 
 pub use analyzer::Analyzer;
+pub use detail::detail_of;
 pub use build::{build, build_keeping, build_range};

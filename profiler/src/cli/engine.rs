@@ -7,7 +7,7 @@ use super::error::Result;
 use crate::collect;
 use crate::host::{Features, privileges::Keep};
 use crate::process::Target;
-use crate::report::Report;
+use crate::report::{self, Report};
 use std::sync::Arc;
 
 /// A recording that goes on.
@@ -25,6 +25,9 @@ pub(crate) trait Recorder: Sized {
         options: &collect::Options,
         keep: Keep,
     ) -> Result<Self>;
+
+    /// Keeps single waits for the report. Called before [`Recorder::run`], if at all.
+    fn keep(&mut self, keep: report::Keep);
 
     /// Drains what the kernel side sends, until `stop` is done or every process that is recorded
     /// has ended. Called in a `current_thread` tokio runtime.

@@ -8,7 +8,7 @@ use crate::collect::{self, Collector};
 use crate::host::Features;
 use crate::host::privileges::{self, Keep};
 use crate::process::Target;
-use crate::report::Report;
+use crate::report::{self, Report};
 use crate::runtime::tokio::is_of_a_worker;
 use std::sync::Arc;
 
@@ -52,6 +52,10 @@ impl Recorder for Live {
             collector,
             analyzer,
         })
+    }
+
+    fn keep(&mut self, keep: report::Keep) {
+        self.analyzer.keep(keep);
     }
 
     async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<()> {

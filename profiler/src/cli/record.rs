@@ -55,6 +55,7 @@ pub(crate) fn record<R: Recorder>(
     let keep = rights_to_keep(settings, &outputs, launched.is_some());
     let mut recorder =
         runtime.block_on(async { R::start(&targets, features, &settings.recording, keep) })?;
+    recorder.keep(settings.kept());
     if let Some(launched) = &mut launched {
         launched.release();
     }

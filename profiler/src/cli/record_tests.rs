@@ -33,6 +33,10 @@ impl Recorder for Fake {
         Ok(Fake { targets, was_held })
     }
 
+    fn keep(&mut self, keep: crate::report::Keep) {
+        assert!(!keep.anything(), "only what is asked for");
+    }
+
     async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
         let all_end = async {
             for target in &self.targets {

@@ -8,6 +8,7 @@ use crate::collect;
 use crate::limits::Limits;
 use crate::process::Invoker;
 use crate::render::{self, Format};
+use crate::report::Keep;
 use crate::units::{Nanos, Pid};
 use rustix::process::Uid;
 use std::ffi::{OsStr, OsString};
@@ -75,6 +76,12 @@ impl CheckSettings {
     }
 }
 
+/// What formats need that the report's sums have not.
+fn kept(outputs: &[OutputSpec]) -> Keep {
+    let all = outputs.iter().map(|output| output.format.keep());
+    all.fold(Keep::NOTHING, Keep::or)
+}
+
 /// Everything `record` goes by.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RecordSettings {
@@ -113,6 +120,11 @@ pub(crate) enum Destination {
 }
 
 impl RecordSettings {
+    /// What has to be kept one by one for the outputs.
+    pub(crate) fn kept(&self) -> Keep {
+        kept(&self.outputs)
+    }
+
     /// # Errors
     /// Where the words make no sense together.
     pub(crate) fn resolve(
@@ -145,10 +157,11 @@ impl RecordSettings {
                 panics: args.panics,
                 limits: test_limits(environment),
             },
-            outputs: outputs(&args.output, args.format)?,
+            outputs: outputs(&args.output, args.format, environment)?,
             force: args.force,
             rendering: render::Options {
-                collapse_runtime: args.collapse_runtime,
+                collapse_runtime: !args.full_stacks,
+                icicle: args.icicle,
                 ..rendering(common, environment)
             },
             invoker: Invoker::from_sudo(environment.effective_uid, environment.var)
@@ -188,11 +201,23 @@ fn may_color(when: When, environment: &Environment<'_>, is_terminal: bool) -> bo
 }
 
 /// Standard output always gets a report; `-o -` only says so.
-fn outputs(names: &[OsString], format: Option<Format>) -> Result<Vec<OutputSpec>> {
+fn outputs(
+    names: &[OsString],
+    format: Option<Format>,
+    environment: &Environment<'_>,
+) -> Result<Vec<OutputSpec>> {
     let stdout = OutputSpec {
         destination: Destination::Stdout,
         format: format.unwrap_or(Format::Text),
     };
+    if environment.stdout_is_terminal && stdout.format.is_binary() {
+        let extension = stdout.format.extension();
+        return Err(Error::usage(format!(
+            "{} is no text, and standard output is a terminal",
+            stdout.format.name()
+        ))
+        .hint(format!("write it to a file: -o profile.{extension}")));
+    }
     if names.iter().filter(|name| *name == "-").count() > 1 {
         return Err(Error::usage(
             "`-o -` is given more than once: there is one standard output",
@@ -223,7 +248,7 @@ fn format_of(name: &OsStr, fallback: Option<Format>) -> Result<Format> {
             "the name {} does not select a format",
             name.to_string_lossy()
         ))
-        .hint("end it with .svg, .folded, .json or .txt, or give --format")
+        .hint("end it as one of those in `holdup record --help`, or give --format")
     })
 }
 

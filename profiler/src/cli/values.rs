@@ -39,7 +39,7 @@ pub(crate) fn output_help() -> String {
         .to_owned();
     for format in Format::ALL {
         text.push_str(&format!(
-            "  .{:<15}{}\n",
+            "  .{:<16}{}\n",
             format.extension(),
             format.about()
         ));

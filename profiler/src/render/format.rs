@@ -1,7 +1,7 @@
 //! The forms that a report can take: one line each.
 
-use super::export::pprof;
-use super::{Options, flamegraph, folded, json, text, wakers, wall};
+use super::export::{firefox, ndjson, pprof, speedscope, trace};
+use super::{Options, blame, flamegraph, folded, json, text, wakers, wall};
 use crate::report::{Keep, Report};
 use std::ffi::OsStr;
 use std::io;
@@ -57,11 +57,14 @@ formats! {
     WakersSvg("wakers-svg", "wakers.svg", "Flamegraph of waits and who ended them", wakers::svg),
     WallFolded("wall-folded", "wall.folded", "Folded stacks of all time: running, runnable, blocked", wall::folded),
     WallSvg("wall-svg", "wall.svg", "Flamegraph of all time: running, runnable, blocked", wall::svg),
+    BlameFolded("blame-folded", "blame.folded", "Folded stacks of waits for other threads, and what those did", blame::folded),
+    BlameSvg("blame-svg", "blame.svg", "Flamegraph of waits for other threads, and what those did", blame::svg),
     Pprof("pprof", "pb.gz", "Blocked time and waits with labels, for pprof", pprof::render),
+    Speedscope("speedscope", "speedscope.json", "Blocked time, and each thread's waits by time, for speedscope", speedscope::render),
+    Firefox("firefox", "firefox.json", "Waits and polls of each thread by time, for the Firefox Profiler", firefox::render),
+    Trace("trace", "trace.json", "Waits and polls of each thread by time, for Perfetto or Chrome", trace::render),
+    Ndjson("ndjson", "ndjson", "Waits and long polls, one JSON object a line, while they are recorded", ndjson::render),
 }
-
-/// Formats of other programs whose names end like ours.
-const FOREIGN: [&str; 2] = ["firefox.json", "speedscope.json"];
 
 impl Format {
     /// What of a recording has to be kept one by one for it.
@@ -69,6 +72,7 @@ impl Format {
     pub const fn keep(self) -> Keep {
         let (sums, singles) = match self {
             Format::Pprof => (true, false),
+            Format::Speedscope | Format::Firefox | Format::Trace | Format::Ndjson => (false, true),
             _ => (false, false),
         };
         Keep { sums, singles }
@@ -91,9 +95,6 @@ impl Format {
                 stem.ends_with('.') || stem.is_empty() && extension.contains('.')
             })
         };
-        if FOREIGN.into_iter().any(ends_with) {
-            return None;
-        }
         let fitting = Format::ALL.into_iter();
         fitting
             .filter(|format| ends_with(format.extension()))
@@ -129,11 +130,13 @@ mod tests {
             ("a.wakers.folded", Some(Format::WakersFolded)),
             ("a.wall.svg", Some(Format::WallSvg)),
             ("wall.folded", Some(Format::WallFolded)),
+            ("a.blame.svg", Some(Format::BlameSvg)),
             ("firewall.svg", Some(Format::Svg)),
             ("wall.json", Some(Format::Json)),
             ("notes.txt", Some(Format::Text)),
-            ("a.firefox.json", None),
-            ("a.speedscope.json", None),
+            ("a.firefox.json", Some(Format::Firefox)),
+            ("a.speedscope.json", Some(Format::Speedscope)),
+            ("trace.json", Some(Format::Trace)),
             ("profile.pb.gz", Some(Format::Pprof)),
             ("profile.gz", None),
             ("json", None),

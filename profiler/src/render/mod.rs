@@ -1,10 +1,11 @@
 //! Reports drawn: each renderer is a pure function of a [`Report`](crate::report::Report) and
 //! [`Options`].
 
+pub mod blame;
 mod check;
 mod drawn;
 mod escape;
-mod export;
+pub mod export;
 pub mod flamegraph;
 pub mod folded;
 mod format;
@@ -13,6 +14,7 @@ pub mod json;
 mod name;
 mod options;
 mod palette;
+mod svg;
 pub mod text;
 pub mod wakers;
 pub mod wall;

@@ -1,7 +1,7 @@
 //! What things are called in the formats of other programs. Nothing in a name can trick a reader or a
 //! terminal; how each format escapes text is its own.
 
-use crate::recording::ThreadId;
+use crate::recording::{Object, ThreadId, Waker};
 use crate::render::{display_name, display_path, sanitize};
 use crate::report::{Detail, DetailStack, DetailThread, Report};
 use crate::runtime::Role;
@@ -42,6 +42,22 @@ pub(super) fn task(stack: &DetailStack) -> Option<String> {
     stack.task.as_deref().map(display_name)
 }
 
+/// `path /var/lib/claims.db`.
+pub(super) fn object(object: &Object) -> String {
+    format!("{} {}", object.kind.name(), sanitize(&object.name))
+}
+
+/// `tokio-runtime-w 4711`, or `interrupt`.
+pub(super) fn waker(waker: &Waker) -> String {
+    let name = sanitize(&waker.name);
+    match waker.pid {
+        Pid(0) if name.is_empty() => "interrupt".to_owned(),
+        Pid(0) => name.into_owned(),
+        _ if name.is_empty() => format!("thread {}", waker.tid),
+        _ => format!("{name} {}", waker.tid),
+    }
+}
+
 /// Why threads waited, or else in which state they were.
 pub(super) fn cause(stack: &DetailStack) -> &'static str {
     stack.cause.map_or(stack.state.name(), |cause| cause.name())
@@ -55,7 +71,11 @@ pub(super) const fn is_worker(role: Role) -> bool {
 /// What must be known to trust a file, in sentences: losses, and what was left out of it.
 pub(super) fn caveats(report: &Report, detail: &Detail) -> Vec<String> {
     use crate::render::{count, duration, flamegraph::lost};
-    let mut said = vec![lost(&report.losses)];
+    let lost = match lost(&report.losses) {
+        lost if lost.starts_with("nothing") => lost,
+        lost => format!("lost: {lost}"),
+    };
+    let mut said = vec![lost];
     let left_out = [
         (detail.waits_left_out, "waits"),
         (detail.polls_left_out, "polls"),

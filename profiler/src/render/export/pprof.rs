@@ -3,7 +3,7 @@
 //!
 //! A sample is the waits of one thread with one stack for one object. Values: how many, and their
 //! blocked time, the default. Labels: `state`, `cause`, `object`, `worker` (or `thread`), `task`,
-//! `runtime`, `process`.
+//! `runtime`, `process`. Frames of the kernel are left out unless all are asked for.
 //!
 //! Written by hand: the format is some thirty fields, and a code generator for them would be a build
 //! dependency that needs `protoc`, or generated code to be kept.
@@ -54,7 +54,7 @@ pub(in crate::render) fn render(
             continue;
         };
         if options.states.contains(&stack.state) {
-            profile.sample(report, detail, sum, stack);
+            profile.sample((report, detail), options, sum, stack);
         }
     }
     let message = profile.finish(report, detail);
@@ -190,13 +190,19 @@ impl<'a> Profile<'a> {
 
     fn sample(
         &mut self,
-        report: &Report,
-        detail: &Detail,
+        (report, detail): (&Report, &Detail),
+        options: &Options,
         sum: &DetailSum,
         stack: &'a DetailStack,
     ) {
         let mut locations = Vec::new();
-        for frames in stack.frames.split_inclusive(|frame| !frame.inlined) {
+        // All waits have the same leaf in the kernel: the cause says more, and is a label.
+        let user = stack.frames.iter().position(|frame| frame.space == Space::User);
+        let frames = match user.filter(|_| options.collapse_runtime) {
+            Some(user) => stack.frames.get(user..).unwrap_or_default(),
+            None => &stack.frames,
+        };
+        for frames in frames.split_inclusive(|frame| !frame.inlined) {
             locations.extend(self.location(stack.pid, frames));
         }
         let mut labels = vec![
@@ -243,8 +249,7 @@ impl<'a> Profile<'a> {
         labels.push((who, names::thread(sum.thread, thread)));
         labels.extend(sum.runtime.clone().map(|runtime| ("runtime", runtime)));
         if let Some(object) = sum.object.and_then(|id| detail.objects.get(&id)) {
-            let name = sanitize(&object.name);
-            labels.push(("object", format!("{} {name}", object.kind.name())));
+            labels.push(("object", names::object(object)));
         }
         if let Some(thread) = thread.filter(|_| report.targets.len() > 1) {
             labels.push(("process", names::process(report, thread.pid)));

@@ -92,7 +92,7 @@ mod tests {
         outer.number(3, 0);
         outer.flag(4, false);
         outer.packed(5, []);
-        assert_eq!(outer.bytes(), []);
+        assert!(outer.bytes().is_empty());
         outer.message(3, &message);
         assert_eq!(outer.bytes().len(), 13);
     }
