@@ -110,9 +110,9 @@ fn three_ways_to_come_to_a_halt_have_three_verdicts() {
         let json = serde_json::to_value(verdict).expect("JSON");
         json["kind"].as_str().expect("a kind").to_owned()
     };
-    assert_eq!(kind(&recordings::hog()), "long_polls");
-    assert_eq!(kind(&recordings::held_lock()), "workers_blocked");
-    assert_eq!(kind(&recordings::quota()), "cpu_starved");
+    assert_eq!(kind(&recordings::hog()), "cpu_hog");
+    assert_eq!(kind(&recordings::held_lock()), "blocked");
+    assert_eq!(kind(&recordings::quota()), "no_cpu");
 }
 
 /// Three seconds at once, and the one in the middle by itself.

@@ -1,6 +1,6 @@
 //! Intervals as they come, and the report of them all.
 
-use super::blocking_pool::blocking_pool;
+use super::blocking_pool::blocking_pools;
 use super::calls::call_sites;
 use super::causes::Causes;
 use super::concurrency::Concurrency;
@@ -25,7 +25,7 @@ use super::time::rfc3339;
 use super::totals::Bounds;
 use super::totals::Totals;
 use super::unjudged::Unjudged;
-use super::verdict::{Findings, verdict};
+use super::verdict::{Findings, verdicts};
 use super::whole::Whole;
 use crate::recording::{Header, Interval, Losses, OpenWait, Process, StackId, Tables, ThreadId};
 use crate::report::{CpuUse, Detail, Keep, Report, ThreadReport};
@@ -35,7 +35,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// Version of the report's format, see [`Report::schema`].
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// Sums intervals up. What it keeps has bounds, however many intervals there are: times and waits
 /// are summed by thread, stack and object, and what needs single waits is computed as they come.
@@ -147,7 +147,7 @@ impl Analyzer {
             homes: &homes,
         }
         .runtimes();
-        let pool = blocking_pool(&balanced, &role_times, &concurrent);
+        let pools = blocking_pools(&whole, &balanced, &role_times, &concurrent);
         let threads = threads(&whole, &balanced, &runtimes);
         let causes = Causes::of(tables);
         let stacks = stacks(&whole, &runtimes, &causes);
@@ -160,7 +160,7 @@ impl Analyzer {
         let long_polls = long_polls(&whole, &runtimes);
         let call_sites = call_sites(&whole, &runtimes, &causes);
         let throttling = throttling::throttling(&whole);
-        let verdict = verdict(&Findings {
+        let (verdict, findings) = verdicts(&Findings {
             processes: &tables.processes,
             unjudged: &Unjudged::of(&whole, &balanced, &runtimes),
             runtimes: &runtimes.reports,
@@ -183,8 +183,9 @@ impl Analyzer {
             long_poll_ns: header.long_poll,
             throttling: throttling::told(&verdict, &runtimes.reports, throttling),
             verdict,
+            findings,
             runtimes: runtimes.reports,
-            blocking_pool: pool,
+            pools,
             threads,
             sites,
             causes: cause_totals(&whole, &causes),

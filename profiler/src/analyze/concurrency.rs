@@ -8,7 +8,7 @@ use super::homes::{Homes, MultiThread};
 use super::labels::Labels;
 use super::spread::Spread;
 use super::sweep::Sweep;
-use crate::recording::{Interval, OpenWait, StackId, Tables, ThreadId, WakerId};
+use crate::recording::{Interval, OpenWait, ProcessId, StackId, Tables, ThreadId, WakerId};
 use crate::units::{Nanos, Timestamp};
 use std::collections::BTreeMap;
 
@@ -24,8 +24,8 @@ pub(super) enum Track {
     HandedOff(MultiThread),
     /// The thread of a `current_thread` runtime, blocked.
     CurrentThread(ThreadId),
-    /// Threads of all blocking pools, inside closures.
-    Pool,
+    /// Threads of the blocking pools of a process, inside closures.
+    Pool(ProcessId),
 }
 
 /// What a [`Part`] is of.

@@ -215,7 +215,9 @@ impl Evidence<'_> {
         report.threads = u32::try_from(distinct).unwrap_or(u32::MAX);
         let threads = self.threads_of(runtime);
         let threads = threads.filter(|(_, times)| times.has(WaitRole::MULTI_THREAD));
-        report.thread_name = self.name_of_most(threads.map(|(thread, _)| thread));
+        let threads: Vec<ThreadId> = threads.map(|(thread, _)| thread).collect();
+        (report.from_ns, report.to_ns) = self.life(&threads);
+        report.thread_name = self.name_of_most(threads.into_iter());
         report.wedged_ns = wedged(waits.still_blocked.get(&owner), workers);
         report.in_calls_ns = self.in_calls(self.balanced_of(runtime), WaitRole::MULTI_THREAD);
         Some(report)
@@ -282,12 +284,26 @@ impl Evidence<'_> {
                 let driver = waits.in_driver.get(&owner).copied();
                 let pid = self.whole.pid(thread.process);
                 let mut report = report(pid, kind, 1, states, sweep, driver);
+                (report.from_ns, report.to_ns) = self.life(&[thread]);
                 report.thread_name = self.name_of_most(std::iter::once(thread));
                 report.wedged_ns = wedged(waits.still_blocked.get(&owner), 1);
                 report.in_calls_ns = self.in_calls(own.into_iter(), WaitRole::CURRENT_THREAD);
                 (owner, report)
             })
             .collect()
+    }
+
+    /// When the first of some threads began and the last one ended, since the start.
+    fn life(&self, threads: &[ThreadId]) -> (Nanos, Nanos) {
+        let (start, end) = (self.whole.start, self.whole.end);
+        let lives = threads.iter().map(|thread| {
+            let sums = self.whole.totals.threads.get(thread);
+            sums.and_then(|sums| sums.life).unwrap_or((start, end))
+        });
+        let lives: Vec<_> = lives.collect();
+        let from = lives.iter().map(|life| life.0).min().unwrap_or(start);
+        let to = lives.iter().map(|life| life.1).max().unwrap_or(end);
+        (from - start, to.min(end) - start)
     }
 
     fn name_of_most(&self, threads: impl Iterator<Item = ThreadId>) -> String {
@@ -395,6 +411,8 @@ fn report(
         workers: u32::try_from(workers).unwrap_or(u32::MAX),
         thread_name: String::new(),
         threads: u32::try_from(workers).unwrap_or(u32::MAX),
+        from_ns: Nanos::ZERO,
+        to_ns: Nanos::ZERO,
         states,
         in_calls_ns: None,
         starved_ns: blocked_at_once.last().copied().unwrap_or_default(),

@@ -185,7 +185,9 @@ fn site(whole: &Whole<'_>, causes: &Causes, key: SiteKey, waits: SiteWaits) -> S
         waits: object.number,
         total_ns: object.total,
     });
+    let wakers = waits.wakers.totals();
     Site {
+        waits_with_waker: wakers.iter().map(|waker| waker.waits).sum(),
         function: key.location.function,
         file: key.location.file,
         line: key.location.line,
@@ -213,7 +215,7 @@ fn site(whole: &Whole<'_>, causes: &Causes, key: SiteKey, waits: SiteWaits) -> S
         p50_ns: p50,
         p99_ns: p99,
         runqueue_ns: waits.times.runqueue,
-        wakers: waits.wakers.totals(),
+        wakers,
         blame: None,
         harm: Vec::new(),
         harm_ns: Nanos::ZERO,

@@ -219,7 +219,7 @@ fn track(tables: &Tables, homes: &Homes, thread: ThreadId, stack: StackId) -> Op
         (State::HandedOff, _) if homes.is_worker(thread) => {
             Track::HandedOff(homes.of_thread(thread))
         }
-        (State::Pool, _) => Track::Pool,
+        (State::Pool, _) => Track::Pool(thread.process),
         _ => return None,
     })
 }

@@ -2,6 +2,7 @@ use super::tests::runtime;
 use super::*;
 use crate::recording::TokioFacts;
 use crate::report::StateTimes;
+use crate::runtime::Role;
 use crate::runtime::tokio::{Certainty, MissingContext, NoContext};
 use crate::units::Tid;
 
@@ -39,8 +40,8 @@ impl Partly {
             states: StateTimes::new(),
             in_calls_ns: None,
         };
-        verdict(&Findings {
-            processes: std::slice::from_ref(&self.process),
+        verdicts(&Findings {
+            processes: &[self.process.clone(), Process::unknown(Pid(2))],
             unjudged: &self.unjudged,
             runtimes: &self.runtimes,
             sites: &[],
@@ -49,6 +50,7 @@ impl Partly {
             cpu_shares: &BTreeMap::new(),
             throttling: &[],
         })
+        .0
     }
 }
 

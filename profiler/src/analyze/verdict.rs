@@ -1,13 +1,14 @@
 //! The main finding of a recording.
 
+use super::fix_first::worst_site;
 use super::thread_times::sum;
 use super::unjudged::Unjudged;
 use crate::recording::Process;
 use crate::report::{
-    BlameLink, LongPollSite, RuntimeReport, Site, ThreadReport, ThrottlingReport, UnclearReason, Verdict,
+    LongPollSite, ProcessFinding, RuntimeReport, Site, ThreadReport, ThrottlingReport, UnclearReason, Verdict,
 };
 use crate::runtime::tokio::is_of_a_worker;
-use crate::runtime::{Role, State};
+use crate::runtime::State;
 use crate::units::{Nanos, Pid};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -38,11 +39,6 @@ const UNCLEAR_SHARE: f64 = 0.05;
 const STOPPED_SHARE: f64 = 0.50;
 /// Workers are busy computing if they ran for this share of their time.
 const CPU_BOUND_SHARE: f64 = 0.80;
-
-/// A site is to blame for another one's waits if it is for this share of their time…
-const ROOT_SHARE: f64 = 0.5;
-/// …and is to be mended first if that brings this share of what the other one would bring.
-const ROOT_HARM: f64 = 0.8;
 
 /// What a verdict is made of.
 pub(super) struct Findings<'a> {
@@ -76,14 +72,12 @@ impl Findings<'_> {
             || threads.any(|thread| thread.pid == process.pid && is_of_a_worker(&thread.name))
     }
 
-    /// Processes with a tokio of which no runtime is known.
-    fn without_runtime(&self) -> impl Iterator<Item = &Process> {
-        let has_none = |pid| self.runtimes.iter().all(|runtime| runtime.pid != pid);
-        let processes = self.processes.iter();
-        processes.filter(move |process| has_none(process.pid) && self.shows_tokio(process))
+    /// How much of all CPUs a process used.
+    fn cpu_share(&self, pid: Pid) -> f64 {
+        self.cpu_shares.get(&pid).copied().unwrap_or_default()
     }
 
-    /// What is to be said of such a process.
+    /// What is to be said of a process with a tokio of which no runtime is known.
     fn of_unknown(&self, process: &Process) -> Verdict {
         let strangers = self.unjudged.strangers(process.pid);
         let share = strangers.unknown.share_of(strangers.lived);
@@ -114,40 +108,82 @@ pub(super) fn throttled_share(throttling: &ThrottlingReport) -> Option<f64> {
         .then(|| throttling.throttled_periods as f64 / throttling.periods as f64)
 }
 
-/// The verdict on what the other parts of a report say.
-pub(super) fn verdict(findings: &Findings<'_>) -> Verdict {
-    let gravest = findings
-        .runtimes
-        .iter()
-        .map(|runtime| {
-            (
-                of_runtime(runtime, findings),
-                state(runtime, State::Blocked),
-            )
-        })
-        .min_by_key(|(verdict, blocked)| (gravity(verdict), Reverse(*blocked)));
-    let unknown = || {
-        let processes = findings.without_runtime();
-        let share = |pid| {
-            let strangers = findings.unjudged.strangers(pid);
-            strangers.unknown.share_of(strangers.lived)
+/// The verdict on what the other parts of a report say, and those on each process.
+pub(super) fn verdicts(findings: &Findings<'_>) -> (Verdict, Vec<ProcessFinding>) {
+    if findings.threads.is_empty() && findings.runtimes.is_empty() {
+        let nothing = |_: &Process| ProcessFinding {
+            verdict: Verdict::NothingSeen,
+            cpu_share: 0.0,
         };
-        processes.max_by(|a, b| share(a.pid).total_cmp(&share(b.pid)))
-    };
-    match gravest.map(|(verdict, _)| verdict) {
-        Some(verdict) if gravity(&verdict) <= UNCLEAR => verdict,
-        // Another process may not be better than it is known.
-        Some(verdict) => match unknown().map(|process| findings.of_unknown(process)) {
-            Some(unclear @ Verdict::Unclear { share, .. }) if share >= UNCLEAR_SHARE => unclear,
-            _ => verdict,
-        },
-        None if findings.threads.is_empty() => Verdict::NothingSeen,
-        None => unknown().map_or(Verdict::NoRuntime, |process| findings.of_unknown(process)),
+        let processes = findings.processes.iter().map(nothing);
+        return (Verdict::NothingSeen, processes.collect());
+    }
+    let weighed: Vec<Weighed> = findings
+        .processes
+        .iter()
+        .map(|process| of_process(process, findings))
+        .collect();
+    let gravest = weighed.iter().min_by_key(|weighed| weighed.order());
+    let verdict = gravest.map_or(Verdict::NoRuntime, |weighed| weighed.verdict.clone());
+    let processes = findings.processes.iter().zip(weighed);
+    let processes = processes.map(|(process, weighed)| ProcessFinding {
+        verdict: weighed.verdict,
+        cpu_share: findings.cpu_share(process.pid),
+    });
+    (verdict, processes.collect())
+}
+
+/// A verdict with what it weighs.
+struct Weighed {
+    verdict: Verdict,
+    /// The time of workers that what it speaks of costs.
+    cost: Nanos,
+}
+
+impl Weighed {
+    /// What is graver comes first, and of the same gravity what costs more.
+    fn order(&self) -> (u8, Reverse<Nanos>) {
+        (gravity(&self.verdict), Reverse(self.cost))
     }
 }
 
+/// The gravest that holds for a runtime of the process.
+fn of_process(process: &Process, findings: &Findings<'_>) -> Weighed {
+    let runtimes = findings.runtimes.iter();
+    let runtimes = runtimes.filter(|runtime| runtime.pid == process.pid);
+    let gravest = runtimes
+        .map(|runtime| of_runtime(runtime, findings))
+        .min_by_key(Weighed::order);
+    let without = || {
+        let verdict = if findings.shows_tokio(process) {
+            findings.of_unknown(process)
+        } else {
+            Verdict::NoRuntime
+        };
+        Weighed {
+            verdict,
+            cost: Nanos::ZERO,
+        }
+    };
+    gravest.unwrap_or_else(without)
+}
+
 /// That all workers were blocked at once is the gravest.
-fn of_runtime(runtime: &RuntimeReport, findings: &Findings<'_>) -> Verdict {
+fn of_runtime(runtime: &RuntimeReport, findings: &Findings<'_>) -> Weighed {
+    let verdict = verdict_of(runtime, findings);
+    let cost = match verdict {
+        Verdict::Wedged { .. } | Verdict::Starved { .. } | Verdict::WorkersBlocked { .. } => {
+            state(runtime, State::Blocked)
+        }
+        Verdict::LongPolls { total_ns, .. } => total_ns,
+        Verdict::CpuStarved { .. } => state(runtime, State::Runnable),
+        Verdict::Unclear { .. } => state(runtime, State::Unknown),
+        _ => Nanos::ZERO,
+    };
+    Weighed { verdict, cost }
+}
+
+fn verdict_of(runtime: &RuntimeReport, findings: &Findings<'_>) -> Verdict {
     let (site, longest_wait) = worst_site(runtime, findings.sites);
     let longest_ns = longest_wait.max(runtime.polls.longest_blocked_ns);
     let recording: Nanos = runtime.blocked_at_once.iter().copied().sum();
@@ -260,6 +296,7 @@ fn by_shares(runtime: &RuntimeReport, findings: &Findings<'_>, longest_ns: Nanos
             runtime: id,
             share: share(State::Blocked),
             longest_ns,
+            idle_share: share(State::Idle),
         }
     }
 }
@@ -281,87 +318,33 @@ fn unknown(runtime: &RuntimeReport, findings: &Findings<'_>, whole: Nanos) -> (f
     ((own + strangers).min(1.0), reason)
 }
 
-/// The [`gravity`] of [`Verdict::Unclear`].
-const UNCLEAR: u8 = 5;
-
-const fn gravity(verdict: &Verdict) -> u8 {
+/// What is least is told first.
+fn gravity(verdict: &Verdict) -> u8 {
     match verdict {
         Verdict::Wedged { .. } => 0,
-        Verdict::Starved { .. } => 1,
-        Verdict::WorkersBlocked { .. } => 2,
-        Verdict::CpuStarved { .. } => 3,
-        Verdict::LongPolls { .. } => 4,
-        Verdict::Unclear { .. } => UNCLEAR,
-        Verdict::Stopped { .. } => 6,
-        Verdict::CpuBound { .. } => 7,
-        Verdict::Healthy { .. } => 8,
-        Verdict::NoRuntime => 9,
-        Verdict::NothingSeen => 10,
+        Verdict::Starved { .. }
+        | Verdict::WorkersBlocked { .. }
+        | Verdict::CpuStarved { .. }
+        | Verdict::LongPolls { .. } => 1,
+        // Little is to be said of a process whose tokio was not seen to do anything.
+        Verdict::Unclear {
+            runtime: None,
+            share,
+            ..
+        } if *share < UNCLEAR_SHARE => 6,
+        // Nothing may be better than it is known.
+        Verdict::Unclear { .. } => 2,
+        Verdict::Stopped { .. } => 3,
+        Verdict::CpuBound { .. } => 4,
+        Verdict::Healthy { .. } => 5,
+        Verdict::NoRuntime => 7,
+        Verdict::NothingSeen => 8,
     }
 }
 
 /// How much of all CPUs the runtime's own process used.
 fn cpu_share(runtime: &RuntimeReport, findings: &Findings<'_>) -> f64 {
-    let share = findings.cpu_shares.get(&runtime.pid).copied();
-    share.unwrap_or_default()
-}
-
-/// The site to mend first, and the longest of the runtime's blocked waits.
-fn worst_site(runtime: &RuntimeReport, sites: &[Site]) -> (Option<usize>, Nanos) {
-    let shares = || {
-        let blocked = sites.iter().enumerate();
-        let blocked = blocked.filter(|(_, site)| {
-            site.state == State::Blocked && matches!(site.role, Role::Worker(_))
-        });
-        blocked.filter_map(|(index, site)| {
-            let mut own = site.runtimes.iter();
-            let share = own.find(|share| share.runtime == runtime.id)?;
-            Some((index, share))
-        })
-    };
-    let longest = shares().map(|(_, share)| share.max_ns).max();
-    let total = |index: usize| {
-        let mut shares = shares().filter(|(of, _)| *of == index);
-        shares.next().map(|(_, share)| share.total_ns)
-    };
-    let harm = |site: &Site| harm_to(site, &runtime.id);
-    let key = |index: usize, site: &Site| (harm(site), total(index), Reverse(index));
-    let concerned = sites.iter().enumerate();
-    let concerned = concerned
-        .filter(|(index, site)| harm(site) > Nanos::ZERO || total(*index).is_some());
-    let worst = concerned.max_by_key(|(index, site)| key(*index, site));
-    let worst = worst.map(|(index, site)| root(sites, site, &runtime.id).unwrap_or(index));
-    (worst, longest.unwrap_or_default())
-}
-
-/// By how much the starved time of a runtime would shrink without the waits of a site.
-fn harm_to(site: &Site, runtime: &str) -> Nanos {
-    let mut harm = site.harm.iter();
-    let harm = harm.find(|harm| harm.runtime == runtime);
-    harm.map_or(Nanos::ZERO, |harm| harm.starved_ns)
-}
-
-/// The site that is to blame for most of another one's waits, if mending it brings nearly as much.
-/// Who waits for a lock is helped by what its holder does.
-fn root(sites: &[Site], of: &Site, runtime: &str) -> Option<usize> {
-    let blame = of.blame.as_ref()?;
-    let mut times: BTreeMap<usize, Nanos> = BTreeMap::new();
-    for chain in &blame.chains {
-        let place = |site: &Site, link: &BlameLink| {
-            site.pid == link.pid
-                && (&site.function, &site.file, site.line) == (&link.function, &link.file, link.line)
-        };
-        let link = chain.links.last();
-        let root = link.and_then(|link| sites.iter().position(|site| place(site, link)));
-        if let Some(root) = root {
-            *times.entry(root).or_default() += chain.total_ns;
-        }
-    }
-    let (root, time) = times.into_iter().max_by_key(|(index, time)| (*time, Reverse(*index)))?;
-    let harm = sites.get(root).map(|site| harm_to(site, runtime))?;
-    let is_most = time.share_of(of.total_ns) >= ROOT_SHARE;
-    let is_as_good = harm.share_of(harm_to(of, runtime)) >= ROOT_HARM;
-    (is_most && is_as_good).then_some(root)
+    findings.cpu_share(runtime.pid)
 }
 
 fn state(runtime: &RuntimeReport, state: State) -> Nanos {
@@ -370,6 +353,7 @@ fn state(runtime: &RuntimeReport, state: State) -> Nanos {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::process;
     use super::*;
     use crate::report::{PollTimes, RuntimeKind};
 
@@ -392,6 +376,8 @@ mod tests {
             workers,
             thread_name: String::new(),
             threads: workers,
+            from_ns: Nanos::ZERO,
+            to_ns: Nanos(1_000 * MS),
             states: states.iter().map(|&(s, t)| (s, Nanos(t))).collect(),
             in_calls_ns: None,
             starved_ns: Nanos(starved),
@@ -413,8 +399,8 @@ mod tests {
             .map(|throttling| (Pid(1), throttling.clone()))
             .into_iter()
             .collect();
-        super::verdict(&Findings {
-            processes: &[],
+        super::verdicts(&Findings {
+            processes: &[process(1)],
             unjudged: &Unjudged::default(),
             runtimes,
             sites: &[],
@@ -423,6 +409,7 @@ mod tests {
             cpu_shares: &BTreeMap::new(),
             throttling: &throttling,
         })
+        .0
     }
 
     fn verdict(runtimes: &[RuntimeReport]) -> Verdict {

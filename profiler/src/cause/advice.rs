@@ -1,6 +1,7 @@
 //! What to do instead: one table, the most specific line first.
 
 use super::kind::Cause;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// A line of the table: given where the cause is right and, if it names any, one of the
@@ -18,7 +19,7 @@ pub struct Advice {
 }
 
 /// What a reader is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Suggestion {
     /// One line.
     pub text: &'static str,

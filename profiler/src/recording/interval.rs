@@ -2,6 +2,7 @@
 
 use super::{Holder, Losses, Object, ObjectId, ProcessId, StackId, ThreadId, WakerId};
 use crate::units::{Nanos, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Buckets of a wait histogram: bucket `i` counts waits of `[2^i, 2^(i+1))` nanoseconds, bucket
@@ -250,7 +251,7 @@ impl Poll {
 }
 
 /// How waits and samples were found to be of one poll.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PollEvidence {
     /// The worker's tick and the task's id were the same: one turn of the worker's loop. (A task
@@ -278,7 +279,7 @@ pub struct Throttling {
 
 /// By what waits were classified: the rules over named frames, and tokio's thread-local state,
 /// which is read where its layout is known. In finished waits, but for the last three.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Classified {
     /// By the rules alone.
     pub by_symbols: u64,

@@ -1,9 +1,10 @@
 //! What a recording lacks, counted where it was lost.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What was lost, by what it means for the report. All zero is a perfect recording.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Losses {
     /// Records that did not fit into the ring buffer or could not be decoded, and switches that
     /// were not seen.
@@ -139,7 +140,7 @@ impl Losses {
 }
 
 /// Stacks walked a second time, by framehop, on the same registers and memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ShadowCheck {
     /// One stack in this many was to be copied.
     pub every: u32,
@@ -192,7 +193,7 @@ impl ShadowCheck {
 macro_rules! causes {
     ($($(#[$doc:meta])* $field:ident: $one:literal, $many:literal, $rest:literal,)*) => {
         /// One counter for each place in which something can be lost.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
         #[serde(default)]
         pub struct LossCauses {
             $($(#[$doc])* pub $field: u64,)*

@@ -1,10 +1,11 @@
 //! What a wait waits for, and who can end it.
 
 use crate::units::{Pid, Tid};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What kind of thing a wait waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ObjectKind {
     /// A file or directory, by its path in the target's own namespace.
@@ -49,7 +50,7 @@ impl ObjectKind {
 }
 
 /// One thing that waits wait for. Two waits for the same thing have equal objects.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Object {
     /// Its kind.
     pub kind: ObjectKind,
@@ -58,7 +59,7 @@ pub struct Object {
 }
 
 /// Who holds what a wait waits for, as far as that can be known.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Holder {
     /// A thread of the target: the owner of a lock, or the thread that has to end.
@@ -90,7 +91,7 @@ pub enum Holder {
 pub const MAX_HOLDERS: usize = 8;
 
 /// A process that holds an end.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct HolderProcess {
     /// The process.
     pub pid: Pid,

@@ -2,6 +2,7 @@
 
 use super::{Interval, Tables};
 use crate::units::{Nanos, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Everything a report is made of.
@@ -47,7 +48,7 @@ pub struct Sampling {
 }
 
 /// The program that recorded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tool {
     /// `holdup`.
     pub name: String,
@@ -56,7 +57,7 @@ pub struct Tool {
 }
 
 /// The machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Host {
     /// Kernel release, as `uname -r` prints it.
     pub kernel: String,

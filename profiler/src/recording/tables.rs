@@ -6,6 +6,7 @@ use crate::runtime::{Classification, StoppedBy};
 use crate::symbolize::FrameRef;
 use crate::units::{Pid, Tid};
 use crate::unwind::Truncation;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,7 +59,7 @@ impl Tables {
 }
 
 /// A recorded process.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Process {
     /// Process id in the initial pid namespace.
     pub pid: Pid,

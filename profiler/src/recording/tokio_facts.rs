@@ -1,11 +1,12 @@
 //! What was found of tokio in a process.
 
 use crate::runtime::tokio::{Certainty, MissingContext};
+use schemars::JsonSchema;
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Serialize, Serializer};
 
 /// What was found of tokio in a process.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TokioFacts {
     /// Whether there was any sign of it in the code that the process had mapped.
     pub present: bool,
@@ -28,7 +29,7 @@ impl TokioFacts {
 
 /// With each reason in words.
 fn in_words<S: Serializer>(missing: &[MissingContext], serializer: S) -> Result<S::Ok, S::Error> {
-    #[derive(Serialize)]
+    #[derive(Serialize, JsonSchema)]
     struct InWords<'a> {
         #[serde(flatten)]
         missing: &'a MissingContext,

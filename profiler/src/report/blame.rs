@@ -2,13 +2,14 @@
 
 use crate::cause::Cause;
 use crate::units::{Nanos, Pid};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::sync::Arc;
 
 /// What was to blame for the waits of a site that a thread of the target ended: what that thread did
 /// from their begin to their end. Where it waited for another thread itself, that one is asked in
 /// turn.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Blame {
     /// Waits that a thread of the target ended, of those that are recorded one by one.
     pub waits: u64,
@@ -24,7 +25,7 @@ pub struct Blame {
 pub const BLAME_CHAINS: usize = 32;
 
 /// One thread waited for the next.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct BlameChain {
     /// Where the thread that ended the wait waited meanwhile, where the thread did that ended that
     /// wait, and so on. Empty where the first of them did not wait.
@@ -36,7 +37,7 @@ pub struct BlameChain {
 }
 
 /// A place where a thread waited while another one waited for it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct BlameLink {
     /// As [`Site::function`](super::Site::function).
     pub function: Arc<str>,
@@ -51,7 +52,7 @@ pub struct BlameLink {
 }
 
 /// What the last thread of a chain did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BlameEnd {
     /// It waited for something outside the program, as the last link says.

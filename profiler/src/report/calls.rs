@@ -6,11 +6,12 @@ use crate::recording::ObjectKind;
 use crate::symbolize::FrameRef;
 use crate::units::{Nanos, Pid};
 use crate::unwind::Truncation;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::sync::Arc;
 
 /// One place in the code from which threads made system calls that took a CPU for long.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct CallSite {
     /// As [`super::Site::function`].
     pub function: Arc<str>,
@@ -50,13 +51,14 @@ pub struct CallSite {
     /// waiting for a CPU.
     pub wall_ns: Nanos,
     /// The stack with the most time here, leaf first.
+    #[serde(skip)]
     pub stack: Vec<FrameRef>,
     /// Why `stack` ends early, if it does.
     pub truncated: Option<Truncation>,
 }
 
 /// An object's part of a site of calls.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct CallObject {
     /// Its kind.
     pub kind: ObjectKind,

@@ -1,9 +1,10 @@
 //! What threads on a CPU do.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// What a thread does that is on a CPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CpuPart {
     /// Polls a task.

@@ -1,6 +1,7 @@
 //! What would be gained without the waits of a site or a task.
 
 use crate::units::Nanos;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// By how much the time in which no task of a runtime could run would shrink if some waits took no
@@ -9,7 +10,7 @@ use serde::Serialize;
 ///
 /// No task can run while all workers are blocked. Of `current_thread` runtimes, that is while the one
 /// thread is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Harm {
     /// The runtime's id.
     pub runtime: String,

@@ -3,11 +3,12 @@
 use super::cpu_part::CpuPart;
 use crate::symbolize::FrameRef;
 use crate::units::{Nanos, Pid, Tid};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::sync::Arc;
 
 /// What was counted.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct PanicReport {
     /// The functions that were probed, with their modules; where there are none, no panic could be
     /// counted. Raw.
@@ -19,7 +20,7 @@ pub struct PanicReport {
 }
 
 /// One place in the code where threads panicked.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct PanicSite {
     /// As [`super::Site::function`].
     pub function: Arc<str>,
@@ -46,5 +47,6 @@ pub struct PanicSite {
     /// tokio's id of the task in which it was, where that is known.
     pub last_task_id: Option<u64>,
     /// Its stack, leaf first.
+    #[serde(skip)]
     pub stack: Vec<FrameRef>,
 }

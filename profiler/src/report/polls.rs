@@ -3,6 +3,7 @@
 use crate::recording::{Poll, PollEvidence};
 use crate::symbolize::FrameRef;
 use crate::units::{Nanos, Pid, Tid};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ pub const POLL_BUCKETS: usize = 16;
 
 /// Polls of at least the length that was asked for, with their parts. Each part is exact between
 /// the first and the last wait or sample of a poll, so that the lengths are at least these.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PollTimes {
     /// How many.
     pub polls: u64,
@@ -79,7 +80,7 @@ fn bucket_of(length: Nanos) -> usize {
 }
 
 /// The long polls of one task.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct LongPollSite {
     /// The innermost frame of the application in the longest part of the longest one, as
     /// [`Site::function`](super::Site::function).
@@ -102,11 +103,12 @@ pub struct LongPollSite {
     /// How waits and samples were found to be of one poll.
     pub evidence: Vec<PollEvidence>,
     /// The stack of the longest part of the longest poll.
+    #[serde(skip)]
     pub stack: Vec<FrameRef>,
 }
 
 /// A poll that took long.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LongestPoll {
     /// The thread.
     pub tid: Tid,

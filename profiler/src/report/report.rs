@@ -1,4 +1,4 @@
-//! The report: what every renderer draws, and what `-o report.json` holds (schema 1).
+//! The report: what every renderer draws, and what `-o report.json` holds (schema 2, see [`crate::render::json`]).
 
 use super::{Blame, CallSite, CauseTotal, CpuPart, Detail, Harm, LongPollSite, PanicReport, PollTimes, Stopped,
     TaskReport, Verdict,
@@ -9,6 +9,7 @@ use crate::runtime::{Role, State};
 use crate::symbolize::FrameRef;
 use crate::units::{Nanos, Pid, Tid};
 use crate::unwind::Truncation;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ fn is_zero(count: &u32) -> bool {
 pub type StateTimes = BTreeMap<State, Nanos>;
 
 /// Everything that a reader may want to know of one recording.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Report {
     /// Version of this format; grows when a field changes its meaning or goes.
     pub schema: u32,
@@ -42,12 +43,14 @@ pub struct Report {
     pub min_block_ns: Nanos,
     /// Shorter polls are in no `polls` and no `long_polls`.
     pub long_poll_ns: Nanos,
-    /// The main finding.
+    /// The main finding: the worst of those of the processes.
     pub verdict: Verdict,
+    /// The finding on each of `targets`.
+    pub findings: Vec<ProcessFinding>,
     /// The runtimes of the process, the one with the most workers first.
     pub runtimes: Vec<RuntimeReport>,
-    /// The blocking pool, where any of its threads was seen.
-    pub blocking_pool: Option<BlockingPool>,
+    /// The blocking pools of the processes of which any thread of theirs was seen.
+    pub pools: Vec<BlockingPool>,
     /// Every thread, by time blocked and then by id.
     pub threads: Vec<ThreadReport>,
     /// Where threads waited: state `blocked` first, each state by harm and then by `total_ns`, most
@@ -69,7 +72,6 @@ pub struct Report {
     /// polls first, each part by time, most first.
     pub call_sites: Vec<CallSite>,
     /// Panics; none where they were not to be counted.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub panics: Option<PanicReport>,
     /// The CPU time of the process; of several processes, theirs together. The share of one of
     /// them alone is in its verdict.
@@ -80,7 +82,6 @@ pub struct Report {
     /// What held the processes from outside, and for how long; empty where nothing did.
     pub stopped: Vec<Stopped>,
     /// By what the waits were classified.
-    #[serde(rename = "judges")]
     pub classified: Classified,
     /// What was lost.
     pub losses: Losses,
@@ -88,21 +89,26 @@ pub struct Report {
     /// two CPUs disagreed. Zero in a sound recording.
     pub clamped_ns: Nanos,
     /// Stacks with their times, for flamegraphs; not in the JSON, which has them by site.
-    #[serde(skip)]
     pub stacks: Vec<StackTotal>,
     /// Likewise, of threads on a CPU, by samples.
-    #[serde(skip)]
     pub cpu_stacks: Vec<StackTotal>,
     /// Likewise, waits of the timeline with those who ended them.
-    #[serde(skip)]
     pub woken_stacks: Vec<WokenStack>,
     /// Likewise, single waits and polls; none unless they were kept.
-    #[serde(skip)]
     pub detail: Option<Detail>,
 }
 
+/// The finding on one process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProcessFinding {
+    /// The gravest that holds for any of its runtimes.
+    pub verdict: Verdict,
+    /// Its CPU time as a share of that of all CPUs, 0 to 1.
+    pub cpu_share: f64,
+}
+
 /// One place in the code where threads were on a CPU.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct CpuSite {
     /// As [`Site::function`].
     pub function: Arc<str>,
@@ -124,13 +130,14 @@ pub struct CpuSite {
     /// [`Report::call_sites`] for exact times.
     pub in_calls_ns: Nanos,
     /// The stack with most samples, leaf first, kernel frames before user frames.
+    #[serde(skip)]
     pub stack: Vec<FrameRef>,
     /// Why `stack` ends early, if it does.
     pub truncated: Option<Truncation>,
 }
 
 /// The CPU time of the process.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct CpuUse {
     /// Of all its threads.
     pub running_ns: Nanos,
@@ -141,7 +148,7 @@ pub struct CpuUse {
 }
 
 /// What a CPU quota did to the process.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ThrottlingReport {
     /// The control group with the quota.
     pub group: String,
@@ -154,7 +161,7 @@ pub struct ThrottlingReport {
 }
 
 /// A time in which no task of a runtime could run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Stretch {
     /// Its begin, from the recording's start.
     pub start_ns: Nanos,
@@ -176,7 +183,7 @@ pub struct WokenStack {
 }
 
 /// Which kind of runtime.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RuntimeKind {
     /// `multi_thread`.
@@ -188,7 +195,7 @@ pub enum RuntimeKind {
 }
 
 /// The waits of one runtime at a site.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RuntimeShare {
     /// Which runtime, as [`RuntimeReport::id`].
     pub runtime: String,
@@ -201,7 +208,7 @@ pub struct RuntimeShare {
 }
 
 /// One tokio runtime.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct RuntimeReport {
     /// `rt0`, `rt1`, …: unique in the report.
     pub id: String,
@@ -216,6 +223,10 @@ pub struct RuntimeReport {
     /// How many threads were its workers: more than `workers` where a runtime was dropped and made
     /// anew, or where a `block_in_place` moved a worker to another thread.
     pub threads: u32,
+    /// When the first of them began, from the recording's start.
+    pub from_ns: Nanos,
+    /// When the last of them ended, or the recording did.
+    pub to_ns: Nanos,
     /// Time of its threads by state while they were workers: the part of a thread's life that
     /// it spent in a `block_in_place` or as a thread of the blocking pool is left out.
     pub states: StateTimes,
@@ -224,8 +235,10 @@ pub struct RuntimeReport {
     /// Time in which every worker was blocked at once.
     pub starved_ns: Nanos,
     /// The longest stretch of `starved_ns`.
+    #[serde(rename = "longest_stall_ns")]
     pub starved_max_ns: Nanos,
     /// The longest stretches of `starved_ns`, at most ten, longest first.
+    #[serde(rename = "stalls")]
     pub starved_stretches: Vec<Stretch>,
     /// For how long every worker had been in one and the same wait when the recording ended: a
     /// deadlock, or a wait for something that does not come. Zero where any of them had moved.
@@ -248,9 +261,11 @@ pub struct RuntimeReport {
     pub long_poll_max_ns: Nanos,
 }
 
-/// The blocking pool of the process; of several processes, theirs together.
-#[derive(Clone, Debug, Serialize)]
+/// The blocking pools of one process together.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct BlockingPool {
+    /// The process.
+    pub pid: Pid,
     /// Threads seen in it.
     pub threads: u32,
     /// Time inside closures: running, runnable and waiting. The pool's own loop, a few
@@ -269,7 +284,7 @@ pub struct BlockingPool {
 }
 
 /// One thread.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ThreadReport {
     /// Thread id.
     pub tid: Tid,
@@ -280,6 +295,7 @@ pub struct ThreadReport {
     /// Its role for most of its waiting time: `worker`, `current-thread`, `pool`, `block-on`,
     /// `none`.
     #[serde(serialize_with = "role_name")]
+    #[schemars(with = "String")]
     pub role: Role,
     /// The runtime it works for.
     pub runtime: Option<String>,
@@ -295,7 +311,7 @@ pub struct ThreadReport {
 }
 
 /// One place in the code where threads waited.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Site {
     /// The innermost frame of the application, demangled; where a stack has none, the nearest
     /// frame that stands for it.
@@ -321,6 +337,7 @@ pub struct Site {
     pub state: State,
     /// The role of the threads during these waits.
     #[serde(serialize_with = "role_name")]
+    #[schemars(with = "String")]
     pub role: Role,
     /// The runtimes whose threads waited here, the one with the most time first; empty where they
     /// belong to none.
@@ -364,6 +381,8 @@ pub struct Site {
     /// Who ended the waits, most frequent first. Where there are too many to keep apart, the
     /// others are one entry, `others`.
     pub wakers: Vec<WakerTotal>,
+    /// The waits whose wakers are known: those that are recorded one by one.
+    pub waits_with_waker: u64,
     /// What those of them that are threads of the target did meanwhile; none where none is.
     pub blame: Option<Blame>,
     /// What would be gained without these waits, by runtime; empty where none was ever starved.
@@ -371,6 +390,7 @@ pub struct Site {
     /// The sum of [`Harm::starved_ns`].
     pub harm_ns: Nanos,
     /// The stack with the most time here, leaf first, kernel frames before user frames.
+    #[serde(skip)]
     pub stack: Vec<FrameRef>,
     /// Why `stack` ends early, if it does.
     pub truncated: Option<Truncation>,
@@ -383,7 +403,7 @@ pub struct Site {
 pub const TASK_IDS: usize = 10;
 
 /// One task's part of a site.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct TaskIdTotal {
     /// As `tokio::task::id` tells it to the task.
     pub id: u64,
@@ -394,7 +414,7 @@ pub struct TaskIdTotal {
 }
 
 /// A task's part of a site.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct TaskTotal {
     /// Its outermost function.
     pub function: Arc<str>,
@@ -403,7 +423,7 @@ pub struct TaskTotal {
 }
 
 /// An object's part of a site.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ObjectTotal {
     /// Its kind.
     pub kind: ObjectKind,
@@ -417,7 +437,7 @@ pub struct ObjectTotal {
 
 /// Objects of a site that belong together: connections to one address, or to one of ours; children
 /// that run one command.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ObjectGroup {
     /// Their kind.
     pub kind: ObjectKind,
@@ -433,7 +453,7 @@ pub struct ObjectGroup {
 }
 
 /// A thread that ended waits of a site.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct WakerTotal {
     /// Its name, raw.
     pub thread: String,
@@ -453,7 +473,7 @@ pub struct WakerTotal {
 }
 
 /// A wait that was still going on at the end.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct OpenWaitReport {
     /// The thread.
     pub tid: Tid,
@@ -483,6 +503,7 @@ pub struct OpenWaitReport {
     /// Id of the tokio task that was being polled.
     pub task_id: Option<u64>,
     /// Leaf first, kernel frames before user frames.
+    #[serde(skip)]
     pub stack: Vec<FrameRef>,
 }
 

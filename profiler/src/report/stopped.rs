@@ -2,10 +2,11 @@
 
 use crate::runtime::StoppedBy;
 use crate::units::{Nanos, Pid};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// For how long something outside the program held its threads.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Stopped {
     /// The process.
     pub pid: Pid,

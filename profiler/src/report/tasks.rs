@@ -3,11 +3,12 @@
 use super::Harm;
 use crate::cause::Cause;
 use crate::units::{Nanos, Pid};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::sync::Arc;
 
 /// What one task of a runtime, or all that run one function, waited in its polls.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct TaskReport {
     /// Its outermost async function (or closure).
     pub function: Arc<str>,
@@ -24,7 +25,7 @@ pub struct TaskReport {
 }
 
 /// A part of the blocked time that has one cause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct CauseTotal {
     /// The cause.
     pub cause: Cause,

@@ -1,11 +1,13 @@
 //! The main finding of a recording.
 
 use crate::units::{Nanos, Pid};
+use schemars::JsonSchema;
 use serde::Serialize;
 
-/// The main finding: the gravest that holds for any runtime, in the order of the variants. Among
-/// runtimes with the same finding the one with the most blocked time is named.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// The main finding. What brings a runtime to a halt comes first; of workers that are blocked, computing
+/// or without a CPU the one that costs the most time of workers, whatever its name; then what is
+/// unclear; then what is well.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Verdict {
     /// When the recording ended, all workers had been blocked in one wait each for at least a
@@ -40,6 +42,7 @@ pub enum Verdict {
         site: Option<usize>,
     },
     /// Workers were blocked for at least 1 % of their time or 10 ms in one wait.
+    #[serde(rename = "blocked")]
     WorkersBlocked {
         /// The runtime's id.
         runtime: String,
@@ -58,6 +61,7 @@ pub enum Verdict {
     },
     /// Workers waited for a CPU for at least 10 % of their time, or the CPU quota of the control
     /// group was used up in 10 % of its periods.
+    #[serde(rename = "no_cpu")]
     CpuStarved {
         /// The runtime's id.
         runtime: String,
@@ -68,6 +72,7 @@ pub enum Verdict {
     },
     /// Single polls held a CPU for too long: at least 1 % of the workers' time, or 100 ms in one.
     /// The other tasks of the worker waited meanwhile.
+    #[serde(rename = "cpu_hog")]
     LongPolls {
         /// The runtime's id.
         runtime: String,
@@ -119,6 +124,9 @@ pub enum Verdict {
         share: f64,
         /// The longest wait, below 10 ms.
         longest_ns: Nanos,
+        /// The share of the workers' time in which they had nothing to do, 0 to 1: near 1 there was
+        /// hardly any load, and little can be said.
+        idle_share: f64,
     },
     /// Threads were seen, and no sign of tokio: neither in the code nor in names of threads.
     NoRuntime,
@@ -127,7 +135,7 @@ pub enum Verdict {
 }
 
 /// Why nothing better can be said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UnclearReason {
     /// For at least 5 % of the time the state is unknown.

@@ -1,11 +1,12 @@
 //! One frame of a stack, named as well as the binary allows.
 
 use crate::units::{Addr, Svma};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Which side of the system call boundary a frame is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Space {
     /// The program's own code and its libraries.
@@ -15,7 +16,7 @@ pub enum Space {
 }
 
 /// How a frame got its name, best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Naming {
     /// From a symbol table or from debug information.
@@ -32,7 +33,7 @@ pub enum Naming {
 }
 
 /// Whose code a frame is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
     /// The application's own crates, and every crate that is none of those below.

@@ -1,9 +1,10 @@
 //! Why an unwind ended before the thread's start.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Why a stack does not reach the thread's start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Truncation {
     /// Deeper than the longest stack we keep.

@@ -29,7 +29,7 @@ pub(crate) fn cpu_hog_by_stack(recorded: &Recorded) -> Complaints {
 }
 
 fn hog_by(report: &Report, evidence: &str) -> Complaints {
-    let mut complaints = verdict(report, &["long_polls"]);
+    let mut complaints = verdict(report, &["cpu_hog"]);
     let Some(worst) = report.long_polls.first() else {
         complaints.push("no long poll was found".into());
         return complaints;
@@ -82,7 +82,7 @@ fn hog_by(report: &Report, evidence: &str) -> Complaints {
 /// Modest tasks of four workers on one CPU.
 pub(crate) fn too_few_cpus(recorded: &Recorded) -> Complaints {
     let report = &recorded.report;
-    let mut complaints = verdict(report, &["cpu_starved"]);
+    let mut complaints = verdict(report, &["no_cpu"]);
     // One that was preempted is long all the same.
     let computed = |poll: &&LongPolls| poll.longest.on_cpu_ns > 5_000_000;
     for poll in report.long_polls.iter().filter(computed) {
@@ -98,7 +98,7 @@ pub(crate) fn too_few_cpus(recorded: &Recorded) -> Complaints {
 /// Locks that another thread holds: it is named as the waker, with the function that held them.
 pub(crate) fn held_locks(recorded: &Recorded) -> Complaints {
     let report = &recorded.report;
-    let mut complaints = verdict(report, &["workers_blocked", "starved"]);
+    let mut complaints = verdict(report, &["blocked", "starved"]);
     for (waiter, holder) in [
         ("wait_for_std_mutex", "hold_std_mutex"),
         ("wait_for_parking_lot_mutex", "hold_parking_lot_mutex"),

@@ -108,7 +108,7 @@ fn check(host: Host) -> Result<Complaints, String> {
         ));
     }
     let report = std::fs::read_to_string(&json).map_err(|error| error.to_string())?;
-    let report = serde_json::from_str(&report).map_err(|error| error.to_string())?;
+    let report = Report::parse(&report)?;
     Ok(compare(&report, &truth))
 }
 

@@ -129,7 +129,7 @@ impl Recording {
             let path = self.dir.path().join(name);
             fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
         };
-        let report = serde_json::from_str(&read("report.json")?)
+        let report = Report::parse(&read("report.json")?)
             .map_err(|error| format!("the report does not have the promised form: {error}"))?;
         Ok(Recorded {
             report,

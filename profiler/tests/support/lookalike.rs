@@ -58,7 +58,7 @@ fn noticed() -> Result<(), String> {
         ));
     }
     let read = |path| std::fs::read_to_string(path).map_err(|error| error.to_string());
-    let report = serde_json::from_str(&read(&json)?).map_err(|error| error.to_string())?;
+    let report = Report::parse(&read(&json)?)?;
     complaint(&report, &read(&text)?).map_or(Ok(()), Err)
 }
 

@@ -115,7 +115,7 @@ pub(crate) fn record_with(
     let still = cpu_times(pid);
     fixture.finish()?;
     let report = read(&json)?;
-    let report = serde_json::from_str(&report)
+    let report = Report::parse(&report)
         .map_err(|error| format!("the report does not have the promised form: {error}"))?;
     let throughout = before
         .into_iter()

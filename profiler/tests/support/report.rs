@@ -2,7 +2,9 @@
 //! the format is a promise, and these types are its other side.
 
 use serde::Deserialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Report {
@@ -24,6 +26,70 @@ pub(crate) struct Report {
     pub(crate) panics: Option<Panics>,
     pub(crate) judges: Judges,
     pub(crate) losses: Losses,
+}
+
+impl Report {
+    /// Reads what `-o report.json` wrote, which has to be as the JSON Schema in the repository says.
+    pub(crate) fn parse(text: &str) -> Result<Report, String> {
+        let mut report: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        keeps_to_the_schema(&report)?;
+        let table = |name: &str| -> Vec<Value> {
+            let table = report[name].as_array();
+            table.cloned().unwrap_or_default()
+        };
+        let (frames, stacks) = (table("frames"), table("stacks"));
+        with_frames(&mut report, &frames, &stacks)?;
+        report["target"] = report["processes"][0].take();
+        report["processes"][0] = report["target"].clone();
+        report["targets"] = report["processes"].take();
+        report["judges"] = report["classified"].take();
+        serde_json::from_value(report).map_err(|error| error.to_string())
+    }
+}
+
+/// Whether a report is as its JSON Schema says.
+pub(crate) fn keeps_to_the_schema(report: &Value) -> Result<(), String> {
+    static SCHEMA: OnceLock<jsonschema::Validator> = OnceLock::new();
+    let schema = SCHEMA.get_or_init(|| {
+        let schema = include_str!("../../schema/report-2.schema.json");
+        let schema = serde_json::from_str(schema).expect("the schema is JSON");
+        jsonschema::validator_for(&schema).expect("the schema is one")
+    });
+    let errors: Vec<String> = schema
+        .iter_errors(report)
+        .take(3)
+        .map(|error| format!("{} at {}", error, error.instance_path()))
+        .collect();
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("against the schema: {}", errors.join("; ")))
+    }
+}
+
+/// Puts the frames themselves where the report has the index of a stack.
+fn with_frames(value: &mut Value, frames: &[Value], stacks: &[Value]) -> Result<(), String> {
+    match value {
+        Value::Array(all) => all
+            .iter_mut()
+            .try_for_each(|value| with_frames(value, frames, stacks)),
+        Value::Object(members) => {
+            if let Some(stack) = members.get_mut("stack") {
+                let index = stack.as_u64().and_then(|index| usize::try_from(index).ok());
+                let indices = index.and_then(|index| stacks.get(index)?.as_array());
+                let indices = indices.ok_or_else(|| format!("there is no stack {stack}"))?;
+                let of = |index: &Value| {
+                    let index = usize::try_from(index.as_u64()?).ok()?;
+                    frames.get(index).cloned()
+                };
+                let frames: Option<Vec<Value>> = indices.iter().map(of).collect();
+                *stack = frames.ok_or("there is no such frame")?.into();
+            }
+            let mut others = members.iter_mut().filter(|(name, _)| *name != "stack");
+            others.try_for_each(|(_, value)| with_frames(value, frames, stacks))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 /// The JSON report.
 #[derive(Debug, Deserialize)]
 pub(super) struct Report {
-    pub(super) target: Target,
+    pub(super) processes: Vec<Target>,
     verdict: Verdict,
     pub(super) runtimes: Vec<Runtime>,
     threads: Vec<Thread>,
@@ -89,8 +89,7 @@ impl Report {
     /// The verdict, as the text report has it.
     pub(super) fn verdict(&self) -> String {
         let kind = &self.verdict.kind;
-        let word = kind.strip_prefix("workers_").unwrap_or(kind);
-        word.replace('_', " ").to_uppercase()
+        kind.replace('_', " ").to_uppercase()
     }
 
     /// The runtimes, as `multi_thread of 2 workers, 3 current_thread of 1 worker`.
@@ -161,7 +160,7 @@ mod tests {
     }
 
     const TEXT: &str = r#"{
-        "target": {"tokio_version": "1.54.1"}, "verdict": {"kind": "blocked"}, "runtimes": [],
+        "processes": [{"tokio_version": "1.54.1"}], "verdict": {"kind": "blocked"}, "runtimes": [],
         "threads": [
             {"tid": 2, "pid": 1, "role": "worker", "waits": 90, "states": {"blocked": 5}},
             {"tid": 1, "pid": 1, "role": "none", "waits": 10, "states": {"unknown": 5}},

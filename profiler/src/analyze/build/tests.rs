@@ -124,7 +124,7 @@ fn only_workers_starve_a_runtime() {
     let report = build(&recording);
     assert_eq!(report.runtimes.len(), 1);
     assert_eq!(report.runtimes[0].blocked_at_once, nanos([1_000, 0]));
-    let pool = report.blocking_pool.expect("a pool thread waited");
+    let pool = report.pools.first().expect("a pool thread waited");
     assert_eq!((pool.threads, pool.peak_busy), (1, 1));
     assert_eq!(
         (pool.busy_ns, pool.waiting_ns),

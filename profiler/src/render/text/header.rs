@@ -14,6 +14,8 @@ use std::io;
 
 /// Column where the verdict's text begins.
 const INDENT: usize = 13;
+/// Workers that are idle for this share of their time had hardly anything to do.
+const NO_LOAD: f64 = 0.999;
 /// Below this share of all CPUs a process does not suffer from their number.
 const LOW_CPU: f64 = 0.5;
 
@@ -210,7 +212,8 @@ fn words(report: &Report) -> Words {
             runtime,
             share,
             longest_ns,
-        } => healthy(&of(runtime), *share, *longest_ns),
+            idle_share,
+        } => healthy(&of(runtime), *share, *longest_ns, *idle_share),
         Verdict::NoRuntime => no_runtime(report.threads.len() as u64),
         Verdict::NothingSeen => nothing_seen(),
     }
@@ -360,8 +363,8 @@ fn cpu_bound(of: &str, share: f64) -> Words {
     Words::new(WARN, "CPU BOUND", text)
 }
 
-fn healthy(of: &str, share: f64, longest: Nanos) -> Words {
-    let text = if share > 0.0 {
+fn healthy(of: &str, share: f64, longest: Nanos, idle: f64) -> Words {
+    let mut text = if share > 0.0 {
         format!(
             "The workers{of} were blocked for {} of their time, {} at the longest.",
             percent(share),
@@ -370,6 +373,12 @@ fn healthy(of: &str, share: f64, longest: Nanos) -> Words {
     } else {
         format!("No worker{of} was ever blocked.")
     };
+    if idle >= NO_LOAD {
+        let idle = percent(idle);
+        text.push_str(&format!(
+            " They were idle for {idle} of their time: was there load? Record while it is slow."
+        ));
+    }
     Words::new(GOOD, "HEALTHY", text)
 }
 

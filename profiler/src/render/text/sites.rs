@@ -306,35 +306,42 @@ pub(super) fn apart(page: &mut Page<'_>) -> io::Result<()> {
     for (state, heading, explanation) in parts {
         let report = page.report;
         let sites: Vec<&Site> = report.sites.iter().filter(|s| s.state == state).collect();
-        let pool = report
-            .blocking_pool
-            .as_ref()
-            .filter(|_| state == State::Pool);
         // Pool threads that only ever waited for work are no news.
         if sites.is_empty() {
             continue;
         }
         page.heading(heading, explanation)?;
-        if let Some(pool) = pool {
-            let text = format!(
-                "{}, at most {} waiting in closures at once; busy for {}, waiting for {} of it ({})",
-                counted(u64::from(pool.threads), "thread", "threads"),
-                pool.peak_busy,
-                duration(pool.busy_ns),
-                duration(pool.waiting_ns),
-                percent(pool.waiting_share)
-            );
-            page.labelled((PLAIN, ""), 2, &text)?;
-            if pool.near_default_limit {
-                let text = "The pool is near tokio's default limit of 512 threads, beyond which \
-                            closures queue up (its own limit, max_blocking_threads, is not known).";
-                page.labelled((WARN, ""), 2, text)?;
-            }
+        if state == State::Pool {
+            pools(page)?;
         }
         for site in sites.iter().take(APART) {
             brief(page, site)?;
         }
         and_more(page, &sites, APART)?;
+    }
+    Ok(())
+}
+
+/// The blocking pools; of several processes each has its own.
+fn pools(page: &mut Page<'_>) -> io::Result<()> {
+    for pool in &page.report.pools {
+        let process = process_name(page.report, pool.pid);
+        let process = process.map_or_else(String::new, |name| format!("{}: ", sanitize(&name)));
+        let text = format!(
+            "{process}{}, at most {} waiting in closures at once; busy for {}, waiting for {} of it \
+             ({})",
+            counted(u64::from(pool.threads), "thread", "threads"),
+            pool.peak_busy,
+            duration(pool.busy_ns),
+            duration(pool.waiting_ns),
+            percent(pool.waiting_share)
+        );
+        page.labelled((PLAIN, ""), 2, &text)?;
+        if pool.near_default_limit {
+            let text = "The pool is near tokio's default limit of 512 threads, beyond which \
+                        closures queue up (its own limit, max_blocking_threads, is not known).";
+            page.labelled((WARN, ""), 2, text)?;
+        }
     }
     Ok(())
 }

@@ -4,10 +4,11 @@
 use super::image::{ContextAt, NoContext, TokioImage};
 use crate::process::module::{Block, Loader, ReadMemory, TlsSegment};
 use profiler_common::context::{PLACES, Place, base};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A tokio whose context was not found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MissingContext {
     /// File name of its module, raw.
     pub module: String,

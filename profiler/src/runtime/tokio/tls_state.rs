@@ -9,6 +9,7 @@
 use crate::arch::{syscall, syscalls};
 use crate::runtime::{Classification, Flavor, Role, RuleName, State};
 use crate::units::Addr;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Systems calls in which a runtime's threads park: its I/O driver in the one, those without work in
@@ -96,7 +97,7 @@ pub struct Agreement {
 const ODD: u64 = 2;
 
 /// How sure the thread-local state is, in distinct stacks of threads that waited.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Certainty {
     /// It says nothing.

@@ -16,6 +16,7 @@ use super::release;
 use super::signs::Signs;
 use crate::process::module::Elf;
 use profiler_common::context::{Fields, PLACES, RUNTIME_NONE, layout};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -66,7 +67,7 @@ pub struct Contexts {
 }
 
 /// Why a tokio was found whose context was not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "reason", content = "detail", rename_all = "snake_case")]
 pub enum NoContext {
     /// The image has no thread-local memory.

@@ -1,31 +1,15 @@
-//! The JSON report, for other programs: schema 1.
-//!
-//! One object, pretty-printed, its members always in the same order; times are nanoseconds.
-//! Members are added without notice, and [`Report::schema`] grows when one goes or changes its
-//! meaning. Names are the target's own: what a reader's eye or terminal could be tricked with is
-//! written as JSON's escapes, which every program reads as the same characters.
+//! JSON that shows what it holds.
 
-use super::Options;
-use super::escape::is_deceptive;
-use crate::report::Report;
+use crate::render::escape::is_deceptive;
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 use std::io;
-
-/// Writes the report.
-///
-/// # Errors
-///
-/// Those of writing to `out`.
-pub fn render(report: &Report, _: &Options, out: &mut dyn io::Write) -> io::Result<()> {
-    write(report, out)
-}
 
 /// Writes any value as JSON that shows what it holds.
 ///
 /// # Errors
 /// Those of writing to `out`.
-pub(super) fn write(value: &impl Serialize, out: &mut dyn io::Write) -> io::Result<()> {
+pub(in crate::render) fn write(value: &impl Serialize, out: &mut dyn io::Write) -> io::Result<()> {
     let mut serializer = serde_json::Serializer::with_formatter(
         &mut *out,
         Escaping(PrettyFormatter::default()),
@@ -38,7 +22,7 @@ pub(super) fn write(value: &impl Serialize, out: &mut dyn io::Write) -> io::Resu
 ///
 /// # Errors
 /// Those of writing to `out`.
-pub(super) fn line(value: &impl Serialize, out: &mut dyn io::Write) -> io::Result<()> {
+pub(in crate::render) fn line(value: &impl Serialize, out: &mut dyn io::Write) -> io::Result<()> {
     let escaping = Escaping(CompactFormatter);
     let mut serializer = serde_json::Serializer::with_formatter(&mut *out, escaping);
     value.serialize(&mut serializer)?;

@@ -1,0 +1,240 @@
+//! The report as one JSON object.
+
+use super::stacks::{FrameEntry, Stacks};
+use super::write::write;
+use crate::recording::{Classified, Host, Losses, Process, Tool};
+use crate::render::Options;
+use crate::report::{
+    BlockingPool, CallSite, CauseTotal, CpuSite, CpuUse, LongPollSite, OpenWaitReport, PanicSite,
+    Report, RuntimeReport, Site, Stopped, TaskReport, ThreadReport, ThrottlingReport, Verdict,
+};
+use crate::symbolize::FrameRef;
+use crate::units::Nanos;
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::io;
+
+/// Everything that holdup found in one recording. Times are nanoseconds; those that end in `_ns` are
+/// lengths, or times since the recording's start. States of threads and runtimes that have no time are
+/// left out. `site` and `stack` are indices into `sites` and `stacks`.
+#[derive(Serialize, JsonSchema)]
+#[schemars(title = "holdup report, schema 2")]
+struct Document<'a> {
+    /// Version of this format: 2. Grows when a member goes or changes its meaning.
+    schema: u32,
+    /// Which holdup made the recording.
+    tool: &'a Tool,
+    /// Where.
+    host: &'a Host,
+    /// Wall-clock start, RFC 3339 in UTC.
+    started_at: &'a str,
+    /// Length of the recording.
+    duration_ns: Nanos,
+    /// Shorter waits are in the sums, and not recorded one by one.
+    min_block_ns: Nanos,
+    /// Shorter polls are in no `polls` and no `long_polls`.
+    long_poll_ns: Nanos,
+    /// The main finding: the worst of those of the processes.
+    verdict: &'a Verdict,
+    /// The recorded processes, in the order in which they came.
+    processes: Vec<ProcessEntry<'a>>,
+    /// The runtimes of all processes, the one with the most workers first.
+    runtimes: &'a [RuntimeReport],
+    /// The blocking pools, one for each process that has any.
+    pools: &'a [BlockingPool],
+    /// Every thread, by time blocked and then by id.
+    threads: &'a [ThreadReport],
+    /// What workers waited for in polls, most time first.
+    causes: &'a [CauseTotal],
+    /// Which tasks waited in polls, by harm and then by time, most first.
+    tasks: &'a [TaskReport],
+    /// Where threads waited: state `blocked` first, each state by harm and then by time, most first.
+    sites: Vec<WithStack<'a, Site>>,
+    /// Waits that had not ended when the recording did, longest first.
+    open_waits: Vec<WithStack<'a, OpenWaitReport>>,
+    /// Where threads were on a CPU, by samples, most first; empty without sampling.
+    cpu_sites: Vec<WithStack<'a, CpuSite>>,
+    /// Task polls that took long, whether their threads waited or ran, by task, most time first.
+    long_polls: Vec<WithStack<'a, LongPollSite>>,
+    /// Whether system calls were measured (`--syscalls`); where not, `call_sites` is empty.
+    calls_measured: bool,
+    /// Where threads were on a CPU inside one system call for at least `min_block_ns`; those in task
+    /// polls first, each part by time, most first.
+    call_sites: Vec<WithStack<'a, CallSite>>,
+    /// Panics; none where they were not to be counted (`--panics`).
+    panics: Option<Panics<'a>>,
+    /// The CPU time of all processes together.
+    cpu: &'a CpuUse,
+    /// How a CPU quota held a process up, where one did.
+    throttling: Option<&'a ThrottlingReport>,
+    /// What held the processes from outside, and for how long.
+    stopped: &'a [Stopped],
+    /// When no task of a runtime could run.
+    timeline: Timeline<'a>,
+    /// By what the waits were classified.
+    classified: &'a Classified,
+    /// What was lost.
+    losses: &'a Losses,
+    /// Time taken back from states because a thread's sums went beyond its life: the clocks of two
+    /// CPUs disagreed. Zero in a sound recording.
+    clamped_ns: Nanos,
+    /// Every distinct frame.
+    frames: Vec<FrameEntry<'a>>,
+    /// Every distinct stack: indices into `frames`, leaf first, kernel frames before user frames.
+    stacks: Vec<Vec<u32>>,
+}
+
+/// A recorded process, with the finding on it.
+#[derive(Serialize, JsonSchema)]
+struct ProcessEntry<'a> {
+    #[serde(flatten)]
+    process: &'a Process,
+    /// The main finding on this process.
+    verdict: &'a Verdict,
+    /// Its CPU time as a share of that of all CPUs, 0 to 1.
+    cpu_share: f64,
+}
+
+/// Something with a stack.
+#[derive(Serialize, JsonSchema)]
+struct WithStack<'a, T> {
+    #[serde(flatten)]
+    of: &'a T,
+    /// Its stack, an index into `stacks`; of several the one with the most time.
+    stack: u32,
+}
+
+/// Panics that were counted.
+#[derive(Serialize, JsonSchema)]
+struct Panics<'a> {
+    /// The functions that were probed, with their modules; where there are none, no panic could be
+    /// counted. Raw.
+    probed: &'a [String],
+    /// Why some could not be counted, a sentence each. Raw.
+    problems: &'a [String],
+    /// Where they began, most first.
+    sites: Vec<WithStack<'a, PanicSite>>,
+}
+
+/// What happened when.
+#[derive(Serialize, JsonSchema)]
+struct Timeline<'a> {
+    /// The longest times in which no task of a runtime could run, longest first; at most ten of each
+    /// runtime.
+    stalls: Vec<Stall<'a>>,
+}
+
+/// A time in which no task of a runtime could run.
+#[derive(Serialize, JsonSchema)]
+struct Stall<'a> {
+    /// The runtime's id.
+    runtime: &'a str,
+    /// Its begin, from the recording's start.
+    start_ns: Nanos,
+    /// Its length.
+    length_ns: Nanos,
+}
+
+/// Writes the report.
+///
+/// # Errors
+///
+/// Those of writing to `out`.
+pub fn render(report: &Report, _: &Options, out: &mut dyn io::Write) -> io::Result<()> {
+    write(&document(report), out)
+}
+
+/// Writes the JSON Schema that every report holds to.
+///
+/// # Errors
+///
+/// Those of writing to `out`.
+pub fn schema(out: &mut dyn io::Write) -> io::Result<()> {
+    let settings = schemars::generate::SchemaSettings::draft2020_12().for_serialize();
+    let schema = settings.into_generator().into_root_schema_for::<Document<'_>>();
+    write(&schema, out)
+}
+
+fn document(report: &Report) -> Document<'_> {
+    let mut stacks = Stacks::default();
+    Document {
+        schema: report.schema,
+        tool: &report.tool,
+        host: &report.host,
+        started_at: &report.started_at,
+        duration_ns: report.duration_ns,
+        min_block_ns: report.min_block_ns,
+        long_poll_ns: report.long_poll_ns,
+        verdict: &report.verdict,
+        processes: processes(report),
+        runtimes: &report.runtimes,
+        pools: &report.pools,
+        threads: &report.threads,
+        causes: &report.causes,
+        tasks: &report.tasks,
+        sites: with_stacks(&report.sites, &mut stacks, |site| &site.stack),
+        open_waits: with_stacks(&report.open_waits, &mut stacks, |wait| &wait.stack),
+        cpu_sites: with_stacks(&report.cpu_sites, &mut stacks, |site| &site.stack),
+        long_polls: with_stacks(&report.long_polls, &mut stacks, |site| &site.stack),
+        calls_measured: report.calls_measured,
+        call_sites: with_stacks(&report.call_sites, &mut stacks, |site| &site.stack),
+        panics: report.panics.as_ref().map(|panics| Panics {
+            probed: &panics.probed,
+            problems: &panics.problems,
+            sites: with_stacks(&panics.sites, &mut stacks, |site| &site.stack),
+        }),
+        cpu: &report.cpu,
+        throttling: report.throttling.as_ref(),
+        stopped: &report.stopped,
+        timeline: Timeline {
+            stalls: stalls(report),
+        },
+        classified: &report.classified,
+        losses: &report.losses,
+        clamped_ns: report.clamped_ns,
+        frames: stacks.frames,
+        stacks: stacks.stacks,
+    }
+}
+
+fn processes(report: &Report) -> Vec<ProcessEntry<'_>> {
+    let findings = report.findings.iter();
+    let processes = report.targets.iter().zip(findings);
+    processes
+        .map(|(process, finding)| ProcessEntry {
+            process,
+            verdict: &finding.verdict,
+            cpu_share: finding.cpu_share,
+        })
+        .collect()
+}
+
+fn with_stacks<'a, T>(
+    all: &'a [T],
+    stacks: &mut Stacks<'a>,
+    stack: impl Fn(&'a T) -> &'a [FrameRef],
+) -> Vec<WithStack<'a, T>> {
+    all.iter()
+        .map(|of| WithStack {
+            of,
+            stack: stacks.add(stack(of)),
+        })
+        .collect()
+}
+
+/// Longest first.
+fn stalls(report: &Report) -> Vec<Stall<'_>> {
+    let mut stalls: Vec<Stall<'_>> = report
+        .runtimes
+        .iter()
+        .flat_map(|runtime| {
+            runtime.starved_stretches.iter().map(|stretch| Stall {
+                runtime: &runtime.id,
+                start_ns: stretch.start_ns,
+                length_ns: stretch.length_ns,
+            })
+        })
+        .collect();
+    stalls.sort_by_key(|stall| (std::cmp::Reverse(stall.length_ns), stall.start_ns));
+    stalls
+}
