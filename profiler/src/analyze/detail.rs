@@ -8,7 +8,7 @@ use super::stack_facts::{WaitRole, task_frame, whole_stack};
 use super::whole::Whole;
 use crate::cause::Cause;
 use crate::recording::{
-    Interval, ObjectId, Poll, Stack, StackId, Tables, ThreadId, Wait, WakerId,
+    Interval, ObjectId, OpenWait, Poll, Stack, StackId, Tables, ThreadId, Wait, WakerId,
 };
 use crate::report::{Detail, DetailStack, DetailSum, DetailThread, Keep, ThreadReport};
 use crate::runtime::{Role, State};
@@ -85,7 +85,8 @@ impl Details {
     ) -> Detail {
         let sums = self.sums(whole, runtimes);
         let open: Vec<Wait> = if self.keep.singles {
-            open(whole).collect()
+            let range = (whole.start, whole.end);
+            open(whole.tables, whole.open_waits, range).collect()
         } else {
             Vec::new()
         };
@@ -134,12 +135,14 @@ impl Details {
     }
 }
 
-/// Single waits and polls of one interval as they are known when it ends; those that are still going
-/// on are not among them. Threads have names only.
+/// Single waits and polls of one interval as they are known when it ends. Threads have names only.
 #[must_use]
 pub fn detail_of(tables: &Tables, interval: &Interval) -> Detail {
     let mut causes: BTreeMap<StackId, Option<Cause>> = BTreeMap::new();
-    for wait in &interval.waits {
+    // Those that are still going on began when they did, not with the interval.
+    let range = (Timestamp(0), interval.end);
+    let open: Vec<Wait> = open(tables, &interval.open_waits, range).collect();
+    for wait in interval.waits.iter().chain(&open) {
         let judge = || Causes::of_one(tables, wait.stack);
         causes.entry(wait.stack).or_insert_with(judge);
     }
@@ -147,10 +150,10 @@ pub fn detail_of(tables: &Tables, interval: &Interval) -> Detail {
         tables,
         cause: &|id| causes.get(&id).copied().flatten(),
     };
-    let waits = (Arc::new(interval.waits.clone()), Vec::new());
+    let waits = (Arc::new(interval.waits.clone()), open);
     let polls = Arc::new(interval.polls.clone());
     let detail = named.detail((interval.start, interval.end), Vec::new(), waits, polls);
-    let ids = detail.waits.iter().map(|wait| wait.thread);
+    let ids = detail.waits.iter().chain(&detail.open).map(|wait| wait.thread);
     let ids = ids.chain(detail.polls.iter().map(|poll| poll.thread));
     let thread = |id: ThreadId| DetailThread {
         pid: tables.process(id.process).map_or(Pid(0), |process| process.pid),
@@ -205,17 +208,21 @@ impl Named<'_> {
 }
 
 /// The open waits that are no idle parks, from the begin of the range to its end.
-fn open<'a>(whole: &'a Whole<'_>) -> impl Iterator<Item = Wait> + 'a {
-    let stack = |id| whole.tables.stack(id);
+fn open<'a>(
+    tables: &'a Tables,
+    open_waits: &'a [OpenWait],
+    (start, end): (Timestamp, Timestamp),
+) -> impl Iterator<Item = Wait> + 'a {
+    let stack = |id| tables.stack(id);
     let parked = move |id| stack(id).is_some_and(|stack| stack.class.state == State::Idle);
-    let open = whole.open_waits.iter().filter(move |open| !parked(open.stack));
-    open.map(|open| Wait {
+    let open = open_waits.iter().filter(move |open| !parked(open.stack));
+    open.map(move |open| Wait {
         thread: open.thread,
         stack: open.stack,
         object: open.began_for,
-        start: open.since.max(whole.start),
-        wakeup: open.woken.unwrap_or(whole.end),
-        end: whole.end,
+        start: open.since.max(start),
+        wakeup: open.woken.unwrap_or(end),
+        end,
         waker: None,
         waker_stack: None,
         task_id: open.task_id,

@@ -52,4 +52,5 @@ mod whole;
 
 pub use analyzer::Analyzer;
 pub use detail::detail_of;
+pub use time::rfc3339;
 pub use build::{build, build_keeping, build_range};

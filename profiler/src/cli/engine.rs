@@ -4,6 +4,7 @@
 //! is tested without privileges.
 
 use super::error::Result;
+use super::stream::Streams;
 use crate::collect;
 use crate::host::{Features, privileges::Keep};
 use crate::process::Target;
@@ -28,6 +29,9 @@ pub(crate) trait Recorder: Sized {
 
     /// Keeps single waits for the report. Called before [`Recorder::run`], if at all.
     fn keep(&mut self, keep: report::Keep);
+
+    /// Writes every interval to `streams` as it ends. Called before [`Recorder::run`], if at all.
+    fn stream(&mut self, streams: Streams);
 
     /// Drains what the kernel side sends, until `stop` is done or every process that is recorded
     /// has ended. Called in a `current_thread` tokio runtime.

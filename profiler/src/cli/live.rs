@@ -3,6 +3,7 @@
 use super::engine::Recorder;
 use super::error::{Error, Result};
 use super::exit::Exit;
+use super::stream::{Last, Streams};
 use crate::analyze::Analyzer;
 use crate::collect::{self, Collector};
 use crate::host::Features;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 pub(crate) struct Live {
     collector: Collector,
     analyzer: Analyzer,
+    streams: Option<Streams>,
 }
 
 /// An error of the rooms below, in the words of the command line.
@@ -51,6 +53,7 @@ impl Recorder for Live {
         Ok(Live {
             collector,
             analyzer,
+            streams: None,
         })
     }
 
@@ -58,13 +61,22 @@ impl Recorder for Live {
         self.analyzer.keep(keep);
     }
 
+    fn stream(&mut self, streams: Streams) {
+        self.streams = Some(streams);
+    }
+
     async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
         let Live {
             collector,
             analyzer,
+            streams,
         } = self;
+        let header = collector.header();
         collector
             .run(stop, |tables, interval| {
+                if let Some(streams) = streams {
+                    streams.write(&header, tables, &interval, Last::No);
+                }
                 analyzer.add(tables, interval);
                 Ok(())
             })
@@ -77,6 +89,9 @@ impl Recorder for Live {
             .collector
             .finish(ended)
             .map_err(failed("cannot finish the recording"))?;
+        if let Some(streams) = &self.streams {
+            streams.write(&header, &tables, &last, Last::Yes);
+        }
         self.analyzer.add(&tables, last);
         Ok(self.analyzer.report(&header, &tables))
     }

@@ -18,6 +18,7 @@ mod progress;
 mod record;
 mod run;
 mod settings;
+mod stream;
 mod values;
 
 pub use exit::Exit;

@@ -7,6 +7,7 @@ use super::interrupt::Stop;
 use super::output::{self, IsStdout, Output, Written};
 use super::progress::{Progress, SPIN};
 use super::settings::{RecordSettings, TargetChoice};
+use super::stream::Streams;
 use crate::counted::counted;
 use crate::host::Features;
 use crate::host::privileges::{self, Keep};
@@ -39,7 +40,7 @@ pub(crate) fn record<R: Recorder>(
     let Some(target) = targets.first().map(Arc::clone) else {
         return Err(Error::new("there is no process to record"));
     };
-    let outputs = output::prepare(
+    let mut outputs = output::prepare(
         &settings.outputs,
         target.pid(),
         SystemTime::now(),
@@ -56,6 +57,10 @@ pub(crate) fn record<R: Recorder>(
     let mut recorder =
         runtime.block_on(async { R::start(&targets, features, &settings.recording, keep) })?;
     recorder.keep(settings.kept());
+    let streams = Streams::take(&mut outputs, &settings.rendering);
+    if !streams.are_none() {
+        recorder.stream(streams.clone());
+    }
     if let Some(launched) = &mut launched {
         launched.release();
     }
@@ -93,7 +98,8 @@ pub(crate) fn record<R: Recorder>(
         };
         render::render(format, &report, options, out)
     };
-    let written = output::write_all(outputs, draw);
+    let mut written = output::write_all(outputs, draw);
+    written.add(streams.finish(&report));
     conclude(&report, written, progress)
 }
 

@@ -37,6 +37,10 @@ impl Recorder for Fake {
         assert!(!keep.anything(), "only what is asked for");
     }
 
+    fn stream(&mut self, _: super::Streams) {
+        unreachable!("nothing is written meanwhile");
+    }
+
     async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
         let all_end = async {
             for target in &self.targets {

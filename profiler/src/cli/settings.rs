@@ -78,7 +78,9 @@ impl CheckSettings {
 
 /// What formats need that the report's sums have not.
 fn kept(outputs: &[OutputSpec]) -> Keep {
-    let all = outputs.iter().map(|output| output.format.keep());
+    // Lines are written as they come: nothing has to be kept for them.
+    let all = outputs.iter().filter(|output| output.format != Format::Ndjson);
+    let all = all.map(|output| output.format.keep());
     all.fold(Keep::NOTHING, Keep::or)
 }
 

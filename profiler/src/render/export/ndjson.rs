@@ -5,7 +5,7 @@
 //! second after those of the one before. Times in nanoseconds, from the start of the recording. Names
 //! are the target's own, escaped as in the JSON report.
 
-use super::lanes::{ShownWait, is_shown};
+use super::lanes::is_shown;
 use crate::recording::{Host, ObjectKind, Poll, PollEvidence, Tool, Wait};
 use crate::render::Options;
 use crate::render::json::line;
@@ -57,6 +57,8 @@ struct WaitLine<'a> {
     start_ns: Nanos,
     blocked_ns: Nanos,
     runqueue_ns: Nanos,
+    /// Whether it had not ended when the recording did.
+    open: bool,
     state: &'static str,
     role: &'static str,
     cause: Option<&'static str>,
@@ -151,16 +153,17 @@ pub fn singles(
     options: &Options,
     out: &mut dyn io::Write,
 ) -> io::Result<()> {
-    let waits = detail.waits.iter().chain(&detail.open);
-    let waits = waits.filter(|wait| is_shown(detail, options, wait, Nanos::ZERO));
+    let ended = detail.waits.iter().map(|wait| (wait, false));
+    let waits = ended.chain(detail.open.iter().map(|wait| (wait, true)));
+    let waits = waits.filter(|(wait, _)| is_shown(detail, options, wait, Nanos::ZERO));
     let mut polls = detail.polls.iter().collect::<Vec<_>>();
     polls.sort_by_key(|poll| poll.end);
     let mut polls = polls.into_iter().peekable();
-    for wait in waits {
+    for (wait, open) in waits {
         while let Some(poll) = polls.next_if(|poll| poll.end <= wait.end) {
             write_poll(detail, poll, start, out)?;
         }
-        write_wait(detail, wait, start, out)?;
+        write_wait(detail, (wait, open), start, out)?;
     }
     polls.try_for_each(|poll| write_poll(detail, poll, start, out))
 }
@@ -185,18 +188,20 @@ pub fn end(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
 
 fn write_wait(
     detail: &Detail,
-    wait: &Wait,
+    (wait, open): (&Wait, bool),
     start: Timestamp,
     out: &mut dyn io::Write,
 ) -> io::Result<()> {
-    let shown = ShownWait::of(detail, wait);
-    let stack = shown.stack;
+    let began = wait.start.max(start);
+    let wakeup = wait.wakeup.min(wait.end);
+    let stack = detail.stacks.get(&wait.stack);
     let waker_stack = wait.waker_stack.and_then(|id| detail.stacks.get(&id));
     let wait_line = WaitLine {
         r#type: "wait",
-        start_ns: detail.start - start + shown.start,
-        blocked_ns: shown.blocked(),
-        runqueue_ns: shown.runqueue(),
+        start_ns: began - start,
+        blocked_ns: wakeup - began,
+        runqueue_ns: wait.end - wakeup,
+        open,
         state: stack.map_or("unknown", |stack| stack.state.name()),
         role: stack.map_or("none", |stack| stack.role.name()),
         cause: stack.and_then(|stack| stack.cause).map(|cause| cause.name()),
