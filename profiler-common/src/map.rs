@@ -216,8 +216,8 @@ pub struct Thread {
     pub runtime: u64,
     /// As [`WaitRecord::tick`](crate::record::WaitRecord::tick), of the wait.
     pub tick: u32,
-    /// A whole number of cache lines.
-    pub unused: u32,
+    /// Where the epoll instance is kept whose events it waits for, see [`Driver`], plus one, or 0.
+    pub driver: u32,
     /// As [`WaitRecord::core`](crate::record::WaitRecord::core), of the wait.
     pub core: u64,
 }
@@ -255,7 +255,7 @@ impl Thread {
         at_cut: ThreadState::NONE,
         runtime: 0,
         tick: 0,
-        unused: 0,
+        driver: 0,
         core: 0,
     };
 
@@ -332,6 +332,36 @@ impl ThreadState {
         task_id: 0,
         times: ThreadTimes::NONE,
     };
+}
+
+/// Epoll instances that are kept apart for each process, a power of two: by the lowest bits of their
+/// descriptors. A runtime has one, which no descriptor of another runtime takes the place of for long.
+pub const DRIVERS: usize = 8;
+
+/// Shorter times without anybody who waits for events are not told, in nanoseconds.
+pub const MIN_DRIVER_GAP: u64 = 1_000_000;
+
+/// An epoll instance, as the I/O driver of a runtime is, and whether anybody waits for its events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct Driver {
+    /// When the last thread that waited came to run; 0 where none was seen, [`Driver::ATTENDED`]
+    /// while one waits.
+    pub left: u64,
+    /// Its descriptor.
+    pub fd: u32,
+    /// The process.
+    pub tgid: u32,
+    /// The thread that waited last.
+    pub tid: u32,
+    /// No padding.
+    pub reserved: u32,
+}
+
+impl Driver {
+    /// In [`Driver::left`].
+    pub const ATTENDED: u64 = u64::MAX;
 }
 
 /// What waits are summed by.
@@ -426,6 +456,7 @@ mod pod {
     pod!(
         Process,
         ProcessCounters,
+        Driver,
         Thread,
         AggregateKey,
         IntervalKey,

@@ -58,6 +58,9 @@ pub const KIND_CALL: u32 = 12;
 /// [`Header::kind`] of a [`PanicRecord`].
 pub const KIND_PANIC: u32 = 13;
 
+/// [`Header::kind`] of a [`DriverGapRecord`].
+pub const KIND_DRIVER_GAP: u32 = 14;
+
 /// What every record begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
@@ -301,6 +304,19 @@ pub struct ExecRecord {
     pub time: u64,
 }
 
+/// For some time no thread waited for the events of an epoll instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct DriverGapRecord {
+    /// The record's kind and length, and the thread that waits for them again.
+    pub header: Header,
+    /// When the last one that did came to run.
+    pub from: u64,
+    /// When this one began to wait.
+    pub to: u64,
+}
+
 /// A watched process forked, and the new process is watched too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
@@ -458,5 +474,6 @@ const _: () = assert!(size_of::<SampleRecord>() == 16 + 40 + 16);
 const _: () = assert!(size_of::<CallRecord>() == 16 + 48 + 8);
 const _: () = assert!(size_of::<PanicRecord>() == 16 + 24 + 8);
 const _: () = assert!(size_of::<ExecRecord>() == 24);
+const _: () = assert!(size_of::<DriverGapRecord>() == 32);
 const _: () = assert!(size_of::<ForkRecord>() == 32);
 const _: () = assert!(size_of::<SnapshotRecord>() == 16 + 48 + 48 + 16 + 8 + 16);

@@ -19,7 +19,7 @@ use profiler_common::record::{STACK_BEFORE, stack_kind};
 use crate::counters::count;
 use crate::filter::{self, Task, Watched};
 use crate::kernel_memory::read_u64;
-use crate::{config, emit, interval, lives, objects, parks, stack, sums, threads};
+use crate::{config, drivers, emit, interval, lives, objects, parks, stack, sums, threads};
 
 /// `TASK_DEAD`: the thread's last switch; its memory map is gone by then.
 pub(crate) const TASK_DEAD: u32 = 0x80;
@@ -402,6 +402,7 @@ unsafe fn arrive(thread: *mut Thread, tid: u32, now: u64, queued: impl FnOnce() 
     unsafe {
         let since = (*thread).since;
         if (*thread).phase == PHASE_BLOCKED {
+            drivers::leave(thread, now);
             // A wakeup that raced with the switch-out may stand before it: then none was seen.
             let wakeup = (*thread).wakeup;
             let woken = if wakeup >= since && wakeup <= now {

@@ -9,6 +9,7 @@ mod children;
 mod config;
 mod context;
 mod counters;
+mod drivers;
 mod emit;
 mod family;
 mod filter;

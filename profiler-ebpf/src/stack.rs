@@ -17,7 +17,7 @@ use crate::counters::{add, count, count_truncated};
 use crate::emit::{KernelFrames, MESSAGE};
 use crate::filter::{self, Table, Task, Watched};
 use crate::unwind::Reading;
-use crate::{context, emit, flags, objects, parks, raw, slot, unwind};
+use crate::{context, drivers, emit, flags, objects, parks, raw, slot, unwind};
 
 /// The stacks that were sent, by number.
 #[map]
@@ -56,6 +56,9 @@ pub(crate) fn take(
         let table = filter::table(process);
         // One that is stopped in a park looks like one that parks.
         let waits = kind == stack_kind::WAIT;
+        if waits {
+            drivers::enter(thread, process, &regs, now);
+        }
         if waits && parks::lookup(thread, table, &regs) {
             return;
         }

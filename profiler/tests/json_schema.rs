@@ -11,10 +11,7 @@ use holdup::render::{Format, Options, json, render};
 use serde_json::Value;
 use std::path::Path;
 
-const SCHEMA: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/schema/report-2.schema.json"
-);
+const SCHEMA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/schema/report-2.schema.json");
 
 fn schema() -> String {
     let mut text = Vec::new();

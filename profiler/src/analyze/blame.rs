@@ -61,7 +61,9 @@ impl Timeline {
 
     /// The threads with their waits, each one once.
     pub(super) fn waits(&self) -> impl Iterator<Item = (ThreadId, &[Waited])> {
-        self.0.iter().map(|(thread, waits)| (*thread, waits.as_slice()))
+        self.0
+            .iter()
+            .map(|(thread, waits)| (*thread, waits.as_slice()))
     }
 
     /// Those that were under way at some time from `from` to `to`.
@@ -170,7 +172,12 @@ impl<'a> Follower<'a> {
         if from < to {
             self.budget = self.budget.saturating_sub(1);
             let links = &self.links;
-            told(&Segment { from, to, links, end });
+            told(&Segment {
+                from,
+                to,
+                links,
+                end,
+            });
         }
     }
 }
@@ -297,10 +304,7 @@ mod tests {
             (1, waited(10, 0, 50, Some(2))),
             (2, waited(20, 0, 49, Some(1))),
         ];
-        assert_eq!(
-            told(&waits, 100)[0],
-            (0, 49, vec![10, 20], End::Unknown)
-        );
+        assert_eq!(told(&waits, 100)[0], (0, 49, vec![10, 20], End::Unknown));
         assert_eq!(told(&waits, 0), [(0, 50, vec![10], End::Unknown)]);
     }
 

@@ -44,7 +44,10 @@ fn pool(
     [threads, peak]: [usize; 2],
 ) -> BlockingPool {
     let mut states = StateTimes::new();
-    for times in balanced.iter().filter(|times| times.thread.process == process) {
+    for times in balanced
+        .iter()
+        .filter(|times| times.thread.process == process)
+    {
         thread_times::add_all(&mut states, &times.states_as(WaitRole::POOL));
     }
     let time = |state: State| states.get(&state).copied().unwrap_or_default();

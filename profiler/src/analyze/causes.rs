@@ -3,8 +3,8 @@
 use super::stack_facts::has_site;
 use crate::cause::{Cause, CauseClassifier, Finding, WaitContext};
 use crate::recording::{Stack, StackId, Tables};
-use crate::runtime::State;
 use crate::report::CauseTotal;
+use crate::runtime::State;
 use crate::symbolize::FrameRef;
 use crate::units::Nanos;
 use std::cmp::Reverse;

@@ -4,6 +4,7 @@
 //! change while more is learned of the program. The oldest are swept over when there are too many.
 
 use super::blame::Blames;
+use super::driver_gaps::{DriverGaps, Unattended};
 use super::homes::{Homes, MultiThread};
 use super::labels::Labels;
 use super::spread::Spread;
@@ -67,6 +68,7 @@ pub(super) struct Concurrency {
     tracks: BTreeMap<Track, Sweep>,
     labels: Labels,
     blames: Blames,
+    driver_gaps: DriverGaps,
     /// What is not swept over yet.
     parts: Vec<Part>,
     /// Open waits that are shorter than `min_block` as yet: if they end so, nothing will tell.
@@ -84,6 +86,7 @@ impl Concurrency {
             tracks: BTreeMap::new(),
             labels: Labels::default(),
             blames: Blames::default(),
+            driver_gaps: DriverGaps::default(),
             parts: Vec::new(),
             short: Vec::new(),
         }
@@ -104,6 +107,7 @@ impl Concurrency {
     /// with each: they overlap, and a thread counts once.
     pub(super) fn add(&mut self, interval: &Interval) {
         self.end = interval.end;
+        self.driver_gaps.add(&interval.driver_gaps);
         self.short.clear();
         for open in &interval.open_waits {
             let to = blocked_until(open, interval.end);
@@ -184,7 +188,9 @@ impl Concurrency {
         self.parts.shrink_to(2 * self.kept);
         let names = (tables, homes);
         let spread = Spread::new(names, &mut self.labels, &mut self.blames);
-        for (track, pieces) in spread.pieces(begun.iter(), self.parts.iter()) {
+        let pieces = spread.pieces(begun.iter(), self.parts.iter());
+        self.driver_gaps.settle(homes, &pieces, (self.start, until));
+        for (track, pieces) in pieces {
             let sweep = self.tracks.entry(track);
             let sweep = sweep.or_insert_with(|| Sweep::new(self.start));
             sweep.advance(pieces, until);
@@ -200,6 +206,8 @@ impl Concurrency {
         let spread = Spread::new((tables, homes), &mut labels, &mut blames);
         let rest = self.parts.iter().chain(&self.short);
         let mut rest = spread.pieces(rest, std::iter::empty());
+        let mut driver_gaps = self.driver_gaps.clone();
+        driver_gaps.settle(homes, &rest, (self.start, self.end));
         for track in rest.keys() {
             let sweep = tracks.entry(*track);
             sweep.or_insert_with(|| Sweep::new(self.start));
@@ -212,6 +220,7 @@ impl Concurrency {
         Concurrent {
             tracks,
             none,
+            driver_gaps,
             labels,
             blames,
         }
@@ -223,6 +232,7 @@ impl Concurrency {
 pub(super) struct Concurrent {
     tracks: BTreeMap<Track, Sweep>,
     none: Sweep,
+    driver_gaps: DriverGaps,
     /// What the labels of the sweeps stand for.
     pub(super) labels: Labels,
     /// What was to blame for waits.
@@ -233,6 +243,11 @@ impl Concurrent {
     /// That of one track.
     pub(super) fn of(&self, track: Track) -> &Sweep {
         self.tracks.get(&track).unwrap_or(&self.none)
+    }
+
+    /// When threads of a track were blocked and nobody waited for the events of their I/O driver.
+    pub(super) fn unattended(&self, track: Track) -> Unattended {
+        self.driver_gaps.of(track)
     }
 }
 

@@ -32,8 +32,8 @@ pub(super) fn worst_site(runtime: &RuntimeReport, sites: &[Site]) -> (Option<usi
     let harm = |site: &Site| harm_to(site, &runtime.id);
     let key = |index: usize, site: &Site| (harm(site), total(index), Reverse(index));
     let concerned = sites.iter().enumerate();
-    let concerned = concerned
-        .filter(|(index, site)| harm(site) > Nanos::ZERO || total(*index).is_some());
+    let concerned =
+        concerned.filter(|(index, site)| harm(site) > Nanos::ZERO || total(*index).is_some());
     let worst = concerned.max_by_key(|(index, site)| key(*index, site));
     let worst = worst.map(|(index, site)| root(sites, site, &runtime.id).unwrap_or(index));
     (worst, longest.unwrap_or_default())
@@ -54,7 +54,8 @@ fn root(sites: &[Site], of: &Site, runtime: &str) -> Option<usize> {
     for chain in &blame.chains {
         let place = |site: &Site, link: &BlameLink| {
             site.pid == link.pid
-                && (&site.function, &site.file, site.line) == (&link.function, &link.file, link.line)
+                && (&site.function, &site.file, site.line)
+                    == (&link.function, &link.file, link.line)
         };
         let link = chain.links.last();
         let root = link.and_then(|link| sites.iter().position(|site| place(site, link)));
@@ -62,7 +63,9 @@ fn root(sites: &[Site], of: &Site, runtime: &str) -> Option<usize> {
             *times.entry(root).or_default() += chain.total_ns;
         }
     }
-    let (root, time) = times.into_iter().max_by_key(|(index, time)| (*time, Reverse(*index)))?;
+    let (root, time) = times
+        .into_iter()
+        .max_by_key(|(index, time)| (*time, Reverse(*index)))?;
     let harm = sites.get(root).map(|site| harm_to(site, runtime))?;
     let is_most = time.share_of(of.total_ns) >= ROOT_SHARE;
     let is_as_good = harm.share_of(harm_to(of, runtime)) >= ROOT_HARM;

@@ -92,7 +92,9 @@ impl Harm {
         });
         let active = of.active.saturating_add_signed(change);
         if of.active == 0 && active > 0 {
-            of.left = of.left.max(left(&self.stretches, self.since, of.gone_at, time));
+            of.left = of
+                .left
+                .max(left(&self.stretches, self.since, of.gone_at, time));
             self.active.insert(label);
         } else if of.active > 0 && active == 0 {
             of.gone_at = time;
@@ -120,12 +122,7 @@ impl Harm {
 
 /// The longest stretch, or part of one, from `from` to `to`. None of them began or ended in between
 /// without being in `stretches`, or being the one since `since`.
-fn left(
-    stretches: &Stretches,
-    since: Option<Timestamp>,
-    from: Timestamp,
-    to: Timestamp,
-) -> Nanos {
+fn left(stretches: &Stretches, since: Option<Timestamp>, from: Timestamp, to: Timestamp) -> Nanos {
     let last = since.map_or(Nanos::ZERO, |since| to - since.max(from).min(to));
     stretches.longest_after(from).max(last)
 }
@@ -146,8 +143,7 @@ impl Stretches {
             return;
         }
         // Those that are hardly longer go, too: so only some hundred are ever kept.
-        let outdone =
-            |(from, to): &(Timestamp, Timestamp)| rounded(*to - *from) <= rounded(length);
+        let outdone = |(from, to): &(Timestamp, Timestamp)| rounded(*to - *from) <= rounded(length);
         while self.decreasing.last().is_some_and(outdone) {
             self.decreasing.pop();
         }
@@ -159,7 +155,9 @@ impl Stretches {
     fn longest_after(&self, time: Timestamp) -> Nanos {
         let first = self.decreasing.partition_point(|(_, to)| *to <= time);
         let mut rest = self.decreasing.iter().skip(first);
-        let part = rest.next().map_or(Nanos::ZERO, |(from, to)| *to - (*from).max(time));
+        let part = rest
+            .next()
+            .map_or(Nanos::ZERO, |(from, to)| *to - (*from).max(time));
         let whole = rest.next().map_or(Nanos::ZERO, |(from, to)| *to - *from);
         part.max(whole)
     }
@@ -168,6 +166,10 @@ impl Stretches {
 /// The binary logarithm with six more bits, rounded down.
 fn rounded(length: Nanos) -> u64 {
     let log2 = length.0.checked_ilog2().unwrap_or(0);
-    let below = if log2 < 6 { length.0 << (6 - log2) } else { length.0 >> (log2 - 6) };
+    let below = if log2 < 6 {
+        length.0 << (6 - log2)
+    } else {
+        length.0 >> (log2 - 6)
+    };
     u64::from(log2) << 6 | below & 0x3f
 }

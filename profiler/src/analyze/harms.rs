@@ -108,7 +108,11 @@ impl Namer<'_> {
             .chains
             .iter()
             .map(|(chain, time)| BlameChain {
-                links: chain.sites.iter().filter_map(|site| self.link(*site)).collect(),
+                links: chain
+                    .sites
+                    .iter()
+                    .filter_map(|site| self.link(*site))
+                    .collect(),
                 end: match chain.end {
                     End::Outside => BlameEnd::Outside,
                     End::Busy => BlameEnd::Busy,
@@ -139,7 +143,9 @@ impl Namer<'_> {
             file: key.location.file.clone(),
             line: key.location.line,
             pid: self.whole.pid(key.process),
-            cause: self.causes.of_stack(self.whole.tables, self.labels.example(label)?),
+            cause: self
+                .causes
+                .of_stack(self.whole.tables, self.labels.example(label)?),
         })
     }
 }

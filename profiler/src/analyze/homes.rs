@@ -169,7 +169,8 @@ impl Homes {
     pub(super) fn at_once(&self, threads: impl Iterator<Item = ThreadId>) -> usize {
         let mut sweep = Sweep::new(Timestamp(0));
         let lives = threads.filter_map(|thread| Some((thread, self.workers.get(&thread)?)));
-        let lives = lives.map(|(thread, (begin, end))| Piece::new(thread, *begin, *end, Arc::default()));
+        let lives =
+            lives.map(|(thread, (begin, end))| Piece::new(thread, *begin, *end, Arc::default()));
         sweep.finish(lives.collect(), Timestamp(u64::MAX));
         let times = sweep.at_once(sweep.peak());
         let any: Nanos = times.iter().skip(1).copied().sum();

@@ -15,6 +15,7 @@ mod causes;
 mod concurrency;
 mod cpu;
 mod detail;
+mod driver_gaps;
 mod fix_first;
 mod harm;
 mod harms;

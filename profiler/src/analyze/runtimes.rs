@@ -4,10 +4,11 @@
 //! `current_thread` runtime is a runtime of its own, also where it makes a new one for each call.
 
 use super::concurrency::{Concurrent, Track};
+use super::driver_gaps::Unattended;
 use super::homes::{Homes, MultiThread};
 use super::role_times::{RoleTimes, TimesInRole};
 use super::stack_facts::{WaitRole, class_of, most};
-use super::sweep::Sweep;
+use super::sweep::{Span, Sweep};
 use super::thread_times::{self, BalancedTimes};
 use super::whole::Whole;
 use crate::arch::syscalls;
@@ -212,6 +213,10 @@ impl Evidence<'_> {
             blocked,
             driver,
         );
+        unattended(
+            &mut report,
+            self.concurrent.unattended(Track::Workers(runtime)),
+        );
         report.threads = u32::try_from(distinct).unwrap_or(u32::MAX);
         let threads = self.threads_of(runtime);
         let threads = threads.filter(|(_, times)| times.has(WaitRole::MULTI_THREAD));
@@ -284,6 +289,8 @@ impl Evidence<'_> {
                 let driver = waits.in_driver.get(&owner).copied();
                 let pid = self.whole.pid(thread.process);
                 let mut report = report(pid, kind, 1, states, sweep, driver);
+                let track = Track::CurrentThread(thread);
+                unattended(&mut report, self.concurrent.unattended(track));
                 (report.from_ns, report.to_ns) = self.life(&[thread]);
                 report.thread_name = self.name_of_most(std::iter::once(thread));
                 report.wedged_ns = wedged(waits.still_blocked.get(&owner), 1);
@@ -402,7 +409,6 @@ fn report(
     driver: Option<Nanos>,
 ) -> RuntimeReport {
     let blocked_at_once = blocked.at_once(workers);
-    let any: Nanos = blocked_at_once.iter().skip(1).copied().sum();
     let starved = blocked.spans(workers);
     RuntimeReport {
         id: String::new(),
@@ -417,22 +423,31 @@ fn report(
         in_calls_ns: None,
         starved_ns: blocked_at_once.last().copied().unwrap_or_default(),
         starved_max_ns: starved.first().map_or(Nanos::ZERO, |span| span.length),
-        starved_stretches: starved
-            .iter()
-            .map(|span| Stretch {
-                start_ns: span.start,
-                length_ns: span.length,
-            })
-            .collect(),
+        starved_stretches: starved.iter().map(stretch).collect(),
         wedged_ns: Nanos::ZERO,
         blocked_at_once,
         driver_ns: driver,
-        // One worker at a time is in the driver: of the time in which any was blocked, it can have
-        // covered no more than it was there for.
-        blocked_without_driver_ns: driver.map(|driver| any.saturating_sub(driver)),
+        unattended_ns: driver.map(|_| Nanos::ZERO),
+        unattended: Vec::new(),
         polls: PollTimes::default(),
         long_polls: 0,
         long_poll_ns: Nanos::ZERO,
         long_poll_max_ns: Nanos::ZERO,
+    }
+}
+
+/// Notes when workers were blocked while nobody waited for events; nothing of a runtime that was never
+/// seen to do so.
+fn unattended(report: &mut RuntimeReport, found: Unattended) {
+    if report.driver_ns.is_some() || found.total > Nanos::ZERO {
+        report.unattended_ns = Some(found.total);
+        report.unattended = found.longest.iter().map(stretch).collect();
+    }
+}
+
+fn stretch(span: &Span) -> Stretch {
+    Stretch {
+        start_ns: span.start,
+        length_ns: span.length,
     }
 }

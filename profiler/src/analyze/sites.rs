@@ -14,7 +14,9 @@ use super::wakers::Wakers;
 use super::whole::Whole;
 use crate::cause::{Cause, Suggestion};
 use crate::recording::{ObjectId, Stack, StackId};
-use crate::report::{CauseTotal, ObjectTotal, RuntimeShare, Site, TASK_IDS, TaskIdTotal, TaskTotal};
+use crate::report::{
+    CauseTotal, ObjectTotal, RuntimeShare, Site, TASK_IDS, TaskIdTotal, TaskTotal,
+};
 use crate::runtime::State;
 use crate::units::Nanos;
 use std::cmp::Reverse;
@@ -165,7 +167,9 @@ fn site(whole: &Whole<'_>, causes: &Causes, key: SiteKey, waits: SiteWaits) -> S
     let more_objects = shorten(&mut objects, MAX_OBJECTS, |object| object.many);
     let more_groups = shorten(&mut object_groups, MAX_OBJECTS, |_| 1);
     let stacks = waits.stacks.into_iter();
-    let mut stacks: Vec<_> = stacks.map(|(id, (waits, time))| (Reverse(time), id, waits)).collect();
+    let mut stacks: Vec<_> = stacks
+        .map(|(id, (waits, time))| (Reverse(time), id, waits))
+        .collect();
     stacks.sort_unstable();
     let stack = |id: StackId| whole.tables.stack(id);
     let (all_causes, evidence) = causes_of(whole, causes, &stacks);
@@ -254,7 +258,9 @@ fn causes_of(
             rules.push(rule.to_owned());
         }
     };
-    let classes = stacks.iter().filter_map(|(_, id, _)| whole.tables.stack(*id));
+    let classes = stacks
+        .iter()
+        .filter_map(|(_, id, _)| whole.tables.stack(*id));
     classes.for_each(|stack| add(stack.class.rule.0));
     let mut by_cause: Vec<String> = Vec::new();
     let mut sums = CauseSums::default();

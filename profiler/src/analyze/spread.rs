@@ -81,9 +81,9 @@ impl<'a> Spread<'a> {
                 covered.push((rest, wait.to));
                 let own = pieces.entry(track).or_default();
                 let left = segments.into_iter().filter(|(_, to, _)| *to > rest);
-                own.extend(left.map(|(from, to, labels)| {
-                    Piece::new(thread, from.max(rest), to, labels)
-                }));
+                own.extend(
+                    left.map(|(from, to, labels)| Piece::new(thread, from.max(rest), to, labels)),
+                );
             }
         }
         for part in parts.filter(|part| matches!(part.kind, Kind::Poll)) {
@@ -91,7 +91,9 @@ impl<'a> Spread<'a> {
                 continue;
             };
             let labels = self.set(&[part.stack]);
-            let covered = covered.get(&(track, part.thread)).map_or(&[][..], Vec::as_slice);
+            let covered = covered
+                .get(&(track, part.thread))
+                .map_or(&[][..], Vec::as_slice);
             let own = pieces.entry(track).or_default();
             for (from, to) in gaps(covered, part.from, part.to) {
                 own.push(Piece::new(part.thread, from, to, labels.clone()));
@@ -197,7 +199,11 @@ fn gaps(
     let first = covered.partition_point(|(_, end)| *end <= from);
     let mut gaps = Vec::new();
     let mut at = from;
-    for (begin, end) in covered.iter().skip(first).take_while(|(begin, _)| *begin < to) {
+    for (begin, end) in covered
+        .iter()
+        .skip(first)
+        .take_while(|(begin, _)| *begin < to)
+    {
         if at < *begin {
             gaps.push((at, *begin));
         }

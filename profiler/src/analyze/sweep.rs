@@ -37,6 +37,11 @@ impl Piece {
             labels,
         }
     }
+
+    /// From when to when it is.
+    pub(super) const fn span(&self) -> (Timestamp, Timestamp) {
+        (self.from, self.to)
+    }
 }
 
 /// Something that begins or ends.
@@ -439,7 +444,10 @@ mod tests {
                 let rest = of(rest, 0);
                 let less = starved.saturating_sub(rest.at_once(peak)[peak]);
                 assert_eq!(found.harm, less);
-                let longest = rest.spans(peak).first().map_or(Nanos::ZERO, |span| span.length);
+                let longest = rest
+                    .spans(peak)
+                    .first()
+                    .map_or(Nanos::ZERO, |span| span.length);
                 assert_eq!(found.left, longest, "{pieces:?} without {found:?}");
             }
         }

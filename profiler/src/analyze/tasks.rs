@@ -76,7 +76,10 @@ fn order(task: &TaskReport) -> impl Ord {
 /// The causes of all waits of workers in polls, most time first.
 pub(super) fn cause_totals(whole: &Whole<'_>, causes: &Causes) -> Vec<CauseTotal> {
     let mut sums = CauseSums::default();
-    for (_, id, times) in whole.waits().filter(|(_, id, _)| is_blocked_worker(whole, *id)) {
+    for (_, id, times) in whole
+        .waits()
+        .filter(|(_, id, _)| is_blocked_worker(whole, *id))
+    {
         let cause = causes.get(id).map_or(Cause::Other, |finding| finding.cause);
         sums.add(cause, times.waits, times.blocked);
     }

@@ -5,10 +5,11 @@ use super::thread_times::sum;
 use super::unjudged::Unjudged;
 use crate::recording::Process;
 use crate::report::{
-    LongPollSite, ProcessFinding, RuntimeReport, Site, ThreadReport, ThrottlingReport, UnclearReason, Verdict,
+    LongPollSite, ProcessFinding, RuntimeReport, Site, ThreadReport, ThrottlingReport,
+    UnclearReason, Verdict,
 };
-use crate::runtime::tokio::is_of_a_worker;
 use crate::runtime::State;
+use crate::runtime::tokio::is_of_a_worker;
 use crate::units::{Nanos, Pid};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -386,7 +387,8 @@ mod tests {
             wedged_ns: Nanos::ZERO,
             blocked_at_once: at_once,
             driver_ns: None,
-            blocked_without_driver_ns: None,
+            unattended_ns: None,
+            unattended: Vec::new(),
             polls: PollTimes::default(),
             long_polls: 0,
             long_poll_ns: Nanos::ZERO,

@@ -1,6 +1,7 @@
 //! The loaded programs and their maps.
 
 mod cuts;
+mod drivers;
 pub(super) mod load;
 mod thread_table;
 
@@ -8,6 +9,7 @@ pub use cuts::Cut;
 pub use load::LoadOptions;
 
 use super::hash_table::HashTable;
+use super::mapped::Mapped;
 use super::memlock::MemlockRaised;
 use super::tables::{MappingTable, Tables};
 use crate::decode::{DecodeError, Event, StackNumber, StackPolicy, ThreadEntry, decode};
@@ -22,8 +24,8 @@ use load::{SNAPSHOT, program};
 use profiler_common::context::{PLACES, Place};
 use profiler_common::counter::{COUNTERS, Counter};
 use profiler_common::map::{
-    Aggregate, EVENT_BYTES, FILTER_FREED, FILTER_PROBES, FILTER_SIZE, FILTER_SLOT, IntervalKey,
-    MAX_PROCESSES, NO_PROCESS, Process, ProcessCounters, Stack,
+    Aggregate, Driver, EVENT_BYTES, FILTER_FREED, FILTER_PROBES, FILTER_SIZE, FILTER_SLOT,
+    IntervalKey, MAX_PROCESSES, NO_PROCESS, Process, ProcessCounters, Stack,
 };
 use rustix::time::{ClockId, clock_gettime};
 use std::io::Read;
@@ -66,6 +68,7 @@ pub struct Programs {
     pub(super) objects: HashTable<u64, u32>,
     pub(super) aggregates: HashTable<IntervalKey, Aggregate>,
     pub(super) cuts: Cuts,
+    pub(super) drivers: Mapped<Driver>,
     /// Processes whose threads may have left entries behind, and the interval in which they were
     /// forgotten.
     pub(super) forgotten: Vec<(Pid, u32)>,

@@ -265,6 +265,31 @@ pub(crate) struct RecordArgs {
     /// Draw flamegraphs from the top down
     #[arg(long, help_heading = "Output")]
     pub(crate) icicle: bool,
+
+    #[command(flatten)]
+    pub(crate) view: ViewArgs,
+}
+
+/// How much the text report tells.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct ViewArgs {
+    /// List this many sites of each kind in the text report, with all that is known of them
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..),
+        conflicts_with_all = ["all", "brief"],
+        help_heading = "Text report"
+    )]
+    pub(crate) top: Option<u32>,
+
+    /// List every site in the text report, with all that is known of it
+    #[arg(long, conflicts_with = "brief", help_heading = "Text report")]
+    pub(crate) all: bool,
+
+    /// End the text report after the verdict, the workers and a line for each site
+    #[arg(long, help_heading = "Text report")]
+    pub(crate) brief: bool,
 }
 
 #[derive(Debug, Args)]

@@ -89,6 +89,8 @@ pub(crate) fn record<R: Recorder>(
     let for_files = render::Options {
         color: false,
         width: render::Options::default().width,
+        cut: false,
+        ascii: false,
         ..settings.rendering.clone()
     };
     let draw = |format: Format, stdout: IsStdout, out: &mut dyn std::io::Write| {

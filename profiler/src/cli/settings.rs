@@ -1,7 +1,7 @@
 //! What is to be done, resolved once from the command line and the environment.
 
 pub(crate) use super::args::CheckFormat;
-use super::args::{CheckArgs, Common, RecordArgs, When};
+use super::args::{CheckArgs, Common, RecordArgs, ViewArgs, When};
 use super::error::{Error, Result};
 use super::names::Template;
 use crate::collect;
@@ -164,11 +164,23 @@ impl RecordSettings {
             rendering: render::Options {
                 collapse_runtime: !args.full_stacks,
                 icicle: args.icicle,
-                ..rendering(common, environment)
+                ..view(args.view, rendering(common, environment))
             },
             invoker: Invoker::from_sudo(environment.effective_uid, environment.var)
                 .or_else(Invoker::of_setuid),
         })
+    }
+}
+
+/// How much to tell.
+pub(crate) fn view(args: ViewArgs, defaults: render::Options) -> render::Options {
+    let asked = args.top.and_then(|top| usize::try_from(top).ok());
+    let asked = if args.all { Some(usize::MAX) } else { asked };
+    render::Options {
+        brief: args.brief,
+        max_sites: asked.unwrap_or(defaults.max_sites),
+        sites_in_full: asked.unwrap_or(defaults.sites_in_full),
+        ..defaults
     }
 }
 
@@ -178,8 +190,23 @@ fn rendering(common: &Common, environment: &Environment<'_>) -> render::Options 
     render::Options {
         color: may_color(common.color, environment, environment.stdout_is_terminal),
         width: environment.stdout_width.map_or(defaults.width, usize::from),
+        cut: environment.stdout_is_terminal,
+        ascii: environment.stdout_is_terminal && is_plain(environment),
         ..defaults
     }
+}
+
+/// Whether the terminal may not be able to show more than ASCII: it says so itself, or the locale has
+/// an encoding that is not UTF-8. The first of these variables that is set decides (POSIX, XBD 8.2).
+fn is_plain(environment: &Environment<'_>) -> bool {
+    let var = |name: &str| (environment.var)(name).filter(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(var);
+    let is_utf8 = locale.is_none_or(|locale| {
+        let locale = locale.to_string_lossy().to_ascii_lowercase();
+        // A container that sets no locale at all has the terminal of the machine around it.
+        locale.contains("utf-8") || locale.contains("utf8")
+    });
+    var("TERM").is_some_and(|term| term == "dumb") || !is_utf8
 }
 
 fn test_limits(environment: &Environment<'_>) -> Limits {

@@ -72,7 +72,11 @@ fn defaults() {
         },
         outputs: vec![stdout(Format::Text)],
         force: false,
-        rendering: render::Options::default(),
+        // There is no terminal.
+        rendering: render::Options {
+            cut: false,
+            ..render::Options::default()
+        },
         invoker: None,
     };
     assert_eq!(got, want);
@@ -181,4 +185,14 @@ fn a_test_can_make_tables_small() {
     let vars = [("HOLDUP_TEST_LIMITS", "STACKS=16")];
     let (_, settings) = resolve_in(&["-n", "x"], &vars, false).expect("sense");
     assert_eq!(settings.recording.limits.table("STACKS", 100), 16);
+}
+
+#[test]
+fn how_much_is_told() {
+    let of = |words: &[&str]| resolve(words).expect("sense").rendering;
+    let top = of(&["-p", "7", "--top", "3"]);
+    assert_eq!((top.max_sites, top.sites_in_full), (3, 3));
+    let all = of(&["-p", "7", "--all"]);
+    assert_eq!((all.max_sites, all.sites_in_full), (usize::MAX, usize::MAX));
+    assert!(of(&["-p", "7", "--brief"]).brief && !all.brief);
 }

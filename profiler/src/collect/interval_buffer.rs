@@ -9,11 +9,14 @@ use super::sums::IntervalSums;
 use super::wait_buffer::{BufferedWait, WaitBuffer};
 use super::wakers::WakerTable;
 use crate::decode::{self, ThreadEnd, WaitSeen};
-use crate::recording::{ObjectId, OpenWait, ProcessId, ThreadId, Waker};
+use crate::recording::{DriverGap, ObjectId, OpenWait, ProcessId, ThreadId, Waker};
 use crate::units::Timestamp;
 
 /// An interval with so many waits or sums ends early, where nobody asked for its end yet.
 const ENOUGH: usize = 1 << 17;
+
+/// Gaps of I/O drivers that an interval has at most: those of dozens of drivers at their shortest.
+const MAX_DRIVER_GAPS: usize = 1 << 15;
 
 /// The collectors of an interval.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub(super) struct IntervalBuffer {
     pub(super) polls: PollCollector,
     pub(super) calls: CallCollector,
     pub(super) panics: PanicCollector,
+    /// At most [`MAX_DRIVER_GAPS`].
+    pub(super) driver_gaps: Vec<DriverGap>,
     wakers: WakerTable,
     /// The waits that were open when it began.
     carried: Vec<OpenWait>,
@@ -54,6 +59,7 @@ impl IntervalBuffer {
             polls,
             calls: CallCollector::default(),
             panics: PanicCollector::default(),
+            driver_gaps: Vec::new(),
             wakers: WakerTable::new(bounds.wakers),
             carried: Vec::new(),
             last_end: None,
@@ -84,6 +90,13 @@ impl IntervalBuffer {
             task_id: wait.task_id,
             clock: wait.clock,
         });
+    }
+
+    /// Takes a gap of an I/O driver in.
+    pub(super) fn driver_gap(&mut self, gap: DriverGap) {
+        if self.driver_gaps.len() < MAX_DRIVER_GAPS {
+            self.driver_gaps.push(gap);
+        }
     }
 
     /// Takes the end of a thread in.

@@ -63,6 +63,7 @@ fn cut_of(event: &Event) -> Option<u32> {
         | Event::Fork(_)
         | Event::Object(_)
         | Event::ChildExec(_)
+        | Event::DriverGap(_)
         | Event::RawStack(_)
         | Event::UnmappedStack(_) => None,
     }

@@ -30,6 +30,8 @@ pub enum Event {
     Call(CallSeen),
     /// The start of a panic.
     Panic(PanicSeen),
+    /// For some time nobody waited for the events of an I/O driver.
+    DriverGap(DriverGap),
     /// A thread on a CPU.
     Sample(Box<SampleSeen>),
     /// A piece of a raw copy of a stack.
@@ -350,6 +352,17 @@ pub struct PanicSeen {
     pub task_id: Option<u64>,
     /// As [`WaitSeen::cut`].
     pub cut: u32,
+}
+
+/// A time in which no thread waited for the events of an epoll instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DriverGap {
+    /// The thread that waits for them again, or was the last one that did.
+    pub thread: ThreadKey,
+    /// When the last one came to run.
+    pub from: Timestamp,
+    /// When this one began to wait; none where nobody does yet.
+    pub to: Option<Timestamp>,
 }
 
 /// A thread that was on a CPU at a tick of the sampling clock.

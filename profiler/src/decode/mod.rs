@@ -12,9 +12,9 @@ mod thread;
 mod tls_state;
 
 pub use event::{
-    Activity, CallSeen, ChildExec, Event, Exec, Fork, ObjectSeen, PanicSeen, PollClock, RawObject,
-    RawPiece, RawSocket, SampleSeen, Snapshot, StackKind, StackSeen, Syscall, ThreadEnd, WaitSeen,
-    Waker,
+    Activity, CallSeen, ChildExec, DriverGap, Event, Exec, Fork, ObjectSeen, PanicSeen, PollClock,
+    RawObject, RawPiece, RawSocket, SampleSeen, Snapshot, StackKind, StackSeen, Syscall, ThreadEnd,
+    WaitSeen, Waker,
 };
 pub use ids::{ObjectNumber, StackNumber, TableVersion, ThreadKey, ThreadName, WaitStack};
 pub use read::{DecodeError, decode};

@@ -1,9 +1,9 @@
 //! Bytes of the ring buffer to [`Event`]s. Nothing here trusts a length or a number.
 
 use super::event::{
-    Activity, CallSeen, ChildExec, Event, Exec, Fork, ObjectSeen, PanicSeen, PollClock, RawObject,
-    RawPiece, RawSocket, SampleSeen, Snapshot, StackKind, StackSeen, Syscall, ThreadEnd, WaitSeen,
-    Waker,
+    Activity, CallSeen, ChildExec, DriverGap, Event, Exec, Fork, ObjectSeen, PanicSeen, PollClock,
+    RawObject, RawPiece, RawSocket, SampleSeen, Snapshot, StackKind, StackSeen, Syscall, ThreadEnd,
+    WaitSeen, Waker,
 };
 use super::ids::{ObjectNumber, StackNumber, TableVersion, ThreadKey, ThreadName, WaitStack, tick};
 use super::thread;
@@ -14,13 +14,13 @@ use crate::units::{Addr, Nanos, Pid, Tid, Timestamp};
 use crate::unwind::{Regs, unroll, walk_outcome};
 use bytemuck::{AnyBitPattern, try_pod_read_unaligned};
 use profiler_common::record::{
-    CallRecord, ChildRecord, ExecRecord, ForkRecord, Header, KIND_CALL, KIND_CHILD, KIND_EXEC,
-    KIND_FORK, KIND_OBJECT, KIND_PANIC, KIND_RAW_STACK, KIND_SAMPLE, KIND_SNAPSHOT, KIND_STACK,
-    KIND_THREAD_END, KIND_UNMAPPED_STACK, KIND_WAIT, MAX_KERNEL_FRAMES, MAX_OBJECT_TEXT,
-    MAX_USER_FRAMES, OBJECT_CHILD, OBJECT_FILE, OBJECT_FUTEX, OBJECT_MEMORY, OBJECT_PATH,
-    OBJECT_POLL, OBJECT_SOCKET, OBJECT_TIMER, ObjectRecord, PanicRecord, RAW_PIECE_BYTES,
-    RawStackRecord, SampleRecord, SnapshotRecord, StackRecord, ThreadEndRecord, WAKER_INTERRUPT,
-    WAKER_UNSEEN, WaitRecord, stack_kind,
+    CallRecord, ChildRecord, DriverGapRecord, ExecRecord, ForkRecord, Header, KIND_CALL,
+    KIND_CHILD, KIND_DRIVER_GAP, KIND_EXEC, KIND_FORK, KIND_OBJECT, KIND_PANIC, KIND_RAW_STACK,
+    KIND_SAMPLE, KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END, KIND_UNMAPPED_STACK, KIND_WAIT,
+    MAX_KERNEL_FRAMES, MAX_OBJECT_TEXT, MAX_USER_FRAMES, OBJECT_CHILD, OBJECT_FILE, OBJECT_FUTEX,
+    OBJECT_MEMORY, OBJECT_PATH, OBJECT_POLL, OBJECT_SOCKET, OBJECT_TIMER, ObjectRecord,
+    PanicRecord, RAW_PIECE_BYTES, RawStackRecord, SampleRecord, SnapshotRecord, StackRecord,
+    ThreadEndRecord, WAKER_INTERRUPT, WAKER_UNSEEN, WaitRecord, stack_kind,
 };
 use std::fmt;
 
@@ -128,6 +128,14 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
                 stack: StackNumber::new(record.stack),
                 task_id: nonzero(record.task_id),
                 cut: record.cut,
+            })
+        }
+        KIND_DRIVER_GAP => {
+            let record: DriverGapRecord = head(bytes)?;
+            Event::DriverGap(DriverGap {
+                thread: ThreadKey::of(&record.header),
+                from: Timestamp(record.from),
+                to: Some(Timestamp(record.to.max(record.from))),
             })
         }
         KIND_SAMPLE => Event::Sample(Box::new(sample(bytes)?)),

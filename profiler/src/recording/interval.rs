@@ -49,6 +49,10 @@ pub struct Interval {
     /// Polls that took at least [`Header::long_poll`](super::Header::long_poll) and were found to be
     /// over in the interval, by their times.
     pub polls: Vec<Poll>,
+    /// Times in which nobody waited for the events of an I/O driver: those that ended in the interval,
+    /// and those that go on at its end, up to there.
+    #[serde(default)]
+    pub driver_gaps: Vec<DriverGap>,
     /// System calls in which a thread was on a CPU for at least `min_block`.
     pub calls: Vec<CallSum>,
     /// Panics.
@@ -250,8 +254,22 @@ impl Poll {
     }
 }
 
+/// A time of at least 1 ms in which no thread waited for the events of an I/O driver (an epoll
+/// instance). Threads that look for events without waiting are not seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriverGap {
+    /// The thread that waited for them after it, or was the last one before it.
+    pub thread: ThreadId,
+    /// When the last one that waited came to run.
+    pub from: Timestamp,
+    /// When the next one began to wait; the interval's end where nobody did yet.
+    pub to: Timestamp,
+}
+
 /// How waits and samples were found to be of one poll.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum PollEvidence {
     /// The worker's tick and the task's id were the same: one turn of the worker's loop. (A task

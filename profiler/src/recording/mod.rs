@@ -17,8 +17,8 @@ mod tokio_facts;
 
 pub use ids::{ObjectId, ProcessId, StackId, ThreadId, WakerId};
 pub use interval::{
-    CallSum, Classified, HIST_BUCKETS, Interval, OpenWait, PanicSum, Poll, PollEvidence, SampleSum,
-    ThreadTimes, Throttling, Wait, WaitSum, bucket_of,
+    CallSum, Classified, DriverGap, HIST_BUCKETS, Interval, OpenWait, PanicSum, Poll, PollEvidence,
+    SampleSum, ThreadTimes, Throttling, Wait, WaitSum, bucket_of,
 };
 pub use losses::{LossCauses, Losses, ShadowCheck};
 pub use object::{Holder, HolderProcess, MAX_HOLDERS, Object, ObjectKind};

@@ -9,8 +9,16 @@ pub struct Options {
     pub width: usize,
     /// Whether the text report has colours.
     pub color: bool,
+    /// Whether the text report cuts what is longer than a line, as a terminal has need of.
+    pub cut: bool,
+    /// Whether the text report is to do with ASCII, for terminals that show no more.
+    pub ascii: bool,
+    /// Whether the text report ends with the verdict, the workers and a line for each site.
+    pub brief: bool,
     /// Sites of one kind that the text report lists before it sums the rest up.
     pub max_sites: usize,
+    /// Those of them with everything that is known; the others have three lines.
+    pub sites_in_full: usize,
     /// The states in flamegraphs and folded stacks.
     pub states: Vec<State>,
     /// Whether flamegraphs and folded stacks draw the frames outside a task, and each run of
@@ -29,7 +37,11 @@ impl Default for Options {
         Options {
             width: 80,
             color: false,
+            cut: true,
+            ascii: false,
+            brief: false,
             max_sites: 10,
+            sites_in_full: 5,
             states: vec![
                 State::Blocked,
                 State::Runtime,

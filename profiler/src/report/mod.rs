@@ -25,9 +25,9 @@ pub use harm::Harm;
 pub use panics::{PanicReport, PanicSite};
 pub use polls::{LongPollSite, LongestPoll, POLL_BUCKETS, PollTimes};
 pub use report::{
-    BlockingPool, CpuSite, CpuUse, ObjectGroup, ObjectTotal, OpenWaitReport, ProcessFinding, Report, RuntimeKind,
-    RuntimeReport, RuntimeShare, Site, StackTotal, StateTimes, Stretch, TASK_IDS, TaskIdTotal,
-    TaskTotal, ThreadReport, ThrottlingReport, WakerTotal, WokenStack,
+    BlockingPool, CpuSite, CpuUse, ObjectGroup, ObjectTotal, OpenWaitReport, ProcessFinding,
+    Report, RuntimeKind, RuntimeReport, RuntimeShare, Site, StackTotal, StateTimes, Stretch,
+    TASK_IDS, TaskIdTotal, TaskTotal, ThreadReport, ThrottlingReport, WakerTotal, WokenStack,
 };
 pub use stopped::Stopped;
 pub use tasks::{CauseTotal, TaskReport};

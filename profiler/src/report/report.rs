@@ -1,6 +1,7 @@
 //! The report: what every renderer draws, and what `-o report.json` holds (schema 2, see [`crate::render::json`]).
 
-use super::{Blame, CallSite, CauseTotal, CpuPart, Detail, Harm, LongPollSite, PanicReport, PollTimes, Stopped,
+use super::{
+    Blame, CallSite, CauseTotal, CpuPart, Detail, Harm, LongPollSite, PanicReport, PollTimes, Stopped,
     TaskReport, Verdict,
 };
 use crate::cause::{Cause, Suggestion};
@@ -248,9 +249,12 @@ pub struct RuntimeReport {
     /// For how long a worker waited in the I/O driver (in `epoll_wait`), ready for events; none
     /// where no worker was ever seen there, as in a runtime without I/O.
     pub driver_ns: Option<Nanos>,
-    /// For how long, at least, a worker was blocked and none was in the I/O driver, so that no
-    /// event of the network or of a timer was seen before another worker found the time.
-    pub blocked_without_driver_ns: Option<Nanos>,
+    /// For how long a worker was blocked and none waited in the I/O driver, so that no event of the
+    /// network or of a timer was seen before another worker found the time to look. Times of less
+    /// than 1 ms do not count. None as `driver_ns`.
+    pub unattended_ns: Option<Nanos>,
+    /// The longest stretches of it, longest first; at most ten.
+    pub unattended: Vec<Stretch>,
     /// Its long polls.
     pub polls: PollTimes,
     /// Those of them in which the worker ran for most of the time.

@@ -37,9 +37,7 @@ fn program(name: &str) -> PathBuf {
 fn not_built() -> Option<String> {
     let missing = |name: &&str| !program(name).is_file();
     let missing = ["claims_api", "claims_load"].into_iter().find(missing)?;
-    Some(format!(
-        "{missing} is not built: cargo build -p claims_api"
-    ))
+    Some(format!("{missing} is not built: cargo build -p claims_api"))
 }
 
 fn compare() -> Result<(), String> {
@@ -62,10 +60,17 @@ fn compare() -> Result<(), String> {
         return Err(format!("the verdict is {}", before["verdict"]));
     }
     if starved(&before) < SECONDS * 1_000_000_000 / 20 {
-        return Err(format!("it was starved for {} only", seconds(starved(&before))));
+        return Err(format!(
+            "it was starved for {} only",
+            seconds(starved(&before))
+        ));
     }
     if gained.abs_diff(harm) > harm / 4 {
-        return Err(format!("{} were gained, not {}", seconds(gained), seconds(harm)));
+        return Err(format!(
+            "{} were gained, not {}",
+            seconds(gained),
+            seconds(harm)
+        ));
     }
     held_across_the_network(&before)
 }

@@ -134,7 +134,10 @@ fn judge(package: &Package, report: &Report, truth: Truth<'_>, what: &str) -> Se
     let unknown = unknown(package, report, truth.without_main, &mut wrong);
     Seen {
         rustc: None,
-        tokio: report.processes.first().and_then(|process| process.tokio_version.clone()),
+        tokio: report
+            .processes
+            .first()
+            .and_then(|process| process.tokio_version.clone()),
         truth: format!(
             "{what}: {} of them, {:.2?} in all",
             truth.count, truth.total

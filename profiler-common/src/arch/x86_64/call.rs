@@ -42,6 +42,14 @@ pub const fn only_waits(number: u32) -> bool {
     )
 }
 
+/// Whether system call `number` of x86_64 waits for events of an epoll instance, its first argument:
+/// `epoll_wait`, `epoll_pwait` or `epoll_pwait2`.
+#[must_use]
+#[inline(always)]
+pub const fn is_epoll_wait(number: u32) -> bool {
+    matches!(number, 232 | 281 | 441)
+}
+
 /// What system call `number` of x86_64 waits for (`arch/x86/entry/syscalls/syscall_64.tbl`).
 #[must_use]
 pub const fn object_of(number: u32) -> u32 {

@@ -3,11 +3,11 @@
 use crate::analyze::build;
 use crate::analyze::testing::story::Random;
 use crate::analyze::testing::{app, library, recording, runtime, stack, thread};
-use crate::recording::{Recording, SampleSum, Sampling, StackId, Waker, WakerId};
+use crate::recording::{DriverGap, Recording, SampleSum, Sampling, StackId, Waker, WakerId};
 use crate::report::{RuntimeKind, Verdict};
 use crate::runtime::tokio::RuntimeHandle;
 use crate::runtime::{Flavor, Role, State};
-use crate::units::{Addr, Nanos, Pid, Tid};
+use crate::units::{Addr, Nanos, Pid, Tid, Timestamp};
 
 const WORKER: Role = Role::Worker(Flavor::MultiThread);
 const CURRENT: Role = Role::Worker(Flavor::CurrentThread);
@@ -63,7 +63,7 @@ fn the_run_queue_part_of_a_wait_does_not_block() {
 }
 
 #[test]
-fn nobody_in_the_driver_is_known_at_least() {
+fn nobody_waits_for_events_while_a_worker_is_blocked() {
     let mut recording = recording(1_000);
     let stack = blocked(&mut recording, WORKER);
     let driver = plain(&mut recording, State::Idle, WORKER);
@@ -75,10 +75,24 @@ fn nobody_in_the_driver_is_known_at_least() {
     let without = build(&recording);
     assert_eq!(without.runtimes[0].driver_ns, None, "no driver was seen");
     recording.push_wait(2, driver, 0, 300);
+    // It goes on at the end of one interval, and is told again when it is over.
+    for to in [500, 900] {
+        let gap = DriverGap {
+            thread: thread(2),
+            from: Timestamp(1_300),
+            to: Timestamp(1_000 + to),
+        };
+        recording.interval().driver_gaps.push(gap);
+    }
     let report = build(&recording);
     let runtime = &report.runtimes[0];
     assert_eq!(runtime.driver_ns, Some(Nanos(300)));
-    assert_eq!(runtime.blocked_without_driver_ns, Some(Nanos(400)));
+    assert_eq!(runtime.unattended_ns, Some(Nanos(400)));
+    let stretch = &runtime.unattended[0];
+    assert_eq!(
+        (stretch.start_ns, stretch.length_ns),
+        (Nanos(300), Nanos(400))
+    );
     let [stretch] = &without.runtimes[0].starved_stretches[..] else {
         panic!("one worker, blocked once");
     };

@@ -111,6 +111,7 @@ impl Programs {
         let objects = HashTable::take(&mut ebpf, "OBJECTS")?;
         let aggregates = HashTable::take(&mut ebpf, "AGGREGATES")?;
         let cuts = Cuts::new(&mut ebpf)?;
+        let drivers = Mapped::take(&mut ebpf, "DRIVERS")?;
         let log = EbpfLogger::init(&mut ebpf)
             .map_err(|error| tracing::warn!("the kernel programs cannot log: {error}"))
             .ok();
@@ -130,6 +131,7 @@ impl Programs {
             objects,
             aggregates,
             cuts,
+            drivers,
             forgotten: Vec::new(),
             unfinished_cuts: 0,
             park_cache_epoch,

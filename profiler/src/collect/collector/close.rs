@@ -185,6 +185,10 @@ impl Collector {
         let (start, end) = (self.clock.last_cut(), self.end_of(cut, after));
         self.clock.cut(end);
         let polls = self.polls(stretch, end, after);
+        for gap in self.kernel.unattended_drivers(end) {
+            self.driver_gap(&gap, Some(end));
+        }
+        let driver_gaps = std::mem::take(&mut self.interval.driver_gaps);
         let carried = self.interval.carry(without_holders(&open_waits));
         Ok(Interval {
             start,
@@ -196,6 +200,7 @@ impl Collector {
             open_waits,
             samples,
             polls,
+            driver_gaps,
             calls,
             panics,
             throttling,

@@ -4,8 +4,12 @@ use super::Collector;
 use crate::collect::polls::{Doing, Observation};
 use crate::collect::stacks::{NamedSample, Naming};
 use crate::collect::traced_process::TracedProcess;
-use crate::decode::{Event, PollClock, StackSeen, ThreadEnd, ThreadKey, ThreadName, WaitSeen};
+use crate::decode::{
+    self, Event, PollClock, StackSeen, ThreadEnd, ThreadKey, ThreadName, WaitSeen,
+};
+use crate::recording;
 use crate::runtime::tokio::TlsState;
+use crate::units::Timestamp;
 use crate::unwind::Truncation;
 use anyhow::Result;
 
@@ -81,7 +85,20 @@ impl Collector {
                     self.interval.panics.add(thread, &panic);
                 }
             }
+            Event::DriverGap(gap) => self.driver_gap(&gap, None),
             Event::RawStack(piece) => self.stacks.add_shadow_piece(*piece),
+        }
+    }
+
+    /// Takes a gap of an I/O driver in, which goes on to `end` if it has none.
+    pub(super) fn driver_gap(&mut self, gap: &decode::DriverGap, end: Option<Timestamp>) {
+        let thread = self.targets.thread(gap.thread);
+        if let (Some(thread), Some(to)) = (thread, gap.to.or(end)) {
+            self.interval.driver_gap(recording::DriverGap {
+                thread,
+                from: gap.from,
+                to: to.max(gap.from),
+            });
         }
     }
 

@@ -151,7 +151,9 @@ pub fn render(report: &Report, _: &Options, out: &mut dyn io::Write) -> io::Resu
 /// Those of writing to `out`.
 pub fn schema(out: &mut dyn io::Write) -> io::Result<()> {
     let settings = schemars::generate::SchemaSettings::draft2020_12().for_serialize();
-    let schema = settings.into_generator().into_root_schema_for::<Document<'_>>();
+    let schema = settings
+        .into_generator()
+        .into_root_schema_for::<Document<'_>>();
     write(&schema, out)
 }
 

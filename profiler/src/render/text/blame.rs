@@ -44,9 +44,14 @@ fn end(chain: &BlameChain, min_block: Nanos) -> String {
         (Some(place), BlameEnd::Outside) => place,
         (Some(place), BlameEnd::Busy) => format!("{place} for a thread that did not wait"),
         (Some(place), BlameEnd::RunQueue) => format!("{place} for a thread that wanted a CPU"),
-        (Some(place), BlameEnd::Unknown) => format!("{place} for a thread of which no more is known"),
+        (Some(place), BlameEnd::Unknown) => {
+            format!("{place} for a thread of which no more is known")
+        }
         (None, BlameEnd::Busy) => {
-            format!("running, idle, or in waits of less than {}", duration(min_block))
+            format!(
+                "running, idle, or in waits of less than {}",
+                duration(min_block)
+            )
         }
         (None, BlameEnd::RunQueue) => "waiting for a CPU".to_owned(),
         (None, BlameEnd::Outside | BlameEnd::Unknown) => "unknown".to_owned(),

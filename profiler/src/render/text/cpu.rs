@@ -1,6 +1,6 @@
 //! Where the CPU time went.
 
-use super::line::{cut_left, cut_right, width};
+use super::line::width;
 use super::page::Page;
 use super::style::{DIM, PLAIN, SITE, WARN};
 use crate::counted::counted;
@@ -54,10 +54,13 @@ fn row(page: &mut Page<'_>, site: &CpuSite, all: u64) -> io::Result<()> {
     line.push_right(PLAIN, &duration(site.cpu_ns), 14)
         .push_right(PLAIN, &percent(site.samples as f64 / all as f64), 8)
         .push(PLAIN, "  ")
-        .push(DIM, &cut_right(&format!("{:<13}", what(site.part)), 14))
+        .push(
+            DIM,
+            &page.fit_right(&format!("{:<13}", what(site.part)), 14),
+        )
         .push(PLAIN, " ");
     let room = page.width.saturating_sub(line.width());
-    line.push(SITE, &cut_left(&display_name(&site.function), room));
+    line.push(SITE, &page.fit_left(&display_name(&site.function), room));
     // The exception is worth a word: most of it is work of the kernel's.
     if site.in_calls_ns.0.saturating_mul(2) > site.cpu_ns.0 {
         let share = percent(site.in_calls_ns.share_of(site.cpu_ns));

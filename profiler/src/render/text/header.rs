@@ -1,7 +1,6 @@
 //! What was recorded, and the verdict.
 
 use super::blame::left;
-use super::line::cut_right;
 use super::page::Page;
 use super::style::{BAD, DIM, GOOD, HEADING, PLAIN, WARN};
 use crate::counted::counted;
@@ -42,13 +41,13 @@ pub(super) fn target(page: &mut Page<'_>) -> io::Result<()> {
     facts.push(format!("Linux {}", sanitize(&report.host.kernel)));
     facts.push(counted(u64::from(report.host.cpus), "CPU", "CPUs"));
     let mut line = page.line();
-    line.push(HEADING, &cut_right(&name, page.width / 2));
+    line.push(HEADING, &page.fit_right(&name, page.width / 2));
     let room = page.width.saturating_sub(line.width());
     let mut rest = String::new();
     // What matters least stands last and goes first.
     for fact in facts {
         let more = format!("{rest} · {fact}");
-        if super::line::width(&more) > room {
+        if page.options.cut && super::line::width(&more) > room {
             break;
         }
         rest = more;
@@ -90,7 +89,7 @@ fn processes(page: &mut Page<'_>) -> io::Result<()> {
         line.push_right(DIM, &target.pid.to_string(), 9)
             .push(PLAIN, "  ");
         let room = page.width.saturating_sub(line.width());
-        line.push(PLAIN, &cut_right(&text, room));
+        line.push(PLAIN, &page.fit_right(&text, room));
         page.put(&line)?;
     }
     if targets.len() > LISTED {

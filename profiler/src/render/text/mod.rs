@@ -1,5 +1,6 @@
 //! The report on a terminal: what an engineer who is on call must know first comes first.
 
+mod ascii;
 mod blame;
 mod calls;
 mod check;

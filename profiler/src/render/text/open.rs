@@ -1,6 +1,6 @@
 //! Waits that had not ended, what they wait for and who holds that.
 
-use super::line::{cut_left, cut_right, width};
+use super::line::{cut_right, width};
 use super::page::Page;
 use super::style::{BAD, DIM, PLAIN, SITE};
 use crate::cause::Cause;
@@ -33,7 +33,11 @@ pub(super) fn open_waits(page: &mut Page<'_>) -> io::Result<()> {
             .push(PLAIN, "  ")
             .push(style, &format!("{:<10}", wait.state.name()))
             .push(PLAIN, "  ");
-        let mut thread = format!("  {} ({})", cut_right(&sanitize(&wait.name), 24), wait.tid);
+        let mut thread = format!(
+            "  {} ({})",
+            page.fit_right(&sanitize(&wait.name), 24),
+            wait.tid
+        );
         if page.report.targets.len() > 1 {
             thread.push_str(&format!(" of {}", wait.pid));
         }
@@ -41,7 +45,7 @@ pub(super) fn open_waits(page: &mut Page<'_>) -> io::Result<()> {
         let function = display_name(&wait.function);
         line.push(
             SITE,
-            &cut_left(&function, room.saturating_sub(width(&thread))),
+            &page.fit_left(&function, room.saturating_sub(width(&thread))),
         )
         .push(DIM, &thread);
         page.put(&line)?;

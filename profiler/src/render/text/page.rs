@@ -1,6 +1,7 @@
 //! What the sections of the report share.
 
-use super::line::{Line, cut_left, cut_path, width, wrap};
+use super::ascii;
+use super::line::{Line, cut_left, cut_path, cut_right, width, wrap};
 use super::style::{DIM, HEADING, PLAIN, SITE};
 use crate::render::Options;
 use crate::report::Report;
@@ -21,6 +22,8 @@ pub(super) struct Page<'a> {
     pub(super) options: &'a Options,
     /// Columns.
     pub(super) width: usize,
+    /// The advice that is given already.
+    advised: Vec<&'static str>,
     out: &'a mut dyn io::Write,
 }
 
@@ -35,6 +38,7 @@ impl<'a> Page<'a> {
             report,
             options,
             width: options.width.max(MIN_WIDTH),
+            advised: Vec::new(),
             out,
         }
     }
@@ -48,7 +52,38 @@ impl Page<'_> {
 
     /// Writes a line.
     pub(super) fn put(&mut self, line: &Line) -> io::Result<()> {
-        writeln!(self.out, "{}", line.finish())
+        let text = line.finish();
+        if self.options.ascii {
+            return writeln!(self.out, "{}", ascii::spelled(&text));
+        }
+        writeln!(self.out, "{text}")
+    }
+
+    /// `text` within `columns`, if it is to be cut at all, its beginning left out.
+    pub(super) fn fit_left(&self, text: &str, columns: usize) -> String {
+        self.fit(text, columns, cut_left)
+    }
+
+    /// Likewise, its end left out.
+    pub(super) fn fit_right(&self, text: &str, columns: usize) -> String {
+        self.fit(text, columns, cut_right)
+    }
+
+    fn fit(&self, text: &str, columns: usize, cut: fn(&str, usize) -> String) -> String {
+        if self.options.cut {
+            cut(text, columns)
+        } else {
+            text.to_owned()
+        }
+    }
+
+    /// Whether this advice was given before; from now on it was.
+    pub(super) fn is_known_advice(&mut self, text: &'static str) -> bool {
+        let known = self.advised.contains(&text);
+        if !known {
+            self.advised.push(text);
+        }
+        known
     }
 
     /// Writes an empty line.
@@ -76,7 +111,7 @@ impl Page<'_> {
         at: Option<String>,
     ) -> io::Result<()> {
         let room = self.width.saturating_sub(line.width());
-        line.push(SITE, &cut_left(function, room));
+        line.push(SITE, &self.fit_left(function, room));
         let beside = at
             .as_ref()
             .filter(|at| line.width() + 2 + width(at) <= self.width);
@@ -93,7 +128,7 @@ impl Page<'_> {
         let mut line = self.line();
         line.pad_to(LABELS).push(DIM, label).pad_to(DETAILS);
         let room = self.width.saturating_sub(line.width());
-        line.push(PLAIN, &cut_path(text, room));
+        line.push(PLAIN, &self.fit(text, room, cut_path));
         self.put(&line)
     }
 

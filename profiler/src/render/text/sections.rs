@@ -19,6 +19,9 @@ pub fn render(report: &Report, options: &Options, out: &mut dyn io::Write) -> io
     workers::runtimes(&mut page)?;
     totals::totals(&mut page)?;
     sites::blocked(&mut page)?;
+    if options.brief {
+        return footer::losses(&mut page);
+    }
     polls::long_polls(&mut page)?;
     calls::sites(&mut page)?;
     sites::apart(&mut page)?;

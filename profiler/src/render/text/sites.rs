@@ -2,7 +2,7 @@
 
 use super::blame;
 use super::header::location;
-use super::line::{cut_left, width};
+use super::line::width;
 use super::page::Page;
 use super::style::{BAD, DIM, PLAIN, WARN};
 use super::wakers;
@@ -18,8 +18,6 @@ use std::io;
 /// Column of a site's details, and how wide their labels are.
 const INDENT: usize = 6;
 const LABEL: usize = 10;
-/// Sites of a kind that are shown in full; the others have a line each.
-const IN_FULL: usize = 5;
 /// Lines for each kind of wait that is not a finding.
 const APART: usize = 3;
 /// Objects named for each site.
@@ -70,8 +68,13 @@ pub(super) fn blocked(page: &mut Page<'_>) -> io::Result<()> {
         let whole = worker_time(page, role);
         for (index, site) in sites.iter().take(page.options.max_sites).enumerate() {
             block(page, index + 1, site, whole)?;
-            if index < IN_FULL {
+            if page.options.brief {
+                continue;
+            }
+            if index < page.options.sites_in_full {
                 details(page, site)?;
+            } else {
+                gist(page, site)?;
             }
         }
         and_more(page, &sites, page.options.max_sites)?;
@@ -132,6 +135,16 @@ fn block(page: &mut Page<'_>, number: usize, site: &Site, whole: Nanos) -> io::R
     page.site(line, &function, at)
 }
 
+/// What tells a site from its neighbours.
+fn gist(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
+    let text = format!("{} ({})", display_name(&site.wait), site.cause.name());
+    page.detail("in", &text)?;
+    match blame::meanwhile(page.report, site) {
+        Some(meanwhile) => page.labelled((DIM, "      meanwhile"), INDENT + LABEL, &meanwhile),
+        None => Ok(()),
+    }
+}
+
 fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
     if let Some(process) = process_name(page.report, site.pid) {
         page.detail("process", &sanitize(&process))?;
@@ -144,6 +157,9 @@ fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
     if !site.call.is_empty() {
         let text = format!("{}: {}", site.cause.name(), sanitize(&site.call));
         page.detail("cause", &text)?;
+    }
+    if let Some(text) = other_causes(site) {
+        page.detail("", &text)?;
     }
     objects(page, site)?;
     let function = display_name(&site.function);
@@ -173,8 +189,12 @@ fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
         page.labelled((DIM, "      harm"), indent, &harm)?;
     }
     if let Some(advice) = site.advice {
-        page.labelled((DIM, "      instead"), indent, advice.text)?;
-        page.labelled((DIM, ""), indent, advice.url)?;
+        if page.is_known_advice(advice.text) {
+            page.detail("instead", "as above")?;
+        } else {
+            page.labelled((DIM, "      instead"), indent, advice.text)?;
+            page.labelled((DIM, ""), indent, advice.url)?;
+        }
     }
     if let Some(truncation) = site.truncated {
         let text = format!("the stack is cut off: {}", why(truncation));
@@ -186,6 +206,18 @@ fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
         page.labelled((DIM, "      note"), indent, &text)?;
     }
     Ok(())
+}
+
+/// Of several causes those beside the main one.
+fn other_causes(site: &Site) -> Option<String> {
+    let others = site.causes.iter().filter(|total| total.cause != site.cause);
+    let others: Vec<String> = others
+        .map(|total| {
+            let share = percent(total.total_ns.share_of(site.total_ns));
+            format!("{} {share}", total.cause.name())
+        })
+        .collect();
+    (!others.is_empty()).then(|| format!("also {}", others.join(", ")))
 }
 
 /// Of several runtimes, those whose threads waited here.
@@ -366,7 +398,7 @@ fn brief(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
     if width(&function) + width(&wait) <= room {
         line.push(PLAIN, &function).push(DIM, &wait);
     } else {
-        line.push(PLAIN, &cut_left(&function, room));
+        line.push(PLAIN, &page.fit_left(&function, room));
     }
     page.put(&line)
 }

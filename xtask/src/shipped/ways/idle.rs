@@ -53,7 +53,10 @@ pub(super) fn check(
     let unknown = unknown(subject.package, &report, false, &mut wrong);
     Ok(Checked::Seen(Seen {
         rustc: None,
-        tokio: report.processes.first().and_then(|process| process.tokio_version.clone()),
+        tokio: report
+            .processes
+            .first()
+            .and_then(|process| process.tokio_version.clone()),
         truth: "nothing: it has nothing to do".to_owned(),
         said: format!(
             "{}: idle {:.1} % ({}){}",

@@ -72,9 +72,9 @@ impl Args {
             "{} is not on this machine",
             self.addr
         );
-        let every = self.rate.map(|rate| {
-            Duration::from_secs(1) * u32::from(self.connections) / rate
-        });
+        let every = self
+            .rate
+            .map(|rate| Duration::from_secs(1) * u32::from(self.connections) / rate);
         let start = Instant::now();
         let plan = Arc::new(Plan {
             addr: self.addr,
