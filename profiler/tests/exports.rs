@@ -13,7 +13,7 @@ mod privilege;
 mod recordings;
 
 use exports_support::consumers;
-use exports_support::profile::Profile;
+use exports_support::profile::{Message, Profile};
 use holdup::analyze::build_keeping;
 use holdup::recording::Recording;
 use holdup::render::{Format, Options, render};
@@ -28,16 +28,20 @@ const GOLDEN: [&str; 5] = ["held_lock", "hog", "several", "hostile", "empty"];
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let mut trials: Vec<Trial> = Vec::new();
-    let plain: [(&str, fn()); 10] = [
+    let plain: [(&str, fn()); 11] = [
         ("golden_pprof", golden_pprof),
         ("golden_timelines", golden_timelines),
         ("pprof_has_the_reports_time", pprof_has_the_reports_time),
+        ("otlp_has_the_reports_time", otlp_has_the_reports_time),
         ("speedscope_nests", speedscope_nests),
         ("traces_nest", traces_nest),
         ("firefox_tables_agree", firefox_tables_agree),
         ("lines_are_objects", lines_are_objects),
         ("names_stay_text", names_stay_text),
-        ("waits_are_as_long_as_reported", waits_are_as_long_as_reported),
+        (
+            "waits_are_as_long_as_reported",
+            waits_are_as_long_as_reported,
+        ),
         ("without_single_waits", without_single_waits),
     ];
     for (name, check) in plain {
@@ -116,7 +120,11 @@ fn pprof_has_the_reports_time() {
         let report = build_keeping(&recording, Format::Pprof.keep());
         let mut expected: BTreeMap<String, [u64; 2]> = BTreeMap::new();
         let states = Options::default().states;
-        for stack in report.stacks.iter().filter(|stack| states.contains(&stack.state)) {
+        for stack in report
+            .stacks
+            .iter()
+            .filter(|stack| states.contains(&stack.state))
+        {
             let sum = expected.entry(stack.state.name().to_owned()).or_default();
             sum[0] += stack.waits;
             sum[1] += stack.blocked.0;
@@ -126,6 +134,63 @@ fn pprof_has_the_reports_time() {
             let sum = found.entry(sample.labels["state"].clone()).or_default();
             sum[0] += sample.values[0];
             sum[1] += sample.values[1];
+        }
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
+/// Every index is within its table, whose first entry stands for none.
+fn otlp_has_the_reports_time() {
+    for (name, recording) in recordings::all() {
+        let report = build_keeping(&recording, Format::Otlp.keep());
+        let states = Options::default().states;
+        let stacks = report
+            .stacks
+            .iter()
+            .filter(|stack| states.contains(&stack.state));
+        let expected = stacks.fold([0, 0], |sum, stack| {
+            [sum[0] + stack.blocked.0, sum[1] + stack.waits]
+        });
+        let bytes = bytes_of(&recording, Format::Otlp);
+        let data = Message::of(&bytes);
+        let dictionary = data.messages(2).remove(0);
+        let length = |table: u64| dictionary.bytes(table).len() as u64;
+        for table in [1, 2, 3, 4, 5, 6, 7] {
+            assert!(
+                dictionary.bytes(table)[0].is_empty(),
+                "{name}: table {table}"
+            );
+        }
+        let within = |indices: Vec<u64>, table: u64| {
+            assert!(
+                indices.iter().all(|index| *index < length(table)),
+                "{name}: table {table}"
+            );
+        };
+        for stack in dictionary.messages(7) {
+            within(stack.numbers(1), 2);
+        }
+        for location in dictionary.messages(2) {
+            within(location.numbers(1), 1);
+            within(location.numbers(4), 6);
+            for line in location.messages(3) {
+                within(line.numbers(1), 3);
+            }
+        }
+        for function in dictionary.messages(3) {
+            within([1, 2, 3].map(|field| function.number(field)).to_vec(), 5);
+        }
+        let mut found = [0, 0];
+        for resource in data.messages(1) {
+            for scope in resource.messages(2) {
+                for (index, profile) in scope.messages(2).iter().enumerate() {
+                    for sample in profile.messages(2) {
+                        within(sample.numbers(1), 7);
+                        within(sample.numbers(2), 6);
+                        found[index] += sample.numbers(4).iter().sum::<u64>();
+                    }
+                }
+            }
         }
         assert_eq!(found, expected, "{name}");
     }
@@ -175,13 +240,18 @@ fn traces_nest() {
         for event in trace["traceEvents"].as_array().expect("events") {
             let number = |what: &str| event[what].as_u64().expect("a number");
             let row = (number("pid"), number("tid"));
-            assert!(event["name"].is_string() && event["args"].is_object(), "{event}");
+            assert!(
+                event["name"].is_string() && event["args"].is_object(),
+                "{event}"
+            );
             if event["ph"] == "M" {
                 continue;
             }
             assert_eq!(event["ph"], "X", "{name}");
             let nanos = |what: &str| (event[what].as_f64().expect("a time") * 1e3).round() as u64;
-            rows.entry(row).or_default().push((nanos("ts"), nanos("ts") + nanos("dur")));
+            rows.entry(row)
+                .or_default()
+                .push((nanos("ts"), nanos("ts") + nanos("dur")));
             slices += 1;
         }
         let length = recording.intervals.last().expect("one").end - recording.header.start;
@@ -189,10 +259,16 @@ fn traces_nest() {
             let mut open: Vec<u64> = Vec::new();
             let mut last = 0;
             for (start, end) in slices {
-                assert!(start >= last && end <= length.0, "{name} {row:?} {start} {end}");
+                assert!(
+                    start >= last && end <= length.0,
+                    "{name} {row:?} {start} {end}"
+                );
                 last = start;
                 open.retain(|until| *until > start);
-                assert!(open.iter().all(|until| *until >= end), "{name} {row:?} {start} {end}");
+                assert!(
+                    open.iter().all(|until| *until >= end),
+                    "{name} {row:?} {start} {end}"
+                );
                 open.push(end);
             }
         }
@@ -208,16 +284,34 @@ fn firefox_tables_agree() {
         for thread in profile["threads"].as_array().expect("threads") {
             let column = |table: &str, column: &str| {
                 let values = thread[table][column].as_array();
-                values.unwrap_or_else(|| panic!("{name}: {table}.{column}")).clone()
+                values
+                    .unwrap_or_else(|| panic!("{name}: {table}.{column}"))
+                    .clone()
             };
             let length = |table: &str| thread[table]["length"].as_u64().expect("a length");
             let within = |values: Vec<Value>, length: u64| {
-                values.iter().filter_map(Value::as_u64).all(|value| value < length)
+                values
+                    .iter()
+                    .filter_map(Value::as_u64)
+                    .all(|value| value < length)
             };
-            assert!(within(column("samples", "stack"), length("stackTable")), "{name}");
-            assert!(within(column("stackTable", "frame"), length("frameTable")), "{name}");
-            assert!(within(column("frameTable", "func"), length("funcTable")), "{name}");
-            assert_eq!(column("samples", "weight").len() as u64, length("samples"), "{name}");
+            assert!(
+                within(column("samples", "stack"), length("stackTable")),
+                "{name}"
+            );
+            assert!(
+                within(column("stackTable", "frame"), length("frameTable")),
+                "{name}"
+            );
+            assert!(
+                within(column("frameTable", "func"), length("funcTable")),
+                "{name}"
+            );
+            assert_eq!(
+                column("samples", "weight").len() as u64,
+                length("samples"),
+                "{name}"
+            );
             for data in column("markers", "data") {
                 let has_schema = schemas.iter().any(|schema| schema["name"] == data["type"]);
                 assert!(has_schema, "{name}: {data}");
@@ -234,7 +328,11 @@ fn lines_are_objects() {
             .lines()
             .map(|line| serde_json::from_str(line).expect("JSON"))
             .collect();
-        assert_eq!(lines.first().expect("a line")["type"], "recording", "{name}");
+        assert_eq!(
+            lines.first().expect("a line")["type"],
+            "recording",
+            "{name}"
+        );
         assert_eq!(lines.last().expect("a line")["type"], "end", "{name}");
         for line in lines {
             let kind = line["type"].as_str().expect("a type").to_owned();
@@ -260,7 +358,11 @@ fn names_stay_text() {
         assert_eq!(bad, [], "{}", format.name());
         // Nor in what a reader of JSON makes of it, but for the lines, which are the names themselves.
         if format != Format::Ndjson {
-            assert!(!text.contains("\\u001b") && !text.contains("\\u202e"), "{}", format.name());
+            assert!(
+                !text.contains("\\u001b") && !text.contains("\\u202e"),
+                "{}",
+                format.name()
+            );
         }
     }
     let profile = Profile::read(&bytes_of(&hostile, Format::Pprof));
@@ -271,7 +373,12 @@ fn names_stay_text() {
         .collect();
     assert_eq!(bad, Vec::<&String>::new());
     // A check of nothing would pass, too.
-    assert!(profile.strings.iter().any(|string| string.contains("script>")));
+    assert!(
+        profile
+            .strings
+            .iter()
+            .any(|string| string.contains("script>"))
+    );
 }
 
 /// In all timelines the waits of a thread take the time that they took.
@@ -288,7 +395,9 @@ fn waits_are_as_long_as_reported() {
     assert_eq!(sum(waits.collect()), all);
 
     let lines = text_of(&recording, Format::Ndjson);
-    let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let lines = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
     let waits = lines.filter_map(|line| {
         let is_wait = line["type"] == "wait";
         line["blocked_ns"].as_f64().filter(|_| is_wait)
@@ -303,7 +412,10 @@ fn waits_are_as_long_as_reported() {
     });
     // Whole milliseconds: less than one is missing of each stack of a thread.
     let millis = sum(weights.collect());
-    assert!(millis <= all / 1_000_000 && millis + 8 >= all / 1_000_000, "{millis} of {all}");
+    assert!(
+        millis <= all / 1_000_000 && millis + 8 >= all / 1_000_000,
+        "{millis} of {all}"
+    );
 }
 
 /// A file that was asked for comes to be, whatever there is to tell.
@@ -329,11 +441,29 @@ fn go_reads_the_profile() -> Result<(), Failed> {
         }
     };
     let top = consumers::pprof(&path, &["-top"])?;
-    holds(&top, &["Type: blocked", "claims_api::ledger::reserve", "nothing lost"])?;
+    holds(
+        &top,
+        &[
+            "Type: blocked",
+            "claims_api::ledger::reserve",
+            "nothing lost",
+        ],
+    )?;
     let peek = consumers::pprof(&path, &["-peek", "ledger::reserve"])?;
     holds(&peek, &["claims_api::api::claim", "lock_contended"])?;
     let tags = consumers::pprof(&path, &["-tags"])?;
-    holds(&tags, &["cause:", "lock", "worker:", "tokio-rt-worker", "task:", "state:", "blocked"])?;
+    holds(
+        &tags,
+        &[
+            "cause:",
+            "lock",
+            "worker:",
+            "tokio-rt-worker",
+            "task:",
+            "state:",
+            "blocked",
+        ],
+    )?;
     let waits = consumers::pprof(&path, &["-sample_index=waits", "-top", "-lines"])?;
     holds(&waits, &["Type: waits", "src/ledger.rs:88"])?;
     let raw = consumers::pprof(&path, &["-raw"])?;

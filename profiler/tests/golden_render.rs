@@ -99,7 +99,11 @@ fn blame() {
         let text = text_of(recording, Format::BlameFolded, &Options::default());
         insta::assert_snapshot!(format!("{name}_blame_folded"), text);
     }
-    let svg = text_of(&recordings::held_lock(), Format::BlameSvg, &Options::default());
+    let svg = text_of(
+        &recordings::held_lock(),
+        Format::BlameSvg,
+        &Options::default(),
+    );
     insta::assert_binary_snapshot!("held_lock_blame_svg.svg", svg.into_bytes());
 }
 

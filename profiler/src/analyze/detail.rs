@@ -95,10 +95,18 @@ impl Details {
             cause: &|id| causes.get(id).map(|finding| finding.cause),
         };
         Detail {
-            threads: threads.iter().map(|(id, thread)| (*id, of_thread(thread))).collect(),
+            threads: threads
+                .iter()
+                .map(|(id, thread)| (*id, of_thread(thread)))
+                .collect(),
             waits_left_out: self.waits.left_out(),
             polls_left_out: self.polls.left_out(),
-            ..named.detail((whole.start, whole.end), sums, (self.waits.items(), open), self.polls.items())
+            ..named.detail(
+                (whole.start, whole.end),
+                sums,
+                (self.waits.items(), open),
+                self.polls.items(),
+            )
         }
     }
 
@@ -153,10 +161,16 @@ pub fn detail_of(tables: &Tables, interval: &Interval) -> Detail {
     let waits = (Arc::new(interval.waits.clone()), open);
     let polls = Arc::new(interval.polls.clone());
     let detail = named.detail((interval.start, interval.end), Vec::new(), waits, polls);
-    let ids = detail.waits.iter().chain(&detail.open).map(|wait| wait.thread);
+    let ids = detail
+        .waits
+        .iter()
+        .chain(&detail.open)
+        .map(|wait| wait.thread);
     let ids = ids.chain(detail.polls.iter().map(|poll| poll.thread));
     let thread = |id: ThreadId| DetailThread {
-        pid: tables.process(id.process).map_or(Pid(0), |process| process.pid),
+        pid: tables
+            .process(id.process)
+            .map_or(Pid(0), |process| process.pid),
         name: tables.thread_name(id).into(),
         role: Role::None,
         runtime: None,
@@ -241,7 +255,9 @@ fn of_thread(thread: &ThreadReport) -> DetailThread {
 fn of_stack(tables: &Tables, cause: Option<Cause>, stack: &Stack) -> DetailStack {
     let place = location(stack);
     DetailStack {
-        pid: tables.process(stack.process).map_or(Pid(0), |process| process.pid),
+        pid: tables
+            .process(stack.process)
+            .map_or(Pid(0), |process| process.pid),
         state: stack.class.state,
         role: stack.class.role,
         cause,

@@ -139,6 +139,12 @@ mod tests {
     fn equal_lengths_are_not_all_dropped() {
         let (items, left_out) = kept(&[5; 1_000], 10);
         assert_eq!(items, [5; 5]);
-        assert_eq!(left_out, LeftOut { count: 995, longest: Nanos(5) });
+        assert_eq!(
+            left_out,
+            LeftOut {
+                count: 995,
+                longest: Nanos(5)
+            }
+        );
     }
 }

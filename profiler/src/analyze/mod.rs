@@ -52,6 +52,6 @@ mod wakers;
 mod whole;
 
 pub use analyzer::Analyzer;
+pub use build::{build, build_keeping, build_range};
 pub use detail::detail_of;
 pub use time::rfc3339;
-pub use build::{build, build_keeping, build_range};

@@ -77,7 +77,9 @@ impl<'a> Whole<'a> {
 
     /// Waits that began before the start and ended after it, with their blocked time before it.
     pub(super) fn before(&self) -> impl Iterator<Item = (&OpenWait, Nanos)> {
-        self.before_one_by_one.iter().map(|(wait, time)| (wait, *time))
+        self.before_one_by_one
+            .iter()
+            .map(|(wait, time)| (wait, *time))
     }
 
     /// Its length.

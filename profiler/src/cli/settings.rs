@@ -79,7 +79,9 @@ impl CheckSettings {
 /// What formats need that the report's sums have not.
 fn kept(outputs: &[OutputSpec]) -> Keep {
     // Lines are written as they come: nothing has to be kept for them.
-    let all = outputs.iter().filter(|output| output.format != Format::Ndjson);
+    let all = outputs
+        .iter()
+        .filter(|output| output.format != Format::Ndjson);
     let all = all.map(|output| output.format.keep());
     all.fold(Keep::NOTHING, Keep::or)
 }

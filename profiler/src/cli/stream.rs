@@ -70,7 +70,11 @@ impl Streams {
     /// Writes what happened in an interval; at the end also what had not ended then.
     pub(crate) fn write(&self, header: &Header, tables: &Tables, interval: &Interval, last: Last) {
         let mut inner = self.0.borrow_mut();
-        let Inner { streams, options, start } = &mut *inner;
+        let Inner {
+            streams,
+            options,
+            start,
+        } = &mut *inner;
         if streams.is_empty() {
             return;
         }

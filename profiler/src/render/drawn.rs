@@ -89,7 +89,9 @@ pub(super) fn frames(stack: &Stack<'_>, folded: bool) -> Vec<Drawn> {
     // The outermost frame of the run that is being folded stands for it.
     let mut run: Option<Run> = None;
     for (index, frame) in stack.frames.iter().enumerate().rev() {
-        let this = folded.then(|| Run::of(frame, index, stack.task_frame)).flatten();
+        let this = folded
+            .then(|| Run::of(frame, index, stack.task_frame))
+            .flatten();
         if this == Some(Run::Kernel) && (stack.cause.is_some() || is_entry(frame)) {
             continue;
         }
@@ -200,7 +202,10 @@ mod tests {
     }
 
     fn names(stack: &Stack<'_>, folded: bool) -> Vec<String> {
-        frames(stack, folded).into_iter().map(|frame| frame.name).collect()
+        frames(stack, folded)
+            .into_iter()
+            .map(|frame| frame.name)
+            .collect()
     }
 
     #[test]
@@ -224,14 +229,24 @@ mod tests {
             truncated: None,
             cause: Some(Cause::FileIo),
         };
-        let folded = ["[runtime]", "app::handle", "futures::poll_fn", "app::load", "std::fs::read", "[file-io]"];
+        let folded = [
+            "[runtime]",
+            "app::handle",
+            "futures::poll_fn",
+            "app::load",
+            "std::fs::read",
+            "[file-io]",
+        ];
         assert_eq!(names(&stack, true), folded);
         let full = names(&stack, false);
         assert_eq!(full.len(), all.len());
         assert_eq!(full.last().map(String::as_str), Some("schedule_[k]"));
         // A thread on a CPU waits for nothing: what the kernel does for it is told by its call.
         stack.cause = None;
-        assert_eq!(names(&stack, true).last().map(String::as_str), Some("do_sys_openat2_[k]"));
+        assert_eq!(
+            names(&stack, true).last().map(String::as_str),
+            Some("do_sys_openat2_[k]")
+        );
     }
 
     #[test]
@@ -249,7 +264,13 @@ mod tests {
         };
         assert_eq!(
             names(&stack, true),
-            ["[truncated: no unwind information]", "start_thread", "tokio::park", "syscall", "[lock]"]
+            [
+                "[truncated: no unwind information]",
+                "start_thread",
+                "tokio::park",
+                "syscall",
+                "[lock]"
+            ]
         );
     }
 }

@@ -119,12 +119,7 @@ pub(super) fn frames(report: &Report, stack: &StackTotal, folded: bool) -> Vec<D
 }
 
 /// The first frames of a line: the process where there are several, the runtime, the state.
-pub(super) fn roots(
-    report: &Report,
-    pid: Pid,
-    runtime: Option<&str>,
-    state: State,
-) -> Vec<Drawn> {
+pub(super) fn roots(report: &Report, pid: Pid, runtime: Option<&str>, state: State) -> Vec<Drawn> {
     let mut frames = Vec::with_capacity(3);
     if let Some(process) = process_name(report, pid) {
         // The id stands in parentheses: a number by itself would be read as a count.

@@ -1,6 +1,6 @@
 //! The forms that a report can take: one line each.
 
-use super::export::{firefox, ndjson, pprof, speedscope, trace};
+use super::export::{firefox, ndjson, otlp, pprof, speedscope, trace};
 use super::{Options, blame, flamegraph, folded, json, text, wakers, wall};
 use crate::report::{Keep, Report};
 use std::ffi::OsStr;
@@ -63,6 +63,7 @@ formats! {
     Speedscope("speedscope", "speedscope.json", "Blocked time, and each thread's waits by time, for speedscope", speedscope::render),
     Firefox("firefox", "firefox.json", "Waits and polls of each thread by time, for the Firefox Profiler", firefox::render),
     Trace("trace", "trace.json", "Waits and polls of each thread by time, for Perfetto or Chrome", trace::render),
+    Otlp("otlp", "otlp", "The same as pprof's, as a profile of OpenTelemetry (in development)", otlp::render),
     Ndjson("ndjson", "ndjson", "Waits and long polls, one JSON object a line, while they are recorded", ndjson::render),
 }
 
@@ -71,7 +72,7 @@ impl Format {
     #[must_use]
     pub const fn keep(self) -> Keep {
         let (sums, singles) = match self {
-            Format::Pprof => (true, false),
+            Format::Pprof | Format::Otlp => (true, false),
             Format::Speedscope | Format::Firefox | Format::Trace | Format::Ndjson => (false, true),
             _ => (false, false),
         };
@@ -81,7 +82,7 @@ impl Format {
     /// Whether it is no text, which a terminal should not get.
     #[must_use]
     pub const fn is_binary(self) -> bool {
-        matches!(self, Format::Pprof)
+        matches!(self, Format::Pprof | Format::Otlp)
     }
 
     /// The format that a file name stands for, by the longest of the extensions that it ends

@@ -55,7 +55,9 @@ impl Kind {
         let states = State::ALL.map(|state| (Kind::State(state), state.name()));
         let (first, rest) = Kind::LEGEND.split_at(1);
         let all = first.iter().chain(&states).chain(rest);
-        all.filter(|(kind, _)| there.contains(kind)).copied().collect()
+        all.filter(|(kind, _)| there.contains(kind))
+            .copied()
+            .collect()
     }
 
     /// The kind of a stack's frame.

@@ -127,7 +127,10 @@ mod tests {
     use super::*;
 
     fn folded(name: &str, lines: &[u32]) -> Folded {
-        let places = lines.iter().map(|line| ("src/a(1).rs".into(), *line)).collect();
+        let places = lines
+            .iter()
+            .map(|line| ("src/a(1).rs".into(), *line))
+            .collect();
         Folded {
             lines: [(name.to_owned(), 5)].into(),
             kinds: [(name.to_owned(), Kind::Application { inlined: true })].into(),
@@ -145,11 +148,20 @@ mod tests {
     fn titles_say_where_the_code_is() {
         let svg = "<style>a</style><svg id=\"frames\"><title>a &lt;b&gt; (5 µs, 100.00%)</title>";
         let text = decorated(svg, &folded("a <b>_[i]", &[7]));
-        assert!(text.contains("<title>a &lt;b&gt; (5 µs, 100.00%, at src/a_1_.rs:7)</title>"), "{text}");
+        assert!(
+            text.contains("<title>a &lt;b&gt; (5 µs, 100.00%, at src/a_1_.rs:7)</title>"),
+            "{text}"
+        );
         let text = decorated(svg, &folded("a <b>", &[1, 2, 3, 4, 5]));
-        assert!(text.contains(":1, src/a_1_.rs:2, src/a_1_.rs:3 and 2 more)</title>"), "{text}");
+        assert!(
+            text.contains(":1, src/a_1_.rs:2, src/a_1_.rs:3 and 2 more)</title>"),
+            "{text}"
+        );
         let text = decorated(svg, &folded("another", &[1]));
-        assert!(text.contains("<title>a &lt;b&gt; (5 µs, 100.00%)</title>"), "{text}");
+        assert!(
+            text.contains("<title>a &lt;b&gt; (5 µs, 100.00%)</title>"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -45,7 +45,11 @@ fn fold(report: &Report, options: &Options) -> Folded {
             truncated: None,
             cause: None,
         };
-        line.extend(drawn::frames(&waker, options.collapse_runtime).into_iter().rev());
+        line.extend(
+            drawn::frames(&waker, options.collapse_runtime)
+                .into_iter()
+                .rev(),
+        );
         let name = format!("[{}]", plain_name(&sanitize(&woken.waker)));
         line.push(Drawn::mark(name, Kind::Waker));
         folding.add(line, woken.waiting.blocked);

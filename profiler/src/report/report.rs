@@ -1,8 +1,8 @@
 //! The report: what every renderer draws, and what `-o report.json` holds (schema 2, see [`crate::render::json`]).
 
 use super::{
-    Blame, CallSite, CauseTotal, CpuPart, Detail, Harm, LongPollSite, PanicReport, PollTimes, Stopped,
-    TaskReport, Verdict,
+    Blame, CallSite, CauseTotal, CpuPart, Detail, Harm, LongPollSite, PanicReport, PollTimes,
+    Stopped, TaskReport, Verdict,
 };
 use crate::cause::{Cause, Suggestion};
 use crate::recording::{Classified, Holder, Host, Losses, Object, ObjectKind, Process, Tool};

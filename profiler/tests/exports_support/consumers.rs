@@ -30,7 +30,10 @@ pub(crate) fn pprof(profile: &Path, arguments: &[&str]) -> Result<String, Failed
 
 /// speedscope's JSON Schema, where its npm package is installed.
 pub(crate) fn speedscope_schema() -> Option<PathBuf> {
-    let root = Command::new("npm").args(["root", "--global"]).output().ok()?;
+    let root = Command::new("npm")
+        .args(["root", "--global"])
+        .output()
+        .ok()?;
     let root = String::from_utf8_lossy(&root.stdout).trim().to_owned();
     let schema = "speedscope/dist/release/file-format-schema.json";
     Some(Path::new(&root).join(schema)).filter(|path| path.exists())

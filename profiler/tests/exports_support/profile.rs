@@ -24,6 +24,11 @@ fn fields(mut bytes: &[u8]) -> Vec<(u64, Value)> {
                 bytes = rest;
                 Value::Bytes(value.to_vec())
             }
+            1 => {
+                let (value, rest) = bytes.split_at(8);
+                bytes = rest;
+                Value::Number(u64::from_le_bytes(value.try_into().expect("eight bytes")))
+            }
             other => panic!("wire type {other}"),
         };
         fields.push((tag >> 3, value));
@@ -45,14 +50,14 @@ fn varint(bytes: &mut &[u8]) -> u64 {
 }
 
 /// A message by its fields.
-struct Message(Vec<(u64, Value)>);
+pub(crate) struct Message(Vec<(u64, Value)>);
 
 impl Message {
-    fn of(bytes: &[u8]) -> Message {
+    pub(crate) fn of(bytes: &[u8]) -> Message {
         Message(fields(bytes))
     }
 
-    fn number(&self, field: u64) -> u64 {
+    pub(crate) fn number(&self, field: u64) -> u64 {
         let found = self.0.iter().find_map(|(number, value)| match value {
             Value::Number(value) if *number == field => Some(*value),
             _ => None,
@@ -60,7 +65,7 @@ impl Message {
         found.unwrap_or(0)
     }
 
-    fn numbers(&self, field: u64) -> Vec<u64> {
+    pub(crate) fn numbers(&self, field: u64) -> Vec<u64> {
         let values = self.0.iter().filter(|(number, _)| *number == field);
         let values = values.flat_map(|(_, value)| match value {
             Value::Number(value) => vec![*value],
@@ -76,11 +81,11 @@ impl Message {
         values.collect()
     }
 
-    fn messages(&self, field: u64) -> Vec<Message> {
+    pub(crate) fn messages(&self, field: u64) -> Vec<Message> {
         self.bytes(field).into_iter().map(Message::of).collect()
     }
 
-    fn bytes(&self, field: u64) -> Vec<&[u8]> {
+    pub(crate) fn bytes(&self, field: u64) -> Vec<&[u8]> {
         let values = self.0.iter().filter(|(number, _)| *number == field);
         let values = values.map(|(_, value)| match value {
             Value::Bytes(bytes) => &bytes[..],
@@ -120,11 +125,17 @@ impl Profile {
         let strings: Vec<String> = strings
             .map(|bytes| String::from_utf8(bytes.to_vec()).expect("UTF-8"))
             .collect();
-        assert_eq!(strings.first().map(String::as_str), Some(""), "the first string");
+        assert_eq!(
+            strings.first().map(String::as_str),
+            Some(""),
+            "the first string"
+        );
         let text = |index: u64| strings[usize::try_from(index).expect("an index")].clone();
         let by_id = |field: u64| -> BTreeMap<u64, Message> {
             let messages = profile.messages(field).into_iter();
-            messages.map(|message| (message.number(1), message)).collect()
+            messages
+                .map(|message| (message.number(1), message))
+                .collect()
         };
         let (mappings, locations, functions) = (by_id(3), by_id(4), by_id(5));
         let frame = |line: &Message| {

@@ -2,7 +2,8 @@
 //!
 //! A track a thread that waited. Its graph is high where the thread was blocked (what the viewer calls
 //! CPU use), in the colour of the cause; its call tree has blocked milliseconds. Markers: each wait,
-//! each long poll; and for each runtime a track with the times in which no task could run.
+//! each long poll; and for each runtime a track with the longest times in which no task could run, or nobody
+//! waited for events.
 
 use super::lanes::{Lane, ShownPoll, ShownWait, Step, lanes, shortest_of_longest};
 use super::names;
@@ -42,7 +43,9 @@ pub(in crate::render) fn render(
     let detail = report.detail.as_ref().unwrap_or(&none);
     let shown = detail.waits.iter().chain(&detail.open);
     let shown = shown.filter(|wait| super::lanes::is_shown(detail, options, wait, Nanos::ZERO));
-    let lengths = shown.map(|wait| ShownWait::of(detail, wait).blocked()).collect();
+    let lengths = shown
+        .map(|wait| ShownWait::of(detail, wait).blocked())
+        .collect();
     let at_least = shortest_of_longest(lengths, WAITS);
     let mut making = Making::new(report, detail, options, at_least);
     for runtime in &report.runtimes {
@@ -117,28 +120,44 @@ impl<'a> Making<'a> {
     }
 
     fn text(&mut self, text: Option<String>) -> StringHandle {
-        self.profile.intern_string(text.as_deref().unwrap_or_default())
+        self.profile
+            .intern_string(text.as_deref().unwrap_or_default())
     }
 
-    /// A track with the longest times in which no task of a runtime could run.
+    /// A track with the longest times in which no task of a runtime could run, or nobody waited for
+    /// events.
     fn runtime(&mut self, runtime: &RuntimeReport) {
-        if runtime.starved_stretches.is_empty() {
+        if runtime.starved_stretches.is_empty() && runtime.unattended.is_empty() {
             return;
         }
         let process = self.process(runtime.pid);
         let thread = self
             .profile
             .add_thread(process, RUNTIME_TRACKS, instant(Nanos::ZERO), false);
-        let name = format!("{} starved", runtime.id);
+        let name = format!("{} starved, I/O driver", runtime.id);
         self.profile.set_thread_name(thread, &name);
         self.profile.set_thread_end_time(thread, instant(self.end));
-        self.profile.set_thread_show_markers_in_timeline(thread, true);
-        let category = self.category("starved", CategoryColor::Red);
-        let name = self.profile.intern_string("no task could run");
-        for stretch in &runtime.starved_stretches {
-            let until = stretch.start_ns + stretch.length_ns;
-            let timing = MarkerTiming::Interval(instant(stretch.start_ns), instant(until));
-            self.profile.add_marker(thread, timing, Starved { name, category });
+        self.profile
+            .set_thread_show_markers_in_timeline(thread, true);
+        let starved = (
+            "no task could run",
+            CategoryColor::Red,
+            &runtime.starved_stretches,
+        );
+        let driver = (
+            "nobody waits for events",
+            CategoryColor::Brown,
+            &runtime.unattended,
+        );
+        for (what, color, stretches) in [starved, driver] {
+            let category = self.category(what, color);
+            let name = self.profile.intern_string(what);
+            for stretch in stretches {
+                let until = stretch.start_ns + stretch.length_ns;
+                let timing = MarkerTiming::Interval(instant(stretch.start_ns), instant(until));
+                self.profile
+                    .add_marker(thread, timing, Runtime { name, category });
+            }
         }
     }
 
@@ -146,13 +165,20 @@ impl<'a> Making<'a> {
         let process = self.process(lane.pid());
         let is_main = lane.id.tid.0 == lane.pid().0;
         let begin = instant(Nanos::ZERO);
-        let thread = self.profile.add_thread(process, lane.id.tid.0, begin, is_main);
+        let thread = self
+            .profile
+            .add_thread(process, lane.id.tid.0, begin, is_main);
         let name = names::thread(lane.id, lane.thread);
         self.profile.set_thread_name(thread, &name);
         self.profile.set_thread_end_time(thread, instant(self.end));
-        self.profile.set_thread_samples_weight_type(thread, WeightType::TracingMs);
-        self.profile.set_thread_show_markers_in_timeline(thread, true);
-        if lane.thread.is_some_and(|thread| names::is_worker(thread.role)) {
+        self.profile
+            .set_thread_samples_weight_type(thread, WeightType::TracingMs);
+        self.profile
+            .set_thread_show_markers_in_timeline(thread, true);
+        if lane
+            .thread
+            .is_some_and(|thread| names::is_worker(thread.role))
+        {
             self.profile.add_initial_visible_thread(thread);
         }
         let mut stacks: HashMap<StackId, Waited> = HashMap::new();
@@ -193,7 +219,11 @@ impl<'a> Making<'a> {
         for (index, Drawn { name, kind, .. }) in drawn.into_iter().enumerate() {
             // The colour of a graph is that of the leaf.
             let (group, color) = kind_color(kind);
-            let category = if index == last { cause } else { self.category(group, color) };
+            let category = if index == last {
+                cause
+            } else {
+                self.category(group, color)
+            };
             frames.push(FrameInfo {
                 frame: Frame::Label(self.profile.intern_string(&name)),
                 category_pair: category.into(),
@@ -216,7 +246,8 @@ impl<'a> Making<'a> {
         millis: i32,
     ) {
         let (start, end) = (instant(shown.start), instant(shown.wakeup));
-        self.profile.add_sample(thread, start, stack, CpuDelta::ZERO, 0);
+        self.profile
+            .add_sample(thread, start, stack, CpuDelta::ZERO, 0);
         let blocked = CpuDelta::from_nanos(shown.blocked().0);
         self.profile.add_sample(thread, end, stack, blocked, millis);
         let wait = shown.wait;
@@ -351,7 +382,11 @@ impl StaticSchemaMarker for Wait {
         field("task", "Task", MarkerFieldFormat::String),
         field("object", "Waited for", MarkerFieldFormat::SanitizedString),
         field("waker", "Woken by", MarkerFieldFormat::String),
-        field("runqueue", "Then in line for a CPU", MarkerFieldFormat::Duration),
+        field(
+            "runqueue",
+            "Then in line for a CPU",
+            MarkerFieldFormat::Duration,
+        ),
     ];
 
     fn name(&self, _: &mut Profile) -> StringHandle {
@@ -421,16 +456,16 @@ impl StaticSchemaMarker for Poll {
     }
 }
 
-/// A time in which no task of a runtime could run.
-struct Starved {
+/// A time in which a runtime lacked something.
+struct Runtime {
     category: CategoryHandle,
     name: StringHandle,
 }
 
-impl StaticSchemaMarker for Starved {
-    const UNIQUE_MARKER_TYPE_NAME: &'static str = "Starved";
+impl StaticSchemaMarker for Runtime {
+    const UNIQUE_MARKER_TYPE_NAME: &'static str = "Runtime";
     const DESCRIPTION: Option<&'static str> =
-        Some("All workers of the runtime were blocked at once. The longest such times are shown.");
+        Some("The longest times in which all workers were blocked, or no event was waited for.");
     const FIELDS: &'static [StaticSchemaMarkerField] = &[];
 
     fn name(&self, _: &mut Profile) -> StringHandle {

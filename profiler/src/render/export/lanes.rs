@@ -78,7 +78,11 @@ impl Lane<'_> {
     /// Everything in the order of time.
     pub(super) fn steps(&self) -> impl Iterator<Item = Step<'_>> {
         let mut polls = self.polls.iter().copied().peekable();
-        let mut waits = self.waits.iter().map(|wait| ShownWait::of(self.detail, wait)).peekable();
+        let mut waits = self
+            .waits
+            .iter()
+            .map(|wait| ShownWait::of(self.detail, wait))
+            .peekable();
         let mut open: Option<ShownPoll<'_>> = None;
         std::iter::from_fn(move || {
             let wait = waits.peek().map(|wait| wait.start);
@@ -116,7 +120,13 @@ pub(super) fn lanes<'a>(detail: &'a Detail, options: &Options, at_least: Nanos) 
             waits.retain(|wait| is_shown(detail, options, wait, at_least));
             let polls = nested(detail, &polls.remove(&id).unwrap_or_default(), &waits);
             let thread = detail.threads.get(&id);
-            Lane { id, thread, polls, waits, detail }
+            Lane {
+                id,
+                thread,
+                polls,
+                waits,
+                detail,
+            }
         })
         .filter(|lane| !lane.waits.is_empty() || !lane.polls.is_empty())
         .collect();
@@ -233,9 +243,19 @@ mod tests {
 
     #[test]
     fn waits_are_within_polls_or_between_them() {
-        let waits = vec![wait(110, 115, 118), wait(130, 140, 140), wait(160, 170, 171)];
+        let waits = vec![
+            wait(110, 115, 118),
+            wait(130, 140, 140),
+            wait(160, 170, 171),
+        ];
         let polls = vec![poll(125, 145)];
-        let expected = [('w', 10, 18), ('p', 25, 45), ('w', 30, 40), ('e', 25, 45), ('w', 60, 71)];
+        let expected = [
+            ('w', 10, 18),
+            ('p', 25, 45),
+            ('w', 30, 40),
+            ('e', 25, 45),
+            ('w', 60, 71),
+        ];
         assert_eq!(steps(waits, polls), expected);
     }
 

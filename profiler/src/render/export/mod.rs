@@ -6,6 +6,7 @@ mod json;
 mod lanes;
 mod names;
 pub mod ndjson;
+pub(super) mod otlp;
 pub(super) mod pprof;
 mod protobuf;
 pub(super) mod speedscope;

@@ -2,9 +2,10 @@
 //! terminal; how each format escapes text is its own.
 
 use crate::recording::{Object, ThreadId, Waker};
-use crate::render::{display_name, display_path, sanitize};
+use crate::render::{Options, display_name, display_path, sanitize};
 use crate::report::{Detail, DetailStack, DetailThread, Report};
 use crate::runtime::Role;
+use crate::symbolize::{FrameRef, Space};
 use crate::units::Pid;
 
 /// `tokio-runtime-w 4711`.
@@ -90,4 +91,26 @@ pub(super) fn caveats(report: &Report, detail: &Detail) -> Vec<String> {
         }
     }
     said
+}
+
+/// The frames of a stack, without the kernel's unless all are asked for: all waits have the same leaf
+/// there, and the cause says more.
+pub(super) fn drawn_frames<'a>(stack: &'a DetailStack, options: &Options) -> &'a [FrameRef] {
+    let user = stack
+        .frames
+        .iter()
+        .position(|frame| frame.space == Space::User);
+    match user.filter(|_| options.collapse_runtime) {
+        Some(user) => stack.frames.get(user..).unwrap_or_default(),
+        None => &stack.frames,
+    }
+}
+
+/// Nanoseconds from the Unix epoch to a time as reports write it; zero where it is none.
+pub(super) fn nanos_since_epoch(time: &str) -> u64 {
+    let time: Option<jiff::Timestamp> = time.parse().ok();
+    let nanos = time.map(jiff::Timestamp::as_nanosecond);
+    nanos
+        .and_then(|nanos| u64::try_from(nanos).ok())
+        .unwrap_or(0)
 }

@@ -204,19 +204,27 @@ fn write_wait(
         open,
         state: stack.map_or("unknown", |stack| stack.state.name()),
         role: stack.map_or("none", |stack| stack.role.name()),
-        cause: stack.and_then(|stack| stack.cause).map(|cause| cause.name()),
+        cause: stack
+            .and_then(|stack| stack.cause)
+            .map(|cause| cause.name()),
         place: place(detail, wait.thread, stack, wait.task_id),
         call: stack.map(|stack| &*stack.wait),
-        object: wait.object.and_then(|id| detail.objects.get(&id)).map(|object| ObjectName {
-            kind: object.kind,
-            name: &object.name,
-        }),
-        waker: wait.waker.and_then(|id| detail.wakers.get(&id)).map(|waker| WakerName {
-            pid: waker.pid,
-            tid: waker.tid,
-            thread: &waker.name,
-            function: waker_stack.map(|stack| &*stack.function),
-        }),
+        object: wait
+            .object
+            .and_then(|id| detail.objects.get(&id))
+            .map(|object| ObjectName {
+                kind: object.kind,
+                name: &object.name,
+            }),
+        waker: wait
+            .waker
+            .and_then(|id| detail.wakers.get(&id))
+            .map(|waker| WakerName {
+                pid: waker.pid,
+                tid: waker.tid,
+                thread: &waker.name,
+                function: waker_stack.map(|stack| &*stack.function),
+            }),
     };
     line(&wait_line, out)
 }
@@ -250,7 +258,9 @@ fn place<'a>(
     task_id: Option<u64>,
 ) -> Place<'a> {
     let thread = detail.threads.get(&id);
-    let pid = thread.map(|thread| thread.pid).or_else(|| stack.map(|stack| stack.pid));
+    let pid = thread
+        .map(|thread| thread.pid)
+        .or_else(|| stack.map(|stack| stack.pid));
     Place {
         pid: pid.unwrap_or(Pid(0)),
         tid: id.tid,

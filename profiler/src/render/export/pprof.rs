@@ -196,12 +196,7 @@ impl<'a> Profile<'a> {
         stack: &'a DetailStack,
     ) {
         let mut locations = Vec::new();
-        // All waits have the same leaf in the kernel: the cause says more, and is a label.
-        let user = stack.frames.iter().position(|frame| frame.space == Space::User);
-        let frames = match user.filter(|_| options.collapse_runtime) {
-            Some(user) => stack.frames.get(user..).unwrap_or_default(),
-            None => &stack.frames,
-        };
+        let frames = names::drawn_frames(stack, options);
         for frames in frames.split_inclusive(|frame| !frame.inlined) {
             locations.extend(self.location(stack.pid, frames));
         }
@@ -222,13 +217,7 @@ impl<'a> Profile<'a> {
     }
 
     /// Waits whose stack was lost.
-    fn stackless(
-        &mut self,
-        report: &Report,
-        detail: &Detail,
-        sum: &DetailSum,
-        options: &Options,
-    ) {
+    fn stackless(&mut self, report: &Report, detail: &Detail, sum: &DetailSum, options: &Options) {
         use crate::runtime::State;
         if options.states.contains(&State::Unknown) {
             let labels = vec![("state", State::Unknown.name().to_owned())];
@@ -272,8 +261,10 @@ impl<'a> Profile<'a> {
         self.message.number(profile::PERIOD, 1);
         self.message
             .number(profile::DURATION_NANOS, report.duration_ns.0);
-        self.message
-            .number(profile::TIME_NANOS, nanos_since_epoch(&report.started_at));
+        self.message.number(
+            profile::TIME_NANOS,
+            names::nanos_since_epoch(&report.started_at),
+        );
         let tool = format!("{} {}", report.tool.name, report.tool.version);
         let comments = [tool].into_iter().chain(names::caveats(report, detail));
         for comment in comments {
@@ -287,11 +278,4 @@ impl<'a> Profile<'a> {
         message.append(&self.string_table);
         message
     }
-}
-
-/// Nanoseconds from the Unix epoch to a time as reports write it; zero where it is none.
-fn nanos_since_epoch(time: &str) -> u64 {
-    let time: Option<jiff::Timestamp> = time.parse().ok();
-    let nanos = time.map(jiff::Timestamp::as_nanosecond);
-    nanos.and_then(|nanos| u64::try_from(nanos).ok()).unwrap_or(0)
 }

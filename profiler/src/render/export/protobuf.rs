@@ -1,11 +1,12 @@
 //! The wire format of protocol buffers, as far as messages are written here: variable-length
-//! integers, and fields with a length. Source: <https://protobuf.dev/programming-guides/encoding/>.
+//! integers, fields with a length, and numbers of eight bytes. Source: <https://protobuf.dev/programming-guides/encoding/>.
 
 /// A message being written.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Message(Vec<u8>);
 
 const VARINT: u64 = 0;
+const EIGHT_BYTES: u64 = 1;
 const LENGTH_DELIMITED: u64 = 2;
 
 impl Message {
@@ -32,6 +33,18 @@ impl Message {
             self.tag(field, VARINT);
             self.varint(value);
         }
+    }
+
+    /// A number, also zero: in a choice it says which one it is.
+    pub(super) fn number_or_zero(&mut self, field: u32, value: u64) {
+        self.tag(field, VARINT);
+        self.varint(value);
+    }
+
+    /// A number of eight bytes.
+    pub(super) fn fixed(&mut self, field: u32, value: u64) {
+        self.tag(field, EIGHT_BYTES);
+        self.0.extend_from_slice(&value.to_le_bytes());
     }
 
     /// `true`; `false` is what a reader takes for a field that is not there.

@@ -82,15 +82,28 @@ pub(in crate::render) fn render(
         .iter()
         .map(|poll| (poll.stack, poll_frame(detail, poll.stack, &mut frames)))
         .collect();
-    let unknown = frames.drawn(Drawn::mark("[no stack]", crate::render::palette::Kind::Nameless));
-    let look = Look { stacks, polls, unknown };
+    let unknown = frames.drawn(Drawn::mark(
+        "[no stack]",
+        crate::render::palette::Kind::Nameless,
+    ));
+    let look = Look {
+        stacks,
+        polls,
+        unknown,
+    };
 
     out.write_all(b"{\"$schema\":\"https://www.speedscope.app/file-format-schema.json\",")?;
     out.write_all(b"\n\"name\":")?;
     let target = names::process(report, report.target.pid);
-    value(out, &format!("{target}, {}", names::caveats(report, detail).join(", ")))?;
+    value(
+        out,
+        &format!("{target}, {}", names::caveats(report, detail).join(", ")),
+    )?;
     out.write_all(b",\"exporter\":")?;
-    value(out, &format!("{} {}", report.tool.name, report.tool.version))?;
+    value(
+        out,
+        &format!("{} {}", report.tool.name, report.tool.version),
+    )?;
     out.write_all(b",\"activeProfileIndex\":0,\n\"shared\":{\"frames\":[")?;
     let mut commas = Commas::default();
     for frame in &frames.frames {
@@ -123,14 +136,16 @@ struct Sampled {
 }
 
 fn sums(report: &Report, options: &Options, frames: &mut Frames) -> Sampled {
-    let (mut samples, mut weights) = (Vec::new(), Vec::new());
+    // Stacks that differ only in what is not drawn are one.
+    let mut times: BTreeMap<Vec<usize>, Nanos> = BTreeMap::new();
     for stack in &report.stacks {
         if options.states.contains(&stack.state) && stack.blocked > Nanos::ZERO {
             let drawn = folded::frames(report, stack, options.collapse_runtime);
-            samples.push(drawn.into_iter().map(|frame| frames.drawn(frame)).collect());
-            weights.push(stack.blocked);
+            let drawn = drawn.into_iter().map(|frame| frames.drawn(frame));
+            *times.entry(drawn.collect()).or_default() += stack.blocked;
         }
     }
+    let (samples, weights): (Vec<_>, Vec<_>) = times.into_iter().unzip();
     Sampled {
         r#type: "sampled",
         name: "all blocked time",
@@ -168,21 +183,18 @@ fn poll_frame(detail: &Detail, stack: StackId, frames: &mut Frames) -> usize {
 }
 
 /// The length of which waits have to be, so that there are not too many events.
-fn shortest(
-    detail: &Detail,
-    options: &Options,
-    stacks: &BTreeMap<StackId, Vec<usize>>,
-) -> Nanos {
-    let shown = |wait: &&crate::recording::Wait| {
-        super::lanes::is_shown(detail, options, wait, Nanos::ZERO)
-    };
+fn shortest(detail: &Detail, options: &Options, stacks: &BTreeMap<StackId, Vec<usize>>) -> Nanos {
+    let shown =
+        |wait: &&crate::recording::Wait| super::lanes::is_shown(detail, options, wait, Nanos::ZERO);
     let waits = || detail.waits.iter().chain(&detail.open).filter(shown);
     let events = |wait: &crate::recording::Wait| 2 * stacks.get(&wait.stack).map_or(1, Vec::len);
     let all: usize = waits().map(events).sum();
     if all <= EVENTS {
         return Nanos::ZERO;
     }
-    let lengths: Vec<Nanos> = waits().map(|wait| ShownWait::of(detail, wait).blocked()).collect();
+    let lengths: Vec<Nanos> = waits()
+        .map(|wait| ShownWait::of(detail, wait).blocked())
+        .collect();
     // By their average: a bound on the size, not a promise to the byte.
     let most = lengths.len() as u128 * EVENTS as u128 / all as u128;
     shortest_of_longest(lengths, usize::try_from(most).unwrap_or(usize::MAX))
@@ -224,7 +236,11 @@ fn evented(
     let mut commas = Commas::default();
     let mut event = |out: &mut dyn io::Write, what: char, frame: usize, at: Nanos| {
         commas.next(out)?;
-        write!(out, "{{\"type\":\"{what}\",\"frame\":{frame},\"at\":{}}}", at.0)
+        write!(
+            out,
+            "{{\"type\":\"{what}\",\"frame\":{frame},\"at\":{}}}",
+            at.0
+        )
     };
     for step in lane.steps() {
         let poll = |poll: crate::recording::StackId| {

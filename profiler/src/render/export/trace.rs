@@ -2,13 +2,14 @@
 //! <https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>.
 //!
 //! A row a thread: long polls, the waits in them, and after a wait the time in line for a CPU. Above
-//! them, a row a runtime: the longest times in which no task could run.
+//! them, for each runtime, the longest times in which no task could run, and in which nobody waited for
+//! events.
 
 use super::json::{Commas, value};
 use super::lanes::{Lane, ShownPoll, ShownWait, Step, lanes};
 use super::names;
 use crate::render::{Options, sanitize};
-use crate::report::{Detail, Report};
+use crate::report::{Detail, Report, Stretch};
 use crate::units::{Nanos, Pid};
 use serde::Serialize;
 use std::io;
@@ -119,13 +120,16 @@ pub(in crate::render) fn render(
     };
     value(out, &other)?;
     out.write_all(b",\n\"traceEvents\":[")?;
-    let mut events = Events { out, commas: Commas::default() };
+    let mut events = Events {
+        out,
+        commas: Commas::default(),
+    };
     for process in &report.targets {
         let name = sanitize(process.exe_name()).into_owned();
         events.metadata("process_name", process.pid, 0, Named { name })?;
     }
     runtimes(report, &mut events)?;
-    let first = report.runtimes.len();
+    let first = 2 * report.runtimes.len();
     for (index, lane) in lanes(detail, options, Nanos::ZERO).iter().enumerate() {
         let name = names::thread(lane.id, lane.thread);
         let (pid, tid) = (lane.pid(), lane.id.tid.0);
@@ -143,27 +147,26 @@ pub(in crate::render) fn render(
     events.out.write_all(b"\n]}\n")
 }
 
-/// A row a runtime.
+/// Two rows a runtime: of what they show neither lies within the other.
 fn runtimes(report: &Report, events: &mut Events<'_>) -> io::Result<()> {
     for (index, runtime) in report.runtimes.iter().enumerate() {
-        let row = RUNTIME_ROWS.saturating_add(u32::try_from(index).unwrap_or(u32::MAX));
-        let name = format!("{} starved", runtime.id);
-        events.metadata("thread_name", runtime.pid, row, Named { name })?;
-        let order = Order { sort_index: index };
-        events.metadata("thread_sort_index", runtime.pid, row, order)?;
-        let mut stretches = runtime.starved_stretches.clone();
-        stretches.sort_by_key(|stretch| stretch.start_ns);
-        for stretch in stretches {
-            events.put(&Event {
-                ph: "X",
-                name: "no task could run",
-                cat: "starved",
-                pid: runtime.pid,
-                tid: row,
-                ts: Some(micros(stretch.start_ns)),
-                dur: Some(micros(stretch.length_ns)),
-                args: Nothing {},
-            })?;
+        let id = &runtime.id;
+        let rows = [
+            (
+                format!("{id} starved"),
+                "no task could run",
+                &runtime.starved_stretches,
+            ),
+            (
+                format!("{id} I/O driver"),
+                "nobody waits for events",
+                &runtime.unattended,
+            ),
+        ];
+        for (row, (name, what, stretches)) in rows.into_iter().enumerate() {
+            if !stretches.is_empty() {
+                events.stretches(runtime.pid, (2 * index + row, name), what, stretches)?;
+            }
         }
     }
     Ok(())
@@ -197,6 +200,34 @@ impl Events<'_> {
             dur: None,
             args,
         })
+    }
+
+    /// A row that is no thread's.
+    fn stretches(
+        &mut self,
+        pid: Pid,
+        (sort_index, name): (usize, String),
+        what: &str,
+        stretches: &[Stretch],
+    ) -> io::Result<()> {
+        let row = RUNTIME_ROWS.saturating_add(u32::try_from(sort_index).unwrap_or(u32::MAX));
+        self.metadata("thread_name", pid, row, Named { name })?;
+        self.metadata("thread_sort_index", pid, row, Order { sort_index })?;
+        let mut stretches = stretches.to_vec();
+        stretches.sort_by_key(|stretch| stretch.start_ns);
+        for stretch in stretches {
+            self.put(&Event {
+                ph: "X",
+                name: what,
+                cat: "runtime",
+                pid,
+                tid: row,
+                ts: Some(micros(stretch.start_ns)),
+                dur: Some(micros(stretch.length_ns)),
+                args: Nothing {},
+            })?;
+        }
+        Ok(())
     }
 
     fn poll(&mut self, lane: &Lane<'_>, shown: &ShownPoll<'_>) -> io::Result<()> {

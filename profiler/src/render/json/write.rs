@@ -10,10 +10,8 @@ use std::io;
 /// # Errors
 /// Those of writing to `out`.
 pub(in crate::render) fn write(value: &impl Serialize, out: &mut dyn io::Write) -> io::Result<()> {
-    let mut serializer = serde_json::Serializer::with_formatter(
-        &mut *out,
-        Escaping(PrettyFormatter::default()),
-    );
+    let mut serializer =
+        serde_json::Serializer::with_formatter(&mut *out, Escaping(PrettyFormatter::default()));
     value.serialize(&mut serializer)?;
     out.write_all(b"\n")
 }
