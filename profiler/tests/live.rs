@@ -19,7 +19,7 @@ use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
     calls, cuts, demo, harm, hostile, intervals, kernel_walk, leftovers, library, life, lookalike,
-    losses, polls, privilege, safety, selftest, stopped, stripped,
+    losses, polls, privilege, safety, selftest, stopped, streams, stripped,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -119,6 +119,7 @@ fn main() -> ExitCode {
     trials.extend(losses::trials());
     trials.extend(intervals::trials());
     trials.extend(calls::trials());
+    trials.extend(streams::trials());
     trials.extend(cuts::trials());
     trials.extend(safety::trials());
     trials.extend(hostile::trials());

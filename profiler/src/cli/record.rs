@@ -82,6 +82,10 @@ pub(crate) fn record<R: Recorder>(
         progress.say(&end_line(other, &status_text(other.exit_status()), elapsed));
     }
     let report = recorder.finish(ended)?;
+    if let Some(detail) = &report.detail {
+        let left_out = render::export::left_out(detail).into_iter();
+        left_out.for_each(|said| progress.say(&said));
+    }
     if let Some(launched) = launched {
         end_command(&target, launched, &runtime, progress);
     }

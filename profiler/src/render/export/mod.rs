@@ -11,3 +11,5 @@ pub(super) mod pprof;
 mod protobuf;
 pub(super) mod speedscope;
 pub(super) mod trace;
+
+pub use names::left_out;

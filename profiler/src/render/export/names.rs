@@ -2,7 +2,8 @@
 //! terminal; how each format escapes text is its own.
 
 use crate::recording::{Object, ThreadId, Waker};
-use crate::render::{Options, display_name, display_path, sanitize};
+use crate::render::flamegraph::lost;
+use crate::render::{Options, count, display_name, display_path, duration, sanitize};
 use crate::report::{Detail, DetailStack, DetailThread, Report};
 use crate::runtime::Role;
 use crate::symbolize::{FrameRef, Space};
@@ -71,26 +72,33 @@ pub(super) const fn is_worker(role: Role) -> bool {
 
 /// What must be known to trust a file, in sentences: losses, and what was left out of it.
 pub(super) fn caveats(report: &Report, detail: &Detail) -> Vec<String> {
-    use crate::render::{count, duration, flamegraph::lost};
     let lost = match lost(&report.losses) {
         lost if lost.starts_with("nothing") => lost,
         lost => format!("lost: {lost}"),
     };
     let mut said = vec![lost];
+    said.extend(left_out(detail));
+    said
+}
+
+/// What was left out of timelines because there was too much of it.
+#[must_use]
+pub fn left_out(detail: &Detail) -> Vec<String> {
     let left_out = [
         (detail.waits_left_out, "waits"),
         (detail.polls_left_out, "polls"),
     ];
-    for (left_out, what) in left_out {
-        if left_out.count > 0 {
-            said.push(format!(
-                "{} {what} of at most {} left out: there were too many",
-                count(left_out.count),
-                duration(left_out.longest)
-            ));
-        }
-    }
-    said
+    let left_out = left_out
+        .into_iter()
+        .filter(|(left_out, _)| left_out.count > 0);
+    let said = left_out.map(|(left_out, what)| {
+        format!(
+            "{} {what} of at most {} are in no timeline: there were too many",
+            count(left_out.count),
+            duration(left_out.longest)
+        )
+    });
+    said.collect()
 }
 
 /// The frames of a stack, without the kernel's unless all are asked for: all waits have the same leaf
