@@ -86,13 +86,15 @@ pub(super) fn frames(stack: &Stack<'_>, folded: bool) -> Vec<Drawn> {
     if let Some(truncation) = stack.truncated {
         drawn.push(Drawn::mark(truncated(truncation), Kind::Nameless));
     }
+    // What is not known is no reason to leave the kernel's frames out.
+    let cause = stack.cause.filter(|cause| *cause != Cause::Other);
     // The outermost frame of the run that is being folded stands for it.
     let mut run: Option<Run> = None;
     for (index, frame) in stack.frames.iter().enumerate().rev() {
         let this = folded
             .then(|| Run::of(frame, index, stack.task_frame))
             .flatten();
-        if this == Some(Run::Kernel) && (stack.cause.is_some() || is_entry(frame)) {
+        if this == Some(Run::Kernel) && (cause.is_some() || is_entry(frame)) {
             continue;
         }
         if this.is_none() || this != run {
@@ -103,7 +105,7 @@ pub(super) fn frames(stack: &Stack<'_>, folded: bool) -> Vec<Drawn> {
         }
         run = this;
     }
-    if let Some(cause) = stack.cause.filter(|_| folded) {
+    if let Some(cause) = cause.filter(|_| folded) {
         drawn.push(Drawn::mark(format!("[{}]", cause.name()), Kind::Cause));
     }
     drawn

@@ -156,8 +156,10 @@ pub fn singles(
     let ended = detail.waits.iter().map(|wait| (wait, false));
     let waits = ended.chain(detail.open.iter().map(|wait| (wait, true)));
     let waits = waits.filter(|(wait, _)| is_shown(detail, options, wait, Nanos::ZERO));
+    let mut waits: Vec<(&Wait, bool)> = waits.collect();
+    waits.sort_by_key(|(wait, _)| (wait.end, wait.start, wait.thread));
     let mut polls = detail.polls.iter().collect::<Vec<_>>();
-    polls.sort_by_key(|poll| poll.end);
+    polls.sort_by_key(|poll| (poll.end, poll.start, poll.thread));
     let mut polls = polls.into_iter().peekable();
     for (wait, open) in waits {
         while let Some(poll) = polls.next_if(|poll| poll.end <= wait.end) {
