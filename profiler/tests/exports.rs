@@ -28,7 +28,7 @@ const GOLDEN: [&str; 5] = ["held_lock", "hog", "several", "hostile", "empty"];
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let mut trials: Vec<Trial> = Vec::new();
-    let plain: [(&str, fn()); 11] = [
+    let plain: [(&str, fn()); 12] = [
         ("golden_pprof", golden_pprof),
         ("golden_timelines", golden_timelines),
         ("pprof_has_the_reports_time", pprof_has_the_reports_time),
@@ -42,6 +42,7 @@ fn main() -> ExitCode {
             "waits_are_as_long_as_reported",
             waits_are_as_long_as_reported,
         ),
+        ("a_million_waits", a_million_waits),
         ("without_single_waits", without_single_waits),
     ];
     for (name, check) in plain {
@@ -416,6 +417,59 @@ fn waits_are_as_long_as_reported() {
         millis <= all / 1_000_000 && millis + 8 >= all / 1_000_000,
         "{millis} of {all}"
     );
+}
+
+/// Counts what is written.
+struct Counter(u64);
+
+impl std::io::Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What other programs can open has a size, however many waits there are.
+fn a_million_waits() {
+    let recording = known("held_lock");
+    let mut report = build_keeping(&recording, Format::Trace.keep());
+    let detail = report.detail.as_mut().expect("kept");
+    let waits = detail.waits.to_vec();
+    let length = detail.end - detail.start;
+    let mut all = Vec::with_capacity(1_000_000);
+    for round in 0..1_000_000 / waits.len() as u64 {
+        all.extend(waits.iter().map(|wait| {
+            let mut wait = *wait;
+            for time in [&mut wait.start, &mut wait.wakeup, &mut wait.end] {
+                time.0 += round * length.0;
+            }
+            wait
+        }));
+    }
+    detail.end.0 += 1_000_000 * length.0;
+    detail.waits = all.into();
+    let bounds = [
+        (Format::Speedscope, 200),
+        (Format::Firefox, 250),
+        (Format::Trace, 500),
+        (Format::Ndjson, 500),
+    ];
+    for (format, megabytes) in bounds {
+        let begun = std::time::Instant::now();
+        let mut counter = Counter(0);
+        render(format, &report, &Options::default(), &mut counter).expect("counting");
+        let (took, size) = (begun.elapsed(), counter.0 / 1_000_000);
+        println!("{}: {size} MB in {took:.1?}", format.name());
+        assert!(
+            (20..megabytes).contains(&size),
+            "{}: {size} MB",
+            format.name()
+        );
+    }
 }
 
 /// A file that was asked for comes to be, whatever there is to tell.

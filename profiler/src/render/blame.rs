@@ -79,7 +79,7 @@ fn links(chain: &BlameChain) -> impl Iterator<Item = Drawn> {
         BlameEnd::RunQueue => Some("[in line for a CPU]"),
         BlameEnd::Unknown => Some("[no more is known]"),
     };
-    links.chain(end.map(|end| Drawn::mark(end, Kind::Nameless)))
+    links.chain(end.map(|end| Drawn::mark(end, Kind::Waker)))
 }
 
 fn why(cause: Cause) -> Drawn {

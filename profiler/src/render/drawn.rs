@@ -2,7 +2,8 @@
 //!
 //! Folded, a stack shows what its reader looks for: the runtime's frames outside the task are one,
 //! `[runtime]`; a run of library frames inside it is the outermost of them, which the application
-//! called; and instead of the kernel's frames stands why the thread waited, as `[file-io]`.
+//! called; and instead of the kernel's frames stands why the thread waited, as `[file-io]`. Without a
+//! task, the innermost function of the runtime stands for its frames.
 
 use super::display_name;
 use super::palette::Kind;
@@ -62,6 +63,8 @@ enum Run {
     Outside,
     /// Inside the task: a library call and what it calls.
     Call,
+    /// Where there is no task: the runtime's own code is what there is to see.
+    Runtime,
     /// The kernel.
     Kernel,
 }
@@ -70,12 +73,36 @@ impl Run {
     fn of(frame: &Frame, index: usize, task: Option<usize>) -> Option<Run> {
         match frame.origin {
             Origin::Kernel => Some(Run::Kernel),
-            // Where there is no task, the runtime's own code is what there is to see.
-            Origin::Runtime | Origin::Library | Origin::System => Some(match index > task? {
-                true => Run::Outside,
-                false => Run::Call,
+            Origin::Runtime | Origin::Library | Origin::System => Some(match task {
+                Some(task) if index > task => Run::Outside,
+                Some(_) => Run::Call,
+                None => Run::Runtime,
             }),
             Origin::Application | Origin::Dependency | Origin::Unknown => None,
+        }
+    }
+
+    /// What is drawn for `frames`, leaf first, of which there is at least one.
+    fn draw(self, frames: &[FrameRef], cause: Option<Cause>, drawn: &mut Vec<Drawn>) {
+        let outermost = frames.last();
+        match self {
+            Run::Outside => drawn.push(Drawn::mark("[runtime]", Kind::Runtime)),
+            Run::Call => drawn.extend(outermost.map(|frame| Drawn::of(frame))),
+            Run::Runtime => {
+                let runtime = frames.iter().find(|frame| frame.origin == Origin::Runtime);
+                if let Some(frame) = runtime {
+                    drawn.push(Drawn::mark("[runtime]", Kind::Runtime));
+                    drawn.push(Drawn::of(frame));
+                } else {
+                    drawn.extend(outermost.map(|frame| Drawn::of(frame)));
+                }
+            }
+            // The cause says it better.
+            Run::Kernel if cause.is_some() => {}
+            Run::Kernel => {
+                let called = frames.iter().rev().find(|frame| !is_entry(frame));
+                drawn.extend(called.map(|frame| Drawn::of(frame)));
+            }
         }
     }
 }
@@ -86,26 +113,29 @@ pub(super) fn frames(stack: &Stack<'_>, folded: bool) -> Vec<Drawn> {
     if let Some(truncation) = stack.truncated {
         drawn.push(Drawn::mark(truncated(truncation), Kind::Nameless));
     }
+    if !folded {
+        drawn.extend(stack.frames.iter().rev().map(|frame| Drawn::of(frame)));
+        return drawn;
+    }
     // What is not known is no reason to leave the kernel's frames out.
     let cause = stack.cause.filter(|cause| *cause != Cause::Other);
-    // The outermost frame of the run that is being folded stands for it.
-    let mut run: Option<Run> = None;
-    for (index, frame) in stack.frames.iter().enumerate().rev() {
-        let this = folded
-            .then(|| Run::of(frame, index, stack.task_frame))
-            .flatten();
-        if this == Some(Run::Kernel) && (cause.is_some() || is_entry(frame)) {
-            continue;
+    let run_of = |index: usize| {
+        let frame = stack.frames.get(index)?;
+        Run::of(frame, index, stack.task_frame)
+    };
+    let mut end = stack.frames.len();
+    while let Some(last) = end.checked_sub(1) {
+        let run = run_of(last);
+        let begin = (0..end).rev().take_while(|index| run_of(*index) == run);
+        let begin = begin.last().unwrap_or(last);
+        let frames = stack.frames.get(begin..end).unwrap_or_default();
+        match run {
+            Some(run) => run.draw(frames, cause, &mut drawn),
+            None => drawn.extend(frames.iter().rev().map(|frame| Drawn::of(frame))),
         }
-        if this.is_none() || this != run {
-            drawn.push(match this {
-                Some(Run::Outside) => Drawn::mark("[runtime]", Kind::Runtime),
-                _ => Drawn::of(frame),
-            });
-        }
-        run = this;
+        end = begin;
     }
-    if let Some(cause) = cause.filter(|_| folded) {
+    if let Some(cause) = cause {
         drawn.push(Drawn::mark(format!("[{}]", cause.name()), Kind::Cause));
     }
     drawn
@@ -256,6 +286,7 @@ mod tests {
         let all = stack_of(&[
             ("syscall", Origin::System),
             ("tokio::park", Origin::Runtime),
+            ("tokio::worker::run", Origin::Runtime),
             ("start_thread", Origin::System),
         ]);
         let stack = Stack {
@@ -268,9 +299,8 @@ mod tests {
             names(&stack, true),
             [
                 "[truncated: no unwind information]",
-                "start_thread",
+                "[runtime]",
                 "tokio::park",
-                "syscall",
                 "[lock]"
             ]
         );

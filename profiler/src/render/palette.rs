@@ -83,7 +83,11 @@ impl Kind {
             Kind::State(State::Blocked) => (2.0, 0.80, 0.68),
             Kind::State(State::Runtime) => (275.0, 0.45, 0.76),
             Kind::State(State::Unknown | State::Stopped | State::Other) => (0.0, 0.0, 0.78),
-            Kind::State(_) => (140.0, 0.35, 0.72),
+            Kind::State(State::Running) => (140.0, 0.35, 0.72),
+            Kind::State(State::Runnable) => (95.0, 0.45, 0.66),
+            Kind::State(State::HandedOff) => (178.0, 0.40, 0.66),
+            Kind::State(State::Pool) => (205.0, 0.40, 0.66),
+            Kind::State(State::Idle) => (140.0, 0.15, 0.82),
             Kind::Application { inlined: false } => (24.0, 0.95, 0.60),
             Kind::Application { inlined: true } => (32.0, 0.95, 0.70),
             Kind::Dependency => (46.0, 0.80, 0.66),
@@ -93,7 +97,7 @@ impl Kind {
             Kind::Kernel => (215.0, 0.50, 0.72),
             Kind::Nameless => (0.0, 0.0, 0.86),
             Kind::Cause => (340.0, 0.70, 0.80),
-            Kind::Waker => (90.0, 0.35, 0.72),
+            Kind::Waker => (75.0, 0.45, 0.72),
         }
     }
 

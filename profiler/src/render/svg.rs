@@ -93,8 +93,8 @@ fn legend(folded: &Folded) -> String {
         let Color { r, g, b } = kind.color(label);
         let written = write!(
             legend,
-            "<rect x=\"{x}\" y=\"3\" width=\"8\" height=\"8\" fill=\"rgb({r},{g},{b})\"/>\
-             <text x=\"{}\" y=\"10\" style=\"font-size:9px\">{label}</text>",
+            "<rect x=\"{x}\" y=\"1\" width=\"8\" height=\"8\" fill=\"rgb({r},{g},{b})\"/>\
+             <text x=\"{}\" y=\"8\" style=\"font-size:9px\">{label}</text>",
             x + 11
         );
         debug_assert!(written.is_ok(), "writing to a string cannot fail");
