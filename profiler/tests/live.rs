@@ -18,8 +18,8 @@ use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
-    calls, cuts, demo, harm, hostile, intervals, kernel_walk, leftovers, library, life, lookalike,
-    losses, polls, privilege, safety, selftest, stopped, streams, stripped,
+    calls, captures, cuts, demo, dump, harm, hostile, intervals, kernel_walk, leftovers, library,
+    life, lookalike, losses, polls, privilege, safety, selftest, stopped, streams, stripped,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -119,6 +119,7 @@ fn main() -> ExitCode {
     trials.extend(losses::trials());
     trials.extend(intervals::trials());
     trials.extend(calls::trials());
+    trials.extend(captures::trials());
     trials.extend(streams::trials());
     trials.extend(cuts::trials());
     trials.extend(safety::trials());
@@ -128,6 +129,7 @@ fn main() -> ExitCode {
     trials.extend(lookalike::trials());
     trials.extend(leftovers::trials());
     trials.extend(demo::trials());
+    trials.extend(dump::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -372,7 +374,7 @@ fn harm_trials() -> Vec<Trial> {
         profile,
         ..Variant::DEFAULT
     };
-    let all: [(&str, Variant, &'static str, Check); 9] = [
+    let all: [(&str, Variant, &'static str, Check); 11] = [
         ("harm-cpu-hog", Variant::DEFAULT, "cpu-hog", harm::cpu_hog),
         (
             "harm-cpu-hog-tokio-1.38",
@@ -387,6 +389,13 @@ fn harm_trials() -> Vec<Trial> {
             harm::cpu_hog_by_stack,
         ),
         ("stopped", Variant::DEFAULT, "stopped", stopped::by_signal),
+        ("driver", Variant::DEFAULT, "driver", polls::unattended),
+        (
+            "driver-stripped",
+            of(Profile::Stripped),
+            "driver",
+            polls::unattended,
+        ),
         ("polls", Variant::DEFAULT, "polls", polls::joined),
         (
             "polls-stripped",

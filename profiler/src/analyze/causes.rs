@@ -83,6 +83,11 @@ fn context(stack: &Stack) -> WaitContext<'_> {
     }
 }
 
+/// Why a thread with this stack waits.
+pub(super) fn cause_of(classifier: &mut CauseClassifier, stack: &Stack) -> Finding {
+    classifier.judge(&context(stack))
+}
+
 /// The frames that say why the thread waited: inside a poll those nearer the leaf than the poll,
 /// since an executor around it is not what was waited for. Inside `block_in_place` the executor
 /// may be just that.

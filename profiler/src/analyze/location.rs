@@ -75,7 +75,7 @@ pub(super) fn task(stack: &Stack) -> Option<Arc<str>> {
 /// function `{async_fn#0}`), with the place that tells it apart.
 fn label(frame: &Frame) -> Arc<str> {
     match (&frame.file, frame.line) {
-        (Some(file), Some(line)) if frame.function.starts_with('{') => {
+        (Some(file), Some(line)) if is_bare(frame) && last_name(frame).starts_with('{') => {
             let file = file.rsplit('/').next().unwrap_or(file);
             format!("{} at {file}:{line}", frame.function).into()
         }
@@ -116,21 +116,27 @@ pub(super) fn location(stack: &Stack) -> Location {
 fn is_bare(frame: &Frame) -> bool {
     // Generic arguments have paths even where the function has none: `time<core::option::Option<u8>>`.
     let name = frame.function.split('<').next().unwrap_or_default();
-    frame.inlined && !name.is_empty() && !name.contains("::")
+    let has_no_path = !name.is_empty() && !name.contains("::");
+    frame.inlined && (has_no_path || frame.naming == Naming::SourcePath)
+}
+
+/// What stands behind the path of a function: `{closure#0}`.
+fn last_name(frame: &Frame) -> &str {
+    frame.function.rsplit("::").next().unwrap_or_default()
 }
 
 /// The application's function around an inlined closure that has no name of its own: the next one
 /// with a path in the same physical frame. An async function's body is a place in itself.
 fn named_host(frames: &[FrameRef], closure: usize) -> Option<(usize, &FrameRef)> {
     let first = frames.get(closure)?;
-    if !is_bare(first) || !first.function.starts_with("{closure") {
+    if !is_bare(first) || !last_name(first).starts_with("{closure") {
         return None;
     }
     let physical = frames.iter().skip(closure).position(|f| !f.inlined)? + closure;
     let around = closure + 1..=physical;
     around
         .map_while(|at| Some((at, frames.get(at)?)))
-        .take_while(|(_, frame)| !frame.function.starts_with("{async"))
+        .take_while(|(_, frame)| !is_bare(frame) || !last_name(frame).starts_with("{async"))
         .find(|(_, frame)| frame.origin == Origin::Application && !is_bare(frame))
 }
 
@@ -189,7 +195,7 @@ fn called(stack: &Stack, below: &[FrameRef]) -> Arc<str> {
         below
             .iter()
             .rev()
-            .filter(|frame| frame.naming == Naming::Symbol && frame.space == Space::User)
+            .filter(|frame| frame.naming.is_name() && frame.space == Space::User)
             .filter(says_something)
     };
     telling()

@@ -5,7 +5,7 @@ use super::kind::Cause;
 use super::rules::{Argument, Calls, NO_RULE, RULES, Rule};
 use super::tags::{self, FunctionTags};
 use super::wait_context::WaitContext;
-use crate::symbolize::{Frame, FrameRef, Naming, Origin, Space, normalise};
+use crate::symbolize::{Frame, FrameRef, Origin, Space, normalise};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -89,7 +89,7 @@ fn near(user: &[FrameRef]) -> impl Iterator<Item = &Frame> {
     user.iter()
         .map(AsRef::as_ref)
         .take_while(|frame: &&Frame| frame.origin != Origin::Application)
-        .filter(|frame| frame.naming == Naming::Symbol && frame.space == Space::User)
+        .filter(|frame| frame.naming.is_name() && frame.space == Space::User)
 }
 
 fn holds(rule: &Rule, wait: &WaitContext<'_>, seen: FunctionTags) -> bool {

@@ -6,6 +6,7 @@ use crate::render::Format;
 use crate::units::{Nanos, Pid};
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 const AFTER_HELP: &str = with_exit_status!(
@@ -41,6 +42,73 @@ Under sudo, COMMAND runs as the user who called sudo, and that user owns the fil
 still running when the recording ends, holdup sends it SIGTERM.
 
 The first Ctrl-C ends the recording and writes the reports. The second ends holdup at once.
+"
+);
+
+const REPORT_AFTER_HELP: &str = with_exit_status!(
+    "\
+Examples:
+  holdup report incident.holdup
+      Print the report that holdup record printed.
+
+  holdup report incident.holdup --from 10s --to 20s -o blocked.svg
+      Report on ten seconds of it, and draw them as a flamegraph.
+
+  holdup report incident.holdup -f json
+      Print the report for programs.
+
+No privileges are needed, and neither the program nor the machine that was recorded. A capture of
+which the end is missing, since holdup was killed or the disk was full, is reported as far as it goes.
+"
+);
+
+const DIFF_AFTER_HELP: &str = with_exit_status!(
+    "\
+Examples:
+  holdup diff before.holdup after.holdup
+      Compare verdicts, workers and sites.
+
+  holdup diff before.holdup after.holdup --per-wait
+      Compare how long one wait takes, however many there were.
+
+  holdup diff before.holdup after.holdup -o changed.svg
+      Also draw a flamegraph of the second one, in which red has become worse and blue better.
+
+Sites are the same where function, cause and state are, so that they are found again when lines have
+moved. Recordings of different lengths are compared by the second.
+"
+);
+
+const DUMP_AFTER_HELP: &str = with_exit_status!(
+    "\
+Examples:
+  sudo holdup dump -p 4711
+      Show what every tokio thread of process 4711 does right now.
+
+  sudo holdup dump -n claims_api --stacks
+      The same, by name and with whole stacks.
+
+  sudo holdup dump -q -p 4711 > stuck.txt || [ $? -ne 4 ] || page-somebody
+      Act where the service is wedged.
+
+It takes two looks, a tenth of a second apart, and about half a second in all. Threads are neither
+stopped nor signalled. A runtime is wedged if each of its workers has been blocked in one wait for
+a second, or if some wait for each other; it is stopped if a signal, a debugger or the freezer
+holds all of them.
+"
+);
+
+const LIST_AFTER_HELP: &str = with_exit_status!(
+    "\
+Examples:
+  sudo holdup list
+      List the processes that hold tokio, in their executables or in libraries.
+
+  sudo holdup list --look
+      Also record all of them for a second, the most blocked first.
+
+Without sudo only your own processes are seen; how many others there are is said. Of each file the
+constants are read, once, and no more than 128 MiB.
 "
 );
 
@@ -116,6 +184,22 @@ pub(crate) enum Verb {
                           holdup record [OPTIONS] -- COMMAND [ARGS]..."
     )]
     Record(RecordArgs),
+
+    /// Show a capture that record has written, in any form
+    #[command(after_long_help = REPORT_AFTER_HELP)]
+    Report(ReportArgs),
+
+    /// Compare two captures: what has become better, and what worse
+    #[command(after_long_help = DIFF_AFTER_HELP)]
+    Diff(DiffArgs),
+
+    /// Show what every tokio thread does right now, and who waits for whom
+    #[command(after_long_help = DUMP_AFTER_HELP)]
+    Dump(DumpArgs),
+
+    /// List the processes of this machine that hold tokio
+    #[command(after_long_help = LIST_AFTER_HELP)]
+    List(ListArgs),
 
     /// Check whether this machine can record, and say what to do if not
     #[command(after_long_help = CHECK_AFTER_HELP)]
@@ -247,6 +331,16 @@ pub(crate) struct RecordArgs {
     )]
     pub(crate) output: Vec<OsString>,
 
+    /// Keep only about this much of the recording in the capture: 10m, 1h
+    ///
+    /// Older seconds are dropped from the file, and the end of the recording says so.
+    #[arg(long, value_name = "TIME", value_parser = values::keep, help_heading = "Output")]
+    pub(crate) keep: Option<Nanos>,
+
+    /// Keep the capture smaller than this, by dropping its oldest seconds: 500M, 2G
+    #[arg(long, value_name = "SIZE", value_parser = values::size, help_heading = "Output")]
+    pub(crate) max_size: Option<u64>,
+
     /// Format of standard output, and of files whose extension selects none
     #[arg(short, long, value_enum, help_heading = "Output")]
     pub(crate) format: Option<Format>,
@@ -293,17 +387,161 @@ pub(crate) struct ViewArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct CheckArgs {
-    /// Also check the process with this id
-    #[arg(short, long, value_name = "PID", value_parser = values::one_pid, allow_negative_numbers = true)]
-    pub(crate) pid: Option<Pid>,
+pub(crate) struct ReportArgs {
+    /// The capture: a file that holdup record -o NAME.holdup has written
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    /// Begin this long after the beginning of the recording: 10s, 1m30s
+    ///
+    /// A capture is divided into intervals of about a second. Those that have a part in the range are
+    /// taken as a whole, and the report says which range that is.
+    #[arg(long, value_name = "TIME", value_parser = values::instant)]
+    pub(crate) from: Option<Nanos>,
+
+    /// End this long after the beginning of the recording
+    #[arg(long, value_name = "TIME", value_parser = values::instant)]
+    pub(crate) to: Option<Nanos>,
+
+    /// Name what had no name when it was recorded, by debug files in this folder
+    ///
+    /// A file is taken if it has the build ID of the program or library: from .build-id/ab/cdef.debug or
+    /// ab/cdef.debug as distributions lay them out, or from the folder itself under any name. An
+    /// executable that was not stripped serves as well.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) symbols: Option<PathBuf>,
+
+    /// Also write a report to this file; may be given several times
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        long_help = values::report_output_help(),
+        help_heading = "Output"
+    )]
+    pub(crate) output: Vec<OsString>,
+
+    /// Format of standard output, and of files whose extension selects none
+    #[arg(short, long, value_enum, help_heading = "Output")]
+    pub(crate) format: Option<Format>,
+
+    /// Overwrite existing files
+    #[arg(long, help_heading = "Output")]
+    pub(crate) force: bool,
+
+    /// Draw every frame in flamegraphs and folded stacks
+    ///
+    /// By default the runtime's frames outside a task are drawn as one, as is a library call with
+    /// all that it calls. Instead of the kernel's frames stands why the thread waited.
+    #[arg(long, help_heading = "Output")]
+    pub(crate) full_stacks: bool,
+
+    /// Draw flamegraphs from the top down
+    #[arg(long, help_heading = "Output")]
+    pub(crate) icicle: bool,
+
+    #[command(flatten)]
+    pub(crate) view: ViewArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// The capture to compare with
+    #[arg(value_name = "BEFORE")]
+    pub(crate) before: PathBuf,
+
+    /// The capture to look at
+    #[arg(value_name = "AFTER")]
+    pub(crate) after: PathBuf,
+
+    /// Compare the blocked time of one wait, not of one second of the recording
+    #[arg(long)]
+    pub(crate) per_wait: bool,
+
+    /// Also write the comparison to this file; its extension (.svg, .json, .txt) chooses the format
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) output: Vec<OsString>,
+
+    /// Format of standard output, and of files whose extension selects none
+    #[arg(short, long, value_enum, default_value_t = DiffFormat::Text, help_heading = "Output")]
+    pub(crate) format: DiffFormat,
+
+    /// Overwrite existing files
+    #[arg(long, help_heading = "Output")]
+    pub(crate) force: bool,
+}
+
+/// A format of what `diff` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DiffFormat {
+    /// For people
+    #[value(alias = "txt")]
+    Text,
+    /// For programs, with a versioned schema
+    Json,
+    /// Flamegraph of what has changed
+    Svg,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("looked at").args(["pid", "name"]))]
+pub(crate) struct DumpArgs {
+    /// Look at the process with this id, or several: -p 4711,4712
+    #[arg(
+        short,
+        long,
+        value_name = "PID",
+        value_parser = values::pid,
+        value_delimiter = ',',
+        allow_negative_numbers = true,
+        help_heading = "Target"
+    )]
+    pub(crate) pid: Vec<Pid>,
+
+    /// Look at every process with this name, or whose executable file has it
+    #[arg(short, long, value_name = "NAME", value_parser = values::name, help_heading = "Target")]
+    pub(crate) name: Option<String>,
+
+    /// Show whole stacks
+    #[arg(long, help_heading = "Output")]
+    pub(crate) stacks: bool,
+
+    /// Also show threads that are idle or not tokio's
+    #[arg(long, help_heading = "Output")]
+    pub(crate) all: bool,
+
+    /// Format of the result
+    #[arg(short, long, value_enum, default_value_t = CheckFormat::Text, help_heading = "Output")]
+    pub(crate) format: CheckFormat,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Record them for a second, and say for which share of it their workers were blocked
+    #[arg(long)]
+    pub(crate) look: bool,
 
     /// Format of the result
     #[arg(short, long, value_enum, default_value_t = CheckFormat::Text)]
     pub(crate) format: CheckFormat,
 }
 
-/// A format of what `check` prints.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Also check the process with this id
+    #[arg(short, long, value_name = "PID", value_parser = values::one_pid, allow_negative_numbers = true)]
+    pub(crate) pid: Option<Pid>,
+
+    /// Also check the process with this name, or whose executable file has it
+    #[arg(short, long, value_name = "NAME", value_parser = values::name, conflicts_with = "pid")]
+    pub(crate) name: Option<String>,
+
+    /// Format of the result
+    #[arg(short, long, value_enum, default_value_t = CheckFormat::Text)]
+    pub(crate) format: CheckFormat,
+}
+
+/// A format of what `check`, `dump` and `list` print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CheckFormat {
     /// For people

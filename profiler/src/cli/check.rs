@@ -7,9 +7,11 @@ use super::hint;
 use super::output::write_stdout;
 use super::settings::{CheckFormat, CheckSettings};
 use crate::host::{self, HostFacts, Refusal, RefusalKind, State, first_refusal, requirements};
+use crate::process::find_by_name;
 use crate::recording::{Host, Tool};
 use crate::render;
 use crate::report::check::{Check, CheckArea, CheckRefusal, CheckState, Requirement};
+use crate::units::Pid;
 
 /// Prints every requirement. Returns what `holdup record` would end with before it recorded
 /// anything.
@@ -22,7 +24,7 @@ pub(crate) fn check(settings: &CheckSettings) -> Result<Exit> {
     let of_host = requirements(&facts);
     let mut refused = first_refusal(&of_host).map(Error::from);
     let mut list: Vec<Requirement> = of_host.into_iter().map(row).collect();
-    let target = settings.pid.map(|pid| {
+    let target = chosen(settings)?.map(|pid| {
         let found = check_target::requirements(pid);
         list.extend(found.requirements);
         refused = refused.take().or(found.refused);
@@ -54,6 +56,27 @@ pub(crate) fn check(settings: &CheckSettings) -> Result<Exit> {
     })
     .map_err(|error| Error::new("cannot write to standard output").because(error))?;
     Ok(exit)
+}
+
+/// The process to look at, if one is.
+fn chosen(settings: &CheckSettings) -> Result<Option<Pid>> {
+    let Some(name) = &settings.name else {
+        return Ok(settings.pid);
+    };
+    let found = find_by_name(name)?;
+    match found.as_slice() {
+        [only] => Ok(Some(*only)),
+        several => {
+            let named: Vec<String> = several.iter().map(ToString::to_string).collect();
+            let error = Error::usage(format!(
+                "{} processes are called {name}: {}",
+                several.len(),
+                named.join(", ")
+            ));
+            let first = several.first();
+            Err(error.maybe_hint(first.map(|pid| format!("holdup check -p {pid}"))))
+        }
+    }
 }
 
 /// A requirement of this machine, with what to do about it in the words of the command line.

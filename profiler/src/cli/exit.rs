@@ -15,6 +15,8 @@ pub enum Exit {
     Usage = 2,
     /// The target shows no sign of tokio.
     NoRuntime = 3,
+    /// `dump`: no worker of a runtime gets any further.
+    Standstill = 4,
     /// The kernel lacks what holdup needs (`EX_UNAVAILABLE` of `sysexits.h`).
     Unsupported = 69,
     /// Not permitted (`EX_NOPERM` of `sysexits.h`).
@@ -42,6 +44,7 @@ Exit status:
    1  failure
    2  the command line makes no sense
    3  there is no sign of tokio in the target
+   4  dump: the workers of a runtime are wedged or stopped
   69  the kernel lacks something that holdup needs
   77  permission denied
  130  ended by a second Ctrl-C"

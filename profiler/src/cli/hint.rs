@@ -4,8 +4,10 @@ use super::error::Error;
 use super::exit::Exit;
 use crate::host::{Fix, PreflightError, Refused};
 use crate::process::{FindError, LaunchError, TargetError};
+use crate::units::Pid;
 use std::ffi::OsStr;
 use std::io;
+use std::sync::OnceLock;
 
 /// Processes of one name listed at most.
 const MAX_LISTED: usize = 20;
@@ -64,11 +66,49 @@ pub(super) fn of_permission() -> String {
     hint
 }
 
-/// `holdup record WORD` names no target: how it is given.
-pub(super) fn of_bare_word(word: &str) -> String {
+/// Where no process has a name: those that may have been meant.
+fn none_is_called(plain: Error, name: &str, near: &[(Pid, String)]) -> Error {
+    let Some((_, nearest)) = near.first() else {
+        return plain.hint(format!("pgrep -af {}", shell_word(name)));
+    };
+    let hint = format!("holdup {} -n {}", verb(), shell_word(nearest));
+    let near = near.iter();
+    near.fold(plain, |error, (pid, name)| {
+        error.detail(format!("did you mean {name} (pid {pid})?"))
+    })
+    .hint(hint)
+}
+
+/// Verbs that have targets.
+const VERBS: [&str; 3] = ["record", "dump", "check"];
+
+/// The verb that was typed, where it has targets.
+static VERB: OnceLock<&'static str> = OnceLock::new();
+
+/// Takes note of which verb was typed, so that hints are of the same.
+pub(super) fn note_verb(words: &[impl AsRef<OsStr>]) {
+    if let Some(verb) = verb_of(words) {
+        // It is noted once.
+        let _ = VERB.set(verb);
+    }
+}
+
+/// The verb that was typed, where it has targets; else `record`.
+fn verb() -> &'static str {
+    VERB.get().copied().unwrap_or("record")
+}
+
+fn verb_of(words: &[impl AsRef<OsStr>]) -> Option<&'static str> {
+    let mut words = words.iter().filter_map(|word| word.as_ref().to_str());
+    let typed = words.find(|word| !word.starts_with('-'))?;
+    VERBS.into_iter().find(|verb| *verb == typed)
+}
+
+/// `holdup VERB WORD` names no target: how it is given.
+pub(super) fn of_bare_word(verb: &str, word: &str) -> String {
     let is_pids = word.split(',').all(|part| part.parse::<u32>().is_ok());
     let option = if is_pids { "-p" } else { "-n" };
-    format!("holdup record {option} {}", shell_word(word))
+    format!("holdup {verb} {option} {}", shell_word(word))
 }
 
 /// `text` as a shell takes it for one word.
@@ -102,7 +142,7 @@ impl From<TargetError> for Error {
     fn from(error: TargetError) -> Error {
         let hint = match &error {
             TargetError::Gone(_) => Some("pgrep -a NAME".to_owned()),
-            TargetError::Thread { owner, .. } => Some(format!("holdup record -p {owner}")),
+            TargetError::Thread { owner, .. } => Some(format!("holdup {} -p {owner}", verb())),
             TargetError::NoPidfd => Some(NEWER_KERNEL.to_owned()),
             _ => None,
         };
@@ -115,7 +155,7 @@ impl From<FindError> for Error {
         let plain = Error::of(&error).exit((&error).into());
         match error {
             FindError::List(_) => plain,
-            FindError::None(name) => plain.hint(format!("pgrep -af {}", shell_word(&name))),
+            FindError::None { name, near } => none_is_called(plain, &name, &near),
             FindError::TooMany { found, .. } => {
                 let listed = found.iter().take(MAX_LISTED);
                 let listed = listed.fold(plain, |error, (pid, cmdline)| {
@@ -126,7 +166,7 @@ impl From<FindError> for Error {
                     _ => listed,
                 };
                 let first = found.first();
-                error.maybe_hint(first.map(|(pid, _)| format!("holdup record -p {pid}")))
+                error.maybe_hint(first.map(|(pid, _)| format!("holdup {} -p {pid}", verb())))
             }
         }
     }
@@ -157,16 +197,13 @@ impl From<LaunchError> for Error {
     }
 }
 
-/// The word that clap does not expect behind `record`, where it may be meant for a target.
+/// The verb and the word that clap does not expect behind it, where that may be meant for a target.
 pub(super) fn bare_target<'a>(
-    words: &'a [impl AsRef<OsStr>],
+    words: &[impl AsRef<OsStr>],
     unexpected: &'a str,
-) -> Option<&'a str> {
-    let verb = words
-        .iter()
-        .filter_map(|word| word.as_ref().to_str())
-        .find(|word| !word.starts_with('-'));
-    (verb == Some("record") && !unexpected.starts_with('-')).then_some(unexpected)
+) -> Option<(&'static str, &'a str)> {
+    let verb = verb_of(words)?;
+    (!unexpected.starts_with('-')).then_some((verb, unexpected))
 }
 
 impl Error {
@@ -183,7 +220,6 @@ impl Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::Pid;
 
     #[test]
     fn words_for_a_shell() {
@@ -196,13 +232,47 @@ mod tests {
 
     #[test]
     fn a_target_without_its_option() {
-        assert_eq!(of_bare_word("4711"), "holdup record -p 4711");
-        assert_eq!(of_bare_word("4711,4712"), "holdup record -p 4711,4712");
-        assert_eq!(of_bare_word("claims_api"), "holdup record -n claims_api");
-        assert_eq!(of_bare_word("a b"), "holdup record -n 'a b'");
-        assert_eq!(bare_target(&["-q", "record", "x"], "x"), Some("x"));
-        assert_eq!(bare_target(&["check", "x"], "x"), None);
+        assert_eq!(of_bare_word("record", "4711"), "holdup record -p 4711");
+        assert_eq!(
+            of_bare_word("dump", "4711,4712"),
+            "holdup dump -p 4711,4712"
+        );
+        assert_eq!(
+            of_bare_word("record", "claims_api"),
+            "holdup record -n claims_api"
+        );
+        assert_eq!(of_bare_word("check", "a b"), "holdup check -n 'a b'");
+        assert_eq!(
+            bare_target(&["-q", "record", "x"], "x"),
+            Some(("record", "x"))
+        );
+        assert_eq!(bare_target(&["dump", "7"], "7"), Some(("dump", "7")));
+        assert_eq!(bare_target(&["list", "x"], "x"), None);
         assert_eq!(bare_target(&["record", "--x"], "--x"), None);
+    }
+
+    #[test]
+    fn a_name_that_nobody_has_suggests_others() {
+        let none = |near: &[(u32, &str)]| {
+            Error::from(FindError::None {
+                name: "clams api".into(),
+                near: near
+                    .iter()
+                    .map(|(pid, name)| (Pid(*pid), (*name).to_owned()))
+                    .collect(),
+            })
+        };
+        let error = none(&[(4711, "claims_api"), (4712, "claims_job")]);
+        assert_eq!(error.chain(), "no process is called clams api");
+        assert_eq!(
+            error.details(),
+            [
+                "did you mean claims_api (pid 4711)?",
+                "did you mean claims_job (pid 4712)?"
+            ]
+        );
+        assert_eq!(error.suggestion(), Some("holdup record -n claims_api"));
+        assert_eq!(none(&[]).suggestion(), Some("pgrep -af 'clams api'"));
     }
 
     #[test]

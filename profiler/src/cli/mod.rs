@@ -1,14 +1,19 @@
 //! The command line: what was asked for, one file a verb, and what is said on standard error.
 
 mod args;
+mod capture;
+mod captured;
 mod check;
 mod check_target;
+mod diff;
+mod dump;
 mod engine;
 mod error;
 mod escape;
 mod exit;
 mod hint;
 mod interrupt;
+mod list;
 mod live;
 mod names;
 mod output;
@@ -16,9 +21,11 @@ mod pending_file;
 mod probe;
 mod progress;
 mod record;
+mod report;
 mod run;
 mod settings;
 mod stream;
+mod targets;
 mod values;
 
 pub use exit::Exit;

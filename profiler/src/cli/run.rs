@@ -2,16 +2,23 @@
 
 use super::args::{Cli, Verb};
 use super::check;
+use super::diff;
+use super::dump;
 use super::engine::Recorder;
 use super::error::{Error, Result};
 use super::exit::Exit;
 use super::hint;
 use super::interrupt::supervise;
+use super::list;
 use super::output::write_stdout;
 use super::probe;
 use super::progress::{Progress, error_text, stderr_is_terminal};
 use super::record;
-use super::settings::{CheckSettings, ConsoleSettings, Environment, RecordSettings};
+use super::report;
+use super::settings::{
+    CheckSettings, ConsoleSettings, DiffSettings, DumpSettings, Environment, ListSettings,
+    RecordSettings, ReportSettings,
+};
 use crate::host;
 use crate::host::privileges::is_more_than_its_caller;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -26,6 +33,8 @@ pub fn run() -> Exit {
 }
 
 fn run_with<R: Recorder>() -> Exit {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    hint::note_verb(&words);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return misunderstood(&error),
@@ -47,9 +56,19 @@ fn run_with<R: Recorder>() -> Exit {
         None => print_help(),
         Some(Verb::Record(args)) => RecordSettings::resolve(args, &cli.common, &environment)
             .and_then(|settings| run_record::<R>(settings, &progress)),
+        Some(Verb::Report(args)) => ReportSettings::resolve(args, &cli.common, &environment)
+            .and_then(|settings| report::report(&settings, &progress)),
+        Some(Verb::Diff(args)) => DiffSettings::resolve(args, &cli.common, &environment)
+            .and_then(|settings| diff::diff(&settings, &progress)),
         Some(Verb::Check(args)) => {
             check::check(&CheckSettings::resolve(&args, &cli.common, &environment))
         }
+        Some(Verb::Dump(args)) => DumpSettings::resolve(args, &cli.common, &environment)
+            .and_then(|settings| run_dump(settings, &progress)),
+        Some(Verb::List(args)) => run_list(
+            ListSettings::resolve(&args, &cli.common, &environment),
+            &progress,
+        ),
         Some(Verb::Probe) => probe::probe(),
         Some(Verb::Completions { shell }) => print_completions(shell),
         Some(Verb::Man { verb }) => print_manual(verb.as_deref()),
@@ -82,9 +101,9 @@ fn bare_target(error: &clap::Error) -> Option<Error> {
         return None;
     };
     let words: Vec<_> = std::env::args_os().skip(1).collect();
-    let target = hint::bare_target(&words, word)?;
+    let (verb, target) = hint::bare_target(&words, word)?;
     let error = Error::usage(format!("unexpected argument '{target}'"));
-    Some(error.hint(hint::of_bare_word(target)))
+    Some(error.hint(hint::of_bare_word(verb, target)))
 }
 
 fn run_record<R: Recorder>(settings: RecordSettings, progress: &Arc<Progress>) -> Result<Exit> {
@@ -94,6 +113,19 @@ fn run_record<R: Recorder>(settings: RecordSettings, progress: &Arc<Progress>) -
         record::record::<R>(&settings, &features, &progress, stop)
             .unwrap_or_else(|error| fail(&progress, error))
     })
+}
+
+fn run_dump(settings: DumpSettings, progress: &Arc<Progress>) -> Result<Exit> {
+    let features = host::preflight()?;
+    let progress = Arc::clone(progress);
+    supervise(move |_| {
+        dump::dump(&settings, &features).unwrap_or_else(|error| fail(&progress, error))
+    })
+}
+
+fn run_list(settings: ListSettings, progress: &Arc<Progress>) -> Result<Exit> {
+    let progress = Arc::clone(progress);
+    supervise(move |_| list::list(&settings).unwrap_or_else(|error| fail(&progress, error)))
 }
 
 /// Prints an error. Returns how to end for it.

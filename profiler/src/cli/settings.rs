@@ -1,17 +1,24 @@
 //! What is to be done, resolved once from the command line and the environment.
 
 pub(crate) use super::args::CheckFormat;
-use super::args::{CheckArgs, Common, RecordArgs, ViewArgs, When};
+use super::args::{
+    CheckArgs, Common, DiffArgs, DiffFormat, DumpArgs, ListArgs, RecordArgs, ReportArgs, ViewArgs,
+    When,
+};
+use super::capture::CaptureSpec;
 use super::error::{Error, Result};
 use super::names::Template;
+use crate::capture::{Bounds, Range};
 use crate::collect;
 use crate::limits::Limits;
 use crate::process::Invoker;
 use crate::render::{self, Format};
 use crate::report::Keep;
+use crate::report::diff::Measure;
 use crate::units::{Nanos, Pid};
 use rustix::process::Uid;
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What the environment tells.
@@ -57,6 +64,8 @@ const TEST_LIMITS: &str = "HOLDUP_TEST_LIMITS";
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct CheckSettings {
     pub(crate) pid: Option<Pid>,
+    /// The process's name, where it is given by that.
+    pub(crate) name: Option<String>,
     pub(crate) format: CheckFormat,
     /// How to draw on standard output.
     pub(crate) rendering: render::Options,
@@ -70,6 +79,7 @@ impl CheckSettings {
     ) -> CheckSettings {
         CheckSettings {
             pid: args.pid,
+            name: args.name.clone(),
             format: args.format,
             rendering: rendering(common, environment),
         }
@@ -86,6 +96,111 @@ fn kept(outputs: &[OutputSpec]) -> Keep {
     all.fold(Keep::NOTHING, Keep::or)
 }
 
+/// Everything `dump` goes by.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct DumpSettings {
+    pub(crate) target: TargetChoice,
+    pub(crate) looking: collect::Options,
+    pub(crate) format: CheckFormat,
+    /// What of it is shown to people.
+    pub(crate) shown: render::DumpOptions,
+    /// How to draw on standard output.
+    pub(crate) rendering: render::Options,
+    /// Who called `sudo`.
+    pub(crate) invoker: Option<Invoker>,
+}
+
+/// A look is one interval.
+const LONGEST_LOOK: Duration = Duration::from_secs(3600);
+
+/// Threads on a CPU are sampled so often during a dump: each that is on one all the time is met
+/// some tens of times.
+const DUMP_SAMPLES: Nanos = Nanos(2_000_000);
+
+impl DumpSettings {
+    /// # Errors
+    /// Where no target is given.
+    pub(crate) fn resolve(
+        args: DumpArgs,
+        common: &Common,
+        environment: &Environment<'_>,
+    ) -> Result<DumpSettings> {
+        let target = match (args.pid, args.name) {
+            (pids, _) if !pids.is_empty() => TargetChoice::Pids(pids),
+            (_, Some(name)) => TargetChoice::Name(name),
+            _ => {
+                return Err(
+                    Error::usage("no target is given").hint("holdup dump -p PID, or -n NAME")
+                );
+            }
+        };
+        Ok(DumpSettings {
+            target,
+            looking: looking(DUMP_SAMPLES, environment),
+            format: args.format,
+            shown: render::DumpOptions {
+                stacks: args.stacks,
+                all: args.all,
+            },
+            rendering: rendering(common, environment),
+            invoker: invoker(environment),
+        })
+    }
+}
+
+/// A recording of a moment.
+fn looking(sample_period: Nanos, environment: &Environment<'_>) -> collect::Options {
+    collect::Options {
+        interval: LONGEST_LOOK,
+        launched: false,
+        follow: false,
+        min_block: Nanos(100_000),
+        sample_period: Some(sample_period),
+        long_poll: Nanos(10_000_000),
+        shadow_every: 0,
+        calls: false,
+        panics: false,
+        limits: test_limits(environment),
+    }
+}
+
+/// Everything `list` goes by.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ListSettings {
+    /// Whether the processes are recorded.
+    pub(crate) look: bool,
+    pub(crate) looking: collect::Options,
+    pub(crate) format: CheckFormat,
+    /// How to draw on standard output.
+    pub(crate) rendering: render::Options,
+    /// Who called `sudo`.
+    pub(crate) invoker: Option<Invoker>,
+}
+
+/// Threads on a CPU are sampled as by a recording.
+const LIST_SAMPLES: Nanos = Nanos(10_101_010);
+
+impl ListSettings {
+    pub(crate) fn resolve(
+        args: &ListArgs,
+        common: &Common,
+        environment: &Environment<'_>,
+    ) -> ListSettings {
+        ListSettings {
+            look: args.look,
+            looking: looking(LIST_SAMPLES, environment),
+            format: args.format,
+            rendering: rendering(common, environment),
+            invoker: invoker(environment),
+        }
+    }
+}
+
+/// The user for whom files are touched.
+fn invoker(environment: &Environment<'_>) -> Option<Invoker> {
+    Invoker::from_sudo(environment.effective_uid, environment.var).or_else(Invoker::of_setuid)
+}
+
 /// Everything `record` goes by.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RecordSettings {
@@ -93,6 +208,8 @@ pub(crate) struct RecordSettings {
     pub(crate) duration: Option<Duration>,
     pub(crate) recording: collect::Options,
     pub(crate) outputs: Vec<OutputSpec>,
+    /// A capture to write besides.
+    pub(crate) capture: Option<CaptureSpec>,
     /// Whether files that exist are overwritten.
     pub(crate) force: bool,
     /// How to draw on standard output.
@@ -146,6 +263,12 @@ impl RecordSettings {
             }
         };
         let launched = matches!(target, TargetChoice::Command(_));
+        let (captures, reports): (Vec<_>, Vec<_>) =
+            args.output.into_iter().partition(|name| is_capture(name));
+        let bounds = Bounds {
+            max_size: args.max_size,
+            keep: args.keep,
+        };
         Ok(RecordSettings {
             target,
             duration: args.duration,
@@ -161,6 +284,63 @@ impl RecordSettings {
                 panics: args.panics,
                 limits: test_limits(environment),
             },
+            outputs: outputs(&reports, args.format, environment)?,
+            capture: capture(&captures, bounds)?,
+            force: args.force,
+            rendering: render::Options {
+                collapse_runtime: !args.full_stacks,
+                icicle: args.icicle,
+                ..view(args.view, rendering(common, environment))
+            },
+            invoker: invoker(environment),
+        })
+    }
+}
+
+/// Everything `report` goes by.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ReportSettings {
+    pub(crate) file: PathBuf,
+    pub(crate) range: Range,
+    /// Where debug files are.
+    pub(crate) symbols: Option<PathBuf>,
+    pub(crate) outputs: Vec<OutputSpec>,
+    /// Whether files that exist are overwritten.
+    pub(crate) force: bool,
+    /// How to draw on standard output.
+    pub(crate) rendering: render::Options,
+    /// Who called `sudo`.
+    pub(crate) invoker: Option<Invoker>,
+}
+
+impl ReportSettings {
+    /// What has to be kept one by one for the outputs.
+    pub(crate) fn kept(&self) -> Keep {
+        let all = self.outputs.iter().map(|output| output.format.keep());
+        all.fold(Keep::NOTHING, Keep::or)
+    }
+
+    /// # Errors
+    /// Where the words make no sense together.
+    pub(crate) fn resolve(
+        args: ReportArgs,
+        common: &Common,
+        environment: &Environment<'_>,
+    ) -> Result<ReportSettings> {
+        if args.output.iter().any(|name| is_capture(name)) {
+            return Err(Error::usage("holdup report writes no capture").hint("copy the file"));
+        }
+        let range = Range {
+            from: args.from.unwrap_or(Range::ALL.from),
+            to: args.to.unwrap_or(Range::ALL.to),
+        };
+        if range.from >= range.to {
+            return Err(Error::usage("--from is not before --to"));
+        }
+        Ok(ReportSettings {
+            file: args.file,
+            range,
+            symbols: args.symbols,
             outputs: outputs(&args.output, args.format, environment)?,
             force: args.force,
             rendering: render::Options {
@@ -168,8 +348,56 @@ impl RecordSettings {
                 icicle: args.icicle,
                 ..view(args.view, rendering(common, environment))
             },
-            invoker: Invoker::from_sudo(environment.effective_uid, environment.var)
-                .or_else(Invoker::of_setuid),
+            invoker: invoker(environment),
+        })
+    }
+}
+
+/// Everything `diff` goes by.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct DiffSettings {
+    pub(crate) before: PathBuf,
+    pub(crate) after: PathBuf,
+    pub(crate) by: Measure,
+    pub(crate) outputs: Vec<OutputSpec>,
+    /// Whether files that exist are overwritten.
+    pub(crate) force: bool,
+    /// How to draw on standard output.
+    pub(crate) rendering: render::Options,
+    /// Who called `sudo`.
+    pub(crate) invoker: Option<Invoker>,
+}
+
+impl DiffSettings {
+    /// # Errors
+    /// Where the words make no sense together.
+    pub(crate) fn resolve(
+        args: DiffArgs,
+        common: &Common,
+        environment: &Environment<'_>,
+    ) -> Result<DiffSettings> {
+        let format = match args.format {
+            DiffFormat::Text => Format::Text,
+            DiffFormat::Json => Format::Json,
+            DiffFormat::Svg => Format::Svg,
+        };
+        let outputs = outputs(&args.output, Some(format), environment)?;
+        let known = [Format::Text, Format::Json, Format::Svg];
+        if let Some(other) = outputs.iter().find(|spec| !known.contains(&spec.format)) {
+            let error = Error::usage(format!("holdup diff has no format {}", other.format.name()));
+            return Err(error.hint("end the name with .svg, .json or .txt"));
+        }
+        Ok(DiffSettings {
+            before: args.before,
+            after: args.after,
+            by: match args.per_wait {
+                true => Measure::PerWait,
+                false => Measure::PerSecond,
+            },
+            outputs,
+            force: args.force,
+            rendering: rendering(common, environment),
+            invoker: invoker(environment),
         })
     }
 }
@@ -270,6 +498,36 @@ fn outputs(
         });
     }
     Ok(specs)
+}
+
+/// How the name of a capture ends.
+pub(crate) const CAPTURE: &str = ".holdup";
+
+/// Whether the name is that of a capture.
+fn is_capture(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    let name = name.rsplit('/').next().unwrap_or_default();
+    name.len() > CAPTURE.len() && name.to_ascii_lowercase().ends_with(CAPTURE)
+}
+
+fn capture(names: &[OsString], bounds: Bounds) -> Result<Option<CaptureSpec>> {
+    match names {
+        [] if bounds != Bounds::default() => Err(Error::usage(
+            "--max-size and --keep are for a capture, and none is written",
+        )
+        .hint("add -o incident.holdup")),
+        [] => Ok(None),
+        [name] => Ok(Some(CaptureSpec {
+            path: Template::parse(name)?,
+            bounds,
+        })),
+        [first, second, ..] => Err(Error::usage(format!(
+            "one recording has one capture: {} or {}",
+            first.to_string_lossy(),
+            second.to_string_lossy()
+        ))
+        .hint("copy the file afterwards")),
+    }
 }
 
 /// The format that a name tells, else `fallback`.

@@ -1,12 +1,14 @@
 //! The course of a recording.
 
 mod close;
+mod dump;
 mod intake;
 mod looked;
 mod resolve;
 mod run;
 
 use self::close::After;
+pub use self::dump::{Look, Seen};
 use self::looked::Looked;
 use super::bounds::Bounds;
 use super::interval_buffer::IntervalBuffer;
@@ -60,6 +62,15 @@ pub struct Options {
 }
 
 impl Options {
+    /// What the kernel programs are loaded with.
+    fn load(&self) -> LoadOptions {
+        LoadOptions {
+            min_block: self.min_block,
+            shadow_every: self.shadow_every,
+            limits: self.limits.clone(),
+        }
+    }
+
     /// How threads on CPUs are sampled; none where they are not.
     const fn sampling(&self) -> Option<Sampling> {
         match self.sample_period {
@@ -92,6 +103,8 @@ pub struct Collector {
     tables: Tables,
     /// For events, to be used again.
     arrived: Vec<Event>,
+    /// Whether kernel frames get their names with each interval of [`Collector::run`].
+    names_kernel: bool,
 }
 
 impl Collector {
@@ -104,19 +117,21 @@ impl Collector {
         types: &KernelBtf,
         options: Options,
     ) -> Result<Collector> {
+        let mut kernel = Programs::load_with(types, &options.load())?;
+        kernel.attach(options.sample_period, options.calls)?;
+        let mut collector = Collector::of(kernel, targets, options)?;
+        collector.begin()?;
+        Ok(collector)
+    }
+
+    /// Reads the targets' code, for programs that are attached.
+    fn of(kernel: Programs, targets: &[Arc<Target>], options: Options) -> Result<Collector> {
         ensure!(
             targets.len() <= MAX_PROCESSES,
             "{} processes at once: {MAX_PROCESSES} can be recorded",
             targets.len()
         );
         let bounds = Bounds::new(&options.limits);
-        let load = LoadOptions {
-            min_block: options.min_block,
-            shadow_every: options.shadow_every,
-            limits: options.limits.clone(),
-        };
-        let mut kernel = Programs::load_with(types, &load)?;
-        kernel.attach(options.sample_period, options.calls)?;
         // Before their code is read.
         let followed = Targets::new(TargetOptions {
             follow: options.follow,
@@ -140,6 +155,7 @@ impl Collector {
             losses: LossCounters::default(),
             tables: Tables::default(),
             arrived: Vec::new(),
+            names_kernel: false,
             options,
         };
         for (index, target) in (0..).zip(targets) {
@@ -147,7 +163,6 @@ impl Collector {
             let kernel = &mut collector.kernel;
             collector.targets.add(index, target, kernel, symbolizer)?;
         }
-        collector.begin()?;
         Ok(collector)
     }
 
@@ -248,6 +263,12 @@ impl Collector {
     /// second; without it they have none before the end of the recording.
     pub fn name_kernel_frames(&mut self) {
         self.stacks.name_kernel();
+    }
+
+    /// Whether [`Collector::run`] does so with each interval: for whoever keeps what it hands out, and
+    /// may not see the end.
+    pub fn name_kernel_frames_at_once(&mut self, at_once: bool) {
+        self.names_kernel = at_once;
     }
 
     /// Hands what all intervals so far name by index to `read`.

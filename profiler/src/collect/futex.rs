@@ -27,11 +27,11 @@ const CONTENDED: u32 = 2;
 /// A thread that waits at a futex.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FutexWait {
-    addr: Addr,
+    pub(super) addr: Addr,
     op: u32,
     /// What the thread expected to find.
-    expected: u32,
-    word: u32,
+    pub(super) expected: u32,
+    pub(super) word: u32,
     /// What follows the word: only of a mutex it means anything.
     owner: Option<u32>,
     users: Option<u32>,
@@ -58,6 +58,24 @@ impl FutexWait {
             users: word(3),
         })
     }
+
+    /// Whether it waits at a futex of the process's own for its word to change.
+    pub(super) const fn is_private_wait(&self) -> bool {
+        let command = self.op & COMMAND;
+        self.op & PRIVATE != 0 && (command == WAIT || command == WAIT_BITSET)
+    }
+
+    #[cfg(test)]
+    pub(super) const fn for_test(addr: Addr, op: u32, word: u32) -> FutexWait {
+        FutexWait {
+            addr,
+            op,
+            expected: word,
+            word,
+            owner: None,
+            users: None,
+        }
+    }
 }
 
 /// What the wait is for and who holds it. `thread` finds a living thread of the target by the
@@ -77,6 +95,7 @@ pub(super) fn judge(
             tid,
             name,
             evidence: evidence.to_owned(),
+            likely: false,
         })
     };
     let command = wait.op & COMMAND;
@@ -107,6 +126,7 @@ pub(super) fn judge(
                     tid,
                     name,
                     evidence,
+                    likely: false,
                 },
             );
         }

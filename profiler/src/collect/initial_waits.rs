@@ -37,6 +37,7 @@ pub(super) struct InitialWaits {
 #[derive(Debug)]
 struct Walked {
     thread: ThreadId,
+    key: ThreadKey,
     addresses: Vec<Addr>,
     truncated: Option<Truncation>,
     pointer_steps: u32,
@@ -55,6 +56,37 @@ impl InitialWaits {
     pub(super) fn has_moved(&self, later: &Snapshot) -> bool {
         let before = self.switches.get(&later.thread);
         before.is_none_or(|before| *before != later.switches)
+    }
+
+    /// Walks more threads, whose stacks replace those that they had.
+    pub(super) fn walk_more(
+        &mut self,
+        snapshots: Vec<Snapshot>,
+        programs: &Programs,
+        processes: &ProcessList,
+    ) {
+        let more = InitialWaits::walk(snapshots, programs, processes);
+        self.switches.extend(more.switches);
+        self.walked.extend(more.walked);
+    }
+
+    /// Forgets the stacks without names of threads that have switched since they were walked, by a
+    /// later snapshot: they may be of two moments.
+    pub(super) fn forget_moved(&mut self, later: &[Snapshot]) {
+        let now: HashMap<ThreadKey, u64> = later
+            .iter()
+            .map(|snapshot| (snapshot.thread, snapshot.switches))
+            .collect();
+        let switches = &self.switches;
+        self.walked
+            .retain(|walked| now.get(&walked.key) == switches.get(&walked.key));
+    }
+
+    /// The threads that were walked and whose stacks have no names yet, each with the id of the
+    /// task that was being polled, or 0.
+    pub(super) fn unnamed(&self) -> impl Iterator<Item = (ThreadId, u64)> {
+        let walked = self.walked.iter();
+        walked.map(|walked| (walked.thread, walked.context.task_id))
     }
 
     /// The stacks without names that were walked by frame pointers: whose they are, and their addresses.
@@ -131,6 +163,7 @@ impl InitialWaits {
             self.outcomes.push(truncated);
             self.walked.push(Walked {
                 thread: id,
+                key: thread,
                 addresses,
                 truncated,
                 pointer_steps,

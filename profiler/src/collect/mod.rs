@@ -20,8 +20,8 @@
 //!   [`ledger`] where the time of each thread went, and
 //!   [`next_interval`] what came in of the next one already. [`interval_clock`] says when it began,
 //!   [`thread_names`] has the names of its threads.
-//! - [`open_waits`], [`futex`] and [`path_argument`] say what threads wait for at the end, [`lost`] what
-//!   is missing.
+//! - [`open_waits`], [`futex`], [`lock_holders`] and [`path_argument`] say what threads wait for at the
+//!   end and who holds it, [`lost`] what is missing.
 
 mod address_map;
 mod bounds;
@@ -33,6 +33,7 @@ mod initial_waits;
 mod interval_buffer;
 mod interval_clock;
 mod ledger;
+mod lock_holders;
 mod lost;
 mod made_code;
 mod maps;
@@ -61,4 +62,4 @@ mod traced_process;
 mod wait_buffer;
 mod wakers;
 
-pub use collector::{Collector, INTERVAL, Options};
+pub use collector::{Collector, INTERVAL, Look, Options, Seen};

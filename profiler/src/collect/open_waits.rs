@@ -5,6 +5,7 @@
 //! by the end of it was in the same wait all the while.
 
 use super::futex::{self, FutexWait};
+use super::lock_holders::{self, Likely, References, WaitingStack};
 use super::path_argument::{self, Named};
 use crate::counted::counted;
 use crate::decode::Syscall;
@@ -16,7 +17,7 @@ use crate::recording::{
 };
 use crate::symbolize::FrameRef;
 use crate::units::{Addr, Pid, Tid};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 /// Waits looked into at most: those of a service with more blocked threads wait for the same.
@@ -46,6 +47,8 @@ enum Sought {
         link: String,
         how: How,
     },
+    /// Whoever has a lock that does not name its owner; it is at this address.
+    Lock(Addr),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,6 +64,8 @@ pub(super) struct WaitsOf<'a> {
     pub(super) process: ProcessId,
     pub(super) target: &'a Target,
     pub(super) waits: Vec<InSyscall>,
+    /// Where the stacks of threads are that wait, but for idle ones.
+    pub(super) stacks: Vec<WaitingStack>,
 }
 
 /// Looks into waits, for half a second at most; `stack` gives the frames of a thread.
@@ -89,9 +94,11 @@ fn look_until<'a>(
         process,
         target,
         waits,
+        stacks,
     } in processes
     {
         let mut threads = Threads::new(target, deadline);
+        let mut locks: BTreeMap<Tid, Addr> = BTreeMap::new();
         for waits in waits.iter().take(MAX_WAITS) {
             if Instant::now() >= deadline {
                 break;
@@ -101,7 +108,21 @@ fn look_until<'a>(
                 tid: waits.tid,
             };
             if let Some(seen) = wait(&waits.syscall, stack(thread), &mut threads) {
+                if let Sought::Lock(lock) = seen.1 {
+                    locks.insert(waits.tid, lock);
+                }
                 found.insert(thread, seen);
+            }
+        }
+        let addresses: BTreeSet<Addr> = locks.values().copied().collect();
+        let known = References::find(target, stacks, &addresses, deadline);
+        for (tid, lock) in &locks {
+            let thread = ThreadId {
+                process: *process,
+                tid: *tid,
+            };
+            if let Some((_, sought)) = found.get_mut(&thread) {
+                *sought = likely(known.holder(*lock, &locks), target);
             }
         }
     }
@@ -109,13 +130,14 @@ fn look_until<'a>(
         .values()
         .filter_map(|(_, sought)| match sought {
             Sought::Other { link, .. } => Some(link.clone()),
-            Sought::Done(_) => None,
+            Sought::Done(_) | Sought::Lock(_) => None,
         })
         .collect();
     let ends = Ends::find(&links, ends_deadline);
     let resolve = |sought| match sought {
         Sought::Done(holder) => holder,
         Sought::Other { link, how } => Some(holders(&ends, &link, how)),
+        Sought::Lock(_) => None,
     };
     found
         .into_iter()
@@ -130,6 +152,25 @@ fn unknown(reason: &str) -> Sought {
     Sought::Done(Some(Holder::Unknown {
         reason: reason.to_owned(),
     }))
+}
+
+/// Who holds a lock, by whose stacks have its address.
+fn likely(found: Likely, target: &Target) -> Sought {
+    match found {
+        Likely::Thread(tid) => {
+            let comm = target.proc_dir().read(&format!("task/{tid}/comm"));
+            Sought::Done(Some(Holder::Thread {
+                tid,
+                name: parse_comm(&comm.unwrap_or_default()),
+                evidence: "its stack alone has the lock's address".to_owned(),
+                likely: true,
+            }))
+        }
+        Likely::OneOf(threads) => unknown(&format!(
+            "the lock does not name its owner; {threads} threads have its address on their stacks"
+        )),
+        Likely::Nobody => unknown("the lock does not name its owner"),
+    }
 }
 
 fn holders(ends: &Ends, link: &str, how: How) -> Holder {
@@ -247,13 +288,37 @@ fn wait(
         }
         libc::SYS_futex => {
             let wait = FutexWait::read(target, Addr(first), second as u32, third as u32)?;
-            let (object, holder) = futex::judge(&wait, frames, |tid| threads.by_own_number(tid));
-            Some((object, Sought::Done(Some(holder))))
+            Some(futex_wait(&wait, frames, threads))
         }
         _ => match path_argument::named(target, syscall)? {
             Named::Path(path) => Some((object(ObjectKind::Path, path), Sought::Done(None))),
             Named::Descriptor(fd) => descriptor(target, fd, How::Either),
         },
+    }
+}
+
+/// A wait at a futex: for a lock, mostly.
+fn futex_wait(
+    wait: &FutexWait,
+    frames: &[FrameRef],
+    threads: &mut Threads<'_>,
+) -> (Object, Sought) {
+    let target = threads.target;
+    let (object, holder) = futex::judge(wait, frames, |tid| threads.by_own_number(tid));
+    let read = |at: Addr| {
+        let mut word = [0; 8];
+        target.read_memory(at, &mut word).ok()?;
+        Some(u64::from_le_bytes(word))
+    };
+    match holder {
+        Holder::Unknown { .. } => match lock_holders::lock_of(wait, frames, read) {
+            Some(lock) => {
+                let name = format!("{:#x}", lock.0);
+                (Object { name, ..object }, Sought::Lock(lock))
+            }
+            None => (object, Sought::Done(Some(holder))),
+        },
+        holder => (object, Sought::Done(Some(holder))),
     }
 }
 
@@ -283,6 +348,11 @@ fn descriptor(target: &Target, fd: u64, other: How) -> Option<(Object, Sought)> 
                 link: format!("socket:[{peer}]"),
                 how: How::Either,
             },
+            Peer::NotAccepted(Some(listener)) => Sought::Other {
+                link: format!("socket:[{listener}]"),
+                how: How::Either,
+            },
+            Peer::NotAccepted(None) => unknown("nobody has accepted the connection or listens"),
             Peer::Elsewhere => unknown("the other side is on another host or in another network"),
             Peer::None => unknown("it is not connected"),
             Peer::Unknown => unknown("the kernel does not tell the other side"),
@@ -493,6 +563,7 @@ mod tests {
                 process: ProcessId(process),
                 target: &target,
                 waits: waits(2),
+                stacks: Vec::new(),
             })
             .collect();
         let now = Instant::now();

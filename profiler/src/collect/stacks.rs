@@ -153,6 +153,16 @@ impl StackCollector {
         self.initial.outcomes()
     }
 
+    /// The stacks of threads that were walked while they waited.
+    pub(super) const fn initial(&mut self) -> &mut InitialWaits {
+        &mut self.initial
+    }
+
+    /// The stack with which a thread waited when it was walked.
+    pub(super) fn waiting(&self, thread: ThreadId) -> Option<&Stack> {
+        self.table.get(self.initial.stack(thread)?)
+    }
+
     /// Whether a thread has switched since the recording began, by a later snapshot.
     pub(super) fn has_moved(&self, later: &Snapshot) -> bool {
         self.initial.has_moved(later)

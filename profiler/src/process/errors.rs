@@ -143,8 +143,13 @@ pub enum FindError {
     #[error("cannot list the processes in /proc")]
     List(#[source] io::Error),
     /// None has the name.
-    #[error("no process is called {0}")]
-    None(String),
+    #[error("no process is called {name}")]
+    None {
+        /// The name.
+        name: String,
+        /// Processes with names that may have been meant, the nearest first.
+        near: Vec<(Pid, String)>,
+    },
     /// Too many have it.
     #[error("{} processes are called {name}: {most} at once can be recorded", found.len())]
     TooMany {

@@ -2,9 +2,11 @@
 
 use super::comm::parse_comm;
 use super::errors::FindError;
+use super::near;
 use super::proc_dir::{self, PF_KTHREAD, ProcDir};
 use crate::units::Pid;
 use profiler_common::map::MAX_PROCESSES;
+use std::io;
 
 /// Characters shown of a candidate's command line.
 const MAX_CMDLINE: usize = 100;
@@ -15,16 +17,15 @@ const MAX_CMDLINE: usize = 100;
 /// # Errors
 /// Where there is none, or more than can be recorded at once.
 pub fn find_by_name(name: &str) -> Result<Vec<Pid>, FindError> {
-    let proc = std::fs::read_dir("/proc").map_err(FindError::List)?;
-    let own = std::process::id();
-    let mut found: Vec<(Pid, String)> = proc
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|&pid| pid != own)
-        .filter_map(|pid| Some((Pid(pid), matching(Pid(pid), name)?)))
+    let pids = all_pids().map_err(FindError::List)?.into_iter();
+    let found: Vec<(Pid, String)> = pids
+        .filter_map(|pid| Some((pid, matching(pid, name)?)))
         .collect();
-    found.sort_unstable();
     match found.len() {
-        0 => Err(FindError::None(name.to_owned())),
+        0 => Err(FindError::None {
+            name: name.to_owned(),
+            near: near::near(name),
+        }),
         1..=MAX_PROCESSES => Ok(found.into_iter().map(|(pid, _)| pid).collect()),
         _ => Err(FindError::TooMany {
             name: name.to_owned(),
@@ -32,6 +33,21 @@ pub fn find_by_name(name: &str) -> Result<Vec<Pid>, FindError> {
             found,
         }),
     }
+}
+
+/// Every process that there is now but this one, in the order of their ids.
+///
+/// # Errors
+/// Where `/proc` cannot be listed.
+pub fn all_pids() -> io::Result<Vec<Pid>> {
+    let own = std::process::id();
+    let mut pids: Vec<Pid> = std::fs::read_dir("/proc")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|&pid| pid != own)
+        .map(Pid)
+        .collect();
+    pids.sort_unstable();
+    Ok(pids)
 }
 
 /// The command line of `pid` if it is called `name`. A process that ends meanwhile is none.
@@ -59,7 +75,7 @@ fn matching(pid: Pid, name: &str) -> Option<String> {
     Some(shortened(&text))
 }
 
-fn exe_file_name(link: &[u8]) -> &[u8] {
+pub(super) fn exe_file_name(link: &[u8]) -> &[u8] {
     let path = link.strip_suffix(b" (deleted)").unwrap_or(link);
     path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
 }
@@ -92,7 +108,9 @@ mod tests {
         let name = format!("holdup-find-test-{}", std::process::id());
         let path = dir.path().join(&name);
         std::fs::copy("/bin/sleep", &path).expect("copy");
-        assert!(matches!(find_by_name(&name), Err(FindError::None(none)) if none == name));
+        assert!(
+            matches!(find_by_name(&name), Err(FindError::None { name: none, .. }) if none == name)
+        );
 
         let mut first = sleeper(&path);
         let deadline = Instant::now() + Duration::from_secs(10);

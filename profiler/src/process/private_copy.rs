@@ -84,6 +84,7 @@ pub struct PrivateCopy {
     file: File,
     map: SparseMap,
     debug_left_out: u64,
+    copied: u64,
 }
 
 impl PrivateCopy {
@@ -97,9 +98,22 @@ impl PrivateCopy {
     /// `FileTooLarge` where the budget does not suffice; `OutOfMemory`
     /// where the kernel has no room.
     pub fn of(original: &File, budget: &Budget) -> io::Result<PrivateCopy> {
+        PrivateCopy::of_parts(original, budget, Wanted::All)
+    }
+
+    /// Copies only what tells which libraries are linked into a file, and what else it has: its
+    /// headers, notes and constants. Symbols and debug information are there by their headers alone.
+    ///
+    /// # Errors
+    /// As [`PrivateCopy::of`].
+    pub fn of_constants(original: &File, budget: &Budget) -> io::Result<PrivateCopy> {
+        PrivateCopy::of_parts(original, budget, Wanted::Constants)
+    }
+
+    fn of_parts(original: &File, budget: &Budget, wanted: Wanted) -> io::Result<PrivateCopy> {
         let original = &Reader::of(original)?;
         let len = original.len().min(MAX_LEN);
-        let parts = Parts::of(original, len)?;
+        let parts = Parts::of(original, len, wanted)?;
         let mut plan = parts.plan(budget.debug);
         if !budget.take(plan.bytes()) {
             // Names and stacks without lines are better than nothing.
@@ -138,7 +152,14 @@ impl PrivateCopy {
             file,
             map,
             debug_left_out: plan.debug_left_out,
+            copied: plan.bytes(),
         })
+    }
+
+    /// Bytes that were read of the file.
+    #[must_use]
+    pub const fn copied(&self) -> u64 {
+        self.copied
     }
 
     /// The file's bytes; zero where nothing was copied.
@@ -188,6 +209,15 @@ fn read(file: &Reader, range: Range<u64>) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// For what a copy is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// For names and stacks.
+    All,
+    /// To see what the file is.
+    Constants,
+}
+
 /// What stands where in a file.
 #[derive(Debug, Default)]
 struct Parts {
@@ -217,7 +247,7 @@ struct Plan {
 const NO_SECTION: [u8; size_of::<SectionHeader64<LE>>()] = [0; size_of::<SectionHeader64<LE>>()];
 
 impl Parts {
-    fn of(file: &Reader, len: u64) -> io::Result<Parts> {
+    fn of(file: &Reader, len: u64, wanted: Wanted) -> io::Result<Parts> {
         let within = |at: u64, size: u64| at.min(len)..at.saturating_add(size).min(len);
         let range = within(0, size_of::<FileHeader64<LE>>() as u64);
         let mut parts = Parts::default();
@@ -239,7 +269,7 @@ impl Parts {
             (header.e_phoff, header.e_phnum) = Default::default();
         }
         match &sections {
-            Some(sections) => parts.add_sections(sections, &within),
+            Some(sections) => parts.add_sections(sections, wanted, &within),
             None => (header.e_shoff, header.e_shnum, header.e_shstrndx) = Default::default(),
         }
         // The last, wherever the others claim to be.
@@ -279,7 +309,12 @@ impl Parts {
         Ok(())
     }
 
-    fn add_sections(&mut self, table: &SectionTable, within: &impl Fn(u64, u64) -> Range<u64>) {
+    fn add_sections(
+        &mut self,
+        table: &SectionTable,
+        wanted: Wanted,
+        within: &impl Fn(u64, u64) -> Range<u64>,
+    ) {
         let mut headers = table.headers.clone();
         let one = size_of::<SectionHeader64<LE>>() as u64;
         for (number, section) in headers.iter_mut().enumerate() {
@@ -290,12 +325,20 @@ impl Parts {
                 self.read.push(range);
                 continue;
             }
-            match part(section, name_of(section, &table.names)) {
+            let name = name_of(section, &table.names);
+            let part = match (part(section, name), wanted) {
+                (part, Wanted::All) => part,
+                (Part::Read, Wanted::Constants) => constant_part(section, name),
+                (Part::Debug, Wanted::Constants) => Part::Header,
+                (part, Wanted::Constants) => part,
+            };
+            match part {
                 Part::Read => self.read.push(range),
                 Part::Debug => {
                     self.debug.push(range);
                     self.debug_headers.push(header_at);
                 }
+                Part::Header => {}
                 Part::Link => hide(section),
                 // Its addresses stay; that it has no bytes in the file is what this type says.
                 Part::Unread => section.sh_type.set(LE, elf::SHT_NOBITS),
@@ -406,6 +449,8 @@ enum Part {
     Debug,
     /// The name of another file.
     Link,
+    /// Not read, though its header says that it is there.
+    Header,
     /// Code, data, relocations, and debug information that we have no use for.
     Unread,
 }
@@ -433,6 +478,16 @@ fn part(section: &SectionHeader64<LE>, name: &[u8]) -> Part {
         Part::Unread
     } else {
         Part::Read
+    }
+}
+
+/// What a section that could be read is to who wants constants only.
+fn constant_part(section: &SectionHeader64<LE>, name: &[u8]) -> Part {
+    match section.sh_type(LE) {
+        elf::SHT_NOTE => Part::Read,
+        elf::SHT_SYMTAB => Part::Header,
+        _ if name == b".rodata" => Part::Read,
+        _ => Part::Unread,
     }
 }
 

@@ -20,6 +20,9 @@ pub struct Socket {
 pub enum Peer {
     /// A socket of this machine, by its inode.
     Inode(u64),
+    /// Nobody has accepted the connection yet: the socket that listens for it, by its inode; none
+    /// where nobody does any more.
+    NotAccepted(Option<u64>),
     /// Not on this machine, or not in the target's network namespace.
     Elsewhere,
     /// There is none: it listens, or is not connected.
@@ -66,6 +69,16 @@ struct Inet {
     inode: u64,
 }
 
+/// The socket that listens at an address, or at that port of any.
+fn listener(at: SocketAddr, table: &[Inet]) -> Option<u64> {
+    let mut listening = table.iter().filter(|socket| {
+        let any = socket.local.ip().is_unspecified();
+        let fits = socket.local == at || any && socket.local.port() == at.port();
+        fits && socket.remote.port() == 0 && socket.inode != 0
+    });
+    listening.next().map(|socket| socket.inode)
+}
+
 fn inet(socket: &Inet, table: &[Inet]) -> Socket {
     let Inet { local, remote, .. } = socket;
     if remote.port() == 0 {
@@ -74,13 +87,20 @@ fn inet(socket: &Inet, table: &[Inet]) -> Socket {
             peer: Peer::None,
         };
     }
-    let other = |peer: &&Inet| peer.local == *remote && peer.remote == *local && peer.inode != 0;
+    let other = |peer: &&Inet| peer.local == *remote && peer.remote == *local;
+    let peer = match table.iter().find(other) {
+        // Until it is accepted, a connection belongs to no descriptor.
+        Some(peer) if peer.inode == 0 => Peer::NotAccepted(listener(*remote, table)),
+        Some(peer) => Peer::Inode(peer.inode),
+        None => Peer::Elsewhere,
+    };
+    let waits = match peer {
+        Peer::NotAccepted(_) => ", not accepted yet",
+        _ => "",
+    };
     Socket {
-        name: format!("tcp {local} -> {remote}"),
-        peer: table
-            .iter()
-            .find(other)
-            .map_or(Peer::Elsewhere, |peer| Peer::Inode(peer.inode)),
+        name: format!("tcp {local} -> {remote}{waits}"),
+        peer,
     }
 }
 
@@ -284,6 +304,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let client = TcpStream::connect(address).expect("a connection");
+        let waiting = own(inode(&client)).expect("it is TCP");
+        assert_eq!(waiting.peer, Peer::NotAccepted(Some(inode(&listener))));
+        assert!(waiting.name.ends_with(", not accepted yet"), "{waiting:?}");
         let (server, _) = listener.accept().expect("a client");
         let found = own(inode(&client)).expect("the client's socket");
         assert_eq!(found.peer, Peer::Inode(inode(&server)));

@@ -1,6 +1,7 @@
 //! Who called us, where `sudo` stands between.
 
 use rustix::process::{Gid, Uid, geteuid, getgid, getgroups, getuid};
+use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 
 /// The user who typed `sudo holdup …`: commands are launched as this user, and files that are
@@ -79,6 +80,27 @@ fn groups_of(user: &OsStr, gid: u32) -> Option<Vec<u32>> {
         groups.resize(count.max(groups.len() * 2), 0);
     }
     None
+}
+
+/// The names of users by their ids, as `/etc/passwd` here has them. Others' container may have others.
+#[must_use]
+pub fn user_names() -> BTreeMap<u32, String> {
+    let passwd = std::fs::read("/etc/passwd").unwrap_or_default();
+    names_of(&String::from_utf8_lossy(&passwd))
+}
+
+/// Of lines `name:password:uid:…` (passwd(5)); of one id the first.
+fn names_of(passwd: &str) -> BTreeMap<u32, String> {
+    let mut names = BTreeMap::new();
+    for line in passwd.lines() {
+        let mut fields = line.split(':');
+        if let (Some(name), Some(uid)) = (fields.next(), fields.nth(1))
+            && let Ok(uid) = uid.parse()
+        {
+            names.entry(uid).or_insert_with(|| name.to_owned());
+        }
+    }
+    names
 }
 
 #[cfg(test)]

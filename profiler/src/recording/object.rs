@@ -74,6 +74,10 @@ pub enum Holder {
         name: String,
         /// How we know.
         evidence: String,
+        /// Whether it is only likely: the lock does not name its owner, and this thread alone has
+        /// its address on its stack without waiting for it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        likely: bool,
     },
     /// Processes that hold the other end of a pipe or a socket, or the child.
     Processes {

@@ -43,23 +43,33 @@ pub(super) fn draw(
         .iter()
         .map(|(stack, micros)| format!("{stack} {micros}"))
         .collect();
+    let mut settings = settings(title, subtitle(report, options), options);
+    settings.palette_map = Some(&mut colors);
+    let mut svg = Vec::new();
+    flamegraph::from_lines(&mut settings, lines.iter().map(String::as_str), &mut svg)?;
+    let svg = String::from_utf8(svg).map_err(io::Error::other)?;
+    decorate(&svg, folded, out)
+}
+
+/// How every flamegraph is drawn.
+pub(super) fn settings<'a>(
+    title: &str,
+    subtitle: String,
+    options: &Options,
+) -> flamegraph::Options<'a> {
     let mut settings = flamegraph::Options::default();
     settings.title = sanitize(title).into_owned();
-    settings.subtitle = Some(subtitle(report, options));
+    settings.subtitle = Some(subtitle);
     settings.count_name = "µs".to_owned();
     settings.name_type = "Frame:".to_owned();
     settings.bgcolors = Some(BackgroundColor::Flat(Color::new(255, 255, 255)));
-    settings.palette_map = Some(&mut colors);
     settings.deterministic = true;
     settings.min_width = options.min_width.clamp(0.0, 100.0);
     settings.text_truncate_direction = TextTruncateDirection::Right;
     if options.icicle {
         settings.direction = Direction::Inverted;
     }
-    let mut svg = Vec::new();
-    flamegraph::from_lines(&mut settings, lines.iter().map(String::as_str), &mut svg)?;
-    let svg = String::from_utf8(svg).map_err(io::Error::other)?;
-    decorate(&svg, folded, out)
+    settings
 }
 
 /// Program, length, losses, and what was chosen: what one must know to trust the picture.
@@ -76,8 +86,15 @@ fn subtitle(report: &Report, options: &Options) -> String {
         let states: Vec<&str> = options.states.iter().map(|state| state.name()).collect();
         format!(", only {}", states.join(" and "))
     };
+    let part = report.part.map_or_else(String::new, |part| {
+        format!(
+            ", {} to {} of it",
+            duration(part.from_ns),
+            duration(part.to_ns)
+        )
+    });
     format!(
-        "{} (pid {}){others}, {} from {}, {}{chosen}",
+        "{} (pid {}){others}, {} from {}{part}, {}{chosen}",
         sanitize(target.exe_name()),
         target.pid,
         duration(report.duration_ns),
@@ -106,7 +123,7 @@ pub(super) fn lost(losses: &Losses) -> String {
 }
 
 /// inferno refuses to draw nothing, but a file that was asked for must come to be.
-fn empty(
+pub(super) fn empty(
     report: &Report,
     options: &Options,
     title: &str,

@@ -3,6 +3,7 @@
 
 pub mod blame;
 mod check;
+pub mod diff;
 mod drawn;
 mod escape;
 pub mod export;
@@ -11,6 +12,7 @@ pub mod folded;
 mod format;
 mod human;
 pub mod json;
+mod list;
 mod name;
 mod options;
 mod palette;
@@ -23,7 +25,12 @@ pub use check::json as check_json;
 pub use escape::sanitize;
 pub use format::{Format, render};
 pub use human::{count, duration, percent};
+pub use json::dump as dump_json;
+pub use list::json as list_json;
 use name::process_name;
 pub use name::{display_name, display_path};
 pub use options::Options;
-pub use text::render_check as check_text;
+pub use text::{
+    DumpOptions, render_check as check_text, render_diff as diff_text, render_dump as dump_text,
+    render_list as list_text,
+};

@@ -5,7 +5,10 @@ mod calls;
 pub mod check;
 mod cpu_part;
 mod detail;
+pub mod diff;
+pub mod dump;
 mod harm;
+pub mod list;
 mod panics;
 mod polls;
 #[expect(
@@ -25,7 +28,7 @@ pub use harm::Harm;
 pub use panics::{PanicReport, PanicSite};
 pub use polls::{LongPollSite, LongestPoll, POLL_BUCKETS, PollTimes};
 pub use report::{
-    BlockingPool, CpuSite, CpuUse, ObjectGroup, ObjectTotal, OpenWaitReport, ProcessFinding,
+    BlockingPool, CpuSite, CpuUse, ObjectGroup, ObjectTotal, OpenWaitReport, Part, ProcessFinding,
     Report, RuntimeKind, RuntimeReport, RuntimeShare, Site, StackTotal, StateTimes, Stretch,
     TASK_IDS, TaskIdTotal, TaskTotal, ThreadReport, ThrottlingReport, WakerTotal, WokenStack,
 };

@@ -120,6 +120,40 @@ pub(super) fn own_crate(file_name: &str) -> Option<String> {
     is_package(name).then(|| crate_name(name))
 }
 
+/// The crate and the modules that a source file stands for, as cargo lays packages out:
+/// `claims_api::handlers::v1` for `…/claims-api/src/handlers/v1.rs`. `own` is the crate of the binary,
+/// for paths that begin with `src/`. None for other layouts.
+pub(super) fn modules_of(file: &str, own: Option<&str>) -> Option<String> {
+    let (package, inside) = match file.strip_prefix("src/") {
+        Some(inside) => (own.map(str::to_owned), inside),
+        None => {
+            let (before, inside) = file.rsplit_once("/src/")?;
+            let directory = before.rsplit('/').next()?;
+            let package = package_name(directory).unwrap_or(directory);
+            (is_package(package).then(|| crate_name(package)), inside)
+        }
+    };
+    let mut modules: Vec<&str> = inside.strip_suffix(".rs")?.split('/').collect();
+    let is_program = modules.first() == Some(&"bin") && modules.len() > 1;
+    if is_program {
+        modules.remove(0);
+    }
+    if matches!(modules.last(), Some(&("lib" | "main" | "mod"))) {
+        modules.pop();
+    }
+    let package = if is_program && !modules.is_empty() {
+        modules.remove(0).replace('-', "_")
+    } else {
+        package?
+    };
+    let path: Vec<&str> = std::iter::once(&*package).chain(modules).collect();
+    let is_module = |name: &&str| {
+        let mut letters = name.chars();
+        !name.is_empty() && letters.all(|c| c.is_alphanumeric() || c == '_')
+    };
+    path.iter().all(is_module).then(|| path.join("::"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,5 +226,37 @@ mod tests {
         ] {
             assert_eq!(own_crate(file).as_deref(), krate, "{file}");
         }
+    }
+
+    #[test]
+    fn files_tell_modules() {
+        let of = |file| modules_of(file, Some("own"));
+        for (file, modules) in [
+            (
+                "/srv/claims-api/src/handlers/v1.rs",
+                Some("claims_api::handlers::v1"),
+            ),
+            (
+                "/srv/claims-api/src/handlers/mod.rs",
+                Some("claims_api::handlers"),
+            ),
+            ("/srv/claims-api/src/lib.rs", Some("claims_api")),
+            ("/srv/x/src/bin/every_profile.rs", Some("every_profile")),
+            ("/srv/x/src/bin/tool/main.rs", Some("tool")),
+            ("/srv/x/src/bin/tool/parse.rs", Some("tool::parse")),
+            ("src/api.rs", Some("own::api")),
+            (
+                "/r/registry/src/index-1/hyper-1.6.0/src/proto/h1.rs",
+                Some("hyper::proto::h1"),
+            ),
+            ("/srv/x/build.rs", None),
+            ("/srv/x y/src/a.rs", None),
+            ("/srv/x/src/a b.rs", None),
+            ("/srv/x/src/a.c", None),
+            ("", None),
+        ] {
+            assert_eq!(of(file).as_deref(), modules, "{file}");
+        }
+        assert_eq!(modules_of("src/api.rs", None), None);
     }
 }

@@ -21,6 +21,10 @@ pub enum Space {
 pub enum Naming {
     /// From a symbol table or from debug information.
     Symbol,
+    /// From line tables alone, which give an inlined function no path (`{closure#0}`): the crate and
+    /// the modules are those that its source file stands for. Functions of one file that are called
+    /// the same have the same name.
+    SourcePath,
     /// The binary is stripped: the name is the module and the start of the function, which the
     /// unwinding information gives. The same function has the same name in every stack.
     FunctionStart,
@@ -30,6 +34,14 @@ pub enum Naming {
     PerfMap,
     /// The address lies in no known mapping.
     Unmapped,
+}
+
+impl Naming {
+    /// Whether the name is the function's own, and no address put into words.
+    #[must_use]
+    pub const fn is_name(self) -> bool {
+        matches!(self, Naming::Symbol | Naming::SourcePath)
+    }
 }
 
 /// Whose code a frame is.
@@ -80,6 +92,19 @@ pub struct Frame {
     /// Where the physical function around the address starts, as its file states it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<Svma>,
+    /// Where a physical frame without a name or a line is, so that it can get one later; none where
+    /// the module has no build ID to be known again by.
+    #[serde(skip)]
+    pub place: Option<ModulePlace>,
+}
+
+/// A place in the code of a module, wherever that is mapped.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ModulePlace {
+    /// The module's build ID in hexadecimal.
+    pub build_id: Arc<str>,
+    /// The address that its file states.
+    pub svma: Svma,
 }
 
 impl Frame {
@@ -108,6 +133,7 @@ impl Frame {
             module: None,
             address: Addr(0),
             start: None,
+            place: None,
         }
     }
 }

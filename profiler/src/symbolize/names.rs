@@ -1,5 +1,6 @@
 //! Symbols to frames, and one copy of each name.
 
+use super::crates::modules_of;
 use super::debug_process::Place;
 use super::demangle::{Mangling, demangle};
 use super::frame::{Frame, Naming, Origin, Space};
@@ -66,10 +67,24 @@ impl Namer<'_> {
         // Code that was merged from several places has a file and line 0: any of theirs. It only
         // serves to tell the crate of what has no path.
         let file = file.filter(|_| line.is_some() || demangled.krate.is_none());
+        let has_path = demangled.krate.is_some() || demangled.name.contains("::");
+        let is_ours = matches!(origin, Origin::Application | Origin::Dependency);
+        let modules = file.as_deref().filter(|_| inlined && is_ours && !has_path);
+        let modules = modules.and_then(|file| {
+            let own = self.image.crates(self.module).own.as_deref();
+            modules_of(file, own)
+        });
+        let (function, naming) = match modules {
+            Some(modules) => {
+                let name = format!("{modules}::{}", demangled.name);
+                (self.names.intern(&name), Naming::SourcePath)
+            }
+            None => (self.names.intern(&demangled.name), Naming::Symbol),
+        };
         Frame {
-            function: self.names.intern(&demangled.name),
+            function,
             space: Space::User,
-            naming: Naming::Symbol,
+            naming,
             origin,
             inlined,
             file,
@@ -77,6 +92,7 @@ impl Namer<'_> {
             module: Some(Arc::clone(self.module)),
             address: Addr(0),
             start: None,
+            place: None,
         }
     }
 

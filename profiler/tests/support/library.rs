@@ -58,6 +58,16 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
+/// Python, with the library loaded.
+pub(crate) fn python() -> Result<Child, String> {
+    let mut command = Built::new()?.host(Host::Python);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut running = Child::spawn("python", &mut command)?;
+    let mut lines = running.stdout()?;
+    lines.find("ready", SOON, |line| line == "ready")?;
+    Ok(running)
+}
+
 /// What the library counted of one kind of wait.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counted {

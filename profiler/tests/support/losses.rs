@@ -368,7 +368,7 @@ fn shadow(recorded: &Recorded) -> Complaints {
 /// By function: the object's kind, and the name of who holds it.
 const HELD: &[(&str, &str, Option<&str>)] = &[
     ("block_by_held_pthread", "futex", Some("lock-holder")),
-    ("block_by_held_mutex", "futex", None),
+    ("block_by_held_mutex", "futex", Some("lock-holder")),
     ("block_by_held_pipe", "pipe", Some("sleep")),
     ("block_by_held_unix", "socket", Some("sleep")),
     ("block_by_held_tcp", "socket", Some("sleep")),

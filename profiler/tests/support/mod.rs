@@ -2,6 +2,7 @@
 //! `holdup` binary, and the checks that compare the two.
 
 pub(crate) mod calls;
+pub(crate) mod captures;
 pub(crate) mod check;
 pub(crate) mod check_causes;
 pub(crate) mod check_modes;
@@ -9,6 +10,7 @@ pub(crate) mod check_runtimes;
 pub(crate) mod check_wakers;
 pub(crate) mod cuts;
 pub(crate) mod demo;
+pub(crate) mod dump;
 pub(crate) mod fixture;
 pub(crate) mod harm;
 pub(crate) mod hostile;

@@ -136,3 +136,29 @@ fn longest_of_runtime(recorded: &Recorded) -> Complaints {
     }
     complaints
 }
+
+/// While the only worker sleeps in a poll nobody waits for events.
+pub(crate) fn unattended(recorded: &Recorded) -> Complaints {
+    let Some(truth) = recorded.truth.sites.first() else {
+        return vec!["the program tells nothing".to_owned()];
+    };
+    let runtimes = recorded.report.runtimes.iter();
+    let Some(runtime) = runtimes.max_by_key(|runtime| runtime.unattended_ns) else {
+        return vec!["no runtime was seen".to_owned()];
+    };
+    let mut complaints = Complaints::new();
+    let total = runtime.unattended_ns.unwrap_or_default();
+    if total.abs_diff(truth.wall_ns) > tolerance(truth.wall_ns) {
+        let (found, truth) = (ms(total), ms(truth.wall_ns));
+        complaints.push(format!("unattended for {found} of {truth}"));
+    }
+    let longest = runtime
+        .unattended
+        .first()
+        .map_or(0, |stretch| stretch.length_ns);
+    if longest.abs_diff(truth.max_ns) > tolerance(truth.max_ns) {
+        let (found, truth) = (ms(longest), ms(truth.max_ns));
+        complaints.push(format!("the longest is {found}, not {truth}"));
+    }
+    complaints
+}

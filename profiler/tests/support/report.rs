@@ -222,8 +222,17 @@ pub(crate) struct Runtime {
     pub(crate) threads: u32,
     pub(crate) states: BTreeMap<String, u64>,
     pub(crate) starved_ns: u64,
+    #[serde(default)]
+    pub(crate) unattended_ns: Option<u64>,
+    #[serde(default)]
+    pub(crate) unattended: Vec<Stretch>,
     pub(crate) wedged_ns: u64,
     pub(crate) blocked_at_once: Vec<u64>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Stretch {
+    pub(crate) length_ns: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]

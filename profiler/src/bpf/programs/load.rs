@@ -167,6 +167,20 @@ impl Programs {
         Ok(())
     }
 
+    /// Loads the task iterator and starts the sampling clocks, and no more: what verifies in some
+    /// hundredths of a second. Switches are not seen.
+    ///
+    /// # Errors
+    /// As [`Programs::attach`].
+    pub fn attach_for_looks(&mut self, period: Option<Nanos>) -> Result<()> {
+        self.load_program(SNAPSHOT)?;
+        if let Some(period) = period {
+            self.sample(period)?;
+        }
+        self.btf = None;
+        Ok(())
+    }
+
     fn attach_tracepoint(&mut self, name: &str) -> Result<()> {
         self.load_program(name)?;
         let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?.try_into()?;

@@ -1,6 +1,7 @@
 //! A look at what threads wait for just now.
 
 use super::Collector;
+use crate::collect::lock_holders::WaitingStack;
 use crate::collect::open_waits::{self, Found, InSyscall, WaitsOf};
 use crate::collect::stacks::Naming;
 use crate::decode::{Activity, OpenWait, Phase, Snapshot, ThreadEntry, WaitStack};
@@ -46,28 +47,43 @@ impl Collector {
                 entries.insert(thread, entry);
             }
         }
+        let snapshots = std::mem::take(&mut self.snapshots);
+        let found = self.found_of(&snapshots, &entries);
+        Ok(Looked { moved, found })
+    }
+
+    /// What threads wait for, and who holds that: by thread, and since when it waits where its
+    /// switch was seen.
+    pub(super) fn found_of(
+        &mut self,
+        snapshots: &[Snapshot],
+        entries: &HashMap<ThreadId, ThreadEntry>,
+    ) -> HashMap<ThreadId, (Option<Timestamp>, Found)> {
         // The first targets first: they may take all of the time.
-        let mut waits: BTreeMap<ProcessId, Vec<InSyscall>> = BTreeMap::new();
+        let mut waits: BTreeMap<ProcessId, (Vec<InSyscall>, Vec<WaitingStack>)> = BTreeMap::new();
         let mut stacks: HashMap<ThreadId, StackId> = HashMap::new();
-        for snapshot in std::mem::take(&mut self.snapshots) {
+        for snapshot in snapshots {
             let Some(thread) = self.targets.thread(snapshot.thread) else {
                 continue;
             };
             let entry = entries.get(&thread);
-            let Some(wait) = self.waits_in(thread, entry, &snapshot) else {
+            let Some(wait) = self.waits_in(thread, entry, snapshot) else {
                 continue;
             };
             if let Some(stack) = self.stack_now(thread, entry) {
                 stacks.insert(thread, stack);
             }
-            waits.entry(thread.process).or_default().push(wait);
+            let of = waits.entry(thread.process).or_default();
+            of.0.push(wait);
+            of.1.extend(waiting_stack(snapshot));
         }
-        let waits = waits.into_iter().filter_map(|(process, waits)| {
+        let waits = waits.into_iter().filter_map(|(process, (waits, stacks))| {
             let target = self.targets.processes().get(process)?.target.as_ref()?;
             Some(WaitsOf {
                 process,
                 target,
                 waits,
+                stacks,
             })
         });
         let waits: Vec<WaitsOf<'_>> = waits.collect();
@@ -86,10 +102,7 @@ impl Collector {
             });
             (thread, (since, found))
         });
-        Ok(Looked {
-            moved,
-            found: found.collect(),
-        })
+        found.collect()
     }
 
     fn stack_now(&mut self, thread: ThreadId, entry: Option<&ThreadEntry>) -> Option<StackId> {
@@ -129,6 +142,22 @@ impl Collector {
             tid: thread.tid,
             syscall,
         })
+    }
+}
+
+/// Where the stack of a thread is that waits.
+fn waiting_stack(snapshot: &Snapshot) -> Option<WaitingStack> {
+    match snapshot.activity {
+        Activity::Waiting {
+            regs: Some(regs),
+            fs,
+            ..
+        } => Some(WaitingStack {
+            tid: snapshot.thread.tid,
+            sp: regs.sp,
+            fs,
+        }),
+        _ => None,
     }
 }
 

@@ -35,7 +35,7 @@ impl Collector {
     }
 
     /// The stack of a wait; one that stands for all that are not known where it is not.
-    fn stack(&mut self, thread: ThreadId, stack: WaitStack) -> StackId {
+    pub(super) fn stack(&mut self, thread: ThreadId, stack: WaitStack) -> StackId {
         let known = self.stacks.resolve(thread, stack);
         known.unwrap_or_else(|| self.no_stack(thread.process))
     }
@@ -57,7 +57,7 @@ impl Collector {
     }
 
     /// The id of a task that the kernel side read, where such reading counts.
-    fn task_id(&self, stack: StackId, id: Option<u64>) -> Option<u64> {
+    pub(super) fn task_id(&self, stack: StackId, id: Option<u64>) -> Option<u64> {
         id.filter(|_| self.stacks.table().trusts_tls(stack))
     }
 

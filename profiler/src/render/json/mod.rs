@@ -8,8 +8,10 @@
 //! escapes, which every program reads as the same characters.
 
 mod document;
+mod dump;
 mod stacks;
 mod write;
 
 pub use document::{render, schema};
+pub use dump::dump;
 pub(super) use write::{line, write};

@@ -12,7 +12,10 @@ pub(super) fn spelled(text: &str) -> String {
             '≥' => spelled.push_str(">="),
             '→' => spelled.push_str("->"),
             '─' | '–' | '—' => spelled.push('-'),
+            '≤' => spelled.push_str("<="),
             '│' => spelled.push('|'),
+            '┌' | '└' => spelled.push('+'),
+            '▶' => spelled.push('>'),
             '█' | '▉' | '▊' | '▋' | '▌' => spelled.push('#'),
             '▍' | '▎' | '▏' => spelled.push('|'),
             '\u{a0}' | '\u{202f}' => spelled.push(' '),
@@ -32,6 +35,7 @@ mod tests {
             spelled("pid 7 · ≥ 1.5 µs  ██▋▏ …f"),
             "pid 7 - >= 1.5 us  ###| ...f"
         );
+        assert_eq!(spelled("┌▶ └─ │ ≤5"), "+> +- | <=5");
         assert_eq!(spelled("名"), "?");
     }
 }

@@ -91,8 +91,10 @@ fn holder_text(holder: &Holder) -> String {
             tid,
             name,
             evidence,
+            likely,
         } => format!(
-            "held by thread {} ({tid}): {}",
+            "{} by thread {} ({tid}): {}",
+            if *likely { "likely held" } else { "held" },
             cut_right(&sanitize(name), 40),
             sanitize(evidence)
         ),

@@ -299,7 +299,7 @@ fn waits(site: &Site) -> String {
     )
 }
 
-const fn why(truncation: Truncation) -> &'static str {
+pub(super) const fn why(truncation: Truncation) -> &'static str {
     match truncation {
         Truncation::TooDeep => "deeper than the longest stack kept",
         Truncation::Unmapped => "code outside every known mapping (JIT code?)",

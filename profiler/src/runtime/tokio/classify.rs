@@ -191,7 +191,7 @@ impl<'a> Walk<'a> {
         };
         let mut found = Markers::default();
         if frame.space == Space::User {
-            if frame.naming == Naming::Symbol {
+            if frame.naming.is_name() {
                 self.path(i);
                 found = look_up(&self.path);
                 if frame.function.contains(THREAD_ENTRY) {
@@ -319,7 +319,7 @@ impl<'a> Walk<'a> {
             // In code made at run time there is no tokio, and without it a stack that goes through
             // addresses outside every mapping would not be whole.
             let made = |f: &Frame| matches!(f.naming, Naming::PerfMap | Naming::Unmapped);
-            let named = |f: &Frame| f.naming == Naming::Symbol || is_libc(f) || made(f);
+            let named = |f: &Frame| f.naming.is_name() || is_libc(f) || made(f);
             unnamed |= frame.is_some_and(|f| !named(f));
         }
         if unnamed {

@@ -48,8 +48,42 @@ impl TokioImage {
     /// The first version that the rules do not understand: 0.x, and 1.0 to 1.19.
     #[must_use]
     pub fn not_understood(&self) -> Option<&str> {
-        let old = |version: &&String| release(version).is_some_and(|release| release < FIRST);
-        self.versions.iter().find(old).map(String::as_str)
+        too_old(&self.versions)
+    }
+}
+
+fn too_old(versions: &[String]) -> Option<&str> {
+    let old = |version: &&String| release(version).is_some_and(|release| release < FIRST);
+    versions.iter().find(old).map(String::as_str)
+}
+
+/// Which tokio is linked into an image, if one is, and no more: what can be told of a file whose
+/// constants alone were read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TokioSigns {
+    /// As [`TokioImage::versions`].
+    pub versions: Vec<String>,
+    /// As [`TokioImage::present`].
+    pub present: bool,
+}
+
+impl TokioSigns {
+    /// Looks for tokio in an image's bytes.
+    ///
+    /// # Errors
+    /// Those of [`Elf::parse`].
+    pub fn from_elf(data: &[u8]) -> Result<TokioSigns, ModuleError> {
+        let signs = signs::signs(&Elf::parse(data)?);
+        Ok(TokioSigns {
+            versions: signs.versions,
+            present: signs.present,
+        })
+    }
+
+    /// As [`TokioImage::not_understood`].
+    #[must_use]
+    pub fn not_understood(&self) -> Option<&str> {
+        too_old(&self.versions)
     }
 }
 

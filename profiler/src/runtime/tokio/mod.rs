@@ -22,7 +22,7 @@ mod tls_state;
 
 pub use classify::Classifier;
 pub use contexts::{ContextsOfProcess, LoadedTokio, MissingContext};
-pub use image::{ContextAt, Contexts, NoContext, TokioImage, Variables};
+pub use image::{ContextAt, Contexts, NoContext, TokioImage, TokioSigns, Variables};
 pub use pool_threads::{Observation, PoolThreads};
 pub use program_model::{News, ProgramModel};
 pub use rules::{RULES, Rule};

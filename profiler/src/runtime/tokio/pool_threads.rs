@@ -10,7 +10,7 @@ use super::classify::is_libc;
 use super::tls_state::TlsState;
 use crate::arch::syscall;
 use crate::runtime::{Classification, Role, RuleName, State};
-use crate::symbolize::{Frame, FrameRef, Naming, Space};
+use crate::symbolize::{Frame, FrameRef, Space};
 use crate::units::Svma;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -142,8 +142,7 @@ impl PoolThreads {
         };
         let mut frames = seen.outermost_first().peekable();
         frames.peek().is_some()
-            && frames
-                .all(|frame| frame.naming == Naming::Symbol || is_libc(frame) || of_home(frame))
+            && frames.all(|frame| frame.naming.is_name() || is_libc(frame) || of_home(frame))
     }
 }
 
@@ -173,7 +172,7 @@ fn start(seen: &Observation<'_>) -> Option<Start> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::symbolize::Origin;
+    use crate::symbolize::{Naming, Origin};
 
     /// Frames of a stripped program, leaf first: `libc`, or the start of a function.
     fn stack(functions: &[u64]) -> Vec<FrameRef> {

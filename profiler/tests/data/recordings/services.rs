@@ -221,6 +221,7 @@ pub fn hung() -> Recording {
     b.thread(4251, "tokio-rt-worker", 0, 0);
     b.open(4250, a, 0, true);
     let owner = |tid, name: &str| Holder::Thread {
+        likely: false,
         tid: Tid(tid),
         name: name.to_owned(),
         evidence: "the owner in a pthread mutex".to_owned(),

@@ -1,0 +1,99 @@
+//! Who waits for whom.
+
+use super::threads::{Row, by_thread};
+use crate::recording::{Holder, ThreadId};
+use crate::report::dump::Deadlock;
+use crate::units::{Nanos, Tid};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A chain of holders is followed this far.
+const MAX_CHAIN: usize = 32;
+
+/// For so long nobody waits for a lock that is merely in demand.
+pub(super) const STANDSTILL: Nanos = Nanos(1_000_000_000);
+
+/// The holder of what a thread waits for, where it is a thread of the same process; and whether the
+/// lock itself says so.
+pub(super) type Holders = BTreeMap<ThreadId, (ThreadId, bool)>;
+
+/// Finds the holder of each thread that waits.
+pub(super) fn holders(rows: &[Row]) -> Holders {
+    let all = by_thread(rows);
+    let held = rows.iter().filter_map(|row| {
+        let Some(Holder::Thread { tid, likely, .. }) = &row.told.holder else {
+            return None;
+        };
+        let holder = ThreadId {
+            tid: *tid,
+            ..row.thread
+        };
+        all.contains_key(&holder)
+            .then_some((row.thread, (holder, !likely)))
+    });
+    held.collect()
+}
+
+/// The threads that `thread` waits for, one behind the other.
+pub(super) fn waits_for(thread: ThreadId, holders: &Holders) -> Vec<Tid> {
+    let mut chain: Vec<Tid> = Vec::new();
+    let mut at = thread;
+    while let Some((holder, _)) = holders.get(&at)
+        && chain.len() < MAX_CHAIN
+    {
+        let again = holder.tid == thread.tid || chain.contains(&holder.tid);
+        chain.push(holder.tid);
+        if again {
+            break;
+        }
+        at = *holder;
+    }
+    chain
+}
+
+/// Threads that wait for each other in a circle, and of which none has moved. Where holders were
+/// found by what is on stacks, the waits must have lasted for longer than a lock in demand makes
+/// anybody wait.
+pub(super) fn circles(rows: &[Row], holders: &Holders) -> Vec<Deadlock> {
+    let all = by_thread(rows);
+    let mut seen: BTreeSet<ThreadId> = BTreeSet::new();
+    let mut found = Vec::new();
+    for start in holders.keys() {
+        let mut path: Vec<ThreadId> = Vec::new();
+        let mut at = *start;
+        while !seen.contains(&at) {
+            seen.insert(at);
+            path.push(at);
+            let Some((next, _)) = holders.get(&at) else {
+                break;
+            };
+            at = *next;
+        }
+        // A circle that was met before begins before this path.
+        let Some(first) = path.iter().position(|thread| *thread == at) else {
+            continue;
+        };
+        let circle = path.get(first..).unwrap_or_default();
+        if !circle.iter().all(|thread| holders.contains_key(thread)) {
+            continue;
+        }
+        let is_certain = circle
+            .iter()
+            .all(|thread| holders.get(thread).is_some_and(|(_, certain)| *certain));
+        let stands = |thread: &ThreadId| {
+            all.get(thread).is_some_and(|row| {
+                let long = row.told.since_ns.unwrap_or_default() >= STANDSTILL;
+                row.told.unmoved && (is_certain || long || !row.is_timed)
+            })
+        };
+        if circle.iter().all(stands)
+            && let Some(row) = all.get(&at)
+        {
+            found.push(Deadlock {
+                pid: row.told.pid,
+                threads: circle.iter().map(|thread| thread.tid).collect(),
+                is_certain,
+            });
+        }
+    }
+    found
+}

@@ -1,0 +1,185 @@
+//! The runtimes of an instant: workers that had entered the same one.
+
+use super::circles::STANDSTILL;
+use super::threads::Row;
+use crate::analyze::stack_facts::most;
+use crate::recording::ProcessId;
+use crate::report::RuntimeKind;
+use crate::report::dump::{Deadlock, DumpKind, DumpRuntime};
+use crate::runtime::tokio::RuntimeHandle;
+use crate::runtime::{Flavor, Role, State};
+use crate::units::{Nanos, Pid, Tid};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What makes a runtime one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Owner {
+    /// By its handle; none where no worker of the process tells.
+    MultiThread(ProcessId, Option<RuntimeHandle>),
+    CurrentThread(ProcessId, Tid),
+}
+
+/// Finds the runtimes, and says of each worker to which it belongs.
+pub(super) fn runtimes(rows: &mut [Row], deadlocks: &[Deadlock]) -> Vec<DumpRuntime> {
+    place_by_name(rows);
+    let largest = largest(rows);
+    let mut members: BTreeMap<Owner, Vec<usize>> = BTreeMap::new();
+    for (index, row) in rows.iter().enumerate() {
+        if let Some(owner) = owner(row, &largest) {
+            members.entry(owner).or_default().push(index);
+        }
+    }
+    let of_circles: BTreeSet<(Pid, Tid)> = deadlocks
+        .iter()
+        .flat_map(|circle| circle.threads.iter().map(|tid| (circle.pid, *tid)))
+        .collect();
+    let mut found: Vec<(DumpRuntime, Owner, Vec<usize>)> = members
+        .into_iter()
+        .map(|(owner, members)| {
+            let of: Vec<&Row> = members
+                .iter()
+                .filter_map(|index| rows.get(*index))
+                .collect();
+            (runtime(owner, &of, &of_circles), owner, members)
+        })
+        .collect();
+    found.sort_by_key(|(runtime, owner, _)| {
+        (
+            runtime.finding,
+            Reverse(runtime.workers),
+            runtime.pid,
+            *owner,
+        )
+    });
+    let mut runtimes = Vec::with_capacity(found.len());
+    for (number, (mut runtime, _, members)) in found.into_iter().enumerate() {
+        runtime.id = format!("rt{number}");
+        for index in members {
+            if let Some(row) = rows.get_mut(index) {
+                row.told.runtime = Some(runtime.id.clone());
+            }
+        }
+        runtimes.push(runtime);
+    }
+    runtimes
+}
+
+/// Threads that run and that no sample met are workers where they have the name of some, but for a
+/// number at its end.
+fn place_by_name(rows: &mut [Row]) {
+    let name = |row: &Row| (row.thread.process, stem(&row.told.name).to_owned());
+    let workers = rows
+        .iter()
+        .filter(|row| is_worker(row) && row.handle.is_some());
+    let handles: BTreeMap<(ProcessId, String), Option<RuntimeHandle>> =
+        workers.map(|row| (name(row), row.handle)).collect();
+    for row in rows {
+        let runs = matches!(row.told.state, State::Running | State::Runnable);
+        let unplaced = runs && row.told.stack.is_empty() && row.told.role == Role::None;
+        if unplaced && let Some(handle) = handles.get(&name(row)) {
+            row.told.role = Role::Worker(Flavor::MultiThread);
+            row.handle = *handle;
+        }
+    }
+}
+
+fn stem(name: &str) -> &str {
+    name.trim_end_matches(|letter: char| letter.is_ascii_digit() || "-_#:. ".contains(letter))
+}
+
+/// The runtime with the most workers of each process, for those that do not say which is theirs.
+fn largest(rows: &[Row]) -> BTreeMap<ProcessId, RuntimeHandle> {
+    let mut workers: BTreeMap<ProcessId, BTreeMap<RuntimeHandle, usize>> = BTreeMap::new();
+    for row in rows {
+        if let (true, Some(handle)) = (is_worker(row), row.handle) {
+            let of = workers.entry(row.thread.process).or_default();
+            *of.entry(handle).or_default() += 1;
+        }
+    }
+    let workers = workers.into_iter();
+    workers
+        .filter_map(|(process, handles)| Some((process, most(handles)?)))
+        .collect()
+}
+
+/// A worker that gave its core away is none until it has one again.
+fn is_worker(row: &Row) -> bool {
+    row.told.role == Role::Worker(Flavor::MultiThread) && row.told.state != State::HandedOff
+}
+
+fn owner(row: &Row, largest: &BTreeMap<ProcessId, RuntimeHandle>) -> Option<Owner> {
+    let process = row.thread.process;
+    match row.told.role {
+        Role::Worker(Flavor::CurrentThread) => Some(Owner::CurrentThread(process, row.thread.tid)),
+        _ if is_worker(row) => {
+            let handle = row.handle.or_else(|| largest.get(&process).copied());
+            Some(Owner::MultiThread(process, handle))
+        }
+        _ => None,
+    }
+}
+
+fn runtime(owner: Owner, of: &[&Row], of_circles: &BTreeSet<(Pid, Tid)>) -> DumpRuntime {
+    let count = |state: State| {
+        let count = of.iter().filter(|row| row.told.state == state).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    };
+    let workers = u32::try_from(of.len()).unwrap_or(u32::MAX);
+    let (blocked, idle, stopped) = (
+        count(State::Blocked),
+        count(State::Idle),
+        count(State::Stopped),
+    );
+    let (running, runnable) = (count(State::Running), count(State::Runnable));
+    let all_blocked_ns = if blocked == workers {
+        let times = of.iter().filter_map(|row| row.told.since_ns);
+        times.min().unwrap_or_default()
+    } else {
+        Nanos::ZERO
+    };
+    let in_deadlock = of
+        .iter()
+        .any(|row| of_circles.contains(&(row.told.pid, row.told.tid)));
+    let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in of {
+        *names.entry(&row.told.name).or_default() += 1;
+    }
+    let others = workers.saturating_sub(blocked + idle + stopped + running + runnable);
+    let stands = |row: &&Row| {
+        let long = row.told.since_ns.unwrap_or_default() >= STANDSTILL;
+        row.told.unmoved && (long || !row.is_timed)
+    };
+    let finding = if in_deadlock || blocked == workers && of.iter().all(stands) {
+        DumpKind::Wedged
+    } else if stopped == workers {
+        DumpKind::Stopped
+    } else if blocked == workers {
+        DumpKind::AllBlocked
+    } else if blocked > 0 {
+        DumpKind::Blocked
+    } else if others > count(State::Runtime) {
+        DumpKind::Unclear
+    } else {
+        DumpKind::Healthy
+    };
+    DumpRuntime {
+        id: String::new(),
+        pid: of.first().map_or(Pid(0), |row| row.told.pid),
+        kind: match owner {
+            Owner::MultiThread(..) => RuntimeKind::MultiThread,
+            Owner::CurrentThread(..) => RuntimeKind::CurrentThread,
+        },
+        thread_name: most(names).unwrap_or_default().to_owned(),
+        finding,
+        workers,
+        blocked,
+        idle,
+        running,
+        runnable,
+        stopped,
+        others,
+        all_blocked_ns,
+        in_deadlock,
+    }
+}

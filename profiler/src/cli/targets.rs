@@ -1,0 +1,49 @@
+//! From what the command line names to the processes that are meant.
+
+use super::error::{Error, Result};
+use super::settings::TargetChoice;
+use crate::process::{Invoker, Launched, Target, find_by_name};
+use crate::units::Pid;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// The processes that are meant.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    /// Each once.
+    pub(crate) targets: Vec<Arc<Target>>,
+    /// The command, where it was started for this.
+    pub(crate) launched: Option<Launched>,
+}
+
+/// Finds and pins them.
+///
+/// # Errors
+/// Where there is none, or one that was named by its id cannot be looked into.
+pub(crate) fn open(choice: &TargetChoice, invoker: Option<&Invoker>) -> Result<Chosen> {
+    let (mut pids, launched) = match choice {
+        TargetChoice::Pids(pids) => (pids.clone(), None),
+        TargetChoice::Name(name) => (find_by_name(name)?, None),
+        TargetChoice::Command(command) => {
+            let launched = Launched::spawn(command, invoker)?;
+            (vec![launched.pid()], Some(launched))
+        }
+    };
+    let mut seen = HashSet::new();
+    pids.retain(|pid| seen.insert(*pid));
+    let open = |pid: &Pid| Target::open(*pid).map(Arc::new).map_err(Error::from);
+    let targets: Vec<_> = match choice {
+        // One of many may have ended since it was found, or not be ours: the others are meant too.
+        TargetChoice::Name(_) if pids.len() > 1 => {
+            let mut opened: Vec<_> = pids.iter().map(open).collect();
+            if opened.iter().all(Result::is_err) {
+                opened.truncate(1);
+            } else {
+                opened.retain(Result::is_ok);
+            }
+            opened.into_iter().collect::<Result<_>>()?
+        }
+        _ => pids.iter().map(open).collect::<Result<_>>()?,
+    };
+    Ok(Chosen { targets, launched })
+}

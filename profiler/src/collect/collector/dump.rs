@@ -1,0 +1,237 @@
+//! Two looks at every thread, and nothing in between: what `holdup dump` shows.
+//!
+//! To see switches, the kernel has to verify a program that takes a quarter of a second. Two passes of
+//! the task iterator, which takes a millisecond, tell who waits, since when at least, and who has
+//! moved; threads on a CPU are met by the sampling clock.
+
+use super::Collector;
+use crate::bpf::{Programs, monotonic};
+use crate::collect::stacks::Naming;
+use crate::collect::{Options, interval_clock::IntervalClock};
+use crate::decode::{Activity, Snapshot, ThreadKey, WaitStack};
+use crate::host::KernelBtf;
+use crate::process::{CpuClocks, LastRan, Target};
+use crate::recording::{Header, Interval, OpenWait, Tables, ThreadId, ThreadTimes};
+use crate::runtime::State;
+use crate::units::{Nanos, Timestamp};
+use anyhow::Result;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long the scheduler is asked about threads. Each takes some tens of microseconds.
+const ASKING: Duration = Duration::from_millis(60);
+
+/// How often threads are walked again that moved while they were.
+const ROUNDS: u32 = 6;
+
+/// All rounds together.
+const WALKING: Duration = Duration::from_millis(150);
+
+/// What was seen of the targets.
+#[derive(Debug)]
+pub struct Seen {
+    /// By what and where.
+    pub header: Header,
+    /// What the interval names by index.
+    pub tables: Tables,
+    /// From the first look to the second. It has no finished waits; those that go on are
+    /// [`before_recording`](OpenWait::before_recording) where their threads did not move in between.
+    pub interval: Interval,
+    /// For how long, at least, threads that wait had not run at the second look, by the scheduler's
+    /// word.
+    pub asleep: BTreeMap<ThreadId, Nanos>,
+}
+
+/// The time between the looks.
+#[derive(Debug)]
+pub struct Look {
+    collector: Collector,
+    /// How often each thread had switched at the first look.
+    first: HashMap<ThreadKey, u64>,
+}
+
+impl Look {
+    /// Looks for the first time. Of `options`, what is about waits and switches means nothing here.
+    ///
+    /// # Errors
+    /// As [`Collector::attach`].
+    pub fn begin(targets: &[Arc<Target>], types: &KernelBtf, options: Options) -> Result<Look> {
+        let mut kernel = Programs::load_with(types, &options.load())?;
+        kernel.attach_for_looks(options.sample_period)?;
+        let mut collector = Collector::of(kernel, targets, options)?;
+        let start = monotonic();
+        collector.clock = IntervalClock::begin(start);
+        collector.targets.begin(&mut collector.kernel, start)?;
+        let first = collector.pass()?;
+        let first = first.iter();
+        Ok(Look {
+            first: first.map(|one| (one.thread, one.switches)).collect(),
+            collector,
+        })
+    }
+
+    /// Whether any module of a target holds tokio.
+    #[must_use]
+    pub fn sees_tokio(&self) -> bool {
+        self.collector.sees_tokio()
+    }
+
+    /// Looks for the second time. The kernel side is not stopped in order: it goes with the process.
+    ///
+    /// # Errors
+    /// Where the kernel refuses to be read.
+    pub fn finish(self) -> Result<Seen> {
+        let Look {
+            mut collector,
+            first,
+        } = self;
+        let latest = collector.walk_all()?;
+        let end = monotonic();
+        let walked = collector.stacks.initial().unnamed();
+        let tasks: HashMap<ThreadId, u64> = walked.collect();
+        collector.name_new(Naming::All)?;
+        let mut asleep = collector.asleep(&latest, end);
+        let found = collector.found_of(&latest, &HashMap::new());
+        let later = collector.pass()?;
+        let still: HashSet<(ThreadKey, u64)> = later
+            .iter()
+            .map(|snapshot| (snapshot.thread, snapshot.switches))
+            .collect();
+        let mut interval = Interval {
+            start: collector.clock.start(),
+            end,
+            samples: collector.interval.samples.take(),
+            ..Interval::default()
+        };
+        for snapshot in &latest {
+            let Some(thread) = collector.targets.thread(snapshot.thread) else {
+                continue;
+            };
+            interval.threads.push(times(thread, snapshot, &interval));
+            if !waits(snapshot) || !tasks.contains_key(&thread) {
+                continue;
+            }
+            // What was found may be of another wait where the thread has gone on.
+            let same = still.contains(&(snapshot.thread, snapshot.switches));
+            if !same {
+                asleep.remove(&thread);
+            }
+            let unmoved = first.get(&snapshot.thread) == Some(&snapshot.switches);
+            let stack = collector.stack(thread, WaitStack::BeforeRecording);
+            let since = asleep.get(&thread).map_or(0, |asleep| asleep.0);
+            let found = found.get(&thread).filter(|_| same).map(|(_, found)| found);
+            let task = tasks.get(&thread).copied().filter(|task| *task != 0);
+            interval.open_waits.push(OpenWait {
+                thread,
+                stack,
+                began_for: None,
+                since: if unmoved {
+                    interval.start
+                } else {
+                    Timestamp(end.0.saturating_sub(since))
+                },
+                woken: None,
+                before_recording: unmoved,
+                object: found.map(|found| found.object.clone()),
+                holder: found.and_then(|found| found.holder.clone()),
+                task_id: collector.task_id(stack, task),
+            });
+        }
+        collector.publish_processes();
+        let header = collector.header();
+        collector.lend_tables();
+        Ok(Seen {
+            header,
+            tables: collector.tables,
+            interval,
+            asleep,
+        })
+    }
+}
+
+/// Where the time of a thread went, as far as two looks tell.
+fn times(thread: ThreadId, snapshot: &Snapshot, interval: &Interval) -> ThreadTimes {
+    let lived = interval.end - interval.start;
+    let only = |is: bool| if is { lived } else { Nanos::ZERO };
+    let runnable = matches!(snapshot.activity, Activity::Runnable);
+    let blocked = waits(snapshot);
+    ThreadTimes {
+        thread,
+        lived,
+        until: interval.end,
+        running: only(!runnable && !blocked),
+        runnable: only(runnable),
+        blocked: only(blocked),
+        waits: 0,
+        in_calls: Nanos::ZERO,
+    }
+}
+
+/// Whether a thread waits and has a stack of its own.
+const fn waits(snapshot: &Snapshot) -> bool {
+    matches!(snapshot.activity, Activity::Waiting { regs: Some(_), .. })
+}
+
+impl Collector {
+    /// What every thread does just now.
+    fn pass(&mut self) -> Result<Vec<Snapshot>> {
+        self.snapshots.clear();
+        self.kernel.snapshot()?;
+        self.receive();
+        Ok(std::mem::take(&mut self.snapshots))
+    }
+
+    /// Walks the stacks of all threads that wait, and again those that moved meanwhile. What is
+    /// returned is what all did after the last walk: a thread in it that waits and has no stack
+    /// moved each time.
+    fn walk_all(&mut self) -> Result<Vec<Snapshot>> {
+        let until = Instant::now() + WALKING;
+        let mut latest = self.pass()?;
+        let mut left: Vec<Snapshot> = latest.iter().filter(|one| waits(one)).cloned().collect();
+        for _ in 0..ROUNDS {
+            let initial = self.stacks.initial();
+            initial.walk_more(left, &self.kernel, self.targets.processes());
+            latest = self.pass()?;
+            let initial = self.stacks.initial();
+            initial.forget_moved(&latest);
+            let walked: HashSet<ThreadId> = initial.unnamed().map(|(thread, _)| thread).collect();
+            let is_left = |one: &&Snapshot| {
+                let thread = self.targets.thread(one.thread);
+                waits(one) && thread.is_some_and(|thread| !walked.contains(&thread))
+            };
+            left = latest.iter().filter(is_left).cloned().collect();
+            if left.is_empty() || Instant::now() > until {
+                break;
+            }
+        }
+        Ok(latest)
+    }
+
+    /// For how long threads that wait and are not idle had not run at `end`.
+    fn asleep(&self, latest: &[Snapshot], end: Timestamp) -> BTreeMap<ThreadId, Nanos> {
+        let until = Instant::now() + ASKING;
+        let is_idle = |thread: ThreadId| {
+            let stack = self.stacks.waiting(thread);
+            stack.is_some_and(|stack| stack.class.state == State::Idle)
+        };
+        let threads = latest.iter().filter(|one| waits(one));
+        let threads = threads.filter_map(|one| self.targets.thread(one.thread));
+        let last: Vec<(ThreadId, LastRan)> = threads
+            .filter(|thread| !is_idle(*thread))
+            .take_while(|_| Instant::now() < until)
+            .filter_map(|thread| {
+                let process = self.targets.processes().get(thread.process)?;
+                let process = process.target.as_ref()?.proc_dir();
+                Some((thread, LastRan::read(process, thread.tid)?))
+            })
+            .collect();
+        let clocks = CpuClocks::read(last.iter().map(|(_, last)| last));
+        let later = monotonic() - end;
+        let since = last.iter().filter_map(|(thread, last)| {
+            let since = clocks.since(*last)?;
+            Some((*thread, since.saturating_sub(later)))
+        });
+        since.collect()
+    }
+}

@@ -1,0 +1,257 @@
+//! The finding of a dump, and what it does not show.
+
+use super::groups::is_grave;
+use super::sheet::Sheet;
+use crate::counted::counted;
+use crate::recording::{Holder, Process};
+use crate::render::text::line::{cut_right, width};
+use crate::render::text::style::{BAD, DIM, GOOD, HEADING, PLAIN, WARN};
+use crate::render::{duration, sanitize};
+use crate::report::dump::{DumpKind, DumpRuntime, DumpThread};
+use crate::units::Nanos;
+use anstyle::Style;
+use std::io;
+
+/// Column where the finding's text begins.
+const INDENT: usize = 13;
+/// Processes named in the first line.
+const NAMED: usize = 3;
+
+/// The programs and the time.
+pub(super) fn target(sheet: &mut Sheet<'_>) -> io::Result<()> {
+    let dump = sheet.dump;
+    let name = |process: &Process| format!("{} ({})", sanitize(process.exe_name()), process.pid);
+    let mut names: Vec<String> = dump.processes.iter().take(NAMED).map(name).collect();
+    if dump.processes.len() > NAMED {
+        names.push(format!("{} more", dump.processes.len() - NAMED));
+    }
+    let mut facts = Vec::new();
+    if let [process] = dump.processes.as_slice()
+        && let Some(version) = &process.tokio_version
+    {
+        facts.push(format!("tokio {}", sanitize(version)));
+    }
+    let threads = counted(dump.threads.len() as u64, "thread", "threads");
+    facts.push(threads);
+    facts.push(dump.taken_at.replace('T', " "));
+    facts.push(format!("two looks {} apart", duration(dump.looked_ns)));
+    let mut line = sheet.line();
+    line.push(HEADING, &cut_right(&names.join(", "), sheet.width / 2));
+    for fact in facts {
+        let more = format!(" · {fact}");
+        if line.width() + width(&more) > sheet.width {
+            break;
+        }
+        line.push(DIM, &more);
+    }
+    sheet.put(&line)?;
+    sheet.blank()
+}
+
+/// The main finding.
+pub(super) fn verdict(sheet: &mut Sheet<'_>) -> io::Result<()> {
+    let dump = sheet.dump;
+    let id = dump.verdict.runtime.as_deref();
+    let runtime = dump
+        .runtimes
+        .iter()
+        .find(|runtime| Some(runtime.id.as_str()) == id);
+    let (style, word, text) = words(sheet, dump.verdict.kind, runtime);
+    sheet.labelled((style, word), INDENT, &text)?;
+    let others = dump.runtimes.iter();
+    let others = others.filter(|other| is_grave(other) && Some(other.id.as_str()) != id);
+    let others: Vec<String> = others
+        .map(|other| format!("{} {}", other.id, in_brief(other.finding)))
+        .collect();
+    if !others.is_empty() {
+        sheet.labelled(
+            (PLAIN, ""),
+            INDENT,
+            &format!("Also: {}.", others.join(", ")),
+        )?;
+    }
+    Ok(())
+}
+
+const fn in_brief(finding: DumpKind) -> &'static str {
+    match finding {
+        DumpKind::Wedged => "wedged",
+        DumpKind::Stopped => "stopped",
+        DumpKind::AllBlocked => "with all workers blocked",
+        DumpKind::Blocked => "with blocked workers",
+        DumpKind::Unclear => "unclear",
+        DumpKind::Healthy => "healthy",
+    }
+}
+
+fn words(
+    sheet: &Sheet<'_>,
+    kind: DumpKind,
+    runtime: Option<&DumpRuntime>,
+) -> (Style, &'static str, String) {
+    let whose = runtime.map_or_else(String::new, |runtime| whose(sheet, runtime));
+    let long = runtime.map_or(Nanos::ZERO, |runtime| runtime.all_blocked_ns);
+    let workers = runtime.map_or(0, |runtime| runtime.workers);
+    match (kind, runtime) {
+        (DumpKind::Wedged, Some(runtime)) if runtime.blocked == workers => {
+            let moves = if workers == 1 {
+                "is blocked in one wait"
+            } else {
+                "are blocked, each in one wait,"
+            };
+            let of = all(workers);
+            let text = format!(
+                "{of} of {whose} {moves} for {} or longer. No task of it can run.{}",
+                duration(long),
+                if runtime.in_deadlock {
+                    " It is a deadlock: see below."
+                } else {
+                    ""
+                }
+            );
+            (BAD, "WEDGED", text)
+        }
+        (DumpKind::Wedged, Some(runtime)) => {
+            let text = format!(
+                "Workers of {whose} wait for each other and never go on; {} of {workers} are \
+                 blocked.",
+                runtime.blocked
+            );
+            (BAD, "WEDGED", text)
+        }
+        (DumpKind::Wedged, None) => {
+            let text = "Threads outside the workers wait for each other and never go on.";
+            (BAD, "WEDGED", text.to_owned())
+        }
+        (DumpKind::Stopped, _) => {
+            let verb = if workers == 1 { "is" } else { "are" };
+            let text = format!("{} of {whose} {verb} held from outside.", all(workers));
+            (WARN, "STOPPED", text)
+        }
+        (DumpKind::AllBlocked, _) => {
+            let verb = if workers == 1 { "is" } else { "are" };
+            let text = format!(
+                "{} of {whose} {verb} blocked right now{}. Whether that lasts a look cannot tell: \
+                 `holdup record` measures it.",
+                all(workers),
+                if long == Nanos::ZERO {
+                    String::new()
+                } else {
+                    format!(", for {} so far", duration(long))
+                }
+            );
+            (BAD, "BLOCKED", text)
+        }
+        (DumpKind::Blocked, Some(runtime)) => {
+            let verb = if runtime.blocked == 1 { "is" } else { "are" };
+            let text = format!(
+                "{} of {workers} workers of {whose} {verb} blocked in a task right now.",
+                runtime.blocked
+            );
+            (WARN, "BLOCKED", text)
+        }
+        (DumpKind::Unclear, Some(runtime)) => {
+            let text = format!(
+                "What {} of {workers} workers of {whose} do could not be told.",
+                runtime.others
+            );
+            (WARN, "UNCLEAR", text)
+        }
+        (DumpKind::Healthy, Some(_)) => (
+            GOOD,
+            "HEALTHY",
+            "No worker is blocked right now.".to_owned(),
+        ),
+        _ => {
+            let text = "No worker of a tokio runtime was found: none runs, or none of its threads \
+                        can be told from others.";
+            (WARN, "UNCLEAR", text.to_owned())
+        }
+    }
+}
+
+/// `The only worker`, `Both workers`, `All 4 workers`.
+fn all(workers: u32) -> String {
+    match workers {
+        1 => "The only worker".to_owned(),
+        2 => "Both workers".to_owned(),
+        more => format!("All {more} workers"),
+    }
+}
+
+/// `rt0`, with its process where there are several.
+fn whose(sheet: &Sheet<'_>, runtime: &DumpRuntime) -> String {
+    let mut processes = sheet.dump.processes.iter();
+    let process = processes.find(|process| process.pid == runtime.pid);
+    match process {
+        Some(process) if sheet.dump.processes.len() > 1 => {
+            let name = sanitize(process.exe_name());
+            format!("{} in {} ({})", runtime.id, name, runtime.pid)
+        }
+        _ => runtime.id.clone(),
+    }
+}
+
+/// What could not be seen.
+pub(super) fn unseen(sheet: &mut Sheet<'_>) -> io::Result<()> {
+    let unseen = &sheet.dump.unseen;
+    let counted = |count: u32, one: &str, many: &str| {
+        (count > 0).then(|| counted(u64::from(count), one, many))
+    };
+    let is_likely =
+        |thread: &DumpThread| matches!(thread.holder, Some(Holder::Thread { likely: true, .. }));
+    let likely = sheet.dump.threads.iter().any(is_likely);
+    let mut notes: Vec<String> = [
+        likely.then(|| {
+            "`likely`: the lock does not name its owner, and that thread alone has the lock's \
+             address on its stack without waiting for it"
+                .to_owned()
+        }),
+        counted(
+            unseen.without_stack,
+            "thread that waits has no stack",
+            "threads that wait have no stack",
+        ),
+        counted(
+            unseen.unsampled,
+            "thread ran too shortly to be sampled",
+            "threads ran too shortly to be sampled",
+        ),
+        counted(unseen.truncated, "stack ends early", "stacks end early"),
+        counted(
+            unseen.unknown,
+            "thread may be a worker or not",
+            "threads may be workers or not",
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if unseen.without_names > 0 {
+        notes.push(
+            "the program has no symbols: functions are named by their addresses (build it with \
+             strip = false)"
+                .to_owned(),
+        );
+    } else if unseen.without_lines > 0 {
+        notes.push(
+            "the program has no line tables: no files and lines (build it with debug = \
+             \"line-tables-only\")"
+                .to_owned(),
+        );
+    }
+    let ended = sheet.dump.processes.iter();
+    let ended = ended.filter_map(|process| Some((process, process.ended.as_ref()?)));
+    for (process, how) in ended {
+        let name = sanitize(process.exe_name());
+        notes.push(format!("{name} ({}) {}", process.pid, sanitize(how)));
+    }
+    if notes.is_empty() {
+        return Ok(());
+    }
+    sheet.blank()?;
+    for note in notes {
+        sheet.labelled((DIM, "Note"), 6, &note)?;
+    }
+    Ok(())
+}

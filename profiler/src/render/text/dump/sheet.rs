@@ -1,0 +1,144 @@
+//! What the sections of a dump share.
+
+use super::DumpOptions;
+use crate::render::Options;
+use crate::render::text::ascii;
+use crate::render::text::line::{Line, cut_left, cut_right, width, wrap};
+use crate::render::text::style::{DIM, HEADING, PLAIN, SITE};
+use crate::report::dump::{Dump, DumpThread};
+use crate::units::{Pid, Tid};
+use anstyle::Style;
+use std::collections::BTreeMap;
+use std::io;
+
+/// Narrower than this, nothing is readable any more.
+const MIN_WIDTH: usize = 40;
+/// Columns in which the labels of a thread's details begin, and the details themselves.
+pub(super) const LABELS: usize = 6;
+pub(super) const DETAILS: usize = 16;
+
+/// The dump being written.
+pub(super) struct Sheet<'a> {
+    pub(super) dump: &'a Dump,
+    pub(super) shown: DumpOptions,
+    /// Columns.
+    pub(super) width: usize,
+    threads: BTreeMap<(Pid, Tid), &'a DumpThread>,
+    options: &'a Options,
+    out: &'a mut dyn io::Write,
+}
+
+impl<'a> Sheet<'a> {
+    /// An empty one.
+    pub(super) fn new(
+        dump: &'a Dump,
+        shown: DumpOptions,
+        options: &'a Options,
+        out: &'a mut dyn io::Write,
+    ) -> Sheet<'a> {
+        let threads = dump.threads.iter();
+        Sheet {
+            dump,
+            shown,
+            width: options.width.max(MIN_WIDTH),
+            threads: threads
+                .map(|thread| ((thread.pid, thread.tid), thread))
+                .collect(),
+            options,
+            out,
+        }
+    }
+
+    /// A thread of a process.
+    pub(super) fn thread(&self, pid: Pid, tid: Tid) -> Option<&'a DumpThread> {
+        self.threads.get(&(pid, tid)).copied()
+    }
+
+    /// A new line, coloured as the options say.
+    pub(super) const fn line(&self) -> Line {
+        Line::new(self.options.color)
+    }
+
+    /// Writes a line.
+    pub(super) fn put(&mut self, line: &Line) -> io::Result<()> {
+        let text = line.finish();
+        if self.options.ascii {
+            return writeln!(self.out, "{}", ascii::spelled(text));
+        }
+        writeln!(self.out, "{text}")
+    }
+
+    /// `text` within `columns`, if it is to be cut at all, its beginning left out.
+    pub(super) fn fit_left(&self, text: &str, columns: usize) -> String {
+        if self.options.cut {
+            cut_left(text, columns)
+        } else {
+            text.to_owned()
+        }
+    }
+
+    /// Writes an empty line.
+    pub(super) fn blank(&mut self) -> io::Result<()> {
+        writeln!(self.out)
+    }
+
+    /// Writes an empty line and a heading, with an explanation if that fits.
+    pub(super) fn heading(&mut self, heading: &str, explanation: &str) -> io::Result<()> {
+        self.blank()?;
+        let mut line = self.line();
+        line.push(HEADING, &cut_right(heading, self.width));
+        if line.width() + 2 + width(explanation) <= self.width {
+            line.push(PLAIN, "  ").push(DIM, explanation);
+        }
+        self.put(&line)
+    }
+
+    /// Ends a line that `line` has begun by a function and where that is, on the same line if it
+    /// fits there.
+    pub(super) fn site(
+        &mut self,
+        mut line: Line,
+        function: &str,
+        at: Option<&str>,
+    ) -> io::Result<()> {
+        let room = self.width.saturating_sub(line.width());
+        line.push(SITE, &self.fit_left(function, room));
+        match at {
+            Some(at) if line.width() + 2 + width(at) <= self.width => {
+                line.push(PLAIN, "  ").push(DIM, at);
+                self.put(&line)
+            }
+            Some(at) => {
+                self.put(&line)?;
+                self.detail("at", at)
+            }
+            None => self.put(&line),
+        }
+    }
+
+    /// Writes what is said of a thread, on as many lines as it needs.
+    pub(super) fn detail(&mut self, label: &str, text: &str) -> io::Result<()> {
+        let label = format!("{:LABELS$}{label}", "");
+        self.labelled((DIM, &label), DETAILS, text)
+    }
+
+    /// Writes `label` and, beginning at column `indent`, `text` on as many lines as it needs.
+    pub(super) fn labelled(
+        &mut self,
+        (style, label): (Style, &str),
+        indent: usize,
+        text: &str,
+    ) -> io::Result<()> {
+        let columns = self.width.saturating_sub(indent);
+        for (index, part) in wrap(text, columns).iter().enumerate() {
+            let mut line = self.line();
+            if index == 0 {
+                line.push(style, label);
+            }
+            line.pad_to(indent)
+                .push(PLAIN, &self.fit_left(part, columns));
+            self.put(&line)?;
+        }
+        Ok(())
+    }
+}

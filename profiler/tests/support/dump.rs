@@ -1,0 +1,476 @@
+//! `holdup dump` and `holdup list` on programs that stand still in known ways, and on processes of
+//! which little is to be seen.
+
+use super::check::Complaints;
+use super::fixture::{Profile, Running, Variant};
+use super::privilege;
+use super::report::is_in;
+use super::truth::slowdown;
+use children::Child;
+use libtest_mimic::{Failed, Trial};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// From start to exit.
+const LONGEST: Duration = Duration::from_secs(1);
+/// A wait that has lasted for so long is a standstill.
+const STANDSTILL: Duration = Duration::from_millis(1200);
+/// For a program to start.
+const SOON: Duration = Duration::from_secs(30);
+
+type Outcome = Result<(), Failed>;
+type Test = fn() -> Outcome;
+
+/// How a fixture stands still, and what a dump has to say of it.
+struct Halt {
+    mode: &'static str,
+    /// In which function, where functions have names.
+    function: &'static str,
+    /// The kind of the object, and the name of who holds it.
+    object: &'static str,
+    holder: Option<&'static str>,
+    /// Whether the workers wait for each other.
+    deadlock: bool,
+}
+
+const HALTS: [Halt; 5] = [
+    Halt {
+        mode: "deadlock-before",
+        function: "block_by_deadlock",
+        object: "futex",
+        holder: Some("tokio-rt-worker"),
+        deadlock: true,
+    },
+    Halt {
+        mode: "stuck-parking-lot",
+        function: "stuck_by_parking_lot",
+        object: "futex",
+        holder: Some("tokio-rt-worker"),
+        deadlock: true,
+    },
+    Halt {
+        mode: "stuck-pipe",
+        function: "stuck_by_pipe",
+        object: "pipe",
+        holder: Some("blockers"),
+        deadlock: false,
+    },
+    Halt {
+        mode: "stuck-block-on",
+        function: "stuck_by_block_on",
+        object: "futex",
+        holder: None,
+        deadlock: false,
+    },
+    Halt {
+        mode: "stuck-child",
+        function: "stuck_by_child",
+        object: "process",
+        holder: Some("sleep"),
+        deadlock: false,
+    },
+];
+
+/// Every trial.
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for profile in [Profile::Release, Profile::Stripped] {
+        for halt in &HALTS {
+            let variant = Variant {
+                profile,
+                ..Variant::DEFAULT
+            };
+            let name = format!("dump::{}-{}", halt.mode, variant.name());
+            trials.push(trial(name, move || stands_still(variant, halt)));
+        }
+    }
+    let others: [(&str, Test); 8] = [
+        ("dump::a_healthy_service", healthy),
+        ("dump::a_stopped_process", stopped),
+        ("dump::holders_that_locks_name", holders),
+        ("dump::processes_that_cannot_be_looked_at", not_to_be_seen),
+        ("dump::a_process_that_ends_meanwhile", ends_meanwhile),
+        ("dump::without_rights", without_rights),
+        ("list::programs", programs),
+        ("list::a_library_and_another_namespace", elsewhere),
+    ];
+    for (name, run) in others {
+        trials.push(trial(name.to_owned(), run));
+    }
+    trials
+}
+
+fn trial(name: String, run: impl FnOnce() -> Outcome + Send + 'static) -> Trial {
+    Trial::ignorable_test(name, move || {
+        privilege::unless_skipped(privilege::missing_root(), run)
+    })
+}
+
+/// Runs `holdup`.
+fn holdup(args: &[&str]) -> Result<Output, String> {
+    Command::new(env!("CARGO_BIN_EXE_holdup"))
+        .args(args)
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("holdup cannot be run: {error}"))
+}
+
+/// A dump as JSON, its exit code, and how long it took.
+fn dump(pid: u32) -> Result<(Value, Option<i32>, Duration), String> {
+    let begun = Instant::now();
+    let output = holdup(&["dump", "-p", &pid.to_string(), "-f", "json"])?;
+    let took = begun.elapsed();
+    let json = serde_json::from_slice(&output.stdout).map_err(|error| {
+        let message = String::from_utf8_lossy(&output.stderr);
+        format!("no JSON: {error}; {message}")
+    })?;
+    Ok((json, output.status.code(), took))
+}
+
+fn done(complaints: Complaints) -> Outcome {
+    if complaints.is_empty() {
+        Ok(())
+    } else {
+        Err(complaints.join("\n").into())
+    }
+}
+
+/// Who holds something: the name of the thread, or of the first process.
+fn holder_of(thread: &Value) -> Option<&str> {
+    let holder = &thread["holder"];
+    let process = holder["processes"][0]["name"].as_str();
+    process.or(holder["name"].as_str())
+}
+
+fn workers(dump: &Value) -> Vec<&Value> {
+    let threads = dump["threads"].as_array().into_iter().flatten();
+    threads
+        .filter(|thread| thread["role"] == "worker")
+        .collect()
+}
+
+fn stands_still(variant: Variant, halt: &Halt) -> Outcome {
+    let fixture = variant.start(halt.mode)?;
+    if halt.mode == "deadlock-before" {
+        thread::sleep(STANDSTILL);
+    }
+    let since = Instant::now();
+    // What else the machine does may take longer once.
+    let mut tried = (0..3).map(|_| dump(fixture.pid()));
+    let longest = LONGEST * u32::try_from(slowdown()).unwrap_or(u32::MAX);
+    let mut found = tried.next().ok_or("no dump")??;
+    for next in tried {
+        if found.2 <= longest {
+            break;
+        }
+        found = next?;
+    }
+    let (dump, code, took) = found;
+    let text = holdup(&["dump", "-p", &fixture.pid().to_string(), "--stacks"])?;
+    let mut complaints = Complaints::new();
+    if took > longest {
+        complaints.push(format!("it took {took:?}"));
+    }
+    if code != Some(4) || dump["verdict"]["kind"] != "wedged" {
+        complaints.push(format!("exit {code:?}, {}", dump["verdict"]));
+    }
+    let workers = workers(&dump);
+    if workers.len() != 2 {
+        complaints.push(format!("{} workers", workers.len()));
+    }
+    for worker in &workers {
+        let function = worker["function"].as_str().unwrap_or_default();
+        let named = variant.profile != Profile::Stripped;
+        let longer = worker["since_ns"].as_u64().unwrap_or_default();
+        let most = STANDSTILL + since.elapsed() + SOON;
+        if worker["state"] != "blocked"
+            || worker["unmoved"] != true
+            || worker["object"]["kind"] != halt.object
+            || holder_of(worker) != halt.holder
+            || named && !is_in(function, halt.function)
+            || !(1_000_000_000..most.as_nanos() as u64).contains(&longer)
+        {
+            complaints.push(format!("a worker: {worker:#}"));
+        }
+    }
+    let tids: Vec<u64> = workers
+        .iter()
+        .filter_map(|one| one["tid"].as_u64())
+        .collect();
+    let deadlocks = dump["deadlocks"].as_array().map_or(0, Vec::len);
+    if deadlocks != usize::from(halt.deadlock) {
+        complaints.push(format!("{deadlocks} deadlocks"));
+    }
+    if halt.deadlock {
+        let circle = dump["deadlocks"][0]["threads"].as_array();
+        let circle: Vec<u64> = circle
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_u64)
+            .collect();
+        if circle.len() != 2 || !circle.iter().all(|tid| tids.contains(tid)) {
+            complaints.push(format!("the circle {circle:?} of {tids:?}"));
+        }
+    }
+    let text = String::from_utf8_lossy(&text.stdout);
+    if !text.contains("\nWEDGED ") || !text.contains(" #2  ") {
+        complaints.push(format!("the text: {text}"));
+    }
+    let ended = end(fixture);
+    done(complaints)?;
+    Ok(ended?)
+}
+
+/// Lets a fixture go on that has stood still since before it was ready, and so come to its end.
+fn end(mut fixture: Running) -> Result<(), String> {
+    fixture.go()?;
+    fixture.finish()
+}
+
+/// A runtime that waits for something to do.
+fn healthy() -> Outcome {
+    let fixture = Variant::DEFAULT.start("scenarios")?;
+    let (dump, code, _) = dump(fixture.pid())?;
+    let by_name = holdup(&["dump", "-n", "blockers"])?;
+    fixture.kill()?;
+    let text = String::from_utf8_lossy(&by_name.stdout);
+    if code == Some(0) && dump["verdict"]["kind"] == "healthy" && text.contains("\nHEALTHY ") {
+        Ok(())
+    } else {
+        Err(format!("exit {code:?}, {}\n{text}", dump["verdict"]).into())
+    }
+}
+
+fn signal(fixture: &Running, signal: Signal) -> Result<(), String> {
+    let pid = i32::try_from(fixture.pid()).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or("no process id")?;
+    kill_process(pid, signal).map_err(|errno| errno.to_string())
+}
+
+/// A signal stops it: told from a service that hangs, and yet no task of it runs.
+fn stopped() -> Outcome {
+    let fixture = Variant::DEFAULT.start("stuck-child")?;
+    signal(&fixture, Signal::STOP)?;
+    thread::sleep(Duration::from_millis(50));
+    let found = dump(fixture.pid());
+    let text = holdup(&["dump", "-p", &fixture.pid().to_string()]);
+    signal(&fixture, Signal::CONT)?;
+    end(fixture)?;
+    let (dump, code, _) = found?;
+    let text = text?;
+    let text = String::from_utf8_lossy(&text.stdout);
+    if code == Some(4) && dump["verdict"]["kind"] == "stopped" && text.contains("kill -CONT") {
+        Ok(())
+    } else {
+        Err(format!("exit {code:?}, {dump:#}\n{text}").into())
+    }
+}
+
+/// A mutex of the C library, a thread that is joined, a child: who holds what is sure.
+fn holders() -> Outcome {
+    let mut fixture = Variant::DEFAULT.start("held")?;
+    fixture.go()?;
+    fixture.truth()?;
+    thread::sleep(STANDSTILL);
+    let found = dump(fixture.pid());
+    fixture.finish()?;
+    let (dump, code, _) = found?;
+    let mut complaints = Complaints::new();
+    if code != Some(4) {
+        complaints.push(format!("exit {code:?}, {}", dump["verdict"]));
+    }
+    for (function, holder, likely) in [
+        ("block_by_held_pthread", "lock-holder", false),
+        ("block_by_held_mutex", "lock-holder", true),
+        ("block_by_held_join", "endless", false),
+        ("block_by_held_child", "sleep", false),
+        ("block_by_held_file", "blockers", false),
+    ] {
+        let own: Vec<&Value> = workers(&dump)
+            .into_iter()
+            .filter(|one| is_in(one["function"].as_str().unwrap_or_default(), function))
+            .collect();
+        let fits = |one: &&Value| {
+            let is_likely = one["holder"]["likely"].as_bool().unwrap_or(false);
+            holder_of(one) == Some(holder) && is_likely == likely
+        };
+        if own.is_empty() || !own.iter().all(fits) {
+            complaints.push(format!("{function}: {own:#?}"));
+        }
+    }
+    done(complaints)
+}
+
+/// No process, no tokio, a thread of the kernel, a zombie: each is said, none hangs.
+fn not_to_be_seen() -> Outcome {
+    let mut ended = Command::new("true")
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    thread::sleep(Duration::from_millis(200));
+    let mut plain = Command::new("sleep")
+        .arg("60")
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let mut complaints = Complaints::new();
+    for (what, pid, code, says) in [
+        ("none", 2_000_000_000, 1, "no process has pid"),
+        ("zombie", ended.id(), 1, "zombie"),
+        ("plain", plain.id(), 3, "no sign of tokio"),
+        ("kernel", 2, 1, "thread of the kernel"),
+    ] {
+        let output = holdup(&["dump", "-p", &pid.to_string()])?;
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        // In a container there may be no thread of the kernel to be seen.
+        let is_hidden = what == "kernel" && message.contains("no process has pid");
+        if output.status.code() != Some(code) || !(message.contains(says) || is_hidden) {
+            complaints.push(format!("{what}: {:?}, {message}", output.status.code()));
+        }
+    }
+    let _ = plain.kill();
+    let _ = plain.wait();
+    let _ = ended.wait();
+    done(complaints)
+}
+
+/// Whenever it ends, the dump does too, without a panic.
+fn ends_meanwhile() -> Outcome {
+    for after in [5, 40, 90, 130, 160, 200, 250] {
+        let fixture = Variant::DEFAULT.start("scenarios")?;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_holdup"));
+        command
+            .args(["dump", "-p", &fixture.pid().to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut holdup = Child::spawn("holdup", &mut command)?;
+        let mut messages = holdup.stderr()?;
+        thread::sleep(Duration::from_millis(after));
+        fixture.kill()?;
+        let status = holdup.wait(SOON)?;
+        messages.drain(Duration::from_secs(1));
+        let said = messages.transcript();
+        if !matches!(status.code(), Some(0 | 1 | 3 | 4)) || said.contains("panicked") {
+            return Err(format!("killed after {after} ms: {status}; {said}").into());
+        }
+    }
+    Ok(())
+}
+
+/// Who may not look is told so, and what to type.
+fn without_rights() -> Outcome {
+    let fixture = Variant::DEFAULT.start("scenarios")?;
+    let output = Command::new("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .arg(env!("CARGO_BIN_EXE_holdup"))
+        .args(["dump", "-p", &fixture.pid().to_string()])
+        .output();
+    fixture.kill()?;
+    let output = output.map_err(|error| format!("setpriv: {error}"))?;
+    let message = String::from_utf8_lossy(&output.stderr);
+    // Whoever cannot even execute the program says so in another way.
+    if output.status.code() == Some(77) && message.contains("sudo") {
+        Ok(())
+    } else {
+        Err(format!("{:?}: {message}", output.status.code()).into())
+    }
+}
+
+fn listed(args: &[&str]) -> Result<Value, String> {
+    let output = holdup(&[&["list", "-f", "json"], args].concat())?;
+    serde_json::from_slice(&output.stdout).map_err(|error| {
+        let message = String::from_utf8_lossy(&output.stderr);
+        format!("no JSON: {error}; {message}")
+    })
+}
+
+fn of_pid(list: &Value, pid: u32) -> Option<&Value> {
+    let mut processes = list["processes"].as_array()?.iter();
+    processes.find(|process| process["pid"] == pid)
+}
+
+/// With and without symbols; and, of one that is blocked, for how much of its time.
+fn programs() -> Outcome {
+    let stripped = Variant {
+        profile: Profile::Stripped,
+        ..Variant::DEFAULT
+    };
+    let idle = Variant::DEFAULT.start("scenarios")?;
+    let stuck = stripped.start("stuck-block-on")?;
+    let mut plain = Command::new("sleep")
+        .arg("60")
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let found = listed(&["--look"]);
+    let text = holdup(&["list"]);
+    let (one, other, none) = (idle.pid(), stuck.pid(), plain.id());
+    let _ = plain.kill();
+    let _ = plain.wait();
+    idle.kill()?;
+    stuck.kill()?;
+    let list = found?;
+    let version = Variant::DEFAULT.tokio_version()?;
+    let mut complaints = Complaints::new();
+    for (pid, symbols, blocked) in [(one, true, false), (other, false, true)] {
+        let Some(process) = of_pid(&list, pid) else {
+            complaints.push(format!("{pid} is not listed: {list:#}"));
+            continue;
+        };
+        let share = process["blocked_share"].as_f64();
+        if process["name"] != "blockers"
+            || process["tokio_versions"][0] != version.as_str()
+            || process["has_symbols"] != symbols
+            || process["can_record"] != true
+            || share.is_none_or(|share| (share > 0.9) != blocked)
+        {
+            complaints.push(format!("{process:#}"));
+        }
+    }
+    if of_pid(&list, none).is_some() {
+        complaints.push("a process without tokio is listed".to_owned());
+    }
+    let text = text?;
+    let text = String::from_utf8_lossy(&text.stdout);
+    if !text.contains(&format!("{one}  ")) || !text.contains(&version) {
+        complaints.push(format!("the text: {text}"));
+    }
+    done(complaints)
+}
+
+/// A tokio in a library that Python loaded, and a process that has another id where it lives.
+fn elsewhere() -> Outcome {
+    let python = super::library::python()?;
+    let program = Variant::DEFAULT.build()?;
+    let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let mut command = Command::new("unshare");
+    command
+        .args(["--pid", "--fork", "--mount-proc", "--kill-child"])
+        .arg(program)
+        .arg("scenarios")
+        .arg(dir.path());
+    let apart = Running::start(command)?;
+    let list = listed(&[]);
+    let parent = apart.pid();
+    let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
+    let of_python = python.id();
+    python.kill()?;
+    apart.kill()?;
+    let (list, children) = (list?, children.map_err(|error| error.to_string())?);
+    let child = children.split_ascii_whitespace().next();
+    let child: u32 = child
+        .and_then(|pid| pid.parse().ok())
+        .ok_or("unshare has no child")?;
+    let mut complaints = Complaints::new();
+    match of_pid(&list, child) {
+        Some(process) if process["own_pid"] == 1 => {}
+        other => complaints.push(format!("in its own namespace: {other:#?}")),
+    }
+    match of_pid(&list, of_python) {
+        Some(process) if process["tokio_in"][0] == "liblibrary.so" => {}
+        other => complaints.push(format!("in Python: {other:#?}")),
+    }
+    done(complaints)
+}
