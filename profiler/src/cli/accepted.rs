@@ -56,10 +56,12 @@ impl Accepted {
         let cannot = |error| Error::new(format!("cannot read {shown}")).because(error);
         let length = std::fs::metadata(path).map_err(cannot)?.len();
         if length > MAX_BYTES {
-            return Err(Error::usage(format!("{shown} is too long for a list of sites")));
+            return Err(Error::usage(format!(
+                "{shown} is too long for a list of sites"
+            )));
         }
         let text = std::fs::read_to_string(path).map_err(cannot)?;
-        Accepted::parse(&text, Timestamp::now().to_zoned(TimeZone::UTC).date()).map_err(|why| {
+        Accepted::parse(&text, TimeZone::UTC.to_datetime(Timestamp::now()).date()).map_err(|why| {
             Error::usage(format!("{shown} is no list of accepted sites: {why}"))
                 .hint("[[accept]] with function = \"…\" and reason = \"…\", see the README")
         })
@@ -67,7 +69,11 @@ impl Accepted {
 
     fn parse(text: &str, today: Date) -> std::result::Result<Accepted, String> {
         let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
-        if file.accept.iter().any(|entry| entry.reason.trim().is_empty()) {
+        if file
+            .accept
+            .iter()
+            .any(|entry| entry.reason.trim().is_empty())
+        {
             return Err("an entry gives no reason".to_owned());
         }
         let mut accepted = Accepted::default();
@@ -106,11 +112,18 @@ impl Accepted {
         };
         let expired = self.expired.iter().map(|entry| {
             let until = entry.until.as_deref().unwrap_or_default();
-            format!("{} was accepted until {until}: {}", name(entry), entry.reason)
+            format!(
+                "{} was accepted until {until}: {}",
+                name(entry),
+                entry.reason
+            )
         });
         let unused = self.entries.iter().filter(|entry| !entry.used);
         let unused = unused.map(|entry| {
-            format!("{} is accepted, and did not wait in this recording", name(entry))
+            format!(
+                "{} is accepted, and did not wait in this recording",
+                name(entry)
+            )
         });
         expired.chain(unused).collect()
     }
@@ -148,8 +161,14 @@ mod tests {
         let accepted = Accepted::parse(list, today).expect("a list");
         let remarks = accepted.remarks();
         assert_eq!(remarks.len(), 2);
-        assert!(remarks[0].starts_with("a was accepted until 2026-11-29"), "{remarks:?}");
-        assert!(remarks[1].starts_with("b (lock) is accepted, and did not"), "{remarks:?}");
+        assert!(
+            remarks[0].starts_with("a was accepted until 2026-11-29"),
+            "{remarks:?}"
+        );
+        assert!(
+            remarks[1].starts_with("b (lock) is accepted, and did not"),
+            "{remarks:?}"
+        );
         for wrong in [
             "x",
             "[[accept]]\nfunction = \"a\"\n",
@@ -159,6 +178,11 @@ mod tests {
         ] {
             assert!(Accepted::parse(wrong, today).is_err(), "{wrong}");
         }
-        assert!(Accepted::parse("", today).expect("none").remarks().is_empty());
+        assert!(
+            Accepted::parse("", today)
+                .expect("none")
+                .remarks()
+                .is_empty()
+        );
     }
 }

@@ -350,9 +350,16 @@ pub(crate) struct RecordArgs {
     #[arg(long, help_heading = "Output")]
     pub(crate) force: bool,
 
-    /// Leave frames of the runtime out of flamegraphs
+    /// Draw every frame in flamegraphs and folded stacks
+    ///
+    /// By default the runtime's frames outside a task are drawn as one, as is a library call with
+    /// all that it calls. Instead of the kernel's frames stands why the thread waited.
     #[arg(long, help_heading = "Output")]
-    pub(crate) collapse_runtime: bool,
+    pub(crate) full_stacks: bool,
+
+    /// Draw flamegraphs from the top down
+    #[arg(long, help_heading = "Output")]
+    pub(crate) icicle: bool,
 
     #[command(flatten)]
     pub(crate) view: ViewArgs,
@@ -404,9 +411,16 @@ pub(crate) struct ReportArgs {
     #[arg(long, help_heading = "Output")]
     pub(crate) force: bool,
 
-    /// Leave frames of the runtime out of flamegraphs
+    /// Draw every frame in flamegraphs and folded stacks
+    ///
+    /// By default the runtime's frames outside a task are drawn as one, as is a library call with
+    /// all that it calls. Instead of the kernel's frames stands why the thread waited.
     #[arg(long, help_heading = "Output")]
-    pub(crate) collapse_runtime: bool,
+    pub(crate) full_stacks: bool,
+
+    /// Draw flamegraphs from the top down
+    #[arg(long, help_heading = "Output")]
+    pub(crate) icicle: bool,
 
     #[command(flatten)]
     pub(crate) view: ViewArgs,

@@ -124,7 +124,11 @@ const NAMED: usize = 3;
 impl Condition {
     /// Whether it holds. Accepted sites count for nothing.
     pub(crate) fn check(&self, report: &Report, accepted: &mut Accepted) -> Option<Violation> {
-        let mut sites: Vec<&Site> = report.sites.iter().filter(|site| is_blocked(site)).collect();
+        let mut sites: Vec<&Site> = report
+            .sites
+            .iter()
+            .filter(|site| is_blocked(site))
+            .collect();
         sites.retain(|site| !accepted.accepts(site));
         let (found, of_which) = match &self.quantity {
             Quantity::Stall => self.stall(report, &sites)?,
@@ -164,8 +168,12 @@ impl Condition {
         let longest = polls.max(waits)?;
         let mut worst = sites.to_vec();
         worst.sort_by_key(|site| std::cmp::Reverse(site.max_ns));
-        self.is_more(longest, Nanos(1))
-            .then(|| (format!("a worker stood still for {}", duration(longest)), worst))
+        self.is_more(longest, Nanos(1)).then(|| {
+            (
+                format!("a worker stood still for {}", duration(longest)),
+                worst,
+            )
+        })
     }
 
     fn starved<'a>(&self, report: &Report, sites: &[&'a Site]) -> Option<(String, Vec<&'a Site>)> {
@@ -182,7 +190,10 @@ impl Condition {
                 .sum();
             runtime.starved_ns.saturating_sub(accepted)
         };
-        let most = report.runtimes.iter().max_by_key(|runtime| starved(runtime))?;
+        let most = report
+            .runtimes
+            .iter()
+            .max_by_key(|runtime| starved(runtime))?;
         let time = starved(most);
         let share = time.share_of(report.duration_ns);
         self.is_more(time, report.duration_ns).then(|| {
@@ -198,13 +209,19 @@ impl Condition {
 
     fn blocked<'a>(&self, report: &Report, sites: &[&'a Site]) -> Option<(String, Vec<&'a Site>)> {
         let time: Nanos = sites.iter().map(|site| site.total_ns).sum();
-        let states = report.runtimes.iter().flat_map(|runtime| runtime.states.values());
+        let states = report
+            .runtimes
+            .iter()
+            .flat_map(|runtime| runtime.states.values());
         let whole: Nanos = states.copied().sum();
         let mut worst = sites.to_vec();
         worst.sort_by_key(|site| std::cmp::Reverse(site.total_ns));
         self.is_more(time, whole).then(|| {
             let share = percent(time.share_of(whole));
-            let text = format!("blocked for {}, {share} of the workers' time", duration(time));
+            let text = format!(
+                "blocked for {}, {share} of the workers' time",
+                duration(time)
+            );
             (text, worst)
         })
     }
@@ -246,14 +263,29 @@ mod tests {
             ("starved > 1%", Quantity::Starved, Limit::Share(0.01)),
             ("blocked>0.5%", Quantity::Blocked, Limit::Share(0.005)),
             ("blocked>0s", Quantity::Blocked, ms(0)),
-            ("site=a::b<c>:blocked>1ms", site(By::Function, "a::b<c>"), ms(1)),
+            (
+                "site=a::b<c>:blocked>1ms",
+                site(By::Function, "a::b<c>"),
+                ms(1),
+            ),
             ("cause=lock:blocked>2s", site(By::Cause, "lock"), ms(2_000)),
         ] {
             assert_eq!(of(text), Ok((quantity, limit)), "{text}");
         }
         for text in [
-            "", "stall", "stall>", "stall>x", "stall>5%", "blocked>101%", "blocked>-1%", "stall<1ms",
-            "site=:blocked>1ms", "site=a>1ms", "cpu>1%", "blocked>NaN%", "blocked>5",
+            "",
+            "stall",
+            "stall>",
+            "stall>x",
+            "stall>5%",
+            "blocked>101%",
+            "blocked>-1%",
+            "stall<1ms",
+            "site=:blocked>1ms",
+            "site=a>1ms",
+            "cpu>1%",
+            "blocked>NaN%",
+            "blocked>5",
         ] {
             assert!(of(text).is_err(), "{text}");
         }

@@ -28,6 +28,7 @@ mod report;
 mod run;
 mod settings;
 mod shared_args;
+mod stream;
 mod targets;
 mod values;
 

@@ -21,11 +21,16 @@ pub(crate) fn report(settings: &ReportSettings, progress: &Progress) -> Result<E
     let how = HowToRead {
         range: settings.range,
         symbols: settings.symbols.as_deref(),
+        keep: settings.kept(),
         invoker: settings.invoker.as_ref(),
     };
     let Captured { report, end, late } = captured::read(&settings.file, &how)?;
     if let Some(late) = &late {
         progress.say(&late_text(late));
+    }
+    if let Some(detail) = &report.detail {
+        let left_out = render::export::left_out(detail).into_iter();
+        left_out.for_each(|said| progress.say(&said));
     }
     let pid = report.target.pid;
     let invoker = settings.invoker.as_ref();

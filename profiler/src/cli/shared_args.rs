@@ -12,7 +12,11 @@ pub(crate) struct GateArgs {
     /// stall is the longest time in which a worker stood still in a poll, starved the time in which no task
     /// of a runtime could run, blocked the time in which workers waited in polls. Of some sites alone:
     /// site=NAME:blocked>1ms, cause=lock:blocked>1ms.
-    #[arg(long, value_name = "CONDITION", help_heading = "For continuous integration")]
+    #[arg(
+        long,
+        value_name = "CONDITION",
+        help_heading = "For continuous integration"
+    )]
     pub(crate) fail_if: Vec<Condition>,
 
     /// Sites in this file count for nothing in --fail-if

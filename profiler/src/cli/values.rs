@@ -52,7 +52,7 @@ fn formats_help(capture: &str) -> String {
         .to_owned();
     for format in Format::ALL {
         text.push_str(&format!(
-            "  .{:<15}{}\n",
+            "  .{:<16}{}\n",
             format.extension(),
             format.about()
         ));
