@@ -89,7 +89,7 @@ impl Analyzer {
     }
 
     /// As [`Analyzer::add`], of an interval that is needed elsewhere, too.
-    pub(super) fn merge(&mut self, tables: &Tables, interval: &Interval) {
+    pub fn merge(&mut self, tables: &Tables, interval: &Interval) {
         self.take(tables, interval);
         self.open_waits.clone_from(&interval.open_waits);
     }
@@ -165,6 +165,7 @@ impl Analyzer {
             targets: tables.processes.clone(),
             started_at: rfc3339(header.started_at + (start - header.start).0 as f64 / 1e9),
             duration_ns: whole.length(),
+            part: None,
             min_block_ns: header.min_block,
             long_poll_ns: header.long_poll,
             throttling: throttling::told(&verdict, &runtimes.reports, throttling),
@@ -194,7 +195,16 @@ impl Analyzer {
     }
 
     fn losses(&self, tables: &Tables) -> Losses {
-        let unknown = |(stack, _): &(&StackId, _)| class_of(tables, **stack).0 == State::Unknown;
+        // Where there is no sign of tokio there is no state to be known.
+        let has_tokio = |stack: StackId| {
+            let process = tables
+                .stack(stack)
+                .and_then(|stack| tables.process(stack.process));
+            process.is_none_or(|process| process.tokio.present)
+        };
+        let unknown = |(stack, _): &(&StackId, _)| {
+            class_of(tables, **stack).0 == State::Unknown && has_tokio(**stack)
+        };
         let stacks = self.totals.stacks.iter().filter(unknown);
         let mut losses = self.totals.losses.clone();
         losses.unknown_waits = stacks.map(|(_, waits)| waits.times.waits).sum();

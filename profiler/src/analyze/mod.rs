@@ -14,6 +14,7 @@ mod calls;
 mod causes;
 mod concurrency;
 mod cpu;
+mod diff;
 mod driver_gaps;
 mod dump;
 mod fix_first;
@@ -52,4 +53,5 @@ mod whole;
 
 pub use analyzer::Analyzer;
 pub use build::{build, build_range};
+pub use diff::diff;
 pub use dump::{Looked, dump};

@@ -7,8 +7,18 @@ use super::error::Result;
 use crate::collect;
 use crate::host::{Features, privileges::Keep};
 use crate::process::Target;
+use crate::recording::{Header, Interval, Tables};
 use crate::report::Report;
 use std::sync::Arc;
+
+/// Takes what is recorded besides the report: a capture.
+pub(crate) trait Sink {
+    /// The interval that follows, and the tables that it names so far.
+    fn take(&mut self, tables: &Tables, interval: Interval);
+
+    /// The last one, with the tables for good.
+    fn take_last(&mut self, tables: &Tables, interval: Interval);
+}
 
 /// A recording that goes on.
 pub(crate) trait Recorder: Sized {
@@ -26,18 +36,25 @@ pub(crate) trait Recorder: Sized {
         keep: Keep,
     ) -> Result<Self>;
 
+    /// By what, where and how it is made.
+    fn header(&self) -> Header;
+
     /// Drains what the kernel side sends, until `stop` is done or every process that is recorded
-    /// has ended. Called in a `current_thread` tokio runtime.
+    /// has ended. Called in a `current_thread` tokio runtime. Intervals go to `sink` as well.
     ///
     /// # Errors
     /// Where recording cannot go on.
-    fn run(&mut self, stop: impl Future<Output = ()>) -> impl Future<Output = Result<()>>;
+    fn run(
+        &mut self,
+        stop: impl Future<Output = ()>,
+        sink: Option<&mut dyn Sink>,
+    ) -> impl Future<Output = Result<()>>;
 
     /// Detaches, and sums up what was recorded. `ended` tells how the first target ended, if it
-    /// did (`exited`, `killed by SIGKILL`).
+    /// did (`exited`, `killed by SIGKILL`). The last interval goes to `sink` as well.
     ///
     /// # Errors
     /// Where the result is of no use at all. Whatever is merely incomplete is counted in
     /// [`Report::losses`].
-    fn finish(self, ended: Option<String>) -> Result<Report>;
+    fn finish(self, ended: Option<String>, sink: Option<&mut dyn Sink>) -> Result<Report>;
 }

@@ -1,8 +1,9 @@
-//! Ctrl-C: the first asks the work to end, the second ends the program at once.
+//! Ctrl-C, SIGTERM, or a terminal that goes away: the first asks the work to end, the second ends the
+//! program at once.
 
 use super::error::{Error, Result};
 use super::exit::Exit;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 /// The work's side: tells when it is asked to end.
@@ -41,6 +42,7 @@ pub(crate) fn supervise(work: impl FnOnce(Stop) -> Exit + Send + 'static) -> Res
         // Before the work starts, so that no signal ends it halfway.
         let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
+        let mut hangup = Hangup::watch().map_err(cannot)?;
         let (ask, stop) = watch::channel(false);
         let (done, mut exit) = oneshot::channel();
         let worker = std::thread::Builder::new()
@@ -60,6 +62,7 @@ pub(crate) fn supervise(work: impl FnOnce(Stop) -> Exit + Send + 'static) -> Res
                 }
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
+                () = hangup.received() => {}
             }
             if *ask.borrow() {
                 return Ok(Exit::Interrupted);
@@ -70,10 +73,40 @@ pub(crate) fn supervise(work: impl FnOnce(Stop) -> Exit + Send + 'static) -> Res
     })
 }
 
+/// SIGHUP, which a terminal sends that goes away: a closed window, a dropped ssh.
+struct Hangup(Option<Signal>);
+
+impl Hangup {
+    /// Where it is ignored, as `nohup` has it, that stays so.
+    fn watch() -> std::io::Result<Hangup> {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        if is_hangup_ignored(&status) {
+            return Ok(Hangup(None));
+        }
+        Ok(Hangup(Some(signal(SignalKind::hangup())?)))
+    }
+
+    async fn received(&mut self) {
+        match &mut self.0 {
+            Some(signal) => {
+                signal.recv().await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// By `/proc/PID/status`: the lowest bit of `SigIgn` is signal 1.
+fn is_hangup_ignored(status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 != 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::process::{Signal, getpid, kill_process};
+    use rustix::process::{Signal as Number, getpid, kill_process};
     use std::sync::mpsc;
     use std::time::Duration;
 
@@ -87,7 +120,7 @@ mod tests {
     /// One test, since signals reach the whole process.
     #[test]
     fn the_first_signal_asks_and_the_second_ends() {
-        let interrupt = || kill_process(getpid(), Signal::INT).expect("signal");
+        let interrupt = || kill_process(getpid(), Number::INT).expect("signal");
 
         let asked = supervise(move |stop| {
             interrupt();
@@ -108,10 +141,24 @@ mod tests {
         assert_eq!(ended.expect("watched"), Exit::Interrupted);
 
         let terminated = supervise(|stop| {
-            kill_process(getpid(), Signal::TERM).expect("signal");
+            kill_process(getpid(), Number::TERM).expect("signal");
             listen(stop);
             Exit::Success
         });
         assert_eq!(terminated.expect("watched"), Exit::Success);
+
+        let hung_up = supervise(|stop| {
+            kill_process(getpid(), Number::HUP).expect("signal");
+            listen(stop);
+            Exit::Success
+        });
+        assert_eq!(hung_up.expect("watched"), Exit::Success);
+    }
+
+    #[test]
+    fn nohup_is_respected() {
+        assert!(is_hangup_ignored("Name:\tx\nSigIgn:\t0000000000000001\n"));
+        assert!(!is_hangup_ignored("SigIgn:\t0000000000001000\n"));
+        assert!(!is_hangup_ignored(""));
     }
 }

@@ -1,6 +1,6 @@
 //! The recorder that uses BPF.
 
-use super::engine::Recorder;
+use super::engine::{Recorder, Sink};
 use super::error::{Error, Result};
 use super::exit::Exit;
 use crate::analyze::Analyzer;
@@ -8,6 +8,7 @@ use crate::collect::{self, Collector};
 use crate::host::Features;
 use crate::host::privileges::{self, Keep};
 use crate::process::Target;
+use crate::recording::Header;
 use crate::report::Report;
 use crate::runtime::tokio::is_of_a_worker;
 use std::sync::Arc;
@@ -54,26 +55,45 @@ impl Recorder for Live {
         })
     }
 
-    async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
+    fn header(&self) -> Header {
+        self.collector.header()
+    }
+
+    async fn run(
+        &mut self,
+        stop: impl Future<Output = ()>,
+        mut sink: Option<&mut dyn Sink>,
+    ) -> Result<()> {
         let Live {
             collector,
             analyzer,
         } = self;
+        // Whoever is killed gives no names any more.
+        collector.name_kernel_frames_at_once(sink.is_some());
         collector
             .run(stop, |tables, interval| {
-                analyzer.add(tables, interval);
+                match &mut sink {
+                    Some(sink) => {
+                        analyzer.merge(tables, &interval);
+                        sink.take(tables, interval);
+                    }
+                    None => analyzer.add(tables, interval),
+                }
                 Ok(())
             })
             .await
             .map_err(failed("cannot go on recording"))
     }
 
-    fn finish(mut self, ended: Option<String>) -> Result<Report> {
+    fn finish(mut self, ended: Option<String>, sink: Option<&mut dyn Sink>) -> Result<Report> {
         let (header, tables, last) = self
             .collector
             .finish(ended)
             .map_err(failed("cannot finish the recording"))?;
-        self.analyzer.add(&tables, last);
+        self.analyzer.merge(&tables, &last);
+        if let Some(sink) = sink {
+            sink.take_last(&tables, last);
+        }
         Ok(self.analyzer.report(&header, &tables))
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct Written {
     pub(crate) files: Vec<String>,
     /// Outputs that failed; the others are complete.
     pub(crate) failures: Vec<Error>,
+    /// Whether the capture ended before the recording, which was told then.
+    pub(crate) capture_failed: bool,
 }
 
 /// Opens every destination, so that what cannot be written is known before the recording and
@@ -67,6 +69,11 @@ pub(crate) fn prepare(
         });
     }
     Ok(outputs)
+}
+
+/// Whether an output is at the same place as `file`.
+pub(crate) fn any_at(outputs: &[Output], file: &PendingFile) -> bool {
+    outputs.iter().any(|output| output.is_at(file))
 }
 
 /// Whether every file could be given its name now, with the rights that this thread has now.

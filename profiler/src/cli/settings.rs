@@ -1,16 +1,24 @@
 //! What is to be done, resolved once from the command line and the environment.
 
 pub(crate) use super::args::CheckFormat;
-use super::args::{CheckArgs, Common, DumpArgs, ListArgs, RecordArgs, ViewArgs, When};
+use super::args::{
+    CheckArgs, Common, DiffArgs, DiffFormat, DumpArgs, GateArgs, ListArgs, RecordArgs,
+    ReportArgs, ViewArgs, When,
+};
+use super::capture::CaptureSpec;
 use super::error::{Error, Result};
+use super::gate::Gate;
 use super::names::Template;
+use crate::capture::{Bounds, Range};
 use crate::collect;
 use crate::limits::Limits;
 use crate::process::Invoker;
 use crate::render::{self, Format};
+use crate::report::diff::Measure;
 use crate::units::{Nanos, Pid};
 use rustix::process::Uid;
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What the environment tells.
@@ -190,10 +198,14 @@ pub(crate) struct RecordSettings {
     pub(crate) duration: Option<Duration>,
     pub(crate) recording: collect::Options,
     pub(crate) outputs: Vec<OutputSpec>,
+    /// A capture to write besides.
+    pub(crate) capture: Option<CaptureSpec>,
     /// Whether files that exist are overwritten.
     pub(crate) force: bool,
     /// How to draw on standard output.
     pub(crate) rendering: render::Options,
+    /// When what was found is a failure.
+    pub(crate) gate: Gate,
     /// Who called `sudo`.
     pub(crate) invoker: Option<Invoker>,
 }
@@ -238,6 +250,12 @@ impl RecordSettings {
             }
         };
         let launched = matches!(target, TargetChoice::Command(_));
+        let (captures, reports): (Vec<_>, Vec<_>) =
+            args.output.into_iter().partition(|name| is_capture(name));
+        let bounds = Bounds {
+            max_size: args.max_size,
+            keep: args.keep,
+        };
         Ok(RecordSettings {
             target,
             duration: args.duration,
@@ -253,14 +271,124 @@ impl RecordSettings {
                 panics: args.panics,
                 limits: test_limits(environment),
             },
+            outputs: outputs(&reports, args.format)?,
+            capture: capture(&captures, bounds)?,
+            force: args.force,
+            rendering: render::Options {
+                collapse_runtime: args.collapse_runtime,
+                ..view(args.view, rendering(common, environment))
+            },
+            gate: gate(args.gate),
+            invoker: invoker(environment),
+        })
+    }
+}
+
+/// Everything `report` goes by.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ReportSettings {
+    pub(crate) file: PathBuf,
+    pub(crate) range: Range,
+    /// Where debug files are.
+    pub(crate) symbols: Option<PathBuf>,
+    pub(crate) outputs: Vec<OutputSpec>,
+    /// Whether files that exist are overwritten.
+    pub(crate) force: bool,
+    /// How to draw on standard output.
+    pub(crate) rendering: render::Options,
+    /// When what was found is a failure.
+    pub(crate) gate: Gate,
+    /// Who called `sudo`.
+    pub(crate) invoker: Option<Invoker>,
+}
+
+impl ReportSettings {
+    /// # Errors
+    /// Where the words make no sense together.
+    pub(crate) fn resolve(
+        args: ReportArgs,
+        common: &Common,
+        environment: &Environment<'_>,
+    ) -> Result<ReportSettings> {
+        if args.output.iter().any(|name| is_capture(name)) {
+            return Err(Error::usage("holdup report writes no capture").hint("copy the file"));
+        }
+        let range = Range {
+            from: args.from.unwrap_or(Range::ALL.from),
+            to: args.to.unwrap_or(Range::ALL.to),
+        };
+        if range.from >= range.to {
+            return Err(Error::usage("--from is not before --to"));
+        }
+        Ok(ReportSettings {
+            file: args.file,
+            range,
+            symbols: args.symbols,
             outputs: outputs(&args.output, args.format)?,
             force: args.force,
             rendering: render::Options {
                 collapse_runtime: args.collapse_runtime,
                 ..view(args.view, rendering(common, environment))
             },
+            gate: gate(args.gate),
             invoker: invoker(environment),
         })
+    }
+}
+
+/// Everything `diff` goes by.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct DiffSettings {
+    pub(crate) before: PathBuf,
+    pub(crate) after: PathBuf,
+    pub(crate) by: Measure,
+    pub(crate) outputs: Vec<OutputSpec>,
+    /// Whether files that exist are overwritten.
+    pub(crate) force: bool,
+    /// How to draw on standard output.
+    pub(crate) rendering: render::Options,
+    /// Who called `sudo`.
+    pub(crate) invoker: Option<Invoker>,
+}
+
+impl DiffSettings {
+    /// # Errors
+    /// Where the words make no sense together.
+    pub(crate) fn resolve(
+        args: DiffArgs,
+        common: &Common,
+        environment: &Environment<'_>,
+    ) -> Result<DiffSettings> {
+        let format = match args.format {
+            DiffFormat::Text => Format::Text,
+            DiffFormat::Json => Format::Json,
+            DiffFormat::Svg => Format::Svg,
+        };
+        let outputs = outputs(&args.output, Some(format))?;
+        let known = [Format::Text, Format::Json, Format::Svg];
+        if let Some(other) = outputs.iter().find(|spec| !known.contains(&spec.format)) {
+            let error = Error::usage(format!("holdup diff has no format {}", other.format.name()));
+            return Err(error.hint("end the name with .svg, .json or .txt"));
+        }
+        Ok(DiffSettings {
+            before: args.before,
+            after: args.after,
+            by: match args.per_wait {
+                true => Measure::PerWait,
+                false => Measure::PerSecond,
+            },
+            outputs,
+            force: args.force,
+            rendering: rendering(common, environment),
+            invoker: invoker(environment),
+        })
+    }
+}
+
+fn gate(args: GateArgs) -> Gate {
+    Gate {
+        conditions: args.fail_if,
+        accept: args.accept,
     }
 }
 
@@ -350,6 +478,36 @@ fn outputs(names: &[OsString], format: Option<Format>) -> Result<Vec<OutputSpec>
     Ok(specs)
 }
 
+/// How the name of a capture ends.
+pub(crate) const CAPTURE: &str = ".holdup";
+
+/// Whether the name is that of a capture.
+fn is_capture(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    let name = name.rsplit('/').next().unwrap_or_default();
+    name.len() > CAPTURE.len() && name.to_ascii_lowercase().ends_with(CAPTURE)
+}
+
+fn capture(names: &[OsString], bounds: Bounds) -> Result<Option<CaptureSpec>> {
+    match names {
+        [] if bounds != Bounds::default() => Err(Error::usage(
+            "--max-size and --keep are for a capture, and none is written",
+        )
+        .hint("add -o incident.holdup")),
+        [] => Ok(None),
+        [name] => Ok(Some(CaptureSpec {
+            path: Template::parse(name)?,
+            bounds,
+        })),
+        [first, second, ..] => Err(Error::usage(format!(
+            "one recording has one capture: {} or {}",
+            first.to_string_lossy(),
+            second.to_string_lossy()
+        ))
+        .hint("copy the file afterwards")),
+    }
+}
+
 /// The format that a name tells, else `fallback`.
 fn format_of(name: &OsStr, fallback: Option<Format>) -> Result<Format> {
     Format::of_file_name(name).or(fallback).ok_or_else(|| {
@@ -357,7 +515,7 @@ fn format_of(name: &OsStr, fallback: Option<Format>) -> Result<Format> {
             "the name {} does not select a format",
             name.to_string_lossy()
         ))
-        .hint("end it with .svg, .folded, .json or .txt, or give --format")
+        .hint("end it with .svg, .folded, .json, .txt or .holdup, or give --format")
     })
 }
 

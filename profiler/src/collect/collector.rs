@@ -103,6 +103,8 @@ pub struct Collector {
     tables: Tables,
     /// For events, to be used again.
     arrived: Vec<Event>,
+    /// Whether kernel frames get their names with each interval of [`Collector::run`].
+    names_kernel: bool,
 }
 
 impl Collector {
@@ -153,6 +155,7 @@ impl Collector {
             losses: LossCounters::default(),
             tables: Tables::default(),
             arrived: Vec::new(),
+            names_kernel: false,
             options,
         };
         for (index, target) in (0..).zip(targets) {
@@ -260,6 +263,12 @@ impl Collector {
     /// second; without it they have none before the end of the recording.
     pub fn name_kernel_frames(&mut self) {
         self.stacks.name_kernel();
+    }
+
+    /// Whether [`Collector::run`] does so with each interval: for whoever keeps what it hands out, and
+    /// may not see the end.
+    pub fn name_kernel_frames_at_once(&mut self, at_once: bool) {
+        self.names_kernel = at_once;
     }
 
     /// Hands what all intervals so far name by index to `read`.

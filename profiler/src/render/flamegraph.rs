@@ -44,19 +44,29 @@ pub(super) fn draw(
         .iter()
         .map(|(stack, micros)| format!("{stack} {micros}"))
         .collect();
-    let mut settings = flamegraph::Options::default();
-    settings.title = sanitize(title).into_owned();
-    settings.subtitle = Some(subtitle(report));
-    settings.count_name = "µs".to_owned();
-    settings.name_type = "Frame:".to_owned();
-    settings.bgcolors = Some(BackgroundColor::Flat(Color::new(255, 255, 255)));
+    let mut settings = settings(title, subtitle(report), options);
     settings.palette_map = Some(&mut colors);
-    settings.deterministic = true;
-    settings.min_width = options.min_width.clamp(0.0, 100.0);
-    settings.text_truncate_direction = TextTruncateDirection::Right;
     let mut svg = Vec::new();
     flamegraph::from_lines(&mut settings, lines.iter().map(String::as_str), &mut svg)?;
     with_legend(&svg, &legend(folded), out)
+}
+
+/// How every flamegraph is drawn.
+pub(super) fn settings<'a>(
+    title: &str,
+    subtitle: String,
+    options: &Options,
+) -> flamegraph::Options<'a> {
+    let mut settings = flamegraph::Options::default();
+    settings.title = sanitize(title).into_owned();
+    settings.subtitle = Some(subtitle);
+    settings.count_name = "µs".to_owned();
+    settings.name_type = "Frame:".to_owned();
+    settings.bgcolors = Some(BackgroundColor::Flat(Color::new(255, 255, 255)));
+    settings.deterministic = true;
+    settings.min_width = options.min_width.clamp(0.0, 100.0);
+    settings.text_truncate_direction = TextTruncateDirection::Right;
+    settings
 }
 
 /// Program, length and losses: what one must know to trust the picture.
@@ -135,7 +145,7 @@ fn with_legend(svg: &[u8], legend: &str, out: &mut dyn io::Write) -> io::Result<
 }
 
 /// inferno refuses to draw nothing, but a file that was asked for must come to be.
-fn empty(
+pub(super) fn empty(
     report: &Report,
     options: &Options,
     title: &str,

@@ -2,6 +2,7 @@
 //! [`Options`].
 
 mod check;
+pub mod diff;
 mod escape;
 pub mod flamegraph;
 pub mod folded;
@@ -26,5 +27,6 @@ use name::process_name;
 pub use name::{display_name, display_path};
 pub use options::Options;
 pub use text::{
-    DumpOptions, render_check as check_text, render_dump as dump_text, render_list as list_text,
+    DumpOptions, render_check as check_text, render_diff as diff_text, render_dump as dump_text,
+    render_list as list_text,
 };

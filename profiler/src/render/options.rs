@@ -30,6 +30,20 @@ pub struct Options {
     pub title: String,
 }
 
+impl Options {
+    /// The same for files, which no terminal shows.
+    #[must_use]
+    pub fn for_files(&self) -> Options {
+        Options {
+            color: false,
+            width: Options::default().width,
+            cut: false,
+            ascii: false,
+            ..self.clone()
+        }
+    }
+}
+
 impl Default for Options {
     fn default() -> Options {
         Options {

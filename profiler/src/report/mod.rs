@@ -4,6 +4,7 @@ mod blame;
 mod calls;
 pub mod check;
 mod cpu_part;
+pub mod diff;
 pub mod dump;
 mod harm;
 pub mod list;
@@ -25,7 +26,7 @@ pub use harm::Harm;
 pub use panics::{PanicReport, PanicSite};
 pub use polls::{LongPollSite, LongestPoll, POLL_BUCKETS, PollTimes};
 pub use report::{
-    BlockingPool, CpuSite, CpuUse, ObjectGroup, ObjectTotal, OpenWaitReport, ProcessFinding,
+    BlockingPool, CpuSite, CpuUse, ObjectGroup, ObjectTotal, OpenWaitReport, Part, ProcessFinding,
     Report, RuntimeKind, RuntimeReport, RuntimeShare, Site, StackTotal, StateTimes, Stretch,
     TASK_IDS, TaskIdTotal, TaskTotal, ThreadReport, ThrottlingReport, WakerTotal, WokenStack,
 };

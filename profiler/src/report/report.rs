@@ -23,6 +23,17 @@ fn is_zero(count: &u32) -> bool {
 /// Nanoseconds by state. States without time are left out.
 pub type StateTimes = BTreeMap<State, Nanos>;
 
+/// A part of a recording, in times since its beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Part {
+    /// Its beginning.
+    pub from_ns: Nanos,
+    /// Its end.
+    pub to_ns: Nanos,
+    /// The end of the recording.
+    pub of_ns: Nanos,
+}
+
 /// Everything that a reader may want to know of one recording.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -40,6 +51,8 @@ pub struct Report {
     pub started_at: String,
     /// Length of the recording.
     pub duration_ns: Nanos,
+    /// Which part of the recording this is the report of; none where it is of all of it.
+    pub part: Option<Part>,
     /// Waits shorter than this are in the sums but not in `blocked_at_once`.
     pub min_block_ns: Nanos,
     /// Shorter polls are in no `polls` and no `long_polls`.

@@ -2,6 +2,7 @@
 //! `holdup` binary, and the checks that compare the two.
 
 pub(crate) mod calls;
+pub(crate) mod captures;
 pub(crate) mod check;
 pub(crate) mod check_causes;
 pub(crate) mod check_modes;

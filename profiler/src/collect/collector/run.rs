@@ -102,6 +102,9 @@ impl Collector {
             }
             if self.is_interval_over() {
                 let interval = self.interval()?;
+                if self.names_kernel {
+                    self.name_kernel_frames();
+                }
                 self.with_tables(|tables| sink(tables, interval))?;
             }
             if asked {
