@@ -15,6 +15,7 @@
 pub mod analyze;
 pub mod arch;
 pub mod bpf;
+pub mod capture;
 pub mod cause;
 pub mod cli;
 pub mod collect;

@@ -18,9 +18,8 @@ use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
-    calls, cuts, demo, dump, harm, hostile, intervals, kernel_walk, leftovers, library, life,
-    lookalike, losses, polls, privilege, safety, selftest, stopped, stripped,
-    top,
+    calls, captures, cuts, demo, dump, harm, hostile, intervals, kernel_walk, leftovers, library,
+    life, lookalike, losses, polls, privilege, safety, selftest, stopped, streams, stripped, top,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -120,6 +119,8 @@ fn main() -> ExitCode {
     trials.extend(losses::trials());
     trials.extend(intervals::trials());
     trials.extend(calls::trials());
+    trials.extend(captures::trials());
+    trials.extend(streams::trials());
     trials.extend(cuts::trials());
     trials.extend(safety::trials());
     trials.extend(hostile::trials());

@@ -105,6 +105,7 @@ fn load(path: &std::path::Path) -> Recording {
                 module: Some(module),
                 address,
                 start: Some(Svma(hex(&f[3]))),
+                place: None,
             })
         })
         .collect();

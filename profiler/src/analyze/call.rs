@@ -76,6 +76,30 @@ pub(super) fn call(stack: &Stack, object: Option<&WaitObject>) -> String {
     text
 }
 
+/// What the site called, by `wait` unless the system call says another thing. Functions of std whose code
+/// is the same are one in a release build, and the symbol table names any of them: the read of a
+/// `TcpStream` may be called `UdpSocket::recv`. Then the call leads.
+pub(super) fn fitting(wait: &str, call: &str) -> String {
+    const NAMES: [(&str, &[&str]); 3] = [
+        ("tcp", &["TcpStream", "TcpListener"]),
+        ("udp", &["UdpSocket"]),
+        ("unix", &["UnixStream", "UnixDatagram", "UnixListener"]),
+    ];
+    let of_name = NAMES
+        .iter()
+        .find(|(_, names)| names.iter().any(|name| wait.contains(name)));
+    let mut words = call.split(' ');
+    let of_call = NAMES
+        .iter()
+        .find(|(kind, _)| call.split(' ').any(|word| word == *kind));
+    match (of_name, of_call) {
+        (Some((name, _)), Some((call, _))) if name != call => {
+            words.next().unwrap_or(wait).to_owned()
+        }
+        _ => wait.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +180,28 @@ mod tests {
         assert_eq!(
             text(None, [0; 6], page),
             "no system call at 0x7000 /var/lib/x"
+        );
+    }
+
+    #[test]
+    fn the_call_leads_where_names_of_one_code_mislead() {
+        let of_tcp = "recvfrom fd 29 tcp 127.0.0.1:60018 -> 127.0.0.1:33107";
+        assert_eq!(
+            fitting("std::net::udp::UdpSocket::recv", of_tcp),
+            "recvfrom"
+        );
+        assert_eq!(
+            fitting("std::net::tcp::TcpStream::read", of_tcp),
+            "std::net::tcp::TcpStream::read"
+        );
+        assert_eq!(
+            fitting("std::io::Read::read", of_tcp),
+            "std::io::Read::read"
+        );
+        let unknown = "recvfrom fd 3";
+        assert_eq!(
+            fitting("std::net::UdpSocket::recv", unknown),
+            "std::net::UdpSocket::recv"
         );
     }
 }

@@ -1,6 +1,6 @@
 //! Sites: where in the code threads waited.
 
-use super::call::call;
+use super::call::{call, fitting};
 use super::causes::{CauseSums, Causes};
 use super::harms::Harms;
 use super::location::task;
@@ -203,7 +203,7 @@ fn site(whole: &Whole<'_>, causes: &Causes, key: SiteKey, waits: SiteWaits) -> S
         state: key.state,
         role: key.role,
         runtimes: shares(waits.runtimes),
-        wait: key.location.wait.to_string(),
+        wait: fitting(&key.location.wait, &call),
         cause,
         causes: all_causes,
         call,

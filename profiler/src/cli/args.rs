@@ -1,11 +1,13 @@
 //! The command line as types. Nothing is looked up or opened here.
 
 use super::exit::with_exit_status;
+pub(crate) use super::shared_args::{GateArgs, ViewArgs};
 use super::values;
 use crate::render::Format;
 use crate::units::{Nanos, Pid};
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 const AFTER_HELP: &str = with_exit_status!(
@@ -41,6 +43,40 @@ Under sudo, COMMAND runs as the user who called sudo, and that user owns the fil
 still running when the recording ends, holdup sends it SIGTERM.
 
 The first Ctrl-C ends the recording and writes the reports. The second ends holdup at once.
+"
+);
+
+const REPORT_AFTER_HELP: &str = with_exit_status!(
+    "\
+Examples:
+  holdup report incident.holdup
+      Print the report that holdup record printed.
+
+  holdup report incident.holdup --from 10s --to 20s -o blocked.svg
+      Report on ten seconds of it, and draw them as a flamegraph.
+
+  holdup report incident.holdup -f json
+      Print the report for programs.
+
+No privileges are needed, and neither the program nor the machine that was recorded. A capture of
+which the end is missing, since holdup was killed or the disk was full, is reported as far as it goes.
+"
+);
+
+const DIFF_AFTER_HELP: &str = with_exit_status!(
+    "\
+Examples:
+  holdup diff before.holdup after.holdup
+      Compare verdicts, workers and sites.
+
+  holdup diff before.holdup after.holdup --per-wait
+      Compare how long one wait takes, however many there were.
+
+  holdup diff before.holdup after.holdup -o changed.svg
+      Also draw a flamegraph of the second one, in which red has become worse and blue better.
+
+Sites are the same where function, cause and state are, so that they are found again when lines have
+moved. Recordings of different lengths are compared by the second.
 "
 );
 
@@ -178,6 +214,14 @@ pub(crate) enum Verb {
                           holdup top [OPTIONS] -- COMMAND [ARGS]..."
     )]
     Top(TopArgs),
+
+    /// Show a capture that record has written, in any form
+    #[command(after_long_help = REPORT_AFTER_HELP)]
+    Report(ReportArgs),
+
+    /// Compare two captures: what has become better, and what worse
+    #[command(after_long_help = DIFF_AFTER_HELP)]
+    Diff(DiffArgs),
 
     /// Show what every tokio thread does right now, and who waits for whom
     #[command(after_long_help = DUMP_AFTER_HELP)]
@@ -317,6 +361,16 @@ pub(crate) struct RecordArgs {
     )]
     pub(crate) output: Vec<OsString>,
 
+    /// Keep only about this much of the recording in the capture: 10m, 1h
+    ///
+    /// Older seconds are dropped from the file, and the end of the recording says so.
+    #[arg(long, value_name = "TIME", value_parser = values::keep, help_heading = "Output")]
+    pub(crate) keep: Option<Nanos>,
+
+    /// Keep the capture smaller than this, by dropping its oldest seconds: 500M, 2G
+    #[arg(long, value_name = "SIZE", value_parser = values::size, help_heading = "Output")]
+    pub(crate) max_size: Option<u64>,
+
     /// Format of standard output, and of files whose extension selects none
     #[arg(short, long, value_enum, help_heading = "Output")]
     pub(crate) format: Option<Format>,
@@ -325,34 +379,122 @@ pub(crate) struct RecordArgs {
     #[arg(long, help_heading = "Output")]
     pub(crate) force: bool,
 
-    /// Leave frames of the runtime out of flamegraphs
+    /// Draw every frame in flamegraphs and folded stacks
+    ///
+    /// By default the runtime's frames outside a task are drawn as one, as is a library call with
+    /// all that it calls. Instead of the kernel's frames stands why the thread waited.
     #[arg(long, help_heading = "Output")]
-    pub(crate) collapse_runtime: bool,
+    pub(crate) full_stacks: bool,
+
+    /// Draw flamegraphs from the top down
+    #[arg(long, help_heading = "Output")]
+    pub(crate) icicle: bool,
 
     #[command(flatten)]
     pub(crate) view: ViewArgs,
+
+    #[command(flatten)]
+    pub(crate) gate: GateArgs,
 }
 
-/// How much the text report tells.
-#[derive(Clone, Copy, Debug, Default, Args)]
-pub(crate) struct ViewArgs {
-    /// List this many sites of each kind in the text report, with all that is known of them
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// The capture: a file that holdup record -o NAME.holdup has written
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    /// Begin this long after the beginning of the recording: 10s, 1m30s
+    ///
+    /// A capture is divided into intervals of about a second. Those that have a part in the range are
+    /// taken as a whole, and the report says which range that is.
+    #[arg(long, value_name = "TIME", value_parser = values::instant)]
+    pub(crate) from: Option<Nanos>,
+
+    /// End this long after the beginning of the recording
+    #[arg(long, value_name = "TIME", value_parser = values::instant)]
+    pub(crate) to: Option<Nanos>,
+
+    /// Name what had no name when it was recorded, by debug files in this folder
+    ///
+    /// A file is taken if it has the build ID of the program or library: from .build-id/ab/cdef.debug or
+    /// ab/cdef.debug as distributions lay them out, or from the folder itself under any name. An
+    /// executable that was not stripped serves as well.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) symbols: Option<PathBuf>,
+
+    /// Also write a report to this file; may be given several times
     #[arg(
+        short,
         long,
-        value_name = "N",
-        value_parser = clap::value_parser!(u32).range(1..),
-        conflicts_with_all = ["all", "brief"],
-        help_heading = "Text report"
+        value_name = "FILE",
+        long_help = values::report_output_help(),
+        help_heading = "Output"
     )]
-    pub(crate) top: Option<u32>,
+    pub(crate) output: Vec<OsString>,
 
-    /// List every site in the text report, with all that is known of it
-    #[arg(long, conflicts_with = "brief", help_heading = "Text report")]
-    pub(crate) all: bool,
+    /// Format of standard output, and of files whose extension selects none
+    #[arg(short, long, value_enum, help_heading = "Output")]
+    pub(crate) format: Option<Format>,
 
-    /// End the text report after the verdict, the workers and a line for each site
-    #[arg(long, help_heading = "Text report")]
-    pub(crate) brief: bool,
+    /// Overwrite existing files
+    #[arg(long, help_heading = "Output")]
+    pub(crate) force: bool,
+
+    /// Draw every frame in flamegraphs and folded stacks
+    ///
+    /// By default the runtime's frames outside a task are drawn as one, as is a library call with
+    /// all that it calls. Instead of the kernel's frames stands why the thread waited.
+    #[arg(long, help_heading = "Output")]
+    pub(crate) full_stacks: bool,
+
+    /// Draw flamegraphs from the top down
+    #[arg(long, help_heading = "Output")]
+    pub(crate) icicle: bool,
+
+    #[command(flatten)]
+    pub(crate) view: ViewArgs,
+
+    #[command(flatten)]
+    pub(crate) gate: GateArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// The capture to compare with
+    #[arg(value_name = "BEFORE")]
+    pub(crate) before: PathBuf,
+
+    /// The capture to look at
+    #[arg(value_name = "AFTER")]
+    pub(crate) after: PathBuf,
+
+    /// Compare the blocked time of one wait, not of one second of the recording
+    #[arg(long)]
+    pub(crate) per_wait: bool,
+
+    /// Also write the comparison to this file; its extension (.svg, .json, .txt) chooses the format
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) output: Vec<OsString>,
+
+    /// Format of standard output, and of files whose extension selects none
+    #[arg(short, long, value_enum, default_value_t = DiffFormat::Text, help_heading = "Output")]
+    pub(crate) format: DiffFormat,
+
+    /// Overwrite existing files
+    #[arg(long, help_heading = "Output")]
+    pub(crate) force: bool,
+}
+
+/// A format of what `diff` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DiffFormat {
+    /// For people
+    #[value(alias = "txt")]
+    Text,
+    /// For programs, with a versioned schema
+    Json,
+    /// Flamegraph of what has changed
+    Svg,
 }
 
 #[derive(Debug, Args)]

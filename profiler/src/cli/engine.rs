@@ -4,11 +4,22 @@
 //! is tested without privileges.
 
 use super::error::Result;
+use super::stream::Streams;
 use crate::collect;
 use crate::host::{Features, privileges::Keep};
 use crate::process::Target;
-use crate::report::Report;
+use crate::recording::{Header, Interval, Tables};
+use crate::report::{self, Report};
 use std::sync::Arc;
+
+/// Takes what is recorded besides the report: a capture.
+pub(crate) trait Sink {
+    /// The interval that follows, and the tables that it names so far.
+    fn take(&mut self, tables: &Tables, interval: Interval);
+
+    /// The last one, with the tables for good.
+    fn take_last(&mut self, tables: &Tables, interval: Interval);
+}
 
 /// A recording that goes on.
 pub(crate) trait Recorder: Sized {
@@ -26,18 +37,31 @@ pub(crate) trait Recorder: Sized {
         keep: Keep,
     ) -> Result<Self>;
 
+    /// Keeps single waits for the report. Called before [`Recorder::run`], if at all.
+    fn keep(&mut self, keep: report::Keep);
+
+    /// Writes every interval to `streams` as it ends. Called before [`Recorder::run`], if at all.
+    fn stream(&mut self, streams: Streams);
+
+    /// By what, where and how it is made.
+    fn header(&self) -> Header;
+
     /// Drains what the kernel side sends, until `stop` is done or every process that is recorded
-    /// has ended. Called in a `current_thread` tokio runtime.
+    /// has ended. Called in a `current_thread` tokio runtime. Intervals go to `sink` as well.
     ///
     /// # Errors
     /// Where recording cannot go on.
-    fn run(&mut self, stop: impl Future<Output = ()>) -> impl Future<Output = Result<()>>;
+    fn run(
+        &mut self,
+        stop: impl Future<Output = ()>,
+        sink: Option<&mut dyn Sink>,
+    ) -> impl Future<Output = Result<()>>;
 
     /// Detaches, and sums up what was recorded. `ended` tells how the first target ended, if it
-    /// did (`exited`, `killed by SIGKILL`).
+    /// did (`exited`, `killed by SIGKILL`). The last interval goes to `sink` as well.
     ///
     /// # Errors
     /// Where the result is of no use at all. Whatever is merely incomplete is counted in
     /// [`Report::losses`].
-    fn finish(self, ended: Option<String>) -> Result<Report>;
+    fn finish(self, ended: Option<String>, sink: Option<&mut dyn Sink>) -> Result<Report>;
 }

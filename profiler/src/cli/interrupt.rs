@@ -1,9 +1,9 @@
-//! Ctrl-C: the first asks the work to end, the second ends the program at once. A terminal that goes
-//! away asks, too.
+//! Ctrl-C, SIGTERM, or a terminal that goes away: the first asks the work to end, the second ends the
+//! program at once.
 
 use super::error::{Error, Result};
 use super::exit::Exit;
-use tokio::signal::unix::{Signal as Heard, SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 /// The work's side: tells when it is asked to end.
@@ -42,7 +42,7 @@ pub(crate) fn supervise(work: impl FnOnce(Stop) -> Exit + Send + 'static) -> Res
         // Before the work starts, so that no signal ends it halfway.
         let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
-        let mut hangup = hangup().map_err(cannot)?;
+        let mut hangup = Hangup::watch().map_err(cannot)?;
         let (ask, stop) = watch::channel(false);
         let (done, mut exit) = oneshot::channel();
         let worker = std::thread::Builder::new()
@@ -62,8 +62,8 @@ pub(crate) fn supervise(work: impl FnOnce(Stop) -> Exit + Send + 'static) -> Res
                 }
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
-                () = next(hangup.as_mut()) => {
-                    // A terminal that goes away may say so more than once: that is no hurry.
+                () = hangup.received() => {
+                    // The shell and the kernel may each send one: that is no hurry.
                     let _ = ask.send(true);
                     continue;
                 }
@@ -77,36 +77,40 @@ pub(crate) fn supervise(work: impl FnOnce(Stop) -> Exit + Send + 'static) -> Res
     })
 }
 
-/// That the terminal went away; none where whoever started us has that ignored, as nohup(1) does.
-fn hangup() -> std::io::Result<Option<Heard>> {
-    // SAFETY: zeros are a valid `sigaction`; the call fills it and changes nothing.
-    let (asked, action) = unsafe {
-        let mut action = std::mem::zeroed::<libc::sigaction>();
-        let asked = libc::sigaction(libc::SIGHUP, std::ptr::null(), &raw mut action);
-        (asked, action)
-    };
-    if asked == 0 && action.sa_sigaction == libc::SIG_IGN {
-        return Ok(None);
+/// SIGHUP, which a terminal sends that goes away: a closed window, a dropped ssh.
+struct Hangup(Option<Signal>);
+
+impl Hangup {
+    /// Where it is ignored, as `nohup` has it, that stays so.
+    fn watch() -> std::io::Result<Hangup> {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        if is_hangup_ignored(&status) {
+            return Ok(Hangup(None));
+        }
+        Ok(Hangup(Some(signal(SignalKind::hangup())?)))
     }
-    signal(SignalKind::hangup()).map(Some)
+
+    async fn received(&mut self) {
+        match &mut self.0 {
+            Some(signal) => {
+                signal.recv().await;
+            }
+            None => std::future::pending().await,
+        }
+    }
 }
 
-/// The next signal; for ever where there is none to be heard.
-async fn next(heard: Option<&mut Heard>) {
-    match heard {
-        Some(heard) => {
-            if heard.recv().await.is_none() {
-                std::future::pending::<()>().await;
-            }
-        }
-        None => std::future::pending().await,
-    }
+/// By `/proc/PID/status`: the lowest bit of `SigIgn` is signal 1.
+fn is_hangup_ignored(status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 != 0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::process::{Signal, getpid, kill_process};
+    use rustix::process::{Signal as Number, getpid, kill_process};
     use std::sync::mpsc;
     use std::time::Duration;
 
@@ -120,7 +124,7 @@ mod tests {
     /// One test, since signals reach the whole process.
     #[test]
     fn the_first_signal_asks_and_the_second_ends() {
-        let interrupt = || kill_process(getpid(), Signal::INT).expect("signal");
+        let interrupt = || kill_process(getpid(), Number::INT).expect("signal");
 
         let asked = supervise(move |stop| {
             interrupt();
@@ -141,21 +145,27 @@ mod tests {
         assert_eq!(ended.expect("watched"), Exit::Interrupted);
 
         let terminated = supervise(|stop| {
-            kill_process(getpid(), Signal::TERM).expect("signal");
+            kill_process(getpid(), Number::TERM).expect("signal");
             listen(stop);
             Exit::Success
         });
         assert_eq!(terminated.expect("watched"), Exit::Success);
 
         let hung_up = supervise(|stop| {
-            // The shell and the kernel may each send one.
             for _ in 0..2 {
-                kill_process(getpid(), Signal::HUP).expect("signal");
+                kill_process(getpid(), Number::HUP).expect("signal");
                 std::thread::sleep(Duration::from_millis(20));
             }
             listen(stop);
             Exit::Success
         });
         assert_eq!(hung_up.expect("watched"), Exit::Success);
+    }
+
+    #[test]
+    fn nohup_is_respected() {
+        assert!(is_hangup_ignored("Name:\tx\nSigIgn:\t0000000000000001\n"));
+        assert!(!is_hangup_ignored("SigIgn:\t0000000000001000\n"));
+        assert!(!is_hangup_ignored(""));
     }
 }

@@ -273,8 +273,8 @@ impl Found {
         let keep = Keep::least(privileges::RECORDING, settings.invoker.as_ref(), || true);
         let mut live =
             runtime.block_on(async { Live::start(&targets, features, &settings.looking, keep) })?;
-        runtime.block_on(async { live.run(tokio::time::sleep(LOOK)).await })?;
-        let report = live.finish(None)?;
+        runtime.block_on(async { live.run(tokio::time::sleep(LOOK), None).await })?;
+        let report = live.finish(None, None)?;
         let shares = shares(&report);
         for (_, process) in &mut self.processes {
             process.blocked_share = shares.get(&process.pid).copied();

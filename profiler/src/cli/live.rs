@@ -1,15 +1,16 @@
 //! The recorder that uses BPF.
 
-use super::engine::Recorder;
+use super::engine::{Recorder, Sink};
 use super::error::{Error, Result};
 use super::exit::Exit;
+use super::stream::{Last, Streams};
 use crate::analyze::Analyzer;
 use crate::collect::{self, Collector};
 use crate::host::Features;
 use crate::host::privileges::{self, Keep};
 use crate::process::Target;
 use crate::recording::{Header, Interval, Tables};
-use crate::report::Report;
+use crate::report::{self, Report};
 use crate::runtime::tokio::is_of_a_worker;
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use std::sync::Arc;
 pub(crate) struct Live {
     collector: Collector,
     analyzer: Analyzer,
+    streams: Option<Streams>,
 }
 
 /// An error of the rooms below, in the words of the command line.
@@ -52,29 +54,65 @@ impl Recorder for Live {
         Ok(Live {
             collector,
             analyzer,
+            streams: None,
         })
     }
 
-    async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
+    fn keep(&mut self, keep: report::Keep) {
+        self.analyzer.keep(keep);
+    }
+
+    fn stream(&mut self, streams: Streams) {
+        self.streams = Some(streams);
+    }
+
+    fn header(&self) -> Header {
+        self.collector.header()
+    }
+
+    async fn run(
+        &mut self,
+        stop: impl Future<Output = ()>,
+        mut sink: Option<&mut dyn Sink>,
+    ) -> Result<()> {
         let Live {
             collector,
             analyzer,
+            streams,
         } = self;
+        let header = collector.header();
+        // Whoever is killed gives no names any more.
+        collector.name_kernel_frames_at_once(sink.is_some());
         collector
             .run(stop, |tables, interval| {
-                analyzer.add(tables, interval);
+                if let Some(streams) = streams {
+                    streams.write(&header, tables, &interval, Last::No);
+                }
+                match &mut sink {
+                    Some(sink) => {
+                        analyzer.merge(tables, &interval);
+                        sink.take(tables, interval);
+                    }
+                    None => analyzer.add(tables, interval),
+                }
                 Ok(())
             })
             .await
             .map_err(failed("cannot go on recording"))
     }
 
-    fn finish(mut self, ended: Option<String>) -> Result<Report> {
+    fn finish(mut self, ended: Option<String>, sink: Option<&mut dyn Sink>) -> Result<Report> {
         let (header, tables, last) = self
             .collector
             .finish(ended)
             .map_err(failed("cannot finish the recording"))?;
-        self.analyzer.add(&tables, last);
+        if let Some(streams) = &self.streams {
+            streams.write(&header, &tables, &last, Last::Yes);
+        }
+        self.analyzer.merge(&tables, &last);
+        if let Some(sink) = sink {
+            sink.take_last(&tables, last);
+        }
         Ok(self.analyzer.report(&header, &tables))
     }
 }
@@ -100,6 +138,7 @@ impl Live {
         let Live {
             collector,
             analyzer,
+            ..
         } = self;
         let header = collector.header();
         // Rules need their names.

@@ -1,13 +1,19 @@
 //! The command line: what was asked for, one file a verb, and what is said on standard error.
 
+mod accepted;
 mod args;
+mod capture;
+mod captured;
 mod check;
 mod check_target;
+mod conditions;
+mod diff;
 mod dump;
 mod engine;
 mod error;
 mod escape;
 mod exit;
+mod gate;
 mod held_log;
 mod hint;
 mod interrupt;
@@ -19,9 +25,12 @@ mod pending_file;
 mod probe;
 mod progress;
 mod record;
+mod report;
 mod run;
 mod screen;
 mod settings;
+mod shared_args;
+mod stream;
 mod targets;
 mod top;
 mod top_save;

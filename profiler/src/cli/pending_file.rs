@@ -301,7 +301,7 @@ fn check_place(dir: &OwnedFd, name: &OsStr, path: &Path, overwrite: bool) -> Res
 
 /// A file in `dir` without a name, or with a temporary one where that cannot be.
 fn open_unnamed(dir: &OwnedFd) -> rustix::io::Result<(File, Option<OsString>)> {
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
     match openat(dir, ".", flags | OFlags::TMPFILE, MODE) {
         Ok(file) => return Ok((file.into(), None)),
         // The file system, or the kernel, knows no O_TMPFILE: see open(2).
@@ -312,7 +312,7 @@ fn open_unnamed(dir: &OwnedFd) -> rustix::io::Result<(File, Option<OsString>)> {
 }
 
 fn open_named(dir: &OwnedFd) -> rustix::io::Result<(File, Option<OsString>)> {
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
     let name = temporary_name();
     let file = openat(dir, &name, flags, MODE)?;
     Ok((file.into(), Some(name)))

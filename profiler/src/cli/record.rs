@@ -1,12 +1,15 @@
 //! `holdup record`.
 
-use super::engine::Recorder;
+use super::capture::{CaptureFile, CaptureSink};
+use super::engine::{Recorder, Sink};
 use super::error::{Error, Result};
 use super::exit::Exit;
+use super::gate::OpenGate;
 use super::interrupt::Stop;
 use super::output::{self, IsStdout, Output, Written};
 use super::progress::{Progress, SPIN};
 use super::settings::RecordSettings;
+use super::stream::Streams;
 use super::targets::{self, Chosen};
 use crate::counted::counted;
 use crate::host::Features;
@@ -15,6 +18,7 @@ use crate::process::{Launched, Target, status_text};
 use crate::recording::Losses;
 use crate::render::{self, Format};
 use crate::report::{Report, Verdict};
+use crate::units::Pid;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -41,22 +45,24 @@ pub(crate) fn record<R: Recorder>(
     let Some(target) = targets.first().map(Arc::clone) else {
         return Err(Error::new("there is no process to record"));
     };
-    let outputs = output::prepare(
-        &settings.outputs,
-        target.pid(),
-        SystemTime::now(),
-        settings.force,
-        settings.invoker.as_ref(),
-    )?;
+    let gate = settings.gate.open()?;
+    let (mut outputs, capture) = prepare(settings, target.pid())?;
 
     let cannot = |error| Error::new("cannot start tokio").because(error);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(cannot)?;
-    let keep = rights_to_keep(settings, &outputs, launched.is_some());
+    let keep = rights_to_keep(settings, (&outputs, capture.as_ref()), launched.is_some());
     let mut recorder =
         runtime.block_on(async { R::start(&targets, features, &settings.recording, keep) })?;
+    let capture = capture.map(|capture| capture.begin(&recorder.header(), progress));
+    let mut capture = capture.transpose()?;
+    recorder.keep(settings.kept());
+    let streams = Streams::take(&mut outputs, &settings.rendering);
+    if !streams.are_none() {
+        recorder.stream(streams.clone());
+    }
     if let Some(launched) = &mut launched {
         launched.release();
     }
@@ -64,7 +70,7 @@ pub(crate) fn record<R: Recorder>(
     let begun = Instant::now();
     let end = until_end(settings.duration, stop, progress);
     runtime.block_on(async {
-        let ran = recorder.run(end).await;
+        let ran = recorder.run(end, sink(&mut capture)).await;
         progress.clear();
         ran
     })?;
@@ -77,18 +83,16 @@ pub(crate) fn record<R: Recorder>(
     for other in targets.iter().skip(1).filter(|other| other.ended()) {
         progress.say(&end_line(other, &status_text(other.exit_status()), elapsed));
     }
-    let report = recorder.finish(ended)?;
+    let report = recorder.finish(ended, sink(&mut capture))?;
+    if let Some(detail) = &report.detail {
+        let left_out = render::export::left_out(detail).into_iter();
+        left_out.for_each(|said| progress.say(&said));
+    }
     if let Some(launched) = launched {
         end_command(&target, launched, &runtime, progress);
     }
 
-    let for_files = render::Options {
-        color: false,
-        width: render::Options::default().width,
-        cut: false,
-        ascii: false,
-        ..settings.rendering.clone()
-    };
+    let for_files = settings.rendering.for_files();
     let draw = |format: Format, stdout: IsStdout, out: &mut dyn std::io::Write| {
         let options = match stdout {
             IsStdout(true) => &settings.rendering,
@@ -96,18 +100,51 @@ pub(crate) fn record<R: Recorder>(
         };
         render::render(format, &report, options, out)
     };
-    let written = output::write_all(outputs, draw);
-    conclude(&report, written, progress)
+    let mut written = output::write_all(outputs, draw);
+    written.add(streams.finish(&report));
+    if let Some(mut capture) = capture {
+        // Last: a disk that hangs keeps no report back.
+        written.files.extend(capture.finish());
+        written.capture_failed = capture.has_failed();
+    }
+    conclude(&report, written, gate, progress)
+}
+
+/// Opens every file that is to be written.
+fn prepare(settings: &RecordSettings, pid: Pid) -> Result<(Vec<Output>, Option<CaptureFile>)> {
+    let (time, invoker) = (SystemTime::now(), settings.invoker.as_ref());
+    let outputs = output::prepare(&settings.outputs, pid, time, settings.force, invoker)?;
+    let capture = settings.capture.as_ref();
+    let capture =
+        capture.map(|spec| CaptureFile::prepare(spec, pid, time, settings.force, invoker));
+    let capture = capture.transpose()?;
+    if let Some(file) = capture.as_ref().map(CaptureFile::file)
+        && output::any_at(&outputs, file)
+    {
+        let path = file.path().display();
+        return Err(Error::usage(format!("two outputs are called {path}")));
+    }
+    Ok((outputs, capture))
+}
+
+fn sink<'a>(capture: &'a mut Option<CaptureSink<'_>>) -> Option<&'a mut dyn Sink> {
+    capture.as_mut().map(|capture| capture as &mut dyn Sink)
 }
 
 /// What the rest of the recording needs.
-fn rights_to_keep(settings: &RecordSettings, outputs: &[Output], launched: bool) -> Keep {
+fn rights_to_keep(
+    settings: &RecordSettings,
+    (outputs, capture): (&[Output], Option<&CaptureFile>),
+    launched: bool,
+) -> Keep {
     let mut needed = privileges::RECORDING;
     if launched {
         needed |= privileges::ENDING;
     }
     let invoker = settings.invoker.as_ref();
-    Keep::least(needed, invoker, || output::can_finish(outputs))
+    Keep::least(needed, invoker, || {
+        output::can_finish(outputs) && capture.is_none_or(|capture| capture.file().can_commit())
+    })
 }
 
 /// The line that says that recording goes on; scripts wait for its first word.
@@ -212,34 +249,48 @@ pub(super) fn end_command(
 }
 
 /// The last words, and the exit.
-pub(super) fn conclude(report: &Report, written: Written, progress: &Progress) -> Result<Exit> {
+pub(super) fn conclude(
+    report: &Report,
+    written: Written,
+    gate: OpenGate,
+    progress: &Progress,
+) -> Result<Exit> {
     for failure in &written.failures {
         progress.error(failure);
     }
+    let exit = if !written.failures.is_empty() || written.capture_failed {
+        Exit::Failure
+    } else if let Some(error) = no_runtime(report) {
+        progress.error(&error);
+        Exit::NoRuntime
+    } else if gate.passes(report, progress) {
+        Exit::Success
+    } else {
+        Exit::Finding
+    };
+    progress.say(&last_line(&written.files, &report.losses));
+    Ok(exit)
+}
+
+/// What is said where no process showed a sign of tokio.
+pub(super) fn no_runtime(report: &Report) -> Option<Error> {
     let no_sign = match report.verdict {
         Verdict::NoRuntime => true,
         Verdict::NothingSeen => report.targets.iter().all(|t| !t.tokio.present),
         _ => false,
     };
-    let exit = if !written.failures.is_empty() {
-        Exit::Failure
-    } else if no_sign {
-        let target = &report.target;
-        let others = match report.targets.len() {
-            0 | 1 => String::new(),
-            2 => " nor in the other process".into(),
-            n => format!(" nor in the {} other processes", n - 1),
-        };
-        progress.error(&Error::new(format!(
+    let target = &report.target;
+    let others = match report.targets.len() {
+        0 | 1 => String::new(),
+        2 => " nor in the other process".into(),
+        n => format!(" nor in the {} other processes", n - 1),
+    };
+    no_sign.then(|| {
+        Error::new(format!(
             "no sign of tokio showed in {} (pid {}){others}",
             target.exe, target.pid
-        )));
-        Exit::NoRuntime
-    } else {
-        Exit::Success
-    };
-    progress.say(&last_line(&written.files, &report.losses));
-    Ok(exit)
+        ))
+    })
 }
 
 /// What was written, and what was lost.

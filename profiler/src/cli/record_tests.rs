@@ -1,3 +1,5 @@
+use super::super::capture::CaptureSpec;
+use super::super::gate::Gate;
 use super::super::names::Template;
 use super::super::settings::{ConsoleSettings, Destination, OutputSpec, TargetChoice};
 use super::*;
@@ -33,7 +35,23 @@ impl Recorder for Fake {
         Ok(Fake { targets, was_held })
     }
 
-    async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
+    fn keep(&mut self, keep: crate::report::Keep) {
+        assert!(!keep.anything(), "only what is asked for");
+    }
+
+    fn stream(&mut self, _: super::Streams) {
+        unreachable!("nothing is written meanwhile");
+    }
+
+    fn header(&self) -> Header {
+        header(self.was_held)
+    }
+
+    async fn run(
+        &mut self,
+        stop: impl Future<Output = ()>,
+        _: Option<&mut dyn Sink>,
+    ) -> Result<()> {
         let all_end = async {
             for target in &self.targets {
                 target.until_ended().await.expect("watched");
@@ -46,25 +64,9 @@ impl Recorder for Fake {
         Ok(())
     }
 
-    fn finish(self, ended: Option<String>) -> Result<Report> {
+    fn finish(self, ended: Option<String>, sink: Option<&mut dyn Sink>) -> Result<Report> {
         let recording = Recording {
-            header: Header {
-                tool: Tool {
-                    name: "holdup".into(),
-                    version: "0".into(),
-                },
-                host: Host {
-                    kernel: format!("held {}", self.was_held),
-                    cpus: 1,
-                },
-                started_at: 0.0,
-                start: Timestamp(0),
-                min_block: Nanos(1),
-                long_poll: Nanos(10_000_000),
-                sampling: None,
-                calls_measured: false,
-                panics_counted: false,
-            },
+            header: header(self.was_held),
             tables: Tables {
                 processes: vec![Process {
                     pid: self.targets[0].pid(),
@@ -91,13 +93,39 @@ impl Recorder for Fake {
                 ..Interval::default()
             }],
         };
+        if let Some(sink) = sink {
+            for interval in recording.intervals.clone() {
+                sink.take_last(&recording.tables, interval);
+            }
+        }
         Ok(analyze::build(&recording))
+    }
+}
+
+fn header(was_held: bool) -> Header {
+    Header {
+        tool: Tool {
+            name: "holdup".into(),
+            version: "0".into(),
+        },
+        host: Host {
+            kernel: format!("held {}", was_held),
+            cpus: 1,
+        },
+        started_at: 0.0,
+        start: Timestamp(0),
+        min_block: Nanos(1),
+        long_poll: Nanos(10_000_000),
+        sampling: None,
+        calls_measured: false,
+        panics_counted: false,
     }
 }
 
 fn settings(target: TargetChoice, duration: Option<Duration>, output: &Path) -> RecordSettings {
     let template = Template::parse(output.as_os_str()).expect("a name");
     RecordSettings {
+        gate: Gate::default(),
         target,
         duration,
         recording: collect::Options {
@@ -116,6 +144,7 @@ fn settings(target: TargetChoice, duration: Option<Duration>, output: &Path) -> 
             destination: Destination::File(template),
             format: Format::Json,
         }],
+        capture: None,
         force: false,
         rendering: render::Options {
             color: true,
@@ -354,4 +383,60 @@ fn lengths_of_time() {
     assert_eq!(seconds(Duration::from_millis(1500)), "1.5 s");
     assert_eq!(seconds(Duration::from_secs(30)), "30 s");
     assert_eq!(seconds(Duration::from_micros(2)), "0 s");
+}
+
+#[test]
+fn a_capture_is_written_beside_the_report() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (report, capture) = (dir.path().join("report.json"), dir.path().join("%p.holdup"));
+    let command = ["sleep", "0.2"].map(OsString::from).to_vec();
+    let settings = RecordSettings {
+        capture: Some(CaptureSpec {
+            path: Template::parse(capture.as_os_str()).expect("a name"),
+            bounds: crate::capture::Bounds::default(),
+        }),
+        ..settings(TargetChoice::Command(command), None, &report)
+    };
+    let (_switch, stop) = Stop::switch();
+    go(&settings, stop).expect("records");
+    let mut names: Vec<_> = std::fs::read_dir(dir.path())
+        .expect("reads")
+        .map(|entry| entry.expect("an entry").file_name())
+        .collect();
+    names.sort();
+    let [capture, json] = &names[..] else {
+        panic!("there are {names:?}")
+    };
+    assert_eq!(json, "report.json");
+    let file = std::fs::File::open(dir.path().join(capture)).expect("opens");
+    let capture = crate::capture::Capture::open(file).expect("a capture");
+    assert_eq!(capture.end, crate::capture::End::Complete);
+    assert_eq!(capture.header.host.kernel, "held true");
+    let mut intervals = 0;
+    let all = crate::capture::Range::ALL;
+    capture
+        .intervals(all, |_| intervals += 1)
+        .expect("intervals");
+    assert_eq!(intervals, 1);
+}
+
+#[test]
+fn a_capture_and_a_report_of_one_name_are_refused() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (report, capture) = (dir.path().join("x.holdup"), dir.path().join("./x.holdup"));
+    let settings = RecordSettings {
+        capture: Some(CaptureSpec {
+            path: Template::parse(capture.as_os_str()).expect("a name"),
+            bounds: crate::capture::Bounds::default(),
+        }),
+        ..settings(
+            TargetChoice::Pids(vec![Pid(std::process::id())]),
+            None,
+            &report,
+        )
+    };
+    let (_switch, stop) = Stop::switch();
+    let error = go(&settings, stop).expect_err("one place");
+    assert_eq!(error.exit_status(), Exit::Usage);
+    assert_eq!(std::fs::read_dir(dir.path()).expect("reads").count(), 0);
 }

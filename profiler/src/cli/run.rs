@@ -2,6 +2,7 @@
 
 use super::args::{Cli, Verb};
 use super::check;
+use super::diff;
 use super::dump;
 use super::engine::Recorder;
 use super::error::{Error, Result};
@@ -14,10 +15,11 @@ use super::output::write_stdout;
 use super::probe;
 use super::progress::{Progress, error_text, stderr_is_terminal};
 use super::record;
+use super::report;
 use super::screen;
 use super::settings::{
-    CheckSettings, ConsoleSettings, DumpSettings, Environment, ListSettings, RecordSettings,
-    TopSettings,
+    CheckSettings, ConsoleSettings, DiffSettings, DumpSettings, Environment, ListSettings,
+    RecordSettings, ReportSettings, TopSettings,
 };
 use super::top;
 use crate::host;
@@ -57,6 +59,10 @@ fn run_with<R: Recorder>() -> Exit {
         None => print_help(),
         Some(Verb::Record(args)) => RecordSettings::resolve(args, &cli.common, &environment)
             .and_then(|settings| run_record::<R>(settings, &progress)),
+        Some(Verb::Report(args)) => ReportSettings::resolve(args, &cli.common, &environment)
+            .and_then(|settings| report::report(&settings, &progress)),
+        Some(Verb::Diff(args)) => DiffSettings::resolve(args, &cli.common, &environment)
+            .and_then(|settings| diff::diff(&settings, &progress)),
         Some(Verb::Check(args)) => {
             check::check(&CheckSettings::resolve(&args, &cli.common, &environment))
         }

@@ -1,17 +1,26 @@
 //! What is to be done, resolved once from the command line and the environment.
 
 pub(crate) use super::args::CheckFormat;
-use super::args::{CheckArgs, Common, DumpArgs, ListArgs, RecordArgs, ViewArgs, When};
-pub(crate) use super::top_settings::TopSettings;
+use super::args::{
+    CheckArgs, Common, DiffArgs, DiffFormat, DumpArgs, GateArgs, ListArgs, RecordArgs, ReportArgs,
+    ViewArgs, When,
+};
+use super::capture::CaptureSpec;
 use super::error::{Error, Result};
+use super::gate::Gate;
 use super::names::Template;
+pub(crate) use super::top_settings::TopSettings;
+use crate::capture::{Bounds, Range};
 use crate::collect;
 use crate::limits::Limits;
 use crate::process::Invoker;
 use crate::render::{self, Format};
+use crate::report::Keep;
+use crate::report::diff::Measure;
 use crate::units::{Nanos, Pid};
 use rustix::process::Uid;
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What the environment tells.
@@ -77,6 +86,16 @@ impl CheckSettings {
             rendering: rendering(common, environment),
         }
     }
+}
+
+/// What formats need that the report's sums have not.
+fn kept(outputs: &[OutputSpec]) -> Keep {
+    // Lines are written as they come: nothing has to be kept for them.
+    let all = outputs
+        .iter()
+        .filter(|output| output.format != Format::Ndjson);
+    let all = all.map(|output| output.format.keep());
+    all.fold(Keep::NOTHING, Keep::or)
 }
 
 /// Everything `dump` goes by.
@@ -191,10 +210,14 @@ pub(crate) struct RecordSettings {
     pub(crate) duration: Option<Duration>,
     pub(crate) recording: collect::Options,
     pub(crate) outputs: Vec<OutputSpec>,
+    /// A capture to write besides.
+    pub(crate) capture: Option<CaptureSpec>,
     /// Whether files that exist are overwritten.
     pub(crate) force: bool,
     /// How to draw on standard output.
     pub(crate) rendering: render::Options,
+    /// When what was found is a failure.
+    pub(crate) gate: Gate,
     /// Who called `sudo`.
     pub(crate) invoker: Option<Invoker>,
 }
@@ -222,6 +245,11 @@ pub(crate) enum Destination {
 }
 
 impl RecordSettings {
+    /// What has to be kept one by one for the outputs.
+    pub(crate) fn kept(&self) -> Keep {
+        kept(&self.outputs)
+    }
+
     /// # Errors
     /// Where the words make no sense together.
     pub(crate) fn resolve(
@@ -239,6 +267,12 @@ impl RecordSettings {
             }
         };
         let launched = matches!(target, TargetChoice::Command(_));
+        let (captures, reports): (Vec<_>, Vec<_>) =
+            args.output.into_iter().partition(|name| is_capture(name));
+        let bounds = Bounds {
+            max_size: args.max_size,
+            keep: args.keep,
+        };
         Ok(RecordSettings {
             target,
             duration: args.duration,
@@ -254,14 +288,132 @@ impl RecordSettings {
                 panics: args.panics,
                 limits: test_limits(environment),
             },
-            outputs: outputs(&args.output, args.format)?,
+            outputs: outputs(&reports, args.format, environment)?,
+            capture: capture(&captures, bounds)?,
             force: args.force,
             rendering: render::Options {
-                collapse_runtime: args.collapse_runtime,
+                collapse_runtime: !args.full_stacks,
+                icicle: args.icicle,
                 ..view(args.view, rendering(common, environment))
             },
+            gate: gate(args.gate),
             invoker: invoker(environment),
         })
+    }
+}
+
+/// Everything `report` goes by.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ReportSettings {
+    pub(crate) file: PathBuf,
+    pub(crate) range: Range,
+    /// Where debug files are.
+    pub(crate) symbols: Option<PathBuf>,
+    pub(crate) outputs: Vec<OutputSpec>,
+    /// Whether files that exist are overwritten.
+    pub(crate) force: bool,
+    /// How to draw on standard output.
+    pub(crate) rendering: render::Options,
+    /// When what was found is a failure.
+    pub(crate) gate: Gate,
+    /// Who called `sudo`.
+    pub(crate) invoker: Option<Invoker>,
+}
+
+impl ReportSettings {
+    /// What has to be kept one by one for the outputs.
+    pub(crate) fn kept(&self) -> Keep {
+        let all = self.outputs.iter().map(|output| output.format.keep());
+        all.fold(Keep::NOTHING, Keep::or)
+    }
+
+    /// # Errors
+    /// Where the words make no sense together.
+    pub(crate) fn resolve(
+        args: ReportArgs,
+        common: &Common,
+        environment: &Environment<'_>,
+    ) -> Result<ReportSettings> {
+        if args.output.iter().any(|name| is_capture(name)) {
+            return Err(Error::usage("holdup report writes no capture").hint("copy the file"));
+        }
+        let range = Range {
+            from: args.from.unwrap_or(Range::ALL.from),
+            to: args.to.unwrap_or(Range::ALL.to),
+        };
+        if range.from >= range.to {
+            return Err(Error::usage("--from is not before --to"));
+        }
+        Ok(ReportSettings {
+            file: args.file,
+            range,
+            symbols: args.symbols,
+            outputs: outputs(&args.output, args.format, environment)?,
+            force: args.force,
+            rendering: render::Options {
+                collapse_runtime: !args.full_stacks,
+                icicle: args.icicle,
+                ..view(args.view, rendering(common, environment))
+            },
+            gate: gate(args.gate),
+            invoker: invoker(environment),
+        })
+    }
+}
+
+/// Everything `diff` goes by.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct DiffSettings {
+    pub(crate) before: PathBuf,
+    pub(crate) after: PathBuf,
+    pub(crate) by: Measure,
+    pub(crate) outputs: Vec<OutputSpec>,
+    /// Whether files that exist are overwritten.
+    pub(crate) force: bool,
+    /// How to draw on standard output.
+    pub(crate) rendering: render::Options,
+    /// Who called `sudo`.
+    pub(crate) invoker: Option<Invoker>,
+}
+
+impl DiffSettings {
+    /// # Errors
+    /// Where the words make no sense together.
+    pub(crate) fn resolve(
+        args: DiffArgs,
+        common: &Common,
+        environment: &Environment<'_>,
+    ) -> Result<DiffSettings> {
+        let format = match args.format {
+            DiffFormat::Text => Format::Text,
+            DiffFormat::Json => Format::Json,
+            DiffFormat::Svg => Format::Svg,
+        };
+        let outputs = outputs(&args.output, Some(format), environment)?;
+        let known = [Format::Text, Format::Json, Format::Svg];
+        if let Some(other) = outputs.iter().find(|spec| !known.contains(&spec.format)) {
+            let error = Error::usage(format!("holdup diff has no format {}", other.format.name()));
+            return Err(error.hint("end the name with .svg, .json or .txt"));
+        }
+        Ok(DiffSettings {
+            before: args.before,
+            after: args.after,
+            by: match args.per_wait {
+                true => Measure::PerWait,
+                false => Measure::PerSecond,
+            },
+            outputs,
+            force: args.force,
+            rendering: rendering(common, environment),
+            invoker: invoker(environment),
+        })
+    }
+}
+
+fn gate(args: GateArgs) -> Gate {
+    Gate {
+        conditions: args.fail_if,
+        accept: args.accept,
     }
 }
 
@@ -323,11 +475,23 @@ fn may_color(when: When, environment: &Environment<'_>, is_terminal: bool) -> bo
 }
 
 /// Standard output always gets a report; `-o -` only says so.
-fn outputs(names: &[OsString], format: Option<Format>) -> Result<Vec<OutputSpec>> {
+fn outputs(
+    names: &[OsString],
+    format: Option<Format>,
+    environment: &Environment<'_>,
+) -> Result<Vec<OutputSpec>> {
     let stdout = OutputSpec {
         destination: Destination::Stdout,
         format: format.unwrap_or(Format::Text),
     };
+    if environment.stdout_is_terminal && stdout.format.is_binary() {
+        let extension = stdout.format.extension();
+        return Err(Error::usage(format!(
+            "{} is no text, and standard output is a terminal",
+            stdout.format.name()
+        ))
+        .hint(format!("write it to a file: -o profile.{extension}")));
+    }
     if names.iter().filter(|name| *name == "-").count() > 1 {
         return Err(Error::usage(
             "`-o -` is given more than once: there is one standard output",
@@ -351,6 +515,36 @@ fn outputs(names: &[OsString], format: Option<Format>) -> Result<Vec<OutputSpec>
     Ok(specs)
 }
 
+/// How the name of a capture ends.
+pub(crate) const CAPTURE: &str = ".holdup";
+
+/// Whether the name is that of a capture.
+fn is_capture(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    let name = name.rsplit('/').next().unwrap_or_default();
+    name.len() > CAPTURE.len() && name.to_ascii_lowercase().ends_with(CAPTURE)
+}
+
+fn capture(names: &[OsString], bounds: Bounds) -> Result<Option<CaptureSpec>> {
+    match names {
+        [] if bounds != Bounds::default() => Err(Error::usage(
+            "--max-size and --keep are for a capture, and none is written",
+        )
+        .hint("add -o incident.holdup")),
+        [] => Ok(None),
+        [name] => Ok(Some(CaptureSpec {
+            path: Template::parse(name)?,
+            bounds,
+        })),
+        [first, second, ..] => Err(Error::usage(format!(
+            "one recording has one capture: {} or {}",
+            first.to_string_lossy(),
+            second.to_string_lossy()
+        ))
+        .hint("copy the file afterwards")),
+    }
+}
+
 /// The format that a name tells, else `fallback`.
 pub(super) fn format_of(name: &OsStr, fallback: Option<Format>) -> Result<Format> {
     Format::of_file_name(name).or(fallback).ok_or_else(|| {
@@ -358,7 +552,7 @@ pub(super) fn format_of(name: &OsStr, fallback: Option<Format>) -> Result<Format
             "the name {} does not select a format",
             name.to_string_lossy()
         ))
-        .hint("end it with .svg, .folded, .json or .txt, or give --format")
+        .hint("end it as one of those in `holdup record --help`, or give --format")
     })
 }
 

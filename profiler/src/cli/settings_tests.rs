@@ -56,6 +56,7 @@ fn stdout(format: Format) -> OutputSpec {
 fn defaults() {
     let got = resolve(&["-p", "7"]).expect("sense");
     let want = RecordSettings {
+        gate: Gate::default(),
         target: TargetChoice::Pids(vec![Pid(7)]),
         duration: None,
         recording: collect::Options {
@@ -71,6 +72,7 @@ fn defaults() {
             limits: Limits::default(),
         },
         outputs: vec![stdout(Format::Text)],
+        capture: None,
         force: false,
         // There is no terminal.
         rendering: render::Options {
@@ -195,4 +197,46 @@ fn how_much_is_told() {
     let all = of(&["-p", "7", "--all"]);
     assert_eq!((all.max_sites, all.sites_in_full), (usize::MAX, usize::MAX));
     assert!(of(&["-p", "7", "--brief"]).brief && !all.brief);
+}
+
+#[test]
+fn a_capture_is_no_report() {
+    let got = resolve(&["-p", "7", "-o", "a.holdup", "-o", "b.json"]).expect("sense");
+    assert_eq!(
+        got.outputs,
+        [stdout(Format::Text), file("b.json", Format::Json)]
+    );
+    let template = Template::parse(OsStr::new("a.holdup")).expect("a name");
+    let want = CaptureSpec {
+        path: template,
+        bounds: Bounds::default(),
+    };
+    assert_eq!(got.capture, Some(want));
+    let words = [
+        "-p",
+        "7",
+        "-o",
+        "dir/%p.HOLDUP",
+        "--keep",
+        "10m",
+        "--max-size",
+        "2G",
+    ];
+    let got = resolve(&words).expect("sense").capture.expect("a capture");
+    let want = Bounds {
+        max_size: Some(2 << 30),
+        keep: Some(Nanos(600_000_000_000)),
+    };
+    assert_eq!(got.bounds, want);
+    for words in [
+        &["-p", "7", "-o", "a.holdup", "-o", "b.holdup"][..],
+        &["-p", "7", "--keep", "10m"],
+        &["-p", "7", "--max-size", "2G", "-o", "a.json"],
+        // A name with nothing before the dot selects nothing.
+        &["-p", "7", "-o", ".holdup"],
+        &["-p", "7", "-o", "a%x.holdup"],
+    ] {
+        let error = resolve(words).expect_err("no sense");
+        assert_eq!(error.exit_status(), Exit::Usage, "{words:?}");
+    }
 }

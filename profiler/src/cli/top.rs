@@ -3,6 +3,7 @@
 use super::engine::Recorder;
 use super::error::{Error, Result};
 use super::exit::Exit;
+use super::gate::OpenGate;
 use super::interrupt::Stop;
 use super::live::{Live, Moment};
 use super::output::{self, IsStdout};
@@ -69,6 +70,7 @@ pub(crate) fn top(
     let keep = Keep::least(needed, settings.invoker.as_ref(), || saver.can_finish());
     let mut live =
         runtime.block_on(async { Live::start(&targets, features, &settings.recording, keep) })?;
+    live.keep(settings.save.format.keep());
     if let Some(launched) = &mut launched {
         launched.release();
     }
@@ -80,7 +82,7 @@ pub(crate) fn top(
     let left = runtime.block_on(keyboard.while_recording(&mut live, &mut screen, &mut session))?;
     let elapsed = begun.elapsed();
     let (ended, launched) = record::how_it_ended(&target, launched);
-    let report = Arc::new(live.finish(ended.clone())?);
+    let report = Arc::new(live.finish(ended.clone(), None)?);
     if left == Left::TargetsEnded {
         session.end(&report, ended.clone(), elapsed);
         runtime.block_on(keyboard.afterwards(&mut screen, &mut session))?;
@@ -121,7 +123,7 @@ fn print(
             render::render(format, report, &settings.rendering, out)
         },
     );
-    record::conclude(report, written, progress)
+    record::conclude(report, written, OpenGate::default(), progress)
 }
 
 /// Why nothing is shown any more.

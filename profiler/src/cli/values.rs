@@ -32,18 +32,32 @@ impl ValueEnum for Format {
     }
 }
 
-/// The long help of `--output`, with every format.
+/// The long help of `--output` of `record`, with every format.
 pub(crate) fn output_help() -> String {
+    let capture = format!(
+        "  {:<16}Capture: the whole recording, for holdup report and diff\n",
+        super::settings::CAPTURE
+    );
+    formats_help(&capture)
+}
+
+/// The same of `report`, which writes no captures.
+pub(crate) fn report_output_help() -> String {
+    formats_help("")
+}
+
+fn formats_help(capture: &str) -> String {
     let mut text = "Also write a report to this file; may be given several times\n\n\
                     The extension chooses the format:\n"
         .to_owned();
     for format in Format::ALL {
         text.push_str(&format!(
-            "  .{:<15}{}\n",
+            "  .{:<16}{}\n",
             format.extension(),
             format.about()
         ));
     }
+    text.push_str(capture);
     text.push_str(
         "\n`-` is standard output, which always gets a report (see --format). In the name, %p \
          stands for the pid of the first target, %t for the time as 20261123T224500Z, and %% for \
@@ -85,6 +99,11 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_nanos(nanos))
 }
 
+/// What a time is compared with, also with none.
+pub(crate) fn limit(text: &str) -> Result<Nanos, String> {
+    time(text, None).map(Nanos)
+}
+
 /// `--min-block`: the unit must be there, since people take bare numbers for different ones.
 pub(crate) fn min_block(text: &str) -> Result<Nanos, String> {
     let nanos = time(text, None)?;
@@ -110,6 +129,73 @@ pub(crate) fn long_poll(text: &str) -> Result<Nanos, String> {
         Ok(Nanos(nanos))
     } else {
         Err("must be from 100us to 1h".into())
+    }
+}
+
+/// `--from` and `--to`: `1m30s` as well.
+pub(crate) fn instant(text: &str) -> Result<Nanos, String> {
+    if text.parse::<f64>().is_ok() {
+        return time(text, Some(1_000_000_000)).map(Nanos);
+    }
+    let (mut sum, mut rest) = (0u64, text);
+    while !rest.is_empty() {
+        let unit = rest.find(|c: char| !c.is_ascii_digit() && c != '.');
+        let unit = unit.ok_or(NO_TIME)?;
+        let (number, behind) = rest.split_at(unit);
+        let end = behind.find(|c: char| c.is_ascii_digit());
+        let (unit, next) = behind.split_at(end.unwrap_or(behind.len()));
+        let part = time(&format!("{number}{unit}"), None)?;
+        sum = sum.checked_add(part).ok_or(NO_TIME)?;
+        rest = next;
+    }
+    match text.is_empty() {
+        true => Err(NO_TIME.into()),
+        false => Ok(Nanos(sum)),
+    }
+}
+
+/// `--keep`.
+pub(crate) fn keep(text: &str) -> Result<Nanos, String> {
+    let nanos = time(text, None)?;
+    if nanos >= 10_000_000_000 {
+        Ok(Nanos(nanos))
+    } else {
+        Err("must be at least 10s".into())
+    }
+}
+
+const SIZES: [(&str, u64); 7] = [
+    ("", 1),
+    ("K", 1 << 10),
+    ("KiB", 1 << 10),
+    ("M", 1 << 20),
+    ("MiB", 1 << 20),
+    ("G", 1 << 30),
+    ("GiB", 1 << 30),
+];
+
+/// `--max-size`: bytes.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    const NO_SIZE: &str = "not a size: 500M, 2G";
+    let digits_end = text.find(|c: char| !c.is_ascii_digit() && c != '.');
+    let (number, unit) = text.split_at(digits_end.unwrap_or(text.len()));
+    let known = SIZES
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(unit));
+    let (_, scale) = known.ok_or("no such unit: use K, M or G")?;
+    let bytes = scaled(number, *scale).ok_or(NO_SIZE)?;
+    if bytes >= 1 << 20 {
+        Ok(bytes)
+    } else {
+        Err("must be at least 1M".into())
+    }
+}
+
+/// A number of bytes for people.
+pub(crate) fn size_text(bytes: u64) -> String {
+    match bytes {
+        0..1_048_576 => format!("{} KiB", bytes.div_ceil(1024)),
+        _ => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
     }
 }
 
@@ -221,6 +307,55 @@ mod tests {
             assert!(long_poll(text).is_err(), "{text}");
         }
         assert!(min_block("5").is_err_and(|text| text.contains("unit is missing")));
+    }
+
+    #[test]
+    fn instants() {
+        for (text, millis) in [
+            ("10", 10_000),
+            ("0", 0),
+            ("1.5", 1_500),
+            ("10s", 10_000),
+            ("1m30s", 90_000),
+            ("1h0m0.5s", 3_600_500),
+        ] {
+            assert_eq!(instant(text), Ok(Nanos(millis * 1_000_000)), "{text}");
+        }
+        for text in [
+            "",
+            "s",
+            "1m30",
+            "-1s",
+            "1e3",
+            "1x",
+            "m30s",
+            "1..2s",
+            "99999999h",
+        ] {
+            assert!(instant(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("1M", 1 << 20),
+            ("1.5G", 3 << 29),
+            ("2097152", 2 << 20),
+            ("4096k", 4 << 20),
+            ("3MiB", 3 << 20),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "M", "1", "1023K", "1T", "1 M", "-1M", "99999999999G"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+        assert_eq!(size_text(1), "1 KiB");
+        assert_eq!(size_text(3 << 19), "1.5 MiB");
+        assert_eq!(keep("1m"), Ok(Nanos(60_000_000_000)));
+        for text in ["9s", "60", "0s"] {
+            assert!(keep(text).is_err(), "{text}");
+        }
     }
 
     #[test]

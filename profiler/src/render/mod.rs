@@ -1,8 +1,12 @@
 //! Reports drawn: each renderer is a pure function of a [`Report`](crate::report::Report) and
 //! [`Options`].
 
+pub mod blame;
 mod check;
+pub mod diff;
+mod drawn;
 mod escape;
+pub mod export;
 pub mod flamegraph;
 pub mod folded;
 mod format;
@@ -12,6 +16,7 @@ mod list;
 mod name;
 mod options;
 mod palette;
+mod svg;
 pub mod text;
 pub mod wakers;
 pub mod wall;
@@ -26,6 +31,6 @@ use name::process_name;
 pub use name::{display_name, display_path};
 pub use options::Options;
 pub use text::{
-    DumpOptions, render_check as check_text, render_dump as dump_text, render_list as list_text,
-    render_site as site_text,
+    DumpOptions, render_check as check_text, render_diff as diff_text, render_dump as dump_text,
+    render_list as list_text, render_site as site_text,
 };

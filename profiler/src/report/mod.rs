@@ -4,6 +4,8 @@ mod blame;
 mod calls;
 pub mod check;
 mod cpu_part;
+mod detail;
+pub mod diff;
 pub mod dump;
 mod harm;
 mod lanes;
@@ -22,12 +24,13 @@ mod verdict;
 pub use blame::{BLAME_CHAINS, Blame, BlameChain, BlameEnd, BlameLink};
 pub use calls::{CallObject, CallSite};
 pub use cpu_part::CpuPart;
+pub use detail::{Detail, DetailStack, DetailSum, DetailThread, Keep, LeftOut};
 pub use harm::Harm;
 pub use lanes::{Lane, SLICE, Slice, Trend};
 pub use panics::{PanicReport, PanicSite};
 pub use polls::{LongPollSite, LongestPoll, POLL_BUCKETS, PollTimes};
 pub use report::{
-    BlockingPool, CpuSite, CpuUse, ObjectGroup, ObjectTotal, OpenWaitReport, ProcessFinding,
+    BlockingPool, CpuSite, CpuUse, ObjectGroup, ObjectTotal, OpenWaitReport, Part, ProcessFinding,
     Report, RuntimeKind, RuntimeReport, RuntimeShare, Site, StackTotal, StateTimes, Stretch,
     TASK_IDS, TaskIdTotal, TaskTotal, ThreadReport, ThrottlingReport, WakerTotal, WokenStack,
 };

@@ -1,8 +1,8 @@
 //! The report: what every renderer draws, and what `-o report.json` holds (schema 2, see [`crate::render::json`]).
 
 use super::{
-    Blame, CallSite, CauseTotal, CpuPart, Harm, LongPollSite, PanicReport, PollTimes, Stopped,
-    TaskReport, Verdict,
+    Blame, CallSite, CauseTotal, CpuPart, Detail, Harm, LongPollSite, PanicReport, PollTimes,
+    Stopped, TaskReport, Verdict,
 };
 use crate::cause::{Cause, Suggestion};
 use crate::recording::{Classified, Holder, Host, Losses, Object, ObjectKind, Process, Tool};
@@ -23,6 +23,17 @@ fn is_zero(count: &u32) -> bool {
 /// Nanoseconds by state. States without time are left out.
 pub type StateTimes = BTreeMap<State, Nanos>;
 
+/// A part of a recording, in times since its beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Part {
+    /// Its beginning.
+    pub from_ns: Nanos,
+    /// Its end.
+    pub to_ns: Nanos,
+    /// The end of the recording.
+    pub of_ns: Nanos,
+}
+
 /// Everything that a reader may want to know of one recording.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -40,6 +51,8 @@ pub struct Report {
     pub started_at: String,
     /// Length of the recording.
     pub duration_ns: Nanos,
+    /// Which part of the recording this is the report of; none where it is of all of it.
+    pub part: Option<Part>,
     /// Waits shorter than this are in the sums but not in `blocked_at_once`.
     pub min_block_ns: Nanos,
     /// Shorter polls are in no `polls` and no `long_polls`.
@@ -95,6 +108,8 @@ pub struct Report {
     pub cpu_stacks: Vec<StackTotal>,
     /// Likewise, waits of the timeline with those who ended them.
     pub woken_stacks: Vec<WokenStack>,
+    /// Likewise, single waits and polls; none unless they were kept.
+    pub detail: Option<Detail>,
 }
 
 /// The finding on one process.
@@ -177,6 +192,8 @@ pub struct WokenStack {
     pub waker: String,
     /// Its stack, leaf first; empty where it is no thread of the target.
     pub waker_frames: Vec<FrameRef>,
+    /// Index in `waker_frames` of the outermost frame of the task, where it was in one.
+    pub waker_task_frame: Option<usize>,
 }
 
 /// Which kind of runtime.
@@ -522,6 +539,8 @@ pub struct StackTotal {
     pub task_frame: Option<usize>,
     /// Why the stack ends early, if it does.
     pub truncated: Option<Truncation>,
+    /// Why the threads waited; none on a CPU, and where threads wait as they should.
+    pub cause: Option<Cause>,
     /// Waits.
     pub waits: u64,
     /// Time until the wakeups.

@@ -143,6 +143,15 @@ pub struct Classification {
 #[serde(transparent)]
 pub struct RuleName(pub &'static str);
 
+impl RuleName {
+    /// The name out of a file; it is kept for good, once. None where it is no name at all.
+    #[must_use]
+    pub fn of(name: &str) -> Option<RuleName> {
+        let is_plain = |byte: u8| byte.is_ascii_graphic();
+        name.bytes().all(is_plain).then(|| RuleName(interned(name)))
+    }
+}
+
 impl<'de> Deserialize<'de> for RuleName {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;

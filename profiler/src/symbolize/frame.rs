@@ -92,6 +92,19 @@ pub struct Frame {
     /// Where the physical function around the address starts, as its file states it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<Svma>,
+    /// Where a physical frame without a name or a line is, so that it can get one later; none where
+    /// the module has no build ID to be known again by.
+    #[serde(skip)]
+    pub place: Option<ModulePlace>,
+}
+
+/// A place in the code of a module, wherever that is mapped.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ModulePlace {
+    /// The module's build ID in hexadecimal.
+    pub build_id: Arc<str>,
+    /// The address that its file states.
+    pub svma: Svma,
 }
 
 impl Frame {
@@ -120,6 +133,7 @@ impl Frame {
             module: None,
             address: Addr(0),
             start: None,
+            place: None,
         }
     }
 }

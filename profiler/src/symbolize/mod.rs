@@ -27,7 +27,7 @@ mod system_calls;
 mod time;
 
 pub use crates::dependency_crates;
-pub use frame::{Frame, FrameRef, Naming, Origin, Space};
+pub use frame::{Frame, FrameRef, ModulePlace, Naming, Origin, Space};
 pub(crate) use function_path::normalise;
 pub(crate) use image::separate_debug_file;
 pub use left_out::LeftOut;

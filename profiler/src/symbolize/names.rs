@@ -92,6 +92,7 @@ impl Namer<'_> {
             module: Some(Arc::clone(self.module)),
             address: Addr(0),
             start: None,
+            place: None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The lookup itself: modules opened once, addresses named once.
 
 use super::debug_process::{DebugProcess, DebugSymbol, Failure};
-use super::frame::{Frame, FrameRef, Naming, Origin, Space};
+use super::frame::{Frame, FrameRef, ModulePlace, Naming, Origin, Space};
 use super::image::Image;
 use super::kernel;
 use super::left_out::LeftOut;
@@ -168,7 +168,9 @@ impl Symbolizer {
         let frames = match self.user.get(&(index, svma)) {
             Some(frames) => Arc::clone(frames),
             None => {
-                let found = self.look_up(index, source, svma).into_iter();
+                let mut found = self.look_up(index, source, svma);
+                self.set_place(&mut found, source, svma);
+                let found = found.into_iter();
                 let at = |frame| FrameRef::new(Frame { address, ..frame });
                 let frames: Arc<[FrameRef]> = found.map(at).collect();
                 let named = frames.last().is_some_and(|f| f.naming == Naming::Symbol);
@@ -447,6 +449,17 @@ impl Symbolizer {
         }
     }
 
+    /// Says where the physical frame is, if there may be more to know of it.
+    fn set_place(&mut self, frames: &mut [Frame], source: &ModuleSource, svma: Svma) {
+        let (Some(frame), Some(build_id)) = (frames.last_mut(), &source.build_id) else {
+            return;
+        };
+        if frame.naming != Naming::Symbol || frame.line.is_none() {
+            let build_id = self.names.intern(build_id);
+            frame.place = Some(ModulePlace { build_id, svma });
+        }
+    }
+
     /// A frame named by where it is.
     fn unnamed(&mut self, source: &ModuleSource, svma: Svma) -> Frame {
         let (name, naming) = match source.function(svma) {
@@ -493,5 +506,6 @@ fn unmapped(space: Space, address: Addr) -> Frame {
         module: None,
         address,
         start: None,
+        place: None,
     }
 }

@@ -229,7 +229,13 @@ pub fn events(data: &[u8]) {
             RawObject::Socket(socket) => assert!(socket.path.len() <= MAX_OBJECT_TEXT),
             _ => {}
         },
-        Ok(Event::Exec(_) | Event::Fork(_) | Event::Call(_) | Event::Panic(_)) => {}
+        Ok(
+            Event::Exec(_)
+            | Event::Fork(_)
+            | Event::Call(_)
+            | Event::Panic(_)
+            | Event::DriverGap(_),
+        ) => {}
         Ok(Event::RawStack(piece) | Event::UnmappedStack(piece)) => {
             assert!(piece.memory.len() <= RAW_PIECE_BYTES);
         }

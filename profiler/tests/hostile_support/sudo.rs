@@ -95,6 +95,48 @@ pub(crate) fn names(dir: &Path) -> Vec<String> {
         .collect()
 }
 
+type Record<'a> = &'a dyn Fn(&Path, &[(&str, &str)]) -> Result<Output, String>;
+
+/// A capture is the user's, in one file, and nothing beside it is touched: not by the names that
+/// SQLite would give to a journal.
+fn capture(
+    user: &User,
+    own: &Path,
+    record: Record<'_>,
+    wrong: &mut Vec<String>,
+) -> Result<(), Failed> {
+    let beside = ["x.holdup-journal", "x.holdup-wal", "x.holdup-shm"];
+    for name in beside {
+        symlink("/etc/holdup-test-journal", own.join(name))?;
+    }
+    let path = own.join("x.holdup");
+    let output = record(&path, &[])?;
+    let file = fs::metadata(&path)?;
+    if !output.status.success() || (file.uid(), file.mode() & 0o7777 & 0o137) != (user.uid, 0) {
+        wrong.push(format!("{output:?}; {}'s, {:o}", file.uid(), file.mode()));
+    }
+    if fs::symlink_metadata("/etc/holdup-test-journal").is_ok() {
+        wrong.push("a journal was written by way of a link".into());
+    }
+    let report = Command::new("runuser")
+        .args([
+            "-u",
+            &user.name,
+            "--",
+            env!("CARGO_BIN_EXE_holdup"),
+            "report",
+        ])
+        .arg(&path)
+        .output()?;
+    if !report.status.success() {
+        wrong.push(format!("the user cannot read the capture: {report:?}"));
+    }
+    for name in beside {
+        fs::remove_file(own.join(name))?;
+    }
+    Ok(())
+}
+
 /// The rule lets the user record, and write where the user may write. It is no way to be root.
 pub(crate) fn trial() -> Result<(), Failed> {
     let user = User::new()?;
@@ -114,6 +156,8 @@ pub(crate) fn trial() -> Result<(), Failed> {
     let mut wrong = Vec::new();
     for path in [
         roots.join("a.json"),
+        roots.join("a.holdup"),
+        own.join("way/a.holdup"),
         "/etc/holdup-test.json".into(),
         "/etc/cron.d/holdup-test.json".into(),
         own.join("way/a.json"),
@@ -153,6 +197,7 @@ pub(crate) fn trial() -> Result<(), Failed> {
             ));
         }
     }
+    capture(&user, own, &record, &mut wrong)?;
     // A command is the user's, with none of root's rights, wherever it is found.
     let trick = own.join("id");
     fs::write(&trick, "#!/bin/sh\n/usr/bin/id -u\n")?;

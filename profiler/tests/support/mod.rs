@@ -2,6 +2,7 @@
 //! `holdup` binary, and the checks that compare the two.
 
 pub(crate) mod calls;
+pub(crate) mod captures;
 pub(crate) mod check;
 pub(crate) mod check_causes;
 pub(crate) mod check_modes;
@@ -27,6 +28,7 @@ pub(crate) mod report;
 pub(crate) mod safety;
 pub(crate) mod selftest;
 pub(crate) mod stopped;
+pub(crate) mod streams;
 pub(crate) mod stripped;
 pub(crate) mod top;
 pub(crate) mod truth;

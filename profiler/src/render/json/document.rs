@@ -6,7 +6,8 @@ use crate::recording::{Classified, Host, Losses, Process, Tool};
 use crate::render::Options;
 use crate::report::{
     BlockingPool, CallSite, CauseTotal, CpuSite, CpuUse, LongPollSite, OpenWaitReport, PanicSite,
-    Report, RuntimeReport, Site, Stopped, TaskReport, ThreadReport, ThrottlingReport, Verdict,
+    Part, Report, RuntimeReport, Site, Stopped, TaskReport, ThreadReport, ThrottlingReport,
+    Verdict,
 };
 use crate::symbolize::FrameRef;
 use crate::units::Nanos;
@@ -28,8 +29,11 @@ struct Document<'a> {
     host: &'a Host,
     /// Wall-clock start, RFC 3339 in UTC.
     started_at: &'a str,
-    /// Length of the recording.
+    /// Length of the recording, or of the part of it.
     duration_ns: Nanos,
+    /// Which part of a recording this is the report of; missing where it is of all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    part: Option<Part>,
     /// Shorter waits are in the sums, and not recorded one by one.
     min_block_ns: Nanos,
     /// Shorter polls are in no `polls` and no `long_polls`.
@@ -165,6 +169,7 @@ fn document(report: &Report) -> Document<'_> {
         host: &report.host,
         started_at: &report.started_at,
         duration_ns: report.duration_ns,
+        part: report.part,
         min_block_ns: report.min_block_ns,
         long_poll_ns: report.long_poll_ns,
         verdict: &report.verdict,

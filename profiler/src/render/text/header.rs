@@ -54,6 +54,15 @@ pub(super) fn target(page: &mut Page<'_>) -> io::Result<()> {
     }
     line.push(DIM, &rest);
     page.put(&line)?;
+    if let Some(part) = report.part {
+        let text = format!(
+            "{} to {} of a recording of {}",
+            duration(part.from_ns),
+            duration(part.to_ns),
+            duration(part.of_ns)
+        );
+        page.labelled((DIM, "from"), 6, &text)?;
+    }
     if several {
         processes(page)?;
     }
@@ -71,14 +80,26 @@ fn tokio(process: &Process) -> Option<String> {
 
 /// Processes listed at most.
 const LISTED: usize = 12;
+/// Names of other programs that are told at most.
+const NAMED: usize = 5;
 
-/// A line for each of several processes.
+/// A line for each of several processes with tokio, and one for all others.
 fn processes(page: &mut Page<'_>) -> io::Result<()> {
     let targets = &page.report.targets;
-    for target in targets.iter().take(LISTED) {
+    let with_runtime = |pid| {
+        page.report
+            .runtimes
+            .iter()
+            .any(|runtime| runtime.pid == pid)
+    };
+    let (ours, others): (Vec<&Process>, Vec<&Process>) = targets
+        .iter()
+        .partition(|process| process.tokio.present || with_runtime(process.pid));
+    for target in ours.iter().take(LISTED) {
         let mut text = sanitize(target.exe_name()).into_owned();
-        let tokio = tokio(target).unwrap_or_else(|| "no sign of tokio".to_owned());
-        text.push_str(&format!(" · {tokio}"));
+        if let Some(tokio) = tokio(target) {
+            text.push_str(&format!(" · {tokio}"));
+        }
         if let Some(parent) = target.parent {
             text.push_str(&format!(" · forked by {parent}"));
         }
@@ -92,11 +113,28 @@ fn processes(page: &mut Page<'_>) -> io::Result<()> {
         line.push(PLAIN, &page.fit_right(&text, room));
         page.put(&line)?;
     }
-    if targets.len() > LISTED {
-        let more = targets.len() - LISTED;
+    if ours.len() > LISTED {
+        let more = ours.len() - LISTED;
         page.labelled((PLAIN, ""), 11, &format!("… and {more} more"))?;
     }
-    Ok(())
+    if others.is_empty() {
+        return Ok(());
+    }
+    let mut names: Vec<String> = Vec::new();
+    for process in &others {
+        let name = sanitize(process.exe_name()).into_owned();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let more = names.len().saturating_sub(NAMED);
+    names.truncate(NAMED);
+    if more > 0 {
+        names.push("…".to_owned());
+    }
+    let number = counted(others.len() as u64, "process", "processes");
+    let text = format!("{number} without any sign of tokio: {}", names.join(", "));
+    page.labelled((PLAIN, ""), 11, &text)
 }
 
 /// A verdict in words.
@@ -132,6 +170,14 @@ pub(super) fn verdict(page: &mut Page<'_>) -> io::Result<()> {
         page.labelled((PLAIN, ""), INDENT, &worst(report, site))?;
     }
     Ok(())
+}
+
+/// The verdict in a word, and what is said of it.
+pub(super) fn headline(report: &Report) -> (Style, &'static str, String) {
+    let Words {
+        style, word, text, ..
+    } = words(report);
+    (style, word, text)
 }
 
 fn words(report: &Report) -> Words {
@@ -236,10 +282,19 @@ fn wedged(of: &str, workers: u32, total: Nanos) -> Words {
         _ => format!("All {workers} workers{of} were"),
     };
     let text = format!(
-        "{who} still waiting when the recording ended, each in one wait, for {} and longer: no \
-         task could run, and none will before one of these waits ends. Who holds what is under \
-         \"Still waiting\".",
-        duration(total)
+        "{who} still waiting when the recording ended, {} for {} and longer: no task could run, and \
+         none will before {} ends. Who holds what is under \"Still waiting\".",
+        if workers == 1 {
+            "in one wait"
+        } else {
+            "each in one wait,"
+        },
+        duration(total),
+        if workers == 1 {
+            "that wait"
+        } else {
+            "one of these waits"
+        }
     );
     Words::new(BAD, "WEDGED", text)
 }

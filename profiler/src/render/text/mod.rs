@@ -5,6 +5,7 @@ mod blame;
 mod calls;
 mod check;
 mod cpu;
+mod diff;
 mod dump;
 mod footer;
 mod header;
@@ -23,6 +24,7 @@ mod wakers;
 mod workers;
 
 pub use check::render as render_check;
+pub use diff::render as render_diff;
 pub use dump::{DumpOptions, render as render_dump};
 pub use list::render as render_list;
 pub use one_site::render as render_site;

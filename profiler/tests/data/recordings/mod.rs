@@ -1,6 +1,7 @@
 //! Recordings for the golden files, built by code so that they follow the types.
 
 pub mod builder;
+pub mod busy_service;
 mod calls;
 mod doubtful;
 mod harm;

@@ -1,0 +1,71 @@
+//! `holdup diff`.
+
+use super::captured::{self, HowToRead};
+use super::error::Result;
+use super::exit::Exit;
+use super::output::{self, IsStdout};
+use super::progress::Progress;
+use super::settings::DiffSettings;
+use crate::analyze;
+use crate::capture::{End, Range};
+use crate::render::{self, Format};
+use crate::report::Keep;
+use std::io;
+use std::time::SystemTime;
+
+/// Compares two captures.
+///
+/// # Errors
+/// Where one of them cannot be read, or an output could not be written.
+pub(crate) fn diff(settings: &DiffSettings, progress: &Progress) -> Result<Exit> {
+    let invoker = settings.invoker.as_ref();
+    let how = HowToRead {
+        range: Range::ALL,
+        symbols: None,
+        keep: Keep::NOTHING,
+        invoker,
+    };
+    let read = |path| captured::read(path, &how);
+    let (before, after) = (read(&settings.before)?, read(&settings.after)?);
+    let names = [&settings.before, &settings.after].map(|path| path.display().to_string());
+    let [before_name, after_name] = &names;
+    for (name, captured) in [(before_name, &before), (after_name, &after)] {
+        if captured.end != End::Complete {
+            progress.say(&format!(
+                "{name} is compared as far as it goes: its end is missing"
+            ));
+        }
+    }
+    let (before, after) = (&before.report, &after.report);
+    let diff = analyze::diff((before_name, before), (after_name, after), settings.by);
+    let pid = after.target.pid;
+    let outputs = output::prepare(
+        &settings.outputs,
+        pid,
+        SystemTime::now(),
+        settings.force,
+        invoker,
+    )?;
+    let for_files = settings.rendering.for_files();
+    let written = output::write_all(outputs, |format, stdout, out: &mut dyn io::Write| {
+        let options = match stdout {
+            IsStdout(true) => &settings.rendering,
+            IsStdout(false) => &for_files,
+        };
+        match format {
+            Format::Json => render::diff::json(&diff, out),
+            Format::Svg => render::diff::svg(before, after, options, out),
+            _ => render::diff_text(&diff, (before, after), options, out),
+        }
+    });
+    for failure in &written.failures {
+        progress.error(failure);
+    }
+    if !written.files.is_empty() {
+        progress.say(&format!("wrote {}", written.files.join(", ")));
+    }
+    match written.failures.is_empty() {
+        true => Ok(Exit::Success),
+        false => Ok(Exit::Failure),
+    }
+}

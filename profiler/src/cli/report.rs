@@ -1,0 +1,91 @@
+//! `holdup report`.
+
+use super::captured::{self, Captured, HowToRead};
+use super::error::Result;
+use super::exit::Exit;
+use super::output::{self, IsStdout};
+use super::progress::Progress;
+use super::record::no_runtime;
+use super::settings::ReportSettings;
+use crate::capture::{End, LateNames};
+use crate::counted::counted;
+use crate::render::{self, Format};
+use std::time::SystemTime;
+
+/// Draws a capture.
+///
+/// # Errors
+/// Where it cannot be read, or an output could not be written.
+pub(crate) fn report(settings: &ReportSettings, progress: &Progress) -> Result<Exit> {
+    let gate = settings.gate.open()?;
+    let how = HowToRead {
+        range: settings.range,
+        symbols: settings.symbols.as_deref(),
+        keep: settings.kept(),
+        invoker: settings.invoker.as_ref(),
+    };
+    let Captured { report, end, late } = captured::read(&settings.file, &how)?;
+    if let Some(late) = &late {
+        progress.say(&late_text(late));
+    }
+    if let Some(detail) = &report.detail {
+        let left_out = render::export::left_out(detail).into_iter();
+        left_out.for_each(|said| progress.say(&said));
+    }
+    let pid = report.target.pid;
+    let invoker = settings.invoker.as_ref();
+    let time = SystemTime::now();
+    let outputs = output::prepare(&settings.outputs, pid, time, settings.force, invoker)?;
+    let for_files = settings.rendering.for_files();
+    let draw = |format: Format, stdout: IsStdout, out: &mut dyn std::io::Write| {
+        let options = match stdout {
+            IsStdout(true) => &settings.rendering,
+            IsStdout(false) => &for_files,
+        };
+        render::render(format, &report, options, out)
+    };
+    let written = output::write_all(outputs, draw);
+    for failure in &written.failures {
+        progress.error(failure);
+    }
+    match end {
+        End::Complete => {}
+        End::Early(why) => progress.say(&format!("the capture ends before the recording: {why}")),
+        End::Open => progress.say(
+            "the end of the recording is not in the capture: holdup was killed, or is still at work",
+        ),
+    }
+    if !written.files.is_empty() {
+        progress.say(&format!("wrote {}", written.files.join(", ")));
+    }
+    if !written.failures.is_empty() {
+        return Ok(Exit::Failure);
+    }
+    match no_runtime(&report) {
+        Some(error) => {
+            progress.error(&error);
+            Ok(Exit::NoRuntime)
+        }
+        None if gate.passes(&report, progress) => Ok(Exit::Success),
+        None => Ok(Exit::Finding),
+    }
+}
+
+/// What was named late, and what could not be.
+fn late_text(late: &LateNames) -> String {
+    let mut text = match late.found.is_empty() {
+        true => "no debug file there is of a module in the capture".to_owned(),
+        false => {
+            let modules: Vec<&str> = late.found.iter().map(String::as_str).collect();
+            let frames = counted(late.named, "frame", "frames");
+            format!(
+                "{frames} named by the debug files of {}",
+                modules.join(", ")
+            )
+        }
+    };
+    for (module, build_id) in &late.missing {
+        text.push_str(&format!("; none has {module}'s build ID {build_id}"));
+    }
+    text
+}
