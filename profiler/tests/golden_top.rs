@@ -92,7 +92,7 @@ fn screens() {
         ("hostile", recordings::hostile()),
         ("several", recordings::several()),
         ("no_tokio", recordings::no_tokio()),
-        ("in_intervals", recordings::in_intervals()),
+        ("in_intervals", recordings::in_intervals(&[1_000_000_000, 2_000_000_000, 3_000_000_000])),
     ] {
         let view = view(&recording);
         for (width, height) in SIZES {
@@ -253,7 +253,7 @@ fn keys_with_effects() {
         .collect();
     assert_eq!(spans, [Span::Last(15), Span::Last(60), Span::Whole, Span::Last(5)]);
     let (paused, _) = pressed(&view, &[Key::Char('p')]);
-    assert!(screen(&view, &paused, PLAIN, (80, 24)).contains(" PAUSED "));
+    assert!(screen(&view, &paused, PLAIN, (80, 24)).contains(" PAUSED\n"));
     assert!(!press(paused, Key::Char('p'), &view).0.paused);
     let zoomed = pressed(&view, &[Key::Char('-'); 9]).0;
     assert!(screen(&view, &zoomed, PLAIN, (80, 40)).contains("a cell is 4.00 s"));

@@ -548,7 +548,8 @@ pub(crate) struct TopArgs {
 
     /// The file to which the key s saves a report, in the format of its extension
     ///
-    /// %p stands for the pid, %t for the time. A second report of the same name replaces the first.
+    /// A capture (NAME.holdup) is written from the start, without a key. %p stands for the pid, %t for the
+    /// time. A second report of the same name replaces the first.
     #[arg(
         short,
         long,

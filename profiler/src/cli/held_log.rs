@@ -1,4 +1,5 @@
-//! Standard error for the log, which is held back while the terminal shows something else.
+//! Standard error for messages and the log, which are held back while the terminal shows something
+//! else.
 
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
@@ -9,7 +10,7 @@ const MOST: usize = 64 * 1024;
 /// What is held back; none where nothing is to be.
 static HELD: Mutex<Option<Vec<u8>>> = Mutex::new(None);
 
-/// Where log lines go.
+/// Where they go.
 pub(crate) struct HeldLog;
 
 impl Write for HeldLog {

@@ -2,6 +2,7 @@
 
 use super::error::Error;
 use super::escape::printable;
+use super::held_log::HeldLog;
 use super::settings::ConsoleSettings;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -25,7 +26,7 @@ impl Progress {
     /// One line, unless `-q`.
     pub(crate) fn say(&self, text: &str) {
         if !self.settings.quiet {
-            let _ = writeln!(io::stderr(), "{}", printable(text));
+            let _ = writeln!(HeldLog, "{}", printable(text));
         }
     }
 
@@ -36,7 +37,7 @@ impl Progress {
 
     /// One line also under `-q`: something went wrong that does not end the program.
     pub(crate) fn error(&self, error: &Error) {
-        let _ = io::stderr().write_all(error_text(error, self.settings.color).as_bytes());
+        let _ = HeldLog.write_all(error_text(error, self.settings.color).as_bytes());
     }
 
     /// Whether [`Progress::spin`] draws anything.
@@ -58,7 +59,7 @@ impl Progress {
     pub(crate) fn clear(&self) {
         if self.settings.spinner {
             // Carriage return, and erase to the end of the line (ECMA-48 EL).
-            let _ = write!(io::stderr(), "\r\x1b[K");
+            let _ = write!(HeldLog, "\r\x1b[K");
         }
     }
 }

@@ -519,7 +519,7 @@ fn outputs(
 pub(crate) const CAPTURE: &str = ".holdup";
 
 /// Whether the name is that of a capture.
-fn is_capture(name: &OsStr) -> bool {
+pub(super) fn is_capture(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     let name = name.rsplit('/').next().unwrap_or_default();
     name.len() > CAPTURE.len() && name.to_ascii_lowercase().ends_with(CAPTURE)

@@ -1,12 +1,13 @@
 //! `holdup top`.
 
-use super::engine::Recorder;
+use super::capture::{CaptureFile, CaptureSink};
+use super::engine::{Recorder, Sink};
 use super::error::{Error, Result};
 use super::exit::Exit;
 use super::gate::OpenGate;
 use super::interrupt::Stop;
 use super::live::{Live, Moment};
-use super::output::{self, IsStdout};
+use super::output::{self, IsStdout, Written};
 use super::progress::Progress;
 use super::record;
 use super::screen::{self, Screen};
@@ -63,26 +64,37 @@ pub(crate) fn top(
         .build()
         .map_err(|error| Error::new("cannot start tokio").because(error))?;
     let saver = Saver::new(settings, target.pid());
+    let capture = settings.capture.as_ref().map(|spec| {
+        let (time, invoker) = (SystemTime::now(), settings.invoker.as_ref());
+        CaptureFile::prepare(spec, target.pid(), time, settings.force, invoker)
+    });
+    let capture = capture.transpose()?;
     let mut needed = privileges::RECORDING;
     if launched.is_some() {
         needed |= privileges::ENDING;
     }
-    let keep = Keep::least(needed, settings.invoker.as_ref(), || saver.can_finish());
+    let keep = Keep::least(needed, settings.invoker.as_ref(), || {
+        let capture = capture.as_ref();
+        saver.can_finish() && capture.is_none_or(|capture| capture.file().can_commit())
+    });
     let mut live =
         runtime.block_on(async { Live::start(&targets, features, &settings.recording, keep) })?;
     live.keep(settings.save.format.keep());
+    let capture = capture.map(|capture| capture.begin(&live.header(), progress));
+    let capture = capture.transpose()?;
     if let Some(launched) = &mut launched {
         launched.release();
     }
     let begun = Instant::now();
     let mut screen = Screen::enter(settings.look)
         .map_err(|error| Error::new("cannot draw on this terminal").because(error))?;
-    let mut session = Session::new(saver);
+    let mut session = Session::new(saver, capture);
     let mut keyboard = Keyboard { stop };
     let left = runtime.block_on(keyboard.while_recording(&mut live, &mut screen, &mut session))?;
     let elapsed = begun.elapsed();
     let (ended, launched) = record::how_it_ended(&target, launched);
-    let report = Arc::new(live.finish(ended.clone(), None)?);
+    let sink = session.capture.as_mut().map(|sink| sink as &mut dyn Sink);
+    let report = Arc::new(live.finish(ended.clone(), sink)?);
     if left == Left::TargetsEnded {
         session.end(&report, ended.clone(), elapsed);
         runtime.block_on(keyboard.afterwards(&mut screen, &mut session))?;
@@ -95,7 +107,12 @@ pub(crate) fn top(
     if let Some(launched) = launched {
         record::end_command(&target, launched, &runtime, progress);
     }
-    print(settings, &report, progress, &target)
+    let mut written = print(settings, &report, &target)?;
+    if let Some(mut capture) = session.capture.take() {
+        written.files.extend(capture.finish());
+        written.capture_failed = capture.has_failed();
+    }
+    record::conclude(&report, written, OpenGate::default(), progress)
 }
 
 fn ended_how(target: &Target, first: &Target, ended: Option<&str>) -> String {
@@ -106,24 +123,18 @@ fn ended_how(target: &Target, first: &Target, ended: Option<&str>) -> String {
 }
 
 /// The report of the whole recording.
-fn print(
-    settings: &TopSettings,
-    report: &Report,
-    progress: &Progress,
-    target: &Target,
-) -> Result<Exit> {
+fn print(settings: &TopSettings, report: &Report, target: &Target) -> Result<Written> {
     let stdout = OutputSpec {
         destination: Destination::Stdout,
         format: Format::Text,
     };
     let outputs = output::prepare(&[stdout], target.pid(), SystemTime::now(), false, None)?;
-    let written = output::write_all(
+    Ok(output::write_all(
         outputs,
         |format: Format, _: IsStdout, out: &mut dyn std::io::Write| {
             render::render(format, report, &settings.rendering, out)
         },
-    );
-    record::conclude(report, written, OpenGate::default(), progress)
+    ))
 }
 
 /// Why nothing is shown any more.
@@ -138,6 +149,7 @@ enum Left {
 /// What has been seen, and what is shown of it.
 struct Session<'a> {
     saver: Saver<'a>,
+    capture: Option<CaptureSink<'a>>,
     state: State,
     /// What is on the screen.
     shown: Option<View>,
@@ -159,9 +171,10 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn new(saver: Saver<'a>) -> Session<'a> {
+    fn new(saver: Saver<'a>, capture: Option<CaptureSink<'a>>) -> Session<'a> {
         Session {
             saver,
+            capture,
             state: State::default(),
             shown: None,
             latest: None,
@@ -178,6 +191,9 @@ impl<'a> Session<'a> {
 
     /// Takes an interval in.
     fn take(&mut self, moment: &Moment<'_>, interval: Interval) {
+        if let Some(capture) = &mut self.capture {
+            capture.take(moment.tables, interval.clone());
+        }
         self.history.add(moment.tables, &interval);
         let elapsed = interval.end - moment.header.start;
         self.keep(interval);

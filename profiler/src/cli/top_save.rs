@@ -29,7 +29,9 @@ impl<'a> Saver<'a> {
             first: None,
             last: None,
         };
-        saver.first = saver.prepare(SystemTime::now()).ok();
+        if settings.capture.is_none() {
+            saver.first = saver.prepare(SystemTime::now()).ok();
+        }
         saver
     }
 
@@ -59,6 +61,9 @@ impl<'a> Saver<'a> {
 
     /// Writes a report. Returns what to say of it.
     pub(super) fn save(&mut self, report: &Report) -> String {
+        if self.settings.capture.is_some() {
+            return "the capture has everything so far".to_owned();
+        }
         let now = SystemTime::now();
         let outputs = match self.first.take().map_or_else(|| self.prepare(now), Ok) {
             Ok(outputs) => outputs,
@@ -117,6 +122,7 @@ mod tests {
                 destination: Destination::File(Template::parse(path.as_os_str()).expect("a name")),
                 format: Format::Text,
             },
+            capture: None,
             force: false,
             rendering: Options::default(),
             look: Look {

@@ -1,16 +1,18 @@
 //! What `holdup top` is to do, resolved once.
 
 use super::args::{Common, TopArgs};
+use super::capture::CaptureSpec;
 use super::error::{Error, Result};
 use super::hint::shell_word;
 use super::names::Template;
 use super::settings::{
-    Destination, Environment, OutputSpec, TargetChoice, format_of, invoker, is_plain, rendering,
-    test_limits, view,
+    Destination, Environment, OutputSpec, TargetChoice, format_of, invoker, is_capture, is_plain,
+    rendering, test_limits, view,
 };
+use crate::capture::Bounds;
 use crate::collect;
 use crate::process::Invoker;
-use crate::render;
+use crate::render::{self, Format};
 use crate::tui::Look;
 use crate::units::Nanos;
 
@@ -21,6 +23,8 @@ pub(crate) struct TopSettings {
     pub(crate) recording: collect::Options,
     /// What the key for it writes.
     pub(crate) save: OutputSpec,
+    /// What is written meanwhile.
+    pub(crate) capture: Option<CaptureSpec>,
     /// Whether a file that exists is overwritten.
     pub(crate) force: bool,
     /// How to draw the report at the end.
@@ -51,8 +55,16 @@ impl TopSettings {
         if let Some(why) = no_terminal(environment) {
             return Err(Error::new(why).hint(instead(&target)));
         }
-        let destination = Destination::File(Template::parse(&args.output)?);
-        let format = format_of(&args.output, None)?;
+        let path = Template::parse(&args.output)?;
+        // The key has nothing to write where everything is written already.
+        let (capture, format) = if is_capture(&args.output) {
+            let bounds = Bounds::default();
+            let path = path.clone();
+            (Some(CaptureSpec { path, bounds }), Format::Json)
+        } else {
+            (None, format_of(&args.output, None)?)
+        };
+        let destination = Destination::File(path);
         let rendering = view(args.view, rendering(common, environment));
         Ok(TopSettings {
             recording: collect::Options {
@@ -72,6 +84,7 @@ impl TopSettings {
                 destination,
                 format,
             },
+            capture,
             force: args.force,
             look: Look {
                 color: rendering.color,
@@ -116,7 +129,6 @@ fn instead(target: &TargetChoice) -> String {
 mod tests {
     use super::super::args::{Cli, Verb};
     use super::*;
-    use crate::render::Format;
     use clap::Parser;
     use rustix::process::Uid;
     use std::ffi::OsString;
@@ -169,7 +181,9 @@ mod tests {
         let other = ["-p", "7", "--color", "always", "-o", "x.svg", "--force"];
         let other = resolve(&other, Some("xterm"), true).expect("sound");
         assert_eq!(other.save.format, Format::Svg);
-        assert!(other.look.color && other.force);
+        assert!(other.look.color && other.force && other.capture.is_none());
+        let capture = resolve(&["-p", "7", "-o", "x.holdup"], Some("xterm"), true);
+        assert!(capture.expect("sound").capture.is_some());
         assert!(resolve(&["-p", "7", "-o", "x.exe"], Some("xterm"), true).is_err());
         assert!(resolve(&[], Some("xterm"), true).is_err());
     }
