@@ -39,6 +39,8 @@ impl Recorder for Fake {
         assert!(!keep.anything(), "only what is asked for");
     }
 
+    fn observe(&mut self, _: super::Observer) {}
+
     fn stream(&mut self, _: super::Streams) {
         unreachable!("nothing is written meanwhile");
     }
@@ -126,6 +128,7 @@ fn settings(target: TargetChoice, duration: Option<Duration>, output: &Path) -> 
     let template = Template::parse(output.as_os_str()).expect("a name");
     RecordSettings {
         gate: Gate::default(),
+        until_stall: None,
         target,
         duration,
         recording: collect::Options {

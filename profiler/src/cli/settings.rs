@@ -215,6 +215,8 @@ pub(crate) struct RecordSettings {
     pub(crate) force: bool,
     /// How to draw on standard output.
     pub(crate) rendering: render::Options,
+    /// How long a worker stands still that ends the recording.
+    pub(crate) until_stall: Option<Nanos>,
     /// When what was found is a failure.
     pub(crate) gate: Gate,
     /// Who called `sudo`.
@@ -295,6 +297,7 @@ impl RecordSettings {
                 icicle: args.icicle,
                 ..view(args.view, rendering(common, environment))
             },
+            until_stall: args.until_stall,
             gate: gate(args.gate),
             invoker: invoker(environment),
         })

@@ -57,6 +57,7 @@ fn defaults() {
     let got = resolve(&["-p", "7"]).expect("sense");
     let want = RecordSettings {
         gate: Gate::default(),
+        until_stall: None,
         target: TargetChoice::Pids(vec![Pid(7)]),
         duration: None,
         recording: collect::Options {

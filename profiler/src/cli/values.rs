@@ -99,6 +99,16 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_nanos(nanos))
 }
 
+/// `--until-stall`.
+pub(crate) fn until_stall(text: &str) -> Result<Nanos, String> {
+    let nanos = time(text, None)?;
+    if (1_000_000..=3600 * 1_000_000_000).contains(&nanos) {
+        Ok(Nanos(nanos))
+    } else {
+        Err("must be from 1ms to 1h".into())
+    }
+}
+
 /// What a time is compared with, also with none.
 pub(crate) fn limit(text: &str) -> Result<Nanos, String> {
     time(text, None).map(Nanos)
