@@ -5,9 +5,9 @@ use super::args::{
     CheckArgs, Common, DiffArgs, DiffFormat, DumpArgs, ListArgs, RecordArgs, ReportArgs, ViewArgs,
     When,
 };
-use super::capture::CaptureSpec;
 use super::error::{Error, Result};
 use super::names::Template;
+use super::values::CAPTURE;
 use crate::capture::{Bounds, Range};
 use crate::collect;
 use crate::limits::Limits;
@@ -220,6 +220,13 @@ pub(crate) enum TargetChoice {
 pub(crate) struct OutputSpec {
     pub(crate) destination: Destination,
     pub(crate) format: Format,
+}
+
+/// A capture to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CaptureSpec {
+    pub(crate) path: Template,
+    pub(crate) bounds: Bounds,
 }
 
 /// Where a report goes.
@@ -463,9 +470,6 @@ fn outputs(names: &[OsString], format: Option<Format>) -> Result<Vec<OutputSpec>
     }
     Ok(specs)
 }
-
-/// How the name of a capture ends.
-pub(crate) const CAPTURE: &str = ".holdup";
 
 /// Whether the name is that of a capture.
 fn is_capture(name: &OsStr) -> bool {
