@@ -19,7 +19,7 @@ use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
     calls, captures, cuts, demo, dump, harm, hostile, intervals, kernel_walk, leftovers, library,
-    life, lookalike, losses, polls, privilege, safety, selftest, stopped, stripped,
+    life, lookalike, losses, polls, privilege, safety, selftest, stopped, streams, stripped,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -120,6 +120,7 @@ fn main() -> ExitCode {
     trials.extend(intervals::trials());
     trials.extend(calls::trials());
     trials.extend(captures::trials());
+    trials.extend(streams::trials());
     trials.extend(cuts::trials());
     trials.extend(safety::trials());
     trials.extend(hostile::trials());

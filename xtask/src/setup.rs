@@ -20,7 +20,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "tests")]
     vm: bool,
 
-    /// Install what some tests are skipped without, and nothing else: musl, and std's source
+    /// Install what some tests are skipped without, and nothing else: musl, std's source, Go
     #[arg(long)]
     tests: bool,
 }
@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> Result<()> {
 /// # Errors
 /// Something is missing that cannot be installed here; the message ends with the one command.
 pub fn for_tests() -> Result<()> {
-    let is_there = has_musl() && Toolchain::current()?.has_rust_src();
+    let is_there = has_musl() && has_go() && Toolchain::current()?.has_rust_src();
     if is_there || !debian::has_apt() {
         return Ok(());
     }
@@ -67,15 +67,21 @@ pub fn for_tests() -> Result<()> {
 
 /// Debian's package with musl-gcc.
 const MUSL: &str = "musl-tools";
+/// Debian's package with `go tool pprof`.
+const GO: &str = "golang-go";
 /// What brings all that tests may be skipped without.
 pub(crate) const FOR_TESTS: &str =
-    "the tests with musl need more than is here\nrun: cargo xtask setup --tests";
+    "some tests (with musl, with Go) need more than is here\nrun: cargo xtask setup --tests";
 
 fn has_musl() -> bool {
     process::output(process::detached("musl-gcc").arg("--version")).is_ok()
 }
 
-/// The C library of the statically linked fixture, and the source of std, which is built for it:
+fn has_go() -> bool {
+    process::output(process::detached("go").arg("version")).is_ok()
+}
+
+/// The C library of the statically linked fixture, Go's reader of profiles, and the source of std, which is built for it:
 /// that of the compiler that builds the tests.
 fn tests(args: &Args) -> Result<()> {
     if has_musl() {
@@ -84,6 +90,13 @@ fn tests(args: &Args) -> Result<()> {
         println!("left out: musl-gcc, which {MUSL} brings on Debian");
     } else if announce(args, &format!("apt-get install {MUSL}")) {
         debian::install(&[MUSL])?;
+    }
+    if has_go() {
+        println!("already there: go");
+    } else if !debian::has_apt() {
+        println!("left out: go, which {GO} brings on Debian");
+    } else if announce(args, &format!("apt-get install {GO}")) {
+        debian::install(&[GO])?;
     }
     rust_src(args, &Toolchain::current()?)
 }

@@ -5,6 +5,7 @@ use super::calls::call_sites;
 use super::causes::Causes;
 use super::concurrency::Concurrency;
 use super::cpu::cpu_sites;
+use super::detail::Details;
 use super::harms::Harms;
 use super::homes::Homes;
 use super::open_waits::open_waits;
@@ -27,9 +28,9 @@ use super::unjudged::Unjudged;
 use super::verdict::{Findings, verdicts};
 use super::whole::Whole;
 use crate::recording::{Header, Interval, Losses, OpenWait, Process, StackId, Tables, ThreadId};
-use crate::report::{CpuUse, Report, ThreadReport};
+use crate::report::{CpuUse, Detail, Keep, Report, ThreadReport};
 use crate::runtime::State;
-use crate::units::{Nanos, Pid, Timestamp};
+use crate::units::{Nanos, Pid, Tid, Timestamp};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -53,6 +54,8 @@ pub struct Analyzer {
     carried: Vec<OpenWait>,
     /// Waits that had not ended when the last interval did.
     open_waits: Vec<OpenWait>,
+    /// Single waits and polls, where they are kept.
+    details: Option<Details>,
 }
 
 impl Analyzer {
@@ -65,7 +68,14 @@ impl Analyzer {
             concurrency: Concurrency::new(header.min_block),
             carried: Vec::new(),
             open_waits: Vec::new(),
+            details: None,
         }
+    }
+
+    /// Keeps single waits, from the next interval on, for [`Report::detail`]. Call it before any
+    /// interval comes.
+    pub fn keep(&mut self, keep: Keep) {
+        self.details = keep.anything().then(|| Details::new(keep));
     }
 
     /// The same with room for few waits that are not swept over.
@@ -104,6 +114,9 @@ impl Analyzer {
         self.range = Some((start, interval.end));
         self.totals.add(tables, interval);
         self.concurrency.add(interval);
+        if let Some(details) = &mut self.details {
+            details.add(interval);
+        }
         if self.concurrency.is_full() {
             let waits = self.totals.waits.iter();
             let waits = waits.map(|(&(thread, stack), times)| (thread, stack, times.blocked));
@@ -136,10 +149,11 @@ impl Analyzer {
         .runtimes();
         let pools = blocking_pools(&whole, &balanced, &role_times, &concurrent);
         let threads = threads(&whole, &balanced, &runtimes);
-        let stacks = stacks(&whole, &runtimes);
-        let woken_stacks = woken_stacks(&whole, &runtimes);
-        let cpu_stacks = cpu_stacks(&whole, &runtimes);
         let causes = Causes::of(tables);
+        let stacks = stacks(&whole, &runtimes, &causes);
+        let woken_stacks = woken_stacks(&whole, &runtimes, &causes);
+        let cpu_stacks = cpu_stacks(&whole, &runtimes);
+        let detail = self.detail(&whole, &runtimes, &causes, (&balanced, &threads));
         let harms = Harms::of(&whole, &concurrent, &runtimes, &causes);
         let sites = sites(&whole, &runtimes, &causes, &harms);
         let tasks = tasks(&whole, &runtimes, &harms);
@@ -191,7 +205,30 @@ impl Analyzer {
             stacks,
             cpu_stacks,
             woken_stacks,
+            detail,
         }
+    }
+
+    fn detail(
+        &self,
+        whole: &Whole<'_>,
+        runtimes: &Runtimes,
+        causes: &Causes,
+        (balanced, threads): (&[BalancedTimes], &[ThreadReport]),
+    ) -> Option<Detail> {
+        let details = self.details.as_ref()?;
+        let reports: BTreeMap<(Pid, Tid), &ThreadReport> = threads
+            .iter()
+            .map(|thread| ((thread.pid, thread.tid), thread))
+            .collect();
+        let threads: Vec<(ThreadId, &ThreadReport)> = balanced
+            .iter()
+            .filter_map(|times| {
+                let key = (whole.pid(times.thread.process), times.thread.tid);
+                Some((times.thread, *reports.get(&key)?))
+            })
+            .collect();
+        Some(details.finish(whole, runtimes, causes, &threads))
     }
 
     fn losses(&self, tables: &Tables) -> Losses {

@@ -2,7 +2,7 @@
 
 use super::analyzer::Analyzer;
 use crate::recording::Recording;
-use crate::report::Report;
+use crate::report::{Keep, Report};
 use std::ops::Range;
 
 /// Sums all of `recording` up. Pure: the same recording gives the same report.
@@ -14,7 +14,18 @@ pub fn build(recording: &Recording) -> Report {
 /// Sums some intervals of `recording` up, by their indices. What lies beyond its end is left out.
 #[must_use]
 pub fn build_range(recording: &Recording, intervals: Range<usize>) -> Report {
+    summed_up(recording, intervals, Keep::NOTHING)
+}
+
+/// As [`build`], with what `keep` says one by one: [`Report::detail`].
+#[must_use]
+pub fn build_keeping(recording: &Recording, keep: Keep) -> Report {
+    summed_up(recording, 0..recording.intervals.len(), keep)
+}
+
+fn summed_up(recording: &Recording, intervals: Range<usize>, keep: Keep) -> Report {
     let mut analyzer = Analyzer::new(&recording.header);
+    analyzer.keep(keep);
     let all = recording.intervals.iter();
     for interval in all.take(intervals.end).skip(intervals.start) {
         analyzer.merge(&recording.tables, interval);

@@ -24,6 +24,13 @@ impl Causes {
         Causes(causes.collect())
     }
 
+    /// The cause of one stack, where its waits have a site.
+    pub(super) fn of_one(tables: &Tables, id: StackId) -> Option<Cause> {
+        let stack = tables.stack(id)?;
+        let judge = || CauseClassifier::default().judge(&context(stack)).cause;
+        has_site(stack.class.state).then(judge)
+    }
+
     pub(super) fn get(&self, id: StackId) -> Option<Finding> {
         self.0.get(id.index()).copied().flatten()
     }

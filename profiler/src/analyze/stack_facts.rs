@@ -73,6 +73,12 @@ pub(super) fn whole_stack(stack: &Stack) -> Vec<FrameRef> {
     stack.kernel.iter().chain(&stack.frames).cloned().collect()
 }
 
+/// Index in [`whole_stack`] of the outermost frame of the task.
+pub(super) fn task_frame(stack: &Stack) -> Option<usize> {
+    let index = usize::try_from(stack.class.task_frame?).ok()?;
+    (index < stack.frames.len()).then_some(stack.kernel.len() + index)
+}
+
 /// What was waited for, where it is known.
 pub(super) fn object(tables: &Tables, id: Option<ObjectId>) -> Option<&WaitObject> {
     tables.object(id?)

@@ -1,7 +1,8 @@
 //! Stacks with their times, for flamegraphs.
 
+use super::causes::Causes;
 use super::runtimes::{RuntimeIndex, Runtimes};
-use super::stack_facts::{WaitRole, whole_stack};
+use super::stack_facts::{WaitRole, task_frame, whole_stack};
 use super::totals::WaitTimes;
 use super::whole::Whole;
 use crate::recording::{ProcessId, StackId};
@@ -17,7 +18,7 @@ pub(super) type StackKey = (ProcessId, Option<RuntimeIndex>, StackId);
 
 /// Every stack once for each runtime it was seen in, by state and then by time, longest first.
 /// Open waits count up to the end of the recording.
-pub(super) fn stacks(whole: &Whole<'_>, runtimes: &Runtimes) -> Vec<StackTotal> {
+pub(super) fn stacks(whole: &Whole<'_>, runtimes: &Runtimes, causes: &Causes) -> Vec<StackTotal> {
     let mut sums: BTreeMap<StackKey, WaitTimes> = BTreeMap::new();
     for (thread, stack, times) in whole.waits() {
         let runtime = runtimes.of_wait(thread, WaitRole::of(whole.tables, stack));
@@ -30,6 +31,7 @@ pub(super) fn stacks(whole: &Whole<'_>, runtimes: &Runtimes) -> Vec<StackTotal> 
             waits: times.waits,
             blocked: times.blocked,
             runqueue: times.runqueue,
+            cause: causes.get(key.2).map(|finding| finding.cause),
             ..stack_total(whole, key)
         })
         .collect();
@@ -40,7 +42,11 @@ pub(super) fn stacks(whole: &Whole<'_>, runtimes: &Runtimes) -> Vec<StackTotal> 
 
 /// Waits recorded one by one, each stack once with each waker, longest first. Those whose wakeup
 /// was not seen are left out.
-pub(super) fn woken_stacks(whole: &Whole<'_>, runtimes: &Runtimes) -> Vec<WokenStack> {
+pub(super) fn woken_stacks(
+    whole: &Whole<'_>,
+    runtimes: &Runtimes,
+    causes: &Causes,
+) -> Vec<WokenStack> {
     type Key<'a> = (StackKey, &'a str, Option<StackId>);
     let mut sums: BTreeMap<Key<'_>, (u64, Nanos)> = BTreeMap::new();
     for (key, (waits, blocked)) in &whole.totals.wakers {
@@ -67,6 +73,7 @@ pub(super) fn woken_stacks(whole: &Whole<'_>, runtimes: &Runtimes) -> Vec<WokenS
             waiting: StackTotal {
                 waits,
                 blocked,
+                cause: causes.get(key.2).map(|finding| finding.cause),
                 ..stack_total(whole, key)
             },
             waker: waker.to_owned(),
@@ -74,6 +81,9 @@ pub(super) fn woken_stacks(whole: &Whole<'_>, runtimes: &Runtimes) -> Vec<WokenS
                 .and_then(|id| whole.tables.stack(id))
                 .map(|stack| stack.frames.clone())
                 .unwrap_or_default(),
+            waker_task_frame: waker_stack
+                .and_then(|id| whole.tables.stack(id))
+                .and_then(|stack| usize::try_from(stack.class.task_frame?).ok()),
         })
         .collect();
     // The sort is stable: of equals the first by key stays first.
@@ -110,18 +120,15 @@ fn stack_total(whole: &Whole<'_>, (process, runtime, id): StackKey) -> StackTota
         frames: Vec::new(),
         task_frame: None,
         truncated: None,
+        cause: None,
         waits: 0,
         blocked: Nanos::ZERO,
         runqueue: Nanos::ZERO,
     };
     if let Some(stack) = whole.tables.stack(id) {
-        let task = stack.class.task_frame.and_then(|index| {
-            let index = usize::try_from(index).ok()?;
-            (index < stack.frames.len()).then_some(stack.kernel.len() + index)
-        });
         total.state = stack.class.state;
         total.frames = whole_stack(stack);
-        total.task_frame = task;
+        total.task_frame = task_frame(stack);
         total.truncated = stack.truncated;
     }
     total

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 
 /// `seconds` since the Unix epoch as RFC 3339 in UTC, to the millisecond. Times before 1970 or
 /// after 9999, which only a wrong clock tells, become the nearer end of that range.
-pub(super) fn rfc3339(seconds: f64) -> String {
+#[must_use]
+pub fn rfc3339(seconds: f64) -> String {
     let last = Timestamp::MAX.as_millisecond();
     // The cast turns a NaN into zero and cuts off what no integer can hold.
     let millis = ((seconds * 1e3) as i64).clamp(0, last);

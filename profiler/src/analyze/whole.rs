@@ -18,6 +18,8 @@ pub(super) struct Whole<'a> {
     pub(super) end: Timestamp,
     /// What the sums have of the time before `start`.
     before: BTreeMap<(ThreadId, StackId), WaitTimes>,
+    /// The same, one by one.
+    before_one_by_one: Vec<(OpenWait, Nanos)>,
     before_by_stack: BTreeMap<StackId, WaitTimes>,
     before_by_object: BTreeMap<(StackId, Option<ObjectId>), Nanos>,
 }
@@ -38,6 +40,7 @@ impl<'a> Whole<'a> {
             start,
             end,
             before: BTreeMap::new(),
+            before_one_by_one: Vec::new(),
             before_by_stack: BTreeMap::new(),
             before_by_object: BTreeMap::new(),
         };
@@ -69,6 +72,14 @@ impl<'a> Whole<'a> {
         by_stack.add(part);
         let key = (wait.stack, wait.began_for);
         *self.before_by_object.entry(key).or_default() += part.blocked;
+        self.before_one_by_one.push((wait.clone(), part.blocked));
+    }
+
+    /// Waits that began before the start and ended after it, with their blocked time before it.
+    pub(super) fn before(&self) -> impl Iterator<Item = (&OpenWait, Nanos)> {
+        self.before_one_by_one
+            .iter()
+            .map(|(wait, time)| (wait, *time))
     }
 
     /// Its length.

@@ -1,6 +1,7 @@
 //! The command line as types. Nothing is looked up or opened here.
 
 use super::exit::with_exit_status;
+pub(crate) use super::shared_args::{GateArgs, ViewArgs};
 use super::values;
 use crate::render::Format;
 use crate::units::{Nanos, Pid};
@@ -349,34 +350,22 @@ pub(crate) struct RecordArgs {
     #[arg(long, help_heading = "Output")]
     pub(crate) force: bool,
 
-    /// Leave frames of the runtime out of flamegraphs
+    /// Draw every frame in flamegraphs and folded stacks
+    ///
+    /// By default the runtime's frames outside a task are drawn as one, as is a library call with
+    /// all that it calls. Instead of the kernel's frames stands why the thread waited.
     #[arg(long, help_heading = "Output")]
-    pub(crate) collapse_runtime: bool,
+    pub(crate) full_stacks: bool,
+
+    /// Draw flamegraphs from the top down
+    #[arg(long, help_heading = "Output")]
+    pub(crate) icicle: bool,
 
     #[command(flatten)]
     pub(crate) view: ViewArgs,
-}
 
-/// How much the text report tells.
-#[derive(Clone, Copy, Debug, Default, Args)]
-pub(crate) struct ViewArgs {
-    /// List this many sites of each kind in the text report, with all that is known of them
-    #[arg(
-        long,
-        value_name = "N",
-        value_parser = clap::value_parser!(u32).range(1..),
-        conflicts_with_all = ["all", "brief"],
-        help_heading = "Text report"
-    )]
-    pub(crate) top: Option<u32>,
-
-    /// List every site in the text report, with all that is known of it
-    #[arg(long, conflicts_with = "brief", help_heading = "Text report")]
-    pub(crate) all: bool,
-
-    /// End the text report after the verdict, the workers and a line for each site
-    #[arg(long, help_heading = "Text report")]
-    pub(crate) brief: bool,
+    #[command(flatten)]
+    pub(crate) gate: GateArgs,
 }
 
 #[derive(Debug, Args)]
@@ -422,12 +411,22 @@ pub(crate) struct ReportArgs {
     #[arg(long, help_heading = "Output")]
     pub(crate) force: bool,
 
-    /// Leave frames of the runtime out of flamegraphs
+    /// Draw every frame in flamegraphs and folded stacks
+    ///
+    /// By default the runtime's frames outside a task are drawn as one, as is a library call with
+    /// all that it calls. Instead of the kernel's frames stands why the thread waited.
     #[arg(long, help_heading = "Output")]
-    pub(crate) collapse_runtime: bool,
+    pub(crate) full_stacks: bool,
+
+    /// Draw flamegraphs from the top down
+    #[arg(long, help_heading = "Output")]
+    pub(crate) icicle: bool,
 
     #[command(flatten)]
     pub(crate) view: ViewArgs,
+
+    #[command(flatten)]
+    pub(crate) gate: GateArgs,
 }
 
 #[derive(Debug, Args)]

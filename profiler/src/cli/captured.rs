@@ -9,7 +9,7 @@ use crate::host::privileges::{as_user, user_of_files};
 use crate::process::Invoker;
 use crate::recording::Interval;
 use crate::render::duration;
-use crate::report::{Part, Report};
+use crate::report::{Keep, Part, Report};
 use crate::units::{Nanos, Timestamp};
 use rustix::fs::{Mode, OFlags};
 use std::fs::File;
@@ -33,6 +33,8 @@ pub(super) struct HowToRead<'a> {
     pub(super) range: Range,
     /// Where debug files are.
     pub(super) symbols: Option<&'a Path>,
+    /// What is kept one by one.
+    pub(super) keep: Keep,
     /// Who called `sudo`.
     pub(super) invoker: Option<&'a Invoker>,
 }
@@ -61,7 +63,7 @@ pub(super) fn read(path: &Path, how: &HowToRead<'_>) -> Result<Captured> {
         })
     });
     let late = late.transpose()?;
-    let (analyzer, taken, length) = sum_up(&capture, range);
+    let (analyzer, taken, length) = sum_up(&capture, range, how.keep);
     let length = length.map_err(cannot)?;
     let Some((start, end)) = taken else {
         return Err(nothing(path, range, length));
@@ -93,12 +95,14 @@ const AHEAD: usize = 4;
 fn sum_up(
     capture: &Capture,
     range: Range,
+    keep: Keep,
 ) -> (
     Analyzer,
     Option<(Timestamp, Timestamp)>,
     capture::Result<Nanos>,
 ) {
     let mut analyzer = Analyzer::new(&capture.header);
+    analyzer.keep(keep);
     let mut taken: Option<(Timestamp, Timestamp)> = None;
     let tables = &capture.tables;
     let length = thread::scope(|scope| {

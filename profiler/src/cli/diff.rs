@@ -9,6 +9,7 @@ use super::settings::DiffSettings;
 use crate::analyze;
 use crate::capture::{End, Range};
 use crate::render::{self, Format};
+use crate::report::Keep;
 use std::io;
 use std::time::SystemTime;
 
@@ -21,6 +22,7 @@ pub(crate) fn diff(settings: &DiffSettings, progress: &Progress) -> Result<Exit>
     let how = HowToRead {
         range: Range::ALL,
         symbols: None,
+        keep: Keep::NOTHING,
         invoker,
     };
     let read = |path| captured::read(path, &how);

@@ -27,7 +27,7 @@ pub(crate) fn dump(settings: &DumpSettings, features: &Features) -> Result<Exit>
     let Chosen { targets, .. } = targets::open(&settings.target, settings.invoker.as_ref())?;
     let dump = look(settings, features, &targets)?;
     let exit = if dump.verdict.kind.is_standstill() {
-        Exit::Standstill
+        Exit::Finding
     } else {
         Exit::Success
     };

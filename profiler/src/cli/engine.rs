@@ -4,11 +4,12 @@
 //! is tested without privileges.
 
 use super::error::Result;
+use super::stream::Streams;
 use crate::collect;
 use crate::host::{Features, privileges::Keep};
 use crate::process::Target;
 use crate::recording::{Header, Interval, Tables};
-use crate::report::Report;
+use crate::report::{self, Report};
 use std::sync::Arc;
 
 /// Takes what is recorded besides the report: a capture.
@@ -35,6 +36,12 @@ pub(crate) trait Recorder: Sized {
         options: &collect::Options,
         keep: Keep,
     ) -> Result<Self>;
+
+    /// Keeps single waits for the report. Called before [`Recorder::run`], if at all.
+    fn keep(&mut self, keep: report::Keep);
+
+    /// Writes every interval to `streams` as it ends. Called before [`Recorder::run`], if at all.
+    fn stream(&mut self, streams: Streams);
 
     /// By what, where and how it is made.
     fn header(&self) -> Header;

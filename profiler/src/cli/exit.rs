@@ -15,8 +15,9 @@ pub enum Exit {
     Usage = 2,
     /// The target shows no sign of tokio.
     NoRuntime = 3,
-    /// `dump`: no worker of a runtime gets any further.
-    Standstill = 4,
+    /// What was found is what the caller asked to be told of: `dump` saw that no worker of a runtime gets
+    /// any further, or a condition of `--fail-if` holds.
+    Finding = 4,
     /// The kernel lacks what holdup needs (`EX_UNAVAILABLE` of `sysexits.h`).
     Unsupported = 69,
     /// Not permitted (`EX_NOPERM` of `sysexits.h`).
@@ -44,7 +45,7 @@ Exit status:
    1  failure
    2  the command line makes no sense
    3  there is no sign of tokio in the target
-   4  dump: the workers of a runtime are wedged or stopped
+   4  dump: the workers of a runtime are wedged or stopped; --fail-if: a condition holds
   69  the kernel lacks something that holdup needs
   77  permission denied
  130  ended by a second Ctrl-C"

@@ -3,13 +3,14 @@
 use super::engine::{Recorder, Sink};
 use super::error::{Error, Result};
 use super::exit::Exit;
+use super::stream::{Last, Streams};
 use crate::analyze::Analyzer;
 use crate::collect::{self, Collector};
 use crate::host::Features;
 use crate::host::privileges::{self, Keep};
 use crate::process::Target;
 use crate::recording::Header;
-use crate::report::Report;
+use crate::report::{self, Report};
 use crate::runtime::tokio::is_of_a_worker;
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use std::sync::Arc;
 pub(crate) struct Live {
     collector: Collector,
     analyzer: Analyzer,
+    streams: Option<Streams>,
 }
 
 /// An error of the rooms below, in the words of the command line.
@@ -52,7 +54,16 @@ impl Recorder for Live {
         Ok(Live {
             collector,
             analyzer,
+            streams: None,
         })
+    }
+
+    fn keep(&mut self, keep: report::Keep) {
+        self.analyzer.keep(keep);
+    }
+
+    fn stream(&mut self, streams: Streams) {
+        self.streams = Some(streams);
     }
 
     fn header(&self) -> Header {
@@ -67,11 +78,16 @@ impl Recorder for Live {
         let Live {
             collector,
             analyzer,
+            streams,
         } = self;
+        let header = collector.header();
         // Whoever is killed gives no names any more.
         collector.name_kernel_frames_at_once(sink.is_some());
         collector
             .run(stop, |tables, interval| {
+                if let Some(streams) = streams {
+                    streams.write(&header, tables, &interval, Last::No);
+                }
                 match &mut sink {
                     Some(sink) => {
                         analyzer.merge(tables, &interval);
@@ -90,6 +106,9 @@ impl Recorder for Live {
             .collector
             .finish(ended)
             .map_err(failed("cannot finish the recording"))?;
+        if let Some(streams) = &self.streams {
+            streams.write(&header, &tables, &last, Last::Yes);
+        }
         self.analyzer.merge(&tables, &last);
         if let Some(sink) = sink {
             sink.take_last(&tables, last);

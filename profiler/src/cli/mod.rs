@@ -1,16 +1,19 @@
 //! The command line: what was asked for, one file a verb, and what is said on standard error.
 
+mod accepted;
 mod args;
 mod capture;
 mod captured;
 mod check;
 mod check_target;
+mod conditions;
 mod diff;
 mod dump;
 mod engine;
 mod error;
 mod escape;
 mod exit;
+mod gate;
 mod hint;
 mod interrupt;
 mod list;
@@ -24,6 +27,8 @@ mod record;
 mod report;
 mod run;
 mod settings;
+mod shared_args;
+mod stream;
 mod targets;
 mod values;
 

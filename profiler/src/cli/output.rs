@@ -34,6 +34,14 @@ pub(crate) struct Written {
     pub(crate) capture_failed: bool,
 }
 
+impl Written {
+    /// Adds what became of others.
+    pub(crate) fn add(&mut self, more: Written) {
+        self.files.extend(more.files);
+        self.failures.extend(more.failures);
+    }
+}
+
 /// Opens every destination, so that what cannot be written is known before the recording and
 /// not after it. Where a user called `sudo`, that user opens them.
 ///
@@ -144,7 +152,80 @@ fn write_file(
     file.commit()
 }
 
+/// Writes an output bit by bit.
+#[derive(Debug)]
+pub(crate) enum Writer {
+    Stdout(BufWriter<io::Stdout>),
+    File(PendingFile, BufWriter<std::fs::File>),
+    /// A file that could not be opened a second time.
+    Failed(String, Option<io::Error>),
+}
+
+impl Writer {
+    /// The file's name, none of standard output.
+    pub(crate) fn name(&self) -> Option<String> {
+        match self {
+            Writer::Stdout(_) => None,
+            Writer::File(file, _) => Some(file.path().display().to_string()),
+            Writer::Failed(name, _) => Some(name.clone()),
+        }
+    }
+
+    /// Gives the file its name, and tells it.
+    pub(crate) fn commit(self) -> io::Result<Option<String>> {
+        let name = self.name();
+        match self {
+            Writer::Stdout(mut out) => out.flush()?,
+            Writer::File(file, mut out) => {
+                out.flush()?;
+                drop(out);
+                file.commit()?;
+            }
+            Writer::Failed(_, error) => return Err(error.unwrap_or_else(gone)),
+        }
+        Ok(name)
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::other("it could not be opened")
+}
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Writer::Stdout(out) => out.write(bytes),
+            Writer::File(_, out) => out.write(bytes),
+            Writer::Failed(_, error) => Err(error.take().unwrap_or_else(gone)),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Writer::Stdout(out) => out.flush(),
+            Writer::File(_, out) => out.flush(),
+            Writer::Failed(..) => Ok(()),
+        }
+    }
+}
+
 impl Output {
+    /// What is to be written.
+    pub(crate) const fn format(&self) -> Format {
+        self.format
+    }
+
+    /// To write it bit by bit.
+    pub(crate) fn into_writer(self) -> Writer {
+        match self.sink {
+            Sink::Stdout => Writer::Stdout(BufWriter::new(io::stdout())),
+            Sink::File(file) => match file.file().try_clone() {
+                Ok(handle) => Writer::File(file, BufWriter::new(handle)),
+                Err(error) => Writer::Failed(file.path().display().to_string(), Some(error)),
+            },
+        }
+    }
+
     fn is_at(&self, other: &PendingFile) -> bool {
         match (&self.sink, other.place()) {
             (Sink::File(file), Ok(place)) => file.place().is_ok_and(|own| own == place),

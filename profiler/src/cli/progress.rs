@@ -29,6 +29,11 @@ impl Progress {
         }
     }
 
+    /// One line also under `-q`: what was found is what somebody asked to be told.
+    pub(crate) fn fail(&self, text: &str) {
+        let _ = writeln!(io::stderr(), "holdup: fail: {}", printable(text));
+    }
+
     /// One line also under `-q`: something went wrong that does not end the program.
     pub(crate) fn error(&self, error: &Error) {
         let _ = io::stderr().write_all(error_text(error, self.settings.color).as_bytes());

@@ -4,10 +4,12 @@ use super::capture::{CaptureFile, CaptureSink};
 use super::engine::{Recorder, Sink};
 use super::error::{Error, Result};
 use super::exit::Exit;
+use super::gate::OpenGate;
 use super::interrupt::Stop;
 use super::output::{self, IsStdout, Output, Written};
 use super::progress::{Progress, SPIN};
 use super::settings::RecordSettings;
+use super::stream::Streams;
 use super::targets::{self, Chosen};
 use crate::counted::counted;
 use crate::host::Features;
@@ -43,7 +45,8 @@ pub(crate) fn record<R: Recorder>(
     let Some(target) = targets.first().map(Arc::clone) else {
         return Err(Error::new("there is no process to record"));
     };
-    let (outputs, capture) = prepare(settings, target.pid())?;
+    let gate = settings.gate.open()?;
+    let (mut outputs, capture) = prepare(settings, target.pid())?;
 
     let cannot = |error| Error::new("cannot start tokio").because(error);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -55,6 +58,11 @@ pub(crate) fn record<R: Recorder>(
         runtime.block_on(async { R::start(&targets, features, &settings.recording, keep) })?;
     let capture = capture.map(|capture| capture.begin(&recorder.header(), progress));
     let mut capture = capture.transpose()?;
+    recorder.keep(settings.kept());
+    let streams = Streams::take(&mut outputs, &settings.rendering);
+    if !streams.are_none() {
+        recorder.stream(streams.clone());
+    }
     if let Some(launched) = &mut launched {
         launched.release();
     }
@@ -76,6 +84,10 @@ pub(crate) fn record<R: Recorder>(
         progress.say(&end_line(other, &status_text(other.exit_status()), elapsed));
     }
     let report = recorder.finish(ended, sink(&mut capture))?;
+    if let Some(detail) = &report.detail {
+        let left_out = render::export::left_out(detail).into_iter();
+        left_out.for_each(|said| progress.say(&said));
+    }
     if let Some(launched) = launched {
         end_command(&target, launched, &runtime, progress);
     }
@@ -89,12 +101,13 @@ pub(crate) fn record<R: Recorder>(
         render::render(format, &report, options, out)
     };
     let mut written = output::write_all(outputs, draw);
+    written.add(streams.finish(&report));
     if let Some(mut capture) = capture {
         // Last: a disk that hangs keeps no report back.
         written.files.extend(capture.finish());
         written.capture_failed = capture.has_failed();
     }
-    conclude(&report, written, progress)
+    conclude(&report, written, gate, progress)
 }
 
 /// Opens every file that is to be written.
@@ -233,7 +246,12 @@ fn end_command(
 }
 
 /// The last words, and the exit.
-fn conclude(report: &Report, written: Written, progress: &Progress) -> Result<Exit> {
+fn conclude(
+    report: &Report,
+    written: Written,
+    gate: OpenGate,
+    progress: &Progress,
+) -> Result<Exit> {
     for failure in &written.failures {
         progress.error(failure);
     }
@@ -242,8 +260,10 @@ fn conclude(report: &Report, written: Written, progress: &Progress) -> Result<Ex
     } else if let Some(error) = no_runtime(report) {
         progress.error(&error);
         Exit::NoRuntime
-    } else {
+    } else if gate.passes(report, progress) {
         Exit::Success
+    } else {
+        Exit::Finding
     };
     progress.say(&last_line(&written.files, &report.losses));
     Ok(exit)

@@ -1,3 +1,4 @@
+use super::super::gate::Gate;
 use super::super::names::Template;
 use super::super::settings::{CaptureSpec, ConsoleSettings, Destination, OutputSpec, TargetChoice};
 use super::*;
@@ -31,6 +32,14 @@ impl Recorder for Fake {
         let stat = targets[0].proc_dir().read("status").expect("status");
         let was_held = String::from_utf8_lossy(&stat).contains("State:\tt");
         Ok(Fake { targets, was_held })
+    }
+
+    fn keep(&mut self, keep: crate::report::Keep) {
+        assert!(!keep.anything(), "only what is asked for");
+    }
+
+    fn stream(&mut self, _: super::Streams) {
+        unreachable!("nothing is written meanwhile");
     }
 
     fn header(&self) -> Header {
@@ -115,6 +124,7 @@ fn header(was_held: bool) -> Header {
 fn settings(target: TargetChoice, duration: Option<Duration>, output: &Path) -> RecordSettings {
     let template = Template::parse(output.as_os_str()).expect("a name");
     RecordSettings {
+        gate: Gate::default(),
         target,
         duration,
         recording: collect::Options {

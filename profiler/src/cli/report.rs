@@ -17,14 +17,20 @@ use std::time::SystemTime;
 /// # Errors
 /// Where it cannot be read, or an output could not be written.
 pub(crate) fn report(settings: &ReportSettings, progress: &Progress) -> Result<Exit> {
+    let gate = settings.gate.open()?;
     let how = HowToRead {
         range: settings.range,
         symbols: settings.symbols.as_deref(),
+        keep: settings.kept(),
         invoker: settings.invoker.as_ref(),
     };
     let Captured { report, end, late } = captured::read(&settings.file, &how)?;
     if let Some(late) = &late {
         progress.say(&late_text(late));
+    }
+    if let Some(detail) = &report.detail {
+        let left_out = render::export::left_out(detail).into_iter();
+        left_out.for_each(|said| progress.say(&said));
     }
     let pid = report.target.pid;
     let invoker = settings.invoker.as_ref();
@@ -60,7 +66,8 @@ pub(crate) fn report(settings: &ReportSettings, progress: &Progress) -> Result<E
             progress.error(&error);
             Ok(Exit::NoRuntime)
         }
-        None => Ok(Exit::Success),
+        None if gate.passes(&report, progress) => Ok(Exit::Success),
+        None => Ok(Exit::Finding),
     }
 }
 

@@ -2,10 +2,11 @@
 
 pub(crate) use super::args::CheckFormat;
 use super::args::{
-    CheckArgs, Common, DiffArgs, DiffFormat, DumpArgs, ListArgs, RecordArgs, ReportArgs, ViewArgs,
-    When,
+    CheckArgs, Common, DiffArgs, DiffFormat, DumpArgs, GateArgs, ListArgs, RecordArgs, ReportArgs,
+    ViewArgs, When,
 };
 use super::error::{Error, Result};
+use super::gate::Gate;
 use super::names::Template;
 use super::values::CAPTURE;
 use crate::capture::{Bounds, Range};
@@ -13,6 +14,7 @@ use crate::collect;
 use crate::limits::Limits;
 use crate::process::Invoker;
 use crate::render::{self, Format};
+use crate::report::Keep;
 use crate::report::diff::Measure;
 use crate::units::{Nanos, Pid};
 use rustix::process::Uid;
@@ -83,6 +85,16 @@ impl CheckSettings {
             rendering: rendering(common, environment),
         }
     }
+}
+
+/// What formats need that the report's sums have not.
+fn kept(outputs: &[OutputSpec]) -> Keep {
+    // Lines are written as they come: nothing has to be kept for them.
+    let all = outputs
+        .iter()
+        .filter(|output| output.format != Format::Ndjson);
+    let all = all.map(|output| output.format.keep());
+    all.fold(Keep::NOTHING, Keep::or)
 }
 
 /// Everything `dump` goes by.
@@ -203,6 +215,8 @@ pub(crate) struct RecordSettings {
     pub(crate) force: bool,
     /// How to draw on standard output.
     pub(crate) rendering: render::Options,
+    /// When what was found is a failure.
+    pub(crate) gate: Gate,
     /// Who called `sudo`.
     pub(crate) invoker: Option<Invoker>,
 }
@@ -237,6 +251,11 @@ pub(crate) enum Destination {
 }
 
 impl RecordSettings {
+    /// What has to be kept one by one for the outputs.
+    pub(crate) fn kept(&self) -> Keep {
+        kept(&self.outputs)
+    }
+
     /// # Errors
     /// Where the words make no sense together.
     pub(crate) fn resolve(
@@ -275,13 +294,15 @@ impl RecordSettings {
                 panics: args.panics,
                 limits: test_limits(environment),
             },
-            outputs: outputs(&reports, args.format)?,
+            outputs: outputs(&reports, args.format, environment)?,
             capture: capture(&captures, bounds)?,
             force: args.force,
             rendering: render::Options {
-                collapse_runtime: args.collapse_runtime,
+                collapse_runtime: !args.full_stacks,
+                icicle: args.icicle,
                 ..view(args.view, rendering(common, environment))
             },
+            gate: gate(args.gate),
             invoker: invoker(environment),
         })
     }
@@ -299,11 +320,19 @@ pub(crate) struct ReportSettings {
     pub(crate) force: bool,
     /// How to draw on standard output.
     pub(crate) rendering: render::Options,
+    /// When what was found is a failure.
+    pub(crate) gate: Gate,
     /// Who called `sudo`.
     pub(crate) invoker: Option<Invoker>,
 }
 
 impl ReportSettings {
+    /// What has to be kept one by one for the outputs.
+    pub(crate) fn kept(&self) -> Keep {
+        let all = self.outputs.iter().map(|output| output.format.keep());
+        all.fold(Keep::NOTHING, Keep::or)
+    }
+
     /// # Errors
     /// Where the words make no sense together.
     pub(crate) fn resolve(
@@ -325,12 +354,14 @@ impl ReportSettings {
             file: args.file,
             range,
             symbols: args.symbols,
-            outputs: outputs(&args.output, args.format)?,
+            outputs: outputs(&args.output, args.format, environment)?,
             force: args.force,
             rendering: render::Options {
-                collapse_runtime: args.collapse_runtime,
+                collapse_runtime: !args.full_stacks,
+                icicle: args.icicle,
                 ..view(args.view, rendering(common, environment))
             },
+            gate: gate(args.gate),
             invoker: invoker(environment),
         })
     }
@@ -364,7 +395,7 @@ impl DiffSettings {
             DiffFormat::Json => Format::Json,
             DiffFormat::Svg => Format::Svg,
         };
-        let outputs = outputs(&args.output, Some(format))?;
+        let outputs = outputs(&args.output, Some(format), environment)?;
         let known = [Format::Text, Format::Json, Format::Svg];
         if let Some(other) = outputs.iter().find(|spec| !known.contains(&spec.format)) {
             let error = Error::usage(format!("holdup diff has no format {}", other.format.name()));
@@ -382,6 +413,13 @@ impl DiffSettings {
             rendering: rendering(common, environment),
             invoker: invoker(environment),
         })
+    }
+}
+
+fn gate(args: GateArgs) -> Gate {
+    Gate {
+        conditions: args.fail_if,
+        accept: args.accept,
     }
 }
 
@@ -443,11 +481,23 @@ fn may_color(when: When, environment: &Environment<'_>, is_terminal: bool) -> bo
 }
 
 /// Standard output always gets a report; `-o -` only says so.
-fn outputs(names: &[OsString], format: Option<Format>) -> Result<Vec<OutputSpec>> {
+fn outputs(
+    names: &[OsString],
+    format: Option<Format>,
+    environment: &Environment<'_>,
+) -> Result<Vec<OutputSpec>> {
     let stdout = OutputSpec {
         destination: Destination::Stdout,
         format: format.unwrap_or(Format::Text),
     };
+    if environment.stdout_is_terminal && stdout.format.is_binary() {
+        let extension = stdout.format.extension();
+        return Err(Error::usage(format!(
+            "{} is no text, and standard output is a terminal",
+            stdout.format.name()
+        ))
+        .hint(format!("write it to a file: -o profile.{extension}")));
+    }
     if names.iter().filter(|name| *name == "-").count() > 1 {
         return Err(Error::usage(
             "`-o -` is given more than once: there is one standard output",
@@ -505,7 +555,7 @@ fn format_of(name: &OsStr, fallback: Option<Format>) -> Result<Format> {
             "the name {} does not select a format",
             name.to_string_lossy()
         ))
-        .hint("end it with .svg, .folded, .json, .txt or .holdup, or give --format")
+        .hint("end it as one of those in `holdup record --help`, or give --format")
     })
 }
 

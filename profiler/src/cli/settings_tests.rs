@@ -56,6 +56,7 @@ fn stdout(format: Format) -> OutputSpec {
 fn defaults() {
     let got = resolve(&["-p", "7"]).expect("sense");
     let want = RecordSettings {
+        gate: Gate::default(),
         target: TargetChoice::Pids(vec![Pid(7)]),
         duration: None,
         recording: collect::Options {

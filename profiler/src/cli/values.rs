@@ -55,7 +55,7 @@ fn formats_help(capture: &str) -> String {
         .to_owned();
     for format in Format::ALL {
         text.push_str(&format!(
-            "  .{:<15}{}\n",
+            "  .{:<16}{}\n",
             format.extension(),
             format.about()
         ));
@@ -100,6 +100,11 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         return Err("a recording needs some time: 30s, 500ms, 2m".into());
     }
     Ok(Duration::from_nanos(nanos))
+}
+
+/// What a time is compared with, also with none.
+pub(crate) fn limit(text: &str) -> Result<Nanos, String> {
+    time(text, None).map(Nanos)
 }
 
 /// `--min-block`: the unit must be there, since people take bare numbers for different ones.

@@ -3,7 +3,10 @@
 //! A guard is a reference to its lock, and mostly on the stack of the thread that has the lock. So
 //! the stacks of threads that wait elsewhere are searched for the lock's address. What they find is
 //! likely and not sure: a stack also has what was left there, and references of those who only
-//! know the lock. A lock that is a `static` has its address in the code and on no stack.
+//! know the lock. A lock that is a `static` has its address in the code and on no stack. Of one in
+//! an `Arc`, the compiler may keep the address of the `Arc`'s memory alone; whoever has that may as
+//! well own the `Arc` and no more, so it counts only where nobody has the lock's own address, and every
+//! thread was searched.
 
 use super::futex::FutexWait;
 use crate::process::{Target, deadline};
@@ -130,9 +133,17 @@ fn by_word(wait: &FutexWait) -> Option<Kind> {
     }
 }
 
+/// So many bytes before a value is the memory of its `Arc`: behind the two counts. (One that is
+/// aligned to more than 16 bytes is further off.)
+const ARC: u64 = 16;
+
 /// Threads by the locks whose addresses are on their stacks.
 #[derive(Debug, Default)]
-pub(super) struct References(HashMap<Addr, BTreeSet<Tid>>);
+pub(super) struct References {
+    exact: HashMap<Addr, BTreeSet<Tid>>,
+    /// Those that have the address of the lock's `Arc`.
+    in_arc: HashMap<Addr, BTreeSet<Tid>>,
+}
 
 impl References {
     /// Searches stacks for `locks`, until `deadline`.
@@ -168,22 +179,37 @@ impl References {
         let (Some(first), Some(last)) = (locks.first(), locks.last()) else {
             return;
         };
-        for word in stack.as_chunks::<8>().0 {
-            let word = Addr(u64::from_le_bytes(*word));
-            if (*first..=*last).contains(&word) && locks.contains(&word) {
-                self.0.entry(word).or_default().insert(tid);
+        let near = first.0.saturating_sub(ARC)..=last.0;
+        let words = stack.as_chunks::<8>().0.iter();
+        for word in words.map(|word| u64::from_le_bytes(*word)) {
+            if !near.contains(&word) {
+                continue;
+            }
+            if locks.contains(&Addr(word)) {
+                self.exact.entry(Addr(word)).or_default().insert(tid);
+            }
+            let behind = Addr(word.wrapping_add(ARC));
+            if locks.contains(&behind) {
+                self.in_arc.entry(behind).or_default().insert(tid);
             }
         }
     }
 
-    /// Who likely holds a lock: the one thread that knows it and does not wait for it.
-    pub(super) fn holder(&self, lock: Addr, waiters: &BTreeMap<Tid, Addr>) -> Likely {
-        let known = self.0.get(&lock).into_iter().flatten();
-        let others: Vec<Tid> = known
-            .filter(|tid| waiters.get(tid) != Some(&lock))
-            .copied()
-            .collect();
-        match others.as_slice() {
+    /// Who likely holds a lock: the one thread that knows it and does not wait for it. `all` is
+    /// whether no thread was left out, for being on a CPU.
+    pub(super) fn holder(&self, lock: Addr, waiters: &BTreeMap<Tid, Addr>, all: bool) -> Likely {
+        let others = |known: &HashMap<Addr, BTreeSet<Tid>>| -> Vec<Tid> {
+            let known = known.get(&lock).into_iter().flatten();
+            known
+                .filter(|tid| waiters.get(tid) != Some(&lock))
+                .copied()
+                .collect()
+        };
+        let mut found = others(&self.exact);
+        if found.is_empty() && all {
+            found = others(&self.in_arc);
+        }
+        match found.as_slice() {
             [] => Likely::Nobody,
             [one] => Likely::Thread(*one),
             several => Likely::OneOf(several.len()),
@@ -311,10 +337,16 @@ mod tests {
         known.search(Tid(2), &stack(&[0x6000, 0x5000]), &locks);
         known.search(Tid(3), &stack(&[0x5001]), &locks);
         let waiters = BTreeMap::from([(Tid(1), b), (Tid(2), a)]);
-        assert_eq!(known.holder(a, &waiters), Likely::Thread(Tid(1)));
-        assert_eq!(known.holder(b, &waiters), Likely::Thread(Tid(2)));
-        assert_eq!(known.holder(a, &BTreeMap::new()), Likely::OneOf(2));
-        assert_eq!(known.holder(Addr(0x7000), &waiters), Likely::Nobody);
+        assert_eq!(known.holder(a, &waiters, false), Likely::Thread(Tid(1)));
+        assert_eq!(known.holder(b, &waiters, false), Likely::Thread(Tid(2)));
+        assert_eq!(known.holder(a, &BTreeMap::new(), false), Likely::OneOf(2));
+        assert_eq!(known.holder(Addr(0x7000), &waiters, true), Likely::Nobody);
+        // Who has the `Arc` counts where nobody has the lock, and nobody else may.
+        known.search(Tid(4), &stack(&[0x4ff0]), &locks);
+        assert_eq!(known.holder(a, &waiters, true), Likely::Thread(Tid(1)));
+        let all = BTreeMap::from([(Tid(1), a), (Tid(2), a)]);
+        assert_eq!(known.holder(a, &all, true), Likely::Thread(Tid(4)));
+        assert_eq!(known.holder(a, &all, false), Likely::Nobody);
     }
 
     #[test]

@@ -66,6 +66,8 @@ pub(super) struct WaitsOf<'a> {
     pub(super) waits: Vec<InSyscall>,
     /// Where the stacks of threads are that wait, but for idle ones.
     pub(super) stacks: Vec<WaitingStack>,
+    /// Whether other threads are on a CPU, or want one.
+    pub(super) others_run: bool,
 }
 
 /// Looks into waits, for half a second at most; `stack` gives the frames of a thread.
@@ -95,6 +97,7 @@ fn look_until<'a>(
         target,
         waits,
         stacks,
+        others_run,
     } in processes
     {
         let mut threads = Threads::new(target, deadline);
@@ -122,7 +125,7 @@ fn look_until<'a>(
                 tid: *tid,
             };
             if let Some((_, sought)) = found.get_mut(&thread) {
-                *sought = likely(known.holder(*lock, &locks), target);
+                *sought = likely(known.holder(*lock, &locks, !others_run), target);
             }
         }
     }
@@ -162,7 +165,7 @@ fn likely(found: Likely, target: &Target) -> Sought {
             Sought::Done(Some(Holder::Thread {
                 tid,
                 name: parse_comm(&comm.unwrap_or_default()),
-                evidence: "its stack alone has the lock's address".to_owned(),
+                evidence: "it alone has the lock's address on its stack".to_owned(),
                 likely: true,
             }))
         }
@@ -564,6 +567,7 @@ mod tests {
                 target: &target,
                 waits: waits(2),
                 stacks: Vec::new(),
+                others_run: false,
             })
             .collect();
         let now = Instant::now();

@@ -3,10 +3,9 @@
 use super::comm::parse_comm;
 use super::errors::FindError;
 use super::near;
-use super::proc_dir::{self, PF_KTHREAD, ProcDir};
+use super::proc_dir::{self, PF_KTHREAD, ProcDir, all_pids, exe_file_name};
 use crate::units::Pid;
 use profiler_common::map::MAX_PROCESSES;
-use std::io;
 
 /// Characters shown of a candidate's command line.
 const MAX_CMDLINE: usize = 100;
@@ -35,21 +34,6 @@ pub fn find_by_name(name: &str) -> Result<Vec<Pid>, FindError> {
     }
 }
 
-/// Every process that there is now but this one, in the order of their ids.
-///
-/// # Errors
-/// Where `/proc` cannot be listed.
-pub fn all_pids() -> io::Result<Vec<Pid>> {
-    let own = std::process::id();
-    let mut pids: Vec<Pid> = std::fs::read_dir("/proc")?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|&pid| pid != own)
-        .map(Pid)
-        .collect();
-    pids.sort_unstable();
-    Ok(pids)
-}
-
 /// The command line of `pid` if it is called `name`. A process that ends meanwhile is none.
 fn matching(pid: Pid, name: &str) -> Option<String> {
     let dir = ProcDir::open(pid).ok()?;
@@ -73,11 +57,6 @@ fn matching(pid: Pid, name: &str) -> Option<String> {
         text
     };
     Some(shortened(&text))
-}
-
-pub(super) fn exe_file_name(link: &[u8]) -> &[u8] {
-    let path = link.strip_suffix(b" (deleted)").unwrap_or(link);
-    path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
 }
 
 fn shortened(text: &str) -> String {

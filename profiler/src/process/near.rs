@@ -1,8 +1,7 @@
 //! Names that may have been meant.
 
 use super::comm::parse_comm;
-use super::find::{all_pids, exe_file_name};
-use super::proc_dir::{self, PF_KTHREAD, ProcDir};
+use super::proc_dir::{self, PF_KTHREAD, ProcDir, all_pids, exe_file_name};
 use crate::units::Pid;
 
 /// Processes that are suggested at most.

@@ -146,6 +146,27 @@ impl AsFd for ProcDir {
     }
 }
 
+/// Every process that there is now but this one, in the order of their ids.
+///
+/// # Errors
+/// Where `/proc` cannot be listed.
+pub fn all_pids() -> io::Result<Vec<Pid>> {
+    let own = std::process::id();
+    let mut pids: Vec<Pid> = std::fs::read_dir("/proc")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|&pid| pid != own)
+        .map(Pid)
+        .collect();
+    pids.sort_unstable();
+    Ok(pids)
+}
+
+/// The file name in the link `exe`.
+pub(super) fn exe_file_name(link: &[u8]) -> &[u8] {
+    let path = link.strip_suffix(b" (deleted)").unwrap_or(link);
+    path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
+}
+
 /// Whether an error means that the process or thread is gone.
 pub(crate) fn is_gone(error: &io::Error) -> bool {
     matches!(

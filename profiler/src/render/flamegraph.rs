@@ -1,13 +1,12 @@
 //! The flamegraph: an SVG of the time in which threads were blocked, by inferno.
 
 use super::folded::{Folded, fold};
-use super::palette::Kind;
+use super::svg::{decorate, xml};
 use super::{Options, count, duration, sanitize};
 use crate::recording::Losses;
 use crate::report::Report;
 use inferno::flamegraph::color::{BackgroundColor, Color, PaletteMap};
-use inferno::flamegraph::{self, TextTruncateDirection};
-use std::fmt::Write as _;
+use inferno::flamegraph::{self, Direction, TextTruncateDirection};
 use std::io;
 
 /// Writes the SVG: the same bytes for the same report and options.
@@ -44,11 +43,12 @@ pub(super) fn draw(
         .iter()
         .map(|(stack, micros)| format!("{stack} {micros}"))
         .collect();
-    let mut settings = settings(title, subtitle(report), options);
+    let mut settings = settings(title, subtitle(report, options), options);
     settings.palette_map = Some(&mut colors);
     let mut svg = Vec::new();
     flamegraph::from_lines(&mut settings, lines.iter().map(String::as_str), &mut svg)?;
-    with_legend(&svg, &legend(folded), out)
+    let svg = String::from_utf8(svg).map_err(io::Error::other)?;
+    decorate(&svg, folded, out)
 }
 
 /// How every flamegraph is drawn.
@@ -66,19 +66,35 @@ pub(super) fn settings<'a>(
     settings.deterministic = true;
     settings.min_width = options.min_width.clamp(0.0, 100.0);
     settings.text_truncate_direction = TextTruncateDirection::Right;
+    if options.icicle {
+        settings.direction = Direction::Inverted;
+    }
     settings
 }
 
-/// Program, length and losses: what one must know to trust the picture.
-fn subtitle(report: &Report) -> String {
+/// Program, length, losses, and what was chosen: what one must know to trust the picture.
+fn subtitle(report: &Report, options: &Options) -> String {
     let target = &report.target;
     let others = match report.targets.len() {
         0 | 1 => String::new(),
         2 => " and another process".to_owned(),
         n => format!(" and {} other processes", n - 1),
     };
+    let chosen = if options.states == Options::default().states {
+        String::new()
+    } else {
+        let states: Vec<&str> = options.states.iter().map(|state| state.name()).collect();
+        format!(", only {}", states.join(" and "))
+    };
+    let part = report.part.map_or_else(String::new, |part| {
+        format!(
+            ", {} to {} of it",
+            duration(part.from_ns),
+            duration(part.to_ns)
+        )
+    });
     format!(
-        "{} (pid {}){others}, {} from {}, {}",
+        "{} (pid {}){others}, {} from {}{part}, {}{chosen}",
         sanitize(target.exe_name()),
         target.pid,
         duration(report.duration_ns),
@@ -87,7 +103,7 @@ fn subtitle(report: &Report) -> String {
     )
 }
 
-fn lost(losses: &Losses) -> String {
+pub(super) fn lost(losses: &Losses) -> String {
     let parts: Vec<String> = [
         (losses.events, "records lost"),
         (losses.stacks, "waits without a stack"),
@@ -106,44 +122,6 @@ fn lost(losses: &Losses) -> String {
     }
 }
 
-/// The hues of the frames that there are, in the top left corner, which inferno leaves empty.
-fn legend(folded: &Folded) -> String {
-    let mut legend = String::from("<g id=\"legend\">");
-    let mut x = 10;
-    for (kind, label) in Kind::LEGEND {
-        if !folded.kinds.values().any(|other| *other == kind) {
-            continue;
-        }
-        let Color { r, g, b } = kind.color(label);
-        let written = write!(
-            legend,
-            "<rect x=\"{x}\" y=\"3\" width=\"8\" height=\"8\" fill=\"rgb({r},{g},{b})\"/>\
-             <text x=\"{}\" y=\"10\" style=\"font-size:9px\">{label}</text>",
-            x + 11
-        );
-        debug_assert!(written.is_ok(), "writing to a string cannot fail");
-        // Six pixels hold a character of nine pixels' height in every monospaced font.
-        x += 11 + 6 * label.len() + 8;
-    }
-    legend.push_str("</g>");
-    legend
-}
-
-/// Writes `svg` with `legend` before the frames; inferno's script looks at the frames alone.
-fn with_legend(svg: &[u8], legend: &str, out: &mut dyn io::Write) -> io::Result<()> {
-    const FRAMES: &[u8] = b"<svg id=\"frames\"";
-    let at = svg
-        .windows(FRAMES.len())
-        .position(|window| window == FRAMES)
-        .unwrap_or(svg.len());
-    let (head, frames) = svg.split_at(at);
-    out.write_all(head)?;
-    if !frames.is_empty() {
-        out.write_all(legend.as_bytes())?;
-    }
-    out.write_all(frames)
-}
-
 /// inferno refuses to draw nothing, but a file that was asked for must come to be.
 pub(super) fn empty(
     report: &Report,
@@ -156,6 +134,7 @@ pub(super) fn empty(
         out,
         r#"<?xml version="1.0" standalone="no"?>
 <svg version="1.1" width="1200" height="120" viewBox="0 0 1200 120" xmlns="http://www.w3.org/2000/svg">
+<style type="text/css">@media (prefers-color-scheme: dark) {{ rect {{ fill:#1b1b1f; }} text {{ fill:#dcdce0; }} }}</style>
 <rect width="100%" height="100%" fill="rgb(255,255,255)"/>
 <g font-family="monospace" font-size="12" text-anchor="middle">
 <text x="50%" y="24" font-size="17">{}</text>
@@ -164,14 +143,7 @@ pub(super) fn empty(
 </g>
 </svg>"#,
         xml(&sanitize(title)),
-        xml(&subtitle(report)),
+        xml(&subtitle(report, options)),
         xml(&states.join(", "))
     )
-}
-
-/// Text within an element.
-fn xml(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
 }

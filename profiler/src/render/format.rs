@@ -1,7 +1,8 @@
 //! The forms that a report can take: one line each.
 
-use super::{Options, flamegraph, folded, json, text, wakers, wall};
-use crate::report::Report;
+use super::export::{firefox, ndjson, otlp, pprof, speedscope, trace};
+use super::{Options, blame, flamegraph, folded, json, text, wakers, wall};
+use crate::report::{Keep, Report};
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
@@ -56,12 +57,34 @@ formats! {
     WakersSvg("wakers-svg", "wakers.svg", "Flamegraph of waits and who ended them", wakers::svg),
     WallFolded("wall-folded", "wall.folded", "Folded stacks of all time: running, runnable, blocked", wall::folded),
     WallSvg("wall-svg", "wall.svg", "Flamegraph of all time: running, runnable, blocked", wall::svg),
+    BlameFolded("blame-folded", "blame.folded", "Folded stacks of waits for other threads, and what those did", blame::folded),
+    BlameSvg("blame-svg", "blame.svg", "Flamegraph of waits for other threads, and what those did", blame::svg),
+    Pprof("pprof", "pb.gz", "Blocked time and waits with labels, for pprof", pprof::render),
+    Speedscope("speedscope", "speedscope.json", "Blocked time, and each thread's waits by time, for speedscope", speedscope::render),
+    Firefox("firefox", "firefox.json", "Waits and polls of each thread by time, for the Firefox Profiler", firefox::render),
+    Trace("trace", "trace.json", "Waits and polls of each thread by time, for Perfetto or Chrome", trace::render),
+    Otlp("otlp", "otlp", "The same as pprof's, as a profile of OpenTelemetry (in development)", otlp::render),
+    Ndjson("ndjson", "ndjson", "Waits and long polls, one JSON object a line, while they are recorded", ndjson::render),
 }
 
-/// Formats of other programs whose names end like ours.
-const FOREIGN: [&str; 2] = ["firefox.json", "speedscope.json"];
-
 impl Format {
+    /// What of a recording has to be kept one by one for it.
+    #[must_use]
+    pub const fn keep(self) -> Keep {
+        let (sums, singles) = match self {
+            Format::Pprof | Format::Otlp => (true, false),
+            Format::Speedscope | Format::Firefox | Format::Trace | Format::Ndjson => (false, true),
+            _ => (false, false),
+        };
+        Keep { sums, singles }
+    }
+
+    /// Whether it is no text, which a terminal should not get.
+    #[must_use]
+    pub const fn is_binary(self) -> bool {
+        matches!(self, Format::Pprof | Format::Otlp)
+    }
+
     /// The format that a file name stands for, by the longest of the extensions that it ends
     /// with; `wakers.svg` is such a name, too. None of any other.
     #[must_use]
@@ -73,9 +96,6 @@ impl Format {
                 stem.ends_with('.') || stem.is_empty() && extension.contains('.')
             })
         };
-        if FOREIGN.into_iter().any(ends_with) {
-            return None;
-        }
         let fitting = Format::ALL.into_iter();
         fitting
             .filter(|format| ends_with(format.extension()))
@@ -111,12 +131,15 @@ mod tests {
             ("a.wakers.folded", Some(Format::WakersFolded)),
             ("a.wall.svg", Some(Format::WallSvg)),
             ("wall.folded", Some(Format::WallFolded)),
+            ("a.blame.svg", Some(Format::BlameSvg)),
             ("firewall.svg", Some(Format::Svg)),
             ("wall.json", Some(Format::Json)),
             ("notes.txt", Some(Format::Text)),
-            ("a.firefox.json", None),
-            ("a.speedscope.json", None),
-            ("profile.pb.gz", None),
+            ("a.firefox.json", Some(Format::Firefox)),
+            ("a.speedscope.json", Some(Format::Speedscope)),
+            ("trace.json", Some(Format::Trace)),
+            ("profile.pb.gz", Some(Format::Pprof)),
+            ("profile.gz", None),
             ("json", None),
             ("svg", None),
             ("/", None),

@@ -1,9 +1,12 @@
 //! Reports drawn: each renderer is a pure function of a [`Report`](crate::report::Report) and
 //! [`Options`].
 
+pub mod blame;
 mod check;
 pub mod diff;
+mod drawn;
 mod escape;
+pub mod export;
 pub mod flamegraph;
 pub mod folded;
 mod format;
@@ -13,6 +16,7 @@ mod list;
 mod name;
 mod options;
 mod palette;
+mod svg;
 pub mod text;
 pub mod wakers;
 pub mod wall;

@@ -22,10 +22,12 @@ pub struct Options {
     /// The states in flamegraphs and folded stacks.
     pub states: Vec<State>,
     /// Whether flamegraphs and folded stacks draw the frames outside a task, and each run of
-    /// library frames inside it, as one.
+    /// library frames inside it, as one, and instead of the kernel's frames why a thread waited.
     pub collapse_runtime: bool,
     /// Flamegraph frames narrower than this are left out, in percent of the width.
     pub min_width: f64,
+    /// Whether flamegraphs grow from the top down.
+    pub icicle: bool,
     /// The title of the flamegraph.
     pub title: String,
 }
@@ -61,8 +63,9 @@ impl Default for Options {
                 State::Pool,
                 State::Unknown,
             ],
-            collapse_runtime: false,
+            collapse_runtime: true,
             min_width: 0.01,
+            icicle: false,
             title: "Blocked time".to_owned(),
         }
     }

@@ -28,11 +28,16 @@ pub(super) enum Kind {
     Kernel,
     /// Not named, or not known.
     Nameless,
+    /// Why a thread waited.
+    Cause,
+    /// The thread that ended a wait.
+    Waker,
 }
 
 impl Kind {
-    /// The kinds that a legend explains, with their labels (ASCII, no markup).
-    pub(super) const LEGEND: [(Kind, &'static str); 8] = [
+    /// The kinds that a legend explains, with their labels (ASCII, no markup), but for states.
+    const LEGEND: [(Kind, &'static str); 11] = [
+        (Kind::Root, "process, runtime"),
         (Kind::Application { inlined: false }, "application"),
         (Kind::Application { inlined: true }, "inlined"),
         (Kind::Dependency, "crates"),
@@ -41,7 +46,19 @@ impl Kind {
         (Kind::System, "libc"),
         (Kind::Kernel, "kernel"),
         (Kind::Nameless, "unnamed"),
+        (Kind::Cause, "cause"),
+        (Kind::Waker, "waker"),
     ];
+
+    /// What a legend says of the kinds that there are, in its order.
+    pub(super) fn legend(there: &[Kind]) -> Vec<(Kind, &'static str)> {
+        let states = State::ALL.map(|state| (Kind::State(state), state.name()));
+        let (first, rest) = Kind::LEGEND.split_at(1);
+        let all = first.iter().chain(&states).chain(rest);
+        all.filter(|(kind, _)| there.contains(kind))
+            .copied()
+            .collect()
+    }
 
     /// The kind of a stack's frame.
     pub(super) fn of(frame: &Frame) -> Kind {
@@ -66,7 +83,11 @@ impl Kind {
             Kind::State(State::Blocked) => (2.0, 0.80, 0.68),
             Kind::State(State::Runtime) => (275.0, 0.45, 0.76),
             Kind::State(State::Unknown | State::Stopped | State::Other) => (0.0, 0.0, 0.78),
-            Kind::State(_) => (140.0, 0.35, 0.72),
+            Kind::State(State::Running) => (140.0, 0.35, 0.72),
+            Kind::State(State::Runnable) => (95.0, 0.45, 0.66),
+            Kind::State(State::HandedOff) => (178.0, 0.40, 0.66),
+            Kind::State(State::Pool) => (205.0, 0.40, 0.66),
+            Kind::State(State::Idle) => (140.0, 0.15, 0.82),
             Kind::Application { inlined: false } => (24.0, 0.95, 0.60),
             Kind::Application { inlined: true } => (32.0, 0.95, 0.70),
             Kind::Dependency => (46.0, 0.80, 0.66),
@@ -75,6 +96,8 @@ impl Kind {
             Kind::System => (165.0, 0.28, 0.78),
             Kind::Kernel => (215.0, 0.50, 0.72),
             Kind::Nameless => (0.0, 0.0, 0.86),
+            Kind::Cause => (340.0, 0.70, 0.80),
+            Kind::Waker => (75.0, 0.45, 0.72),
         }
     }
 

@@ -5,7 +5,8 @@
 //! Only waits of the timeline are in it, and only those whose wakeup was seen. Wakers that are no
 //! threads of the target (interrupts, the kernel, other programs) have a name only.
 
-use super::folded::{Folded, Folding, folded_name, frames, plain_name};
+use super::drawn::{self, Drawn, plain_name};
+use super::folded::{Folded, Folding, frames};
 use super::palette::Kind;
 use super::{Options, flamegraph, sanitize};
 use crate::report::Report;
@@ -37,11 +38,20 @@ fn fold(report: &Report, options: &Options) -> Folded {
             continue;
         }
         let mut line = frames(report, &woken.waiting, options.collapse_runtime);
-        line.push(("--".to_owned(), Kind::Root));
-        let waker = woken.waker_frames.iter();
-        line.extend(waker.map(|frame| (folded_name(frame), Kind::of(frame))));
+        line.push(Drawn::mark("--", Kind::Root));
+        let waker = drawn::Stack {
+            frames: &woken.waker_frames,
+            task_frame: woken.waker_task_frame,
+            truncated: None,
+            cause: None,
+        };
+        line.extend(
+            drawn::frames(&waker, options.collapse_runtime)
+                .into_iter()
+                .rev(),
+        );
         let name = format!("[{}]", plain_name(&sanitize(&woken.waker)));
-        line.push((name, Kind::Root));
+        line.push(Drawn::mark(name, Kind::Waker));
         folding.add(line, woken.waiting.blocked);
     }
     folding.finish()

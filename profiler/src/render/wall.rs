@@ -3,6 +3,7 @@
 //! Time on a CPU is that of samples, time blocked and time in line for a CPU after a wakeup is
 //! exact; what is left of the latter (preemption) is of no one stack. Parked threads are left out.
 
+use super::drawn::Drawn;
 use super::folded::{Folded, Folding, frames, roots};
 use super::palette::Kind;
 use super::{Options, flamegraph};
@@ -47,6 +48,7 @@ fn fold(report: &Report, options: &Options) -> Folded {
         }
         let runnable = StackTotal {
             state: State::Runnable,
+            cause: None,
             ..stack.clone()
         };
         folding.add(frames(report, &runnable, collapse), stack.runqueue);
@@ -61,7 +63,7 @@ fn fold(report: &Report, options: &Options) -> Folded {
             .unwrap_or_default()
             .saturating_sub(known.unwrap_or_default());
         let mut line = roots(report, runtime.pid, Some(&runtime.id), State::Runnable);
-        line.push(("[preempted]".to_owned(), Kind::Nameless));
+        line.push(Drawn::mark("[preempted]", Kind::Nameless));
         folding.add(line, rest);
     }
     folding.finish()

@@ -1,8 +1,8 @@
 //! The report: what every renderer draws, and what `-o report.json` holds (schema 2, see [`crate::render::json`]).
 
 use super::{
-    Blame, CallSite, CauseTotal, CpuPart, Harm, LongPollSite, PanicReport, PollTimes, Stopped,
-    TaskReport, Verdict,
+    Blame, CallSite, CauseTotal, CpuPart, Detail, Harm, LongPollSite, PanicReport, PollTimes,
+    Stopped, TaskReport, Verdict,
 };
 use crate::cause::{Cause, Suggestion};
 use crate::recording::{Classified, Holder, Host, Losses, Object, ObjectKind, Process, Tool};
@@ -108,6 +108,8 @@ pub struct Report {
     pub cpu_stacks: Vec<StackTotal>,
     /// Likewise, waits of the timeline with those who ended them.
     pub woken_stacks: Vec<WokenStack>,
+    /// Likewise, single waits and polls; none unless they were kept.
+    pub detail: Option<Detail>,
 }
 
 /// The finding on one process.
@@ -190,6 +192,8 @@ pub struct WokenStack {
     pub waker: String,
     /// Its stack, leaf first; empty where it is no thread of the target.
     pub waker_frames: Vec<FrameRef>,
+    /// Index in `waker_frames` of the outermost frame of the task, where it was in one.
+    pub waker_task_frame: Option<usize>,
 }
 
 /// Which kind of runtime.
@@ -535,6 +539,8 @@ pub struct StackTotal {
     pub task_frame: Option<usize>,
     /// Why the stack ends early, if it does.
     pub truncated: Option<Truncation>,
+    /// Why the threads waited; none on a CPU, and where threads wait as they should.
+    pub cause: Option<Cause>,
     /// Waits.
     pub waits: u64,
     /// Time until the wakeups.

@@ -28,5 +28,6 @@ pub(crate) mod report;
 pub(crate) mod safety;
 pub(crate) mod selftest;
 pub(crate) mod stopped;
+pub(crate) mod streams;
 pub(crate) mod stripped;
 pub(crate) mod truth;

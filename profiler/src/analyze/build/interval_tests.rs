@@ -381,15 +381,20 @@ fn a_wait_is_unknown_only_while_its_stack_is() {
     let mut before = recording.tables.clone();
     for (tables, state) in [(&mut before, State::Unknown), (&mut later, State::Blocked)] {
         tables.stacks[BLOCKED.index()].class.state = state;
+        tables.processes[0].tokio.present = true;
     }
     let mut analyzer = Analyzer::new(&recording.header);
     for interval in &recording.intervals {
         analyzer.add(&before, interval.clone());
     }
     assert!(waits_of(BLOCKED) > 0);
+    let mut without = before.clone();
+    without.processes[0].tokio.present = false;
     let unknown = |tables| {
         let report = analyzer.report(&recording.header, tables);
         report.losses.unknown_waits
     };
     assert_eq!(unknown(&before) - unknown(&later), waits_of(BLOCKED));
+    // Of a process without tokio there is no state to be known.
+    assert_eq!(unknown(&without), unknown(&later));
 }

@@ -62,10 +62,14 @@ impl Collector {
         // The first targets first: they may take all of the time.
         let mut waits: BTreeMap<ProcessId, (Vec<InSyscall>, Vec<WaitingStack>)> = BTreeMap::new();
         let mut stacks: HashMap<ThreadId, StackId> = HashMap::new();
+        let mut running: HashSet<ProcessId> = HashSet::new();
         for snapshot in snapshots {
             let Some(thread) = self.targets.thread(snapshot.thread) else {
                 continue;
             };
+            if !matches!(snapshot.activity, Activity::Waiting { .. }) {
+                running.insert(thread.process);
+            }
             let entry = entries.get(&thread);
             let Some(wait) = self.waits_in(thread, entry, snapshot) else {
                 continue;
@@ -84,6 +88,7 @@ impl Collector {
                 target,
                 waits,
                 stacks,
+                others_run: running.contains(&process),
             })
         });
         let waits: Vec<WaitsOf<'_>> = waits.collect();

@@ -2,7 +2,7 @@
 
 use crate::render::escape::is_deceptive;
 use serde::Serialize;
-use serde_json::ser::{Formatter, PrettyFormatter};
+use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 use std::io;
 
 /// Writes any value as JSON that shows what it holds.
@@ -10,16 +10,27 @@ use std::io;
 /// # Errors
 /// Those of writing to `out`.
 pub(in crate::render) fn write(value: &impl Serialize, out: &mut dyn io::Write) -> io::Result<()> {
-    let mut serializer = serde_json::Serializer::with_formatter(&mut *out, Escaping::default());
+    let mut serializer =
+        serde_json::Serializer::with_formatter(&mut *out, Escaping(PrettyFormatter::default()));
     value.serialize(&mut serializer)?;
     out.write_all(b"\n")
 }
 
-/// Pretty, and without characters that hide others or turn the direction of writing.
-#[derive(Default)]
-struct Escaping(PrettyFormatter<'static>);
+/// As [`write`], in one line.
+///
+/// # Errors
+/// Those of writing to `out`.
+pub(in crate::render) fn line(value: &impl Serialize, out: &mut dyn io::Write) -> io::Result<()> {
+    let escaping = Escaping(CompactFormatter);
+    let mut serializer = serde_json::Serializer::with_formatter(&mut *out, escaping);
+    value.serialize(&mut serializer)?;
+    out.write_all(b"\n")
+}
 
-impl Formatter for Escaping {
+/// Without characters that hide others or turn the direction of writing.
+struct Escaping<F>(F);
+
+impl<F: Formatter> Formatter for Escaping<F> {
     fn write_string_fragment<W: ?Sized + io::Write>(
         &mut self,
         out: &mut W,

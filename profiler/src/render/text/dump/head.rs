@@ -93,32 +93,7 @@ fn words(
     let long = runtime.map_or(Nanos::ZERO, |runtime| runtime.all_blocked_ns);
     let workers = runtime.map_or(0, |runtime| runtime.workers);
     match (kind, runtime) {
-        (DumpKind::Wedged, Some(runtime)) if runtime.blocked == workers => {
-            let moves = if workers == 1 {
-                "is blocked in one wait"
-            } else {
-                "are blocked, each in one wait,"
-            };
-            let of = all(workers);
-            let text = format!(
-                "{of} of {whose} {moves} for {} or longer. No task of it can run.{}",
-                duration(long),
-                if runtime.in_deadlock {
-                    " It is a deadlock: see below."
-                } else {
-                    ""
-                }
-            );
-            (BAD, "WEDGED", text)
-        }
-        (DumpKind::Wedged, Some(runtime)) => {
-            let text = format!(
-                "Workers of {whose} wait for each other and never go on; {} of {workers} are \
-                 blocked.",
-                runtime.blocked
-            );
-            (BAD, "WEDGED", text)
-        }
+        (DumpKind::Wedged, Some(runtime)) => (BAD, "WEDGED", wedged(runtime, &whose)),
         (DumpKind::Wedged, None) => {
             let text = "Threads outside the workers wait for each other and never go on.";
             (BAD, "WEDGED", text.to_owned())
@@ -170,6 +145,30 @@ fn words(
     }
 }
 
+fn wedged(runtime: &DumpRuntime, whose: &str) -> String {
+    let workers = runtime.workers;
+    if runtime.blocked < workers {
+        return format!(
+            "Workers of {whose} wait for each other and never go on; {} of {workers} are blocked.",
+            runtime.blocked
+        );
+    }
+    let blocked = if workers == 1 {
+        "is blocked in one wait"
+    } else {
+        "are blocked, each in one wait,"
+    };
+    let mut text = format!(
+        "{} of {whose} {blocked} for {} or longer. No task of it can run.",
+        all(workers),
+        duration(runtime.all_blocked_ns)
+    );
+    if runtime.in_deadlock {
+        text.push_str(" It is a deadlock: see below.");
+    }
+    text
+}
+
 /// `The only worker`, `Both workers`, `All 4 workers`.
 fn all(workers: u32) -> String {
     match workers {
@@ -204,7 +203,7 @@ pub(super) fn unseen(sheet: &mut Sheet<'_>) -> io::Result<()> {
     let mut notes: Vec<String> = [
         likely.then(|| {
             "`likely`: the lock does not name its owner, and that thread alone has the lock's \
-             address on its stack without waiting for it"
+             address (or its Arc's) on its stack without waiting for it"
                 .to_owned()
         }),
         counted(

@@ -13,6 +13,8 @@ use std::io;
 
 /// Narrower than this, nothing is readable any more.
 const MIN_WIDTH: usize = 40;
+/// With less room, a function has a line of its own.
+const LEAST: usize = 16;
 /// Columns in which the labels of a thread's details begin, and the details themselves.
 pub(super) const LABELS: usize = 6;
 pub(super) const DETAILS: usize = 16;
@@ -102,6 +104,11 @@ impl<'a> Sheet<'a> {
         at: Option<&str>,
     ) -> io::Result<()> {
         let room = self.width.saturating_sub(line.width());
+        if room < LEAST {
+            self.put(&line)?;
+            self.detail("in", function)?;
+            return at.map_or(Ok(()), |at| self.detail("at", at));
+        }
         line.push(SITE, &self.fit_left(function, room));
         match at {
             Some(at) if line.width() + 2 + width(at) <= self.width => {

@@ -1,0 +1,293 @@
+//! `--fail-if`: what makes a recording a failure, for continuous integration.
+
+use super::accepted::Accepted;
+use super::values;
+use crate::render::{duration, percent};
+use crate::report::{Report, RuntimeReport, Site};
+use crate::runtime::{Role, State};
+use crate::units::Nanos;
+use std::fmt;
+use std::str::FromStr;
+
+/// What is compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Quantity {
+    /// The longest time in which a worker, or all of them, could take no other task.
+    Stall,
+    /// The time in which no task of a runtime could run.
+    Starved,
+    /// The time in which workers waited in polls.
+    Blocked,
+    /// The same of sites whose function, or whose cause, is called so.
+    OfSites { by: By, name: String },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    Function,
+    Cause,
+}
+
+/// How much is too much.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Limit {
+    Time(Nanos),
+    /// Of the recording, or of the time of all workers; 0 to 1.
+    Share(f64),
+}
+
+/// One condition: `stall>10ms`, `starved>1%`, `blocked>5%`, `site=reserve:blocked>1ms`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Condition {
+    text: String,
+    quantity: Quantity,
+    limit: Limit,
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl FromStr for Condition {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Condition, String> {
+        let wrong = || {
+            "a condition is like stall>10ms, starved>1%, blocked>5%, site=NAME:blocked>1ms or \
+             cause=lock:blocked>1ms"
+                .to_owned()
+        };
+        let (what, limit) = text.rsplit_once('>').ok_or_else(wrong)?;
+        let quantity = match what.trim() {
+            "stall" => Quantity::Stall,
+            "starved" => Quantity::Starved,
+            "blocked" => Quantity::Blocked,
+            sites => {
+                let (by, rest) = match sites.split_once('=').ok_or_else(wrong)? {
+                    ("site", rest) => (By::Function, rest),
+                    ("cause", rest) => (By::Cause, rest),
+                    _ => return Err(wrong()),
+                };
+                let name = rest.strip_suffix(":blocked").ok_or_else(wrong)?;
+                if name.is_empty() {
+                    return Err(wrong());
+                }
+                let name = name.to_owned();
+                Quantity::OfSites { by, name }
+            }
+        };
+        let limit = limit.trim();
+        let limit = match limit.strip_suffix('%') {
+            Some(share) => {
+                let share: f64 = share.trim().parse().map_err(|_| wrong())?;
+                if !(0.0..=100.0).contains(&share) {
+                    return Err("a share is from 0% to 100%".to_owned());
+                }
+                Limit::Share(share / 100.0)
+            }
+            None => Limit::Time(values::limit(limit)?),
+        };
+        if quantity == Quantity::Stall && matches!(limit, Limit::Share(_)) {
+            return Err("a stall is compared with a time: stall>10ms".to_owned());
+        }
+        Ok(Condition {
+            text: text.to_owned(),
+            quantity,
+            limit,
+        })
+    }
+}
+
+/// A condition that holds, with what made it hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Violation {
+    /// The condition.
+    pub(crate) condition: String,
+    /// What was found: `blocked for 12.1 % of the workers' time`.
+    pub(crate) found: String,
+    /// The sites to blame, worst first: function, place, and how long.
+    pub(crate) sites: Vec<String>,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} holds: {}", self.condition, self.found)?;
+        self.sites.iter().try_for_each(|site| write!(f, "; {site}"))
+    }
+}
+
+/// Sites named for each violation.
+const NAMED: usize = 3;
+
+impl Condition {
+    /// Whether it holds. Accepted sites count for nothing.
+    pub(crate) fn check(&self, report: &Report, accepted: &mut Accepted) -> Option<Violation> {
+        let mut sites: Vec<&Site> = report
+            .sites
+            .iter()
+            .filter(|site| is_blocked(site))
+            .collect();
+        sites.retain(|site| !accepted.accepts(site));
+        let (found, of_which) = match &self.quantity {
+            Quantity::Stall => self.stall(report, &sites)?,
+            Quantity::Starved => self.starved(report, &sites)?,
+            Quantity::Blocked => self.blocked(report, &sites)?,
+            Quantity::OfSites { by, name } => {
+                sites.retain(|site| match by {
+                    By::Function => site.function.contains(name.as_str()),
+                    By::Cause => site.cause.name() == name,
+                });
+                self.blocked(report, &sites)?
+            }
+        };
+        Some(Violation {
+            condition: self.text.clone(),
+            found,
+            sites: of_which.into_iter().take(NAMED).map(described).collect(),
+        })
+    }
+
+    fn is_more(&self, time: Nanos, whole: Nanos) -> bool {
+        match self.limit {
+            Limit::Time(limit) => time > limit,
+            Limit::Share(share) => time.share_of(whole) > share,
+        }
+    }
+
+    fn stall<'a>(&self, report: &Report, sites: &[&'a Site]) -> Option<(String, Vec<&'a Site>)> {
+        let of_polls = report.long_polls.iter();
+        // A poll belongs to the site of its longest part.
+        let of_polls = of_polls.filter(|polls| {
+            let is_at = |site: &&&Site| site.function == polls.function && site.pid == polls.pid;
+            sites.iter().any(|site| is_at(&site))
+        });
+        let polls = of_polls.map(|polls| polls.longest.length_ns).max();
+        let waits = sites.iter().map(|site| site.max_ns).max();
+        let longest = polls.max(waits)?;
+        let mut worst = sites.to_vec();
+        worst.sort_by_key(|site| std::cmp::Reverse(site.max_ns));
+        self.is_more(longest, Nanos(1)).then(|| {
+            (
+                format!("a worker stood still for {}", duration(longest)),
+                worst,
+            )
+        })
+    }
+
+    fn starved<'a>(&self, report: &Report, sites: &[&'a Site]) -> Option<(String, Vec<&'a Site>)> {
+        let harmful: Vec<&Site> = sites.iter().copied().filter(|s| s.harm_ns.0 > 0).collect();
+        // Without a site that counts, what is left was accepted.
+        let starved = |runtime: &RuntimeReport| {
+            let accepted: Nanos = report
+                .sites
+                .iter()
+                .filter(|site| !sites.iter().any(|of| std::ptr::eq(*of, *site)))
+                .flat_map(|site| &site.harm)
+                .filter(|harm| harm.runtime == runtime.id)
+                .map(|harm| harm.starved_ns)
+                .sum();
+            runtime.starved_ns.saturating_sub(accepted)
+        };
+        let most = report
+            .runtimes
+            .iter()
+            .max_by_key(|runtime| starved(runtime))?;
+        let time = starved(most);
+        let share = time.share_of(report.duration_ns);
+        self.is_more(time, report.duration_ns).then(|| {
+            let text = format!(
+                "no task of {} could run for {} ({} of the time)",
+                most.id,
+                duration(time),
+                percent(share)
+            );
+            (text, harmful)
+        })
+    }
+
+    fn blocked<'a>(&self, report: &Report, sites: &[&'a Site]) -> Option<(String, Vec<&'a Site>)> {
+        let time: Nanos = sites.iter().map(|site| site.total_ns).sum();
+        let states = report
+            .runtimes
+            .iter()
+            .flat_map(|runtime| runtime.states.values());
+        let whole: Nanos = states.copied().sum();
+        let mut worst = sites.to_vec();
+        worst.sort_by_key(|site| std::cmp::Reverse(site.total_ns));
+        self.is_more(time, whole).then(|| {
+            let share = percent(time.share_of(whole));
+            let text = format!(
+                "blocked for {}, {share} of the workers' time",
+                duration(time)
+            );
+            (text, worst)
+        })
+    }
+}
+
+fn is_blocked(site: &Site) -> bool {
+    site.state == State::Blocked && matches!(site.role, Role::Worker(_))
+}
+
+/// `app::reserve at src/ledger.rs:88: lock, 24.2 s, 2.00 s at the longest`.
+fn described(site: &Site) -> String {
+    let at = match (&site.file, site.line) {
+        (Some(file), Some(line)) => format!(" at {file}:{line}"),
+        _ => String::new(),
+    };
+    format!(
+        "{}{at}: {}, {}, {} at the longest",
+        site.function,
+        site.cause.name(),
+        duration(site.total_ns),
+        duration(site.max_ns)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_are_read() {
+        let of = |text: &str| text.parse::<Condition>().map(|c| (c.quantity, c.limit));
+        let site = |by, name: &str| Quantity::OfSites {
+            by,
+            name: name.to_owned(),
+        };
+        let ms = |n: u64| Limit::Time(Nanos(n * 1_000_000));
+        for (text, quantity, limit) in [
+            ("stall>10ms", Quantity::Stall, ms(10)),
+            ("starved > 1%", Quantity::Starved, Limit::Share(0.01)),
+            ("blocked>0.5%", Quantity::Blocked, Limit::Share(0.005)),
+            ("blocked>0s", Quantity::Blocked, ms(0)),
+            (
+                "site=a::b<c>:blocked>1ms",
+                site(By::Function, "a::b<c>"),
+                ms(1),
+            ),
+            ("cause=lock:blocked>2s", site(By::Cause, "lock"), ms(2_000)),
+        ] {
+            assert_eq!(of(text), Ok((quantity, limit)), "{text}");
+        }
+        for text in [
+            "",
+            "stall",
+            "stall>",
+            "stall>x",
+            "stall>5%",
+            "blocked>101%",
+            "blocked>-1%",
+            "stall<1ms",
+            "site=:blocked>1ms",
+            "site=a>1ms",
+            "cpu>1%",
+            "blocked>NaN%",
+            "blocked>5",
+        ] {
+            assert!(of(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! A profile of OpenTelemetry as a file: one `ProfilesData` message. Source:
+//! <https://github.com/open-telemetry/opentelemetry-proto/blob/main/opentelemetry/proto/profiles/v1development/profiles.proto>,
+//! whose field numbers these are. The signal is in development there: a later version may differ.
+//!
+//! A resource a process; in each a profile of blocked time and one of the number of waits. What the
+//! labels of pprof's format are, attributes are here.
+
+use super::names;
+use super::protobuf::Message;
+use crate::render::{Options, display_name, display_path, sanitize};
+use crate::report::{Detail, DetailStack, DetailSum, Report};
+use crate::runtime::State;
+use crate::symbolize::{Frame, FrameRef, Space};
+use crate::units::Pid;
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+
+/// Fields of `ProfilesDictionary`. The first entry of each table is the one that means none.
+mod dictionary {
+    pub(super) const MAPPING: u32 = 1;
+    pub(super) const LOCATION: u32 = 2;
+    pub(super) const FUNCTION: u32 = 3;
+    pub(super) const LINK: u32 = 4;
+    pub(super) const STRING: u32 = 5;
+    pub(super) const ATTRIBUTE: u32 = 6;
+    pub(super) const STACK: u32 = 7;
+}
+
+/// Writes the profiles: the same bytes for the same report.
+///
+/// # Errors
+///
+/// Those of writing to `out`.
+pub(in crate::render) fn render(
+    report: &Report,
+    options: &Options,
+    out: &mut dyn io::Write,
+) -> io::Result<()> {
+    let none = Detail::default();
+    let detail = report.detail.as_ref().unwrap_or(&none);
+    let mut dictionary = Dictionary::new();
+    let mut samples: BTreeMap<Pid, Vec<Sample>> = BTreeMap::new();
+    for sum in &detail.sums {
+        let stack = detail.stacks.get(&sum.stack);
+        let state = stack.map_or(State::Unknown, |stack| stack.state);
+        if !options.states.contains(&state) {
+            continue;
+        }
+        let thread = detail.threads.get(&sum.thread);
+        let pid = stack
+            .map(|stack| stack.pid)
+            .or_else(|| thread.map(|thread| thread.pid));
+        let sample = Sample {
+            stack: stack.map_or(0, |stack| dictionary.stack(report, options, stack)),
+            attributes: dictionary.attributes_of(detail, sum, stack),
+            values: [sum.blocked.0, sum.waits],
+        };
+        samples
+            .entry(pid.unwrap_or(Pid(0)))
+            .or_default()
+            .push(sample);
+    }
+    let mut data = Message::default();
+    for (pid, samples) in &samples {
+        data.message(1, &resource(report, detail, *pid, samples, &mut dictionary));
+    }
+    data.message(2, &dictionary.message);
+    out.write_all(data.bytes())
+}
+
+/// A sample of both profiles.
+struct Sample {
+    stack: u64,
+    attributes: Vec<u64>,
+    /// Blocked nanoseconds, and waits.
+    values: [u64; 2],
+}
+
+/// `ResourceProfiles` of a process.
+fn resource(
+    report: &Report,
+    detail: &Detail,
+    pid: Pid,
+    samples: &[Sample],
+    dictionary: &mut Dictionary<'_>,
+) -> Message {
+    let process = report.targets.iter().find(|process| process.pid == pid);
+    let mut of = Message::default();
+    of.message(1, &key_value("process.pid", &integer(pid.0.into())));
+    if let Some(process) = process {
+        let name = sanitize(process.exe_name());
+        of.message(1, &key_value("process.executable.name", &text(&name)));
+        let path = sanitize(&process.exe);
+        of.message(1, &key_value("process.executable.path", &text(&path)));
+    }
+    let kernel = sanitize(&report.host.kernel);
+    of.message(1, &key_value("os.version", &text(&kernel)));
+    for caveat in names::caveats(report, detail) {
+        of.message(1, &key_value("holdup.losses", &text(&caveat)));
+    }
+    let mut scope = Message::default();
+    scope.bytes_field(1, report.tool.name.as_bytes());
+    scope.bytes_field(2, report.tool.version.as_bytes());
+    let mut scoped = Message::default();
+    scoped.message(1, &scope);
+    for (index, (what, unit)) in [("blocked", "ns"), ("waits", "{wait}")]
+        .into_iter()
+        .enumerate()
+    {
+        let of_type = dictionary.value_type(what, unit);
+        scoped.message(2, &profile(report, &of_type, index, samples));
+    }
+    let mut resource = Message::default();
+    resource.message(1, &of);
+    resource.message(2, &scoped);
+    resource
+}
+
+/// `Profile` of one kind of value.
+fn profile(report: &Report, of_type: &Message, value: usize, samples: &[Sample]) -> Message {
+    let mut profile = Message::default();
+    profile.message(1, of_type);
+    for sample in samples {
+        let mut message = Message::default();
+        message.number(1, sample.stack);
+        message.packed(2, sample.attributes.iter().copied());
+        message.packed(4, sample.values.get(value).copied());
+        profile.message(2, &message);
+    }
+    profile.fixed(3, names::nanos_since_epoch(&report.started_at));
+    profile.number(4, report.duration_ns.0);
+    profile
+}
+
+/// `AnyValue` of text.
+fn text(text: &str) -> Message {
+    let mut value = Message::default();
+    value.bytes_field(1, text.as_bytes());
+    value
+}
+
+/// `AnyValue` of a number.
+fn integer(number: u64) -> Message {
+    let mut value = Message::default();
+    value.number_or_zero(3, number);
+    value
+}
+
+/// `KeyValue`.
+fn key_value(key: &str, value: &Message) -> Message {
+    let mut pair = Message::default();
+    pair.bytes_field(1, key.as_bytes());
+    pair.message(2, value);
+    pair
+}
+
+/// What profiles name by index.
+#[derive(Default)]
+struct Dictionary<'a> {
+    message: Message,
+    strings: HashMap<String, u64>,
+    attributes: HashMap<(&'static str, Vec<u8>), u64>,
+    mappings: HashMap<(Pid, String), u64>,
+    functions: HashMap<(u64, u64, u64), u64>,
+    locations: HashMap<(Pid, u64, Vec<&'a Frame>), u64>,
+    stacks: HashMap<Vec<u64>, u64>,
+}
+
+impl<'a> Dictionary<'a> {
+    fn new() -> Dictionary<'a> {
+        let mut dictionary = Dictionary::default();
+        dictionary.string("");
+        for table in [
+            dictionary::MAPPING,
+            dictionary::LOCATION,
+            dictionary::FUNCTION,
+            dictionary::LINK,
+            dictionary::ATTRIBUTE,
+            dictionary::STACK,
+        ] {
+            dictionary.message.message(table, &Message::default());
+        }
+        dictionary
+    }
+
+    fn string(&mut self, text: &str) -> u64 {
+        if let Some(index) = self.strings.get(text) {
+            return *index;
+        }
+        let index = self.strings.len() as u64;
+        self.strings.insert(text.to_owned(), index);
+        self.message
+            .bytes_field(dictionary::STRING, text.as_bytes());
+        index
+    }
+
+    fn value_type(&mut self, what: &str, unit: &str) -> Message {
+        let mut value_type = Message::default();
+        value_type.number(1, self.string(what));
+        value_type.number(2, self.string(unit));
+        value_type
+    }
+
+    fn attribute(&mut self, key: &'static str, value: &Message) -> u64 {
+        let next = self.attributes.len() as u64 + 1;
+        let known = (key, value.bytes().to_vec());
+        if let Some(index) = self.attributes.get(&known) {
+            return *index;
+        }
+        self.attributes.insert(known, next);
+        let mut attribute = Message::default();
+        attribute.number(1, self.string(key));
+        attribute.message(2, value);
+        self.message.message(dictionary::ATTRIBUTE, &attribute);
+        next
+    }
+
+    fn attributes_of(
+        &mut self,
+        detail: &Detail,
+        sum: &DetailSum,
+        stack: Option<&DetailStack>,
+    ) -> Vec<u64> {
+        let mut all: Vec<(&'static str, String)> = Vec::new();
+        let state = stack.map_or(State::Unknown, |stack| stack.state);
+        all.push(("holdup.state", state.name().to_owned()));
+        if let Some(stack) = stack {
+            all.push(("holdup.cause", names::cause(stack).to_owned()));
+            all.extend(names::task(stack).map(|task| ("holdup.task", task)));
+            all.push(("holdup.role", stack.role.name().to_owned()));
+        }
+        all.extend(
+            sum.runtime
+                .clone()
+                .map(|runtime| ("holdup.runtime", runtime)),
+        );
+        let object = sum.object.and_then(|id| detail.objects.get(&id));
+        all.extend(object.map(|object| ("holdup.object", names::object(object))));
+        if let Some(thread) = detail.threads.get(&sum.thread) {
+            all.push(("thread.name", sanitize(&thread.name).into_owned()));
+        }
+        let all = all
+            .iter()
+            .map(|(key, value)| self.attribute(key, &text(value)));
+        let mut indices: Vec<u64> = all.collect();
+        indices.push(self.attribute("thread.id", &integer(sum.thread.tid.0.into())));
+        indices
+    }
+
+    fn mapping(&mut self, report: &Report, pid: Pid, module: &str) -> u64 {
+        let next = self.mappings.len() as u64 + 1;
+        let key = (pid, module.to_owned());
+        if let Some(index) = self.mappings.get(&key) {
+            return *index;
+        }
+        self.mappings.insert(key, next);
+        let is_exe = |process: &&crate::recording::Process| {
+            process.pid == pid && process.exe_name() == module
+        };
+        let exe = report.targets.iter().find(is_exe);
+        let file = exe.map_or(module, |process| &process.exe);
+        let mut mapping = Message::default();
+        mapping.number(4, self.string(&sanitize(file)));
+        if let Some(build_id) = exe.and_then(|process| process.build_id.as_deref()) {
+            let attribute = self.attribute("process.executable.build_id.gnu", &text(build_id));
+            mapping.packed(5, [attribute]);
+        }
+        self.message.message(dictionary::MAPPING, &mapping);
+        next
+    }
+
+    fn function(&mut self, frame: &Frame) -> u64 {
+        let name = self.string(&display_name(&frame.function));
+        let full_name = self.string(&sanitize(&frame.function));
+        let file = self.string(&display_path(frame.file.as_deref().unwrap_or_default()));
+        let next = self.functions.len() as u64 + 1;
+        let key = (name, full_name, file);
+        if let Some(index) = self.functions.get(&key) {
+            return *index;
+        }
+        self.functions.insert(key, next);
+        let mut function = Message::default();
+        function.number(1, name);
+        function.number(2, full_name);
+        function.number(3, file);
+        self.message.message(dictionary::FUNCTION, &function);
+        next
+    }
+
+    /// The location of a physical frame and of those inlined into it, leaf first.
+    fn location(&mut self, report: &Report, pid: Pid, frames: &'a [FrameRef]) -> Option<u64> {
+        let physical = frames.last()?;
+        let next = self.locations.len() as u64 + 1;
+        let all = frames.iter().map(|frame| &**frame).collect();
+        let key = (pid, physical.address.0, all);
+        if let Some(index) = self.locations.get(&key) {
+            return Some(*index);
+        }
+        self.locations.insert(key, next);
+        let (module, kind) = match (physical.space, physical.module.as_deref()) {
+            (Space::Kernel, _) => ("[kernel.kallsyms]", "kernel"),
+            (Space::User, module) => (module.unwrap_or("[unknown]"), "native"),
+        };
+        let mut location = Message::default();
+        location.number(1, self.mapping(report, pid, module));
+        location.number(2, physical.address.0);
+        for frame in frames {
+            let mut line = Message::default();
+            line.number(1, self.function(frame));
+            line.number(2, frame.line.unwrap_or(0).into());
+            location.message(3, &line);
+        }
+        let kind = self.attribute("profile.frame.type", &text(kind));
+        location.packed(4, [kind]);
+        self.message.message(dictionary::LOCATION, &location);
+        Some(next)
+    }
+
+    fn stack(&mut self, report: &Report, options: &Options, stack: &'a DetailStack) -> u64 {
+        let frames = names::drawn_frames(stack, options);
+        let mut locations = Vec::new();
+        for frames in frames.split_inclusive(|frame| !frame.inlined) {
+            locations.extend(self.location(report, stack.pid, frames));
+        }
+        let next = self.stacks.len() as u64 + 1;
+        if let Some(index) = self.stacks.get(&locations) {
+            return *index;
+        }
+        let mut message = Message::default();
+        message.packed(1, locations.iter().copied());
+        self.message.message(dictionary::STACK, &message);
+        self.stacks.insert(locations, next);
+        next
+    }
+}

@@ -1,0 +1,4 @@
+//! What the tests of the formats of other programs share.
+
+pub(crate) mod consumers;
+pub(crate) mod profile;
