@@ -1,7 +1,6 @@
-use super::super::capture::CaptureSpec;
 use super::super::gate::Gate;
 use super::super::names::Template;
-use super::super::settings::{ConsoleSettings, Destination, OutputSpec, TargetChoice};
+use super::super::settings::{CaptureSpec, ConsoleSettings, Destination, OutputSpec, TargetChoice};
 use super::*;
 use crate::host::{Features, KernelBtf};
 use crate::limits::Limits;

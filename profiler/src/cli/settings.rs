@@ -5,10 +5,10 @@ use super::args::{
     CheckArgs, Common, DiffArgs, DiffFormat, DumpArgs, GateArgs, ListArgs, RecordArgs, ReportArgs,
     ViewArgs, When,
 };
-use super::capture::CaptureSpec;
 use super::error::{Error, Result};
 use super::gate::Gate;
 use super::names::Template;
+use super::values::CAPTURE;
 use crate::capture::{Bounds, Range};
 use crate::collect;
 use crate::limits::Limits;
@@ -236,6 +236,13 @@ pub(crate) enum TargetChoice {
 pub(crate) struct OutputSpec {
     pub(crate) destination: Destination,
     pub(crate) format: Format,
+}
+
+/// A capture to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CaptureSpec {
+    pub(crate) path: Template,
+    pub(crate) bounds: Bounds,
 }
 
 /// Where a report goes.
@@ -516,9 +523,6 @@ fn outputs(
     }
     Ok(specs)
 }
-
-/// How the name of a capture ends.
-pub(crate) const CAPTURE: &str = ".holdup";
 
 /// Whether the name is that of a capture.
 fn is_capture(name: &OsStr) -> bool {

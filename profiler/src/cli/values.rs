@@ -32,11 +32,14 @@ impl ValueEnum for Format {
     }
 }
 
+/// How the name of a capture ends.
+pub(crate) const CAPTURE: &str = ".holdup";
+
 /// The long help of `--output` of `record`, with every format.
 pub(crate) fn output_help() -> String {
     let capture = format!(
         "  {:<16}Capture: the whole recording, for holdup report and diff\n",
-        super::settings::CAPTURE
+        CAPTURE
     );
     formats_help(&capture)
 }
