@@ -35,7 +35,7 @@ impl ValueEnum for Format {
 /// The long help of `--output` of `record`, with every format.
 pub(crate) fn output_help() -> String {
     let capture = format!(
-        "  {:<16}Capture: the whole recording, for holdup report and diff\n",
+        "  {:<17}Capture: the whole recording, for holdup report and diff\n",
         super::settings::CAPTURE
     );
     formats_help(&capture)
