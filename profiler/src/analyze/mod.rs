@@ -28,6 +28,7 @@ mod longest;
 mod object_groups;
 mod open_waits;
 mod panics;
+mod parts;
 mod polls;
 mod quantile;
 mod role_times;

@@ -91,10 +91,7 @@ pub(crate) fn record<R: Recorder>(
         progress.say(&end_line(other, &status_text(other.exit_status()), elapsed));
     }
     let report = recorder.finish(ended, sink(&mut capture))?;
-    if let Some(detail) = &report.detail {
-        let left_out = render::export::left_out(detail).into_iter();
-        left_out.for_each(|said| progress.say(&said));
-    }
+    tell_left_out(&report, progress);
     if let Some(launched) = launched {
         end_command(&target, launched, &runtime, progress);
     }
@@ -328,6 +325,14 @@ pub(super) fn no_runtime(report: &Report) -> Option<Error> {
             target.exe, target.pid
         ))
     })
+}
+
+/// Says what is in no timeline.
+pub(super) fn tell_left_out(report: &Report, progress: &Progress) {
+    let left_out = report.detail.as_ref().map(render::export::left_out);
+    for said in left_out.into_iter().flatten() {
+        progress.say(&said);
+    }
 }
 
 /// What was written, and what was lost.

@@ -38,7 +38,8 @@ pub(crate) const CAPTURE: &str = ".holdup";
 /// The long help of `--output` of `record`, with every format.
 pub(crate) fn output_help() -> String {
     let capture = format!(
-        "  {:<16}Capture: the whole recording, for holdup report and diff\n",
+        "  {:<17}Capture: the whole recording, for holdup report and diff
+",
         CAPTURE
     );
     formats_help(&capture)
