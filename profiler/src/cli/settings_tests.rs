@@ -118,8 +118,7 @@ fn names_without_sense_are_usage_errors() {
     for words in [
         &["-p", "7", "-o", "report"][..],
         &["-p", "7", "-o", "report.html"],
-        &["-p", "7", "-o", "x.firefox.json"],
-        &["-p", "7", "-o", "x.pb.gz"],
+        &["-p", "7", "-o", "x.gz"],
         &["-p", "7", "-o", "%q.svg"],
         &["-p", "7", "-o", "-", "-o", "-"],
         &["-p", "7", "-o", "a.svg", "-o", "a.svg"],
