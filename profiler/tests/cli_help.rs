@@ -84,10 +84,9 @@ fn version() {
 #[test]
 fn verbs_that_do_not_exist_are_not_offered() {
     let help = stdout(&["--help"]);
-    for verb in ["agent"] {
-        assert!(!help.contains(&format!("\n  {verb} ")), "{verb} is offered");
-        assert_eq!(holdup(&[verb]).status.code(), Some(2), "{verb}");
-    }
+    let verb = "agent";
+    assert!(!help.contains(&format!("\n  {verb} ")), "{verb} is offered");
+    assert_eq!(holdup(&[verb]).status.code(), Some(2), "{verb}");
 }
 
 #[test]

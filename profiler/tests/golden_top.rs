@@ -39,7 +39,12 @@ fn view(recording: &Recording) -> View {
     }
 }
 
-fn terminal(view: &View, state: &State, look: Look, (width, height): (u16, u16)) -> Terminal<TestBackend> {
+fn terminal(
+    view: &View,
+    state: &State,
+    look: Look,
+    (width, height): (u16, u16),
+) -> Terminal<TestBackend> {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("in memory");
     terminal
         .draw(|frame| draw(view, state, look, frame))
@@ -92,7 +97,10 @@ fn screens() {
         ("hostile", recordings::hostile()),
         ("several", recordings::several()),
         ("no_tokio", recordings::no_tokio()),
-        ("in_intervals", recordings::in_intervals(&[1_000_000_000, 2_000_000_000, 3_000_000_000])),
+        (
+            "in_intervals",
+            recordings::in_intervals(&[1_000_000_000, 2_000_000_000, 3_000_000_000]),
+        ),
     ] {
         let view = view(&recording);
         for (width, height) in SIZES {
@@ -139,12 +147,29 @@ fn every_size_is_drawn_and_what_others_chose_obeys_nobody() {
     for (name, recording) in recordings::all() {
         let mut view = view(&recording);
         view.ended = Some("killed by \u{1b}[31m".to_owned());
-        for size in [(1, 1), (39, 9), (40, 10), (60, 24), (80, 25), (119, 40), (300, 100)] {
-            for keys in [&[][..], &[Key::Enter], &[Key::Char('?')], &[Key::Char('/'), Key::Char('a')]] {
+        for size in [
+            (1, 1),
+            (39, 9),
+            (40, 10),
+            (60, 24),
+            (80, 25),
+            (119, 40),
+            (300, 100),
+        ] {
+            for keys in [
+                &[][..],
+                &[Key::Enter],
+                &[Key::Char('?')],
+                &[Key::Char('/'), Key::Char('a')],
+            ] {
                 let (state, _) = pressed(&view, keys);
                 let text = screen(&view, &state, PLAIN, size);
-                let deceives = |c: char| c.is_control() && c != '\n' || ('\u{202a}'..='\u{202e}').contains(&c);
-                assert!(!text.contains(deceives), "{name} {size:?} {keys:?}: {text:?}");
+                let deceives =
+                    |c: char| c.is_control() && c != '\n' || ('\u{202a}'..='\u{202e}').contains(&c);
+                assert!(
+                    !text.contains(deceives),
+                    "{name} {size:?} {keys:?}: {text:?}"
+                );
             }
         }
     }
@@ -156,7 +181,9 @@ fn without_colours_nothing_is_coloured() {
     let colours = |look: Look| {
         let terminal = terminal(&view, &State::default(), look, (120, 40));
         let cells = terminal.backend().buffer().content.iter();
-        cells.filter(|cell| cell.fg != Color::Reset || cell.bg != Color::Reset).count()
+        cells
+            .filter(|cell| cell.fg != Color::Reset || cell.bg != Color::Reset)
+            .count()
     };
     assert_eq!(colours(PLAIN), 0);
     let look = Look {
@@ -171,8 +198,13 @@ fn keys_sort_choose_and_open() {
     let view = view(&recordings::crowded());
     let order = |state: &State| {
         let text = screen(&view, state, PLAIN, (120, 50));
-        let rows = text.lines().skip_while(|line| !line.contains("BLOCKED IN")).skip(1);
-        rows.take_while(|line| !line.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+        let rows = text
+            .lines()
+            .skip_while(|line| !line.contains("BLOCKED IN"))
+            .skip(1);
+        rows.take_while(|line| !line.is_empty())
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
     let plain = order(&State::default());
     assert!(plain.len() > 5, "{plain:#?}");
@@ -199,7 +231,10 @@ fn keys_sort_choose_and_open() {
     let text = screen(&view, &open, PLAIN, (120, 50));
     assert!(text.contains("STACK") && looked.scroll == 0, "{text}");
     let (scrolled, _) = press(open.clone(), Key::PageDown, &view);
-    assert_eq!(scrolled.looked.as_ref().map(|looked| looked.scroll), Some(10));
+    assert_eq!(
+        scrolled.looked.as_ref().map(|looked| looked.scroll),
+        Some(10)
+    );
     assert_eq!(scrolled.chosen, open.chosen);
     for key in [Key::Escape, Key::Enter] {
         assert!(press(open.clone(), key, &view).0.looked.is_none());
@@ -246,18 +281,32 @@ fn keys_with_effects() {
         assert_eq!(pressed(&view, &[key]).1, expected, "{key:?}");
     }
     // While something is typed only Ctrl-C ends it.
-    assert_eq!(pressed(&view, &[Key::Char('/'), Key::Char('q')]).1, Effect::None);
-    assert_eq!(pressed(&view, &[Key::Char('/'), Key::Interrupt]).1, Effect::Quit);
+    assert_eq!(
+        pressed(&view, &[Key::Char('/'), Key::Char('q')]).1,
+        Effect::None
+    );
+    assert_eq!(
+        pressed(&view, &[Key::Char('/'), Key::Interrupt]).1,
+        Effect::Quit
+    );
     let spans: Vec<Span> = (1..=4)
         .map(|presses| pressed(&view, &vec![Key::Char('r'); presses]).0.span)
         .collect();
-    assert_eq!(spans, [Span::Last(15), Span::Last(60), Span::Whole, Span::Last(5)]);
+    assert_eq!(
+        spans,
+        [Span::Last(15), Span::Last(60), Span::Whole, Span::Last(5)]
+    );
     let (paused, _) = pressed(&view, &[Key::Char('p')]);
     assert!(screen(&view, &paused, PLAIN, (80, 24)).contains(" PAUSED\n"));
     assert!(!press(paused, Key::Char('p'), &view).0.paused);
     let zoomed = pressed(&view, &[Key::Char('-'); 9]).0;
     assert!(screen(&view, &zoomed, PLAIN, (80, 40)).contains("a cell is 4.00 s"));
-    assert_eq!(pressed(&view, &[Key::Char('-'), Key::Char('+'), Key::Char('+')]).0.zoom, 0);
+    assert_eq!(
+        pressed(&view, &[Key::Char('-'), Key::Char('+'), Key::Char('+')])
+            .0
+            .zoom,
+        0
+    );
 }
 
 #[test]
@@ -266,7 +315,9 @@ fn whatever_is_typed_the_screen_is_drawn() {
     let mut state = State::default();
     let mut seed = 7_u64;
     for _ in 0..3_000 {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         let bytes = [(seed >> 33) as u8 & 0x7f, (seed >> 41) as u8];
         let from = usize::from(seed >> 63 == 0);
         for key in keys(&bytes[..=from]) {

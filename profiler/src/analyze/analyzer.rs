@@ -14,6 +14,7 @@ use super::polls::long_polls;
 use super::role_times::{self, RoleTimes};
 use super::runtimes::{Evidence, RuntimeIndex, Runtimes};
 use super::sites::sites;
+use super::so_far::{SoFar, so_far};
 use super::stack_facts::class_of;
 use super::stacks::{cpu_stacks, stacks, woken_stacks};
 use super::stopped::stopped;
@@ -123,6 +124,12 @@ impl Analyzer {
             let homes = Homes::of(tables, &self.totals.threads, waits);
             self.concurrency.fold(tables, &homes);
         }
+    }
+
+    /// What was found in all intervals added so far: less than a report, and cheaper.
+    #[must_use]
+    pub fn so_far(&self, tables: &Tables) -> SoFar {
+        so_far(tables, &self.totals)
     }
 
     /// The report of all intervals added so far. More can be added after it.

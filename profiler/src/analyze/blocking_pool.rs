@@ -1,6 +1,7 @@
 //! The blocking pools.
 
-use super::concurrency::{Concurrent, Track};
+use super::concurrency::Concurrent;
+use super::parts::Track;
 use super::role_times::RoleTimes;
 use super::stack_facts::WaitRole;
 use super::thread_times::{self, BalancedTimes};

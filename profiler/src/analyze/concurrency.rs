@@ -5,56 +5,17 @@
 
 use super::blame::Blames;
 use super::driver_gaps::{DriverGaps, Unattended};
-use super::homes::{Homes, MultiThread};
+use super::homes::Homes;
 use super::labels::Labels;
+use super::parts::{Kind, Part, Track};
 use super::spread::Spread;
 use super::sweep::Sweep;
-use crate::recording::{Interval, OpenWait, ProcessId, StackId, Tables, ThreadId, WakerId};
+use crate::recording::{Interval, OpenWait, StackId, Tables, ThreadId};
 use crate::units::{Nanos, Timestamp};
 use std::collections::BTreeMap;
 
 /// Waits that are kept as they are.
 const KEPT: usize = 1 << 18;
-
-/// Threads that are counted together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Track {
-    /// Workers of a `multi_thread` runtime, blocked.
-    Workers(MultiThread),
-    /// Threads of that runtime inside `block_in_place`.
-    HandedOff(MultiThread),
-    /// The thread of a `current_thread` runtime, blocked.
-    CurrentThread(ThreadId),
-    /// Threads of the blocking pools of a process, inside closures.
-    Pool(ProcessId),
-}
-
-/// What a [`Part`] is of.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
-    /// A wait.
-    Wait {
-        /// Who ended it.
-        waker: Option<WakerId>,
-        /// When the thread came to run.
-        ran: Timestamp,
-    },
-    /// A poll: what lies between its waits held its worker up as well.
-    Poll,
-}
-
-/// The part of a wait that is to be swept over: up to the wakeup and not to the switch-in, since a
-/// woken thread that waits for a CPU is `runnable`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Part {
-    pub(super) thread: ThreadId,
-    pub(super) stack: StackId,
-    /// When the wait began; before `from` where a part of it is swept over already.
-    pub(super) began: Timestamp,
-    pub(super) from: Timestamp,
-    pub(super) to: Timestamp,
-    pub(super) kind: Kind,
-}
 
 /// The waits of a range of intervals, by when they were.
 #[derive(Clone, Debug)]

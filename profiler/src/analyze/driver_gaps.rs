@@ -1,8 +1,7 @@
 //! When workers were blocked while nobody waited for the events of their runtime's I/O driver.
 
-use super::concurrency::Track;
 use super::homes::Homes;
-use super::spread::Pieces;
+use super::parts::{Pieces, Track};
 use super::sweep::Span;
 use crate::recording::DriverGap;
 use crate::units::{Nanos, Timestamp};

@@ -8,9 +8,7 @@ use super::concurrency::blocked_until;
 use super::stack_facts::{WaitRole, class_of};
 use super::trends::Trends;
 use crate::cause::{Cause, CauseClassifier};
-use crate::recording::{
-    Interval, OpenWait, ProcessId, StackId, Tables, ThreadId, ThreadTimes,
-};
+use crate::recording::{Interval, OpenWait, ProcessId, StackId, Tables, ThreadId, ThreadTimes};
 use crate::report::{Lane, SLICE, Slice};
 use crate::runtime::tokio::RuntimeHandle;
 use crate::runtime::{Flavor, State};
@@ -162,7 +160,10 @@ impl History {
     /// The lanes of those that are workers, by process and thread.
     #[must_use]
     pub fn lanes(&self, tables: &Tables, trends: &Trends) -> Vec<Lane> {
-        let workers = self.tracks.iter().filter(|(_, track)| track.works.is_some());
+        let workers = self
+            .tracks
+            .iter()
+            .filter(|(_, track)| track.works.is_some());
         workers
             .map(|(&thread, track)| Lane {
                 pid: pid(tables, thread),
@@ -195,7 +196,11 @@ impl History {
         let length = self.last.1 - self.last.0;
         let mut blocked = Nanos::ZERO;
         for thread in threads {
-            if let Some(track) = self.tracks.get(thread).filter(|track| track.works.is_some()) {
+            if let Some(track) = self
+                .tracks
+                .get(thread)
+                .filter(|track| track.works.is_some())
+            {
                 blocked += track.last.time(State::Blocked);
             }
         }
@@ -217,7 +222,10 @@ impl History {
             since = at;
         }
         let whole = Nanos(length.0.saturating_mul(workers.max(1) as u64));
-        (blocked.share_of(whole).min(1.0), starved.share_of(length).min(1.0))
+        (
+            blocked.share_of(whole).min(1.0),
+            starved.share_of(length).min(1.0),
+        )
     }
 }
 

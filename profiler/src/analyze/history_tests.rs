@@ -11,7 +11,12 @@ const WORKER: Role = Role::Worker(Flavor::MultiThread);
 /// Two workers for a second: one is blocked from 100 ms to 850 ms, the other from 600 ms on.
 fn two_workers() -> Recording {
     let mut recording = recording(1_000 * MS);
-    let blocked = stack(vec![app("a::b", 1), runtime("poll")], State::Blocked, WORKER, Some(0));
+    let blocked = stack(
+        vec![app("a::b", 1), runtime("poll")],
+        State::Blocked,
+        WORKER,
+        Some(0),
+    );
     let idle = stack(vec![runtime("park")], State::Idle, WORKER, None);
     let blocked = recording.push_stack(blocked);
     let idle = recording.push_stack(idle);
@@ -47,9 +52,14 @@ fn slices_have_what_single_waits_say_and_the_rest_is_spread() {
     assert_eq!(lanes.len(), 2);
     let near = |time: Nanos, ms: u64| time.0.abs_diff(ms * MS) < MS;
     let first = &lanes[0];
-    assert_eq!((first.tid, first.runtime.as_deref()), (thread(11).tid, Some("rt0")));
+    assert_eq!(
+        (first.tid, first.runtime.as_deref()),
+        (thread(11).tid, Some("rt0"))
+    );
     let slices = first.slices.iter().take(4);
-    let blocked: Vec<u64> = slices.map(|slice| slice.time(State::Blocked).0 / MS).collect();
+    let blocked: Vec<u64> = slices
+        .map(|slice| slice.time(State::Blocked).0 / MS)
+        .collect();
     assert_eq!(blocked, [149, 250, 250, 100]);
     let second = &lanes[1];
     let whole = second.between(second.first, 100);

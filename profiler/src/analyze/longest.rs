@@ -46,12 +46,12 @@ impl<T: Length + Clone> Longest<T> {
     pub(super) fn add(&mut self, more: &[T]) {
         let items = Arc::make_mut(&mut self.items);
         for item in more {
+            if items.len() >= self.most {
+                halve(items, &mut self.left_out);
+            }
             if self.left_out.count > 0 && item.length() <= self.left_out.longest {
                 self.left_out.count += 1;
                 continue;
-            }
-            if items.len() >= self.most {
-                halve(items, &mut self.left_out);
             }
             items.push(item.clone());
         }

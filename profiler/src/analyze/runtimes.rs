@@ -3,9 +3,10 @@
 //! Workers of `multi_thread` runtimes belong together as [`Homes`] says. Each thread of a
 //! `current_thread` runtime is a runtime of its own, also where it makes a new one for each call.
 
-use super::concurrency::{Concurrent, Track};
+use super::concurrency::Concurrent;
 use super::driver_gaps::Unattended;
 use super::homes::{Homes, MultiThread};
+use super::parts::Track;
 use super::role_times::{RoleTimes, TimesInRole};
 use super::stack_facts::{WaitRole, class_of, most};
 use super::sweep::{Span, Sweep};

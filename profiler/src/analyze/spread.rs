@@ -2,22 +2,20 @@
 //! own site and task, and those of the waits for which it waited in turn.
 
 use super::blame::{Blames, Chain, Follower, Segment, Timeline, Waited};
-use super::concurrency::{Kind, Part, Track};
+
 use super::homes::Homes;
 use super::labels::{Label, Labelling, Labels};
+use super::parts::{Kind, Part, Pieces, Track};
 use super::stack_facts::class_of;
 use super::sweep::Piece;
 use crate::recording::{ProcessId, StackId, Tables, ThreadId, WakerId};
 use crate::runtime::{Flavor, Role, State};
 use crate::units::{Nanos, Pid, Timestamp};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Segments of blame for each wait, on average, and for few waits.
 const BUDGET: (usize, usize) = (16, 1 << 16);
-
-/// The pieces of all tracks.
-pub(super) type Pieces = BTreeMap<Track, Vec<Piece>>;
 
 /// What is known, and what is added to, while parts become pieces.
 pub(super) struct Spread<'a> {

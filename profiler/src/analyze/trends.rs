@@ -141,10 +141,15 @@ fn threads(
         })
     };
     let sure: BTreeSet<ThreadId> = workers.iter().copied().filter(reported).collect();
-    let entered: BTreeSet<_> = sure.iter().filter_map(|thread| history.runtime_of(*thread)).collect();
+    let entered: BTreeSet<_> = sure
+        .iter()
+        .filter_map(|thread| history.runtime_of(*thread))
+        .collect();
     let others = workers.into_iter().filter(|thread| {
         flavor == Flavor::MultiThread
-            && history.runtime_of(*thread).is_some_and(|handle| entered.contains(&handle))
+            && history
+                .runtime_of(*thread)
+                .is_some_and(|handle| entered.contains(&handle))
     });
     others.chain(sure.iter().copied()).collect()
 }

@@ -214,7 +214,7 @@ impl PageStore for CommitStore {
         let (Ok(page), Ok(number)) = (page, u32::try_from(at / PAGE_BYTES)) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
-        if at % PAGE_BYTES != 0 {
+        if !at.is_multiple_of(PAGE_BYTES) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         self.pending.insert(number, Box::new(page));

@@ -4,6 +4,9 @@ use super::*;
 use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
 
+/// The rows of the table.
+type State = Vec<(i64, i64, String)>;
+
 /// Rows of `t`, which a transaction changes, appends to and thins out.
 fn change(connection: &Connection, round: i64) -> rusqlite::Result<()> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
@@ -22,7 +25,7 @@ fn new_file(path: &Path) -> File {
     options.open(path).expect("a new file")
 }
 
-fn contents(connection: &Connection) -> Vec<(i64, i64, String)> {
+fn contents(connection: &Connection) -> State {
     let check: String = connection
         .query_row("PRAGMA integrity_check", [], |row| row.get(0))
         .expect("checks");
@@ -37,7 +40,7 @@ fn contents(connection: &Connection) -> Vec<(i64, i64, String)> {
 }
 
 /// What our reader finds in a file.
-fn read(path: &Path) -> Vec<(i64, i64, String)> {
+fn read(path: &Path) -> State {
     let file = File::open(path).expect("opens");
     let (store, _) = CommittedStore::open(file).expect("a database");
     let opened = Opened::new(Box::new(store), OpenFlags::SQLITE_OPEN_READ_ONLY).expect("opens");
@@ -46,7 +49,7 @@ fn read(path: &Path) -> Vec<(i64, i64, String)> {
 
 /// Writes some transactions and is killed after so many changes of the file. Returns what was in the
 /// database after each transaction that SQLite took for done, and whether it came to the end.
-fn write(path: &Path, left: Option<u32>) -> (Vec<Vec<(i64, i64, String)>>, bool) {
+fn write(path: &Path, left: Option<u32>) -> (Vec<State>, bool) {
     let mut store = CommitStore::new(new_file(path), Failure::default());
     store.left = left;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;

@@ -94,7 +94,7 @@ impl Trailer {
     /// The trailer at the end of a file of `size` bytes, if there is a whole one and it is still
     /// good: no other program has written to the database since.
     pub(super) fn find(file: &File, size: u64) -> io::Result<Option<Trailer>> {
-        if size % PAGE_BYTES != 0 || size < 3 * PAGE_BYTES {
+        if !size.is_multiple_of(PAGE_BYTES) || size < 3 * PAGE_BYTES {
             return Ok(None);
         }
         let mut trailer = [0; PAGE];

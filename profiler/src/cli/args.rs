@@ -286,6 +286,13 @@ pub(crate) struct RecordArgs {
     #[arg(short, long, value_name = "TIME", value_parser = values::duration, allow_negative_numbers = true)]
     pub(crate) duration: Option<Duration>,
 
+    /// End when a worker has stood still in a poll for this time: 200ms
+    ///
+    /// The report is of the 30 seconds before, and of two more after it. Until then nothing older is kept,
+    /// however long the recording takes.
+    #[arg(long, value_name = "TIME", value_parser = values::until_stall)]
+    pub(crate) until_stall: Option<Nanos>,
+
     /// Record each wait of at least this time by itself: 1ms, 100us
     ///
     /// Shorter waits count in all totals, but are missing from the timeline. From 1us to 1h.

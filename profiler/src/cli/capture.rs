@@ -4,9 +4,9 @@
 use super::engine::Sink;
 use super::error::{Error, Result};
 use super::hint::shell_word;
-use super::names::Template;
 use super::pending_file::PendingFile;
 use super::progress::Progress;
+use super::settings::CaptureSpec;
 use super::values::size_text;
 use crate::capture::{self, Bounds, News, Summary, Told, Writer};
 use crate::host::privileges::user_of_files;
@@ -22,13 +22,6 @@ use std::time::SystemTime;
 /// Intervals that may wait for the disk. A disk that takes nothing for longer than that ends the
 /// capture, and not the recording.
 const WAITING: usize = 16;
-
-/// A capture to write.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CaptureSpec {
-    pub(crate) path: Template,
-    pub(crate) bounds: Bounds,
-}
 
 /// A capture that has no name yet.
 #[derive(Debug)]

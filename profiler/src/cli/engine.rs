@@ -4,6 +4,7 @@
 //! is tested without privileges.
 
 use super::error::Result;
+use super::observer::Observer;
 use super::stream::Streams;
 use crate::collect;
 use crate::host::{Features, privileges::Keep};
@@ -42,6 +43,9 @@ pub(crate) trait Recorder: Sized {
 
     /// Writes every interval to `streams` as it ends. Called before [`Recorder::run`], if at all.
     fn stream(&mut self, streams: Streams);
+
+    /// Lets `observer` see every interval. Called before [`Recorder::run`], if at all.
+    fn observe(&mut self, observer: Observer);
 
     /// By what, where and how it is made.
     fn header(&self) -> Header;

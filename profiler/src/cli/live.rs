@@ -3,6 +3,7 @@
 use super::engine::{Recorder, Sink};
 use super::error::{Error, Result};
 use super::exit::Exit;
+use super::observer::{Observer, Ring};
 use super::stream::{Last, Streams};
 use crate::analyze::Analyzer;
 use crate::collect::{self, Collector};
@@ -20,6 +21,10 @@ pub(crate) struct Live {
     collector: Collector,
     analyzer: Analyzer,
     streams: Option<Streams>,
+    keep: report::Keep,
+    observer: Option<Observer>,
+    /// Where the report is to be of the last intervals alone.
+    ring: Option<Ring>,
 }
 
 /// An error of the rooms below, in the words of the command line.
@@ -55,11 +60,20 @@ impl Recorder for Live {
             collector,
             analyzer,
             streams: None,
+            keep: report::Keep::NOTHING,
+            observer: None,
+            ring: None,
         })
     }
 
     fn keep(&mut self, keep: report::Keep) {
+        self.keep = keep;
         self.analyzer.keep(keep);
+    }
+
+    fn observe(&mut self, observer: Observer) {
+        self.ring = observer.ring();
+        self.observer = Some(observer);
     }
 
     fn stream(&mut self, streams: Streams) {
@@ -79,6 +93,9 @@ impl Recorder for Live {
             collector,
             analyzer,
             streams,
+            observer,
+            ring,
+            ..
         } = self;
         let header = collector.header();
         // Whoever is killed gives no names any more.
@@ -88,12 +105,21 @@ impl Recorder for Live {
                 if let Some(streams) = streams {
                     streams.write(&header, tables, &interval, Last::No);
                 }
+                if let Some(observer) = observer {
+                    observer.see(tables, &interval);
+                }
+                if let Some(ring) = ring {
+                    ring.push(interval.clone());
+                }
                 match &mut sink {
                     Some(sink) => {
                         analyzer.merge(tables, &interval);
                         sink.take(tables, interval);
                     }
                     None => analyzer.add(tables, interval),
+                }
+                if let Some(observer) = observer {
+                    observer.count(tables, analyzer);
                 }
                 Ok(())
             })
@@ -108,6 +134,13 @@ impl Recorder for Live {
             .map_err(failed("cannot finish the recording"))?;
         if let Some(streams) = &self.streams {
             streams.write(&header, &tables, &last, Last::Yes);
+        }
+        if let Some(ring) = &self.ring {
+            self.analyzer = Analyzer::new(&header);
+            self.analyzer.keep(self.keep);
+            for interval in ring.intervals() {
+                self.analyzer.merge(&tables, interval);
+            }
         }
         self.analyzer.merge(&tables, &last);
         if let Some(sink) = sink {

@@ -20,6 +20,7 @@ mod interrupt;
 mod list;
 mod live;
 mod names;
+mod observer;
 mod output;
 mod pending_file;
 mod probe;

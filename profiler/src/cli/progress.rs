@@ -8,6 +8,8 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 const FRAMES: [&str; 8] = ["⠋", "⠙", "⠸", "⠴", "⠦", "⠧", "⠇", "⠏"];
+/// Longer lines might wrap, and could not be drawn over.
+const LINE: usize = 76;
 /// How often the spinner is drawn over.
 pub(crate) const SPIN: Duration = Duration::from_millis(125);
 
@@ -45,12 +47,14 @@ impl Progress {
         self.settings.spinner
     }
 
-    /// Draws the `step`th picture of the spinner over the last.
-    pub(crate) fn spin(&self, step: usize, elapsed: Duration) {
+    /// Draws the `step`th picture of the spinner over the last, and `text` after it.
+    pub(crate) fn spin(&self, step: usize, text: &str) {
         if self.settings.spinner {
             let frame = FRAMES.get(step % FRAMES.len()).copied().unwrap_or_default();
             let mut err = io::stderr();
-            let _ = write!(err, "\r{frame} {} s ", elapsed.as_secs());
+            // What is left of a longer text is erased (ECMA-48 EL).
+            let text: String = printable(text).chars().take(LINE).collect();
+            let _ = write!(err, "\r{frame} {text}\x1b[K");
             let _ = err.flush();
         }
     }

@@ -6,11 +6,13 @@ use super::error::{Error, Result};
 use super::exit::Exit;
 use super::gate::OpenGate;
 use super::interrupt::Stop;
+use super::observer::Observer;
 use super::output::{self, IsStdout, Output, Written};
 use super::progress::{Progress, SPIN};
 use super::settings::RecordSettings;
 use super::stream::Streams;
 use super::targets::{self, Chosen};
+use crate::analyze::SoFar;
 use crate::counted::counted;
 use crate::host::Features;
 use crate::host::privileges::{self, Keep};
@@ -24,6 +26,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Processes named one by one in a message.
 const NAMED: usize = 4;
+
+/// How long is recorded after the first stall, where that is waited for.
+const AFTER_STALL: Duration = Duration::from_secs(2);
 
 /// How long a command that we started may take to end after we asked it to.
 const GRACE: Duration = Duration::from_secs(5);
@@ -66,9 +71,11 @@ pub(crate) fn record<R: Recorder>(
     if let Some(launched) = &mut launched {
         launched.release();
     }
+    let observer = Observer::new(progress.has_spinner(), settings.until_stall);
+    recorder.observe(observer.clone());
     progress.say(&begin_line(&targets, settings.duration));
     let begun = Instant::now();
-    let end = until_end(settings.duration, stop, progress);
+    let end = until_end(settings.duration, stop, progress, &observer);
     runtime.block_on(async {
         let ran = recorder.run(end, sink(&mut capture)).await;
         progress.clear();
@@ -84,10 +91,7 @@ pub(crate) fn record<R: Recorder>(
         progress.say(&end_line(other, &status_text(other.exit_status()), elapsed));
     }
     let report = recorder.finish(ended, sink(&mut capture))?;
-    if let Some(detail) = &report.detail {
-        let left_out = render::export::left_out(detail).into_iter();
-        left_out.for_each(|said| progress.say(&said));
-    }
+    tell_left_out(&report, progress);
     if let Some(launched) = launched {
         end_command(&target, launched, &runtime, progress);
     }
@@ -175,7 +179,12 @@ fn seconds(duration: Duration) -> String {
 }
 
 /// Done when the time is up or somebody asks.
-async fn until_end(duration: Option<Duration>, mut stop: Stop, progress: &Progress) {
+async fn until_end(
+    duration: Option<Duration>,
+    mut stop: Stop,
+    progress: &Progress,
+    observer: &Observer,
+) {
     let begun = Instant::now();
     let time_is_up = async {
         match duration {
@@ -190,14 +199,42 @@ async fn until_end(duration: Option<Duration>, mut stop: Stop, progress: &Progre
         let mut ticks = tokio::time::interval(SPIN);
         for step in 0.. {
             let _ = ticks.tick().await;
-            progress.spin(step, begun.elapsed());
+            progress.spin(
+                step,
+                &so_far_text(begun.elapsed(), duration, &observer.so_far()),
+            );
         }
+    };
+    let after_a_stall = async {
+        let length = render::duration(observer.stalled().await);
+        progress.clear();
+        let after = counted(AFTER_STALL.as_secs(), "second", "seconds");
+        progress.say(&format!(
+            "a worker stood still for {length}: the recording ends in {after}"
+        ));
+        tokio::time::sleep(AFTER_STALL).await;
     };
     tokio::select! {
         () = time_is_up => {}
         () = stop.requested() => {}
         () = spin => {}
+        () = after_a_stall => {}
     }
+}
+
+/// `3 s of 300 s · blocked 78 % · worst ask_blocking`.
+fn so_far_text(elapsed: Duration, duration: Option<Duration>, so_far: &SoFar) -> String {
+    let mut text = format!("{} s", elapsed.as_secs());
+    if let Some(duration) = duration {
+        text.push_str(&format!(" of {} s", duration.as_secs()));
+    }
+    if let Some((function, _)) = &so_far.worst {
+        let name = render::display_name(function);
+        let last = name.rsplit("::").next().unwrap_or_default();
+        let blocked = render::percent(so_far.blocked_share);
+        text.push_str(&format!(" · blocked {blocked} · worst {last}"));
+    }
+    text
 }
 
 /// How the target ended, if it did; and the command, if we started it and it still runs.
@@ -291,6 +328,14 @@ pub(super) fn no_runtime(report: &Report) -> Option<Error> {
             target.exe, target.pid
         ))
     })
+}
+
+/// Says what is in no timeline.
+pub(super) fn tell_left_out(report: &Report, progress: &Progress) {
+    let left_out = report.detail.as_ref().map(render::export::left_out);
+    for said in left_out.into_iter().flatten() {
+        progress.say(&said);
+    }
 }
 
 /// What was written, and what was lost.

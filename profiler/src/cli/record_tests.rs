@@ -1,7 +1,6 @@
-use super::super::capture::CaptureSpec;
 use super::super::gate::Gate;
 use super::super::names::Template;
-use super::super::settings::{ConsoleSettings, Destination, OutputSpec, TargetChoice};
+use super::super::settings::{CaptureSpec, ConsoleSettings, Destination, OutputSpec, TargetChoice};
 use super::*;
 use crate::host::{Features, KernelBtf};
 use crate::limits::Limits;
@@ -38,6 +37,8 @@ impl Recorder for Fake {
     fn keep(&mut self, keep: crate::report::Keep) {
         assert!(!keep.anything(), "only what is asked for");
     }
+
+    fn observe(&mut self, _: super::Observer) {}
 
     fn stream(&mut self, _: super::Streams) {
         unreachable!("nothing is written meanwhile");
@@ -126,6 +127,7 @@ fn settings(target: TargetChoice, duration: Option<Duration>, output: &Path) -> 
     let template = Template::parse(output.as_os_str()).expect("a name");
     RecordSettings {
         gate: Gate::default(),
+        until_stall: None,
         target,
         duration,
         recording: collect::Options {

@@ -5,7 +5,7 @@ use super::error::Result;
 use super::exit::Exit;
 use super::output::{self, IsStdout};
 use super::progress::Progress;
-use super::record::no_runtime;
+use super::record::{no_runtime, tell_left_out};
 use super::settings::ReportSettings;
 use crate::capture::{End, LateNames};
 use crate::counted::counted;
@@ -28,10 +28,7 @@ pub(crate) fn report(settings: &ReportSettings, progress: &Progress) -> Result<E
     if let Some(late) = &late {
         progress.say(&late_text(late));
     }
-    if let Some(detail) = &report.detail {
-        let left_out = render::export::left_out(detail).into_iter();
-        left_out.for_each(|said| progress.say(&said));
-    }
+    tell_left_out(&report, progress);
     let pid = report.target.pid;
     let invoker = settings.invoker.as_ref();
     let time = SystemTime::now();

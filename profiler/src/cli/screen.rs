@@ -90,10 +90,7 @@ fn is_shown() -> bool {
 
 /// Gives the terminal back as it was. Again: nothing.
 pub(crate) fn restore() {
-    let before = BEFORE
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take();
+    let before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner).take();
     let Some(before) = before else { return };
     // Not by way of std's lock, which a thread may hold that waits for the terminal.
     if can_write() {

@@ -5,11 +5,11 @@ use super::args::{
     CheckArgs, Common, DiffArgs, DiffFormat, DumpArgs, GateArgs, ListArgs, RecordArgs, ReportArgs,
     ViewArgs, When,
 };
-use super::capture::CaptureSpec;
 use super::error::{Error, Result};
 use super::gate::Gate;
 use super::names::Template;
 pub(crate) use super::top_settings::TopSettings;
+use super::values::CAPTURE;
 use crate::capture::{Bounds, Range};
 use crate::collect;
 use crate::limits::Limits;
@@ -216,6 +216,8 @@ pub(crate) struct RecordSettings {
     pub(crate) force: bool,
     /// How to draw on standard output.
     pub(crate) rendering: render::Options,
+    /// How long a worker stands still that ends the recording.
+    pub(crate) until_stall: Option<Nanos>,
     /// When what was found is a failure.
     pub(crate) gate: Gate,
     /// Who called `sudo`.
@@ -235,6 +237,13 @@ pub(crate) enum TargetChoice {
 pub(crate) struct OutputSpec {
     pub(crate) destination: Destination,
     pub(crate) format: Format,
+}
+
+/// A capture to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CaptureSpec {
+    pub(crate) path: Template,
+    pub(crate) bounds: Bounds,
 }
 
 /// Where a report goes.
@@ -296,6 +305,7 @@ impl RecordSettings {
                 icicle: args.icicle,
                 ..view(args.view, rendering(common, environment))
             },
+            until_stall: args.until_stall,
             gate: gate(args.gate),
             invoker: invoker(environment),
         })
@@ -514,9 +524,6 @@ fn outputs(
     }
     Ok(specs)
 }
-
-/// How the name of a capture ends.
-pub(crate) const CAPTURE: &str = ".holdup";
 
 /// Whether the name is that of a capture.
 pub(super) fn is_capture(name: &OsStr) -> bool {

@@ -57,6 +57,7 @@ fn defaults() {
     let got = resolve(&["-p", "7"]).expect("sense");
     let want = RecordSettings {
         gate: Gate::default(),
+        until_stall: None,
         target: TargetChoice::Pids(vec![Pid(7)]),
         duration: None,
         recording: collect::Options {
@@ -117,8 +118,7 @@ fn names_without_sense_are_usage_errors() {
     for words in [
         &["-p", "7", "-o", "report"][..],
         &["-p", "7", "-o", "report.html"],
-        &["-p", "7", "-o", "x.firefox.json"],
-        &["-p", "7", "-o", "x.pb.gz"],
+        &["-p", "7", "-o", "x.gz"],
         &["-p", "7", "-o", "%q.svg"],
         &["-p", "7", "-o", "-", "-o", "-"],
         &["-p", "7", "-o", "a.svg", "-o", "a.svg"],

@@ -102,7 +102,11 @@ pub(crate) fn top(
     drop(screen);
     screen::restore();
     for other in targets.iter().filter(|target| target.ended()) {
-        progress.say(&record::end_line(other, &ended_how(other, &target, ended.as_deref()), elapsed));
+        progress.say(&record::end_line(
+            other,
+            &ended_how(other, &target, ended.as_deref()),
+            elapsed,
+        ));
     }
     if let Some(launched) = launched {
         record::end_command(&target, launched, &runtime, progress);
@@ -236,7 +240,9 @@ impl<'a> Session<'a> {
     /// The length of all intervals but the first ones.
     fn length(&self, skipped: usize) -> Nanos {
         let intervals = self.recent.iter().skip(skipped);
-        intervals.map(|interval| interval.end - interval.start).sum()
+        intervals
+            .map(|interval| interval.end - interval.start)
+            .sum()
     }
 
     /// Of the span that was chosen.

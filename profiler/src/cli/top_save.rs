@@ -93,11 +93,11 @@ impl<'a> Saver<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analyze::Analyzer;
     use crate::cli::names::Template;
     use crate::cli::settings::{OutputSpec, TargetChoice};
     use crate::collect;
     use crate::limits::Limits;
-    use crate::analyze::Analyzer;
     use crate::recording::{Header, Host, Tables, Tool};
     use crate::tui::Look;
     use crate::units::{Nanos, Timestamp};
@@ -165,7 +165,11 @@ mod tests {
         let said = format!("saved {}", path.display());
         assert_eq!(saver.save(&report), said);
         assert_eq!(saver.save(&report), said);
-        assert!(std::fs::read_to_string(&path).expect("text").contains("NO DATA"));
+        assert!(
+            std::fs::read_to_string(&path)
+                .expect("text")
+                .contains("NO DATA")
+        );
         let mut other = Saver::new(&settings, Pid(1));
         assert!(other.save(&report).contains("exists"), "another one's");
     }

@@ -1,10 +1,10 @@
 //! What `holdup top` is to do, resolved once.
 
 use super::args::{Common, TopArgs};
-use super::capture::CaptureSpec;
 use super::error::{Error, Result};
 use super::hint::shell_word;
 use super::names::Template;
+use super::settings::CaptureSpec;
 use super::settings::{
     Destination, Environment, OutputSpec, TargetChoice, format_of, invoker, is_capture, is_plain,
     rendering, test_limits, view,
@@ -118,7 +118,9 @@ fn instead(target: &TargetChoice) -> String {
         }
         TargetChoice::Name(name) => format!("-n {}", shell_word(name)),
         TargetChoice::Command(command) => {
-            let words = command.iter().map(|word| shell_word(&word.to_string_lossy()));
+            let words = command
+                .iter()
+                .map(|word| shell_word(&word.to_string_lossy()));
             format!("-- {}", words.collect::<Vec<_>>().join(" "))
         }
     };

@@ -32,11 +32,15 @@ impl ValueEnum for Format {
     }
 }
 
+/// How the name of a capture ends.
+pub(crate) const CAPTURE: &str = ".holdup";
+
 /// The long help of `--output` of `record`, with every format.
 pub(crate) fn output_help() -> String {
     let capture = format!(
-        "  {:<16}Capture: the whole recording, for holdup report and diff\n",
-        super::settings::CAPTURE
+        "  {:<17}Capture: the whole recording, for holdup report and diff
+",
+        CAPTURE
     );
     formats_help(&capture)
 }
@@ -97,6 +101,16 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         return Err("a recording needs some time: 30s, 500ms, 2m".into());
     }
     Ok(Duration::from_nanos(nanos))
+}
+
+/// `--until-stall`.
+pub(crate) fn until_stall(text: &str) -> Result<Nanos, String> {
+    let nanos = time(text, None)?;
+    if (1_000_000..=3600 * 1_000_000_000).contains(&nanos) {
+        Ok(Nanos(nanos))
+    } else {
+        Err("must be from 1ms to 1h".into())
+    }
 }
 
 /// What a time is compared with, also with none.

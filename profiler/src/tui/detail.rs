@@ -28,9 +28,15 @@ pub(super) fn lines(
 fn all(view: &View, site: &Site, look: Look, columns: usize) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     let name = plain(&display_name(&site.function), look);
-    let mut first = vec![Span::styled(cut_start(&name, columns, look), look.heading())];
+    let mut first = vec![Span::styled(
+        cut_start(&name, columns, look),
+        look.heading(),
+    )];
     if let Some(place) = place(site).filter(|place| width(place) + width(&name) + 2 <= columns) {
-        first.push(Span::styled(format!("  {}", plain(&place, look)), look.dim()));
+        first.push(Span::styled(
+            format!("  {}", plain(&place, look)),
+            look.dim(),
+        ));
     }
     lines.push(Line::from(first));
     let facts = format!(
@@ -71,7 +77,10 @@ fn report(view: &View, site: &Site, look: Look, columns: usize) -> Vec<Line<'sta
 
 /// What those that ended the waits did meanwhile, who waited for whom.
 fn chains(blame: &Blame, look: Look, columns: usize) -> Vec<Line<'static>> {
-    let mut lines = vec![Line::styled("WHOEVER ENDED THE WAITS WAS MEANWHILE", look.heading())];
+    let mut lines = vec![Line::styled(
+        "WHOEVER ENDED THE WAITS WAS MEANWHILE",
+        look.heading(),
+    )];
     for chain in blame.chains.iter().take(CHAINS) {
         let share = percent(chain.total_ns.share_of(blame.total_ns));
         let text = format!(
@@ -90,7 +99,13 @@ fn words(chain: &BlameChain) -> String {
     let links: Vec<String> = chain
         .links
         .iter()
-        .map(|link| format!("in {} ({})", display_name(&link.function), link.cause.name()))
+        .map(|link| {
+            format!(
+                "in {} ({})",
+                display_name(&link.function),
+                link.cause.name()
+            )
+        })
         .collect();
     let end = match (chain.end, links.is_empty()) {
         (BlameEnd::Busy, true) => "running or idle",

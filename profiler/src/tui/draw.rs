@@ -31,19 +31,40 @@ const KEYS: [&str; 9] = [
 
 const HELP: [(&str, &str); 14] = [
     ("q, Ctrl-C", "end the recording and print its report"),
-    ("up, down, j, k", "choose a site; also PgUp, PgDn, Home, End"),
-    ("enter", "its stack, who was to blame, and advice; again: back"),
-    ("/", "show only sites that have a text somewhere; Esc shows all"),
-    ("h, t, w, l", "sort by harm, time, number of waits, longest wait"),
-    ("r", "of which time: the last 5 s, 15 s, 60 s, or since the start"),
+    (
+        "up, down, j, k",
+        "choose a site; also PgUp, PgDn, Home, End",
+    ),
+    (
+        "enter",
+        "its stack, who was to blame, and advice; again: back",
+    ),
+    (
+        "/",
+        "show only sites that have a text somewhere; Esc shows all",
+    ),
+    (
+        "h, t, w, l",
+        "sort by harm, time, number of waits, longest wait",
+    ),
+    (
+        "r",
+        "of which time: the last 5 s, 15 s, 60 s, or since the start",
+    ),
     ("+, -", "shorter or longer cells in the workers' lanes"),
     ("p", "hold the screen; the recording goes on"),
     ("s", "save a report of everything recorded so far"),
     ("Ctrl-L", "draw anew"),
     ("", ""),
-    ("harm", "time in which no task could run, and would without these waits"),
+    (
+        "harm",
+        "time in which no task could run, and would without these waits",
+    ),
     ("starved", "every worker of the runtime was blocked at once"),
-    ("lanes", "a letter: blocked, by its cause; small: for less than half of the cell"),
+    (
+        "lanes",
+        "a letter: blocked, by its cause; small: for less than half of the cell",
+    ),
 ];
 
 /// Draws what is seen, as it was chosen. Pure: the same is drawn the same.
@@ -93,7 +114,11 @@ fn overview(
     lines.push(Line::default());
     let rest = height.saturating_sub(lines.len());
     let wanted = view.lanes.len() + 1;
-    let for_lanes = if view.lanes.is_empty() { 0 } else { wanted.min(rest * 2 / 5) };
+    let for_lanes = if view.lanes.is_empty() {
+        0
+    } else {
+        wanted.min(rest * 2 / 5)
+    };
     // One line between the two.
     let for_sites = rest.saturating_sub(for_lanes + usize::from(for_lanes > 0));
     let mut sites = sites::lines(view, state, look, (columns, for_sites));
@@ -106,7 +131,11 @@ fn overview(
 fn title(view: &View, state: &State, look: Look, columns: usize) -> Line<'static> {
     let report = &*view.report;
     let what = match report.targets.len() {
-        0 | 1 => format!("{} ({})", sanitize(report.target.exe_name()), report.target.pid),
+        0 | 1 => format!(
+            "{} ({})",
+            sanitize(report.target.exe_name()),
+            report.target.pid
+        ),
         several => counted(several as u64, "process", "processes"),
     };
     let span = match state.span {
@@ -180,7 +209,11 @@ fn footer(state: &State, look: Look, columns: usize) -> Line<'static> {
         text = cut_end(&text, columns / 2, look);
     }
     for key in KEYS {
-        let more = if text.is_empty() { key.to_owned() } else { format!("{text}  {key}") };
+        let more = if text.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{text}  {key}")
+        };
         if width(&more) > columns {
             break;
         }
@@ -193,7 +226,10 @@ fn help(look: Look, columns: usize) -> Vec<Line<'static>> {
     let lines = HELP.iter().map(|(key, what)| {
         let key = super::text::left(key, 16, look);
         let what = cut_end(what, columns.saturating_sub(18), look);
-        Line::from(vec![Span::styled(format!("  {key}"), look.heading()), Span::raw(what)])
+        Line::from(vec![
+            Span::styled(format!("  {key}"), look.heading()),
+            Span::raw(what),
+        ])
     });
     std::iter::once(Line::default()).chain(lines).collect()
 }

@@ -73,7 +73,11 @@ fn wide(bytes: &[u8]) -> (Option<Key>, &[u8]) {
         if let Some((character, rest)) = bytes.split_at_checked(length)
             && let Ok(text) = str::from_utf8(character)
         {
-            let key = text.chars().next().filter(|c| !c.is_control()).map(Key::Char);
+            let key = text
+                .chars()
+                .next()
+                .filter(|c| !c.is_control())
+                .map(Key::Char);
             return (key, rest);
         }
     }
@@ -94,12 +98,10 @@ mod tests {
             (b"\x1b[5~\x1b[6~", vec![Key::PageUp, Key::PageDown]),
             (b"\x1b[H\x1b[4~", vec![Key::Home, Key::End]),
             (b"\x1b[200~x", vec![Key::Char('x')]),
-            (b"\x03\r\x7f\x0c", vec![
-                Key::Interrupt,
-                Key::Enter,
-                Key::Backspace,
-                Key::Redraw,
-            ]),
+            (
+                b"\x03\r\x7f\x0c",
+                vec![Key::Interrupt, Key::Enter, Key::Backspace, Key::Redraw],
+            ),
             ("ß予".as_bytes(), vec![Key::Char('ß'), Key::Char('予')]),
             (b"\xff\xffa", vec![Key::Char('a')]),
             (b"\x00\x01", vec![]),

@@ -97,11 +97,19 @@ fn heading(
 ) -> Line<'static> {
     let cell = plain(&duration(Nanos(SLICE.0.saturating_mul(each))), look);
     let mut legend = vec![format!("a cell is {cell}")];
-    legend.extend(causes.iter().map(|cause| format!("{} {}", letter(*cause), cause.name())));
+    legend.extend(
+        causes
+            .iter()
+            .map(|cause| format!("{} {}", letter(*cause), cause.name())),
+    );
     if !causes.is_empty() {
         legend.push("small: less than half".to_owned());
     }
-    legend.extend(states.iter().map(|state| format!("{} {}", of_lane(*state), word(*state))));
+    legend.extend(
+        states
+            .iter()
+            .map(|state| format!("{} {}", of_lane(*state), word(*state))),
+    );
     Line::from(vec![
         Span::styled("WORKERS ", look.heading()),
         Span::styled(legend.join("  "), look.dim()),
@@ -116,7 +124,9 @@ fn ordered(view: &View) -> Vec<(&str, &Lane)> {
         .collect();
     let place = |id: &str| {
         let mut runtimes = view.report.runtimes.iter();
-        runtimes.position(|runtime| runtime.id == id).unwrap_or(usize::MAX)
+        runtimes
+            .position(|runtime| runtime.id == id)
+            .unwrap_or(usize::MAX)
     };
     lanes.sort_by_key(|(runtime, lane)| (place(runtime), lane.pid, lane.tid));
     lanes
@@ -132,7 +142,11 @@ fn cell(slice: &Slice) -> Option<Cell> {
     let share = slice.time(Doing::Blocked).share_of(slice.whole());
     if share < BLOCKED {
         // A little blocked time is not what it did.
-        let state = if state == Doing::Blocked { Doing::Unknown } else { state };
+        let state = if state == Doing::Blocked {
+            Doing::Unknown
+        } else {
+            state
+        };
         return Some(Cell {
             sign: of_lane(state),
             state,
@@ -142,7 +156,11 @@ fn cell(slice: &Slice) -> Option<Cell> {
     let cause = slice.cause().unwrap_or(Cause::Other);
     let letter = letter(cause);
     Some(Cell {
-        sign: if share < MOSTLY { letter.to_ascii_lowercase() } else { letter },
+        sign: if share < MOSTLY {
+            letter.to_ascii_lowercase()
+        } else {
+            letter
+        },
         state: Doing::Blocked,
         cause: Some(cause),
     })

@@ -72,7 +72,11 @@ fn one(
     let wide = columns >= WIDE;
     // Bars of several runtimes begin in one column.
     let label = if columns < 80 { 20 } else { 34 };
-    let beside = if wide { width_of(&shares).max(56) + 2 } else { 0 };
+    let beside = if wide {
+        width_of(&shares).max(56) + 2
+    } else {
+        0
+    };
     let room = columns.saturating_sub(label + 1 + beside).min(BAR);
     let mut first = vec![
         Span::styled(left(&title, label, look), look.heading()),

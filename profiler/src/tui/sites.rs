@@ -118,7 +118,10 @@ pub(super) fn lines(
 
 fn none(view: &View, state: &State, look: Look) -> Line<'static> {
     let text = if !state.filter.is_empty() && view.report.sites.iter().any(|s| is_listed(s.state)) {
-        format!("  no site has \"{}\": Esc shows all", sanitize(&state.filter))
+        format!(
+            "  no site has \"{}\": Esc shows all",
+            sanitize(&state.filter)
+        )
     } else {
         "  no worker was blocked".to_owned()
     };
@@ -136,7 +139,11 @@ fn heading(state: &State, look: Look, columns: &Columns) -> Line<'static> {
         if columns > 0 {
             // What sorts is marked by a sign, too.
             let sorts = sort == Some(state.sort);
-            let name = if sorts { format!("{name}*") } else { name.to_owned() };
+            let name = if sorts {
+                format!("{name}*")
+            } else {
+                name.to_owned()
+            };
             let style = if sorts { look.warn() } else { look.heading() };
             spans.push(Span::styled(right(&name, columns, look), style));
         }

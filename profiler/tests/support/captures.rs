@@ -400,7 +400,11 @@ fn late_names() -> Outcome {
     let dir = tempfile::tempdir()?;
     let capture = dir.path().join("x.holdup");
     let fixture = STRIPPED.start("scenarios")?;
-    let mut recording = Recording::start_in(fixture, &[capture.clone()], tempfile::tempdir()?)?;
+    let mut recording = Recording::start_in(
+        fixture,
+        std::slice::from_ref(&capture),
+        tempfile::tempdir()?,
+    )?;
     recording.fixture.go()?;
     let truth = recording.fixture.truth()?;
     recording.stop()?;

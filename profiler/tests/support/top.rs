@@ -28,7 +28,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("top::several_processes", several),
         ("top::signals", signals),
         ("top::a_terminal_that_goes_away", terminal_goes),
-        ("top::a_terminal_that_goes_away_under_nohup", terminal_goes_under_nohup),
+        (
+            "top::a_terminal_that_goes_away_under_nohup",
+            terminal_goes_under_nohup,
+        ),
     ];
     let trial = |(name, run): (&str, Test)| {
         Trial::ignorable_test(name, move || {
@@ -154,7 +157,8 @@ impl Terminal {
         if rc.trim() != code {
             return Err(format!("exit {rc} and not {code}\n{screen}"));
         }
-        if !stty.contains(" icanon") || !stty.contains(" echo ") || !stty.contains(" opost") {
+        let is_set = |flag: &&str| stty.split_whitespace().any(|word| word == *flag);
+        if !["icanon", "echo", "opost", "isig"].iter().all(is_set) {
             return Err(format!("the terminal is not as it was: {stty}"));
         }
         Ok(screen)
@@ -183,11 +187,17 @@ fn keys_and_sizes() -> Outcome {
     let screen = terminal.until("its site and its lanes", |screen| {
         screen.contains(STUCK) && screen.contains("LLLL") && screen.contains("blocked 100 %")
     })?;
-    if !screen.lines().next().is_some_and(|line| line.starts_with("holdup WEDGED blockers (")) {
+    if !screen
+        .lines()
+        .next()
+        .is_some_and(|line| line.starts_with("holdup WEDGED blockers ("))
+    {
         return Err(format!("the first line: {screen}").into());
     }
     terminal.press("Enter")?;
-    terminal.until("a stack", |screen| screen.contains("STACK") && screen.contains("task"))?;
+    terminal.until("a stack", |screen| {
+        screen.contains("STACK") && screen.contains("task")
+    })?;
     terminal.press("Escape")?;
     terminal.until_it_has("WORKERS")?;
     terminal.press("/")?;
@@ -277,7 +287,9 @@ fn signals() -> Outcome {
         let terminal = Terminal::start("", &fixture.pid().to_string(), (100, 30))?;
         terminal.until_it_has(STUCK)?;
         kill_process(terminal.pid()?, signal).map_err(|errno| errno.to_string())?;
-        terminal.is_over("0").map_err(|error| format!("{signal:?}: {error}"))?;
+        terminal
+            .is_over("0")
+            .map_err(|error| format!("{signal:?}: {error}"))?;
         end(fixture)?;
     }
     Ok(())

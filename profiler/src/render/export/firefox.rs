@@ -5,7 +5,7 @@
 //! each long poll; and for each runtime a track with the longest times in which no task could run, or nobody
 //! waited for events.
 
-use super::lanes::{Lane, ShownPoll, ShownWait, Step, lanes, shortest_of_longest};
+use super::lanes::{Lane, Limit, ShownPoll, ShownWait, Step, lanes};
 use super::names;
 use crate::cause::Cause;
 use crate::recording::StackId;
@@ -42,16 +42,16 @@ pub(in crate::render) fn render(
     let none = Detail::default();
     let detail = report.detail.as_ref().unwrap_or(&none);
     let shown = detail.waits.iter().chain(&detail.open);
-    let shown = shown.filter(|wait| super::lanes::is_shown(detail, options, wait, Nanos::ZERO));
+    let shown = shown.filter(|wait| super::lanes::is_shown(detail, options, wait));
     let lengths = shown
         .map(|wait| ShownWait::of(detail, wait).blocked())
         .collect();
-    let at_least = shortest_of_longest(lengths, WAITS);
-    let mut making = Making::new(report, detail, options, at_least);
+    let limit = Limit::of(lengths, WAITS);
+    let mut making = Making::new(report, detail, options, limit.at_least);
     for runtime in &report.runtimes {
         making.runtime(runtime);
     }
-    for lane in &lanes(detail, options, at_least) {
+    for lane in &lanes(detail, options, limit) {
         making.lane(lane);
     }
     serde_json::to_writer(&mut *out, &making.profile).map_err(io::Error::from)?;

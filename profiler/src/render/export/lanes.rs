@@ -106,9 +106,10 @@ impl Lane<'_> {
     }
 }
 
-/// The threads that waited in one of `options.states` or had long polls, and of their waits those of at
-/// least a length. Workers come first in each process.
-pub(super) fn lanes<'a>(detail: &'a Detail, options: &Options, at_least: Nanos) -> Vec<Lane<'a>> {
+/// The threads that waited in one of `options.states` or had long polls, and of their waits those that `limit`
+/// admits. Workers come first in each process.
+pub(super) fn lanes<'a>(detail: &'a Detail, options: &Options, limit: Limit) -> Vec<Lane<'a>> {
+    let mut limit = limit;
     let mut waits = detail.waits_by_thread();
     let mut polls = detail.polls_by_thread();
     let ids: std::collections::BTreeSet<ThreadId> =
@@ -117,7 +118,10 @@ pub(super) fn lanes<'a>(detail: &'a Detail, options: &Options, at_least: Nanos) 
         .into_iter()
         .map(|id| {
             let mut waits = waits.remove(&id).unwrap_or_default();
-            waits.retain(|wait| is_shown(detail, options, wait, at_least));
+            waits.retain(|wait| {
+                is_shown(detail, options, wait)
+                    && limit.admits(ShownWait::of(detail, wait).blocked())
+            });
             let polls = nested(detail, &polls.remove(&id).unwrap_or_default(), &waits);
             let thread = detail.threads.get(&id);
             Lane {
@@ -136,10 +140,10 @@ pub(super) fn lanes<'a>(detail: &'a Detail, options: &Options, at_least: Nanos) 
 }
 
 /// Whether a wait is to be drawn.
-pub(super) fn is_shown(detail: &Detail, options: &Options, wait: &Wait, at_least: Nanos) -> bool {
+pub(super) fn is_shown(detail: &Detail, options: &Options, wait: &Wait) -> bool {
     let state = detail.stacks.get(&wait.stack);
     let state = state.map_or(crate::runtime::State::Unknown, |stack| stack.state);
-    options.states.contains(&state) && ShownWait::of(detail, wait).blocked() >= at_least
+    options.states.contains(&state)
 }
 
 /// Polls that begin where the one before has ended, and hold the waits whole that they overlap.
@@ -169,14 +173,47 @@ fn nested<'a>(detail: &'a Detail, polls: &[&'a Poll], waits: &[&Wait]) -> Vec<Sh
     shown
 }
 
-/// The shortest length of which not more than `most` of `lengths` are as long; zero where all fit.
-pub(super) fn shortest_of_longest(mut lengths: Vec<Nanos>, most: usize) -> Nanos {
-    if lengths.len() <= most {
-        return Nanos::ZERO;
+/// Which waits are drawn where there are too many: the longest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limit {
+    /// None of those that are drawn is shorter.
+    pub(super) at_least: Nanos,
+    /// How many of exactly that length are drawn.
+    equal: usize,
+}
+
+impl Limit {
+    /// All of them.
+    pub(super) const NONE: Limit = Limit {
+        at_least: Nanos::ZERO,
+        equal: usize::MAX,
+    };
+
+    /// Of waits of these lengths `most`.
+    pub(super) fn of(mut lengths: Vec<Nanos>, most: usize) -> Limit {
+        if lengths.len() <= most {
+            return Limit::NONE;
+        }
+        lengths.sort_unstable_by_key(|length| Reverse(*length));
+        let at_least = match most.checked_sub(1).and_then(|last| lengths.get(last)) {
+            Some(length) => *length,
+            None => Nanos(u64::MAX),
+        };
+        let longer = lengths.partition_point(|length| *length > at_least);
+        Limit {
+            at_least,
+            equal: most.saturating_sub(longer),
+        }
     }
-    lengths.sort_unstable_by_key(|length| Reverse(*length));
-    let first_left_out = lengths.get(most).copied().unwrap_or_default();
-    Nanos(first_left_out.0.saturating_add(1))
+
+    /// Whether the next wait is drawn, which has this length.
+    fn admits(&mut self, length: Nanos) -> bool {
+        if length == self.at_least && self.equal > 0 {
+            self.equal -= 1;
+            return true;
+        }
+        length > self.at_least
+    }
 }
 
 #[cfg(test)]
@@ -230,7 +267,7 @@ mod tests {
             polls: polls.into(),
             ..Detail::default()
         };
-        let lanes = lanes(&detail, &Options::default(), Nanos(0));
+        let lanes = lanes(&detail, &Options::default(), Limit::NONE);
         let steps = lanes.first().into_iter().flat_map(Lane::steps);
         steps
             .map(|step| match step {
@@ -283,10 +320,16 @@ mod tests {
 
     #[test]
     fn the_longest_that_fit() {
-        let lengths = |of: &[u64]| of.iter().map(|length| Nanos(*length)).collect();
-        assert_eq!(shortest_of_longest(lengths(&[3, 1, 2]), 3), Nanos(0));
-        assert_eq!(shortest_of_longest(lengths(&[3, 1, 2]), 2), Nanos(2));
-        assert_eq!(shortest_of_longest(lengths(&[3, 2, 2]), 2), Nanos(3));
-        assert_eq!(shortest_of_longest(lengths(&[3, 2, 2]), 0), Nanos(4));
+        let drawn = |of: &[u64], most: usize| {
+            let mut limit = Limit::of(of.iter().map(|length| Nanos(*length)).collect(), most);
+            let drawn = of.iter().filter(|length| limit.admits(Nanos(**length)));
+            drawn.copied().collect::<Vec<u64>>()
+        };
+        assert_eq!(drawn(&[3, 1, 2], 3), [3, 1, 2]);
+        assert_eq!(drawn(&[3, 1, 2], 2), [3, 2]);
+        assert_eq!(drawn(&[2, 3, 2, 2], 3), [2, 3, 2]);
+        assert_eq!(drawn(&[5, 5, 5], 1), [5]);
+        assert_eq!(drawn(&[5, 5, 5], 0), Vec::<u64>::new());
+        assert_eq!(drawn(&[0, 0], 2), [0, 0]);
     }
 }

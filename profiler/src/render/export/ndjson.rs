@@ -155,7 +155,7 @@ pub fn singles(
 ) -> io::Result<()> {
     let ended = detail.waits.iter().map(|wait| (wait, false));
     let waits = ended.chain(detail.open.iter().map(|wait| (wait, true)));
-    let waits = waits.filter(|(wait, _)| is_shown(detail, options, wait, Nanos::ZERO));
+    let waits = waits.filter(|(wait, _)| is_shown(detail, options, wait));
     let mut waits: Vec<(&Wait, bool)> = waits.collect();
     waits.sort_by_key(|(wait, _)| (wait.end, wait.start, wait.thread));
     let mut polls = detail.polls.iter().collect::<Vec<_>>();

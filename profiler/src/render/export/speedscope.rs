@@ -4,7 +4,7 @@
 //! and long polls are where they were in time.
 
 use super::json::{Commas, value};
-use super::lanes::{Lane, ShownWait, Step, lanes, shortest_of_longest};
+use super::lanes::{Lane, Limit, ShownWait, Step, lanes};
 use super::names;
 use crate::recording::StackId;
 use crate::render::drawn::{self, Drawn};
@@ -75,8 +75,8 @@ pub(in crate::render) fn render(
         .iter()
         .map(|(id, stack)| (*id, stack_frames(stack, options, &mut frames)))
         .collect();
-    let at_least = shortest(detail, options, &stacks);
-    let lanes = lanes(detail, options, at_least);
+    let limit = longest(detail, options, &stacks);
+    let lanes = lanes(detail, options, limit);
     let polls: BTreeMap<StackId, usize> = detail
         .polls
         .iter()
@@ -115,7 +115,7 @@ pub(in crate::render) fn render(
     let end = detail.end - detail.start;
     for lane in &lanes {
         out.write_all(b",\n")?;
-        let name = lane_name(lane, at_least);
+        let name = lane_name(lane, limit.at_least);
         evented(&name, lane, &look, end, out)?;
     }
     out.write_all(b"]}\n")
@@ -182,22 +182,21 @@ fn poll_frame(detail: &Detail, stack: StackId, frames: &mut Frames) -> usize {
     })
 }
 
-/// The length of which waits have to be, so that there are not too many events.
-fn shortest(detail: &Detail, options: &Options, stacks: &BTreeMap<StackId, Vec<usize>>) -> Nanos {
-    let shown =
-        |wait: &&crate::recording::Wait| super::lanes::is_shown(detail, options, wait, Nanos::ZERO);
+/// Which waits are drawn, so that there are not too many events.
+fn longest(detail: &Detail, options: &Options, stacks: &BTreeMap<StackId, Vec<usize>>) -> Limit {
+    let shown = |wait: &&crate::recording::Wait| super::lanes::is_shown(detail, options, wait);
     let waits = || detail.waits.iter().chain(&detail.open).filter(shown);
     let events = |wait: &crate::recording::Wait| 2 * stacks.get(&wait.stack).map_or(1, Vec::len);
     let all: usize = waits().map(events).sum();
     if all <= EVENTS {
-        return Nanos::ZERO;
+        return Limit::NONE;
     }
     let lengths: Vec<Nanos> = waits()
         .map(|wait| ShownWait::of(detail, wait).blocked())
         .collect();
     // By their average: a bound on the size, not a promise to the byte.
     let most = lengths.len() as u128 * EVENTS as u128 / all as u128;
-    shortest_of_longest(lengths, usize::try_from(most).unwrap_or(usize::MAX))
+    Limit::of(lengths, usize::try_from(most).unwrap_or(usize::MAX))
 }
 
 fn lane_name(lane: &Lane<'_>, at_least: Nanos) -> String {

@@ -6,7 +6,7 @@
 //! events.
 
 use super::json::{Commas, value};
-use super::lanes::{Lane, ShownPoll, ShownWait, Step, lanes};
+use super::lanes::{Lane, Limit, ShownPoll, ShownWait, Step, lanes};
 use super::names;
 use crate::render::{Options, sanitize};
 use crate::report::{Detail, Report, Stretch};
@@ -130,7 +130,7 @@ pub(in crate::render) fn render(
     }
     runtimes(report, &mut events)?;
     let first = 2 * report.runtimes.len();
-    for (index, lane) in lanes(detail, options, Nanos::ZERO).iter().enumerate() {
+    for (index, lane) in lanes(detail, options, Limit::NONE).iter().enumerate() {
         let name = names::thread(lane.id, lane.thread);
         let (pid, tid) = (lane.pid(), lane.id.tid.0);
         events.metadata("thread_name", pid, tid, Named { name })?;

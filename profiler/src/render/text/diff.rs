@@ -65,7 +65,7 @@ impl Page<'_> {
         fill(&mut line);
         let text = line.finish();
         match self.options.ascii {
-            true => writeln!(self.out, "{}", ascii::spelled(&text)),
+            true => writeln!(self.out, "{}", ascii::spelled(text)),
             false => writeln!(self.out, "{text}"),
         }
     }
