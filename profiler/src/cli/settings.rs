@@ -8,7 +8,6 @@ use super::args::{
 use super::error::{Error, Result};
 use super::gate::Gate;
 use super::names::Template;
-pub(crate) use super::top_settings::TopSettings;
 use super::values::CAPTURE;
 use crate::capture::{Bounds, Range};
 use crate::collect;

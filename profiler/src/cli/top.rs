@@ -220,7 +220,7 @@ impl<'a> Session<'a> {
         let view = View {
             report: Arc::clone(report),
             trends: self.trends.of(numbers),
-            lanes: self.history.lanes(moment.tables, &self.trends),
+            lanes: self.trends.lanes(moment.tables, &self.history),
             elapsed,
             ended: None,
         };

@@ -1,6 +1,6 @@
 //! What the reader chose, and what keys change of it.
 
-use super::sites::listed;
+use super::listed::{Sort, listed};
 use super::view::{SiteId, View};
 use crate::report::Site;
 use std::sync::Arc;
@@ -47,20 +47,6 @@ pub enum Effect {
     Span,
     /// Everything is to be drawn anew: something else wrote on the screen.
     Redraw,
-}
-
-/// By what sites are sorted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sort {
-    /// By harm, then by time.
-    #[default]
-    Harm,
-    /// By blocked time.
-    Time,
-    /// By the number of waits.
-    Waits,
-    /// By the longest wait.
-    Longest,
 }
 
 /// Of which time runtimes and sites are shown.
@@ -208,7 +194,7 @@ fn enter(state: &mut State, view: &View) {
     if state.looked.take().is_some() {
         return;
     }
-    let sites = listed(view, state);
+    let sites = listed(view, state.sort, &state.filter);
     let site = sites.get(chosen(state, &sites));
     state.looked = site.map(|site| Looked {
         site: Arc::new((*site).clone()),
@@ -217,7 +203,7 @@ fn enter(state: &mut State, view: &View) {
 }
 
 fn step(state: &mut State, key: Key, view: &View) {
-    let sites = listed(view, state);
+    let sites = listed(view, state.sort, &state.filter);
     let last = sites.len().saturating_sub(1);
     let at = match &state.looked {
         Some(looked) => looked.scroll,
