@@ -1,6 +1,6 @@
 use super::*;
-use crate::analyze::build;
 use crate::analyze::testing::{app, recording, runtime, stack, thread};
+use crate::analyze::{Trends, build};
 use crate::recording::Recording;
 use crate::report::Report;
 use crate::runtime::Role;
