@@ -34,6 +34,7 @@ mod shared_args;
 mod stream;
 mod targets;
 mod top;
+mod top_args;
 mod top_save;
 mod top_settings;
 mod values;

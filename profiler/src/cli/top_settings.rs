@@ -1,6 +1,6 @@
 //! What `holdup top` is to do, resolved once.
 
-use super::args::{Common, TopArgs};
+use super::args::Common;
 use super::error::{Error, Result};
 use super::hint::shell_word;
 use super::names::Template;
@@ -9,6 +9,7 @@ use super::settings::{
     Destination, Environment, OutputSpec, TargetChoice, format_of, invoker, is_capture, is_plain,
     rendering, test_limits, view,
 };
+use super::top_args::TopArgs;
 use crate::capture::Bounds;
 use crate::collect;
 use crate::process::Invoker;

@@ -1,0 +1,98 @@
+//! The words of `holdup top`.
+
+use super::exit::with_exit_status;
+use super::shared_args::ViewArgs;
+use super::values;
+use crate::units::{Nanos, Pid};
+use clap::{ArgGroup, Args};
+use std::ffi::OsString;
+
+pub(crate) const TOP_AFTER_HELP: &str = with_exit_status!(
+    "\
+Examples:
+  sudo holdup top -p 4711
+      Watch process 4711.
+
+  sudo holdup top -n claims_api -o seen.json
+      Watch every claims_api. The key s saves a report to seen.json.
+
+Keys: q quits and prints the report of everything recorded, ? explains the others. Runtimes and sites
+are those of the last 5 seconds; the key r takes more of them. Harm is the time in which no task could
+run, and would without the waits of a site.
+
+A worker's lane has a letter where it was blocked, by the cause, and a sign where it was not. Nothing
+depends on colours. Where there is no terminal, or TERM is dumb, use holdup record.
+
+COMMAND reads and writes nothing, since the terminal is the view's; try: -- sh -c 'exec service > log'.
+"
+);
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("watched").args(["pid", "name", "command"]))]
+pub(crate) struct TopArgs {
+    /// Watch the process with this id, or several: -p 4711,4712
+    #[arg(
+        short,
+        long,
+        value_name = "PID",
+        value_parser = values::pid,
+        value_delimiter = ',',
+        allow_negative_numbers = true,
+        help_heading = "Target"
+    )]
+    pub(crate) pid: Vec<Pid>,
+
+    /// Watch every process with this name, or whose executable file has it
+    #[arg(short, long, value_name = "NAME", value_parser = values::name, help_heading = "Target")]
+    pub(crate) name: Option<String>,
+
+    /// Start this command, without input and output, and watch it from its first instruction
+    #[arg(last = true, value_name = "COMMAND", help_heading = "Target")]
+    pub(crate) command: Vec<OsString>,
+
+    /// Also watch the processes that the targets fork
+    #[arg(long, help_heading = "Target")]
+    pub(crate) follow: bool,
+
+    /// Record each wait of at least this time by itself: 1ms, 100us
+    #[arg(
+        short,
+        long,
+        value_name = "TIME",
+        value_parser = values::min_block,
+        allow_negative_numbers = true,
+        default_value = "100us"
+    )]
+    pub(crate) min_block: Nanos,
+
+    /// Sample running threads of the target this many times per second on each CPU; 0: not at all
+    #[arg(
+        short = 'F',
+        long,
+        value_name = "HZ",
+        value_parser = values::freq,
+        allow_negative_numbers = true,
+        default_value = "99"
+    )]
+    pub(crate) freq: u32,
+
+    /// The file to which the key s saves a report, in the format of its extension
+    ///
+    /// A capture (NAME.holdup) is written from the start, without a key. %p stands for the pid, %t for the
+    /// time. A second report of the same name replaces the first.
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        default_value = "holdup-%p-%t.json",
+        help_heading = "Output"
+    )]
+    pub(crate) output: OsString,
+
+    /// Overwrite an existing file
+    #[arg(long, help_heading = "Output")]
+    pub(crate) force: bool,
+
+    #[command(flatten)]
+    pub(crate) view: ViewArgs,
+}
