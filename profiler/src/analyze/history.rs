@@ -6,7 +6,6 @@
 use super::causes::cause_of;
 use super::concurrency::blocked_until;
 use super::stack_facts::{WaitRole, class_of};
-use super::trends::Trends;
 use crate::cause::{Cause, CauseClassifier};
 use crate::recording::{Interval, OpenWait, ProcessId, StackId, Tables, ThreadId, ThreadTimes};
 use crate::report::{Lane, SLICE, Slice};
@@ -157,9 +156,14 @@ impl History {
         (state, Some(*cause))
     }
 
-    /// The lanes of those that are workers, by process and thread.
+    /// The lanes of those that are workers, by process and thread. `runtime_of` tells the runtime for
+    /// which a thread works.
     #[must_use]
-    pub fn lanes(&self, tables: &Tables, trends: &Trends) -> Vec<Lane> {
+    pub fn lanes(
+        &self,
+        tables: &Tables,
+        runtime_of: impl Fn(ThreadId) -> Option<String>,
+    ) -> Vec<Lane> {
         let workers = self
             .tracks
             .iter()
@@ -169,7 +173,7 @@ impl History {
                 pid: pid(tables, thread),
                 tid: thread.tid,
                 name: tables.thread_name(thread).to_owned(),
-                runtime: trends.runtime_of(thread),
+                runtime: runtime_of(thread),
                 first: track.first,
                 slices: track.slices.iter().copied().collect(),
             })

@@ -60,7 +60,8 @@ impl Trends {
     }
 
     /// The name of the runtime that a thread works for.
-    pub(super) fn runtime_of(&self, thread: ThreadId) -> Option<String> {
+    #[must_use]
+    pub fn runtime_of(&self, thread: ThreadId) -> Option<String> {
         let mut kept = self.0.iter();
         let number = kept.position(|kept| kept.is_current && kept.threads.contains(&thread));
         number.map(name)

@@ -19,9 +19,10 @@ use super::report;
 use super::screen;
 use super::settings::{
     CheckSettings, ConsoleSettings, DiffSettings, DumpSettings, Environment, ListSettings,
-    RecordSettings, ReportSettings, TopSettings,
+    RecordSettings, ReportSettings,
 };
 use super::top;
+use super::top_settings::TopSettings;
 use crate::host;
 use crate::host::privileges::is_more_than_its_caller;
 use clap::error::{ContextKind, ContextValue, ErrorKind};

@@ -5,10 +5,9 @@ use super::args::{
     CheckArgs, Common, DiffArgs, DiffFormat, DumpArgs, GateArgs, ListArgs, RecordArgs, ReportArgs,
     ViewArgs, When,
 };
+use super::conditions::Gate;
 use super::error::{Error, Result};
-use super::gate::Gate;
 use super::names::Template;
-pub(crate) use super::top_settings::TopSettings;
 use super::values::CAPTURE;
 use crate::capture::{Bounds, Range};
 use crate::collect;
