@@ -34,7 +34,7 @@ fn view(recording: &Recording) -> View {
         elapsed: report.duration_ns,
         report: Arc::new(report),
         trends: trends.of(&numbers),
-        lanes: trends.lanes(&recording.tables, &history),
+        lanes: history.lanes(&recording.tables, |thread| trends.runtime_of(thread)),
         ended: None,
     }
 }

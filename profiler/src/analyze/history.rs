@@ -156,9 +156,10 @@ impl History {
         (state, Some(*cause))
     }
 
-    /// The lanes of those that are workers, by process and thread; `runtime_of` names the runtime of
-    /// each.
-    pub(super) fn lanes(
+    /// The lanes of those that are workers, by process and thread. `runtime_of` tells the runtime for
+    /// which a thread works.
+    #[must_use]
+    pub fn lanes(
         &self,
         tables: &Tables,
         runtime_of: impl Fn(ThreadId) -> Option<String>,

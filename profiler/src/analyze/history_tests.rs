@@ -1,3 +1,4 @@
+use super::super::trends::Trends;
 use super::*;
 use crate::analyze::testing::{app, recording, runtime, stack, thread};
 use crate::analyze::{Trends, build};
@@ -48,7 +49,7 @@ fn seen(recording: &Recording) -> (History, Trends, Report) {
 fn slices_have_what_single_waits_say_and_the_rest_is_spread() {
     let recording = two_workers();
     let (history, trends, _) = seen(&recording);
-    let lanes = trends.lanes(&recording.tables, &history);
+    let lanes = history.lanes(&recording.tables, |thread| trends.runtime_of(thread));
     assert_eq!(lanes.len(), 2);
     let near = |time: Nanos, ms: u64| time.0.abs_diff(ms * MS) < MS;
     let first = &lanes[0];
@@ -103,7 +104,7 @@ fn an_interval_cut_in_two_is_the_same_time() {
     }
     recording.intervals.push(next);
     let (history, trends, _) = seen(&recording);
-    let lanes = trends.lanes(&recording.tables, &history);
+    let lanes = history.lanes(&recording.tables, |thread| trends.runtime_of(thread));
     let second = lanes[1].between(0, u64::from(u32::MAX));
     assert_eq!(second.time(State::Blocked).0 / MS, 1_400);
     let first = lanes[0].between(0, u64::from(u32::MAX));
@@ -128,7 +129,7 @@ fn what_is_kept_has_a_bound() {
         }
         history.add(&recording.tables, &next);
     }
-    let lanes = trends.lanes(&recording.tables, &history);
+    let lanes = history.lanes(&recording.tables, |thread| trends.runtime_of(thread));
     assert_eq!(lanes[0].slices.len(), KEPT);
     // Nobody is seen any more.
     let last = Timestamp(interval.start.0 + 500_000 * MS);
@@ -138,7 +139,10 @@ fn what_is_kept_has_a_bound() {
         ..Interval::default()
     };
     history.add(&recording.tables, &gone);
-    assert_eq!(trends.lanes(&recording.tables, &history), []);
+    assert_eq!(
+        history.lanes(&recording.tables, |thread| trends.runtime_of(thread)),
+        []
+    );
     trends.tick(&history);
     assert_eq!(trends.of(&[0]), []);
 }

@@ -2,7 +2,7 @@
 
 use super::history::{History, pid};
 use crate::recording::{Tables, ThreadId};
-use crate::report::{Lane, Report, RuntimeKind, RuntimeReport, Trend};
+use crate::report::{Report, RuntimeKind, RuntimeReport, Trend};
 use crate::runtime::Flavor;
 use crate::units::Pid;
 use std::collections::{BTreeSet, VecDeque};
@@ -59,14 +59,9 @@ impl Trends {
         }
     }
 
-    /// The lanes of all workers with their runtimes, by process and thread.
-    #[must_use]
-    pub fn lanes(&self, tables: &Tables, history: &History) -> Vec<Lane> {
-        history.lanes(tables, |thread| self.runtime_of(thread))
-    }
-
     /// The name of the runtime that a thread works for.
-    fn runtime_of(&self, thread: ThreadId) -> Option<String> {
+    #[must_use]
+    pub fn runtime_of(&self, thread: ThreadId) -> Option<String> {
         let mut kept = self.0.iter();
         let number = kept.position(|kept| kept.is_current && kept.threads.contains(&thread));
         number.map(name)

@@ -7,7 +7,15 @@ use crate::report::{Report, RuntimeReport, Site};
 use crate::runtime::{Role, State};
 use crate::units::Nanos;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
+
+/// What `--fail-if` and `--accept` ask.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Gate {
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) accept: Option<PathBuf>,
+}
 
 /// What is compared.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,18 +1,10 @@
 //! Whether a recording passes: `--fail-if` and `--accept`.
 
 use super::accepted::Accepted;
-use super::conditions::{Condition, Violation};
+use super::conditions::{Condition, Gate, Violation};
 use super::error::Result;
 use super::progress::Progress;
 use crate::report::Report;
-use std::path::PathBuf;
-
-/// What was asked.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Gate {
-    pub(crate) conditions: Vec<Condition>,
-    pub(crate) accept: Option<PathBuf>,
-}
 
 /// What is asked of a report, with the accepted sites read.
 #[derive(Clone, Debug, Default)]

@@ -1,4 +1,4 @@
-use super::super::gate::Gate;
+use super::super::conditions::Gate;
 use super::super::names::Template;
 use super::super::settings::{CaptureSpec, ConsoleSettings, Destination, OutputSpec, TargetChoice};
 use super::*;

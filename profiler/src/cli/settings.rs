@@ -5,8 +5,8 @@ use super::args::{
     CheckArgs, Common, DiffArgs, DiffFormat, DumpArgs, GateArgs, ListArgs, RecordArgs, ReportArgs,
     ViewArgs, When,
 };
+use super::conditions::Gate;
 use super::error::{Error, Result};
-use super::gate::Gate;
 use super::names::Template;
 use super::values::CAPTURE;
 use crate::capture::{Bounds, Range};

@@ -220,7 +220,9 @@ impl<'a> Session<'a> {
         let view = View {
             report: Arc::clone(report),
             trends: self.trends.of(numbers),
-            lanes: self.trends.lanes(moment.tables, &self.history),
+            lanes: self
+                .history
+                .lanes(moment.tables, |thread| self.trends.runtime_of(thread)),
             elapsed,
             ended: None,
         };

@@ -7,7 +7,6 @@ mod detail;
 mod draw;
 mod keys;
 mod lanes;
-mod listed;
 mod look;
 mod runtimes;
 mod sites;
@@ -17,7 +16,6 @@ mod view;
 
 pub use draw::draw;
 pub use keys::keys;
-pub use listed::Sort;
 pub use look::Look;
-pub use state::{Effect, Key, SPANS, Span, State, press};
+pub use state::{Effect, Key, SPANS, Sort, Span, State, press};
 pub use view::{SiteId, View};

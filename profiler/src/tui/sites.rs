@@ -1,8 +1,7 @@
 //! Where workers are blocked.
 
-use super::listed::{Sort, listed};
 use super::look::{Look, word};
-use super::state::{State, chosen};
+use super::state::{Sort, State, chosen, listed};
 use super::text::{cut_end, cut_start, left, place, plain, process, right};
 use super::view::{View, is_listed};
 use crate::cause::Cause;
@@ -61,7 +60,7 @@ pub(super) fn lines(
     if height == 0 {
         return Vec::new();
     }
-    let sites = listed(view, state.sort, &state.filter);
+    let sites = listed(view, state);
     let columns = Columns::of(width);
     let mut lines = vec![heading(state, look, &columns)];
     let rows = height.saturating_sub(1);

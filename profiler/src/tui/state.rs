@@ -1,8 +1,10 @@
 //! What the reader chose, and what keys change of it.
 
-use super::listed::{Sort, listed};
-use super::view::{SiteId, View};
-use crate::report::Site;
+use super::text::process;
+use super::view::{SiteId, View, is_listed};
+use crate::render::display_name;
+use crate::report::{Report, Site};
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 /// A key.
@@ -47,6 +49,20 @@ pub enum Effect {
     Span,
     /// Everything is to be drawn anew: something else wrote on the screen.
     Redraw,
+}
+
+/// By what sites are sorted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sort {
+    /// By harm, then by time.
+    #[default]
+    Harm,
+    /// By blocked time.
+    Time,
+    /// By the number of waits.
+    Waits,
+    /// By the longest wait.
+    Longest,
 }
 
 /// Of which time runtimes and sites are shown.
@@ -194,7 +210,7 @@ fn enter(state: &mut State, view: &View) {
     if state.looked.take().is_some() {
         return;
     }
-    let sites = listed(view, state.sort, &state.filter);
+    let sites = listed(view, state);
     let site = sites.get(chosen(state, &sites));
     state.looked = site.map(|site| Looked {
         site: Arc::new((*site).clone()),
@@ -203,7 +219,7 @@ fn enter(state: &mut State, view: &View) {
 }
 
 fn step(state: &mut State, key: Key, view: &View) {
-    let sites = listed(view, state.sort, &state.filter);
+    let sites = listed(view, state);
     let last = sites.len().saturating_sub(1);
     let at = match &state.looked {
         Some(looked) => looked.scroll,
@@ -243,4 +259,38 @@ impl State {
             }
         }
     }
+}
+/// The sites that are shown, in their order.
+pub(super) fn listed<'a>(view: &'a View, state: &State) -> Vec<&'a Site> {
+    let filter = state.filter.to_lowercase();
+    let report = &*view.report;
+    let mut sites: Vec<&Site> = report
+        .sites
+        .iter()
+        .filter(|site| is_listed(site.state))
+        .filter(|site| filter.is_empty() || has(report, site, &filter))
+        .collect();
+    // The sort is stable: of equals the report's order stays.
+    match state.sort {
+        Sort::Harm => sites.sort_by_key(|site| Reverse((site.harm_ns, site.total_ns))),
+        Sort::Time => sites.sort_by_key(|site| Reverse(site.total_ns)),
+        Sort::Waits => sites.sort_by_key(|site| Reverse(site.waits)),
+        Sort::Longest => sites.sort_by_key(|site| Reverse(site.max_ns)),
+    }
+    sites
+}
+
+/// Whether a site has a text in anything that is shown of it.
+fn has(report: &Report, site: &Site, filter: &str) -> bool {
+    let within = |text: &str| text.to_lowercase().contains(filter);
+    within(&display_name(&site.function))
+        || within(&site.function)
+        || site.task.as_deref().is_some_and(within)
+        || site.file.as_deref().is_some_and(within)
+        || within(&site.wait)
+        || within(&site.call)
+        || within(site.cause.name())
+        || site.objects.iter().any(|object| within(&object.name))
+        || site.wakers.iter().any(|waker| within(&waker.thread))
+        || process(report, site.pid).is_some_and(|name| within(&name))
 }
