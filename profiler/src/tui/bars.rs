@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(text(&states, 5), "#....");
         states.insert(State::Running, Nanos(10_000));
         assert_eq!(text(&states, 10), "#+++++....");
-        assert_eq!(text(&states, 2), "..");
+        assert_eq!(text(&states, 2), "#+");
         assert_eq!(text(&states, 0), "");
     }
 
