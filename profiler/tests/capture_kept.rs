@@ -9,9 +9,10 @@ mod recordings;
 mod capture_support;
 
 use capture_support::{read, write};
-use holdup::analyze::build;
+use holdup::analyze::build_keeping;
 use holdup::capture::Bounds;
 use holdup::render::{Format, Options, render};
+use holdup::report::Keep;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -45,13 +46,18 @@ fn holdup(args: &[&str]) -> std::process::Output {
 fn version_1_in_every_form() {
     let path = kept("version-1.holdup");
     let seconds = [1, 2, 3].map(|seconds| seconds * recordings::builder::SEC);
-    let report = build(&recordings::in_intervals(&seconds));
+    let all = Keep {
+        sums: true,
+        singles: true,
+    };
+    let report = build_keeping(&recordings::in_intervals(&seconds), all);
     for format in Format::ALL {
         let mut want = Vec::new();
         let options = Options::default().for_files();
         render(format, &report, &options, &mut want).expect("writing to memory");
         let mut got = Vec::new();
-        render(format, &build(&read(&path)), &options, &mut got).expect("writing to memory");
+        let read = build_keeping(&read(&path), all);
+        render(format, &read, &options, &mut got).expect("writing to memory");
         assert!(got == want, "{}", format.name());
         // The same by the program.
         let dir = tempfile::tempdir().expect("dir");

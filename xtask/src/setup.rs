@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> Result<()> {
 /// # Errors
 /// Something is missing that cannot be installed here; the message ends with the one command.
 pub fn for_tests() -> Result<()> {
-    let is_there = has_musl() && has_go() && Toolchain::current()?.has_rust_src();
+    let is_there = has_musl() && has_go() && has_tmux() && Toolchain::current()?.has_rust_src();
     if is_there || !debian::has_apt() {
         return Ok(());
     }
@@ -69,9 +69,10 @@ pub fn for_tests() -> Result<()> {
 const MUSL: &str = "musl-tools";
 /// Debian's package with `go tool pprof`.
 const GO: &str = "golang-go";
+/// Debian's package with the terminal in which `holdup top` is driven.
+const TMUX: &str = "tmux";
 /// What brings all that tests may be skipped without.
-pub(crate) const FOR_TESTS: &str =
-    "some tests (with musl, with Go) need more than is here\nrun: cargo xtask setup --tests";
+pub(crate) const FOR_TESTS: &str = "some tests (with musl, with Go, in tmux) need more than is here\nrun: cargo xtask setup --tests";
 
 fn has_musl() -> bool {
     process::output(process::detached("musl-gcc").arg("--version")).is_ok()
@@ -81,7 +82,11 @@ fn has_go() -> bool {
     process::output(process::detached("go").arg("version")).is_ok()
 }
 
-/// The C library of the statically linked fixture, Go's reader of profiles, and the source of std, which is built for it:
+fn has_tmux() -> bool {
+    process::output(process::detached("tmux").arg("-V")).is_ok()
+}
+
+/// The C library of the statically linked fixture, the terminal for `top`, Go's reader of profiles, and the source of std, which is built for it:
 /// that of the compiler that builds the tests.
 fn tests(args: &Args) -> Result<()> {
     if has_musl() {
@@ -97,6 +102,13 @@ fn tests(args: &Args) -> Result<()> {
         println!("left out: go, which {GO} brings on Debian");
     } else if announce(args, &format!("apt-get install {GO}")) {
         debian::install(&[GO])?;
+    }
+    if has_tmux() {
+        println!("already there: tmux");
+    } else if !debian::has_apt() {
+        println!("left out: tmux");
+    } else if announce(args, &format!("apt-get install {TMUX}")) {
+        debian::install(&[TMUX])?;
     }
     rust_src(args, &Toolchain::current()?)
 }

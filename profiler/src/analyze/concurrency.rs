@@ -15,7 +15,7 @@ use crate::units::{Nanos, Timestamp};
 use std::collections::BTreeMap;
 
 /// Waits that are kept as they are.
-const KEPT: usize = 1 << 18;
+const KEPT: usize = 3 << 16;
 
 /// The waits of a range of intervals, by when they were.
 #[derive(Clone, Debug)]

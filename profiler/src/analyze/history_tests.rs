@@ -1,4 +1,3 @@
-use super::super::trends::Trends;
 use super::*;
 use crate::analyze::testing::{app, recording, runtime, stack, thread};
 use crate::analyze::{Trends, build};

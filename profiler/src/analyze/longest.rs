@@ -79,6 +79,7 @@ fn halve<T: Length>(items: &mut Vec<T>, left_out: &mut LeftOut) {
     let median = *median;
     let longer = longer.iter().filter(|length| **length > median).count();
     let before = items.len();
+    let mut longest = Nanos::ZERO;
     // There are as many places for the median's length as the longer ones leave.
     let mut places = (before - half).saturating_sub(longer);
     items.retain(|item| {
@@ -87,10 +88,13 @@ fn halve<T: Length>(items: &mut Vec<T>, left_out: &mut LeftOut) {
             places -= 1;
             return true;
         }
+        if length <= median {
+            longest = longest.max(length);
+        }
         length > median
     });
     left_out.count += (before - items.len()) as u64;
-    left_out.longest = left_out.longest.max(median);
+    left_out.longest = left_out.longest.max(longest);
 }
 
 #[cfg(test)]

@@ -28,6 +28,10 @@ const NOT_QUICK: &[&str] = &[
     "broken-maps::",
     "crates::",
     "calls::",
+    "captures::",
+    "driver-stripped",
+    "dump::",
+    "streams::",
     "intervals::",
     "cuts::storm",
 ];
@@ -69,6 +73,10 @@ impl Programs {
         arguments.extend(["--skip", "library::loaded_by_python"].map(str::to_owned));
         // The guest has no FUSE, by which a file system hangs.
         arguments.extend(["--skip", "hung-files"].map(str::to_owned));
+        // Nor the demo's programs, tmux, or anything beside the tests to be listed.
+        for name in ["demo::", "top::", "list::"] {
+            arguments.extend(["--skip", name].map(str::to_owned));
+        }
         let mut skipped: Vec<&str> = Vec::new();
         if !selection.all_variants {
             skipped.extend(LEFT_OUT);
