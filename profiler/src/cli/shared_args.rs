@@ -21,8 +21,8 @@ pub(crate) struct GateArgs {
 
     /// Sites in this file count for nothing in --fail-if
     ///
-    /// A TOML file with a table [[accept]] for each: function (a part of its name, * for anything), reason,
-    /// and if wanted cause and until (a day).
+    /// A TOML file with a table in the list accept for each: function (a part of its name, * for
+    /// anything), reason, and if wanted cause and until (a day).
     #[arg(
         long,
         value_name = "FILE",

@@ -1,5 +1,5 @@
 //! The full-screen view of a recording that goes on: what it shows is data ([`View`]), what its reader
-//! chose is data ([`State`]), a key changes only that ([`press`]), and [`draw`] is a pure function of
+//! chose is data ([`State`]), a key changes only that ([`press`]), and [`draw()`] is a pure function of
 //! both. Terminals are the command line's.
 
 mod bars;

@@ -432,9 +432,9 @@ pub(crate) fn folded(folded: &str, truth: &Truth) -> Complaints {
 pub(crate) fn target(recorded: &Recorded, tokio_version: &str) -> Complaints {
     let target = &recorded.report.target;
     let mut complaints = Vec::new();
-    if recorded.report.schema != 1 {
+    if recorded.report.schema != 2 {
         complaints.push(format!(
-            "schema {}, these checks know 1",
+            "schema {}, these checks know 2",
             recorded.report.schema
         ));
     }

@@ -16,7 +16,7 @@ pub(in crate::render) fn write(value: &impl Serialize, out: &mut dyn io::Write) 
     out.write_all(b"\n")
 }
 
-/// As [`write`], in one line.
+/// As [`write()`], in one line.
 ///
 /// # Errors
 /// Those of writing to `out`.

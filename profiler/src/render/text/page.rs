@@ -54,7 +54,7 @@ impl Page<'_> {
     pub(super) fn put(&mut self, line: &Line) -> io::Result<()> {
         let text = line.finish();
         if self.options.ascii {
-            return writeln!(self.out, "{}", ascii::spelled(&text));
+            return writeln!(self.out, "{}", ascii::spelled(text));
         }
         writeln!(self.out, "{text}")
     }
