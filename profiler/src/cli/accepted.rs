@@ -89,6 +89,13 @@ impl Accepted {
         Ok(accepted)
     }
 
+    /// One that accepts a function.
+    #[cfg(test)]
+    pub(super) fn of(function: &str) -> Accepted {
+        let list = format!("[[accept]]\nfunction = {function:?}\nreason = \"known\"\n");
+        Accepted::parse(&list, Date::MIN).expect("a list")
+    }
+
     /// Whether a site is accepted.
     pub(crate) fn accepts(&mut self, site: &Site) -> bool {
         let mut accepts = false;

@@ -36,6 +36,15 @@ enum By {
     Cause,
 }
 
+impl By {
+    fn fits(self, site: &Site, name: &str) -> bool {
+        match self {
+            By::Function => site.function.contains(name),
+            By::Cause => site.cause.name() == name,
+        }
+    }
+}
+
 /// How much is too much.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Limit {
@@ -132,21 +141,22 @@ const NAMED: usize = 3;
 impl Condition {
     /// Whether it holds. Accepted sites count for nothing.
     pub(crate) fn check(&self, report: &Report, accepted: &mut Accepted) -> Option<Violation> {
-        let mut sites: Vec<&Site> = report
-            .sites
-            .iter()
-            .filter(|site| is_blocked(site))
-            .collect();
-        sites.retain(|site| !accepted.accepts(site));
+        let concerned = report.sites.iter();
+        let concerned = concerned.filter(|site| is_blocked(site) || site.harm_ns > Nanos::ZERO);
+        let (known, mut sites): (Vec<&Site>, Vec<&Site>) =
+            concerned.partition(|site| accepted.accepts(site));
         let (found, of_which) = match &self.quantity {
-            Quantity::Stall => self.stall(report, &sites)?,
-            Quantity::Starved => self.starved(report, &sites)?,
-            Quantity::Blocked => self.blocked(report, &sites)?,
+            Quantity::Starved => self.starved(report, &sites, &known)?,
+            Quantity::Stall => {
+                sites.retain(|site| is_blocked(site));
+                self.stall(report, &sites)?
+            }
+            Quantity::Blocked => {
+                sites.retain(|site| is_blocked(site));
+                self.blocked(report, &sites)?
+            }
             Quantity::OfSites { by, name } => {
-                sites.retain(|site| match by {
-                    By::Function => site.function.contains(name.as_str()),
-                    By::Cause => site.cause.name() == name,
-                });
+                sites.retain(|site| is_blocked(site) && by.fits(site, name));
                 self.blocked(report, &sites)?
             }
         };
@@ -168,8 +178,8 @@ impl Condition {
         let of_polls = report.long_polls.iter();
         // A poll belongs to the site of its longest part.
         let of_polls = of_polls.filter(|polls| {
-            let is_at = |site: &&&Site| site.function == polls.function && site.pid == polls.pid;
-            sites.iter().any(|site| is_at(&site))
+            let mut sites = sites.iter();
+            sites.any(|site| site.function == polls.function && site.pid == polls.pid)
         });
         let polls = of_polls.map(|polls| polls.longest.length_ns).max();
         let waits = sites.iter().map(|site| site.max_ns).max();
@@ -184,34 +194,40 @@ impl Condition {
         })
     }
 
-    fn starved<'a>(&self, report: &Report, sites: &[&'a Site]) -> Option<(String, Vec<&'a Site>)> {
-        let harmful: Vec<&Site> = sites.iter().copied().filter(|s| s.harm_ns.0 > 0).collect();
-        // Without a site that counts, what is left was accepted.
+    /// Of accepted sites the one with the most harm counts for nothing: what several do to the same
+    /// time is not to be taken off twice.
+    fn starved<'a>(
+        &self,
+        report: &Report,
+        sites: &[&'a Site],
+        accepted: &[&Site],
+    ) -> Option<(String, Vec<&'a Site>)> {
+        let harm = |site: &Site, runtime: &RuntimeReport| {
+            let mut harm = site.harm.iter();
+            let harm = harm.find(|harm| harm.runtime == runtime.id);
+            harm.map_or(Nanos::ZERO, |harm| harm.starved_ns)
+        };
         let starved = |runtime: &RuntimeReport| {
-            let accepted: Nanos = report
-                .sites
-                .iter()
-                .filter(|site| !sites.iter().any(|of| std::ptr::eq(*of, *site)))
-                .flat_map(|site| &site.harm)
-                .filter(|harm| harm.runtime == runtime.id)
-                .map(|harm| harm.starved_ns)
-                .sum();
-            runtime.starved_ns.saturating_sub(accepted)
+            let accepted = accepted.iter().map(|site| harm(site, runtime)).max();
+            runtime
+                .starved_ns
+                .saturating_sub(accepted.unwrap_or_default())
         };
         let most = report
             .runtimes
             .iter()
             .max_by_key(|runtime| starved(runtime))?;
         let time = starved(most);
-        let share = time.share_of(report.duration_ns);
+        let mut worst: Vec<&Site> = sites.to_vec();
+        worst.retain(|site| harm(site, most) > Nanos::ZERO);
         self.is_more(time, report.duration_ns).then(|| {
             let text = format!(
                 "no task of {} could run for {} ({} of the time)",
                 most.id,
                 duration(time),
-                percent(share)
+                percent(time.share_of(report.duration_ns))
             );
-            (text, harmful)
+            (text, worst)
         })
     }
 
@@ -256,7 +272,10 @@ fn described(site: &Site) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::captured::{self, HowToRead};
     use super::*;
+    use crate::capture::Range;
+    use crate::report::{Harm, Keep};
 
     #[test]
     fn conditions_are_read() {
@@ -297,5 +316,60 @@ mod tests {
         ] {
             assert!(of(text).is_err(), "{text}");
         }
+    }
+
+    /// The report of the capture that is kept for tests.
+    fn report() -> Report {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/data/captures/version-1.holdup"
+        );
+        let how = HowToRead {
+            range: Range::ALL,
+            symbols: None,
+            keep: Keep::NOTHING,
+            invoker: None,
+        };
+        captured::read(path.as_ref(), &how)
+            .expect("a capture")
+            .report
+    }
+
+    /// A thread of the blocking pool that holds the workers up is at no site of theirs, and was accepted
+    /// by nobody.
+    #[test]
+    fn starved_time_counts_whoever_is_to_blame() {
+        let mut report = report();
+        let runtime = report.runtimes.first_mut().expect("a runtime");
+        runtime.starved_ns = Nanos(1_000);
+        let harm = |starved: u64| Harm {
+            runtime: runtime.id.clone(),
+            starved_ns: Nanos(starved),
+            starved_left_ns: Nanos(1_000 - starved),
+            longest_left_ns: Nanos::ZERO,
+        };
+        let site = report
+            .sites
+            .iter()
+            .find(|site| is_blocked(site))
+            .expect("a site");
+        let mut of_pool = site.clone();
+        of_pool.state = State::Pool;
+        of_pool.function = "app::in_the_pool".into();
+        of_pool.harm = vec![harm(1_000)];
+        of_pool.harm_ns = Nanos(1_000);
+        report.sites.push(of_pool);
+        let condition: Condition = "starved>500ns".parse().expect("a condition");
+        let violation = condition.check(&report, &mut Accepted::default());
+        let violation = violation.expect("it holds");
+        assert!(
+            violation
+                .sites
+                .iter()
+                .any(|site| site.contains("in_the_pool")),
+            "{violation}"
+        );
+        let mut accepted = Accepted::of("in_the_pool");
+        assert_eq!(condition.check(&report, &mut accepted), None);
     }
 }
