@@ -5,28 +5,14 @@
 #[path = "data/recordings/mod.rs"]
 mod recordings;
 
+mod cost_support;
+
+use cost_support::{cpu_time, peak};
 use holdup::analyze::Analyzer;
 use recordings::busy_service::{WAITS, interval, service};
 use std::time::Duration;
 
 const INTERVALS: u64 = 100;
-
-/// The most memory that this process has had, in MiB.
-fn peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    kib.and_then(|kib| kib.trim().parse::<u64>().ok())
-        .expect("a number")
-        / 1024
-}
-
-/// The CPU time of this thread: others may keep the machine busy.
-fn cpu_time() -> Duration {
-    let times = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
-    let running = times.split(' ').next().and_then(|time| time.parse().ok());
-    Duration::from_nanos(running.expect("nanoseconds"))
-}
 
 #[test]
 fn a_million_waits_take_little() {

@@ -6,8 +6,10 @@
 mod recordings;
 
 mod capture_support;
+mod cost_support;
 
 use capture_support::new_file;
+use cost_support::{cpu_time, peak};
 use holdup::analyze::Analyzer;
 use holdup::capture::{Bounds, Capture, Range, Told, Writer};
 use holdup::render::{Format, Options, render};
@@ -16,23 +18,6 @@ use std::fs::File;
 use std::time::Duration;
 
 const INTERVALS: u64 = 100;
-
-/// The most memory that this process has had, in MiB.
-fn peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    kib.and_then(|kib| kib.trim().parse::<u64>().ok())
-        .expect("a number")
-        / 1024
-}
-
-/// The CPU time of this thread: others may keep the machine busy.
-fn cpu_time() -> Duration {
-    let times = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
-    let running = times.split(' ').next().and_then(|time| time.parse().ok());
-    Duration::from_nanos(running.expect("nanoseconds"))
-}
 
 /// Three seconds and 500 MiB for every form are what an optimised build has to reach. It takes 1.5 s
 /// and 150 MiB; this one is slower.

@@ -88,13 +88,12 @@ pub(super) fn fitting(wait: &str, call: &str) -> String {
     let of_name = NAMES
         .iter()
         .find(|(_, names)| names.iter().any(|name| wait.contains(name)));
-    let mut words = call.split(' ');
     let of_call = NAMES
         .iter()
         .find(|(kind, _)| call.split(' ').any(|word| word == *kind));
     match (of_name, of_call) {
-        (Some((name, _)), Some((call, _))) if name != call => {
-            words.next().unwrap_or(wait).to_owned()
+        (Some((name, _)), Some((kind, _))) if name != kind => {
+            call.split(' ').next().unwrap_or(wait).to_owned()
         }
         _ => wait.to_owned(),
     }

@@ -25,16 +25,16 @@ pub(super) fn worst_site(runtime: &RuntimeReport, sites: &[Site]) -> (Option<usi
         })
     };
     let longest = shares().map(|(_, share)| share.max_ns).max();
-    let total = |index: usize| {
-        let mut shares = shares().filter(|(of, _)| *of == index);
-        shares.next().map(|(_, share)| share.total_ns)
-    };
+    let totals: BTreeMap<usize, Nanos> = shares()
+        .map(|(index, share)| (index, share.total_ns))
+        .collect();
     let harm = |site: &Site| harm_to(site, &runtime.id);
-    let key = |index: usize, site: &Site| (harm(site), total(index), Reverse(index));
-    let concerned = sites.iter().enumerate();
-    let concerned =
-        concerned.filter(|(index, site)| harm(site) > Nanos::ZERO || total(*index).is_some());
-    let worst = concerned.max_by_key(|(index, site)| key(*index, site));
+    let concerned = sites
+        .iter()
+        .enumerate()
+        .filter(|(index, site)| harm(site) > Nanos::ZERO || totals.contains_key(index));
+    let worst =
+        concerned.max_by_key(|(index, site)| (harm(site), totals.get(index), Reverse(*index)));
     let worst = worst.map(|(index, site)| root(sites, site, &runtime.id).unwrap_or(index));
     (worst, longest.unwrap_or_default())
 }

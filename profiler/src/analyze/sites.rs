@@ -112,11 +112,14 @@ pub(super) fn sites(
         .sites
         .into_iter()
         .filter(|(_, site)| site.times.waits > 0)
-        .map(|(key, waits)| Site {
-            harm_ns: harms.of_site(&key).iter().map(|harm| harm.starved_ns).sum(),
-            harm: harms.of_site(&key),
-            blame: harms.blame(&key),
-            ..site(whole, causes, key, waits)
+        .map(|(key, waits)| {
+            let harm = harms.of_site(&key);
+            Site {
+                harm_ns: harm.iter().map(|harm| harm.starved_ns).sum(),
+                harm,
+                blame: harms.blame(&key),
+                ..site(whole, causes, key, waits)
+            }
         })
         .collect();
     sites.sort_by(|a, b| order(a).cmp(&order(b)));

@@ -154,16 +154,18 @@ impl<'a> Spread<'a> {
     }
 
     fn chain(&mut self, site: Label, segment: &Segment<'_>) -> Chain {
-        let mut sites: Vec<Label> = vec![site];
+        let mut sites: Vec<Label> = Vec::new();
+        let mut last = site;
         for stack in segment.links.iter().skip(1) {
-            match self.labelling.of(*stack).site {
-                Some(label) if sites.last() == Some(&label) => (),
-                Some(label) => sites.push(label),
-                // Its threads are none of tokio's and it has no place: the chain ends there.
-                None => break,
+            // A stack that has no place ends the chain: its thread waits where it should.
+            let Some(label) = self.labelling.of(*stack).site else {
+                break;
+            };
+            if label != last {
+                sites.push(label);
+                last = label;
             }
         }
-        sites.remove(0);
         Chain {
             sites,
             end: segment.end,

@@ -1,10 +1,9 @@
 //! The command line as types. Nothing is looked up or opened here.
 
 use super::exit::with_exit_status;
-pub(crate) use super::shared_args::{GateArgs, ViewArgs};
+pub(crate) use super::shared_args::{FormArgs, GateArgs, ViewArgs};
 use super::top_args::{TOP_AFTER_HELP, TopArgs};
 use super::values;
-use crate::render::Format;
 use crate::units::{Nanos, Pid};
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -359,30 +358,8 @@ pub(crate) struct RecordArgs {
     #[arg(long, value_name = "SIZE", value_parser = values::size, help_heading = "Output")]
     pub(crate) max_size: Option<u64>,
 
-    /// Format of standard output, and of files whose extension selects none
-    #[arg(short, long, value_enum, help_heading = "Output")]
-    pub(crate) format: Option<Format>,
-
-    /// Overwrite existing files
-    #[arg(long, help_heading = "Output")]
-    pub(crate) force: bool,
-
-    /// Draw every frame in flamegraphs and folded stacks
-    ///
-    /// By default the runtime's frames outside a task are drawn as one, as is a library call with
-    /// all that it calls. Instead of the kernel's frames stands why the thread waited.
-    #[arg(long, help_heading = "Output")]
-    pub(crate) full_stacks: bool,
-
-    /// Draw flamegraphs from the top down
-    #[arg(long, help_heading = "Output")]
-    pub(crate) icicle: bool,
-
     #[command(flatten)]
-    pub(crate) view: ViewArgs,
-
-    #[command(flatten)]
-    pub(crate) gate: GateArgs,
+    pub(crate) form: FormArgs,
 }
 
 #[derive(Debug, Args)]
@@ -420,30 +397,8 @@ pub(crate) struct ReportArgs {
     )]
     pub(crate) output: Vec<OsString>,
 
-    /// Format of standard output, and of files whose extension selects none
-    #[arg(short, long, value_enum, help_heading = "Output")]
-    pub(crate) format: Option<Format>,
-
-    /// Overwrite existing files
-    #[arg(long, help_heading = "Output")]
-    pub(crate) force: bool,
-
-    /// Draw every frame in flamegraphs and folded stacks
-    ///
-    /// By default the runtime's frames outside a task are drawn as one, as is a library call with
-    /// all that it calls. Instead of the kernel's frames stands why the thread waited.
-    #[arg(long, help_heading = "Output")]
-    pub(crate) full_stacks: bool,
-
-    /// Draw flamegraphs from the top down
-    #[arg(long, help_heading = "Output")]
-    pub(crate) icicle: bool,
-
     #[command(flatten)]
-    pub(crate) view: ViewArgs,
-
-    #[command(flatten)]
-    pub(crate) gate: GateArgs,
+    pub(crate) form: FormArgs,
 }
 
 #[derive(Debug, Args)]

@@ -2,8 +2,8 @@
 
 pub(crate) use super::args::CheckFormat;
 use super::args::{
-    CheckArgs, Common, DiffArgs, DiffFormat, DumpArgs, GateArgs, ListArgs, RecordArgs, ReportArgs,
-    ViewArgs, When,
+    CheckArgs, Common, DiffArgs, DiffFormat, DumpArgs, FormArgs, GateArgs, ListArgs, RecordArgs,
+    ReportArgs, ViewArgs, When,
 };
 use super::conditions::Gate;
 use super::error::{Error, Result};
@@ -296,16 +296,12 @@ impl RecordSettings {
                 panics: args.panics,
                 limits: test_limits(environment),
             },
-            outputs: outputs(&reports, args.format, environment)?,
+            outputs: outputs(&reports, args.form.format, environment)?,
             capture: capture(&captures, bounds)?,
-            force: args.force,
-            rendering: render::Options {
-                collapse_runtime: !args.full_stacks,
-                icicle: args.icicle,
-                ..view(args.view, rendering(common, environment))
-            },
+            force: args.form.force,
+            rendering: in_form(&args.form, common, environment),
             until_stall: args.until_stall,
-            gate: gate(args.gate),
+            gate: gate(args.form.gate),
             invoker: invoker(environment),
         })
     }
@@ -357,14 +353,10 @@ impl ReportSettings {
             file: args.file,
             range,
             symbols: args.symbols,
-            outputs: outputs(&args.output, args.format, environment)?,
-            force: args.force,
-            rendering: render::Options {
-                collapse_runtime: !args.full_stacks,
-                icicle: args.icicle,
-                ..view(args.view, rendering(common, environment))
-            },
-            gate: gate(args.gate),
+            outputs: outputs(&args.output, args.form.format, environment)?,
+            force: args.form.force,
+            rendering: in_form(&args.form, common, environment),
+            gate: gate(args.form.gate),
             invoker: invoker(environment),
         })
     }
@@ -416,6 +408,15 @@ impl DiffSettings {
             rendering: rendering(common, environment),
             invoker: invoker(environment),
         })
+    }
+}
+
+/// How to draw a report on standard output in the form that was asked for.
+fn in_form(form: &FormArgs, common: &Common, environment: &Environment<'_>) -> render::Options {
+    render::Options {
+        collapse_runtime: !form.full_stacks,
+        icicle: form.icicle,
+        ..view(form.view, rendering(common, environment))
     }
 }
 

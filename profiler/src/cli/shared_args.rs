@@ -1,8 +1,38 @@
 //! Options that several verbs have.
 
 use super::conditions::Condition;
+use crate::render::Format;
 use clap::Args;
 use std::path::PathBuf;
+
+/// In which form reports are written, and when what they say is a failure.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FormArgs {
+    /// Format of standard output, and of files whose extension selects none
+    #[arg(short, long, value_enum, help_heading = "Output")]
+    pub(crate) format: Option<Format>,
+
+    /// Overwrite existing files
+    #[arg(long, help_heading = "Output")]
+    pub(crate) force: bool,
+
+    /// Draw every frame in flamegraphs and folded stacks
+    ///
+    /// By default the runtime's frames outside a task are drawn as one, as is a library call with
+    /// all that it calls. Instead of the kernel's frames stands why the thread waited.
+    #[arg(long, help_heading = "Output")]
+    pub(crate) full_stacks: bool,
+
+    /// Draw flamegraphs from the top down
+    #[arg(long, help_heading = "Output")]
+    pub(crate) icicle: bool,
+
+    #[command(flatten)]
+    pub(crate) view: ViewArgs,
+
+    #[command(flatten)]
+    pub(crate) gate: GateArgs,
+}
 
 /// When a recording is a failure.
 #[derive(Clone, Debug, Default, Args)]

@@ -6,7 +6,7 @@
 //! labels of pprof's format are, attributes are here.
 
 use super::names;
-use super::protobuf::Message;
+use super::protobuf::{Message, Strings};
 use crate::render::{Options, display_name, display_path, sanitize};
 use crate::report::{Detail, DetailStack, DetailSum, Report};
 use crate::runtime::State;
@@ -158,7 +158,7 @@ fn key_value(key: &str, value: &Message) -> Message {
 #[derive(Default)]
 struct Dictionary<'a> {
     message: Message,
-    strings: HashMap<String, u64>,
+    strings: Strings,
     attributes: HashMap<(&'static str, Vec<u8>), u64>,
     mappings: HashMap<(Pid, String), u64>,
     functions: HashMap<(u64, u64, u64), u64>,
@@ -184,14 +184,8 @@ impl<'a> Dictionary<'a> {
     }
 
     fn string(&mut self, text: &str) -> u64 {
-        if let Some(index) = self.strings.get(text) {
-            return *index;
-        }
-        let index = self.strings.len() as u64;
-        self.strings.insert(text.to_owned(), index);
-        self.message
-            .bytes_field(dictionary::STRING, text.as_bytes());
-        index
+        let table = &mut self.message;
+        self.strings.place(text, table, dictionary::STRING)
     }
 
     fn value_type(&mut self, what: &str, unit: &str) -> Message {

@@ -9,7 +9,7 @@
 //! dependency that needs `protoc`, or generated code to be kept.
 
 use super::names;
-use super::protobuf::Message;
+use super::protobuf::{Message, Strings};
 use crate::render::drawn::truncation_text;
 use crate::render::{Options, display_name, display_path, sanitize};
 use crate::report::{Detail, DetailStack, DetailSum, Report};
@@ -68,7 +68,7 @@ pub(in crate::render) fn render(
 #[derive(Default)]
 struct Profile<'a> {
     message: Message,
-    strings: HashMap<String, u64>,
+    strings: Strings,
     string_table: Message,
     mappings: HashMap<(Pid, String), u64>,
     functions: HashMap<(u64, u64, u64), u64>,
@@ -99,14 +99,8 @@ impl<'a> Profile<'a> {
 
     /// The index of a string.
     fn string(&mut self, text: &str) -> u64 {
-        if let Some(index) = self.strings.get(text) {
-            return *index;
-        }
-        let index = self.strings.len() as u64;
-        self.strings.insert(text.to_owned(), index);
-        self.string_table
-            .bytes_field(profile::STRING_TABLE, text.as_bytes());
-        index
+        let table = &mut self.string_table;
+        self.strings.place(text, table, profile::STRING_TABLE)
     }
 
     fn value_type(&mut self, what: &str, unit: &str) -> Message {

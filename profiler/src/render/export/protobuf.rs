@@ -1,9 +1,28 @@
 //! The wire format of protocol buffers, as far as messages are written here: variable-length
 //! integers, fields with a length, and numbers of eight bytes. Source: <https://protobuf.dev/programming-guides/encoding/>.
 
+use std::collections::HashMap;
+
 /// A message being written.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Message(Vec<u8>);
+
+/// Texts by their places in a table, which is a repeated field of a message.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Strings(HashMap<String, u64>);
+
+impl Strings {
+    /// The place of a text; a new one is written to `field` of `table`.
+    pub(super) fn place(&mut self, text: &str, table: &mut Message, field: u32) -> u64 {
+        if let Some(place) = self.0.get(text) {
+            return *place;
+        }
+        let place = self.0.len() as u64;
+        self.0.insert(text.to_owned(), place);
+        table.bytes_field(field, text.as_bytes());
+        place
+    }
+}
 
 const VARINT: u64 = 0;
 const EIGHT_BYTES: u64 = 1;

@@ -1,8 +1,8 @@
 //! Two recordings compared, on a terminal.
 
-use super::ascii;
 use super::header::headline;
 use super::line::{Line, cut_left, cut_right, wrap};
+use super::paper::Paper;
 use super::style::{BAD, DIM, GOOD, HEADING, PLAIN, SITE};
 use crate::counted::counted;
 use crate::render::{Options, display_name, display_path, duration, percent, sanitize};
@@ -34,40 +34,20 @@ pub fn render(
     options: &Options,
     out: &mut dyn io::Write,
 ) -> io::Result<()> {
-    let mut page = Page {
-        width: options.width.max(MIN_WIDTH),
-        options,
-        out,
-    };
+    let mut page = Page(Paper::new(MIN_WIDTH, options, out));
     page.recording("before", &diff.before, before)?;
     page.recording("after", &diff.after, after)?;
     page.workers(diff)?;
     page.sites(diff)
 }
 
-struct Page<'a> {
-    width: usize,
-    options: &'a Options,
-    out: &'a mut dyn io::Write,
-}
+struct Page<'a>(Paper<'a>);
 
 impl Page<'_> {
-    /// `text` within `columns`, if it is to be cut at all.
-    fn fit(&self, cut: fn(&str, usize) -> String, text: &str, columns: usize) -> String {
-        match self.options.cut {
-            true => cut(text, columns),
-            false => text.to_owned(),
-        }
-    }
-
     fn put(&mut self, fill: impl FnOnce(&mut Line)) -> io::Result<()> {
-        let mut line = Line::new(self.options.color);
+        let mut line = self.0.line();
         fill(&mut line);
-        let text = line.finish();
-        match self.options.ascii {
-            true => writeln!(self.out, "{}", ascii::spelled(text)),
-            false => writeln!(self.out, "{text}"),
-        }
+        self.0.put(&line)
     }
 
     fn recording(&mut self, word: &str, side: &Side, report: &Report) -> io::Result<()> {
@@ -78,8 +58,8 @@ impl Page<'_> {
             duration(side.duration_ns),
             side.started_at.replace('T', " ").replace(".000Z", "Z")
         );
-        let room = self.width.saturating_sub(10);
-        let facts = self.fit(cut_right, &facts, room);
+        let room = self.0.width.saturating_sub(10);
+        let facts = self.0.fit(&facts, room, cut_right);
         self.put(|line| {
             line.push(HEADING, word).pad_to(10).push(DIM, &facts);
         })?;
@@ -101,7 +81,7 @@ impl Page<'_> {
                 line.pad_to(10).push(DIM, text);
             })?;
         }
-        writeln!(self.out)
+        self.0.blank()
     }
 
     fn workers(&mut self, diff: &Diff) -> io::Result<()> {
@@ -145,7 +125,7 @@ impl Page<'_> {
                 line.push_right(PLAIN, &after, COLUMN);
             })?;
         }
-        writeln!(self.out)
+        self.0.blank()
     }
 
     fn sites(&mut self, diff: &Diff) -> io::Result<()> {
@@ -169,10 +149,10 @@ impl Page<'_> {
                 }
             })?;
         }
-        for site in listed.iter().take(self.options.max_sites) {
+        for site in listed.iter().take(self.0.options.max_sites) {
             self.site(diff.by, site)?;
         }
-        let more = listed.len().saturating_sub(self.options.max_sites);
+        let more = listed.len().saturating_sub(self.0.options.max_sites);
         let same = own.len() - listed.len();
         let others = diff
             .sites
@@ -200,7 +180,7 @@ impl Page<'_> {
             (true, false) => return Ok(()),
             (false, _) => format!("{}; -f json has all", rest.join(", ")),
         };
-        for part in wrap(&text, self.width.saturating_sub(2)) {
+        for part in wrap(&text, self.0.width.saturating_sub(2)) {
             self.put(|line| {
                 line.push(PLAIN, "  ").push(DIM, &part);
             })?;
@@ -217,8 +197,8 @@ impl Page<'_> {
         let size = duration(Nanos(site.difference_ns.unsigned_abs()));
         let difference = format!("{sign}{size}");
         let style = style(site.change);
-        let room = self.width.saturating_sub(SITES);
-        let function = self.fit(cut_left, &display_name(&site.function), room);
+        let room = self.0.width.saturating_sub(SITES);
+        let function = self.0.fit(&display_name(&site.function), room, cut_left);
         self.put(|line| {
             line.push(PLAIN, "  ")
                 .push(style, site.change.name())
@@ -244,7 +224,9 @@ impl Page<'_> {
             (None, None) => String::new(),
         };
         let text = format!("{}{}, {waits}", site.cause.name(), at.unwrap_or_default());
-        let text = self.fit(cut_right, &text, self.width.saturating_sub(CHANGE + 2));
+        let text = self
+            .0
+            .fit(&text, self.0.width.saturating_sub(CHANGE + 2), cut_right);
         self.put(|line| {
             line.pad_to(CHANGE + 2).push(DIM, &text);
         })

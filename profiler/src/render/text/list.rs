@@ -1,7 +1,7 @@
 //! The processes that hold tokio, on a terminal: a table.
 
-use super::ascii;
 use super::line::{Line, cut_left, cut_right, width, wrap};
+use super::paper::Paper;
 use super::style::{BAD, DIM, HEADING, PLAIN, WARN};
 use crate::counted::counted;
 use crate::render::{Options, percent, sanitize};
@@ -21,14 +21,7 @@ const MAX_CELL: usize = 28;
 /// # Errors
 /// Those of writing to `out`.
 pub fn render(listing: &Listing, options: &Options, out: &mut dyn io::Write) -> io::Result<()> {
-    let width = options.width.max(MIN_WIDTH);
-    let mut put = |line: &Line| {
-        if options.ascii {
-            writeln!(out, "{}", ascii::spelled(line.finish()))
-        } else {
-            writeln!(out, "{}", line.finish())
-        }
-    };
+    let mut paper = Paper::new(MIN_WIDTH, options, out);
     if !listing.processes.is_empty() {
         let rows: Vec<Vec<String>> = listing
             .processes
@@ -37,21 +30,21 @@ pub fn render(listing: &Listing, options: &Options, out: &mut dyn io::Write) -> 
             .collect();
         let heads = heads(listing.looked_ns.is_some());
         // Where nothing is to be cut, the last column takes what it needs.
-        let width = if options.cut { width } else { usize::MAX };
+        let width = if options.cut { paper.width } else { usize::MAX };
         let widths = widths(&heads, &rows, width);
-        put(&table_row(&heads, &widths, width, options.color, |_| {
+        paper.put(&table_row(&heads, &widths, width, options.color, |_| {
             HEADING
         }))?;
         for (row, process) in rows.iter().zip(&listing.processes) {
             let style = |column: usize| style(process, listing.looked_ns.is_some(), column);
-            put(&table_row(row, &widths, width, options.color, style))?;
+            paper.put(&table_row(row, &widths, width, options.color, style))?;
         }
     }
     for (style, text) in notes(listing) {
-        for part in wrap(&text, width) {
-            let mut line = Line::new(options.color);
+        for part in wrap(&text, paper.width) {
+            let mut line = paper.line();
             line.push(style, &part);
-            put(&line)?;
+            paper.put(&line)?;
         }
     }
     Ok(())

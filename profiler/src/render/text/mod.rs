@@ -14,6 +14,7 @@ mod list;
 mod one_site;
 mod open;
 mod page;
+mod paper;
 mod polls;
 mod sections;
 mod sites;

@@ -1,15 +1,16 @@
 //! What the sections of the report share.
 
-use super::ascii;
-use super::line::{Line, cut_left, cut_path, cut_right, width, wrap};
-use super::style::{DIM, HEADING, PLAIN, SITE};
+use super::line::{Line, cut_path, cut_right, width, wrap};
+use super::paper::Paper;
+use super::style::{DIM, PLAIN, SITE};
 use crate::render::Options;
 use crate::report::Report;
 use anstyle::Style;
 use std::io;
+use std::ops::{Deref, DerefMut};
 
 /// Narrower than this, nothing is readable any more.
-const MIN_WIDTH: usize = 40;
+pub(super) const MIN_WIDTH: usize = 40;
 /// Columns in which the labels of a site's details begin, and the details themselves.
 const LABELS: usize = 6;
 pub(super) const DETAILS: usize = 16;
@@ -18,13 +19,23 @@ pub(super) const DETAILS: usize = 16;
 pub(super) struct Page<'a> {
     /// What to write.
     pub(super) report: &'a Report,
-    /// How.
-    pub(super) options: &'a Options,
-    /// Columns.
-    pub(super) width: usize,
     /// The advice that is given already.
     advised: Vec<&'static str>,
-    out: &'a mut dyn io::Write,
+    paper: Paper<'a>,
+}
+
+impl<'a> Deref for Page<'a> {
+    type Target = Paper<'a>;
+
+    fn deref(&self) -> &Paper<'a> {
+        &self.paper
+    }
+}
+
+impl DerefMut for Page<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.paper
+    }
 }
 
 impl<'a> Page<'a> {
@@ -36,45 +47,16 @@ impl<'a> Page<'a> {
     ) -> Page<'a> {
         Page {
             report,
-            options,
-            width: options.width.max(MIN_WIDTH),
             advised: Vec::new(),
-            out,
+            paper: Paper::new(MIN_WIDTH, options, out),
         }
     }
 }
 
 impl Page<'_> {
-    /// A new line, coloured as the options say.
-    pub(super) const fn line(&self) -> Line {
-        Line::new(self.options.color)
-    }
-
-    /// Writes a line.
-    pub(super) fn put(&mut self, line: &Line) -> io::Result<()> {
-        let text = line.finish();
-        if self.options.ascii {
-            return writeln!(self.out, "{}", ascii::spelled(text));
-        }
-        writeln!(self.out, "{text}")
-    }
-
-    /// `text` within `columns`, if it is to be cut at all, its beginning left out.
-    pub(super) fn fit_left(&self, text: &str, columns: usize) -> String {
-        self.fit(text, columns, cut_left)
-    }
-
-    /// Likewise, its end left out.
+    /// `text` within `columns`, if it is to be cut at all, its end left out.
     pub(super) fn fit_right(&self, text: &str, columns: usize) -> String {
         self.fit(text, columns, cut_right)
-    }
-
-    fn fit(&self, text: &str, columns: usize, cut: fn(&str, usize) -> String) -> String {
-        if self.options.cut {
-            cut(text, columns)
-        } else {
-            text.to_owned()
-        }
     }
 
     /// Whether this advice was given before; from now on it was.
@@ -84,22 +66,6 @@ impl Page<'_> {
             self.advised.push(text);
         }
         known
-    }
-
-    /// Writes an empty line.
-    pub(super) fn blank(&mut self) -> io::Result<()> {
-        writeln!(self.out)
-    }
-
-    /// Writes an empty line and a heading, with an explanation if that fits.
-    pub(super) fn heading(&mut self, heading: &str, explanation: &str) -> io::Result<()> {
-        self.blank()?;
-        let mut line = self.line();
-        line.push(HEADING, heading);
-        if line.width() + 2 + width(explanation) <= self.width {
-            line.push(PLAIN, "  ").push(DIM, explanation);
-        }
-        self.put(&line)
     }
 
     /// Ends the first line of a site, which `line` has begun: its function, and where that is, on

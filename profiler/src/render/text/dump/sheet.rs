@@ -2,17 +2,17 @@
 
 use super::DumpOptions;
 use crate::render::Options;
-use crate::render::text::ascii;
-use crate::render::text::line::{Line, cut_left, cut_right, width, wrap};
-use crate::render::text::style::{DIM, HEADING, PLAIN, SITE};
+use crate::render::text::line::{Line, cut_right, width, wrap};
+use crate::render::text::page::MIN_WIDTH;
+use crate::render::text::paper::Paper;
+use crate::render::text::style::{DIM, PLAIN, SITE};
 use crate::report::dump::{Dump, DumpThread};
 use crate::units::{Pid, Tid};
 use anstyle::Style;
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::{Deref, DerefMut};
 
-/// Narrower than this, nothing is readable any more.
-const MIN_WIDTH: usize = 40;
 /// With less room, a function has a line of its own.
 const LEAST: usize = 16;
 /// Columns in which the labels of a thread's details begin, and the details themselves.
@@ -23,11 +23,22 @@ pub(super) const DETAILS: usize = 16;
 pub(super) struct Sheet<'a> {
     pub(super) dump: &'a Dump,
     pub(super) shown: DumpOptions,
-    /// Columns.
-    pub(super) width: usize,
     threads: BTreeMap<(Pid, Tid), &'a DumpThread>,
-    options: &'a Options,
-    out: &'a mut dyn io::Write,
+    paper: Paper<'a>,
+}
+
+impl<'a> Deref for Sheet<'a> {
+    type Target = Paper<'a>;
+
+    fn deref(&self) -> &Paper<'a> {
+        &self.paper
+    }
+}
+
+impl DerefMut for Sheet<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.paper
+    }
 }
 
 impl<'a> Sheet<'a> {
@@ -42,12 +53,10 @@ impl<'a> Sheet<'a> {
         Sheet {
             dump,
             shown,
-            width: options.width.max(MIN_WIDTH),
             threads: threads
                 .map(|thread| ((thread.pid, thread.tid), thread))
                 .collect(),
-            options,
-            out,
+            paper: Paper::new(MIN_WIDTH, options, out),
         }
     }
 
@@ -56,43 +65,10 @@ impl<'a> Sheet<'a> {
         self.threads.get(&(pid, tid)).copied()
     }
 
-    /// A new line, coloured as the options say.
-    pub(super) const fn line(&self) -> Line {
-        Line::new(self.options.color)
-    }
-
-    /// Writes a line.
-    pub(super) fn put(&mut self, line: &Line) -> io::Result<()> {
-        let text = line.finish();
-        if self.options.ascii {
-            return writeln!(self.out, "{}", ascii::spelled(text));
-        }
-        writeln!(self.out, "{text}")
-    }
-
-    /// `text` within `columns`, if it is to be cut at all, its beginning left out.
-    pub(super) fn fit_left(&self, text: &str, columns: usize) -> String {
-        if self.options.cut {
-            cut_left(text, columns)
-        } else {
-            text.to_owned()
-        }
-    }
-
-    /// Writes an empty line.
-    pub(super) fn blank(&mut self) -> io::Result<()> {
-        writeln!(self.out)
-    }
-
-    /// Writes an empty line and a heading, with an explanation if that fits.
+    /// Writes an empty line and a heading, cut to the width, with an explanation if that fits.
     pub(super) fn heading(&mut self, heading: &str, explanation: &str) -> io::Result<()> {
-        self.blank()?;
-        let mut line = self.line();
-        line.push(HEADING, &cut_right(heading, self.width));
-        if line.width() + 2 + width(explanation) <= self.width {
-            line.push(PLAIN, "  ").push(DIM, explanation);
-        }
-        self.put(&line)
+        let heading = cut_right(heading, self.width);
+        self.paper.heading(&heading, explanation)
     }
 
     /// Ends a line that `line` has begun by a function and where that is, on the same line if it
