@@ -77,6 +77,15 @@ pub(super) struct StackWaits {
     pub(super) other_wakers: u64,
 }
 
+impl StackWaits {
+    fn merge(&mut self, more: &StackWaits) {
+        self.times.add(more.times);
+        self.durations.merge(&more.durations);
+        self.tasks.merge(&more.tasks);
+        self.other_wakers = self.other_wakers.saturating_add(more.other_wakers);
+    }
+}
+
 /// Waits that a thread ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct WokenKey {
@@ -225,7 +234,7 @@ impl Totals {
         }
     }
 
-    fn add_sum(&mut self, sum: &WaitSum) {
+    pub(super) fn add_sum(&mut self, sum: &WaitSum) {
         let times = WaitTimes {
             waits: sum.waits,
             blocked: sum.blocked,
@@ -261,7 +270,7 @@ impl Totals {
         }
     }
 
-    fn add_wait(&mut self, tables: &Tables, wait: &Wait) {
+    pub(super) fn add_wait(&mut self, tables: &Tables, wait: &Wait) {
         let blocked = wait.wakeup.min(wait.end) - wait.start;
         let stack = self.stacks.entry(wait.stack).or_default();
         stack.durations.add(blocked);
@@ -289,6 +298,23 @@ impl Totals {
         ) {
             stack.other_wakers += 1;
             self.losses.by_cause.wakers_left_out += 1;
+        }
+    }
+
+    /// Adds what `other` has summed by stack, of the stacks that `takes` chooses.
+    pub(super) fn add_stacks(&mut self, other: &Totals, takes: impl Fn(StackId) -> bool) {
+        for (id, more) in other.stacks.iter().filter(|(id, _)| takes(**id)) {
+            self.stacks.entry(*id).or_default().merge(more);
+        }
+        let add = |sum: &mut (u64, Nanos), more: &(u64, Nanos)| {
+            sum.0 = sum.0.saturating_add(more.0);
+            sum.1 += more.1;
+        };
+        for (key, more) in other.objects.iter().filter(|((id, _), _)| takes(*id)) {
+            add(self.objects.entry(*key).or_default(), more);
+        }
+        for (key, more) in other.wakers.iter().filter(|(key, _)| takes(key.stack)) {
+            add(self.wakers.entry(*key).or_default(), more);
         }
     }
 

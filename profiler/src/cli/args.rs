@@ -1,6 +1,7 @@
 //! The command line as types. Nothing is looked up or opened here.
 
 use super::exit::with_exit_status;
+pub(crate) use super::filter_args::FilterArgs;
 pub(crate) use super::shared_args::{FormArgs, GateArgs, ViewArgs};
 use super::top_args::{TOP_AFTER_HELP, TopArgs};
 use super::values;
@@ -359,6 +360,9 @@ pub(crate) struct RecordArgs {
     pub(crate) max_size: Option<u64>,
 
     #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+
+    #[command(flatten)]
     pub(crate) form: FormArgs,
 }
 
@@ -398,6 +402,9 @@ pub(crate) struct ReportArgs {
     pub(crate) output: Vec<OsString>,
 
     #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+
+    #[command(flatten)]
     pub(crate) form: FormArgs,
 }
 
@@ -414,6 +421,9 @@ pub(crate) struct DiffArgs {
     /// Compare the blocked time of one wait, not of one second of the recording
     #[arg(long)]
     pub(crate) per_wait: bool,
+
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
 
     /// Also write the comparison to this file; its extension (.svg, .json, .txt) chooses the format
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]

@@ -326,13 +326,15 @@ mod tests {
         );
         let how = HowToRead {
             range: Range::ALL,
+            filter: &crate::report::Filter::default(),
             symbols: None,
             keep: Keep::NOTHING,
             invoker: None,
         };
         captured::read(path.as_ref(), &how)
             .expect("a capture")
-            .report
+            .reports
+            .into_whole()
     }
 
     /// A thread of the blocking pool that holds the workers up is at no site of theirs, and was accepted

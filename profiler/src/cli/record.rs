@@ -9,6 +9,8 @@ use super::interrupt::Stop;
 use super::observer::Observer;
 use super::output::{self, IsStdout, Output, Written};
 use super::progress::{Progress, SPIN};
+#[cfg(test)]
+use super::reports::Reports;
 use super::settings::RecordSettings;
 use super::stream::Streams;
 use super::targets::{self, Chosen};
@@ -64,7 +66,8 @@ pub(crate) fn record<R: Recorder>(
     let capture = capture.map(|capture| capture.begin(&recorder.header(), progress));
     let mut capture = capture.transpose()?;
     recorder.keep(settings.kept());
-    let streams = Streams::take(&mut outputs, &settings.rendering);
+    recorder.filter(&settings.filter);
+    let streams = Streams::take(&mut outputs, &settings.rendering, &settings.filter);
     if !streams.are_none() {
         recorder.stream(streams.clone());
     }
@@ -90,8 +93,9 @@ pub(crate) fn record<R: Recorder>(
     for other in targets.iter().skip(1).filter(|other| other.ended()) {
         progress.say(&end_line(other, &status_text(other.exit_status()), elapsed));
     }
-    let report = recorder.finish(ended, sink(&mut capture))?;
-    tell_left_out(&report, progress);
+    let reports = recorder.finish(ended, sink(&mut capture))?;
+    let report = reports.shown();
+    tell_left_out(report, progress);
     if let Some(launched) = launched {
         end_command(&target, launched, &runtime, progress);
     }
@@ -102,16 +106,17 @@ pub(crate) fn record<R: Recorder>(
             IsStdout(true) => &settings.rendering,
             IsStdout(false) => &for_files,
         };
-        render::render(format, &report, options, out)
+        render::render(format, report, options, out)
     };
     let mut written = output::write_all(outputs, draw);
-    written.add(streams.finish(&report));
+    written.add(streams.finish(report));
     if let Some(mut capture) = capture {
         // Last: a disk that hangs keeps no report back.
         written.files.extend(capture.finish());
         written.capture_failed = capture.has_failed();
     }
-    conclude(&report, written, gate, progress)
+    reports.tell(progress);
+    conclude(reports.whole(), written, gate, progress)
 }
 
 /// Opens every file that is to be written.

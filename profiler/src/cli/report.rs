@@ -20,15 +20,17 @@ pub(crate) fn report(settings: &ReportSettings, progress: &Progress) -> Result<E
     let gate = settings.gate.open()?;
     let how = HowToRead {
         range: settings.range,
+        filter: &settings.filter,
         symbols: settings.symbols.as_deref(),
         keep: settings.kept(),
         invoker: settings.invoker.as_ref(),
     };
-    let Captured { report, end, late } = captured::read(&settings.file, &how)?;
+    let Captured { reports, end, late } = captured::read(&settings.file, &how)?;
+    let report = reports.shown();
     if let Some(late) = &late {
         progress.say(&late_text(late));
     }
-    tell_left_out(&report, progress);
+    tell_left_out(report, progress);
     let pid = report.target.pid;
     let invoker = settings.invoker.as_ref();
     let time = SystemTime::now();
@@ -39,12 +41,13 @@ pub(crate) fn report(settings: &ReportSettings, progress: &Progress) -> Result<E
             IsStdout(true) => &settings.rendering,
             IsStdout(false) => &for_files,
         };
-        render::render(format, &report, options, out)
+        render::render(format, report, options, out)
     };
     let written = output::write_all(outputs, draw);
     for failure in &written.failures {
         progress.error(failure);
     }
+    reports.tell(progress);
     match end {
         End::Complete => {}
         End::Early(why) => progress.say(&format!("the capture ends before the recording: {why}")),
@@ -58,12 +61,12 @@ pub(crate) fn report(settings: &ReportSettings, progress: &Progress) -> Result<E
     if !written.failures.is_empty() {
         return Ok(Exit::Failure);
     }
-    match no_runtime(&report) {
+    match no_runtime(report) {
         Some(error) => {
             progress.error(&error);
             Ok(Exit::NoRuntime)
         }
-        None if gate.passes(&report, progress) => Ok(Exit::Success),
+        None if gate.passes(reports.whole(), progress) => Ok(Exit::Success),
         None => Ok(Exit::Finding),
     }
 }

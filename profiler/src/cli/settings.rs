@@ -7,6 +7,7 @@ use super::args::{
 };
 use super::conditions::Gate;
 use super::error::{Error, Result};
+use super::filter_args;
 use super::names::Template;
 use super::values::CAPTURE;
 use crate::capture::{Bounds, Range};
@@ -14,8 +15,8 @@ use crate::collect;
 use crate::limits::Limits;
 use crate::process::Invoker;
 use crate::render::{self, Format};
-use crate::report::Keep;
 use crate::report::diff::Measure;
+use crate::report::{Filter, Keep};
 use crate::units::{Nanos, Pid};
 use rustix::process::Uid;
 use std::ffi::{OsStr, OsString};
@@ -217,6 +218,8 @@ pub(crate) struct RecordSettings {
     pub(crate) rendering: render::Options,
     /// How long a worker stands still that ends the recording.
     pub(crate) until_stall: Option<Nanos>,
+    /// What is listed.
+    pub(crate) filter: Filter,
     /// When what was found is a failure.
     pub(crate) gate: Gate,
     /// Who called `sudo`.
@@ -277,6 +280,9 @@ impl RecordSettings {
         let launched = matches!(target, TargetChoice::Command(_));
         let (captures, reports): (Vec<_>, Vec<_>) =
             args.output.into_iter().partition(|name| is_capture(name));
+        let filter = Filter::from(args.filter);
+        let outputs = outputs(&reports, args.form.format, environment)?;
+        filter_args::of_recording(&filter, outputs.iter().map(|output| output.format))?;
         let bounds = Bounds {
             max_size: args.max_size,
             keep: args.keep,
@@ -296,11 +302,12 @@ impl RecordSettings {
                 panics: args.panics,
                 limits: test_limits(environment),
             },
-            outputs: outputs(&reports, args.form.format, environment)?,
+            outputs,
             capture: capture(&captures, bounds)?,
             force: args.form.force,
             rendering: in_form(&args.form, common, environment),
             until_stall: args.until_stall,
+            filter,
             gate: gate(args.form.gate),
             invoker: invoker(environment),
         })
@@ -312,6 +319,8 @@ impl RecordSettings {
 pub(crate) struct ReportSettings {
     pub(crate) file: PathBuf,
     pub(crate) range: Range,
+    /// What is listed.
+    pub(crate) filter: Filter,
     /// Where debug files are.
     pub(crate) symbols: Option<PathBuf>,
     pub(crate) outputs: Vec<OutputSpec>,
@@ -352,6 +361,7 @@ impl ReportSettings {
         Ok(ReportSettings {
             file: args.file,
             range,
+            filter: args.filter.into(),
             symbols: args.symbols,
             outputs: outputs(&args.output, args.form.format, environment)?,
             force: args.form.force,
@@ -368,6 +378,8 @@ pub(crate) struct DiffSettings {
     pub(crate) before: PathBuf,
     pub(crate) after: PathBuf,
     pub(crate) by: Measure,
+    /// What is listed.
+    pub(crate) filter: Filter,
     pub(crate) outputs: Vec<OutputSpec>,
     /// Whether files that exist are overwritten.
     pub(crate) force: bool,
@@ -403,6 +415,7 @@ impl DiffSettings {
                 true => Measure::PerWait,
                 false => Measure::PerSecond,
             },
+            filter: args.filter.into(),
             outputs,
             force: args.force,
             rendering: rendering(common, environment),
