@@ -216,6 +216,7 @@ impl Analyzer {
             long_poll_ns: header.long_poll,
             throttling: throttling::told(&verdict, &runtimes.reports, throttling),
             verdict,
+            conditions: Vec::new(),
             findings,
             runtimes: runtimes.reports.clone(),
             pools,

@@ -4,7 +4,7 @@ use super::capture::{CaptureFile, CaptureSink};
 use super::engine::{Recorder, Sink};
 use super::error::{Error, Result};
 use super::exit::Exit;
-use super::gate::OpenGate;
+use super::gate::{OpenGate, tell_placeless};
 use super::interrupt::Stop;
 use super::observer::Observer;
 use super::output::{self, IsStdout, Output, Written};
@@ -52,7 +52,7 @@ pub(crate) fn record<R: Recorder>(
     let Some(target) = targets.first().map(Arc::clone) else {
         return Err(Error::new("there is no process to record"));
     };
-    let gate = settings.gate.open()?;
+    let mut gate = settings.gate.open()?;
     let (mut outputs, capture) = prepare(settings, target.pid())?;
 
     let cannot = |error| Error::new("cannot start tokio").because(error);
@@ -93,9 +93,13 @@ pub(crate) fn record<R: Recorder>(
     for other in targets.iter().skip(1).filter(|other| other.ended()) {
         progress.say(&end_line(other, &status_text(other.exit_status()), elapsed));
     }
-    let reports = recorder.finish(ended, sink(&mut capture))?;
+    let mut reports = recorder.finish(ended, sink(&mut capture))?;
+    reports.ask(&mut gate);
     let report = reports.shown();
     tell_left_out(report, progress);
+    if settings.annotates() {
+        tell_placeless(&report.conditions, progress);
+    }
     if let Some(launched) = launched {
         end_command(&target, launched, &runtime, progress);
     }
@@ -116,7 +120,7 @@ pub(crate) fn record<R: Recorder>(
         written.capture_failed = capture.has_failed();
     }
     reports.tell(progress);
-    conclude(reports.whole(), written, gate, progress)
+    conclude(reports.whole(), written, &gate, progress)
 }
 
 /// Opens every file that is to be written.
@@ -294,7 +298,7 @@ pub(super) fn end_command(
 pub(super) fn conclude(
     report: &Report,
     written: Written,
-    gate: OpenGate,
+    gate: &OpenGate,
     progress: &Progress,
 ) -> Result<Exit> {
     for failure in &written.failures {
@@ -305,7 +309,7 @@ pub(super) fn conclude(
     } else if let Some(error) = no_runtime(report) {
         progress.error(&error);
         Exit::NoRuntime
-    } else if gate.passes(report, progress) {
+    } else if gate.passes(&report.conditions, progress) {
         Exit::Success
     } else {
         Exit::Finding

@@ -3,6 +3,7 @@
 use super::captured::{self, Captured, HowToRead};
 use super::error::Result;
 use super::exit::Exit;
+use super::gate::tell_placeless;
 use super::output::{self, IsStdout};
 use super::progress::Progress;
 use super::record::{no_runtime, tell_left_out};
@@ -17,7 +18,7 @@ use std::time::SystemTime;
 /// # Errors
 /// Where it cannot be read, or an output could not be written.
 pub(crate) fn report(settings: &ReportSettings, progress: &Progress) -> Result<Exit> {
-    let gate = settings.gate.open()?;
+    let mut gate = settings.gate.open()?;
     let how = HowToRead {
         range: settings.range,
         filter: &settings.filter,
@@ -25,8 +26,16 @@ pub(crate) fn report(settings: &ReportSettings, progress: &Progress) -> Result<E
         keep: settings.kept(),
         invoker: settings.invoker.as_ref(),
     };
-    let Captured { reports, end, late } = captured::read(&settings.file, &how)?;
+    let Captured {
+        mut reports,
+        end,
+        late,
+    } = captured::read(&settings.file, &how)?;
+    reports.ask(&mut gate);
     let report = reports.shown();
+    if settings.annotates() {
+        tell_placeless(&report.conditions, progress);
+    }
     if let Some(late) = &late {
         progress.say(&late_text(late));
     }
@@ -66,7 +75,7 @@ pub(crate) fn report(settings: &ReportSettings, progress: &Progress) -> Result<E
             progress.error(&error);
             Ok(Exit::NoRuntime)
         }
-        None if gate.passes(reports.whole(), progress) => Ok(Exit::Success),
+        None if gate.passes(&report.conditions, progress) => Ok(Exit::Success),
         None => Ok(Exit::Finding),
     }
 }

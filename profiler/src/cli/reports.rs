@@ -1,5 +1,6 @@
 //! The report of everything, and what a filter chooses of it.
 
+use super::gate::OpenGate;
 use super::progress::Progress;
 use crate::analyze::Analyzer;
 use crate::recording::{Header, Tables};
@@ -60,6 +61,12 @@ impl Reports {
     pub(crate) fn each(&mut self, change: impl Fn(&mut Report)) {
         change(&mut self.whole);
         self.chosen.iter_mut().for_each(change);
+    }
+
+    /// Asks what `--fail-if` asks: of everything, whatever is shown.
+    pub(crate) fn ask(&mut self, gate: &mut OpenGate) {
+        let checked = gate.check(&self.whole);
+        self.each(|report| report.conditions.clone_from(&checked));
     }
 
     /// Says that nothing was chosen, where that is so, and what there is to choose from.

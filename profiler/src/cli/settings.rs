@@ -255,7 +255,18 @@ pub(crate) enum Destination {
     File(Template),
 }
 
+/// Whether any of the outputs annotates sources.
+fn annotate(outputs: &[OutputSpec]) -> bool {
+    let mut formats = outputs.iter().map(|output| output.format);
+    formats.any(|format| matches!(format, Format::Github | Format::CodeQuality))
+}
+
 impl RecordSettings {
+    /// Whether any of the outputs annotates sources.
+    pub(crate) fn annotates(&self) -> bool {
+        annotate(&self.outputs)
+    }
+
     /// What has to be kept one by one for the outputs.
     pub(crate) fn kept(&self) -> Keep {
         kept(&self.outputs)
@@ -282,6 +293,7 @@ impl RecordSettings {
             args.output.into_iter().partition(|name| is_capture(name));
         let filter = Filter::from(args.filter);
         let outputs = outputs(&reports, args.form.format, environment)?;
+        let gate = gate(args.form.gate.clone(), &outputs)?;
         filter_args::of_recording(&filter, outputs.iter().map(|output| output.format))?;
         let bounds = Bounds {
             max_size: args.max_size,
@@ -308,7 +320,7 @@ impl RecordSettings {
             rendering: in_form(&args.form, common, environment),
             until_stall: args.until_stall,
             filter,
-            gate: gate(args.form.gate),
+            gate,
             invoker: invoker(environment),
         })
     }
@@ -335,6 +347,11 @@ pub(crate) struct ReportSettings {
 }
 
 impl ReportSettings {
+    /// Whether any of the outputs annotates sources.
+    pub(crate) fn annotates(&self) -> bool {
+        annotate(&self.outputs)
+    }
+
     /// What has to be kept one by one for the outputs.
     pub(crate) fn kept(&self) -> Keep {
         let all = self.outputs.iter().map(|output| output.format.keep());
@@ -358,15 +375,17 @@ impl ReportSettings {
         if range.from >= range.to {
             return Err(Error::usage("--from is not before --to"));
         }
+        let outputs = outputs(&args.output, args.form.format, environment)?;
+        let gate = gate(args.form.gate.clone(), &outputs)?;
         Ok(ReportSettings {
             file: args.file,
             range,
             filter: args.filter.into(),
             symbols: args.symbols,
-            outputs: outputs(&args.output, args.form.format, environment)?,
+            outputs,
             force: args.form.force,
             rendering: in_form(&args.form, common, environment),
-            gate: gate(args.form.gate),
+            gate,
             invoker: invoker(environment),
         })
     }
@@ -429,15 +448,35 @@ fn in_form(form: &FormArgs, common: &Common, environment: &Environment<'_>) -> r
     render::Options {
         collapse_runtime: !form.full_stacks,
         icicle: form.icicle,
+        sources: sources(environment),
         ..view(form.view, rendering(common, environment))
     }
 }
 
-fn gate(args: GateArgs) -> Gate {
-    Gate {
+/// # Errors
+/// Where results of conditions are to be written, and there are none.
+fn gate(args: GateArgs, outputs: &[OutputSpec]) -> Result<Gate> {
+    let results = outputs.iter().any(|output| output.format == Format::Junit);
+    if results && args.fail_if.is_empty() {
+        let error =
+            Error::usage("each condition of --fail-if is a test case of junit, and there is none");
+        return Err(error.hint("--fail-if 'stall>10ms'"));
+    }
+    Ok(Gate {
         conditions: args.fail_if,
         accept: args.accept,
-    }
+    })
+}
+
+/// Where the sources are, for annotations: where the pipeline has them, else here.
+fn sources(environment: &Environment<'_>) -> Option<String> {
+    let told = ["GITHUB_WORKSPACE", "CI_PROJECT_DIR"].into_iter();
+    let told = told.filter_map(|name| (environment.var)(name)?.into_string().ok());
+    let mut told = told.filter(|dir| dir.starts_with('/'));
+    told.next().or_else(|| {
+        let here = std::env::current_dir().ok()?;
+        here.into_os_string().into_string().ok()
+    })
 }
 
 /// How much to tell.

@@ -116,7 +116,7 @@ pub(crate) fn top(
         written.files.extend(capture.finish());
         written.capture_failed = capture.has_failed();
     }
-    record::conclude(&report, written, OpenGate::default(), progress)
+    record::conclude(&report, written, &OpenGate::default(), progress)
 }
 
 fn ended_how(target: &Target, first: &Target, ended: Option<&str>) -> String {

@@ -3,6 +3,7 @@
 mod blame;
 mod calls;
 pub mod check;
+mod conditions;
 mod cpu_part;
 mod detail;
 pub mod diff;
@@ -24,6 +25,7 @@ mod verdict;
 
 pub use blame::{BLAME_CHAINS, Blame, BlameChain, BlameEnd, BlameLink};
 pub use calls::{CallObject, CallSite};
+pub use conditions::{Asked, CheckedCondition, ConditionSite};
 pub use cpu_part::CpuPart;
 pub use detail::{Detail, DetailStack, DetailSum, DetailThread, Keep, LeftOut};
 pub use filter::{Filter, fits};

@@ -1,8 +1,8 @@
 //! The report: what every renderer draws, and what `-o report.json` holds (schema 2, see [`crate::render::json`]).
 
 use super::{
-    Blame, CallSite, CauseTotal, CpuPart, Detail, Filter, Harm, LongPollSite, PanicReport,
-    PollTimes, Stopped, TaskReport, Verdict,
+    Blame, CallSite, CauseTotal, CheckedCondition, CpuPart, Detail, Filter, Harm, LongPollSite,
+    PanicReport, PollTimes, Stopped, TaskReport, Verdict,
 };
 use crate::cause::{Cause, Suggestion};
 use crate::recording::{Classified, Holder, Host, Losses, Object, ObjectKind, Process, Tool};
@@ -62,6 +62,8 @@ pub struct Report {
     pub long_poll_ns: Nanos,
     /// The main finding: the worst of those of the processes.
     pub verdict: Verdict,
+    /// What was asked by `--fail-if`, in the order in which it was; empty where nothing was.
+    pub conditions: Vec<CheckedCondition>,
     /// The finding on each of `targets`.
     pub findings: Vec<ProcessFinding>,
     /// The runtimes of the process, the one with the most workers first.

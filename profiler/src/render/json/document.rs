@@ -5,9 +5,9 @@ use super::write::write;
 use crate::recording::{Classified, Host, Losses, Process, Tool};
 use crate::render::Options;
 use crate::report::{
-    BlockingPool, CallSite, CauseTotal, CpuSite, CpuUse, Filter, LongPollSite, OpenWaitReport,
-    PanicSite, Part, Report, RuntimeReport, Site, Stopped, TaskReport, ThreadReport,
-    ThrottlingReport, Verdict,
+    BlockingPool, CallSite, CauseTotal, CheckedCondition, CpuSite, CpuUse, Filter, LongPollSite,
+    OpenWaitReport, PanicSite, Part, Report, RuntimeReport, Site, Stopped, TaskReport,
+    ThreadReport, ThrottlingReport, Verdict,
 };
 use crate::symbolize::FrameRef;
 use crate::units::Nanos;
@@ -45,6 +45,9 @@ struct Document<'a> {
     long_poll_ns: Nanos,
     /// The main finding: the worst of those of the processes.
     verdict: &'a Verdict,
+    /// What was asked by `--fail-if`, in the order in which it was. Missing where nothing was.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    conditions: &'a [CheckedCondition],
     /// The recorded processes, in the order in which they came.
     processes: Vec<ProcessEntry<'a>>,
     /// The runtimes of all processes, the one with the most workers first.
@@ -179,6 +182,7 @@ fn document(report: &Report) -> Document<'_> {
         min_block_ns: report.min_block_ns,
         long_poll_ns: report.long_poll_ns,
         verdict: &report.verdict,
+        conditions: &report.conditions,
         processes: processes(report),
         runtimes: &report.runtimes,
         pools: &report.pools,

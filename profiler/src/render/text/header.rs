@@ -183,7 +183,7 @@ pub(super) fn verdict(page: &mut Page<'_>) -> io::Result<()> {
 }
 
 /// The verdict in a word, and what is said of it.
-pub(super) fn headline(report: &Report) -> (Style, &'static str, String) {
+pub(in crate::render) fn headline(report: &Report) -> (Style, &'static str, String) {
     let Words {
         style, word, text, ..
     } = words(report);
