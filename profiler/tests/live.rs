@@ -18,8 +18,9 @@ use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
-    calls, captures, cuts, demo, dump, harm, hostile, intervals, kernel_walk, leftovers, library,
-    life, lookalike, losses, polls, privilege, safety, selftest, stopped, streams, stripped, top,
+    calls, captures, cargo, cuts, demo, dump, harm, hostile, intervals, kernel_walk,
+    leftovers, library, life, lookalike, losses, polls, privilege, safety, selftest, stopped,
+    streams, stripped, top,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -120,6 +121,7 @@ fn main() -> ExitCode {
     trials.extend(intervals::trials());
     trials.extend(calls::trials());
     trials.extend(captures::trials());
+    trials.extend(cargo::trials());
     trials.extend(streams::trials());
     trials.extend(cuts::trials());
     trials.extend(safety::trials());

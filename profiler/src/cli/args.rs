@@ -257,6 +257,14 @@ pub(crate) struct RecordArgs {
     #[arg(last = true, value_name = "COMMAND", help_heading = "Target")]
     pub(crate) command: Vec<OsString>,
 
+    /// Exit with 5 if COMMAND fails, whatever else was found
+    #[arg(
+        long,
+        requires = "command",
+        help_heading = "For continuous integration"
+    )]
+    pub(crate) fail_with_command: bool,
+
     /// Also record the processes that the targets fork
     #[arg(long, help_heading = "Target")]
     pub(crate) follow: bool,

@@ -4,6 +4,7 @@ mod accepted;
 mod args;
 mod capture;
 mod captured;
+mod cargo;
 mod check;
 mod check_target;
 mod conditions;
@@ -41,5 +42,6 @@ mod top_save;
 mod top_settings;
 mod values;
 
+pub use cargo::run_cargo;
 pub use exit::Exit;
 pub use run::run;

@@ -23,6 +23,7 @@ use crate::recording::Losses;
 use crate::render::{self, Format};
 use crate::report::{Report, Verdict};
 use crate::units::Pid;
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -86,7 +87,8 @@ pub(crate) fn record<R: Recorder>(
     })?;
     let elapsed = begun.elapsed();
 
-    let (ended, launched) = how_it_ended(&target, launched);
+    let (status, launched) = ended_with(&target, launched);
+    let ended = status.map(status_text);
     if let Some(ended) = &ended {
         progress.say(&end_line(&target, ended, elapsed));
     }
@@ -95,6 +97,7 @@ pub(crate) fn record<R: Recorder>(
     }
     let mut reports = recorder.finish(ended, sink(&mut capture))?;
     reports.ask(&mut gate);
+    let failed = settings.fail_with_command && has_failed(status);
     let report = reports.shown();
     tell_left_out(report, progress);
     if settings.annotates() {
@@ -120,7 +123,11 @@ pub(crate) fn record<R: Recorder>(
         written.capture_failed = capture.has_failed();
     }
     reports.tell(progress);
-    conclude(reports.whole(), written, &gate, progress)
+    let exit = conclude(reports.whole(), written, &gate, progress)?;
+    Ok(match exit {
+        Exit::Success | Exit::Finding | Exit::NoRuntime if failed => Exit::CommandFailed,
+        exit => exit,
+    })
 }
 
 /// Opens every file that is to be written.
@@ -251,6 +258,15 @@ pub(super) fn how_it_ended(
     target: &Target,
     launched: Option<Launched>,
 ) -> (Option<String>, Option<Launched>) {
+    let (status, launched) = ended_with(target, launched);
+    (status.map(status_text), launched)
+}
+
+/// The status with which the target ended, if it did and anybody knows; and the command, likewise.
+fn ended_with(
+    target: &Target,
+    launched: Option<Launched>,
+) -> (Option<Option<ExitStatus>>, Option<Launched>) {
     if !target.ended() {
         return (None, launched);
     }
@@ -258,7 +274,12 @@ pub(super) fn how_it_ended(
         Some(Ok(status)) => Some(status),
         _ => target.exit_status(),
     };
-    (Some(status_text(status)), None)
+    (Some(status), None)
+}
+
+/// Whether the command has ended by itself, and not well.
+fn has_failed(status: Option<Option<ExitStatus>>) -> bool {
+    status.flatten().is_some_and(|status| !status.success())
 }
 
 /// Ends a command that we started and that outlived the recording.

@@ -132,6 +132,7 @@ fn settings(target: TargetChoice, duration: Option<Duration>, output: &Path) -> 
     RecordSettings {
         gate: Gate::default(),
         until_stall: None,
+        fail_with_command: false,
         filter: crate::report::Filter::default(),
         target,
         duration,

@@ -218,6 +218,8 @@ pub(crate) struct RecordSettings {
     pub(crate) rendering: render::Options,
     /// How long a worker stands still that ends the recording.
     pub(crate) until_stall: Option<Nanos>,
+    /// Whether a command that fails is a failure.
+    pub(crate) fail_with_command: bool,
     /// What is listed.
     pub(crate) filter: Filter,
     /// When what was found is a failure.
@@ -319,6 +321,7 @@ impl RecordSettings {
             force: args.form.force,
             rendering: in_form(&args.form, common, environment),
             until_stall: args.until_stall,
+            fail_with_command: args.fail_with_command,
             filter,
             gate,
             invoker: invoker(environment),

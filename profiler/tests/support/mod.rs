@@ -3,6 +3,7 @@
 
 pub(crate) mod calls;
 pub(crate) mod captures;
+pub(crate) mod cargo;
 pub(crate) mod check;
 pub(crate) mod check_causes;
 pub(crate) mod check_modes;
