@@ -18,7 +18,7 @@ use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
-    calls, captures, cargo, cuts, demo, dump, harm, hostile, intervals, kernel_walk,
+    calls, captures, cargo, cuts, demo, demo_teams, dump, harm, hostile, intervals, kernel_walk,
     leftovers, library, life, lookalike, losses, polls, privilege, safety, selftest, stopped,
     streams, stripped, top,
 };
@@ -131,6 +131,7 @@ fn main() -> ExitCode {
     trials.extend(lookalike::trials());
     trials.extend(leftovers::trials());
     trials.extend(demo::trials());
+    trials.extend(demo_teams::trials());
     trials.extend(dump::trials());
     trials.extend(top::trials());
     libtest_mimic::run(&arguments, trials).exit_code()

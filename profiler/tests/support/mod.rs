@@ -11,6 +11,7 @@ pub(crate) mod check_runtimes;
 pub(crate) mod check_wakers;
 pub(crate) mod cuts;
 pub(crate) mod demo;
+pub(crate) mod demo_teams;
 pub(crate) mod dump;
 pub(crate) mod fixture;
 pub(crate) mod harm;
