@@ -90,17 +90,13 @@ fn the_parts_are_the_whole() {
             let detail = report.detail.as_ref();
             detail.map_or(0, |detail| detail.sums.iter().map(|sum| sum.waits).sum())
         };
-        let of_blocked = Filter {
-            site: words(&[""]),
+        let of_any = Filter {
+            thread: words(&[""]),
             ..Filter::default()
         };
-        assert_eq!(
-            sums(&chosen(&recording, &of_blocked)),
-            sums(&whole),
-            "{name}"
-        );
+        assert_eq!(sums(&chosen(&recording, &of_any)), sums(&whole), "{name}");
     }
-    assert!(compared > 50, "{compared} sites");
+    assert!(compared > 20, "{compared} sites");
 }
 
 #[test]

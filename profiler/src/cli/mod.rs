@@ -7,6 +7,7 @@ mod captured;
 mod cargo;
 mod check;
 mod check_target;
+mod ci_settings;
 mod conditions;
 mod diff;
 mod dump;

@@ -2,9 +2,10 @@
 
 pub(crate) use super::args::CheckFormat;
 use super::args::{
-    CheckArgs, Common, DiffArgs, DiffFormat, DumpArgs, FormArgs, GateArgs, ListArgs, RecordArgs,
-    ReportArgs, ViewArgs, When,
+    CheckArgs, Common, DiffArgs, DiffFormat, DumpArgs, FormArgs, ListArgs, RecordArgs, ReportArgs,
+    ViewArgs, When,
 };
+use super::ci_settings::{annotate, gate, sources};
 use super::conditions::Gate;
 use super::error::{Error, Result};
 use super::filter_args;
@@ -257,12 +258,6 @@ pub(crate) enum Destination {
     File(Template),
 }
 
-/// Whether any of the outputs annotates sources.
-fn annotate(outputs: &[OutputSpec]) -> bool {
-    let mut formats = outputs.iter().map(|output| output.format);
-    formats.any(|format| matches!(format, Format::Github | Format::CodeQuality))
-}
-
 impl RecordSettings {
     /// Whether any of the outputs annotates sources.
     pub(crate) fn annotates(&self) -> bool {
@@ -454,32 +449,6 @@ fn in_form(form: &FormArgs, common: &Common, environment: &Environment<'_>) -> r
         sources: sources(environment),
         ..view(form.view, rendering(common, environment))
     }
-}
-
-/// # Errors
-/// Where results of conditions are to be written, and there are none.
-fn gate(args: GateArgs, outputs: &[OutputSpec]) -> Result<Gate> {
-    let results = outputs.iter().any(|output| output.format == Format::Junit);
-    if results && args.fail_if.is_empty() {
-        let error =
-            Error::usage("each condition of --fail-if is a test case of junit, and there is none");
-        return Err(error.hint("--fail-if 'stall>10ms'"));
-    }
-    Ok(Gate {
-        conditions: args.fail_if,
-        accept: args.accept,
-    })
-}
-
-/// Where the sources are, for annotations: where the pipeline has them, else here.
-fn sources(environment: &Environment<'_>) -> Option<String> {
-    let told = ["GITHUB_WORKSPACE", "CI_PROJECT_DIR"].into_iter();
-    let told = told.filter_map(|name| (environment.var)(name)?.into_string().ok());
-    let mut told = told.filter(|dir| dir.starts_with('/'));
-    told.next().or_else(|| {
-        let here = std::env::current_dir().ok()?;
-        here.into_os_string().into_string().ok()
-    })
 }
 
 /// How much to tell.

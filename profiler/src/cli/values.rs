@@ -39,7 +39,7 @@ pub(crate) const CAPTURE: &str = ".holdup";
 /// The long help of `--output` of `record`, with every format.
 pub(crate) fn output_help() -> String {
     let capture = format!(
-        "  {:<17}Capture: the whole recording, for holdup report and diff
+        "  {:<19}Capture: the whole recording, for holdup report and diff
 ",
         CAPTURE
     );
@@ -57,7 +57,7 @@ fn formats_help(capture: &str) -> String {
         .to_owned();
     for format in Format::ALL {
         text.push_str(&format!(
-            "  .{:<16}{}\n",
+            "  .{:<18}{}\n",
             format.extension(),
             format.about()
         ));
