@@ -11,7 +11,7 @@ use std::sync::Mutex;
 /// Every trial.
 pub(crate) fn trials() -> Vec<Trial> {
     type Check = fn() -> Result<(), String>;
-    let trials: [(&str, Check); 5] = [
+    let trials: [(&str, Check); 6] = [
         ("cargo::run_records_what_it_builds", run),
         ("cargo::test_records_each_test_program", test),
         ("cargo::what_fails_is_told_apart", fails),
@@ -20,6 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             "cargo::a_pipeline_fails_where_a_worker_stands_still",
             pipeline,
         ),
+        ("filters::a_recording_lists_what_was_chosen", filters),
     ];
     let trial = |(name, check): (&str, Check)| {
         Trial::ignorable_test(name, move || {
@@ -238,4 +239,73 @@ fn pipeline() -> Result<(), String> {
         return Err(issues.to_string());
     }
     expect(&go(true)?, 5)
+}
+
+/// What is shown is chosen; the verdict and the capture are of everything.
+fn filters() -> Result<(), String> {
+    let _one = ONE.lock();
+    let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let built = in_fixture(Path::new(env!("CARGO")))
+        .args(["build", "--bin", "booking"])
+        .output();
+    expect(&built.map_err(|error| error.to_string())?, 0)?;
+    let record = |args: &[&str]| {
+        in_fixture(Path::new(env!("CARGO_BIN_EXE_holdup")))
+            .current_dir(dir.path())
+            .arg("record")
+            .args(args)
+            .arg("--")
+            .arg(target().join("debug/booking"))
+            .output()
+            .map_err(|error| error.to_string())
+    };
+    let chosen = ["--cause", "sleep", "--min", "10ms", "--thread", "tokio"];
+    let files = ["-f", "ndjson", "-o", "a.json", "-o", "a.holdup"];
+    let output = record(&[&chosen[..], &files[..]].concat())?;
+    expect(&output, 0)?;
+    let mut waits = 0;
+    // The program's own line is among them.
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    for line in lines.lines().filter(|line| line.starts_with('{')) {
+        let line: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
+        if line["type"] != "wait" {
+            continue;
+        }
+        waits += 1;
+        if line["cause"] != "sleep" || line["blocked_ns"].as_u64() < Some(10_000_000) {
+            return Err(line.to_string());
+        }
+    }
+    if waits < 25 {
+        return Err(format!("{waits} of 30 waits: {}", said(&output)));
+    }
+    let read = |name: &str| std::fs::read(dir.path().join(name)).map_err(|error| error.to_string());
+    let report: Value = serde_json::from_slice(&read("a.json")?).map_err(|e| e.to_string())?;
+    names_the_call(&report)?;
+    let sites = report["sites"].as_array().ok_or("no sites")?;
+    if sites.len() != 1 || report["filter"]["cause"][0] != "sleep" {
+        return Err(format!(
+            "{} sites, filter {}",
+            sites.len(),
+            report["filter"]
+        ));
+    }
+    let whole = in_fixture(Path::new(env!("CARGO_BIN_EXE_holdup")))
+        .args(["report", "-f", "json"])
+        .arg(dir.path().join("a.holdup"))
+        .output();
+    let whole = whole.map_err(|error| error.to_string())?;
+    let whole: Value = serde_json::from_slice(&whole.stdout).map_err(|error| error.to_string())?;
+    if whole.get("filter").is_some() || whole["verdict"]["kind"] != report["verdict"]["kind"] {
+        return Err(format!("{} and {}", whole["verdict"], report["verdict"]));
+    }
+    if whole["threads"].as_array().map(Vec::len) <= report["threads"].as_array().map(Vec::len) {
+        return Err("no thread was left out".to_owned());
+    }
+    let output = record(&["--thread", "nobody", "-o", "b.json"])?;
+    expect(&output, 0)?;
+    match said(&output).contains("nothing in the recording fits: thread nobody") {
+        true => Ok(()),
+        false => Err(said(&output)),
+    }
 }

@@ -82,13 +82,15 @@ pub(super) fn run(
     print!("{}", table(mistakes, repaired));
     println!();
     let holdup = artifacts.executable("holdup")?;
-    let captures = TEAMS.map(|team| dir.path().join(format!("{}.holdup", team.file)));
+    // By their names alone, which the comparison shows.
+    let captures = TEAMS.map(|team| format!("{}.holdup", team.file));
     let mut diff = Command::new(holdup);
-    diff.arg("diff").args(&captures);
+    diff.current_dir(dir.path()).arg("diff").args(&captures);
     println!("{}", process::output(&mut diff)?);
     if pictures.is_none() {
         return Ok(());
     }
+    let captures = captures.map(|name| dir.path().join(name));
     draw(holdup, &captures, drawn)
 }
 
@@ -251,7 +253,9 @@ fn blocked(report: &Value) -> f64 {
             .filter_map(|runtime| runtime["states"].as_object());
         let times = states.flatten();
         let times = times.filter(|(name, _)| state.is_none_or(|state| *name == state));
-        times.filter_map(|(_, time)| time.as_f64()).sum()
+        let times = times.filter_map(|(_, time)| time.as_f64());
+        // The sum of nothing is minus zero.
+        times.fold(0.0, |sum, time| sum + time)
     };
     time(Some("blocked")) / time(None).max(1.0)
 }
