@@ -21,7 +21,8 @@ const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/triage.md");
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let trials: [(&str, fn() -> Result<(), Failed>); 3] = [
+    type Check = fn() -> Result<(), Failed>;
+    let trials: [(&str, Check); 3] = [
         ("answers_are_as_they_were", answers),
         ("every_line_has_an_answer_somewhere", somewhere),
         ("no_report_is_too_much_for_a_line", every_report),

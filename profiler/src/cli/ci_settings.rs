@@ -3,12 +3,11 @@
 use super::args::GateArgs;
 use super::conditions::Gate;
 use super::error::{Error, Result};
-use super::settings::{Environment, OutputSpec};
 use crate::render::Format;
+use std::ffi::OsString;
 
 /// Whether any of the outputs annotates sources.
-pub(super) fn annotate(outputs: &[OutputSpec]) -> bool {
-    let mut formats = outputs.iter().map(|output| output.format);
+pub(super) fn annotate(mut formats: impl Iterator<Item = Format>) -> bool {
     formats.any(|format| matches!(format, Format::Github | Format::CodeQuality))
 }
 
@@ -16,8 +15,8 @@ pub(super) fn annotate(outputs: &[OutputSpec]) -> bool {
 ///
 /// # Errors
 /// Where results of conditions are to be written, and there are none.
-pub(super) fn gate(args: GateArgs, outputs: &[OutputSpec]) -> Result<Gate> {
-    let results = outputs.iter().any(|output| output.format == Format::Junit);
+pub(super) fn gate(args: GateArgs, mut formats: impl Iterator<Item = Format>) -> Result<Gate> {
+    let results = formats.any(|format| format == Format::Junit);
     if results && args.fail_if.is_empty() {
         let error =
             Error::usage("each condition of --fail-if is a test case of junit, and there is none");
@@ -30,9 +29,9 @@ pub(super) fn gate(args: GateArgs, outputs: &[OutputSpec]) -> Result<Gate> {
 }
 
 /// Where the sources are, for annotations: where the pipeline has them, else here.
-pub(super) fn sources(environment: &Environment<'_>) -> Option<String> {
+pub(super) fn sources(var: &dyn Fn(&str) -> Option<OsString>) -> Option<String> {
     let told = ["GITHUB_WORKSPACE", "CI_PROJECT_DIR"].into_iter();
-    let told = told.filter_map(|name| (environment.var)(name)?.into_string().ok());
+    let told = told.filter_map(|name| var(name)?.into_string().ok());
     let mut told = told.filter(|dir| dir.starts_with('/'));
     told.next().or_else(|| {
         let here = std::env::current_dir().ok()?;

@@ -258,10 +258,14 @@ pub(crate) enum Destination {
     File(Template),
 }
 
+fn formats(outputs: &[OutputSpec]) -> impl Iterator<Item = Format> {
+    outputs.iter().map(|output| output.format)
+}
+
 impl RecordSettings {
     /// Whether any of the outputs annotates sources.
     pub(crate) fn annotates(&self) -> bool {
-        annotate(&self.outputs)
+        annotate(formats(&self.outputs))
     }
 
     /// What has to be kept one by one for the outputs.
@@ -290,8 +294,8 @@ impl RecordSettings {
             args.output.into_iter().partition(|name| is_capture(name));
         let filter = Filter::from(args.filter);
         let outputs = outputs(&reports, args.form.format, environment)?;
-        let gate = gate(args.form.gate.clone(), &outputs)?;
-        filter_args::of_recording(&filter, outputs.iter().map(|output| output.format))?;
+        let gate = gate(args.form.gate.clone(), formats(&outputs))?;
+        filter_args::of_recording(&filter, formats(&outputs))?;
         let bounds = Bounds {
             max_size: args.max_size,
             keep: args.keep,
@@ -347,7 +351,7 @@ pub(crate) struct ReportSettings {
 impl ReportSettings {
     /// Whether any of the outputs annotates sources.
     pub(crate) fn annotates(&self) -> bool {
-        annotate(&self.outputs)
+        annotate(formats(&self.outputs))
     }
 
     /// What has to be kept one by one for the outputs.
@@ -374,7 +378,7 @@ impl ReportSettings {
             return Err(Error::usage("--from is not before --to"));
         }
         let outputs = outputs(&args.output, args.form.format, environment)?;
-        let gate = gate(args.form.gate.clone(), &outputs)?;
+        let gate = gate(args.form.gate.clone(), formats(&outputs))?;
         Ok(ReportSettings {
             file: args.file,
             range,
@@ -446,7 +450,7 @@ fn in_form(form: &FormArgs, common: &Common, environment: &Environment<'_>) -> r
     render::Options {
         collapse_runtime: !form.full_stacks,
         icicle: form.icicle,
-        sources: sources(environment),
+        sources: sources(environment.var),
         ..view(form.view, rendering(common, environment))
     }
 }

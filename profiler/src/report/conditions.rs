@@ -1,6 +1,5 @@
 //! What was asked of a recording: conditions under which it is a failure.
 
-use super::Site;
 use crate::cause::{Cause, Suggestion};
 use crate::units::{Nanos, Pid};
 use schemars::JsonSchema;
@@ -69,23 +68,4 @@ pub struct ConditionSite {
     pub max_ns: Nanos,
     /// What to do instead.
     pub advice: Option<Suggestion>,
-}
-
-impl ConditionSite {
-    /// What is told of a site.
-    #[must_use]
-    pub fn of(site: &Site) -> ConditionSite {
-        ConditionSite {
-            function: site.function.clone(),
-            file: site.file.clone(),
-            line: site.line,
-            pid: site.pid,
-            cause: site.cause,
-            wait: site.wait.clone(),
-            waits: site.waits,
-            total_ns: site.total_ns,
-            max_ns: site.max_ns,
-            advice: site.advice,
-        }
-    }
 }

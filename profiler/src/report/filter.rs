@@ -116,7 +116,9 @@ impl fmt::Display for Filter {
 /// A time as an option takes it: `1500us`.
 fn in_units(time: Nanos) -> String {
     let units = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us")];
-    let unit = units.into_iter().find(|(unit, _)| time.0 % unit == 0);
+    let unit = units
+        .into_iter()
+        .find(|(unit, _)| time.0.is_multiple_of(*unit));
     let (unit, name) = unit.unwrap_or((1, "ns"));
     format!("{}{name}", time.0 / unit)
 }

@@ -3,6 +3,7 @@
 mod blame;
 mod calls;
 pub mod check;
+mod condition_site;
 mod conditions;
 mod cpu_part;
 mod detail;
