@@ -75,7 +75,7 @@ const TMUX: &str = "tmux";
 /// Debian's package with the program that answers the questions of `docs/triage.md`.
 const JQ: &str = "jq";
 /// What brings all that tests may be skipped without.
-pub(crate) const FOR_TESTS: &str = "some tests (with musl, with Go, in tmux) need more than is here\nrun: cargo xtask setup --tests";
+pub(crate) const FOR_TESTS: &str = "some tests (with musl, with Go, in tmux, with jq) need more than is here\nrun: cargo xtask setup --tests";
 
 fn has_musl() -> bool {
     process::output(process::detached("musl-gcc").arg("--version")).is_ok()

@@ -206,7 +206,7 @@ impl Condition {
             duration(time),
             percent(time.share_of(report.duration_ns))
         );
-        let worst = worst(sites, |site| harm(site, most));
+        let worst = worst(sites, time, |site| harm(site, most));
         (self.is_more(time, report.duration_ns), text, worst)
     }
 
@@ -222,16 +222,17 @@ impl Condition {
             "blocked for {}, {share} of the workers' time",
             duration(time)
         );
-        let worst = worst(sites, |site| site.total_ns);
+        let worst = worst(sites, time, |site| site.total_ns);
         (self.is_more(time, whole), text, worst)
     }
 }
 
-/// The sites with the most of something, without those that have next to nothing of it.
-fn worst<'a>(sites: &[&'a Site], of: impl Fn(&Site) -> Nanos) -> Vec<&'a Site> {
+/// The sites with the most of the time that was found, without those that have next to nothing of it.
+fn worst<'a>(sites: &[&'a Site], found: Nanos, of: impl Fn(&Site) -> Nanos) -> Vec<&'a Site> {
     let mut worst = sites.to_vec();
     worst.sort_by_cached_key(|site| std::cmp::Reverse(of(site)));
     let most = worst.first().map_or(Nanos::ZERO, |site| of(site));
+    let most = most.min(found);
     worst.retain(|site| of(site) > Nanos::ZERO && of(site).share_of(most) >= LEAST);
     worst
 }
