@@ -19,7 +19,7 @@ use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
     calls, captures, cargo, cuts, demo, demo_teams, dump, harm, hostile, intervals, kernel_walk,
-    leftovers, library, life, lookalike, losses, polls, privilege, safety, selftest, stopped,
+    leftovers, library, life, lookalike, losses, polls, privilege, rare, safety, selftest, stopped,
     streams, stripped, top,
 };
 
@@ -378,7 +378,7 @@ fn harm_trials() -> Vec<Trial> {
         profile,
         ..Variant::DEFAULT
     };
-    let all: [(&str, Variant, &'static str, Check); 11] = [
+    let all: [(&str, Variant, &'static str, Check); 17] = [
         ("harm-cpu-hog", Variant::DEFAULT, "cpu-hog", harm::cpu_hog),
         (
             "harm-cpu-hog-tokio-1.38",
@@ -401,6 +401,37 @@ fn harm_trials() -> Vec<Trial> {
             polls::unattended,
         ),
         ("polls", Variant::DEFAULT, "polls", polls::joined),
+        (
+            "polls-current-thread",
+            Variant::DEFAULT,
+            "polls-current-thread",
+            polls::joined,
+        ),
+        (
+            "rare-stall",
+            of(Profile::Stripped),
+            "rare-stall",
+            rare::stall,
+        ),
+        (
+            "slow-stderr",
+            Variant::DEFAULT,
+            "slow-stderr",
+            rare::slow_reader,
+        ),
+        (
+            "short-locks",
+            Variant::DEFAULT,
+            "short-locks",
+            rare::short_holder,
+        ),
+        ("queued", Variant::DEFAULT, "queued", rare::queued),
+        (
+            "queued-current-thread",
+            Variant::DEFAULT,
+            "queued-current-thread",
+            rare::queued_on_one_thread,
+        ),
         (
             "polls-stripped",
             of(Profile::Stripped),

@@ -1,7 +1,7 @@
 //! The sums of each thread by itself: what a filter chooses threads of.
 
 use super::totals::Totals;
-use crate::recording::{Interval, StackId, Tables, ThreadId};
+use crate::recording::{Interval, SHORT_WAITS_PER_SAMPLE, StackId, Tables, ThreadId};
 use std::collections::BTreeMap;
 
 /// Stacks of threads that are kept at most, each with its objects, wakers and durations.
@@ -41,6 +41,11 @@ impl ByThread {
             // One without room is counted with its sum.
             if let Some(totals) = self.totals(wait.thread, wait.stack) {
                 totals.add_wait(tables, wait);
+            }
+        }
+        for wait in &interval.short_waits {
+            if let Some(totals) = self.totals(wait.thread, wait.stack) {
+                totals.add_waker(tables, wait, SHORT_WAITS_PER_SAMPLE);
             }
         }
     }
