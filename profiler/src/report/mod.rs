@@ -3,10 +3,13 @@
 mod blame;
 mod calls;
 pub mod check;
+mod condition_site;
+mod conditions;
 mod cpu_part;
 mod detail;
 pub mod diff;
 pub mod dump;
+mod filter;
 mod harm;
 mod lanes;
 pub mod list;
@@ -24,8 +27,10 @@ mod verdict;
 
 pub use blame::{BLAME_CHAINS, Blame, BlameChain, BlameEnd, BlameLink};
 pub use calls::{CallObject, CallSite};
+pub use conditions::{Asked, CheckedCondition, ConditionSite};
 pub use cpu_part::CpuPart;
 pub use detail::{Detail, DetailStack, DetailSum, DetailThread, Keep, LeftOut};
+pub use filter::{Filter, fits};
 pub use harm::Harm;
 pub use lanes::{Lane, SLICE, Slice, Trend};
 pub use panics::{PanicReport, PanicSite};
