@@ -32,6 +32,7 @@ mod screen;
 mod settings;
 mod shared_args;
 mod stream;
+mod target_args;
 mod targets;
 mod top;
 mod top_args;

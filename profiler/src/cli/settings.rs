@@ -12,7 +12,7 @@ use super::values::CAPTURE;
 use crate::capture::{Bounds, Range};
 use crate::collect;
 use crate::limits::Limits;
-use crate::process::Invoker;
+use crate::process::{Invoker, Selector};
 use crate::render::{self, Format};
 use crate::report::Keep;
 use crate::report::diff::Measure;
@@ -64,9 +64,8 @@ const TEST_LIMITS: &str = "HOLDUP_TEST_LIMITS";
 /// Everything `check` goes by.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct CheckSettings {
-    pub(crate) pid: Option<Pid>,
-    /// The process's name, where it is given by that.
-    pub(crate) name: Option<String>,
+    /// What else is checked.
+    pub(crate) target: Option<TargetChoice>,
     pub(crate) format: CheckFormat,
     /// How to draw on standard output.
     pub(crate) rendering: render::Options,
@@ -79,8 +78,7 @@ impl CheckSettings {
         environment: &Environment<'_>,
     ) -> CheckSettings {
         CheckSettings {
-            pid: args.pid,
-            name: args.name.clone(),
+            target: args.target.clone().choice(),
             format: args.format,
             rendering: rendering(common, environment),
         }
@@ -126,15 +124,7 @@ impl DumpSettings {
         common: &Common,
         environment: &Environment<'_>,
     ) -> Result<DumpSettings> {
-        let target = match (args.pid, args.name) {
-            (pids, _) if !pids.is_empty() => TargetChoice::Pids(pids),
-            (_, Some(name)) => TargetChoice::Name(name),
-            _ => {
-                return Err(
-                    Error::usage("no target is given").hint("holdup dump -p PID, or -n NAME")
-                );
-            }
-        };
+        let target = args.target.choice().ok_or_else(|| no_target("dump"))?;
         Ok(DumpSettings {
             target,
             looking: looking(DUMP_SAMPLES, environment),
@@ -147,6 +137,10 @@ impl DumpSettings {
             invoker: invoker(environment),
         })
     }
+}
+
+fn no_target(verb: &str) -> Error {
+    Error::usage("no target is given").hint(format!("holdup {verb} -p PID, or -n NAME"))
 }
 
 /// A recording of a moment.
@@ -168,6 +162,8 @@ fn looking(sample_period: Nanos, environment: &Environment<'_>) -> collect::Opti
 /// Everything `list` goes by.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ListSettings {
+    /// Which processes; none for all.
+    pub(crate) target: Option<TargetChoice>,
     /// Whether the processes are recorded.
     pub(crate) look: bool,
     pub(crate) looking: collect::Options,
@@ -188,6 +184,7 @@ impl ListSettings {
         environment: &Environment<'_>,
     ) -> ListSettings {
         ListSettings {
+            target: args.target.clone().choice(),
             look: args.look,
             looking: looking(LIST_SAMPLES, environment),
             format: args.format,
@@ -227,7 +224,7 @@ pub(crate) struct RecordSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TargetChoice {
     Pids(Vec<Pid>),
-    Name(String),
+    Selected(Vec<Selector>),
     Command(Vec<OsString>),
 }
 
@@ -265,15 +262,11 @@ impl RecordSettings {
         common: &Common,
         environment: &Environment<'_>,
     ) -> Result<RecordSettings> {
-        let target = match (args.pid, args.name, args.command) {
-            (pids, _, _) if !pids.is_empty() => TargetChoice::Pids(pids),
-            (_, Some(name), _) => TargetChoice::Name(name),
-            (_, _, command) if !command.is_empty() => TargetChoice::Command(command),
-            _ => {
-                return Err(Error::usage("no target is given")
-                    .hint("holdup record -p PID, or -n NAME, or -- COMMAND"));
-            }
-        };
+        let target = args.target.choice_or(args.command);
+        let target = target.ok_or_else(|| {
+            Error::usage("no target is given")
+                .hint("holdup record -p PID, or -n NAME, or -- COMMAND")
+        })?;
         let launched = matches!(target, TargetChoice::Command(_));
         let (captures, reports): (Vec<_>, Vec<_>) =
             args.output.into_iter().partition(|name| is_capture(name));
@@ -282,7 +275,6 @@ impl RecordSettings {
             keep: args.keep,
         };
         Ok(RecordSettings {
-            target,
             duration: args.duration,
             recording: collect::Options {
                 interval: collect::INTERVAL,
@@ -296,6 +288,7 @@ impl RecordSettings {
                 panics: args.panics,
                 limits: test_limits(environment),
             },
+            target,
             outputs: outputs(&reports, args.form.format, environment)?,
             capture: capture(&captures, bounds)?,
             force: args.form.force,
