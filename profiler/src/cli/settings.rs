@@ -149,6 +149,7 @@ fn looking(sample_period: Nanos, environment: &Environment<'_>) -> collect::Opti
         interval: LONGEST_LOOK,
         launched: false,
         follow: false,
+        joining: Vec::new(),
         min_block: Nanos(100_000),
         sample_period: Some(sample_period),
         long_poll: Nanos(10_000_000),
@@ -228,6 +229,14 @@ pub(crate) enum TargetChoice {
     Command(Vec<OsString>),
 }
 
+/// Which processes join later.
+pub(super) fn joining(target: &TargetChoice) -> Vec<Selector> {
+    match target {
+        TargetChoice::Selected(selectors) => selectors.clone(),
+        TargetChoice::Pids(_) | TargetChoice::Command(_) => Vec::new(),
+    }
+}
+
 /// One report to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OutputSpec {
@@ -280,6 +289,7 @@ impl RecordSettings {
                 interval: collect::INTERVAL,
                 launched,
                 follow: args.follow,
+                joining: joining(&target),
                 min_block: args.min_block,
                 sample_period: (args.freq > 0).then(|| Nanos(1_000_000_000 / u64::from(args.freq))),
                 long_poll: args.long_poll,

@@ -7,7 +7,7 @@ use super::names::Template;
 use super::settings::CaptureSpec;
 use super::settings::{
     Destination, Environment, OutputSpec, TargetChoice, format_of, invoker, is_capture, is_plain,
-    rendering, test_limits, view,
+    joining, rendering, test_limits, view,
 };
 use super::top_args::TopArgs;
 use crate::capture::Bounds;
@@ -67,6 +67,7 @@ impl TopSettings {
                 interval: collect::INTERVAL,
                 launched: matches!(target, TargetChoice::Command(_)),
                 follow: args.follow,
+                joining: joining(&target),
                 min_block: args.min_block,
                 sample_period: (args.freq > 0).then(|| Nanos(1_000_000_000 / u64::from(args.freq))),
                 long_poll: Nanos(10_000_000),

@@ -32,6 +32,7 @@ mod futex;
 mod initial_waits;
 mod interval_buffer;
 mod interval_clock;
+mod joining;
 mod ledger;
 mod lock_holders;
 mod lost;

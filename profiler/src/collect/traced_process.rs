@@ -7,6 +7,7 @@ use super::modules::Modules;
 use super::stack_table::Owner;
 use super::tail_calls::Code;
 use crate::bpf::{MappingTable, Tables, monotonic};
+use crate::counted::counted;
 use crate::decode::TableVersion;
 use crate::process::module::Loader;
 use crate::process::{CpuQuota, QuotaUse, Target, status_text};
@@ -102,6 +103,10 @@ pub(super) struct TracedProcess {
     pub(super) unreadable: bool,
     /// When its code began to change, and when it last did.
     changed: (Instant, Instant),
+    /// Processes that ended before this one began, and are summed up in the same row.
+    pub(super) before: u64,
+    /// It began to be recorded while others were already.
+    pub(super) joined: bool,
     /// It has executed another program since the last look.
     pub(super) exec: bool,
     /// The kernel reported new code since.
@@ -144,6 +149,8 @@ impl TracedProcess {
             next_look: UNKNOWN_CODE.0,
             unreadable: false,
             changed: (Instant::now(), Instant::now()),
+            before: 0,
+            joined: false,
             exec: false,
             new_code: false,
             unknown_code: false,
@@ -191,6 +198,8 @@ impl TracedProcess {
             next_look: UNKNOWN_CODE.0,
             unreadable: false,
             changed: (Instant::now(), Instant::now()),
+            before: 0,
+            joined: false,
             exec: false,
             // So that it comes to have a table of its own.
             new_code: true,
@@ -459,9 +468,25 @@ impl TracedProcess {
             // Between its end and the moment at which it is waited for some kernels do not say.
             let target = self.target.as_ref();
             self.status = target.and_then(|target| target.exit_status());
-            self.facts.ended = Some(status_text(self.status));
+            self.facts.ended = Some(self.how_it_ended());
         }
         self.ended.is_some()
+    }
+
+    fn how_it_ended(&self) -> String {
+        let ended = status_text(self.status);
+        match self.before {
+            0 => ended,
+            before => {
+                let before = counted(before, "process", "processes");
+                format!("{ended}, with {before} before it summed up here")
+            }
+        }
+    }
+
+    /// The program that it executed at first.
+    pub(super) fn first_exe(&self) -> &str {
+        self.facts.earlier.first().unwrap_or(&self.facts.exe)
     }
 
     fn quota_use(&self) -> Option<QuotaUse> {
