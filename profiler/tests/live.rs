@@ -19,7 +19,8 @@ use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
     calls, captures, cuts, demo, dump, harm, hostile, intervals, kernel_walk, leftovers, library,
-    life, lookalike, losses, polls, privilege, safety, selftest, stopped, streams, stripped, top,
+    life, lookalike, losses, phases, polls, privilege, restarts, safety, selftest, stopped,
+    streams, stripped, top,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -125,6 +126,8 @@ fn main() -> ExitCode {
     trials.extend(safety::trials());
     trials.extend(hostile::trials());
     trials.extend(life::trials());
+    trials.extend(restarts::trials());
+    trials.extend(phases::trials());
     trials.extend(library::trials());
     trials.extend(lookalike::trials());
     trials.extend(leftovers::trials());

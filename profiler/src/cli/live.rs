@@ -95,7 +95,7 @@ impl Recorder for Live {
             streams,
             observer,
             ring,
-            ..
+            keep,
         } = self;
         let header = collector.header();
         // Whoever is killed gives no names any more.
@@ -120,6 +120,14 @@ impl Recorder for Live {
                 }
                 if let Some(observer) = observer {
                     observer.count(tables, analyzer);
+                    if observer.wants_report() {
+                        observer.take_report(match ring {
+                            Some(ring) => {
+                                of_ring(ring, &header, *keep, tables).report(&header, tables)
+                            }
+                            None => analyzer.report(&header, tables),
+                        });
+                    }
                 }
                 Ok(())
             })
@@ -136,11 +144,7 @@ impl Recorder for Live {
             streams.write(&header, &tables, &last, Last::Yes);
         }
         if let Some(ring) = &self.ring {
-            self.analyzer = Analyzer::new(&header);
-            self.analyzer.keep(self.keep);
-            for interval in ring.intervals() {
-                self.analyzer.merge(&tables, interval);
-            }
+            self.analyzer = of_ring(ring, &header, self.keep, &tables);
         }
         self.analyzer.merge(&tables, &last);
         if let Some(sink) = sink {
@@ -148,6 +152,16 @@ impl Recorder for Live {
         }
         Ok(self.analyzer.report(&header, &tables))
     }
+}
+
+/// The sums of the last intervals alone.
+fn of_ring(ring: &Ring, header: &Header, keep: report::Keep, tables: &Tables) -> Analyzer {
+    let mut analyzer = Analyzer::new(header);
+    analyzer.keep(keep);
+    for interval in ring.intervals() {
+        analyzer.merge(tables, interval);
+    }
+    analyzer
 }
 
 /// A recording that goes on, as it is at the end of an interval.

@@ -1,12 +1,13 @@
 //! `holdup record`.
 
 use super::capture::{CaptureFile, CaptureSink};
+use super::early_reports::EarlyReports;
 use super::engine::{Recorder, Sink};
 use super::error::{Error, Result};
 use super::exit::Exit;
 use super::gate::OpenGate;
 use super::interrupt::Stop;
-use super::observer::Observer;
+use super::observer::{News, Observer, Wanted};
 use super::output::{self, IsStdout, Output, Written};
 use super::progress::{Progress, SPIN};
 use super::settings::RecordSettings;
@@ -20,7 +21,7 @@ use crate::process::{Launched, Target, status_text};
 use crate::recording::Losses;
 use crate::render::{self, Format};
 use crate::report::{Report, Verdict};
-use crate::units::Pid;
+use crate::units::{Nanos, Pid};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -71,24 +72,35 @@ pub(crate) fn record<R: Recorder>(
     if let Some(launched) = &mut launched {
         launched.release();
     }
-    let observer = Observer::new(progress.has_spinner(), settings.until_stall);
+    let joining = !settings.recording.joining.is_empty();
+    let observer = Observer::new(Wanted {
+        numbers: progress.has_spinner(),
+        until_stall: settings.until_stall,
+        lives: joining.then_some(targets.len()),
+        report: stop.wants_report(),
+    });
     recorder.observe(observer.clone());
-    progress.say(&begin_line(&targets, settings.duration));
+    progress.say(&begin_line(&targets, settings.duration, joining));
     let begun = Instant::now();
-    let end = until_end(settings.duration, stop, progress, &observer);
+    let drawing = Drawing::of_settings(settings);
+    let early = EarlyReports::new(outputs, drawing.clone());
+    let end = until_end(settings.duration, stop, progress, &observer, &early);
     runtime.block_on(async {
         let ran = recorder.run(end, sink(&mut capture)).await;
         progress.clear();
         ran
     })?;
     let elapsed = begun.elapsed();
+    let outputs = early.finish(&runtime, progress);
 
     let (ended, launched) = how_it_ended(&target, launched);
-    if let Some(ended) = &ended {
-        progress.say(&end_line(&target, ended, elapsed));
-    }
-    for other in targets.iter().skip(1).filter(|other| other.ended()) {
-        progress.say(&end_line(other, &status_text(other.exit_status()), elapsed));
+    let first_ended = ended.as_deref();
+    for other in targets.iter().filter(|other| other.ended()) {
+        if !observer.told_end(other.pid()) {
+            let ended = first_ended.filter(|_| other.pid() == target.pid());
+            let ended = ended.map_or_else(|| status_text(other.exit_status()), str::to_owned);
+            progress.say(&end_line(other, &ended, elapsed));
+        }
     }
     let report = recorder.finish(ended, sink(&mut capture))?;
     tell_left_out(&report, progress);
@@ -96,15 +108,7 @@ pub(crate) fn record<R: Recorder>(
         end_command(&target, launched, &runtime, progress);
     }
 
-    let for_files = settings.rendering.for_files();
-    let draw = |format: Format, stdout: IsStdout, out: &mut dyn std::io::Write| {
-        let options = match stdout {
-            IsStdout(true) => &settings.rendering,
-            IsStdout(false) => &for_files,
-        };
-        render::render(format, &report, options, out)
-    };
-    let mut written = output::write_all(outputs, draw);
+    let mut written = output::write_all(outputs, drawing.of(&report));
     written.add(streams.finish(&report));
     if let Some(mut capture) = capture {
         // Last: a disk that hangs keeps no report back.
@@ -112,6 +116,36 @@ pub(crate) fn record<R: Recorder>(
         written.capture_failed = capture.has_failed();
     }
     conclude(&report, written, gate, progress)
+}
+
+/// How reports are drawn.
+#[derive(Clone, Debug)]
+pub(super) struct Drawing {
+    stdout: render::Options,
+    files: render::Options,
+}
+
+impl Drawing {
+    fn of_settings(settings: &RecordSettings) -> Drawing {
+        Drawing {
+            stdout: settings.rendering.clone(),
+            files: settings.rendering.for_files(),
+        }
+    }
+
+    /// Draws `report` in any format.
+    pub(super) fn of(
+        &self,
+        report: &Report,
+    ) -> impl Fn(Format, IsStdout, &mut dyn std::io::Write) -> std::io::Result<()> {
+        move |format, stdout, out| {
+            let options = match stdout {
+                IsStdout(true) => &self.stdout,
+                IsStdout(false) => &self.files,
+            };
+            render::render(format, report, options, out)
+        }
+    }
 }
 
 /// Opens every file that is to be written.
@@ -152,7 +186,7 @@ fn rights_to_keep(
 }
 
 /// The line that says that recording goes on; scripts wait for its first word.
-fn begin_line(targets: &[Arc<Target>], duration: Option<Duration>) -> String {
+fn begin_line(targets: &[Arc<Target>], duration: Option<Duration>, joining: bool) -> String {
     let mut what: Vec<String> = targets
         .iter()
         .take(NAMED)
@@ -162,9 +196,13 @@ fn begin_line(targets: &[Arc<Target>], duration: Option<Duration>) -> String {
         let more = (targets.len() - NAMED) as u64;
         what.push(counted(more, "more process", "more processes"));
     }
-    let what = what.join(", ");
+    let mut what = what.join(", ");
+    if joining {
+        what.push_str(", and new ones as they begin,");
+    }
     match duration {
         Some(duration) => format!("recording {what} for {}, Ctrl-C to stop", seconds(duration)),
+        None if joining => format!("recording {what} until Ctrl-C"),
         None => format!("recording {what}, Ctrl-C to stop"),
     }
 }
@@ -184,6 +222,7 @@ async fn until_end(
     mut stop: Stop,
     progress: &Progress,
     observer: &Observer,
+    early: &EarlyReports,
 ) {
     let begun = Instant::now();
     let time_is_up = async {
@@ -206,13 +245,21 @@ async fn until_end(
         }
     };
     let after_a_stall = async {
-        let length = render::duration(observer.stalled().await);
-        progress.clear();
-        let after = counted(AFTER_STALL.as_secs(), "second", "seconds");
-        progress.say(&format!(
-            "a worker stood still for {length}: the recording ends in {after}"
-        ));
-        tokio::time::sleep(AFTER_STALL).await;
+        loop {
+            match observer.news().await {
+                News::Stall(length) => {
+                    progress.clear();
+                    progress.say(&stall_line(length));
+                    tokio::time::sleep(AFTER_STALL).await;
+                    return;
+                }
+                News::Lives(lines) => {
+                    progress.clear();
+                    lines.iter().for_each(|line| progress.say(line));
+                }
+                News::Report(report) => early.write(*report, progress).await,
+            }
+        }
     };
     tokio::select! {
         () = time_is_up => {}
@@ -220,6 +267,12 @@ async fn until_end(
         () = spin => {}
         () = after_a_stall => {}
     }
+}
+
+fn stall_line(length: Nanos) -> String {
+    let length = render::duration(length);
+    let after = counted(AFTER_STALL.as_secs(), "second", "seconds");
+    format!("a worker stood still for {length}: the recording ends in {after}")
 }
 
 /// `3 s of 300 s · blocked 78 % · worst ask_blocking`.
