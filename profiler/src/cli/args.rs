@@ -186,7 +186,8 @@ pub(crate) enum Verb {
     #[command(
         after_long_help = RECORD_AFTER_HELP,
         override_usage = "holdup record [OPTIONS] --pid PID[,PID...]\n       \
-                          holdup record [OPTIONS] --name NAME | --unit NAME | --cgroup PATH | --container ID\n       \
+                          holdup record [OPTIONS] --name NAME\n       \
+                          holdup record [OPTIONS] --unit NAME | --cgroup PATH | --container ID\n       \
                           holdup record [OPTIONS] -- COMMAND [ARGS]..."
     )]
     Record(RecordArgs),
@@ -195,7 +196,8 @@ pub(crate) enum Verb {
     #[command(
         after_long_help = TOP_AFTER_HELP,
         override_usage = "holdup top [OPTIONS] --pid PID[,PID...]\n       \
-                          holdup top [OPTIONS] --name NAME | --unit NAME | --cgroup PATH | --container ID\n       \
+                          holdup top [OPTIONS] --name NAME\n       \
+                          holdup top [OPTIONS] --unit NAME | --cgroup PATH | --container ID\n       \
                           holdup top [OPTIONS] -- COMMAND [ARGS]..."
     )]
     Top(TopArgs),
@@ -243,7 +245,7 @@ pub(crate) struct RecordArgs {
     pub(crate) target: TargetArgs,
 
     /// Start this command and record it from its first instruction
-    #[arg(last = true, value_name = "COMMAND", conflicts_with = TARGET, help_heading = "Target")]
+    #[arg(last = true, value_name = "COMMAND", group = TARGET, help_heading = "Target")]
     pub(crate) command: Vec<OsString>,
 
     /// Also record the processes that the targets fork

@@ -34,7 +34,7 @@ pub(crate) struct TopArgs {
     pub(crate) target: TargetArgs,
 
     /// Start this command, without input and output, and watch it from its first instruction
-    #[arg(last = true, value_name = "COMMAND", conflicts_with = TARGET, help_heading = "Target")]
+    #[arg(last = true, value_name = "COMMAND", group = TARGET, help_heading = "Target")]
     pub(crate) command: Vec<OsString>,
 
     /// Also watch the processes that the targets fork

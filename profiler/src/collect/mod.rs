@@ -24,6 +24,7 @@
 //!   end and who holds it, [`lost`] what is missing.
 
 mod address_map;
+mod births;
 mod bounds;
 mod calls;
 mod collector;

@@ -3,6 +3,7 @@
 use super::deadline::{self, Server};
 use super::device::Device;
 use super::proc_dir::{ProcDir, is_denied};
+use super::procmap;
 use super::reader::StatWords;
 use super::target::Target;
 use crate::units::Addr;
@@ -12,6 +13,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A vDSO has a few pages; more than this is none.
 const MAX_VDSO: u64 = 1 << 20;
@@ -91,6 +93,27 @@ impl Target {
     /// Where the process is gone, or may not be looked into.
     pub fn mappings(&self) -> io::Result<Vec<Mapping>> {
         Ok(parse_maps(&self.proc_dir().maps()?))
+    }
+
+    /// The executable part of what is mapped now, by address, without the old page for system calls. Where the
+    /// kernel can be asked for that alone, threads of the process that map memory are hardly held up by it.
+    ///
+    /// # Errors
+    /// As [`Target::mappings`].
+    pub fn code_mappings(&self) -> io::Result<Vec<Mapping>> {
+        static HAS_NO_QUERY: AtomicBool = AtomicBool::new(false);
+        if !HAS_NO_QUERY.load(Ordering::Relaxed) {
+            let maps = self.proc_dir().open_file("maps")?;
+            match deadline::code_mappings(self.pid(), &maps) {
+                Err(error) if procmap::is_unknown(&error) => {
+                    HAS_NO_QUERY.store(true, Ordering::Relaxed);
+                }
+                other => return other,
+            }
+        }
+        let mut mappings = self.mappings()?;
+        mappings.retain(|mapping| mapping.executable && mapping.kind != MappingKind::Vsyscall);
+        Ok(mappings)
     }
 
     /// Opens the very file that is mapped. By the kernel's own link where we may (works for
@@ -305,15 +328,7 @@ fn parse_line(line: &[u8]) -> Option<Mapping> {
         Some(path) => (path, true),
         None => (path, false),
     };
-    let kind = match path {
-        b"" => MappingKind::Anonymous,
-        b"[vdso]" => MappingKind::Vdso,
-        b"[vsyscall]" => MappingKind::Vsyscall,
-        [b'/', ..] if inode != 0 => MappingKind::File,
-        // Names that a process gives its own anonymous memory (PR_SET_VMA_ANON_NAME).
-        _ if path.starts_with(b"[anon:") => MappingKind::Anonymous,
-        _ => MappingKind::Special,
-    };
+    let kind = kind_of(path, inode);
     Some(Mapping {
         range: Addr(range.start)..Addr(range.end),
         executable: permissions.get(2) == Some(&b'x'),
@@ -325,6 +340,19 @@ fn parse_line(line: &[u8]) -> Option<Mapping> {
         path: unescape(path),
         deleted,
     })
+}
+
+/// What a mapping is by its name as the kernel gives it.
+pub(super) fn kind_of(path: &[u8], inode: u64) -> MappingKind {
+    match path {
+        b"" => MappingKind::Anonymous,
+        b"[vdso]" => MappingKind::Vdso,
+        b"[vsyscall]" => MappingKind::Vsyscall,
+        [b'/', ..] if inode != 0 => MappingKind::File,
+        // Names that a process gives its own anonymous memory (PR_SET_VMA_ANON_NAME).
+        _ if path.starts_with(b"[anon:") => MappingKind::Anonymous,
+        _ => MappingKind::Special,
+    }
 }
 
 fn hex(text: &str) -> Option<u64> {

@@ -18,6 +18,7 @@ pub mod module;
 mod near;
 mod private_copy;
 mod proc_dir;
+mod procmap;
 mod reader;
 mod selector;
 pub(crate) mod signals;
