@@ -43,8 +43,8 @@ file only with --force, and never writes through a symbolic link.
 Under sudo, COMMAND runs as the user who called sudo, and that user owns the files. If COMMAND is
 still running when the recording ends, holdup sends it SIGTERM.
 
-Processes that --name, --unit, --cgroup and --container mean join the recording when they begin later,
-as after a restart, and it goes on when none is left for the moment.
+Processes that --name, --unit, --cgroup and --container mean join the recording when they begin
+later, as after a restart, and it goes on when none is left for the moment.
 
 The first Ctrl-C ends the recording and writes the reports. The second ends holdup at once. SIGUSR1
 writes a report of so far, and the recording goes on.

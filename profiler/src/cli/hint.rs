@@ -119,7 +119,14 @@ fn verb_of(words: &[impl AsRef<OsStr>]) -> Option<&'static str> {
 /// `holdup VERB WORD` names no target: how it is given.
 pub(super) fn of_bare_word(verb: &str, word: &str) -> String {
     let is_pids = word.split(',').all(|part| part.parse::<u32>().is_ok());
-    let option = if is_pids { "-p" } else { "-n" };
+    let is_unit = [".service", ".scope"]
+        .iter()
+        .any(|kind| word.ends_with(kind));
+    let option = match (is_pids, is_unit) {
+        (true, _) => "-p",
+        (_, true) => "--unit",
+        _ => "-n",
+    };
     format!("holdup {verb} {option} {}", shell_word(word))
 }
 
@@ -286,6 +293,10 @@ mod tests {
             "holdup record -n claims_api"
         );
         assert_eq!(of_bare_word("check", "a b"), "holdup check -n 'a b'");
+        assert_eq!(
+            of_bare_word("dump", "claims.service"),
+            "holdup dump --unit claims.service"
+        );
         assert_eq!(
             bare_target(&["-q", "record", "x"], "x"),
             Some(("record", "x"))

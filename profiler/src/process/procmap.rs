@@ -126,7 +126,8 @@ pub(super) fn read(mut bytes: &[u8], into: &mut Vec<Mapping>) -> Option<u64> {
         if head.end <= head.start {
             return None;
         }
-        let name_len = usize::try_from(head.name_len).ok()?;
+        let name_len = usize::try_from(head.name_len).ok();
+        let name_len = name_len.filter(|len| *len <= MAX_NAME)?;
         let (name, rest) = rest.split_at_checked(name_len.next_multiple_of(8))?;
         into.push(mapping(&head, name.get(..name_len)?));
         next = Some(head.end);

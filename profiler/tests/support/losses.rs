@@ -181,7 +181,9 @@ const CASES: &[Case] = &[
         let threads = report.threads.len() as u64;
         let waits: u64 = report.threads.iter().map(|thread| thread.waits).sum();
         if born < 15_000 || threads < born || waits < born {
-            complaints.push(format!("{born} were born: {threads} threads, {waits} waits"));
+            complaints.push(format!(
+                "{born} were born: {threads} threads, {waits} waits"
+            ));
         }
         complaints.extend(sums_are_whole(recorded));
         complaints
