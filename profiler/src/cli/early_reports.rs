@@ -1,8 +1,8 @@
 //! Reports of a recording that goes on.
 
+use super::drawing::Drawing;
 use super::output::{self, Output, Written};
 use super::progress::Progress;
-use super::record::Drawing;
 use crate::report::Report;
 use std::cell::RefCell;
 use std::pin::Pin;

@@ -1,6 +1,7 @@
 //! `holdup record`.
 
 use super::capture::{CaptureFile, CaptureSink};
+use super::drawing::Drawing;
 use super::early_reports::EarlyReports;
 use super::engine::{Recorder, Sink};
 use super::error::{Error, Result};
@@ -8,7 +9,7 @@ use super::exit::Exit;
 use super::gate::OpenGate;
 use super::interrupt::Stop;
 use super::observer::{News, Observer, Wanted};
-use super::output::{self, IsStdout, Output, Written};
+use super::output::{self, Output, Written};
 use super::progress::{Progress, SPIN};
 use super::settings::RecordSettings;
 use super::stream::Streams;
@@ -19,7 +20,7 @@ use crate::host::Features;
 use crate::host::privileges::{self, Keep};
 use crate::process::{Launched, Target, status_text};
 use crate::recording::Losses;
-use crate::render::{self, Format};
+use crate::render;
 use crate::report::{Report, Verdict};
 use crate::units::{Nanos, Pid};
 use std::sync::Arc;
@@ -82,7 +83,7 @@ pub(crate) fn record<R: Recorder>(
     recorder.observe(observer.clone());
     progress.say(&begin_line(&targets, settings.duration, joining));
     let begun = Instant::now();
-    let drawing = Drawing::of_settings(settings);
+    let drawing = Drawing::new(&settings.rendering);
     let early = EarlyReports::new(outputs, drawing.clone());
     let end = until_end(settings.duration, stop, progress, &observer, &early);
     runtime.block_on(async {
@@ -116,36 +117,6 @@ pub(crate) fn record<R: Recorder>(
         written.capture_failed = capture.has_failed();
     }
     conclude(&report, written, gate, progress)
-}
-
-/// How reports are drawn.
-#[derive(Clone, Debug)]
-pub(super) struct Drawing {
-    stdout: render::Options,
-    files: render::Options,
-}
-
-impl Drawing {
-    fn of_settings(settings: &RecordSettings) -> Drawing {
-        Drawing {
-            stdout: settings.rendering.clone(),
-            files: settings.rendering.for_files(),
-        }
-    }
-
-    /// Draws `report` in any format.
-    pub(super) fn of(
-        &self,
-        report: &Report,
-    ) -> impl Fn(Format, IsStdout, &mut dyn std::io::Write) -> std::io::Result<()> {
-        move |format, stdout, out| {
-            let options = match stdout {
-                IsStdout(true) => &self.stdout,
-                IsStdout(false) => &self.files,
-            };
-            render::render(format, report, options, out)
-        }
-    }
 }
 
 /// Opens every file that is to be written.

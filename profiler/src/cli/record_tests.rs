@@ -7,6 +7,7 @@ use crate::limits::Limits;
 use crate::recording::{
     Header, Host, Interval, Process, Recording, ShadowCheck, Tables, TokioFacts, Tool,
 };
+use crate::render::Format;
 use crate::units::{Nanos, Pid, Timestamp};
 use crate::{analyze, collect};
 use std::ffi::OsString;

@@ -8,15 +8,17 @@ use super::args::{
 use super::conditions::Gate;
 use super::error::{Error, Result};
 use super::names::Template;
+pub(crate) use super::target_choice::TargetChoice;
+use super::target_choice::joining;
 use super::values::CAPTURE;
 use crate::capture::{Bounds, Range};
 use crate::collect;
 use crate::limits::Limits;
-use crate::process::{Invoker, Selector};
+use crate::process::Invoker;
 use crate::render::{self, Format};
 use crate::report::Keep;
 use crate::report::diff::Measure;
-use crate::units::{Nanos, Pid};
+use crate::units::Nanos;
 use rustix::process::Uid;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -219,22 +221,6 @@ pub(crate) struct RecordSettings {
     pub(crate) gate: Gate,
     /// Who called `sudo`.
     pub(crate) invoker: Option<Invoker>,
-}
-
-/// Which processes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum TargetChoice {
-    Pids(Vec<Pid>),
-    Selected(Vec<Selector>),
-    Command(Vec<OsString>),
-}
-
-/// Which processes join later.
-pub(super) fn joining(target: &TargetChoice) -> Vec<Selector> {
-    match target {
-        TargetChoice::Selected(selectors) => selectors.clone(),
-        TargetChoice::Pids(_) | TargetChoice::Command(_) => Vec::new(),
-    }
 }
 
 /// One report to write.

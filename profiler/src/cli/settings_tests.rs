@@ -1,7 +1,7 @@
 use super::super::args::{Cli, Verb};
 use super::super::exit::Exit;
 use super::*;
-use crate::units::Nanos;
+use crate::units::{Nanos, Pid};
 use clap::Parser;
 
 fn resolve_in(

@@ -1,6 +1,6 @@
 //! Which processes are meant: the same words for every verb.
 
-use super::settings::TargetChoice;
+use super::target_choice::TargetChoice;
 use super::values;
 use crate::process::Selector;
 use crate::units::Pid;

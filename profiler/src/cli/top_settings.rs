@@ -7,8 +7,9 @@ use super::names::Template;
 use super::settings::CaptureSpec;
 use super::settings::{
     Destination, Environment, OutputSpec, TargetChoice, format_of, invoker, is_capture, is_plain,
-    joining, rendering, test_limits, view,
+    rendering, test_limits, view,
 };
+use super::target_choice::joining;
 use super::top_args::TopArgs;
 use crate::capture::Bounds;
 use crate::collect;

@@ -10,7 +10,7 @@
 //! All that is waited for counts, in vain or not: see [`account`].
 
 use super::device::Device;
-use super::mappings::Mapping;
+use super::mapping::Mapping;
 use super::procmap;
 use super::reader::{self, Answer, ReaderProcess, Request, StatWords};
 use crate::units::Pid;

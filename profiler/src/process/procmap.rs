@@ -5,7 +5,7 @@
 //! are passed over; since Linux 6.18 it mostly takes no such lock at all.
 
 use super::device::Device;
-use super::mappings::{Mapping, kind_of};
+use super::mapping::{Mapping, kind_of};
 use crate::units::Addr;
 use bytemuck::{Pod, Zeroable};
 use rustix::io::Errno;
@@ -167,7 +167,8 @@ pub(super) fn is_unknown(error: &std::io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::mappings::{MappingKind, parse_maps};
+    use super::super::mapping::MappingKind;
+    use super::super::mappings::parse_maps;
     use super::*;
 
     fn own() -> OwnedFd {

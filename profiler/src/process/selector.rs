@@ -1,9 +1,8 @@
 //! What processes have in common that are meant: a name, a unit, a container.
 
-use super::cgroup::ROOT;
 use super::comm::parse_comm;
 use super::proc_dir::{ProcDir, exe_file_name};
-use super::unit::{self, group_paths};
+use super::unit::{self, ROOT, group_paths};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;

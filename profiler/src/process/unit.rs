@@ -1,5 +1,8 @@
 //! To which service, container and pod a process belongs, by the names of its control groups.
 
+/// Where control groups are mounted everywhere.
+pub(super) const ROOT: &str = "/sys/fs/cgroup";
+
 /// What the path of a control group tells. The names are whatever its maker chose.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unit {
