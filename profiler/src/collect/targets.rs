@@ -221,7 +221,7 @@ impl Targets {
     pub(super) fn note_late_panic_probes(&mut self) {
         if self.options.panics {
             for process in self.processes.iter_mut() {
-                panic_probes::note_late(&mut process.facts, process.joined);
+                panic_probes::note_late(&mut process.facts, process.joined.is_some());
             }
         }
     }

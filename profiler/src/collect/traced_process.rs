@@ -106,8 +106,8 @@ pub(super) struct TracedProcess {
     changed: (Instant, Instant),
     /// Processes that ended before this one began, and are summed up in the same row.
     pub(super) before: u64,
-    /// It began to be recorded while others were already.
-    pub(super) joined: bool,
+    /// When it began to be recorded, where others were already.
+    pub(super) joined: Option<Instant>,
     /// It has executed another program since the last look.
     pub(super) exec: bool,
     /// The kernel reported new code since.
@@ -151,7 +151,7 @@ impl TracedProcess {
             unreadable: false,
             changed: (Instant::now(), Instant::now()),
             before: 0,
-            joined: false,
+            joined: None,
             exec: false,
             new_code: false,
             unknown_code: false,
@@ -200,7 +200,7 @@ impl TracedProcess {
             unreadable: false,
             changed: (Instant::now(), Instant::now()),
             before: 0,
-            joined: false,
+            joined: None,
             exec: false,
             // So that it comes to have a table of its own.
             new_code: true,
@@ -275,8 +275,18 @@ impl TracedProcess {
         let wanted = self.exec
             || self.new_code && since >= NEW_CODE
             || self.unknown_code && since >= self.next_look
+            || self.may_be_loading(since)
             || self.wants_contexts();
         wanted && self.can_be_looked_at()
+    }
+
+    /// Whether it joined a moment ago, and is looked at again in any case: it is in the middle of being
+    /// loaded then, and news of its next library may have come before we knew it.
+    fn may_be_loading(&self, since: Duration) -> bool {
+        let joined = self
+            .joined
+            .is_some_and(|joined| joined.elapsed() < SETTLED_ANYWAY);
+        joined && since >= self.next_look
     }
 
     /// Whether it has mapped code that is to be looked at.

@@ -118,7 +118,7 @@ pub(super) fn write(maps: &OwnedFd, from: u64, room: &mut [u8]) -> Result<usize,
     }
 }
 
-/// Reads what [`write`] wrote. Where it ended for want of room: from where on the rest is to be asked for.
+/// Reads what [`write()`] wrote. Where it ended for want of room: from where on the rest is to be asked for.
 pub(super) fn read(mut bytes: &[u8], into: &mut Vec<Mapping>) -> Option<u64> {
     let mut next = None;
     while let Some((head, rest)) = bytes.split_at_checked(size_of::<Head>()) {

@@ -8,6 +8,7 @@ use crate::recording::ProcessId;
 use crate::units::Pid;
 use anyhow::Result;
 use std::sync::Arc;
+use std::time::Instant;
 
 impl Targets {
     /// Takes in the processes that are meant and have begun since, or have become what is meant. The
@@ -63,7 +64,7 @@ impl Targets {
         };
         let mut process = TracedProcess::new(id, index, target);
         process.start = start;
-        process.joined = true;
+        process.joined = Some(Instant::now());
         process.exec = true;
         self.processes.push(process);
         self.look(kernel, id)?;
