@@ -18,9 +18,9 @@ use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
-    calls, captures, cuts, demo, dump, harm, hostile, intervals, kernel_walk, leftovers, library,
-    life, lookalike, losses, phases, polls, privilege, restarts, safety, selftest, stopped,
-    streams, stripped, top,
+    calls, captures, cargo, cuts, demo, demo_teams, dump, harm, hostile, intervals, kernel_walk,
+    leftovers, library, life, lookalike, losses, phases, polls, privilege, rare, restarts, safety,
+    selftest, stopped, streams, stripped, top,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -121,6 +121,7 @@ fn main() -> ExitCode {
     trials.extend(intervals::trials());
     trials.extend(calls::trials());
     trials.extend(captures::trials());
+    trials.extend(cargo::trials());
     trials.extend(streams::trials());
     trials.extend(cuts::trials());
     trials.extend(safety::trials());
@@ -132,6 +133,7 @@ fn main() -> ExitCode {
     trials.extend(lookalike::trials());
     trials.extend(leftovers::trials());
     trials.extend(demo::trials());
+    trials.extend(demo_teams::trials());
     trials.extend(dump::trials());
     trials.extend(top::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -378,7 +380,7 @@ fn harm_trials() -> Vec<Trial> {
         profile,
         ..Variant::DEFAULT
     };
-    let all: [(&str, Variant, &'static str, Check); 11] = [
+    let all: [(&str, Variant, &'static str, Check); 17] = [
         ("harm-cpu-hog", Variant::DEFAULT, "cpu-hog", harm::cpu_hog),
         (
             "harm-cpu-hog-tokio-1.38",
@@ -401,6 +403,37 @@ fn harm_trials() -> Vec<Trial> {
             polls::unattended,
         ),
         ("polls", Variant::DEFAULT, "polls", polls::joined),
+        (
+            "polls-current-thread",
+            Variant::DEFAULT,
+            "polls-current-thread",
+            polls::joined,
+        ),
+        (
+            "rare-stall",
+            of(Profile::Stripped),
+            "rare-stall",
+            rare::stall,
+        ),
+        (
+            "slow-stderr",
+            Variant::DEFAULT,
+            "slow-stderr",
+            rare::slow_reader,
+        ),
+        (
+            "short-locks",
+            Variant::DEFAULT,
+            "short-locks",
+            rare::short_holder,
+        ),
+        ("queued", Variant::DEFAULT, "queued", rare::queued),
+        (
+            "queued-current-thread",
+            Variant::DEFAULT,
+            "queued-current-thread",
+            rare::queued_on_one_thread,
+        ),
         (
             "polls-stripped",
             of(Profile::Stripped),

@@ -20,7 +20,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "tests")]
     vm: bool,
 
-    /// Install what some tests are skipped without, and nothing else: musl, std's source, Go
+    /// Install what some tests are skipped without, and nothing else: musl, std's source, Go, jq
     #[arg(long)]
     tests: bool,
 }
@@ -49,7 +49,8 @@ pub fn run(args: &Args) -> Result<()> {
 /// # Errors
 /// Something is missing that cannot be installed here; the message ends with the one command.
 pub fn for_tests() -> Result<()> {
-    let is_there = has_musl() && has_go() && has_tmux() && Toolchain::current()?.has_rust_src();
+    let is_there =
+        has_musl() && has_go() && has_tmux() && has_jq() && Toolchain::current()?.has_rust_src();
     if is_there || !debian::has_apt() {
         return Ok(());
     }
@@ -71,8 +72,10 @@ const MUSL: &str = "musl-tools";
 const GO: &str = "golang-go";
 /// Debian's package with the terminal in which `holdup top` is driven.
 const TMUX: &str = "tmux";
+/// Debian's package with the program that answers the questions of `docs/triage.md`.
+const JQ: &str = "jq";
 /// What brings all that tests may be skipped without.
-pub(crate) const FOR_TESTS: &str = "some tests (with musl, with Go, in tmux) need more than is here\nrun: cargo xtask setup --tests";
+pub(crate) const FOR_TESTS: &str = "some tests (with musl, with Go, in tmux, with jq) need more than is here\nrun: cargo xtask setup --tests";
 
 fn has_musl() -> bool {
     process::output(process::detached("musl-gcc").arg("--version")).is_ok()
@@ -80,6 +83,10 @@ fn has_musl() -> bool {
 
 fn has_go() -> bool {
     process::output(process::detached("go").arg("version")).is_ok()
+}
+
+fn has_jq() -> bool {
+    process::output(process::detached("jq").arg("--version")).is_ok()
 }
 
 fn has_tmux() -> bool {
@@ -109,6 +116,13 @@ fn tests(args: &Args) -> Result<()> {
         println!("left out: tmux");
     } else if announce(args, &format!("apt-get install {TMUX}")) {
         debian::install(&[TMUX])?;
+    }
+    if has_jq() {
+        println!("already there: jq");
+    } else if !debian::has_apt() {
+        println!("left out: jq");
+    } else if announce(args, &format!("apt-get install {JQ}")) {
+        debian::install(&[JQ])?;
     }
     rust_src(args, &Toolchain::current()?)
 }

@@ -1,6 +1,7 @@
 //! The command line as types. Nothing is looked up or opened here.
 
 use super::exit::with_exit_status;
+pub(crate) use super::filter_args::FilterArgs;
 pub(crate) use super::shared_args::{FormArgs, GateArgs, ViewArgs};
 use super::target_args::{TARGET, TargetArgs};
 use super::top_args::{TOP_AFTER_HELP, TopArgs};
@@ -97,10 +98,10 @@ Examples:
   sudo holdup dump -q -p 4711 > stuck.txt || [ $? -ne 4 ] || page-somebody
       Act where the service is wedged.
 
-It takes two looks, a tenth of a second apart, and about half a second in all. Threads are neither
-stopped nor signalled. A runtime is wedged if each of its workers has been blocked in one wait for
-a second, or if some wait for each other; it is stopped if a signal, a debugger or the freezer
-holds all of them.
+It takes two looks, a tenth of a second apart, and about a third of a second in all. Threads are
+neither stopped nor signalled. A runtime is wedged if each of its workers has been blocked in one
+wait for a second, or if some wait for each other; it is stopped if a signal, a debugger or the
+freezer holds all of them.
 "
 );
 
@@ -248,6 +249,14 @@ pub(crate) struct RecordArgs {
     #[arg(last = true, value_name = "COMMAND", group = TARGET, help_heading = "Target")]
     pub(crate) command: Vec<OsString>,
 
+    /// Exit with 5 if COMMAND fails, whatever else was found
+    #[arg(
+        long,
+        requires = "command",
+        help_heading = "For continuous integration"
+    )]
+    pub(crate) fail_with_command: bool,
+
     /// Also record the processes that the targets fork
     #[arg(long, help_heading = "Target")]
     pub(crate) follow: bool,
@@ -352,6 +361,9 @@ pub(crate) struct RecordArgs {
     pub(crate) max_size: Option<u64>,
 
     #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+
+    #[command(flatten)]
     pub(crate) form: FormArgs,
 }
 
@@ -391,6 +403,9 @@ pub(crate) struct ReportArgs {
     pub(crate) output: Vec<OsString>,
 
     #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+
+    #[command(flatten)]
     pub(crate) form: FormArgs,
 }
 
@@ -407,6 +422,9 @@ pub(crate) struct DiffArgs {
     /// Compare the blocked time of one wait, not of one second of the recording
     #[arg(long)]
     pub(crate) per_wait: bool,
+
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
 
     /// Also write the comparison to this file; its extension (.svg, .json, .txt) chooses the format
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]

@@ -4,6 +4,7 @@ use super::engine::{Recorder, Sink};
 use super::error::{Error, Result};
 use super::exit::Exit;
 use super::observer::{Observer, Ring};
+use super::reports::Reports;
 use super::stream::{Last, Streams};
 use crate::analyze::Analyzer;
 use crate::collect::{self, Collector};
@@ -11,7 +12,7 @@ use crate::host::Features;
 use crate::host::privileges::{self, Keep};
 use crate::process::Target;
 use crate::recording::{Header, Interval, Tables};
-use crate::report::{self, Report};
+use crate::report::{self, Filter};
 use crate::runtime::tokio::is_of_a_worker;
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ pub(crate) struct Live {
     analyzer: Analyzer,
     streams: Option<Streams>,
     keep: report::Keep,
+    filter: Filter,
     observer: Option<Observer>,
     /// Where the report is to be of the last intervals alone.
     ring: Option<Ring>,
@@ -61,6 +63,7 @@ impl Recorder for Live {
             analyzer,
             streams: None,
             keep: report::Keep::NOTHING,
+            filter: Filter::default(),
             observer: None,
             ring: None,
         })
@@ -69,6 +72,11 @@ impl Recorder for Live {
     fn keep(&mut self, keep: report::Keep) {
         self.keep = keep;
         self.analyzer.keep(keep);
+    }
+
+    fn filter(&mut self, filter: &Filter) {
+        self.filter = filter.clone();
+        self.analyzer.keep_for(filter);
     }
 
     fn observe(&mut self, observer: Observer) {
@@ -96,6 +104,7 @@ impl Recorder for Live {
             observer,
             ring,
             keep,
+            filter,
         } = self;
         let header = collector.header();
         // Whoever is killed gives no names any more.
@@ -121,12 +130,12 @@ impl Recorder for Live {
                 if let Some(observer) = observer {
                     observer.count(tables, analyzer);
                     if observer.wants_report() {
-                        observer.take_report(match ring {
-                            Some(ring) => {
-                                of_ring(ring, &header, *keep, tables).report(&header, tables)
-                            }
-                            None => analyzer.report(&header, tables),
-                        });
+                        let of_ring = ring
+                            .as_ref()
+                            .map(|ring| of_ring(ring, &header, (*keep, filter), tables));
+                        let analyzer = of_ring.as_ref().unwrap_or(analyzer);
+                        let reports = Reports::made(analyzer, &header, tables, filter);
+                        observer.take_report(reports.into_shown());
                     }
                 }
                 Ok(())
@@ -135,7 +144,7 @@ impl Recorder for Live {
             .map_err(failed("cannot go on recording"))
     }
 
-    fn finish(mut self, ended: Option<String>, sink: Option<&mut dyn Sink>) -> Result<Report> {
+    fn finish(mut self, ended: Option<String>, sink: Option<&mut dyn Sink>) -> Result<Reports> {
         let (header, tables, last) = self
             .collector
             .finish(ended)
@@ -144,20 +153,31 @@ impl Recorder for Live {
             streams.write(&header, &tables, &last, Last::Yes);
         }
         if let Some(ring) = &self.ring {
-            self.analyzer = of_ring(ring, &header, self.keep, &tables);
+            self.analyzer = of_ring(ring, &header, (self.keep, &self.filter), &tables);
         }
         self.analyzer.merge(&tables, &last);
         if let Some(sink) = sink {
             sink.take_last(&tables, last);
         }
-        Ok(self.analyzer.report(&header, &tables))
+        Ok(Reports::made(
+            &self.analyzer,
+            &header,
+            &tables,
+            &self.filter,
+        ))
     }
 }
 
 /// The sums of the last intervals alone.
-fn of_ring(ring: &Ring, header: &Header, keep: report::Keep, tables: &Tables) -> Analyzer {
+fn of_ring(
+    ring: &Ring,
+    header: &Header,
+    (keep, filter): (report::Keep, &Filter),
+    tables: &Tables,
+) -> Analyzer {
     let mut analyzer = Analyzer::new(header);
     analyzer.keep(keep);
+    analyzer.keep_for(filter);
     for interval in ring.intervals() {
         analyzer.merge(tables, interval);
     }

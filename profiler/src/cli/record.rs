@@ -6,11 +6,13 @@ use super::early_reports::EarlyReports;
 use super::engine::{Recorder, Sink};
 use super::error::{Error, Result};
 use super::exit::Exit;
-use super::gate::OpenGate;
+use super::gate::{OpenGate, tell_placeless};
 use super::interrupt::Stop;
 use super::observer::{News, Observer, Wanted};
 use super::output::{self, Output, Written};
 use super::progress::{Progress, SPIN};
+#[cfg(test)]
+use super::reports::Reports;
 use super::settings::RecordSettings;
 use super::stream::Streams;
 use super::targets::{self, Chosen};
@@ -23,6 +25,7 @@ use crate::recording::Losses;
 use crate::render;
 use crate::report::{Report, Verdict};
 use crate::units::{Nanos, Pid};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -52,7 +55,7 @@ pub(crate) fn record<R: Recorder>(
     let Some(target) = targets.first().map(Arc::clone) else {
         return Err(Error::new("there is no process to record"));
     };
-    let gate = settings.gate.open()?;
+    let mut gate = settings.gate.open()?;
     let (mut outputs, capture) = prepare(settings, target.pid())?;
 
     let cannot = |error| Error::new("cannot start tokio").because(error);
@@ -66,7 +69,8 @@ pub(crate) fn record<R: Recorder>(
     let capture = capture.map(|capture| capture.begin(&recorder.header(), progress));
     let mut capture = capture.transpose()?;
     recorder.keep(settings.kept());
-    let streams = Streams::take(&mut outputs, &settings.rendering);
+    recorder.filter(&settings.filter);
+    let streams = Streams::take(&mut outputs, &settings.rendering, &settings.filter);
     if !streams.are_none() {
         recorder.stream(streams.clone());
     }
@@ -94,7 +98,8 @@ pub(crate) fn record<R: Recorder>(
     let elapsed = begun.elapsed();
     let outputs = early.finish(&runtime, progress);
 
-    let (ended, launched) = how_it_ended(&target, launched);
+    let (status, launched) = ended_with(&target, launched);
+    let ended = status.map(status_text);
     let first_ended = ended.as_deref();
     for other in targets.iter().filter(|other| other.ended()) {
         if !observer.told_end(other.pid()) {
@@ -103,20 +108,31 @@ pub(crate) fn record<R: Recorder>(
             progress.say(&end_line(other, &ended, elapsed));
         }
     }
-    let report = recorder.finish(ended, sink(&mut capture))?;
-    tell_left_out(&report, progress);
+    let mut reports = recorder.finish(ended, sink(&mut capture))?;
+    reports.ask(&mut gate);
+    let failed = settings.fail_with_command && has_failed(status);
+    let report = reports.shown();
+    tell_left_out(report, progress);
+    if settings.annotates() {
+        tell_placeless(&report.conditions, progress);
+    }
     if let Some(launched) = launched {
         end_command(&target, launched, &runtime, progress);
     }
 
-    let mut written = output::write_all(outputs, drawing.of(&report));
-    written.add(streams.finish(&report));
+    let mut written = output::write_all(outputs, drawing.of(report));
+    written.add(streams.finish(report));
     if let Some(mut capture) = capture {
         // Last: a disk that hangs keeps no report back.
         written.files.extend(capture.finish());
         written.capture_failed = capture.has_failed();
     }
-    conclude(&report, written, gate, progress)
+    reports.tell(progress);
+    let exit = conclude(reports.whole(), written, &gate, progress)?;
+    Ok(match exit {
+        Exit::Success | Exit::Finding | Exit::NoRuntime if failed => Exit::CommandFailed,
+        exit => exit,
+    })
 }
 
 /// Opens every file that is to be written.
@@ -266,6 +282,15 @@ pub(super) fn how_it_ended(
     target: &Target,
     launched: Option<Launched>,
 ) -> (Option<String>, Option<Launched>) {
+    let (status, launched) = ended_with(target, launched);
+    (status.map(status_text), launched)
+}
+
+/// The status with which the target ended, if it did and anybody knows; and the command, likewise.
+fn ended_with(
+    target: &Target,
+    launched: Option<Launched>,
+) -> (Option<Option<ExitStatus>>, Option<Launched>) {
     if !target.ended() {
         return (None, launched);
     }
@@ -273,7 +298,12 @@ pub(super) fn how_it_ended(
         Some(Ok(status)) => Some(status),
         _ => target.exit_status(),
     };
-    (Some(status_text(status)), None)
+    (Some(status), None)
+}
+
+/// Whether the command has ended by itself, and not well.
+fn has_failed(status: Option<Option<ExitStatus>>) -> bool {
+    status.flatten().is_some_and(|status| !status.success())
 }
 
 /// Ends a command that we started and that outlived the recording.
@@ -313,7 +343,7 @@ pub(super) fn end_command(
 pub(super) fn conclude(
     report: &Report,
     written: Written,
-    gate: OpenGate,
+    gate: &OpenGate,
     progress: &Progress,
 ) -> Result<Exit> {
     for failure in &written.failures {
@@ -324,7 +354,7 @@ pub(super) fn conclude(
     } else if let Some(error) = no_runtime(report) {
         progress.error(&error);
         Exit::NoRuntime
-    } else if gate.passes(report, progress) {
+    } else if gate.passes(&report.conditions, progress) {
         Exit::Success
     } else {
         Exit::Finding

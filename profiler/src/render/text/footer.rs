@@ -44,7 +44,9 @@ pub(super) fn losses(page: &mut Page<'_>) -> io::Result<()> {
     }
     if losses.mistaken_parks > 0 {
         let parks = counted(losses.mistaken_parks, "park", "parks");
-        parts.push(format!("trust in idle times: {parks} mistaken for others"));
+        parts.push(format!(
+            "{parks} (misidentified, so idle times are not reliable)"
+        ));
     }
     if losses.timeline > 0 {
         let waits = counted(losses.timeline, "wait", "waits");

@@ -27,6 +27,7 @@ mod workers;
 pub use check::render as render_check;
 pub use diff::render as render_diff;
 pub use dump::{DumpOptions, render as render_dump};
+pub(super) use header::headline;
 pub use list::render as render_list;
 pub use one_site::render as render_site;
 pub use sections::render;
