@@ -10,6 +10,7 @@ pub mod export;
 pub mod flamegraph;
 pub mod folded;
 mod format;
+mod html;
 mod human;
 pub mod json;
 mod list;
