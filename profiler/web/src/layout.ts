@@ -44,7 +44,7 @@ export function layout(actions: Actions): Controls {
   const section = byId("timeline");
   section.hidden = false;
   const title = h("span");
-  const search = h("input", { type: "search", id: "search", autocomplete: "off", spellcheck: "false", placeholder: "function, task, object, cause, thread" });
+  const search = h("input", { type: "search", id: "search", autocomplete: "off", spellcheck: "false", placeholder: "function, task, object, cause …" });
   const found = h("span", { class: "found", role: "status" });
   const stall = h("span", { class: "found", role: "status" });
   const range = h("div", { class: "range", role: "status" });
@@ -106,7 +106,7 @@ export function labelRows(controls: Controls, model: Model, store: Store, rows: 
   labels.style.height = `${height}px`;
   labels.replaceChildren(
     ...rows.map((row) => {
-      const element = h("div", { class: `label-row ${row.kind}` });
+      const element = h("div", { class: `label-row is-${row.kind}` });
       element.style.top = `${row.top}px`;
       element.style.height = `${row.height}px`;
       if (row.kind === "lane") {

@@ -62,6 +62,7 @@ class Page {
       rangeOfView: () => store.set({ range: { ...store.view.time } }),
     });
     const { controls } = this;
+    controls.cpu.textContent = `CPU share of ${counted(names.cpus, "CPU", "CPUs")}`;
     this.timeline = new Timeline(model, store, theme, controls.body);
     this.overview = new Overview(model, store, theme, controls.minimap, controls.head);
     this.detail = new Detail(model, store, controls.detail);

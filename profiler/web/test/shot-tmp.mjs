@@ -1,0 +1,11 @@
+import { chromium } from "playwright-core";
+const [file,out,theme,frag,full]=process.argv.slice(2);
+const b=await chromium.launch({executablePath:"/usr/bin/chromium",args:["--no-sandbox","--disable-gpu"]});
+const p=await (await b.newContext({viewport:{width:1440,height:1100},colorScheme:theme??"light"})).newPage();
+p.on("console",m=>console.log("console",m.type(),m.text())); p.on("pageerror",e=>console.log("pageerror",e.stack));
+await p.goto("file://"+file+(frag?"#"+frag:""));
+await p.waitForSelector("html[data-finished]",{timeout:20000}).catch(e=>console.log(String(e)));
+console.log(await p.evaluate(()=>JSON.stringify(document.documentElement.dataset)));
+await p.waitForTimeout(400);
+await p.screenshot({path:out,fullPage:full==="full"});
+await b.close();
