@@ -134,23 +134,20 @@ export function fillLegend(controls: Controls, model: Model, store: Store): void
     const group = fold.state === model.blockedState ? (fold.cause ?? model.names.causes.length - 1) : model.groups.causes + fold.state;
     times.set(group, (times.get(group) ?? 0) + fold.blocked);
   }
-  for (const group of model.groupOfStack.subarray(1)) if (!times.has(group)) times.set(group, 0);
+  for (const group of model.usedGroups()) if (!times.has(group)) times.set(group, 0);
   const used = [...times].sort((a, b) => Number(a[0] >= model.groups.causes) - Number(b[0] >= model.groups.causes) || b[1] - a[1]);
-  const named = new Set(model.names.stacks.map((_, index) => model.groupOfStack[index + 1]));
   const { hidden } = store.view;
   controls.legend.replaceChildren(
-    ...used
-      .filter(([group]) => named.has(group) || (times.get(group) ?? 0) > 0)
-      .map(([group]) => {
-        const name = model.groupName(group);
-        const toggle = () => {
-          const changed = new Set(store.view.hidden);
-          if (!changed.delete(group)) changed.add(group);
-          store.set({ hidden: changed });
-        };
-        const dot = h("i", { class: `dot ${group < model.groups.causes ? "c" : "s"}-${name}` });
-        return h("button", { type: "button", class: "chip", "aria-pressed": String(!hidden.has(group)), onclick: toggle }, dot, name);
-      }),
+    ...used.map(([group]) => {
+      const toggle = () => {
+        const changed = new Set(store.view.hidden);
+        if (!changed.delete(group)) changed.add(group);
+        store.set({ hidden: changed });
+      };
+      const dot = h("i", { class: `dot ${group < model.groups.causes ? "c" : "s"}-${model.groupName(group)}` });
+      const isShown = String(!hidden.has(group));
+      return h("button", { type: "button", class: "chip", "aria-pressed": isShown, onclick: toggle }, dot, model.groupLabel(group));
+    }),
     ...[["s-runnable", "in line for a CPU"], ["s-running", "a poll that computes"], ["starved", "no task could run"], ["no-driver", "nobody waited for events"]].map(([color, text]) =>
       h("span", { class: "key" }, h("i", { class: `dot ${color}` }), text),
     ),

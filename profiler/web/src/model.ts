@@ -78,6 +78,21 @@ export class Model {
     return states[group - causes.length] ?? "";
   }
 
+  /** What a group is called in a legend. */
+  groupLabel(group: number): string {
+    const name = this.groupName(group);
+    if (group < this.groups.causes) return name;
+    return { other: "other threads", pool: "blocking pool", runtime: "in tokio", "handed-off": "block_in_place" }[name] ?? name;
+  }
+
+  /** The groups that waits and polls are of. */
+  usedGroups(): Set<number> {
+    const used = new Uint8Array(this.groups.length);
+    for (let at = 0; at < this.waits.length; at++) used[this.groupOfStack[this.waits.stack[at]]] = 1;
+    for (let at = 0; at < this.polls.length; at++) used[this.groupOfStack[this.polls.stack[at]]] = 1;
+    return new Set([...used.keys()].filter((group) => used[group] === 1));
+  }
+
   /** The stack that a column names. */
   stack(number: number): StackName | null {
     return this.names.stacks[number - 1] ?? null;

@@ -25,6 +25,12 @@ export class Columns {
     else this.sums.fill(0, 0, length);
   }
 
+  /** Adds a stretch that is drawn with clear edges where it is wider than a column. */
+  addClear(from: number, to: number, group: number): void {
+    if (to - from < 1.5) this.add(from, to, group);
+    else this.add(Math.round(from), Math.round(to), group);
+  }
+
   /** Adds a stretch, in columns. */
   add(from: number, to: number, group: number): void {
     if (from < 0) from = 0;
@@ -56,7 +62,7 @@ export class Raster {
   waits(lane: Lane, from: number, to: number, columns: Columns): void {
     const bin = this.model.end / BINS;
     if (lane.waits >= BINNED && (to - from) / bin >= columns.width) this.binned(lane, from, to, columns);
-    else this.singly(lane, from, to, columns);
+    else this.singly(lane, from, to, columns, true);
   }
 
   polls(lane: Lane, from: number, to: number, columns: Columns): void {
@@ -66,19 +72,21 @@ export class Raster {
       if (polls.start[at] >= to) break;
       let group = 2 * polls.blocked[at] >= polls.end[at] - polls.start[at] ? groupOfStack[polls.stack[at]] : groups.running;
       if (isPollMatch[at] === 0) group = groups.dimmed;
-      columns.add((polls.start[at] - from) * scale, (polls.end[at] - from) * scale, group);
+      columns.addClear((polls.start[at] - from) * scale, (polls.end[at] - from) * scale, group);
     }
   }
 
-  private singly(lane: Lane, from: number, to: number, columns: Columns): void {
+  private singly(lane: Lane, from: number, to: number, columns: Columns, isClear: boolean): void {
     const { waits, groupOfStack, groups, isMatch } = this.model;
     const { start, wakeup, end, stack } = waits;
     const scale = columns.width / (to - from);
     for (let at = firstAfter(end, lane.first, lane.last, from); at < lane.last; at++) {
       if (start[at] >= to) break;
       const group = isMatch[at] === 0 ? groups.dimmed : groupOfStack[stack[at]];
+      const begin = (start[at] - from) * scale;
       const woken = (wakeup[at] - from) * scale;
-      columns.add((start[at] - from) * scale, woken, group);
+      if (isClear) columns.addClear(begin, woken, group);
+      else columns.add(begin, woken, group);
       if (end[at] > wakeup[at]) columns.add(woken, (end[at] - from) * scale, groups.runnable);
     }
   }
@@ -108,7 +116,7 @@ export class Raster {
     if (known && known.generation === this.model.generation) return known.sums;
     const columns = new Columns(this.model.groups.length);
     columns.reset(BINS);
-    this.singly(lane, 0, this.model.end, columns);
+    this.singly(lane, 0, this.model.end, columns, false);
     const groups = this.model.groups.length;
     const sums = known?.sums ?? new Float32Array(BINS * groups);
     for (let at = 0; at < BINS; at++) {

@@ -10,9 +10,16 @@ const fragment = async (page) => {
 };
 const parameters = async (page) => new URLSearchParams(await fragment(page));
 const span = (text) => (text ?? "").split("-").map(Number);
-const title = (page) => page.locator("#detail h3").innerText();
-const shownSites = (page) => page.locator("#sites tbody tr:not([hidden]) .fn").allInnerTexts();
-const column = (page, number) => page.locator(`#sites tbody tr:not([hidden]) td:nth-child(${number})`).allInnerTexts();
+/** What was asked for is drawn in the next frame. */
+const drawn = (page) => page.evaluate(() => new Promise((next) => requestAnimationFrame(() => requestAnimationFrame(next))));
+async function title(page) {
+  await drawn(page);
+  return page.locator("#detail h3").innerText();
+}
+async function column(page, number) {
+  await drawn(page);
+  return page.locator(`#sites tbody tr:not([hidden]) td:nth-child(${number})`).allInnerTexts();
+}
 
 async function search(page) {
   await page.keyboard.press("/");
@@ -35,7 +42,7 @@ async function search(page) {
 }
 
 async function tables(page) {
-  const before = await shownSites(page);
+  const before = await column(page, 10);
   const number = (text) => Number(text.replace(/,/g, ""));
   await page.locator("#sites th[data-key=waits] button").click();
   await page.waitForSelector("th[data-key=waits][aria-sort=descending]");
@@ -55,8 +62,8 @@ async function tables(page) {
 
 /** A click on the worst stall, found by its place in the picture. */
 async function stall(page) {
-  await page.keyboard.press("f");
   await page.locator(CANVAS).focus();
+  await page.keyboard.press("f");
   const seen = [];
   for (let step = 0; step < 4; step++) {
     await page.keyboard.press("ArrowRight");
@@ -99,6 +106,7 @@ async function firstStarved(page) {
 }
 
 async function range(page) {
+  await page.locator(CANVAS).focus();
   await page.keyboard.press("f");
   const before = await column(page, 4);
   const box = await page.locator(CANVAS).boundingBox();
@@ -169,13 +177,11 @@ async function keyboard(page) {
 
 /** A link shows what its sender saw. */
 async function link(page, open) {
-  await page.keyboard.press("Escape");
-  await page.evaluate(() => document.activeElement.blur());
   await page.locator("#search").fill("flush");
   await page.locator("#site-filter").fill("ledger");
   await page.locator("#sites th[data-key=max] button").click();
   await page.locator(".chip", { hasText: "network" }).click();
-  await page.getByRole("button", { name: /other thread/ }).click();
+  await page.getByRole("button", { name: /\d other thread/ }).click();
   const sent = await fragment(page);
   for (const key of ["t", "r", "s", "q", "filter", "sort", "hide", "others", "flame"]) {
     assert.ok(new URLSearchParams(sent).has(key), `${key} is in ${sent}`);
