@@ -35,7 +35,10 @@ fn main() -> ExitCode {
     let plain: [(&str, fn()); 6] = [
         ("golden_pages", golden_pages),
         ("golden_data", golden_data),
-        ("waits_are_those_of_the_recording", waits_are_those_of_the_recording),
+        (
+            "waits_are_those_of_the_recording",
+            waits_are_those_of_the_recording,
+        ),
         ("every_recording_has_a_page", every_recording_has_a_page),
         ("names_stay_text", names_stay_text),
         ("a_million_waits", a_million_waits),
@@ -50,7 +53,10 @@ fn main() -> ExitCode {
     let driven: [(&str, fn() -> Result<(), Failed>); 3] = [
         ("driven_page", driven_page),
         ("driven_hostile_page", driven_hostile_page),
-        ("driven_page_of_a_million_waits", driven_page_of_a_million_waits),
+        (
+            "driven_page_of_a_million_waits",
+            driven_page_of_a_million_waits,
+        ),
     ];
     for (name, check) in driven {
         trials.push(Trial::ignorable_test(name, move || {
@@ -95,11 +101,19 @@ fn waits_are_those_of_the_recording() {
     let recording = recordings::incident();
     let decoded = Decoded::of(&Page::of(&page(&recording)).data);
     let start = recording.header.start;
-    let all = recording.intervals.iter().flat_map(|interval| &interval.waits);
+    let all = recording
+        .intervals
+        .iter()
+        .flat_map(|interval| &interval.waits);
     let mut expected: Vec<_> = all
         .map(|wait| {
             let begin = (wait.start - start).0;
-            (begin, (wait.wakeup - wait.start).0, (wait.end - wait.wakeup).0, wait.task_id)
+            (
+                begin,
+                (wait.wakeup - wait.start).0,
+                (wait.end - wait.wakeup).0,
+                wait.task_id,
+            )
         })
         .collect();
     expected.sort_unstable();
@@ -115,7 +129,10 @@ fn waits_are_those_of_the_recording() {
     assert_eq!(decoded.intervals.len(), 8);
     // What ran is there to the nanosecond.
     let ran = decoded.intervals.iter().flat_map(|(.., threads)| threads);
-    let times = recording.intervals.iter().flat_map(|interval| &interval.threads);
+    let times = recording
+        .intervals
+        .iter()
+        .flat_map(|interval| &interval.threads);
     assert_eq!(
         ran.map(|thread| thread[1]).sum::<u64>(),
         times.map(|times| times.running.0).sum::<u64>()
@@ -171,7 +188,10 @@ fn million() -> Report {
 /// Three seconds and 500 MiB are what an optimised build has to reach; this one is slower.
 fn a_million_waits() {
     let report = million();
-    let waits = report.detail.as_ref().map_or(0, |detail| detail.waits.len());
+    let waits = report
+        .detail
+        .as_ref()
+        .map_or(0, |detail| detail.waits.len());
     assert_eq!(waits, 1_000_000);
     let (before, begin) = (peak(), cpu_time());
     let page = page_of(&report);

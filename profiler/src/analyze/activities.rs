@@ -169,6 +169,9 @@ mod tests {
         let expected = [(0, 800, 3, 240), (800, 1_300, 3, 150)];
         assert_eq!(shown(&activities), expected);
         activities.add(&interval(13, 0..20));
-        assert_eq!(activities.entries.last().map(|entry| entry.end.0), Some(1_400));
+        assert_eq!(
+            activities.entries.last().map(|entry| entry.end.0),
+            Some(1_400)
+        );
     }
 }

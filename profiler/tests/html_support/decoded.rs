@@ -44,7 +44,11 @@ impl Numbers<'_> {
 
     fn difference(&mut self) -> i64 {
         let zigzag = i64::try_from(self.next()).expect("small");
-        if zigzag % 2 == 0 { zigzag / 2 } else { -(zigzag + 1) / 2 }
+        if zigzag % 2 == 0 {
+            zigzag / 2
+        } else {
+            -(zigzag + 1) / 2
+        }
     }
 
     fn tasks(&mut self, length: usize) -> Vec<Option<u64>> {
@@ -87,7 +91,10 @@ impl Decoded {
         let packed = base64(data);
         let mut gzip = flate2::read::GzDecoder::new(&*packed);
         gzip.read_to_end(&mut bytes).expect("gzip");
-        let line = bytes.iter().position(|byte| *byte == b'\n').expect("a line");
+        let line = bytes
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .expect("a line");
         let names: Value = serde_json::from_slice(&bytes[..line]).expect("JSON");
         let mut numbers = Numbers(&bytes[line + 1..]);
         let lanes = names["lanes"].as_array().expect("lanes");
@@ -186,7 +193,17 @@ fn read_polls(numbers: &mut Numbers<'_>, lanes: &[usize]) -> Vec<([u64; 9], Opti
             let start = end.wrapping_add_signed(gaps[at]);
             end = start + lengths[at];
             let [stack, blocked, runqueue, running, waits, samples, tick] = rest[at];
-            let poll = [start, lengths[at], stack, blocked, runqueue, running, waits, samples, tick];
+            let poll = [
+                start,
+                lengths[at],
+                stack,
+                blocked,
+                runqueue,
+                running,
+                waits,
+                samples,
+                tick,
+            ];
             polls.push((poll, tasks[at]));
         }
     }

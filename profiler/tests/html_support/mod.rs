@@ -15,11 +15,18 @@ pub(crate) struct Page {
 
 impl Page {
     pub(crate) fn of(page: &str) -> Page {
-        let (plain, data) = cut(page, "<script type=\"text/plain\" id=\"data\">", "</script>");
+        let (plain, data) = cut(
+            page,
+            "<script type=\"text/plain\" id=\"data\">",
+            "</script>",
+        );
         let (plain, _) = cut(&plain, "<style>", "</style>");
         let (plain, _) = cut(&plain, "<script>", "</script>");
         let (plain, policy) = cut(&plain, "Content-Security-Policy\" content=\"", "\"");
-        assert!(policy.starts_with("default-src 'none'; script-src 'sha256-"), "{policy}");
+        assert!(
+            policy.starts_with("default-src 'none'; script-src 'sha256-"),
+            "{policy}"
+        );
         Page { plain, data }
     }
 }

@@ -92,8 +92,13 @@ export class Input {
   }
 
   private inSearch(event: KeyboardEvent): boolean {
-    if (event.key === "Enter") this.match(!event.shiftKey);
-    else if (event.key === "Escape") {
+    if (event.key === "Enter") {
+      // What was typed last may not have been looked for yet.
+      const { store, search } = this.reach;
+      store.set({ query: search.value });
+      store.flush();
+      this.match(!event.shiftKey);
+    } else if (event.key === "Escape") {
       this.reach.store.set({ query: "" });
       this.reach.search.value = "";
       this.reach.canvas.focus();

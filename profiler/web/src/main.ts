@@ -63,6 +63,7 @@ class Page {
     });
     const { controls } = this;
     controls.cpu.textContent = `CPU share of ${counted(names.cpus, "CPU", "CPUs")}`;
+    for (const note of names.notes) controls.section.append(h("p", { class: "note" }, note));
     this.timeline = new Timeline(model, store, theme, controls.body);
     this.overview = new Overview(model, store, theme, controls.minimap, controls.head);
     this.detail = new Detail(model, store, controls.detail);
@@ -128,7 +129,7 @@ class Page {
     if (has("query", "site", "hidden")) {
       const isAll = view.query === "" && view.site === null && view.hidden.size === 0;
       if (!isFirst || !isAll) this.model.match(view.query, view.site, view.hidden);
-      if (this.controls.search.value !== view.query) this.controls.search.value = view.query;
+      if (has("query") && this.controls.search.value !== view.query) this.controls.search.value = view.query;
     }
     if (has("hidden")) fillLegend(this.controls, this.model, this.store);
     if (has("others")) this.rows();

@@ -132,8 +132,10 @@ export class Overview {
     for (const { start, end, share } of this.cpu) {
       if (end <= time.from || start >= time.to) continue;
       const height = share > 0 ? Math.max(1, share * (CPU - 4)) : 0;
-      const left = Math.max(0, x(start));
-      context.fillRect(left, CPU - height, Math.max(1, Math.min(head.width, x(end)) - left), height);
+      // On whole pixels, so that neighbours meet without a seam.
+      const left = Math.round(Math.max(0, x(start)));
+      const right = Math.round(Math.min(head.width, x(end)));
+      context.fillRect(left, CPU - height, Math.max(1, right - left), height);
     }
     context.fillStyle = theme.color("line");
     context.fillRect(0, CPU, head.width, 1);

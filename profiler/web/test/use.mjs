@@ -146,11 +146,16 @@ async function keyboard(page) {
   await page.keyboard.press("d");
   assert.ok(span((await parameters(page)).get("t"))[0] > from, "d moves");
   await page.keyboard.press("a");
+  const wide = span((await parameters(page)).get("t"));
   await page.keyboard.press("s");
+  const wider = span((await parameters(page)).get("t") ?? "0-8000000000");
+  assert.ok(wider[1] - wider[0] > wide[1] - wide[0], "s zooms out");
+  await page.keyboard.press("w");
+  const before = (await parameters(page)).get("t");
   await page.keyboard.press("f");
   assert.equal((await parameters(page)).get("t"), null, "f fits");
   await page.keyboard.press("z");
-  assert.notEqual((await parameters(page)).get("t"), null, "z goes back");
+  assert.equal((await parameters(page)).get("t"), before, "z goes back");
   await page.keyboard.press("f");
   await page.keyboard.press("ArrowDown");
   const one = (await parameters(page)).get("s");

@@ -130,7 +130,11 @@ impl Lane<'_> {
 
 /// The threads that waited in one of `options.states` or had long polls, and of their waits those that `limit`
 /// admits. Workers come first in each process.
-pub(in crate::render) fn lanes<'a>(detail: &'a Detail, options: &Options, limit: Limit) -> Vec<Lane<'a>> {
+pub(in crate::render) fn lanes<'a>(
+    detail: &'a Detail,
+    options: &Options,
+    limit: Limit,
+) -> Vec<Lane<'a>> {
     let mut limit = limit;
     let mut waits = detail.waits_by_thread();
     let mut polls = detail.polls_by_thread();

@@ -103,7 +103,10 @@ pub fn left_out(detail: &Detail) -> Vec<String> {
 
 /// The frames of a stack, without the kernel's unless all are asked for: all waits have the same leaf
 /// there, and the cause says more.
-pub(in crate::render) fn drawn_frames<'a>(stack: &'a DetailStack, options: &Options) -> &'a [FrameRef] {
+pub(in crate::render) fn drawn_frames<'a>(
+    stack: &'a DetailStack,
+    options: &Options,
+) -> &'a [FrameRef] {
     let user = stack
         .frames
         .iter()

@@ -90,7 +90,9 @@ pub(super) fn waits_and_polls(
             number(out, column(&wait, named))?;
         }
     }
-    tasks(out, lanes, |lane| lane.waits().map(|shown| shown.wait.task_id).collect())?;
+    tasks(out, lanes, |lane| {
+        lane.waits().map(|shown| shown.wait.task_id).collect()
+    })?;
     polls(out, lanes, named)
 }
 
@@ -116,7 +118,12 @@ fn polls(out: &mut dyn io::Write, lanes: &[Lane<'_>], named: &Named) -> io::Resu
         number(out, poll.samples)?;
         number(out, u64::from(poll.evidence == PollEvidence::Tick))?;
     }
-    let ids = |lane: &Lane<'_>| lane.polls().iter().map(|shown| shown.poll.task_id).collect();
+    let ids = |lane: &Lane<'_>| {
+        lane.polls()
+            .iter()
+            .map(|shown| shown.poll.task_id)
+            .collect()
+    };
     tasks(out, lanes, ids)
 }
 
@@ -159,9 +166,9 @@ pub(super) fn activity(
         for thread in &entry.threads {
             let lane = of_lane.get(&thread.thread).copied().unwrap_or_default();
             let sums = times.entry(lane).or_default();
-            for (sum, time) in sums
-                .iter_mut()
-                .zip([thread.running, thread.runnable, thread.off_cpu])
+            for (sum, time) in
+                sums.iter_mut()
+                    .zip([thread.running, thread.runnable, thread.off_cpu])
             {
                 *sum += time;
             }
@@ -194,8 +201,14 @@ mod tests {
             (127, vec![127]),
             (128, vec![0x80, 1]),
             (300, vec![0xac, 2]),
-            (LARGEST, vec![0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x0f]),
-            (u64::MAX, vec![0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x0f]),
+            (
+                LARGEST,
+                vec![0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x0f],
+            ),
+            (
+                u64::MAX,
+                vec![0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x0f],
+            ),
         ] {
             assert_eq!(bytes(|out| number(out, value)), expected, "{value}");
         }

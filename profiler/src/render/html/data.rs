@@ -149,12 +149,18 @@ pub(super) fn write(
         states: State::ALL.map(State::name),
         causes: Cause::ALL.map(Cause::name),
         notes: crate::render::export::left_out(detail),
-        runtimes: report.runtimes.iter().map(|of| runtime(report, of)).collect(),
+        runtimes: report
+            .runtimes
+            .iter()
+            .map(|of| runtime(report, of))
+            .collect(),
         lanes: lanes.iter().map(|lane| naming.lane(lane)).collect(),
         kinds: naming.frames.kind_names(),
         frames: &naming.frames.all,
         stacks,
-        objects: objects.map(|object| object.map_or_else(String::new, names::object)).collect(),
+        objects: objects
+            .map(|object| object.map_or_else(String::new, names::object))
+            .collect(),
         wakers: wakers
             .map(|waker| WakerName {
                 name: waker.map_or_else(String::new, names::waker),
@@ -228,7 +234,15 @@ fn site_name(site: &Site) -> SiteName {
 }
 
 /// What makes a stack one of a site.
-type SiteKey<'a> = (Pid, State, Role, &'a str, Option<&'a str>, Option<u32>, &'a str);
+type SiteKey<'a> = (
+    Pid,
+    State,
+    Role,
+    &'a str,
+    Option<&'a str>,
+    Option<u32>,
+    &'a str,
+);
 
 /// Names being given.
 struct Naming<'a> {

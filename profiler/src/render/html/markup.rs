@@ -85,6 +85,9 @@ mod tests {
         let bar = Bar(&[segment(0.25, "<a>"), segment(0.0, "b"), segment(0.75, "c")]).to_string();
         assert!(bar.contains("x=\"0.00\" width=\"250.00\""), "{bar}");
         assert!(bar.contains("x=\"250.00\" width=\"750.00\""), "{bar}");
-        assert!(bar.contains("<title>&lt;a&gt;</title>") && !bar.contains(">b<"), "{bar}");
+        assert!(
+            bar.contains("<title>&lt;a&gt;</title>") && !bar.contains(">b<"),
+            "{bar}"
+        );
     }
 }

@@ -17,7 +17,9 @@ pub(super) fn pack(
     let gzip: GzEncoder<_> = GzBuilder::new().write(base64, Compression::new(LEVEL));
     let mut buffered = io::BufWriter::with_capacity(1 << 16, gzip);
     fill(&mut buffered)?;
-    let gzip = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
+    let gzip = buffered
+        .into_inner()
+        .map_err(io::IntoInnerError::into_error)?;
     gzip.finish()?.finish()
 }
 

@@ -57,7 +57,10 @@ pub(in crate::render) fn render(
     footer(report, out)?;
     write!(out, "<script type=\"text/plain\" id=\"data\">")?;
     data::write(report, options, &sites::rows(report), out)?;
-    writeln!(out, "</script>\n<script>{SCRIPT}</script>\n</body>\n</html>")
+    writeln!(
+        out,
+        "</script>\n<script>{SCRIPT}</script>\n</body>\n</html>"
+    )
 }
 
 fn footer(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {

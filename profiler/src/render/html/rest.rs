@@ -24,7 +24,13 @@ impl Table<'_> {
         if rows.is_empty() {
             return Ok(());
         }
-        let class = |column: usize| if column < self.numbers { " class=\"num\"" } else { "" };
+        let class = |column: usize| {
+            if column < self.numbers {
+                " class=\"num\""
+            } else {
+                ""
+            }
+        };
         let (id, heading) = (self.id, self.heading);
         writeln!(
             out,
@@ -111,7 +117,10 @@ fn calls(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
     let table = Table {
         id: "calls",
         heading: "Inside system calls",
-        note: format!("CPU time of polls in one call of {} or more", duration(report.min_block_ns)),
+        note: format!(
+            "CPU time of polls in one call of {} or more",
+            duration(report.min_block_ns)
+        ),
         columns: &["Time", "Calls", "Max", "Call", "Site"],
         numbers: 3,
     };
@@ -162,7 +171,10 @@ fn cpu(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
 }
 
 fn panics(panics: &PanicReport, out: &mut dyn io::Write) -> io::Result<()> {
-    writeln!(out, "<section id=\"panics\">\n<h2>Panics</h2>\n<ul class=\"plain\">")?;
+    writeln!(
+        out,
+        "<section id=\"panics\">\n<h2>Panics</h2>\n<ul class=\"plain\">"
+    )?;
     for site in panics.sites.iter().take(ROWS) {
         let at = words::file_and_line(site.file.as_deref(), site.line);
         let at = at.map_or_else(String::new, |at| format!(" ({at})"));
@@ -193,7 +205,12 @@ fn losses(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
         Text(&text)
     )?;
     let mut notes = words::note_texts(report);
-    notes.extend(report.detail.iter().flat_map(crate::render::export::left_out));
+    notes.extend(
+        report
+            .detail
+            .iter()
+            .flat_map(crate::render::export::left_out),
+    );
     for note in notes {
         writeln!(out, "<li>{}</li>", Text(&note))?;
     }

@@ -96,7 +96,7 @@ fn row(
     ];
     write!(out, "<tr data-site=\"{index}\">")?;
     for number in numbers {
-        write!(out, "<td class=\"num\">{number}</td>")?;
+        write!(out, "<td class=\"num\">{}</td>", Text(&number))?;
     }
     let (cause, state) = (site.cause.name(), site.state.name());
     write!(
@@ -142,7 +142,10 @@ fn details(report: &Report, site: &Site, out: &mut dyn io::Write) -> io::Result<
     if !site.call.is_empty() {
         let also = words::other_causes(site);
         let also = also.map_or_else(String::new, |also| format!("; {also}"));
-        one("cause", &format!("{}: {}{also}", site.cause.name(), sanitize(&site.call)))?;
+        one(
+            "cause",
+            &format!("{}: {}{also}", site.cause.name(), sanitize(&site.call)),
+        )?;
     }
     let (objects, more) = words::object_texts(site);
     for object in &objects {

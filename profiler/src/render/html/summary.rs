@@ -191,7 +191,7 @@ fn one(
             state as usize,
             class(state),
             words::label(state),
-            percent(of(state).share_of(whole)),
+            Text(&percent(of(state).share_of(whole))),
             duration(of(state))
         )?;
     }
@@ -207,7 +207,13 @@ fn halts(report: &Report, runtime: &RuntimeReport, out: &mut dyn io::Write) -> i
         facts.push(("in system calls", duration(time)));
     }
     let all: Nanos = runtime.blocked_at_once.iter().copied().sum();
-    if runtime.workers > 1 && runtime.blocked_at_once.iter().skip(1).any(|time| time.0 > 0) {
+    if runtime.workers > 1
+        && runtime
+            .blocked_at_once
+            .iter()
+            .skip(1)
+            .any(|time| time.0 > 0)
+    {
         let parts = words::groups(&runtime.blocked_at_once).into_iter();
         let parts: Vec<String> = parts
             .filter(|(_, time)| *time > Nanos::ZERO)

@@ -25,7 +25,8 @@ const OBJECTS: usize = 3;
 /// Runtimes named for each site.
 const RUNTIMES: usize = 3;
 /// Said of a site whose function is a framework's.
-pub(in crate::render) const INLINED: &str = "your function was inlined into this one; line tables tell which";
+pub(in crate::render) const INLINED: &str =
+    "your function was inlined into this one; line tables tell which";
 /// Tasks named for each site.
 const TASKS: usize = 3;
 

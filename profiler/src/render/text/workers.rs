@@ -89,7 +89,10 @@ fn in_full(page: &mut Page<'_>, runtime: &RuntimeReport) -> io::Result<()> {
     page.blank()?;
     let whole: Nanos = runtime.states.values().copied().sum();
     let mut line = page.line();
-    line.push(HEADING, &page.fit_right(&title(page.report, runtime), page.width));
+    line.push(
+        HEADING,
+        &page.fit_right(&title(page.report, runtime), page.width),
+    );
     let explanation = format!("{} of worker time", duration(whole));
     if line.width() + 2 + width(&explanation) <= page.width {
         line.push(PLAIN, "  ").push(DIM, &explanation);

@@ -63,7 +63,11 @@ fn stacks(b: &mut Builder) -> Stacks {
                 vec![
                     system("recv"),
                     library("std::net::TcpStream::read"),
-                    at(app("claims_api::upstream::Gateway::ask_blocking"), "src/upstream.rs", 77),
+                    at(
+                        app("claims_api::upstream::Gateway::ask_blocking"),
+                        "src/upstream.rs",
+                        77,
+                    ),
                     at(app("claims_api::api::price::{{closure}}"), "src/api.rs", 91),
                 ],
             )
@@ -77,7 +81,11 @@ fn stacks(b: &mut Builder) -> Stacks {
                 vec![
                     system("read"),
                     library("std::fs::read"),
-                    at(app("claims_api::archive::load::{{closure}}"), "src/archive.rs", 12),
+                    at(
+                        app("claims_api::archive::load::{{closure}}"),
+                        "src/archive.rs",
+                        12,
+                    ),
                     runtime("tokio::runtime::blocking::pool::Inner::run"),
                     system("start_thread"),
                 ],
@@ -116,7 +124,11 @@ pub fn incident() -> Recording {
     let stacks = stacks(&mut b);
     let others = Others {
         ledger: b.object(ObjectKind::Path, "/var/lib/claims/ledger.db", Some(12)),
-        upstream: b.object(ObjectKind::Socket, "tcp 10.0.0.1:40022 -> 10.0.0.5:443", Some(15)),
+        upstream: b.object(
+            ObjectKind::Socket,
+            "tcp 10.0.0.1:40022 -> 10.0.0.5:443",
+            Some(15),
+        ),
         disk: b.waker(0, 0, "interrupt"),
         holder: b.waker(4242, 4250, "tokio-rt-worker"),
         network: b.waker(0, 0, "swapper/1"),
@@ -136,7 +148,13 @@ pub fn incident() -> Recording {
         b.thread(4260, "tokio-rt-worker", 15 * MS, MS);
         b.thread(4270, "cache-refresh", 2 * MS, MS);
         for round in 0..8 {
-            one_round(&mut b, &stacks, &others, from + round * 120 * MS, second * 8 + round);
+            one_round(
+                &mut b,
+                &stacks,
+                &others,
+                from + round * 120 * MS,
+                second * 8 + round,
+            );
         }
         b.interval.waits.sort_by_key(|wait| wait.end);
         b.rest(4250..4254, stacks.park);
@@ -165,10 +183,16 @@ fn one_round(b: &mut Builder, stacks: &Stacks, others: &Others, at: u64, number:
         wait.waker = Some(others.disk);
     });
     for (tid, late) in [(4251, 6 * MS), (4252, 9 * MS)] {
-        told(b, tid, stacks.lock, (late, sync + 5 * MS - late + 60 * US), &|wait| {
-            wait.waker = Some(others.holder);
-            wait.waker_stack = Some(stacks.release);
-        });
+        told(
+            b,
+            tid,
+            stacks.lock,
+            (late, sync + 5 * MS - late + 60 * US),
+            &|wait| {
+                wait.waker = Some(others.holder);
+                wait.waker_stack = Some(stacks.release);
+            },
+        );
     }
     if number % 3 == 0 {
         told(b, 4253, stacks.ask, (12 * MS, 28 * MS), &|wait| {
@@ -176,8 +200,12 @@ fn one_round(b: &mut Builder, stacks: &Stacks, others: &Others, at: u64, number:
             wait.waker = Some(others.network);
         });
     }
-    told(b, 4260, stacks.read, (2 * MS, 70 * MS), &|wait| wait.task_id = None);
-    told(b, 4270, stacks.refresh, (MS, 100 * MS), &|wait| wait.task_id = None);
+    told(b, 4260, stacks.read, (2 * MS, 70 * MS), &|wait| {
+        wait.task_id = None
+    });
+    told(b, 4270, stacks.refresh, (MS, 100 * MS), &|wait| {
+        wait.task_id = None
+    });
     let poll = (at + 4 * MS, at + 6 * MS + sync);
     b.poll(4250, stacks.sync, poll, (1, sync, 0));
 }
