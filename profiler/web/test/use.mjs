@@ -228,6 +228,13 @@ export async function use({ open, accessible, picture }) {
     await accessible(theme, readyForAxe, "selected");
     await accessible(theme, (of) => of.keyboard.press("?"), "help");
   }
+  for (const width of [1_000, 420]) {
+    const narrow = await open({ viewport: { width, height: 900 } }, "s=w100");
+    const box = await narrow.page.locator(CANVAS).boundingBox();
+    assert.ok(box.height > 100 && box.width > 150 && box.width < width, `the timeline is there at ${width} pixels`);
+    await picture(narrow.page, `at-${width}`);
+    await narrow.close();
+  }
   // The button changes the theme that the system has.
   const dark = await open({ colorScheme: "dark" });
   const background = () => dark.page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
