@@ -32,13 +32,14 @@ const GOLDEN: [&str; 4] = ["held_lock", "several", "hostile", "empty"];
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let plain: [(&str, fn()); 6] = [
+    let plain: [(&str, fn()); 7] = [
         ("golden_pages", golden_pages),
         ("golden_data", golden_data),
         (
             "waits_are_those_of_the_recording",
             waits_are_those_of_the_recording,
         ),
+        ("intervals_tell_cpu_time_only", intervals_tell_cpu_time_only),
         ("every_recording_has_a_page", every_recording_has_a_page),
         ("names_stay_text", names_stay_text),
         ("a_million_waits", a_million_waits),
@@ -98,7 +99,7 @@ fn golden_data() {
 
 /// Nothing is lost on the way: each wait of the recording is in the page, with its length and its task.
 fn waits_are_those_of_the_recording() {
-    let recording = recordings::incident();
+    let recording = recordings::incident::incident();
     let decoded = Decoded::of(&Page::of(&page(&recording)).data);
     let start = recording.header.start;
     let all = recording
@@ -137,6 +138,26 @@ fn waits_are_those_of_the_recording() {
         ran.map(|thread| thread[1]).sum::<u64>(),
         times.map(|times| times.running.0).sum::<u64>()
     );
+}
+
+/// Into how many intervals a recording is cut is seen in its CPU time by interval, and nowhere else.
+fn intervals_tell_cpu_time_only() {
+    const SECOND: u64 = recordings::builder::SEC;
+    let [whole, seconds] = [&[3 * SECOND][..], &[SECOND, 2 * SECOND, 3 * SECOND]]
+        .map(|ends| Page::of(&page(&recordings::in_intervals(ends))));
+    assert_eq!(whole.plain, seconds.plain);
+    let [mut whole, mut seconds] = [whole, seconds].map(|page| Decoded::of(&page.data));
+    let running = |data: &Decoded| -> u64 {
+        let threads = data.intervals.iter().flat_map(|(.., threads)| threads);
+        threads.map(|thread| thread[1]).sum()
+    };
+    assert_eq!((whole.intervals.len(), seconds.intervals.len()), (1, 3));
+    assert_eq!(running(&whole), running(&seconds));
+    for data in [&mut whole, &mut seconds] {
+        data.intervals.clear();
+        data.names["intervals"] = 0.into();
+    }
+    assert_eq!(whole.shown(), seconds.shown());
 }
 
 /// A page comes to be whatever there is to tell, and all that it names is there.
@@ -233,7 +254,7 @@ fn capture() -> PathBuf {
     if std::env::var_os("HOLDUP_WRITE_CAPTURES").is_some() {
         // It need not be there yet.
         let _ = std::fs::remove_file(&path);
-        capture_support::write(&path, &recordings::incident(), Bounds::default());
+        capture_support::write(&path, &recordings::incident::incident(), Bounds::default());
     }
     path
 }
@@ -252,7 +273,7 @@ fn driven_page() -> Result<(), Failed> {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
     }
     let page = std::fs::read_to_string(&path)?;
-    assert_eq!(page, self::page(&recordings::incident()));
+    assert_eq!(page, self::page(&recordings::incident::incident()));
     driven("use", "incident.html", &page)
 }
 

@@ -19,7 +19,7 @@ const kept = process.env.HOLDUP_KEEP_PAGES;
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu"] });
 
 /** A page in which nothing may go wrong: no error, and nothing asked of any network. */
-async function open(options = {}, fragment = "") {
+async function open(options = {}, fragment = "", before = async () => {}) {
   const context = await browser.newContext({ viewport: { width: 1440, height: 1000 }, ...options });
   const page = await context.newPage();
   const wrong = [];
@@ -31,6 +31,7 @@ async function open(options = {}, fragment = "") {
     if (!request.url().startsWith("file:")) wrong.push(`asked for ${request.url()}`);
   });
   page.on("dialog", (dialog) => wrong.push(`a dialog: ${dialog.message()}`));
+  await before(page, context);
   await page.goto(address + (fragment ? `#${fragment}` : ""));
   if (options.javaScriptEnabled !== false) await page.waitForSelector("html[data-finished]", { timeout: 60_000 });
   const close = async () => {
@@ -79,7 +80,13 @@ async function look() {
 
 /** The times of the first picture and of frames while the wheel turns. */
 async function measure() {
-  const { page, close } = await open();
+  let session = null;
+  const { page, close } = await open({}, "", async (page, context) => {
+    session = await context.newCDPSession(page);
+    await session.send("Performance.enable", { timeDomain: "threadTicks" });
+  });
+  const { metrics } = await session.send("Performance.getMetrics");
+  const cpu = 1_000 * metrics.find((metric) => metric.name === "TaskDuration").value;
   const drawn = Number(await page.evaluate(() => document.documentElement.dataset.drawn));
   const finished = Number(await page.evaluate(() => document.documentElement.dataset.finished));
   const frames = await page.evaluate(async () => {
@@ -113,11 +120,11 @@ async function measure() {
   await picture(page, "zoomed");
   const ms = (time) => `${time.toFixed(1)} ms`;
   console.log(
-    `first picture after ${drawn} ms, all of it after ${finished} ms; zooming: a frame every ${ms(frames.between)} ` +
+    `first picture after ${drawn} ms, all of it after ${finished} ms, for ${ms(cpu)} of CPU time; zooming: a frame every ${ms(frames.between)} ` +
       `(95 %: ${ms(frames.between95)}), of which drawn in ${ms(frames.busy)} (95 %: ${ms(frames.busy95)}); search ${ms(search)}`,
   );
   // Two seconds and 16 ms are the aim on a machine of its own. What is far off is a fault on any.
-  assert.ok(drawn < 8_000, `${drawn} ms to the first picture`);
+  assert.ok(cpu > 100 && cpu < 5_000, `${cpu} ms of CPU time to be drawn`);
   assert.ok(frames.busy < 50, `${frames.busy} ms to draw a frame`);
   await page.keyboard.press("f");
   await picture(page, "whole");

@@ -4,9 +4,17 @@ import assert from "node:assert/strict";
 const CANVAS = "#timeline .tl-scroll canvas";
 
 const fragment = async (page) => {
-  // The address is written a moment after a change.
-  await page.waitForTimeout(350);
-  return (await page.evaluate(() => location.hash)).replace(/^#/, "");
+  // What is typed is looked for a moment later, and the address is written a moment after that. These timers are set
+  // after the page's own and are longer, so that they end after those, however busy the machine is.
+  return page.evaluate(async () => {
+    const after = (time) => new Promise((next) => setTimeout(next, time));
+    const frame = () => new Promise((next) => requestAnimationFrame(next));
+    await after(150);
+    await frame();
+    await frame();
+    await after(250);
+    return location.hash.replace(/^#/, "");
+  });
 };
 const parameters = async (page) => new URLSearchParams(await fragment(page));
 const span = (text) => (text ?? "").split("-").map(Number);
@@ -79,7 +87,7 @@ async function stall(page) {
   const [from, to] = span(starved.split(".")[1]);
   await page.keyboard.press("Escape");
   await page.keyboard.press("f");
-  await page.waitForTimeout(100);
+  await drawn(page);
   const box = await page.locator(CANVAS).boundingBox();
   const end = 8e9;
   await page.mouse.click(box.x + ((from + to) / 2 / end) * box.width, box.y + 10);
@@ -213,7 +221,7 @@ async function readyForAxe(page) {
   await page.keyboard.press("r");
   await page.locator("#sites summary").first().click();
   await page.locator("#search").fill("flush");
-  await page.waitForTimeout(400);
+  await fragment(page);
 }
 
 export async function use({ open, accessible, picture }) {

@@ -6,7 +6,7 @@ mod calls;
 mod doubtful;
 mod harm;
 mod identity;
-mod incident;
+pub mod incident;
 mod intervals;
 mod polls;
 mod services;
@@ -18,7 +18,6 @@ pub use harm::{held_lock, hog, quota};
 pub use identity::{
     context_alone, context_missing, contradicted, hung_and_stripped, no_worker, too_old,
 };
-pub use incident::incident;
 pub use intervals::{beside_hog, in_intervals};
 pub use polls::{in_pieces, stopped};
 pub use services::{busy, crowded, current_thread, healthy, hung, starved, throttled};
