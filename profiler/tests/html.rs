@@ -51,7 +51,8 @@ fn main() -> ExitCode {
             Ok(())
         }));
     }
-    let driven: [(&str, fn() -> Result<(), Failed>); 3] = [
+    type Driven = fn() -> Result<(), Failed>;
+    let driven: [(&str, Driven); 3] = [
         ("driven_page", driven_page),
         ("driven_hostile_page", driven_hostile_page),
         (

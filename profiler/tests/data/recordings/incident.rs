@@ -194,7 +194,7 @@ fn one_round(b: &mut Builder, stacks: &Stacks, others: &Others, at: u64, number:
             },
         );
     }
-    if number % 3 == 0 {
+    if number.is_multiple_of(3) {
         told(b, 4253, stacks.ask, (12 * MS, 28 * MS), &|wait| {
             wait.object = Some(others.upstream);
             wait.waker = Some(others.network);
