@@ -119,8 +119,8 @@ export function labelRows(controls: Controls, model: Model, store: Store, rows: 
         element.append(h("b", {}, id), ` ${workers === 1 ? "1 worker" : `${workers} workers`}`);
       } else {
         const { others } = store.view;
-        const text = `${others ? "▾" : "▸"} ${row.count} other ${row.count === 1 ? "thread" : "threads"}`;
-        element.append(h("button", { type: "button", class: "quiet", "aria-expanded": String(others), onclick: () => store.set({ others: !others }) }, text));
+        const text = `${row.isOpen ? "▾" : "▸"} ${row.count} other ${row.count === 1 ? "thread" : "threads"}`;
+        element.append(h("button", { type: "button", class: "quiet", "aria-expanded": String(row.isOpen), onclick: () => store.set({ others: !others }) }, text));
       }
       return element;
     }),

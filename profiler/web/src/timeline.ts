@@ -9,7 +9,7 @@ import type { Selection, Span, Store } from "./view";
 
 export type Row =
   | { kind: "runtime"; runtime: number; top: number; height: number }
-  | { kind: "others"; count: number; top: number; height: number }
+  | { kind: "others"; count: number; isOpen: boolean; top: number; height: number }
   | { kind: "lane"; lane: Lane; top: number; height: number };
 
 export const LANE = 32;
@@ -23,7 +23,7 @@ const LABELLED = 40;
 export function rowsOf(model: Model, others: boolean): Row[] {
   const rows: Row[] = [];
   let top = 0;
-  const push = (row: { kind: "runtime"; runtime: number } | { kind: "others"; count: number } | { kind: "lane"; lane: Lane }, height: number) => {
+  const push = (row: { kind: "runtime"; runtime: number } | { kind: "others"; count: number; isOpen: boolean } | { kind: "lane"; lane: Lane }, height: number) => {
     rows.push({ ...row, top, height } as Row);
     top += height;
   };
@@ -34,8 +34,10 @@ export function rowsOf(model: Model, others: boolean): Row[] {
     for (const lane of workers) push({ kind: "lane", lane }, LANE);
   });
   const rest = model.lanes.filter((lane) => !lane.worker || lane.runtime === null);
-  if (rest.length > 0) push({ kind: "others", count: rest.length }, HEAD);
-  if (others) for (const lane of rest) push({ kind: "lane", lane }, LANE);
+  // Where there is no worker, they are all that there is to see.
+  const isOpen = others || rows.length === 0;
+  if (rest.length > 0) push({ kind: "others", count: rest.length, isOpen }, HEAD);
+  if (isOpen) for (const lane of rest) push({ kind: "lane", lane }, LANE);
   return rows;
 }
 
