@@ -140,16 +140,151 @@ pub struct Place {
     pub module: u32,
     /// See [`base`].
     pub offset: u64,
-    /// Where a worker's core has its tick, in bytes; 0 where that is not known.
-    pub tick: u32,
-    /// No padding.
-    pub reserved: u32,
+    /// Where a worker's core has its fields.
+    pub worker: Core,
+    /// Likewise the core of a `current_thread` runtime.
+    pub single: Core,
     /// Where the fields are.
     pub fields: Fields,
 }
 
+/// Where a runtime's core has what is read of it, in bytes from its start, below `8 *`
+/// [`CORE_WORDS`]. The core holds the tasks that run next; a worker takes it along.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
+pub struct Core {
+    /// A worker's: the pointer to its parker, 0 while it parks.
+    pub park: u16,
+    /// Which of [`queue`] holds its tasks.
+    pub queue_kind: u16,
+    /// Where that begins.
+    pub queue: u16,
+    /// The tick, and after it the interval at which the global queue is looked at, four bytes each;
+    /// 0 where that is not known.
+    pub tick: u16,
+}
+
+/// How a core holds the tasks that run next.
+pub mod queue {
+    /// Not known.
+    pub const UNKNOWN: u16 = 0;
+    /// A pointer to a queue, and the core's first word is the LIFO slot, from which no other worker
+    /// takes.
+    pub const WITH_SLOT_IN_CORE: u16 = 1;
+    /// A pointer to a queue, which holds the LIFO slot too.
+    pub const WITH_SLOT_IN_QUEUE: u16 = 2;
+    /// The number of tasks in a queue of the core's own.
+    pub const LENGTH: u16 = 3;
+}
+
+/// The cores that are known, read from DWARF of builds by rustc 1.95 of tokio 1.30 to 1.54 with all
+/// features. With fewer features the driver at the start of a `current_thread` core is smaller, by one,
+/// two or three times [`SINGLE_STEP`](super::SINGLE_STEP), and the rest comes earlier.
+pub mod core_layout {
+    use super::{Core, queue};
+
+    /// Of a worker, by a version that is not known: as in all versions but [`WORKER_1_51`].
+    pub const WORKER: Core = Core {
+        park: 8,
+        queue_kind: queue::UNKNOWN,
+        queue: 24,
+        tick: 0,
+    };
+    /// Of a worker, 1.30 to 1.44.
+    pub const WORKER_1_30: Core = Core {
+        queue_kind: queue::WITH_SLOT_IN_CORE,
+        tick: 64,
+        ..WORKER
+    };
+    /// Of a worker, from 1.45 on, but for [`WORKER_1_51`].
+    pub const WORKER_1_45: Core = Core {
+        tick: 104,
+        ..WORKER_1_30
+    };
+    /// Of a worker, 1.51.0 to 1.52.1.
+    pub const WORKER_1_51: Core = Core {
+        park: 0,
+        queue_kind: queue::WITH_SLOT_IN_QUEUE,
+        queue: 16,
+        tick: 96,
+    };
+    /// Of a `current_thread` runtime, by a version that is not known.
+    pub const SINGLE: Core = Core {
+        park: 0,
+        queue_kind: queue::UNKNOWN,
+        queue: 0,
+        tick: 0,
+    };
+    /// Of a `current_thread` runtime, 1.30 to 1.44.
+    pub const SINGLE_1_30: Core = Core {
+        queue_kind: queue::LENGTH,
+        queue: 88,
+        tick: 96,
+        ..SINGLE
+    };
+    /// Of a `current_thread` runtime, 1.45 to 1.53.
+    pub const SINGLE_1_45: Core = Core {
+        tick: 136,
+        ..SINGLE_1_30
+    };
+    /// Of a `current_thread` runtime, from 1.54 on.
+    pub const SINGLE_1_54: Core = Core {
+        queue: 112,
+        tick: 160,
+        ..SINGLE_1_30
+    };
+}
+
+/// By how much the drivers of a `current_thread` core differ in size, in bytes.
+pub const SINGLE_STEP: u32 = 24;
+/// How many sizes there are.
+pub const SINGLE_STEPS: u32 = 4;
+
+/// Words of a core that are read at most, a power of two.
+pub const CORE_WORDS: usize = 32;
+
+/// A pointer to a queue is to the counters of an `Arc` and the queue's buffer; then come its two
+/// heads, the LIFO slot if it has one, and its tail.
+pub const QUEUE_HEADS: u64 = 24;
+
+/// What a core says of the tasks that wait for its thread: whether there is one in the LIFO slot in the
+/// lowest bit, and how many are in the queue.
+#[inline(always)]
+#[must_use]
+pub const fn queued(slot_taken: bool, tasks: u32) -> u16 {
+    // Tokio's queues have 256 places; what a `current_thread` runtime has may be any number.
+    let tasks = if tasks > MAX_QUEUED {
+        MAX_QUEUED
+    } else {
+        tasks
+    };
+    slot_taken as u16 | (tasks as u16) << 1
+}
+
+/// Tasks of a queue that are counted at most.
+pub const MAX_QUEUED: u32 = 0x3fff;
+
+/// Whether a word may be a worker's tick and its global queue interval, which tokio keeps within 2 and
+/// 127 unless the program has set another one. A pointer has more in its upper half.
+#[inline(always)]
+#[must_use]
+pub const fn is_clock(word: u64) -> bool {
+    let interval = word >> 32;
+    interval >= 1 && interval <= 4096
+}
+
+/// Whether a word is the tick of a `current_thread` core and its global queue interval, which is 31
+/// unless the program has set another one.
+#[inline(always)]
+#[must_use]
+pub const fn is_single_clock(word: u64) -> bool {
+    word >> 32 == 31
+}
+
 const _: () = assert!(size_of::<Fields>() == 16);
-const _: () = assert!(size_of::<Place>() == 40);
+const _: () = assert!(size_of::<Core>() == 8);
+const _: () = assert!(size_of::<Place>() == 48);
 
 /// `EnterRuntime::Entered`, a `current_thread` runtime.
 pub const RUNTIME_CURRENT_THREAD: u8 = 0;
@@ -162,22 +297,22 @@ pub const RUNTIME_NONE: u8 = 2;
 /// deeper is a `block_on` within a worker, which tokio permits in `block_in_place` alone.
 pub const DEPTH_OF_WORKER: u64 = 2;
 
+/// Of the scheduler's context: the tag that says `CurrentThread`.
+pub const SCHEDULER_CURRENT_THREAD: u64 = 0;
 /// Of the scheduler's context: the tag that says `MultiThread`.
 pub const SCHEDULER_MULTI_THREAD: u64 = 1;
-/// Of a worker's context: where the pointer to its core is.
+/// Of the scheduler's context, of either kind: where the pointer to the core is.
 pub const WORKER_CORE: u64 = 24;
-/// Words of a worker's context up to that pointer.
+/// Words of such a context up to that pointer.
 const WORKER_WORDS: usize = WORKER_CORE as usize / 8 + 1;
 /// With [`base::VARIABLES`], of a worker's context: where the pointer to its core is.
 pub const WORKER_CORE_C: u64 = 16;
-/// Of a worker's core: where the pointer to its parker is, 0 while the worker parks. So in every version
-/// but for builds with `tokio_unstable`, whose cores begin with the worker's counters: see
-/// [`UNSTABLE_PARKS`].
-pub const CORE_PARK: u64 = 8;
-/// Of such a core, as [`CORE_PARK`]: of tokio 1.45, and of 1.54, which has a time context before it.
-/// Then come its random numbers, its tick and global queue interval, and its flags.
+/// Of a worker's core by `tokio_unstable`, which begins with the worker's counters, as [`Core::park`]:
+/// of tokio 1.45, and of 1.54, which has a time context before it. Then come its random numbers, its
+/// tick and global queue interval, and its flags.
 pub const UNSTABLE_PARKS: [u64; 2] = [208, 256];
-/// Of a core without `tokio_unstable`, where its tick and global queue interval are, and its flags.
+/// Of a core without `tokio_unstable`, where its tick and global queue interval are, and its flags,
+/// unless its version says otherwise.
 const CORE_TICK: u64 = 104;
 
 /// What the state amounts to.
@@ -234,7 +369,7 @@ pub struct Found {
     pub place: u32,
     /// Id of the task being polled, or 0.
     pub task_id: u64,
-    /// The core of the worker that polls, or 0.
+    /// The core of the worker that polls, or of the `current_thread` runtime, or 0.
     pub core: u64,
     /// Address of the handle of the runtime that the thread has entered last, or 0: the same in all
     /// threads of a runtime, and another in those of another.
@@ -359,9 +494,9 @@ impl Context {
     }
 }
 
-/// What a context amounts to.
+/// What a context amounts to. `worker` is where a worker's core has its fields.
 #[inline(always)]
-pub fn found(context: &Context, memory: &impl Memory) -> Found {
+pub fn found(context: &Context, worker: &Core, memory: &impl Memory) -> Found {
     let Context {
         scheduler,
         task_id,
@@ -376,13 +511,7 @@ pub fn found(context: &Context, memory: &impl Memory) -> Found {
         // Who enters a runtime gets a handle to it in the same breath.
         tls_state::INCONSISTENT
     } else if runtime == RUNTIME_CURRENT_THREAD {
-        if is_worker_of_another(context, memory) {
-            tls_state::INCONSISTENT
-        } else if polls {
-            tls_state::CURRENT_THREAD_POLL
-        } else {
-            tls_state::CURRENT_THREAD_PARKED
-        }
+        single_thread(context, memory, &mut core)
     } else if runtime != RUNTIME_MULTI_THREAD {
         tls_state::UNKNOWN
     } else if scheduler == 0 {
@@ -393,16 +522,17 @@ pub fn found(context: &Context, memory: &impl Memory) -> Found {
         }
     } else {
         // One read for the tag and the pointer: what a read costs is not its length.
-        let worker: [u64; WORKER_WORDS] = memory.words(scheduler);
-        if worker[0] != SCHEDULER_MULTI_THREAD {
+        let words: [u64; WORKER_WORDS] = memory.words(scheduler);
+        if words[0] != SCHEDULER_MULTI_THREAD {
             // Zeros are what cannot be read.
-            if worker[0] | worker[1] == 0 {
+            if words[0] | words[1] == 0 {
                 tls_state::UNKNOWN
             } else {
                 tls_state::INCONSISTENT
             }
         } else {
-            let tls_state = by_core(worker[WORKER_WORDS - 1], polls, memory, &mut core);
+            let at = words[WORKER_WORDS - 1];
+            let tls_state = by_core(at, worker, polls, memory, &mut core);
             if tls_state == tls_state::CORELESS && context.depth > DEPTH_OF_WORKER {
                 tls_state::IN_PLACE
             } else {
@@ -419,13 +549,25 @@ pub fn found(context: &Context, memory: &impl Memory) -> Found {
     }
 }
 
-/// Whether the thread runs the loop of a worker, though its runtime has none. Only in a worker's
-/// `block_in_place`, which goes deeper, can both be.
+/// Where a thread is in a `current_thread` runtime. That it runs the loop of a worker, which such a
+/// runtime does not have, can be only in a worker's `block_in_place`, which goes deeper.
 #[inline(always)]
-fn is_worker_of_another(context: &Context, memory: &impl Memory) -> bool {
-    context.scheduler != 0
-        && context.depth <= DEPTH_OF_WORKER
-        && memory.word(context.scheduler) == Some(SCHEDULER_MULTI_THREAD)
+fn single_thread(context: &Context, memory: &impl Memory, core: &mut u64) -> u32 {
+    if context.scheduler != 0 {
+        let words: [u64; WORKER_WORDS] = memory.words(context.scheduler);
+        if words[0] == SCHEDULER_MULTI_THREAD {
+            if context.depth <= DEPTH_OF_WORKER {
+                return tls_state::INCONSISTENT;
+            }
+        } else if words[0] == SCHEDULER_CURRENT_THREAD {
+            *core = words[WORKER_WORDS - 1];
+        }
+    }
+    if context.polls {
+        tls_state::CURRENT_THREAD_POLL
+    } else {
+        tls_state::CURRENT_THREAD_PARKED
+    }
 }
 
 /// Where a thread is that has entered no runtime.
@@ -452,10 +594,16 @@ fn outside(context: &Context, memory: &impl Memory) -> u32 {
     }
 }
 
-/// What a worker does, by its core. A budget tells a poll, in which no worker parks; that there is
+/// What a worker does, by its core, whose fields are where `fields` says. A budget tells a poll, in which no worker parks; that there is
 /// none tells nothing, as `task::unconstrained` polls without one.
 #[inline(always)]
-pub fn by_core(core: u64, polls: bool, memory: &impl Memory, polling_core: &mut u64) -> u32 {
+pub fn by_core(
+    core: u64,
+    fields: &Core,
+    polls: bool,
+    memory: &impl Memory,
+    polling_core: &mut u64,
+) -> u32 {
     if core == 0 {
         return if polls {
             tls_state::CORELESS_POLL
@@ -464,8 +612,8 @@ pub fn by_core(core: u64, polls: bool, memory: &impl Memory, polling_core: &mut 
         };
     }
     if !polls {
-        let [park] = memory.words(core.wrapping_add(CORE_PARK));
-        if park == 0 || parks_unstable(core, memory) {
+        let [park] = memory.words(core.wrapping_add(fields.park.into()));
+        if park == 0 || parks_unstable(core, fields, memory) {
             return tls_state::WORKER_PARKED;
         }
     }
@@ -476,8 +624,13 @@ pub fn by_core(core: u64, polls: bool, memory: &impl Memory, polling_core: &mut 
 /// Whether a core of a build with `tokio_unstable` has no parker. Nothing in the image tells such a
 /// build, but the words that come last in a core have values that others hardly have.
 #[inline(always)]
-fn parks_unstable(core: u64, memory: &impl Memory) -> bool {
-    let [clock, flags] = memory.words(core.wrapping_add(CORE_TICK));
+fn parks_unstable(core: u64, fields: &Core, memory: &impl Memory) -> bool {
+    let tick = if fields.tick == 0 {
+        CORE_TICK
+    } else {
+        fields.tick as u64
+    };
+    let [clock, flags] = memory.words(core.wrapping_add(tick));
     if is_end_of_core(clock, flags) {
         return false;
     }

@@ -16,6 +16,8 @@ impl Memory for Known<'_> {
 
 const SCHEDULER: u64 = 0x1000;
 const CORE: u64 = 0x2000;
+/// Where a core has its parker.
+const PARK: u64 = core_layout::WORKER.park as u64;
 const HANDLE: u64 = 0x5000;
 /// Of a multi_thread runtime's worker.
 const WORKER: (u64, u64) = (SCHEDULER, SCHEDULER_MULTI_THREAD);
@@ -62,7 +64,11 @@ fn of(case: Case, fields: Fields, memory: &[(u64, u64)]) -> Found {
     if case.task != 0 && fields.task != fields.task_id {
         word(fields.task, 1);
     }
-    found(&Context::of(&words, &fields), &Known(memory))
+    found(
+        &Context::of(&words, &fields),
+        &core_layout::WORKER,
+        &Known(memory),
+    )
 }
 
 fn place_of(case: Case, memory: &[(u64, u64)]) -> u32 {
@@ -108,8 +114,9 @@ fn threads_outside_a_runtime_are_told_apart() {
 #[test]
 fn a_park_is_known_where_counters_come_first() {
     const QUEUE_INTERVAL: u64 = 61 << 32;
-    let state = |memory: &[(u64, u64)]| by_core(CORE, false, &Known(memory), &mut 0);
-    let counter = (CORE + CORE_PARK, 17);
+    let fields = core_layout::WORKER;
+    let state = |memory: &[(u64, u64)]| by_core(CORE, &fields, false, &Known(memory), &mut 0);
+    let counter = (CORE + PARK, 17);
     for park in UNSTABLE_PARKS {
         let end = [
             (CORE + park + 16, QUEUE_INTERVAL + 5),
@@ -146,7 +153,7 @@ fn workers_are_told_by_their_core() {
         ..worker
     };
     let core = (SCHEDULER + WORKER_CORE, CORE);
-    let park = (CORE + CORE_PARK, 0x3000);
+    let park = (CORE + PARK, 0x3000);
     assert_eq!(place_of(worker, &[WORKER, core]), tls_state::WORKER_PARKED);
     assert_eq!(
         place_of(polls, &[WORKER, core, park]),
@@ -233,7 +240,8 @@ fn an_id_without_its_tag_is_a_former_task() {
     words[usize::from(fields.tag) / 8] = 1;
     words[usize::from(fields.runtime) / 8] = u64::from(RUNTIME_NONE) << (fields.runtime % 8 * 8);
     words[usize::from(fields.task_id) / 8] = 7;
-    let found = found(&Context::of(&words, &fields), &Known(&[]));
+    let context = Context::of(&words, &fields);
+    let found = found(&context, &core_layout::WORKER, &Known(&[]));
     assert_eq!((found.tls_state, found.task_id), (tls_state::ENTERED, 0));
 }
 
@@ -261,4 +269,51 @@ fn of_several_copies_the_one_that_a_thread_has_entered_counts() {
     // The other may be the one.
     assert_eq!(of(FOREIGN, UNKNOWN).tls_state, UNKNOWN);
     assert_eq!(of(UNKNOWN, FOREIGN).tls_state, UNKNOWN);
+}
+
+/// The core of a `current_thread` runtime is where a worker's is.
+#[test]
+fn the_core_of_one_thread_is_found() {
+    let mut words: Words = [0; WORDS];
+    let fields = layout::NEW;
+    words[usize::from(fields.handle) / 8] = HANDLE;
+    words[usize::from(fields.tag) / 8] = RUNTIME_CURRENT_THREAD.into();
+    words[usize::from(fields.scheduler) / 8] = SCHEDULER;
+    words[usize::from(fields.budget) / 8] |= 1 << (fields.budget % 8 * 8);
+    let of = |memory: &[(u64, u64)]| {
+        let context = Context::of(&words, &fields);
+        let found = found(&context, &core_layout::WORKER, &Known(memory));
+        (found.tls_state, found.core)
+    };
+    let core = (SCHEDULER + WORKER_CORE, CORE);
+    let single = (SCHEDULER, SCHEDULER_CURRENT_THREAD);
+    assert_eq!(of(&[single, core]), (tls_state::CURRENT_THREAD_POLL, CORE));
+    assert_eq!(of(&[single]), (tls_state::CURRENT_THREAD_POLL, 0));
+    assert_eq!(of(&[WORKER, core]).0, tls_state::INCONSISTENT);
+    assert_eq!(
+        of(&[(SCHEDULER, 9), core]),
+        (tls_state::CURRENT_THREAD_POLL, 0)
+    );
+}
+
+#[test]
+fn what_is_queued_fits_into_its_number() {
+    assert_eq!(queued(false, 0), 0);
+    assert_eq!(queued(true, 0), 1);
+    assert_eq!(queued(true, 256), 513);
+    assert_eq!(queued(true, u32::MAX), queued(true, MAX_QUEUED));
+    assert!(queued(true, MAX_QUEUED) < u16::MAX, "one is added to it");
+}
+
+/// A tick with the interval that comes after it, and words that have other things there.
+#[test]
+fn a_tick_is_told_from_a_pointer() {
+    for clock in [31 << 32 | 7, 61 << 32 | 0xffff_ffff, 1 << 32, 4096 << 32] {
+        assert!(is_clock(clock), "{clock:x}");
+    }
+    for other in [0, 7, 0x7f12_3456_7890, 0x5555_5555_5000, u64::MAX] {
+        assert!(!is_clock(other), "{other:x}");
+        assert!(!is_single_clock(other), "{other:x}");
+    }
+    assert!(is_single_clock(31 << 32 | 7));
 }

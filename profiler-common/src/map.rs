@@ -161,7 +161,9 @@ pub struct Thread {
     /// Its process.
     pub tgid: u32,
     /// What userspace said of `stack`, as in [`Stack::policy`], when the wait began.
-    pub policy: u32,
+    pub policy: u16,
+    /// As [`WaitRecord::queued`](crate::record::WaitRecord::queued), of the wait.
+    pub queued: u16,
     /// When the phase began.
     pub since: u64,
     /// When the wait was ended by a wakeup; 0 while it was not.
@@ -229,6 +231,7 @@ impl Thread {
         phase: PHASE_NEW,
         tgid: 0,
         policy: 0,
+        queued: 0,
         since: 0,
         wakeup: 0,
         stack: 0,
@@ -410,12 +413,19 @@ pub struct Aggregate {
     pub histogram: [u32; HISTOGRAM_BUCKETS],
 }
 
+/// Of so many waits shorter than `min_block` one is recorded, by chance, so that it is known who ends
+/// them. A power of two.
+pub const SHORT_WAITS_PER_SAMPLE: u32 = 32;
+
 /// [`Stack::policy`]: nothing is known yet, so waits with this stack are recorded one by one.
-pub const POLICY_RECORD: u32 = 0;
+pub const POLICY_RECORD: u16 = 0;
 /// [`Stack::policy`]: an idle park: sums are enough.
-pub const POLICY_SUM_ONLY: u32 = 1;
+pub const POLICY_SUM_ONLY: u16 = 1;
 /// [`Stack::policy`]: as [`POLICY_SUM_ONLY`], by the word of tokio's thread-local state.
-pub const POLICY_SUM_ONLY_IF_TLS: u32 = 2;
+pub const POLICY_SUM_ONLY_IF_TLS: u16 = 2;
+/// [`Thread::policy`]: a wait that ended before `min_block`, and is recorded one by one all the same:
+/// one in [`SHORT_WAITS_PER_SAMPLE`].
+pub const POLICY_RECORD_SHORT: u16 = 3;
 
 /// A stack that was sent to userspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -423,7 +433,9 @@ pub const POLICY_SUM_ONLY_IF_TLS: u32 = 2;
 #[repr(C)]
 pub struct Stack {
     /// One of the `POLICY_*` constants, written by userspace.
-    pub policy: u32,
+    pub policy: u16,
+    /// No padding.
+    pub reserved: u16,
     /// So many of the innermost frames prove a policy other than [`POLICY_RECORD`], whatever the
     /// others are; never 0 then.
     pub frames: u32,

@@ -169,7 +169,8 @@ pub struct SampleRecord {
     pub reserved: u32,
 }
 
-/// One wait of at least `--min-block` whose stack is not known to be an idle park.
+/// One wait of at least `--min-block` whose stack is not known to be an idle park, or one of a sample
+/// of the shorter ones: see [`SHORT_WAITS_PER_SAMPLE`](crate::map::SHORT_WAITS_PER_SAMPLE).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[repr(C)]
@@ -213,8 +214,9 @@ pub struct WaitRecord {
     pub tick: u32,
     /// Waits of the thread before this one (wrapping).
     pub waits: u32,
-    /// No padding.
-    pub reserved: u32,
+    /// What waited for the worker when it began to wait itself: see [`crate::context::queued`], plus
+    /// one; 0 where it is not known.
+    pub queued: u32,
 }
 
 /// A system call in which a thread was on a CPU for at least `--min-block`, at its return. Its

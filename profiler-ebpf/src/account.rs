@@ -11,7 +11,7 @@ use core::ffi::c_void;
 use core::sync::atomic::{Ordering, compiler_fence};
 use profiler_common::counter::Counter;
 use profiler_common::map::{
-    AggregateKey, PHASE_BLOCKED, PHASE_NEW, PHASE_RUNNABLE, PHASE_RUNNING, POLICY_RECORD,
+    AggregateKey, PHASE_BLOCKED, PHASE_NEW, PHASE_RUNNABLE, PHASE_RUNNING, POLICY_RECORD_SHORT,
     POLICY_SUM_ONLY, Thread,
 };
 use profiler_common::record::{STACK_BEFORE, stack_kind};
@@ -184,6 +184,7 @@ fn switch_out(
         (*thread).stack = 0;
         (*thread).task_id = 0;
         (*thread).tick = 0;
+        (*thread).queued = 0;
         (*thread).core = 0;
         (*thread).run_delay = run_delay(prev);
         (*thread).park = 0;
@@ -194,7 +195,7 @@ fn switch_out(
     stack::take(ctx.as_ptr(), prev, process, thread, now, kind);
     // SAFETY: a live array value.
     unsafe {
-        if (*thread).policy == POLICY_RECORD {
+        if (*thread).policy != POLICY_SUM_ONLY {
             objects::take(thread, now);
         } else {
             (*thread).object = 0;
@@ -427,7 +428,9 @@ unsafe fn arrive(thread: *mut Thread, tid: u32, now: u64, queued: impl FnOnce() 
                 if let Some(sums) = sums::of(waits, (*thread).cut) {
                     sums::add(sums, blocked, runqueue);
                 }
-                if blocked >= config::min_block_ns() && (*thread).policy != POLICY_SUM_ONLY {
+                let is_long = blocked >= config::min_block_ns();
+                let policy = (*thread).policy;
+                if is_long && policy != POLICY_SUM_ONLY || policy == POLICY_RECORD_SHORT {
                     emit::wait(thread, now, woken);
                 }
             }

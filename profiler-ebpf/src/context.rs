@@ -1,6 +1,7 @@
 //! tokio's thread-local state: what the thread is to its runtime, without a look at its stack.
 //!
-//! What it costs: one read of the context, and for a worker one or two of its scheduler's. A copy of
+//! What it costs: one read of the context, and for a worker one or two of its scheduler's; where the
+//! thread waits in a poll, one of its core and one of its queue. A copy of
 //! tokio in a library costs two reads more, three in a process of more than 14 modules with
 //! thread-local memory or with musl, as the way to its block is read first. Copies that the thread
 //! has not entered come on top, each at its own price.
@@ -11,8 +12,9 @@ use aya_ebpf::maps::PerCpuArray;
 use core::ffi::c_void;
 use profiler_common::arch::tls::{Block, locate};
 use profiler_common::context::{
-    self, Context, Found, HEAVIEST, Memory, PLACES, Place, RUNTIME_NONE, WORDS, WORKER_CORE_C,
-    Words, base, tls_state,
+    self, CORE_WORDS, Context, Found, HEAVIEST, Memory, PLACES, Place, QUEUE_HEADS, RUNTIME_NONE,
+    SINGLE_STEP, SINGLE_STEPS, WORDS, WORKER_CORE_C, Words, base, core_layout, is_clock,
+    is_single_clock, queue, queued, tls_state,
 };
 use profiler_common::map::Process;
 
@@ -24,6 +26,14 @@ use crate::slot;
 /// time only, and before Linux 5.12 no program may read its stack at such places.
 #[map]
 static CONTEXT_WORDS: PerCpuArray<Words> = PerCpuArray::with_max_entries(slot::COUNT, 0);
+
+/// The core being read, likewise.
+#[map]
+static CORE: PerCpuArray<[u64; CORE_WORDS]> = PerCpuArray::with_max_entries(slot::COUNT, 0);
+
+const CORE_BYTES: u32 = 8 * CORE_WORDS as u32;
+
+const _: () = assert!(CORE_BYTES.is_power_of_two(), "used as a mask");
 
 /// What was found, for each slot: of all copies of tokio, and after those of the last one asked.
 #[map]
@@ -172,7 +182,7 @@ fn of(at: u64, place: &Place, slot: u32) -> Found {
         if bpf_probe_read_user(words.cast(), count * 8, at as *const c_void) != 0 {
             return Found::UNKNOWN;
         }
-        context::found(&Context::of(&*words, &place.fields), &Own)
+        context::found(&Context::of(&*words, &place.fields), &place.worker, &Own)
     }
 }
 
@@ -194,6 +204,7 @@ fn of_variables(fs: u64, entered: u64, process: *const Process) -> Found {
     } else if worker != 0 {
         context::by_core(
             read(worker.wrapping_add(WORKER_CORE_C)),
+            &core_layout::WORKER,
             polls,
             &Own,
             &mut core,
@@ -216,26 +227,85 @@ fn of_variables(fs: u64, entered: u64, process: *const Process) -> Found {
     }
 }
 
-/// The tick of the core that polls, plus one, or 0 where it is not known.
+/// What the core says of where its thread is: its tick plus one in the lower half, and in the upper
+/// one what waits for the thread (see [`queued`]), plus one. Each is 0 where it is not known. `SLOT` is
+/// the caller's.
 #[inline(always)]
-pub(crate) fn tick(found: &Found, process: Watched) -> u32 {
-    let place = found.place as usize & (PLACES - 1);
-    // SAFETY: a live array value, and an index within the array.
-    let offset = unsafe {
-        let places = (&raw const (*process.process).contexts).cast::<Place>();
-        (*places.add(place)).tick
-    };
-    if found.core == 0 || offset == 0 {
+pub(crate) fn core_state<const SLOT: u32>(found: &Found, process: Watched) -> u64 {
+    if found.core == 0 {
         return 0;
     }
-    let mut tick = 0u32;
-    // SAFETY: four bytes go into `tick`.
+    let is_single = found.tls_state == tls_state::CURRENT_THREAD_POLL
+        || found.tls_state == tls_state::CURRENT_THREAD_PARKED;
+    let kind = u32::from(is_single) << 8 | found.place;
+    core_at(found.core, process.index, kind, SLOT)
+}
+
+/// As [`core_state`]; `kind` is the place, and 256 more for a `current_thread` runtime. A global
+/// function as [`context_of`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn core_at(core: u64, process: u32, kind: u32, slot: u32) -> u64 {
+    let (Some(process), Some(words)) = (PROCESSES.get_ptr(process), CORE.get_ptr_mut(slot)) else {
+        return 0;
+    };
+    // SAFETY: live map values, and indices within the arrays; no more bytes than `words` has go into
+    // it, whose slot no program has that may interrupt this one.
+    unsafe {
+        let places = (&raw const (*process).contexts).cast::<Place>();
+        let place = &*places.add(kind as usize & (PLACES - 1));
+        let fields = if kind >> 8 == 0 {
+            &place.worker
+        } else {
+            &place.single
+        };
+        let tick = u32::from(fields.tick) & (CORE_BYTES - 8);
+        if tick == 0 || bpf_probe_read_user(words.cast(), tick + 8, core as *const c_void) != 0 {
+            return 0;
+        }
+        let word = |at: u32| (*words)[(at / 8) as usize & (CORE_WORDS - 1)];
+        let mut earlier = 0;
+        if kind >> 8 != 0 {
+            let mut n = 0;
+            while n < SINGLE_STEPS && !is_single_clock(word(tick.wrapping_sub(earlier))) {
+                earlier += SINGLE_STEP;
+                n += 1;
+            }
+            if n == SINGLE_STEPS {
+                return 0;
+            }
+        }
+        let clock = word(tick.wrapping_sub(earlier));
+        if !is_clock(clock) {
+            return 0;
+        }
+        let queue = word(u32::from(fields.queue).wrapping_sub(earlier));
+        let waiting = match fields.queue_kind {
+            queue::LENGTH => Some(queued(false, queue as u32)),
+            queue::WITH_SLOT_IN_CORE => in_queue::<2>(queue).map(|[heads, tail]| {
+                queued(word(0) != 0, (tail as u32).wrapping_sub(heads as u32))
+            }),
+            queue::WITH_SLOT_IN_QUEUE => in_queue::<3>(queue).map(|[heads, slot, tail]| {
+                queued(slot != 0, (tail as u32).wrapping_sub(heads as u32))
+            }),
+            _ => None,
+        };
+        let waiting = waiting.map_or(0, |waiting| u64::from(waiting) + 1);
+        waiting << 32 | u64::from((clock as u32).wrapping_add(1))
+    }
+}
+
+/// A queue from its heads on.
+#[inline(always)]
+fn in_queue<const N: usize>(queue: u64) -> Option<[u64; N]> {
+    let mut words = [0u64; N];
+    // SAFETY: that many bytes go into `words`.
     let failed = unsafe {
         bpf_probe_read_user(
-            (&raw mut tick).cast(),
-            4,
-            found.core.wrapping_add(offset.into()) as *const c_void,
+            words.as_mut_ptr().cast(),
+            size_of_val(&words) as u32,
+            queue.wrapping_add(QUEUE_HEADS) as *const c_void,
         )
     };
-    if failed == 0 { tick.wrapping_add(1) } else { 0 }
+    (failed == 0).then_some(words)
 }

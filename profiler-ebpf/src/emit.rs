@@ -235,7 +235,7 @@ pub(crate) unsafe fn wait(thread: *mut Thread, end: u64, woken: u64) {
         (*record).tick = (*thread).tick;
         // This one is counted by now.
         (*record).waits = ((*thread).times.waits as u32).wrapping_sub(1);
-        (*record).reserved = 0;
+        (*record).queued = (*thread).queued.into();
         if !send(&*record) {
             count(Counter::RingFullWait);
         }

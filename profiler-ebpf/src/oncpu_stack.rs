@@ -61,6 +61,7 @@ pub(crate) fn take<const SLOT: u32>(
         }
         let new = Stack {
             policy: POLICY_RECORD,
+            reserved: 0,
             frames: 0,
         };
         if STACKS.insert(number, new, flags::NO_EXIST).is_err() {

@@ -47,7 +47,7 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
         note_times(sample, tid as u32, process, now);
         (*sample).task_id = context.task_id;
         (*sample).core = context.core;
-        (*sample).tick = context::tick(&context, process);
+        (*sample).tick = context::core_state::<{ slot::SAMPLE }>(&context, process) as u32;
         (*sample).cut = cut;
         (*sample).reserved = 0;
         emit::prepare(message, now);

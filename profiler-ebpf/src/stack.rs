@@ -86,7 +86,9 @@ pub(crate) fn take(
         }
         count(Counter::SwitchOutBlocked);
         (*thread).core = (*context).core;
-        (*thread).tick = context::tick(&*context, process);
+        let at = context::core_state::<{ slot::SCHEDULER }>(&*context, process);
+        (*thread).tick = at as u32;
+        (*thread).queued = (at >> 32) as u16;
         objects::note(&regs);
         let noting = match parks::pending_hit(thread) {
             Some(park) => parks::frames(park),
@@ -228,6 +230,7 @@ fn remember(
     };
     let new = Stack {
         policy: POLICY_RECORD,
+        reserved: 0,
         frames: 0,
     };
     if !walked.raw && STACKS.insert(walked.number, new, flags::NO_EXIST).is_err() {

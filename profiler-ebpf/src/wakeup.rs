@@ -1,11 +1,15 @@
 //! Who ends a wait, and when.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_task_btf, bpf_get_prandom_u32, bpf_probe_read_kernel,
+};
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::programs::BtfTracePointContext;
 use core::ffi::c_void;
-use profiler_common::map::{PHASE_BLOCKED, POLICY_SUM_ONLY};
+use profiler_common::map::{
+    PHASE_BLOCKED, POLICY_RECORD_SHORT, POLICY_SUM_ONLY, SHORT_WAITS_PER_SAMPLE,
+};
 use profiler_common::record::WAKER_INTERRUPT;
 
 use crate::filter::{self, Task};
@@ -35,6 +39,12 @@ pub(crate) fn sched_waking(ctx: &BtfTracePointContext) {
             return;
         }
         (*thread).waker_stack = 0;
+        // Of the short ones a sample: they are many, and who ends them is to be known.
+        let long = now.saturating_sub((*thread).since) >= config::min_block_ns();
+        let told = (*thread).policy != POLICY_SUM_ONLY && (long || is_sampled());
+        if told && !long {
+            (*thread).policy = POLICY_RECORD_SHORT;
+        }
         if in_interrupt(ctx) {
             (*thread).waker_tid = WAKER_INTERRUPT;
             (*thread).waker_tgid = 0;
@@ -43,16 +53,20 @@ pub(crate) fn sched_waking(ctx: &BtfTracePointContext) {
             (*thread).waker_tid = waker as u32;
             (*thread).waker_tgid = (waker >> 32) as u32;
             (*thread).waker_comm = bpf_get_current_comm().unwrap_or_default();
-            // Only of wakeups whose waits get a record: the others are many and short.
-            if (*thread).policy != POLICY_SUM_ONLY
-                && now.saturating_sub((*thread).since) >= config::min_block_ns()
-                && let Some(process) = filter::watched((waker >> 32) as u32)
-            {
+            // Only of wakeups whose waits get a record.
+            if told && let Some(process) = filter::watched((waker >> 32) as u32) {
                 (*thread).waker_stack = stack::take_waker(ctx.as_ptr(), process, now);
             }
         }
         core::ptr::write_volatile(&raw mut (*thread).wakeup, now);
     }
+}
+
+/// Whether this short wait is the one in so many that is recorded.
+#[inline(always)]
+fn is_sampled() -> bool {
+    // SAFETY: the helper takes nothing.
+    unsafe { bpf_get_prandom_u32() & (SHORT_WAITS_PER_SAMPLE - 1) == 0 }
 }
 
 /// Whether an interrupt runs rather than the current task.

@@ -19,7 +19,8 @@ use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
     calls, captures, cuts, demo, dump, harm, hostile, intervals, kernel_walk, leftovers, library,
-    life, lookalike, losses, polls, privilege, safety, selftest, stopped, streams, stripped, top,
+    life, lookalike, losses, polls, privilege, rare, safety, selftest, stopped, streams, stripped,
+    top,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -375,7 +376,7 @@ fn harm_trials() -> Vec<Trial> {
         profile,
         ..Variant::DEFAULT
     };
-    let all: [(&str, Variant, &'static str, Check); 11] = [
+    let all: [(&str, Variant, &'static str, Check); 17] = [
         ("harm-cpu-hog", Variant::DEFAULT, "cpu-hog", harm::cpu_hog),
         (
             "harm-cpu-hog-tokio-1.38",
@@ -398,6 +399,37 @@ fn harm_trials() -> Vec<Trial> {
             polls::unattended,
         ),
         ("polls", Variant::DEFAULT, "polls", polls::joined),
+        (
+            "polls-current-thread",
+            Variant::DEFAULT,
+            "polls-current-thread",
+            polls::joined,
+        ),
+        (
+            "rare-stall",
+            of(Profile::Stripped),
+            "rare-stall",
+            rare::stall,
+        ),
+        (
+            "slow-stderr",
+            Variant::DEFAULT,
+            "slow-stderr",
+            rare::slow_reader,
+        ),
+        (
+            "short-locks",
+            Variant::DEFAULT,
+            "short-locks",
+            rare::short_holder,
+        ),
+        ("queued", Variant::DEFAULT, "queued", rare::queued),
+        (
+            "queued-current-thread",
+            Variant::DEFAULT,
+            "queued-current-thread",
+            rare::queued_on_one_thread,
+        ),
         (
             "polls-stripped",
             of(Profile::Stripped),

@@ -20,7 +20,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "tests")]
     vm: bool,
 
-    /// Install what some tests are skipped without, and nothing else: musl, std's source, Go, tmux, Chromium
+    /// Install what some tests are skipped without, and nothing else: musl, std's source, Go, tmux, jq, Chromium
     #[arg(long)]
     tests: bool,
 }
@@ -76,12 +76,14 @@ struct Tool {
     package: &'static str,
 }
 
-const TOOLS: [Tool; 6] = [
+const TOOLS: [Tool; 7] = [
     Tool::of("musl-gcc", "--version", "musl-tools"),
     // `go tool pprof` reads profiles.
     Tool::of("go", "version", "golang-go"),
     // The terminal in which `holdup top` is driven.
     Tool::of("tmux", "-V", "tmux"),
+    // It answers the questions of `docs/triage.md`.
+    Tool::of("jq", "--version", "jq"),
     // These build the page of the HTML report, and drive it.
     Tool::of("node", "--version", "nodejs"),
     Tool::of("npm", "--version", "npm"),
@@ -115,7 +117,7 @@ impl Tool {
 }
 
 /// What brings all that tests may be skipped without.
-pub(crate) const FOR_TESTS: &str = "some tests (with musl, with Go, in tmux, in a browser) need more than is here\nrun: cargo xtask setup --tests";
+pub(crate) const FOR_TESTS: &str = "some tests (with musl, with Go, in tmux, with jq, in a browser) need more than is here\nrun: cargo xtask setup --tests";
 
 /// Whether the packages are there by which tests drive the HTML report.
 fn has_page_packages() -> bool {

@@ -156,7 +156,7 @@ impl Analyzer {
         .runtimes();
         let pools = blocking_pools(&whole, &balanced, &role_times, &concurrent);
         let threads = threads(&whole, &balanced, &runtimes);
-        let causes = Causes::of(tables);
+        let causes = Causes::of(tables, &self.open_waits);
         let stacks = stacks(&whole, &runtimes, &causes);
         let woken_stacks = woken_stacks(&whole, &runtimes, &causes);
         let cpu_stacks = cpu_stacks(&whole, &runtimes);

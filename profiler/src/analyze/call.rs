@@ -1,8 +1,8 @@
 //! A system call as a person reads it.
 
 use super::location::syscall;
+use crate::arch::{Subject, subject};
 use crate::recording::{ObjectKind, Stack, WaitObject};
-use profiler_common::call;
 
 /// The operations of `futex` without their flags (`include/uapi/linux/futex.h`).
 const FUTEX_OPS: [&str; 14] = [
@@ -39,8 +39,8 @@ pub(super) fn call(stack: &Stack, object: Option<&WaitObject>) -> String {
         return text;
     };
     let argument = |index: usize| stack.args.and_then(|args| args.get(index).copied());
-    let what = call::object_of(number);
-    if what == call::FUTEX
+    let what = subject(number);
+    if what == Subject::Futex
         && let Some(op) = argument(1)
         && let Some(name) = FUTEX_OPS.get((op & FUTEX_COMMAND) as usize)
     {
@@ -48,7 +48,7 @@ pub(super) fn call(stack: &Stack, object: Option<&WaitObject>) -> String {
         text.push_str(name.trim_end_matches("_bitset"));
     }
     let Some(object) = object else {
-        if what == call::DESCRIPTOR
+        if what == Subject::Descriptor
             && let Some(fd) = argument(0)
             && let Ok(fd) = u32::try_from(fd)
         {

@@ -2,7 +2,7 @@
 
 use super::stack_facts::has_site;
 use crate::cause::{Cause, CauseClassifier, Finding, WaitContext};
-use crate::recording::{Stack, StackId, Tables};
+use crate::recording::{Object, ObjectKind, OpenWait, Stack, StackId, Tables};
 use crate::report::CauseTotal;
 use crate::runtime::State;
 use crate::symbolize::FrameRef;
@@ -15,13 +15,24 @@ use std::collections::BTreeMap;
 pub(super) struct Causes(Vec<Option<Finding>>);
 
 impl Causes {
-    pub(super) fn of(tables: &Tables) -> Causes {
+    /// `open_waits` may know what they are for where no frames of the kernel are known, as of waits from
+    /// before the recording.
+    pub(super) fn of(tables: &Tables, open_waits: &[OpenWait]) -> Causes {
         let mut classifier = CauseClassifier::default();
         let causes = tables.stacks.iter().map(|stack| {
             let judge = || classifier.judge(&context(stack));
             has_site(stack.class.state).then(judge)
         });
-        Causes(causes.collect())
+        let mut causes: Vec<Option<Finding>> = causes.collect();
+        for open in open_waits {
+            if let Some(Some(finding)) = causes.get_mut(open.stack.index()) {
+                let cause = by_object(finding.cause, open.object.as_ref());
+                if cause != finding.cause {
+                    *finding = Finding::by_object(cause);
+                }
+            }
+        }
+        Causes(causes)
     }
 
     /// The cause of one stack, where its waits have a site.
@@ -44,6 +55,16 @@ impl Causes {
         self.get(id)
             .or_else(judged)
             .map_or(Cause::Other, |finding| finding.cause)
+    }
+}
+
+/// A cause that neither the call nor the functions tell, by what is waited for.
+pub(super) fn by_object(cause: Cause, object: Option<&Object>) -> Cause {
+    match (cause, object.map(|object| object.kind)) {
+        (Cause::Other, Some(ObjectKind::Pipe)) => Cause::Pipe,
+        (Cause::Other, Some(ObjectKind::Socket)) => Cause::Network,
+        (Cause::Other, Some(ObjectKind::Path)) => Cause::FileIo,
+        (cause, _) => cause,
     }
 }
 

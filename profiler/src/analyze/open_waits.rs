@@ -6,7 +6,7 @@ use super::location::location;
 use super::stack_facts::{class_of, has_site, object, whole_stack};
 use super::whole::Whole;
 use crate::cause::Cause;
-use crate::recording::OpenWait;
+use crate::recording::{Holder, Object, ObjectKind, OpenWait};
 use crate::report::OpenWaitReport;
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -40,16 +40,34 @@ fn open_wait(whole: &Whole<'_>, causes: &Causes, open: &OpenWait) -> OpenWaitRep
         since_ns: whole.end - open.since,
         before_recording: open.before_recording,
         object: object.cloned(),
-        holder: open.holder.clone(),
+        holder: told_holder(open.holder.as_ref(), cause.unwrap_or(Cause::Other)),
         waiters: waiters(whole, open),
         task_id: open.task_id,
         stack: stack.map(whole_stack).unwrap_or_default(),
     }
 }
 
+/// Who holds what a wait is for. That it is not known says nothing where nobody can hold it, as with a
+/// message or a future.
+pub(super) fn told_holder(holder: Option<&Holder>, cause: Cause) -> Option<Holder> {
+    let is_nobodys = matches!(
+        cause,
+        Cause::Condvar | Cause::Channel | Cause::NestedBlockOn | Cause::ThreadJoin | Cause::Sleep
+    );
+    let is_unknown = |holder: &&Holder| matches!(holder, Holder::Unknown { .. });
+    holder
+        .filter(|holder| !(is_nobodys && is_unknown(holder)))
+        .cloned()
+}
+
 /// How many threads of the process wait for the object of `open`.
 fn waiters(whole: &Whole<'_>, open: &OpenWait) -> u32 {
-    let Some(object) = &open.object else { return 0 };
+    // Two sleeps are two things.
+    let is_one_thing =
+        |object: &&Object| !matches!(object.kind, ObjectKind::Timer | ObjectKind::Poll);
+    let Some(object) = open.object.as_ref().filter(is_one_thing) else {
+        return 0;
+    };
     let same = |other: &&OpenWait| {
         other.thread.process == open.thread.process && other.object.as_ref() == Some(object)
     };

@@ -367,13 +367,12 @@ impl Evidence<'_> {
     /// recording ended; longest first.
     fn still_blocked(&self) -> BTreeMap<Owner, Vec<Nanos>> {
         let mut times: BTreeMap<Owner, Vec<Nanos>> = BTreeMap::new();
-        for open in self.whole.still_waiting() {
-            let (state, role) = class_of(self.whole.tables, open.stack);
-            if let Some(owner) = self
-                .owner(open.thread, role)
-                .filter(|_| state == State::Blocked)
-            {
-                let lasted = self.whole.end - open.since;
+        let open = self.whole.still_waiting();
+        let open = open.map(|open| (open.thread, open.stack, self.whole.end - open.since));
+        for (thread, stack, lasted) in open.chain(self.whole.ended_with_process()) {
+            let (state, role) = class_of(self.whole.tables, stack);
+            let owner = self.owner(thread, role);
+            if let Some(owner) = owner.filter(|_| state == State::Blocked) {
                 times.entry(owner).or_default().push(lasted);
             }
         }

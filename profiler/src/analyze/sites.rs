@@ -15,7 +15,7 @@ use super::whole::Whole;
 use crate::cause::{Cause, Suggestion};
 use crate::recording::{ObjectId, Stack, StackId};
 use crate::report::{
-    CauseTotal, ObjectTotal, RuntimeShare, Site, TASK_IDS, TaskIdTotal, TaskTotal,
+    CauseTotal, ObjectTotal, QueuedTasks, RuntimeShare, Site, TASK_IDS, TaskIdTotal, TaskTotal,
 };
 use crate::runtime::State;
 use crate::units::Nanos;
@@ -34,6 +34,7 @@ struct SiteWaits {
     /// By stack and object, none being waits whose object is not known: waits and time.
     objects: BTreeMap<(StackId, Option<ObjectId>), (u64, Nanos)>,
     wakers: Wakers,
+    queued: QueuedTasks,
     task_ids: HashMap<u64, (u64, Nanos)>,
 }
 
@@ -106,6 +107,11 @@ pub(super) fn sites(
     for (key, (waits, _)) in &whole.totals.wakers {
         if let (Some(site), Some(waker)) = (all.get(key.stack), whole.tables.waker(key.waker)) {
             site.wakers.add(whole, waker, key.waker_stack, *waits);
+        }
+    }
+    for ((_, stack), polls) in &whole.totals.polls {
+        if let Some(site) = all.get(*stack) {
+            site.queued.merge(&polls.queued);
         }
     }
     let mut sites: Vec<Site> = all
@@ -194,7 +200,11 @@ fn site(whole: &Whole<'_>, causes: &Causes, key: SiteKey, waits: SiteWaits) -> S
     });
     let wakers = waits.wakers.totals();
     Site {
-        waits_with_waker: wakers.iter().map(|waker| waker.waits).sum(),
+        // What a sample stands for may be a little more than what it is of.
+        waits_with_waker: u64::min(
+            wakers.iter().map(|waker| waker.waits).sum(),
+            waits.times.waits,
+        ),
         function: key.location.function,
         file: key.location.file,
         line: key.location.line,
@@ -224,6 +234,7 @@ fn site(whole: &Whole<'_>, causes: &Causes, key: SiteKey, waits: SiteWaits) -> S
         runqueue_ns: waits.times.runqueue,
         wakers,
         blame: None,
+        queued: (waits.queued.polls > 0).then_some(waits.queued),
         harm: Vec::new(),
         harm_ns: Nanos::ZERO,
         stack: worst.map(whole_stack).unwrap_or_default(),

@@ -7,10 +7,10 @@ use super::task_ids::Tasks;
 use super::thread_sums::ThreadSums;
 use crate::recording::{
     CallSum, Classified, Interval, Losses, ObjectId, PanicSum, Poll, PollEvidence, ProcessId,
-    StackId, Tables, ThreadId, Throttling, Wait, WaitSum, WakerId,
+    SHORT_WAITS_PER_SAMPLE, StackId, Tables, ThreadId, Throttling, Wait, WaitSum, WakerId,
 };
-use crate::report::PollTimes;
-use crate::units::Nanos;
+use crate::report::{PollTimes, QueuedTasks};
+use crate::units::{Nanos, Timestamp};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -77,6 +77,17 @@ pub(super) struct StackWaits {
     pub(super) other_wakers: u64,
 }
 
+/// A wait that may have been its thread's last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LastWait {
+    pub(super) stack: StackId,
+    pub(super) blocked: Nanos,
+    pub(super) end: Timestamp,
+}
+
+/// From which length on waits are kept as [`LastWait`].
+const LONG_WAIT: Nanos = Nanos(1_000_000_000);
+
 /// Waits that a thread ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct WokenKey {
@@ -94,6 +105,7 @@ pub(super) struct PollSums {
     pub(super) longest: Poll,
     /// Those in which the thread ran for most of the time.
     pub(super) on_cpu: OnCpuPolls,
+    pub(super) queued: QueuedTasks,
     pub(super) evidence: BTreeSet<PollEvidence>,
 }
 
@@ -113,6 +125,7 @@ impl PollSums {
             polls: PollTimes::default(),
             longest: *poll,
             on_cpu: OnCpuPolls::default(),
+            queued: QueuedTasks::default(),
             evidence: BTreeSet::new(),
         }
     }
@@ -120,6 +133,9 @@ impl PollSums {
     fn add(&mut self, poll: &Poll) {
         self.polls.add(poll);
         self.evidence.insert(poll.evidence);
+        if let Some(queued) = poll.queued {
+            self.queued.add(queued);
+        }
         if poll.length() > self.longest.length() {
             self.longest = *poll;
         }
@@ -140,8 +156,11 @@ pub(super) struct Totals {
     pub(super) stacks: BTreeMap<StackId, StackWaits>,
     /// Waits and their blocked time; no object being waits whose object is not known.
     pub(super) objects: BTreeMap<(StackId, Option<ObjectId>), (u64, Nanos)>,
-    /// Waits recorded one by one, with their blocked time.
+    /// Waits whose waker was seen, with their blocked time: those recorded one by one, and of the
+    /// shorter ones as many as their sample stands for.
     pub(super) wakers: BTreeMap<WokenKey, (u64, Nanos)>,
+    /// The last wait of each thread, of those that took as long as a second.
+    pub(super) last_long_waits: BTreeMap<ThreadId, LastWait>,
     pub(super) samples: BTreeMap<(ThreadId, StackId), u64>,
     pub(super) polls: BTreeMap<(ThreadId, StackId), PollSums>,
     pub(super) calls: BTreeMap<(ThreadId, StackId, Option<ObjectId>), CallSum>,
@@ -204,6 +223,9 @@ impl Totals {
         for wait in &interval.waits {
             self.add_wait(tables, wait);
         }
+        for wait in &interval.short_waits {
+            self.add_waker(tables, wait, SHORT_WAITS_PER_SAMPLE);
+        }
         for sum in &interval.samples {
             let add = |samples: &mut u64| *samples = samples.saturating_add(sum.samples);
             let key = (sum.thread, sum.stack);
@@ -262,12 +284,32 @@ impl Totals {
     }
 
     fn add_wait(&mut self, tables: &Tables, wait: &Wait) {
-        let blocked = wait.wakeup.min(wait.end) - wait.start;
+        let blocked = wait.blocked();
         let stack = self.stacks.entry(wait.stack).or_default();
         stack.durations.add(blocked);
         if let Some(task) = wait.task_id {
             stack.tasks.add(task, blocked);
         }
+        if blocked >= LONG_WAIT {
+            let (stack, end) = (wait.stack, wait.end);
+            let last = LastWait {
+                stack,
+                blocked,
+                end,
+            };
+            add_within(
+                &mut self.last_long_waits,
+                self.bounds.threads,
+                wait.thread,
+                || last,
+                |known| *known = last,
+            );
+        }
+        self.add_waker(tables, wait, 1);
+    }
+
+    /// Adds who ended a wait, which stands for so many.
+    fn add_waker(&mut self, tables: &Tables, wait: &Wait, waits: u64) {
         let Some(waker) = wait.waker else { return };
         let by_thread = WaitRole::of(tables, wait.stack).is_of_a_thread();
         let key = WokenKey {
@@ -277,8 +319,8 @@ impl Totals {
             waker_stack: wait.waker_stack,
         };
         let add = |all: &mut (u64, Nanos)| {
-            all.0 += 1;
-            all.1 += blocked;
+            all.0 = all.0.saturating_add(waits);
+            all.1 += Nanos(wait.blocked().0.saturating_mul(waits));
         };
         if !add_within(
             &mut self.wakers,
@@ -287,8 +329,8 @@ impl Totals {
             Default::default,
             add,
         ) {
-            stack.other_wakers += 1;
-            self.losses.by_cause.wakers_left_out += 1;
+            self.stacks.entry(wait.stack).or_default().other_wakers += waits;
+            self.losses.by_cause.wakers_left_out += waits;
         }
     }
 

@@ -7,6 +7,9 @@ use crate::recording::{Header, ObjectId, OpenWait, ProcessId, StackId, Tables, T
 use crate::units::{Nanos, Pid, Timestamp};
 use std::collections::{BTreeMap, HashSet};
 
+/// A thread that is woken to die has no more than this to do.
+const DYING: Nanos = Nanos(50_000_000);
+
 /// What a report is made of.
 pub(super) struct Whole<'a> {
     pub(super) header: &'a Header,
@@ -158,6 +161,22 @@ impl<'a> Whole<'a> {
     /// Those of them that nobody has woken yet.
     pub(super) fn still_waiting(&self) -> impl Iterator<Item = &'a OpenWait> {
         self.open_waits.iter().filter(|open| open.woken.is_none())
+    }
+
+    /// Waits that did not end by themselves: a process came to its end, and its threads were woken for
+    /// that. Thread, stack and how long it had lasted.
+    pub(super) fn ended_with_process(&self) -> impl Iterator<Item = (ThreadId, StackId, Nanos)> {
+        self.totals
+            .last_long_waits
+            .iter()
+            .filter(|(thread, last)| {
+                let process = self.tables.process(thread.process);
+                let life = self.totals.threads.get(thread).and_then(|times| times.life);
+                let until_end = life.map(|(_, end)| end - last.end);
+                process.is_some_and(|process| process.ended.is_some())
+                    && until_end.is_some_and(|time| time <= DYING)
+            })
+            .map(|(thread, last)| (*thread, last.stack, last.blocked))
     }
 
     /// The CPU time that `samples` stand for.

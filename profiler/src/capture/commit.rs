@@ -91,7 +91,7 @@ impl CommitStore {
             return Ok(());
         }
         let committed = u64::from(self.committed) * PAGE_BYTES;
-        // The trailer of the last transaction is not needed any more, and its place is.
+        // What a transaction left that failed.
         self.cut(committed)?;
         let written = self.write_all(pages, &changed, &appended);
         if written.is_err() {
@@ -99,7 +99,7 @@ impl CommitStore {
         }
         written?;
         self.broken = true;
-        self.put_in_place(&changed)?;
+        self.put_in_place(&changed, pages)?;
         self.broken = false;
         (self.committed, self.pages) = (pages, pages);
         Ok(())
@@ -140,7 +140,7 @@ impl CommitStore {
     }
 
     /// The changed pages to their places. From here on the transaction is done, whatever comes.
-    fn put_in_place(&mut self, changed: &[(u32, Page)]) -> io::Result<()> {
+    fn put_in_place(&mut self, changed: &[(u32, Page)], pages: u32) -> io::Result<()> {
         if changed.is_empty() {
             return Ok(());
         }
@@ -149,6 +149,9 @@ impl CommitStore {
         for (number, page) in changed {
             self.put(&page[..], offset(*number))?;
         }
+        // While the file is locked: whoever reads by the trailer would find the next transaction in
+        // its place. If it stays, it says what the pages say.
+        let _ = self.cut(offset(pages));
         Ok(())
     }
 

@@ -144,3 +144,44 @@ fn a_trailer_is_not_used_on_pages_that_others_have_changed() {
     drop(other);
     assert_eq!(read(&path), theirs);
 }
+
+/// The next transaction is written where the trailer of the last one was.
+#[test]
+fn who_reads_is_not_disturbed_by_the_next_transaction() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("db");
+    let store = CommitStore::new(new_file(&path), Failure::default());
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let opened = Opened::new(Box::new(store), flags).expect("opens");
+    let connection = opened.connection().expect("connected");
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = MEMORY; PRAGMA synchronous = NORMAL;
+             CREATE TABLE t (id INTEGER PRIMARY KEY, round INTEGER, text TEXT);",
+        )
+        .expect("begins");
+    for round in 0..3 {
+        change(connection, round).expect("changes");
+    }
+    let before = contents(connection);
+    let file = File::open(&path).expect("opens");
+    let lock = Locked::get(&file, LockFor::Reading, Duration::ZERO).expect("locks");
+    let size = file.metadata().expect("there").len();
+    let (store, _) = CommittedStore::open(file).expect("a database");
+    let reader = Opened::new(Box::new(store), OpenFlags::SQLITE_OPEN_READ_ONLY).expect("opens");
+    let writer = std::thread::spawn(move || {
+        change(opened.connection().expect("connected"), 3).expect("changes");
+        contents(opened.connection().expect("connected"))
+    });
+    // Everything but the pages in their places is written meanwhile.
+    let begun = std::time::Instant::now();
+    let changed = || std::fs::metadata(&path).expect("there").len() != size;
+    while !changed() || begun.elapsed() < Duration::from_millis(100) {
+        assert!(begun.elapsed() < PATIENCE, "nothing is written");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(contents(reader.connection().expect("connected")), before);
+    drop((reader, lock));
+    let after = writer.join().expect("writes");
+    assert_eq!(read(&path), after);
+}

@@ -13,8 +13,9 @@
 //! Only then it goes to its place. If we are killed before the trailer is whole, the committed pages
 //! are as they were. After that, whoever reads by [`Trailer::find`] sees the new state, however many
 //! pages came to their places. Any other program sees it once they all did: between the first and the
-//! last lie some 50 microseconds a second, during which the file is locked as SQLite locks it. When a
-//! recording ends in order, the part behind the end is cut off.
+//! last lie some 50 microseconds a second, during which the file is locked as SQLite locks it. Before
+//! the lock is given back, the part behind the end is cut off: the next transaction is written there,
+//! and nobody may read by a trailer then.
 //!
 //! Nothing is synced before the end: a sync a second would hold up the disk of the machine that is
 //! looked at. So a killed holdup loses at most the last interval, but a machine that loses its power

@@ -116,8 +116,9 @@ impl Capture {
     pub fn intervals(&self, range: Range, mut each: impl FnMut(Interval)) -> Result<Nanos> {
         let mut stream = || {
             let start = self.header.start;
+            let begun = (start, self.header.min_block);
             let connection = self.opened.connection()?;
-            let mut stream = Stream::new(connection, start, &self.tables, &self.threads)?;
+            let mut stream = Stream::new(connection, begun, &self.tables, &self.threads)?;
             let end = stream.each(|interval| {
                 if range.has(interval.start - start, interval.end - start) {
                     each(interval);

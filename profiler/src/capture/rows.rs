@@ -209,6 +209,7 @@ impl Rows {
             threads,
             sums,
             waits,
+            short_waits,
             carried,
             open_waits,
             samples,
@@ -236,7 +237,8 @@ impl Rows {
         for sum in sums {
             self.sum(db, id, sum)?;
         }
-        for wait in waits {
+        // They lie in the same table: their length tells them apart.
+        for wait in waits.iter().chain(short_waits) {
             self.wait(db, id, wait)?;
         }
         for wait in carried {
@@ -417,11 +419,12 @@ impl Rows {
             running,
             waits,
             samples,
+            queued,
             evidence,
         } = *poll;
         let (id, thread) = (self.next(at::POLLS), self.thread(db, thread)?);
         let mut insert = db.prepare_cached(
-            "INSERT INTO polls VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+            "INSERT INTO polls VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         )?;
         insert.execute(params![
             id,
@@ -436,6 +439,8 @@ impl Rows {
             number(running.0),
             number(waits),
             number(samples),
+            queued.map(|queued| queued.in_queue),
+            queued.map(|queued| queued.in_slot),
             word(&evidence),
         ])?;
         Ok(())

@@ -214,6 +214,8 @@ pub(super) const TABLES: &[(&str, &str)] = &[
   running INTEGER NOT NULL,
   waits INTEGER NOT NULL,
   samples INTEGER NOT NULL,
+  queued INTEGER,
+  queued_in_slot INTEGER,
   evidence TEXT NOT NULL
 )",
     ),

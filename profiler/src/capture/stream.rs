@@ -8,12 +8,14 @@ use crate::recording::{
     CallSum, DriverGap, Interval, ObjectId, OpenWait, PanicSum, Poll, ProcessId, SampleSum,
     StackId, Tables, ThreadId, ThreadTimes, Throttling, Wait, WaitSum, WakerId,
 };
+use crate::runtime::Queued;
 use crate::units::{Nanos, Timestamp};
 use rusqlite::{Connection, Row, Statement};
 
 /// What the rows are checked against.
 struct Context<'a> {
     start: Timestamp,
+    min_block: Nanos,
     tables: &'a Tables,
     threads: &'a [ThreadId],
 }
@@ -40,7 +42,7 @@ pub(super) struct Stream<'c> {
 impl<'c> Stream<'c> {
     pub(super) fn new(
         connection: &'c Connection,
-        start: Timestamp,
+        (start, min_block): (Timestamp, Nanos),
         tables: &'c Tables,
         threads: &'c [ThreadId],
     ) -> Result<Stream<'c>> {
@@ -48,6 +50,7 @@ impl<'c> Stream<'c> {
         Ok(Stream {
             context: Context {
                 start,
+                min_block,
                 tables,
                 threads,
             },
@@ -86,7 +89,9 @@ impl<'c> Stream<'c> {
             last = Some((id, interval.end));
             interval.threads = thread_times.take(id)?;
             interval.sums = sums.take(id)?;
-            interval.waits = waits.take(id)?;
+            let all = waits.take(id)?.into_iter();
+            (interval.short_waits, interval.waits) =
+                all.partition(|wait| wait.is_short(context.min_block));
             for (carried, wait) in open_waits.take(id)? {
                 match carried {
                     true => interval.carried.push(wait),
@@ -341,7 +346,7 @@ fn sample(row: &Row<'_>, context: &Context<'_>, sums: &mut Sums) -> Result<Sampl
 }
 
 fn poll(row: &Row<'_>, context: &Context<'_>, sums: &mut Sums) -> Result<Poll> {
-    let evidence = row.get_ref(12)?;
+    let evidence = row.get_ref(14)?;
     let evidence = evidence
         .as_str()
         .map_err(|error| Error::damaged(error.to_string()))?;
@@ -356,8 +361,17 @@ fn poll(row: &Row<'_>, context: &Context<'_>, sums: &mut Sums) -> Result<Poll> {
         running: sums.nanos(2, row, 9)?,
         waits: sums.count(3, row, 10)?,
         samples: sums.count(4, row, 11)?,
+        queued: queued(row.get(12)?, row.get(13)?)?,
         evidence: variant(evidence)?,
     })
+}
+
+fn queued(in_queue: Option<u32>, in_slot: Option<bool>) -> Result<Option<Queued>> {
+    match (in_queue, in_slot) {
+        (Some(in_queue), Some(in_slot)) => Ok(Some(Queued { in_slot, in_queue })),
+        (None, None) => Ok(None),
+        _ => Err(Error::damaged("half of what waited for a worker")),
+    }
 }
 
 fn driver_gap(row: &Row<'_>, context: &Context<'_>, _: &mut Sums) -> Result<DriverGap> {

@@ -34,6 +34,22 @@ pub struct CauseClassifier {
     kernel: HashMap<Arc<str>, FunctionTags>,
 }
 
+impl Finding {
+    /// That of a wait whose cause is known by what it is for, and not by a rule.
+    #[must_use]
+    pub fn by_object(cause: Cause) -> Finding {
+        let mut advice = ADVICE.iter();
+        Finding {
+            cause,
+            rule: BY_OBJECT,
+            advice: advice.find(|advice| advice.fits(cause, BY_OBJECT, |_| false)),
+        }
+    }
+}
+
+/// [`Finding::rule`] of a wait whose object decided.
+const BY_OBJECT: &str = "object";
+
 impl CauseClassifier {
     /// The cause of a wait, and advice.
     pub fn judge(&mut self, wait: &WaitContext<'_>) -> Finding {

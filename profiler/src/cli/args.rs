@@ -92,10 +92,10 @@ Examples:
   sudo holdup dump -q -p 4711 > stuck.txt || [ $? -ne 4 ] || page-somebody
       Act where the service is wedged.
 
-It takes two looks, a tenth of a second apart, and about half a second in all. Threads are neither
-stopped nor signalled. A runtime is wedged if each of its workers has been blocked in one wait for
-a second, or if some wait for each other; it is stopped if a signal, a debugger or the freezer
-holds all of them.
+It takes two looks, a tenth of a second apart, and about a third of a second in all. Threads are
+neither stopped nor signalled. A runtime is wedged if each of its workers has been blocked in one
+wait for a second, or if some wait for each other; it is stopped if a signal, a debugger or the
+freezer holds all of them.
 "
 );
 

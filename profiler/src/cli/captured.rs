@@ -144,12 +144,20 @@ fn nothing(path: &Path, range: Range, length: Nanos) -> Error {
         ));
         return error.hint("record again, for longer");
     }
+    if range.from >= length {
+        let error = Error::new(format!(
+            "{path} has nothing after {}: the recording is {} long",
+            duration(range.from),
+            duration(length)
+        ));
+        return error.hint("give an earlier --from, or none");
+    }
     let error = Error::new(format!(
-        "{path} has nothing after {}: the recording is {} long",
+        "{path} has nothing from {} to {}: that part was not kept",
         duration(range.from),
-        duration(length)
+        duration(range.to.min(length))
     ));
-    error.hint("give another --from, or none")
+    error.hint("give a later --to, or none")
 }
 
 /// What failed, why, and what to try.

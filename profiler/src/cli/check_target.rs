@@ -43,11 +43,7 @@ pub(super) struct Found {
 
 /// Pins the process and looks at it.
 pub(super) fn requirements(pid: Pid) -> Found {
-    let process = row(
-        "target-process",
-        "process",
-        "be there, and ours to look into",
-    );
+    let process = row("target-process", "process", "exist and be accessible");
     let target = match Target::open(pid) {
         Ok(target) => target,
         Err(error) => {

@@ -19,7 +19,7 @@ pub(crate) struct FormArgs {
     /// Draw every frame in flamegraphs and folded stacks
     ///
     /// By default the runtime's frames outside a task are drawn as one, as is a library call with
-    /// all that it calls. Instead of the kernel's frames stands why the thread waited.
+    /// all that it calls. Kernel frames are replaced by the cause of the wait.
     #[arg(long, help_heading = "Output")]
     pub(crate) full_stacks: bool,
 

@@ -16,14 +16,15 @@ Examples:
   sudo holdup top -n claims_api -o seen.json
       Watch every claims_api. The key s saves a report to seen.json.
 
-Keys: q quits and prints the report of everything recorded, ? explains the others. Runtimes and sites
-are those of the last 5 seconds; the key r takes more of them. Harm is the time in which no task could
-run, and would without the waits of a site.
+Keys: q quits and prints the report of everything recorded, ? explains the others. Runtimes and
+sites are those of the last 5 seconds; the key r takes more of them. Harm is the time in which no
+task could run, and would without the waits of a site.
 
-A worker's lane has a letter where it was blocked, by the cause, and a sign where it was not. Nothing
-depends on colours. Where there is no terminal, or TERM is dumb, use holdup record.
+A worker's lane has a letter where it was blocked, by the cause, and a sign where it was not.
+Nothing depends on colours. Where there is no terminal, or TERM is dumb, use holdup record.
 
-COMMAND reads and writes nothing, since the terminal is the view's; try: -- sh -c 'exec service > log'.
+COMMAND runs without input and output, as top needs the terminal. To keep its output:
+  -- sh -c 'exec service > log'
 "
 );
 

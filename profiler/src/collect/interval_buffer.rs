@@ -9,8 +9,12 @@ use super::sums::IntervalSums;
 use super::wait_buffer::{BufferedWait, WaitBuffer};
 use super::wakers::WakerTable;
 use crate::decode::{self, ThreadEnd, WaitSeen};
-use crate::recording::{DriverGap, ObjectId, OpenWait, ProcessId, ThreadId, Waker};
+use crate::recording::{
+    DriverGap, ObjectId, OpenWait, ProcessId, SHORT_WAITS_PER_SAMPLE, ThreadId, Waker,
+};
 use crate::units::Timestamp;
+
+const _: () = assert!(SHORT_WAITS_PER_SAMPLE == decode::SHORT_WAITS_PER_SAMPLE);
 
 /// An interval with so many waits or sums ends early, where nobody asked for its end yet.
 const ENOUGH: usize = 1 << 17;

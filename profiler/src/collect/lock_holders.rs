@@ -106,7 +106,9 @@ fn named(frames: &[FrameRef]) -> Option<Option<Kind>> {
     for frame in user.take(MAX_FRAMES) {
         // A method may be named by its type: `<std::sys::…::Mutex>::lock_contended`.
         let name = frame.function.trim_start_matches('<');
-        if name.contains("parking_lot::raw_") && name.contains("lock") {
+        let is_parking_lot =
+            name.contains("parking_lot::raw_") || name.starts_with("dashmap::lock::");
+        if is_parking_lot && name.contains("lock") || name.starts_with("parking_lot_core::") {
             return Some(Some(Kind::ParkingLot));
         }
         let of_std = name.starts_with("std::") && name.contains("futex");

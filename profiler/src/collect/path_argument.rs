@@ -3,10 +3,10 @@
 //! Only the text is read, and links of `/proc` that the kernel answers by itself: a file system that
 //! hangs would hang us as well.
 
+use crate::arch::{Subject, subject};
 use crate::decode::Syscall;
 use crate::process::Target;
 use crate::units::Addr;
-use profiler_common::call;
 
 /// Longest path (`PATH_MAX`), in bytes.
 const MAX_PATH: usize = 4096;
@@ -26,11 +26,11 @@ pub(super) enum Named {
 /// The file that a system call names; none where it names none, or where that cannot be read.
 pub(super) fn named(target: &Target, syscall: &Syscall) -> Option<Named> {
     let [first, second, ..] = syscall.args;
-    let (directory, at) = match call::object_of(syscall.number) {
-        call::DESCRIPTOR => return Some(Named::Descriptor(first)),
-        call::PATH => (WORKING_DIRECTORY, first),
-        call::PATH_AT => (first as i32, second),
-        _ => return None,
+    let (directory, at) = match subject(syscall.number) {
+        Subject::Descriptor => return Some(Named::Descriptor(first)),
+        Subject::Path => (WORKING_DIRECTORY, first),
+        Subject::PathAt => (first as i32, second),
+        Subject::Futex | Subject::Other => return None,
     };
     let path = text(at, |at, into| target.read_memory(at, into).is_ok())?;
     if path.is_empty() {

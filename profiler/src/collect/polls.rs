@@ -6,7 +6,7 @@
 
 use crate::decode::PollClock;
 use crate::recording::{Poll, PollEvidence, ProcessId, Stack, StackId, ThreadId};
-use crate::runtime::{Role, State};
+use crate::runtime::{Queued, Role, State};
 use crate::units::{Addr, Nanos, Timestamp};
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -61,6 +61,7 @@ impl Observation {
         Observation {
             clock: PollClock {
                 tick: self.clock.tick.filter(|_| trusts_tls),
+                queued: self.clock.queued.filter(|_| trusts_tls),
                 ..self.clock
             },
             task_id: self.task_id.filter(|_| trusts_tls),
@@ -151,8 +152,8 @@ pub(super) struct PollCollector {
     seen: Vec<Placed>,
     /// Samples among them.
     samples: usize,
-    /// Threads that have ended.
-    ended: Vec<ThreadId>,
+    /// Threads that have ended, or are parked: their polls are over.
+    out_of_polls: Vec<ThreadId>,
     open: HashMap<ThreadId, Open>,
     ticks: Ticks,
     /// By stack: its task's frame, and a hash of the functions from there on. The names of some forty
@@ -169,6 +170,8 @@ struct Open {
     /// The last that was seen of it.
     end: Instant,
     task_id: Option<u64>,
+    /// What waited for the worker at its first wait.
+    queued: Option<Queued>,
     waits: u64,
     samples: u64,
     /// The longest wait.
@@ -221,7 +224,7 @@ impl PollCollector {
             min_block,
             seen: Vec::new(),
             samples: 0,
-            ended: Vec::new(),
+            out_of_polls: Vec::new(),
             open: HashMap::new(),
             ticks: Ticks::default(),
             functions: HashMap::new(),
@@ -269,7 +272,17 @@ impl PollCollector {
 
     /// A thread has ended, and its poll with it.
     pub(super) fn thread_ended(&mut self, thread: ThreadId) {
-        self.ended.push(thread);
+        self.out_of_polls.push(thread);
+    }
+
+    /// A thread is parked at the end of the interval. Parks are not seen one by one: without this, its
+    /// last poll would be over only when it is seen in another one.
+    pub(super) fn parked(&mut self, thread: ThreadId) {
+        if self.open.contains_key(&thread)
+            || self.seen.iter().any(|at| at.observed.thread == thread)
+        {
+            self.out_of_polls.push(thread);
+        }
     }
 
     /// Samples and polls that were not kept, of the recording so far.
@@ -290,7 +303,7 @@ impl PollCollector {
         for placed in &seen {
             self.advance(placed, &mut polls);
         }
-        let mut over = std::mem::take(&mut self.ended);
+        let mut over = std::mem::take(&mut self.out_of_polls);
         if recording_ends {
             over.extend(self.open.keys());
         }
@@ -348,6 +361,7 @@ impl Open {
             start: observed.starts(),
             end: observed.starts(),
             task_id: observed.task_id,
+            queued: None,
             waits: 0,
             samples: 0,
             longest: None,
@@ -370,6 +384,7 @@ impl Open {
         match observed.doing {
             Doing::Waited { blocked, .. } => {
                 self.waits += 1;
+                self.queued = self.queued.or(observed.clock.queued);
                 if self.longest.is_none_or(|(longest, _)| blocked > longest) {
                     self.longest = Some((blocked, observed.stack));
                 }
@@ -404,6 +419,7 @@ impl Open {
             running,
             waits: self.waits,
             samples: self.samples,
+            queued: self.queued,
             evidence: match self.key {
                 Key::Tick(_) => PollEvidence::Tick,
                 Key::Stack(_) => PollEvidence::Stack,

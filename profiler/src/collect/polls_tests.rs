@@ -73,6 +73,7 @@ impl Life {
         PollClock {
             core: Some(Addr(0x1000)),
             tick,
+            queued: None,
             waits: self.waits,
             running: Nanos(self.running * MS),
             runnable: Nanos::ZERO,
@@ -345,10 +346,15 @@ fn a_poll_that_mostly_wants_a_cpu_is_neither_blocked_nor_computing() {
         running: Nanos(running * MS),
         waits: 1,
         samples: 2,
+        queued: None,
         evidence: PollEvidence::Tick,
     };
     let kind = |poll: Poll| (poll.is_blocked(), poll.is_on_cpu());
     assert_eq!(kind(poll(2, 30, 1)), (false, false));
     assert_eq!(kind(poll(30, 20, 1)), (true, false));
+    // On a busy machine each wakeup has its time in the run queue, and the wait is the reason.
+    assert_eq!(kind(poll(160, 200, 1)), (true, false));
+    assert_eq!(kind(poll(210, 390, 2)), (true, false));
+    assert_eq!(kind(poll(210, 390, 250)), (false, false));
     assert_eq!(kind(poll(1, 20, 30)), (false, true));
 }

@@ -2,8 +2,8 @@
 
 use super::ids::{ObjectNumber, StackNumber, TableVersion, ThreadKey, ThreadName, WaitStack};
 use super::thread::{ThreadState, ThreadTimes};
-use crate::runtime::StoppedBy;
 use crate::runtime::tokio::{RuntimeHandle, TlsState};
+use crate::runtime::{Queued, StoppedBy};
 use crate::units::{Addr, Nanos, Pid, Timestamp};
 use crate::unwind::{Regs, Truncation};
 
@@ -136,6 +136,9 @@ pub struct PollClock {
     /// The core's tick, which changes between turns of the worker's loop and wraps around; none
     /// where it is not known.
     pub tick: Option<u32>,
+    /// What waited for the worker when it began to wait itself; none for a sample, and where it is
+    /// not known.
+    pub queued: Option<Queued>,
     /// Waits before this one, or so far (wrapping).
     pub waits: u32,
     /// On a CPU.

@@ -1,5 +1,6 @@
 //! What the kernel side calls threads, stacks and objects.
 
+use crate::runtime::Queued;
 use crate::units::{Pid, Tid};
 use profiler_common::record::{COMM_LEN, Header, STACK_BEFORE};
 use std::fmt;
@@ -26,6 +27,16 @@ impl ThreadKey {
 /// The tick of a worker's core, to which the kernel side adds one, so that 0 is none.
 pub(super) fn tick(raw: u32) -> Option<u32> {
     raw.checked_sub(1)
+}
+
+/// What waits for a worker, to which the kernel side adds one, so that 0 is not known; see
+/// [`profiler_common::context::queued`].
+pub(super) fn queued(raw: u32) -> Option<Queued> {
+    let raw = raw.checked_sub(1)?;
+    Some(Queued {
+        in_slot: raw & 1 != 0,
+        in_queue: raw >> 1,
+    })
 }
 
 /// A thread's name as the kernel has it: at most 15 bytes of any kind.

@@ -1,6 +1,6 @@
 //! The border to the kernel side: bytes of the ring buffer become typed events, and raw values of
-//! maps become typed ones. Nothing here trusts a length or a number, and no room above imports the
-//! kernel side's records or constants.
+//! maps become typed ones. Nothing here trusts a length or a number, and no room above imports the kernel
+//! side's records or constants. (Unwind rows are the same on both sides.)
 //!
 //! [`event`] has the events, [`ids`] what they name threads, stacks and objects by, [`read`]
 //! decodes, and [`thread`] has the values of maps.
@@ -22,6 +22,9 @@ pub use thread::{
     OpenWait, Phase, StackPolicy, Sum, SumKey, ThreadEntry, ThreadState, ThreadTimes, park_sum,
 };
 pub use tls_state::read_context;
+
+/// Of so many waits shorter than `min_block` the kernel side tells of one, by chance.
+pub const SHORT_WAITS_PER_SAMPLE: u64 = profiler_common::map::SHORT_WAITS_PER_SAMPLE as u64;
 
 /// Objects that the kernel side remembers as told; the least recently seen go first, and are told
 /// again.

@@ -5,7 +5,9 @@ use super::event::{
     RawObject, RawPiece, RawSocket, SampleSeen, Snapshot, StackKind, StackSeen, Syscall, ThreadEnd,
     WaitSeen, Waker,
 };
-use super::ids::{ObjectNumber, StackNumber, TableVersion, ThreadKey, ThreadName, WaitStack, tick};
+use super::ids::{
+    ObjectNumber, StackNumber, TableVersion, ThreadKey, ThreadName, WaitStack, queued, tick,
+};
 use super::thread;
 use super::tls_state::runtime_handle;
 use crate::runtime::StoppedBy;
@@ -167,6 +169,7 @@ macro_rules! poll_clock {
         PollClock {
             core: nonzero($record.core).map(Addr),
             tick: tick($record.tick),
+            queued: None,
             waits: $record.waits,
             running: Nanos($record.running),
             runnable: Nanos($record.runnable),
@@ -197,7 +200,10 @@ fn wait(record: &WaitRecord) -> WaitSeen {
         task_id: nonzero(record.task_id),
         object: ObjectNumber::new(record.object),
         waker,
-        clock: poll_clock!(record),
+        clock: PollClock {
+            queued: queued(record.queued),
+            ..poll_clock!(record)
+        },
         cut: record.cut,
     }
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::decode::Phase;
+use crate::runtime::Queued;
 use crate::unwind::Truncation;
 use profiler_common::map::{PHASE_BLOCKED, ThreadState, ThreadTimes};
 use profiler_common::record::{COMM_LEN, STACK_BEFORE};
@@ -144,7 +145,7 @@ fn raw_wait() -> WaitRecord {
         cut: 3,
         tick: 131,
         waits: 140,
-        reserved: 0,
+        queued: 1 + (9 << 1 | 1),
     }
 }
 
@@ -179,6 +180,10 @@ fn a_wait_says_what_is_not_known() {
     let clock = PollClock {
         core: Some(Addr(150)),
         tick: Some(130),
+        queued: Some(Queued {
+            in_slot: true,
+            in_queue: 9,
+        }),
         waits: 140,
         running: Nanos(100),
         runnable: Nanos(110),
@@ -517,6 +522,7 @@ fn a_sample_bears_its_stack() {
     let clock = PollClock {
         core: Some(Addr(4)),
         tick: Some(4),
+        queued: None,
         waits: 2,
         running: Nanos(1),
         runnable: Nanos(8),

@@ -275,7 +275,11 @@ impl StackPolicy {
             }
             StackPolicy::SumOnlyIfTls => (POLICY_SUM_ONLY_IF_TLS, ALL_FRAMES),
         };
-        Stack { policy, frames }
+        Stack {
+            policy,
+            reserved: 0,
+            frames,
+        }
     }
 }
 

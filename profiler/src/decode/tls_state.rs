@@ -41,7 +41,7 @@ fn at_place(fs: Addr, place: &Place, memory: &RemoteMemory) -> Found {
         };
         *word = read;
     }
-    context::found(&Context::of(&words, &place.fields), memory)
+    context::found(&Context::of(&words, &place.fields), &place.worker, memory)
 }
 
 impl From<Found> for ThreadContext {

@@ -103,13 +103,16 @@ fn read_capability(held: CapabilitySet) -> Requirement {
         Area::Permission,
         "cap-dac-read-search",
         "CAP_DAC_READ_SEARCH",
-        "read programs that only their owner may read",
+        "read programs that only their owner may read, and the memory of other users' threads",
     );
     if held.intersects(reads_all) {
         read
     } else {
-        read.limited("programs that others may not read cannot be unwound or named")
-            .fix(Fix::Give("CAP_DAC_READ_SEARCH"))
+        read.limited(
+            "programs that others may not read cannot be unwound or named, and other users' waits \
+             from before the recording have no stacks",
+        )
+        .fix(Fix::Give("CAP_DAC_READ_SEARCH"))
     }
 }
 

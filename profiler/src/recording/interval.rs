@@ -1,6 +1,7 @@
 //! What happened between two instants of a recording.
 
 use super::{Holder, Losses, Object, ObjectId, ProcessId, StackId, ThreadId, WakerId};
+use crate::runtime::Queued;
 use crate::units::{Nanos, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,10 @@ pub fn bucket_of(length: Nanos) -> usize {
     let log2 = length.0.checked_ilog2().unwrap_or(0);
     usize::try_from(log2).map_or(HIST_BUCKETS - 1, |log2| log2.min(HIST_BUCKETS - 1))
 }
+
+/// Of so many waits shorter than [`Header::min_block`](super::Header::min_block) one is recorded, by
+/// chance.
+pub const SHORT_WAITS_PER_SAMPLE: u64 = 32;
 
 /// One stretch of a recording. Intervals follow each other without a gap, and each is sound by
 /// itself: the times of a thread sum to what it lived in the interval.
@@ -40,6 +45,10 @@ pub struct Interval {
     /// Finished waits of at least [`Header::min_block`](super::Header::min_block) that are not idle
     /// parks, one by one, by their ends.
     pub waits: Vec<Wait>,
+    /// A sample of the shorter ones, about one in [`SHORT_WAITS_PER_SAMPLE`], by their ends: they tell
+    /// who ends such waits.
+    #[serde(default)]
+    pub short_waits: Vec<Wait>,
     /// Waits that had begun before the interval and had not ended then.
     pub carried: Vec<OpenWait>,
     /// Waits that had not ended when the interval did.
@@ -111,6 +120,8 @@ pub struct WaitSum {
 }
 
 /// One finished wait.
+///
+/// [`Wait::is_short`] tells those of [`Interval::short_waits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wait {
     /// The thread.
@@ -131,6 +142,20 @@ pub struct Wait {
     pub waker_stack: Option<StackId>,
     /// Id of the tokio task that was being polled, if tokio's thread-local state has it.
     pub task_id: Option<u64>,
+}
+
+impl Wait {
+    /// Its blocked part.
+    #[must_use]
+    pub fn blocked(&self) -> Nanos {
+        self.wakeup.min(self.end) - self.start
+    }
+
+    /// Whether it is shorter than what is recorded one by one.
+    #[must_use]
+    pub fn is_short(&self, min_block: Nanos) -> bool {
+        self.blocked() < min_block
+    }
 }
 
 /// A wait that was still going on at an instant.
@@ -229,6 +254,9 @@ pub struct Poll {
     pub waits: u64,
     /// Samples.
     pub samples: u64,
+    /// What waited for the worker when it began to wait in this poll first, where that is known.
+    #[serde(default)]
+    pub queued: Option<Queued>,
     /// How we know that it was one poll.
     pub evidence: PollEvidence,
 }
@@ -240,11 +268,12 @@ impl Poll {
         self.end - self.start
     }
 
-    /// Whether its thread waited for at least half of it. One that hardly waits, and has to wait
-    /// long for a CPU, is none of those.
+    /// Whether it is long because its thread waited: for longer than it ran, and for at least a
+    /// quarter of it. On a busy machine each wakeup has its time in the run queue, which the wait is
+    /// the reason for; but one that hardly waits, and has to wait long for a CPU, is none of those.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
-        self.waits > 0 && self.blocked.0 >= self.length().0 / 2
+        self.waits > 0 && self.blocked >= self.running && self.blocked.0 >= self.length().0 / 4
     }
 
     /// Whether its thread ran for most of it.

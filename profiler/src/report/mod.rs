@@ -13,6 +13,7 @@ mod lanes;
 pub mod list;
 mod panics;
 mod polls;
+mod queued;
 #[expect(
     clippy::module_inception,
     reason = "the room is named after its main type"
@@ -31,6 +32,7 @@ pub use harm::Harm;
 pub use lanes::{Lane, SLICE, Slice, Trend};
 pub use panics::{PanicReport, PanicSite};
 pub use polls::{LongPollSite, LongestPoll, POLL_BUCKETS, PollTimes};
+pub use queued::QueuedTasks;
 pub use report::{
     BlockingPool, CpuSite, CpuUse, ObjectGroup, ObjectTotal, OpenWaitReport, Part, ProcessFinding,
     Report, RuntimeKind, RuntimeReport, RuntimeShare, Site, StackTotal, StateTimes, Stretch,

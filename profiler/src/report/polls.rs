@@ -153,6 +153,7 @@ mod tests {
             running: Nanos((ms - blocked) * MS),
             waits: 1,
             samples: 0,
+            queued: None,
             evidence: PollEvidence::Tick,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{
     Blame, CallSite, CauseTotal, CpuPart, Detail, Harm, LongPollSite, PanicReport, PollTimes,
-    Stopped, TaskReport, Verdict,
+    QueuedTasks, Stopped, TaskReport, Verdict,
 };
 use crate::cause::{Cause, Suggestion};
 use crate::recording::{Classified, Holder, Host, Losses, Object, ObjectKind, Process, Tool};
@@ -398,10 +398,14 @@ pub struct Site {
     /// Who ended the waits, most frequent first. Where there are too many to keep apart, the
     /// others are one entry, `others`.
     pub wakers: Vec<WakerTotal>,
-    /// The waits whose wakers are known: those that are recorded one by one.
+    /// The waits whose wakers are known: those that are recorded one by one, and of shorter ones a
+    /// sample, each of which stands for 32.
     pub waits_with_waker: u64,
     /// What those of them that are threads of the target did meanwhile; none where none is.
     pub blame: Option<Blame>,
+    /// The tasks that the worker had with it when it began to wait here, in long polls of which this is
+    /// the longest part; none where that is not known.
+    pub queued: Option<QueuedTasks>,
     /// What would be gained without these waits, by runtime; empty where none was ever starved.
     pub harm: Vec<Harm>,
     /// The sum of [`Harm::starved_ns`].
@@ -485,7 +489,7 @@ pub struct WakerTotal {
     pub line: Option<u32>,
     /// What that called, or the system call: `std::sync::mpmc::Sender::send`.
     pub call: Option<Arc<str>>,
-    /// How many waits it ended, of those that are recorded one by one.
+    /// How many waits it ended, of those whose wakers are known: see [`Site::waits_with_waker`].
     pub waits: u64,
 }
 

@@ -76,7 +76,7 @@ impl Namer<'_> {
         });
         let (function, naming) = match modules {
             Some(modules) => {
-                let name = format!("{modules}::{}", demangled.name);
+                let name = format!("{modules}::{}", closure_of_module(&demangled.name));
                 (self.names.intern(&name), Naming::SourcePath)
             }
             None => (self.names.intern(&demangled.name), Naming::Symbol),
@@ -105,9 +105,25 @@ impl Namer<'_> {
     }
 }
 
+/// A closure whose function is not known is told as one: `{closure#0}` is left out where it stands behind
+/// its function, and would leave the module alone here.
+fn closure_of_module(name: &str) -> String {
+    let number = name
+        .strip_prefix("{closure#")
+        .and_then(|rest| rest.strip_suffix('}'));
+    number.map_or_else(|| name.to_owned(), |number| format!("{{closure {number}}}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_closure_of_a_module_stays_one() {
+        assert_eq!(closure_of_module("{closure#0}"), "{closure 0}");
+        assert_eq!(closure_of_module("{async_fn#0}"), "{async_fn#0}");
+        assert_eq!(closure_of_module("main"), "main");
+    }
 
     #[test]
     fn one_copy_of_each_name_and_short_ones_when_there_are_many() {

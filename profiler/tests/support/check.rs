@@ -360,7 +360,7 @@ pub(crate) fn tasks(report: &Report, truth: &Truth) -> Complaints {
             let task = found.task.as_deref().unwrap_or("");
             let named = task.split("::").any(|segment| segment.starts_with("task_"));
             // Line tables alone do not name an inlined async function, but they do place it.
-            let placed = task.starts_with("{async_") && task.contains(".rs:");
+            let placed = task.contains("{async_") && task.contains(".rs:");
             !named && !placed
         })
         .map(|found| format!("task {:?}: {}", found.task, found.describe()))

@@ -358,7 +358,7 @@ fn forked() -> Result<(), String> {
     let (mut fixture, mut kernel) = recorded("family")?;
     let parent = watch(&mut kernel, fixture.pid(), |process| {
         process.follow = 1;
-        process.contexts[1].tick = 0x123;
+        process.contexts[1].worker.tick = 0x123;
         process.worker_below_fs = 0x456;
     })?;
     fixture.go()?;

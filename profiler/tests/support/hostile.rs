@@ -224,19 +224,27 @@ fn json(text: &str, program: &Path) -> Vec<String> {
         Err(error) => return vec![format!("the report is no JSON: {error}")],
     };
     let mut wrong = Vec::new();
-    if value["target"]["exe"].as_str() != program.to_str() {
-        wrong.push(format!("the program is called {}", value["target"]["exe"]));
+    let process = &value["processes"][0];
+    if process["exe"].as_str() != program.to_str() {
+        wrong.push(format!("the program is called {}", process["exe"]));
     }
-    if value["target"]["cmdline"][2].as_str() != Some(DIR) {
-        wrong.push(format!("the arguments are {}", value["target"]["cmdline"]));
+    if process["cmdline"][2].as_str() != Some(DIR) {
+        wrong.push(format!("the arguments are {}", process["cmdline"]));
     }
-    let threads = value["threads"].as_array().map_or(&[][..], Vec::as_slice);
+    let list = |name: &str| value[name].as_array().cloned().unwrap_or_default();
+    let threads = list("threads");
     if !threads.iter().any(|thread| thread["name"] == THREAD) {
         wrong.push(format!("no thread is called {THREAD:?}: {threads:?}"));
     }
-    let sites = value["sites"].as_array().map_or(&[][..], Vec::as_slice);
-    let on_stack = |site: &serde_json::Value| site["stack"].to_string().contains("hostile \\u001b");
-    if !sites.iter().any(on_stack) {
+    let (frames, stacks) = (list("frames"), list("stacks"));
+    let at = |index: &serde_json::Value| usize::try_from(index.as_u64()?).ok();
+    let on_stack = |site: &serde_json::Value| {
+        let stack = at(&site["stack"]).and_then(|index| stacks.get(index)?.as_array());
+        let frames_of = stack.into_iter().flatten();
+        let mut named = frames_of.filter_map(|index| frames.get(at(index)?));
+        named.any(|frame| frame.to_string().contains("hostile \\u001b"))
+    };
+    if !list("sites").iter().any(on_stack) {
         wrong.push("the function is on no stack".to_owned());
     }
     wrong

@@ -23,6 +23,7 @@ pub(crate) mod lookalike;
 pub(crate) mod losses;
 pub(crate) mod polls;
 pub(crate) mod privilege;
+pub(crate) mod rare;
 pub(crate) mod record;
 pub(crate) mod report;
 pub(crate) mod safety;

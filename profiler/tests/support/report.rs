@@ -266,7 +266,17 @@ pub(crate) struct Site {
     pub(crate) runqueue_ns: u64,
     pub(crate) max_ns: u64,
     pub(crate) wakers: Vec<Waker>,
+    pub(crate) queued: Option<Queued>,
     pub(crate) stack: Vec<Frame>,
+}
+
+/// The tasks that blocked workers had with them.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Queued {
+    pub(crate) polls: u64,
+    pub(crate) polls_with_lifo: u64,
+    pub(crate) tasks: u64,
+    pub(crate) most: u32,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -3,7 +3,9 @@
 use crate::analyze::build;
 use crate::analyze::testing::story::Random;
 use crate::analyze::testing::{app, library, recording, runtime, stack, thread};
-use crate::recording::{DriverGap, Recording, SampleSum, Sampling, StackId, Waker, WakerId};
+use crate::recording::{
+    DriverGap, Recording, SHORT_WAITS_PER_SAMPLE, SampleSum, Sampling, StackId, Waker, WakerId,
+};
 use crate::report::{RuntimeKind, Verdict};
 use crate::runtime::tokio::RuntimeHandle;
 use crate::runtime::{Flavor, Role, State};
@@ -349,6 +351,61 @@ fn sites_group_by_place_and_state() {
         report.stacks.len(),
         4,
         "idle stacks are kept for flamegraphs"
+    );
+}
+
+/// A lock that is held for a moment, three times in four by somebody whose waits are all too short to
+/// be recorded one by one.
+#[test]
+fn a_sample_tells_who_ends_short_waits() {
+    let mut recording = recording(1_000_000);
+    recording.header.min_block = Nanos(1_000);
+    let site = blocked(&mut recording, WORKER);
+    recording.push_thread(1);
+    for (n, name) in [(0, "long"), (1, "short")] {
+        recording.tables.wakers.push(Waker {
+            pid: Pid(1),
+            tid: Tid(n + 7),
+            name: name.into(),
+        });
+    }
+    for n in 0..64 {
+        recording.push_wait(1, site, n * 3_000, n * 3_000 + 2_000);
+        let waits = &mut recording.interval().waits;
+        waits.last_mut().expect("pushed").waker = Some(WakerId(0));
+    }
+    for n in 64..70 {
+        recording.push_wait(1, site, n * 3_000, n * 3_000 + 200);
+        let interval = recording.interval();
+        let mut wait = interval.waits.pop().expect("pushed");
+        wait.waker = Some(WakerId(1));
+        interval.short_waits.push(wait);
+    }
+    // The sample is of so many.
+    recording.push_wait(1, site, 300_000, 330_000);
+    let interval = recording.interval();
+    interval.waits.pop();
+    interval.sums.last_mut().expect("pushed").waits = 6 * (SHORT_WAITS_PER_SAMPLE - 1);
+    let report = build(&recording);
+    let [site] = &report.sites[..] else {
+        panic!("one site: {:?}", report.sites);
+    };
+    assert_eq!(site.waits, 64 + 192);
+    assert_eq!(site.waits_with_waker, 64 + 192);
+    let wakers: Vec<_> = site.wakers.iter().map(|w| (&*w.thread, w.waits)).collect();
+    assert_eq!(wakers, [("short", 192), ("long", 64)]);
+    // It is no part of the timeline, nor of the single waits.
+    let without = {
+        recording.interval().short_waits.clear();
+        build(&recording)
+    };
+    assert_eq!(
+        without.runtimes[0].blocked_at_once,
+        report.runtimes[0].blocked_at_once
+    );
+    assert_eq!(
+        (without.sites[0].p50_ns, without.sites[0].waits),
+        (site.p50_ns, site.waits)
     );
 }
 

@@ -2,9 +2,11 @@
 
 use super::Looked;
 use crate::analyze::call;
-use crate::analyze::causes::cause_of;
+use crate::analyze::causes::{by_object, cause_of};
 use crate::analyze::location::{location, task};
+use crate::analyze::open_waits::told_holder;
 use crate::analyze::stack_facts::{object, whole_stack};
+use crate::arch::{Subject, subject};
 use crate::cause::{Cause, CauseClassifier};
 use crate::recording::{
     Interval, Object, ObjectKind, OpenWait, ProcessId, SampleSum, Stack, StackId, Tables, ThreadId,
@@ -14,7 +16,6 @@ use crate::report::dump::DumpThread;
 use crate::runtime::tokio::RuntimeHandle;
 use crate::runtime::{Role, State};
 use crate::units::{Nanos, Pid, Tid};
-use profiler_common::call as numbers;
 use std::collections::{BTreeMap, HashMap};
 
 /// A thread as it is told, and what places it.
@@ -80,7 +81,10 @@ impl<'a> Known<'a> {
             .filter(|open| open.woken.is_none());
         let mut waiters = HashMap::new();
         for open in still {
-            if let Some(object) = &open.object {
+            // Two sleeps are two things.
+            if let Some(object) = &open.object
+                && !matches!(object.kind, ObjectKind::Timer | ObjectKind::Poll)
+            {
                 *waiters.entry((open.thread.process, object)).or_default() += 1;
             }
         }
@@ -148,7 +152,9 @@ impl<'a> Known<'a> {
         if let Some(stack) = stack {
             let has_cause = !matches!(state, State::Idle | State::Stopped);
             let cause = has_cause.then(|| cause_of(causes, stack).cause);
-            told.cause = cause.map(|cause| of_object(cause, found));
+            told.cause = cause.map(|cause| by_object(cause, found));
+            let known = told.cause.unwrap_or(Cause::Other);
+            told.holder = told_holder(open.holder.as_ref(), known);
             let telling = found.filter(|object| object.kind != ObjectKind::Timer);
             let found = telling.map(|object| WaitObject {
                 object: object.clone(),
@@ -216,20 +222,9 @@ impl<'a> Known<'a> {
     }
 }
 
-/// A cause that neither the call nor the functions tell, by what is waited for: no frames of the
-/// kernel are known here.
-fn of_object(cause: Cause, found: Option<&Object>) -> Cause {
-    match (cause, found.map(|object| object.kind)) {
-        (Cause::Other, Some(ObjectKind::Pipe)) => Cause::Pipe,
-        (Cause::Other, Some(ObjectKind::Socket)) => Cause::Network,
-        (Cause::Other, Some(ObjectKind::Path)) => Cause::FileIo,
-        (cause, _) => cause,
-    }
-}
-
 /// The descriptor that a system call was given, where it is one of those.
 fn descriptor(stack: &Stack) -> Option<u32> {
-    let is_given = numbers::object_of(stack.syscall?) == numbers::DESCRIPTOR;
+    let is_given = subject(stack.syscall?) == Subject::Descriptor;
     let fd = stack.args.filter(|_| is_given)?.first().copied()?;
     u32::try_from(fd).ok()
 }

@@ -224,6 +224,7 @@ impl Story {
             running: Nanos(length - length / 3),
             waits: 0,
             samples: 2,
+            queued: None,
             evidence: [PollEvidence::Tick, PollEvidence::Stack][(at % 2) as usize],
         });
         interval.calls.push(CallSum {

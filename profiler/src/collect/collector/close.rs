@@ -167,7 +167,9 @@ impl Collector {
         after: After,
     ) -> Result<Interval> {
         let sums = self.wait_sums(stretch);
-        let waits = self.waits(stretch, no_waits);
+        let min_block = self.options.min_block;
+        let all = self.waits(stretch, no_waits);
+        let (short_waits, waits) = all.into_iter().partition(|wait| wait.is_short(min_block));
         let open_waits = self.open_waits(stretch, looked);
         let calls = self.call_sums(stretch);
         let panics = self.panic_sums(stretch);
@@ -196,6 +198,7 @@ impl Collector {
             threads: stretch.threads.clone(),
             sums,
             waits,
+            short_waits,
             carried,
             open_waits,
             samples,

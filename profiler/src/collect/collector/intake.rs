@@ -168,7 +168,10 @@ impl Collector {
 fn observation(sample: &NamedSample<'_>) -> Observation {
     let seen = sample.seen;
     // A worker has its core also where it does not poll.
-    let polls = seen.stack.tls_state == TlsState::WorkerPoll;
+    let polls = matches!(
+        seen.stack.tls_state,
+        TlsState::WorkerPoll | TlsState::CurrentThreadPoll
+    );
     Observation {
         thread: sample.thread,
         stack: sample.id,

@@ -203,7 +203,8 @@ impl Collector {
     fn observe(&mut self, waited: Observation) {
         let table = self.stacks.table();
         if let Some(stack) = table.get(waited.stack) {
-            let trusts_tls = table.trusts_tls(waited.stack);
+            // A tick shows by itself whether it is one.
+            let trusts_tls = table.may_trust_tls(waited.stack);
             self.interval.polls.see(waited, stack, trusts_tls);
         }
     }
@@ -211,14 +212,24 @@ impl Collector {
     /// The polls that are over. Those that go on when the recording ends, at `end`, are over then.
     pub(super) fn polls(&mut self, stretch: &Stretch, end: Timestamp, after: After) -> Vec<Poll> {
         let ends = after == After::Ends;
-        for open in stretch.open.iter().filter(|_| ends) {
-            self.waits_still(open, end);
+        for open in &stretch.open {
+            if ends {
+                self.waits_still(open, end);
+            } else if self.is_parked(open) {
+                self.interval.polls.parked(open.thread);
+            }
         }
         let mut polls = self.interval.polls.take(ends);
         for poll in &mut polls {
             poll.thread = stretch.shown(poll.thread);
         }
         polls
+    }
+
+    fn is_parked(&mut self, OpenAt { thread, wait, .. }: &OpenAt) -> bool {
+        let stack = self.stack(*thread, wait.stack);
+        let stack = self.stacks.table().get(stack);
+        stack.is_some_and(|stack| stack.class.state == State::Idle)
     }
 
     /// Shows the polls a wait that goes on when the recording ends.
@@ -234,6 +245,7 @@ impl Collector {
         let clock = PollClock {
             core: None,
             tick: wait.tick,
+            queued: None,
             waits: times.waits as u32,
             running: times.running,
             runnable: times.runnable + runqueue,

@@ -286,6 +286,7 @@ mod tests {
             running: Nanos(0),
             waits: 0,
             samples: 0,
+            queued: None,
             evidence: PollEvidence::Stack,
         }
     }

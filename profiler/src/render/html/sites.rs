@@ -168,6 +168,9 @@ fn details(report: &Report, site: &Site, out: &mut dyn io::Write) -> io::Result<
     if let Some(meanwhile) = words::meanwhile(report, site) {
         one("meanwhile", &meanwhile)?;
     }
+    if let Some(queued) = site.queued.as_ref().and_then(words::held_up) {
+        one("held up", &queued)?;
+    }
     if let Some(harm) = words::harm(report, site) {
         one("harm", &harm)?;
     }

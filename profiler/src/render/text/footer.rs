@@ -67,7 +67,9 @@ pub(in crate::render) fn lost(report: &Report) -> (Vec<String>, Vec<String>) {
     }
     if losses.mistaken_parks > 0 {
         let parks = counted(losses.mistaken_parks, "park", "parks");
-        parts.push(format!("trust in idle times: {parks} mistaken for others"));
+        parts.push(format!(
+            "{parks} (misidentified, so idle times are not reliable)"
+        ));
     }
     if losses.timeline > 0 {
         let waits = counted(losses.timeline, "wait", "waits");

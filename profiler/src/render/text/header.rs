@@ -222,7 +222,7 @@ fn words(report: &Report) -> Words {
             workers,
             total_ns,
             site,
-        } => wedged(&of(runtime), *workers, *total_ns).with_site(*site),
+        } => wedged(report, &of(runtime), *workers, *total_ns).with_site(*site),
         Verdict::Starved {
             runtime,
             workers,
@@ -233,7 +233,7 @@ fn words(report: &Report) -> Words {
             site,
         } => {
             let times = [*total_ns, *longest_ns];
-            let cpu = cpu_use(report, *cpu_share);
+            let cpu = unwatched(report, runtime) + &cpu_use(report, *cpu_share);
             starved(&of(runtime), *workers, times, *share, &cpu).with_site(*site)
         }
         Verdict::WorkersBlocked {
@@ -246,7 +246,7 @@ fn words(report: &Report) -> Words {
             site,
         } => {
             let times = [*total_ns, *longest_ns];
-            let cpu = cpu_use(report, *cpu_share);
+            let cpu = unwatched(report, runtime) + &cpu_use(report, *cpu_share);
             blocked(&of(runtime), *workers, times, *share, &cpu).with_site(*site)
         }
         Verdict::CpuStarved {
@@ -309,26 +309,63 @@ fn of(report: &Report, id: &str) -> String {
     }
 }
 
-fn wedged(of: &str, workers: u32, total: Nanos) -> Words {
+/// From which share of the time on it is told that nobody watched.
+const UNWATCHED: f64 = 0.1;
+
+/// That tasks of workers which were not blocked waited as well: for a socket or a timer that no worker
+/// watched.
+fn unwatched(report: &Report, id: &str) -> String {
+    let mut runtimes = report.runtimes.iter();
+    let runtime = runtimes.find(|runtime| runtime.id == id && runtime.workers > 1);
+    let time = runtime.and_then(|runtime| {
+        let time = runtime.unattended_ns?;
+        (time > runtime.starved_ns).then_some(time)
+    });
+    let share = time.map_or(0.0, |time| time.share_of(report.duration_ns));
+    match time {
+        Some(time) if share >= UNWATCHED => format!(
+            "For {} ({} of the time) no worker watched sockets and timers, so tasks that waited for \
+             one waited on, whichever their worker. ",
+            duration(time),
+            percent(share)
+        ),
+        _ => String::new(),
+    }
+}
+
+fn wedged(report: &Report, of: &str, workers: u32, total: Nanos) -> Words {
     let who = match workers {
         1 => format!("The only worker{of} was"),
         2 => format!("Both workers{of} were"),
         _ => format!("All {workers} workers{of} were"),
     };
+    // With the process its waits are over.
+    let has_ended = report.open_waits.is_empty();
+    let (until, outlook) = match (has_ended, workers) {
+        (true, _) => (
+            "process",
+            "could run. Who held what cannot be found out any more: `holdup dump` tells it of a \
+             process that still hangs.",
+        ),
+        (false, 1) => (
+            "recording",
+            "could run, and none will before that wait ends. Who holds what is under \"Still \
+             waiting\".",
+        ),
+        (false, _) => (
+            "recording",
+            "could run, and none will before one of these waits ends. Who holds what is under \
+             \"Still waiting\".",
+        ),
+    };
     let text = format!(
-        "{who} still waiting when the recording ended, {} for {} and longer: no task could run, and \
-         none will before {} ends. Who holds what is under \"Still waiting\".",
+        "{who} still waiting when the {until} ended, {} for {} and longer: no task {outlook}",
         if workers == 1 {
             "in one wait"
         } else {
             "each in one wait,"
         },
-        duration(total),
-        if workers == 1 {
-            "that wait"
-        } else {
-            "one of these waits"
-        }
+        duration(total)
     );
     Words::new(BAD, "WEDGED", text)
 }

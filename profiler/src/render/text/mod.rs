@@ -32,7 +32,7 @@ pub(super) mod words {
     pub(in crate::render) use super::header::{Tone, file_and_line, location, spoken, tokio};
     pub(in crate::render) use super::open::object as open_object;
     pub(in crate::render) use super::polls::{longest, parts};
-    pub(in crate::render) use super::sites::{INLINED, object_texts, other_causes, waits, why};
+    pub(in crate::render) use super::sites::{INLINED, held_up, object_texts, other_causes, waits, why};
     pub(in crate::render) use super::wakers::texts as wakers;
     pub(in crate::render) use super::workers::{groups, label, stretches, title};
 }

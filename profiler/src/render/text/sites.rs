@@ -9,7 +9,7 @@ use super::wakers;
 use crate::counted::counted;
 use crate::recording::ObjectKind;
 use crate::render::{count, display_name, duration, percent, process_name, sanitize};
-use crate::report::{ObjectGroup, ObjectTotal, RuntimeKind, RuntimeReport, Site};
+use crate::report::{ObjectGroup, ObjectTotal, QueuedTasks, RuntimeKind, RuntimeReport, Site};
 use crate::runtime::{Flavor, Role, State};
 use crate::units::Nanos;
 use crate::unwind::Truncation;
@@ -186,6 +186,9 @@ pub(super) fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
     if let Some(meanwhile) = blame::meanwhile(page.report, site) {
         page.labelled((DIM, "      meanwhile"), indent, &meanwhile)?;
     }
+    if let Some(queued) = site.queued.as_ref().and_then(held_up) {
+        page.labelled((DIM, "      held up"), indent, &queued)?;
+    }
     if let Some(harm) = blame::harm(page.report, site) {
         page.labelled((DIM, "      harm"), indent, &harm)?;
     }
@@ -207,6 +210,32 @@ pub(super) fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
         page.labelled((DIM, "      note"), indent, &text)?;
     }
     Ok(())
+}
+
+/// The tasks that could not run meanwhile; none where there were none.
+pub(in crate::render) fn held_up(queued: &QueuedTasks) -> Option<String> {
+    if queued.tasks == 0 {
+        return None;
+    }
+    let mut text = format!(
+        "{} in the worker's own queue",
+        counted(queued.most.into(), "task", "tasks")
+    );
+    if queued.polls > 1 {
+        let average = queued.average();
+        text = format!(
+            "{average:.1} tasks on average in the worker's own queue, {} at most",
+            queued.most
+        );
+    }
+    if queued.polls_with_lifo > 0 {
+        text.push_str(&format!(
+            "; in {} of {} one in the LIFO slot, from which no other worker takes",
+            count(queued.polls_with_lifo),
+            counted(queued.polls, "long poll", "long polls")
+        ));
+    }
+    Some(text)
 }
 
 /// Of several causes those beside the main one.

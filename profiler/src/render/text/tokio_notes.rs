@@ -97,10 +97,10 @@ fn contradicted(report: &Report, process: &Process) -> Option<String> {
         return None;
     };
     Some(format!(
-        "tokio's thread-local context{} was contradicted by {} and was left out of account: what \
-         functions without names did is unknown.{}",
-        of(report, process.pid),
+        "{} contradicted tokio's thread-local context{}, so it was ignored. Waits in functions \
+         without names are unknown.{}",
         counted(stacks, "stack", "stacks"),
+        of(report, process.pid),
         names_would_tell(process)
     ))
 }
@@ -132,7 +132,7 @@ fn names_would_tell(process: &Process) -> &'static str {
     if process.has_symbols {
         ""
     } else {
-        " With symbols, names of functions would tell."
+        " Symbols would identify them."
     }
 }
 

@@ -56,7 +56,13 @@ fn line(
     let more = parts.len().saturating_sub(NAMED) as u64;
     let mut text = named.join(", ");
     if more > 0 {
-        text.push_str(&format!(", {}", counted(more, "other", "others")));
+        let rest = parts.iter().skip(NAMED).map(|(_, time)| *time);
+        let rest: Nanos = rest.sum();
+        text.push_str(&format!(
+            ", {} {}",
+            counted(more, "other", "others"),
+            percent(rest.share_of(whole))
+        ));
     }
     page.labelled((PLAIN, label), INDENT, &text)
 }

@@ -3,9 +3,9 @@
 use super::line::cut_right;
 use crate::cause::Cause;
 use crate::counted::counted;
-use crate::render::{count, display_name, duration, percent, sanitize};
+use crate::render::{count, display_name, percent, sanitize};
 use crate::report::{Report, Site, WakerTotal};
-use crate::units::{Nanos, Pid};
+use crate::units::Pid;
 use std::collections::BTreeMap;
 
 /// Wakers named for each site.
@@ -52,22 +52,15 @@ pub(in crate::render) fn texts(report: &Report, site: &Site) -> Vec<String> {
     if others > 0 {
         texts.push(counted(others, "other", "others"));
     }
-    texts.extend(known_of(all, site.waits, report.min_block_ns));
+    texts.extend(known_of(all, site.waits));
     texts
 }
 
 /// Of how many waits the wakers are known, where a reader would take a few for all.
-fn known_of(known: u64, waits: u64, min_block: Nanos) -> Option<String> {
+fn known_of(known: u64, waits: u64) -> Option<String> {
     // What is nearly all says as much as all.
     let is_few = known > 0 && known < waits - waits / 10;
-    is_few.then(|| {
-        format!(
-            "(known of {} of {} waits, those of at least {})",
-            count(known),
-            count(waits),
-            duration(min_block)
-        )
-    })
+    is_few.then(|| format!("(known of {} of {} waits)", count(known), count(waits)))
 }
 
 fn one(site: &Site, waker: &WakerTotal) -> String {
@@ -105,8 +98,7 @@ mod tests {
 
     #[test]
     fn a_few_wakers_do_not_stand_for_all_waits() {
-        let known_of = |known, waits| known_of(known, waits, Nanos(100_000));
-        let text = "(known of 41 of 1,074 waits, those of at least 100 µs)";
+        let text = "(known of 41 of 1,074 waits)";
         assert_eq!(known_of(41, 1_074).as_deref(), Some(text));
         assert_eq!(known_of(95, 100), None);
         assert_eq!(known_of(0, 100), None, "nobody is named");

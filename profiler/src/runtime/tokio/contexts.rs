@@ -3,7 +3,7 @@
 
 use super::image::{ContextAt, NoContext, TokioImage};
 use crate::process::module::{Block, Loader, ReadMemory, TlsSegment};
-use profiler_common::context::{PLACES, Place, base};
+use profiler_common::context::{PLACES, Place, base, core_layout};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -126,8 +126,8 @@ fn place(block: Block, context: &ContextAt, loader: Loader) -> Option<Place> {
         base,
         module,
         offset,
-        tick: context.tick,
-        reserved: 0,
+        worker: context.worker,
+        single: context.single,
         fields: context.fields,
     };
     Some(match (block, loader) {
@@ -147,6 +147,7 @@ fn of_variables(block: Block, variables: [u64; 4]) -> Option<(Place, [u32; 3])> 
     let place = Place {
         base: base::VARIABLES,
         offset: begin.checked_sub(entered)?,
+        worker: core_layout::WORKER,
         ..Place::default()
     };
     Some((

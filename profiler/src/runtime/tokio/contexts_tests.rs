@@ -1,6 +1,6 @@
 use super::*;
 use crate::runtime::tokio::Contexts;
-use profiler_common::context::layout;
+use profiler_common::context::{core_layout, layout};
 
 /// No memory at all.
 struct Nothing;
@@ -15,7 +15,8 @@ fn image(offsets: &[u64]) -> TokioImage {
     let context = |offset: &u64| ContextAt {
         offset: *offset,
         fields: layout::NEW,
-        tick: 104,
+        worker: core_layout::WORKER_1_45,
+        single: core_layout::SINGLE_1_54,
     };
     TokioImage {
         versions: vec!["1.54.1".into()],

@@ -2,6 +2,7 @@
 //! and where its thread-local context is.
 
 mod context;
+mod cores;
 mod signs;
 
 pub use context::{ContextAt, Contexts, NoContext, Variables};
@@ -91,6 +92,16 @@ impl TokioSigns {
 const FIRST: (u32, u32) = (1, 20);
 
 /// The major and the minor number of a version (`1.54.1`).
+/// As [`release`], with the third number.
+fn patch_release(version: &str) -> Option<(u32, u32, u32)> {
+    let (major, minor) = release(version)?;
+    let patch = version.split('.').nth(2)?;
+    let digits = patch
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(patch.len());
+    Some((major, minor, patch.get(..digits)?.parse().ok()?))
+}
+
 fn release(version: &str) -> Option<(u32, u32)> {
     let mut numbers = version.split('.').map(str::parse::<u32>);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))

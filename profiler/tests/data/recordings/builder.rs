@@ -458,6 +458,7 @@ impl Builder {
             running: Nanos(to - from - blocked),
             waits,
             samples,
+            queued: None,
             evidence: PollEvidence::Tick,
         });
     }

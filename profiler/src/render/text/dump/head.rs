@@ -106,7 +106,7 @@ fn words(
         (DumpKind::AllBlocked, _) => {
             let verb = if workers == 1 { "is" } else { "are" };
             let text = format!(
-                "{} of {whose} {verb} blocked right now{}. Whether that lasts a look cannot tell: \
+                "{} of {whose} {verb} blocked right now{}. A single dump cannot show whether that lasts: \
                  `holdup record` measures it.",
                 all(workers),
                 if long == Nanos::ZERO {

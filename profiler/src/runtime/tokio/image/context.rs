@@ -12,10 +12,11 @@
 //! which begins as 0 in images by rustc up to 1.97 and as 1 from 1.98 on, and before 1.79 was
 //! elsewhere.
 
+use super::cores::cores;
 use super::release;
 use super::signs::Signs;
 use crate::process::module::Elf;
-use profiler_common::context::{Fields, PLACES, RUNTIME_NONE, layout};
+use profiler_common::context::{Core, Fields, PLACES, RUNTIME_NONE, layout};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -46,8 +47,10 @@ pub struct ContextAt {
     pub offset: u64,
     /// Where its fields are.
     pub fields: Fields,
-    /// Where a worker's core has its tick, in bytes; 0 where that is not known.
-    pub tick: u32,
+    /// Where a worker's core has its fields.
+    pub worker: Core,
+    /// Likewise a `current_thread` runtime's.
+    pub single: Core,
 }
 
 /// The variables of tokio 1.20, in bytes from the start of the module's block:
@@ -107,22 +110,6 @@ impl fmt::Display for NoContext {
             NoContext::TooMany => write!(f, "more than {PLACES} copies of tokio in one process"),
         }
     }
-}
-
-/// Where `multi_thread::worker::Core` has its `tick`, by tokio's minor versions: read from DWARF
-/// of rustc 1.95 builds of 1.30, 1.35, 1.38, 1.41, 1.44, 1.47, 1.49 and 1.54. Somewhere between
-/// 1.44 and 1.47 the member before it grew.
-const TICK: [(std::ops::RangeInclusive<u32>, u32); 2] = [(30..=44, 64), (47..=54, 104)];
-
-/// The tick's offset for the one version in `versions` (`1.54.1`); 0 for others, and for several.
-fn tick_offset(versions: &[String]) -> u32 {
-    let [version] = versions else { return 0 };
-    let Some((1, minor)) = release(version) else {
-        return 0;
-    };
-    TICK.iter()
-        .find(|(minors, _)| minors.contains(&minor))
-        .map_or(0, |(_, offset)| *offset)
 }
 
 /// Symbols of the variables of tokio 1.20, in the legacy mangling (v0 was not tried); the rest
@@ -189,14 +176,15 @@ fn in_image(image: &[u8], signs: &Signs) -> Contexts {
         });
     }
     // Of two versions in one module, which is which is not known.
-    let tick = tick_offset(versions);
+    let (worker, single) = cores(versions);
     Contexts {
         found: found
             .into_iter()
             .map(|(offset, fields)| ContextAt {
                 offset,
                 fields,
-                tick,
+                worker,
+                single,
             })
             .collect(),
         variables: None,

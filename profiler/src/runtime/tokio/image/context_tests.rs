@@ -1,4 +1,5 @@
 use super::*;
+use profiler_common::context::core_layout;
 
 /// See there.
 const IMAGES: &str = include_str!("../../../../tests/data/tls-images.txt");
@@ -108,13 +109,13 @@ fn one_arrangement_is_not_taken_for_another() {
                 no_handle,
                 ..fields
             };
-            let tick = 104;
             assert_eq!(
                 found,
                 [ContextAt {
                     offset: 24,
                     fields,
-                    tick
+                    worker: core_layout::WORKER_1_45,
+                    single: core_layout::SINGLE_1_54,
                 }]
             );
         }
@@ -191,24 +192,7 @@ fn there_are_no_more_contexts_than_tokios() {
     assert_eq!(both.missing, None);
     let places: Vec<_> = both.found.iter().map(|context| context.offset).collect();
     assert_eq!(places, [24, 24 + image_of(&layout::NEW, 2).len() as u64]);
-    assert!(both.found.iter().all(|context| context.tick == 0));
-}
-
-#[test]
-fn ticks_are_known_by_version_or_not_at_all() {
-    for (named, offset) in [
-        (&["1.38.2"][..], 64),
-        (&["1.44.0"], 64),
-        (&["1.45.1"], 0),
-        (&["1.54.1"], 104),
-        (&["1.55.0"], 0),
-        (&["1.x"], 0),
-        (&["2.38.0"], 0),
-        (&["1.38.2", "1.54.1"], 0),
-        (&[], 0),
-    ] {
-        assert_eq!(tick_offset(&versions(named).versions), offset, "{named:?}");
-    }
+    assert!(both.found.iter().all(|context| context.worker.tick == 0));
 }
 
 #[test]
