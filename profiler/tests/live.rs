@@ -18,9 +18,9 @@ use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
-    calls, captures, cuts, demo, dump, harm, hostile, intervals, kernel_walk, leftovers, library,
-    life, lookalike, losses, polls, privilege, rare, safety, selftest, stopped, streams, stripped,
-    top,
+    calls, captures, cargo, cuts, demo, demo_teams, dump, harm, hostile, intervals, kernel_walk,
+    leftovers, library, life, lookalike, losses, polls, privilege, rare, safety, selftest, stopped,
+    streams, stripped, top,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -121,6 +121,7 @@ fn main() -> ExitCode {
     trials.extend(intervals::trials());
     trials.extend(calls::trials());
     trials.extend(captures::trials());
+    trials.extend(cargo::trials());
     trials.extend(streams::trials());
     trials.extend(cuts::trials());
     trials.extend(safety::trials());
@@ -130,6 +131,7 @@ fn main() -> ExitCode {
     trials.extend(lookalike::trials());
     trials.extend(leftovers::trials());
     trials.extend(demo::trials());
+    trials.extend(demo_teams::trials());
     trials.extend(dump::trials());
     trials.extend(top::trials());
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -28,6 +28,23 @@ impl Artifacts {
         Ok(Artifacts { executables: found })
     }
 
+    /// Those that somebody has built into `folder`.
+    ///
+    /// # Errors
+    /// One of them is not there.
+    pub fn in_folder(folder: &Path, names: &[&str]) -> Result<Artifacts> {
+        let folder = std::path::absolute(folder)?;
+        let mut executables = HashMap::new();
+        for name in names {
+            let path = folder.join(name);
+            if !path.is_file() {
+                bail!("{} is not there", path.display());
+            }
+            executables.insert((*name).to_owned(), path);
+        }
+        Ok(Artifacts { executables })
+    }
+
     /// Builds the integration test `test`, and the programs that it may start, as
     /// `cargo test --workspace` does: what that has built already is taken as it is.
     ///

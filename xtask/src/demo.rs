@@ -1,5 +1,7 @@
 //! `cargo xtask demo`: from a fresh checkout to a verdict on a service that blocks its workers.
 
+mod compare;
+
 use crate::artifacts::Artifacts;
 use crate::{paths, process};
 use anyhow::{Context as _, Result, bail};
@@ -29,6 +31,18 @@ pub struct Args {
     /// How long to record.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
+
+    /// Record the service with its mistakes and repaired, under the same load, and show both.
+    #[arg(long)]
+    compare: bool,
+
+    /// Draw both, and what has changed, as flamegraphs into this folder.
+    #[arg(long, value_name = "DIR", requires = "compare")]
+    pictures: Option<PathBuf>,
+
+    /// Take the programs from this folder instead of building them.
+    #[arg(long, value_name = "DIR", requires = "compare")]
+    programs: Option<PathBuf>,
 }
 
 /// Builds holdup and the demo service, starts the service, loads it and records it. The verdict
@@ -41,11 +55,21 @@ pub fn run(args: &Args) -> Result<()> {
     interrupt::watch()?;
     let privileges = Privileges::find()?;
 
-    say("building holdup and the demo service (the first time takes some minutes)");
-    let artifacts = Artifacts::build_release(&["profiler", "claims_api"])?;
+    let artifacts = match &args.programs {
+        Some(dir) => Artifacts::in_folder(dir, &["holdup", "claims_api", "claims_load"])?,
+        None => {
+            say("building holdup and the demo service (the first time takes some minutes)");
+            Artifacts::build_release(&["profiler", "claims_api"])?
+        }
+    };
     interrupt::check()?;
+    if args.compare {
+        let recorder = privileges.recorder(artifacts.executable("holdup")?);
+        let pictures = args.pictures.as_deref();
+        return compare::run(&artifacts, &recorder, args.seconds, pictures);
+    }
 
-    let service = Service::start(&artifacts)?;
+    let service = Service::start(&artifacts, &[])?;
     say(&format!(
         "the claims service listens on {} (pid {})",
         service.addr,
@@ -95,7 +119,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    pub(crate) fn start(artifacts: &Artifacts) -> Result<Service> {
+    pub(crate) fn start(artifacts: &Artifacts, args: &[&str]) -> Result<Service> {
         let program = artifacts.executable("claims_api")?;
         let beside = program.parent().unwrap_or(paths::root());
         let data_dir = tempfile::Builder::new()
@@ -106,6 +130,7 @@ impl Service {
             .arg("--exit-with-stdin")
             .arg("--data-dir")
             .arg(data_dir.path())
+            .args(args)
             // Without a network a lookup could wait far longer than the whole demo.
             .env("RES_OPTIONS", "timeout:1 attempts:1");
         let mut child = Child::start("the demo service", &mut command, Stream::Stdout)?;
@@ -153,6 +178,14 @@ impl Privileges {
                 "recording needs CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE, and there is no sudo here; \
                  run `cargo xtask demo` as root"
             ),
+        }
+    }
+
+    /// The words that run holdup.
+    fn recorder(&self, holdup: &Path) -> Vec<PathBuf> {
+        match self {
+            Privileges::Held => vec![holdup.to_owned()],
+            Privileges::Sudo(sudo) => vec![sudo.clone(), "--".into(), holdup.to_owned()],
         }
     }
 

@@ -1,11 +1,13 @@
 //! Intervals as they come, and the report of them all.
 
 use super::blocking_pool::blocking_pools;
+use super::by_thread::ByThread;
 use super::calls::call_sites;
 use super::causes::Causes;
 use super::concurrency::Concurrency;
 use super::cpu::cpu_sites;
 use super::detail::Details;
+use super::filter::Lists;
 use super::harms::Harms;
 use super::homes::Homes;
 use super::open_waits::open_waits;
@@ -29,7 +31,7 @@ use super::unjudged::Unjudged;
 use super::verdict::{Findings, verdicts};
 use super::whole::Whole;
 use crate::recording::{Header, Interval, Losses, OpenWait, Process, StackId, Tables, ThreadId};
-use crate::report::{CpuUse, Detail, Keep, Report, ThreadReport};
+use crate::report::{CpuUse, Detail, Filter, Keep, Report, ThreadReport};
 use crate::runtime::State;
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 use std::cmp::Reverse;
@@ -57,6 +59,8 @@ pub struct Analyzer {
     open_waits: Vec<OpenWait>,
     /// Single waits and polls, where they are kept.
     details: Option<Details>,
+    /// The sums of each thread, where threads are to be chosen.
+    by_thread: Option<ByThread>,
 }
 
 impl Analyzer {
@@ -70,6 +74,7 @@ impl Analyzer {
             carried: Vec::new(),
             open_waits: Vec::new(),
             details: None,
+            by_thread: None,
         }
     }
 
@@ -77,6 +82,12 @@ impl Analyzer {
     /// interval comes.
     pub fn keep(&mut self, keep: Keep) {
         self.details = keep.anything().then(|| Details::new(keep));
+    }
+
+    /// Keeps what [`Analyzer::filtered`] needs for `filter`, from the next interval on. Call it before any
+    /// interval comes.
+    pub fn keep_for(&mut self, filter: &Filter) {
+        self.by_thread = filter.is_of_threads().then(ByThread::default);
     }
 
     /// The same with room for few waits that are not swept over.
@@ -118,6 +129,9 @@ impl Analyzer {
         if let Some(details) = &mut self.details {
             details.add(interval);
         }
+        if let Some(by_thread) = &mut self.by_thread {
+            by_thread.add(tables, interval);
+        }
         if self.concurrency.is_full() {
             let waits = self.totals.waits.iter();
             let waits = waits.map(|(&(thread, stack), times)| (thread, stack, times.blocked));
@@ -135,6 +149,16 @@ impl Analyzer {
     /// The report of all intervals added so far. More can be added after it.
     #[must_use]
     pub fn report(&self, header: &Header, tables: &Tables) -> Report {
+        self.report_of(header, tables, None)
+    }
+
+    /// The same with the lists of what `filter` chooses, for which [`Analyzer::keep_for`] was called.
+    #[must_use]
+    pub fn filtered(&self, header: &Header, tables: &Tables, filter: &Filter) -> Report {
+        self.report_of(header, tables, Some(filter))
+    }
+
+    fn report_of(&self, header: &Header, tables: &Tables, filter: Option<&Filter>) -> Report {
         let (start, end) = self.range.unwrap_or((header.start, header.start));
         let whole = Whole::new(
             (header, tables),
@@ -178,7 +202,7 @@ impl Analyzer {
             throttling: &throttling,
         });
         let target = tables.processes.first();
-        Report {
+        let mut report = Report {
             schema: SCHEMA,
             tool: header.tool.clone(),
             host: header.host.clone(),
@@ -187,12 +211,14 @@ impl Analyzer {
             started_at: rfc3339(header.started_at + (start - header.start).0 as f64 / 1e9),
             duration_ns: whole.length(),
             part: None,
+            filter: None,
             min_block_ns: header.min_block,
             long_poll_ns: header.long_poll,
             throttling: throttling::told(&verdict, &runtimes.reports, throttling),
             verdict,
+            conditions: Vec::new(),
             findings,
-            runtimes: runtimes.reports,
+            runtimes: runtimes.reports.clone(),
             pools,
             threads,
             sites,
@@ -213,7 +239,19 @@ impl Analyzer {
             cpu_stacks,
             woken_stacks,
             detail,
+        };
+        if let Some(filter) = filter {
+            let lists = Lists {
+                whole: &whole,
+                runtimes: &runtimes,
+                causes: &causes,
+                harms: &harms,
+                carried: &self.carried,
+                by_thread: self.by_thread.as_ref(),
+            };
+            lists.choose(filter, &mut report);
         }
+        report
     }
 
     fn detail(

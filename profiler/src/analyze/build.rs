@@ -2,7 +2,7 @@
 
 use super::analyzer::Analyzer;
 use crate::recording::Recording;
-use crate::report::{Keep, Report};
+use crate::report::{Filter, Keep, Report};
 use std::ops::Range;
 
 /// Sums all of `recording` up. Pure: the same recording gives the same report.
@@ -21,6 +21,18 @@ pub fn build_range(recording: &Recording, intervals: Range<usize>) -> Report {
 #[must_use]
 pub fn build_keeping(recording: &Recording, keep: Keep) -> Report {
     summed_up(recording, 0..recording.intervals.len(), keep)
+}
+
+/// As [`build_keeping`], and then what `filter` chooses of it.
+#[must_use]
+pub fn build_filtered(recording: &Recording, keep: Keep, filter: &Filter) -> Report {
+    let mut analyzer = Analyzer::new(&recording.header);
+    analyzer.keep(keep);
+    analyzer.keep_for(filter);
+    for interval in &recording.intervals {
+        analyzer.merge(&recording.tables, interval);
+    }
+    analyzer.filtered(&recording.header, &recording.tables, filter)
 }
 
 fn summed_up(recording: &Recording, intervals: Range<usize>, keep: Keep) -> Report {

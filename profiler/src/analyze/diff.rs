@@ -49,6 +49,7 @@ pub fn diff(before: (&str, &Report), after: (&str, &Report), by: Measure) -> Dif
             version: env!("CARGO_PKG_VERSION").into(),
         },
         by,
+        filter: after.1.filter.clone(),
         before: side(before.0, before.1),
         after: side(after.0, after.1),
         sites,

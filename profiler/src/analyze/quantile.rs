@@ -48,10 +48,7 @@ impl Durations {
                 self.exact.push(duration);
                 return;
             }
-            self.fine = vec![0; PARTS * HIST_BUCKETS];
-            for known in std::mem::take(&mut self.exact) {
-                self.count(known);
-            }
+            self.refine();
         }
         self.count(duration);
     }
@@ -59,6 +56,30 @@ impl Durations {
     fn count(&mut self, duration: Nanos) {
         if let Some(count) = self.fine.get_mut(fine_of(duration)) {
             *count = count.saturating_add(1);
+        }
+    }
+
+    /// Adds those of another thread.
+    pub(super) fn merge(&mut self, more: &Durations) {
+        if self.fine.is_empty() && !more.fine.is_empty() {
+            self.refine();
+        }
+        for known in &more.exact {
+            self.add(*known);
+        }
+        for (sum, count) in self.fine.iter_mut().zip(&more.fine) {
+            *sum = sum.saturating_add(*count);
+        }
+        if !more.counts.is_empty() {
+            self.add_histogram(&more.counts);
+        }
+    }
+
+    /// Keeps durations in the fine histogram from now on.
+    fn refine(&mut self) {
+        self.fine = vec![0; PARTS * HIST_BUCKETS];
+        for known in std::mem::take(&mut self.exact) {
+            self.count(known);
         }
     }
 
@@ -193,6 +214,28 @@ mod tests {
         let mut whole = Distribution::default();
         whole.add(durations);
         whole
+    }
+
+    #[test]
+    fn two_halves_are_the_whole() {
+        for many in [10, EXACT as u64 + 10, 3 * EXACT as u64] {
+            let (mut all, mut halves) =
+                (Durations::default(), [(); 2].map(|()| Durations::default()));
+            for n in 0..many {
+                let duration = Nanos(1_000 + 37 * n);
+                all.add(duration);
+                all.add_histogram(&histogram(&[(bucket_of(duration), 1)]));
+                // The first is short enough to be kept exactly.
+                let half = &mut halves[usize::from(n >= 5)];
+                half.add(duration);
+                half.add_histogram(&histogram(&[(bucket_of(duration), 1)]));
+            }
+            let [mut one, other] = halves;
+            one.merge(&other);
+            let max = Nanos(1_000 + 37 * many);
+            let of = |durations: &Durations| whole(durations).quantiles([0.1, 0.5, 0.99], max);
+            assert_eq!(of(&one), of(&all), "{many}");
+        }
     }
 
     fn histogram(entries: &[(usize, u32)]) -> Vec<u32> {

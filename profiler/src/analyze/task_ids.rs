@@ -15,8 +15,19 @@ pub(super) struct Tasks(HashMap<u64, (u64, Nanos)>);
 impl Tasks {
     /// Adds a wait.
     pub(super) fn add(&mut self, id: u64, blocked: Nanos) {
+        self.add_waits(id, 1, blocked);
+    }
+
+    /// Adds the waits of another thread.
+    pub(super) fn merge(&mut self, more: &Tasks) {
+        for (id, waits, blocked) in more.iter() {
+            self.add_waits(id, waits, blocked);
+        }
+    }
+
+    fn add_waits(&mut self, id: u64, waits: u64, blocked: Nanos) {
         let sum = self.0.entry(id).or_default();
-        sum.0 += 1;
+        sum.0 = sum.0.saturating_add(waits);
         sum.1 += blocked;
         if self.0.len() > KEPT {
             let mut order: Vec<_> = self

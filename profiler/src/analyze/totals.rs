@@ -77,6 +77,15 @@ pub(super) struct StackWaits {
     pub(super) other_wakers: u64,
 }
 
+impl StackWaits {
+    fn merge(&mut self, more: &StackWaits) {
+        self.times.add(more.times);
+        self.durations.merge(&more.durations);
+        self.tasks.merge(&more.tasks);
+        self.other_wakers = self.other_wakers.saturating_add(more.other_wakers);
+    }
+}
+
 /// A wait that may have been its thread's last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LastWait {
@@ -247,7 +256,7 @@ impl Totals {
         }
     }
 
-    fn add_sum(&mut self, sum: &WaitSum) {
+    pub(super) fn add_sum(&mut self, sum: &WaitSum) {
         let times = WaitTimes {
             waits: sum.waits,
             blocked: sum.blocked,
@@ -283,7 +292,7 @@ impl Totals {
         }
     }
 
-    fn add_wait(&mut self, tables: &Tables, wait: &Wait) {
+    pub(super) fn add_wait(&mut self, tables: &Tables, wait: &Wait) {
         let blocked = wait.blocked();
         let stack = self.stacks.entry(wait.stack).or_default();
         stack.durations.add(blocked);
@@ -309,7 +318,7 @@ impl Totals {
     }
 
     /// Adds who ended a wait, which stands for so many.
-    fn add_waker(&mut self, tables: &Tables, wait: &Wait, waits: u64) {
+    pub(super) fn add_waker(&mut self, tables: &Tables, wait: &Wait, waits: u64) {
         let Some(waker) = wait.waker else { return };
         let by_thread = WaitRole::of(tables, wait.stack).is_of_a_thread();
         let key = WokenKey {
@@ -331,6 +340,23 @@ impl Totals {
         ) {
             self.stacks.entry(wait.stack).or_default().other_wakers += waits;
             self.losses.by_cause.wakers_left_out += waits;
+        }
+    }
+
+    /// Adds what `other` has summed by stack, of the stacks that `takes` chooses.
+    pub(super) fn add_stacks(&mut self, other: &Totals, takes: impl Fn(StackId) -> bool) {
+        for (id, more) in other.stacks.iter().filter(|(id, _)| takes(**id)) {
+            self.stacks.entry(*id).or_default().merge(more);
+        }
+        let add = |sum: &mut (u64, Nanos), more: &(u64, Nanos)| {
+            sum.0 = sum.0.saturating_add(more.0);
+            sum.1 += more.1;
+        };
+        for (key, more) in other.objects.iter().filter(|((id, _), _)| takes(*id)) {
+            add(self.objects.entry(*key).or_default(), more);
+        }
+        for (key, more) in other.wakers.iter().filter(|(key, _)| takes(key.stack)) {
+            add(self.wakers.entry(*key).or_default(), more);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The command line as types. Nothing is looked up or opened here.
 
 use super::exit::with_exit_status;
+pub(crate) use super::filter_args::FilterArgs;
 pub(crate) use super::shared_args::{FormArgs, GateArgs, ViewArgs};
 use super::top_args::{TOP_AFTER_HELP, TopArgs};
 use super::values;
@@ -256,6 +257,14 @@ pub(crate) struct RecordArgs {
     #[arg(last = true, value_name = "COMMAND", help_heading = "Target")]
     pub(crate) command: Vec<OsString>,
 
+    /// Exit with 5 if COMMAND fails, whatever else was found
+    #[arg(
+        long,
+        requires = "command",
+        help_heading = "For continuous integration"
+    )]
+    pub(crate) fail_with_command: bool,
+
     /// Also record the processes that the targets fork
     #[arg(long, help_heading = "Target")]
     pub(crate) follow: bool,
@@ -359,6 +368,9 @@ pub(crate) struct RecordArgs {
     pub(crate) max_size: Option<u64>,
 
     #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+
+    #[command(flatten)]
     pub(crate) form: FormArgs,
 }
 
@@ -398,6 +410,9 @@ pub(crate) struct ReportArgs {
     pub(crate) output: Vec<OsString>,
 
     #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+
+    #[command(flatten)]
     pub(crate) form: FormArgs,
 }
 
@@ -414,6 +429,9 @@ pub(crate) struct DiffArgs {
     /// Compare the blocked time of one wait, not of one second of the recording
     #[arg(long)]
     pub(crate) per_wait: bool,
+
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
 
     /// Also write the comparison to this file; its extension (.svg, .json, .txt) chooses the format
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]

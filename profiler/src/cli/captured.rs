@@ -3,13 +3,14 @@
 use super::error::{Error, Result};
 use super::exit::Exit;
 use super::hint::shell_word;
+use super::reports::Reports;
 use crate::analyze::Analyzer;
 use crate::capture::{self, Capture, DebugFiles, End, LateNames, Range, name_late};
 use crate::host::privileges::{as_user, user_of_files};
 use crate::process::Invoker;
 use crate::recording::Interval;
 use crate::render::duration;
-use crate::report::{Keep, Part, Report};
+use crate::report::{Filter, Keep, Part};
 use crate::units::{Nanos, Timestamp};
 use rustix::fs::{Mode, OFlags};
 use std::fs::File;
@@ -21,7 +22,7 @@ use std::thread;
 /// The report of a range of a capture, and how the capture ended.
 #[derive(Debug)]
 pub(super) struct Captured {
-    pub(super) report: Report,
+    pub(super) reports: Reports,
     pub(super) end: End,
     /// What was named late, where that was asked for.
     pub(super) late: Option<LateNames>,
@@ -31,6 +32,8 @@ pub(super) struct Captured {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HowToRead<'a> {
     pub(super) range: Range,
+    /// What is listed.
+    pub(super) filter: &'a Filter,
     /// Where debug files are.
     pub(super) symbols: Option<&'a Path>,
     /// What is kept one by one.
@@ -63,25 +66,27 @@ pub(super) fn read(path: &Path, how: &HowToRead<'_>) -> Result<Captured> {
         })
     });
     let late = late.transpose()?;
-    let (analyzer, taken, length) = sum_up(&capture, range, how.keep);
+    let (analyzer, taken, length) = sum_up(&capture, how);
     let length = length.map_err(cannot)?;
     let Some((start, end)) = taken else {
         return Err(nothing(path, range, length));
     };
-    let mut report = analyzer.report(&capture.header, &capture.tables);
-    if let Some(late) = &late {
-        let unresolved = &mut report.losses.unresolved;
-        *unresolved = unresolved.saturating_sub(late.named);
-    }
+    let (header, tables) = (&capture.header, &capture.tables);
+    let mut reports = Reports::made(&analyzer, header, tables, how.filter);
+    let named = late.as_ref().map_or(0, |late| late.named);
     let part = Part {
         from_ns: start - capture.header.start,
         to_ns: end - capture.header.start,
         of_ns: length,
     };
     let is_all = part.from_ns == Nanos::ZERO && part.to_ns == part.of_ns;
-    report.part = (!is_all).then_some(part);
+    reports.each(|report| {
+        let unresolved = &mut report.losses.unresolved;
+        *unresolved = unresolved.saturating_sub(named);
+        report.part = (!is_all).then_some(part);
+    });
     Ok(Captured {
-        report,
+        reports,
         end: capture.end,
         late,
     })
@@ -94,15 +99,15 @@ const AHEAD: usize = 4;
 /// recording. To read takes half as long as to sum up, and is done meanwhile.
 fn sum_up(
     capture: &Capture,
-    range: Range,
-    keep: Keep,
+    how: &HowToRead<'_>,
 ) -> (
     Analyzer,
     Option<(Timestamp, Timestamp)>,
     capture::Result<Nanos>,
 ) {
     let mut analyzer = Analyzer::new(&capture.header);
-    analyzer.keep(keep);
+    analyzer.keep(how.keep);
+    analyzer.keep_for(how.filter);
     let mut taken: Option<(Timestamp, Timestamp)> = None;
     let tables = &capture.tables;
     let length = thread::scope(|scope| {
@@ -116,7 +121,7 @@ fn sum_up(
             }
         });
         // The other side ends only after this one, or by a panic, which the scope passes on.
-        capture.intervals(range, |interval| drop(sender.send(interval)))
+        capture.intervals(how.range, |interval| drop(sender.send(interval)))
     });
     (analyzer, taken, length)
 }

@@ -3,7 +3,7 @@
 use super::accepted::Accepted;
 use super::values;
 use crate::render::{duration, percent};
-use crate::report::{Report, RuntimeReport, Site};
+use crate::report::{Asked, CheckedCondition, ConditionSite, Report, RuntimeReport, Site};
 use crate::runtime::{Role, State};
 use crate::units::Nanos;
 use std::fmt;
@@ -117,54 +117,43 @@ impl FromStr for Condition {
     }
 }
 
-/// A condition that holds, with what made it hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Violation {
-    /// The condition.
-    pub(crate) condition: String,
-    /// What was found: `blocked for 12.1 % of the workers' time`.
-    pub(crate) found: String,
-    /// The sites to blame, worst first: function, place, and how long.
-    pub(crate) sites: Vec<String>,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} holds: {}", self.condition, self.found)?;
-        self.sites.iter().try_for_each(|site| write!(f, "; {site}"))
-    }
-}
-
-/// Sites named for each violation.
+/// Sites named on standard error for each condition that holds.
 const NAMED: usize = 3;
+/// Sites told of in reports.
+const LISTED: usize = 50;
+/// Sites with less than this of what the worst has are not to blame.
+const LEAST: f64 = 0.05;
+
+/// What was found: whether it is too much, in words, and the sites to blame.
+type Found<'a> = (bool, String, Vec<&'a Site>);
 
 impl Condition {
-    /// Whether it holds. Accepted sites count for nothing.
-    pub(crate) fn check(&self, report: &Report, accepted: &mut Accepted) -> Option<Violation> {
+    /// What a report has of what is asked. Accepted sites count for nothing.
+    pub(crate) fn check(&self, report: &Report, accepted: &mut Accepted) -> CheckedCondition {
         let concerned = report.sites.iter();
         let concerned = concerned.filter(|site| is_blocked(site) || site.harm_ns > Nanos::ZERO);
         let (known, mut sites): (Vec<&Site>, Vec<&Site>) =
             concerned.partition(|site| accepted.accepts(site));
-        let (found, of_which) = match &self.quantity {
-            Quantity::Starved => self.starved(report, &sites, &known)?,
-            Quantity::Stall => {
-                sites.retain(|site| is_blocked(site));
-                self.stall(report, &sites)?
-            }
-            Quantity::Blocked => {
-                sites.retain(|site| is_blocked(site));
-                self.blocked(report, &sites)?
-            }
+        if self.quantity != Quantity::Starved {
+            sites.retain(|site| is_blocked(site));
+        }
+        let (asks, (holds, found, to_blame)) = match &self.quantity {
+            Quantity::Starved => (Asked::Starved, self.starved(report, &sites, &known)),
+            Quantity::Stall => (Asked::Stall, self.stall(report, &sites)),
+            Quantity::Blocked => (Asked::Blocked, self.blocked(report, &sites)),
             Quantity::OfSites { by, name } => {
-                sites.retain(|site| is_blocked(site) && by.fits(site, name));
-                self.blocked(report, &sites)?
+                sites.retain(|site| by.fits(site, name));
+                (Asked::Blocked, self.blocked(report, &sites))
             }
         };
-        Some(Violation {
+        let to_blame = to_blame.into_iter().filter(|_| holds).take(LISTED);
+        CheckedCondition {
             condition: self.text.clone(),
+            asks,
+            holds,
             found,
-            sites: of_which.into_iter().take(NAMED).map(described).collect(),
-        })
+            sites: to_blame.map(ConditionSite::of).collect(),
+        }
     }
 
     fn is_more(&self, time: Nanos, whole: Nanos) -> bool {
@@ -174,34 +163,27 @@ impl Condition {
         }
     }
 
-    fn stall<'a>(&self, report: &Report, sites: &[&'a Site]) -> Option<(String, Vec<&'a Site>)> {
-        let of_polls = report.long_polls.iter();
+    fn stall<'a>(&self, report: &Report, sites: &[&'a Site]) -> Found<'a> {
         // A poll belongs to the site of its longest part.
-        let of_polls = of_polls.filter(|polls| {
-            let mut sites = sites.iter();
-            sites.any(|site| site.function == polls.function && site.pid == polls.pid)
-        });
-        let polls = of_polls.map(|polls| polls.longest.length_ns).max();
-        let waits = sites.iter().map(|site| site.max_ns).max();
-        let longest = polls.max(waits)?;
+        let of_polls = |site: &Site| {
+            let polls = report.long_polls.iter();
+            let polls = polls.filter(|of| of.function == site.function && of.pid == site.pid);
+            polls.map(|polls| polls.longest.length_ns).max()
+        };
+        let longest = |site: &&Site| site.max_ns.max(of_polls(site).unwrap_or_default());
         let mut worst = sites.to_vec();
-        worst.sort_by_key(|site| std::cmp::Reverse(site.max_ns));
-        self.is_more(longest, Nanos(1)).then(|| {
-            (
-                format!("a worker stood still for {}", duration(longest)),
-                worst,
-            )
-        })
+        worst.sort_by_cached_key(|site| std::cmp::Reverse(longest(site)));
+        let Some(length) = worst.first().map(longest) else {
+            return (false, "no worker stood still".to_owned(), worst);
+        };
+        worst.retain(|site| self.is_more(longest(site), Nanos(1)));
+        let text = format!("a worker stood still for {}", duration(length));
+        (self.is_more(length, Nanos(1)), text, worst)
     }
 
     /// Of accepted sites the one with the most harm counts for nothing: what several do to the same
     /// time is not to be taken off twice.
-    fn starved<'a>(
-        &self,
-        report: &Report,
-        sites: &[&'a Site],
-        accepted: &[&Site],
-    ) -> Option<(String, Vec<&'a Site>)> {
+    fn starved<'a>(&self, report: &Report, sites: &[&'a Site], accepted: &[&Site]) -> Found<'a> {
         let harm = |site: &Site, runtime: &RuntimeReport| {
             let mut harm = site.harm.iter();
             let harm = harm.find(|harm| harm.runtime == runtime.id);
@@ -213,42 +195,55 @@ impl Condition {
                 .starved_ns
                 .saturating_sub(accepted.unwrap_or_default())
         };
-        let most = report
-            .runtimes
-            .iter()
-            .max_by_key(|runtime| starved(runtime))?;
+        let runtimes = report.runtimes.iter();
+        let Some(most) = runtimes.max_by_key(|runtime| starved(runtime)) else {
+            return (false, "there was no runtime".to_owned(), Vec::new());
+        };
         let time = starved(most);
-        let mut worst: Vec<&Site> = sites.to_vec();
-        worst.retain(|site| harm(site, most) > Nanos::ZERO);
-        self.is_more(time, report.duration_ns).then(|| {
-            let text = format!(
-                "no task of {} could run for {} ({} of the time)",
-                most.id,
-                duration(time),
-                percent(time.share_of(report.duration_ns))
-            );
-            (text, worst)
-        })
+        let text = format!(
+            "no task of {} could run for {} ({} of the time)",
+            most.id,
+            duration(time),
+            percent(time.share_of(report.duration_ns))
+        );
+        let worst = worst(sites, time, |site| harm(site, most));
+        (self.is_more(time, report.duration_ns), text, worst)
     }
 
-    fn blocked<'a>(&self, report: &Report, sites: &[&'a Site]) -> Option<(String, Vec<&'a Site>)> {
+    fn blocked<'a>(&self, report: &Report, sites: &[&'a Site]) -> Found<'a> {
         let time: Nanos = sites.iter().map(|site| site.total_ns).sum();
         let states = report
             .runtimes
             .iter()
             .flat_map(|runtime| runtime.states.values());
         let whole: Nanos = states.copied().sum();
-        let mut worst = sites.to_vec();
-        worst.sort_by_key(|site| std::cmp::Reverse(site.total_ns));
-        self.is_more(time, whole).then(|| {
-            let share = percent(time.share_of(whole));
-            let text = format!(
-                "blocked for {}, {share} of the workers' time",
-                duration(time)
-            );
-            (text, worst)
-        })
+        let share = percent(time.share_of(whole));
+        let text = format!(
+            "blocked for {}, {share} of the workers' time",
+            duration(time)
+        );
+        let worst = worst(sites, time, |site| site.total_ns);
+        (self.is_more(time, whole), text, worst)
     }
+}
+
+/// The sites with the most of the time that was found, without those that have next to nothing of it.
+fn worst<'a>(sites: &[&'a Site], found: Nanos, of: impl Fn(&Site) -> Nanos) -> Vec<&'a Site> {
+    let mut worst = sites.to_vec();
+    worst.sort_by_cached_key(|site| std::cmp::Reverse(of(site)));
+    let most = worst.first().map_or(Nanos::ZERO, |site| of(site));
+    let most = most.min(found);
+    worst.retain(|site| of(site) > Nanos::ZERO && of(site).share_of(most) >= LEAST);
+    worst
+}
+
+/// A condition that holds, on standard error: `stall>10ms holds: a worker stood still for 2.00 s; …`.
+pub(crate) fn told(checked: &CheckedCondition) -> String {
+    let mut text = format!("{} holds: {}", checked.condition, checked.found);
+    for site in checked.sites.iter().take(NAMED) {
+        text.push_str(&format!("; {}", described(site)));
+    }
+    text
 }
 
 fn is_blocked(site: &Site) -> bool {
@@ -256,7 +251,7 @@ fn is_blocked(site: &Site) -> bool {
 }
 
 /// `app::reserve at src/ledger.rs:88: lock, 24.2 s, 2.00 s at the longest`.
-fn described(site: &Site) -> String {
+fn described(site: &ConditionSite) -> String {
     let at = match (&site.file, site.line) {
         (Some(file), Some(line)) => format!(" at {file}:{line}"),
         _ => String::new(),
@@ -326,13 +321,15 @@ mod tests {
         );
         let how = HowToRead {
             range: Range::ALL,
+            filter: &crate::report::Filter::default(),
             symbols: None,
             keep: Keep::NOTHING,
             invoker: None,
         };
         captured::read(path.as_ref(), &how)
             .expect("a capture")
-            .report
+            .reports
+            .into_whole()
     }
 
     /// A thread of the blocking pool that holds the workers up is at no site of theirs, and was accepted
@@ -360,16 +357,35 @@ mod tests {
         of_pool.harm_ns = Nanos(1_000);
         report.sites.push(of_pool);
         let condition: Condition = "starved>500ns".parse().expect("a condition");
-        let violation = condition.check(&report, &mut Accepted::default());
-        let violation = violation.expect("it holds");
+        let checked = condition.check(&report, &mut Accepted::default());
+        assert!(checked.holds, "{checked:?}");
+        let mut sites = checked.sites.iter();
         assert!(
-            violation
-                .sites
-                .iter()
-                .any(|site| site.contains("in_the_pool")),
-            "{violation}"
+            sites.any(|site| site.function.contains("in_the_pool")),
+            "{checked:?}"
         );
         let mut accepted = Accepted::of("in_the_pool");
-        assert_eq!(condition.check(&report, &mut accepted), None);
+        let checked = condition.check(&report, &mut accepted);
+        assert!(!checked.holds && checked.sites.is_empty(), "{checked:?}");
+    }
+
+    /// Sites whose waits were short enough are not told of as the reason.
+    #[test]
+    fn a_stall_blames_those_that_stood_still_for_so_long() {
+        let mut report = report();
+        let site = report.sites.iter().find(|site| is_blocked(site));
+        let site = site.expect("a site").clone();
+        report.long_polls.clear();
+        report.sites = [("long", 20), ("short", 5)]
+            .map(|(function, max)| Site {
+                function: function.into(),
+                max_ns: Nanos(max * 1_000_000),
+                ..site.clone()
+            })
+            .to_vec();
+        let condition: Condition = "stall>10ms".parse().expect("a condition");
+        let checked = condition.check(&report, &mut Accepted::default());
+        let to_blame: Vec<&str> = checked.sites.iter().map(|site| &*site.function).collect();
+        assert_eq!(to_blame, ["long"]);
     }
 }

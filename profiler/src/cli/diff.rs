@@ -21,6 +21,7 @@ pub(crate) fn diff(settings: &DiffSettings, progress: &Progress) -> Result<Exit>
     let invoker = settings.invoker.as_ref();
     let how = HowToRead {
         range: Range::ALL,
+        filter: &settings.filter,
         symbols: None,
         keep: Keep::NOTHING,
         invoker,
@@ -36,7 +37,10 @@ pub(crate) fn diff(settings: &DiffSettings, progress: &Progress) -> Result<Exit>
             ));
         }
     }
-    let (before, after) = (&before.report, &after.report);
+    if before.reports.shown().lists_nothing() && after.reports.shown().lists_nothing() {
+        after.reports.tell(progress);
+    }
+    let (before, after) = (before.reports.shown(), after.reports.shown());
     let diff = analyze::diff((before_name, before), (after_name, after), settings.by);
     let pid = after.target.pid;
     let outputs = output::prepare(

@@ -5,12 +5,13 @@
 
 use super::error::Result;
 use super::observer::Observer;
+use super::reports::Reports;
 use super::stream::Streams;
 use crate::collect;
 use crate::host::{Features, privileges::Keep};
 use crate::process::Target;
 use crate::recording::{Header, Interval, Tables};
-use crate::report::{self, Report};
+use crate::report::{self, Filter};
 use std::sync::Arc;
 
 /// Takes what is recorded besides the report: a capture.
@@ -41,6 +42,9 @@ pub(crate) trait Recorder: Sized {
     /// Keeps single waits for the report. Called before [`Recorder::run`], if at all.
     fn keep(&mut self, keep: report::Keep);
 
+    /// Also makes a report of what `filter` chooses. Called before [`Recorder::run`], if at all.
+    fn filter(&mut self, filter: &Filter);
+
     /// Writes every interval to `streams` as it ends. Called before [`Recorder::run`], if at all.
     fn stream(&mut self, streams: Streams);
 
@@ -66,6 +70,6 @@ pub(crate) trait Recorder: Sized {
     ///
     /// # Errors
     /// Where the result is of no use at all. Whatever is merely incomplete is counted in
-    /// [`Report::losses`].
-    fn finish(self, ended: Option<String>, sink: Option<&mut dyn Sink>) -> Result<Report>;
+    /// the reports' losses.
+    fn finish(self, ended: Option<String>, sink: Option<&mut dyn Sink>) -> Result<Reports>;
 }

@@ -18,6 +18,8 @@ pub enum Exit {
     /// What was found is what the caller asked to be told of: `dump` saw that no worker of a runtime gets
     /// any further, or a condition of `--fail-if` holds.
     Finding = 4,
+    /// The command that was recorded failed, and `--fail-with-command` was given.
+    CommandFailed = 5,
     /// The kernel lacks what holdup needs (`EX_UNAVAILABLE` of `sysexits.h`).
     Unsupported = 69,
     /// Not permitted (`EX_NOPERM` of `sysexits.h`).
@@ -46,6 +48,7 @@ Exit status:
    2  the command line makes no sense
    3  there is no sign of tokio in the target
    4  dump: the workers of a runtime are wedged or stopped; --fail-if: a condition holds
+   5  --fail-with-command: the command failed
   69  the kernel lacks something that holdup needs
   77  permission denied
  130  ended by a second Ctrl-C"

@@ -1,10 +1,11 @@
 //! Whether a recording passes: `--fail-if` and `--accept`.
 
 use super::accepted::Accepted;
-use super::conditions::{Condition, Gate, Violation};
+use super::conditions::{Condition, Gate, told};
 use super::error::Result;
 use super::progress::Progress;
-use crate::report::Report;
+use crate::counted::counted;
+use crate::report::{CheckedCondition, Report};
 
 /// What is asked of a report, with the accepted sites read.
 #[derive(Clone, Debug, Default)]
@@ -31,21 +32,38 @@ impl Gate {
 }
 
 impl OpenGate {
-    /// Says which conditions hold, and what to blame. Whether none does.
-    pub(crate) fn passes(mut self, report: &Report, progress: &Progress) -> bool {
+    /// Asks all of it of a report.
+    pub(crate) fn check(&mut self, report: &Report) -> Vec<CheckedCondition> {
         let accepted = &mut self.accepted;
         let conditions = self.conditions.iter();
-        let violations: Vec<Violation> = conditions
-            .filter_map(|condition| condition.check(report, accepted))
-            .collect();
-        for violation in &violations {
-            progress.fail(&violation.to_string());
+        conditions
+            .map(|condition| condition.check(report, accepted))
+            .collect()
+    }
+
+    /// Says which conditions hold, and what to blame. Whether none does.
+    pub(crate) fn passes(&self, checked: &[CheckedCondition], progress: &Progress) -> bool {
+        let holding: Vec<_> = checked.iter().filter(|condition| condition.holds).collect();
+        for condition in &holding {
+            progress.fail(&told(condition));
         }
         if !self.conditions.is_empty() {
             for remark in self.accepted.remarks() {
                 progress.say(&format!("note: {remark}"));
             }
         }
-        violations.is_empty()
+        holding.is_empty()
+    }
+}
+
+/// Says how many of the sites to blame no annotation can show, since nobody knows their lines.
+pub(crate) fn tell_placeless(checked: &[CheckedCondition], progress: &Progress) {
+    let sites = checked.iter().flat_map(|condition| &condition.sites);
+    let placeless = sites.filter(|site| site.line.is_none()).count() as u64;
+    if placeless > 0 {
+        let sites = counted(placeless, "site has", "sites have");
+        progress.say(&format!(
+            "{sites} no known line, which annotations need: build with debug = \"line-tables-only\""
+        ));
     }
 }

@@ -274,7 +274,7 @@ impl Found {
         let mut live =
             runtime.block_on(async { Live::start(&targets, features, &settings.looking, keep) })?;
         runtime.block_on(async { live.run(tokio::time::sleep(LOOK), None).await })?;
-        let report = live.finish(None, None)?;
+        let report = live.finish(None, None)?.into_whole();
         let shares = shares(&report);
         for (_, process) in &mut self.processes {
             process.blocked_share = shares.get(&process.pid).copied();

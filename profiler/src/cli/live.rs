@@ -4,6 +4,7 @@ use super::engine::{Recorder, Sink};
 use super::error::{Error, Result};
 use super::exit::Exit;
 use super::observer::{Observer, Ring};
+use super::reports::Reports;
 use super::stream::{Last, Streams};
 use crate::analyze::Analyzer;
 use crate::collect::{self, Collector};
@@ -11,7 +12,7 @@ use crate::host::Features;
 use crate::host::privileges::{self, Keep};
 use crate::process::Target;
 use crate::recording::{Header, Interval, Tables};
-use crate::report::{self, Report};
+use crate::report::{self, Filter};
 use crate::runtime::tokio::is_of_a_worker;
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ pub(crate) struct Live {
     analyzer: Analyzer,
     streams: Option<Streams>,
     keep: report::Keep,
+    filter: Filter,
     observer: Option<Observer>,
     /// Where the report is to be of the last intervals alone.
     ring: Option<Ring>,
@@ -61,6 +63,7 @@ impl Recorder for Live {
             analyzer,
             streams: None,
             keep: report::Keep::NOTHING,
+            filter: Filter::default(),
             observer: None,
             ring: None,
         })
@@ -69,6 +72,11 @@ impl Recorder for Live {
     fn keep(&mut self, keep: report::Keep) {
         self.keep = keep;
         self.analyzer.keep(keep);
+    }
+
+    fn filter(&mut self, filter: &Filter) {
+        self.filter = filter.clone();
+        self.analyzer.keep_for(filter);
     }
 
     fn observe(&mut self, observer: Observer) {
@@ -127,7 +135,7 @@ impl Recorder for Live {
             .map_err(failed("cannot go on recording"))
     }
 
-    fn finish(mut self, ended: Option<String>, sink: Option<&mut dyn Sink>) -> Result<Report> {
+    fn finish(mut self, ended: Option<String>, sink: Option<&mut dyn Sink>) -> Result<Reports> {
         let (header, tables, last) = self
             .collector
             .finish(ended)
@@ -138,6 +146,7 @@ impl Recorder for Live {
         if let Some(ring) = &self.ring {
             self.analyzer = Analyzer::new(&header);
             self.analyzer.keep(self.keep);
+            self.analyzer.keep_for(&self.filter);
             for interval in ring.intervals() {
                 self.analyzer.merge(&tables, interval);
             }
@@ -146,7 +155,12 @@ impl Recorder for Live {
         if let Some(sink) = sink {
             sink.take_last(&tables, last);
         }
-        Ok(self.analyzer.report(&header, &tables))
+        Ok(Reports::made(
+            &self.analyzer,
+            &header,
+            &tables,
+            &self.filter,
+        ))
     }
 }
 

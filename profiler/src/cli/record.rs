@@ -4,11 +4,13 @@ use super::capture::{CaptureFile, CaptureSink};
 use super::engine::{Recorder, Sink};
 use super::error::{Error, Result};
 use super::exit::Exit;
-use super::gate::OpenGate;
+use super::gate::{OpenGate, tell_placeless};
 use super::interrupt::Stop;
 use super::observer::Observer;
 use super::output::{self, IsStdout, Output, Written};
 use super::progress::{Progress, SPIN};
+#[cfg(test)]
+use super::reports::Reports;
 use super::settings::RecordSettings;
 use super::stream::Streams;
 use super::targets::{self, Chosen};
@@ -21,6 +23,7 @@ use crate::recording::Losses;
 use crate::render::{self, Format};
 use crate::report::{Report, Verdict};
 use crate::units::Pid;
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -50,7 +53,7 @@ pub(crate) fn record<R: Recorder>(
     let Some(target) = targets.first().map(Arc::clone) else {
         return Err(Error::new("there is no process to record"));
     };
-    let gate = settings.gate.open()?;
+    let mut gate = settings.gate.open()?;
     let (mut outputs, capture) = prepare(settings, target.pid())?;
 
     let cannot = |error| Error::new("cannot start tokio").because(error);
@@ -64,7 +67,8 @@ pub(crate) fn record<R: Recorder>(
     let capture = capture.map(|capture| capture.begin(&recorder.header(), progress));
     let mut capture = capture.transpose()?;
     recorder.keep(settings.kept());
-    let streams = Streams::take(&mut outputs, &settings.rendering);
+    recorder.filter(&settings.filter);
+    let streams = Streams::take(&mut outputs, &settings.rendering, &settings.filter);
     if !streams.are_none() {
         recorder.stream(streams.clone());
     }
@@ -83,15 +87,22 @@ pub(crate) fn record<R: Recorder>(
     })?;
     let elapsed = begun.elapsed();
 
-    let (ended, launched) = how_it_ended(&target, launched);
+    let (status, launched) = ended_with(&target, launched);
+    let ended = status.map(status_text);
     if let Some(ended) = &ended {
         progress.say(&end_line(&target, ended, elapsed));
     }
     for other in targets.iter().skip(1).filter(|other| other.ended()) {
         progress.say(&end_line(other, &status_text(other.exit_status()), elapsed));
     }
-    let report = recorder.finish(ended, sink(&mut capture))?;
-    tell_left_out(&report, progress);
+    let mut reports = recorder.finish(ended, sink(&mut capture))?;
+    reports.ask(&mut gate);
+    let failed = settings.fail_with_command && has_failed(status);
+    let report = reports.shown();
+    tell_left_out(report, progress);
+    if settings.annotates() {
+        tell_placeless(&report.conditions, progress);
+    }
     if let Some(launched) = launched {
         end_command(&target, launched, &runtime, progress);
     }
@@ -102,16 +113,21 @@ pub(crate) fn record<R: Recorder>(
             IsStdout(true) => &settings.rendering,
             IsStdout(false) => &for_files,
         };
-        render::render(format, &report, options, out)
+        render::render(format, report, options, out)
     };
     let mut written = output::write_all(outputs, draw);
-    written.add(streams.finish(&report));
+    written.add(streams.finish(report));
     if let Some(mut capture) = capture {
         // Last: a disk that hangs keeps no report back.
         written.files.extend(capture.finish());
         written.capture_failed = capture.has_failed();
     }
-    conclude(&report, written, gate, progress)
+    reports.tell(progress);
+    let exit = conclude(reports.whole(), written, &gate, progress)?;
+    Ok(match exit {
+        Exit::Success | Exit::Finding | Exit::NoRuntime if failed => Exit::CommandFailed,
+        exit => exit,
+    })
 }
 
 /// Opens every file that is to be written.
@@ -242,6 +258,15 @@ pub(super) fn how_it_ended(
     target: &Target,
     launched: Option<Launched>,
 ) -> (Option<String>, Option<Launched>) {
+    let (status, launched) = ended_with(target, launched);
+    (status.map(status_text), launched)
+}
+
+/// The status with which the target ended, if it did and anybody knows; and the command, likewise.
+fn ended_with(
+    target: &Target,
+    launched: Option<Launched>,
+) -> (Option<Option<ExitStatus>>, Option<Launched>) {
     if !target.ended() {
         return (None, launched);
     }
@@ -249,7 +274,12 @@ pub(super) fn how_it_ended(
         Some(Ok(status)) => Some(status),
         _ => target.exit_status(),
     };
-    (Some(status_text(status)), None)
+    (Some(status), None)
+}
+
+/// Whether the command has ended by itself, and not well.
+fn has_failed(status: Option<Option<ExitStatus>>) -> bool {
+    status.flatten().is_some_and(|status| !status.success())
 }
 
 /// Ends a command that we started and that outlived the recording.
@@ -289,7 +319,7 @@ pub(super) fn end_command(
 pub(super) fn conclude(
     report: &Report,
     written: Written,
-    gate: OpenGate,
+    gate: &OpenGate,
     progress: &Progress,
 ) -> Result<Exit> {
     for failure in &written.failures {
@@ -300,7 +330,7 @@ pub(super) fn conclude(
     } else if let Some(error) = no_runtime(report) {
         progress.error(&error);
         Exit::NoRuntime
-    } else if gate.passes(report, progress) {
+    } else if gate.passes(&report.conditions, progress) {
         Exit::Success
     } else {
         Exit::Finding

@@ -40,6 +40,10 @@ impl Recorder for Fake {
 
     fn observe(&mut self, _: super::Observer) {}
 
+    fn filter(&mut self, filter: &crate::report::Filter) {
+        assert!(filter.is_all(), "only what is asked for");
+    }
+
     fn stream(&mut self, _: super::Streams) {
         unreachable!("nothing is written meanwhile");
     }
@@ -65,7 +69,7 @@ impl Recorder for Fake {
         Ok(())
     }
 
-    fn finish(self, ended: Option<String>, sink: Option<&mut dyn Sink>) -> Result<Report> {
+    fn finish(self, ended: Option<String>, sink: Option<&mut dyn Sink>) -> Result<Reports> {
         let recording = Recording {
             header: header(self.was_held),
             tables: Tables {
@@ -99,7 +103,7 @@ impl Recorder for Fake {
                 sink.take_last(&recording.tables, interval);
             }
         }
-        Ok(analyze::build(&recording))
+        Ok(Reports::of(analyze::build(&recording)))
     }
 }
 
@@ -128,6 +132,8 @@ fn settings(target: TargetChoice, duration: Option<Duration>, output: &Path) -> 
     RecordSettings {
         gate: Gate::default(),
         until_stall: None,
+        fail_with_command: false,
+        filter: crate::report::Filter::default(),
         target,
         duration,
         recording: collect::Options {

@@ -3,6 +3,7 @@
 use super::captured::{self, Captured, HowToRead};
 use super::error::Result;
 use super::exit::Exit;
+use super::gate::tell_placeless;
 use super::output::{self, IsStdout};
 use super::progress::Progress;
 use super::record::{no_runtime, tell_left_out};
@@ -17,18 +18,28 @@ use std::time::SystemTime;
 /// # Errors
 /// Where it cannot be read, or an output could not be written.
 pub(crate) fn report(settings: &ReportSettings, progress: &Progress) -> Result<Exit> {
-    let gate = settings.gate.open()?;
+    let mut gate = settings.gate.open()?;
     let how = HowToRead {
         range: settings.range,
+        filter: &settings.filter,
         symbols: settings.symbols.as_deref(),
         keep: settings.kept(),
         invoker: settings.invoker.as_ref(),
     };
-    let Captured { report, end, late } = captured::read(&settings.file, &how)?;
+    let Captured {
+        mut reports,
+        end,
+        late,
+    } = captured::read(&settings.file, &how)?;
+    reports.ask(&mut gate);
+    let report = reports.shown();
+    if settings.annotates() {
+        tell_placeless(&report.conditions, progress);
+    }
     if let Some(late) = &late {
         progress.say(&late_text(late));
     }
-    tell_left_out(&report, progress);
+    tell_left_out(report, progress);
     let pid = report.target.pid;
     let invoker = settings.invoker.as_ref();
     let time = SystemTime::now();
@@ -39,12 +50,13 @@ pub(crate) fn report(settings: &ReportSettings, progress: &Progress) -> Result<E
             IsStdout(true) => &settings.rendering,
             IsStdout(false) => &for_files,
         };
-        render::render(format, &report, options, out)
+        render::render(format, report, options, out)
     };
     let written = output::write_all(outputs, draw);
     for failure in &written.failures {
         progress.error(failure);
     }
+    reports.tell(progress);
     match end {
         End::Complete => {}
         End::Early(why) => progress.say(&format!("the capture ends before the recording: {why}")),
@@ -58,12 +70,12 @@ pub(crate) fn report(settings: &ReportSettings, progress: &Progress) -> Result<E
     if !written.failures.is_empty() {
         return Ok(Exit::Failure);
     }
-    match no_runtime(&report) {
+    match no_runtime(report) {
         Some(error) => {
             progress.error(&error);
             Ok(Exit::NoRuntime)
         }
-        None if gate.passes(&report, progress) => Ok(Exit::Success),
+        None if gate.passes(&report.conditions, progress) => Ok(Exit::Success),
         None => Ok(Exit::Finding),
     }
 }

@@ -2,11 +2,13 @@
 
 pub(crate) use super::args::CheckFormat;
 use super::args::{
-    CheckArgs, Common, DiffArgs, DiffFormat, DumpArgs, FormArgs, GateArgs, ListArgs, RecordArgs,
-    ReportArgs, ViewArgs, When,
+    CheckArgs, Common, DiffArgs, DiffFormat, DumpArgs, FormArgs, ListArgs, RecordArgs, ReportArgs,
+    ViewArgs, When,
 };
+use super::ci_settings::{annotate, gate, sources};
 use super::conditions::Gate;
 use super::error::{Error, Result};
+use super::filter_args;
 use super::names::Template;
 use super::values::CAPTURE;
 use crate::capture::{Bounds, Range};
@@ -14,8 +16,8 @@ use crate::collect;
 use crate::limits::Limits;
 use crate::process::Invoker;
 use crate::render::{self, Format};
-use crate::report::Keep;
 use crate::report::diff::Measure;
+use crate::report::{Filter, Keep};
 use crate::units::{Nanos, Pid};
 use rustix::process::Uid;
 use std::ffi::{OsStr, OsString};
@@ -217,6 +219,10 @@ pub(crate) struct RecordSettings {
     pub(crate) rendering: render::Options,
     /// How long a worker stands still that ends the recording.
     pub(crate) until_stall: Option<Nanos>,
+    /// Whether a command that fails is a failure.
+    pub(crate) fail_with_command: bool,
+    /// What is listed.
+    pub(crate) filter: Filter,
     /// When what was found is a failure.
     pub(crate) gate: Gate,
     /// Who called `sudo`.
@@ -252,7 +258,16 @@ pub(crate) enum Destination {
     File(Template),
 }
 
+fn formats(outputs: &[OutputSpec]) -> impl Iterator<Item = Format> {
+    outputs.iter().map(|output| output.format)
+}
+
 impl RecordSettings {
+    /// Whether any of the outputs annotates sources.
+    pub(crate) fn annotates(&self) -> bool {
+        annotate(formats(&self.outputs))
+    }
+
     /// What has to be kept one by one for the outputs.
     pub(crate) fn kept(&self) -> Keep {
         kept(&self.outputs)
@@ -277,6 +292,10 @@ impl RecordSettings {
         let launched = matches!(target, TargetChoice::Command(_));
         let (captures, reports): (Vec<_>, Vec<_>) =
             args.output.into_iter().partition(|name| is_capture(name));
+        let filter = Filter::from(args.filter);
+        let outputs = outputs(&reports, args.form.format, environment)?;
+        let gate = gate(args.form.gate.clone(), formats(&outputs))?;
+        filter_args::of_recording(&filter, formats(&outputs))?;
         let bounds = Bounds {
             max_size: args.max_size,
             keep: args.keep,
@@ -296,12 +315,14 @@ impl RecordSettings {
                 panics: args.panics,
                 limits: test_limits(environment),
             },
-            outputs: outputs(&reports, args.form.format, environment)?,
+            outputs,
             capture: capture(&captures, bounds)?,
             force: args.form.force,
             rendering: in_form(&args.form, common, environment),
             until_stall: args.until_stall,
-            gate: gate(args.form.gate),
+            fail_with_command: args.fail_with_command,
+            filter,
+            gate,
             invoker: invoker(environment),
         })
     }
@@ -312,6 +333,8 @@ impl RecordSettings {
 pub(crate) struct ReportSettings {
     pub(crate) file: PathBuf,
     pub(crate) range: Range,
+    /// What is listed.
+    pub(crate) filter: Filter,
     /// Where debug files are.
     pub(crate) symbols: Option<PathBuf>,
     pub(crate) outputs: Vec<OutputSpec>,
@@ -326,6 +349,11 @@ pub(crate) struct ReportSettings {
 }
 
 impl ReportSettings {
+    /// Whether any of the outputs annotates sources.
+    pub(crate) fn annotates(&self) -> bool {
+        annotate(formats(&self.outputs))
+    }
+
     /// What has to be kept one by one for the outputs.
     pub(crate) fn kept(&self) -> Keep {
         let all = self.outputs.iter().map(|output| output.format.keep());
@@ -349,14 +377,17 @@ impl ReportSettings {
         if range.from >= range.to {
             return Err(Error::usage("--from is not before --to"));
         }
+        let outputs = outputs(&args.output, args.form.format, environment)?;
+        let gate = gate(args.form.gate.clone(), formats(&outputs))?;
         Ok(ReportSettings {
             file: args.file,
             range,
+            filter: args.filter.into(),
             symbols: args.symbols,
-            outputs: outputs(&args.output, args.form.format, environment)?,
+            outputs,
             force: args.form.force,
             rendering: in_form(&args.form, common, environment),
-            gate: gate(args.form.gate),
+            gate,
             invoker: invoker(environment),
         })
     }
@@ -368,6 +399,8 @@ pub(crate) struct DiffSettings {
     pub(crate) before: PathBuf,
     pub(crate) after: PathBuf,
     pub(crate) by: Measure,
+    /// What is listed.
+    pub(crate) filter: Filter,
     pub(crate) outputs: Vec<OutputSpec>,
     /// Whether files that exist are overwritten.
     pub(crate) force: bool,
@@ -403,6 +436,7 @@ impl DiffSettings {
                 true => Measure::PerWait,
                 false => Measure::PerSecond,
             },
+            filter: args.filter.into(),
             outputs,
             force: args.force,
             rendering: rendering(common, environment),
@@ -416,14 +450,8 @@ fn in_form(form: &FormArgs, common: &Common, environment: &Environment<'_>) -> r
     render::Options {
         collapse_runtime: !form.full_stacks,
         icicle: form.icicle,
+        sources: sources(environment.var),
         ..view(form.view, rendering(common, environment))
-    }
-}
-
-fn gate(args: GateArgs) -> Gate {
-    Gate {
-        conditions: args.fail_if,
-        accept: args.accept,
     }
 }
 

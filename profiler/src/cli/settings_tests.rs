@@ -58,6 +58,8 @@ fn defaults() {
     let want = RecordSettings {
         gate: Gate::default(),
         until_stall: None,
+        fail_with_command: false,
+        filter: crate::report::Filter::default(),
         target: TargetChoice::Pids(vec![Pid(7)]),
         duration: None,
         recording: collect::Options {
@@ -78,6 +80,10 @@ fn defaults() {
         // There is no terminal.
         rendering: render::Options {
             cut: false,
+            // Where the test runs.
+            sources: std::env::current_dir()
+                .ok()
+                .and_then(|dir| dir.into_os_string().into_string().ok()),
             ..render::Options::default()
         },
         invoker: None,

@@ -2,11 +2,11 @@
 
 use super::error::Error;
 use super::output::{Output, Writer, Written};
-use crate::analyze::{detail_of, rfc3339};
+use crate::analyze::{choose_from, detail_of, rfc3339};
 use crate::recording::{Header, Interval, Tables};
 use crate::render::export::ndjson;
 use crate::render::{Format, Options};
-use crate::report::Report;
+use crate::report::{Filter, Report};
 use crate::units::Timestamp;
 use std::cell::RefCell;
 use std::io;
@@ -27,6 +27,7 @@ pub(crate) struct Streams(Rc<RefCell<Inner>>);
 struct Inner {
     streams: Vec<Stream>,
     options: Options,
+    filter: Filter,
     /// The first instant of the recording, once anything came of it.
     start: Option<Timestamp>,
 }
@@ -49,7 +50,7 @@ impl Stream {
 
 impl Streams {
     /// Takes those of `outputs` that are written while a recording goes on.
-    pub(crate) fn take(outputs: &mut Vec<Output>, options: &Options) -> Streams {
+    pub(crate) fn take(outputs: &mut Vec<Output>, options: &Options, filter: &Filter) -> Streams {
         let is_stream = |output: &mut Output| output.format() == Format::Ndjson;
         let streams = outputs.extract_if(.., is_stream).map(|output| Stream {
             writer: output.into_writer(),
@@ -58,6 +59,7 @@ impl Streams {
         Streams(Rc::new(RefCell::new(Inner {
             streams: streams.collect(),
             options: options.clone(),
+            filter: filter.clone(),
             start: None,
         })))
     }
@@ -73,6 +75,7 @@ impl Streams {
         let Inner {
             streams,
             options,
+            filter,
             start,
         } = &mut *inner;
         if streams.is_empty() {
@@ -84,12 +87,16 @@ impl Streams {
         if last == Last::No {
             detail.open.clear();
         }
+        let filter = (!filter.is_all()).then_some(&*filter);
+        if let Some(filter) = filter {
+            choose_from(&mut detail, filter);
+        }
         for stream in streams {
             stream.write(|out| {
                 if is_first {
                     let started_at = rfc3339(header.started_at);
                     let who = (&header.tool, &header.host, started_at.as_str());
-                    ndjson::begin(who, (header.min_block, header.long_poll), out)?;
+                    ndjson::begin(who, (header.min_block, header.long_poll), filter, out)?;
                 }
                 ndjson::singles(&detail, start, options, out)
             });
@@ -163,7 +170,7 @@ mod tests {
         let specs = [spec(&path, Format::Ndjson), other];
         let outputs = output::prepare(&specs, Pid(1), SystemTime::UNIX_EPOCH, false, None);
         let mut outputs = outputs.expect("prepares");
-        let streams = Streams::take(&mut outputs, &Options::default());
+        let streams = Streams::take(&mut outputs, &Options::default(), &Filter::default());
         assert_eq!(outputs.len(), 1, "the other is written at the end");
         assert!(!streams.are_none());
         let interval = Interval::default();

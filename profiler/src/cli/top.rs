@@ -94,7 +94,7 @@ pub(crate) fn top(
     let elapsed = begun.elapsed();
     let (ended, launched) = record::how_it_ended(&target, launched);
     let sink = session.capture.as_mut().map(|sink| sink as &mut dyn Sink);
-    let report = Arc::new(live.finish(ended.clone(), sink)?);
+    let report = Arc::new(live.finish(ended.clone(), sink)?.into_whole());
     if left == Left::TargetsEnded {
         session.end(&report, ended.clone(), elapsed);
         runtime.block_on(keyboard.afterwards(&mut screen, &mut session))?;
@@ -116,7 +116,7 @@ pub(crate) fn top(
         written.files.extend(capture.finish());
         written.capture_failed = capture.has_failed();
     }
-    record::conclude(&report, written, OpenGate::default(), progress)
+    record::conclude(&report, written, &OpenGate::default(), progress)
 }
 
 fn ended_how(target: &Target, first: &Target, ended: Option<&str>) -> String {

@@ -1,5 +1,6 @@
 //! Values of options, out of the words of the command line.
 
+use crate::cause::Cause;
 use crate::render::Format;
 use crate::units::{Nanos, Pid};
 use clap::ValueEnum;
@@ -38,7 +39,7 @@ pub(crate) const CAPTURE: &str = ".holdup";
 /// The long help of `--output` of `record`, with every format.
 pub(crate) fn output_help() -> String {
     let capture = format!(
-        "  {:<17}Capture: the whole recording, for holdup report and diff
+        "  {:<19}Capture: the whole recording, for holdup report and diff
 ",
         CAPTURE
     );
@@ -56,7 +57,7 @@ fn formats_help(capture: &str) -> String {
         .to_owned();
     for format in Format::ALL {
         text.push_str(&format!(
-            "  .{:<16}{}\n",
+            "  .{:<18}{}\n",
             format.extension(),
             format.about()
         ));
@@ -111,6 +112,23 @@ pub(crate) fn until_stall(text: &str) -> Result<Nanos, String> {
     } else {
         Err("must be from 1ms to 1h".into())
     }
+}
+
+/// A part of a name.
+pub(crate) fn pattern(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("a part of a name".into());
+    }
+    Ok(text.to_owned())
+}
+
+/// `--cause`, by the name that every output has.
+pub(crate) fn cause(text: &str) -> Result<Cause, String> {
+    let mut all = Cause::ALL.into_iter();
+    all.find(|cause| cause.name() == text).ok_or_else(|| {
+        let names: Vec<&str> = Cause::ALL.iter().map(|cause| cause.name()).collect();
+        format!("the causes are {}", names.join(", "))
+    })
 }
 
 /// What a time is compared with, also with none.

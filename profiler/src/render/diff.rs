@@ -59,7 +59,10 @@ const TITLE: &str = "Blocked time compared";
 
 fn recording(report: &Report) -> String {
     let name = sanitize(report.target.exe_name());
-    format!("{name} for {}", duration(report.duration_ns))
+    let filter = report.filter.as_ref().map_or_else(String::new, |filter| {
+        format!(" (only {})", sanitize(&filter.to_string()))
+    });
+    format!("{name} for {}{filter}", duration(report.duration_ns))
 }
 
 /// The time that a recording of another length would have.

@@ -93,8 +93,11 @@ fn subtitle(report: &Report, options: &Options) -> String {
             duration(part.to_ns)
         )
     });
+    let filter = report.filter.as_ref().map_or_else(String::new, |filter| {
+        format!(", only {}", sanitize(&filter.to_string()))
+    });
     format!(
-        "{} (pid {}){others}, {} from {}{part}, {}{chosen}",
+        "{} (pid {}){others}, {} from {}{part}{filter}, {}{chosen}",
         sanitize(target.exe_name()),
         target.pid,
         duration(report.duration_ns),

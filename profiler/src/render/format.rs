@@ -1,5 +1,6 @@
 //! The forms that a report can take: one line each.
 
+use super::ci::{codequality, github, junit};
 use super::export::{firefox, ndjson, otlp, pprof, speedscope, trace};
 use super::{Options, blame, flamegraph, folded, html, json, text, wakers, wall};
 use crate::report::{Keep, Report};
@@ -65,6 +66,9 @@ formats! {
     Firefox("firefox", "firefox.json", "Waits and polls of each thread by time, for the Firefox Profiler", firefox::render),
     Trace("trace", "trace.json", "Waits and polls of each thread by time, for Perfetto or Chrome", trace::render),
     Otlp("otlp", "otlp", "The same as pprof's, as a profile of OpenTelemetry (in development)", otlp::render),
+    Junit("junit", "junit.xml", "Results of --fail-if as JUnit's test cases", junit::render),
+    Github("github", "github.txt", "Sites as GitHub's workflow commands, which annotate the source", github::render),
+    CodeQuality("codequality", "codequality.json", "Sites as GitLab's code quality report", codequality::render),
     Ndjson("ndjson", "ndjson", "Waits and long polls, one JSON object a line, while they are recorded", ndjson::render),
 }
 

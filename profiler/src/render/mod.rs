@@ -3,6 +3,7 @@
 
 pub mod blame;
 mod check;
+mod ci;
 pub mod diff;
 mod drawn;
 mod escape;

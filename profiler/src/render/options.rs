@@ -28,6 +28,8 @@ pub struct Options {
     pub min_width: f64,
     /// Whether flamegraphs grow from the top down.
     pub icicle: bool,
+    /// Where the sources are that annotations name by their place below it.
+    pub sources: Option<String>,
     /// The title of the flamegraph.
     pub title: String,
 }
@@ -66,6 +68,7 @@ impl Default for Options {
             collapse_runtime: true,
             min_width: 0.01,
             icicle: false,
+            sources: None,
             title: "Blocked time".to_owned(),
         }
     }

@@ -1,6 +1,6 @@
 //! Two recordings beside each other.
 
-use super::{Report, Verdict};
+use super::{Filter, Report, Verdict};
 use crate::cause::Cause;
 use crate::recording::Tool;
 use crate::runtime::State;
@@ -17,6 +17,9 @@ pub struct Diff {
     pub tool: Tool,
     /// By what the sites are compared.
     pub by: Measure,
+    /// What the sites are of; missing where they are of everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Filter>,
     /// The first recording.
     pub before: Side,
     /// The second one.

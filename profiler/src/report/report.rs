@@ -1,8 +1,8 @@
 //! The report: what every renderer draws, and what `-o report.json` holds (schema 2, see [`crate::render::json`]).
 
 use super::{
-    Blame, CallSite, CauseTotal, CpuPart, Detail, Harm, LongPollSite, PanicReport, PollTimes,
-    QueuedTasks, Stopped, TaskReport, Verdict,
+    Blame, CallSite, CauseTotal, CheckedCondition, CpuPart, Detail, Filter, Harm, LongPollSite,
+    PanicReport, PollTimes, QueuedTasks, Stopped, TaskReport, Verdict,
 };
 use crate::cause::{Cause, Suggestion};
 use crate::recording::{Classified, Holder, Host, Losses, Object, ObjectKind, Process, Tool};
@@ -53,12 +53,17 @@ pub struct Report {
     pub duration_ns: Nanos,
     /// Which part of the recording this is the report of; none where it is of all of it.
     pub part: Option<Part>,
+    /// What the lists are of; none where they are of everything. See [`Filter`] for what is of the whole
+    /// all the same.
+    pub filter: Option<Filter>,
     /// Waits shorter than this are in the sums but not in `blocked_at_once`.
     pub min_block_ns: Nanos,
     /// Shorter polls are in no `polls` and no `long_polls`.
     pub long_poll_ns: Nanos,
     /// The main finding: the worst of those of the processes.
     pub verdict: Verdict,
+    /// What was asked by `--fail-if`, in the order in which it was; empty where nothing was.
+    pub conditions: Vec<CheckedCondition>,
     /// The finding on each of `targets`.
     pub findings: Vec<ProcessFinding>,
     /// The runtimes of the process, the one with the most workers first.
@@ -110,6 +115,20 @@ pub struct Report {
     pub woken_stacks: Vec<WokenStack>,
     /// Likewise, single waits and polls; none unless they were kept.
     pub detail: Option<Detail>,
+}
+
+impl Report {
+    /// Whether nothing is in the lists of what threads waited for and did.
+    #[must_use]
+    pub fn lists_nothing(&self) -> bool {
+        let panics = self.panics.as_ref();
+        self.sites.is_empty()
+            && self.open_waits.is_empty()
+            && self.cpu_sites.is_empty()
+            && self.long_polls.is_empty()
+            && self.call_sites.is_empty()
+            && panics.is_none_or(|panics| panics.sites.is_empty())
+    }
 }
 
 /// The finding on one process.

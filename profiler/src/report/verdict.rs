@@ -134,6 +134,26 @@ pub enum Verdict {
     NothingSeen,
 }
 
+impl Verdict {
+    /// The index in [`Report::sites`](super::Report::sites) that it may have.
+    pub fn site_mut(&mut self) -> Option<&mut Option<usize>> {
+        match self {
+            Verdict::Wedged { site, .. }
+            | Verdict::Starved { site, .. }
+            | Verdict::WorkersBlocked { site, .. } => Some(site),
+            _ => None,
+        }
+    }
+
+    /// The index in [`Report::long_polls`](super::Report::long_polls) that it may have.
+    pub fn poll_site_mut(&mut self) -> Option<&mut Option<usize>> {
+        match self {
+            Verdict::LongPolls { site, .. } => Some(site),
+            _ => None,
+        }
+    }
+}
+
 /// Why nothing better can be said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

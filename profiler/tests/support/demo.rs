@@ -30,11 +30,11 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// A program of the workspace, beside the one that is tested.
-fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_holdup")).with_file_name(name)
 }
 
-fn not_built() -> Option<String> {
+pub(crate) fn not_built() -> Option<String> {
     let missing = |name: &&str| !program(name).is_file();
     let missing = ["claims_api", "claims_load"].into_iter().find(missing)?;
     Some(format!("{missing} is not built: cargo build -p claims_api"))

@@ -3,6 +3,7 @@
 
 pub(crate) mod calls;
 pub(crate) mod captures;
+pub(crate) mod cargo;
 pub(crate) mod check;
 pub(crate) mod check_causes;
 pub(crate) mod check_modes;
@@ -10,6 +11,7 @@ pub(crate) mod check_runtimes;
 pub(crate) mod check_wakers;
 pub(crate) mod cuts;
 pub(crate) mod demo;
+pub(crate) mod demo_teams;
 pub(crate) mod dump;
 pub(crate) mod fixture;
 pub(crate) mod harm;

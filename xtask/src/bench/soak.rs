@@ -60,7 +60,7 @@ pub fn run(args: &Args) -> Result<()> {
     interrupt::watch()?;
     let artifacts = Artifacts::build_release(&["profiler", "claims_api"])?;
     let length = Duration::from_secs(args.minutes * 60);
-    let service = Service::start(&artifacts)?;
+    let service = Service::start(&artifacts, &[])?;
     let _load = start_load(&artifacts, &service.addr, args.minutes * 60 + 300)?;
     let dir = tempfile::tempdir()?;
     let json = dir.path().join("report.json");

@@ -77,6 +77,8 @@ pub(in crate::render) fn caveats(report: &Report, detail: &Detail) -> Vec<String
         lost => format!("lost: {lost}"),
     };
     let mut said = vec![lost];
+    let filter = report.filter.as_ref();
+    said.extend(filter.map(|filter| format!("only {}", sanitize(&filter.to_string()))));
     said.extend(left_out(detail));
     said
 }

@@ -9,7 +9,7 @@ use super::lanes::is_shown;
 use crate::recording::{Host, ObjectKind, Poll, PollEvidence, Tool, Wait};
 use crate::render::Options;
 use crate::render::json::line;
-use crate::report::{Detail, Report};
+use crate::report::{Detail, Filter, Report};
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 use serde::Serialize;
 use std::io;
@@ -26,6 +26,8 @@ struct Begin<'a> {
     started_at: &'a str,
     min_block_ns: Nanos,
     long_poll_ns: Nanos,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filter: Option<&'a Filter>,
 }
 
 #[derive(Serialize)]
@@ -113,6 +115,7 @@ pub(in crate::render) fn render(
     begin(
         (&report.tool, &report.host, &report.started_at),
         (report.min_block_ns, report.long_poll_ns),
+        report.filter.as_ref(),
         out,
     )?;
     singles(detail, detail.start, options, out)?;
@@ -120,7 +123,7 @@ pub(in crate::render) fn render(
 }
 
 /// Writes the first line: by what, where and when it was recorded; from which length on waits and
-/// polls are told.
+/// polls are told, and which of them.
 ///
 /// # Errors
 ///
@@ -128,6 +131,7 @@ pub(in crate::render) fn render(
 pub fn begin(
     (tool, host, started_at): (&Tool, &Host, &str),
     (min_block_ns, long_poll_ns): (Nanos, Nanos),
+    filter: Option<&Filter>,
     out: &mut dyn io::Write,
 ) -> io::Result<()> {
     let begin = Begin {
@@ -138,6 +142,7 @@ pub fn begin(
         started_at,
         min_block_ns,
         long_poll_ns,
+        filter,
     };
     line(&begin, out)
 }

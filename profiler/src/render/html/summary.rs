@@ -75,6 +75,18 @@ pub(super) fn verdict(report: &Report, out: &mut dyn io::Write) -> io::Result<()
         writeln!(out, "<p class=\"first\">{}</p>", Text(&first))?;
     }
     writeln!(out, "</div>\n</section>")?;
+    if let Some(filter) = &report.filter {
+        let only = filter.to_string();
+        let fits = match report.lists_nothing() {
+            true => " Nothing in the recording fits.",
+            false => "",
+        };
+        writeln!(
+            out,
+            "<p class=\"note\">Only {}. The verdict, the times of workers and the losses are of everything.{fits}</p>",
+            Text(&only)
+        )?;
+    }
     processes(report, out)
 }
 

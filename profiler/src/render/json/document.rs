@@ -5,9 +5,9 @@ use super::write::write;
 use crate::recording::{Classified, Host, Losses, Process, Tool};
 use crate::render::Options;
 use crate::report::{
-    BlockingPool, CallSite, CauseTotal, CpuSite, CpuUse, LongPollSite, OpenWaitReport, PanicSite,
-    Part, Report, RuntimeReport, Site, Stopped, TaskReport, ThreadReport, ThrottlingReport,
-    Verdict,
+    BlockingPool, CallSite, CauseTotal, CheckedCondition, CpuSite, CpuUse, Filter, LongPollSite,
+    OpenWaitReport, PanicSite, Part, Report, RuntimeReport, Site, Stopped, TaskReport,
+    ThreadReport, ThrottlingReport, Verdict,
 };
 use crate::symbolize::FrameRef;
 use crate::units::Nanos;
@@ -34,12 +34,20 @@ struct Document<'a> {
     /// Which part of a recording this is the report of; missing where it is of all of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     part: Option<Part>,
+    /// What the lists are of: `sites`, `threads`, `runtimes`, `causes`, `tasks`, `open_waits`, `cpu_sites`,
+    /// `long_polls`, `call_sites`, `panics`. Missing where they are of everything. Everything else is of the
+    /// whole recording all the same: verdicts, losses, and of what is listed the harm and the times of workers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filter: Option<&'a Filter>,
     /// Shorter waits are in the sums, and not recorded one by one.
     min_block_ns: Nanos,
     /// Shorter polls are in no `polls` and no `long_polls`.
     long_poll_ns: Nanos,
     /// The main finding: the worst of those of the processes.
     verdict: &'a Verdict,
+    /// What was asked by `--fail-if`, in the order in which it was. Missing where nothing was.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    conditions: &'a [CheckedCondition],
     /// The recorded processes, in the order in which they came.
     processes: Vec<ProcessEntry<'a>>,
     /// The runtimes of all processes, the one with the most workers first.
@@ -170,9 +178,11 @@ fn document(report: &Report) -> Document<'_> {
         started_at: &report.started_at,
         duration_ns: report.duration_ns,
         part: report.part,
+        filter: report.filter.as_ref(),
         min_block_ns: report.min_block_ns,
         long_poll_ns: report.long_poll_ns,
         verdict: &report.verdict,
+        conditions: &report.conditions,
         processes: processes(report),
         runtimes: &report.runtimes,
         pools: &report.pools,

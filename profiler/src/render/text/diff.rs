@@ -37,6 +37,7 @@ pub fn render(
     let mut page = Page(Paper::new(MIN_WIDTH, options, out));
     page.recording("before", &diff.before, before)?;
     page.recording("after", &diff.after, after)?;
+    page.filter(diff)?;
     page.workers(diff)?;
     page.sites(diff)
 }
@@ -79,6 +80,24 @@ impl Page<'_> {
             let text = "something was lost: holdup report says what";
             self.put(|line| {
                 line.pad_to(10).push(DIM, text);
+            })?;
+        }
+        self.0.blank()
+    }
+
+    fn filter(&mut self, diff: &Diff) -> io::Result<()> {
+        let Some(filter) = &diff.filter else {
+            return Ok(());
+        };
+        let text = format!(
+            "{}. Verdicts and workers are of everything.",
+            sanitize(&filter.to_string())
+        );
+        let room = self.0.width.saturating_sub(10);
+        for (index, part) in wrap(&text, room).iter().enumerate() {
+            let word = if index == 0 { "only" } else { "" };
+            self.put(|line| {
+                line.push(HEADING, word).pad_to(10).push(PLAIN, part);
             })?;
         }
         self.0.blank()

@@ -63,6 +63,16 @@ pub(super) fn target(page: &mut Page<'_>) -> io::Result<()> {
         );
         page.labelled((DIM, "from"), 6, &text)?;
     }
+    if let Some(filter) = &report.filter {
+        let mut text = format!(
+            "{}. The verdict, the times of workers and the losses are of everything.",
+            sanitize(&filter.to_string())
+        );
+        if report.lists_nothing() {
+            text.push_str(" Nothing in the recording fits.");
+        }
+        page.labelled((DIM, "only"), 6, &text)?;
+    }
     if several {
         processes(page)?;
     }
@@ -207,7 +217,7 @@ pub(in crate::render) fn spoken(report: &Report) -> Spoken {
 }
 
 /// The verdict in a word, and what is said of it.
-pub(super) fn headline(report: &Report) -> (Style, &'static str, String) {
+pub(in crate::render) fn headline(report: &Report) -> (Style, &'static str, String) {
     let Words {
         style, word, text, ..
     } = words(report);
@@ -304,7 +314,7 @@ fn of(report: &Report, id: &str) -> String {
     let process = runtime.and_then(|runtime| process_name(report, runtime.pid));
     match process {
         Some(process) => format!(" of {id} in {}", sanitize(&process)),
-        None if report.runtimes.len() > 1 => format!(" of {id}"),
+        None if report.runtimes.len() > 1 || report.filter.is_some() => format!(" of {id}"),
         None => String::new(),
     }
 }

@@ -32,7 +32,9 @@ pub(super) mod words {
     pub(in crate::render) use super::header::{Tone, file_and_line, location, spoken, tokio};
     pub(in crate::render) use super::open::object as open_object;
     pub(in crate::render) use super::polls::{longest, parts};
-    pub(in crate::render) use super::sites::{INLINED, held_up, object_texts, other_causes, waits, why};
+    pub(in crate::render) use super::sites::{
+        INLINED, held_up, object_texts, other_causes, waits, why,
+    };
     pub(in crate::render) use super::wakers::texts as wakers;
     pub(in crate::render) use super::workers::{groups, label, stretches, title};
 }
@@ -40,6 +42,7 @@ pub(super) mod words {
 pub use check::render as render_check;
 pub use diff::render as render_diff;
 pub use dump::{DumpOptions, render as render_dump};
+pub(super) use header::headline;
 pub use list::render as render_list;
 pub use one_site::render as render_site;
 pub use sections::render;

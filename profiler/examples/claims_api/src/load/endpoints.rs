@@ -36,6 +36,9 @@ impl Endpoint {
 /// Asked all the time beside the mix: does the service still answer what costs nothing?
 pub(crate) const HEALTH: Endpoint = Endpoint::new(0, "GET", "/health");
 
+/// Stands for all of a mix together.
+pub(crate) const ALL: Endpoint = Endpoint::new(0, "all", "of these");
+
 const MISTAKES: [Endpoint; 8] = [
     Endpoint::new(4, "GET", "/v1/claims/{}/eligibility"),
     Endpoint::new(6, "POST", "/v1/claims/{}/letter"),

@@ -1,7 +1,7 @@
 //! The load: connections that ask, wait for the answer, pause, and ask again.
 
 use crate::client::Client;
-use crate::endpoints::{Dice, Endpoint, HEALTH, Mix};
+use crate::endpoints::{ALL, Dice, Endpoint, HEALTH, Mix};
 use crate::latency::Latencies;
 use anyhow::{bail, ensure};
 use std::io::{self, Write as _};
@@ -90,6 +90,8 @@ impl Args {
             .enable_all()
             .build()?;
         let (mut health, by_endpoint) = runtime.block_on(ask_all(&plan, self.connections))?;
+        let asked = start.elapsed();
+        let mut all = Latencies::default();
 
         let mut out = io::stdout().lock();
         writeln!(
@@ -100,7 +102,11 @@ impl Args {
         write_row(&mut out, HEALTH, &mut health)?;
         for (endpoint, mut latencies) in plan.endpoints.iter().zip(by_endpoint) {
             write_row(&mut out, *endpoint, &mut latencies)?;
+            all.append(latencies);
         }
+        write_row(&mut out, ALL, &mut all)?;
+        let answered = (all.requests() - all.errors) as f64 / asked.as_secs_f64();
+        writeln!(out, "{answered:.1} answers a second, /health aside")?;
         if health.requests() == health.errors {
             bail!("the service at {} never answered /health", self.addr);
         }

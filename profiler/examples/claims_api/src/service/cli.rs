@@ -29,6 +29,10 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) fast_gateway: bool,
 
+    /// Answer under /v1 as under /v2: every mistake is mended, and clients notice nothing else.
+    #[arg(long)]
+    pub(crate) repaired: bool,
+
     /// Shut down when standard input closes, so that the service cannot outlive its starter.
     #[arg(long)]
     pub(crate) exit_with_stdin: bool,

@@ -3,11 +3,11 @@
 use crate::cli::Args;
 use crate::routes;
 use anyhow::Context as _;
+use axum::Router;
 use claims_api::app::App;
 use claims_api::upstream::GatewayProcess;
 use std::future::Future;
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,26 +32,25 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         .worker_threads(args.workers.into())
         .enable_all()
         .build()?;
-    let served = runtime.block_on(serve(app, args.listen, args.exit_with_stdin));
+    let served = runtime.block_on(serve(routes::router(app, args.repaired), args));
     runtime.shutdown_timeout(GRACE);
     served
 }
 
-async fn serve(app: Arc<App>, listen: SocketAddr, exit_with_stdin: bool) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(listen)
+async fn serve(router: Router, args: &Args) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(args.listen)
         .await
-        .with_context(|| format!("cannot listen on {listen}"))?;
+        .with_context(|| format!("cannot listen on {}", args.listen))?;
     let (addr, pid) = (listener.local_addr()?, std::process::id());
     writeln!(io::stdout(), "listening on {addr} pid={pid}")?;
 
     let (stop, stopped) = watch::channel(false);
-    let order = order_to_stop(exit_with_stdin)?;
+    let order = order_to_stop(args.exit_with_stdin)?;
     tokio::spawn(async move {
         order.await;
         stop.send(true)
     });
-    let requests = axum::serve(listener, routes::router(app))
-        .with_graceful_shutdown(when_set(stopped.clone()));
+    let requests = axum::serve(listener, router).with_graceful_shutdown(when_set(stopped.clone()));
     let out_of_patience = async {
         when_set(stopped).await;
         tokio::time::sleep(GRACE).await;
