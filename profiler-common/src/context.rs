@@ -180,7 +180,7 @@ pub mod queue {
 
 /// The cores that are known, read from DWARF of builds by rustc 1.95 of tokio 1.30 to 1.54 with all
 /// features. With fewer features the driver at the start of a `current_thread` core is smaller, by one,
-/// two or three times [`SINGLE_STEP`](super::SINGLE_STEP), and the rest comes earlier.
+/// two or three times [`SINGLE_STEP`], and the rest comes earlier.
 pub mod core_layout {
     use super::{Core, queue};
 

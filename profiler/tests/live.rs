@@ -19,8 +19,8 @@ use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
     calls, captures, cargo, cuts, demo, demo_teams, dump, harm, hostile, intervals, kernel_walk,
-    leftovers, library, life, lookalike, losses, polls, privilege, rare, safety, selftest, stopped,
-    streams, stripped, top,
+    leftovers, library, life, lookalike, losses, phases, polls, privilege, rare, restarts, safety,
+    selftest, stopped, streams, stripped, top,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -127,6 +127,8 @@ fn main() -> ExitCode {
     trials.extend(safety::trials());
     trials.extend(hostile::trials());
     trials.extend(life::trials());
+    trials.extend(restarts::trials());
+    trials.extend(phases::trials());
     trials.extend(library::trials());
     trials.extend(lookalike::trials());
     trials.extend(leftovers::trials());

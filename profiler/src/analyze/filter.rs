@@ -304,10 +304,7 @@ pub(super) fn choose_singles<'a>(
         length >= filter.min_ns && known && chosen.contains(&thread)
     };
     let waits = detail.waits.iter().copied();
-    let waits = waits.filter(|wait| {
-        let blocked = wait.wakeup.min(wait.end) - wait.start;
-        takes(wait.thread, wait.stack, blocked)
-    });
+    let waits = waits.filter(|wait| takes(wait.thread, wait.stack, wait.blocked()));
     let waits = waits.collect();
     let polls = detail.polls.iter().copied();
     let polls = polls.filter(|poll| takes(poll.thread, poll.stack, poll.length()));

@@ -1,5 +1,6 @@
-//! News of executable mappings: the records that the kernel writes for profilers whenever a
-//! process maps code (`PERF_RECORD_MMAP`, perf_event_open(2)).
+//! News of executable mappings and of new processes: the records that the kernel writes for profilers
+//! whenever a process maps code (`PERF_RECORD_MMAP`, perf_event_open(2)), as it does at an exec, and,
+//! to whoever wants those, whenever one is forked (`PERF_RECORD_FORK`).
 //!
 //! One dummy event a CPU tells of the mappings of all processes there. It counts nothing, so that
 //! no switch and no instruction of any process gets slower by it; only mapping code does, by the
@@ -22,6 +23,7 @@ const SAMPLE_TIME: u64 = 1 << 2;
 /// `PERF_FLAG_FD_CLOEXEC`.
 const CLOSE_ON_EXEC: libc::c_ulong = 1 << 3;
 const RECORD_MMAP: u32 = perf_event_type::PERF_RECORD_MMAP as u32;
+const RECORD_FORK: u32 = perf_event_type::PERF_RECORD_FORK as u32;
 const RECORD_LOST: u32 = perf_event_type::PERF_RECORD_LOST as u32;
 
 /// Pages of data in the buffer of a CPU, a power of two: some five hundred records.
@@ -40,7 +42,12 @@ pub enum MappingEvent {
         /// Where.
         range: Range<Addr>,
     },
-    /// Some records found no room: anything may have been mapped.
+    /// A process was forked.
+    Forked {
+        /// It.
+        pid: Pid,
+    },
+    /// Some records found no room: anything may have been mapped, or forked.
     Lost,
 }
 
@@ -208,13 +215,15 @@ fn kind(record: &[u8]) -> Option<u32> {
 }
 
 /// `struct perf_event_header { u32 type; u16 misc; u16 size; }`, and for a mapping
-/// `{ u32 pid, tid; u64 addr, len, pgoff; char filename[]; }` with the time at the end.
+/// `{ u32 pid, tid; u64 addr, len, pgoff; char filename[]; }` with the time at the end, for a fork
+/// `{ u32 pid, ppid; u32 tid, ptid; u64 time; }`. A new thread's process is its parent's.
 fn decode(record: &[u8]) -> Option<MappingEvent> {
     let word = |at: usize| Some(u64::from_ne_bytes(*record.get(at..)?.first_chunk()?));
+    let half = |at: usize| Some(u32::from_ne_bytes(*record.get(at..)?.first_chunk()?));
     match kind(record)? {
         RECORD_LOST => Some(MappingEvent::Lost),
         RECORD_MMAP => {
-            let pid = u32::from_ne_bytes(*record.get(8..)?.first_chunk()?);
+            let pid = half(8)?;
             let (begin, len) = (word(16)?, word(24)?);
             // Behind the name is nothing but the time.
             let time = word(record.len().checked_sub(8).filter(|at| *at >= 40)?)?;
@@ -223,6 +232,10 @@ fn decode(record: &[u8]) -> Option<MappingEvent> {
                 time: Timestamp(time),
                 range: Addr(begin)..Addr(begin.saturating_add(len)),
             })
+        }
+        RECORD_FORK => {
+            let (pid, parent) = (half(8)?, half(12)?);
+            (pid != parent).then_some(MappingEvent::Forked { pid: Pid(pid) })
         }
         _ => None,
     }
@@ -270,6 +283,19 @@ mod tests {
             range: Addr(0x1000)..Addr(0x1200),
         };
         assert_eq!(all(&bytes), [mapping, MappingEvent::Lost]);
+    }
+
+    #[test]
+    fn a_new_process_is_told_from_a_new_thread() {
+        let forked = |words: [u32; 4]| {
+            let mut body = words.map(u32::to_ne_bytes).concat();
+            body.extend([0; 16]);
+            all(&record(RECORD_FORK, &body))
+        };
+        let pid = Pid(9);
+        assert_eq!(forked([9, 7, 9, 7]), [MappingEvent::Forked { pid }]);
+        assert_eq!(forked([7, 7, 9, 7]), []);
+        assert_eq!(all(&record(RECORD_FORK, &[0; 4])), []);
     }
 
     #[test]

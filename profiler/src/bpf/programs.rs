@@ -19,6 +19,7 @@ use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::Iter;
 use aya::{Btf, Ebpf};
 use aya_log::EbpfLogger;
+use aya_obj::generated::BPF_NOEXIST;
 use cuts::Cuts;
 use load::{SNAPSHOT, program};
 use profiler_common::context::{PLACES, Place};
@@ -142,6 +143,50 @@ impl Programs {
             self.slot_owners.insert(taken, process.tgid, 0)?;
         }
         Ok(self.filter.set(place, index + 1, 0)?)
+    }
+
+    /// Takes a free place for a process, while the kernel side may take others for what targets fork.
+    /// None where all are taken.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn claim_process(&mut self, pid: Pid) -> Result<Option<u32>> {
+        for index in 0..MAX_PROCESSES as u32 {
+            if self.processes.get(&index, 0)?.tgid == 0 && self.make_ours(index, pid) {
+                // What the one before has left there.
+                let nothing: ProcessCounters = bytemuck::Zeroable::zeroed();
+                self.process_counters.set(index, nothing, 0)?;
+                return Ok(Some(index));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Begins to record a process whose place was [claimed](Programs::claim_process). Whether there
+    /// was room in the filter; if not, the place is given back.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn watch_claimed(&mut self, index: u32, process: Process) -> Result<bool> {
+        let pid = Pid(process.tgid);
+        self.describe(index, process)?;
+        for probe in 0..FILTER_PROBES {
+            let place = pid.0.wrapping_add(probe) & (FILTER_SIZE as u32 - 1);
+            let is_free = matches!(self.filter.get(&place, 0)?, 0 | FILTER_FREED);
+            if is_free && self.make_ours(FILTER_SLOT + place, pid) {
+                self.filter.set(place, index + 1, 0)?;
+                return Ok(true);
+            }
+        }
+        self.describe(index, bytemuck::Zeroable::zeroed())?;
+        self.slot_owners.remove(&index)?;
+        Ok(false)
+    }
+
+    /// Makes a place ours: of all who race for it, the kernel side too, one succeeds.
+    fn make_ours(&mut self, place: u32, pid: Pid) -> bool {
+        let flags = u64::from(BPF_NOEXIST);
+        self.slot_owners.insert(place, pid.0, flags).is_ok()
     }
 
     /// Changes what the kernel side knows of a process, whether it records it or not.

@@ -3,10 +3,11 @@
 use super::exit::with_exit_status;
 pub(crate) use super::filter_args::FilterArgs;
 pub(crate) use super::shared_args::{FormArgs, GateArgs, ViewArgs};
+use super::target_args::{TARGET, TargetArgs};
 use super::top_args::{TOP_AFTER_HELP, TopArgs};
 use super::values;
-use crate::units::{Nanos, Pid};
-use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use crate::units::Nanos;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -43,7 +44,11 @@ file only with --force, and never writes through a symbolic link.
 Under sudo, COMMAND runs as the user who called sudo, and that user owns the files. If COMMAND is
 still running when the recording ends, holdup sends it SIGTERM.
 
-The first Ctrl-C ends the recording and writes the reports. The second ends holdup at once.
+Processes that --name, --unit, --cgroup and --container mean join the recording when they begin
+later, as after a restart, and it goes on when none is left for the moment.
+
+The first Ctrl-C ends the recording and writes the reports. The second ends holdup at once. SIGUSR1
+writes a report of so far, and the recording goes on.
 "
 );
 
@@ -183,6 +188,7 @@ pub(crate) enum Verb {
         after_long_help = RECORD_AFTER_HELP,
         override_usage = "holdup record [OPTIONS] --pid PID[,PID...]\n       \
                           holdup record [OPTIONS] --name NAME\n       \
+                          holdup record [OPTIONS] --unit NAME | --cgroup PATH | --container ID\n       \
                           holdup record [OPTIONS] -- COMMAND [ARGS]..."
     )]
     Record(RecordArgs),
@@ -192,6 +198,7 @@ pub(crate) enum Verb {
         after_long_help = TOP_AFTER_HELP,
         override_usage = "holdup top [OPTIONS] --pid PID[,PID...]\n       \
                           holdup top [OPTIONS] --name NAME\n       \
+                          holdup top [OPTIONS] --unit NAME | --cgroup PATH | --container ID\n       \
                           holdup top [OPTIONS] -- COMMAND [ARGS]..."
     )]
     Top(TopArgs),
@@ -234,27 +241,12 @@ pub(crate) enum Verb {
 }
 
 #[derive(Debug, Args)]
-// That there is a target is left to the settings, which say it better than clap would.
-#[command(group = ArgGroup::new("target").args(["pid", "name", "command"]))]
 pub(crate) struct RecordArgs {
-    /// Record the process with this id, or several: -p 4711,4712
-    #[arg(
-        short,
-        long,
-        value_name = "PID",
-        value_parser = values::pid,
-        value_delimiter = ',',
-        allow_negative_numbers = true,
-        help_heading = "Target"
-    )]
-    pub(crate) pid: Vec<Pid>,
-
-    /// Record every process with this name, or whose executable file has it
-    #[arg(short, long, value_name = "NAME", value_parser = values::name, help_heading = "Target")]
-    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
 
     /// Start this command and record it from its first instruction
-    #[arg(last = true, value_name = "COMMAND", help_heading = "Target")]
+    #[arg(last = true, value_name = "COMMAND", group = TARGET, help_heading = "Target")]
     pub(crate) command: Vec<OsString>,
 
     /// Exit with 5 if COMMAND fails, whatever else was found
@@ -271,7 +263,8 @@ pub(crate) struct RecordArgs {
 
     /// Stop after this time: 30s, 500ms, 2m; a bare number is seconds
     ///
-    /// By default the recording goes on until Ctrl-C, or until the last target ends.
+    /// By default the recording goes on until Ctrl-C; of processes given by --pid, or a COMMAND, also until the
+    /// last one ends.
     #[arg(short, long, value_name = "TIME", value_parser = values::duration, allow_negative_numbers = true)]
     pub(crate) duration: Option<Duration>,
 
@@ -459,23 +452,9 @@ pub(crate) enum DiffFormat {
 }
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("looked at").args(["pid", "name"]))]
 pub(crate) struct DumpArgs {
-    /// Look at the process with this id, or several: -p 4711,4712
-    #[arg(
-        short,
-        long,
-        value_name = "PID",
-        value_parser = values::pid,
-        value_delimiter = ',',
-        allow_negative_numbers = true,
-        help_heading = "Target"
-    )]
-    pub(crate) pid: Vec<Pid>,
-
-    /// Look at every process with this name, or whose executable file has it
-    #[arg(short, long, value_name = "NAME", value_parser = values::name, help_heading = "Target")]
-    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
 
     /// Show whole stacks
     #[arg(long, help_heading = "Output")]
@@ -492,6 +471,9 @@ pub(crate) struct DumpArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+
     /// Record them for a second, and say for which share of it their workers were blocked
     #[arg(long)]
     pub(crate) look: bool,
@@ -503,13 +485,8 @@ pub(crate) struct ListArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// Also check the process with this id
-    #[arg(short, long, value_name = "PID", value_parser = values::one_pid, allow_negative_numbers = true)]
-    pub(crate) pid: Option<Pid>,
-
-    /// Also check the process with this name, or whose executable file has it
-    #[arg(short, long, value_name = "NAME", value_parser = values::name, conflicts_with = "pid")]
-    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
 
     /// Format of the result
     #[arg(short, long, value_enum, default_value_t = CheckFormat::Text)]
@@ -529,6 +506,8 @@ pub(crate) enum CheckFormat {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::Selector;
+    use crate::units::Pid;
     use clap::CommandFactory;
 
     #[test]
@@ -547,26 +526,34 @@ mod tests {
     #[test]
     fn at_most_one_target() {
         assert_eq!(
-            record(&["-p", "12"]).map(|args| args.pid).ok(),
+            record(&["-p", "12"]).map(|args| args.target.pid).ok(),
             Some(vec![Pid(12)])
         );
         assert_eq!(
             record(&["-p", "12,13", "-p", "14"])
-                .map(|args| args.pid)
+                .map(|args| args.target.pid)
                 .ok(),
             Some(vec![Pid(12), Pid(13), Pid(14)])
         );
         assert_eq!(
-            record(&["-n", "x"]).map(|args| args.name).ok(),
-            Some(Some("x".into()))
+            record(&["-n", "x", "-n", "/y"])
+                .map(|args| args.target.name)
+                .ok(),
+            Some(vec![Selector::Name("x".into()), Selector::Exe("/y".into())])
         );
         let args = record(&["-d", "1", "--", "prog", "-p", "7"]).expect("a command");
         assert_eq!(args.command, ["prog", "-p", "7"]);
-        assert_eq!(args.pid, []);
+        assert_eq!(args.target.pid, []);
         for words in [
             &["-p", "1", "-n", "x"][..],
             &["-p", "1", "--", "prog"],
             &["-n", "x", "--", "prog"],
+            &["-n", "x", "--unit", "y"],
+            &["--cgroup", "/a", "--container", "0123"],
+            &["--container", "claims"],
+            &["--container", "012"],
+            &["--unit", "a/b"],
+            &["--unit", "x", "--", "prog"],
             &["-p", "1,"],
             &["-p", ""],
             &["prog"],

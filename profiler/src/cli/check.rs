@@ -5,9 +5,9 @@ use super::error::{Error, Result};
 use super::exit::Exit;
 use super::hint;
 use super::output::write_stdout;
-use super::settings::{CheckFormat, CheckSettings};
+use super::settings::{CheckFormat, CheckSettings, TargetChoice};
 use crate::host::{self, HostFacts, Refusal, RefusalKind, State, first_refusal, requirements};
-use crate::process::find_by_name;
+use crate::process::find;
 use crate::recording::{Host, Tool};
 use crate::render;
 use crate::report::check::{Check, CheckArea, CheckRefusal, CheckState, Requirement};
@@ -60,16 +60,21 @@ pub(crate) fn check(settings: &CheckSettings) -> Result<Exit> {
 
 /// The process to look at, if one is.
 fn chosen(settings: &CheckSettings) -> Result<Option<Pid>> {
-    let Some(name) = &settings.name else {
-        return Ok(settings.pid);
+    let (found, which) = match &settings.target {
+        None | Some(TargetChoice::Command(_)) => return Ok(None),
+        Some(TargetChoice::Pids(pids)) => (pids.clone(), "processes are given".to_owned()),
+        Some(TargetChoice::Selected(selectors)) => {
+            let which: Vec<String> = selectors.iter().map(ToString::to_string).collect();
+            let which = format!("processes are {}", which.join(", or "));
+            (find(selectors)?, which)
+        }
     };
-    let found = find_by_name(name)?;
     match found.as_slice() {
         [only] => Ok(Some(*only)),
         several => {
             let named: Vec<String> = several.iter().map(ToString::to_string).collect();
             let error = Error::usage(format!(
-                "{} processes are called {name}: {}",
+                "{} {which}, and `holdup check` looks at one: {}",
                 several.len(),
                 named.join(", ")
             ));

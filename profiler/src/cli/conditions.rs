@@ -91,6 +91,10 @@ impl FromStr for Condition {
                 if name.is_empty() {
                     return Err(wrong());
                 }
+                // The name of a function may come with the next deploy; causes are known.
+                if by == By::Cause {
+                    values::cause(name)?;
+                }
                 let name = name.to_owned();
                 Quantity::OfSites { by, name }
             }
@@ -124,6 +128,9 @@ const LISTED: usize = 50;
 /// Sites with less than this of what the worst has are not to blame.
 const LEAST: f64 = 0.05;
 
+/// What is found of sites that are not there: what was written may be a mistake.
+pub(super) const NO_SITE: &str = "no blocked site has the name or the cause";
+
 /// What was found: whether it is too much, in words, and the sites to blame.
 type Found<'a> = (bool, String, Vec<&'a Site>);
 
@@ -143,7 +150,11 @@ impl Condition {
             Quantity::Blocked => (Asked::Blocked, self.blocked(report, &sites)),
             Quantity::OfSites { by, name } => {
                 sites.retain(|site| by.fits(site, name));
-                (Asked::Blocked, self.blocked(report, &sites))
+                let found = match sites.is_empty() {
+                    true => (false, format!("{NO_SITE} {name}"), Vec::new()),
+                    false => self.blocked(report, &sites),
+                };
+                (Asked::Blocked, found)
             }
         };
         let to_blame = to_blame.into_iter().filter(|_| holds).take(LISTED);
@@ -311,6 +322,20 @@ mod tests {
         ] {
             assert!(of(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn causes_are_those_that_there_are() {
+        let error = "cause=lok:blocked>0us"
+            .parse::<Condition>()
+            .expect_err("no cause");
+        assert!(error.contains("lock, "), "{error}");
+        let condition: Condition = "site=nobody:blocked>0us".parse().expect("a condition");
+        let checked = condition.check(&report(), &mut Accepted::default());
+        assert!(
+            !checked.holds && checked.found.starts_with(NO_SITE),
+            "{checked:?}"
+        );
     }
 
     /// The report of the capture that is kept for tests.

@@ -54,8 +54,8 @@ pub(crate) trait Recorder: Sized {
     /// By what, where and how it is made.
     fn header(&self) -> Header;
 
-    /// Drains what the kernel side sends, until `stop` is done or every process that is recorded
-    /// has ended. Called in a `current_thread` tokio runtime. Intervals go to `sink` as well.
+    /// Drains what the kernel side sends, until `stop` is done, or every process that is recorded has ended
+    /// and none can join. Called in a `current_thread` tokio runtime. Intervals go to `sink` as well.
     ///
     /// # Errors
     /// Where recording cannot go on.

@@ -1,7 +1,7 @@
 //! Whether a recording passes: `--fail-if` and `--accept`.
 
 use super::accepted::Accepted;
-use super::conditions::{Condition, Gate, told};
+use super::conditions::{Condition, Gate, NO_SITE, told};
 use super::error::Result;
 use super::progress::Progress;
 use crate::counted::counted;
@@ -46,6 +46,12 @@ impl OpenGate {
         let holding: Vec<_> = checked.iter().filter(|condition| condition.holds).collect();
         for condition in &holding {
             progress.fail(&told(condition));
+        }
+        for condition in checked.iter().filter(|of| of.found.starts_with(NO_SITE)) {
+            progress.say(&format!(
+                "note: {}: {}",
+                condition.condition, condition.found
+            ));
         }
         if !self.conditions.is_empty() {
             for remark in self.accepted.remarks() {

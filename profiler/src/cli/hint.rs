@@ -3,7 +3,7 @@
 use super::error::Error;
 use super::exit::Exit;
 use crate::host::{Fix, PreflightError, Refused};
-use crate::process::{FindError, LaunchError, TargetError};
+use crate::process::{FindError, LaunchError, Selector, TargetError};
 use crate::units::Pid;
 use std::ffi::OsStr;
 use std::io;
@@ -11,6 +11,9 @@ use std::sync::OnceLock;
 
 /// Processes of one name listed at most.
 const MAX_LISTED: usize = 20;
+
+/// Digits of a container's id that `docker ps` shows.
+const SHORT_ID: usize = 12;
 
 const NEWER_KERNEL: &str = "use Linux 5.8 or newer";
 
@@ -66,21 +69,30 @@ pub(super) fn of_permission() -> String {
     hint
 }
 
-/// Where no process has a name: those that may have been meant.
-fn none_is_called(plain: Error, name: &str, near: &[(Pid, String)]) -> Error {
-    let Some((_, nearest)) = near.first() else {
-        return plain.hint(format!("pgrep -af {}", shell_word(name)));
-    };
-    let hint = format!("holdup {} -n {}", verb(), shell_word(nearest));
-    let near = near.iter();
-    near.fold(plain, |error, (pid, name)| {
+/// Where there is nothing of a name: what may have been meant, and how that is given.
+fn did_you_mean(plain: Error, near: &[(Pid, String)], option: &str) -> Option<Error> {
+    let (_, nearest) = near.first()?;
+    let hint = format!("holdup {} {option} {}", verb(), shell_word(nearest));
+    let named = near.iter().fold(plain, |error, (pid, name)| {
         error.detail(format!("did you mean {name} (pid {pid})?"))
-    })
-    .hint(hint)
+    });
+    Some(named.hint(hint))
+}
+
+/// The option that means these processes.
+pub(super) fn option_of(selector: &Selector) -> String {
+    let (option, word) = match selector {
+        Selector::Name(name) => ("-n", name),
+        Selector::Exe(path) => ("-n", path),
+        Selector::Unit(unit) => ("--unit", unit),
+        Selector::Cgroup(path) => ("--cgroup", path),
+        Selector::Container(id) => ("--container", id),
+    };
+    format!("{option} {}", shell_word(word))
 }
 
 /// Verbs that have targets.
-const VERBS: [&str; 4] = ["record", "top", "dump", "check"];
+const VERBS: [&str; 5] = ["record", "top", "dump", "check", "list"];
 
 /// The verb that was typed, where it has targets.
 static VERB: OnceLock<&'static str> = OnceLock::new();
@@ -107,7 +119,14 @@ fn verb_of(words: &[impl AsRef<OsStr>]) -> Option<&'static str> {
 /// `holdup VERB WORD` names no target: how it is given.
 pub(super) fn of_bare_word(verb: &str, word: &str) -> String {
     let is_pids = word.split(',').all(|part| part.parse::<u32>().is_ok());
-    let option = if is_pids { "-p" } else { "-n" };
+    let is_unit = [".service", ".scope"]
+        .iter()
+        .any(|kind| word.ends_with(kind));
+    let option = match (is_pids, is_unit) {
+        (true, _) => "-p",
+        (_, true) => "--unit",
+        _ => "-n",
+    };
     format!("holdup {verb} {option} {}", shell_word(word))
 }
 
@@ -152,13 +171,45 @@ impl From<TargetError> for Error {
 
 impl From<FindError> for Error {
     fn from(error: FindError) -> Error {
-        let plain = Error::of(&error).exit((&error).into());
-        match error {
-            FindError::List(_) => plain,
-            FindError::None { name, near } => none_is_called(plain, &name, &near),
+        let plain = || Error::of(&error).exit((&error).into());
+        match &error {
+            FindError::List(_) => plain(),
+            FindError::None { selector, near } => {
+                let word = match selector {
+                    Selector::Exe(path) => path.rsplit('/').next().unwrap_or_default(),
+                    Selector::Name(name) => name,
+                    _ => "",
+                };
+                let none = || plain().hint(format!("pgrep -af {}", shell_word(word)));
+                did_you_mean(plain(), near, "-n").unwrap_or_else(none)
+            }
+            FindError::NoUnit {
+                unit,
+                has_systemd,
+                near,
+            } => {
+                let hint = match has_systemd {
+                    true => format!("systemctl status {}", shell_word(unit)),
+                    false => "holdup list".to_owned(),
+                };
+                did_you_mean(plain(), near, "--unit").unwrap_or_else(|| plain().hint(hint))
+            }
+            FindError::NoGroup { exists: true, .. } => plain().hint("holdup list"),
+            FindError::NoGroup { exists: false, .. } => {
+                plain().hint("cat /proc/PID/cgroup, for where a process is")
+            }
+            FindError::NoContainer { .. } => plain().hint("docker ps, or holdup list"),
+            FindError::Containers { ids, .. } => {
+                let listed = ids.iter().take(MAX_LISTED);
+                let first = ids.first().map(|id| id.chars().take(SHORT_ID).collect());
+                let first = first.map(|id| option_of(&Selector::Container(id)));
+                let hint = first.map(|option| format!("holdup {} {option}", verb()));
+                let listed = listed.fold(plain(), |error, id| error.detail(id.clone()));
+                listed.maybe_hint(hint)
+            }
             FindError::TooMany { found, .. } => {
                 let listed = found.iter().take(MAX_LISTED);
-                let listed = listed.fold(plain, |error, (pid, cmdline)| {
+                let listed = listed.fold(plain(), |error, (pid, cmdline)| {
                     error.detail(format!("{pid:>7}  {cmdline}"))
                 });
                 let error = match found.len() {
@@ -243,11 +294,16 @@ mod tests {
         );
         assert_eq!(of_bare_word("check", "a b"), "holdup check -n 'a b'");
         assert_eq!(
+            of_bare_word("dump", "claims.service"),
+            "holdup dump --unit claims.service"
+        );
+        assert_eq!(
             bare_target(&["-q", "record", "x"], "x"),
             Some(("record", "x"))
         );
         assert_eq!(bare_target(&["dump", "7"], "7"), Some(("dump", "7")));
-        assert_eq!(bare_target(&["list", "x"], "x"), None);
+        assert_eq!(bare_target(&["list", "x"], "x"), Some(("list", "x")));
+        assert_eq!(bare_target(&["diff", "x"], "x"), None);
         assert_eq!(bare_target(&["record", "--x"], "--x"), None);
     }
 
@@ -255,7 +311,7 @@ mod tests {
     fn a_name_that_nobody_has_suggests_others() {
         let none = |near: &[(u32, &str)]| {
             Error::from(FindError::None {
-                name: "clams api".into(),
+                selector: Selector::Name("clams api".into()),
                 near: near
                     .iter()
                     .map(|(pid, name)| (Pid(*pid), (*name).to_owned()))
@@ -273,6 +329,65 @@ mod tests {
         );
         assert_eq!(error.suggestion(), Some("holdup record -n claims_api"));
         assert_eq!(none(&[]).suggestion(), Some("pgrep -af 'clams api'"));
+    }
+
+    #[test]
+    fn what_is_in_no_unit_group_or_container_says_where_to_look() {
+        let unit = |near: &[(u32, &str)], has_systemd| FindError::NoUnit {
+            unit: "claim.service".into(),
+            has_systemd,
+            near: near
+                .iter()
+                .map(|(pid, name)| (Pid(*pid), (*name).to_owned()))
+                .collect(),
+        };
+        let group = |exists| FindError::NoGroup {
+            path: "/a".into(),
+            exists,
+        };
+        let ids = vec!["0123456789abcdef".to_owned(), "0123ff".to_owned()];
+        let container = FindError::NoContainer { id: "0123".into() };
+        for (error, says, hint) in [
+            (
+                unit(&[], true),
+                "no process is in the unit claim.service",
+                "systemctl status claim.service",
+            ),
+            (
+                unit(&[], false),
+                "no process is in the unit claim.service: systemd does not run here",
+                "holdup list",
+            ),
+            (
+                unit(&[(7, "claims.service")], true),
+                "no process is in the unit claim.service",
+                "holdup record --unit claims.service",
+            ),
+            (group(true), "the control group /a is empty", "holdup list"),
+            (
+                group(false),
+                "there is no control group /a",
+                "cat /proc/PID/cgroup, for where a process is",
+            ),
+            (
+                container,
+                "no process is in a container whose id begins with 0123",
+                "docker ps, or holdup list",
+            ),
+            (
+                FindError::Containers {
+                    id: "0123".into(),
+                    ids,
+                },
+                "the ids of 2 containers begin with 0123",
+                "holdup record --container 0123456789ab",
+            ),
+        ] {
+            let error = Error::from(error);
+            assert_eq!(error.chain(), says);
+            assert_eq!(error.suggestion(), Some(hint), "{says}");
+            assert_eq!(error.exit_status(), Exit::Failure);
+        }
     }
 
     #[test]
@@ -312,7 +427,7 @@ mod tests {
     fn too_many_of_a_name_are_listed_in_part() {
         let found = (1..=25).map(|n| (Pid(n), format!("x {n}"))).collect();
         let error = Error::from(FindError::TooMany {
-            name: "x".into(),
+            selector: Selector::Name("x".into()),
             most: 5,
             found,
         });

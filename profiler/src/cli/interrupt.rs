@@ -1,20 +1,45 @@
 //! Ctrl-C, SIGTERM, or a terminal that goes away: the first asks the work to end, the second ends the
-//! program at once.
+//! program at once. SIGUSR1 asks for a report of so far.
 
 use super::error::{Error, Result};
 use super::exit::Exit;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 /// The work's side: tells when it is asked to end.
 #[derive(Clone, Debug)]
-pub(crate) struct Stop(watch::Receiver<bool>);
+pub(crate) struct Stop {
+    asked: watch::Receiver<bool>,
+    wants_report: WantsReport,
+}
+
+/// Whether somebody wants a report of so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WantsReport(Arc<AtomicBool>);
+
+impl WantsReport {
+    fn ask(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was asked for since this was called last.
+    pub(crate) fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
 
 impl Stop {
+    /// Whether a report is wanted before the end.
+    pub(crate) fn wants_report(&self) -> WantsReport {
+        self.wants_report.clone()
+    }
+
     /// Done once the work is asked to end.
     pub(crate) async fn requested(&mut self) {
         // The sender goes only with the whole program: then there is nobody left to ask.
-        if self.0.wait_for(|&asked| asked).await.is_err() {
+        if self.asked.wait_for(|&asked| asked).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -22,8 +47,15 @@ impl Stop {
     /// A stop with the switch for it.
     #[cfg(test)]
     pub(crate) fn switch() -> (watch::Sender<bool>, Stop) {
-        let (sender, receiver) = watch::channel(false);
-        (sender, Stop(receiver))
+        let (sender, asked) = watch::channel(false);
+        let wants_report = WantsReport::default();
+        (
+            sender,
+            Stop {
+                asked,
+                wants_report,
+            },
+        )
     }
 }
 
@@ -43,13 +75,19 @@ pub(crate) fn supervise(work: impl FnOnce(Stop) -> Exit + Send + 'static) -> Res
         let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
         let mut hangup = Hangup::watch().map_err(cannot)?;
-        let (ask, stop) = watch::channel(false);
+        let mut report = signal(SignalKind::user_defined1()).map_err(cannot)?;
+        let (ask, asked) = watch::channel(false);
+        let wants_report = WantsReport::default();
+        let stop = Stop {
+            asked,
+            wants_report: wants_report.clone(),
+        };
         let (done, mut exit) = oneshot::channel();
         let worker = std::thread::Builder::new()
             .name("holdup-work".into())
             .spawn(move || {
                 // Nobody listens only after a second signal.
-                let _ = done.send(work(Stop(stop)));
+                let _ = done.send(work(stop));
             })
             .map_err(|error| Error::new("cannot start a thread").because(error))?;
         loop {
@@ -62,6 +100,10 @@ pub(crate) fn supervise(work: impl FnOnce(Stop) -> Exit + Send + 'static) -> Res
                 }
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
+                _ = report.recv() => {
+                    wants_report.ask();
+                    continue;
+                }
                 () = hangup.received() => {
                     // The shell and the kernel may each send one: that is no hurry.
                     let _ = ask.send(true);
@@ -150,6 +192,19 @@ mod tests {
             Exit::Success
         });
         assert_eq!(terminated.expect("watched"), Exit::Success);
+
+        let reported = supervise(|stop| {
+            kill_process(getpid(), Number::USR1).expect("signal");
+            let wants_report = stop.wants_report();
+            let begun = std::time::Instant::now();
+            while !wants_report.take() {
+                assert!(begun.elapsed() < Duration::from_secs(5), "never heard");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert!(!wants_report.take(), "one is one");
+            Exit::Success
+        });
+        assert_eq!(reported.expect("watched"), Exit::Success);
 
         let hung_up = supervise(|stop| {
             for _ in 0..2 {

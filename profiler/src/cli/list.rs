@@ -5,13 +5,13 @@ use super::error::{Error, Result};
 use super::exit::Exit;
 use super::live::Live;
 use super::output::write_stdout;
-use super::settings::{CheckFormat, ListSettings};
+use super::settings::{CheckFormat, ListSettings, TargetChoice};
 use crate::bpf::MAX_PROCESSES;
 use crate::host::privileges::{self, Keep};
 use crate::host::{self, Features};
 use crate::process::module::Module;
 use crate::process::{
-    Budget, Device, Mapping, MappingKind, PrivateCopy, Target, TargetError, Unit, all_pids,
+    Budget, Device, Mapping, MappingKind, PrivateCopy, Target, TargetError, Unit, all_pids, find,
     user_names,
 };
 use crate::recording::{Host, Tool};
@@ -43,8 +43,18 @@ pub(crate) fn list(settings: &ListSettings) -> Result<Exit> {
     let features = host::preflight();
     let refusal = features.as_ref().err().map(ToString::to_string);
     let mut found = Found::default();
-    let pids = all_pids()
-        .map_err(|error| Error::new("cannot list the processes in /proc").because(error))?;
+    let pids = match &settings.target {
+        Some(TargetChoice::Pids(pids)) => {
+            for pid in pids {
+                // What was named by its id is to be there.
+                Target::open(*pid)?;
+            }
+            pids.clone()
+        }
+        Some(TargetChoice::Selected(selectors)) => find(selectors)?,
+        None | Some(TargetChoice::Command(_)) => all_pids()
+            .map_err(|error| Error::new("cannot list the processes in /proc").because(error))?,
+    };
     for pid in pids {
         found.look_at(pid, refusal.is_none());
     }

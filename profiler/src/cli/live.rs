@@ -103,7 +103,8 @@ impl Recorder for Live {
             streams,
             observer,
             ring,
-            ..
+            keep,
+            filter,
         } = self;
         let header = collector.header();
         // Whoever is killed gives no names any more.
@@ -128,6 +129,14 @@ impl Recorder for Live {
                 }
                 if let Some(observer) = observer {
                     observer.count(tables, analyzer);
+                    if observer.wants_report() {
+                        let of_ring = ring
+                            .as_ref()
+                            .map(|ring| of_ring(ring, &header, (*keep, filter), tables));
+                        let analyzer = of_ring.as_ref().unwrap_or(analyzer);
+                        let reports = Reports::made(analyzer, &header, tables, filter);
+                        observer.take_report(reports.into_shown());
+                    }
                 }
                 Ok(())
             })
@@ -144,12 +153,7 @@ impl Recorder for Live {
             streams.write(&header, &tables, &last, Last::Yes);
         }
         if let Some(ring) = &self.ring {
-            self.analyzer = Analyzer::new(&header);
-            self.analyzer.keep(self.keep);
-            self.analyzer.keep_for(&self.filter);
-            for interval in ring.intervals() {
-                self.analyzer.merge(&tables, interval);
-            }
+            self.analyzer = of_ring(ring, &header, (self.keep, &self.filter), &tables);
         }
         self.analyzer.merge(&tables, &last);
         if let Some(sink) = sink {
@@ -162,6 +166,22 @@ impl Recorder for Live {
             &self.filter,
         ))
     }
+}
+
+/// The sums of the last intervals alone.
+fn of_ring(
+    ring: &Ring,
+    header: &Header,
+    (keep, filter): (report::Keep, &Filter),
+    tables: &Tables,
+) -> Analyzer {
+    let mut analyzer = Analyzer::new(header);
+    analyzer.keep(keep);
+    analyzer.keep_for(filter);
+    for interval in ring.intervals() {
+        analyzer.merge(tables, interval);
+    }
+    analyzer
 }
 
 /// A recording that goes on, as it is at the end of an interval.

@@ -1,10 +1,14 @@
-//! What is seen of a recording while it goes on: the numbers of the progress line, and the first stall.
+//! What is seen of a recording while it goes on: the numbers of the progress line, the first stall, which
+//! processes come and go, and the report of so far, where somebody wants one.
 
+use super::interrupt::WantsReport;
+use super::lives::Lives;
 use crate::analyze::{Analyzer, SoFar, longest_stall};
 use crate::recording::{Interval, Tables};
-use crate::units::Nanos;
+use crate::report::Report;
+use crate::units::{Nanos, Pid};
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 /// How much before the first stall is kept.
@@ -14,72 +18,126 @@ const BEFORE: Nanos = Nanos(30_000_000_000);
 #[derive(Clone, Debug)]
 pub(crate) struct Observer(Arc<Seen>);
 
+/// What is looked for.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    /// Whether anybody looks at the numbers.
+    pub(crate) numbers: bool,
+    /// How long a stall is that ends the recording.
+    pub(crate) until_stall: Option<Nanos>,
+    /// With how many processes the recording begins, where it is told which come and go.
+    pub(crate) lives: Option<usize>,
+    /// Whether somebody wants a report.
+    pub(crate) report: WantsReport,
+}
+
 #[derive(Debug)]
 struct Seen {
-    /// Whether anybody looks at the numbers.
-    numbers: bool,
-    /// How long a stall is that ends the recording.
-    until_stall: Option<Nanos>,
+    wanted: Wanted,
     so_far: Mutex<SoFar>,
     stall: Mutex<Option<Nanos>>,
-    stalled: Notify,
+    lives: Mutex<Lives>,
+    news: Mutex<VecDeque<News>>,
+    changed: Notify,
+}
+
+/// Something that is told at once.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// Processes came or went.
+    Lives(Vec<String>),
+    /// The report that was wanted.
+    Report(Box<Report>),
+    /// The first stall that is long enough, and its length so far.
+    Stall(Nanos),
 }
 
 impl Observer {
-    pub(crate) fn new(numbers: bool, until_stall: Option<Nanos>) -> Observer {
+    pub(crate) fn new(wanted: Wanted) -> Observer {
+        let lives = Lives::new(wanted.lives.unwrap_or_default());
         Observer(Arc::new(Seen {
-            numbers,
-            until_stall,
+            wanted,
             so_far: Mutex::default(),
             stall: Mutex::default(),
-            stalled: Notify::new(),
+            lives: Mutex::new(lives),
+            news: Mutex::default(),
+            changed: Notify::new(),
         }))
     }
 
-    /// Looks at an interval that `analyzer` has.
-    pub(crate) fn see(&self, tables: &Tables, interval: &Interval) {
-        let Some(limit) = self.0.until_stall else {
-            return;
-        };
-        let stall = longest_stall(tables, interval).filter(|stall| *stall >= limit);
-        if let Some(stall) = stall {
-            let mut first = self.0.stall.lock().unwrap_or_else(PoisonError::into_inner);
-            if first.is_none() {
-                *first = Some(stall);
-                self.0.stalled.notify_one();
+    fn tell(&self, news: News) {
+        lock(&self.0.news).push_back(news);
+        self.0.changed.notify_one();
+    }
+
+    /// Waits for something that is to be told.
+    pub(crate) async fn news(&self) -> News {
+        loop {
+            let first = lock(&self.0.news).pop_front();
+            match first {
+                Some(news) => return news,
+                None => self.0.changed.notified().await,
             }
         }
     }
 
+    /// Looks at an interval that `analyzer` has.
+    pub(crate) fn see(&self, tables: &Tables, interval: &Interval) {
+        if self.0.wanted.lives.is_some() {
+            let lines = lock(&self.0.lives).see(&tables.processes);
+            if !lines.is_empty() {
+                self.tell(News::Lives(lines));
+            }
+        }
+        let Some(limit) = self.0.wanted.until_stall else {
+            return;
+        };
+        let stall = longest_stall(tables, interval).filter(|stall| *stall >= limit);
+        if let Some(stall) = stall {
+            let mut first = lock(&self.0.stall);
+            if first.is_none() {
+                *first = Some(stall);
+                self.tell(News::Stall(stall));
+            }
+        }
+    }
+
+    /// Whether a report of so far is wanted; asked once for each.
+    pub(crate) fn wants_report(&self) -> bool {
+        self.0.wanted.report.take()
+    }
+
+    /// Takes the report that was wanted.
+    pub(crate) fn take_report(&self, report: Report) {
+        self.tell(News::Report(Box::new(report)));
+    }
+
     /// Takes over what the analyzer found so far.
     pub(crate) fn count(&self, tables: &Tables, analyzer: &Analyzer) {
-        if self.0.numbers {
-            let so_far = analyzer.so_far(tables);
-            *self.0.so_far.lock().unwrap_or_else(PoisonError::into_inner) = so_far;
+        if self.0.wanted.numbers {
+            *lock(&self.0.so_far) = analyzer.so_far(tables);
         }
     }
 
     /// What was found so far.
     pub(crate) fn so_far(&self) -> SoFar {
-        let so_far = self.0.so_far.lock().unwrap_or_else(PoisonError::into_inner);
-        so_far.clone()
+        lock(&self.0.so_far).clone()
     }
 
-    /// Done once there was a stall, with its length so far.
-    pub(crate) async fn stalled(&self) -> Nanos {
-        loop {
-            let stall = *self.0.stall.lock().unwrap_or_else(PoisonError::into_inner);
-            match stall {
-                Some(stall) => return stall,
-                None => self.0.stalled.notified().await,
-            }
-        }
+    /// Whether the end of a process was told.
+    pub(crate) fn told_end(&self, pid: Pid) -> bool {
+        self.0.wanted.lives.is_some() && lock(&self.0.lives).told_end(pid)
     }
 
     /// The last intervals, to be kept until there is a stall; none where nobody waits for one.
     pub(crate) fn ring(&self) -> Option<Ring> {
-        self.0.until_stall.map(|_| Ring::default())
+        self.0.wanted.until_stall.map(|_| Ring::default())
     }
+}
+
+/// What is in there, whatever became of who held it: every change is complete in itself.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The last intervals.

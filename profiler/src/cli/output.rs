@@ -92,6 +92,26 @@ pub(crate) fn can_finish(outputs: &[Output]) -> bool {
     })
 }
 
+/// The same outputs once more, to be written to before these; and what failed.
+pub(crate) fn again(outputs: &[Output]) -> (Vec<Output>, Vec<Error>) {
+    let (mut again, mut failures) = (Vec::new(), Vec::new());
+    for output in outputs {
+        let sink = match &output.sink {
+            Sink::Stdout => Ok(Sink::Stdout),
+            Sink::File(file) => file.again().map(Sink::File).map_err(|error| {
+                let what = format!("cannot write {}", file.path().display());
+                Error::new(what).because(error)
+            }),
+        };
+        let format = output.format;
+        match sink {
+            Ok(sink) => again.push(Output { format, sink }),
+            Err(error) => failures.push(error),
+        }
+    }
+    (again, failures)
+}
+
 /// Writes every output. One that fails does not keep the others from being written.
 pub(crate) fn write_all(
     outputs: Vec<Output>,
@@ -270,6 +290,22 @@ mod tests {
             std::fs::read_to_string(path("b")).expect("reads"),
             "taken meanwhile"
         );
+    }
+
+    #[test]
+    fn a_report_of_so_far_is_replaced_by_the_last_one() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("a");
+        let read = || std::fs::read_to_string(&path).expect("reads");
+        let outputs = prepared(&[spec(&path)]).expect("prepares");
+        let (early, failures) = again(&outputs);
+        assert!(failures.is_empty());
+        let written = write_all(early, |_, _, out| out.write_all(b"so far"));
+        assert!(written.failures.is_empty());
+        assert_eq!(read(), "so far");
+        let written = write_all(outputs, |_, _, out| out.write_all(b"all"));
+        assert!(written.failures.is_empty());
+        assert_eq!(read(), "all");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Read and write for the owner, read for the group; the umask may take more away. A report
 /// tells what runs on the machine, which is not everybody's to know.
@@ -34,6 +35,9 @@ pub(crate) struct PendingFile {
     overwrite: bool,
     /// Who makes it, and gives it its name, where not we ourselves.
     user: Option<Invoker>,
+    /// The file that we put at this place last: it may be replaced. It is kept open, so that no other is
+    /// taken for it.
+    ours: Arc<Mutex<Option<File>>>,
 }
 
 impl PendingFile {
@@ -100,6 +104,25 @@ impl PendingFile {
             temporary,
             overwrite,
             user: None,
+            ours: Arc::default(),
+        })
+    }
+
+    /// Another file for the same place. Whichever gets the name later replaces the one before.
+    pub(crate) fn again(&self) -> io::Result<PendingFile> {
+        let (file, temporary) = match &self.user {
+            Some(user) => as_user(user, || open_unnamed(&self.dir))??,
+            None => open_unnamed(&self.dir)?,
+        };
+        Ok(PendingFile {
+            file,
+            dir: self.dir.try_clone()?,
+            name: self.name.clone(),
+            path: self.path.clone(),
+            temporary,
+            overwrite: self.overwrite,
+            user: self.user.clone(),
+            ours: Arc::clone(&self.ours),
         })
     }
 
@@ -129,6 +152,24 @@ impl PendingFile {
     }
 
     fn commit_as_we_are(mut self) -> io::Result<()> {
+        let own = self.file.try_clone()?;
+        let ours = Arc::clone(&self.ours);
+        let mut ours = ours.lock().unwrap_or_else(PoisonError::into_inner);
+        self.overwrite |= ours.as_ref().is_some_and(|ours| self.is_there(ours));
+        self.name_it()?;
+        *ours = Some(own);
+        Ok(())
+    }
+
+    /// Whether this file, and no other, has the name now.
+    fn is_there(&self, file: &File) -> bool {
+        let identity = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
+        let there = statat(&self.dir, &self.name, AtFlags::SYMLINK_NOFOLLOW);
+        let file = rustix::fs::fstat(file).map(identity);
+        there.is_ok_and(|there| file == Ok(identity(there)))
+    }
+
+    fn name_it(&mut self) -> io::Result<()> {
         let temporary = match self.temporary.take() {
             None if !self.overwrite => return Ok(link(&self.file, &self.dir, &self.name)?),
             None => {

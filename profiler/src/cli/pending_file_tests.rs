@@ -333,3 +333,28 @@ fn a_rehearsal_fails_where_the_directory_is_gone() {
     std::fs::remove_dir(&inner).expect("removes");
     assert!(!pending.can_commit());
 }
+
+#[test]
+fn what_we_wrote_ourselves_is_replaced_and_what_another_did_is_not() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("report");
+    let read = || std::fs::read_to_string(&path).expect("reads");
+    let write = |pending: PendingFile, text: &str| {
+        pending.file().write_all(text.as_bytes()).expect("writes");
+        pending.commit()
+    };
+    let last = PendingFile::create(&path, false, None).expect("creates");
+    for text in ["first", "second"] {
+        let early = last.again().expect("another");
+        assert_eq!(early.path(), path);
+        write(early, text).expect("its own may be replaced");
+        assert_eq!(read(), text);
+    }
+    let other = last.again().expect("another");
+    std::fs::remove_file(&path).expect("removes");
+    std::fs::write(&path, "somebody's").expect("writes");
+    assert!(write(other, "third").is_err());
+    assert!(write(last, "fourth").is_err());
+    assert_eq!(read(), "somebody's");
+    assert_eq!(names(dir.path()), ["report"]);
+}

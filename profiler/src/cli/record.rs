@@ -1,13 +1,15 @@
 //! `holdup record`.
 
 use super::capture::{CaptureFile, CaptureSink};
+use super::drawing::Drawing;
+use super::early_reports::EarlyReports;
 use super::engine::{Recorder, Sink};
 use super::error::{Error, Result};
 use super::exit::Exit;
 use super::gate::{OpenGate, tell_placeless};
 use super::interrupt::Stop;
-use super::observer::Observer;
-use super::output::{self, IsStdout, Output, Written};
+use super::observer::{News, Observer, Wanted};
+use super::output::{self, Output, Written};
 use super::progress::{Progress, SPIN};
 #[cfg(test)]
 use super::reports::Reports;
@@ -20,9 +22,9 @@ use crate::host::Features;
 use crate::host::privileges::{self, Keep};
 use crate::process::{Launched, Target, status_text};
 use crate::recording::Losses;
-use crate::render::{self, Format};
+use crate::render;
 use crate::report::{Report, Verdict};
-use crate::units::Pid;
+use crate::units::{Nanos, Pid};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -75,25 +77,36 @@ pub(crate) fn record<R: Recorder>(
     if let Some(launched) = &mut launched {
         launched.release();
     }
-    let observer = Observer::new(progress.has_spinner(), settings.until_stall);
+    let joining = !settings.recording.joining.is_empty();
+    let observer = Observer::new(Wanted {
+        numbers: progress.has_spinner(),
+        until_stall: settings.until_stall,
+        lives: joining.then_some(targets.len()),
+        report: stop.wants_report(),
+    });
     recorder.observe(observer.clone());
-    progress.say(&begin_line(&targets, settings.duration));
+    progress.say(&begin_line(&targets, settings.duration, joining));
     let begun = Instant::now();
-    let end = until_end(settings.duration, stop, progress, &observer);
+    let drawing = Drawing::new(&settings.rendering);
+    let early = EarlyReports::new(outputs, drawing.clone());
+    let end = until_end(settings.duration, stop, progress, &observer, &early);
     runtime.block_on(async {
         let ran = recorder.run(end, sink(&mut capture)).await;
         progress.clear();
         ran
     })?;
     let elapsed = begun.elapsed();
+    let outputs = early.finish(&runtime, progress);
 
     let (status, launched) = ended_with(&target, launched);
     let ended = status.map(status_text);
-    if let Some(ended) = &ended {
-        progress.say(&end_line(&target, ended, elapsed));
-    }
-    for other in targets.iter().skip(1).filter(|other| other.ended()) {
-        progress.say(&end_line(other, &status_text(other.exit_status()), elapsed));
+    let first_ended = ended.as_deref();
+    for other in targets.iter().filter(|other| other.ended()) {
+        if !observer.told_end(other.pid()) {
+            let ended = first_ended.filter(|_| other.pid() == target.pid());
+            let ended = ended.map_or_else(|| status_text(other.exit_status()), str::to_owned);
+            progress.say(&end_line(other, &ended, elapsed));
+        }
     }
     let mut reports = recorder.finish(ended, sink(&mut capture))?;
     reports.ask(&mut gate);
@@ -107,15 +120,7 @@ pub(crate) fn record<R: Recorder>(
         end_command(&target, launched, &runtime, progress);
     }
 
-    let for_files = settings.rendering.for_files();
-    let draw = |format: Format, stdout: IsStdout, out: &mut dyn std::io::Write| {
-        let options = match stdout {
-            IsStdout(true) => &settings.rendering,
-            IsStdout(false) => &for_files,
-        };
-        render::render(format, report, options, out)
-    };
-    let mut written = output::write_all(outputs, draw);
+    let mut written = output::write_all(outputs, drawing.of(report));
     written.add(streams.finish(report));
     if let Some(mut capture) = capture {
         // Last: a disk that hangs keeps no report back.
@@ -168,7 +173,7 @@ fn rights_to_keep(
 }
 
 /// The line that says that recording goes on; scripts wait for its first word.
-fn begin_line(targets: &[Arc<Target>], duration: Option<Duration>) -> String {
+fn begin_line(targets: &[Arc<Target>], duration: Option<Duration>, joining: bool) -> String {
     let mut what: Vec<String> = targets
         .iter()
         .take(NAMED)
@@ -178,9 +183,13 @@ fn begin_line(targets: &[Arc<Target>], duration: Option<Duration>) -> String {
         let more = (targets.len() - NAMED) as u64;
         what.push(counted(more, "more process", "more processes"));
     }
-    let what = what.join(", ");
+    let mut what = what.join(", ");
+    if joining {
+        what.push_str(", and new ones as they begin,");
+    }
     match duration {
         Some(duration) => format!("recording {what} for {}, Ctrl-C to stop", seconds(duration)),
+        None if joining => format!("recording {what} until Ctrl-C"),
         None => format!("recording {what}, Ctrl-C to stop"),
     }
 }
@@ -200,6 +209,7 @@ async fn until_end(
     mut stop: Stop,
     progress: &Progress,
     observer: &Observer,
+    early: &EarlyReports,
 ) {
     let begun = Instant::now();
     let time_is_up = async {
@@ -222,13 +232,21 @@ async fn until_end(
         }
     };
     let after_a_stall = async {
-        let length = render::duration(observer.stalled().await);
-        progress.clear();
-        let after = counted(AFTER_STALL.as_secs(), "second", "seconds");
-        progress.say(&format!(
-            "a worker stood still for {length}: the recording ends in {after}"
-        ));
-        tokio::time::sleep(AFTER_STALL).await;
+        loop {
+            match observer.news().await {
+                News::Stall(length) => {
+                    progress.clear();
+                    progress.say(&stall_line(length));
+                    tokio::time::sleep(AFTER_STALL).await;
+                    return;
+                }
+                News::Lives(lines) => {
+                    progress.clear();
+                    lines.iter().for_each(|line| progress.say(line));
+                }
+                News::Report(report) => early.write(*report, progress).await,
+            }
+        }
     };
     tokio::select! {
         () = time_is_up => {}
@@ -236,6 +254,12 @@ async fn until_end(
         () = spin => {}
         () = after_a_stall => {}
     }
+}
+
+fn stall_line(length: Nanos) -> String {
+    let length = render::duration(length);
+    let after = counted(AFTER_STALL.as_secs(), "second", "seconds");
+    format!("a worker stood still for {length}: the recording ends in {after}")
 }
 
 /// `3 s of 300 s · blocked 78 % · worst ask_blocking`.

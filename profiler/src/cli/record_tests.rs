@@ -7,6 +7,7 @@ use crate::limits::Limits;
 use crate::recording::{
     Header, Host, Interval, Process, Recording, ShadowCheck, Tables, TokioFacts, Tool,
 };
+use crate::render::Format;
 use crate::units::{Nanos, Pid, Timestamp};
 use crate::{analyze, collect};
 use std::ffi::OsString;
@@ -143,6 +144,7 @@ fn settings(target: TargetChoice, duration: Option<Duration>, output: &Path) -> 
             panics: false,
             launched: false,
             follow: false,
+            joining: Vec::new(),
             min_block: Nanos(100_000),
             sample_period: None,
             long_poll: Nanos(10_000_000),
@@ -331,10 +333,14 @@ fn messages_name_some_processes_and_count_the_rest() {
     let (name, pid) = (own.exe_name(), own.pid());
     let one = format!("{name} (pid {pid})");
     assert_eq!(
-        begin_line(&[Arc::clone(&own)], None),
+        begin_line(&[Arc::clone(&own)], None, false),
         format!("recording {one}, Ctrl-C to stop")
     );
-    let line = begin_line(&vec![own; 6], Some(Duration::from_secs(1)));
+    assert_eq!(
+        begin_line(&[Arc::clone(&own)], None, true),
+        format!("recording {one}, and new ones as they begin, until Ctrl-C")
+    );
+    let line = begin_line(&vec![own; 6], Some(Duration::from_secs(1)), false);
     assert!(line.ends_with(&format!("{one}, 2 more processes for 1 s, Ctrl-C to stop")));
     assert_eq!(line.matches(&one).count(), NAMED);
 }

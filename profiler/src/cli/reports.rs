@@ -57,6 +57,11 @@ impl Reports {
         self.chosen.as_ref().unwrap_or(&self.whole)
     }
 
+    /// What is shown.
+    pub(crate) fn into_shown(self) -> Report {
+        self.chosen.unwrap_or(self.whole)
+    }
+
     /// Changes both.
     pub(crate) fn each(&mut self, change: impl Fn(&mut Report)) {
         change(&mut self.whole);

@@ -10,6 +10,8 @@ use super::conditions::Gate;
 use super::error::{Error, Result};
 use super::filter_args;
 use super::names::Template;
+pub(crate) use super::target_choice::TargetChoice;
+use super::target_choice::joining;
 use super::values::CAPTURE;
 use crate::capture::{Bounds, Range};
 use crate::collect;
@@ -18,7 +20,7 @@ use crate::process::Invoker;
 use crate::render::{self, Format};
 use crate::report::diff::Measure;
 use crate::report::{Filter, Keep};
-use crate::units::{Nanos, Pid};
+use crate::units::Nanos;
 use rustix::process::Uid;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -66,9 +68,8 @@ const TEST_LIMITS: &str = "HOLDUP_TEST_LIMITS";
 /// Everything `check` goes by.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct CheckSettings {
-    pub(crate) pid: Option<Pid>,
-    /// The process's name, where it is given by that.
-    pub(crate) name: Option<String>,
+    /// What else is checked.
+    pub(crate) target: Option<TargetChoice>,
     pub(crate) format: CheckFormat,
     /// How to draw on standard output.
     pub(crate) rendering: render::Options,
@@ -81,8 +82,7 @@ impl CheckSettings {
         environment: &Environment<'_>,
     ) -> CheckSettings {
         CheckSettings {
-            pid: args.pid,
-            name: args.name.clone(),
+            target: args.target.clone().choice(),
             format: args.format,
             rendering: rendering(common, environment),
         }
@@ -128,15 +128,7 @@ impl DumpSettings {
         common: &Common,
         environment: &Environment<'_>,
     ) -> Result<DumpSettings> {
-        let target = match (args.pid, args.name) {
-            (pids, _) if !pids.is_empty() => TargetChoice::Pids(pids),
-            (_, Some(name)) => TargetChoice::Name(name),
-            _ => {
-                return Err(
-                    Error::usage("no target is given").hint("holdup dump -p PID, or -n NAME")
-                );
-            }
-        };
+        let target = args.target.choice().ok_or_else(|| no_target("dump"))?;
         Ok(DumpSettings {
             target,
             looking: looking(DUMP_SAMPLES, environment),
@@ -151,12 +143,17 @@ impl DumpSettings {
     }
 }
 
+fn no_target(verb: &str) -> Error {
+    Error::usage("no target is given").hint(format!("holdup {verb} -p PID, or -n NAME"))
+}
+
 /// A recording of a moment.
 fn looking(sample_period: Nanos, environment: &Environment<'_>) -> collect::Options {
     collect::Options {
         interval: LONGEST_LOOK,
         launched: false,
         follow: false,
+        joining: Vec::new(),
         min_block: Nanos(100_000),
         sample_period: Some(sample_period),
         long_poll: Nanos(10_000_000),
@@ -170,6 +167,8 @@ fn looking(sample_period: Nanos, environment: &Environment<'_>) -> collect::Opti
 /// Everything `list` goes by.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ListSettings {
+    /// Which processes; none for all.
+    pub(crate) target: Option<TargetChoice>,
     /// Whether the processes are recorded.
     pub(crate) look: bool,
     pub(crate) looking: collect::Options,
@@ -190,6 +189,7 @@ impl ListSettings {
         environment: &Environment<'_>,
     ) -> ListSettings {
         ListSettings {
+            target: args.target.clone().choice(),
             look: args.look,
             looking: looking(LIST_SAMPLES, environment),
             format: args.format,
@@ -227,14 +227,6 @@ pub(crate) struct RecordSettings {
     pub(crate) gate: Gate,
     /// Who called `sudo`.
     pub(crate) invoker: Option<Invoker>,
-}
-
-/// Which processes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum TargetChoice {
-    Pids(Vec<Pid>),
-    Name(String),
-    Command(Vec<OsString>),
 }
 
 /// One report to write.
@@ -280,15 +272,11 @@ impl RecordSettings {
         common: &Common,
         environment: &Environment<'_>,
     ) -> Result<RecordSettings> {
-        let target = match (args.pid, args.name, args.command) {
-            (pids, _, _) if !pids.is_empty() => TargetChoice::Pids(pids),
-            (_, Some(name), _) => TargetChoice::Name(name),
-            (_, _, command) if !command.is_empty() => TargetChoice::Command(command),
-            _ => {
-                return Err(Error::usage("no target is given")
-                    .hint("holdup record -p PID, or -n NAME, or -- COMMAND"));
-            }
-        };
+        let target = args.target.choice_or(args.command);
+        let target = target.ok_or_else(|| {
+            Error::usage("no target is given")
+                .hint("holdup record -p PID, or -n NAME, or -- COMMAND")
+        })?;
         let launched = matches!(target, TargetChoice::Command(_));
         let (captures, reports): (Vec<_>, Vec<_>) =
             args.output.into_iter().partition(|name| is_capture(name));
@@ -301,12 +289,12 @@ impl RecordSettings {
             keep: args.keep,
         };
         Ok(RecordSettings {
-            target,
             duration: args.duration,
             recording: collect::Options {
                 interval: collect::INTERVAL,
                 launched,
                 follow: args.follow,
+                joining: joining(&target),
                 min_block: args.min_block,
                 sample_period: (args.freq > 0).then(|| Nanos(1_000_000_000 / u64::from(args.freq))),
                 long_poll: args.long_poll,
@@ -315,6 +303,7 @@ impl RecordSettings {
                 panics: args.panics,
                 limits: test_limits(environment),
             },
+            target,
             outputs,
             capture: capture(&captures, bounds)?,
             force: args.form.force,

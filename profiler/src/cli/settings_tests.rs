@@ -1,7 +1,7 @@
 use super::super::args::{Cli, Verb};
 use super::super::exit::Exit;
 use super::*;
-use crate::units::Nanos;
+use crate::units::{Nanos, Pid};
 use clap::Parser;
 
 fn resolve_in(
@@ -69,6 +69,7 @@ fn defaults() {
             panics: false,
             launched: false,
             follow: false,
+            joining: Vec::new(),
             min_block: Nanos(100_000),
             sample_period: Some(Nanos(10_101_010)),
             long_poll: Nanos(10_000_000),

@@ -2,7 +2,7 @@
 
 use super::error::{Error, Result};
 use super::settings::TargetChoice;
-use crate::process::{Invoker, Launched, Streams, Target, find_by_name};
+use crate::process::{Invoker, Launched, Streams, Target, find};
 use crate::units::Pid;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub(crate) fn open_with(
 ) -> Result<Chosen> {
     let (mut pids, launched) = match choice {
         TargetChoice::Pids(pids) => (pids.clone(), None),
-        TargetChoice::Name(name) => (find_by_name(name)?, None),
+        TargetChoice::Selected(selectors) => (find(selectors)?, None),
         TargetChoice::Command(command) => {
             let launched = Launched::spawn_with(command, invoker, streams)?;
             (vec![launched.pid()], Some(launched))
@@ -46,7 +46,7 @@ pub(crate) fn open_with(
     let open = |pid: &Pid| Target::open(*pid).map(Arc::new).map_err(Error::from);
     let targets: Vec<_> = match choice {
         // One of many may have ended since it was found, or not be ours: the others are meant too.
-        TargetChoice::Name(_) if pids.len() > 1 => {
+        TargetChoice::Selected(_) if pids.len() > 1 => {
             let mut opened: Vec<_> = pids.iter().map(open).collect();
             if opened.iter().all(Result::is_err) {
                 opened.truncate(1);

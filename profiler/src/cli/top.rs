@@ -5,7 +5,7 @@ use super::engine::{Recorder, Sink};
 use super::error::{Error, Result};
 use super::exit::Exit;
 use super::gate::OpenGate;
-use super::interrupt::Stop;
+use super::interrupt::{Stop, WantsReport};
 use super::live::{Live, Moment};
 use super::output::{self, IsStdout, Written};
 use super::progress::Progress;
@@ -88,7 +88,7 @@ pub(crate) fn top(
     let begun = Instant::now();
     let mut screen = Screen::enter(settings.look)
         .map_err(|error| Error::new("cannot draw on this terminal").because(error))?;
-    let mut session = Session::new(saver, capture);
+    let mut session = Session::new(saver, capture, stop.wants_report());
     let mut keyboard = Keyboard { stop };
     let left = runtime.block_on(keyboard.while_recording(&mut live, &mut screen, &mut session))?;
     let elapsed = begun.elapsed();
@@ -168,14 +168,19 @@ struct Session<'a> {
     report: Option<(Arc<Report>, Vec<usize>)>,
     /// When the next one is made.
     due: Instant,
-    /// Whether a report is to be saved.
+    /// Whether a report is to be saved: by a key, or by a signal.
     wants_save: bool,
+    wants_report: WantsReport,
     /// The report of everything, once there is nothing left to record.
     last: Option<Arc<Report>>,
 }
 
 impl<'a> Session<'a> {
-    fn new(saver: Saver<'a>, capture: Option<CaptureSink<'a>>) -> Session<'a> {
+    fn new(
+        saver: Saver<'a>,
+        capture: Option<CaptureSink<'a>>,
+        wants_report: WantsReport,
+    ) -> Session<'a> {
         Session {
             saver,
             capture,
@@ -189,6 +194,7 @@ impl<'a> Session<'a> {
             report: None,
             due: Instant::now(),
             wants_save: false,
+            wants_report,
             last: None,
         }
     }
@@ -210,7 +216,7 @@ impl<'a> Session<'a> {
             self.due = began + took.saturating_mul(REPORTS);
         }
         self.trends.tick(&self.history);
-        if std::mem::take(&mut self.wants_save) {
+        if std::mem::take(&mut self.wants_save) | self.wants_report.take() {
             let whole = moment.analyzer.report(moment.header, moment.tables);
             self.state.message = Some(self.saver.save(&whole));
         }

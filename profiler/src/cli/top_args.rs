@@ -2,9 +2,10 @@
 
 use super::exit::with_exit_status;
 use super::shared_args::ViewArgs;
+use super::target_args::{TARGET, TargetArgs};
 use super::values;
-use crate::units::{Nanos, Pid};
-use clap::{ArgGroup, Args};
+use crate::units::Nanos;
+use clap::Args;
 use std::ffi::OsString;
 
 pub(crate) const TOP_AFTER_HELP: &str = with_exit_status!(
@@ -29,26 +30,12 @@ COMMAND runs without input and output, as top needs the terminal. To keep its ou
 );
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("watched").args(["pid", "name", "command"]))]
 pub(crate) struct TopArgs {
-    /// Watch the process with this id, or several: -p 4711,4712
-    #[arg(
-        short,
-        long,
-        value_name = "PID",
-        value_parser = values::pid,
-        value_delimiter = ',',
-        allow_negative_numbers = true,
-        help_heading = "Target"
-    )]
-    pub(crate) pid: Vec<Pid>,
-
-    /// Watch every process with this name, or whose executable file has it
-    #[arg(short, long, value_name = "NAME", value_parser = values::name, help_heading = "Target")]
-    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
 
     /// Start this command, without input and output, and watch it from its first instruction
-    #[arg(last = true, value_name = "COMMAND", help_heading = "Target")]
+    #[arg(last = true, value_name = "COMMAND", group = TARGET, help_heading = "Target")]
     pub(crate) command: Vec<OsString>,
 
     /// Also watch the processes that the targets fork

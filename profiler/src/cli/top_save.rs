@@ -110,6 +110,7 @@ mod tests {
                 interval: collect::INTERVAL,
                 launched: false,
                 follow: false,
+                joining: Vec::new(),
                 min_block: Nanos(100_000),
                 sample_period: None,
                 long_poll: Nanos(10_000_000),

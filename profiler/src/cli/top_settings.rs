@@ -2,13 +2,14 @@
 
 use super::args::Common;
 use super::error::{Error, Result};
-use super::hint::shell_word;
+use super::hint::{option_of, shell_word};
 use super::names::Template;
 use super::settings::CaptureSpec;
 use super::settings::{
     Destination, Environment, OutputSpec, TargetChoice, format_of, invoker, is_capture, is_plain,
     rendering, test_limits, view,
 };
+use super::target_choice::joining;
 use super::top_args::TopArgs;
 use crate::capture::Bounds;
 use crate::collect;
@@ -44,15 +45,10 @@ impl TopSettings {
         common: &Common,
         environment: &Environment<'_>,
     ) -> Result<TopSettings> {
-        let target = match (args.pid, args.name, args.command) {
-            (pids, _, _) if !pids.is_empty() => TargetChoice::Pids(pids),
-            (_, Some(name), _) => TargetChoice::Name(name),
-            (_, _, command) if !command.is_empty() => TargetChoice::Command(command),
-            _ => {
-                return Err(Error::usage("no target is given")
-                    .hint("holdup top -p PID, or -n NAME, or -- COMMAND"));
-            }
-        };
+        let target = args.target.choice_or(args.command);
+        let target = target.ok_or_else(|| {
+            Error::usage("no target is given").hint("holdup top -p PID, or -n NAME, or -- COMMAND")
+        })?;
         if let Some(why) = no_terminal(environment) {
             return Err(Error::new(why).hint(instead(&target)));
         }
@@ -72,6 +68,7 @@ impl TopSettings {
                 interval: collect::INTERVAL,
                 launched: matches!(target, TargetChoice::Command(_)),
                 follow: args.follow,
+                joining: joining(&target),
                 min_block: args.min_block,
                 sample_period: (args.freq > 0).then(|| Nanos(1_000_000_000 / u64::from(args.freq))),
                 long_poll: Nanos(10_000_000),
@@ -117,7 +114,10 @@ fn instead(target: &TargetChoice) -> String {
             let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
             format!("-p {}", pids.join(","))
         }
-        TargetChoice::Name(name) => format!("-n {}", shell_word(name)),
+        TargetChoice::Selected(selectors) => {
+            let options: Vec<String> = selectors.iter().map(option_of).collect();
+            options.join(" ")
+        }
         TargetChoice::Command(command) => {
             let words = command
                 .iter()
@@ -173,6 +173,11 @@ mod tests {
         assert_eq!(error.suggestion(), Some("holdup record -d 10s -- 'a b' -c"));
         let error = resolve(&["-n", "x"], None, true).expect_err("no terminal");
         assert_eq!(error.suggestion(), Some("holdup record -d 10s -n x"));
+        let error = resolve(&["--unit", "a b"], None, true).expect_err("no terminal");
+        assert_eq!(
+            error.suggestion(),
+            Some("holdup record -d 10s --unit 'a b.service'")
+        );
     }
 
     #[test]

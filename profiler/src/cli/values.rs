@@ -1,6 +1,7 @@
 //! Values of options, out of the words of the command line.
 
 use crate::cause::Cause;
+use crate::process::Selector;
 use crate::render::Format;
 use crate::units::{Nanos, Pid};
 use clap::ValueEnum;
@@ -79,20 +80,44 @@ pub(crate) fn pid(text: &str) -> Result<Pid, String> {
     }
 }
 
-/// `--pid` of a verb that looks at one process.
-pub(crate) fn one_pid(text: &str) -> Result<Pid, String> {
-    if text.contains(',') {
-        return Err("`holdup check` looks at one process at a time".into());
+/// `--name`.
+pub(crate) fn name(text: &str) -> Result<Selector, String> {
+    if text.is_empty() || text.ends_with('/') {
+        return Err("a name as in `ps -o comm`, the name of a file, or its path".into());
     }
-    pid(text)
+    Ok(Selector::name(text))
 }
 
-/// `--name`.
-pub(crate) fn name(text: &str) -> Result<String, String> {
+/// `--unit`.
+pub(crate) fn unit(text: &str) -> Result<Selector, String> {
     if text.is_empty() || text.contains('/') {
-        return Err("a name as in `ps -o comm`, or a file name without a path".into());
+        return Err("a unit's name as `systemctl` has it: claims.service".into());
     }
-    Ok(text.to_owned())
+    Ok(Selector::unit(text))
+}
+
+/// `--cgroup`.
+pub(crate) fn cgroup(text: &str) -> Result<Selector, String> {
+    if text.is_empty() {
+        return Err("the path of a control group: /system.slice/claims.service".into());
+    }
+    Ok(Selector::cgroup(text))
+}
+
+/// Digits of a container's id that tell enough.
+const CONTAINER_DIGITS: std::ops::RangeInclusive<usize> = 4..=64;
+
+/// `--container`.
+pub(crate) fn container(text: &str) -> Result<Selector, String> {
+    let is_hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_hex && CONTAINER_DIGITS.contains(&text.len()) {
+        return Ok(Selector::container(text));
+    }
+    Err(
+        "the first digits of a container's id, four at least; of one by its name they are told \
+         by: docker inspect -f '{{.Id}}' NAME"
+            .into(),
+    )
 }
 
 /// `--duration`: a bare number is seconds.
@@ -396,10 +421,15 @@ mod tests {
         for text in ["0", "-1", "x", "", "2147483648", "99999999999", "1.0"] {
             assert!(pid(text).is_err(), "{text}");
         }
-        assert_eq!(one_pid("1"), Ok(Pid(1)));
-        assert!(one_pid("1,2").is_err_and(|text| text.contains("`holdup check`")));
         assert!(name("claims api").is_ok());
         assert!(name("").is_err());
-        assert!(name("/usr/bin/x").is_err());
+        assert!(name("/usr/bin/x").is_ok());
+        assert!(name("/usr/bin/").is_err());
+        assert!(unit("claims").is_ok() && unit("a/b").is_err() && unit("").is_err());
+        assert!(cgroup("/").is_ok() && cgroup("").is_err());
+        assert!(container("0123aF").is_ok());
+        for text in ["", "012", "claims", &"0".repeat(65)] {
+            assert!(container(text).is_err(), "{text}");
+        }
     }
 }

@@ -7,6 +7,8 @@ use crate::limits::Limits;
 pub(super) struct Bounds {
     /// Waits of one interval, of some 100 bytes each. The others are in the sums all the same.
     pub(super) waits: usize,
+    /// Processes that have rows of their own.
+    pub(super) processes: usize,
     /// Threads that ended and have times of their own.
     pub(super) ended: usize,
     /// Sums of one interval, of some 250 bytes each.
@@ -19,6 +21,7 @@ impl Bounds {
     pub(super) fn new(limits: &Limits) -> Bounds {
         Bounds {
             waits: limits.table("timeline", 1 << 19),
+            processes: limits.table("processes", 1 << 12),
             ended: limits.table("ended", 1 << 16),
             sums: limits.table("sums", 1 << 18),
             wakers: limits.table("wakers", 1 << 16),

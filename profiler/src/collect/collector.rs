@@ -3,12 +3,14 @@
 mod close;
 mod dump;
 mod intake;
+mod join;
 mod looked;
 mod resolve;
 mod run;
 
 use self::close::After;
 pub use self::dump::{Look, Seen};
+use self::join::at_start;
 use self::looked::Looked;
 use super::bounds::Bounds;
 use super::interval_buffer::IntervalBuffer;
@@ -23,10 +25,10 @@ use super::targets::{TargetOptions, Targets};
 use super::thread_names::ThreadNames;
 use crate::bpf::{Counter, Counters, LoadOptions, MAX_PROCESSES, Programs, monotonic};
 use crate::counted::counted;
-use crate::decode::{Activity, Event, Snapshot};
+use crate::decode::{Event, Snapshot};
 use crate::host::KernelBtf;
 use crate::limits::Limits;
-use crate::process::Target;
+use crate::process::{Selector, Target};
 use crate::recording::{Header, Host, Interval, Sampling, Tables, ThreadId, Tool};
 use crate::units::{Nanos, Pid, Tid};
 use anyhow::{Result, ensure};
@@ -51,6 +53,9 @@ pub struct Options {
     pub launched: bool,
     /// Whether processes that the targets fork are recorded too.
     pub follow: bool,
+    /// Processes that these mean are recorded too if they begin later, and the recording goes on when none is
+    /// left for the moment.
+    pub joining: Vec<Selector>,
     /// One stack in this many is walked a second time, by framehop; 0 for none.
     pub shadow_every: u32,
     /// Whether time inside system calls is measured.
@@ -117,14 +122,27 @@ impl Collector {
         types: &KernelBtf,
         options: Options,
     ) -> Result<Collector> {
-        let mut kernel = Programs::load_with(types, &options.load())?;
-        kernel.attach(options.sample_period, options.calls)?;
+        let kernel = Programs::load_with(types, &options.load())?;
+        let (period, calls) = (options.sample_period, options.calls);
         let mut collector = Collector::of(kernel, targets, options)?;
+        let Collector {
+            kernel,
+            targets: followed,
+            stacks,
+            ..
+        } = &mut collector;
+        // Most of what is to be read, while the kernel verifies the programs.
+        kernel.attach_beside(period, calls, |tables| {
+            for target in targets {
+                followed.read_ahead(target, tables, stacks.symbolizer());
+            }
+        })?;
+        collector.add(targets)?;
         collector.begin()?;
         Ok(collector)
     }
 
-    /// Reads the targets' code, for programs that are attached.
+    /// A recording of nothing yet.
     fn of(kernel: Programs, targets: &[Arc<Target>], options: Options) -> Result<Collector> {
         ensure!(
             targets.len() <= MAX_PROCESSES,
@@ -133,11 +151,13 @@ impl Collector {
         );
         let bounds = Bounds::new(&options.limits);
         // Before their code is read.
-        let followed = Targets::new(TargetOptions {
+        let follow = TargetOptions {
             follow: options.follow,
             panics: options.panics,
-        });
-        let mut collector = Collector {
+            apart: bounds.processes,
+        };
+        let followed = Targets::new(follow, options.joining.clone());
+        Ok(Collector {
             started_at: SystemTime::now(),
             kernel,
             targets: followed,
@@ -157,13 +177,17 @@ impl Collector {
             arrived: Vec::new(),
             names_kernel: false,
             options,
-        };
+        })
+    }
+
+    /// Reads the targets' code.
+    fn add(&mut self, targets: &[Arc<Target>]) -> Result<()> {
         for (index, target) in (0..).zip(targets) {
-            let symbolizer = collector.stacks.symbolizer();
-            let kernel = &mut collector.kernel;
-            collector.targets.add(index, target, kernel, symbolizer)?;
+            let symbolizer = self.stacks.symbolizer();
+            self.targets
+                .add(index, target, &mut self.kernel, symbolizer)?;
         }
-        Ok(collector)
+        Ok(())
     }
 
     /// Lets the kernel side record: all processes, and only then what they fork, so that no
@@ -188,14 +212,8 @@ impl Collector {
         self.receive();
         let snapshots = std::mem::take(&mut self.snapshots);
         for snapshot in &snapshots {
-            let doing = match snapshot.activity {
-                Activity::Running => AtStart::Running,
-                Activity::Runnable => AtStart::Runnable,
-                Activity::Waiting { regs: Some(_), .. } => AtStart::Waiting,
-                // It has no user stack, and is about to end.
-                Activity::Waiting { regs: None, .. } => continue,
-            };
-            if let Some(thread) = self.targets.thread(snapshot.thread) {
+            let thread = self.targets.thread(snapshot.thread);
+            if let (Some(thread), Some(doing)) = (thread, at_start(snapshot)) {
                 self.interval.threads.found_at_start(thread, doing);
             }
         }

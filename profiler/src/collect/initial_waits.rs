@@ -58,16 +58,17 @@ impl InitialWaits {
         before.is_none_or(|before| *before != later.switches)
     }
 
-    /// Walks more threads, whose stacks replace those that they had.
+    /// Walks more threads, whose stacks replace those that they had. How each walk ended.
     pub(super) fn walk_more(
         &mut self,
         snapshots: Vec<Snapshot>,
         programs: &Programs,
         processes: &ProcessList,
-    ) {
+    ) -> Vec<Option<Truncation>> {
         let more = InitialWaits::walk(snapshots, programs, processes);
         self.switches.extend(more.switches);
         self.walked.extend(more.walked);
+        more.outcomes
     }
 
     /// Forgets the stacks without names of threads that have switched since they were walked, by a

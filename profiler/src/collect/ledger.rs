@@ -83,9 +83,9 @@ const fn folded(process: ProcessId) -> ThreadId {
 #[derive(Debug)]
 pub(super) struct ThreadLedger {
     accounts: HashMap<ThreadId, Account>,
-    /// Threads that were there when the recording began, until the cut after their end: the sum of
-    /// their first wait is looked at just before it.
-    at_start: HashMap<ThreadId, AtStart>,
+    /// Threads that were there when the recording of their process began, and when that was, until the cut
+    /// after their end: the sum of their first wait is looked at just before it.
+    at_start: HashMap<ThreadId, (AtStart, Timestamp)>,
     /// Those of them that have moved since and found no place in the kernel side's table.
     lost: HashSet<ThreadId>,
     /// Processes that have ended since the last cut.
@@ -121,7 +121,12 @@ impl ThreadLedger {
 
     /// Notes what a thread did then.
     pub(super) fn found_at_start(&mut self, thread: ThreadId, doing: AtStart) {
-        self.at_start.insert(thread, doing);
+        self.at_start.insert(thread, (doing, self.start));
+    }
+
+    /// As [`ThreadLedger::found_at_start`], of a process that is recorded since `start` only.
+    pub(super) fn found_at(&mut self, thread: ThreadId, doing: AtStart, start: Timestamp) {
+        self.at_start.insert(thread, (doing, start));
     }
 
     /// Whether a thread is known that has done since the beginning what it did then, as far as the
@@ -183,7 +188,7 @@ impl ThreadLedger {
     /// Takes note of the sum of the wait in which the recording found a thread. Whether it was no
     /// wait at all, and is to be left out.
     pub(super) fn was_no_wait(&mut self, thread: ThreadId, sum: &Sum) -> bool {
-        let doing = self.at_start.get_mut(&thread);
+        let doing = self.at_start.get_mut(&thread).map(|(doing, _)| doing);
         let Some(doing) = doing.filter(|doing| matches!(doing, AtStart::Runnable | AtStart::Held))
         else {
             return false;
@@ -220,7 +225,7 @@ impl ThreadLedger {
         self.forget_ended();
         let mut open = Vec::new();
         for (thread, state) in states {
-            let doing = self.at_start.get(&thread).copied();
+            let doing = self.at_start.get(&thread).map(|(doing, _)| *doing);
             let account = self.accounts.entry(thread).or_default();
             let balance = Balance::at(at, &state, doing);
             if let Phase::Ended(time) = state.phase {
@@ -287,7 +292,7 @@ impl ThreadLedger {
 
     /// Threads that never switched do what they did at the beginning.
     fn add_unmoved(&mut self, at: Timestamp, moved: &HashSet<ThreadId>, open: &mut Vec<OpenAt>) {
-        for (thread, doing) in &self.at_start {
+        for (thread, (doing, start)) in &self.at_start {
             let account = self.accounts.get(thread);
             if self.lost.contains(thread) || account.is_some_and(|account| account.seen) {
                 continue;
@@ -296,7 +301,7 @@ impl ThreadLedger {
                 self.lost.insert(*thread);
                 continue;
             }
-            let whole = signed(at - self.start);
+            let whole = signed(at - *start);
             let mut balance = Balance::default();
             match doing {
                 AtStart::Running => balance.running = whole,
@@ -306,7 +311,7 @@ impl ThreadLedger {
             }
             if *doing == AtStart::Waiting {
                 let wait = OpenWait {
-                    since: self.start,
+                    since: *start,
                     woken: None,
                     stack: WaitStack::BeforeRecording,
                     object: None,

@@ -24,6 +24,7 @@
 //!   end and who holds it, [`lost`] what is missing.
 
 mod address_map;
+mod births;
 mod bounds;
 mod calls;
 mod collector;
@@ -32,6 +33,7 @@ mod futex;
 mod initial_waits;
 mod interval_buffer;
 mod interval_clock;
+mod joining;
 mod ledger;
 mod lock_holders;
 mod lost;

@@ -169,7 +169,7 @@ impl Modules {
         target: &Target,
         tables: &mut Tables,
     ) -> io::Result<(AddressMap, Vec<row::Mapping>)> {
-        let mappings = target.mappings()?;
+        let mappings = target.code_mappings()?;
         let code: Vec<(FileKey, &Mapping)> = mappings
             .iter()
             .filter(|m| m.executable && matches!(m.kind, MappingKind::File | MappingKind::Vdso))

@@ -96,8 +96,10 @@ pub(super) fn attach(
 
 /// Says what is not known of a process that came, or became another, during the recording: by then
 /// the right to probe was given up.
-pub(super) fn note_late(process: &mut recording::Process) {
-    let late = if process.parent.is_some() {
+pub(super) fn note_late(process: &mut recording::Process, joined: bool) {
+    let late = if joined {
+        "began"
+    } else if process.parent.is_some() {
         "was forked"
     } else if !process.earlier.is_empty() {
         "was executed"

@@ -2,18 +2,21 @@
 //!
 //! Programs, mappings and the kernel side's tables of them change together, so they have one owner.
 
+mod join;
 mod process_events;
 
+use super::address_map::AddressMap;
 use super::frames::CodeOf;
+use super::joining::Joining;
 use super::maps::Maps;
 use super::modules::Modules;
 use super::panic_probes;
 use super::processes::ProcessList;
 use super::stack_table::Owner;
 use super::traced_process::{Program, TracedProcess};
-use crate::bpf::{MappingEvents, Programs};
+use crate::bpf::{MappingEvents, Programs, Tables};
 use crate::decode::{StackSeen, ThreadKey};
-use crate::process::Target;
+use crate::process::{Selector, Target};
 use crate::recording::{ProcessId, ThreadId};
 use crate::symbolize::Symbolizer;
 use crate::units::{Addr, Pid, Svma, Timestamp};
@@ -29,6 +32,8 @@ pub(super) struct TargetOptions {
     pub(super) follow: bool,
     /// Whether their panics are counted.
     pub(super) panics: bool,
+    /// So many processes have rows of their own.
+    pub(super) apart: usize,
 }
 
 /// All processes that are or were recorded, and the code that they map.
@@ -43,13 +48,15 @@ pub(super) struct Targets {
     /// None where the kernel does not report mappings: then stacks that leave the known ones
     /// must.
     mapping_events: Option<MappingEvents>,
+    /// Which processes join; none where none does.
+    joining: Option<Joining>,
     left_out: TargetsLeftOut,
 }
 
 /// What of the targets could not be recorded so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct TargetsLeftOut {
-    /// Forked processes of which nothing is recorded.
+    /// Processes of which nothing is recorded: forked ones, and those that are meant and found no room.
     pub(super) processes: u64,
     /// Executable mappings that found no room, as many as there were at once.
     pub(super) mappings: u64,
@@ -65,18 +72,47 @@ impl TargetsLeftOut {
 impl Targets {
     /// None yet. Mapping events are listened to from now on, so that nothing mapped while the code
     /// is read goes unnoticed.
-    pub(super) fn new(options: TargetOptions) -> Targets {
+    pub(super) fn new(options: TargetOptions, joining: Vec<Selector>) -> Targets {
         let mapping_events = MappingEvents::open()
             .map_err(|error| tracing::info!("no mapping events: {error:#}"))
             .ok();
+        let is_told = mapping_events.is_some();
+        let joining = (!joining.is_empty()).then(|| Joining::new(joining, is_told));
         Targets {
             options,
+            joining,
             start: Timestamp(0),
-            processes: ProcessList::default(),
+            processes: ProcessList::new(options.apart),
             modules: Modules::default(),
             maps: Maps::default(),
             mapping_events,
             left_out: TargetsLeftOut::default(),
+        }
+    }
+
+    /// Reads the code of a process that is to be [added](Targets::add), which then takes a moment only.
+    pub(super) fn read_ahead(
+        &mut self,
+        target: &Target,
+        tables: &mut Tables,
+        symbolizer: &mut Symbolizer,
+    ) {
+        // Where that fails, it fails again then.
+        if let Ok((map, _)) = self.modules.update(target, tables) {
+            self.warm_up(&map, symbolizer);
+        }
+    }
+
+    /// Reads the tables by which the code in `map` gets its names: not while an exec may want our
+    /// attention, since reading a symbol table takes long.
+    fn warm_up(&self, map: &AddressMap, symbolizer: &mut Symbolizer) {
+        for module in map.modules().filter_map(|module| self.modules.get(module)) {
+            symbolizer.open(&module.source);
+            if let Some(facts) = &module.facts {
+                let text = facts.executable.first();
+                let middle = text.map_or(0, |text| text.svma.0 + text.memsz / 2);
+                symbolizer.warm_up(&module.source, Svma(middle));
+            }
         }
     }
 
@@ -88,21 +124,14 @@ impl Targets {
         kernel: &mut Programs,
         symbolizer: &mut Symbolizer,
     ) -> Result<()> {
-        let id = self.processes.next().context("too many processes")?;
+        let exe = String::from_utf8_lossy(target.exe());
+        let id = self.processes.next(&exe).context("too many processes")?;
         let mut process = TracedProcess::new(id, index, Arc::clone(target));
         process.exec_count = kernel.exec_count(index)?;
         let (map, mappings) = process
             .look(&mut self.modules, kernel.tables())
             .with_context(|| format!("cannot read the mappings of process {}", target.pid()))?;
-        for module in map.modules().filter_map(|module| self.modules.get(module)) {
-            symbolizer.open(&module.source);
-            if let Some(facts) = &module.facts {
-                // Reading a symbol table takes long: not while an exec may want our attention.
-                let text = facts.executable.first();
-                let middle = text.map_or(0, |text| text.svma.0 + text.memsz / 2);
-                symbolizer.warm_up(&module.source, Svma(middle));
-            }
-        }
+        self.warm_up(&map, symbolizer);
         self.processes.push(process);
         let probed = self.options.panics.then(|| map.clone());
         self.install(kernel, id, map, mappings, Program::Same)?;
@@ -164,9 +193,9 @@ impl Targets {
         ended.filter(|ended| !ended).count() == 0
     }
 
-    /// Whether the end of all has been noted.
-    pub(super) fn all_known_ended(&self) -> bool {
-        self.processes.living().all(TracedProcess::is_ended)
+    /// Whether the end of all has been noted, and none can join.
+    pub(super) fn are_over(&self) -> bool {
+        self.joining.is_none() && self.processes.living().all(TracedProcess::is_ended)
     }
 
     /// Whether one is being loaded, so that naming its stacks must wait.
@@ -174,9 +203,10 @@ impl Targets {
         self.processes.living().any(TracedProcess::is_loading)
     }
 
-    /// Whether one has mapped code that has not been looked at.
+    /// Whether one has mapped code that has not been looked at, or one that may join has.
     pub(super) fn any_new_code(&self) -> bool {
-        self.processes.living().any(TracedProcess::has_new_code)
+        let joins = self.joining.as_ref().is_some_and(Joining::is_due);
+        joins || self.processes.living().any(TracedProcess::has_new_code)
     }
 
     /// Changes what is known of the process that has this pid.
@@ -191,7 +221,7 @@ impl Targets {
     pub(super) fn note_late_panic_probes(&mut self) {
         if self.options.panics {
             for process in self.processes.iter_mut() {
-                panic_probes::note_late(&mut process.facts);
+                panic_probes::note_late(&mut process.facts, process.joined.is_some());
             }
         }
     }

@@ -1,12 +1,14 @@
 //! The processes of a recording: what each executes, where its code is mapped, whether it lives.
 
 use super::address_map::AddressMap;
+use super::births::began_at;
 use super::made_code::MadeCode;
 use super::maps::Meanings;
 use super::modules::Modules;
 use super::stack_table::Owner;
 use super::tail_calls::Code;
 use crate::bpf::{MappingTable, Tables, monotonic};
+use crate::counted::counted;
 use crate::decode::TableVersion;
 use crate::process::module::Loader;
 use crate::process::{CpuQuota, QuotaUse, Target, status_text};
@@ -102,6 +104,10 @@ pub(super) struct TracedProcess {
     pub(super) unreadable: bool,
     /// When its code began to change, and when it last did.
     changed: (Instant, Instant),
+    /// Processes that ended before this one began, and are summed up in the same row.
+    pub(super) before: u64,
+    /// When it began to be recorded, where others were already.
+    pub(super) joined: Option<Instant>,
     /// It has executed another program since the last look.
     pub(super) exec: bool,
     /// The kernel reported new code since.
@@ -144,6 +150,8 @@ impl TracedProcess {
             next_look: UNKNOWN_CODE.0,
             unreadable: false,
             changed: (Instant::now(), Instant::now()),
+            before: 0,
+            joined: None,
             exec: false,
             new_code: false,
             unknown_code: false,
@@ -191,6 +199,8 @@ impl TracedProcess {
             next_look: UNKNOWN_CODE.0,
             unreadable: false,
             changed: (Instant::now(), Instant::now()),
+            before: 0,
+            joined: None,
             exec: false,
             // So that it comes to have a table of its own.
             new_code: true,
@@ -265,8 +275,18 @@ impl TracedProcess {
         let wanted = self.exec
             || self.new_code && since >= NEW_CODE
             || self.unknown_code && since >= self.next_look
+            || self.may_be_loading(since)
             || self.wants_contexts();
         wanted && self.can_be_looked_at()
+    }
+
+    /// Whether it joined a moment ago, and is looked at again in any case: it is in the middle of being
+    /// loaded then, and news of its next library may have come before we knew it.
+    fn may_be_loading(&self, since: Duration) -> bool {
+        let joined = self
+            .joined
+            .is_some_and(|joined| joined.elapsed() < SETTLED_ANYWAY);
+        joined && since >= self.next_look
     }
 
     /// Whether it has mapped code that is to be looked at.
@@ -459,9 +479,25 @@ impl TracedProcess {
             // Between its end and the moment at which it is waited for some kernels do not say.
             let target = self.target.as_ref();
             self.status = target.and_then(|target| target.exit_status());
-            self.facts.ended = Some(status_text(self.status));
+            self.facts.ended = Some(self.how_it_ended());
         }
         self.ended.is_some()
+    }
+
+    fn how_it_ended(&self) -> String {
+        let ended = status_text(self.status);
+        match self.before {
+            0 => ended,
+            before => {
+                let before = counted(before, "process", "processes");
+                format!("{ended}, with {before} before it summed up here")
+            }
+        }
+    }
+
+    /// The program that it executed at first.
+    pub(super) fn first_exe(&self) -> &str {
+        self.facts.earlier.first().unwrap_or(&self.facts.exe)
     }
 
     fn quota_use(&self) -> Option<QuotaUse> {
@@ -541,40 +577,5 @@ fn facts(target: &Target) -> recording::Process {
         exe: String::from_utf8_lossy(target.exe()).into_owned(),
         cmdline: target.cmdline_text(),
         ..recording::Process::unknown(target.pid())
-    }
-}
-
-/// Whether `target` is the process that was forked at `time`, and not another that was given its
-/// id later.
-pub(super) fn began_at(target: &Target, time: Timestamp) -> bool {
-    use rustix::time::{ClockId, clock_gettime};
-    let nanos = |clock| {
-        let now = clock_gettime(clock);
-        now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
-    };
-    // The kernel counts a process's start in ticks since the boot, suspended time included.
-    let suspended = nanos(ClockId::Boottime).saturating_sub(nanos(ClockId::Monotonic));
-    let tick = 1_000_000_000 / rustix::param::clock_ticks_per_second();
-    let began = (time.0 + suspended) / tick;
-    target.start_ticks().abs_diff(began) <= 2
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_is_told_from_one_that_began_at_another_time() {
-        let began = monotonic();
-        let mut child = std::process::Command::new("sleep")
-            .arg("60")
-            .spawn()
-            .expect("sleep");
-        let target = Target::open(Pid(child.id())).expect("it lives");
-        assert!(began_at(&target, began));
-        assert!(!began_at(&target, Timestamp(began.0 - 1_000_000_000)));
-        assert!(!began_at(&target, Timestamp(began.0 + 1_000_000_000)));
-        child.kill().expect("kill");
-        child.wait().expect("wait");
     }
 }

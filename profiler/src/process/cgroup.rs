@@ -1,12 +1,10 @@
 //! The CPU quota of a process's control group, and what it has done so far.
 
 use super::target::Target;
+use super::unit::ROOT;
 use crate::units::Nanos;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// Where control groups are mounted everywhere.
-pub(super) const ROOT: &str = "/sys/fs/cgroup";
 
 /// What the quotas over a process had done at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]

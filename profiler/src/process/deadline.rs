@@ -10,6 +10,8 @@
 //! All that is waited for counts, in vain or not: see [`account`].
 
 use super::device::Device;
+use super::mapping::Mapping;
+use super::procmap;
 use super::reader::{self, Answer, ReaderProcess, Request, StatWords};
 use crate::units::Pid;
 use rustix::fs::{AtFlags, OFlags, StatxFlags};
@@ -239,6 +241,23 @@ pub fn read_to_end(pid: Pid, file: &File) -> io::Result<Vec<u8>> {
         content.truncate(filled + read);
         if read < wanted {
             return Ok(content);
+        }
+    }
+}
+
+/// The executable mappings of the process whose `maps` this is, by address.
+///
+/// # Errors
+/// As [`read`], and those of a kernel that has no such query.
+pub(super) fn code_mappings(pid: Pid, maps: &File) -> io::Result<Vec<Mapping>> {
+    let (mut all, mut from) = (Vec::new(), 0);
+    let mut room = vec![0; reader::ROOM];
+    loop {
+        let answer = ask(pid, Request::Code { from }, maps.as_fd(), &mut room)?;
+        let written = room.get(..answer.result?).unwrap_or_default();
+        match procmap::read(written, &mut all) {
+            Some(next) => from = next,
+            None => return Ok(all),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! An error says what failed in one line without a full stop; its source says why. The texts are
 //! raw: they may quote names that a process chose.
 
+use super::selector::Selector;
 use crate::units::Pid;
 use std::io;
 use std::process::ExitStatus;
@@ -136,30 +137,76 @@ fn of_user(uid: Option<u32>) -> String {
     uid.map(|uid| format!(" of user {uid}")).unwrap_or_default()
 }
 
-/// Why no process was found by its name.
+/// Why no process was found.
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
     /// `/proc` cannot be listed.
     #[error("cannot list the processes in /proc")]
     List(#[source] io::Error),
-    /// None has the name.
-    #[error("no process is called {name}")]
+    /// None has the name, or executes the file.
+    #[error("no process is {selector}")]
     None {
-        /// The name.
-        name: String,
+        /// By a name or a path.
+        selector: Selector,
         /// Processes with names that may have been meant, the nearest first.
         near: Vec<(Pid, String)>,
     },
-    /// Too many have it.
-    #[error("{} processes are called {name}: {most} at once can be recorded", found.len())]
+    /// None is in the unit.
+    #[error("no process is in the unit {unit}{}", without_systemd(*has_systemd))]
+    NoUnit {
+        /// Its name.
+        unit: String,
+        /// Whether this machine's services are systemd's.
+        has_systemd: bool,
+        /// Units that may have been meant, each with one of its processes, the nearest first.
+        near: Vec<(Pid, String)>,
+    },
+    /// None is in the control group.
+    #[error("{}", no_group(path, *exists))]
+    NoGroup {
+        /// Its path.
+        path: String,
+        /// Whether there is one, without processes.
+        exists: bool,
+    },
+    /// None is in the container.
+    #[error("no process is in a container whose id begins with {id}")]
+    NoContainer {
+        /// The digits that were given.
+        id: String,
+    },
+    /// They are in several containers.
+    #[error("the ids of {} containers begin with {id}", ids.len())]
+    Containers {
+        /// The digits that were given.
+        id: String,
+        /// The ids.
+        ids: Vec<String>,
+    },
+    /// Too many are meant.
+    #[error("{} processes are {selector}: {most} at once can be recorded", found.len())]
     TooMany {
-        /// The name.
-        name: String,
+        /// By what the last of them were found.
+        selector: Selector,
         /// How many can be recorded at once.
         most: usize,
         /// Their ids and command lines, by id.
         found: Vec<(Pid, String)>,
     },
+}
+
+const fn without_systemd(has_systemd: bool) -> &'static str {
+    match has_systemd {
+        true => "",
+        false => ": systemd does not run here",
+    }
+}
+
+fn no_group(path: &str, exists: bool) -> String {
+    match exists {
+        true => format!("the control group {path} is empty"),
+        false => format!("there is no control group {path}"),
+    }
 }
 
 /// Why a command cannot be started.

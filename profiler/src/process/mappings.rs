@@ -2,7 +2,9 @@
 
 use super::deadline::{self, Server};
 use super::device::Device;
+use super::mapping::{Mapping, MappingKind, kind_of};
 use super::proc_dir::{ProcDir, is_denied};
+use super::procmap;
 use super::reader::StatWords;
 use super::target::Target;
 use crate::units::Addr;
@@ -12,77 +14,14 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A vDSO has a few pages; more than this is none.
 const MAX_VDSO: u64 = 1 << 20;
 
-/// One line of `/proc/PID/maps`; see proc_pid_maps(5).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mapping {
-    /// The addresses.
-    pub range: Range<Addr>,
-    /// Whether code may run here.
-    pub executable: bool,
-    /// Whether writes go to the file and to others that map it.
-    pub shared: bool,
-    /// Where in the file the mapping begins, in bytes.
-    pub file_offset: u64,
-    /// The file system of the file.
-    pub device: Device,
-    /// The file's inode; 0 where there is no file.
-    pub inode: u64,
-    /// What it is.
-    pub kind: MappingKind,
-    /// Path as the target's own mount namespace names it, or the kernel's name in brackets, in
-    /// raw bytes; empty where there is neither. Without the kernel's ` (deleted)`.
-    pub path: Vec<u8>,
-    /// Whether the kernel marked the path as deleted.
-    pub deleted: bool,
-}
-
-/// What a mapping is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum MappingKind {
-    /// A file (also one that has no name any more, or a `memfd`).
-    File,
-    /// The kernel's code for the process (`[vdso]`), an ELF image.
-    Vdso,
-    /// The old page for three system calls (`[vsyscall]`).
-    Vsyscall,
-    /// Memory without a file. Where executable: code made at run time.
-    Anonymous,
-    /// Another name in brackets (`[heap]`, `[stack]`, `[vvar]`, `[uprobes]`).
-    Special,
-}
-
 /// What changes when a file is written to: its length and its times, with nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileStamp(StatWords);
-
-impl Mapping {
-    /// Bytes mapped.
-    #[must_use]
-    pub fn len(&self) -> u64 {
-        self.range.end.0.saturating_sub(self.range.start.0)
-    }
-
-    /// Whether nothing is mapped; the kernel lists no such mapping.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The last part of the path, with what is no UTF-8 replaced.
-    #[must_use]
-    pub fn file_name(&self) -> String {
-        let name = self
-            .path
-            .rsplit(|&byte| byte == b'/')
-            .next()
-            .unwrap_or_default();
-        String::from_utf8_lossy(name).into_owned()
-    }
-}
 
 impl Target {
     /// Everything that is mapped now, by address.
@@ -91,6 +30,27 @@ impl Target {
     /// Where the process is gone, or may not be looked into.
     pub fn mappings(&self) -> io::Result<Vec<Mapping>> {
         Ok(parse_maps(&self.proc_dir().maps()?))
+    }
+
+    /// The executable part of what is mapped now, by address, without the old page for system calls. Where the
+    /// kernel can be asked for that alone, threads of the process that map memory are hardly held up by it.
+    ///
+    /// # Errors
+    /// As [`Target::mappings`].
+    pub fn code_mappings(&self) -> io::Result<Vec<Mapping>> {
+        static HAS_NO_QUERY: AtomicBool = AtomicBool::new(false);
+        if !HAS_NO_QUERY.load(Ordering::Relaxed) {
+            let maps = self.proc_dir().open_file("maps")?;
+            match deadline::code_mappings(self.pid(), &maps) {
+                Err(error) if procmap::is_unknown(&error) => {
+                    HAS_NO_QUERY.store(true, Ordering::Relaxed);
+                }
+                other => return other,
+            }
+        }
+        let mut mappings = self.mappings()?;
+        mappings.retain(|mapping| mapping.executable && mapping.kind != MappingKind::Vsyscall);
+        Ok(mappings)
     }
 
     /// Opens the very file that is mapped. By the kernel's own link where we may (works for
@@ -305,15 +265,7 @@ fn parse_line(line: &[u8]) -> Option<Mapping> {
         Some(path) => (path, true),
         None => (path, false),
     };
-    let kind = match path {
-        b"" => MappingKind::Anonymous,
-        b"[vdso]" => MappingKind::Vdso,
-        b"[vsyscall]" => MappingKind::Vsyscall,
-        [b'/', ..] if inode != 0 => MappingKind::File,
-        // Names that a process gives its own anonymous memory (PR_SET_VMA_ANON_NAME).
-        _ if path.starts_with(b"[anon:") => MappingKind::Anonymous,
-        _ => MappingKind::Special,
-    };
+    let kind = kind_of(path, inode);
     Some(Mapping {
         range: Addr(range.start)..Addr(range.end),
         executable: permissions.get(2) == Some(&b'x'),

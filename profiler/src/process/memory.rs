@@ -1,6 +1,7 @@
 //! How much memory there is for us: the machine's, or less where our control group has a limit.
 
-use super::cgroup::{ROOT, hierarchies};
+use super::cgroup::hierarchies;
+use super::unit::ROOT;
 use std::path::Path;
 
 /// The least that a share is, in bytes: with less a recording would show hardly any names.

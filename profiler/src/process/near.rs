@@ -2,6 +2,7 @@
 
 use super::comm::parse_comm;
 use super::proc_dir::{self, PF_KTHREAD, ProcDir, all_pids, exe_file_name};
+use super::unit::{group_paths, units_of};
 use crate::units::Pid;
 
 /// Processes that are suggested at most.
@@ -9,13 +10,29 @@ const MAX_SUGGESTED: usize = 3;
 
 /// Processes whose names are nearly `name`, the nearest first.
 pub(super) fn near(name: &str) -> Vec<(Pid, String)> {
+    nearest(|pid| {
+        let called = called(pid)?;
+        let distance = called.iter().filter_map(|own| distance(name, own)).min()?;
+        Some((distance, called.into_iter().next()?))
+    })
+}
+
+/// Units of processes that are nearly called `unit`, the nearest first, each with one of its processes.
+pub(super) fn near_unit(unit: &str) -> Vec<(Pid, String)> {
+    nearest(|pid| {
+        let text = ProcDir::open(pid).ok()?.read("cgroup").ok()?;
+        let text = String::from_utf8_lossy(&text);
+        let units = group_paths(&text).flat_map(units_of);
+        let near = units.filter_map(|own| Some((distance(unit, own)?, own)));
+        near.min().map(|(distance, own)| (distance, own.to_owned()))
+    })
+}
+
+/// The nearest names, where `of` tells how far from what was typed a process's is.
+fn nearest(of: impl Fn(Pid) -> Option<(usize, String)>) -> Vec<(Pid, String)> {
     let pids = all_pids().unwrap_or_default().into_iter();
     let mut found: Vec<(usize, String, Pid)> = pids
-        .filter_map(|pid| {
-            let called = called(pid)?;
-            let distance = called.iter().filter_map(|own| distance(name, own)).min()?;
-            Some((distance, called.into_iter().next()?, pid))
-        })
+        .filter_map(|pid| of(pid).map(|(distance, name)| (distance, name, pid)))
         .collect();
     found.sort();
     found.dedup_by(|next, last| next.1 == last.1);

@@ -6,6 +6,7 @@
 //! child, which has no descriptors but a socket and what it is sent. It is a fork without `exec`,
 //! which makes system calls only.
 
+use super::procmap;
 use super::signals::{self, Blocked};
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
@@ -34,6 +35,9 @@ pub(super) enum Request<'a> {
     Read { offset: u64, len: usize },
     /// Open a file below the directory with these flags, as openat(2).
     Open { name: &'a CStr, flags: OFlags },
+    /// The executable mappings from an address on, of the process whose `maps` the descriptor is, see
+    /// [`procmap`].
+    Code { from: u64 },
     /// What statx(2) says of a file below the directory, without asking who serves it.
     Stat { name: &'a CStr },
 }
@@ -41,6 +45,7 @@ pub(super) enum Request<'a> {
 const READ: u64 = 0;
 const OPEN: u64 = 1;
 const STAT: u64 = 2;
+const CODE: u64 = 3;
 
 /// What the child answers.
 #[derive(Debug)]
@@ -166,6 +171,7 @@ impl ReaderProcess {
                 self.room.copy_from(name.to_bytes_with_nul());
                 [OPEN, flags.bits().into(), 0]
             }
+            Request::Code { from } => [CODE, from, 0],
             Request::Stat { name } => {
                 self.room.copy_from(name.to_bytes_with_nul());
                 [STAT, 0, 0]
@@ -250,6 +256,9 @@ fn act(
             read_full(with, bytes.get_mut(..len).unwrap_or_default(), first),
             None,
         );
+    }
+    if what == CODE {
+        return (procmap::write(with, first, bytes), None);
     }
     let Ok(name) = CStr::from_bytes_until_nul(bytes) else {
         return (Err(Errno::NAMETOOLONG), None);

@@ -1,5 +1,8 @@
 //! To which service, container and pod a process belongs, by the names of its control groups.
 
+/// Where control groups are mounted everywhere.
+pub(super) const ROOT: &str = "/sys/fs/cgroup";
+
 /// What the path of a control group tells. The names are whatever its maker chose.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unit {
@@ -22,10 +25,7 @@ impl Unit {
     #[must_use]
     pub fn of(cgroup: &str) -> Unit {
         let mut unit = Unit::default();
-        for line in cgroup.lines() {
-            let Some(path) = line.splitn(3, ':').nth(2) else {
-                continue;
-            };
+        for path in group_paths(cgroup) {
             for part in path.split('/') {
                 unit.add(part);
             }
@@ -38,13 +38,9 @@ impl Unit {
     }
 
     fn add(&mut self, part: &str) {
-        let stem = part
-            .strip_suffix(".scope")
-            .or_else(|| part.strip_suffix(".slice"))
-            .or_else(|| part.strip_suffix(".service"));
-        let name = stem.unwrap_or(part);
+        let name = stem(part);
         if let Some(id) = container(name) {
-            self.container = Some(id);
+            self.container = Some(id.chars().take(SHORT).collect());
         } else if let Some(id) = pod(name) {
             self.pod = Some(id);
         } else if part.ends_with(".service") || part.ends_with(".scope") {
@@ -53,11 +49,36 @@ impl Unit {
     }
 }
 
+/// The paths in the text of `/proc/PID/cgroup`, without the mark of a group that was removed.
+pub(super) fn group_paths(cgroup: &str) -> impl Iterator<Item = &str> {
+    let paths = cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    paths.map(|path| path.strip_suffix(" (deleted)").unwrap_or(path))
+}
+
+/// The whole id of the innermost container that a group's path names.
+pub(super) fn container_of(path: &str) -> Option<&str> {
+    path.rsplit('/').find_map(|part| container(stem(part)))
+}
+
+/// Units that a group's path names, the outermost first.
+pub(super) fn units_of(path: &str) -> impl Iterator<Item = &str> {
+    let units = path.split('/').filter(|part| stem(part) != *part);
+    units.map(|part| part.strip_prefix('_').unwrap_or(part))
+}
+
+/// The name of a unit without its kind.
+fn stem(part: &str) -> &str {
+    part.strip_suffix(".scope")
+        .or_else(|| part.strip_suffix(".slice"))
+        .or_else(|| part.strip_suffix(".service"))
+        .unwrap_or(part)
+}
+
 /// `docker-0123…`, `cri-containerd-0123…`, or the id alone.
-fn container(name: &str) -> Option<String> {
+fn container(name: &str) -> Option<&str> {
     let id = name.rsplit(['-', ':']).next()?;
     let is_id = id.len() == ID && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_id.then(|| id.chars().take(SHORT).collect())
+    is_id.then_some(id)
 }
 
 /// `kubepods-burstable-pod0123_4567_…`, `pod0123-4567-…`.
@@ -125,6 +146,17 @@ mod tests {
         );
         assert_eq!(told("/"), (None, None, None));
         assert_eq!(told("/podium/app"), (None, None, None));
+    }
+
+    #[test]
+    fn whole_ids_and_units_are_told_of_a_path() {
+        let path = format!("/system.slice/docker-{ID}.scope/init");
+        assert_eq!(container_of(&path), Some(ID));
+        assert_eq!(container_of("/system.slice/x.service"), None);
+        let units: Vec<_> = units_of("/user.slice/user@7.service/app/_cpu.service").collect();
+        assert_eq!(units, ["user.slice", "user@7.service", "cpu.service"]);
+        let paths: Vec<_> = group_paths("0::/a (deleted)\nx\n3:cpu:/b:c\n").collect();
+        assert_eq!(paths, ["/a", "/b:c"]);
     }
 
     #[test]

@@ -157,6 +157,7 @@ fn take(case: &'static Case) -> Result<Taken, String> {
         sample_period: (case.mode == "busy").then_some(Nanos(10_101_010)),
         long_poll: Nanos(10_000_000),
         launched: false,
+        joining: Vec::new(),
         follow: false,
         shadow_every: 0,
         calls: false,

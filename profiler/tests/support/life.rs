@@ -26,12 +26,13 @@ type Test = fn() -> Outcome;
 type Missing = fn() -> Option<String>;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let trials: [(&str, Test, Missing); 11] = [
+    let trials: [(&str, Test, Missing); 12] = [
         (
             "forked_processes_are_followed",
             followed,
             privilege::missing,
         ),
+        ("children_beyond_all_rows", offspring, privilege::missing),
         ("a_command_and_its_children", command, privilege::missing),
         ("a_command_that_ends_at_once", short, privilege::missing),
         (
@@ -62,21 +63,23 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// A recording that has said that it records.
-struct Recording {
+pub(crate) struct Recording {
     holdup: Child,
     messages: Lines,
     dir: tempfile::TempDir,
 }
 
 /// What a recording left.
-struct Recorded {
-    report: Report,
+pub(crate) struct Recorded {
+    pub(crate) report: Report,
     folded: String,
     text: String,
+    /// What it said meanwhile.
+    pub(crate) said: String,
 }
 
 impl Recording {
-    fn start(target: &[&str]) -> Result<Recording, String> {
+    pub(crate) fn start(target: &[&str]) -> Result<Recording, String> {
         Recording::start_with(target, |_| {})
     }
 
@@ -107,7 +110,7 @@ impl Recording {
         })
     }
 
-    fn stop(self) -> Result<Recorded, String> {
+    pub(crate) fn stop(self) -> Result<Recorded, String> {
         self.holdup.interrupt()?;
         self.end()
     }
@@ -135,13 +138,14 @@ impl Recording {
             report,
             folded: read("report.folded")?,
             text: read("report.txt")?,
+            said: self.messages.transcript(),
         })
     }
 }
 
 impl Recorded {
     /// What the report says of one process.
-    fn of(&self, pid: u32) -> Report {
+    pub(crate) fn of(&self, pid: u32) -> Report {
         let mut report = self.report.clone();
         report.sites.retain(|site| site.pid == pid);
         report.threads.retain(|thread| thread.pid == pid);
@@ -149,7 +153,7 @@ impl Recorded {
         report
     }
 
-    fn pids(&self) -> Vec<u32> {
+    pub(crate) fn pids(&self) -> Vec<u32> {
         self.report
             .targets
             .iter()
@@ -166,16 +170,16 @@ impl Recorded {
     }
 }
 
-fn ensure(holds: bool, what: impl FnOnce() -> String) -> Outcome {
+pub(crate) fn ensure(holds: bool, what: impl FnOnce() -> String) -> Outcome {
     if holds { Ok(()) } else { Err(what().into()) }
 }
 
-fn no_complaints(complaints: Vec<String>) -> Outcome {
+pub(crate) fn no_complaints(complaints: Vec<String>) -> Outcome {
     ensure(complaints.is_empty(), || complaints.join("\n"))
 }
 
 /// Each thread's states make up its life, and nothing was lost.
-fn sound(report: &Report) -> Outcome {
+pub(crate) fn sound(report: &Report) -> Outcome {
     for thread in &report.threads {
         let sum: u64 = thread.states.values().sum();
         ensure(
@@ -228,6 +232,50 @@ fn followed() -> Outcome {
     let recorded = recording.stop()?;
     fixture.finish()?;
     family(&recorded, &truth, pid)
+}
+
+/// With few rows, later children are summed up with ended ones: none of their waits is missing, and the
+/// rows say with how many.
+fn offspring() -> Outcome {
+    const ROWS: usize = 8;
+    const CHILDREN: usize = 60;
+    let mut fixture = Variant::DEFAULT.start("offspring")?;
+    let pid = fixture.pid().to_string();
+    let recording = Recording::start_with(&["-p", &pid, "--follow"], |command| {
+        command.env("HOLDUP_TEST_LIMITS", format!("processes={ROWS}"));
+    })?;
+    fixture.go()?;
+    let truth = together(&mut fixture, CHILDREN + 1)?;
+    let recorded = recording.stop()?;
+    fixture.finish()?;
+    let truth: u64 = truth.sites.iter().map(|site| site.waits).sum();
+    let report = &recorded.report;
+    let function = "block_by_sleep_in_fork";
+    let sites = report
+        .sites
+        .iter()
+        .filter(|site| is_in(&site.function, function));
+    let found: u64 = sites.map(|site| site.waits).sum();
+    ensure(found == truth, || {
+        format!(
+            "{found} of {truth} waits; {:?}\n{}",
+            report.losses,
+            unknown(report)
+        )
+    })?;
+    let rows = report.targets.len();
+    let ends = report
+        .targets
+        .iter()
+        .filter_map(|target| target.ended.as_deref());
+    let summed = |ended: &str| {
+        let (_, rest) = ended.split_once(", with ")?;
+        rest.split(' ').next()?.parse::<usize>().ok()
+    };
+    let summed: usize = ends.filter_map(summed).sum();
+    ensure(rows + summed == CHILDREN + 1 && summed > 0, || {
+        format!("{rows} rows with {summed} more: {:?}", report.targets)
+    })
 }
 
 fn family(recorded: &Recorded, truth: &Truth, pid: u32) -> Outcome {
@@ -417,7 +465,7 @@ fn several_by_name() -> Outcome {
     ];
     first.finish()?;
     second.finish()?;
-    both(&recording.end()?, fixtures)
+    both(&recording.stop()?, fixtures)
 }
 
 /// A guest of the kernel matrix has no programs but ours.

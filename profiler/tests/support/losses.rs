@@ -164,6 +164,31 @@ const CASES: &[Case] = &[
     }),
     small("unwalkable", "unwalkable", "", unwalkable),
     Case {
+        name: "storm_of_mappings",
+        mode: "mappings",
+        ending: Ending::Stays,
+        extra: Extra {
+            args: &["-m", "1us"],
+            limits: "",
+        },
+        check: mappings,
+    },
+    small("hasty_threads", "hasty", "", |recorded| {
+        let report = &recorded.report;
+        let mut complaints = check::losses(report);
+        // Each of these threads sleeps once.
+        let born = recorded.truth.sites.first().map_or(0, |site| site.calls);
+        let threads = report.threads.len() as u64;
+        let waits: u64 = report.threads.iter().map(|thread| thread.waits).sum();
+        if born < 15_000 || threads < born || waits < born {
+            complaints.push(format!(
+                "{born} were born: {threads} threads, {waits} waits"
+            ));
+        }
+        complaints.extend(sums_are_whole(recorded));
+        complaints
+    }),
+    Case {
         name: "storm",
         mode: "storm",
         ending: Ending::Stays,
@@ -234,6 +259,32 @@ fn sums_are_whole(recorded: &Recorded) -> Complaints {
     } else {
         vec![format!("{} waits, {} in sums", losses.waits, losses.summed)]
     }
+}
+
+const FEW: u64 = 5;
+
+/// Those who wait for the lock of the target's mappings are hardly ever woken by us.
+fn mappings(recorded: &Recorded) -> Complaints {
+    let sites = recorded.report.sites.iter();
+    let sites = sites.filter(|site| is_in(&site.function, "block_by_mapping"));
+    let wakers = sites.flat_map(|site| &site.wakers);
+    let (mut all, mut ours) = (0, 0);
+    for waker in wakers {
+        all += waker.waits;
+        if waker.pid != recorded.pid && waker.thread.starts_with("holdup") {
+            ours += waker.waits;
+        }
+    }
+    println!("{ours} of {all} waits for the lock of the mappings were ended by holdup");
+    let mut complaints = some(
+        "waits for the lock of the mappings",
+        all.saturating_sub(100),
+    );
+    // A handful says nothing.
+    if ours > FEW && ours * 100 >= all {
+        complaints.push(format!("{ours} of {all} waits were ended by holdup"));
+    }
+    complaints
 }
 
 /// By function: why its stack cannot be walked to its end.

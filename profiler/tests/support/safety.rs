@@ -429,7 +429,7 @@ fn files() -> Outcome {
 }
 
 /// The ids under which the kernel knows a process's open BPF objects of one kind.
-fn open_ids(pid: u32, key: &str) -> Result<BTreeSet<u32>, String> {
+pub(crate) fn open_ids(pid: u32, key: &str) -> Result<BTreeSet<u32>, String> {
     let fds = fs::read_dir(format!("/proc/{pid}/fdinfo")).map_err(|error| error.to_string())?;
     let texts = fds
         .flatten()
@@ -442,7 +442,7 @@ fn open_ids(pid: u32, key: &str) -> Result<BTreeSet<u32>, String> {
 }
 
 /// The ids of all that the kernel holds.
-fn loaded() -> Result<[BTreeSet<u32>; 3], String> {
+pub(crate) fn loaded() -> Result<[BTreeSet<u32>; 3], String> {
     let programs = aya::programs::loaded_programs()
         .map(|program| program.map(|program| program.id()))
         .collect::<Result<_, _>>()
@@ -527,7 +527,7 @@ fn planted_link() -> Outcome {
     Ok(())
 }
 
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> Result<T, String> {
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> Result<T, String> {
     let deadline = Instant::now() + FREED;
     loop {
         match look() {

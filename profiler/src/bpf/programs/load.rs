@@ -10,7 +10,7 @@ use crate::bpf::tables::Tables;
 use crate::host::KernelBtf;
 use crate::limits::Limits;
 use crate::units::{Nanos, Pid};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use aya::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use aya::programs::perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent};
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeScope};
@@ -22,6 +22,7 @@ use profiler_common::map::{FILTER_FREED, NO_PROCESS, Process};
 use profiler_common::offsets::Offsets;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 /// The compiled programs; `profiler/bpf/holdup.bpf.toml` says what they were built from.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/holdup.bpf.o");
@@ -85,8 +86,14 @@ impl Programs {
     /// Where the kernel's type information lacks a field, or the verifier refuses.
     pub fn load_with(types: &KernelBtf, options: &LoadOptions) -> Result<Programs> {
         let memlock = MemlockRaised::for_kernel(types);
-        let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
-        let mut ebpf = load_object(types, options, &btf)?;
+        // Both read all of the kernel's types, aya's loader in any case.
+        let (ebpf, btf) = std::thread::scope(|scope| {
+            let btf = scope.spawn(Btf::from_sys_fs);
+            let ebpf = load_object(types, options);
+            (ebpf, btf.join())
+        });
+        let btf = btf.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let (mut ebpf, btf) = (ebpf?, btf.context("cannot read the kernel's BTF")?);
         let tables = Tables::new(&mut ebpf, &options.limits)?;
         fill_call_objects(&mut ebpf)?;
         let mut take = |name: &str| {
@@ -148,23 +155,45 @@ impl Programs {
     /// # Errors
     /// Where the verifier refuses a program or the kernel its attachment.
     pub fn attach(&mut self, period: Option<Nanos>, calls: bool) -> Result<()> {
-        for name in TRACEPOINTS {
-            self.attach_tracepoint(name)?;
+        self.attach_beside(period, calls, |_| ())
+    }
+
+    /// As [`Programs::attach`]. The kernel verifies the programs side by side, which takes longer than
+    /// everything else, so this thread does something else meanwhile.
+    ///
+    /// # Errors
+    /// As [`Programs::attach`].
+    pub fn attach_beside<T>(
+        &mut self,
+        period: Option<Nanos>,
+        calls: bool,
+        beside: impl FnOnce(&mut Tables) -> T,
+    ) -> Result<T> {
+        let calls = CALLS_TRACED.into_iter().filter(|_| calls);
+        let tracepoints: Vec<&'static str> = TRACEPOINTS.into_iter().chain(calls).collect();
+        let clock = period.map(|_| CPU_SAMPLE);
+        let others = [PAGE_FAULT, SNAPSHOT].into_iter().chain(clock);
+        // Taken from the end: the switches first, which take longest.
+        let names = others.chain(tracepoints.iter().copied()).collect();
+        let btf = self.btf.as_ref().context(NO_TYPES)?;
+        let (mut loaded, done) =
+            load_beside(&mut self.ebpf, btf, names, || beside(&mut self.tables));
+        let mut is_loaded = |name| loaded.remove(name).unwrap_or(Ok(()));
+        for name in tracepoints {
+            is_loaded(name)?;
+            self.attach_loaded(name)?;
         }
-        if calls {
-            for name in CALLS_TRACED {
-                self.attach_tracepoint(name)?;
-            }
-        }
-        if let Err(error) = self.attach_tracepoint(PAGE_FAULT) {
+        let page_faults = is_loaded(PAGE_FAULT).and_then(|()| self.attach_loaded(PAGE_FAULT));
+        if let Err(error) = page_faults {
             tracing::info!("page faults will have no address: {error:#}");
         }
         if let Some(period) = period {
-            self.sample(period)?;
+            is_loaded(CPU_SAMPLE)?;
+            self.start_clocks(period)?;
         }
-        self.load_program(SNAPSHOT)?;
+        is_loaded(SNAPSHOT)?;
         self.btf = None;
-        Ok(())
+        Ok(done)
     }
 
     /// Loads the task iterator and starts the sampling clocks, and no more: what verifies in some
@@ -175,14 +204,15 @@ impl Programs {
     pub fn attach_for_looks(&mut self, period: Option<Nanos>) -> Result<()> {
         self.load_program(SNAPSHOT)?;
         if let Some(period) = period {
-            self.sample(period)?;
+            self.load_program(CPU_SAMPLE)?;
+            self.start_clocks(period)?;
         }
         self.btf = None;
         Ok(())
     }
 
-    fn attach_tracepoint(&mut self, name: &str) -> Result<()> {
-        self.load_program(name)?;
+    /// Attaches a program to the tracepoint of its name.
+    fn attach_loaded(&mut self, name: &str) -> Result<()> {
         let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?.try_into()?;
         program
             .attach()
@@ -211,8 +241,7 @@ impl Programs {
 
     /// Starts a clock on each CPU. Its period is fixed: where the kernel steers towards a
     /// frequency instead, a sample stands for a time that nobody knows.
-    fn sample(&mut self, period: Nanos) -> Result<()> {
-        self.load_program(CPU_SAMPLE)?;
+    fn start_clocks(&mut self, period: Nanos) -> Result<()> {
         let cpus = aya::util::online_cpus()
             .map_err(|(path, error)| anyhow::Error::from(error).context(path))?;
         let program: &mut PerfEvent = program(&mut self.ebpf, CPU_SAMPLE)?.try_into()?;
@@ -243,23 +272,74 @@ impl Programs {
     }
 
     fn load_program(&mut self, name: &str) -> Result<()> {
-        let btf = self
-            .btf
-            .as_ref()
-            .context("all programs that need the kernel's types are loaded");
-        match program(&mut self.ebpf, name)? {
-            Program::BtfTracePoint(program) => program.load(name, btf?),
-            Program::Iter(program) => program.load("task", btf?),
-            Program::PerfEvent(program) => program.load(),
-            Program::UProbe(program) => program.load(),
-            _ => bail!("the eBPF object has another kind of program {name}"),
-        }
-        .with_context(|| format!("the kernel refused the program {name}"))
+        let btf = self.btf.as_ref().context(NO_TYPES);
+        load_one(name, program(&mut self.ebpf, name)?, btf)
     }
 }
 
+/// Something of each program, by its name.
+type ByName<T> = std::collections::HashMap<&'static str, T>;
+
+const NO_TYPES: &str = "all programs that need the kernel's types are loaded";
+
+/// Has the kernel verify a program.
+fn load_one(name: &str, program: &mut Program, btf: Result<&Btf>) -> Result<()> {
+    match program {
+        Program::BtfTracePoint(program) => program.load(name, btf?),
+        Program::Iter(program) => program.load("task", btf?),
+        Program::PerfEvent(program) => program.load(),
+        Program::UProbe(program) => program.load(),
+        _ => bail!("the eBPF object has another kind of program {name}"),
+    }
+    .with_context(|| format!("the kernel refused the program {name}"))
+}
+
+/// Has the kernel verify programs on threads of their own, one a CPU, and does something `beside` on this
+/// one. What became of each program.
+fn load_beside<T>(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    names: Vec<&'static str>,
+    beside: impl FnOnce() -> T,
+) -> (ByName<Result<()>>, T) {
+    let mut programs: ByName<&mut Program> = ByName::new();
+    for (name, program) in ebpf.programs_mut() {
+        if let Some(name) = names.iter().find(|wanted| **wanted == name) {
+            programs.insert(name, program);
+        }
+    }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.min(names.len());
+    let left = Mutex::new((names, programs));
+    let next = || {
+        let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = left.0.pop()?;
+        Some((name, left.1.remove(name)))
+    };
+    let load = || {
+        let mut loaded = Vec::new();
+        while let Some((name, program)) = next() {
+            let result = match program {
+                Some(program) => load_one(name, program, Ok(btf)),
+                None => Err(anyhow!("the eBPF object has no program {name}")),
+            };
+            loaded.push((name, result));
+        }
+        loaded
+    };
+    std::thread::scope(|scope| {
+        let loading: Vec<_> = (0..threads).map(|_| scope.spawn(load)).collect();
+        let done = beside();
+        let loaded = loading.into_iter().flat_map(|thread| match thread.join() {
+            Ok(loaded) => loaded,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        (loaded.collect(), done)
+    })
+}
+
 /// Loads the object, with what the programs have to know of this kernel as constants.
-fn load_object(types: &KernelBtf, options: &LoadOptions, btf: &Btf) -> Result<Ebpf> {
+fn load_object(types: &KernelBtf, options: &LoadOptions) -> Result<Ebpf> {
     let offset = |member: &str| {
         types
             .member_offset("task_struct", member)
@@ -290,7 +370,8 @@ fn load_object(types: &KernelBtf, options: &LoadOptions, btf: &Btf) -> Result<Eb
         loader.map_max_entries(map, entries);
     }
     loader
-        .btf(Some(btf))
+        // There are no relocations.
+        .btf(None)
         .override_global("OFF_TASK_PID", &pid, true)
         .override_global("OFF_TASK_TGID", &tgid, true)
         .override_global("OFF_TASK_COMM", &comm, true)

@@ -60,6 +60,7 @@ impl Look {
         let mut kernel = Programs::load_with(types, &options.load())?;
         kernel.attach_for_looks(options.sample_period)?;
         let mut collector = Collector::of(kernel, targets, options)?;
+        collector.add(targets)?;
         let start = monotonic();
         collector.clock = IntervalClock::begin(start);
         collector.targets.begin(&mut collector.kernel, start)?;
@@ -191,7 +192,7 @@ impl Collector {
         let mut left: Vec<Snapshot> = latest.iter().filter(|one| waits(one)).cloned().collect();
         for _ in 0..ROUNDS {
             let initial = self.stacks.initial();
-            initial.walk_more(left, &self.kernel, self.targets.processes());
+            let _ = initial.walk_more(left, &self.kernel, self.targets.processes());
             latest = self.pass()?;
             let initial = self.stacks.initial();
             initial.forget_moved(&latest);

@@ -41,7 +41,7 @@ enum Backlog {
 }
 
 impl Collector {
-    /// Records until `stop` is done or every process that is recorded has ended. Each interval that
+    /// Records until `stop` is done, or every process that is recorded has ended and none can join. Each interval that
     /// ends meanwhile goes to `sink`; the one under way ends with [`Collector::interval`] or
     /// [`Collector::finish`]. To be called in a tokio runtime with I/O and time.
     ///
@@ -96,8 +96,8 @@ impl Collector {
                 // Where something is always ready, the runtime would not look whether `stop` is.
                 tokio::task::yield_now().await;
             }
-            // Each tick asks whether they have.
-            if self.targets.all_known_ended() {
+            // Each tick asks whether they have ended.
+            if self.targets.are_over() {
                 return Ok(());
             }
             if self.is_interval_over() {
@@ -138,6 +138,7 @@ impl Collector {
         let began = Instant::now();
         let behind = self.receive_while(|| began.elapsed() < TICK_BUDGET);
         self.targets.follow_mappings(&mut self.kernel)?;
+        self.join_new()?;
         self.name_new(Naming::AsTimeAllows)?;
         for process in self.targets.release(&mut self.kernel)? {
             self.interval.process_ended(process);

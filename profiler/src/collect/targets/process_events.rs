@@ -14,7 +14,8 @@ impl Targets {
     pub(in crate::collect) fn on_fork(&mut self, kernel: &mut Programs, fork: &Fork) {
         let parent = self.processes.by_pid(fork.parent);
         let parent = parent.and_then(|parent| self.processes.get(parent));
-        let (Some(id), Some(parent)) = (self.processes.next(), parent) else {
+        let next = parent.and_then(|parent| self.processes.next(&parent.facts.exe));
+        let (Some(id), Some(parent)) = (next, parent) else {
             self.left_out.processes += 1;
             if let Err(error) = kernel.forget_process(fork.index, fork.child) {
                 tracing::debug!("process {} cannot be let go: {error}", fork.child);
@@ -28,19 +29,38 @@ impl Targets {
 
     /// Notes new code; the process if the map that we have of it is wrong now.
     pub(super) fn on_mapped(&mut self, event: &MappingEvent) -> Option<ProcessId> {
-        let MappingEvent::Mapped { pid, time, range } = event else {
-            for process in self.processes.living_mut() {
-                process.new_code = true;
+        let (pid, time, range) = match event {
+            MappingEvent::Mapped { pid, time, range } => (*pid, *time, range),
+            MappingEvent::Forked { pid } => {
+                if let Some(joining) = &mut self.joining {
+                    joining.on_forked(*pid);
+                }
+                return None;
+            }
+            MappingEvent::Lost => {
+                for process in self.processes.living_mut() {
+                    process.new_code = true;
+                }
+                if let Some(joining) = &mut self.joining {
+                    joining.on_lost();
+                }
+                return None;
+            }
+        };
+        let process = self.processes.by_pid(pid);
+        let process = process.and_then(|id| self.processes.get_mut(id));
+        let Some(process) = process.filter(|process| !process.is_released()) else {
+            if let Some(joining) = &mut self.joining {
+                joining.on_mapped(pid);
             }
             return None;
         };
-        let id = self.processes.by_pid(*pid)?;
-        let process = self.processes.get_mut(id)?;
-        if process.is_released() || *time < process.read_at {
+        if time < process.read_at {
             return None;
         }
+        let id = process.id;
         process.new_code = true;
-        let wrong = self.maps.mapped(process.table_version, range, *time);
+        let wrong = self.maps.mapped(process.table_version, range, time);
         wrong.then_some(id)
     }
 

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 
 /// Wakers named for each site.
 const NAMED: usize = 3;
+/// The process by which holdup reads memory and mappings of its targets.
+const OWN: &str = "holdup-read";
 /// Columns of a thread's name.
 const NAME: usize = 40;
 
@@ -32,11 +34,7 @@ pub(in crate::render) fn texts(report: &Report, site: &Site) -> Vec<String> {
     for (name, (waits, mut pids)) in strangers {
         pids.sort_unstable();
         pids.dedup();
-        let whose = match pids.as_slice() {
-            [pid] => format!("pid {pid}"),
-            pids => counted(pids.len() as u64, "process", "processes"),
-        };
-        merged.push((waits, format!("{} ({whose})", thread(name))));
+        merged.push((waits, stranger(name, &pids)));
     }
     // The sort is stable: of equals those that came first stay first.
     merged.sort_by_key(|(waits, _)| std::cmp::Reverse(*waits));
@@ -61,6 +59,17 @@ fn known_of(known: u64, waits: u64) -> Option<String> {
     // What is nearly all says as much as all.
     let is_few = known > 0 && known < waits - waits / 10;
     is_few.then(|| format!("(known of {} of {} waits)", count(known), count(waits)))
+}
+
+/// A thread's name that processes have which are not recorded.
+fn stranger(name: &str, pids: &[Pid]) -> String {
+    let whose = match pids {
+        [pid] => format!("pid {pid}"),
+        pids => counted(pids.len() as u64, "process", "processes"),
+    };
+    // Whoever maps memory may have to wait while we read what is mapped.
+    let own = if name == OWN { ": holdup itself" } else { "" };
+    format!("{} ({whose}){own}", thread(name))
 }
 
 fn one(site: &Site, waker: &WakerTotal) -> String {
@@ -102,6 +111,14 @@ mod tests {
         assert_eq!(known_of(41, 1_074).as_deref(), Some(text));
         assert_eq!(known_of(95, 100), None);
         assert_eq!(known_of(0, 100), None, "nobody is named");
+    }
+
+    #[test]
+    fn what_holdup_itself_ended_is_told_as_that() {
+        let pids = [Pid(7), Pid(8)];
+        assert_eq!(stranger("sh", &pids), "sh (2 processes)");
+        let own = "holdup-read (pid 7): holdup itself";
+        assert_eq!(stranger("holdup-read", &pids[..1]), own);
     }
 
     #[test]
