@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::{bench, demo, ebpf, fuzz, lint, setup, shipped, test, vm};
+use crate::{bench, demo, ebpf, fuzz, lint, setup, shipped, test, vm, web};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -37,6 +37,8 @@ enum Verb {
     Setup(setup::Args),
     /// Build the kernel programs into profiler/bpf
     Ebpf(ebpf::Args),
+    /// Build the script and the style of the HTML report from profiler/web
+    Web(web::Args),
 }
 
 /// Runs the verb that the command line names.
@@ -57,6 +59,7 @@ pub fn main() -> ExitCode {
         Verb::Lint(args) => lint::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Ebpf(args) => ebpf::run(&args).map(|()| ExitCode::SUCCESS),
+        Verb::Web(args) => web::run(&args).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -21,3 +21,4 @@ pub mod test;
 pub mod toolchain;
 pub mod verified;
 pub mod vm;
+pub mod web;

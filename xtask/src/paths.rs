@@ -21,6 +21,18 @@ pub fn fuzz_workspace() -> PathBuf {
     root().join("fuzz")
 }
 
+/// The sources of the HTML report's script and style.
+#[must_use]
+pub fn web() -> PathBuf {
+    root().join("profiler/web")
+}
+
+/// The renderer that embeds what is built of [`web()`].
+#[must_use]
+pub fn page() -> PathBuf {
+    root().join("profiler/src/render/html")
+}
+
 /// The compiled kernel programs, which the profiler embeds.
 #[must_use]
 pub fn object() -> PathBuf {

@@ -4,7 +4,7 @@
 //! are in the repository, and the tests with musl are skipped where it is not there.
 
 use crate::toolchain::{self, BPF_LINKER, BpfLinker, LLVM, Toolchain};
-use crate::{debian, process, vm};
+use crate::{debian, paths, process, vm, web};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::Path;
@@ -20,7 +20,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "tests")]
     vm: bool,
 
-    /// Install what some tests are skipped without, and nothing else: musl, std's source, Go, jq
+    /// Install what some tests are skipped without, and nothing else: musl, std's source, Go, tmux, jq, Chromium
     #[arg(long)]
     tests: bool,
 }
@@ -49,8 +49,9 @@ pub fn run(args: &Args) -> Result<()> {
 /// # Errors
 /// Something is missing that cannot be installed here; the message ends with the one command.
 pub fn for_tests() -> Result<()> {
-    let is_there =
-        has_musl() && has_go() && has_tmux() && has_jq() && Toolchain::current()?.has_rust_src();
+    let is_there = TOOLS.iter().all(Tool::is_there)
+        && has_page_packages()
+        && Toolchain::current()?.has_rust_src();
     if is_there || !debian::has_apt() {
         return Ok(());
     }
@@ -66,63 +67,75 @@ pub fn for_tests() -> Result<()> {
     tests(&args).context(FOR_TESTS)
 }
 
-/// Debian's package with musl-gcc.
-const MUSL: &str = "musl-tools";
-/// Debian's package with `go tool pprof`.
-const GO: &str = "golang-go";
-/// Debian's package with the terminal in which `holdup top` is driven.
-const TMUX: &str = "tmux";
-/// Debian's package with the program that answers the questions of `docs/triage.md`.
-const JQ: &str = "jq";
+/// A program that some tests are skipped without.
+struct Tool {
+    name: &'static str,
+    /// What it says its version by.
+    version: &'static str,
+    /// Debian's package with it.
+    package: &'static str,
+}
+
+const TOOLS: [Tool; 7] = [
+    Tool::of("musl-gcc", "--version", "musl-tools"),
+    // `go tool pprof` reads profiles.
+    Tool::of("go", "version", "golang-go"),
+    // The terminal in which `holdup top` is driven.
+    Tool::of("tmux", "-V", "tmux"),
+    // It answers the questions of `docs/triage.md`.
+    Tool::of("jq", "--version", "jq"),
+    // These build the page of the HTML report, and drive it.
+    Tool::of("node", "--version", "nodejs"),
+    Tool::of("npm", "--version", "npm"),
+    Tool::of("chromium", "--version", "chromium"),
+];
+
+impl Tool {
+    const fn of(name: &'static str, version: &'static str, package: &'static str) -> Tool {
+        Tool {
+            name,
+            version,
+            package,
+        }
+    }
+
+    fn is_there(&self) -> bool {
+        process::output(process::detached(self.name).arg(self.version)).is_ok()
+    }
+
+    fn bring(&self, args: &Args) -> Result<()> {
+        let Tool { name, package, .. } = self;
+        if self.is_there() {
+            println!("already there: {name}");
+        } else if !debian::has_apt() {
+            println!("left out: {name}, which {package} brings on Debian");
+        } else if announce(args, &format!("apt-get install {package}")) {
+            debian::install(&[package])?;
+        }
+        Ok(())
+    }
+}
+
 /// What brings all that tests may be skipped without.
-pub(crate) const FOR_TESTS: &str = "some tests (with musl, with Go, in tmux, with jq) need more than is here\nrun: cargo xtask setup --tests";
+pub(crate) const FOR_TESTS: &str = "some tests (with musl, with Go, in tmux, with jq, in a browser) need more than is here\nrun: cargo xtask setup --tests";
 
-fn has_musl() -> bool {
-    process::output(process::detached("musl-gcc").arg("--version")).is_ok()
+/// Whether the packages are there by which tests drive the HTML report.
+fn has_page_packages() -> bool {
+    paths::web().join("node_modules/playwright-core").is_dir()
 }
 
-fn has_go() -> bool {
-    process::output(process::detached("go").arg("version")).is_ok()
-}
-
-fn has_jq() -> bool {
-    process::output(process::detached("jq").arg("--version")).is_ok()
-}
-
-fn has_tmux() -> bool {
-    process::output(process::detached("tmux").arg("-V")).is_ok()
-}
-
-/// The C library of the statically linked fixture, the terminal for `top`, Go's reader of profiles, and the source of std, which is built for it:
-/// that of the compiler that builds the tests.
+/// Compiler and C library of the statically linked fixture, readers of what is made, and the source of std,
+/// which is built for the fixture: that of the compiler that builds the tests.
 fn tests(args: &Args) -> Result<()> {
-    if has_musl() {
-        println!("already there: musl-gcc");
-    } else if !debian::has_apt() {
-        println!("left out: musl-gcc, which {MUSL} brings on Debian");
-    } else if announce(args, &format!("apt-get install {MUSL}")) {
-        debian::install(&[MUSL])?;
+    for tool in &TOOLS {
+        tool.bring(args)?;
     }
-    if has_go() {
-        println!("already there: go");
-    } else if !debian::has_apt() {
-        println!("left out: go, which {GO} brings on Debian");
-    } else if announce(args, &format!("apt-get install {GO}")) {
-        debian::install(&[GO])?;
-    }
-    if has_tmux() {
-        println!("already there: tmux");
-    } else if !debian::has_apt() {
-        println!("left out: tmux");
-    } else if announce(args, &format!("apt-get install {TMUX}")) {
-        debian::install(&[TMUX])?;
-    }
-    if has_jq() {
-        println!("already there: jq");
-    } else if !debian::has_apt() {
-        println!("left out: jq");
-    } else if announce(args, &format!("apt-get install {JQ}")) {
-        debian::install(&[JQ])?;
+    if has_page_packages() {
+        println!("already there: the packages of profiler/web");
+    } else if !web::has_npm() {
+        println!("left out: the packages of profiler/web, for want of npm");
+    } else if announce(args, "npm ci in profiler/web") {
+        web::install()?;
     }
     rust_src(args, &Toolchain::current()?)
 }

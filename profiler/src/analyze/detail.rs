@@ -1,5 +1,6 @@
 //! What formats of other programs draw one by one.
 
+use super::activities::Activities;
 use super::causes::Causes;
 use super::location::{location, task};
 use super::longest::Longest;
@@ -33,6 +34,7 @@ pub(super) struct Details {
     sums: Sums,
     waits: Longest<Wait>,
     polls: Longest<Poll>,
+    activities: Activities,
 }
 
 impl Details {
@@ -47,6 +49,7 @@ impl Details {
             sums: BTreeMap::new(),
             waits: Longest::new(waits),
             polls: Longest::new(polls),
+            activities: Activities::default(),
         }
     }
 
@@ -60,6 +63,7 @@ impl Details {
         if self.keep.singles {
             self.waits.add(&interval.waits);
             self.polls.add(&interval.polls);
+            self.activities.add(interval);
         }
     }
 
@@ -99,6 +103,7 @@ impl Details {
                 .iter()
                 .map(|(id, thread)| (*id, of_thread(thread)))
                 .collect(),
+            activity: self.activities.entries(),
             waits_left_out: self.waits.left_out(),
             polls_left_out: self.polls.left_out(),
             ..named.detail(

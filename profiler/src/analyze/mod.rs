@@ -5,6 +5,7 @@
 //!     -> role_times -> runtimes, sites, stacks, cpu, calls, panics -> verdict -> Report
 //! ```
 
+mod activities;
 mod analyzer;
 mod blame;
 mod blocking_pool;

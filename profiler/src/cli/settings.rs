@@ -514,7 +514,7 @@ fn outputs(
     if environment.stdout_is_terminal && stdout.format.is_binary() {
         let extension = stdout.format.extension();
         return Err(Error::usage(format!(
-            "{} is no text, and standard output is a terminal",
+            "{} is not for a terminal, and standard output is one",
             stdout.format.name()
         ))
         .hint(format!("write it to a file: -o profile.{extension}")));

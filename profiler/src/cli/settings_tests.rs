@@ -124,7 +124,7 @@ fn names_tell_formats() {
 fn names_without_sense_are_usage_errors() {
     for words in [
         &["-p", "7", "-o", "report"][..],
-        &["-p", "7", "-o", "report.html"],
+        &["-p", "7", "-o", "report.htm"],
         &["-p", "7", "-o", "x.gz"],
         &["-p", "7", "-o", "%q.svg"],
         &["-p", "7", "-o", "-", "-o", "-"],

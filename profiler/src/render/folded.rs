@@ -131,7 +131,7 @@ pub(super) fn roots(report: &Report, pid: Pid, runtime: Option<&str>, state: Sta
     frames
 }
 
-fn root(report: &Report, runtime: Option<&str>, state: State) -> String {
+pub(super) fn root(report: &Report, runtime: Option<&str>, state: State) -> String {
     let Some(id) = runtime else {
         return match state {
             State::Pool => "blocking pool".to_owned(),

@@ -2,7 +2,7 @@
 
 use super::ci::{codequality, github, junit};
 use super::export::{firefox, ndjson, otlp, pprof, speedscope, trace};
-use super::{Options, blame, flamegraph, folded, json, text, wakers, wall};
+use super::{Options, blame, flamegraph, folded, html, json, text, wakers, wall};
 use crate::report::{Keep, Report};
 use std::ffi::OsStr;
 use std::io;
@@ -51,6 +51,7 @@ macro_rules! formats {
 
 formats! {
     Text("text", "txt", "Report for people", text::render),
+    Html("html", "html", "Report for browsers, with a timeline: one page that needs no network", html::render),
     Json("json", "json", "Report for programs, with a versioned schema", json::render),
     Folded("folded", "folded", "Folded stacks of blocked time, one per line", folded::render),
     Svg("svg", "svg", "Flamegraph of blocked time", flamegraph::render),
@@ -77,16 +78,20 @@ impl Format {
     pub const fn keep(self) -> Keep {
         let (sums, singles) = match self {
             Format::Pprof | Format::Otlp => (true, false),
-            Format::Speedscope | Format::Firefox | Format::Trace | Format::Ndjson => (false, true),
+            Format::Html
+            | Format::Speedscope
+            | Format::Firefox
+            | Format::Trace
+            | Format::Ndjson => (false, true),
             _ => (false, false),
         };
         Keep { sums, singles }
     }
 
-    /// Whether it is no text, which a terminal should not get.
+    /// Whether it is no text to be read, which a terminal should not get.
     #[must_use]
     pub const fn is_binary(self) -> bool {
-        matches!(self, Format::Pprof | Format::Otlp)
+        matches!(self, Format::Html | Format::Pprof | Format::Otlp)
     }
 
     /// The format that a file name stands for, by the longest of the extensions that it ends

@@ -11,6 +11,7 @@ pub mod export;
 pub mod flamegraph;
 pub mod folded;
 mod format;
+mod html;
 mod human;
 pub mod json;
 mod list;

@@ -1,6 +1,7 @@
 //! Single waits and polls, and sums by thread and object: what formats of other programs draw that
 //! the report has only in sums. Kept only where such a format was asked for.
 
+use super::Activity;
 use crate::cause::Cause;
 use crate::recording::{Object, ObjectId, Poll, StackId, ThreadId, Wait, Waker, WakerId};
 use crate::runtime::{Role, State};
@@ -15,7 +16,7 @@ use std::sync::Arc;
 pub struct Keep {
     /// Waits by thread, stack and object: [`Detail::sums`].
     pub sums: bool,
-    /// [`Detail::waits`] and [`Detail::polls`].
+    /// [`Detail::waits`], [`Detail::polls`] and [`Detail::activity`].
     pub singles: bool,
 }
 
@@ -66,6 +67,8 @@ pub struct Detail {
     pub open: Vec<Wait>,
     /// Long polls; empty unless [`Keep::singles`].
     pub polls: Arc<Vec<Poll>>,
+    /// Where the time of threads went, interval by interval; empty unless [`Keep::singles`].
+    pub activity: Arc<Vec<Activity>>,
     /// What of `waits` did not fit.
     pub waits_left_out: LeftOut,
     /// What of `polls` did not fit.

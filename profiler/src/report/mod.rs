@@ -1,5 +1,6 @@
 //! The report: data only. [`crate::analyze`] makes it, every renderer draws it.
 
+mod activity;
 mod blame;
 mod calls;
 pub mod check;
@@ -25,6 +26,7 @@ mod stopped;
 mod tasks;
 mod verdict;
 
+pub use activity::{Activity, ThreadActivity};
 pub use blame::{BLAME_CHAINS, Blame, BlameChain, BlameEnd, BlameLink};
 pub use calls::{CallObject, CallSite};
 pub use conditions::{Asked, CheckedCondition, ConditionSite};

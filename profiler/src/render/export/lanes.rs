@@ -8,9 +8,9 @@ use std::cmp::Reverse;
 
 /// A thread with its waits and polls.
 #[derive(Debug)]
-pub(super) struct Lane<'a> {
-    pub(super) id: ThreadId,
-    pub(super) thread: Option<&'a DetailThread>,
+pub(in crate::render) struct Lane<'a> {
+    pub(in crate::render) id: ThreadId,
+    pub(in crate::render) thread: Option<&'a DetailThread>,
     /// One after another; none overlaps the next.
     polls: Vec<ShownPoll<'a>>,
     /// One after another.
@@ -20,25 +20,25 @@ pub(super) struct Lane<'a> {
 
 /// A poll with the range in which it is drawn: it holds each wait in it whole.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ShownPoll<'a> {
-    pub(super) poll: &'a Poll,
-    pub(super) stack: Option<&'a DetailStack>,
-    pub(super) start: Nanos,
-    pub(super) end: Nanos,
+pub(in crate::render) struct ShownPoll<'a> {
+    pub(in crate::render) poll: &'a Poll,
+    pub(in crate::render) stack: Option<&'a DetailStack>,
+    pub(in crate::render) start: Nanos,
+    pub(in crate::render) end: Nanos,
 }
 
 /// A wait with its times from the start of the recording.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ShownWait<'a> {
-    pub(super) wait: &'a Wait,
-    pub(super) stack: Option<&'a DetailStack>,
-    pub(super) start: Nanos,
-    pub(super) wakeup: Nanos,
-    pub(super) end: Nanos,
+pub(in crate::render) struct ShownWait<'a> {
+    pub(in crate::render) wait: &'a Wait,
+    pub(in crate::render) stack: Option<&'a DetailStack>,
+    pub(in crate::render) start: Nanos,
+    pub(in crate::render) wakeup: Nanos,
+    pub(in crate::render) end: Nanos,
 }
 
 impl<'a> ShownWait<'a> {
-    pub(super) fn of(detail: &'a Detail, wait: &'a Wait) -> ShownWait<'a> {
+    pub(in crate::render) fn of(detail: &'a Detail, wait: &'a Wait) -> ShownWait<'a> {
         let start = detail.since_start(wait.start);
         let end = detail.since_start(wait.end).max(start);
         ShownWait {
@@ -51,19 +51,19 @@ impl<'a> ShownWait<'a> {
     }
 
     /// Its blocked part.
-    pub(super) fn blocked(&self) -> Nanos {
+    pub(in crate::render) fn blocked(&self) -> Nanos {
         self.wakeup.saturating_sub(self.start)
     }
 
     /// Its run-queue part.
-    pub(super) fn runqueue(&self) -> Nanos {
+    pub(in crate::render) fn runqueue(&self) -> Nanos {
         self.end.saturating_sub(self.wakeup)
     }
 }
 
 /// What happens next on a thread.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Step<'a> {
+pub(in crate::render) enum Step<'a> {
     PollBegins(ShownPoll<'a>),
     PollEnds(ShownPoll<'a>),
     Wait(ShownWait<'a>),
@@ -71,12 +71,34 @@ pub(super) enum Step<'a> {
 
 impl Lane<'_> {
     /// The process.
-    pub(super) fn pid(&self) -> Pid {
+    pub(in crate::render) fn pid(&self) -> Pid {
         self.thread.map_or(Pid(0), |thread| thread.pid)
     }
 
+    /// A thread of which nothing is to be drawn.
+    pub(in crate::render) fn empty<'a>(detail: &'a Detail, id: ThreadId) -> Lane<'a> {
+        Lane {
+            id,
+            thread: detail.threads.get(&id),
+            polls: Vec::new(),
+            waits: Vec::new(),
+            detail,
+        }
+    }
+
+    /// Its waits, one after another.
+    pub(in crate::render) fn waits(&self) -> impl ExactSizeIterator<Item = ShownWait<'_>> {
+        let waits = self.waits.iter();
+        waits.map(|wait| ShownWait::of(self.detail, wait))
+    }
+
+    /// Its polls, one after another.
+    pub(in crate::render) fn polls(&self) -> &[ShownPoll<'_>] {
+        &self.polls
+    }
+
     /// Everything in the order of time.
-    pub(super) fn steps(&self) -> impl Iterator<Item = Step<'_>> {
+    pub(in crate::render) fn steps(&self) -> impl Iterator<Item = Step<'_>> {
         let mut polls = self.polls.iter().copied().peekable();
         let mut waits = self
             .waits
@@ -108,7 +130,11 @@ impl Lane<'_> {
 
 /// The threads that waited in one of `options.states` or had long polls, and of their waits those that `limit`
 /// admits. Workers come first in each process.
-pub(super) fn lanes<'a>(detail: &'a Detail, options: &Options, limit: Limit) -> Vec<Lane<'a>> {
+pub(in crate::render) fn lanes<'a>(
+    detail: &'a Detail,
+    options: &Options,
+    limit: Limit,
+) -> Vec<Lane<'a>> {
     let mut limit = limit;
     let mut waits = detail.waits_by_thread();
     let mut polls = detail.polls_by_thread();
@@ -134,13 +160,18 @@ pub(super) fn lanes<'a>(detail: &'a Detail, options: &Options, limit: Limit) -> 
         })
         .filter(|lane| !lane.waits.is_empty() || !lane.polls.is_empty())
         .collect();
-    let is_worker = |lane: &Lane<'_>| lane.thread.is_some_and(|t| super::names::is_worker(t.role));
-    lanes.sort_by_key(|lane| (lane.id.process, Reverse(is_worker(lane)), lane.id.tid));
+    sort(&mut lanes);
     lanes
 }
 
+/// Workers come first in each process.
+pub(in crate::render) fn sort(lanes: &mut [Lane<'_>]) {
+    let is_worker = |lane: &Lane<'_>| lane.thread.is_some_and(|t| super::names::is_worker(t.role));
+    lanes.sort_by_key(|lane| (lane.id.process, Reverse(is_worker(lane)), lane.id.tid));
+}
+
 /// Whether a wait is to be drawn.
-pub(super) fn is_shown(detail: &Detail, options: &Options, wait: &Wait) -> bool {
+pub(in crate::render) fn is_shown(detail: &Detail, options: &Options, wait: &Wait) -> bool {
     let state = detail.stacks.get(&wait.stack);
     let state = state.map_or(crate::runtime::State::Unknown, |stack| stack.state);
     options.states.contains(&state)
@@ -175,22 +206,22 @@ fn nested<'a>(detail: &'a Detail, polls: &[&'a Poll], waits: &[&Wait]) -> Vec<Sh
 
 /// Which waits are drawn where there are too many: the longest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Limit {
+pub(in crate::render) struct Limit {
     /// None of those that are drawn is shorter.
-    pub(super) at_least: Nanos,
+    pub(in crate::render) at_least: Nanos,
     /// How many of exactly that length are drawn.
     equal: usize,
 }
 
 impl Limit {
     /// All of them.
-    pub(super) const NONE: Limit = Limit {
+    pub(in crate::render) const NONE: Limit = Limit {
         at_least: Nanos::ZERO,
         equal: usize::MAX,
     };
 
     /// Of waits of these lengths `most`.
-    pub(super) fn of(mut lengths: Vec<Nanos>, most: usize) -> Limit {
+    pub(in crate::render) fn of(mut lengths: Vec<Nanos>, most: usize) -> Limit {
         if lengths.len() <= most {
             return Limit::NONE;
         }

@@ -3,8 +3,8 @@
 
 pub(super) mod firefox;
 mod json;
-mod lanes;
-mod names;
+pub(super) mod lanes;
+pub(super) mod names;
 pub mod ndjson;
 pub(super) mod otlp;
 pub(super) mod pprof;

@@ -10,7 +10,7 @@ use crate::symbolize::{FrameRef, Space};
 use crate::units::Pid;
 
 /// `tokio-runtime-w 4711`.
-pub(super) fn thread(thread: ThreadId, known: Option<&DetailThread>) -> String {
+pub(in crate::render) fn thread(thread: ThreadId, known: Option<&DetailThread>) -> String {
     let name = known.map_or("", |known| &known.name);
     match sanitize(name) {
         name if name.is_empty() => format!("thread {}", thread.tid),
@@ -19,19 +19,19 @@ pub(super) fn thread(thread: ThreadId, known: Option<&DetailThread>) -> String {
 }
 
 /// `claims_api (4711)`.
-pub(super) fn process(report: &Report, pid: Pid) -> String {
+pub(in crate::render) fn process(report: &Report, pid: Pid) -> String {
     let process = report.targets.iter().find(|process| process.pid == pid);
     let name = process.map_or("", |process| process.exe_name());
     format!("{} ({pid})", sanitize(name))
 }
 
 /// The function of a site.
-pub(super) fn site(stack: &DetailStack) -> String {
+pub(in crate::render) fn site(stack: &DetailStack) -> String {
     display_name(&stack.function)
 }
 
 /// `src/store.rs:88`.
-pub(super) fn place(stack: &DetailStack) -> Option<String> {
+pub(in crate::render) fn place(stack: &DetailStack) -> Option<String> {
     let file = display_path(stack.file.as_deref()?);
     Some(match stack.line {
         Some(line) => format!("{file}:{line}"),
@@ -40,17 +40,17 @@ pub(super) fn place(stack: &DetailStack) -> Option<String> {
 }
 
 /// The outermost function of the task.
-pub(super) fn task(stack: &DetailStack) -> Option<String> {
+pub(in crate::render) fn task(stack: &DetailStack) -> Option<String> {
     stack.task.as_deref().map(display_name)
 }
 
 /// `path /var/lib/claims.db`.
-pub(super) fn object(object: &Object) -> String {
+pub(in crate::render) fn object(object: &Object) -> String {
     format!("{} {}", object.kind.name(), sanitize(&object.name))
 }
 
 /// `tokio-runtime-w 4711`, or `interrupt`.
-pub(super) fn waker(waker: &Waker) -> String {
+pub(in crate::render) fn waker(waker: &Waker) -> String {
     let name = sanitize(&waker.name);
     match waker.pid {
         Pid(0) if name.is_empty() => "interrupt".to_owned(),
@@ -61,17 +61,17 @@ pub(super) fn waker(waker: &Waker) -> String {
 }
 
 /// Why threads waited, or else in which state they were.
-pub(super) fn cause(stack: &DetailStack) -> &'static str {
+pub(in crate::render) fn cause(stack: &DetailStack) -> &'static str {
     stack.cause.map_or(stack.state.name(), |cause| cause.name())
 }
 
 /// Whether threads with this role poll tasks.
-pub(super) const fn is_worker(role: Role) -> bool {
+pub(in crate::render) const fn is_worker(role: Role) -> bool {
     matches!(role, Role::Worker(_))
 }
 
 /// What must be known to trust a file, in sentences: losses, and what was left out of it.
-pub(super) fn caveats(report: &Report, detail: &Detail) -> Vec<String> {
+pub(in crate::render) fn caveats(report: &Report, detail: &Detail) -> Vec<String> {
     let lost = match lost(&report.losses) {
         lost if lost.starts_with("nothing") => lost,
         lost => format!("lost: {lost}"),
@@ -105,7 +105,10 @@ pub fn left_out(detail: &Detail) -> Vec<String> {
 
 /// The frames of a stack, without the kernel's unless all are asked for: all waits have the same leaf
 /// there, and the cause says more.
-pub(super) fn drawn_frames<'a>(stack: &'a DetailStack, options: &Options) -> &'a [FrameRef] {
+pub(in crate::render) fn drawn_frames<'a>(
+    stack: &'a DetailStack,
+    options: &Options,
+) -> &'a [FrameRef] {
     let user = stack
         .frames
         .iter()
@@ -117,7 +120,7 @@ pub(super) fn drawn_frames<'a>(stack: &'a DetailStack, options: &Options) -> &'a
 }
 
 /// Nanoseconds from the Unix epoch to a time as reports write it; zero where it is none.
-pub(super) fn nanos_since_epoch(time: &str) -> u64 {
+pub(in crate::render) fn nanos_since_epoch(time: &str) -> u64 {
     let time: Option<jiff::Timestamp> = time.parse().ok();
     let nanos = time.map(jiff::Timestamp::as_nanosecond);
     nanos

@@ -1,6 +1,5 @@
 //! What was to blame for the waits of a site, and what they cost.
 
-use super::page::Page;
 use crate::render::{display_name, duration, percent};
 use crate::report::{Blame, BlameChain, BlameEnd, Harm, Report, Site};
 use crate::units::Nanos;
@@ -13,7 +12,7 @@ const NAMED: usize = 3;
 const LEAST: f64 = 0.005;
 
 /// What the threads that ended the waits did meanwhile: `91.8 % in Gateway::ask_blocking (network)`.
-pub(super) fn meanwhile(report: &Report, site: &Site) -> Option<String> {
+pub(in crate::render) fn meanwhile(report: &Report, site: &Site) -> Option<String> {
     let blame = site.blame.as_ref()?;
     let mut ends: BTreeMap<String, Nanos> = BTreeMap::new();
     for chain in &blame.chains {
@@ -59,9 +58,9 @@ fn end(chain: &BlameChain, min_block: Nanos) -> String {
 }
 
 /// What would be gained without the waits of a site: that of the runtime where it is most.
-pub(super) fn harm(page: &Page<'_>, site: &Site) -> Option<String> {
+pub(in crate::render) fn harm(report: &Report, site: &Site) -> Option<String> {
     let harm = site.harm.first()?;
-    let runtime = page.report.runtimes.iter();
+    let runtime = report.runtimes.iter();
     let starved = runtime.filter(|runtime| runtime.id == harm.runtime);
     let starved: Nanos = starved.map(|runtime| runtime.starved_ns).sum();
     let share = harm.starved_ns.share_of(starved);

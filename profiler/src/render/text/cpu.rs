@@ -11,7 +11,8 @@ use std::io;
 /// Sites of CPU time.
 const SITES: usize = 5;
 
-const fn what(part: CpuPart) -> &'static str {
+/// What a thread on a CPU did, in a word.
+pub(in crate::render) const fn what(part: CpuPart) -> &'static str {
     match part {
         CpuPart::Poll => "poll",
         CpuPart::BlockOn => "block_on",

@@ -15,7 +15,30 @@ const INDENT: usize = 6;
 /// What was lost; that nothing was is said too.
 pub(super) fn losses(page: &mut Page<'_>) -> io::Result<()> {
     page.blank()?;
-    let report = page.report;
+    let (parts, causes) = lost(page.report);
+    if parts.is_empty() && !causes.is_empty() {
+        page.labelled((WARN, "Lost"), INDENT, &causes.join("; "))?;
+    } else if parts.is_empty() {
+        page.labelled((GOOD, "Lost"), INDENT, &nothing_lost(page.report))?;
+    } else {
+        page.labelled((WARN, "Lost"), INDENT, &parts.join("; "))?;
+        if !causes.is_empty() {
+            page.labelled((DIM, "by"), INDENT, &causes.join("; "))?;
+        }
+    }
+    shadow(page)
+}
+
+/// That nothing was lost, in words.
+pub(in crate::render) fn nothing_lost(report: &Report) -> String {
+    format!(
+        "nothing: {} unwound, all complete and named",
+        counted(report.losses.walked, "stack", "stacks")
+    )
+}
+
+/// What was lost, by what it means and by what caused it.
+pub(in crate::render) fn lost(report: &Report) -> (Vec<String>, Vec<String>) {
     let losses = &report.losses;
     let mut parts = Vec::new();
     if losses.events > 0 {
@@ -77,27 +100,12 @@ pub(super) fn losses(page: &mut Page<'_>) -> io::Result<()> {
             count(shadow.compared)
         ));
     }
-    let causes: Vec<String> = losses
+    let causes = losses
         .by_cause
         .named()
         .filter(|(number, _)| *number > 0)
-        .map(|(number, [one, many])| counted(number, one, many))
-        .collect();
-    if parts.is_empty() && !causes.is_empty() {
-        page.labelled((WARN, "Lost"), INDENT, &causes.join("; "))?;
-    } else if parts.is_empty() {
-        let text = format!(
-            "nothing: {} unwound, all complete and named",
-            counted(losses.walked, "stack", "stacks")
-        );
-        page.labelled((GOOD, "Lost"), INDENT, &text)?;
-    } else {
-        page.labelled((WARN, "Lost"), INDENT, &parts.join("; "))?;
-        if !causes.is_empty() {
-            page.labelled((DIM, "by"), INDENT, &causes.join("; "))?;
-        }
-    }
-    shadow(page)
+        .map(|(number, [one, many])| counted(number, one, many));
+    (parts, causes.collect())
 }
 
 /// What the shadow check did, where it was asked for.
@@ -159,7 +167,14 @@ fn stopped(report: &Report, held: &Stopped) -> String {
 
 /// What the reader should know of the target, and can do about it.
 pub(super) fn notes(page: &mut Page<'_>) -> io::Result<()> {
-    let report = page.report;
+    for note in note_texts(page.report) {
+        page.labelled((DIM, "Note"), INDENT, &note)?;
+    }
+    Ok(())
+}
+
+/// The notes, a text each.
+pub(in crate::render) fn note_texts(report: &Report) -> Vec<String> {
     let target = &report.target;
     let mut notes = Vec::new();
     // Of several processes the list at the top says it.
@@ -218,8 +233,5 @@ pub(super) fn notes(page: &mut Page<'_>) -> io::Result<()> {
             percent(short.share_of(blocked))
         ));
     }
-    for note in notes {
-        page.labelled((DIM, "Note"), INDENT, &note)?;
-    }
-    Ok(())
+    notes
 }

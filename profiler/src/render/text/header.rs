@@ -80,7 +80,7 @@ pub(super) fn target(page: &mut Page<'_>) -> io::Result<()> {
 }
 
 /// Which tokio a process has, where it shows any sign of one.
-fn tokio(process: &Process) -> Option<String> {
+pub(in crate::render) fn tokio(process: &Process) -> Option<String> {
     match &process.tokio_version {
         Some(version) => Some(format!("tokio {}", sanitize(version))),
         None if process.tokio.present => Some("tokio, version not known".to_owned()),
@@ -180,6 +180,40 @@ pub(super) fn verdict(page: &mut Page<'_>) -> io::Result<()> {
         page.labelled((PLAIN, ""), INDENT, &worst(report, site))?;
     }
     Ok(())
+}
+
+/// How grave a verdict is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::render) enum Tone {
+    Bad,
+    Doubtful,
+    Good,
+}
+
+/// The verdict as other renderers say it.
+pub(in crate::render) struct Spoken {
+    pub(in crate::render) tone: Tone,
+    pub(in crate::render) word: &'static str,
+    pub(in crate::render) text: String,
+    /// What to mend first.
+    pub(in crate::render) first: Option<String>,
+}
+
+/// The verdict, for other renderers.
+pub(in crate::render) fn spoken(report: &Report) -> Spoken {
+    let words = words(report);
+    let tone = match words.style {
+        style if style == BAD => Tone::Bad,
+        style if style == GOOD => Tone::Good,
+        _ => Tone::Doubtful,
+    };
+    let site = words.site.and_then(|index| report.sites.get(index));
+    Spoken {
+        tone,
+        word: words.word,
+        first: site.map(|site| worst(report, site)),
+        text: words.text,
+    }
 }
 
 /// The verdict in a word, and what is said of it.
@@ -539,12 +573,12 @@ fn worst(report: &Report, site: &Site) -> String {
 }
 
 /// File and line of a site, as far as known.
-pub(super) fn location(site: &Site) -> Option<String> {
+pub(in crate::render) fn location(site: &Site) -> Option<String> {
     file_and_line(site.file.as_deref(), site.line)
 }
 
 /// `src/api.rs:54`, as far as known.
-pub(super) fn file_and_line(file: Option<&str>, line: Option<u32>) -> Option<String> {
+pub(in crate::render) fn file_and_line(file: Option<&str>, line: Option<u32>) -> Option<String> {
     let file = display_path(file?);
     Some(match line {
         Some(line) => format!("{file}:{line}"),

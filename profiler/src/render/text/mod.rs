@@ -24,6 +24,21 @@ mod totals;
 mod wakers;
 mod workers;
 
+/// What other renderers say in the same words.
+pub(super) mod words {
+    pub(in crate::render) use super::blame::{harm, meanwhile};
+    pub(in crate::render) use super::cpu::what as cpu_part;
+    pub(in crate::render) use super::footer::{lost, note_texts, nothing_lost};
+    pub(in crate::render) use super::header::{Tone, file_and_line, location, spoken, tokio};
+    pub(in crate::render) use super::open::object as open_object;
+    pub(in crate::render) use super::polls::{longest, parts};
+    pub(in crate::render) use super::sites::{
+        INLINED, held_up, object_texts, other_causes, waits, why,
+    };
+    pub(in crate::render) use super::wakers::texts as wakers;
+    pub(in crate::render) use super::workers::{groups, label, stretches, title};
+}
+
 pub use check::render as render_check;
 pub use diff::render as render_diff;
 pub use dump::{DumpOptions, render as render_dump};

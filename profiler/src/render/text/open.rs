@@ -61,7 +61,7 @@ pub(super) fn open_waits(page: &mut Page<'_>) -> io::Result<()> {
 }
 
 /// What a wait is for, and who holds it.
-fn object(wait: &OpenWaitReport) -> Option<String> {
+pub(in crate::render) fn object(wait: &OpenWaitReport) -> Option<String> {
     let object = wait.object.as_ref()?;
     let name = match object.kind {
         ObjectKind::Path => display_path(&object.name),

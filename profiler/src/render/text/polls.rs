@@ -71,7 +71,7 @@ fn one(page: &mut Page<'_>, number: usize, site: &LongPollSite) -> io::Result<()
 }
 
 /// `712 ms at 1.20 s, blocked 99.1 %, running 0.9 %, task 17, on thread 4711`.
-fn longest(poll: &LongestPoll) -> String {
+pub(in crate::render) fn longest(poll: &LongestPoll) -> String {
     let of = [poll.blocked_ns, poll.runqueue_ns, poll.on_cpu_ns];
     let task = poll
         .task_id
@@ -86,7 +86,7 @@ fn longest(poll: &LongestPoll) -> String {
 }
 
 /// The parts of polls as shares of `total`; those that are nothing are left out.
-fn parts([blocked, runqueue, running]: [Nanos; 3], total: Nanos) -> String {
+pub(in crate::render) fn parts([blocked, runqueue, running]: [Nanos; 3], total: Nanos) -> String {
     let parts = [
         ("blocked", blocked),
         ("waiting for a CPU", runqueue),

@@ -25,7 +25,8 @@ const OBJECTS: usize = 3;
 /// Runtimes named for each site.
 const RUNTIMES: usize = 3;
 /// Said of a site whose function is a framework's.
-const INLINED: &str = "your function was inlined into this one; line tables tell which";
+pub(in crate::render) const INLINED: &str =
+    "your function was inlined into this one; line tables tell which";
 /// Tasks named for each site.
 const TASKS: usize = 3;
 
@@ -188,7 +189,7 @@ pub(super) fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
     if let Some(queued) = site.queued.as_ref().and_then(held_up) {
         page.labelled((DIM, "      held up"), indent, &queued)?;
     }
-    if let Some(harm) = blame::harm(page, site) {
+    if let Some(harm) = blame::harm(page.report, site) {
         page.labelled((DIM, "      harm"), indent, &harm)?;
     }
     if let Some(advice) = site.advice {
@@ -212,7 +213,7 @@ pub(super) fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
 }
 
 /// The tasks that could not run meanwhile; none where there were none.
-fn held_up(queued: &QueuedTasks) -> Option<String> {
+pub(in crate::render) fn held_up(queued: &QueuedTasks) -> Option<String> {
     if queued.tasks == 0 {
         return None;
     }
@@ -238,7 +239,7 @@ fn held_up(queued: &QueuedTasks) -> Option<String> {
 }
 
 /// Of several causes those beside the main one.
-fn other_causes(site: &Site) -> Option<String> {
+pub(in crate::render) fn other_causes(site: &Site) -> Option<String> {
     let others = site.causes.iter().filter(|total| total.cause != site.cause);
     let others: Vec<String> = others
         .map(|total| {
@@ -278,6 +279,18 @@ fn runtimes(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
 /// What was waited for, where the call does not say it already. Lengths of time are in the waits,
 /// and an address tells nobody anything.
 fn objects(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
+    let (texts, more) = object_texts(site);
+    for (index, text) in texts.iter().enumerate() {
+        page.detail(if index == 0 { "for" } else { "" }, text)?;
+    }
+    if more > 0 {
+        page.detail("", &format!("… and {} more", count(more)))?;
+    }
+    Ok(())
+}
+
+/// Some of the objects with their shares, and how many there are beyond.
+pub(in crate::render) fn object_texts(site: &Site) -> (Vec<String>, u64) {
     let telling = |kind| !matches!(kind, ObjectKind::Futex | ObjectKind::Timer);
     let single = |object: &ObjectTotal| (object.kind, object.name.clone(), object.total_ns);
     let group = |group: &ObjectGroup| {
@@ -301,21 +314,18 @@ fn objects(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
     };
     all.retain(|(kind, ..)| telling(*kind));
     if all.len() < 2 && site.object_groups.is_empty() {
-        return Ok(());
+        return (Vec::new(), 0);
     }
-    for (index, (_, name, total)) in all.iter().take(OBJECTS).enumerate() {
+    let texts = all.iter().take(OBJECTS).map(|(_, name, total)| {
         let share = percent(total.share_of(site.total_ns));
-        let text = format!("{} {share}", sanitize(name));
-        page.detail(if index == 0 { "for" } else { "" }, &text)?;
-    }
+        format!("{} {share}", sanitize(name))
+    });
     let more = (all.len().saturating_sub(OBJECTS)) as u64 + beyond;
-    if more > 0 {
-        page.detail("", &format!("… and {} more", count(more)))?;
-    }
-    Ok(())
+    (texts.collect(), more)
 }
 
-fn waits(site: &Site) -> String {
+/// `1,074: p50 …`.
+pub(in crate::render) fn waits(site: &Site) -> String {
     if site.waits == 1 {
         return format!("one of {}", duration(site.max_ns));
     }
@@ -328,7 +338,7 @@ fn waits(site: &Site) -> String {
     )
 }
 
-pub(super) const fn why(truncation: Truncation) -> &'static str {
+pub(in crate::render) const fn why(truncation: Truncation) -> &'static str {
     match truncation {
         Truncation::TooDeep => "deeper than the longest stack kept",
         Truncation::Unmapped => "code outside every known mapping (JIT code?)",

@@ -16,7 +16,7 @@ const OWN: &str = "holdup-read";
 const NAME: usize = 40;
 
 /// One text for each of those that ended the most waits, and one for how many others there are.
-pub(super) fn texts(report: &Report, site: &Site) -> Vec<String> {
+pub(in crate::render) fn texts(report: &Report, site: &Site) -> Vec<String> {
     let all: u64 = site.wakers.iter().map(|waker| waker.waits).sum();
     let known = |pid: Pid| report.targets.iter().any(|target| target.pid == pid);
     // Each child is a process of its own, and they are many.

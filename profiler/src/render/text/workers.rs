@@ -38,14 +38,15 @@ pub(super) fn runtimes(page: &mut Page<'_>) -> io::Result<()> {
     Ok(())
 }
 
-fn title(page: &Page<'_>, runtime: &RuntimeReport) -> String {
+/// `4 workers, multi_thread runtime rt0`.
+pub(in crate::render) fn title(report: &Report, runtime: &RuntimeReport) -> String {
     let workers = counted(u64::from(runtime.workers), "worker", "workers");
-    let process = process_name(page.report, runtime.pid);
+    let process = process_name(report, runtime.pid);
     let process = process.map_or_else(String::new, |of| format!(" of {}", sanitize(&of)));
     match runtime.kind {
         RuntimeKind::MultiThread => format!(
             "{workers}{}, multi_thread runtime {}{process}",
-            which(page.report, runtime),
+            which(report, runtime),
             runtime.id
         ),
         RuntimeKind::CurrentThread | RuntimeKind::LocalSet => {
@@ -53,8 +54,7 @@ fn title(page: &Page<'_>, runtime: &RuntimeReport) -> String {
                 RuntimeKind::LocalSet => "LocalSet",
                 _ => "current_thread runtime",
             };
-            let thread = page
-                .report
+            let thread = report
                 .threads
                 .iter()
                 .find(|thread| thread.runtime.as_deref() == Some(&runtime.id))
@@ -89,7 +89,10 @@ fn in_full(page: &mut Page<'_>, runtime: &RuntimeReport) -> io::Result<()> {
     page.blank()?;
     let whole: Nanos = runtime.states.values().copied().sum();
     let mut line = page.line();
-    line.push(HEADING, &page.fit_right(&title(page, runtime), page.width));
+    line.push(
+        HEADING,
+        &page.fit_right(&title(page.report, runtime), page.width),
+    );
     let explanation = format!("{} of worker time", duration(whole));
     if line.width() + 2 + width(&explanation) <= page.width {
         line.push(PLAIN, "  ").push(DIM, &explanation);
@@ -161,7 +164,7 @@ fn starved(page: &mut Page<'_>, runtime: &RuntimeReport) -> io::Result<()> {
 }
 
 /// `317 ms at 13.8 s, 313 ms at 11.4 s`.
-fn stretches(stretches: &[Stretch]) -> String {
+pub(in crate::render) fn stretches(stretches: &[Stretch]) -> String {
     const NAMED: usize = 3;
     let named = stretches.iter().take(NAMED).map(|stretch| {
         let (length, start) = (duration(stretch.length_ns), duration(stretch.start_ns));
@@ -188,7 +191,8 @@ fn driver(page: &mut Page<'_>, runtime: &RuntimeReport) -> io::Result<()> {
     page.labelled((PLAIN, "  I/O driver"), 19, &text)
 }
 
-const fn label(state: State) -> &'static str {
+/// What a state is called in figures.
+pub(in crate::render) const fn label(state: State) -> &'static str {
     match state {
         State::Runnable => "waiting CPU",
         State::Runtime => "in tokio",
@@ -230,7 +234,7 @@ fn nobody_blocked(runtime: &RuntimeReport) -> bool {
 }
 
 /// `none`, `1`, `2`, …, `all 4`; of many workers in powers of two, so that they fit a line.
-fn groups(at_once: &[Nanos]) -> Vec<(String, Nanos)> {
+pub(in crate::render) fn groups(at_once: &[Nanos]) -> Vec<(String, Nanos)> {
     const SINGLY: usize = 6;
     let Some((all, below)) = at_once.split_last() else {
         return Vec::new();
@@ -265,7 +269,7 @@ fn in_brief(page: &mut Page<'_>, runtime: &RuntimeReport) -> io::Result<()> {
     };
     let text = format!(
         "{}: blocked {}, running {}, waiting CPU {}, idle {}",
-        title(page, runtime),
+        title(page.report, runtime),
         share(State::Blocked),
         share(State::Running),
         share(State::Runnable),

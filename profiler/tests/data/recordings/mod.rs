@@ -6,6 +6,7 @@ mod calls;
 mod doubtful;
 mod harm;
 mod identity;
+pub mod incident;
 mod intervals;
 mod polls;
 mod services;
