@@ -17,6 +17,18 @@ const REST: Duration = Duration::from_secs(3);
 /// Rows that are looked at for one of the same program.
 const MAX_LOOKED_AT: usize = 256;
 
+/// The kernel side's sums have been taken so often after the end of a process when none of them is its:
+/// once may have begun before it.
+const SUMS_OF_ENDED: u64 = 2;
+
+/// When a process had ended for good.
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    at: Instant,
+    /// [`ProcessList::sums_taken`] then.
+    sums_taken: u64,
+}
+
 /// All processes so far.
 #[derive(Debug)]
 pub(super) struct ProcessList {
@@ -27,7 +39,9 @@ pub(super) struct ProcessList {
     /// Of one pid, the process that was born last.
     by_pid: HashMap<Pid, ProcessId>,
     /// The others, and since when.
-    ended: VecDeque<(ProcessId, Instant)>,
+    ended: VecDeque<(ProcessId, Ended)>,
+    /// How often the kernel side's sums were taken.
+    sums_taken: u64,
     /// So many have rows of their own. Those that come later are summed up with ones that ended.
     apart: usize,
 }
@@ -40,6 +54,7 @@ impl ProcessList {
             living: Vec::new(),
             by_pid: HashMap::new(),
             ended: VecDeque::new(),
+            sums_taken: 0,
             apart,
         }
     }
@@ -54,10 +69,9 @@ impl ProcessList {
         if self.all.len() < self.apart {
             return new();
         }
-        let rested = self
-            .ended
-            .iter()
-            .take_while(|(_, since)| since.elapsed() >= REST);
+        let rested = self.ended.iter().take_while(|(_, ended)| {
+            ended.at.elapsed() >= REST && self.sums_taken >= ended.sums_taken + SUMS_OF_ENDED
+        });
         let mut rested = rested.map(|(id, _)| *id).take(MAX_LOOKED_AT).peekable();
         let first = rested.peek().copied();
         let is_same = |id: &ProcessId| self.get(*id).is_some_and(|old| old.first_exe() == exe);
@@ -134,7 +148,10 @@ impl ProcessList {
 
     /// Takes those that have been [released](TracedProcess::release) out of the living.
     pub(super) fn forget_released(&mut self) {
-        let now = Instant::now();
+        let now = Ended {
+            at: Instant::now(),
+            sums_taken: self.sums_taken,
+        };
         let (all, ended) = (&self.all, &mut self.ended);
         self.living.retain(|id| {
             let lives = all.get(id.index()).is_some_and(|p| !p.is_released());
@@ -143,6 +160,11 @@ impl ProcessList {
             }
             lives
         });
+    }
+
+    /// The kernel side's sums of all waits up to now have been taken.
+    pub(super) fn took_sums(&mut self) {
+        self.sums_taken += 1;
     }
 
     /// All, to be changed.
@@ -230,9 +252,16 @@ mod tests {
             3,
             "more may come of the one that has just ended"
         );
-        for (_, since) in &mut list.ended {
-            *since -= REST;
+        for (_, ended) in &mut list.ended {
+            ended.at -= REST;
         }
+        list.took_sums();
+        assert_eq!(
+            list.next("b"),
+            Some(ProcessId(4)),
+            "its sums may not have been taken yet"
+        );
+        list.took_sums();
         let old = list.get(ProcessId(1)).expect("there").pid;
         assert_eq!(add(&mut list, "b"), 1);
         assert_eq!(list.get(ProcessId(1)).expect("there").before, 1);

@@ -40,8 +40,8 @@ struct Team {
     args: &'static [&'static str],
 }
 
-/// The pictures of each: ending and what it shows.
-const PICTURES: [&str; 3] = ["svg", "wakers.svg", "wall.svg"];
+/// The pictures of each, by their endings.
+const PICTURES: [&str; 4] = ["html", "svg", "wakers.svg", "wall.svg"];
 
 /// What was seen of one of the two.
 struct Seen {

@@ -134,6 +134,7 @@ impl Collector {
             }
         })?;
         self.clock.took_sums();
+        self.targets.processes_mut().took_sums();
         Ok(())
     }
 
