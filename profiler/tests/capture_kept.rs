@@ -59,6 +59,10 @@ fn version_1_in_every_form() {
         let read = build_keeping(&read(&path), all);
         render(format, &read, &options, &mut got).expect("writing to memory");
         assert!(got == want, "{}", format.name());
+        // Test cases are conditions, and there are none.
+        if format.name() == "junit" {
+            continue;
+        }
         // The same by the program.
         let dir = tempfile::tempdir().expect("dir");
         let out = dir.path().join("report");
