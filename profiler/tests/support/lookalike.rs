@@ -73,7 +73,7 @@ pub(crate) fn complaint(report: &Report, text: &str) -> Option<String> {
         Some(format!("the context is {context}"))
     } else if !report.runtimes.is_empty() || report.judges.by_context > 0 {
         Some(format!("it counted: {:?}", report.judges))
-    } else if !is_told.contains("was contradicted by") {
+    } else if !is_told.contains("contradicted tokio's thread-local context") {
         Some(format!("it is not told: {text}"))
     } else {
         None

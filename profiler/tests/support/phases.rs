@@ -11,6 +11,7 @@ use libtest_mimic::{Failed, Trial};
 use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread::sleep;
@@ -73,6 +74,14 @@ impl Attempt {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        // Under nohup it would go on at a SIGHUP, as it should.
+        // SAFETY: signal(2) may be called between fork and exec.
+        unsafe {
+            command.pre_exec(|| {
+                libc::signal(libc::SIGHUP, libc::SIG_DFL);
+                Ok(())
+            });
+        }
         let mut holdup = Child::spawn("holdup", &mut command)?;
         let (messages, output) = (holdup.stderr()?, holdup.stdout()?);
         Ok(Attempt {

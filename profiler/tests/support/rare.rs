@@ -3,6 +3,7 @@
 use super::check::{Complaints, ms};
 use super::record::Recorded;
 use super::report::{Report, Site, is_in};
+use super::truth::slowdown;
 
 fn blocked_in<'a>(report: &'a Report, function: &str) -> Option<&'a Site> {
     let mut sites = report.sites.iter();
@@ -62,7 +63,7 @@ pub(crate) fn short_holder(recorded: &Recorded) -> Complaints {
     };
     let known: u64 = site.wakers.iter().map(|waker| waker.waits).sum();
     // One in 32 of a few thousand: five standard deviations are a third of it.
-    if known * 3 < site.waits || known > site.waits * 2 || site.waits < 500 {
+    if known * 3 < site.waits || known > site.waits * 2 || site.waits * slowdown() < 500 {
         complaints.push(format!(
             "the wakers of {known} of {} waits are known",
             site.waits
