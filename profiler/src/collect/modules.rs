@@ -64,6 +64,10 @@ const MAX_FRAMED: usize = 256;
 /// Mappings whose stamps are remembered.
 const MAX_STAMPS: usize = 1 << 16;
 
+/// So often a file that cannot be opened is tried: while a program is loaded, and where patience has run
+/// out, that fails for a moment only. From one look to the next there is more and more time.
+const MAX_TRIES: u8 = 8;
+
 /// Every module seen so far.
 #[derive(Debug)]
 pub(super) struct Modules {
@@ -71,6 +75,8 @@ pub(super) struct Modules {
     by_file: HashMap<FileKey, usize>,
     /// The stamps that files had when they were first seen mapped: a mapping keeps its file.
     stamps: HashMap<Mapped, Option<FileStamp>>,
+    /// How often files could not be opened that are to be tried again.
+    tries: HashMap<FileKey, u8>,
     /// Rows by a hash of them, so that copies of one file in several places take room once.
     by_rows: HashMap<(u64, u64), TableSpan>,
     /// For that hash. Nobody can make two tables of one hash who does not know them.
@@ -92,6 +98,7 @@ impl Default for Modules {
             loaded: Vec::new(),
             by_file: HashMap::new(),
             stamps: HashMap::new(),
+            tries: HashMap::new(),
             by_rows: HashMap::new(),
             hashers: [RandomState::new(), RandomState::new()],
             left_out: 0,
@@ -172,7 +179,7 @@ impl Modules {
         let mappings = target.code_mappings()?;
         let code: Vec<(FileKey, &Mapping)> = mappings
             .iter()
-            .filter(|m| m.executable && matches!(m.kind, MappingKind::File | MappingKind::Vdso))
+            .filter(|m| matches!(m.kind, MappingKind::File | MappingKind::Vdso))
             .map(|mapping| (self.key(target, mapping), mapping))
             .collect();
         let mut new: Vec<(FileKey, &Mapping)> = Vec::new();
@@ -191,22 +198,26 @@ impl Modules {
         }
         new.truncate(room);
         let (budget, effort) = (&self.budget, &self.effort);
-        let read: Vec<Read> = new
+        let read: Vec<io::Result<Read>> = new
             .par_iter()
             .map(|(_, mapping)| {
-                let image = open(target, mapping, &mappings)
-                    .and_then(|original| Image::of(original, budget));
-                match image {
-                    Ok(image) => read(image, effort),
-                    Err(error) => Read {
-                        problem: Some(format!("cannot be read: {error}")),
-                        ..Read::default()
-                    },
-                }
+                open(target, mapping, &mappings)
+                    .and_then(|original| Image::of(original, budget))
+                    .map(|image| read(image, effort))
             })
             .collect();
         for ((key, mapping), read) in new.into_iter().zip(read) {
-            self.add(key, mapping, read, tables);
+            match read {
+                Ok(read) => self.add(key, mapping, read, tables),
+                Err(_) if self.is_to_be_tried_again(key) => {}
+                Err(error) => {
+                    let read = Read {
+                        problem: Some(format!("cannot be read: {error}")),
+                        ..Read::default()
+                    };
+                    self.add(key, mapping, read, tables);
+                }
+            }
         }
         let (map, mut rows) = self.view(&code);
         add_framed(&mappings, &mut rows);
@@ -222,12 +233,32 @@ impl Modules {
         if self.stamps.len() >= MAX_STAMPS {
             self.stamps.clear();
         }
-        let stamp = self.stamps.entry(mapped);
+        // What cannot be told now is asked for again at the next look.
+        let stamp = match self.stamps.get(&mapped) {
+            Some(known) => *known,
+            None => target
+                .stamp(mapping)
+                .inspect(|stamp| {
+                    self.stamps.insert(mapped, *stamp);
+                })
+                .unwrap_or_default(),
+        };
         FileKey::File {
             device,
             inode: mapping.inode,
-            stamp: *stamp.or_insert_with(|| target.stamp(mapping)),
+            stamp,
         }
+    }
+
+    /// Counts that a file could not be opened. Until then its mappings are unknown code, which is a reason
+    /// to look again.
+    fn is_to_be_tried_again(&mut self, key: FileKey) -> bool {
+        if self.tries.len() >= MAX_STAMPS {
+            self.tries.clear();
+        }
+        let tries = self.tries.entry(key).or_default();
+        *tries += 1;
+        *tries < MAX_TRIES
     }
 
     fn add(&mut self, key: FileKey, mapping: &Mapping, read: Read, tables: &mut Tables) {

@@ -97,12 +97,18 @@ impl Target {
 
     /// What changes when the mapped file is written to; none where we may not follow the kernel's
     /// own link to it. A file system that would have to ask somebody is not asked.
-    #[must_use]
-    pub fn stamp(&self, mapping: &Mapping) -> Option<FileStamp> {
+    ///
+    /// # Errors
+    /// Where it cannot be told now: the mapping has changed its bounds, or nobody answers.
+    pub fn stamp(&self, mapping: &Mapping) -> io::Result<Option<FileStamp>> {
         let Range { start, end } = &mapping.range;
         let link = format!("map_files/{:x}-{:x}", start.0, end.0);
         let stat = deadline::stat(self.pid(), self.proc_dir().as_fd(), &link);
-        stat.ok().map(FileStamp)
+        match stat {
+            Ok(stat) => Ok(Some(FileStamp(stat))),
+            Err(error) if is_denied(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 

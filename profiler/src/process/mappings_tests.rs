@@ -132,14 +132,14 @@ fn a_file_that_is_written_to_has_another_stamp() {
     let mappings = target.mappings().expect("maps");
     let is_it = |mapping: &&Mapping| mapping.path == path.as_os_str().as_encoded_bytes();
     let mapping = mappings.iter().find(is_it).expect("mapped");
-    let Some(before) = target.stamp(mapping) else {
+    let Some(before) = target.stamp(mapping).expect("it can be told") else {
         assert!(
             !rustix::process::geteuid().is_root(),
             "root may follow the link"
         );
         return skipped("not root");
     };
-    assert_eq!(target.stamp(mapping), Some(before));
+    assert_eq!(target.stamp(mapping).expect("again"), Some(before));
     let modified = file
         .metadata()
         .and_then(|meta| meta.modified())
@@ -151,7 +151,7 @@ fn a_file_that_is_written_to_has_another_stamp() {
         .expect("opens");
     std::os::unix::fs::FileExt::write_all_at(&writer, &[8; 4096], 0).expect("writes");
     writer.set_modified(modified).expect("turns it back");
-    assert_ne!(target.stamp(mapping), Some(before));
+    assert_ne!(target.stamp(mapping).expect("again"), Some(before));
 }
 
 /// What a process makes of its vDSO is its own affair: all others have the kernel's.

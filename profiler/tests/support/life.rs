@@ -180,11 +180,6 @@ pub(crate) fn no_complaints(complaints: Vec<String>) -> Outcome {
 
 /// Each thread's states make up its life, and nothing was lost.
 pub(crate) fn sound(report: &Report) -> Outcome {
-    sound_but_for(report, 0)
-}
-
-/// Likewise, with so many stacks at most that are cut off.
-pub(crate) fn sound_but_for(report: &Report, truncated: u64) -> Outcome {
     for thread in &report.threads {
         let sum: u64 = thread.states.values().sum();
         ensure(
@@ -205,9 +200,8 @@ pub(crate) fn sound_but_for(report: &Report, truncated: u64) -> Outcome {
     });
     let without_stack: u64 = without_stack.map(|site| site.waits).sum();
     let losses = &report.losses;
-    let cut_off = losses.truncated.saturating_sub(without_stack);
     ensure(
-        cut_off <= truncated && losses.lost_events() + losses.stacks == 0,
+        losses.truncated.saturating_sub(without_stack) + losses.lost_events() + losses.stacks == 0,
         || format!("{losses:?}\n{}", unknown(report)),
     )
 }

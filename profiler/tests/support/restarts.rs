@@ -3,7 +3,7 @@
 
 use super::check_modes::every_wait;
 use super::fixture::{Running, Variant};
-use super::life::{Recording, ensure, no_complaints, sound_but_for};
+use super::life::{Recording, ensure, no_complaints, sound};
 use super::privilege;
 use super::truth::{Truth, slowdown};
 use libtest_mimic::{Failed, Trial};
@@ -25,9 +25,6 @@ const LATE: Duration = Duration::from_millis(40);
 /// For how long a service is down.
 const DOWN: Duration = Duration::from_millis(700);
 const LIVES: usize = 3;
-/// Stacks of a process that joins which may be cut off: while it is loaded, code runs that was mapped
-/// just now. They are counted, and the README says so.
-const LOADING: u64 = 3;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let trials: [(&str, Test, Missing); 3] = [
@@ -67,8 +64,8 @@ fn live(mut command: Command, dir: &Path) -> Result<Life, String> {
     })
 }
 
-/// Once in some twenty lives a library's mapping stays unknown, which is counted in the report: a second
-/// try tells that from a fault of every time.
+/// In one of some fifty lives a wait comes while the program is being loaded, has no names and is counted
+/// as unknown: a second try tells that from a fault of every time.
 fn by_name_or_flaky() -> Outcome {
     by_name().or_else(|failed| {
         println!("recorded again, because of: {failed:?}");
@@ -112,7 +109,7 @@ fn by_name() -> Outcome {
     ensure(recorded.pids() == pids, || {
         format!("{pids:?} lived: {:?}; {}", recorded.pids(), recorded.said)
     })?;
-    sound_but_for(&recorded.report, LOADING * (LIVES as u64 - 1))?;
+    sound(&recorded.report)?;
     for life in &lives {
         let report = recorded.of(life.pid);
         no_complaints(every_wait(&report, &life.truth))?;

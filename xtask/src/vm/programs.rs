@@ -79,7 +79,8 @@ impl Programs {
             "filters::",
             "cargo::",
             "top::",
-            "restarts::",
+            "restarts::a_unit",
+            "restarts::every_verb",
             "list::",
         ] {
             arguments.extend(["--skip", name].map(str::to_owned));
