@@ -5,6 +5,8 @@
 //! module's thread-local memory and says here where the fields lie ([`Fields`]) and how a thread's
 //! own copy is found ([`Place`]). Nothing is read at an offset that the image does not bear out.
 
+use crate::scheduler_core::Core;
+
 /// How a thread's copy of a module's thread-local memory is found, from its FS base.
 pub mod base {
     /// There is no such place.
@@ -148,142 +150,7 @@ pub struct Place {
     pub fields: Fields,
 }
 
-/// Where a runtime's core has what is read of it, in bytes from its start, below `8 *`
-/// [`CORE_WORDS`]. The core holds the tasks that run next; a worker takes it along.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
-#[repr(C)]
-pub struct Core {
-    /// A worker's: the pointer to its parker, 0 while it parks.
-    pub park: u16,
-    /// Which of [`queue`] holds its tasks.
-    pub queue_kind: u16,
-    /// Where that begins.
-    pub queue: u16,
-    /// The tick, and after it the interval at which the global queue is looked at, four bytes each;
-    /// 0 where that is not known.
-    pub tick: u16,
-}
-
-/// How a core holds the tasks that run next.
-pub mod queue {
-    /// Not known.
-    pub const UNKNOWN: u16 = 0;
-    /// A pointer to a queue, and the core's first word is the LIFO slot, from which no other worker
-    /// takes.
-    pub const WITH_SLOT_IN_CORE: u16 = 1;
-    /// A pointer to a queue, which holds the LIFO slot too.
-    pub const WITH_SLOT_IN_QUEUE: u16 = 2;
-    /// The number of tasks in a queue of the core's own.
-    pub const LENGTH: u16 = 3;
-}
-
-/// The cores that are known, read from DWARF of builds by rustc 1.95 of tokio 1.30 to 1.54 with all
-/// features. With fewer features the driver at the start of a `current_thread` core is smaller, by one,
-/// two or three times [`SINGLE_STEP`], and the rest comes earlier.
-pub mod core_layout {
-    use super::{Core, queue};
-
-    /// Of a worker, by a version that is not known: as in all versions but [`WORKER_1_51`].
-    pub const WORKER: Core = Core {
-        park: 8,
-        queue_kind: queue::UNKNOWN,
-        queue: 24,
-        tick: 0,
-    };
-    /// Of a worker, 1.30 to 1.44.
-    pub const WORKER_1_30: Core = Core {
-        queue_kind: queue::WITH_SLOT_IN_CORE,
-        tick: 64,
-        ..WORKER
-    };
-    /// Of a worker, from 1.45 on, but for [`WORKER_1_51`].
-    pub const WORKER_1_45: Core = Core {
-        tick: 104,
-        ..WORKER_1_30
-    };
-    /// Of a worker, 1.51.0 to 1.52.1.
-    pub const WORKER_1_51: Core = Core {
-        park: 0,
-        queue_kind: queue::WITH_SLOT_IN_QUEUE,
-        queue: 16,
-        tick: 96,
-    };
-    /// Of a `current_thread` runtime, by a version that is not known.
-    pub const SINGLE: Core = Core {
-        park: 0,
-        queue_kind: queue::UNKNOWN,
-        queue: 0,
-        tick: 0,
-    };
-    /// Of a `current_thread` runtime, 1.30 to 1.44.
-    pub const SINGLE_1_30: Core = Core {
-        queue_kind: queue::LENGTH,
-        queue: 88,
-        tick: 96,
-        ..SINGLE
-    };
-    /// Of a `current_thread` runtime, 1.45 to 1.53.
-    pub const SINGLE_1_45: Core = Core {
-        tick: 136,
-        ..SINGLE_1_30
-    };
-    /// Of a `current_thread` runtime, from 1.54 on.
-    pub const SINGLE_1_54: Core = Core {
-        queue: 112,
-        tick: 160,
-        ..SINGLE_1_30
-    };
-}
-
-/// By how much the drivers of a `current_thread` core differ in size, in bytes.
-pub const SINGLE_STEP: u32 = 24;
-/// How many sizes there are.
-pub const SINGLE_STEPS: u32 = 4;
-
-/// Words of a core that are read at most, a power of two.
-pub const CORE_WORDS: usize = 32;
-
-/// A pointer to a queue is to the counters of an `Arc` and the queue's buffer; then come its two
-/// heads, the LIFO slot if it has one, and its tail.
-pub const QUEUE_HEADS: u64 = 24;
-
-/// What a core says of the tasks that wait for its thread: whether there is one in the LIFO slot in the
-/// lowest bit, and how many are in the queue.
-#[inline(always)]
-#[must_use]
-pub const fn queued(slot_taken: bool, tasks: u32) -> u16 {
-    // Tokio's queues have 256 places; what a `current_thread` runtime has may be any number.
-    let tasks = if tasks > MAX_QUEUED {
-        MAX_QUEUED
-    } else {
-        tasks
-    };
-    slot_taken as u16 | (tasks as u16) << 1
-}
-
-/// Tasks of a queue that are counted at most.
-pub const MAX_QUEUED: u32 = 0x3fff;
-
-/// Whether a word may be a worker's tick and its global queue interval, which tokio keeps within 2 and
-/// 127 unless the program has set another one. A pointer has more in its upper half.
-#[inline(always)]
-#[must_use]
-pub const fn is_clock(word: u64) -> bool {
-    let interval = word >> 32;
-    interval >= 1 && interval <= 4096
-}
-
-/// Whether a word is the tick of a `current_thread` core and its global queue interval, which is 31
-/// unless the program has set another one.
-#[inline(always)]
-#[must_use]
-pub const fn is_single_clock(word: u64) -> bool {
-    word >> 32 == 31
-}
-
 const _: () = assert!(size_of::<Fields>() == 16);
-const _: () = assert!(size_of::<Core>() == 8);
 const _: () = assert!(size_of::<Place>() == 48);
 
 /// `EnterRuntime::Entered`, a `current_thread` runtime.

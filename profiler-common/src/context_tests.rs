@@ -1,4 +1,5 @@
 use super::*;
+use crate::scheduler_core::core_layout;
 
 /// Words of memory, by address.
 struct Known<'a>(&'a [(u64, u64)]);
@@ -294,26 +295,4 @@ fn the_core_of_one_thread_is_found() {
         of(&[(SCHEDULER, 9), core]),
         (tls_state::CURRENT_THREAD_POLL, 0)
     );
-}
-
-#[test]
-fn what_is_queued_fits_into_its_number() {
-    assert_eq!(queued(false, 0), 0);
-    assert_eq!(queued(true, 0), 1);
-    assert_eq!(queued(true, 256), 513);
-    assert_eq!(queued(true, u32::MAX), queued(true, MAX_QUEUED));
-    assert!(queued(true, MAX_QUEUED) < u16::MAX, "one is added to it");
-}
-
-/// A tick with the interval that comes after it, and words that have other things there.
-#[test]
-fn a_tick_is_told_from_a_pointer() {
-    for clock in [31 << 32 | 7, 61 << 32 | 0xffff_ffff, 1 << 32, 4096 << 32] {
-        assert!(is_clock(clock), "{clock:x}");
-    }
-    for other in [0, 7, 0x7f12_3456_7890, 0x5555_5555_5000, u64::MAX] {
-        assert!(!is_clock(other), "{other:x}");
-        assert!(!is_single_clock(other), "{other:x}");
-    }
-    assert!(is_single_clock(31 << 32 | 7));
 }

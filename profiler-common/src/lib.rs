@@ -17,6 +17,7 @@ pub mod map;
 pub mod offsets;
 pub mod park;
 pub mod record;
+pub mod scheduler_core;
 pub mod thread_entry;
 
 pub use arch::{call, row, walk};

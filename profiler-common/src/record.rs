@@ -214,7 +214,7 @@ pub struct WaitRecord {
     pub tick: u32,
     /// Waits of the thread before this one (wrapping).
     pub waits: u32,
-    /// What waited for the worker when it began to wait itself: see [`crate::context::queued`], plus
+    /// What waited for the worker when it began to wait itself: see [`crate::scheduler_core::queued`], plus
     /// one; 0 where it is not known.
     pub queued: u32,
 }

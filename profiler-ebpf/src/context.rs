@@ -12,11 +12,14 @@ use aya_ebpf::maps::PerCpuArray;
 use core::ffi::c_void;
 use profiler_common::arch::tls::{Block, locate};
 use profiler_common::context::{
-    self, CORE_WORDS, Context, Found, HEAVIEST, Memory, PLACES, Place, QUEUE_HEADS, RUNTIME_NONE,
-    SINGLE_STEP, SINGLE_STEPS, WORDS, WORKER_CORE_C, Words, base, core_layout, is_clock,
-    is_single_clock, queue, queued, tls_state,
+    self, Context, Found, HEAVIEST, Memory, PLACES, Place, RUNTIME_NONE, WORDS, WORKER_CORE_C,
+    Words, base, tls_state,
 };
 use profiler_common::map::Process;
+use profiler_common::scheduler_core::{
+    CORE_WORDS, QUEUE_HEADS, SINGLE_STEP, SINGLE_STEPS, core_layout, is_clock, is_single_clock,
+    queue, queued,
+};
 
 use crate::arch;
 use crate::filter::{self, PROCESSES, Task, Watched};

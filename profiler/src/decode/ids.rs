@@ -30,7 +30,7 @@ pub(super) fn tick(raw: u32) -> Option<u32> {
 }
 
 /// What waits for a worker, to which the kernel side adds one, so that 0 is not known; see
-/// [`profiler_common::context::queued`].
+/// [`profiler_common::scheduler_core::queued`].
 pub(super) fn queued(raw: u32) -> Option<Queued> {
     let raw = raw.checked_sub(1)?;
     Some(Queued {

@@ -3,7 +3,8 @@
 
 use super::image::{ContextAt, NoContext, TokioImage};
 use crate::process::module::{Block, Loader, ReadMemory, TlsSegment};
-use profiler_common::context::{PLACES, Place, base, core_layout};
+use profiler_common::context::{PLACES, Place, base};
+use profiler_common::scheduler_core::core_layout;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

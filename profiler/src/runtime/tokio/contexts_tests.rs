@@ -1,6 +1,7 @@
 use super::*;
 use crate::runtime::tokio::Contexts;
-use profiler_common::context::{core_layout, layout};
+use profiler_common::context::layout;
+use profiler_common::scheduler_core::core_layout;
 
 /// No memory at all.
 struct Nothing;

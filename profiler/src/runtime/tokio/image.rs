@@ -91,7 +91,6 @@ impl TokioSigns {
 /// The first version whose functions the rules know.
 const FIRST: (u32, u32) = (1, 20);
 
-/// The major and the minor number of a version (`1.54.1`).
 /// As [`release`], with the third number.
 fn patch_release(version: &str) -> Option<(u32, u32, u32)> {
     let (major, minor) = release(version)?;
@@ -102,6 +101,7 @@ fn patch_release(version: &str) -> Option<(u32, u32, u32)> {
     Some((major, minor, patch.get(..digits)?.parse().ok()?))
 }
 
+/// The major and the minor number of a version (`1.54.1`).
 fn release(version: &str) -> Option<(u32, u32)> {
     let mut numbers = version.split('.').map(str::parse::<u32>);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))

@@ -1,5 +1,5 @@
 use super::*;
-use profiler_common::context::core_layout;
+use profiler_common::scheduler_core::core_layout;
 
 /// See there.
 const IMAGES: &str = include_str!("../../../../tests/data/tls-images.txt");

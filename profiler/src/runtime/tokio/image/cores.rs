@@ -1,7 +1,7 @@
 //! Where the cores of runtimes have their fields, by tokio's version.
 
 use super::patch_release;
-use profiler_common::context::{Core, core_layout};
+use profiler_common::scheduler_core::{Core, core_layout};
 
 /// A worker's core and that of a `current_thread` runtime, for the one version in `versions`
 /// (`1.54.1`). Of others, and of several, no tick is known. A version that is newer than those we
