@@ -4,13 +4,16 @@
 #[path = "data/recordings/mod.rs"]
 mod recordings;
 
+#[allow(dead_code, unreachable_pub, missing_docs)]
+mod kept_support;
+
 use holdup::analyze::build;
 use holdup::render::{Format, Options, render};
 use holdup::report::{Asked, CheckedCondition, ConditionSite, Report};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 fn text_of(report: &Report, format: Format, sources: Option<&str>) -> String {
     let options = Options {
@@ -240,16 +243,8 @@ fn fingerprints_outlive_lines() {
 }
 
 fn holdup(args: &[&str], dir: &Path) -> Output {
-    let capture =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/captures/version-1.holdup");
-    Command::new(env!("CARGO_BIN_EXE_holdup"))
-        .arg("report")
-        .arg(capture)
-        .args(args)
-        .current_dir(dir)
-        .env("NO_COLOR", "1")
-        .output()
-        .expect("holdup runs")
+    let mut command = kept_support::command(args);
+    command.current_dir(dir).output().expect("holdup runs")
 }
 
 #[test]

@@ -1,26 +1,13 @@
 //! `--fail-if` and `--accept`, on the capture that is kept in the repository.
 
-use std::path::Path;
-use std::process::{Command, Output};
+#[allow(dead_code, unreachable_pub, missing_docs)]
+mod kept_support;
 
-fn report(args: &[&str]) -> Output {
-    let capture =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/captures/version-1.holdup");
-    Command::new(env!("CARGO_BIN_EXE_holdup"))
-        .arg("report")
-        .arg(capture)
-        .args(args)
-        .env("NO_COLOR", "1")
-        .output()
-        .expect("holdup runs")
-}
+use kept_support::{report, said};
+use std::process::Output;
 
 fn code(output: &Output) -> i32 {
     output.status.code().expect("it ends by itself")
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// The sites of the capture in which workers were blocked, by the JSON report.

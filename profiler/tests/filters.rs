@@ -5,12 +5,16 @@
 #[path = "data/recordings/mod.rs"]
 mod recordings;
 
+#[allow(dead_code, unreachable_pub, missing_docs)]
+mod kept_support;
+
 use holdup::analyze::{build, build_filtered, build_keeping};
 use holdup::cause::Cause;
 use holdup::recording::Recording;
 use holdup::render::{Format, Options, render};
 use holdup::report::{Filter, Keep, Report};
 use holdup::units::Nanos;
+use kept_support::{report, said};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -283,22 +287,6 @@ fn the_json_holds_to_its_schema() {
         let errors: Vec<String> = schema.iter_errors(&value).map(|e| e.to_string()).collect();
         assert!(errors.is_empty(), "{name}: {errors:?}");
     }
-}
-
-fn report(args: &[&str]) -> Output {
-    let capture =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/captures/version-1.holdup");
-    Command::new(env!("CARGO_BIN_EXE_holdup"))
-        .arg("report")
-        .arg(capture)
-        .args(args)
-        .env("NO_COLOR", "1")
-        .output()
-        .expect("holdup runs")
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 #[test]

@@ -149,16 +149,23 @@ impl Analyzer {
     /// The report of all intervals added so far. More can be added after it.
     #[must_use]
     pub fn report(&self, header: &Header, tables: &Tables) -> Report {
-        self.report_of(header, tables, None)
+        self.reports(header, tables, None).0
     }
 
-    /// The same with the lists of what `filter` chooses, for which [`Analyzer::keep_for`] was called.
+    /// The same, and with the lists of what `filter` chooses, for which [`Analyzer::keep_for`] was called.
     #[must_use]
-    pub fn filtered(&self, header: &Header, tables: &Tables, filter: &Filter) -> Report {
-        self.report_of(header, tables, Some(filter))
+    pub fn filtered(&self, header: &Header, tables: &Tables, filter: &Filter) -> (Report, Report) {
+        let (whole, chosen) = self.reports(header, tables, Some(filter));
+        let chosen = chosen.unwrap_or_else(|| whole.clone());
+        (whole, chosen)
     }
 
-    fn report_of(&self, header: &Header, tables: &Tables, filter: Option<&Filter>) -> Report {
+    fn reports(
+        &self,
+        header: &Header,
+        tables: &Tables,
+        filter: Option<&Filter>,
+    ) -> (Report, Option<Report>) {
         let (start, end) = self.range.unwrap_or((header.start, header.start));
         let whole = Whole::new(
             (header, tables),
@@ -202,7 +209,7 @@ impl Analyzer {
             throttling: &throttling,
         });
         let target = tables.processes.first();
-        let mut report = Report {
+        let report = Report {
             schema: SCHEMA,
             tool: header.tool.clone(),
             host: header.host.clone(),
@@ -240,18 +247,20 @@ impl Analyzer {
             woken_stacks,
             detail,
         };
-        if let Some(filter) = filter {
-            let lists = Lists {
-                whole: &whole,
-                runtimes: &runtimes,
-                causes: &causes,
-                harms: &harms,
-                carried: &self.carried,
-                by_thread: self.by_thread.as_ref(),
-            };
-            lists.choose(filter, &mut report);
-        }
-        report
+        let lists = Lists {
+            whole: &whole,
+            runtimes: &runtimes,
+            causes: &causes,
+            harms: &harms,
+            carried: &self.carried,
+            by_thread: self.by_thread.as_ref(),
+        };
+        let chosen = filter.map(|filter| {
+            let mut chosen = report.clone();
+            lists.choose(filter, &mut chosen);
+            chosen
+        });
+        (report, chosen)
     }
 
     fn detail(

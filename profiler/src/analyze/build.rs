@@ -32,7 +32,8 @@ pub fn build_filtered(recording: &Recording, keep: Keep, filter: &Filter) -> Rep
     for interval in &recording.intervals {
         analyzer.merge(&recording.tables, interval);
     }
-    analyzer.filtered(&recording.header, &recording.tables, filter)
+    let (_, chosen) = analyzer.filtered(&recording.header, &recording.tables, filter);
+    chosen
 }
 
 fn summed_up(recording: &Recording, intervals: Range<usize>, keep: Keep) -> Report {

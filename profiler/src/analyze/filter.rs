@@ -9,7 +9,7 @@ use super::location::{location, task};
 use super::open_waits::open_waits;
 use super::panics::panics;
 use super::polls::long_polls;
-use super::runtimes::{RuntimeIndex, Runtimes};
+use super::runtimes::Runtimes;
 use super::site_key::SiteKey;
 use super::sites::sites;
 use super::stack_facts::WaitRole;
@@ -217,8 +217,8 @@ impl<'a> Choice<'a> {
         }
         let role = WaitRole::of(self.lists.whole.tables, stack);
         let runtime = self.lists.runtimes.of_wait(thread, role);
-        let runtime = runtime.map(RuntimeIndex::id);
-        let runtime = runtime.and_then(|id| named(self.lists.runtimes, &id));
+        let report = runtime.and_then(|index| self.lists.runtimes.report(index));
+        let runtime = report.map(|report| (&*report.id, &*report.thread_name));
         self.filter.takes_runtime(runtime)
     }
 

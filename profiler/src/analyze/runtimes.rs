@@ -42,6 +42,11 @@ pub(super) struct Runtimes {
 }
 
 impl Runtimes {
+    /// What is reported of one.
+    pub(super) fn report(&self, index: RuntimeIndex) -> Option<&RuntimeReport> {
+        self.reports.get(index.0)
+    }
+
     /// The runtime that a thread's wait in a role belongs to.
     pub(super) fn of_wait(&self, thread: ThreadId, role: WaitRole) -> Option<RuntimeIndex> {
         match role {

@@ -1,9 +1,10 @@
 //! `holdup diff`.
 
 use super::captured::{self, HowToRead};
+use super::drawing::Drawing;
 use super::error::Result;
 use super::exit::Exit;
-use super::output::{self, IsStdout};
+use super::output;
 use super::progress::Progress;
 use super::settings::DiffSettings;
 use crate::analyze;
@@ -50,12 +51,9 @@ pub(crate) fn diff(settings: &DiffSettings, progress: &Progress) -> Result<Exit>
         settings.force,
         invoker,
     )?;
-    let for_files = settings.rendering.for_files();
+    let drawing = Drawing::new(&settings.rendering);
     let written = output::write_all(outputs, |format, stdout, out: &mut dyn io::Write| {
-        let options = match stdout {
-            IsStdout(true) => &settings.rendering,
-            IsStdout(false) => &for_files,
-        };
+        let options = drawing.options(stdout);
         match format {
             Format::Json => render::diff::json(&diff, out),
             Format::Svg => render::diff::svg(before, after, options, out),

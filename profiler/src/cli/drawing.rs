@@ -25,12 +25,14 @@ impl Drawing {
         &self,
         report: &Report,
     ) -> impl Fn(Format, IsStdout, &mut dyn std::io::Write) -> std::io::Result<()> {
-        move |format, stdout, out| {
-            let options = match stdout {
-                IsStdout(true) => &self.stdout,
-                IsStdout(false) => &self.files,
-            };
-            render::render(format, report, options, out)
+        move |format, stdout, out| render::render(format, report, self.options(stdout), out)
+    }
+
+    /// Those of one output.
+    pub(super) fn options(&self, stdout: IsStdout) -> &render::Options {
+        match stdout {
+            IsStdout(true) => &self.stdout,
+            IsStdout(false) => &self.files,
         }
     }
 }

@@ -1,16 +1,16 @@
 //! `holdup report`.
 
 use super::captured::{self, Captured, HowToRead};
+use super::drawing::Drawing;
 use super::error::Result;
 use super::exit::Exit;
 use super::gate::tell_placeless;
-use super::output::{self, IsStdout};
+use super::output;
 use super::progress::Progress;
 use super::record::{no_runtime, tell_left_out};
 use super::settings::ReportSettings;
 use crate::capture::{End, LateNames};
 use crate::counted::counted;
-use crate::render::{self, Format};
 use std::time::SystemTime;
 
 /// Draws a capture.
@@ -44,15 +44,8 @@ pub(crate) fn report(settings: &ReportSettings, progress: &Progress) -> Result<E
     let invoker = settings.invoker.as_ref();
     let time = SystemTime::now();
     let outputs = output::prepare(&settings.outputs, pid, time, settings.force, invoker)?;
-    let for_files = settings.rendering.for_files();
-    let draw = |format: Format, stdout: IsStdout, out: &mut dyn std::io::Write| {
-        let options = match stdout {
-            IsStdout(true) => &settings.rendering,
-            IsStdout(false) => &for_files,
-        };
-        render::render(format, report, options, out)
-    };
-    let written = output::write_all(outputs, draw);
+    let drawing = Drawing::new(&settings.rendering);
+    let written = output::write_all(outputs, drawing.of(report));
     for failure in &written.failures {
         progress.error(failure);
     }

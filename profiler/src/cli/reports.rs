@@ -21,7 +21,6 @@ pub(crate) struct Reports {
 
 impl Reports {
     /// One of which nothing was chosen.
-    #[cfg(test)]
     pub(crate) fn of(whole: Report) -> Reports {
         Reports {
             whole,
@@ -36,9 +35,13 @@ impl Reports {
         tables: &Tables,
         filter: &Filter,
     ) -> Reports {
+        if filter.is_all() {
+            return Reports::of(analyzer.report(header, tables));
+        }
+        let (whole, chosen) = analyzer.filtered(header, tables, filter);
         Reports {
-            whole: analyzer.report(header, tables),
-            chosen: (!filter.is_all()).then(|| analyzer.filtered(header, tables, filter)),
+            whole,
+            chosen: Some(chosen),
         }
     }
 

@@ -107,7 +107,7 @@ impl IntervalBuffer {
     pub(super) fn thread_end(&mut self, thread: ThreadId, end: &ThreadEnd) {
         self.last_end = self.last_end.max(Some(end.time));
         self.threads.ended(thread, end.time, &end.times);
-        self.polls.thread_ended(thread);
+        self.polls.leaves(thread);
     }
 
     /// Takes the end of a process in, whose threads have ended before.

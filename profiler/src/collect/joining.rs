@@ -71,7 +71,8 @@ impl Joining {
 
     /// Something was not told.
     pub(super) fn on_lost(&mut self) {
-        self.next_look_at_all = Instant::now();
+        // Where much is lost, not at every turn.
+        self.next_look_at_all = self.next_look_at_all.min(self.next_look);
     }
 
     fn tell(&mut self, pid: Pid, due: Instant) {

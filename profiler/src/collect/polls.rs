@@ -270,19 +270,10 @@ impl PollCollector {
         self.seen.push(Placed { observed, poll });
     }
 
-    /// A thread has ended, and its poll with it.
-    pub(super) fn thread_ended(&mut self, thread: ThreadId) {
+    /// A thread has ended, or is parked when the interval ends: its poll is over. Parks are not seen one by
+    /// one, so that a thread's last poll would go on until it is seen in another one.
+    pub(super) fn leaves(&mut self, thread: ThreadId) {
         self.out_of_polls.push(thread);
-    }
-
-    /// A thread is parked at the end of the interval. Parks are not seen one by one: without this, its
-    /// last poll would be over only when it is seen in another one.
-    pub(super) fn parked(&mut self, thread: ThreadId) {
-        if self.open.contains_key(&thread)
-            || self.seen.iter().any(|at| at.observed.thread == thread)
-        {
-            self.out_of_polls.push(thread);
-        }
     }
 
     /// Samples and polls that were not kept, of the recording so far.

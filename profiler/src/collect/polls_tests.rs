@@ -288,7 +288,7 @@ fn the_end_of_a_thread_ends_its_poll() {
     let a = in_poll("read", "task");
     let mut life = Life::new();
     life.waits_in(20, (Some(5), Some(1)), (0, &a));
-    life.polls.thread_ended(thread(7));
+    life.polls.leaves(thread(7));
     assert_eq!(life.polls.take(false).len(), 1);
     assert_eq!(life.found(), []);
 }

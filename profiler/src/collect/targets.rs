@@ -107,8 +107,8 @@ impl Targets {
     /// attention, since reading a symbol table takes long.
     fn warm_up(&self, map: &AddressMap, symbolizer: &mut Symbolizer) {
         for module in map.modules().filter_map(|module| self.modules.get(module)) {
-            symbolizer.open(&module.source);
-            if let Some(facts) = &module.facts {
+            let is_new = symbolizer.open(&module.source);
+            if let Some(facts) = module.facts.as_ref().filter(|_| is_new) {
                 let text = facts.executable.first();
                 let middle = text.map_or(0, |text| text.svma.0 + text.memsz / 2);
                 symbolizer.warm_up(&module.source, Svma(middle));

@@ -8,6 +8,7 @@
 use super::display_name;
 use super::palette::Kind;
 use crate::cause::Cause;
+use crate::report::{DetailStack, StackTotal};
 use crate::symbolize::{Frame, FrameRef, Origin, Space};
 use crate::unwind::Truncation;
 use std::sync::Arc;
@@ -23,6 +24,28 @@ pub(super) struct Stack<'a> {
     pub(super) truncated: Option<Truncation>,
     /// Why the thread waited, where it did.
     pub(super) cause: Option<Cause>,
+}
+
+impl<'a> From<&'a DetailStack> for Stack<'a> {
+    fn from(stack: &'a DetailStack) -> Stack<'a> {
+        Stack {
+            frames: &stack.frames,
+            task_frame: stack.task_frame,
+            truncated: stack.truncated,
+            cause: stack.cause,
+        }
+    }
+}
+
+impl<'a> From<&'a StackTotal> for Stack<'a> {
+    fn from(stack: &'a StackTotal) -> Stack<'a> {
+        Stack {
+            frames: &stack.frames,
+            task_frame: stack.task_frame,
+            truncated: stack.truncated,
+            cause: stack.cause,
+        }
+    }
 }
 
 /// A frame that is drawn.

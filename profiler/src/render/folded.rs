@@ -108,13 +108,7 @@ impl Folding {
 /// The frames of a line, root first.
 pub(super) fn frames(report: &Report, stack: &StackTotal, folded: bool) -> Vec<Drawn> {
     let mut frames = roots(report, stack.pid, stack.runtime.as_deref(), stack.state);
-    let stack = drawn::Stack {
-        frames: &stack.frames,
-        task_frame: stack.task_frame,
-        truncated: stack.truncated,
-        cause: stack.cause,
-    };
-    frames.extend(drawn::frames(&stack, folded));
+    frames.extend(drawn::frames(&stack.into(), folded));
     frames
 }
 

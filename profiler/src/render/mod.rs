@@ -18,6 +18,7 @@ mod list;
 mod name;
 mod options;
 mod palette;
+mod states;
 mod svg;
 pub mod text;
 pub mod wakers;

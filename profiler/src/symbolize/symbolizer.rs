@@ -132,9 +132,11 @@ impl Symbolizer {
     }
 
     /// Opens the module's file now rather than at its first address: call it at attach, and the
-    /// names are safe from the target's exit.
-    pub fn open(&mut self, module: &ModuleSource) {
+    /// names are safe from the target's exit. Whether it was not open yet.
+    pub fn open(&mut self, module: &ModuleSource) -> bool {
+        let known = self.modules.len();
         self.module(module);
+        self.modules.len() != known
     }
 
     /// Reads the tables in which `svma` of `module` is looked up, so that the first lookup that

@@ -91,7 +91,7 @@ export class Flame {
   }
 
   private tree(): Node {
-    const { names, blockedState } = this.model;
+    const { names } = this.model;
     const root: Node = { key: -1, name: "all waits", place: null, color: "", kind: "", value: 0, waits: 0, parent: null, children: new Map() };
     const child = (parent: Node, key: number, of: () => Pick<Node, "name" | "place" | "color" | "kind">): Node => {
       let node = parent.children.get(key);
@@ -120,8 +120,7 @@ export class Flame {
       }
     };
     const { range, hidden } = this.store.view;
-    const isShown = (state: number, cause: number | null) =>
-      !hidden.has(state === blockedState ? (cause ?? names.causes.length - 1) : names.causes.length + state);
+    const isShown = (state: number, cause: number | null) => !hidden.has(this.model.groupOf(state, cause));
     if (range === null) {
       for (const { runtime, state, cause, frames, blocked, waits } of names.folds) {
         if (isShown(state, cause)) add(runtime, state, frames, blocked, waits);

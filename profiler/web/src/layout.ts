@@ -131,7 +131,7 @@ export function labelRows(controls: Controls, model: Model, store: Store, rows: 
 export function fillLegend(controls: Controls, model: Model, store: Store): void {
   const times = new Map<number, number>();
   for (const fold of model.names.folds) {
-    const group = fold.state === model.blockedState ? (fold.cause ?? model.names.causes.length - 1) : model.groups.causes + fold.state;
+    const group = model.groupOf(fold.state, fold.cause);
     times.set(group, (times.get(group) ?? 0) + fold.blocked);
   }
   for (const group of model.usedGroups()) if (!times.has(group)) times.set(group, 0);

@@ -64,12 +64,22 @@ export class Model {
     this.groupOfStack = new Uint8Array(data.names.stacks.length + 1);
     this.groupOfStack[0] = stateGroup("unknown");
     data.names.stacks.forEach((stack, index) => {
-      const cause = stack.state === this.blockedState ? stack.cause ?? causes - 1 : causes + stack.state;
-      this.groupOfStack[index + 1] = cause;
+      this.groupOfStack[index + 1] = this.groupOf(stack.state, stack.cause);
     });
     this.isMatch = new Uint8Array(this.waits.length).fill(1);
     this.isPollMatch = new Uint8Array(this.polls.length).fill(1);
     this.matches = this.waits.length;
+  }
+
+  /** The colour group of what is in a state, and has a cause where it is blocked. */
+  groupOf(state: number, cause: number | null): number {
+    return state === this.blockedState ? (cause ?? this.groups.causes - 1) : this.groups.causes + state;
+  }
+
+  /** Whether a poll is long because its thread waited, as `Poll::is_blocked` of the recording has it. */
+  isBlockedPoll(poll: number): boolean {
+    const { waits, blocked, running, start, end } = this.polls;
+    return waits[poll] > 0 && blocked[poll] >= running[poll] && blocked[poll] >= Math.floor((end[poll] - start[poll]) / 4);
   }
 
   groupName(group: number): string {

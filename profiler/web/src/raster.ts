@@ -70,7 +70,7 @@ export class Raster {
     const scale = columns.width / (to - from);
     for (let at = firstAfter(polls.end, lane.firstPoll, lane.lastPoll, from); at < lane.lastPoll; at++) {
       if (polls.start[at] >= to) break;
-      let group = 2 * polls.blocked[at] >= polls.end[at] - polls.start[at] ? groupOfStack[polls.stack[at]] : groups.running;
+      let group = this.model.isBlockedPoll(at) ? groupOfStack[polls.stack[at]] : groups.running;
       if (isPollMatch[at] === 0) group = groups.dimmed;
       columns.addClear((polls.start[at] - from) * scale, (polls.end[at] - from) * scale, group);
     }

@@ -1,6 +1,6 @@
 // When no task of a runtime could run, and which stalls were the worst.
 
-import type { Model } from "./model";
+import { firstAfter, type Model } from "./model";
 import type { Selection } from "./view";
 
 /** Stalls that one can go through. */
@@ -28,7 +28,7 @@ function edges(model: Model, runtime: number): Float64Array {
     // The waits and the polls of a thread may lie in each other: a thread counts once.
     for (;;) {
       while (wait < lane.last && !model.isBlocked(wait)) wait++;
-      while (poll < lane.lastPoll && 2 * polls.blocked[poll] < polls.end[poll] - polls.start[poll]) poll++;
+      while (poll < lane.lastPoll && !model.isBlockedPoll(poll)) poll++;
       const isWait = wait < lane.last && (poll >= lane.lastPoll || waits.start[wait] <= polls.start[poll]);
       if (!isWait && poll >= lane.lastPoll) break;
       const [start, end] = isWait ? [waits.start[wait], waits.wakeup[wait]] : [polls.start[poll], polls.end[poll]];
@@ -71,12 +71,7 @@ export function starved(model: Model, runtime: number): Starved {
 
 /** How long it was so between two instants. */
 export function starvedWithin({ start, end, before }: Starved, from: number, to: number): number {
-  let [first, last] = [0, start.length];
-  while (first < last) {
-    const middle = (first + last) >>> 1;
-    if (end[middle] > from) last = middle;
-    else first = middle + 1;
-  }
+  const first = firstAfter(end, 0, end.length, from);
   let [beyond, stop] = [first, start.length];
   while (beyond < stop) {
     const middle = (beyond + stop) >>> 1;

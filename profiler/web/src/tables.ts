@@ -152,7 +152,7 @@ export class SiteTable {
     for (const index of order) {
       const row = this.rows[index];
       const site = sites[index];
-      const group = site.state === this.model.blockedState ? site.cause : this.model.groups.causes + site.state;
+      const group = this.model.groupOf(site.state, site.cause);
       const isShown =
         (wanted === "" || site.text.toLowerCase().includes(wanted)) &&
         (view.state === "" || states[site.state] === view.state) &&

@@ -2,7 +2,7 @@
 
 import { Canvas, type Theme } from "./dom";
 import { duration, instant } from "./format";
-import type { Lane, Model } from "./model";
+import { firstAfter, type Lane, type Model } from "./model";
 import { Columns, Pixels, Raster } from "./raster";
 import { type Starved } from "./stalls";
 import type { Selection, Span, Store } from "./view";
@@ -169,7 +169,7 @@ export class Timeline {
     if (!starved) return;
     context.fillStyle = this.theme.color("starved");
     let drawn = -1;
-    let at = firstEnding(starved, from);
+    let at = firstAfter(starved.end, 0, starved.end.length, from);
     for (; at < starved.start.length && starved.start[at] < to; at++) {
       const left = Math.max(0, this.x(starved.start[at]));
       const right = Math.min(width, this.x(starved.end[at]));
@@ -266,7 +266,7 @@ export class Timeline {
     const starved = this.starved[runtime];
     if (!starved) return null;
     let best = -1;
-    for (let at = firstEnding(starved, from); at < starved.start.length && starved.start[at] < to; at++) {
+    for (let at = firstAfter(starved.end, 0, starved.end.length, from); at < starved.start.length && starved.start[at] < to; at++) {
       const isLonger = best < 0 || starved.end[at] - starved.start[at] > starved.end[best] - starved.start[best];
       if (isLonger) best = at;
     }
@@ -286,16 +286,6 @@ export class Timeline {
     const group = this.model.groupName(this.model.groupOfStack[waits.stack[at]]);
     return `${duration(waits.wakeup[at] - waits.start[at])} ${group}: ${stack?.name ?? "no stack"}`;
   }
-}
-
-function firstEnding({ end }: Starved, time: number): number {
-  let [first, last] = [0, end.length];
-  while (first < last) {
-    const middle = (first + last) >>> 1;
-    if (end[middle] > time) last = middle;
-    else first = middle + 1;
-  }
-  return first;
 }
 
 /** The colours of the groups, as pixels. */

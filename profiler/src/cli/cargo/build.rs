@@ -39,7 +39,15 @@ struct Message {
     package_id: Option<String>,
     manifest_path: Option<PathBuf>,
     target: Option<Target>,
+    #[serde(default)]
+    profile: Profile,
     executable: Option<PathBuf>,
+}
+
+#[derive(Default, Deserialize)]
+struct Profile {
+    #[serde(default)]
+    test: bool,
 }
 
 #[derive(Deserialize)]
@@ -222,9 +230,11 @@ fn executable(line: &str, kind: Kind) -> Option<Executable> {
     let message: Message = serde_json::from_str(line).ok()?;
     let target = message.target?;
     // Integration tests have the package's binaries built beside them.
+    let is_one_of = |kinds: [&str; 2]| target.kind.iter().any(|of| kinds.contains(&of.as_str()));
     let is_wanted = match kind {
-        Kind::Run => target.kind.iter().any(|of| of == "bin" || of == "example"),
-        Kind::Test | Kind::Bench => is_test(line),
+        Kind::Run => is_one_of(["bin", "example"]),
+        // With a test harness, or in place of one.
+        Kind::Test | Kind::Bench => message.profile.test || is_one_of(["test", "bench"]),
     };
     (message.reason == "compiler-artifact" && is_wanted).then_some(())?;
     Some(Executable {
@@ -233,17 +243,6 @@ fn executable(line: &str, kind: Kind) -> Option<Executable> {
         package: message.package_id?,
         manifest: message.manifest_path?,
     })
-}
-
-/// Whether an artifact has a test harness, or stands in for one.
-fn is_test(line: &str) -> bool {
-    let message: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
-    let kinds = message["target"]["kind"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    message["profile"]["test"].as_bool() == Some(true)
-        || kinds.iter().any(|kind| kind == "test" || kind == "bench")
 }
 
 /// What a command writes to standard output.

@@ -169,10 +169,7 @@ impl Plan {
         let dir = workspace.reports();
         std::fs::create_dir_all(&dir)
             .map_err(|error| Error::new(format!("cannot make {}", dir.display())).because(error))?;
-        // A page, once holdup can make one.
-        let page = Format::ALL.iter().find(|format| format.name() == "html");
-        let page = page.unwrap_or(&Format::Svg).extension();
-        let endings = [page, Format::Json.extension(), "holdup"];
+        let endings = [Format::Html.extension(), Format::Json.extension(), "holdup"];
         let file = |ending: &&str| {
             let path = dir.join(format!("{name}.{ending}"));
             // A percent sign would be the begin of a placeholder.

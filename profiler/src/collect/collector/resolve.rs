@@ -216,7 +216,7 @@ impl Collector {
             if ends {
                 self.waits_still(open, end);
             } else if self.is_parked(open) {
-                self.interval.polls.parked(open.thread);
+                self.interval.polls.leaves(open.thread);
             }
         }
         let mut polls = self.interval.polls.take(ends);

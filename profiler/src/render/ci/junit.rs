@@ -1,6 +1,7 @@
 //! JUnit's XML, in the form that GitLab, Jenkins and GitHub's actions read: a test case for each
 //! condition of `--fail-if`.
 
+use crate::render::svg::xml;
 use crate::render::text::headline;
 use crate::render::{Options, display_name, display_path, duration, sanitize};
 use crate::report::{CheckedCondition, ConditionSite, Report};
@@ -40,7 +41,7 @@ pub(in crate::render) fn render(
     writeln!(
         out,
         "    <system-out>{}</system-out>",
-        text_of(&format!("{word}: {text}"))
+        xml(&format!("{word}: {text}"))
     )?;
     writeln!(out, "  </testsuite>\n</testsuites>")
 }
@@ -62,10 +63,10 @@ fn case(exe: &str, condition: &CheckedCondition, out: &mut dyn io::Write) -> io:
         "      <failure message=\"{}\" type=\"{}\">{}",
         attribute(&found),
         condition.asks.name(),
-        text_of(&found)
+        xml(&found)
     )?;
     for site in &condition.sites {
-        writeln!(out, "{}", text_of(&line_of(site)))?;
+        writeln!(out, "{}", xml(&line_of(site)))?;
     }
     writeln!(out, "</failure>\n    </testcase>")
 }
@@ -89,12 +90,5 @@ fn line_of(site: &ConditionSite) -> String {
 
 /// The value of an attribute, of text in which no control character is left.
 fn attribute(text: &str) -> String {
-    text_of(text).replace('"', "&quot;").replace('\'', "&apos;")
-}
-
-/// The text of an element, likewise.
-fn text_of(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
+    xml(text).replace('"', "&quot;").replace('\'', "&apos;")
 }

@@ -1,6 +1,7 @@
 //! The sites that made conditions hold, each once.
 
-use crate::render::{Options, count, display_name, display_path, duration};
+use crate::counted::counted;
+use crate::render::{Options, display_name, display_path, duration};
 use crate::report::{Asked, CheckedCondition, ConditionSite, Report};
 use crate::runtime::{Role, State};
 
@@ -18,13 +19,10 @@ impl Offence<'_> {
         asked.any(|asked| asked != Asked::Blocked)
     }
 
-    /// `app::reserve blocks a worker: lock in std::sync::Mutex::lock, 12 waits, 24.2 s, 2.00 s at the longest`.
+    /// `app::reserve blocks its worker: lock in std::sync::Mutex::lock, 12 waits, 24.2 s, 2.00 s at the longest`.
     pub(super) fn text(&self) -> String {
         let site = &self.site;
-        let waits = match site.waits {
-            1 => "1 wait".to_owned(),
-            many => format!("{} waits", count(many)),
-        };
+        let waits = counted(site.waits, "wait", "waits");
         format!(
             "{} blocks its worker: {} in {}, {waits}, {} in all, {} at the longest",
             display_name(&site.function),

@@ -205,12 +205,7 @@ impl<'a> Making<'a> {
                 rest: Nanos::ZERO,
             };
         };
-        let all = drawn::Stack {
-            frames: &stack.frames,
-            task_frame: stack.task_frame,
-            truncated: stack.truncated,
-            cause: stack.cause,
-        };
+        let all = drawn::Stack::from(stack);
         let (name, color) = cause_color(stack.cause);
         let cause = self.category(name, color);
         let drawn = drawn::frames(&all, self.options.collapse_runtime);

@@ -86,6 +86,11 @@ impl Lane<'_> {
         }
     }
 
+    /// Its waits as they were recorded, one after another.
+    pub(in crate::render) fn recorded(&self) -> &[&Wait] {
+        &self.waits
+    }
+
     /// Its waits, one after another.
     pub(in crate::render) fn waits(&self) -> impl ExactSizeIterator<Item = ShownWait<'_>> {
         let waits = self.waits.iter();

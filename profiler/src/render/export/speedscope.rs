@@ -158,13 +158,7 @@ fn sums(report: &Report, options: &Options, frames: &mut Frames) -> Sampled {
 }
 
 fn stack_frames(stack: &DetailStack, options: &Options, frames: &mut Frames) -> Vec<usize> {
-    let drawn = drawn::Stack {
-        frames: &stack.frames,
-        task_frame: stack.task_frame,
-        truncated: stack.truncated,
-        cause: stack.cause,
-    };
-    let drawn = drawn::frames(&drawn, options.collapse_runtime);
+    let drawn = drawn::frames(&stack.into(), options.collapse_runtime);
     drawn.into_iter().map(|frame| frames.drawn(frame)).collect()
 }
 

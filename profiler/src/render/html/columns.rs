@@ -2,7 +2,7 @@
 //! (LEB128), times as differences.
 
 use super::numbers::Numbers;
-use crate::recording::{ObjectId, PollEvidence, StackId, ThreadId, WakerId};
+use crate::recording::{ObjectId, PollEvidence, StackId, ThreadId, Wait, WakerId};
 use crate::render::export::lanes::{Lane, ShownWait};
 use crate::report::Activity;
 use crate::units::{Nanos, Timestamp};
@@ -51,7 +51,7 @@ pub(super) struct Named {
 impl Named {
     /// What the lanes' waits and polls name; what is named often has small numbers.
     pub(super) fn of(lanes: &[Lane<'_>]) -> Named {
-        let waits = || lanes.iter().flat_map(Lane::waits).map(|shown| shown.wait);
+        let waits = || lanes.iter().flat_map(Lane::recorded);
         let stacks = waits().flat_map(|wait| [Some(wait.stack), wait.waker_stack]);
         let polls = lanes.iter().flat_map(|lane| lane.polls());
         let polls = polls.map(|shown| Some(shown.poll.stack));
@@ -76,22 +76,25 @@ pub(super) fn waits_and_polls(
             last = wait.end.0;
         }
     }
-    type Column = fn(&ShownWait<'_>, &Named) -> u64;
-    let columns: [Column; 6] = [
-        |shown, _| shown.blocked().0,
-        |shown, _| shown.runqueue().0,
-        |shown, named| named.stacks.or_zero(Some(shown.wait.stack)),
-        |shown, named| named.objects.or_zero(shown.wait.object),
-        |shown, named| named.wakers.or_zero(shown.wait.waker),
-        |shown, named| named.stacks.or_zero(shown.wait.waker_stack),
+    for length in [ShownWait::blocked, ShownWait::runqueue] {
+        for shown in lanes.iter().flat_map(Lane::waits) {
+            number(out, length(&shown).0)?;
+        }
+    }
+    type Column = fn(&Wait, &Named) -> u64;
+    let columns: [Column; 4] = [
+        |wait, named| named.stacks.or_zero(Some(wait.stack)),
+        |wait, named| named.objects.or_zero(wait.object),
+        |wait, named| named.wakers.or_zero(wait.waker),
+        |wait, named| named.stacks.or_zero(wait.waker_stack),
     ];
     for column in columns {
-        for wait in lanes.iter().flat_map(Lane::waits) {
-            number(out, column(&wait, named))?;
+        for wait in lanes.iter().flat_map(Lane::recorded) {
+            number(out, column(wait, named))?;
         }
     }
     tasks(out, lanes, |lane| {
-        lane.waits().map(|shown| shown.wait.task_id).collect()
+        lane.recorded().iter().map(|wait| wait.task_id).collect()
     })?;
     polls(out, lanes, named)
 }

@@ -1,15 +1,15 @@
 //! What the page draws by itself: names as JSON, on one line, then the columns of `columns`.
 
 use super::columns::{self, Named};
-use super::frames::{Drawing, FrameName, Frames, KindName};
+use super::frames::{FrameName, Frames, KindName};
 use super::pack::pack;
 use crate::cause::Cause;
+use crate::render::drawn;
 use crate::render::export::{lanes, names};
 use crate::render::text::words;
 use crate::render::{Options, display_name, process_name, sanitize};
 use crate::report::{Detail, DetailStack, Report, Site, StateTimes, Stretch};
 use crate::runtime::{Role, State};
-use crate::symbolize::FrameRef;
 use crate::units::{Nanos, Pid, Tid};
 use serde::Serialize;
 use std::collections::HashMap;
@@ -301,7 +301,7 @@ impl<'a> Naming<'a> {
                 cut: None,
             };
         };
-        let drawing = drawing(&stack.frames, stack);
+        let drawing = drawn::Stack::from(stack);
         let key = (
             stack.pid,
             stack.state,
@@ -332,12 +332,7 @@ impl<'a> Naming<'a> {
             if !self.options.states.contains(&stack.state) || stack.blocked == Nanos::ZERO {
                 continue;
             }
-            let drawing = Drawing {
-                frames: &stack.frames,
-                task_frame: stack.task_frame,
-                truncated: stack.truncated,
-                cause: stack.cause,
-            };
+            let drawing = drawn::Stack::from(stack);
             let runtime = stack.runtime.as_deref();
             folds.push(Fold {
                 runtime: runtime.and_then(|id| self.runtimes.get(id).copied()),
@@ -357,7 +352,7 @@ impl<'a> Naming<'a> {
         let runtime = thread.and_then(|thread| thread.runtime.as_deref());
         // A thread waits once at a time.
         let open = self.detail.open.iter().find(|open| open.thread == lane.id);
-        let open = open.and_then(|open| lane.waits().position(|shown| shown.wait == open));
+        let open = open.and_then(|open| lane.recorded().iter().position(|wait| *wait == open));
         LaneName {
             name: names::thread(lane.id, thread),
             tid: lane.id.tid,
@@ -366,18 +361,9 @@ impl<'a> Naming<'a> {
             role: role.name(),
             worker: names::is_worker(role),
             runtime: runtime.and_then(|id| self.runtimes.get(id).copied()),
-            waits: lane.waits().len(),
+            waits: lane.recorded().len(),
             polls: lane.polls().len(),
             open,
         }
-    }
-}
-
-fn drawing<'a>(frames: &'a [FrameRef], stack: &DetailStack) -> Drawing<'a> {
-    Drawing {
-        frames,
-        task_frame: stack.task_frame,
-        truncated: stack.truncated,
-        cause: stack.cause,
     }
 }

@@ -1,11 +1,8 @@
 //! Stacks as the page draws them: indices into one table of frames.
 
-use crate::cause::Cause;
 use crate::render::drawn::{self, Drawn};
 use crate::render::palette::Kind;
 use crate::render::{Options, display_path};
-use crate::symbolize::FrameRef;
-use crate::unwind::Truncation;
 use inferno::flamegraph::color::Color;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -29,29 +26,15 @@ pub(super) struct Frames {
     numbers: HashMap<(String, usize, Option<String>), usize>,
 }
 
-/// A stack that is to be drawn.
-pub(super) struct Drawing<'a> {
-    pub(super) frames: &'a [FrameRef],
-    pub(super) task_frame: Option<usize>,
-    pub(super) truncated: Option<Truncation>,
-    pub(super) cause: Option<Cause>,
-}
-
 impl Frames {
     /// The frames of a stack, root first: all of them, or those that flamegraphs draw.
-    pub(super) fn stack(&mut self, stack: &Drawing<'_>, folded: bool) -> Vec<usize> {
-        let stack = drawn::Stack {
-            frames: stack.frames,
-            task_frame: stack.task_frame,
-            truncated: stack.truncated,
-            cause: stack.cause,
-        };
-        let drawn = drawn::frames(&stack, folded);
+    pub(super) fn stack(&mut self, stack: &drawn::Stack<'_>, folded: bool) -> Vec<usize> {
+        let drawn = drawn::frames(stack, folded);
         drawn.into_iter().map(|frame| self.number(frame)).collect()
     }
 
     /// The frames of a stack as the options say.
-    pub(super) fn folded(&mut self, stack: &Drawing<'_>, options: &Options) -> Vec<usize> {
+    pub(super) fn folded(&mut self, stack: &drawn::Stack<'_>, options: &Options) -> Vec<usize> {
         self.stack(stack, options.collapse_runtime)
     }
 
@@ -99,13 +82,14 @@ fn css(Color { r, g, b }: Color) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::symbolize::{Frame, Origin};
+    use crate::cause::Cause;
+    use crate::symbolize::{Frame, FrameRef, Origin};
 
     #[test]
     fn equal_frames_are_one() {
         let frame = |name: &str| FrameRef::new(Frame::named(name, Origin::Application));
         let both = [frame("leaf"), frame("root")];
-        let drawing = Drawing {
+        let drawing = drawn::Stack {
             frames: &both,
             task_frame: None,
             truncated: None,

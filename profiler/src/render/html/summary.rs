@@ -2,6 +2,7 @@
 
 use super::markup::{Bar, Segment, Text};
 use crate::counted::counted;
+use crate::render::states::{BY_GRAVITY, listed};
 use crate::render::text::words::{self, Tone};
 use crate::render::{duration, percent, sanitize};
 use crate::report::{Report, RuntimeReport};
@@ -134,20 +135,6 @@ pub(super) fn runtimes(report: &Report, out: &mut dyn io::Write) -> io::Result<(
     writeln!(out, "</section>")
 }
 
-/// The states from the gravest on.
-const STATES: [State; 10] = [
-    State::Blocked,
-    State::Runtime,
-    State::Running,
-    State::Runnable,
-    State::Idle,
-    State::Stopped,
-    State::Unknown,
-    State::Other,
-    State::Pool,
-    State::HandedOff,
-];
-
 /// The class that gives a state its colour.
 pub(super) const fn class(state: State) -> &'static str {
     match state {
@@ -186,25 +173,18 @@ fn one(
         "<article class=\"runtime\" data-runtime=\"{index}\">\n<h3>{} <span>{} of worker time</span></h3>\n{}",
         Text(&title),
         duration(whole),
-        Bar(&STATES.map(segment))
+        Bar(&BY_GRAVITY.map(segment))
     )?;
     writeln!(out, "<dl class=\"states\">")?;
-    for state in STATES {
-        let always = matches!(
-            state,
-            State::Blocked | State::Running | State::Runnable | State::Idle
-        );
-        if of(state) == Nanos::ZERO && !always {
-            continue;
-        }
+    for (state, time) in listed(runtime) {
         writeln!(
             out,
             "<div data-state=\"{}\"><dt><i class=\"dot {}\"></i>{}</dt><dd>{}</dd><dd class=\"dim\">{}</dd></div>",
             state as usize,
             class(state),
             words::label(state),
-            Text(&percent(of(state).share_of(whole))),
-            duration(of(state))
+            Text(&percent(time.share_of(whole))),
+            duration(time)
         )?;
     }
     writeln!(out, "</dl>")?;

@@ -4,6 +4,7 @@ use super::line::width;
 use super::page::Page;
 use super::style::{BAD, DIM, HEADING, PLAIN, of_state};
 use crate::counted::counted;
+use crate::render::states::listed;
 use crate::render::{duration, percent, process_name, sanitize};
 use crate::report::{Report, RuntimeKind, RuntimeReport, Stretch};
 use crate::runtime::State;
@@ -100,28 +101,7 @@ fn in_full(page: &mut Page<'_>, runtime: &RuntimeReport) -> io::Result<()> {
     page.put(&line)?;
 
     let room = page.width.saturating_sub(38).min(50);
-    let in_order = [
-        State::Blocked,
-        State::Runtime,
-        State::Running,
-        State::Runnable,
-        State::Idle,
-        State::Stopped,
-        State::Unknown,
-        State::Other,
-        State::Pool,
-        State::HandedOff,
-    ];
-    for state in in_order {
-        let time = runtime.states.get(&state).copied().unwrap_or_default();
-        // These four answer the first questions even where they are nothing.
-        let always = matches!(
-            state,
-            State::Blocked | State::Running | State::Runnable | State::Idle
-        );
-        if time == Nanos::ZERO && !always {
-            continue;
-        }
+    for (state, time) in listed(runtime) {
         let share = time.share_of(whole);
         let mut line = page.line();
         let style = if state == State::Blocked && time > Nanos::ZERO {
