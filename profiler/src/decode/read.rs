@@ -401,5 +401,8 @@ fn raw_piece(bytes: &[u8]) -> Result<RawPiece, DecodeError> {
 }
 
 #[cfg(test)]
+#[path = "read_object_tests.rs"]
+mod object_tests;
+#[cfg(test)]
 #[path = "read_tests.rs"]
 mod tests;
