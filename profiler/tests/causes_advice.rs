@@ -71,6 +71,24 @@ fn advice_is_about_what_was_called() {
         ),
         (7, "", "__poll\ngetaddrinfo", "lookup_host"),
         (
+            281,
+            "ep_poll",
+            "epoll_pwait\nuv__io_poll\nuv_run",
+            "event loop",
+        ),
+        (
+            202,
+            "",
+            "syscall\nrayon_core::latch::LockLatch::wait_and_reset\nrayon_core::registry::Registry::in_worker_cold",
+            "`rayon::spawn`",
+        ),
+        (
+            202,
+            "",
+            "syscall\nrayon_core::sleep::Sleep::sleep\nrayon_core::registry::WorkerThread::wait_until_cold",
+            "rayon's pool waits",
+        ),
+        (
             202,
             "",
             "syscall\nfutures_executor::local_pool::block_on",

@@ -212,6 +212,13 @@ fn cases() -> Vec<Case> {
             "syscall\nstd::sys::sync::mutex::futex::Mutex::lock_contended\ntokio::runtime::time::Handle::reregister\napp::timeout",
         ),
         case(
+            "rayon-pool",
+            Condvar,
+            FUTEX,
+            FUTEX_KERNEL,
+            "syscall\nstd::sys::sync::condvar::futex::Condvar::wait\nrayon_core::sleep::Sleep::sleep\nrayon_core::registry::WorkerThread::wait_until_cold\nrayon_core::join::join_context\napp::sum",
+        ),
+        case(
             "rayon",
             ThreadJoin,
             FUTEX,
@@ -329,6 +336,13 @@ fn cases() -> Vec<Case> {
             Some(257),
             "wait_for_partner\nfifo_open\ndo_dentry_open\npath_openat",
             "open64",
+        ),
+        case(
+            "event-loop",
+            Poll,
+            Some(281),
+            "ep_poll",
+            "epoll_pwait\nuv__io_poll\nuv_run\nnode::SpinEventLoop",
         ),
         case("poll", Poll, Some(7), "do_poll", "__poll").args([0x1000, 3, 0, 0, 0, 0]),
         case(

@@ -325,6 +325,12 @@ const GENERAL: &[Advice] = &[
         "use `tokio::net::unix::pipe`, or `tokio::process` for the output of a child",
         "https://docs.rs/tokio/latest/tokio/net/unix/pipe/index.html",
     ),
+    by_rule(
+        Cause::Poll,
+        &["event-loop"],
+        "another library's event loop runs on this thread: poll no task there, but on the workers of a runtime",
+        "https://docs.rs/tokio/latest/tokio/runtime/index.html",
+    ),
     advice(
         Cause::Poll,
         &[],
@@ -410,6 +416,12 @@ const GENERAL: &[Advice] = &[
         &["thread-park", "futex-park"],
         "a parked worker polls nothing: use `tokio::sync::Notify` (with `tokio::time::timeout`) instead of `thread::park`",
         "https://docs.rs/tokio/latest/tokio/sync/struct.Notify.html",
+    ),
+    by_rule(
+        Cause::Condvar,
+        &["rayon-pool"],
+        "a thread of rayon's pool waits for the others of it: run no runtime and no task there, and get results from rayon by `tokio::sync::oneshot`",
+        "https://docs.rs/tokio/latest/tokio/task/index.html#cpu-bound-tasks-and-blocking-code",
     ),
     advice(
         Cause::Condvar,

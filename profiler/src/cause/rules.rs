@@ -249,6 +249,12 @@ pub const RULES: &[Rule] = &[
     rule("pthread-lock", Cause::Lock, FUTEX)
         .any(FunctionTags::PTHREAD_LOCK)
         .because("a lock of libc, held by another thread (C code: allocator, loader, a library)"),
+    rule("rayon-pool", Cause::Condvar, FUTEX)
+        .any(FunctionTags::RAYON_POOL)
+        .because(
+            "a thread of rayon's pool sleeps until there is work for it, or until others have done \
+             theirs (rayon-core's sleep/mod.rs, registry.rs)",
+        ),
     rule("rayon", Cause::ThreadJoin, FUTEX)
         .any(FunctionTags::RAYON)
         .because("a thread outside of rayon's pool waits until the pool has done its work"),
@@ -339,6 +345,9 @@ pub const RULES: &[Rule] = &[
     rule("pipe", Cause::Pipe, Calls::Any)
         .any(FunctionTags::K_PIPE)
         .because("the kernel waits for the other end of a pipe or FIFO (fs/pipe.c)"),
+    rule("event-loop", Cause::Poll, Calls::Of(call::READY))
+        .any(FunctionTags::EVENT_LOOP)
+        .because("the event loop of libuv, libev, libevent or GLib has nothing to do just now"),
     rule("poll", Cause::Poll, Calls::Of(call::READY)).because("waits for readiness of descriptors"),
     rule("socket-call", Cause::Network, Calls::Of(call::SOCKET))
         .because("only sockets have this system call"),

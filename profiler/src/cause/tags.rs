@@ -73,6 +73,10 @@ tags! {
     TOKIO_TIMER = 23;
     /// The shutdown of a tokio runtime.
     TOKIO_SHUTDOWN = 24;
+    /// rayon: a thread of its pool waits for the others of it, or for work.
+    RAYON_POOL = 25;
+    /// The event loop of another library.
+    EVENT_LOOP = 26;
 
     /// Kernel: a page fault.
     K_FAULT = 32;

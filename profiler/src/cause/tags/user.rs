@@ -269,6 +269,25 @@ pub(super) const USER: Table = &[
     ),
     (FunctionTags::RAYON, &["rayon_core::*", "rayon::*"]),
     (
+        FunctionTags::RAYON_POOL,
+        &[
+            "rayon_core::sleep::*",
+            "rayon_core::registry::WorkerThread::wait_until*",
+        ],
+    ),
+    (
+        FunctionTags::EVENT_LOOP,
+        &[
+            "uv_run",
+            "uv__io_poll",
+            "ev_run",
+            "event_base_loop",
+            "g_main_loop_run",
+            "g_main_context_iteration",
+            "g_main_context_iterate*",
+        ],
+    ),
+    (
         FunctionTags::SQLITE_BUSY,
         &[
             "sqliteDefaultBusyCallback",
