@@ -73,7 +73,7 @@ impl Drop for Sleeper {
 
 #[test]
 fn usage_errors() {
-    let cases: [&[&str]; 20] = [
+    let cases: [&[&str]; 21] = [
         &["record"],
         &["record", "--"],
         &["record", "-p", "0"],
@@ -82,7 +82,8 @@ fn usage_errors() {
         &["record", "-p", "1", "--", "true"],
         &["record", "-p", "1", "-d", "0"],
         &["record", "-p", "1", "-d", "soon"],
-        &["record", "-p", "1", "-m", "5"],
+        &["record", "-p", "1", "-m", "100"],
+        &["record", "-p", "1", "-d", "1h30"],
         &["record", "-p", "1", "-m", "10ns"],
         &["record", "-p", "1", "-f", "pdf"],
         &["record", "-p", "1", "-o", "report"],
@@ -93,7 +94,7 @@ fn usage_errors() {
         &["record", "claims_api", "-d", "1s"],
         &["record", "-p", "-1"],
         &["record", "-p", "1", "-d", "-5"],
-        &["check", "-p", "1,2"],
+        &["record", "--container", "claims"],
     ];
     let mut all = String::new();
     for args in cases {

@@ -333,12 +333,18 @@ fn check_place(dir: &OwnedFd, name: &OsStr, path: &Path, overwrite: bool) -> Res
         FileType::RegularFile => {
             Err(refuse("it exists").hint(format!("add --force, or {}", option_with_time(path))))
         }
+        FileType::Symlink if path == Path::new("/dev/stdout") => {
+            Err(refuse("it is a symbolic link").hint(STANDARD_OUTPUT))
+        }
         FileType::Symlink => Err(refuse("it is a symbolic link")
             .hint(format!("give the path it leads to: {}", resolve(path)))),
         FileType::Directory => Err(refuse("it is a directory").hint(option_within(path))),
-        _ => Err(refuse("it is no regular file").hint("for standard output: -o -")),
+        _ => Err(refuse("it is no regular file").hint(STANDARD_OUTPUT)),
     }
 }
+
+/// What is meant by the names of devices.
+const STANDARD_OUTPUT: &str = "for standard output: -o -";
 
 /// A file in `dir` without a name, or with a temporary one where that cannot be.
 fn open_unnamed(dir: &OwnedFd) -> rustix::io::Result<(File, Option<OsString>)> {

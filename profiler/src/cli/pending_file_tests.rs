@@ -140,6 +140,8 @@ fn places_that_hold_no_file() {
     assert!(refused(&dir.path().join("sub/")).ends_with("it names a directory"));
     assert!(refused(&dir.path().join("..")).ends_with("it names a directory"));
     assert!(refused(Path::new("/dev/null")).ends_with("it is no regular file"));
+    let error = PendingFile::create(Path::new("/dev/stdout"), true, None).expect_err("a link");
+    assert_eq!(error.suggestion(), Some("for standard output: -o -"));
     let missing = write(&dir.path().join("no/such/x"), false, "x").expect_err("no directory");
     assert!(
         missing

@@ -20,7 +20,7 @@ const UNITS: [(&str, u64); 8] = [
     ("h", 3600 * 1_000_000_000),
 ];
 
-const NO_TIME: &str = "not a time: 30s, 500ms, 1.5s, 2m";
+const NO_TIME: &str = "not a time: 30s, 500ms, 1.5s, 1h30m";
 
 impl ValueEnum for Format {
     fn value_variants<'a>() -> &'a [Format] {
@@ -114,15 +114,15 @@ pub(crate) fn container(text: &str) -> Result<Selector, String> {
         return Ok(Selector::container(text));
     }
     Err(
-        "the first digits of a container's id, four at least; of one by its name they are told \
-         by: docker inspect -f '{{.Id}}' NAME"
+        "not a container's id, of which the first four digits are enough; for the id of a name: \
+         docker inspect -f '{{.Id}}' NAME"
             .into(),
     )
 }
 
-/// `--duration`: a bare number is seconds.
+/// `--duration`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let nanos = time(text, Some(1_000_000_000))?;
+    let nanos = time(text)?;
     if nanos == 0 {
         return Err("a recording needs some time: 30s, 500ms, 2m".into());
     }
@@ -131,7 +131,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 
 /// `--until-stall`.
 pub(crate) fn until_stall(text: &str) -> Result<Nanos, String> {
-    let nanos = time(text, None)?;
+    let nanos = time(text)?;
     if (1_000_000..=3600 * 1_000_000_000).contains(&nanos) {
         Ok(Nanos(nanos))
     } else {
@@ -158,16 +158,16 @@ pub(crate) fn cause(text: &str) -> Result<Cause, String> {
 
 /// What a time is compared with, also with none.
 pub(crate) fn limit(text: &str) -> Result<Nanos, String> {
-    time(text, None).map(Nanos)
+    time(text).map(Nanos)
 }
 
-/// `--min-block`: the unit must be there, since people take bare numbers for different ones.
+/// `--min-block`. Whoever means another unit by a bare number is most often beyond the bounds.
 pub(crate) fn min_block(text: &str) -> Result<Nanos, String> {
-    let nanos = time(text, None)?;
-    if (1_000..=3600 * 1_000_000_000).contains(&nanos) {
+    let nanos = time(text)?;
+    if (1_000..=10 * 1_000_000_000).contains(&nanos) {
         Ok(Nanos(nanos))
     } else {
-        Err("must be from 1us to 1h".into())
+        Err("must be from 1us to 10s: 100us, 1ms; a bare number is seconds".into())
     }
 }
 
@@ -181,7 +181,7 @@ pub(crate) fn freq(text: &str) -> Result<u32, String> {
 
 /// `--long-poll`.
 pub(crate) fn long_poll(text: &str) -> Result<Nanos, String> {
-    let nanos = time(text, None)?;
+    let nanos = time(text)?;
     if (100_000..=3600 * 1_000_000_000).contains(&nanos) {
         Ok(Nanos(nanos))
     } else {
@@ -189,31 +189,14 @@ pub(crate) fn long_poll(text: &str) -> Result<Nanos, String> {
     }
 }
 
-/// `--from` and `--to`: `1m30s` as well.
+/// `--from` and `--to`.
 pub(crate) fn instant(text: &str) -> Result<Nanos, String> {
-    if text.parse::<f64>().is_ok() {
-        return time(text, Some(1_000_000_000)).map(Nanos);
-    }
-    let (mut sum, mut rest) = (0u64, text);
-    while !rest.is_empty() {
-        let unit = rest.find(|c: char| !c.is_ascii_digit() && c != '.');
-        let unit = unit.ok_or(NO_TIME)?;
-        let (number, behind) = rest.split_at(unit);
-        let end = behind.find(|c: char| c.is_ascii_digit());
-        let (unit, next) = behind.split_at(end.unwrap_or(behind.len()));
-        let part = time(&format!("{number}{unit}"), None)?;
-        sum = sum.checked_add(part).ok_or(NO_TIME)?;
-        rest = next;
-    }
-    match text.is_empty() {
-        true => Err(NO_TIME.into()),
-        false => Ok(Nanos(sum)),
-    }
+    time(text).map(Nanos)
 }
 
 /// `--keep`.
 pub(crate) fn keep(text: &str) -> Result<Nanos, String> {
-    let nanos = time(text, None)?;
+    let nanos = time(text)?;
     if nanos >= 10_000_000_000 {
         Ok(Nanos(nanos))
     } else {
@@ -256,24 +239,38 @@ pub(crate) fn size_text(bytes: u64) -> String {
     }
 }
 
-/// Nanoseconds of `1.5s`; a bare number counts `bare` nanoseconds each.
-fn time(text: &str, bare: Option<u64>) -> Result<u64, String> {
-    let digits_end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits_end);
-    if number.is_empty() {
+/// Nanoseconds of `1.5s` or `1h30m`. A bare number is seconds, whatever it is for.
+fn time(text: &str) -> Result<u64, String> {
+    if text.is_empty() {
         return Err(NO_TIME.into());
     }
-    let scale = if unit.is_empty() {
-        bare.ok_or("the unit is missing: 1ms, 100us, 2s")?
-    } else {
-        UNITS
-            .iter()
-            .find_map(|&(name, scale)| (name == unit).then_some(scale))
-            .ok_or("no such unit: use ns, us, ms, s, m or h")?
-    };
-    scaled(number, scale).ok_or_else(|| NO_TIME.into())
+    let is_number = |c: char| c.is_ascii_digit() || c == '.';
+    let (mut sum, mut rest) = (0u64, text);
+    let mut smallest = u64::MAX;
+    while !rest.is_empty() {
+        let digits = rest.find(|c| !is_number(c)).unwrap_or(rest.len());
+        let (number, behind) = rest.split_at(digits);
+        let (unit, next) = behind.split_at(behind.find(is_number).unwrap_or(behind.len()));
+        if number.is_empty() {
+            return Err(NO_TIME.into());
+        }
+        let scale = match unit {
+            "" if rest.len() == text.len() => 1_000_000_000,
+            "" => return Err("the unit of the last number is missing: 1h30m".into()),
+            unit => UNITS
+                .iter()
+                .find_map(|&(name, scale)| (name == unit).then_some(scale))
+                .ok_or("no such unit: use ns, us, ms, s, m or h")?,
+        };
+        if scale >= smallest {
+            return Err("the larger unit goes first, and each once: 1h30m".into());
+        }
+        smallest = scale;
+        let part = scaled(number, scale).ok_or(NO_TIME)?;
+        sum = sum.checked_add(part).ok_or(NO_TIME)?;
+        rest = next;
+    }
+    Ok(sum)
 }
 
 /// `number` times `scale` without going through floating point; what is finer than a
@@ -309,6 +306,8 @@ mod tests {
             ("2m", 120_000),
             ("1h", 3_600_000),
             ("1000000us", 1_000),
+            ("1h30m", 5_400_000),
+            ("1m0.5s", 60_500),
         ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
@@ -333,6 +332,9 @@ mod tests {
             "NaN",
             "inf",
             "1s1s",
+            "1h30",
+            "30m1h",
+            "1d",
         ] {
             assert!(duration(text).is_err(), "{text}");
         }
@@ -348,11 +350,13 @@ mod tests {
             ("1us", 1_000),
             ("1000ns", 1_000),
             ("0.25ms", 250_000),
-            ("1h", 3_600_000_000_000),
+            ("10s", 10_000_000_000),
+            ("5", 5_000_000_000),
+            ("0.001", 1_000_000),
         ] {
             assert_eq!(min_block(text), Ok(Nanos(nanos)), "{text}");
         }
-        for text in ["1", "100", "0us", "999ns", "2h", "1ms ", ""] {
+        for text in ["0", "100", "0us", "999ns", "11s", "1ms ", ""] {
             assert!(min_block(text).is_err(), "{text}");
         }
         assert_eq!((freq("0"), freq("1000")), (Ok(0), Ok(1000)));
@@ -360,10 +364,11 @@ mod tests {
             assert!(freq(text).is_err(), "{text}");
         }
         assert_eq!(long_poll("500us"), Ok(Nanos(500_000)));
-        for text in ["10", "99us", "2h"] {
+        assert_eq!(long_poll("0.01"), Ok(Nanos(10_000_000)));
+        for text in ["0", "99us", "2h"] {
             assert!(long_poll(text).is_err(), "{text}");
         }
-        assert!(min_block("5").is_err_and(|text| text.contains("unit is missing")));
+        assert!(duration("1h30").is_err_and(|text| text.contains("unit of the last number")));
     }
 
     #[test]
@@ -410,7 +415,8 @@ mod tests {
         assert_eq!(size_text(1), "1 KiB");
         assert_eq!(size_text(3 << 19), "1.5 MiB");
         assert_eq!(keep("1m"), Ok(Nanos(60_000_000_000)));
-        for text in ["9s", "60", "0s"] {
+        assert_eq!(keep("60"), Ok(Nanos(60_000_000_000)));
+        for text in ["9s", "9", "0s"] {
             assert!(keep(text).is_err(), "{text}");
         }
     }
