@@ -27,6 +27,10 @@ pub(super) fn of_fix(fix: Fix) -> String {
         Fix::HostPidNamespace => {
             "run holdup on the host, or start the container with --pid=host".into()
         }
+        Fix::NoSeccomp => "docker run --security-opt seccomp=unconfined; in a unit of systemd: \
+                           SystemCallFilter=bpf perf_event_open"
+            .into(),
+        Fix::LetBpfPass => "see what was denied: journalctl -k -g denied".into(),
         Fix::NoLockdown => "boot with lockdown=integrity or without lockdown".into(),
         Fix::KernelWithBtf => "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as all large \
                                distributions have; in a container that hides it: \

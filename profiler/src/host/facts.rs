@@ -30,6 +30,8 @@ pub struct HostFacts {
     pub btf: Result<KernelBtf, BtfError>,
     /// What the kernel said to a small ring buffer; none where we lack the capabilities to ask.
     pub ring_buffer: Option<io::Result<bool>>,
+    /// Whether a seccomp filter decides which system calls we may make.
+    pub seccomp: bool,
     /// Whether there is no limit on locked memory.
     pub memlock_unlimited: bool,
     /// Whether `/proc/kallsyms` shows us addresses.
@@ -60,6 +62,7 @@ impl HostFacts {
             lockdown: text("/sys/kernel/security/lockdown"),
             btf: KernelBtf::load(),
             ring_buffer: may_load(held).then(ring_buffer),
+            seccomp: is_filtered(&text("/proc/self/status")),
             memlock_unlimited: getrlimit(Resource::Memlock).current.is_none(),
             kernel_names: std::fs::File::open("/proc/kallsyms")
                 .is_ok_and(|file| shows_addresses(file.take(KALLSYMS))),
@@ -89,6 +92,13 @@ fn ring_buffer() -> io::Result<bool> {
     aya::sys::is_map_supported(aya::maps::MapType::RingBuf).map_err(|error| error.io_error)
 }
 
+/// Whether a seccomp filter is in force, by `/proc/self/status` (`SECCOMP_MODE_FILTER`).
+fn is_filtered(status: &str) -> bool {
+    let mut lines = status.lines();
+    let mode = lines.find_map(|line| line.strip_prefix("Seccomp:"));
+    mode.is_some_and(|mode| mode.trim() == "2")
+}
+
 fn link_text(path: &str) -> String {
     std::fs::read_link(path)
         .map(|link| link.to_string_lossy().into_owned())
@@ -110,6 +120,15 @@ fn shows_addresses(mut kallsyms: impl Read) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_filter_of_system_calls_is_seen() {
+        assert!(is_filtered(
+            "NoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t1\n"
+        ));
+        assert!(!is_filtered("Seccomp:\t0\nSeccomp_filters:\t0\n"));
+        assert!(!is_filtered(""));
+    }
 
     #[test]
     fn hidden_addresses_are_zeros() {

@@ -20,6 +20,10 @@ pub enum Fix {
     HostUserNamespace,
     /// The host's own pid namespace.
     HostPidNamespace,
+    /// A filter of system calls that lets `bpf` pass.
+    NoSeccomp,
+    /// A security module that lets `bpf` pass.
+    LetBpfPass,
     /// No lockdown for confidentiality.
     NoLockdown,
     /// A kernel that carries BTF, or its file in a container that hides it.

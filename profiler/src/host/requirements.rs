@@ -29,7 +29,7 @@ pub fn requirements(facts: &HostFacts) -> Vec<Requirement> {
     list.push(lockdown(&facts.lockdown));
     list.extend(kernel(&facts.btf));
     list.push(uprobes(facts.uprobes));
-    list.push(ring_buffer(facts.ring_buffer.as_ref()));
+    list.push(ring_buffer(facts.ring_buffer.as_ref(), facts.seccomp));
     list.extend(settings(facts));
     list
 }
@@ -186,7 +186,7 @@ fn pid_namespace(link: &str) -> Requirement {
         // The kernel side sees pids as the host counts them, and cannot be told them from here.
         _ => requirement
             .missing(Refusal::Other {
-                kind: RefusalKind::Other,
+                kind: RefusalKind::Permission,
                 message: "this is a container with its own process ids, the kernel counts others"
                     .into(),
             })
@@ -400,7 +400,7 @@ fn registers(btf: Option<&KernelBtf>) -> Requirement {
     }
 }
 
-fn ring_buffer(made: Option<&io::Result<bool>>) -> Requirement {
+fn ring_buffer(made: Option<&io::Result<bool>>, seccomp: bool) -> Requirement {
     let requirement = Requirement::new(
         Area::Kernel,
         "bpf-system-call",
@@ -418,16 +418,27 @@ fn ring_buffer(made: Option<&io::Result<bool>>) -> Requirement {
         }
         Some(Err(error)) => error,
     };
-    let (kind, what) = match error.raw_os_error() {
-        Some(libc::ENOSYS) => (RefusalKind::Kernel, "the kernel is built without BPF"),
+    // A filter may answer either way.
+    let (kind, what, fix) = match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES | libc::ENOSYS) if seccomp => (
+            RefusalKind::Permission,
+            "a seccomp filter refuses the bpf system call although the capabilities are there",
+            Some(Fix::NoSeccomp),
+        ),
+        Some(libc::ENOSYS) => (RefusalKind::Kernel, "the kernel is built without BPF", None),
         Some(libc::EPERM | libc::EACCES) => (
             RefusalKind::Permission,
-            "the kernel refuses the bpf system call although the capabilities are there (a seccomp filter or a security module)",
+            "a security module refuses the bpf system call although the capabilities are there",
+            Some(Fix::LetBpfPass),
         ),
-        _ => (RefusalKind::Other, "cannot make a BPF ring buffer"),
+        _ => (RefusalKind::Other, "cannot make a BPF ring buffer", None),
     };
     let message = format!("{what}: {error}");
-    requirement.missing(Refusal::Other { kind, message })
+    let missing = requirement.missing(Refusal::Other { kind, message });
+    match fix {
+        Some(fix) => missing.fix(fix),
+        None => missing,
+    }
 }
 
 fn settings(facts: &HostFacts) -> Vec<Requirement> {

@@ -13,6 +13,7 @@ fn good() -> HostFacts {
         lockdown: "none [integrity] confidentiality\n".into(),
         btf: KernelBtf::parse(kernel_image(&[])),
         ring_buffer: Some(Ok(true)),
+        seccomp: false,
         memlock_unlimited: false,
         kernel_names: true,
         uprobes: true,
@@ -51,6 +52,7 @@ fn ids_are_unique_and_what_is_not_met_says_why_or_what_to_do() {
         lockdown: "none integrity [confidentiality]\n".into(),
         btf: Err(BtfError::Read(io::ErrorKind::NotFound.into())),
         ring_buffer: None,
+        seccomp: true,
         memlock_unlimited: false,
         kernel_names: false,
         uprobes: false,
@@ -126,7 +128,7 @@ fn namespaces_and_lockdown_are_told_apart() {
             pid_ns: inside,
             ..good()
         }),
-        RefusalKind::Other
+        RefusalKind::Permission
     );
     let lockdown = "none integrity [confidentiality]\n".to_owned();
     assert_eq!(kind(HostFacts { lockdown, ..good() }), RefusalKind::Kernel);
@@ -252,6 +254,10 @@ fn what_the_system_call_says_counts() {
         ..good()
     };
     let error = |errno| with(Err(io::Error::from_raw_os_error(errno)));
+    let filtered = |errno| HostFacts {
+        seccomp: true,
+        ..error(errno)
+    };
     for (facts, kind, text) in [
         (
             with(Ok(false)),
@@ -263,7 +269,21 @@ fn what_the_system_call_says_counts() {
             RefusalKind::Kernel,
             "built without BPF: Function not",
         ),
-        (error(libc::EPERM), RefusalKind::Permission, "seccomp"),
+        (
+            error(libc::EPERM),
+            RefusalKind::Permission,
+            "a security module refuses",
+        ),
+        (
+            filtered(libc::EPERM),
+            RefusalKind::Permission,
+            "a seccomp filter refuses",
+        ),
+        (
+            filtered(libc::ENOSYS),
+            RefusalKind::Permission,
+            "a seccomp filter refuses",
+        ),
         (
             error(libc::ENOMEM),
             RefusalKind::Other,
@@ -274,6 +294,8 @@ fn what_the_system_call_says_counts() {
         assert_eq!(refusal.kind, kind);
         assert!(refusal.message.contains(text), "{refusal:?}");
     }
+    assert_eq!(refusal(&filtered(libc::EPERM)).fix, Some(Fix::NoSeccomp));
+    assert_eq!(refusal(&error(libc::EPERM)).fix, Some(Fix::LetBpfPass));
 }
 
 #[test]
