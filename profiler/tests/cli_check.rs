@@ -228,6 +228,49 @@ fn a_process_without_tokio() {
     }
 }
 
+/// Each has a list of its own; one with tokio is enough to record.
+#[test]
+fn several_processes() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    let mut child = Command::new("sleep").arg("60").spawn().expect("sleep");
+    let pids = format!("{},{},{0}", child.id(), std::process::id());
+    let (both, gone, text) = runtime.block_on(async {
+        let none = format!("{pids},{}", i32::MAX);
+        (
+            check(&["-p", &pids, "-f", "json"]),
+            check(&["-p", &none, "-f", "json"]),
+            check(&["-p", &pids]),
+        )
+    });
+    child.kill().expect("kill");
+    child.wait().expect("wait");
+    assert_eq!(both.status.code(), Some(expected()), "{both:?}");
+    let document = json(&both);
+    assert_eq!(document["target"], serde_json::Value::Null);
+    let targets = document["targets"].as_array().expect("a list");
+    let [plain, own] = targets.as_slice() else {
+        panic!("each once: {document}");
+    };
+    assert_eq!(
+        (&plain["pid"], &plain["exit"]),
+        (&child.id().into(), &NO_RUNTIME.into())
+    );
+    assert_eq!(
+        (&own["pid"], &own["exit"]),
+        (&std::process::id().into(), &0.into())
+    );
+    assert_eq!(requirement(plain, "target-tokio").0, "missing");
+    assert_eq!(requirement(own, "target-tokio").0, "ok");
+    if expected() == 0 {
+        let text = String::from_utf8(text.stdout).expect("UTF-8");
+        assert!(text.contains("to record 1 of 2 processes"), "{text}");
+        // A process that was named has to be there, as for a recording.
+        assert_eq!(gone.status.code(), Some(1), "{gone:?}");
+    }
+}
+
 /// This very test, within a runtime.
 #[test]
 fn a_process_with_tokio() {

@@ -27,7 +27,16 @@ fn with(mut requirement: Requirement, found: &str, remedy: Option<&str>) -> Requ
     requirement
 }
 
-fn check(target: Option<CheckedTarget>, requirements: Vec<Requirement>) -> Check {
+fn target(pid: u32, exe: Option<&str>, requirements: Vec<Requirement>) -> CheckedTarget {
+    CheckedTarget {
+        pid: Pid(pid),
+        exe: exe.map(str::to_owned),
+        refusal: None,
+        requirements,
+    }
+}
+
+fn check(targets: Vec<CheckedTarget>, requirements: Vec<Requirement>) -> Check {
     Check {
         tool: Tool {
             name: "holdup".into(),
@@ -37,7 +46,7 @@ fn check(target: Option<CheckedTarget>, requirements: Vec<Requirement>) -> Check
             kernel: "6.12.48-1-amd64".into(),
             cpus: 16,
         },
-        target,
+        targets,
         refusal: None,
         requirements,
     }
@@ -45,15 +54,21 @@ fn check(target: Option<CheckedTarget>, requirements: Vec<Requirement>) -> Check
 
 fn refused_with(exit: i32, message: impl Into<String>, check: Check) -> Check {
     let message = message.into();
+    let refusal = Some(CheckRefusal { exit, message });
+    let mut targets = check.targets;
+    for target in &mut targets {
+        target.refusal.clone_from(&refusal);
+    }
     Check {
-        refusal: Some(CheckRefusal { exit, message }),
+        refusal,
+        targets,
         ..check
     }
 }
 
 fn good() -> Check {
     check(
-        None,
+        Vec::new(),
         vec![
             requirement(Area::Permission, "cap-bpf", "CAP_BPF", State::Ok),
             requirement(Area::Kernel, "bpf-loop", "bpf_loop", State::Ok),
@@ -80,7 +95,7 @@ fn mixed() -> Check {
     );
     let mut list = good().requirements;
     list.push(limited);
-    check(None, list)
+    check(Vec::new(), list)
 }
 
 fn refused() -> Check {
@@ -111,15 +126,11 @@ fn refused() -> Check {
         77,
         message,
         check(
-            Some(CheckedTarget {
-                pid: Pid(4711),
-                exe: None,
-            }),
+            vec![target(4711, None, vec![process])],
             vec![
                 capability("cap-bpf", "CAP_BPF"),
                 capability("cap-perfmon", "CAP_PERFMON"),
                 unknown,
-                process,
             ],
         ),
     )
@@ -142,14 +153,44 @@ fn hostile() -> Check {
     refused_with(
         3,
         message,
-        check(
-            Some(CheckedTarget {
-                pid: Pid(4711),
-                exe: Some(path.to_owned()),
-            }),
-            list,
-        ),
+        check(vec![target(4711, Some(path), list)], Vec::new()),
     )
+}
+
+/// Three processes, of which one has no tokio and one is gone.
+fn several() -> Check {
+    let tokio = |state| requirement(Area::Target, "target-tokio", "tokio", state);
+    let version = with(tokio(State::Ok), "1.54.1", None);
+    let stripped = with(
+        requirement(Area::Target, "target-symbols", "symbols", State::Limited),
+        "stripped: functions are named by their addresses",
+        Some("build it with strip = false in [profile.release]"),
+    );
+    let mut plain = target(
+        4712,
+        Some("/usr/bin/sleep"),
+        vec![with(
+            tokio(State::Missing),
+            "no sign of tokio in sleep",
+            None,
+        )],
+    );
+    plain.refusal = Some(CheckRefusal {
+        exit: 3,
+        message: "no sign of tokio in sleep".into(),
+    });
+    let process = requirement(Area::Target, "target-process", "process", State::Missing);
+    let mut gone = target(
+        4713,
+        None,
+        vec![with(process, "no process has pid 4713", None)],
+    );
+    gone.refusal = Some(CheckRefusal {
+        exit: 1,
+        message: "no process has pid 4713".into(),
+    });
+    let claims = target(4711, Some("/srv/claims_api"), vec![version, stripped]);
+    check(vec![claims, plain, gone], good().requirements)
 }
 
 fn written(check: &Check, options: &Options, as_json: bool) -> String {
@@ -163,8 +204,9 @@ fn written(check: &Check, options: &Options, as_json: bool) -> String {
     String::from_utf8(out).expect("UTF-8")
 }
 
-fn all() -> [(&'static str, Check); 4] {
+fn all() -> [(&'static str, Check); 5] {
     [
+        ("several", several()),
         ("good", good()),
         ("mixed", mixed()),
         ("refused", refused()),
@@ -207,6 +249,7 @@ fn as_json() {
 #[test]
 fn the_exit_is_that_of_the_refusal() {
     for (name, exit, can_record) in [
+        ("several", 0, true),
         ("good", 0, true),
         ("mixed", 0, true),
         ("refused", 77, false),
@@ -235,7 +278,7 @@ fn names_stay_text_and_stay_whole() {
     );
     let text = written(&hostile(), &Options::default(), true);
     let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    let exe = hostile().target.and_then(|target| target.exe);
+    let exe = hostile().targets.remove(0).exe;
     assert_eq!(value["target"]["exe"].as_str(), exe.as_deref());
 }
 

@@ -128,13 +128,17 @@ Examples:
   sudo holdup check -p 4711
       Also check process 4711: tokio, symbols, line tables.
 
+  sudo holdup check -n claims_api
+      Check every process of this name, each for itself.
+
 Each requirement is in one of four states:
   ok       it is met
   limited  recordings work, but lack something
   missing  nothing can be recorded
   unknown  it cannot be checked, because something else is missing
 
-The exit status is the one with which holdup record would fail before it records anything.
+The exit status is the one with which holdup record would fail before it records anything. Of several
+processes one with tokio is enough.
 "
 );
 
@@ -261,7 +265,7 @@ pub(crate) struct RecordArgs {
     #[arg(long, help_heading = "Target")]
     pub(crate) follow: bool,
 
-    /// Stop after this time: 30s, 500ms, 2m; a bare number is seconds
+    /// Stop after this time: 30s, 500ms, 1h30m; a bare number is seconds, as in every option
     ///
     /// By default the recording goes on until Ctrl-C; of processes given by --pid, or a COMMAND, also until the
     /// last one ends.

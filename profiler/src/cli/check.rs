@@ -12,6 +12,7 @@ use crate::recording::{Host, Tool};
 use crate::render;
 use crate::report::check::{Check, CheckArea, CheckRefusal, CheckState, Requirement};
 use crate::units::Pid;
+use std::collections::HashSet;
 
 /// Prints every requirement. Returns what `holdup record` would end with before it recorded
 /// anything.
@@ -23,13 +24,15 @@ pub(crate) fn check(settings: &CheckSettings) -> Result<Exit> {
         .map_err(|error| Error::new("cannot read my own capabilities").because(error))?;
     let of_host = requirements(&facts);
     let mut refused = first_refusal(&of_host).map(Error::from);
-    let mut list: Vec<Requirement> = of_host.into_iter().map(row).collect();
-    let target = chosen(settings)?.map(|pid| {
-        let found = check_target::requirements(pid);
-        list.extend(found.requirements);
-        refused = refused.take().or(found.refused);
-        found.target
-    });
+    let list: Vec<Requirement> = of_host.into_iter().map(row).collect();
+    let (pids, each) = chosen(settings)?;
+    let mut targets = Vec::new();
+    let mut found = Vec::new();
+    for one in pids.into_iter().map(check_target::requirements) {
+        targets.push(one.target);
+        found.push((one.opened, one.refused));
+    }
+    refused = refused.or_else(|| refusal(found, each));
     let exit = refused.as_ref().map_or(Exit::Success, Error::exit_status);
     let check = Check {
         tool: Tool {
@@ -43,7 +46,7 @@ pub(crate) fn check(settings: &CheckSettings) -> Result<Exit> {
                 .into_owned(),
             cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
         },
-        target,
+        targets,
         refusal: refused.map(|error| CheckRefusal {
             exit: exit.code(),
             message: error.chain(),
@@ -58,30 +61,35 @@ pub(crate) fn check(settings: &CheckSettings) -> Result<Exit> {
     Ok(exit)
 }
 
-/// The process to look at, if one is.
-fn chosen(settings: &CheckSettings) -> Result<Option<Pid>> {
-    let (found, which) = match &settings.target {
-        None | Some(TargetChoice::Command(_)) => return Ok(None),
-        Some(TargetChoice::Pids(pids)) => (pids.clone(), "processes are given".to_owned()),
-        Some(TargetChoice::Selected(selectors)) => {
-            let which: Vec<String> = selectors.iter().map(ToString::to_string).collect();
-            let which = format!("processes are {}", which.join(", or "));
-            (find(selectors)?, which)
-        }
+/// The processes to look at, each once, and whether each of them has to be there: not those that were
+/// found by what they have in common.
+fn chosen(settings: &CheckSettings) -> Result<(Vec<Pid>, bool)> {
+    let (mut pids, each) = match &settings.target {
+        None | Some(TargetChoice::Command(_)) => (Vec::new(), true),
+        Some(TargetChoice::Pids(pids)) => (pids.clone(), true),
+        Some(TargetChoice::Selected(selectors)) => (find(selectors)?, false),
     };
-    match found.as_slice() {
-        [only] => Ok(Some(*only)),
-        several => {
-            let named: Vec<String> = several.iter().map(ToString::to_string).collect();
-            let error = Error::usage(format!(
-                "{} {which}, and `holdup check` looks at one: {}",
-                several.len(),
-                named.join(", ")
-            ));
-            let first = several.first();
-            Err(error.maybe_hint(first.map(|pid| format!("holdup check -p {pid}"))))
+    let mut seen = HashSet::new();
+    pids.retain(|pid| seen.insert(*pid));
+    Ok((pids, each))
+}
+
+/// Why `record` would not record these processes, of which each was opened or not and would be refused
+/// alone or not. One without a tokio is no reason where another one has it.
+fn refusal(found: Vec<(bool, Option<Error>)>, each: bool) -> Option<Error> {
+    let any_open = found.iter().any(|(opened, _)| *opened);
+    let mut all_refused = true;
+    let mut first = None;
+    for (opened, refused) in found {
+        if !opened && (each || !any_open) {
+            return refused;
+        }
+        if opened {
+            all_refused &= refused.is_some();
+            first = first.or(refused);
         }
     }
+    first.filter(|_| all_refused)
 }
 
 /// A requirement of this machine, with what to do about it in the words of the command line.
@@ -114,4 +122,35 @@ fn row(requirement: host::Requirement) -> Requirement {
 
 fn is_permission(refusal: &Refusal) -> bool {
     refusal.kind() == RefusalKind::Permission
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_refused_where_a_recording_would_be() {
+        let error = |text: &'static str| Some(Error::new(text));
+        let of = |found: Vec<(bool, Option<Error>)>, each| {
+            refusal(found, each).map(|error| error.chain())
+        };
+        let fine = || (true, None);
+        let plain = || (true, error("no tokio"));
+        let gone = || (false, error("gone"));
+        assert_eq!(of(vec![], true), None);
+        assert_eq!(of(vec![fine(), fine()], true), None);
+        assert_eq!(of(vec![plain(), fine()], true), None);
+        assert_eq!(
+            of(vec![plain(), plain()], true).as_deref(),
+            Some("no tokio")
+        );
+        assert_eq!(of(vec![fine(), gone()], true).as_deref(), Some("gone"));
+        // Of those of a name one may have ended.
+        assert_eq!(of(vec![fine(), gone()], false), None);
+        assert_eq!(
+            of(vec![plain(), gone()], false).as_deref(),
+            Some("no tokio")
+        );
+        assert_eq!(of(vec![gone(), gone()], false).as_deref(), Some("gone"));
+    }
 }

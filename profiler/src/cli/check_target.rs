@@ -6,7 +6,7 @@ use crate::counted::counted;
 use crate::process::deadline::Reader;
 use crate::process::module::{Loader, Module, ReadMemory};
 use crate::process::{Budget, Mapping, MappingKind, PrivateCopy, Target};
-use crate::report::check::{CheckArea, CheckState, CheckedTarget, Requirement};
+use crate::report::check::{CheckArea, CheckRefusal, CheckState, CheckedTarget, Requirement};
 use crate::runtime::tokio::{ContextsOfProcess, LoadedTokio, TokioImage};
 use crate::symbolize::separate_debug_file;
 use crate::units::{Addr, Pid};
@@ -33,12 +33,32 @@ struct Code {
     unwinds: Result<(), String>,
 }
 
-/// What was found of the process.
+/// What was found of a process.
 pub(super) struct Found {
     pub(super) target: CheckedTarget,
-    pub(super) requirements: Vec<Requirement>,
+    /// Whether it could be looked into at all.
+    pub(super) opened: bool,
     /// Why it cannot be recorded, if it cannot.
     pub(super) refused: Option<Error>,
+}
+
+impl Found {
+    fn new(pid: Pid, exe: Option<String>, list: Vec<Requirement>, refused: Option<Error>) -> Found {
+        let refusal = refused.as_ref().map(|error| CheckRefusal {
+            exit: error.exit_status().code(),
+            message: error.chain(),
+        });
+        Found {
+            target: CheckedTarget {
+                pid,
+                refusal,
+                requirements: list,
+                exe,
+            },
+            opened: true,
+            refused,
+        }
+    }
 }
 
 /// Pins the process and looks at it.
@@ -48,10 +68,10 @@ pub(super) fn requirements(pid: Pid) -> Found {
         Ok(target) => target,
         Err(error) => {
             let error = Error::from(error).with_permission_hint();
+            let list = vec![missing(process, &error)];
             return Found {
-                target: CheckedTarget { pid, exe: None },
-                requirements: vec![missing(process, &error)],
-                refused: Some(error),
+                opened: false,
+                ..Found::new(pid, None, list, Some(error))
             };
         }
     };
@@ -62,11 +82,7 @@ pub(super) fn requirements(pid: Pid) -> Found {
     let mut list = vec![found(process, user), executable(&target), memory(&target)];
     let refused = code(&target, &mut list);
     let exe = Some(String::from_utf8_lossy(target.exe()).into_owned());
-    Found {
-        target: CheckedTarget { pid, exe },
-        requirements: list,
-        refused,
-    }
+    Found::new(pid, exe, list, refused)
 }
 
 /// A requirement that is met, so far.

@@ -11,21 +11,25 @@ pub struct Check {
     pub tool: Tool,
     /// The machine.
     pub host: Host,
-    /// The process that was looked at, if one was asked for.
-    pub target: Option<CheckedTarget>,
+    /// The processes that were looked at, if any were asked for.
+    pub targets: Vec<CheckedTarget>,
     /// Why nothing can be recorded; none where it can.
     pub refusal: Option<CheckRefusal>,
-    /// Every requirement, by area.
+    /// Every requirement of the machine, by area.
     pub requirements: Vec<Requirement>,
 }
 
-/// The process that was looked at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// A process that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckedTarget {
     /// Its id.
     pub pid: Pid,
     /// Path of its executable, raw; none where that is not known.
     pub exe: Option<String>,
+    /// Why it cannot be recorded; none where it can, as far as it is concerned.
+    pub refusal: Option<CheckRefusal>,
+    /// Every requirement of it.
+    pub requirements: Vec<Requirement>,
 }
 
 /// Why nothing can be recorded.

@@ -4,7 +4,7 @@ use super::line::{Line, cut_right, width, wrap};
 use super::style::{BAD, DIM, GOOD, HEADING, PLAIN, WARN};
 use crate::counted::counted;
 use crate::render::{Options, sanitize};
-use crate::report::check::{Check, CheckArea, CheckState, Requirement};
+use crate::report::check::{Check, CheckArea, CheckState, CheckedTarget, Requirement};
 use anstyle::Style;
 use std::io;
 
@@ -34,15 +34,33 @@ pub fn render(check: &Check, options: &Options, out: &mut dyn io::Write) -> io::
     for requirement in &check.requirements {
         if area != Some(requirement.area) {
             area = Some(requirement.area);
-            page.blank()?;
-            let heading = heading(requirement.area);
-            page.put(|line| {
-                line.push(HEADING, heading);
-            })?;
+            page.heading(heading(requirement.area))?;
         }
         page.requirement(requirement)?;
     }
+    let several = check.targets.len() > 1;
+    for target in &check.targets {
+        let mut title = heading(CheckArea::Target).to_owned();
+        if several {
+            title.push_str(&format!("  {}", named(target)));
+        }
+        page.heading(&title)?;
+        for requirement in &target.requirements {
+            page.requirement(requirement)?;
+        }
+    }
     Ok(())
+}
+
+/// `claims_api (pid 4711)`.
+fn named(target: &CheckedTarget) -> String {
+    match &target.exe {
+        Some(exe) => {
+            let name = exe.rsplit('/').next().unwrap_or(exe);
+            format!("{} (pid {})", sanitize(name), target.pid)
+        }
+        None => format!("pid {}", target.pid),
+    }
 }
 
 const fn heading(area: CheckArea) -> &'static str {
@@ -96,12 +114,16 @@ impl Page<'_> {
             format!("Linux {}", sanitize(&check.host.kernel)),
             counted(u64::from(check.host.cpus), "CPU", "CPUs"),
         ];
-        if let Some(target) = &check.target {
-            facts.push(format!("pid {}", target.pid));
-            if let Some(exe) = &target.exe {
-                let name = exe.rsplit('/').next().unwrap_or(exe);
-                facts.push(sanitize(name).into_owned());
+        match check.targets.as_slice() {
+            [] => {}
+            [target] => {
+                facts.push(format!("pid {}", target.pid));
+                if let Some(exe) = &target.exe {
+                    let name = exe.rsplit('/').next().unwrap_or(exe);
+                    facts.push(sanitize(name).into_owned());
+                }
             }
+            several => facts.push(counted(several.len() as u64, "process", "processes")),
         }
         let title = format!("{} {}", check.tool.name, check.tool.version);
         let room = self.width.saturating_sub(width(&title));
@@ -112,25 +134,42 @@ impl Page<'_> {
         self.blank()
     }
 
+    fn heading(&mut self, text: &str) -> io::Result<()> {
+        self.blank()?;
+        let text = cut_right(text, self.width);
+        self.put(|line| {
+            line.push(HEADING, &text);
+        })
+    }
+
     fn verdict(&mut self, check: &Check) -> io::Result<()> {
-        let limits = check
-            .requirements
-            .iter()
+        let of_targets = check.targets.iter();
+        let of_targets = of_targets.flat_map(|target| &target.requirements);
+        let all = check.requirements.iter().chain(of_targets);
+        let limits = all
             .filter(|requirement| {
                 matches!(requirement.state, CheckState::Limited | CheckState::Unknown)
             })
             .count() as u64;
         let (style, word, text) = match &check.refusal {
             Some(refusal) => (BAD, "NOT READY", sanitize(&refusal.message).into_owned()),
-            None if limits > 0 => {
-                let limits = counted(limits, "limit", "limits");
-                (
-                    WARN,
-                    "READY",
-                    format!("to record, with {limits}: see below"),
-                )
+            None => {
+                let refused = check.targets.iter().filter(|one| one.refusal.is_some());
+                let (refused, of) = (refused.count(), check.targets.len());
+                let mut text = match refused {
+                    0 => "to record".to_owned(),
+                    refused => format!("to record {} of {of} processes", of - refused),
+                };
+                if limits > 0 {
+                    text.push_str(&format!(", with {}", counted(limits, "limit", "limits")));
+                }
+                if limits > 0 || refused > 0 {
+                    text.push_str(": see below");
+                    (WARN, "READY", text)
+                } else {
+                    (GOOD, "READY", text)
+                }
             }
-            None => (GOOD, "READY", "to record".to_owned()),
         };
         let columns = self.width.saturating_sub(NAME);
         for (index, part) in wrap(&text, columns).iter().enumerate() {
