@@ -5,7 +5,7 @@ mod circles;
 mod runtimes;
 mod threads;
 
-use self::circles::{circles, holders, waits_for};
+use self::circles::{circles, holders, standing, waits_for};
 use self::runtimes::runtimes;
 use self::threads::threads;
 use super::time::rfc3339;
@@ -40,7 +40,8 @@ pub fn dump(looked: &Looked<'_>) -> Dump {
     for row in &mut rows {
         row.told.waits_for = waits_for(row.thread, &holders);
     }
-    let runtimes = runtimes(&mut rows, &deadlocks);
+    let standing = standing(&rows, &holders);
+    let runtimes = runtimes(&mut rows, &deadlocks, &standing);
     let rank: BTreeMap<&str, usize> = (0..)
         .zip(&runtimes)
         .map(|(rank, runtime)| (runtime.id.as_str(), rank))

@@ -118,6 +118,39 @@ fn a_moment_is_no_standstill() {
     assert_eq!(story.dump().verdict.kind, DumpKind::AllBlocked);
 }
 
+/// Two workers that look again and again for what thread 3 holds, which has not run for so long.
+fn behind_a_holder(asleep: u64, likely: bool) -> Story {
+    let mut story = Story::new();
+    let stack = story.stack("app::f", State::Blocked, WORKER, 0x10);
+    let other = story.stack("app::g", State::Other, Role::None, 0);
+    for tid in [1, 2] {
+        story.held_by(tid, stack, 0, 3, likely);
+        story.recording.interval().open_waits[tid as usize - 1].before_recording = false;
+        story.asleep.remove(&thread(tid));
+    }
+    story.waits(3, other, asleep);
+    story
+}
+
+#[test]
+fn who_waits_for_a_thread_that_stands_still_does_not_go_on() {
+    let dump = behind_a_holder(SECOND, false).dump();
+    assert_eq!(dump.verdict.kind, DumpKind::Wedged);
+    assert_eq!(dump.runtimes[0].all_blocked_ns, Nanos::ZERO);
+    assert_eq!(dump.threads[0].waits_for, [Tid(3)]);
+    let of = |asleep, likely| behind_a_holder(asleep, likely).dump().verdict.kind;
+    assert_eq!(of(SECOND - 1, false), DumpKind::AllBlocked);
+    // Who moves may well have got what a guess says another one has.
+    assert_eq!(of(SECOND, true), DumpKind::AllBlocked);
+    // A parked holder goes on when it gets something to do.
+    let mut story = behind_a_holder(SECOND, false);
+    let idle = story.stack("app::h", State::Idle, WORKER, 0x20);
+    story.recording.interval().open_waits[2].stack = idle;
+    let dump = story.dump();
+    let first = dump.runtimes.iter().find(|one| one.workers == 2);
+    assert_eq!(first.map(|one| one.finding), Some(DumpKind::AllBlocked));
+}
+
 #[test]
 fn an_idle_worker_takes_what_there_is_to_do() {
     let mut story = blocked(9 * SECOND);

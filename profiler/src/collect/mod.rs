@@ -20,15 +20,17 @@
 //!   [`ledger`] where the time of each thread went, and
 //!   [`next_interval`] what came in of the next one already. [`interval_clock`] says when it began,
 //!   [`thread_names`] has the names of its threads.
-//! - [`open_waits`], [`futex`], [`lock_holders`] and [`path_argument`] say what threads wait for at the
-//!   end and who holds it, [`lost`] what is missing.
+//! - [`open_waits`], [`futex`], [`lock_holders`], [`python_lock`], [`file_locks`], [`fuse`] and
+//!   [`path_argument`] say what threads wait for at the end and who holds it, [`lost`] what is missing.
 
 mod address_map;
 mod births;
 mod bounds;
 mod calls;
 mod collector;
+mod file_locks;
 mod frames;
+mod fuse;
 mod futex;
 mod initial_waits;
 mod interval_buffer;
@@ -52,6 +54,7 @@ mod pending;
 mod polls;
 mod processes;
 mod program;
+mod python_lock;
 mod samples;
 mod shadow;
 mod stack_table;

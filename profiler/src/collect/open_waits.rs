@@ -4,9 +4,14 @@
 //! memory. All of it is looked at while the recording still goes on: a thread that has not moved
 //! by the end of it was in the same wait all the while.
 
+mod nr;
+
+use super::file_locks;
+use super::fuse;
 use super::futex::{self, FutexWait};
 use super::lock_holders::{self, Likely, References, WaitingStack};
 use super::path_argument::{self, Named};
+use super::python_lock;
 use crate::counted::counted;
 use crate::decode::Syscall;
 use crate::process::ends::{End, Ends};
@@ -37,11 +42,16 @@ pub(super) struct InSyscall {
 pub(super) struct Found {
     pub(super) object: Object,
     pub(super) holder: Option<Holder>,
+    /// Whether it is waited for in pieces, of which each is a wait: one that comes later is for the same,
+    /// at the same futex.
+    pub(super) in_pieces: bool,
 }
 
 /// A holder of which only the other side is known yet.
 enum Sought {
     Done(Option<Holder>),
+    /// Done; waited for in pieces.
+    InPieces(Holder),
     /// Whoever holds what `/proc/PID/fd` calls so, and reads or writes it.
     Other {
         link: String,
@@ -56,6 +66,8 @@ enum How {
     Reads,
     Writes,
     Either,
+    /// A file system, by its device.
+    Serves,
 }
 
 /// The waits of one process.
@@ -100,7 +112,7 @@ fn look_until<'a>(
         others_run,
     } in processes
     {
-        let mut threads = Threads::new(target, deadline);
+        let mut threads = Threads::new(target, stacks, deadline);
         let mut locks: BTreeMap<Tid, Addr> = BTreeMap::new();
         for waits in waits.iter().take(MAX_WAITS) {
             if Instant::now() >= deadline {
@@ -133,20 +145,26 @@ fn look_until<'a>(
         .values()
         .filter_map(|(_, sought)| match sought {
             Sought::Other { link, .. } => Some(link.clone()),
-            Sought::Done(_) | Sought::Lock(_) => None,
+            Sought::Done(_) | Sought::InPieces(_) | Sought::Lock(_) => None,
         })
         .collect();
     let ends = Ends::find(&links, ends_deadline);
     let resolve = |sought| match sought {
         Sought::Done(holder) => holder,
+        Sought::InPieces(holder) => Some(holder),
         Sought::Other { link, how } => Some(holders(&ends, &link, how)),
         Sought::Lock(_) => None,
     };
     found
         .into_iter()
         .map(|(thread, (object, sought))| {
-            let holder = resolve(sought);
-            (thread, Found { object, holder })
+            let in_pieces = matches!(sought, Sought::InPieces(_));
+            let found = Found {
+                object,
+                holder: resolve(sought),
+                in_pieces,
+            };
+            (thread, found)
         })
         .collect()
 }
@@ -160,15 +178,12 @@ fn unknown(reason: &str) -> Sought {
 /// Who holds a lock, by whose stacks have its address.
 fn likely(found: Likely, target: &Target) -> Sought {
     match found {
-        Likely::Thread(tid) => {
-            let comm = target.proc_dir().read(&format!("task/{tid}/comm"));
-            Sought::Done(Some(Holder::Thread {
-                tid,
-                name: parse_comm(&comm.unwrap_or_default()),
-                evidence: "it alone has the lock's address on its stack".to_owned(),
-                likely: true,
-            }))
-        }
+        Likely::Thread(tid) => Sought::Done(Some(Holder::Thread {
+            tid,
+            name: name_of(target, tid),
+            evidence: "it alone has the lock's address on its stack".to_owned(),
+            likely: true,
+        })),
         Likely::OneOf(threads) => unknown(&format!(
             "the lock does not name its owner; {threads} threads have its address on their stacks"
         )),
@@ -180,7 +195,12 @@ fn holders(ends: &Ends, link: &str, how: How) -> Holder {
     let fits = |end: &&End| match how {
         How::Reads => end.reads,
         How::Writes => end.writes,
-        How::Either => true,
+        How::Either | How::Serves => true,
+    };
+    // Where the kernel does not say which of them serves it.
+    let link = match how {
+        How::Serves if ends.of(link).next().is_none() => fuse::DEVICE,
+        _ => link,
     };
     let mut processes: Vec<HolderProcess> = ends
         .of(link)
@@ -196,6 +216,8 @@ fn holders(ends: &Ends, link: &str, how: How) -> Holder {
         How::Reads => "the end to read from",
         How::Writes => "the end to write to",
         How::Either => "the other side",
+        How::Serves if link == fuse::DEVICE => "a device that serves file systems of FUSE",
+        How::Serves => "the device that serves the file system",
     };
     if processes.is_empty() {
         let all = if ends.complete {
@@ -214,48 +236,6 @@ fn holders(ends: &Ends, link: &str, how: How) -> Holder {
         more,
         evidence: what.to_owned(),
     }
-}
-
-/// System calls by what they wait for.
-mod nr {
-    pub(super) const READS: &[i64] = &[
-        libc::SYS_read,
-        libc::SYS_readv,
-        libc::SYS_pread64,
-        libc::SYS_preadv,
-        libc::SYS_recvfrom,
-        libc::SYS_recvmsg,
-        libc::SYS_recvmmsg,
-        libc::SYS_accept,
-        libc::SYS_accept4,
-        libc::SYS_splice,
-    ];
-    pub(super) const WRITES: &[i64] = &[
-        libc::SYS_write,
-        libc::SYS_writev,
-        libc::SYS_pwrite64,
-        libc::SYS_pwritev,
-        libc::SYS_sendto,
-        libc::SYS_sendmsg,
-        libc::SYS_sendmmsg,
-        libc::SYS_connect,
-    ];
-    pub(super) const FILES: &[i64] = &[
-        libc::SYS_fsync,
-        libc::SYS_fdatasync,
-        libc::SYS_fallocate,
-        libc::SYS_ftruncate,
-        libc::SYS_getdents64,
-        libc::SYS_ioctl,
-    ];
-    pub(super) const SLEEPS: &[i64] = &[libc::SYS_nanosleep, libc::SYS_clock_nanosleep];
-    pub(super) const POLLS: &[i64] = &[
-        libc::SYS_select,
-        libc::SYS_pselect6,
-        libc::SYS_epoll_wait,
-        libc::SYS_epoll_pwait,
-        libc::SYS_epoll_pwait2,
-    ];
 }
 
 fn object(kind: ObjectKind, name: impl Into<String>) -> Object {
@@ -294,7 +274,7 @@ fn wait(
             Some(futex_wait(&wait, frames, threads))
         }
         _ => match path_argument::named(target, syscall)? {
-            Named::Path(path) => Some((object(ObjectKind::Path, path), Sought::Done(None))),
+            Named::Path(path) => Some(file(target, path)),
             Named::Descriptor(fd) => descriptor(target, fd, How::Either),
         },
     }
@@ -308,6 +288,9 @@ fn futex_wait(
 ) -> (Object, Sought) {
     let target = threads.target;
     let (object, holder) = futex::judge(wait, frames, |tid| threads.by_own_number(tid));
+    if python_lock::is_taken_in(frames) {
+        return (object, python(wait.addr, threads));
+    }
     let read = |at: Addr| {
         let mut word = [0; 8];
         target.read_memory(at, &mut word).ok()?;
@@ -323,6 +306,39 @@ fn futex_wait(
         },
         holder => (object, Sought::Done(Some(holder))),
     }
+}
+
+/// A wait for Python's lock.
+fn python(futex: Addr, threads: &mut Threads<'_>) -> Sought {
+    let (target, stacks) = (threads.target, threads.stacks);
+    let read = |at: Addr, words: &mut [u64]| {
+        let mut bytes = vec![0; words.len() * 8];
+        let done = target.read_memory(at, &mut bytes).is_ok();
+        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        done
+    };
+    let by_number = |own| Some(threads.by_own_number(own)?.0);
+    let holder = match python_lock::owner(futex, stacks, read, by_number) {
+        Some(tid) => Holder::Thread {
+            tid,
+            name: name_of(target, tid),
+            evidence: "the owner in Python's lock".to_owned(),
+            likely: false,
+        },
+        None => Holder::Unknown {
+            reason: "nobody has Python's lock just now, or it is of a kind that is not known"
+                .to_owned(),
+        },
+    };
+    Sought::InPieces(holder)
+}
+
+/// The name of a thread.
+fn name_of(target: &Target, tid: Tid) -> String {
+    let comm = target.proc_dir().read(&format!("task/{tid}/comm"));
+    parse_comm(&comm.unwrap_or_default())
 }
 
 /// A wait at a descriptor for what others do at the other side.
@@ -362,12 +378,10 @@ fn descriptor(target: &Target, fd: u64, other: How) -> Option<(Object, Sought)> 
         };
         return Some((object(ObjectKind::Socket, socket.name), sought));
     }
-    let kind = if link.starts_with('/') {
-        ObjectKind::Path
-    } else {
-        ObjectKind::Descriptor
-    };
-    Some((object(kind, link), Sought::Done(None)))
+    if link.starts_with('/') {
+        return Some(file(target, link));
+    }
+    Some((object(ObjectKind::Descriptor, link), Sought::Done(None)))
 }
 
 /// A poll of one descriptor is a wait at that one.
@@ -391,54 +405,25 @@ fn poll(target: &Target, fds: u64, count: u64) -> Option<(Object, Sought)> {
     descriptor(target, u64::try_from(fd).ok()?, how)
 }
 
-/// A wait for a file lock, by `/proc/locks` (proc(5)).
+/// A wait for a file lock.
 fn file_lock(target: &Target, fd: u64) -> Option<(Object, Sought)> {
     let (object, _) = descriptor(target, fd, How::Either)?;
     let inode = target.inode(u32::try_from(fd).ok()?).ok()?;
-    let locks = std::fs::read("/proc/locks").unwrap_or_default();
-    let owners = lock_owners(&String::from_utf8_lossy(&locks), inode);
-    let name = |pid: u32| {
-        let comm = ProcDir::open(Pid(pid)).and_then(|dir| dir.read("comm"));
-        parse_comm(&comm.unwrap_or_default())
-    };
-    let processes: Vec<HolderProcess> = owners
-        .iter()
-        .take(MAX_HOLDERS)
-        .map(|pid| HolderProcess {
-            pid: Pid(*pid),
-            name: name(*pid),
-        })
-        .collect();
-    let sought = if processes.is_empty() {
-        unknown("the kernel names no owner of a lock on it")
-    } else {
-        Sought::Done(Some(Holder::Processes {
-            more: owners.len().saturating_sub(MAX_HOLDERS) as u32,
-            processes,
-            evidence: "a lock on it".to_owned(),
-        }))
+    let sought = match file_locks::holders(inode) {
+        Some(holder) => Sought::Done(Some(holder)),
+        None => unknown("the kernel names no owner of a lock on it"),
     };
     Some((object, sought))
 }
 
-/// Who holds locks on the file with this inode. Lines of waiters have an arrow; a lock that
-/// belongs to an open file and not to a process has -1 for its owner.
-fn lock_owners(locks: &str, inode: u64) -> Vec<u32> {
-    let mut owners: Vec<u32> = locks
-        .lines()
-        .filter_map(|line| {
-            let mut fields = line.split_ascii_whitespace().skip(1);
-            if fields.next()? == "->" {
-                return None;
-            }
-            let owner = fields.nth(2)?.parse().ok()?;
-            let file = fields.next()?;
-            (file.rsplit(':').next()?.parse() == Ok(inode)).then_some(owner)
-        })
-        .collect();
-    owners.sort_unstable();
-    owners.dedup();
-    owners
+/// A wait for a file by its path.
+fn file(target: &Target, path: String) -> (Object, Sought) {
+    let sought = fuse::device_of(target, &path).map(|link| Sought::Other {
+        link,
+        how: How::Serves,
+    });
+    let sought = sought.unwrap_or(Sought::Done(None));
+    (object(ObjectKind::Path, path), sought)
 }
 
 /// A wait for a child process, by its number in the target's own pid namespace; or for any.
@@ -495,15 +480,18 @@ fn own_number(status: &[u8]) -> Option<u32> {
 /// The threads of the target by the numbers that the target itself knows them by.
 struct Threads<'a> {
     target: &'a Target,
+    /// Of those that wait.
+    stacks: &'a [WaitingStack],
     by_own: Option<HashMap<u32, (Tid, String)>>,
     /// When to stop looking at them.
     deadline: Instant,
 }
 
 impl<'a> Threads<'a> {
-    const fn new(target: &'a Target, deadline: Instant) -> Threads<'a> {
+    const fn new(target: &'a Target, stacks: &'a [WaitingStack], deadline: Instant) -> Threads<'a> {
         Threads {
             target,
+            stacks,
             by_own: None,
             deadline,
         }
@@ -535,18 +523,6 @@ impl<'a> Threads<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn owners_of_file_locks_are_found_and_waiters_are_not() {
-        let locks = "1: FLOCK  ADVISORY  WRITE 4711 fe:00:99 0 EOF\n\
-                     1: -> FLOCK  ADVISORY  WRITE 4712 fe:00:99 0 EOF\n\
-                     2: POSIX  ADVISORY  READ 4713 fe:00:98 0 EOF\n\
-                     3: OFDLCK ADVISORY  READ -1 fe:00:99 0 EOF\n\
-                     garbage\n4: FLOCK\n";
-        assert_eq!(lock_owners(locks, 99), [4711]);
-        assert_eq!(lock_owners(locks, 98), [4713]);
-        assert!(lock_owners(locks, 97).is_empty());
-    }
 
     #[test]
     fn all_processes_have_one_deadline() {

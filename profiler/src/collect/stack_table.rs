@@ -421,7 +421,7 @@ impl StackTable {
     }
 
     /// Learns from a stack, classifies it and keeps it. Only those of threads that wait teach
-    /// anything: on a CPU a thread is also where nobody waits.
+    /// anything, or that were stopped in a system call: on a CPU a thread is also where nobody waits.
     fn keep(&mut self, owner: Owner, new: &NewStack<'_>, frames: Vec<FrameRef>) -> StackId {
         // What a sampled, waking or panicking thread gave its system call says nothing of it.
         let has_args = matches!(new.kind, StackKind::OffCpu | StackKind::Syscall);
@@ -434,11 +434,12 @@ impl StackTable {
                 .map(|syscall| (syscall.number, args.filter(|_| has_args))),
             tls_state: new.tls_state,
         };
-        let of_wait = new.kind == StackKind::OffCpu;
         let stopped_by = match new.kind {
             StackKind::Stopped(by) => Some(by),
             _ => None,
         };
+        let stopped_in_call = stopped_by.is_some() && new.syscall.is_some();
+        let of_wait = new.kind == StackKind::OffCpu || stopped_in_call;
         let program = self.programs.entry(owner.program).or_default();
         let found = program.add(&seen, of_wait);
         let id = StackId(self.stacks.len() as u32);

@@ -22,6 +22,9 @@ pub struct End {
     pub writes: bool,
 }
 
+/// What `/proc/PID/fd` calls the device by which every file system of FUSE is served.
+const FUSE: &str = "/dev/fuse";
+
 /// What a search found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ends {
@@ -31,7 +34,9 @@ pub struct Ends {
 }
 
 impl Ends {
-    /// The ends of what `/proc/PID/fd` calls `link` (`pipe:[4711]`), by process.
+    /// The ends of what `/proc/PID/fd` calls `link` (`pipe:[4711]`), by process. The device of the FUSE
+    /// file system with the device number 0:53 is `/dev/fuse:[53]`; `/dev/fuse` are those of which the
+    /// kernel does not say whose they are, as before Linux 6.17.
     pub fn of(&self, link: &str) -> impl Iterator<Item = &End> {
         self.by_link.get(link).into_iter().flatten()
     }
@@ -76,6 +81,7 @@ impl Ends {
                 return;
             }
         };
+        let wants_fuse = links.iter().any(|link| link.starts_with(FUSE));
         for fd in fds {
             let Some(rest) = left.checked_sub(1) else {
                 self.complete = false;
@@ -88,11 +94,13 @@ impl Ends {
             let Ok(link) = String::from_utf8(link) else {
                 continue;
             };
-            if !links.contains(&link) {
+            let is_fuse = link == FUSE;
+            if !(links.contains(&link) || is_fuse && wants_fuse) {
                 continue;
             }
             let info = dir.read(&format!("fdinfo/{fd}")).unwrap_or_default();
             let (reads, writes) = access(&info);
+            let link = if is_fuse { fuse_link(&info) } else { link };
             let name = parse_comm(&dir.read("comm").unwrap_or_default());
             let end = End {
                 pid,
@@ -103,6 +111,16 @@ impl Ends {
             self.by_link.entry(link).or_default().insert(end);
         }
     }
+}
+
+/// `/dev/fuse:[53]`, by what `/proc/PID/fdinfo` says of the connection.
+fn fuse_link(fdinfo: &[u8]) -> String {
+    let text = String::from_utf8_lossy(fdinfo);
+    let connection = text
+        .lines()
+        .find_map(|line| line.strip_prefix("fuse_connection:"))
+        .and_then(|number| number.trim().parse::<u32>().ok());
+    connection.map_or_else(|| FUSE.to_owned(), |number| format!("{FUSE}:[{number}]"))
 }
 
 /// Whether an open file may be read and written, by `flags:` of `/proc/PID/fdinfo` (octal, as
@@ -133,6 +151,15 @@ mod tests {
         assert_eq!(access(b"flags:\t02\n"), (true, true));
         assert_eq!(access(b"flags:\tzz\n"), (true, true));
         assert_eq!(access(b""), (true, true));
+    }
+
+    #[test]
+    fn the_connection_tells_which_file_system_is_served() {
+        assert_eq!(
+            fuse_link(b"pos:\t0\nflags:\t0100002\nfuse_connection:\t53\n"),
+            "/dev/fuse:[53]"
+        );
+        assert_eq!(fuse_link(b"flags:\t0100002\n"), "/dev/fuse");
     }
 
     #[test]

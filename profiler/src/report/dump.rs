@@ -55,8 +55,8 @@ pub struct DumpVerdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DumpKind {
-    /// No worker gets any further: each has been blocked in one wait for at least a second, or
-    /// some wait for each other in a circle.
+    /// No worker gets any further: each has been blocked in one wait for at least a second, or waits
+    /// for what a thread holds that has been, or some wait for each other in a circle.
     Wedged,
     /// Every worker is held from outside: by a signal, a debugger or the freezer.
     Stopped,

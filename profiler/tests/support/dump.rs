@@ -1,95 +1,29 @@
-//! `holdup dump` and `holdup list` on programs that stand still in known ways, and on processes of
-//! which little is to be seen.
+//! `holdup dump` on programs that do not stand still, and on processes of which little is to be seen;
+//! `holdup list`.
 
 use super::check::Complaints;
 use super::fixture::{Profile, Running, Variant};
 use super::privilege;
 use super::report::is_in;
-use super::truth::slowdown;
 use children::Child;
 use libtest_mimic::{Failed, Trial};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// From start to exit.
-const LONGEST: Duration = Duration::from_secs(1);
 /// A wait that has lasted for so long is a standstill.
-const STANDSTILL: Duration = Duration::from_millis(1200);
+pub(super) const STANDSTILL: Duration = Duration::from_millis(1200);
 /// For a program to start.
-const SOON: Duration = Duration::from_secs(30);
+pub(super) const SOON: Duration = Duration::from_secs(30);
 
-type Outcome = Result<(), Failed>;
+pub(super) type Outcome = Result<(), Failed>;
 type Test = fn() -> Outcome;
-
-/// How a fixture stands still, and what a dump has to say of it.
-struct Halt {
-    mode: &'static str,
-    /// In which function, where functions have names.
-    function: &'static str,
-    /// The kind of the object, and the name of who holds it.
-    object: &'static str,
-    holder: Option<&'static str>,
-    /// Whether the workers wait for each other.
-    deadlock: bool,
-}
-
-const HALTS: [Halt; 5] = [
-    Halt {
-        mode: "deadlock-before",
-        function: "block_by_deadlock",
-        object: "futex",
-        holder: Some("tokio-rt-worker"),
-        deadlock: true,
-    },
-    Halt {
-        mode: "stuck-parking-lot",
-        function: "stuck_by_parking_lot",
-        object: "futex",
-        holder: Some("tokio-rt-worker"),
-        deadlock: true,
-    },
-    Halt {
-        mode: "stuck-pipe",
-        function: "stuck_by_pipe",
-        object: "pipe",
-        holder: Some("blockers"),
-        deadlock: false,
-    },
-    Halt {
-        mode: "stuck-block-on",
-        function: "stuck_by_block_on",
-        object: "futex",
-        holder: None,
-        deadlock: false,
-    },
-    Halt {
-        mode: "stuck-child",
-        function: "stuck_by_child",
-        object: "process",
-        holder: Some("sleep"),
-        deadlock: false,
-    },
-];
 
 /// Every trial.
 pub(crate) fn trials() -> Vec<Trial> {
-    let mut trials = Vec::new();
-    for profile in [Profile::Release, Profile::Stripped] {
-        for halt in &HALTS {
-            let variant = Variant {
-                profile,
-                ..Variant::DEFAULT
-            };
-            let name = format!("dump::{}-{}", halt.mode, variant.name());
-            trials.push(trial(name, move || stands_still(variant, halt)));
-        }
-    }
-    let others: [(&str, Test); 8] = [
+    let tests: [(&str, Test); 7] = [
         ("dump::a_healthy_service", healthy),
-        ("dump::a_stopped_process", stopped),
         ("dump::holders_that_locks_name", holders),
         ("dump::processes_that_cannot_be_looked_at", not_to_be_seen),
         ("dump::a_process_that_ends_meanwhile", ends_meanwhile),
@@ -97,20 +31,20 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("list::programs", programs),
         ("list::a_library_and_another_namespace", elsewhere),
     ];
-    for (name, run) in others {
-        trials.push(trial(name.to_owned(), run));
-    }
-    trials
+    let tests = tests.into_iter();
+    tests
+        .map(|(name, run)| trial(name.to_owned(), run))
+        .collect()
 }
 
-fn trial(name: String, run: impl FnOnce() -> Outcome + Send + 'static) -> Trial {
+pub(super) fn trial(name: String, run: impl FnOnce() -> Outcome + Send + 'static) -> Trial {
     Trial::ignorable_test(name, move || {
         privilege::unless_skipped(privilege::missing_root(), run)
     })
 }
 
 /// Runs `holdup`.
-fn holdup(args: &[&str]) -> Result<Output, String> {
+pub(super) fn holdup(args: &[&str]) -> Result<Output, String> {
     Command::new(env!("CARGO_BIN_EXE_holdup"))
         .args(args)
         .env("NO_COLOR", "1")
@@ -120,7 +54,7 @@ fn holdup(args: &[&str]) -> Result<Output, String> {
 }
 
 /// A dump as JSON, its exit code, and how long it took.
-fn dump(pid: u32) -> Result<(Value, Option<i32>, Duration), String> {
+pub(super) fn dump(pid: u32) -> Result<(Value, Option<i32>, Duration), String> {
     let begun = Instant::now();
     let output = holdup(&["dump", "-p", &pid.to_string(), "-f", "json"])?;
     let took = begun.elapsed();
@@ -131,7 +65,7 @@ fn dump(pid: u32) -> Result<(Value, Option<i32>, Duration), String> {
     Ok((json, output.status.code(), took))
 }
 
-fn done(complaints: Complaints) -> Outcome {
+pub(super) fn done(complaints: Complaints) -> Outcome {
     if complaints.is_empty() {
         Ok(())
     } else {
@@ -140,93 +74,21 @@ fn done(complaints: Complaints) -> Outcome {
 }
 
 /// Who holds something: the name of the thread, or of the first process.
-fn holder_of(thread: &Value) -> Option<&str> {
+pub(super) fn holder_of(thread: &Value) -> Option<&str> {
     let holder = &thread["holder"];
     let process = holder["processes"][0]["name"].as_str();
     process.or(holder["name"].as_str())
 }
 
-fn workers(dump: &Value) -> Vec<&Value> {
+pub(super) fn workers(dump: &Value) -> Vec<&Value> {
     let threads = dump["threads"].as_array().into_iter().flatten();
     threads
         .filter(|thread| thread["role"] == "worker")
         .collect()
 }
 
-fn stands_still(variant: Variant, halt: &Halt) -> Outcome {
-    let fixture = variant.start(halt.mode)?;
-    if halt.mode == "deadlock-before" {
-        thread::sleep(STANDSTILL);
-    }
-    let since = Instant::now();
-    // What else the machine does may take longer once.
-    let mut tried = (0..3).map(|_| dump(fixture.pid()));
-    let longest = LONGEST * u32::try_from(slowdown()).unwrap_or(u32::MAX);
-    let mut found = tried.next().ok_or("no dump")??;
-    for next in tried {
-        if found.2 <= longest {
-            break;
-        }
-        found = next?;
-    }
-    let (dump, code, took) = found;
-    let text = holdup(&["dump", "-p", &fixture.pid().to_string(), "--stacks"])?;
-    let mut complaints = Complaints::new();
-    if took > longest {
-        complaints.push(format!("it took {took:?}"));
-    }
-    if code != Some(4) || dump["verdict"]["kind"] != "wedged" {
-        complaints.push(format!("exit {code:?}, {}", dump["verdict"]));
-    }
-    let workers = workers(&dump);
-    if workers.len() != 2 {
-        complaints.push(format!("{} workers", workers.len()));
-    }
-    for worker in &workers {
-        let function = worker["function"].as_str().unwrap_or_default();
-        let named = variant.profile != Profile::Stripped;
-        let longer = worker["since_ns"].as_u64().unwrap_or_default();
-        let most = STANDSTILL + since.elapsed() + SOON;
-        if worker["state"] != "blocked"
-            || worker["unmoved"] != true
-            || worker["object"]["kind"] != halt.object
-            || holder_of(worker) != halt.holder
-            || named && !is_in(function, halt.function)
-            || !(1_000_000_000..most.as_nanos() as u64).contains(&longer)
-        {
-            complaints.push(format!("a worker: {worker:#}"));
-        }
-    }
-    let tids: Vec<u64> = workers
-        .iter()
-        .filter_map(|one| one["tid"].as_u64())
-        .collect();
-    let deadlocks = dump["deadlocks"].as_array().map_or(0, Vec::len);
-    if deadlocks != usize::from(halt.deadlock) {
-        complaints.push(format!("{deadlocks} deadlocks"));
-    }
-    if halt.deadlock {
-        let circle = dump["deadlocks"][0]["threads"].as_array();
-        let circle: Vec<u64> = circle
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_u64)
-            .collect();
-        if circle.len() != 2 || !circle.iter().all(|tid| tids.contains(tid)) {
-            complaints.push(format!("the circle {circle:?} of {tids:?}"));
-        }
-    }
-    let text = String::from_utf8_lossy(&text.stdout);
-    if !text.contains("\nWEDGED ") || !text.contains(" #2  ") {
-        complaints.push(format!("the text: {text}"));
-    }
-    let ended = end(fixture);
-    done(complaints)?;
-    Ok(ended?)
-}
-
 /// Lets a fixture go on that has stood still since before it was ready, and so come to its end.
-fn end(mut fixture: Running) -> Result<(), String> {
+pub(super) fn end(mut fixture: Running) -> Result<(), String> {
     fixture.go()?;
     fixture.finish()
 }
@@ -242,31 +104,6 @@ fn healthy() -> Outcome {
         Ok(())
     } else {
         Err(format!("exit {code:?}, {}\n{text}", dump["verdict"]).into())
-    }
-}
-
-fn signal(fixture: &Running, signal: Signal) -> Result<(), String> {
-    let pid = i32::try_from(fixture.pid()).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or("no process id")?;
-    kill_process(pid, signal).map_err(|errno| errno.to_string())
-}
-
-/// A signal stops it: told from a service that hangs, and yet no task of it runs.
-fn stopped() -> Outcome {
-    let fixture = Variant::DEFAULT.start("stuck-child")?;
-    signal(&fixture, Signal::STOP)?;
-    thread::sleep(Duration::from_millis(50));
-    let found = dump(fixture.pid());
-    let text = holdup(&["dump", "-p", &fixture.pid().to_string()]);
-    signal(&fixture, Signal::CONT)?;
-    end(fixture)?;
-    let (dump, code, _) = found?;
-    let text = text?;
-    let text = String::from_utf8_lossy(&text.stdout);
-    if code == Some(4) && dump["verdict"]["kind"] == "stopped" && text.contains("kill -CONT") {
-        Ok(())
-    } else {
-        Err(format!("exit {code:?}, {dump:#}\n{text}").into())
     }
 }
 

@@ -193,6 +193,8 @@ impl Variant {
     /// anew.
     pub(crate) fn named(self) -> Option<Variant> {
         let profile = match self.profile {
+            // There is no other build of it.
+            Profile::Stripped if self.package == Variant::CRATES.package => Profile::Lines,
             Profile::Stripped => Profile::Release,
             Profile::StrippedFatLto => Profile::FatLto,
             _ => return None,

@@ -68,6 +68,24 @@ pub(crate) fn python() -> Result<Child, String> {
     Ok(running)
 }
 
+/// Python that has its lock, while both workers of the library wait for it. It ends with its standard
+/// input.
+pub(crate) fn python_with_its_lock(stripped: bool) -> Result<Child, String> {
+    let built = Built::new()?;
+    let mut command = Command::new("python3");
+    command.arg(built.sources.join("holder.py"));
+    command.arg(if stripped {
+        built.library.clone()
+    } else {
+        built.named()
+    });
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut running = Child::spawn("python", &mut command)?;
+    let mut lines = running.stdout()?;
+    lines.find("ready", SOON, |line| line == "ready")?;
+    Ok(running)
+}
+
 /// What the library counted of one kind of wait.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counted {
@@ -181,7 +199,7 @@ pub(crate) fn build() -> Result<Vec<PathBuf>, String> {
     let hosts = hosts.map(|host| built.program(host));
     Ok(hosts
         .into_iter()
-        .chain([built.library.clone(), built.copy()])
+        .chain([built.library.clone(), built.copy(), built.named()])
         .collect())
 }
 
@@ -203,7 +221,24 @@ impl Built {
     }
 
     fn build(&self) -> Result<(), String> {
-        run(Command::new(env!("CARGO"))
+        run(&mut self.cargo(&self.dir))?;
+        let with_names = self.dir.join("with-names");
+        run(self
+            .cargo(&with_names)
+            .env("CARGO_PROFILE_RELEASE_STRIP", "none"))?;
+        let made = with_names.join("release/liblibrary.so");
+        std::fs::copy(made, self.named()).map_err(|error| error.to_string())?;
+        // The loader knows a file by its inode.
+        std::fs::copy(&self.library, self.copy()).map_err(|error| error.to_string())?;
+        for host in [Host::Loads, Host::Linked, Host::Both] {
+            self.compile(host)?;
+        }
+        Ok(())
+    }
+
+    fn cargo(&self, target: &Path) -> Command {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo
             .args([
                 "build",
                 "--release",
@@ -213,17 +248,17 @@ impl Built {
             ])
             .arg(self.sources.join("Cargo.toml"))
             .arg("--target-dir")
-            .arg(&self.dir)
+            .arg(target)
             .env_remove("RUSTFLAGS")
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
             .env_remove("CARGO_BUILD_TARGET")
-            .env_remove("CARGO_INCREMENTAL"))?;
-        // The loader knows a file by its inode.
-        std::fs::copy(&self.library, self.copy()).map_err(|error| error.to_string())?;
-        for host in [Host::Loads, Host::Linked, Host::Both] {
-            self.compile(host)?;
-        }
-        Ok(())
+            .env_remove("CARGO_INCREMENTAL");
+        cargo
+    }
+
+    /// The library with its symbols.
+    fn named(&self) -> PathBuf {
+        self.dir.join("libnamed.so")
     }
 
     fn copy(&self) -> PathBuf {

@@ -31,6 +31,7 @@ const NOT_QUICK: &[&str] = &[
     "captures::",
     "driver-stripped",
     "dump::",
+    "standstill::",
     "streams::",
     "intervals::",
     "cuts::storm",
@@ -71,8 +72,12 @@ impl Programs {
         arguments.extend(["--skip", "checks::"].map(str::to_owned));
         // A guest has no Python.
         arguments.extend(["--skip", "library::loaded_by_python"].map(str::to_owned));
+        arguments.extend(["--skip", "standstill::python_lock"].map(str::to_owned));
         // The guest has no FUSE, by which a file system hangs.
         arguments.extend(["--skip", "hung-files"].map(str::to_owned));
+        arguments.extend(["--skip", "standstill::hung_file_system"].map(str::to_owned));
+        // No other trial needs this build.
+        arguments.extend(["--skip", "standstill::exhausted_pool-stripped"].map(str::to_owned));
         // Nor the demo's programs, cargo, tmux, control groups, or anything beside the tests to be listed.
         for name in [
             "demo::",

@@ -3,6 +3,7 @@
 use super::threads::{Row, by_thread};
 use crate::recording::{Holder, ThreadId};
 use crate::report::dump::Deadlock;
+use crate::runtime::State;
 use crate::units::{Nanos, Tid};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -48,6 +49,36 @@ pub(super) fn waits_for(thread: ThreadId, holders: &Holders) -> Vec<Tid> {
         at = *holder;
     }
     chain
+}
+
+/// Whether a thread stands still: it is in one wait that has lasted, or will not end by itself.
+pub(super) fn stands(row: &Row) -> bool {
+    let long = row.told.since_ns.unwrap_or_default() >= STANDSTILL;
+    row.told.unmoved && (long || !row.is_timed)
+}
+
+/// The threads that cannot go on: those that stand still, and those that wait for what one of them holds,
+/// by the word of the lock itself. The latter may move for a moment: who waits for Python's lock, or for
+/// another one with a timeout, looks again and again.
+pub(super) fn standing(rows: &[Row], holders: &Holders) -> BTreeSet<ThreadId> {
+    let mut standing: BTreeSet<ThreadId> = rows
+        .iter()
+        .filter(|row| stands(row) && row.told.state != State::Idle)
+        .map(|row| row.thread)
+        .collect();
+    for _ in 0..MAX_CHAIN {
+        let behind = holders
+            .iter()
+            .filter(|(_, (holder, certain))| *certain && standing.contains(holder))
+            .map(|(waiter, _)| *waiter);
+        let behind: Vec<ThreadId> = behind.collect();
+        let before = standing.len();
+        standing.extend(behind);
+        if standing.len() == before {
+            break;
+        }
+    }
+    standing
 }
 
 /// Threads that wait for each other in a circle, and of which none has moved. Where holders were

@@ -1,9 +1,8 @@
 //! The runtimes of an instant: workers that had entered the same one.
 
-use super::circles::STANDSTILL;
 use super::threads::Row;
 use crate::analyze::stack_facts::most;
-use crate::recording::ProcessId;
+use crate::recording::{ProcessId, ThreadId};
 use crate::report::RuntimeKind;
 use crate::report::dump::{Deadlock, DumpKind, DumpRuntime};
 use crate::runtime::tokio::RuntimeHandle;
@@ -21,7 +20,11 @@ enum Owner {
 }
 
 /// Finds the runtimes, and says of each worker to which it belongs.
-pub(super) fn runtimes(rows: &mut [Row], deadlocks: &[Deadlock]) -> Vec<DumpRuntime> {
+pub(super) fn runtimes(
+    rows: &mut [Row],
+    deadlocks: &[Deadlock],
+    standing: &BTreeSet<ThreadId>,
+) -> Vec<DumpRuntime> {
     place_by_name(rows);
     let largest = largest(rows);
     let mut members: BTreeMap<Owner, Vec<usize>> = BTreeMap::new();
@@ -41,7 +44,7 @@ pub(super) fn runtimes(rows: &mut [Row], deadlocks: &[Deadlock]) -> Vec<DumpRunt
                 .iter()
                 .filter_map(|index| rows.get(*index))
                 .collect();
-            (runtime(owner, &of, &of_circles), owner, members)
+            (runtime(owner, &of, &of_circles, standing), owner, members)
         })
         .collect();
     found.sort_by_key(|(runtime, owner, _)| {
@@ -120,7 +123,12 @@ fn owner(row: &Row, largest: &BTreeMap<ProcessId, RuntimeHandle>) -> Option<Owne
     }
 }
 
-fn runtime(owner: Owner, of: &[&Row], of_circles: &BTreeSet<(Pid, Tid)>) -> DumpRuntime {
+fn runtime(
+    owner: Owner,
+    of: &[&Row],
+    of_circles: &BTreeSet<(Pid, Tid)>,
+    standing: &BTreeSet<ThreadId>,
+) -> DumpRuntime {
     let count = |state: State| {
         let count = of.iter().filter(|row| row.told.state == state).count();
         u32::try_from(count).unwrap_or(u32::MAX)
@@ -146,11 +154,8 @@ fn runtime(owner: Owner, of: &[&Row], of_circles: &BTreeSet<(Pid, Tid)>) -> Dump
         *names.entry(&row.told.name).or_default() += 1;
     }
     let others = workers.saturating_sub(blocked + idle + stopped + running + runnable);
-    let stands = |row: &&Row| {
-        let long = row.told.since_ns.unwrap_or_default() >= STANDSTILL;
-        row.told.unmoved && (long || !row.is_timed)
-    };
-    let finding = if in_deadlock || blocked == workers && of.iter().all(stands) {
+    let stand = of.iter().all(|row| standing.contains(&row.thread));
+    let finding = if in_deadlock || blocked == workers && stand {
         DumpKind::Wedged
     } else if stopped == workers {
         DumpKind::Stopped

@@ -6,6 +6,7 @@
 
 use super::Collector;
 use crate::bpf::{Programs, monotonic};
+use crate::collect::open_waits::Found;
 use crate::collect::stacks::Naming;
 use crate::collect::{Options, interval_clock::IntervalClock};
 use crate::decode::{Activity, Snapshot, ThreadKey, WaitStack};
@@ -20,13 +21,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long the scheduler is asked about threads. Each takes some tens of microseconds.
-const ASKING: Duration = Duration::from_millis(60);
+const ASKING: Duration = Duration::from_millis(120);
 
-/// How often threads are walked again that moved while they were.
-const ROUNDS: u32 = 6;
+/// How often threads are walked again that moved while they were, as those do that look for a lock every
+/// few milliseconds.
+const ROUNDS: u32 = 20;
 
 /// All rounds together.
-const WALKING: Duration = Duration::from_millis(150);
+const WALKING: Duration = Duration::from_millis(200);
 
 /// What was seen of the targets.
 #[derive(Debug)]
@@ -95,9 +97,9 @@ impl Look {
         let mut asleep = collector.asleep(&latest, end);
         let found = collector.found_of(&latest, &HashMap::new());
         let later = collector.pass()?;
-        let still: HashSet<(ThreadKey, u64)> = later
+        let later: HashMap<ThreadKey, &Snapshot> = later
             .iter()
-            .map(|snapshot| (snapshot.thread, snapshot.switches))
+            .map(|snapshot| (snapshot.thread, snapshot))
             .collect();
         let mut interval = Interval {
             start: collector.clock.start(),
@@ -114,14 +116,19 @@ impl Look {
                 continue;
             }
             // What was found may be of another wait where the thread has gone on.
-            let same = still.contains(&(snapshot.thread, snapshot.switches));
+            let now = later.get(&snapshot.thread).copied();
+            let same = now.is_some_and(|now| now.switches == snapshot.switches);
             if !same {
                 asleep.remove(&thread);
             }
             let unmoved = first.get(&snapshot.thread) == Some(&snapshot.switches);
             let stack = collector.stack(thread, WaitStack::BeforeRecording);
             let since = asleep.get(&thread).map_or(0, |asleep| asleep.0);
-            let found = found.get(&thread).filter(|_| same).map(|(_, found)| found);
+            let found = found.get(&thread).map(|(_, found)| found);
+            let is_of_it = |found: &&Found| {
+                same || found.in_pieces && now.is_some_and(|now| is_same_futex(snapshot, now))
+            };
+            let found = found.filter(is_of_it);
             let task = tasks.get(&thread).copied().filter(|task| *task != 0);
             interval.open_waits.push(OpenWait {
                 thread,
@@ -169,6 +176,21 @@ fn times(thread: ThreadId, snapshot: &Snapshot, interval: &Interval) -> ThreadTi
     }
 }
 
+/// Whether a thread waits at the same futex, or at the other of the two words of one condition variable.
+fn is_same_futex(before: &Snapshot, now: &Snapshot) -> bool {
+    let futex = |snapshot: &Snapshot| match snapshot.activity {
+        Activity::Waiting {
+            syscall: Some(syscall),
+            ..
+        } if i64::from(syscall.number) == libc::SYS_futex => {
+            let [at, ..] = syscall.args;
+            Some(at & !7)
+        }
+        _ => None,
+    };
+    futex(before).is_some() && futex(before) == futex(now)
+}
+
 /// Whether a thread waits and has a stack of its own.
 const fn waits(snapshot: &Snapshot) -> bool {
     matches!(snapshot.activity, Activity::Waiting { regs: Some(_), .. })
@@ -212,14 +234,19 @@ impl Collector {
     /// For how long threads that wait and are not idle had not run at `end`.
     fn asleep(&self, latest: &[Snapshot], end: Timestamp) -> BTreeMap<ThreadId, Nanos> {
         let until = Instant::now() + ASKING;
-        let is_idle = |thread: ThreadId| {
+        let state = |thread: ThreadId| {
             let stack = self.stacks.waiting(thread);
-            stack.is_some_and(|stack| stack.class.state == State::Idle)
+            stack.map(|stack| stack.class.state)
         };
         let threads = latest.iter().filter(|one| waits(one));
         let threads = threads.filter_map(|one| self.targets.thread(one.thread));
+        let mut threads: Vec<ThreadId> = threads
+            .filter(|thread| state(*thread) != Some(State::Idle))
+            .collect();
+        // Those first on which the finding depends: where the machine is slow there is no time for all.
+        threads.sort_by_key(|thread| state(*thread) != Some(State::Blocked));
         let last: Vec<(ThreadId, LastRan)> = threads
-            .filter(|thread| !is_idle(*thread))
+            .into_iter()
             .take_while(|_| Instant::now() < until)
             .filter_map(|thread| {
                 let process = self.targets.processes().get(thread.process)?;

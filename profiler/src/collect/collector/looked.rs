@@ -184,6 +184,7 @@ mod tests {
                 name: "a time".into(),
             },
             holder: None,
+            in_pieces: false,
         };
         let looked = Looked {
             moved: HashSet::new(),

@@ -14,6 +14,8 @@ use std::io;
 
 /// Column where the finding's text begins.
 const INDENT: usize = 13;
+/// A wait that has lasted for so long is told as one.
+const STANDSTILL: Nanos = Nanos(1_000_000_000);
 /// Processes named in the first line.
 const NAMED: usize = 3;
 
@@ -153,16 +155,20 @@ fn wedged(runtime: &DumpRuntime, whose: &str) -> String {
             runtime.blocked
         );
     }
-    let blocked = if workers == 1 {
-        "is blocked in one wait"
+    let verb = if workers == 1 { "is" } else { "are" };
+    let all = all(workers);
+    let mut text = if runtime.all_blocked_ns < STANDSTILL {
+        format!("{all} of {whose} {verb} blocked, by threads that stand still themselves.")
     } else {
-        "are blocked, each in one wait,"
+        let each = if workers == 1 {
+            " in one wait"
+        } else {
+            ", each in one wait,"
+        };
+        let long = duration(runtime.all_blocked_ns);
+        format!("{all} of {whose} {verb} blocked{each} for {long} or longer.")
     };
-    let mut text = format!(
-        "{} of {whose} {blocked} for {} or longer. No task of it can run.",
-        all(workers),
-        duration(runtime.all_blocked_ns)
-    );
+    text.push_str(" No task of it can run.");
     if runtime.in_deadlock {
         text.push_str(" It is a deadlock: see below.");
     }

@@ -1,0 +1,342 @@
+//! `holdup dump` on services that stand still, each in another way: in a second it says that they do, in
+//! which function, for what each worker waits, and who has that.
+
+use super::check::Complaints;
+use super::dump::{Outcome, SOON, STANDSTILL, done, dump, end, holder_of, holdup, trial, workers};
+use super::fixture::{Profile, Running, Variant};
+use super::library;
+use super::report::is_in;
+use super::truth::slowdown;
+use children::Child;
+use libtest_mimic::Trial;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// From start to exit.
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// How often a dump is made anew that took longer.
+const TRIES: u32 = 9;
+
+/// How a service stands still, and what a dump has to say of it.
+struct Halt {
+    kind: &'static str,
+    service: Service,
+    /// In which functions, where functions have names.
+    functions: &'static [&'static str],
+    cause: &'static str,
+    /// The cause where no function has a name.
+    stripped_cause: &'static str,
+    /// The kind of the object, and the name of who holds it.
+    object: &'static str,
+    holder: Option<&'static str>,
+    /// Whether the workers wait for each other.
+    deadlock: bool,
+    /// Whether each wait is one. Otherwise a worker looks again and again for what a thread has that
+    /// stands still.
+    one_wait: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Service {
+    /// A mode of the fixture that needs nothing but tokio.
+    Blockers(&'static str),
+    /// A mode of the fixture that uses the crates that people use.
+    Crates(&'static str),
+    /// A library in Python.
+    Python,
+}
+
+const PLAIN: Halt = Halt {
+    kind: "",
+    service: Service::Python,
+    functions: &[],
+    cause: "lock",
+    stripped_cause: "lock",
+    object: "futex",
+    holder: None,
+    deadlock: false,
+    one_wait: true,
+};
+
+const HALTS: [Halt; 9] = [
+    Halt {
+        kind: "std_locks",
+        service: Service::Blockers("deadlock-before"),
+        functions: &["block_by_deadlock"],
+        holder: Some("tokio-rt-worker"),
+        deadlock: true,
+        ..PLAIN
+    },
+    Halt {
+        kind: "parking_lot_locks",
+        service: Service::Blockers("stuck-parking-lot"),
+        functions: &["stuck_by_parking_lot"],
+        holder: Some("tokio-rt-worker"),
+        deadlock: true,
+        ..PLAIN
+    },
+    Halt {
+        kind: "channel",
+        service: Service::Blockers("stuck-channel"),
+        functions: &["stuck_by_channel"],
+        cause: "channel",
+        stripped_cause: "condvar",
+        ..PLAIN
+    },
+    Halt {
+        kind: "block_on",
+        service: Service::Blockers("stuck-block-on"),
+        functions: &["stuck_by_block_on"],
+        cause: "nested-block-on",
+        stripped_cause: "condvar",
+        ..PLAIN
+    },
+    Halt {
+        kind: "full_pipe",
+        service: Service::Blockers("stuck-pipe"),
+        functions: &["stuck_by_pipe"],
+        cause: "pipe",
+        stripped_cause: "pipe",
+        object: "pipe",
+        holder: Some("blockers"),
+        ..PLAIN
+    },
+    Halt {
+        kind: "hung_file_system",
+        service: Service::Blockers("hung-files"),
+        functions: &["block_by_stat", "block_by_open"],
+        cause: "file-io",
+        stripped_cause: "file-io",
+        object: "path",
+        holder: Some("blockers"),
+        ..PLAIN
+    },
+    Halt {
+        kind: "child",
+        service: Service::Blockers("stuck-child"),
+        functions: &["stuck_by_child"],
+        cause: "child-process",
+        stripped_cause: "child-process",
+        object: "process",
+        holder: Some("sleep"),
+        ..PLAIN
+    },
+    Halt {
+        kind: "exhausted_pool",
+        service: Service::Crates("stuck-pool"),
+        functions: &["stuck_by_pool"],
+        cause: "condvar",
+        ..PLAIN
+    },
+    Halt {
+        kind: "python_lock",
+        service: Service::Python,
+        functions: &["stuck_by_python"],
+        cause: "gil",
+        stripped_cause: "gil",
+        holder: Some("python3"),
+        one_wait: false,
+        ..PLAIN
+    },
+];
+
+/// Every trial.
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for stripped in [false, true] {
+        let end = if stripped { "-stripped" } else { "" };
+        for halt in &HALTS {
+            let name = format!("standstill::{}{end}", halt.kind);
+            trials.push(trial(name, move || stands_still(halt, stripped)));
+        }
+        let name = format!("standstill::stopped{end}");
+        trials.push(trial(name, move || stopped(stripped)));
+    }
+    trials
+}
+
+const fn variant(stripped: bool) -> Variant {
+    Variant {
+        profile: if stripped {
+            Profile::Stripped
+        } else {
+            Profile::Release
+        },
+        ..Variant::DEFAULT
+    }
+}
+
+/// What stands still.
+enum Standing {
+    Fixture(Running),
+    Python(Child),
+}
+
+impl Standing {
+    fn start(service: Service, stripped: bool) -> Result<Standing, String> {
+        let variant = variant(stripped);
+        match service {
+            Service::Blockers(mode) => Ok(Standing::Fixture(variant.start(mode)?)),
+            Service::Crates(mode) => {
+                let mut variant = Variant::CRATES;
+                if stripped {
+                    variant.profile = Profile::Stripped;
+                }
+                Ok(Standing::Fixture(variant.start(mode)?))
+            }
+            Service::Python => Ok(Standing::Python(library::python_with_its_lock(stripped)?)),
+        }
+    }
+
+    fn pid(&self) -> u32 {
+        match self {
+            Standing::Fixture(fixture) => fixture.pid(),
+            Standing::Python(python) => python.id(),
+        }
+    }
+
+    fn end(self) -> Result<(), String> {
+        match self {
+            Standing::Fixture(fixture) => end(fixture),
+            Standing::Python(mut python) => {
+                drop(python.stdin()?);
+                let status = python.wait(SOON)?;
+                match status.success() {
+                    true => Ok(()),
+                    false => Err(format!("python ended with {status}")),
+                }
+            }
+        }
+    }
+}
+
+/// The quickest of some dumps, and its exit code: what else the machine does may make one slow.
+fn quickest(pid: u32, complaints: &mut Complaints) -> Result<(Value, Option<i32>), String> {
+    let longest = LONGEST * u32::try_from(slowdown()).unwrap_or(u32::MAX);
+    let mut found = dump(pid)?;
+    for _ in 0..TRIES {
+        if found.2 <= longest {
+            break;
+        }
+        let next = dump(pid)?;
+        if next.2 < found.2 {
+            found = next;
+        }
+    }
+    let (dump, code, took) = found;
+    println!("it took {took:?}");
+    if took > longest {
+        complaints.push(format!("it took {took:?}"));
+    }
+    Ok((dump, code))
+}
+
+fn stands_still(halt: &Halt, stripped: bool) -> Outcome {
+    let standing = Standing::start(halt.service, stripped)?;
+    // Some are ready as soon as they stand.
+    thread::sleep(STANDSTILL);
+    let since = Instant::now();
+    let mut complaints = Complaints::new();
+    let pid = standing.pid();
+    let (dump, code) = quickest(pid, &mut complaints)?;
+    let text = holdup(&["dump", "-p", &pid.to_string(), "--stacks"])?;
+    if code != Some(4) || dump["verdict"]["kind"] != "wedged" {
+        complaints.push(format!("exit {code:?}, {}", dump["verdict"]));
+    }
+    let workers = workers(&dump);
+    if workers.len() != 2 {
+        complaints.push(format!("{} workers", workers.len()));
+    }
+    let most = (STANDSTILL + since.elapsed() + SOON).as_nanos() as u64;
+    for worker in &workers {
+        if !is_as_told(halt, stripped, worker, most) {
+            complaints.push(format!("a worker: {worker:#}"));
+        }
+    }
+    complaints.extend(circle(halt, &dump, &workers));
+    let text = String::from_utf8_lossy(&text.stdout);
+    let holder = halt.holder.unwrap_or_default();
+    if !text.contains("\nWEDGED ") || !text.contains(" #1  ") || !text.contains(holder) {
+        complaints.push(format!("the text: {text}"));
+    }
+    let ended = standing.end();
+    done(complaints)?;
+    Ok(ended?)
+}
+
+/// Whether a worker is where it stands, and waits for what whoever has it.
+fn is_as_told(halt: &Halt, stripped: bool, worker: &Value, most: u64) -> bool {
+    let function = worker["function"].as_str().unwrap_or_default();
+    let named = halt.functions.iter().any(|name| is_in(function, name));
+    let longer = worker["since_ns"].as_u64().unwrap_or_default();
+    let long = (1_000_000_000..most).contains(&longer);
+    let cause = if stripped {
+        halt.stripped_cause
+    } else {
+        halt.cause
+    };
+    worker["state"] == "blocked"
+        && worker["cause"] == cause
+        && worker["object"]["kind"] == halt.object
+        && holder_of(worker) == halt.holder
+        && worker["holder"]["likely"].as_bool().unwrap_or(false) == halt.deadlock
+        && named != stripped
+        && (!halt.one_wait || long && worker["unmoved"] == true)
+}
+
+/// The workers wait for each other, where they should.
+fn circle(halt: &Halt, dump: &Value, workers: &[&Value]) -> Complaints {
+    let mut complaints = Complaints::new();
+    let tids: Vec<u64> = workers
+        .iter()
+        .filter_map(|one| one["tid"].as_u64())
+        .collect();
+    let deadlocks = dump["deadlocks"].as_array().map_or(0, Vec::len);
+    if deadlocks != usize::from(halt.deadlock) {
+        complaints.push(format!("{deadlocks} deadlocks"));
+    }
+    if halt.deadlock {
+        let circle = dump["deadlocks"][0]["threads"].as_array();
+        let circle: Vec<u64> = circle
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_u64)
+            .collect();
+        if circle.len() != 2 || !circle.iter().all(|tid| tids.contains(tid)) {
+            complaints.push(format!("the circle {circle:?} of {tids:?}"));
+        }
+    }
+    complaints
+}
+
+fn signal(fixture: &Running, signal: Signal) -> Result<(), String> {
+    let pid = i32::try_from(fixture.pid()).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or("no process id")?;
+    kill_process(pid, signal).map_err(|errno| errno.to_string())
+}
+
+/// A signal stops it: told from a service that hangs, and yet no task of it runs.
+fn stopped(stripped: bool) -> Outcome {
+    let fixture = variant(stripped).start("stuck-child")?;
+    signal(&fixture, Signal::STOP)?;
+    thread::sleep(Duration::from_millis(50));
+    let mut complaints = Complaints::new();
+    let found = quickest(fixture.pid(), &mut complaints);
+    let text = holdup(&["dump", "-p", &fixture.pid().to_string()]);
+    signal(&fixture, Signal::CONT)?;
+    end(fixture)?;
+    let (dump, code) = found?;
+    let text = text?;
+    let text = String::from_utf8_lossy(&text.stdout);
+    if code != Some(4)
+        || dump["verdict"]["kind"] != "stopped"
+        || workers(&dump).iter().any(|one| one["state"] != "stopped")
+        || !text.contains("kill -CONT")
+    {
+        complaints.push(format!("exit {code:?}, {dump:#}\n{text}"));
+    }
+    done(complaints)
+}
