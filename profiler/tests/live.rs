@@ -18,9 +18,9 @@ use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
-    calls, captures, cargo, cuts, demo, demo_teams, dump, harm, hostile, intervals, kernel_walk,
-    leftovers, library, life, lookalike, losses, phases, polls, privilege, rare, restarts, safety,
-    selftest, stopped, streams, stripped, top,
+    calls, captures, cargo, containers, cuts, demo, demo_teams, dump, harm, hostile, intervals,
+    kernel_walk, leftovers, library, life, lookalike, losses, phases, polls, privilege, rare,
+    restarts, safety, scarce, selftest, standstills, stopped, streams, stripped, top,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -123,8 +123,10 @@ fn main() -> ExitCode {
     trials.extend(captures::trials());
     trials.extend(cargo::trials());
     trials.extend(streams::trials());
+    trials.extend(containers::trials());
     trials.extend(cuts::trials());
     trials.extend(safety::trials());
+    trials.extend(scarce::trials());
     trials.extend(hostile::trials());
     trials.extend(life::trials());
     trials.extend(restarts::trials());
@@ -135,6 +137,7 @@ fn main() -> ExitCode {
     trials.extend(demo::trials());
     trials.extend(demo_teams::trials());
     trials.extend(dump::trials());
+    trials.extend(standstills::trials());
     trials.extend(top::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

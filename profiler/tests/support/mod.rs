@@ -4,11 +4,15 @@
 pub(crate) mod calls;
 pub(crate) mod captures;
 pub(crate) mod cargo;
+#[path = "../hostile_support/cgroup.rs"]
+#[allow(dead_code, reason = "shared with the hostile tests")]
+pub(crate) mod cgroup;
 pub(crate) mod check;
 pub(crate) mod check_causes;
 pub(crate) mod check_modes;
 pub(crate) mod check_runtimes;
 pub(crate) mod check_wakers;
+pub(crate) mod containers;
 pub(crate) mod cuts;
 pub(crate) mod demo;
 pub(crate) mod demo_teams;
@@ -31,7 +35,9 @@ pub(crate) mod record;
 pub(crate) mod report;
 pub(crate) mod restarts;
 pub(crate) mod safety;
+pub(crate) mod scarce;
 pub(crate) mod selftest;
+pub(crate) mod standstills;
 pub(crate) mod stopped;
 pub(crate) mod streams;
 pub(crate) mod stripped;

@@ -22,8 +22,11 @@ const STUCK: &str = "stuck_by_parking_lot";
 
 /// Every trial.
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, Test); 6] = [
+    let tests: [(&str, Test); 9] = [
         ("top::keys_and_sizes", keys_and_sizes),
+        ("top::sorting_scrolling_and_spans", sorting),
+        ("top::a_service_that_is_restarted", restarted),
+        ("top::what_is_no_terminal", no_terminal),
         ("top::a_target_that_ends", target_ends),
         ("top::several_processes", several),
         ("top::signals", signals),
@@ -56,6 +59,11 @@ struct Terminal {
 impl Terminal {
     /// `before` is what the shell around it does first.
     fn start(before: &str, pids: &str, size: (u32, u32)) -> Result<Terminal, String> {
+        Terminal::of(before, &format!("-p {pids}"), size)
+    }
+
+    /// With these targets, in the words of the command line.
+    fn of(before: &str, targets: &str, size: (u32, u32)) -> Result<Terminal, String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let terminal = Terminal {
@@ -67,7 +75,7 @@ impl Terminal {
         let script = format!(
             "{before}\nexport NO_COLOR=1 LC_ALL=C.UTF-8\n\
              sh -c 'echo $$ > {dir}/new && mv {dir}/new {dir}/pid; \
-             exec \"{}\" top -p {pids} -o {dir}/seen.json'\n\
+             exec \"{}\" top {targets} -o {dir}/seen.json'\n\
              echo $? > {dir}/rc; stty -a > {dir}/stty; echo over; read _\n",
             env!("CARGO_BIN_EXE_holdup")
         );
@@ -208,7 +216,13 @@ fn keys_and_sizes() -> Outcome {
     terminal.press("?")?;
     terminal.until_it_has("end the recording and print its report")?;
     terminal.press("?")?;
-    for (width, height) in [("60", "24"), ("200", "50"), ("30", "8"), ("100", "30")] {
+    for (width, height) in [
+        ("60", "24"),
+        ("300", "100"),
+        ("30", "8"),
+        ("200", "50"),
+        ("100", "30"),
+    ] {
         terminal.tmux(&["resize-window", "-x", width, "-y", height])?;
         let (columns, rows) = (width.parse().unwrap_or(0), height.parse().unwrap_or(0));
         terminal.until(&format!("{width} x {height}"), |screen| {
@@ -237,6 +251,130 @@ fn keys_and_sizes() -> Outcome {
         return Err(format!("the report: {report}").into());
     }
     Ok(end(fixture)?)
+}
+
+/// The first line of the sites.
+fn first_site(screen: &str) -> &str {
+    let mut lines = screen
+        .lines()
+        .skip_while(|line| !line.contains("BLOCKED IN"));
+    lines.nth(1).unwrap_or_default()
+}
+
+/// Each column by its key, the whole list by the arrows, and every span of time.
+fn sorting() -> Outcome {
+    let mut fixture = Variant::DEFAULT.start("held")?;
+    fixture.go()?;
+    fixture.truth()?;
+    let terminal = Terminal::start("", &fixture.pid().to_string(), (120, 40))?;
+    terminal.until("its sites", |screen| {
+        first_site(screen).contains("block_by_held_") && screen.contains("HARM*")
+    })?;
+    for (key, column) in [
+        ("t", "TIME*"),
+        ("w", "WAITS*"),
+        ("l", "LONGEST*"),
+        ("h", "HARM*"),
+    ] {
+        terminal.press(key)?;
+        terminal.until_it_has(column)?;
+    }
+    // The next one is chosen, and shown.
+    let sites = |screen: &str| -> Vec<String> {
+        let lines = screen
+            .lines()
+            .skip_while(|line| !line.contains("BLOCKED IN"));
+        let lines = lines.skip(1).take_while(|line| !line.trim().is_empty());
+        lines.map(str::to_owned).collect()
+    };
+    let chosen = |screen: &str| sites(screen).iter().position(|line| line.starts_with('>'));
+    terminal.until("the first one chosen", |screen| chosen(screen) == Some(0))?;
+    terminal.press("Down")?;
+    terminal.until("the second one chosen", |screen| chosen(screen) == Some(1))?;
+    terminal.press("G")?;
+    terminal.until("the last one chosen", |screen| {
+        chosen(screen).is_some_and(|at| at > 1 && at + 1 == sites(screen).len())
+    })?;
+    terminal.press("Home")?;
+    terminal.until("the first one chosen again", |screen| {
+        chosen(screen) == Some(0)
+    })?;
+    terminal.press("-")?;
+    terminal.until_it_has("a cell is 500 ms")?;
+    terminal.press("+")?;
+    terminal.until_it_has("a cell is 250 ms")?;
+    // By way of 15 s and 60 s.
+    for _ in 0..3 {
+        terminal.press("r")?;
+    }
+    terminal.until_it_has("since the start")?;
+    // A filter that was typed stays, until it is taken away.
+    terminal.press("/")?;
+    terminal.press("held_child")?;
+    terminal.press("Enter")?;
+    terminal.until("one site only", |screen| {
+        sites(screen).len() == 1 && first_site(screen).contains("block_by_held_child")
+    })?;
+    terminal.press("q")?;
+    terminal.is_over("0")?;
+    Ok(fixture.finish()?)
+}
+
+/// The next life of a service joins, and the terminal stays.
+fn restarted() -> Outcome {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let name = format!("top-{}", std::process::id());
+    let program = dir.path().join(&name);
+    std::fs::copy(Variant::DEFAULT.build()?, &program)?;
+    let start = || {
+        let mut command = Command::new(&program);
+        command.arg("stuck-parking-lot").arg(dir.path());
+        Running::start(command)
+    };
+    let first = start()?;
+    let terminal = Terminal::of("", &format!("-n {name}"), (120, 40))?;
+    terminal.until_it_has(STUCK)?;
+    first.kill()?;
+    let second = start()?;
+    terminal.until("both lives", |screen| {
+        screen.contains("2 processes") && screen.contains(&format!("({})", second.pid()))
+    })?;
+    terminal.press("s")?;
+    terminal.until_it_has("saved ")?;
+    let saved: Value = serde_json::from_str(&terminal.file("seen.json")?)
+        .map_err(|error| format!("what was saved: {error}"))?;
+    let lives = saved["processes"].as_array().map_or(0, Vec::len);
+    terminal.press("q")?;
+    terminal.is_over("0")?;
+    end(second)?;
+    match lives {
+        2 => Ok(()),
+        lives => Err(format!("{lives} lives: {}", saved["processes"]).into()),
+    }
+}
+
+/// It says so, what to do instead, and leaves the terminal alone.
+fn no_terminal() -> Outcome {
+    let fixture = stuck()?;
+    let pid = fixture.pid().to_string();
+    let piped = Command::new(env!("CARGO_BIN_EXE_holdup"))
+        .args(["top", "-p", &pid])
+        .output()?;
+    let said = String::from_utf8_lossy(&piped.stderr).into_owned();
+    let terminal = Terminal::start("export TERM=dumb", &pid, (100, 30))?;
+    let screen = terminal.is_over("1");
+    end(fixture)?;
+    let screen = screen?;
+    let instead = format!("record -d 10s -p {pid}");
+    for (told, why) in [(&said, "standard output is none"), (&screen, "TERM=dumb")] {
+        if !told.contains(why) || !told.contains(&instead) {
+            return Err(format!("no {why:?} in {told}").into());
+        }
+    }
+    match piped.status.code() {
+        Some(1) => Ok(()),
+        code => Err(format!("exit {code:?}").into()),
+    }
 }
 
 /// The view stays until a key.
