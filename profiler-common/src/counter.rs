@@ -92,6 +92,8 @@ counters! {
     RingFullSample = "ring buffer full (sample)",
     /// Other records that did not fit into the ring buffer.
     RingFullOther = "ring buffer full (other)",
+    /// Forked processes of which the ring buffer had no room to tell; they are not recorded.
+    RingFullFork = "ring buffer full (fork)",
     /// Stacks copied for the shadow check.
     RawCopies = "stacks copied",
     /// Of them those of which a piece did not fit into the ring buffer.

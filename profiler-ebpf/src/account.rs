@@ -47,7 +47,8 @@ pub(crate) fn sched_switch(ctx: &BtfTracePointContext) {
         switch_out(ctx, prev, process, leaving, &mut clock);
     }
     if let Some(process) = back {
-        switch_in(ctx, next, process, &mut clock);
+        // SAFETY: the tracepoint's third argument.
+        unsafe { switch_in(next, process, &clock) };
     }
 }
 
@@ -93,14 +94,8 @@ struct Leaving {
 /// was not seen to be born: it has been in `phase` since its process's recording began, or there
 /// would have been a switch; unless it has its id since just now.
 #[inline(always)]
-fn entry(
-    ctx: &BtfTracePointContext,
-    tid: u32,
-    process: Watched,
-    phase: u32,
-    clock: &mut Clock,
-) -> Option<(*mut Thread, u32)> {
-    let thread = threads::find_or_claim(ctx, tid, process)?;
+fn entry(tid: u32, process: Watched, phase: u32, clock: &mut Clock) -> Option<(*mut Thread, u32)> {
+    let thread = threads::find_or_claim(tid, process)?;
     // SAFETY: a live array value that only this thread's own events write now.
     unsafe {
         let cut = interval::begin(thread);
@@ -139,7 +134,7 @@ fn switch_out(
     let Leaving { preempted, state } = leaving;
     // SAFETY: `prev` is the tracepoint's argument.
     let tid = unsafe { filter::tid(prev) };
-    let Some((thread, cut)) = entry(ctx, tid, process, PHASE_RUNNING, clock) else {
+    let Some((thread, cut)) = entry(tid, process, PHASE_RUNNING, clock) else {
         if !preempted && state != 0 && state & TASK_DEAD == 0 {
             count(Counter::WaitOfNoThread);
         }
@@ -157,7 +152,7 @@ fn switch_out(
                 learn_sched_clock_offset(prev, (*thread).since);
             }
         } else if let Some(arrival) = arrival(prev, (*thread).since, now) {
-            arrive(thread, tid, arrival, || delayed(prev, thread, arrival));
+            recovered(tid, arrival, run_delay(prev));
             (*thread).times.running += now.saturating_sub(arrival);
             count(Counter::RecoveredSwitchIn);
         } else {
@@ -316,42 +311,74 @@ unsafe fn arrival(task: Task, since: u64, now: u64) -> Option<u64> {
     })
 }
 
+/// The second half of a context switch: `next` comes to run.
+///
+/// # Safety
+/// As [`filter::tid`].
 #[inline(always)]
-fn switch_in(ctx: &BtfTracePointContext, next: Task, process: Watched, clock: &mut Clock) {
-    // SAFETY: `next` is the tracepoint's argument.
-    let tid = unsafe { filter::tid(next) };
-    let Some((thread, cut)) = entry(ctx, tid, process, PHASE_BLOCKED, clock) else {
-        return;
+unsafe fn switch_in(next: Task, process: Watched, clock: &Clock) {
+    // SAFETY: guaranteed by the caller.
+    unsafe {
+        switched_in(
+            process.index,
+            filter::tid(next),
+            last_queued(next),
+            clock.cut,
+            clock.now,
+        )
+    };
+}
+
+/// As [`switch_in`]: the thread `tid`, which the scheduler has `queued` at that time by its own clock.
+///
+/// A global function, as [`crate::unwind`] has one: the verifier looks at it once, and not once for
+/// each way in which another thread may have left the CPU just before.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn switched_in(process: u32, tid: u32, queued: u64, cut: u32, now: u64) -> u32 {
+    let Some(process) = filter::at(process) else {
+        return 0;
+    };
+    let mut clock = Clock { cut, now };
+    let Some((thread, cut)) = entry(tid, process, PHASE_BLOCKED, &mut clock) else {
+        return 0;
     };
     let now = clock.read(cut);
     // SAFETY: a live array value; the thread's own switches come one after another.
     unsafe {
         let since = (*thread).since;
-        arrive(thread, tid, now, || queued(next, since, now));
+        arrive(thread, tid, now, || queued_at(queued, since, now));
         (*thread).since = now;
         (*thread).phase = PHASE_RUNNING;
         interval::end(thread);
     }
+    0
 }
 
-/// When a thread that comes to run at `now` began to want a CPU, by the scheduler, which forgets
-/// it after this tracepoint. Too early where it moved the thread to another CPU's queue in its sleep
-/// (since Linux 6.12, `sched_delayed` in the kernel's `kernel/sched/fair.c`); so only for want of
-/// the wakeup.
+/// When the scheduler put a task that comes to run into a CPU's queue, on its own clock; 0 where it
+/// does not say. It forgets it after this tracepoint.
 ///
 /// # Safety
 /// As [`filter::tid`].
 #[inline(always)]
-unsafe fn queued(task: Task, since: u64, now: u64) -> Option<u64> {
+unsafe fn last_queued(task: Task) -> u64 {
     let offset = config::off_task_last_queued();
-    let lead = *SCHED_CLOCK_OFFSET.get(0)?;
-    if offset == 0 || lead == 0 {
-        return None;
+    if offset == 0 {
+        return 0;
     }
     // SAFETY: a field of the task at an offset from BTF.
-    let queued = unsafe { *task.add(offset as usize).cast::<u64>() };
+    unsafe { *task.add(offset as usize).cast::<u64>() }
+}
+
+/// When a thread that comes to run at `now` began to want a CPU, by the scheduler, which has
+/// `queued` it at that time. Too early where it moved the thread to another CPU's queue in its sleep
+/// (since Linux 6.12, `sched_delayed` in the kernel's `kernel/sched/fair.c`); so only for want of
+/// the wakeup.
+#[inline(always)]
+fn queued_at(queued: u64, since: u64, now: u64) -> Option<u64> {
+    let lead = *SCHED_CLOCK_OFFSET.get(0)?;
     let at = queued.wrapping_add(lead);
-    if queued == 0 || at < since || at > now {
+    if queued == 0 || lead == 0 || at < since || at > now {
         return None;
     }
     count(Counter::RecoveredWakeup);
@@ -373,18 +400,28 @@ unsafe fn run_delay(task: Task) -> u64 {
     unsafe { *task.add(offset as usize).cast::<u64>() }
 }
 
+/// Ends the stretch off-CPU of the thread `tid`, whose switch-in at `arrival` was not seen, and which
+/// has waited for CPUs for `run_delay` in its life. A global function as [`switched_in`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn recovered(tid: u32, arrival: u64, run_delay: u64) -> u32 {
+    if let Some(thread) = threads::find(tid) {
+        // SAFETY: a live array value; the thread's own switches come one after another.
+        unsafe { arrive(thread, tid, arrival, || delayed(run_delay, thread, arrival)) };
+    }
+    0
+}
+
 /// When a thread whose switch-in at `arrival` was not seen began to want a CPU: who keeps that from
 /// us keeps its wakeup from us as well.
 ///
 /// # Safety
-/// As [`filter::tid`], and `thread` is its live entry.
+/// `thread` is a live entry.
 #[inline(always)]
-unsafe fn delayed(task: Task, thread: *const Thread, arrival: u64) -> Option<u64> {
+unsafe fn delayed(run_delay: u64, thread: *const Thread, arrival: u64) -> Option<u64> {
     // SAFETY: guaranteed by the caller.
-    let (since, delay) = unsafe {
-        let before = (*thread).run_delay;
-        ((*thread).since, run_delay(task).wrapping_sub(before))
-    };
+    let (since, before) = unsafe { ((*thread).since, (*thread).run_delay) };
+    let delay = run_delay.wrapping_sub(before);
     if config::off_task_run_delay() == 0 || delay > arrival.wrapping_sub(since) {
         return None;
     }

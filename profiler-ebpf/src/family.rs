@@ -3,7 +3,6 @@
 use aya_ebpf::bindings::BPF_RB_FORCE_WAKEUP;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap};
-use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::warn;
 use profiler_common::counter::Counter;
 use profiler_common::map::{
@@ -33,12 +32,7 @@ fn make_ours(what: u32, tgid: u32) -> bool {
 /// Watches the new process `tgid`, if `parent` is watched and its children are to be. Its memory
 /// is a copy of its parent's, so that it begins with the same mapping table.
 #[inline(always)]
-pub(crate) fn adopt(
-    ctx: &BtfTracePointContext,
-    parent: u32,
-    tgid: u32,
-    now: u64,
-) -> Option<Watched> {
+pub(crate) fn adopt(parent: u32, tgid: u32, now: u64) -> Option<Watched> {
     if let Some(old) = filter::watched(tgid) {
         // A process of this id has ended: the new one is not it.
         let old = PROCESSES.get_ptr_mut(old.index)?;
@@ -56,7 +50,7 @@ pub(crate) fn adopt(
     let Some(process) = process else {
         if count_first(Counter::ProcessTableFull) {
             warn!(
-                ctx,
+                (),
                 "all {} places for processes are taken: process {} is not recorded",
                 MAX_PROCESSES,
                 tgid
@@ -76,7 +70,10 @@ pub(crate) fn adopt(
         index: process.index,
     };
     if !emit::send_with(&record, BPF_RB_FORCE_WAKEUP) {
-        count(Counter::RingFullOther);
+        // Nobody would ask for what is noted of it, nor ever give its entry back.
+        leave(process.index, tgid);
+        count(Counter::RingFullFork);
+        return None;
     }
     Some(process)
 }
@@ -139,9 +136,38 @@ fn enter(index: u32, tgid: u32) -> Option<()> {
             }
         }
     }
-    let process = PROCESSES.get_ptr_mut(index)?;
+    give_back(index);
+    None
+}
+
+/// Takes a process out of the filter, and gives its entry back.
+#[inline(always)]
+fn leave(index: u32, tgid: u32) {
+    for probe in 0..FILTER_PROBES {
+        let place = tgid.wrapping_add(probe) & (FILTER_SIZE as u32 - 1);
+        let Some(entry) = FILTER.get_ptr_mut(place) else {
+            return;
+        };
+        // SAFETY: a live array value; the one that leads to our entry is ours.
+        unsafe {
+            if *entry != index + 1 {
+                continue;
+            }
+            core::ptr::write_volatile(entry, FILTER_FREED);
+        }
+        let _ = SLOT_OWNERS.remove(&(FILTER_SLOT + place));
+        break;
+    }
+    give_back(index);
+}
+
+/// Gives an entry of [`PROCESSES`] back.
+#[inline(always)]
+fn give_back(index: u32) {
+    let Some(process) = PROCESSES.get_ptr_mut(index) else {
+        return;
+    };
     // SAFETY: a live array value, which is ours.
     unsafe { core::ptr::write_volatile(&raw mut (*process).tgid, 0) };
     let _ = SLOT_OWNERS.remove(&index);
-    None
 }

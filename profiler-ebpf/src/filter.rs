@@ -80,6 +80,13 @@ pub(crate) fn table(process: Watched) -> Table {
     }
 }
 
+/// The process whose entry has this index.
+#[inline(always)]
+pub(crate) fn at(index: u32) -> Option<Watched> {
+    let process = PROCESSES.get_ptr(index)?;
+    Some(Watched { index, process })
+}
+
 /// Finds the entry of a process, if it is watched.
 #[inline(always)]
 pub(crate) fn watched(tgid: u32) -> Option<Watched> {

@@ -40,8 +40,8 @@ pub(crate) fn set_leader_ended(process: Watched, ended: bool) {
 
 /// Begins the life of a thread that has no entry, in `phase`.
 #[inline(always)]
-fn begin_life(ctx: &BtfTracePointContext, tid: u32, process: Watched, phase: u32) {
-    let Some(thread) = threads::find_or_claim(ctx, tid, process) else {
+fn begin_life(tid: u32, process: Watched, phase: u32) {
+    let Some(thread) = threads::find_or_claim(tid, process) else {
         return;
     };
     // SAFETY: a live array value that only this thread's own events write now.
@@ -85,7 +85,7 @@ pub(crate) fn sched_process_fork(ctx: &BtfTracePointContext) {
     let now = now();
     let process = if tid == tgid {
         // SAFETY: the tracepoint's first argument.
-        family::adopt(ctx, unsafe { filter::tgid(ctx.arg(0)) }, tgid, now)
+        family::adopt(unsafe { filter::tgid(ctx.arg(0)) }, tgid, now)
     } else {
         filter::watched(tgid)
     };
@@ -96,7 +96,7 @@ pub(crate) fn sched_process_fork(ctx: &BtfTracePointContext) {
         // SAFETY: a live entry of an earlier thread: this one has not run yet.
         unsafe { end_unseen(leftover) };
     }
-    begin_life(ctx, tid, process, PHASE_RUNNABLE);
+    begin_life(tid, process, PHASE_RUNNABLE);
 }
 
 /// An exec: the mappings are gone, and so is every thread but the one that called it.
@@ -116,7 +116,7 @@ pub(crate) fn sched_process_exec(ctx: &BtfTracePointContext) {
         unsafe { (*life).exec_count = (*life).exec_count.wrapping_add(1) };
     }
     if old_tid != tid {
-        take_over(ctx, task, process, old_tid);
+        take_over(task, process, old_tid);
     }
     emit::exec(tgid, tid, now());
 }
@@ -124,7 +124,7 @@ pub(crate) fn sched_process_exec(ctx: &BtfTracePointContext) {
 /// A thread other than the first one has executed a program, and has that one's id now: its life
 /// under the old one ends where that under the new one has begun.
 #[inline(always)]
-fn take_over(ctx: &BtfTracePointContext, task: Task, process: Watched, old_tid: u32) {
+fn take_over(task: Task, process: Watched, old_tid: u32) {
     // SAFETY: the tracepoint's first argument.
     let tid = unsafe { filter::tid(task) };
     set_leader_ended(process, false);
@@ -153,6 +153,6 @@ fn take_over(ctx: &BtfTracePointContext, task: Task, process: Watched, old_tid: 
         }
     }
     if new.is_none() {
-        begin_life(ctx, tid, process, PHASE_RUNNING);
+        begin_life(tid, process, PHASE_RUNNING);
     }
 }

@@ -5,7 +5,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::HashMap;
 use core::ffi::c_void;
 use core::ptr::{read_volatile, write_volatile};
-use profiler_common::context::tls_state;
+use profiler_common::context::{Found, tls_state};
 use profiler_common::counter::Counter;
 use profiler_common::map::{POLICY_RECORD, POLICY_SUM_ONLY, Stack, Thread};
 use profiler_common::park::ANY_TLS_STATE;
@@ -29,11 +29,24 @@ struct Walked {
     number: u64,
     frames: u32,
     outcome: u32,
+    /// Hash of the frames that a park is known by, where they were to be noted.
+    noted: u64,
     tls_state: u32,
     runtime: u64,
     stack_kind: u32,
     /// Whether it is of this wait alone, and a raw copy of it was sent.
     raw: bool,
+}
+
+/// A thread that begins to wait.
+#[derive(Clone, Copy)]
+struct Waiting {
+    process: Watched,
+    thread: *mut Thread,
+    table: Table,
+    now: u64,
+    /// One of [`stack_kind`].
+    kind: u32,
 }
 
 /// Walks the stack of a thread that begins to wait, numbers it, and sends it if it is new. Leaves
@@ -47,133 +60,220 @@ pub(crate) fn take(
     now: u64,
     kind: u32,
 ) {
-    // SAFETY: `task` is the tracepoint's argument, `thread` and `message` are live map values.
+    let waiting = Waiting {
+        process,
+        thread,
+        table: filter::table(process),
+        now,
+        kind,
+    };
+    // SAFETY: `task` is the tracepoint's argument, `thread` a live map value.
     unsafe {
         (*thread).policy = POLICY_RECORD;
         let regs = arch::of_task(task, arch::COPY_OF_TRACEPOINT);
-        // Kept in memory between the steps, not in registers: what the verifier knows of a value it
-        // would follow through all that comes after, once for each value.
-        let table = filter::table(process);
-        // One that is stopped in a park looks like one that parks.
-        let waits = kind == stack_kind::WAIT;
-        if waits {
-            drivers::enter(thread, process, &regs, now);
-        }
-        if waits && parks::lookup(thread, table, &regs) {
-            return;
-        }
-        if !waits {
-            write_volatile(&raw mut (*thread).candidate, 0);
-        }
-        if let Some(park) = parks::pending_hit(thread)
-            && (*park.park).tls_state == ANY_TLS_STATE
-            && parks::hit(thread, park)
-        {
+        if waiting.is_known_park(&regs) {
             return;
         }
         let Some(context) = context::of_current(task, process) else {
             return;
         };
-        write_volatile(&raw mut (*thread).tls_state, (*context).tls_state);
-        (*thread).task_id = (*context).task_id;
-        (*thread).runtime = (*context).handle;
-        let tls_state = read_volatile(&raw const (*thread).tls_state);
-        if let Some(park) = parks::pending_hit(thread)
-            && (*park.park).tls_state == tls_state
-            && parks::hit(thread, park)
-        {
+        waiting.note_context(&*context);
+        if waiting.is_park_of_context() {
             return;
+        }
+        waiting.note_core(&*context);
+        objects::note(&regs);
+        let Some(walked) = waiting.walk(&regs) else {
+            return;
+        };
+        (*thread).stack = walked.number;
+        match STACKS.get_ptr(walked.number) {
+            Some(known) if (*known).policy == POLICY_RECORD => {}
+            Some(known) => waiting.remember_park(&regs, &walked, &*known),
+            None => {
+                let kernel = KernelFrames::OfTracepoint;
+                (*thread).stack = remember(ctx, &regs, waiting.table, walked, now, kernel);
+            }
+        }
+    }
+}
+
+impl Waiting {
+    /// Whether it is in a park that is known by the registers alone.
+    ///
+    /// # Safety
+    /// `thread` is a live entry.
+    #[inline(always)]
+    unsafe fn is_known_park(&self, regs: &Registers) -> bool {
+        // SAFETY: guaranteed by the caller.
+        unsafe {
+            // One that is stopped in a park looks like one that parks.
+            if self.kind == stack_kind::WAIT {
+                drivers::enter(self.thread, self.process, regs, self.now);
+                if parks::lookup(self.thread, self.table, regs) {
+                    return true;
+                }
+            } else {
+                write_volatile(&raw mut (*self.thread).candidate, 0);
+            }
+            parks::pending_hit(self.thread).is_some_and(|park| {
+                (*park.park).tls_state == ANY_TLS_STATE && parks::hit(self.thread, park)
+            })
+        }
+    }
+
+    /// Notes what the thread is by its thread-local context.
+    ///
+    /// # Safety
+    /// As [`Waiting::is_known_park`].
+    #[inline(always)]
+    unsafe fn note_context(&self, context: &Found) {
+        let thread = self.thread;
+        // SAFETY: guaranteed by the caller.
+        unsafe {
+            // Kept in memory between the steps, not in registers: what the verifier knows of a value
+            // it would follow through all that comes after, once for each value.
+            write_volatile(&raw mut (*thread).tls_state, context.tls_state);
+            (*thread).task_id = context.task_id;
+            (*thread).runtime = context.handle;
+        }
+    }
+
+    /// Notes which turn of its scheduler's loop it is in, and what waits for it.
+    ///
+    /// # Safety
+    /// As [`Waiting::is_known_park`].
+    #[inline(always)]
+    unsafe fn note_core(&self, context: &Found) {
+        let at = context::core_state::<{ slot::SCHEDULER }>(context, self.process);
+        // SAFETY: guaranteed by the caller.
+        unsafe {
+            (*self.thread).core = context.core;
+            (*self.thread).tick = at as u32;
+            (*self.thread).queued = (at >> 32) as u16;
+        }
+    }
+
+    /// Whether it is in a park that is known by registers and context. Else its stack is walked.
+    ///
+    /// # Safety
+    /// As [`Waiting::is_known_park`].
+    #[inline(always)]
+    unsafe fn is_park_of_context(&self) -> bool {
+        // SAFETY: guaranteed by the caller.
+        unsafe {
+            let tls_state = read_volatile(&raw const (*self.thread).tls_state);
+            if let Some(park) = parks::pending_hit(self.thread)
+                && (*park.park).tls_state == tls_state
+                && parks::hit(self.thread, park)
+            {
+                return true;
+            }
         }
         count(Counter::SwitchOutBlocked);
-        (*thread).core = (*context).core;
-        let at = context::core_state::<{ slot::SCHEDULER }>(&*context, process);
-        (*thread).tick = at as u32;
-        (*thread).queued = (at >> 32) as u16;
-        objects::note(&regs);
-        let noting = match parks::pending_hit(thread) {
-            Some(park) => parks::frames(park),
-            None => (*thread).remember,
-        };
-        let Some(state) = unwind::walk_user::<{ slot::SCHEDULER }>(
-            regs.ip,
-            regs.sp,
-            regs.bp,
+        false
+    }
+
+    /// Walks and numbers its stack; `None` where that is a park that was only to be checked.
+    ///
+    /// # Safety
+    /// As [`Waiting::is_known_park`].
+    #[inline(always)]
+    unsafe fn walk(&self, regs: &Registers) -> Option<Walked> {
+        let Waiting {
+            process,
+            thread,
             table,
-            Reading {
+            now,
+            kind,
+            ..
+        } = *self;
+        // SAFETY: guaranteed by the caller; live map values.
+        unsafe {
+            let noting = match parks::pending_hit(thread) {
+                Some(park) => parks::frames(park),
+                None => (*thread).remember,
+            };
+            let reading = Reading {
                 begun: true,
                 noting,
-            },
-        ) else {
-            return;
-        };
-        let frames = (*state).frames;
-        count(Counter::Walks);
-        add(Counter::Frames, frames.into());
-        // Another wait may have other frames beyond the one at which the walk ended.
-        let alone = number(now, regs.syscall, (*thread).tid, u64::MAX);
-        let raw = (*state).outcome == walk::UNMAPPED
-            && raw::unmapped(thread, &regs, process, table, alone, now);
-        if !raw && (*state).outcome != walk::COMPLETE {
-            count_truncated((*state).outcome);
-        }
-        let tls_state = read_volatile(&raw const (*thread).tls_state);
-        if let Some(park) = parks::pending_hit(thread)
-            && ((*park.park).tls_state == ANY_TLS_STATE || (*park.park).tls_state == tls_state)
-            && parks::verify(thread, park, (*state).noted)
-        {
-            return;
-        }
-        let identity = kind << 16 | (*state).outcome << 8 | tls_state;
-        let identity = epochs_hash(process, table) ^ u64::from(identity);
-        // Workers of two runtimes wait with the same frames.
-        let runtime = (*thread).runtime;
-        let identity = identity ^ runtime.wrapping_mul(0x94d0_49bb_1331_11eb);
-        let number = number((*state).hash, regs.syscall, (*thread).tgid, identity);
-        let number = if raw { alone } else { number };
-        (*thread).stack = number;
-        if !raw {
-            let copy = raw::Copy {
-                kind: KIND_RAW_STACK,
-                time: now,
-                stack: number,
-                table,
             };
-            raw::shadow(thread, &regs, state, &copy);
-        }
-        if let Some(known) = STACKS.get_ptr(number) {
-            let policy = (*known).policy;
-            if policy == POLICY_RECORD {
-                return;
+            let state = unwind::walk_user::<{ slot::SCHEDULER }>(
+                regs.ip, regs.sp, regs.bp, table, reading,
+            )?;
+            let frames = (*state).frames;
+            count(Counter::Walks);
+            add(Counter::Frames, frames.into());
+            // Another wait may have other frames beyond the one at which the walk ended.
+            let alone = number(now, regs.syscall, (*thread).tid, u64::MAX);
+            let raw = (*state).outcome == walk::UNMAPPED
+                && raw::unmapped(thread, regs, process, table, alone, now);
+            if !raw && (*state).outcome != walk::COMPLETE {
+                count_truncated((*state).outcome);
             }
+            let tls_state = read_volatile(&raw const (*thread).tls_state);
+            if let Some(park) = parks::pending_hit(thread)
+                && ((*park.park).tls_state == ANY_TLS_STATE || (*park.park).tls_state == tls_state)
+                && parks::verify(thread, park, (*state).noted)
+            {
+                return None;
+            }
+            let identity = kind << 16 | (*state).outcome << 8 | tls_state;
+            let identity = epochs_hash(process, table) ^ u64::from(identity);
+            // Workers of two runtimes wait with the same frames.
+            let runtime = (*thread).runtime;
+            let identity = identity ^ runtime.wrapping_mul(0x94d0_49bb_1331_11eb);
+            let number = number((*state).hash, regs.syscall, (*thread).tgid, identity);
+            let number = if raw { alone } else { number };
+            if !raw {
+                let copy = raw::Copy {
+                    kind: KIND_RAW_STACK,
+                    time: now,
+                    stack: number,
+                    table,
+                };
+                raw::shadow(thread, regs, state, &copy);
+            }
+            Some(Walked {
+                number,
+                frames,
+                outcome: (*state).outcome,
+                noted: (*state).noted,
+                tls_state,
+                runtime,
+                stack_kind: kind,
+                raw,
+            })
+        }
+    }
+
+    /// It is in a park, by its stack, which is `known`: remembers how to know it without a walk.
+    ///
+    /// # Safety
+    /// As [`Waiting::is_known_park`].
+    #[inline(always)]
+    unsafe fn remember_park(&self, regs: &Registers, walked: &Walked, known: &Stack) {
+        let thread = self.thread;
+        // SAFETY: guaranteed by the caller.
+        unsafe {
             (*thread).policy = POLICY_SUM_ONLY;
             // A second time: what the first was is told by now, or this would not be known.
-            let proof = (*known).frames;
+            let proof = known.frames;
             if read_volatile(&raw const (*thread).remember) != proof || proof == 0 {
                 (*thread).remember = proof;
-            } else if (*state).outcome == walk::COMPLETE {
+            } else if walked.outcome == walk::COMPLETE {
                 let noted = parks::Noted {
-                    stack: number,
-                    hash: (*state).noted,
-                    tls_state: if policy == POLICY_SUM_ONLY {
+                    stack: walked.number,
+                    hash: walked.noted,
+                    tls_state: if known.policy == POLICY_SUM_ONLY {
                         ANY_TLS_STATE
                     } else {
-                        tls_state
+                        walked.tls_state
                     },
                 };
-                parks::insert(thread, table, &regs, noted);
+                parks::insert(thread, self.table, regs, noted);
             }
-            return;
         }
-        let walked = Walked {
-            number,
-            frames,
-            outcome: (*state).outcome,
-            tls_state,
-            runtime,
-            stack_kind: kind,
-            raw,
-        };
-        (*thread).stack = remember(ctx, &regs, table, walked, now, KernelFrames::OfTracepoint);
     }
 }
 
@@ -202,6 +302,7 @@ pub(crate) fn take_waker(ctx: *mut c_void, process: Watched, now: u64) -> u64 {
             ),
             frames: (*state).frames,
             outcome,
+            noted: 0,
             tls_state: tls_state::UNKNOWN,
             runtime: 0,
             stack_kind: stack_kind::WAKER,

@@ -5,7 +5,6 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap};
-use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::warn;
 use profiler_common::counter::Counter;
 use profiler_common::map::{PHASE_RUNNING, THREAD_WAYS, THREADS, Thread, thread_place};
@@ -37,15 +36,38 @@ pub(crate) fn find(tid: u32) -> Option<*mut Thread> {
     None
 }
 
-/// Makes an entry for a thread that has none; `None` where its places are taken.
+/// No place of the thread table.
+const NO_PLACE: u32 = u32::MAX;
+
+/// The entry of a thread, which is made where there is none.
+#[inline(always)]
+pub(crate) fn find_or_claim(tid: u32, process: Watched) -> Option<*mut Thread> {
+    if let Some(thread) = find(tid) {
+        return Some(thread);
+    }
+    // SAFETY: a live array value.
+    let tgid = unsafe { (*process.process).tgid };
+    match claim(tid, tgid) {
+        NO_PLACE => None,
+        place => THREAD_TABLE.get_ptr_mut(place),
+    }
+}
+
+/// Makes an entry for a thread that has none, and returns its place; [`NO_PLACE`] where its places
+/// are taken, which is counted.
 ///
 /// Another CPU may race for the same entry: of two insertions into [`CLAIMS`] one fails. (An
 /// atomic compare and exchange would need Linux 5.12.)
-#[inline(always)]
-pub(crate) fn claim(tid: u32, tgid: u32) -> Option<*mut Thread> {
+///
+/// A global function, as [`crate::unwind`] has one: the verifier looks at it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn claim(tid: u32, tgid: u32) -> u32 {
     for way in 0..THREAD_WAYS {
         let place = thread_place(tid, way);
-        let thread = THREAD_TABLE.get_ptr_mut(place)?;
+        let Some(thread) = THREAD_TABLE.get_ptr_mut(place) else {
+            return NO_PLACE;
+        };
         // SAFETY: a live array value. A claimed entry is skipped without a look at the claims.
         let owner = unsafe { (*thread).tid };
         if owner != 0 && owner != tid {
@@ -64,28 +86,15 @@ pub(crate) fn claim(tid: u32, tgid: u32) -> Option<*mut Thread> {
             (*thread).tgid = tgid;
             (*thread).tid = tid;
         }
-        return Some(thread);
+        return place;
     }
-    None
-}
-
-/// The entry of a thread, which is made where there is none.
-#[inline(always)]
-pub(crate) fn find_or_claim(
-    ctx: &BtfTracePointContext,
-    tid: u32,
-    process: Watched,
-) -> Option<*mut Thread> {
-    // SAFETY: a live array value.
-    let tgid = unsafe { (*process.process).tgid };
-    let thread = find(tid).or_else(|| claim(tid, tgid));
-    if thread.is_none() && count_first(Counter::ThreadTableFull) {
+    if count_first(Counter::ThreadTableFull) {
         warn!(
-            ctx,
+            (),
             "the thread table is full: thread {} is not recorded", tid
         );
     }
-    thread
+    NO_PLACE
 }
 
 /// CPU time so far of a thread that runs now, in nanoseconds.

@@ -18,9 +18,9 @@ use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
-    calls, captures, cargo, containers, cuts, demo, demo_teams, dump, harm, hostile, intervals,
-    kernel_walk, leftovers, library, life, lookalike, losses, phases, polls, privilege, rare,
-    restarts, safety, scarce, selftest, standstills, stopped, streams, stripped, top,
+    calls, captures, cargo, containers, cuts, demo, demo_teams, dump, forks, harm, hostile,
+    intervals, kernel_walk, leftovers, library, life, lookalike, losses, phases, polls, privilege,
+    rare, restarts, safety, scarce, selftest, standstills, stopped, streams, stripped, top,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -129,6 +129,7 @@ fn main() -> ExitCode {
     trials.extend(scarce::trials());
     trials.extend(hostile::trials());
     trials.extend(life::trials());
+    trials.extend(forks::trials());
     trials.extend(restarts::trials());
     trials.extend(phases::trials());
     trials.extend(library::trials());

@@ -136,7 +136,9 @@ impl LossCounters {
             stacks_left_out: counted.stacks_left_out,
             threads_left_out: left_out.threads,
             sums_left_out: left_out.sums,
-            processes_left_out: of(Counter::ProcessTableFull) + counted.targets.processes,
+            processes_left_out: of(Counter::ProcessTableFull)
+                + of(Counter::RingFullFork)
+                + counted.targets.processes,
             wakers_left_out: left_out.wakers,
             timeline_full: left_out.waits,
         };

@@ -308,7 +308,7 @@ causes! {
     /// times, as unknown.
     sums_left_out: "wait", "waits", "whose sums are beyond those that are kept",
     /// Forked processes that were to be watched and found no place.
-    processes_left_out: "forked process", "forked processes", "beyond those that are watched",
+    processes_left_out: "forked process", "forked processes", "beyond those that are watched, or that nobody was told of",
     /// Waits whose waker was not kept since there were too many.
     wakers_left_out: "waker", "wakers", "beyond those that are kept",
     /// Finished waits beyond those that the timeline holds.

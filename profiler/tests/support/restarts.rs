@@ -3,7 +3,7 @@
 
 use super::check_modes::every_wait;
 use super::fixture::{Running, Variant};
-use super::life::{Recording, ensure, no_complaints, sound};
+use super::live_recording::{Recording, ensure, no_complaints, sound};
 use super::privilege;
 use super::truth::{Truth, slowdown};
 use libtest_mimic::{Failed, Trial};
