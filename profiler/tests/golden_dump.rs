@@ -73,6 +73,7 @@ fn thread(tid: u32, state: State, function: &str, line: u32) -> DumpThread {
         function: Some(function.into()),
         file: Some("src/transfer.rs".into()),
         line: Some(line),
+        wait: Some("std::sys::sync::mutex::futex::Mutex::lock_contended".into()),
         task: Some("claims_api::handle::{{closure}}".into()),
         task_id: Some(u64::from(tid)),
         cause: Some(Cause::Lock),

@@ -114,7 +114,7 @@ pub(crate) fn container(text: &str) -> Result<Selector, String> {
         return Ok(Selector::container(text));
     }
     Err(
-        "not a container's id, of which the first four digits are enough; for the id of a name: \
+        "not a container's id or its first digits, four at least; to get it from a name: \
          docker inspect -f '{{.Id}}' NAME"
             .into(),
     )

@@ -142,6 +142,8 @@ pub struct DumpThread {
     pub file: Option<Arc<str>>,
     /// Its line.
     pub line: Option<u32>,
+    /// What it called: the function of a library, or the system call; none where there is no stack.
+    pub wait: Option<Arc<str>>,
     /// The outermost async function of the polled task.
     pub task: Option<Arc<str>>,
     /// Id of the tokio task that is being polled, if tokio's thread-local state has it.

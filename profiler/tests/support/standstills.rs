@@ -26,6 +26,8 @@ struct Halt {
     service: Service,
     /// In which functions, where functions have names.
     functions: &'static [&'static str],
+    /// A part of what they called, where functions have names.
+    called: &'static str,
     cause: &'static str,
     /// The cause where no function has a name.
     stripped_cause: &'static str,
@@ -53,6 +55,7 @@ const PLAIN: Halt = Halt {
     kind: "",
     service: Service::Python,
     functions: &[],
+    called: "",
     cause: "lock",
     stripped_cause: "lock",
     object: "futex",
@@ -82,6 +85,7 @@ const HALTS: [Halt; 9] = [
         kind: "channel",
         service: Service::Blockers("stuck-channel"),
         functions: &["stuck_by_channel"],
+        called: "std::sync::mp",
         cause: "channel",
         stripped_cause: "condvar",
         ..PLAIN
@@ -128,6 +132,7 @@ const HALTS: [Halt; 9] = [
         kind: "exhausted_pool",
         service: Service::Crates("stuck-pool"),
         functions: &["stuck_by_pool"],
+        called: "r2d2::",
         cause: "condvar",
         ..PLAIN
     },
@@ -259,7 +264,8 @@ fn stands_still(halt: &Halt, stripped: bool) -> Outcome {
     complaints.extend(circle(halt, &dump, &workers));
     let text = String::from_utf8_lossy(&text.stdout);
     let holder = halt.holder.unwrap_or_default();
-    if !text.contains("\nWEDGED ") || !text.contains(" #1  ") || !text.contains(holder) {
+    let has_stack = text.lines().any(|line| line.trim_start().starts_with('#'));
+    if !text.contains("\nWEDGED ") || !has_stack || !text.contains(holder) {
         complaints.push(format!("the text: {text}"));
     }
     let ended = standing.end();
@@ -271,6 +277,7 @@ fn stands_still(halt: &Halt, stripped: bool) -> Outcome {
 fn is_as_told(halt: &Halt, stripped: bool, worker: &Value, most: u64) -> bool {
     let function = worker["function"].as_str().unwrap_or_default();
     let named = halt.functions.iter().any(|name| is_in(function, name));
+    let called = worker["wait"].as_str().unwrap_or_default();
     let longer = worker["since_ns"].as_u64().unwrap_or_default();
     let long = (1_000_000_000..most).contains(&longer);
     let cause = if stripped {
@@ -284,6 +291,7 @@ fn is_as_told(halt: &Halt, stripped: bool, worker: &Value, most: u64) -> bool {
         && holder_of(worker) == halt.holder
         && worker["holder"]["likely"].as_bool().unwrap_or(false) == halt.deadlock
         && named != stripped
+        && (stripped || called.contains(halt.called))
         && (!halt.one_wait || long && worker["unmoved"] == true)
 }
 

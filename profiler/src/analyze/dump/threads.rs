@@ -176,6 +176,7 @@ impl<'a> Known<'a> {
         stack: Option<&Stack>,
     ) -> Row {
         let place = stack.filter(|stack| !stack.frames.is_empty()).map(location);
+        let wait = place.as_ref().map(|place| place.wait.clone());
         let (function, file, line) = place.map_or((None, None, None), |place| {
             (Some(place.function), place.file, place.line)
         });
@@ -194,6 +195,7 @@ impl<'a> Known<'a> {
             function,
             file,
             line,
+            wait,
             task: stack.and_then(task),
             task_id: None,
             cause: None,

@@ -287,6 +287,11 @@ fn one(sheet: &mut Sheet<'_>, group: &Group<'_>) -> io::Result<()> {
         None => "[no stack]".to_owned(),
     };
     sheet.site(line, &function, words::place(first).as_deref())?;
+    // Where nothing has a name it says no more than the cause does.
+    let wait = first.wait.as_ref().filter(|wait| wait.contains("::"));
+    if let Some(wait) = wait.filter(|_| first.state != State::Idle) {
+        sheet.detail("in", &display_name(wait))?;
+    }
     sheet.detail("thread", &names(group))?;
     if let Some(task) = &first.task {
         let ids = ids(group);
