@@ -5,26 +5,6 @@
 
 pub use crate::map::COMM_LEN;
 
-/// Frames of one user stack that are kept at most: the innermost and the outermost ones, see
-/// [`frame_slot`].
-pub const MAX_USER_FRAMES: usize = 2 * KEPT_FRAMES;
-/// Frames that are kept of each end of a stack which has more than [`MAX_USER_FRAMES`].
-pub const KEPT_FRAMES: usize = 64;
-/// Frames that are walked at most; deeper stacks are truncated and say so.
-pub const MAX_WALKED_FRAMES: usize = 2048;
-
-/// Where frame `n` of a stack is kept, the innermost being 0. The first [`KEPT_FRAMES`] have
-/// places of their own, those from then on share as many in turn: `ring` is to be 0 for the former
-/// and [`KEPT_FRAMES`] for the latter.
-#[inline(always)]
-#[must_use]
-pub const fn frame_slot(n: u64, ring: u64) -> usize {
-    let ends = KEPT_FRAMES as u64;
-    (n & (ends - 1) | ring & ends) as usize
-}
-/// Frames of one kernel stack at most.
-pub const MAX_KERNEL_FRAMES: usize = 64;
-
 /// [`Header::kind`] of a [`StackRecord`].
 pub const KIND_STACK: u32 = 1;
 /// [`Header::kind`] of a [`WaitRecord`].
@@ -108,7 +88,8 @@ pub struct StackRecord {
     /// code that userspace is yet to learn of.
     pub raw: u32,
     /// Frames between the innermost and the outermost ones that are not among the user frames. Where
-    /// it is not 0, the outer [`KEPT_FRAMES`] stand where [`frame_slot`] puts them.
+    /// it is not 0, the outer [`KEPT_FRAMES`](crate::stack::KEPT_FRAMES) stand where
+    /// [`frame_slot`](crate::stack::frame_slot) puts them.
     pub left_out: u16,
     /// Frames that were passed by frame pointers alone, see [`crate::row::Rule::FRAME_POINTER`].
     pub pointer_steps: u16,

@@ -12,9 +12,9 @@ use profiler_common::counter::Counter;
 use profiler_common::map::{EVENT_BYTES, Thread};
 use profiler_common::record::{
     COMM_LEN, ExecRecord, Header, KIND_EXEC, KIND_SAMPLE, KIND_STACK, KIND_THREAD_END, KIND_WAIT,
-    MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SampleRecord, StackRecord, ThreadEndRecord, WAKER_UNSEEN,
-    WaitRecord,
+    SampleRecord, StackRecord, ThreadEndRecord, WAKER_UNSEEN, WaitRecord,
 };
+use profiler_common::stack::{MAX_KERNEL_FRAMES, MAX_USER_FRAMES};
 
 use profiler_common::row::walk;
 

@@ -12,8 +12,8 @@ use aya_ebpf::maps::PerCpuArray;
 use core::ffi::c_void;
 use profiler_common::map::{INDEX_BANKS, MAX_MAPPINGS, MAX_TABLES, ROW_BANKS};
 use profiler_common::park::{Key, Trace, WORDS};
-use profiler_common::record::{KEPT_FRAMES, MAX_USER_FRAMES, MAX_WALKED_FRAMES, frame_slot};
 use profiler_common::row::{self, BANK_ROWS, BANK_SHIFT, INDEX_BANK, Mapping, Rows, Rule, walk};
+use profiler_common::stack::{KEPT_FRAMES, MAX_USER_FRAMES, MAX_WALKED_FRAMES, frame_slot};
 use profiler_common::walk::{CONTINUE, Cursor, Memory, plain_cfa, step};
 
 use crate::emit::MESSAGE;

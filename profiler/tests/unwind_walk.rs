@@ -188,7 +188,7 @@ fn too_deep_stacks_are_cut_at_the_limit() {
             let outcome = walk(regs, |pc| OWN.tables.rule(pc), &mut memory, &mut out);
             assert_eq!(outcome, code::TOO_DEEP);
             // Both ends, and one entry for what was left out.
-            assert_eq!(out.len(), profiler_common::record::MAX_USER_FRAMES + 1);
+            assert_eq!(out.len(), profiler_common::stack::MAX_USER_FRAMES + 1);
             assert_eq!(out.get(64), Some(&LEFT_OUT));
         });
     })

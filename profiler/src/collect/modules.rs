@@ -209,7 +209,10 @@ impl Modules {
         for ((key, mapping), read) in new.into_iter().zip(read) {
             match read {
                 Ok(read) => self.add(key, mapping, read, tables),
-                Err(_) if self.is_to_be_tried_again(key) => {}
+                Err(error) if self.is_to_be_tried_again(key) => {
+                    let name = mapping.file_name();
+                    tracing::debug!(name = %name.escape_debug(), "not read yet: {error}");
+                }
                 Err(error) => {
                     let read = Read {
                         problem: Some(format!("cannot be read: {error}")),

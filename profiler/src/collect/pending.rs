@@ -59,7 +59,7 @@ impl Pending {
     pub(super) fn walk(&mut self, programs: &Programs, processes: &ProcessList) -> Stacks {
         let mut done = Vec::new();
         for mut seen in std::mem::take(&mut self.stacks) {
-            match self.walk_one(&mut seen, programs, processes) {
+            match self.walk_one(&mut seen, programs, processes, Patience::Has) {
                 Walked::Later => self.stacks.push(seen),
                 Walked::Settled => done.push(self.settle(seen)),
             }
@@ -78,6 +78,7 @@ impl Pending {
         seen: &mut StackSeen,
         programs: &Programs,
         processes: &ProcessList,
+        patience: Patience,
     ) -> Walked {
         let own = processes.by_pid(seen.thread.pid);
         let own = own.and_then(|own| processes.get(own));
@@ -87,7 +88,11 @@ impl Pending {
             return Walked::Settled;
         };
         let process = mappings_of(own, processes);
-        let read = seen.time < process.read_at || !std::ptr::eq(process, own);
+        // Of one that has ended nobody can read later mappings. Those known last will do: where other
+        // code was mapped over them since, that was told, and the stack ends there.
+        let read = seen.time < process.read_at
+            || !std::ptr::eq(process, own)
+            || (process.is_ended() || patience == Patience::Lost) && process.table.is_some();
         // Before its next exec is known it is not known which program the stack is of.
         if !read || first.exec_count > process.exec_count {
             return Walked::Later;
@@ -107,22 +112,50 @@ impl Pending {
         Walked::Settled
     }
 
-    /// Gives those taken until then that still wait, as far as the kernel side came.
-    pub(super) fn give_up(&mut self, until: Timestamp) -> Stacks {
+    /// Gives those taken until then that still wait: as far as the mappings lead that were known last.
+    pub(super) fn give_up(
+        &mut self,
+        until: Timestamp,
+        programs: &Programs,
+        processes: &ProcessList,
+    ) -> Stacks {
+        let given_up = self.take_until(until).into_iter();
+        let walked = given_up.map(|mut seen| {
+            self.walk_one(&mut seen, programs, processes, Patience::Lost);
+            self.settle(seen)
+        });
+        walked.collect()
+    }
+
+    fn take_until(&mut self, until: Timestamp) -> Stacks {
         let all = std::mem::take(&mut self.stacks).into_iter();
         let (given_up, waiting): (Stacks, Stacks) = all.partition(|seen| seen.time <= until);
         self.stacks = waiting;
-        given_up.into_iter().map(|seen| self.settle(seen)).collect()
+        given_up
     }
 
     /// The stack is as it will be. It keeps the mark that it was sent raw: no other wait names it.
     fn settle(&mut self, seen: Box<StackSeen>) -> Box<StackSeen> {
-        if let Some(number) = seen.number {
-            self.copies.remove(&number);
+        let pieces = seen.number.and_then(|number| self.copies.remove(&number));
+        if let Some(why) = seen.truncated {
+            tracing::debug!(
+                pid = seen.thread.pid.0,
+                time = seen.time.0,
+                frames = seen.user.len(),
+                pieces = pieces.map_or(0, |pieces| pieces.len()),
+                "a stack that waited for mappings is cut off: {why:?}"
+            );
         }
         self.truncated += u64::from(seen.truncated.is_some());
         seen
     }
+}
+
+/// Whether a stack may wait for a later look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    Has,
+    Lost,
 }
 
 /// What became of a stack.
@@ -215,13 +248,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_up_is_as_far_as_the_kernel_side_came() {
+    fn what_is_of_later_goes_on_waiting() {
         let mut pending = Pending::default();
         pending.add_piece(piece(9, 0x1ff0, &[1]));
         pending.add(stack(9));
         assert_eq!(pending.waits_for(), HashSet::from([Pid(7)]));
-        assert!(pending.give_up(Timestamp(0)).is_empty(), "it is of later");
-        assert_eq!(pending.give_up(Timestamp(1)), [stack(9)]);
+        assert!(pending.take_until(Timestamp(0)).is_empty());
+        let given_up = pending.take_until(Timestamp(1)).pop().expect("it is due");
+        assert_eq!(pending.settle(given_up), stack(9));
         assert_eq!((pending.take_truncated(), pending.take_truncated()), (1, 0));
         assert!(pending.waits_for().is_empty());
         assert!(pending.copies.is_empty());

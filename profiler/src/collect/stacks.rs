@@ -174,8 +174,13 @@ impl StackCollector {
     }
 
     /// Stacks until then wait no longer for mappings: nobody knows more of them.
-    pub(super) fn give_up_waiting(&mut self, until: Timestamp) {
-        let rest = self.pending.give_up(until).into_iter();
+    pub(super) fn give_up_waiting(
+        &mut self,
+        until: Timestamp,
+        kernel: &Programs,
+        processes: &ProcessList,
+    ) {
+        let rest = self.pending.give_up(until, kernel, processes).into_iter();
         self.unnamed.extend(rest.map(Unnamed::Stack));
     }
 

@@ -46,6 +46,9 @@ const SETTLED_ANYWAY: Duration = Duration::from_secs(1);
 /// the CPU for good when we learn of the end.
 const REST: Duration = Duration::from_millis(100);
 
+/// So long after a process joined, an exec of the same program is taken for the one that it joined by.
+const JOINED_BY_EXEC: Duration = Duration::from_secs(1);
+
 /// Whether a look at a process found the program that was known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Program {
@@ -460,13 +463,22 @@ impl TracedProcess {
                     panic_probes: before.panic_probes,
                     ..facts(&target)
                 };
-                self.facts.earlier.push(before.exe);
+                if before.exe != self.facts.exe || !self.joined_just_now() {
+                    self.facts.earlier.push(before.exe);
+                }
                 self.code = Code::open(&target);
                 self.made = MadeCode::default();
                 self.target = Some(Arc::new(target));
             }
             Err(error) => tracing::debug!("process {} after its exec: {error}", self.pid),
         }
+    }
+
+    /// Whether it joined so short a time ago that the exec by which it did may have been told of only
+    /// now: the new program's first mappings come before that.
+    fn joined_just_now(&self) -> bool {
+        let joined = self.joined.map(|joined| joined.elapsed());
+        joined.is_some_and(|since| since < JOINED_BY_EXEC)
     }
 
     /// Whether it has ended; asks the kernel.

@@ -19,11 +19,12 @@ use profiler_common::record::{
     CallRecord, ChildRecord, DriverGapRecord, ExecRecord, ForkRecord, Header, KIND_CALL,
     KIND_CHILD, KIND_DRIVER_GAP, KIND_EXEC, KIND_FORK, KIND_OBJECT, KIND_PANIC, KIND_RAW_STACK,
     KIND_SAMPLE, KIND_SNAPSHOT, KIND_STACK, KIND_THREAD_END, KIND_UNMAPPED_STACK, KIND_WAIT,
-    MAX_KERNEL_FRAMES, MAX_OBJECT_TEXT, MAX_USER_FRAMES, OBJECT_CHILD, OBJECT_FILE, OBJECT_FUTEX,
-    OBJECT_MEMORY, OBJECT_PATH, OBJECT_POLL, OBJECT_SOCKET, OBJECT_TIMER, ObjectRecord,
-    PanicRecord, RAW_PIECE_BYTES, RawStackRecord, SampleRecord, SnapshotRecord, StackRecord,
-    ThreadEndRecord, WAKER_INTERRUPT, WAKER_UNSEEN, WaitRecord, stack_kind,
+    MAX_OBJECT_TEXT, OBJECT_CHILD, OBJECT_FILE, OBJECT_FUTEX, OBJECT_MEMORY, OBJECT_PATH,
+    OBJECT_POLL, OBJECT_SOCKET, OBJECT_TIMER, ObjectRecord, PanicRecord, RAW_PIECE_BYTES,
+    RawStackRecord, SampleRecord, SnapshotRecord, StackRecord, ThreadEndRecord, WAKER_INTERRUPT,
+    WAKER_UNSEEN, WaitRecord, stack_kind,
 };
+use profiler_common::stack::{MAX_KERNEL_FRAMES, MAX_USER_FRAMES};
 use std::fmt;
 
 /// `task_struct.__state` of a thread that runs or wants to (`include/linux/sched.h`).

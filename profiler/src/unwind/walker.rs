@@ -3,8 +3,8 @@
 use super::Truncation;
 use super::table::UnwindTable;
 use crate::units::{Addr, Svma};
-use profiler_common::record::{KEPT_FRAMES, MAX_USER_FRAMES, MAX_WALKED_FRAMES};
 use profiler_common::row::{Rule, walk as code};
+use profiler_common::stack::{KEPT_FRAMES, MAX_USER_FRAMES, MAX_WALKED_FRAMES};
 use profiler_common::walk::{CONTINUE, Cursor, Memory, step};
 use std::ops::Range;
 use std::sync::Arc;
@@ -220,7 +220,7 @@ mod tests {
             let mut kept = vec![Addr(1); MAX_USER_FRAMES];
             for (n, frame) in (0..).zip(&all) {
                 let ring = if n < 64 { 0 } else { KEPT_FRAMES as u64 };
-                let slot = profiler_common::record::frame_slot(n, ring);
+                let slot = profiler_common::stack::frame_slot(n, ring);
                 *kept.get_mut(slot).expect("within the record") = *frame;
             }
             kept.truncate(all.len());

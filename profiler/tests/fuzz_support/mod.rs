@@ -18,10 +18,9 @@ use holdup::symbolize::{
 };
 use holdup::units::{Addr, Svma};
 use holdup::unwind::{Regs, UnwindTable, walk, walk_outcome};
-use profiler_common::record::{
-    COMM_LEN, MAX_KERNEL_FRAMES, MAX_OBJECT_TEXT, MAX_USER_FRAMES, RAW_PIECE_BYTES,
-};
+use profiler_common::record::{COMM_LEN, MAX_OBJECT_TEXT, RAW_PIECE_BYTES};
 use profiler_common::row::{self, BLOCK_SHIFT};
+use profiler_common::stack::{MAX_KERNEL_FRAMES, MAX_USER_FRAMES};
 use profiler_common::walk::Memory;
 use std::fs::File;
 use std::os::unix::fs::FileExt;

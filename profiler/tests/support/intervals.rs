@@ -487,7 +487,7 @@ fn requests(taken: &Taken) -> Complaints {
          {} objects",
         taken.tables.objects.len()
     );
-    if found != made || without > 0 || made < 10_000 / slowdown() {
+    if found != made || without > 0 || made < 60_000 / slowdown() {
         complaints.push(format!(
             "{made} requests waited, {found} found, {without} without"
         ));

@@ -132,6 +132,23 @@ pub(crate) fn no_complaints(complaints: Vec<String>) -> Outcome {
 
 /// Each thread's states make up its life, and nothing was lost.
 pub(crate) fn sound(report: &Report) -> Outcome {
+    states_make_up_lives(report)?;
+    let losses = &report.losses;
+    nothing_is_lost(report, losses.truncated)
+}
+
+/// As [`sound`], of processes that began while others were recorded. A stack that no wait came of, as
+/// where an exec has its memory gone, may be cut off; and the wait in which each was found, while it was
+/// loaded, may have no stack.
+pub(crate) fn sound_with_joined(report: &Report, joined: u64) -> Outcome {
+    states_make_up_lives(report)?;
+    let without = report.sites.iter().filter(|site| site.stack.is_empty());
+    let found_so: u64 = without.map(|site| site.waits).sum();
+    let unknown = report.losses.unknown_waits;
+    nothing_is_lost(report, unknown.saturating_sub(found_so.min(joined)))
+}
+
+fn states_make_up_lives(report: &Report) -> Outcome {
     for thread in &report.threads {
         let sum: u64 = thread.states.values().sum();
         ensure(
@@ -139,6 +156,10 @@ pub(crate) fn sound(report: &Report) -> Outcome {
             || format!("states do not sum to the life of {thread:?}"),
         )?;
     }
+    Ok(())
+}
+
+fn nothing_is_lost(report: &Report, cut_off: u64) -> Outcome {
     // Where the kernel starts it, the loader has no unwinding information. While a new program is
     // put in its place, the old one has no stack any more.
     let without_stack = report.sites.iter().filter(|site| {
@@ -153,7 +174,7 @@ pub(crate) fn sound(report: &Report) -> Outcome {
     let without_stack: u64 = without_stack.map(|site| site.waits).sum();
     let losses = &report.losses;
     ensure(
-        losses.truncated.saturating_sub(without_stack) + losses.lost_events() + losses.stacks == 0,
+        cut_off.saturating_sub(without_stack) + losses.lost_events() + losses.stacks == 0,
         || format!("{losses:?}\n{}", unknown(report)),
     )
 }

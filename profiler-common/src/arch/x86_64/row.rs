@@ -53,7 +53,7 @@ pub mod kind {
 pub mod walk {
     /// At the thread's start.
     pub const COMPLETE: u32 = 0;
-    /// After [`crate::record::MAX_USER_FRAMES`] frames.
+    /// After [`crate::stack::MAX_USER_FRAMES`] frames.
     pub const TOO_DEEP: u32 = 1;
     /// At an address outside every known mapping.
     pub const UNMAPPED: u32 = 2;

@@ -6,8 +6,7 @@ use crate::bpf::{Counter, Counters, Cut};
 use crate::collect::ledger::Stretch;
 use crate::collect::lost::Counted;
 use crate::collect::stacks::Naming;
-use crate::collect::sums::Key;
-use crate::decode::{Phase, SumKey, ThreadState};
+use crate::decode::{Phase, ThreadState};
 use crate::process::deadline;
 use crate::recording::{Interval, Losses, OpenWait, ThreadId, WaitSum};
 use crate::units::Timestamp;
@@ -34,6 +33,9 @@ impl Collector {
         let states = self.states_at(&cut);
         self.settle(&cut)?;
         self.take_sums(&cut)?;
+        if after == After::Ends {
+            self.interval.sums.give_up_waiting();
+        }
         let mut moved = looked.moved.clone();
         let counters = self.kernel.counters()?;
         moved.extend(self.moved_and_lost(&counters, after)?);
@@ -116,7 +118,8 @@ impl Collector {
         }
         self.targets.follow_mappings(&mut self.kernel)?;
         self.name_new(Naming::All)?;
-        self.stacks.give_up_waiting(cut.time);
+        self.stacks
+            .give_up_waiting(cut.time, &self.kernel, self.targets.processes());
         self.name_new(Naming::All)
     }
 
@@ -128,11 +131,9 @@ impl Collector {
             interval,
             ..
         } = self;
-        kernel.take_sums(cut, |key: SumKey, sum| {
-            if let Some(thread) = targets.thread(key.thread) {
-                interval.sums.add(Key::new(thread, &key), &sum);
-            }
-        })?;
+        let thread_of = |key| targets.thread(key);
+        interval.sums.place_waiting(thread_of);
+        kernel.take_sums(cut, |key, sum| interval.sums.take_in(key, sum, thread_of))?;
         self.clock.took_sums();
         self.targets.processes_mut().took_sums();
         Ok(())

@@ -60,6 +60,7 @@ impl Targets {
         }
         let id = process.id;
         process.new_code = true;
+        tracing::debug!(pid = pid.0, "mapped code: {range:?}");
         let wrong = self.maps.mapped(process.table_version, range, time);
         wrong.then_some(id)
     }

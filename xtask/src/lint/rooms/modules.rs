@@ -34,6 +34,19 @@ pub(super) struct Mention {
     how: How,
 }
 
+/// A path into [`SHARED`].
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// Number of the module that it stands in.
+    pub(super) from: usize,
+    /// The module of the crate that is shared; `*` for all of them.
+    pub(super) module: String,
+    pub(super) line: usize,
+}
+
+/// The crate that both sides share, of which [`Shared`] tells.
+const SHARED: &str = "profiler_common";
+
 /// A crate's modules but those of tests.
 #[derive(Debug)]
 pub(super) struct Tree {
@@ -42,6 +55,7 @@ pub(super) struct Tree {
     files: Vec<String>,
     pub(super) modules: Vec<Module>,
     pub(super) mentions: Vec<Mention>,
+    pub(super) shared: Vec<Shared>,
 }
 
 impl Tree {
@@ -55,10 +69,20 @@ impl Tree {
             files: Vec::new(),
             modules: Vec::new(),
             mentions: Vec::new(),
+            shared: Vec::new(),
         };
         let mut written = Vec::new();
         tree.read_file(&folder.join(first), Vec::new(), folder, &mut written)?;
         for (from, path) in written {
+            if let Some((SHARED, rest)) = path.segments.split_first().map(|(a, b)| (a.as_str(), b))
+            {
+                tree.shared.push(Shared {
+                    from,
+                    module: rest.first().map_or("*", String::as_str).to_owned(),
+                    line: path.line,
+                });
+                continue;
+            }
             let absolute = match &path.segments[..] {
                 // What a module imports by name is named there already.
                 [name] if path.how == How::Use => tree.by_glob_alone(from, name),
@@ -269,8 +293,13 @@ impl Tree {
 
     /// `FILE:LINE`.
     pub(super) fn place(&self, mention: &Mention) -> String {
-        let file = self.name(self.modules[mention.from].file);
-        format!("{file}:{}", mention.line)
+        self.line(mention.from, mention.line)
+    }
+
+    /// A line of the file that a module is in.
+    pub(super) fn line(&self, module: usize, line: usize) -> String {
+        let file = self.name(self.modules[module].file);
+        format!("{file}:{}", line)
     }
 }
 

@@ -11,6 +11,9 @@ use std::path::Path;
 pub(super) struct Table {
     /// The rooms that there are, and those that each may name.
     pub(super) rooms: BTreeMap<String, BTreeSet<String>>,
+    /// The modules of the crate that both sides share, and the rooms that may name each.
+    #[serde(default)]
+    pub(super) shared: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Table {

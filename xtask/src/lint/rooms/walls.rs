@@ -25,6 +25,40 @@ pub(super) fn complaints(tree: &Tree, table: &Table) -> Vec<String> {
             }
         }
     }
+    complaints.extend(of_shared(tree, table));
+    complaints
+}
+
+/// Which room names which module of the crate that both sides share.
+fn of_shared(tree: &Tree, table: &Table) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let mut named = BTreeSet::new();
+    let mut told = BTreeSet::new();
+    for shared in &tree.shared {
+        let Some(room) = tree.room_of(shared.from) else {
+            continue;
+        };
+        let module = shared.module.as_str();
+        let may = table.shared.get(module);
+        if may.is_some_and(|rooms| rooms.contains(room)) {
+            named.insert((module, room));
+        } else if told.insert((tree.modules[shared.from].file, module)) {
+            let place = tree.line(shared.from, shared.line);
+            complaints.push(format!(
+                "{place}: {room} may not name profiler_common::{module}"
+            ));
+        }
+    }
+    for (module, rooms) in &table.shared {
+        for room in rooms
+            .iter()
+            .filter(|room| !named.contains(&(module.as_str(), room.as_str())))
+        {
+            complaints.push(format!(
+                "rooms.toml: {room} does not name profiler_common::{module}, so cross it out"
+            ));
+        }
+    }
     complaints
 }
 
@@ -192,6 +226,33 @@ mod tests {
         assert!(
             found[0].contains("does not list the room high"),
             "{found:?}"
+        );
+    }
+
+    #[test]
+    fn what_both_sides_share_has_rooms_that_may_name_it() {
+        let shared = format!("{TABLE}[shared]\nrecord = ['low']\n");
+        let low = "pub struct Low;\nuse profiler_common::record::Header;";
+        assert_eq!(with("low.rs", low, &shared), Vec::<String>::new());
+        for (text, module) in [
+            ("use profiler_common::record::Header;", "record"),
+            ("use profiler_common::{record as other};", "record"),
+            ("use profiler_common::*;", "*"),
+            ("fn g() { profiler_common::map::f(); }", "map"),
+        ] {
+            let text = format!("pub(crate) struct Inner(crate::low::Low);\n{text}");
+            let mut files = TREE.to_vec();
+            files.retain(|(name, _)| !["low.rs", "middle/inner.rs"].contains(name));
+            files.extend([("low.rs", low), ("middle/inner.rs", &text)]);
+            let found = complaints(&sample(&files), &table(&shared));
+            let wanted =
+                format!("middle/inner.rs:2: middle may not name profiler_common::{module}");
+            assert_eq!(found, [wanted], "{text}");
+        }
+        let unused = with("low.rs", "pub struct Low;", &shared);
+        assert_eq!(
+            unused,
+            ["rooms.toml: low does not name profiler_common::record, so cross it out"]
         );
     }
 }
