@@ -108,6 +108,10 @@ impl FromStr for Condition {
                 }
                 Limit::Share(share / 100.0)
             }
+            // Of a time or a share.
+            None if limit.parse::<f64>().is_ok() => {
+                return Err("the unit is missing: 10ms, 5s, 5%".into());
+            }
             None => Limit::Time(values::limit(limit)?),
         };
         if quantity == Quantity::Stall && matches!(limit, Limit::Share(_)) {
