@@ -21,8 +21,8 @@ const STANDSTILL: Duration = Duration::from_millis(1200);
 /// For a program to start.
 const SOON: Duration = Duration::from_secs(30);
 
-type Outcome = Result<(), Failed>;
-type Test = fn() -> Outcome;
+pub(super) type Outcome = Result<(), Failed>;
+pub(super) type Test = fn() -> Outcome;
 
 /// How a fixture stands still, and what a dump has to say of it.
 struct Halt {
@@ -103,14 +103,14 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-fn trial(name: String, run: impl FnOnce() -> Outcome + Send + 'static) -> Trial {
+pub(super) fn trial(name: String, run: impl FnOnce() -> Outcome + Send + 'static) -> Trial {
     Trial::ignorable_test(name, move || {
         privilege::unless_skipped(privilege::missing_root(), run)
     })
 }
 
 /// Runs `holdup`.
-fn holdup(args: &[&str]) -> Result<Output, String> {
+pub(super) fn holdup(args: &[&str]) -> Result<Output, String> {
     Command::new(env!("CARGO_BIN_EXE_holdup"))
         .args(args)
         .env("NO_COLOR", "1")
