@@ -12,7 +12,7 @@ use holdup::report::dump::{
     Deadlock, Dump, DumpKind, DumpRuntime, DumpThread, DumpVerdict, Unseen,
 };
 use holdup::report::list::{LIST_SCHEMA, ListedProcess, Listing};
-use holdup::runtime::{Flavor, Role, State, StoppedBy};
+use holdup::runtime::{Flavor, Queued, Role, State, StoppedBy};
 use holdup::symbolize::{Frame, FrameRef, Origin};
 use holdup::units::{Nanos, Pid, Tid};
 use holdup::unwind::Truncation;
@@ -82,6 +82,7 @@ fn thread(tid: u32, state: State, function: &str, line: u32) -> DumpThread {
         holder: None,
         waiters: 0,
         waits_for: Vec::new(),
+        queued: None,
         stack: vec![
             frame("syscall", "syscall.S", 38),
             frame(function, "src/transfer.rs", line),
@@ -308,6 +309,49 @@ fn other_findings() {
         text.contains("WEDGED       Threads outside the workers"),
         "{text}"
     );
+}
+
+#[test]
+fn idle_workers_may_have_tasks_that_wait_for_each_other() {
+    let mut dump = mixed();
+    dump.verdict.kind = DumpKind::Healthy;
+    let id = dump.verdict.runtime.clone();
+    let own = dump.runtimes.iter_mut();
+    for runtime in own.filter(|runtime| Some(&runtime.id) == id.as_ref()) {
+        runtime.idle = runtime.workers;
+    }
+    let text = text(&dump, DumpOptions::default(), 80);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let told = words
+        .join(" ")
+        .contains("all are idle. If the program hangs all the same");
+    assert!(told, "{text}");
+}
+
+#[test]
+fn a_task_behind_a_blocked_worker_is_told() {
+    let mut dump = deadlock();
+    let queued = Queued {
+        in_slot: true,
+        in_queue: 2,
+    };
+    let mut text_with = |cause| {
+        for thread in &mut dump.threads {
+            (thread.cause, thread.queued) = (Some(cause), Some(queued));
+        }
+        let text = text(&dump, DumpOptions::default(), 80);
+        let words: Vec<&str> = text.split_whitespace().collect();
+        words.join(" ")
+    };
+    let told = "held up 3 tasks in the worker's own queue, one of them in the LIFO slot, from which no \
+                other worker takes";
+    let lock = text_with(Cause::Lock);
+    assert!(
+        lock.contains(told) && !lock.contains("never comes"),
+        "{lock}"
+    );
+    let block_on = text_with(Cause::NestedBlockOn);
+    assert!(block_on.contains("it never comes"), "{block_on}");
 }
 
 #[test]

@@ -12,15 +12,17 @@ use std::sync::{Arc, OnceLock};
 use support::check::{self, Complaints};
 use support::check_causes;
 use support::check_modes;
+use support::check_names;
 use support::check_runtimes;
 use support::check_wakers;
 use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
-    calls, captures, cargo, containers, cuts, demo, demo_teams, dump, forks, harm, hostile,
-    intervals, kernel_walk, leftovers, library, life, lookalike, losses, phases, polls, privilege,
-    rare, restarts, safety, scarce, selftest, standstills, stopped, streams, stripped, top,
+    calls, captures, cargo, containers, cuts, demo, demo_teams, dump, dump_idle, forks, gil, harm,
+    hostile, idle, intervals, kernel_walk, leftovers, library, life, lookalike, losses, phases,
+    polls, privilege, rare, restarts, safety, scarce, selftest, standstills, stopped, streams,
+    stripped, top,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -117,6 +119,7 @@ fn main() -> ExitCode {
     trials.extend(runtimes());
     trials.extend(hung());
     trials.extend(harm_trials());
+    trials.extend(idle_trials());
     trials.extend(losses::trials());
     trials.extend(intervals::trials());
     trials.extend(calls::trials());
@@ -133,12 +136,14 @@ fn main() -> ExitCode {
     trials.extend(restarts::trials());
     trials.extend(phases::trials());
     trials.extend(library::trials());
+    trials.extend(gil::trials());
     trials.extend(lookalike::trials());
     trials.extend(leftovers::trials());
     trials.extend(demo::trials());
     trials.extend(demo_teams::trials());
     trials.extend(dump::trials());
     trials.extend(standstills::trials());
+    trials.extend(dump_idle::trials());
     trials.extend(top::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -248,6 +253,9 @@ fn scenarios(variant: Variant) -> Vec<Trial> {
         checks.extend_from_slice(&[
             ("lines", |recorded| {
                 check::lines(&recorded.report, &recorded.truth)
+            }),
+            ("frames_apart", |recorded| {
+                check_names::frames_apart(&recorded.folded)
             }),
             ("task_frames", |recorded| {
                 check::tasks(&recorded.report, &recorded.truth)
@@ -460,6 +468,21 @@ fn harm_trials() -> Vec<Trial> {
             Run::new(variant, mode, Ending::Stays).trials(group, &checks)
         })
         .collect()
+}
+
+/// Where no worker is blocked and the service hangs all the same.
+fn idle_trials() -> Vec<Trial> {
+    let all: [(&'static str, Ending, Check); 4] = [
+        ("full-pool", Ending::Stays, idle::full_pool),
+        ("busy-pool", Ending::Stays, idle::busy_pool),
+        ("async-deadlock", Ending::Wedged, idle::async_deadlock),
+        ("nested-block-on", Ending::Wedged, idle::nested_block_on),
+    ];
+    let trials = all.into_iter().flat_map(|(mode, ending, check)| {
+        let checks: [(&str, Check); 2] = [("accounting", check::accounting), ("told", check)];
+        Run::new(Variant::DEFAULT, mode, ending).trials(mode, &checks)
+    });
+    trials.collect()
 }
 
 /// One recording, made when the first of its trials asks for it.

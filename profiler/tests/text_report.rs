@@ -106,3 +106,92 @@ fn advice_is_given_once_for_each_cause() {
         assert_eq!(advice.len(), all, "{name}: {advice:?}");
     }
 }
+
+/// Whoever was just paged reads the first screen: what it is, where, how bad. What to do stands there or
+/// with the site.
+#[test]
+fn ten_faults_are_told_on_the_first_screen() {
+    let faults: [(&str, &str, &[&str], &str); 10] = [
+        (
+            "starved",
+            "STARVED",
+            &["src/store/ledger.rs:88", "7.28 s"],
+            "tokio::sync::Mutex",
+        ),
+        (
+            "hung",
+            "WEDGED",
+            &["claims_api::transfer::credit", "5.00 s"],
+            "held by thread",
+        ),
+        (
+            "hog",
+            "CPU HOG",
+            &["src/score.rs:31", "411 ms"],
+            "spawn_blocking",
+        ),
+        (
+            "quota",
+            "NO CPU",
+            &["/kubepods.slice/claims", "57.0 %"],
+            "raise it",
+        ),
+        (
+            "held_lock",
+            "BLOCKED",
+            &["src/ledger.rs:88", "90.0 ms"],
+            "hold the mutex for less",
+        ),
+        (
+            "in_pieces",
+            "BLOCKED",
+            &["src/retry.rs:31", "505 ms"],
+            "tokio::time::sleep",
+        ),
+        (
+            "stopped",
+            "STOPPED",
+            &["outside the program", "70.0 %"],
+            "by a debugger",
+        ),
+        (
+            "current_thread",
+            "BLOCKED",
+            &["src/push.rs:19", "2.05 s"],
+            "tokio::net::lookup_host",
+        ),
+        (
+            "full_pool",
+            "POOL FULL",
+            &["src/archive.rs:77", "7.80 s"],
+            "max_blocking_threads",
+        ),
+        (
+            "too_old",
+            "UNCLEAR",
+            &["too old to be understood"],
+            "tokio 1.20 or newer",
+        ),
+    ];
+    for (name, verdict, first_screen, fix) in faults {
+        let recordings = recordings::all();
+        let (_, recording) = recordings.iter().find(|(n, _)| *n == name).expect("known");
+        let text = text(recording, &Options::default());
+        let joined = |lines: &[&str]| {
+            let words: Vec<&str> = lines
+                .iter()
+                .flat_map(|line| line.split_whitespace())
+                .collect();
+            words.join(" ")
+        };
+        let lines: Vec<&str> = text.lines().collect();
+        let screen = joined(&lines[..lines.len().min(24)]);
+        for told in [verdict].iter().chain(first_screen) {
+            assert!(screen.contains(told), "{name}: no {told:?} in\n{text}");
+        }
+        assert!(
+            joined(&lines).contains(fix),
+            "{name}: no {fix:?} in\n{text}"
+        );
+    }
+}

@@ -13,6 +13,7 @@ use super::homes::Homes;
 use super::open_waits::open_waits;
 use super::panics::panics;
 use super::polls::long_polls;
+use super::pool_jobs::PoolJobs;
 use super::role_times::{self, RoleTimes};
 use super::runtimes::{Evidence, RuntimeIndex, Runtimes};
 use super::sites::sites;
@@ -53,6 +54,7 @@ pub struct Analyzer {
     range: Option<(Timestamp, Timestamp)>,
     totals: Totals,
     concurrency: Concurrency,
+    pool_jobs: PoolJobs,
     /// Waits that had begun before the first interval.
     carried: Vec<OpenWait>,
     /// Waits that had not ended when the last interval did.
@@ -71,6 +73,7 @@ impl Analyzer {
             range: None,
             totals: Totals::default(),
             concurrency: Concurrency::new(header.min_block),
+            pool_jobs: PoolJobs::default(),
             carried: Vec::new(),
             open_waits: Vec::new(),
             details: None,
@@ -126,6 +129,7 @@ impl Analyzer {
         self.range = Some((start, interval.end));
         self.totals.add(tables, interval);
         self.concurrency.add(interval);
+        self.pool_jobs.add(tables, interval);
         if let Some(details) = &mut self.details {
             details.add(interval);
         }
@@ -185,7 +189,8 @@ impl Analyzer {
             homes: &homes,
         }
         .runtimes();
-        let pools = blocking_pools(&whole, &balanced, &role_times, &concurrent);
+        let lines = self.pool_jobs.lines(&whole);
+        let pools = blocking_pools(&whole, &balanced, &role_times, (&concurrent, &lines));
         let threads = threads(&whole, &balanced, &runtimes);
         let causes = Causes::of(tables, &self.open_waits);
         let stacks = stacks(&whole, &runtimes, &causes);
@@ -204,6 +209,8 @@ impl Analyzer {
             runtimes: &runtimes.reports,
             sites: &sites,
             long_polls: &long_polls,
+            pools: &pools,
+            length: whole.length(),
             threads: &threads,
             cpu_shares: &cpu_shares(&whole, &balanced),
             throttling: &throttling,

@@ -2,6 +2,7 @@
 
 use super::concurrency::Concurrent;
 use super::parts::Track;
+use super::pool_jobs::PoolLine;
 use super::role_times::RoleTimes;
 use super::stack_facts::WaitRole;
 use super::thread_times::{self, BalancedTimes};
@@ -9,7 +10,7 @@ use super::whole::Whole;
 use crate::recording::{ProcessId, ThreadId};
 use crate::report::{BlockingPool, StateTimes};
 use crate::runtime::State;
-use crate::units::Pid;
+use crate::units::{Nanos, Pid};
 use std::collections::BTreeMap;
 
 /// Threads from which on a pool is near tokio's default limit: 80 % of 512
@@ -21,7 +22,7 @@ pub(super) fn blocking_pools(
     whole: &Whole<'_>,
     balanced: &[BalancedTimes],
     role_times: &BTreeMap<ThreadId, RoleTimes>,
-    concurrent: &Concurrent,
+    (concurrent, lines): (&Concurrent, &BTreeMap<ProcessId, PoolLine>),
 ) -> Vec<BlockingPool> {
     let mut threads: BTreeMap<ProcessId, usize> = BTreeMap::new();
     for (thread, times) in role_times {
@@ -32,18 +33,40 @@ pub(super) fn blocking_pools(
     let pools = threads.into_iter();
     pools
         .map(|(process, threads)| {
-            let peak = concurrent.of(Track::Pool(process)).peak();
-            pool(whole.pid(process), process, balanced, [threads, peak])
+            let sweep = concurrent.of(Track::Pool(process));
+            let all_busy = match sweep.peak() {
+                0 => Nanos::ZERO,
+                peak => sweep.at_once(peak).last().copied().unwrap_or_default(),
+            };
+            let line = lines.get(&process).copied().unwrap_or_default();
+            let times = pool(whole.pid(process), process, balanced);
+            with_counts(times, [threads, sweep.peak()], all_busy, line)
         })
         .collect()
 }
 
-fn pool(
-    pid: Pid,
-    process: ProcessId,
-    balanced: &[BalancedTimes],
+/// The same with how many threads there were, for how long all of them waited in closures at once, and
+/// what waited in line.
+fn with_counts(
+    pool: BlockingPool,
     [threads, peak]: [usize; 2],
+    all_busy: Nanos,
+    line: PoolLine,
 ) -> BlockingPool {
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    BlockingPool {
+        threads: count(threads),
+        peak_busy: count(peak),
+        peak_ns: all_busy,
+        closures: line.jobs,
+        closures_queued: line.queued,
+        near_default_limit: threads >= NEAR_LIMIT,
+        ..pool
+    }
+}
+
+/// Where the time of a pool's threads went.
+fn pool(pid: Pid, process: ProcessId, balanced: &[BalancedTimes]) -> BlockingPool {
     let mut states = StateTimes::new();
     for times in balanced
         .iter()
@@ -53,14 +76,16 @@ fn pool(
     }
     let time = |state: State| states.get(&state).copied().unwrap_or_default();
     let busy = time(State::Pool) + time(State::Running) + time(State::Runnable);
-    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     BlockingPool {
         pid,
-        threads: count(threads),
         busy_ns: busy,
         waiting_ns: time(State::Pool),
-        peak_busy: count(peak),
         waiting_share: time(State::Pool).share_of(busy),
-        near_default_limit: threads >= NEAR_LIMIT,
+        threads: 0,
+        peak_busy: 0,
+        peak_ns: Nanos::ZERO,
+        closures: 0,
+        closures_queued: 0,
+        near_default_limit: false,
     }
 }

@@ -13,7 +13,7 @@ use crate::recording::{Header, Interval, Tables, ThreadId};
 use crate::report::dump::{
     DUMP_SCHEMA, Dump, DumpKind, DumpRuntime, DumpThread, DumpVerdict, Unseen,
 };
-use crate::runtime::{Role, State};
+use crate::runtime::{Queued, Role, State};
 use crate::units::Nanos;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +29,8 @@ pub struct Looked<'a> {
     pub interval: &'a Interval,
     /// For how long, at least, threads had not run at its end, by the scheduler's word.
     pub asleep: &'a BTreeMap<ThreadId, Nanos>,
+    /// What waits for workers that are in a poll.
+    pub queued: &'a BTreeMap<ThreadId, Queued>,
 }
 
 /// Makes a dump of a look.

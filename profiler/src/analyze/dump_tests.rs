@@ -70,6 +70,7 @@ impl Story {
             tables,
             interval: &intervals[0],
             asleep: &self.asleep,
+            queued: &BTreeMap::new(),
         })
     }
 }

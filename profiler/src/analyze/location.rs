@@ -101,7 +101,9 @@ pub(super) fn location(stack: &Stack) -> Location {
             host: None,
         };
     };
-    let (index, frame) = named_host(frames, index).unwrap_or((index, frame));
+    let (index, frame) = named_host(frames, index)
+        .or_else(|| called_by_nameless(frames, index))
+        .unwrap_or((index, frame));
     Location {
         host: frame.start.filter(|_| rank(frame) == Rank::Host),
         function: frame.function.clone(),
@@ -138,6 +140,23 @@ fn named_host(frames: &[FrameRef], closure: usize) -> Option<(usize, &FrameRef)>
         .map_while(|at| Some((at, frames.get(at)?)))
         .take_while(|(_, frame)| !is_bare(frame) || !last_name(frame).starts_with("{async"))
         .find(|(_, frame)| frame.origin == Origin::Application && !is_bare(frame))
+}
+
+/// Where nothing of the program has a name, and `helper` is the innermost of a library's functions: the
+/// outermost one of those that the program's nameless code called. `PyGILState_Ensure` says what it wanted,
+/// libc's internals do not.
+fn called_by_nameless(frames: &[FrameRef], helper: usize) -> Option<(usize, &FrameRef)> {
+    let first = frames.get(helper)?;
+    if rank(first) != Rank::Helper {
+        return None;
+    }
+    let nameless = frames
+        .iter()
+        .skip(helper)
+        .position(|frame| rank(frame) == Rank::Offset)?;
+    let outermost = (helper + nameless).checked_sub(1)?;
+    let frame = frames.get(outermost)?;
+    (rank(frame) == Rank::Helper && frame.naming.is_name()).then_some((outermost, frame))
 }
 
 /// The place of the thread that ended a wait, by its stack then. Where nothing of the application
@@ -283,6 +302,28 @@ mod tests {
             &*place.wait,
             "std::sys::sync::mutex::futex::Mutex::lock_contended"
         );
+    }
+
+    /// An extension of Python without symbols: libc's innermost function says nothing.
+    #[test]
+    fn what_nameless_code_called_is_the_site_where_nothing_else_has_a_name() {
+        let stack = blocked(
+            vec![
+                system("__futex_abstimed_wait_common64"),
+                system("pthread_cond_timedwait"),
+                system("take_gil"),
+                system("PyGILState_Ensure"),
+                offset("_extension.abi3.so+0x1234"),
+                system("start_thread"),
+            ],
+            None,
+            Some(202),
+        );
+        let place = location(&stack);
+        assert_eq!(&*place.function, "PyGILState_Ensure");
+        assert_eq!(&*place.wait, "take_gil");
+        let stack = blocked(vec![system("poll"), system("main")], None, Some(7));
+        assert_eq!(&*location(&stack).function, "poll", "nobody called it");
     }
 
     /// As line tables alone name what was inlined.

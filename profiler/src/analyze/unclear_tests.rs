@@ -46,6 +46,8 @@ impl Partly {
             runtimes: &self.runtimes,
             sites: &[],
             long_polls: &[],
+            pools: &[],
+            length: Nanos::ZERO,
             threads: &[thread],
             cpu_shares: &BTreeMap::new(),
             throttling: &[],

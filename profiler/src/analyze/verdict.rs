@@ -1,12 +1,13 @@
 //! The main finding of a recording.
 
 use super::fix_first::worst_site;
+use super::full_pool::full_pool;
 use super::thread_times::sum;
 use super::unjudged::Unjudged;
 use crate::recording::Process;
 use crate::report::{
-    LongPollSite, ProcessFinding, RuntimeReport, Site, ThreadReport, ThrottlingReport,
-    UnclearReason, Verdict,
+    BlockingPool, LongPollSite, ProcessFinding, RuntimeReport, Site, ThreadReport,
+    ThrottlingReport, UnclearReason, Verdict,
 };
 use crate::runtime::State;
 use crate::runtime::tokio::is_of_a_worker;
@@ -48,6 +49,9 @@ pub(super) struct Findings<'a> {
     pub(super) runtimes: &'a [RuntimeReport],
     pub(super) sites: &'a [Site],
     pub(super) long_polls: &'a [LongPollSite],
+    pub(super) pools: &'a [BlockingPool],
+    /// How long the recording is.
+    pub(super) length: Nanos,
     pub(super) threads: &'a [ThreadReport],
     /// CPU time of each process as a share of that of all CPUs.
     pub(super) cpu_shares: &'a BTreeMap<Pid, f64>,
@@ -166,7 +170,16 @@ fn of_process(process: &Process, findings: &Findings<'_>) -> Weighed {
             cost: Nanos::ZERO,
         }
     };
-    gravest.unwrap_or_else(without)
+    let gravest = gravest.unwrap_or_else(without);
+    let seen = (findings.pools, findings.sites);
+    match full_pool(process.pid, seen, findings.length) {
+        // Where workers are held up, that is what to mend first, and the pool is told beside it.
+        Some(full) if gravity(&gravest.verdict) > gravity(&full) => Weighed {
+            cost: Nanos::ZERO,
+            verdict: full,
+        },
+        _ => gravest,
+    }
 }
 
 /// That all workers were blocked at once is the gravest.
@@ -327,19 +340,20 @@ fn gravity(verdict: &Verdict) -> u8 {
         | Verdict::WorkersBlocked { .. }
         | Verdict::CpuStarved { .. }
         | Verdict::LongPolls { .. } => 1,
+        Verdict::PoolFull { .. } => 2,
         // Little is to be said of a process whose tokio was not seen to do anything.
         Verdict::Unclear {
             runtime: None,
             share,
             ..
-        } if *share < UNCLEAR_SHARE => 6,
+        } if *share < UNCLEAR_SHARE => 7,
         // Nothing may be better than it is known.
-        Verdict::Unclear { .. } => 2,
-        Verdict::Stopped { .. } => 3,
-        Verdict::CpuBound { .. } => 4,
-        Verdict::Healthy { .. } => 5,
-        Verdict::NoRuntime => 7,
-        Verdict::NothingSeen => 8,
+        Verdict::Unclear { .. } => 3,
+        Verdict::Stopped { .. } => 4,
+        Verdict::CpuBound { .. } => 5,
+        Verdict::Healthy { .. } => 6,
+        Verdict::NoRuntime => 8,
+        Verdict::NothingSeen => 9,
     }
 }
 
@@ -407,6 +421,8 @@ mod tests {
             runtimes,
             sites: &[],
             long_polls: &[],
+            pools: &[],
+            length: Nanos::ZERO,
             threads: &[],
             cpu_shares: &BTreeMap::new(),
             throttling: &throttling,

@@ -74,5 +74,6 @@ fn look(settings: &DumpSettings, features: &Features, targets: &[Arc<Target>]) -
         tables: &seen.tables,
         interval: &seen.interval,
         asleep: &seen.asleep,
+        queued: &seen.queued,
     }))
 }

@@ -206,6 +206,8 @@ fn start_log(console: ConsoleSettings, environment: &Environment<'_>) {
         .with_env_filter(filter)
         .with_writer(|| HeldLog)
         .with_ansi(console.color)
+        // Where in holdup it was said is for whoever works on it.
+        .with_target(console.verbose > 1)
         .without_time()
         .try_init();
 }

@@ -8,10 +8,10 @@ use super::processes::ProcessList;
 use super::stack_table::{NewStack, StackTable};
 use super::traced_process::TracedProcess;
 use crate::bpf::Programs;
-use crate::decode::{Activity, Snapshot, StackKind, Syscall, ThreadKey, read_context};
+use crate::decode::{Activity, Snapshot, StackKind, Syscall, ThreadKey, read_context, read_queued};
 use crate::recording::{ProcessId, StackId, ThreadId};
-use crate::runtime::StoppedBy;
 use crate::runtime::tokio::ThreadContext;
+use crate::runtime::{Queued, StoppedBy};
 use crate::units::{Addr, Pid};
 use crate::unwind::{Regs, RemoteMemory, Truncation, walk_counted, walk_outcome};
 use std::collections::{HashMap, HashSet};
@@ -44,6 +44,8 @@ struct Walked {
     syscall: Option<Syscall>,
     stopped: Option<StoppedBy>,
     context: ThreadContext,
+    /// What waits for it, where it is a worker in a poll.
+    queued: Option<Queued>,
 }
 
 impl InitialWaits {
@@ -88,6 +90,12 @@ impl InitialWaits {
     pub(super) fn unnamed(&self) -> impl Iterator<Item = (ThreadId, u64)> {
         let walked = self.walked.iter();
         walked.map(|walked| (walked.thread, walked.context.task_id))
+    }
+
+    /// What waits for workers among them that are in a poll.
+    pub(super) fn queued(&self) -> impl Iterator<Item = (ThreadId, Queued)> {
+        let walked = self.walked.iter();
+        walked.filter_map(|walked| Some((walked.thread, walked.queued?)))
     }
 
     /// The stacks without names that were walked by frame pointers: whose they are, and their addresses.
@@ -159,6 +167,7 @@ impl InitialWaits {
         };
         let (addresses, truncated, pointer_steps) = walk_remote(regs, programs, process, memory);
         let context = read_context(&process.contexts, fs, memory);
+        let queued = read_queued(&process.contexts, fs, memory);
         // A thread that has switched since may have changed the memory while we read it.
         if !programs.has_switched(thread.tid) {
             self.outcomes.push(truncated);
@@ -171,6 +180,7 @@ impl InitialWaits {
                 syscall,
                 stopped,
                 context,
+                queued,
             });
         }
     }

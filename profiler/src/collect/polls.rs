@@ -2,7 +2,8 @@
 //!
 //! One turn of a worker's loop is known by the core's tick and the task's id. Where there is no
 //! tick, only samples with no wait between them are put together, if they are in the same task
-//! function: a task that yields looks the same from one poll to the next.
+//! function: a task that yields looks the same from one poll to the next. Python's lock is the exception:
+//! who waits for it wakes up every five milliseconds, and waits on.
 
 use crate::decode::PollClock;
 use crate::recording::{Poll, PollEvidence, ProcessId, Stack, StackId, ThreadId};
@@ -24,6 +25,18 @@ const MAX_CORES: usize = 1 << 12;
 /// How often a process's tick may stay the same over a park before it is taken for something else.
 /// A wait whose record was lost looks the same.
 const STUCK: u32 = 16;
+
+/// Who waits for Python's lock runs for no longer between two looks at it.
+const GIL_LOOK: Nanos = Nanos(1_000_000);
+
+/// Functions that are on the stack only while Python's lock is being taken (`Python/ceval_gil.c`).
+const TAKES_GIL: [&str; 5] = [
+    "take_gil",
+    "PyEval_RestoreThread",
+    "PyEval_AcquireThread",
+    "PyGILState_Ensure",
+    "PyThreadState_Attach",
+];
 
 /// What a thread did when it was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +88,8 @@ impl Observation {
 struct Placed {
     observed: Observation,
     poll: Option<PollKeys>,
+    /// Whether it waited for Python's lock.
+    takes_gil: bool,
 }
 
 /// The core's tick, and the task.
@@ -143,6 +158,12 @@ fn functions(stack: &Stack, task: u32) -> u64 {
     hasher.finish()
 }
 
+/// Whether Python's lock is being taken.
+fn takes_gil(stack: &Stack) -> bool {
+    let mut frames = stack.frames.iter();
+    frames.any(|frame| TAKES_GIL.contains(&&*frame.function))
+}
+
 /// The polls that go on, and what was seen since they were last looked at.
 #[derive(Debug)]
 pub(super) struct PollCollector {
@@ -159,6 +180,8 @@ pub(super) struct PollCollector {
     /// By stack: its task's frame, and a hash of the functions from there on. The names of some forty
     /// frames are not to be read again for each wait.
     functions: HashMap<StackId, (u32, u64)>,
+    /// By stack, whether Python's lock is being taken on it: looked at where there is no tick.
+    takes_gil: HashMap<StackId, bool>,
     lost: u64,
 }
 
@@ -177,6 +200,8 @@ struct Open {
     /// The longest wait.
     longest: Option<(Nanos, StackId)>,
     first_sample: Option<StackId>,
+    /// Where it waited for Python's lock, if that is the last that was seen of it.
+    takes_gil: Option<StackId>,
 }
 
 /// Where the time of a thread had gone at an instant.
@@ -228,6 +253,7 @@ impl PollCollector {
             open: HashMap::new(),
             ticks: Ticks::default(),
             functions: HashMap::new(),
+            takes_gil: HashMap::new(),
             lost: 0,
         }
     }
@@ -267,7 +293,16 @@ impl PollCollector {
         }
         let observed = observed.trusting(trusts_tls);
         let poll = self.keys(&observed, stack);
-        self.seen.push(Placed { observed, poll });
+        let by_stack = poll.is_some_and(|keys| keys.tick.is_none());
+        let takes_gil = by_stack && observed.doing != Doing::Ran && {
+            let known = self.takes_gil.entry(observed.stack);
+            *known.or_insert_with(|| takes_gil(stack))
+        };
+        self.seen.push(Placed {
+            observed,
+            poll,
+            takes_gil,
+        });
     }
 
     /// A thread has ended, or is parked when the interval ends: its poll is over. Parks are not seen one by
@@ -312,10 +347,10 @@ impl PollCollector {
         let thread = observed.thread;
         let key = self.ticks.key(placed);
         if let Some(open) = self.open.get_mut(&thread)
-            && key == Some(open.key)
+            && (key == Some(open.key) || open.waits_on(placed, key))
         {
             if !open.has_parked_before(observed, self.min_block) {
-                open.add(observed);
+                open.add(placed);
                 return;
             }
             if matches!(open.key, Key::Tick(_)) {
@@ -323,7 +358,7 @@ impl PollCollector {
             }
         }
         let before = match key {
-            Some(key) => self.open.insert(thread, Open::new(observed, key)),
+            Some(key) => self.open.insert(thread, Open::new(placed, key)),
             None => self.open.remove(&thread),
         };
         if let Some(before) = before {
@@ -346,7 +381,8 @@ impl PollCollector {
 }
 
 impl Open {
-    fn new(observed: &Observation, key: Key) -> Open {
+    fn new(placed: &Placed, key: Key) -> Open {
+        let observed = &placed.observed;
         let mut open = Open {
             key,
             start: observed.starts(),
@@ -357,8 +393,9 @@ impl Open {
             samples: 0,
             longest: None,
             first_sample: None,
+            takes_gil: None,
         };
-        open.add(observed);
+        open.add(placed);
         open
     }
 
@@ -371,7 +408,21 @@ impl Open {
         blocked.0 > min_block.0.saturating_mul(unseen.into())
     }
 
-    fn add(&mut self, observed: &Observation) {
+    /// Whether it goes on to wait for Python's lock, where no tick tells.
+    fn waits_on(&self, next: &Placed, key: Option<Key>) -> bool {
+        let is_by_stack = |key: Key| matches!(key, Key::Stack(_));
+        let starts = next.observed.starts();
+        is_by_stack(self.key)
+            && key.is_some_and(is_by_stack)
+            && next.takes_gil
+            && self.takes_gil == Some(next.observed.stack)
+            && self.task_id == next.observed.task_id
+            && starts.running.saturating_sub(self.end.running) < GIL_LOOK
+    }
+
+    fn add(&mut self, placed: &Placed) {
+        let observed = &placed.observed;
+        self.takes_gil = placed.takes_gil.then_some(observed.stack);
         match observed.doing {
             Doing::Waited { blocked, .. } => {
                 self.waits += 1;

@@ -192,6 +192,42 @@ fn without_a_tick_a_wait_in_between_ends_a_poll() {
     assert_eq!(found, [[26, 15, 11], [15, 15, 0]]);
 }
 
+/// CPython's `take_gil` waits five milliseconds at a time.
+#[test]
+fn without_a_tick_python_s_lock_is_waited_for_in_one_poll() {
+    let gil = |task: &str| {
+        let mut stack = in_poll("pthread_cond_timedwait", task);
+        stack.frames.insert(1, frame("PyGILState_Ensure"));
+        stack.class.task_frame = Some(2);
+        stack
+    };
+    let (stack, other) = (gil("task"), gil("other"));
+    let turn = (None, None);
+    let mut life = Life::new();
+    for _ in 0..66 {
+        life.waits_in(5, turn, (0, &stack));
+    }
+    // It had the lock, and worked.
+    life.runs(2).waits_in(11, turn, (0, &stack));
+    life.waits_in(12, turn, (1, &other));
+    life.parks(40).waits_in(13, turn, (1, &other));
+    let found = life.found();
+    let parted: Vec<_> = found.iter().map(parts).collect();
+    assert_eq!(
+        parted,
+        [[330, 330, 0], [11, 11, 0], [12, 12, 0], [13, 13, 0]]
+    );
+    assert_eq!(found[0].waits, 66);
+    assert_eq!(found[0].evidence, PollEvidence::Stack);
+    // Nothing else is put together so.
+    let lock = in_poll("lock", "task");
+    let mut life = Life::new();
+    for _ in 0..3 {
+        life.waits_in(12, turn, (0, &lock));
+    }
+    assert_eq!(life.found().len(), 3);
+}
+
 #[test]
 fn a_park_ends_a_poll_whatever_the_tick_says() {
     let a = in_poll("read", "task");

@@ -7,6 +7,7 @@
 
 mod event;
 mod ids;
+mod queued_tasks;
 mod read;
 mod thread;
 mod tls_state;
@@ -17,6 +18,7 @@ pub use event::{
     WaitSeen, Waker,
 };
 pub use ids::{ObjectNumber, StackNumber, TableVersion, ThreadKey, ThreadName, WaitStack};
+pub use queued_tasks::read_queued;
 pub use read::{DecodeError, decode};
 pub use thread::{
     OpenWait, Phase, StackPolicy, Sum, SumKey, ThreadEntry, ThreadState, ThreadTimes, park_sum,

@@ -25,7 +25,7 @@ pub fn read_context(
 
 /// By one copy of tokio. Where the state is in several variables (tokio 1.20), those have names,
 /// and so have the frames.
-fn at_place(fs: Addr, place: &Place, memory: &RemoteMemory) -> Found {
+pub(super) fn at_place(fs: Addr, place: &Place, memory: &RemoteMemory) -> Found {
     if place.base == base::VARIABLES {
         return Found::UNKNOWN;
     }

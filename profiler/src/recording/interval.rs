@@ -306,7 +306,7 @@ pub enum PollEvidence {
     Tick,
     /// The thread did not wait in between, and was in the same task function, with the same task
     /// id where that is known. Short polls of one function, one right after the other, look the
-    /// same; and a poll that waits twice looks like two.
+    /// same; and a poll that waits twice looks like two, but where it waits for Python's lock.
     Stack,
 }
 

@@ -58,6 +58,7 @@ fn root(report: &Report, site: &Site) -> Vec<Drawn> {
         name: plain_name(&display_name(&site.function)),
         kind: Kind::Application { inlined: false },
         place: site.file.clone().zip(site.line),
+        closure: None,
     });
     frames.push(why(site.cause));
     frames
@@ -69,6 +70,7 @@ fn links(chain: &BlameChain) -> impl Iterator<Item = Drawn> {
             name: plain_name(&display_name(&link.function)),
             kind: Kind::Application { inlined: false },
             place: link.file.clone().zip(link.line),
+            closure: None,
         };
         [function, why(link.cause)]
     });

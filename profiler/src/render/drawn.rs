@@ -5,11 +5,12 @@
 //! called; and instead of the kernel's frames stands why the thread waited, as `[file-io]`. Without a
 //! task, the innermost function of the runtime stands for its frames.
 
-use super::display_name;
 use super::palette::Kind;
+use super::{display_name, sanitize};
 use crate::cause::Cause;
 use crate::report::{DetailStack, StackTotal};
-use crate::symbolize::{Frame, FrameRef, Origin, Space};
+use crate::symbolize::{Frame, FrameRef, Naming, Origin, Space};
+use crate::units::Svma;
 use crate::unwind::Truncation;
 use std::sync::Arc;
 
@@ -57,6 +58,9 @@ pub(super) struct Drawn {
     pub(super) kind: Kind,
     /// Its source file and line.
     pub(super) place: Option<(Arc<str>, u32)>,
+    /// Of a closure with a symbol, whose function's name it has: where its code starts, which tells it
+    /// from the function's other closures.
+    pub(super) closure: Option<Svma>,
 }
 
 impl Drawn {
@@ -66,6 +70,7 @@ impl Drawn {
             name: name.into(),
             kind,
             place: None,
+            closure: None,
         }
     }
 
@@ -75,6 +80,9 @@ impl Drawn {
             name: folded_name(frame),
             kind: Kind::of(frame),
             place: frame.file.clone().zip(frame.line),
+            closure: frame
+                .start
+                .filter(|_| !frame.inlined && is_closure(&frame.function)),
         }
     }
 }
@@ -187,9 +195,29 @@ fn truncated(truncation: Truncation) -> String {
     format!("[truncated: {}]", truncation_text(truncation))
 }
 
+/// Whether a function is a closure, which [`display_name`] calls as the function around it.
+fn is_closure(function: &str) -> bool {
+    let last = function.rsplit("::").next().unwrap_or(function);
+    last == "{{closure}}" || last.starts_with("{closure#")
+}
+
+/// Whether line tables alone name a function: by its file's modules, or without any path at all.
+fn may_be_shared(frame: &Frame) -> bool {
+    // Generic arguments have paths even where the function has none.
+    let name = frame.function.split('<').next().unwrap_or_default();
+    frame.naming == Naming::SourcePath || frame.inlined && !name.is_empty() && !name.contains("::")
+}
+
 /// A frame's name with its mark, without what would break the line apart.
 pub(super) fn folded_name(frame: &Frame) -> String {
     let mut name = plain_name(&display_name(&frame.function));
+    // Other functions of the file may be called so, and all its closures are.
+    if may_be_shared(frame)
+        && let (Some(file), Some(line)) = (&frame.file, frame.line)
+    {
+        let file = file.rsplit('/').next().unwrap_or(file);
+        name.push_str(&format!(" {}:{line}", plain_name(&sanitize(file))));
+    }
     match frame.space {
         Space::Kernel => name.push_str("_[k]"),
         Space::User if frame.inlined => name.push_str("_[i]"),
@@ -233,6 +261,41 @@ mod tests {
         assert_eq!(folded_name(&frame("trailing ")), "trailing_");
         assert_eq!(folded_name(&frame("  ")), "[unnamed]".to_owned());
         assert_eq!(folded_name(&frame("")), "[unnamed]");
+    }
+
+    #[test]
+    fn functions_that_line_tables_call_alike_have_their_line() {
+        let of = |naming, line| Frame {
+            naming,
+            inlined: true,
+            file: Some("/srv/app/src/ha;rm.rs".into()),
+            line,
+            ..frame("app::harm::{closure 0}")
+        };
+        let named = |frame: Frame| folded_name(&frame);
+        assert_eq!(
+            named(of(Naming::SourcePath, Some(12))),
+            "app::harm::{closure 0} ha:rm.rs:12_[i]"
+        );
+        assert_ne!(
+            named(of(Naming::SourcePath, Some(12))),
+            named(of(Naming::SourcePath, Some(90)))
+        );
+        assert_eq!(
+            named(of(Naming::Symbol, Some(12))),
+            "app::harm::{closure 0}_[i]"
+        );
+        let library = Frame {
+            file: Some("/rustc/ab/library/std/src/sync/poison/mutex.rs".into()),
+            inlined: true,
+            line: Some(417),
+            ..frame("lock<app::Store>")
+        };
+        assert_eq!(named(library), "lock mutex.rs:417_[i]");
+        assert_eq!(
+            named(of(Naming::SourcePath, None)),
+            "app::harm::{closure 0}_[i]"
+        );
     }
 
     #[test]

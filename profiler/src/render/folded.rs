@@ -9,6 +9,7 @@
 //! half a microsecond round to nothing; such stacks are left out. Unless all frames are asked for,
 //! those of the runtime and of the kernel are folded, see [`super::drawn`].
 
+use super::closures::{Closures, Places};
 use super::drawn::{self, Drawn};
 use super::palette::Kind;
 use super::{Options, display_name, process_name};
@@ -66,40 +67,58 @@ pub(super) fn fold(report: &Report, options: &Options) -> Folded {
 pub(super) struct Folding {
     nanos: BTreeMap<String, Nanos>,
     kinds: BTreeMap<String, Kind>,
-    places: BTreeMap<String, BTreeMap<(Arc<str>, u32), Nanos>>,
+    places: BTreeMap<String, Places>,
+    closures: Closures,
 }
 
 impl Folding {
     /// Adds time to the stack with these frames, root first.
     pub(super) fn add(&mut self, frames: Vec<Drawn>, time: Nanos) {
-        let line: Vec<&str> = frames.iter().map(|frame| frame.name.as_str()).collect();
+        let line: Vec<String> = frames
+            .iter()
+            .map(|frame| self.closures.mark(frame))
+            .collect();
         *self.nanos.entry(line.join(";")).or_default() += time;
-        for frame in frames {
+        for (frame, name) in frames.into_iter().zip(line) {
             if let Some(place) = frame.place {
-                let places = self.places.entry(frame.name.clone()).or_default();
+                let places = self.places.entry(name.clone()).or_default();
                 *places.entry(place).or_default() += time;
             }
-            self.kinds.insert(frame.name, frame.kind);
+            self.kinds.insert(name, frame.kind);
         }
     }
 
     /// The lines, in microseconds.
     pub(super) fn finish(self) -> Folded {
-        let lines = self
-            .nanos
+        let names = self.closures.names(&self.places);
+        let mut nanos: BTreeMap<String, Nanos> = BTreeMap::new();
+        for (stack, time) in self.nanos {
+            *nanos.entry(names.stack(&stack)).or_default() += time;
+        }
+        let lines = nanos
             .into_iter()
             .map(|(stack, nanos)| (stack, nanos.0.saturating_add(500) / 1_000))
             .filter(|&(_, micros)| micros > 0)
             .collect();
-        let places = self.places.into_iter().map(|(name, places)| {
+        let mut all: BTreeMap<String, Places> = BTreeMap::new();
+        for (name, places) in self.places {
+            let of = all.entry(names.frame(&name)).or_default();
+            for (place, time) in places {
+                *of.entry(place).or_default() += time;
+            }
+        }
+        let places = all.into_iter().map(|(name, places)| {
             let mut places: Vec<_> = places.into_iter().collect();
             // The sort is stable: of equals the first stays first.
             places.sort_by_key(|(_, time)| Reverse(*time));
             (name, places.into_iter().map(|(place, _)| place).collect())
         });
+        let kinds = self.kinds.into_iter();
         Folded {
             lines,
-            kinds: self.kinds,
+            kinds: kinds
+                .map(|(name, kind)| (names.frame(&name), kind))
+                .collect(),
             places: places.collect(),
         }
     }

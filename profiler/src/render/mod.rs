@@ -4,6 +4,7 @@
 pub mod blame;
 mod check;
 mod ci;
+mod closures;
 pub mod diff;
 mod drawn;
 mod escape;

@@ -92,7 +92,8 @@ fn qualified(function: &str) -> Option<(&str, Option<&str>, &str)> {
 
 fn strip_closure(name: &str) -> Option<&str> {
     let (outer, last) = name.rsplit_once("::")?;
-    let is_closure = last == "{{closure}}" || last.starts_with("{closure");
+    // `{closure 0}` stands behind a module and not behind its function, which nobody knows.
+    let is_closure = last == "{{closure}}" || last.starts_with("{closure#");
     (is_closure && !outer.is_empty()).then_some(outer)
 }
 
@@ -154,6 +155,7 @@ mod tests {
             ),
             ("<claims::Store>::new", "claims::Store::new"),
             ("<<a::B as c::D>::E as f::G>::h", "a::B::E::h"),
+            ("claims::harm::{closure 0}", "claims::harm::{closure 0}"),
             ("{{closure}}", "{{closure}}"),
             ("app+0x1234", "app+0x1234"),
             ("operator<", "operator<"),

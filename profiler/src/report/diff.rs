@@ -95,14 +95,14 @@ pub enum Change {
 }
 
 impl Change {
-    /// The word in every output.
+    /// The word for people: nothing is lost, a site is gone.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Change::Gained => "gained",
+            Change::Gained => "new",
             Change::Worse => "worse",
             Change::Better => "better",
-            Change::Lost => "lost",
+            Change::Lost => "gone",
             Change::Same => "same",
         }
     }

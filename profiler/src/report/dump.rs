@@ -3,7 +3,7 @@
 use super::RuntimeKind;
 use crate::cause::Cause;
 use crate::recording::{Holder, Host, Object, Process, Tool};
-use crate::runtime::{Role, State, StoppedBy};
+use crate::runtime::{Queued, Role, State, StoppedBy};
 use crate::symbolize::FrameRef;
 use crate::units::{Nanos, Pid, Tid};
 use crate::unwind::Truncation;
@@ -162,6 +162,8 @@ pub struct DumpThread {
     /// The threads that it waits for: the holder, whom that waits for, and so on. Where they wait in
     /// a circle, the last one is the first that is in the list, or this thread, again.
     pub waits_for: Vec<Tid>,
+    /// The tasks that wait for it, where it is a blocked worker and that is known.
+    pub queued: Option<Queued>,
     /// Leaf first, kernel frames before user frames; of a thread on a CPU, as it was found there most
     /// often. The JSON has stacks in a table.
     #[serde(skip)]

@@ -311,6 +311,13 @@ pub struct BlockingPool {
     pub waiting_ns: Nanos,
     /// Most threads that waited inside closures at once.
     pub peak_busy: u32,
+    /// For how long so many did.
+    pub peak_ns: Nanos,
+    /// Closures in which a wait was recorded, as far as tokio's ids tell them apart.
+    pub closures: u64,
+    /// Those of them, at least, that waited in line: their thread came to them from another closure
+    /// without being idle in between.
+    pub closures_queued: u64,
     /// `waiting_ns` as a share of `busy_ns`, 0 to 1: near 1 the pool is used for waiting (I/O,
     /// locks) and not for computing.
     pub waiting_share: f64,

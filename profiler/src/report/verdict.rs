@@ -87,6 +87,24 @@ pub enum Verdict {
         /// Index in [`Report::long_polls`](super::Report::long_polls) of the worst site.
         site: Option<usize>,
     },
+    /// All threads of a blocking pool waited in closures at once, for at least 10 % of the recording, and
+    /// more closures waited in line for one. The workers are well; tasks that wait for such a closure are
+    /// not, nor are those that read a file by `tokio::fs` or look a name up.
+    PoolFull {
+        /// The process.
+        pid: Pid,
+        /// The pool's threads.
+        threads: u32,
+        /// For how long all of them waited.
+        total_ns: Nanos,
+        /// `total_ns` as a share of the recording, 0 to 1.
+        share: f64,
+        /// Closures that waited in line, at least; 0 where that is only known by the pool's size, which is
+        /// tokio's default limit.
+        queued: u64,
+        /// Index in [`Report::sites`](super::Report::sites) of the closures' worst site.
+        site: Option<usize>,
+    },
     /// Too much is not known for anything better to be said.
     Unclear {
         /// The runtime's id; none where tokio is there, and what its threads do is not known.
@@ -140,7 +158,8 @@ impl Verdict {
         match self {
             Verdict::Wedged { site, .. }
             | Verdict::Starved { site, .. }
-            | Verdict::WorkersBlocked { site, .. } => Some(site),
+            | Verdict::WorkersBlocked { site, .. }
+            | Verdict::PoolFull { site, .. } => Some(site),
             _ => None,
         }
     }

@@ -298,6 +298,18 @@ pub fn origin(function: &str, file: Option<&str>, crates: &Crates) -> Origin {
     of_crate(path::defining_crate(function), file, crates)
 }
 
+/// The origin of code without a name, by the name of its module. Applications in Rust are executables, or
+/// extensions that a host loads (`_opendal.abi3.so`); a library (`libffi.so.8`) is C, nearly always.
+pub(super) fn of_nameless(module: &str) -> Origin {
+    let is_library =
+        module.contains(".so") && (module.starts_with("lib") || module.starts_with("ld"));
+    if is_library || module.contains("vdso") {
+        Origin::System
+    } else {
+        Origin::Unknown
+    }
+}
+
 /// As [`origin`], with the crate already taken from the symbol.
 pub(super) fn of_crate(krate: Option<&str>, file: Option<&str>, crates: &Crates) -> Origin {
     let Some(krate) = krate else {
@@ -354,6 +366,27 @@ mod tests {
         Crates {
             own: Some("claims_api".to_owned()),
             dependencies: BTreeSet::from(["quick_ledger".to_owned(), "tokio".to_owned()]),
+        }
+    }
+
+    #[test]
+    fn code_without_a_name_is_an_extension_s_or_a_library_s() {
+        for module in [
+            "libc.so.6",
+            "libffi.so.8.1.2",
+            "ld-linux-x86-64.so.2",
+            "[vdso]",
+            "linux-vdso.so.1",
+        ] {
+            assert_eq!(of_nameless(module), Origin::System, "{module}");
+        }
+        for module in [
+            "claims_api",
+            "_opendal.abi3.so",
+            "rnet.cpython-311-x86_64-linux-gnu.so",
+            "ldap_proxy",
+        ] {
+            assert_eq!(of_nameless(module), Origin::Unknown, "{module}");
         }
     }
 

@@ -8,6 +8,7 @@ use super::left_out::LeftOut;
 use super::library::{find, new_blazesym};
 use super::limits::TotalTime;
 use super::names::{Namer, Names};
+use super::origin;
 use super::source::ModuleSource;
 use super::time::thread_time;
 use crate::process::memory;
@@ -471,12 +472,7 @@ impl Symbolizer {
         Frame {
             function: self.names.intern(&name),
             naming,
-            // Applications in Rust are executables; what is shared is C, nearly always.
-            origin: if source.name.contains(".so") || source.name.contains("vdso") {
-                Origin::System
-            } else {
-                Origin::Unknown
-            },
+            origin: origin::of_nameless(&source.name),
             module: Some(Arc::clone(&source.name)),
             ..unmapped(Space::User, Addr(0))
         }

@@ -181,6 +181,7 @@ fn verdict(report: &Report, look: Look) -> (&'static str, Style) {
         Verdict::LongPolls { .. } => ("CPU HOG", look.bad()),
         Verdict::CpuStarved { .. } => ("NO CPU", look.warn()),
         Verdict::Unclear { .. } => ("UNCLEAR", look.warn()),
+        Verdict::PoolFull { .. } => ("POOL FULL", look.bad()),
         Verdict::Stopped { .. } => ("STOPPED", look.warn()),
         Verdict::CpuBound { .. } => ("CPU BOUND", look.warn()),
         Verdict::Healthy { .. } => ("HEALTHY", look.good()),

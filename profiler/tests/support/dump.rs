@@ -18,7 +18,7 @@ pub(super) const STANDSTILL: Duration = Duration::from_millis(1200);
 pub(super) const SOON: Duration = Duration::from_secs(30);
 
 pub(super) type Outcome = Result<(), Failed>;
-type Test = fn() -> Outcome;
+pub(super) type Test = fn() -> Outcome;
 
 /// Every trial.
 pub(crate) fn trials() -> Vec<Trial> {

@@ -21,7 +21,7 @@ const BLOCK_NS: u64 = 20_000_000;
 /// Runs begin with waits in no runtime yet, and end with some in none any more.
 const UNKNOWN_NS: u64 = 5_000_000;
 /// For the host to load its library, or to end.
-const SOON: Duration = Duration::from_secs(30);
+pub(super) const SOON: Duration = Duration::from_secs(30);
 
 /// Who runs the library.
 #[derive(Clone, Copy, Debug)]
@@ -186,7 +186,7 @@ fn compare(report: &Report, truth: &BTreeMap<String, Counted>) -> Complaints {
 }
 
 /// The library and its hosts.
-struct Built {
+pub(super) struct Built {
     library: PathBuf,
     sources: PathBuf,
     dir: PathBuf,
@@ -204,7 +204,7 @@ pub(crate) fn build() -> Result<Vec<PathBuf>, String> {
 }
 
 impl Built {
-    fn new() -> Result<Built, String> {
+    pub(super) fn new() -> Result<Built, String> {
         let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/library");
         let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let dir = tmp.parent().unwrap_or(tmp).join("fixtures/library");
@@ -279,6 +279,15 @@ impl Built {
             compiler.arg(format!("-Wl,-rpath,{}", folder.display()));
         }
         run(compiler.args(["-ldl", "-lpthread"]))
+    }
+
+    /// Python, whose main thread holds Python's lock so many times for so many milliseconds while
+    /// tasks of the library want it.
+    pub(super) fn python_with_lock(&self, times: u64, millis: u64) -> Command {
+        let mut python = Command::new("python3");
+        python.arg(self.sources.join("gil.py")).arg(&self.library);
+        python.args([times.to_string(), millis.to_string()]);
+        python
     }
 
     fn host(&self, host: Host) -> Command {

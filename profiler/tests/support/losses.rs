@@ -423,6 +423,8 @@ const HELD: &[(&str, &str, Option<&str>)] = &[
     ("block_by_held_pipe", "pipe", Some("sleep")),
     ("block_by_held_unix", "socket", Some("sleep")),
     ("block_by_held_tcp", "socket", Some("sleep")),
+    // Whoever listens has it: the program itself.
+    ("block_by_unaccepted", "socket", Some("blockers")),
     ("block_by_held_child", "process", Some("sleep")),
     ("block_by_held_join", "thread", Some("endless")),
     ("block_by_held_file", "path", Some("blockers")),
@@ -462,6 +464,10 @@ fn holders(recorded: &Recorded) -> Complaints {
                     wait.waiters,
                     ms(wait.since_ns)
                 ));
+            }
+            let unaccepted = object.name.ends_with(", not accepted yet");
+            if *kind == "socket" && unaccepted != (*function == "block_by_unaccepted") {
+                complaints.push(format!("{function}: the socket is {:?}", object.name));
             }
             if *kind == "socket" && object.name.is_empty() {
                 complaints.push(format!("{function}: the socket has no name"));

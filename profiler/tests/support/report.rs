@@ -14,6 +14,8 @@ pub(crate) struct Report {
     pub(crate) duration_ns: u64,
     pub(crate) runtimes: Vec<Runtime>,
     pub(crate) threads: Vec<Thread>,
+    #[serde(default)]
+    pub(crate) pools: Vec<Pool>,
     pub(crate) sites: Vec<Site>,
     pub(crate) open_waits: Vec<OpenWait>,
     pub(crate) verdict: Verdict,
@@ -223,6 +225,8 @@ pub(crate) struct Runtime {
     pub(crate) states: BTreeMap<String, u64>,
     pub(crate) starved_ns: u64,
     #[serde(default)]
+    pub(crate) longest_stall_ns: u64,
+    #[serde(default)]
     pub(crate) unattended_ns: Option<u64>,
     #[serde(default)]
     pub(crate) unattended: Vec<Stretch>,
@@ -320,6 +324,16 @@ pub(crate) struct Verdict {
     pub(crate) kind: String,
     #[serde(default)]
     pub(crate) reason: Option<String>,
+    #[serde(default)]
+    pub(crate) idle_share: Option<f64>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Pool {
+    pub(crate) peak_busy: u32,
+    pub(crate) peak_ns: u64,
+    pub(crate) closures: u64,
+    pub(crate) closures_queued: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -32,6 +32,12 @@ pub(super) struct Runtime {
     pub(super) kind: String,
     pub(super) workers: u64,
     states: BTreeMap<String, u64>,
+    polls: Polls,
+}
+
+#[derive(Debug, Deserialize)]
+struct Polls {
+    longest_blocked_ns: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -84,6 +90,13 @@ impl Report {
             }
         }
         waits
+    }
+
+    /// The longest poll that was blocked, however many waits it had.
+    pub(super) fn longest_poll(&self) -> Duration {
+        let runtimes = self.runtimes.iter();
+        let longest = runtimes.map(|runtime| runtime.polls.longest_blocked_ns);
+        Duration::from_nanos(longest.max().unwrap_or_default())
     }
 
     /// The verdict, as the text report has it.
@@ -160,7 +173,8 @@ mod tests {
     }
 
     const TEXT: &str = r#"{
-        "processes": [{"tokio_version": "1.54.1"}], "verdict": {"kind": "blocked"}, "runtimes": [],
+        "processes": [{"tokio_version": "1.54.1"}], "verdict": {"kind": "blocked"},
+        "runtimes": [{"kind": "multi_thread", "workers": 2, "states": {}, "polls": {"longest_blocked_ns": 90}}],
         "threads": [
             {"tid": 2, "pid": 1, "role": "worker", "waits": 90, "states": {"blocked": 5}},
             {"tid": 1, "pid": 1, "role": "none", "waits": 10, "states": {"unknown": 5}},
@@ -183,6 +197,7 @@ mod tests {
         };
         assert_eq!(waits, wanted);
         assert_eq!(report(TEXT).waits("blocked", &[]).count, 4);
+        assert_eq!(report(TEXT).longest_poll(), Duration::from_nanos(90));
     }
 
     #[test]

@@ -163,6 +163,9 @@ impl<'a> Known<'a> {
             });
             told.call = call::call(stack, found.as_ref().or(began_for));
         }
+        if state == State::Blocked {
+            row.told.queued = self.looked.queued.get(&open.thread).copied();
+        }
         row.is_timed = !open.before_recording || !self.looked.asleep.is_empty();
         row
     }
@@ -204,6 +207,7 @@ impl<'a> Known<'a> {
             holder: None,
             waiters: 0,
             waits_for: Vec::new(),
+            queued: None,
             stack: stack.map(whole_stack).unwrap_or_default(),
             truncated: stack.and_then(|stack| stack.truncated),
         };

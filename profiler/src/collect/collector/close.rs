@@ -188,7 +188,7 @@ impl Collector {
         let losses = self.losses(counters, stretch, &sums, after);
         let (start, end) = (self.clock.last_cut(), self.end_of(cut, after));
         self.clock.cut(end);
-        let polls = self.polls(stretch, end, after);
+        let polls = self.polls(stretch, looked, end, after);
         for gap in self.kernel.unattended_drivers(end) {
             self.driver_gap(&gap, Some(end));
         }

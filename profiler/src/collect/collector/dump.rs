@@ -13,7 +13,7 @@ use crate::decode::{Activity, Snapshot, ThreadKey, WaitStack};
 use crate::host::KernelBtf;
 use crate::process::{CpuClocks, LastRan, Target};
 use crate::recording::{Header, Interval, OpenWait, Tables, ThreadId, ThreadTimes};
-use crate::runtime::State;
+use crate::runtime::{Queued, State};
 use crate::units::{Nanos, Timestamp};
 use anyhow::Result;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -43,6 +43,8 @@ pub struct Seen {
     /// For how long, at least, threads that wait had not run at the second look, by the scheduler's
     /// word.
     pub asleep: BTreeMap<ThreadId, Nanos>,
+    /// What waits for workers that are in a poll.
+    pub queued: BTreeMap<ThreadId, Queued>,
 }
 
 /// The time between the looks.
@@ -93,6 +95,7 @@ impl Look {
         let end = monotonic();
         let walked = collector.stacks.initial().unnamed();
         let tasks: HashMap<ThreadId, u64> = walked.collect();
+        let queued = collector.stacks.initial().queued().collect();
         collector.name_new(Naming::All)?;
         let mut asleep = collector.asleep(&latest, end);
         let found = collector.found_of(&latest, &HashMap::new());
@@ -154,6 +157,7 @@ impl Look {
             tables: collector.tables,
             interval,
             asleep,
+            queued,
         })
     }
 }

@@ -4,10 +4,11 @@ use super::Collector;
 use crate::collect::lock_holders::WaitingStack;
 use crate::collect::open_waits::{self, Found, InSyscall, WaitsOf};
 use crate::collect::stacks::Naming;
-use crate::decode::{Activity, OpenWait, Phase, Snapshot, ThreadEntry, WaitStack};
+use crate::decode::{Activity, OpenWait, Phase, Snapshot, ThreadEntry, WaitStack, read_queued};
 use crate::recording::{ProcessId, Stack, StackId, ThreadId};
-use crate::runtime::State;
+use crate::runtime::{Queued, Role, State};
 use crate::units::Timestamp;
+use crate::unwind::RemoteMemory;
 use anyhow::Result;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -19,17 +20,32 @@ pub(super) struct Looked {
     /// By thread what it waits for, and since when it does; none where that was before the
     /// recording and no switch of the thread was seen.
     found: HashMap<ThreadId, (Option<Timestamp>, Found)>,
+    /// By blocked worker what waits for it, and since when it is blocked; none as above.
+    queued: HashMap<ThreadId, (Option<Timestamp>, Queued)>,
 }
+
+/// Workers that are asked at most what waits for them.
+const MAX_ASKED: usize = 256;
 
 impl Looked {
     /// What was found of a wait: a thread that has not moved since the look is in the same one.
     pub(super) fn found(&self, thread: ThreadId, wait: &OpenWait) -> Option<&Found> {
         let (began, found) = self.found.get(&thread)?;
-        let same = match began {
-            Some(began) => *began == wait.since,
-            None => wait.stack == WaitStack::BeforeRecording,
-        };
-        same.then_some(found)
+        is_same(*began, wait).then_some(found)
+    }
+
+    /// What waited for a worker in this wait, if that was looked at.
+    pub(super) fn queued(&self, thread: ThreadId, wait: &OpenWait) -> Option<Queued> {
+        let (began, queued) = self.queued.get(&thread)?;
+        is_same(*began, wait).then_some(*queued)
+    }
+}
+
+/// Whether a wait is the one that was looked at.
+fn is_same(began: Option<Timestamp>, wait: &OpenWait) -> bool {
+    match began {
+        Some(began) => began == wait.since,
+        None => wait.stack == WaitStack::BeforeRecording,
     }
 }
 
@@ -49,7 +65,49 @@ impl Collector {
         }
         let snapshots = std::mem::take(&mut self.snapshots);
         let found = self.found_of(&snapshots, &entries);
-        Ok(Looked { moved, found })
+        let queued = self.queued_of(&snapshots, &entries);
+        Ok(Looked {
+            moved,
+            found,
+            queued,
+        })
+    }
+
+    /// What waits for workers that are blocked now.
+    fn queued_of(
+        &mut self,
+        snapshots: &[Snapshot],
+        entries: &HashMap<ThreadId, ThreadEntry>,
+    ) -> HashMap<ThreadId, (Option<Timestamp>, Queued)> {
+        let mut found = HashMap::new();
+        let mut memories: HashMap<ProcessId, RemoteMemory> = HashMap::new();
+        for snapshot in snapshots {
+            let Activity::Waiting { fs, .. } = snapshot.activity else {
+                continue;
+            };
+            let Some(thread) = self.targets.thread(snapshot.thread) else {
+                continue;
+            };
+            let entry = entries.get(&thread);
+            let stack = self.stack_now(thread, entry);
+            let stack = stack.and_then(|id| self.stacks.table().get(id));
+            let is_worker = |stack: &Stack| {
+                stack.class.state == State::Blocked && matches!(stack.class.role, Role::Worker(_))
+            };
+            if !stack.is_some_and(is_worker) || found.len() >= MAX_ASKED {
+                continue;
+            }
+            let Some(process) = self.targets.processes().get(thread.process) else {
+                continue;
+            };
+            let memory = memories
+                .entry(thread.process)
+                .or_insert_with(|| RemoteMemory::new(snapshot.thread.pid));
+            if let Some(queued) = read_queued(&process.contexts, fs, memory) {
+                found.insert(thread, (began(entry), queued));
+            }
+        }
+        found
     }
 
     /// What threads wait for, and who holds that: by thread, and since when it waits where its
@@ -99,14 +157,7 @@ impl Collector {
             stack.map_or(&[][..], |stack| stack.frames.as_slice())
         };
         let found = open_waits::look(&waits, frames).into_iter();
-        let found = found.map(|(thread, found)| {
-            let entry = entries.get(&thread);
-            let since = entry.and_then(|entry| match entry.state.phase {
-                Phase::Waiting(wait) => Some(wait.since),
-                _ => None,
-            });
-            (thread, (since, found))
-        });
+        let found = found.map(|(thread, found)| (thread, (began(entries.get(&thread)), found)));
         found.collect()
     }
 
@@ -150,6 +201,14 @@ impl Collector {
     }
 }
 
+/// Since when a thread waits; none where no switch of it was seen.
+fn began(entry: Option<&ThreadEntry>) -> Option<Timestamp> {
+    match entry?.state.phase {
+        Phase::Waiting(wait) => Some(wait.since),
+        _ => None,
+    }
+}
+
 /// Where the stack of a thread is that waits.
 fn waiting_stack(snapshot: &Snapshot) -> Option<WaitingStack> {
     match snapshot.activity {
@@ -188,6 +247,7 @@ mod tests {
         };
         let looked = Looked {
             moved: HashSet::new(),
+            queued: HashMap::new(),
             found: HashMap::from([
                 (thread(1), (Some(Timestamp(50)), found.clone())),
                 (thread(2), (None, found)),

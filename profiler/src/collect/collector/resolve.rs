@@ -13,8 +13,8 @@ use crate::recording::{
     CallSum, Classified, ObjectId, OpenWait, PanicSum, Poll, ProcessId, SampleSum, StackId,
     ThreadId, Wait, WaitSum,
 };
-use crate::runtime::State;
 use crate::runtime::tokio::ClassifiedBy;
+use crate::runtime::{Queued, State};
 use crate::units::{Nanos, Timestamp};
 use std::collections::{BTreeMap, HashSet};
 
@@ -210,11 +210,17 @@ impl Collector {
     }
 
     /// The polls that are over. Those that go on when the recording ends, at `end`, are over then.
-    pub(super) fn polls(&mut self, stretch: &Stretch, end: Timestamp, after: After) -> Vec<Poll> {
+    pub(super) fn polls(
+        &mut self,
+        stretch: &Stretch,
+        looked: &Looked,
+        end: Timestamp,
+        after: After,
+    ) -> Vec<Poll> {
         let ends = after == After::Ends;
         for open in &stretch.open {
             if ends {
-                self.waits_still(open, end);
+                self.waits_still(open, looked.queued(open.thread, &open.wait), end);
             } else if self.is_parked(open) {
                 self.interval.polls.leaves(open.thread);
             }
@@ -233,7 +239,7 @@ impl Collector {
     }
 
     /// Shows the polls a wait that goes on when the recording ends.
-    fn waits_still(&mut self, open: &OpenAt, end: Timestamp) {
+    fn waits_still(&mut self, open: &OpenAt, queued: Option<Queued>, end: Timestamp) {
         let OpenAt {
             thread,
             wait,
@@ -245,7 +251,7 @@ impl Collector {
         let clock = PollClock {
             core: None,
             tick: wait.tick,
-            queued: None,
+            queued,
             waits: times.waits as u32,
             running: times.running,
             runnable: times.runnable + runqueue,

@@ -3,10 +3,11 @@
 use super::blame::left;
 use super::page::Page;
 use super::style::{BAD, DIM, GOOD, HEADING, PLAIN, WARN};
+use super::verdict_words::Words;
 use crate::counted::counted;
 use crate::recording::Process;
 use crate::render::{display_name, display_path, duration, percent, process_name, sanitize};
-use crate::report::{LongPollSite, Report, Site, UnclearReason, Verdict};
+use crate::report::{LongPollSite, Report, Site, Verdict};
 use crate::units::Nanos;
 use anstyle::Style;
 use std::io;
@@ -147,30 +148,6 @@ fn processes(page: &mut Page<'_>) -> io::Result<()> {
     page.labelled((PLAIN, ""), 11, &text)
 }
 
-/// A verdict in words.
-struct Words {
-    style: Style,
-    word: &'static str,
-    text: String,
-    /// Index in [`Report::sites`] of the site to name.
-    site: Option<usize>,
-}
-
-impl Words {
-    fn new(style: Style, word: &'static str, text: String) -> Words {
-        Words {
-            style,
-            word,
-            text,
-            site: None,
-        }
-    }
-
-    fn with_site(self, site: Option<usize>) -> Words {
-        Words { site, ..self }
-    }
-}
-
 /// The main finding.
 pub(super) fn verdict(page: &mut Page<'_>) -> io::Result<()> {
     let report = page.report;
@@ -286,14 +263,26 @@ fn words(report: &Report) -> Words {
             match runtime {
                 Some(runtime) => {
                     let who = format!("the workers{}", of(runtime));
-                    unclear(&who, *share, *reason, process)
+                    super::unclear::unclear(&who, *share, *reason, process)
                 }
                 None => {
                     let of = process_name(report, *pid);
                     let of = of.map_or_else(String::new, |name| format!(" of {}", sanitize(&name)));
-                    unclear(&format!("the threads{of}"), *share, *reason, process)
+                    super::unclear::unclear(&format!("the threads{of}"), *share, *reason, process)
                 }
             }
+        }
+        Verdict::PoolFull {
+            pid,
+            threads,
+            total_ns,
+            share,
+            queued,
+            site,
+        } => {
+            let of = process_name(report, *pid);
+            let of = of.map_or_else(String::new, |name| format!(" of {}", sanitize(&name)));
+            super::pool::full(&of, *threads, *total_ns, *share, *queued).with_site(*site)
         }
         Verdict::Stopped { runtime, share } => stopped(&of(runtime), *share),
         Verdict::CpuBound { runtime, share } => cpu_bound(&of(runtime), *share),
@@ -399,13 +388,13 @@ fn blocked(of: &str, workers: u32, [total, longest]: [Nanos; 2], share: f64, cpu
     let (total, longest, share) = (duration(total), duration(longest), percent(share));
     let text = if workers == 1 {
         format!(
-            "The only worker{of} was blocked inside task polls for {total} ({share} of its time), \
-             {longest} at the longest. No other task could run meanwhile. {cpu}"
+            "The only worker{of} was blocked inside task polls for {total} ({share} of its time); the \
+             longest poll took {longest}. No other task could run meanwhile. {cpu}"
         )
     } else {
         format!(
             "The {workers} workers{of} were blocked inside task polls for {share} of their time \
-             ({total} together), {longest} at the longest. {cpu}"
+             ({total} together); the longest poll took {longest}. {cpu}"
         )
     };
     Words::new(BAD, "BLOCKED", text)
@@ -414,7 +403,8 @@ fn blocked(of: &str, workers: u32, [total, longest]: [Nanos; 2], share: f64, cpu
 fn cpu_starved(report: &Report, of: &str, share: f64, throttled: Option<f64>) -> Words {
     let why = match (throttled, &report.throttling) {
         (Some(throttled), Some(throttling)) => format!(
-            "The CPU quota of control group {} was used up in {} of its periods.",
+            "The CPU quota of control group {} was used up in {} of its periods: raise it (`cpu.max`, \
+             a container's CPU limit), or run fewer threads.",
             sanitize(&throttling.group),
             percent(throttled)
         ),
@@ -436,8 +426,13 @@ fn long_polls(
     worst: Option<&LongPollSite>,
 ) -> Words {
     let worst = worst.map_or_else(String::new, |site| {
-        let task = site.task.as_deref().unwrap_or(&site.function);
-        format!(" Worst: {}.", display_name(task))
+        let place = file_and_line(site.file.as_deref(), site.line);
+        let place = place.map_or_else(String::new, |at| format!(" ({at})"));
+        let task = site.task.as_deref().filter(|task| **task != *site.function);
+        let task = task.map_or_else(String::new, |task| {
+            format!(" in task {}", display_name(task))
+        });
+        format!(" Worst: {}{place}{task}.", display_name(&site.function))
     });
     let text = format!(
         "Tasks{of} computed in {} without yielding, for {} together ({} of the workers' time), {} \
@@ -448,36 +443,6 @@ fn long_polls(
         duration(longest)
     );
     Words::new(BAD, "CPU HOG", text)
-}
-
-/// Why nothing better can be said, and what would help.
-fn unclear(who: &str, share: f64, reason: UnclearReason, process: Option<&Process>) -> Words {
-    let what = format!(
-        "What {who} did is unknown for {} of their time",
-        percent(share)
-    );
-    let old = process.and_then(|process| process.tokio.not_understood.as_deref());
-    let text = match reason {
-        UnclearReason::UnknownTime => format!("{what}: see the losses below."),
-        UnclearReason::ContextContradicted => format!(
-            "{what}: tokio's thread-local context was contradicted and does not count. With the \
-             symbols of the program or library that holds tokio, names would tell."
-        ),
-        UnclearReason::ContextMissing => format!(
-            "{what}: tokio's thread-local context was not found, see the note below. With the \
-             symbols of the program or library that holds tokio, names would tell."
-        ),
-        UnclearReason::NotUnderstood => format!(
-            "{what}: the program holds tokio {}, which is too old to be understood. Record it \
-             with tokio 1.20 or newer.",
-            sanitize(old.unwrap_or_default())
-        ),
-        UnclearReason::NoWorkerSeen => format!(
-            "There is tokio, but none of {who} was seen to work for a runtime. Record for \
-             longer, or under load."
-        ),
-    };
-    Words::new(WARN, "UNCLEAR", text)
 }
 
 fn stopped(of: &str, share: f64) -> Words {
@@ -511,7 +476,8 @@ fn healthy(of: &str, share: f64, longest: Nanos, idle: f64) -> Words {
     if idle >= NO_LOAD {
         let idle = percent(idle);
         text.push_str(&format!(
-            " They were idle for {idle} of their time: was there load? Record while it is slow."
+            " They were idle for {idle} of their time: was there load? Record while it is slow. If it \
+             hangs all the same, its tasks wait for each other or for a peer: no thread shows that."
         ));
     }
     Words::new(GOOD, "HEALTHY", text)

@@ -16,11 +16,15 @@ mod open;
 mod page;
 mod paper;
 mod polls;
+mod pool;
+mod queued;
 mod sections;
 mod sites;
 mod style;
 mod tokio_notes;
 mod totals;
+mod unclear;
+mod verdict_words;
 mod wakers;
 mod workers;
 

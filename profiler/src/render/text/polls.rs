@@ -10,6 +10,12 @@ use crate::report::{LongPollSite, LongestPoll};
 use crate::units::Nanos;
 use std::io;
 
+/// What a poll that computes should do.
+const COMPUTES: &str = "compute elsewhere (`tokio::task::spawn_blocking`, or rayon's threads and a \
+                        oneshot channel), or let others run in between (`tokio::task::yield_now`)";
+const COMPUTES_URL: &str =
+    "https://docs.rs/tokio/latest/tokio/task/index.html#blocking-and-yielding";
+
 /// Tasks shown in full.
 const IN_FULL: usize = 5;
 
@@ -62,6 +68,14 @@ fn one(page: &mut Page<'_>, number: usize, site: &LongPollSite) -> io::Result<()
     }
     let text = longest(&site.longest);
     page.labelled((DIM, "      longest"), DETAILS, &text)?;
+    if times.running_ns > times.blocked_ns {
+        if page.is_known_advice(COMPUTES) {
+            page.detail("instead", "as above")?;
+        } else {
+            page.labelled((DIM, "      instead"), DETAILS, COMPUTES)?;
+            page.labelled((DIM, ""), DETAILS, COMPUTES_URL)?;
+        }
+    }
     if site.evidence.contains(&PollEvidence::Stack) {
         let text = "stacks, as the worker's tick is not known: a poll that waits twice counts as \
                     two, and short polls of one function, one right after the other, as one";

@@ -4,6 +4,7 @@ use super::blame;
 use super::header::location;
 use super::line::width;
 use super::page::Page;
+use super::queued::awaits_a_task;
 use super::style::{BAD, DIM, PLAIN, WARN};
 use super::wakers;
 use crate::counted::counted;
@@ -24,6 +25,8 @@ const APART: usize = 3;
 const OBJECTS: usize = 3;
 /// Runtimes named for each site.
 const RUNTIMES: usize = 3;
+/// What tokio's own code waited for in all is one line below this.
+const WORTH_A_LOOK: Nanos = Nanos(1_000_000);
 /// Said of a site whose function is a framework's.
 pub(in crate::render) const INLINED: &str =
     "your function was inlined into this one; line tables tell which";
@@ -65,8 +68,12 @@ pub(super) fn blocked(page: &mut Page<'_>) -> io::Result<()> {
         if sites.is_empty() {
             continue;
         }
+        let (whole, runtimes) = worker_time(page, role);
+        let explanation = match runtimes {
+            0 | 1 => explanation,
+            _ => "worst first; share of all runtimes' time",
+        };
         page.heading(heading, explanation)?;
-        let whole = worker_time(page, role);
         for (index, site) in sites.iter().take(page.options.max_sites).enumerate() {
             block(page, index + 1, site, whole)?;
             if page.options.brief {
@@ -96,17 +103,19 @@ fn not_counted(page: &mut Page<'_>) -> io::Result<()> {
     page.labelled((WARN, ""), 2, &text)
 }
 
-fn worker_time(page: &Page<'_>, role: Role) -> Nanos {
+/// The time of the workers of that kind, and how many runtimes have them.
+fn worker_time(page: &Page<'_>, role: Role) -> (Nanos, usize) {
     let is_multi_thread = match role {
         Role::Worker(flavor) => flavor == Flavor::MultiThread,
-        Role::PoolThread | Role::BlockOn | Role::None => return Nanos::ZERO,
+        Role::PoolThread | Role::BlockOn | Role::None => return (Nanos::ZERO, 0),
     };
-    page.report
-        .runtimes
-        .iter()
+    let runtimes = page.report.runtimes.iter();
+    let runtimes: Vec<&RuntimeReport> = runtimes
         .filter(|runtime| (runtime.kind == RuntimeKind::MultiThread) == is_multi_thread)
-        .flat_map(|runtime| runtime.states.values().copied())
-        .sum()
+        .collect();
+    let times = runtimes.iter();
+    let times = times.flat_map(|runtime| runtime.states.values().copied());
+    (times.sum(), runtimes.len())
 }
 
 fn and_more(page: &mut Page<'_>, sites: &[&Site], shown: usize) -> io::Result<()> {
@@ -186,7 +195,11 @@ pub(super) fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
     if let Some(meanwhile) = blame::meanwhile(page.report, site) {
         page.labelled((DIM, "      meanwhile"), indent, &meanwhile)?;
     }
-    if let Some(queued) = site.queued.as_ref().and_then(held_up) {
+    if let Some(mut queued) = site.queued.as_ref().and_then(held_up) {
+        let in_slot = site.queued.is_some_and(|queued| queued.polls_with_lifo > 0);
+        if in_slot && awaits_a_task(site.cause) {
+            queued.push_str(": where that is what the worker waits for, it waits in vain");
+        }
         page.labelled((DIM, "      held up"), indent, &queued)?;
     }
     if let Some(harm) = blame::harm(page.report, site) {
@@ -381,38 +394,20 @@ pub(super) fn apart(page: &mut Page<'_>) -> io::Result<()> {
         if sites.is_empty() {
             continue;
         }
+        let time: Nanos = sites.iter().map(|site| site.total_ns).sum();
+        if state == State::Runtime && time < WORTH_A_LOOK {
+            let waits = counted(sites.iter().map(|site| site.waits).sum(), "wait", "waits");
+            page.heading(heading, &format!("{} in {waits}", duration(time)))?;
+            continue;
+        }
         page.heading(heading, explanation)?;
         if state == State::Pool {
-            pools(page)?;
+            super::pool::pools(page)?;
         }
         for site in sites.iter().take(APART) {
             brief(page, site)?;
         }
         and_more(page, &sites, APART)?;
-    }
-    Ok(())
-}
-
-/// The blocking pools; of several processes each has its own.
-fn pools(page: &mut Page<'_>) -> io::Result<()> {
-    for pool in &page.report.pools {
-        let process = process_name(page.report, pool.pid);
-        let process = process.map_or_else(String::new, |name| format!("{}: ", sanitize(&name)));
-        let text = format!(
-            "{process}{}, at most {} waiting in closures at once; busy for {}, waiting for {} of it \
-             ({})",
-            counted(u64::from(pool.threads), "thread", "threads"),
-            pool.peak_busy,
-            duration(pool.busy_ns),
-            duration(pool.waiting_ns),
-            percent(pool.waiting_share)
-        );
-        page.labelled((PLAIN, ""), 2, &text)?;
-        if pool.near_default_limit {
-            let text = "The pool is near tokio's default limit of 512 threads, beyond which \
-                        closures queue up (its own limit, max_blocking_threads, is not known).";
-            page.labelled((WARN, ""), 2, text)?;
-        }
     }
     Ok(())
 }

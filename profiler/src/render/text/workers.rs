@@ -163,8 +163,13 @@ fn driver(page: &mut Page<'_>, runtime: &RuntimeReport) -> io::Result<()> {
     if time.share_of(page.report.duration_ns) < WITHOUT_DRIVER && !is_long {
         return Ok(());
     }
+    // Of one worker there are no others.
+    let (nobody, blocked) = match runtime.workers {
+        1 => ("nobody", "it was"),
+        _ => ("no worker", "others were"),
+    };
     let text = format!(
-        "no worker waited for events for {} while others were blocked: {} after the start",
+        "{nobody} waited for events for {} while {blocked} blocked: {} after the start",
         duration(time),
         stretches(&runtime.unattended)
     );

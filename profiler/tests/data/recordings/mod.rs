@@ -9,6 +9,7 @@ mod identity;
 pub mod incident;
 mod intervals;
 mod polls;
+mod pool;
 mod services;
 mod several;
 
@@ -20,6 +21,7 @@ pub use identity::{
 };
 pub use intervals::{beside_hog, in_intervals};
 pub use polls::{in_pieces, stopped};
+pub use pool::full_pool;
 pub use services::{busy, crowded, current_thread, healthy, hung, starved, throttled};
 pub use several::several;
 
@@ -55,6 +57,7 @@ pub fn all() -> Vec<(&'static str, Recording)> {
         ("no_worker", no_worker()),
         ("in_pieces", in_pieces()),
         ("stopped", stopped()),
+        ("full_pool", full_pool()),
         ("empty", empty()),
     ]
 }

@@ -164,7 +164,7 @@ pub(super) fn elsewhere(sheet: &mut Sheet<'_>, grouped: &Grouped<'_>) -> io::Res
             "their workers' tasks go on elsewhere",
             |thread| thread.state == State::HandedOff,
         ),
-        ("In the blocking pool", "", |thread| {
+        ("In the blocking pool", of_pool(sheet), |thread| {
             thread.role == Role::PoolThread && thread.state != State::Idle
         }),
         ("In a block_on", "outside the workers", |thread| {
@@ -198,6 +198,17 @@ pub(super) fn elsewhere(sheet: &mut Sheet<'_>, grouped: &Grouped<'_>) -> io::Res
     let others = (0..).zip(rest).filter(|(index, _)| !told.contains(index));
     let others: Vec<&Group<'_>> = others.map(|(_, group)| group).collect();
     outside(sheet, &others)
+}
+
+/// Whether the blocking pool has a thread for what comes next.
+fn of_pool(sheet: &Sheet<'_>) -> &'static str {
+    let mut threads = sheet.dump.threads.iter();
+    let is_idle =
+        |thread: &DumpThread| thread.role == Role::PoolThread && thread.state == State::Idle;
+    match threads.any(is_idle) {
+        true => "",
+        false => "none idle: at its limit (512 unless set) closures queue",
+    }
 }
 
 /// Idle threads of the pool, and those that are none of tokio's: a line, unless all are wanted.
@@ -306,6 +317,9 @@ fn one(sheet: &mut Sheet<'_>, group: &Group<'_>) -> io::Result<()> {
             sheet.detail("cause", &cause)?;
         }
         waited_for(sheet, group)?;
+    }
+    if let Some(queued) = words::held_up(group.threads.iter().copied()) {
+        sheet.detail("held up", &queued)?;
     }
     if sheet.shown.stacks {
         stack(sheet, first)?;

@@ -134,16 +134,31 @@ fn words(
             );
             (WARN, "UNCLEAR", text)
         }
-        (DumpKind::Healthy, Some(_)) => (
-            GOOD,
-            "HEALTHY",
-            "No worker is blocked right now.".to_owned(),
-        ),
+        (DumpKind::Healthy, Some(runtime)) => {
+            (GOOD, "HEALTHY", healthy(dump_is_idle(runtime)).to_owned())
+        }
         _ => {
             let text = "No worker of a tokio runtime was found: none runs, or none of its threads \
                         can be told from others.";
             (WARN, "UNCLEAR", text.to_owned())
         }
+    }
+}
+
+/// Whether no worker of a runtime has anything to do.
+const fn dump_is_idle(runtime: &DumpRuntime) -> bool {
+    runtime.idle == runtime.workers && runtime.workers > 0
+}
+
+/// An idle runtime looks the same whether its tasks have nothing to do or wait for each other.
+const fn healthy(is_idle: bool) -> &'static str {
+    match is_idle {
+        true => {
+            "No worker is blocked right now: all are idle. If the program hangs all the same, its tasks \
+             wait for each other (an async lock or channel), for a peer, or for a thread of the blocking \
+             pool. What tasks await is on no stack: tokio-console or a task dump tells."
+        }
+        false => "No worker is blocked right now.",
     }
 }
 

@@ -2,8 +2,10 @@
 
 use super::sheet::Sheet;
 use crate::cause::Cause;
+use crate::counted::counted;
 use crate::recording::{Holder, Object, ObjectKind};
 use crate::render::text::line::cut_right;
+use crate::render::text::queued::awaits_a_task;
 use crate::render::{display_name, display_path, duration, sanitize};
 use crate::report::dump::DumpThread;
 use crate::runtime::{State, StoppedBy};
@@ -25,6 +27,28 @@ pub(super) fn since(of: &DumpThread) -> String {
         Some(since) => duration(since),
         None => String::new(),
     }
+}
+
+/// The tasks that blocked workers have with them, of the worker that has most; nothing where none has any.
+/// A worker's LIFO slot is its own, so what it waits for may be in there and never run.
+pub(super) fn held_up<'a>(of: impl Iterator<Item = &'a DumpThread>) -> Option<String> {
+    let known: Vec<_> = of
+        .filter_map(|thread| Some((thread, thread.queued?)))
+        .collect();
+    let (_, most) = known.iter().max_by_key(|(_, queued)| queued.tasks())?;
+    if most.tasks() == 0 {
+        return None;
+    }
+    let tasks = counted(most.tasks().into(), "task", "tasks");
+    let mut text = format!("{tasks} in the worker's own queue");
+    let mut in_slot = known.iter().filter(|(_, queued)| queued.in_slot);
+    if let Some((thread, _)) = in_slot.next() {
+        text.push_str(", one of them in the LIFO slot, from which no other worker takes");
+        if thread.cause.is_some_and(awaits_a_task) {
+            text.push_str(": if that is what is waited for, it never comes");
+        }
+    }
+    Some(text)
 }
 
 /// `src/store.rs:88`.

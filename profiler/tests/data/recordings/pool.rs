@@ -1,0 +1,51 @@
+//! A blocking pool without a thread to spare.
+
+use super::builder::*;
+use holdup::recording::{Recording, Stack, StackId};
+use holdup::runtime::{Role, State};
+
+const FIRST: u32 = 4260;
+const THREADS: u32 = 4;
+
+fn closure(b: &mut Builder) -> StackId {
+    let frames = vec![
+        system("read"),
+        library("<std::fs::File as std::io::Read>::read"),
+        at(
+            app("claims_api::archive::load::{{closure}}"),
+            "src/archive.rs",
+            77,
+        ),
+        runtime("tokio::runtime::blocking::task::BlockingTask<T>::poll"),
+        runtime("tokio::runtime::blocking::pool::Inner::run"),
+        system("start_thread"),
+    ];
+    b.stack(Stack {
+        syscall: Some(0),
+        ..stack(State::Pool, Role::PoolThread, "pool-closure", frames)
+    })
+}
+
+/// Idle workers, and four pool threads that go from closure to closure for most of the time.
+pub fn full_pool() -> Recording {
+    let mut b = Builder::new("/srv/claims_api", 10 * SEC);
+    let (park, main, pool_park) = (b.stack(park()), b.stack(main_park()), b.stack(pool_park()));
+    let closure = closure(&mut b);
+    b.thread(4242, "claims_api", 2 * MS, 0);
+    for tid in 4250..4252 {
+        b.thread(tid, "tokio-rt-worker", 20 * MS, 2 * MS);
+    }
+    for tid in FIRST..FIRST + THREADS {
+        b.thread(tid, "tokio-rt-worker", 50 * MS, MS);
+        for n in 0..40 {
+            let from = SEC + n * 200 * MS;
+            b.single(tid, closure, from, 195 * MS, 20 * US);
+            let last = b.interval.waits.last_mut().expect("just pushed");
+            last.task_id = Some(100 + n * u64::from(THREADS) + u64::from(tid - FIRST));
+        }
+    }
+    b.rest([4242], main);
+    b.rest(4250..4252, park);
+    b.rest(FIRST..FIRST + THREADS, pool_park);
+    b.recording()
+}
