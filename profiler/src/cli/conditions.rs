@@ -348,6 +348,7 @@ mod tests {
             range: Range::ALL,
             filter: &crate::report::Filter::default(),
             symbols: None,
+            servers: None,
             keep: Keep::NOTHING,
             invoker: None,
         };
