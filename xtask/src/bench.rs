@@ -7,6 +7,7 @@
 //! what these take themselves, an empty program tells.
 
 mod attach;
+pub(crate) mod beside;
 mod bpf;
 mod calls;
 mod cost;

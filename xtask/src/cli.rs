@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::{bench, demo, ebpf, fuzz, lint, setup, shipped, test, vm, web};
+use crate::{bench, compare, demo, ebpf, fuzz, lint, pictures, setup, shipped, test, vm, web};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -21,6 +21,10 @@ enum Verb {
     Demo(demo::Args),
     /// Measure what recording costs
     Bench(bench::Args),
+    /// Run holdup and other tools on the demo, and write docs/comparison.md
+    Compare(compare::Args),
+    /// Draw the README's pictures from a recording of the demo
+    Pictures(pictures::Args),
     /// Record a loaded service for a long time, and see that memory stays flat and times add up
     Soak(bench::soak::Args),
     /// Build and run every test; the last line is the sum
@@ -51,6 +55,8 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
+        Verb::Compare(args) => compare::run(&args).map(|()| ExitCode::SUCCESS),
+        Verb::Pictures(args) => pictures::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Soak(args) => bench::soak::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Test(args) => test::run(&args),
         Verb::Shipped(args) => shipped::run(&args),

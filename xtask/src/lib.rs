@@ -7,12 +7,14 @@
 pub mod artifacts;
 pub mod bench;
 pub mod cli;
+pub mod compare;
 pub mod debian;
 pub mod demo;
 pub mod ebpf;
 pub mod fuzz;
 pub mod lint;
 pub mod paths;
+pub mod pictures;
 pub mod process;
 pub mod results;
 pub mod setup;

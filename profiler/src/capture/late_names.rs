@@ -1,13 +1,14 @@
 //! Names for what had none when it was recorded: the program was stripped, and its debug files are
 //! at hand now.
 
+use super::build_id::build_id;
+use super::debuginfod::{Debuginfod, Questions};
 use crate::recording::{Stack, Tables};
 use crate::runtime::State;
 use crate::runtime::tokio::Classifier;
 use crate::symbolize::{Frame, FrameRef, ModulePlace, ModuleSource, Naming, Symbolizer};
-use object::Object;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,9 +17,10 @@ use std::sync::Arc;
 const MAX_FILES: usize = 1 << 14;
 
 /// Debug files by the build ID of what they are of.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct DebugFiles {
-    dir: PathBuf,
+    /// None where there is only what servers have.
+    dir: Option<PathBuf>,
     /// Those that lie in the folder itself, by their own word.
     flat: BTreeMap<String, PathBuf>,
 }
@@ -38,7 +40,7 @@ impl DebugFiles {
             }
         }
         Ok(DebugFiles {
-            dir: dir.to_owned(),
+            dir: Some(dir.to_owned()),
             flat,
         })
     }
@@ -54,24 +56,11 @@ impl DebugFiles {
             return None;
         }
         let within = Path::new(folder).join(format!("{name}.debug"));
-        let places = [
-            self.dir.join(".build-id").join(&within),
-            self.dir.join(&within),
-        ];
+        let dir = self.dir.as_ref()?;
+        let places = [dir.join(".build-id").join(&within), dir.join(&within)];
         let is_it = |path: &PathBuf| build_id(path).is_some_and(|own| own == wanted);
         places.into_iter().find(is_it)
     }
-}
-
-/// The build ID of an ELF file in hexadecimal.
-fn build_id(path: &Path) -> Option<String> {
-    if !fs::metadata(path).ok()?.is_file() {
-        return None;
-    }
-    let cache = object::ReadCache::new(File::open(path).ok()?);
-    let file = object::File::parse(&cache).ok()?;
-    let bytes = file.build_id().ok()??;
-    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// What became of frames without a name or a line.
@@ -83,11 +72,18 @@ pub struct LateNames {
     pub found: BTreeSet<String>,
     /// Modules with nameless frames for which there was none, with their build IDs.
     pub missing: BTreeMap<String, String>,
+    /// What went wrong with servers.
+    pub remarks: Vec<String>,
 }
 
-/// Gives names and lines to frames that have none, and looks again at what that says of the stacks.
-pub fn name_late(tables: &mut Tables, files: &DebugFiles) -> LateNames {
-    let mut naming = Renaming::new(files);
+/// Gives names and lines to frames that have none, and looks again at what that says of the stacks. Servers
+/// are asked for modules of which there are frames without a name, and no file.
+pub fn name_late(
+    tables: &mut Tables,
+    files: &DebugFiles,
+    servers: Option<&Debuginfod>,
+) -> LateNames {
+    let mut naming = Renaming::new(files, servers.map(Questions::new));
     let stacks = std::mem::take(&mut tables.stacks);
     tables.stacks = stacks
         .into_iter()
@@ -105,10 +101,13 @@ pub fn name_late(tables: &mut Tables, files: &DebugFiles) -> LateNames {
 
 struct Renaming<'a> {
     files: &'a DebugFiles,
+    servers: Option<Questions<'a>>,
     symbolizer: Symbolizer,
     classifier: Classifier,
     /// By build ID; none where there is no file.
     sources: HashMap<String, Option<ModuleSource>>,
+    /// Build IDs that servers were asked for.
+    asked: BTreeSet<String>,
     /// What stands for a frame now.
     frames: HashMap<FrameRef, Arc<[FrameRef]>>,
     with_lines: BTreeSet<String>,
@@ -116,12 +115,14 @@ struct Renaming<'a> {
 }
 
 impl Renaming<'_> {
-    fn new(files: &DebugFiles) -> Renaming<'_> {
+    fn new<'a>(files: &'a DebugFiles, servers: Option<Questions<'a>>) -> Renaming<'a> {
         Renaming {
             files,
+            servers,
             symbolizer: Symbolizer::new(),
             classifier: Classifier::default(),
             sources: HashMap::new(),
+            asked: BTreeSet::new(),
             frames: HashMap::new(),
             with_lines: BTreeSet::new(),
             outcome: LateNames::default(),
@@ -180,20 +181,9 @@ impl Renaming<'_> {
     fn look_up(&mut self, frame: &Frame, place: &ModulePlace) -> Option<Vec<FrameRef>> {
         let had_name = frame.naming == Naming::Symbol;
         let module = frame.module.as_deref().unwrap_or_default();
-        let files = self.files;
-        let source = self
-            .sources
-            .entry(place.build_id.to_string())
-            .or_insert_with(|| {
-                Some(ModuleSource {
-                    name: module.into(),
-                    path: files.find(&place.build_id)?,
-                    build_id: Some(place.build_id.to_string()),
-                    image: None,
-                    functions: Arc::default(),
-                })
-            });
-        let Some(source) = source else {
+        self.look_for_file(module, place, had_name);
+        let source = self.sources.get(&*place.build_id);
+        let Some(Some(source)) = source else {
             if !had_name {
                 let missing = &mut self.outcome.missing;
                 missing.insert(module.to_owned(), place.build_id.to_string());
@@ -214,5 +204,32 @@ impl Renaming<'_> {
         }
         self.outcome.named += u64::from(!had_name);
         Some(frames)
+    }
+    /// Looks once for the file of a module; servers are asked only for the sake of a frame without a name.
+    fn look_for_file(&mut self, module: &str, place: &ModulePlace, had_name: bool) {
+        let build_id = place.build_id.to_string();
+        let known = self.sources.get(&build_id);
+        if known.is_some_and(Option::is_some) {
+            return;
+        }
+        let mut path = match known {
+            None => self.files.find(&build_id),
+            Some(_) => None,
+        };
+        if let Some(servers) = &self.servers
+            && path.is_none()
+            && !had_name
+            && self.asked.insert(build_id.clone())
+        {
+            path = servers.find(&build_id, &mut self.outcome.remarks);
+        }
+        let source = path.map(|path| ModuleSource {
+            name: module.into(),
+            path,
+            build_id: Some(build_id.clone()),
+            image: None,
+            functions: Arc::default(),
+        });
+        self.sources.insert(build_id, source);
     }
 }

@@ -322,7 +322,7 @@ pub(crate) struct RecordArgs {
     /// Find single system calls that keep a CPU busy for --min-block or longer
     ///
     /// For example a read of 100 MB from the page cache. This slows down every system call of
-    /// every process; the README says by how much.
+    /// every process; docs/cost.md says by how much.
     #[arg(long, overrides_with = "no_syscalls")]
     pub(crate) syscalls: bool,
 
@@ -393,6 +393,8 @@ pub(crate) struct ReportArgs {
     /// A file is taken if it has the build ID of the program or library: from .build-id/ab/cdef.debug or
     /// ab/cdef.debug as distributions lay them out, or from the folder itself under any name. An
     /// executable that was not stripped serves as well.
+    ///
+    /// Where DEBUGINFOD_URLS is set, its servers are asked for what else has no name.
     #[arg(long, value_name = "DIR")]
     pub(crate) symbols: Option<PathBuf>,
 

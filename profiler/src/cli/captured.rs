@@ -5,7 +5,7 @@ use super::exit::Exit;
 use super::hint::shell_word;
 use super::reports::Reports;
 use crate::analyze::Analyzer;
-use crate::capture::{self, Capture, DebugFiles, End, LateNames, Range, name_late};
+use crate::capture::{self, Capture, DebugFiles, Debuginfod, End, LateNames, Range, name_late};
 use crate::host::privileges::{as_user, user_of_files};
 use crate::process::Invoker;
 use crate::recording::Interval;
@@ -36,6 +36,8 @@ pub(super) struct HowToRead<'a> {
     pub(super) filter: &'a Filter,
     /// Where debug files are.
     pub(super) symbols: Option<&'a Path>,
+    /// Who is asked for those that are not there.
+    pub(super) servers: Option<&'a Debuginfod>,
     /// What is kept one by one.
     pub(super) keep: Keep,
     /// Who called `sudo`.
@@ -54,18 +56,10 @@ pub(super) fn read(path: &Path, how: &HowToRead<'_>) -> Result<Captured> {
     let file = file.and_then(|file| file);
     let file = file.map_err(|error| cannot(capture::Error::Read(error)))?;
     let mut capture = Capture::open(file).map_err(cannot)?;
-    let late = how.symbols.map(|dir| {
-        let named = with_rights_of(user.as_ref(), || {
-            let files = DebugFiles::of(dir)?;
-            Ok(name_late(&mut capture.tables, &files))
-        });
-        named.and_then(|named| named).map_err(|error| {
-            let word = shell_word(&dir.to_string_lossy());
-            let error = Error::new(format!("cannot read {}", dir.display())).because(error);
-            error.hint(format!("ls -ld {word}"))
-        })
-    });
-    let late = late.transpose()?;
+    let late = match how.symbols.is_some() || how.servers.is_some() {
+        true => Some(late_names(&mut capture, how, user.as_ref())?),
+        false => None,
+    };
     let (analyzer, taken, length) = sum_up(&capture, how);
     let length = length.map_err(cannot)?;
     let Some((start, end)) = taken else {
@@ -89,6 +83,25 @@ pub(super) fn read(path: &Path, how: &HowToRead<'_>) -> Result<Captured> {
         reports,
         end: capture.end,
         late,
+    })
+}
+
+/// Names what had no name, by the debug files that there are.
+fn late_names(
+    capture: &mut Capture,
+    how: &HowToRead<'_>,
+    user: Option<&Invoker>,
+) -> Result<LateNames> {
+    let named = with_rights_of(user, || {
+        let files = how.symbols.map(DebugFiles::of).transpose()?;
+        let files = files.unwrap_or_default();
+        Ok(name_late(&mut capture.tables, &files, how.servers))
+    });
+    named.and_then(|named| named).map_err(|error| {
+        let dir = how.symbols.unwrap_or(Path::new(""));
+        let word = shell_word(&dir.to_string_lossy());
+        let error = Error::new(format!("cannot read {}", dir.display())).because(error);
+        error.hint(format!("ls -ld {word}"))
     })
 }
 

@@ -352,6 +352,7 @@ mod tests {
             range: Range::ALL,
             filter: &crate::report::Filter::default(),
             symbols: None,
+            servers: None,
             keep: Keep::NOTHING,
             invoker: None,
         };

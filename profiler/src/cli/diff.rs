@@ -24,11 +24,21 @@ pub(crate) fn diff(settings: &DiffSettings, progress: &Progress) -> Result<Exit>
         range: Range::ALL,
         filter: &settings.filter,
         symbols: None,
+        servers: None,
         keep: Keep::NOTHING,
         invoker,
     };
-    let read = |path| captured::read(path, &how);
-    let (before, after) = (read(&settings.before)?, read(&settings.after)?);
+    // Both at once: each is read and summed up for itself.
+    let (before, after) = std::thread::scope(|scope| {
+        let after = scope.spawn(|| captured::read(&settings.after, &how));
+        let before = captured::read(&settings.before, &how);
+        let after = after.join();
+        (
+            before,
+            after.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+        )
+    });
+    let (before, after) = (before?, after?);
     let names = [&settings.before, &settings.after].map(|path| path.display().to_string());
     let [before_name, after_name] = &names;
     for (name, captured) in [(before_name, &before), (after_name, &after)] {

@@ -32,6 +32,11 @@ impl Gate {
 }
 
 impl OpenGate {
+    /// Whether there are no conditions.
+    pub(crate) fn asks_nothing(&self) -> bool {
+        self.conditions.is_empty()
+    }
+
     /// Asks all of it of a report.
     pub(crate) fn check(&mut self, report: &Report) -> Vec<CheckedCondition> {
         let accepted = &mut self.accepted;

@@ -36,6 +36,7 @@ mod report;
 mod reports;
 mod run;
 mod screen;
+mod servers;
 mod settings;
 mod shared_args;
 mod stream;

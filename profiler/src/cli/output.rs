@@ -177,6 +177,8 @@ fn write_file(
 pub(crate) enum Writer {
     Stdout(BufWriter<io::Stdout>),
     File(PendingFile, BufWriter<std::fs::File>),
+    /// A file that has its name already, and this is it.
+    Named(String, BufWriter<std::fs::File>),
     /// A file that could not be opened a second time.
     Failed(String, Option<io::Error>),
 }
@@ -187,8 +189,25 @@ impl Writer {
         match self {
             Writer::Stdout(_) => None,
             Writer::File(file, _) => Some(file.path().display().to_string()),
-            Writer::Failed(name, _) => Some(name.clone()),
+            Writer::Named(name, _) | Writer::Failed(name, _) => Some(name.clone()),
         }
+    }
+
+    /// Gives a file its name before it is complete, so that what is written can be read at once.
+    pub(crate) fn publish(&mut self) -> io::Result<()> {
+        if !matches!(self, Writer::File(..)) {
+            return Ok(());
+        }
+        let name = self.name().unwrap_or_default();
+        let Writer::File(file, mut out) = std::mem::replace(self, Writer::Failed(name, None))
+        else {
+            return Ok(());
+        };
+        out.flush()?;
+        let name = file.path().display().to_string();
+        file.commit()?;
+        *self = Writer::Named(name, out);
+        Ok(())
     }
 
     /// Gives the file its name, and tells it.
@@ -201,6 +220,7 @@ impl Writer {
                 drop(out);
                 file.commit()?;
             }
+            Writer::Named(_, mut out) => out.flush()?,
             Writer::Failed(_, error) => return Err(error.unwrap_or_else(gone)),
         }
         Ok(name)
@@ -215,7 +235,7 @@ impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Writer::Stdout(out) => out.write(bytes),
-            Writer::File(_, out) => out.write(bytes),
+            Writer::File(_, out) | Writer::Named(_, out) => out.write(bytes),
             Writer::Failed(_, error) => Err(error.take().unwrap_or_else(gone)),
         }
     }
@@ -223,7 +243,7 @@ impl Write for Writer {
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Writer::Stdout(out) => out.flush(),
-            Writer::File(_, out) => out.flush(),
+            Writer::File(_, out) | Writer::Named(_, out) => out.flush(),
             Writer::Failed(..) => Ok(()),
         }
     }

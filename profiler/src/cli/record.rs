@@ -77,6 +77,9 @@ pub(crate) fn record<R: Recorder>(
     if let Some(launched) = &mut launched {
         launched.release();
     }
+    // A command goes on by itself, and what is asked of a recording is answered by its exit code.
+    let is_for_readers = outputs.is_empty() && capture.is_none() && launched.is_none();
+    let is_for_readers = is_for_readers && gate.asks_nothing();
     let joining = !settings.recording.joining.is_empty();
     let observer = Observer::new(Wanted {
         numbers: progress.has_spinner(),
@@ -90,6 +93,14 @@ pub(crate) fn record<R: Recorder>(
     let drawing = Drawing::new(&settings.rendering);
     let early = EarlyReports::new(outputs, drawing.clone());
     let end = until_end(settings.duration, stop, progress, &observer, &early);
+    let end = async {
+        tokio::select! {
+            () = end => {}
+            () = streams.unread(), if is_for_readers => {
+                progress.say("nobody reads standard output any more: the recording ends");
+            }
+        }
+    };
     runtime.block_on(async {
         let ran = recorder.run(end, sink(&mut capture)).await;
         progress.clear();

@@ -23,6 +23,7 @@ pub(crate) fn report(settings: &ReportSettings, progress: &Progress) -> Result<E
         range: settings.range,
         filter: &settings.filter,
         symbols: settings.symbols.as_deref(),
+        servers: settings.servers.as_ref(),
         keep: settings.kept(),
         invoker: settings.invoker.as_ref(),
     };
@@ -37,7 +38,11 @@ pub(crate) fn report(settings: &ReportSettings, progress: &Progress) -> Result<E
         tell_placeless(&report.conditions, progress);
     }
     if let Some(late) = &late {
-        progress.say(&late_text(late));
+        late.remarks.iter().for_each(|remark| progress.say(remark));
+        // With servers alone, nobody has asked for anything that a capture with all names lacks.
+        if settings.symbols.is_some() || !late.found.is_empty() || !late.missing.is_empty() {
+            progress.say(&late_text(late));
+        }
     }
     tell_left_out(report, progress);
     let pid = report.target.pid;

@@ -10,10 +10,11 @@ use super::conditions::Gate;
 use super::error::{Error, Result};
 use super::filter_args;
 use super::names::Template;
+use super::servers;
 pub(crate) use super::target_choice::TargetChoice;
 use super::target_choice::joining;
 use super::values::CAPTURE;
-use crate::capture::{Bounds, Range};
+use crate::capture::{Bounds, Debuginfod, Range};
 use crate::collect;
 use crate::limits::Limits;
 use crate::process::Invoker;
@@ -326,6 +327,8 @@ pub(crate) struct ReportSettings {
     pub(crate) filter: Filter,
     /// Where debug files are.
     pub(crate) symbols: Option<PathBuf>,
+    /// Servers that have more of them.
+    pub(crate) servers: Option<Debuginfod>,
     pub(crate) outputs: Vec<OutputSpec>,
     /// Whether files that exist are overwritten.
     pub(crate) force: bool,
@@ -368,16 +371,20 @@ impl ReportSettings {
         }
         let outputs = outputs(&args.output, args.form.format, environment)?;
         let gate = gate(args.form.gate.clone(), formats(&outputs))?;
+        let invoker = invoker(environment);
+        // Root fetches nothing for somebody else.
+        let servers = servers::of(environment.var).filter(|_| invoker.is_none());
         Ok(ReportSettings {
             file: args.file,
             range,
             filter: args.filter.into(),
             symbols: args.symbols,
+            servers,
             outputs,
             force: args.form.force,
             rendering: in_form(&args.form, common, environment),
             gate,
-            invoker: invoker(environment),
+            invoker,
         })
     }
 }

@@ -11,6 +11,7 @@ use crate::units::Timestamp;
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
+use tokio::sync::Notify;
 
 /// Whether an interval is the last one of its recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ struct Inner {
     filter: Filter,
     /// The first instant of the recording, once anything came of it.
     start: Option<Timestamp>,
+    /// Told when whoever read standard output has gone.
+    reader_left: Rc<Notify>,
 }
 
 #[derive(Debug)]
@@ -43,8 +46,15 @@ impl Stream {
     fn write(&mut self, what: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) {
         if self.failure.is_none() {
             let out = &mut self.writer;
-            self.failure = what(out).and_then(|()| io::Write::flush(out)).err();
+            let flushed = what(out).and_then(|()| io::Write::flush(out));
+            self.failure = flushed.and_then(|()| self.writer.publish()).err();
         }
+    }
+
+    /// Whether it goes to standard output, and its reader left (`holdup … | head`).
+    fn reader_left(&self) -> bool {
+        let failure = self.failure.as_ref().map(io::Error::kind);
+        failure == Some(io::ErrorKind::BrokenPipe) && self.writer.name().is_none()
     }
 }
 
@@ -61,12 +71,19 @@ impl Streams {
             options: options.clone(),
             filter: filter.clone(),
             start: None,
+            reader_left: Rc::default(),
         })))
     }
 
     /// Whether anything is to be written.
     pub(crate) fn are_none(&self) -> bool {
         self.0.borrow().streams.is_empty()
+    }
+
+    /// Done when whoever read standard output has gone, and none of these goes anywhere else.
+    pub(crate) async fn unread(&self) {
+        let reader_left = Rc::clone(&self.0.borrow().reader_left);
+        reader_left.notified().await;
     }
 
     /// Writes what happened in an interval; at the end also what had not ended then.
@@ -77,6 +94,7 @@ impl Streams {
             options,
             filter,
             start,
+            reader_left,
         } = &mut *inner;
         if streams.is_empty() {
             return;
@@ -91,7 +109,7 @@ impl Streams {
         if let Some(filter) = filter {
             choose_from(&mut detail, filter);
         }
-        for stream in streams {
+        for stream in streams.iter_mut() {
             stream.write(|out| {
                 if is_first {
                     let started_at = rfc3339(header.started_at);
@@ -101,6 +119,9 @@ impl Streams {
                 ndjson::singles(&detail, start, options, out)
             });
         }
+        if streams.iter().all(Stream::reader_left) {
+            reader_left.notify_one();
+        }
     }
 
     /// Writes the last line, and says what became of the outputs.
@@ -108,15 +129,14 @@ impl Streams {
         let mut written = Written::default();
         for mut stream in self.0.borrow_mut().streams.drain(..) {
             stream.write(|out| ndjson::end(report, out));
-            let name = stream.writer.name();
+            let (name, reader_left) = (stream.writer.name(), stream.reader_left());
             let ended = match stream.failure {
                 Some(failure) => Err(failure),
                 None => stream.writer.commit(),
             };
             match ended {
                 Ok(file) => written.files.extend(file),
-                // Its reader left (`holdup … | head`).
-                Err(error) if name.is_none() && error.kind() == io::ErrorKind::BrokenPipe => {}
+                Err(_) if reader_left => {}
                 Err(error) => {
                     let name = name.unwrap_or_else(|| "to standard output".to_owned());
                     let failure = Error::new(format!("cannot write {name}")).because(error);
@@ -174,7 +194,10 @@ mod tests {
         assert_eq!(outputs.len(), 1, "the other is written at the end");
         assert!(!streams.are_none());
         let interval = Interval::default();
+        assert!(!path.exists(), "nothing is there before there is a line");
         streams.write(&header(), &Tables::default(), &interval, Last::No);
+        let first = std::fs::read_to_string(&path).expect("it has its name at once");
+        assert!(first.starts_with("{\"type\":\"recording\""), "{first}");
         streams.write(&header(), &Tables::default(), &interval, Last::Yes);
         let recording = crate::recording::Recording {
             header: header(),

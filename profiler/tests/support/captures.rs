@@ -6,10 +6,13 @@ use super::fixture::{Profile, Running, Variant};
 use super::privilege;
 use super::record::until_recording;
 use super::report::Report;
+use super::truth::Truth;
 use children::{Child, Lines};
 use libtest_mimic::{Failed, Trial};
 use rusqlite::{Connection, OpenFlags};
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -442,9 +445,61 @@ fn late_names() -> Outcome {
         &["-f", "json", "--symbols", &empty.to_string_lossy()],
     )?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    match output.status.success() && said.contains(&build_id) {
+    if !output.status.success() || !said.contains(&build_id) {
+        return Err(said.into());
+    }
+    late_names_of_a_server(&capture, (&named, &build_id), &truth)
+}
+
+/// The same, with the debug file on a server.
+fn late_names_of_a_server(
+    capture: &Path,
+    (named, build_id): (&Path, &str),
+    truth: &Truth,
+) -> Outcome {
+    let cache = tempfile::tempdir()?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let wanted = format!("GET /buildid/{build_id}/debuginfo ");
+    let file = fs::read(named)?;
+    // It ends with the tests' process.
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut request = [0; 1024];
+            let length = stream.read(&mut request).unwrap_or(0);
+            let (status, body): (&str, &[u8]) =
+                match request[..length].starts_with(wanted.as_bytes()) {
+                    true => ("200 OK", &file),
+                    false => ("404 Not Found", b""),
+                };
+            let length = body.len();
+            let head = format!(
+                "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+            );
+            // Whoever asked may have gone.
+            let _ = stream
+                .write_all(head.as_bytes())
+                .and_then(|()| stream.write_all(body));
+        }
+    });
+    let mut command = Command::new(env!("CARGO_BIN_EXE_holdup"));
+    command.arg("report").arg(capture).args(["-f", "json"]);
+    command
+        .env("DEBUGINFOD_URLS", &url)
+        .env("DEBUGINFOD_CACHE_PATH", cache.path());
+    let output = command.output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if !output.status.success() || !said.contains("named by the debug files of blockers") {
+        return Err(said.into());
+    }
+    let report = Report::parse(&String::from_utf8_lossy(&output.stdout))?;
+    let missing = check::recall(&report, truth);
+    if !missing.is_empty() {
+        return Err(missing.join("\n").into());
+    }
+    match cache.path().join(build_id).join("debuginfo").is_file() {
         true => Ok(()),
-        false => Err(said.into()),
+        false => Err("the file was not kept".into()),
     }
 }
 

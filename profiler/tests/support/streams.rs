@@ -9,16 +9,79 @@ use children::Child;
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// From the interrupt to the written files.
 const WRITTEN: Duration = Duration::from_secs(60);
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![Trial::ignorable_test("streams::lines", || {
-        privilege::unless_skipped(privilege::missing(), lines)
-    })]
+    vec![
+        Trial::ignorable_test("streams::lines", || {
+            privilege::unless_skipped(privilege::missing(), lines)
+        }),
+        Trial::ignorable_test("streams::reader_leaves", || {
+            privilege::unless_skipped(privilege::missing(), reader_leaves)
+        }),
+    ]
+}
+
+/// `holdup record -f ndjson | head`: without a reader there is nothing left to record for.
+fn reader_leaves() -> Result<(), Failed> {
+    let mut fixture = Variant::DEFAULT.start("scenarios")?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_holdup"));
+    command
+        .args(["record", "-p", &fixture.pid().to_string(), "-f", "ndjson"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut holdup = std::process::Command::spawn(&mut command)?;
+    let mut reader = BufReader::new(holdup.stdout.take().ok_or("no standard output")?);
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    drop(reader);
+    // Only now there is more to tell.
+    fixture.go()?;
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = holdup.try_wait()? {
+            break Some(status);
+        }
+        if begun.elapsed() > WRITTEN {
+            holdup.kill()?;
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    fixture.finish()?;
+    let status = status.ok_or("holdup went on without a reader")?;
+    let mut said = String::new();
+    let stderr = holdup.stderr.take().ok_or("no standard error")?;
+    BufReader::new(stderr).read_to_string(&mut said)?;
+    match line.starts_with("{\"type\":\"recording\"")
+        && status.success()
+        && said.contains("nobody reads")
+    {
+        true => Ok(()),
+        false => Err(format!("{status}: {line}{said}").into()),
+    }
+}
+
+/// The file is written right after standard output.
+fn until_a_wait_is_in(path: &Path) -> Result<(), Failed> {
+    let begun = Instant::now();
+    loop {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        if text.contains("\n{\"type\":\"wait\"") && text.ends_with('\n') {
+            return Ok(());
+        }
+        if begun.elapsed() > ATTACHED {
+            return Err(format!("the file lags behind: {text}").into());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn lines() -> Result<(), Failed> {
@@ -31,6 +94,7 @@ fn lines() -> Result<(), Failed> {
         .args(["-o".as_ref(), path("r.json").as_os_str()])
         .args(["-o".as_ref(), path("r.trace.json").as_os_str()])
         .args(["-o".as_ref(), path("r.pb.gz").as_os_str()])
+        .args(["-o".as_ref(), path("r.ndjson").as_os_str()])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -45,6 +109,7 @@ fn lines() -> Result<(), Failed> {
     output.find("wait", ATTACHED, |line| {
         line.starts_with("{\"type\":\"wait\"")
     })?;
+    until_a_wait_is_in(&path("r.ndjson"))?;
     fixture.truth()?;
     holdup.interrupt()?;
     let mut rest = output.drain(WRITTEN);
@@ -59,6 +124,15 @@ fn lines() -> Result<(), Failed> {
         return Err(format!("the last line is {last}").into());
     }
     let text = output.transcript();
+    let of_file = std::fs::read_to_string(path("r.ndjson"))?.lines().count();
+    // The transcript has a line of its own before them.
+    let of_stdout = text
+        .lines()
+        .filter(|line| line.trim_start().starts_with('{'))
+        .count();
+    if of_file != of_stdout {
+        return Err(format!("{of_file} lines in the file, {of_stdout} on standard output").into());
+    }
     let known: Vec<Value> = text
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok())

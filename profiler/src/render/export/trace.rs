@@ -8,11 +8,14 @@
 use super::json::{Commas, value};
 use super::lanes::{Lane, Limit, ShownPoll, ShownWait, Step, lanes};
 use super::names;
+use crate::recording::StackId;
 use crate::render::{Options, sanitize};
-use crate::report::{Detail, Report, Stretch};
+use crate::report::{Detail, DetailStack, Report, Stretch};
 use crate::units::{Nanos, Pid};
 use serde::Serialize;
+use std::collections::HashMap;
 use std::io;
+use std::rc::Rc;
 
 /// Ids of rows that are no thread's: beyond those that Linux gives out.
 const RUNTIME_ROWS: u32 = 1 << 30;
@@ -52,19 +55,19 @@ struct WaitArgs<'a> {
     state: &'static str,
     cause: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    at: Option<String>,
+    at: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    call: Option<String>,
+    call: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     object: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    task: Option<String>,
+    task: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     task_id: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     woken_by: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    woken_from: Option<String>,
+    woken_from: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     runtime: Option<&'a str>,
     blocked_ns: Nanos,
@@ -123,6 +126,8 @@ pub(in crate::render) fn render(
     let mut events = Events {
         out,
         commas: Commas::default(),
+        words: HashMap::new(),
+        event: Vec::new(),
     };
     for process in &report.targets {
         let name = sanitize(process.exe_name()).into_owned();
@@ -177,16 +182,54 @@ fn micros(time: Nanos) -> f64 {
     time.0 as f64 / 1e3
 }
 
+/// What is told of a stack.
+struct StackWords {
+    /// With the cause.
+    name: String,
+    site: String,
+    at: Option<String>,
+    call: String,
+    task: Option<String>,
+}
+
+impl StackWords {
+    fn of(stack: &DetailStack) -> StackWords {
+        let site = names::site(stack);
+        StackWords {
+            name: format!("{site} [{}]", names::cause(stack)),
+            site,
+            at: names::place(stack),
+            call: crate::render::display_name(&stack.wait),
+            task: names::task(stack),
+        }
+    }
+}
+
 /// The events being written.
 struct Events<'a> {
     out: &'a mut dyn io::Write,
     commas: Commas,
+    /// A million waits have few stacks: their names are made once.
+    words: HashMap<StackId, Rc<StackWords>>,
+    /// An event is made here and written as one piece.
+    event: Vec<u8>,
 }
 
 impl Events<'_> {
     fn put(&mut self, event: &Event<'_, impl Serialize>) -> io::Result<()> {
         self.commas.next(self.out)?;
-        value(self.out, event)
+        self.event.clear();
+        serde_json::to_writer(&mut self.event, event)?;
+        self.out.write_all(&self.event)
+    }
+
+    fn words(&mut self, detail: &Detail, id: StackId) -> Option<Rc<StackWords>> {
+        if let Some(known) = self.words.get(&id) {
+            return Some(Rc::clone(known));
+        }
+        let words = Rc::new(StackWords::of(detail.stacks.get(&id)?));
+        self.words.insert(id, Rc::clone(&words));
+        Some(words)
     }
 
     fn metadata(&mut self, what: &str, pid: Pid, tid: u32, args: impl Serialize) -> io::Result<()> {
@@ -266,21 +309,23 @@ impl Events<'_> {
     ) -> io::Result<()> {
         let stack = shown.stack;
         let cause = stack.map_or("unknown", names::cause);
-        let site = stack.map_or_else(|| "[no stack]".to_owned(), names::site);
         let wait = shown.wait;
+        let words = self.words(detail, wait.stack);
+        let words = words.as_deref();
+        let no_stack = format!("[no stack] [{cause}]");
         let object = wait.object.and_then(|id| detail.objects.get(&id));
         let waker = wait.waker.and_then(|id| detail.wakers.get(&id));
-        let waker_stack = wait.waker_stack.and_then(|id| detail.stacks.get(&id));
+        let waker_words = wait.waker_stack.and_then(|id| self.words(detail, id));
         let args = WaitArgs {
             state: stack.map_or("unknown", |stack| stack.state.name()),
             cause,
-            at: stack.and_then(names::place),
-            call: stack.map(|stack| crate::render::display_name(&stack.wait)),
+            at: words.and_then(|words| words.at.as_deref()),
+            call: words.map(|words| &*words.call),
             object: object.map(names::object),
-            task: stack.and_then(names::task),
+            task: words.and_then(|words| words.task.as_deref()),
             task_id: wait.task_id,
             woken_by: waker.map(names::waker),
-            woken_from: waker_stack.map(names::site),
+            woken_from: waker_words.as_deref().map(|words| &*words.site),
             runtime: lane.thread.and_then(|thread| thread.runtime.as_deref()),
             blocked_ns: shown.blocked(),
             runqueue_ns: shown.runqueue(),
@@ -288,7 +333,7 @@ impl Events<'_> {
         let (pid, tid) = (lane.pid(), lane.id.tid.0);
         self.put(&Event {
             ph: "X",
-            name: &format!("{site} [{cause}]"),
+            name: words.map_or(&no_stack, |words| &words.name),
             cat: cause,
             pid,
             tid,

@@ -22,9 +22,13 @@ pub(in crate::render) fn write(value: &impl Serialize, out: &mut dyn io::Write) 
 /// Those of writing to `out`.
 pub(in crate::render) fn line(value: &impl Serialize, out: &mut dyn io::Write) -> io::Result<()> {
     let escaping = Escaping(CompactFormatter);
-    let mut serializer = serde_json::Serializer::with_formatter(&mut *out, escaping);
-    value.serialize(&mut serializer)?;
-    out.write_all(b"\n")
+    // Pieces of a few bytes are put together here, and not where each is a call that nobody can inline.
+    let mut line = Vec::with_capacity(1024);
+    value.serialize(&mut serde_json::Serializer::with_formatter(
+        &mut line, escaping,
+    ))?;
+    line.push(b'\n');
+    out.write_all(&line)
 }
 
 /// Without characters that hide others or turn the direction of writing.
@@ -36,6 +40,10 @@ impl<F: Formatter> Formatter for Escaping<F> {
         out: &mut W,
         fragment: &str,
     ) -> io::Result<()> {
+        // Most are of this kind, and need no look at each character.
+        if fragment.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return out.write_all(fragment.as_bytes());
+        }
         let mut rest = fragment;
         while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_deceptive(*c)) {
             let (before, after) = rest.split_at(at);
