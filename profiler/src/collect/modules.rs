@@ -122,6 +122,16 @@ struct Read {
     problem: Option<String>,
 }
 
+impl Read {
+    /// Nothing, because of `error`.
+    fn without(error: io::Error) -> Read {
+        Read {
+            problem: Some(format!("cannot be read: {error}")),
+            ..Read::default()
+        }
+    }
+}
+
 /// Where an image is.
 enum Original {
     File(File),
@@ -198,28 +208,23 @@ impl Modules {
         }
         new.truncate(room);
         let (budget, effort) = (&self.budget, &self.effort);
-        let read: Vec<io::Result<Read>> = new
+        let opened: Vec<io::Result<Read>> = new
             .par_iter()
             .map(|(_, mapping)| {
-                open(target, mapping, &mappings)
-                    .and_then(|original| Image::of(original, budget))
-                    .map(|image| read(image, effort))
+                let original = open(target, mapping, &mappings)?;
+                // What cannot be copied now is too much, and will be.
+                let image = Image::of(original, budget);
+                Ok(image.map_or_else(Read::without, |image| read(image, effort)))
             })
             .collect();
-        for ((key, mapping), read) in new.into_iter().zip(read) {
-            match read {
+        for ((key, mapping), opened) in new.into_iter().zip(opened) {
+            match opened {
                 Ok(read) => self.add(key, mapping, read, tables),
                 Err(error) if self.is_to_be_tried_again(key) => {
                     let name = mapping.file_name();
-                    tracing::debug!(name = %name.escape_debug(), "not read yet: {error}");
+                    tracing::debug!(name = %name.escape_debug(), "not opened yet: {error}");
                 }
-                Err(error) => {
-                    let read = Read {
-                        problem: Some(format!("cannot be read: {error}")),
-                        ..Read::default()
-                    };
-                    self.add(key, mapping, read, tables);
-                }
+                Err(error) => self.add(key, mapping, Read::without(error), tables),
             }
         }
         let (map, mut rows) = self.view(&code);

@@ -76,8 +76,8 @@ fn compare() -> Result<(), String> {
     }
     // The comparison of the two captures follows.
     let site = stdout.lines().find(|line| line.contains("ask_blocking"));
-    if !site.is_some_and(|line| line.trim_start().starts_with("lost")) {
-        return Err(format!("the worst site is not told as lost:\n{stdout}"));
+    if !site.is_some_and(|line| line.trim_start().starts_with("gone")) {
+        return Err(format!("the worst site is not told as gone:\n{stdout}"));
     }
     for name in ["mistakes.svg", "repaired.wall.svg", "changed.svg"] {
         let picture = std::fs::read_to_string(dir.path().join(name)).unwrap_or_default();

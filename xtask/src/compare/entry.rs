@@ -55,8 +55,7 @@ const HARMLESS: [&str; 4] = [
 impl Mistake {
     fn is_in(&self, entry: &Entry) -> bool {
         let has = |name: &&str| entry.frames.iter().any(|frame| frame.contains(*name));
-        self.functions.iter().any(has)
-            || !self.or_all.is_empty() && self.or_all.iter().all(has)
+        self.functions.iter().any(has) || !self.or_all.is_empty() && self.or_all.iter().all(has)
     }
 }
 
