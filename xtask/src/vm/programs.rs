@@ -71,15 +71,23 @@ impl Programs {
         // The checks' own checks need no kernel.
         arguments.extend(["--skip", "checks::"].map(str::to_owned));
         // A guest has no Python.
-        arguments.extend(["--skip", "library::loaded_by_python"].map(str::to_owned));
-        arguments.extend(["--skip", "standstill::python_lock"].map(str::to_owned));
+        for name in [
+            "library::loaded_by_python",
+            "standstill::python_lock",
+            "gil::",
+        ] {
+            arguments.extend(["--skip", name].map(str::to_owned));
+        }
         // The guest has no FUSE, by which a file system hangs.
         arguments.extend(["--skip", "hung-files"].map(str::to_owned));
         arguments.extend(["--skip", "standstill::hung_file_system"].map(str::to_owned));
         // No other trial needs this build.
         arguments.extend(["--skip", "standstill::exhausted_pool-stripped"].map(str::to_owned));
-        // Nor the demo's programs, cargo, tmux, control groups, or anything beside the tests to be listed.
+        // Nor the demo's programs, cargo, tmux, control groups, setcap, programs that make file systems, or
+        // anything beside the tests to be listed.
         for name in [
+            "containers::",
+            "scarce::",
             "demo::",
             "filters::",
             "cargo::",

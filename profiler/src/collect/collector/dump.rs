@@ -30,6 +30,11 @@ const ROUNDS: u32 = 20;
 /// All rounds together.
 const WALKING: Duration = Duration::from_millis(200);
 
+/// How often threads that wait in pieces are looked at once more at the end, and how long after each other: a
+/// piece is some milliseconds long.
+const MORE_LOOKS: u32 = 8;
+const BETWEEN_PIECES: Duration = Duration::from_millis(1);
+
 /// What was seen of the targets.
 #[derive(Debug)]
 pub struct Seen {
@@ -99,11 +104,15 @@ impl Look {
         collector.name_new(Naming::All)?;
         let mut asleep = collector.asleep(&latest, end);
         let found = collector.found_of(&latest, &HashMap::new());
-        let later = collector.pass()?;
-        let later: HashMap<ThreadKey, &Snapshot> = later
+        let in_pieces: Vec<&Snapshot> = latest
             .iter()
-            .map(|snapshot| (snapshot.thread, snapshot))
+            .filter(|one| {
+                let thread = collector.targets.thread(one.thread);
+                let found = thread.and_then(|thread| found.get(&thread));
+                found.is_some_and(|(_, found)| found.in_pieces)
+            })
             .collect();
+        let later = collector.later(&in_pieces)?;
         let mut interval = Interval {
             start: collector.clock.start(),
             end,
@@ -119,7 +128,7 @@ impl Look {
                 continue;
             }
             // What was found may be of another wait where the thread has gone on.
-            let now = later.get(&snapshot.thread).copied();
+            let now = later.get(&snapshot.thread);
             let same = now.is_some_and(|now| now.switches == snapshot.switches);
             if !same {
                 asleep.remove(&thread);
@@ -207,6 +216,31 @@ impl Collector {
         self.kernel.snapshot()?;
         self.receive();
         Ok(std::mem::take(&mut self.snapshots))
+    }
+
+    /// What every thread does some moments later. Those that wait `in_pieces` are between two of them now
+    /// and then: where one does not wait, it is looked at again.
+    fn later(&mut self, in_pieces: &[&Snapshot]) -> Result<HashMap<ThreadKey, Snapshot>> {
+        let by_thread = |seen: Vec<Snapshot>| seen.into_iter().map(|one| (one.thread, one));
+        let mut later: HashMap<ThreadKey, Snapshot> = by_thread(self.pass()?).collect();
+        for _ in 0..MORE_LOOKS {
+            let is_between = |before: &&&Snapshot| {
+                let now = later.get(&before.thread);
+                now.is_some_and(|now| !is_same_futex(before, now))
+            };
+            let between: HashSet<ThreadKey> = in_pieces
+                .iter()
+                .filter(is_between)
+                .map(|one| one.thread)
+                .collect();
+            if between.is_empty() {
+                break;
+            }
+            std::thread::sleep(BETWEEN_PIECES);
+            let again = by_thread(self.pass()?);
+            later.extend(again.filter(|(thread, _)| between.contains(thread)));
+        }
+        Ok(later)
     }
 
     /// Walks the stacks of all threads that wait, and again those that moved meanwhile. What is
