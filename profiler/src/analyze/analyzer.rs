@@ -153,23 +153,26 @@ impl Analyzer {
     /// The report of all intervals added so far. More can be added after it.
     #[must_use]
     pub fn report(&self, header: &Header, tables: &Tables) -> Report {
-        self.reports(header, tables, None).0
+        self.report_and(header, tables, |_, _| ()).0
     }
 
     /// The same, and with the lists of what `filter` chooses, for which [`Analyzer::keep_for`] was called.
     #[must_use]
     pub fn filtered(&self, header: &Header, tables: &Tables, filter: &Filter) -> (Report, Report) {
-        let (whole, chosen) = self.reports(header, tables, Some(filter));
-        let chosen = chosen.unwrap_or_else(|| whole.clone());
-        (whole, chosen)
+        self.report_and(header, tables, |lists, whole| {
+            let mut chosen = whole.clone();
+            lists.choose(filter, &mut chosen);
+            chosen
+        })
     }
 
-    fn reports(
+    /// The report, and what `then` makes of it.
+    fn report_and<T>(
         &self,
         header: &Header,
         tables: &Tables,
-        filter: Option<&Filter>,
-    ) -> (Report, Option<Report>) {
+        then: impl FnOnce(&Lists<'_>, &Report) -> T,
+    ) -> (Report, T) {
         let (start, end) = self.range.unwrap_or((header.start, header.start));
         let whole = Whole::new(
             (header, tables),
@@ -262,12 +265,8 @@ impl Analyzer {
             carried: &self.carried,
             by_thread: self.by_thread.as_ref(),
         };
-        let chosen = filter.map(|filter| {
-            let mut chosen = report.clone();
-            lists.choose(filter, &mut chosen);
-            chosen
-        });
-        (report, chosen)
+        let more = then(&lists, &report);
+        (report, more)
     }
 
     fn detail(

@@ -39,34 +39,20 @@ pub(super) fn blocking_pools(
                 peak => sweep.at_once(peak).last().copied().unwrap_or_default(),
             };
             let line = lines.get(&process).copied().unwrap_or_default();
-            let times = pool(whole.pid(process), process, balanced);
-            with_counts(times, [threads, sweep.peak()], all_busy, line)
+            let states = states(process, balanced);
+            pool(
+                whole.pid(process),
+                &states,
+                [threads, sweep.peak()],
+                all_busy,
+                line,
+            )
         })
         .collect()
 }
 
-/// The same with how many threads there were, for how long all of them waited in closures at once, and
-/// what waited in line.
-fn with_counts(
-    pool: BlockingPool,
-    [threads, peak]: [usize; 2],
-    all_busy: Nanos,
-    line: PoolLine,
-) -> BlockingPool {
-    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    BlockingPool {
-        threads: count(threads),
-        peak_busy: count(peak),
-        peak_ns: all_busy,
-        closures: line.jobs,
-        closures_queued: line.queued,
-        near_default_limit: threads >= NEAR_LIMIT,
-        ..pool
-    }
-}
-
 /// Where the time of a pool's threads went.
-fn pool(pid: Pid, process: ProcessId, balanced: &[BalancedTimes]) -> BlockingPool {
+fn states(process: ProcessId, balanced: &[BalancedTimes]) -> StateTimes {
     let mut states = StateTimes::new();
     for times in balanced
         .iter()
@@ -74,18 +60,30 @@ fn pool(pid: Pid, process: ProcessId, balanced: &[BalancedTimes]) -> BlockingPoo
     {
         thread_times::add_all(&mut states, &times.states_as(WaitRole::POOL));
     }
+    states
+}
+
+/// The pool of which `threads` were there and `peak` busy at once, all of them for `all_busy`.
+fn pool(
+    pid: Pid,
+    states: &StateTimes,
+    [threads, peak]: [usize; 2],
+    all_busy: Nanos,
+    line: PoolLine,
+) -> BlockingPool {
     let time = |state: State| states.get(&state).copied().unwrap_or_default();
     let busy = time(State::Pool) + time(State::Running) + time(State::Runnable);
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     BlockingPool {
         pid,
+        threads: count(threads),
         busy_ns: busy,
         waiting_ns: time(State::Pool),
         waiting_share: time(State::Pool).share_of(busy),
-        threads: 0,
-        peak_busy: 0,
-        peak_ns: Nanos::ZERO,
-        closures: 0,
-        closures_queued: 0,
-        near_default_limit: false,
+        peak_busy: count(peak),
+        peak_ns: all_busy,
+        closures: line.jobs,
+        closures_queued: line.queued,
+        near_default_limit: threads >= NEAR_LIMIT,
     }
 }

@@ -205,6 +205,7 @@ impl Renaming<'_> {
         self.outcome.named += u64::from(!had_name);
         Some(frames)
     }
+
     /// Looks once for the file of a module; servers are asked only for the sake of a frame without a name.
     fn look_for_file(&mut self, module: &str, place: &ModulePlace, had_name: bool) {
         let build_id = place.build_id.to_string();

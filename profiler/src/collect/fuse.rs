@@ -1,6 +1,6 @@
 //! Who serves a file system of FUSE: whoever waits for a file in it waits for that process.
 
-use crate::process::Target;
+use crate::process::{Target, mounts};
 
 /// What `/proc/PID/fd` calls the kernel's side of every one of them.
 pub(super) const DEVICE: &str = "/dev/fuse";
@@ -21,19 +21,14 @@ fn minor_of(mountinfo: &str, path: &str) -> Option<u32> {
         let rest = path.strip_prefix(place.trim_end_matches('/'));
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    let mounts = mountinfo.lines().filter_map(|line| {
-        // 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw (proc_pid_mountinfo(5)).
-        let (before, after) = line.split_once(" - ")?;
-        let mut fields = before.split(' ').skip(2);
-        let (device, place) = (fields.next()?, unescaped(fields.nth(1)?));
-        let kind = after.split(' ').next()?;
-        within(&place).then_some((place.len(), device, kind))
+    let around = mounts(mountinfo).filter_map(|mount| {
+        let place = unescaped(mount.place);
+        within(&place).then_some((place.len(), mount))
     });
     // Of those at one place the last one hides the others.
-    let (_, device, kind) = mounts.max_by_key(|(length, ..)| *length)?;
-    let is_fuse = kind == "fuse" || kind.starts_with("fuse.");
-    let minor = device.split_once(':').filter(|_| is_fuse)?.1;
-    minor.parse().ok()
+    let (_, mount) = around.max_by_key(|(length, _)| *length)?;
+    let is_fuse = mount.kind == "fuse" || mount.kind.starts_with("fuse.");
+    is_fuse.then_some(mount.device.minor)
 }
 
 /// Undoes what the kernel does to spaces, tabs, ends of lines and backslashes: `\040`.

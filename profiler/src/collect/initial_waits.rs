@@ -8,7 +8,7 @@ use super::processes::ProcessList;
 use super::stack_table::{NewStack, StackTable};
 use super::traced_process::TracedProcess;
 use crate::bpf::Programs;
-use crate::decode::{Activity, Snapshot, StackKind, Syscall, ThreadKey, read_context, read_queued};
+use crate::decode::{Activity, Snapshot, StackKind, Syscall, ThreadKey, read_context};
 use crate::recording::{ProcessId, StackId, ThreadId};
 use crate::runtime::tokio::ThreadContext;
 use crate::runtime::{Queued, StoppedBy};
@@ -166,8 +166,7 @@ impl InitialWaits {
             return;
         };
         let (addresses, truncated, pointer_steps) = walk_remote(regs, programs, process, memory);
-        let context = read_context(&process.contexts, fs, memory);
-        let queued = read_queued(&process.contexts, fs, memory);
+        let (context, queued) = read_context(&process.contexts, fs, memory);
         // A thread that has switched since may have changed the memory while we read it.
         if !programs.has_switched(thread.tid) {
             self.outcomes.push(truncated);

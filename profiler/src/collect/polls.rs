@@ -5,6 +5,7 @@
 //! function: a task that yields looks the same from one poll to the next. Python's lock is the exception:
 //! who waits for it wakes up every five milliseconds, and waits on.
 
+use super::python_lock;
 use crate::decode::PollClock;
 use crate::recording::{Poll, PollEvidence, ProcessId, Stack, StackId, ThreadId};
 use crate::runtime::{Queued, Role, State};
@@ -28,15 +29,6 @@ const STUCK: u32 = 16;
 
 /// Who waits for Python's lock runs for no longer between two looks at it.
 const GIL_LOOK: Nanos = Nanos(1_000_000);
-
-/// Functions that are on the stack only while Python's lock is being taken (`Python/ceval_gil.c`).
-const TAKES_GIL: [&str; 5] = [
-    "take_gil",
-    "PyEval_RestoreThread",
-    "PyEval_AcquireThread",
-    "PyGILState_Ensure",
-    "PyThreadState_Attach",
-];
 
 /// What a thread did when it was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,12 +148,6 @@ fn functions(stack: &Stack, task: u32) -> u64 {
         frame.function.hash(&mut hasher);
     }
     hasher.finish()
-}
-
-/// Whether Python's lock is being taken.
-fn takes_gil(stack: &Stack) -> bool {
-    let mut frames = stack.frames.iter();
-    frames.any(|frame| TAKES_GIL.contains(&&*frame.function))
 }
 
 /// The polls that go on, and what was seen since they were last looked at.
@@ -296,7 +282,7 @@ impl PollCollector {
         let by_stack = poll.is_some_and(|keys| keys.tick.is_none());
         let takes_gil = by_stack && observed.doing != Doing::Ran && {
             let known = self.takes_gil.entry(observed.stack);
-            *known.or_insert_with(|| takes_gil(stack))
+            *known.or_insert_with(|| python_lock::is_taken_in(&stack.frames))
         };
         self.seen.push(Placed {
             observed,

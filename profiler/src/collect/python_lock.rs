@@ -7,21 +7,11 @@
 //! which the C library knows it, which is its FS base, and from 3.11 on behind that its number.
 
 use super::lock_holders::WaitingStack;
-use crate::symbolize::{FrameRef, Space};
+use crate::symbolize::{FrameRef, Space, TAKING_LOCK};
 use crate::units::{Addr, Tid};
 
 /// Frames looked at for the function that takes the lock, innermost first.
 const MAX_FRAMES: usize = 16;
-/// On the stack only while the lock is being taken (`Python/ceval_gil.c`, `Python/pystate.c`). A Python
-/// without symbols still exports all but the first.
-const TAKING: [&str; 5] = [
-    "take_gil",
-    "PyEval_RestoreThread",
-    "PyEval_AcquireThread",
-    "PyGILState_Ensure",
-    "PyThreadState_Attach",
-];
-
 /// From the lock's beginning to its condition variable.
 const CONDITION: u64 = 32;
 /// From a condition variable of glibc to the words at which threads wait: before 2.41, and since.
@@ -37,7 +27,7 @@ const MAPPED: std::ops::Range<u64> = 0x1_0000..1 << 47;
 pub(super) fn is_taken_in(frames: &[FrameRef]) -> bool {
     let user = frames.iter().filter(|frame| frame.space == Space::User);
     user.take(MAX_FRAMES)
-        .any(|frame| TAKING.contains(&&*frame.function))
+        .any(|frame| TAKING_LOCK.contains(&&*frame.function))
 }
 
 /// The thread that has the lock at whose condition variable somebody waits, by the word at which it does.

@@ -18,7 +18,6 @@ pub use event::{
     WaitSeen, Waker,
 };
 pub use ids::{ObjectNumber, StackNumber, TableVersion, ThreadKey, ThreadName, WaitStack};
-pub use queued_tasks::read_queued;
 pub use read::{DecodeError, decode};
 pub use thread::{
     OpenWait, Phase, StackPolicy, Sum, SumKey, ThreadEntry, ThreadState, ThreadTimes, park_sum,

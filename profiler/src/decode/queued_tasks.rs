@@ -1,39 +1,18 @@
 //! The tasks that wait for a worker, read from the memory of its process as the kernel side does.
 
-use super::tls_state::at_place;
 use crate::runtime::Queued;
-use crate::runtime::tokio::ContextsOfProcess;
-use crate::units::Addr;
-use crate::unwind::RemoteMemory;
-use profiler_common::context::{Memory, is_heavier, tls_state};
+use profiler_common::context::{Found, Memory, Place, tls_state};
 use profiler_common::scheduler_core::{
     Core, MAX_QUEUED, QUEUE_HEADS, SINGLE_STEP, SINGLE_STEPS, is_clock, is_single_clock, queue,
 };
 
-/// What waits for the thread with this FS base, if it is a worker in a poll and its core is known.
-#[must_use]
-pub fn read_queued(
-    contexts: &ContextsOfProcess,
-    fs: Addr,
-    memory: &RemoteMemory,
-) -> Option<Queued> {
-    let places = contexts.places();
-    let found = places.map(|place| (place, at_place(fs, place, memory)));
-    let (place, found) =
-        found.reduce(
-            |one, other| match is_heavier(other.1.tls_state, one.1.tls_state) {
-                true => other,
-                false => one,
-            },
-        )?;
-    let is_single = found.tls_state == tls_state::CURRENT_THREAD_POLL;
-    if found.core == 0 || !is_single && found.tls_state != tls_state::WORKER_POLL {
-        return None;
-    }
-    if is_single {
-        of_single(found.core, &place.single, memory)
-    } else {
-        of_worker(found.core, &place.worker, memory)
+/// What waits for a thread, if it is a worker in a poll and its core is known.
+pub(super) fn queued(place: &Place, found: &Found, memory: &impl Memory) -> Option<Queued> {
+    match found.tls_state {
+        _ if found.core == 0 => None,
+        tls_state::CURRENT_THREAD_POLL => of_single(found.core, &place.single, memory),
+        tls_state::WORKER_POLL => of_worker(found.core, &place.worker, memory),
+        _ => None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! What tokio's thread-local state says, from the kernel side's numbers or from a thread's memory.
 
+use super::queued_tasks::queued;
+use crate::runtime::Queued;
 use crate::runtime::tokio::{ContextsOfProcess, RuntimeHandle, ThreadContext, TlsState};
 use crate::units::Addr;
 use crate::unwind::RemoteMemory;
@@ -8,24 +10,30 @@ use profiler_common::context::{
     self, Context, Found, Memory, Place, WORDS, Words, base, tls_state,
 };
 
-/// What tokio's thread-local state says of a thread that waits, by its FS base.
+/// What tokio's thread-local state says of a thread that waits, by its FS base; and what waits for the
+/// thread, if it is a worker in a poll and its core is known.
 #[must_use]
 pub fn read_context(
     contexts: &ContextsOfProcess,
     fs: Addr,
     memory: &RemoteMemory,
-) -> ThreadContext {
-    contexts
-        .places()
-        .map(|place| at_place(fs, place, memory))
-        .reduce(context::heavier)
-        .map(ThreadContext::from)
-        .unwrap_or_default()
+) -> (ThreadContext, Option<Queued>) {
+    let copies = (0..).zip(contexts.places());
+    let found = copies.map(|(number, place)| Found {
+        place: number,
+        ..at_place(fs, place, memory)
+    });
+    let Some(found) = found.reduce(context::heavier) else {
+        return (ThreadContext::default(), None);
+    };
+    let place = contexts.places().nth(found.place as usize);
+    let queued = place.and_then(|place| queued(place, &found, memory));
+    (found.into(), queued)
 }
 
 /// By one copy of tokio. Where the state is in several variables (tokio 1.20), those have names,
 /// and so have the frames.
-pub(super) fn at_place(fs: Addr, place: &Place, memory: &RemoteMemory) -> Found {
+fn at_place(fs: Addr, place: &Place, memory: &RemoteMemory) -> Found {
     if place.base == base::VARIABLES {
         return Found::UNKNOWN;
     }

@@ -2,6 +2,7 @@
 
 use super::deadline::{self, Server};
 use super::device::Device;
+use super::mounts::mounts;
 use super::target::Target;
 use rustix::fs::{AtFlags, StatxFlags, statx};
 use std::io;
@@ -58,20 +59,11 @@ fn field(info: &[u8], key: &str) -> Option<u64> {
     text.lines().find_map(value)
 }
 
-/// The file system of a mount, by `/proc/PID/mountinfo`; see proc_pid_mountinfo(5).
-fn mount_device(mounts: &[u8], id: u64) -> Option<Device> {
-    let text = String::from_utf8_lossy(mounts);
-    text.lines().find_map(|line| {
-        let mut fields = line.split_ascii_whitespace();
-        if fields.next()?.parse() != Ok(id) {
-            return None;
-        }
-        let (major, minor) = fields.nth(1)?.split_once(':')?;
-        Some(Device {
-            major: major.parse().ok()?,
-            minor: minor.parse().ok()?,
-        })
-    })
+/// The file system of a mount, by `/proc/PID/mountinfo`.
+fn mount_device(mountinfo: &[u8], id: u64) -> Option<Device> {
+    let text = String::from_utf8_lossy(mountinfo);
+    let found = mounts(&text).find(|mount| mount.id == id);
+    found.map(|mount| mount.device)
 }
 
 #[cfg(test)]

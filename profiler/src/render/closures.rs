@@ -1,7 +1,7 @@
 //! Closures in folded stacks. They are called as the function around them, and so two of one function would
 //! be one frame; where there are several, each has its source line, or the address of its code.
 
-use super::drawn::Drawn;
+use super::drawn::{Drawn, plain_place};
 use crate::units::{Nanos, Svma};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -51,10 +51,7 @@ impl Closures {
 fn place(places: Option<&Places>, start: Svma) -> String {
     let first = places.and_then(|places| places.keys().min_by_key(|(_, line)| *line));
     match first {
-        Some((file, line)) => {
-            let file = file.rsplit('/').next().unwrap_or(file);
-            super::drawn::plain_name(&super::sanitize(&format!("{file}:{line}")))
-        }
+        Some((file, line)) => plain_place(file, *line),
         None => format!("@{:#x}", start.0),
     }
 }

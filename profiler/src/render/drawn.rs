@@ -5,6 +5,7 @@
 //! called; and instead of the kernel's frames stands why the thread waited, as `[file-io]`. Without a
 //! task, the innermost function of the runtime stands for its frames.
 
+use super::name::{file_name, is_closure};
 use super::palette::Kind;
 use super::{display_name, sanitize};
 use crate::cause::Cause;
@@ -195,17 +196,16 @@ fn truncated(truncation: Truncation) -> String {
     format!("[truncated: {}]", truncation_text(truncation))
 }
 
-/// Whether a function is a closure, which [`display_name`] calls as the function around it.
-fn is_closure(function: &str) -> bool {
-    let last = function.rsplit("::").next().unwrap_or(function);
-    last == "{{closure}}" || last.starts_with("{closure#")
-}
-
 /// Whether line tables alone name a function: by its file's modules, or without any path at all.
 fn may_be_shared(frame: &Frame) -> bool {
     // Generic arguments have paths even where the function has none.
     let name = frame.function.split('<').next().unwrap_or_default();
     frame.naming == Naming::SourcePath || frame.inlined && !name.is_empty() && !name.contains("::")
+}
+
+/// A place in the source for a frame's name: `api.rs:30`.
+pub(super) fn plain_place(file: &str, line: u32) -> String {
+    format!("{}:{line}", plain_name(&sanitize(file_name(file))))
 }
 
 /// A frame's name with its mark, without what would break the line apart.
@@ -215,8 +215,8 @@ pub(super) fn folded_name(frame: &Frame) -> String {
     if may_be_shared(frame)
         && let (Some(file), Some(line)) = (&frame.file, frame.line)
     {
-        let file = file.rsplit('/').next().unwrap_or(file);
-        name.push_str(&format!(" {}:{line}", plain_name(&sanitize(file))));
+        name.push(' ');
+        name.push_str(&plain_place(file, line));
     }
     match frame.space {
         Space::Kernel => name.push_str("_[k]"),

@@ -91,10 +91,20 @@ fn qualified(function: &str) -> Option<(&str, Option<&str>, &str)> {
 }
 
 fn strip_closure(name: &str) -> Option<&str> {
-    let (outer, last) = name.rsplit_once("::")?;
+    let (outer, _) = name.rsplit_once("::")?;
+    (is_closure(name) && !outer.is_empty()).then_some(outer)
+}
+
+/// Whether a function is a closure, which [`display_name`] calls as the function around it.
+pub(super) fn is_closure(function: &str) -> bool {
+    let last = function.rsplit("::").next().unwrap_or(function);
     // `{closure 0}` stands behind a module and not behind its function, which nobody knows.
-    let is_closure = last == "{{closure}}" || last.starts_with("{closure#");
-    (is_closure && !outer.is_empty()).then_some(outer)
+    last == "{{closure}}" || last.starts_with("{closure#")
+}
+
+/// The last part of a path, raw.
+pub(super) fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 /// `path` for people: without the directories that are the same for everybody (cargo's

@@ -2,16 +2,13 @@
 
 use super::threads::{Row, by_thread};
 use crate::recording::{Holder, ThreadId};
-use crate::report::dump::Deadlock;
+use crate::report::dump::{Deadlock, STANDSTILL};
 use crate::runtime::State;
-use crate::units::{Nanos, Tid};
+use crate::units::Tid;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A chain of holders is followed this far.
 const MAX_CHAIN: usize = 32;
-
-/// For so long nobody waits for a lock that is merely in demand.
-pub(super) const STANDSTILL: Nanos = Nanos(1_000_000_000);
 
 /// The holder of what a thread waits for, where it is a thread of the same process; and whether the
 /// lock itself says so.

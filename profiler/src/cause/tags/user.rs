@@ -1,6 +1,7 @@
 //! Functions of the program and of its libraries.
 
 use super::{FunctionTags, Table};
+use crate::symbolize::TAKING_LOCK;
 
 /// Functions of the program. std's are those of 1.40 to 1.95: locks moved from
 /// `std::sys_common` to `std::sys::unix::locks`, `std::sys::locks` and `std::sys::sync`.
@@ -224,19 +225,7 @@ pub(super) const USER: Table = &[
             "std::io::stdio::*print*",
         ],
     ),
-    // These are on the stack only while the lock is being taken. `take_gil` and its kin are in
-    // `Python/ceval_gil.c`.
-    (
-        FunctionTags::GIL,
-        &[
-            "take_gil",
-            "PyEval_RestoreThread",
-            "PyEval_AcquireThread",
-            "PyEval_AcquireLock",
-            "PyGILState_Ensure",
-            "PyThreadState_Attach",
-        ],
-    ),
+    (FunctionTags::GIL, TAKING_LOCK),
     (
         FunctionTags::TOKIO_POOL,
         &["tokio::runtime::blocking::pool::*pawn*"],

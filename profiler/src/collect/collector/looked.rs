@@ -4,7 +4,7 @@ use super::Collector;
 use crate::collect::lock_holders::WaitingStack;
 use crate::collect::open_waits::{self, Found, InSyscall, WaitsOf};
 use crate::collect::stacks::Naming;
-use crate::decode::{Activity, OpenWait, Phase, Snapshot, ThreadEntry, WaitStack, read_queued};
+use crate::decode::{Activity, OpenWait, Phase, Snapshot, ThreadEntry, WaitStack, read_context};
 use crate::recording::{ProcessId, Stack, StackId, ThreadId};
 use crate::runtime::{Queued, Role, State};
 use crate::units::Timestamp;
@@ -103,7 +103,7 @@ impl Collector {
             let memory = memories
                 .entry(thread.process)
                 .or_insert_with(|| RemoteMemory::new(snapshot.thread.pid));
-            if let Some(queued) = read_queued(&process.contexts, fs, memory) {
+            if let (_, Some(queued)) = read_context(&process.contexts, fs, memory) {
                 found.insert(thread, (began(entry), queued));
             }
         }

@@ -3,6 +3,7 @@
 use super::line::{Line, cut_right, width, wrap};
 use super::style::{BAD, DIM, GOOD, HEADING, PLAIN, WARN};
 use crate::counted::counted;
+use crate::render::name::file_name;
 use crate::render::{Options, sanitize};
 use crate::report::check::{Check, CheckArea, CheckState, CheckedTarget, Requirement};
 use anstyle::Style;
@@ -55,10 +56,7 @@ pub fn render(check: &Check, options: &Options, out: &mut dyn io::Write) -> io::
 /// `claims_api (pid 4711)`.
 fn named(target: &CheckedTarget) -> String {
     match &target.exe {
-        Some(exe) => {
-            let name = exe.rsplit('/').next().unwrap_or(exe);
-            format!("{} (pid {})", sanitize(name), target.pid)
-        }
+        Some(exe) => format!("{} (pid {})", sanitize(file_name(exe)), target.pid),
         None => format!("pid {}", target.pid),
     }
 }
@@ -119,8 +117,7 @@ impl Page<'_> {
             [target] => {
                 facts.push(format!("pid {}", target.pid));
                 if let Some(exe) = &target.exe {
-                    let name = exe.rsplit('/').next().unwrap_or(exe);
-                    facts.push(sanitize(name).into_owned());
+                    facts.push(sanitize(file_name(exe)).into_owned());
                 }
             }
             several => facts.push(counted(several.len() as u64, "process", "processes")),

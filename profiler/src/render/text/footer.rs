@@ -4,6 +4,7 @@ use super::page::Page;
 use super::style::{DIM, GOOD, WARN};
 use super::tokio_notes;
 use crate::counted::counted;
+use crate::render::name::file_name;
 use crate::render::{count, duration, percent, process_name, sanitize};
 use crate::report::{Report, Stopped};
 use crate::runtime::{State, StoppedBy};
@@ -185,11 +186,7 @@ pub(in crate::render) fn note_texts(report: &Report) -> Vec<String> {
         ));
     }
     for target in report.targets.iter().filter(|t| !t.earlier.is_empty()) {
-        let names: Vec<&str> = target
-            .earlier
-            .iter()
-            .map(|exe| exe.rsplit('/').next().unwrap_or(exe))
-            .collect();
+        let names: Vec<&str> = target.earlier.iter().map(|exe| file_name(exe)).collect();
         notes.push(format!(
             "Process {} executed {} before it became {}: what both did is in the sums.",
             target.pid,

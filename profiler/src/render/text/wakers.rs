@@ -3,6 +3,7 @@
 use super::line::cut_right;
 use crate::cause::Cause;
 use crate::counted::counted;
+use crate::render::name::file_name;
 use crate::render::{count, display_name, percent, sanitize};
 use crate::report::{Report, Site, WakerTotal};
 use crate::units::Pid;
@@ -81,8 +82,7 @@ fn one(site: &Site, waker: &WakerTotal) -> String {
     };
     let mut text = format!("{} in {}", thread(&waker.thread), display_name(function));
     if let (Some(file), Some(line)) = (&waker.file, waker.line) {
-        let file = file.rsplit('/').next().unwrap_or(file);
-        text.push_str(&format!(" ({}:{line})", sanitize(file)));
+        text.push_str(&format!(" ({}:{line})", sanitize(file_name(file))));
     }
     text
 }

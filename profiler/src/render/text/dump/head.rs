@@ -7,15 +7,13 @@ use crate::recording::{Holder, Process};
 use crate::render::text::line::{cut_right, width};
 use crate::render::text::style::{BAD, DIM, GOOD, HEADING, PLAIN, WARN};
 use crate::render::{duration, sanitize};
-use crate::report::dump::{DumpKind, DumpRuntime, DumpThread};
+use crate::report::dump::{DumpKind, DumpRuntime, DumpThread, STANDSTILL};
 use crate::units::Nanos;
 use anstyle::Style;
 use std::io;
 
 /// Column where the finding's text begins.
 const INDENT: usize = 13;
-/// A wait that has lasted for so long is told as one.
-const STANDSTILL: Nanos = Nanos(1_000_000_000);
 /// Processes named in the first line.
 const NAMED: usize = 3;
 
