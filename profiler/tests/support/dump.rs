@@ -10,7 +10,7 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 use std::process::{Command, Output, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A wait that has lasted for so long is a standstill.
 pub(super) const STANDSTILL: Duration = Duration::from_millis(1200);
@@ -53,16 +53,18 @@ pub(super) fn holdup(args: &[&str]) -> Result<Output, String> {
         .map_err(|error| format!("holdup cannot be run: {error}"))
 }
 
-/// A dump as JSON, its exit code, and how long it took.
-pub(super) fn dump(pid: u32) -> Result<(Value, Option<i32>, Duration), String> {
-    let begun = Instant::now();
+/// A dump as JSON, and its exit code.
+pub(super) fn dump(pid: u32) -> Result<(Value, Option<i32>), String> {
     let output = holdup(&["dump", "-p", &pid.to_string(), "-f", "json"])?;
-    let took = begun.elapsed();
-    let json = serde_json::from_slice(&output.stdout).map_err(|error| {
+    Ok((json(&output)?, output.status.code()))
+}
+
+/// What a dump says as JSON.
+pub(super) fn json(output: &Output) -> Result<Value, String> {
+    serde_json::from_slice(&output.stdout).map_err(|error| {
         let message = String::from_utf8_lossy(&output.stderr);
         format!("no JSON: {error}; {message}")
-    })?;
-    Ok((json, output.status.code(), took))
+    })
 }
 
 pub(super) fn done(complaints: Complaints) -> Outcome {
@@ -96,7 +98,7 @@ pub(super) fn end(mut fixture: Running) -> Result<(), String> {
 /// A runtime that waits for something to do.
 fn healthy() -> Outcome {
     let fixture = Variant::DEFAULT.start("scenarios")?;
-    let (dump, code, _) = dump(fixture.pid())?;
+    let (dump, code) = dump(fixture.pid())?;
     let by_name = holdup(&["dump", "-n", "blockers"])?;
     fixture.kill()?;
     let text = String::from_utf8_lossy(&by_name.stdout);
@@ -115,7 +117,7 @@ fn holders() -> Outcome {
     thread::sleep(STANDSTILL);
     let found = dump(fixture.pid());
     fixture.finish()?;
-    let (dump, code, _) = found?;
+    let (dump, code) = found?;
     let mut complaints = Complaints::new();
     if code != Some(4) {
         complaints.push(format!("exit {code:?}, {}", dump["verdict"]));

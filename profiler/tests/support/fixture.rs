@@ -2,6 +2,7 @@
 
 use super::truth::Truth;
 use children::{Child, Lines};
+use rustix::process::Signal;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
@@ -266,6 +267,11 @@ impl Running {
 
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<(), String> {
+        Ok(self.process.signal(signal)?)
     }
 
     /// Ends it by SIGKILL.

@@ -4,7 +4,7 @@ use super::fixture::Variant;
 use super::live_recording::{Outcome, Recording, ensure};
 use super::privilege;
 use libtest_mimic::Trial;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![Trial::ignorable_test(
@@ -22,17 +22,12 @@ fn lost() -> Outcome {
     let recording = Recording::start_with(&["-p", &pid, "--follow"], |command| {
         command.env("HOLDUP_TEST_LIMITS", "EVENTS=4096");
     })?;
-    let holdup = i32::try_from(recording.holdup.id())
-        .ok()
-        .and_then(Pid::from_raw);
-    let holdup = holdup.ok_or("no process id")?;
-    let signal = |signal| kill_process(holdup, signal).map_err(|errno| errno.to_string());
-    signal(Signal::STOP)?;
+    recording.holdup.signal(Signal::STOP)?;
     let played = fixture.go().and_then(|()| {
         // One line for each child, and one of its own.
         (0..=CHILDREN).try_for_each(|_| fixture.truth().map(drop))
     });
-    signal(Signal::CONT)?;
+    recording.holdup.signal(Signal::CONT)?;
     played?;
     let recorded = recording.stop()?;
     fixture.finish()?;

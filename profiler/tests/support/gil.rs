@@ -2,15 +2,12 @@
 //! polls are as long as another thread of the program keeps it.
 
 use super::check::{Complaints, ms};
-use super::library::{Built, SOON};
+use super::library::{self, Built, SOON};
+use super::live_recording::Recording;
 use super::privilege;
-use super::record::until_recording;
 use super::report::{Report, Site};
 use super::truth::slowdown;
-use children::Child;
 use libtest_mimic::Trial;
-use std::process::{Command, Stdio};
-use std::time::Duration;
 
 /// How often the lock is held, and for how long.
 const TIMES: u64 = 5;
@@ -45,24 +42,9 @@ struct Truth {
 }
 
 fn recorded() -> Result<(Report, Truth), String> {
-    let mut command = Built::new()?.python_with_lock(TIMES, MILLIS);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut running = Child::spawn("python", &mut command)?;
-    let mut lines = running.stdout()?;
-    lines.find("ready", SOON, |line| line == "ready")?;
-    let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let json = dir.path().join("report.json");
-    let mut holdup = Command::new(env!("CARGO_BIN_EXE_holdup"));
-    holdup
-        .args(["record", "-p", &running.id().to_string(), "-o"])
-        .arg(&json)
-        .env("NO_COLOR", "1")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
-    let mut holdup = Child::spawn("holdup", &mut holdup)?;
-    let mut messages = holdup.stderr()?;
-    until_recording(&mut messages)?;
+    let host = Built::new()?.python_with_lock(TIMES, MILLIS);
+    let (mut running, mut lines) = library::ready("python", host)?;
+    let recording = Recording::start(&["-p", &running.id().to_string()])?;
     // It begins at the end of its input.
     drop(running.stdin()?);
     let line = lines.find("the truth", SOON, |line| line.starts_with("gil "))?;
@@ -74,17 +56,11 @@ fn recorded() -> Result<(Report, Truth), String> {
         return Err(format!("the library said {line:?}"));
     };
     running.wait(SOON)?;
-    let status = holdup.wait(SOON)?;
-    messages.drain(Duration::from_secs(1));
-    if !status.success() {
-        let transcript = messages.transcript();
-        return Err(format!("holdup ended with {status}; {transcript}"));
-    }
+    let report = recording.end()?.report;
     if waits != WAITS {
         return Err(format!("the library waited {waits} times, not {WAITS}"));
     }
-    let report = std::fs::read_to_string(&json).map_err(|error| error.to_string())?;
-    Ok((Report::parse(&report)?, Truth { longest, at_once }))
+    Ok((report, Truth { longest, at_once }))
 }
 
 /// 5 % or 1 ms.

@@ -3,11 +3,11 @@
 //! by tokio's thread-local context, which is in the library's own thread-local memory.
 
 use super::check::{Complaints, ms};
+use super::live_recording::Recording;
 use super::privilege;
-use super::record::until_recording;
 use super::report::Report;
 use super::truth::slowdown;
-use children::Child;
+use children::{Child, Lines};
 use libtest_mimic::Trial;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -58,14 +58,18 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Python, with the library loaded.
-pub(crate) fn python() -> Result<Child, String> {
-    let mut command = Built::new()?.host(Host::Python);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut running = Child::spawn("python", &mut command)?;
+/// Starts a host of the library, and waits until that is loaded.
+pub(super) fn ready(name: &str, mut host: Command) -> Result<(Child, Lines), String> {
+    host.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut running = Child::spawn(name, &mut host)?;
     let mut lines = running.stdout()?;
     lines.find("ready", SOON, |line| line == "ready")?;
-    Ok(running)
+    Ok((running, lines))
+}
+
+/// Python, with the library loaded.
+pub(crate) fn python() -> Result<Child, String> {
+    Ok(ready("python", Built::new()?.host(Host::Python))?.0)
 }
 
 /// Python that has its lock, while both workers of the library wait for it. It ends with its standard
@@ -79,11 +83,7 @@ pub(crate) fn python_with_its_lock(stripped: bool) -> Result<Child, String> {
     } else {
         built.named()
     });
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut running = Child::spawn("python", &mut command)?;
-    let mut lines = running.stdout()?;
-    lines.find("ready", SOON, |line| line == "ready")?;
-    Ok(running)
+    Ok(ready("python", command)?.0)
 }
 
 /// What the library counted of one kind of wait.
@@ -94,25 +94,8 @@ struct Counted {
 }
 
 fn check(host: Host) -> Result<Complaints, String> {
-    let built = Built::new()?;
-    let mut command = built.host(host);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut running = Child::spawn("the host", &mut command)?;
-    let mut lines = running.stdout()?;
-    lines.find("ready", SOON, |line| line == "ready")?;
-    let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let json = dir.path().join("report.json");
-    let mut holdup = Command::new(env!("CARGO_BIN_EXE_holdup"));
-    holdup
-        .args(["record", "-p", &running.id().to_string(), "-o"])
-        .arg(&json)
-        .env("NO_COLOR", "1")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
-    let mut holdup = Child::spawn("holdup", &mut holdup)?;
-    let mut messages = holdup.stderr()?;
-    until_recording(&mut messages)?;
+    let (mut running, mut lines) = ready("the host", Built::new()?.host(host))?;
+    let recording = Recording::start(&["-p", &running.id().to_string()])?;
     // It begins at the end of its input.
     drop(running.stdin()?);
     let mut truth: BTreeMap<String, Counted> = BTreeMap::new();
@@ -127,16 +110,7 @@ fn check(host: Host) -> Result<Complaints, String> {
         counted.nanos += number();
     }
     running.wait(SOON)?;
-    let status = holdup.wait(SOON)?;
-    messages.drain(Duration::from_secs(1));
-    if !status.success() {
-        return Err(format!(
-            "holdup ended with {status}; {}",
-            messages.transcript()
-        ));
-    }
-    let report = std::fs::read_to_string(&json).map_err(|error| error.to_string())?;
-    let report = Report::parse(&report)?;
+    let report = recording.end()?.report;
     Ok(compare(&report, &truth))
 }
 

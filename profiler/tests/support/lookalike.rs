@@ -1,13 +1,13 @@
 //! A wrong layout of tokio's thread-local context: memory that looks like a context and says of each
 //! thread that it polls a task. It is noticed, counts for nothing, and is told.
 
+use super::library;
+use super::live_recording::Recording;
 use super::privilege;
-use super::record::ATTACHED;
 use super::report::Report;
-use children::Child;
 use libtest_mimic::Trial;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 /// For the program to begin, and to end.
@@ -25,41 +25,12 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 fn noticed() -> Result<(), String> {
-    let mut program = Command::new(built()?);
-    program.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut running = Child::spawn("the program", &mut program)?;
-    let mut lines = running.stdout()?;
-    lines.find("ready", SOON, |line| line == "ready")?;
-    let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let (json, text) = (
-        dir.path().join("report.json"),
-        dir.path().join("report.txt"),
-    );
-    let mut holdup = Command::new(env!("CARGO_BIN_EXE_holdup"));
-    holdup
-        .args(["record", "-d", "1s", "-p", &running.id().to_string(), "-o"])
-        .arg(&json)
-        .arg("-o")
-        .arg(&text)
-        .env("NO_COLOR", "1")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
-    let mut holdup = Child::spawn("holdup", &mut holdup)?;
-    let mut messages = holdup.stderr()?;
-    let status = holdup.wait(ATTACHED)?;
-    messages.drain(Duration::from_secs(1));
+    let (mut running, _lines) = library::ready("the program", Command::new(built()?))?;
+    let recording = Recording::start(&["-d", "1s", "-p", &running.id().to_string()])?;
+    let recorded = recording.end()?;
     drop(running.stdin()?);
     running.wait(SOON)?;
-    if !status.success() {
-        return Err(format!(
-            "holdup ended with {status}; {}",
-            messages.transcript()
-        ));
-    }
-    let read = |path| std::fs::read_to_string(path).map_err(|error| error.to_string());
-    let report = Report::parse(&read(&json)?)?;
-    complaint(&report, &read(&text)?).map_or(Ok(()), Err)
+    complaint(&recorded.report, &recorded.text).map_or(Ok(()), Err)
 }
 
 /// What is wrong with a report of it, if anything.

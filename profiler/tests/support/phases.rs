@@ -5,11 +5,10 @@ use super::fixture::{Running, Variant};
 use super::privilege;
 use super::record::{ATTACHED, until_recording};
 use super::report::Report;
-use super::safety::{loaded, open_ids, wait_for};
+use super::safety::{are_gone, ids_of, open_ids, wait_for};
 use children::{Child, Lines};
 use libtest_mimic::{Failed, Trial};
 use rustix::process::Signal;
-use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -158,10 +157,7 @@ fn signalled(signal: Signal, phase: Phase) -> Outcome {
             (!ids.is_empty()).then_some(())
         })?;
     }
-    let mut ids = [BTreeSet::new(), BTreeSet::new(), BTreeSet::new()];
-    for (ids, key) in ids.iter_mut().zip(["prog_id:", "map_id:", "link_id:"]) {
-        *ids = open_ids(attempt.holdup.id(), key).unwrap_or_default();
-    }
+    let ids = ids_of(attempt.holdup.id()).unwrap_or_default();
     attempt.holdup.signal(signal)?;
     match signal {
         Signal::KILL => {
@@ -189,14 +185,7 @@ fn signalled(signal: Signal, phase: Phase) -> Outcome {
         }
     }
     drop(fixture);
-    Ok(wait_for("end of all its programs", || {
-        let held = loaded().ok()?;
-        let left = ids
-            .iter()
-            .zip(&held)
-            .any(|(ids, held)| !ids.is_disjoint(held));
-        (!left).then_some(())
-    })?)
+    Ok(are_gone(&ids)?)
 }
 
 /// A report of so far does not end the recording, and the last one takes its place.

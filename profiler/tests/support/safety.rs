@@ -441,6 +441,22 @@ pub(crate) fn open_ids(pid: u32, key: &str) -> Result<BTreeSet<u32>, String> {
     Ok(ids.collect())
 }
 
+/// What a process has loaded into the kernel: programs, maps and links.
+pub(crate) fn ids_of(pid: u32) -> Result<[BTreeSet<u32>; 3], String> {
+    let [programs, maps, links] = ["prog_id:", "map_id:", "link_id:"].map(|key| open_ids(pid, key));
+    Ok([programs?, maps?, links?])
+}
+
+/// Waits until none of them is left.
+pub(crate) fn are_gone(ids: &[BTreeSet<u32>; 3]) -> Result<(), String> {
+    wait_for("the end of all its programs", || {
+        let held = loaded().ok()?;
+        let mut pairs = ids.iter().zip(&held);
+        let left = pairs.any(|(ids, held)| !ids.is_disjoint(held));
+        (!left).then_some(())
+    })
+}
+
 /// The ids of all that the kernel holds.
 pub(crate) fn loaded() -> Result<[BTreeSet<u32>; 3], String> {
     let programs = aya::programs::loaded_programs()
@@ -466,10 +482,7 @@ fn killed() -> Outcome {
         mut holdup,
         messages: _messages,
     } = recording;
-    let mut ours = [BTreeSet::new(), BTreeSet::new(), BTreeSet::new()];
-    for (ids, key) in ours.iter_mut().zip(["prog_id:", "map_id:", "link_id:"]) {
-        *ids = open_ids(holdup.id(), key)?;
-    }
+    let ours = ids_of(holdup.id())?;
     let held = loaded()?;
     for ((ours, held), least) in ours.iter().zip(&held).zip([5, 8, 4]) {
         if ours.len() < least || !ours.is_subset(held) {
@@ -478,14 +491,7 @@ fn killed() -> Outcome {
     }
     holdup.kill()?;
     holdup.wait(ENDED)?;
-    let gone = wait_for("the end of all its programs", || {
-        let held = loaded().ok()?;
-        let left = ours
-            .iter()
-            .zip(&held)
-            .any(|(ours, held)| !ours.is_disjoint(held));
-        (!left).then_some(())
-    });
+    let gone = are_gone(&ours);
     drop(fixture);
     Ok(gone?)
 }

@@ -5,11 +5,12 @@ use super::cgroup::Cgroup;
 use super::fixture::{Running, Variant};
 use super::privilege;
 use super::record::until_recording;
-use super::safety::{loaded, open_ids, wait_for};
+use super::safety::{are_gone, ids_of, loaded};
 use children::{Child, Lines};
 use libtest_mimic::{Failed, Trial};
 use std::collections::BTreeSet;
 use std::fs;
+use std::ops::RangeInclusive;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -23,8 +24,6 @@ type Missing = fn() -> Option<String>;
 const ENDED: Duration = Duration::from_secs(60);
 /// More than a recording takes.
 const ROOMY: u64 = 600 << 20;
-/// The kernel side's objects, by what `/proc/PID/fdinfo` calls their numbers.
-const OBJECTS: [&str; 3] = ["prog_id:", "map_id:", "link_id:"];
 
 pub(crate) fn trials() -> Vec<Trial> {
     let trials: [(&str, Test, Missing); 4] = [
@@ -86,23 +85,6 @@ impl Recording {
     }
 }
 
-/// What a process has loaded into the kernel.
-fn ids_of(pid: u32) -> [BTreeSet<u32>; 3] {
-    OBJECTS.map(|key| open_ids(pid, key).unwrap_or_default())
-}
-
-/// Waits until none of them is left.
-fn are_gone(ids: &[BTreeSet<u32>; 3]) -> Result<(), String> {
-    wait_for("end of all its programs", || {
-        let held = loaded().ok()?;
-        let left = ids
-            .iter()
-            .zip(&held)
-            .any(|(ids, held)| !ids.is_disjoint(held));
-        (!left).then_some(())
-    })
-}
-
 /// `holdup report`, which has to understand the capture.
 fn opens(capture: &Path) -> Result<serde_json::Value, Failed> {
     let output = Command::new(env!("CARGO_BIN_EXE_holdup"))
@@ -127,7 +109,7 @@ fn killed() -> Outcome {
     // Until that is in the capture, which is written once a second.
     sleep(Duration::from_millis(2500));
     let pid = recording.holdup.id();
-    let ids = ids_of(pid);
+    let ids = ids_of(pid).unwrap_or_default();
     // The one that the kernel takes first.
     fs::write(format!("/proc/{pid}/oom_score_adj"), "1000")?;
     // Keeps what it reads, as it looks for the end of the first line.
@@ -295,28 +277,24 @@ fn compare(forms: &[&str], roomy: &Path, small: &Path, said: &str) -> Result<usi
 }
 
 fn full_disk() -> Outcome {
-    let dir = tempfile::tempdir()?;
-    let roomy = tempfile::tempdir()?;
-    let small = Small::mount(&dir.path().join("small"), "4k")?;
-    // An empty file takes no room, the first byte takes it all.
-    let forms = forms();
-    let (code, said) = record_into(&forms, &[roomy.path(), &small.0])?;
-    let there = compare(&forms, roomy.path(), &small.0, &said)?;
-    // What is smaller than a page is the first of its kind.
-    match code == Some(1) && there <= 1 {
-        true => Ok(()),
-        false => Err(format!("{code:?}, {there} files: {said}").into()),
-    }
+    // An empty file takes no room, the first byte takes it all. What is smaller than a page is the first of
+    // its kind.
+    fills("4k", &forms(), 0..=1)
 }
 
 fn small_disk() -> Outcome {
+    let forms = late_forms();
+    fills("96k", &forms, 1..=forms.len() - 1)
+}
+
+/// A disk of this size fills up, with so many of these forms on it.
+fn fills(size: &str, forms: &[&str], room_for: RangeInclusive<usize>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let roomy = tempfile::tempdir()?;
-    let small = Small::mount(&dir.path().join("small"), "96k")?;
-    let forms = late_forms();
-    let (code, said) = record_into(&forms, &[roomy.path(), &small.0])?;
-    let there = compare(&forms, roomy.path(), &small.0, &said)?;
-    match code == Some(1) && (1..forms.len()).contains(&there) {
+    let small = Small::mount(&dir.path().join("small"), size)?;
+    let (code, said) = record_into(forms, &[roomy.path(), &small.0])?;
+    let there = compare(forms, roomy.path(), &small.0, &said)?;
+    match code == Some(1) && room_for.contains(&there) {
         true => Ok(()),
         false => Err(format!("{code:?}, {there} files: {said}").into()),
     }

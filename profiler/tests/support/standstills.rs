@@ -2,14 +2,14 @@
 //! which function, for what each worker waits, and who has that.
 
 use super::check::Complaints;
-use super::dump::{Outcome, SOON, STANDSTILL, done, end, holder_of, holdup, trial, workers};
+use super::dump::{Outcome, SOON, STANDSTILL, done, end, holder_of, holdup, json, trial, workers};
 use super::fixture::{Profile, Running, Variant};
 use super::library;
 use super::report::is_in;
 use super::truth::slowdown;
 use children::Child;
 use libtest_mimic::Trial;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -240,10 +240,7 @@ fn timed(pid: u32) -> Result<(Value, Option<i32>, Duration), String> {
     }
     let (output, took) = reader.join().map_err(|_| "the reader panicked")?;
     let output = output.map_err(|error| error.to_string())?;
-    let json = serde_json::from_slice(&output.stdout).map_err(|error| {
-        let message = String::from_utf8_lossy(&output.stderr);
-        format!("no JSON: {error}; {message}")
-    })?;
+    let json = json(&output)?;
     println!("it took {took:?}, of which {queued:?} in the run queue");
     Ok((json, output.status.code(), took.saturating_sub(queued)))
 }
@@ -375,21 +372,15 @@ fn circle(halt: &Halt, dump: &Value, workers: &[&Value]) -> Complaints {
     complaints
 }
 
-fn signal(fixture: &Running, signal: Signal) -> Result<(), String> {
-    let pid = i32::try_from(fixture.pid()).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or("no process id")?;
-    kill_process(pid, signal).map_err(|errno| errno.to_string())
-}
-
 /// A signal stops it: told from a service that hangs, and yet no task of it runs.
 fn stopped(stripped: bool) -> Outcome {
     let fixture = variant(stripped).start("stuck-child")?;
-    signal(&fixture, Signal::STOP)?;
+    fixture.signal(Signal::STOP)?;
     thread::sleep(Duration::from_millis(50));
     let mut complaints = Complaints::new();
     let found = quickest(fixture.pid(), &mut complaints);
     let text = holdup(&["dump", "-p", &fixture.pid().to_string()]);
-    signal(&fixture, Signal::CONT)?;
+    fixture.signal(Signal::CONT)?;
     end(fixture)?;
     let (dump, code) = found?;
     let text = text?;
