@@ -19,6 +19,7 @@ mod recorder;
 mod report;
 pub mod soak;
 mod spread;
+pub(crate) use spread::Spread;
 mod throughput;
 
 use crate::artifacts::Artifacts;

@@ -11,24 +11,18 @@ mod peers;
 mod read;
 
 use crate::artifacts::Artifacts;
-use crate::bench::beside;
-use crate::demo::Service;
+use crate::bench::{Spread, beside};
+use crate::demo::{Service, start_warm_load};
 use crate::{paths, process};
 use anyhow::{Context as _, Result, bail};
-use children::{Child, Stream, interrupt};
+use children::{Child, interrupt};
 use entry::Score;
 use peers::{Peer, Place};
 use rustix::process::Signal;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Requests a second, of `/v1` and `/v2` alike.
-const RATE: u32 = 120;
-/// So many that the rate holds however long answers take.
-const CONNECTIONS: u32 = 100;
-/// The load goes on before, so that nothing is seen that happens but once.
-const WARM_UP: Duration = Duration::from_secs(2);
 /// For a recording to begin, and to be written.
 const SLACK: Duration = Duration::from_secs(60);
 
@@ -64,7 +58,7 @@ struct Seen {
     /// What it left, in bytes.
     size: u64,
     /// Round trips a second under it against those without: median, least, most.
-    throughput: Option<beside::Ratio>,
+    throughput: Option<Spread>,
 }
 
 /// A tool that was left out, and why.
@@ -141,16 +135,7 @@ fn say(what: &str) {
 /// Starts the demo, loads it, records it by one tool, and reads what that says.
 fn one(artifacts: &Artifacts, place: &Place, peer: &'static Peer) -> Result<(Score, u64)> {
     let service = Service::start(artifacts, &[])?;
-    let mut load = Command::new(artifacts.executable("claims_load")?);
-    load.arg(&service.addr)
-        .args(["--mix", "all", "--connections", &CONNECTIONS.to_string()])
-        .args(["--rate", &RATE.to_string(), "--seconds", "600"]);
-    let mut load = Child::start("the load", &mut load, Stream::Stdout)?;
-    let begun = Instant::now();
-    while begun.elapsed() < WARM_UP {
-        interrupt::check()?;
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let mut load = start_warm_load(artifacts, &service.addr, "all")?;
     let pid = service.child.id();
     let mut command = place.recorder(peer, pid)?;
     let status = run_to_end(

@@ -157,6 +157,30 @@ pub(crate) fn start_load(artifacts: &Artifacts, addr: &str, seconds: u64) -> Res
     Ok(Child::start("the load", &mut command, Stream::Stdout)?)
 }
 
+/// Requests a second, by which services are compared.
+pub(crate) const RATE: u32 = 120;
+/// Connections that they come by.
+const CONNECTIONS: u32 = 100;
+/// What the first requests do differently is over by then.
+const WARM_UP: Duration = Duration::from_secs(2);
+
+/// Clients that ask the service for `mix` at one rate, for longer than anybody records; once it has been
+/// under load for a while.
+pub(crate) fn start_warm_load(artifacts: &Artifacts, addr: &str, mix: &str) -> Result<Child> {
+    let mut command = Command::new(artifacts.executable("claims_load")?);
+    command
+        .arg(addr)
+        .args(["--mix", mix, "--connections", &CONNECTIONS.to_string()])
+        .args(["--rate", &RATE.to_string(), "--seconds", "600"]);
+    let load = Child::start("the load", &mut command, Stream::Stdout)?;
+    let begun = Instant::now();
+    while begun.elapsed() < WARM_UP {
+        interrupt::check()?;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(load)
+}
+
 /// How holdup gets what it needs to load its programs into the kernel.
 enum Privileges {
     /// This process has them.

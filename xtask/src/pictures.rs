@@ -1,21 +1,19 @@
 //! `cargo xtask pictures`: the README's pictures, drawn from a recording of the demo.
 
 use crate::artifacts::Artifacts;
-use crate::demo::Service;
+use crate::demo::{Service, start_warm_load};
 use crate::{paths, process};
 use anyhow::{Context as _, Result, bail};
-use children::{Child, Stream, interrupt};
+use children::{Child, interrupt};
 use rustix::process::Signal;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Of all pictures together, in bytes: they come with each copy of the repository.
 const MAX_SIZE: u64 = 300_000;
 /// What the browser shows, in pixels.
 const WINDOW: &str = "1200,1000";
-/// The load goes on before, so that nothing is seen that happens but once.
-const WARM_UP: Duration = Duration::from_secs(2);
 /// For a recording to begin and to be written, and for a browser to draw.
 const SLACK: Duration = Duration::from_secs(60);
 
@@ -71,16 +69,7 @@ pub fn run(args: &Args) -> Result<()> {
 /// Records the demo under load into files.
 fn record(artifacts: &Artifacts, seconds: u64, files: &[&Path]) -> Result<()> {
     let service = Service::start(artifacts, &[])?;
-    let mut load = Command::new(artifacts.executable("claims_load")?);
-    load.arg(&service.addr)
-        .args(["--mix", "mistakes", "--connections", "100", "--rate", "120"])
-        .args(["--seconds", "600"]);
-    let load = Child::start("the load", &mut load, Stream::Stdout)?;
-    let begun = Instant::now();
-    while begun.elapsed() < WARM_UP {
-        interrupt::check()?;
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let load = start_warm_load(artifacts, &service.addr, "mistakes")?;
     let mut record = Command::new(artifacts.executable("holdup")?);
     record
         .args(["record", "--quiet", "--force", "--brief"])

@@ -12,28 +12,18 @@ use std::time::{Duration, Instant};
 /// Makes the command that records the process with this id until it is interrupted.
 pub(crate) type Recorder<'a> = &'a dyn Fn(u32) -> Result<Command>;
 
-/// Round trips a second under a recorder against those right before and after it, 1.0 being as many.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Ratio {
-    /// The middle of the slices.
-    pub(crate) median: f64,
-    /// The worst one.
-    pub(crate) least: f64,
-    /// The best one.
-    pub(crate) most: f64,
-}
-
 const SLICE: Duration = Duration::from_secs(2);
 /// Not every tool says when it has begun: each has this long.
 const ATTACH: Duration = Duration::from_secs(2);
 const END: Duration = Duration::from_secs(60);
 
-/// Measures each recorder `rounds` times, with a slice without any between two.
+/// Measures each recorder `rounds` times, with a slice without any between two: round trips a second under it
+/// against those right before and after it, 1.0 being as many.
 pub(crate) fn measure(
     pingpong: PathBuf,
     rounds: u16,
     recorders: &[Recorder<'_>],
-) -> Result<Vec<Ratio>> {
+) -> Result<Vec<Spread>> {
     let cpus = cpus::choose(None, None)?;
     let bench = Bench {
         pingpong,
@@ -56,15 +46,7 @@ pub(crate) fn measure(
             before = after;
         }
     }
-    let ratio = |ratios: &Vec<f64>| {
-        let spread = Spread::of(ratios);
-        Ratio {
-            median: spread.median,
-            least: spread.min,
-            most: spread.max,
-        }
-    };
-    Ok(ratios.iter().map(ratio).collect())
+    Ok(ratios.iter().map(|ratios| Spread::of(ratios)).collect())
 }
 
 /// Round trips a second while a recorder runs.

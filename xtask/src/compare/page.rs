@@ -1,7 +1,8 @@
 //! The page.
 
 use super::entry::MISTAKES;
-use super::{Args, LeftOut, RATE, Seen};
+use super::{Args, LeftOut, Seen};
+use crate::demo::RATE;
 use crate::process;
 use anyhow::Result;
 use std::fmt::Write as _;
@@ -163,12 +164,7 @@ fn cost(text: &mut String, seen: &[Seen], rounds: u16) {
     {
         let throughput = throughput.map_or_else(
             || "not measured".to_owned(),
-            |ratio| {
-                format!(
-                    "{:.3} ({:.3} to {:.3})",
-                    ratio.median, ratio.least, ratio.most
-                )
-            },
+            |ratio| format!("{:.3} ({:.3} to {:.3})", ratio.median, ratio.min, ratio.max),
         );
         let _ = writeln!(
             text,
@@ -191,7 +187,7 @@ mod tests {
     use super::super::entry::Score;
     use super::super::peers;
     use super::*;
-    use crate::bench::beside::Ratio;
+    use crate::bench::Spread;
 
     #[test]
     fn every_tool_is_on_the_page() {
@@ -207,10 +203,10 @@ mod tests {
                 beside: 0.25,
             },
             size: 2_500_000,
-            throughput: Some(Ratio {
+            throughput: Some(Spread {
                 median: 0.9,
-                least: 0.8,
-                most: 1.0,
+                min: 0.8,
+                max: 1.0,
             }),
         };
         let all: Vec<&'static str> = MISTAKES.iter().map(|mistake| mistake.name).collect();

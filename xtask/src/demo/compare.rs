@@ -1,22 +1,16 @@
 //! `cargo xtask demo --compare`: the demo with its mistakes and repaired, under the same load, side by side.
 
-use super::{Service, say};
+use super::{RATE, Service, say, start_warm_load};
 use crate::artifacts::Artifacts;
 use crate::{paths, process};
 use anyhow::{Context as _, Result, bail};
-use children::{Child, Stream, interrupt};
+use children::{Child, interrupt};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// More than the service with its mistakes can answer, and far less than the repaired one can.
-const RATE: u32 = 120;
-/// So many that the repaired service is asked at that rate however long it takes.
-const CONNECTIONS: u32 = 100;
-/// The load goes on before, so that nothing is seen that happens but once.
-const WARM_UP: Duration = Duration::from_secs(2);
 /// For what was asked last to be answered, and for a recording to begin and to be written.
 const SLACK: Duration = Duration::from_secs(60);
 
@@ -125,19 +119,7 @@ fn one(
     dir: &Path,
 ) -> Result<Seen> {
     let service = Service::start(artifacts, team.args)?;
-    let mut load = Command::new(artifacts.executable("claims_load")?);
-    load.arg(&service.addr)
-        .args(["--mix", "mistakes", "--connections"])
-        .arg(CONNECTIONS.to_string())
-        .arg("--rate")
-        .arg(RATE.to_string())
-        .args(["--seconds", "600"]);
-    let mut load = Child::start("the load", &mut load, Stream::Stdout)?;
-    let begun = std::time::Instant::now();
-    while begun.elapsed() < WARM_UP {
-        interrupt::check()?;
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let mut load = start_warm_load(artifacts, &service.addr, "mistakes")?;
     let (program, before) = recorder.split_first().context("nothing records")?;
     let files = ["holdup", "json"].map(|ending| dir.join(format!("{}.{ending}", team.file)));
     let [capture, json] = &files;

@@ -14,6 +14,32 @@ use std::process::Command;
 /// makes of the program does not depend on the kernel.
 const LEFT_OUT: &[&str] = &["fat-lto", "lines", "tokio-1.38", "musl", "newest-small"];
 
+/// What no guest can run.
+const NOT_IN_A_GUEST: &[&str] = &[
+    // The checks' own checks need no kernel.
+    "checks::",
+    // There is no Python,
+    "library::loaded_by_python",
+    "standstill::python_lock",
+    "gil::",
+    // and no FUSE, by which a file system hangs.
+    "hung-files",
+    "standstill::hung_file_system",
+    // No other trial needs this build.
+    "standstill::exhausted_pool-stripped",
+    // Nor are there the demo's programs, cargo, tmux, control groups, setcap, programs that make file
+    // systems, or anything beside the tests to be listed.
+    "containers::",
+    "scarce::",
+    "demo::",
+    "filters::",
+    "cargo::",
+    "top::",
+    "restarts::a_unit",
+    "restarts::every_verb",
+    "list::",
+];
+
 /// Trials that the quick selection leaves out besides: they take most of the time, and depend on
 /// the kernel least. The intervals of the collector are those of `cuts::`, which try the kernel side,
 /// and there the storms that are cut at once are harder than the others.
@@ -68,37 +94,7 @@ impl Programs {
         let mut arguments: Vec<String> = selection.filter.into_iter().map(str::to_owned).collect();
         // The guest's serial line is a terminal, but its lines are read here.
         arguments.extend(["--color", "never"].map(str::to_owned));
-        // The checks' own checks need no kernel.
-        arguments.extend(["--skip", "checks::"].map(str::to_owned));
-        // A guest has no Python.
-        for name in [
-            "library::loaded_by_python",
-            "standstill::python_lock",
-            "gil::",
-        ] {
-            arguments.extend(["--skip", name].map(str::to_owned));
-        }
-        // The guest has no FUSE, by which a file system hangs.
-        arguments.extend(["--skip", "hung-files"].map(str::to_owned));
-        arguments.extend(["--skip", "standstill::hung_file_system"].map(str::to_owned));
-        // No other trial needs this build.
-        arguments.extend(["--skip", "standstill::exhausted_pool-stripped"].map(str::to_owned));
-        // Nor the demo's programs, cargo, tmux, control groups, setcap, programs that make file systems, or
-        // anything beside the tests to be listed.
-        for name in [
-            "containers::",
-            "scarce::",
-            "demo::",
-            "filters::",
-            "cargo::",
-            "top::",
-            "restarts::a_unit",
-            "restarts::every_verb",
-            "list::",
-        ] {
-            arguments.extend(["--skip", name].map(str::to_owned));
-        }
-        let mut skipped: Vec<&str> = Vec::new();
+        let mut skipped = NOT_IN_A_GUEST.to_vec();
         if !selection.all_variants {
             skipped.extend(LEFT_OUT);
         }
