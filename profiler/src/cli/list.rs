@@ -51,7 +51,9 @@ pub(crate) fn list(settings: &ListSettings) -> Result<Exit> {
             }
             pids.clone()
         }
-        Some(TargetChoice::Selected(selectors)) => find(selectors)?,
+        Some(TargetChoice::Selected(selection)) => {
+            find(selection)?.iter().map(|found| found.pid).collect()
+        }
         None | Some(TargetChoice::Command(_)) => all_pids()
             .map_err(|error| Error::new("cannot list the processes in /proc").because(error))?,
     };
