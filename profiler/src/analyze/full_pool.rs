@@ -11,7 +11,15 @@ const FULL_SHARE: f64 = 0.10;
 /// finished another one, while an idle thread is on its way.
 const QUEUED_SHARE: f64 = 0.50;
 /// Threads of a pool that nobody has given another limit (tokio's `Builder::max_blocking_threads`).
-const DEFAULT_LIMIT: u32 = 512;
+pub(super) const DEFAULT_LIMIT: u32 = 512;
+
+/// Whether a pool was full in a recording of this length.
+pub(super) fn is_full(pool: &BlockingPool, length: Nanos) -> bool {
+    let share = pool.peak_ns.share_of(length);
+    let queued = pool.closures_queued as f64 >= QUEUED_SHARE * pool.closures as f64;
+    let in_line = pool.closures_queued > 0 && queued || pool.peak_busy >= DEFAULT_LIMIT;
+    share >= FULL_SHARE && in_line
+}
 
 /// What is to be said of the pool of a process, if it was full.
 pub(super) fn full_pool(
@@ -21,9 +29,7 @@ pub(super) fn full_pool(
 ) -> Option<Verdict> {
     let pool = pools.iter().find(|pool| pool.pid == pid)?;
     let share = pool.peak_ns.share_of(length);
-    let queued = pool.closures_queued as f64 >= QUEUED_SHARE * pool.closures as f64;
-    let is_full = pool.closures_queued > 0 && queued || pool.peak_busy >= DEFAULT_LIMIT;
-    (share >= FULL_SHARE && is_full).then(|| Verdict::PoolFull {
+    is_full(pool, length).then(|| Verdict::PoolFull {
         pid,
         threads: pool.peak_busy,
         total_ns: pool.peak_ns,

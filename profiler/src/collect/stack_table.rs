@@ -330,8 +330,9 @@ impl StackTable {
         // A place that no stack has gone through makes the stack a new one.
         if let Some(ids) = frames.ids(&places) {
             identity.places = ids;
-            if let Some(id) = self.by_identity.get(&identity) {
-                return Some(*id);
+            if let Some(&id) = self.by_identity.get(&identity) {
+                self.complete(id, new.kernel);
+                return Some(id);
             }
         }
         if !self.has_room(new.kind) {
@@ -352,6 +353,21 @@ impl StackTable {
         let id = self.keep(owner, new, named);
         self.by_identity.insert(identity, id);
         Some(id)
+    }
+
+    /// Gives a stack its kernel frames, where it was first seen without: in a wait from before the
+    /// recording. They may say what the user frames do not: that the file is a pipe.
+    fn complete(&mut self, id: StackId, kernel: &[Addr]) {
+        let stack = self.stacks.get(id.index());
+        let known = self.known.get_mut(id.index());
+        if let (Some(stack), Some(known)) = (stack, known)
+            && !kernel.is_empty()
+            && stack.kernel.is_empty()
+            && known.kernel.is_empty()
+        {
+            known.kernel = kernel.to_vec();
+            self.unnamed.push(id);
+        }
     }
 
     /// Takes in the stack of a sample. Every instruction of a loop is a stack of its own by place,

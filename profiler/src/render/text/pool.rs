@@ -36,6 +36,16 @@ pub(super) fn full(of: &str, threads: u32, total: Nanos, share: f64, queued: u64
     Words::new(BAD, "POOL FULL", text)
 }
 
+/// That a pool was full, beside another verdict.
+pub(super) fn full_too(of: &str, pool: &BlockingPool) -> String {
+    format!(
+        " The blocking pool{of} was full, too: {} waiting in closures at once for {}, and what came \
+         meanwhile waited in line.",
+        counted(u64::from(pool.peak_busy), "thread", "threads"),
+        duration(pool.peak_ns)
+    )
+}
+
 /// The blocking pools; of several processes each has its own.
 pub(super) fn pools(page: &mut Page<'_>) -> io::Result<()> {
     for pool in &page.report.pools {
