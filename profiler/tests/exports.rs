@@ -254,7 +254,10 @@ fn traces_nest() {
                     Some("thread_sort_index") => continue,
                     _ => panic!("{name}: {event}"),
                 }
-                assert!(name.as_str().is_some_and(|name| !name.is_empty()), "{event}");
+                assert!(
+                    name.as_str().is_some_and(|name| !name.is_empty()),
+                    "{event}"
+                );
                 continue;
             }
             assert_eq!(event["ph"], "X", "{name}");

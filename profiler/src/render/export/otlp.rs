@@ -7,6 +7,7 @@
 
 use super::names;
 use super::protobuf::{Message, Strings};
+use crate::recording::StackId;
 use crate::render::{Options, display_name, display_path, sanitize};
 use crate::report::{Detail, DetailStack, DetailSum, Report};
 use crate::runtime::State;
@@ -41,6 +42,8 @@ pub(in crate::render) fn render(
     let detail = report.detail.as_ref().unwrap_or(&none);
     let mut dictionary = Dictionary::new();
     let mut samples: BTreeMap<Pid, Samples> = BTreeMap::new();
+    // A stack has a sum for each thread and object.
+    let mut stacks: HashMap<StackId, u64> = HashMap::new();
     for sum in &detail.sums {
         let stack = detail.stacks.get(&sum.stack);
         let state = stack.map_or(State::Unknown, |stack| stack.state);
@@ -52,9 +55,14 @@ pub(in crate::render) fn render(
             .map(|stack| stack.pid)
             .or_else(|| thread.map(|thread| thread.pid));
         let identity = Identity {
-            stack: stack.map_or(0, |stack| dictionary.stack(report, options, stack)),
+            stack: match (stack, stacks.get(&sum.stack)) {
+                (_, Some(known)) => *known,
+                (None, None) => 0,
+                (Some(stack), None) => dictionary.stack(report, options, stack),
+            },
             attributes: dictionary.attributes_of(detail, sum, stack),
         };
+        stacks.insert(sum.stack, identity.stack);
         let samples = samples.entry(pid.unwrap_or(Pid(0))).or_default();
         samples.add(identity, [sum.blocked.0, sum.waits]);
     }
@@ -102,7 +110,7 @@ fn resource(
     detail: &Detail,
     pid: Pid,
     samples: &[(Identity, [u64; 2])],
-    dictionary: &mut Dictionary,
+    dictionary: &mut Dictionary<'_>,
 ) -> Message {
     let process = report.targets.iter().find(|process| process.pid == pid);
     let mut of = Message::default();
@@ -207,7 +215,7 @@ impl Table {
 }
 
 /// What profiles name by index.
-struct Dictionary {
+struct Dictionary<'a> {
     message: Message,
     strings: Strings,
     attributes: Table,
@@ -215,10 +223,12 @@ struct Dictionary {
     functions: Table,
     locations: Table,
     stacks: Table,
+    /// Places of what was looked up before: many stacks have the same frames.
+    known: HashMap<(Pid, u64, Vec<&'a Frame>), u64>,
 }
 
-impl Dictionary {
-    fn new() -> Dictionary {
+impl<'a> Dictionary<'a> {
+    fn new() -> Dictionary<'a> {
         let mut message = Message::default();
         let mut table = |field| Table::new(field, &mut message);
         let mut dictionary = Dictionary {
@@ -228,6 +238,7 @@ impl Dictionary {
             locations: table(dictionary::LOCATION),
             stacks: table(dictionary::STACK),
             strings: Strings::default(),
+            known: HashMap::new(),
             message,
         };
         let none = Message::default();
@@ -312,8 +323,13 @@ impl Dictionary {
     }
 
     /// The location of a physical frame and of those inlined into it, leaf first.
-    fn location(&mut self, report: &Report, pid: Pid, frames: &[FrameRef]) -> Option<u64> {
+    fn location(&mut self, report: &Report, pid: Pid, frames: &'a [FrameRef]) -> Option<u64> {
         let physical = frames.last()?;
+        let all = frames.iter().map(|frame| &**frame).collect();
+        let key = (pid, physical.address.0, all);
+        if let Some(known) = self.known.get(&key) {
+            return Some(*known);
+        }
         let (module, kind) = match (physical.space, physical.module.as_deref()) {
             (Space::Kernel, _) => ("[kernel.kallsyms]", "kernel"),
             (Space::User, module) => (module.unwrap_or("[unknown]"), "native"),
@@ -329,11 +345,13 @@ impl Dictionary {
         }
         let kind = self.attribute("profile.frame.type", &text(kind));
         location.packed(4, [kind]);
-        Some(self.locations.place(location, &mut self.message))
+        let place = self.locations.place(location, &mut self.message);
+        self.known.insert(key, place);
+        Some(place)
     }
 
     /// The stack as it is drawn; one without frames is none.
-    fn stack(&mut self, report: &Report, options: &Options, stack: &DetailStack) -> u64 {
+    fn stack(&mut self, report: &Report, options: &Options, stack: &'a DetailStack) -> u64 {
         let frames = names::drawn_frames(stack, options);
         let mut locations = Vec::new();
         for frames in frames.split_inclusive(|frame| !frame.inlined) {
