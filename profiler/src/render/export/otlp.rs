@@ -7,7 +7,8 @@
 
 use super::names;
 use super::protobuf::{Message, Strings};
-use crate::render::{Options, display_name, display_path, sanitize};
+use crate::render::alike::FunctionNames;
+use crate::render::{Options, display_path, sanitize};
 use crate::report::{Detail, DetailStack, DetailSum, Report};
 use crate::runtime::State;
 use crate::symbolize::{Frame, FrameRef, Space};
@@ -38,7 +39,7 @@ pub(in crate::render) fn render(
 ) -> io::Result<()> {
     let none = Detail::default();
     let detail = report.detail.as_ref().unwrap_or(&none);
-    let mut dictionary = Dictionary::new();
+    let mut dictionary = Dictionary::new(report);
     let mut samples: BTreeMap<Pid, Vec<Sample>> = BTreeMap::new();
     for sum in &detail.sums {
         let stack = detail.stacks.get(&sum.stack);
@@ -157,6 +158,7 @@ fn key_value(key: &str, value: &Message) -> Message {
 /// What profiles name by index.
 #[derive(Default)]
 struct Dictionary<'a> {
+    names: FunctionNames,
     message: Message,
     strings: Strings,
     attributes: HashMap<(&'static str, Vec<u8>), u64>,
@@ -167,8 +169,11 @@ struct Dictionary<'a> {
 }
 
 impl<'a> Dictionary<'a> {
-    fn new() -> Dictionary<'a> {
-        let mut dictionary = Dictionary::default();
+    fn new(report: &Report) -> Dictionary<'a> {
+        let mut dictionary = Dictionary {
+            names: FunctionNames::of(report),
+            ..Dictionary::default()
+        };
         dictionary.string("");
         for table in [
             dictionary::MAPPING,
@@ -264,7 +269,8 @@ impl<'a> Dictionary<'a> {
     }
 
     fn function(&mut self, frame: &Frame) -> u64 {
-        let name = self.string(&display_name(&frame.function));
+        let name = self.names.name(frame);
+        let name = self.string(&name);
         let full_name = self.string(&sanitize(&frame.function));
         let file = self.string(&display_path(frame.file.as_deref().unwrap_or_default()));
         let next = self.functions.len() as u64 + 1;

@@ -1,5 +1,6 @@
 //! Recordings for the golden files, built by code so that they follow the types.
 
+pub mod alike;
 pub mod builder;
 pub mod busy_service;
 mod calls;
