@@ -472,9 +472,11 @@ fn harm_trials() -> Vec<Trial> {
 
 /// Where no worker is blocked and the service hangs all the same.
 fn idle_trials() -> Vec<Trial> {
-    let all: [(&'static str, Ending, Check); 4] = [
+    let all: [(&'static str, Ending, Check); 6] = [
         ("full-pool", Ending::Stays, idle::full_pool),
         ("busy-pool", Ending::Stays, idle::busy_pool),
+        ("stuck-pool", Ending::Wedged, idle::stuck_pool),
+        ("settled-pool", Ending::Wedged, idle::settled_pool),
         ("async-deadlock", Ending::Wedged, idle::async_deadlock),
         ("nested-block-on", Ending::Wedged, idle::nested_block_on),
     ];

@@ -1,5 +1,6 @@
 //! Whether a blocking pool was full: all its threads waited in closures, and more closures waited in line.
 
+use crate::recording::Process;
 use crate::report::{BlockingPool, Site, Verdict};
 use crate::runtime::{Role, State};
 use crate::units::{Nanos, Pid};
@@ -15,20 +16,25 @@ const DEFAULT_LIMIT: u32 = 512;
 
 /// What is to be said of the pool of a process, if it was full.
 pub(super) fn full_pool(
-    pid: Pid,
+    process: &Process,
     (pools, sites): (&[BlockingPool], &[Site]),
     length: Nanos,
 ) -> Option<Verdict> {
+    let pid = process.pid;
     let pool = pools.iter().find(|pool| pool.pid == pid)?;
     let share = pool.peak_ns.share_of(length);
     let queued = pool.closures_queued as f64 >= QUEUED_SHARE * pool.closures as f64;
-    let is_full = pool.closures_queued > 0 && queued || pool.peak_busy >= DEFAULT_LIMIT;
+    // By tokio's own numbers, of a pool whose threads all were in closures to the end.
+    let at_end = process.tokio.full_pools.iter();
+    let at_end = at_end.map(|full| u64::from(full.queued)).sum();
+    let is_full =
+        pool.closures_queued > 0 && queued || pool.peak_busy >= DEFAULT_LIMIT || at_end > 0;
     (share >= FULL_SHARE && is_full).then(|| Verdict::PoolFull {
         pid,
         threads: pool.peak_busy,
         total_ns: pool.peak_ns,
         share,
-        queued: pool.closures_queued,
+        queued: pool.closures_queued.max(at_end),
         site: worst(sites, pid),
     })
 }
