@@ -17,6 +17,8 @@ mod hostile_support;
 #[path = "support/privilege.rs"]
 #[allow(dead_code, reason = "shared with the live tests")]
 mod privilege;
+#[path = "hostile_support/squatters.rs"]
+mod squatters;
 #[path = "hostile_support/sudo.rs"]
 mod sudo;
 #[path = "hostile_support/targets.rs"]
@@ -49,6 +51,8 @@ struct Case {
     build: Build,
     /// A process that is recorded beside it, with its children.
     beside: Option<beside::Start>,
+    /// Options of the recording.
+    with: &'static [&'static str],
     /// What the report, or standard error, has to say of it.
     told: &'static str,
 }
@@ -59,6 +63,7 @@ impl Case {
             name,
             build,
             beside: None,
+            with: &[],
             told,
         }
     }
@@ -68,6 +73,7 @@ impl Case {
             name,
             build: |_| Vec::new(),
             beside: Some(start),
+            with: &["--follow"],
             told,
         }
     }
@@ -104,8 +110,17 @@ const CASES: &[Case] = &[
     Case::beside("stacks_in_userfaultfd", beside::userfaultfd, HONEST),
     Case::beside("stacks_in_fuse", beside::fuse, "does not answer"),
     Case::beside("stacks_that_are_served_slowly", beside::slow_fuse, HONEST),
+    Case {
+        with: &["--panics"],
+        ..Case::beside(
+            "panics_in_a_library_that_is_not_served",
+            beside::library_in_fuse,
+            "its file system (fuse) is served by a program",
+        )
+    },
     Case::beside("setuid_programs", beside::setuid_programs, HONEST),
     Case::beside("forks_without_end", beside::forks, HONEST),
+    Case::beside("mappings_without_end", beside::churn, HONEST),
 ];
 
 fn main() -> ExitCode {
@@ -123,6 +138,9 @@ fn main() -> ExitCode {
     trials.push(Trial::ignorable_test("file_capabilities", || {
         let missing = privilege::missing_root().or_else(capable::missing);
         privilege::unless_skipped(missing, capable::trial)
+    }));
+    trials.push(Trial::ignorable_test("processes_of_the_same_name", || {
+        privilege::unless_skipped(privilege::missing_root(), squatters::trial)
     }));
     trials.push(Trial::ignorable_test("namespaces_of_its_own", || {
         privilege::unless_skipped(privilege::missing_root(), namespaces)
@@ -174,13 +192,12 @@ fn recorded(case: &Case) -> Result<Late, Failed> {
     command
         .args(["record", "--color", "never", "-d", "2s", "-p", &pid, "-o"])
         .arg(&report)
-        .args(beside.iter().flat_map(|other| {
-            [
-                "--follow".to_owned(),
-                "-p".to_owned(),
-                other.id().to_string(),
-            ]
-        }))
+        .args(
+            beside
+                .iter()
+                .flat_map(|other| ["-p".to_owned(), other.id().to_string()]),
+        )
+        .args(case.with)
         .env_remove("HOLDUP_LOG")
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -19,10 +19,10 @@ use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
-    calls, captures, cargo, containers, cuts, demo, demo_teams, dump, dump_idle, forks, gil, harm,
-    hostile, idle, intervals, kernel_walk, leftovers, library, life, lookalike, losses, phases,
-    polls, privilege, rare, restarts, safety, scarce, selftest, standstills, stopped, streams,
-    stripped, top,
+    calls, captures, cargo, containers, cuts, demo, demo_teams, dump, dump_idle, ended, forks, gil,
+    harm, hostile, idle, intervals, kernel_walk, leftovers, library, life, lookalike, losses,
+    phases, polls, privilege, rare, restarts, safety, scarce, selftest, standstills, stopped,
+    streams, stripped, top,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -133,6 +133,7 @@ fn main() -> ExitCode {
     trials.extend(hostile::trials());
     trials.extend(life::trials());
     trials.extend(forks::trials());
+    trials.extend(ended::trials());
     trials.extend(restarts::trials());
     trials.extend(phases::trials());
     trials.extend(library::trials());

@@ -29,7 +29,7 @@ use crate::counted::counted;
 use crate::decode::{Event, Snapshot};
 use crate::host::KernelBtf;
 use crate::limits::Limits;
-use crate::process::{Selector, Target};
+use crate::process::{Selection, Target};
 use crate::recording::{Header, Host, Interval, Sampling, Tables, ThreadId, Tool};
 use crate::units::{Nanos, Pid, Tid};
 use anyhow::{Result, ensure};
@@ -56,7 +56,7 @@ pub struct Options {
     pub follow: bool,
     /// Processes that these mean are recorded too if they begin later, and the recording goes on when none is
     /// left for the moment.
-    pub joining: Vec<Selector>,
+    pub joining: Selection,
     /// One stack in this many is walked a second time, by framehop; 0 for none.
     pub shadow_every: u32,
     /// Whether time inside system calls is measured.
@@ -181,14 +181,25 @@ impl Collector {
         })
     }
 
-    /// Reads the targets' code.
+    /// Reads the targets' code. Those that have ended since they were chosen are left out, if there are
+    /// others.
     fn add(&mut self, targets: &[Arc<Target>]) -> Result<()> {
+        let mut ended = None;
         for (index, target) in (0..).zip(targets) {
             let symbolizer = self.stacks.symbolizer();
-            self.targets
-                .add(index, target, &mut self.kernel, symbolizer)?;
+            let kernel = &mut self.kernel;
+            match self.targets.add(index, target, kernel, symbolizer) {
+                Err(error) if target.ended() => {
+                    tracing::warn!("process {} has ended, and is left out", target.pid());
+                    ended = Some(error);
+                }
+                added => added?,
+            }
         }
-        Ok(())
+        match ended {
+            Some(error) if self.targets.processes().as_slice().is_empty() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Lets the kernel side record: all processes, and only then what they fork, so that no

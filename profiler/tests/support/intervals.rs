@@ -11,7 +11,7 @@ use super::truth::{Truth, slowdown};
 use holdup::collect::{Collector, Options};
 use holdup::host::KernelBtf;
 use holdup::limits::Limits;
-use holdup::process::Target;
+use holdup::process::{Selection, Target};
 use holdup::recording::{Header, Interval, OpenWait, Stack, Tables, ThreadId};
 use holdup::symbolize::{FrameRef, Origin};
 use holdup::units::{Nanos, Pid, Timestamp};
@@ -128,7 +128,7 @@ struct Taken {
     truth: Truth,
 }
 
-fn text(error: impl std::fmt::Debug) -> String {
+pub(super) fn text(error: impl std::fmt::Debug) -> String {
     format!("{error:?}")
 }
 
@@ -146,23 +146,33 @@ fn wait_for(output: &mut Output, mode: &str) -> Result<Truth, String> {
     Ok(truth)
 }
 
+/// A recording of waits alone, in intervals of this length.
+pub(super) fn options(interval: Duration) -> Options {
+    Options {
+        interval,
+        min_block: Nanos(1_000_000),
+        sample_period: None,
+        long_poll: Nanos(10_000_000),
+        launched: false,
+        joining: Selection::default(),
+        follow: false,
+        shadow_every: 0,
+        calls: false,
+        panics: false,
+        limits: Limits::default(),
+    }
+}
+
 fn take(case: &'static Case) -> Result<Taken, String> {
     let mut fixture = Variant::DEFAULT.start(case.mode)?;
     let target = Target::open(Pid(fixture.pid())).map_err(text)?;
     let types = KernelBtf::load().map_err(text)?;
     let options = Options {
-        interval: case.interval,
         min_block: case.min_block,
         // As a recording has it where nobody says otherwise; the others are of waits alone.
         sample_period: (case.mode == "busy").then_some(Nanos(10_101_010)),
-        long_poll: Nanos(10_000_000),
-        launched: false,
-        joining: Vec::new(),
-        follow: false,
-        shadow_every: 0,
-        calls: false,
-        panics: false,
         limits: Limits::parse(case.limits),
+        ..options(case.interval)
     };
     let mut collector = Collector::attach(&[Arc::new(target)], &types, options).map_err(text)?;
     fixture.go()?;

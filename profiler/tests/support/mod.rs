@@ -19,6 +19,7 @@ pub(crate) mod demo;
 pub(crate) mod demo_teams;
 pub(crate) mod dump;
 pub(crate) mod dump_idle;
+pub(crate) mod ended;
 pub(crate) mod fixture;
 pub(crate) mod forks;
 pub(crate) mod gil;
