@@ -40,10 +40,11 @@ impl Collector {
                 Activity::Waiting { .. } => self.stack_now(thread, entries.get(&thread)),
                 Activity::Running | Activity::Runnable => None,
             };
-            let stack = stack.and_then(|id| self.stacks.table().get(id));
-            let Some((stack, runtime)) = stack.and_then(|stack| Some((stack, stack.runtime?)))
-            else {
+            let Some(stack) = stack.and_then(|id| self.stacks.table().get(id)) else {
                 *others.entry(thread.process).or_default() += 1;
+                continue;
+            };
+            let Some(runtime) = stack.runtime else {
                 continue;
             };
             let pool = pools.entry((thread.process, runtime)).or_default();
