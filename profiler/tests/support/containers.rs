@@ -209,7 +209,7 @@ fn debug_pod_of_a_node() -> Outcome {
     fixture.go()?;
     fixture.finish()?;
     let list: Value = serde_json::from_slice(&listed.stdout)?;
-    let is_it = |one: &Value| one["pid"].to_string() == pid;
+    let is_it = |one: &Value| one["pid"].as_u64() == pid.parse().ok();
     let found = list["processes"]
         .as_array()
         .is_some_and(|all| all.iter().any(is_it));

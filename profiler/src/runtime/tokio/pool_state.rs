@@ -10,7 +10,7 @@
 use crate::units::Addr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 /// A blocking pool without a thread to spare.
@@ -44,20 +44,24 @@ pub fn closures_in_line(
     let mut words = [0; HANDLE];
     let known = read_most(handle, &mut words, &read)?;
     let pointers: BTreeSet<u64> = known.iter().copied().filter(is_pointer).collect();
-    let mut found: Option<u32> = None;
+    // By where its numbers are: what lies before a pool may have a pointer to it as well.
+    let mut found: BTreeMap<u64, u64> = BTreeMap::new();
     for pointer in pointers {
         let mut words = [0; POOL];
-        let queued = read_most(Addr(pointer), &mut words, &read)
-            .and_then(|words| in_line(words, threads))
-            .and_then(|queued| u32::try_from(queued).ok());
-        // Two of them are one too many.
-        match (queued, found) {
-            (Some(_), Some(_)) => return None,
-            (Some(queued), None) => found = Some(queued),
-            (None, _) => {}
+        let known = read_most(Addr(pointer), &mut words, &read);
+        for (at, queued) in known
+            .map(|words| in_line(words, threads))
+            .into_iter()
+            .flatten()
+        {
+            found.insert(pointer.wrapping_add(8 * at as u64), queued);
         }
     }
-    found
+    // Two of them are one too many.
+    match found.into_values().collect::<Vec<_>>().as_slice() {
+        &[queued] => u32::try_from(queued).ok(),
+        _ => None,
+    }
 }
 
 /// As many words as there are, by halves.
@@ -80,48 +84,50 @@ const fn is_pointer(word: &u64) -> bool {
     *MEMORY.start() <= *word && *word <= *MEMORY.end() && word.is_multiple_of(8)
 }
 
-/// The closures in line, if these are the words of an `Arc` of a pool that is full.
-fn in_line(words: &[u64], threads: &RangeInclusive<u64>) -> Option<u64> {
-    let (counters, pool) = words.split_at_checked(2)?;
-    if !counters.iter().all(|count| (1..=MOST).contains(count)) {
-        return None;
+/// Where the numbers are and how many closures are in line, if these are the words of an `Arc` of a pool that is
+/// full.
+fn in_line(words: &[u64], threads: &RangeInclusive<u64>) -> Vec<(usize, u64)> {
+    let counters = words.get(..2).unwrap_or_default();
+    if counters.len() < 2 || !counters.iter().all(|count| (1..=MOST).contains(count)) {
+        return Vec::new();
     }
-    let windows = pool.windows(3).enumerate();
+    let windows = words.windows(3).enumerate().skip(2);
     let fitting = windows.filter_map(|(at, window)| {
         let &[of, 0, queued] = window else {
             return None;
         };
         let fits = threads.contains(&of) && (1..=MOST).contains(&queued);
-        let rest = || [pool.get(..at), pool.get(at + 3..)];
-        let is_limit = rest().iter().flatten().any(|rest| rest.contains(&of));
+        let rest = [words.get(2..at)?, words.get(at + 3..)?];
+        let is_limit = rest.iter().any(|rest| rest.contains(&of));
         let is_queue = |window: &[u64]| is_queue(window, queued);
-        let has_queue = rest()
-            .iter()
-            .flatten()
-            .any(|rest| rest.windows(4).any(is_queue));
-        (fits && is_limit && has_queue).then_some(queued)
+        let has_queue = rest.iter().any(|rest| rest.windows(4).any(is_queue));
+        (fits && is_limit && has_queue).then_some((at, queued))
     });
-    let mut fitting = fitting;
-    let queued = fitting.next()?;
-    fitting.all(|other| other == queued).then_some(queued)
+    fitting.collect()
 }
 
-/// Whether four words are a `VecDeque` of this length: where its elements are, for how many there is room, where
-/// the first one is and how many there are, in any order.
+/// Whether four words are a `VecDeque` of this length: where its elements are and for how many there is room, side
+/// by side, and where the first one is and how many there are.
 fn is_queue(words: &[u64], length: u64) -> bool {
-    let (pointers, mut numbers): (Vec<u64>, Vec<u64>) =
-        words.iter().partition(|word| is_pointer(word));
-    let Some(at) = numbers.iter().position(|number| *number == length) else {
+    let &[first, second, third, fourth] = words else {
         return false;
     };
-    numbers.remove(at);
-    match (pointers.as_slice(), numbers.as_slice()) {
-        ([_], &[a, b]) => {
-            let (head, room) = (a.min(b), a.max(b));
-            head < room && length <= room && room <= MOST
-        }
-        _ => false,
-    }
+    let fits = |buffer: (u64, u64), (a, b): (u64, u64)| {
+        let room = match (is_pointer(&buffer.0), is_pointer(&buffer.1)) {
+            (true, false) => buffer.1,
+            (false, true) => buffer.0,
+            _ => return false,
+        };
+        let head = match (a == length, b == length) {
+            (true, true) => length,
+            (true, false) => b,
+            (false, true) => a,
+            (false, false) => return false,
+        };
+        head < room && length <= room && room <= MOST
+    };
+    let (front, back) = ((first, second), (third, fourth));
+    fits(front, back) || fits(back, front)
 }
 
 #[cfg(test)]

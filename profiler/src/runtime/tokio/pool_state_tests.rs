@@ -4,16 +4,15 @@ use crate::units::Pid;
 use std::sync::mpsc;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-const LIMIT: usize = 3;
-
-/// A runtime whose pool has as many closures as it may have threads, `more` in line, and what ends them.
-fn full(more: usize) -> (Runtime, Vec<mpsc::Sender<()>>) {
+/// A runtime whose pool has as many closures as it may have threads, `more` in line, and what ends them. No two
+/// have the same number of threads: what is left of one in memory is not to be taken for another.
+fn full(threads: usize, more: usize) -> (Runtime, Vec<mpsc::Sender<()>>) {
     let runtime = Builder::new_current_thread()
-        .max_blocking_threads(LIMIT)
+        .max_blocking_threads(threads)
         .build()
         .expect("a runtime");
     let (began, begun) = mpsc::channel();
-    let ends = (0..LIMIT + more).map(|_| {
+    let ends = (0..threads + more).map(|_| {
         let (end, ended) = mpsc::channel();
         let began = began.clone();
         runtime.spawn_blocking(move || {
@@ -23,7 +22,7 @@ fn full(more: usize) -> (Runtime, Vec<mpsc::Sender<()>>) {
         end
     });
     let ends = ends.collect();
-    for _ in 0..LIMIT {
+    for _ in 0..threads {
         begun.recv().expect("a closure");
     }
     (runtime, ends)
@@ -51,16 +50,16 @@ fn closures_of(runtime: &Runtime, threads: usize) -> Option<u32> {
 
 #[test]
 fn those_of_this_tokio_are_found() {
-    let (runtime, _ends) = full(5);
-    assert_eq!(closures_of(&runtime, LIMIT), Some(5));
+    let (runtime, _ends) = full(3, 5);
+    assert_eq!(closures_of(&runtime, 3), Some(5));
     // Another number of threads than there are.
-    assert_eq!(closures_of(&runtime, LIMIT + 1), None);
+    assert_eq!(closures_of(&runtime, 5), None);
 }
 
 #[test]
 fn a_pool_with_nothing_in_line_says_nothing() {
-    let (runtime, _ends) = full(0);
-    assert_eq!(closures_of(&runtime, LIMIT), None);
+    let (runtime, _ends) = full(4, 0);
+    assert_eq!(closures_of(&runtime, 4), None);
 }
 
 /// Counters, queue, some words, the limit, and the pool's own numbers.
@@ -70,7 +69,7 @@ fn words() -> Vec<u64> {
         1,
         8,
         0x7f00_0000_1000,
-        6,
+        5,
         4,
         0x5555_0000_0008,
         0,
@@ -86,9 +85,9 @@ fn words() -> Vec<u64> {
 #[test]
 fn whatever_does_not_fit_says_nothing() {
     let six = &(6..=6);
-    assert_eq!(in_line(&words(), six), Some(4));
-    assert_eq!(in_line(&words(), &(5..=7)), Some(4));
-    assert_eq!(in_line(&words(), &(5..=5)), None);
+    assert_eq!(in_line(&words(), six), [(9, 4)]);
+    assert_eq!(in_line(&words(), &(5..=7)), [(9, 4)]);
+    assert_eq!(in_line(&words(), &(5..=5)), []);
     for (at, other) in [
         // The counters.
         (0, 0),
@@ -103,11 +102,11 @@ fn whatever_does_not_fit_says_nothing() {
         (9, 5),
         (10, 1),
         (11, 0),
-        (11, 5),
+        (11, 7),
     ] {
         let mut words = words();
         words[at] = other;
-        assert_eq!(in_line(&words, six), None, "{at}: {other}");
+        assert_eq!(in_line(&words, six), [], "{at}: {other}");
     }
 }
 
