@@ -2,10 +2,10 @@
 //! that two functions may bear one; in what is drawn of frames they must not be one frame. All stacks of a
 //! report are looked at first, and so every form of it calls a function the same.
 
-use super::drawn::{place as place_of, title as title_of};
-use super::name::{closure_path, display_name, is_closure, trait_path};
+use super::name::{closure_path, display_name, file_name, is_closure, trait_path};
+use super::sanitize;
 use crate::report::Report;
-use crate::symbolize::{Frame, FrameRef, Space};
+use crate::symbolize::{Frame, FrameRef, Naming, Space};
 use crate::units::Svma;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -146,6 +146,31 @@ fn apart(title: &str, named: BTreeMap<Own, Place>) -> BTreeMap<Own, String> {
     named.into_iter().map(name).collect()
 }
 
+/// Whether line tables alone name a function: by its file's modules, or without any path at all.
+fn may_be_shared(frame: &Frame) -> bool {
+    // Generic arguments have paths even where the function has none.
+    let name = frame.function.split('<').next().unwrap_or_default();
+    frame.naming == Naming::SourcePath || frame.inlined && !name.is_empty() && !name.contains("::")
+}
+
+/// A place in the source for a frame's name: `api.rs:30`.
+fn place_of(file: &str, line: u32) -> String {
+    format!("{}:{line}", sanitize(file_name(file)))
+}
+
+/// What the function of a frame is called if no other has that name.
+fn title_of(frame: &Frame) -> String {
+    let mut name = display_name(&frame.function);
+    // Other functions of the file may be called so, and all its closures are.
+    if may_be_shared(frame)
+        && let (Some(file), Some(line)) = (&frame.file, frame.line)
+    {
+        name.push(' ');
+        name.push_str(&place_of(file, line));
+    }
+    name
+}
+
 const fn is_by_line(own: &Own) -> bool {
     matches!(own, Own::Start(_) | Own::Number(_))
 }
@@ -153,7 +178,7 @@ const fn is_by_line(own: &Own) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::symbolize::{Naming, Origin};
+    use crate::symbolize::Origin;
 
     fn function(name: &str) -> FrameRef {
         FrameRef::new(Frame::named(name, Origin::Application))

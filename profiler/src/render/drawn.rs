@@ -6,12 +6,10 @@
 //! task, the innermost function of the runtime stands for its frames.
 
 use super::alike::FunctionNames;
-use super::name::file_name;
 use super::palette::Kind;
-use super::{display_name, sanitize};
 use crate::cause::Cause;
 use crate::report::{DetailStack, StackTotal};
-use crate::symbolize::{Frame, FrameRef, Naming, Origin, Space};
+use crate::symbolize::{Frame, FrameRef, Origin, Space};
 use crate::unwind::Truncation;
 use std::sync::Arc;
 
@@ -206,31 +204,6 @@ fn truncated(truncation: Truncation) -> String {
     format!("[truncated: {}]", truncation_text(truncation))
 }
 
-/// Whether line tables alone name a function: by its file's modules, or without any path at all.
-fn may_be_shared(frame: &Frame) -> bool {
-    // Generic arguments have paths even where the function has none.
-    let name = frame.function.split('<').next().unwrap_or_default();
-    frame.naming == Naming::SourcePath || frame.inlined && !name.is_empty() && !name.contains("::")
-}
-
-/// A place in the source for a frame's name: `api.rs:30`.
-pub(super) fn place(file: &str, line: u32) -> String {
-    format!("{}:{line}", sanitize(file_name(file)))
-}
-
-/// What the function of a frame is called if no other has that name.
-pub(super) fn title(frame: &Frame) -> String {
-    let mut name = display_name(&frame.function);
-    // Other functions of the file may be called so, and all its closures are.
-    if may_be_shared(frame)
-        && let (Some(file), Some(line)) = (&frame.file, frame.line)
-    {
-        name.push(' ');
-        name.push_str(&place(file, line));
-    }
-    name
-}
-
 fn mark(frame: &Frame) -> &'static str {
     match frame.space {
         Space::Kernel => "_[k]",
@@ -261,6 +234,7 @@ pub(super) fn plain_name(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::symbolize::Naming;
 
     fn frame(function: &str) -> Frame {
         Frame::named(function, Origin::Application)
