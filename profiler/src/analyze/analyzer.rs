@@ -196,7 +196,9 @@ impl Analyzer {
         let lines = self.pool_jobs.lines(&whole);
         let mut pools = blocking_pools(&whole, &balanced, &role_times, (&concurrent, &lines));
         for pool in &mut pools {
-            pool.was_full = is_full(pool, whole.length());
+            let mut processes = tables.processes.iter();
+            let process = processes.find(|process| process.pid == pool.pid);
+            pool.was_full = process.is_some_and(|process| is_full(pool, process, whole.length()));
         }
         let threads = threads(&whole, &balanced, &runtimes);
         let causes = Causes::of(tables, &self.open_waits);

@@ -172,7 +172,7 @@ fn of_process(process: &Process, findings: &Findings<'_>) -> Weighed {
     };
     let gravest = gravest.unwrap_or_else(without);
     let seen = (findings.pools, findings.sites);
-    match full_pool(process.pid, seen, findings.length) {
+    match full_pool(process, seen, findings.length) {
         // Where workers are held up, that is what to mend first, and the pool is told beside it.
         Some(full) if gravity(&gravest.verdict) > gravity(&full) => Weighed {
             cost: Nanos::ZERO,

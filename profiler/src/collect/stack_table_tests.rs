@@ -1,7 +1,9 @@
+use super::bounds::Room;
 use super::*;
 use crate::collect::address_map::AddressMap;
 use crate::collect::modules::Modules;
 use crate::decode::{PollClock, TableVersion, ThreadKey, ThreadName};
+use crate::limits::Limits;
 use crate::units::{Pid, Tid, Timestamp};
 
 fn bounds() -> StackBounds {
