@@ -49,11 +49,7 @@ pub fn closures_in_line(
     for pointer in pointers {
         let mut words = [0; POOL];
         let known = read_most(Addr(pointer), &mut words, &read);
-        for (at, queued) in known
-            .map(|words| in_line(words, threads))
-            .into_iter()
-            .flatten()
-        {
+        if let Some((at, queued)) = known.and_then(|words| in_line(words, threads)) {
             found.insert(pointer.wrapping_add(8 * at as u64), queued);
         }
     }
@@ -86,10 +82,10 @@ const fn is_pointer(word: &u64) -> bool {
 
 /// Where the numbers are and how many closures are in line, if these are the words of an `Arc` of a pool that is
 /// full.
-fn in_line(words: &[u64], threads: &RangeInclusive<u64>) -> Vec<(usize, u64)> {
+fn in_line(words: &[u64], threads: &RangeInclusive<u64>) -> Option<(usize, u64)> {
     let counters = words.get(..2).unwrap_or_default();
     if counters.len() < 2 || !counters.iter().all(|count| (1..=MOST).contains(count)) {
-        return Vec::new();
+        return None;
     }
     let windows = words.windows(3).enumerate().skip(2);
     let fitting = windows.filter_map(|(at, window)| {
@@ -104,7 +100,9 @@ fn in_line(words: &[u64], threads: &RangeInclusive<u64>) -> Vec<(usize, u64)> {
         let has_queue = rest.iter().any(|rest| rest.windows(4).any(is_queue));
         (fits && is_limit && is_kept && has_queue).then_some((at, queued))
     });
-    fitting.collect()
+    // Of a runtime without workers the limit, their number and that of threads look the same, and come before
+    // (tokio 1.54).
+    fitting.last()
 }
 
 /// Whether two words are for how long an idle thread is kept, as a `Duration`: 10 s, where

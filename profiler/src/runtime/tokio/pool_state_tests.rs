@@ -85,9 +85,9 @@ fn words() -> Vec<u64> {
 #[test]
 fn whatever_does_not_fit_says_nothing() {
     let six = &(6..=6);
-    assert_eq!(in_line(&words(), six), [(9, 4)]);
-    assert_eq!(in_line(&words(), &(5..=7)), [(9, 4)]);
-    assert_eq!(in_line(&words(), &(5..=5)), []);
+    assert_eq!(in_line(&words(), six), Some((9, 4)));
+    assert_eq!(in_line(&words(), &(5..=7)), Some((9, 4)));
+    assert_eq!(in_line(&words(), &(5..=5)), None);
     for (at, other) in [
         // The counters.
         (0, 0),
@@ -106,7 +106,7 @@ fn whatever_does_not_fit_says_nothing() {
     ] {
         let mut words = words();
         words[at] = other;
-        assert_eq!(in_line(&words, six), [], "{at}: {other}");
+        assert_eq!(in_line(&words, six), None, "{at}: {other}");
     }
 }
 
