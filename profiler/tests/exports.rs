@@ -31,7 +31,7 @@ const SPEEDSCOPE_SCHEMA: &str = "web/node_modules/speedscope/dist/release/file-f
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let mut trials: Vec<Trial> = Vec::new();
-    let plain: [(&str, fn()); 12] = [
+    let plain: [(&str, fn()); 13] = [
         ("golden_pprof", golden_pprof),
         ("golden_timelines", golden_timelines),
         ("pprof_has_the_reports_time", pprof_has_the_reports_time),
@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         ("traces_nest", traces_nest),
         ("firefox_tables_agree", firefox_tables_agree),
         ("lines_are_objects", lines_are_objects),
+        ("functions_share_no_frame", functions_share_no_frame),
         ("names_stay_text", names_stay_text),
         (
             "waits_are_as_long_as_reported",
@@ -110,6 +111,31 @@ fn golden_timelines() {
                 _ => text,
             };
             insta::assert_snapshot!(format!("{name}_{}", format.name()), text);
+        }
+    }
+}
+
+/// What flamegraphs call functions of one name, all other forms call them, too.
+fn functions_share_no_frame() {
+    let recording = recordings::alike::alike();
+    let formats = [
+        Format::Folded,
+        Format::Svg,
+        Format::WallFolded,
+        Format::Speedscope,
+        Format::Firefox,
+        Format::Pprof,
+        Format::Otlp,
+    ];
+    for format in formats {
+        let bytes = bytes_of(&recording, format);
+        let text = match format {
+            Format::Pprof => Profile::read(&bytes).shown(),
+            _ => String::from_utf8_lossy(&bytes).into_owned(),
+        };
+        let text = text.replace("&lt;", "<").replace("&gt;", ">");
+        for name in recordings::alike::NAMES {
+            assert!(text.contains(name), "{}: {name}", format.name());
         }
     }
 }

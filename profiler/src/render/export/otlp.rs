@@ -8,7 +8,8 @@
 use super::names;
 use super::protobuf::{Message, Strings};
 use crate::recording::StackId;
-use crate::render::{Options, display_name, display_path, sanitize};
+use crate::render::alike::FunctionNames;
+use crate::render::{Options, display_path, sanitize};
 use crate::report::{Detail, DetailStack, DetailSum, Report};
 use crate::runtime::State;
 use crate::symbolize::{Frame, FrameRef, Space};
@@ -40,7 +41,7 @@ pub(in crate::render) fn render(
 ) -> io::Result<()> {
     let none = Detail::default();
     let detail = report.detail.as_ref().unwrap_or(&none);
-    let mut dictionary = Dictionary::new();
+    let mut dictionary = Dictionary::new(report);
     let mut samples: BTreeMap<Pid, Samples> = BTreeMap::new();
     // A stack has a sum for each thread and object.
     let mut stacks: HashMap<StackId, u64> = HashMap::new();
@@ -216,6 +217,7 @@ impl Table {
 
 /// What profiles name by index.
 struct Dictionary<'a> {
+    names: FunctionNames,
     message: Message,
     strings: Strings,
     attributes: Table,
@@ -228,10 +230,11 @@ struct Dictionary<'a> {
 }
 
 impl<'a> Dictionary<'a> {
-    fn new() -> Dictionary<'a> {
+    fn new(report: &Report) -> Dictionary<'a> {
         let mut message = Message::default();
         let mut table = |field| Table::new(field, &mut message);
         let mut dictionary = Dictionary {
+            names: FunctionNames::of(report),
             attributes: table(dictionary::ATTRIBUTE),
             mappings: table(dictionary::MAPPING),
             functions: table(dictionary::FUNCTION),
@@ -315,7 +318,8 @@ impl<'a> Dictionary<'a> {
 
     fn function(&mut self, frame: &Frame) -> u64 {
         let mut function = Message::default();
-        function.number(1, self.string(&display_name(&frame.function)));
+        let name = self.names.name(frame);
+        function.number(1, self.string(&name));
         function.number(2, self.string(&sanitize(&frame.function)));
         let file = display_path(frame.file.as_deref().unwrap_or_default());
         function.number(3, self.string(&file));
