@@ -24,7 +24,7 @@ fn of_worker(core: u64, fields: &Core, memory: &impl Memory) -> Option<Queued> {
     let heads = word(fields.queue)?.wrapping_add(QUEUE_HEADS);
     let in_queue = |n: u64| memory.word(heads.wrapping_add(8 * n));
     let (slot, tail) = match fields.queue_kind {
-        queue::WITH_SLOT_IN_CORE => (word(0)?, in_queue(1)?),
+        queue::WITH_SLOT_IN_CORE => (word(8 * u16::from(fields.slot))?, in_queue(1)?),
         queue::WITH_SLOT_IN_QUEUE => (in_queue(1)?, in_queue(2)?),
         _ => return None,
     };

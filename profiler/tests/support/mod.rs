@@ -33,6 +33,7 @@ pub(crate) mod life;
 pub(crate) mod live_recording;
 pub(crate) mod lookalike;
 pub(crate) mod losses;
+pub(crate) mod one_thread;
 pub(crate) mod phases;
 pub(crate) mod polls;
 pub(crate) mod privilege;

@@ -38,6 +38,7 @@ fn images() -> Vec<Image> {
                 versions: version.into_iter().collect(),
                 present: true,
                 taskdump: origin.contains("taskdump"),
+                unstable: origin.contains("tokio_unstable"),
             },
             expected,
             bytes,
@@ -95,6 +96,7 @@ fn versions(versions: &[&str]) -> Signs {
         versions: versions.iter().map(|v| (*v).to_owned()).collect(),
         present: true,
         taskdump: false,
+        unstable: false,
     }
 }
 
