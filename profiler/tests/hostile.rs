@@ -49,6 +49,8 @@ struct Case {
     build: Build,
     /// A process that is recorded beside it, with its children.
     beside: Option<beside::Start>,
+    /// Options of the recording.
+    with: &'static [&'static str],
     /// What the report, or standard error, has to say of it.
     told: &'static str,
 }
@@ -59,6 +61,7 @@ impl Case {
             name,
             build,
             beside: None,
+            with: &[],
             told,
         }
     }
@@ -68,6 +71,7 @@ impl Case {
             name,
             build: |_| Vec::new(),
             beside: Some(start),
+            with: &["--follow"],
             told,
         }
     }
@@ -104,6 +108,14 @@ const CASES: &[Case] = &[
     Case::beside("stacks_in_userfaultfd", beside::userfaultfd, HONEST),
     Case::beside("stacks_in_fuse", beside::fuse, "does not answer"),
     Case::beside("stacks_that_are_served_slowly", beside::slow_fuse, HONEST),
+    Case {
+        with: &["--panics"],
+        ..Case::beside(
+            "panics_in_a_library_that_is_not_served",
+            beside::library_in_fuse,
+            "its file system (fuse) is served by a program",
+        )
+    },
     Case::beside("setuid_programs", beside::setuid_programs, HONEST),
     Case::beside("forks_without_end", beside::forks, HONEST),
 ];
@@ -174,13 +186,12 @@ fn recorded(case: &Case) -> Result<Late, Failed> {
     command
         .args(["record", "--color", "never", "-d", "2s", "-p", &pid, "-o"])
         .arg(&report)
-        .args(beside.iter().flat_map(|other| {
-            [
-                "--follow".to_owned(),
-                "-p".to_owned(),
-                other.id().to_string(),
-            ]
-        }))
+        .args(
+            beside
+                .iter()
+                .flat_map(|other| ["-p".to_owned(), other.id().to_string()]),
+        )
+        .args(case.with)
         .env_remove("HOLDUP_LOG")
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -19,10 +19,10 @@ use support::fixture::{Profile, Variant};
 use support::record::{Ending, Recorded, record};
 use support::truth::slowdown;
 use support::{
-    calls, captures, cargo, containers, cuts, demo, demo_teams, dump, dump_idle, forks, gil,
+    calls, captures, cargo, containers, cuts, demo, demo_teams, dump, dump_idle, ended, forks, gil,
     harm, hostile, idle, intervals, kernel_walk, leftovers, library, life, lookalike, losses,
-    one_thread, phases, polls, privilege, rare, restarts, safety, scarce, selftest, standstills, stopped, streams,
-    stripped, top,
+    one_thread, phases, polls, prebuilt, privilege, rare, restarts, safety, scarce, selftest,
+    standstills, stopped, streams, stripped, top,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -147,6 +147,7 @@ fn main() -> ExitCode {
     trials.extend(hostile::trials());
     trials.extend(life::trials());
     trials.extend(forks::trials());
+    trials.extend(ended::trials());
     trials.extend(restarts::trials());
     trials.extend(phases::trials());
     trials.extend(library::trials());
@@ -173,45 +174,8 @@ fn build_fixtures(arguments: &Arguments) -> ExitCode {
     };
     let named = VARIANTS.iter().chain(&UNSTABLE).chain([&small]);
     let named = named.map(|variant| (*variant, variant.name()));
-    for (variant, name) in named.chain([of_crates]) {
-        if arguments
-            .skip
-            .iter()
-            .any(|skip| name.contains(skip.as_str()))
-        {
-            continue;
-        }
-        if let Some(reason) = variant.missing() {
-            eprintln!("{name} is left out: {reason}");
-            continue;
-        }
-        match variant.build() {
-            Ok(path) => println!("{}", path.display()),
-            Err(error) => {
-                eprintln!("{error}");
-                return ExitCode::FAILURE;
-            }
-        }
-    }
-    let skipped = |name: &str| {
-        let mut skips = arguments.skip.iter();
-        skips.any(|skip| name.contains(skip.as_str()))
-    };
-    let mut built = library::build();
-    if !skipped(lookalike::NAME) {
-        let lookalike = lookalike::built();
-        built = built.and_then(|mut paths| {
-            paths.push(lookalike?);
-            Ok(paths)
-        });
-    }
-    match built {
-        Ok(paths) => {
-            for path in paths {
-                println!("{}", path.display());
-            }
-            ExitCode::SUCCESS
-        }
+    match prebuilt::build(named.chain([of_crates]), &arguments.skip) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE

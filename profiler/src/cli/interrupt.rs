@@ -1,5 +1,5 @@
-//! Ctrl-C, SIGTERM, or a terminal that goes away: the first asks the work to end, the second ends the
-//! program at once. SIGUSR1 asks for a report of so far.
+//! Ctrl-C or SIGTERM: the first asks the work to end, the second ends the program at once. A terminal
+//! that goes away asks too, and never ends it. SIGUSR1 asks for a report of so far.
 
 use super::error::{Error, Result};
 use super::exit::Exit;
@@ -90,6 +90,7 @@ pub(crate) fn supervise(work: impl FnOnce(Stop) -> Exit + Send + 'static) -> Res
                 let _ = done.send(work(stop));
             })
             .map_err(|error| Error::new("cannot start a thread").because(error))?;
+        let mut is_second = false;
         loop {
             tokio::select! {
                 exit = &mut exit => {
@@ -105,12 +106,13 @@ pub(crate) fn supervise(work: impl FnOnce(Stop) -> Exit + Send + 'static) -> Res
                     continue;
                 }
                 () = hangup.received() => {
-                    // The shell and the kernel may each send one: that is no hurry.
+                    // The shell and the kernel may each send one: that is no hurry. Nor does it make
+                    // a Ctrl-C the second, which may have come before and be heard after.
                     let _ = ask.send(true);
                     continue;
                 }
             }
-            if *ask.borrow() {
+            if std::mem::replace(&mut is_second, true) {
                 return Ok(Exit::Interrupted);
             }
             // The work may be past listening.
@@ -215,6 +217,16 @@ mod tests {
             Exit::Success
         });
         assert_eq!(hung_up.expect("watched"), Exit::Success);
+
+        // As a Ctrl-C is heard that came just before the terminal went.
+        let both = supervise(|stop| {
+            kill_process(getpid(), Number::HUP).expect("signal");
+            listen(stop);
+            kill_process(getpid(), Number::INT).expect("signal");
+            std::thread::sleep(Duration::from_millis(100));
+            Exit::Success
+        });
+        assert_eq!(both.expect("watched"), Exit::Success);
     }
 
     #[test]

@@ -180,14 +180,25 @@ impl Collector {
         })
     }
 
-    /// Reads the targets' code.
+    /// Reads the targets' code. Those that have ended since they were chosen are left out, if there are
+    /// others.
     fn add(&mut self, targets: &[Arc<Target>]) -> Result<()> {
+        let mut ended = None;
         for (index, target) in (0..).zip(targets) {
             let symbolizer = self.stacks.symbolizer();
-            self.targets
-                .add(index, target, &mut self.kernel, symbolizer)?;
+            let kernel = &mut self.kernel;
+            match self.targets.add(index, target, kernel, symbolizer) {
+                Err(error) if target.ended() => {
+                    tracing::warn!("process {} has ended, and is left out", target.pid());
+                    ended = Some(error);
+                }
+                added => added?,
+            }
         }
-        Ok(())
+        match ended {
+            Some(error) if self.targets.processes().as_slice().is_empty() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Lets the kernel side record: all processes, and only then what they fork, so that no

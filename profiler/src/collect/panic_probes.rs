@@ -8,8 +8,12 @@ use crate::bpf::Programs;
 use crate::process::module::Elf;
 use crate::recording::{self, PanicProbes};
 use crate::symbolize::symbol_name;
+use crate::units::Addr;
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::fs::File;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::path::Path;
 
 /// The functions, best first; of the first line of which a module has any, one is probed.
 ///
@@ -61,19 +65,19 @@ pub(super) fn attach(
             continue;
         };
         let Some(entry) = entry(loaded) else { continue };
-        // By its mapping: what is at its path now may be another file, and in another place.
-        let path = format!(
-            "/proc/{pid}/map_files/{:x}-{:x}",
-            range.start.0, range.end.0
-        );
-        match kernel.probe_panics(pid, &PathBuf::from(path), entry.offset) {
+        let probed = file(process, &range).and_then(|file| {
+            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+            let probed = kernel.probe_panics(pid, Path::new(&path), entry.offset);
+            probed.map_err(|error| format!("{error:#}"))
+        });
+        match probed {
             Ok(()) => {
                 let probed = format!("{} in {}", entry.function, loaded.source.name);
                 probes.probed.push(probed);
             }
             Err(error) => {
                 let name = &loaded.source.name;
-                probes.problem = Some(format!("{name} cannot be probed: {error:#}"));
+                probes.problem = Some(format!("{name} cannot be probed: {error}"));
             }
         }
     }
@@ -92,6 +96,12 @@ pub(super) fn attach(
         });
     }
     process.facts.panic_probes = Some(probes);
+}
+
+/// The file that is mapped there: what is at its path now may be another one, and in another place.
+fn file(process: &TracedProcess, range: &Range<Addr>) -> Result<File, String> {
+    let target = process.target.as_ref();
+    target.ok_or("it has ended")?.kernel_file(range)
 }
 
 /// Says what is not known of a process that came, or became another, during the recording: by then

@@ -47,7 +47,7 @@ pub(super) fn read_every(data: &[u8]) {
 }
 
 /// A number out of `/proc/PID/fdinfo/FD`; see proc_pid_fdinfo(5).
-fn field(info: &[u8], key: &str) -> Option<u64> {
+pub(super) fn field(info: &[u8], key: &str) -> Option<u64> {
     let text = std::str::from_utf8(info).ok()?;
     let value = |line: &str| {
         line.strip_prefix(key)?

@@ -10,6 +10,7 @@ mod errors;
 mod exit;
 mod find;
 mod inode;
+mod kernel_file;
 mod last_ran;
 mod launch;
 mod mapping;

@@ -2,7 +2,7 @@
 
 use children::Child;
 use libtest_mimic::Failed;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -15,20 +15,33 @@ pub(crate) type Start = fn(&Path) -> Result<Child, Failed>;
 
 /// A program of this user's whose threads stand on memory that nobody serves: see `stall.c`.
 fn stall(dir: &Path, mode: &str) -> Result<Child, Failed> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile_support/stall.c");
-    let program = dir.join("stall");
-    let built = Command::new("cc")
-        .args(["-O1", "-pthread", "-o"])
-        .args([&program, &source])
-        .output()?;
-    if !built.status.success() {
-        return Err(String::from_utf8_lossy(&built.stderr).into());
-    }
+    ready(stalling(dir, mode)?.stdin(Stdio::null()))
+}
+
+fn stalling(dir: &Path, mode: &str) -> Result<Command, Failed> {
+    let program = compiled(dir, "stall", &["-O1", "-pthread"])?;
     let mount = dir.join("mount");
     std::fs::create_dir(&mount)?;
     let mut command = Command::new(program);
     command.arg(mode).arg(mount).arg(OTHER);
-    ready(command.stdin(Stdio::null()))
+    Ok(command)
+}
+
+/// Compiles a program of `hostile_support` into `dir`.
+fn compiled(dir: &Path, name: &str, options: &[&str]) -> Result<PathBuf, Failed> {
+    let source = format!("tests/hostile_support/{name}.c");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
+    let program = dir.join(name);
+    let mut cc = Command::new("cc");
+    let built = cc
+        .args(options)
+        .arg("-o")
+        .args([&program, &source])
+        .output()?;
+    match built.status.success() {
+        true => Ok(program),
+        false => Err(String::from_utf8_lossy(&built.stderr).into()),
+    }
 }
 
 fn ready(command: &mut Command) -> Result<Child, Failed> {
@@ -48,6 +61,14 @@ pub(crate) fn fuse(dir: &Path) -> Result<Child, Failed> {
 
 pub(crate) fn slow_fuse(dir: &Path) -> Result<Child, Failed> {
     stall(dir, "150")
+}
+
+/// A library with a function that panics begin with, out of a file system that everybody may read and
+/// that serves no page of it any more.
+pub(crate) fn library_in_fuse(dir: &Path) -> Result<Child, Failed> {
+    let library = compiled(dir, "panics", &["-shared", "-fPIC"])?;
+    let mut command = stalling(dir, "library")?;
+    ready(command.arg(library).stdin(Stdio::null()))
 }
 
 /// A shell of another user's.

@@ -1,10 +1,12 @@
-/* stall MODE DIR UID: a process with threads that stand on memory that nobody serves. Started as
+/* stall MODE DIR UID [FILE]: a process with threads that stand on memory that nobody serves. Started as
  * root, it is UID's when it says `ready`.
  *
  * MODE `userfaultfd`: a lock's word, too, is in such memory. `fuse`: the memory is a file of a file
  * system, mounted at DIR, that takes requests and does not answer. A number: it answers each
- * after so many milliseconds. */
+ * after so many milliseconds. `library`: FILE is loaded out of such a file system, which everybody may
+ * read. It answers all who read until it is loaded, and from then on no page fault. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -66,16 +68,30 @@ static void answer(int fd, const struct fuse_in_header *to, int error, const voi
     if (write(fd, out, head.len) < 0) { /* who asked is gone */ }
 }
 
+/* What the file has, where that is not zeros, and whether pages of it may still be read. */
+static const char *content;
+static size_t length = PAGES * PAGE;
+static volatile int *served;
+
+static void answer_read(int fd, const struct fuse_in_header *head, const struct fuse_read_in *asked) {
+    static const char zeros[65536];
+    /* Pages are read for who mapped it. Others open it first, and read past the page cache. */
+    if (content && asked->fh == 1 && !*served) return;
+    size_t size = asked->size < sizeof zeros ? asked->size : sizeof zeros;
+    size_t left = asked->offset < length ? length - asked->offset : 0;
+    if (size > left) size = left;
+    answer(fd, head, 0, content ? content + (length - left) : zeros, size);
+}
+
 /* One file, of inode 2. Reads are answered after `delay` milliseconds; never where that is -1. */
 static void serve(int fd, long delay) {
     static char in[1 << 20];
-    static const char zeros[65536];
     for (;;) {
         ssize_t got = read(fd, in, sizeof in);
         if (got < 0) { if (errno == EINTR || errno == ENOENT) continue; exit(0); }
         struct fuse_in_header *head = (void *)in;
         void *body = in + sizeof *head;
-        struct fuse_attr file = {.ino = 2, .size = PAGES * PAGE, .mode = S_IFREG | 0666, .nlink = 1};
+        struct fuse_attr file = {.ino = 2, .size = length, .mode = S_IFREG | 0666, .nlink = 1};
         struct fuse_attr root = {.ino = 1, .mode = S_IFDIR | 0777, .nlink = 2};
         switch (head->opcode) {
         case FUSE_INIT: {
@@ -96,7 +112,8 @@ static void serve(int fd, long delay) {
             break;
         }
         case FUSE_OPEN: {
-            struct fuse_open_out out = {.fh = 1};
+            struct fuse_open_out out = {.fh = content && !*served ? 2 : 1,
+                                         .open_flags = content ? FOPEN_DIRECT_IO : 0};
             answer(fd, head, 0, &out, sizeof out);
             break;
         }
@@ -104,8 +121,7 @@ static void serve(int fd, long delay) {
             if (delay < 0) break;
             struct timespec t = {delay / 1000, delay % 1000 * 1000000};
             nanosleep(&t, 0);
-            struct fuse_read_in *asked = body;
-            answer(fd, head, 0, zeros, asked->size < sizeof zeros ? asked->size : sizeof zeros);
+            answer_read(fd, head, body);
             break;
         }
         case FUSE_FORGET: case FUSE_BATCH_FORGET: case FUSE_INTERRUPT: break;
@@ -126,7 +142,8 @@ static void mount_fuse(const char *dir, int uid, long delay) {
     int fd = open("/dev/fuse", O_RDWR);
     if (fd < 0) die("/dev/fuse");
     char options[128];
-    snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=%d,group_id=%d", fd, uid, uid);
+    snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=%d,group_id=%d%s", fd, uid, uid,
+             content ? ",allow_other" : "");
     if (mount("stall", dir, "fuse", MS_NOSUID | MS_NODEV, options)) die("mount");
     pid_t parent = getpid();
     if (fork() == 0) {
@@ -135,6 +152,8 @@ static void mount_fuse(const char *dir, int uid, long delay) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != parent) exit(0);
         prctl(PR_SET_NAME, "server");
+        /* What waits for it could be the whole host. */
+        alarm(60);
         serve(fd, delay);
     }
     close(fd);
@@ -147,7 +166,29 @@ static void *lock(void *word) {
     return 0;
 }
 
+/* Loads `path` out of a file system of our own. */
+static void load(const char *path, const char *dir, int uid) {
+    int fd = open(path, O_RDONLY);
+    struct stat stat;
+    if (fd < 0 || fstat(fd, &stat)) die(path);
+    length = stat.st_size;
+    content = mmap(0, length, PROT_READ, MAP_PRIVATE, fd, 0);
+    served = mmap(0, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (content == MAP_FAILED || served == MAP_FAILED) die("mmap");
+    *served = 1;
+    mount_fuse(dir, uid, 0);
+    be(uid);
+    char name[4096];
+    snprintf(name, sizeof name, "%s/file.so", dir);
+    if (!dlopen(name, RTLD_NOW)) { fprintf(stderr, "%s\n", dlerror()); exit(1); }
+    *served = 0;
+    puts("ready");
+    fflush(stdout);
+    for (;;) pause();
+}
+
 int main(int argc, char **argv) {
+    if (argc == 5) load(argv[4], argv[2], atoi(argv[3]));
     if (argc != 4) return 2;
     const char *mode = argv[1];
     int uid = atoi(argv[3]);

@@ -128,7 +128,7 @@ struct Taken {
     truth: Truth,
 }
 
-fn text(error: impl std::fmt::Debug) -> String {
+pub(super) fn text(error: impl std::fmt::Debug) -> String {
     format!("{error:?}")
 }
 
@@ -146,15 +146,12 @@ fn wait_for(output: &mut Output, mode: &str) -> Result<Truth, String> {
     Ok(truth)
 }
 
-fn take(case: &'static Case) -> Result<Taken, String> {
-    let mut fixture = Variant::DEFAULT.start(case.mode)?;
-    let target = Target::open(Pid(fixture.pid())).map_err(text)?;
-    let types = KernelBtf::load().map_err(text)?;
-    let options = Options {
-        interval: case.interval,
-        min_block: case.min_block,
-        // As a recording has it where nobody says otherwise; the others are of waits alone.
-        sample_period: (case.mode == "busy").then_some(Nanos(10_101_010)),
+/// A recording of waits alone, in intervals of this length.
+pub(super) fn options(interval: Duration) -> Options {
+    Options {
+        interval,
+        min_block: Nanos(1_000_000),
+        sample_period: None,
         long_poll: Nanos(10_000_000),
         launched: false,
         joining: Vec::new(),
@@ -162,7 +159,20 @@ fn take(case: &'static Case) -> Result<Taken, String> {
         shadow_every: 0,
         calls: false,
         panics: false,
+        limits: Limits::default(),
+    }
+}
+
+fn take(case: &'static Case) -> Result<Taken, String> {
+    let mut fixture = Variant::DEFAULT.start(case.mode)?;
+    let target = Target::open(Pid(fixture.pid())).map_err(text)?;
+    let types = KernelBtf::load().map_err(text)?;
+    let options = Options {
+        min_block: case.min_block,
+        // As a recording has it where nobody says otherwise; the others are of waits alone.
+        sample_period: (case.mode == "busy").then_some(Nanos(10_101_010)),
         limits: Limits::parse(case.limits),
+        ..options(case.interval)
     };
     let mut collector = Collector::attach(&[Arc::new(target)], &types, options).map_err(text)?;
     fixture.go()?;
