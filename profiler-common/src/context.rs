@@ -472,8 +472,8 @@ fn outside(context: &Context, memory: &impl Memory) -> u32 {
     }
 }
 
-/// What a worker does, by its core, whose fields are where `fields` says. A budget tells a poll, in which no worker parks; that there is
-/// none tells nothing, as `task::unconstrained` polls without one.
+/// What a worker does, by its core, whose fields are where `fields` says. A budget tells a poll, in which no
+/// worker parks; that there is none tells nothing, as `task::unconstrained` polls without one.
 #[inline(always)]
 pub fn by_core(
     core: u64,
@@ -499,8 +499,8 @@ pub fn by_core(
     tls_state::WORKER_POLL
 }
 
-/// Whether a core of a build with `tokio_unstable` has no parker. Nothing in the image tells such a
-/// build, but the words that come last in a core have values that others hardly have.
+/// Whether a core of a build with `tokio_unstable` has no parker. Where neither a version nor a path in
+/// the image tells such a build, the words that come last in a core have values that others hardly have.
 #[inline(always)]
 fn parks_unstable(core: u64, fields: &Core, memory: &impl Memory) -> bool {
     let tick = if fields.tick == 0 {

@@ -328,7 +328,7 @@ impl StackTable {
             places: Box::default(),
         };
         // A place that no stack has gone through makes the stack a new one.
-        if let Some(ids) = frames.ids(&places) {
+        if let Some(ids) = frames.ids(&places, code) {
             identity.places = ids;
             if let Some(id) = self.by_identity.get(&identity) {
                 return Some(*id);
