@@ -17,6 +17,8 @@ mod hostile_support;
 #[path = "support/privilege.rs"]
 #[allow(dead_code, reason = "shared with the live tests")]
 mod privilege;
+#[path = "hostile_support/squatters.rs"]
+mod squatters;
 #[path = "hostile_support/sudo.rs"]
 mod sudo;
 #[path = "hostile_support/targets.rs"]
@@ -118,6 +120,7 @@ const CASES: &[Case] = &[
     },
     Case::beside("setuid_programs", beside::setuid_programs, HONEST),
     Case::beside("forks_without_end", beside::forks, HONEST),
+    Case::beside("mappings_without_end", beside::churn, HONEST),
 ];
 
 fn main() -> ExitCode {
@@ -135,6 +138,9 @@ fn main() -> ExitCode {
     trials.push(Trial::ignorable_test("file_capabilities", || {
         let missing = privilege::missing_root().or_else(capable::missing);
         privilege::unless_skipped(missing, capable::trial)
+    }));
+    trials.push(Trial::ignorable_test("processes_of_the_same_name", || {
+        privilege::unless_skipped(privilege::missing_root(), squatters::trial)
     }));
     trials.push(Trial::ignorable_test("namespaces_of_its_own", || {
         privilege::unless_skipped(privilege::missing_root(), namespaces)

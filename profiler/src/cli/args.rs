@@ -3,7 +3,7 @@
 use super::exit::with_exit_status;
 pub(crate) use super::filter_args::FilterArgs;
 pub(crate) use super::shared_args::{FormArgs, GateArgs, ViewArgs};
-use super::target_args::{TARGET, TargetArgs};
+use super::target_args::{TARGET, TargetArgs, USER};
 use super::top_args::{TOP_AFTER_HELP, TopArgs};
 use super::values;
 use crate::units::Nanos;
@@ -250,7 +250,7 @@ pub(crate) struct RecordArgs {
     pub(crate) target: TargetArgs,
 
     /// Start this command and record it from its first instruction
-    #[arg(last = true, value_name = "COMMAND", group = TARGET, help_heading = "Target")]
+    #[arg(last = true, value_name = "COMMAND", group = TARGET, conflicts_with = USER, help_heading = "Target")]
     pub(crate) command: Vec<OsString>,
 
     /// Exit with 5 if COMMAND fails, whatever else was found
@@ -547,6 +547,10 @@ mod tests {
                 .ok(),
             Some(vec![Selector::Name("x".into()), Selector::Exe("/y".into())])
         );
+        for words in [&["-n", "x", "--user", "0"][..], &["--user", "root"]] {
+            let args = record(words).expect("of a user");
+            assert_eq!(args.target.user, Some(0), "{words:?}");
+        }
         let args = record(&["-d", "1", "--", "prog", "-p", "7"]).expect("a command");
         assert_eq!(args.command, ["prog", "-p", "7"]);
         assert_eq!(args.target.pid, []);
@@ -562,6 +566,9 @@ mod tests {
             &["--unit", "x", "--", "prog"],
             &["-p", "1,"],
             &["-p", ""],
+            &["-p", "1", "--user", "0"],
+            &["--user", "0", "--", "prog"],
+            &["--user", "no such user"],
             &["prog"],
         ] {
             assert!(record(words).is_err(), "{words:?}");

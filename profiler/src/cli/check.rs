@@ -67,7 +67,10 @@ fn chosen(settings: &CheckSettings) -> Result<(Vec<Pid>, bool)> {
     let (mut pids, each) = match &settings.target {
         None | Some(TargetChoice::Command(_)) => (Vec::new(), true),
         Some(TargetChoice::Pids(pids)) => (pids.clone(), true),
-        Some(TargetChoice::Selected(selectors)) => (find(selectors)?, false),
+        Some(TargetChoice::Selected(selection)) => {
+            let found = find(selection)?;
+            (found.iter().map(|found| found.pid).collect(), false)
+        }
     };
     let mut seen = HashSet::new();
     pids.retain(|pid| seen.insert(*pid));

@@ -3,7 +3,7 @@
 use super::error::Error;
 use super::exit::Exit;
 use crate::host::{Fix, PreflightError, Refused};
-use crate::process::{FindError, LaunchError, Selector, TargetError};
+use crate::process::{FindError, Found, LaunchError, Selector, TargetError, user_names};
 use crate::units::Pid;
 use std::ffi::OsStr;
 use std::io;
@@ -211,19 +211,29 @@ impl From<FindError> for Error {
                 let listed = listed.fold(plain(), |error, id| error.detail(id.clone()));
                 listed.maybe_hint(hint)
             }
-            FindError::TooMany { found, .. } => {
-                let listed = found.iter().take(MAX_LISTED);
-                let listed = listed.fold(plain(), |error, (pid, cmdline)| {
-                    error.detail(format!("{pid:>7}  {cmdline}"))
-                });
-                let error = match found.len() {
-                    n if n > MAX_LISTED => listed.detail(format!("and {} more", n - MAX_LISTED)),
-                    _ => listed,
-                };
-                let first = found.first();
-                error.maybe_hint(first.map(|(pid, _)| format!("holdup {} -p {pid}", verb())))
-            }
+            FindError::NoneOfUser { others, .. } => of_others(plain(), others),
         }
+    }
+}
+
+/// Lists processes of other users, and means the first one's.
+fn of_others(error: Error, others: &[Found]) -> Error {
+    let names = user_names();
+    let name = |user: u32| names.get(&user).cloned().unwrap_or(user.to_string());
+    let users = others
+        .iter()
+        .filter_map(|found| Some((found.pid, name(found.user?))));
+    let users: Vec<_> = users.collect();
+    let listed = users.iter().take(MAX_LISTED);
+    let mut error = listed.fold(error, |error, (pid, user)| {
+        error.detail(format!("{pid:>7}  {user}"))
+    });
+    if users.len() > MAX_LISTED {
+        error = error.detail(format!("and {} more", users.len() - MAX_LISTED));
+    }
+    match users.first() {
+        Some((_, user)) => error.hint(format!("--user {}", shell_word(user))),
+        None => error.hint("holdup list"),
     }
 }
 
@@ -275,6 +285,7 @@ impl Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::Selection;
 
     #[test]
     fn words_for_a_shell() {
@@ -428,22 +439,31 @@ mod tests {
     }
 
     #[test]
-    fn too_many_of_a_name_are_listed_in_part() {
-        let found = (1..=25).map(|n| (Pid(n), format!("x {n}"))).collect();
-        let error = Error::from(FindError::TooMany {
-            selector: Selector::Name("x".into()),
-            most: 5,
-            found,
-        });
+    fn those_of_others_are_listed_in_part() {
+        let others: Vec<Found> = (1..=25)
+            .map(|pid| Found {
+                pid: Pid(pid),
+                user: Some(4_000_000_000 + pid),
+            })
+            .collect();
+        let error = |others| {
+            Error::from(FindError::NoneOfUser {
+                user: 7,
+                selection: Selection::of_all(vec![Selector::Name("x".into())]),
+                others,
+            })
+        };
+        let many = error(others);
         assert_eq!(
-            error.chain(),
-            "25 processes are called x: 5 at once can be recorded"
+            many.chain(),
+            "no process of the user with the id 7 is called x"
         );
-        assert_eq!(error.details().len(), MAX_LISTED + 1);
+        assert_eq!(many.details().len(), MAX_LISTED + 1);
         assert_eq!(
-            error.details().last().map(String::as_str),
+            many.details().last().map(String::as_str),
             Some("and 5 more")
         );
-        assert_eq!(error.suggestion(), Some("holdup record -p 1"));
+        assert_eq!(many.suggestion(), Some("--user 4000000001"));
+        assert_eq!(error(Vec::new()).suggestion(), Some("holdup list"));
     }
 }

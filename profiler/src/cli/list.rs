@@ -51,7 +51,9 @@ pub(crate) fn list(settings: &ListSettings) -> Result<Exit> {
             }
             pids.clone()
         }
-        Some(TargetChoice::Selected(selectors)) => find(selectors)?,
+        Some(TargetChoice::Selected(selection)) => {
+            find(selection)?.iter().map(|found| found.pid).collect()
+        }
         None | Some(TargetChoice::Command(_)) => all_pids()
             .map_err(|error| Error::new("cannot list the processes in /proc").because(error))?,
     };
@@ -330,16 +332,19 @@ mod tests {
 
     #[test]
     fn a_process_without_tokio_is_not_listed_and_its_files_are_read_once() {
-        let mut child = std::process::Command::new("sleep")
-            .arg("600")
+        use std::io::{Read, Write};
+        use std::process::{Command, Stdio};
+        let mut child = Command::new("cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
             .expect("a child");
+        // Who answers has its libraries.
+        let (stdin, stdout) = (child.stdin.as_mut(), child.stdout.as_mut());
+        stdin.expect("piped").write_all(b"x").expect("writes");
+        stdout.expect("piped").read_exact(&mut [0]).expect("reads");
         let mut found = Found::default();
-        let begun = std::time::Instant::now();
-        // A program that has just been executed has no mappings for a moment.
-        while found.files.is_empty() && begun.elapsed() < Duration::from_secs(5) {
-            found.look_at(Pid(child.id()), true);
-        }
+        found.look_at(Pid(child.id()), true);
         let read = found.read;
         found.look_at(Pid(child.id()), true);
         child.kill().expect("ours");

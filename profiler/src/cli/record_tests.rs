@@ -4,6 +4,7 @@ use super::super::settings::{CaptureSpec, ConsoleSettings, Destination, OutputSp
 use super::*;
 use crate::host::{Features, KernelBtf};
 use crate::limits::Limits;
+use crate::process::Selection;
 use crate::recording::{
     Header, Host, Interval, Process, Recording, ShadowCheck, Tables, TokioFacts, Tool,
 };
@@ -144,7 +145,7 @@ fn settings(target: TargetChoice, duration: Option<Duration>, output: &Path) -> 
             panics: false,
             launched: false,
             follow: false,
-            joining: Vec::new(),
+            joining: Selection::default(),
             min_block: Nanos(100_000),
             sample_period: None,
             long_poll: Nanos(10_000_000),

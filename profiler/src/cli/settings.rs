@@ -17,7 +17,7 @@ use super::values::CAPTURE;
 use crate::capture::{Bounds, Debuginfod, Range};
 use crate::collect;
 use crate::limits::Limits;
-use crate::process::Invoker;
+use crate::process::{Invoker, Selection};
 use crate::render::{self, Format};
 use crate::report::diff::Measure;
 use crate::report::{Filter, Keep};
@@ -154,7 +154,7 @@ fn looking(sample_period: Nanos, environment: &Environment<'_>) -> collect::Opti
         interval: LONGEST_LOOK,
         launched: false,
         follow: false,
-        joining: Vec::new(),
+        joining: Selection::default(),
         min_block: Nanos(100_000),
         sample_period: Some(sample_period),
         long_poll: Nanos(10_000_000),

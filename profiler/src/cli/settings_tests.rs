@@ -69,7 +69,7 @@ fn defaults() {
             panics: false,
             launched: false,
             follow: false,
-            joining: Vec::new(),
+            joining: Selection::default(),
             min_block: Nanos(100_000),
             sample_period: Some(Nanos(10_101_010)),
             long_poll: Nanos(10_000_000),

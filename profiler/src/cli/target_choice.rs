@@ -1,6 +1,6 @@
 //! Which processes are meant.
 
-use crate::process::Selector;
+use crate::process::Selection;
 use crate::units::Pid;
 use std::ffi::OsString;
 
@@ -8,14 +8,14 @@ use std::ffi::OsString;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TargetChoice {
     Pids(Vec<Pid>),
-    Selected(Vec<Selector>),
+    Selected(Selection),
     Command(Vec<OsString>),
 }
 
 /// Which processes join later.
-pub(super) fn joining(target: &TargetChoice) -> Vec<Selector> {
+pub(super) fn joining(target: &TargetChoice) -> Selection {
     match target {
-        TargetChoice::Selected(selectors) => selectors.clone(),
-        TargetChoice::Pids(_) | TargetChoice::Command(_) => Vec::new(),
+        TargetChoice::Selected(selection) => selection.clone(),
+        TargetChoice::Pids(_) | TargetChoice::Command(_) => Selection::default(),
     }
 }

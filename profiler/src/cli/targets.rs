@@ -2,8 +2,10 @@
 
 use super::error::{Error, Result};
 use super::settings::TargetChoice;
-use crate::process::{Invoker, Launched, Streams, Target, find};
+use crate::bpf::MAX_PROCESSES;
+use crate::process::{Found, Invoker, Launched, Selection, Streams, Target, find};
 use crate::units::Pid;
+use rustix::process::geteuid;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -24,6 +26,28 @@ pub(crate) fn open(choice: &TargetChoice, invoker: Option<&Invoker>) -> Result<C
     open_with(choice, invoker, Streams::Inherited)
 }
 
+/// As many as can be recorded at once; those of root and of the caller first, whom nobody keeps from it
+/// by processes of the same name.
+fn recordable(mut found: Vec<Found>, selection: &Selection) -> Vec<Pid> {
+    if let Some(more) = found
+        .len()
+        .checked_sub(MAX_PROCESSES)
+        .filter(|more| *more > 0)
+    {
+        let sudo = Invoker::from_sudo(geteuid(), |name| std::env::var_os(name));
+        let caller = sudo.unwrap_or_else(Invoker::caller).uid.as_raw();
+        let is_ours = |found: &Found| found.user.is_some_and(|user| user == 0 || user == caller);
+        found.sort_by_key(|found| (!is_ours(found), found.pid));
+        tracing::warn!(
+            "{} processes are {selection}, and {MAX_PROCESSES} can be recorded at once: {more} left \
+             out, root's and yours last; --user USER chooses one user's",
+            found.len()
+        );
+        found.truncate(MAX_PROCESSES);
+    }
+    found.into_iter().map(|found| found.pid).collect()
+}
+
 /// As [`open`]; a command is started with these standard streams.
 ///
 /// # Errors
@@ -35,7 +59,7 @@ pub(crate) fn open_with(
 ) -> Result<Chosen> {
     let (mut pids, launched) = match choice {
         TargetChoice::Pids(pids) => (pids.clone(), None),
-        TargetChoice::Selected(selectors) => (find(selectors)?, None),
+        TargetChoice::Selected(selection) => (recordable(find(selection)?, selection), None),
         TargetChoice::Command(command) => {
             let launched = Launched::spawn_with(command, invoker, streams)?;
             (vec![launched.pid()], Some(launched))

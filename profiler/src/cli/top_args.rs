@@ -2,7 +2,7 @@
 
 use super::exit::with_exit_status;
 use super::shared_args::ViewArgs;
-use super::target_args::{TARGET, TargetArgs};
+use super::target_args::{TARGET, TargetArgs, USER};
 use super::values;
 use crate::units::Nanos;
 use clap::Args;
@@ -35,7 +35,7 @@ pub(crate) struct TopArgs {
     pub(crate) target: TargetArgs,
 
     /// Start this command, without input and output, and watch it from its first instruction
-    #[arg(last = true, value_name = "COMMAND", group = TARGET, help_heading = "Target")]
+    #[arg(last = true, value_name = "COMMAND", group = TARGET, conflicts_with = USER, help_heading = "Target")]
     pub(crate) command: Vec<OsString>,
 
     /// Also watch the processes that the targets fork

@@ -98,6 +98,7 @@ mod tests {
     use crate::cli::settings::{OutputSpec, TargetChoice};
     use crate::collect;
     use crate::limits::Limits;
+    use crate::process::Selection;
     use crate::recording::{Header, Host, Tables, Tool};
     use crate::tui::Look;
     use crate::units::{Nanos, Timestamp};
@@ -110,7 +111,7 @@ mod tests {
                 interval: collect::INTERVAL,
                 launched: false,
                 follow: false,
-                joining: Vec::new(),
+                joining: Selection::default(),
                 min_block: Nanos(100_000),
                 sample_period: None,
                 long_poll: Nanos(10_000_000),

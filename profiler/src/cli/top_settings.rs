@@ -114,9 +114,10 @@ fn instead(target: &TargetChoice) -> String {
             let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
             format!("-p {}", pids.join(","))
         }
-        TargetChoice::Selected(selectors) => {
-            let options: Vec<String> = selectors.iter().map(option_of).collect();
-            options.join(" ")
+        TargetChoice::Selected(selection) => {
+            let options = selection.selectors.iter().map(option_of);
+            let user = selection.user.map(|user| format!("--user {user}"));
+            options.chain(user).collect::<Vec<_>>().join(" ")
         }
         TargetChoice::Command(command) => {
             let words = command

@@ -1,7 +1,7 @@
 //! Values of options, out of the words of the command line.
 
 use crate::cause::Cause;
-use crate::process::Selector;
+use crate::process::{Selector, user_names};
 use crate::render::Format;
 use crate::units::{Nanos, Pid};
 use clap::ValueEnum;
@@ -86,6 +86,20 @@ pub(crate) fn name(text: &str) -> Result<Selector, String> {
         return Err("a name as in `ps -o comm`, the name of a file, or its path".into());
     }
     Ok(Selector::name(text))
+}
+
+/// `--user`: its id.
+pub(crate) fn user(text: &str) -> Result<u32, String> {
+    let named = || {
+        let names = user_names();
+        names
+            .into_iter()
+            .find_map(|(id, name)| (name == text).then_some(id))
+    };
+    // A name may be a number, but none that is another's id.
+    text.parse().ok().or_else(named).ok_or_else(|| {
+        "there is no such user in /etc/passwd here: a name, or a user id as in `ps -o ruid`".into()
+    })
 }
 
 /// `--unit`.

@@ -28,7 +28,7 @@ use crate::counted::counted;
 use crate::decode::{Event, Snapshot};
 use crate::host::KernelBtf;
 use crate::limits::Limits;
-use crate::process::{Selector, Target};
+use crate::process::{Selection, Target};
 use crate::recording::{Header, Host, Interval, Sampling, Tables, ThreadId, Tool};
 use crate::units::{Nanos, Pid, Tid};
 use anyhow::{Result, ensure};
@@ -55,7 +55,7 @@ pub struct Options {
     pub follow: bool,
     /// Processes that these mean are recorded too if they begin later, and the recording goes on when none is
     /// left for the moment.
-    pub joining: Vec<Selector>,
+    pub joining: Selection,
     /// One stack in this many is walked a second time, by framehop; 0 for none.
     pub shadow_every: u32,
     /// Whether time inside system calls is measured.

@@ -4,7 +4,7 @@
 //! The kernel tells of each exec, since it maps code, and of each fork. What is told is only where to
 //! look: whether a process is meant, `/proc` says.
 
-use crate::process::{Selector, all_pids, is_meant};
+use crate::process::{Selection, all_pids};
 use crate::units::Pid;
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ const MAX_TOLD: usize = 4096;
 /// Which processes join, and which may.
 #[derive(Debug)]
 pub(super) struct Joining {
-    selectors: Vec<Selector>,
+    selection: Selection,
     /// Whether the kernel tells of execs and forks.
     is_told: bool,
     /// Processes that may be meant, and when they are to be looked at.
@@ -41,11 +41,11 @@ pub(super) struct Joining {
 }
 
 impl Joining {
-    /// Those that are meant by one of `selectors`, from now on.
-    pub(super) fn new(selectors: Vec<Selector>, is_told: bool) -> Joining {
+    /// Those that are meant, from now on.
+    pub(super) fn new(selection: Selection, is_told: bool) -> Joining {
         let now = Instant::now();
         Joining {
-            selectors,
+            selection,
             is_told,
             told: BTreeMap::new(),
             known: HashSet::new(),
@@ -103,7 +103,7 @@ impl Joining {
         candidates.sort_unstable();
         candidates.dedup();
         candidates.retain(|pid| {
-            !recorded(*pid) && !self.refused.contains(pid) && is_meant(&self.selectors, *pid)
+            !recorded(*pid) && !self.refused.contains(pid) && self.selection.means(*pid)
         });
         candidates
     }
@@ -146,8 +146,13 @@ impl Joining {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::Selector;
 
-    fn sleeper(dir: &std::path::Path) -> (std::process::Child, Selector) {
+    fn executing(path: &std::path::Path) -> Selection {
+        Selection::of_all(vec![Selector::Exe(path.display().to_string())])
+    }
+
+    fn sleeper(dir: &std::path::Path) -> (std::process::Child, Selection) {
         let path = dir.join("a-service");
         let copied = std::process::Command::new("cp")
             .arg("/bin/sleep")
@@ -155,16 +160,15 @@ mod tests {
             .status();
         assert!(copied.expect("cp").success());
         let child = std::process::Command::new(&path).arg("60").spawn();
-        let selector = Selector::Exe(path.display().to_string());
-        (child.expect("a copy of sleep runs"), selector)
+        (child.expect("a copy of sleep runs"), executing(&path))
     }
 
     #[test]
     fn whoever_is_meant_joins_once_it_is_told_of() {
         let dir = tempfile::tempdir().expect("dir");
-        let (mut child, selector) = sleeper(dir.path());
+        let (mut child, selection) = sleeper(dir.path());
         let pid = Pid(child.id());
-        let mut joining = Joining::new(vec![selector], true);
+        let mut joining = Joining::new(selection, true);
         // The first look is at all.
         assert_eq!(joining.take(|_| false), [pid]);
         assert_eq!(joining.take(|_| false), [], "nobody told of anything");
@@ -193,8 +197,8 @@ mod tests {
     #[test]
     fn where_nobody_tells_processes_are_looked_for() {
         let dir = tempfile::tempdir().expect("dir");
-        let selector = Selector::Exe(dir.path().join("a-service").display().to_string());
-        let mut joining = Joining::new(vec![selector], false);
+        let selection = executing(&dir.path().join("a-service"));
+        let mut joining = Joining::new(selection, false);
         assert_eq!(joining.take(|_| false), []);
         let (mut child, _) = sleeper(dir.path());
         let begun = Instant::now();

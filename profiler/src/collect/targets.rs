@@ -16,7 +16,7 @@ use super::stack_table::Owner;
 use super::traced_process::{Program, TracedProcess};
 use crate::bpf::{MappingEvents, Programs, Tables};
 use crate::decode::{StackSeen, ThreadKey};
-use crate::process::{Selector, Target};
+use crate::process::{Selection, Target};
 use crate::recording::{ProcessId, ThreadId};
 use crate::symbolize::Symbolizer;
 use crate::units::{Addr, Pid, Svma, Timestamp};
@@ -72,7 +72,7 @@ impl TargetsLeftOut {
 impl Targets {
     /// None yet. Mapping events are listened to from now on, so that nothing mapped while the code
     /// is read goes unnoticed.
-    pub(super) fn new(options: TargetOptions, joining: Vec<Selector>) -> Targets {
+    pub(super) fn new(options: TargetOptions, joining: Selection) -> Targets {
         let mapping_events = MappingEvents::open()
             .map_err(|error| tracing::info!("no mapping events: {error:#}"))
             .ok();

@@ -3,6 +3,8 @@
 //! An error says what failed in one line without a full stop; its source says why. The texts are
 //! raw: they may quote names that a process chose.
 
+use super::find::Found;
+use super::selection::Selection;
 use super::selector::Selector;
 use crate::units::Pid;
 use std::io;
@@ -183,15 +185,15 @@ pub enum FindError {
         /// The ids.
         ids: Vec<String>,
     },
-    /// Too many are meant.
-    #[error("{} processes are {selector}: {most} at once can be recorded", found.len())]
-    TooMany {
-        /// By what the last of them were found.
-        selector: Selector,
-        /// How many can be recorded at once.
-        most: usize,
-        /// Their ids and command lines, by id.
-        found: Vec<(Pid, String)>,
+    /// None is of the user.
+    #[error("no process of the user with the id {user} is {selection}")]
+    NoneOfUser {
+        /// The user.
+        user: u32,
+        /// What is meant.
+        selection: Selection,
+        /// Those that the last selector means, of other users.
+        others: Vec<Found>,
     },
 }
 

@@ -1,28 +1,46 @@
 //! Finding the targets by what they have in common.
 
-use super::comm::parse_comm;
 use super::errors::FindError;
 use super::near;
 use super::proc_dir::{self, PF_KTHREAD, ProcDir, all_pids};
+use super::selection::{Selection, user_of};
 use super::selector::Selector;
 use super::unit::{container_of, group_paths};
 use crate::units::Pid;
-use profiler_common::map::MAX_PROCESSES;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Characters shown of a candidate's command line.
-const MAX_CMDLINE: usize = 100;
+/// A process that is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Found {
+    /// Its id.
+    pub pid: Pid,
+    /// Who started it, by the real user id; none where it has just ended.
+    pub user: Option<u32>,
+}
 
-/// The processes that one of `selectors` means, in the order of their ids; of each selector at least
-/// one.
+/// The processes that are meant, in the order of their ids; of each selector at least one.
 ///
 /// # Errors
-/// Where one of them means none, or all together more than can be recorded at once.
-pub fn find(selectors: &[Selector]) -> Result<Vec<Pid>, FindError> {
-    let mut found: BTreeMap<Pid, String> = BTreeMap::new();
-    for selector in selectors {
-        let meant = meant_by(selector)?;
+/// Where one of the selectors means none, or several containers.
+pub fn find(selection: &Selection) -> Result<Vec<Found>, FindError> {
+    let mut found = BTreeSet::new();
+    if selection.selectors.is_empty() {
+        found.extend(with(|dir| selection.has_user(dir))?);
+        if let (Some(user), true) = (selection.user, found.is_empty()) {
+            let (selection, others) = (selection.clone(), Vec::new());
+            return Err(FindError::NoneOfUser {
+                user,
+                selection,
+                others,
+            });
+        }
+    }
+    for selector in &selection.selectors {
+        let meant = with(|dir| selector.matches(dir) && selection.has_user(dir))?;
+        if meant.is_empty() {
+            return Err(none(selection, selector));
+        }
         if let Selector::Container(id) = selector {
             let ids = container_ids(id, &meant);
             if ids.len() > 1 {
@@ -31,39 +49,29 @@ pub fn find(selectors: &[Selector]) -> Result<Vec<Pid>, FindError> {
             }
         }
         found.extend(meant);
-        if found.len() > MAX_PROCESSES {
-            return Err(FindError::TooMany {
-                selector: selector.clone(),
-                most: MAX_PROCESSES,
-                found: found.into_iter().collect(),
-            });
-        }
     }
-    Ok(found.into_keys().collect())
+    Ok(found.into_iter().collect())
 }
 
-/// Whether one of `selectors` means a process, which is none that has ended.
-#[must_use]
-pub fn is_meant(selectors: &[Selector], pid: Pid) -> bool {
-    let Ok(dir) = ProcDir::open(pid) else {
-        return false;
-    };
-    selectors.iter().any(|selector| selector.matches(&dir)) && is_program(&dir)
-}
-
-/// The processes that one selector means, each with its command line.
-fn meant_by(selector: &Selector) -> Result<Vec<(Pid, String)>, FindError> {
+/// The processes of which this is so. Those that end meanwhile are not among them.
+fn with(is_meant: impl Fn(&ProcDir) -> bool) -> Result<Vec<Found>, FindError> {
     let pids = all_pids().map_err(FindError::List)?.into_iter();
-    let found: Vec<(Pid, String)> = pids
-        .filter_map(|pid| Some((pid, matching(pid, selector)?)))
-        .collect();
-    if found.is_empty() {
-        return Err(none(selector));
-    }
-    Ok(found)
+    let found = pids.filter_map(|pid| {
+        let dir = ProcDir::open(pid).ok()?;
+        let user = user_of(&dir);
+        (is_meant(&dir) && is_program(&dir)).then_some(Found { pid, user })
+    });
+    Ok(found.collect())
 }
 
-fn none(selector: &Selector) -> FindError {
+fn none(selection: &Selection, selector: &Selector) -> FindError {
+    if let Some(user) = selection.user {
+        return FindError::NoneOfUser {
+            user,
+            selection: selection.clone(),
+            others: with(|dir| selector.matches(dir)).unwrap_or_default(),
+        };
+    }
     match selector {
         Selector::Name(name) => FindError::None {
             selector: selector.clone(),
@@ -88,10 +96,10 @@ fn none(selector: &Selector) -> FindError {
 }
 
 /// The ids of containers that begin with `id`, of some processes.
-fn container_ids(id: &str, processes: &[(Pid, String)]) -> BTreeSet<String> {
+fn container_ids(id: &str, processes: &[Found]) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
-    for (pid, _) in processes {
-        let text = ProcDir::open(*pid).and_then(|dir| dir.read("cgroup"));
+    for found in processes {
+        let text = ProcDir::open(found.pid).and_then(|dir| dir.read("cgroup"));
         let text = text.unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let own = group_paths(&text).filter_map(container_of);
@@ -101,35 +109,10 @@ fn container_ids(id: &str, processes: &[(Pid, String)]) -> BTreeSet<String> {
 }
 
 /// Whether it is no thread of the kernel's, and has not ended.
-fn is_program(dir: &ProcDir) -> bool {
+pub(super) fn is_program(dir: &ProcDir) -> bool {
     let stat = dir.read("stat").ok();
     let stat = stat.and_then(|stat| proc_dir::parse_stat(&stat));
     stat.is_some_and(|stat| stat.flags & PF_KTHREAD == 0 && stat.state != b'Z')
-}
-
-/// The command line of `pid` if it is meant. A process that ends meanwhile is none.
-fn matching(pid: Pid, selector: &Selector) -> Option<String> {
-    let dir = ProcDir::open(pid).ok()?;
-    if !selector.matches(&dir) || !is_program(&dir) {
-        return None;
-    }
-    let cmdline = dir.cmdline().unwrap_or_default();
-    let text = String::from_utf8_lossy(&cmdline)
-        .trim_end_matches('\0')
-        .replace('\0', " ");
-    let text = if text.is_empty() {
-        format!("[{}]", parse_comm(&dir.read("comm").ok()?))
-    } else {
-        text
-    };
-    Some(shortened(&text))
-}
-
-fn shortened(text: &str) -> String {
-    match text.char_indices().nth(MAX_CMDLINE) {
-        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
-        None => text.to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -147,6 +130,11 @@ mod tests {
             .expect("a copy of sleep runs")
     }
 
+    fn pids(selection: &Selection) -> Option<Vec<Pid>> {
+        let found = find(selection).ok()?;
+        Some(found.into_iter().map(|found| found.pid).collect())
+    }
+
     #[test]
     fn all_of_a_name_are_found() {
         let dir = tempfile::tempdir().expect("dir");
@@ -154,36 +142,49 @@ mod tests {
         let name = format!("holdup-find-test-{}", std::process::id());
         let path = dir.path().join(&name);
         std::fs::copy("/bin/sleep", &path).expect("copy");
-        let by_name = [Selector::Name(name.clone())];
+        let by_name = Selection::of_all(vec![Selector::Name(name.clone())]);
         let none = find(&by_name);
-        assert!(matches!(none, Err(FindError::None { selector, .. }) if selector == by_name[0]));
+        assert!(
+            matches!(none, Err(FindError::None { selector, .. }) if selector == by_name.selectors[0])
+        );
 
         let mut first = sleeper(&path);
         let deadline = Instant::now() + Duration::from_secs(10);
-        while find(&by_name).ok() != Some(vec![Pid(first.id())]) {
+        while pids(&by_name) != Some(vec![Pid(first.id())]) {
             assert!(Instant::now() < deadline, "never found");
         }
         let mut second = sleeper(&path);
         let mut both = vec![Pid(first.id()), Pid(second.id())];
         both.sort_unstable();
-        while find(&by_name).ok() != Some(both.clone()) {
+        while pids(&by_name) != Some(both.clone()) {
             assert!(Instant::now() < deadline, "never found both");
         }
         // By its path, also after another file took that.
-        let by_path = [Selector::Exe(path.display().to_string())];
-        assert_eq!(find(&by_path).ok(), Some(both.clone()));
+        let by_path = Selection::of_all(vec![Selector::Exe(path.display().to_string())]);
+        assert_eq!(pids(&by_path), Some(both.clone()));
         std::fs::remove_file(&path).expect("removes");
-        assert_eq!(find(&by_path).ok(), Some(both.clone()));
-        assert!(both.iter().all(|pid| is_meant(&by_path, *pid)));
+        assert_eq!(pids(&by_path), Some(both.clone()));
+        assert!(both.iter().all(|pid| by_path.means(*pid)));
         // One that means nothing is told, whatever the others mean.
-        let and_none = [
-            by_path[0].clone(),
-            Selector::Cgroup("/no/such/group".into()),
-        ];
+        let mut and_none = by_path.clone();
+        let group = Selector::Cgroup("/no/such/group".into());
+        and_none.selectors.push(group);
         assert!(matches!(
             find(&and_none),
             Err(FindError::NoGroup { exists: false, .. })
         ));
+        // Only those of a user.
+        let of = |user| Selection {
+            user: Some(user),
+            ..by_path.clone()
+        };
+        let user = rustix::process::getuid().as_raw();
+        assert_eq!(pids(&of(user)), Some(both.clone()));
+        let none = find(&of(user + 1));
+        assert!(
+            matches!(&none, Err(FindError::NoneOfUser { others, .. }) if others.len() == 2),
+            "{none:?}"
+        );
         for child in [&mut first, &mut second] {
             child.kill().expect("kill");
             child.wait().expect("wait");
@@ -192,12 +193,16 @@ mod tests {
 
     #[test]
     fn nothing_is_meant_by_what_there_is_not() {
-        let unit = find(&[Selector::unit("no-such-unit-of-mine")]);
+        let unit = find(&Selection::of_all(vec![Selector::unit(
+            "no-such-unit-of-mine",
+        )]));
         assert!(
             matches!(&unit, Err(FindError::NoUnit { unit, .. }) if unit == "no-such-unit-of-mine.service"),
             "{unit:?}"
         );
-        let container = find(&[Selector::container("ffffffffffff")]);
+        let container = find(&Selection::of_all(vec![Selector::container(
+            "ffffffffffff",
+        )]));
         assert!(
             matches!(container, Err(FindError::NoContainer { .. })),
             "{container:?}"
@@ -205,10 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn long_command_lines_are_cut_between_characters() {
-        let long = "ä".repeat(200);
-        assert_eq!(shortened(&long).chars().count(), MAX_CMDLINE + 1);
-        assert_eq!(shortened("short"), "short");
+    fn a_deleted_program_keeps_its_name() {
         assert_eq!(exe_file_name(b"/a/b (deleted)"), b"b");
     }
 }

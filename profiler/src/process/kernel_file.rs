@@ -13,7 +13,6 @@ use super::target::Target;
 use crate::units::{Addr, Pid};
 use rustix::fs::OFlags;
 use std::fs::File;
-use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
 

@@ -72,7 +72,7 @@ pub(crate) fn library_in_fuse(dir: &Path) -> Result<Child, Failed> {
 }
 
 /// A shell of another user's.
-fn shell(script: &str) -> Result<Child, Failed> {
+pub(crate) fn shell(script: &str) -> Result<Child, Failed> {
     let mut command = Command::new("setpriv");
     command
         .args(["--reuid", OTHER, "--regid", OTHER, "--clear-groups"])
@@ -92,6 +92,12 @@ pub(crate) fn setuid_programs(_: &Path) -> Result<Child, Failed> {
     shell(&format!(
         "while :; do {each} --help >/dev/null; sleep 0.01; done"
     ))
+}
+
+/// 60,000 mappings of code, some of which are made anew all the time.
+pub(crate) fn churn(dir: &Path) -> Result<Child, Failed> {
+    let program = compiled(dir, "churn", &["-O1"])?;
+    ready(Command::new(program).arg(OTHER).stdin(Stdio::null()))
 }
 
 pub(crate) fn forks(_: &Path) -> Result<Child, Failed> {

@@ -11,7 +11,7 @@ use super::truth::{Truth, slowdown};
 use holdup::collect::{Collector, Options};
 use holdup::host::KernelBtf;
 use holdup::limits::Limits;
-use holdup::process::Target;
+use holdup::process::{Selection, Target};
 use holdup::recording::{Header, Interval, OpenWait, Stack, Tables, ThreadId};
 use holdup::symbolize::{FrameRef, Origin};
 use holdup::units::{Nanos, Pid, Timestamp};
@@ -154,7 +154,7 @@ pub(super) fn options(interval: Duration) -> Options {
         sample_period: None,
         long_poll: Nanos(10_000_000),
         launched: false,
-        joining: Vec::new(),
+        joining: Selection::default(),
         follow: false,
         shadow_every: 0,
         calls: false,

@@ -1,0 +1,97 @@
+//! More processes of another user's than can be recorded at once, of the name of an honest one.
+
+use super::begun;
+use super::beside::shell;
+use super::fixture::{Running, Variant};
+use children::Child;
+use libtest_mimic::Failed;
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Of each name.
+const SQUATTERS: u32 = 65;
+
+pub(crate) fn trial() -> Result<(), Failed> {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    // No other program's.
+    let name = format!("honest-{}", std::process::id());
+    let theirs = dir.path().join("theirs");
+    std::fs::create_dir(&theirs)?;
+    for path in [dir.path(), &theirs] {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    }
+    let squatter = theirs.join(&name);
+    std::fs::copy("/bin/sleep", &squatter)?;
+    let honest = dir.path().join(&name);
+    std::fs::copy(Variant::DEFAULT.build()?, &honest)?;
+    // They come first, by their ids.
+    let squatter = squatter.display();
+    let each = format!("for i in $(seq {SQUATTERS}); do {squatter} 60 & done; wait");
+    let _squatters = shell(&each)?;
+    let mut command = Command::new(&honest);
+    command.arg("scenarios").arg(dir.path());
+    let mut fixture = Running::start(command)?;
+    wait_for(&name, SQUATTERS as usize + 1)?;
+
+    let (said, pids) = recorded(dir.path(), &["-n", &name], || fixture.go())?;
+    let told = "can be recorded at once: ";
+    if !pids.contains(&fixture.pid()) || !said.contains(told) {
+        return Err(format!("{} of {pids:?}; {said}", fixture.pid()).into());
+    }
+    let (said, pids) = recorded(dir.path(), &["-n", &name, "--user", "0"], || Ok(()))?;
+    if pids != [fixture.pid()] || said.contains(told) {
+        return Err(format!("only root's: {pids:?}; {said}").into());
+    }
+    Ok(())
+}
+
+/// All of them have executed their program.
+fn wait_for(name: &str, count: usize) -> Result<(), Failed> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let comms = std::fs::read_dir("/proc")?
+            .flatten()
+            .filter_map(|entry| std::fs::read_to_string(entry.path().join("comm")).ok());
+        match comms.filter(|comm| comm.trim_end() == name).count() {
+            found if found >= count => return Ok(()),
+            found if Instant::now() > deadline => {
+                return Err(format!("{found} processes of {count}").into());
+            }
+            _ => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// What holdup said of a recording, and which processes the report has.
+fn recorded(
+    dir: &Path,
+    target: &[&str],
+    go: impl FnOnce() -> Result<(), String>,
+) -> Result<(String, Vec<u32>), Failed> {
+    let report = dir.join("report.json");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_holdup"));
+    command
+        .args(["record", "--color", "never", "--force", "-d", "1s", "-o"])
+        .arg(&report)
+        .args(target)
+        .env_remove("HOLDUP_LOG")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut holdup = Child::spawn("holdup", &mut command)?;
+    let mut messages = holdup.stderr()?;
+    begun(&mut messages)?;
+    go()?;
+    let status = holdup.wait(Duration::from_secs(60))?;
+    messages.drain(Duration::from_secs(1));
+    let said = messages.transcript();
+    if !status.success() {
+        return Err(format!("{status}; {said}").into());
+    }
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(&report)?)?;
+    let processes = report["processes"].as_array().cloned().unwrap_or_default();
+    let pid = |process: &Value| u32::try_from(process["pid"].as_u64()?).ok();
+    Ok((said, processes.iter().filter_map(pid).collect()))
+}
