@@ -99,6 +99,23 @@ mod tests {
         assert_eq!(of_worker(CORE, &core_layout::WORKER, &words), None);
     }
 
+    /// With `tokio_unstable` the slot is behind the counters and the queue.
+    #[test]
+    fn the_slot_may_be_anywhere_in_the_core() {
+        let fields = core_layout::UNSTABLE_WORKER_1_49;
+        let mut words = Words(BTreeMap::from([
+            (CORE, 0x7777_0000),
+            (CORE + 192, QUEUE),
+            (CORE + 248, 0),
+            (CORE + 272, 61 << 32 | 12),
+            (QUEUE + 24, 4),
+            (QUEUE + 32, 6),
+        ]));
+        assert_eq!(of_worker(CORE, &fields, &words), queued(false, 2));
+        words.0.insert(CORE + 248, 0x7777_0000);
+        assert_eq!(of_worker(CORE, &fields, &words), queued(true, 2));
+    }
+
     #[test]
     fn a_queue_may_have_the_slot() {
         let fields = core_layout::WORKER_1_51;

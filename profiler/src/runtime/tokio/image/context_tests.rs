@@ -216,3 +216,20 @@ fn reasons_are_told_in_words() {
         assert_eq!(reason.to_string(), words);
     }
 }
+
+#[test]
+fn cores_are_those_of_the_build() {
+    let image = image_of(&layout::NEW, 2);
+    let core = |unstable| {
+        let signs = Signs {
+            unstable,
+            ..versions(&["1.54.1"])
+        };
+        in_image(&image, &signs)
+            .found
+            .first()
+            .map(|found| found.worker)
+    };
+    assert_eq!(core(false), Some(core_layout::WORKER_1_45));
+    assert_eq!(core(true), Some(core_layout::UNSTABLE_WORKER_1_49));
+}
