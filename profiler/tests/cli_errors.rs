@@ -284,3 +284,49 @@ fn top_without_a_terminal_says_what_to_use() {
          try: holdup record -d 10s -n claims_api\n"
     );
 }
+
+/// With what a shell's `>&-` leaves: no standard output at all.
+fn without_stdout(args: &[&str]) -> Output {
+    let mut all = vec!["-c", r#"exec "$0" "$@" >&-"#, env!("CARGO_BIN_EXE_holdup")];
+    all.extend(args);
+    command(Path::new("sh"), &all).output().expect("sh runs")
+}
+
+#[test]
+fn a_closed_standard_output_is_told_before_anything_is_done() {
+    const CAPTURE: &str = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/data/captures/incident.holdup"
+    );
+    let want = "holdup: error: the report could be written nowhere: standard output is not there: \
+                it was closed when holdup began\n  \
+                try: write it to a file with -o report.html, or to nowhere with > /dev/null\n";
+    let output = without_stdout(&["report", CAPTURE]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(stderr(&output), want);
+    if holdup::host::preflight().is_ok() {
+        let output = without_stdout(&["record", "-d", "10s", "--", "true"]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert_eq!(stderr(&output), want);
+    }
+    let output = without_stdout(&["completions", "bash"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(stderr(&output).contains("it was closed"), "{output:?}");
+    // A file is a place, and so is /dev/null.
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("report.json");
+    let path = path.to_str().expect("UTF-8");
+    let output = without_stdout(&["report", CAPTURE, "-o", path]);
+    let into_file = command(
+        Path::new(env!("CARGO_BIN_EXE_holdup")),
+        &["report", CAPTURE],
+    )
+    .stdout(Stdio::null())
+    .stderr(Stdio::piped())
+    .output()
+    .expect("holdup runs");
+    assert_eq!(output.status.code(), into_file.status.code(), "{output:?}");
+    assert_ne!(output.status.code(), Some(1), "{output:?}");
+    let written = std::fs::read(path).expect("the report");
+    assert!(serde_json::from_slice::<serde_json::Value>(&written).is_ok());
+}

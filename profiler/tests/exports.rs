@@ -1,5 +1,5 @@
-//! The formats of other programs: golden files, each format's own rules, and the programs themselves
-//! where they are installed.
+//! The formats of other programs: golden files, and each format's own rules. The programs themselves read a capture
+//! in `consumers`.
 //!
 //! Trials that cannot run here are shown as ignored, with the reason; in CI those fail that need what
 //! `cargo xtask setup --tests` brings.
@@ -12,23 +12,26 @@ mod privilege;
 #[path = "data/recordings/mod.rs"]
 mod recordings;
 
-use exports_support::consumers;
 use exports_support::profile::{Message, Profile};
 use holdup::analyze::build_keeping;
 use holdup::recording::Recording;
 use holdup::render::{Format, Options, render};
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Those that are compared with golden files: single waits of every kind.
 const GOLDEN: [&str; 5] = ["held_lock", "hog", "several", "hostile", "empty"];
 
+/// Of speedscope's package.
+const SPEEDSCOPE_SCHEMA: &str = "web/node_modules/speedscope/dist/release/file-format-schema.json";
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let mut trials: Vec<Trial> = Vec::new();
-    let plain: [(&str, fn()); 12] = [
+    let plain: [(&str, fn()); 13] = [
         ("golden_pprof", golden_pprof),
         ("golden_timelines", golden_timelines),
         ("pprof_has_the_reports_time", pprof_has_the_reports_time),
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         ("traces_nest", traces_nest),
         ("firefox_tables_agree", firefox_tables_agree),
         ("lines_are_objects", lines_are_objects),
+        ("functions_share_no_frame", functions_share_no_frame),
         ("names_stay_text", names_stay_text),
         (
             "waits_are_as_long_as_reported",
@@ -51,15 +55,11 @@ fn main() -> ExitCode {
             Ok(())
         }));
     }
-    trials.push(Trial::ignorable_test("go_reads_the_profile", || {
-        privilege::unless_skipped(consumers::no_go(), go_reads_the_profile)
-    }));
     trials.push(Trial::ignorable_test("speedscope_schema", || {
-        let Some(schema) = consumers::speedscope_schema() else {
-            let reason = "skipped: no speedscope; npm install --global speedscope";
-            return Ok(Completion::ignored_with(reason));
-        };
-        speedscope_schema(&schema).map(|()| Completion::Completed)
+        let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join(SPEEDSCOPE_SCHEMA);
+        let help = "no packages in profiler/web; cargo xtask setup --tests brings them";
+        let missing = (!schema.exists()).then(|| help.to_owned());
+        privilege::unless_skipped(missing, || speedscope_schema(&schema))
     }));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -111,6 +111,31 @@ fn golden_timelines() {
                 _ => text,
             };
             insta::assert_snapshot!(format!("{name}_{}", format.name()), text);
+        }
+    }
+}
+
+/// What flamegraphs call functions of one name, all other forms call them, too.
+fn functions_share_no_frame() {
+    let recording = recordings::alike::alike();
+    let formats = [
+        Format::Folded,
+        Format::Svg,
+        Format::WallFolded,
+        Format::Speedscope,
+        Format::Firefox,
+        Format::Pprof,
+        Format::Otlp,
+    ];
+    for format in formats {
+        let bytes = bytes_of(&recording, format);
+        let text = match format {
+            Format::Pprof => Profile::read(&bytes).shown(),
+            _ => String::from_utf8_lossy(&bytes).into_owned(),
+        };
+        let text = text.replace("&lt;", "<").replace("&gt;", ">");
+        for name in recordings::alike::NAMES {
+            assert!(text.contains(name), "{}: {name}", format.name());
         }
     }
 }
@@ -232,13 +257,14 @@ fn speedscope_nests() {
 }
 
 /// Of two slices of a row one holds the other, or they are apart. That is what Chrome and Perfetto ask
-/// of complete events. Perfetto's own reader is no part of its package on PyPI, which fetches it when it is first
-/// used: a test cannot rely on that.
+/// of complete events.
 fn traces_nest() {
     let mut slices = 0;
     for (name, recording) in recordings::all() {
         let trace = json_of(&recording, Format::Trace);
         let mut rows: BTreeMap<(u64, u64), Vec<(u64, u64)>> = BTreeMap::new();
+        // Processes, and threads of theirs.
+        let mut named: BTreeSet<(u64, Option<u64>)> = BTreeSet::new();
         for event in trace["traceEvents"].as_array().expect("events") {
             let number = |what: &str| event[what].as_u64().expect("a number");
             let row = (number("pid"), number("tid"));
@@ -247,6 +273,17 @@ fn traces_nest() {
                 "{event}"
             );
             if event["ph"] == "M" {
+                let name = &event["args"]["name"];
+                match event["name"].as_str() {
+                    Some("process_name") => assert!(named.insert((row.0, None)), "{event}"),
+                    Some("thread_name") => assert!(named.insert((row.0, Some(row.1))), "{event}"),
+                    Some("thread_sort_index") => continue,
+                    _ => panic!("{name}: {event}"),
+                }
+                assert!(
+                    name.as_str().is_some_and(|name| !name.is_empty()),
+                    "{event}"
+                );
                 continue;
             }
             assert_eq!(event["ph"], "X", "{name}");
@@ -258,6 +295,8 @@ fn traces_nest() {
         }
         let length = recording.intervals.last().expect("one").end - recording.header.start;
         for (row, slices) in rows {
+            let has_names = [(row.0, None), (row.0, Some(row.1))].map(|of| named.contains(&of));
+            assert_eq!(has_names, [true, true], "{name} {row:?}");
             let mut open: Vec<u64> = Vec::new();
             let mut last = 0;
             for (start, end) in slices {
@@ -483,49 +522,7 @@ fn without_single_waits() {
     }
 }
 
-fn go_reads_the_profile() -> Result<(), Failed> {
-    let folder = tempfile::tempdir()?;
-    let path = folder.path().join("held_lock.pb.gz");
-    std::fs::write(&path, bytes_of(&known("held_lock"), Format::Pprof))?;
-    let holds = |text: &str, parts: &[&str]| -> Result<(), Failed> {
-        let missing: Vec<&&str> = parts.iter().filter(|part| !text.contains(**part)).collect();
-        if missing.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("{missing:?} is not in:\n{text}").into())
-        }
-    };
-    let top = consumers::pprof(&path, &["-top"])?;
-    holds(
-        &top,
-        &[
-            "Type: blocked",
-            "claims_api::ledger::reserve",
-            "nothing lost",
-        ],
-    )?;
-    let peek = consumers::pprof(&path, &["-peek", "ledger::reserve"])?;
-    holds(&peek, &["claims_api::api::claim", "lock_contended"])?;
-    let tags = consumers::pprof(&path, &["-tags"])?;
-    holds(
-        &tags,
-        &[
-            "cause:",
-            "lock",
-            "worker:",
-            "tokio-rt-worker",
-            "task:",
-            "state:",
-            "blocked",
-        ],
-    )?;
-    let waits = consumers::pprof(&path, &["-sample_index=waits", "-top", "-lines"])?;
-    holds(&waits, &["Type: waits", "src/ledger.rs:88"])?;
-    let raw = consumers::pprof(&path, &["-raw"])?;
-    holds(&raw, &["/srv/claims_api", "6b5fe1d1c0ffee00"])
-}
-
-fn speedscope_schema(path: &std::path::Path) -> Result<(), Failed> {
+fn speedscope_schema(path: &Path) -> Result<(), Failed> {
     let mut schema: Value = serde_json::from_slice(&std::fs::read(path)?)?;
     schema["$ref"] = "#/definitions/FileFormat.File".into();
     let schema = jsonschema::validator_for(&schema)?;

@@ -9,7 +9,7 @@ use holdup::recording::{
 use holdup::render::{DumpOptions, Options, dump_json, dump_text, list_json, list_text};
 use holdup::report::RuntimeKind;
 use holdup::report::dump::{
-    Deadlock, Dump, DumpKind, DumpRuntime, DumpThread, DumpVerdict, Unseen,
+    Deadlock, Dump, DumpKind, DumpRuntime, DumpThread, DumpVerdict, FullPool, Unseen,
 };
 use holdup::report::list::{LIST_SCHEMA, ListedProcess, Listing};
 use holdup::runtime::{Flavor, Queued, Role, State, StoppedBy};
@@ -146,6 +146,7 @@ fn dump(kind: DumpKind, threads: Vec<DumpThread>) -> Dump {
         processes: vec![process(4711)],
         runtimes: vec![runtime(kind, &threads)],
         deadlocks: Vec::new(),
+        full_pools: Vec::new(),
         threads,
         unseen: Unseen::default(),
     }
@@ -309,6 +310,28 @@ fn other_findings() {
         text.contains("WEDGED       Threads outside the workers"),
         "{text}"
     );
+}
+
+#[test]
+fn a_full_pool_is_told_with_its_process_where_there_are_several() {
+    let mut dump = mixed();
+    dump.verdict = DumpVerdict {
+        kind: DumpKind::PoolFull,
+        runtime: None,
+    };
+    dump.full_pools = vec![FullPool {
+        pid: Pid(4711),
+        threads: 512,
+    }];
+    let words = |dump: &Dump| {
+        let text = text(dump, DumpOptions::default(), 80);
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let told = "POOL FULL All 512 threads of the blocking pool are in closures";
+    assert!(words(&dump).contains(told), "{}", words(&dump));
+    dump.processes.push(process(4800));
+    let told = "blocking pool of claims_api (4711) are in closures";
+    assert!(words(&dump).contains(told), "{}", words(&dump));
 }
 
 #[test]

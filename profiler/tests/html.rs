@@ -32,7 +32,7 @@ const GOLDEN: [&str; 4] = ["held_lock", "several", "hostile", "empty"];
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let plain: [(&str, fn()); 7] = [
+    let plain: [(&str, fn()); 8] = [
         ("golden_pages", golden_pages),
         ("golden_data", golden_data),
         (
@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         ),
         ("intervals_tell_cpu_time_only", intervals_tell_cpu_time_only),
         ("every_recording_has_a_page", every_recording_has_a_page),
+        ("functions_share_no_frame", functions_share_no_frame),
         ("names_stay_text", names_stay_text),
         ("a_million_waits", a_million_waits),
     ];
@@ -95,6 +96,21 @@ fn golden_data() {
     for name in GOLDEN {
         let data = Decoded::of(&Page::of(&page(&known(name))).data);
         insta::assert_snapshot!(format!("{name}_data"), data.shown());
+    }
+}
+
+/// Frames of the page are frames of one function.
+fn functions_share_no_frame() {
+    let recording = recordings::alike::alike();
+    let decoded = Decoded::of(&Page::of(&page(&recording)).data);
+    let frames = decoded.names["frames"].as_array().expect("frames");
+    let names: Vec<&str> = frames
+        .iter()
+        .filter_map(|frame| frame[0].as_str())
+        .collect();
+    for name in recordings::alike::NAMES {
+        let count = names.iter().filter(|known| **known == name).count();
+        assert_eq!(count, 1, "{name}: {names:?}");
     }
 }
 

@@ -475,16 +475,48 @@ fn verdicts(all: &[(&str, Variant, &'static str, Check)]) -> Vec<Trial> {
 
 /// Where no worker is blocked and the service hangs all the same.
 fn idle_trials() -> Vec<Trial> {
-    let all: [(&'static str, Ending, Check); 4] = [
-        ("full-pool", Ending::Stays, idle::full_pool),
-        ("busy-pool", Ending::Stays, idle::busy_pool),
-        ("async-deadlock", Ending::Wedged, idle::async_deadlock),
-        ("nested-block-on", Ending::Wedged, idle::nested_block_on),
+    let newest = Variant::DEFAULT;
+    let old = Variant {
+        package: "tokio-1.38",
+        ..newest
+    };
+    let stripped = Variant {
+        profile: Profile::Stripped,
+        ..newest
+    };
+    type Case = (&'static str, Variant, &'static str, Ending, Check);
+    let (stays, wedged) = (Ending::Stays, Ending::Wedged);
+    let [full, busy] = ["full-pool", "busy-pool"];
+    let [stuck, settled] = ["stuck-pool", "settled-pool"];
+    let [deadlock, nested] = ["async-deadlock", "nested-block-on"];
+    let all: [Case; 8] = [
+        (full, newest, full, stays, idle::full_pool),
+        (busy, newest, busy, stays, idle::busy_pool),
+        (stuck, newest, stuck, wedged, idle::stuck_pool),
+        (
+            "stuck-pool-tokio-1.38",
+            old,
+            stuck,
+            wedged,
+            idle::stuck_pool,
+        ),
+        (
+            "stuck-pool-stripped",
+            stripped,
+            stuck,
+            wedged,
+            idle::stuck_pool,
+        ),
+        (settled, newest, settled, wedged, idle::settled_pool),
+        (deadlock, newest, deadlock, wedged, idle::async_deadlock),
+        (nested, newest, nested, wedged, idle::nested_block_on),
     ];
-    let trials = all.into_iter().flat_map(|(mode, ending, check)| {
-        let checks: [(&str, Check); 2] = [("accounting", check::accounting), ("told", check)];
-        Run::new(Variant::DEFAULT, mode, ending).trials(mode, &checks)
-    });
+    let trials = all
+        .into_iter()
+        .flat_map(|(group, variant, mode, ending, check)| {
+            let checks: [(&str, Check); 2] = [("accounting", check::accounting), ("told", check)];
+            Run::new(variant, mode, ending).trials(group, &checks)
+        });
     trials.collect()
 }
 

@@ -19,6 +19,7 @@ mod recorder;
 mod report;
 pub mod soak;
 mod spread;
+pub(crate) use recorder::OFFCPUTIME;
 pub(crate) use spread::Spread;
 mod throughput;
 

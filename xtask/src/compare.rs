@@ -192,10 +192,6 @@ fn measure_cost(
         .iter()
         .map(|seen| move |pid: u32| place.beside(seen.peer, pid));
     let recorders: Vec<_> = recorders.collect();
-    let recorders: Vec<beside::Recorder<'_>> = recorders
-        .iter()
-        .map(|recorder| recorder as beside::Recorder<'_>)
-        .collect();
     let ratios = beside::measure(pingpong, args.rounds, &recorders)?;
     drop(recorders);
     for (seen, ratio) in seen.iter_mut().zip(ratios) {

@@ -16,6 +16,7 @@ pub mod lint;
 pub mod paths;
 pub mod pictures;
 pub mod process;
+pub mod readers;
 pub mod results;
 pub mod setup;
 pub mod shipped;

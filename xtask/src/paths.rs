@@ -27,6 +27,12 @@ pub fn web() -> PathBuf {
     root().join("profiler/web")
 }
 
+/// The programs that read holdup's files in the tests, and their list.
+#[must_use]
+pub fn consumers() -> PathBuf {
+    root().join("profiler/tests/consumers")
+}
+
 /// The renderer that embeds what is built of [`web()`].
 #[must_use]
 pub fn page() -> PathBuf {

@@ -4,7 +4,7 @@
 //! are in the repository, and the tests with musl are skipped where it is not there.
 
 use crate::toolchain::{self, BPF_LINKER, BpfLinker, LLVM, Toolchain};
-use crate::{debian, paths, process, vm, web};
+use crate::{debian, process, readers, vm, web};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::Path;
@@ -20,7 +20,8 @@ pub struct Args {
     #[arg(long, conflicts_with = "tests")]
     vm: bool,
 
-    /// Install what some tests are skipped without, and nothing else: musl, std's source, Go, tmux, jq, Chromium
+    /// Install what some tests are skipped without, and nothing else: musl, std's source, Go, tmux, jq, Chromium, readers
+    /// of the files that are exported
     #[arg(long)]
     tests: bool,
 }
@@ -50,7 +51,8 @@ pub fn run(args: &Args) -> Result<()> {
 /// Something is missing that cannot be installed here; the message ends with the one command.
 pub fn for_tests() -> Result<()> {
     let is_there = TOOLS.iter().all(Tool::is_there)
-        && has_page_packages()
+        && web::has_packages()
+        && readers::are_there()
         && Toolchain::current()?.has_rust_src();
     if is_there || !debian::has_apt() {
         return Ok(());
@@ -76,7 +78,7 @@ struct Tool {
     package: &'static str,
 }
 
-const TOOLS: [Tool; 7] = [
+const TOOLS: [Tool; 8] = [
     Tool::of("musl-gcc", "--version", "musl-tools"),
     // `go tool pprof` reads profiles.
     Tool::of("go", "version", "golang-go"),
@@ -88,6 +90,8 @@ const TOOLS: [Tool; 7] = [
     Tool::of("node", "--version", "nodejs"),
     Tool::of("npm", "--version", "npm"),
     Tool::of("chromium", "--version", "chromium"),
+    // It brings readers of what is exported.
+    Tool::of("pip3", "--version", "python3-pip"),
 ];
 
 impl Tool {
@@ -117,12 +121,7 @@ impl Tool {
 }
 
 /// What brings all that tests may be skipped without.
-pub(crate) const FOR_TESTS: &str = "some tests (with musl, with Go, in tmux, with jq, in a browser) need more than is here\nrun: cargo xtask setup --tests";
-
-/// Whether the packages are there by which tests drive the HTML report.
-fn has_page_packages() -> bool {
-    paths::web().join("node_modules/playwright-core").is_dir()
-}
+pub(crate) const FOR_TESTS: &str = "some tests (with musl, with Go, in tmux, with jq, in a browser, with readers from npm and PyPI) need more than is here\nrun: cargo xtask setup --tests";
 
 /// Compiler and C library of the statically linked fixture, readers of what is made, and the source of std,
 /// which is built for the fixture: that of the compiler that builds the tests.
@@ -130,7 +129,7 @@ fn tests(args: &Args) -> Result<()> {
     for tool in &TOOLS {
         tool.bring(args)?;
     }
-    if has_page_packages() {
+    if web::has_packages() {
         println!("already there: the packages of profiler/web");
     } else if !web::has_npm() {
         println!("left out: the packages of profiler/web, for want of npm");
@@ -139,6 +138,15 @@ fn tests(args: &Args) -> Result<()> {
     {
         // Without a network the tests that need them say that they are skipped.
         println!("left out: the packages of profiler/web: {error:#}");
+    }
+    if readers::are_there() {
+        println!("already there: the packages of profiler/tests/consumers");
+    } else if !readers::has_pip() {
+        println!("left out: the packages of profiler/tests/consumers, for want of pip");
+    } else if announce(args, "pip install for profiler/tests/consumers")
+        && let Err(error) = readers::install()
+    {
+        println!("left out: the packages of profiler/tests/consumers: {error:#}");
     }
     rust_src(args, &Toolchain::current()?)
 }

@@ -5,8 +5,9 @@
 
 use crate::{paths, process};
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What is built: the script, the style, and the policy that names both by their hashes.
 const BUILT: [&str; 3] = ["page.js", "page.css", "page.policy"];
@@ -53,6 +54,24 @@ pub fn run(args: &Args) -> Result<()> {
 #[must_use]
 pub fn has_npm() -> bool {
     process::output(process::detached("npm").arg("--version")).is_ok()
+}
+
+/// Whether the packages are there that `package.json` names, in its versions.
+#[must_use]
+pub fn has_packages() -> bool {
+    let read = |path: PathBuf| -> Option<Value> {
+        serde_json::from_slice(&fs::read(paths::web().join(path)).ok()?).ok()
+    };
+    let list = read("package.json".into());
+    let wanted = list
+        .as_ref()
+        .and_then(|list| list["devDependencies"].as_object());
+    wanted.is_some_and(|wanted| {
+        wanted.iter().all(|(name, version)| {
+            let package = Path::new("node_modules").join(name).join("package.json");
+            read(package).is_some_and(|found| found["version"] == *version)
+        })
+    })
 }
 
 /// Installs the packages that the build and the tests of the page need, exactly as they are locked.

@@ -8,6 +8,7 @@ use super::concurrency::Concurrency;
 use super::cpu::cpu_sites;
 use super::detail::Details;
 use super::filter::Lists;
+use super::full_pool::is_full;
 use super::harms::Harms;
 use super::homes::Homes;
 use super::open_waits::open_waits;
@@ -193,7 +194,12 @@ impl Analyzer {
         }
         .runtimes();
         let lines = self.pool_jobs.lines(&whole);
-        let pools = blocking_pools(&whole, &balanced, &role_times, (&concurrent, &lines));
+        let mut pools = blocking_pools(&whole, &balanced, &role_times, (&concurrent, &lines));
+        for pool in &mut pools {
+            let mut processes = tables.processes.iter();
+            let process = processes.find(|process| process.pid == pool.pid);
+            pool.was_full = process.is_some_and(|process| is_full(pool, process, whole.length()));
+        }
         let threads = threads(&whole, &balanced, &runtimes);
         let causes = Causes::of(tables, &self.open_waits);
         let stacks = stacks(&whole, &runtimes, &causes);

@@ -85,5 +85,6 @@ fn pool(
         closures: line.jobs,
         closures_queued: line.queued,
         near_default_limit: threads >= NEAR_LIMIT,
+        was_full: false,
     }
 }

@@ -58,11 +58,12 @@ impl Causes {
     }
 }
 
-/// A cause that neither the call nor the functions tell, by what is waited for.
+/// A cause that neither the call nor the functions tell, or that is told by functions which do the same to
+/// all files, by what is waited for.
 pub(super) fn by_object(cause: Cause, object: Option<&Object>) -> Cause {
     match (cause, object.map(|object| object.kind)) {
-        (Cause::Other, Some(ObjectKind::Pipe)) => Cause::Pipe,
-        (Cause::Other, Some(ObjectKind::Socket)) => Cause::Network,
+        (Cause::Other | Cause::FileIo, Some(ObjectKind::Pipe)) => Cause::Pipe,
+        (Cause::Other | Cause::FileIo, Some(ObjectKind::Socket)) => Cause::Network,
         (Cause::Other, Some(ObjectKind::Path)) => Cause::FileIo,
         (cause, _) => cause,
     }

@@ -68,7 +68,7 @@ impl Concurrency {
     /// with each: they overlap, and a thread counts once.
     pub(super) fn add(&mut self, interval: &Interval) {
         self.end = interval.end;
-        self.driver_gaps.add(&interval.driver_gaps);
+        self.driver_gaps.add(interval);
         self.short.clear();
         for open in &interval.open_waits {
             let to = blocked_until(open, interval.end);

@@ -1,9 +1,14 @@
-//! When workers were blocked while nobody waited for the events of their runtime's I/O driver.
+//! When workers were blocked while nobody watched for the events of their runtime's I/O driver.
+//!
+//! The kernel side tells when nobody waited for events. But a worker that has much to do looks for them
+//! between its polls (every 61st time, `global_queue_interval` in tokio's `runtime/scheduler`), without a wait that
+//! could be seen. So of these gaps only the times are left in which each worker that did anything in the gap
+//! was blocked: the others had nothing to do from its begin on.
 
 use super::homes::Homes;
 use super::parts::{Pieces, Track};
 use super::sweep::Span;
-use crate::recording::DriverGap;
+use crate::recording::{DriverGap, Interval, ThreadId};
 use crate::units::{Nanos, Timestamp};
 use std::collections::BTreeMap;
 
@@ -11,6 +16,12 @@ use std::collections::BTreeMap;
 const MOST: usize = 1 << 16;
 /// Stretches that are told of each runtime.
 const TOLD: usize = 10;
+
+/// A thread that ran for this part of an interval's time may have looked for events at any time in it.
+const BUSY: u64 = 5;
+
+/// A stretch of time.
+type Stretch = (Timestamp, Timestamp);
 
 /// What was found of one runtime.
 #[derive(Clone, Debug, Default)]
@@ -20,11 +31,78 @@ pub(super) struct Unattended {
     pub(super) longest: Vec<Span>,
 }
 
+impl Unattended {
+    fn add(&mut self, stretches: &[Stretch], start: Timestamp) {
+        for (from, to) in stretches {
+            self.total += *to - *from;
+            let span = Span {
+                start: *from - start,
+                length: *to - *from,
+            };
+            let longer = |other: &Span| other.length >= span.length;
+            let place = self.longest.partition_point(longer);
+            if place < TOLD {
+                self.longest.truncate(TOLD - 1);
+                self.longest.insert(place, span);
+            }
+        }
+    }
+}
+
+/// What a thread did.
+#[derive(Debug, Default)]
+struct Active {
+    blocked: Vec<Stretch>,
+    /// Intervals in which it ran much.
+    busy: Vec<Stretch>,
+}
+
+impl Active {
+    fn united(self) -> Active {
+        Active {
+            blocked: union(self.blocked),
+            busy: union(self.busy),
+        }
+    }
+}
+
+/// The times in a gap in which all threads that did anything in it were blocked.
+fn unwatched(gap: Stretch, threads: &[Active]) -> Vec<Stretch> {
+    let mut left = vec![gap];
+    let mut any = false;
+    for thread in threads {
+        let blocked = both(&[gap], &thread.blocked);
+        let busy = both(&[gap], &thread.busy);
+        if !blocked.is_empty() {
+            any = true;
+            left = both(&left, &blocked);
+        } else if !busy.is_empty() {
+            left = both(&left, &outside(gap, &busy));
+        }
+    }
+    // Where none was blocked, nothing held anybody up.
+    if any { left } else { Vec::new() }
+}
+
+/// What of a stretch is in none of the others, which are within it and in the order of time.
+fn outside((mut from, to): Stretch, others: &[Stretch]) -> Vec<Stretch> {
+    let mut outside = Vec::new();
+    for other in others {
+        outside.push((from, other.0));
+        from = other.1;
+    }
+    outside.push((from, to));
+    outside.retain(|(from, to)| from < to);
+    outside
+}
+
 /// The gaps of all drivers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DriverGaps {
     /// Those that are not swept over.
     kept: Vec<DriverGap>,
+    /// When threads were busy, as far as it is not swept over.
+    busy: Vec<(ThreadId, Stretch)>,
     found: BTreeMap<Track, Unattended>,
     /// The gaps that found no room.
     left_out: u64,
@@ -32,10 +110,16 @@ pub(super) struct DriverGaps {
 
 impl DriverGaps {
     /// Adds the gaps of an interval. One that goes on comes with each, a longer one each time.
-    pub(super) fn add(&mut self, gaps: &[DriverGap]) {
+    pub(super) fn add(&mut self, interval: &Interval) {
+        let gaps = &interval.driver_gaps;
         let room = MOST.saturating_sub(self.kept.len());
         self.kept.extend(gaps.iter().take(room));
         self.left_out += gaps.len().saturating_sub(room) as u64;
+        let threads = interval.threads.iter();
+        let busy = threads.filter(|times| times.running.0.saturating_mul(BUSY) >= times.lived.0);
+        let busy = busy.map(|times| (times.thread, (interval.start, interval.end)));
+        self.busy
+            .extend(busy.take(MOST.saturating_sub(self.busy.len())));
     }
 
     /// Compares the time up to `until` with what waited in it.
@@ -45,40 +129,43 @@ impl DriverGaps {
         pieces: &Pieces,
         (start, until): (Timestamp, Timestamp),
     ) {
-        let mut tracks: BTreeMap<Track, Vec<(Timestamp, Timestamp)>> = BTreeMap::new();
+        let track_of = |thread: ThreadId| match homes.is_worker(thread) {
+            true => Track::Workers(homes.of_thread(thread)),
+            false => Track::CurrentThread(thread),
+        };
+        let mut tracks: BTreeMap<Track, Vec<Stretch>> = BTreeMap::new();
         for gap in &mut self.kept {
-            let thread = gap.thread;
-            let track = if homes.is_worker(thread) {
-                Track::Workers(homes.of_thread(thread))
-            } else {
-                Track::CurrentThread(thread)
-            };
             let (from, to) = (gap.from.max(start), gap.to.min(until));
             if from < to {
-                tracks.entry(track).or_default().push((from, to));
+                tracks
+                    .entry(track_of(gap.thread))
+                    .or_default()
+                    .push((from, to));
             }
             gap.from = gap.from.max(until);
         }
         self.kept.retain(|gap| gap.from < gap.to);
         for (track, gaps) in tracks {
-            let blocked = pieces.get(&track).map_or(&[][..], Vec::as_slice);
-            let blocked = union(blocked.iter().map(super::sweep::Piece::span).collect());
-            let found = self.found.entry(track).or_default();
-            for (from, to) in both(&union(gaps), &blocked) {
-                found.total += to - from;
-                let span = Span {
-                    start: from - start,
-                    length: to - from,
-                };
-                let place = found
-                    .longest
-                    .partition_point(|other| other.length >= span.length);
-                if place < TOLD {
-                    found.longest.truncate(TOLD - 1);
-                    found.longest.insert(place, span);
+            let mut threads: BTreeMap<ThreadId, Active> = BTreeMap::new();
+            for piece in pieces.get(&track).map_or(&[][..], Vec::as_slice) {
+                threads
+                    .entry(piece.thread())
+                    .or_default()
+                    .blocked
+                    .push(piece.span());
+            }
+            for (thread, stretch) in &self.busy {
+                if track_of(*thread) == track {
+                    threads.entry(*thread).or_default().busy.push(*stretch);
                 }
             }
+            let threads: Vec<Active> = threads.into_values().map(Active::united).collect();
+            let found = self.found.entry(track).or_default();
+            for gap in union(gaps) {
+                found.add(&unwatched(gap, &threads), start);
+            }
         }
+        self.busy.retain(|(_, (_, to))| *to > until);
     }
 
     /// What was found of a runtime.
@@ -88,9 +175,9 @@ impl DriverGaps {
 }
 
 /// Stretches of time as they are, those that touch as one, in the order of time.
-fn union(mut stretches: Vec<(Timestamp, Timestamp)>) -> Vec<(Timestamp, Timestamp)> {
+fn union(mut stretches: Vec<Stretch>) -> Vec<Stretch> {
     stretches.sort_unstable();
-    let mut union: Vec<(Timestamp, Timestamp)> = Vec::new();
+    let mut union: Vec<Stretch> = Vec::new();
     for (from, to) in stretches {
         match union.last_mut() {
             Some(last) if from <= last.1 => last.1 = last.1.max(to),
@@ -101,10 +188,7 @@ fn union(mut stretches: Vec<(Timestamp, Timestamp)>) -> Vec<(Timestamp, Timestam
 }
 
 /// What is in both of two rows of stretches, each in the order of time.
-fn both(
-    some: &[(Timestamp, Timestamp)],
-    others: &[(Timestamp, Timestamp)],
-) -> Vec<(Timestamp, Timestamp)> {
+fn both(some: &[Stretch], others: &[Stretch]) -> Vec<Stretch> {
     let mut both = Vec::new();
     let (mut i, mut j) = (0, 0);
     while let (Some(a), Some(b)) = (some.get(i), others.get(j)) {
@@ -125,7 +209,7 @@ fn both(
 mod tests {
     use super::*;
 
-    fn stretches(of: &[(u64, u64)]) -> Vec<(Timestamp, Timestamp)> {
+    fn stretches(of: &[(u64, u64)]) -> Vec<Stretch> {
         let stretch = |(from, to): &(u64, u64)| (Timestamp(*from), Timestamp(*to));
         of.iter().map(stretch).collect()
     }
@@ -140,5 +224,32 @@ mod tests {
             stretches(&[(5, 8), (20, 30), (50, 55), (58, 60), (70, 75)])
         );
         assert_eq!(both(&gaps, &[]), []);
+    }
+    fn active(blocked: &[(u64, u64)], busy: &[(u64, u64)]) -> Active {
+        Active {
+            blocked: stretches(blocked),
+            busy: stretches(busy),
+        }
+    }
+
+    /// `unwatched`, of the gap from 0 to 100.
+    fn left(threads: &[Active]) -> Vec<Stretch> {
+        unwatched((Timestamp(0), Timestamp(100)), threads)
+    }
+
+    #[test]
+    fn a_worker_that_goes_on_may_have_looked_for_events() {
+        let one = || active(&[(10, 40), (60, 90)], &[]);
+        assert_eq!(left(&[one()]), stretches(&[(10, 40), (60, 90)]));
+        // The other ones had nothing to do, and waited for a call.
+        assert_eq!(left(&[one(), active(&[], &[])]).len(), 2);
+        // Another one is between two waits at 30, and at 70.
+        let other = active(&[(0, 30), (35, 70), (75, 100)], &[(0, 1000)]);
+        let both = stretches(&[(10, 30), (35, 40), (60, 70), (75, 90)]);
+        assert_eq!(left(&[one(), other]), both);
+        // Another one computes, for the first half at least.
+        let computes = active(&[], &[(0, 50)]);
+        assert_eq!(left(&[one(), computes]), stretches(&[(60, 90)]));
+        assert_eq!(left(&[active(&[], &[(0, 50)])]), [], "nobody was blocked");
     }
 }

@@ -8,13 +8,14 @@ mod threads;
 use self::circles::{circles, holders, standing, waits_for};
 use self::runtimes::runtimes;
 use self::threads::threads;
+use super::full_pool::DEFAULT_LIMIT;
 use super::time::rfc3339;
 use crate::recording::{Header, Interval, Tables, ThreadId};
 use crate::report::dump::{
-    DUMP_SCHEMA, Dump, DumpKind, DumpRuntime, DumpThread, DumpVerdict, Unseen,
+    DUMP_SCHEMA, Dump, DumpKind, DumpRuntime, DumpThread, DumpVerdict, FullPool, Unseen,
 };
 use crate::runtime::{Queued, Role, State};
-use crate::units::Nanos;
+use crate::units::{Nanos, Pid};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,6 +61,7 @@ pub fn dump(looked: &Looked<'_>) -> Dump {
             thread.tid,
         )
     });
+    let full_pools = full_pools(&threads);
     let Looked {
         header,
         tables,
@@ -72,7 +74,8 @@ pub fn dump(looked: &Looked<'_>) -> Dump {
         host: header.host.clone(),
         taken_at: rfc3339(header.started_at + (interval.end - header.start).0 as f64 / 1e9),
         looked_ns: interval.end - interval.start,
-        verdict: verdict(&runtimes, !deadlocks.is_empty()),
+        verdict: verdict(&runtimes, !deadlocks.is_empty(), !full_pools.is_empty()),
+        full_pools,
         processes: tables.processes.clone(),
         unseen: unseen(looked, &threads),
         runtimes,
@@ -97,7 +100,28 @@ const fn order(state: State) -> u8 {
     }
 }
 
-fn verdict(runtimes: &[DumpRuntime], deadlock: bool) -> DumpVerdict {
+/// The pools of which all threads are in closures, and which are as large as tokio makes them.
+fn full_pools(threads: &[DumpThread]) -> Vec<FullPool> {
+    let mut pools: BTreeMap<Pid, (u32, bool)> = BTreeMap::new();
+    for thread in threads {
+        // What runs, or wants to, may be about to fetch the next closure.
+        let is_taken = match thread.state {
+            State::Pool => true,
+            State::Idle if thread.role == Role::PoolThread => false,
+            _ => continue,
+        };
+        let (taken, all) = pools.entry(thread.pid).or_insert((0, true));
+        *taken += u32::from(is_taken);
+        *all &= is_taken;
+    }
+    let full = pools
+        .into_iter()
+        .filter(|(_, (taken, all))| *all && *taken >= DEFAULT_LIMIT);
+    full.map(|(pid, (threads, _))| FullPool { pid, threads })
+        .collect()
+}
+
+fn verdict(runtimes: &[DumpRuntime], deadlock: bool, is_pool_full: bool) -> DumpVerdict {
     let gravest = runtimes.iter().min_by_key(|runtime| runtime.finding);
     let of = |runtime: &DumpRuntime| DumpVerdict {
         kind: runtime.finding,
@@ -107,6 +131,10 @@ fn verdict(runtimes: &[DumpRuntime], deadlock: bool) -> DumpVerdict {
         // Threads outside the runtimes wait for each other.
         Some(gravest) if deadlock && gravest.finding != DumpKind::Wedged => DumpVerdict {
             kind: DumpKind::Wedged,
+            runtime: None,
+        },
+        Some(gravest) if is_pool_full && gravest.finding > DumpKind::PoolFull => DumpVerdict {
+            kind: DumpKind::PoolFull,
             runtime: None,
         },
         Some(gravest) => of(gravest),

@@ -109,10 +109,10 @@ fn a_moment_is_no_standstill() {
     let dump = blocked(SECOND - 1).dump();
     assert_eq!(dump.verdict.kind, DumpKind::AllBlocked);
     assert!(!dump.verdict.kind.is_standstill());
-    // What is not known of any thread says nothing against it.
-    let mut story = blocked(0);
+    // Of whom the scheduler tells nothing, only the time between the looks is known.
+    let mut story = blocked(9 * SECOND);
     story.asleep.clear();
-    assert_eq!(story.dump().verdict.kind, DumpKind::Wedged);
+    assert_eq!(story.dump().verdict.kind, DumpKind::AllBlocked);
     // A worker that moved makes progress.
     let mut story = blocked(9 * SECOND);
     story.recording.interval().open_waits[0].before_recording = false;
@@ -319,4 +319,28 @@ fn without_a_worker_nothing_is_clear() {
     assert_eq!(dump.verdict.kind, DumpKind::Unclear);
     assert_eq!(dump.threads.len(), 1);
     assert_eq!(dump.unseen.unknown, 1);
+}
+
+/// So many threads of the pool in closures, and so many idle.
+fn pool(taken: u32, idle: u32) -> DumpKind {
+    let mut story = Story::new();
+    let worker = story.stack("app::f", State::Idle, WORKER, 0x10);
+    let closure = story.stack("app::g", State::Pool, Role::PoolThread, 0);
+    let parked = story.stack("tokio::h", State::Idle, Role::PoolThread, 0);
+    story.waits(1, worker, 0);
+    for tid in 0..taken {
+        story.waits(10 + tid, closure, 0);
+    }
+    for tid in 0..idle {
+        story.waits(2_000 + tid, parked, 0);
+    }
+    story.dump().verdict.kind
+}
+
+#[test]
+fn a_pool_is_full_with_as_many_threads_as_tokio_starts_and_none_idle() {
+    assert_eq!(pool(512, 0), DumpKind::PoolFull);
+    assert_eq!(pool(512, 1), DumpKind::Healthy);
+    // It may have room for more.
+    assert_eq!(pool(511, 0), DumpKind::Healthy);
 }

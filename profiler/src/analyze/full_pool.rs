@@ -1,5 +1,6 @@
 //! Whether a blocking pool was full: all its threads waited in closures, and more closures waited in line.
 
+use crate::recording::Process;
 use crate::report::{BlockingPool, Site, Verdict};
 use crate::runtime::{Role, State};
 use crate::units::{Nanos, Pid};
@@ -11,24 +12,39 @@ const FULL_SHARE: f64 = 0.10;
 /// finished another one, while an idle thread is on its way.
 const QUEUED_SHARE: f64 = 0.50;
 /// Threads of a pool that nobody has given another limit (tokio's `Builder::max_blocking_threads`).
-const DEFAULT_LIMIT: u32 = 512;
+pub(super) const DEFAULT_LIMIT: u32 = 512;
+
+/// Whether the pool of a process was full in a recording of this length.
+pub(super) fn is_full(pool: &BlockingPool, process: &Process, length: Nanos) -> bool {
+    let share = pool.peak_ns.share_of(length);
+    let queued = pool.closures_queued as f64 >= QUEUED_SHARE * pool.closures as f64;
+    let in_line = pool.closures_queued > 0 && queued
+        || pool.peak_busy >= DEFAULT_LIMIT
+        || in_line_at_end(process) > 0;
+    share >= FULL_SHARE && in_line
+}
+
+/// By tokio's own numbers, of a pool whose threads all were in closures to the end.
+fn in_line_at_end(process: &Process) -> u64 {
+    let full = process.tokio.full_pools.iter();
+    full.map(|full| u64::from(full.queued)).sum()
+}
 
 /// What is to be said of the pool of a process, if it was full.
 pub(super) fn full_pool(
-    pid: Pid,
+    process: &Process,
     (pools, sites): (&[BlockingPool], &[Site]),
     length: Nanos,
 ) -> Option<Verdict> {
+    let pid = process.pid;
     let pool = pools.iter().find(|pool| pool.pid == pid)?;
     let share = pool.peak_ns.share_of(length);
-    let queued = pool.closures_queued as f64 >= QUEUED_SHARE * pool.closures as f64;
-    let is_full = pool.closures_queued > 0 && queued || pool.peak_busy >= DEFAULT_LIMIT;
-    (share >= FULL_SHARE && is_full).then(|| Verdict::PoolFull {
+    is_full(pool, process, length).then(|| Verdict::PoolFull {
         pid,
         threads: pool.peak_busy,
         total_ns: pool.peak_ns,
         share,
-        queued: pool.closures_queued,
+        queued: pool.closures_queued.max(in_line_at_end(process)),
         site: worst(sites, pid),
     })
 }

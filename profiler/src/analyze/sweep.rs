@@ -38,6 +38,11 @@ impl Piece {
         }
     }
 
+    /// Whose it is.
+    pub(super) const fn thread(&self) -> ThreadId {
+        self.thread
+    }
+
     /// From when to when it is.
     pub(super) const fn span(&self) -> (Timestamp, Timestamp) {
         (self.from, self.to)

@@ -37,7 +37,7 @@ const LONG_POLL_SHARE: f64 = 0.01;
 const LONG_POLL_LONGEST: Nanos = Nanos(100_000_000);
 /// Above this share of unknown time, nothing good may be said.
 const UNCLEAR_SHARE: f64 = 0.05;
-/// Workers that were held for this share of their time show little of what they do else.
+/// Workers that were held for this share of their time have lost more by it than by all else.
 const STOPPED_SHARE: f64 = 0.50;
 /// Workers are busy computing if they ran for this share of their time.
 const CPU_BOUND_SHARE: f64 = 0.80;
@@ -172,7 +172,7 @@ fn of_process(process: &Process, findings: &Findings<'_>) -> Weighed {
     };
     let gravest = gravest.unwrap_or_else(without);
     let seen = (findings.pools, findings.sites);
-    match full_pool(process.pid, seen, findings.length) {
+    match full_pool(process, seen, findings.length) {
         // Where workers are held up, that is what to mend first, and the pool is told beside it.
         Some(full) if gravity(&gravest.verdict) > gravity(&full) => Weighed {
             cost: Nanos::ZERO,
@@ -191,6 +191,7 @@ fn of_runtime(runtime: &RuntimeReport, findings: &Findings<'_>) -> Weighed {
         }
         Verdict::LongPolls { total_ns, .. } => total_ns,
         Verdict::CpuStarved { .. } => state(runtime, State::Runnable),
+        Verdict::Stopped { .. } => state(runtime, State::Stopped),
         Verdict::Unclear { .. } => state(runtime, State::Unknown),
         _ => Nanos::ZERO,
     };
@@ -208,6 +209,13 @@ fn verdict_of(runtime: &RuntimeReport, findings: &Findings<'_>) -> Verdict {
             workers: runtime.workers,
             total_ns: runtime.wedged_ns,
             site,
+        };
+    }
+    let stopped = state(runtime, State::Stopped).share_of(sum(&runtime.states));
+    if stopped >= STOPPED_SHARE {
+        return Verdict::Stopped {
+            runtime: runtime.id.clone(),
+            share: stopped,
         };
     }
     if runtime.workers > 1
@@ -288,12 +296,7 @@ fn by_shares(runtime: &RuntimeReport, findings: &Findings<'_>, longest_ns: Nanos
     let whole = sum(&runtime.states);
     let share = |of: State| state(runtime, of).share_of(whole);
     let (unknown, reason) = unknown(runtime, findings, whole);
-    if share(State::Stopped) >= STOPPED_SHARE {
-        Verdict::Stopped {
-            runtime: id,
-            share: share(State::Stopped),
-        }
-    } else if unknown >= UNCLEAR_SHARE {
+    if unknown >= UNCLEAR_SHARE {
         Verdict::Unclear {
             runtime: Some(id),
             pid: runtime.pid,
@@ -339,7 +342,8 @@ fn gravity(verdict: &Verdict) -> u8 {
         Verdict::Starved { .. }
         | Verdict::WorkersBlocked { .. }
         | Verdict::CpuStarved { .. }
-        | Verdict::LongPolls { .. } => 1,
+        | Verdict::LongPolls { .. }
+        | Verdict::Stopped { .. } => 1,
         Verdict::PoolFull { .. } => 2,
         // Little is to be said of a process whose tokio was not seen to do anything.
         Verdict::Unclear {
@@ -349,7 +353,6 @@ fn gravity(verdict: &Verdict) -> u8 {
         } if *share < UNCLEAR_SHARE => 7,
         // Nothing may be better than it is known.
         Verdict::Unclear { .. } => 3,
-        Verdict::Stopped { .. } => 4,
         Verdict::CpuBound { .. } => 5,
         Verdict::Healthy { .. } => 6,
         Verdict::NoRuntime => 8,
@@ -432,6 +435,17 @@ mod tests {
 
     fn verdict(runtimes: &[RuntimeReport]) -> Verdict {
         under(runtimes, None)
+    }
+
+    #[test]
+    fn who_is_held_from_outside_for_most_of_the_time_is_stopped_whatever_else_there_is() {
+        let of = |stopped: u64| {
+            let rest = [(State::Blocked, (1_000 - stopped) * MS)];
+            let states = [[(State::Stopped, stopped * MS)], rest].concat();
+            verdict(&[runtime("rt0", 2, &states, 400 * MS)])
+        };
+        assert!(matches!(of(500), Verdict::Stopped { .. }), "{:?}", of(500));
+        assert!(matches!(of(499), Verdict::Starved { .. }), "{:?}", of(499));
     }
 
     #[test]

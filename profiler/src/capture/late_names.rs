@@ -91,7 +91,7 @@ pub fn name_late(
         .collect();
     for process in &mut tables.processes {
         let own = process.build_id.as_deref().unwrap_or_default();
-        if let Some(Some(_)) = naming.sources.get(own) {
+        if let Some(Source::File(_)) = naming.sources.get(own) {
             process.has_symbols = true;
             process.has_lines |= naming.with_lines.contains(own);
         }
@@ -99,15 +99,23 @@ pub fn name_late(
     naming.outcome
 }
 
+/// What is known of where a module's debug file is.
+enum Source {
+    /// It is there.
+    File(ModuleSource),
+    /// Not in the folder, and no server has been asked.
+    NotInFolder,
+    /// Nowhere.
+    Nowhere,
+}
+
 struct Renaming<'a> {
     files: &'a DebugFiles,
     servers: Option<Questions<'a>>,
     symbolizer: Symbolizer,
     classifier: Classifier,
-    /// By build ID; none where there is no file.
-    sources: HashMap<String, Option<ModuleSource>>,
-    /// Build IDs that servers were asked for.
-    asked: BTreeSet<String>,
+    /// By build ID.
+    sources: HashMap<String, Source>,
     /// What stands for a frame now.
     frames: HashMap<FrameRef, Arc<[FrameRef]>>,
     with_lines: BTreeSet<String>,
@@ -122,7 +130,6 @@ impl Renaming<'_> {
             symbolizer: Symbolizer::new(),
             classifier: Classifier::default(),
             sources: HashMap::new(),
-            asked: BTreeSet::new(),
             frames: HashMap::new(),
             with_lines: BTreeSet::new(),
             outcome: LateNames::default(),
@@ -183,7 +190,7 @@ impl Renaming<'_> {
         let module = frame.module.as_deref().unwrap_or_default();
         self.look_for_file(module, place, had_name);
         let source = self.sources.get(&*place.build_id);
-        let Some(Some(source)) = source else {
+        let Some(Source::File(source)) = source else {
             if !had_name {
                 let missing = &mut self.outcome.missing;
                 missing.insert(module.to_owned(), place.build_id.to_string());
@@ -209,28 +216,28 @@ impl Renaming<'_> {
     /// Looks once for the file of a module; servers are asked only for the sake of a frame without a name.
     fn look_for_file(&mut self, module: &str, place: &ModulePlace, had_name: bool) {
         let build_id = place.build_id.to_string();
-        let known = self.sources.get(&build_id);
-        if known.is_some_and(Option::is_some) {
-            return;
-        }
-        let mut path = match known {
+        let mut path = match self.sources.get(&build_id) {
+            Some(Source::File(_) | Source::Nowhere) => return,
+            Some(Source::NotInFolder) => None,
             None => self.files.find(&build_id),
-            Some(_) => None,
         };
-        if let Some(servers) = &self.servers
+        let servers = self.servers.as_ref().filter(|_| !had_name);
+        if let Some(servers) = servers
             && path.is_none()
-            && !had_name
-            && self.asked.insert(build_id.clone())
         {
             path = servers.find(&build_id, &mut self.outcome.remarks);
         }
-        let source = path.map(|path| ModuleSource {
-            name: module.into(),
-            path,
-            build_id: Some(build_id.clone()),
-            image: None,
-            functions: Arc::default(),
-        });
+        let source = match path {
+            Some(path) => Source::File(ModuleSource {
+                name: module.into(),
+                path,
+                build_id: Some(build_id.clone()),
+                image: None,
+                functions: Arc::default(),
+            }),
+            None if servers.is_some() => Source::Nowhere,
+            None => Source::NotInFolder,
+        };
         self.sources.insert(build_id, source);
     }
 }

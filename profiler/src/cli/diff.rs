@@ -1,6 +1,7 @@
 //! `holdup diff`.
 
 use super::captured::{self, HowToRead};
+use super::closed;
 use super::drawing::Drawing;
 use super::error::Result;
 use super::exit::Exit;
@@ -19,6 +20,7 @@ use std::time::SystemTime;
 /// # Errors
 /// Where one of them cannot be read, or an output could not be written.
 pub(crate) fn diff(settings: &DiffSettings, progress: &Progress) -> Result<Exit> {
+    closed::refuse_without_place(output::has_files(&settings.outputs))?;
     let invoker = settings.invoker.as_ref();
     let how = HowToRead {
         range: Range::ALL,

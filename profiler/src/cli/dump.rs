@@ -2,17 +2,19 @@
 
 use super::error::{Error, Result};
 use super::exit::Exit;
+use super::hint::of_fix;
 use super::live::{failed, has_workers_names, no_runtime};
 use super::output::write_stdout;
 use super::settings::{CheckFormat, DumpSettings};
 use super::targets::{self, Chosen};
 use crate::analyze::{Looked, dump as analyze};
 use crate::collect::Look;
-use crate::host::Features;
 use crate::host::privileges::{self, Keep};
+use crate::host::{Features, Fix};
 use crate::process::{Target, status_text};
 use crate::render;
 use crate::report::dump::Dump;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +27,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 /// Where nothing can be seen, or standard output cannot be written to.
 pub(crate) fn dump(settings: &DumpSettings, features: &Features) -> Result<Exit> {
     let Chosen { targets, .. } = targets::open(&settings.target, settings.invoker.as_ref())?;
+    may_read_stacks(&targets)?;
     let dump = look(settings, features, &targets)?;
     let exit = if dump.verdict.kind.is_standstill() {
         Exit::Finding
@@ -37,6 +40,24 @@ pub(crate) fn dump(settings: &DumpSettings, features: &Features) -> Result<Exit>
     })
     .map_err(|error| Error::new("cannot write to standard output").because(error))?;
     Ok(exit)
+}
+
+/// All that a dump shows is of waits from before it, whose stacks are read out of the processes' memory.
+fn may_read_stacks(targets: &[Arc<Target>]) -> Result<()> {
+    for target in targets {
+        if let Err(error) = target.proc_dir().open_file("mem")
+            && error.kind() == ErrorKind::PermissionDenied
+        {
+            let (name, pid) = (target.exe_name(), target.pid());
+            let what = format!("not permitted to read the stacks of {name} (pid {pid})");
+            let hint = of_fix(Fix::Give("CAP_DAC_READ_SEARCH"));
+            return Err(Error::new(what)
+                .because(error)
+                .exit(Exit::Permission)
+                .hint(hint));
+        }
+    }
+    Ok(())
 }
 
 fn look(settings: &DumpSettings, features: &Features, targets: &[Arc<Target>]) -> Result<Dump> {

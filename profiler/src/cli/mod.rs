@@ -8,6 +8,7 @@ mod cargo;
 mod check;
 mod check_target;
 mod ci_settings;
+mod closed;
 mod conditions;
 mod diff;
 mod drawing;

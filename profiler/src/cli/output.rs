@@ -1,5 +1,6 @@
 //! The reports' destinations: prepared before the recording, written after it.
 
+use super::closed;
 use super::error::{Error, Result};
 use super::pending_file::PendingFile;
 use super::settings::{Destination, OutputSpec};
@@ -43,7 +44,8 @@ impl Written {
 }
 
 /// Opens every destination, so that what cannot be written is known before the recording and
-/// not after it. Where a user called `sudo`, that user opens them.
+/// not after it. Where a user called `sudo`, that user opens them. A standard output that was closed
+/// is left out.
 ///
 /// # Errors
 /// Where one of them cannot be written to.
@@ -58,6 +60,7 @@ pub(crate) fn prepare(
     let mut outputs: Vec<Output> = Vec::new();
     for spec in specs {
         let sink = match &spec.destination {
+            Destination::Stdout if closed::was_stdout_closed() => continue,
             Destination::Stdout => Sink::Stdout,
             Destination::File(template) => {
                 let path = template.fill(pid, time);
@@ -77,6 +80,12 @@ pub(crate) fn prepare(
         });
     }
     Ok(outputs)
+}
+
+/// Whether any of these is a file.
+pub(crate) fn has_files(specs: &[OutputSpec]) -> bool {
+    let is_file = |spec: &OutputSpec| matches!(spec.destination, Destination::File(_));
+    specs.iter().any(is_file)
 }
 
 /// Whether an output is at the same place as `file`.
@@ -150,6 +159,7 @@ pub(crate) struct IsStdout(pub(crate) bool);
 pub(crate) fn write_stdout(
     render: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
+    closed::cannot_write()?;
     let mut out = BufWriter::new(io::stdout().lock());
     match render(&mut out).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {

@@ -1,6 +1,7 @@
 //! `holdup record`.
 
 use super::capture::{CaptureFile, CaptureSink};
+use super::closed;
 use super::drawing::Drawing;
 use super::early_reports::EarlyReports;
 use super::engine::{Recorder, Sink};
@@ -48,6 +49,9 @@ pub(crate) fn record<R: Recorder>(
     progress: &Progress,
     stop: Stop,
 ) -> Result<Exit> {
+    closed::refuse_without_place(
+        settings.capture.is_some() || output::has_files(&settings.outputs),
+    )?;
     let Chosen {
         targets,
         mut launched,

@@ -1,6 +1,7 @@
 //! `holdup report`.
 
 use super::captured::{self, Captured, HowToRead};
+use super::closed;
 use super::drawing::Drawing;
 use super::error::Result;
 use super::exit::Exit;
@@ -18,6 +19,7 @@ use std::time::SystemTime;
 /// # Errors
 /// Where it cannot be read, or an output could not be written.
 pub(crate) fn report(settings: &ReportSettings, progress: &Progress) -> Result<Exit> {
+    closed::refuse_without_place(output::has_files(&settings.outputs))?;
     let mut gate = settings.gate.open()?;
     let how = HowToRead {
         range: settings.range,

@@ -2,6 +2,7 @@
 
 mod close;
 mod dump;
+mod full_pools;
 mod intake;
 mod join;
 mod looked;

@@ -4,11 +4,14 @@
 //! addresses. So a library that is loaded and unloaded all the time, and a second process of the
 //! same program that takes the place of the first, add nothing.
 
+mod bounds;
+
+pub(super) use bounds::StackBounds;
+
 use super::frames::{CodeOf, Frames, Jumped, Place, PlaceId};
 use super::numbers::{Evicted, Numbers};
 use super::program::Program;
 use crate::decode::{SampleSeen, StackKind, StackNumber, StackPolicy, StackSeen, Syscall};
-use crate::limits::Limits;
 use crate::recording::{ProcessId, Stack, StackId, Tables};
 use crate::runtime::tokio::{
     Agreement, Certainty, ClassifiedBy, Observation, RuntimeHandle, TlsState,
@@ -17,6 +20,7 @@ use crate::runtime::{Classification, RuleName, State, StoppedBy};
 use crate::symbolize::FrameRef;
 use crate::units::Addr;
 use crate::unwind::Truncation;
+use bounds::Used;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 
@@ -62,69 +66,6 @@ impl<'a> From<&'a StackSeen> for NewStack<'a> {
             tls_state: seen.tls_state,
             runtime: seen.runtime,
         }
-    }
-}
-
-/// How many stacks of one room are kept, and with how many frames.
-#[derive(Clone, Copy, Debug)]
-struct Room {
-    /// Stacks, of some 300 bytes each.
-    stacks: usize,
-    /// Frames of all stacks together, of 12 bytes each.
-    frames: usize,
-    /// Frames that no stack before had, of some 120 bytes each.
-    new_frames: usize,
-}
-
-/// What is kept at most, apart for each sort of stacks, so that none takes the room of another.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct StackBounds {
-    waits: Room,
-    wakers: Room,
-    samples: Room,
-    calls: Room,
-    /// Numbers for which the kernel side has room.
-    numbers: usize,
-}
-
-impl StackBounds {
-    /// Those of a recording, or less where a test wants it so.
-    pub(super) fn new(limits: &Limits) -> StackBounds {
-        let room = |stacks, frames, new_frames| Room {
-            stacks: limits.table("stacks", stacks),
-            frames: limits.table("frames", frames),
-            new_frames: limits.table("frames", new_frames),
-        };
-        StackBounds {
-            waits: room(1 << 16, 1 << 20, 1 << 17),
-            wakers: room(1 << 15, 1 << 19, 1 << 16),
-            samples: room(1 << 16, 1 << 20, 1 << 17),
-            calls: room(1 << 15, 1 << 19, 1 << 16),
-            numbers: limits.table("STACKS", 1 << 16),
-        }
-    }
-
-    const fn room(&self, kind: StackKind) -> Room {
-        match kind {
-            StackKind::OffCpu | StackKind::Stopped(_) => self.waits,
-            StackKind::Waker => self.wakers,
-            StackKind::Sample => self.samples,
-            StackKind::Syscall | StackKind::Panic => self.calls,
-        }
-    }
-}
-
-/// What has been used of a room.
-#[derive(Clone, Copy, Debug, Default)]
-struct Used {
-    stacks: usize,
-    frames: usize,
-    new_frames: usize,
-}
-
-impl Used {
-    const fn fits(self, room: Room) -> bool {
-        self.stacks < room.stacks && self.frames < room.frames && self.new_frames < room.new_frames
     }
 }
 
@@ -330,8 +271,9 @@ impl StackTable {
         // A place that no stack has gone through makes the stack a new one.
         if let Some(ids) = frames.ids(&places, code) {
             identity.places = ids;
-            if let Some(id) = self.by_identity.get(&identity) {
-                return Some(*id);
+            if let Some(&id) = self.by_identity.get(&identity) {
+                self.complete(id, new.kernel);
+                return Some(id);
             }
         }
         if !self.has_room(new.kind) {
@@ -352,6 +294,21 @@ impl StackTable {
         let id = self.keep(owner, new, named);
         self.by_identity.insert(identity, id);
         Some(id)
+    }
+
+    /// Gives a stack its kernel frames, where it was first seen without: in a wait from before the
+    /// recording. They may say what the user frames do not: that the file is a pipe.
+    fn complete(&mut self, id: StackId, kernel: &[Addr]) {
+        let stack = self.stacks.get(id.index());
+        let known = self.known.get_mut(id.index());
+        if let (Some(stack), Some(known)) = (stack, known)
+            && !kernel.is_empty()
+            && stack.kernel.is_empty()
+            && known.kernel.is_empty()
+        {
+            known.kernel = kernel.to_vec();
+            self.unnamed.push(id);
+        }
     }
 
     /// Takes in the stack of a sample. Every instruction of a loop is a stack of its own by place,

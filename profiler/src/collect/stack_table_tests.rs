@@ -1,8 +1,10 @@
+use super::bounds::Room;
 use super::*;
 use crate::collect::address_map::AddressMap;
 use crate::collect::made_code::MadeCode;
 use crate::collect::modules::Modules;
 use crate::decode::{PollClock, TableVersion, ThreadKey, ThreadName};
+use crate::limits::Limits;
 use crate::units::{Pid, Tid, Timestamp};
 
 fn bounds() -> StackBounds {
@@ -169,6 +171,28 @@ fn code_made_at_run_time_gets_the_name_that_was_written_last() {
     let (again, name) = add(13, &second);
     assert_eq!(name, "second");
     assert_ne!(again, named);
+}
+
+/// The kernel frames of a wait from before the recording are not known, those of the next ones are.
+#[test]
+fn a_stack_gets_the_kernel_frames_that_it_was_first_seen_without() {
+    let mut test = Test::new(bounds());
+    let bare = seen(10, StackKind::OffCpu, &[0x2000, 0x3000]);
+    let id = test.add(&bare).expect("room");
+    let with = |number, kernel: &[u64]| StackSeen {
+        kernel: kernel.iter().map(|address| Addr(*address)).collect(),
+        ..seen(number, StackKind::OffCpu, &[0x2000, 0x3000])
+    };
+    let (first, second) = (u64::MAX - 10, u64::MAX - 20);
+    assert_eq!(test.add(&with(11, &[first, second])), Some(id));
+    assert_eq!(test.add(&with(12, &[second])), Some(id));
+    test.table.name_kernel(&mut test.frames);
+    let frames = |test: &Test| test.table.get(id).expect("kept").kernel.len();
+    assert_eq!(frames(&test), 2);
+    // Once is enough.
+    assert_eq!(test.add(&with(13, &[second])), Some(id));
+    test.table.name_kernel(&mut test.frames);
+    assert_eq!(frames(&test), 2);
 }
 
 #[test]

@@ -452,8 +452,9 @@ impl TracedProcess {
         match target.reopen() {
             Ok(target) => {
                 let before = self.facts.clone();
+                // Who was forked had its parent's program for a moment, and none of its threads.
                 let tokio = TokioFacts {
-                    present: before.tokio.present,
+                    present: before.tokio.present && before.parent.is_none(),
                     ..TokioFacts::default()
                 };
                 self.facts = recording::Process {
@@ -470,7 +471,14 @@ impl TracedProcess {
                 self.made = MadeCode::default();
                 self.target = Some(Arc::new(target));
             }
-            Err(error) => tracing::debug!("process {} after its exec: {error}", self.pid),
+            Err(error) => {
+                tracing::debug!("process {} after its exec: {error}", self.pid);
+                // What it became is not known, only that it is not its parent's program any more.
+                if self.facts.parent.is_some() {
+                    self.facts.tokio = TokioFacts::default();
+                    self.facts.tokio_version = None;
+                }
+            }
         }
     }
 

@@ -12,11 +12,14 @@
 use super::device::Device;
 use super::mapping::Mapping;
 use super::procmap;
-use super::reader::{self, Answer, ReaderProcess, Request, StatWords};
+use super::reader::{
+    self, Answer, IN_LINE, MOST_IN_LINE, ReaderProcess, Request, StatWords, wants_cpu,
+};
 use crate::units::Pid;
 use rustix::fs::{AtFlags, OFlags, StatxFlags};
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -56,6 +59,16 @@ pub enum Server {
     Memory(Pid),
     /// Whoever serves the names of files as a process sees them.
     Names(Pid),
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Server::Files(Device { major, minor }) => write!(f, "the file system {major}:{minor}"),
+            Server::Memory(pid) => write!(f, "whoever serves the memory of process {pid}"),
+            Server::Names(pid) => write!(f, "whoever serves the files of process {pid}"),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -120,7 +133,7 @@ impl State {
     fn in_vain(&mut self, server: Server, patience: Duration) {
         self.accounts(server).in_vain(server, patience);
         self.given_up += 1;
-        tracing::warn!("{server:?} does not answer: it is hardly read any more");
+        tracing::warn!("{server} does not answer in time: it is hardly read any more");
     }
 }
 
@@ -165,7 +178,15 @@ fn within_expected<T: Send + 'static>(
             }
         })?;
     let tid = told.recv().map_err(io::Error::other)?;
-    let received = match receive.recv_timeout(patience) {
+    let stat = format!("/proc/self/task/{tid}/stat");
+    let mut received = receive.recv_timeout(patience);
+    for _ in 0..MOST_IN_LINE.div_duration_f32(IN_LINE) as u32 {
+        if !matches!(received, Err(mpsc::RecvTimeoutError::Timeout)) || !wants_cpu(&stat) {
+            break;
+        }
+        received = receive.recv_timeout(IN_LINE);
+    }
+    let received = match received {
         Err(mpsc::RecvTimeoutError::Timeout) => {
             let mut state = state();
             // It may have come to its end at this very moment.

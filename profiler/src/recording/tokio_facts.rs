@@ -1,6 +1,6 @@
 //! What was found of tokio in a process.
 
-use crate::runtime::tokio::{Certainty, MissingContext};
+use crate::runtime::tokio::{Certainty, FullPool, MissingContext};
 use schemars::JsonSchema;
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Serialize, Serializer};
@@ -17,6 +17,10 @@ pub struct TokioFacts {
     /// Each tokio whose context was not found.
     #[serde(serialize_with = "in_words")]
     pub without_context: Vec<MissingContext>,
+    /// Blocking pools that had no thread to spare when the recording ended, and closures in line. None is known
+    /// of pools with any thread idle, and of tokio before 1.24.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub full_pools: Vec<FullPool>,
 }
 
 impl TokioFacts {
@@ -60,6 +64,10 @@ mod tests {
             present: true,
             not_understood: None,
             context: Certainty::CorroboratedByParks { parks: 2 },
+            full_pools: vec![FullPool {
+                threads: 4,
+                queued: 9,
+            }],
             without_context: vec![
                 missing("app", NoContext::MadeAtFirstUse("1.28.2".into())),
                 missing("libwork.so", NoContext::NoModuleNumber),

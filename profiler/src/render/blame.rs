@@ -3,6 +3,7 @@
 //! them did. Sums of [`crate::report::Blame`]: waits of the timeline only, and only those that a thread
 //! of the target ended.
 
+use super::alike::FunctionNames;
 use super::drawn::{Drawn, plain_name};
 use super::folded::{Folded, Folding};
 use super::palette::Kind;
@@ -31,16 +32,17 @@ pub fn svg(report: &Report, options: &Options, out: &mut dyn io::Write) -> io::R
 }
 
 fn fold(report: &Report, options: &Options) -> Folded {
+    let names = FunctionNames::of(report);
     let mut folding = Folding::default();
     let sites = report.sites.iter();
     for site in sites.filter(|site| options.states.contains(&site.state)) {
         let Some(blame) = &site.blame else { continue };
         for chain in &blame.chains {
-            let mut line = root(report, site);
-            line.extend(links(chain));
+            let mut line = root(report, site, &names);
+            line.extend(links(chain, &names));
             folding.add(line, chain.total_ns);
         }
-        let mut line = root(report, site);
+        let mut line = root(report, site, &names);
         line.push(Drawn::mark("[other chains]", Kind::Nameless));
         folding.add(line, blame.more_ns);
     }
@@ -48,29 +50,29 @@ fn fold(report: &Report, options: &Options) -> Folded {
 }
 
 /// The process where there are several, the state, the site and why it waited.
-fn root(report: &Report, site: &Site) -> Vec<Drawn> {
+fn root(report: &Report, site: &Site, names: &FunctionNames) -> Vec<Drawn> {
     let mut frames = Vec::new();
     if let Some(process) = process_name(report, site.pid) {
         frames.push(Drawn::mark(plain_name(&display_name(&process)), Kind::Root));
     }
     frames.push(Drawn::mark(site.state.name(), Kind::State(site.state)));
     frames.push(Drawn {
-        name: plain_name(&display_name(&site.function)),
+        name: plain_name(&names.of_site(&site.function, site.file.as_deref(), site.line)),
+        mark: "",
         kind: Kind::Application { inlined: false },
         place: site.file.clone().zip(site.line),
-        closure: None,
     });
     frames.push(why(site.cause));
     frames
 }
 
-fn links(chain: &BlameChain) -> impl Iterator<Item = Drawn> {
+fn links(chain: &BlameChain, names: &FunctionNames) -> impl Iterator<Item = Drawn> {
     let links = chain.links.iter().flat_map(|link| {
         let function = Drawn {
-            name: plain_name(&display_name(&link.function)),
+            name: plain_name(&names.of_site(&link.function, link.file.as_deref(), link.line)),
+            mark: "",
             kind: Kind::Application { inlined: false },
             place: link.file.clone().zip(link.line),
-            closure: None,
         };
         [function, why(link.cause)]
     });

@@ -5,13 +5,11 @@
 //! called; and instead of the kernel's frames stands why the thread waited, as `[file-io]`. Without a
 //! task, the innermost function of the runtime stands for its frames.
 
-use super::name::{file_name, is_closure};
+use super::alike::FunctionNames;
 use super::palette::Kind;
-use super::{display_name, sanitize};
 use crate::cause::Cause;
 use crate::report::{DetailStack, StackTotal};
-use crate::symbolize::{Frame, FrameRef, Naming, Origin, Space};
-use crate::units::Svma;
+use crate::symbolize::{Frame, FrameRef, Origin, Space};
 use crate::unwind::Truncation;
 use std::sync::Arc;
 
@@ -53,15 +51,15 @@ impl<'a> From<&'a StackTotal> for Stack<'a> {
 /// A frame that is drawn.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Drawn {
-    /// Its name, with nothing in it that could break a line of folded stacks apart.
+    /// Its name, with nothing in it that could break a line of folded stacks apart, and no other
+    /// function's.
     pub(super) name: String,
+    /// What readers of folded stacks know kernel frames and inlined ones by: an end of the name.
+    pub(super) mark: &'static str,
     /// What it is.
     pub(super) kind: Kind,
     /// Its source file and line.
     pub(super) place: Option<(Arc<str>, u32)>,
-    /// Of a closure with a symbol, whose function's name it has: where its code starts, which tells it
-    /// from the function's other closures.
-    pub(super) closure: Option<Svma>,
 }
 
 impl Drawn {
@@ -69,22 +67,25 @@ impl Drawn {
     pub(super) fn mark(name: impl Into<String>, kind: Kind) -> Drawn {
         Drawn {
             name: name.into(),
+            mark: "",
             kind,
             place: None,
-            closure: None,
         }
     }
 
     /// A frame of a stack.
-    pub(super) fn of(frame: &Frame) -> Drawn {
+    fn of(frame: &Frame, names: &FunctionNames) -> Drawn {
         Drawn {
-            name: folded_name(frame),
+            name: plain_name(&names.name(frame)),
+            mark: mark(frame),
             kind: Kind::of(frame),
             place: frame.file.clone().zip(frame.line),
-            closure: frame
-                .start
-                .filter(|_| !frame.inlined && is_closure(&frame.function)),
         }
+    }
+
+    /// The name with its mark.
+    pub(super) fn marked(&self) -> String {
+        format!("{}{}", self.name, self.mark)
     }
 }
 
@@ -115,38 +116,45 @@ impl Run {
     }
 
     /// What is drawn for `frames`, leaf first, of which there is at least one.
-    fn draw(self, frames: &[FrameRef], cause: Option<Cause>, drawn: &mut Vec<Drawn>) {
+    fn draw(
+        self,
+        frames: &[FrameRef],
+        cause: Option<Cause>,
+        of: impl Fn(&FrameRef) -> Drawn,
+        drawn: &mut Vec<Drawn>,
+    ) {
         let outermost = frames.last();
         match self {
             Run::Outside => drawn.push(Drawn::mark("[runtime]", Kind::Runtime)),
-            Run::Call => drawn.extend(outermost.map(|frame| Drawn::of(frame))),
+            Run::Call => drawn.extend(outermost.map(of)),
             Run::Runtime => {
                 let runtime = frames.iter().find(|frame| frame.origin == Origin::Runtime);
                 if let Some(frame) = runtime {
                     drawn.push(Drawn::mark("[runtime]", Kind::Runtime));
-                    drawn.push(Drawn::of(frame));
+                    drawn.push(of(frame));
                 } else {
-                    drawn.extend(outermost.map(|frame| Drawn::of(frame)));
+                    drawn.extend(outermost.map(of));
                 }
             }
             // The cause says it better.
             Run::Kernel if cause.is_some() => {}
             Run::Kernel => {
                 let called = frames.iter().rev().find(|frame| !is_entry(frame));
-                drawn.extend(called.map(|frame| Drawn::of(frame)));
+                drawn.extend(called.map(of));
             }
         }
     }
 }
 
 /// The frames, root first.
-pub(super) fn frames(stack: &Stack<'_>, folded: bool) -> Vec<Drawn> {
+pub(super) fn frames(stack: &Stack<'_>, folded: bool, names: &FunctionNames) -> Vec<Drawn> {
+    let of = |frame: &FrameRef| Drawn::of(frame, names);
     let mut drawn = Vec::with_capacity(stack.frames.len() + 2);
     if let Some(truncation) = stack.truncated {
         drawn.push(Drawn::mark(truncated(truncation), Kind::Nameless));
     }
     if !folded {
-        drawn.extend(stack.frames.iter().rev().map(|frame| Drawn::of(frame)));
+        drawn.extend(stack.frames.iter().rev().map(of));
         return drawn;
     }
     // What is not known is no reason to leave the kernel's frames out.
@@ -162,8 +170,8 @@ pub(super) fn frames(stack: &Stack<'_>, folded: bool) -> Vec<Drawn> {
         let begin = begin.last().unwrap_or(last);
         let frames = stack.frames.get(begin..end).unwrap_or_default();
         match run {
-            Some(run) => run.draw(frames, cause, &mut drawn),
-            None => drawn.extend(frames.iter().rev().map(|frame| Drawn::of(frame))),
+            Some(run) => run.draw(frames, cause, of, &mut drawn),
+            None => drawn.extend(frames.iter().rev().map(of)),
         }
         end = begin;
     }
@@ -196,34 +204,12 @@ fn truncated(truncation: Truncation) -> String {
     format!("[truncated: {}]", truncation_text(truncation))
 }
 
-/// Whether line tables alone name a function: by its file's modules, or without any path at all.
-fn may_be_shared(frame: &Frame) -> bool {
-    // Generic arguments have paths even where the function has none.
-    let name = frame.function.split('<').next().unwrap_or_default();
-    frame.naming == Naming::SourcePath || frame.inlined && !name.is_empty() && !name.contains("::")
-}
-
-/// A place in the source for a frame's name: `api.rs:30`.
-pub(super) fn plain_place(file: &str, line: u32) -> String {
-    format!("{}:{line}", plain_name(&sanitize(file_name(file))))
-}
-
-/// A frame's name with its mark, without what would break the line apart.
-pub(super) fn folded_name(frame: &Frame) -> String {
-    let mut name = plain_name(&display_name(&frame.function));
-    // Other functions of the file may be called so, and all its closures are.
-    if may_be_shared(frame)
-        && let (Some(file), Some(line)) = (&frame.file, frame.line)
-    {
-        name.push(' ');
-        name.push_str(&plain_place(file, line));
-    }
+fn mark(frame: &Frame) -> &'static str {
     match frame.space {
-        Space::Kernel => name.push_str("_[k]"),
-        Space::User if frame.inlined => name.push_str("_[i]"),
-        Space::User => {}
+        Space::Kernel => "_[k]",
+        Space::User if frame.inlined => "_[i]",
+        Space::User => "",
     }
-    name
 }
 
 /// A name without what would break a line apart.
@@ -248,9 +234,14 @@ pub(super) fn plain_name(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::symbolize::Naming;
 
     fn frame(function: &str) -> Frame {
         Frame::named(function, Origin::Application)
+    }
+
+    fn folded_name(frame: &Frame) -> String {
+        Drawn::of(frame, &FunctionNames::default()).marked()
     }
 
     #[test]
@@ -320,9 +311,9 @@ mod tests {
     }
 
     fn names(stack: &Stack<'_>, folded: bool) -> Vec<String> {
-        frames(stack, folded)
-            .into_iter()
-            .map(|frame| frame.name)
+        frames(stack, folded, &FunctionNames::default())
+            .iter()
+            .map(Drawn::marked)
             .collect()
     }
 

@@ -9,7 +9,7 @@
 //! half a microsecond round to nothing; such stacks are left out. Unless all frames are asked for,
 //! those of the runtime and of the kernel are folded, see [`super::drawn`].
 
-use super::closures::{Closures, Places};
+use super::alike::FunctionNames;
 use super::drawn::{self, Drawn};
 use super::palette::Kind;
 use super::{Options, display_name, process_name};
@@ -52,15 +52,19 @@ impl Folded {
 
 /// Folds the stacks that are in one of `options.states`.
 pub(super) fn fold(report: &Report, options: &Options) -> Folded {
+    let names = FunctionNames::of(report);
     let mut folding = Folding::default();
     for stack in &report.stacks {
         if options.states.contains(&stack.state) {
-            let frames = frames(report, stack, options.collapse_runtime);
+            let frames = frames(report, stack, options.collapse_runtime, &names);
             folding.add(frames, stack.blocked);
         }
     }
     folding.finish()
 }
+
+/// Where a frame was in the source, and for how long.
+type Places = BTreeMap<(Arc<str>, u32), Nanos>;
 
 /// Stacks being folded.
 #[derive(Default)]
@@ -68,16 +72,12 @@ pub(super) struct Folding {
     nanos: BTreeMap<String, Nanos>,
     kinds: BTreeMap<String, Kind>,
     places: BTreeMap<String, Places>,
-    closures: Closures,
 }
 
 impl Folding {
     /// Adds time to the stack with these frames, root first.
     pub(super) fn add(&mut self, frames: Vec<Drawn>, time: Nanos) {
-        let line: Vec<String> = frames
-            .iter()
-            .map(|frame| self.closures.mark(frame))
-            .collect();
+        let line: Vec<String> = frames.iter().map(Drawn::marked).collect();
         *self.nanos.entry(line.join(";")).or_default() += time;
         for (frame, name) in frames.into_iter().zip(line) {
             if let Some(place) = frame.place {
@@ -90,44 +90,34 @@ impl Folding {
 
     /// The lines, in microseconds.
     pub(super) fn finish(self) -> Folded {
-        let names = self.closures.names(&self.places);
-        let mut nanos: BTreeMap<String, Nanos> = BTreeMap::new();
-        for (stack, time) in self.nanos {
-            *nanos.entry(names.stack(&stack)).or_default() += time;
-        }
-        let lines = nanos
-            .into_iter()
+        let lines = self.nanos.into_iter();
+        let lines = lines
             .map(|(stack, nanos)| (stack, nanos.0.saturating_add(500) / 1_000))
             .filter(|&(_, micros)| micros > 0)
             .collect();
-        let mut all: BTreeMap<String, Places> = BTreeMap::new();
-        for (name, places) in self.places {
-            let of = all.entry(names.frame(&name)).or_default();
-            for (place, time) in places {
-                *of.entry(place).or_default() += time;
-            }
-        }
-        let places = all.into_iter().map(|(name, places)| {
+        let places = self.places.into_iter().map(|(name, places)| {
             let mut places: Vec<_> = places.into_iter().collect();
             // The sort is stable: of equals the first stays first.
             places.sort_by_key(|(_, time)| Reverse(*time));
             (name, places.into_iter().map(|(place, _)| place).collect())
         });
-        let kinds = self.kinds.into_iter();
         Folded {
             lines,
-            kinds: kinds
-                .map(|(name, kind)| (names.frame(&name), kind))
-                .collect(),
+            kinds: self.kinds,
             places: places.collect(),
         }
     }
 }
 
 /// The frames of a line, root first.
-pub(super) fn frames(report: &Report, stack: &StackTotal, folded: bool) -> Vec<Drawn> {
+pub(super) fn frames(
+    report: &Report,
+    stack: &StackTotal,
+    folded: bool,
+    names: &FunctionNames,
+) -> Vec<Drawn> {
     let mut frames = roots(report, stack.pid, stack.runtime.as_deref(), stack.state);
-    frames.extend(drawn::frames(&stack.into(), folded));
+    frames.extend(drawn::frames(&stack.into(), folded, names));
     frames
 }
 

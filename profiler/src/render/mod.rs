@@ -1,10 +1,10 @@
 //! Reports drawn: each renderer is a pure function of a [`Report`](crate::report::Report) and
 //! [`Options`].
 
+mod alike;
 pub mod blame;
 mod check;
 mod ci;
-mod closures;
 pub mod diff;
 mod drawn;
 mod escape;

@@ -22,6 +22,39 @@ pub fn display_name(function: &str) -> String {
 }
 
 fn shorten(function: &str) -> String {
+    let path = without_arguments(function);
+    let mut name = &*path;
+    while let Some(outer) = strip_closure(name) {
+        name = outer;
+    }
+    if name.is_empty() {
+        function.to_owned()
+    } else {
+        name.to_owned()
+    }
+}
+
+/// `<claims::Store as claims::Reserve>::reserve`: the path of a trait's function with the trait, safe to
+/// print. None where the trait is what [`display_name`] has, or the function is no trait's.
+pub(super) fn trait_path(function: &str) -> Option<String> {
+    let (of, named, method) = qualified(function)?;
+    let named = named.filter(|_| !is_parameter(of))?;
+    let (of, named) = (shorten(of), shorten(named));
+    let method = without_arguments(method);
+    Some(sanitize(&format!("<{of} as {named}>{method}")).into_owned())
+}
+
+/// `claims::handle::{closure#0}::{closure#1}`: the path of a closure with its number, safe to print. None
+/// where the name has none.
+pub(super) fn closure_path(function: &str) -> Option<String> {
+    let path = without_arguments(function);
+    let last = path.rsplit("::").next().unwrap_or(&path);
+    last.starts_with("{closure#")
+        .then(|| sanitize(&path).into_owned())
+}
+
+/// A path without generic arguments, and the type instead of `<Type as Trait>`.
+fn without_arguments(function: &str) -> String {
     let mut out = String::with_capacity(function.len());
     let mut rest = function;
     if let Some((of, named, method)) = qualified(function) {
@@ -48,15 +81,7 @@ fn shorten(function: &str) -> String {
     }
     // Left over of `name::<args>`.
     let out = out.replace("::::", "::");
-    let mut name = out.strip_suffix("::").unwrap_or(&out);
-    while let Some(outer) = strip_closure(name) {
-        name = outer;
-    }
-    if name.is_empty() {
-        function.to_owned()
-    } else {
-        name.to_owned()
-    }
+    out.strip_suffix("::").unwrap_or(&out).to_owned()
 }
 
 /// Whether a type is a parameter of generic code: `F`, `&mut Fut`.

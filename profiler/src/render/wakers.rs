@@ -5,6 +5,7 @@
 //! Only waits of the timeline are in it, and only those whose wakeup was seen. Wakers that are no
 //! threads of the target (interrupts, the kernel, other programs) have a name only.
 
+use super::alike::FunctionNames;
 use super::drawn::{self, Drawn, plain_name};
 use super::folded::{Folded, Folding, frames};
 use super::palette::Kind;
@@ -32,12 +33,13 @@ pub fn svg(report: &Report, options: &Options, out: &mut dyn io::Write) -> io::R
 }
 
 fn fold(report: &Report, options: &Options) -> Folded {
+    let names = FunctionNames::of(report);
     let mut folding = Folding::default();
     for woken in &report.woken_stacks {
         if !options.states.contains(&woken.waiting.state) {
             continue;
         }
-        let mut line = frames(report, &woken.waiting, options.collapse_runtime);
+        let mut line = frames(report, &woken.waiting, options.collapse_runtime, &names);
         line.push(Drawn::mark("--", Kind::Root));
         let waker = drawn::Stack {
             frames: &woken.waker_frames,
@@ -46,7 +48,7 @@ fn fold(report: &Report, options: &Options) -> Folded {
             cause: None,
         };
         line.extend(
-            drawn::frames(&waker, options.collapse_runtime)
+            drawn::frames(&waker, options.collapse_runtime, &names)
                 .into_iter()
                 .rev(),
         );

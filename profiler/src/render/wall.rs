@@ -3,6 +3,7 @@
 //! Time on a CPU is that of samples, time blocked and time in line for a CPU after a wakeup is
 //! exact; what is left of the latter (preemption) is of no one stack. Parked threads are left out.
 
+use super::alike::FunctionNames;
 use super::drawn::Drawn;
 use super::folded::{Folded, Folding, frames, roots};
 use super::palette::Kind;
@@ -34,14 +35,15 @@ pub fn svg(report: &Report, options: &Options, out: &mut dyn io::Write) -> io::R
 
 fn fold(report: &Report, options: &Options) -> Folded {
     let collapse = options.collapse_runtime;
+    let names = FunctionNames::of(report);
     let mut folding = Folding::default();
     for stack in &report.cpu_stacks {
-        folding.add(frames(report, stack, collapse), stack.blocked);
+        folding.add(frames(report, stack, collapse, &names), stack.blocked);
     }
     let mut after_wakeups: BTreeMap<&str, Nanos> = BTreeMap::new();
     for stack in &report.stacks {
         if options.states.contains(&stack.state) {
-            folding.add(frames(report, stack, collapse), stack.blocked);
+            folding.add(frames(report, stack, collapse, &names), stack.blocked);
         }
         if stack.runqueue == Nanos::ZERO {
             continue;
@@ -51,7 +53,7 @@ fn fold(report: &Report, options: &Options) -> Folded {
             cause: None,
             ..stack.clone()
         };
-        folding.add(frames(report, &runnable, collapse), stack.runqueue);
+        folding.add(frames(report, &runnable, collapse, &names), stack.runqueue);
         if let Some(runtime) = &stack.runtime {
             *after_wakeups.entry(runtime).or_default() += stack.runqueue;
         }

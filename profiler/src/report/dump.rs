@@ -39,11 +39,23 @@ pub struct Dump {
     pub runtimes: Vec<DumpRuntime>,
     /// Threads that wait for each other in a circle.
     pub deadlocks: Vec<Deadlock>,
+    /// Blocking pools without an idle thread that have at least as many as tokio starts by default: what
+    /// comes next waits in line.
+    pub full_pools: Vec<FullPool>,
     /// Every thread: those of runtimes first, each in the order of its runtime, the longest in its
     /// state first.
     pub threads: Vec<DumpThread>,
     /// What could not be seen.
     pub unseen: Unseen,
+}
+
+/// A blocking pool that is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct FullPool {
+    /// Its process.
+    pub pid: Pid,
+    /// Its threads, all of them in closures.
+    pub threads: u32,
 }
 
 /// The main finding, the gravest that holds for any runtime.
@@ -68,6 +80,9 @@ pub enum DumpKind {
     AllBlocked,
     /// Some workers are blocked just now.
     Blocked,
+    /// No thread of a blocking pool is idle, and there are as many as tokio starts unless it is told
+    /// otherwise: see [`Dump::full_pools`].
+    PoolFull,
     /// What workers do is not known of all of them, or no worker was found.
     Unclear,
     /// No worker is blocked.

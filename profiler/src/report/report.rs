@@ -324,6 +324,9 @@ pub struct BlockingPool {
     /// Whether `threads` come near the limit that tokio sets by default, 512. Which limit this
     /// pool has (`Builder::max_blocking_threads`) is not known.
     pub near_default_limit: bool,
+    /// Whether it was full: all its threads waited at once for a tenth of the time, and closures waited
+    /// in line for one meanwhile.
+    pub was_full: bool,
 }
 
 /// One thread.

@@ -1,4 +1,3 @@
 //! What the tests of the formats of other programs share.
 
-pub(crate) mod consumers;
 pub(crate) mod profile;

@@ -8,7 +8,8 @@ fn web() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("web")
 }
 
-fn chromium() -> Option<PathBuf> {
+/// Where the browser is.
+pub(crate) fn chromium() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let all = std::env::split_paths(&path).map(|folder| folder.join("chromium"));
     all.into_iter().find(|program| program.exists())

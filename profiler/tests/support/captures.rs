@@ -4,7 +4,7 @@
 use super::check;
 use super::fixture::{Profile, Running, Variant};
 use super::privilege;
-use super::record::until_recording;
+use super::record::{spawn_record, until_recording};
 use super::report::Report;
 use super::truth::Truth;
 use children::{Child, Lines};
@@ -15,7 +15,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -92,13 +92,7 @@ impl Recording {
         for path in paths {
             command.arg("-o").arg(path);
         }
-        command
-            .env("NO_COLOR", "1")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        let mut holdup = Child::spawn("holdup", &mut command)?;
-        let mut messages = holdup.stderr()?;
+        let (holdup, mut messages) = spawn_record(&mut command)?;
         until_recording(&mut messages)?;
         Ok(Recording {
             fixture,

@@ -1,7 +1,7 @@
 //! holdup in containers, by the namespaces, the capabilities and the root that these have: the recipes of
 //! `docs/rights.md` work, and what cannot work says so and what to do.
 
-use super::fixture::{Profile, Running, Variant};
+use super::fixture::Variant;
 use super::privilege;
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
@@ -19,9 +19,11 @@ const LEFT: &str = "chown,dac_override,fowner,fsetid,kill,setgid,setuid,setpcap,
 const ADDED: &str = "bpf,perfmon,sys_ptrace,dac_read_search,checkpoint_restore,syslog";
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let trials: [(&str, Test); 5] = [
+    let trials: [(&str, Test); 7] = [
         ("processes_of_its_own", own_processes),
         ("the_processes_of_the_host", host_processes),
+        ("debug_pod_of_a_node", debug_pod_of_a_node),
+        ("debug_container_of_a_pod", debug_container_of_a_pod),
         ("too_few_capabilities", too_few),
         ("capabilities_of_the_file", capable),
         ("the_capability_that_names_need", without_syslog),
@@ -40,7 +42,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 /// A folder that has holdup, what it is linked against, and places for what is mounted.
 fn root() -> Result<tempfile::TempDir, Failed> {
     let dir = tempfile::tempdir()?;
-    for place in ["proc", "sys", "tmp"] {
+    for place in ["proc", "sys", "tmp", "host"] {
         fs::create_dir(dir.path().join(place))?;
     }
     let copy = |from: &Path, to: &Path| -> Result<(), Failed> {
@@ -89,6 +91,27 @@ fn contained(of_host: bool, added: &str, args: &[&str]) -> Result<Output, Failed
     Ok(command.output()?)
 }
 
+/// Runs holdup as in what `kubectl debug --profile=sysadmin` asks for (kubectl 1.32): with all capabilities
+/// and a root of its own. In the debug pod of a node with the node's processes, network and message queues, and
+/// the node's files under `/host`; in the debug container of a pod with the pod's processes alone.
+fn debugging(of_node: bool, args: &[&str]) -> Result<Output, Failed> {
+    let root = root()?;
+    let script = "cd \"$0\" && mount -t proc proc proc && mount --rbind /sys sys && \
+                  mount --rbind / host && exec chroot . /holdup \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--uts", "--cgroup"]);
+    if !of_node {
+        command.args(["--ipc", "--net", "--pid", "--fork", "--kill-child"]);
+    }
+    command
+        .args(["sh", "-c", script])
+        .arg(root.path())
+        .args(args)
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null());
+    Ok(command.output()?)
+}
+
 /// Runs a copy of holdup that has these capabilities, as a user who has none.
 fn capable_of(capabilities: &str, args: &[&str]) -> Result<Output, Failed> {
     let dir = tempfile::tempdir()?;
@@ -117,14 +140,6 @@ fn no_setcap() -> Option<String> {
     (!there).then(|| "no setcap; apt-get install libcap2-bin".into())
 }
 
-fn fixture(mode: &str, profile: Profile) -> Result<Running, String> {
-    Variant {
-        profile,
-        ..Variant::DEFAULT
-    }
-    .start(mode)
-}
-
 /// Nothing can be recorded there, and it is said what can be done.
 fn own_processes() -> Outcome {
     for verb in ["record", "dump", "check"] {
@@ -144,7 +159,7 @@ fn own_processes() -> Outcome {
 /// With the host's processes and the capabilities of the recipe all is seen as from the host: also of a
 /// program of another user's, whose files are not there in the container.
 fn host_processes() -> Outcome {
-    let mut fixture = fixture("stuck-parking-lot", Profile::Release)?;
+    let mut fixture = Variant::DEFAULT.start("stuck-parking-lot")?;
     let pid = fixture.pid().to_string();
     let dump = contained(true, ADDED, &["dump", "-p", &pid, "-f", "json"])?;
     let record = contained(
@@ -181,9 +196,49 @@ fn host_processes() -> Outcome {
     }
 }
 
+/// The recipe for Kubernetes: what runs on the node is listed and recorded, and the report is on the node.
+fn debug_pod_of_a_node() -> Outcome {
+    let mut fixture = Variant::DEFAULT.start("stuck-parking-lot")?;
+    let pid = fixture.pid().to_string();
+    let listed = debugging(true, &["list", "-f", "json"])?;
+    let dir = tempfile::tempdir()?;
+    let on_node = dir.path().join("report.json");
+    let inside = format!("/host{}", on_node.display());
+    let record = ["record", "-d", "1s", "-p", &pid, "-o", &inside];
+    let recorded = debugging(true, &record)?;
+    fixture.go()?;
+    fixture.finish()?;
+    let list: Value = serde_json::from_slice(&listed.stdout)?;
+    let is_it = |one: &Value| one["pid"].as_u64() == pid.parse().ok();
+    let found = list["processes"]
+        .as_array()
+        .is_some_and(|all| all.iter().any(is_it));
+    if !found {
+        return Err(format!("not listed: {listed:?}").into());
+    }
+    let report = fs::read(&on_node).map_err(|error| format!("{error}: {recorded:?}"))?;
+    let report: Value = serde_json::from_slice(&report)?;
+    match report["verdict"]["kind"] == "wedged"
+        && report.to_string().contains("stuck_by_parking_lot")
+    {
+        true => Ok(()),
+        false => Err(format!("{recorded:?}").into()),
+    }
+}
+
+/// All capabilities do not make up for the node's process ids.
+fn debug_container_of_a_pod() -> Outcome {
+    let output = debugging(false, &["record", "-d", "1s", "-p", "1"])?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    match output.status.code() == Some(77) && said.contains("container with its own process ids") {
+        true => Ok(()),
+        false => Err(format!("{output:?}").into()),
+    }
+}
+
 /// As docker runs it without more words.
 fn too_few() -> Outcome {
-    let fixture = fixture("scenarios", Profile::Release)?;
+    let fixture = Variant::DEFAULT.start("scenarios")?;
     let pid = fixture.pid().to_string();
     let output = contained(true, "", &["record", "-d", "1s", "-p", &pid])?;
     drop(fixture);
@@ -198,7 +253,7 @@ fn too_few() -> Outcome {
 /// What `setcap` gives is enough for processes of other users, too.
 fn capable() -> Outcome {
     let capabilities = format!("cap_{}", ADDED.replace(',', ",cap_"));
-    let mut fixture = fixture("stuck-parking-lot", Profile::Release)?;
+    let mut fixture = Variant::DEFAULT.start("stuck-parking-lot")?;
     let pid = fixture.pid().to_string();
     let dump = capable_of(&capabilities, &["dump", "-p", &pid])?;
     let record = capable_of(&capabilities, &["record", "-d", "1s", "-p", &pid])?;

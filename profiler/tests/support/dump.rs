@@ -8,6 +8,7 @@ use super::report::is_in;
 use children::Child;
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -22,12 +23,14 @@ pub(super) type Test = fn() -> Outcome;
 
 /// Every trial.
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, Test); 7] = [
+    let tests: [(&str, Test); 9] = [
         ("dump::a_healthy_service", healthy),
         ("dump::holders_that_locks_name", holders),
         ("dump::processes_that_cannot_be_looked_at", not_to_be_seen),
         ("dump::a_process_that_ends_meanwhile", ends_meanwhile),
+        ("dump::waits_of_less_than_a_second", no_standstill),
         ("dump::without_rights", without_rights),
+        ("dump::without_one_right", without_one_right),
         ("list::programs", programs),
         ("list::a_library_and_another_namespace", elsewhere),
     ];
@@ -106,6 +109,31 @@ fn healthy() -> Outcome {
         Ok(())
     } else {
         Err(format!("exit {code:?}, {}\n{text}", dump["verdict"]).into())
+    }
+}
+
+/// Workers that are blocked for 0.4 s again and again are no standstill, however often one looks.
+fn no_standstill() -> Outcome {
+    let fixture = Variant::DEFAULT.start("stuck-pauses")?;
+    let mut kinds = BTreeMap::new();
+    for _ in 0..20 {
+        let (dump, code) = dump(fixture.pid())?;
+        let kind = dump["verdict"]["kind"]
+            .as_str()
+            .unwrap_or("none")
+            .to_owned();
+        *kinds.entry((kind, code)).or_insert(0) += 1;
+    }
+    end(fixture)?;
+    let blocked = ["all_blocked", "blocked"].map(|kind| (kind.to_owned(), Some(0)));
+    let blocked: i32 = blocked.iter().filter_map(|kind| kinds.get(kind)).sum();
+    let wedged = kinds
+        .keys()
+        .any(|(kind, code)| kind == "wedged" || *code != Some(0));
+    // Now and then one of them is just between two waits.
+    match blocked >= 15 && !wedged {
+        true => Ok(()),
+        false => Err(format!("{kinds:?}").into()),
     }
 }
 
@@ -212,6 +240,26 @@ fn without_rights() -> Outcome {
     let message = String::from_utf8_lossy(&output.stderr);
     // Whoever cannot even execute the program says so in another way.
     if output.status.code() == Some(77) && message.contains("sudo") {
+        Ok(())
+    } else {
+        Err(format!("{:?}: {message}", output.status.code()).into())
+    }
+}
+
+/// All rights but one, without which the stacks of another user's process cannot be read.
+fn without_one_right() -> Outcome {
+    let caps = "-all,+bpf,+perfmon,+sys_ptrace";
+    let fixture = Variant::DEFAULT.start("scenarios")?;
+    let output = Command::new("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .args(["--inh-caps", caps, "--ambient-caps", caps])
+        .arg(env!("CARGO_BIN_EXE_holdup"))
+        .args(["dump", "-p", &fixture.pid().to_string()])
+        .output();
+    fixture.kill()?;
+    let output = output.map_err(|error| format!("setpriv: {error}"))?;
+    let message = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(77) && message.contains("DAC_READ_SEARCH") {
         Ok(())
     } else {
         Err(format!("{:?}: {message}", output.status.code()).into())

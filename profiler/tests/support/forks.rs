@@ -1,4 +1,4 @@
-//! Forked processes of which the kernel side could not tell.
+//! Forked processes: those of which the kernel side could not tell, and those that execute something.
 
 use super::fixture::Variant;
 use super::live_recording::{Outcome, Recording, ensure};
@@ -7,10 +7,35 @@ use libtest_mimic::Trial;
 use rustix::process::Signal;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![Trial::ignorable_test(
-        "forks::lost_ones_are_counted",
-        || privilege::unless_skipped(privilege::missing(), lost),
-    )]
+    let trials: [(_, fn() -> Outcome); 2] = [
+        ("forks::lost_ones_are_counted", lost),
+        ("forks::what_a_child_executes_is_not_its_parents", executed),
+    ];
+    let trials = trials.into_iter().map(|(name, run)| {
+        Trial::ignorable_test(name, move || {
+            privilege::unless_skipped(privilege::missing(), run)
+        })
+    });
+    trials.collect()
+}
+
+/// A child has its parent's tokio only until it executes another program.
+fn executed() -> Outcome {
+    let mut fixture = Variant::DEFAULT.start("scenarios")?;
+    let pid = fixture.pid().to_string();
+    let recording = Recording::start(&["-p", &pid, "--follow"])?;
+    fixture.go()?;
+    fixture.truth()?;
+    let recorded = recording.stop()?;
+    fixture.finish()?;
+    let targets = recorded.report.targets.iter();
+    let sleeps =
+        targets.filter(|target| target.cmdline.first().is_some_and(|word| word == "sleep"));
+    let with_tokio: Vec<bool> = sleeps.map(|target| target.tokio.present).collect();
+    ensure(
+        !with_tokio.is_empty() && with_tokio.iter().all(|has| !has),
+        || format!("{:?}", recorded.report.targets),
+    )
 }
 
 /// While nobody takes what the kernel side tells, a small ring buffer is soon full. Every process that

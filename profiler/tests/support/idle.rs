@@ -52,6 +52,25 @@ pub(crate) fn busy_pool(recorded: &Recorded) -> Complaints {
     complaints
 }
 
+/// Closures that never end have all threads of the pool, and three more wait in line: none is ever taken.
+pub(crate) fn stuck_pool(recorded: &Recorded) -> Complaints {
+    let verdict = &recorded.report.verdict;
+    let found = (verdict.kind.as_str(), verdict.threads, verdict.queued);
+    match found == ("pool_full", Some(4), Some(3)) {
+        true => Complaints::new(),
+        false => vec![format!("the verdict is {verdict:?}")],
+    }
+}
+
+/// The same, and nothing waits in line.
+pub(crate) fn settled_pool(recorded: &Recorded) -> Complaints {
+    let verdict = &recorded.report.verdict;
+    match verdict.kind == "healthy" && recorded.report.pools.len() == 1 {
+        true => Complaints::new(),
+        false => vec![format!("the verdict is {verdict:?}")],
+    }
+}
+
 /// Tasks that wait for each other leave the workers idle, and nobody can tell it from a lack of load: the
 /// report says so.
 pub(crate) fn async_deadlock(recorded: &Recorded) -> Complaints {

@@ -1,12 +1,12 @@
 //! A recording by the `holdup` binary that goes on while a trial does something to its target, and what
 //! it left.
 
-use super::record::until_recording;
+use super::record::{spawn_record, until_recording};
 use super::report::{Report, Site, is_in};
 use children::{Child, Lines};
 use libtest_mimic::Failed;
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 /// Until a report is written.
@@ -45,15 +45,9 @@ impl Recording {
         for name in ["report.json", "report.folded", "report.txt"] {
             command.arg("-o").arg(dir.path().join(name));
         }
-        command
-            .args(target)
-            .env("NO_COLOR", "1")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+        command.args(target);
         configure(&mut command);
-        let mut holdup = Child::spawn("holdup", &mut command)?;
-        let mut messages = holdup.stderr()?;
+        let (holdup, mut messages) = spawn_record(&mut command)?;
         until_recording(&mut messages)?;
         Ok(Recording {
             holdup,

@@ -63,6 +63,18 @@ pub(crate) fn until_recording(messages: &mut Lines) -> Result<(), String> {
     Ok(())
 }
 
+/// Starts a command that records, and what it says on standard error.
+pub(crate) fn spawn_record(command: &mut Command) -> Result<(Child, Lines), String> {
+    command
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut holdup = Child::spawn("holdup", command)?;
+    let messages = holdup.stderr()?;
+    Ok((holdup, messages))
+}
+
 /// Runs the fixture in a mode while `holdup` records it.
 pub(crate) fn record(variant: Variant, mode: &str, ending: Ending) -> Result<Recorded, String> {
     record_with(variant, mode, ending, Extra::default())
@@ -86,16 +98,11 @@ pub(crate) fn record_with(
         .arg(&json)
         .arg("-o")
         .arg(&folded)
-        .args(extra.args)
-        .env("NO_COLOR", "1")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
+        .args(extra.args);
     if !extra.limits.is_empty() {
         command.env("HOLDUP_TEST_LIMITS", extra.limits);
     }
-    let mut holdup = Child::spawn("holdup", &mut command)?;
-    let mut messages = holdup.stderr()?;
+    let (mut holdup, mut messages) = spawn_record(&mut command)?;
     until_recording(&mut messages)?;
     let (before, stolen_before) = (cpu_times(pid), stolen());
     fixture.go()?;

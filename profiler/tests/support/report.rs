@@ -326,6 +326,10 @@ pub(crate) struct Verdict {
     pub(crate) reason: Option<String>,
     #[serde(default)]
     pub(crate) idle_share: Option<f64>,
+    #[serde(default)]
+    pub(crate) threads: Option<u32>,
+    #[serde(default)]
+    pub(crate) queued: Option<u64>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -4,7 +4,7 @@
 use super::cgroup::Cgroup;
 use super::fixture::{Running, Variant};
 use super::privilege;
-use super::record::until_recording;
+use super::record::{spawn_record, until_recording};
 use super::safety::{are_gone, ids_of, loaded};
 use children::{Child, Lines};
 use libtest_mimic::{Failed, Trial};
@@ -67,13 +67,7 @@ impl Recording {
         for output in outputs {
             command.arg("-o").arg(output);
         }
-        command
-            .env("NO_COLOR", "1")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        let mut holdup = Child::spawn("holdup", &mut command)?;
-        let messages = holdup.stderr()?;
+        let (holdup, messages) = spawn_record(&mut command)?;
         Ok(Recording { holdup, messages })
     }
 
@@ -230,13 +224,7 @@ fn record_into(forms: &[&str], places: &[&Path]) -> Result<(Option<i32>, String)
             command.arg("-o").arg(place.join(format!("x.{form}")));
         }
     }
-    command
-        .env("NO_COLOR", "1")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
-    let mut holdup = Child::spawn("holdup", &mut command)?;
-    let mut messages = holdup.stderr()?;
+    let (mut holdup, mut messages) = spawn_record(&mut command)?;
     until_recording(&mut messages)?;
     fixture.go()?;
     fixture.truth()?;

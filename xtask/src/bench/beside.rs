@@ -9,20 +9,18 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Makes the command that records the process with this id until it is interrupted.
-pub(crate) type Recorder<'a> = &'a dyn Fn(u32) -> Result<Command>;
-
 const SLICE: Duration = Duration::from_secs(2);
 /// Not every tool says when it has begun: each has this long.
 const ATTACH: Duration = Duration::from_secs(2);
 const END: Duration = Duration::from_secs(60);
 
-/// Measures each recorder `rounds` times, with a slice without any between two: round trips a second under it
+/// Measures each recorder, which makes the command that records the process with this id until it is
+/// interrupted, `rounds` times, with a slice without any between two: round trips a second under it
 /// against those right before and after it, 1.0 being as many.
-pub(crate) fn measure(
+pub(crate) fn measure<R: Fn(u32) -> Result<Command>>(
     pingpong: PathBuf,
     rounds: u16,
-    recorders: &[Recorder<'_>],
+    recorders: &[R],
 ) -> Result<Vec<Spread>> {
     let cpus = cpus::choose(None, None)?;
     let bench = Bench {
@@ -50,7 +48,7 @@ pub(crate) fn measure(
 }
 
 /// Round trips a second while a recorder runs.
-fn under(recorder: &Recorder<'_>, pair: &mut PingPong) -> Result<f64> {
+fn under(recorder: impl Fn(u32) -> Result<Command>, pair: &mut PingPong) -> Result<f64> {
     let mut command = recorder(pair.server.id())?;
     let mut child = Child::start("the recorder", &mut command, None::<Stream>)?;
     let started = Instant::now();

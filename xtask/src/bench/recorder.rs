@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Where Debian's libbpf-tools puts it.
-pub(super) const OFFCPUTIME: &str = "/usr/sbin/offcputime";
+pub(crate) const OFFCPUTIME: &str = "/usr/sbin/offcputime";
 
 const ATTACH: Duration = Duration::from_secs(30);
 const END: Duration = Duration::from_secs(60);

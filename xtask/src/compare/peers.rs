@@ -2,6 +2,7 @@
 
 use super::entry::{Entry, merged};
 use super::{read, size_of};
+use crate::bench::OFFCPUTIME;
 use crate::process;
 use anyhow::{Context as _, Result, bail};
 use std::path::{Path, PathBuf};
@@ -158,10 +159,7 @@ impl Place {
     pub(super) fn version(&self, peer: &Peer) -> Result<String> {
         let (program, hint) = match peer.kind {
             Kind::Holdup => (self.holdup.clone(), "cargo build --release"),
-            Kind::Offcputime => (
-                "/usr/sbin/offcputime".into(),
-                "apt-get install libbpf-tools",
-            ),
+            Kind::Offcputime => (OFFCPUTIME.into(), "apt-get install libbpf-tools"),
             Kind::PerfSwitches | Kind::PerfSamples | Kind::PerfSched | Kind::PerfTrace => {
                 ("perf".into(), "apt-get install linux-perf")
             }
@@ -245,7 +243,7 @@ impl Place {
                 command
             }
             Kind::Offcputime => {
-                let mut command = Command::new("/usr/sbin/offcputime");
+                let mut command = Command::new(OFFCPUTIME);
                 // By default it has room for so few stacks that most are missed here.
                 command.args(["-p", &pid, "--stack-storage-size", "16384", seconds]);
                 command

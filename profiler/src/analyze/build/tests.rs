@@ -77,6 +77,8 @@ fn nobody_waits_for_events_while_a_worker_is_blocked() {
     let without = build(&recording);
     assert_eq!(without.runtimes[0].driver_ns, None, "no driver was seen");
     recording.push_wait(2, driver, 0, 300);
+    // What it did after that was hardly anything.
+    recording.interval().threads[1].running = Nanos(100);
     // It goes on at the end of one interval, and is told again when it is over.
     for to in [500, 900] {
         let gap = DriverGap {

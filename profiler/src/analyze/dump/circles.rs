@@ -48,10 +48,10 @@ pub(super) fn waits_for(thread: ThreadId, holders: &Holders) -> Vec<Tid> {
     chain
 }
 
-/// Whether a thread stands still: it is in one wait that has lasted, or will not end by itself.
+/// Whether a thread stands still: it is in one wait that has lasted.
 pub(super) fn stands(row: &Row) -> bool {
     let long = row.told.since_ns.unwrap_or_default() >= STANDSTILL;
-    row.told.unmoved && (long || !row.is_timed)
+    row.told.unmoved && long
 }
 
 /// The threads that cannot go on: those that stand still, and those that wait for what one of them holds,
@@ -110,7 +110,7 @@ pub(super) fn circles(rows: &[Row], holders: &Holders) -> Vec<Deadlock> {
         let stands = |thread: &ThreadId| {
             all.get(thread).is_some_and(|row| {
                 let long = row.told.since_ns.unwrap_or_default() >= STANDSTILL;
-                row.told.unmoved && (is_certain || long || !row.is_timed)
+                row.told.unmoved && (is_certain || long)
             })
         };
         if circle.iter().all(stands)

@@ -24,9 +24,6 @@ pub(super) struct Row {
     pub(super) told: DumpThread,
     /// The runtime that it had entered.
     pub(super) handle: Option<RuntimeHandle>,
-    /// Whether the scheduler tells times, so that [`DumpThread::since_ns`] is not only the time
-    /// between the looks.
-    pub(super) is_timed: bool,
 }
 
 /// What is known of the threads of an interval, by thread.
@@ -166,7 +163,6 @@ impl<'a> Known<'a> {
         if state == State::Blocked {
             row.told.queued = self.looked.queued.get(&open.thread).copied();
         }
-        row.is_timed = !open.before_recording || !self.looked.asleep.is_empty();
         row
     }
 
@@ -215,7 +211,6 @@ impl<'a> Known<'a> {
             thread,
             told,
             handle: stack.and_then(|stack| stack.runtime),
-            is_timed: true,
         }
     }
 

@@ -23,6 +23,10 @@ use std::time::{Duration, Instant};
 /// How long the scheduler is asked about threads. Each takes some tens of microseconds.
 const ASKING: Duration = Duration::from_millis(120);
 
+/// Where the scheduler does not tell for how long threads have waited, they are looked at for as long as it
+/// takes to call them wedged.
+const STANDSTILL: Nanos = Nanos(1_000_000_000);
+
 /// How often threads are walked again that moved while they were, as those do that look for a lock every
 /// few milliseconds.
 const ROUNDS: u32 = 20;
@@ -97,12 +101,29 @@ impl Look {
             first,
         } = self;
         let latest = collector.walk_all()?;
-        let end = monotonic();
+        let mut end = monotonic();
         let walked = collector.stacks.initial().unnamed();
         let tasks: HashMap<ThreadId, u64> = walked.collect();
         let queued = collector.stacks.initial().queued().collect();
         collector.name_new(Naming::All)?;
         let mut asleep = collector.asleep(&latest, end);
+        let is_unmoved = |one: &Snapshot| first.get(&one.thread) == Some(&one.switches);
+        let of_unknown_length: Vec<ThreadId> = collector
+            .which_wait(&latest)
+            .filter(|(one, thread)| is_unmoved(one) && !asleep.contains_key(thread))
+            .map(|(_, thread)| thread)
+            .collect();
+        if !of_unknown_length.is_empty() {
+            let start = collector.clock.start();
+            std::thread::sleep(Duration::from_nanos(
+                (STANDSTILL.0).saturating_sub((end - start).0),
+            ));
+            end = monotonic();
+            asleep = collector.asleep(&latest, end);
+            for thread in of_unknown_length {
+                asleep.entry(thread).or_insert(end - start);
+            }
+        }
         let found = collector.found_of(&latest, &HashMap::new());
         let in_pieces: Vec<&Snapshot> = latest
             .iter()
@@ -133,7 +154,7 @@ impl Look {
             if !same {
                 asleep.remove(&thread);
             }
-            let unmoved = first.get(&snapshot.thread) == Some(&snapshot.switches);
+            let unmoved = same && is_unmoved(snapshot);
             let stack = collector.stack(thread, WaitStack::BeforeRecording);
             let since = asleep.get(&thread).map_or(0, |asleep| asleep.0);
             let found = found.get(&thread).map(|(_, found)| found);
@@ -269,20 +290,28 @@ impl Collector {
         Ok(latest)
     }
 
+    fn state(&self, thread: ThreadId) -> Option<State> {
+        let stack = self.stacks.waiting(thread);
+        stack.map(|stack| stack.class.state)
+    }
+
+    /// Threads that wait and are not idle.
+    fn which_wait<'a>(
+        &self,
+        latest: &'a [Snapshot],
+    ) -> impl Iterator<Item = (&'a Snapshot, ThreadId)> {
+        let threads = latest.iter().filter(|one| waits(one));
+        let threads = threads.filter_map(|one| Some((one, self.targets.thread(one.thread)?)));
+        threads.filter(|(_, thread)| self.state(*thread) != Some(State::Idle))
+    }
+
     /// For how long threads that wait and are not idle had not run at `end`.
     fn asleep(&self, latest: &[Snapshot], end: Timestamp) -> BTreeMap<ThreadId, Nanos> {
         let until = Instant::now() + ASKING;
-        let state = |thread: ThreadId| {
-            let stack = self.stacks.waiting(thread);
-            stack.map(|stack| stack.class.state)
-        };
-        let threads = latest.iter().filter(|one| waits(one));
-        let threads = threads.filter_map(|one| self.targets.thread(one.thread));
-        let mut threads: Vec<ThreadId> = threads
-            .filter(|thread| state(*thread) != Some(State::Idle))
-            .collect();
+        let threads = self.which_wait(latest).map(|(_, thread)| thread);
+        let mut threads: Vec<ThreadId> = threads.collect();
         // Those first on which the finding depends: where the machine is slow there is no time for all.
-        threads.sort_by_key(|thread| state(*thread) != Some(State::Blocked));
+        threads.sort_by_key(|thread| self.state(*thread) != Some(State::Blocked));
         let last: Vec<(ThreadId, LastRan)> = threads
             .into_iter()
             .take_while(|_| Instant::now() < until)

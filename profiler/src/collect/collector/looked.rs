@@ -66,6 +66,7 @@ impl Collector {
         let snapshots = std::mem::take(&mut self.snapshots);
         let found = self.found_of(&snapshots, &entries);
         let queued = self.queued_of(&snapshots, &entries);
+        self.look_into_pools(&snapshots, &entries);
         Ok(Looked {
             moved,
             found,
@@ -161,7 +162,11 @@ impl Collector {
         found.collect()
     }
 
-    fn stack_now(&mut self, thread: ThreadId, entry: Option<&ThreadEntry>) -> Option<StackId> {
+    pub(super) fn stack_now(
+        &mut self,
+        thread: ThreadId,
+        entry: Option<&ThreadEntry>,
+    ) -> Option<StackId> {
         let stack = match entry.map(|entry| entry.state.phase) {
             None => WaitStack::BeforeRecording,
             Some(Phase::Waiting(wait)) => wait.stack,

@@ -9,7 +9,8 @@ use super::lanes::{Lane, Limit, ShownPoll, ShownWait, Step, lanes};
 use super::names;
 use crate::cause::Cause;
 use crate::recording::StackId;
-use crate::render::drawn::{self, Drawn};
+use crate::render::alike::FunctionNames;
+use crate::render::drawn;
 use crate::render::palette::Kind;
 use crate::render::{Options, duration, sanitize};
 use crate::report::{Detail, Report, RuntimeReport};
@@ -64,6 +65,7 @@ struct Making<'a> {
     report: &'a Report,
     detail: &'a Detail,
     options: &'a Options,
+    names: FunctionNames,
     processes: BTreeMap<Pid, ProcessHandle>,
     categories: HashMap<&'static str, CategoryHandle>,
     end: Nanos,
@@ -100,6 +102,7 @@ impl<'a> Making<'a> {
             report,
             detail,
             options,
+            names: FunctionNames::of(report),
             processes,
             categories: HashMap::new(),
             end: report.duration_ns,
@@ -208,19 +211,19 @@ impl<'a> Making<'a> {
         let all = drawn::Stack::from(stack);
         let (name, color) = cause_color(stack.cause);
         let cause = self.category(name, color);
-        let drawn = drawn::frames(&all, self.options.collapse_runtime);
+        let drawn = drawn::frames(&all, self.options.collapse_runtime, &self.names);
         let last = drawn.len().saturating_sub(1);
         let mut frames = Vec::with_capacity(drawn.len());
-        for (index, Drawn { name, kind, .. }) in drawn.into_iter().enumerate() {
+        for (index, frame) in drawn.iter().enumerate() {
             // The colour of a graph is that of the leaf.
-            let (group, color) = kind_color(kind);
+            let (group, color) = kind_color(frame.kind);
             let category = if index == last {
                 cause
             } else {
                 self.category(group, color)
             };
             frames.push(FrameInfo {
-                frame: Frame::Label(self.profile.intern_string(&name)),
+                frame: Frame::Label(self.profile.intern_string(&frame.marked())),
                 category_pair: category.into(),
                 flags: FrameFlags::empty(),
             });

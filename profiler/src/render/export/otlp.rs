@@ -7,11 +7,14 @@
 
 use super::names;
 use super::protobuf::{Message, Strings};
-use crate::render::{Options, display_name, display_path, sanitize};
+use crate::recording::StackId;
+use crate::render::alike::FunctionNames;
+use crate::render::{Options, display_path, sanitize};
 use crate::report::{Detail, DetailStack, DetailSum, Report};
 use crate::runtime::State;
 use crate::symbolize::{Frame, FrameRef, Space};
 use crate::units::Pid;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 
@@ -38,8 +41,10 @@ pub(in crate::render) fn render(
 ) -> io::Result<()> {
     let none = Detail::default();
     let detail = report.detail.as_ref().unwrap_or(&none);
-    let mut dictionary = Dictionary::new();
-    let mut samples: BTreeMap<Pid, Vec<Sample>> = BTreeMap::new();
+    let mut dictionary = Dictionary::new(report);
+    let mut samples: BTreeMap<Pid, Samples> = BTreeMap::new();
+    // A stack has a sum for each thread and object.
+    let mut stacks: HashMap<StackId, u64> = HashMap::new();
     for sum in &detail.sums {
         let stack = detail.stacks.get(&sum.stack);
         let state = stack.map_or(State::Unknown, |stack| stack.state);
@@ -50,30 +55,54 @@ pub(in crate::render) fn render(
         let pid = stack
             .map(|stack| stack.pid)
             .or_else(|| thread.map(|thread| thread.pid));
-        let sample = Sample {
-            stack: stack.map_or(0, |stack| dictionary.stack(report, options, stack)),
+        let identity = Identity {
+            stack: match (stack, stacks.get(&sum.stack)) {
+                (_, Some(known)) => *known,
+                (None, None) => 0,
+                (Some(stack), None) => dictionary.stack(report, options, stack),
+            },
             attributes: dictionary.attributes_of(detail, sum, stack),
-            values: [sum.blocked.0, sum.waits],
         };
-        samples
-            .entry(pid.unwrap_or(Pid(0)))
-            .or_default()
-            .push(sample);
+        stacks.insert(sum.stack, identity.stack);
+        let samples = samples.entry(pid.unwrap_or(Pid(0))).or_default();
+        samples.add(identity, [sum.blocked.0, sum.waits]);
     }
     let mut data = Message::default();
     for (pid, samples) in &samples {
-        data.message(1, &resource(report, detail, *pid, samples, &mut dictionary));
+        data.message(
+            1,
+            &resource(report, detail, *pid, &samples.0, &mut dictionary),
+        );
     }
     data.message(2, &dictionary.message);
     out.write_all(data.bytes())
 }
 
-/// A sample of both profiles.
-struct Sample {
+/// What a sample is known by: there is one of each in a profile.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Identity {
     stack: u64,
     attributes: Vec<u64>,
-    /// Blocked nanoseconds, and waits.
-    values: [u64; 2],
+}
+
+/// The samples of both profiles, with their values: blocked nanoseconds, and waits.
+#[derive(Default)]
+struct Samples(Vec<(Identity, [u64; 2])>, HashMap<Identity, usize>);
+
+impl Samples {
+    /// What is drawn alike is one sample.
+    fn add(&mut self, identity: Identity, values: [u64; 2]) {
+        let Samples(all, places) = self;
+        let place = *places.entry(identity.clone()).or_insert(all.len());
+        match all.get_mut(place) {
+            Some((_, sums)) => {
+                for (sum, value) in sums.iter_mut().zip(values) {
+                    *sum = sum.saturating_add(value);
+                }
+            }
+            None => all.push((identity, values)),
+        }
+    }
 }
 
 /// `ResourceProfiles` of a process.
@@ -81,7 +110,7 @@ fn resource(
     report: &Report,
     detail: &Detail,
     pid: Pid,
-    samples: &[Sample],
+    samples: &[(Identity, [u64; 2])],
     dictionary: &mut Dictionary<'_>,
 ) -> Message {
     let process = report.targets.iter().find(|process| process.pid == pid);
@@ -95,9 +124,9 @@ fn resource(
     }
     let kernel = sanitize(&report.host.kernel);
     of.message(1, &key_value("os.version", &text(&kernel)));
-    for caveat in names::caveats(report, detail) {
-        of.message(1, &key_value("holdup.losses", &text(&caveat)));
-    }
+    // A key is there once.
+    let caveats = names::caveats(report, detail).join("; ");
+    of.message(1, &key_value("holdup.losses", &text(&caveats)));
     let mut scope = Message::default();
     scope.bytes_field(1, report.tool.name.as_bytes());
     scope.bytes_field(2, report.tool.version.as_bytes());
@@ -117,14 +146,19 @@ fn resource(
 }
 
 /// `Profile` of one kind of value.
-fn profile(report: &Report, of_type: &Message, value: usize, samples: &[Sample]) -> Message {
+fn profile(
+    report: &Report,
+    of_type: &Message,
+    value: usize,
+    samples: &[(Identity, [u64; 2])],
+) -> Message {
     let mut profile = Message::default();
     profile.message(1, of_type);
-    for sample in samples {
+    for (identity, values) in samples {
         let mut message = Message::default();
-        message.number(1, sample.stack);
-        message.packed(2, sample.attributes.iter().copied());
-        message.packed(4, sample.values.get(value).copied());
+        message.number(1, identity.stack);
+        message.packed(2, identity.attributes.iter().copied());
+        message.packed(4, values.get(value).copied());
         profile.message(2, &message);
     }
     profile.fixed(3, names::nanos_since_epoch(&report.started_at));
@@ -154,32 +188,65 @@ fn key_value(key: &str, value: &Message) -> Message {
     pair
 }
 
+/// The entries of a table by their places; the first is the empty one, which means none.
+struct Table {
+    field: u32,
+    places: HashMap<Message, u64>,
+}
+
+impl Table {
+    fn new(field: u32, dictionary: &mut Message) -> Table {
+        let places = HashMap::new();
+        let mut table = Table { field, places };
+        table.place(Message::default(), dictionary);
+        table
+    }
+
+    /// The place of an entry; a new one is written to the dictionary. No entry is there twice.
+    fn place(&mut self, entry: Message, dictionary: &mut Message) -> u64 {
+        let next = self.places.len() as u64;
+        match self.places.entry(entry) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => {
+                dictionary.message(self.field, new.key());
+                *new.insert(next)
+            }
+        }
+    }
+}
+
 /// What profiles name by index.
-#[derive(Default)]
 struct Dictionary<'a> {
+    names: FunctionNames,
     message: Message,
     strings: Strings,
-    attributes: HashMap<(&'static str, Vec<u8>), u64>,
-    mappings: HashMap<(Pid, String), u64>,
-    functions: HashMap<(u64, u64, u64), u64>,
-    locations: HashMap<(Pid, u64, Vec<&'a Frame>), u64>,
-    stacks: HashMap<Vec<u64>, u64>,
+    attributes: Table,
+    mappings: Table,
+    functions: Table,
+    locations: Table,
+    stacks: Table,
+    /// Places of what was looked up before: many stacks have the same frames.
+    known: HashMap<(Pid, u64, Vec<&'a Frame>), u64>,
 }
 
 impl<'a> Dictionary<'a> {
-    fn new() -> Dictionary<'a> {
-        let mut dictionary = Dictionary::default();
+    fn new(report: &Report) -> Dictionary<'a> {
+        let mut message = Message::default();
+        let mut table = |field| Table::new(field, &mut message);
+        let mut dictionary = Dictionary {
+            names: FunctionNames::of(report),
+            attributes: table(dictionary::ATTRIBUTE),
+            mappings: table(dictionary::MAPPING),
+            functions: table(dictionary::FUNCTION),
+            locations: table(dictionary::LOCATION),
+            stacks: table(dictionary::STACK),
+            strings: Strings::default(),
+            known: HashMap::new(),
+            message,
+        };
+        let none = Message::default();
+        dictionary.message.message(dictionary::LINK, &none);
         dictionary.string("");
-        for table in [
-            dictionary::MAPPING,
-            dictionary::LOCATION,
-            dictionary::FUNCTION,
-            dictionary::LINK,
-            dictionary::ATTRIBUTE,
-            dictionary::STACK,
-        ] {
-            dictionary.message.message(table, &Message::default());
-        }
         dictionary
     }
 
@@ -196,17 +263,10 @@ impl<'a> Dictionary<'a> {
     }
 
     fn attribute(&mut self, key: &'static str, value: &Message) -> u64 {
-        let next = self.attributes.len() as u64 + 1;
-        let known = (key, value.bytes().to_vec());
-        if let Some(index) = self.attributes.get(&known) {
-            return *index;
-        }
-        self.attributes.insert(known, next);
         let mut attribute = Message::default();
         attribute.number(1, self.string(key));
         attribute.message(2, value);
-        self.message.message(dictionary::ATTRIBUTE, &attribute);
-        next
+        self.attributes.place(attribute, &mut self.message)
     }
 
     fn attributes_of(
@@ -242,12 +302,6 @@ impl<'a> Dictionary<'a> {
     }
 
     fn mapping(&mut self, report: &Report, pid: Pid, module: &str) -> u64 {
-        let next = self.mappings.len() as u64 + 1;
-        let key = (pid, module.to_owned());
-        if let Some(index) = self.mappings.get(&key) {
-            return *index;
-        }
-        self.mappings.insert(key, next);
         let is_exe = |process: &&crate::recording::Process| {
             process.pid == pid && process.exe_name() == module
         };
@@ -259,38 +313,27 @@ impl<'a> Dictionary<'a> {
             let attribute = self.attribute("process.executable.build_id.gnu", &text(build_id));
             mapping.packed(5, [attribute]);
         }
-        self.message.message(dictionary::MAPPING, &mapping);
-        next
+        self.mappings.place(mapping, &mut self.message)
     }
 
     fn function(&mut self, frame: &Frame) -> u64 {
-        let name = self.string(&display_name(&frame.function));
-        let full_name = self.string(&sanitize(&frame.function));
-        let file = self.string(&display_path(frame.file.as_deref().unwrap_or_default()));
-        let next = self.functions.len() as u64 + 1;
-        let key = (name, full_name, file);
-        if let Some(index) = self.functions.get(&key) {
-            return *index;
-        }
-        self.functions.insert(key, next);
         let mut function = Message::default();
-        function.number(1, name);
-        function.number(2, full_name);
-        function.number(3, file);
-        self.message.message(dictionary::FUNCTION, &function);
-        next
+        let name = self.names.name(frame);
+        function.number(1, self.string(&name));
+        function.number(2, self.string(&sanitize(&frame.function)));
+        let file = display_path(frame.file.as_deref().unwrap_or_default());
+        function.number(3, self.string(&file));
+        self.functions.place(function, &mut self.message)
     }
 
     /// The location of a physical frame and of those inlined into it, leaf first.
     fn location(&mut self, report: &Report, pid: Pid, frames: &'a [FrameRef]) -> Option<u64> {
         let physical = frames.last()?;
-        let next = self.locations.len() as u64 + 1;
         let all = frames.iter().map(|frame| &**frame).collect();
         let key = (pid, physical.address.0, all);
-        if let Some(index) = self.locations.get(&key) {
-            return Some(*index);
+        if let Some(known) = self.known.get(&key) {
+            return Some(*known);
         }
-        self.locations.insert(key, next);
         let (module, kind) = match (physical.space, physical.module.as_deref()) {
             (Space::Kernel, _) => ("[kernel.kallsyms]", "kernel"),
             (Space::User, module) => (module.unwrap_or("[unknown]"), "native"),
@@ -306,24 +349,20 @@ impl<'a> Dictionary<'a> {
         }
         let kind = self.attribute("profile.frame.type", &text(kind));
         location.packed(4, [kind]);
-        self.message.message(dictionary::LOCATION, &location);
-        Some(next)
+        let place = self.locations.place(location, &mut self.message);
+        self.known.insert(key, place);
+        Some(place)
     }
 
+    /// The stack as it is drawn; one without frames is none.
     fn stack(&mut self, report: &Report, options: &Options, stack: &'a DetailStack) -> u64 {
         let frames = names::drawn_frames(stack, options);
         let mut locations = Vec::new();
         for frames in frames.split_inclusive(|frame| !frame.inlined) {
             locations.extend(self.location(report, stack.pid, frames));
         }
-        let next = self.stacks.len() as u64 + 1;
-        if let Some(index) = self.stacks.get(&locations) {
-            return *index;
-        }
         let mut message = Message::default();
-        message.packed(1, locations.iter().copied());
-        self.message.message(dictionary::STACK, &message);
-        self.stacks.insert(locations, next);
-        next
+        message.packed(1, locations);
+        self.stacks.place(message, &mut self.message)
     }
 }

@@ -10,8 +10,9 @@
 
 use super::names;
 use super::protobuf::{Message, Strings};
+use crate::render::alike::FunctionNames;
 use crate::render::drawn::truncation_text;
-use crate::render::{Options, display_name, display_path, sanitize};
+use crate::render::{Options, display_path, sanitize};
 use crate::report::{Detail, DetailStack, DetailSum, Report};
 use crate::symbolize::{Frame, FrameRef, Space};
 use crate::units::Pid;
@@ -67,6 +68,7 @@ pub(in crate::render) fn render(
 /// A profile being made.
 #[derive(Default)]
 struct Profile<'a> {
+    names: FunctionNames,
     message: Message,
     strings: Strings,
     string_table: Message,
@@ -81,7 +83,10 @@ type Location<'a> = (Pid, u64, Vec<&'a Frame>);
 
 impl<'a> Profile<'a> {
     fn new(report: &Report) -> Profile<'a> {
-        let mut profile = Profile::default();
+        let mut profile = Profile {
+            names: FunctionNames::of(report),
+            ..Profile::default()
+        };
         profile.string("");
         let waits = profile.value_type("waits", "count");
         let blocked = profile.value_type("blocked", "nanoseconds");
@@ -132,7 +137,8 @@ impl<'a> Profile<'a> {
     }
 
     fn function(&mut self, frame: &Frame) -> u64 {
-        let name = self.string(&display_name(&frame.function));
+        let name = self.names.name(frame);
+        let name = self.string(&name);
         let full_name = self.string(&sanitize(&frame.function));
         let file = self.string(&display_path(frame.file.as_deref().unwrap_or_default()));
         let next = self.functions.len() as u64 + 1;

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 /// A message being written.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Message(Vec<u8>);
 
 /// Texts by their places in a table, which is a repeated field of a message.

@@ -7,6 +7,7 @@ use super::json::{Commas, value};
 use super::lanes::{Lane, Limit, ShownWait, Step, lanes};
 use super::names;
 use crate::recording::StackId;
+use crate::render::alike::FunctionNames;
 use crate::render::drawn::{self, Drawn};
 use crate::render::{Options, display_path, duration, folded};
 use crate::report::{Detail, DetailStack, Report};
@@ -31,6 +32,7 @@ struct Frame {
 /// Each frame once.
 #[derive(Default)]
 struct Frames {
+    names: FunctionNames,
     frames: Vec<Frame>,
     known: HashMap<Frame, usize>,
 }
@@ -47,9 +49,10 @@ impl Frames {
     }
 
     fn drawn(&mut self, drawn: Drawn) -> usize {
+        let name = drawn.marked();
         let (file, line) = drawn.place.unzip();
         self.index(Frame {
-            name: drawn.name,
+            name,
             file: file.map(|file| display_path(&file)),
             line,
         })
@@ -68,7 +71,10 @@ pub(in crate::render) fn render(
 ) -> io::Result<()> {
     let none = Detail::default();
     let detail = report.detail.as_ref().unwrap_or(&none);
-    let mut frames = Frames::default();
+    let mut frames = Frames {
+        names: FunctionNames::of(report),
+        ..Frames::default()
+    };
     let sums = sums(report, options, &mut frames);
     let stacks: BTreeMap<StackId, Vec<usize>> = detail
         .stacks
@@ -140,7 +146,7 @@ fn sums(report: &Report, options: &Options, frames: &mut Frames) -> Sampled {
     let mut times: BTreeMap<Vec<usize>, Nanos> = BTreeMap::new();
     for stack in &report.stacks {
         if options.states.contains(&stack.state) && stack.blocked > Nanos::ZERO {
-            let drawn = folded::frames(report, stack, options.collapse_runtime);
+            let drawn = folded::frames(report, stack, options.collapse_runtime, &frames.names);
             let drawn = drawn.into_iter().map(|frame| frames.drawn(frame));
             *times.entry(drawn.collect()).or_default() += stack.blocked;
         }
@@ -158,7 +164,7 @@ fn sums(report: &Report, options: &Options, frames: &mut Frames) -> Sampled {
 }
 
 fn stack_frames(stack: &DetailStack, options: &Options, frames: &mut Frames) -> Vec<usize> {
-    let drawn = drawn::frames(&stack.into(), options.collapse_runtime);
+    let drawn = drawn::frames(&stack.into(), options.collapse_runtime, &frames.names);
     drawn.into_iter().map(|frame| frames.drawn(frame)).collect()
 }
 

@@ -4,6 +4,7 @@ use super::columns::{self, Named};
 use super::frames::{FrameName, Frames, KindName};
 use super::pack::pack;
 use crate::cause::Cause;
+use crate::render::alike::FunctionNames;
 use crate::render::drawn;
 use crate::render::export::{lanes, names};
 use crate::render::text::words;
@@ -279,7 +280,7 @@ impl<'a> Naming<'a> {
             report,
             detail,
             options,
-            frames: Frames::default(),
+            frames: Frames::new(FunctionNames::of(report)),
             runtimes: runtimes.zip(0..).collect(),
             sites,
         }

@@ -1,5 +1,6 @@
 //! Stacks as the page draws them: indices into one table of frames.
 
+use crate::render::alike::FunctionNames;
 use crate::render::drawn::{self, Drawn};
 use crate::render::palette::Kind;
 use crate::render::{Options, display_path};
@@ -21,15 +22,24 @@ pub(super) struct FrameName(String, usize, String, Option<String>);
 /// Frames, each once.
 #[derive(Default)]
 pub(super) struct Frames {
+    names: FunctionNames,
     pub(super) all: Vec<FrameName>,
     kinds: Vec<Kind>,
     numbers: HashMap<(String, usize, Option<String>), usize>,
 }
 
 impl Frames {
+    /// None yet; functions are called as `names` says.
+    pub(super) fn new(names: FunctionNames) -> Frames {
+        Frames {
+            names,
+            ..Frames::default()
+        }
+    }
+
     /// The frames of a stack, root first: all of them, or those that flamegraphs draw.
     pub(super) fn stack(&mut self, stack: &drawn::Stack<'_>, folded: bool) -> Vec<usize> {
-        let drawn = drawn::frames(stack, folded);
+        let drawn = drawn::frames(stack, folded, &self.names);
         drawn.into_iter().map(|frame| self.number(frame)).collect()
     }
 
@@ -40,10 +50,8 @@ impl Frames {
 
     fn number(&mut self, drawn: Drawn) -> usize {
         let kind = self.kind(drawn.kind);
-        // The marks are for programs that read folded stacks.
-        let name = drawn.name.strip_suffix("_[k]");
-        let name = name.or_else(|| drawn.name.strip_suffix("_[i]"));
-        let name = name.unwrap_or(&drawn.name).to_owned();
+        // Without its mark, which is for programs that read folded stacks.
+        let name = drawn.name;
         let place = drawn.place;
         let place = place.map(|(file, line)| format!("{}:{line}", display_path(&file)));
         let all = &mut self.all;

@@ -3,7 +3,7 @@
 use super::stacks::{FrameEntry, Stacks};
 use super::write::write;
 use crate::recording::{Host, Process, Tool};
-use crate::report::dump::{Deadlock, Dump, DumpRuntime, DumpThread, DumpVerdict, Unseen};
+use crate::report::dump::{Deadlock, Dump, DumpRuntime, DumpThread, DumpVerdict, FullPool, Unseen};
 use crate::units::Nanos;
 use serde::Serialize;
 use std::io;
@@ -19,6 +19,7 @@ struct Document<'a> {
     processes: &'a [Process],
     runtimes: &'a [DumpRuntime],
     deadlocks: &'a [Deadlock],
+    full_pools: &'a [FullPool],
     threads: Vec<ThreadEntry<'a>>,
     unseen: &'a Unseen,
     /// Each stack leaf first, by the indices of its frames.
@@ -57,6 +58,7 @@ pub fn dump(dump: &Dump, out: &mut dyn io::Write) -> io::Result<()> {
         processes: &dump.processes,
         runtimes: &dump.runtimes,
         deadlocks: &dump.deadlocks,
+        full_pools: &dump.full_pools,
         threads,
         unseen: &dump.unseen,
         stacks: stacks.stacks,

@@ -8,6 +8,7 @@ use crate::counted::counted;
 use crate::recording::Process;
 use crate::render::{display_name, display_path, duration, percent, process_name, sanitize};
 use crate::report::{LongPollSite, Report, Site, Verdict};
+use crate::runtime::State;
 use crate::units::Nanos;
 use anstyle::Style;
 use std::io;
@@ -202,6 +203,19 @@ pub(in crate::render) fn headline(report: &Report) -> (Style, &'static str, Stri
 }
 
 fn words(report: &Report) -> Words {
+    let mut words = words_of_verdict(report);
+    if !matches!(report.verdict, Verdict::PoolFull { .. }) {
+        let full = report.pools.iter().filter(|pool| pool.was_full);
+        for pool in full {
+            let of = process_name(report, pool.pid);
+            let of = of.map_or_else(String::new, |name| format!(" of {}", sanitize(&name)));
+            words.text.push_str(&super::pool::full_too(&of, pool));
+        }
+    }
+    words
+}
+
+fn words_of_verdict(report: &Report) -> Words {
     let of = |runtime: &str| of(report, runtime);
     match &report.verdict {
         Verdict::Wedged {
@@ -284,7 +298,7 @@ fn words(report: &Report) -> Words {
             let of = of.map_or_else(String::new, |name| format!(" of {}", sanitize(&name)));
             super::pool::full(&of, *threads, *total_ns, *share, *queued).with_site(*site)
         }
-        Verdict::Stopped { runtime, share } => stopped(&of(runtime), *share),
+        Verdict::Stopped { runtime, share } => stopped(report, runtime, *share),
         Verdict::CpuBound { runtime, share } => cpu_bound(&of(runtime), *share),
         Verdict::Healthy {
             runtime,
@@ -307,6 +321,9 @@ fn of(report: &Report, id: &str) -> String {
         None => String::new(),
     }
 }
+
+/// From which time on it is told that workers which were stopped were blocked, too.
+const REST_BLOCKED: Nanos = Nanos(10_000_000);
 
 /// From which share of the time on it is told that nobody watched.
 const UNWATCHED: f64 = 0.1;
@@ -445,10 +462,26 @@ fn long_polls(
     Words::new(BAD, "CPU HOG", text)
 }
 
-fn stopped(of: &str, share: f64) -> Words {
+fn stopped(report: &Report, runtime: &str, share: f64) -> Words {
+    let found = report.runtimes.iter().find(|found| found.id == runtime);
+    let blocked = found.and_then(|found| found.states.get(&State::Blocked));
+    let blocked = blocked.copied().unwrap_or_default();
+    let rest = match found {
+        Some(found) if found.starved_ns > Nanos::ZERO => format!(
+            " In the rest all of them were blocked at once for {}, {} at a stretch: see the sites.",
+            duration(found.starved_ns),
+            duration(found.starved_max_ns)
+        ),
+        _ if blocked >= REST_BLOCKED => format!(
+            " In the rest they were blocked for {}: see the sites.",
+            duration(blocked)
+        ),
+        _ => String::new(),
+    };
     let text = format!(
-        "Something outside the program held the workers{of} for {} of their time: see the note below. \
-         What they did in the rest is no cause for worry.",
+        "Something outside the program held the workers{} for {} of their time: see the note below.\
+         {rest}",
+        of(report, runtime),
         percent(share)
     );
     Words::new(WARN, "STOPPED", text)

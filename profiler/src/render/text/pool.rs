@@ -4,9 +4,9 @@ use super::page::Page;
 use super::style::{BAD, PLAIN, WARN};
 use super::verdict_words::Words;
 use crate::counted::counted;
-use crate::render::{duration, percent, process_name, sanitize};
+use crate::render::{count, duration, percent, process_name, sanitize};
 use crate::report::BlockingPool;
-use crate::units::Nanos;
+use crate::units::{Nanos, Pid};
 use std::io;
 
 /// That a pool was full, as a verdict.
@@ -36,17 +36,28 @@ pub(super) fn full(of: &str, threads: u32, total: Nanos, share: f64, queued: u64
     Words::new(BAD, "POOL FULL", text)
 }
 
+/// That a pool was full, beside another verdict.
+pub(super) fn full_too(of: &str, pool: &BlockingPool) -> String {
+    format!(
+        " The blocking pool{of} was full, too: {} waiting in closures at once for {}, and what came \
+         meanwhile waited in line.",
+        counted(u64::from(pool.peak_busy), "thread", "threads"),
+        duration(pool.peak_ns)
+    )
+}
+
 /// The blocking pools; of several processes each has its own.
 pub(super) fn pools(page: &mut Page<'_>) -> io::Result<()> {
     for pool in &page.report.pools {
         let process = process_name(page.report, pool.pid);
         let process = process.map_or_else(String::new, |name| format!("{}: ", sanitize(&name)));
         let text = format!(
-            "{process}{}, at most {} waiting in closures at once{}; busy for {}, waiting for {} of it \
+            "{process}{}, at most {} waiting in closures at once{}{}; busy for {}, waiting for {} of it \
              ({})",
             counted(u64::from(pool.threads), "thread", "threads"),
             pool.peak_busy,
             in_line(pool),
+            at_end(page, pool.pid),
             duration(pool.busy_ns),
             duration(pool.waiting_ns),
             percent(pool.waiting_share)
@@ -59,6 +70,18 @@ pub(super) fn pools(page: &mut Page<'_>) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// How many closures waited for a thread when the recording ended, by tokio's own number.
+fn at_end(page: &Page<'_>, pid: Pid) -> String {
+    let processes = page.report.targets.iter();
+    let full = processes
+        .filter(|process| process.pid == pid)
+        .flat_map(|process| &process.tokio.full_pools);
+    match full.map(|full| u64::from(full.queued)).sum() {
+        0 => String::new(),
+        queued => format!(", {} more in line at the end", count(queued)),
+    }
 }
 
 /// How many closures waited for a thread, where some did.

@@ -7,6 +7,7 @@
 //!
 //! [`markers`] and [`rules`] are tables; [`classify`] is the one small engine that reads them.
 //! [`tls_state`] is the second classifier, tokio's thread-local state, which needs no names; with it
+//! [`pool_state`] reads how many closures wait in line for the pool,
 //! [`pool_threads`] tells the blocking pool's threads by where they began. [`program_model`] asks all of
 //! them.
 
@@ -14,6 +15,7 @@ mod classify;
 mod contexts;
 mod image;
 mod markers;
+mod pool_state;
 mod pool_threads;
 mod program_model;
 mod rules;
@@ -23,6 +25,7 @@ mod tls_state;
 pub use classify::Classifier;
 pub use contexts::{ContextsOfProcess, LoadedTokio, MissingContext};
 pub use image::{ContextAt, Contexts, NoContext, TokioImage, TokioSigns, Variables};
+pub use pool_state::{FullPool, closures_in_line};
 pub use pool_threads::{Observation, PoolThreads};
 pub use program_model::{News, ProgramModel};
 pub use rules::{RULES, Rule};

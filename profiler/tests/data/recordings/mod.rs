@@ -1,5 +1,6 @@
 //! Recordings for the golden files, built by code so that they follow the types.
 
+pub mod alike;
 pub mod builder;
 pub mod busy_service;
 mod calls;
@@ -21,7 +22,7 @@ pub use identity::{
 };
 pub use intervals::{beside_hog, in_intervals};
 pub use polls::{in_pieces, stopped};
-pub use pool::full_pool;
+pub use pool::{full_pool, stuck_pool};
 pub use services::{busy, crowded, current_thread, healthy, hung, starved, throttled};
 pub use several::several;
 
@@ -58,6 +59,7 @@ pub fn all() -> Vec<(&'static str, Recording)> {
         ("in_pieces", in_pieces()),
         ("stopped", stopped()),
         ("full_pool", full_pool()),
+        ("stuck_pool", stuck_pool()),
         ("empty", empty()),
     ]
 }

@@ -2,6 +2,7 @@
 
 use super::builder::*;
 use holdup::recording::{Recording, Stack, StackId};
+use holdup::runtime::tokio::FullPool;
 use holdup::runtime::{Role, State};
 
 const FIRST: u32 = 4260;
@@ -24,6 +25,29 @@ fn closure(b: &mut Builder) -> StackId {
         syscall: Some(0),
         ..stack(State::Pool, Role::PoolThread, "pool-closure", frames)
     })
+}
+
+/// Idle workers, and four pool threads in closures that began before the recording and never end; by tokio's
+/// own number three more are in line.
+pub fn stuck_pool() -> Recording {
+    let mut b = Builder::new("/srv/claims_api", 10 * SEC);
+    let (park, main) = (b.stack(park()), b.stack(main_park()));
+    let closure = closure(&mut b);
+    b.thread(4242, "claims_api", 2 * MS, 0);
+    for tid in 4250..4252 {
+        b.thread(tid, "tokio-rt-worker", 20 * MS, 2 * MS);
+    }
+    for tid in FIRST..FIRST + THREADS {
+        b.thread(tid, "tokio-rt-worker", 0, 0);
+        b.open(tid, closure, 0, true);
+    }
+    b.target().tokio.full_pools = vec![FullPool {
+        threads: THREADS,
+        queued: 3,
+    }];
+    b.rest([4242], main);
+    b.rest(4250..4252, park);
+    b.recording()
 }
 
 /// Idle workers, and four pool threads that go from closure to closure for most of the time.

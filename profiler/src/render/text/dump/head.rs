@@ -8,7 +8,7 @@ use crate::render::text::line::{cut_right, width};
 use crate::render::text::style::{BAD, DIM, GOOD, HEADING, PLAIN, WARN};
 use crate::render::{duration, sanitize};
 use crate::report::dump::{DumpKind, DumpRuntime, DumpThread, STANDSTILL};
-use crate::units::Nanos;
+use crate::units::{Nanos, Pid};
 use anstyle::Style;
 use std::io;
 
@@ -61,7 +61,7 @@ pub(super) fn verdict(sheet: &mut Sheet<'_>) -> io::Result<()> {
     let others = dump.runtimes.iter();
     let others = others.filter(|other| is_grave(other) && Some(other.id.as_str()) != id);
     let others: Vec<String> = others
-        .map(|other| format!("{} {}", other.id, in_brief(other.finding)))
+        .map(|other| format!("{} {}", whose(sheet, other), in_brief(other.finding)))
         .collect();
     if !others.is_empty() {
         sheet.labelled(
@@ -79,6 +79,7 @@ const fn in_brief(finding: DumpKind) -> &'static str {
         DumpKind::Stopped => "stopped",
         DumpKind::AllBlocked => "with all workers blocked",
         DumpKind::Blocked => "with blocked workers",
+        DumpKind::PoolFull => "with a full blocking pool",
         DumpKind::Unclear => "unclear",
         DumpKind::Healthy => "healthy",
     }
@@ -125,6 +126,7 @@ fn words(
             );
             (WARN, "BLOCKED", text)
         }
+        (DumpKind::PoolFull, _) => (BAD, "POOL FULL", full_pools(sheet)),
         (DumpKind::Unclear, Some(runtime)) => {
             let text = format!(
                 "What {} of {workers} workers of {whose} do could not be told.",
@@ -141,6 +143,25 @@ fn words(
             (WARN, "UNCLEAR", text.to_owned())
         }
     }
+}
+
+fn full_pools(sheet: &Sheet<'_>) -> String {
+    let pools = sheet.dump.full_pools.iter();
+    let each = pools.map(|pool| {
+        let of = process(sheet, pool.pid);
+        let of = of.map_or_else(String::new, |process| format!(" of {process}"));
+        format!(
+            "All {} threads of the blocking pool{of} are in closures of spawn_blocking right now.",
+            pool.threads
+        )
+    });
+    let each: Vec<String> = each.collect();
+    format!(
+        "{} Unless it is told otherwise tokio starts no more, so that what comes next waits in line for \
+         one, and with it the tasks that wait for a closure, for a file (`tokio::fs`) or for a name \
+         look-up.",
+        each.join(" ")
+    )
 }
 
 /// Whether no worker of a runtime has anything to do.
@@ -199,15 +220,18 @@ fn all(workers: u32) -> String {
 
 /// `rt0`, with its process where there are several.
 fn whose(sheet: &Sheet<'_>, runtime: &DumpRuntime) -> String {
-    let mut processes = sheet.dump.processes.iter();
-    let process = processes.find(|process| process.pid == runtime.pid);
-    match process {
-        Some(process) if sheet.dump.processes.len() > 1 => {
-            let name = sanitize(process.exe_name());
-            format!("{} in {} ({})", runtime.id, name, runtime.pid)
-        }
-        _ => runtime.id.clone(),
+    match process(sheet, runtime.pid) {
+        Some(process) => format!("{} in {process}", runtime.id),
+        None => runtime.id.clone(),
     }
+}
+
+/// `claims_api (4711)`, where there are several.
+fn process(sheet: &Sheet<'_>, pid: Pid) -> Option<String> {
+    let processes = &sheet.dump.processes;
+    let found = processes.iter().find(|process| process.pid == pid);
+    let found = found.filter(|_| processes.len() > 1)?;
+    Some(format!("{} ({pid})", sanitize(found.exe_name())))
 }
 
 /// What could not be seen.
