@@ -92,7 +92,10 @@ fn in_line(words: &[u64], threads: &RangeInclusive<u64>) -> Option<(usize, u64)>
         let &[of, 0, queued] = window else {
             return None;
         };
-        let fits = threads.contains(&of) && (1..=MOST).contains(&queued);
+        // Of a runtime without workers the limit, their number and that of threads look the same (tokio
+        // 1.54): what could be that is not told.
+        let is_limits = queued == of;
+        let fits = threads.contains(&of) && !is_limits && (1..=MOST).contains(&queued);
         let rest = [words.get(2..at)?, words.get(at + 3..)?];
         let is_limit = rest.iter().any(|rest| rest.contains(&of));
         let is_queue = |window: &[u64]| is_queue(window, queued);
@@ -100,8 +103,6 @@ fn in_line(words: &[u64], threads: &RangeInclusive<u64>) -> Option<(usize, u64)>
         let has_queue = rest.iter().any(|rest| rest.windows(4).any(is_queue));
         (fits && is_limit && is_kept && has_queue).then_some((at, queued))
     });
-    // Of a runtime without workers the limit, their number and that of threads look the same, and come before
-    // (tokio 1.54).
     fitting.last()
 }
 
