@@ -3,8 +3,7 @@
 //! An error says what failed in one line without a full stop; its source says why. The texts are
 //! raw: they may quote names that a process chose.
 
-use super::find::Found;
-use super::selection::Selection;
+use super::selection::{Found, Selection};
 use super::selector::Selector;
 use crate::units::Pid;
 use std::io;

@@ -2,22 +2,12 @@
 
 use super::errors::FindError;
 use super::near;
-use super::proc_dir::{self, PF_KTHREAD, ProcDir, all_pids};
-use super::selection::{Selection, user_of};
+use super::proc_dir::{ProcDir, all_pids};
+use super::selection::{Found, Selection, is_program, user_of};
 use super::selector::Selector;
 use super::unit::{container_of, group_paths};
-use crate::units::Pid;
 use std::collections::BTreeSet;
 use std::path::Path;
-
-/// A process that is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Found {
-    /// Its id.
-    pub pid: Pid,
-    /// Who started it, by the real user id; none where it has just ended.
-    pub user: Option<u32>,
-}
 
 /// The processes that are meant, in the order of their ids; of each selector at least one.
 ///
@@ -108,17 +98,11 @@ fn container_ids(id: &str, processes: &[Found]) -> BTreeSet<String> {
     ids
 }
 
-/// Whether it is no thread of the kernel's, and has not ended.
-pub(super) fn is_program(dir: &ProcDir) -> bool {
-    let stat = dir.read("stat").ok();
-    let stat = stat.and_then(|stat| proc_dir::parse_stat(&stat));
-    stat.is_some_and(|stat| stat.flags & PF_KTHREAD == 0 && stat.state != b'Z')
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::proc_dir::exe_file_name;
     use super::*;
+    use crate::units::Pid;
     use std::process::{Child, Command};
     use std::time::{Duration, Instant};
 

@@ -1,7 +1,8 @@
 //! Names that may have been meant.
 
 use super::comm::parse_comm;
-use super::proc_dir::{self, PF_KTHREAD, ProcDir, all_pids, exe_file_name};
+use super::proc_dir::{ProcDir, all_pids, exe_file_name};
+use super::stat::parse_stat;
 use super::unit::{group_paths, units_of};
 use crate::units::Pid;
 
@@ -43,8 +44,8 @@ fn nearest(of: impl Fn(Pid) -> Option<(usize, String)>) -> Vec<(Pid, String)> {
 /// The names by which a process is found: that of its executable's file, and its own.
 fn called(pid: Pid) -> Option<Vec<String>> {
     let dir = ProcDir::open(pid).ok()?;
-    let stat = proc_dir::parse_stat(&dir.read("stat").ok()?)?;
-    if stat.flags & PF_KTHREAD != 0 || stat.state == b'Z' {
+    let stat = parse_stat(&dir.read("stat").ok()?)?;
+    if !stat.is_of_a_program() {
         return None;
     }
     let comm = parse_comm(&dir.read("comm").ok()?);

@@ -6,9 +6,9 @@
 //! child, which has no descriptors but a socket and what it is sent. It is a fork without `exec`,
 //! which makes system calls only.
 
-use super::proc_dir::parse_stat;
 use super::procmap;
 use super::signals::{self, Blocked};
+use super::stat::parse_stat;
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};

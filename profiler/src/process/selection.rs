@@ -1,8 +1,8 @@
 //! Processes by what they have in common, and whose they are.
 
-use super::find::is_program;
 use super::proc_dir::{ProcDir, status_number};
 use super::selector::Selector;
+use super::stat::parse_stat;
 use crate::units::Pid;
 use std::fmt;
 
@@ -63,6 +63,22 @@ impl fmt::Display for Selection {
         }
         Ok(())
     }
+}
+
+/// A process that is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Found {
+    /// Its id.
+    pub pid: Pid,
+    /// Who started it, by the real user id; none where it has just ended.
+    pub user: Option<u32>,
+}
+
+/// Whether it is no thread of the kernel's, and has not ended.
+pub(super) fn is_program(dir: &ProcDir) -> bool {
+    let stat = dir.read("stat").ok();
+    let stat = stat.and_then(|stat| parse_stat(&stat));
+    stat.is_some_and(|stat| stat.is_of_a_program())
 }
 
 /// The real user id. Not that of `/proc/PID`, which root owns where a process cannot be dumped.

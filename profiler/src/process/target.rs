@@ -4,7 +4,8 @@ use super::comm::parse_comm;
 use super::deadline::{self, Reader, Server};
 use super::errors::{Barrier, TargetError};
 use super::exit;
-use super::proc_dir::{self, PF_KTHREAD, ProcDir, is_denied, is_gone};
+use super::proc_dir::{self, ProcDir, is_denied, is_gone};
+use super::stat::{self, PF_KTHREAD};
 use crate::units::{Addr, Pid};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
@@ -52,7 +53,7 @@ impl Target {
         // The directory was opened by number: it is the pinned process's if that still lives.
         let ended = has_ended(&pidfd).map_err(|source| TargetError::Watch { pid, source })?;
         let stat = dir.read("stat").map_err(cannot)?;
-        let stat = proc_dir::parse_stat(&stat).ok_or(TargetError::Malformed(pid))?;
+        let stat = stat::parse_stat(&stat).ok_or(TargetError::Malformed(pid))?;
         let comm = parse_comm(&dir.read("comm").map_err(cannot)?);
         if stat.flags & PF_KTHREAD != 0 {
             return Err(TargetError::KernelThread { pid, comm });

@@ -95,7 +95,7 @@ fn a_kernel_thread_is_refused() {
     let is_kernel = ProcDir::open(Pid(2))
         .and_then(|dir| dir.read("stat"))
         .ok()
-        .and_then(|stat| proc_dir::parse_stat(&stat))
+        .and_then(|stat| stat::parse_stat(&stat))
         .is_some_and(|stat| stat.flags & PF_KTHREAD != 0);
     if is_kernel {
         let error = refusal(2);
