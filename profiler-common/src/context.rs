@@ -170,6 +170,8 @@ pub const SCHEDULER_CURRENT_THREAD: u64 = 0;
 pub const SCHEDULER_MULTI_THREAD: u64 = 1;
 /// Of the scheduler's context, of either kind: where the pointer to the core is.
 pub const WORKER_CORE: u64 = 24;
+/// Likewise without the `multi_thread` runtime, where there is no tag.
+const SINGLE_CORE: u64 = 16;
 /// Words of such a context up to that pointer.
 const WORKER_WORDS: usize = WORKER_CORE as usize / 8 + 1;
 /// With [`base::VARIABLES`], of a worker's context: where the pointer to its core is.
@@ -313,6 +315,8 @@ pub const fn heavier(one: Found, other: Found) -> Found {
 /// The fields of a context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Context {
+    /// Whether tags tell the kinds of runtimes apart, of which there may be two.
+    tagged: bool,
     has_handle: bool,
     handle: u64,
     depth: u64,
@@ -336,12 +340,14 @@ impl Context {
     /// Takes the fields from the words of a context.
     #[inline(always)]
     pub const fn of(words: &Words, fields: &Fields) -> Context {
-        let has_handle = if fields.tag == fields.handle {
-            word(words, fields.handle) != 0
-        } else {
+        let tagged = fields.tag != fields.handle;
+        let has_handle = if tagged {
             byte(words, fields.tag) != fields.no_handle
+        } else {
+            word(words, fields.handle) != 0
         };
         Context {
+            tagged,
             has_handle,
             handle: if has_handle {
                 word(words, fields.handle)
@@ -422,7 +428,12 @@ pub fn found(context: &Context, worker: &Core, memory: &impl Memory) -> Found {
 fn single_thread(context: &Context, memory: &impl Memory, core: &mut u64) -> u32 {
     if context.scheduler != 0 {
         let words: [u64; WORKER_WORDS] = memory.words(context.scheduler);
-        if words[0] == SCHEDULER_MULTI_THREAD {
+        if !context.tagged {
+            // It begins with the runtime's handle, which the thread has entered.
+            if words[0] == context.handle {
+                *core = words[SINGLE_CORE as usize / 8];
+            }
+        } else if words[0] == SCHEDULER_MULTI_THREAD {
             if context.depth <= DEPTH_OF_WORKER {
                 return tls_state::INCONSISTENT;
             }
@@ -461,8 +472,8 @@ fn outside(context: &Context, memory: &impl Memory) -> u32 {
     }
 }
 
-/// What a worker does, by its core, whose fields are where `fields` says. A budget tells a poll, in which no worker parks; that there is
-/// none tells nothing, as `task::unconstrained` polls without one.
+/// What a worker does, by its core, whose fields are where `fields` says. A budget tells a poll, in which no
+/// worker parks; that there is none tells nothing, as `task::unconstrained` polls without one.
 #[inline(always)]
 pub fn by_core(
     core: u64,
@@ -488,8 +499,8 @@ pub fn by_core(
     tls_state::WORKER_POLL
 }
 
-/// Whether a core of a build with `tokio_unstable` has no parker. Nothing in the image tells such a
-/// build, but the words that come last in a core have values that others hardly have.
+/// Whether a core of a build with `tokio_unstable` has no parker. Where neither a version nor a path in
+/// the image tells such a build, the words that come last in a core have values that others hardly have.
 #[inline(always)]
 fn parks_unstable(core: u64, fields: &Core, memory: &impl Memory) -> bool {
     let tick = if fields.tick == 0 {

@@ -296,3 +296,24 @@ fn the_core_of_one_thread_is_found() {
         (tls_state::CURRENT_THREAD_POLL, 0)
     );
 }
+
+/// Where there is one kind of runtime only, its context begins with the handle and not with a tag.
+#[test]
+fn the_core_of_one_thread_is_found_without_a_tag() {
+    let fields = layout::NEW_SINGLE;
+    let mut words: Words = [0; WORDS];
+    words[usize::from(fields.handle) / 8] = HANDLE;
+    words[usize::from(fields.scheduler) / 8] = SCHEDULER;
+    words[usize::from(fields.budget) / 8] |= 1 << (fields.budget % 8 * 8);
+    let of = |memory: &[(u64, u64)]| {
+        let context = Context::of(&words, &fields);
+        let found = found(&context, &core_layout::WORKER, &Known(memory));
+        (found.tls_state, found.core)
+    };
+    let core = (SCHEDULER + SINGLE_CORE, CORE);
+    let polls = tls_state::CURRENT_THREAD_POLL;
+    assert_eq!(of(&[(SCHEDULER, HANDLE), core]), (polls, CORE));
+    // A tag of the other layout, and another runtime's handle.
+    assert_eq!(of(&[(SCHEDULER, SCHEDULER_MULTI_THREAD), core]), (polls, 0));
+    assert_eq!(of(&[(SCHEDULER, HANDLE + 8), core]), (polls, 0));
+}

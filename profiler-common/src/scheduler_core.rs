@@ -10,7 +10,9 @@ pub struct Core {
     /// A worker's: the pointer to its parker, 0 while it parks.
     pub park: u16,
     /// Which of [`queue`] holds its tasks.
-    pub queue_kind: u16,
+    pub queue_kind: u8,
+    /// With [`queue::WITH_SLOT_IN_CORE`], which of the core's words is the LIFO slot.
+    pub slot: u8,
     /// Where that begins.
     pub queue: u16,
     /// The tick, and after it the interval at which the global queue is looked at, four bytes each;
@@ -21,18 +23,19 @@ pub struct Core {
 /// How a core holds the tasks that run next.
 pub mod queue {
     /// Not known.
-    pub const UNKNOWN: u16 = 0;
-    /// A pointer to a queue, and the core's first word is the LIFO slot, from which no other worker
+    pub const UNKNOWN: u8 = 0;
+    /// A pointer to a queue, and a word of the core is the LIFO slot, from which no other worker
     /// takes.
-    pub const WITH_SLOT_IN_CORE: u16 = 1;
+    pub const WITH_SLOT_IN_CORE: u8 = 1;
     /// A pointer to a queue, which holds the LIFO slot too.
-    pub const WITH_SLOT_IN_QUEUE: u16 = 2;
+    pub const WITH_SLOT_IN_QUEUE: u8 = 2;
     /// The number of tasks in a queue of the core's own.
-    pub const LENGTH: u16 = 3;
+    pub const LENGTH: u8 = 3;
 }
 
 /// The cores that are known, read from DWARF of builds by rustc 1.95 of tokio 1.30 to 1.54 with all
-/// features. With fewer features the driver at the start of a `current_thread` core is smaller, by one,
+/// features, and those of builds with `tokio_unstable`, which has counters in them, from what rustc 1.95
+/// says of 1.30, 1.38 to 1.41, 1.44, 1.45 and 1.47 to 1.54 (`-Zprint-type-sizes`). With fewer features the driver at the start of a `current_thread` core is smaller, by one,
 /// two or three times [`SINGLE_STEP`], and the rest comes earlier.
 pub mod core_layout {
     use super::{Core, queue};
@@ -41,6 +44,7 @@ pub mod core_layout {
     pub const WORKER: Core = Core {
         park: 8,
         queue_kind: queue::UNKNOWN,
+        slot: 0,
         queue: 24,
         tick: 0,
     };
@@ -59,13 +63,49 @@ pub mod core_layout {
     pub const WORKER_1_51: Core = Core {
         park: 0,
         queue_kind: queue::WITH_SLOT_IN_QUEUE,
+        slot: 0,
         queue: 16,
         tick: 96,
+    };
+    /// Of a worker with `tokio_unstable`, 1.30 to 1.38.
+    pub const UNSTABLE_WORKER_1_30: Core = Core {
+        tick: 200,
+        ..WORKER_1_30
+    };
+    /// Of a worker with `tokio_unstable`, 1.39 and 1.40.
+    pub const UNSTABLE_WORKER_1_39: Core = Core {
+        tick: 208,
+        ..WORKER_1_30
+    };
+    /// Of a worker with `tokio_unstable`, 1.41 to 1.48.
+    pub const UNSTABLE_WORKER_1_41: Core = Core {
+        park: 208,
+        queue_kind: queue::WITH_SLOT_IN_CORE,
+        slot: 25,
+        queue: 192,
+        tick: 224,
+    };
+    /// Of a worker with `tokio_unstable`, from 1.49 on, but for [`UNSTABLE_WORKER_1_51`]: it has a time
+    /// context.
+    pub const UNSTABLE_WORKER_1_49: Core = Core {
+        park: 256,
+        slot: 31,
+        tick: 272,
+        ..UNSTABLE_WORKER_1_41
+    };
+    /// Of a worker with `tokio_unstable`, 1.51.0 to 1.52.1.
+    pub const UNSTABLE_WORKER_1_51: Core = Core {
+        park: 248,
+        queue_kind: queue::WITH_SLOT_IN_QUEUE,
+        slot: 0,
+        queue: 192,
+        tick: 264,
     };
     /// Of a `current_thread` runtime, by a version that is not known.
     pub const SINGLE: Core = Core {
         park: 0,
         queue_kind: queue::UNKNOWN,
+        slot: 0,
         queue: 0,
         tick: 0,
     };
@@ -87,6 +127,28 @@ pub mod core_layout {
         tick: 160,
         ..SINGLE_1_30
     };
+    /// Of a `current_thread` runtime with `tokio_unstable`, 1.30 to 1.38.
+    pub const UNSTABLE_SINGLE_1_30: Core = Core {
+        tick: 232,
+        ..SINGLE_1_30
+    };
+    /// Of a `current_thread` runtime with `tokio_unstable`, 1.39 and 1.40.
+    pub const UNSTABLE_SINGLE_1_39: Core = Core {
+        tick: 240,
+        ..SINGLE_1_30
+    };
+    /// Of a `current_thread` runtime with `tokio_unstable`, 1.41 to 1.53.
+    pub const UNSTABLE_SINGLE_1_41: Core = Core {
+        queue: 248,
+        tick: 256,
+        ..SINGLE_1_30
+    };
+    /// Of a `current_thread` runtime with `tokio_unstable`, from 1.54 on.
+    pub const UNSTABLE_SINGLE_1_54: Core = Core {
+        queue: 272,
+        tick: 280,
+        ..SINGLE_1_30
+    };
 }
 
 /// By how much the drivers of a `current_thread` core differ in size, in bytes.
@@ -95,7 +157,7 @@ pub const SINGLE_STEP: u32 = 24;
 pub const SINGLE_STEPS: u32 = 4;
 
 /// Words of a core that are read at most, a power of two.
-pub const CORE_WORDS: usize = 32;
+pub const CORE_WORDS: usize = 64;
 
 /// A pointer to a queue is to the counters of an `Arc` and the queue's buffer; then come its two
 /// heads, the LIFO slot if it has one, and its tail.

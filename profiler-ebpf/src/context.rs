@@ -286,7 +286,10 @@ extern "C" fn core_at(core: u64, process: u32, kind: u32, slot: u32) -> u64 {
         let waiting = match fields.queue_kind {
             queue::LENGTH => Some(queued(false, queue as u32)),
             queue::WITH_SLOT_IN_CORE => in_queue::<2>(queue).map(|[heads, tail]| {
-                queued(word(0) != 0, (tail as u32).wrapping_sub(heads as u32))
+                queued(
+                    word(8 * u32::from(fields.slot)) != 0,
+                    (tail as u32).wrapping_sub(heads as u32),
+                )
             }),
             queue::WITH_SLOT_IN_QUEUE => in_queue::<3>(queue).map(|[heads, slot, tail]| {
                 queued(slot != 0, (tail as u32).wrapping_sub(heads as u32))

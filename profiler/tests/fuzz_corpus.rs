@@ -121,6 +121,8 @@ fn run(name: &str) {
 fn rounds(name: &str) -> usize {
     match name {
         "symbols" | "copy" => ROUNDS / 2,
+        // `capture_hostile` has ten thousand more.
+        "capture" => ROUNDS / 10,
         // One type that holds itself takes the whole budget of a search.
         "btf" => ROUNDS / 10,
         _ => ROUNDS,
@@ -170,6 +172,27 @@ fn copy() {
 #[test]
 fn texts() {
     run("texts");
+}
+
+#[test]
+fn capture() {
+    run("capture");
+}
+
+/// The reader gets beyond the file's beginning.
+#[test]
+fn the_seeds_of_captures_are_captures() {
+    let target = TARGETS.iter().find(|target| target.name == "capture");
+    let seeds = corpus(target.unwrap());
+    for (name, seed) in seeds {
+        let file = tempfile::tempfile().unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &seed, 0).unwrap();
+        let capture = holdup::capture::Capture::open(file).expect(&name);
+        let mut waits = 0;
+        let all = holdup::capture::Range::ALL;
+        let read = capture.intervals(all, |interval| waits += interval.waits.len());
+        assert!(read.is_ok() && waits > 0, "{name}");
+    }
 }
 
 #[test]

@@ -21,8 +21,8 @@ use support::truth::slowdown;
 use support::{
     calls, captures, cargo, containers, cuts, demo, demo_teams, dump, dump_idle, ended, forks, gil,
     harm, hostile, idle, intervals, kernel_walk, leftovers, library, life, lookalike, losses,
-    phases, polls, privilege, rare, restarts, safety, scarce, selftest, standstills, stopped,
-    streams, stripped, top,
+    one_thread, phases, polls, prebuilt, privilege, rare, restarts, safety, scarce, selftest,
+    standstills, stopped, streams, stripped, top,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -72,6 +72,19 @@ const VARIANTS: &[Variant] = &[
     },
 ];
 
+/// Builds with tokio's unstable features: counters stand in the cores of their runtimes, so that ticks,
+/// queues and parkers are elsewhere.
+const UNSTABLE: [Variant; 4] = [
+    unstable("tokio-newest", Profile::Unstable),
+    unstable("tokio-newest", Profile::StrippedUnstable),
+    unstable("tokio-1.38", Profile::Unstable),
+    unstable("tokio-1.38", Profile::StrippedUnstable),
+];
+
+const fn unstable(package: &'static str, profile: Profile) -> Variant {
+    Variant { package, profile }
+}
+
 type Check = fn(&Recorded) -> Complaints;
 
 /// Checks that compare times. What else goes on on the machine, or on its host, may come between
@@ -119,6 +132,7 @@ fn main() -> ExitCode {
     trials.extend(runtimes());
     trials.extend(hung());
     trials.extend(harm_trials());
+    trials.extend(unstable_trials());
     trials.extend(idle_trials());
     trials.extend(losses::trials());
     trials.extend(intervals::trials());
@@ -138,6 +152,7 @@ fn main() -> ExitCode {
     trials.extend(phases::trials());
     trials.extend(library::trials());
     trials.extend(gil::trials());
+    trials.extend(one_thread::trials());
     trials.extend(lookalike::trials());
     trials.extend(leftovers::trials());
     trials.extend(demo::trials());
@@ -157,47 +172,10 @@ fn build_fixtures(arguments: &Arguments) -> ExitCode {
         profile: Profile::Small,
         ..Variant::DEFAULT
     };
-    let named = VARIANTS.iter().chain([&small]);
+    let named = VARIANTS.iter().chain(&UNSTABLE).chain([&small]);
     let named = named.map(|variant| (*variant, variant.name()));
-    for (variant, name) in named.chain([of_crates]) {
-        if arguments
-            .skip
-            .iter()
-            .any(|skip| name.contains(skip.as_str()))
-        {
-            continue;
-        }
-        if let Some(reason) = variant.missing() {
-            eprintln!("{name} is left out: {reason}");
-            continue;
-        }
-        match variant.build() {
-            Ok(path) => println!("{}", path.display()),
-            Err(error) => {
-                eprintln!("{error}");
-                return ExitCode::FAILURE;
-            }
-        }
-    }
-    let skipped = |name: &str| {
-        let mut skips = arguments.skip.iter();
-        skips.any(|skip| name.contains(skip.as_str()))
-    };
-    let mut built = library::build();
-    if !skipped(lookalike::NAME) {
-        let lookalike = lookalike::built();
-        built = built.and_then(|mut paths| {
-            paths.push(lookalike?);
-            Ok(paths)
-        });
-    }
-    match built {
-        Ok(paths) => {
-            for path in paths {
-                println!("{}", path.display());
-            }
-            ExitCode::SUCCESS
-        }
+    match prebuilt::build(named.chain([of_crates]), &arguments.skip) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE
@@ -214,7 +192,7 @@ fn scenarios(variant: Variant) -> Vec<Trial> {
             Err(error) => vec![error],
         }
     }));
-    if matches!(variant.profile, Profile::Stripped | Profile::StrippedFatLto) {
+    if variant.named().is_some() {
         checks.extend_from_slice(&[
             ("states", stripped::states),
             ("bystander", stripped::bystander),
@@ -304,6 +282,11 @@ fn modes() -> Vec<Trial> {
         "exit-midway",
         Ending::Exits,
         &[("ended", check_modes::ended)],
+    );
+    mode(
+        "generated",
+        Ending::Stays,
+        &[("frames", check_modes::generated)],
     );
     // Nothing more to check: it is recorded as well as without them.
     mode("broken-maps", Ending::Stays, &[]);
@@ -462,13 +445,32 @@ fn harm_trials() -> Vec<Trial> {
             harm::held_locks,
         ),
     ];
-    all.into_iter()
-        .flat_map(|(group, variant, mode, check)| {
-            let checks: [(&str, Check); 2] =
-                [("accounting", check::accounting), ("verdict", check)];
-            Run::new(variant, mode, Ending::Stays).trials(group, &checks)
-        })
-        .collect()
+    verdicts(&all)
+}
+
+fn unstable_trials() -> Vec<Trial> {
+    let [newest, stripped, old, stripped_old] = UNSTABLE;
+    let mut trials = scenarios(stripped);
+    let (single, joined, in_stripped) = ("polls-current-thread", polls::joined, polls::in_stripped);
+    trials.extend(verdicts(&[
+        ("unstable-polls", newest, "polls", joined),
+        ("unstable-polls-single", newest, single, joined),
+        ("unstable-polls-stripped", stripped, "polls", in_stripped),
+        ("unstable-queued", newest, "queued", rare::queued),
+        ("unstable-polls-1.38", old, "polls", joined),
+        ("unstable-polls-single-1.38", old, single, joined),
+        ("unstable-stripped-1.38", stripped_old, "polls", in_stripped),
+    ]));
+    trials
+}
+
+/// What one check says of a mode of the fixture, for each group.
+fn verdicts(all: &[(&str, Variant, &'static str, Check)]) -> Vec<Trial> {
+    let of = |(group, variant, mode, check): &(&str, Variant, &'static str, Check)| {
+        let checks: [(&str, Check); 2] = [("accounting", check::accounting), ("verdict", *check)];
+        Run::new(*variant, mode, Ending::Stays).trials(group, &checks)
+    };
+    all.iter().flat_map(of).collect()
 }
 
 /// Where no worker is blocked and the service hangs all the same.

@@ -110,9 +110,18 @@ impl Frames {
         addresses.iter().enumerate().map(place).collect()
     }
 
-    /// The ids of places; none where one is new.
-    pub(super) fn ids(&self, places: &[(Place, Addr)]) -> Option<Box<[PlaceId]>> {
-        let id = |(place, _): &(Place, Addr)| self.ids.get(place).copied();
+    /// The ids of places; none where one is new, or has another name by now.
+    pub(super) fn ids(
+        &self,
+        places: &[(Place, Addr)],
+        code: &CodeOf<'_>,
+    ) -> Option<Box<[PlaceId]>> {
+        let id = |(place, at): &(Place, Addr)| {
+            let id = self.ids.get(place).copied()?;
+            let known = self.at(id, *at);
+            let outdated = known.is_some_and(|(_, group)| is_outdated(group, *place, *at, code));
+            (!outdated).then_some(id)
+        };
         places.iter().map(id).collect()
     }
 
@@ -168,8 +177,10 @@ impl Frames {
         for (place, at) in places {
             let known = self.ids.get(place).and_then(|id| self.at(*id, *at));
             match known {
-                Some((_, group)) => frames.extend(group.iter().cloned()),
-                None => look_up(&mut self.symbolizer, *place, *at, code, &mut frames),
+                Some((_, group)) if !is_outdated(group, *place, *at, code) => {
+                    frames.extend(group.iter().cloned())
+                }
+                _ => look_up(&mut self.symbolizer, *place, *at, code, &mut frames),
             }
         }
         frames
@@ -183,7 +194,9 @@ impl Frames {
     }
 
     fn group(&mut self, place: Place, at: Addr, id: PlaceId, code: &CodeOf<'_>) -> Arc<[FrameRef]> {
-        if let Some((_, group)) = self.at(id, at) {
+        if let Some((_, group)) = self.at(id, at)
+            && !is_outdated(group, place, at, code)
+        {
             return Arc::clone(group);
         }
         let mut group = Vec::new();
@@ -191,6 +204,7 @@ impl Frames {
         self.made += group.len();
         let group: Arc<[FrameRef]> = group.into();
         if let Some(named) = self.named.get_mut(id.0 as usize) {
+            named.retain(|(known, _)| *known != at);
             named.push((at, Arc::clone(&group)));
         }
         group
@@ -220,6 +234,16 @@ impl Frames {
         self.jumped.insert(function, FrameRef::clone(&frame));
         Some(frame)
     }
+}
+
+/// Whether the code at an address, which was made at run time, had no name when these frames were made,
+/// or another one: its compiler writes names down when it likes, and may use the memory again.
+fn is_outdated(group: &[FrameRef], place: Place, at: Addr, code: &CodeOf<'_>) -> bool {
+    let name = match place {
+        Place::Unmapped(..) => code.made.and_then(|made| made.name(at)),
+        Place::InModule(..) | Place::LeftOut => None,
+    };
+    name.is_some_and(|name| group.iter().all(|frame| *frame.function != **name))
 }
 
 fn look_up(

@@ -28,6 +28,15 @@ pub(super) struct MadeCode {
 }
 
 impl MadeCode {
+    /// As if this were what the process has written.
+    #[cfg(test)]
+    pub(super) fn of(text: &str) -> MadeCode {
+        MadeCode {
+            names: PerfMap::parse(text.as_bytes()),
+            ..MadeCode::default()
+        }
+    }
+
     /// The name of the code at an address, by what was read so far.
     pub(super) fn name(&self, at: Addr) -> Option<&Arc<str>> {
         self.names.name(at)

@@ -269,7 +269,7 @@ impl StackTable {
             places: Box::default(),
         };
         // A place that no stack has gone through makes the stack a new one.
-        if let Some(ids) = frames.ids(&places) {
+        if let Some(ids) = frames.ids(&places, code) {
             identity.places = ids;
             if let Some(&id) = self.by_identity.get(&identity) {
                 self.complete(id, new.kernel);

@@ -1,6 +1,7 @@
 use super::bounds::Room;
 use super::*;
 use crate::collect::address_map::AddressMap;
+use crate::collect::made_code::MadeCode;
 use crate::collect::modules::Modules;
 use crate::decode::{PollClock, TableVersion, ThreadKey, ThreadName};
 use crate::limits::Limits;
@@ -79,11 +80,21 @@ impl Test {
     }
 
     fn add_by(&mut self, map: &AddressMap, owner: Owner, seen: &StackSeen) -> Option<StackId> {
+        self.add_with(map, owner, seen, None)
+    }
+
+    fn add_with(
+        &mut self,
+        map: &AddressMap,
+        owner: Owner,
+        seen: &StackSeen,
+        made: Option<&MadeCode>,
+    ) -> Option<StackId> {
         let code = CodeOf {
             map,
             modules: &self.modules,
             process: OWNER.process,
-            made: None,
+            made,
             memory: None,
         };
         self.table.add(seen, owner, &code, &mut self.frames)
@@ -133,6 +144,33 @@ fn a_stack_is_the_same_wherever_its_code_is_mapped() {
     assert_eq!(test.table.resolve(number(10)), id);
     let other = seen(9999, StackKind::OffCpu, &[0x9000_0101, 0x2000]);
     assert_ne!(test.add_by(&map(0x9000_0000), OWNER, &other), id);
+}
+
+/// A compiler writes the names of its code down after that has been seen, and uses the memory again.
+#[test]
+fn code_made_at_run_time_gets_the_name_that_was_written_last() {
+    let mut test = Test::new(bounds());
+    let [early, first, second] = [
+        "",
+        "98000000 100 first",
+        "98000000 100 first\n98000000 100 second",
+    ]
+    .map(MadeCode::of);
+    let mut add = |number, made: &MadeCode| {
+        let stack = seen(number, StackKind::OffCpu, &[0x2000, 0x9800_0010]);
+        let id = test.add_with(&map(0x9000_0000), OWNER, &stack, Some(made));
+        let frames = &test.table.get(id.expect("room")).expect("a stack").frames;
+        (id, frames.last().expect("a frame").function.to_string())
+    };
+    let (unnamed, name) = add(10, &early);
+    assert_eq!(name, "0x9800000f");
+    let (named, name) = add(11, &first);
+    assert_eq!(name, "first");
+    assert_ne!(named, unnamed);
+    assert_eq!(add(12, &first), (named, "first".into()));
+    let (again, name) = add(13, &second);
+    assert_eq!(name, "second");
+    assert_ne!(again, named);
 }
 
 /// The kernel frames of a wait from before the recording are not known, those of the next ones are.

@@ -222,6 +222,9 @@ impl TracedProcess {
             // By its number: another may have it by now.
             Ok(target) if began_at(&target, self.start) => {
                 self.facts.cmdline = target.cmdline_text();
+                if String::from_utf8_lossy(target.exe()) != self.facts.exe {
+                    self.left_its_program();
+                }
                 self.code = Code::open(&target);
                 self.quota = CpuQuota::read(&target);
                 self.target = Some(Arc::new(target));
@@ -473,13 +476,17 @@ impl TracedProcess {
             }
             Err(error) => {
                 tracing::debug!("process {} after its exec: {error}", self.pid);
-                // What it became is not known, only that it is not its parent's program any more.
                 if self.facts.parent.is_some() {
-                    self.facts.tokio = TokioFacts::default();
-                    self.facts.tokio_version = None;
+                    self.left_its_program();
                 }
             }
         }
+    }
+
+    /// What it executes is not known yet, only that it is not its parent's program any more.
+    fn left_its_program(&mut self) {
+        self.facts.tokio = TokioFacts::default();
+        self.facts.tokio_version = None;
     }
 
     /// Whether it joined so short a time ago that the exec by which it did may have been told of only

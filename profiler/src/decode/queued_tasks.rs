@@ -24,7 +24,7 @@ fn of_worker(core: u64, fields: &Core, memory: &impl Memory) -> Option<Queued> {
     let heads = word(fields.queue)?.wrapping_add(QUEUE_HEADS);
     let in_queue = |n: u64| memory.word(heads.wrapping_add(8 * n));
     let (slot, tail) = match fields.queue_kind {
-        queue::WITH_SLOT_IN_CORE => (word(0)?, in_queue(1)?),
+        queue::WITH_SLOT_IN_CORE => (word(8 * u16::from(fields.slot))?, in_queue(1)?),
         queue::WITH_SLOT_IN_QUEUE => (in_queue(1)?, in_queue(2)?),
         _ => return None,
     };
@@ -97,6 +97,23 @@ mod tests {
         words.0.insert(CORE + 104, 0x7f00_1234_5678);
         assert_eq!(of_worker(CORE, &fields, &words), None, "no tick is there");
         assert_eq!(of_worker(CORE, &core_layout::WORKER, &words), None);
+    }
+
+    /// With `tokio_unstable` the slot is behind the counters and the queue.
+    #[test]
+    fn the_slot_may_be_anywhere_in_the_core() {
+        let fields = core_layout::UNSTABLE_WORKER_1_49;
+        let mut words = Words(BTreeMap::from([
+            (CORE, 0x7777_0000),
+            (CORE + 192, QUEUE),
+            (CORE + 248, 0),
+            (CORE + 272, 61 << 32 | 12),
+            (QUEUE + 24, 4),
+            (QUEUE + 32, 6),
+        ]));
+        assert_eq!(of_worker(CORE, &fields, &words), queued(false, 2));
+        words.0.insert(CORE + 248, 0x7777_0000);
+        assert_eq!(of_worker(CORE, &fields, &words), queued(true, 2));
     }
 
     #[test]

@@ -8,10 +8,13 @@
 
 pub mod image;
 
+use holdup::analyze::Analyzer;
+use holdup::capture::{Capture, Range};
 use holdup::decode::{Event, RawObject, StackSeen, Waker, decode};
 use holdup::host::KernelBtf;
 use holdup::process::module::{Functions, Module};
 use holdup::process::{Budget, PrivateCopy, parse_comm, parse_maps};
+use holdup::render::{Format, Options, render};
 use holdup::runtime::tokio::TokioImage;
 use holdup::symbolize::{
     Crates, ModuleSource, Symbolizer, dependency_crates, origin, readable, symbol_name,
@@ -82,6 +85,11 @@ pub const TARGETS: &[Target] = &[
         name: "texts",
         seeds: &["texts", "maps"],
         run: texts,
+    },
+    Target {
+        name: "capture",
+        seeds: &["capture"],
+        run: capture,
     },
     Target {
         name: "symbols",
@@ -330,6 +338,25 @@ pub fn copy(data: &[u8]) {
         UnwindTable::from_elf(&again).map(|table| table.rows).ok(),
         rows.ok()
     );
+}
+
+/// A file that somebody hands over as a capture: all that `holdup report` does with it.
+pub fn capture(data: &[u8]) {
+    let file = tempfile::tempfile().expect("a file");
+    file.write_all_at(data, 0).expect("it is written");
+    let Ok(capture) = Capture::open(file) else {
+        return;
+    };
+    let mut analyzer = Analyzer::new(&capture.header);
+    analyzer.keep(Format::Ndjson.keep());
+    // What was read before an error is summed up, too.
+    let _ = capture.intervals(Range::ALL, |interval| {
+        analyzer.add(&capture.tables, interval)
+    });
+    let report = analyzer.report(&capture.header, &capture.tables);
+    for format in [Format::Text, Format::Json, Format::Ndjson] {
+        render(format, &report, &Options::default(), &mut std::io::sink()).expect("it is drawn");
+    }
 }
 
 /// A text of `/proc` about the target.

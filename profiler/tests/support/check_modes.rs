@@ -162,3 +162,35 @@ pub(crate) fn every_wait(report: &Report, truth: &Truth) -> Complaints {
     }
     complaints
 }
+
+/// The stack of a wait below generated code has that code's names, and reaches the poll.
+pub(crate) fn generated(recorded: &Recorded) -> Complaints {
+    let mut complaints = Vec::new();
+    for truth in &recorded.truth.sites {
+        let sites = recorded.report.sites.iter();
+        let mut sites = sites.filter(|site| is_in(&site.function, &truth.function));
+        let Some(site) = sites.next() else {
+            complaints.push(format!("no {}", truth.function));
+            continue;
+        };
+        let at = |name: &str| {
+            let mut stack = site.stack.iter();
+            stack.position(|frame| frame.function.contains(name))
+        };
+        let frames = [
+            "generated_inner",
+            "generated_outer",
+            "task_of_generated_code",
+        ]
+        .map(at);
+        let in_order = frames.is_sorted() && frames.iter().all(Option::is_some);
+        let of_task = site
+            .task
+            .as_deref()
+            .is_some_and(|task| task.contains("generated_code"));
+        if !in_order || !of_task || site.state != "blocked" {
+            complaints.push(format!("task {:?}: {}", site.task, site.describe()));
+        }
+    }
+    complaints
+}

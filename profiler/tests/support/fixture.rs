@@ -32,6 +32,10 @@ pub(crate) enum Profile {
     NoUnwindTables,
     /// Neither symbols nor calls that inlining could spare.
     StrippedFatLto,
+    /// With tokio's unstable features, which `tokio-console` and the counters of runtimes take.
+    Unstable,
+    /// The same without its symbols.
+    StrippedUnstable,
 }
 
 impl Profile {
@@ -46,6 +50,8 @@ impl Profile {
             Profile::Musl => "musl",
             Profile::NoUnwindTables => "no-unwind-tables",
             Profile::StrippedFatLto => "stripped-fat-lto",
+            Profile::Unstable => "unstable",
+            Profile::StrippedUnstable => "stripped-unstable",
         }
     }
 }
@@ -174,7 +180,12 @@ impl Variant {
                     .env("RUSTFLAGS", "-C force-unwind-tables=no")
                     .env("CARGO_PROFILE_RELEASE_PANIC", "abort");
             }
-            Profile::Stripped | Profile::StrippedFatLto => unreachable!("made of another build"),
+            Profile::Unstable => {
+                cargo.env("RUSTFLAGS", "--cfg tokio_unstable");
+            }
+            Profile::Stripped | Profile::StrippedFatLto | Profile::StrippedUnstable => {
+                unreachable!("made of another build")
+            }
         }
         let output = cargo
             .output()
@@ -198,6 +209,7 @@ impl Variant {
             Profile::Stripped if self.package == Variant::CRATES.package => Profile::Lines,
             Profile::Stripped => Profile::Release,
             Profile::StrippedFatLto => Profile::FatLto,
+            Profile::StrippedUnstable => Profile::Unstable,
             _ => return None,
         };
         Some(Variant { profile, ..self })

@@ -2,8 +2,8 @@
 
 usage: gil.py ROUNDS URL MODULE_SETUP CALL
 
-Each round starts CALL, whose answer comes while the lock is held, and writes when it was let go
-(monotonic clock, seconds). The rounds begin with a line on standard input; the program ends with it.
+Each round starts CALL, whose answer comes while the lock is held, and writes when it was called and when
+the lock was let go (monotonic clock, seconds). The rounds begin with a line on standard input; the program ends with it.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ exec(setup, names)
 
 
 async def begin():
+    print("CALLED", time.clock_gettime(time.CLOCK_MONOTONIC), flush=True)
     return await eval(call, names)
 
 

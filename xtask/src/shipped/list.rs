@@ -79,6 +79,8 @@ pub(super) enum Check {
         call: String,
         #[serde(default)]
         speaks: Speaks,
+        /// The call asks no peer, but has its result after so many milliseconds.
+        after: Option<u64>,
         expect: Expect,
     },
     /// It opens files of a slow file system, and ends.
@@ -97,6 +99,9 @@ pub(super) enum Check {
     Serve {
         arguments: Vec<String>,
         files: BTreeMap<String, String>,
+        /// The same on a quick one: `{quick}`.
+        #[serde(default)]
+        quick_files: BTreeMap<String, String>,
         /// The path that is asked for.
         get: String,
         rounds: usize,
@@ -107,6 +112,9 @@ pub(super) enum Check {
         arguments: Vec<String>,
         #[serde(default)]
         environment: BTreeMap<String, String>,
+        /// Files in the folder in which it runs.
+        #[serde(default)]
+        files: BTreeMap<String, String>,
     },
     /// It has no tokio.
     NoTokio { arguments: Vec<String> },

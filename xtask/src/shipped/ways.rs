@@ -73,13 +73,18 @@ pub(super) fn check(package: &Package, holdup: &Path) -> Result<Checked> {
             setup,
             call,
             speaks,
+            after,
             expect,
-        } => gil::check(&subject, [setup, call], *speaks, *expect),
+        } => {
+            let after = after.map(Duration::from_millis);
+            gil::check(&subject, [setup, call], *speaks, after, *expect)
+        }
         Check::SlowFiles { .. } | Check::Serve { .. } => slow::check(&subject),
         Check::Idle {
             arguments,
             environment,
-        } => idle::check(&subject, arguments, environment),
+            files,
+        } => idle::check(&subject, arguments, environment, files),
         Check::NoTokio { arguments } => no_tokio(&subject, arguments),
     };
     if let Ok(Checked::Seen(seen)) = &mut checked {

@@ -12,7 +12,14 @@ use std::process::Command;
 
 /// Variants of the fixture that a guest leaves out, unless all are asked for: what the compiler
 /// makes of the program does not depend on the kernel.
-const LEFT_OUT: &[&str] = &["fat-lto", "lines", "tokio-1.38", "musl", "newest-small"];
+const LEFT_OUT: &[&str] = &[
+    "fat-lto",
+    "lines",
+    "tokio-1.38",
+    "musl",
+    "newest-small",
+    "unstable",
+];
 
 /// What no guest can run.
 const NOT_IN_A_GUEST: &[&str] = &[

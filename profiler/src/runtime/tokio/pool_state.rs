@@ -4,8 +4,8 @@
 //! must be true of them. From the scheduler's handle a pointer leads to the pool, which is in an `Arc`: behind
 //! two counters are, side by side, the number of its threads, of idle ones and of closures in line
 //! (`SpawnerMetrics` in tokio's `runtime/blocking/pool.rs`, since 1.24), elsewhere the most threads that it may
-//! have, and the queue, which has the same length. How many threads there are is known; that all are in
-//! closures, too. So it is looked for these, and if anything does not fit, nothing is said.
+//! have, for how long an idle one is kept, and the queue, which has the same length. How many threads there are is
+//! known; that all are in closures, too. So it is looked for these, and if anything does not fit, nothing is said.
 
 use crate::units::Addr;
 use schemars::JsonSchema;
@@ -92,18 +92,25 @@ fn in_line(words: &[u64], threads: &RangeInclusive<u64>) -> Option<(usize, u64)>
         let &[of, 0, queued] = window else {
             return None;
         };
-        // Of a runtime without workers the limit, how many those are, and the number of threads come in a row
-        // (tokio 1.54), and a map of the threads has the form of a queue.
-        let is_before = queued == of && words.get(at + 3) == Some(&0);
-        let fits = threads.contains(&of) && (1..=MOST).contains(&queued) && !is_before;
+        // Of a runtime without workers the limit, their number and that of threads look the same (tokio
+        // 1.54): what could be that is not told.
+        let is_limits = queued == of;
+        let fits = threads.contains(&of) && !is_limits && (1..=MOST).contains(&queued);
         let rest = [words.get(2..at)?, words.get(at + 3..)?];
         let is_limit = rest.iter().any(|rest| rest.contains(&of));
         let is_queue = |window: &[u64]| is_queue(window, queued);
+        let is_kept = rest.iter().any(|rest| rest.windows(2).any(is_keep_alive));
         let has_queue = rest.iter().any(|rest| rest.windows(4).any(is_queue));
-        (fits && is_limit && has_queue).then_some((at, queued))
+        (fits && is_limit && is_kept && has_queue).then_some((at, queued))
     });
     let found = fitting.next()?;
     fitting.next().is_none().then_some(found)
+}
+
+/// Whether two words are for how long an idle thread is kept, as a `Duration`: 10 s, where
+/// `thread_keep_alive` of the `Builder` says nothing else. The nanoseconds have half a word.
+fn is_keep_alive(words: &[u64]) -> bool {
+    matches!(words, &[10, nanos] if nanos & 0xffff_ffff == 0)
 }
 
 /// Whether four words are a `VecDeque` of this length: where its elements are and for how many there is room, side

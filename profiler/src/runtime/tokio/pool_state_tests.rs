@@ -95,11 +95,22 @@ fn whatever_does_not_fit_says_nothing() {
         (10, 1),
         (11, 0),
         (11, 7),
+        // For how long an idle thread is kept.
+        (12, 9),
+        (13, 1),
     ] {
         let mut words = words();
         words[at] = other;
         assert_eq!(in_line(&words, six), None, "{at}: {other}");
     }
+}
+
+/// A limit, no worker and as many threads look like a pool with as many in line.
+#[test]
+fn as_many_in_line_as_there_are_threads_are_not_told() {
+    let mut words = words();
+    (words[5], words[11]) = (6, 6);
+    assert_eq!(in_line(&words, &(6..=6)), None);
 }
 
 #[test]

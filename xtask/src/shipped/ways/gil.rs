@@ -21,6 +21,7 @@ pub(super) fn check(
     subject: &Subject<'_>,
     [setup, call]: [&str; 2],
     speaks: Speaks,
+    after: Option<Duration>,
     expect: Expect,
 ) -> Result<Checked> {
     let peer = Peer::start(speaks, ANSWER)?;
@@ -35,7 +36,7 @@ pub(super) fn check(
     host.find_line("READY", PATIENCE, |line| line == "READY")?;
     let recording = subject.recorder.attach(host.id())?;
     host.write_line("go")?;
-    let mut held = Vec::new();
+    let (mut called, mut held) = (Vec::new(), Vec::new());
     loop {
         let (_, line) = host.read_line(PATIENCE)?;
         if line == "DONE" {
@@ -48,11 +49,17 @@ pub(super) fn check(
             }
         } else if let Some(at) = line.strip_prefix("HELD ") {
             held.push(Duration::from_secs_f64(at.parse().context("not a time")?));
+        } else if let Some(at) = line.strip_prefix("CALLED ") {
+            called.push(Duration::from_secs_f64(at.parse().context("not a time")?));
         }
     }
     let report = recording.end()?;
     drop(host);
-    let truth = truth(&peer.answers(), &held, expect)?;
+    let results = match after {
+        Some(after) => called.iter().map(|at| *at + after).collect(),
+        None => peer.answers(),
+    };
+    let truth = truth(&results, &held, expect)?;
     Ok(Checked::Seen(judge(
         subject.package,
         &report,

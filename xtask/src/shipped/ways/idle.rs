@@ -22,9 +22,13 @@ pub(super) fn check(
     subject: &Subject<'_>,
     arguments: &[String],
     environment: &BTreeMap<String, String>,
+    files: &BTreeMap<String, String>,
 ) -> Result<Checked> {
     fetch::make_executable(&subject.binary)?;
     let folder = tempfile::Builder::new().prefix("shipped-").tempdir()?;
+    for (path, text) in files {
+        std::fs::write(folder.path().join(path), text)?;
+    }
     let mut command = process::detached(&subject.binary);
     command
         .args(arguments)

@@ -51,15 +51,16 @@ pub(super) fn check(subject: &Subject<'_>) -> Result<Checked> {
             }
             told(subject, &mount, *expect, *at_least)
         }
-        Check::Serve { .. } => serve(subject),
+        Check::Serve { .. } => serve(subject, &program),
         _ => bail!("not a check by slow files"),
     }
 }
 
-fn serve(subject: &Subject<'_>) -> Result<Checked> {
+fn serve(subject: &Subject<'_>, program: &Path) -> Result<Checked> {
     let Check::Serve {
         arguments,
         files,
+        quick_files,
         get,
         rounds,
         expect,
@@ -72,9 +73,12 @@ fn serve(subject: &Subject<'_>) -> Result<Checked> {
     };
     // Free a moment ago; who else should take it?
     let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-    let mut command = crate::process::detached(&subject.binary);
+    let quick = quick(quick_files)?;
+    let mut command = crate::process::detached(program);
     command
-        .args(fill(arguments, mount.path(), mount.path(), port))
+        .args(fill(arguments, mount.path(), quick.path(), port))
+        // For what Python loads.
+        .env("PYTHONPATH", &subject.folder)
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let server = Child::start(&subject.package.name, &mut command, None)?;
@@ -94,7 +98,8 @@ fn serve(subject: &Subject<'_>) -> Result<Checked> {
     drop(server);
     let opens = mount.opens();
     let opens = opens.get(before..).unwrap_or_default();
-    let truth = truth(opens, *expect, *rounds, false)?;
+    let without_main = subject.package.host.is_some();
+    let truth = truth(opens, *expect, *rounds, without_main)?;
     Ok(Checked::Seen(judge(subject.package, &report, truth, WHAT)))
 }
 

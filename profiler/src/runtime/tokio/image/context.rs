@@ -177,7 +177,7 @@ fn in_image(image: &[u8], signs: &Signs) -> Contexts {
         });
     }
     // Of two versions in one module, which is which is not known.
-    let (worker, single) = cores(versions);
+    let (worker, single) = cores(versions, signs.unstable);
     Contexts {
         found: found
             .into_iter()

@@ -38,6 +38,7 @@ fn images() -> Vec<Image> {
                 versions: version.into_iter().collect(),
                 present: true,
                 taskdump: origin.contains("taskdump"),
+                unstable: origin.contains("tokio_unstable"),
             },
             expected,
             bytes,
@@ -95,6 +96,7 @@ fn versions(versions: &[&str]) -> Signs {
         versions: versions.iter().map(|v| (*v).to_owned()).collect(),
         present: true,
         taskdump: false,
+        unstable: false,
     }
 }
 
@@ -213,4 +215,21 @@ fn reasons_are_told_in_words() {
     ] {
         assert_eq!(reason.to_string(), words);
     }
+}
+
+#[test]
+fn cores_are_those_of_the_build() {
+    let image = image_of(&layout::NEW, 2);
+    let core = |unstable| {
+        let signs = Signs {
+            unstable,
+            ..versions(&["1.54.1"])
+        };
+        in_image(&image, &signs)
+            .found
+            .first()
+            .map(|found| found.worker)
+    };
+    assert_eq!(core(false), Some(core_layout::WORKER_1_45));
+    assert_eq!(core(true), Some(core_layout::UNSTABLE_WORKER_1_49));
 }

@@ -24,6 +24,9 @@ const FOLDER: &str = "tokio-";
 /// What only a tokio built for task dumps says.
 const TASKDUMP: &str = "collecting a taskdump is not possible";
 
+/// What only a tokio built with `tokio_unstable` panics in: it counts the lengths of polls there.
+const UNSTABLE: &str = "/src/runtime/metrics/histogram.rs";
+
 /// The signs of tokio in an image.
 #[derive(Debug, Default)]
 pub(super) struct Signs {
@@ -33,16 +36,20 @@ pub(super) struct Signs {
     pub(super) present: bool,
     /// Whether it was built for task dumps, which makes its context longer.
     pub(super) taskdump: bool,
+    /// Whether it was built with `tokio_unstable`, which has counters in the cores of runtimes. Where
+    /// paths are trimmed this is not known.
+    pub(super) unstable: bool,
 }
 
 /// Looks for tokio in the read-only data and the symbol names.
 pub(super) fn signs(elf: &Elf<'_>) -> Signs {
     let mut versions = Vec::new();
-    let (mut present, mut taskdump) = (false, false);
+    let (mut present, mut taskdump, mut unstable) = (false, false, false);
     for bytes in constants(elf) {
         collect_versions(bytes, &mut versions);
         present = present || !versions.is_empty() || has_sign(bytes);
         taskdump = taskdump || memmem::find(bytes, TASKDUMP.as_bytes()).is_some();
+        unstable = unstable || memmem::find(bytes, UNSTABLE.as_bytes()).is_some();
     }
     present = present
         || elf
@@ -53,6 +60,7 @@ pub(super) fn signs(elf: &Elf<'_>) -> Signs {
         versions,
         present,
         taskdump,
+        unstable,
     }
 }
 
