@@ -60,7 +60,7 @@ pub fn closures_in_line(
     }
 }
 
-/// As many words as there are, by halves.
+/// As many words as there are: the memory may end close behind.
 fn read_most<'a>(
     at: Addr,
     words: &'a mut [u64],
@@ -71,7 +71,7 @@ fn read_most<'a>(
         if read(at, words.get_mut(..length)?) {
             return words.get(..length);
         }
-        length /= 2;
+        length -= 8;
     }
     None
 }
@@ -88,7 +88,7 @@ fn in_line(words: &[u64], threads: &RangeInclusive<u64>) -> Option<(usize, u64)>
         return None;
     }
     let windows = words.windows(3).enumerate().skip(2);
-    let fitting = windows.filter_map(|(at, window)| {
+    let mut fitting = windows.filter_map(|(at, window)| {
         let &[of, 0, queued] = window else {
             return None;
         };
@@ -103,7 +103,8 @@ fn in_line(words: &[u64], threads: &RangeInclusive<u64>) -> Option<(usize, u64)>
         let has_queue = rest.iter().any(|rest| rest.windows(4).any(is_queue));
         (fits && is_limit && is_kept && has_queue).then_some((at, queued))
     });
-    fitting.last()
+    let found = fitting.next()?;
+    fitting.next().is_none().then_some(found)
 }
 
 /// Whether two words are for how long an idle thread is kept, as a `Duration`: 10 s, where
@@ -118,19 +119,13 @@ fn is_queue(words: &[u64], length: u64) -> bool {
     let &[first, second, third, fourth] = words else {
         return false;
     };
-    let fits = |buffer: (u64, u64), (a, b): (u64, u64)| {
+    let fits = |buffer: (u64, u64), (head, count): (u64, u64)| {
         let room = match (is_pointer(&buffer.0), is_pointer(&buffer.1)) {
             (true, false) => buffer.1,
             (false, true) => buffer.0,
             _ => return false,
         };
-        let head = match (a == length, b == length) {
-            (true, true) => length,
-            (true, false) => b,
-            (false, true) => a,
-            (false, false) => return false,
-        };
-        head < room && length <= room && room <= MOST
+        count == length && head < room && length <= room && room <= MOST
     };
     let (front, back) = ((first, second), (third, fourth));
     fits(front, back) || fits(back, front)

@@ -49,14 +49,6 @@ fn closures_of(runtime: &Runtime, threads: usize) -> Option<u32> {
 }
 
 #[test]
-fn those_of_this_tokio_are_found() {
-    let (runtime, _ends) = full(3, 5);
-    assert_eq!(closures_of(&runtime, 3), Some(5));
-    // Another number of threads than there are.
-    assert_eq!(closures_of(&runtime, 5), None);
-}
-
-#[test]
 fn a_pool_with_nothing_in_line_says_nothing() {
     let (runtime, _ends) = full(4, 0);
     assert_eq!(closures_of(&runtime, 4), None);
