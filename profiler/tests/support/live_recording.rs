@@ -1,12 +1,12 @@
 //! A recording by the `holdup` binary that goes on while a trial does something to its target, and what
 //! it left.
 
-use super::record::{spawn_record, until_recording};
+use super::record::{spawn_record_with_streams, until_recording};
 use super::report::{Report, Site, is_in};
 use children::{Child, Lines};
 use libtest_mimic::Failed;
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// Until a report is written.
@@ -46,8 +46,9 @@ impl Recording {
             command.arg("-o").arg(dir.path().join(name));
         }
         command.args(target);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
         configure(&mut command);
-        let (holdup, mut messages) = spawn_record(&mut command)?;
+        let (holdup, mut messages) = spawn_record_with_streams(&mut command)?;
         until_recording(&mut messages)?;
         Ok(Recording {
             holdup,

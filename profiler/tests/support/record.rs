@@ -63,13 +63,15 @@ pub(crate) fn until_recording(messages: &mut Lines) -> Result<(), String> {
     Ok(())
 }
 
-/// Starts a command that records, and what it says on standard error.
+/// Starts a command that records, and what it says on standard error. It has no other streams.
 pub(crate) fn spawn_record(command: &mut Command) -> Result<(Child, Lines), String> {
-    command
-        .env("NO_COLOR", "1")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    spawn_record_with_streams(command)
+}
+
+/// As [`spawn_record`], with whatever streams it has.
+pub(crate) fn spawn_record_with_streams(command: &mut Command) -> Result<(Child, Lines), String> {
+    command.env("NO_COLOR", "1").stderr(Stdio::piped());
     let mut holdup = Child::spawn("holdup", command)?;
     let messages = holdup.stderr()?;
     Ok((holdup, messages))

@@ -76,7 +76,13 @@ fn one(page: &mut Page<'_>, number: usize, site: &LongPollSite) -> io::Result<()
             page.labelled((DIM, ""), DETAILS, COMPUTES_URL)?;
         }
     }
-    if site.evidence.contains(&PollEvidence::Stack) {
+    let by_stack = site.evidence.contains(&PollEvidence::Stack);
+    if by_stack && site.evidence.contains(&PollEvidence::Tick) {
+        // As of a poll that was there when the recording began.
+        let text = "the worker's tick, which tells one poll from the next, and where that could not be read \
+                    by stacks alone";
+        page.labelled((DIM, "      told by"), DETAILS, text)?;
+    } else if by_stack {
         let text = "stacks, as the worker's tick is not known: a poll that waits twice counts as \
                     two, and short polls of one function, one right after the other, as one";
         page.labelled((DIM, "      told by"), DETAILS, text)?;
