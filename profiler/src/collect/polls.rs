@@ -188,6 +188,8 @@ struct Open {
     first_sample: Option<StackId>,
     /// Where it waited for Python's lock, if that is the last that was seen of it.
     takes_gil: Option<StackId>,
+    /// Whether a sample is the last that was seen of it.
+    ends_in_sample: bool,
 }
 
 /// Where the time of a thread had gone at an instant.
@@ -380,6 +382,7 @@ impl Open {
             longest: None,
             first_sample: None,
             takes_gil: None,
+            ends_in_sample: false,
         };
         open.add(placed);
         open
@@ -409,6 +412,7 @@ impl Open {
     fn add(&mut self, placed: &Placed) {
         let observed = &placed.observed;
         self.takes_gil = placed.takes_gil.then_some(observed.stack);
+        self.ends_in_sample = observed.doing == Doing::Ran;
         match observed.doing {
             Doing::Waited { blocked, .. } => {
                 self.waits += 1;
@@ -428,7 +432,14 @@ impl Open {
     fn poll(&self, thread: ThreadId) -> Poll {
         let (start, end) = (&self.start, &self.end);
         let blocked = end.blocked.saturating_sub(start.blocked);
-        let running = end.running.saturating_sub(start.running);
+        let runqueue = end.runnable.saturating_sub(start.runnable);
+        let mut running = end.running.saturating_sub(start.running);
+        if self.ends_in_sample {
+            // Where the kernel side missed that the thread came to run, it makes up for that when the thread
+            // leaves its CPU: a sample before that lacks the time, though it shows that the thread runs.
+            let known = blocked + runqueue + running;
+            running += (end.time - start.time).saturating_sub(known);
+        }
         let longest = self.longest.map(|(_, stack)| stack);
         let stack = if running > blocked {
             self.first_sample.or(longest)
@@ -443,7 +454,7 @@ impl Open {
             start: start.time,
             end: end.time,
             blocked,
-            runqueue: end.runnable.saturating_sub(start.runnable),
+            runqueue,
             running,
             waits: self.waits,
             samples: self.samples,

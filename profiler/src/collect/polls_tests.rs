@@ -161,6 +161,24 @@ fn waits_of_one_turn_are_one_poll_with_its_parts() {
     assert!(poll.is_blocked());
 }
 
+/// The clock of a sample lacks what ran since a switch-in that was missed.
+#[test]
+fn what_a_sample_shows_to_run_is_counted_though_its_clock_lacks_it() {
+    let (mut life, stack) = (Life::new(), in_poll("app::leaf", "app::task"));
+    let turn = (Some(1), Some(9));
+    life.sampled(turn, (1, &stack))
+        .waits_in(40, turn, (2, &stack));
+    life.at += 20;
+    life.sampled(turn, (1, &stack));
+    let polls = life.polls.take(true);
+    let [poll] = &polls[..] else {
+        panic!("{polls:?}")
+    };
+    assert_eq!(poll.length(), Nanos(60 * MS));
+    let parts = [poll.blocked, poll.runqueue, poll.running];
+    assert_eq!(parts, [Nanos(40 * MS), Nanos::ZERO, Nanos(20 * MS)]);
+}
+
 #[test]
 fn samples_and_waits_of_one_turn_are_one_poll() {
     let (hash, read) = (in_poll("hash", "task"), in_poll("read", "task"));
