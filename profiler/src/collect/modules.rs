@@ -64,6 +64,12 @@ const MAX_FRAMED: usize = 256;
 /// Mappings whose stamps are remembered.
 const MAX_STAMPS: usize = 1 << 16;
 
+/// Files whose stamps are asked for in one look: each takes some tens of microseconds.
+const MAX_NEW_STAMPS: usize = 4096;
+
+/// What a look has asked for: the stamps of files by what `/proc/PID/maps` says of them.
+type Asked<'a> = HashMap<((u32, u32), u64, &'a [u8]), Option<FileStamp>>;
+
 /// So often a file that cannot be opened is tried: while a program is loaded, and where patience has run
 /// out, that fails for a moment only. From one look to the next there is more and more time.
 const MAX_TRIES: u8 = 8;
@@ -187,10 +193,11 @@ impl Modules {
         tables: &mut Tables,
     ) -> io::Result<(AddressMap, Vec<row::Mapping>)> {
         let mappings = target.code_mappings()?;
+        let mut asked = Asked::new();
         let code: Vec<(FileKey, &Mapping)> = mappings
             .iter()
             .filter(|m| matches!(m.kind, MappingKind::File | MappingKind::Vdso))
-            .map(|mapping| (self.key(target, mapping), mapping))
+            .map(|mapping| (self.key(target, mapping, &mut asked), mapping))
             .collect();
         let mut new: Vec<(FileKey, &Mapping)> = Vec::new();
         for &(key, mapping) in &code {
@@ -232,7 +239,7 @@ impl Modules {
         Ok((map, rows))
     }
 
-    fn key(&mut self, target: &Target, mapping: &Mapping) -> FileKey {
+    fn key<'a>(&mut self, target: &Target, mapping: &'a Mapping, asked: &mut Asked<'a>) -> FileKey {
         if mapping.kind == MappingKind::Vdso {
             return FileKey::Vdso;
         }
@@ -241,16 +248,24 @@ impl Modules {
         if self.stamps.len() >= MAX_STAMPS {
             self.stamps.clear();
         }
-        // What cannot be told now is asked for again at the next look.
-        let stamp = match self.stamps.get(&mapped) {
-            Some(known) => *known,
-            None => target
+        // A file that is mapped many times is asked for once. What cannot be told now is asked for again at
+        // the next look.
+        let file = (device, mapping.inode, mapping.path.as_slice());
+        let known = self.stamps.get(&mapped).or_else(|| asked.get(&file));
+        let stamp = match known.copied() {
+            Some(known) => Some(known),
+            None if asked.len() < MAX_NEW_STAMPS => target
                 .stamp(mapping)
                 .inspect(|stamp| {
-                    self.stamps.insert(mapped, *stamp);
+                    asked.insert(file, *stamp);
                 })
-                .unwrap_or_default(),
+                .ok(),
+            None => None,
         };
+        if let Some(stamp) = stamp {
+            self.stamps.insert(mapped, stamp);
+        }
+        let stamp = stamp.unwrap_or_default();
         FileKey::File {
             device,
             inode: mapping.inode,
