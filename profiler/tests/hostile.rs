@@ -32,7 +32,7 @@ use children::{Child, Lines};
 use fixture::{Running, Variant};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// What holdup may have at most, whatever it records.
@@ -243,6 +243,32 @@ fn recorded(case: &Case) -> Result<Late, Failed> {
     Ok(Late::No)
 }
 
+/// Records `target`, does `go` once the recording goes on, and waits for its end. How it ended, and what it
+/// said.
+fn record(
+    target: &[&str],
+    report: &Path,
+    go: impl FnOnce() -> Result<(), String>,
+) -> Result<(ExitStatus, String), Failed> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_holdup"));
+    command
+        .args(["record", "--color", "never"])
+        .args(target)
+        .arg("-o")
+        .arg(report)
+        .env_remove("HOLDUP_LOG")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut holdup = Child::spawn("holdup", &mut command)?;
+    let mut messages = holdup.stderr()?;
+    begun(&mut messages)?;
+    go()?;
+    let status = holdup.wait(Duration::from_secs(60))?;
+    messages.drain(Duration::from_secs(1));
+    Ok((status, messages.transcript()))
+}
+
 /// Waits until the recording goes on.
 fn begun(messages: &mut Lines) -> Result<(), Failed> {
     messages.find(
@@ -273,23 +299,12 @@ fn namespaces() -> Result<(), Failed> {
     let outer = fixture.pid();
     let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children"))?;
     let report = dir.path().join("report.json");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_holdup"));
-    command
-        .args(["record", "-d", "2s", "-p", children.trim(), "-o"])
-        .arg(&report)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
-    let mut holdup = Child::spawn("holdup", &mut command)?;
-    let mut messages = holdup.stderr()?;
-    begun(&mut messages)?;
-    fixture.go()?;
-    let status = holdup.wait(Duration::from_secs(60))?;
-    messages.drain(Duration::from_secs(1));
+    let target = ["-d", "2s", "-p", children.trim()];
+    let (status, said) = record(&target, &report, || fixture.go())?;
     let text = std::fs::read_to_string(&report).unwrap_or_default();
     match status.success() && text.contains(HONEST) {
         true => Ok(()),
-        false => Err(format!("{status}; {}", messages.transcript()).into()),
+        false => Err(format!("{status}; {said}").into()),
     }
 }
 
@@ -314,23 +329,11 @@ fn forged_build_id() -> Result<(), Failed> {
     };
     let (mut evil, mut victim) = (start(&forged)?, start(&honest)?);
     let report = dir.path().join("report.json");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_holdup"));
-    command
-        .args(["record", "-d", "6s", "-p", &evil.pid().to_string()])
-        .args(["-p", &victim.pid().to_string(), "-o"])
-        .arg(&report)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
-    let mut holdup = Child::spawn("holdup", &mut command)?;
-    let mut messages = holdup.stderr()?;
-    begun(&mut messages)?;
-    evil.go()?;
-    victim.go()?;
-    let status = holdup.wait(Duration::from_secs(60))?;
+    let pids = [evil.pid(), victim.pid()].map(|pid| pid.to_string());
+    let target = ["-d", "6s", "-p", &pids[0], "-p", &pids[1]];
+    let (status, said) = record(&target, &report, || evil.go().and_then(|()| victim.go()))?;
     if !status.success() {
-        messages.drain(Duration::from_secs(1));
-        return Err(format!("holdup ended with {status}; {}", messages.transcript()).into());
+        return Err(format!("holdup ended with {status}; {said}").into());
     }
     let text = std::fs::read_to_string(&report)?;
     let both = [HONEST, FORGED].map(|name| memchr::memmem::find(text.as_bytes(), name).is_some());

@@ -71,8 +71,8 @@ fn unwatched(gap: Stretch, threads: &[Active]) -> Vec<Stretch> {
     let mut left = vec![gap];
     let mut any = false;
     for thread in threads {
-        let blocked = both(&[gap], &thread.blocked);
-        let busy = both(&[gap], &thread.busy);
+        let blocked = both(&[gap], around(gap, &thread.blocked));
+        let busy = both(&[gap], around(gap, &thread.busy));
         if !blocked.is_empty() {
             any = true;
             left = both(&left, &blocked);
@@ -82,6 +82,13 @@ fn unwatched(gap: Stretch, threads: &[Active]) -> Vec<Stretch> {
     }
     // Where none was blocked, nothing held anybody up.
     if any { left } else { Vec::new() }
+}
+
+/// Those of some stretches, which are apart and in the order of time, that share time with `gap`.
+fn around((from, to): Stretch, stretches: &[Stretch]) -> &[Stretch] {
+    let first = stretches.partition_point(|stretch| stretch.1 <= from);
+    let after = stretches.partition_point(|stretch| stretch.0 < to);
+    stretches.get(first..after).unwrap_or_default()
 }
 
 /// What of a stretch is in none of the others, which are within it and in the order of time.
@@ -145,6 +152,13 @@ impl DriverGaps {
             gap.from = gap.from.max(until);
         }
         self.kept.retain(|gap| gap.from < gap.to);
+        let mut busy: BTreeMap<Track, Vec<(ThreadId, Stretch)>> = BTreeMap::new();
+        for (thread, stretch) in &self.busy {
+            let track = track_of(*thread);
+            if tracks.contains_key(&track) {
+                busy.entry(track).or_default().push((*thread, *stretch));
+            }
+        }
         for (track, gaps) in tracks {
             let mut threads: BTreeMap<ThreadId, Active> = BTreeMap::new();
             for piece in pieces.get(&track).map_or(&[][..], Vec::as_slice) {
@@ -154,10 +168,8 @@ impl DriverGaps {
                     .blocked
                     .push(piece.span());
             }
-            for (thread, stretch) in &self.busy {
-                if track_of(*thread) == track {
-                    threads.entry(*thread).or_default().busy.push(*stretch);
-                }
+            for (thread, stretch) in busy.remove(&track).unwrap_or_default() {
+                threads.entry(thread).or_default().busy.push(stretch);
             }
             let threads: Vec<Active> = threads.into_values().map(Active::united).collect();
             let found = self.found.entry(track).or_default();

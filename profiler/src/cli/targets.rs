@@ -5,7 +5,7 @@ use super::settings::TargetChoice;
 use crate::bpf::MAX_PROCESSES;
 use crate::process::{Found, Invoker, Launched, Selection, Streams, Target, find};
 use crate::units::Pid;
-use rustix::process::geteuid;
+use rustix::process::getuid;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -28,14 +28,10 @@ pub(crate) fn open(choice: &TargetChoice, invoker: Option<&Invoker>) -> Result<C
 
 /// As many as can be recorded at once; those of root and of the caller first, whom nobody keeps from it
 /// by processes of the same name.
-fn recordable(mut found: Vec<Found>, selection: &Selection) -> Vec<Pid> {
-    if let Some(more) = found
-        .len()
-        .checked_sub(MAX_PROCESSES)
-        .filter(|more| *more > 0)
-    {
-        let sudo = Invoker::from_sudo(geteuid(), |name| std::env::var_os(name));
-        let caller = sudo.unwrap_or_else(Invoker::caller).uid.as_raw();
+fn recordable(mut found: Vec<Found>, selection: &Selection, invoker: Option<&Invoker>) -> Vec<Pid> {
+    if found.len() > MAX_PROCESSES {
+        let more = found.len() - MAX_PROCESSES;
+        let caller = invoker.map_or_else(getuid, |invoker| invoker.uid).as_raw();
         let is_ours = |found: &Found| found.user.is_some_and(|user| user == 0 || user == caller);
         found.sort_by_key(|found| (!is_ours(found), found.pid));
         tracing::warn!(
@@ -59,7 +55,9 @@ pub(crate) fn open_with(
 ) -> Result<Chosen> {
     let (mut pids, launched) = match choice {
         TargetChoice::Pids(pids) => (pids.clone(), None),
-        TargetChoice::Selected(selection) => (recordable(find(selection)?, selection), None),
+        TargetChoice::Selected(selection) => {
+            (recordable(find(selection)?, selection, invoker), None)
+        }
         TargetChoice::Command(command) => {
             let launched = Launched::spawn_with(command, invoker, streams)?;
             (vec![launched.pid()], Some(launched))

@@ -1,7 +1,8 @@
 //! The processes of a recording: what each executes, where its code is mapped, whether it lives.
 
+mod programs;
+
 use super::address_map::AddressMap;
-use super::births::began_at;
 use super::made_code::MadeCode;
 use super::maps::Meanings;
 use super::modules::Modules;
@@ -12,7 +13,7 @@ use crate::counted::counted;
 use crate::decode::TableVersion;
 use crate::process::module::Loader;
 use crate::process::{CpuQuota, QuotaUse, Target, status_text};
-use crate::recording::{self, ProcessId, Throttling, TokioFacts};
+use crate::recording::{self, ProcessId, Throttling};
 use crate::runtime::tokio::{ContextsOfProcess, LoadedTokio, TokioImage};
 use crate::units::{Addr, Nanos, Pid, Timestamp};
 use profiler_common::row::{self, Mapping, Rule};
@@ -162,86 +163,6 @@ impl TracedProcess {
             status: None,
             released: false,
         }
-    }
-
-    /// A process that this one has forked, with a copy of its memory. It is to be pinned yet.
-    pub(super) fn child(
-        &self,
-        id: ProcessId,
-        index: u32,
-        pid: Pid,
-        start: Timestamp,
-    ) -> TracedProcess {
-        let facts = recording::Process {
-            pid,
-            parent: Some(self.pid),
-            ended: None,
-            earlier: Vec::new(),
-            panic_probes: None,
-            ..self.facts.clone()
-        };
-        TracedProcess {
-            id,
-            index,
-            pid,
-            ended: None,
-            status: None,
-            target: None,
-            mappings: self.mappings.clone(),
-            contexts: self.contexts.clone(),
-            facts,
-            code: Code::default(),
-            made: MadeCode::default(),
-            meanings: self.meanings.clone(),
-            quota: None,
-            quota_used: None,
-            quota_told: no_throttling(),
-            start,
-            last_look: Instant::now(),
-            framed: Instant::now(),
-            next_look: UNKNOWN_CODE.0,
-            unreadable: false,
-            changed: (Instant::now(), Instant::now()),
-            before: 0,
-            joined: None,
-            exec: false,
-            // So that it comes to have a table of its own.
-            new_code: true,
-            unknown_code: false,
-            released: false,
-            ..*self
-        }
-    }
-
-    /// Pins a process that was forked, if it is not yet.
-    pub(super) fn pin(&mut self) {
-        if self.target.is_some() || self.ended.is_some() {
-            return;
-        }
-        match Target::open(self.pid) {
-            // By its number: another may have it by now.
-            Ok(target) if began_at(&target, self.start) => {
-                self.facts.cmdline = target.cmdline_text();
-                if String::from_utf8_lossy(target.exe()) != self.facts.exe {
-                    self.left_its_program();
-                }
-                self.code = Code::open(&target);
-                self.quota = CpuQuota::read(&target);
-                self.target = Some(Arc::new(target));
-            }
-            Ok(_) => self.has_vanished(),
-            Err(error) => {
-                tracing::debug!("process {} is not pinned: {error}", self.pid);
-                if !Target::lives(self.pid) {
-                    self.has_vanished();
-                }
-            }
-        }
-    }
-
-    fn has_vanished(&mut self) {
-        self.ended = Some(Instant::now());
-        self.unreadable = true;
     }
 
     /// Whose its stacks are.
@@ -447,46 +368,6 @@ impl TracedProcess {
     pub(super) fn is_loading(&self) -> bool {
         let wants = (self.new_code || self.exec) && self.target.is_some();
         !self.is_settled() || wants && self.ended.is_none()
-    }
-
-    /// Learns which program it executes by now.
-    pub(super) fn became_another(&mut self) {
-        let Some(target) = &self.target else { return };
-        match target.reopen() {
-            Ok(target) => {
-                let before = self.facts.clone();
-                // Who was forked had its parent's program for a moment, and none of its threads.
-                let tokio = TokioFacts {
-                    present: before.tokio.present && before.parent.is_none(),
-                    ..TokioFacts::default()
-                };
-                self.facts = recording::Process {
-                    tokio,
-                    parent: before.parent,
-                    earlier: before.earlier,
-                    panic_probes: before.panic_probes,
-                    ..facts(&target)
-                };
-                if before.exe != self.facts.exe || !self.joined_just_now() {
-                    self.facts.earlier.push(before.exe);
-                }
-                self.code = Code::open(&target);
-                self.made = MadeCode::default();
-                self.target = Some(Arc::new(target));
-            }
-            Err(error) => {
-                tracing::debug!("process {} after its exec: {error}", self.pid);
-                if self.facts.parent.is_some() {
-                    self.left_its_program();
-                }
-            }
-        }
-    }
-
-    /// What it executes is not known yet, only that it is not its parent's program any more.
-    fn left_its_program(&mut self) {
-        self.facts.tokio = TokioFacts::default();
-        self.facts.tokio_version = None;
     }
 
     /// Whether it joined so short a time ago that the exec by which it did may have been told of only

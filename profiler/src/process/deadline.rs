@@ -178,10 +178,10 @@ fn within_expected<T: Send + 'static>(
             }
         })?;
     let tid = told.recv().map_err(io::Error::other)?;
-    let stat = format!("/proc/self/task/{tid}/stat");
+    let stat = || format!("/proc/self/task/{tid}/stat");
     let mut received = receive.recv_timeout(patience);
     for _ in 0..MOST_IN_LINE.div_duration_f32(IN_LINE) as u32 {
-        if !matches!(received, Err(mpsc::RecvTimeoutError::Timeout)) || !wants_cpu(&stat) {
+        if !matches!(received, Err(mpsc::RecvTimeoutError::Timeout)) || !wants_cpu(&stat()) {
             break;
         }
         received = receive.recv_timeout(IN_LINE);

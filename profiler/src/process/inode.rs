@@ -2,7 +2,7 @@
 
 use super::deadline::{self, Server};
 use super::device::Device;
-use super::mounts::mounts;
+use super::mounts::mount;
 use super::target::Target;
 use rustix::fs::{AtFlags, StatxFlags, statx};
 use std::io;
@@ -62,8 +62,7 @@ pub(super) fn field(info: &[u8], key: &str) -> Option<u64> {
 /// The file system of a mount, by `/proc/PID/mountinfo`.
 fn mount_device(mountinfo: &[u8], id: u64) -> Option<Device> {
     let text = String::from_utf8_lossy(mountinfo);
-    let found = mounts(&text).find(|mount| mount.id == id);
-    found.map(|mount| mount.device)
+    mount(&text, id).map(|mount| mount.device)
 }
 
 #[cfg(test)]

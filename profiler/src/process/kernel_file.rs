@@ -7,7 +7,7 @@
 
 use super::deadline;
 use super::inode::field;
-use super::mounts::mounts;
+use super::mounts::mount;
 use super::proc_dir::ProcDir;
 use super::target::Target;
 use crate::units::{Addr, Pid};
@@ -61,13 +61,11 @@ impl Target {
     }
 }
 
-/// The kind of the file system of the mount with this number, by texts of `mountinfo`. Numbers of mounts are
-/// the host's.
+/// The kind of the file system of the mount with this number, by texts of `mountinfo`.
 fn kind_of(texts: impl IntoIterator<Item = Vec<u8>>, id: u64) -> Option<String> {
     texts.into_iter().find_map(|text| {
         let text = String::from_utf8_lossy(&text);
-        let found = mounts(&text).find(|mount| mount.id == id);
-        found.map(|mount| mount.kind.to_owned())
+        mount(&text, id).map(|mount| mount.kind.to_owned())
     })
 }
 

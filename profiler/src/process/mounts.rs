@@ -35,6 +35,11 @@ pub fn mounts(mountinfo: &str) -> impl Iterator<Item = Mount<'_>> {
     })
 }
 
+/// The mount with this number. Numbers of mounts are the host's.
+pub(super) fn mount(mountinfo: &str, id: u64) -> Option<Mount<'_>> {
+    mounts(mountinfo).find(|mount| mount.id == id)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

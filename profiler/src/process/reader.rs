@@ -211,18 +211,21 @@ impl ReaderProcess {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let mut until = Instant::now() + patience;
         let last = until + MOST_IN_LINE;
-        let stat = format!("/proc/{}/stat", self.pid.as_raw_nonzero());
         loop {
             let left = until.saturating_duration_since(Instant::now());
             let left = Timespec::try_from(left).map_err(io::Error::other)?;
             match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&left)) {
-                Ok(0) if until < last && wants_cpu(&stat) => until += IN_LINE,
+                Ok(0) if until < last && wants_cpu(&self.stat()) => until += IN_LINE,
                 Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
                 Ok(_) => return Ok(()),
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
         }
+    }
+
+    fn stat(&self) -> String {
+        format!("/proc/{}/stat", self.pid.as_raw_nonzero())
     }
 
     /// Whether it has ended since it was told to; then it is buried.

@@ -158,6 +158,10 @@ impl Wait {
     }
 }
 
+/// For so long nobody waits for a lock that is merely in demand: a wait that has lasted for it is a
+/// standstill, and told as one.
+pub const STANDSTILL: Nanos = Nanos(1_000_000_000);
+
 /// A wait that was still going on at an instant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenWait {

@@ -18,7 +18,8 @@ mod tokio_facts;
 pub use ids::{ObjectId, ProcessId, StackId, ThreadId, WakerId};
 pub use interval::{
     CallSum, Classified, DriverGap, HIST_BUCKETS, Interval, OpenWait, PanicSum, Poll, PollEvidence,
-    SHORT_WAITS_PER_SAMPLE, SampleSum, ThreadTimes, Throttling, Wait, WaitSum, bucket_of,
+    SHORT_WAITS_PER_SAMPLE, STANDSTILL, SampleSum, ThreadTimes, Throttling, Wait, WaitSum,
+    bucket_of,
 };
 pub use losses::{LossCauses, Losses, ShadowCheck};
 pub use object::{Holder, HolderProcess, MAX_HOLDERS, Object, ObjectKind};

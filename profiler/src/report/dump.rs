@@ -13,10 +13,6 @@ use std::sync::Arc;
 /// Version of the format of [`Dump`]; grows when a field changes its meaning or goes.
 pub const DUMP_SCHEMA: u32 = 1;
 
-/// For so long nobody waits for a lock that is merely in demand: a wait that has lasted for it is a
-/// standstill, and told as one.
-pub const STANDSTILL: Nanos = Nanos(1_000_000_000);
-
 /// A look at every thread of some processes.
 #[derive(Clone, Debug)]
 pub struct Dump {

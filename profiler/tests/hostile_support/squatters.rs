@@ -1,13 +1,12 @@
 //! More processes of another user's than can be recorded at once, of the name of an honest one.
 
-use super::begun;
 use super::beside::shell;
 use super::fixture::{Running, Variant};
-use children::Child;
+use super::record;
 use libtest_mimic::Failed;
 use serde_json::Value;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Of each name.
@@ -71,22 +70,8 @@ fn recorded(
     go: impl FnOnce() -> Result<(), String>,
 ) -> Result<(String, Vec<u32>), Failed> {
     let report = dir.join("report.json");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_holdup"));
-    command
-        .args(["record", "--color", "never", "--force", "-d", "1s", "-o"])
-        .arg(&report)
-        .args(target)
-        .env_remove("HOLDUP_LOG")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
-    let mut holdup = Child::spawn("holdup", &mut command)?;
-    let mut messages = holdup.stderr()?;
-    begun(&mut messages)?;
-    go()?;
-    let status = holdup.wait(Duration::from_secs(60))?;
-    messages.drain(Duration::from_secs(1));
-    let said = messages.transcript();
+    let target = [&["--force", "-d", "1s"], target].concat();
+    let (status, said) = record(&target, &report, go)?;
     if !status.success() {
         return Err(format!("{status}; {said}").into());
     }

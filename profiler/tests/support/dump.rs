@@ -229,37 +229,30 @@ fn ends_meanwhile() -> Outcome {
 
 /// Who may not look is told so, and what to type.
 fn without_rights() -> Outcome {
-    let fixture = Variant::DEFAULT.start("scenarios")?;
-    let output = Command::new("setpriv")
-        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
-        .arg(env!("CARGO_BIN_EXE_holdup"))
-        .args(["dump", "-p", &fixture.pid().to_string()])
-        .output();
-    fixture.kill()?;
-    let output = output.map_err(|error| format!("setpriv: {error}"))?;
-    let message = String::from_utf8_lossy(&output.stderr);
     // Whoever cannot even execute the program says so in another way.
-    if output.status.code() == Some(77) && message.contains("sudo") {
-        Ok(())
-    } else {
-        Err(format!("{:?}: {message}", output.status.code()).into())
-    }
+    refused_as_nobody(&[], "sudo")
 }
 
 /// All rights but one, without which the stacks of another user's process cannot be read.
 fn without_one_right() -> Outcome {
     let caps = "-all,+bpf,+perfmon,+sys_ptrace";
+    let rights = ["--inh-caps", caps, "--ambient-caps", caps];
+    refused_as_nobody(&rights, "DAC_READ_SEARCH")
+}
+
+/// Another user with these rights is refused a dump, in these words among others.
+fn refused_as_nobody(rights: &[&str], word: &str) -> Outcome {
     let fixture = Variant::DEFAULT.start("scenarios")?;
     let output = Command::new("setpriv")
         .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
-        .args(["--inh-caps", caps, "--ambient-caps", caps])
+        .args(rights)
         .arg(env!("CARGO_BIN_EXE_holdup"))
         .args(["dump", "-p", &fixture.pid().to_string()])
         .output();
     fixture.kill()?;
     let output = output.map_err(|error| format!("setpriv: {error}"))?;
     let message = String::from_utf8_lossy(&output.stderr);
-    if output.status.code() == Some(77) && message.contains("DAC_READ_SEARCH") {
+    if output.status.code() == Some(77) && message.contains(word) {
         Ok(())
     } else {
         Err(format!("{:?}: {message}", output.status.code()).into())

@@ -179,27 +179,23 @@ pub(crate) fn build() -> Result<Vec<PathBuf>, String> {
 
 impl Built {
     pub(super) fn new() -> Result<Built, String> {
-        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/library");
-        let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let dir = tmp.parent().unwrap_or(tmp).join("fixtures/library");
+        let (sources, dir) = fixture("library");
         let library = dir.join("release/liblibrary.so");
         let built = Built {
             library,
             sources,
             dir,
         };
-        if std::env::var_os("HOLDUP_FIXTURES").is_none_or(|how| how != "prebuilt") {
+        if !are_prebuilt() {
             built.build()?;
         }
         Ok(built)
     }
 
     fn build(&self) -> Result<(), String> {
-        run(&mut self.cargo(&self.dir))?;
+        run(&mut cargo(&self.sources, &self.dir))?;
         let with_names = self.dir.join("with-names");
-        run(self
-            .cargo(&with_names)
-            .env("CARGO_PROFILE_RELEASE_STRIP", "none"))?;
+        run(cargo(&self.sources, &with_names).env("CARGO_PROFILE_RELEASE_STRIP", "none"))?;
         let made = with_names.join("release/liblibrary.so");
         std::fs::copy(made, self.named()).map_err(|error| error.to_string())?;
         // The loader knows a file by its inode.
@@ -208,26 +204,6 @@ impl Built {
             self.compile(host)?;
         }
         Ok(())
-    }
-
-    fn cargo(&self, target: &Path) -> Command {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo
-            .args([
-                "build",
-                "--release",
-                "--locked",
-                "--quiet",
-                "--manifest-path",
-            ])
-            .arg(self.sources.join("Cargo.toml"))
-            .arg("--target-dir")
-            .arg(target)
-            .env_remove("RUSTFLAGS")
-            .env_remove("CARGO_ENCODED_RUSTFLAGS")
-            .env_remove("CARGO_BUILD_TARGET")
-            .env_remove("CARGO_INCREMENTAL");
-        cargo
     }
 
     /// The library with its symbols.
@@ -284,6 +260,49 @@ impl Built {
         }
         command
     }
+}
+
+/// The program of the fixture of this name, built where it is not up to date.
+pub(super) fn program(name: &str) -> Result<PathBuf, String> {
+    let (sources, dir) = fixture(name);
+    if !are_prebuilt() {
+        run(&mut cargo(&sources, &dir))?;
+    }
+    Ok(dir.join("release").join(name))
+}
+
+/// Where a fixture's sources are, and where it is built.
+fn fixture(name: &str) -> (PathBuf, PathBuf) {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let built = tmp.parent().unwrap_or(tmp).join("fixtures");
+    (sources.join(name), built.join(name))
+}
+
+/// Whether nothing is to be built here.
+fn are_prebuilt() -> bool {
+    std::env::var_os("HOLDUP_FIXTURES").is_some_and(|how| how == "prebuilt")
+}
+
+/// Builds the package in `sources` for release, whatever this program was built with.
+fn cargo(sources: &Path, target: &Path) -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--quiet",
+            "--manifest-path",
+        ])
+        .arg(sources.join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(target)
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env_remove("CARGO_BUILD_TARGET")
+        .env_remove("CARGO_INCREMENTAL");
+    cargo
 }
 
 pub(super) fn run(command: &mut Command) -> Result<(), String> {

@@ -6,7 +6,7 @@ use super::live_recording::Recording;
 use super::privilege;
 use super::report::Report;
 use libtest_mimic::Trial;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -53,32 +53,5 @@ pub(crate) fn complaint(report: &Report, text: &str) -> Option<String> {
 
 /// The program, built where it is not up to date.
 pub(crate) fn built() -> Result<PathBuf, String> {
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/lookalike");
-    let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let dir = tmp.parent().unwrap_or(tmp).join("fixtures/lookalike");
-    let program = dir.join("release/lookalike");
-    if std::env::var_os("HOLDUP_FIXTURES").is_some_and(|how| how == "prebuilt") {
-        return Ok(program);
-    }
-    let output = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "--quiet",
-            "--manifest-path",
-        ])
-        .arg(sources.join("Cargo.toml"))
-        .arg("--target-dir")
-        .arg(&dir)
-        .env_remove("RUSTFLAGS")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .env_remove("CARGO_BUILD_TARGET")
-        .output()
-        .map_err(|error| format!("cargo cannot be run: {error}"))?;
-    if output.status.success() {
-        Ok(program)
-    } else {
-        Err(String::from_utf8_lossy(&output.stderr).into_owned())
-    }
+    library::program("lookalike")
 }

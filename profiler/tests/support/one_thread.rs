@@ -7,7 +7,7 @@ use super::privilege;
 use super::report::Report;
 use super::truth::slowdown;
 use libtest_mimic::Trial;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// Its program's name, as far as `--skip` is concerned.
@@ -119,28 +119,5 @@ fn compare(report: &Report, truth: &[Counted]) -> Complaints {
 
 /// The program, built where it is not up to date.
 pub(crate) fn built() -> Result<PathBuf, String> {
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/one-thread");
-    let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let dir = tmp.parent().unwrap_or(tmp).join("fixtures/one-thread");
-    let program = dir.join("release/one-thread");
-    if std::env::var_os("HOLDUP_FIXTURES").is_some_and(|how| how == "prebuilt") {
-        return Ok(program);
-    }
-    library::run(
-        Command::new(env!("CARGO"))
-            .args([
-                "build",
-                "--release",
-                "--locked",
-                "--quiet",
-                "--manifest-path",
-            ])
-            .arg(sources.join("Cargo.toml"))
-            .arg("--target-dir")
-            .arg(&dir)
-            .env_remove("RUSTFLAGS")
-            .env_remove("CARGO_ENCODED_RUSTFLAGS")
-            .env_remove("CARGO_BUILD_TARGET"),
-    )?;
-    Ok(program)
+    library::program("one-thread")
 }

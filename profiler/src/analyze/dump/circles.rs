@@ -1,8 +1,8 @@
 //! Who waits for whom.
 
 use super::threads::{Row, by_thread};
-use crate::recording::{Holder, ThreadId};
-use crate::report::dump::{Deadlock, STANDSTILL};
+use crate::recording::{Holder, STANDSTILL, ThreadId};
+use crate::report::dump::Deadlock;
 use crate::runtime::State;
 use crate::units::Tid;
 use std::collections::{BTreeMap, BTreeSet};

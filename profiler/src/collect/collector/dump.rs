@@ -12,7 +12,7 @@ use crate::collect::{Options, interval_clock::IntervalClock};
 use crate::decode::{Activity, Snapshot, ThreadKey, WaitStack};
 use crate::host::KernelBtf;
 use crate::process::{CpuClocks, LastRan, Target};
-use crate::recording::{Header, Interval, OpenWait, Tables, ThreadId, ThreadTimes};
+use crate::recording::{Header, Interval, OpenWait, STANDSTILL, Tables, ThreadId, ThreadTimes};
 use crate::runtime::{Queued, State};
 use crate::units::{Nanos, Timestamp};
 use anyhow::Result;
@@ -22,10 +22,6 @@ use std::time::{Duration, Instant};
 
 /// How long the scheduler is asked about threads. Each takes some tens of microseconds.
 const ASKING: Duration = Duration::from_millis(120);
-
-/// Where the scheduler does not tell for how long threads have waited, they are looked at for as long as it
-/// takes to call them wedged.
-const STANDSTILL: Nanos = Nanos(1_000_000_000);
 
 /// How often threads are walked again that moved while they were, as those do that look for a lock every
 /// few milliseconds.
@@ -114,6 +110,7 @@ impl Look {
             .map(|(_, thread)| thread)
             .collect();
         if !of_unknown_length.is_empty() {
+            // They are looked at for as long as it takes to call them wedged.
             let start = collector.clock.start();
             std::thread::sleep(Duration::from_nanos(
                 (STANDSTILL.0).saturating_sub((end - start).0),

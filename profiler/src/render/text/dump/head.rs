@@ -3,11 +3,11 @@
 use super::groups::is_grave;
 use super::sheet::Sheet;
 use crate::counted::counted;
-use crate::recording::{Holder, Process};
+use crate::recording::{Holder, Process, STANDSTILL};
 use crate::render::text::line::{cut_right, width};
 use crate::render::text::style::{BAD, DIM, GOOD, HEADING, PLAIN, WARN};
 use crate::render::{duration, sanitize};
-use crate::report::dump::{DumpKind, DumpRuntime, DumpThread, STANDSTILL};
+use crate::report::dump::{DumpKind, DumpRuntime, DumpThread};
 use crate::units::{Nanos, Pid};
 use anstyle::Style;
 use std::io;
