@@ -7,11 +7,11 @@ use holdup::recording::{
     Holder, HolderProcess, Host, Object, ObjectKind, Process, TokioFacts, Tool,
 };
 use holdup::render::{DumpOptions, Options, dump_json, dump_text, list_json, list_text};
-use holdup::report::RuntimeKind;
 use holdup::report::dump::{
     Deadlock, Dump, DumpKind, DumpRuntime, DumpThread, DumpVerdict, FullPool, Unseen,
 };
 use holdup::report::list::{LIST_SCHEMA, ListedProcess, Listing};
+use holdup::report::{GroupedBy, RuntimeKind};
 use holdup::runtime::{Flavor, Queued, Role, State, StoppedBy};
 use holdup::symbolize::{Frame, FrameRef, Origin};
 use holdup::units::{Nanos, Pid, Tid};
@@ -119,6 +119,7 @@ fn runtime(finding: DumpKind, threads: &[DumpThread]) -> DumpRuntime {
         pid: Pid(4711),
         kind: RuntimeKind::MultiThread,
         thread_name: "tokio-rt-worker".to_owned(),
+        grouped_by: GroupedBy::Handle,
         finding,
         workers: u32::try_from(own.clone().count()).expect("few"),
         blocked: count(State::Blocked),

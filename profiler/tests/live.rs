@@ -363,6 +363,14 @@ fn runtimes() -> Vec<Trial> {
             trials.extend(Run::new(variant, mode, ending).trials(&group, &checks));
         }
     }
+    // Where the runtimes have no handle that is known.
+    let old = Variant {
+        package: "tokio-1.20",
+        profile: Profile::Release,
+    };
+    let checks: [(&str, Check); 1] = [("states", check_runtimes::two)];
+    let run = Run::new(old, "two-runtimes", Ending::Wedged);
+    trials.extend(run.trials("two-runtimes-tokio-1.20", &checks));
     trials
 }
 

@@ -10,7 +10,7 @@ use super::detail::Details;
 use super::filter::Lists;
 use super::full_pool::is_full;
 use super::harms::Harms;
-use super::homes::Homes;
+use super::homes::{Homes, MultiThread};
 use super::open_waits::open_waits;
 use super::panics::panics;
 use super::polls::long_polls;
@@ -55,6 +55,8 @@ pub struct Analyzer {
     range: Option<(Timestamp, Timestamp)>,
     totals: Totals,
     concurrency: Concurrency,
+    /// The runtimes of threads whose waits were swept over.
+    settled: BTreeMap<ThreadId, MultiThread>,
     pool_jobs: PoolJobs,
     /// Waits that had begun before the first interval.
     carried: Vec<OpenWait>,
@@ -74,6 +76,7 @@ impl Analyzer {
             range: None,
             totals: Totals::default(),
             concurrency: Concurrency::new(header.min_block),
+            settled: BTreeMap::new(),
             pool_jobs: PoolJobs::default(),
             carried: Vec::new(),
             open_waits: Vec::new(),
@@ -140,8 +143,10 @@ impl Analyzer {
         if self.concurrency.is_full() {
             let waits = self.totals.waits.iter();
             let waits = waits.map(|(&(thread, stack), times)| (thread, stack, times.blocked));
-            let homes = Homes::of(tables, &self.totals.threads, waits);
+            let mut homes = Homes::of(tables, &self.totals, waits);
+            homes.keep(&self.settled);
             self.concurrency.fold(tables, &homes);
+            self.settled.extend(homes.settled());
         }
     }
 
@@ -183,7 +188,8 @@ impl Analyzer {
         );
         let role_times = role_times::times(&whole);
         let balanced = balanced(&whole, &role_times);
-        let homes = Homes::of(tables, &self.totals.threads, whole.seen());
+        let mut homes = Homes::of(tables, &self.totals, whole.seen());
+        homes.keep(&self.settled);
         let concurrent = self.concurrency.finish(tables, &homes);
         let runtimes = Evidence {
             whole: &whole,

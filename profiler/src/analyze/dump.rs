@@ -9,6 +9,7 @@ use self::circles::{circles, holders, standing, waits_for};
 use self::runtimes::runtimes;
 use self::threads::threads;
 use super::full_pool::DEFAULT_LIMIT;
+use super::guessed_groups::Drivers;
 use super::time::rfc3339;
 use crate::recording::{Header, Interval, Tables, ThreadId};
 use crate::report::dump::{
@@ -44,7 +45,9 @@ pub fn dump(looked: &Looked<'_>) -> Dump {
         row.told.waits_for = waits_for(row.thread, &holders);
     }
     let standing = standing(&rows, &holders);
-    let runtimes = runtimes(&mut rows, &deadlocks, &standing);
+    let mut drivers = Drivers::default();
+    drivers.add(looked.tables, looked.interval, usize::MAX);
+    let runtimes = runtimes(&mut rows, &drivers, &deadlocks, &standing);
     let rank: BTreeMap<&str, usize> = (0..)
         .zip(&runtimes)
         .map(|(rank, runtime)| (runtime.id.as_str(), rank))

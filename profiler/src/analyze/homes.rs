@@ -1,17 +1,19 @@
 //! Which `multi_thread` runtime each thread works for.
 //!
-//! tokio's thread-local state names a runtime by the address of its scheduler's handle. A thread
-//! that has none, as its state is not known, is taken for one of the runtime with the most workers in
-//! its process: where no state is known at all, all workers of a process are one runtime.
+//! tokio's thread-local state names a runtime by the address of its scheduler's handle. Workers whose
+//! state is not known are put together by a guess, as [`guessed_groups`] says; any other thread whose
+//! state is not known is taken for one of the runtime with the most workers in its process.
 //!
 //! A program may drop its runtime and make it anew, or a library make one for each call. Runtimes
 //! of one process whose workers have the same name, and of which each began after the one before it
 //! had ended, are reported as one.
 
+use super::guessed_groups::{self, Group, Worker, without_number};
 use super::stack_facts::WaitRole;
 use super::sweep::{Piece, Sweep};
-use super::thread_sums::ThreadSums;
+use super::totals::Totals;
 use crate::recording::{ProcessId, StackId, Tables, ThreadId};
+use crate::report::GroupedBy;
 use crate::runtime::tokio::RuntimeHandle;
 use crate::units::{Nanos, Timestamp};
 use std::cmp::Reverse;
@@ -43,6 +45,10 @@ pub(super) struct Homes {
     of_handle: BTreeMap<Handle, Vec<(Life, MultiThread)>>,
     /// The one with the most workers.
     of_process: BTreeMap<ProcessId, MultiThread>,
+    /// Those whose workers were put together by a guess.
+    guessed: BTreeSet<MultiThread>,
+    /// Of stacks in which workers of those waited, the one that did for longest.
+    of_stack: BTreeMap<StackId, MultiThread>,
     /// Threads that were workers, and from when to when they lived.
     workers: BTreeMap<ThreadId, Life>,
 }
@@ -61,21 +67,26 @@ impl Homes {
     /// waited, the one in which it waited longest.
     pub(super) fn of(
         tables: &Tables,
-        threads: &BTreeMap<ThreadId, ThreadSums>,
+        totals: &Totals,
         waits: impl Iterator<Item = (ThreadId, StackId, Nanos)>,
     ) -> Homes {
         let life = |thread: &ThreadId| {
-            let sums = threads.get(thread);
+            let sums = totals.threads.get(thread);
             let life = sums.and_then(|sums| sums.life);
             life.unwrap_or((Timestamp(0), Timestamp(u64::MAX)))
         };
         let mut workers = BTreeMap::new();
         let mut times: BTreeMap<ThreadId, BTreeMap<RuntimeHandle, (bool, Nanos)>> = BTreeMap::new();
+        // Waits of workers by stacks that name no runtime.
+        let mut unnamed: Vec<(ThreadId, StackId, Nanos)> = Vec::new();
         for (thread, id, time) in waits {
             let role = WaitRole::of(tables, id);
             let works = matches!(role, WaitRole::MULTI_THREAD | WaitRole::HandedOff);
             if role == WaitRole::MULTI_THREAD {
                 workers.entry(thread).or_insert_with(|| life(&thread));
+                if tables.stack(id).is_none_or(|stack| stack.runtime.is_none()) {
+                    unnamed.push((thread, id, time));
+                }
             }
             if !works && role != WaitRole::POOL {
                 continue;
@@ -100,6 +111,7 @@ impl Homes {
             ..Homes::default()
         };
         homes.take(&rows);
+        homes.guess(tables, totals, unnamed);
         // Threads that were no workers lived beside some.
         for (thread, handle) in &handles {
             let of_handle = homes.of_handle.get(&(thread.process, *handle));
@@ -128,6 +140,121 @@ impl Homes {
         }
     }
 
+    /// Puts the workers together whose handle is not known. `waits` are those with stacks that name no
+    /// runtime.
+    fn guess(&mut self, tables: &Tables, totals: &Totals, waits: Vec<(ThreadId, StackId, Nanos)>) {
+        let worker = |thread: ThreadId| Worker {
+            thread,
+            name: without_number(tables.thread_name(thread)),
+            drivers: totals.drivers.of(thread),
+        };
+        let mut processes: BTreeMap<ProcessId, (Vec<Worker<'_>>, Vec<Worker<'_>>)> =
+            BTreeMap::new();
+        for thread in self.workers.keys() {
+            let (known, unknown) = processes.entry(thread.process).or_default();
+            match self.of_thread.contains_key(thread) {
+                true => known.push(worker(*thread)),
+                false => unknown.push(worker(*thread)),
+            }
+        }
+        for (process, (known, unknown)) in processes {
+            let (joining, alone): (Vec<_>, Vec<_>) = unknown
+                .into_iter()
+                .map(|worker| (self.joins(&known, &worker), worker))
+                .partition(|(row, _)| row.is_some());
+            for (row, worker) in joining {
+                self.of_thread.extend(row.map(|row| (worker.thread, row)));
+            }
+            let groups =
+                guessed_groups::groups(alone.into_iter().map(|(_, worker)| worker).collect());
+            // One alone needs no guess: all workers of the process are in it.
+            if !known.is_empty() || groups.len() > 1 {
+                groups
+                    .iter()
+                    .for_each(|group| self.add_guessed(process, group));
+            }
+        }
+        let mut longest: BTreeMap<StackId, (Nanos, MultiThread)> = BTreeMap::new();
+        for (thread, stack, time) in waits {
+            let row = self.of_thread(thread);
+            if self.guessed.contains(&row) {
+                let entry = longest.entry(stack).or_insert((time, row));
+                *entry = (time, row).max(*entry);
+            }
+        }
+        let rows = longest.into_iter();
+        self.of_stack = rows.map(|(stack, (_, row))| (stack, row)).collect();
+    }
+
+    /// The runtime of workers whose runtime is known that nothing tells `worker` apart from.
+    fn joins(&self, known: &[Worker<'_>], worker: &Worker<'_>) -> Option<MultiThread> {
+        let row = |known: &Worker<'_>| self.of_thread(known.thread);
+        let shares = |known: &&Worker<'_>| !known.drivers.is_disjoint(&worker.drivers);
+        if let Some(beside) = known.iter().find(shares) {
+            return Some(row(beside));
+        }
+        let of_name = known.iter().filter(|known| known.name == worker.name);
+        // Others of its name were in their own driver, and it was in another.
+        if !worker.drivers.is_empty() && of_name.clone().any(|known| !known.drivers.is_empty()) {
+            return None;
+        }
+        let rows: BTreeSet<MultiThread> = of_name.map(row).collect();
+        match rows.len() {
+            0 => None,
+            1 => rows.first().copied(),
+            _ => Some(self.of_process(worker.thread.process)),
+        }
+    }
+
+    fn add_guessed(&mut self, process: ProcessId, group: &Group<'_>) {
+        let first = group.threads.first().copied();
+        let row = MultiThread { process, first };
+        let threads = group.threads.iter();
+        self.of_thread.extend(threads.map(|thread| (*thread, row)));
+        self.guessed.insert(row);
+        // The largest comes first.
+        self.of_process.entry(process).or_insert(row);
+    }
+
+    /// Leaves threads with the runtime with which they were counted before more was known, and with
+    /// them those that would be of the same one.
+    pub(super) fn keep(&mut self, settled: &BTreeMap<ThreadId, MultiThread>) {
+        let mut renamed: BTreeMap<MultiThread, MultiThread> = BTreeMap::new();
+        for (thread, row) in settled {
+            renamed.entry(self.of_thread(*thread)).or_insert(*row);
+        }
+        let rename = |row: &mut MultiThread| *row = renamed.get(row).copied().unwrap_or(*row);
+        self.of_thread.values_mut().for_each(rename);
+        self.of_handle
+            .values_mut()
+            .flatten()
+            .for_each(|(_, row)| rename(row));
+        self.of_process.values_mut().for_each(rename);
+        self.of_stack.values_mut().for_each(rename);
+        let guessed = std::mem::take(&mut self.guessed).into_iter();
+        self.guessed = guessed
+            .map(|row| renamed.get(&row).copied().unwrap_or(row))
+            .collect();
+        self.of_thread.extend(settled);
+    }
+
+    /// The runtime of each thread that was ever a worker.
+    pub(super) fn settled(&self) -> impl Iterator<Item = (ThreadId, MultiThread)> {
+        let workers = self.workers.keys();
+        workers.map(|thread| (*thread, self.of_thread(*thread)))
+    }
+
+    /// How its threads were found to belong together.
+    pub(super) fn grouped_by(&self, runtime: MultiThread) -> GroupedBy {
+        if self.guessed.contains(&runtime) {
+            GroupedBy::Guess
+        } else if runtime.first.is_some() {
+            GroupedBy::Handle
+        } else {
+            GroupedBy::Process
+        }
+    }
+
     /// The runtime that a thread works for, if it works for one of this kind.
     pub(super) fn of_thread(&self, thread: ThreadId) -> MultiThread {
         let own = self.of_thread.get(&thread).copied();
@@ -139,9 +266,12 @@ impl Homes {
         &self,
         process: ProcessId,
         handle: Option<RuntimeHandle>,
+        id: StackId,
     ) -> MultiThread {
         let own = handle.and_then(|handle| self.of_handle.get(&(process, handle))?.first());
-        own.map_or_else(|| self.of_process(process), |(_, row)| *row)
+        let own = own.map(|(_, row)| *row);
+        let own = own.or_else(|| self.of_stack.get(&id).copied());
+        own.unwrap_or_else(|| self.of_process(process))
     }
 
     fn of_process(&self, process: ProcessId) -> MultiThread {
@@ -227,10 +357,6 @@ fn follows(next: Life, last: Life) -> bool {
     let shorter = (next.1 - next.0).min(last.1 - last.0);
     let way_out = Nanos(shorter.0 / 4).min(WAY_OUT);
     next.0.0 >= last.1.0.saturating_sub(way_out.0)
-}
-
-fn without_number(name: &str) -> &str {
-    name.trim_end_matches(|letter: char| letter.is_ascii_digit() || "-_#:. ".contains(letter))
 }
 
 /// Puts runtimes into rows, each of runtimes that follow each other.

@@ -1,7 +1,9 @@
 use super::super::stack_facts::WaitRole;
 use super::super::testing::{recording, stack, thread};
 use super::*;
-use crate::recording::{Recording, Stack, ThreadTimes};
+use crate::recording::{
+    Interval, Object, ObjectId, ObjectKind, Recording, Stack, ThreadTimes, WaitObject, WaitSum,
+};
 use crate::runtime::{Flavor, Role, State};
 use crate::units::Addr;
 use std::sync::Arc;
@@ -13,7 +15,7 @@ const C: RuntimeHandle = RuntimeHandle(Addr(0x3000));
 /// Threads that were workers, each with its name, its life and its runtime.
 struct Workers {
     recording: Recording,
-    threads: BTreeMap<ThreadId, ThreadSums>,
+    totals: Totals,
     waits: Vec<(ThreadId, StackId, Nanos)>,
 }
 
@@ -21,7 +23,7 @@ impl Workers {
     fn new() -> Workers {
         Workers {
             recording: recording(1_000),
-            threads: BTreeMap::new(),
+            totals: Totals::default(),
             waits: Vec::new(),
         }
     }
@@ -40,10 +42,42 @@ impl Workers {
         self.lives(tid, name, life);
     }
 
+    /// Parks a worker in an epoll instance.
+    fn parks(&mut self, tid: u32, epoll: u32) {
+        let parked = Stack {
+            syscall: Some(crate::arch::syscall("epoll_wait")),
+            ..stack(
+                Vec::new(),
+                State::Idle,
+                Role::Worker(Flavor::MultiThread),
+                None,
+            )
+        };
+        let stack = self.recording.push_stack(parked);
+        let sum = WaitSum {
+            thread: thread(tid),
+            stack,
+            object: Some(ObjectId(epoll)),
+            waits: 1,
+            blocked: Nanos(1),
+            runqueue: Nanos::ZERO,
+            max: Nanos(1),
+            histogram: Vec::new(),
+        };
+        let objects = &mut self.recording.tables.objects;
+        objects.resize(100, epoll_instance());
+        let interval = Interval {
+            sums: vec![sum],
+            ..Interval::default()
+        };
+        let tables = &self.recording.tables;
+        self.totals.drivers.add(tables, &interval, 100);
+    }
+
     fn lives(&mut self, tid: u32, name: &str, life: (u64, u64)) {
         let names = &mut self.recording.tables.thread_names;
         names.insert(thread(tid), Arc::from(name));
-        let sums = self.threads.entry(thread(tid)).or_default();
+        let sums = self.totals.threads.entry(thread(tid)).or_default();
         sums.add(&ThreadTimes {
             thread: thread(tid),
             lived: Nanos(life.1 - life.0),
@@ -58,7 +92,18 @@ impl Workers {
 
     fn homes(&self) -> Homes {
         let waits = self.waits.iter().copied();
-        Homes::of(&self.recording.tables, &self.threads, waits)
+        Homes::of(&self.recording.tables, &self.totals, waits)
+    }
+}
+
+fn epoll_instance() -> WaitObject {
+    WaitObject {
+        object: Object {
+            kind: ObjectKind::Poll,
+            name: "anon_inode:[eventpoll]".to_owned(),
+        },
+        fd: Some(3),
+        many: 1,
     }
 }
 
@@ -84,7 +129,7 @@ fn workers_with_different_handles_work_for_different_runtimes() {
     assert_eq!(homes.of_thread(thread(3)), home(3));
     assert_eq!(homes.of_thread(thread(4)), home(1));
     assert_eq!(homes.runtimes(), BTreeSet::from([home(1), home(3)]));
-    let of_stack = |handle| homes.of_stack(ProcessId(0), handle);
+    let of_stack = |handle| homes.of_stack(ProcessId(0), handle, StackId(0));
     assert_eq!(of_stack(Some(B)), home(3));
     assert_eq!(of_stack(None), home(1));
 }
@@ -99,6 +144,75 @@ fn without_any_handle_a_process_has_one_runtime() {
         first: None,
     };
     assert_eq!(workers.homes().runtimes(), BTreeSet::from([all]));
+}
+
+#[test]
+fn without_any_handle_workers_are_grouped_by_a_guess() {
+    let mut workers = Workers::new();
+    for tid in [1, 2] {
+        workers.worker(tid, &format!("app-{tid}"), (0, 100), None);
+        workers.worker(tid + 10, &format!("side-{tid}"), (0, 100), None);
+    }
+    workers.worker(13, "side-3", (0, 100), None);
+    workers.wait(20, Role::PoolThread, None, 5);
+    let homes = workers.homes();
+    assert_eq!(homes.runtimes(), BTreeSet::from([home(1), home(11)]));
+    assert_eq!(homes.of_thread(thread(2)), home(1));
+    assert_eq!(homes.grouped_by(home(1)), GroupedBy::Guess);
+    let of_pool = homes.of_thread(thread(20));
+    assert_eq!(of_pool, home(11), "the largest");
+    // Each stack goes to whose workers waited in it.
+    for (thread, stack, _) in &workers.waits {
+        let of_stack = homes.of_stack(ProcessId(0), None, *stack);
+        assert_eq!(of_stack, homes.of_thread(*thread));
+    }
+}
+
+#[test]
+fn what_was_counted_for_a_runtime_stays_with_it() {
+    let mut workers = Workers::new();
+    for tid in [5, 6] {
+        workers.worker(tid, "tokio-rt-worker", (0, 100), None);
+        workers.parks(tid, tid);
+    }
+    let early = workers.homes();
+    let settled: BTreeMap<_, _> = early.settled().collect();
+    assert_eq!(early.of_thread(thread(6)), home(6));
+    // More is known: they shared an epoll instance, and there was one of a smaller number.
+    workers.parks(5, 6);
+    workers.worker(1, "tokio-rt-worker", (0, 100), None);
+    workers.parks(1, 6);
+    let anew = workers.homes();
+    assert_eq!(anew.of_thread(thread(6)), anew.of_thread(thread(1)));
+    let mut late = workers.homes();
+    late.keep(&settled);
+    let of = |tid| late.of_thread(thread(tid));
+    assert_eq!([of(5), of(6), of(1)], [home(5), home(6), home(5)]);
+}
+
+#[test]
+fn workers_without_a_handle_join_those_of_their_epoll_instance_or_name() {
+    let mut workers = Workers::new();
+    workers.worker(1, "a-1", (0, 100), Some(A));
+    workers.worker(2, "a-2", (0, 100), Some(A));
+    workers.worker(3, "b-1", (0, 100), Some(B));
+    workers.parks(3, 7);
+    workers.worker(4, "odd", (0, 100), None);
+    workers.parks(4, 7);
+    workers.worker(5, "a-3", (0, 100), None);
+    // Another tokio of the same process, of which nothing but symbols is known.
+    workers.worker(6, "b-2", (0, 100), None);
+    workers.parks(6, 8);
+    let homes = workers.homes();
+    assert_eq!(homes.of_thread(thread(4)), home(3), "one epoll instance");
+    assert_eq!(homes.of_thread(thread(5)), home(1), "its name");
+    assert_eq!(
+        homes.of_thread(thread(6)),
+        home(6),
+        "its own epoll instance"
+    );
+    let by = |tid| homes.grouped_by(home(tid));
+    assert_eq!([by(1), by(6)], [GroupedBy::Handle, GroupedBy::Guess]);
 }
 
 #[test]
@@ -160,7 +274,7 @@ fn a_thread_of_two_runtimes_works_where_it_works_longest() {
     workers.wait(1, Role::PoolThread, Some(C), 500);
     let homes = workers.homes();
     assert_eq!(homes.of_thread(thread(1)), home(1));
-    assert_eq!(homes.of_stack(ProcessId(0), Some(B)), home(1));
+    assert_eq!(homes.of_stack(ProcessId(0), Some(B), StackId(0)), home(1));
     assert!(homes.is_worker(thread(1)));
     assert_eq!(
         WaitRole::of(&workers.recording.tables, StackId(2)),

@@ -23,6 +23,7 @@ mod dump;
 mod filter;
 mod fix_first;
 mod full_pool;
+mod guessed_groups;
 mod harm;
 mod harms;
 mod history;

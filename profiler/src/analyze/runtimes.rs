@@ -12,9 +12,9 @@ use super::stack_facts::{WaitRole, class_of, most};
 use super::sweep::{Span, Sweep};
 use super::thread_times::{self, BalancedTimes};
 use super::whole::Whole;
-use crate::arch::syscalls;
-use crate::recording::{ProcessId, Stack, ThreadId};
-use crate::report::{PollTimes, RuntimeKind, RuntimeReport, StateTimes, Stretch};
+use crate::arch::waits_in_epoll;
+use crate::recording::{ProcessId, Stack, StackId, ThreadId};
+use crate::report::{GroupedBy, PollTimes, RuntimeKind, RuntimeReport, StateTimes, Stretch};
 use crate::runtime::{Flavor, Role, State};
 use crate::units::{Nanos, Pid};
 use std::cmp::Reverse;
@@ -57,8 +57,13 @@ impl Runtimes {
     }
 
     /// The runtime that waits with a stack belong to, where it does not matter whose they are.
-    pub(super) fn of_stack(&self, stack: &Stack, role: WaitRole) -> Option<RuntimeIndex> {
-        let home = self.homes.of_stack(stack.process, stack.runtime);
+    pub(super) fn of_stack(
+        &self,
+        id: StackId,
+        stack: &Stack,
+        role: WaitRole,
+    ) -> Option<RuntimeIndex> {
+        let home = self.homes.of_stack(stack.process, stack.runtime, id);
         self.multi_thread(home, role)
     }
 
@@ -224,6 +229,7 @@ impl Evidence<'_> {
             self.concurrent.unattended(Track::Workers(runtime)),
         );
         report.threads = u32::try_from(distinct).unwrap_or(u32::MAX);
+        report.grouped_by = self.homes.grouped_by(runtime);
         let threads = self.threads_of(runtime);
         let threads = threads.filter(|(_, times)| times.has(WaitRole::MULTI_THREAD));
         let threads: Vec<ThreadId> = threads.map(|(thread, _)| thread).collect();
@@ -348,8 +354,8 @@ impl Evidence<'_> {
             let Some(stack) = self.whole.tables.stack(stack) else {
                 continue;
             };
-            let in_driver = stack.class.state == State::Idle
-                && stack.syscall.is_some_and(|number| EPOLL.contains(&number));
+            let in_driver =
+                stack.class.state == State::Idle && stack.syscall.is_some_and(waits_in_epoll);
             if let Some(owner) = self.owner(thread, stack.class.role).filter(|_| in_driver) {
                 *times.entry(owner).or_default() += wait.blocked;
             }
@@ -402,9 +408,6 @@ fn order(report: &RuntimeReport) -> impl Ord + use<> {
     (Reverse(report.workers), report.kind, Reverse(blocked))
 }
 
-/// In one of which the I/O driver parks.
-const EPOLL: [u32; 3] = syscalls(["epoll_wait", "epoll_pwait", "epoll_pwait2"]);
-
 fn report(
     pid: Pid,
     kind: RuntimeKind,
@@ -421,6 +424,7 @@ fn report(
         kind,
         workers: u32::try_from(workers).unwrap_or(u32::MAX),
         thread_name: String::new(),
+        grouped_by: GroupedBy::Thread,
         threads: u32::try_from(workers).unwrap_or(u32::MAX),
         from_ns: Nanos::ZERO,
         to_ns: Nanos::ZERO,

@@ -57,7 +57,7 @@ pub(super) fn woken_stacks(
         let role = WaitRole::of(whole.tables, key.stack);
         let (process, runtime) = match (key.thread, stack) {
             (Some(thread), _) => (thread.process, runtimes.of_wait(thread, role)),
-            (None, Some(stack)) => (stack.process, runtimes.of_stack(stack, role)),
+            (None, Some(stack)) => (stack.process, runtimes.of_stack(key.stack, stack, role)),
             // Of a stack that is not there, the thread is always known.
             (None, None) => continue,
         };

@@ -1,6 +1,7 @@
 //! The sums of a row of intervals. What they take depends on how many threads, stacks and objects
 //! there are, not on how many waits, and has bounds: what goes beyond is counted as lost.
 
+use super::guessed_groups::Drivers;
 use super::quantile::Durations;
 use super::stack_facts::WaitRole;
 use super::task_ids::Tasks;
@@ -165,6 +166,7 @@ pub(super) struct Totals {
     pub(super) stacks: BTreeMap<StackId, StackWaits>,
     /// Waits and their blocked time; no object being waits whose object is not known.
     pub(super) objects: BTreeMap<(StackId, Option<ObjectId>), (u64, Nanos)>,
+    pub(super) drivers: Drivers,
     /// Waits whose waker was seen, with their blocked time: those recorded one by one, and of the
     /// shorter ones as many as their sample stands for.
     pub(super) wakers: BTreeMap<WokenKey, (u64, Nanos)>,
@@ -229,6 +231,7 @@ impl Totals {
         for sum in &interval.sums {
             self.add_sum(sum);
         }
+        self.drivers.add(tables, interval, self.bounds.threads);
         for wait in &interval.waits {
             self.add_wait(tables, wait);
         }

@@ -373,7 +373,7 @@ fn state(runtime: &RuntimeReport, state: State) -> Nanos {
 mod tests {
     use super::super::testing::process;
     use super::*;
-    use crate::report::{PollTimes, RuntimeKind};
+    use crate::report::{GroupedBy, PollTimes, RuntimeKind};
 
     const MS: u64 = 1_000_000;
 
@@ -393,6 +393,7 @@ mod tests {
             kind: RuntimeKind::MultiThread,
             workers,
             thread_name: String::new(),
+            grouped_by: GroupedBy::Handle,
             threads: workers,
             from_ns: Nanos::ZERO,
             to_ns: Nanos(1_000 * MS),

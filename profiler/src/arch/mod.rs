@@ -3,4 +3,4 @@
 
 mod x86_64;
 
-pub use x86_64::{Subject, subject, syscall, syscall_name, syscalls};
+pub use x86_64::{Subject, subject, syscall, syscall_name, syscalls, waits_in_epoll};

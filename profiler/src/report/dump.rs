@@ -1,6 +1,6 @@
 //! What every thread of some processes does just now: what `holdup dump` prints.
 
-use super::RuntimeKind;
+use super::{GroupedBy, RuntimeKind};
 use crate::cause::Cause;
 use crate::recording::{Holder, Host, Object, Process, Tool};
 use crate::runtime::{Queued, Role, State, StoppedBy};
@@ -104,6 +104,8 @@ pub struct DumpRuntime {
     pub kind: RuntimeKind,
     /// The name of most of its workers, raw.
     pub thread_name: String,
+    /// How its threads were found to belong together.
+    pub grouped_by: GroupedBy,
     /// What was found.
     pub finding: DumpKind,
     /// Its workers now.

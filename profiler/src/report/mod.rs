@@ -39,9 +39,10 @@ pub use panics::{PanicReport, PanicSite};
 pub use polls::{LongPollSite, LongestPoll, POLL_BUCKETS, PollTimes};
 pub use queued::QueuedTasks;
 pub use report::{
-    BlockingPool, CpuSite, CpuUse, ObjectGroup, ObjectTotal, OpenWaitReport, Part, ProcessFinding,
-    Report, RuntimeKind, RuntimeReport, RuntimeShare, Site, StackTotal, StateTimes, Stretch,
-    TASK_IDS, TaskIdTotal, TaskTotal, ThreadReport, ThrottlingReport, WakerTotal, WokenStack,
+    BlockingPool, CpuSite, CpuUse, GroupedBy, ObjectGroup, ObjectTotal, OpenWaitReport, Part,
+    ProcessFinding, Report, RuntimeKind, RuntimeReport, RuntimeShare, Site, StackTotal, StateTimes,
+    Stretch, TASK_IDS, TaskIdTotal, TaskTotal, ThreadReport, ThrottlingReport, WakerTotal,
+    WokenStack,
 };
 pub use stopped::Stopped;
 pub use tasks::{CauseTotal, TaskReport};

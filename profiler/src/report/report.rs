@@ -227,6 +227,20 @@ pub enum RuntimeKind {
     LocalSet,
 }
 
+/// How the threads of a runtime were found to belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupedBy {
+    /// They had entered the same one, as tokio's thread-local state says.
+    Handle,
+    /// It has one.
+    Thread,
+    /// By their names, and by the epoll instances in which they were parked: a guess.
+    Guess,
+    /// They are all the workers of their process, and nothing tells any of them apart.
+    Process,
+}
+
 /// The waits of one runtime at a site.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RuntimeShare {
@@ -253,6 +267,8 @@ pub struct RuntimeReport {
     pub workers: u32,
     /// The name of most of them, raw.
     pub thread_name: String,
+    /// How its threads were found to belong together.
+    pub grouped_by: GroupedBy,
     /// How many threads were its workers: more than `workers` where a runtime was dropped and made
     /// anew, or where a `block_in_place` moved a worker to another thread.
     pub threads: u32,

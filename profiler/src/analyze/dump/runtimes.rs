@@ -1,10 +1,11 @@
 //! The runtimes of an instant: workers that had entered the same one.
 
 use super::threads::Row;
+use crate::analyze::guessed_groups::{self, Drivers, Worker, without_number};
 use crate::analyze::stack_facts::most;
 use crate::recording::{ProcessId, ThreadId};
-use crate::report::RuntimeKind;
 use crate::report::dump::{Deadlock, DumpKind, DumpRuntime};
+use crate::report::{GroupedBy, RuntimeKind};
 use crate::runtime::tokio::RuntimeHandle;
 use crate::runtime::{Flavor, Role, State};
 use crate::units::{Nanos, Pid, Tid};
@@ -16,20 +17,25 @@ use std::collections::{BTreeMap, BTreeSet};
 enum Owner {
     /// By its handle; none where no worker of the process tells.
     MultiThread(ProcessId, Option<RuntimeHandle>),
+    /// By its first thread.
+    Guessed(ProcessId, Tid),
     CurrentThread(ProcessId, Tid),
 }
 
 /// Finds the runtimes, and says of each worker to which it belongs.
 pub(super) fn runtimes(
     rows: &mut [Row],
+    drivers: &Drivers,
     deadlocks: &[Deadlock],
     standing: &BTreeSet<ThreadId>,
 ) -> Vec<DumpRuntime> {
     place_by_name(rows);
     let largest = largest(rows);
+    let guessed = guessed(rows, drivers);
     let mut members: BTreeMap<Owner, Vec<usize>> = BTreeMap::new();
     for (index, row) in rows.iter().enumerate() {
-        if let Some(owner) = owner(row, &largest) {
+        let guess = guessed.get(&row.thread);
+        if let Some(owner) = guess.copied().or_else(|| owner(row, &largest)) {
             members.entry(owner).or_default().push(index);
         }
     }
@@ -68,10 +74,40 @@ pub(super) fn runtimes(
     runtimes
 }
 
+/// The workers of processes in which none tells its runtime, where they are of several for all that
+/// is known.
+fn guessed(rows: &[Row], drivers: &Drivers) -> BTreeMap<ThreadId, Owner> {
+    let mut workers: BTreeMap<ProcessId, Vec<&Row>> = BTreeMap::new();
+    for row in rows.iter().filter(|row| is_worker(row)) {
+        workers.entry(row.thread.process).or_default().push(row);
+    }
+    workers.retain(|_, rows| rows.iter().all(|row| row.handle.is_none()));
+    let mut owners = BTreeMap::new();
+    for (process, rows) in workers {
+        let workers = rows.into_iter().map(|row| Worker {
+            thread: row.thread,
+            name: without_number(&row.told.name),
+            drivers: drivers.of(row.thread),
+        });
+        let groups = guessed_groups::groups(workers.collect());
+        for group in groups.iter().filter(|_| groups.len() > 1) {
+            let first = group.threads.first().map_or(Tid(0), |thread| thread.tid);
+            let owner = Owner::Guessed(process, first);
+            owners.extend(group.threads.iter().map(|thread| (*thread, owner)));
+        }
+    }
+    owners
+}
+
 /// Threads that run and that no sample met are workers where they have the name of some, but for a
 /// number at its end.
 fn place_by_name(rows: &mut [Row]) {
-    let name = |row: &Row| (row.thread.process, stem(&row.told.name).to_owned());
+    let name = |row: &Row| {
+        (
+            row.thread.process,
+            without_number(&row.told.name).to_owned(),
+        )
+    };
     let workers = rows
         .iter()
         .filter(|row| is_worker(row) && row.handle.is_some());
@@ -85,10 +121,6 @@ fn place_by_name(rows: &mut [Row]) {
             row.handle = *handle;
         }
     }
-}
-
-fn stem(name: &str) -> &str {
-    name.trim_end_matches(|letter: char| letter.is_ascii_digit() || "-_#:. ".contains(letter))
 }
 
 /// The runtime with the most workers of each process, for those that do not say which is theirs.
@@ -172,8 +204,14 @@ fn runtime(
         id: String::new(),
         pid: of.first().map_or(Pid(0), |row| row.told.pid),
         kind: match owner {
-            Owner::MultiThread(..) => RuntimeKind::MultiThread,
+            Owner::MultiThread(..) | Owner::Guessed(..) => RuntimeKind::MultiThread,
             Owner::CurrentThread(..) => RuntimeKind::CurrentThread,
+        },
+        grouped_by: match owner {
+            Owner::MultiThread(_, Some(_)) => GroupedBy::Handle,
+            Owner::MultiThread(_, None) => GroupedBy::Process,
+            Owner::Guessed(..) => GroupedBy::Guess,
+            Owner::CurrentThread(..) => GroupedBy::Thread,
         },
         thread_name: most(names).unwrap_or_default().to_owned(),
         finding,

@@ -4,4 +4,4 @@ mod subject;
 mod syscalls;
 
 pub use subject::{Subject, subject};
-pub use syscalls::{syscall, syscall_name, syscalls};
+pub use syscalls::{syscall, syscall_name, syscalls, waits_in_epoll};

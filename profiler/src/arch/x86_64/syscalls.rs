@@ -53,6 +53,16 @@ pub const fn syscalls<const N: usize>(names: [&str; N]) -> [u32; N] {
     numbers
 }
 
+/// Those in which a thread waits for the events of an epoll instance.
+const EPOLL_WAITS: [u32; 3] = syscalls(["epoll_wait", "epoll_pwait", "epoll_pwait2"]);
+
+/// Whether a system call waits for the events of an epoll instance, as the I/O driver does. musl's
+/// `epoll_wait` makes the call with a signal mask.
+#[must_use]
+pub fn waits_in_epoll(number: u32) -> bool {
+    EPOLL_WAITS.contains(&number)
+}
+
 const fn position(names: &[&str], wanted: &str) -> Option<u32> {
     let mut i = 0;
     while i < names.len() {

@@ -6,7 +6,7 @@ use super::style::{BAD, DIM, HEADING, PLAIN, of_state};
 use crate::counted::counted;
 use crate::render::states::listed;
 use crate::render::{duration, percent, process_name, sanitize};
-use crate::report::{Report, RuntimeKind, RuntimeReport, Stretch};
+use crate::report::{GroupedBy, Report, RuntimeKind, RuntimeReport, Stretch};
 use crate::runtime::State;
 use crate::units::Nanos;
 use std::io;
@@ -75,6 +75,9 @@ fn which(report: &Report, runtime: &RuntimeReport) -> String {
     let is_given = !name.is_empty() && !name.starts_with("tokio-r");
     if report.runtimes.len() > 1 && is_given {
         parts.push(format!("`{}`", sanitize(name)));
+    }
+    if runtime.grouped_by == GroupedBy::Guess {
+        parts.push("grouped by a guess".to_owned());
     }
     if runtime.threads > runtime.workers.saturating_mul(2) {
         parts.push(format!("{} threads in turn", runtime.threads));

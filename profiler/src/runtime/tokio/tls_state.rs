@@ -6,15 +6,13 @@
 //! much else than itself speaks for it. Where names tell a stack's meaning, it overrules them only
 //! if it has agreed with them elsewhere.
 
-use crate::arch::{syscall, syscalls};
+use crate::arch::{syscall, waits_in_epoll};
 use crate::runtime::{Classification, Flavor, Role, RuleName, State};
 use crate::units::Addr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Systems calls in which a runtime's threads park: its I/O driver in the one, those without work in
-/// the other.
-const EPOLL_WAITS: [u32; 3] = syscalls(["epoll_wait", "epoll_pwait", "epoll_pwait2"]);
+/// The system call in which threads park that are not in the I/O driver.
 const FUTEX: u32 = syscall("futex");
 
 /// What a thread was to its runtime when it went off-CPU, by the thread-local state.
@@ -259,11 +257,6 @@ impl Agreement {
             ClassifiedBy::Symbols
         }
     }
-}
-
-/// musl's `epoll_wait` makes the call with a signal mask.
-fn waits_in_epoll(syscall: u32) -> bool {
-    EPOLL_WAITS.contains(&syscall)
 }
 
 const WORKER: Role = Role::Worker(Flavor::MultiThread);

@@ -6,8 +6,8 @@ use crate::counted::counted;
 use crate::render::text::sites::why;
 use crate::render::text::style::{BAD, DIM, PLAIN, WARN};
 use crate::render::{display_name, display_path, sanitize};
-use crate::report::RuntimeKind;
 use crate::report::dump::{DumpKind, DumpRuntime, DumpThread};
+use crate::report::{GroupedBy, RuntimeKind};
 use crate::runtime::{Role, State};
 use crate::symbolize::{FrameRef, Space};
 use anstyle::Style;
@@ -135,7 +135,11 @@ fn title(sheet: &Sheet<'_>, runtime: &DumpRuntime) -> String {
     } else {
         String::new()
     };
-    format!("{}{of}: {kind}, {workers} `{name}`", runtime.id)
+    let guess = match runtime.grouped_by {
+        GroupedBy::Guess => " (grouped by a guess)",
+        GroupedBy::Handle | GroupedBy::Thread | GroupedBy::Process => "",
+    };
+    format!("{}{of}: {kind}, {workers} `{name}`{guess}", runtime.id)
 }
 
 /// `2 blocked, 1 running, 1 idle`.
