@@ -222,7 +222,12 @@ impl Homes {
         let mut renamed: BTreeMap<MultiThread, MultiThread> = BTreeMap::new();
         for (thread, row) in settled {
             renamed.entry(self.of_thread(*thread)).or_insert(*row);
+            let process = thread.process;
+            let largest = self.of_process(process);
+            self.of_process.entry(process).or_insert(largest);
         }
+        let workers: Vec<_> = self.settled().collect();
+        self.of_thread.extend(workers);
         let rename = |row: &mut MultiThread| *row = renamed.get(row).copied().unwrap_or(*row);
         self.of_thread.values_mut().for_each(rename);
         self.of_handle

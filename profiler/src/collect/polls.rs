@@ -188,7 +188,9 @@ struct Open {
     first_sample: Option<StackId>,
     /// Where it waited for Python's lock, if that is the last that was seen of it.
     takes_gil: Option<StackId>,
-    /// Whether a sample is the last that was seen of it.
+    /// Whether a sample is the first that was seen of it…
+    starts_in_sample: bool,
+    /// …and whether one is the last.
     ends_in_sample: bool,
 }
 
@@ -331,8 +333,13 @@ impl PollCollector {
     }
 
     fn advance(&mut self, placed: &Placed, polls: &mut Vec<Poll>) {
+        let thread = placed.observed.thread;
+        let brought_forward = self
+            .open
+            .get(&thread)
+            .and_then(|open| open.bring_forward(placed));
+        let placed = brought_forward.as_ref().unwrap_or(placed);
         let observed = &placed.observed;
-        let thread = observed.thread;
         let key = self.ticks.key(placed);
         if let Some(open) = self.open.get_mut(&thread)
             && (key == Some(open.key) || open.waits_on(placed, key))
@@ -382,10 +389,34 @@ impl Open {
             longest: None,
             first_sample: None,
             takes_gil: None,
+            starts_in_sample: observed.doing == Doing::Ran,
             ends_in_sample: false,
         };
         open.add(placed);
         open
+    }
+
+    /// Where the kernel side missed that the thread came to run, a sample's clock stands still at the
+    /// wait before it, which was told later. Gives such a sample the clock that it would have.
+    fn bring_forward(&self, placed: &Placed) -> Option<Placed> {
+        let mut placed = *placed;
+        let (seen, end) = (&mut placed.observed, &self.end);
+        // Numbers of waits may wrap around.
+        let is_behind = seen.clock.waits.wrapping_sub(end.waits) > u32::MAX / 2;
+        if seen.doing != Doing::Ran || seen.start < end.time || !is_behind {
+            return None;
+        }
+        seen.clock = PollClock {
+            waits: end.waits,
+            running: end.running + (seen.start - end.time),
+            runnable: end.runnable,
+            blocked: end.blocked,
+            ..seen.clock
+        };
+        if let Some(stack) = placed.poll.as_mut().and_then(|keys| keys.stack.as_mut()) {
+            stack.0 = end.waits;
+        }
+        Some(placed)
     }
 
     /// Whether the thread was parked after what was seen of the poll last. Waits in between that
@@ -432,13 +463,20 @@ impl Open {
     fn poll(&self, thread: ThreadId) -> Poll {
         let (start, end) = (&self.start, &self.end);
         let blocked = end.blocked.saturating_sub(start.blocked);
-        let runqueue = end.runnable.saturating_sub(start.runnable);
+        let mut runqueue = end.runnable.saturating_sub(start.runnable);
         let mut running = end.running.saturating_sub(start.running);
+        // Where the kernel side missed that the thread came to run, it makes up for that when the thread
+        // leaves its CPU: the clock of a sample before that lacks the time, though it shows that the thread
+        // runs.
+        let (length, known) = (end.time - start.time, blocked + runqueue + running);
         if self.ends_in_sample {
-            // Where the kernel side missed that the thread came to run, it makes up for that when the thread
-            // leaves its CPU: a sample before that lacks the time, though it shows that the thread runs.
-            let known = blocked + runqueue + running;
-            running += (end.time - start.time).saturating_sub(known);
+            running += length.saturating_sub(known);
+        }
+        if self.starts_in_sample {
+            let before = known.saturating_sub(length);
+            let ran = before.min(running);
+            running = running.saturating_sub(ran);
+            runqueue = runqueue.saturating_sub(before.saturating_sub(ran));
         }
         let longest = self.longest.map(|(_, stack)| stack);
         let stack = if running > blocked {

@@ -179,6 +179,45 @@ fn what_a_sample_shows_to_run_is_counted_though_its_clock_lacks_it() {
     assert_eq!(parts, [Nanos(40 * MS), Nanos::ZERO, Nanos(20 * MS)]);
 }
 
+/// The wait before it was told later than the sample.
+#[test]
+fn a_sample_whose_clock_stands_still_ends_no_poll() {
+    let (mut life, stack) = (Life::new(), in_poll("app::leaf", "app::task"));
+    let turn = (Some(1), Some(9));
+    life.sampled(turn, (1, &stack)).runs(10);
+    let behind = life.clock(turn);
+    life.waits_in(40, turn, (2, &stack)).runs(1);
+    for ms in [2, 30] {
+        life.see(life.at, behind, Doing::Ran, turn, (1, &stack))
+            .runs(ms);
+    }
+    life.sampled(turn, (1, &stack));
+    let polls = life.polls.take(true);
+    let [poll] = &polls[..] else {
+        panic!("{polls:?}")
+    };
+    assert_eq!(parts(poll), [83, 40, 43]);
+    assert_eq!((poll.waits, poll.samples), (1, 4));
+}
+
+/// What a thread did before the sample with which its poll begins is no part of the poll.
+#[test]
+fn a_poll_that_begins_with_a_clock_that_stands_still_is_no_longer_than_it_is() {
+    let (mut life, stack) = (Life::new(), in_poll("app::leaf", "app::task"));
+    let turn = (Some(1), Some(9));
+    let behind = life.clock(turn);
+    life.runs(5);
+    life.see(life.at, behind, Doing::Ran, turn, (1, &stack))
+        .runs(20)
+        .waits_in(4, turn, (2, &stack));
+    let polls = life.polls.take(true);
+    let [poll] = &polls[..] else {
+        panic!("{polls:?}")
+    };
+    assert_eq!(parts(poll), [24, 4, 20]);
+    assert_eq!(poll.runqueue, Nanos::ZERO);
+}
+
 #[test]
 fn samples_and_waits_of_one_turn_are_one_poll() {
     let (hash, read) = (in_poll("hash", "task"), in_poll("read", "task"));

@@ -44,7 +44,10 @@ pub(crate) fn resident(pid: u32) -> Result<u64> {
 pub(super) fn voluntary_switches(pid: u32) -> Result<u64> {
     let mut sum = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let status = fs::read_to_string(task?.path().join("status"))?;
+        // One that has ended meanwhile counts no more.
+        let Ok(status) = fs::read_to_string(task?.path().join("status")) else {
+            continue;
+        };
         sum += field(&status, "voluntary_ctxt_switches:").context("no count of switches")?;
     }
     Ok(sum)
