@@ -102,7 +102,7 @@ pub struct Process {
     pub follow: u32,
     /// No padding.
     pub reserved: u32,
-    /// When its recording began.
+    /// When its recording began: from then on every switch of it is seen. 0 until that is known.
     pub start: u64,
     /// With [`crate::context::base::VARIABLES`], how far below a thread's FS base
     /// `thread_pool::worker::CURRENT` is, in bytes.

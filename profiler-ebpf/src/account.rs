@@ -92,7 +92,7 @@ struct Leaving {
 
 /// The entry of a thread, for an event that begins; and the event's interval. A thread that has none
 /// was not seen to be born: it has been in `phase` since its process's recording began, or there
-/// would have been a switch; unless it has its id since just now.
+/// would have been a switch; unless it has its id since just now, or the recording is just beginning.
 #[inline(always)]
 fn entry(tid: u32, process: Watched, phase: u32, clock: &mut Clock) -> Option<(*mut Thread, u32)> {
     let thread = threads::find_or_claim(tid, process)?;
@@ -100,7 +100,8 @@ fn entry(tid: u32, process: Watched, phase: u32, clock: &mut Clock) -> Option<(*
     unsafe {
         let cut = interval::begin(thread);
         if (*thread).phase == PHASE_NEW {
-            let (start, phase) = if lives::has_new_id(tid, process) {
+            let begun = (*process.process).start;
+            let (start, phase) = if begun == 0 || lives::has_new_id(tid, process) {
                 // Not a wait: nobody saw one begin.
                 let phase = if phase == PHASE_RUNNING {
                     PHASE_RUNNING
@@ -109,7 +110,7 @@ fn entry(tid: u32, process: Watched, phase: u32, clock: &mut Clock) -> Option<(*
                 };
                 (clock.read(cut), phase)
             } else {
-                ((*process.process).start, phase)
+                (begun, phase)
             };
             (*thread).times.first_seen = start;
             (*thread).since = start;

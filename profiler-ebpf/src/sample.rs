@@ -79,8 +79,13 @@ unsafe fn note_times(sample: *mut SampleRecord, tid: u32, process: Watched, now:
     // this interrupt's end.
     unsafe {
         let Some(thread) = threads::find(tid) else {
-            // It has not switched since the recording began.
-            (*sample).running = now.saturating_sub((*process.process).start);
+            // It has not switched since the recording began, if it has begun.
+            let start = (*process.process).start;
+            (*sample).running = if start == 0 {
+                0
+            } else {
+                now.saturating_sub(start)
+            };
             (*sample).runnable = 0;
             (*sample).blocked = 0;
             (*sample).waits = 0;

@@ -118,18 +118,17 @@ impl Programs {
         self.threads.find(tid).as_ref().and_then(ThreadEntry::of)
     }
 
-    /// Begins (or, with a changed mapping table, goes on) to record a process.
+    /// Begins to record a process, and says from when on. Only from then on is each of its switches
+    /// seen for sure, so that a thread without any has gone on with what it does.
     ///
     /// # Errors
     /// Where all slots are taken or the kernel refuses.
-    pub fn watch(&mut self, index: u32, process: Process) -> Result<()> {
-        self.describe(index, process)?;
+    pub fn watch(&mut self, index: u32, process: Process) -> Result<Timestamp> {
         let mut free = None;
         for probe in 0..FILTER_PROBES {
             let place = process.tgid.wrapping_add(probe) & (FILTER_SIZE as u32 - 1);
             match self.filter.get(&place, 0)? {
                 0 | FILTER_FREED => free = free.or(Some(place)),
-                taken if taken == index + 1 => return Ok(()),
                 _ => {}
             }
         }
@@ -142,7 +141,27 @@ impl Programs {
         for taken in [index, FILTER_SLOT + place] {
             self.slot_owners.insert(taken, process.tgid, 0)?;
         }
-        Ok(self.filter.set(place, index + 1, 0)?)
+        self.enter(place, index, process)
+    }
+
+    /// Enters a process into the filter. When its recording began is told after that: holdup may lose its
+    /// CPU before it.
+    fn enter(&mut self, place: u32, index: u32, process: Process) -> Result<Timestamp> {
+        self.describe(
+            index,
+            Process {
+                start: 0,
+                ..process
+            },
+        )?;
+        self.filter.set(place, index + 1, 0)?;
+        let start = monotonic();
+        let begun = Process {
+            start: start.0,
+            ..process
+        };
+        self.describe(index, begun)?;
+        Ok(start)
     }
 
     /// Takes a free place for a process, while the kernel side may take others for what targets fork.
@@ -162,25 +181,23 @@ impl Programs {
         Ok(None)
     }
 
-    /// Begins to record a process whose place was [claimed](Programs::claim_process). Whether there
-    /// was room in the filter; if not, the place is given back.
+    /// As [`Programs::watch`], a process whose place was [claimed](Programs::claim_process). None where
+    /// there is no room in the filter; then the place is given back.
     ///
     /// # Errors
     /// Where the kernel refuses.
-    pub fn watch_claimed(&mut self, index: u32, process: Process) -> Result<bool> {
+    pub fn watch_claimed(&mut self, index: u32, process: Process) -> Result<Option<Timestamp>> {
         let pid = Pid(process.tgid);
-        self.describe(index, process)?;
         for probe in 0..FILTER_PROBES {
             let place = pid.0.wrapping_add(probe) & (FILTER_SIZE as u32 - 1);
             let is_free = matches!(self.filter.get(&place, 0)?, 0 | FILTER_FREED);
             if is_free && self.make_ours(FILTER_SLOT + place, pid) {
-                self.filter.set(place, index + 1, 0)?;
-                return Ok(true);
+                return self.enter(place, index, process).map(Some);
             }
         }
         self.describe(index, bytemuck::Zeroable::zeroed())?;
         self.slot_owners.remove(&index)?;
-        Ok(false)
+        Ok(None)
     }
 
     /// Makes a place ours: of all who race for it, the kernel side too, one succeeds.

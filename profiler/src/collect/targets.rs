@@ -150,7 +150,10 @@ impl Targets {
         let all: Vec<_> = self.processes.living().map(|process| process.id).collect();
         for id in all {
             if let Some((index, entry)) = self.entry(id) {
-                kernel.watch(index, entry)?;
+                let start = kernel.watch(index, entry)?;
+                if let Some(process) = self.processes.get_mut(id) {
+                    process.start = start;
+                }
             }
         }
         Ok(())

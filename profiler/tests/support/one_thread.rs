@@ -19,7 +19,7 @@ const BLOCK_NS: u64 = 20_000_000;
 /// Beside what is counted as lost.
 const UNKNOWN_NS: u64 = 5_000_000;
 /// A thread may be in such a wait when the recording begins, and out of it before its stack is read. Of a
-/// wait whose switch-out the kernel kept from tracing, nothing but its length is known. Both are counted.
+/// wait of which the kernel kept a switch from tracing, nothing but its length is known. Both are counted.
 const LOST_NS: u64 = BLOCK_NS + 5_000_000;
 
 /// Every trial.
@@ -65,7 +65,8 @@ fn recorded() -> Result<(Report, Vec<Counted>), String> {
 
 fn compare(report: &Report, truth: &[Counted]) -> Complaints {
     let mut complaints = Complaints::new();
-    let missed = report.losses.cause("missed_switch_outs");
+    let causes = ["missed_switch_ins", "missed_switch_outs"];
+    let missed: u64 = causes.iter().map(|cause| report.losses.cause(cause)).sum();
     let lost = missed + report.losses.unknown_waits;
     if missed > 3 || report.losses.unknown_waits > 2 {
         complaints.push(format!("{:?}", report.losses));

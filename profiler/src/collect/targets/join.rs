@@ -1,11 +1,11 @@
 //! Processes that join a recording.
 
 use super::Targets;
-use crate::bpf::{MappingTable, Programs, monotonic, process_entry};
+use crate::bpf::{MappingTable, Programs, process_entry};
 use crate::collect::traced_process::TracedProcess;
 use crate::process::{ProcDir, Target, TargetError};
 use crate::recording::ProcessId;
-use crate::units::Pid;
+use crate::units::{Pid, Timestamp};
 use anyhow::Result;
 use std::sync::Arc;
 use std::time::Instant;
@@ -46,13 +46,12 @@ impl Targets {
             number: 0,
             mappings: 0,
         };
-        let start = monotonic();
-        let mut entry = process_entry(pid, nothing, 0, start);
+        let mut entry = process_entry(pid, nothing, 0, Timestamp(0));
         entry.follow = self.options.follow.into();
-        if !kernel.watch_claimed(index, entry)? {
+        let Some(start) = kernel.watch_claimed(index, entry)? else {
             self.without_room(pid);
             return Ok(None);
-        }
+        };
         // Only now, so that no exec after this goes unnoticed.
         let target = match Target::open(pid) {
             Ok(target) => Arc::new(target),
