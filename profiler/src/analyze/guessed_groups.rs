@@ -108,6 +108,18 @@ pub(super) fn without_number(name: &str) -> &str {
     name.trim_end_matches(|letter: char| letter.is_ascii_digit() || "-_#:. ".contains(letter))
 }
 
+/// Leaves out the workers of which nothing says that they are of another runtime than others are.
+pub(super) fn leave_out_single(workers: &mut Vec<Worker<'_>>) {
+    let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+    for worker in workers.iter() {
+        *names.entry(worker.name).or_default() += 1;
+    }
+    workers.retain(|worker| {
+        let of_name = names.get(worker.name).copied().unwrap_or_default();
+        !worker.drivers.is_empty() || of_name > 1
+    });
+}
+
 /// The groups of one process's workers, the largest first.
 pub(super) fn groups<'a>(workers: Vec<Worker<'a>>) -> Vec<Group<'a>> {
     let (in_driver, elsewhere): (Vec<_>, Vec<_>) = workers

@@ -165,13 +165,15 @@ impl Homes {
             for (row, worker) in joining {
                 self.of_thread.extend(row.map(|row| (worker.thread, row)));
             }
-            let groups =
-                guessed_groups::groups(alone.into_iter().map(|(_, worker)| worker).collect());
+            let mut alone: Vec<Worker<'_>> = alone.into_iter().map(|(_, worker)| worker).collect();
+            if !known.is_empty() {
+                guessed_groups::leave_out_single(&mut alone);
+            }
+            let groups = guessed_groups::groups(alone);
             // One alone needs no guess: all workers of the process are in it.
             if !known.is_empty() || groups.len() > 1 {
-                groups
-                    .iter()
-                    .for_each(|group| self.add_guessed(process, group));
+                let mut groups = groups.iter();
+                groups.for_each(|group| self.add_guessed(process, group));
             }
         }
         let mut longest: BTreeMap<StackId, (Nanos, MultiThread)> = BTreeMap::new();

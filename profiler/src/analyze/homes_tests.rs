@@ -203,7 +203,9 @@ fn workers_without_a_handle_join_those_of_their_epoll_instance_or_name() {
     // Another tokio of the same process, of which nothing but symbols is known.
     workers.worker(6, "b-2", (0, 100), None);
     workers.parks(6, 8);
+    workers.worker(7, "its-own", (0, 100), None);
     let homes = workers.homes();
+    assert_eq!(homes.of_thread(thread(7)), home(1), "the largest");
     assert_eq!(homes.of_thread(thread(4)), home(3), "one epoll instance");
     assert_eq!(homes.of_thread(thread(5)), home(1), "its name");
     assert_eq!(

@@ -221,6 +221,7 @@ pub(crate) struct Runtime {
     pub(crate) kind: String,
     pub(crate) workers: u32,
     pub(crate) thread_name: String,
+    #[serde(default)]
     pub(crate) grouped_by: String,
     pub(crate) threads: u32,
     pub(crate) states: BTreeMap<String, u64>,
