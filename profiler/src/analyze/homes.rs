@@ -172,8 +172,9 @@ impl Homes {
             let groups = guessed_groups::groups(alone);
             // One alone needs no guess: all workers of the process are in it.
             if !known.is_empty() || groups.len() > 1 {
-                let mut groups = groups.iter();
-                groups.for_each(|group| self.add_guessed(process, group));
+                for group in &groups {
+                    self.add_guessed(process, group);
+                }
             }
         }
         let mut longest: BTreeMap<StackId, (Nanos, MultiThread)> = BTreeMap::new();
