@@ -334,10 +334,12 @@ impl PollCollector {
 
     fn advance(&mut self, placed: &Placed, polls: &mut Vec<Poll>) {
         let thread = placed.observed.thread;
-        let brought_forward = self
-            .open
-            .get(&thread)
-            .and_then(|open| open.bring_forward(placed));
+        // Waits are many, and their clocks are right.
+        let open = match placed.observed.doing {
+            Doing::Ran => self.open.get(&thread),
+            Doing::Waited { .. } => None,
+        };
+        let brought_forward = open.and_then(|open| open.bring_forward(placed));
         let placed = brought_forward.as_ref().unwrap_or(placed);
         let observed = &placed.observed;
         let key = self.ticks.key(placed);
@@ -403,7 +405,7 @@ impl Open {
         let (seen, end) = (&mut placed.observed, &self.end);
         // Numbers of waits may wrap around.
         let is_behind = seen.clock.waits.wrapping_sub(end.waits) > u32::MAX / 2;
-        if seen.doing != Doing::Ran || seen.start < end.time || !is_behind {
+        if seen.start < end.time || !is_behind {
             return None;
         }
         seen.clock = PollClock {
