@@ -222,6 +222,9 @@ impl Homes {
     /// Leaves threads with the runtime with which they were counted before more was known, and with
     /// them those that would be of the same one.
     pub(super) fn keep(&mut self, settled: &BTreeMap<ThreadId, MultiThread>) {
+        if settled.is_empty() {
+            return;
+        }
         let mut renamed: BTreeMap<MultiThread, MultiThread> = BTreeMap::new();
         for (thread, row) in settled {
             renamed.entry(self.of_thread(*thread)).or_insert(*row);

@@ -22,6 +22,7 @@ mod queued;
     reason = "the room is named after its main type"
 )]
 mod report;
+mod runtimes;
 mod stopped;
 mod tasks;
 mod verdict;
@@ -39,11 +40,11 @@ pub use panics::{PanicReport, PanicSite};
 pub use polls::{LongPollSite, LongestPoll, POLL_BUCKETS, PollTimes};
 pub use queued::QueuedTasks;
 pub use report::{
-    BlockingPool, CpuSite, CpuUse, GroupedBy, ObjectGroup, ObjectTotal, OpenWaitReport, Part,
-    ProcessFinding, Report, RuntimeKind, RuntimeReport, RuntimeShare, Site, StackTotal, StateTimes,
-    Stretch, TASK_IDS, TaskIdTotal, TaskTotal, ThreadReport, ThrottlingReport, WakerTotal,
-    WokenStack,
+    BlockingPool, CpuSite, CpuUse, ObjectGroup, ObjectTotal, OpenWaitReport, Part, ProcessFinding,
+    Report, Site, StackTotal, StateTimes, Stretch, TASK_IDS, TaskIdTotal, TaskTotal, ThreadReport,
+    ThrottlingReport, WakerTotal, WokenStack,
 };
+pub use runtimes::{GroupedBy, RuntimeKind, RuntimeReport, RuntimeShare};
 pub use stopped::Stopped;
 pub use tasks::{CauseTotal, TaskReport};
 pub use verdict::{UnclearReason, Verdict};

@@ -146,9 +146,7 @@ const BESIDE: u64 = 2;
 /// Not one wait is missing.
 pub(crate) fn every_wait(report: &Report, truth: &Truth) -> Complaints {
     let mut complaints = Vec::new();
-    // Some kernels keep switches of some tasks from tracing: they are counted.
-    let missed = ["missed_switch_ins", "missed_switch_outs"];
-    let mut unseen: u64 = missed.iter().map(|cause| report.losses.cause(cause)).sum();
+    let mut unseen = report.losses.missed_switches();
     for site in truth.blocked() {
         let found: u64 = report
             .sites

@@ -65,8 +65,7 @@ fn recorded() -> Result<(Report, Vec<Counted>), String> {
 
 fn compare(report: &Report, truth: &[Counted]) -> Complaints {
     let mut complaints = Complaints::new();
-    let causes = ["missed_switch_ins", "missed_switch_outs"];
-    let missed: u64 = causes.iter().map(|cause| report.losses.cause(cause)).sum();
+    let missed = report.losses.missed_switches();
     let lost = missed + report.losses.unknown_waits;
     if missed > 3 || report.losses.unknown_waits > 2 {
         complaints.push(format!("{:?}", report.losses));

@@ -391,6 +391,11 @@ impl Losses {
         self.events - self.events.min(self.cause("missed_switch_ins")).min(1)
     }
 
+    /// Switches that the kernel kept from tracing: a wait whose beginning or end one was is at no site.
+    pub(crate) fn missed_switches(&self) -> u64 {
+        self.cause("missed_switch_ins") + self.cause("missed_switch_outs")
+    }
+
     /// One count of `by_cause`, which has to be there.
     pub(crate) fn cause(&self, name: &str) -> u64 {
         let count = self.by_cause.get(name).copied();
