@@ -6,17 +6,17 @@
 mod support;
 mod unwind_support;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
-use std::sync::{Arc, OnceLock};
-use support::check::{self, Complaints};
+use support::check;
 use support::check_causes;
 use support::check_modes;
 use support::check_names;
 use support::check_runtimes;
 use support::check_wakers;
 use support::fixture::{Profile, Variant};
-use support::record::{Ending, Recorded, record};
+use support::record::Ending;
+use support::run::{Check, Run};
 use support::truth::slowdown;
 use support::{
     calls, captures, cargo, containers, cuts, demo, demo_teams, dump, dump_idle, ended, forks, gil,
@@ -84,12 +84,6 @@ const UNSTABLE: [Variant; 4] = [
 const fn unstable(package: &'static str, profile: Profile) -> Variant {
     Variant { package, profile }
 }
-
-type Check = fn(&Recorded) -> Complaints;
-
-/// Checks that compare times. What else goes on on the machine, or on its host, may come between
-/// two clocks; so what one recording has wrong, a second one of the same has to have wrong, too.
-const OF_TIMES: &[&str] = &["blocked_times", "allowed_waits", "accounting", "states"];
 
 /// What holds for every recording.
 const ALWAYS: &[(&str, Check)] = &[
@@ -526,80 +520,4 @@ fn idle_trials() -> Vec<Trial> {
             Run::new(variant, mode, ending).trials(group, &checks)
         });
     trials.collect()
-}
-
-/// One recording, made when the first of its trials asks for it.
-struct Run {
-    variant: Variant,
-    mode: &'static str,
-    ending: Ending,
-    recorded: OnceLock<Result<Recorded, String>>,
-    again: OnceLock<Result<Recorded, String>>,
-}
-
-impl Run {
-    fn new(variant: Variant, mode: &'static str, ending: Ending) -> Arc<Run> {
-        Arc::new(Run {
-            variant,
-            mode,
-            ending,
-            recorded: OnceLock::new(),
-            again: OnceLock::new(),
-        })
-    }
-
-    /// One trial for the recording itself and one for each check, so that a recording that failed shows
-    /// once.
-    fn trials(self: Arc<Run>, group: &str, checks: &[(&'static str, Check)]) -> Vec<Trial> {
-        let run = self.clone();
-        let mut trials = vec![Trial::ignorable_test(
-            format!("{group}::recording"),
-            move || {
-                privilege::unless_skipped(run.missing(), || {
-                    run.recorded().map(drop).map_err(Failed::from)
-                })
-            },
-        )];
-        trials.extend(checks.iter().map(|(name, check)| {
-            let (run, name, check) = (self.clone(), *name, *check);
-            Trial::ignorable_test(format!("{group}::{name}"), move || {
-                privilege::unless_skipped(run.missing(), || {
-                    let recorded = run.recorded().map_err(|_| "there is no recording")?;
-                    let mut complaints = check(recorded);
-                    if !complaints.is_empty() && OF_TIMES.contains(&name) {
-                        println!("recorded again, because of: {}", complaints.join("; "));
-                        complaints = check(run.again()?);
-                    }
-                    if complaints.is_empty() {
-                        Ok(())
-                    } else {
-                        Err(complaints.join("\n").into())
-                    }
-                })
-            })
-        }));
-        trials
-    }
-
-    fn missing(&self) -> Option<String> {
-        privilege::missing().or_else(|| self.variant.missing())
-    }
-
-    fn recorded(&self) -> Result<&Recorded, &String> {
-        self.made(&self.recorded)
-    }
-
-    /// See [`OF_TIMES`].
-    fn again(&self) -> Result<&Recorded, &String> {
-        self.made(&self.again)
-    }
-
-    fn made<'a>(
-        &self,
-        place: &'a OnceLock<Result<Recorded, String>>,
-    ) -> Result<&'a Recorded, &'a String> {
-        place
-            .get_or_init(|| record(self.variant, self.mode, self.ending))
-            .as_ref()
-    }
 }

@@ -5,6 +5,7 @@ use super::fixture::{Profile, Variant};
 use super::privilege;
 use super::record::{Ending, Extra, Recorded, record_with};
 use super::report::{CallSite, is_in};
+use super::run::Check;
 use super::truth::{TrueSite, slowdown};
 use libtest_mimic::Trial;
 
@@ -12,8 +13,6 @@ const RELEASE: Variant = Variant {
     package: "tokio-newest",
     profile: Profile::Release,
 };
-
-type Check = fn(&Recorded) -> Complaints;
 
 struct Case {
     name: &'static str,

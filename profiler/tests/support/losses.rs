@@ -7,12 +7,11 @@ use super::fixture::Variant;
 use super::privilege;
 use super::record::{Ending, Extra, Recorded, record_with};
 use super::report::is_in;
+use super::run::Check;
 use libtest_mimic::Trial;
 
 /// Comparisons without which the shadow check has shown nothing.
 const ENOUGH: u64 = 500;
-
-type Check = fn(&Recorded) -> Complaints;
 
 struct Case {
     name: &'static str,

@@ -43,6 +43,7 @@ pub(crate) mod rare;
 pub(crate) mod record;
 pub(crate) mod report;
 pub(crate) mod restarts;
+pub(crate) mod run;
 pub(crate) mod safety;
 pub(crate) mod scarce;
 pub(crate) mod selftest;
