@@ -127,17 +127,29 @@ pub(super) struct TracedProcess {
 impl TracedProcess {
     /// A process that is to be watched, nothing of which has been read yet.
     pub(super) fn new(id: ProcessId, index: u32, target: Arc<Target>) -> TracedProcess {
+        let facts = facts(&target);
+        TracedProcess {
+            code: Code::open(&target),
+            quota: CpuQuota::read(&target),
+            target: Some(target),
+            ..TracedProcess::unread(id, index, facts)
+        }
+    }
+
+    /// One of which `facts` alone are known.
+    fn unread(id: ProcessId, index: u32, facts: recording::Process) -> TracedProcess {
+        let now = Instant::now();
         TracedProcess {
             id,
             index,
-            pid: target.pid(),
-            facts: facts(&target),
-            code: Code::open(&target),
+            pid: facts.pid,
+            facts,
+            target: None,
+            code: Code::default(),
             made: MadeCode::default(),
-            quota: CpuQuota::read(&target),
+            quota: None,
             quota_used: None,
             quota_told: no_throttling(),
-            target: Some(target),
             mappings: Vec::new(),
             table_version: TableVersion::NONE,
             table: None,
@@ -146,14 +158,14 @@ impl TracedProcess {
             exec_count: 0,
             program: usize::MAX,
             contexts: ContextsOfProcess::default(),
-            early: (Instant::now(), 0),
+            early: (now, 0),
             start: Timestamp(0),
             read_at: Timestamp(0),
-            last_look: Instant::now(),
-            framed: Instant::now(),
+            last_look: now,
+            framed: now,
             next_look: UNKNOWN_CODE.0,
             unreadable: false,
-            changed: (Instant::now(), Instant::now()),
+            changed: (now, now),
             before: 0,
             joined: None,
             exec: false,

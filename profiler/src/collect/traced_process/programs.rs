@@ -1,6 +1,6 @@
 //! What a process executes: its parent's program after a fork, and another one after an exec.
 
-use super::{TracedProcess, UNKNOWN_CODE, facts, no_throttling};
+use super::{TracedProcess, facts};
 use crate::collect::births::began_at;
 use crate::collect::made_code::MadeCode;
 use crate::collect::tail_calls::Code;
@@ -28,35 +28,20 @@ impl TracedProcess {
             ..self.facts.clone()
         };
         TracedProcess {
-            id,
-            index,
-            pid,
-            ended: None,
-            status: None,
-            target: None,
             mappings: self.mappings.clone(),
-            contexts: self.contexts.clone(),
-            facts,
-            code: Code::default(),
-            made: MadeCode::default(),
+            table_version: self.table_version,
+            table: self.table,
             meanings: self.meanings.clone(),
-            quota: None,
-            quota_used: None,
-            quota_told: no_throttling(),
+            address_epoch: self.address_epoch,
+            exec_count: self.exec_count,
+            program: self.program,
+            contexts: self.contexts.clone(),
+            early: self.early,
+            read_at: self.read_at,
             start,
-            last_look: Instant::now(),
-            framed: Instant::now(),
-            next_look: UNKNOWN_CODE.0,
-            unreadable: false,
-            changed: (Instant::now(), Instant::now()),
-            before: 0,
-            joined: None,
-            exec: false,
             // So that it comes to have a table of its own.
             new_code: true,
-            unknown_code: false,
-            released: false,
-            ..*self
+            ..TracedProcess::unread(id, index, facts)
         }
     }
 
