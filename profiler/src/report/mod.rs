@@ -25,6 +25,7 @@ mod report;
 mod runtimes;
 mod stopped;
 mod tasks;
+mod times;
 mod verdict;
 
 pub use activity::{Activity, ThreadActivity};
@@ -41,10 +42,11 @@ pub use polls::{LongPollSite, LongestPoll, POLL_BUCKETS, PollTimes};
 pub use queued::QueuedTasks;
 pub use report::{
     BlockingPool, CpuSite, CpuUse, ObjectGroup, ObjectTotal, OpenWaitReport, Part, ProcessFinding,
-    Report, Site, StackTotal, StateTimes, Stretch, TASK_IDS, TaskIdTotal, TaskTotal, ThreadReport,
+    Report, RuntimeShare, Site, StackTotal, TASK_IDS, TaskIdTotal, TaskTotal, ThreadReport,
     ThrottlingReport, WakerTotal, WokenStack,
 };
-pub use runtimes::{GroupedBy, RuntimeKind, RuntimeReport, RuntimeShare};
+pub use runtimes::{GroupedBy, RuntimeKind, RuntimeReport};
 pub use stopped::Stopped;
 pub use tasks::{CauseTotal, TaskReport};
+pub use times::{StateTimes, Stretch};
 pub use verdict::{UnclearReason, Verdict};

@@ -2,7 +2,7 @@
 
 use super::{
     Blame, CallSite, CauseTotal, CheckedCondition, CpuPart, Detail, Filter, Harm, LongPollSite,
-    PanicReport, QueuedTasks, RuntimeReport, RuntimeShare, Stopped, TaskReport, Verdict,
+    PanicReport, QueuedTasks, RuntimeReport, StateTimes, Stopped, TaskReport, Verdict,
 };
 use crate::cause::{Cause, Suggestion};
 use crate::recording::{Classified, Holder, Host, Losses, Object, ObjectKind, Process, Tool};
@@ -12,16 +12,12 @@ use crate::units::{Nanos, Pid, Tid};
 use crate::unwind::Truncation;
 use schemars::JsonSchema;
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
 fn is_zero(count: &u32) -> bool {
     *count == 0
 }
-
-/// Nanoseconds by state. States without time are left out.
-pub type StateTimes = BTreeMap<State, Nanos>;
 
 /// A part of a recording, in times since its beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -193,15 +189,6 @@ pub struct ThrottlingReport {
     pub throttled_ns: Nanos,
 }
 
-/// A time in which no task of a runtime could run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Stretch {
-    /// Its begin, from the recording's start.
-    pub start_ns: Nanos,
-    /// Its length.
-    pub length_ns: Nanos,
-}
-
 /// A stack that waited with the stack that ended the waits.
 #[derive(Clone, Debug)]
 pub struct WokenStack {
@@ -213,6 +200,19 @@ pub struct WokenStack {
     pub waker_frames: Vec<FrameRef>,
     /// Index in `waker_frames` of the outermost frame of the task, where it was in one.
     pub waker_task_frame: Option<usize>,
+}
+
+/// The waits of one runtime at a site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct RuntimeShare {
+    /// Which runtime, as [`RuntimeReport::id`].
+    pub runtime: String,
+    /// Finished and open waits.
+    pub waits: u64,
+    /// As [`Site::total_ns`].
+    pub total_ns: Nanos,
+    /// As [`Site::max_ns`].
+    pub max_ns: Nanos,
 }
 
 /// The blocking pools of one process together.

@@ -31,19 +31,6 @@ pub enum GroupedBy {
     Process,
 }
 
-/// The waits of one runtime at a site.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct RuntimeShare {
-    /// Which runtime, as [`RuntimeReport::id`].
-    pub runtime: String,
-    /// Finished and open waits.
-    pub waits: u64,
-    /// As [`Site::total_ns`](super::Site::total_ns).
-    pub total_ns: Nanos,
-    /// As [`Site::max_ns`](super::Site::max_ns).
-    pub max_ns: Nanos,
-}
-
 /// One tokio runtime.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct RuntimeReport {
@@ -69,7 +56,7 @@ pub struct RuntimeReport {
     /// Time of its threads by state while they were workers: the part of a thread's life that
     /// it spent in a `block_in_place` or as a thread of the blocking pool is left out.
     pub states: StateTimes,
-    /// The part of state `running` inside system calls, as [`ThreadReport::in_calls_ns`](super::ThreadReport::in_calls_ns).
+    /// The part of state `running` inside system calls, as `in_calls_ns` of a thread.
     pub in_calls_ns: Option<Nanos>,
     /// Time in which every worker was blocked at once.
     pub starved_ns: Nanos,
