@@ -21,6 +21,7 @@ pub mod cli;
 pub mod collect;
 mod counted;
 pub mod decode;
+mod fast_hash;
 pub mod host;
 pub mod limits;
 pub mod process;

@@ -12,9 +12,10 @@
 //! ```
 
 use super::labels::Label;
+use crate::fast_hash::FastMap;
 use crate::recording::{StackId, ThreadId};
 use crate::units::{Nanos, Timestamp};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// Links of a chain at most.
 const MAX_LINKS: usize = 16;
@@ -36,13 +37,13 @@ pub(super) struct Waited {
 
 /// The waits of each thread.
 #[derive(Debug, Default)]
-pub(super) struct Timeline(HashMap<ThreadId, Vec<Waited>>);
+pub(super) struct Timeline(FastMap<ThreadId, Vec<Waited>>);
 
 impl Timeline {
     /// Of waits in any order. One that is there several times, as it was seen before it had ended, is
     /// taken as it was at last.
     pub(super) fn new(waits: impl Iterator<Item = (ThreadId, Waited)>) -> Timeline {
-        let mut threads: HashMap<ThreadId, Vec<Waited>> = HashMap::new();
+        let mut threads: FastMap<ThreadId, Vec<Waited>> = FastMap::default();
         for (thread, wait) in waits {
             threads.entry(thread).or_default().push(wait);
         }

@@ -8,13 +8,14 @@ use super::runtimes::{RuntimeIndex, Runtimes};
 use super::stack_facts::{WaitRole, task_frame, whole_stack};
 use super::whole::Whole;
 use crate::cause::Cause;
+use crate::fast_hash::FastSet;
 use crate::recording::{
     Interval, ObjectId, OpenWait, Poll, Stack, StackId, Tables, ThreadId, Wait, WakerId,
 };
 use crate::report::{Detail, DetailStack, DetailSum, DetailThread, Keep, ThreadReport};
 use crate::runtime::{Role, State};
 use crate::units::{Nanos, Pid, Timestamp};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Waits kept one by one, at most: some 100 MB.
@@ -199,14 +200,15 @@ impl Named<'_> {
         polls: Arc<Vec<Poll>>,
     ) -> Detail {
         let all = waits.iter().chain(&open);
-        let mut stacks: BTreeSet<StackId> = sums.iter().map(|sum| sum.stack).collect();
+        // Hashed first: a million waits have few stacks.
+        let mut stacks: FastSet<StackId> = sums.iter().map(|sum| sum.stack).collect();
         stacks.extend(all.clone().map(|wait| wait.stack));
         stacks.extend(all.clone().filter_map(|wait| wait.waker_stack));
         stacks.extend(polls.iter().map(|poll| poll.stack));
         let objects = sums.iter().map(|sum| sum.object);
         let objects = objects.chain(all.clone().map(|wait| wait.object)).flatten();
-        let objects: BTreeSet<ObjectId> = objects.collect();
-        let wakers: BTreeSet<WakerId> = all.filter_map(|wait| wait.waker).collect();
+        let objects: FastSet<ObjectId> = objects.collect();
+        let wakers: FastSet<WakerId> = all.filter_map(|wait| wait.waker).collect();
         let tables = self.tables;
         let stack = |id: StackId| Some((id, of_stack(tables, (self.cause)(id), tables.stack(id)?)));
         let object = |id: ObjectId| Some((id, tables.object(id)?.object.clone()));

@@ -2,8 +2,8 @@
 
 use super::location::task;
 use super::site_key::SiteKey;
+use crate::fast_hash::FastMap;
 use crate::recording::{ProcessId, StackId, Tables};
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A site, or a task.
@@ -27,7 +27,7 @@ const MOST: usize = 1 << 14;
 pub(super) struct Labels {
     /// Each with a stack that has it.
     all: Vec<(Labelled, StackId)>,
-    index: HashMap<Labelled, Label>,
+    index: FastMap<Labelled, Label>,
 }
 
 impl Labels {
@@ -73,7 +73,7 @@ pub(super) struct StackLabels {
 pub(super) struct Labelling<'a> {
     tables: &'a Tables,
     labels: &'a mut Labels,
-    stacks: HashMap<StackId, StackLabels>,
+    stacks: FastMap<StackId, StackLabels>,
 }
 
 impl<'a> Labelling<'a> {
@@ -81,7 +81,7 @@ impl<'a> Labelling<'a> {
         Labelling {
             tables,
             labels,
-            stacks: HashMap::new(),
+            stacks: FastMap::default(),
         }
     }
 

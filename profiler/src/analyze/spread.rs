@@ -8,10 +8,10 @@ use super::labels::{Label, Labelling, Labels};
 use super::parts::{Kind, Part, Pieces, Track};
 use super::stack_facts::class_of;
 use super::sweep::Piece;
+use crate::fast_hash::FastMap;
 use crate::recording::{ProcessId, StackId, Tables, ThreadId, WakerId};
 use crate::runtime::{Flavor, Role, State};
 use crate::units::{Nanos, Pid, Timestamp};
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Segments of blame for each wait, on average, and for few waits.
@@ -23,9 +23,9 @@ pub(super) struct Spread<'a> {
     homes: &'a Homes,
     labelling: Labelling<'a>,
     blames: &'a mut Blames,
-    sets: HashMap<Vec<Label>, Arc<[Label]>>,
+    sets: FastMap<Vec<Label>, Arc<[Label]>>,
     /// The processes by pid, of several with one pid the last.
-    processes: HashMap<Pid, ProcessId>,
+    processes: FastMap<Pid, ProcessId>,
 }
 
 impl<'a> Spread<'a> {
@@ -40,7 +40,7 @@ impl<'a> Spread<'a> {
             homes,
             labelling: Labelling::new(tables, labels),
             blames,
-            sets: HashMap::new(),
+            sets: FastMap::default(),
             processes: processes
                 .map(|(process, id)| (process.pid, ProcessId(id)))
                 .collect(),
@@ -58,14 +58,15 @@ impl<'a> Spread<'a> {
         let waits = all.filter_map(|part| Some((part.thread, self.waited(part)?)));
         let timeline = Timeline::new(waits);
         // From when on each of them is to be swept over.
-        let own: HashMap<(ThreadId, Timestamp), Timestamp> = parts
+        let own: FastMap<(ThreadId, Timestamp), Timestamp> = parts
             .clone()
             .filter(|part| matches!(part.kind, Kind::Wait { .. }))
             .map(|part| ((part.thread, part.began), part.from))
             .collect();
         let mut pieces = Pieces::new();
         // Of each track and thread, where its waits are.
-        let mut covered: HashMap<(Track, ThreadId), Vec<(Timestamp, Timestamp)>> = HashMap::new();
+        let mut covered: FastMap<(Track, ThreadId), Vec<(Timestamp, Timestamp)>> =
+            FastMap::default();
         let mut follower = Follower::new(&timeline, own.len() * BUDGET.0 + BUDGET.1);
         for (thread, waits) in timeline.waits() {
             for wait in waits {

@@ -109,7 +109,8 @@ impl Sweep {
     /// overlap, the one that began later has the time from then on.
     pub(super) fn advance(&mut self, mut pieces: Vec<Piece>, until: Timestamp) {
         pieces.append(&mut self.active);
-        pieces.sort_unstable();
+        // Both are a few rows in order, one after another, which this sort takes as they are.
+        pieces.sort();
         let mut changes: Vec<Change> = Vec::with_capacity(2 * pieces.len());
         let mut last: Option<Piece> = None;
         for mut next in pieces {
@@ -134,7 +135,7 @@ impl Sweep {
         if let Some(whole) = last {
             self.change(whole, until, &mut changes);
         }
-        changes.sort_unstable_by_key(|change| change.time);
+        changes.sort_by_key(|change| change.time);
         // Who ends a wait when another begins one changes nothing: at each instant the sum counts.
         for at_once in changes.chunk_by(|a, b| a.time == b.time) {
             if let Some(Change { time, .. }) = at_once.first() {

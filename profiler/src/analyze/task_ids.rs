@@ -1,8 +1,8 @@
 //! The tasks that waited the longest with a stack.
 
+use crate::fast_hash::FastMap;
 use crate::units::Nanos;
 use std::cmp::Reverse;
-use std::collections::HashMap;
 
 /// Tasks that are kept for each stack: a server may start one for each request.
 const KEPT: usize = 128;
@@ -10,7 +10,7 @@ const KEPT: usize = 128;
 /// Waits of tasks by tokio's id, and their blocked time. Where there are more than [`KEPT`], those
 /// that have waited the least so far are forgotten.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tasks(HashMap<u64, (u64, Nanos)>);
+pub(super) struct Tasks(FastMap<u64, (u64, Nanos)>);
 
 impl Tasks {
     /// Adds a wait.

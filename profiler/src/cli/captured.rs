@@ -16,7 +16,7 @@ use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{channel, sync_channel};
 use std::thread;
 
 /// The report of a range of a capture, and how the capture ended.
@@ -125,16 +125,22 @@ fn sum_up(
     let tables = &capture.tables;
     let length = thread::scope(|scope| {
         let (sender, intervals) = sync_channel::<Interval>(AHEAD);
+        let (spent, to_free) = channel::<Interval>();
         let (analyzer, taken) = (&mut analyzer, &mut taken);
         scope.spawn(move || {
-            for interval in intervals {
+            for mut interval in intervals {
                 let start = taken.map_or(interval.start, |(start, _)| start);
                 *taken = Some((start, interval.end));
-                analyzer.add(tables, interval);
+                analyzer.add_from(tables, &mut interval);
+                // It is freed with the channel where nobody takes it any more.
+                let _ = spent.send(interval);
             }
         });
         // The other side ends only after this one, or by a panic, which the scope passes on.
-        capture.intervals(how.range, |interval| drop(sender.send(interval)))
+        capture.intervals(how.range, |interval| {
+            drop(sender.send(interval));
+            to_free.try_iter().for_each(drop);
+        })
     });
     (analyzer, taken, length)
 }

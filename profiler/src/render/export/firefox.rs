@@ -8,7 +8,8 @@
 use super::lanes::{Lane, Limit, ShownPoll, ShownWait, Step, lanes};
 use super::names;
 use crate::cause::Cause;
-use crate::recording::StackId;
+use crate::fast_hash::FastMap;
+use crate::recording::{ObjectId, StackId, WakerId};
 use crate::render::alike::FunctionNames;
 use crate::render::drawn;
 use crate::render::palette::Kind;
@@ -21,7 +22,7 @@ use fxprof_processed_profile::{
     StackHandle, StaticSchemaMarker, StaticSchemaMarkerField, StringHandle, ThreadHandle,
     Timestamp, WeightType,
 };
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 
 /// Waits at most: each is two samples and a marker, and the profile is made in memory.
@@ -67,8 +68,21 @@ struct Making<'a> {
     options: &'a Options,
     names: FunctionNames,
     processes: BTreeMap<Pid, ProcessHandle>,
-    categories: HashMap<&'static str, CategoryHandle>,
+    categories: FastMap<&'static str, CategoryHandle>,
+    /// What is told of each stack, object and waker: many waits have the same.
+    stacks: FastMap<StackId, StackText>,
+    objects: FastMap<ObjectId, StringHandle>,
+    wakers: FastMap<WakerId, StringHandle>,
     end: Nanos,
+}
+
+/// What is told of a stack.
+#[derive(Clone, Copy)]
+struct StackText {
+    cause: StringHandle,
+    site: StringHandle,
+    place: StringHandle,
+    task: StringHandle,
 }
 
 impl<'a> Making<'a> {
@@ -104,7 +118,10 @@ impl<'a> Making<'a> {
             options,
             names: FunctionNames::of(report),
             processes,
-            categories: HashMap::new(),
+            categories: FastMap::default(),
+            stacks: FastMap::default(),
+            objects: FastMap::default(),
+            wakers: FastMap::default(),
             end: report.duration_ns,
         }
     }
@@ -125,6 +142,40 @@ impl<'a> Making<'a> {
     fn text(&mut self, text: Option<String>) -> StringHandle {
         self.profile
             .intern_string(text.as_deref().unwrap_or_default())
+    }
+
+    fn stack_text(&mut self, id: StackId) -> StackText {
+        if let Some(known) = self.stacks.get(&id) {
+            return *known;
+        }
+        let stack = self.detail.stacks.get(&id);
+        let new = StackText {
+            cause: self
+                .profile
+                .intern_string(stack.map_or("unknown", names::cause)),
+            site: self.text(stack.map(names::site)),
+            place: self.text(stack.and_then(names::place)),
+            task: self.text(stack.and_then(names::task)),
+        };
+        *self.stacks.entry(id).or_insert(new)
+    }
+
+    fn object_text(&mut self, id: Option<ObjectId>) -> StringHandle {
+        if let Some(known) = id.and_then(|id| self.objects.get(&id)) {
+            return *known;
+        }
+        let object = id.and_then(|id| self.detail.objects.get(&id));
+        let new = self.text(object.map(names::object));
+        id.map_or(new, |id| *self.objects.entry(id).or_insert(new))
+    }
+
+    fn waker_text(&mut self, id: Option<WakerId>) -> StringHandle {
+        if let Some(known) = id.and_then(|id| self.wakers.get(&id)) {
+            return *known;
+        }
+        let waker = id.and_then(|id| self.detail.wakers.get(&id));
+        let new = self.text(waker.map(names::waker));
+        id.map_or(new, |id| *self.wakers.entry(id).or_insert(new))
     }
 
     /// A track with the longest times in which no task of a runtime could run, or nobody waited for
@@ -184,7 +235,7 @@ impl<'a> Making<'a> {
         {
             self.profile.add_initial_visible_thread(thread);
         }
-        let mut stacks: HashMap<StackId, Waited> = HashMap::new();
+        let mut stacks: FastMap<StackId, Waited> = FastMap::default();
         for step in lane.steps() {
             match step {
                 Step::PollBegins(poll) => self.poll(thread, &poll),
@@ -249,16 +300,15 @@ impl<'a> Making<'a> {
         let blocked = CpuDelta::from_nanos(shown.blocked().0);
         self.profile.add_sample(thread, end, stack, blocked, millis);
         let wait = shown.wait;
-        let object = wait.object.and_then(|id| self.detail.objects.get(&id));
-        let waker = wait.waker.and_then(|id| self.detail.wakers.get(&id));
+        let text = self.stack_text(wait.stack);
         let marker = Wait {
             category,
-            name: self.text(Some(shown.stack.map_or("unknown", names::cause).to_owned())),
-            site: self.text(shown.stack.map(names::site)),
-            place: self.text(shown.stack.and_then(names::place)),
-            task: self.text(shown.stack.and_then(names::task)),
-            object: self.text(object.map(names::object)),
-            waker: self.text(waker.map(names::waker)),
+            name: text.cause,
+            site: text.site,
+            place: text.place,
+            task: text.task,
+            object: self.object_text(wait.object),
+            waker: self.waker_text(wait.waker),
             runqueue: shown.runqueue(),
         };
         let timing = MarkerTiming::Interval(start, end);

@@ -7,6 +7,7 @@ pub(super) mod lanes;
 pub(super) mod names;
 pub mod ndjson;
 pub(super) mod otlp;
+mod pieces;
 pub(super) mod pprof;
 mod protobuf;
 pub(super) mod speedscope;

@@ -6,12 +6,17 @@
 //! are the target's own, escaped as in the JSON report.
 
 use super::lanes::is_shown;
-use crate::recording::{Host, ObjectKind, Poll, PollEvidence, Tool, Wait};
+use super::pieces::write_each;
+use crate::fast_hash::FastMap;
+use crate::recording::{
+    Host, ObjectId, ObjectKind, Poll, PollEvidence, StackId, ThreadId, Tool, Wait, WakerId,
+};
 use crate::render::Options;
-use crate::render::json::line;
-use crate::report::{Detail, Filter, Report};
+use crate::render::json::{add_line, line, raw};
+use crate::report::{Detail, DetailStack, Filter, Report};
 use crate::units::{Nanos, Pid, Tid, Timestamp};
 use serde::Serialize;
+use serde_json::value::RawValue;
 use std::io;
 
 /// Version of the lines: grows when a member goes or changes its meaning.
@@ -45,11 +50,11 @@ struct End<'a> {
 struct Place<'a> {
     pid: Pid,
     tid: Tid,
-    thread: &'a str,
-    function: Option<&'a str>,
-    file: Option<&'a str>,
+    thread: &'a RawValue,
+    function: Option<&'a RawValue>,
+    file: Option<&'a RawValue>,
     line: Option<u32>,
-    task: Option<&'a str>,
+    task: Option<&'a RawValue>,
     task_id: Option<u64>,
 }
 
@@ -66,7 +71,7 @@ struct WaitLine<'a> {
     cause: Option<&'static str>,
     #[serde(flatten)]
     place: Place<'a>,
-    call: Option<&'a str>,
+    call: Option<&'a RawValue>,
     object: Option<ObjectName<'a>>,
     waker: Option<WakerName<'a>>,
 }
@@ -74,15 +79,15 @@ struct WaitLine<'a> {
 #[derive(Serialize)]
 struct ObjectName<'a> {
     kind: ObjectKind,
-    name: &'a str,
+    name: &'a RawValue,
 }
 
 #[derive(Serialize)]
 struct WakerName<'a> {
     pid: Pid,
     tid: Tid,
-    thread: &'a str,
-    function: Option<&'a str>,
+    thread: &'a RawValue,
+    function: Option<&'a RawValue>,
 }
 
 #[derive(Serialize)]
@@ -166,13 +171,27 @@ pub fn singles(
     let mut polls = detail.polls.iter().collect::<Vec<_>>();
     polls.sort_by_key(|poll| (poll.end, poll.start, poll.thread));
     let mut polls = polls.into_iter().peekable();
+    let mut singles: Vec<Single<'_>> = Vec::with_capacity(waits.len() + polls.len());
     for (wait, open) in waits {
         while let Some(poll) = polls.next_if(|poll| poll.end <= wait.end) {
-            write_poll(detail, poll, start, out)?;
+            singles.push(Single::Poll(poll));
         }
-        write_wait(detail, (wait, open), start, out)?;
+        singles.push(Single::Wait(wait, open));
     }
-    polls.try_for_each(|poll| write_poll(detail, poll, start, out))
+    singles.extend(polls.map(Single::Poll));
+    let words = Words::of(detail)?;
+    write_each(&singles, out, |single, out| match *single {
+        Single::Wait(wait, open) => words.wait(detail, (wait, open), start, out),
+        Single::Poll(poll) => words.poll(detail, poll, start, out),
+    })
+}
+
+/// What has a line of its own.
+#[derive(Clone, Copy)]
+enum Single<'a> {
+    /// With whether it is open.
+    Wait(&'a Wait, bool),
+    Poll(&'a Poll),
 }
 
 /// Writes the last line.
@@ -193,89 +212,140 @@ pub fn end(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
     line(&end, out)
 }
 
-fn write_wait(
-    detail: &Detail,
-    (wait, open): (&Wait, bool),
-    start: Timestamp,
-    out: &mut dyn io::Write,
-) -> io::Result<()> {
-    let began = wait.start.max(start);
-    let wakeup = wait.wakeup.min(wait.end);
-    let stack = detail.stacks.get(&wait.stack);
-    let waker_stack = wait.waker_stack.and_then(|id| detail.stacks.get(&id));
-    let wait_line = WaitLine {
-        r#type: "wait",
-        start_ns: began - start,
-        blocked_ns: wakeup - began,
-        runqueue_ns: wait.end - wakeup,
-        open,
-        state: stack.map_or("unknown", |stack| stack.state.name()),
-        role: stack.map_or("none", |stack| stack.role.name()),
-        cause: stack
-            .and_then(|stack| stack.cause)
-            .map(|cause| cause.name()),
-        place: place(detail, wait.thread, stack, wait.task_id),
-        call: stack.map(|stack| &*stack.wait),
-        object: wait
-            .object
-            .and_then(|id| detail.objects.get(&id))
-            .map(|object| ObjectName {
-                kind: object.kind,
-                name: &object.name,
-            }),
-        waker: wait
-            .waker
-            .and_then(|id| detail.wakers.get(&id))
-            .map(|waker| WakerName {
+/// Names as JSON: a million waits have few of them.
+struct Words {
+    stacks: FastMap<StackId, StackWords>,
+    threads: FastMap<ThreadId, Box<RawValue>>,
+    objects: FastMap<ObjectId, Box<RawValue>>,
+    wakers: FastMap<WakerId, Box<RawValue>>,
+    nameless: Box<RawValue>,
+}
+
+struct StackWords {
+    function: Box<RawValue>,
+    file: Option<Box<RawValue>>,
+    task: Option<Box<RawValue>>,
+    call: Box<RawValue>,
+}
+
+impl StackWords {
+    fn of(stack: &DetailStack) -> io::Result<StackWords> {
+        Ok(StackWords {
+            function: raw(&stack.function)?,
+            file: stack.file.as_deref().map(raw).transpose()?,
+            task: stack.task.as_deref().map(raw).transpose()?,
+            call: raw(&stack.wait)?,
+        })
+    }
+}
+
+impl Words {
+    fn of(detail: &Detail) -> io::Result<Words> {
+        let stacks = detail.stacks.iter();
+        let stacks = stacks.map(|(id, stack)| Ok((*id, StackWords::of(stack)?)));
+        let threads = detail.threads.iter();
+        let threads = threads.map(|(id, thread)| Ok((*id, raw(&thread.name)?)));
+        let objects = detail.objects.iter();
+        let objects = objects.map(|(id, object)| Ok((*id, raw(&object.name)?)));
+        let wakers = detail.wakers.iter();
+        let wakers = wakers.map(|(id, waker)| Ok((*id, raw(&waker.name)?)));
+        Ok(Words {
+            stacks: stacks.collect::<io::Result<_>>()?,
+            threads: threads.collect::<io::Result<_>>()?,
+            objects: objects.collect::<io::Result<_>>()?,
+            wakers: wakers.collect::<io::Result<_>>()?,
+            nameless: raw("")?,
+        })
+    }
+
+    fn wait(
+        &self,
+        detail: &Detail,
+        (wait, open): (&Wait, bool),
+        start: Timestamp,
+        out: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        let began = wait.start.max(start);
+        let wakeup = wait.wakeup.min(wait.end);
+        let stack = detail.stacks.get(&wait.stack);
+        let words = self.stacks.get(&wait.stack);
+        let waker_words = wait.waker_stack.and_then(|id| self.stacks.get(&id));
+        let cause = stack.and_then(|stack| stack.cause);
+        let object = wait.object.and_then(|id| {
+            Some(ObjectName {
+                kind: detail.objects.get(&id)?.kind,
+                name: self.objects.get(&id)?,
+            })
+        });
+        let waker = wait.waker.and_then(|id| {
+            let waker = detail.wakers.get(&id)?;
+            Some(WakerName {
                 pid: waker.pid,
                 tid: waker.tid,
-                thread: &waker.name,
-                function: waker_stack.map(|stack| &*stack.function),
-            }),
-    };
-    line(&wait_line, out)
-}
+                thread: self.wakers.get(&id)?,
+                function: waker_words.map(|words| &*words.function),
+            })
+        });
+        let wait_line = WaitLine {
+            r#type: "wait",
+            start_ns: began - start,
+            blocked_ns: wakeup - began,
+            runqueue_ns: wait.end - wakeup,
+            open,
+            state: stack.map_or("unknown", |stack| stack.state.name()),
+            role: stack.map_or("none", |stack| stack.role.name()),
+            cause: cause.map(|cause| cause.name()),
+            place: self.place(detail, wait.thread, wait.stack, wait.task_id),
+            call: words.map(|words| &*words.call),
+            object,
+            waker,
+        };
+        add_line(&wait_line, out)
+    }
 
-fn write_poll(
-    detail: &Detail,
-    poll: &Poll,
-    start: Timestamp,
-    out: &mut dyn io::Write,
-) -> io::Result<()> {
-    let stack = detail.stacks.get(&poll.stack);
-    let poll_line = PollLine {
-        r#type: "poll",
-        start_ns: poll.start - start,
-        length_ns: poll.length(),
-        blocked_ns: poll.blocked,
-        runqueue_ns: poll.runqueue,
-        running_ns: poll.running,
-        waits: poll.waits,
-        samples: poll.samples,
-        evidence: poll.evidence,
-        place: place(detail, poll.thread, stack, poll.task_id),
-    };
-    line(&poll_line, out)
-}
+    fn poll(
+        &self,
+        detail: &Detail,
+        poll: &Poll,
+        start: Timestamp,
+        out: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        let poll_line = PollLine {
+            r#type: "poll",
+            start_ns: poll.start - start,
+            length_ns: poll.length(),
+            blocked_ns: poll.blocked,
+            runqueue_ns: poll.runqueue,
+            running_ns: poll.running,
+            waits: poll.waits,
+            samples: poll.samples,
+            evidence: poll.evidence,
+            place: self.place(detail, poll.thread, poll.stack, poll.task_id),
+        };
+        add_line(&poll_line, out)
+    }
 
-fn place<'a>(
-    detail: &'a Detail,
-    id: crate::recording::ThreadId,
-    stack: Option<&'a crate::report::DetailStack>,
-    task_id: Option<u64>,
-) -> Place<'a> {
-    let thread = detail.threads.get(&id);
-    let pid = thread
-        .map(|thread| thread.pid)
-        .or_else(|| stack.map(|stack| stack.pid));
-    Place {
-        pid: pid.unwrap_or(Pid(0)),
-        tid: id.tid,
-        thread: thread.map_or("", |thread| &thread.name),
-        function: stack.map(|stack| &*stack.function),
-        file: stack.and_then(|stack| stack.file.as_deref()),
-        line: stack.and_then(|stack| stack.line),
-        task: stack.and_then(|stack| stack.task.as_deref()),
-        task_id,
+    fn place(
+        &self,
+        detail: &Detail,
+        id: ThreadId,
+        stack: StackId,
+        task_id: Option<u64>,
+    ) -> Place<'_> {
+        let words = self.stacks.get(&stack);
+        let stack = detail.stacks.get(&stack);
+        let thread = detail.threads.get(&id);
+        let pid = thread.map(|thread| thread.pid);
+        let pid = pid.or_else(|| stack.map(|stack| stack.pid));
+        Place {
+            pid: pid.unwrap_or(Pid(0)),
+            tid: id.tid,
+            thread: self.threads.get(&id).unwrap_or(&self.nameless),
+            function: words.map(|words| &*words.function),
+            file: words.and_then(|words| words.file.as_deref()),
+            line: stack.and_then(|stack| stack.line),
+            task: words.and_then(|words| words.task.as_deref()),
+            task_id,
+        }
     }
 }

@@ -7,15 +7,16 @@
 
 use super::names;
 use super::protobuf::{Message, Strings};
-use crate::recording::StackId;
+use crate::fast_hash::FastMap;
+use crate::recording::{ObjectId, StackId, ThreadId};
 use crate::render::alike::FunctionNames;
 use crate::render::{Options, display_path, sanitize};
 use crate::report::{Detail, DetailStack, DetailSum, Report};
 use crate::runtime::State;
 use crate::symbolize::{Frame, FrameRef, Space};
 use crate::units::Pid;
+use std::collections::BTreeMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
 use std::io;
 
 /// Fields of `ProfilesDictionary`. The first entry of each table is the one that means none.
@@ -44,7 +45,7 @@ pub(in crate::render) fn render(
     let mut dictionary = Dictionary::new(report);
     let mut samples: BTreeMap<Pid, Samples> = BTreeMap::new();
     // A stack has a sum for each thread and object.
-    let mut stacks: HashMap<StackId, u64> = HashMap::new();
+    let mut stacks: FastMap<StackId, u64> = FastMap::default();
     for sum in &detail.sums {
         let stack = detail.stacks.get(&sum.stack);
         let state = stack.map_or(State::Unknown, |stack| stack.state);
@@ -87,7 +88,7 @@ struct Identity {
 
 /// The samples of both profiles, with their values: blocked nanoseconds, and waits.
 #[derive(Default)]
-struct Samples(Vec<(Identity, [u64; 2])>, HashMap<Identity, usize>);
+struct Samples(Vec<(Identity, [u64; 2])>, FastMap<Identity, usize>);
 
 impl Samples {
     /// What is drawn alike is one sample.
@@ -191,12 +192,12 @@ fn key_value(key: &str, value: &Message) -> Message {
 /// The entries of a table by their places; the first is the empty one, which means none.
 struct Table {
     field: u32,
-    places: HashMap<Message, u64>,
+    places: FastMap<Message, u64>,
 }
 
 impl Table {
     fn new(field: u32, dictionary: &mut Message) -> Table {
-        let places = HashMap::new();
+        let places = FastMap::default();
         let mut table = Table { field, places };
         table.place(Message::default(), dictionary);
         table
@@ -226,7 +227,11 @@ struct Dictionary<'a> {
     locations: Table,
     stacks: Table,
     /// Places of what was looked up before: many stacks have the same frames.
-    known: HashMap<(Pid, u64, Vec<&'a Frame>), u64>,
+    known: FastMap<(Pid, u64, Vec<&'a Frame>), u64>,
+    of_stacks: FastMap<StackId, Vec<u64>>,
+    of_threads: FastMap<ThreadId, Vec<u64>>,
+    of_objects: FastMap<ObjectId, u64>,
+    of_runtimes: FastMap<String, u64>,
 }
 
 impl<'a> Dictionary<'a> {
@@ -241,7 +246,11 @@ impl<'a> Dictionary<'a> {
             locations: table(dictionary::LOCATION),
             stacks: table(dictionary::STACK),
             strings: Strings::default(),
-            known: HashMap::new(),
+            known: FastMap::default(),
+            of_stacks: FastMap::default(),
+            of_threads: FastMap::default(),
+            of_objects: FastMap::default(),
+            of_runtimes: FastMap::default(),
             message,
         };
         let none = Message::default();
@@ -269,36 +278,70 @@ impl<'a> Dictionary<'a> {
         self.attributes.place(attribute, &mut self.message)
     }
 
+    /// Each attribute is made once: many sums have the same stack, thread or object.
     fn attributes_of(
         &mut self,
         detail: &Detail,
         sum: &DetailSum,
         stack: Option<&DetailStack>,
     ) -> Vec<u64> {
-        let mut all: Vec<(&'static str, String)> = Vec::new();
+        let mut all = match self.of_stacks.get(&sum.stack) {
+            Some(known) => known.clone(),
+            None => {
+                let new = self.attributes_of_stack(stack);
+                self.of_stacks.insert(sum.stack, new.clone());
+                new
+            }
+        };
+        if let Some(runtime) = &sum.runtime {
+            all.push(match self.of_runtimes.get(runtime) {
+                Some(known) => *known,
+                None => {
+                    let new = self.attribute("holdup.runtime", &text(runtime));
+                    *self.of_runtimes.entry(runtime.clone()).or_insert(new)
+                }
+            });
+        }
+        if let Some(id) = sum.object
+            && let Some(object) = detail.objects.get(&id)
+        {
+            all.push(match self.of_objects.get(&id) {
+                Some(known) => *known,
+                None => {
+                    let new = self.attribute("holdup.object", &text(&names::object(object)));
+                    *self.of_objects.entry(id).or_insert(new)
+                }
+            });
+        }
+        match self.of_threads.get(&sum.thread) {
+            Some(known) => all.extend_from_slice(known),
+            None => {
+                let new = self.attributes_of_thread(detail, sum.thread);
+                all.extend_from_slice(&new);
+                self.of_threads.insert(sum.thread, new);
+            }
+        }
+        all
+    }
+
+    fn attributes_of_stack(&mut self, stack: Option<&DetailStack>) -> Vec<u64> {
         let state = stack.map_or(State::Unknown, |stack| stack.state);
-        all.push(("holdup.state", state.name().to_owned()));
+        let mut all = vec![self.attribute("holdup.state", &text(state.name()))];
         if let Some(stack) = stack {
-            all.push(("holdup.cause", names::cause(stack).to_owned()));
-            all.extend(names::task(stack).map(|task| ("holdup.task", task)));
-            all.push(("holdup.role", stack.role.name().to_owned()));
+            all.push(self.attribute("holdup.cause", &text(names::cause(stack))));
+            let task = names::task(stack);
+            all.extend(task.map(|task| self.attribute("holdup.task", &text(&task))));
+            all.push(self.attribute("holdup.role", &text(stack.role.name())));
         }
-        all.extend(
-            sum.runtime
-                .clone()
-                .map(|runtime| ("holdup.runtime", runtime)),
-        );
-        let object = sum.object.and_then(|id| detail.objects.get(&id));
-        all.extend(object.map(|object| ("holdup.object", names::object(object))));
-        if let Some(thread) = detail.threads.get(&sum.thread) {
-            all.push(("thread.name", sanitize(&thread.name).into_owned()));
-        }
-        let all = all
-            .iter()
-            .map(|(key, value)| self.attribute(key, &text(value)));
-        let mut indices: Vec<u64> = all.collect();
-        indices.push(self.attribute("thread.id", &integer(sum.thread.tid.0.into())));
-        indices
+        all
+    }
+
+    fn attributes_of_thread(&mut self, detail: &Detail, id: ThreadId) -> Vec<u64> {
+        let thread = detail.threads.get(&id);
+        let name = thread.map(|thread| text(&sanitize(&thread.name)));
+        let name = name.map(|name| self.attribute("thread.name", &name));
+        let number = self.attribute("thread.id", &integer(id.tid.0.into()));
+        name.into_iter().chain([number]).collect()
     }
 
     fn mapping(&mut self, report: &Report, pid: Pid, module: &str) -> u64 {

@@ -10,15 +10,18 @@
 
 use super::names;
 use super::protobuf::{Message, Strings};
+use crate::fast_hash::FastMap;
+use crate::recording::{ObjectId, StackId, ThreadId};
 use crate::render::alike::FunctionNames;
 use crate::render::drawn::truncation_text;
 use crate::render::{Options, display_path, sanitize};
 use crate::report::{Detail, DetailStack, DetailSum, Report};
+use crate::runtime::State;
 use crate::symbolize::{Frame, FrameRef, Space};
 use crate::units::Pid;
 use flate2::{Compression, GzBuilder};
-use std::collections::HashMap;
 use std::io;
+use std::rc::Rc;
 
 /// Fields of `Profile`.
 mod profile {
@@ -50,12 +53,13 @@ pub(in crate::render) fn render(
     let detail = report.detail.as_ref().unwrap_or(&none);
     let mut profile = Profile::new(report);
     for sum in &detail.sums {
-        let Some(stack) = detail.stacks.get(&sum.stack) else {
-            profile.stackless(report, detail, sum, options);
-            continue;
-        };
-        if options.states.contains(&stack.state) {
-            profile.sample((report, detail), options, sum, stack);
+        let stack = detail.stacks.get(&sum.stack);
+        let state = stack.map_or(State::Unknown, |stack| stack.state);
+        if options.states.contains(&state) {
+            profile.sample((report, detail), sum, |profile| match stack {
+                Some(stack) => profile.of_stack(options, stack),
+                None => profile.stackless(),
+            });
         }
     }
     let message = profile.finish(report, detail);
@@ -72,10 +76,23 @@ struct Profile<'a> {
     message: Message,
     strings: Strings,
     string_table: Message,
-    mappings: HashMap<(Pid, String), u64>,
-    functions: HashMap<(u64, u64, u64), u64>,
+    mappings: FastMap<(Pid, String), u64>,
+    functions: FastMap<(u64, u64, u64), u64>,
     /// By the physical frame, and by its address and mapping: equal frames are one in memory.
-    locations: HashMap<Location<'a>, u64>,
+    locations: FastMap<Location<'a>, u64>,
+    /// Many sums have the same stack, thread or object: what a sample has of each is made once.
+    stacks: FastMap<StackId, Rc<OfStack>>,
+    threads: FastMap<(ThreadId, &'static str), Message>,
+    objects: FastMap<ObjectId, Message>,
+}
+
+/// What a sample has of its stack.
+struct OfStack {
+    locations: Vec<u64>,
+    /// Fields of a sample.
+    labels: Message,
+    /// The key of the label that names the thread.
+    who: &'static str,
 }
 
 /// A physical frame with those inlined into it: process, address, and the place of each.
@@ -188,69 +205,97 @@ impl<'a> Profile<'a> {
         Some(next)
     }
 
-    fn sample(
-        &mut self,
-        (report, detail): (&Report, &Detail),
-        options: &Options,
-        sum: &DetailSum,
-        stack: &'a DetailStack,
-    ) {
+    /// The labels as fields of a sample.
+    fn labels(&mut self, labels: &[(&str, &str)]) -> Message {
+        let mut fields = Message::default();
+        for (key, value) in labels {
+            let mut label = Message::default();
+            label.number(1, self.string(key));
+            label.number(2, self.string(value));
+            fields.message(3, &label);
+        }
+        fields
+    }
+
+    /// Waits with one stack.
+    fn of_stack(&mut self, options: &Options, stack: &'a DetailStack) -> OfStack {
         let mut locations = Vec::new();
         let frames = names::drawn_frames(stack, options);
         for frames in frames.split_inclusive(|frame| !frame.inlined) {
             locations.extend(self.location(stack.pid, frames));
         }
+        let task = names::task(stack);
         let mut labels = vec![
-            ("state", stack.state.name().to_owned()),
-            ("cause", names::cause(stack).to_owned()),
+            ("state", stack.state.name()),
+            ("cause", names::cause(stack)),
         ];
-        labels.extend(names::task(stack).map(|task| ("task", task)));
+        labels.extend(task.as_deref().map(|task| ("task", task)));
         if let Some(truncation) = stack.truncated {
-            labels.push(("truncated", truncation_text(truncation).to_owned()));
+            labels.push(("truncated", truncation_text(truncation)));
         }
-        let who = if names::is_worker(stack.role) {
-            "worker"
-        } else {
-            "thread"
-        };
-        self.write(report, detail, sum, &locations, labels, who);
+        OfStack {
+            locations,
+            labels: self.labels(&labels),
+            who: match names::is_worker(stack.role) {
+                true => "worker",
+                false => "thread",
+            },
+        }
     }
 
     /// Waits whose stack was lost.
-    fn stackless(&mut self, report: &Report, detail: &Detail, sum: &DetailSum, options: &Options) {
-        use crate::runtime::State;
-        if options.states.contains(&State::Unknown) {
-            let labels = vec![("state", State::Unknown.name().to_owned())];
-            self.write(report, detail, sum, &[], labels, "thread");
+    fn stackless(&mut self) -> OfStack {
+        OfStack {
+            locations: Vec::new(),
+            labels: self.labels(&[("state", State::Unknown.name())]),
+            who: "thread",
         }
     }
 
-    fn write(
+    fn sample(
         &mut self,
-        report: &Report,
-        detail: &Detail,
+        (report, detail): (&Report, &Detail),
         sum: &DetailSum,
-        locations: &[u64],
-        mut labels: Vec<(&'static str, String)>,
-        who: &'static str,
+        new_stack: impl FnOnce(&mut Self) -> OfStack,
     ) {
+        let stack = match self.stacks.get(&sum.stack) {
+            Some(known) => Rc::clone(known),
+            None => {
+                let new = Rc::new(new_stack(self));
+                self.stacks.insert(sum.stack, Rc::clone(&new));
+                new
+            }
+        };
+        let mut sample = Message::default();
+        sample.packed(1, stack.locations.iter().copied());
+        sample.packed(2, [sum.waits, sum.blocked.0]);
+        sample.append(&stack.labels);
         let thread = detail.threads.get(&sum.thread);
-        labels.push((who, names::thread(sum.thread, thread)));
-        labels.extend(sum.runtime.clone().map(|runtime| ("runtime", runtime)));
-        if let Some(object) = sum.object.and_then(|id| detail.objects.get(&id)) {
-            labels.push(("object", names::object(object)));
+        let key = (sum.thread, stack.who);
+        if !self.threads.contains_key(&key) {
+            let label = self.labels(&[(stack.who, &names::thread(sum.thread, thread))]);
+            self.threads.insert(key, label);
+        }
+        if let Some(label) = self.threads.get(&key) {
+            sample.append(label);
+        }
+        if let Some(runtime) = &sum.runtime {
+            sample.append(&self.labels(&[("runtime", runtime)]));
+        }
+        if let Some(id) = sum.object
+            && let Some(object) = detail.objects.get(&id)
+        {
+            if !self.objects.contains_key(&id) {
+                let label = self.labels(&[("object", &names::object(object))]);
+                self.objects.insert(id, label);
+            }
+            if let Some(label) = self.objects.get(&id) {
+                sample.append(label);
+            }
         }
         if let Some(thread) = thread.filter(|_| report.targets.len() > 1) {
-            labels.push(("process", names::process(report, thread.pid)));
-        }
-        let mut sample = Message::default();
-        sample.packed(1, locations.iter().copied());
-        sample.packed(2, [sum.waits, sum.blocked.0]);
-        for (key, value) in labels {
-            let mut label = Message::default();
-            label.number(1, self.string(key));
-            label.number(2, self.string(&value));
-            sample.message(3, &label);
+            let process = names::process(report, thread.pid);
+            sample.append(&self.labels(&[("process", &process)]));
         }
         self.message.message(profile::SAMPLE, &sample);
     }

@@ -1,7 +1,7 @@
 //! The wire format of protocol buffers, as far as messages are written here: variable-length
 //! integers, fields with a length, and numbers of eight bytes. Source: <https://protobuf.dev/programming-guides/encoding/>.
 
-use std::collections::HashMap;
+use crate::fast_hash::FastMap;
 
 /// A message being written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -9,7 +9,7 @@ pub(super) struct Message(Vec<u8>);
 
 /// Texts by their places in a table, which is a repeated field of a message.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Strings(HashMap<String, u64>);
+pub(super) struct Strings(FastMap<String, u64>);
 
 impl Strings {
     /// The place of a text; a new one is written to `field` of `table`.

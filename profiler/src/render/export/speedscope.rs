@@ -6,6 +6,7 @@
 use super::json::{Commas, value};
 use super::lanes::{Lane, Limit, ShownWait, Step, lanes};
 use super::names;
+use crate::fast_hash::FastMap;
 use crate::recording::StackId;
 use crate::render::alike::FunctionNames;
 use crate::render::drawn::{self, Drawn};
@@ -13,7 +14,7 @@ use crate::render::{Options, display_path, duration, folded};
 use crate::report::{Detail, DetailStack, Report};
 use crate::units::Nanos;
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 
 /// Events of all threads at most: speedscope reads a file as one string.
@@ -34,7 +35,7 @@ struct Frame {
 struct Frames {
     names: FunctionNames,
     frames: Vec<Frame>,
-    known: HashMap<Frame, usize>,
+    known: FastMap<Frame, usize>,
 }
 
 impl Frames {

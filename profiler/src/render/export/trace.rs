@@ -8,23 +8,24 @@
 use super::json::{Commas, value};
 use super::lanes::{Lane, Limit, ShownPoll, ShownWait, Step, lanes};
 use super::names;
-use crate::recording::StackId;
+use super::pieces::write_each;
+use crate::fast_hash::FastMap;
+use crate::recording::{ObjectId, StackId, WakerId};
 use crate::render::{Options, sanitize};
 use crate::report::{Detail, DetailStack, Report, Stretch};
 use crate::units::{Nanos, Pid};
 use serde::Serialize;
-use std::collections::HashMap;
+use serde_json::value::{RawValue, to_raw_value};
 use std::io;
-use std::rc::Rc;
 
 /// Ids of rows that are no thread's: beyond those that Linux gives out.
 const RUNTIME_ROWS: u32 = 1 << 30;
 
 /// An event. Times are in microseconds, as the format has them, to the nanosecond.
 #[derive(Serialize)]
-struct Event<'a, Args: Serialize> {
+struct Event<'a, Name: Serialize, Args: Serialize> {
     ph: &'static str,
-    name: &'a str,
+    name: Name,
     #[serde(skip_serializing_if = "str::is_empty")]
     cat: &'a str,
     pid: Pid,
@@ -55,19 +56,19 @@ struct WaitArgs<'a> {
     state: &'static str,
     cause: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    at: Option<&'a str>,
+    at: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    call: Option<&'a str>,
+    call: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    object: Option<String>,
+    object: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    task: Option<&'a str>,
+    task: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     task_id: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    woken_by: Option<String>,
+    woken_by: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    woken_from: Option<&'a str>,
+    woken_from: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     runtime: Option<&'a str>,
     blocked_ns: Nanos,
@@ -126,8 +127,6 @@ pub(in crate::render) fn render(
     let mut events = Events {
         out,
         commas: Commas::default(),
-        words: HashMap::new(),
-        event: Vec::new(),
     };
     for process in &report.targets {
         let name = sanitize(process.exe_name()).into_owned();
@@ -135,19 +134,25 @@ pub(in crate::render) fn render(
     }
     runtimes(report, &mut events)?;
     let first = 2 * report.runtimes.len();
+    let words = Words::of(detail)?;
     for (index, lane) in lanes(detail, options, Limit::NONE).iter().enumerate() {
         let name = names::thread(lane.id, lane.thread);
         let (pid, tid) = (lane.pid(), lane.id.tid.0);
         events.metadata("thread_name", pid, tid, Named { name })?;
         let sort_index = first + index;
         events.metadata("thread_sort_index", pid, tid, Order { sort_index })?;
-        for step in lane.steps() {
-            match step {
-                Step::PollBegins(poll) => events.poll(lane, &poll)?,
-                Step::PollEnds(_) => {}
-                Step::Wait(wait) => events.wait(detail, lane, &wait, report.min_block_ns)?,
-            }
-        }
+        let told = Told {
+            words: &words,
+            min_block: report.min_block_ns,
+            lane,
+        };
+        let steps: Vec<Step<'_>> = lane.steps().collect();
+        // Events have come before these.
+        write_each(&steps, events.out, |step, out| match step {
+            Step::PollBegins(poll) => told.poll(poll, out),
+            Step::PollEnds(_) => Ok(()),
+            Step::Wait(wait) => told.wait(wait, out),
+        })?;
     }
     events.out.write_all(b"\n]}\n")
 }
@@ -182,54 +187,75 @@ fn micros(time: Nanos) -> f64 {
     time.0 as f64 / 1e3
 }
 
+/// What is told of stacks, objects and wakers, as JSON: a million waits have few of them.
+struct Words {
+    stacks: FastMap<StackId, StackWords>,
+    objects: FastMap<ObjectId, Box<RawValue>>,
+    wakers: FastMap<WakerId, Box<RawValue>>,
+    no_stack: Box<RawValue>,
+}
+
 /// What is told of a stack.
 struct StackWords {
     /// With the cause.
-    name: String,
-    site: String,
-    at: Option<String>,
-    call: String,
-    task: Option<String>,
+    name: Box<RawValue>,
+    site: Box<RawValue>,
+    at: Option<Box<RawValue>>,
+    call: Box<RawValue>,
+    task: Option<Box<RawValue>>,
+}
+
+impl Words {
+    fn of(detail: &Detail) -> io::Result<Words> {
+        let stacks = detail.stacks.iter();
+        let stacks = stacks.map(|(id, stack)| Ok((*id, StackWords::of(stack)?)));
+        let objects = detail.objects.iter();
+        let objects = objects.map(|(id, object)| Ok((*id, raw(&names::object(object))?)));
+        let wakers = detail.wakers.iter();
+        let wakers = wakers.map(|(id, waker)| Ok((*id, raw(&names::waker(waker))?)));
+        Ok(Words {
+            stacks: stacks.collect::<io::Result<_>>()?,
+            objects: objects.collect::<io::Result<_>>()?,
+            wakers: wakers.collect::<io::Result<_>>()?,
+            no_stack: raw("[no stack] [unknown]")?,
+        })
+    }
 }
 
 impl StackWords {
-    fn of(stack: &DetailStack) -> StackWords {
+    fn of(stack: &DetailStack) -> io::Result<StackWords> {
         let site = names::site(stack);
-        StackWords {
-            name: format!("{site} [{}]", names::cause(stack)),
-            site,
-            at: names::place(stack),
-            call: crate::render::display_name(&stack.wait),
-            task: names::task(stack),
-        }
+        Ok(StackWords {
+            name: raw(&format!("{site} [{}]", names::cause(stack)))?,
+            site: raw(&site)?,
+            at: names::place(stack).map(|at| raw(&at)).transpose()?,
+            call: raw(&crate::render::display_name(&stack.wait))?,
+            task: names::task(stack).map(|task| raw(&task)).transpose()?,
+        })
     }
+}
+
+/// A text whose characters are harmless, as JSON.
+fn raw(text: &str) -> io::Result<Box<RawValue>> {
+    to_raw_value(text).map_err(io::Error::from)
+}
+
+/// Adds an event that comes after others.
+fn add(out: &mut Vec<u8>, event: &Event<'_, impl Serialize, impl Serialize>) -> io::Result<()> {
+    out.extend_from_slice(b",\n");
+    serde_json::to_writer(out, event).map_err(io::Error::from)
 }
 
 /// The events being written.
 struct Events<'a> {
     out: &'a mut dyn io::Write,
     commas: Commas,
-    /// A million waits have few stacks: their names are made once.
-    words: HashMap<StackId, Rc<StackWords>>,
-    /// An event is made here and written as one piece.
-    event: Vec<u8>,
 }
 
 impl Events<'_> {
-    fn put(&mut self, event: &Event<'_, impl Serialize>) -> io::Result<()> {
+    fn put(&mut self, event: &Event<'_, impl Serialize, impl Serialize>) -> io::Result<()> {
         self.commas.next(self.out)?;
-        self.event.clear();
-        serde_json::to_writer(&mut self.event, event)?;
-        self.out.write_all(&self.event)
-    }
-
-    fn words(&mut self, detail: &Detail, id: StackId) -> Option<Rc<StackWords>> {
-        if let Some(known) = self.words.get(&id) {
-            return Some(Rc::clone(known));
-        }
-        let words = Rc::new(StackWords::of(detail.stacks.get(&id)?));
-        self.words.insert(id, Rc::clone(&words));
-        Some(words)
+        value(self.out, event)
     }
 
     fn metadata(&mut self, what: &str, pid: Pid, tid: u32, args: impl Serialize) -> io::Result<()> {
@@ -272,87 +298,99 @@ impl Events<'_> {
         }
         Ok(())
     }
+}
 
-    fn poll(&mut self, lane: &Lane<'_>, shown: &ShownPoll<'_>) -> io::Result<()> {
+/// What is told of a thread's time.
+struct Told<'a> {
+    words: &'a Words,
+    min_block: Nanos,
+    lane: &'a Lane<'a>,
+}
+
+impl Told<'_> {
+    fn poll(&self, shown: &ShownPoll<'_>, out: &mut Vec<u8>) -> io::Result<()> {
         let task = shown.stack.and_then(names::task);
         let task = task.or_else(|| shown.stack.map(names::site));
         let poll = shown.poll;
-        self.put(&Event {
-            ph: "X",
-            name: &format!("long poll of {}", task.as_deref().unwrap_or("a task")),
-            cat: "poll",
-            pid: lane.pid(),
-            tid: lane.id.tid.0,
-            ts: Some(micros(shown.start)),
-            dur: Some(micros(shown.end.saturating_sub(shown.start))),
-            args: PollArgs {
-                at: shown.stack.and_then(names::place),
-                task_id: poll.task_id,
-                blocked_ns: poll.blocked,
-                runqueue_ns: poll.runqueue,
-                running_ns: poll.running,
-                waits: poll.waits,
-                samples: poll.samples,
-                evidence: poll.evidence,
+        add(
+            out,
+            &Event {
+                ph: "X",
+                name: format!("long poll of {}", task.as_deref().unwrap_or("a task")),
+                cat: "poll",
+                pid: self.lane.pid(),
+                tid: self.lane.id.tid.0,
+                ts: Some(micros(shown.start)),
+                dur: Some(micros(shown.end.saturating_sub(shown.start))),
+                args: PollArgs {
+                    at: shown.stack.and_then(names::place),
+                    task_id: poll.task_id,
+                    blocked_ns: poll.blocked,
+                    runqueue_ns: poll.runqueue,
+                    running_ns: poll.running,
+                    waits: poll.waits,
+                    samples: poll.samples,
+                    evidence: poll.evidence,
+                },
             },
-        })
+        )
     }
 
     /// The wait, and what it had to wait for a CPU after it, where that was as long as what is
     /// recorded one by one.
-    fn wait(
-        &mut self,
-        detail: &Detail,
-        lane: &Lane<'_>,
-        shown: &ShownWait<'_>,
-        min_block: Nanos,
-    ) -> io::Result<()> {
+    fn wait(&self, shown: &ShownWait<'_>, out: &mut Vec<u8>) -> io::Result<()> {
+        let lane = self.lane;
         let stack = shown.stack;
         let cause = stack.map_or("unknown", names::cause);
         let wait = shown.wait;
-        let words = self.words(detail, wait.stack);
-        let words = words.as_deref();
-        let no_stack = format!("[no stack] [{cause}]");
-        let object = wait.object.and_then(|id| detail.objects.get(&id));
-        let waker = wait.waker.and_then(|id| detail.wakers.get(&id));
-        let waker_words = wait.waker_stack.and_then(|id| self.words(detail, id));
+        let all = self.words;
+        let words = all.stacks.get(&wait.stack);
+        let object = wait.object.and_then(|id| all.objects.get(&id));
+        let waker = wait.waker.and_then(|id| all.wakers.get(&id));
+        let waker_words = wait.waker_stack.and_then(|id| all.stacks.get(&id));
         let args = WaitArgs {
             state: stack.map_or("unknown", |stack| stack.state.name()),
             cause,
             at: words.and_then(|words| words.at.as_deref()),
             call: words.map(|words| &*words.call),
-            object: object.map(names::object),
+            object: object.map(|object| &**object),
             task: words.and_then(|words| words.task.as_deref()),
             task_id: wait.task_id,
-            woken_by: waker.map(names::waker),
-            woken_from: waker_words.as_deref().map(|words| &*words.site),
+            woken_by: waker.map(|waker| &**waker),
+            woken_from: waker_words.map(|words| &*words.site),
             runtime: lane.thread.and_then(|thread| thread.runtime.as_deref()),
             blocked_ns: shown.blocked(),
             runqueue_ns: shown.runqueue(),
         };
         let (pid, tid) = (lane.pid(), lane.id.tid.0);
-        self.put(&Event {
-            ph: "X",
-            name: words.map_or(&no_stack, |words| &words.name),
-            cat: cause,
-            pid,
-            tid,
-            ts: Some(micros(shown.start)),
-            dur: Some(micros(shown.blocked())),
-            args,
-        })?;
-        if shown.runqueue() < min_block || shown.runqueue() == Nanos::ZERO {
+        add(
+            out,
+            &Event {
+                ph: "X",
+                name: words.map_or(&all.no_stack, |words| &words.name),
+                cat: cause,
+                pid,
+                tid,
+                ts: Some(micros(shown.start)),
+                dur: Some(micros(shown.blocked())),
+                args,
+            },
+        )?;
+        if shown.runqueue() < self.min_block || shown.runqueue() == Nanos::ZERO {
             return Ok(());
         }
-        self.put(&Event {
-            ph: "X",
-            name: "waits for a CPU",
-            cat: "runnable",
-            pid,
-            tid,
-            ts: Some(micros(shown.wakeup)),
-            dur: Some(micros(shown.runqueue())),
-            args: Nothing {},
-        })
+        add(
+            out,
+            &Event {
+                ph: "X",
+                name: "waits for a CPU",
+                cat: "runnable",
+                pid,
+                tid,
+                ts: Some(micros(shown.wakeup)),
+                dur: Some(micros(shown.runqueue())),
+                args: Nothing {},
+            },
+        )
     }
 }

@@ -1,18 +1,19 @@
 //! Numbers for what is named often.
 
-use std::collections::{BTreeMap, HashMap};
+use crate::fast_hash::FastMap;
+use std::collections::BTreeMap;
 use std::hash::Hash;
 
 /// Gives each distinct thing a number: what is named most has the first.
 pub(super) struct Numbers<T> {
     /// By number.
     pub(super) all: Vec<T>,
-    numbers: HashMap<T, u64>,
+    numbers: FastMap<T, u64>,
 }
 
 impl<T: Copy + Eq + Hash + Ord> Numbers<T> {
     pub(super) fn of(named: impl Iterator<Item = T>) -> Numbers<T> {
-        let mut counts: HashMap<T, u64> = HashMap::new();
+        let mut counts: FastMap<T, u64> = FastMap::default();
         for thing in named {
             *counts.entry(thing).or_default() += 1;
         }

@@ -2,25 +2,55 @@
 
 use flate2::write::GzEncoder;
 use flate2::{Compression, GzBuilder};
-use std::io;
+use std::io::{self, Write as _};
+use std::panic::resume_unwind;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 
 /// Not the best: a million waits are to be packed in a second, and most of their bits are noise.
 const LEVEL: u32 = 4;
 
-/// Writes what `fill` writes into the packing.
+/// Bytes that go to the packing at once, and how many times as many may wait for it.
+const PIECE: usize = 1 << 16;
+const AHEAD: usize = 16;
+
+/// Writes what `fill` writes into the packing. Both take their time, and are done side by side.
 pub(super) fn pack(
     out: &mut dyn io::Write,
-    fill: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
+    fill: impl FnOnce(&mut dyn io::Write) -> io::Result<()> + Send,
 ) -> io::Result<()> {
     let base64 = Base64::new(out);
     // No name and no time: the same data are the same bytes.
-    let gzip: GzEncoder<_> = GzBuilder::new().write(base64, Compression::new(LEVEL));
-    let mut buffered = io::BufWriter::with_capacity(1 << 16, gzip);
-    fill(&mut buffered)?;
-    let gzip = buffered
-        .into_inner()
-        .map_err(io::IntoInnerError::into_error)?;
+    let mut gzip: GzEncoder<_> = GzBuilder::new().write(base64, Compression::new(LEVEL));
+    thread::scope(|scope| {
+        let (sender, pieces) = sync_channel(AHEAD);
+        let filled = scope.spawn(move || {
+            let mut buffered = io::BufWriter::with_capacity(PIECE, Sending(sender));
+            fill(&mut buffered)?;
+            buffered.flush()
+        });
+        for piece in pieces {
+            gzip.write_all(&piece)?;
+        }
+        filled.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })?;
     gzip.finish()?.finish()
+}
+
+/// Sends on what is written.
+struct Sending(SyncSender<Vec<u8>>);
+
+impl io::Write for Sending {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Nobody takes it any more after an error of writing, which is told by whoever met it.
+        let sent = self.0.send(bytes.to_vec());
+        sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Spells bytes in Base64. Source: RFC 4648, section 4.
@@ -85,7 +115,6 @@ fn spelled([a, b, c]: [u8; 3]) -> [u8; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write as _;
 
     fn base64(pieces: &[&str]) -> String {
         let mut out = Vec::new();
@@ -112,6 +141,22 @@ mod tests {
             assert_eq!(base64(&[text]), spelled);
         }
         assert_eq!(base64(&["f", "oo", "b", "ar"]), "Zm9vYmFy");
+    }
+
+    #[test]
+    fn the_first_error_is_told() {
+        let data: Vec<u8> = (0..4_000_000_u32)
+            .flat_map(|n| n.wrapping_mul(n).to_le_bytes())
+            .collect();
+        let mut small = [0; 1000];
+        let error = pack(&mut &mut small[..], |out| out.write_all(&data)).expect_err("no room");
+        assert_eq!(error.kind(), io::ErrorKind::WriteZero);
+        let fails = |out: &mut dyn io::Write| {
+            out.write_all(&data)?;
+            Err(io::Error::other("no more"))
+        };
+        let error = pack(&mut io::sink(), fails).expect_err("fails");
+        assert_eq!(error.to_string(), "no more");
     }
 
     #[test]

@@ -14,4 +14,4 @@ mod write;
 
 pub use document::{render, schema};
 pub use dump::dump;
-pub(super) use write::{line, write};
+pub(super) use write::{add_line, line, raw, write};

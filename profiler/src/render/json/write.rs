@@ -3,6 +3,7 @@
 use crate::render::escape::is_deceptive;
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
+use serde_json::value::RawValue;
 use std::io;
 
 /// Writes any value as JSON that shows what it holds.
@@ -21,14 +22,37 @@ pub(in crate::render) fn write(value: &impl Serialize, out: &mut dyn io::Write) 
 /// # Errors
 /// Those of writing to `out`.
 pub(in crate::render) fn line(value: &impl Serialize, out: &mut dyn io::Write) -> io::Result<()> {
-    let escaping = Escaping(CompactFormatter);
-    // Pieces of a few bytes are put together here, and not where each is a call that nobody can inline.
     let mut line = Vec::with_capacity(1024);
-    value.serialize(&mut serde_json::Serializer::with_formatter(
-        &mut line, escaping,
-    ))?;
-    line.push(b'\n');
+    add_line(value, &mut line)?;
     out.write_all(&line)
+}
+
+/// As [`line()`], at the end of `out`: pieces of a few bytes are put together without a call each that
+/// nobody can inline.
+///
+/// # Errors
+/// Those of the value.
+pub(in crate::render) fn add_line(value: &impl Serialize, out: &mut Vec<u8>) -> io::Result<()> {
+    let escaping = Escaping(CompactFormatter);
+    value.serialize(&mut serde_json::Serializer::with_formatter(
+        &mut *out, escaping,
+    ))?;
+    out.push(b'\n');
+    Ok(())
+}
+
+/// A text as JSON, to be written many times: made once, it costs a copy each time.
+///
+/// # Errors
+/// None in practice: any text has a JSON form.
+pub(in crate::render) fn raw(text: &str) -> io::Result<Box<RawValue>> {
+    let mut json = Vec::with_capacity(text.len() + 2);
+    text.serialize(&mut serde_json::Serializer::with_formatter(
+        &mut json,
+        Escaping(CompactFormatter),
+    ))?;
+    let json = String::from_utf8(json).map_err(io::Error::other)?;
+    Ok(RawValue::from_string(json)?)
 }
 
 /// Without characters that hide others or turn the direction of writing.
