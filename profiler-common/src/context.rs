@@ -5,7 +5,7 @@
 //! module's thread-local memory and says here where the fields lie ([`Fields`]) and how a thread's
 //! own copy is found ([`Place`]). Nothing is read at an offset that the image does not bear out.
 
-use crate::scheduler_core::Core;
+use crate::scheduler_core::{Core, core_layout};
 
 /// How a thread's copy of a module's thread-local memory is found, from its FS base.
 pub mod base {
@@ -21,8 +21,9 @@ pub mod base {
     /// Likewise by musl's, where an entry has 8 bytes and the first is how many there are
     /// (`struct pthread` in musl's `src/internal/pthread_impl.h`).
     pub const MUSL_VECTOR: u32 = 3;
-    /// tokio 1.20: no one context, but four variables, found by their symbols. `offset` is that of
-    /// `runtime::enter::ENTERED`, the others' are in [`crate::map::Process`].
+    /// tokio 1.20: no one context, but several variables, found by their symbols. `offset` is that of
+    /// `runtime::enter::ENTERED`, the others' are in [`crate::map::Process`]: see
+    /// [`super::Variables`].
     pub const VARIABLES: u32 = 4;
 }
 
@@ -175,7 +176,7 @@ const SINGLE_CORE: u64 = 16;
 /// Words of such a context up to that pointer.
 const WORKER_WORDS: usize = WORKER_CORE as usize / 8 + 1;
 /// With [`base::VARIABLES`], of a worker's context: where the pointer to its core is.
-pub const WORKER_CORE_C: u64 = 16;
+const WORKER_CORE_C: u64 = 16;
 /// Of a worker's core by `tokio_unstable`, which begins with the worker's counters, as [`Core::park`]:
 /// of tokio 1.45, and of 1.54, which has a time context before it. Then come its random numbers, its
 /// tick and global queue interval, and its flags.
@@ -364,6 +365,66 @@ impl Context {
             polls: byte(words, fields.budget) == 1,
             runtime: byte(words, fields.runtime),
         }
+    }
+}
+
+/// Where a thread has the variables of tokio 1.20, by address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Variables {
+    /// `runtime::enter::ENTERED`.
+    pub entered: u64,
+    /// `thread_pool::worker::CURRENT`.
+    pub worker: u64,
+    /// `basic_scheduler::CURRENT`.
+    pub current_thread: u64,
+    /// `coop::CURRENT`, the budget.
+    pub budget: u64,
+    /// The tag of the handle in `runtime::context::CONTEXT`, behind which the pointer to the scheduler's
+    /// part is that all threads of a runtime share; 0 where it is not known.
+    pub handle: u64,
+}
+
+/// The greatest tag of a handle in [`Variables`]: of the two kinds of runtime.
+const VARIABLES_HANDLE: u64 = 1;
+
+/// What the variables of tokio 1.20 amount to, which knows no task ids.
+#[inline(always)]
+pub fn found_in_variables(at: &Variables, memory: &impl Memory) -> Found {
+    let Some(entered) = memory.word(at.entered) else {
+        return Found::UNKNOWN;
+    };
+    let read = |at: u64| memory.words::<1>(at)[0];
+    let (worker, current_thread) = (read(at.worker), read(at.current_thread));
+    let polls = read(at.budget) as u8 == 1;
+    let mut core = 0;
+    let tls_state = if entered as u8 == RUNTIME_NONE {
+        tls_state::OUTSIDE
+    } else if worker != 0 {
+        let own = read(worker.wrapping_add(WORKER_CORE_C));
+        by_core(own, &core_layout::WORKER, polls, memory, &mut core)
+    } else if current_thread != 0 {
+        if polls {
+            tls_state::CURRENT_THREAD_POLL
+        } else {
+            tls_state::CURRENT_THREAD_PARKED
+        }
+    } else if polls {
+        tls_state::BLOCK_ON_POLL
+    } else {
+        tls_state::BLOCK_ON_PARKED
+    };
+    let mut handle = 0;
+    if at.handle != 0 {
+        let [tag, pointer] = memory.words(at.handle);
+        if tag <= VARIABLES_HANDLE {
+            handle = pointer;
+        }
+    }
+    Found {
+        tls_state,
+        core,
+        handle,
+        ..Found::UNKNOWN
     }
 }
 

@@ -317,3 +317,36 @@ fn the_core_of_one_thread_is_found_without_a_tag() {
     assert_eq!(of(&[(SCHEDULER, SCHEDULER_MULTI_THREAD), core]), (polls, 0));
     assert_eq!(of(&[(SCHEDULER, HANDLE + 8), core]), (polls, 0));
 }
+
+#[test]
+fn the_variables_of_tokio_1_20_name_the_runtime() {
+    let at = Variables {
+        entered: 0x100,
+        worker: 0x110,
+        current_thread: 0x120,
+        budget: 0x130,
+        handle: 0x140,
+    };
+    let of = |memory: &[(u64, u64)]| {
+        let found = found_in_variables(&at, &Known(memory));
+        (found.tls_state, found.handle)
+    };
+    let worker = [
+        (0x100, 1),
+        (0x110, 0x1000),
+        (0x1010, CORE),
+        (CORE + PARK, 7),
+    ];
+    let with = |more: &[(u64, u64)]| [&worker[..], more].concat();
+    assert_eq!(of(&worker), (tls_state::WORKER_POLL, 0));
+    let entered = with(&[(0x140, 1), (0x148, HANDLE)]);
+    assert_eq!(of(&entered), (tls_state::WORKER_POLL, HANDLE));
+    // What is behind the tag of no handle is what was there before.
+    let left = with(&[(0x140, 2), (0x148, HANDLE)]);
+    assert_eq!(of(&left), (tls_state::WORKER_POLL, 0));
+    let pool = [(0x100, RUNTIME_NONE.into()), (0x140, 1), (0x148, HANDLE)];
+    assert_eq!(of(&pool), (tls_state::OUTSIDE, HANDLE));
+    assert_eq!(of(&[]), (tls_state::UNKNOWN, 0), "it cannot be read");
+    let unknown = Variables { handle: 0, ..at };
+    assert_eq!(found_in_variables(&unknown, &Known(&entered)).handle, 0);
+}

@@ -111,8 +111,8 @@ pub struct Process {
     pub current_thread_below_fs: u32,
     /// Likewise: `coop::CURRENT`, the budget.
     pub budget_below_fs: u32,
-    /// No padding.
-    pub reserved2: u32,
+    /// Likewise: the tag of the handle in `runtime::context::CONTEXT`; 0 where it is not known.
+    pub handle_below_fs: u32,
     /// Where the contexts of the process's copies of tokio are; the first that is not there ends
     /// the list.
     pub contexts: [Place; PLACES],

@@ -12,13 +12,11 @@ use aya_ebpf::maps::PerCpuArray;
 use core::ffi::c_void;
 use profiler_common::arch::tls::{Block, locate};
 use profiler_common::context::{
-    self, Context, Found, HEAVIEST, Memory, PLACES, Place, RUNTIME_NONE, WORDS, WORKER_CORE_C,
-    Words, base, tls_state,
+    self, Context, Found, HEAVIEST, Memory, PLACES, Place, Variables, WORDS, Words, base, tls_state,
 };
 use profiler_common::map::Process;
 use profiler_common::scheduler_core::{
-    CORE_WORDS, QUEUE_HEADS, SINGLE_STEP, SINGLE_STEPS, core_layout, is_clock, is_single_clock,
-    queue, queued,
+    CORE_WORDS, QUEUE_HEADS, SINGLE_STEP, SINGLE_STEPS, is_clock, is_single_clock, queue, queued,
 };
 
 use crate::arch;
@@ -67,13 +65,6 @@ impl Memory for Own {
         let failed = unsafe { bpf_probe_read_user((&raw mut word).cast(), 8, at as *const c_void) };
         if failed == 0 { Some(word) } else { None }
     }
-}
-
-/// A word of the current task's memory; 0 where it cannot be read.
-#[inline(always)]
-fn read(at: u64) -> u64 {
-    let [word] = Own.words(at);
-    word
 }
 
 /// Reads the current task's context; what was found stays where it is until the next one is read.
@@ -189,45 +180,22 @@ fn of(at: u64, place: &Place, slot: u32) -> Found {
     }
 }
 
-/// The state by the separate variables of tokio 1.20, which knows no task ids.
+/// The state by the separate variables of tokio 1.20.
 #[inline(always)]
 fn of_variables(fs: u64, entered: u64, process: *const Process) -> Found {
     // SAFETY: a live array value.
-    let (worker, current_thread, budget) = unsafe {
-        (
-            read(fs.wrapping_sub((*process).worker_below_fs.into())),
-            read(fs.wrapping_sub((*process).current_thread_below_fs.into())),
-            read(fs.wrapping_sub((*process).budget_below_fs.into())),
-        )
-    };
-    let polls = budget as u8 == 1;
-    let mut core = 0;
-    let tls_state = if read(entered) as u8 == RUNTIME_NONE {
-        tls_state::OUTSIDE
-    } else if worker != 0 {
-        context::by_core(
-            read(worker.wrapping_add(WORKER_CORE_C)),
-            &core_layout::WORKER,
-            polls,
-            &Own,
-            &mut core,
-        )
-    } else if current_thread != 0 {
-        if polls {
-            tls_state::CURRENT_THREAD_POLL
-        } else {
-            tls_state::CURRENT_THREAD_PARKED
+    let at = unsafe {
+        let below = |bytes: u32| fs.wrapping_sub(bytes.into());
+        let handle = (*process).handle_below_fs;
+        Variables {
+            entered,
+            worker: below((*process).worker_below_fs),
+            current_thread: below((*process).current_thread_below_fs),
+            budget: below((*process).budget_below_fs),
+            handle: if handle == 0 { 0 } else { below(handle) },
         }
-    } else if polls {
-        tls_state::BLOCK_ON_POLL
-    } else {
-        tls_state::BLOCK_ON_PARKED
     };
-    Found {
-        tls_state,
-        core,
-        ..Found::UNKNOWN
-    }
+    context::found_in_variables(&at, &Own)
 }
 
 /// What the core says of where its thread is: its tick plus one in the lower half, and in the upper

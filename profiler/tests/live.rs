@@ -357,14 +357,16 @@ fn runtimes() -> Vec<Trial> {
             trials.extend(Run::new(variant, mode, ending).trials(&group, &checks));
         }
     }
-    // Where the runtimes have no handle that is known.
-    let old = Variant {
-        package: "tokio-1.20",
-        profile: Profile::Release,
-    };
-    let checks: [(&str, Check); 1] = [("states", check_runtimes::two)];
-    let run = Run::new(old, "two-runtimes", Ending::Wedged);
-    trials.extend(run.trials("two-runtimes-tokio-1.20", &checks));
+    // The handle of the first is elsewhere than that of newer ones, the other's is not known.
+    for package in ["tokio-1.20", "tokio-1.28"] {
+        let old = Variant {
+            package,
+            profile: Profile::Release,
+        };
+        let checks: [(&str, Check); 1] = [("states", check_runtimes::two)];
+        let run = Run::new(old, "two-runtimes", Ending::Wedged);
+        trials.extend(run.trials(&format!("two-runtimes-{package}"), &checks));
+    }
     trials
 }
 

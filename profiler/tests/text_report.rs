@@ -5,8 +5,11 @@
 mod recordings;
 
 use holdup::analyze::build;
-use holdup::recording::Recording;
+use holdup::recording::{Recording, Stack};
 use holdup::render::{Format, Options, render};
+use holdup::runtime::State;
+use holdup::runtime::tokio::RuntimeHandle;
+use holdup::units::Addr;
 
 fn text(recording: &Recording, options: &Options) -> String {
     let mut out = Vec::new();
@@ -30,6 +33,54 @@ fn nothing_is_cut_where_there_is_no_terminal() {
         let cut: Vec<&str> = text.lines().filter(cut).collect();
         assert!(cut.is_empty(), "{name}: {cut:?}");
     }
+}
+
+#[test]
+fn who_stands_still_beside_idle_workers_is_named() {
+    let width = Options {
+        width: 400,
+        ..Options::default()
+    };
+    let said = text(&recordings::main_waits(), &width);
+    let names = "look first at claims_api (4242), which has been blocked in claims_api::serve";
+    assert!(
+        said.contains(names) && !said.contains("no thread shows that"),
+        "{said}"
+    );
+    let said = text(&recordings::stuck_pool(), &width);
+    assert!(!said.contains("no thread shows that"), "{said}");
+}
+
+#[test]
+fn a_worker_that_never_moved_may_be_of_a_runtime_of_its_own() {
+    use recordings::builder::{Builder, MS, SEC, WORKER, app, park, stack};
+    let hint = "one of which all workers are blocked may be among them";
+    let said = |blocked: u64, runtime: Option<RuntimeHandle>| {
+        let mut b = Builder::new("/srv/claims_api", 10 * SEC);
+        let park = b.stack(Stack { runtime, ..park() });
+        let frames = vec![app("claims_api::lock::{{closure}}")];
+        let lock = stack(State::Blocked, WORKER, "worker-poll", frames);
+        let lock = b.stack(Stack { runtime, ..lock });
+        for tid in 4250..4254 {
+            b.thread(tid, "tokio-rt-worker", 2 * MS, 0);
+        }
+        b.wait(4250, lock, MS, blocked, "");
+        b.rest(4250..4254, park);
+        text(
+            &b.recording(),
+            &Options {
+                width: 400,
+                ..Options::default()
+            },
+        )
+    };
+    assert!(said(9990 * MS, None).contains(hint));
+    assert!(!said(4 * SEC, None).contains(hint), "it moved");
+    let known = Some(RuntimeHandle(Addr(0x5000)));
+    assert!(
+        !said(9990 * MS, known).contains(hint),
+        "they are of one runtime"
+    );
 }
 
 #[test]

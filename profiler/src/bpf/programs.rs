@@ -420,7 +420,7 @@ pub fn process_entry(
         worker_below_fs: 0,
         current_thread_below_fs: 0,
         budget_below_fs: 0,
-        reserved2: 0,
+        handle_below_fs: 0,
         contexts: [Place::default(); PLACES],
     }
 }

@@ -9,7 +9,7 @@ use super::error::{Error, Result};
 use super::exit::Exit;
 use super::held_log::HeldLog;
 use super::hint;
-use super::interrupt::supervise;
+use super::interrupt::{ignore_early_requests, supervise};
 use super::list;
 use super::output::write_stdout;
 use super::probe;
@@ -113,6 +113,7 @@ fn bare_target(error: &clap::Error) -> Option<Error> {
 }
 
 fn run_record<R: Recorder>(settings: RecordSettings, progress: &Arc<Progress>) -> Result<Exit> {
+    ignore_early_requests();
     let features = host::preflight()?;
     let progress = Arc::clone(progress);
     supervise(move |stop| {
@@ -122,6 +123,7 @@ fn run_record<R: Recorder>(settings: RecordSettings, progress: &Arc<Progress>) -
 }
 
 fn run_top(settings: TopSettings, progress: &Arc<Progress>) -> Result<Exit> {
+    ignore_early_requests();
     let features = host::preflight()?;
     let progress = Arc::clone(progress);
     let exit = supervise(move |stop| {

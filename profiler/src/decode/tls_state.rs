@@ -7,7 +7,7 @@ use crate::units::Addr;
 use crate::unwind::RemoteMemory;
 use profiler_common::arch::tls::{Block, locate};
 use profiler_common::context::{
-    self, Context, Found, Memory, Place, WORDS, Words, base, tls_state,
+    self, Context, Found, Memory, Place, Variables, WORDS, Words, base, tls_state,
 };
 
 /// What tokio's thread-local state says of a thread that waits, by its FS base; and what waits for the
@@ -21,7 +21,7 @@ pub fn read_context(
     let copies = (0..).zip(contexts.places());
     let found = copies.map(|(number, place)| Found {
         place: number,
-        ..at_place(fs, place, memory)
+        ..at_place(fs, (contexts, place), memory)
     });
     let Some(found) = found.reduce(context::heavier) else {
         return (ThreadContext::default(), None);
@@ -31,17 +31,29 @@ pub fn read_context(
     (found.into(), queued)
 }
 
-/// By one copy of tokio. Where the state is in several variables (tokio 1.20), those have names,
-/// and so have the frames.
-fn at_place(fs: Addr, place: &Place, memory: &RemoteMemory) -> Found {
-    if place.base == base::VARIABLES {
-        return Found::UNKNOWN;
-    }
+/// By one copy of tokio.
+fn at_place(
+    fs: Addr,
+    (contexts, place): (&ContextsOfProcess, &Place),
+    memory: &RemoteMemory,
+) -> Found {
     let at = match locate(fs.0, place, memory) {
         Block::At(at) => at,
         Block::Untouched => return Found::UNTOUCHED,
         Block::Unreadable => return Found::UNKNOWN,
     };
+    if place.base == base::VARIABLES {
+        let [worker, current_thread, budget, handle] = contexts.variables_below_fs;
+        let below = |bytes: u32| fs.0.wrapping_sub(bytes.into());
+        let at = Variables {
+            entered: at,
+            worker: below(worker),
+            current_thread: below(current_thread),
+            budget: below(budget),
+            handle: if handle == 0 { 0 } else { below(handle) },
+        };
+        return context::found_in_variables(&at, memory);
+    }
     let mut words: Words = [0; WORDS];
     for (n, word) in words.iter_mut().enumerate().take(place.fields.words.into()) {
         let Some(read) = memory.word(at.wrapping_add(8 * n as u64)) else {

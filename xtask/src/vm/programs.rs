@@ -52,6 +52,7 @@ const NOT_IN_A_GUEST: &[&str] = &[
 /// and there the storms that are cut at once are harder than the others.
 const NOT_QUICK: &[&str] = &[
     "tokio-1.20",
+    "tokio-1.28",
     "stripped",
     "churn::",
     "deadlock::",

@@ -209,6 +209,7 @@ impl Targets {
             entry.worker_below_fs,
             entry.current_thread_below_fs,
             entry.budget_below_fs,
+            entry.handle_below_fs,
         ] = contexts.variables_below_fs;
         entry.exec_count = process.exec_count;
         entry.address_epoch = process.address_epoch;

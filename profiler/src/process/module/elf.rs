@@ -305,13 +305,13 @@ impl<'data> Elf<'data> {
 
     /// Offset, in the thread-local block, of the one thread-local symbol whose name begins so.
     #[must_use]
-    pub fn thread_local_symbol(&self, prefix: &str) -> Option<u64> {
+    pub fn thread_local_symbol(&self, part: &str) -> Option<u64> {
         let symbols = self.sections.symbols(LE, self.data, elf::SHT_SYMTAB).ok()?;
         let mut found = symbols.iter().filter(|symbol| {
             symbol.st_type() == elf::STT_TLS
                 && symbol
                     .name(LE, symbols.strings())
-                    .is_ok_and(|name| name.starts_with(prefix.as_bytes()))
+                    .is_ok_and(|name| memchr::memmem::find(name, part.as_bytes()).is_some())
         });
         let value = found.next()?.st_value(LE);
         found.next().is_none().then_some(value)

@@ -68,21 +68,30 @@ pub(in crate::render) fn harm(report: &Report, site: &Site) -> Option<String> {
         format!(
             "{} of the time in which no task could run: without it {}",
             percent(share),
-            left(harm)
+            left(harm, true)
         )
     })
 }
 
-/// `310 ms of 7.28 s would be left, 40 ms at a stretch`.
-pub(super) fn left(harm: &Harm) -> String {
-    let starved = harm.starved_ns + harm.starved_left_ns;
-    if harm.starved_left_ns == Nanos::ZERO {
-        return format!("nothing of these {} would be left", duration(starved));
+/// `310 ms of 7.28 s would be left, 40 ms at a stretch`. Where the time has not just been told, with what
+/// it is.
+pub(super) fn left(harm: &Harm, is_told: bool) -> String {
+    let starved = duration(harm.starved_ns + harm.starved_left_ns);
+    let is_all = harm.starved_left_ns == Nanos::ZERO;
+    let time = match (is_told, is_all) {
+        (true, true) => format!("these {starved}"),
+        (true, false) => starved,
+        (false, _) => format!(
+            "the {starved} in which no task of {} could run",
+            harm.runtime
+        ),
+    };
+    if is_all {
+        return format!("nothing of {time} would be left");
     }
     format!(
-        "{} of {} would be left, {} at a stretch",
+        "{} of {time} would be left, {} at a stretch",
         duration(harm.starved_left_ns),
-        duration(starved),
         duration(harm.longest_left_ns)
     )
 }

@@ -1,9 +1,11 @@
 //! What was recorded, and the verdict.
 
 use super::blame::left;
+use super::may_hide::may_hide;
+use super::open::{at_least, stands_still};
 use super::page::Page;
 use super::style::{BAD, DIM, GOOD, HEADING, PLAIN, WARN};
-use super::verdict_words::Words;
+use super::verdict_words::{Words, cpu_bound, no_runtime, nothing_seen};
 use crate::counted::counted;
 use crate::recording::Process;
 use crate::render::{display_name, display_path, duration, percent, process_name, sanitize};
@@ -246,8 +248,10 @@ fn words_of_verdict(report: &Report) -> Words {
             cpu_share,
             site,
         } => {
-            let times = [*total_ns, *longest_ns];
             let cpu = unwatched(report, runtime) + &cpu_use(report, *cpu_share);
+            let cpu = cpu + may_hide(report, runtime);
+            let longest = at_least(report, *longest_ns);
+            let times = (duration(*total_ns), longest);
             blocked(&of(runtime), *workers, times, *share, &cpu).with_site(*site)
         }
         Verdict::CpuStarved {
@@ -305,7 +309,7 @@ fn words_of_verdict(report: &Report) -> Words {
             share,
             longest_ns,
             idle_share,
-        } => healthy(&of(runtime), *share, *longest_ns, *idle_share),
+        } => healthy(report, (&of(runtime), *share), *longest_ns, *idle_share),
         Verdict::NoRuntime => no_runtime(report.threads.len() as u64),
         Verdict::NothingSeen => nothing_seen(),
     }
@@ -401,8 +405,14 @@ fn starved(of: &str, workers: u32, [total, longest]: [Nanos; 2], share: f64, cpu
     Words::new(BAD, "STARVED", text)
 }
 
-fn blocked(of: &str, workers: u32, [total, longest]: [Nanos; 2], share: f64, cpu: &str) -> Words {
-    let (total, longest, share) = (duration(total), duration(longest), percent(share));
+fn blocked(
+    of: &str,
+    workers: u32,
+    (total, longest): (String, String),
+    share: f64,
+    cpu: &str,
+) -> Words {
+    let share = percent(share);
     let text = if workers == 1 {
         format!(
             "The only worker{of} was blocked inside task polls for {total} ({share} of its time); the \
@@ -452,7 +462,7 @@ fn long_polls(
         format!(" Worst: {}{place}{task}.", display_name(&site.function))
     });
     let text = format!(
-        "Tasks{of} computed in {} without yielding, for {} together ({} of the workers' time), {} \
+        "Tasks{of} computed in {} without yielding, for at least {} together ({} of the workers' time), {} \
          in one. The other tasks of the worker waited meanwhile.{worst}",
         counted(polls, "long poll", "long polls"),
         duration(total),
@@ -487,16 +497,7 @@ fn stopped(report: &Report, runtime: &str, share: f64) -> Words {
     Words::new(WARN, "STOPPED", text)
 }
 
-fn cpu_bound(of: &str, share: f64) -> Words {
-    let text = format!(
-        "The workers{of} ran on a CPU for {} of their time and hardly ever waited. Tasks wait for \
-         each other's computing: look for long polls.",
-        percent(share)
-    );
-    Words::new(WARN, "CPU BOUND", text)
-}
-
-fn healthy(of: &str, share: f64, longest: Nanos, idle: f64) -> Words {
+fn healthy(report: &Report, (of, share): (&str, f64), longest: Nanos, idle: f64) -> Words {
     let mut text = if share > 0.0 {
         format!(
             "The workers{of} were blocked for {} of their time, {} at the longest.",
@@ -504,30 +505,20 @@ fn healthy(of: &str, share: f64, longest: Nanos, idle: f64) -> Words {
             duration(longest)
         )
     } else {
-        format!("No worker{of} was ever blocked.")
+        "No worker was ever blocked.".to_owned()
     };
     if idle >= NO_LOAD {
         let idle = percent(idle);
         text.push_str(&format!(
             " They were idle for {idle} of their time: was there load? Record while it is slow. If it \
-             hangs all the same, its tasks wait for each other or for a peer: no thread shows that."
+             hangs all the same, "
         ));
+        text.push_str(&match stands_still(report) {
+            Some(thread) => format!("look first at {thread}."),
+            None => "its tasks wait for each other or for a peer: no thread shows that.".to_owned(),
+        });
     }
     Words::new(GOOD, "HEALTHY", text)
-}
-
-fn no_runtime(threads: u64) -> Words {
-    let text = format!(
-        "There is no sign of tokio: neither in the code nor in the names of {}.",
-        counted(threads, "thread", "threads")
-    );
-    Words::new(WARN, "NO RUNTIME", text)
-}
-
-fn nothing_seen() -> Words {
-    let text = "Nothing was recorded: no thread of the target was seen. Record for longer, or \
-                under load.";
-    Words::new(WARN, "NO DATA", text.to_owned())
 }
 
 /// How much the process computed: where workers are blocked and CPUs are free, more CPUs are of
@@ -562,10 +553,14 @@ fn worst(report: &Report, site: &Site) -> String {
         // Where hardly any time was starved, what would be left of it is no measure.
         runtime.is_some_and(|runtime| harm.starved_ns.share_of(runtime.starved_ns) >= 0.05)
     });
+    let is_told = match (&report.verdict, harm) {
+        (Verdict::Starved { runtime, .. }, Some(harm)) => *runtime == harm.runtime,
+        _ => false,
+    };
     match harm {
         Some(harm) => format!(
             "Fix first: {place}, {waits}. Without it {} (an estimate for the same load).",
-            left(harm)
+            left(harm, is_told)
         ),
         None => format!("Worst: {place}, {waits}."),
     }

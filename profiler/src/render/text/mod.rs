@@ -11,6 +11,7 @@ mod footer;
 mod header;
 mod line;
 mod list;
+mod may_hide;
 mod one_site;
 mod open;
 mod page;

@@ -4,11 +4,41 @@ use super::line::{cut_right, width};
 use super::page::Page;
 use super::style::{BAD, DIM, PLAIN, SITE};
 use crate::cause::Cause;
-use crate::recording::{Holder, ObjectKind};
+use crate::recording::{Holder, ObjectKind, STANDSTILL};
 use crate::render::{display_name, display_path, duration, sanitize};
-use crate::report::OpenWaitReport;
+use crate::report::{OpenWaitReport, Report};
 use crate::runtime::State;
+use crate::units::Nanos;
 use std::io;
+
+/// The length of the longest poll: at least that, where a wait that had not ended is as long.
+pub(super) fn at_least(report: &Report, longest: Nanos) -> String {
+    let mut open = report.open_waits.iter();
+    let is_open = open.any(|wait| wait.state == State::Blocked && wait.since_ns >= longest);
+    let prefix = if is_open { "at least " } else { "" };
+    format!("{prefix}{}", duration(longest))
+}
+
+/// A thread that has stood still beside the workers, whose state says nothing of it: in a `block_on`, or
+/// else in the blocking pool.
+pub(super) fn stands_still(report: &Report) -> Option<String> {
+    let long = |state: State| {
+        let mut waits = report.open_waits.iter();
+        waits.find(move |wait| wait.state == state && wait.since_ns >= STANDSTILL)
+    };
+    let wait = long(State::Blocked).or_else(|| long(State::Pool))?;
+    let what = match wait.state {
+        State::Pool => "a thread of the blocking pool, which has been in",
+        _ => "which has been blocked in",
+    };
+    Some(format!(
+        "{} ({}), {what} {} for {} and longer: see \"Still waiting\"",
+        sanitize(&wait.name),
+        wait.tid,
+        display_name(&wait.function),
+        duration(wait.since_ns)
+    ))
+}
 
 /// Waits that were still going on.
 pub(super) fn open_waits(page: &mut Page<'_>) -> io::Result<()> {

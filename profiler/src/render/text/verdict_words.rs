@@ -1,5 +1,8 @@
 //! What a verdict is put into.
 
+use super::style::WARN;
+use crate::counted::counted;
+use crate::render::percent;
 use anstyle::Style;
 
 /// A verdict in words.
@@ -24,4 +27,27 @@ impl Words {
     pub(super) fn with_site(self, site: Option<usize>) -> Words {
         Words { site, ..self }
     }
+}
+
+pub(super) fn cpu_bound(of: &str, share: f64) -> Words {
+    let text = format!(
+        "The workers{of} ran on a CPU for {} of their time and hardly ever waited. Tasks wait for \
+         each other's computing: look for long polls.",
+        percent(share)
+    );
+    Words::new(WARN, "CPU BOUND", text)
+}
+
+pub(super) fn no_runtime(threads: u64) -> Words {
+    let text = format!(
+        "There is no sign of tokio: neither in the code nor in the names of {}.",
+        counted(threads, "thread", "threads")
+    );
+    Words::new(WARN, "NO RUNTIME", text)
+}
+
+pub(super) fn nothing_seen() -> Words {
+    let text = "Nothing was recorded: no thread of the target was seen. Record for longer, or \
+                under load.";
+    Words::new(WARN, "NO DATA", text.to_owned())
 }

@@ -1,7 +1,7 @@
 //! The contexts of all copies of tokio in one process: each found in its module's image, and by the
 //! process's memory where each thread has its own.
 
-use super::image::{ContextAt, NoContext, TokioImage};
+use super::image::{ContextAt, NoContext, TokioImage, Variables};
 use crate::process::module::{Block, Loader, ReadMemory, TlsSegment};
 use profiler_common::context::{PLACES, Place, base};
 use profiler_common::scheduler_core::core_layout;
@@ -38,9 +38,9 @@ pub struct LoadedTokio<'a> {
 pub struct ContextsOfProcess {
     /// For the kernel side: those that are there come first.
     pub places: [Place; PLACES],
-    /// With [`base::VARIABLES`], how far below a thread's FS base the other three variables are:
-    /// the worker, the runtime of one thread and the budget.
-    pub variables_below_fs: [u32; 3],
+    /// With [`base::VARIABLES`], how far below a thread's FS base the other variables are: the worker,
+    /// the runtime of one thread, the budget and the handle's tag, which is 0 where it is not known.
+    pub variables_below_fs: [u32; 4],
     /// Each tokio that is there and has no place.
     pub missing: Vec<MissingContext>,
     /// Whether the loader may not be ready yet, so that another look may find more.
@@ -139,21 +139,25 @@ fn place(block: Block, context: &ContextAt, loader: Loader) -> Option<Place> {
 }
 
 /// The variables of tokio 1.20: of an executable only, where they have names.
-fn of_variables(block: Block, variables: [u64; 4]) -> Option<(Place, [u32; 3])> {
+fn of_variables(block: Block, variables: Variables) -> Option<(Place, [u32; 4])> {
     let Block::BelowFs(begin) = block else {
         return None;
     };
-    let [entered, worker, current_thread, budget] = variables;
     let below = |offset: u64| u32::try_from(begin.checked_sub(offset)?).ok();
     let place = Place {
         base: base::VARIABLES,
-        offset: begin.checked_sub(entered)?,
+        offset: begin.checked_sub(variables.entered)?,
         worker: core_layout::WORKER,
         ..Place::default()
     };
     Some((
         place,
-        [below(worker)?, below(current_thread)?, below(budget)?],
+        [
+            below(variables.worker)?,
+            below(variables.current_thread)?,
+            below(variables.budget)?,
+            variables.handle.and_then(below).unwrap_or(0),
+        ],
     ))
 }
 

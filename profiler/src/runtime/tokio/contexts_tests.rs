@@ -97,10 +97,22 @@ fn more_copies_than_there_is_room_for_are_told() {
 
 #[test]
 fn the_variables_of_tokio_1_20_are_an_executables() {
-    let variables = [8, 16, 24, 32];
+    let variables = Variables {
+        entered: 8,
+        worker: 16,
+        current_thread: 24,
+        budget: 32,
+        handle: Some(48),
+    };
     let (place, others) = of_variables(Block::BelowFs(100), variables).expect("a place");
     assert_eq!((place.base, place.offset), (base::VARIABLES, 92));
-    assert_eq!(others, [84, 76, 68]);
+    assert_eq!(others, [84, 76, 68, 52]);
+    let no_handle = Variables {
+        handle: None,
+        ..variables
+    };
+    let (_, others) = of_variables(Block::BelowFs(100), no_handle).expect("a place");
+    assert_eq!(others, [84, 76, 68, 0]);
     assert!(of_variables(Block::Numbered(1), variables).is_none());
     assert!(of_variables(Block::BelowFs(30), variables).is_none());
 }

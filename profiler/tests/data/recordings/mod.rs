@@ -22,7 +22,7 @@ pub use identity::{
 };
 pub use intervals::{beside_hog, in_intervals};
 pub use polls::{in_pieces, stopped};
-pub use pool::{full_pool, stuck_pool};
+pub use pool::{full_pool, main_waits, stuck_pool};
 pub use services::{busy, crowded, current_thread, healthy, hung, starved, throttled};
 pub use several::several;
 
@@ -60,6 +60,7 @@ pub fn all() -> Vec<(&'static str, Recording)> {
         ("stopped", stopped()),
         ("full_pool", full_pool()),
         ("stuck_pool", stuck_pool()),
+        ("main_waits", main_waits()),
         ("empty", empty()),
     ]
 }

@@ -50,6 +50,31 @@ pub fn stuck_pool() -> Recording {
     b.recording()
 }
 
+/// Idle workers, and a main thread whose own future has waited for a lock since before the recording.
+pub fn main_waits() -> Recording {
+    let mut b = Builder::new("/srv/claims_api", 10 * SEC);
+    let park = b.stack(park());
+    let lock = b.stack(stack(
+        State::Blocked,
+        Role::BlockOn,
+        "block-on",
+        vec![
+            system("syscall"),
+            library("std::sync::poison::mutex::Mutex<T>::lock"),
+            at(app("claims_api::serve::{{closure}}"), "src/main.rs", 41),
+            runtime("tokio::runtime::park::CachedParkThread::block_on"),
+            app("claims_api::main"),
+        ],
+    ));
+    b.thread(4242, "claims_api", 0, 0);
+    b.open(4242, lock, 0, true);
+    for tid in 4250..4252 {
+        b.thread(tid, "tokio-rt-worker", 2 * MS, 0);
+    }
+    b.rest(4250..4252, park);
+    b.recording()
+}
+
 /// Idle workers, and four pool threads that go from closure to closure for most of the time.
 pub fn full_pool() -> Recording {
     let mut b = Builder::new("/srv/claims_api", 10 * SEC);

@@ -5,9 +5,11 @@ use super::sheet::Sheet;
 use crate::counted::counted;
 use crate::recording::{Holder, Process, STANDSTILL};
 use crate::render::text::line::{cut_right, width};
+use crate::render::text::may_hide::dump_may_hide;
 use crate::render::text::style::{BAD, DIM, GOOD, HEADING, PLAIN, WARN};
 use crate::render::{duration, sanitize};
 use crate::report::dump::{DumpKind, DumpRuntime, DumpThread};
+use crate::runtime::State;
 use crate::units::{Nanos, Pid};
 use anstyle::Style;
 use std::io;
@@ -121,8 +123,9 @@ fn words(
         (DumpKind::Blocked, Some(runtime)) => {
             let verb = if runtime.blocked == 1 { "is" } else { "are" };
             let text = format!(
-                "{} of {workers} workers of {whose} {verb} blocked in a task right now.",
-                runtime.blocked
+                "{} of {workers} workers of {whose} {verb} blocked in a task right now.{}",
+                runtime.blocked,
+                dump_may_hide(&sheet.dump.threads, runtime)
             );
             (WARN, "BLOCKED", text)
         }
@@ -134,9 +137,11 @@ fn words(
             );
             (WARN, "UNCLEAR", text)
         }
-        (DumpKind::Healthy, Some(runtime)) => {
-            (GOOD, "HEALTHY", healthy(dump_is_idle(runtime)).to_owned())
-        }
+        (DumpKind::Healthy, Some(runtime)) => (
+            GOOD,
+            "HEALTHY",
+            healthy(&sheet.dump.threads, dump_is_idle(runtime)),
+        ),
         _ => {
             let text = "No worker of a tokio runtime was found: none runs, or none of its threads \
                         can be told from others.";
@@ -170,15 +175,44 @@ const fn dump_is_idle(runtime: &DumpRuntime) -> bool {
 }
 
 /// An idle runtime looks the same whether its tasks have nothing to do or wait for each other.
-const fn healthy(is_idle: bool) -> &'static str {
-    match is_idle {
-        true => {
-            "No worker is blocked right now: all are idle. If the program hangs all the same, its tasks \
-             wait for each other (an async lock or channel), for a peer, or for a thread of the blocking \
-             pool. What tasks await is on no stack: tokio-console or a task dump tells."
-        }
-        false => "No worker is blocked right now.",
+fn healthy(threads: &[DumpThread], is_idle: bool) -> String {
+    if !is_idle {
+        return "No worker is blocked right now.".to_owned();
     }
+    let rest = match stands_still(threads) {
+        Some(thread) => format!("look first at {thread}."),
+        None => "its tasks wait for each other (an async lock or channel), for a peer, or for a thread of \
+                 the blocking pool. What tasks await is on no stack: tokio-console or a task dump tells."
+            .to_owned(),
+    };
+    format!(
+        "No worker is blocked right now: all are idle. If the program hangs all the same, {rest}"
+    )
+}
+
+/// A thread that stands still beside the workers: in a `block_on`, or else in the blocking pool.
+fn stands_still(threads: &[DumpThread]) -> Option<String> {
+    let long = |state: State| {
+        let of_state = threads.iter().filter(move |thread| thread.state == state);
+        let longest = of_state.max_by_key(|thread| thread.since_ns);
+        longest.filter(|thread| thread.since_ns >= Some(STANDSTILL))
+    };
+    let thread = long(State::Blocked).or_else(|| long(State::Pool))?;
+    let place = thread
+        .function
+        .as_deref()
+        .map_or_else(|| "one wait".to_owned(), crate::render::display_name);
+    let what = match thread.state {
+        State::Pool => "a thread of the blocking pool, which has been in",
+        _ => "which has been blocked in",
+    };
+    Some(format!(
+        "{} ({}), {what} {place} for {}{}",
+        sanitize(&thread.name),
+        thread.tid,
+        if thread.at_least { "at least " } else { "" },
+        duration(thread.since_ns.unwrap_or(Nanos::ZERO))
+    ))
 }
 
 fn wedged(runtime: &DumpRuntime, whose: &str) -> String {

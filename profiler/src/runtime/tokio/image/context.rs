@@ -54,10 +54,20 @@ pub struct ContextAt {
     pub single: Core,
 }
 
-/// The variables of tokio 1.20, in bytes from the start of the module's block:
-/// `runtime::enter::ENTERED`, `thread_pool::worker::CURRENT`, `basic_scheduler::CURRENT` and the
-/// budget, `coop::CURRENT`.
-pub type Variables = [u64; 4];
+/// The variables of tokio 1.20, in bytes from the start of the module's block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Variables {
+    /// `runtime::enter::ENTERED`.
+    pub entered: u64,
+    /// `thread_pool::worker::CURRENT`.
+    pub worker: u64,
+    /// `basic_scheduler::CURRENT`.
+    pub current_thread: u64,
+    /// The budget, `coop::CURRENT`.
+    pub budget: u64,
+    /// The tag of the handle in `runtime::context::CONTEXT`, where the image shows where it is.
+    pub handle: Option<u64>,
+}
 
 /// Where a module's contexts are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -113,14 +123,24 @@ impl fmt::Display for NoContext {
     }
 }
 
-/// Symbols of the variables of tokio 1.20, in the legacy mangling (v0 was not tried); the rest
-/// of a name is made by `thread_local!` and a hash.
+/// Parts of the symbols of the variables of tokio 1.20 that both manglings have; the rest is made by
+/// `thread_local!` and a hash.
 const VARIABLES: [&str; 4] = [
-    "_ZN5tokio7runtime5enter7ENTERED",
-    "_ZN5tokio7runtime11thread_pool6worker7CURRENT3FOO",
-    "_ZN5tokio7runtime15basic_scheduler7CURRENT3FOO",
-    "_ZN5tokio4coop7CURRENT",
+    "5tokio7runtime5enter7ENTERED",
+    "5tokio7runtime11thread_pool6worker7CURRENT3FOO",
+    "5tokio7runtime15basic_scheduler7CURRENT3FOO",
+    "5tokio4coop7CURRENT",
 ];
+
+/// Likewise of the variable with the runtime's handle: a borrow count, the handle, and what the
+/// library keeps of its destructor.
+const HANDLE: &str = "5tokio7runtime7context7CONTEXT";
+
+/// Words of that variable. The last one cannot be the tag, behind which the pointer is.
+const HANDLE_WORDS: usize = 4;
+
+/// Of the handle's tag: none.
+const VARIABLES_NO_HANDLE: u64 = 2;
 
 impl Contexts {
     /// Finds the contexts in an image that holds tokio, by the signs of which it is.
@@ -136,11 +156,31 @@ impl Contexts {
         if let (Some(entered), Some(worker), Some(current_thread), Some(budget)) =
             (entered, worker, current_thread, budget)
         {
-            contexts.variables = Some([entered, worker, current_thread, budget]);
+            let handle = elf.thread_local_symbol(HANDLE);
+            contexts.variables = Some(Variables {
+                entered,
+                worker,
+                current_thread,
+                budget,
+                handle: handle.and_then(|at| tag_of_handle(image, at)),
+            });
             contexts.missing = None;
         }
         contexts
     }
+}
+
+/// Where the handle's tag is: the one word in the variable at `at` that says something, and it says that
+/// there is no handle.
+fn tag_of_handle(image: &[u8], at: u64) -> Option<u64> {
+    let begin = usize::try_from(at).ok()?;
+    let bytes = image.get(begin..begin.checked_add(8 * HANDLE_WORDS)?)?;
+    let (words, _) = bytes.as_chunks::<8>();
+    let mut said = (0..).zip(words.iter().map(|word| u64::from_le_bytes(*word)));
+    let (index, word) = said.find(|(_, word)| *word != 0)?;
+    let is_alone = said.all(|(_, word)| word == 0);
+    let is_tag = word == VARIABLES_NO_HANDLE && is_alone && index < HANDLE_WORDS as u64 - 1;
+    is_tag.then_some(at + 8 * index)
 }
 
 fn missing(reason: NoContext) -> Contexts {

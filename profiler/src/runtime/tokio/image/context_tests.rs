@@ -233,3 +233,18 @@ fn cores_are_those_of_the_build() {
     assert_eq!(core(false), Some(core_layout::WORKER_1_45));
     assert_eq!(core(true), Some(core_layout::UNSTABLE_WORKER_1_49));
 }
+
+#[test]
+fn the_handle_of_tokio_1_20_is_where_the_image_says_that_there_is_none() {
+    let image = |words: &[u64]| -> Vec<u8> { words.iter().flat_map(|w| w.to_le_bytes()).collect() };
+    let of = |words: &[u64], at| tag_of_handle(&image(words), at);
+    assert_eq!(of(&[9, 0, 2, 0, 0], 8), Some(16));
+    assert_eq!(of(&[2, 0, 0, 0], 0), Some(0));
+    // Behind the last word there is no room for the pointer.
+    assert_eq!(of(&[0, 0, 0, 2], 0), None);
+    assert_eq!(of(&[0, 2, 2, 0], 0), None, "which of them?");
+    assert_eq!(of(&[0, 3, 0, 0], 0), None);
+    assert_eq!(of(&[0; 4], 0), None);
+    assert_eq!(of(&[0, 2, 0], 0), None, "the image ends");
+    assert_eq!(of(&[0, 2, 0, 0], u64::MAX - 4), None);
+}
