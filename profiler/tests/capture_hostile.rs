@@ -271,6 +271,7 @@ fn what_is_no_capture_is_told_from_what_is_a_damaged_one() {
     assert!(matches!(with(&[0; 100_000]), Error::NotSqlite));
     assert!(matches!(with(b"\x7fELF\x02\x01\x01"), Error::NotSqlite));
     assert!(matches!(with(&good[..good.len() - 4096]), Error::CutOff));
+    assert!(matches!(with(&good[..good.len() - 1]), Error::CutOff));
     assert!(matches!(with(&good[..50]), Error::CutOff));
     assert!(matches!(error_of(dir.path()), Error::Read(_)));
 

@@ -59,7 +59,7 @@ impl ByThread {
             self.stacks += 1;
             // So that it is counted once.
             let totals = self.threads.entry(thread).or_default();
-            totals.stacks.entry(stack).or_default();
+            totals.stacks.of(stack);
         }
         self.threads.get_mut(&thread)
     }
@@ -110,7 +110,7 @@ mod tests {
         assert_eq!((by_thread.stacks, by_thread.left_out()), (2, 3));
         let mut totals = Totals::default();
         by_thread.add_to(&mut totals, |_, stack| stack == StackId(0));
-        let times = totals.stacks[&StackId(0)].times;
+        let times = totals.stacks.get(&StackId(0)).expect("a sum").times;
         assert_eq!((times.waits, times.blocked), (6, Nanos(60)));
         assert_eq!(totals.stacks.len(), 1);
     }

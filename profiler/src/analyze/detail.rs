@@ -6,6 +6,7 @@ use super::location::{location, task};
 use super::longest::Longest;
 use super::runtimes::{RuntimeIndex, Runtimes};
 use super::stack_facts::{WaitRole, task_frame, whole_stack};
+use super::sum_map::SumMap;
 use super::whole::Whole;
 use crate::cause::Cause;
 use crate::fast_hash::FastSet;
@@ -25,7 +26,7 @@ const POLLS: usize = 200_000;
 /// Sums kept with their objects, at most; as many again without.
 const SUMS: usize = 1 << 18;
 
-type Sums = BTreeMap<(ThreadId, StackId, Option<ObjectId>), (u64, Nanos)>;
+type Sums = SumMap<(ThreadId, StackId, Option<ObjectId>), (u64, Nanos)>;
 
 /// Keeps it as intervals come.
 #[derive(Clone, Debug)]
@@ -47,7 +48,7 @@ impl Details {
         Details {
             keep,
             most_sums: sums,
-            sums: BTreeMap::new(),
+            sums: Sums::default(),
             waits: Longest::new(waits),
             polls: Longest::new(polls),
             activities: Activities::default(),
@@ -76,7 +77,7 @@ impl Details {
         if full && self.sums.len() >= 2 * self.most_sums && !self.sums.contains_key(&key) {
             return;
         }
-        let sum = self.sums.entry(key).or_default();
+        let sum = self.sums.of(key);
         sum.0 = sum.0.saturating_add(waits);
         sum.1 += time;
     }
@@ -128,13 +129,12 @@ impl Details {
             }
         }
         for (wait, times) in whole.open() {
-            let sum = sums.entry((wait.thread, wait.stack, wait.began_for));
-            let sum = sum.or_default();
+            let sum = sums.of((wait.thread, wait.stack, wait.began_for));
             sum.0 = sum.0.saturating_add(times.waits);
             sum.1 += times.blocked;
         }
-        let sums = sums.into_iter();
-        sums.map(|((thread, stack, object), (waits, blocked))| {
+        let sums = sums.iter();
+        sums.map(|(&(thread, stack, object), &(waits, blocked))| {
             let role = WaitRole::of(whole.tables, stack);
             DetailSum {
                 thread,

@@ -31,8 +31,9 @@ pub(super) struct MultiThread {
 /// The handle of a runtime, and its process. The handle of a later one may be at the same address.
 type Handle = (ProcessId, RuntimeHandle);
 
-/// What the threads of a dropped runtime take to end, at most: nobody waits for them.
-const WAY_OUT: Nanos = Nanos(20_000_000);
+/// What the threads of a dropped runtime take to end, at most: nobody waits for them, and on a busy machine
+/// they wait for a CPU.
+const WAY_OUT: Nanos = Nanos(40_000_000);
 
 /// From when to when something was.
 type Life = (Timestamp, Timestamp);
@@ -51,6 +52,8 @@ pub(super) struct Homes {
     of_stack: BTreeMap<StackId, MultiThread>,
     /// Threads that were workers, and from when to when they lived.
     workers: BTreeMap<ThreadId, Life>,
+    /// Of workers with a handle, which of the runtimes of one row they were of: a number.
+    one_of: BTreeMap<ThreadId, usize>,
 }
 
 /// A runtime: threads with one handle, without an instant in between at which none of them lived.
@@ -127,9 +130,11 @@ impl Homes {
 
     fn take(&mut self, rows: &[(Runtime<'_>, MultiThread)]) {
         let mut most: BTreeMap<ProcessId, usize> = BTreeMap::new();
-        for (runtime, row) in rows {
+        for (number, (runtime, row)) in rows.iter().enumerate() {
             let workers = runtime.workers.iter();
-            self.of_thread.extend(workers.map(|thread| (*thread, *row)));
+            self.of_thread
+                .extend(workers.clone().map(|thread| (*thread, *row)));
+            self.one_of.extend(workers.map(|thread| (*thread, number)));
             let of_handle = self.of_handle.entry(runtime.handle).or_default();
             of_handle.push((runtime.life, *row));
             let most = most.entry(row.process).or_default();
@@ -304,25 +309,48 @@ impl Homes {
         workers.map(|thread| self.of_thread(*thread)).collect()
     }
 
-    /// How many of `threads`, of those that were ever workers, lived at once: the most, but for a
-    /// twentieth of the time in which any did. Workers of a runtime that was dropped may still be on
-    /// their way out when those of the next one begin.
+    /// How many of `threads`, of those that were ever workers of one runtime, lived at once. Workers of one
+    /// that was dropped may still be on their way out when those of the next one begin.
     pub(super) fn at_once(&self, threads: impl Iterator<Item = ThreadId>) -> usize {
-        let mut sweep = Sweep::new(Timestamp(0));
-        let lives = threads.filter_map(|thread| Some((thread, self.workers.get(&thread)?)));
-        let lives =
-            lives.map(|(thread, (begin, end))| Piece::new(thread, *begin, *end, Arc::default()));
-        sweep.finish(lives.collect(), Timestamp(u64::MAX));
-        let times = sweep.at_once(sweep.peak());
-        let any: Nanos = times.iter().skip(1).copied().sum();
-        let mut more = Nanos::ZERO;
-        let counts = times.iter().enumerate().skip(1).rev();
-        let mut most = counts.filter(|(_, time)| {
-            more += **time;
-            more.0 >= any.0.div_ceil(20)
-        });
-        most.next().map_or(0, |(count, _)| count)
+        let mut lives: BTreeMap<Option<usize>, Vec<Piece>> = BTreeMap::new();
+        for thread in threads {
+            if let Some((begin, end)) = self.workers.get(&thread) {
+                let of = lives.entry(self.one_of.get(&thread).copied()).or_default();
+                of.push(Piece::new(thread, *begin, *end, Arc::default()));
+            }
+        }
+        // The next one may have the address of the one before.
+        let part = if lives.keys().any(Option::is_some) {
+            4
+        } else {
+            20
+        };
+        most_at_once(lives.into_values(), part)
     }
+}
+
+/// How many workers each of some runtimes had at once, for at least one of `part` parts of the time in which
+/// they had any: those of two that follow each other may be there together for a while.
+fn most_at_once(runtimes: impl Iterator<Item = Vec<Piece>>, part: u64) -> usize {
+    // For how long there were so many, by their number.
+    let mut times: Vec<Nanos> = Vec::new();
+    for lives in runtimes {
+        let mut sweep = Sweep::new(Timestamp(0));
+        sweep.finish(lives, Timestamp(u64::MAX));
+        let own = sweep.at_once(sweep.peak());
+        times.resize(times.len().max(own.len()), Nanos::ZERO);
+        for (sum, time) in times.iter_mut().zip(own) {
+            *sum += time;
+        }
+    }
+    let any: Nanos = times.iter().skip(1).copied().sum();
+    let mut more = Nanos::ZERO;
+    let counts = times.iter().enumerate().skip(1).rev();
+    let mut most = counts.filter(|(_, time)| {
+        more += **time;
+        more.0 >= any.0.div_ceil(part)
+    });
+    most.next().map_or(0, |(count, _)| count)
 }
 
 /// The runtimes, in the order in which they began.
@@ -366,7 +394,7 @@ fn runtimes<'a>(
 /// on their way out.
 fn follows(next: Life, last: Life) -> bool {
     let shorter = (next.1 - next.0).min(last.1 - last.0);
-    let way_out = Nanos(shorter.0 / 4).min(WAY_OUT);
+    let way_out = Nanos(shorter.0 / 2).min(WAY_OUT);
     next.0.0 >= last.1.0.saturating_sub(way_out.0)
 }
 

@@ -245,6 +245,20 @@ fn workers_may_still_end_when_the_next_ones_begin() {
 }
 
 #[test]
+fn workers_that_wait_long_for_a_cpu_to_end_are_not_counted_with_the_next_ones() {
+    let mut workers = Workers::new();
+    // The third one has the address of the second, and begins when most of its life is still to come.
+    for (tid, life, handle) in [(1, (0, 60), A), (2, (40, 100), B), (3, (65, 125), B)] {
+        workers.worker(tid, "app", life, Some(handle));
+        workers.worker(tid + 10, "app", life, Some(handle));
+    }
+    let homes = workers.homes();
+    assert_eq!(homes.runtimes(), BTreeSet::from([home(1)]));
+    let threads = [1, 2, 3, 11, 12, 13].map(thread);
+    assert_eq!(homes.at_once(threads.into_iter()), 2);
+}
+
+#[test]
 fn a_pool_thread_belongs_to_the_runtime_beside_which_it_lived() {
     let mut workers = Workers::new();
     workers.worker(1, "app", (0, 40), Some(A));

@@ -47,6 +47,7 @@ mod spread;
 mod stack_facts;
 mod stacks;
 mod stopped;
+mod sum_map;
 mod sweep;
 mod task_ids;
 mod tasks;

@@ -74,7 +74,7 @@ pub(super) fn sites(
     harms: &Harms,
 ) -> Vec<Site> {
     let mut all = sites_of_stacks(whole);
-    for (&id, stack) in &whole.totals.stacks {
+    for (&id, stack) in whole.totals.stacks.iter() {
         let Some(site) = all.get(id) else { continue };
         site.add(id, whole.finished(id));
         site.durations.add(&stack.durations);
@@ -104,7 +104,7 @@ pub(super) fn sites(
             site.runtimes.entry(runtime).or_default().add(times);
         }
     }
-    for (key, (waits, _)) in &whole.totals.wakers {
+    for (key, (waits, _)) in whole.totals.wakers.iter() {
         if let (Some(site), Some(waker)) = (all.get(key.stack), whole.tables.waker(key.waker)) {
             site.wakers.add(whole, waker, key.waker_stack, *waits);
         }

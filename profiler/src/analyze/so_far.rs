@@ -27,7 +27,7 @@ pub(super) fn so_far(tables: &Tables, totals: &Totals) -> SoFar {
     let mut workers: BTreeSet<ThreadId> = BTreeSet::new();
     let mut blocked = Nanos::ZERO;
     let mut stacks: BTreeMap<StackId, Nanos> = BTreeMap::new();
-    for (&(thread, stack), times) in &totals.waits {
+    for (&(thread, stack), times) in totals.waits.iter() {
         let (_, role) = class_of(tables, stack);
         if matches!(role, Role::Worker(_)) {
             workers.insert(thread);

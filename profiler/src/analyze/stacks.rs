@@ -49,7 +49,7 @@ pub(super) fn woken_stacks(
 ) -> Vec<WokenStack> {
     type Key<'a> = (StackKey, &'a str, Option<StackId>);
     let mut sums: BTreeMap<Key<'_>, (u64, Nanos)> = BTreeMap::new();
-    for (key, (waits, blocked)) in &whole.totals.wakers {
+    for (key, (waits, blocked)) in whole.totals.wakers.iter() {
         let Some(waker) = whole.tables.waker(key.waker) else {
             continue;
         };

@@ -4,6 +4,7 @@
 use super::guessed_groups::Drivers;
 use super::quantile::Durations;
 use super::stack_facts::WaitRole;
+use super::sum_map::SumMap;
 use super::task_ids::Tasks;
 use super::thread_sums::ThreadSums;
 use crate::recording::{
@@ -99,7 +100,7 @@ pub(super) struct LastWait {
 const LONG_WAIT: Nanos = Nanos(1_000_000_000);
 
 /// Waits that a thread ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct WokenKey {
     pub(super) stack: StackId,
     /// The thread that waited, where the class of the stack demands to know.
@@ -162,14 +163,14 @@ impl PollSums {
 pub(super) struct Totals {
     bounds: Bounds,
     pub(super) threads: BTreeMap<ThreadId, ThreadSums>,
-    pub(super) waits: BTreeMap<(ThreadId, StackId), WaitTimes>,
-    pub(super) stacks: BTreeMap<StackId, StackWaits>,
+    pub(super) waits: SumMap<(ThreadId, StackId), WaitTimes>,
+    pub(super) stacks: SumMap<StackId, StackWaits>,
     /// Waits and their blocked time; no object being waits whose object is not known.
-    pub(super) objects: BTreeMap<(StackId, Option<ObjectId>), (u64, Nanos)>,
+    pub(super) objects: SumMap<(StackId, Option<ObjectId>), (u64, Nanos)>,
     pub(super) drivers: Drivers,
     /// Waits whose waker was seen, with their blocked time: those recorded one by one, and of the
     /// shorter ones as many as their sample stands for.
-    pub(super) wakers: BTreeMap<WokenKey, (u64, Nanos)>,
+    pub(super) wakers: SumMap<WokenKey, (u64, Nanos)>,
     /// The last wait of each thread, of those that took as long as a second.
     pub(super) last_long_waits: BTreeMap<ThreadId, LastWait>,
     pub(super) samples: BTreeMap<(ThreadId, StackId), u64>,
@@ -267,26 +268,24 @@ impl Totals {
             max: sum.max,
         };
         let key = (sum.thread, sum.stack);
-        let add = |all: &mut WaitTimes| all.add(times);
-        if !add_within(
-            &mut self.waits,
-            self.bounds.sums,
-            key,
-            WaitTimes::default,
-            add,
-        ) {
+        let all = self.waits.within(self.bounds.sums, key, WaitTimes::default);
+        if let Some(all) = all {
+            all.add(times);
+        } else {
             self.losses.by_cause.sums_left_out += sum.waits;
             self.losses.stacks += sum.waits;
         }
-        let stack = self.stacks.entry(sum.stack).or_default();
+        let stack = self.stacks.of(sum.stack);
         stack.times.add(times);
         stack.durations.add_histogram(&sum.histogram);
         let mut add = |object: Option<ObjectId>, most: usize| {
-            let key = (sum.stack, object);
-            add_within(&mut self.objects, most, key, Default::default, |all| {
-                all.0 = all.0.saturating_add(sum.waits);
-                all.1 += sum.blocked;
-            })
+            let all = self
+                .objects
+                .within(most, (sum.stack, object), Default::default);
+            let Some(all) = all else { return false };
+            all.0 = all.0.saturating_add(sum.waits);
+            all.1 += sum.blocked;
+            true
         };
         if !add(sum.object, self.bounds.sums) {
             // There are no more of these than stacks.
@@ -297,7 +296,7 @@ impl Totals {
 
     pub(super) fn add_wait(&mut self, tables: &Tables, wait: &Wait) {
         let blocked = wait.blocked();
-        let stack = self.stacks.entry(wait.stack).or_default();
+        let stack = self.stacks.of(wait.stack);
         stack.durations.add(blocked);
         if let Some(task) = wait.task_id {
             stack.tasks.add(task, blocked);
@@ -330,18 +329,14 @@ impl Totals {
             waker,
             waker_stack: wait.waker_stack,
         };
-        let add = |all: &mut (u64, Nanos)| {
+        let all = self
+            .wakers
+            .within(self.bounds.wakers, key, Default::default);
+        if let Some(all) = all {
             all.0 = all.0.saturating_add(waits);
             all.1 += Nanos(wait.blocked().0.saturating_mul(waits));
-        };
-        if !add_within(
-            &mut self.wakers,
-            self.bounds.wakers,
-            key,
-            Default::default,
-            add,
-        ) {
-            self.stacks.entry(wait.stack).or_default().other_wakers += waits;
+        } else {
+            self.stacks.of(wait.stack).other_wakers += waits;
             self.losses.by_cause.wakers_left_out += waits;
         }
     }
@@ -349,17 +344,17 @@ impl Totals {
     /// Adds what `other` has summed by stack, of the stacks that `takes` chooses.
     pub(super) fn add_stacks(&mut self, other: &Totals, takes: impl Fn(StackId) -> bool) {
         for (id, more) in other.stacks.iter().filter(|(id, _)| takes(**id)) {
-            self.stacks.entry(*id).or_default().merge(more);
+            self.stacks.of(*id).merge(more);
         }
         let add = |sum: &mut (u64, Nanos), more: &(u64, Nanos)| {
             sum.0 = sum.0.saturating_add(more.0);
             sum.1 += more.1;
         };
         for (key, more) in other.objects.iter().filter(|((id, _), _)| takes(*id)) {
-            add(self.objects.entry(*key).or_default(), more);
+            add(self.objects.of(*key), more);
         }
         for (key, more) in other.wakers.iter().filter(|(key, _)| takes(key.stack)) {
-            add(self.wakers.entry(*key).or_default(), more);
+            add(self.wakers.of(*key), more);
         }
     }
 

@@ -65,7 +65,8 @@ impl CommittedStore {
         let len = store.read(&mut first, 0).map_err(Error::Read)?;
         let stamp = stamp(first.get(..len).unwrap_or_default())?;
         if let Some(pages) = pages_in_header(&first) {
-            if u64::from(pages) > size.div_ceil(PAGE_BYTES) {
+            // A page that is not all there is none.
+            if u64::from(pages) > size / PAGE_BYTES {
                 return Err(Error::CutOff);
             }
             store.pages = pages;

@@ -214,6 +214,10 @@ pub(super) fn end_line(target: &Target, ended: &str, elapsed: Duration) -> Strin
 }
 
 fn seconds(duration: Duration) -> String {
+    let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    if !(1_000_000..600_000_000_000).contains(&nanos) {
+        return crate::render::duration(Nanos(nanos));
+    }
     let text = format!("{:.3}", duration.as_secs_f64());
     format!("{} s", text.trim_end_matches('0').trim_end_matches('.'))
 }

@@ -397,7 +397,8 @@ fn the_last_line_tells_of_every_loss() {
 fn lengths_of_time() {
     assert_eq!(seconds(Duration::from_millis(1500)), "1.5 s");
     assert_eq!(seconds(Duration::from_secs(30)), "30 s");
-    assert_eq!(seconds(Duration::from_micros(2)), "0 s");
+    assert_eq!(seconds(Duration::from_micros(2)), "2.00 µs");
+    assert_eq!(seconds(Duration::from_secs(90 * 60)), "1 h 30 min");
 }
 
 #[test]
