@@ -498,11 +498,7 @@ impl Balance {
             blocked,
             unseen,
             waits: self.waits.saturating_sub(reported.waits).max(0),
-            // A system call that returns now may have begun long before.
-            in_calls: self
-                .in_calls
-                .saturating_sub(reported.in_calls)
-                .clamp(0, running),
+            in_calls: self.in_calls.saturating_sub(reported.in_calls).max(0),
         }
     }
 

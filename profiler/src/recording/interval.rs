@@ -93,8 +93,9 @@ pub struct ThreadTimes {
     pub blocked: Nanos,
     /// Finished waits, by the kernel side's own count.
     pub waits: u64,
-    /// The part of `running` inside system calls that do more than to wait or to wake; zero where
-    /// they are not measured.
+    /// Time on a CPU inside system calls that do more than to wait or to wake, of those that returned in
+    /// the interval; zero where they are not measured. One that began before the interval is in it as a
+    /// whole: only over all intervals is this a part of `running`.
     pub in_calls: Nanos,
 }
 

@@ -182,9 +182,6 @@ fn measured(recorded: &Recorded) -> Complaints {
     complaints
 }
 
-/// A turn of another task on a busy machine, of which the kernel may keep both switches from tracing.
-const LONGEST_MISSED: u64 = 10_000_000;
-
 /// The number of calls, and their time on a CPU, are what the program has counted.
 ///
 /// Its CPU time is the scheduler's, which leaves out what the host of a virtual machine and
@@ -254,10 +251,7 @@ fn accounting(recorded: &Recorded) -> Complaints {
         }
     }
     let sites: u64 = report.call_sites.iter().map(|site| site.total_ns).sum();
-    // A wait within a call whose switch the kernel kept from tracing is taken from the thread's time when it
-    // is known of, which is after the call has told its own.
-    let late = report.losses.missed_switches() * LONGEST_MISSED;
-    if sites > sum + late || sites == 0 {
+    if sites > sum || sites == 0 {
         complaints.push(format!("{} at sites, {} in calls", ms(sites), ms(sum)));
     }
     complaints
