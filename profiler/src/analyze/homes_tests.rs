@@ -231,10 +231,10 @@ fn a_runtime_made_anew_is_the_same_row() {
     assert_eq!(homes.at_once(threads.into_iter()), 2);
 }
 
-#[test]
-fn workers_may_still_end_when_the_next_ones_begin() {
+/// Of three runtimes of two workers each, that they follow each other.
+fn are_one_row_of_two(runtimes: [((u64, u64), RuntimeHandle); 3]) {
     let mut workers = Workers::new();
-    for (tid, life, handle) in [(1, (0, 41), A), (2, (40, 80), A), (3, (78, 100), B)] {
+    for (tid, (life, handle)) in (1..).zip(runtimes) {
         workers.worker(tid, "app", life, Some(handle));
         workers.worker(tid + 10, "app", life, Some(handle));
     }
@@ -245,17 +245,14 @@ fn workers_may_still_end_when_the_next_ones_begin() {
 }
 
 #[test]
+fn workers_may_still_end_when_the_next_ones_begin() {
+    are_one_row_of_two([((0, 41), A), ((40, 80), A), ((78, 100), B)]);
+}
+
+#[test]
 fn workers_that_wait_long_for_a_cpu_to_end_are_not_counted_with_the_next_ones() {
-    let mut workers = Workers::new();
     // The third one has the address of the second, and begins when most of its life is still to come.
-    for (tid, life, handle) in [(1, (0, 60), A), (2, (40, 100), B), (3, (65, 125), B)] {
-        workers.worker(tid, "app", life, Some(handle));
-        workers.worker(tid + 10, "app", life, Some(handle));
-    }
-    let homes = workers.homes();
-    assert_eq!(homes.runtimes(), BTreeSet::from([home(1)]));
-    let threads = [1, 2, 3, 11, 12, 13].map(thread);
-    assert_eq!(homes.at_once(threads.into_iter()), 2);
+    are_one_row_of_two([((0, 60), A), ((40, 100), B), ((65, 125), B)]);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! second after those of the one before. Times in nanoseconds, from the start of the recording. Names
 //! are the target's own, escaped as in the JSON report.
 
+use super::json::once;
 use super::lanes::is_shown;
 use super::pieces::write_each;
 use crate::fast_hash::FastMap;
@@ -241,19 +242,11 @@ impl StackWords {
 
 impl Words {
     fn of(detail: &Detail) -> io::Result<Words> {
-        let stacks = detail.stacks.iter();
-        let stacks = stacks.map(|(id, stack)| Ok((*id, StackWords::of(stack)?)));
-        let threads = detail.threads.iter();
-        let threads = threads.map(|(id, thread)| Ok((*id, raw(&thread.name)?)));
-        let objects = detail.objects.iter();
-        let objects = objects.map(|(id, object)| Ok((*id, raw(&object.name)?)));
-        let wakers = detail.wakers.iter();
-        let wakers = wakers.map(|(id, waker)| Ok((*id, raw(&waker.name)?)));
         Ok(Words {
-            stacks: stacks.collect::<io::Result<_>>()?,
-            threads: threads.collect::<io::Result<_>>()?,
-            objects: objects.collect::<io::Result<_>>()?,
-            wakers: wakers.collect::<io::Result<_>>()?,
+            stacks: once(&detail.stacks, StackWords::of)?,
+            threads: once(&detail.threads, |thread| raw(&thread.name))?,
+            objects: once(&detail.objects, |object| raw(&object.name))?,
+            wakers: once(&detail.wakers, |waker| raw(&waker.name))?,
             nameless: raw("")?,
         })
     }

@@ -5,17 +5,18 @@
 //! them, for each runtime, the longest times in which no task could run, and in which nobody waited for
 //! events.
 
-use super::json::{Commas, value};
+use super::json::{Commas, once, value};
 use super::lanes::{Lane, Limit, ShownPoll, ShownWait, Step, lanes};
 use super::names;
 use super::pieces::write_each;
 use crate::fast_hash::FastMap;
 use crate::recording::{ObjectId, StackId, WakerId};
+use crate::render::json::raw;
 use crate::render::{Options, sanitize};
 use crate::report::{Detail, DetailStack, Report, Stretch};
 use crate::units::{Nanos, Pid};
 use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 use std::io;
 
 /// Ids of rows that are no thread's: beyond those that Linux gives out.
@@ -207,16 +208,10 @@ struct StackWords {
 
 impl Words {
     fn of(detail: &Detail) -> io::Result<Words> {
-        let stacks = detail.stacks.iter();
-        let stacks = stacks.map(|(id, stack)| Ok((*id, StackWords::of(stack)?)));
-        let objects = detail.objects.iter();
-        let objects = objects.map(|(id, object)| Ok((*id, raw(&names::object(object))?)));
-        let wakers = detail.wakers.iter();
-        let wakers = wakers.map(|(id, waker)| Ok((*id, raw(&names::waker(waker))?)));
         Ok(Words {
-            stacks: stacks.collect::<io::Result<_>>()?,
-            objects: objects.collect::<io::Result<_>>()?,
-            wakers: wakers.collect::<io::Result<_>>()?,
+            stacks: once(&detail.stacks, StackWords::of)?,
+            objects: once(&detail.objects, |object| raw(&names::object(object)))?,
+            wakers: once(&detail.wakers, |waker| raw(&names::waker(waker)))?,
             no_stack: raw("[no stack] [unknown]")?,
         })
     }
@@ -233,11 +228,6 @@ impl StackWords {
             task: names::task(stack).map(|task| raw(&task)).transpose()?,
         })
     }
-}
-
-/// A text whose characters are harmless, as JSON.
-fn raw(text: &str) -> io::Result<Box<RawValue>> {
-    to_raw_value(text).map_err(io::Error::from)
 }
 
 /// Adds an event that comes after others.

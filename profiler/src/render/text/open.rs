@@ -8,7 +8,7 @@ use crate::recording::{Holder, ObjectKind, STANDSTILL};
 use crate::render::{display_name, display_path, duration, sanitize};
 use crate::report::{OpenWaitReport, Report};
 use crate::runtime::State;
-use crate::units::Nanos;
+use crate::units::{Nanos, Tid};
 use std::io;
 
 /// The length of the longest poll: at least that, where a wait that had not ended is as long.
@@ -27,17 +27,25 @@ pub(super) fn stands_still(report: &Report) -> Option<String> {
         waits.find(move |wait| wait.state == state && wait.since_ns >= STANDSTILL)
     };
     let wait = long(State::Blocked).or_else(|| long(State::Pool))?;
-    let what = match wait.state {
+    let who = stood_still((&wait.name, wait.tid), wait.state, Some(&wait.function));
+    let time = duration(wait.since_ns);
+    Some(format!(
+        "{who} for {time} and longer: see \"Still waiting\""
+    ))
+}
+
+/// `main (4711), which has been blocked in claims_api::serve`.
+pub(super) fn stood_still(
+    (name, tid): (&str, Tid),
+    state: State,
+    function: Option<&str>,
+) -> String {
+    let what = match state {
         State::Pool => "a thread of the blocking pool, which has been in",
         _ => "which has been blocked in",
     };
-    Some(format!(
-        "{} ({}), {what} {} for {} and longer: see \"Still waiting\"",
-        sanitize(&wait.name),
-        wait.tid,
-        display_name(&wait.function),
-        duration(wait.since_ns)
-    ))
+    let place = function.map_or_else(|| "one wait".to_owned(), display_name);
+    format!("{} ({tid}), {what} {place}", sanitize(name))
 }
 
 /// Waits that were still going on.

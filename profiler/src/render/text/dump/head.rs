@@ -6,6 +6,7 @@ use crate::counted::counted;
 use crate::recording::{Holder, Process, STANDSTILL};
 use crate::render::text::line::{cut_right, width};
 use crate::render::text::may_hide::dump_may_hide;
+use crate::render::text::open::stood_still;
 use crate::render::text::style::{BAD, DIM, GOOD, HEADING, PLAIN, WARN};
 use crate::render::{duration, sanitize};
 use crate::report::dump::{DumpKind, DumpRuntime, DumpThread};
@@ -198,18 +199,10 @@ fn stands_still(threads: &[DumpThread]) -> Option<String> {
         longest.filter(|thread| thread.since_ns >= Some(STANDSTILL))
     };
     let thread = long(State::Blocked).or_else(|| long(State::Pool))?;
-    let place = thread
-        .function
-        .as_deref()
-        .map_or_else(|| "one wait".to_owned(), crate::render::display_name);
-    let what = match thread.state {
-        State::Pool => "a thread of the blocking pool, which has been in",
-        _ => "which has been blocked in",
-    };
+    let function = thread.function.as_deref();
     Some(format!(
-        "{} ({}), {what} {place} for {}{}",
-        sanitize(&thread.name),
-        thread.tid,
+        "{} for {}{}",
+        stood_still((&thread.name, thread.tid), thread.state, function),
         if thread.at_least { "at least " } else { "" },
         duration(thread.since_ns.unwrap_or(Nanos::ZERO))
     ))
