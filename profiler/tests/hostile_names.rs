@@ -23,6 +23,7 @@ fn source(path: &Path) -> ModuleSource {
         path: path.to_owned(),
         build_id: None,
         image: None,
+        in_place: None,
         functions: Arc::default(),
     }
 }

@@ -39,6 +39,7 @@ fn frame(dir: &Path, image: &[u8]) -> FrameRef {
         path,
         build_id: None,
         image: None,
+        in_place: None,
         functions: Arc::default(),
     };
     let mut frames = Vec::new();

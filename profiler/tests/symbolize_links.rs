@@ -76,6 +76,7 @@ fn frames(path: &Path, svma: Svma) -> Vec<FrameRef> {
         path: path.to_owned(),
         build_id: None,
         image: None,
+        in_place: None,
         functions: Arc::new([]),
     };
     let (send, receive) = mpsc::channel();

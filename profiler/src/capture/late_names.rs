@@ -233,6 +233,7 @@ impl Renaming<'_> {
                 path,
                 build_id: Some(build_id.clone()),
                 image: None,
+                in_place: None,
                 functions: Arc::default(),
             }),
             None if servers.is_some() => Source::Nowhere,

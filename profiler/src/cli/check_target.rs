@@ -206,7 +206,7 @@ fn modules(target: &Target) -> io::Result<Vec<Code>> {
             let image = target.open_mapped(mapping).and_then(copied);
             let (facts, unwinds) = match &image {
                 Ok((copy, file)) => (
-                    Module::from_elf(copy.bytes()).map_err(|error| error.to_string()),
+                    copy.module().map_err(|error| error.to_string()),
                     walks(copy, file),
                 ),
                 Err(error) => (Err(error.to_string()), Err(String::new())),
@@ -396,7 +396,7 @@ fn names(target: &Target) -> Vec<Requirement> {
     let image = target.open_exe().and_then(copied);
     let facts = image
         .map_err(|error| error.to_string())
-        .and_then(|(copy, _)| Module::from_elf(copy.bytes()).map_err(|error| error.to_string()));
+        .and_then(|(copy, _)| copy.module().map_err(|error| error.to_string()));
     let facts = match facts {
         Ok(facts) => facts,
         Err(error) => return vec![unknown(symbols, error.clone()), unknown(lines, error)],

@@ -166,6 +166,13 @@ impl Image {
         }
     }
 
+    fn module(&self) -> Result<Module, ModuleError> {
+        match self {
+            Image::Copy(copy, _) => copy.module(),
+            Image::Memory(bytes) => Module::from_elf(bytes),
+        }
+    }
+
     fn table(&self, effort: &Effort) -> Result<UnwindTable, ModuleError> {
         match self {
             Image::Copy(copy, Some(file)) => {
@@ -325,8 +332,10 @@ impl Modules {
         if let Some(problem) = problem {
             tracing::warn!(module = %name.escape_debug(), "{problem}");
         }
+        let mut in_place = None;
         let (copy, image, path) = match read.image {
             Some(Image::Copy(copy, _)) => {
+                in_place = copy.in_place().cloned();
                 self.lines_left_out += u64::from(copy.debug_left_out() > 0);
                 let file = copy.into_file();
                 let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
@@ -347,6 +356,7 @@ impl Modules {
                 path,
                 build_id,
                 image,
+                in_place,
                 functions,
             },
             facts: read.facts,
@@ -491,7 +501,7 @@ fn read(mut image: Image, effort: &Effort) -> Read {
         *file = None;
     }
     let bytes = image.bytes();
-    let facts = Module::from_elf(bytes);
+    let facts = image.module();
     let mut problem = None;
     if let Image::Copy(copy, _) = &image
         && copy.debug_left_out() > 0

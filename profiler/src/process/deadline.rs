@@ -13,8 +13,9 @@ use super::device::Device;
 use super::mapping::Mapping;
 use super::procmap;
 use super::reader::{
-    self, Answer, IN_LINE, MOST_IN_LINE, ReaderProcess, Request, StatWords, wants_cpu,
+    self, Answer, IN_LINE, MOST_IN_LINE, ReaderProcess, Request, StatWords, stat_words, wants_cpu,
 };
+use super::stamp::FileStamp;
 use crate::units::Pid;
 use rustix::fs::{AtFlags, OFlags, StatxFlags};
 use std::collections::{HashMap, HashSet};
@@ -360,6 +361,7 @@ pub struct Reader {
     file: Arc<File>,
     /// None where it is on a disk of the machine's.
     server: Option<Server>,
+    stamp: FileStamp,
     len: u64,
 }
 
@@ -380,8 +382,19 @@ impl Reader {
             // File systems without a block device have 0: those of networks, FUSE, and overlays
             // of whatever is below.
             server: (device.major == 0).then_some(Server::Files(device)),
+            stamp: FileStamp(stat_words(&stat)),
             len: stat.stx_size,
         })
+    }
+
+    /// What changes when the file is written to, as it was when this began.
+    pub(super) const fn stamp(&self) -> FileStamp {
+        self.stamp
+    }
+
+    /// Who serves the file; none where it is on a disk of the machine's.
+    pub(super) const fn server(&self) -> Option<Server> {
+        self.server
     }
 
     /// The file's length when this began, in bytes.

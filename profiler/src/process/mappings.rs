@@ -5,7 +5,7 @@ use super::device::Device;
 use super::mapping::{Mapping, MappingKind, kind_of};
 use super::proc_dir::{ProcDir, is_denied};
 use super::procmap;
-use super::reader::StatWords;
+use super::stamp::FileStamp;
 use super::target::Target;
 use crate::units::Addr;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
@@ -18,10 +18,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A vDSO has a few pages; more than this is none.
 const MAX_VDSO: u64 = 1 << 20;
-
-/// What changes when a file is written to: its length and its times, with nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FileStamp(StatWords);
 
 impl Target {
     /// Everything that is mapped now, by address.

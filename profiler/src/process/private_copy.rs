@@ -16,8 +16,9 @@
 mod map;
 
 use super::deadline::Reader;
+use super::in_place::InPlace;
 use super::memory;
-use super::module::PAGE;
+use super::module::{Module, ModuleError, PAGE};
 use map::SparseMap;
 use object::LittleEndian as LE;
 use object::elf::{self, FileHeader64, ProgramHeader64, SectionHeader64};
@@ -28,6 +29,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes copied at a time.
@@ -50,6 +52,9 @@ pub struct Budget {
     /// Debug information of one file.
     debug: u64,
 }
+
+/// Debug information longer than this, in bytes, is read where it is, where that can be done.
+const MOST_COPIED: u64 = 64 << 20;
 
 impl Budget {
     /// In bytes: for all copies together, and for the debug information of one file, of which
@@ -84,6 +89,9 @@ pub struct PrivateCopy {
     file: File,
     map: SparseMap,
     debug_left_out: u64,
+    in_place: Option<Arc<InPlace>>,
+    /// Whether the original has line tables of its own.
+    has_lines: bool,
     copied: u64,
 }
 
@@ -111,13 +119,15 @@ impl PrivateCopy {
     }
 
     fn of_parts(original: &File, budget: &Budget, wanted: Wanted) -> io::Result<PrivateCopy> {
-        let original = &Reader::of(original)?;
-        let len = original.len().min(MAX_LEN);
-        let parts = Parts::of(original, len, wanted)?;
-        let mut plan = parts.plan(budget.debug);
+        let reader = &Reader::of(original)?;
+        let len = reader.len().min(MAX_LEN);
+        let parts = Parts::of(reader, len, wanted)?;
+        let (mut plan, mut in_place) = parts.plan_within(budget.debug, || {
+            InPlace::of(original, reader)
+        });
         if !budget.take(plan.bytes()) {
             // Names and stacks without lines are better than nothing.
-            plan = parts.plan(0);
+            (plan, in_place) = parts.plan_within(0, || InPlace::of(original, reader));
             if !budget.take(plan.bytes()) {
                 return Err(io::Error::new(
                     io::ErrorKind::FileTooLarge,
@@ -141,7 +151,7 @@ impl PrivateCopy {
         file.set_len(len)?;
         let mut chunk = vec![0; CHUNK];
         for range in &plan.ranges {
-            copy(original, &file, range, &mut chunk)?;
+            copy(reader, &file, range, &mut chunk)?;
         }
         // The headers as they were judged, whatever the original says by now.
         for (at, header) in &plan.headers {
@@ -152,8 +162,27 @@ impl PrivateCopy {
             file,
             map,
             debug_left_out: plan.debug_left_out,
+            in_place: in_place.map(Arc::new),
+            has_lines: parts.has_lines,
             copied: plan.bytes(),
         })
+    }
+
+    /// The original, where its debug information is read in it: the copy then has the headers of those
+    /// sections alone.
+    #[must_use]
+    pub const fn in_place(&self) -> Option<&Arc<InPlace>> {
+        self.in_place.as_ref()
+    }
+
+    /// What the image says of itself, with what is read in the original.
+    ///
+    /// # Errors
+    /// As [`Module::from_elf`].
+    pub fn module(&self) -> Result<Module, ModuleError> {
+        let mut module = Module::from_elf(self.bytes())?;
+        module.has_debug_lines |= self.in_place.is_some() && self.has_lines;
+        Ok(module)
     }
 
     /// Bytes that were read of the file.
@@ -227,8 +256,13 @@ struct Parts {
     debug: Vec<Range<u64>>,
     /// The headers as the copy is to have them, with their offsets. Later ones count.
     headers: Vec<(u64, Vec<u8>)>,
-    /// Where the headers of the sections in `debug` stand.
-    debug_headers: Vec<u64>,
+    /// The headers of the sections in `debug`, and where they stand.
+    debug_headers: Vec<(u64, SectionHeader64<LE>)>,
+    /// Whether the file itself can be given to who reads debug information: nothing in it is
+    /// compressed, and nothing names another file.
+    plain: bool,
+    /// Whether it has line tables.
+    has_lines: bool,
     /// The length of the copy, where it is not that of the file.
     len: Option<u64>,
 }
@@ -243,14 +277,14 @@ struct Plan {
     debug_left_out: u64,
 }
 
-/// A header without name and type: the section does not exist.
-const NO_SECTION: [u8; size_of::<SectionHeader64<LE>>()] = [0; size_of::<SectionHeader64<LE>>()];
-
 impl Parts {
     fn of(file: &Reader, len: u64, wanted: Wanted) -> io::Result<Parts> {
         let within = |at: u64, size: u64| at.min(len)..at.saturating_add(size).min(len);
         let range = within(0, size_of::<FileHeader64<LE>>() as u64);
-        let mut parts = Parts::default();
+        let mut parts = Parts {
+            plain: true,
+            ..Parts::default()
+        };
         parts.read.push(range.clone());
         let bytes = read(file, range)?;
         let header = match from_bytes::<FileHeader64<LE>>(&bytes) {
@@ -335,11 +369,17 @@ impl Parts {
             match part {
                 Part::Read => self.read.push(range),
                 Part::Debug => {
+                    let flags = section.sh_flags(LE);
+                    self.plain &= !flags.contains(elf::SHF_COMPRESSED) && !name.starts_with(b".z");
+                    self.has_lines |= name == b".debug_line" && !range.is_empty();
                     self.debug.push(range);
-                    self.debug_headers.push(header_at);
+                    self.debug_headers.push((header_at, *section));
                 }
                 Part::Header => {}
-                Part::Link => hide(section),
+                Part::Link => {
+                    self.plain = false;
+                    hide(section);
+                }
                 // Its addresses stay; that it has no bytes in the file is what this type says.
                 Part::Unread => section.sh_type.set(LE, elf::SHT_NOBITS),
             }
@@ -350,23 +390,46 @@ impl Parts {
         self.headers.push((table.at, bytes));
     }
 
-    fn plan(&self, max_debug: u64) -> Plan {
+    /// What to copy where `max_debug` bytes of debug information may be. Of what is more than that, and
+    /// of what is long, the original is kept instead, where `in_place` finds that it can be.
+    fn plan_within(
+        &self,
+        max_debug: u64,
+        in_place: impl FnOnce() -> Option<InPlace>,
+    ) -> (Plan, Option<InPlace>) {
+        let debug = self.debug.iter().map(|range| range.end - range.start);
+        let debug = debug.fold(0u64, u64::saturating_add);
+        let in_place = if self.plain && debug > max_debug.min(MOST_COPIED) {
+            in_place()
+        } else {
+            None
+        };
+        let plan = match &in_place {
+            Some(_) => self.plan(&[], |header| header.sh_type.set(LE, elf::SHT_NOBITS)),
+            None if debug <= max_debug => self.plan(&self.debug, |_| ()),
+            None => Plan {
+                debug_left_out: debug,
+                ..self.plan(&[], hide)
+            },
+        };
+        (plan, in_place)
+    }
+
+    /// Copies `debug` too, and changes the headers of debug information.
+    fn plan(&self, debug: &[Range<u64>], change: impl Fn(&mut SectionHeader64<LE>)) -> Plan {
         let mut plan = Plan {
-            ranges: self.read.clone(),
+            ranges: [&self.read, debug].concat(),
             headers: self.headers.clone(),
             debug_left_out: 0,
         };
-        let debug = self.debug.iter().map(|range| range.end - range.start);
-        let debug = debug.fold(0u64, u64::saturating_add);
-        if debug <= max_debug {
-            plan.ranges.extend_from_slice(&self.debug);
-        } else {
-            plan.debug_left_out = debug;
-            let hidden = self.debug_headers.iter().map(|at| (*at, NO_SECTION.into()));
-            // Before the file's header, which stays the last.
-            let last = plan.headers.len().saturating_sub(1);
-            plan.headers.splice(last..last, hidden);
-        }
+        let changed = self.debug_headers.iter().map(|(at, header)| {
+            let mut header = *header;
+            change(&mut header);
+            (*at, bytes_of(&header).to_vec())
+        });
+        // Before the file's header, which stays the last.
+        let last = plan.headers.len().saturating_sub(1);
+        plan.headers.splice(last..last, changed);
         plan.ranges.retain(|range| !range.is_empty());
         plan.ranges.sort_unstable_by_key(|range| range.start);
         plan.ranges.dedup_by(|next, last| {

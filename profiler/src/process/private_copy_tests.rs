@@ -12,6 +12,9 @@ use std::sync::atomic::AtomicBool;
 
 const PLENTY: u64 = 4 << 30;
 
+/// More than the names and tables of this test's program take, and less than its debug information.
+const LITTLE: u64 = 48 << 20;
+
 fn plenty() -> Budget {
     Budget::new(PLENTY, PLENTY)
 }
@@ -36,16 +39,21 @@ fn file_with(content: &[u8]) -> File {
 
 /// What an address of the file is called.
 fn frames(file: &File, svma: Svma, address: Addr) -> Vec<FrameRef> {
-    let source = ModuleSource {
+    let mut frames = Vec::new();
+    Symbolizer::new().user(Some(&source(file, None)), svma, address, &mut frames);
+    frames
+}
+
+/// The file, with debug information in another one.
+fn source(file: &File, in_place: Option<&Arc<InPlace>>) -> ModuleSource {
+    ModuleSource {
         name: "test".into(),
         path: PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
         build_id: None,
         image: None,
+        in_place: in_place.cloned(),
         functions: [].into(),
-    };
-    let mut frames = Vec::new();
-    Symbolizer::new().user(Some(&source), svma, address, &mut frames);
-    frames
+    }
 }
 
 /// Bytes of memory, or of disk, that a file takes.
@@ -59,7 +67,7 @@ fn readers_see_no_difference() {
         let bytes = whole(&original);
         let copy = PrivateCopy::of(&original, &plenty()).unwrap();
         assert_eq!(copy.bytes().len(), bytes.len());
-        assert_eq!(Module::from_elf(copy.bytes()), Module::from_elf(&bytes));
+        assert_eq!(copy.module(), Module::from_elf(&bytes));
         // Code is not in the copy: what rows are read off is in the file.
         let from_file = |into: &mut [u8], at| original.read_exact_at(into, at).is_ok();
         assert_eq!(
@@ -123,12 +131,12 @@ fn code_and_relocations_take_no_memory() {
     }
 }
 
-#[test]
-fn names_and_lines_are_those_of_the_original() {
-    let here = names_and_lines_are_those_of_the_original as fn() as usize as u64;
+/// This test's own program, and an address of its code that has a line: what both are in memory and
+/// in the file.
+fn own_code() -> (File, Svma, Addr) {
+    let here = own_code as fn() -> (File, Svma, Addr) as usize as u64;
     let original = File::open("/proc/self/exe").unwrap();
-    let bytes = whole(&original);
-    let module = Module::from_elf(&bytes).unwrap();
+    let module = Module::from_elf(&whole(&original)).unwrap();
     let maps = crate::process::parse_maps(&std::fs::read("/proc/self/maps").unwrap());
     let mapping = maps
         .iter()
@@ -137,20 +145,36 @@ fn names_and_lines_are_those_of_the_original() {
     let bias = module
         .bias_for(mapping.range.start, mapping.file_offset)
         .unwrap();
-    let frames = |file: &File| frames(file, Svma(here - bias), Addr(here));
-    let of = |budget| {
-        let copy = PrivateCopy::of(&original, &budget).unwrap();
-        (copy.debug_left_out(), frames(&copy.into_file()))
-    };
+    (original, Svma(here - bias), Addr(here))
+}
+
+/// The same, with a section that names another file: nobody may follow it, so the file itself is not given to
+/// who reads debug information.
+fn with_supplement(original: &File) -> File {
+    let mut bytes = whole(original);
+    let (name, other) = (b".note.ABI-tag\0", b".debug_sup\0ag\0");
+    let at = bytes.windows(name.len()).rposition(|text| text == name);
+    bytes[at.unwrap()..][..name.len()].copy_from_slice(other);
+    file_with(&bytes)
+}
+
+#[test]
+fn names_and_lines_are_those_of_the_original() {
+    let (original, svma, address) = own_code();
+    let half = original.metadata().unwrap().len() / 2;
+    let frames = |file: &File| frames(file, svma, address);
     let wanted = frames(&original);
     assert!(wanted[0].line.is_some(), "{wanted:?}");
+    let original = with_supplement(&original);
+    let of = |budget| {
+        let copy = PrivateCopy::of(&original, &budget).unwrap();
+        assert!(copy.in_place().is_none());
+        (copy.debug_left_out(), frames(&copy.into_file()))
+    };
     assert_eq!(of(plenty()), (0, wanted.clone()));
 
     // Without its debug information the name stays.
-    for budget in [
-        Budget::new(PLENTY, 4096),
-        Budget::new(bytes.len() as u64 / 2, PLENTY),
-    ] {
+    for budget in [Budget::new(PLENTY, 4096), Budget::new(half, PLENTY)] {
         let (left_out, frames) = of(budget);
         assert!(left_out > 4096, "{left_out}");
         assert_eq!(
@@ -161,6 +185,58 @@ fn names_and_lines_are_those_of_the_original() {
             frames.iter().all(|frame| frame.line.is_none()),
             "{frames:?}"
         );
+    }
+}
+
+#[test]
+fn long_debug_information_is_read_in_the_file_itself() {
+    let (original, svma, address) = own_code();
+    let wanted = frames(&original, svma, address);
+    assert!(wanted[0].line.is_some(), "{wanted:?}");
+    // Of a machine with little memory the budget is what is too little, of others it is `MOST_COPIED`.
+    for budget in [Budget::new(PLENTY, 4096), Budget::new(LITTLE, PLENTY)] {
+        let copy = PrivateCopy::of(&original, &budget).unwrap();
+        assert_eq!(copy.debug_left_out(), 0);
+        assert!(copy.module().unwrap().has_debug_lines);
+        let in_place = Arc::clone(copy.in_place().unwrap());
+        let copy = copy.into_file();
+        assert!(frames(&copy, svma, address)[0].line.is_none());
+        let mut found = Vec::new();
+        let source = source(&copy, Some(&in_place));
+        Symbolizer::new().user(Some(&source), svma, address, &mut found);
+        assert_eq!(found, wanted);
+    }
+}
+
+#[test]
+fn a_file_that_is_written_to_loses_its_lines_and_nothing_else() {
+    let (original, svma, address) = own_code();
+    let wanted = frames(&original, svma, address);
+    for (before_the_first, len) in [(true, 1), (false, 1), (false, 0)] {
+        let file = file_with(&whole(&original));
+        let copy = PrivateCopy::of(&file, &Budget::new(PLENTY, 4096)).unwrap();
+        let in_place = Arc::clone(copy.in_place().unwrap());
+        let copy = copy.into_file();
+        let source = source(&copy, Some(&in_place));
+        let mut symbolizer = Symbolizer::new();
+        let mut lines = |symbolizer: &mut Symbolizer, svma: u64| {
+            let mut found = Vec::new();
+            symbolizer.user(Some(&source), Svma(svma), address, &mut found);
+            let name = found.last().map(|frame| frame.function.clone());
+            (name, found.iter().any(|frame| frame.line.is_some()))
+        };
+        if !before_the_first {
+            assert!(lines(&mut symbolizer, svma.0).1);
+        }
+        file.set_len(len).unwrap();
+        // Another address of the same function, since the first is known.
+        let (name, has_lines) = lines(&mut symbolizer, svma.0 + 1);
+        assert_eq!(name, wanted.last().map(|frame| frame.function.clone()));
+        assert!(!has_lines);
+        let left_out = symbolizer.left_out();
+        assert_eq!((left_out.lines, left_out.names), (1, 0));
+        let problem = left_out.problems.first().unwrap();
+        assert!(problem.contains("written to"), "{problem}");
     }
 }
 

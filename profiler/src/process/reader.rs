@@ -9,7 +9,7 @@
 use super::procmap;
 use super::signals::{self, Blocked};
 use super::stat::parse_stat;
-use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 use rustix::net::{
@@ -298,14 +298,8 @@ fn act(
         AtFlags::STATX_DONT_SYNC,
         StatxFlags::BASIC_STATS,
     );
-    let words: StatWords = match stat {
-        Ok(stat) => [
-            stat.stx_size,
-            stat.stx_mtime.tv_sec.cast_unsigned(),
-            stat.stx_mtime.tv_nsec.into(),
-            stat.stx_ctime.tv_sec.cast_unsigned(),
-            stat.stx_ctime.tv_nsec.into(),
-        ],
+    let words = match stat {
+        Ok(stat) => stat_words(&stat),
         Err(errno) => return (Err(errno), None),
     };
     let words = bytemuck::bytes_of(&words);
@@ -333,6 +327,17 @@ fn read_full(file: &OwnedFd, into: &mut [u8], offset: u64) -> Result<usize, Errn
 /// What is told of a file: its length, when it was written, and when it was changed, in seconds
 /// and nanoseconds.
 pub(super) type StatWords = [u64; 5];
+
+/// The length of a file and its times.
+pub(super) fn stat_words(stat: &Statx) -> StatWords {
+    [
+        stat.stx_size,
+        stat.stx_mtime.tv_sec.cast_unsigned(),
+        stat.stx_mtime.tv_nsec.into(),
+        stat.stx_ctime.tv_sec.cast_unsigned(),
+        stat.stx_ctime.tv_nsec.into(),
+    ]
+}
 
 /// How often this process has waited for anything.
 fn waits() -> libc::c_long {

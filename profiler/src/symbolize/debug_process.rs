@@ -7,6 +7,10 @@
 //! it cannot read has no source lines. The parent goes on. Its user it cannot change: the right to
 //! was given up when the recording began.
 //!
+//! Where there is much debug information, the file is the target's own ([`Whose::Targets`]), and
+//! the child maps it. Whoever shortens that file ends the child by SIGBUS; whoever serves it and does not
+//! answer has a child that cannot be ended, which is left behind.
+//!
 //! The child is a fork without `exec`: it needs the file's descriptor and this library, and the
 //! pages that it never touches are shared with the parent.
 
@@ -18,11 +22,11 @@ use crate::process::signals::{Blocked, close_range};
 use crate::units::Svma;
 use blazesym::symbolize::source::Source;
 use blazesym::symbolize::{CodeInfo, Sym};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
     Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitOptions,
 };
-use rustix::thread::CapabilitySets;
+use rustix::thread::{CapabilitySet, CapabilitySets};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -33,6 +37,11 @@ use std::time::{Duration, Instant};
 const GLANCE: Duration = Duration::from_millis(20);
 /// How long one answer may take by the clock, however busy the machine is.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a child that was ended may take to die.
+const FOR_DYING: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 300_000_000,
+};
 /// Longest answer, in bytes. Each of its parts is cut by [`cut`].
 const MAX_ANSWER: u32 = 4 << 20;
 /// Most inlined frames of one address. Real ones have some dozens.
@@ -72,6 +81,15 @@ pub(super) enum Failure {
     TooLong,
 }
 
+/// Whose file is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// A copy of our own, which everybody may read.
+    Ours,
+    /// The target's, which its owner may have kept to himself.
+    Targets,
+}
+
 /// The child that reads one module's debug information.
 #[derive(Debug)]
 pub(super) struct DebugProcess {
@@ -87,14 +105,20 @@ pub(super) struct DebugProcess {
     limit: Option<u64>,
     /// CPU time that it has used up to the last answer.
     used: Duration,
+    /// Whether there is an answer to come that nobody wants.
+    asked_ahead: bool,
 }
 
 impl DebugProcess {
-    /// Forks. `file` is what `source` may name by descriptor; nothing else stays open.
+    /// Forks. `file` is what `source` names by descriptor; nothing else stays open.
     ///
     /// # Errors
     /// Those of fork(2) and pipe(2).
-    pub(super) fn start(source: &Source<'static>, file: &File) -> io::Result<DebugProcess> {
+    pub(super) fn start(
+        source: &Source<'static>,
+        file: &File,
+        whose: Whose,
+    ) -> io::Result<DebugProcess> {
         let (requests_out, requests) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let (answers, answers_out) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         rustix::io::ioctl_fionbio(&answers, true)?;
@@ -117,7 +141,7 @@ impl DebugProcess {
                 Err(error)
             }
             0 => {
-                let ready = contain(&keep, parent, signals).is_ok();
+                let ready = contain(&keep, parent, signals, whose.rights()).is_ok();
                 if ready {
                     serve(source, &mut requests_out.into(), &mut answers_out.into());
                 }
@@ -138,6 +162,7 @@ impl DebugProcess {
                     data: born_with,
                     limit: None,
                     used: Duration::ZERO,
+                    asked_ahead: false,
                 })
             }
         }
@@ -164,6 +189,15 @@ impl DebugProcess {
         }
     }
 
+    /// Asks for an address so that the tables are read, and does not wait for the answer.
+    pub(super) fn ask_ahead(&mut self, svma: Svma) -> Result<(), Failure> {
+        if !self.asked_ahead {
+            self.send(svma)?;
+            self.asked_ahead = true;
+        }
+        Ok(())
+    }
+
     /// Asks for an address of the file, and adds the CPU time that it took to `spent`, which it
     /// keeps below `most`.
     pub(super) fn ask(
@@ -185,11 +219,22 @@ impl DebugProcess {
         }
     }
 
+    /// A pipe has room for it: there are two requests at a time at most.
+    fn send(&mut self, svma: Svma) -> Result<(), Failure> {
+        let request = svma.0.to_le_bytes();
+        self.requests.write_all(&request).map_err(|_| Failure::Died)
+    }
+
     fn exchange(&mut self, svma: Svma, left: Duration) -> Result<Vec<u8>, Failure> {
-        // A pipe has room for it: there is one request at a time.
-        self.requests
-            .write_all(&svma.0.to_le_bytes())
-            .map_err(|_| Failure::Died)?;
+        self.send(svma)?;
+        if std::mem::take(&mut self.asked_ahead) {
+            let _answer = self.receive(left)?;
+        }
+        self.receive(left)
+    }
+
+    /// The next answer, and nothing of the one after it.
+    fn receive(&mut self, left: Duration) -> Result<Vec<u8>, Failure> {
         let (begun, until) = (Instant::now(), self.used + left);
         let mut answer = Vec::new();
         loop {
@@ -201,7 +246,8 @@ impl DebugProcess {
                 return Ok(answer.split_off(4));
             }
             let mut chunk = [0; 4096];
-            match self.answers.read(&mut chunk) {
+            let missing = (wanted - answer.len()).min(chunk.len());
+            match self.answers.read(chunk.get_mut(..missing).unwrap_or_default()) {
                 Ok(0) => return Err(Failure::Died),
                 Ok(read) => {
                     answer.extend_from_slice(chunk.get(..read).unwrap_or_default());
@@ -218,7 +264,7 @@ impl DebugProcess {
                     false => Failure::TooLong,
                 });
             }
-            let glance = rustix::event::Timespec {
+            let glance = Timespec {
                 tv_sec: 0,
                 tv_nsec: i64::from(GLANCE.subsec_nanos()),
             };
@@ -230,7 +276,7 @@ impl DebugProcess {
 
     fn has_ended(&self) -> bool {
         let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        poll(&mut ended, Some(&rustix::event::Timespec::default())).is_ok_and(|ready| ready > 0)
+        poll(&mut ended, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 
     /// CPU time that it has used; none where it has ended.
@@ -251,9 +297,11 @@ fn end_child(pid: Pid) {
 impl Drop for DebugProcess {
     fn drop(&mut self) {
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
-        // It dies at once: it waits for nothing but us.
+        // It dies at once, unless the kernel waits for whoever serves the file that it has mapped.
+        let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let _ = poll(&mut ended, Some(&FOR_DYING));
         let id = WaitId::PidFd(self.pidfd.as_fd());
-        let _ = rustix::process::waitid(id, WaitIdOptions::EXITED);
+        let _ = rustix::process::waitid(id, WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
     }
 }
 
@@ -273,7 +321,12 @@ fn data_of(process: &str) -> io::Result<u64> {
 }
 
 /// In the child: gives up signals, descriptors, privileges, and everything that it could do.
-fn contain(keep: &[RawFd], parent: Pid, signals: Blocked) -> io::Result<()> {
+fn contain(
+    keep: &[RawFd],
+    parent: Pid,
+    signals: Blocked,
+    rights: CapabilitySet,
+) -> io::Result<()> {
     for signal in 1..=64 {
         // Ctrl-C goes to the whole group, and the report still wants its lines.
         let action = match signal {
@@ -310,17 +363,33 @@ fn contain(keep: &[RawFd], parent: Pid, signals: Blocked) -> io::Result<()> {
     rustix::process::setrlimit(Resource::Fsize, none)?;
     rustix::process::setrlimit(Resource::Nproc, none)?;
     rustix::thread::clear_ambient_capability_set()?;
-    let nothing = CapabilitySets {
-        effective: rustix::thread::CapabilitySet::empty(),
-        permitted: rustix::thread::CapabilitySet::empty(),
-        inheritable: rustix::thread::CapabilitySet::empty(),
-    };
-    rustix::thread::set_capabilities(None, nothing)?;
+    keep_rights(rights)?;
     rustix::thread::set_no_new_privs(true)?;
     match keep_reading_only() {
         // The kernel was built without: the other limits stay.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
         done => done,
+    }
+}
+
+/// In the child: gives up all capabilities but these, as far as it has them.
+fn keep_rights(rights: CapabilitySet) -> io::Result<()> {
+    let kept = rustix::thread::capabilities(None)?.permitted & rights;
+    let kept = CapabilitySets {
+        effective: kept,
+        permitted: kept,
+        inheritable: CapabilitySet::empty(),
+    };
+    Ok(rustix::thread::set_capabilities(None, kept)?)
+}
+
+impl Whose {
+    /// What opening such a file may take.
+    fn rights(self) -> CapabilitySet {
+        match self {
+            Whose::Ours => CapabilitySet::empty(),
+            Whose::Targets => CapabilitySet::DAC_READ_SEARCH | CapabilitySet::DAC_OVERRIDE,
+        }
     }
 }
 
@@ -335,6 +404,10 @@ fn serve(source: &Source<'static>, requests: &mut File, answers: &mut File) {
             Ok(None) => Answer::Nothing,
             Err(why) => Answer::Broken(cut(&why, MAX_NAME).into_owned()),
         };
+        // The library keeps the file open that it opened for the first answer.
+        if keep_rights(CapabilitySet::empty()).is_err() {
+            return;
+        }
         let Ok(text) = serde_json::to_vec(&answer) else {
             return;
         };
@@ -377,11 +450,55 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_file_that_shrinks_ends_the_child_alone() {
+        let mut file = tempfile::tempfile().expect("a file");
+        let mut own = File::open("/proc/self/exe").expect("our own");
+        io::copy(&mut own, &mut file).expect("a copy");
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let source = Source::Elf(blazesym::symbolize::source::Elf::new(path));
+        let mut child = DebugProcess::start(&source, &file, Whose::Targets).expect("a child");
+        let (mut spent, most) = (Duration::ZERO, Duration::from_secs(60));
+        child.ask(Svma(0x1000), &mut spent, most).expect("it reads");
+        file.set_len(1).expect("shorter");
+        // Whatever it looks at next.
+        let asked = (0..1000).map(|n| child.ask(Svma(n << 12), &mut spent, most));
+        let died = asked.filter_map(Result::err).next();
+        assert_eq!(died, Some(Failure::Died));
+        let begun = Instant::now();
+        drop(child);
+        assert!(begun.elapsed() < Duration::from_millis(250));
+    }
+
+    #[test]
+    fn what_is_asked_ahead_is_nobodys_answer() {
+        let file = File::open("/proc/self/exe").expect("our own");
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let source = Source::Elf(blazesym::symbolize::source::Elf::new(path));
+        let start = || DebugProcess::start(&source, &file, Whose::Ours).expect("a child");
+        let (mut spent, most) = (Duration::ZERO, Duration::from_secs(60));
+        let mut child = start();
+        let found = (0..4000).find_map(|n| {
+            let svma = Svma(n << 12);
+            let symbol = child.ask(svma, &mut spent, most).expect("it reads")?;
+            Some((svma, symbol))
+        });
+        let (svma, wanted) = found.expect("code");
+        let mut child = start();
+        for _ in 0..2 {
+            child.ask_ahead(Svma(0)).expect("it lives");
+        }
+        for _ in 0..2 {
+            let symbol = child.ask(svma, &mut spent, most).expect("it reads");
+            assert_eq!(symbol.as_ref(), Some(&wanted));
+        }
+    }
+
+    #[test]
     fn a_child_has_no_rights_but_to_read() {
         let file = File::open("/lib/x86_64-linux-gnu/libc.so.6").expect("libc");
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let source = Source::Elf(blazesym::symbolize::source::Elf::new(path));
-        let mut child = DebugProcess::start(&source, &file).expect("a child");
+        let mut child = DebugProcess::start(&source, &file, Whose::Targets).expect("a child");
         let (mut spent, most) = (Duration::ZERO, Duration::from_secs(60));
         child.ask(Svma(0x1000), &mut spent, most).expect("it reads");
         let status = std::fs::read_to_string(format!("/proc/{}/status", child.pid));

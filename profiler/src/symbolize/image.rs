@@ -4,6 +4,7 @@ use super::compressed;
 use super::crates::dependency_crates;
 use super::origin::Crates;
 use super::source::ModuleSource;
+use crate::process::InPlace;
 use blazesym::symbolize::source::{Elf, Source};
 use object::{Object, ObjectSection, ObjectSegment, SegmentFlags};
 use std::fs::File;
@@ -11,6 +12,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A module's file: open for as long as names are asked for, so that one that is replaced or
 /// deleted while the target runs keeps giving the names of what runs.
@@ -21,6 +23,8 @@ pub(super) struct Image {
     pub(super) tables: Vec<Source<'static>>,
     /// Where inlined frames and lines are looked up.
     pub(super) debug: Option<Source<'static>>,
+    /// The file that `debug` is, where it is the target's own.
+    pub(super) in_place: Option<Arc<InPlace>>,
     /// Why there are no lines although the file has some.
     pub(super) left_out: Option<&'static str>,
     crates: Option<Crates>,
@@ -50,8 +54,12 @@ impl Image {
         // The library looks for sections even where a file says that it has none.
         let mut tables: Vec<_> = any.then(|| elf(&path, false)).into_iter().collect();
         tables.extend(separate.iter().map(|path| elf(path, false)));
+        let in_place = module.in_place.clone().filter(|_| debug == Debug::Some);
         let debug_of = match &separate {
-            _ if debug == Debug::Some => Some(elf(&path, true)),
+            _ if debug == Debug::Some => {
+                let of = in_place.as_ref().map(|in_place| in_place.file());
+                Some(elf(&by_descriptor(of.unwrap_or(&file)), true))
+            }
             Some(separate) => Some(elf(separate, true)),
             None => None,
         };
@@ -60,6 +68,7 @@ impl Image {
             file,
             tables,
             debug: debug_of,
+            in_place,
             left_out: too_much.then_some("it is compressed, and more than may be unpacked"),
             crates: None,
         })

@@ -5,9 +5,10 @@ use blazesym::symbolize::source::Source;
 use blazesym::symbolize::{Input, Sym};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// A reader without any file yet.
+/// A reader without any file yet. It looks for no file that another one names.
 pub(super) fn new_blazesym() -> blazesym::symbolize::Symbolizer {
     blazesym::symbolize::Symbolizer::builder()
+        .set_debug_dirs(Some(std::iter::empty::<&std::path::Path>()))
         // The mangled name tells what the demangled one does not: see `v0_crate`.
         .enable_demangling(false)
         // Files are held open and cannot change under their path.

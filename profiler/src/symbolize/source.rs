@@ -1,5 +1,6 @@
 //! What names are looked up in.
 
+use crate::process::InPlace;
 use crate::units::Svma;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ pub struct ModuleSource {
     pub build_id: Option<String>,
     /// The bytes, for the vDSO, which has no file; `path` then only tells it apart.
     pub image: Option<Arc<[u8]>>,
+    /// The file that has the debug information, where the one at `path` has only the headers of it.
+    pub in_place: Option<Arc<InPlace>>,
     /// Start and length of each function, by ascending start, from the unwinding information:
     /// what is left to name functions by in a stripped file.
     pub functions: Arc<[(u32, u32)]>,

@@ -1,6 +1,6 @@
 //! The lookup itself: modules opened once, addresses named once.
 
-use super::debug_process::{DebugProcess, DebugSymbol, Failure};
+use super::debug_process::{DebugProcess, DebugSymbol, Failure, Whose};
 use super::frame::{Frame, FrameRef, ModulePlace, Naming, Origin, Space};
 use super::image::Image;
 use super::kernel;
@@ -34,6 +34,7 @@ const MAX_DEBUG_FAILURES: u32 = 3;
 /// Most processes that read debug information at a time.
 const MAX_READERS: usize = 8;
 
+const WRITTEN_TO: &str = "it was written to while it was recorded";
 const LINES_TOO_LONG: &str = "its debug information takes too long";
 
 /// Names addresses, and remembers them. Stays on one thread.
@@ -70,7 +71,22 @@ struct Module {
     too_long: bool,
 }
 
+/// What a lookup is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// The frames of an address.
+    Frames,
+    /// The tables alone, for the next one. What debug information says is not waited for.
+    Tables,
+}
+
 impl Module {
+    /// Whether its debug information is read in the target's own file, which is not any more what it was.
+    fn is_written_to(&self) -> bool {
+        let in_place = self.image.as_ref().and_then(|image| image.in_place.as_ref());
+        in_place.is_some_and(|file| !file.is_unchanged())
+    }
+
     /// Stops asking for source lines.
     fn without_lines(&mut self) {
         self.reader = None;
@@ -141,10 +157,10 @@ impl Symbolizer {
     }
 
     /// Reads the tables in which `svma` of `module` is looked up, so that the first lookup that
-    /// counts is as fast as the others.
+    /// counts is as fast as the others. Debug information goes on being read meanwhile.
     pub fn warm_up(&mut self, module: &ModuleSource, svma: Svma) {
         let index = self.module(module);
-        let _frames = self.look_up(index, module, svma);
+        let _frames = self.look_up(index, module, svma, Wanted::Tables);
     }
 
     /// Names `svma` of `module` and appends its frames to `out`: inlined ones first, innermost
@@ -171,7 +187,7 @@ impl Symbolizer {
         let frames = match self.user.get(&(index, svma)) {
             Some(frames) => Arc::clone(frames),
             None => {
-                let mut found = self.look_up(index, source, svma);
+                let mut found = self.look_up(index, source, svma, Wanted::Frames);
                 self.set_place(&mut found, source, svma);
                 let found = found.into_iter();
                 let at = |frame| FrameRef::new(Frame { address, ..frame });
@@ -283,10 +299,16 @@ impl Symbolizer {
         index
     }
 
-    fn look_up(&mut self, index: usize, source: &ModuleSource, svma: Svma) -> Vec<Frame> {
+    fn look_up(
+        &mut self,
+        index: usize,
+        source: &ModuleSource,
+        svma: Svma,
+        wanted: Wanted,
+    ) -> Vec<Frame> {
         let taken = |module: &Module| (module.names_time, module.lines_time);
         let before = self.modules.get(index).map(taken).unwrap_or_default();
-        let frames = self.look_up_within(index, source, svma);
+        let frames = self.look_up_within(index, source, svma, wanted);
         let Some(module) = self.modules.get_mut(index) else {
             return frames;
         };
@@ -301,9 +323,15 @@ impl Symbolizer {
         frames
     }
 
-    fn look_up_within(&mut self, index: usize, source: &ModuleSource, svma: Svma) -> Vec<Frame> {
+    fn look_up_within(
+        &mut self,
+        index: usize,
+        source: &ModuleSource,
+        svma: Svma,
+        wanted: Wanted,
+    ) -> Vec<Frame> {
         let begun = thread_time();
-        let debug = self.look_up_debug(index, source, svma);
+        let debug = self.look_up_debug(index, source, svma, wanted);
         let Some(module) = self.modules.get_mut(index) else {
             return Vec::new();
         };
@@ -376,43 +404,19 @@ impl Symbolizer {
         index: usize,
         source: &ModuleSource,
         svma: Svma,
+        wanted: Wanted,
     ) -> Option<DebugSymbol> {
         let mut alone = false;
         loop {
             self.make_room(index, alone);
+            let (mut reader, others) = self.reader(index, source)?;
             let most = self.lines_time.module();
             let module = self.modules.get_mut(index)?;
-            let image = module.image.as_ref()?;
-            let table = image.debug.as_ref()?;
-            if module.debug_failures >= MAX_DEBUG_FAILURES {
-                return None;
-            }
-            if module.lines_time > most {
-                module.without_lines();
-                self.left_out.lines(source, LINES_TOO_LONG);
-                return None;
-            }
-            let reader = match module.reader.take() {
-                Some(reader) => Ok(reader),
-                None => DebugProcess::start(table, &image.file),
+            let answer = match wanted {
+                Wanted::Frames => reader.ask(svma, &mut module.lines_time, most),
+                Wanted::Tables => reader.ask_ahead(svma).map(|()| None),
             };
-            let mut reader = match reader {
-                Ok(reader) => reader,
-                Err(error) => {
-                    module.without_lines();
-                    let why = format!("no process can be made that reads its lines: {error}");
-                    self.left_out.lines(source, &why);
-                    return None;
-                }
-            };
-            let others = self
-                .modules
-                .iter()
-                .filter_map(|module| module.reader.as_ref());
-            let others: u64 = others.map(DebugProcess::grown).sum();
-            reader.limit(self.debug_memory.saturating_sub(others));
-            let module = self.modules.get_mut(index)?;
-            let why = match reader.ask(svma, &mut module.lines_time, most) {
+            let why = match answer {
                 Ok(found) => {
                     module.reader = Some(reader);
                     return found;
@@ -428,6 +432,7 @@ impl Symbolizer {
                     alone = true;
                     continue;
                 }
+                Err(Failure::Died) if module.is_written_to() => WRITTEN_TO,
                 Err(Failure::Died) => "its debug information takes too much memory",
                 Err(Failure::TooLong) => LINES_TOO_LONG,
             };
@@ -435,6 +440,49 @@ impl Symbolizer {
             self.left_out.lines(source, why);
             return None;
         }
+    }
+
+    /// The process that reads a module's debug information, and how much memory the others of its kind
+    /// have. None where there is nothing to read, or no more is to be read.
+    fn reader(&mut self, index: usize, source: &ModuleSource) -> Option<(DebugProcess, u64)> {
+        let most = self.lines_time.module();
+        let module = self.modules.get_mut(index)?;
+        let image = module.image.as_ref()?;
+        let table = image.debug.as_ref()?;
+        if module.debug_failures >= MAX_DEBUG_FAILURES {
+            return None;
+        }
+        let too_late = match () {
+            () if module.lines_time > most => Some(LINES_TOO_LONG),
+            () if module.is_written_to() => Some(WRITTEN_TO),
+            () => None,
+        };
+        if let Some(why) = too_late {
+            module.without_lines();
+            self.left_out.lines(source, why);
+            return None;
+        }
+        let reader = match (module.reader.take(), &image.in_place) {
+            (Some(reader), _) => Ok(reader),
+            (None, Some(file)) => DebugProcess::start(table, file.file(), Whose::Targets),
+            (None, None) => DebugProcess::start(table, &image.file, Whose::Ours),
+        };
+        let mut reader = match reader {
+            Ok(reader) => reader,
+            Err(error) => {
+                module.without_lines();
+                let why = format!("no process can be made that reads its lines: {error}");
+                self.left_out.lines(source, &why);
+                return None;
+            }
+        };
+        let others = self
+            .modules
+            .iter()
+            .filter_map(|module| module.reader.as_ref());
+        let others: u64 = others.map(DebugProcess::grown).sum();
+        reader.limit(self.debug_memory.saturating_sub(others));
+        Some((reader, others))
     }
 
     /// Ends processes that read other modules, so that there is one to spare, or this one alone.

@@ -301,6 +301,7 @@ pub fn symbols(data: &[u8]) {
         path: PathBuf::from("hostile"),
         build_id: None,
         image: Some(data.into()),
+        in_place: None,
         functions: [].into(),
     };
     let mut symbolizer = Symbolizer::new();
