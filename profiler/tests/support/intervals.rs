@@ -489,6 +489,7 @@ fn requests(taken: &Taken) -> Complaints {
     let site = taken.truth.blocked();
     let made: u64 = site.map(|site| site.waits).sum();
     let (mut found, mut without) = (0, 0);
+    let mut by_stack = BTreeMap::<String, u64>::new();
     for sum in taken.intervals.iter().flat_map(|interval| &interval.sums) {
         let stack = taken.tables.stack(sum.stack);
         let is_request = stack.is_some_and(|stack| {
@@ -497,6 +498,9 @@ fn requests(taken: &Taken) -> Complaints {
         });
         if is_request {
             found += sum.waits;
+            let frames = stack.iter().flat_map(|stack| &stack.frames);
+            let names: Vec<&str> = frames.map(|frame| &*frame.function).take(12).collect();
+            *by_stack.entry(names.join(" < ")).or_default() += sum.waits;
             without += if sum.object.is_none() { sum.waits } else { 0 };
         }
     }
@@ -507,7 +511,7 @@ fn requests(taken: &Taken) -> Complaints {
     );
     if found != made || without > 0 || made < 60_000 / slowdown() {
         complaints.push(format!(
-            "{made} requests waited, {found} found, {without} without"
+            "{made} requests waited, {found} found, {without} without: {by_stack:#?}"
         ));
     }
     if taken.tables.objects.len() > 5_000 {
