@@ -39,6 +39,9 @@ const LONG_POLL_LONGEST: Nanos = Nanos(100_000_000);
 const UNCLEAR_SHARE: f64 = 0.05;
 /// Workers that were held for this share of their time have lost more by it than by all else.
 const STOPPED_SHARE: f64 = 0.50;
+/// Shares of the time of a runtime's workers say nothing where that time is less than this share of the
+/// recording: a runtime that is made for a moment and dropped. What lasts long counts all the same.
+const LEAST_TIME: f64 = 0.01;
 /// Workers are busy computing if they ran for this share of their time.
 const CPU_BOUND_SHARE: f64 = 0.80;
 
@@ -64,6 +67,11 @@ impl Findings<'_> {
     fn throttled(&self, pid: Pid) -> Option<f64> {
         let (_, throttling) = self.throttling.iter().find(|(of, _)| *of == pid)?;
         throttled_share(throttling)
+    }
+
+    /// Whether the workers lived long enough for shares of their time to mean anything.
+    fn is_told_by_shares(&self, runtime: &RuntimeReport) -> bool {
+        sum(&runtime.states).0 as f64 >= self.length.0 as f64 * LEAST_TIME
     }
 
     fn process(&self, pid: Pid) -> Option<&Process> {
@@ -218,9 +226,8 @@ fn verdict_of(runtime: &RuntimeReport, findings: &Findings<'_>) -> Verdict {
             share: stopped,
         };
     }
-    if runtime.workers > 1
-        && (starved >= STARVED_SHARE || runtime.starved_max_ns >= STARVED_LONGEST)
-    {
+    let by_share = starved >= STARVED_SHARE && findings.is_told_by_shares(runtime);
+    if runtime.workers > 1 && (by_share || runtime.starved_max_ns >= STARVED_LONGEST) {
         return Verdict::Starved {
             runtime: runtime.id.clone(),
             workers: runtime.workers,
@@ -243,15 +250,17 @@ fn by_most_time(
 ) -> Verdict {
     let whole = sum(&runtime.states);
     let time = |of: State| state(runtime, of);
+    let tells = findings.is_told_by_shares(runtime);
     let share = |of: State| time(of).share_of(whole);
     let throttled = findings.throttled(runtime.pid);
     let is_throttled = throttled.is_some_and(|share| share >= THROTTLED_SHARE);
     let (runnable, running) = (time(State::Runnable), time(State::Running));
-    let lacks_cpu = share(State::Runnable) >= CPU_STARVED_SHARE || is_throttled;
+    let lacks_cpu = tells && share(State::Runnable) >= CPU_STARVED_SHARE || is_throttled;
     // Waiting in line for a CPU while running more than that is what a busy machine does.
     let dominates = lacks_cpu && (runnable > running || is_throttled);
-    let is_blocked = share(State::Blocked) >= BLOCKED_SHARE || longest_ns >= BLOCKED_LONGEST;
-    let is_held = runtime.long_poll_ns.share_of(whole) >= LONG_POLL_SHARE
+    let is_blocked =
+        tells && share(State::Blocked) >= BLOCKED_SHARE || longest_ns >= BLOCKED_LONGEST;
+    let is_held = tells && runtime.long_poll_ns.share_of(whole) >= LONG_POLL_SHARE
         || runtime.long_poll_max_ns >= LONG_POLL_LONGEST;
     let blocked = time(State::Blocked);
     let worse_than_blocked =
@@ -370,205 +379,8 @@ fn state(runtime: &RuntimeReport, state: State) -> Nanos {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::testing::process;
-    use super::*;
-    use crate::report::{GroupedBy, PollTimes, RuntimeKind};
-
-    const MS: u64 = 1_000_000;
-
-    /// A runtime over one second.
-    pub(super) fn runtime(
-        id: &str,
-        workers: u32,
-        states: &[(State, u64)],
-        starved: u64,
-    ) -> RuntimeReport {
-        let mut at_once = vec![Nanos::ZERO; workers as usize + 1];
-        at_once[0] = Nanos(1_000 * MS - starved);
-        at_once[workers as usize] = Nanos(starved);
-        RuntimeReport {
-            id: id.to_owned(),
-            pid: Pid(1),
-            kind: RuntimeKind::MultiThread,
-            workers,
-            thread_name: String::new(),
-            grouped_by: GroupedBy::Handle,
-            threads: workers,
-            from_ns: Nanos::ZERO,
-            to_ns: Nanos(1_000 * MS),
-            states: states.iter().map(|&(s, t)| (s, Nanos(t))).collect(),
-            in_calls_ns: None,
-            starved_ns: Nanos(starved),
-            starved_max_ns: Nanos(starved / 2),
-            starved_stretches: Vec::new(),
-            wedged_ns: Nanos::ZERO,
-            blocked_at_once: at_once,
-            driver_ns: None,
-            unattended_ns: None,
-            unattended: Vec::new(),
-            polls: PollTimes::default(),
-            long_polls: 0,
-            long_poll_ns: Nanos::ZERO,
-            long_poll_max_ns: Nanos::ZERO,
-        }
-    }
-
-    fn under(runtimes: &[RuntimeReport], throttling: Option<&ThrottlingReport>) -> Verdict {
-        let throttling: Vec<(Pid, ThrottlingReport)> = throttling
-            .map(|throttling| (Pid(1), throttling.clone()))
-            .into_iter()
-            .collect();
-        super::verdicts(&Findings {
-            processes: &[process(1)],
-            unjudged: &Unjudged::default(),
-            runtimes,
-            sites: &[],
-            long_polls: &[],
-            pools: &[],
-            length: Nanos::ZERO,
-            threads: &[],
-            cpu_shares: &BTreeMap::new(),
-            throttling: &throttling,
-        })
-        .0
-    }
-
-    fn verdict(runtimes: &[RuntimeReport]) -> Verdict {
-        under(runtimes, None)
-    }
-
-    #[test]
-    fn who_is_held_from_outside_for_most_of_the_time_is_stopped_whatever_else_there_is() {
-        let of = |stopped: u64| {
-            let rest = [(State::Blocked, (1_000 - stopped) * MS)];
-            let states = [[(State::Stopped, stopped * MS)], rest].concat();
-            verdict(&[runtime("rt0", 2, &states, 400 * MS)])
-        };
-        assert!(matches!(of(500), Verdict::Stopped { .. }), "{:?}", of(500));
-        assert!(matches!(of(499), Verdict::Starved { .. }), "{:?}", of(499));
-    }
-
-    #[test]
-    fn a_hog_blocked_workers_and_too_few_cpus_are_told_apart() {
-        let of = |blocked: u64, running: u64, runnable: u64, long_polls: u64| {
-            let states = [
-                (State::Blocked, blocked * MS),
-                (State::Running, running * MS),
-                (State::Runnable, runnable * MS),
-                (State::Idle, (2_000 - blocked - running - runnable) * MS),
-            ];
-            let mut runtime = runtime("rt0", 2, &states, 0);
-            runtime.long_poll_ns = Nanos(long_polls * MS);
-            runtime.long_poll_max_ns = Nanos(20 * MS);
-            verdict(&[runtime])
-        };
-        assert!(matches!(of(0, 900, 300, 800), Verdict::LongPolls { .. }));
-        assert!(matches!(of(0, 900, 300, 0), Verdict::CpuStarved { .. }));
-        assert!(matches!(of(0, 400, 1_300, 300), Verdict::CpuStarved { .. }));
-        assert!(matches!(
-            of(500, 100, 50, 0),
-            Verdict::WorkersBlocked { .. }
-        ));
-        // All at once: what took most is named.
-        assert!(matches!(
-            of(500, 400, 300, 100),
-            Verdict::WorkersBlocked { .. }
-        ));
-        assert!(matches!(of(100, 900, 300, 800), Verdict::LongPolls { .. }));
-        assert!(matches!(of(100, 400, 1_300, 0), Verdict::CpuStarved { .. }));
-        // Below its share a long poll is a finding only if it is very long.
-        assert!(matches!(of(0, 100, 0, 19), Verdict::Healthy { .. }));
-    }
-
-    #[test]
-    fn one_very_long_poll_is_enough() {
-        let mut runtime = runtime("rt0", 40, &[(State::Idle, 40_000 * MS)], 0);
-        runtime.long_poll_ns = LONG_POLL_LONGEST;
-        runtime.long_poll_max_ns = LONG_POLL_LONGEST;
-        assert!(matches!(verdict(&[runtime]), Verdict::LongPolls { .. }));
-    }
-
-    #[test]
-    fn a_quota_that_is_used_up_is_a_lack_of_cpus() {
-        let quota = |throttled_periods| ThrottlingReport {
-            group: "/a".to_owned(),
-            periods: 100,
-            throttled_periods,
-            throttled_ns: Nanos(MS),
-        };
-        let states = [(State::Running, 100 * MS), (State::Idle, 900 * MS)];
-        let of = |periods| under(&[runtime("rt0", 1, &states, 0)], Some(&quota(periods)));
-        assert!(matches!(
-            of(10),
-            Verdict::CpuStarved { throttled: Some(share), .. } if (share - 0.1).abs() < 1e-9
-        ));
-        assert!(matches!(of(9), Verdict::Healthy { .. }));
-    }
-
-    #[test]
-    fn all_workers_blocked_is_starved() {
-        let states = [(State::Blocked, 50 * MS), (State::Idle, 3_950 * MS)];
-        assert!(matches!(
-            verdict(&[runtime("rt0", 4, &states, 12 * MS)]),
-            Verdict::Starved { workers: 4, share, .. } if (share - 0.012).abs() < 1e-9
-        ));
-        assert!(matches!(
-            verdict(&[runtime("rt0", 4, &states, 9 * MS)]),
-            Verdict::WorkersBlocked { .. }
-        ));
-    }
-
-    #[test]
-    fn workers_that_do_not_move_any_more_are_wedged() {
-        let states = [(State::Blocked, 1_000 * MS), (State::Idle, MS)];
-        let mut wedged = runtime("rt0", 1, &states, 0);
-        wedged.wedged_ns = Nanos(999 * MS);
-        assert!(matches!(
-            verdict(&[wedged.clone()]),
-            Verdict::WorkersBlocked { .. }
-        ));
-        wedged.wedged_ns = Nanos(1_000 * MS);
-        let starved = runtime("rt1", 4, &states, 12 * MS);
-        assert!(matches!(
-            verdict(&[starved, wedged]),
-            Verdict::Wedged { workers: 1, .. }
-        ));
-    }
-
-    #[test]
-    fn one_worker_is_blocked_and_not_starved() {
-        let states = [(State::Blocked, 500 * MS), (State::Idle, 500 * MS)];
-        assert!(matches!(
-            verdict(&[runtime("rt0", 1, &states, 500 * MS)]),
-            Verdict::WorkersBlocked { workers: 1, share, .. } if (share - 0.5).abs() < 1e-9
-        ));
-    }
-
-    #[test]
-    fn the_gravest_runtime_decides() {
-        let healthy = runtime("rt0", 4, &[(State::Idle, 4_000 * MS)], 0);
-        let blocked = runtime("rt1", 1, &[(State::Blocked, MS), (State::Idle, 9 * MS)], 0);
-        let Verdict::WorkersBlocked { runtime, .. } = verdict(&[healthy, blocked]) else {
-            panic!("rt1 was blocked for 10 % of its time");
-        };
-        assert_eq!(runtime, "rt1");
-    }
-
-    #[test]
-    fn shares_tell_the_rest() {
-        let of = |states: &[(State, u64)]| verdict(&[runtime("rt0", 2, states, 0)]);
-        let starved = of(&[(State::Runnable, 10), (State::Running, 90)]);
-        assert!(matches!(starved, Verdict::CpuStarved { .. }));
-        let unclear = of(&[(State::Unknown, 5), (State::Running, 95)]);
-        assert!(matches!(unclear, Verdict::Unclear { .. }));
-        let bound = of(&[(State::Running, 80), (State::Idle, 20)]);
-        assert!(matches!(bound, Verdict::CpuBound { .. }));
-        let healthy = of(&[(State::Running, 20), (State::Idle, 80)]);
-        assert!(matches!(healthy, Verdict::Healthy { .. }));
-        assert_eq!(verdict(&[]), Verdict::NothingSeen);
-    }
-}
+#[path = "verdict_tests.rs"]
+mod tests;
 
 #[cfg(test)]
 #[path = "unclear_tests.rs"]

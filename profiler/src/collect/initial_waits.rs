@@ -202,7 +202,7 @@ impl InitialWaits {
                 modules,
                 process: process.id,
                 made: Some(&process.made),
-                memory: None,
+                memory: Some(&process.code),
             };
             let new = NewStack {
                 kind: walked.stopped.map_or(StackKind::OffCpu, StackKind::Stopped),

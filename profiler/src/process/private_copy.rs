@@ -122,9 +122,8 @@ impl PrivateCopy {
         let reader = &Reader::of(original)?;
         let len = reader.len().min(MAX_LEN);
         let parts = Parts::of(reader, len, wanted)?;
-        let (mut plan, mut in_place) = parts.plan_within(budget.debug, || {
-            InPlace::of(original, reader)
-        });
+        let (mut plan, mut in_place) =
+            parts.plan_within(budget.debug, || InPlace::of(original, reader));
         if !budget.take(plan.bytes()) {
             // Names and stacks without lines are better than nothing.
             (plan, in_place) = parts.plan_within(0, || InPlace::of(original, reader));

@@ -219,7 +219,7 @@ fn a_file_that_is_written_to_loses_its_lines_and_nothing_else() {
         let copy = copy.into_file();
         let source = source(&copy, Some(&in_place));
         let mut symbolizer = Symbolizer::new();
-        let mut lines = |symbolizer: &mut Symbolizer, svma: u64| {
+        let lines = |symbolizer: &mut Symbolizer, svma: u64| {
             let mut found = Vec::new();
             symbolizer.user(Some(&source), Svma(svma), address, &mut found);
             let name = found.last().map(|frame| frame.function.clone());

@@ -247,7 +247,10 @@ impl DebugProcess {
             }
             let mut chunk = [0; 4096];
             let missing = (wanted - answer.len()).min(chunk.len());
-            match self.answers.read(chunk.get_mut(..missing).unwrap_or_default()) {
+            match self
+                .answers
+                .read(chunk.get_mut(..missing).unwrap_or_default())
+            {
                 Ok(0) => return Err(Failure::Died),
                 Ok(read) => {
                     answer.extend_from_slice(chunk.get(..read).unwrap_or_default());
@@ -321,12 +324,7 @@ fn data_of(process: &str) -> io::Result<u64> {
 }
 
 /// In the child: gives up signals, descriptors, privileges, and everything that it could do.
-fn contain(
-    keep: &[RawFd],
-    parent: Pid,
-    signals: Blocked,
-    rights: CapabilitySet,
-) -> io::Result<()> {
+fn contain(keep: &[RawFd], parent: Pid, signals: Blocked, rights: CapabilitySet) -> io::Result<()> {
     for signal in 1..=64 {
         // Ctrl-C goes to the whole group, and the report still wants its lines.
         let action = match signal {

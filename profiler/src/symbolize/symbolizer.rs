@@ -83,7 +83,10 @@ enum Wanted {
 impl Module {
     /// Whether its debug information is read in the target's own file, which is not any more what it was.
     fn is_written_to(&self) -> bool {
-        let in_place = self.image.as_ref().and_then(|image| image.in_place.as_ref());
+        let in_place = self
+            .image
+            .as_ref()
+            .and_then(|image| image.in_place.as_ref());
         in_place.is_some_and(|file| !file.is_unchanged())
     }
 

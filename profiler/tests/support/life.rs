@@ -25,7 +25,7 @@ type Test = fn() -> Outcome;
 type Missing = fn() -> Option<String>;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let trials: [(&str, Test, Missing); 12] = [
+    let trials: [(&str, Test, Missing); 13] = [
         (
             "forked_processes_are_followed",
             followed,
@@ -43,6 +43,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("a_target_that_is_killed", killed, privilege::missing),
         ("several_by_id", several_by_id, privilege::missing),
         ("several_by_name", several_by_name, privilege::missing),
+        (
+            "one_name_of_a_function_that_jumped",
+            jumped,
+            privilege::missing,
+        ),
         ("in_other_namespaces", namespaces, missing_unshare),
         ("a_replaced_executable", replaced, privilege::missing),
         (
@@ -67,6 +72,26 @@ fn together(fixture: &mut Running, lines: usize) -> Result<Truth, String> {
         truth.sites.extend(fixture.truth()?.sites);
     }
     Ok(truth)
+}
+
+/// A function whose last act is a jump has one site, whether its wait was there before the recording or
+/// began in it: else two recordings of one process differ.
+fn jumped() -> Outcome {
+    let mut fixture = Variant::DEFAULT.start("jump")?;
+    let pid = fixture.pid().to_string();
+    fixture.go()?;
+    let truth = fixture.truth()?;
+    let recorded = Recording::start(&["-p", &pid, "-d", "2s"])?.end()?;
+    fixture.finish()?;
+    let sites = recorded.report.sites.iter();
+    let blocked: Vec<&str> = sites
+        .filter(|site| site.state == "blocked")
+        .map(|site| &*site.function)
+        .collect();
+    let wanted = &truth.open.first().ok_or("nothing is open")?.function;
+    let is_one = matches!(&blocked[..], [one] if is_in(one, wanted));
+    ensure(is_one, || format!("{wanted} is told as {blocked:?}"))?;
+    sound(&recorded.report)
 }
 
 /// All of a fork's waits are found, the first ones too, and all of a child that executes a
