@@ -13,6 +13,7 @@ use holdup::recording::{Header, Interval, Tables};
 use holdup::units::Nanos;
 use recordings::builder::SEC;
 use recordings::busy_service::{interval, service};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use std::fs::{self, File};
 use std::path::Path;
 
@@ -103,6 +104,37 @@ fn it_stays_smaller_than_it_may_be() {
     );
     let kept = read(&path).intervals.len() as u64;
     assert_eq!(kept + summary.dropped, 60);
+}
+
+/// Where a second cannot be written any more, what is told of the file is what is in it.
+#[test]
+fn a_second_that_found_no_room_is_not_counted() {
+    for keep in [None, Some(Nanos(2 * SEC))] {
+        let bounds = Bounds {
+            keep,
+            ..Bounds::default()
+        };
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = File::from(memfd_create("capture", flags).expect("memory"));
+        let b = service();
+        let begun = file.try_clone().expect("a descriptor");
+        let mut writer = Writer::create(begun, &b.header, bounds).expect("begins");
+        let mut told = Told::default();
+        for number in 0..3 {
+            let news = told.news(&b.tables);
+            writer.append(&news, &second(&b, number)).expect("writes");
+        }
+        let before = writer.summary();
+        fcntl_add_seals(&file, SealFlags::GROW).expect("a disk that is full");
+        let large = interval(&b, 3);
+        assert!(writer.append(&told.news(&b.tables), &large).is_err());
+        assert_eq!(writer.summary(), before);
+        drop(writer);
+        let length = keep.map_or(3, |_| 2);
+        assert_eq!(before.length, Nanos(length * SEC));
+        let capture = Capture::open(file).expect("a capture");
+        assert_eq!(capture.dropped, before.dropped);
+    }
 }
 
 /// Names cannot be dropped: where they alone are too much, the capture ends and stays readable.

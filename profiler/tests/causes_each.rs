@@ -191,6 +191,23 @@ fn cases() -> Vec<Case> {
             "write\nstd::io::stdio::StdoutRaw::write\nstd::io::stdio::_print\napp::log",
         ),
         case(
+            "stdio-descriptor",
+            Stdio,
+            Some(1),
+            "pipe_write\nvfs_write\nksys_write",
+            "",
+        )
+        .args([2, 0x1000, 80, 0, 0, 0]),
+        case("futex-contended", Lock, FUTEX, FUTEX_KERNEL, "").args([0x1000, 137, 2, 0, 0, 0]),
+        case("futex-rwlock", Lock, FUTEX, FUTEX_KERNEL, "").args([
+            0x1000,
+            137,
+            0x7fff_ffff,
+            0,
+            0,
+            0,
+        ]),
+        case(
             "tokio-blocking-pool",
             Lock,
             FUTEX,
@@ -278,7 +295,7 @@ fn cases() -> Vec<Case> {
             "__futex_abstimed_wait_common64",
         )
         .args([0x1000, 0x109, 77, 0, 0, 0]),
-        case("futex", Lock, FUTEX, FUTEX_KERNEL, "").args([0x1000, 128, 2, 0, 0, 0]),
+        case("futex", Futex, FUTEX, FUTEX_KERNEL, "").args([0x1000, 128, 3, 0, 0, 0]),
         case(
             "flock",
             FileLock,
@@ -452,14 +469,15 @@ fn a_stripped_binary_has_the_general_cause() {
         let (cause, _) = judged(&case);
         let wanted = match case.cause {
             // Of a futex only the expected word tells more.
-            Cause::Stdio if case.syscall == FUTEX => Cause::Lock,
-            Cause::Gil => Cause::Lock,
-            Cause::Stdio => Cause::Pipe,
+            cause if case.rule.starts_with("futex-") => cause,
+            Cause::Stdio | Cause::Lock if case.syscall == FUTEX => Cause::Futex,
+            Cause::Gil => Cause::Futex,
+            Cause::Stdio if case.rule == "stdio-write" => Cause::Pipe,
             Cause::ThreadJoin | Cause::Channel if case.syscall == FUTEX && case.args[1] == 128 => {
-                Cause::Lock
+                Cause::Futex
             }
-            Cause::Condvar if case.args[1] == 128 => Cause::Lock,
-            Cause::NestedBlockOn if case.syscall == FUTEX => Cause::Lock,
+            Cause::Condvar if case.args[1] == 128 => Cause::Futex,
+            Cause::NestedBlockOn if case.syscall == FUTEX => Cause::Futex,
             Cause::NestedBlockOn | Cause::Dns => Cause::Poll,
             Cause::FileLock if case.rule == "sqlite-busy" => Cause::Sleep,
             Cause::ChildProcess if case.syscall == Some(7) => Cause::Poll,

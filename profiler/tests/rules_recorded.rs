@@ -315,21 +315,21 @@ fn task_frames_lie_inside_the_task() {
 /// The causes that are right for what a thread did, by the last word or words of its truth; the
 /// first is what names tell, the others what is left where everything was inlined.
 fn right_causes(act: &str) -> Option<&'static [Cause]> {
-    const PARK: &[Cause] = &[Cause::Condvar, Cause::Lock];
+    const PARK: &[Cause] = &[Cause::Condvar, Cause::Futex];
     Some(match act {
         _ if act.ends_with("sleep") || act.ends_with("sleeps") => &[Cause::Sleep],
-        _ if act.contains("mutex") => &[Cause::Lock],
-        _ if act.contains("rwlock") => &[Cause::Lock],
+        _ if act.contains("mutex") => &[Cause::Lock, Cause::Futex],
+        _ if act.contains("rwlock") => &[Cause::Lock, Cause::Futex],
         // A condvar that was inlined into the function of an executor looks like the executor's.
-        _ if act.contains("root_condvar") => &[Cause::Condvar, Cause::Lock, Cause::NestedBlockOn],
+        _ if act.contains("root_condvar") => &[Cause::Condvar, Cause::Futex, Cause::NestedBlockOn],
         _ if act.contains("condvar") => PARK,
         _ if act.ends_with("thread_park") => PARK,
         _ if act.ends_with("mpsc_recv") || act.ends_with("task_recv") => {
-            &[Cause::Channel, Cause::Condvar, Cause::Lock]
+            &[Cause::Channel, Cause::Condvar, Cause::Futex]
         }
-        _ if act.contains("futures") => &[Cause::NestedBlockOn, Cause::Condvar, Cause::Lock],
+        _ if act.contains("futures") => &[Cause::NestedBlockOn, Cause::Condvar, Cause::Futex],
         // The recordings have neither arguments nor names of libc's own functions.
-        _ if act.ends_with("thread_join") => &[Cause::ThreadJoin, Cause::Lock],
+        _ if act.ends_with("thread_join") => &[Cause::ThreadJoin, Cause::Futex],
         _ if act.ends_with("child_wait") => &[Cause::ChildProcess],
         _ if act.ends_with("tcp_accept") || act.ends_with("pipe_read") => &[Cause::Network],
         "poll" => &[Cause::Poll],

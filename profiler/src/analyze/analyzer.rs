@@ -4,6 +4,7 @@ use super::blocking_pool::blocking_pools;
 use super::by_thread::ByThread;
 use super::calls::call_sites;
 use super::causes::Causes;
+use super::circles::deadlocks;
 use super::concurrency::Concurrency;
 use super::cpu::cpu_sites;
 use super::detail::Details;
@@ -238,6 +239,7 @@ impl Analyzer {
             throttling: &throttling,
         });
         let target = tables.processes.first();
+        let open_waits = open_waits(&whole, &causes);
         let report = Report {
             schema: SCHEMA,
             tool: header.tool.clone(),
@@ -260,7 +262,8 @@ impl Analyzer {
             sites,
             causes: cause_totals(&whole, &causes),
             tasks,
-            open_waits: open_waits(&whole, &causes),
+            deadlocks: deadlocks(&open_waits),
+            open_waits,
             cpu_sites: cpu_sites(&whole),
             long_polls,
             calls_measured: header.calls_measured,

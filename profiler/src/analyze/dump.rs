@@ -5,7 +5,7 @@ mod circles;
 mod runtimes;
 mod threads;
 
-use self::circles::{circles, holders, standing, waits_for};
+use self::circles::{deadlocks, holders, standing, waits_for};
 use self::runtimes::runtimes;
 use self::threads::threads;
 use super::full_pool::DEFAULT_LIMIT;
@@ -40,7 +40,7 @@ pub struct Looked<'a> {
 pub fn dump(looked: &Looked<'_>) -> Dump {
     let mut rows = threads(looked);
     let holders = holders(&rows);
-    let deadlocks = circles(&rows, &holders);
+    let deadlocks = deadlocks(&rows, &holders);
     for row in &mut rows {
         row.told.waits_for = waits_for(row.thread, &holders);
     }

@@ -3,6 +3,7 @@
 use super::by_thread::ByThread;
 use super::calls::call_sites;
 use super::causes::Causes;
+use super::circles::deadlocks;
 use super::cpu::cpu_sites;
 use super::harms::Harms;
 use super::location::{location, task};
@@ -62,6 +63,7 @@ impl Lists<'_> {
         report.causes = cause_totals(&part, self.causes);
         report.tasks = tasks(&part, self.runtimes, self.harms);
         report.open_waits = open_waits(&part, self.causes);
+        report.deadlocks = deadlocks(&report.open_waits);
         report.cpu_sites = cpu_sites(&part);
         report.call_sites = call_sites(&part, self.runtimes, self.causes);
         report.panics = panics(&part);

@@ -312,21 +312,42 @@ impl Homes {
     /// How many of `threads`, of those that were ever workers of one runtime, lived at once. Workers of one
     /// that was dropped may still be on their way out when those of the next one begin.
     pub(super) fn at_once(&self, threads: impl Iterator<Item = ThreadId>) -> usize {
-        let mut lives: BTreeMap<Option<usize>, Vec<Piece>> = BTreeMap::new();
+        let mut known: BTreeMap<usize, Vec<(ThreadId, Life)>> = BTreeMap::new();
+        let mut others = Vec::new();
         for thread in threads {
-            if let Some((begin, end)) = self.workers.get(&thread) {
-                let of = lives.entry(self.one_of.get(&thread).copied()).or_default();
-                of.push(Piece::new(thread, *begin, *end, Arc::default()));
+            if let Some(life) = self.workers.get(&thread) {
+                match self.one_of.get(&thread) {
+                    Some(runtime) => known.entry(*runtime).or_default().push((thread, *life)),
+                    None => others.push((thread, *life)),
+                }
             }
         }
         // The next one may have the address of the one before.
-        let part = if lives.keys().any(Option::is_some) {
-            4
-        } else {
-            20
+        let part = if known.is_empty() { 20 } else { 4 };
+        for (thread, life) in others {
+            let beside = beside(&known, life).unwrap_or(usize::MAX);
+            known.entry(beside).or_default().push((thread, life));
+        }
+        let pieces = |lives: Vec<(ThreadId, Life)>| {
+            let lives = lives.into_iter();
+            let piece = |(thread, (begin, end))| Piece::new(thread, begin, end, Arc::default());
+            lives.map(piece).collect()
         };
-        most_at_once(lives.into_values(), part)
+        most_at_once(known.into_values().map(pieces), part)
     }
+}
+
+/// The runtime beside whose workers a thread lived for longest: a worker that computes all the time
+/// tells no handle. None where it lived beside none.
+fn beside(runtimes: &BTreeMap<usize, Vec<(ThreadId, Life)>>, life: Life) -> Option<usize> {
+    let time = |lives: &[(ThreadId, Life)]| {
+        let begin = lives.iter().map(|(_, life)| life.0).min()?.max(life.0);
+        let end = lives.iter().map(|(_, life)| life.1).max()?.min(life.1);
+        (begin < end).then(|| end - begin)
+    };
+    let runtimes = runtimes.iter();
+    let times = runtimes.filter_map(|(number, lives)| Some((time(lives)?, Reverse(*number))));
+    times.max().map(|(_, Reverse(number))| number)
 }
 
 /// How many workers each of some runtimes had at once, for at least one of `part` parts of the time in which

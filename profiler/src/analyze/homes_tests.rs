@@ -231,6 +231,20 @@ fn a_runtime_made_anew_is_the_same_row() {
     assert_eq!(homes.at_once(threads.into_iter()), 2);
 }
 
+#[test]
+fn a_worker_that_never_waited_is_one_beside_the_others() {
+    let mut workers = Workers::new();
+    workers.worker(1, "app", (0, 100), Some(A));
+    workers.worker(2, "app", (0, 100), None);
+    let homes = workers.homes();
+    assert_eq!(homes.at_once([1, 2].map(thread).into_iter()), 2);
+    // Of two that follow each other it is one of those beside which it lived.
+    workers.worker(3, "app", (100, 200), Some(B));
+    workers.worker(4, "app", (100, 200), None);
+    let homes = workers.homes();
+    assert_eq!(homes.at_once([1, 2, 3, 4].map(thread).into_iter()), 2);
+}
+
 /// Of three runtimes of two workers each, that they follow each other.
 fn are_one_row_of_two(runtimes: [((u64, u64), RuntimeHandle); 3]) {
     let mut workers = Workers::new();

@@ -103,6 +103,7 @@ pub(super) fn location(stack: &Stack) -> Location {
     };
     let (index, frame) = named_host(frames, index)
         .or_else(|| called_by_nameless(frames, index))
+        .or_else(|| behind_futex(stack, frames, index))
         .unwrap_or((index, frame));
     Location {
         host: frame.start.filter(|_| rank(frame) == Rank::Host),
@@ -157,6 +158,24 @@ fn called_by_nameless(frames: &[FrameRef], helper: usize) -> Option<(usize, &Fra
     let outermost = (helper + nameless).checked_sub(1)?;
     let frame = frames.get(outermost)?;
     (rank(frame) == Rank::Helper && frame.naming.is_name()).then_some((outermost, frame))
+}
+
+/// Without names, who called the function that waits at a futex by libc's `syscall`: that one is std's or
+/// `parking_lot`'s (a lock's slow path, `Condvar::wait`, `park`), and the same for all waits of its kind.
+fn behind_futex<'a>(
+    stack: &Stack,
+    frames: &'a [FrameRef],
+    wrapper: usize,
+) -> Option<(usize, &'a FrameRef)> {
+    let is_nameless = |frame: &Frame| rank(frame) == Rank::Nameless;
+    let inner = frames.get(wrapper.checked_sub(1)?)?;
+    let is_wrapper = frames.get(wrapper).is_some_and(|frame| is_nameless(frame))
+        && syscall(stack) == "futex"
+        && inner.origin == Origin::System
+        && &*inner.function == "syscall";
+    let caller = wrapper + 1;
+    let frame = frames.get(caller).filter(|frame| is_nameless(frame))?;
+    is_wrapper.then_some((caller, frame))
 }
 
 /// The place of the thread that ended a wait, by its stack then. Where nothing of the application
@@ -302,6 +321,28 @@ mod tests {
             &*place.wait,
             "std::sys::sync::mutex::futex::Mutex::lock_contended"
         );
+    }
+
+    /// All locks of a program have std's `lock_contended` below them.
+    #[test]
+    fn without_names_who_called_the_futex_function_is_the_site() {
+        let frames = |outer: &[&str]| {
+            let inner = [system("syscall"), stripped("app@0x100")];
+            let outer = outer.iter().map(|name| stripped(name));
+            inner.into_iter().chain(outer).collect::<Vec<Frame>>()
+        };
+        let of = |outer: &[&str], task, call| {
+            location(&blocked(frames(outer), task, Some(call))).function
+        };
+        assert_eq!(&*of(&["app@0x900", "app@0x800"], None, 202), "app@0x900");
+        assert_eq!(&*of(&[], None, 202), "app@0x100");
+        assert_eq!(
+            &*of(&["app@0x900"], Some(1), 202),
+            "app@0x100",
+            "the task's"
+        );
+        // `syscall` is also how other calls are made.
+        assert_eq!(&*of(&["app@0x900"], None, 0), "app@0x100");
     }
 
     /// An extension of Python without symbols: libc's innermost function says nothing.

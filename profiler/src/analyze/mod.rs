@@ -14,6 +14,7 @@ mod by_thread;
 mod call;
 mod calls;
 mod causes;
+mod circles;
 mod concurrency;
 mod cpu;
 mod detail;

@@ -52,7 +52,12 @@ fn open_wait(whole: &Whole<'_>, causes: &Causes, open: &OpenWait) -> OpenWaitRep
 pub(super) fn told_holder(holder: Option<&Holder>, cause: Cause) -> Option<Holder> {
     let is_nobodys = matches!(
         cause,
-        Cause::Condvar | Cause::Channel | Cause::NestedBlockOn | Cause::ThreadJoin | Cause::Sleep
+        Cause::Condvar
+            | Cause::Futex
+            | Cause::Channel
+            | Cause::NestedBlockOn
+            | Cause::ThreadJoin
+            | Cause::Sleep
     );
     let is_unknown = |holder: &&Holder| matches!(holder, Holder::Unknown { .. });
     holder

@@ -311,7 +311,7 @@ fn longest_call(
     // Who waits for the lock of standard output waits for somebody's write: that says more.
     let is_write = |stack: StackId| {
         let finding = causes.get(stack);
-        finding.is_some_and(|finding| finding.rule == "stdio-write")
+        finding.is_some_and(|finding| finding.rule != "stdio-lock")
     };
     let writes = objects.keys().any(|(stack, _)| is_write(*stack));
     let only_writes = cause == Cause::Stdio && writes;

@@ -64,6 +64,8 @@ pub struct Writer {
     begins: Timestamp,
     next: i64,
     dropped: u64,
+    /// Those that the last transaction took out, oldest first.
+    taken_out: Vec<Written>,
 }
 
 impl Writer {
@@ -87,6 +89,7 @@ impl Writer {
             start: header.start,
             rows: Rows::new(header.start),
             written: VecDeque::new(),
+            taken_out: Vec::new(),
             begins: header.start,
             next: 0,
             dropped: 0,
@@ -153,7 +156,7 @@ impl Writer {
     /// Where it does not fit or cannot be written. The intervals before it stay; nothing can be
     /// appended any more.
     pub fn append(&mut self, news: &News, interval: &Interval) -> Result<()> {
-        self.transaction(|writer| writer.append_rows(news, interval))?;
+        self.appending(|writer| writer.append_rows(news, interval))?;
         self.check_size()
     }
 
@@ -162,7 +165,7 @@ impl Writer {
     /// # Errors
     /// As [`Writer::append`].
     pub fn finish(&mut self, news: &News, interval: &Interval) -> Result<()> {
-        self.transaction(|writer| {
+        self.appending(|writer| {
             writer.append_rows(news, interval)?;
             writer.set_ended(COMPLETE)
         })?;
@@ -226,6 +229,7 @@ impl Writer {
             let mut intervals = connection.prepare_cached("DELETE FROM intervals WHERE id = ?1")?;
             intervals.execute([oldest.id])?;
             self.written.pop_front();
+            self.taken_out.push(oldest);
             self.begins = oldest.ended;
             self.dropped += 1;
         }
@@ -274,6 +278,23 @@ impl Writer {
         let connection = self.opened.connection()?;
         connection.execute("UPDATE capture SET ended = ?1", [how])?;
         Ok(())
+    }
+
+    /// As [`Writer::transaction`]. Where it fails, what is known of the file is what was known before, too.
+    fn appending(&mut self, act: impl FnOnce(&mut Writer) -> rusqlite::Result<()>) -> Result<()> {
+        let before = (self.begins, self.next, self.dropped);
+        self.taken_out.clear();
+        let done = self.transaction(act);
+        if done.is_err() {
+            if self.next > before.1 {
+                self.written.pop_back();
+            }
+            for oldest in std::mem::take(&mut self.taken_out).into_iter().rev() {
+                self.written.push_front(oldest);
+            }
+            (self.begins, self.next, self.dropped) = before;
+        }
+        done
     }
 
     /// Does something as a whole or not at all.

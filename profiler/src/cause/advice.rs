@@ -405,6 +405,12 @@ const GENERAL: &[Advice] = &[
         "another thread holds this lock: do no slow work under it; `tokio::sync::Mutex` if it must be held across an `.await`",
         TOKIO_MUTEX,
     ),
+    advice(
+        Cause::Futex,
+        &[],
+        "without names this may be a lock, a condition variable, a channel or a nested `block_on`: build with symbols (no `strip = true`) and record again",
+        "https://doc.rust-lang.org/cargo/reference/profiles.html#strip",
+    ),
     by_rule(
         Cause::Condvar,
         &["barrier"],

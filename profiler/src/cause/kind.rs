@@ -26,6 +26,9 @@ pub enum Cause {
     Lock,
     /// A condition variable, a barrier, a parked thread: another thread's signal.
     Condvar,
+    /// A futex of which no more is known: a lock, a condition variable, a channel or a `block_on`, in code
+    /// without names.
+    Futex,
     /// A message from, or room in, a synchronous channel.
     Channel,
     /// A future, by a `block_on` that parks this thread.
@@ -50,7 +53,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Cause; 18] = [
+    pub const ALL: [Cause; 19] = [
         Cause::FileIo,
         Cause::Network,
         Cause::Pipe,
@@ -59,6 +62,7 @@ impl Cause {
         Cause::Sleep,
         Cause::Lock,
         Cause::Condvar,
+        Cause::Futex,
         Cause::Channel,
         Cause::NestedBlockOn,
         Cause::ThreadJoin,
@@ -83,6 +87,7 @@ impl Cause {
             Cause::Sleep => "sleep",
             Cause::Lock => "lock",
             Cause::Condvar => "condvar",
+            Cause::Futex => "futex",
             Cause::Channel => "channel",
             Cause::NestedBlockOn => "nested-block-on",
             Cause::ThreadJoin => "thread-join",

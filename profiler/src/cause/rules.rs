@@ -75,6 +75,8 @@ mod call {
         "read", "write", "readv", "writev", "sendfile", "splice", "tee", "vmsplice", "close",
         "ioctl",
     ]);
+    /// What writes to any descriptor.
+    pub(super) const WRITE: &[u32] = &syscalls(["write", "writev"]);
     /// What only files have.
     pub(super) const FILE: &[u32] = &syscalls([
         "open", "stat", "fstat", "lstat", "lseek", "pread64", "pwrite64", "access", "truncate",
@@ -304,9 +306,20 @@ pub const RULES: &[Rule] = &[
              of a thread (CLONE_CHILD_CLEARTID), for which pthread_join waits; std's and \
              parking_lot's locks are all private",
         ),
-    rule("futex", Cause::Lock, FUTEX).because(
-        "a futex of unknown use, most often a lock: neither a name nor the expected word \
-             tells more",
+    rule("futex-contended", Cause::Lock, Calls::Of(call::FUTEX_OP))
+        .argument(2, 0xffff_ffff, &[2])
+        .because(
+            "the futex word is expected to be 2, the mark of a mutex for which somebody waits, of std \
+             (std/src/sys/sync/mutex/futex.rs, CONTENDED) and of libc (lowlevellock.h)",
+        ),
+    rule("futex-rwlock", Cause::Lock, Calls::Of(call::FUTEX_OP))
+        .argument(2, 0xc000_0000, &[0x4000_0000, 0x8000_0000, 0xc000_0000])
+        .because(
+            "the futex word is expected to have a mark of std's RwLock for threads that wait \
+             (std/src/sys/sync/rwlock/futex.rs, READERS_WAITING and WRITERS_WAITING)",
+        ),
+    rule("futex", Cause::Futex, FUTEX).because(
+        "a futex of unknown use: neither a name nor the expected word tells more",
     ),
     rule("flock", Cause::FileLock, Calls::Of(call::FLOCK)).because("flock waits for a file lock"),
     rule("fcntl-lock", Cause::FileLock, Calls::Of(call::FCNTL))
@@ -342,6 +355,9 @@ pub const RULES: &[Rule] = &[
     rule("stdio-write", Cause::Stdio, Calls::Of(call::STREAM))
         .any(FunctionTags::STDIO)
         .because("writes to standard output or error, and waits for whoever reads that"),
+    rule("stdio-descriptor", Cause::Stdio, Calls::Of(call::WRITE))
+        .argument(0, u64::MAX, &[1, 2])
+        .because("descriptors 1 and 2 are standard output and error, whoever writes to them"),
     rule("pipe", Cause::Pipe, Calls::Any)
         .any(FunctionTags::K_PIPE)
         .because("the kernel waits for the other end of a pipe or FIFO (fs/pipe.c)"),

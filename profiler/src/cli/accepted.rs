@@ -68,7 +68,7 @@ impl Accepted {
     }
 
     fn parse(text: &str, today: Date) -> std::result::Result<Accepted, String> {
-        let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+        let file: File = toml::from_str(text).map_err(|error| in_a_line(&error, text))?;
         if file
             .accept
             .iter()
@@ -136,9 +136,29 @@ impl Accepted {
     }
 }
 
+/// `line 3: invalid basic string`: the library's own text has the lines of the file in it.
+fn in_a_line(error: &toml::de::Error, text: &str) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let message = error.message().replace('\n', ", ");
+    match before {
+        Some(before) => format!("line {}: {message}", before.split('\n').count()),
+        None => message,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_list_is_told_in_a_line() {
+        let of = |text: &str| Accepted::parse(text, Date::MIN).expect_err("no list");
+        let junk = of("# mine\n[[accept]]\njunk\n");
+        assert!(junk.starts_with("line 3: "), "{junk}");
+        let unknown = of("[[accept]]\nfunction = \"f\"\nreasn = \"r\"\n");
+        assert!(unknown.contains("reasn"), "{unknown}");
+        assert!(![junk, unknown].iter().any(|text| text.contains('\n')));
+    }
 
     #[test]
     fn what_is_no_list_is_refused_and_what_has_expired_counts_again() {

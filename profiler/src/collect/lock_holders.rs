@@ -20,7 +20,7 @@ const MAX_FRAMES: usize = 16;
 /// Bytes of each stack, from its innermost end.
 const MAX_STACK: usize = 64 << 10;
 /// Threads whose stacks are searched.
-const MAX_THREADS: usize = 512;
+const MAX_THREADS: usize = 2048;
 
 /// What a thread of `parking_lot` waits by (`ThreadData` of `parking_lot_core` 0.8 and 0.9): so many
 /// bytes before the futex is the address of the lock.
@@ -148,13 +148,15 @@ pub(super) struct References {
 }
 
 impl References {
-    /// Searches stacks for `locks`, until `deadline`.
+    /// Searches stacks for the locks that `waiters` wait for, until `deadline`. Where that is one lock,
+    /// theirs say nothing.
     pub(super) fn find(
         target: &Target,
         stacks: &[WaitingStack],
-        locks: &BTreeSet<Addr>,
+        waiters: &BTreeMap<Tid, Addr>,
         deadline: Instant,
     ) -> References {
+        let locks: &BTreeSet<Addr> = &waiters.values().copied().collect();
         let mut found = References::default();
         let Ok(memory) = target.proc_dir().open_file("mem") else {
             return found;
@@ -163,7 +165,8 @@ impl References {
             return found;
         }
         let mut bytes = vec![0; MAX_STACK];
-        for stack in stacks.iter().take(MAX_THREADS) {
+        let tells = |stack: &&WaitingStack| locks.len() > 1 || !waiters.contains_key(&stack.tid);
+        for stack in stacks.iter().filter(tells).take(MAX_THREADS) {
             if Instant::now() >= deadline {
                 break;
             }

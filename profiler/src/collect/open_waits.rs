@@ -22,11 +22,12 @@ use crate::recording::{
 };
 use crate::symbolize::FrameRef;
 use crate::units::{Addr, Pid, Tid};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-/// Waits looked into at most: those of a service with more blocked threads wait for the same.
-const MAX_WAITS: usize = 256;
+/// Waits of a process looked into at most, apart from those that are the same as another one. There is a
+/// time limit too.
+const MAX_WAITS: usize = 4096;
 /// For how long we look: the recording goes on meanwhile.
 const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -48,6 +49,7 @@ pub(super) struct Found {
 }
 
 /// A holder of which only the other side is known yet.
+#[derive(Clone, Debug)]
 enum Sought {
     Done(Option<Holder>),
     /// Done; waited for in pieces.
@@ -61,7 +63,7 @@ enum Sought {
     Lock(Addr),
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum How {
     Reads,
     Writes,
@@ -114,23 +116,32 @@ fn look_until<'a>(
     {
         let mut threads = Threads::new(target, stacks, deadline);
         let mut locks: BTreeMap<Tid, Addr> = BTreeMap::new();
-        for waits in waits.iter().take(MAX_WAITS) {
-            if Instant::now() >= deadline {
-                break;
-            }
+        // By the call and the stack: hundreds may wait for one lock.
+        let mut known = HashMap::new();
+        for waits in waits {
             let thread = ThreadId {
                 process: *process,
                 tid: waits.tid,
             };
-            if let Some(seen) = wait(&waits.syscall, stack(thread), &mut threads) {
+            let frames = stack(thread);
+            let same = (waits.syscall.number, waits.syscall.args, frames.as_ptr());
+            let seen = match known.get(&same) {
+                Some(seen) => Option::clone(seen),
+                None if known.len() >= MAX_WAITS || Instant::now() >= deadline => None,
+                None => {
+                    let seen = wait(&waits.syscall, frames, &mut threads);
+                    known.insert(same, seen.clone());
+                    seen
+                }
+            };
+            if let Some(seen) = seen {
                 if let Sought::Lock(lock) = seen.1 {
                     locks.insert(waits.tid, lock);
                 }
                 found.insert(thread, seen);
             }
         }
-        let addresses: BTreeSet<Addr> = locks.values().copied().collect();
-        let known = References::find(target, stacks, &addresses, deadline);
+        let known = References::find(target, stacks, &locks, deadline);
         for (tid, lock) in &locks {
             let thread = ThreadId {
                 process: *process,

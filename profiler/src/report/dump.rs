@@ -7,6 +7,7 @@ use crate::runtime::{Queued, Role, State, StoppedBy};
 use crate::symbolize::FrameRef;
 use crate::units::{Nanos, Pid, Tid};
 use crate::unwind::Truncation;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -190,7 +191,7 @@ pub struct DumpThread {
 }
 
 /// Threads of a process that wait for each other.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Deadlock {
     /// The process.
     pub pid: Pid,

@@ -1,5 +1,6 @@
 //! The report: what every renderer draws, and what `-o report.json` holds (schema 2, see [`crate::render::json`]).
 
+use super::dump::Deadlock;
 use super::{
     Blame, CallSite, CauseTotal, CheckedCondition, CpuPart, Detail, Filter, Harm, LongPollSite,
     PanicReport, QueuedTasks, RuntimeReport, StateTimes, Stopped, TaskReport, Verdict,
@@ -77,6 +78,8 @@ pub struct Report {
     pub tasks: Vec<TaskReport>,
     /// Waits that had not ended when the recording did, longest first.
     pub open_waits: Vec<OpenWaitReport>,
+    /// Threads among those of `open_waits` that wait for each other.
+    pub deadlocks: Vec<Deadlock>,
     /// Where threads of the target were on a CPU, by samples, most first; empty without sampling.
     pub cpu_sites: Vec<CpuSite>,
     /// Task polls that took long, whether their threads waited or ran, by task, most time first.

@@ -141,6 +141,7 @@ pub(super) const fn letter(cause: Cause) -> char {
         Cause::Sleep => 'S',
         Cause::Lock => 'L',
         Cause::Condvar => 'C',
+        Cause::Futex => 'Y',
         Cause::Channel => 'H',
         Cause::NestedBlockOn => 'B',
         Cause::ThreadJoin => 'J',

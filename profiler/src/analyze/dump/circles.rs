@@ -1,18 +1,18 @@
 //! Who waits for whom.
 
 use super::threads::{Row, by_thread};
+use crate::analyze::circles::{self, circles};
 use crate::recording::{Holder, STANDSTILL, ThreadId};
 use crate::report::dump::Deadlock;
 use crate::runtime::State;
 use crate::units::Tid;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// A chain of holders is followed this far.
 const MAX_CHAIN: usize = 32;
 
-/// The holder of what a thread waits for, where it is a thread of the same process; and whether the
-/// lock itself says so.
-pub(super) type Holders = BTreeMap<ThreadId, (ThreadId, bool)>;
+/// The holder of what a thread waits for, where it is a thread of the same process.
+pub(super) type Holders = circles::Holders<ThreadId>;
 
 /// Finds the holder of each thread that waits.
 pub(super) fn holders(rows: &[Row]) -> Holders {
@@ -81,47 +81,22 @@ pub(super) fn standing(rows: &[Row], holders: &Holders) -> BTreeSet<ThreadId> {
 /// Threads that wait for each other in a circle, and of which none has moved. Where holders were
 /// found by what is on stacks, the waits must have lasted for longer than a lock in demand makes
 /// anybody wait.
-pub(super) fn circles(rows: &[Row], holders: &Holders) -> Vec<Deadlock> {
+pub(super) fn deadlocks(rows: &[Row], holders: &Holders) -> Vec<Deadlock> {
     let all = by_thread(rows);
-    let mut seen: BTreeSet<ThreadId> = BTreeSet::new();
-    let mut found = Vec::new();
-    for start in holders.keys() {
-        let mut path: Vec<ThreadId> = Vec::new();
-        let mut at = *start;
-        while !seen.contains(&at) {
-            seen.insert(at);
-            path.push(at);
-            let Some((next, _)) = holders.get(&at) else {
-                break;
-            };
-            at = *next;
-        }
-        // A circle that was met before begins before this path.
-        let Some(first) = path.iter().position(|thread| *thread == at) else {
-            continue;
-        };
-        let circle = path.get(first..).unwrap_or_default();
-        if !circle.iter().all(|thread| holders.contains_key(thread)) {
-            continue;
-        }
-        let is_certain = circle
-            .iter()
-            .all(|thread| holders.get(thread).is_some_and(|(_, certain)| *certain));
-        let stands = |thread: &ThreadId| {
-            all.get(thread).is_some_and(|row| {
-                let long = row.told.since_ns.unwrap_or_default() >= STANDSTILL;
-                row.told.unmoved && (is_certain || long)
-            })
-        };
-        if circle.iter().all(stands)
-            && let Some(row) = all.get(&at)
-        {
-            found.push(Deadlock {
-                pid: row.told.pid,
-                threads: circle.iter().map(|thread| thread.tid).collect(),
-                is_certain,
-            });
-        }
-    }
-    found
+    let stands = |thread: &ThreadId, is_certain: bool| {
+        all.get(thread).is_some_and(|row| {
+            let long = row.told.since_ns.unwrap_or_default() >= STANDSTILL;
+            row.told.unmoved && (is_certain || long)
+        })
+    };
+    let deadlock = |(threads, is_certain): (Vec<ThreadId>, bool)| {
+        let row = all.get(threads.first()?)?;
+        Some(Deadlock {
+            pid: row.told.pid,
+            threads: threads.iter().map(|thread| thread.tid).collect(),
+            is_certain,
+        })
+    };
+    let circles = circles(holders, stands).into_iter();
+    circles.filter_map(deadlock).collect()
 }

@@ -369,7 +369,9 @@ const fn cause_color(cause: Option<Cause>) -> (&'static str, CategoryColor) {
         Cause::FileIo | Cause::FileLock => CategoryColor::Blue,
         Cause::Network | Cause::Dns | Cause::Poll => CategoryColor::LightBlue,
         Cause::Lock | Cause::Gil => CategoryColor::Red,
-        Cause::Condvar | Cause::Channel | Cause::ThreadJoin => CategoryColor::Magenta,
+        Cause::Condvar | Cause::Futex | Cause::Channel | Cause::ThreadJoin => {
+            CategoryColor::Magenta
+        }
         Cause::NestedBlockOn => CategoryColor::Purple,
         Cause::Sleep => CategoryColor::Yellow,
         Cause::Pipe | Cause::Stdio | Cause::ChildProcess => CategoryColor::Green,

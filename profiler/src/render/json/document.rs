@@ -4,6 +4,7 @@ use super::stacks::{FrameEntry, Stacks};
 use super::write::write;
 use crate::recording::{Classified, Host, Losses, Process, Tool};
 use crate::render::Options;
+use crate::report::dump::Deadlock;
 use crate::report::{
     BlockingPool, CallSite, CauseTotal, CheckedCondition, CpuSite, CpuUse, Filter, LongPollSite,
     OpenWaitReport, PanicSite, Part, Report, RuntimeReport, Site, Stopped, TaskReport,
@@ -64,6 +65,8 @@ struct Document<'a> {
     sites: Vec<WithStack<'a, Site>>,
     /// Waits that had not ended when the recording did, longest first.
     open_waits: Vec<WithStack<'a, OpenWaitReport>>,
+    /// Threads among those of `open_waits` that wait for each other in a circle.
+    deadlocks: &'a [Deadlock],
     /// Where threads were on a CPU, by samples, most first; empty without sampling.
     cpu_sites: Vec<WithStack<'a, CpuSite>>,
     /// Task polls that took long, whether their threads waited or ran, by task, most time first.
@@ -191,6 +194,7 @@ fn document(report: &Report) -> Document<'_> {
         tasks: &report.tasks,
         sites: with_stacks(&report.sites, &mut stacks, |site| &site.stack),
         open_waits: with_stacks(&report.open_waits, &mut stacks, |wait| &wait.stack),
+        deadlocks: &report.deadlocks,
         cpu_sites: with_stacks(&report.cpu_sites, &mut stacks, |site| &site.stack),
         long_polls: with_stacks(&report.long_polls, &mut stacks, |site| &site.stack),
         calls_measured: report.calls_measured,

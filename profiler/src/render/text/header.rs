@@ -5,7 +5,7 @@ use super::may_hide::may_hide;
 use super::open::{at_least, stands_still};
 use super::page::Page;
 use super::style::{BAD, DIM, GOOD, HEADING, PLAIN, WARN};
-use super::verdict_words::{Words, cpu_bound, no_runtime, nothing_seen};
+use super::verdict_words::{NEVER_MOVED, Words, cpu_bound, never_moved, no_runtime, nothing_seen};
 use crate::counted::counted;
 use crate::recording::Process;
 use crate::render::{display_name, display_path, duration, percent, process_name, sanitize};
@@ -206,6 +206,9 @@ pub(in crate::render) fn headline(report: &Report) -> (Style, &'static str, Stri
 
 fn words(report: &Report) -> Words {
     let mut words = words_of_verdict(report);
+    if never_moved(report) {
+        words.text.push_str(NEVER_MOVED);
+    }
     if !matches!(report.verdict, Verdict::PoolFull { .. }) {
         let full = report.pools.iter().filter(|pool| pool.was_full);
         for pool in full {
@@ -378,8 +381,13 @@ fn wedged(report: &Report, of: &str, workers: u32, total: Nanos) -> Words {
              \"Still waiting\".",
         ),
     };
+    let circle = if report.deadlocks.is_empty() {
+        ""
+    } else {
+        " Threads wait for each other: see \"Deadlock\"."
+    };
     let text = format!(
-        "{who} still waiting when the {until} ended, {} for {} and longer: no task {outlook}",
+        "{who} still waiting when the {until} ended, {} for {} and longer: no task {outlook}{circle}",
         if workers == 1 {
             "in one wait"
         } else {
@@ -547,7 +555,7 @@ fn worst(report: &Report, site: &Site) -> String {
         site.cause.name()
     );
     // Where nothing moves any more, each of the waits is as much to blame as the others.
-    let is_wedged = matches!(report.verdict, Verdict::Wedged { .. });
+    let is_wedged = matches!(report.verdict, Verdict::Wedged { .. }) || never_moved(report);
     let harm = site.harm.first().filter(|_| !is_wedged).filter(|harm| {
         let runtime = report.runtimes.iter().find(|of| of.id == harm.runtime);
         // Where hardly any time was starved, what would be left of it is no measure.

@@ -11,6 +11,10 @@ use crate::runtime::State;
 use crate::units::{Nanos, Tid};
 use std::io;
 
+/// Circles that are told, and threads of one that are.
+const DEADLOCKS: usize = 4;
+const CIRCLE: usize = 12;
+
 /// The length of the longest poll: at least that, where a wait that had not ended is as long.
 pub(super) fn at_least(report: &Report, longest: Nanos) -> String {
     let mut open = report.open_waits.iter();
@@ -54,6 +58,7 @@ pub(super) fn open_waits(page: &mut Page<'_>) -> io::Result<()> {
     if waits.is_empty() {
         return Ok(());
     }
+    deadlocks(page)?;
     page.heading("Still waiting when the recording ended", "longest first")?;
     for wait in waits.iter().take(page.options.max_sites) {
         let mut line = page.line();
@@ -98,6 +103,31 @@ pub(super) fn open_waits(page: &mut Page<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// Who waits for whom in a circle.
+fn deadlocks(page: &mut Page<'_>) -> io::Result<()> {
+    let report = page.report;
+    for deadlock in report.deadlocks.iter().take(DEADLOCKS) {
+        let name = |tid: Tid| {
+            let mut waits = report.open_waits.iter();
+            let wait = waits.find(|wait| (wait.pid, wait.tid) == (deadlock.pid, tid));
+            let name = wait.map_or("", |wait| wait.name.as_str());
+            format!("{} ({tid})", sanitize(name))
+        };
+        let (heading, holds) = match deadlock.is_certain {
+            true => ("Deadlock", "holds"),
+            false => ("Deadlock, by all appearances", "likely holds"),
+        };
+        page.heading(heading, "none of these threads goes on")?;
+        let threads = deadlock.threads.iter();
+        let next = threads.clone().cycle().skip(1);
+        for (tid, holder) in threads.zip(next).take(CIRCLE) {
+            let text = format!("{} waits for what {} {holds}", name(*tid), name(*holder));
+            page.labelled((BAD, ""), 6, &text)?;
+        }
+    }
+    Ok(())
+}
+
 /// What a wait is for, and who holds it.
 pub(in crate::render) fn object(wait: &OpenWaitReport) -> Option<String> {
     let object = wait.object.as_ref()?;
@@ -106,7 +136,11 @@ pub(in crate::render) fn object(wait: &OpenWaitReport) -> Option<String> {
         _ => sanitize(&object.name).into_owned(),
     };
     let mut text = match object.kind {
-        ObjectKind::Futex if wait.cause == Cause::Lock => format!("the lock at {name}"),
+        ObjectKind::Futex
+            if wait.cause == Cause::Lock || matches!(wait.holder, Some(Holder::Thread { .. })) =>
+        {
+            format!("the lock at {name}")
+        }
         ObjectKind::Futex => format!("the futex at {name}"),
         ObjectKind::Thread => format!("the end of thread {name}"),
         ObjectKind::Process => format!("the end of process {name}"),

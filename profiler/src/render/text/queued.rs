@@ -7,6 +7,6 @@ use crate::cause::Cause;
 pub(super) const fn awaits_a_task(cause: Cause) -> bool {
     matches!(
         cause,
-        Cause::NestedBlockOn | Cause::Channel | Cause::Condvar
+        Cause::NestedBlockOn | Cause::Channel | Cause::Condvar | Cause::Futex
     )
 }

@@ -3,6 +3,7 @@
 use super::style::WARN;
 use crate::counted::counted;
 use crate::render::percent;
+use crate::report::{Report, Verdict};
 use anstyle::Style;
 
 /// A verdict in words.
@@ -50,4 +51,25 @@ pub(super) fn nothing_seen() -> Words {
     let text = "Nothing was recorded: no thread of the target was seen. Record for longer, or \
                 under load.";
     Words::new(WARN, "NO DATA", text.to_owned())
+}
+
+/// What is said where [`never_moved`].
+pub(super) const NEVER_MOVED: &str = " Each was in one wait from the begin of the recording to its end, \
+     which came too soon to tell whether these waits end: `holdup dump` tells since when they last, and who \
+     waits for whom.";
+
+/// Of the time of a recording, in which nothing is to have moved.
+const THROUGHOUT: f64 = 0.95;
+
+/// Whether the workers that a verdict calls blocked stood still throughout, in a recording that is too
+/// short for more.
+pub(super) fn never_moved(report: &Report) -> bool {
+    let (Verdict::Starved { runtime, .. } | Verdict::WorkersBlocked { runtime, .. }) =
+        &report.verdict
+    else {
+        return false;
+    };
+    let mut runtimes = report.runtimes.iter();
+    let runtime = runtimes.find(|of| of.id == *runtime);
+    runtime.is_some_and(|of| of.wedged_ns.share_of(report.duration_ns) >= THROUGHOUT)
 }

@@ -162,18 +162,24 @@ fn counts(runtime: &DumpRuntime) -> String {
 
 /// Threads that work for no runtime: those of the blocking pool, those in a `block_on`, and others.
 pub(super) fn elsewhere(sheet: &mut Sheet<'_>, grouped: &Grouped<'_>) -> io::Result<()> {
-    let parts: [(&str, &str, Test); 4] = [
+    let pool = of_pool(sheet);
+    let parts: [(&str, &str, Test); 5] = [
         (
             "In block_in_place",
             "their workers' tasks go on elsewhere",
             |thread| thread.state == State::HandedOff,
         ),
-        ("In the blocking pool", of_pool(sheet), |thread| {
+        ("In the blocking pool", &pool, |thread| {
             thread.role == Role::PoolThread && thread.state != State::Idle
         }),
         ("In a block_on", "outside the workers", |thread| {
             thread.role == Role::BlockOn && thread.state != State::Idle
         }),
+        (
+            "In tokio's own code",
+            "outside the workers, as who drops a runtime",
+            |thread| thread.role == Role::None && thread.state == State::Runtime,
+        ),
         ("Not known", "these may be workers", |thread| {
             thread.state == State::Unknown && thread.role == Role::None
         }),
@@ -205,13 +211,15 @@ pub(super) fn elsewhere(sheet: &mut Sheet<'_>, grouped: &Grouped<'_>) -> io::Res
 }
 
 /// Whether the blocking pool has a thread for what comes next.
-fn of_pool(sheet: &Sheet<'_>) -> &'static str {
-    let mut threads = sheet.dump.threads.iter();
-    let is_idle =
-        |thread: &DumpThread| thread.role == Role::PoolThread && thread.state == State::Idle;
-    match threads.any(is_idle) {
-        true => "",
-        false => "none idle: at its limit (512 unless set) closures queue",
+fn of_pool(sheet: &Sheet<'_>) -> String {
+    let threads = sheet.dump.threads.iter();
+    let of_pool = threads.filter(|thread| thread.role == Role::PoolThread);
+    let busy = of_pool.clone().filter(|thread| thread.state != State::Idle);
+    match (of_pool.count(), busy.count()) {
+        (all, busy) if busy < all => String::new(),
+        (all, _) => {
+            format!("none of {all} idle; closures queue where that is the limit (512 unless set)")
+        }
     }
 }
 

@@ -138,11 +138,9 @@ fn words(
             );
             (WARN, "UNCLEAR", text)
         }
-        (DumpKind::Healthy, Some(runtime)) => (
-            GOOD,
-            "HEALTHY",
-            healthy(&sheet.dump.threads, dump_is_idle(runtime)),
-        ),
+        (DumpKind::Healthy, Some(runtime)) => {
+            (GOOD, "HEALTHY", healthy(&sheet.dump.threads, runtime))
+        }
         _ => {
             let text = "No worker of a tokio runtime was found: none runs, or none of its threads \
                         can be told from others.";
@@ -176,9 +174,18 @@ const fn dump_is_idle(runtime: &DumpRuntime) -> bool {
 }
 
 /// An idle runtime looks the same whether its tasks have nothing to do or wait for each other.
-fn healthy(threads: &[DumpThread], is_idle: bool) -> String {
-    if !is_idle {
-        return "No worker is blocked right now.".to_owned();
+fn healthy(threads: &[DumpThread], runtime: &DumpRuntime) -> String {
+    if !dump_is_idle(runtime) {
+        let mut text = "No worker is blocked right now.".to_owned();
+        if runtime.running > 0 {
+            let verb = if runtime.running == 1 { "is" } else { "are" };
+            let (running, workers) = (runtime.running, runtime.workers);
+            text.push_str(&format!(
+                " {running} of {workers} {verb} on a CPU: a single dump cannot show for how long a task \
+                 computes, `holdup record` measures it."
+            ));
+        }
+        return text;
     }
     let rest = match stands_still(threads) {
         Some(thread) => format!("look first at {thread}."),
