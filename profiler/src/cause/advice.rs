@@ -408,8 +408,8 @@ const GENERAL: &[Advice] = &[
     advice(
         Cause::Futex,
         &[],
-        "without names this may be a lock, a condition variable, a channel or a nested `block_on`: build with symbols (no `strip = true`) and record again",
-        "https://doc.rust-lang.org/cargo/reference/profiles.html#strip",
+        "no name on the stack tells what this futex is (a lock, a condition variable, a channel, a nested `block_on`): record a build with symbols and line tables",
+        "https://doc.rust-lang.org/cargo/reference/profiles.html#debug",
     ),
     by_rule(
         Cause::Condvar,

@@ -372,7 +372,11 @@ fn contain(keep: &[RawFd], parent: Pid, signals: Blocked, rights: CapabilitySet)
 
 /// In the child: gives up all capabilities but these, as far as it has them.
 fn keep_rights(rights: CapabilitySet) -> io::Result<()> {
-    let kept = rustix::thread::capabilities(None)?.permitted & rights;
+    let mut kept = rustix::thread::capabilities(None)?.permitted & rights;
+    if kept.contains(CapabilitySet::DAC_READ_SEARCH) {
+        // Without the narrower right, as in containers, the wider one stands in for it.
+        kept.remove(CapabilitySet::DAC_OVERRIDE);
+    }
     let kept = CapabilitySets {
         effective: kept,
         permitted: kept,

@@ -232,12 +232,13 @@ pub fn hung() -> Recording {
         owner(4251, "tokio-rt-worker"),
     );
     b.open(4251, z, 0, true);
-    let reason = "the lock does not name its owner".to_owned();
-    b.held(
-        ObjectKind::Futex,
-        "0x55d0c0de0080",
-        Holder::Unknown { reason },
-    );
+    let likely = Holder::Thread {
+        likely: true,
+        tid: Tid(4250),
+        name: "tokio-rt-worker".to_owned(),
+        evidence: "it alone has the lock's address on its stack".to_owned(),
+    };
+    b.held(ObjectKind::Futex, "0x55d0c0de0080", likely);
     b.open(4242, main, 0, true);
     b.recording()
 }
