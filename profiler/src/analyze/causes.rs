@@ -2,7 +2,7 @@
 
 use super::stack_facts::has_site;
 use crate::cause::{Cause, CauseClassifier, Finding, WaitContext};
-use crate::recording::{Object, ObjectKind, OpenWait, Stack, StackId, Tables};
+use crate::recording::{Holder, Object, ObjectKind, OpenWait, Stack, StackId, Tables};
 use crate::report::CauseTotal;
 use crate::runtime::State;
 use crate::symbolize::FrameRef;
@@ -55,6 +55,14 @@ impl Causes {
         self.get(id)
             .or_else(judged)
             .map_or(Cause::Other, |finding| finding.cause)
+    }
+}
+
+/// A futex that a thread holds is a lock.
+pub(super) fn by_holder(cause: Cause, holder: Option<&Holder>) -> Cause {
+    match (cause, holder) {
+        (Cause::Futex, Some(Holder::Thread { .. })) => Cause::Lock,
+        _ => cause,
     }
 }
 

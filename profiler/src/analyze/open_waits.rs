@@ -1,7 +1,7 @@
 //! Waits that had not ended when the recording did.
 
 use super::call::call;
-use super::causes::Causes;
+use super::causes::{Causes, by_holder};
 use super::location::location;
 use super::stack_facts::{class_of, has_site, object, whole_stack};
 use super::whole::Whole;
@@ -26,6 +26,7 @@ fn open_wait(whole: &Whole<'_>, causes: &Causes, open: &OpenWait) -> OpenWaitRep
     let stack = whole.tables.stack(open.stack);
     let began_for = object(whole.tables, open.began_for);
     let cause = causes.get(open.stack).map(|finding| finding.cause);
+    let cause = cause.map(|cause| by_holder(cause, open.holder.as_ref()));
     // What /proc tells at the end is fresher, but it does not tell of everything.
     let object = open.object.as_ref();
     let object = object.or_else(|| began_for.map(|known| &known.object));

@@ -135,6 +135,7 @@ const HALTS: [Halt; 9] = [
         functions: &["stuck_by_pool"],
         called: "r2d2::",
         cause: "condvar",
+        stripped_cause: "futex",
         ..PLAIN
     },
     Halt {

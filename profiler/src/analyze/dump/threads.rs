@@ -2,7 +2,7 @@
 
 use super::Looked;
 use crate::analyze::call;
-use crate::analyze::causes::{by_object, cause_of};
+use crate::analyze::causes::{by_holder, by_object, cause_of};
 use crate::analyze::location::{location, task};
 use crate::analyze::open_waits::told_holder;
 use crate::analyze::stack_facts::{object, whole_stack};
@@ -149,7 +149,8 @@ impl<'a> Known<'a> {
         if let Some(stack) = stack {
             let has_cause = !matches!(state, State::Idle | State::Stopped);
             let cause = has_cause.then(|| cause_of(causes, stack).cause);
-            told.cause = cause.map(|cause| by_object(cause, found));
+            let cause = cause.map(|cause| by_object(cause, found));
+            told.cause = cause.map(|cause| by_holder(cause, open.holder.as_ref()));
             let known = told.cause.unwrap_or(Cause::Other);
             told.holder = told_holder(open.holder.as_ref(), known);
             let telling = found.filter(|object| object.kind != ObjectKind::Timer);

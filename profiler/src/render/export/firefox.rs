@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 /// Waits at most: each is two samples and a marker, and the profile is made in memory.
-const WAITS: usize = 400_000;
+const WAITS: usize = 300_000;
 
 /// Ids of tracks that are no thread's: beyond those that Linux gives out.
 const RUNTIME_TRACKS: u32 = 1 << 30;

@@ -62,6 +62,7 @@ impl Table<'_> {
 pub(super) fn all(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
     long_polls(report, out)?;
     calls(report, out)?;
+    deadlocks(report, out)?;
     open_waits(report, out)?;
     cpu(report, out)?;
     if let Some(panics) = &report.panics {
@@ -126,6 +127,23 @@ fn calls(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
     };
     let rows = report.call_sites.iter().filter(in_poll).map(row);
     table.write(&rows.collect::<Vec<_>>(), out)
+}
+
+fn deadlocks(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
+    for (number, deadlock) in report.deadlocks.iter().take(words::DEADLOCKS).enumerate() {
+        let (heading, holds) = words::circle_words(deadlock);
+        let waits = words::circle(report, deadlock).into_iter();
+        let row = |[waiter, holder]: [String; 2]| vec![waiter, format!("{holder} {holds}")];
+        let table = Table {
+            id: &format!("deadlock-{number}"),
+            heading,
+            note: words::CIRCLE_NOTE.to_owned(),
+            columns: &["Thread", "Waits for what"],
+            numbers: 0,
+        };
+        table.write(&waits.map(row).collect::<Vec<_>>(), out)?;
+    }
+    Ok(())
 }
 
 fn open_waits(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {

@@ -35,7 +35,9 @@ pub(super) mod words {
     pub(in crate::render) use super::cpu::what as cpu_part;
     pub(in crate::render) use super::footer::{lost, note_texts, nothing_lost};
     pub(in crate::render) use super::header::{Tone, file_and_line, location, spoken, tokio};
-    pub(in crate::render) use super::open::object as open_object;
+    pub(in crate::render) use super::open::{
+        CIRCLE_NOTE, DEADLOCKS, circle, circle_words, object as open_object,
+    };
     pub(in crate::render) use super::polls::{longest, parts};
     pub(in crate::render) use super::sites::{
         INLINED, held_up, object_texts, other_causes, waits, why,

@@ -6,14 +6,17 @@ use super::style::{BAD, DIM, PLAIN, SITE};
 use crate::cause::Cause;
 use crate::recording::{Holder, ObjectKind, STANDSTILL};
 use crate::render::{display_name, display_path, duration, sanitize};
+use crate::report::dump::Deadlock;
 use crate::report::{OpenWaitReport, Report};
 use crate::runtime::State;
 use crate::units::{Nanos, Tid};
 use std::io;
 
-/// Circles that are told, and threads of one that are.
-const DEADLOCKS: usize = 4;
+/// Circles that are told.
+pub(in crate::render) const DEADLOCKS: usize = 4;
+/// Threads of one that are.
 const CIRCLE: usize = 12;
+pub(in crate::render) const CIRCLE_NOTE: &str = "none of these threads goes on";
 
 /// The length of the longest poll: at least that, where a wait that had not ended is as long.
 pub(super) fn at_least(report: &Report, longest: Nanos) -> String {
@@ -103,25 +106,37 @@ pub(super) fn open_waits(page: &mut Page<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// Who waits for what whom holds, in a circle: `tokio-rt-worker (4250)`, and the next one.
+pub(in crate::render) fn circle(report: &Report, deadlock: &Deadlock) -> Vec<[String; 2]> {
+    let name = |tid: &Tid| {
+        let mut waits = report.open_waits.iter();
+        let wait = waits.find(|wait| (wait.pid, wait.tid) == (deadlock.pid, *tid));
+        let name = wait.map_or("", |wait| wait.name.as_str());
+        format!("{} ({tid})", sanitize(name))
+    };
+    let threads = deadlock.threads.iter();
+    let next = threads.clone().cycle().skip(1);
+    let both = threads.zip(next).take(CIRCLE);
+    both.map(|(tid, holder)| [name(tid), name(holder)])
+        .collect()
+}
+
+/// What a circle is, and how a holder in it holds.
+pub(in crate::render) const fn circle_words(deadlock: &Deadlock) -> (&'static str, &'static str) {
+    match deadlock.is_certain {
+        true => ("Deadlock", "holds"),
+        false => ("Deadlock, by all appearances", "likely holds"),
+    }
+}
+
 /// Who waits for whom in a circle.
 fn deadlocks(page: &mut Page<'_>) -> io::Result<()> {
     let report = page.report;
     for deadlock in report.deadlocks.iter().take(DEADLOCKS) {
-        let name = |tid: Tid| {
-            let mut waits = report.open_waits.iter();
-            let wait = waits.find(|wait| (wait.pid, wait.tid) == (deadlock.pid, tid));
-            let name = wait.map_or("", |wait| wait.name.as_str());
-            format!("{} ({tid})", sanitize(name))
-        };
-        let (heading, holds) = match deadlock.is_certain {
-            true => ("Deadlock", "holds"),
-            false => ("Deadlock, by all appearances", "likely holds"),
-        };
-        page.heading(heading, "none of these threads goes on")?;
-        let threads = deadlock.threads.iter();
-        let next = threads.clone().cycle().skip(1);
-        for (tid, holder) in threads.zip(next).take(CIRCLE) {
-            let text = format!("{} waits for what {} {holds}", name(*tid), name(*holder));
+        let (heading, holds) = circle_words(deadlock);
+        page.heading(heading, CIRCLE_NOTE)?;
+        for [waiter, holder] in circle(report, deadlock) {
+            let text = format!("{waiter} waits for what {holder} {holds}");
             page.labelled((BAD, ""), 6, &text)?;
         }
     }
@@ -136,11 +151,7 @@ pub(in crate::render) fn object(wait: &OpenWaitReport) -> Option<String> {
         _ => sanitize(&object.name).into_owned(),
     };
     let mut text = match object.kind {
-        ObjectKind::Futex
-            if wait.cause == Cause::Lock || matches!(wait.holder, Some(Holder::Thread { .. })) =>
-        {
-            format!("the lock at {name}")
-        }
+        ObjectKind::Futex if wait.cause == Cause::Lock => format!("the lock at {name}"),
         ObjectKind::Futex => format!("the futex at {name}"),
         ObjectKind::Thread => format!("the end of thread {name}"),
         ObjectKind::Process => format!("the end of process {name}"),

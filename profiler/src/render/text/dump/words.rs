@@ -88,12 +88,7 @@ pub(super) fn object(of: &DumpThread) -> Option<String> {
         _ => sanitize(name).into_owned(),
     };
     Some(match kind {
-        ObjectKind::Futex
-            if of.cause == Some(Cause::Lock)
-                || matches!(of.holder, Some(Holder::Thread { .. })) =>
-        {
-            format!("the lock at {text}")
-        }
+        ObjectKind::Futex if of.cause == Some(Cause::Lock) => format!("the lock at {text}"),
         ObjectKind::Futex => format!("the futex at {text}"),
         ObjectKind::Thread => format!("the end of thread {text}"),
         ObjectKind::Process => format!("the end of process {text}"),
