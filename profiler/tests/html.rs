@@ -190,7 +190,18 @@ fn every_recording_has_a_page() {
             }
         }
         assert!(page.plain.contains("<section id=\"verdict\""), "{name}");
+        // What the verdict refers to is there.
+        assert_eq!(
+            page.plain.contains("Threads wait for each other: see"),
+            page.plain.contains("id=\"deadlock-0\""),
+            "{name}"
+        );
     }
+    let hung = page(&known("hung"));
+    assert!(
+        hung.contains("id=\"deadlock-0\""),
+        "both wait for each other"
+    );
 }
 
 /// No name becomes an element, ends one, or turns the direction of writing.

@@ -24,7 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             says("nested-block-on", &told)
         }),
         ("dump::a_full_pool", || {
-            let told = ["wait_in_full_pool", "4 threads", "none of 4 idle"];
+            let told = ["wait_in_full_pool", "4 threads", "all 4 busy"];
             says("full-pool", &told)
         }),
     ];

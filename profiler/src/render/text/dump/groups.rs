@@ -218,7 +218,7 @@ fn of_pool(sheet: &Sheet<'_>) -> String {
     match (of_pool.count(), busy.count()) {
         (all, busy) if busy < all => String::new(),
         (all, _) => {
-            format!("none of {all} idle; closures queue where that is the limit (512 unless set)")
+            format!("all {all} busy; more start up to the limit, 512 unless set")
         }
     }
 }
