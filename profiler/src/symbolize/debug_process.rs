@@ -33,6 +33,9 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
+/// CPU time that a child has in all, in seconds: while nobody waits for its answer, nobody looks at it.
+/// Whoever waits gives up long before.
+const MOST_CPU_SECONDS: u64 = 10;
 /// How often the CPU time of a child at work is looked at.
 const GLANCE: Duration = Duration::from_millis(20);
 /// How long one answer may take by the clock, however busy the machine is.
@@ -171,6 +174,13 @@ impl DebugProcess {
     /// Bytes of memory that it takes beyond what it was born with.
     pub(super) const fn grown(&self) -> u64 {
         self.data.saturating_sub(self.born_with)
+    }
+
+    /// Bytes of memory that it may take without anybody's notice: its limit, while nobody waits for its
+    /// answer.
+    pub(super) fn reserved(&self) -> u64 {
+        let limit = self.limit.filter(|_| self.asked_ahead);
+        limit.map_or(0, |most| most.saturating_sub(self.born_with))
     }
 
     /// Lets it take this many bytes beyond what it was born with.
@@ -360,6 +370,11 @@ fn contain(keep: &[RawFd], parent: Pid, signals: Blocked, rights: CapabilitySet)
     rustix::process::setrlimit(Resource::Core, none)?;
     rustix::process::setrlimit(Resource::Fsize, none)?;
     rustix::process::setrlimit(Resource::Nproc, none)?;
+    let cpu_time = Rlimit {
+        current: Some(MOST_CPU_SECONDS),
+        maximum: Some(MOST_CPU_SECONDS),
+    };
+    rustix::process::setrlimit(Resource::Cpu, cpu_time)?;
     rustix::thread::clear_ambient_capability_set()?;
     keep_rights(rights)?;
     rustix::thread::set_no_new_privs(true)?;

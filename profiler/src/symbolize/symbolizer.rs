@@ -81,6 +81,12 @@ enum Wanted {
 }
 
 impl Module {
+    /// Whether its debug information is read in the target's own file.
+    fn is_in_place(&self) -> bool {
+        let image = self.image.as_ref();
+        image.is_some_and(|image| image.in_place.is_some())
+    }
+
     /// Whether its debug information is read in the target's own file, which is not any more what it was.
     fn is_written_to(&self) -> bool {
         let in_place = self
@@ -160,7 +166,7 @@ impl Symbolizer {
     }
 
     /// Reads the tables in which `svma` of `module` is looked up, so that the first lookup that
-    /// counts is as fast as the others. Debug information goes on being read meanwhile.
+    /// counts is as fast as the others. Debug information that is long goes on being read meanwhile.
     pub fn warm_up(&mut self, module: &ModuleSource, svma: Svma) {
         let index = self.module(module);
         let _frames = self.look_up(index, module, svma, Wanted::Tables);
@@ -413,11 +419,20 @@ impl Symbolizer {
         loop {
             self.make_room(index, alone);
             let (mut reader, others) = self.reader(index, source)?;
+            let left = self.debug_memory.saturating_sub(others);
             let most = self.lines_time.module();
             let module = self.modules.get_mut(index)?;
+            let is_ahead = reader.reserved() > 0;
             let answer = match wanted {
-                Wanted::Frames => reader.ask(svma, &mut module.lines_time, most),
-                Wanted::Tables => reader.ask_ahead(svma).map(|()| None),
+                // It grows meanwhile, unseen: the others keep some of the memory.
+                Wanted::Tables if module.is_in_place() => {
+                    reader.limit(left / 4 * 3);
+                    reader.ask_ahead(svma).map(|()| None)
+                }
+                Wanted::Frames | Wanted::Tables => {
+                    reader.limit(left);
+                    reader.ask(svma, &mut module.lines_time, most)
+                }
             };
             let why = match answer {
                 Ok(found) => {
@@ -430,6 +445,8 @@ impl Symbolizer {
                     tracing::debug!(module = &*source.name, error, "no debug information");
                     return None;
                 }
+                // It had less memory than it may have now.
+                Err(Failure::Died) if is_ahead => continue,
                 // With the others' memory it might do, if they have much of it.
                 Err(Failure::Died) if others > self.debug_memory / 4 && !alone => {
                     alone = true;
@@ -455,10 +472,10 @@ impl Symbolizer {
         if module.debug_failures >= MAX_DEBUG_FAILURES {
             return None;
         }
-        let too_late = match () {
-            () if module.lines_time > most => Some(LINES_TOO_LONG),
-            () if module.is_written_to() => Some(WRITTEN_TO),
-            () => None,
+        let too_late = if module.lines_time > most {
+            Some(LINES_TOO_LONG)
+        } else {
+            module.is_written_to().then_some(WRITTEN_TO)
         };
         if let Some(why) = too_late {
             module.without_lines();
@@ -470,7 +487,7 @@ impl Symbolizer {
             (None, Some(file)) => DebugProcess::start(table, file.file(), Whose::Targets),
             (None, None) => DebugProcess::start(table, &image.file, Whose::Ours),
         };
-        let mut reader = match reader {
+        let reader = match reader {
             Ok(reader) => reader,
             Err(error) => {
                 module.without_lines();
@@ -483,9 +500,8 @@ impl Symbolizer {
             .modules
             .iter()
             .filter_map(|module| module.reader.as_ref());
-        let others: u64 = others.map(DebugProcess::grown).sum();
-        reader.limit(self.debug_memory.saturating_sub(others));
-        Some((reader, others))
+        let others = others.map(|reader| reader.grown().max(reader.reserved()));
+        Some((reader, others.sum()))
     }
 
     /// Ends processes that read other modules, so that there is one to spare, or this one alone.
