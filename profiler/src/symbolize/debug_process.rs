@@ -483,7 +483,7 @@ mod tests {
         assert_eq!(died, Some(Failure::Died));
         let begun = Instant::now();
         drop(child);
-        assert!(begun.elapsed() < Duration::from_millis(250));
+        assert!(begun.elapsed() < Duration::from_secs(2));
     }
 
     #[test]
