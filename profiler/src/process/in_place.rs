@@ -6,9 +6,9 @@
 //! slowly holds that process up, and no other.
 
 use super::deadline::{self, Reader};
+use super::mappings::{BTRFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC};
 use super::stamp::FileStamp;
 use std::fs::File;
-use std::sync::Arc;
 
 /// A file whose debug information is read where it is.
 #[derive(Debug)]
@@ -29,8 +29,8 @@ impl InPlace {
         let Some(server) = reader.server() else {
             return Some(in_place);
         };
-        let file = Arc::new(original.try_clone().ok()?);
-        let statfs = deadline::within(server, move || rustix::fs::fstatfs(&*file));
+        let file = original.try_clone().ok()?;
+        let statfs = deadline::within(server, move || rustix::fs::fstatfs(&file));
         let kind = statfs.ok()?.ok()?.f_type as u64;
         LOCAL.contains(&kind).then_some(in_place)
     }
@@ -52,9 +52,9 @@ impl InPlace {
 /// `include/uapi/linux/magic.h`, and ZFS's own. An overlay may lie over anything, which is one more
 /// reason for a process that can be left behind.
 const LOCAL: [u64; 6] = [
-    0x9123_683e, // Btrfs
+    BTRFS_SUPER_MAGIC,
+    OVERLAYFS_SUPER_MAGIC,
     0xca45_1a4e, // bcachefs
-    0x794c_7630, // overlay
     0x8584_58f6, // ramfs
     0x0102_1994, // tmpfs
     0x2fc1_2fc1, // ZFS

@@ -204,9 +204,9 @@ fn is_same_file(found: &File, mapping: &Mapping) -> io::Result<bool> {
 }
 
 /// `include/uapi/linux/magic.h`.
-const BTRFS_SUPER_MAGIC: u64 = 0x9123_683e;
+pub(super) const BTRFS_SUPER_MAGIC: u64 = 0x9123_683e;
 /// `include/uapi/linux/magic.h`.
-const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
+pub(super) const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
 
 /// Opens for reading what was opened with `O_PATH` and found to be a regular file: opening a
 /// device or a FIFO could have effects, or block.

@@ -71,6 +71,16 @@ struct Module {
     too_long: bool,
 }
 
+/// An address of a module that is looked up.
+#[derive(Clone, Copy)]
+struct Lookup<'a> {
+    /// The module's place in [`Symbolizer::modules`].
+    index: usize,
+    source: &'a ModuleSource,
+    svma: Svma,
+    wanted: Wanted,
+}
+
 /// What a lookup is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
@@ -169,7 +179,12 @@ impl Symbolizer {
     /// counts is as fast as the others. Debug information that is long goes on being read meanwhile.
     pub fn warm_up(&mut self, module: &ModuleSource, svma: Svma) {
         let index = self.module(module);
-        let _frames = self.look_up(index, module, svma, Wanted::Tables);
+        let _frames = self.look_up(Lookup {
+            index,
+            source: module,
+            svma,
+            wanted: Wanted::Tables,
+        });
     }
 
     /// Names `svma` of `module` and appends its frames to `out`: inlined ones first, innermost
@@ -196,7 +211,12 @@ impl Symbolizer {
         let frames = match self.user.get(&(index, svma)) {
             Some(frames) => Arc::clone(frames),
             None => {
-                let mut found = self.look_up(index, source, svma, Wanted::Frames);
+                let mut found = self.look_up(Lookup {
+                    index,
+                    source,
+                    svma,
+                    wanted: Wanted::Frames,
+                });
                 self.set_place(&mut found, source, svma);
                 let found = found.into_iter();
                 let at = |frame| FrameRef::new(Frame { address, ..frame });
@@ -308,16 +328,11 @@ impl Symbolizer {
         index
     }
 
-    fn look_up(
-        &mut self,
-        index: usize,
-        source: &ModuleSource,
-        svma: Svma,
-        wanted: Wanted,
-    ) -> Vec<Frame> {
+    fn look_up(&mut self, lookup: Lookup<'_>) -> Vec<Frame> {
+        let Lookup { index, source, .. } = lookup;
         let taken = |module: &Module| (module.names_time, module.lines_time);
         let before = self.modules.get(index).map(taken).unwrap_or_default();
-        let frames = self.look_up_within(index, source, svma, wanted);
+        let frames = self.look_up_within(lookup);
         let Some(module) = self.modules.get_mut(index) else {
             return frames;
         };
@@ -332,15 +347,15 @@ impl Symbolizer {
         frames
     }
 
-    fn look_up_within(
-        &mut self,
-        index: usize,
-        source: &ModuleSource,
-        svma: Svma,
-        wanted: Wanted,
-    ) -> Vec<Frame> {
+    fn look_up_within(&mut self, lookup: Lookup<'_>) -> Vec<Frame> {
         let begun = thread_time();
-        let debug = self.look_up_debug(index, source, svma, wanted);
+        let debug = self.look_up_debug(lookup);
+        let Lookup {
+            index,
+            source,
+            svma,
+            ..
+        } = lookup;
         let Some(module) = self.modules.get_mut(index) else {
             return Vec::new();
         };
@@ -408,13 +423,13 @@ impl Symbolizer {
 
     /// What debug information says of an address; none where there is none, and where it takes
     /// too much.
-    fn look_up_debug(
-        &mut self,
-        index: usize,
-        source: &ModuleSource,
-        svma: Svma,
-        wanted: Wanted,
-    ) -> Option<DebugSymbol> {
+    fn look_up_debug(&mut self, lookup: Lookup<'_>) -> Option<DebugSymbol> {
+        let Lookup {
+            index,
+            source,
+            svma,
+            wanted,
+        } = lookup;
         let mut alone = false;
         loop {
             self.make_room(index, alone);

@@ -131,12 +131,12 @@ fn calls(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
 
 fn deadlocks(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
     for (number, deadlock) in report.deadlocks.iter().take(words::DEADLOCKS).enumerate() {
-        let (heading, holds) = words::circle_words(deadlock);
+        let holds = words::circle_holds(deadlock);
         let waits = words::circle(report, deadlock).into_iter();
         let row = |[waiter, holder]: [String; 2]| vec![waiter, format!("{holder} {holds}")];
         let table = Table {
             id: &format!("deadlock-{number}"),
-            heading,
+            heading: words::circle_heading(deadlock),
             note: words::CIRCLE_NOTE.to_owned(),
             columns: &["Thread", "Waits for what"],
             numbers: 0,

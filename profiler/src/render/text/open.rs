@@ -121,11 +121,19 @@ pub(in crate::render) fn circle(report: &Report, deadlock: &Deadlock) -> Vec<[St
         .collect()
 }
 
-/// What a circle is, and how a holder in it holds.
-pub(in crate::render) const fn circle_words(deadlock: &Deadlock) -> (&'static str, &'static str) {
+/// What a circle is. A thread that waits for what it holds itself needs no evidence.
+pub(in crate::render) fn circle_heading(deadlock: &Deadlock) -> &'static str {
+    match deadlock.is_certain || deadlock.threads.len() == 1 {
+        true => "Deadlock",
+        false => "Deadlock, by all appearances",
+    }
+}
+
+/// How a holder in a circle holds.
+pub(in crate::render) const fn circle_holds(deadlock: &Deadlock) -> &'static str {
     match deadlock.is_certain {
-        true => ("Deadlock", "holds"),
-        false => ("Deadlock, by all appearances", "likely holds"),
+        true => "holds",
+        false => "likely holds",
     }
 }
 
@@ -133,8 +141,8 @@ pub(in crate::render) const fn circle_words(deadlock: &Deadlock) -> (&'static st
 fn deadlocks(page: &mut Page<'_>) -> io::Result<()> {
     let report = page.report;
     for deadlock in report.deadlocks.iter().take(DEADLOCKS) {
-        let (heading, holds) = circle_words(deadlock);
-        page.heading(heading, CIRCLE_NOTE)?;
+        let holds = circle_holds(deadlock);
+        page.heading(circle_heading(deadlock), CIRCLE_NOTE)?;
         for [waiter, holder] in circle(report, deadlock) {
             let text = format!("{waiter} waits for what {holder} {holds}");
             page.labelled((BAD, ""), 6, &text)?;

@@ -4,6 +4,7 @@ use super::sheet::Sheet;
 use super::words;
 use crate::counted::counted;
 use crate::render::text::line::width;
+use crate::render::text::open::circle_heading;
 use crate::render::text::style::{BAD, DIM, PLAIN};
 use crate::report::dump::{Deadlock, DumpThread};
 use std::io;
@@ -31,15 +32,11 @@ pub(super) fn deadlocks(sheet: &mut Sheet<'_>) -> io::Result<()> {
 
 fn draw(sheet: &mut Sheet<'_>, deadlock: &Deadlock) -> io::Result<()> {
     let count = deadlock.threads.len();
-    let (heading, explanation) = match (count, deadlock.is_certain) {
-        (1, _) => ("Deadlock", "a thread waits for what it holds itself"),
-        (_, true) => ("Deadlock", "threads wait for each other"),
-        (_, false) => (
-            "Deadlock, by all appearances",
-            "threads wait for each other",
-        ),
+    let explanation = match count {
+        1 => "a thread waits for what it holds itself",
+        _ => "threads wait for each other",
     };
-    sheet.heading(heading, explanation)?;
+    sheet.heading(circle_heading(deadlock), explanation)?;
     let threads: Vec<&DumpThread> = deadlock
         .threads
         .iter()
