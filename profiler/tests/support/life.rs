@@ -10,6 +10,7 @@ use super::privilege;
 use super::report::is_in;
 use super::truth::{Truth, slowdown};
 use libtest_mimic::{Failed, Trial};
+use rustix::process::Signal;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -25,7 +26,7 @@ type Test = fn() -> Outcome;
 type Missing = fn() -> Option<String>;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let trials: [(&str, Test, Missing); 13] = [
+    let trials: [(&str, Test, Missing); 14] = [
         (
             "forked_processes_are_followed",
             followed,
@@ -33,6 +34,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         ("children_beyond_all_rows", offspring, privilege::missing),
         ("a_command_and_its_children", command, privilege::missing),
+        ("a_parent_that_leaves", left, privilege::missing),
         ("a_command_that_ends_at_once", short, privilege::missing),
         (
             "forked_processes_are_left_alone",
@@ -216,6 +218,25 @@ fn command() -> Outcome {
     }
     let parent = recorded.pid_of("block_by_sleep")?;
     ensure(parent == pid && recorded.pids().len() == 4, || {
+        format!("{pid}: {:?}", recorded.report.targets)
+    })
+}
+
+/// A process that ends right after it forked does not end the recording, also where the news of the fork
+/// is behind more of its waits than are taken in at once: the child is recorded to its own end.
+fn left() -> Outcome {
+    let mut fixture = Variant::DEFAULT.start("leaves")?;
+    let pid = fixture.pid();
+    let mut output = fixture.take_output()?;
+    let recording = Recording::start(&["-p", &pid.to_string(), "--follow"])?;
+    recording.holdup.signal(Signal::STOP)?;
+    fixture.go()?;
+    fixture.finish()?;
+    recording.holdup.signal(Signal::CONT)?;
+    let truth = output.truth()?;
+    let recorded = recording.end()?;
+    no_complaints(every_wait(&recorded.report, &truth))?;
+    ensure(recorded.pids().len() == 2, || {
         format!("{pid}: {:?}", recorded.report.targets)
     })
 }

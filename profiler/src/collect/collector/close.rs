@@ -14,9 +14,9 @@ use anyhow::Result;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-/// How often the ring buffer is looked into once more for threads that have just ended.
-const ENDING_TRIES: u32 = 5;
-const ENDING_GAP: Duration = Duration::from_micros(100);
+/// How often the ring buffer is looked into once more for threads and processes that have just ended.
+pub(super) const ENDING_TRIES: u32 = 5;
+pub(super) const ENDING_GAP: Duration = Duration::from_micros(100);
 
 /// Whether the recording goes on after an interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

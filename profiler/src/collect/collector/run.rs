@@ -1,6 +1,7 @@
 //! The loop of a recording.
 
 use super::Collector;
+use super::close::{ENDING_GAP, ENDING_TRIES};
 use crate::collect::stacks::Naming;
 use crate::recording::{Interval, Tables};
 use anyhow::{Context, Result};
@@ -96,8 +97,7 @@ impl Collector {
                 // Where something is always ready, the runtime would not look whether `stop` is.
                 tokio::task::yield_now().await;
             }
-            // Each tick asks whether they have ended.
-            if self.targets.are_over() {
+            if self.is_over() {
                 return Ok(());
             }
             if self.is_interval_over() {
@@ -113,6 +113,27 @@ impl Collector {
                 tokio::time::sleep(MIN_TICK_GAP).await;
             }
         }
+    }
+
+    /// Whether every process has ended, and none can join. The news of one that was forked before its parent
+    /// ended may have come in after the tick had looked.
+    fn is_over(&mut self) -> bool {
+        // Each tick asks whether they have ended.
+        let mut tries = ENDING_TRIES;
+        while self.targets.are_over() {
+            if tries == 0 {
+                return true;
+            }
+            let known = self.targets.processes().as_slice().len();
+            self.receive();
+            self.targets.all_ended();
+            if self.targets.processes().as_slice().len() == known {
+                // Another CPU may have reserved room before it and be still at work.
+                tries -= 1;
+                std::thread::sleep(ENDING_GAP);
+            }
+        }
+        false
     }
 
     /// Whether the interval under way is to end now.
