@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 /// Lines of the reasons why tests failed that are said again at the end, for each program.
 const MOST_REASONS: usize = 60;
 /// So many checks of a run may pass only on their second recording.
-const MOST_FLAKY: usize = 2;
+pub(crate) const MOST_FLAKY: usize = 2;
 /// What the live tests print of a check that they make again (see `OF_TIMES` there).
 const MADE_AGAIN: &str = "recorded again, because of: ";
 
@@ -150,6 +150,29 @@ impl Results {
         second
     }
 
+    /// The names of the live tests that failed.
+    pub(crate) fn failed(&self) -> &[String] {
+        &self.failed
+    }
+
+    /// Takes in that a test that failed passed when it was run once more: it counts as passed, and as flaky.
+    pub(crate) fn passed_again(&mut self, name: &str) {
+        let before = self.failed.len();
+        self.failed.retain(|failed| failed != name);
+        if self.failed.len() < before {
+            self.flaky.push(name.to_owned());
+            if let Some(tally) = &mut self.tally {
+                tally.failed = tally.failed.saturating_sub(1);
+                tally.passed += 1;
+            }
+        }
+    }
+
+    /// Whether every test passed or was skipped, some of them perhaps only the second time.
+    pub(crate) fn none_failed(&self) -> bool {
+        self.failed.is_empty() && self.tally.is_some_and(|tally| tally.failed == 0)
+    }
+
     /// Why tests failed, as lines behind another one.
     pub(crate) fn reasons(&self) -> String {
         let shown = self.reasons.iter().take(MOST_REASONS);
@@ -287,6 +310,25 @@ mod tests {
         let first = "test a::b   ... FAILED\ntest a::c   ... FAILED\n";
         let second = "test a::b   ... ok\ntest a::c   ... FAILED\n";
         assert_eq!(read(first).retried(read(second)).flaky, ["a::b"]);
+    }
+
+    #[test]
+    fn a_test_that_passes_when_it_is_run_again_is_flaky() {
+        let text = "test a::b   ... FAILED\ntest a::c   ... FAILED\n\
+                    test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured\n";
+        let mut results = read(text);
+        assert_eq!(results.failed(), ["a::b", "a::c"]);
+        results.passed_again("a::b");
+        results.passed_again("a::d");
+        assert_eq!(results.tally, tally(2, 1, 0));
+        assert_eq!(results.flaky, ["a::b"]);
+        assert!(!results.none_failed());
+        results.passed_again("a::c");
+        assert!(results.none_failed());
+        // A test that failed and is not known by name is none that can pass again.
+        let mut results = read(&text.replace("test a::c   ... FAILED\n", ""));
+        results.passed_again("a::b");
+        assert!(!results.none_failed());
     }
 
     #[test]

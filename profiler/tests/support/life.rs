@@ -152,7 +152,10 @@ fn offspring() -> Outcome {
     };
     let summed: usize = ends.filter_map(summed).sum();
     ensure(rows + summed == CHILDREN + 1 && summed > 0, || {
-        format!("{rows} rows with {summed} more: {:?}; {:?}", report.targets, report.losses)
+        format!(
+            "{rows} rows with {summed} more: {:?}; {:?}",
+            report.targets, report.losses
+        )
     })
 }
 

@@ -1,7 +1,7 @@
 //! The live tests: programs of their own kind, in which many trials look at one recording, so that
 //! they cannot be run one process a test. They need privileges.
 
-use super::run::{Says, Summary, run as observe};
+use super::run::{Summary, run_twice};
 use crate::artifacts::Artifacts;
 use crate::{paths, process};
 use anyhow::Result;
@@ -48,17 +48,22 @@ fn run_one(
     let program = artifacts.executable(name)?;
     // As `cargo test` does it: in the package's folder, which it can also ask for.
     let folder = paths::root().join("profiler");
-    let mut command = match sudo {
-        Some(_) => Sudo::env(),
-        None => Command::new("env"),
+    let command = |test: Option<&str>| {
+        let mut command = match sudo {
+            Some(_) => Sudo::env(),
+            None => Command::new("env"),
+        };
+        command
+            .current_dir(&folder)
+            .arg(set("CARGO_MANIFEST_DIR", folder.as_os_str()))
+            .arg(program);
+        match test {
+            Some(test) => command.args(["--exact", test]),
+            None => command.args(filter),
+        };
+        command
     };
-    command
-        .current_dir(&folder)
-        .arg(set("CARGO_MANIFEST_DIR", folder.as_os_str()))
-        .arg(program)
-        .args(filter);
-    let shown = format!("profiler ({name})");
-    observe(&mut command, &shown, Says::OnStdout, summary)
+    run_twice(command, &format!("profiler ({name})"), summary)
 }
 
 /// An argument of `env`.

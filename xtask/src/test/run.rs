@@ -1,10 +1,13 @@
 //! Running programs with tests, and what all of them came to.
 
 use crate::process;
-use crate::results::{Results, Tally};
+use crate::results::{MOST_FLAKY, Results, Tally};
 use anyhow::{Context as _, Result};
 use std::io::{BufRead as _, BufReader, Read};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+
+/// What libtest and libtest-mimic exit with where tests failed.
+const FAILED_TESTS: i32 = 101;
 
 /// The stream on which a program says how its tests went; the other one is let through unread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,10 +28,13 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    /// Takes the results of a program in that ended well or not.
-    pub(super) fn add(&mut self, name: &str, results: Results, status: std::process::ExitStatus) {
+    /// Takes the results of a program in that ended well or not. One that failed tests ends with an error
+    /// also if each of them has passed since, when it was run once more.
+    pub(super) fn add(&mut self, name: &str, results: Results, status: ExitStatus) {
         let mut tally = results.tally.unwrap_or_default();
-        if !status.success() {
+        let failed_tests = status.code() == Some(FAILED_TESTS);
+        let passed_again = failed_tests && !results.flaky.is_empty() && results.none_failed();
+        if !status.success() && !passed_again {
             let (sum, reasons) = (tally.line(), results.reasons());
             self.failures
                 .push(format!("{name}: {sum}, {status}{reasons}"));
@@ -92,6 +98,20 @@ pub(super) fn run(
     says: Says,
     summary: &mut Summary,
 ) -> Result<()> {
+    let (results, status) = observe(command, name, says)?;
+    summary.add(name, results, status);
+    Ok(())
+}
+
+/// Runs a program with tests and lets its output through.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn observe(
+    command: &mut Command,
+    name: &str,
+    says: Says,
+) -> Result<(Results, ExitStatus)> {
     println!("\n== {name}");
     let shown = process::shown(command);
     let context = || format!("cannot run the tests of {name}: {shown}");
@@ -114,6 +134,30 @@ pub(super) fn run(
         results.read(&line);
     }
     let status = child.wait().with_context(context)?;
+    Ok((results, status))
+}
+
+/// Runs a program with live tests, and those that fail once more, each alone: `command` makes the
+/// command, for one test where it is given a name. Where more fail than may be flaky, none is.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn run_twice(
+    command: impl Fn(Option<&str>) -> Command,
+    name: &str,
+    summary: &mut Summary,
+) -> Result<()> {
+    let (mut results, status) = observe(&mut command(None), name, Says::OnStdout)?;
+    let failed = results.failed().to_vec();
+    if failed.len() <= MOST_FLAKY {
+        for test in failed {
+            let shown = format!("{name}, once more: {test}");
+            let (second, status) = observe(&mut command(Some(&test)), &shown, Says::OnStdout)?;
+            if status.success() && second.tally.is_some_and(|tally| tally.passed > 0) {
+                results.passed_again(&test);
+            }
+        }
+    }
     summary.add(name, results, status);
     Ok(())
 }
@@ -175,6 +219,48 @@ mod tests {
         let wanted = "FAILED: script: 0 passed, 1 failed, 0 skipped, exit status: 101\n  \
                       ---- a ----\n  it is red";
         assert_eq!(summary.lines()[0], wanted);
+    }
+
+    /// A program with three tests: the whole run says `first`, each test alone `second`.
+    fn twice(first: &str, second: &str) -> Summary {
+        let mut summary = Summary::default();
+        let command = |test: Option<&str>| {
+            let mut command = Command::new("sh");
+            command.args(["-c", if test.is_some() { second } else { first }]);
+            command
+        };
+        run_twice(command, "script", &mut summary).unwrap();
+        summary
+    }
+
+    #[test]
+    fn a_test_that_fails_is_run_once_more() {
+        let passes = "echo 'test a ... ok'; echo 'test result: ok. 1 passed; 0 failed; 0 ignored'";
+        let fails = "echo 'test a ... FAILED'; \
+                     echo 'test result: FAILED. 2 passed; 1 failed; 0 ignored'; exit 101";
+        let mut summary = twice(fails, passes);
+        assert!(summary.judge(true));
+        let lines = summary.lines();
+        assert!(lines[0].starts_with("1 flaky "), "{lines:?}");
+        assert_eq!(lines[1], "3 passed, 0 failed, 0 skipped");
+        // Twice is no accident; neither is a death, whatever was said before it.
+        assert!(!twice(fails, fails).judge(false));
+        assert!(!twice(&fails.replace("exit 101", "kill -9 $$"), passes).judge(false));
+        let skips =
+            "echo 'test a ... ignored'; echo 'test result: ok. 0 passed; 0 failed; 1 ignored'";
+        assert!(!twice(fails, skips).judge(false));
+    }
+
+    #[test]
+    fn three_tests_that_fail_are_not_run_again() {
+        let fail = "for t in a b c; do echo \"test $t ... FAILED\"; done; \
+                    echo 'test result: FAILED. 0 passed; 3 failed; 0 ignored'; exit 101";
+        let mut summary = twice(fail, "exit 0");
+        assert!(!summary.judge(false));
+        assert_eq!(
+            summary.lines().last().unwrap(),
+            "0 passed, 3 failed, 0 skipped"
+        );
     }
 
     #[test]
