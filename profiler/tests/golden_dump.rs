@@ -428,6 +428,8 @@ fn listed(pid: u32, name: &str) -> ListedProcess {
         has_lines: true,
         can_record: true,
         remark: None,
+        runtimes: Some(2),
+        workers: Some(6),
         blocked_share: Some(0.413),
     }
 }
@@ -440,12 +442,12 @@ fn listing() -> Listing {
     library.unit = None;
     library.container = Some("0123456789ab".to_owned());
     library.own_pid = Some(Pid(7));
-    library.blocked_share = None;
+    (library.runtimes, library.workers, library.blocked_share) = (None, None, None);
     let mut old = listed(4713, "legacy");
     old.tokio_versions = vec!["0.2.25".to_owned()];
     old.remark = Some("tokio 0.2.25 is not understood".to_owned());
     old.has_lines = false;
-    old.blocked_share = Some(0.0);
+    (old.runtimes, old.workers, old.blocked_share) = (Some(1), Some(4), Some(0.0));
     Listing {
         schema: LIST_SCHEMA,
         tool: tool(),

@@ -10,13 +10,34 @@ mod beside;
 mod capable;
 #[path = "hostile_support/cgroup.rs"]
 mod cgroup;
+#[path = "support/check.rs"]
+#[allow(dead_code, reason = "shared with the live tests")]
+mod check;
+#[path = "support/check_modes.rs"]
+#[allow(dead_code, reason = "shared with the live tests")]
+mod check_modes;
 #[path = "support/fixture.rs"]
 #[allow(dead_code, reason = "shared with the live tests")]
 mod fixture;
+#[path = "hostile_support/forged.rs"]
+mod forged;
+#[path = "hostile_support/honest.rs"]
+mod honest;
 mod hostile_support;
+#[path = "support/live_recording.rs"]
+#[allow(dead_code, reason = "shared with the live tests")]
+mod live_recording;
 #[path = "support/privilege.rs"]
 #[allow(dead_code, reason = "shared with the live tests")]
 mod privilege;
+#[path = "support/record.rs"]
+#[allow(dead_code, reason = "shared with the live tests")]
+mod record;
+#[path = "support/report.rs"]
+#[allow(dead_code, reason = "shared with the live tests")]
+mod report;
+#[path = "hostile_support/signals.rs"]
+mod signals;
 #[path = "hostile_support/squatters.rs"]
 mod squatters;
 #[path = "hostile_support/sudo.rs"]
@@ -28,17 +49,19 @@ mod targets;
 mod truth;
 
 use cgroup::Cgroup;
-use children::{Child, Lines};
 use fixture::{Running, Variant};
 use libtest_mimic::{Arguments, Failed, Trial};
+use live_recording::{Recording, no_complaints};
+use report::Report;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
+use truth::Truth;
 
 /// What holdup may have at most, whatever it records.
 const MAX_PEAK: u64 = 400 << 20;
-/// What it is asked for.
-const ASKED: Duration = Duration::from_secs(2);
+/// What it is asked for: longer than the honest program takes.
+const ASKED: Duration = Duration::from_secs(4);
 /// How much later than asked it may begin, or end.
 const LATE: Duration = Duration::from_secs(2);
 
@@ -53,12 +76,12 @@ struct Case {
     beside: Option<beside::Start>,
     /// Options of the recording.
     with: &'static [&'static str],
-    /// What the report, or standard error, has to say of it.
-    told: &'static str,
+    /// What is lost of the hostile part, and where that has to be said.
+    told: &'static [Told],
 }
 
 impl Case {
-    const fn library(name: &'static str, build: Build, told: &'static str) -> Case {
+    const fn library(name: &'static str, build: Build, told: &'static [Told]) -> Case {
         Case {
             name,
             build,
@@ -68,7 +91,7 @@ impl Case {
         }
     }
 
-    const fn beside(name: &'static str, start: beside::Start, told: &'static str) -> Case {
+    const fn beside(name: &'static str, start: beside::Start, told: &'static [Told]) -> Case {
         Case {
             name,
             build: |_| Vec::new(),
@@ -79,48 +102,73 @@ impl Case {
     }
 }
 
-/// What the honest program does.
-const HONEST: &str = "block_by";
+/// One thing that has to be told.
+enum Told {
+    /// On standard error, in these words.
+    Said(&'static str),
+    /// In the report, as this cause of losses.
+    Lost(&'static str),
+    /// In the report, as a function in which somebody waits.
+    Function(&'static str),
+}
+
+use Told::{Function, Lost, Said};
+
+impl Told {
+    fn complaint(&self, report: &Report, said: &str) -> Option<String> {
+        match self {
+            Said(words) => (!said.contains(words)).then(|| format!("nobody tells {words:?}")),
+            Lost(cause) => (report.losses.cause(cause) == 0)
+                .then(|| format!("nothing is {cause}: {:?}", report.losses)),
+            Function(name) => {
+                let mut stacks = report.sites.iter().map(|site| &site.stack);
+                let is_there =
+                    stacks.any(|stack| stack.iter().any(|frame| frame.function == *name));
+                (!is_there).then(|| format!("nobody waits in {name}"))
+            }
+        }
+    }
+}
 
 const CASES: &[Case] = &[
-    Case::library("constants_that_are_a_hole", targets::hole_in_rodata, HONEST),
-    Case::library("symbols_that_are_a_hole", targets::hole_in_symtab, HONEST),
+    Case::library("constants_that_are_a_hole", targets::hole_in_rodata, &[]),
+    Case::library("symbols_that_are_a_hole", targets::hole_in_symtab, &[]),
     Case::library(
         "a_hole_where_it_is_read",
         targets::honest_hole,
-        "MiB more than may be read of all modules",
+        &[Said("MiB more than may be read of all modules")],
     ),
     Case::library(
         "lines_that_unpack_to_all_memory",
         targets::packed_lines,
-        "more than may be unpacked: source lines are missing",
+        &[Said("more than may be unpacked: source lines are missing")],
     ),
     Case::library(
         "lines_that_take_all_memory",
         targets::lines,
-        "takes too much memory: source lines are missing",
+        &[Said("takes too much memory: source lines are missing")],
     ),
-    Case::library("names_that_grow_without_end", targets::names, HONEST),
+    Case::library("names_that_grow_without_end", targets::names, &[]),
     Case::library(
         "rows_that_take_all_memory",
         targets::rows,
-        "more unwinding information than may be read",
+        &[Said("more unwinding information than may be read")],
     ),
-    Case::library("debug_information_in_a_fifo", targets::linked, HONEST),
-    Case::beside("stacks_in_userfaultfd", beside::userfaultfd, HONEST),
-    Case::beside("stacks_in_fuse", beside::fuse, "does not answer"),
-    Case::beside("stacks_that_are_served_slowly", beside::slow_fuse, HONEST),
+    Case::library("debug_information_in_a_fifo", targets::linked, &[]),
+    Case::beside("stacks_in_userfaultfd", beside::userfaultfd, &[]),
+    Case::beside("stacks_in_fuse", beside::fuse, &[Said("does not answer")]),
+    Case::beside("stacks_that_are_served_slowly", beside::slow_fuse, &[]),
     Case {
         with: &["--panics"],
         ..Case::beside(
             "panics_in_a_library_that_is_not_served",
             beside::library_in_fuse,
-            "its file system (fuse) is served by a program",
+            &[Said("its file system (fuse) is served by a program")],
         )
     },
-    Case::beside("setuid_programs", beside::setuid_programs, HONEST),
-    Case::beside("forks_without_end", beside::forks, HONEST),
-    Case::beside("mappings_without_end", beside::churn, HONEST),
+    Case::beside("setuid_programs", beside::setuid_programs, &[]),
+    Case::beside("forks_without_end", beside::forks, &[]),
+    Case::beside("mappings_without_end", beside::churn, &[]),
 ];
 
 fn main() -> ExitCode {
@@ -129,8 +177,12 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(1);
     let mut trials: Vec<Trial> = CASES.iter().map(trial).collect();
     trials.push(Trial::ignorable_test("a_forged_build_id", || {
-        privilege::unless_skipped(privilege::missing_root(), forged_build_id)
+        privilege::unless_skipped(privilege::missing_root(), forged::trial)
     }));
+    trials.push(Trial::ignorable_test(
+        "signals_beside_stalled_memory",
+        || privilege::unless_skipped(privilege::missing_root(), signals::trial),
+    ));
     trials.push(Trial::ignorable_test("sudo_for_holdup_alone", || {
         let missing = privilege::missing_root().or_else(sudo::missing);
         privilege::unless_skipped(missing, sudo::trial)
@@ -165,13 +217,60 @@ fn trial(case: &'static Case) -> Trial {
     })
 }
 
-/// Whether a recording began or ended too late, and how.
+/// Whether something was late, and what.
 enum Late {
     No,
     Yes(String),
 }
 
+/// A recording, and what the honest program did meanwhile.
+struct Trace {
+    report: Report,
+    said: String,
+    pid: u32,
+    truth: Truth,
+    stolen_ns: u64,
+    peak: u64,
+    /// From the start to the beginning, to the last wait of the honest program, and to the end, the
+    /// latter two from the beginning.
+    began: Duration,
+    played: Duration,
+    ended: Duration,
+}
+
 fn recorded(case: &Case) -> Result<Late, Failed> {
+    let trace = trace(case)?;
+    let figures = format!(
+        "begun after {:?}, played until {:?}, ended after {:?}, {} MiB",
+        trace.began,
+        trace.played,
+        trace.ended,
+        trace.peak >> 20
+    );
+    let compared = honest::compared(&trace.report, trace.pid, trace.truth, trace.stolen_ns);
+    let late = LATE * u32::try_from(truth::slowdown())?;
+    if trace.played > ASKED || trace.began > late || trace.ended > ASKED + late {
+        return Ok(Late::Yes(figures));
+    }
+    let mut wrong = compared.waits;
+    if trace.peak > MAX_PEAK {
+        wrong.push(format!("it took {} MiB", trace.peak >> 20));
+    }
+    for told in case.told {
+        wrong.extend(told.complaint(&trace.report, &trace.said));
+    }
+    if !wrong.is_empty() {
+        wrong.push(trace.said);
+        return Err(wrong.join("\n").into());
+    }
+    if !compared.times.is_empty() {
+        return Ok(Late::Yes(compared.times.join("; ")));
+    }
+    println!("{figures}");
+    Ok(Late::No)
+}
+
+fn trace(case: &Case) -> Result<Trace, Failed> {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let libraries = (case.build)(dir.path());
     let preload: Vec<String> = libraries
@@ -179,104 +278,55 @@ fn recorded(case: &Case) -> Result<Late, Failed> {
         .map(|path| path.display().to_string())
         .collect();
     let mut command = Command::new(Variant::DEFAULT.build()?);
-    command.arg("scenarios").arg(dir.path());
+    command.arg(honest::MODE).arg(dir.path());
     command.env("LD_PRELOAD", preload.join(":"));
     let mut fixture = Running::start(command)?;
     // Ended when it is dropped.
     let beside = case.beside.map(|start| start(dir.path())).transpose()?;
 
     let cgroup = Cgroup::new(1 << 30)?;
-    let report = dir.path().join("report.json");
-    let pid = fixture.pid().to_string();
+    let path = dir.path().join("report.json");
+    let pid = fixture.pid();
     let mut command = cgroup.command(env!("CARGO_BIN_EXE_holdup"));
     command
-        .args(["record", "--color", "never", "-d", "2s", "-p", &pid, "-o"])
-        .arg(&report)
+        .args(["record", "--color", "never", "-o"])
+        .arg(&path)
+        .args(["-d", &format!("{}ms", ASKED.as_millis())])
+        .args(["-p", &pid.to_string()])
         .args(
             beside
                 .iter()
                 .flat_map(|other| ["-p".to_owned(), other.id().to_string()]),
         )
         .args(case.with)
-        .env_remove("HOLDUP_LOG")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
+        .env_remove("HOLDUP_LOG");
     let asked = Instant::now();
-    let mut holdup = Child::spawn("holdup", &mut command)?;
+    let (mut holdup, mut messages) = record::spawn_record(&mut command)?;
     let watch = cgroup.watch();
-    let mut messages = holdup.stderr()?;
-    begun(&mut messages)?;
-    let began = Instant::now();
+    record::until_recording(&mut messages)?;
+    let (beginning, stolen) = (Instant::now(), honest::stolen());
     fixture.go()?;
-    let status = holdup.wait(Duration::from_secs(60))?;
-    let (begin, took) = (began - asked, began.elapsed());
+    let truth = fixture.truth()?;
+    let played = beginning.elapsed();
+    let status = holdup.wait(record::ATTACHED)?;
+    let (began, ended) = (beginning - asked, beginning.elapsed());
     let peak = watch.peak();
     messages.drain(Duration::from_secs(1));
     let said = messages.transcript();
-    let figures = format!(
-        "begun after {begin:?}, ended after {took:?}, {} MiB",
-        peak >> 20
-    );
-    let mut wrong = Vec::new();
     if !status.success() {
         return Err(format!("holdup ended with {status}; {said}").into());
     }
-    if peak > MAX_PEAK {
-        wrong.push(format!("it took {} MiB", peak >> 20));
-    }
-    let text = std::fs::read_to_string(&report)?;
-    if !text.contains(HONEST) {
-        wrong.push("the report lacks what else the program did".to_owned());
-    }
-    if !text.contains(case.told) && !said.contains(case.told) {
-        wrong.push(format!("nobody tells {:?}; {said}", case.told));
-    }
-    if !wrong.is_empty() {
-        return Err(wrong.join("\n").into());
-    }
-    let late = LATE * u32::try_from(truth::slowdown())?;
-    if begin > late || took > ASKED + late {
-        return Ok(Late::Yes(figures));
-    }
-    println!("{figures}");
-    Ok(Late::No)
-}
-
-/// Records `target`, does `go` once the recording goes on, and waits for its end. How it ended, and what it
-/// said.
-fn record(
-    target: &[&str],
-    report: &Path,
-    go: impl FnOnce() -> Result<(), String>,
-) -> Result<(ExitStatus, String), Failed> {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_holdup"));
-    command
-        .args(["record", "--color", "never"])
-        .args(target)
-        .arg("-o")
-        .arg(report)
-        .env_remove("HOLDUP_LOG")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
-    let mut holdup = Child::spawn("holdup", &mut command)?;
-    let mut messages = holdup.stderr()?;
-    begun(&mut messages)?;
-    go()?;
-    let status = holdup.wait(Duration::from_secs(60))?;
-    messages.drain(Duration::from_secs(1));
-    Ok((status, messages.transcript()))
-}
-
-/// Waits until the recording goes on.
-fn begun(messages: &mut Lines) -> Result<(), Failed> {
-    messages.find(
-        "line that begins with `recording `",
-        Duration::from_secs(30),
-        |line| line.starts_with("recording "),
-    )?;
-    Ok(())
+    Ok(Trace {
+        report: Report::parse(&std::fs::read_to_string(&path)?)?,
+        said,
+        pid,
+        truth,
+        stolen_ns: honest::stolen().saturating_sub(stolen),
+        peak,
+        began,
+        played,
+        ended,
+    })
 }
 
 /// A program that is process 1 of its own `/proc`, as another user sees it.
@@ -293,53 +343,15 @@ fn namespaces() -> Result<(), Failed> {
         ])
         .arg("--kill-child")
         .arg(Variant::DEFAULT.build()?)
-        .arg("scenarios")
+        .arg(honest::MODE)
         .arg(dir.path());
     let mut fixture = Running::start(command)?;
     let outer = fixture.pid();
     let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children"))?;
-    let report = dir.path().join("report.json");
-    let target = ["-d", "2s", "-p", children.trim()];
-    let (status, said) = record(&target, &report, || fixture.go())?;
-    let text = std::fs::read_to_string(&report).unwrap_or_default();
-    match status.success() && text.contains(HONEST) {
-        true => Ok(()),
-        false => Err(format!("{status}; {said}").into()),
-    }
-}
-
-/// A program of the same build ID, recorded beside another, keeps its words to itself.
-fn forged_build_id() -> Result<(), Failed> {
-    const HONEST: &[u8] = b"block_by_sleep";
-    const FORGED: &[u8] = b"forged_by_evil";
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let honest = Variant::DEFAULT.build()?;
-    let forged = dir.path().join("forged");
-    let mut bytes = std::fs::read(&honest)?;
-    let places: Vec<usize> = memchr::memmem::find_iter(&bytes, HONEST).collect();
-    for at in places {
-        bytes[at..at + HONEST.len()].copy_from_slice(FORGED);
-    }
-    std::fs::write(&forged, bytes)?;
-    std::fs::set_permissions(&forged, std::fs::metadata(&honest)?.permissions())?;
-    let start = |program: &Path| {
-        let mut command = Command::new(program);
-        command.arg("scenarios").arg(dir.path());
-        Running::start(command)
-    };
-    let (mut evil, mut victim) = (start(&forged)?, start(&honest)?);
-    let report = dir.path().join("report.json");
-    let pids = [evil.pid(), victim.pid()].map(|pid| pid.to_string());
-    let target = ["-d", "6s", "-p", &pids[0], "-p", &pids[1]];
-    let (status, said) = record(&target, &report, || evil.go().and_then(|()| victim.go()))?;
-    if !status.success() {
-        return Err(format!("holdup ended with {status}; {said}").into());
-    }
-    let text = std::fs::read_to_string(&report)?;
-    let both = [HONEST, FORGED].map(|name| memchr::memmem::find(text.as_bytes(), name).is_some());
-    if both == [true, true] {
-        Ok(())
-    } else {
-        Err(format!("the honest and the forged name are there: {both:?}").into())
-    }
+    let pid = children.trim();
+    let recording = Recording::start(&["-p", pid])?;
+    fixture.go()?;
+    let truth = fixture.truth()?;
+    let report = recording.stop()?.report;
+    no_complaints(honest::compared(&report, pid.parse()?, truth, 0).waits)
 }

@@ -22,7 +22,7 @@ use support::{
     calls, captures, cargo, containers, cuts, demo, demo_teams, dump, dump_idle, ended, forks, gil,
     harm, hostile, idle, intervals, kernel_walk, leftovers, library, life, lookalike, losses,
     one_thread, phases, polls, prebuilt, privilege, rare, restarts, safety, scarce, selftest,
-    standstills, stopped, streams, stripped, top,
+    standstills, stopped, streams, stripped, top, unattended,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -155,6 +155,7 @@ fn main() -> ExitCode {
     trials.extend(standstills::trials());
     trials.extend(dump_idle::trials());
     trials.extend(top::trials());
+    trials.extend(unattended::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -194,6 +194,24 @@ impl History {
         self.tracks.get(&thread)?.runtime
     }
 
+    /// For how long in the last interval all workers of a runtime were blocked at once: of the runtime for
+    /// which that was longest. Threads of which no runtime is known are taken together by process and kind.
+    #[must_use]
+    pub fn starved(&self) -> Nanos {
+        let mut runtimes: HashMap<_, BTreeSet<ThreadId>> = HashMap::new();
+        for (thread, track) in &self.tracks {
+            if let Some(flavor) = track.works {
+                let home = (thread.process, flavor, track.runtime);
+                runtimes.entry(home).or_default().insert(*thread);
+            }
+        }
+        let length = (self.last.1 - self.last.0).0 as f64;
+        let shares = runtimes
+            .values()
+            .map(|workers| self.shares(workers, workers.len()).1);
+        Nanos((shares.fold(0.0, f64::max) * length) as u64)
+    }
+
     /// Of the last interval: the share of the time of `workers` workers in which any of these threads
     /// was blocked, and the share of the interval in which as many were at once.
     pub(super) fn shares(&self, threads: &BTreeSet<ThreadId>, workers: usize) -> (f64, f64) {

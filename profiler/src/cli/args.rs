@@ -281,7 +281,7 @@ pub(crate) struct RecordArgs {
 
     /// Record each wait of at least this time by itself: 1ms, 100us
     ///
-    /// Shorter waits count in all totals, but are missing from the timeline. From 1us to 1h.
+    /// Shorter waits count in all totals, but are missing from the timeline. From 1us to 10s.
     #[arg(
         short,
         long,
@@ -480,13 +480,18 @@ pub(crate) struct ListArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
 
-    /// Record them for a second, and say for which share of it their workers were blocked
+    /// Record them for a second: how many runtimes and workers they have, and for which share of it these
+    /// were blocked
     #[arg(long)]
     pub(crate) look: bool,
 
     /// Format of the result
     #[arg(short, long, value_enum, default_value_t = CheckFormat::Text)]
     pub(crate) format: CheckFormat,
+
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format")]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -37,8 +37,12 @@ pub fn run_cargo() -> Exit {
     let progress = Progress::new(ConsoleSettings {
         quiet: cli.quiet,
         verbose: 0,
-        color: stderr_is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty()),
+        color: stderr_is_terminal()
+            && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty())
+            && std::env::var_os("TERM").is_none_or(|term| term != "dumb"),
         spinner: false,
+        // It says nothing of its own that is not.
+        ascii: false,
     });
     go(cli, &progress).unwrap_or_else(|error| {
         progress.error(&error);

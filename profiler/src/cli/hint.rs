@@ -3,7 +3,7 @@
 use super::error::Error;
 use super::exit::Exit;
 use crate::host::{Fix, PreflightError, Refused};
-use crate::process::{FindError, Found, LaunchError, Selector, TargetError, user_names};
+use crate::process::{Barrier, FindError, Found, LaunchError, Selector, TargetError, user_names};
 use crate::units::Pid;
 use std::ffi::OsStr;
 use std::io;
@@ -167,6 +167,22 @@ impl From<TargetError> for Error {
             TargetError::Gone(_) => Some("pgrep -a NAME".to_owned()),
             TargetError::Thread { owner, .. } => Some(format!("holdup {} -p {owner}", verb())),
             TargetError::NoPidfd => Some(NEWER_KERNEL.to_owned()),
+            TargetError::Denied {
+                why: Barrier::Stronger(lacking),
+                ..
+            } => {
+                let lacking = lacking.iter_names();
+                let options = lacking.map(|(name, _)| format!("--cap-add {name}"));
+                let options: Vec<String> = options.collect();
+                Some(format!(
+                    "docker run {}, or holdup on the host",
+                    options.join(" ")
+                ))
+            }
+            TargetError::Denied {
+                why: Barrier::Protected,
+                ..
+            } => Some("see what was denied: journalctl -k -g denied".to_owned()),
             _ => None,
         };
         Error::of(&error).exit((&error).into()).maybe_hint(hint)

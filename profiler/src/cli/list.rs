@@ -12,7 +12,7 @@ use crate::host::{self, Features};
 use crate::process::module::Module;
 use crate::process::{
     Budget, Device, Mapping, MappingKind, PrivateCopy, Target, TargetError, Unit, all_pids, find,
-    user_names,
+    own_pid, user_names,
 };
 use crate::recording::{Host, Tool};
 use crate::render;
@@ -224,7 +224,9 @@ impl Found {
         };
         let unit = Unit::of(&text("cgroup"));
         let status = text("status");
-        let own_pid = own_pid(&status).filter(|own| *own != target.pid());
+        let own_pid = own_pid(status.as_bytes())
+            .map(Pid)
+            .filter(|own| *own != target.pid());
         let threads = target.threads().unwrap_or_default();
         let named = threads.iter().filter(|thread| is_of_a_worker(&thread.name));
         let mut versions: Vec<String> = holders
@@ -262,6 +264,8 @@ impl Found {
             has_lines: named_file.has_lines,
             can_record,
             remark: old.map(|old| format!("tokio {old} is not understood")),
+            runtimes: None,
+            workers: None,
             blocked_share: None,
         }
     }
@@ -287,48 +291,45 @@ impl Found {
             runtime.block_on(async { Live::start(&targets, features, &settings.looking, keep) })?;
         runtime.block_on(async { live.run(tokio::time::sleep(LOOK), None).await })?;
         let report = live.finish(None, None)?.into_whole();
-        let shares = shares(&report);
+        let seen = seen(&report);
         for (_, process) in &mut self.processes {
-            process.blocked_share = shares.get(&process.pid).copied();
+            if let Some(seen) = seen.get(&process.pid) {
+                process.runtimes = Some(seen.runtimes);
+                process.workers = Some(seen.workers);
+                process.blocked_share = Some(seen.blocked.share_of(seen.all));
+            }
         }
         Ok(Some(report.duration_ns))
     }
 }
 
-/// The id by which a process knows itself: the innermost of `NSpid`.
-fn own_pid(status: &str) -> Option<Pid> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("NSpid:"))?;
-    let own = line.split_ascii_whitespace().last()?;
-    own.parse().ok().map(Pid)
+/// What a look found of a process.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    runtimes: u32,
+    workers: u32,
+    /// How long its workers were blocked, of all of their time.
+    blocked: Nanos,
+    all: Nanos,
 }
 
-/// By process, the share of its workers' time in which they were blocked.
-fn shares(report: &Report) -> BTreeMap<Pid, f64> {
-    let mut times: BTreeMap<Pid, (Nanos, Nanos)> = BTreeMap::new();
+/// What was found, by process.
+fn seen(report: &Report) -> BTreeMap<Pid, Seen> {
+    let mut processes: BTreeMap<Pid, Seen> = BTreeMap::new();
     for runtime in &report.runtimes {
-        let (blocked, all) = times.entry(runtime.pid).or_default();
+        let seen = processes.entry(runtime.pid).or_default();
         let states = &runtime.states;
-        *blocked += states.get(&State::Blocked).copied().unwrap_or_default();
-        *all += states.values().copied().sum();
+        seen.runtimes += 1;
+        seen.workers += runtime.workers;
+        seen.blocked += states.get(&State::Blocked).copied().unwrap_or_default();
+        seen.all += states.values().copied().sum();
     }
-    times
-        .into_iter()
-        .map(|(pid, (blocked, all))| (pid, blocked.share_of(all)))
-        .collect()
+    processes
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_process_s_own_id_is_the_innermost() {
-        assert_eq!(own_pid("Name:\tx\nNSpid:\t4711\t17\t3\n"), Some(Pid(3)));
-        assert_eq!(own_pid("NSpid:\t4711\n"), Some(Pid(4711)));
-        assert_eq!(own_pid("Name:\tx\n"), None);
-    }
 
     #[test]
     fn a_process_without_tokio_is_not_listed_and_its_files_are_read_once() {

@@ -26,6 +26,7 @@ mod interrupt;
 mod list;
 mod live;
 mod lives;
+mod misunderstood;
 mod names;
 mod observer;
 mod output;

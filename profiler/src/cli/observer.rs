@@ -3,7 +3,7 @@
 
 use super::interrupt::WantsReport;
 use super::lives::Lives;
-use crate::analyze::{Analyzer, SoFar, longest_stall};
+use crate::analyze::{Analyzer, History, SoFar, longest_stall};
 use crate::recording::{Interval, Tables};
 use crate::report::Report;
 use crate::units::{Nanos, Pid};
@@ -35,10 +35,18 @@ pub(crate) struct Wanted {
 struct Seen {
     wanted: Wanted,
     so_far: Mutex<SoFar>,
+    starved: Mutex<Starved>,
     stall: Mutex<Option<Nanos>>,
     lives: Mutex<Lives>,
     news: Mutex<VecDeque<News>>,
     changed: Notify,
+}
+
+/// For how long all workers of a runtime were blocked at once, so far.
+#[derive(Debug, Default)]
+struct Starved {
+    workers: History,
+    time: Nanos,
 }
 
 /// Something that is told at once.
@@ -58,6 +66,7 @@ impl Observer {
         Observer(Arc::new(Seen {
             wanted,
             so_far: Mutex::default(),
+            starved: Mutex::default(),
             stall: Mutex::default(),
             lives: Mutex::new(lives),
             news: Mutex::default(),
@@ -89,6 +98,12 @@ impl Observer {
                 self.tell(News::Lives(lines));
             }
         }
+        if self.0.wanted.numbers {
+            let mut starved = lock(&self.0.starved);
+            starved.workers.add(tables, interval);
+            let new = starved.workers.starved();
+            starved.time += new;
+        }
         let Some(limit) = self.0.wanted.until_stall else {
             return;
         };
@@ -117,6 +132,11 @@ impl Observer {
         if self.0.wanted.numbers {
             *lock(&self.0.so_far) = analyzer.so_far(tables);
         }
+    }
+
+    /// For how long all workers of a runtime were blocked at once so far.
+    pub(crate) fn starved(&self) -> Nanos {
+        lock(&self.0.starved).time
     }
 
     /// What was found so far.

@@ -4,10 +4,12 @@ use super::error::Error;
 use super::escape::printable;
 use super::held_log::HeldLog;
 use super::settings::ConsoleSettings;
+use crate::render;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 const FRAMES: [&str; 8] = ["⠋", "⠙", "⠸", "⠴", "⠦", "⠧", "⠇", "⠏"];
+const ASCII_FRAMES: [&str; 4] = ["|", "/", "-", "\\"];
 /// Longer lines might wrap, and could not be drawn over.
 const LINE: usize = 76;
 /// How often the spinner is drawn over.
@@ -28,18 +30,32 @@ impl Progress {
     /// One line, unless `-q`.
     pub(crate) fn say(&self, text: &str) {
         if !self.settings.quiet {
-            let _ = writeln!(HeldLog, "{}", printable(text));
+            let _ = writeln!(HeldLog, "{}", self.shown(text));
+        }
+    }
+
+    /// The text as the terminal can show it.
+    fn shown(&self, text: &str) -> String {
+        let text = printable(text);
+        if self.settings.ascii {
+            render::in_ascii(&text)
+        } else {
+            text.into()
         }
     }
 
     /// One line also under `-q`: what was found is what somebody asked to be told.
     pub(crate) fn fail(&self, text: &str) {
-        let _ = writeln!(io::stderr(), "holdup: fail: {}", printable(text));
+        let _ = writeln!(io::stderr(), "holdup: fail: {}", self.shown(text));
     }
 
     /// One line also under `-q`: something went wrong that does not end the program.
     pub(crate) fn error(&self, error: &Error) {
-        let _ = HeldLog.write_all(error_text(error, self.settings.color).as_bytes());
+        let mut text = error_text(error, self.settings.color);
+        if self.settings.ascii {
+            text = render::in_ascii(&text);
+        }
+        let _ = HeldLog.write_all(text.as_bytes());
     }
 
     /// Whether [`Progress::spin`] draws anything.
@@ -50,10 +66,15 @@ impl Progress {
     /// Draws the `step`th picture of the spinner over the last, and `text` after it.
     pub(crate) fn spin(&self, step: usize, text: &str) {
         if self.settings.spinner {
-            let frame = FRAMES.get(step % FRAMES.len()).copied().unwrap_or_default();
+            let frames: &[&str] = if self.settings.ascii {
+                &ASCII_FRAMES
+            } else {
+                &FRAMES
+            };
+            let frame = frames.get(step % frames.len()).copied().unwrap_or_default();
             let mut err = io::stderr();
             // What is left of a longer text is erased (ECMA-48 EL).
-            let text: String = printable(text).chars().take(LINE).collect();
+            let text: String = self.shown(text).chars().take(LINE).collect();
             let _ = write!(err, "\r{frame} {text}\x1b[K");
             let _ = err.flush();
         }

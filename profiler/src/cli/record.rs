@@ -246,7 +246,12 @@ async fn until_end(
             let _ = ticks.tick().await;
             progress.spin(
                 step,
-                &so_far_text(begun.elapsed(), duration, &observer.so_far()),
+                &so_far_text(
+                    begun.elapsed(),
+                    duration,
+                    &observer.so_far(),
+                    observer.starved(),
+                ),
             );
         }
     };
@@ -281,19 +286,49 @@ fn stall_line(length: Nanos) -> String {
     format!("a worker stood still for {length}: the recording ends in {after}")
 }
 
-/// `3 s of 300 s · blocked 78 % · worst ask_blocking`.
-fn so_far_text(elapsed: Duration, duration: Option<Duration>, so_far: &SoFar) -> String {
-    let mut text = format!("{} s", elapsed.as_secs());
+/// `3 s of 5 min · blocked 78 % · starved 1.20 s · worst ask_blocking`.
+fn so_far_text(
+    elapsed: Duration,
+    duration: Option<Duration>,
+    so_far: &SoFar,
+    starved: Nanos,
+) -> String {
+    let mut text = whole_seconds(Duration::from_secs(elapsed.as_secs()));
     if let Some(duration) = duration {
-        text.push_str(&format!(" of {} s", duration.as_secs()));
+        text.push_str(&format!(" of {}", whole_seconds(duration)));
     }
     if let Some((function, _)) = &so_far.worst {
         let name = render::display_name(function);
         let last = name.rsplit("::").next().unwrap_or_default();
         let blocked = render::percent(so_far.blocked_share);
-        text.push_str(&format!(" · blocked {blocked} · worst {last}"));
+        text.push_str(&format!(" · blocked {blocked}"));
+        if starved > Nanos::ZERO {
+            text.push_str(&format!(" · starved {}", render::duration(starved)));
+        }
+        text.push_str(&format!(" · worst {last}"));
     }
     text
+}
+
+/// As one would say it: `45 s`, `5 min`, `1 h 30 min`; what is no whole number of seconds as it is.
+fn whole_seconds(time: Duration) -> String {
+    if time.subsec_nanos() != 0 {
+        return render::duration(Nanos(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)));
+    }
+    let seconds = time.as_secs();
+    let parts = [
+        (seconds / 3600, "h"),
+        (seconds / 60 % 60, "min"),
+        (seconds % 60, "s"),
+    ];
+    let parts = parts.iter().filter(|(count, _)| *count > 0);
+    let parts: Vec<String> = parts
+        .map(|(count, unit)| format!("{count} {unit}"))
+        .collect();
+    if parts.is_empty() {
+        return "0 s".into();
+    }
+    parts.join(" ")
 }
 
 /// How the target ended, if it did; and the command, if we started it and it still runs.

@@ -171,6 +171,7 @@ fn go(settings: &RecordSettings, stop: Stop) -> Result<Exit> {
         verbose: 0,
         color: false,
         spinner: false,
+        ascii: false,
     });
     let features = Features {
         btf: KernelBtf::parse(empty_btf()).expect("an empty one"),
@@ -399,6 +400,28 @@ fn lengths_of_time() {
     assert_eq!(seconds(Duration::from_secs(30)), "30 s");
     assert_eq!(seconds(Duration::from_micros(2)), "2.00 µs");
     assert_eq!(seconds(Duration::from_secs(90 * 60)), "1 h 30 min");
+}
+
+#[test]
+fn progress_is_told_as_one_would_say_it() {
+    let minutes = |minutes: u64| Some(Duration::from_secs(60 * minutes));
+    let so_far = SoFar {
+        blocked_share: 0.784,
+        worst: Some(("shop::ask_blocking".into(), Nanos(1))),
+    };
+    let three = Duration::from_millis(3_999);
+    assert_eq!(
+        so_far_text(three, minutes(5), &so_far, Nanos(1_200_000_000)),
+        "3 s of 5 min · blocked 78.4 % · starved 1.20 s · worst ask_blocking"
+    );
+    assert_eq!(
+        so_far_text(three, None, &so_far, Nanos::ZERO),
+        "3 s · blocked 78.4 % · worst ask_blocking"
+    );
+    let nothing = SoFar::default();
+    let shown = |elapsed, of| so_far_text(Duration::from_secs(elapsed), of, &nothing, Nanos::ZERO);
+    assert_eq!(shown(125, minutes(90)), "2 min 5 s of 1 h 30 min");
+    assert_eq!(shown(0, Some(Duration::from_millis(1500))), "0 s of 1.50 s");
 }
 
 #[test]

@@ -11,9 +11,10 @@ use super::held_log::HeldLog;
 use super::hint;
 use super::interrupt::{ignore_early_requests, supervise};
 use super::list;
+use super::misunderstood::misunderstood;
 use super::output::write_stdout;
 use super::probe;
-use super::progress::{Progress, error_text, stderr_is_terminal};
+use super::progress::{Progress, stderr_is_terminal};
 use super::record;
 use super::report;
 use super::screen;
@@ -25,9 +26,8 @@ use super::top;
 use super::top_settings::TopSettings;
 use crate::host;
 use crate::host::privileges::is_more_than_its_caller;
-use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::Arc;
 
 /// Does what the command line asks for.
@@ -80,36 +80,6 @@ fn run_with<R: Recorder>() -> Exit {
         Some(Verb::Man { verb }) => print_manual(verb.as_deref()),
     };
     done.unwrap_or_else(|error| fail(&progress, error))
-}
-
-/// Prints what clap has to say instead of doing something: an error, the help or the version.
-fn misunderstood(error: &clap::Error) -> Exit {
-    if !error.use_stderr() {
-        // Who does not read it needs none.
-        let _ = error.print();
-        return Exit::Success;
-    }
-    let mut stderr = std::io::stderr();
-    let _ = match bare_target(error) {
-        Some(error) => stderr.write_all(error_text(&error, stderr_is_terminal()).as_bytes()),
-        // Named like every other error, since it may stand among those of other programs.
-        None => stderr.write_all(b"holdup: ").and_then(|()| error.print()),
-    };
-    Exit::Usage
-}
-
-/// `holdup record 4711`: a target without the option for it.
-fn bare_target(error: &clap::Error) -> Option<Error> {
-    if error.kind() != ErrorKind::UnknownArgument {
-        return None;
-    }
-    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else {
-        return None;
-    };
-    let words: Vec<_> = std::env::args_os().skip(1).collect();
-    let (verb, target) = hint::bare_target(&words, word)?;
-    let error = Error::usage(format!("unexpected argument '{target}'"));
-    Some(error.hint(hint::of_bare_word(verb, target)))
 }
 
 fn run_record<R: Recorder>(settings: RecordSettings, progress: &Arc<Progress>) -> Result<Exit> {

@@ -50,6 +50,8 @@ pub(crate) struct ConsoleSettings {
     pub(crate) color: bool,
     /// Whether a line may be drawn over again.
     pub(crate) spinner: bool,
+    /// Whether nothing but ASCII may be shown.
+    pub(crate) ascii: bool,
 }
 
 impl ConsoleSettings {
@@ -58,7 +60,11 @@ impl ConsoleSettings {
             quiet: common.quiet,
             verbose: common.verbose,
             color: may_color(common.color, environment, environment.stderr_is_terminal),
-            spinner: environment.stderr_is_terminal && !common.quiet && common.verbose == 0,
+            spinner: environment.stderr_is_terminal
+                && !is_dumb(environment)
+                && !common.quiet
+                && common.verbose == 0,
+            ascii: environment.stderr_is_terminal && is_plain(environment),
         }
     }
 }
@@ -193,7 +199,11 @@ impl ListSettings {
             target: args.target.clone().choice(),
             look: args.look,
             looking: looking(LIST_SAMPLES, environment),
-            format: args.format,
+            format: if args.json {
+                CheckFormat::Json
+            } else {
+                args.format
+            },
             rendering: rendering(common, environment),
             invoker: invoker(environment),
         }
@@ -485,7 +495,12 @@ pub(super) fn is_plain(environment: &Environment<'_>) -> bool {
         // A container that sets no locale at all has the terminal of the machine around it.
         locale.contains("utf-8") || locale.contains("utf8")
     });
-    var("TERM").is_some_and(|term| term == "dumb") || !is_utf8
+    is_dumb(environment) || !is_utf8
+}
+
+/// Whether the terminal says that it can do no more than write one line after the other.
+fn is_dumb(environment: &Environment<'_>) -> bool {
+    (environment.var)("TERM").is_some_and(|term| term == "dumb")
 }
 
 pub(super) fn test_limits(environment: &Environment<'_>) -> Limits {
@@ -503,7 +518,7 @@ fn may_color(when: When, environment: &Environment<'_>, is_terminal: bool) -> bo
         // https://no-color.org: set and not empty.
         When::Auto => {
             let refused = (environment.var)("NO_COLOR").is_some_and(|value| !value.is_empty());
-            is_terminal && !refused
+            is_terminal && !refused && !is_dumb(environment)
         }
     }
 }

@@ -160,6 +160,7 @@ fn colors_follow_the_terminal_and_no_color() {
         false
     ));
     assert!(!color(&["-p", "1", "--color", "never"], &[], true));
+    assert!(!color(&["-p", "1"], &[("TERM", "dumb")], true));
 }
 
 #[test]
@@ -173,6 +174,12 @@ fn a_spinner_only_on_a_terminal() {
         !spinner(&["-p", "1", "-v"], true),
         "log lines would be drawn over"
     );
+    let dumb = resolve_in(&["-p", "1"], &[("TERM", "dumb")], true).expect("sense");
+    assert!(!dumb.0.spinner && dumb.0.ascii);
+    let latin = resolve_in(&["-p", "1"], &[("LC_ALL", "C")], true).expect("sense");
+    assert!(latin.0.spinner && latin.0.ascii);
+    let file = resolve_in(&["-p", "1"], &[("LC_ALL", "C")], false).expect("sense");
+    assert!(!file.0.ascii);
 }
 
 #[test]

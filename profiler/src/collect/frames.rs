@@ -4,7 +4,7 @@
 use super::address_map::AddressMap;
 use super::made_code::MadeCode;
 use super::modules::Modules;
-use super::tail_calls::{Code, Function, jumped};
+use super::tail_calls::{Code, Function, Jump};
 use crate::recording::ProcessId;
 use crate::symbolize::{Frame, FrameRef, LeftOut, Origin, Symbolizer};
 use crate::units::{Addr, Svma};
@@ -65,8 +65,8 @@ pub(super) struct Frames {
     symbolizer: Symbolizer,
     ids: HashMap<Place, PlaceId>,
     named: Vec<Vec<Named>>,
-    /// Frames of functions that left the stack, by where they begin.
-    jumped: HashMap<Function, FrameRef>,
+    /// Frames of functions that left the stack, by where they begin and what they jumped to.
+    jumped: HashMap<(Function, Function), Arc<[FrameRef]>>,
     made: usize,
 }
 
@@ -151,10 +151,10 @@ impl Frames {
         for ((place, at), id) in places.iter().zip(ids) {
             if let (Some(memory), Some(callee)) = (code.memory, callee)
                 && jumped != Jumped::No
-                && let Some(frame) = self.jumped(memory, *at, callee, code)
-                && (jumped == Jumped::All || frame.origin == Origin::Application)
+                && let Some(group) = self.jumped(memory, *at, callee, code)
+                && (jumped == Jumped::All || is_application(&group))
             {
-                frames.push(frame);
+                frames.extend(group.iter().cloned());
             }
             let group = self.group(*place, *at, *id, code);
             let start = group.last().and_then(|frame| frame.start);
@@ -218,22 +218,34 @@ impl Frames {
         at: Addr,
         callee: Function,
         code: &CodeOf<'_>,
-    ) -> Option<FrameRef> {
+    ) -> Option<Arc<[FrameRef]>> {
         let called = memory.called(Addr(at.0.saturating_add(1)))?;
         let function = code.map.resolve(called)?;
         if function == callee {
             return None;
         }
-        if let Some(known) = self.jumped.get(&function) {
-            return Some(FrameRef::clone(known));
+        if let Some(known) = self.jumped.get(&(function, callee)) {
+            return Some(Arc::clone(known));
         }
-        let source = &code.modules.get(function.0)?.source;
-        let frame = jumped(&mut self.symbolizer, source, function.1, called)?;
-        self.made += 1;
-        let frame = FrameRef::new(frame);
-        self.jumped.insert(function, FrameRef::clone(&frame));
-        Some(frame)
+        let jump = Jump {
+            source: &code.modules.get(function.0)?.source,
+            start: function.1,
+            called,
+            callee,
+            map: code.map,
+            memory,
+        };
+        let frames: Arc<[FrameRef]> = jump.frames(&mut self.symbolizer)?.into();
+        self.made += frames.len();
+        self.jumped.insert((function, callee), Arc::clone(&frames));
+        Some(frames)
     }
+}
+
+/// Whether the physical function of some frames is the application's.
+fn is_application(group: &[FrameRef]) -> bool {
+    let physical = group.last();
+    physical.is_some_and(|physical| physical.origin == Origin::Application)
 }
 
 /// Whether the code at an address, which was made at run time, had no name when these frames were made,

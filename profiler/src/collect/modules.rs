@@ -20,6 +20,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Most files read. A program has some dozens; one that keeps mapping new ones must not use up our
 /// descriptors.
@@ -94,6 +95,8 @@ pub(super) struct Modules {
     /// Modules whose source lines were not copied.
     lines_left_out: u64,
     functions_by_code: u64,
+    /// How long the last reading of mappings took, without the files that were new in it.
+    last_cost: Duration,
     budget: Budget,
     effort: Effort,
 }
@@ -111,6 +114,7 @@ impl Default for Modules {
             rows_full: 0,
             lines_left_out: 0,
             functions_by_code: 0,
+            last_cost: Duration::ZERO,
             budget: Budget::of_machine(),
             effort: Effort::default(),
         }
@@ -199,6 +203,7 @@ impl Modules {
         target: &Target,
         tables: &mut Tables,
     ) -> io::Result<(AddressMap, Vec<row::Mapping>)> {
+        let begun = Instant::now();
         let mappings = target.code_mappings()?;
         let mut asked = Asked::new();
         let code: Vec<(FileKey, &Mapping)> = mappings
@@ -212,6 +217,7 @@ impl Modules {
                 new.push((key, mapping));
             }
         }
+        self.last_cost = begun.elapsed();
         // Every copy is an open file, and somebody has to open the report in the end.
         let room = MAX_MODULES.saturating_sub(self.loaded.len());
         let beyond = new.len().saturating_sub(room) as u64;
@@ -415,6 +421,11 @@ impl Modules {
     /// Modules whose source lines were not copied, since they are too long.
     pub(super) const fn lines_left_out(&self) -> u64 {
         self.lines_left_out
+    }
+
+    /// How long the last reading of mappings took, without the files that were new in it.
+    pub(super) const fn last_cost(&self) -> Duration {
+        self.last_cost
     }
 
     /// Functions that are unwound by what their code does.

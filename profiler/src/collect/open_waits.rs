@@ -16,7 +16,7 @@ use crate::counted::counted;
 use crate::decode::Syscall;
 use crate::process::ends::{End, Ends};
 use crate::process::sockets::{self, Peer};
-use crate::process::{ProcDir, Target, parse_comm};
+use crate::process::{ProcDir, Target, own_pid, own_tid, parse_comm};
 use crate::recording::{
     Holder, HolderProcess, MAX_HOLDERS, Object, ObjectKind, ProcessId, ThreadId,
 };
@@ -454,7 +454,7 @@ fn child(threads: &Threads<'_>, wanted: Option<i32>) -> (Object, Sought) {
             let Ok(dir) = ProcDir::open(pid) else {
                 continue;
             };
-            let own = own_number(&dir.read("status").unwrap_or_default());
+            let own = own_pid(&dir.read("status").unwrap_or_default());
             if wanted.is_none() || own == wanted.map(i32::unsigned_abs) {
                 let name = parse_comm(&dir.read("comm").unwrap_or_default());
                 processes.push(HolderProcess { pid, name });
@@ -479,13 +479,6 @@ fn child(threads: &Threads<'_>, wanted: Option<i32>) -> (Object, Sought) {
         }))
     };
     (object(ObjectKind::Process, name), sought)
-}
-
-/// The innermost of the numbers that `NSpid` lists: the one by which the process knows itself.
-fn own_number(status: &[u8]) -> Option<u32> {
-    let text = String::from_utf8_lossy(status);
-    let line = text.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
-    line.split_ascii_whitespace().last()?.parse().ok()
 }
 
 /// The threads of the target by the numbers that the target itself knows them by.
@@ -519,7 +512,7 @@ impl<'a> Threads<'a> {
             let threads = target.threads().unwrap_or_default();
             let number = |tid: Tid| {
                 let status = target.proc_dir().read(&format!("task/{tid}/status"));
-                own_number(&status.unwrap_or_default())
+                own_tid(&status.unwrap_or_default())
             };
             threads
                 .into_iter()
@@ -561,13 +554,6 @@ mod tests {
         let later = now + Duration::from_secs(60);
         assert!(look_until(&processes, |_| &[], now, later).is_empty());
         assert_eq!(look_until(&processes, |_| &[], later, later).len(), 6);
-    }
-
-    #[test]
-    fn the_innermost_number_is_a_process_s_own() {
-        assert_eq!(own_number(b"Pid:\t9\nNSpid:\t4711\t17\t3\n"), Some(3));
-        assert_eq!(own_number(b"NSpid:\t4711\n"), Some(4711));
-        assert_eq!(own_number(b"NSpid:\n"), None);
     }
 
     #[test]

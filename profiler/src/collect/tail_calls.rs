@@ -1,12 +1,14 @@
 //! Functions that are on no stack because their last act was a jump: `drop(guard)` at a function's
 //! end is one to the code that wakes the next owner, so that a lock's holder would go unnamed.
 //!
-//! Its caller called it, and the call instruction before the return address still says so.
+//! Its caller called it, and the call instruction before the return address still says so. Where it left
+//! is told by its jump to the function that is on the stack, if it has one such line only.
 
+use super::address_map::AddressMap;
 use crate::process::Target;
 use crate::process::deadline;
 use crate::process::module::ReadMemory;
-use crate::symbolize::{Frame, ModuleSource, Naming, Origin, Symbolizer};
+use crate::symbolize::{Frame, FrameRef, ModuleSource, Naming, Origin, Symbolizer};
 use crate::units::{Addr, Pid, Svma};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -15,6 +17,16 @@ use std::fs::File;
 /// `CALL rel32`: the opcode, and its length with the operand (Intel SDM, volume 2, "CALL").
 const CALL: u8 = 0xe8;
 const CALL_LEN: u64 = 5;
+
+/// `JMP rel32`, the second byte of `Jcc rel32` without its condition (the first is [`TWO_BYTES`]), and
+/// `JMP m64` by an address behind it in two bytes (Intel SDM, volume 2, "JMP" and "Jcc").
+const JUMP: u8 = 0xe9;
+const TWO_BYTES: u8 = 0x0f;
+const JUMP_IF: u8 = 0x80;
+const JUMP_BY_MEMORY: [u8; 2] = [0xff, 0x25];
+
+/// How far into a function its jump is looked for, in bytes.
+const MAX_FUNCTION: u64 = 16 << 10;
 
 /// What is read of the code at once, and kept.
 const PAGE: u64 = 4096;
@@ -64,6 +76,41 @@ impl Code {
         destination(bytes, return_address)
     }
 
+    /// Where the function that begins at `begin` may jump to what `is_wanted` takes: the addresses of the
+    /// jumps, also those of what comes behind it. Bytes that only look like a jump lead to no wanted
+    /// function but by a chance of one in billions.
+    fn jumps(&self, begin: Addr, is_wanted: impl Fn(Addr) -> bool) -> Vec<Addr> {
+        let end = begin.0.saturating_add(MAX_FUNCTION);
+        let code: Vec<u8> = (begin.0..end).map_while(|at| self.byte(at)).collect();
+        let jump = |(at, bytes): (usize, &[u8])| {
+            let [first, second, rest @ ..] = bytes else {
+                return None;
+            };
+            let operand = |bytes: &[u8]| Some(i32::from_le_bytes(*bytes.first_chunk()?));
+            let (from, length) = (Addr(begin.0 + at as u64), |opcode: u64| opcode + 4);
+            let after = |length: u64, offset: i32| {
+                let next = from.0.wrapping_add(length);
+                Addr(next.wrapping_add_signed(offset.into()))
+            };
+            let to = match (*first, *second) {
+                (JUMP, _) => after(length(1), operand(bytes.get(1..)?)?),
+                (TWO_BYTES, condition) if condition & 0xf0 == JUMP_IF => {
+                    after(length(2), operand(rest)?)
+                }
+                (first, second) if [first, second] == JUMP_BY_MEMORY => {
+                    let place = after(length(2), operand(rest)?);
+                    let mut to = [0; 8];
+                    ReadMemory::read(self, place.0, &mut to).then_some(())?;
+                    Addr(u64::from_le_bytes(to))
+                }
+                _ => return None,
+            };
+            is_wanted(to).then_some(from)
+        };
+        let windows = (0..code.len()).filter_map(|at| Some((at, code.get(at..)?)));
+        windows.filter_map(jump).collect()
+    }
+
     fn byte(&self, address: u64) -> Option<u8> {
         let (number, at) = (address / PAGE, usize::try_from(address % PAGE).ok()?);
         let mut pages = self.pages.borrow_mut();
@@ -103,27 +150,69 @@ fn destination(bytes: [u8; CALL_LEN as usize], return_address: Addr) -> Option<A
 /// A physical function: its module and its start.
 pub(super) type Function = (usize, Svma);
 
-/// The frame of a function that was called and jumped away: it begins at `svma`, which is `called`
-/// in the process. It has no line, since where the jump was is not known. None where it is no
-/// function that anybody wants to see.
-pub(super) fn jumped(
-    symbolizer: &mut Symbolizer,
-    source: &ModuleSource,
-    svma: Svma,
-    called: Addr,
-) -> Option<Frame> {
-    let mut frames = Vec::new();
-    symbolizer.user(Some(source), svma, called, &mut frames);
-    let mut frame = Frame::clone(&*frames.pop()?);
-    // Stubs (PLT) have no name of their own, and code in the middle of a function is none.
-    if frame.naming != Naming::Symbol || frame.start != Some(svma) {
-        return None;
+/// A function that was called and left its caller's stack by a jump.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Jump<'a> {
+    /// What holds the function, and where it begins, as the file states it and in the process.
+    pub(super) source: &'a ModuleSource,
+    pub(super) start: Svma,
+    pub(super) called: Addr,
+    /// The function that is on the stack.
+    pub(super) callee: Function,
+    /// What the addresses mean.
+    pub(super) map: &'a AddressMap,
+    pub(super) memory: &'a Code,
+}
+
+impl Jump<'_> {
+    /// The frames of the function, innermost first, as though it stood where it jumped. Where it cannot
+    /// be told which jump it was, it is one frame without a line. None where it is no function that
+    /// anybody wants to see.
+    pub(super) fn frames(&self, symbolizer: &mut Symbolizer) -> Option<Vec<FrameRef>> {
+        let at_start = self.at(symbolizer, self.called);
+        let physical = at_start.last()?;
+        // Stubs (PLT) have no name of their own, and code in the middle of a function is none.
+        if physical.naming != Naming::Symbol || physical.start != Some(self.start) {
+            return None;
+        }
+        if matches!(physical.origin, Origin::System | Origin::Kernel) {
+            return None;
+        }
+        let is_callee = |to: Addr| self.map.resolve(to) == Some(self.callee);
+        let jumps = self.memory.jumps(self.called, is_callee).into_iter();
+        let places = jumps.map(|jump| self.at(symbolizer, jump));
+        let in_it = |frames: &Vec<FrameRef>| {
+            let physical = frames.last();
+            physical.is_some_and(|physical| physical.start == Some(self.start))
+        };
+        let mut places = places.filter(in_it);
+        if let Some(first) = places.next()
+            && places.all(|other| same_lines(&first, &other))
+        {
+            return Some(first);
+        }
+        let without_line = Frame {
+            file: None,
+            line: None,
+            ..Frame::clone(physical)
+        };
+        Some(vec![FrameRef::new(without_line)])
     }
-    if matches!(frame.origin, Origin::System | Origin::Kernel) {
-        return None;
+
+    fn at(&self, symbolizer: &mut Symbolizer, address: Addr) -> Vec<FrameRef> {
+        let mut frames = Vec::new();
+        let svma = Svma(self.start.0.wrapping_add(address.0 - self.called.0));
+        symbolizer.user(Some(self.source), svma, address, &mut frames);
+        frames
     }
-    (frame.file, frame.line) = (None, None);
-    Some(frame)
+}
+
+fn same_lines(one: &[FrameRef], other: &[FrameRef]) -> bool {
+    let lines = |frames: &[FrameRef]| -> Vec<_> {
+        let line = |frame: &FrameRef| (frame.function.clone(), frame.file.clone(), frame.line);
+        frames.iter().map(line).collect()
+    };
+    lines(one) == lines(other)
 }
 
 #[cfg(test)]
@@ -158,6 +247,34 @@ mod tests {
             memory.called(Addr(page * PAGE + 9));
         }
         assert!(memory.pages.borrow().len() <= MAX_PAGES);
+    }
+
+    #[test]
+    fn jumps_to_a_function_are_found_in_each_form() {
+        let mut code = vec![0u8; 4 * PAGE as usize];
+        let begin = Addr((code.as_ptr() as u64).next_multiple_of(PAGE));
+        let first = usize::try_from(begin.0 - code.as_ptr() as u64).expect("in it");
+        let wanted = Addr(begin.0 + 0x1000);
+        let mut put = |at: usize, bytes: &[u8]| {
+            code[first + at..first + at + bytes.len()].copy_from_slice(bytes);
+        };
+        let to = |next: u64| i32::try_from(0x1000 - next.cast_signed()).expect("near");
+        put(0x10, &[JUMP]);
+        put(0x11, &to(0x15).to_le_bytes());
+        put(0x20, &[TWO_BYTES, JUMP_IF | 4]);
+        put(0x22, &to(0x26).to_le_bytes());
+        put(0x30, &JUMP_BY_MEMORY);
+        put(0x32, &0xca_i32.to_le_bytes());
+        put(0x100, &wanted.0.to_le_bytes());
+        // Elsewhere, and a call.
+        put(0x40, &[JUMP, 0, 0, 0, 0]);
+        put(0x50, &[CALL]);
+        put(0x51, &to(0x55).to_le_bytes());
+        let target = Target::open(Pid(std::process::id())).expect("self");
+        let found = Code::open(&target).jumps(begin, |to| to == wanted);
+        let offsets: Vec<u64> = found.iter().map(|jump| jump.0 - begin.0).collect();
+        assert_eq!(offsets, [0x10, 0x20, 0x30]);
+        assert_eq!(Code::default().jumps(begin, |_| true), []);
     }
 
     #[test]

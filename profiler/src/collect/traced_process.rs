@@ -30,6 +30,12 @@ const UNKNOWN_CODE: (Duration, Duration) = (Duration::from_millis(2), Duration::
 /// after the other.
 const NEW_CODE: Duration = Duration::from_millis(1);
 
+/// A look at the mappings that costs more than [`CHEAP`] is rare: for each part of a second beyond that,
+/// [`REST_FOR_COST`] such parts pass before the next one, up to [`MAX_REST`].
+const CHEAP: Duration = Duration::from_millis(5);
+const REST_FOR_COST: u32 = 10;
+const MAX_REST: Duration = Duration::from_secs(2);
+
 /// Between two mapping tables that differ in code made at run time alone.
 const FRAMED: Duration = Duration::from_millis(100);
 
@@ -102,6 +108,8 @@ pub(super) struct TracedProcess {
     pub(super) read_at: Timestamp,
     last_look: Instant,
     next_look: Duration,
+    /// No look before this time has passed since the last one, which was dear.
+    rest: Duration,
     /// When the kernel side was told last that code had been made at run time, and no more.
     framed: Instant,
     /// The last look could not be taken: it had ended.
@@ -164,6 +172,7 @@ impl TracedProcess {
             last_look: now,
             framed: now,
             next_look: UNKNOWN_CODE.0,
+            rest: Duration::ZERO,
             unreadable: false,
             changed: (now, now),
             before: 0,
@@ -216,7 +225,7 @@ impl TracedProcess {
             || self.unknown_code && since >= self.next_look
             || self.may_be_loading(since)
             || self.wants_contexts();
-        wanted && self.can_be_looked_at()
+        wanted && (self.exec || since >= self.rest) && self.can_be_looked_at()
     }
 
     /// Whether it joined a moment ago, and is looked at again in any case: it is in the middle of being
@@ -230,7 +239,7 @@ impl TracedProcess {
 
     /// Whether it has mapped code that is to be looked at.
     pub(super) fn has_new_code(&self) -> bool {
-        self.new_code && self.can_be_looked_at()
+        self.new_code && self.last_look.elapsed() >= self.rest && self.can_be_looked_at()
     }
 
     fn can_be_looked_at(&self) -> bool {
@@ -247,7 +256,9 @@ impl TracedProcess {
         (self.new_code, self.unknown_code) = (false, false);
         self.last_look = Instant::now();
         let now = monotonic();
-        match modules.update(target, tables) {
+        let found = modules.update(target, tables);
+        self.rest = rest_after(modules.last_cost());
+        match found {
             // What is left of a process that has ended maps nothing.
             Ok((_, mappings)) if mappings.is_empty() && target.ended() => {
                 self.unreadable = true;
@@ -378,7 +389,7 @@ impl TracedProcess {
 
     /// Whether it is being loaded, or has mapped code that we have not looked at.
     pub(super) fn is_loading(&self) -> bool {
-        let wants = (self.new_code || self.exec) && self.target.is_some();
+        let wants = self.has_new_code() || self.exec && self.target.is_some();
         !self.is_settled() || wants && self.ended.is_none()
     }
 
@@ -482,6 +493,12 @@ impl TracedProcess {
     }
 }
 
+/// How long no other look may follow one that cost so much.
+fn rest_after(cost: Duration) -> Duration {
+    let rest = cost.saturating_sub(CHEAP).saturating_mul(REST_FOR_COST);
+    rest.min(MAX_REST)
+}
+
 const fn no_throttling() -> Throttling {
     Throttling {
         group: String::new(),
@@ -497,5 +514,30 @@ fn facts(target: &Target) -> recording::Process {
         exe: String::from_utf8_lossy(target.exe()).into_owned(),
         cmdline: target.cmdline_text(),
         ..recording::Process::unknown(target.pid())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_that_are_dear_are_rare() {
+        let rest = |millis| rest_after(Duration::from_millis(millis)).as_millis();
+        assert_eq!([1, 5, 6, 25, 105].map(rest), [0, 0, 10, 200, 1000]);
+        assert_eq!(rest(60_000), 2000);
+    }
+
+    #[test]
+    fn news_of_code_waits_for_the_rest_after_a_dear_look_and_an_exec_does_not() {
+        let own = Target::open(Pid(std::process::id())).expect("we live");
+        let mut process = TracedProcess::new(ProcessId(0), 0, Arc::new(own));
+        process.new_code = true;
+        process.last_look = Instant::now() - Duration::from_millis(100);
+        assert!(process.wants_look() && process.has_new_code());
+        process.rest = Duration::from_secs(60);
+        assert!(!process.wants_look() && !process.has_new_code());
+        process.exec = true;
+        assert!(process.wants_look());
     }
 }

@@ -6,6 +6,7 @@
 use super::selection::{Found, Selection};
 use super::selector::Selector;
 use crate::units::Pid;
+use rustix::thread::CapabilitySet;
 use std::io;
 use std::process::ExitStatus;
 
@@ -39,9 +40,9 @@ pub enum TargetError {
         /// Its name.
         comm: String,
     },
-    /// Its main thread has ended while others run.
+    /// Its main thread has ended, and none of the others can be looked into.
     #[error(
-        "the main thread of process {pid} ({comm}) has ended: the kernel tells nothing of the others"
+        "the main thread of process {pid} ({comm}) has ended, and none of its other threads can be seen"
     )]
     MainThreadEnded {
         /// Its id.
@@ -129,9 +130,20 @@ pub enum Barrier {
     /// It is another user's, and we lack the capability for that.
     #[error("CAP_SYS_PTRACE missing")]
     NoPtrace,
+    /// We hold that capability, but the process may do what we may not.
+    #[error("it holds {}, which we lack", names(*.0))]
+    Stronger(CapabilitySet),
     /// We hold that capability, and it is not enough.
-    #[error("it holds capabilities that we lack, or a security module protects it")]
+    #[error("a security module or the sandbox around us protects it")]
     Protected,
+}
+
+/// `CAP_SYS_MODULE and CAP_SYS_BOOT`.
+fn names(capabilities: CapabilitySet) -> String {
+    let names = capabilities
+        .iter_names()
+        .map(|(name, _)| format!("CAP_{name}"));
+    names.collect::<Vec<_>>().join(" and ")
 }
 
 fn of_user(uid: Option<u32>) -> String {

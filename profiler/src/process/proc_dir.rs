@@ -2,6 +2,7 @@
 
 use super::deadline::{self, Server};
 use super::device::Device;
+use super::stat::parse_stat;
 use crate::units::Pid;
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, openat, statx};
 use rustix::io::Errno;
@@ -37,6 +38,28 @@ impl ProcDir {
             pid: self.pid,
             dir: self.dir.try_clone()?,
         })
+    }
+
+    /// The same process by one of its threads that lives: where the main thread has ended, the kernel shows
+    /// nothing of the process's memory and files by its id.
+    ///
+    /// # Errors
+    /// `NotFound` where none lives, or none is to be seen.
+    pub(super) fn by_living_thread(&self) -> io::Result<ProcDir> {
+        for tid in self.list_numbers("task")? {
+            let Ok(ProcDir { dir, .. }) = ProcDir::open(Pid(tid)) else {
+                continue;
+            };
+            let thread = ProcDir { pid: self.pid, dir };
+            let status = thread.read("status").unwrap_or_default();
+            let is_its = status_number(&status, "Tgid") == Some(self.pid.0);
+            let stat = thread.read("stat").unwrap_or_default();
+            let lives = parse_stat(&stat).is_some_and(|stat| !matches!(stat.state, b'Z' | b'X'));
+            if is_its && lives {
+                return Ok(thread);
+            }
+        }
+        Err(io::ErrorKind::NotFound.into())
     }
 
     /// The process.
@@ -180,15 +203,24 @@ pub(crate) fn is_denied(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied
 }
 
-/// The id of a process in its own pid namespace, from its `status` (proc_pid_status(5), `NSpid`).
+/// The id of a process in its own pid namespace, from its `status` or that of one of its threads
+/// (proc_pid_status(5), `NStgid`).
 pub(crate) fn own_pid(status: &[u8]) -> Option<u32> {
-    let line = status
-        .split(|byte| *byte == b'\n')
-        .find_map(|line| line.strip_prefix(b"NSpid:"))?;
-    let last = line
-        .split(u8::is_ascii_whitespace)
-        .rfind(|id| !id.is_empty());
-    std::str::from_utf8(last?).ok()?.parse().ok()
+    innermost(status, b"NStgid:")
+}
+
+/// The id of a thread in its own pid namespace, from its `status` (proc_pid_status(5), `NSpid`).
+pub(crate) fn own_tid(status: &[u8]) -> Option<u32> {
+    innermost(status, b"NSpid:")
+}
+
+/// The last of the ids that a line of a `status` lists: that of the innermost namespace.
+fn innermost(status: &[u8], key: &[u8]) -> Option<u32> {
+    let mut lines = status.split(|byte| *byte == b'\n');
+    let line = lines.find_map(|line| line.strip_prefix(key))?;
+    let mut ids = line.split(u8::is_ascii_whitespace);
+    let last = ids.rfind(|id| !id.is_empty())?;
+    std::str::from_utf8(last).ok()?.parse().ok()
 }
 
 /// A number out of `/proc/PID/status`, such as `Tgid` or the real `Uid`.
@@ -214,6 +246,15 @@ mod tests {
         assert_eq!(status_number(status, "Tgid"), Some(42));
         assert_eq!(status_number(status, "Uid"), Some(1000));
         assert_eq!(status_number(status, "Gid"), None);
+    }
+
+    #[test]
+    fn a_process_s_own_id_is_the_innermost() {
+        let status = b"Name:\tx\nNStgid:\t4711\t17\t3\nNSpid:\t4712\t18\t4\n";
+        assert_eq!((own_pid(status), own_tid(status)), (Some(3), Some(4)));
+        assert_eq!(own_pid(b"NStgid:\t4711\n"), Some(4711));
+        assert_eq!(own_pid(b"NStgid:\n"), None);
+        assert_eq!(own_tid(b"Name:\tx\n"), None);
     }
 
     #[test]

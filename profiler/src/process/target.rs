@@ -61,9 +61,16 @@ impl Target {
         if ended {
             return Err(TargetError::Zombie { pid, comm });
         }
-        if stat.state == b'Z' {
-            return Err(TargetError::MainThreadEnded { pid, comm });
-        }
+        // Of a process whose main thread has ended the kernel shows memory and files by the others only.
+        let dir = match stat.state {
+            b'Z' => dir
+                .by_living_thread()
+                .map_err(|_| TargetError::MainThreadEnded {
+                    pid,
+                    comm: comm.clone(),
+                })?,
+            _ => dir,
+        };
         let status = dir.read("status").map_err(cannot)?;
         let uid = proc_dir::status_number(&status, "Uid").unwrap_or(u32::MAX);
         let exe_error = |error: io::Error| unreadable(pid, Some(uid), error);
@@ -105,7 +112,10 @@ impl Target {
         let pid = self.pid();
         let cannot = |source: io::Error| TargetError::Unreadable { pid, source };
         let pidfd = self.pidfd.try_clone().map_err(cannot)?;
-        Target::describe(pidfd, self.dir.try_clone().map_err(cannot)?)
+        let mut target = Target::describe(pidfd, self.dir.try_clone().map_err(cannot)?)?;
+        // A directory of a thread's tells when that began.
+        target.start_ticks = self.start_ticks;
+        Ok(target)
     }
 
     /// The process id.
@@ -303,12 +313,18 @@ fn unreadable(pid: Pid, uid: Option<u32>, source: io::Error) -> TargetError {
     if !is_denied(&source) {
         return TargetError::Unreadable { pid, source };
     }
-    let lacks = rustix::thread::capabilities(None)
-        .is_ok_and(|held| !held.effective.contains(CapabilitySet::SYS_PTRACE));
-    let why = if lacks {
-        Barrier::NoPtrace
-    } else {
-        Barrier::Protected
+    let held = rustix::thread::capabilities(None).map(|held| held.effective);
+    let why = match held {
+        Ok(held) if !held.contains(CapabilitySet::SYS_PTRACE) => Barrier::NoPtrace,
+        Ok(held) => {
+            let more = permitted(pid).difference(held);
+            if more.is_empty() {
+                Barrier::Protected
+            } else {
+                Barrier::Stronger(more)
+            }
+        }
+        Err(_) => Barrier::Protected,
     };
     TargetError::Denied {
         pid,
@@ -316,6 +332,18 @@ fn unreadable(pid: Pid, uid: Option<u32>, source: io::Error) -> TargetError {
         why,
         source,
     }
+}
+
+/// What a process may do, which everybody may read; nothing where it is not known.
+fn permitted(pid: Pid) -> CapabilitySet {
+    let status = ProcDir::open(pid).and_then(|dir| dir.read("status"));
+    let bits = status.ok().and_then(|status| {
+        let status = String::from_utf8_lossy(&status).into_owned();
+        let mut lines = status.lines();
+        let bits = lines.find_map(|line| line.strip_prefix("CapPrm:"))?;
+        u64::from_str_radix(bits.trim(), 16).ok()
+    });
+    CapabilitySet::from_bits_truncate(bits.unwrap_or_default())
 }
 
 fn has_ended(pidfd: &OwnedFd) -> io::Result<bool> {

@@ -35,6 +35,6 @@ use name::process_name;
 pub use name::{display_name, display_path};
 pub use options::Options;
 pub use text::{
-    DumpOptions, render_check as check_text, render_diff as diff_text, render_dump as dump_text,
-    render_list as list_text, render_site as site_text,
+    DumpOptions, in_ascii, render_check as check_text, render_diff as diff_text,
+    render_dump as dump_text, render_list as list_text, render_site as site_text,
 };

@@ -66,6 +66,10 @@ pub struct ListedProcess {
     pub can_record: bool,
     /// What stands in the way, or what recordings would lack.
     pub remark: Option<String>,
+    /// Its runtimes that were seen at work, where that was looked at.
+    pub runtimes: Option<u32>,
+    /// Their workers, of those alive at once.
+    pub workers: Option<u32>,
     /// The share of its workers' time in which they were blocked, 0 to 1, where that was looked at and
     /// any worker was seen.
     pub blocked_share: Option<f64>,

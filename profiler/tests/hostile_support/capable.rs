@@ -1,17 +1,29 @@
 //! holdup with file capabilities, called by a user who has none.
 
 use crate::fixture::{Running, Variant};
+use crate::honest;
+use crate::live_recording::ensure;
+use crate::record::{ATTACHED, spawn_record, until_recording};
+use crate::report::Report;
 use crate::sudo::{User, directory, names};
 use libtest_mimic::Failed;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 const CAPABILITIES: &str = "cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search,\
     cap_checkpoint_restore,cap_syslog,cap_kill,cap_fowner,cap_dac_override,\
     cap_setuid,cap_setgid=ep";
 const SECRET: &str = "for root's eyes only";
+
+/// A table of stacks that is full at once. Who heeds it says so, and loses stacks.
+pub(crate) const LIMITS: (&str, &str) = ("HOLDUP_TEST_LIMITS", "STACKS=8");
+/// What is said then.
+pub(crate) const LIMITED: &str = "tables are made small";
+/// For the honest program to play its part.
+const LENGTH: &str = "4s";
 
 /// Why it cannot be tried here, if it cannot.
 pub(crate) fn missing() -> Option<String> {
@@ -20,8 +32,58 @@ pub(crate) fn missing() -> Option<String> {
     missing.or_else(crate::sudo::missing)
 }
 
-/// No file of root's is read or written for a user who could not.
+/// What came of [`LIMITS`].
+#[derive(Debug)]
+struct Limited {
+    warned: bool,
+    /// Waits that found the table full.
+    full: u64,
+    /// What the report lacks.
+    missing: Vec<String>,
+}
+
+/// Records the honest program by this holdup, with [`LIMITS`] in its environment.
+fn limited(mut holdup: Command, report: &Path) -> Result<Limited, Failed> {
+    let mut fixture: Running = Variant::DEFAULT.start(honest::MODE)?;
+    let pid = fixture.pid();
+    holdup
+        .args(["record", "--force", "-d", LENGTH, "-p", &pid.to_string()])
+        .arg("-o")
+        .arg(report)
+        .env(LIMITS.0, LIMITS.1)
+        .env_remove("HOLDUP_LOG")
+        .current_dir("/");
+    let (mut holdup, mut messages) = spawn_record(&mut holdup)?;
+    until_recording(&mut messages)?;
+    fixture.go()?;
+    let truth = fixture.truth()?;
+    let status = holdup.wait(ATTACHED)?;
+    messages.drain(Duration::from_secs(1));
+    let said = messages.transcript();
+    if !status.success() {
+        return Err(format!("it cannot be recorded: {status}; {said}").into());
+    }
+    let report = Report::parse(&fs::read_to_string(report)?)?;
+    Ok(Limited {
+        warned: said.contains(LIMITED),
+        full: report.losses.cause("stack_table_full"),
+        missing: honest::compared(&report, pid, truth, 0).waits,
+    })
+}
+
+/// What is ignored for a user counts for root, who gains nothing by it: where it did not, nothing would
+/// be tried by it.
+fn limits_count_for_root() -> Result<(), Failed> {
+    let dir = tempfile::tempdir()?;
+    let holdup = Command::new(env!("CARGO_BIN_EXE_holdup"));
+    let recording = limited(holdup, &dir.path().join("report.json"))?;
+    let counts = recording.warned && recording.full > 0 && !recording.missing.is_empty();
+    ensure(counts, || format!("{recording:?}"))
+}
+
+/// No file of root's is read or written for a user who could not, and nothing that the user says counts.
 pub(crate) fn trial() -> Result<(), Failed> {
+    limits_count_for_root()?;
     let user = User::new()?;
     let (own, roots) = (directory(user.uid, 0o755)?, directory(0, 0o755)?);
     let (own, roots) = (own.path(), roots.path());
@@ -39,7 +101,7 @@ pub(crate) fn trial() -> Result<(), Failed> {
     fs::set_permissions(&secret, PermissionsExt::from_mode(0o600))?;
     symlink(roots, own.join("way"))?;
     symlink(&secret, own.join("link.json"))?;
-    let mut fixture: Running = Variant::DEFAULT.start("scenarios")?;
+    let fixture: Running = Variant::DEFAULT.start(honest::MODE)?;
     let pid = fixture.pid().to_string();
     let call = |args: &[&str]| -> Result<Output, Failed> {
         let output = Command::new("runuser")
@@ -47,7 +109,7 @@ pub(crate) fn trial() -> Result<(), Failed> {
             .arg(&holdup)
             .args(args)
             // None of these counts: who calls it gains rights.
-            .env("HOLDUP_TEST_LIMITS", "STACKS=1")
+            .env(LIMITS.0, LIMITS.1)
             .env("SUDO_UID", "0")
             .env("SUDO_GID", "0")
             .stdin(Stdio::null())
@@ -74,12 +136,17 @@ pub(crate) fn trial() -> Result<(), Failed> {
     }
     // What is at the name may be replaced: the directory is the user's. What it leads to may not.
     record(&own.join("link.json"))?;
-    fixture.go()?;
+    drop(fixture);
+    let mut by_user = Command::new("runuser");
+    by_user.args(["-u", &user.name, "--"]).arg(&holdup);
     let report = own.join("report.json");
-    let output = record(&report)?;
-    match fs::metadata(&report) {
-        Ok(file) if output.status.success() && file.uid() == user.uid => {}
-        other => wrong.push(format!("the user cannot record: {other:?} {output:?}")),
+    let recording = limited(by_user, &report)?;
+    if recording.warned || recording.full > 0 {
+        wrong.push(format!("the user's environment counts: {recording:?}"));
+    }
+    wrong.extend(recording.missing);
+    if fs::metadata(&report)?.uid() != user.uid {
+        wrong.push("the report is not the user's".into());
     }
     let secret_path = secret.to_string_lossy().into_owned();
     for args in [

@@ -2,10 +2,8 @@
 
 use super::beside::shell;
 use super::fixture::{Running, Variant};
-use super::record;
+use super::live_recording::Recording;
 use libtest_mimic::Failed;
-use serde_json::Value;
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -34,12 +32,12 @@ pub(crate) fn trial() -> Result<(), Failed> {
     let mut fixture = Running::start(command)?;
     wait_for(&name, SQUATTERS as usize + 1)?;
 
-    let (said, pids) = recorded(dir.path(), &["-n", &name], || fixture.go())?;
+    let (said, pids) = recorded(&["-n", &name], || fixture.go())?;
     let told = "can be recorded at once: ";
     if !pids.contains(&fixture.pid()) || !said.contains(told) {
         return Err(format!("{} of {pids:?}; {said}", fixture.pid()).into());
     }
-    let (said, pids) = recorded(dir.path(), &["-n", &name, "--user", "0"], || Ok(()))?;
+    let (said, pids) = recorded(&["-n", &name, "--user", "0"], || Ok(()))?;
     if pids != [fixture.pid()] || said.contains(told) {
         return Err(format!("only root's: {pids:?}; {said}").into());
     }
@@ -65,18 +63,12 @@ fn wait_for(name: &str, count: usize) -> Result<(), Failed> {
 
 /// What holdup said of a recording, and which processes the report has.
 fn recorded(
-    dir: &Path,
     target: &[&str],
     go: impl FnOnce() -> Result<(), String>,
 ) -> Result<(String, Vec<u32>), Failed> {
-    let report = dir.join("report.json");
-    let target = [&["--force", "-d", "1s"], target].concat();
-    let (status, said) = record(&target, &report, go)?;
-    if !status.success() {
-        return Err(format!("{status}; {said}").into());
-    }
-    let report: Value = serde_json::from_str(&std::fs::read_to_string(&report)?)?;
-    let processes = report["processes"].as_array().cloned().unwrap_or_default();
-    let pid = |process: &Value| u32::try_from(process["pid"].as_u64()?).ok();
-    Ok((said, processes.iter().filter_map(pid).collect()))
+    let recording = Recording::start(&[&["-d", "1s"], target].concat())?;
+    go()?;
+    let recorded = recording.end()?;
+    let pids = recorded.pids();
+    Ok((recorded.said, pids))
 }

@@ -1,6 +1,8 @@
 //! A user who may do one thing as root: call holdup.
 
+use crate::capable::{LIMITED, LIMITS};
 use crate::fixture::{Running, Variant};
+use crate::report::Report;
 use libtest_mimic::Failed;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -181,13 +183,19 @@ pub(crate) fn trial() -> Result<(), Failed> {
     let output = record(
         &report,
         &[
-            ("HOLDUP_TEST_LIMITS", "STACKS=1"),
+            // sudo keeps it from holdup, to which its caller and itself are both root.
+            LIMITS,
             ("PATH", "/usr/bin:/bin"),
         ],
     )?;
     if !output.status.success() {
         wrong.push(format!("the user cannot record: {output:?}"));
     } else {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let losses = Report::parse(&fs::read_to_string(&report)?)?.losses;
+        if said.contains(LIMITED) || losses.cause("stack_table_full") > 0 {
+            wrong.push(format!("the user's limits count: {losses:?}; {said}"));
+        }
         let file = fs::metadata(&report)?;
         if (file.uid(), file.mode() & 0o7777 & 0o137) != (user.uid, 0) {
             wrong.push(format!(

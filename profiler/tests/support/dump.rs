@@ -3,6 +3,7 @@
 
 use super::check::Complaints;
 use super::fixture::{Profile, Running, Variant};
+use super::live_recording::Recording;
 use super::privilege;
 use super::report::is_in;
 use children::Child;
@@ -11,7 +12,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::process::{Command, Output, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A wait that has lasted for so long is a standstill.
 pub(super) const STANDSTILL: Duration = Duration::from_millis(1200);
@@ -23,10 +24,11 @@ pub(super) type Test = fn() -> Outcome;
 
 /// Every trial.
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, Test); 9] = [
+    let tests: [(&str, Test); 10] = [
         ("dump::a_healthy_service", healthy),
         ("dump::holders_that_locks_name", holders),
         ("dump::processes_that_cannot_be_looked_at", not_to_be_seen),
+        ("dump::a_main_thread_that_has_ended", headless),
         ("dump::a_process_that_ends_meanwhile", ends_meanwhile),
         ("dump::waits_of_less_than_a_second", no_standstill),
         ("dump::without_rights", without_rights),
@@ -203,6 +205,39 @@ fn not_to_be_seen() -> Outcome {
     done(complaints)
 }
 
+/// A process whose main thread has ended is a zombie by its id, and yet its workers go on: they are told as
+/// those of any other, by `dump` and by `record`.
+fn headless() -> Outcome {
+    let mut fixture = Variant::DEFAULT.start("headless")?;
+    let pid = fixture.pid().to_string();
+    fixture.go()?;
+    let truth = fixture.truth()?;
+    let stat = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let deadline = Instant::now() + SOON;
+    while !stat().contains(") Z ") && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let mut complaints = Complaints::new();
+    if !stat().contains(") Z ") {
+        complaints.push(format!("its main thread has not ended: {}", stat()));
+    }
+    let wanted = &truth.open.first().ok_or("nothing is open")?.function;
+    let dumped = holdup(&["dump", "-p", &pid])?;
+    let text = String::from_utf8_lossy(&dumped.stdout).into_owned();
+    if !text.contains(wanted) || !text.contains("2 workers") {
+        let errors = String::from_utf8_lossy(&dumped.stderr).into_owned();
+        complaints.push(format!("dump: {text}{errors}"));
+    }
+    let recorded = Recording::start(&["-p", &pid, "-d", "2s"])?.end()?;
+    fixture.finish()?;
+    let sites = recorded.report.sites.iter();
+    let mut blocked = sites.filter(|site| site.state == "blocked");
+    if !blocked.any(|site| is_in(&site.function, wanted) && site.line.is_some()) {
+        complaints.push(format!("record: {}", recorded.text));
+    }
+    done(complaints)
+}
+
 /// Whenever it ends, the dump does too, without a panic.
 fn ends_meanwhile() -> Outcome {
     for after in [5, 40, 90, 130, 160, 200, 250] {
@@ -286,6 +321,7 @@ fn programs() -> Outcome {
         .map_err(|error| error.to_string())?;
     let found = listed(&["--look"]);
     let text = holdup(&["list"]);
+    let short = holdup(&["list", "--json"]);
     let (one, other, none) = (idle.pid(), stuck.pid(), plain.id());
     let _ = plain.kill();
     let _ = plain.wait();
@@ -294,7 +330,7 @@ fn programs() -> Outcome {
     let list = found?;
     let version = Variant::DEFAULT.tokio_version()?;
     let mut complaints = Complaints::new();
-    for (pid, symbols, blocked) in [(one, true, false), (other, false, true)] {
+    for (pid, symbols, workers, blocked) in [(one, true, 4, false), (other, false, 2, true)] {
         let Some(process) = of_pid(&list, pid) else {
             complaints.push(format!("{pid} is not listed: {list:#}"));
             continue;
@@ -304,6 +340,8 @@ fn programs() -> Outcome {
             || process["tokio_versions"][0] != version.as_str()
             || process["has_symbols"] != symbols
             || process["can_record"] != true
+            || process["runtimes"] != 1
+            || process["workers"] != workers
             || share.is_none_or(|share| (share > 0.9) != blocked)
         {
             complaints.push(format!("{process:#}"));
@@ -311,6 +349,10 @@ fn programs() -> Outcome {
     }
     if of_pid(&list, none).is_some() {
         complaints.push("a process without tokio is listed".to_owned());
+    }
+    let short = short?.stdout;
+    if serde_json::from_slice::<serde_json::Value>(&short).is_err() {
+        complaints.push(format!("--json: {}", String::from_utf8_lossy(&short)));
     }
     let text = text?;
     let text = String::from_utf8_lossy(&text.stdout);

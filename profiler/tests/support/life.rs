@@ -3,6 +3,7 @@
 
 use super::check_modes::every_wait;
 use super::fixture::{Running, Variant};
+use super::forks::summed_up;
 use super::live_recording::{
     Outcome, Recorded, Recording, WRITTEN, ensure, no_complaints, sound, unknown,
 };
@@ -93,6 +94,9 @@ fn jumped() -> Outcome {
     let wanted = &truth.open.first().ok_or("nothing is open")?.function;
     let is_one = matches!(&blocked[..], [one] if is_in(one, wanted));
     ensure(is_one, || format!("{wanted} is told as {blocked:?}"))?;
+    // By the jump's own place in the function, which is on no stack.
+    let line = recorded.report.sites.iter().find_map(|site| site.line);
+    ensure(line.is_some(), || format!("{wanted} has no line"))?;
     sound(&recorded.report)
 }
 
@@ -142,15 +146,7 @@ fn offspring() -> Outcome {
         )
     })?;
     let rows = report.targets.len();
-    let ends = report
-        .targets
-        .iter()
-        .filter_map(|target| target.ended.as_deref());
-    let summed = |ended: &str| {
-        let (_, rest) = ended.split_once(", with ")?;
-        rest.split(' ').next()?.parse::<usize>().ok()
-    };
-    let summed: usize = ends.filter_map(summed).sum();
+    let summed = summed_up(&report.targets);
     ensure(rows + summed == CHILDREN + 1 && summed > 0, || {
         format!(
             "{rows} rows with {summed} more: {:?}; {:?}",

@@ -51,5 +51,7 @@ pub(crate) mod standstills;
 pub(crate) mod stopped;
 pub(crate) mod streams;
 pub(crate) mod stripped;
+pub(crate) mod terminal;
 pub(crate) mod top;
 pub(crate) mod truth;
+pub(crate) mod unattended;

@@ -2,21 +2,17 @@
 
 use super::fixture::{Running, Variant};
 use super::privilege;
-use super::truth::slowdown;
+use super::terminal::{Terminal, is_gone, missing_tmux};
 use libtest_mimic::{Failed, Trial};
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Signal, kill_process};
 use serde_json::Value;
-use std::path::Path;
-use std::process::{Command, Output};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 type Outcome = Result<(), Failed>;
 type Test = fn() -> Outcome;
 
-/// For what is awaited on the screen.
-const SOON: Duration = Duration::from_secs(20);
 /// The function in which the fixture hangs.
 const STUCK: &str = "stuck_by_parking_lot";
 
@@ -44,139 +40,17 @@ pub(crate) fn trials() -> Vec<Trial> {
     tests.into_iter().map(trial).collect()
 }
 
-fn missing_tmux() -> Option<String> {
-    let found = Command::new("tmux").arg("-V").output();
-    let found = found.is_ok_and(|output| output.status.success());
-    (!found).then(|| "tmux is not installed".into())
+/// A terminal with `holdup top -p PIDS` on it. `before` is what the shell around it does first.
+fn top(before: &str, pids: &str, size: (u32, u32)) -> Result<Terminal, String> {
+    top_of(before, &format!("-p {pids}"), size)
 }
 
-/// A terminal with `holdup top` on it. Dropped, it is gone with everything in it.
-struct Terminal {
-    socket: String,
-    dir: tempfile::TempDir,
-}
-
-impl Terminal {
-    /// `before` is what the shell around it does first.
-    fn start(before: &str, pids: &str, size: (u32, u32)) -> Result<Terminal, String> {
-        Terminal::of(before, &format!("-p {pids}"), size)
-    }
-
-    /// With these targets, in the words of the command line.
-    fn of(before: &str, targets: &str, size: (u32, u32)) -> Result<Terminal, String> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let terminal = Terminal {
-            socket: format!("holdup-test-{}-{count}", std::process::id()),
-            dir: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
-                .map_err(|error| format!("no folder: {error}"))?,
-        };
-        let dir = terminal.dir.path().display();
-        let script = format!(
-            "{before}\nexport NO_COLOR=1 LC_ALL=C.UTF-8\n\
-             sh -c 'echo $$ > {dir}/new && mv {dir}/new {dir}/pid; \
-             exec \"{}\" top {targets} -o {dir}/seen.json'\n\
-             echo $? > {dir}/rc; stty -a > {dir}/stty; echo over; read _\n",
-            env!("CARGO_BIN_EXE_holdup")
-        );
-        let path = terminal.dir.path().join("script");
-        std::fs::write(&path, script).map_err(|error| error.to_string())?;
-        let (width, height) = (size.0.to_string(), size.1.to_string());
-        let run = format!("sh {}", path.display());
-        terminal.tmux(&["new-session", "-d", "-x", &width, "-y", &height, &run])?;
-        Ok(terminal)
-    }
-
-    fn tmux(&self, words: &[&str]) -> Result<Output, String> {
-        let output = Command::new("tmux")
-            .args(["-L", &self.socket, "-f", "/dev/null"])
-            .args(words)
-            .env("TERM", "xterm-256color")
-            .env("LC_ALL", "C.UTF-8")
-            .env_remove("TMUX")
-            .output()
-            .map_err(|error| format!("tmux cannot be run: {error}"))?;
-        if output.status.success() {
-            return Ok(output);
-        }
-        let said = String::from_utf8_lossy(&output.stderr);
-        Err(format!("tmux {words:?}: {said}"))
-    }
-
-    /// What is on the screen.
-    fn screen(&self) -> Result<String, String> {
-        let output = self.tmux(&["capture-pane", "-p"])?;
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-
-    fn until(&self, what: &str, is_so: impl Fn(&str) -> bool) -> Result<String, String> {
-        let begun = Instant::now();
-        loop {
-            let screen = self.screen()?;
-            if is_so(&screen) {
-                return Ok(screen);
-            }
-            if begun.elapsed() > SOON * u32::try_from(slowdown()).unwrap_or(u32::MAX) {
-                return Err(format!("not seen: {what}\n{screen}"));
-            }
-            thread::sleep(Duration::from_millis(100));
-        }
-    }
-
-    fn until_it_has(&self, text: &str) -> Result<String, String> {
-        self.until(text, |screen| screen.contains(text))
-    }
-
-    fn press(&self, key: &str) -> Result<(), String> {
-        self.tmux(&["send-keys", key]).map(|_| ())
-    }
-
-    fn file(&self, name: &str) -> Result<String, String> {
-        let path = self.dir.path().join(name);
-        let begun = Instant::now();
-        loop {
-            match std::fs::read_to_string(&path) {
-                Ok(text) if !text.is_empty() => return Ok(text),
-                Ok(_) => {}
-                Err(error) if begun.elapsed() > SOON => {
-                    return Err(format!("{}: {error}", path.display()));
-                }
-                Err(_) => {}
-            }
-            if begun.elapsed() > SOON {
-                return Err(format!("{} stays empty", path.display()));
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    /// `holdup`'s process.
-    fn pid(&self) -> Result<Pid, String> {
-        let text = self.file("pid")?;
-        let pid = text.trim().parse().ok().and_then(Pid::from_raw);
-        pid.ok_or_else(|| format!("no pid: {text}"))
-    }
-
-    /// It ended with this code, and gave the terminal back as it was.
-    fn is_over(&self, code: &str) -> Result<String, String> {
-        let screen = self.until_it_has("over")?;
-        let rc = self.file("rc")?;
-        let stty = self.file("stty")?;
-        if rc.trim() != code {
-            return Err(format!("exit {rc} and not {code}\n{screen}"));
-        }
-        let is_set = |flag: &&str| stty.split_whitespace().any(|word| word == *flag);
-        if !["icanon", "echo", "opost", "isig"].iter().all(is_set) {
-            return Err(format!("the terminal is not as it was: {stty}"));
-        }
-        Ok(screen)
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        let _ = self.tmux(&["kill-server"]);
-    }
+/// With these targets, in the words of the command line.
+fn top_of(before: &str, targets: &str, size: (u32, u32)) -> Result<Terminal, String> {
+    let holdup = env!("CARGO_BIN_EXE_holdup");
+    Terminal::start(before, size, |dir| {
+        format!("\"{holdup}\" top {targets} -o {dir}/seen.json")
+    })
 }
 
 fn stuck() -> Result<Running, String> {
@@ -191,7 +65,7 @@ fn end(mut fixture: Running) -> Result<(), String> {
 
 fn keys_and_sizes() -> Outcome {
     let fixture = stuck()?;
-    let terminal = Terminal::start("", &fixture.pid().to_string(), (100, 30))?;
+    let terminal = top("", &fixture.pid().to_string(), (100, 30))?;
     let screen = terminal.until("its site and its lanes", |screen| {
         screen.contains(STUCK) && screen.contains("LLLL") && screen.contains("blocked 100 %")
     })?;
@@ -266,7 +140,7 @@ fn sorting() -> Outcome {
     let mut fixture = Variant::DEFAULT.start("held")?;
     fixture.go()?;
     fixture.truth()?;
-    let terminal = Terminal::start("", &fixture.pid().to_string(), (120, 40))?;
+    let terminal = top("", &fixture.pid().to_string(), (120, 40))?;
     terminal.until("its sites", |screen| {
         first_site(screen).contains("block_by_held_") && screen.contains("HARM*")
     })?;
@@ -332,7 +206,7 @@ fn restarted() -> Outcome {
         Running::start(command)
     };
     let first = start()?;
-    let terminal = Terminal::of("", &format!("-n {name}"), (120, 40))?;
+    let terminal = top_of("", &format!("-n {name}"), (120, 40))?;
     terminal.until_it_has(STUCK)?;
     first.kill()?;
     let second = start()?;
@@ -361,7 +235,7 @@ fn no_terminal() -> Outcome {
         .args(["top", "-p", &pid])
         .output()?;
     let said = String::from_utf8_lossy(&piped.stderr).into_owned();
-    let terminal = Terminal::start("export TERM=dumb", &pid, (100, 30))?;
+    let terminal = top("export TERM=dumb", &pid, (100, 30))?;
     let screen = terminal.is_over("1");
     end(fixture)?;
     let screen = screen?;
@@ -380,7 +254,7 @@ fn no_terminal() -> Outcome {
 /// The view stays until a key.
 fn target_ends() -> Outcome {
     let fixture = stuck()?;
-    let terminal = Terminal::start("", &fixture.pid().to_string(), (80, 24))?;
+    let terminal = top("", &fixture.pid().to_string(), (80, 24))?;
     terminal.until_it_has(STUCK)?;
     fixture.kill()?;
     terminal.until_it_has("ended: killed by SIGKILL")?;
@@ -396,7 +270,7 @@ fn target_ends() -> Outcome {
 fn several() -> Outcome {
     let (one, other) = (stuck()?, stuck()?);
     let pids = format!("{},{}", one.pid(), other.pid());
-    let terminal = Terminal::start("", &pids, (120, 40))?;
+    let terminal = top("", &pids, (120, 40))?;
     terminal.until("both", |screen| {
         let named = |pid: u32| screen.contains(&format!("blockers ({pid})"));
         screen.contains("2 processes")
@@ -422,7 +296,7 @@ fn several() -> Outcome {
 fn signals() -> Outcome {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let fixture = stuck()?;
-        let terminal = Terminal::start("", &fixture.pid().to_string(), (100, 30))?;
+        let terminal = top("", &fixture.pid().to_string(), (100, 30))?;
         terminal.until_it_has(STUCK)?;
         kill_process(terminal.pid()?, signal).map_err(|errno| errno.to_string())?;
         terminal
@@ -436,10 +310,10 @@ fn signals() -> Outcome {
 /// Nothing is left of it.
 fn terminal_goes() -> Outcome {
     let fixture = stuck()?;
-    let terminal = Terminal::start("", &fixture.pid().to_string(), (100, 30))?;
+    let terminal = top("", &fixture.pid().to_string(), (100, 30))?;
     terminal.until_it_has(STUCK)?;
     let pid = terminal.pid()?;
-    terminal.tmux(&["kill-server"])?;
+    terminal.close()?;
     is_gone(pid)?;
     Ok(end(fixture)?)
 }
@@ -447,10 +321,10 @@ fn terminal_goes() -> Outcome {
 /// Nobody says so: the report has no place to go to.
 fn terminal_goes_under_nohup() -> Outcome {
     let fixture = stuck()?;
-    let terminal = Terminal::start("trap '' HUP", &fixture.pid().to_string(), (100, 30))?;
+    let terminal = top("trap '' HUP", &fixture.pid().to_string(), (100, 30))?;
     terminal.until_it_has(STUCK)?;
     let pid = terminal.pid()?;
-    terminal.tmux(&["kill-server"])?;
+    terminal.close()?;
     is_gone(pid)?;
     let rc = terminal.file("rc")?;
     end(fixture)?;
@@ -459,17 +333,4 @@ fn terminal_goes_under_nohup() -> Outcome {
     } else {
         Err(format!("exit {rc}").into())
     }
-}
-
-fn is_gone(pid: Pid) -> Result<(), String> {
-    let begun = Instant::now();
-    let exe = || std::fs::read_link(format!("/proc/{}/exe", pid.as_raw_nonzero()));
-    let runs = || exe().is_ok_and(|exe| exe == Path::new(env!("CARGO_BIN_EXE_holdup")));
-    while test_kill_process(pid).is_ok() && runs() {
-        if begun.elapsed() > SOON {
-            return Err(format!("{} goes on", pid.as_raw_nonzero()));
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
 }

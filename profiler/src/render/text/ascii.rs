@@ -1,7 +1,8 @@
 //! The report's own signs in ASCII, for terminals that show no more.
 
-/// `text` with every sign of the report's own spelled in ASCII, and what else is none as `?`.
-pub(super) fn spelled(text: &str) -> String {
+/// The text with every sign of the report's own spelled in ASCII, and what else is none as `?`.
+#[must_use]
+pub fn spelled(text: &str) -> String {
     let mut spelled = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

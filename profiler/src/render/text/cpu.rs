@@ -1,15 +1,19 @@
 //! Where the CPU time went.
 
-use super::line::width;
+use super::line::{cut_left, width};
 use super::page::Page;
 use super::style::{DIM, PLAIN, SITE, WARN};
 use crate::counted::counted;
 use crate::render::{display_name, duration, percent, process_name, sanitize};
 use crate::report::{CpuPart, CpuSite};
+use crate::units::Nanos;
 use std::io;
 
 /// Sites of CPU time.
 const SITES: usize = 5;
+
+/// Less than this share of one CPU is told in a line.
+const LITTLE: f64 = 0.05;
 
 /// What a thread on a CPU did, in a word.
 pub(in crate::render) const fn what(part: CpuPart) -> &'static str {
@@ -26,12 +30,21 @@ pub(in crate::render) const fn what(part: CpuPart) -> &'static str {
 
 /// Where the CPU time went.
 pub(super) fn sites(page: &mut Page<'_>) -> io::Result<()> {
-    let sites = &page.report.cpu_sites;
+    let sites = page.report.cpu_sites.iter();
+    let sites: Vec<&CpuSite> = sites.filter(|site| !page.leaves_out(site.pid)).collect();
     let all: u64 = sites.iter().map(|site| site.samples).sum();
     if all == 0 {
         return Ok(());
     }
     let samples = counted(all, "sample", "samples");
+    let time: Nanos = sites.iter().map(|site| site.cpu_ns).sum();
+    if time.share_of(page.report.duration_ns) < LITTLE && page.cuts_lists() {
+        let worst = sites.first().map(|site| display_name(&site.function));
+        let text = format!("{} in {samples}, most in ", duration(time));
+        let room = page.width.saturating_sub(width(&text) + 10);
+        let text = text + &cut_left(&worst.unwrap_or_default(), room);
+        return page.heading("On a CPU", &text);
+    }
     page.heading("On a CPU", &format!("share of {samples}; most first"))?;
     for site in sites.iter().take(SITES) {
         row(page, site, all)?;

@@ -1,5 +1,6 @@
 //! What was lost, and what would make the next report better.
 
+use super::others::{has_tokio, main_process};
 use super::page::Page;
 use super::style::{DIM, GOOD, WARN};
 use super::tokio_notes;
@@ -176,7 +177,7 @@ pub(super) fn notes(page: &mut Page<'_>) -> io::Result<()> {
 
 /// The notes, a text each.
 pub(in crate::render) fn note_texts(report: &Report) -> Vec<String> {
-    let target = &report.target;
+    let target = main_process(report);
     let mut notes = Vec::new();
     // Of several processes the list at the top says it.
     if let Some(ended) = target.ended.as_ref().filter(|_| report.targets.len() == 1) {
@@ -185,7 +186,9 @@ pub(in crate::render) fn note_texts(report: &Report) -> Vec<String> {
             sanitize(ended)
         ));
     }
-    for target in report.targets.iter().filter(|t| !t.earlier.is_empty()) {
+    let changed = report.targets.iter().filter(|t| !t.earlier.is_empty());
+    // What a shell started became another program, too: of those nobody asks.
+    for target in changed.filter(|t| report.targets.len() == 1 || has_tokio(report, t)) {
         let names: Vec<&str> = target.earlier.iter().map(|exe| file_name(exe)).collect();
         notes.push(format!(
             "Process {} executed {} before it became {}: what both did is in the sums.",

@@ -3,6 +3,7 @@
 use super::blame::left;
 use super::may_hide::may_hide;
 use super::open::{at_least, stands_still};
+use super::others::has_tokio;
 use super::page::Page;
 use super::style::{BAD, DIM, GOOD, HEADING, PLAIN, WARN};
 use super::verdict_words::{NEVER_MOVED, Words, cpu_bound, never_moved, no_runtime, nothing_seen};
@@ -100,15 +101,9 @@ const NAMED: usize = 5;
 /// A line for each of several processes with tokio, and one for all others.
 fn processes(page: &mut Page<'_>) -> io::Result<()> {
     let targets = &page.report.targets;
-    let with_runtime = |pid| {
-        page.report
-            .runtimes
-            .iter()
-            .any(|runtime| runtime.pid == pid)
-    };
     let (ours, others): (Vec<&Process>, Vec<&Process>) = targets
         .iter()
-        .partition(|process| process.tokio.present || with_runtime(process.pid));
+        .partition(|process| has_tokio(page.report, process));
     for target in ours.iter().take(LISTED) {
         let mut text = sanitize(target.exe_name()).into_owned();
         if let Some(tokio) = tokio(target) {
@@ -147,7 +142,10 @@ fn processes(page: &mut Page<'_>) -> io::Result<()> {
         names.push("…".to_owned());
     }
     let number = counted(others.len() as u64, "process", "processes");
-    let text = format!("{number} without any sign of tokio: {}", names.join(", "));
+    let mut text = format!("{number} without any sign of tokio: {}", names.join(", "));
+    if others.iter().any(|process| page.leaves_out(process.pid)) {
+        text.push_str(" (left out below; all with --all)");
+    }
     page.labelled((PLAIN, ""), 11, &text)
 }
 

@@ -68,9 +68,13 @@ fn row(process: &ListedProcess, looked: bool) -> Vec<String> {
         [] => "?".to_owned(),
         versions => sanitize(&versions.join(" ")).into_owned(),
     };
-    let workers = match process.threads_named_by_tokio {
-        0 => "?".to_owned(),
-        threads => format!("≤{threads}?"),
+    let workers = match (process.workers, process.runtimes) {
+        (Some(workers), Some(runtimes)) if runtimes > 1 => format!("{workers} in {runtimes}"),
+        (Some(workers), _) => workers.to_string(),
+        (None, _) => match process.threads_named_by_tokio {
+            0 => "?".to_owned(),
+            threads => format!("≤{threads}?"),
+        },
     };
     let names = match (process.has_symbols, process.has_lines) {
         (true, true) => "symbols, lines",
@@ -205,10 +209,21 @@ fn notes(listing: &Listing) -> Vec<(Style, String)> {
         };
         notes.push((PLAIN, text.to_owned()));
     }
-    let guessed = |process: &ListedProcess| process.threads_named_by_tokio > 0;
+    let guessed =
+        |process: &ListedProcess| process.workers.is_none() && process.threads_named_by_tokio > 0;
     if listing.processes.iter().any(guessed) {
-        let text = "WORKERS is a guess: threads with the name that tokio gives to workers and to its \
-                    blocking pool.";
+        let mut text =
+            "WORKERS with ≤ and ? is a guess: threads with the name that tokio gives to workers \
+                        and to its blocking pool."
+                .to_owned();
+        if listing.looked_ns.is_none() {
+            text.push_str(" `holdup list --look` counts them, and their runtimes.");
+        }
+        notes.push((DIM, text));
+    }
+    let several = |process: &ListedProcess| process.runtimes.is_some_and(|runtimes| runtimes > 1);
+    if listing.processes.iter().any(several) {
+        let text = "WORKERS such as `6 in 2` are 6 workers in 2 runtimes.";
         notes.push((DIM, text.to_owned()));
     }
     if listing.unreadable > 0 {

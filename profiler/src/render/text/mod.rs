@@ -14,6 +14,7 @@ mod list;
 mod may_hide;
 mod one_site;
 mod open;
+mod others;
 mod page;
 mod paper;
 mod polls;
@@ -46,6 +47,7 @@ pub(super) mod words {
     pub(in crate::render) use super::workers::{groups, label, stretches, title};
 }
 
+pub use ascii::spelled as in_ascii;
 pub use check::render as render_check;
 pub use diff::render as render_diff;
 pub use dump::{DumpOptions, render as render_dump};

@@ -57,7 +57,8 @@ pub(super) fn stood_still(
 
 /// Waits that were still going on.
 pub(super) fn open_waits(page: &mut Page<'_>) -> io::Result<()> {
-    let waits = &page.report.open_waits;
+    let waits = page.report.open_waits.iter();
+    let waits: Vec<&OpenWaitReport> = waits.filter(|wait| !page.leaves_out(wait.pid)).collect();
     if waits.is_empty() {
         return Ok(());
     }

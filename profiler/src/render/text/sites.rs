@@ -389,7 +389,8 @@ pub(super) fn apart(page: &mut Page<'_>) -> io::Result<()> {
     ];
     for (state, heading, explanation) in parts {
         let report = page.report;
-        let sites: Vec<&Site> = report.sites.iter().filter(|s| s.state == state).collect();
+        let sites = report.sites.iter().filter(|site| site.state == state);
+        let sites: Vec<&Site> = sites.filter(|site| !page.leaves_out(site.pid)).collect();
         // Pool threads that only ever waited for work are no news.
         if sites.is_empty() {
             continue;
