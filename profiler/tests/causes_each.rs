@@ -198,6 +198,14 @@ fn cases() -> Vec<Case> {
             "",
         )
         .args([2, 0x1000, 80, 0, 0, 0]),
+        case(
+            "stdin-read",
+            Stdio,
+            Some(0),
+            "pipe_read\nvfs_read\nksys_read",
+            "read\nstd::io::stdio::Stdin::read_line\napp::ask",
+        )
+        .args([0, 0x1000, 80, 0, 0, 0]),
         case("futex-contended", Lock, FUTEX, FUTEX_KERNEL, "").args([0x1000, 137, 2, 0, 0, 0]),
         case("futex-rwlock", Lock, FUTEX, FUTEX_KERNEL, "").args([
             0x1000,

@@ -484,6 +484,7 @@ fn listing_without_rights() {
     listing.refusal = Some("CAP_BPF and CAP_PERFMON missing".to_owned());
     for process in &mut listing.processes {
         process.can_record = false;
+        (process.runtimes, process.workers, process.blocked_share) = (None, None, None);
     }
     insta::assert_snapshot!(list(&listing, 80));
     listing.processes.clear();

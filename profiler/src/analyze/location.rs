@@ -129,7 +129,9 @@ fn last_name(frame: &Frame) -> &str {
 }
 
 /// The application's function around an inlined closure that has no name of its own: the next one
-/// with a path in the same physical frame. An async function's body is a place in itself.
+/// with a path in the same physical frame; or, where the closure was inlined into what a library calls it
+/// by (`Once::call_once`), the application's next one on the stack, if it is of the same file. An async
+/// function's body is a place in itself.
 fn named_host(frames: &[FrameRef], closure: usize) -> Option<(usize, &FrameRef)> {
     let first = frames.get(closure)?;
     if !is_bare(first) || !last_name(first).starts_with("{closure") {
@@ -141,6 +143,20 @@ fn named_host(frames: &[FrameRef], closure: usize) -> Option<(usize, &FrameRef)>
         .map_while(|at| Some((at, frames.get(at)?)))
         .take_while(|(_, frame)| !is_bare(frame) || !last_name(frame).starts_with("{async"))
         .find(|(_, frame)| frame.origin == Origin::Application && !is_bare(frame))
+        .or_else(|| {
+            let of_application = |at: usize| {
+                let frame = frames.get(at)?;
+                (frame.origin == Origin::Application).then_some((at, frame))
+            };
+            // The closure is the only frame of the application's in its own physical one.
+            if (closure + 1..=physical).any(|at| of_application(at).is_some()) {
+                return None;
+            }
+            let next = (physical + 1..frames.len()).find_map(of_application);
+            next.filter(|(_, next)| {
+                !is_bare(next) && next.file.is_some() && next.file == first.file
+            })
+        })
 }
 
 /// Where nothing of the program has a name, and `helper` is the innermost of a library's functions: the

@@ -118,6 +118,42 @@ fn a_closure_without_a_name_is_in_the_function_around_it() {
     assert_eq!((&*place.function, place.line), ("{closure#0}", Some(20)));
 }
 
+/// A closure that was inlined into what a library calls it by, as with `Once::call_once`.
+#[test]
+fn a_closure_in_a_library_s_function_is_in_the_application_s_next_one() {
+    let of = |next: Frame| {
+        let closure = Frame {
+            inlined: true,
+            naming: Naming::SourcePath,
+            ..app("k::{closure#0}", 20)
+        };
+        location(&blocked(
+            vec![
+                system("clock_nanosleep"),
+                closure,
+                library("std::sync::once::Once::call_once::{{closure}}"),
+                library("std::sys::sync::once::futex::Once::call"),
+                next,
+                runtime("tokio::runtime::task::raw::poll"),
+            ],
+            Some(5),
+            None,
+        ))
+        .function
+    };
+    assert_eq!(&*of(app("k::once_ab", 30)), "k::once_ab");
+    let elsewhere = Frame {
+        file: Some("other.rs".into()),
+        ..app("other::run", 30)
+    };
+    assert_eq!(&*of(elsewhere), "k::{closure#0}");
+    let bare = Frame {
+        inlined: true,
+        ..app("{async_fn#0}", 30)
+    };
+    assert_eq!(&*of(bare), "k::{closure#0}");
+}
+
 #[test]
 fn frames_outside_the_task_are_no_site() {
     let stack = blocked(

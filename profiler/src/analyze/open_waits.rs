@@ -9,13 +9,25 @@ use crate::cause::Cause;
 use crate::recording::{Holder, Object, ObjectKind, OpenWait};
 use crate::report::OpenWaitReport;
 use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::sync::Arc;
 
-/// The open waits that have a site, longest first. One that was woken waits for a CPU only.
+/// The open waits that have a site, longest first, and those of other threads that hold what such a one waits
+/// for, and wait for a thread themselves. One that was woken waits for a CPU only.
 pub(super) fn open_waits(whole: &Whole<'_>, causes: &Causes) -> Vec<OpenWaitReport> {
+    let holder = |open: &OpenWait| match &open.holder {
+        Some(Holder::Thread { tid, .. }) => Some((open.thread.process, *tid)),
+        _ => None,
+    };
+    let holders: HashSet<_> = whole.still_waiting().filter_map(holder).collect();
+    // Such a thread may be in a circle.
+    let holds_up = |open: &OpenWait| {
+        let own = (open.thread.process, open.thread.tid);
+        holder(open).is_some() && holders.contains(&own)
+    };
     let open = whole.still_waiting();
     let mut waits: Vec<OpenWaitReport> = open
-        .filter(|open| has_site(class_of(whole.tables, open.stack).0))
+        .filter(|open| has_site(class_of(whole.tables, open.stack).0) || holds_up(open))
         .map(|open| open_wait(whole, causes, open))
         .collect();
     waits.sort_by_key(|wait| (Reverse(wait.since_ns), wait.tid));

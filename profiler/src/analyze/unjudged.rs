@@ -37,6 +37,8 @@ impl Samples {
 pub(super) struct Strangers {
     /// Of their time, what they waited and what they ran in stacks that could not be judged.
     pub(super) unknown: Nanos,
+    /// The part of it whose stacks are missing altogether: any of these threads may be tokio's.
+    pub(super) unread: Nanos,
     /// The time of all threads of the process.
     pub(super) lived: Nanos,
 }
@@ -57,6 +59,7 @@ impl Unjudged {
         runtimes: &Runtimes,
     ) -> Unjudged {
         let by_thread = samples(whole);
+        let unread = without_stack(whole);
         let mut by_runtime: BTreeMap<String, Samples> = BTreeMap::new();
         let mut strangers: BTreeMap<Pid, Strangers> = BTreeMap::new();
         for times in balanced {
@@ -69,7 +72,10 @@ impl Unjudged {
             if let Some(runtime) = runtime.map(RuntimeIndex::id) {
                 by_runtime.entry(runtime).or_default().add(samples);
             } else {
-                of_process.unknown += unknown(times, samples);
+                let unknown = unknown(times, samples);
+                let unread = unread.get(&times.thread).copied().unwrap_or_default();
+                of_process.unknown += unknown;
+                of_process.unread += unread.min(unknown);
             }
         }
         let shares = by_runtime.into_iter();
@@ -89,7 +95,14 @@ impl Unjudged {
             .map(|(runtime, share)| ((*runtime).to_owned(), *share));
         Unjudged {
             cpu: cpu.collect(),
-            strangers: BTreeMap::from([(pid, Strangers { unknown, lived })]),
+            strangers: BTreeMap::from([(
+                pid,
+                Strangers {
+                    unknown,
+                    lived,
+                    ..Strangers::default()
+                },
+            )]),
         }
     }
 
@@ -118,6 +131,18 @@ fn unknown(times: &BalancedTimes, samples: Samples) -> Nanos {
     waited + Nanos(ran as u64)
 }
 
+/// By thread, the time of waits whose stacks are missing.
+fn without_stack(whole: &Whole<'_>) -> BTreeMap<ThreadId, Nanos> {
+    let mut times: BTreeMap<ThreadId, Nanos> = BTreeMap::new();
+    for (thread, stack, time) in whole.seen() {
+        let stack = whole.tables.stack(stack);
+        if stack.is_none_or(|stack| stack.frames.is_empty()) {
+            *times.entry(thread).or_default() += time;
+        }
+    }
+    times
+}
+
 fn samples(whole: &Whole<'_>) -> BTreeMap<ThreadId, Samples> {
     let mut by_thread: BTreeMap<ThreadId, Samples> = BTreeMap::new();
     for (&(thread, stack), &samples) in &whole.totals.samples {
@@ -139,6 +164,7 @@ mod tests {
     use crate::report::{UnclearReason, Verdict};
     use crate::runtime::tokio::Certainty;
     use crate::runtime::{Flavor, Role, State};
+    use crate::symbolize::Frame;
     use crate::units::Nanos;
 
     const WORKER: Role = Role::Worker(Flavor::MultiThread);
@@ -188,6 +214,29 @@ mod tests {
             ),
             "{verdict:?}"
         );
+    }
+
+    #[test]
+    fn threads_whose_stacks_are_missing_may_be_tokio_s_in_any_case() {
+        let of = |frames: Vec<Frame>| {
+            let mut recording = recording(1_000);
+            recording.tables.processes[0].tokio.present = true;
+            let park = vec![app("app::park", 1)];
+            let park = recording.push_stack(stack(park, State::Idle, WORKER, None));
+            let missing = recording.push_stack(stack(frames, State::Unknown, Role::None, None));
+            recording.push_thread(1);
+            recording.push_thread(2);
+            recording.push_wait(1, park, 0, 900);
+            recording.push_wait(2, missing, 0, 900);
+            build(&recording).verdict
+        };
+        let verdict = of(Vec::new());
+        assert!(
+            matches!(verdict, Verdict::Unclear { share, .. } if share > 0.5),
+            "{verdict:?}"
+        );
+        let verdict = of(vec![stripped("app@0x10")]);
+        assert!(matches!(verdict, Verdict::Healthy { .. }), "{verdict:?}");
     }
 
     #[test]

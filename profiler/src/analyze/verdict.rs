@@ -337,10 +337,16 @@ fn unknown(runtime: &RuntimeReport, findings: &Findings<'_>, whole: Nanos) -> (f
         Some(tokio) if tokio.is_contradicted() => UnclearReason::ContextContradicted,
         Some(tokio) if tokio.not_understood.is_some() => UnclearReason::NotUnderstood,
         Some(tokio) if !tokio.without_context.is_empty() => UnclearReason::ContextMissing,
-        _ => return (own, UnclearReason::UnknownTime),
+        _ => UnclearReason::UnknownTime,
     };
-    // Where a tokio cannot be looked into, threads of which nothing is known may be its workers.
-    let strangers = unjudged.strangers(runtime.pid).unknown.share_of(whole);
+    // Where a tokio cannot be looked into, threads of which nothing is known may be its workers; where a
+    // thread's stack is missing it may in any case, or one of the blocking pool.
+    let strangers = unjudged.strangers(runtime.pid);
+    let strangers = match reason {
+        UnclearReason::UnknownTime => strangers.unread,
+        _ => strangers.unknown,
+    };
+    let strangers = strangers.share_of(whole);
     ((own + strangers).min(1.0), reason)
 }
 

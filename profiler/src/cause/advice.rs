@@ -301,6 +301,12 @@ const GENERAL: &[Advice] = &[
         "use tokio's sockets or an async client; a library that can only block belongs in `spawn_blocking`",
         TOKIO_NET,
     ),
+    by_rule(
+        Cause::Stdio,
+        &["stdin-read"],
+        "standard input waits for whoever writes to it: read it in a thread of its own that sends what it reads through a channel",
+        "https://docs.rs/tokio/latest/tokio/io/struct.Stdin.html",
+    ),
     advice(
         Cause::Stdio,
         &[],

@@ -77,6 +77,8 @@ mod call {
     ]);
     /// What writes to any descriptor.
     pub(super) const WRITE: &[u32] = &syscalls(["write", "writev"]);
+    /// What reads from any descriptor.
+    pub(super) const READ: &[u32] = &syscalls(["read", "readv"]);
     /// What only files have.
     pub(super) const FILE: &[u32] = &syscalls([
         "open", "stat", "fstat", "lstat", "lseek", "pread64", "pwrite64", "access", "truncate",
@@ -358,6 +360,10 @@ pub const RULES: &[Rule] = &[
     rule("stdio-descriptor", Cause::Stdio, Calls::Of(call::WRITE))
         .argument(0, u64::MAX, &[1, 2])
         .because("descriptors 1 and 2 are standard output and error, whoever writes to them"),
+    rule("stdin-read", Cause::Stdio, Calls::Of(call::READ))
+        .argument(0, u64::MAX, &[0])
+        .any(FunctionTags::K_PIPE)
+        .because("descriptor 0 is standard input, whoever reads it"),
     rule("pipe", Cause::Pipe, Calls::Any)
         .any(FunctionTags::K_PIPE)
         .because("the kernel waits for the other end of a pipe or FIFO (fs/pipe.c)"),

@@ -15,6 +15,7 @@ use crate::recording::{Header, Interval, Tables};
 use crate::render::duration;
 use crate::units::Pid;
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
@@ -192,7 +193,14 @@ impl CaptureSink<'_> {
     /// Waits for the thread. Returns what is in the file, in words; none where it ended early.
     pub(crate) fn finish(&mut self) -> Option<String> {
         let summary = self.join()?;
-        let size = self.file.metadata().map_or(0, |metadata| metadata.len());
+        let metadata = self.file.metadata().ok();
+        if metadata.as_ref().is_some_and(|file| file.nlink() == 0) {
+            let removed =
+                std::io::Error::other("it was removed meanwhile, or the folder it was in");
+            self.fail(&Error::new(format!("the capture {} is lost", self.path)).because(removed));
+            return None;
+        }
+        let size = metadata.map_or(0, |metadata| metadata.len());
         let mut text = format!("{} ({}", self.path, size_text(size));
         if summary.dropped > 0 {
             text.push_str(&format!(

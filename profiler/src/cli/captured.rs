@@ -68,6 +68,9 @@ pub(super) fn read(path: &Path, how: &HowToRead<'_>) -> Result<Captured> {
     let (header, tables) = (&capture.header, &capture.tables);
     let mut reports = Reports::made(&analyzer, header, tables, how.filter);
     let named = late.as_ref().map_or(0, |late| late.named);
+    let found = late.as_ref().map(|late| &late.found);
+    let mut frames = tables.stacks.iter().flat_map(|stack| &stack.frames);
+    let has_lines = found.is_some() && frames.any(|frame| frame.line.is_some());
     let part = Part {
         from_ns: start - capture.header.start,
         to_ns: end - capture.header.start,
@@ -77,6 +80,11 @@ pub(super) fn read(path: &Path, how: &HowToRead<'_>) -> Result<Captured> {
     reports.each(|report| {
         let unresolved = &mut report.losses.unresolved;
         *unresolved = unresolved.saturating_sub(named);
+        for target in report.targets.iter_mut().chain([&mut report.target]) {
+            let was_found = found.is_some_and(|found| found.contains(&*target.exe_name()));
+            target.has_symbols |= was_found;
+            target.has_lines |= was_found && has_lines;
+        }
         report.part = (!is_all).then_some(part);
     });
     Ok(Captured {
@@ -164,7 +172,7 @@ fn nothing(path: &Path, range: Range, length: Nanos) -> Error {
     let path = path.display();
     if length == Nanos::ZERO {
         let error = Error::new(format!(
-            "{path} has nothing in it: the recording ended at once"
+            "{path} has nothing in it: the recording ended, or its disk was full, within the first second"
         ));
         return error.hint("record again, for longer");
     }

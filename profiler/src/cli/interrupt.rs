@@ -5,8 +5,13 @@ use super::error::{Error, Result};
 use super::exit::Exit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
+
+/// Signals that come so soon after the first are the same request: `timeout` sends its signal to us and then
+/// to the whole process group, and a terminal's Ctrl-C may be passed on by whoever started us.
+const TOGETHER: Duration = Duration::from_millis(300);
 
 /// The work's side: tells when it is asked to end.
 #[derive(Clone, Debug)]
@@ -97,7 +102,7 @@ pub(crate) fn supervise(work: impl FnOnce(Stop) -> Exit + Send + 'static) -> Res
                 let _ = done.send(work(stop));
             })
             .map_err(|error| Error::new("cannot start a thread").because(error))?;
-        let mut is_second = false;
+        let mut first: Option<Instant> = None;
         loop {
             tokio::select! {
                 exit = &mut exit => {
@@ -119,9 +124,10 @@ pub(crate) fn supervise(work: impl FnOnce(Stop) -> Exit + Send + 'static) -> Res
                     continue;
                 }
             }
-            if std::mem::replace(&mut is_second, true) {
+            if first.is_some_and(|first| first.elapsed() >= TOGETHER) {
                 return Ok(Exit::Interrupted);
             }
+            first = first.or_else(|| Some(Instant::now()));
             // The work may be past listening.
             let _ = ask.send(true);
         }
@@ -163,7 +169,6 @@ mod tests {
     use super::*;
     use rustix::process::{Signal as Number, getpid, kill_process};
     use std::sync::mpsc;
-    use std::time::Duration;
 
     fn listen(mut stop: Stop) {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -191,12 +196,23 @@ mod tests {
         let ended = supervise(move |stop| {
             interrupt();
             listen(stop);
+            std::thread::sleep(TOGETHER + Duration::from_millis(100));
             interrupt();
             // Deaf, as work in the middle of a long computation is.
             let _ = stuck.recv_timeout(Duration::from_secs(60));
             Exit::Success
         });
         assert_eq!(ended.expect("watched"), Exit::Interrupted);
+
+        // As `timeout` sends them.
+        let together = supervise(|stop| {
+            kill_process(getpid(), Number::TERM).expect("signal");
+            listen(stop);
+            kill_process(getpid(), Number::TERM).expect("signal");
+            std::thread::sleep(Duration::from_millis(100));
+            Exit::Success
+        });
+        assert_eq!(together.expect("watched"), Exit::Success);
 
         let terminated = supervise(|stop| {
             kill_process(getpid(), Number::TERM).expect("signal");

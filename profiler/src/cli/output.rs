@@ -8,6 +8,8 @@ use crate::host::privileges::user_of_files;
 use crate::process::Invoker;
 use crate::render::Format;
 use crate::units::Pid;
+use rustix::fs::FileType;
+use rustix::io::Errno;
 use std::io::{self, BufWriter, Write};
 use std::time::SystemTime;
 
@@ -155,14 +157,25 @@ pub(crate) fn write_all(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IsStdout(pub(crate) bool);
 
-/// Writes to standard output. That its reader left (`holdup … | head`) is no failure.
+/// Whether standard output is a terminal that went away: it takes nothing any more (termios(3), "Modem
+/// disconnect").
+fn has_hung_up(error: &io::Error) -> bool {
+    let is_device = || {
+        let stat = rustix::fs::fstat(io::stdout());
+        stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice)
+    };
+    Errno::from_io_error(error) == Some(Errno::IO) && is_device()
+}
+
+/// Writes to standard output. That its reader left (`holdup … | head`), or the terminal was closed, is no
+/// failure.
 pub(crate) fn write_stdout(
     render: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
     closed::cannot_write()?;
     let mut out = BufWriter::new(io::stdout().lock());
     match render(&mut out).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe || has_hung_up(&error) => {
             // Or its drop would try once more.
             let _ = out.into_parts();
             Ok(())

@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 /// How long all walks may take together: a target may serve each page of its threads' stacks as
 /// slowly as it likes. Until the half is over, no process has more than its share of it.
+///
+/// The threads that began first come first: workers begin before what they start.
 const LIMIT: Duration = Duration::from_millis(700);
 
 /// The stacks of threads that waited at the beginning.
@@ -112,10 +114,11 @@ impl InitialWaits {
     /// Walks the stacks of all threads in `snapshots` that have not moved since, for [`LIMIT`] at
     /// most. Naming them takes longer, and can wait.
     pub(super) fn walk(
-        snapshots: Vec<Snapshot>,
+        mut snapshots: Vec<Snapshot>,
         programs: &Programs,
         processes: &ProcessList,
     ) -> InitialWaits {
+        snapshots.sort_by_key(|snapshot| snapshot.thread.tid);
         let mut initial = InitialWaits::default();
         let mut memories: HashMap<Pid, (RemoteMemory, Duration)> = HashMap::new();
         let (begun, mut later) = (Instant::now(), Vec::new());
@@ -124,7 +127,7 @@ impl InitialWaits {
         for snapshot in snapshots {
             let thread = snapshot.thread;
             initial.switches.insert(thread, snapshot.switches);
-            let new = || (RemoteMemory::new(thread.pid), Duration::ZERO);
+            let new = || (memory_of(thread.pid, processes), Duration::ZERO);
             let (memory, spent) = memories.entry(thread.pid).or_insert_with(new);
             if *spent > share {
                 later.push(snapshot);
@@ -218,6 +221,16 @@ impl InitialWaits {
                 self.stacks.insert(walked.thread, id);
             }
         }
+    }
+}
+
+/// The memory of a process, also where its main thread has ended.
+pub(super) fn memory_of(pid: Pid, processes: &ProcessList) -> RemoteMemory {
+    let process = processes.by_pid(pid);
+    let process = process.and_then(|id| processes.get(id));
+    match process.and_then(|process| process.target.as_ref()) {
+        Some(target) => RemoteMemory::of(target.proc_dir()),
+        None => RemoteMemory::new(pid),
     }
 }
 

@@ -27,9 +27,19 @@ impl RemoteMemory {
     #[must_use]
     pub fn new(pid: Pid) -> RemoteMemory {
         let memory = ProcDir::open(pid).and_then(|dir| dir.open_file("mem"));
+        RemoteMemory::through(pid, memory.ok())
+    }
+
+    /// Reads the memory of the process that a directory is of. Nothing is read yet.
+    #[must_use]
+    pub fn of(dir: &ProcDir) -> RemoteMemory {
+        RemoteMemory::through(dir.pid(), dir.open_file("mem").ok())
+    }
+
+    fn through(pid: Pid, memory: Option<File>) -> RemoteMemory {
         RemoteMemory {
             pid,
-            memory: memory.ok(),
+            memory,
             base: 0,
             len: 0,
             words: Box::new([0; WORDS]),

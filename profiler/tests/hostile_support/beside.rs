@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// Nobody's.
 const OTHER: &str = "65534";
+/// Threads of `stall.c` that stand on memory that is not served.
+pub(crate) const STANDING: u64 = 64;
 const READY: Duration = Duration::from_secs(20);
 
 /// Starts one in a directory of its own.

@@ -22,14 +22,14 @@ int main(int argc, char **argv) {
     prctl(PR_SET_DUMPABLE, 1);
     char *at = mmap(0, MAPPINGS * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == MAP_FAILED) die("mmap");
-    /* All of the file's first page, so that no two are one. */
+    /* All of the second page of the file, which has code: no two are one, and each takes a place. */
     for (unsigned long page = 0; page < MAPPINGS; page++)
-        if (mmap(at + page * PAGE, PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, fd, 0) == MAP_FAILED)
+        if (mmap(at + page * PAGE, PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, fd, PAGE) == MAP_FAILED)
             die("mmap of code");
     puts("ready");
     fflush(stdout);
     for (unsigned long page = 0;; page = (page + 1) % MAPPINGS) {
-        if (mmap(at + page * PAGE, PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, fd, 0) == MAP_FAILED)
+        if (mmap(at + page * PAGE, PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, fd, PAGE) == MAP_FAILED)
             die("mmap of code");
         usleep(1000);
     }

@@ -25,7 +25,7 @@ struct Process {
 
 /// The two programs in directories of their own, under the same file name.
 struct Programs {
-    dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
     name: String,
     honest: PathBuf,
     forged: PathBuf,
@@ -53,31 +53,32 @@ impl Programs {
             std::fs::set_permissions(program, std::fs::metadata(&built)?.permissions())?;
         }
         Ok(Programs {
-            dir,
+            _dir: dir,
             name,
             honest,
             forged,
         })
     }
-
-    fn start(&self, program: &Path) -> Result<Running, String> {
-        honest::start(program, self.dir.path())
-    }
 }
 
+/// Starts one in its own directory, in which it makes files and sockets.
+fn start(program: &Path) -> Result<Running, String> {
+    honest::start(program, program.parent().unwrap_or(program))
+}
+
+/// Each time with programs of its own: what they made in their directories stays there.
 pub(crate) fn trial() -> Result<(), Failed> {
-    let programs = Programs::make()?;
-    both_from_the_beginning(&programs)?;
+    both_from_the_beginning(&Programs::make()?)?;
     for late in [FORGED, HONEST] {
-        one_joins(&programs, late)?;
+        one_joins(&Programs::make()?, late)?;
     }
     Ok(())
 }
 
 /// The forged one comes first, so that its words are known before the other's are asked for.
 fn both_from_the_beginning(programs: &Programs) -> Result<(), Failed> {
-    let mut evil = programs.start(&programs.forged)?;
-    let mut victim = programs.start(&programs.honest)?;
+    let mut evil = start(&programs.forged)?;
+    let mut victim = start(&programs.honest)?;
     let pids = [evil.pid(), victim.pid()].map(|pid| pid.to_string());
     let recording = Recording::start(&["-p", &pids[0], "-p", &pids[1]])?;
     let processes = played(&mut evil, &mut victim)?;
@@ -90,9 +91,9 @@ fn one_joins(programs: &Programs, late: &str) -> Result<(), Failed> {
         FORGED => (&programs.honest, &programs.forged),
         _ => (&programs.forged, &programs.honest),
     };
-    let mut first = programs.start(first)?;
+    let mut first = start(first)?;
     let recording = Recording::start(&["-n", &programs.name])?;
-    let mut second = programs.start(second)?;
+    let mut second = start(second)?;
     std::thread::sleep(JOINS * u32::try_from(slowdown())?);
     let processes = match late {
         FORGED => played(&mut second, &mut first)?,

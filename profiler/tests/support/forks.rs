@@ -80,10 +80,11 @@ fn lost() -> Outcome {
 fn many() -> Outcome {
     const CHILDREN: usize = 1100;
     let dir = tempfile::tempdir()?;
-    // The pause is for the places of those that have ended. The last command is a child, too: with
+    // All that takes more than three seconds, after which the row of a process that has ended is for others
+    // as well; the pause is for the places of those that end last. The last command is a child, too: with
     // something after it no shell becomes it.
     let script = format!(
-        "i=0; while [ $i -lt {CHILDREN} ]; do sleep 0.002; i=$((i+1)); done; sleep 2; \
+        "i=0; while [ $i -lt {CHILDREN} ]; do sleep 0.003; i=$((i+1)); done; sleep 2; \
          \"$0\" exit-midway \"$1\"; exit $?"
     );
     let arguments = ["--follow", "--", "sh", "-c", &script];

@@ -2,7 +2,7 @@
 //! replaced executables, ids that are given out again.
 
 use super::check_modes::every_wait;
-use super::fixture::{Running, Variant};
+use super::fixture::{Profile, Running, Variant};
 use super::forks::summed_up;
 use super::live_recording::{
     Outcome, Recorded, Recording, WRITTEN, ensure, no_complaints, sound, unknown,
@@ -80,7 +80,11 @@ fn together(fixture: &mut Running, lines: usize) -> Result<Truth, String> {
 /// A function whose last act is a jump has one site, whether its wait was there before the recording or
 /// began in it: else two recordings of one process differ.
 fn jumped() -> Outcome {
-    let mut fixture = Variant::DEFAULT.start("jump")?;
+    let with_lines = Variant {
+        profile: Profile::Lines,
+        ..Variant::DEFAULT
+    };
+    let mut fixture = with_lines.start("jump")?;
     let pid = fixture.pid().to_string();
     fixture.go()?;
     let truth = fixture.truth()?;

@@ -37,6 +37,7 @@ const NOT_IN_A_GUEST: &[&str] = &[
     // Nor are there the demo's programs, cargo, tmux, control groups, setcap, programs that make file
     // systems, or anything beside the tests to be listed.
     "containers::",
+    "unattended::a_terminal",
     "scarce::",
     "demo::",
     "filters::",

@@ -1,6 +1,7 @@
 //! A look at what threads wait for just now.
 
 use super::Collector;
+use crate::collect::initial_waits::memory_of;
 use crate::collect::lock_holders::WaitingStack;
 use crate::collect::open_waits::{self, Found, InSyscall, WaitsOf};
 use crate::collect::stacks::Naming;
@@ -103,7 +104,7 @@ impl Collector {
             };
             let memory = memories
                 .entry(thread.process)
-                .or_insert_with(|| RemoteMemory::new(snapshot.thread.pid));
+                .or_insert_with(|| memory_of(snapshot.thread.pid, self.targets.processes()));
             if let (_, Some(queued)) = read_context(&process.contexts, fs, memory) {
                 found.insert(thread, (began(entry), queued));
             }

@@ -131,14 +131,13 @@ fn calls(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
 
 fn deadlocks(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
     for (number, deadlock) in report.deadlocks.iter().take(words::DEADLOCKS).enumerate() {
-        let holds = words::circle_holds(deadlock);
         let waits = words::circle(report, deadlock).into_iter();
-        let row = |[waiter, holder]: [String; 2]| vec![waiter, format!("{holder} {holds}")];
+        let row = |[waiter, what]: [String; 2]| vec![waiter, what];
         let table = Table {
             id: &format!("deadlock-{number}"),
             heading: words::circle_heading(deadlock),
             note: words::CIRCLE_NOTE.to_owned(),
-            columns: &["Thread", "Waits for what"],
+            columns: &["Thread", "Waits for"],
             numbers: 0,
         };
         table.write(&waits.map(row).collect::<Vec<_>>(), out)?;

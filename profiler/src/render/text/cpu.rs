@@ -1,6 +1,6 @@
 //! Where the CPU time went.
 
-use super::line::{cut_left, width};
+use super::line::width;
 use super::page::Page;
 use super::style::{DIM, PLAIN, SITE, WARN};
 use crate::counted::counted;
@@ -11,6 +11,8 @@ use std::io;
 
 /// Sites of CPU time.
 const SITES: usize = 5;
+
+const HEADING: &str = "On a CPU";
 
 /// Less than this share of one CPU is told in a line.
 const LITTLE: f64 = 0.05;
@@ -40,12 +42,14 @@ pub(super) fn sites(page: &mut Page<'_>) -> io::Result<()> {
     let time: Nanos = sites.iter().map(|site| site.cpu_ns).sum();
     if time.share_of(page.report.duration_ns) < LITTLE && page.cuts_lists() {
         let worst = sites.first().map(|site| display_name(&site.function));
-        let text = format!("{} in {samples}, most in ", duration(time));
-        let room = page.width.saturating_sub(width(&text) + 10);
-        let text = text + &cut_left(&worst.unwrap_or_default(), room);
-        return page.heading("On a CPU", &text);
+        let mut text = format!("{} in {samples}", duration(time));
+        let most = format!(", most in {}", worst.unwrap_or_default());
+        if width(HEADING) + 2 + width(&text) + width(&most) <= page.width {
+            text.push_str(&most);
+        }
+        return page.heading(HEADING, &text);
     }
-    page.heading("On a CPU", &format!("share of {samples}; most first"))?;
+    page.heading(HEADING, &format!("share of {samples}; most first"))?;
     for site in sites.iter().take(SITES) {
         row(page, site, all)?;
     }

@@ -37,7 +37,7 @@ pub(super) mod words {
     pub(in crate::render) use super::footer::{lost, note_texts, nothing_lost};
     pub(in crate::render) use super::header::{Tone, file_and_line, location, spoken, tokio};
     pub(in crate::render) use super::open::{
-        CIRCLE_NOTE, DEADLOCKS, circle, circle_heading, circle_holds, object as open_object,
+        CIRCLE_NOTE, DEADLOCKS, circle, circle_heading, object as open_object,
     };
     pub(in crate::render) use super::polls::{longest, parts};
     pub(in crate::render) use super::sites::{

@@ -107,18 +107,30 @@ pub(super) fn open_waits(page: &mut Page<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Who waits for what whom holds, in a circle: `tokio-rt-worker (4250)`, and the next one.
+/// Who waits in a circle, and for what: `tokio-rt-worker (4250)`, and `what helper (4251) likely holds`.
 pub(in crate::render) fn circle(report: &Report, deadlock: &Deadlock) -> Vec<[String; 2]> {
-    let name = |tid: &Tid| {
+    let wait = |tid: &Tid| {
         let mut waits = report.open_waits.iter();
-        let wait = waits.find(|wait| (wait.pid, wait.tid) == (deadlock.pid, *tid));
-        let name = wait.map_or("", |wait| wait.name.as_str());
+        waits.find(|wait| (wait.pid, wait.tid) == (deadlock.pid, *tid))
+    };
+    let name = |tid: &Tid| {
+        let name = wait(tid).map_or("", |wait| wait.name.as_str());
         format!("{} ({tid})", sanitize(name))
+    };
+    let what = |tid: &Tid, next: &Tid| {
+        let object = wait(tid).and_then(|wait| wait.object.as_ref());
+        let likely = wait(tid).and_then(|wait| wait.holder.as_ref());
+        let next = name(next);
+        match (object, likely) {
+            (Some(object), _) if object.kind == ObjectKind::Thread => format!("the end of {next}"),
+            (_, Some(Holder::Thread { likely: true, .. })) => format!("what {next} likely holds"),
+            _ => format!("what {next} holds"),
+        }
     };
     let threads = deadlock.threads.iter();
     let next = threads.clone().cycle().skip(1);
     let both = threads.zip(next).take(CIRCLE);
-    both.map(|(tid, holder)| [name(tid), name(holder)])
+    both.map(|(tid, holder)| [name(tid), what(tid, holder)])
         .collect()
 }
 
@@ -130,22 +142,13 @@ pub(in crate::render) fn circle_heading(deadlock: &Deadlock) -> &'static str {
     }
 }
 
-/// How a holder in a circle holds.
-pub(in crate::render) const fn circle_holds(deadlock: &Deadlock) -> &'static str {
-    match deadlock.is_certain {
-        true => "holds",
-        false => "likely holds",
-    }
-}
-
 /// Who waits for whom in a circle.
 fn deadlocks(page: &mut Page<'_>) -> io::Result<()> {
     let report = page.report;
     for deadlock in report.deadlocks.iter().take(DEADLOCKS) {
-        let holds = circle_holds(deadlock);
         page.heading(circle_heading(deadlock), CIRCLE_NOTE)?;
-        for [waiter, holder] in circle(report, deadlock) {
-            let text = format!("{waiter} waits for what {holder} {holds}");
+        for [waiter, what] in circle(report, deadlock) {
+            let text = format!("{waiter} waits for {what}");
             page.labelled((BAD, ""), 6, &text)?;
         }
     }

@@ -3,6 +3,7 @@
 use super::sheet::Sheet;
 use super::words;
 use crate::counted::counted;
+use crate::recording::{Holder, Object, ObjectKind};
 use crate::render::text::line::width;
 use crate::render::text::open::circle_heading;
 use crate::render::text::style::{BAD, DIM, PLAIN};
@@ -15,6 +16,16 @@ const DRAWN: usize = 4;
 const THREADS: usize = 12;
 /// Column of what is said of a thread.
 const TEXT: usize = 5;
+
+/// How the next one keeps a thread waiting.
+fn held(thread: &DumpThread) -> &'static str {
+    let is_thread = |object: &Object| object.kind == ObjectKind::Thread;
+    match &thread.holder {
+        _ if thread.object.as_ref().is_some_and(is_thread) => "that is",
+        Some(Holder::Thread { likely: true, .. }) => "which is likely held by",
+        _ => "which is held by",
+    }
+}
 
 /// Draws every circle.
 pub(super) fn deadlocks(sheet: &mut Sheet<'_>) -> io::Result<()> {
@@ -42,11 +53,6 @@ fn draw(sheet: &mut Sheet<'_>, deadlock: &Deadlock) -> io::Result<()> {
         .iter()
         .filter_map(|tid| sheet.thread(deadlock.pid, *tid))
         .collect();
-    let held = if deadlock.is_certain {
-        "which is held by"
-    } else {
-        "which is likely held by"
-    };
     for (index, thread) in threads.iter().take(THREADS).enumerate() {
         let rail = if index == 0 { "  ┌▶ " } else { "  │  " };
         let mut line = sheet.line();
@@ -60,6 +66,7 @@ fn draw(sheet: &mut Sheet<'_>, deadlock: &Deadlock) -> io::Result<()> {
         let object = words::object(thread).unwrap_or_else(|| "something".to_owned());
         let function = words::function(thread);
         let function = function.map_or_else(String::new, |function| format!(" in {function}"));
+        let held = held(thread);
         let text = format!("waits{function} for {object}, {held}");
         sheet.labelled((BAD, "  │"), TEXT, &text)?;
     }

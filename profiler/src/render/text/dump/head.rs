@@ -97,10 +97,15 @@ fn words(
     let long = runtime.map_or(Nanos::ZERO, |runtime| runtime.all_blocked_ns);
     let workers = runtime.map_or(0, |runtime| runtime.workers);
     match (kind, runtime) {
-        (DumpKind::Wedged, Some(runtime)) => (BAD, "WEDGED", wedged(runtime, &whose)),
+        (DumpKind::Wedged, Some(runtime)) => {
+            (BAD, "WEDGED", wedged(runtime, &whose, for_ever(sheet)))
+        }
         (DumpKind::Wedged, None) => {
-            let text = "Threads outside the workers wait for each other and never go on.";
-            (BAD, "WEDGED", text.to_owned())
+            let text = format!(
+                "Threads outside the workers wait for each other{}.",
+                for_ever(sheet)
+            );
+            (BAD, "WEDGED", text)
         }
         (DumpKind::Stopped, _) => {
             let verb = if workers == 1 { "is" } else { "are" };
@@ -215,11 +220,23 @@ fn stands_still(threads: &[DumpThread]) -> Option<String> {
     ))
 }
 
-fn wedged(runtime: &DumpRuntime, whose: &str) -> String {
+/// What a circle means. Where a lock does not name its owner, a task that holds it across an `.await` is on
+/// no stack: then another thread may be taken for the owner.
+fn for_ever(sheet: &Sheet<'_>) -> &'static str {
+    let mut deadlocks = sheet.dump.deadlocks.iter();
+    if deadlocks.any(|deadlock| deadlock.is_certain) {
+        " and never go on"
+    } else {
+        ", by all appearances: a lock here does not name its owner, which may also be a task that holds it \
+         across an `.await`"
+    }
+}
+
+fn wedged(runtime: &DumpRuntime, whose: &str, for_ever: &str) -> String {
     let workers = runtime.workers;
     if runtime.blocked < workers {
         return format!(
-            "Workers of {whose} wait for each other and never go on; {} of {workers} are blocked.",
+            "{} of {workers} workers of {whose} are blocked, and wait for each other{for_ever}.",
             runtime.blocked
         );
     }
