@@ -420,7 +420,7 @@ fn names(target: &Target) -> Vec<Requirement> {
         limited(
             lines,
             "none: no files and lines, inlined functions are not told apart",
-            "build it with debug = \"line-tables-only\" in [profile.release]",
+            "build it with debug = \"limited\" in [profile.release], for your own crates at least",
         )
     };
     vec![symbols, lines]

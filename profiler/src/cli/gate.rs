@@ -74,7 +74,7 @@ pub(crate) fn tell_placeless(checked: &[CheckedCondition], progress: &Progress) 
     if placeless > 0 {
         let sites = counted(placeless, "site has", "sites have");
         progress.say(&format!(
-            "{sites} no known line, which annotations need: build with debug = \"line-tables-only\""
+            "{sites} no known line, which annotations need: build with debug = \"limited\""
         ));
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct IntervalBuffer {
     pub(super) panics: PanicCollector,
     /// At most [`MAX_DRIVER_GAPS`].
     pub(super) driver_gaps: Vec<DriverGap>,
+    /// Those beyond.
+    driver_gaps_left_out: u64,
     wakers: WakerTable,
     /// The waits that were open when it began.
     carried: Vec<OpenWait>,
@@ -50,6 +52,7 @@ pub(super) struct LeftOut {
     pub(super) calls: u64,
     pub(super) panics: u64,
     pub(super) wakers: u64,
+    pub(super) driver_gaps: u64,
 }
 
 impl IntervalBuffer {
@@ -64,6 +67,7 @@ impl IntervalBuffer {
             calls: CallCollector::default(),
             panics: PanicCollector::default(),
             driver_gaps: Vec::new(),
+            driver_gaps_left_out: 0,
             wakers: WakerTable::new(bounds.wakers),
             carried: Vec::new(),
             last_end: None,
@@ -100,6 +104,8 @@ impl IntervalBuffer {
     pub(super) fn driver_gap(&mut self, gap: DriverGap) {
         if self.driver_gaps.len() < MAX_DRIVER_GAPS {
             self.driver_gaps.push(gap);
+        } else {
+            self.driver_gaps_left_out += 1;
         }
     }
 
@@ -140,6 +146,33 @@ impl IntervalBuffer {
             calls: self.calls.left_out(),
             panics: self.panics.left_out(),
             wakers: self.wakers.left_out(),
+            driver_gaps: self.driver_gaps_left_out,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::ProcessId;
+    use crate::units::{Nanos, Tid};
+
+    #[test]
+    fn gaps_of_drivers_beyond_those_that_are_kept_are_counted() {
+        let mut buffer = IntervalBuffer::new(
+            &Bounds::new(&crate::limits::Limits::default()),
+            PollCollector::new(Nanos(1), Nanos(1)),
+        );
+        let gap = |from: u64| DriverGap {
+            thread: ThreadId {
+                process: ProcessId(0),
+                tid: Tid(1),
+            },
+            from: Timestamp(from),
+            to: Timestamp(from + 1),
+        };
+        (0..MAX_DRIVER_GAPS as u64 + 3).for_each(|from| buffer.driver_gap(gap(2 * from)));
+        assert_eq!(buffer.driver_gaps.len(), MAX_DRIVER_GAPS);
+        assert_eq!(buffer.left_out().driver_gaps, 3);
     }
 }

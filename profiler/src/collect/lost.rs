@@ -140,6 +140,7 @@ impl LossCounters {
                 + of(Counter::RingFullFork)
                 + counted.targets.processes,
             wakers_left_out: left_out.wakers,
+            driver_gaps_left_out: left_out.driver_gaps,
             timeline_full: left_out.waits,
         };
         Losses {

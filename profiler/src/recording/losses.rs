@@ -311,6 +311,8 @@ causes! {
     processes_left_out: "forked process", "forked processes", "beyond those that are watched, or that nobody was told of",
     /// Waits whose waker was not kept since there were too many.
     wakers_left_out: "waker", "wakers", "beyond those that are kept",
+    /// Stretches in which no worker watched sockets and timers, that were not kept since there were too many.
+    driver_gaps_left_out: "gap of an I/O driver", "gaps of I/O drivers", "beyond those that are kept",
     /// Finished waits beyond those that the timeline holds.
     timeline_full: "wait", "waits", "beyond the timeline",
 }

@@ -81,6 +81,36 @@ fn limits_count_for_root() -> Result<(), Failed> {
     ensure(counts, || format!("{recording:?}"))
 }
 
+/// What tells a file that the user may not read.
+fn told_secrets(
+    secret: &Path,
+    call: impl Fn(&[&str]) -> Result<Output, Failed>,
+) -> Result<Vec<String>, Failed> {
+    let mut wrong = Vec::new();
+    let secret_path = secret.to_string_lossy().into_owned();
+    for args in [
+        &["record", "-d", "300ms", "--", "cat", &secret_path][..],
+        &[
+            "record",
+            "-d",
+            "300ms",
+            "--",
+            "sh",
+            "-c",
+            &format!("cat {secret_path}"),
+        ],
+        &["record", "-d", "300ms", "--", &secret_path],
+        &["check", "--", &secret_path],
+    ] {
+        let output = call(args)?;
+        let printed = [output.stdout, output.stderr].concat();
+        if String::from_utf8_lossy(&printed).contains(SECRET) {
+            wrong.push(format!("{args:?} tells the secret"));
+        }
+    }
+    Ok(wrong)
+}
+
 /// No file of root's is read or written for a user who could not, and nothing that the user says counts.
 pub(crate) fn trial() -> Result<(), Failed> {
     limits_count_for_root()?;
@@ -148,27 +178,7 @@ pub(crate) fn trial() -> Result<(), Failed> {
     if fs::metadata(&report)?.uid() != user.uid {
         wrong.push("the report is not the user's".into());
     }
-    let secret_path = secret.to_string_lossy().into_owned();
-    for args in [
-        &["record", "-d", "300ms", "--", "cat", &secret_path][..],
-        &[
-            "record",
-            "-d",
-            "300ms",
-            "--",
-            "sh",
-            "-c",
-            &format!("cat {secret_path}"),
-        ],
-        &["record", "-d", "300ms", "--", &secret_path],
-        &["check", "--", &secret_path],
-    ] {
-        let output = call(args)?;
-        let printed = [output.stdout, output.stderr].concat();
-        if String::from_utf8_lossy(&printed).contains(SECRET) {
-            wrong.push(format!("{args:?} tells the secret"));
-        }
-    }
+    wrong.extend(told_secrets(&secret, call)?);
     if fs::read_to_string(&secret)? != SECRET || names(roots).len() != 2 {
         wrong.push(format!("there are {:?}", names(roots)));
     }

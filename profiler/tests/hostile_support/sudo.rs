@@ -139,6 +139,26 @@ fn capture(
     Ok(())
 }
 
+/// A command is the user's, with none of root's rights, wherever it is found.
+fn command(user: &User, own: &Path, roots: &Path) -> Result<Option<String>, Failed> {
+    let trick = own.join("id");
+    fs::write(&trick, "#!/bin/sh\n/usr/bin/id -u\n")?;
+    fs::set_permissions(&trick, PermissionsExt::from_mode(0o755))?;
+    let path = format!("{}:/usr/bin:/bin", own.display());
+    let environment = [
+        ("PATH", &*path),
+        ("LD_PRELOAD", "/no/such/library.so"),
+        ("HOLDUP_LOG", "trace"),
+        ("TMPDIR", &*roots.to_string_lossy()),
+        ("HOME", "/root"),
+    ];
+    let output = user.sudo(&["record", "-d", "300ms", "--", "id", "-u"], &environment)?;
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let mut lines = printed.lines();
+    let is_users = lines.any(|line| line.trim() == user.uid.to_string());
+    Ok((!is_users).then(|| format!("the command ran as somebody else: {output:?}")))
+}
+
 /// The rule lets the user record, and write where the user may write. It is no way to be root.
 pub(crate) fn trial() -> Result<(), Failed> {
     let user = User::new()?;
@@ -206,26 +226,7 @@ pub(crate) fn trial() -> Result<(), Failed> {
         }
     }
     capture(&user, own, &record, &mut wrong)?;
-    // A command is the user's, with none of root's rights, wherever it is found.
-    let trick = own.join("id");
-    fs::write(&trick, "#!/bin/sh\n/usr/bin/id -u\n")?;
-    fs::set_permissions(&trick, PermissionsExt::from_mode(0o755))?;
-    let path = format!("{}:/usr/bin:/bin", own.display());
-    let environment = [
-        ("PATH", &*path),
-        ("LD_PRELOAD", "/no/such/library.so"),
-        ("HOLDUP_LOG", "trace"),
-        ("TMPDIR", &*roots.to_string_lossy()),
-        ("HOME", "/root"),
-    ];
-    let output = user.sudo(&["record", "-d", "300ms", "--", "id", "-u"], &environment)?;
-    let printed = String::from_utf8_lossy(&output.stdout);
-    if !printed
-        .lines()
-        .any(|line| line.trim() == user.uid.to_string())
-    {
-        wrong.push(format!("the command ran as somebody else: {output:?}"));
-    }
+    wrong.extend(command(&user, own, roots)?);
     if names(roots) != [""; 0] || names(shared) != ["roots.json"] {
         wrong.push(format!(
             "there are {:?} and {:?}",

@@ -206,8 +206,8 @@ pub(in crate::render) fn note_texts(report: &Report) -> Vec<String> {
         );
     } else if !target.has_lines {
         notes.push(
-            "The binary has no line tables. Add `debug = \"line-tables-only\"` to \
-             [profile.release] to see files, lines and inlined functions."
+            "The binary has no line tables. Add `debug = \"limited\"` to [profile.release], \
+             for your own crates at least, to see files, lines and inlined functions."
                 .to_owned(),
         );
     }

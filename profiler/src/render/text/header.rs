@@ -7,6 +7,7 @@ use super::others::has_tokio;
 use super::page::Page;
 use super::style::{BAD, DIM, GOOD, HEADING, PLAIN, WARN};
 use super::verdict_words::{NEVER_MOVED, Words, cpu_bound, never_moved, no_runtime, nothing_seen};
+use super::workers::never_watched;
 use crate::counted::counted;
 use crate::recording::Process;
 use crate::render::{display_name, display_path, duration, percent, process_name, sanitize};
@@ -338,6 +339,11 @@ const UNWATCHED: f64 = 0.1;
 fn unwatched(report: &Report, id: &str) -> String {
     let mut runtimes = report.runtimes.iter();
     let runtime = runtimes.find(|runtime| runtime.id == id && runtime.workers > 1);
+    if runtime.is_some_and(|runtime| never_watched(report, runtime)) {
+        return "No worker was seen to watch sockets and timers, so tasks that wait for one wait on, \
+                whichever their worker, if this runtime has any. "
+            .to_owned();
+    }
     let time = runtime.and_then(|runtime| {
         let time = runtime.unattended_ns?;
         (time > runtime.starved_ns).then_some(time)

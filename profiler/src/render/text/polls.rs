@@ -6,7 +6,7 @@ use super::style::{BAD, DIM, PLAIN};
 use crate::counted::counted;
 use crate::recording::PollEvidence;
 use crate::render::{display_name, duration, percent, process_name, sanitize};
-use crate::report::{LongPollSite, LongestPoll};
+use crate::report::{LongPollSite, LongestPoll, Report};
 use crate::units::Nanos;
 use std::io;
 
@@ -15,6 +15,10 @@ const COMPUTES: &str = "compute elsewhere (`tokio::task::spawn_blocking`, or ray
                         oneshot channel), or let others run in between (`tokio::task::yield_now`)";
 const COMPUTES_URL: &str =
     "https://docs.rs/tokio/latest/tokio/task/index.html#blocking-and-yielding";
+
+/// Less than this share of the workers' time, in polls shorter than [`SHORT`], is told in a line.
+const LITTLE: f64 = 0.01;
+const SHORT: Nanos = Nanos(100_000_000);
 
 /// Tasks shown in full.
 const IN_FULL: usize = 5;
@@ -26,6 +30,13 @@ pub(super) fn long_polls(page: &mut Page<'_>) -> io::Result<()> {
         return Ok(());
     }
     let least = duration(page.report.long_poll_ns);
+    if page.cuts_lists() && matter_little(page.report) {
+        let polls: u64 = sites.iter().map(|site| site.times.polls).sum();
+        let time: Nanos = sites.iter().map(|site| site.times.total_ns).sum();
+        let polls = counted(polls, "poll", "polls");
+        let text = format!("{polls} of at least {least}, {} together", duration(time));
+        return page.heading("Long polls", &text);
+    }
     page.heading(
         "Long polls",
         &format!("of at least {least}, by task; most time first"),
@@ -41,6 +52,15 @@ pub(super) fn long_polls(page: &mut Page<'_>) -> io::Result<()> {
         page.labelled((PLAIN, ""), 2, &text)?;
     }
     Ok(())
+}
+
+/// Whether long polls took hardly any of the workers' time, and none held a worker for long.
+fn matter_little(report: &Report) -> bool {
+    let sites = report.long_polls.iter();
+    let time: Nanos = sites.clone().map(|site| site.times.total_ns).sum();
+    let states = report.runtimes.iter().flat_map(|r| r.states.values());
+    let longest = sites.map(|site| site.longest.length_ns).max();
+    time.share_of(states.copied().sum()) < LITTLE && longest.is_none_or(|longest| longest < SHORT)
 }
 
 fn one(page: &mut Page<'_>, number: usize, site: &LongPollSite) -> io::Result<()> {

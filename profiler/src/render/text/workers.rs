@@ -6,7 +6,7 @@ use super::style::{BAD, DIM, HEADING, PLAIN, of_state};
 use crate::counted::counted;
 use crate::render::states::listed;
 use crate::render::{duration, percent, process_name, sanitize};
-use crate::report::{GroupedBy, Report, RuntimeKind, RuntimeReport, Stretch};
+use crate::report::{GroupedBy, OpenWaitReport, Report, RuntimeKind, RuntimeReport, Stretch};
 use crate::runtime::State;
 use crate::units::Nanos;
 use std::io;
@@ -156,10 +156,32 @@ pub(in crate::render) fn stretches(stretches: &[Stretch]) -> String {
     named.collect::<Vec<_>>().join(", ")
 }
 
+/// Whether a worker was blocked from begin to end, and no other one was ever seen to watch sockets and timers:
+/// then they are watched by none, if the runtime has any.
+pub(super) fn never_watched(report: &Report, runtime: &RuntimeReport) -> bool {
+    let is_its = |wait: &OpenWaitReport| {
+        let mut threads = report.threads.iter();
+        let thread = threads.find(|thread| (thread.pid, thread.tid) == (wait.pid, wait.tid));
+        thread.is_some_and(|thread| thread.runtime.as_ref() == Some(&runtime.id))
+    };
+    let mut waits = report.open_waits.iter();
+    runtime.kind == RuntimeKind::MultiThread
+        && runtime.workers > 1
+        && runtime.driver_ns.is_none()
+        && runtime.starved_ns < report.duration_ns
+        && waits.any(|wait| {
+            wait.state == State::Blocked && wait.since_ns >= report.duration_ns && is_its(wait)
+        })
+}
+
 /// When nobody was left to see events.
 fn driver(page: &mut Page<'_>, runtime: &RuntimeReport) -> io::Result<()> {
     let Some(time) = runtime.unattended_ns else {
-        return Ok(());
+        if !never_watched(page.report, runtime) {
+            return Ok(());
+        }
+        let text = "no worker was seen to wait for events, and one was blocked all the time";
+        return page.labelled((PLAIN, "  I/O driver"), 19, text);
     };
     let longest = runtime.unattended.first().map(|stretch| stretch.length_ns);
     let is_long = longest.is_some_and(|longest| longest >= WITHOUT_DRIVER_LONGEST);

@@ -9,6 +9,7 @@ use crate::render::text::may_hide::dump_may_hide;
 use crate::render::text::open::stood_still;
 use crate::render::text::style::{BAD, DIM, GOOD, HEADING, PLAIN, WARN};
 use crate::render::{duration, sanitize};
+use crate::report::RuntimeKind;
 use crate::report::dump::{DumpKind, DumpRuntime, DumpThread};
 use crate::runtime::State;
 use crate::units::{Nanos, Pid};
@@ -129,8 +130,9 @@ fn words(
         (DumpKind::Blocked, Some(runtime)) => {
             let verb = if runtime.blocked == 1 { "is" } else { "are" };
             let text = format!(
-                "{} of {workers} workers of {whose} {verb} blocked in a task right now.{}",
+                "{} of {workers} workers of {whose} {verb} blocked in a task right now.{}{}",
                 runtime.blocked,
+                unwatched(&sheet.dump.threads, runtime),
                 dump_may_hide(&sheet.dump.threads, runtime)
             );
             (WARN, "BLOCKED", text)
@@ -218,6 +220,27 @@ fn stands_still(threads: &[DumpThread]) -> Option<String> {
         if thread.at_least { "at least " } else { "" },
         duration(thread.since_ns.unwrap_or(Nanos::ZERO))
     ))
+}
+
+/// That tasks of idle workers do not go on either, where a worker stands still that may have watched sockets
+/// and timers before: each idle one waits for work alone, and none for events.
+fn unwatched(threads: &[DumpThread], runtime: &DumpRuntime) -> &'static str {
+    let mut own = threads
+        .iter()
+        .filter(|thread| thread.runtime.as_deref() == Some(&runtime.id));
+    let stands =
+        |thread: &DumpThread| thread.state == State::Blocked && thread.since_ns >= Some(STANDSTILL);
+    let is_parked = |thread: &DumpThread| match thread.state {
+        State::Idle => thread.call.starts_with("futex"),
+        state => state == State::Blocked,
+    };
+    let is_sure = runtime.kind == RuntimeKind::MultiThread && runtime.idle > 0;
+    if is_sure && own.clone().any(stands) && own.all(is_parked) {
+        " No worker watches sockets and timers: tasks that wait for one do not go on either, whichever their \
+         worker, if this runtime has any."
+    } else {
+        ""
+    }
 }
 
 /// What a circle means. Where a lock does not name its owner, a task that holds it across an `.await` is on
@@ -329,7 +352,7 @@ pub(super) fn unseen(sheet: &mut Sheet<'_>) -> io::Result<()> {
     } else if unseen.without_lines > 0 {
         notes.push(
             "the program has no line tables: no files and lines (build it with debug = \
-             \"line-tables-only\")"
+             \"limited\")"
                 .to_owned(),
         );
     }
