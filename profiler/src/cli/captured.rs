@@ -81,7 +81,7 @@ pub(super) fn read(path: &Path, how: &HowToRead<'_>) -> Result<Captured> {
         let unresolved = &mut report.losses.unresolved;
         *unresolved = unresolved.saturating_sub(named);
         for target in report.targets.iter_mut().chain([&mut report.target]) {
-            let was_found = found.is_some_and(|found| found.contains(&*target.exe_name()));
+            let was_found = found.is_some_and(|found| found.contains(target.exe_name()));
             target.has_symbols |= was_found;
             target.has_lines |= was_found && has_lines;
         }

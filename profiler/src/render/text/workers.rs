@@ -156,6 +156,9 @@ pub(in crate::render) fn stretches(stretches: &[Stretch]) -> String {
     named.collect::<Vec<_>>().join(", ")
 }
 
+/// Other workers that were idle for less than this did not keep tasks waiting for sockets and timers.
+const REST_IDLE: Nanos = Nanos(100_000_000);
+
 /// Whether a worker was blocked from begin to end, and no other one was ever seen to watch sockets and timers:
 /// then they are watched by none, if the runtime has any.
 pub(super) fn never_watched(report: &Report, runtime: &RuntimeReport) -> bool {
@@ -168,7 +171,7 @@ pub(super) fn never_watched(report: &Report, runtime: &RuntimeReport) -> bool {
     runtime.kind == RuntimeKind::MultiThread
         && runtime.workers > 1
         && runtime.driver_ns.is_none()
-        && runtime.starved_ns < report.duration_ns
+        && runtime.states.get(&State::Idle) >= Some(&REST_IDLE)
         && waits.any(|wait| {
             wait.state == State::Blocked && wait.since_ns >= report.duration_ns && is_its(wait)
         })
