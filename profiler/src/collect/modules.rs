@@ -22,6 +22,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// With so many mappings with code the cost of reading them counts.
+const MANY_MAPPINGS: usize = 2048;
+
 /// Most files read. A program has some dozens; one that keeps mapping new ones must not use up our
 /// descriptors.
 const MAX_MODULES: usize = 512;
@@ -95,7 +98,8 @@ pub(super) struct Modules {
     /// Modules whose source lines were not copied.
     lines_left_out: u64,
     functions_by_code: u64,
-    /// How long the last reading of mappings took, without the files that were new in it.
+    /// How long the last reading of mappings took, without the files that were new in it, where there were
+    /// [`MANY_MAPPINGS`].
     last_cost: Duration,
     budget: Budget,
     effort: Effort,
@@ -217,7 +221,11 @@ impl Modules {
                 new.push((key, mapping));
             }
         }
-        self.last_cost = begun.elapsed();
+        // A slow machine is no reason to know less of a program that maps no more than others do.
+        self.last_cost = match mappings.len() >= MANY_MAPPINGS {
+            true => begun.elapsed(),
+            false => Duration::ZERO,
+        };
         // Every copy is an open file, and somebody has to open the report in the end.
         let room = MAX_MODULES.saturating_sub(self.loaded.len());
         let beyond = new.len().saturating_sub(room) as u64;
@@ -423,7 +431,8 @@ impl Modules {
         self.lines_left_out
     }
 
-    /// How long the last reading of mappings took, without the files that were new in it.
+    /// How long the last reading of mappings took, without the files that were new in it. Zero where there were
+    /// few.
     pub(super) const fn last_cost(&self) -> Duration {
         self.last_cost
     }

@@ -27,7 +27,7 @@ type Test = fn() -> Outcome;
 type Missing = fn() -> Option<String>;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let trials: [(&str, Test, Missing); 14] = [
+    let trials: [(&str, Test, Missing); 15] = [
         (
             "forked_processes_are_followed",
             followed,
@@ -49,6 +49,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         (
             "one_name_of_a_function_that_jumped",
             jumped,
+            privilege::missing,
+        ),
+        (
+            "the_line_of_a_function_that_jumped",
+            jumped_at,
             privilege::missing,
         ),
         ("in_other_namespaces", namespaces, missing_unshare),
@@ -80,11 +85,23 @@ fn together(fixture: &mut Running, lines: usize) -> Result<Truth, String> {
 /// A function whose last act is a jump has one site, whether its wait was there before the recording or
 /// began in it: else two recordings of one process differ.
 fn jumped() -> Outcome {
+    let recorded = jumping(Variant::DEFAULT)?;
+    sound(&recorded.report)
+}
+
+/// Its line is that of its jump, which is on no stack.
+fn jumped_at() -> Outcome {
     let with_lines = Variant {
         profile: Profile::Lines,
         ..Variant::DEFAULT
     };
-    let mut fixture = with_lines.start("jump")?;
+    let recorded = jumping(with_lines)?;
+    let line = recorded.report.sites.iter().find_map(|site| site.line);
+    ensure(line.is_some(), || "it has no line".into())
+}
+
+fn jumping(variant: Variant) -> Result<Recorded, Failed> {
+    let mut fixture = variant.start("jump")?;
     let pid = fixture.pid().to_string();
     fixture.go()?;
     let truth = fixture.truth()?;
@@ -98,10 +115,7 @@ fn jumped() -> Outcome {
     let wanted = &truth.open.first().ok_or("nothing is open")?.function;
     let is_one = matches!(&blocked[..], [one] if is_in(one, wanted));
     ensure(is_one, || format!("{wanted} is told as {blocked:?}"))?;
-    // By the jump's own place in the function, which is on no stack.
-    let line = recorded.report.sites.iter().find_map(|site| site.line);
-    ensure(line.is_some(), || format!("{wanted} has no line"))?;
-    sound(&recorded.report)
+    Ok(recorded)
 }
 
 /// All of a fork's waits are found, the first ones too, and all of a child that executes a

@@ -34,6 +34,7 @@ const NOT_IN_A_GUEST: &[&str] = &[
     "standstill::hung_file_system",
     // No other trial needs this build.
     "standstill::exhausted_pool-stripped",
+    "life::the_line_of_a_function_that_jumped",
     // Nor are there the demo's programs, cargo, tmux, control groups, setcap, programs that make file
     // systems, or anything beside the tests to be listed.
     "containers::",
