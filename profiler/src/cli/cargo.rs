@@ -8,10 +8,12 @@ mod recording;
 use self::args::{Build, CargoCli, Kind};
 use self::build::{Executable, Workspace};
 use self::recording::Plan;
+use super::args::When;
 use super::error::{Error, Result};
 use super::exit::Exit;
 use super::progress::{Progress, stderr_is_terminal};
 use super::settings::ConsoleSettings;
+use super::terminal::may_color;
 use clap::Parser;
 use std::ffi::OsString;
 
@@ -37,9 +39,11 @@ pub fn run_cargo() -> Exit {
     let progress = Progress::new(ConsoleSettings {
         quiet: cli.quiet,
         verbose: 0,
-        color: stderr_is_terminal()
-            && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty())
-            && std::env::var_os("TERM").is_none_or(|term| term != "dumb"),
+        color: may_color(
+            When::Auto,
+            &|name| std::env::var_os(name),
+            stderr_is_terminal(),
+        ),
         spinner: false,
         // It says nothing of its own that is not.
         ascii: false,

@@ -93,14 +93,9 @@ fn unknown_option(error: &clap::Error, wrong: &str, words: &[String]) -> Option<
         let error = unknown().detail(format!("it is an option of {}", others.join(", ")));
         return Some(error.hint(format!("holdup help {verb}")));
     }
-    let suggested = match error.get(ContextKind::SuggestedArg) {
-        Some(ContextValue::String(suggested)) => Some(suggested.as_str()),
-        _ => None,
-    };
-    match suggested {
-        Some(_) => None,
-        None => Some(unknown().hint(format!("holdup help {verb}"))),
-    }
+    // A misspelled option: clap says which.
+    let is_near = error.get(ContextKind::SuggestedArg).is_some();
+    (!is_near).then(|| unknown().hint(format!("holdup help {verb}")))
 }
 
 /// The verb that was typed.

@@ -45,6 +45,7 @@ mod stream;
 mod target_args;
 mod target_choice;
 mod targets;
+mod terminal;
 mod top;
 mod top_args;
 mod top_save;

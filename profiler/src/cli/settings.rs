@@ -3,7 +3,7 @@
 pub(crate) use super::args::CheckFormat;
 use super::args::{
     CheckArgs, Common, DiffArgs, DiffFormat, DumpArgs, FormArgs, ListArgs, RecordArgs, ReportArgs,
-    ViewArgs, When,
+    ViewArgs,
 };
 use super::ci_settings::{annotate, gate, sources};
 use super::conditions::Gate;
@@ -13,6 +13,7 @@ use super::names::Template;
 use super::servers;
 pub(crate) use super::target_choice::TargetChoice;
 use super::target_choice::joining;
+use super::terminal::{is_dumb, is_plain, may_color};
 use super::values::CAPTURE;
 use crate::capture::{Bounds, Debuginfod, Range};
 use crate::collect;
@@ -59,12 +60,16 @@ impl ConsoleSettings {
         ConsoleSettings {
             quiet: common.quiet,
             verbose: common.verbose,
-            color: may_color(common.color, environment, environment.stderr_is_terminal),
+            color: may_color(
+                common.color,
+                environment.var,
+                environment.stderr_is_terminal,
+            ),
             spinner: environment.stderr_is_terminal
-                && !is_dumb(environment)
+                && !is_dumb(environment.var)
                 && !common.quiet
                 && common.verbose == 0,
-            ascii: environment.stderr_is_terminal && is_plain(environment),
+            ascii: environment.stderr_is_terminal && is_plain(environment.var),
         }
     }
 }
@@ -477,30 +482,16 @@ pub(crate) fn view(args: ViewArgs, defaults: render::Options) -> render::Options
 pub(super) fn rendering(common: &Common, environment: &Environment<'_>) -> render::Options {
     let defaults = render::Options::default();
     render::Options {
-        color: may_color(common.color, environment, environment.stdout_is_terminal),
+        color: may_color(
+            common.color,
+            environment.var,
+            environment.stdout_is_terminal,
+        ),
         width: environment.stdout_width.map_or(defaults.width, usize::from),
         cut: environment.stdout_is_terminal,
-        ascii: environment.stdout_is_terminal && is_plain(environment),
+        ascii: environment.stdout_is_terminal && is_plain(environment.var),
         ..defaults
     }
-}
-
-/// Whether the terminal may not be able to show more than ASCII: it says so itself, or the locale has
-/// an encoding that is not UTF-8. The first of these variables that is set decides (POSIX, XBD 8.2).
-pub(super) fn is_plain(environment: &Environment<'_>) -> bool {
-    let var = |name: &str| (environment.var)(name).filter(|value| !value.is_empty());
-    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(var);
-    let is_utf8 = locale.is_none_or(|locale| {
-        let locale = locale.to_string_lossy().to_ascii_lowercase();
-        // A container that sets no locale at all has the terminal of the machine around it.
-        locale.contains("utf-8") || locale.contains("utf8")
-    });
-    is_dumb(environment) || !is_utf8
-}
-
-/// Whether the terminal says that it can do no more than write one line after the other.
-fn is_dumb(environment: &Environment<'_>) -> bool {
-    (environment.var)("TERM").is_some_and(|term| term == "dumb")
 }
 
 pub(super) fn test_limits(environment: &Environment<'_>) -> Limits {
@@ -509,18 +500,6 @@ pub(super) fn test_limits(environment: &Environment<'_>) -> Limits {
     };
     tracing::warn!("tables are made small by {TEST_LIMITS}: this recording is a test's");
     Limits::parse(&text.to_string_lossy())
-}
-
-fn may_color(when: When, environment: &Environment<'_>, is_terminal: bool) -> bool {
-    match when {
-        When::Always => true,
-        When::Never => false,
-        // https://no-color.org: set and not empty.
-        When::Auto => {
-            let refused = (environment.var)("NO_COLOR").is_some_and(|value| !value.is_empty());
-            is_terminal && !refused && !is_dumb(environment)
-        }
-    }
 }
 
 /// Standard output always gets a report; `-o -` only says so.

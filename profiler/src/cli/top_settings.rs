@@ -6,10 +6,11 @@ use super::hint::{option_of, shell_word};
 use super::names::Template;
 use super::settings::CaptureSpec;
 use super::settings::{
-    Destination, Environment, OutputSpec, TargetChoice, format_of, invoker, is_capture, is_plain,
-    rendering, test_limits, view,
+    Destination, Environment, OutputSpec, TargetChoice, format_of, invoker, is_capture, rendering,
+    test_limits, view,
 };
 use super::target_choice::joining;
+use super::terminal::is_plain;
 use super::top_args::TopArgs;
 use crate::capture::Bounds;
 use crate::collect;
@@ -86,7 +87,7 @@ impl TopSettings {
             force: args.force,
             look: Look {
                 color: rendering.color,
-                ascii: is_plain(environment),
+                ascii: is_plain(environment.var),
             },
             rendering,
             invoker: invoker(environment),

@@ -40,7 +40,8 @@ pub(super) fn sites(page: &mut Page<'_>) -> io::Result<()> {
     }
     let samples = counted(all, "sample", "samples");
     let time: Nanos = sites.iter().map(|site| site.cpu_ns).sum();
-    if time.share_of(page.report.duration_ns) < LITTLE && page.cuts_lists() {
+    let is_little = time.share_of(page.report.duration_ns) < LITTLE;
+    if is_little && page.report.losses.samples == 0 && page.cuts_lists() {
         let worst = sites.first().map(|site| display_name(&site.function));
         let mut text = format!("{} in {samples}", duration(time));
         let most = format!(", most in {}", worst.unwrap_or_default());
