@@ -109,6 +109,9 @@ impl Recorder for Live {
         let header = collector.header();
         // Whoever is killed gives no names any more.
         collector.name_kernel_frames_at_once(sink.is_some());
+        if let Some(observer) = observer {
+            collector.look_where(observer.report_flag());
+        }
         collector
             .run(stop, |tables, interval| {
                 if let Some(streams) = streams {

@@ -8,6 +8,7 @@ use crate::recording::{Interval, Tables};
 use crate::report::Report;
 use crate::units::{Nanos, Pid};
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -120,6 +121,11 @@ impl Observer {
     /// Whether a report of so far is wanted; asked once for each.
     pub(crate) fn wants_report(&self) -> bool {
         self.0.wanted.report.take()
+    }
+
+    /// Set as long as a report is wanted.
+    pub(crate) fn report_flag(&self) -> Arc<AtomicBool> {
+        self.0.wanted.report.flag()
     }
 
     /// Takes the report that was wanted.

@@ -115,13 +115,8 @@ pub(crate) fn record<R: Recorder>(
 
     let (status, launched) = ended_with(&target, launched);
     let ended = status.map(status_text);
-    let first_ended = ended.as_deref();
-    for other in targets.iter().filter(|other| other.ended()) {
-        if !observer.told_end(other.pid()) {
-            let ended = first_ended.filter(|_| other.pid() == target.pid());
-            let ended = ended.map_or_else(|| status_text(other.exit_status()), str::to_owned);
-            progress.say(&end_line(other, &ended, elapsed));
-        }
+    for line in ends(&targets, ended.as_deref(), elapsed, &observer) {
+        progress.say(&line);
     }
     let mut reports = recorder.finish(ended, sink(&mut capture))?;
     reports.ask(&mut gate);
@@ -148,6 +143,24 @@ pub(crate) fn record<R: Recorder>(
         Exit::Success | Exit::Finding | Exit::NoRuntime if failed => Exit::CommandFailed,
         exit => exit,
     })
+}
+
+/// What is said of the processes that have ended, unless it was said before. `first` tells how the first
+/// one did.
+fn ends(
+    targets: &[Arc<Target>],
+    first: Option<&str>,
+    elapsed: Duration,
+    observer: &Observer,
+) -> Vec<String> {
+    let ended = targets.iter().enumerate();
+    let ended = ended.filter(|(_, target)| target.ended() && !observer.told_end(target.pid()));
+    let line = |(n, target): (usize, &Arc<Target>)| {
+        let first = first.filter(|_| n == 0);
+        let ended = first.map_or_else(|| status_text(target.exit_status()), str::to_owned);
+        end_line(target, &ended, elapsed)
+    };
+    ended.map(line).collect()
 }
 
 /// Opens every file that is to be written.

@@ -34,6 +34,7 @@ use crate::recording::{Header, Host, Interval, Sampling, Tables, ThreadId, Tool}
 use crate::units::{Nanos, Pid, Tid};
 use anyhow::{Result, ensure};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The length of an interval where nobody asks for another one.
@@ -111,6 +112,8 @@ pub struct Collector {
     arrived: Vec<Event>,
     /// Whether kernel frames get their names with each interval of [`Collector::run`].
     names_kernel: bool,
+    /// Whether somebody wants the next interval of [`Collector::run`] with a look.
+    look_wanted: Arc<AtomicBool>,
 }
 
 impl Collector {
@@ -177,6 +180,7 @@ impl Collector {
             tables: Tables::default(),
             arrived: Vec::new(),
             names_kernel: false,
+            look_wanted: Arc::default(),
             options,
         })
     }
@@ -299,6 +303,12 @@ impl Collector {
     /// may not see the end.
     pub fn name_kernel_frames_at_once(&mut self, at_once: bool) {
         self.names_kernel = at_once;
+    }
+
+    /// Has [`Collector::run`] end an interval by [`Collector::interval_with_holders`] where `wanted` is
+    /// set as it ends: for a report that is asked for now and then. Whoever sets it resets it.
+    pub fn look_where(&mut self, wanted: Arc<AtomicBool>) {
+        self.look_wanted = wanted;
     }
 
     /// Hands what all intervals so far name by index to `read`.

@@ -275,7 +275,7 @@ fn look_up(
             (None, Svma::default())
         }
         Place::LeftOut => {
-            out.push(Frame::named("[frames left out]", Origin::Unknown).into());
+            out.push(Frame::left_out().into());
             return;
         }
     };

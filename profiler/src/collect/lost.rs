@@ -34,6 +34,8 @@ pub(super) struct Counted<'a> {
     pub(super) targets: TargetsLeftOut,
     /// Stacks beyond those that are kept.
     pub(super) stacks_left_out: u64,
+    /// See [`StackTable::shortened`](super::stack_table::StackTable::shortened).
+    pub(super) stacks_shortened: u64,
     /// Samples with such stacks.
     pub(super) samples_left_out: u64,
     /// Distinct frames without a symbol.
@@ -134,6 +136,7 @@ impl LossCounters {
             reads_given_up: counted.reads_given_up,
             unfinished_cuts: counted.unfinished_cuts,
             stacks_left_out: counted.stacks_left_out,
+            stacks_shortened: counted.stacks_shortened,
             threads_left_out: left_out.threads,
             sums_left_out: left_out.sums,
             processes_left_out: of(Counter::ProcessTableFull)
@@ -201,6 +204,7 @@ mod tests {
                 mappings: 5,
             },
             stacks_left_out: 0,
+            stacks_shortened: 0,
             samples_left_out: 0,
             unresolved: 0,
             functions_by_code: 0,

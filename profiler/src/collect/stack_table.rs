@@ -5,13 +5,15 @@
 //! same program that takes the place of the first, add nothing.
 
 mod bounds;
+mod by_lines;
+mod shorten;
 
 pub(super) use bounds::StackBounds;
 
-use super::frames::{CodeOf, Frames, Jumped, Place, PlaceId};
+use super::frames::{CodeOf, Frames, Jumped, PlaceId};
 use super::numbers::{Evicted, Numbers};
 use super::program::Program;
-use crate::decode::{SampleSeen, StackKind, StackNumber, StackPolicy, StackSeen, Syscall};
+use crate::decode::{StackKind, StackNumber, StackPolicy, StackSeen, Syscall};
 use crate::recording::{ProcessId, Stack, StackId, Tables};
 use crate::runtime::tokio::{
     Agreement, Certainty, ClassifiedBy, Observation, RuntimeHandle, TlsState,
@@ -22,7 +24,7 @@ use crate::units::Addr;
 use crate::unwind::Truncation;
 use bounds::Used;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::RandomState;
 
 /// Whose a stack is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,6 +94,8 @@ struct Known {
     /// What the rules over named frames say of it.
     by_names: Classification,
     classified_by: ClassifiedBy,
+    /// Whether it has all of its callers.
+    whole: bool,
     /// What the kernel side was told of it last.
     policy: StackPolicy,
     /// Kernel addresses that have no names yet. No rule needs them, and the kernel's table of names
@@ -107,8 +111,12 @@ pub(super) struct StackTable {
     /// What else is known of each.
     known: Vec<Known>,
     by_identity: HashMap<Identity, StackId>,
-    /// Samples are the same by functions and lines: see [`StackTable::add_sample`].
+    /// Samples are the same by functions and lines: see [`by_lines`].
     samples: HashMap<u64, StackId>,
+    /// So are stacks without some of their callers.
+    shortened: HashMap<u64, StackId>,
+    /// How many stacks were named in this interval of which there was no room for the whole.
+    shortened_now: usize,
     hasher: RandomState,
     programs: HashMap<usize, Program>,
     /// None of those that found no room.
@@ -116,6 +124,7 @@ pub(super) struct StackTable {
     /// The stack that stands for all of a process that are not known.
     no_stack: HashMap<ProcessId, StackId>,
     used: HashMap<StackKind, Used>,
+    used_by_shortened: HashMap<StackKind, Used>,
     left_out: u64,
     samples_left_out: u64,
     /// Distinct stacks with frames that were passed by frame pointers alone.
@@ -133,11 +142,14 @@ impl StackTable {
             known: Vec::new(),
             by_identity: HashMap::new(),
             samples: HashMap::new(),
+            shortened: HashMap::new(),
+            shortened_now: 0,
             hasher: RandomState::new(),
             programs: HashMap::new(),
             numbers: Numbers::new(bounds.numbers),
             no_stack: HashMap::new(),
             used: HashMap::new(),
+            used_by_shortened: HashMap::new(),
             left_out: 0,
             samples_left_out: 0,
             by_pointers: 0,
@@ -176,7 +188,7 @@ impl StackTable {
             tls_state: TlsState::Unknown,
             runtime: None,
         };
-        let id = self.keep(owner, &nothing, Vec::new());
+        let id = self.keep(owner, &nothing, Vec::new(), true);
         self.no_stack.insert(owner.process, id);
         id
     }
@@ -184,6 +196,11 @@ impl StackTable {
     /// Distinct stacks that found no room, other than of samples; their waits are of unknown state.
     pub(super) const fn left_out(&self) -> u64 {
         self.left_out
+    }
+
+    /// Stacks that are kept without some of their callers.
+    pub(super) fn shortened(&self) -> u64 {
+        self.shortened.len() as u64
     }
 
     /// Distinct stacks with frames that were passed by frame pointers alone.
@@ -277,8 +294,9 @@ impl StackTable {
             }
         }
         if !self.has_room(new.kind) {
-            self.left_out += 1;
-            return None;
+            let id = self.shorten(owner, new, &places, code, frames);
+            self.left_out += u64::from(id.is_none());
+            return id;
         }
         identity.places = frames.ids_of(&places);
         let jumped = match new.kind {
@@ -291,7 +309,7 @@ impl StackTable {
         let before = frames.made();
         let named = frames.name(&places, &identity.places, code, jumped);
         self.use_room(new.kind, named.len(), frames.made() - before);
-        let id = self.keep(owner, new, named);
+        let id = self.keep(owner, new, named, true);
         self.by_identity.insert(identity, id);
         Some(id)
     }
@@ -311,60 +329,6 @@ impl StackTable {
         }
     }
 
-    /// Takes in the stack of a sample. Every instruction of a loop is a stack of its own by place,
-    /// so those with the same functions and lines are one. None where it found no room, which is
-    /// counted.
-    pub(super) fn add_sample(
-        &mut self,
-        seen: &SampleSeen,
-        owner: Owner,
-        code: &CodeOf<'_>,
-        frames: &mut Frames,
-    ) -> Option<StackId> {
-        let new = NewStack::from(&seen.stack);
-        let places = Frames::places(new.user, code);
-        let named = frames.name_apart(&places, code);
-        let identity = self.sample_identity(owner, &new, &named);
-        if let Some(id) = self.samples.get(&identity) {
-            return Some(*id);
-        }
-        if !self.has_room(StackKind::Sample) {
-            self.samples_left_out += 1;
-            return None;
-        }
-        let id = self.keep_sample(owner, &new, &places, code, frames);
-        self.samples.insert(identity, id);
-        Some(id)
-    }
-
-    fn sample_identity(&self, owner: Owner, new: &NewStack<'_>, named: &[FrameRef]) -> u64 {
-        // The innermost address in the kernel is another one each time.
-        let callers = new.kernel.get(1..).unwrap_or_default();
-        let syscall = new.syscall.map(|syscall| syscall.number);
-        let of_thread = (owner, new.truncated, syscall, new.tls_state);
-        let lines = named.iter();
-        let lines: Vec<_> = lines
-            .map(|frame| (&frame.function, frame.line, frame.inlined))
-            .collect();
-        self.hasher
-            .hash_one((of_thread, new.kernel.len(), callers, lines))
-    }
-
-    fn keep_sample(
-        &mut self,
-        owner: Owner,
-        new: &NewStack<'_>,
-        places: &[(Place, Addr)],
-        code: &CodeOf<'_>,
-        frames: &mut Frames,
-    ) -> StackId {
-        let before = frames.made();
-        let ids = frames.ids_of(places);
-        let named = frames.name(places, &ids, code, Jumped::No);
-        self.use_room(StackKind::Sample, named.len(), frames.made() - before);
-        self.keep(owner, new, named)
-    }
-
     fn has_room(&self, kind: StackKind) -> bool {
         let used = self.used.get(&kind).copied().unwrap_or_default();
         used.fits(self.bounds.room(kind))
@@ -379,7 +343,13 @@ impl StackTable {
 
     /// Learns from a stack, classifies it and keeps it. Only those of threads that wait teach
     /// anything, or that were stopped in a system call: on a CPU a thread is also where nobody waits.
-    fn keep(&mut self, owner: Owner, new: &NewStack<'_>, frames: Vec<FrameRef>) -> StackId {
+    fn keep(
+        &mut self,
+        owner: Owner,
+        new: &NewStack<'_>,
+        frames: Vec<FrameRef>,
+        whole: bool,
+    ) -> StackId {
         // What a sampled, waking or panicking thread gave its system call says nothing of it.
         let has_args = matches!(new.kind, StackKind::OffCpu | StackKind::Syscall);
         let args = new.syscall.map(|syscall| syscall.args);
@@ -422,6 +392,7 @@ impl StackTable {
             of_wait,
             by_names: found.by_names,
             classified_by: found.by,
+            whole,
             policy: StackPolicy::Record,
             kernel: new.kernel.to_vec(),
         });
@@ -444,7 +415,10 @@ impl StackTable {
         };
         let program = self.programs.get(&known.owner.program);
         match program {
-            Some(program) if known.of_wait => program.policy(stack, known.classified_by),
+            // What the kernel side is told counts the frames of the whole stack.
+            Some(program) if known.of_wait && known.whole => {
+                program.policy(stack, known.classified_by)
+            }
             _ => StackPolicy::Record,
         }
     }
@@ -524,6 +498,7 @@ impl StackTable {
     /// Ends an interval, see [`Numbers::end_interval`]. `held` are the stacks of open waits, and of
     /// the wakers of those that were woken and have not come to run.
     pub(super) fn end_interval(&mut self, held: &HashSet<StackNumber>) -> Evicted<StackNumber> {
+        self.shortened_now = 0;
         let known = &self.known;
         // What found no room would find none the next time, and be counted once more.
         let lasting = |id: Option<StackId>| {

@@ -3,7 +3,7 @@ use super::*;
 use crate::collect::address_map::AddressMap;
 use crate::collect::made_code::MadeCode;
 use crate::collect::modules::Modules;
-use crate::decode::{PollClock, TableVersion, ThreadKey, ThreadName};
+use crate::decode::{PollClock, SampleSeen, TableVersion, ThreadKey, ThreadName};
 use crate::limits::Limits;
 use crate::units::{Pid, Tid, Timestamp};
 
@@ -23,6 +23,8 @@ fn small(stacks: usize, frames: usize, new_frames: usize) -> StackBounds {
         wakers: room,
         samples: room,
         calls: room,
+        shortened: Room { stacks: 0, ..room },
+        shortened_at_once: 1 << 11,
         numbers: 1 << 16,
     }
 }
@@ -392,4 +394,71 @@ fn adding_a_stack_is_cheap() {
     println!("a known stack by another number: {again:?}");
     assert_eq!(test.table.stacks.len() as u64, count);
     assert!(each.as_micros() < 1000 && again.as_micros() < 100);
+}
+
+/// A recursion of this depth.
+fn recursion(depth: u64) -> StackSeen {
+    let mut user = vec![0x2000];
+    user.resize(depth as usize, 0x3000);
+    user.extend([0x4000, 0x5000]);
+    seen(depth, StackKind::OffCpu, &user)
+}
+
+#[test]
+fn beyond_the_room_for_whole_stacks_some_callers_are_left_out() {
+    let bounds = StackBounds {
+        shortened: Room {
+            stacks: 2,
+            frames: 1000,
+            new_frames: 1000,
+        },
+        ..small(1, 1000, 1000)
+    };
+    let mut test = Test::new(bounds);
+    let whole = test.add(&recursion(40)).expect("room");
+    let first = test.add(&recursion(41)).expect("room without some callers");
+    assert_ne!(whole, first);
+    for depth in 42..140 {
+        assert_eq!(test.add(&recursion(depth)), Some(first), "depth {depth}");
+        assert_eq!(test.table.resolve(number(depth)), Some(first));
+    }
+    assert_eq!((test.table.shortened(), test.table.left_out()), (1, 0));
+    assert_eq!(test.table.policy(first), StackPolicy::Record);
+    let functions = |id| {
+        let stack: &Stack = test.table.get(id).expect("a stack");
+        let functions = stack.frames.iter().map(|frame| frame.function.to_string());
+        functions.collect::<Vec<_>>()
+    };
+    let (whole, short) = (functions(whole), functions(first));
+    assert_eq!(short[..12], whole[..12]);
+    assert_eq!(short[12], "[frames left out]");
+    assert_eq!(short[13..], whole[whole.len() - 12..]);
+    // What differs in more than the callers is another stack, and there is an end to that as well.
+    let mut other = recursion(50);
+    other.number = Some(number(1000));
+    other.user[0] = Addr(0x2100);
+    assert!(test.add(&other).is_some_and(|id| id != first));
+    (other.number, other.user[0]) = (Some(number(1001)), Addr(0x2200));
+    assert_eq!(test.add(&other), None);
+    assert_eq!((test.table.shortened(), test.table.left_out()), (2, 1));
+}
+
+#[test]
+fn naming_stacks_without_room_has_a_bound_in_each_interval() {
+    let bounds = StackBounds {
+        shortened: Room {
+            stacks: 100,
+            frames: 10_000,
+            new_frames: 1000,
+        },
+        shortened_at_once: 3,
+        ..small(0, 1000, 1000)
+    };
+    let mut test = Test::new(bounds);
+    for _ in 0..2 {
+        let found = (40..50).filter(|depth| test.add(&recursion(*depth)).is_some());
+        assert_eq!(found.count(), 3);
+        test.table.end_interval(&HashSet::new());
+    }
+    assert_eq!(test.table.left_out(), 14);
 }

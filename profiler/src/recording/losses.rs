@@ -302,6 +302,9 @@ causes! {
     unfinished_cuts: "interval", "intervals", "that ended before a kernel program had",
     /// Stacks that were not kept since there were too many; their waits are of unknown state.
     stacks_left_out: "stack", "stacks", "beyond those that are kept",
+    /// Stacks beyond those that are kept whole, of which some callers were left out; state, site, cause
+    /// and task of their waits are known.
+    stacks_shortened: "stack", "stacks", "without some of their callers, beyond those that are kept whole",
     /// Threads that are summed up with others of their process since there were too many.
     threads_left_out: "thread", "threads", "beyond those that are kept apart",
     /// Waits whose sums were not kept since there were too many in one interval; in the threads'

@@ -119,6 +119,12 @@ impl Frame {
         }
     }
 
+    /// What stands for frames of a stack that were not kept.
+    #[must_use]
+    pub fn left_out() -> Frame {
+        Frame::named("[frames left out]", Origin::Unknown)
+    }
+
     /// A physical frame of a user function of which nothing but its name and `origin` is known.
     #[must_use]
     pub fn named(function: &str, origin: Origin) -> Frame {

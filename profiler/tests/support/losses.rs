@@ -3,6 +3,7 @@
 //! not counted.
 
 use super::check::{self, Complaints, ms};
+use super::check_causes;
 use super::fixture::Variant;
 use super::privilege;
 use super::record::{Ending, Extra, Recorded, record_with};
@@ -93,11 +94,17 @@ const CASES: &[Case] = &[
     small(
         "userspace_full",
         "churn",
-        "timeline=100,frames=2000,ended=50",
+        "timeline=100,frames=2000,shortened=5,ended=50",
         |recorded| {
             let losses = &recorded.report.losses;
             let mut complaints = Vec::new();
-            for name in ["timeline_full", "stacks_left_out", "threads_left_out"] {
+            let losses_there = [
+                "timeline_full",
+                "stacks_shortened",
+                "stacks_left_out",
+                "threads_left_out",
+            ];
+            for name in losses_there {
                 complaints.extend(some(name, losses.cause(name)));
             }
             let short = recorded.truth.sites.iter();
@@ -112,6 +119,29 @@ const CASES: &[Case] = &[
             if kept > 50 + 20 {
                 complaints.push(format!("{kept} threads were kept, 50 that ended may be"));
             }
+            complaints
+        },
+    ),
+    // Every wait is told right all the same.
+    small(
+        "no_room_for_whole_stacks",
+        "scenarios",
+        "stacks=1",
+        |recorded| {
+            let (report, truth) = (&recorded.report, &recorded.truth);
+            let mut complaints = some("short stacks", report.losses.cause("stacks_shortened"));
+            if report.losses.cause("stacks_left_out") > 0 {
+                complaints.push("there was no room for short stacks".into());
+            }
+            complaints.extend(check::recall(report, truth));
+            complaints.extend(check::times(recorded));
+            complaints.extend(check::false_alarms(report, truth));
+            complaints.extend(check::allowed(recorded));
+            complaints.extend(check::lines(report, truth));
+            complaints.extend(check::tasks(report, truth));
+            complaints.extend(check::runtimes(report, truth));
+            complaints.extend(check_causes::causes(report, truth));
+            complaints.extend(sums_are_whole(recorded));
             complaints
         },
     ),

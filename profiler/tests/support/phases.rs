@@ -1,6 +1,7 @@
 //! Signals at each phase of a recording: whatever comes, there is a sound report or none, the exit code
 //! says which, and nothing stays in the kernel.
 
+use super::dump::STANDSTILL;
 use super::fixture::{Running, Variant};
 use super::privilege;
 use super::record::{ATTACHED, until_recording};
@@ -51,7 +52,34 @@ pub(crate) fn trials() -> Vec<Trial> {
             }));
         }
     }
+    let name = "phases::a_report_of_so_far_knows_who_holds_what";
+    trials.push(Trial::ignorable_test(name, || {
+        privilege::unless_skipped(privilege::missing(), holders_so_far)
+    }));
     trials
+}
+
+/// Who waits for whom is known before the end, too: the recording goes on while the service hangs.
+fn holders_so_far() -> Outcome {
+    let fixture = Variant::DEFAULT.start("deadlock-before")?;
+    sleep(STANDSTILL);
+    let mut attempt = Attempt::start(&fixture)?;
+    until_recording(&mut attempt.messages)?;
+    attempt.holdup.signal(Signal::USR1)?;
+    let says = |line: &str| line.starts_with("wrote a report of so far: ");
+    attempt
+        .messages
+        .find("word of the report", ATTACHED, says)?;
+    let text = fs::read_to_string(attempt.dir.path().join("report.json"))?;
+    attempt.holdup.interrupt()?;
+    attempt.ends_well()?;
+    let report: serde_json::Value = serde_json::from_str(&text)?;
+    let deadlocks = &report["deadlocks"];
+    let circle = deadlocks[0]["threads"].as_array().map_or(0, Vec::len);
+    if deadlocks.as_array().map(Vec::len) != Some(1) || circle != 2 {
+        return Err(format!("{deadlocks:#}, with the verdict {}", report["verdict"]).into());
+    }
+    Ok(())
 }
 
 /// A recording, and where its report will be.

@@ -243,6 +243,7 @@ impl Collector {
             left_out: self.interval.left_out(),
             targets: self.targets.left_out(),
             stacks_left_out: stacks.left_out(),
+            stacks_shortened: stacks.shortened(),
             samples_left_out: stacks.samples_left_out(),
             unresolved: frames.unresolved(),
             functions_by_code: modules.functions_by_code(),

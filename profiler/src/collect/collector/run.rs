@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::io::{Interest, unix::AsyncFd};
 use tokio::time::MissedTickBehavior;
@@ -101,7 +102,10 @@ impl Collector {
                 return Ok(());
             }
             if self.is_interval_over() {
-                let interval = self.interval()?;
+                let interval = match self.look_wanted.load(Ordering::Relaxed) {
+                    true => self.interval_with_holders()?,
+                    false => self.interval()?,
+                };
                 if self.names_kernel {
                     self.name_kernel_frames();
                 }

@@ -21,6 +21,10 @@ pub(in crate::collect) struct StackBounds {
     pub(super) wakers: Room,
     pub(super) samples: Room,
     pub(super) calls: Room,
+    /// Of those that are kept without some of their callers, for each sort.
+    pub(super) shortened: Room,
+    /// Those of them that are made in one interval: each has to be named first.
+    pub(super) shortened_at_once: usize,
     /// Numbers for which the kernel side has room.
     pub(super) numbers: usize,
 }
@@ -38,6 +42,12 @@ impl StackBounds {
             wakers: room(1 << 15, 1 << 19, 1 << 16),
             samples: room(1 << 16, 1 << 20, 1 << 17),
             calls: room(1 << 15, 1 << 19, 1 << 16),
+            shortened: Room {
+                stacks: limits.table("shortened", 1 << 13),
+                frames: 1 << 17,
+                new_frames: usize::MAX,
+            },
+            shortened_at_once: 1 << 11,
             numbers: limits.table("STACKS", 1 << 16),
         }
     }

@@ -330,6 +330,14 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// Whether a frame is of a function that the rules look for.
+#[must_use]
+pub fn tells_the_role(frame: &Frame) -> bool {
+    let mut path = String::new();
+    normalise(&frame.function, frame.file.as_deref(), &mut path);
+    frame.naming.is_name() && !look_up(&path).is_empty()
+}
+
 /// Whether a frame is in the C library, the loader or the vDSO, by the file it is mapped from.
 pub(super) fn is_libc(frame: &Frame) -> bool {
     frame.module.as_deref().is_some_and(|m| {

@@ -22,7 +22,7 @@ mod rules;
 mod thread_names;
 mod tls_state;
 
-pub use classify::Classifier;
+pub use classify::{Classifier, tells_the_role};
 pub use contexts::{ContextsOfProcess, LoadedTokio, MissingContext};
 pub use image::{ContextAt, Contexts, NoContext, TokioImage, TokioSigns, Variables};
 pub use pool_state::{FullPool, closures_in_line};
