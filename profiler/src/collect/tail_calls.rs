@@ -251,7 +251,8 @@ mod tests {
 
     #[test]
     fn jumps_to_a_function_are_found_in_each_form() {
-        let mut code = vec![0u8; 4 * PAGE as usize];
+        // As far as a function is read, from the first page that is all of ours.
+        let mut code = vec![0u8; (MAX_FUNCTION + 2 * PAGE) as usize];
         let begin = Addr((code.as_ptr() as u64).next_multiple_of(PAGE));
         let first = usize::try_from(begin.0 - code.as_ptr() as u64).expect("in it");
         let wanted = Addr(begin.0 + 0x1000);

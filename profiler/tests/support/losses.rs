@@ -4,7 +4,7 @@
 
 use super::check::{self, Complaints, ms};
 use super::check_causes;
-use super::fixture::Variant;
+use super::fixture::{Profile, Variant};
 use super::privilege;
 use super::record::{Ending, Extra, Recorded, record_with};
 use super::report::is_in;
@@ -16,6 +16,7 @@ const ENOUGH: u64 = 500;
 
 struct Case {
     name: &'static str,
+    profile: Profile,
     mode: &'static str,
     ending: Ending,
     extra: Extra,
@@ -25,6 +26,7 @@ struct Case {
 const fn small(name: &'static str, mode: &'static str, limits: &'static str, check: Check) -> Case {
     Case {
         name,
+        profile: Profile::Release,
         mode,
         ending: Ending::Stays,
         extra: Extra { args: &[], limits },
@@ -35,6 +37,11 @@ const fn small(name: &'static str, mode: &'static str, limits: &'static str, che
 impl Case {
     const fn with(mut self, args: &'static [&'static str]) -> Case {
         self.extra.args = args;
+        self
+    }
+
+    const fn built(mut self, profile: Profile) -> Case {
+        self.profile = profile;
         self
     }
 
@@ -194,6 +201,7 @@ const CASES: &[Case] = &[
     small("unwalkable", "unwalkable", "", unwalkable),
     Case {
         name: "storm_of_mappings",
+        profile: Profile::Release,
         mode: "mappings",
         ending: Ending::Stays,
         extra: Extra {
@@ -219,6 +227,7 @@ const CASES: &[Case] = &[
     }),
     Case {
         name: "storm",
+        profile: Profile::Release,
         mode: "storm",
         ending: Ending::Stays,
         extra: Extra {
@@ -229,6 +238,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "shadow_check",
+        profile: Profile::Release,
         mode: "scenarios",
         ending: Ending::Stays,
         extra: Extra {
@@ -239,6 +249,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "holders",
+        profile: Profile::Release,
         mode: "held",
         ending: Ending::Wedged,
         extra: Extra {
@@ -254,7 +265,11 @@ pub(crate) fn trials() -> Vec<Trial> {
     let trial = |case: &'static Case| {
         Trial::ignorable_test(format!("losses::{}", case.name), || {
             privilege::unless_skipped(privilege::missing(), || {
-                let recorded = record_with(Variant::DEFAULT, case.mode, case.ending, case.extra)?;
+                let variant = Variant {
+                    profile: case.profile,
+                    ..Variant::DEFAULT
+                };
+                let recorded = record_with(variant, case.mode, case.ending, case.extra)?;
                 let mut complaints = (case.check)(&recorded);
                 // A thread that found no place has no times.
                 if recorded.report.losses.cause("waits_of_no_thread") == 0 {
