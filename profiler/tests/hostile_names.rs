@@ -24,6 +24,7 @@ fn source(path: &Path) -> ModuleSource {
         build_id: None,
         image: None,
         in_place: None,
+        may_hold_tokio: false,
         functions: Arc::default(),
     }
 }

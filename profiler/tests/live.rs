@@ -19,10 +19,10 @@ use support::record::Ending;
 use support::run::{Check, Run};
 use support::truth::slowdown;
 use support::{
-    calls, captures, cargo, containers, cuts, demo, demo_teams, dump, dump_idle, ended, forks, gil,
-    harm, hostile, idle, intervals, kernel_walk, leftovers, library, life, lookalike, losses,
-    one_thread, phases, polls, prebuilt, privilege, rare, restarts, safety, scarce, selftest,
-    standstills, stopped, streams, stripped, top, unattended,
+    callbacks, calls, captures, cargo, containers, cuts, demo, demo_teams, dump, dump_idle, ended,
+    forks, gil, harm, hostile, idle, intervals, kernel_walk, leftovers, library, life, lookalike,
+    losses, one_thread, phases, polls, prebuilt, privilege, rare, restarts, safety, scarce,
+    selftest, standstills, stopped, streams, stripped, top, unattended,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -130,6 +130,7 @@ fn main() -> ExitCode {
     trials.extend(idle_trials());
     trials.extend(losses::trials());
     trials.extend(intervals::trials());
+    trials.extend(callbacks::trials());
     trials.extend(calls::trials());
     trials.extend(captures::trials());
     trials.extend(cargo::trials());

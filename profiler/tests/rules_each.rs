@@ -192,8 +192,15 @@ fn cases() -> Vec<Case> {
             "app::handler::{{closure}}",
         ),
         (
-            "park-lock-current-thread",
+            "current-thread-driver-callback",
             vec![SLEEP, "<app::Waker as alloc::task::Wake>::wake\ntokio::runtime::time::Driver::park_internal\ntokio::runtime::scheduler::current_thread::Context::park", SINGLE, THREAD],
+            "blocked",
+            "current-thread",
+            "",
+        ),
+        (
+            "park-lock-current-thread",
+            vec!["syscall\n<std::sys::sync::mutex::futex::Mutex>::lock_contended\ntokio::runtime::time::Driver::park_internal\ntokio::runtime::scheduler::current_thread::Context::park", SINGLE, THREAD],
             "runtime",
             "current-thread",
             "",
@@ -217,13 +224,25 @@ fn cases() -> Vec<Case> {
         (
             "worker-park-callback",
             vec![SLEEP, "tokio::runtime::scheduler::multi_thread::worker::Context::park", WORKER],
-            "runtime",
+            "blocked",
             "worker",
             "",
         ),
         // A waker whose own wait looks like a park's: told by who runs it.
         (
             "worker-park-callback",
+            vec![
+                CONDVAR,
+                "<app::Waker as alloc::task::Wake>::wake\ntokio::runtime::io::driver::Driver::turn
+                tokio::runtime::scheduler::multi_thread::worker::Context::park_internal",
+                WORKER,
+            ],
+            "blocked",
+            "worker",
+            "",
+        ),
+        (
+            "worker-park-lock",
             vec![
                 CONDVAR,
                 "tokio::runtime::io::scheduled_io::ScheduledIo::wake\ntokio::runtime::io::driver::Driver::turn
@@ -234,9 +253,11 @@ fn cases() -> Vec<Case> {
             "worker",
             "",
         ),
+        ("worker-loop-callback", vec![SLEEP, WORKER], "blocked", "worker", ""),
         ("worker-loop", vec!["syscall\n<std::sys::sync::mutex::futex::Mutex>::lock_contended\ntokio::runtime::scheduler::multi_thread::worker::Core::next_task", WORKER], "runtime", "worker", ""),
         ("current-thread-park", vec![EPOLL, "tokio::runtime::scheduler::current_thread::Context::enter\ntokio::runtime::scheduler::current_thread::Context::park", SINGLE, THREAD], "idle", "current-thread", ""),
-        ("current-thread-park-callback", vec![SLEEP, "tokio::runtime::scheduler::current_thread::Context::park", SINGLE, THREAD], "runtime", "current-thread", ""),
+        ("current-thread-park-callback", vec![SLEEP, "tokio::runtime::scheduler::current_thread::Context::park", SINGLE, THREAD], "blocked", "current-thread", ""),
+        ("current-thread-park-lock", vec!["syscall\n<std::sys::sync::mutex::futex::Mutex>::lock_contended\ntokio::runtime::driver::Handle::unpark", "tokio::runtime::scheduler::current_thread::Context::park", SINGLE, THREAD], "runtime", "current-thread", ""),
         ("current-thread-park-inlined", vec![EPOLL, SINGLE, THREAD], "idle", "current-thread", ""),
         ("current-thread-root", vec![SLEEP, SINGLE, THREAD], "blocked", "current-thread", "app::handler::{{closure}}"),
         // A condvar wait, inlined from user code into the scheduler: no park is below it.

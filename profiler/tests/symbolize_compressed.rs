@@ -40,6 +40,7 @@ fn frame(dir: &Path, image: &[u8]) -> FrameRef {
         build_id: None,
         image: None,
         in_place: None,
+        may_hold_tokio: false,
         functions: Arc::default(),
     };
     let mut frames = Vec::new();

@@ -77,6 +77,7 @@ fn frames(path: &Path, svma: Svma) -> Vec<FrameRef> {
         build_id: None,
         image: None,
         in_place: None,
+        may_hold_tokio: false,
         functions: Arc::new([]),
     };
     let (send, receive) = mpsc::channel();

@@ -120,6 +120,7 @@ fn source(path: &Path) -> ModuleSource {
         build_id: None,
         image: None,
         in_place: None,
+        may_hold_tokio: false,
         functions: functions(path).into(),
     }
 }

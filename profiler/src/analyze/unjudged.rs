@@ -7,6 +7,7 @@ use super::whole::Whole;
 use crate::recording::ThreadId;
 use crate::report::CpuPart;
 use crate::runtime::State;
+use crate::runtime::tokio::says_foreign;
 use crate::units::{Nanos, Pid};
 use std::collections::BTreeMap;
 
@@ -60,6 +61,7 @@ impl Unjudged {
     ) -> Unjudged {
         let by_thread = samples(whole);
         let unread = without_stack(whole);
+        let foreign = foreign(whole);
         let mut by_runtime: BTreeMap<String, Samples> = BTreeMap::new();
         let mut strangers: BTreeMap<Pid, Strangers> = BTreeMap::new();
         for times in balanced {
@@ -72,7 +74,8 @@ impl Unjudged {
             if let Some(runtime) = runtime.map(RuntimeIndex::id) {
                 by_runtime.entry(runtime).or_default().add(samples);
             } else {
-                let unknown = unknown(times, samples);
+                let foreign = foreign.get(&times.thread).copied().unwrap_or_default();
+                let unknown = unknown(times, samples, foreign);
                 let unread = unread.get(&times.thread).copied().unwrap_or_default();
                 of_process.unknown += unknown;
                 of_process.unread += unread.min(unknown);
@@ -117,18 +120,39 @@ impl Unjudged {
     }
 }
 
-/// Of a thread without a runtime: none where it was seen in any state that is known.
-fn unknown(times: &BalancedTimes, samples: Samples) -> Nanos {
+/// Of a thread without a runtime: none where it was seen in any state that is known. `foreign` of its
+/// time counts for nothing.
+fn unknown(times: &BalancedTimes, samples: Samples, foreign: Nanos) -> Nanos {
     let states = times.states();
-    let says_nothing =
-        |state: &State| matches!(state, State::Unknown | State::Running | State::Runnable);
-    if !states.keys().all(says_nothing) {
+    let time = |state: State| states.get(&state).copied().unwrap_or_default();
+    let is_known = |(state, time): (&State, &Nanos)| match state {
+        State::Unknown | State::Running | State::Runnable => false,
+        State::Other => *time > foreign,
+        _ => true,
+    };
+    if states.iter().any(is_known) {
         return Nanos::ZERO;
     }
-    let waited = states.get(&State::Unknown).copied().unwrap_or_default();
+    let waited = time(State::Unknown) + time(State::Other);
     // A share is at most 1: the product fits.
     let ran = times.running.0 as f64 * samples.unknown_share();
     waited + Nanos(ran as u64)
+}
+
+/// By thread, the time of waits that are of no tokio by the thread-local state of one alone, in a process
+/// without names that holds another tokio, too old to be looked into: whose they are is not known.
+fn foreign(whole: &Whole<'_>) -> BTreeMap<ThreadId, Nanos> {
+    let mut times: BTreeMap<ThreadId, Nanos> = BTreeMap::new();
+    for (thread, stack, time) in whole.seen() {
+        let process = whole.tables.process(thread.process);
+        let is_mixed = process
+            .is_some_and(|process| process.tokio.not_understood.is_some() && !process.has_symbols);
+        let stack = whole.tables.stack(stack);
+        if is_mixed && stack.is_some_and(|stack| says_foreign(&stack.class)) {
+            *times.entry(thread).or_default() += time;
+        }
+    }
+    times
 }
 
 /// By thread, the time of waits whose stacks are missing.
@@ -163,7 +187,7 @@ mod tests {
     use crate::recording::{Recording, SampleSum, Sampling};
     use crate::report::{UnclearReason, Verdict};
     use crate::runtime::tokio::Certainty;
-    use crate::runtime::{Flavor, Role, State};
+    use crate::runtime::{Flavor, Role, RuleName, State};
     use crate::symbolize::Frame;
     use crate::units::Nanos;
 
@@ -237,6 +261,47 @@ mod tests {
         );
         let verdict = of(vec![stripped("app@0x10")]);
         assert!(matches!(verdict, Verdict::Healthy { .. }), "{verdict:?}");
+    }
+
+    #[test]
+    fn beside_a_tokio_that_is_too_old_nobody_is_foreign() {
+        let of = |old: Option<&str>, rule, has_symbols| {
+            let mut recording = recording(1_000);
+            let process = &mut recording.tables.processes[0];
+            process.tokio.present = true;
+            process.tokio.not_understood = old.map(str::to_owned);
+            process.has_symbols = has_symbols;
+            let park = vec![app("app::park", 1)];
+            let park = recording.push_stack(stack(park, State::Idle, WORKER, None));
+            let frames = vec![stripped("app@0x10")];
+            let mut foreign = stack(frames, State::Other, Role::None, None);
+            foreign.class.rule = RuleName(rule);
+            let foreign = recording.push_stack(foreign);
+            recording.push_thread(1);
+            recording.push_thread(2);
+            recording.push_wait(1, park, 0, 900);
+            recording.push_wait(2, foreign, 0, 900);
+            build(&recording).verdict
+        };
+        let verdict = of(Some("0.2.25"), "context-foreign", false);
+        assert!(
+            matches!(
+                verdict,
+                Verdict::Unclear {
+                    reason: UnclearReason::NotUnderstood,
+                    ..
+                }
+            ),
+            "{verdict:?}"
+        );
+        let healthy = [
+            of(None, "context-foreign", false),
+            of(Some("0.2.25"), "not-tokio", false),
+            of(Some("0.2.25"), "context-foreign", true),
+        ];
+        for verdict in healthy {
+            assert!(matches!(verdict, Verdict::Healthy { .. }), "{verdict:?}");
+        }
     }
 
     #[test]

@@ -181,12 +181,28 @@ fn of_process(process: &Process, findings: &Findings<'_>) -> Weighed {
     let gravest = gravest.unwrap_or_else(without);
     let seen = (findings.pools, findings.sites);
     match full_pool(process, seen, findings.length) {
-        // Where workers are held up, that is what to mend first, and the pool is told beside it.
-        Some(full) if gravity(&gravest.verdict) > gravity(&full) => Weighed {
-            cost: Nanos::ZERO,
-            verdict: full,
-        },
+        // Where workers are held up much, that is what to mend first, and the pool is told beside it.
+        Some(full) if gravity(&gravest.verdict) > gravity(&full) || outweighs(&full, &gravest) => {
+            Weighed {
+                cost: Nanos::ZERO,
+                verdict: full,
+            }
+        }
         _ => gravest,
+    }
+}
+
+/// Workers that were blocked for this many times less of their time than the pool was full for are what to
+/// mend second.
+const OUTWEIGHED: f64 = 4.0;
+
+/// Whether a full pool costs more than what workers were blocked for, which was not all at once.
+fn outweighs(full: &Verdict, other: &Weighed) -> bool {
+    match (full, &other.verdict) {
+        (Verdict::PoolFull { share: full, .. }, Verdict::WorkersBlocked { share, .. }) => {
+            *full > share * OUTWEIGHED
+        }
+        _ => false,
     }
 }
 

@@ -234,6 +234,7 @@ impl Renaming<'_> {
                 build_id: Some(build_id.clone()),
                 image: None,
                 in_place: None,
+                may_hold_tokio: false,
                 functions: Arc::default(),
             }),
             None if servers.is_some() => Source::Nowhere,

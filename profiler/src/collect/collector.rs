@@ -32,7 +32,7 @@ use crate::limits::Limits;
 use crate::process::{Selection, Target};
 use crate::recording::{Header, Host, Interval, Sampling, Tables, ThreadId, Tool};
 use crate::units::{Nanos, Pid, Tid};
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -193,15 +193,18 @@ impl Collector {
             let symbolizer = self.stacks.symbolizer();
             let kernel = &mut self.kernel;
             match self.targets.add(index, target, kernel, symbolizer) {
-                Err(error) if target.ended() => {
+                // What could not be read of it says nothing more.
+                Err(_) if target.ended() => {
                     tracing::warn!("process {} has ended, and is left out", target.pid());
-                    ended = Some(error);
+                    ended = Some(target.pid());
                 }
                 added => added?,
             }
         }
         match ended {
-            Some(error) if self.targets.processes().as_slice().is_empty() => Err(error),
+            Some(pid) if self.targets.processes().as_slice().is_empty() => {
+                bail!("process {pid} has ended")
+            }
             _ => Ok(()),
         }
     }

@@ -363,6 +363,7 @@ impl Modules {
             }
         };
         let functions = absolute(&read.functions);
+        let may_hold_tokio = read.tokio.present || read.facts.is_none();
         self.by_file.insert(key, self.loaded.len());
         self.loaded.push(Loaded {
             source: ModuleSource {
@@ -371,6 +372,7 @@ impl Modules {
                 build_id,
                 image,
                 in_place,
+                may_hold_tokio,
                 functions,
             },
             facts: read.facts,

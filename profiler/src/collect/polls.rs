@@ -8,6 +8,7 @@
 use super::python_lock;
 use crate::decode::PollClock;
 use crate::recording::{Poll, PollEvidence, ProcessId, Stack, StackId, ThreadId};
+use crate::runtime::tokio::is_in_callback;
 use crate::runtime::{Queued, Role, State};
 use crate::units::{Addr, Nanos, Timestamp};
 use std::collections::{HashMap, HashSet};
@@ -130,6 +131,12 @@ impl PollKeys {
         let class = &stack.class;
         if class.state != State::Blocked || !matches!(class.role, Role::Worker(_)) {
             return None;
+        }
+        if is_in_callback(class) {
+            // Each is a stall of its own: the worker may park between two of them without a tick.
+            let waited = doing != Doing::Ran;
+            let stack = waited.then_some((clock.waits, None, None));
+            return Some(PollKeys { tick: None, stack });
         }
         let tick = clock.tick.map(|tick| (tick, task_id));
         let functions = functions();

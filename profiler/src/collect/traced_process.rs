@@ -14,7 +14,7 @@ use crate::decode::TableVersion;
 use crate::process::module::Loader;
 use crate::process::{CpuQuota, QuotaUse, Target, status_text};
 use crate::recording::{self, ProcessId, Throttling};
-use crate::runtime::tokio::{ContextsOfProcess, LoadedTokio, TokioImage};
+use crate::runtime::tokio::{ContextsOfProcess, LoadedTokio, TokioImage, is_understood};
 use crate::units::{Addr, Nanos, Pid, Timestamp};
 use profiler_common::row::{self, Mapping, Rule};
 use std::collections::HashSet;
@@ -328,7 +328,10 @@ impl TracedProcess {
             let modules = map.modules().filter_map(|module| modules.get(module));
             modules.map(|module| &module.tokio)
         };
-        facts.tokio_version = images().flat_map(|image| &image.versions).next().cloned();
+        // What is said of the runtimes is of those that are understood.
+        let versions = || images().flat_map(|image| &image.versions);
+        let understood = versions().find(|version| is_understood(version));
+        facts.tokio_version = understood.or_else(|| versions().next()).cloned();
         let old = images().find_map(TokioImage::not_understood);
         facts.tokio.not_understood = old.map(str::to_owned);
         // What was there and is unmapped by now was there all the same.

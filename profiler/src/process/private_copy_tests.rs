@@ -52,6 +52,7 @@ fn source(file: &File, in_place: Option<&Arc<InPlace>>) -> ModuleSource {
         build_id: None,
         image: None,
         in_place: in_place.cloned(),
+        may_hold_tokio: false,
         functions: [].into(),
     }
 }

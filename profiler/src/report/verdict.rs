@@ -153,6 +153,23 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// The id of the runtime that it is about; none where it is about a process.
+    #[must_use]
+    pub fn runtime(&self) -> Option<&String> {
+        match self {
+            Verdict::Wedged { runtime, .. }
+            | Verdict::Starved { runtime, .. }
+            | Verdict::WorkersBlocked { runtime, .. }
+            | Verdict::LongPolls { runtime, .. }
+            | Verdict::CpuStarved { runtime, .. }
+            | Verdict::Stopped { runtime, .. }
+            | Verdict::CpuBound { runtime, .. }
+            | Verdict::Healthy { runtime, .. } => Some(runtime),
+            Verdict::Unclear { runtime, .. } => runtime.as_ref(),
+            Verdict::PoolFull { .. } | Verdict::NoRuntime | Verdict::NothingSeen => None,
+        }
+    }
+
     /// The index in [`Report::sites`](super::Report::sites) that it may have.
     pub fn site_mut(&mut self) -> Option<&mut Option<usize>> {
         match self {

@@ -299,11 +299,12 @@ pub fn origin(function: &str, file: Option<&str>, crates: &Crates) -> Origin {
 }
 
 /// The origin of code without a name, by the name of its module. Applications in Rust are executables, or
-/// extensions that a host loads (`_opendal.abi3.so`); a library (`libffi.so.8`) is C, nearly always.
-pub(super) fn of_nameless(module: &str) -> Origin {
+/// extensions that a host loads (`_opendal.abi3.so`); a library (`libffi.so.8`) is C, nearly always, unless it
+/// may hold tokio.
+pub(super) fn of_nameless(module: &str, may_hold_tokio: bool) -> Origin {
     let is_library =
         module.contains(".so") && (module.starts_with("lib") || module.starts_with("ld"));
-    if is_library || module.contains("vdso") {
+    if is_library && !may_hold_tokio || module.contains("vdso") {
         Origin::System
     } else {
         Origin::Unknown
@@ -378,7 +379,7 @@ mod tests {
             "[vdso]",
             "linux-vdso.so.1",
         ] {
-            assert_eq!(of_nameless(module), Origin::System, "{module}");
+            assert_eq!(of_nameless(module, false), Origin::System, "{module}");
         }
         for module in [
             "claims_api",
@@ -386,8 +387,9 @@ mod tests {
             "rnet.cpython-311-x86_64-linux-gnu.so",
             "ldap_proxy",
         ] {
-            assert_eq!(of_nameless(module), Origin::Unknown, "{module}");
+            assert_eq!(of_nameless(module, false), Origin::Unknown, "{module}");
         }
+        assert_eq!(of_nameless("liblance.so", true), Origin::Unknown);
     }
 
     #[test]

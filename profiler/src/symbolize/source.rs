@@ -19,6 +19,9 @@ pub struct ModuleSource {
     pub image: Option<Arc<[u8]>>,
     /// The file that has the debug information, where the one at `path` has only the headers of it.
     pub in_place: Option<Arc<InPlace>>,
+    /// Whether it may hold tokio: there is a sign of it, or its code was not read. Functions without a name are
+    /// nobody's then.
+    pub may_hold_tokio: bool,
     /// Start and length of each function, by ascending start, from the unwinding information:
     /// what is left to name functions by in a stripped file.
     pub functions: Arc<[(u32, u32)]>,

@@ -554,7 +554,7 @@ impl Symbolizer {
         Frame {
             function: self.names.intern(&name),
             naming,
-            origin: origin::of_nameless(&source.name),
+            origin: origin::of_nameless(&source.name, source.may_hold_tokio),
             module: Some(Arc::clone(&source.name)),
             ..unmapped(Space::User, Addr(0))
         }

@@ -302,6 +302,7 @@ pub fn symbols(data: &[u8]) {
         build_id: None,
         image: Some(data.into()),
         in_place: None,
+        may_hold_tokio: false,
         functions: [].into(),
     };
     let mut symbolizer = Symbolizer::new();

@@ -151,7 +151,8 @@ const CASES: &[Case] = &[
             complaints.extend(sums_are_whole(recorded));
             complaints
         },
-    ),
+    )
+    .built(Profile::Lines),
     small(
         "ring_full_for_copies",
         "scenarios",

@@ -1,6 +1,7 @@
 //! The harness of the live tests: fixture programs with their own ground truth, recorded by the
 //! `holdup` binary, and the checks that compare the two.
 
+pub(crate) mod callbacks;
 pub(crate) mod calls;
 pub(crate) mod captures;
 pub(crate) mod cargo;

@@ -65,7 +65,7 @@ const PLAIN: Halt = Halt {
     one_wait: true,
 };
 
-const HALTS: [Halt; 9] = [
+const HALTS: [Halt; 10] = [
     Halt {
         kind: "std_locks",
         service: Service::Blockers("deadlock-before"),
@@ -103,6 +103,17 @@ const HALTS: [Halt; 9] = [
         kind: "full_pipe",
         service: Service::Blockers("stuck-pipe"),
         functions: &["stuck_by_pipe"],
+        cause: "pipe",
+        stripped_cause: "pipe",
+        object: "pipe",
+        holder: Some("blockers"),
+        ..PLAIN
+    },
+    // Outside every poll.
+    Halt {
+        kind: "hook",
+        service: Service::Blockers("stuck-hook"),
+        functions: &["stuck_in_hook"],
         cause: "pipe",
         stripped_cause: "pipe",
         object: "pipe",

@@ -560,7 +560,11 @@ fn worst(report: &Report, site: &Site) -> String {
     );
     // Where nothing moves any more, each of the waits is as much to blame as the others.
     let is_wedged = matches!(report.verdict, Verdict::Wedged { .. }) || never_moved(report);
-    let harm = site.harm.first().filter(|_| !is_wedged).filter(|harm| {
+    // The runtime that the verdict is about, if it is among those that the site holds up.
+    let mut harms = site.harm.iter();
+    let of_verdict = harms.find(|harm| report.verdict.runtime() == Some(&harm.runtime));
+    let harm = of_verdict.or_else(|| site.harm.first());
+    let harm = harm.filter(|_| !is_wedged).filter(|harm| {
         let runtime = report.runtimes.iter().find(|of| of.id == harm.runtime);
         // Where hardly any time was starved, what would be left of it is no measure.
         runtime.is_some_and(|runtime| harm.starved_ns.share_of(runtime.starved_ns) >= 0.05)

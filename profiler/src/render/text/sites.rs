@@ -11,6 +11,7 @@ use crate::counted::counted;
 use crate::recording::ObjectKind;
 use crate::render::{count, display_name, duration, percent, process_name, sanitize};
 use crate::report::{ObjectGroup, ObjectTotal, QueuedTasks, RuntimeKind, RuntimeReport, Site};
+use crate::runtime::tokio::is_callback_rule;
 use crate::runtime::{Flavor, Role, State};
 use crate::units::Nanos;
 use crate::unwind::Truncation;
@@ -27,6 +28,9 @@ const OBJECTS: usize = 3;
 const RUNTIMES: usize = 3;
 /// What tokio's own code waited for in all is one line below this.
 const WORTH_A_LOOK: Nanos = Nanos(1_000_000);
+/// Said of a site in code that the worker calls between polls.
+const OUTSIDE_POLLS: &str =
+    "called by the worker itself, outside every poll: a waker, or a hook such as on_thread_park";
 /// Said of a site whose function is a framework's.
 pub(in crate::render) const INLINED: &str =
     "your function was inlined into this one; line tables tell which";
@@ -163,6 +167,9 @@ pub(super) fn details(page: &mut Page<'_>, site: &Site) -> io::Result<()> {
     page.detail("in", &display_name(&site.wait))?;
     if site.inlined_into {
         page.detail("note", INLINED)?;
+    }
+    if site.evidence.iter().any(|rule| is_callback_rule(rule)) {
+        page.detail("note", OUTSIDE_POLLS)?;
     }
     if !site.call.is_empty() {
         let text = format!("{}: {}", site.cause.name(), sanitize(&site.call));

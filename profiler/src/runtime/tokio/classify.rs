@@ -14,6 +14,9 @@ const THREAD_ENTRY: &str = "__rust_begin_short_backtrace";
 /// Where the main thread enters std.
 const MAIN_ENTRY: &str = "std::rt::lang_start";
 
+/// What wakes by the trait `Wake`, with the program's own code inlined. tokio's own wakers are none.
+const WAKE_TRAIT: &str = "alloc::task::raw_waker";
+
 /// Turns stacks into verdicts, and learns from the stacks of one recording what names alone do
 /// not tell.
 ///
@@ -242,6 +245,15 @@ impl<'a> Walk<'a> {
         self.clean.0 >= end
     }
 
+    /// Whether code that is neither tokio's nor std's is nearer the leaf than `end`.
+    fn is_foreign(&mut self, end: usize) -> bool {
+        (self.first_user..end).any(|i| {
+            let origin = self.frames.get(i).map(|frame| frame.origin);
+            matches!(origin, Some(Origin::Application | Origin::Dependency))
+                || self.path(i).starts_with(WAKE_TRAIT)
+        })
+    }
+
     fn is_parked(&mut self, end: usize) -> bool {
         let evidence = Markers::THREAD_PARK | Markers::DRIVER | Markers::SINGLE_PARK;
         self.is_clean(end) && (self.first_user..=end).any(|i| self.markers(i).any(evidence))
@@ -257,6 +269,7 @@ impl<'a> Walk<'a> {
             Leaf::Any => true,
             Leaf::Clean => self.is_clean(i),
             Leaf::Dirty => !self.is_clean(i),
+            Leaf::Foreign => !self.is_clean(i) && self.is_foreign(i),
             Leaf::Parked => self.is_parked(i),
             Leaf::NotParked => !self.is_parked(i),
         };
@@ -319,7 +332,7 @@ impl<'a> Walk<'a> {
             // In code made at run time there is no tokio, and without it a stack that goes through
             // addresses outside every mapping would not be whole.
             let made = |f: &Frame| matches!(f.naming, Naming::PerfMap | Naming::Unmapped);
-            let named = |f: &Frame| f.naming.is_name() || is_libc(f) || made(f);
+            let named = |f: &Frame| f.naming.is_name() || is_library(f) || made(f);
             unnamed |= frame.is_some_and(|f| !named(f));
         }
         if unnamed {
@@ -336,6 +349,11 @@ pub fn tells_the_role(frame: &Frame) -> bool {
     let mut path = String::new();
     normalise(&frame.function, frame.file.as_deref(), &mut path);
     frame.naming.is_name() && !look_up(&path).is_empty()
+}
+
+/// Whether a frame is in a library in which there is no tokio, so that it needs no name.
+pub(super) fn is_library(frame: &Frame) -> bool {
+    is_libc(frame) || frame.origin == Origin::System
 }
 
 /// Whether a frame is in the C library, the loader or the vDSO, by the file it is mapped from.

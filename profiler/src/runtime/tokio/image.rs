@@ -54,8 +54,14 @@ impl TokioImage {
 }
 
 fn too_old(versions: &[String]) -> Option<&str> {
-    let old = |version: &&String| release(version).is_some_and(|release| release < FIRST);
+    let old = |version: &&String| !is_understood(version);
     versions.iter().find(old).map(String::as_str)
+}
+
+/// Whether the rules understand a version: 1.20 and newer, and what is no version to us.
+#[must_use]
+pub fn is_understood(version: &str) -> bool {
+    release(version).is_none_or(|release| release >= FIRST)
 }
 
 /// Which tokio is linked into an image, if one is, and no more: what can be told of a file whose

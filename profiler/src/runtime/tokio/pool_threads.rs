@@ -6,7 +6,7 @@
 //! runtime of one thread has no such worker: there the function is known once it was seen both
 //! in a task outside any runtime, and in a wait with a time limit outside any task.
 
-use super::classify::is_libc;
+use super::classify::{is_libc, is_library};
 use super::tls_state::TlsState;
 use crate::arch::syscall;
 use crate::runtime::{Classification, Role, RuleName, State};
@@ -55,6 +55,16 @@ impl Observation<'_> {
         let physical = |frame: &&Frame| !frame.inlined && frame.space == Space::User;
         self.frames.iter().rev().map(AsRef::as_ref).filter(physical)
     }
+}
+
+/// The rule by which a thread is of no tokio, since it never entered the one whose thread-local state was
+/// read.
+const FOREIGN: &str = "context-foreign";
+
+/// Whether that rule says so of a stack.
+#[must_use]
+pub fn says_foreign(class: &Classification) -> bool {
+    class.rule.0 == FOREIGN
 }
 
 /// The function that std made for a thread's closure: its module and its start.
@@ -111,7 +121,7 @@ impl PoolThreads {
         };
         match seen.tls_state {
             TlsState::Foreign if verdict.state == State::Unknown && self.is_at_home(seen) => {
-                says(State::Other, Role::None, "context-foreign")
+                says(State::Other, Role::None, FOREIGN)
             }
             TlsState::PoolJob if self.is_pool_thread(seen) => {
                 says(State::Pool, Role::PoolThread, "context-pool-job")
@@ -142,7 +152,7 @@ impl PoolThreads {
         };
         let mut frames = seen.outermost_first().peekable();
         frames.peek().is_some()
-            && frames.all(|frame| frame.naming.is_name() || is_libc(frame) || of_home(frame))
+            && frames.all(|frame| frame.naming.is_name() || is_library(frame) || of_home(frame))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What one program taught, and what its stacks mean by all judges together.
 
+use super::callbacks::by_call;
 use super::classify::Classifier;
 use super::pool_threads::{Observation, PoolThreads};
 use super::tls_state::{Agreement, ClassifiedBy};
@@ -42,7 +43,8 @@ impl ProgramModel {
     /// What the rules over named frames say of a stack.
     #[must_use]
     pub fn by_names(&self, seen: &Observation<'_>) -> Classification {
-        self.classifier.classify(seen.frames, seen.truncated)
+        let by_frames = self.classifier.classify(seen.frames, seen.truncated);
+        by_call(by_frames, seen.syscall())
     }
 
     /// How many of the innermost physical user frames prove a verdict that the names gave
@@ -78,6 +80,7 @@ impl ProgramModel {
     ) -> (Classification, ClassifiedBy) {
         let mut verdict = self.agreement.judge(by_names, seen.tls_state);
         if self.agreement.counts_for(&by_names) {
+            verdict = by_call(verdict, seen.syscall());
             verdict = self.pool_threads.judge(verdict, seen);
         }
         let judge = if verdict == by_names {

@@ -8,6 +8,7 @@
 //! z, thin and fat LTO, panic=abort): a worker's `run_task` and its park, one of `raw::poll` and
 //! `Harness::poll`, the thread park's `Inner::park`, the drivers' `turn`.
 
+use super::callbacks;
 use super::markers::Markers;
 use crate::runtime::{Flavor, Role, RuleName, State};
 
@@ -20,6 +21,8 @@ pub enum Leaf {
     Clean,
     /// Something besides: user code, a waker, a contended lock.
     Dirty,
+    /// Something besides, and code that is neither tokio's nor std's is among it.
+    Foreign,
     /// Clean, and the thread park or a driver is among them (or is the frame itself). A clean
     /// way to a `block_on` is not enough: a condvar wait inlined from user code looks the same.
     Parked,
@@ -247,6 +250,17 @@ pub const RULES: &[Rule] = &[
              (blocking/pool.rs, run)",
     ),
     rule(
+        callbacks::SINGLE_DRIVER.0,
+        Markers::THREAD_PARK.and(Markers::DRIVER),
+        Leaf::Foreign,
+        &[around(SINGLE_LOOP)],
+    )
+    .gives(State::Blocked, SINGLE)
+    .because(
+        "the driver of a current_thread runtime calls a waker that waits: the thread that polls \
+             all tasks is held up, outside every poll",
+    ),
+    rule(
         "park-lock-current-thread",
         Markers::THREAD_PARK.and(Markers::DRIVER),
         Leaf::Dirty,
@@ -287,23 +301,36 @@ pub const RULES: &[Rule] = &[
              (scheduler/multi_thread/park.rs, Inner::park)",
         ),
     rule(
-        "worker-park-callback",
+        callbacks::WORKER_PARK.0,
         Markers::WORKER_PARK,
-        Leaf::Dirty,
+        Leaf::Foreign,
         &[],
     )
-    .gives(State::Runtime, MULTI)
+    .gives(State::Blocked, MULTI)
     .because(
-        "code other than the wait runs inside the worker's park: a waker that the \
-             driver calls, an on_thread_park hook, a contended lock: the worker is held up \
-             outside every poll",
+        "foreign code runs inside the worker's park, a waker that the driver calls or an \
+             on_thread_park hook, and waits: the worker polls no task meanwhile",
+    ),
+    rule("worker-park-lock", Markers::WORKER_PARK, Leaf::Dirty, &[])
+        .gives(State::Runtime, MULTI)
+        .because(
+            "tokio's own code other than the wait runs inside the worker's park: for a contended \
+             lock, as a rule",
+        ),
+    rule(
+        callbacks::WORKER_LOOP.0,
+        Markers::WORKER,
+        Leaf::Foreign,
+        &[],
+    )
+    .gives(State::Blocked, MULTI)
+    .because(
+        "foreign code that the worker's run loop calls, in neither poll nor park: an \
+             on_thread_unpark hook. The worker polls no task meanwhile",
     ),
     rule("worker-loop", Markers::WORKER, Leaf::Any, &[])
         .gives(State::Runtime, MULTI)
-        .because(
-            "the worker's run loop, in neither poll nor park: the injection queue's lock, a \
-             hook",
-        ),
+        .because("the worker's run loop, in neither poll nor park: the injection queue's lock"),
     rule(
         "current-thread-park",
         Markers::SINGLE_PARK,
@@ -316,13 +343,24 @@ pub const RULES: &[Rule] = &[
              Context::park)",
     ),
     rule(
-        "current-thread-park-callback",
+        callbacks::SINGLE_PARK.0,
+        Markers::SINGLE_PARK,
+        Leaf::Foreign,
+        &[],
+    )
+    .gives(State::Blocked, SINGLE)
+    .because(
+        "foreign code runs inside the park, a hook or a waker, and waits: no task is polled \
+             meanwhile",
+    ),
+    rule(
+        "current-thread-park-lock",
         Markers::SINGLE_PARK,
         Leaf::Dirty,
         &[],
     )
     .gives(State::Runtime, SINGLE)
-    .because("code other than the wait runs inside the park: a hook or a waker"),
+    .because("tokio's own code other than the wait runs inside the park"),
     rule(
         "current-thread-park-inlined",
         Markers::SINGLE,

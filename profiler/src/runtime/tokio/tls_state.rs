@@ -6,6 +6,7 @@
 //! much else than itself speaks for it. Where names tell a stack's meaning, it overrules them only
 //! if it has agreed with them elsewhere.
 
+use super::callbacks::is_in_callback;
 use crate::arch::{syscall, waits_in_epoll};
 use crate::runtime::{Classification, Flavor, Role, RuleName, State};
 use crate::units::Addr;
@@ -268,6 +269,10 @@ fn same_meaning(
     syscall: Option<u32>,
     tls_state: TlsState,
 ) -> Option<bool> {
+    if is_in_callback(verdict) {
+        // Outside every poll, which the thread-local state does not tell from a park.
+        return None;
+    }
     match (verdict.state, verdict.role, tls_state) {
         (_, _, TlsState::Unknown | TlsState::Inconsistent) => None,
         (State::Idle, WORKER, TlsState::WorkerParked) => Some(true),
@@ -307,6 +312,7 @@ fn overrule(by_stack: Classification, tls_state: TlsState) -> Classification {
         ..by_stack
     };
     match (by_stack.state, by_stack.role, tls_state) {
+        _ if is_in_callback(&by_stack) => by_stack,
         (State::Blocked, WORKER, TlsState::Outside) => {
             verdict(State::HandedOff, WORKER, "context-outside")
         }
