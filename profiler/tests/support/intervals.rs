@@ -3,6 +3,8 @@
 
 #[path = "intervals_reloads.rs"]
 mod reloads;
+#[path = "intervals_reports.rs"]
+mod reports;
 
 use super::fixture::{Output, Variant};
 use super::privilege;
@@ -49,7 +51,7 @@ const CASES: &[Case] = &[
         interval: Duration::from_secs(1),
         min_block: Nanos(1_000_000),
         limits: "",
-        check: |taken| taken.sound(),
+        check: sound_and_reported,
     },
     Case {
         name: "threads_come_and_go",
@@ -57,7 +59,7 @@ const CASES: &[Case] = &[
         interval: Duration::from_millis(30),
         min_block: Nanos(1_000_000),
         limits: "",
-        check: |taken| taken.sound(),
+        check: sound_and_reported,
     },
     Case {
         name: "an_exec",
@@ -130,6 +132,12 @@ struct Taken {
 
 pub(super) fn text(error: impl std::fmt::Debug) -> String {
     format!("{error:?}")
+}
+
+fn sound_and_reported(taken: &Taken) -> Complaints {
+    let mut complaints = taken.sound();
+    complaints.extend(reports::check(taken));
+    complaints
 }
 
 fn cpu_time() -> Duration {
