@@ -32,7 +32,7 @@ const GOLDEN: [&str; 4] = ["held_lock", "several", "hostile", "empty"];
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let plain: [(&str, fn()); 8] = [
+    let plain: [(&str, fn()); 9] = [
         ("golden_pages", golden_pages),
         ("golden_data", golden_data),
         (
@@ -43,6 +43,10 @@ fn main() -> ExitCode {
         ("every_recording_has_a_page", every_recording_has_a_page),
         ("functions_share_no_frame", functions_share_no_frame),
         ("names_stay_text", names_stay_text),
+        (
+            "holdup_itself_is_told_as_a_waker",
+            holdup_itself_is_told_as_a_waker,
+        ),
         ("a_million_waits", a_million_waits),
     ];
     let mut trials: Vec<Trial> = Vec::new();
@@ -221,6 +225,69 @@ fn names_stay_text() {
     }
     // A check of nothing would pass, too.
     assert!(plain.contains("script&gt;") && names.contains("script>"));
+}
+
+/// Whoever maps memory may have to wait while holdup reads what is mapped. Page and JSON say so, and are not
+/// deceived by a thread of the target that is called so.
+fn holdup_itself_is_told_as_a_waker() {
+    use recordings::builder::{
+        Builder, MS, SEC, US, WORKER, app, library, park, stack, system, under_worker,
+    };
+    let mut b = Builder::new("/srv/claims_api", 10 * SEC);
+    let park = b.stack(park());
+    let frames = vec![
+        system("mmap"),
+        library("std::alloc"),
+        app("claims_api::load"),
+    ];
+    let waits = b.stack(stack(
+        holdup::runtime::State::Blocked,
+        WORKER,
+        "task-poll",
+        under_worker(frames),
+    ));
+    b.thread(4250, "tokio-rt-worker", 20 * MS, 2 * MS);
+    let own = b.waker(7, 8, "holdup-read");
+    let targets = b.waker(4242, 4300, "holdup-read");
+    for (n, waker) in [(1, own), (2, own), (3, targets)] {
+        b.woken(4250, waits, n * SEC, 100 * MS + n * US, Some(waker));
+    }
+    b.rest([4250], park);
+    let report = build_keeping(&b.recording(), Format::Html.keep());
+
+    let mut json = Vec::new();
+    render(Format::Json, &report, &Options::default(), &mut json).expect("memory");
+    let json: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+    let wakers = json["sites"][0]["wakers"].as_array().expect("wakers");
+    let told: Vec<_> = wakers
+        .iter()
+        .map(|waker| {
+            (
+                waker["pid"].as_u64(),
+                waker["waits"].as_u64(),
+                waker["is_holdup"].as_bool(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [(Some(7), Some(2), Some(true)), (Some(4242), Some(1), None)]
+    );
+
+    let page = Page::of(&page_of(&report));
+    let own = page
+        .plain
+        .matches("holdup-read (pid 7): holdup itself")
+        .count();
+    assert_eq!(own, 1, "{}", page.plain);
+    let names = Decoded::of(&page.data).names;
+    let wakers: Vec<&str> = names["wakers"]
+        .as_array()
+        .expect("wakers")
+        .iter()
+        .filter_map(|waker| waker["name"].as_str())
+        .collect();
+    assert_eq!(wakers, ["holdup-read 8: holdup itself", "holdup-read 4300"]);
 }
 
 /// A service with a million waits.

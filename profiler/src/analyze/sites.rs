@@ -198,7 +198,7 @@ fn site(whole: &Whole<'_>, causes: &Causes, key: SiteKey, waits: SiteWaits) -> S
         waits: object.number,
         total_ns: object.total,
     });
-    let wakers = waits.wakers.totals();
+    let wakers = waits.wakers.totals(&whole.tables.processes);
     Site {
         // What a sample stands for may be a little more than what it is of.
         waits_with_waker: u64::min(

@@ -2,7 +2,7 @@
 
 use super::location::waker_location;
 use super::whole::Whole;
-use crate::recording::{StackId, Waker};
+use crate::recording::{Process, StackId, Waker, is_holdup};
 use crate::report::WakerTotal;
 use crate::units::Pid;
 use std::collections::HashMap;
@@ -72,7 +72,7 @@ impl Wakers {
     }
 
     /// Those that ended most waits first.
-    pub(super) fn totals(self) -> Vec<WakerTotal> {
+    pub(super) fn totals(self, recorded: &[Process]) -> Vec<WakerTotal> {
         let mut wakers: Vec<(WakerKey, u64)> = self.by_key.into_iter().collect();
         wakers.sort_by(|(a, a_waits), (b, b_waits)| b_waits.cmp(a_waits).then_with(|| a.cmp(b)));
         let wakers = wakers.into_iter().map(|(key, waits)| WakerTotal {
@@ -82,6 +82,7 @@ impl Wakers {
             file: key.file,
             line: key.line,
             call: key.call,
+            is_holdup: is_holdup(key.pid, &key.thread, recorded.iter().map(|known| known.pid)),
             waits,
         });
         let others = (self.others > 0).then(|| WakerTotal {
@@ -91,6 +92,7 @@ impl Wakers {
             file: None,
             line: None,
             call: None,
+            is_holdup: false,
             waits: self.others,
         });
         wakers.chain(others).collect()

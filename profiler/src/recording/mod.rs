@@ -24,5 +24,5 @@ pub use interval::{
 pub use losses::{LossCauses, Losses, ShadowCheck};
 pub use object::{Holder, HolderProcess, MAX_HOLDERS, Object, ObjectKind};
 pub use recording::{Header, Host, Recording, Sampling, Tool};
-pub use tables::{PanicProbes, Process, Stack, Tables, WaitObject, Waker};
+pub use tables::{PanicProbes, Process, Stack, Tables, WaitObject, Waker, is_holdup};
 pub use tokio_facts::TokioFacts;

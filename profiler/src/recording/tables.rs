@@ -178,3 +178,13 @@ pub struct Waker {
     /// Its name, raw.
     pub name: Arc<str>,
 }
+
+/// The name of whoever reads memory and mappings of targets for holdup: a thread (`process/deadline.rs`) or a
+/// process (`process/reader.rs`). Threads that map memory may have to wait meanwhile.
+const OWN_READER: &str = "holdup-read";
+
+/// Whether a waker of this name is holdup itself. What is recorded may call its threads as it likes.
+#[must_use]
+pub fn is_holdup(pid: Pid, name: &str, mut recorded: impl Iterator<Item = Pid>) -> bool {
+    name == OWN_READER && pid != Pid(0) && !recorded.any(|known| known == pid)
+}

@@ -16,6 +16,11 @@ use serde::Serialize;
 use std::sync::Arc;
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_false(is_so: &bool) -> bool {
+    !*is_so
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
 fn is_zero(count: &u32) -> bool {
     *count == 0
 }
@@ -439,6 +444,10 @@ pub struct WakerTotal {
     pub line: Option<u32>,
     /// What that called, or the system call: `std::sync::mpmc::Sender::send`.
     pub call: Option<Arc<str>>,
+    /// Whether it is holdup itself, which read the target's memory or mappings: whoever maps memory may have
+    /// to wait meanwhile. Left out where it is not.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_holdup: bool,
     /// How many waits it ended, of those whose wakers are known: see [`Site::waits_with_waker`].
     pub waits: u64,
 }

@@ -174,7 +174,7 @@ impl<'a> Making<'a> {
             return *known;
         }
         let waker = id.and_then(|id| self.detail.wakers.get(&id));
-        let new = self.text(waker.map(names::waker));
+        let new = self.text(waker.map(|waker| names::waker(self.report, waker)));
         id.map_or(new, |id| *self.wakers.entry(id).or_insert(new))
     }
 

@@ -1,7 +1,7 @@
 //! What things are called in the formats of other programs. Nothing in a name can trick a reader or a
 //! terminal; how each format escapes text is its own.
 
-use crate::recording::{Object, ThreadId, Waker};
+use crate::recording::{Object, ThreadId, Waker, is_holdup};
 use crate::render::flamegraph::lost;
 use crate::render::{Options, count, display_name, display_path, duration, sanitize};
 use crate::report::{Detail, DetailStack, DetailThread, Report};
@@ -49,14 +49,21 @@ pub(in crate::render) fn object(object: &Object) -> String {
     format!("{} {}", object.kind.name(), sanitize(&object.name))
 }
 
-/// `tokio-runtime-w 4711`, or `interrupt`.
-pub(in crate::render) fn waker(waker: &Waker) -> String {
+/// `tokio-runtime-w 4711`, or `interrupt`, or `holdup-read 4712: holdup itself`.
+pub(in crate::render) fn waker(report: &Report, waker: &Waker) -> String {
     let name = sanitize(&waker.name);
     match waker.pid {
         Pid(0) if name.is_empty() => "interrupt".to_owned(),
         Pid(0) => name.into_owned(),
         _ if name.is_empty() => format!("thread {}", waker.tid),
-        _ => format!("{name} {}", waker.tid),
+        pid => {
+            let recorded = report.targets.iter().map(|target| target.pid);
+            let own = match is_holdup(pid, &waker.name, recorded) {
+                true => ": holdup itself",
+                false => "",
+            };
+            format!("{name} {}{own}", waker.tid)
+        }
     }
 }
 

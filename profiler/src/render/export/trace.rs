@@ -135,7 +135,7 @@ pub(in crate::render) fn render(
     }
     runtimes(report, &mut events)?;
     let first = 2 * report.runtimes.len();
-    let words = Words::of(detail)?;
+    let words = Words::of(report, detail)?;
     for (index, lane) in lanes(detail, options, Limit::NONE).iter().enumerate() {
         let name = names::thread(lane.id, lane.thread);
         let (pid, tid) = (lane.pid(), lane.id.tid.0);
@@ -207,11 +207,11 @@ struct StackWords {
 }
 
 impl Words {
-    fn of(detail: &Detail) -> io::Result<Words> {
+    fn of(report: &Report, detail: &Detail) -> io::Result<Words> {
         Ok(Words {
             stacks: once(&detail.stacks, StackWords::of)?,
             objects: once(&detail.objects, |object| raw(&names::object(object)))?,
-            wakers: once(&detail.wakers, |waker| raw(&names::waker(waker)))?,
+            wakers: once(&detail.wakers, |waker| raw(&names::waker(report, waker)))?,
             no_stack: raw("[no stack] [unknown]")?,
         })
     }

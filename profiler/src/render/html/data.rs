@@ -164,7 +164,7 @@ pub(super) fn write(
             .collect(),
         wakers: wakers
             .map(|waker| WakerName {
-                name: waker.map_or_else(String::new, names::waker),
+                name: waker.map_or_else(String::new, |waker| names::waker(report, waker)),
                 lane: waker.and_then(|waker| lane_of.get(&(waker.pid, waker.tid)).copied()),
             })
             .collect(),

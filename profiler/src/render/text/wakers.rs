@@ -11,8 +11,6 @@ use std::collections::BTreeMap;
 
 /// Wakers named for each site.
 const NAMED: usize = 3;
-/// The process by which holdup reads memory and mappings of its targets.
-const OWN: &str = "holdup-read";
 /// Columns of a thread's name.
 const NAME: usize = 40;
 
@@ -21,21 +19,22 @@ pub(in crate::render) fn texts(report: &Report, site: &Site) -> Vec<String> {
     let all: u64 = site.wakers.iter().map(|waker| waker.waits).sum();
     let known = |pid: Pid| report.targets.iter().any(|target| target.pid == pid);
     // Each child is a process of its own, and they are many.
-    let mut strangers: BTreeMap<&str, (u64, Vec<Pid>)> = BTreeMap::new();
+    let mut strangers: BTreeMap<(&str, bool), (u64, Vec<Pid>)> = BTreeMap::new();
     let mut merged: Vec<(u64, String)> = Vec::new();
     for waker in &site.wakers {
         if waker.pid == Pid(0) || waker.function.is_some() || known(waker.pid) {
             merged.push((waker.waits, one(site, waker)));
         } else {
-            let stranger = strangers.entry(&waker.thread).or_default();
+            let stranger = strangers.entry((&waker.thread, waker.is_holdup));
+            let stranger = stranger.or_default();
             stranger.0 += waker.waits;
             stranger.1.push(waker.pid);
         }
     }
-    for (name, (waits, mut pids)) in strangers {
+    for ((name, is_holdup), (waits, mut pids)) in strangers {
         pids.sort_unstable();
         pids.dedup();
-        merged.push((waits, stranger(name, &pids)));
+        merged.push((waits, stranger(name, &pids, is_holdup)));
     }
     // The sort is stable: of equals those that came first stay first.
     merged.sort_by_key(|(waits, _)| std::cmp::Reverse(*waits));
@@ -63,13 +62,13 @@ fn known_of(known: u64, waits: u64) -> Option<String> {
 }
 
 /// A thread's name that processes have which are not recorded.
-fn stranger(name: &str, pids: &[Pid]) -> String {
+fn stranger(name: &str, pids: &[Pid], is_holdup: bool) -> String {
     let whose = match pids {
         [pid] => format!("pid {pid}"),
         pids => counted(pids.len() as u64, "process", "processes"),
     };
     // Whoever maps memory may have to wait while we read what is mapped.
-    let own = if name == OWN { ": holdup itself" } else { "" };
+    let own = if is_holdup { ": holdup itself" } else { "" };
     format!("{} ({whose}){own}", thread(name))
 }
 
@@ -116,9 +115,9 @@ mod tests {
     #[test]
     fn what_holdup_itself_ended_is_told_as_that() {
         let pids = [Pid(7), Pid(8)];
-        assert_eq!(stranger("sh", &pids), "sh (2 processes)");
+        assert_eq!(stranger("sh", &pids, false), "sh (2 processes)");
         let own = "holdup-read (pid 7): holdup itself";
-        assert_eq!(stranger("holdup-read", &pids[..1]), own);
+        assert_eq!(stranger("holdup-read", &pids[..1], true), own);
     }
 
     #[test]
