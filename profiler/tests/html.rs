@@ -376,7 +376,8 @@ fn driven_hostile_page() -> Result<(), Failed> {
     driven("look", "hostile.html", &page(&known("hostile")))
 }
 
-/// It opens in two seconds and zooms at 60 frames a second on a machine of its own; here others work too.
+/// It opens in two seconds and zooms at 60 frames a second: in CPU time, since others may be at work here, too;
+/// with `HOLDUP_MEASURED` also by the clock.
 fn driven_page_of_a_million_waits() -> Result<(), Failed> {
     driven("measure", "million.html", &page_of(&million()))
 }

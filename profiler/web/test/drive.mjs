@@ -78,18 +78,20 @@ async function look() {
   for (const theme of ["light", "dark"]) await accessible(theme, async () => {}, "first");
 }
 
-/** The times of the first picture and of frames while the wheel turns. */
-async function measure() {
-  let session = null;
-  const { page, close } = await open({}, "", async (page, context) => {
-    session = await context.newCDPSession(page);
-    await session.send("Performance.enable", { timeDomain: "threadTicks" });
-  });
-  const { metrics } = await session.send("Performance.getMetrics");
-  const cpu = 1_000 * metrics.find((metric) => metric.name === "TaskDuration").value;
-  const drawn = Number(await page.evaluate(() => document.documentElement.dataset.drawn));
-  const finished = Number(await page.evaluate(() => document.documentElement.dataset.finished));
-  const frames = await page.evaluate(async () => {
+/** What a page of a million waits may take to be drawn, in milliseconds. */
+const OPENS = 2_000;
+/** How far apart frames are that a display shows sixty times a second, with the clock's own error. */
+const FRAME = 16.8;
+/** What the script may take for one of them: half of it, since the browser has to put it together. */
+const SCRIPT = 8;
+/** The same in CPU time of a machine on which others work, too: they take its caches away. */
+const SCRIPT_BESIDE_OTHERS = 10;
+/** How often a machine on which others work, too, is asked. */
+const TRIES = 5;
+
+/** The times of frames while the wheel turns. */
+async function zoom(page) {
+  return page.evaluate(async () => {
     const canvas = document.querySelector("#timeline .tl-scroll canvas");
     const box = canvas.getBoundingClientRect();
     const between = [];
@@ -107,8 +109,40 @@ async function measure() {
       busy.push(performance.now() - document.timeline.currentTime);
     }
     const of = (times, share) => times.sort((a, b) => a - b)[Math.floor((times.length - 1) * share)];
-    return { between: of(between, 0.5) / 2, between95: of(between, 0.95) / 2, busy: of(busy, 0.5), busy95: of(busy, 0.95) };
+    return {
+      // Of two frames one has something to draw.
+      drawn: busy.length,
+      between: of(between, 0.5) / 2,
+      between95: of(between, 0.95) / 2,
+      busy: of(busy, 0.5),
+      busy95: of(busy, 0.95),
+    };
   });
+}
+
+/** The times of the first picture and of frames while the wheel turns. */
+async function measure() {
+  let session = null;
+  const { page, close } = await open({}, "", async (page, context) => {
+    session = await context.newCDPSession(page);
+    await session.send("Performance.enable", { timeDomain: "threadTicks" });
+  });
+  // CPU time of the page's thread, whoever else is at work.
+  const cpuTime = async (of) => {
+    const { metrics } = await session.send("Performance.getMetrics");
+    return 1_000 * metrics.find((metric) => metric.name === of).value;
+  };
+  const cpu = await cpuTime("TaskDuration");
+  const drawn = Number(await page.evaluate(() => document.documentElement.dataset.drawn));
+  const finished = Number(await page.evaluate(() => document.documentElement.dataset.finished));
+  let frames = null;
+  let cpuOfFrame = Infinity;
+  for (let n = 0; n < TRIES && !(frames?.between <= FRAME && cpuOfFrame <= SCRIPT); n++) {
+    const before = await cpuTime("ScriptDuration");
+    const tried = await zoom(page);
+    cpuOfFrame = Math.min(cpuOfFrame, ((await cpuTime("ScriptDuration")) - before) / tried.drawn);
+    if (frames === null || tried.between < frames.between) frames = tried;
+  }
   const search = await page.evaluate(async () => {
     const input = document.querySelector("#search");
     const begin = performance.now();
@@ -121,11 +155,17 @@ async function measure() {
   const ms = (time) => `${time.toFixed(1)} ms`;
   console.log(
     `first picture after ${drawn} ms, all of it after ${finished} ms, for ${ms(cpu)} of CPU time; zooming: a frame every ${ms(frames.between)} ` +
-      `(95 %: ${ms(frames.between95)}), of which drawn in ${ms(frames.busy)} (95 %: ${ms(frames.busy95)}); search ${ms(search)}`,
+      `(95 %: ${ms(frames.between95)}), of which drawn in ${ms(frames.busy)} (95 %: ${ms(frames.busy95)}), with ${ms(cpuOfFrame)} of script; ` +
+      `search ${ms(search)}`,
   );
-  // Two seconds and 16 ms are the aim on a machine of its own. What is far off is a fault on any.
-  assert.ok(cpu > 100 && cpu < 5_000, `${cpu} ms of CPU time to be drawn`);
-  assert.ok(frames.busy < 50, `${frames.busy} ms to draw a frame`);
+  // CPU time is nearly the same whoever else is at work; the rest is promised of a machine that is not busy.
+  assert.ok(cpu > 100 && cpu <= OPENS, `${cpu} ms of CPU time to be drawn`);
+  assert.ok(cpuOfFrame > 0.1 && cpuOfFrame <= SCRIPT_BESIDE_OTHERS, `${cpuOfFrame} ms of script for a frame`);
+  if (process.env.HOLDUP_MEASURED !== undefined) {
+    assert.ok(cpuOfFrame <= SCRIPT, `${cpuOfFrame} ms of script for a frame`);
+    assert.ok(finished <= OPENS, `${finished} ms until all is drawn`);
+    assert.ok(frames.between <= FRAME, `a frame every ${frames.between} ms`);
+  }
   await page.keyboard.press("f");
   await picture(page, "whole");
   await close();
