@@ -212,7 +212,9 @@ impl Collector {
     /// Lets the kernel side record: all processes, and only then what they fork, so that no
     /// place is given away that a target is to have.
     fn begin(&mut self) -> Result<()> {
+        // Loading the kernel side and reading the targets' code took their time.
         let start = monotonic();
+        self.started_at = SystemTime::now();
         self.clock = IntervalClock::begin(start);
         self.interval.threads.begin(start);
         self.targets.begin(&mut self.kernel, start)?;
