@@ -255,13 +255,57 @@ fn with_line_tables(flags: &[&str], quote: &str, closure: &str) {
 #[test]
 fn line_tables_add_lines_and_inlined_frames() {
     let closure = "claims_api::handlers::body::{{closure}}";
-    with_line_tables(&["-Cdebuginfo=line-tables-only"], "quote", closure);
+    // Line tables have no modules: the crate is that of the function around it.
+    let by_crate = "claims_api::quote";
+    with_line_tables(&["-Cdebuginfo=line-tables-only"], by_crate, closure);
+    with_line_tables(&["-Cdebuginfo=1"], "claims_api::handlers::quote", closure);
     with_line_tables(&["-Cdebuginfo=2"], "claims_api::handlers::quote", closure);
     with_line_tables(
         &["-Cdebuginfo=2", "-Csymbol-mangling-version=v0"],
         "claims_api::handlers::quote",
         "claims_api::handlers::body::{closure#0}",
     );
+}
+
+/// The inlined frames at all places of a program that have a source file.
+fn inlined_frames(symbolizer: &mut Symbolizer, module: &ModuleSource) -> Vec<FrameRef> {
+    let functions = module.functions.iter();
+    let places = functions.flat_map(|&(start, len)| (start..start + len).step_by(32));
+    let all = places.flat_map(|svma| frames(symbolizer, module, Svma(svma.into())));
+    let is_of_rust = |frame: &FrameRef| {
+        let file = frame.file.as_deref();
+        frame.inlined && file.is_some_and(|file| file.ends_with(".rs"))
+    };
+    all.filter(is_of_rust).collect()
+}
+
+/// Functions of std that were inlined, and of the program: all have a path.
+#[test]
+fn no_inlined_function_is_without_a_path() {
+    for flags in [
+        "-Cdebuginfo=line-tables-only",
+        "-Cdebuginfo=1",
+        "-Cdebuginfo=2",
+    ] {
+        let built = build(&[flags]);
+        let module = source(&built.path);
+        let mut symbolizer = Symbolizer::new();
+        let inlined = inlined_frames(&mut symbolizer, &module);
+        let left_out = symbolizer.left_out();
+        assert_eq!((left_out.lines, left_out.names), (0, 0), "{flags}");
+        for frame in &inlined {
+            let name = frame.function.split('<').next().unwrap_or_default();
+            assert!(name.is_empty() || name.contains("::"), "{flags}: {frame:?}");
+        }
+        if flags == "-Cdebuginfo=line-tables-only" {
+            let begins = |text: &str| inlined.iter().any(|frame| frame.function.starts_with(text));
+            assert!(begins("core::") && begins("std::") && begins("claims_api::"));
+            let closures = inlined
+                .iter()
+                .filter(|frame| frame.function.contains("::{closure "));
+            assert!(closures.count() > 0);
+        }
+    }
 }
 
 #[test]

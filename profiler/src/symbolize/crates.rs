@@ -154,6 +154,17 @@ pub(super) fn modules_of(file: &str, own: Option<&str>) -> Option<String> {
     path.iter().all(is_module).then(|| path.join("::"))
 }
 
+/// What a source file outside cargo's usual folders is called by: `load` for `examples/load.rs` and for
+/// `examples/load/main.rs`, where that is the crate's name.
+pub(super) fn folder_of(file: &str) -> Option<String> {
+    let mut parts = file.strip_suffix(".rs")?.rsplit('/');
+    let mut name = parts.next()?;
+    if matches!(name, "lib" | "main" | "mod") {
+        name = parts.next()?;
+    }
+    is_package(name).then(|| crate_name(name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,5 +269,16 @@ mod tests {
             assert_eq!(of(file).as_deref(), modules, "{file}");
         }
         assert_eq!(modules_of("src/api.rs", None), None);
+        for (file, name) in [
+            ("/srv/x/examples/load-test.rs", Some("load_test")),
+            ("examples/load/main.rs", Some("load")),
+            ("/srv/x/tests/common/mod.rs", Some("common")),
+            ("/tmp/.tmpA1/main.rs", None),
+            ("main.rs", None),
+            ("/srv/x/a b.rs", None),
+            ("/srv/x/a.c", None),
+        ] {
+            assert_eq!(folder_of(file).as_deref(), name, "{file}");
+        }
     }
 }

@@ -22,8 +22,8 @@ pub enum Naming {
     /// From a symbol table or from debug information.
     Symbol,
     /// From line tables alone, which give an inlined function no path (`{closure#0}`): the crate and
-    /// the modules are those that its source file stands for. Functions of one file that are called
-    /// the same have the same name.
+    /// the modules are those that its source file stands for, as far as that is known. Functions of one
+    /// file that are called the same have the same name.
     SourcePath,
     /// The binary is stripped: the name is the module and the start of the function, which the
     /// unwinding information gives. The same function has the same name in every stack.

@@ -1,6 +1,6 @@
 //! Symbols to frames, and one copy of each name.
 
-use super::crates::modules_of;
+use super::crates::{folder_of, modules_of};
 use super::debug_process::Place;
 use super::demangle::{Mangling, demangle};
 use super::frame::{Frame, Naming, Origin, Space};
@@ -47,6 +47,24 @@ pub(super) struct Namer<'a> {
     pub(super) names: &'a mut Names,
     pub(super) image: &'a mut Image,
     pub(super) module: &'a Arc<str>,
+    /// The physical function of the address, where a symbol has its crate and line tables its file.
+    pub(super) around: Option<Around>,
+}
+
+/// A function into which others were inlined.
+#[derive(Debug)]
+pub(super) struct Around {
+    krate: String,
+    file: String,
+}
+
+impl Around {
+    /// That of a symbol at a place.
+    pub(super) fn of(symbol: &str, place: Option<&Place>) -> Option<Around> {
+        let file = place?.file.clone();
+        let krate = demangle(symbol).krate?;
+        Some(Around { krate, file })
+    }
 }
 
 impl Namer<'_> {
@@ -67,13 +85,10 @@ impl Namer<'_> {
         // Code that was merged from several places has a file and line 0: any of theirs. It only
         // serves to tell the crate of what has no path.
         let file = file.filter(|_| line.is_some() || demangled.krate.is_none());
-        let has_path = demangled.krate.is_some() || demangled.name.contains("::");
-        let is_ours = matches!(origin, Origin::Application | Origin::Dependency);
-        let modules = file.as_deref().filter(|_| inlined && is_ours && !has_path);
-        let modules = modules.and_then(|file| {
-            let own = self.image.crates(self.module).own.as_deref();
-            modules_of(file, own)
-        });
+        let file_of_path = file
+            .as_deref()
+            .filter(|_| inlined && !has_path(&demangled.name));
+        let modules = file_of_path.and_then(|file| self.modules(file, origin));
         let (function, naming) = match modules {
             Some(modules) => {
                 let name = format!("{modules}::{}", closure_of_module(&demangled.name));
@@ -96,6 +111,20 @@ impl Namer<'_> {
         }
     }
 
+    /// The path that the functions of a source file have, as well as it can be told from outside: by where
+    /// cargo and rustc have the file; else its crate, which is that of the function around it if they are of
+    /// one file, or the binary's own.
+    fn modules(&mut self, file: &str, origin: Origin) -> Option<String> {
+        let own = self.image.crates(self.module).own.as_deref();
+        let around = self.around.as_ref().filter(|around| around.file == file);
+        let around = around.map(|around| around.krate.clone());
+        let own_crate = own.filter(|_| origin == Origin::Application);
+        modules_of(file, own)
+            .or(around)
+            .or_else(|| own_crate.map(str::to_owned))
+            .or_else(|| folder_of(file))
+    }
+
     /// A place in the source, as frames have it.
     pub(super) fn location(&mut self, place: Option<&Place>) -> (Option<Arc<str>>, Option<u32>) {
         match place {
@@ -105,13 +134,23 @@ impl Namer<'_> {
     }
 }
 
+/// Whether a name says where its function stands. What it is generic over has paths in any case:
+/// `poll<app::main::{async_fn_env#0}>`.
+fn has_path(name: &str) -> bool {
+    let (name, _) = name.split_once('<').unwrap_or((name, ""));
+    name.is_empty() || name.contains("::")
+}
+
 /// A closure whose function is not known is told as one: `{closure#0}` is left out where it stands behind
 /// its function, and would leave the module alone here.
 fn closure_of_module(name: &str) -> String {
-    let number = name
+    let parts = name
         .strip_prefix("{closure#")
-        .and_then(|rest| rest.strip_suffix('}'));
-    number.map_or_else(|| name.to_owned(), |number| format!("{{closure {number}}}"))
+        .and_then(|rest| rest.split_once('}'));
+    match parts {
+        Some((number, arguments)) => format!("{{closure {number}}}{arguments}"),
+        None => name.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -121,8 +160,24 @@ mod tests {
     #[test]
     fn a_closure_of_a_module_stays_one() {
         assert_eq!(closure_of_module("{closure#0}"), "{closure 0}");
+        assert_eq!(closure_of_module("{closure#1}<a::T>"), "{closure 1}<a::T>");
         assert_eq!(closure_of_module("{async_fn#0}"), "{async_fn#0}");
         assert_eq!(closure_of_module("main"), "main");
+    }
+
+    #[test]
+    fn generic_arguments_are_no_path() {
+        for name in [
+            "poll",
+            "{closure#0}",
+            "poll<app::F, core::S>",
+            "call_once<fn() -> a::B>",
+        ] {
+            assert!(!has_path(name), "{name}");
+        }
+        for name in ["a::f", "a::f<b>", "<a::T as b::U>::f", "a::{closure#0}"] {
+            assert!(has_path(name), "{name}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::kernel;
 use super::left_out::LeftOut;
 use super::library::{find, new_blazesym};
 use super::limits::TotalTime;
-use super::names::{Namer, Names};
+use super::names::{Around, Namer, Names};
 use super::origin;
 use super::source::ModuleSource;
 use super::time::thread_time;
@@ -377,10 +377,14 @@ impl Symbolizer {
             .or(debug.as_ref().map(|symbol| symbol.addr))
             .map(Svma);
 
+        let place = debug.as_ref().and_then(|symbol| symbol.place.as_ref());
         let mut names = Namer {
             names: &mut self.names,
             image,
             module: &source.name,
+            around: physical
+                .as_ref()
+                .and_then(|symbol| Around::of(&symbol.name, place)),
         };
         if let Some(symbol) = &debug {
             // Outermost first there, innermost first here.
@@ -390,7 +394,6 @@ impl Symbolizer {
                 frames.push(names.frame(name, place.as_ref(), true));
             }
         }
-        let place = debug.as_ref().and_then(|symbol| symbol.place.as_ref());
         // With line tables alone debug information has short names (`{closure#0}`): the symbol
         // table goes first.
         let debug_name = || {

@@ -11,6 +11,8 @@ pub(crate) struct Report {
     pub(crate) schema: u32,
     pub(crate) target: Target,
     pub(crate) targets: Vec<Target>,
+    #[serde(default)]
+    pub(crate) started_at: String,
     pub(crate) duration_ns: u64,
     pub(crate) runtimes: Vec<Runtime>,
     pub(crate) threads: Vec<Thread>,
@@ -152,8 +154,19 @@ pub(crate) struct LongestPoll {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Stopped {
     pub(crate) by: String,
-    pub(crate) longest_ns: u64,
     pub(crate) threads: u32,
+    pub(crate) stops: u64,
+    pub(crate) total_ns: u64,
+    pub(crate) longest_ns: u64,
+    pub(crate) first: Vec<Stop>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Stop {
+    pub(crate) from_ns: u64,
+    pub(crate) length_ns: u64,
+    pub(crate) threads: u32,
+    pub(crate) goes_on: bool,
 }
 
 /// The long polls of a runtime.
@@ -272,8 +285,31 @@ pub(crate) struct Site {
     pub(crate) runqueue_ns: u64,
     pub(crate) max_ns: u64,
     pub(crate) wakers: Vec<Waker>,
+    pub(crate) blame: Option<Blame>,
     pub(crate) queued: Option<Queued>,
     pub(crate) stack: Vec<Frame>,
+}
+
+/// What those did that ended the waits of a site.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Blame {
+    pub(crate) waits: u64,
+    pub(crate) total_ns: u64,
+    pub(crate) chains: Vec<BlameChain>,
+    pub(crate) more_ns: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct BlameChain {
+    pub(crate) links: Vec<BlameLink>,
+    pub(crate) end: String,
+    pub(crate) total_ns: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct BlameLink {
+    pub(crate) function: String,
+    pub(crate) cause: String,
 }
 
 /// The tasks that blocked workers had with them.
@@ -307,6 +343,9 @@ pub(crate) struct Advice {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Frame {
     pub(crate) function: String,
+    #[serde(default)]
+    pub(crate) inlined: bool,
+    pub(crate) file: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

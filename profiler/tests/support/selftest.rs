@@ -81,6 +81,8 @@ fn add_stray_wait(recorded: &mut Recorded, total_ns: u64, stack: &[&str]) {
     other.total_ns = total_ns;
     let frames = stack.iter().map(|function| Frame {
         function: (*function).to_owned(),
+        inlined: false,
+        file: None,
     });
     other.stack = frames.collect();
     recorded.report.sites.push(other);
