@@ -6,10 +6,10 @@ use super::location::location;
 use super::stack_facts::{class_of, has_site, object, whole_stack};
 use super::whole::Whole;
 use crate::cause::Cause;
-use crate::recording::{Holder, Object, ObjectKind, OpenWait};
+use crate::recording::{Holder, Object, ObjectKind, OpenWait, ProcessId};
 use crate::report::OpenWaitReport;
 use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The open waits that have a site, longest first, and those of other threads that hold what such a one waits
@@ -25,16 +25,35 @@ pub(super) fn open_waits(whole: &Whole<'_>, causes: &Causes) -> Vec<OpenWaitRepo
         let own = (open.thread.process, open.thread.tid);
         holder(open).is_some() && holders.contains(&own)
     };
+    let mut waiting: Waiting<'_> = HashMap::new();
+    for thing in whole.still_waiting().filter_map(one_thing) {
+        *waiting.entry(thing).or_default() += 1;
+    }
     let open = whole.still_waiting();
     let mut waits: Vec<OpenWaitReport> = open
         .filter(|open| has_site(class_of(whole.tables, open.stack).0) || holds_up(open))
-        .map(|open| open_wait(whole, causes, open))
+        .map(|open| open_wait(whole, causes, &waiting, open))
         .collect();
     waits.sort_by_key(|wait| (Reverse(wait.since_ns), wait.tid));
     waits
 }
 
-fn open_wait(whole: &Whole<'_>, causes: &Causes, open: &OpenWait) -> OpenWaitReport {
+/// How many threads wait for each thing.
+type Waiting<'a> = HashMap<(ProcessId, &'a Object), u32>;
+
+/// What a thread waits for, if others may wait for the same: two sleeps are two things.
+fn one_thing(open: &OpenWait) -> Option<(ProcessId, &Object)> {
+    let object = open.object.as_ref()?;
+    let is_one = !matches!(object.kind, ObjectKind::Timer | ObjectKind::Poll);
+    is_one.then_some((open.thread.process, object))
+}
+
+fn open_wait(
+    whole: &Whole<'_>,
+    causes: &Causes,
+    waiting: &Waiting<'_>,
+    open: &OpenWait,
+) -> OpenWaitReport {
     let stack = whole.tables.stack(open.stack);
     let began_for = object(whole.tables, open.began_for);
     let cause = causes.get(open.stack).map(|finding| finding.cause);
@@ -54,7 +73,7 @@ fn open_wait(whole: &Whole<'_>, causes: &Causes, open: &OpenWait) -> OpenWaitRep
         before_recording: open.before_recording,
         object: object.cloned(),
         holder: told_holder(open.holder.as_ref(), cause.unwrap_or(Cause::Other)),
-        waiters: waiters(whole, open),
+        waiters: one_thing(open).map_or(0, |thing| waiting.get(&thing).copied().unwrap_or(0)),
         task_id: open.task_id,
         stack: stack.map(whole_stack).unwrap_or_default(),
     }
@@ -76,19 +95,4 @@ pub(super) fn told_holder(holder: Option<&Holder>, cause: Cause) -> Option<Holde
     holder
         .filter(|holder| !(is_nobodys && is_unknown(holder)))
         .cloned()
-}
-
-/// How many threads of the process wait for the object of `open`.
-fn waiters(whole: &Whole<'_>, open: &OpenWait) -> u32 {
-    // Two sleeps are two things.
-    let is_one_thing =
-        |object: &&Object| !matches!(object.kind, ObjectKind::Timer | ObjectKind::Poll);
-    let Some(object) = open.object.as_ref().filter(is_one_thing) else {
-        return 0;
-    };
-    let same = |other: &&OpenWait| {
-        other.thread.process == open.thread.process && other.object.as_ref() == Some(object)
-    };
-    let count = whole.still_waiting().filter(same).count();
-    u32::try_from(count).unwrap_or(u32::MAX)
 }

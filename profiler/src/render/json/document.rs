@@ -1,7 +1,7 @@
 //! The report as one JSON object.
 
 use super::stacks::{FrameEntry, Stacks};
-use super::write::write;
+use super::write::{row, write};
 use crate::recording::{Classified, Host, Losses, Process, Tool};
 use crate::render::Options;
 use crate::report::dump::Deadlock;
@@ -13,8 +13,10 @@ use crate::report::{
 use crate::symbolize::FrameRef;
 use crate::units::Nanos;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::ser::{Error as _, SerializeSeq as _};
+use serde::{Serialize, Serializer};
 use std::io;
+use std::ops::Deref;
 
 /// Everything that holdup found in one recording. Times are nanoseconds; those that end in `_ns` are
 /// lengths, or times since the recording's start. States of threads and runtimes that have no time are
@@ -56,6 +58,8 @@ struct Document<'a> {
     /// The blocking pools, one for each process that has any.
     pools: &'a [BlockingPool],
     /// Every thread, by time blocked and then by id.
+    #[serde(serialize_with = "rows")]
+    #[schemars(with = "Vec<ThreadReport>")]
     threads: &'a [ThreadReport],
     /// What workers waited for in polls, most time first.
     causes: &'a [CauseTotal],
@@ -64,6 +68,8 @@ struct Document<'a> {
     /// Where threads waited: state `blocked` first, each state by harm and then by time, most first.
     sites: Vec<WithStack<'a, Site>>,
     /// Waits that had not ended when the recording did, longest first.
+    #[serde(serialize_with = "rows")]
+    #[schemars(with = "Vec<WithStack<'static, OpenWaitReport>>")]
     open_waits: Vec<WithStack<'a, OpenWaitReport>>,
     /// Threads among those of `open_waits` that wait for each other in a circle.
     deadlocks: &'a [Deadlock],
@@ -94,8 +100,12 @@ struct Document<'a> {
     /// CPUs disagreed. Zero in a sound recording.
     clamped_ns: Nanos,
     /// Every distinct frame.
+    #[serde(serialize_with = "rows")]
+    #[schemars(with = "Vec<FrameEntry<'static>>")]
     frames: Vec<FrameEntry<'a>>,
     /// Every distinct stack: indices into `frames`, leaf first, kernel frames before user frames.
+    #[serde(serialize_with = "rows")]
+    #[schemars(with = "Vec<Vec<u32>>")]
     stacks: Vec<Vec<u32>>,
 }
 
@@ -148,6 +158,19 @@ struct Stall<'a> {
     start_ns: Nanos,
     /// Its length.
     length_ns: Nanos,
+}
+
+/// A table with an entry a line. A service may have thousands of threads, and the indented members of their
+/// entries would make the report twice as long.
+fn rows<T: Serialize, S: Serializer>(
+    entries: &impl Deref<Target = [T]>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut rows = serializer.serialize_seq(Some(entries.len()))?;
+    for entry in entries.iter() {
+        rows.serialize_element(&row(entry).map_err(S::Error::custom)?)?;
+    }
+    rows.end()
 }
 
 /// Writes the report.

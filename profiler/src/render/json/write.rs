@@ -46,8 +46,16 @@ pub(in crate::render) fn add_line(value: &impl Serialize, out: &mut Vec<u8>) -> 
 /// # Errors
 /// None in practice: any text has a JSON form.
 pub(in crate::render) fn raw(text: &str) -> io::Result<Box<RawValue>> {
-    let mut json = Vec::with_capacity(text.len() + 2);
-    text.serialize(&mut serde_json::Serializer::with_formatter(
+    row(text)
+}
+
+/// Any value as JSON in one line, to be a part of other JSON.
+///
+/// # Errors
+/// Those of the value.
+pub(in crate::render) fn row(value: &(impl Serialize + ?Sized)) -> io::Result<Box<RawValue>> {
+    let mut json = Vec::with_capacity(256);
+    value.serialize(&mut serde_json::Serializer::with_formatter(
         &mut json,
         Escaping(CompactFormatter),
     ))?;
