@@ -18,6 +18,9 @@ pub fn render(report: &Report, options: &Options, out: &mut dyn io::Write) -> io
     header::verdict(&mut page)?;
     workers::runtimes(&mut page)?;
     totals::totals(&mut page)?;
+    if !options.brief {
+        totals::harm(&mut page)?;
+    }
     sites::blocked(&mut page)?;
     if options.brief {
         return footer::losses(&mut page);
