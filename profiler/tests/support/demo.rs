@@ -43,9 +43,9 @@ pub(crate) fn not_built() -> Option<String> {
 fn compare() -> Result<(), String> {
     let before = recorded(&[])?;
     let after = recorded(&["--fast-gateway"])?;
-    let starved = |report: &Value| report["runtimes"][0]["starved_ns"].as_u64().unwrap_or(0);
-    let index = before["verdict"]["site"].as_u64().unwrap_or(u64::MAX);
-    let worst = &before["sites"][usize::try_from(index).unwrap_or(usize::MAX)];
+    let starved = |of: &Told| of.json["runtimes"][0]["starved_ns"].as_u64().unwrap_or(0);
+    let index = before.json["verdict"]["site"].as_u64().unwrap_or(u64::MAX);
+    let worst = &before.json["sites"][usize::try_from(index).unwrap_or(usize::MAX)];
     let function = worst["function"].as_str().unwrap_or_default();
     let harm = worst["harm"][0]["starved_ns"].as_u64().unwrap_or(0);
     let gained = starved(&before).saturating_sub(starved(&after));
@@ -56,8 +56,9 @@ fn compare() -> Result<(), String> {
         seconds(harm),
         seconds(starved(&after))
     );
-    if before["verdict"]["kind"] != "starved" || !function.ends_with("::ask_blocking") {
-        return Err(format!("the verdict is {}", before["verdict"]));
+    let verdict = &before.json["verdict"];
+    if verdict["kind"] != "starved" || !function.ends_with("::ask_blocking") {
+        return Err(format!("the verdict is {verdict}"));
     }
     if starved(&before) < SECONDS * 1_000_000_000 / 20 {
         return Err(format!(
@@ -72,7 +73,54 @@ fn compare() -> Result<(), String> {
             seconds(harm)
         ));
     }
-    held_across_the_network(&before)
+    held_across_the_network(&before.json)?;
+    told_in_the_text(&before.text)
+}
+
+/// Whoever reads the text learns the same: where the workers wait and for whom, and what to fix first.
+fn told_in_the_text(text: &str) -> Result<(), String> {
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let all = words(text);
+    let first = all.split_once("Fix first: ").map(|(_, first)| first);
+    let (place, rest) = first
+        .and_then(|first| first.split_once(", "))
+        .unwrap_or_default();
+    if !place.contains("::ask_blocking") || !rest.contains(". Without it ") {
+        return Err(format!("what to fix first is not told in\n{text}"));
+    }
+    // Each site: its line with a number, and what is told below it.
+    let mut sites: Vec<Vec<&str>> = Vec::new();
+    for line in text.lines() {
+        let number = line
+            .split_whitespace()
+            .next()
+            .and_then(|word| word.strip_suffix('.'));
+        if number.is_some_and(|number| number.parse::<u32>().is_ok()) {
+            sites.push(Vec::new());
+        }
+        if let Some(site) = sites.last_mut() {
+            site.push(line);
+        }
+    }
+    let told = |site: &Vec<&str>| {
+        let (function, below) = site.split_first().unwrap_or((&"", &[]));
+        let below = words(&below.join(" "));
+        let meanwhile = below
+            .split_once(" meanwhile ")
+            .map(|(_, meanwhile)| meanwhile);
+        let share = meanwhile.and_then(|text| text.split_once(" % in "));
+        let (share, whom) = share.unwrap_or_default();
+        function.contains("::price_under_std_mutex")
+            && below.contains("lock")
+            && share.parse::<f64>().is_ok_and(|share| share >= 80.0)
+            && whom.contains("ask_blocking (network)")
+    };
+    match sites.iter().any(told) {
+        true => Ok(()),
+        false => Err(format!(
+            "that the lock is held across a network call is not told in\n{text}"
+        )),
+    }
 }
 
 /// The lock of the prices is held while the gateway is asked.
@@ -102,8 +150,14 @@ fn held_across_the_network(report: &Value) -> Result<(), String> {
     Ok(())
 }
 
+/// A report in two forms.
+struct Told {
+    json: Value,
+    text: String,
+}
+
 /// The report of the service, started with `args`, under load.
-fn recorded(args: &[&str]) -> Result<Value, String> {
+fn recorded(args: &[&str]) -> Result<Told, String> {
     let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
     let mut service = Command::new(program("claims_api"));
     service
@@ -126,12 +180,14 @@ fn recorded(args: &[&str]) -> Result<Value, String> {
         .stdout(Stdio::null());
     let _load = Child::spawn("the load", &mut load)?;
     std::thread::sleep(Duration::from_secs(1));
-    let json = dir.path().join("report.json");
+    let [json, text] = ["report.json", "report.txt"].map(|name| dir.path().join(name));
     let mut holdup = Command::new(env!("CARGO_BIN_EXE_holdup"));
     holdup
         .args(["record", "-p", &service.id().to_string()])
         .args(["-d", &format!("{SECONDS}s"), "-o"])
         .arg(&json)
+        .arg("-o")
+        .arg(&text)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
@@ -140,6 +196,10 @@ fn recorded(args: &[&str]) -> Result<Value, String> {
     if !status.success() {
         return Err(format!("holdup ended with {status}"));
     }
-    let text = std::fs::read_to_string(&json).map_err(|error| error.to_string())?;
-    serde_json::from_str(&text).map_err(|error| error.to_string())
+    let read = |path: &Path| std::fs::read_to_string(path).map_err(|error| error.to_string());
+    let json = serde_json::from_str(&read(&json)?).map_err(|error| error.to_string())?;
+    Ok(Told {
+        json,
+        text: read(&text)?,
+    })
 }
