@@ -19,10 +19,10 @@ use support::record::Ending;
 use support::run::{Check, Run};
 use support::truth::slowdown;
 use support::{
-    callbacks, calls, captures, cargo, containers, cuts, demo, demo_teams, dump, dump_idle, ended,
-    forks, gil, harm, hostile, idle, intervals, kernel_walk, leftovers, library, life, lookalike,
-    losses, one_thread, phases, polls, prebuilt, privilege, rare, restarts, safety, scarce,
-    selftest, standstills, stopped, streams, stripped, top, unattended,
+    blame, callbacks, calls, captures, cargo, containers, cuts, demo, demo_teams, dump, dump_idle,
+    ended, forks, gil, harm, hostile, idle, intervals, kernel_walk, leftovers, library, life,
+    lookalike, losses, one_thread, phases, polls, prebuilt, privilege, rare, restarts, safety,
+    scarce, selftest, standstills, stopped, streams, stripped, top, unattended,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -157,6 +157,8 @@ fn main() -> ExitCode {
     trials.extend(dump_idle::trials());
     trials.extend(top::trials());
     trials.extend(unattended::trials());
+    trials.extend(stopped::trials());
+    trials.extend(blame::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -232,6 +234,7 @@ fn scenarios(variant: Variant) -> Vec<Trial> {
             ("frames_apart", |recorded| {
                 check_names::frames_apart(&recorded.folded)
             }),
+            ("paths", |recorded| check_names::paths(&recorded.report)),
             ("task_frames", |recorded| {
                 check::tasks(&recorded.report, &recorded.truth)
             }),

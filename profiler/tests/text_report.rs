@@ -84,6 +84,28 @@ fn a_worker_that_never_moved_may_be_of_a_runtime_of_its_own() {
 }
 
 #[test]
+fn stops_are_told_with_their_times() {
+    let width = Options {
+        width: 1_000,
+        ..Options::default()
+    };
+    let once = text(&recordings::stopped(), &width);
+    let told = "The process was stopped from outside for 7.00 s, from 2.00 s on, by a debugger or tracer: its \
+                threads could not run then.";
+    assert!(once.contains(told), "{once}");
+    let often = text(&recordings::stopped_often(), &width);
+    for told in [
+        "The process was stopped from outside 5 times, for 113 ms together, 24.6 ms at the longest, by a \
+         debugger or tracer: from 1.00 s on for 20.6 ms, from 1.70 s on for 21.6 ms, from 2.40 s on for \
+         22.6 ms, and 2 more; its threads could not run then.",
+        "1 of the 5 threads of the process was stopped from outside for 600 ms, from 9.40 s on and still when \
+         the recording ended, by a signal (SIGSTOP or its like): it could not run then.",
+    ] {
+        assert!(often.contains(told), "{often}");
+    }
+}
+
+#[test]
 fn a_plain_terminal_gets_plain_text() {
     for (name, recording) in recordings::all() {
         let plain = Options {

@@ -22,7 +22,7 @@ use super::sites::sites;
 use super::so_far::{SoFar, so_far};
 use super::stack_facts::class_of;
 use super::stacks::{cpu_stacks, stacks, woken_stacks};
-use super::stopped::stopped;
+use super::stopped::Stops;
 use super::tasks::{cause_totals, tasks};
 use super::thread_times::BalancedTimes;
 use super::throttling;
@@ -59,6 +59,7 @@ pub struct Analyzer {
     /// The runtimes of threads whose waits were swept over.
     settled: BTreeMap<ThreadId, MultiThread>,
     pool_jobs: PoolJobs,
+    stops: Stops,
     /// Waits that had begun before the first interval.
     carried: Vec<OpenWait>,
     /// Waits that had not ended when the last interval did.
@@ -79,6 +80,7 @@ impl Analyzer {
             concurrency: Concurrency::new(header.min_block),
             settled: BTreeMap::new(),
             pool_jobs: PoolJobs::default(),
+            stops: Stops::default(),
             carried: Vec::new(),
             open_waits: Vec::new(),
             details: None,
@@ -140,8 +142,9 @@ impl Analyzer {
         let start = self.range.map_or(interval.start, |(start, _)| start);
         self.range = Some((start, interval.end));
         self.totals.add(tables, interval);
-        self.concurrency.add(interval);
+        self.concurrency.add(tables, interval);
         self.pool_jobs.add(tables, interval);
+        self.stops.add(tables, interval, start);
         if let Some(details) = &mut self.details {
             details.add(interval);
         }
@@ -270,7 +273,7 @@ impl Analyzer {
             call_sites,
             panics: panics(&whole),
             cpu: cpu_use(&whole, &balanced),
-            stopped: stopped(&whole),
+            stopped: self.stops.told(&whole),
             classified: self.totals.classified,
             losses: self.losses(tables),
             clamped_ns: balanced.iter().map(|times| times.clamped).sum(),

@@ -3,7 +3,7 @@
 //! A thread waits for a lock until another one gives it back. What that one did in the meantime is
 //! why the wait took so long: it may have waited for the network, or for a lock itself, whose holder
 //! is then asked the same. A chain ends in something outside the program (a disk, a peer, a timer), in
-//! a thread that did not wait, or where nothing more is known.
+//! a thread that ran, wanted a CPU or was idle (`meanwhile.rs`), in a circle, or where nothing more is known.
 //!
 //! ```text
 //! reserve   ──── waits for the lock ─────────▶ woken by the thread of flush
@@ -16,6 +16,7 @@ use crate::fast_hash::FastMap;
 use crate::recording::{StackId, ThreadId};
 use crate::units::{Nanos, Timestamp};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Links of a chain at most.
 const MAX_LINKS: usize = 16;
@@ -31,7 +32,7 @@ pub(super) struct Waited {
     /// When the thread came to run.
     pub(super) ran: Timestamp,
     pub(super) stack: StackId,
-    /// The thread that ended it, where it is a recorded one.
+    /// The thread that ended it, where it is a recorded one; of one that goes on, who holds what it is for.
     pub(super) waker: Option<ThreadId>,
 }
 
@@ -68,7 +69,7 @@ impl Timeline {
     }
 
     /// Those that were under way at some time from `from` to `to`.
-    fn during(&self, thread: ThreadId, from: Timestamp, to: Timestamp) -> &[Waited] {
+    pub(super) fn during(&self, thread: ThreadId, from: Timestamp, to: Timestamp) -> &[Waited] {
         let waits = self.0.get(&thread).map_or(&[][..], Vec::as_slice);
         let first = waits.partition_point(|wait| wait.ran <= from);
         let end = waits.partition_point(|wait| wait.from < to);
@@ -81,11 +82,21 @@ impl Timeline {
 pub(super) enum End {
     /// In a wait that no recorded thread ended.
     Outside,
-    /// In a thread that ran, was idle, or waited for less than is recorded.
-    Busy,
+    /// In a thread that ran.
+    Running,
     /// In a thread that wanted a CPU.
     RunQueue,
-    /// Nothing more is known: the chain is too long, or leads back to one of its threads.
+    /// In a thread that waited for less than is recorded by itself.
+    ShortWaits,
+    /// In a thread that was parked.
+    Idle,
+    /// In a thread that something held from outside.
+    Stopped,
+    /// In a thread that was in no wait that is recorded by itself; no more is known.
+    Busy,
+    /// In a thread that waited for one of the chain.
+    Cycle,
+    /// Nothing more is known: the chain is too long.
     Unknown,
 }
 
@@ -96,6 +107,8 @@ pub(super) struct Segment<'a> {
     /// The stacks of the waits that waited for each other; first that of the wait itself.
     pub(super) links: &'a [StackId],
     pub(super) end: End,
+    /// Who was [`End::Busy`].
+    pub(super) who: Option<ThreadId>,
 }
 
 /// Follows waits along a timeline.
@@ -140,27 +153,29 @@ impl<'a> Follower<'a> {
         told: &mut impl FnMut(&Segment<'_>),
     ) {
         let Some(waker) = waker else {
-            return self.tell((from, to), End::Outside, told);
+            return self.tell((from, to), End::Outside, None, told);
         };
-        let is_end = self.threads.contains(&waker) || self.links.len() >= MAX_LINKS;
-        if is_end || self.budget == 0 {
-            return self.tell((from, to), End::Unknown, told);
+        if self.threads.contains(&waker) {
+            return self.tell((from, to), End::Cycle, None, told);
+        }
+        if self.links.len() >= MAX_LINKS || self.budget == 0 {
+            return self.tell((from, to), End::Unknown, None, told);
         }
         self.threads.push(waker);
         let mut at = from;
         for wait in self.timeline.during(waker, from, to) {
             let within = |time: Timestamp| time.max(at).min(to);
             let (begin, woken, ran) = (within(wait.from), within(wait.to), within(wait.ran));
-            self.tell((at, begin), End::Busy, told);
+            self.tell((at, begin), End::Busy, Some(waker), told);
             if begin < woken {
                 self.links.push(wait.stack);
                 self.blame(wait.waker, (begin, woken), told);
                 self.links.pop();
             }
-            self.tell((woken, ran), End::RunQueue, told);
+            self.tell((woken, ran), End::RunQueue, None, told);
             at = ran;
         }
-        self.tell((at, to), End::Busy, told);
+        self.tell((at, to), End::Busy, Some(waker), told);
         self.threads.pop();
     }
 
@@ -168,6 +183,7 @@ impl<'a> Follower<'a> {
         &mut self,
         (from, to): (Timestamp, Timestamp),
         end: End,
+        who: Option<ThreadId>,
         told: &mut impl FnMut(&Segment<'_>),
     ) {
         if from < to {
@@ -178,6 +194,7 @@ impl<'a> Follower<'a> {
                 to,
                 links,
                 end,
+                who,
             });
         }
     }
@@ -188,7 +205,7 @@ impl<'a> Follower<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Chain {
     /// Beyond the site itself.
-    pub(super) sites: Vec<Label>,
+    pub(super) sites: Arc<[Label]>,
     pub(super) end: End,
 }
 
@@ -305,7 +322,7 @@ mod tests {
             (1, waited(10, 0, 50, Some(2))),
             (2, waited(20, 0, 49, Some(1))),
         ];
-        assert_eq!(told(&waits, 100)[0], (0, 49, vec![10, 20], End::Unknown));
+        assert_eq!(told(&waits, 100)[0], (0, 49, vec![10, 20], End::Cycle));
         assert_eq!(told(&waits, 0), [(0, 50, vec![10], End::Unknown)]);
     }
 

@@ -7,10 +7,11 @@ use super::blame::Blames;
 use super::driver_gaps::{DriverGaps, Unattended};
 use super::homes::Homes;
 use super::labels::Labels;
-use super::parts::{Kind, Part, Track};
+use super::meanwhile::Activity;
+use super::parts::{Ender, Kind, Part, Track};
 use super::spread::Spread;
 use super::sweep::Sweep;
-use crate::recording::{Interval, OpenWait, StackId, Tables, ThreadId};
+use crate::recording::{Holder, Interval, OpenWait, StackId, Tables, ThreadId};
 use crate::units::{Nanos, Timestamp};
 use std::collections::BTreeMap;
 
@@ -30,6 +31,7 @@ pub(super) struct Concurrency {
     labels: Labels,
     blames: Blames,
     driver_gaps: DriverGaps,
+    activity: Activity,
     /// What is not swept over yet.
     parts: Vec<Part>,
     /// Open waits that are shorter than `min_block` as yet: if they end so, nothing will tell.
@@ -48,6 +50,7 @@ impl Concurrency {
             labels: Labels::default(),
             blames: Blames::default(),
             driver_gaps: DriverGaps::default(),
+            activity: Activity::default(),
             parts: Vec::new(),
             short: Vec::new(),
         }
@@ -66,14 +69,19 @@ impl Concurrency {
 
     /// Adds the waits of the next interval. Of one that goes on over several intervals a part comes
     /// with each: they overlap, and a thread counts once.
-    pub(super) fn add(&mut self, interval: &Interval) {
+    pub(super) fn add(&mut self, tables: &Tables, interval: &Interval) {
         self.end = interval.end;
         self.driver_gaps.add(interval);
+        self.activity.add(tables, interval);
         self.short.clear();
         for open in &interval.open_waits {
             let to = blocked_until(open, interval.end);
+            let holder = match &open.holder {
+                Some(Holder::Thread { tid, .. }) => Some(Ender::Holder(*tid)),
+                _ => None,
+            };
             let kind = Kind::Wait {
-                waker: None,
+                ender: holder,
                 ran: interval.end,
             };
             let part = self.part((open.thread, open.stack), (open.since, to), kind);
@@ -86,7 +94,7 @@ impl Concurrency {
         for wait in &interval.waits {
             let to = wait.wakeup.min(wait.end);
             let kind = Kind::Wait {
-                waker: wait.waker,
+                ender: wait.waker.map(Ender::Waker),
                 ran: wait.end,
             };
             let part = self.part((wait.thread, wait.stack), (wait.start, to), kind);
@@ -109,7 +117,7 @@ impl Concurrency {
         let (began, to) = (from, to.min(self.end));
         let from = began.max(self.swept);
         // One that is swept over, but whose waker nobody knew then, has yet to be explained.
-        let is_explained = !matches!(kind, Kind::Wait { waker: Some(_), .. });
+        let is_explained = !matches!(kind, Kind::Wait { ender: Some(_), .. });
         let (from, is_left) = (from.min(to), from < to || !is_explained && began < to);
         is_left.then_some(Part {
             thread,
@@ -148,7 +156,8 @@ impl Concurrency {
         // What was swept over leaves room; a burst must not hold it for good.
         self.parts.shrink_to(2 * self.kept);
         let names = (tables, homes);
-        let spread = Spread::new(names, &mut self.labels, &mut self.blames);
+        let found = (&mut self.labels, &mut self.blames);
+        let spread = Spread::new(names, &self.activity, found);
         let pieces = spread.pieces(begun.iter(), self.parts.iter());
         self.driver_gaps.settle(homes, &pieces, (self.start, until));
         for (track, pieces) in pieces {
@@ -164,7 +173,8 @@ impl Concurrency {
     pub(super) fn finish(&self, tables: &Tables, homes: &Homes) -> Concurrent {
         let mut tracks = self.tracks.clone();
         let (mut labels, mut blames) = (self.labels.clone(), self.blames.clone());
-        let spread = Spread::new((tables, homes), &mut labels, &mut blames);
+        let found = (&mut labels, &mut blames);
+        let spread = Spread::new((tables, homes), &self.activity, found);
         let rest = self.parts.iter().chain(&self.short);
         let mut rest = spread.pieces(rest, std::iter::empty());
         let mut driver_gaps = self.driver_gaps.clone();

@@ -32,6 +32,7 @@ mod homes;
 mod labels;
 mod location;
 mod longest;
+mod meanwhile;
 mod object_groups;
 mod open_waits;
 mod panics;

@@ -3,7 +3,7 @@
 use super::homes::MultiThread;
 use super::sweep::Piece;
 use crate::recording::{ProcessId, StackId, ThreadId, WakerId};
-use crate::units::Timestamp;
+use crate::units::{Tid, Timestamp};
 use std::collections::BTreeMap;
 
 /// Threads that are counted together.
@@ -24,13 +24,22 @@ pub(super) enum Track {
 pub(super) enum Kind {
     /// A wait.
     Wait {
-        /// Who ended it.
-        waker: Option<WakerId>,
+        /// Who ended it, where that is known.
+        ender: Option<Ender>,
         /// When the thread came to run.
         ran: Timestamp,
     },
     /// A poll: what lies between its waits held its worker up as well.
     Poll,
+}
+
+/// Who ended a wait, or has to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ender {
+    /// The thread that ended it.
+    Waker(WakerId),
+    /// Of a wait that goes on: the thread of the same process that holds what it is for.
+    Holder(Tid),
 }
 
 /// The part of a wait that is to be swept over: up to the wakeup and not to the switch-in, since a

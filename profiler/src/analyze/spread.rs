@@ -1,45 +1,62 @@
 //! From parts of waits to the pieces of the sweeps, each with what it would not be there without: its
 //! own site and task, and those of the waits for which it waited in turn.
 
-use super::blame::{Blames, Chain, Follower, Segment, Timeline, Waited};
-
+use super::blame::{Blames, Chain, End, Follower, Segment, Timeline, Waited};
 use super::homes::Homes;
 use super::labels::{Label, Labelling, Labels};
-use super::parts::{Kind, Part, Pieces, Track};
+use super::meanwhile::{Activity, Doings, Stretch};
+use super::parts::{Ender, Kind, Part, Pieces, Track};
 use super::stack_facts::class_of;
 use super::sweep::Piece;
 use crate::fast_hash::FastMap;
-use crate::recording::{ProcessId, StackId, Tables, ThreadId, WakerId};
+use crate::recording::{ProcessId, StackId, Tables, ThreadId};
 use crate::runtime::{Flavor, Role, State};
-use crate::units::{Nanos, Pid, Timestamp};
+use crate::units::{Pid, Timestamp};
 use std::sync::Arc;
 
 /// Segments of blame for each wait, on average, and for few waits.
 const BUDGET: (usize, usize) = (16, 1 << 16);
+/// Parts of waits that are kept until it is known what the thread did of which they tell. Of more than
+/// these that is not known.
+const MAX_BUSY: usize = 1 << 18;
 
 /// What is known, and what is added to, while parts become pieces.
 pub(super) struct Spread<'a> {
     tables: &'a Tables,
     homes: &'a Homes,
+    activity: &'a Activity,
     labelling: Labelling<'a>,
     blames: &'a mut Blames,
+    /// Parts in which a thread was in no wait that is recorded by itself.
+    busy: Vec<Busy>,
     sets: FastMap<Vec<Label>, Arc<[Label]>>,
     /// The processes by pid, of several with one pid the last.
     processes: FastMap<Pid, ProcessId>,
 }
 
+/// A part of a wait of a site in which a thread ran, was idle, or waited shortly.
+#[derive(Debug)]
+struct Busy {
+    site: Label,
+    /// As [`Chain::sites`].
+    sites: Arc<[Label]>,
+    stretch: Stretch,
+}
+
 impl<'a> Spread<'a> {
     pub(super) fn new(
         (tables, homes): (&'a Tables, &'a Homes),
-        labels: &'a mut Labels,
-        blames: &'a mut Blames,
+        activity: &'a Activity,
+        (labels, blames): (&'a mut Labels, &'a mut Blames),
     ) -> Spread<'a> {
         let processes = tables.processes.iter().zip(0..);
         Spread {
             tables,
             homes,
+            activity,
             labelling: Labelling::new(tables, labels),
             blames,
+            busy: Vec::new(),
             sets: FastMap::default(),
             processes: processes
                 .map(|(process, id)| (process.pid, ProcessId(id)))
@@ -85,6 +102,7 @@ impl<'a> Spread<'a> {
                 );
             }
         }
+        self.settle_busy(&timeline);
         for part in parts.filter(|part| matches!(part.kind, Kind::Poll)) {
             let Some(track) = track(self.tables, self.homes, part.thread, part.stack) else {
                 continue;
@@ -102,7 +120,7 @@ impl<'a> Spread<'a> {
     }
 
     fn waited(&self, part: &Part) -> Option<Waited> {
-        let Kind::Wait { waker, ran } = part.kind else {
+        let Kind::Wait { ender, ran } = part.kind else {
             return None;
         };
         Some(Waited {
@@ -110,13 +128,16 @@ impl<'a> Spread<'a> {
             to: part.to,
             ran: ran.max(part.to),
             stack: part.stack,
-            waker: waker.and_then(|waker| self.thread(waker)),
+            waker: ender.and_then(|ender| self.thread(part.thread, ender)),
         })
     }
 
-    /// The thread that a waker is, if it is a recorded one.
-    fn thread(&self, waker: WakerId) -> Option<ThreadId> {
-        let waker = self.tables.waker(waker)?;
+    /// The thread that ended a wait of `thread`, if it is a recorded one.
+    fn thread(&self, thread: ThreadId, ender: Ender) -> Option<ThreadId> {
+        let waker = match ender {
+            Ender::Holder(tid) => return Some(ThreadId { tid, ..thread }),
+            Ender::Waker(waker) => self.tables.waker(waker)?,
+        };
         let process = *self.processes.get(&waker.pid)?;
         Some(ThreadId {
             process,
@@ -141,9 +162,7 @@ impl<'a> Spread<'a> {
         let mut segments: Vec<(Timestamp, Timestamp, Arc<[Label]>)> = Vec::new();
         follower.follow(thread, wait, &mut |segment| {
             if let Some(site) = site {
-                let length: Nanos = segment.to - segment.from;
-                let chain = self.chain(site, segment);
-                self.blames.add(site, chain, length);
+                self.blame(site, segment);
             }
             let labels = self.set(segment.links);
             match segments.last_mut() {
@@ -154,12 +173,49 @@ impl<'a> Spread<'a> {
         segments
     }
 
+    /// Notes what was to blame for a part of a wait, or that it has to be asked for.
+    fn blame(&mut self, site: Label, segment: &Segment<'_>) {
+        let chain = self.chain(site, segment);
+        let busy = segment.who.filter(|_| chain.end == End::Busy);
+        match busy {
+            Some(thread) if self.busy.len() < MAX_BUSY => self.busy.push(Busy {
+                site,
+                sites: chain.sites,
+                stretch: (thread, segment.from, segment.to),
+            }),
+            _ => self.blames.add(site, chain, segment.to - segment.from),
+        }
+    }
+
+    /// Finds out what those did that were in no wait that is recorded by itself.
+    fn settle_busy(&mut self, timeline: &Timeline) {
+        let busy = std::mem::take(&mut self.busy);
+        let stretches = busy.iter().map(|busy| busy.stretch);
+        let doings = Doings::of((self.tables, self.activity), timeline, stretches);
+        for Busy {
+            site,
+            sites,
+            stretch,
+        } in busy
+        {
+            doings.split(stretch, &mut |end, length| {
+                let sites = sites.clone();
+                self.blames.add(site, Chain { sites, end }, length);
+            });
+        }
+    }
+
     fn chain(&mut self, site: Label, segment: &Segment<'_>) -> Chain {
         let mut sites: Vec<Label> = Vec::new();
-        let mut last = site;
+        let (mut last, mut end) = (site, segment.end);
         for stack in segment.links.iter().skip(1) {
             // A stack that has no place ends the chain: its thread waits where it should.
             let Some(label) = self.labelling.of(*stack).site else {
+                end = match class_of(self.tables, *stack).0 {
+                    State::Idle => End::Idle,
+                    State::Stopped => End::Stopped,
+                    _ => End::Unknown,
+                };
                 break;
             };
             if label != last {
@@ -168,8 +224,8 @@ impl<'a> Spread<'a> {
             }
         }
         Chain {
-            sites,
-            end: segment.end,
+            sites: self.shared(sites),
+            end,
         }
     }
 
@@ -182,6 +238,11 @@ impl<'a> Spread<'a> {
         }
         labels.sort_unstable();
         labels.dedup();
+        self.shared(labels)
+    }
+
+    /// One copy of each row of labels.
+    fn shared(&mut self, labels: Vec<Label>) -> Arc<[Label]> {
         if let Some(set) = self.sets.get(&labels) {
             return set.clone();
         }

@@ -79,8 +79,13 @@ fn links(chain: &BlameChain, names: &FunctionNames) -> impl Iterator<Item = Draw
     let end = match chain.end {
         // The last link says for what.
         BlameEnd::Outside => None,
-        BlameEnd::Busy => Some("[running, idle, or in short waits]"),
+        BlameEnd::Running => Some("[running]"),
         BlameEnd::RunQueue => Some("[in line for a CPU]"),
+        BlameEnd::ShortWaits => Some("[in short waits]"),
+        BlameEnd::Idle => Some("[idle]"),
+        BlameEnd::Stopped => Some("[stopped from outside]"),
+        BlameEnd::RunningOrIdle => Some("[running, idle, or in short waits]"),
+        BlameEnd::Cycle => Some("[a circle]"),
         BlameEnd::Unknown => Some("[no more is known]"),
     };
     links.chain(end.map(|end| Drawn::mark(end, Kind::Waker)))

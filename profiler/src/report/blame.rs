@@ -8,10 +8,15 @@ use std::sync::Arc;
 
 /// What was to blame for the waits of a site that a thread of the target ended: what that thread did
 /// from their begin to their end. Where it waited for another thread itself, that one is asked in
-/// turn.
+/// turn. Of a wait that had not ended, it is the thread that holds what it is for, where that is known.
+///
+/// How long a thread ran and was idle is known of each interval of about a second, and of each long poll.
+/// What follows from that for the time in which another one waited is told as [`BlameEnd::Running`] and
+/// [`BlameEnd::Idle`], the rest as [`BlameEnd::RunningOrIdle`]. The times of the chains and
+/// [`Blame::more_ns`] sum to [`Blame::total_ns`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Blame {
-    /// Waits that a thread of the target ended, of those that are recorded one by one.
+    /// Waits that a thread of the target ended or had to, of those that are recorded one by one.
     pub waits: u64,
     /// Their blocked time.
     pub total_ns: Nanos,
@@ -57,10 +62,29 @@ pub struct BlameLink {
 pub enum BlameEnd {
     /// It waited for something outside the program, as the last link says.
     Outside,
-    /// It ran, was idle, or waited for less than what is recorded one by one.
-    Busy,
+    /// It ran.
+    Running,
     /// It wanted a CPU.
     RunQueue,
+    /// It waited, for less each time than what is recorded one by one.
+    ShortWaits,
+    /// It was parked: what it did in the end, somebody or something else set going.
+    Idle,
+    /// Something held it from outside: a signal, a debugger, the freezer.
+    Stopped,
+    /// It ran, was idle or waited for less than what is recorded one by one, and which of these is not
+    /// known: of short stretches only sums are.
+    RunningOrIdle,
+    /// It waited for a thread of the chain: a circle.
+    Cycle,
     /// Nothing more is known.
     Unknown,
+}
+
+impl BlameEnd {
+    /// Whether it says anything of the thread.
+    #[must_use]
+    pub const fn is_known(self) -> bool {
+        !matches!(self, BlameEnd::RunningOrIdle | BlameEnd::Unknown)
+    }
 }

@@ -46,7 +46,7 @@ pub use report::{
     ThrottlingReport, WakerTotal, WokenStack,
 };
 pub use runtimes::{GroupedBy, RuntimeKind, RuntimeReport};
-pub use stopped::Stopped;
+pub use stopped::{FIRST_STOPS, Stop, Stopped};
 pub use tasks::{CauseTotal, TaskReport};
 pub use times::{StateTimes, Stretch};
 pub use verdict::{UnclearReason, Verdict};

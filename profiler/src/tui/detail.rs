@@ -108,12 +108,22 @@ fn words(chain: &BlameChain) -> String {
         })
         .collect();
     let end = match (chain.end, links.is_empty()) {
-        (BlameEnd::Busy, true) => "running or idle",
+        (BlameEnd::Running, true) => "running",
         (BlameEnd::RunQueue, true) => "waiting for a CPU",
+        (BlameEnd::ShortWaits, true) => "in short waits",
+        (BlameEnd::Idle, true) => "idle",
+        (BlameEnd::Stopped, true) => "stopped from outside",
+        (BlameEnd::RunningOrIdle, true) => "running or idle",
+        (BlameEnd::Cycle, true) => "waiting for this thread",
         (BlameEnd::Outside | BlameEnd::Unknown, true) => "not known",
         (BlameEnd::Outside, false) => "",
-        (BlameEnd::Busy, false) => "one that did not wait",
+        (BlameEnd::Running, false) => "one that ran",
         (BlameEnd::RunQueue, false) => "one that wanted a CPU",
+        (BlameEnd::ShortWaits, false) => "one in short waits",
+        (BlameEnd::Idle, false) => "one that was idle",
+        (BlameEnd::Stopped, false) => "one that was stopped from outside",
+        (BlameEnd::RunningOrIdle, false) => "one that ran or was idle",
+        (BlameEnd::Cycle, false) => "one of these threads (a circle)",
         (BlameEnd::Unknown, false) => "one of which no more is known",
     };
     let mut parts = links;

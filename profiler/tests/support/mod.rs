@@ -1,6 +1,7 @@
 //! The harness of the live tests: fixture programs with their own ground truth, recorded by the
 //! `holdup` binary, and the checks that compare the two.
 
+pub(crate) mod blame;
 pub(crate) mod callbacks;
 pub(crate) mod calls;
 pub(crate) mod captures;
@@ -23,6 +24,7 @@ pub(crate) mod dump_idle;
 pub(crate) mod ended;
 pub(crate) mod fixture;
 pub(crate) mod forks;
+pub(crate) mod freezer;
 pub(crate) mod gil;
 pub(crate) mod harm;
 pub(crate) mod hostile;
@@ -54,5 +56,6 @@ pub(crate) mod streams;
 pub(crate) mod stripped;
 pub(crate) mod terminal;
 pub(crate) mod top;
+pub(crate) mod tracer;
 pub(crate) mod truth;
 pub(crate) mod unattended;

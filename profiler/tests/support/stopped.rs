@@ -1,9 +1,18 @@
-//! A process that was stopped from outside: a state of its own, and nobody's fault.
+//! A process that was stopped from outside: a state of its own with times, and nobody's fault.
 
 use super::check::{Complaints, ms};
+use super::fixture::{Running, Variant};
+use super::freezer::Freezer;
+use super::live_recording::{Outcome, Recording, no_complaints};
+use super::privilege;
 use super::record::Recorded;
-use super::report::is_in;
+use super::report::{Report, Stopped, is_in};
+use super::tracer::Tracer;
 use super::truth::slowdown;
+use libtest_mimic::Trial;
+use rustix::process::Signal;
+use std::thread;
+use std::time::{Duration, SystemTime};
 
 /// For how long the fixture has itself stopped.
 const STOPPED: u64 = 700_000_000;
@@ -15,12 +24,10 @@ pub(crate) fn by_signal(recorded: &Recorded) -> Complaints {
     let most = STOPPED + 150_000_000 * slowdown();
     match &report.stopped[..] {
         [held] if held.by == "signal" => {
-            if !(STOPPED - 50_000_000..=most).contains(&held.longest_ns) {
-                complaints.push(format!(
-                    "stopped for {}, in truth {}",
-                    ms(held.longest_ns),
-                    ms(STOPPED)
-                ));
+            let lengths = [held.total_ns, held.longest_ns];
+            let is_so = |length: &u64| (STOPPED - 50_000_000..=most).contains(length);
+            if held.stops != 1 || !lengths.iter().all(is_so) {
+                complaints.push(format!("{held:?}, in truth {} once", ms(STOPPED)));
             }
             // The two workers and the first thread.
             if held.threads < 3 {
@@ -40,6 +47,13 @@ pub(crate) fn by_signal(recorded: &Recorded) -> Complaints {
             ms(in_state)
         ));
     }
+    complaints.extend(sleeps(report));
+    complaints
+}
+
+/// No sleep is longer for a stop in it.
+fn sleeps(report: &Report) -> Complaints {
+    let mut complaints = Complaints::new();
     let sites = report.sites.iter();
     let sleeps: Vec<_> = sites
         .filter(|site| is_in(&site.function, "block_by_stopped_sleep"))
@@ -60,6 +74,194 @@ pub(crate) fn by_signal(recorded: &Recorded) -> Complaints {
     {
         let longest = ms(poll.longest.length_ns);
         complaints.push(format!("the stop is in a poll of {longest}"));
+    }
+    complaints
+}
+
+/// Who stops a process, and until when.
+enum Stopper {
+    Signal,
+    Debugger,
+    /// That of the control groups of version 2.
+    Freezer(Freezer),
+}
+
+/// A process that is held; dropped, it goes on.
+enum Held<'a> {
+    Signal(&'a Running),
+    Debugger(Tracer),
+    Freezer(&'a Freezer),
+}
+
+impl Stopper {
+    /// What the report calls it.
+    fn name(&self) -> &'static str {
+        match self {
+            Stopper::Signal => "signal",
+            Stopper::Debugger => "debugger",
+            Stopper::Freezer(_) => "freezer",
+        }
+    }
+
+    fn stop<'a>(&'a self, fixture: &'a Running) -> Result<Held<'a>, String> {
+        Ok(match self {
+            Stopper::Signal => {
+                fixture.signal(Signal::STOP)?;
+                Held::Signal(fixture)
+            }
+            Stopper::Debugger => Held::Debugger(Tracer::attach(fixture.pid())?),
+            Stopper::Freezer(freezer) => {
+                freezer.freeze(true)?;
+                Held::Freezer(freezer)
+            }
+        })
+    }
+}
+
+impl Held<'_> {
+    fn let_go(self) -> Result<(), String> {
+        match self {
+            Held::Signal(fixture) => fixture.signal(Signal::CONT),
+            Held::Debugger(tracer) => tracer.detach(),
+            Held::Freezer(freezer) => freezer.freeze(false),
+        }
+    }
+}
+
+/// One stop as it was.
+struct TrueStop {
+    /// At the latest.
+    begun: SystemTime,
+    /// At least and at most.
+    length: [Duration; 2],
+}
+
+/// For how long the trials stop a process, one stop after another.
+const STOPS: [Duration; 2] = [Duration::from_millis(600), Duration::from_millis(150)];
+/// Between two of them.
+const PAUSE: Duration = Duration::from_millis(450);
+
+pub(crate) fn trials() -> Vec<Trial> {
+    type Stopping = fn(&str) -> Outcome;
+    let stoppings: [(&str, Stopping, fn() -> Option<String>); 3] = [
+        (
+            "by_a_signal",
+            |mode| stopped(mode, |_| Ok(Stopper::Signal)),
+            || None,
+        ),
+        (
+            "by_a_debugger",
+            |mode| stopped(mode, |_| Ok(Stopper::Debugger)),
+            || None,
+        ),
+        (
+            "by_the_freezer",
+            |mode| stopped(mode, |pid| Ok(Stopper::Freezer(Freezer::of(pid)?))),
+            Freezer::missing,
+        ),
+    ];
+    let trials = stoppings.into_iter().flat_map(|(by, stopping, missing)| {
+        ["sleeps-on", "idles"].map(|mode| {
+            Trial::ignorable_test(format!("stops::{by}-{mode}"), move || {
+                let missing = privilege::missing().or_else(missing);
+                privilege::unless_skipped(missing, || stopping(mode))
+            })
+        })
+    });
+    trials.collect()
+}
+
+/// Stops a mode of the fixture while it is recorded, and looks at what the report says of that.
+fn stopped(mode: &str, stopper: impl FnOnce(u32) -> Result<Stopper, String>) -> Outcome {
+    let mut fixture = Variant::DEFAULT.start(mode)?;
+    let pid = fixture.pid();
+    let stopper = stopper(pid)?;
+    let recording = Recording::start(&["-p", &pid.to_string()])?;
+    fixture.go()?;
+    let mut stops = Vec::new();
+    for length in STOPS {
+        thread::sleep(PAUSE);
+        let asked = SystemTime::now();
+        let held = stopper.stop(&fixture)?;
+        let begun = SystemTime::now();
+        thread::sleep(length);
+        let least = begun.elapsed().unwrap_or_default();
+        held.let_go()?;
+        let most = asked.elapsed().unwrap_or_default();
+        stops.push(TrueStop {
+            begun,
+            length: [least, most],
+        });
+    }
+    fixture.truth()?;
+    let recorded = recording.stop()?;
+    fixture.finish()?;
+    let report = &recorded.report;
+    let mut complaints = match &report.stopped[..] {
+        [held] if held.by == stopper.name() => told(report, held, &stops),
+        other => vec![format!("stopped: {other:?}")],
+    };
+    let sum = format!("stopped from outside {} times, for ", stops.len());
+    let text: Vec<&str> = recorded.text.split_whitespace().collect();
+    if !text.join(" ").contains(&sum) {
+        complaints.push(format!("the text does not say {sum:?}:\n{}", recorded.text));
+    }
+    if mode == "idles" {
+        let blocked = report
+            .runtimes
+            .iter()
+            .filter_map(|of| of.states.get("blocked"));
+        let blocked: u64 = blocked.sum();
+        if report.verdict.kind != "healthy" || blocked > super::check::stray_ns() {
+            let kind = &report.verdict.kind;
+            complaints.push(format!("{kind}, blocked for {}", ms(blocked)));
+        }
+    } else {
+        complaints.extend(sleeps(report));
+    }
+    no_complaints(complaints)
+}
+
+/// Each stop is told with its times.
+fn told(report: &Report, held: &Stopped, stops: &[TrueStop]) -> Complaints {
+    let mut complaints = Complaints::new();
+    let late = 60_000_000 * slowdown();
+    let started: Result<jiff::Timestamp, _> = report.started_at.parse();
+    let started = match started {
+        Ok(time) => time.as_millisecond().unsigned_abs(),
+        Err(error) => return vec![format!("{}: {error}", report.started_at)],
+    };
+    let started = SystemTime::UNIX_EPOCH + Duration::from_millis(started);
+    let count = stops.len() as u64;
+    let sum: u64 = held.first.iter().map(|stop| stop.length_ns).sum();
+    let longest = held.first.iter().map(|stop| stop.length_ns).max();
+    if (held.stops, held.total_ns, Some(held.longest_ns)) != (count, sum, longest) {
+        complaints.push(format!("the sums of {held:?}"));
+    }
+    for (truth, told) in stops.iter().zip(&held.first) {
+        let [least, most] = truth.length.map(|length| length.as_nanos() as u64);
+        // The last thread is held a little later than the first.
+        if !(least.saturating_sub(10_000_000)..=most + late).contains(&told.length_ns) {
+            complaints.push(format!(
+                "stopped for {}, in truth {} to {}",
+                ms(told.length_ns),
+                ms(least),
+                ms(most)
+            ));
+        }
+        let begun = truth.begun.duration_since(started).unwrap_or_default();
+        let begun = begun.as_nanos() as u64;
+        if told.from_ns.abs_diff(begun) > late {
+            complaints.push(format!(
+                "from {} on, in truth {}",
+                ms(told.from_ns),
+                ms(begun)
+            ));
+        }
+        // The two workers and the first thread.
+        if told.threads < 3 || told.goes_on {
+            complaints.push(format!("{told:?}"));
+        }
     }
     complaints
 }

@@ -40,6 +40,7 @@ const NOT_IN_A_GUEST: &[&str] = &[
     "containers::",
     "unattended::a_terminal",
     "scarce::",
+    "stops::by_the_freezer",
     "demo::",
     "filters::",
     "cargo::",

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 const NAMED: usize = 3;
 /// Less than this share is not named.
 const LEAST: f64 = 0.005;
+/// If less than this share is known, nothing is told.
+const LEAST_KNOWN: f64 = 0.1;
 
 /// What the threads that ended the waits did meanwhile: `91.8 % in Gateway::ask_blocking (network)`.
 pub(in crate::render) fn meanwhile(report: &Report, site: &Site) -> Option<String> {
@@ -31,7 +33,10 @@ pub(in crate::render) fn meanwhile(report: &Report, site: &Site) -> Option<Strin
 
 /// That a thread woke another one while it ran is what every wakeup is.
 fn says_something(blame: &Blame) -> bool {
-    blame.chains.iter().any(|chain| !chain.links.is_empty())
+    let says = |chain: &&BlameChain| !chain.links.is_empty() || chain.end.is_known();
+    let known = blame.chains.iter().filter(says);
+    let known: Nanos = known.map(|chain| chain.total_ns).sum();
+    known.share_of(blame.total_ns) >= LEAST_KNOWN
 }
 
 fn end(chain: &BlameChain, min_block: Nanos) -> String {
@@ -39,21 +44,38 @@ fn end(chain: &BlameChain, min_block: Nanos) -> String {
         let cause = link.cause.name();
         format!("in {} ({cause})", display_name(&link.function))
     });
-    match (place, chain.end) {
-        (Some(place), BlameEnd::Outside) => place,
-        (Some(place), BlameEnd::Busy) => format!("{place} for a thread that did not wait"),
-        (Some(place), BlameEnd::RunQueue) => format!("{place} for a thread that wanted a CPU"),
-        (Some(place), BlameEnd::Unknown) => {
-            format!("{place} for a thread of which no more is known")
+    let short = || format!("in waits of less than {}", duration(min_block));
+    let (alone, waited_for) = match chain.end {
+        BlameEnd::Outside => {
+            return place.unwrap_or_else(|| "unknown".to_owned());
         }
-        (None, BlameEnd::Busy) => {
-            format!(
-                "running, idle, or in waits of less than {}",
-                duration(min_block)
+        BlameEnd::Running => ("running".to_owned(), "ran".to_owned()),
+        BlameEnd::RunQueue => ("in line for a CPU".to_owned(), "wanted a CPU".to_owned()),
+        BlameEnd::ShortWaits => (short(), format!("was {}", short())),
+        BlameEnd::Idle => ("idle".to_owned(), "was idle".to_owned()),
+        BlameEnd::Stopped => {
+            let stopped = "stopped from outside";
+            (stopped.to_owned(), format!("was {stopped}"))
+        }
+        BlameEnd::RunningOrIdle => {
+            let which = format!("running, idle, or {}", short());
+            (which.clone(), format!("was {which}"))
+        }
+        BlameEnd::Cycle => {
+            let circle = "waiting for this very thread, a circle";
+            (
+                circle.to_owned(),
+                "waits for one of these, a circle".to_owned(),
             )
         }
-        (None, BlameEnd::RunQueue) => "waiting for a CPU".to_owned(),
-        (None, BlameEnd::Outside | BlameEnd::Unknown) => "unknown".to_owned(),
+        BlameEnd::Unknown => ("unknown".to_owned(), String::new()),
+    };
+    match place {
+        None => alone,
+        Some(place) if waited_for.is_empty() => {
+            format!("{place} for a thread of which no more is known")
+        }
+        Some(place) => format!("{place} for a thread that {waited_for}"),
     }
 }
 

@@ -2,13 +2,14 @@
 
 use super::others::{has_tokio, main_process};
 use super::page::Page;
+use super::stops;
 use super::style::{DIM, GOOD, WARN};
 use super::tokio_notes;
 use crate::counted::counted;
 use crate::render::name::file_name;
-use crate::render::{count, duration, percent, process_name, sanitize};
-use crate::report::{Report, Stopped};
-use crate::runtime::{State, StoppedBy};
+use crate::render::{count, duration, percent, sanitize};
+use crate::report::Report;
+use crate::runtime::State;
 use crate::units::Nanos;
 use std::io;
 
@@ -149,24 +150,6 @@ fn short_waits(report: &Report) -> (Nanos, Nanos) {
     (blocked, blocked.saturating_sub(timed))
 }
 
-/// `The process was stopped from outside for 2.00 s, by a debugger.`
-fn stopped(report: &Report, held: &Stopped) -> String {
-    let process = process_name(report, held.pid);
-    let process = process.map_or_else(
-        || "The process".to_owned(),
-        |name| sanitize(&name).into_owned(),
-    );
-    let by = match held.by {
-        StoppedBy::Signal => "a signal (SIGSTOP or its like)",
-        StoppedBy::Debugger => "a debugger or tracer",
-        StoppedBy::Freezer => "the freezer of its control group",
-    };
-    format!(
-        "{process} was stopped from outside for {}, by {by}: its threads could not run then.",
-        duration(held.longest_ns)
-    )
-}
-
 /// What the reader should know of the target, and can do about it.
 pub(super) fn notes(page: &mut Page<'_>) -> io::Result<()> {
     for note in note_texts(page.report) {
@@ -197,7 +180,7 @@ pub(in crate::render) fn note_texts(report: &Report) -> Vec<String> {
             sanitize(target.exe_name())
         ));
     }
-    notes.extend(report.stopped.iter().map(|held| stopped(report, held)));
+    notes.extend(report.stopped.iter().map(|held| stops::told(report, held)));
     if !target.has_symbols {
         notes.push(
             "The binary is stripped, so that its functions have no names. Build it without \

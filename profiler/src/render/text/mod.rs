@@ -22,6 +22,7 @@ mod pool;
 mod queued;
 mod sections;
 mod sites;
+mod stops;
 mod style;
 mod tokio_notes;
 mod totals;

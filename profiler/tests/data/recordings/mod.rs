@@ -21,7 +21,7 @@ pub use identity::{
     context_alone, context_missing, contradicted, hung_and_stripped, no_worker, too_old,
 };
 pub use intervals::{beside_hog, in_intervals};
-pub use polls::{in_pieces, stopped};
+pub use polls::{in_pieces, stopped, stopped_often};
 pub use pool::{full_pool, main_waits, stuck_pool};
 pub use services::{busy, crowded, current_thread, healthy, hung, starved, throttled};
 pub use several::several;
@@ -58,6 +58,7 @@ pub fn all() -> Vec<(&'static str, Recording)> {
         ("no_worker", no_worker()),
         ("in_pieces", in_pieces()),
         ("stopped", stopped()),
+        ("stopped_often", stopped_often()),
         ("full_pool", full_pool()),
         ("stuck_pool", stuck_pool()),
         ("main_waits", main_waits()),

@@ -68,3 +68,31 @@ pub fn stopped() -> Recording {
     b.rest(4250..4252, park);
     b.recording()
 }
+
+/// A process that a debugger held again and again, now all of it, now one thread, and a signal at last.
+pub fn stopped_often() -> Recording {
+    let mut b = Builder::new("/srv/claims_api", 10 * SEC);
+    let (park, main) = (b.stack(park()), b.stack(main_park()));
+    let mut held = |by: StoppedBy| {
+        let frames = under_worker(vec![at(app("claims_api::score::hash"), "src/score.rs", 31)]);
+        b.stack(Stack {
+            stopped_by: Some(by),
+            ..stack(State::Stopped, WORKER, "stopped", frames)
+        })
+    };
+    let (debugger, signal) = (held(StoppedBy::Debugger), held(StoppedBy::Signal));
+    b.thread(4242, "claims_api", 2 * MS, 0);
+    for tid in 4250..4254 {
+        b.thread(tid, "tokio-rt-worker", 40 * MS, MS);
+    }
+    for n in 0..5 {
+        for (late, tid) in (4250..4254).enumerate() {
+            let from = SEC + n * 700 * MS + late as u64 * 200 * US;
+            b.single(tid, debugger, from, 20 * MS + n * MS, 0);
+        }
+    }
+    b.open(4251, signal, 9 * SEC + 400 * MS, false);
+    b.rest([4242], main);
+    b.rest(4250..4254, park);
+    b.recording()
+}
