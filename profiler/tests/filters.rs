@@ -371,3 +371,53 @@ fn a_comparison_is_chosen_on_both_sides() {
     assert_eq!(of_cause["filter"]["cause"], serde_json::json!([first]));
     assert!(all.get("filter").is_none());
 }
+
+/// Both sides are of the same part of their recordings, and say so.
+#[test]
+fn a_part_is_compared_with_a_part() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/captures/incident.holdup");
+    let diff = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_holdup"));
+        command.arg("diff").args([&path, &path]).args(args);
+        command.output().expect("holdup runs")
+    };
+    let json = |args: &[&str]| -> Value {
+        let output = diff(args);
+        assert!(output.status.success(), "{}", said(&output));
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    let all = json(&["-f", "json"]);
+    assert_eq!(all["after"]["duration_ns"], 8_000_000_000_u64);
+    assert!(all["after"].get("part").is_none());
+    let part = json(&["-f", "json", "--from", "2s", "--to", "4s"]);
+    for side in ["before", "after"] {
+        assert_eq!(part[side]["duration_ns"], 2_000_000_000_u64);
+        assert_eq!(part[side]["part"]["from_ns"], 2_000_000_000_u64);
+        assert_eq!(part[side]["part"]["to_ns"], 4_000_000_000_u64);
+        assert_eq!(part[side]["part"]["of_ns"], 8_000_000_000_u64);
+    }
+    let blocked = |diff: &Value| -> u64 {
+        let sites = diff["sites"].as_array().expect("sites");
+        sites
+            .iter()
+            .filter_map(|site| site["after"]["total_ns"].as_u64())
+            .sum()
+    };
+    let (of_part, of_all) = (blocked(&part), blocked(&all));
+    assert!(of_part > 0 && of_part < of_all, "{of_part} of {of_all}");
+    let text = diff(&["--from", "2s", "--to", "4s"]);
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert_eq!(
+        text.matches("2.00 s from 2.00 s of 8.00 s").count(),
+        2,
+        "{text}"
+    );
+    let none = diff(&["--from", "2s", "--to", "1s"]);
+    assert_eq!(none.status.code(), Some(2), "{}", said(&none));
+    let after = diff(&["--from", "10s"]);
+    assert!(
+        said(&after).contains("has nothing after 10.0 s"),
+        "{}",
+        said(&after)
+    );
+}

@@ -136,6 +136,7 @@ fn side(file: &str, report: &Report) -> Side {
         pid: report.target.pid,
         started_at: report.started_at.clone(),
         duration_ns: report.duration_ns,
+        part: report.part,
         verdict: report.verdict.clone(),
         workers: shares(report),
         starved_ns_per_second: per_second(starved, report.duration_ns),

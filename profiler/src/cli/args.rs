@@ -377,16 +377,8 @@ pub(crate) struct ReportArgs {
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 
-    /// Begin this long after the beginning of the recording: 10s, 1m30s
-    ///
-    /// A capture is divided into intervals of about a second. Those that have a part in the range are
-    /// taken as a whole, and the report says which range that is.
-    #[arg(long, value_name = "TIME", value_parser = values::instant)]
-    pub(crate) from: Option<Nanos>,
-
-    /// End this long after the beginning of the recording
-    #[arg(long, value_name = "TIME", value_parser = values::instant)]
-    pub(crate) to: Option<Nanos>,
+    #[command(flatten)]
+    pub(crate) range: RangeArgs,
 
     /// Name what had no name when it was recorded, by debug files in this folder
     ///
@@ -415,6 +407,21 @@ pub(crate) struct ReportArgs {
     pub(crate) form: FormArgs,
 }
 
+/// Which part of a capture is read.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct RangeArgs {
+    /// Begin this long after the beginning of the recording: 10s, 1m30s
+    ///
+    /// A capture is divided into intervals of about a second. Those that have a part in the range are
+    /// taken as a whole, and the report says which range that is.
+    #[arg(long, value_name = "TIME", value_parser = values::instant)]
+    pub(crate) from: Option<Nanos>,
+
+    /// End this long after the beginning of the recording
+    #[arg(long, value_name = "TIME", value_parser = values::instant)]
+    pub(crate) to: Option<Nanos>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct DiffArgs {
     /// The capture to compare with
@@ -428,6 +435,9 @@ pub(crate) struct DiffArgs {
     /// Compare the blocked time of one wait, not of one second of the recording
     #[arg(long)]
     pub(crate) per_wait: bool,
+
+    #[command(flatten)]
+    pub(crate) range: RangeArgs,
 
     #[command(flatten)]
     pub(crate) filter: FilterArgs,

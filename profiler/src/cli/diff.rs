@@ -9,7 +9,7 @@ use super::output;
 use super::progress::Progress;
 use super::settings::DiffSettings;
 use crate::analyze;
-use crate::capture::{End, Range};
+use crate::capture::End;
 use crate::render::{self, Format};
 use crate::report::Keep;
 use std::io;
@@ -23,7 +23,7 @@ pub(crate) fn diff(settings: &DiffSettings, progress: &Progress) -> Result<Exit>
     closed::refuse_without_place(output::has_files(&settings.outputs))?;
     let invoker = settings.invoker.as_ref();
     let how = HowToRead {
-        range: Range::ALL,
+        range: settings.range,
         filter: &settings.filter,
         symbols: None,
         servers: None,

@@ -2,8 +2,8 @@
 
 pub(crate) use super::args::CheckFormat;
 use super::args::{
-    CheckArgs, Common, DiffArgs, DiffFormat, DumpArgs, FormArgs, ListArgs, RecordArgs, ReportArgs,
-    ViewArgs,
+    CheckArgs, Common, DiffArgs, DiffFormat, DumpArgs, FormArgs, ListArgs, RangeArgs, RecordArgs,
+    ReportArgs, ViewArgs,
 };
 use super::ci_settings::{annotate, gate, sources};
 use super::conditions::Gate;
@@ -377,13 +377,7 @@ impl ReportSettings {
         if args.output.iter().any(|name| is_capture(name)) {
             return Err(Error::usage("holdup report writes no capture").hint("copy the file"));
         }
-        let range = Range {
-            from: args.from.unwrap_or(Range::ALL.from),
-            to: args.to.unwrap_or(Range::ALL.to),
-        };
-        if range.from >= range.to {
-            return Err(Error::usage("--from is not before --to"));
-        }
+        let range = range(args.range)?;
         let outputs = outputs(&args.output, args.form.format, environment)?;
         let gate = gate(args.form.gate.clone(), formats(&outputs))?;
         let invoker = invoker(environment);
@@ -410,6 +404,8 @@ pub(crate) struct DiffSettings {
     pub(crate) before: PathBuf,
     pub(crate) after: PathBuf,
     pub(crate) by: Measure,
+    /// Of both.
+    pub(crate) range: Range,
     /// What is listed.
     pub(crate) filter: Filter,
     pub(crate) outputs: Vec<OutputSpec>,
@@ -447,6 +443,7 @@ impl DiffSettings {
                 true => Measure::PerWait,
                 false => Measure::PerSecond,
             },
+            range: range(args.range)?,
             filter: args.filter.into(),
             outputs,
             force: args.force,
@@ -454,6 +451,18 @@ impl DiffSettings {
             invoker: invoker(environment),
         })
     }
+}
+
+/// Which part of a capture is read.
+fn range(args: RangeArgs) -> Result<Range> {
+    let range = Range {
+        from: args.from.unwrap_or(Range::ALL.from),
+        to: args.to.unwrap_or(Range::ALL.to),
+    };
+    if range.from >= range.to {
+        return Err(Error::usage("--from is not before --to"));
+    }
+    Ok(range)
 }
 
 /// How to draw a report on standard output in the form that was asked for.

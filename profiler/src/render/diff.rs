@@ -62,7 +62,10 @@ fn recording(report: &Report) -> String {
     let filter = report.filter.as_ref().map_or_else(String::new, |filter| {
         format!(" (only {})", sanitize(&filter.to_string()))
     });
-    format!("{name} for {}{filter}", duration(report.duration_ns))
+    let part = report.part.map_or_else(String::new, |part| {
+        format!(" from {}", duration(part.from_ns))
+    });
+    format!("{name} for {}{part}{filter}", duration(report.duration_ns))
 }
 
 /// The time that a recording of another length would have.

@@ -1,6 +1,6 @@
 //! Two recordings beside each other.
 
-use super::{Filter, Report, Verdict};
+use super::{Filter, Part, Report, Verdict};
 use crate::cause::Cause;
 use crate::recording::Tool;
 use crate::runtime::State;
@@ -49,8 +49,11 @@ pub struct Side {
     pub pid: Pid,
     /// Wall-clock start, RFC 3339 in UTC.
     pub started_at: String,
-    /// Length of the recording.
+    /// Length of the recording, or of the part.
     pub duration_ns: Nanos,
+    /// The part of it that is compared; missing where that is all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
     /// The main finding. What it has of sites is an index into the recording's own report.
     pub verdict: Verdict,
     /// What workers were, in all runtimes together, as shares of their time, 0 to 1.

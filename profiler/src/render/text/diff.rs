@@ -54,8 +54,15 @@ impl Page<'_> {
     fn recording(&mut self, word: &str, side: &Side, report: &Report) -> io::Result<()> {
         let name = sanitize(report.target.exe_name()).into_owned();
         let file = display_path(&side.file);
+        let part = side.part.map_or_else(String::new, |part| {
+            format!(
+                " from {} of {}",
+                duration(part.from_ns),
+                duration(part.of_ns)
+            )
+        });
         let facts = format!(
-            "{file} · {name} · {} · {}",
+            "{file} · {name} · {}{part} · {}",
             duration(side.duration_ns),
             side.started_at.replace('T', " ").replace(".000Z", "Z")
         );
