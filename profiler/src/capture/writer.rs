@@ -13,6 +13,7 @@ use crate::units::{Nanos, Timestamp};
 use rusqlite::{Connection, OpenFlags, params};
 use std::collections::VecDeque;
 use std::fs::File;
+use std::io::{self, Seek as _};
 
 /// What stands under `capture.ended` of a recording that came to its end.
 pub(super) const COMPLETE: &str = "complete";
@@ -179,6 +180,44 @@ impl Writer {
     /// Where it cannot.
     pub fn end_early(&mut self, why: &str) -> Result<()> {
         self.transaction(|writer| writer.set_ended(why))
+    }
+
+    /// Copies the capture, as it is now, to an empty file. The copy is one that came to its end, unless this
+    /// one ended early.
+    ///
+    /// # Errors
+    /// Where either file cannot be written or read.
+    pub fn copy(&mut self, to: &File) -> Result<()> {
+        let before = self.ended()?;
+        if before.is_none() {
+            self.transaction(|writer| writer.set_ended(COMPLETE))?;
+        }
+        let copied = self.copy_file(to);
+        if before.is_none() {
+            self.transaction(|writer| {
+                let connection = writer.opened.connection()?;
+                connection.execute("UPDATE capture SET ended = NULL", [])?;
+                Ok(())
+            })?;
+        }
+        copied.map_err(|error| Error::Write("it cannot be copied".into(), Some(error)))
+    }
+
+    /// Between two transactions nothing is in the file but the database; see [`super::pages`].
+    fn copy_file(&self, mut to: &File) -> io::Result<()> {
+        // The pages are written and read at given places: where the file stands is nobody else's concern.
+        let mut from = &self.file;
+        from.rewind()?;
+        io::copy(&mut from, &mut to)?;
+        Ok(())
+    }
+
+    fn ended(&self) -> Result<Option<String>> {
+        let ask = || {
+            let connection = self.opened.connection()?;
+            connection.query_row("SELECT ended FROM capture", [], |row| row.get(0))
+        };
+        ask().map_err(|error| failed(&self.failure, error))
     }
 
     /// What is in the file.

@@ -68,10 +68,7 @@ impl CaptureFile {
         let path = self.file.path().display().to_string();
         let cannot =
             |error: std::io::Error| Error::new(format!("cannot write {path}")).because(error);
-        // A file that becomes larger than this process may make one is to be an error of writing, and
-        // not the end of the recording; see RLIMIT_FSIZE in getrlimit(2).
-        // SAFETY: ignoring a signal runs no code of ours.
-        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+        outlive_too_large_files();
         let file = self.file.file().try_clone().map_err(cannot)?;
         let kept = file.try_clone().map_err(cannot)?;
         let writer = Writer::create(file, header, self.bounds)
@@ -95,6 +92,13 @@ impl CaptureFile {
             has_failed: false,
         })
     }
+}
+
+/// A file that becomes larger than this process may make one is to be an error of writing, and not the end
+/// of the recording; see `RLIMIT_FSIZE` in getrlimit(2).
+pub(super) fn outlive_too_large_files() {
+    // SAFETY: ignoring a signal runs no code of ours.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 /// What the thread is to write.
@@ -122,7 +126,7 @@ fn write_all(mut writer: Writer, jobs: &Receiver<Job>, path: &str) -> Done {
 }
 
 /// In the words that stand in the capture.
-fn why(error: &capture::Error) -> String {
+pub(super) fn why(error: &capture::Error) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),

@@ -48,6 +48,7 @@ mod targets;
 mod terminal;
 mod top;
 mod top_args;
+mod top_capture;
 mod top_save;
 mod top_settings;
 mod values;

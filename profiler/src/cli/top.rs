@@ -13,8 +13,9 @@ use super::record;
 use super::screen::{self, Screen};
 use super::settings::{Destination, OutputSpec};
 use super::targets::{self, Chosen};
+use super::top_capture::Said;
 use super::top_save::Saver;
-use super::top_settings::TopSettings;
+use super::top_settings::{Saving, TopSettings};
 use crate::analyze::{Analyzer, History, Trends};
 use crate::host::Features;
 use crate::host::privileges::{self, Keep};
@@ -63,11 +64,15 @@ pub(crate) fn top(
         .enable_all()
         .build()
         .map_err(|error| Error::new("cannot start tokio").because(error))?;
-    let saver = Saver::new(settings, target.pid());
-    let capture = settings.capture.as_ref().map(|spec| {
-        let (time, invoker) = (SystemTime::now(), settings.invoker.as_ref());
-        CaptureFile::prepare(spec, target.pid(), time, settings.force, invoker)
-    });
+    let mut saver = Saver::new(settings, target.pid());
+    let capture = match &settings.saving {
+        Saving::AllAlong(spec) => {
+            let (time, invoker) = (SystemTime::now(), settings.invoker.as_ref());
+            let file = CaptureFile::prepare(spec, target.pid(), time, settings.force, invoker);
+            Some(file)
+        }
+        Saving::ByKey { .. } => None,
+    };
     let capture = capture.transpose()?;
     let mut needed = privileges::RECORDING;
     if launched.is_some() {
@@ -79,9 +84,15 @@ pub(crate) fn top(
     });
     let mut live =
         runtime.block_on(async { Live::start(&targets, features, &settings.recording, keep) })?;
-    live.keep(settings.save.format.keep());
+    if let Saving::ByKey {
+        report: Some(spec), ..
+    } = &settings.saving
+    {
+        live.keep(spec.format.keep());
+    }
     let capture = capture.map(|capture| capture.begin(&live.header(), progress));
     let capture = capture.transpose()?;
+    let refused = saver.begin(&live.header()).map(str::to_owned);
     if let Some(launched) = &mut launched {
         launched.release();
     }
@@ -89,18 +100,22 @@ pub(crate) fn top(
     let mut screen = Screen::enter(settings.look)
         .map_err(|error| Error::new("cannot draw on this terminal").because(error))?;
     let mut session = Session::new(saver, capture, stop.wants_report());
+    session.state.message = refused;
     let mut keyboard = Keyboard { stop };
     let left = runtime.block_on(keyboard.while_recording(&mut live, &mut screen, &mut session))?;
     let elapsed = begun.elapsed();
     let (ended, launched) = record::how_it_ended(&target, launched);
-    let sink = session.capture.as_mut().map(|sink| sink as &mut dyn Sink);
-    let report = Arc::new(live.finish(ended.clone(), sink)?.into_whole());
+    let report = Arc::new(live.finish(ended.clone(), session.sink())?.into_whole());
+    session.save_if_wanted(&report);
     if left == Left::TargetsEnded {
         session.end(&report, ended.clone(), elapsed);
         runtime.block_on(keyboard.afterwards(&mut screen, &mut session))?;
     }
     drop(screen);
     screen::restore();
+    if let Some(said) = session.saved_at_last() {
+        progress.say(&said);
+    }
     for other in targets.iter().filter(|target| target.ended()) {
         progress.say(&record::end_line(
             other,
@@ -199,10 +214,43 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Where intervals go besides.
+    fn sink(&mut self) -> Option<&mut dyn Sink> {
+        match &mut self.capture {
+            Some(capture) => Some(capture),
+            None => self.saver.seen().map(|seen| seen as &mut dyn Sink),
+        }
+    }
+
+    /// What is said of what is saved.
+    fn said(&mut self) -> Option<Arc<Said>> {
+        self.saver.seen().map(|seen| seen.said())
+    }
+
+    fn heed_what_is_said(&mut self) {
+        if let Some(text) = self.said().and_then(|said| said.take()) {
+            self.state.message = Some(text);
+        }
+    }
+
+    /// Whoever asked in the last second did so before the end.
+    fn save_if_wanted(&mut self, report: &Report) {
+        if std::mem::take(&mut self.wants_save) | self.wants_report.take() {
+            self.state.message = Some(self.saver.save(report));
+        }
+    }
+
+    /// Waits for what is being saved. Returns what nobody has seen of it.
+    fn saved_at_last(&mut self) -> Option<String> {
+        let seen = self.saver.seen()?;
+        seen.finish();
+        seen.said().take()
+    }
+
     /// Takes an interval in.
     fn take(&mut self, moment: &Moment<'_>, interval: Interval) {
-        if let Some(capture) = &mut self.capture {
-            capture.take(moment.tables, interval.clone());
+        if let Some(sink) = self.sink() {
+            sink.take(moment.tables, interval.clone());
         }
         self.history.add(moment.tables, &interval);
         let elapsed = interval.end - moment.header.start;
@@ -366,26 +414,30 @@ impl Keyboard {
         session: &mut Session<'_>,
     ) -> Result<Left> {
         let changed = Notify::new();
+        let said = session.said();
         let session = RefCell::new(session);
         let run = live.watch(|moment, interval| {
             session.borrow_mut().take(moment, interval);
             changed.notify_one();
         });
-        self.events(run, &changed, screen, |act| act(&mut session.borrow_mut()))
+        let changed = (&changed, said.as_deref());
+        self.events(run, changed, screen, |act| act(&mut session.borrow_mut()))
             .await
     }
 
     async fn afterwards(&mut self, screen: &mut Screen, session: &mut Session<'_>) -> Result<Left> {
         let never = std::future::pending();
-        self.events(never, &Notify::new(), screen, |act| act(session))
+        let said = session.said();
+        let changed = (&Notify::new(), said.as_deref());
+        self.events(never, changed, screen, |act| act(session))
             .await
     }
 
-    /// Draws whenever something changed, until somebody wants to leave.
+    /// Draws whenever something changed, or something is said of what is saved, until somebody wants to leave.
     async fn events(
         &mut self,
         run: impl Future<Output = Result<()>>,
-        changed: &Notify,
+        (changed, said): (&Notify, Option<&Said>),
         screen: &mut Screen,
         mut with: impl FnMut(&mut dyn FnMut(&mut Session<'_>)),
     ) -> Result<Left> {
@@ -399,6 +451,7 @@ impl Keyboard {
         loop {
             let mut gone = false;
             with(&mut |session| {
+                session.heed_what_is_said();
                 if let Some(view) = &session.shown {
                     gone |= screen.draw(view, &session.state).is_err();
                 }
@@ -411,6 +464,7 @@ impl Keyboard {
                 () = readable(&keys) => Event::Keys,
                 _ = resized.recv() => Event::Resized,
                 () = changed.notified() => Event::Changed,
+                () = anything(said) => Event::Changed,
                 ended = &mut run => Event::Ended(ended),
             };
             match event {
@@ -438,6 +492,14 @@ impl Keyboard {
                 }
             }
         }
+    }
+}
+
+/// Waits until something is said of what is saved.
+async fn anything(said: Option<&Said>) {
+    match said {
+        Some(said) => said.changed().await,
+        None => std::future::pending().await,
     }
 }
 

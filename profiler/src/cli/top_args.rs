@@ -14,12 +14,12 @@ Examples:
   sudo holdup top -p 4711
       Watch process 4711.
 
-  sudo holdup top -n claims_api -o seen.json
-      Watch every claims_api. The key s saves a report to seen.json.
+  sudo holdup top -n claims_api -o seen.html
+      Watch every claims_api. The key s saves a report to seen.html, and a capture to seen.holdup.
 
-Keys: q quits and prints the report of everything recorded, ? explains the others. Runtimes and
-sites are those of the last 5 seconds; the key r takes more of them. Harm is the time in which no
-task could run, and would without the waits of a site.
+Keys: q quits and prints the report of everything recorded, s saves a capture of it, for holdup
+report, ? explains the others. Runtimes and sites are those of the last 5 seconds; the key r takes
+more of them. Harm is the time in which no task could run, and would without the waits of a site.
 
 A worker's lane has a letter where it was blocked, by the cause, and a sign where it was not.
 Nothing depends on colours. Where there is no terminal, or TERM is dumb, use holdup record.
@@ -64,18 +64,15 @@ pub(crate) struct TopArgs {
     )]
     pub(crate) freq: u32,
 
-    /// The file to which the key s saves a report, in the format of its extension
+    /// The file to which the key s saves what was seen [default: holdup-%p-%t.holdup]
     ///
-    /// A capture (NAME.holdup) is written from the start, without a key. %p stands for the pid, %t for the
-    /// time. A second report of the same name replaces the first.
-    #[arg(
-        short,
-        long,
-        value_name = "FILE",
-        default_value = "holdup-%p-%t.json",
-        help_heading = "Output"
-    )]
-    pub(crate) output: OsString,
+    /// The key saves a capture of everything recorded so far, for holdup report: the last 128 MiB of it, and
+    /// the screen says how far they go back. A FILE with the extension of a report gets that report, and the
+    /// capture is called FILE with the extension .holdup. Of a FILE with that extension everything is written
+    /// from the start, without a key and without a limit. %p stands for the pid, %t for the time. A second
+    /// one of the same name replaces the first.
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) output: Option<OsString>,
 
     /// Overwrite an existing file
     #[arg(long, help_heading = "Output")]

@@ -18,16 +18,17 @@ use crate::process::Invoker;
 use crate::render::{self, Format};
 use crate::tui::Look;
 use crate::units::Nanos;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 /// Everything `top` goes by.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TopSettings {
     pub(crate) target: TargetChoice,
     pub(crate) recording: collect::Options,
-    /// What the key for it writes.
-    pub(crate) save: OutputSpec,
-    /// What is written meanwhile.
-    pub(crate) capture: Option<CaptureSpec>,
+    /// What is saved, and when.
+    pub(crate) saving: Saving,
     /// Whether a file that exists is overwritten.
     pub(crate) force: bool,
     /// How to draw the report at the end.
@@ -36,6 +37,59 @@ pub(crate) struct TopSettings {
     pub(crate) look: Look,
     /// Who called `sudo`.
     pub(crate) invoker: Option<Invoker>,
+}
+
+/// What `top` saves.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Saving {
+    /// A capture of everything, as it is recorded: the key has nothing to add.
+    AllAlong(CaptureSpec),
+    /// What the key writes: a capture of what was seen, and a report, if one is wanted besides.
+    ByKey {
+        capture: Template,
+        report: Option<OutputSpec>,
+    },
+}
+
+/// Where the key saves to, unless a name is given.
+pub(crate) const SAVED: &str = "holdup-%p-%t.holdup";
+
+impl Saving {
+    fn of(name: Option<&OsStr>) -> Result<Saving> {
+        let Some(name) = name else {
+            return Ok(Saving::ByKey {
+                capture: Template::parse(OsStr::new(SAVED))?,
+                report: None,
+            });
+        };
+        let path = Template::parse(name)?;
+        if is_capture(name) {
+            let bounds = Bounds::default();
+            return Ok(Saving::AllAlong(CaptureSpec { path, bounds }));
+        }
+        let format = format_of(name, None)?;
+        Ok(Saving::ByKey {
+            capture: Template::parse(&beside(name, format))?,
+            report: Some(OutputSpec {
+                destination: Destination::File(path),
+                format,
+            }),
+        })
+    }
+}
+
+/// The name of the capture that is saved with a report of this name: `seen.holdup` with `seen.wakers.svg`.
+fn beside(report: &OsStr, format: Format) -> OsString {
+    let bytes = report.as_bytes();
+    let end = bytes.len().saturating_sub(format.extension().len());
+    let stem = bytes.get(..end).and_then(|stem| stem.strip_suffix(b"."));
+    let Some(stem) = stem else {
+        // A name that is nothing but the extension.
+        return Path::new(report).with_extension("holdup").into();
+    };
+    let mut name = OsStr::from_bytes(stem).to_owned();
+    name.push(".holdup");
+    name
 }
 
 impl TopSettings {
@@ -53,16 +107,7 @@ impl TopSettings {
         if let Some(why) = no_terminal(environment) {
             return Err(Error::new(why).hint(instead(&target)));
         }
-        let path = Template::parse(&args.output)?;
-        // The key has nothing to write where everything is written already.
-        let (capture, format) = if is_capture(&args.output) {
-            let bounds = Bounds::default();
-            let path = path.clone();
-            (Some(CaptureSpec { path, bounds }), Format::Json)
-        } else {
-            (None, format_of(&args.output, None)?)
-        };
-        let destination = Destination::File(path);
+        let saving = Saving::of(args.output.as_deref())?;
         let rendering = view(args.view, rendering(common, environment));
         Ok(TopSettings {
             recording: collect::Options {
@@ -79,11 +124,7 @@ impl TopSettings {
                 limits: test_limits(environment),
             },
             target,
-            save: OutputSpec {
-                destination,
-                format,
-            },
-            capture,
+            saving,
             force: args.force,
             look: Look {
                 color: rendering.color,
@@ -185,15 +226,38 @@ mod tests {
     #[test]
     fn what_is_asked_for_is_done() {
         let plain = resolve(&["-n", "x"], Some("xterm"), true).expect("sound");
-        assert_eq!(plain.save.format, Format::Json);
+        let named = |name: &str| Template::parse(OsStr::new(name)).expect("a name");
+        let by_default = Saving::ByKey {
+            capture: named(SAVED),
+            report: None,
+        };
+        assert_eq!(plain.saving, by_default);
         assert!(!plain.look.color && !plain.look.ascii);
         assert_eq!(plain.recording.interval, collect::INTERVAL);
         let other = ["-p", "7", "--color", "always", "-o", "x.svg", "--force"];
         let other = resolve(&other, Some("xterm"), true).expect("sound");
-        assert_eq!(other.save.format, Format::Svg);
-        assert!(other.look.color && other.force && other.capture.is_none());
+        assert!(other.look.color && other.force);
+        for (report, format, capture) in [
+            ("x.svg", Format::Svg, "x.holdup"),
+            ("a.b/x-%t.wakers.svg", Format::WakersSvg, "a.b/x-%t.holdup"),
+            ("a.b/wakers.svg", Format::WakersSvg, "a.b/wakers.holdup"),
+        ] {
+            let saving = Saving::of(Some(OsStr::new(report))).expect("sound");
+            let expected = Saving::ByKey {
+                capture: named(capture),
+                report: Some(OutputSpec {
+                    destination: Destination::File(named(report)),
+                    format,
+                }),
+            };
+            assert_eq!(saving, expected);
+        }
         let capture = resolve(&["-p", "7", "-o", "x.holdup"], Some("xterm"), true);
-        assert!(capture.expect("sound").capture.is_some());
+        let all_along = Saving::AllAlong(CaptureSpec {
+            path: named("x.holdup"),
+            bounds: Bounds::default(),
+        });
+        assert_eq!(capture.expect("sound").saving, all_along);
         assert!(resolve(&["-p", "7", "-o", "x.exe"], Some("xterm"), true).is_err());
         assert!(resolve(&[], Some("xterm"), true).is_err());
     }

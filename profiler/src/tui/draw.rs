@@ -53,7 +53,7 @@ const HELP: [(&str, &str); 14] = [
     ),
     ("+, -", "shorter or longer cells in the workers' lanes"),
     ("p", "hold the screen; the recording goes on"),
-    ("s", "save a report of everything recorded so far"),
+    ("s", "save a capture of everything recorded so far"),
     ("Ctrl-L", "draw anew"),
     ("", ""),
     (

@@ -4,8 +4,10 @@ use super::fixture::{Running, Variant};
 use super::privilege;
 use super::terminal::{Terminal, is_gone, missing_tmux};
 use libtest_mimic::{Failed, Trial};
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -13,14 +15,20 @@ use std::time::Duration;
 type Outcome = Result<(), Failed>;
 type Test = fn() -> Outcome;
 
+/// The function in which the fixture is blocked 900 times a second.
+const BUSY: &str = "block_in_service";
+
 /// The function in which the fixture hangs.
 const STUCK: &str = "stuck_by_parking_lot";
 
 /// Every trial.
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, Test); 9] = [
+    let tests: [(&str, Test); 12] = [
         ("top::keys_and_sizes", keys_and_sizes),
         ("top::sorting_scrolling_and_spans", sorting),
+        ("top::what_was_seen_is_saved", saved),
+        ("top::a_capture_of_the_callers", saved_for_the_caller),
+        ("top::it_costs_little", cost),
         ("top::a_service_that_is_restarted", restarted),
         ("top::what_is_no_terminal", no_terminal),
         ("top::a_target_that_ends", target_ends),
@@ -125,6 +133,183 @@ fn keys_and_sizes() -> Outcome {
         return Err(format!("the report: {report}").into());
     }
     Ok(end(fixture)?)
+}
+
+/// What `holdup report` says of a capture, as JSON.
+fn report_of(capture: &Path) -> Result<Value, String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_holdup"))
+        .args(["report", "-f", "json"])
+        .arg(capture)
+        .output()
+        .map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    // The end of what was saved is no end that is missing.
+    if !output.status.success() || said.contains("the end of the recording") {
+        return Err(format!("holdup report: {said}"));
+    }
+    serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())
+}
+
+/// Waits and time of each site.
+fn site_sums(report: &Value) -> Vec<(String, u64, u64)> {
+    let number = |value: &Value| value.as_u64().unwrap_or_default();
+    let sites = report["sites"].as_array().into_iter().flatten();
+    let sums = sites.map(|site| {
+        let place = format!("{} {} {}", site["function"], site["state"], site["line"]);
+        (place, number(&site["waits"]), number(&site["total_ns"]))
+    });
+    let mut sums: Vec<_> = sums.collect();
+    sums.sort();
+    sums
+}
+
+/// The capture and the report that are saved by one key are of the same intervals: their sums are the same, to
+/// the nanosecond. A second key replaces them by what has come since.
+fn saved() -> Outcome {
+    let mut fixture = Variant::DEFAULT.start("steady")?;
+    fixture.go()?;
+    let terminal = top("", &fixture.pid().to_string(), (160, 40))?;
+    terminal.until_it_has(BUSY)?;
+    let mut waits = Vec::new();
+    for _ in 0..2 {
+        terminal.press("s")?;
+        let screen = terminal.until("what was saved", |screen| {
+            screen.contains("saved ") && screen.contains("seen.json")
+        })?;
+        if !screen.contains("seen.holdup (") || screen.contains(", the last ") {
+            return Err(format!("the capture is named, and has everything: {screen}").into());
+        }
+        let seen: Value = serde_json::from_str(&terminal.file("seen.json")?)
+            .map_err(|error| format!("what was saved: {error}"))?;
+        let capture = report_of(&terminal.path("seen.holdup"))?;
+        let (of_screen, of_capture) = (site_sums(&seen), site_sums(&capture));
+        if of_screen != of_capture || seen["duration_ns"] != capture["duration_ns"] {
+            return Err(format!("the report has {of_screen:?}, the capture {of_capture:?}").into());
+        }
+        let busy = of_capture.iter().filter(|(site, ..)| site.contains(BUSY));
+        waits.push(busy.map(|(_, waits, _)| waits).sum::<u64>());
+        // Any key takes the message away.
+        terminal.press("j")?;
+        terminal.until("no message", |screen| !screen.contains("saved "))?;
+        // An interval is a second.
+        thread::sleep(Duration::from_secs(2));
+    }
+    terminal.press("q")?;
+    terminal.is_over("0")?;
+    fixture.kill()?;
+    match waits[..] {
+        [first, second] if first > 0 && second > first => Ok(()),
+        _ => Err(format!("waits that were saved: {waits:?}").into()),
+    }
+}
+
+/// Without an option: what `s` saves has the name that is said, belongs to who called `sudo`, and is there
+/// even where `q` follows at once.
+fn saved_for_the_caller() -> Outcome {
+    if let Some(reason) = privilege::missing_root() {
+        return Err(reason.into());
+    }
+    const CALLER: u32 = 65_534;
+    let before = format!(
+        "chown {CALLER}:{CALLER} . && export SUDO_UID={CALLER} SUDO_GID={CALLER} SUDO_USER=nobody"
+    );
+    let fixture = stuck()?;
+    let pid = fixture.pid();
+    let holdup = env!("CARGO_BIN_EXE_holdup");
+    let command = format!("\"{holdup}\" top -p {pid}");
+    let terminal = Terminal::start(&before, (160, 40), |_| command)?;
+    terminal.until_it_has(STUCK)?;
+    let captures = || -> Result<Vec<PathBuf>, String> {
+        let files = std::fs::read_dir(terminal.path("")).map_err(|error| error.to_string())?;
+        let paths = files.flatten().map(|file| file.path());
+        let is_capture = |path: &PathBuf| path.extension().is_some_and(|ext| ext == "holdup");
+        Ok(paths.filter(is_capture).collect())
+    };
+    if !captures()?.is_empty() {
+        return Err("there is a capture before anybody wanted one".into());
+    }
+    terminal.press("s")?;
+    terminal.press("q")?;
+    terminal.is_over("0")?;
+    let screen = terminal.tmux(&["capture-pane", "-p", "-J", "-S", "-"])?;
+    let screen = String::from_utf8_lossy(&screen.stdout).into_owned();
+    let captures = captures()?;
+    let [capture] = &captures[..] else {
+        return Err(format!("captures: {captures:?}; {screen}").into());
+    };
+    let name = capture.file_name().unwrap_or_default().to_string_lossy();
+    if !name.starts_with(&format!("holdup-{pid}-")) || !screen.contains(&format!("saved {name} ("))
+    {
+        return Err(format!("{name} is not said: {screen}").into());
+    }
+    let metadata = std::fs::metadata(capture)?;
+    if metadata.uid() != CALLER || metadata.gid() != CALLER {
+        return Err(format!("it belongs to {}", metadata.uid()).into());
+    }
+    let report = report_of(capture)?;
+    if report["verdict"]["kind"] != "wedged" {
+        return Err(format!("what was saved: {}", report["verdict"]).into());
+    }
+    Ok(end(fixture)?)
+}
+
+/// For how long the cost is measured.
+const MEASURED: Duration = Duration::from_secs(8);
+/// Of a CPU, at most.
+const COST: f64 = 0.02;
+/// How often, at most. Whoever else is at work takes caches away, and CPU time grows.
+const TRIES: usize = 3;
+
+/// CPU time of a process so far, in seconds; see proc(5).
+fn cpu_time(pid: Pid) -> Result<f64, String> {
+    let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
+    let stat = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    // Fields 14 and 15, in hundredths of a second (`USER_HZ`).
+    let ticks = fields.split_ascii_whitespace().skip(11).take(2);
+    let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
+    Ok(ticks as f64 / 100.0)
+}
+
+/// The share of a CPU that `top` takes while it watches, all in all: recording, the screen, and the capture that
+/// it keeps.
+fn share(pids: &str, shows: &str) -> Result<f64, String> {
+    let terminal = top("", pids, (120, 40))?;
+    terminal.until_it_has(shows)?;
+    let pid = terminal.pid()?;
+    let mut least = f64::INFINITY;
+    for _ in 0..TRIES {
+        let before = cpu_time(pid)?;
+        thread::sleep(MEASURED);
+        least = least.min((cpu_time(pid)? - before) / MEASURED.as_secs_f64());
+        if least <= COST {
+            break;
+        }
+    }
+    terminal.press("q")?;
+    terminal.is_over("0")?;
+    Ok(least)
+}
+
+/// Of twenty threads that rest, and of as many that wait 900 times a second.
+fn cost() -> Outcome {
+    let mut complaints = Vec::new();
+    for (mode, shows) in [("resting", "WORKERS"), ("steady", BUSY)] {
+        let mut fixture = Variant::DEFAULT.start(mode)?;
+        fixture.go()?;
+        let share = share(&fixture.pid().to_string(), shows);
+        fixture.kill()?;
+        let share = share?;
+        println!("top takes {:.2} % of a CPU for {mode}", 100.0 * share);
+        // Nothing at all would be a process that is not holdup.
+        if !(share > 0.0 && share <= COST) {
+            complaints.push(format!("{mode}: {:.2} % of a CPU", 100.0 * share));
+        }
+    }
+    match complaints.is_empty() {
+        true => Ok(()),
+        false => Err(complaints.join("\n").into()),
+    }
 }
 
 /// The first line of the sites.
