@@ -327,20 +327,23 @@ fn modes() -> Vec<Trial> {
 
 /// Attached to a service that hangs, with and without the names of functions.
 fn hung() -> Vec<Trial> {
-    let small = Variant {
-        profile: Profile::Small,
-        ..Variant::DEFAULT
-    };
-    let variants = [Variant::DEFAULT, small];
-    let trials = variants.into_iter().flat_map(|variant| {
-        let checks: [(&str, Check); 2] = [
-            ("accounting", check::accounting),
-            ("paths", check_modes::hung_files),
-        ];
-        let group = format!("hung-files-{}", variant.name());
-        Run::new(variant, "hung-files", Ending::Wedged).trials(&group, &checks)
-    });
-    trials.collect()
+    let modes: [(&'static str, Check); 2] = [
+        ("hung-files", check_modes::hung_files),
+        ("hung-reads", check_modes::hung_reads),
+    ];
+    let mut trials = Vec::new();
+    for profile in [Profile::Release, Profile::Stripped, Profile::Small] {
+        let variant = Variant {
+            profile,
+            ..Variant::DEFAULT
+        };
+        for (mode, paths) in modes {
+            let checks: [(&str, Check); 2] = [("accounting", check::accounting), ("paths", paths)];
+            let group = format!("{mode}-{}", variant.name());
+            trials.extend(Run::new(variant, mode, Ending::Wedged).trials(&group, &checks));
+        }
+    }
+    trials
 }
 
 /// Programs of several runtimes, with and without the names of functions.

@@ -97,12 +97,21 @@ pub(crate) fn wedged(report: &Report, truth: &Truth, before_recording: bool) -> 
 /// Waits for a file system that hangs name the files that were asked for, by what the system calls were
 /// given: nobody can ask the file system itself.
 pub(crate) fn hung_files(recorded: &Recorded) -> Complaints {
+    hung(recorded, ["/hung/asked", "/hung/opened"])
+}
+
+/// The same of one that answers all but reads, of which one goes through the page cache.
+pub(crate) fn hung_reads(recorded: &Recorded) -> Complaints {
+    hung(recorded, ["/hung/cached", "/hung/direct"])
+}
+
+fn hung(recorded: &Recorded, names: [&str; 2]) -> Complaints {
     let report = &recorded.report;
     let mut complaints = Vec::new();
     if report.verdict.kind != "wedged" {
         complaints.push(format!("the verdict is {}", report.verdict.kind));
     }
-    for name in ["/hung/asked", "/hung/opened"] {
+    for name in names {
         let named = report.open_waits.iter().filter(|wait| {
             let object = wait.object.as_ref();
             let is_it = object.is_some_and(|o| o.kind == "path" && o.name.ends_with(name));

@@ -131,6 +131,16 @@ const HALTS: [Halt; 10] = [
         ..PLAIN
     },
     Halt {
+        kind: "hung_file_system_in_reads",
+        service: Service::Blockers("hung-reads"),
+        functions: &["block_by_read"],
+        cause: "file-io",
+        stripped_cause: "file-io",
+        object: "path",
+        holder: Some("blockers"),
+        ..PLAIN
+    },
+    Halt {
         kind: "child",
         service: Service::Blockers("stuck-child"),
         functions: &["stuck_by_child"],

@@ -32,6 +32,7 @@ const NOT_IN_A_GUEST: &[&str] = &[
     // and no FUSE, by which a file system hangs.
     "hung-files",
     "standstill::hung_file_system",
+    "hung-reads",
     // No other trial needs this build.
     "standstill::exhausted_pool-stripped",
     "life::the_line_of_a_function_that_jumped",
