@@ -16,7 +16,8 @@ const PROLOGUE: [u8; 4] = [0x55, 0x48, 0x89, 0xe5];
 /// V8's interpreter 900. Without frame pointers only functions of variable frames have one, in 5 KB
 /// and more.
 const BYTES_PER_PROLOGUE: u64 = 2048;
-/// Shorter stretches say nothing.
+/// Shorter stretches say nothing by themselves, but all of an image together do: where some crates have
+/// unwinding information and others none, their functions take turns.
 const MIN_STRETCH: u32 = 4096;
 /// Code looked at of one image, in bytes. deno has 61 MiB.
 const MAX_CODE: u64 = 256 << 20;
@@ -42,19 +43,53 @@ pub(super) fn framed(
     let finder = Finder::new(&PROLOGUE);
     let mut left = MAX_CODE;
     let mut framed = Vec::new();
+    let mut short = Density::default();
     for gap in gaps {
-        let len = gap.end.saturating_sub(gap.start);
-        if len < MIN_STRETCH || u64::from(len) > left {
+        let len = u64::from(gap.end.saturating_sub(gap.start));
+        if len < PROLOGUE.len() as u64 || len > left {
             continue;
         }
-        left -= u64::from(len);
+        left -= len;
+        let range = gap.clone();
         let starts = starts(elf, file, base, gap, &finder);
-        if starts.len() as u64 * BYTES_PER_PROLOGUE >= u64::from(len) {
-            let range = gap.clone();
-            framed.push(Framed { range, starts });
+        if is_short(gap) {
+            short.add(len, &starts);
         }
+        framed.push(Framed { range, starts });
     }
+    framed.retain(|stretch| {
+        let len = u64::from(stretch.range.end - stretch.range.start);
+        let mut own = Density::default();
+        own.add(len, &stretch.starts);
+        own.is_framed() && (!is_short(&stretch.range) || short.is_framed() && short.is_enough())
+    });
     framed
+}
+
+fn is_short(gap: &Range<u32>) -> bool {
+    gap.end.saturating_sub(gap.start) < MIN_STRETCH
+}
+
+/// How many functions of some code begin as those do that keep frame pointers.
+#[derive(Clone, Copy, Debug, Default)]
+struct Density {
+    bytes: u64,
+    prologues: u64,
+}
+
+impl Density {
+    fn add(&mut self, bytes: u64, starts: &[u32]) {
+        self.bytes += bytes;
+        self.prologues += starts.len() as u64;
+    }
+
+    fn is_framed(self) -> bool {
+        self.prologues > 0 && self.prologues * BYTES_PER_PROLOGUE >= self.bytes
+    }
+
+    fn is_enough(self) -> bool {
+        self.bytes >= u64::from(MIN_STRETCH)
+    }
 }
 
 /// Where functions begin in a stretch of code, as far as it can be read.
