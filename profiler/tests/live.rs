@@ -70,6 +70,10 @@ const VARIANTS: &[Variant] = &[
         package: "tokio-newest",
         profile: Profile::NoUnwindTables,
     },
+    Variant {
+        package: "tokio-newest",
+        profile: Profile::FramePointers,
+    },
 ];
 
 /// Builds with tokio's unstable features: counters stand in the cores of their runtimes, so that ticks,
@@ -222,6 +226,12 @@ fn scenarios(variant: Variant) -> Vec<Trial> {
         }));
     }
     if variant.profile == Profile::Musl {
+    if matches!(
+        variant.profile,
+        Profile::NoUnwindTables | Profile::FramePointers
+    ) {
+        checks.push(("unknown", |recorded| check::unknown(&recorded.report)));
+    }
         checks.push(("unwound_by_code", |recorded| {
             check_modes::by_code(&recorded.report)
         }));

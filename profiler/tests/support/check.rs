@@ -302,6 +302,24 @@ pub(crate) fn stacks(report: &Report) -> Complaints {
     }
 }
 
+/// At most one in a hundred of the waits of tokio's threads is in no state.
+pub(crate) fn unknown(report: &Report) -> Complaints {
+    let (mut unknown, mut waited) = (0, 0);
+    for thread in &report.threads {
+        for (state, ns) in &thread.states {
+            match state.as_str() {
+                "running" | "runnable" | "other" => {}
+                "unknown" => (unknown, waited) = (unknown + ns, waited + ns),
+                _ => waited += ns,
+            }
+        }
+    }
+    match unknown * 100 > waited || waited == 0 {
+        true => vec![format!("{} of {} unknown", ms(unknown), ms(waited))],
+        false => Vec::new(),
+    }
+}
+
 /// Nothing was lost. What could not be named is not asked for: libc comes without symbols.
 pub(crate) fn losses(report: &Report) -> Complaints {
     let losses = &report.losses;

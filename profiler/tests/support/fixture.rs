@@ -30,6 +30,11 @@ pub(crate) enum Profile {
     Musl,
     /// No unwinding information for the program's own code, as some builds for small size have it.
     NoUnwindTables,
+    /// The same with frame pointers, which are all that leads from a frame to its caller.
+    FramePointers,
+    /// Both without their symbols.
+    StrippedNoUnwindTables,
+    StrippedFramePointers,
     /// Neither symbols nor calls that inlining could spare.
     StrippedFatLto,
     /// With tokio's unstable features, which `tokio-console` and the counters of runtimes take.
@@ -40,7 +45,7 @@ pub(crate) enum Profile {
 
 impl Profile {
     /// `fat-lto`.
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Profile::Release => "release",
             Profile::FatLto => "fat-lto",
@@ -49,6 +54,9 @@ impl Profile {
             Profile::Small => "small",
             Profile::Musl => "musl",
             Profile::NoUnwindTables => "no-unwind-tables",
+            Profile::FramePointers => "frame-pointers",
+            Profile::StrippedNoUnwindTables => "stripped-no-unwind-tables",
+            Profile::StrippedFramePointers => "stripped-frame-pointers",
             Profile::StrippedFatLto => "stripped-fat-lto",
             Profile::Unstable => "unstable",
             Profile::StrippedUnstable => "stripped-unstable",
@@ -180,10 +188,20 @@ impl Variant {
                     .env("RUSTFLAGS", "-C force-unwind-tables=no")
                     .env("CARGO_PROFILE_RELEASE_PANIC", "abort");
             }
+            Profile::FramePointers => {
+                let flags = "-C force-unwind-tables=no -C force-frame-pointers=yes";
+                cargo
+                    .env("RUSTFLAGS", flags)
+                    .env("CARGO_PROFILE_RELEASE_PANIC", "abort");
+            }
             Profile::Unstable => {
                 cargo.env("RUSTFLAGS", "--cfg tokio_unstable");
             }
-            Profile::Stripped | Profile::StrippedFatLto | Profile::StrippedUnstable => {
+            Profile::Stripped
+            | Profile::StrippedNoUnwindTables
+            | Profile::StrippedFramePointers
+            | Profile::StrippedFatLto
+            | Profile::StrippedUnstable => {
                 unreachable!("made of another build")
             }
         }
@@ -200,6 +218,19 @@ impl Variant {
         Ok(program)
     }
 
+    /// The shared library that is built beside the program.
+    pub(crate) fn library(self, name: &str) -> Result<PathBuf, String> {
+        let of = |variant: Variant| -> Result<PathBuf, String> {
+            let program = variant.build()?;
+            Ok(program.with_file_name(format!("lib{name}.so")))
+        };
+        let library = of(self)?;
+        if let Some(named) = self.named() {
+            strip(&of(named)?, &library)?;
+        }
+        Ok(library)
+    }
+
     /// The build that is stripped to make this one, so that what has a name there has its address
     /// here. cargo's `strip = "symbols"` has the linker leave out the same, but orders functions
     /// anew.
@@ -210,6 +241,8 @@ impl Variant {
             Profile::Stripped => Profile::Release,
             Profile::StrippedFatLto => Profile::FatLto,
             Profile::StrippedUnstable => Profile::Unstable,
+            Profile::StrippedNoUnwindTables => Profile::NoUnwindTables,
+            Profile::StrippedFramePointers => Profile::FramePointers,
             _ => return None,
         };
         Some(Variant { profile, ..self })

@@ -18,6 +18,7 @@ const LEFT_OUT: &[&str] = &[
     "tokio-1.38",
     "musl",
     "newest-small",
+    "frame-pointers",
     "unstable",
 ];
 
