@@ -65,7 +65,7 @@ const PLAIN: Halt = Halt {
     one_wait: true,
 };
 
-const HALTS: [Halt; 10] = [
+const HALTS: [Halt; 11] = [
     Halt {
         kind: "std_locks",
         service: Service::Blockers("deadlock-before"),
