@@ -20,9 +20,9 @@ use support::run::{Check, Run};
 use support::truth::slowdown;
 use support::{
     blame, callbacks, calls, captures, cargo, containers, cuts, demo, demo_teams, dump, dump_idle,
-    ended, forks, gil, harm, hostile, idle, intervals, kernel_walk, leftovers, library, life,
-    lookalike, losses, one_thread, phases, polls, prebuilt, privilege, rare, restarts, safety,
-    scarce, selftest, standstills, stopped, streams, stripped, top, unattended,
+    ended, field, forks, gil, harm, hostile, idle, intervals, kernel_walk, leftovers, library,
+    life, lookalike, losses, one_thread, phases, polls, prebuilt, privilege, rare, restarts,
+    safety, scarce, selftest, standstills, stopped, streams, stripped, top, unattended,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -156,6 +156,7 @@ fn main() -> ExitCode {
     trials.extend(leftovers::trials());
     trials.extend(demo::trials());
     trials.extend(demo_teams::trials());
+    trials.extend(field::trials());
     trials.extend(dump::trials());
     trials.extend(standstills::trials());
     trials.extend(dump_idle::trials());
@@ -225,13 +226,13 @@ fn scenarios(variant: Variant) -> Vec<Trial> {
             check_causes::causes(&recorded.report, &recorded.truth)
         }));
     }
-    if variant.profile == Profile::Musl {
     if matches!(
         variant.profile,
         Profile::NoUnwindTables | Profile::FramePointers
     ) {
         checks.push(("unknown", |recorded| check::unknown(&recorded.report)));
     }
+    if variant.profile == Profile::Musl {
         checks.push(("unwound_by_code", |recorded| {
             check_modes::by_code(&recorded.report)
         }));

@@ -72,6 +72,21 @@ pub(crate) fn python() -> Result<Child, String> {
     Ok(ready("python", Built::new()?.host(Host::Python))?.0)
 }
 
+/// A program in C that loads another library than ours, and runs it at its first line of input.
+pub(super) fn host_in_c(library: &Path) -> Result<Command, String> {
+    let mut host = Command::new(Built::new()?.program(Host::Loads));
+    host.arg(MILLIS).arg(library);
+    Ok(host)
+}
+
+/// The same in Python.
+pub(super) fn host_in_python(library: &Path) -> Command {
+    let mut python = Command::new("python3");
+    let (sources, _) = fixture("library");
+    python.arg(sources.join("host.py")).arg(MILLIS).arg(library);
+    python
+}
+
 /// Python that has its lock, while both workers of the library wait for it. It ends with its standard
 /// input.
 pub(crate) fn python_with_its_lock(stripped: bool) -> Result<Child, String> {
@@ -242,10 +257,7 @@ impl Built {
 
     fn host(&self, host: Host) -> Command {
         if matches!(host, Host::Python) {
-            let mut python = Command::new("python3");
-            let host = self.sources.join("host.py");
-            python.arg(host).arg(MILLIS).arg(&self.library);
-            return python;
+            return host_in_python(&self.library);
         }
         let mut command = Command::new(self.program(host));
         command.arg(MILLIS);

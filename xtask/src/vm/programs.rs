@@ -32,9 +32,10 @@ const NOT_IN_A_GUEST: &[&str] = &[
     "gil::",
     // and no FUSE, by which a file system hangs.
     "hung-files",
-    "standstill::hung_file_system",
     "hung-reads",
-    // No other trial needs this build.
+    "standstill::hung_file_system",
+    // No other trial needs these builds.
+    "field::",
     "standstill::exhausted_pool-stripped",
     "life::the_line_of_a_function_that_jumped",
     // Nor are there the demo's programs, cargo, tmux, control groups, setcap, programs that make file
