@@ -14,8 +14,10 @@ use holdup::capture::{Bounds, Told, Writer};
 use holdup::render::Format;
 use recordings::busy_service::{WAITS, interval, service};
 use std::ffi::OsStr;
+use std::io::Read as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// How many waits, and how long each form may take: by the clock of an optimised build, which is measured where
@@ -41,40 +43,59 @@ fn capture_of(waits: u64, path: &Path) {
     }
 }
 
-/// CPU time of all children that have ended, and the most memory that one of them had, in MiB.
-fn of_children() -> (Duration, i64) {
+/// What a run of the program took.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    by_the_clock: Duration,
+    cpu: Duration,
+    /// The most memory that it had, in MiB.
+    peak: i64,
+}
+
+/// Waits for a child, and tells what it took; see wait4(2).
+fn reap(child: &Child) -> (ExitStatus, Duration, i64) {
+    let pid = libc::pid_t::try_from(child.id()).expect("a process id");
+    let mut status = 0;
     // SAFETY: numbers alone, for which zeros are valid.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: the pointer is to a value of ours of the type that the call fills.
-    let done = unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) };
-    assert_eq!(done, 0);
+    // SAFETY: both pointers are to values of ours of the types that the call fills. Nobody else waits for the
+    // child, so that its id is still its own.
+    let reaped = unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) };
+    assert_eq!(reaped, pid);
     let time = |time: libc::timeval| {
         Duration::from_secs(time.tv_sec.unsigned_abs())
             + Duration::from_micros(time.tv_usec.unsigned_abs())
     };
-    (
-        time(usage.ru_utime) + time(usage.ru_stime),
-        usage.ru_maxrss >> 10,
-    )
+    let cpu = time(usage.ru_utime) + time(usage.ru_stime);
+    (ExitStatus::from_raw(status), cpu, usage.ru_maxrss >> 10)
 }
 
-/// Runs the program; the CPU time that it took, and how long.
-fn run(program: &OsStr, words: &[&OsStr]) -> (Duration, Duration) {
-    let (before, begun) = (of_children().0, Instant::now());
-    let output = Command::new(program)
+/// Runs the program.
+fn run(program: &OsStr, words: &[&OsStr]) -> Taken {
+    let begun = Instant::now();
+    let mut child = Command::new(program)
         .args(words)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
-        .output()
+        .spawn()
         .expect("starts");
-    assert!(
-        output.status.success(),
-        "{words:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    (of_children().0 - before, begun.elapsed())
+    let mut said = String::new();
+    let mut stderr = child.stderr.take().expect("it is piped");
+    stderr.read_to_string(&mut said).expect("text");
+    let (status, cpu, peak) = reap(&child);
+    let by_the_clock = begun.elapsed();
+    assert!(status.success(), "{words:?}: {said}");
+    Taken {
+        by_the_clock,
+        cpu,
+        peak,
+    }
 }
+
+/// How often an optimised build is measured, at most: whatever else is at work makes it slower, and nothing
+/// makes it faster.
+const TRIES: usize = 3;
 
 #[test]
 fn each_form_of_a_million_waits() {
@@ -86,15 +107,33 @@ fn each_form_of_a_million_waits() {
         None => (OsStr::new(env!("CARGO_BIN_EXE_holdup")), OTHERWISE),
     };
     capture_of(waits, &capture);
-    let mut too_slow = Vec::new();
+    let mut too_much = Vec::new();
     let mut check = |what: &str, words: &[&OsStr]| {
-        let (cpu, took) = run(program, words);
-        let peak = of_children().1;
-        println!("{what:14} {took:>10.2?}, {cpu:.2?} of CPU time, {peak} MiB at most so far");
-        assert!(peak <= MEMORY, "{what}: {peak} MiB");
-        let counted = if measured.is_some() { took } else { cpu };
-        if counted > bound {
-            too_slow.push(format!("{what}: {counted:?}"));
+        let tries = if measured.is_some() { TRIES } else { 1 };
+        let counted = |taken: &Taken| match measured {
+            Some(_) => taken.by_the_clock,
+            None => taken.cpu,
+        };
+        let mut taken = run(program, words);
+        for _ in 1..tries {
+            if counted(&taken) <= bound {
+                break;
+            }
+            let again = run(program, words);
+            if counted(&again) < counted(&taken) {
+                taken = again;
+            }
+        }
+        let Taken {
+            by_the_clock,
+            cpu,
+            peak,
+        } = taken;
+        println!(
+            "{what:14} {by_the_clock:>8.2?}, {cpu:.2?} of CPU time (limit {bound:?}), {peak} MiB (limit {MEMORY} MiB)"
+        );
+        if counted(&taken) > bound || peak > MEMORY {
+            too_much.push(format!("{what}: {:?}, {peak} MiB", counted(&taken)));
         }
     };
     let capture = capture.as_os_str();
@@ -118,5 +157,5 @@ fn each_form_of_a_million_waits() {
         ];
         check(&format!("diff {format}"), &words);
     }
-    assert!(too_slow.is_empty(), "{too_slow:?}");
+    assert!(too_much.is_empty(), "{too_much:?}");
 }

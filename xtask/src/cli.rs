@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::{bench, compare, demo, ebpf, fuzz, lint, pictures, setup, shipped, test, vm, web};
+use crate::{bench, compare, demo, ebpf, forms, fuzz, lint, pictures, setup, shipped, test, vm, web};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -21,6 +21,8 @@ enum Verb {
     Demo(demo::Args),
     /// Measure what recording costs
     Bench(bench::Args),
+    /// Draw a million waits in every form, and see that time and memory stay within their limits
+    Forms(forms::Args),
     /// Run holdup and other tools on the demo, and write docs/comparison.md
     Compare(compare::Args),
     /// Draw the README's pictures from a recording of the demo
@@ -55,6 +57,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
+        Verb::Forms(args) => forms::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Compare(args) => compare::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Pictures(args) => pictures::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Soak(args) => bench::soak::run(&args).map(|()| ExitCode::SUCCESS),

@@ -11,6 +11,7 @@ pub mod compare;
 pub mod debian;
 pub mod demo;
 pub mod ebpf;
+pub mod forms;
 pub mod fuzz;
 pub mod lint;
 pub mod paths;
