@@ -22,7 +22,7 @@ use support::{
     blame, callbacks, calls, captures, cargo, containers, cuts, demo, demo_teams, dump, dump_idle,
     ended, field, forks, gil, harm, hostile, idle, intervals, kernel_walk, leftovers, library,
     life, lookalike, losses, one_thread, phases, polls, prebuilt, privilege, rare, restarts,
-    safety, scarce, selftest, standstills, stopped, streams, stripped, top, unattended,
+    safety, scarce, selftest, standstills, start, stopped, streams, stripped, top, unattended,
 };
 
 const VARIANTS: &[Variant] = &[
@@ -160,6 +160,7 @@ fn main() -> ExitCode {
     trials.extend(dump::trials());
     trials.extend(standstills::trials());
     trials.extend(dump_idle::trials());
+    trials.extend(start::trials());
     trials.extend(top::trials());
     trials.extend(unattended::trials());
     trials.extend(stopped::trials());

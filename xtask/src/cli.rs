@@ -1,6 +1,8 @@
 //! The command line.
 
-use crate::{bench, compare, demo, ebpf, forms, fuzz, lint, pictures, setup, shipped, test, vm, web};
+use crate::{
+    bench, compare, demo, ebpf, forms, fuzz, lint, pictures, setup, shipped, test, vm, web,
+};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 

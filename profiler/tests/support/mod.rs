@@ -53,6 +53,7 @@ pub(crate) mod safety;
 pub(crate) mod scarce;
 pub(crate) mod selftest;
 pub(crate) mod standstills;
+pub(crate) mod start;
 pub(crate) mod stopped;
 pub(crate) mod streams;
 pub(crate) mod stripped;
