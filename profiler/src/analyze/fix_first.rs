@@ -1,6 +1,6 @@
 //! Which site to mend first.
 
-use crate::report::{BlameLink, RuntimeReport, Site};
+use crate::report::{BlameEnd, BlameLink, RuntimeReport, Site};
 use crate::runtime::{Role, State};
 use crate::units::Nanos;
 use std::cmp::Reverse;
@@ -51,7 +51,9 @@ fn harm_to(site: &Site, runtime: &str) -> Nanos {
 fn root(sites: &[Site], of: &Site, runtime: &str) -> Option<usize> {
     let blame = of.blame.as_ref()?;
     let mut times: BTreeMap<usize, Nanos> = BTreeMap::new();
-    for chain in &blame.chains {
+    // Of those that wait for each other none is the root.
+    let chains = blame.chains.iter();
+    for chain in chains.filter(|chain| chain.end != BlameEnd::Cycle) {
         let place = |site: &Site, link: &BlameLink| {
             site.pid == link.pid
                 && (&site.function, &site.file, site.line)
