@@ -557,7 +557,7 @@ fn yardstick() -> Duration {
 }
 
 /// How many times slower this machine is than the one for which bounds are meant; 1 on a faster one.
-fn slowness() -> f64 {
+pub(super) fn slowness() -> f64 {
     let yardstick = yardstick();
     println!("the yardstick takes {yardstick:?} here, and {YARDSTICK:?} elsewhere");
     let slower = yardstick.div_duration_f64(YARDSTICK).max(1.0);
