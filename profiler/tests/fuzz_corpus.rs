@@ -155,6 +155,23 @@ fn maps() {
 }
 
 #[test]
+fn perf_map() {
+    run("perf_map");
+}
+
+/// The reader finds in the seeds what is there to be found.
+#[test]
+fn the_seeds_of_made_code_have_names() {
+    let target = TARGETS.iter().find(|target| target.name == "perf_map");
+    for (name, seed) in corpus(target.unwrap()) {
+        assert!(
+            !holdup::symbolize::PerfMap::parse(&seed).is_empty(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
 fn crates() {
     run("crates");
 }

@@ -17,7 +17,7 @@ use holdup::process::{Budget, PrivateCopy, parse_comm, parse_maps};
 use holdup::render::{Format, Options, render};
 use holdup::runtime::tokio::TokioImage;
 use holdup::symbolize::{
-    Crates, ModuleSource, Symbolizer, dependency_crates, origin, readable, symbol_name,
+    Crates, ModuleSource, PerfMap, Symbolizer, dependency_crates, origin, readable, symbol_name,
 };
 use holdup::units::{Addr, Svma};
 use holdup::unwind::{Regs, UnwindTable, walk, walk_outcome};
@@ -65,6 +65,11 @@ pub const TARGETS: &[Target] = &[
         name: "maps",
         seeds: &["maps"],
         run: maps,
+    },
+    Target {
+        name: "perf_map",
+        seeds: &["perf_map"],
+        run: perf_map,
     },
     Target {
         name: "crates",
@@ -264,6 +269,27 @@ pub fn maps(data: &[u8]) {
         let _ = mapping.file_name();
     }
     let _ = parse_comm(data);
+}
+
+/// `perf-PID.map`, in which a process writes down the names of code that it made.
+pub fn perf_map(data: &[u8]) {
+    let map = PerfMap::parse(data);
+    let lines = data.split(|byte| *byte == b'\n').take(256);
+    let begins = lines.filter_map(|line| {
+        let digits = line.split(|byte| *byte == b' ').next()?;
+        let digits = std::str::from_utf8(digits).ok()?;
+        u64::from_str_radix(digits.strip_prefix("0x").unwrap_or(digits), 16).ok()
+    });
+    let around = |at: u64| [at.wrapping_sub(1), at, at.wrapping_add(1)];
+    for at in begins.flat_map(around).chain([0, u64::MAX]) {
+        let Some(name) = map.name(Addr(at)) else {
+            continue;
+        };
+        assert!(!map.is_empty() && !name.is_empty(), "{at:#x}: {name:?}");
+        // A byte that is no text is shown as one of three, and no name has a line's end.
+        assert!(name.len() <= 3 * 256 && !name.contains('\n'), "{name:?}");
+        assert!(name.len() <= 3 * data.len());
+    }
 }
 
 /// The read-only data of the target's executable.

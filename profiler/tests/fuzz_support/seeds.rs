@@ -24,6 +24,7 @@ pub(crate) fn all() -> Vec<Seed> {
     seeds.push(("btf", "types", btf()));
     seeds.extend(events());
     seeds.extend(maps());
+    seeds.extend(perf_maps());
     seeds.extend(crates());
     seeds.extend(names());
     seeds.extend(texts());
@@ -268,6 +269,25 @@ fn maps() -> Vec<Seed> {
     vec![("maps", "process", text.to_vec())]
 }
 
+fn perf_maps() -> Vec<Seed> {
+    let written = b"7f1bc8000010 20 LazyCompile:~first /srv/app.js:1\n\
+        0x7f1bc8000100 0x40 py::handler:/srv/app.py\n\
+        7f1bc8000010 20 LazyCompile:*first /srv/app.js:1\n";
+    let made_up = b"ffffffffffffffff ffffffffffffffff last\n\
+        0 ffffffffffffffff all\n\
+        10 0 nothing\n\
+        18 8 \xff\xfe\x1b[2J\xe2\x80\xae\n\
+        -1 2 sign\n\
+        +1 2 sign\n\
+        10000000000000000 1 too long\n\
+        1 1\n1 1 \n 1 1 x\n\
+        20 8 twice\r\n20 8 twice again";
+    vec![
+        ("perf_map", "written", written.to_vec()),
+        ("perf_map", "made-up", made_up.to_vec()),
+    ]
+}
+
 fn texts() -> Vec<Seed> {
     let mut answer = vec![0; 32];
     (answer[4], answer[0]) = (20, 48);
@@ -313,7 +333,10 @@ fn crates() -> Vec<Seed> {
 }
 
 fn names() -> Vec<Seed> {
-    let names: [(&str, &str); 8] = [
+    // Each `dl` doubles the readings of it. With twice as many of them it would take years.
+    let readings = format!("_ZD04pairIX{}{}", "dl".repeat(14), "E".repeat(16));
+    let names: [(&str, &str); 9] = [
+        ("cpp-readings", &readings),
         (
             "legacy",
             "_ZN5tokio7runtime4task3raw4poll17h0123456789abcdefE.llvm.1234",
