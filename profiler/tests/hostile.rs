@@ -27,6 +27,8 @@ mod hostile_support;
 #[path = "support/live_recording.rs"]
 #[allow(dead_code, reason = "shared with the live tests")]
 mod live_recording;
+#[path = "hostile_support/neighbours.rs"]
+mod neighbours;
 #[path = "support/privilege.rs"]
 #[allow(dead_code, reason = "shared with the live tests")]
 mod privilege;
@@ -252,6 +254,18 @@ fn main() -> ExitCode {
     trials.push(Trial::ignorable_test("processes_of_the_same_name", || {
         privilege::unless_skipped(privilege::missing_root(), squatters::trial)
     }));
+    for (name, trial) in [
+        (
+            "neighbours_of_costly_walks",
+            neighbours::trial as fn() -> Result<(), Failed>,
+        ),
+        ("neighbours_that_are_recorded", neighbours::handicapped),
+    ] {
+        trials.push(Trial::ignorable_test(name, move || {
+            let missing = privilege::missing_root().or_else(neighbours::missing);
+            privilege::unless_skipped(missing, trial)
+        }));
+    }
     trials.push(Trial::ignorable_test("namespaces_of_its_own", || {
         privilege::unless_skipped(privilege::missing_root(), namespaces)
     }));

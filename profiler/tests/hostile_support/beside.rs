@@ -30,7 +30,7 @@ fn stalling(dir: &Path, mode: &str) -> Result<Command, Failed> {
 }
 
 /// Compiles a program of `hostile_support` into `dir`.
-fn compiled(dir: &Path, name: &str, options: &[&str]) -> Result<PathBuf, Failed> {
+pub(crate) fn compiled(dir: &Path, name: &str, options: &[&str]) -> Result<PathBuf, Failed> {
     let source = format!("tests/hostile_support/{name}.c");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
     let program = dir.join(name);
@@ -46,7 +46,7 @@ fn compiled(dir: &Path, name: &str, options: &[&str]) -> Result<PathBuf, Failed>
     }
 }
 
-fn ready(command: &mut Command) -> Result<Child, Failed> {
+pub(crate) fn ready(command: &mut Command) -> Result<Child, Failed> {
     let mut child = Child::spawn("the hostile program", command.stdout(Stdio::piped()))?;
     let mut lines = child.stdout()?;
     lines.find("`ready`", READY, |line| line == "ready")?;
