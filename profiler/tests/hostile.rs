@@ -152,6 +152,22 @@ const CASES: &[Case] = &[
         &[Told::Named("pair<pair<pair<")],
     ),
     Case::library(
+        "names_that_take_long_together",
+        targets::dear_names,
+        &[
+            Told::Said("its names take too long to read"),
+            Told::Lost("names_left_out", 1),
+        ],
+    ),
+    Case::library(
+        "a_name_with_readings_without_end",
+        targets::endless_names,
+        &[
+            Told::Said("its names take too long to read"),
+            Told::Lost("names_left_out", 1),
+        ],
+    ),
+    Case::library(
         "rows_that_take_all_memory",
         targets::rows,
         &[

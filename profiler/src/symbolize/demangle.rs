@@ -1,5 +1,6 @@
 //! Linker symbols to names: Rust (legacy and v0), C++ and C.
 
+use super::cpp;
 use super::limits::{Bounded, MAX_NAME, MAX_SYMBOL, cut};
 use super::path;
 use std::fmt::Write;
@@ -26,8 +27,8 @@ pub(super) struct Demangled {
     pub(super) krate: Option<String>,
 }
 
-/// Demangles `symbol`; one that is not mangled, or is longer than any compiler's, keeps its name.
-/// Names are cut at [`MAX_NAME`], and demangling ends there.
+/// Demangles `symbol`; one that is not mangled, is longer than any compiler's, or takes too long, keeps
+/// its name. Names are cut at [`MAX_NAME`], and demangling ends there.
 pub(super) fn demangle(symbol: &str) -> Demangled {
     if symbol.len() > MAX_SYMBOL {
         return Demangled {
@@ -38,7 +39,7 @@ pub(super) fn demangle(symbol: &str) -> Demangled {
     }
     let symbol = strip_suffixes(symbol);
     if let Ok(rust) = rustc_demangle::try_demangle(symbol)
-        && let Some(name) = bounded(|out| write!(out, "{rust:#}"))
+        && let Some(name) = Bounded::written(|out| write!(out, "{rust:#}"))
     {
         let krate = match symbol.strip_prefix("_R") {
             Some(v0) => v0_crate(v0.as_bytes(), &name),
@@ -51,9 +52,7 @@ pub(super) fn demangle(symbol: &str) -> Demangled {
         };
     }
     if symbol.starts_with("_Z")
-        && let Some(name) = cpp_demangle::Symbol::new(symbol)
-            .ok()
-            .and_then(|cpp| bounded(|out| cpp.structured_demangle(out, &options())))
+        && let Some(name) = cpp::name(symbol)
     {
         return Demangled {
             name,
@@ -72,21 +71,6 @@ pub(super) fn demangle(symbol: &str) -> Demangled {
         mangling: Mangling::None,
     }
 }
-
-/// What `write` writes, or as much of it as a name may have; none where it fails.
-fn bounded(write: impl FnOnce(&mut Bounded) -> std::fmt::Result) -> Option<String> {
-    let mut text = Bounded::default();
-    let written = write(&mut text);
-    (written.is_ok() || text.is_full()).then(|| text.into_text())
-}
-
-/// Deeper names than this end the demangler, and not our stack.
-fn options() -> cpp_demangle::DemangleOptions {
-    cpp_demangle::DemangleOptions::new().recursion_limit(MAX_DEPTH)
-}
-
-/// That of types in types. Real ones have some dozens.
-const MAX_DEPTH: u32 = 128;
 
 /// Suffixes by which LLVM and GCC tell clones and parts of one function apart; each may be
 /// followed by a number.

@@ -19,7 +19,7 @@ pub(super) const MAX_NAMES: usize = 32 << 20;
 
 /// CPU time that the names of one module may take, and its source lines as much again. A program
 /// of some hundred MiB takes a few tenths of a second on a slow machine.
-const MODULE_TIME: Duration = Duration::from_millis(1500);
+pub(super) const MODULE_TIME: Duration = Duration::from_millis(1500);
 
 /// CPU time that the names of all modules may take together which need more than [`MODEST_TIME`]
 /// each, and their source lines as much again.
@@ -73,6 +73,13 @@ pub(super) struct Bounded {
 }
 
 impl Bounded {
+    /// What `write` writes, or as much of it as a name may have; none where it fails.
+    pub(super) fn written(write: impl FnOnce(&mut Bounded) -> fmt::Result) -> Option<String> {
+        let mut text = Bounded::default();
+        let written = write(&mut text);
+        (written.is_ok() || text.is_full()).then(|| text.into_text())
+    }
+
     /// What was written, as [`cut`] has it.
     pub(super) fn into_text(mut self) -> String {
         if self.full {

@@ -6,6 +6,7 @@
 //! in [`Frame::naming`]; names are data, and not escaped here.
 
 mod compressed;
+mod cpp;
 mod crates;
 mod debug_process;
 mod demangle;

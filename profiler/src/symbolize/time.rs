@@ -1,10 +1,22 @@
 //! CPU time.
 
+use std::cell::Cell;
 use std::time::Duration;
 
-/// What this thread has used.
+thread_local! {
+    /// What other threads have used for this one.
+    static CHARGED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// What this thread has used, and others for it.
 pub(super) fn thread_time() -> Duration {
-    time_of(libc::CLOCK_THREAD_CPUTIME_ID).unwrap_or_default()
+    let own = time_of(libc::CLOCK_THREAD_CPUTIME_ID).unwrap_or_default();
+    own.saturating_add(CHARGED.get())
+}
+
+/// Adds what another thread has used for this one.
+pub(super) fn charge(time: Duration) {
+    CHARGED.set(CHARGED.get().saturating_add(time));
 }
 
 /// What a clock of CPU time shows; none where its process is gone.

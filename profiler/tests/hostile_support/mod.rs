@@ -198,3 +198,17 @@ pub(crate) fn bomb(n: usize) -> String {
     }
     symbol
 }
+
+/// A name as long as one may be that is read at all, which takes tens of milliseconds.
+pub(crate) fn dear(n: usize) -> String {
+    const LONGEST: usize = 64 << 10;
+    let pack = "J1aIiEE";
+    let begin = format!("_Z{}f{n}I", 1 + n.to_string().len());
+    let packs = (LONGEST - begin.len() - 1) / pack.len();
+    format!("{begin}{}E", pack.repeat(packs))
+}
+
+/// A name that can be read in more ways than anybody can try: each `dl` doubles them.
+pub(crate) fn endless() -> String {
+    format!("_ZD04pairIX{}{}", "dl".repeat(30), "E".repeat(32))
+}

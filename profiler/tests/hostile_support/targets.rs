@@ -1,6 +1,6 @@
 //! Libraries for a target to load.
 
-use crate::hostile_support::{COMPRESSED, bomb, line_program_of, shared_object};
+use crate::hostile_support::{COMPRESSED, bomb, dear, endless, line_program_of, shared_object};
 use object::elf::{self, FileHeader64, SectionHeader64};
 use object::pod::from_bytes_mut;
 use object::read::elf::{FileHeader as _, SectionHeader as _};
@@ -157,8 +157,24 @@ pub(crate) fn lines(dir: &Path) -> Vec<PathBuf> {
 
 pub(crate) fn names(dir: &Path) -> Vec<PathBuf> {
     let names: Vec<String> = (0..8).map(bomb).collect();
-    let code = dir.join("names-code.c");
-    std::fs::write(&code, sleeper(&names)).expect("writes");
+    vec![sleeping_in(dir, "names", &names)]
+}
+
+/// Names that are short when they are read, of symbols as long as they may be.
+pub(crate) fn dear_names(dir: &Path) -> Vec<PathBuf> {
+    let names: Vec<String> = (0..128).map(dear).collect();
+    vec![sleeping_in(dir, "dear", &names)]
+}
+
+/// A name of a hundred bytes that has readings without end.
+pub(crate) fn endless_names(dir: &Path) -> Vec<PathBuf> {
+    vec![sleeping_in(dir, "endless", &[endless()])]
+}
+
+/// A library of which a thread sleeps in functions of these names, in turn.
+fn sleeping_in(dir: &Path, name: &str, names: &[String]) -> PathBuf {
+    let code = dir.join(format!("{name}-code.c"));
+    std::fs::write(&code, sleeper(names)).expect("writes");
     let functions: String = names
         .iter()
         .map(|name| {
@@ -172,11 +188,5 @@ pub(crate) fn names(dir: &Path) -> Vec<PathBuf> {
         "-fasynchronous-unwind-tables",
         &*code.to_string_lossy(),
     ];
-    vec![shared_object(
-        dir,
-        "names",
-        &format!(".text\n{functions}"),
-        "s",
-        &flags,
-    )]
+    shared_object(dir, name, &format!(".text\n{functions}"), "s", &flags)
 }
