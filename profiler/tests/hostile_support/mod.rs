@@ -199,16 +199,19 @@ pub(crate) fn bomb(n: usize) -> String {
     symbol
 }
 
-/// A name as long as one may be that is read at all, which takes tens of milliseconds.
+/// A name that takes some tens of milliseconds.
 pub(crate) fn dear(n: usize) -> String {
-    const LONGEST: usize = 64 << 10;
-    let pack = "J1aIiEE";
-    let begin = format!("_Z{}f{n}I", 1 + n.to_string().len());
-    let packs = (LONGEST - begin.len() - 1) / pack.len();
-    format!("{begin}{}E", pack.repeat(packs))
+    with_readings(&format!("dear{n}"), 18)
 }
 
-/// A name that can be read in more ways than anybody can try: each `dl` doubles them.
+/// A name with more readings than can be tried in years.
 pub(crate) fn endless() -> String {
-    format!("_ZD04pairIX{}{}", "dl".repeat(30), "E".repeat(32))
+    with_readings("endless", 30)
+}
+
+/// A name of which each `dl` doubles the readings, none of which is one.
+fn with_readings(word: &str, doublings: usize) -> String {
+    let readings = "dl".repeat(doublings);
+    let ends = "E".repeat(doublings + 2);
+    format!("_ZD0{}{word}IX{readings}{ends}", word.len())
 }

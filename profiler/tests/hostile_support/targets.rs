@@ -160,13 +160,13 @@ pub(crate) fn names(dir: &Path) -> Vec<PathBuf> {
     vec![sleeping_in(dir, "names", &names)]
 }
 
-/// Names that are short when they are read, of symbols as long as they may be.
+/// Many names of which none takes too long.
 pub(crate) fn dear_names(dir: &Path) -> Vec<PathBuf> {
     let names: Vec<String> = (0..128).map(dear).collect();
     vec![sleeping_in(dir, "dear", &names)]
 }
 
-/// A name of a hundred bytes that has readings without end.
+/// One that takes too long.
 pub(crate) fn endless_names(dir: &Path) -> Vec<PathBuf> {
     vec![sleeping_in(dir, "endless", &[endless()])]
 }
