@@ -101,16 +101,21 @@ pub(super) fn lock_of(
 /// By the functions on the stack. None where they have no names; `Some(None)` where they have, and
 /// none is a lock's.
 fn named(frames: &[FrameRef]) -> Option<Option<Kind>> {
-    let mut has_names = false;
+    let (mut has_names, mut parks) = (false, false);
     let user = frames.iter().filter(|frame| frame.space == Space::User);
     for frame in user.take(MAX_FRAMES) {
         // A method may be named by its type: `<std::sys::…::Mutex>::lock_contended`.
         let name = frame.function.trim_start_matches('<');
         let is_parking_lot =
             name.contains("parking_lot::raw_") || name.starts_with("dashmap::lock::");
-        if is_parking_lot && name.contains("lock") || name.starts_with("parking_lot_core::") {
+        if is_parking_lot && name.contains("lock") {
             return Some(Some(Kind::ParkingLot));
         }
+        // Its condition variables park by the same function, and have no owner.
+        if name.starts_with("parking_lot::condvar::") {
+            return Some(None);
+        }
+        parks |= name.starts_with("parking_lot_core::");
         let of_std = name.starts_with("std::") && name.contains("futex");
         if of_std && name.contains("::write_contended") {
             return Some(Some(Kind::StdWriter));
@@ -120,7 +125,10 @@ fn named(frames: &[FrameRef]) -> Option<Option<Kind>> {
         }
         has_names |= frame.naming == Naming::Symbol && name.contains("::");
     }
-    has_names.then_some(None)
+    match parks {
+        true => Some(Some(Kind::ParkingLot)),
+        false => has_names.then_some(None),
+    }
 }
 
 /// By what the futex holds.
@@ -302,6 +310,18 @@ mod tests {
             _ => None,
         };
         let slow = frames(&["syscall", "parking_lot::raw_mutex::RawMutex::lock_slow"]);
+        // Whoever waits for a condition variable parks in the same way, and nobody owns it.
+        let condvar = frames(&[
+            "syscall",
+            "parking_lot_core::parking_lot::park",
+            "parking_lot::condvar::Condvar::wait_until_internal",
+        ]);
+        assert_eq!(lock_of(&wait(1), &condvar, read), None);
+        let inlined = frames(&["syscall", "parking_lot_core::parking_lot::park"]);
+        assert_eq!(
+            lock_of(&wait(1), &inlined, read),
+            lock_of(&wait(1), &slow, read)
+        );
         assert_eq!(lock_of(&wait(1), &slow, read), Some(Addr(0x5000_0001)));
         assert_eq!(
             lock_of(&wait(1), &nameless(), read),
