@@ -71,6 +71,10 @@ fn reap(child: &Child) -> (ExitStatus, Duration, i64) {
 }
 
 /// Runs the program.
+#[expect(
+    clippy::zombie_processes,
+    reason = "it is waited for by `reap`, which says what it used as well"
+)]
 fn run(program: &OsStr, words: &[&OsStr]) -> Taken {
     let begun = Instant::now();
     let mut child = Command::new(program)

@@ -106,7 +106,7 @@ impl<'a> SeenFile<'a> {
 
 /// What the thread is to do.
 enum Job {
-    Append(News, Interval),
+    Append(News, Box<Interval>),
     /// With what was saved besides.
     Save(PendingFile, Vec<String>),
 }
@@ -172,13 +172,19 @@ impl Seen<'_> {
 
     /// Whether the thread takes it.
     fn send(&mut self, job: Job) -> bool {
-        let sent = self.jobs.as_ref().map(|jobs| jobs.try_send(job));
-        if let Some(Err(TrySendError::Full(_))) = sent {
-            // What comes is missing from here on, and it may never come back from the disk.
-            self.jobs = None;
-            self.thread = None;
+        let Some(jobs) = &self.jobs else {
+            return false;
+        };
+        match jobs.try_send(job) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_)) => {
+                // What comes is missing from here on, and it may never come back from the disk.
+                self.jobs = None;
+                self.thread = None;
+                false
+            }
+            Err(TrySendError::Disconnected(_)) => false,
         }
-        matches!(sent, Some(Ok(())))
     }
 
     /// What is said of what is saved.
@@ -198,7 +204,7 @@ impl Seen<'_> {
     fn append(&mut self, tables: &Tables, interval: Interval) {
         if self.jobs.is_some() {
             let news = self.told.news(tables);
-            self.send(Job::Append(news, interval));
+            self.send(Job::Append(news, Box::new(interval)));
         }
     }
 }

@@ -7,9 +7,11 @@ use super::privilege;
 use super::report::{Blame, BlameChain, is_in};
 use libtest_mimic::Trial;
 
+type Check = fn(&Recorded) -> Complaints;
+
 /// Every trial.
 pub(crate) fn trials() -> Vec<Trial> {
-    let all: [(&'static str, fn(&Recorded) -> Complaints); 3] = [
+    let all: [(&'static str, Check); 3] = [
         ("holder-runs", runs),
         ("holder-waits", waits),
         ("waker-idles", idles),

@@ -179,7 +179,7 @@ impl Take {
 
     fn recorded(self) -> Result<Vec<String>, String> {
         let (recorded, since, until) = match self.how {
-            How::FromTheStart => self.from_the_start()?,
+            How::FromTheStart => self.recorded_from_the_start()?,
             _ => self.attached()?,
         };
         let moments = (&since, &until);
@@ -234,7 +234,7 @@ impl Take {
         Ok((recorded, since, until))
     }
 
-    fn from_the_start(self) -> Result<(Recorded, Moment, Moment), String> {
+    fn recorded_from_the_start(self) -> Result<(Recorded, Moment, Moment), String> {
         let command = self.command()?;
         let mut recording = Recording::start_with(&["--"], |holdup| {
             holdup.arg(command.get_program()).args(command.get_args());

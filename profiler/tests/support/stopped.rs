@@ -143,7 +143,8 @@ const PAUSE: Duration = Duration::from_millis(450);
 
 pub(crate) fn trials() -> Vec<Trial> {
     type Stopping = fn(&str) -> Outcome;
-    let stoppings: [(&str, Stopping, fn() -> Option<String>); 3] = [
+    type Missing = fn() -> Option<String>;
+    let stoppings: [(&str, Stopping, Missing); 3] = [
         (
             "by_a_signal",
             |mode| stopped(mode, |_| Ok(Stopper::Signal)),
