@@ -7,7 +7,8 @@
 use super::limits::{Bounded, MODULE_TIME};
 use super::time::{charge, time_of};
 use rustix::process::{Pid, setpriority_process};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::Builder;
 use std::time::Duration;
@@ -51,6 +52,18 @@ fn read(symbol: &str) -> Option<String> {
     Bounded::written(|out| symbol.structured_demangle(out, &options))
 }
 
+/// The end of a thread, also by a panic. Whichever of this and [`leave`] comes second takes a thread that was
+/// left behind out of the count.
+struct End(Arc<AtomicBool>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if self.0.swap(true, Ordering::AcqRel) {
+            LEFT.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
 enum Message<T> {
     Begun(Pid),
     /// With the CPU time that it took.
@@ -63,18 +76,15 @@ fn within<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
     let (sender, messages) = mpsc::channel();
+    let over = Arc::new(AtomicBool::new(false));
+    let end = End(Arc::clone(&over));
     let run = move || {
+        let _end = end;
         let tid = rustix::thread::gettid();
         // Whoever waits for it has not gone, unless it takes too long.
         let _ = sender.send(Message::Begun(tid));
         let done = work();
-        if sender
-            .send(Message::Done(done, time_of_thread(tid)))
-            .is_err()
-        {
-            // Left behind, and yet it has come to an end.
-            LEFT.fetch_sub(1, Ordering::Relaxed);
-        }
+        let _ = sender.send(Message::Done(done, time_of_thread(tid)));
     };
     let thread = Builder::new().name("holdup-names".into()).stack_size(STACK);
     thread.spawn(run).ok()?;
@@ -89,7 +99,7 @@ fn within<T: Send + 'static>(
             Err(RecvTimeoutError::Disconnected) => return None,
             Err(RecvTimeoutError::Timeout) => {
                 if let Some(tid) = tid.filter(|tid| time_of_thread(*tid) > most) {
-                    leave(tid);
+                    leave(tid, &over);
                     return None;
                 }
             }
@@ -99,8 +109,12 @@ fn within<T: Send + 'static>(
 
 /// Leaves a thread to itself: whatever has work to do on its CPU goes before it. The module whose name it
 /// was has had its time.
-fn leave(tid: Pid) {
+fn leave(tid: Pid, over: &AtomicBool) {
     LEFT.fetch_add(1, Ordering::Relaxed);
+    if over.swap(true, Ordering::AcqRel) {
+        // It has just come to its end.
+        LEFT.fetch_sub(1, Ordering::Relaxed);
+    }
     if let Err(error) = setpriority_process(Some(tid), LOWEST) {
         tracing::debug!("the thread that reads a name keeps its priority: {error}");
     }
