@@ -155,7 +155,7 @@ fn with((stops, total, longest): (u64, Nanos, Nanos), more: &Stretch) -> (u64, N
 #[cfg(test)]
 mod tests {
     use super::{Held, KEPT};
-    use crate::analyze::testing::{app, library, recording, stack, thread};
+    use crate::analyze::testing::{app, library, open_wait, recording, stack, thread};
     use crate::analyze::{Analyzer, build};
     use crate::recording::{Recording, StackId};
     use crate::report::{Stop, Verdict};
@@ -254,17 +254,7 @@ mod tests {
         let middle = Timestamp(first.start.0 + 600 * MS);
         later.start = middle;
         let since = first.waits[0].start;
-        later.carried = vec![crate::recording::OpenWait {
-            thread: thread(1),
-            stack: held,
-            began_for: None,
-            since,
-            woken: None,
-            before_recording: false,
-            object: None,
-            holder: None,
-            task_id: None,
-        }];
+        later.carried = vec![open_wait(1, held, since)];
         let mut analyzer = Analyzer::new(&recording.header);
         analyzer.add(&recording.tables, later);
         let report = analyzer.report(&recording.header, &recording.tables);

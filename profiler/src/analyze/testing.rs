@@ -227,16 +227,22 @@ impl Recording {
         let since = Timestamp(interval.start.0 + from);
         let lasted = interval.end - since;
         self.account(tid, lasted);
-        self.interval().open_waits.push(OpenWait {
-            thread: thread(tid),
-            stack,
-            began_for: None,
-            since,
-            woken: None,
-            before_recording: false,
-            object: None,
-            holder: None,
-            task_id: None,
-        });
+        let open = open_wait(tid, stack, since);
+        self.interval().open_waits.push(open);
+    }
+}
+
+/// A wait that has not ended.
+pub(super) fn open_wait(tid: u32, stack: StackId, since: Timestamp) -> OpenWait {
+    OpenWait {
+        thread: thread(tid),
+        stack,
+        began_for: None,
+        since,
+        woken: None,
+        before_recording: false,
+        object: None,
+        holder: None,
+        task_id: None,
     }
 }
