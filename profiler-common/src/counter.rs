@@ -58,6 +58,8 @@ counters! {
     NoProgress = "stacks truncated: no progress",
     /// [`crate::row::walk::NO_STACK`].
     NoStack = "stacks truncated: no stack",
+    /// [`crate::row::walk::TOO_COSTLY`].
+    TooCostly = "stacks truncated: too costly",
     /// Waits recognised as idle parks, without a walk.
     ParksKnown = "parks recognised",
     /// Of those the ones that were walked to check, and were another stack.
@@ -119,8 +121,8 @@ counters! {
 }
 
 const _: () = assert!(
-    Counter::NoStack as u32 - Counter::TooDeep as u32
-        == crate::row::walk::NO_STACK - crate::row::walk::TOO_DEEP
-        && crate::row::walk::NO_STACK == 7,
+    Counter::TooCostly as u32 - Counter::TooDeep as u32
+        == crate::row::walk::TOO_COSTLY - crate::row::walk::TOO_DEEP
+        && crate::row::walk::TOO_COSTLY == 8,
     "the counters of truncated walks follow the codes"
 );

@@ -32,8 +32,8 @@ pub(crate) fn count(counter: Counter) {
 #[inline(always)]
 pub(crate) fn count_truncated(outcome: u32) {
     const FIRST: u32 = Counter::TooDeep as u32 - walk::TOO_DEEP;
-    const { assert!((FIRST as usize) + 7 < COUNT) };
-    if let Some(value) = counter(FIRST + (outcome & 7)) {
+    const { assert!((FIRST as usize) + 15 < COUNT) };
+    if let Some(value) = counter(FIRST + (outcome & 15)) {
         // SAFETY: as in `add`.
         unsafe { *value += 1 };
     }

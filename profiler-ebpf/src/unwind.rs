@@ -6,7 +6,7 @@
 //! [`walk_turn`], so that the verifier sees one turn instead of all.
 
 use aya_ebpf::btf_maps::{self, ArrayOfMaps};
-use aya_ebpf::helpers::generated::bpf_probe_read_user;
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_probe_read_user};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::PerCpuArray;
 use core::ffi::c_void;
@@ -31,6 +31,17 @@ const RUN: usize = 16;
 /// Turns of a walk that are called together, and how often: each turn passes one frame at least.
 const TURNS: u32 = 16;
 const CALLS: u32 = 64;
+
+/// Time after which each CPU may spend [`COSTLY_CALLS`] anew, as a shift of nanoseconds: 134 ms.
+const BUDGET_SHIFT: u32 = 27;
+/// Calls of [`walk_turns`] that a CPU may make in that time beyond the first of each walk. One is
+/// 16 frames of the costly kind, in some 10 µs: an eighth of the CPU.
+///
+/// The first is enough for nearly every stack, whose frames are passed 16 at a time. What a program
+/// can do to make each frame costly (a module for each, no two with the same address) would else
+/// slow down what shares its CPUs, since the kernel counts the time at a switch to the thread that
+/// comes next.
+const COSTLY_CALLS: u32 = 1_680;
 
 /// As the types of maps want it: userspace fills these by mmap.
 const MMAPABLE: usize = flags::MMAPABLE as usize;
@@ -156,6 +167,9 @@ pub(crate) struct Walk {
     pointer_steps: u32,
     /// Which one was the last of them, the innermost being 1.
     pointer_frame: u32,
+    /// The stretch of [`BUDGET_SHIFT`] in which `costly_calls` were made.
+    budget_of: u64,
+    costly_calls: u32,
 }
 
 impl Walk {
@@ -510,6 +524,26 @@ unsafe fn keep<const SLOT: u32>(state: *mut Walk) {
     }
 }
 
+/// Whether a walk that is longer than most may still go on: takes another call of [`walk_turns`]
+/// from what this CPU may spend.
+///
+/// # Safety
+/// `state` is a live value.
+#[inline(always)]
+unsafe fn may_go_on(state: *mut Walk) -> bool {
+    // SAFETY: a helper without arguments; a live value, guaranteed by the caller.
+    unsafe {
+        let stretch = bpf_ktime_get_ns() >> BUDGET_SHIFT;
+        if (*state).budget_of != stretch {
+            (*state).budget_of = stretch;
+            (*state).costly_calls = 0;
+        }
+        let spent = (*state).costly_calls;
+        (*state).costly_calls = spent + 1;
+        spent < COSTLY_CALLS
+    }
+}
+
 /// How a walk reads the stack.
 #[derive(Clone, Copy)]
 pub(crate) struct Reading {
@@ -563,7 +597,11 @@ pub(crate) fn walk_user<const SLOT: u32>(
             (*state).outcome = walk::NO_STACK;
             return Some(state);
         }
-        for _ in 0..CALLS {
+        for call in 0..CALLS {
+            if call > 0 && !may_go_on(state) {
+                (*state).outcome = walk::TOO_COSTLY;
+                break;
+            }
             let done = match SLOT {
                 slot::SAMPLE => walk_turns_sample(),
                 slot::CALL => walk_turns_call(),

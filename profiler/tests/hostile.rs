@@ -275,6 +275,10 @@ fn main() -> ExitCode {
             "neighbours_of_costly_walks",
             neighbours::trial as fn() -> Result<(), Failed>,
         ),
+        (
+            "neighbours_on_the_cpu_of_costly_walks",
+            neighbours::on_one_cpu,
+        ),
         ("neighbours_that_are_recorded", neighbours::handicapped),
     ] {
         trials.push(Trial::ignorable_test(name, move || {

@@ -47,7 +47,7 @@ impl Counters {
     /// Walks that ended early, for whatever reason.
     #[must_use]
     pub fn truncated(&self) -> u64 {
-        let (first, last) = (Counter::TooDeep as usize, Counter::NoStack as usize);
+        let (first, last) = (Counter::TooDeep as usize, Counter::TooCostly as usize);
         self.0.get(first..=last).map_or(0, |sums| sums.iter().sum())
     }
 }

@@ -128,6 +128,7 @@ impl LossCounters {
             unreadable: of(Counter::Unreadable) + cut_off(Truncation::Unreadable),
             no_progress: of(Counter::NoProgress) + cut_off(Truncation::NoProgress),
             no_stack: of(Counter::NoStack) + cut_off(Truncation::NoStack),
+            too_costly: of(Counter::TooCostly) + cut_off(Truncation::TooCostly),
             mappings_left_out: counted.targets.mappings,
             rows_full: counted.rows_full,
             modules_left_out: counted.modules_left_out,

@@ -282,6 +282,8 @@ causes! {
     no_progress: "stack", "stacks", "with a broken chain of frames",
     /// Threads without a user stack.
     no_stack: "wait", "waits", "of threads without a user stack",
+    /// Walks cut off: they would have had too much of a CPU's time.
+    too_costly: "stack", "stacks", "whose walk would take too much of a CPU",
     /// Executable mappings of the target beyond those that the kernel side has room for.
     mappings_left_out: "executable mapping", "executable mappings", "beyond the mapping table",
     /// Modules whose unwinding rows found the tables full.

@@ -197,6 +197,7 @@ pub(super) const fn truncation_text(truncation: Truncation) -> &'static str {
         Truncation::Unreadable => "unreadable stack",
         Truncation::NoProgress => "broken chain",
         Truncation::NoStack => "no stack",
+        Truncation::TooCostly => "too costly",
     }
 }
 

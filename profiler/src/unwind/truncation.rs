@@ -21,4 +21,6 @@ pub enum Truncation {
     NoProgress,
     /// There was no stack at all (the thread had ended, or the wait began before the recording).
     NoStack,
+    /// Its frames take much time, and stacks like it had taken as much of the CPU as they may.
+    TooCostly,
 }

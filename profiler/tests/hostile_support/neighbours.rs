@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// What a neighbour has left of its throughput at the least.
 const LEAST: f64 = 0.98;
+/// The same of one that shares the target's CPU.
+const LEAST_BESIDE: f64 = 0.5;
 /// The recordings, and what is measured while each goes on. As often it is measured between them.
 const RECORDINGS: usize = 4;
 const EACH: usize = 3;
@@ -176,15 +178,20 @@ fn before_all_others() -> Result<(), Failed> {
     }
 }
 
+/// Gives this thread, and what it starts from then on, one CPU.
+fn give(cpu: usize) -> Result<(), Failed> {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    Ok(sched_setaffinity(None, &set)?)
+}
+
 /// Does all of it in a thread that has the first CPU, as what it starts has.
 fn on_the_first_cpu(
     trial: impl FnOnce(&Path, usize) -> Result<(), Failed> + Send + 'static,
 ) -> Result<(), Failed> {
     let [first, second] = cpus().ok_or("a single CPU")?;
     let pinned = move || {
-        let mut set = CpuSet::new();
-        set.set(first);
-        sched_setaffinity(None, &set)?;
+        give(first)?;
         before_all_others()?;
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
         trial(dir.path(), second)
@@ -202,6 +209,25 @@ pub(crate) fn trial() -> Result<(), Failed> {
         println!("{left:.4?}");
         ensure(left.medians().iter().all(|left| *left >= LEAST), || {
             format!("a neighbour has less than {LEAST} of its throughput: {left:.4?}")
+        })
+    })
+}
+
+/// A neighbour on the target's own CPU pays for the target's walks, since the kernel counts what is done at a
+/// switch to the thread that comes next: for the part of them that every stack takes, and for no more than a
+/// share of the CPU beyond.
+pub(crate) fn on_one_cpu() -> Result<(), Failed> {
+    on_the_first_cpu(|dir, second| {
+        let here = sched_getaffinity(None)?;
+        give(second)?;
+        let target = target(dir)?;
+        sched_setaffinity(None, &here)?;
+        let mut neighbour = Neighbour::start(dir, second)?;
+        let left = beside(&mut neighbour, &target)?;
+        println!("{left:.4?}");
+        let [_, by_cpu] = left.medians();
+        ensure(by_cpu >= LEAST_BESIDE, || {
+            format!("a neighbour has less than {LEAST_BESIDE} of its throughput: {left:.4?}")
         })
     })
 }

@@ -67,6 +67,9 @@ pub mod walk {
     pub const NO_PROGRESS: u32 = 6;
     /// There was no stack to walk.
     pub const NO_STACK: u32 = 7;
+    /// After so many frames that take a turn of their own that walks would have had too much of a
+    /// CPU's time.
+    pub const TOO_COSTLY: u32 = 8;
 }
 
 const KIND_SHIFT: u32 = 29;

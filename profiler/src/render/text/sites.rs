@@ -367,6 +367,7 @@ pub(in crate::render) const fn why(truncation: Truncation) -> &'static str {
         Truncation::Unreadable => "stack memory could not be read",
         Truncation::NoProgress => "a broken chain of frames",
         Truncation::NoStack => "there was none",
+        Truncation::TooCostly => "a walk that would take too much of a CPU",
     }
 }
 
