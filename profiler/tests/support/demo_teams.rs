@@ -5,9 +5,8 @@ use super::demo::{not_built, program};
 use super::privilege;
 use libtest_mimic::Trial;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::SystemTime;
 
 /// Every trial.
 pub(crate) fn trials() -> Vec<Trial> {
@@ -20,7 +19,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             "demo::its_own_test_fails_where_a_worker_stands_still",
             || {
                 let missing = privilege::missing().or_else(not_built);
-                let missing = missing.or_else(|| own_test().err());
+                let missing = missing.or_else(not_ready);
                 privilege::unless_skipped(missing, || Ok(pipeline()?))
             },
         ),
@@ -108,21 +107,47 @@ fn figures(table: &str, row: &str) -> Result<[f64; 2], String> {
     figures.try_into().map_err(|all| format!("{row}: {all:?}"))
 }
 
-/// The demo's integration test, as cargo has built it: the newest of its kind.
-fn own_test() -> Result<PathBuf, String> {
-    let missing = || "the demo's test is not built: cargo test -p claims_api --no-run".to_owned();
-    let deps = program("deps");
-    let files = std::fs::read_dir(deps).map_err(|_| missing())?.flatten();
-    let tests = files.filter(|file| {
-        let name = file.file_name().to_string_lossy().into_owned();
-        name.starts_with("endpoints-") && !name.contains('.')
-    });
-    let changed = |file: &std::fs::DirEntry| {
-        let changed = file.metadata().and_then(|metadata| metadata.modified());
-        changed.unwrap_or(SystemTime::UNIX_EPOCH)
-    };
-    let newest = tests.max_by_key(changed).ok_or_else(missing)?;
-    Ok(newest.path())
+/// The demo's integration test as a pipeline runs it. What is built for all tests is what cargo wants for
+/// this one, where the same packages are named.
+fn own_test() -> Command {
+    let mut command = Command::new("cargo");
+    command.args(["test", "--workspace", "--test", "endpoints"]);
+    command
+}
+
+/// In the workspace, with the environment of a shell: cargo tells a program that it starts about a package.
+fn in_workspace(mut command: Command) -> Command {
+    for (name, _) in std::env::vars_os() {
+        let of_a_package = name.to_str().is_some_and(|name| {
+            [
+                "CARGO_PKG_",
+                "CARGO_MANIFEST_",
+                "CARGO_BIN_",
+                "CARGO_CRATE_",
+            ]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+        });
+        if of_a_package {
+            command.env_remove(name);
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    command.current_dir(root.unwrap_or(Path::new(".")));
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Why it cannot be run at once, if it cannot: the compiler is not what is to be recorded.
+fn not_ready() -> Option<String> {
+    let mut build = in_workspace(own_test());
+    let built = build.arg("--no-run").output();
+    let built = built.map(|output| (output.status.success(), text(&output.stderr)));
+    match built {
+        Ok((true, _)) => None,
+        Ok((false, said)) => Some(format!("the demo's test cannot be built: {said}")),
+        Err(error) => Some(format!("the demo's test needs cargo: {error}")),
+    }
 }
 
 /// The test starts the service, whose mistakes hold its workers up for 200 ms.
@@ -130,22 +155,19 @@ fn pipeline() -> Result<(), String> {
     let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
     let junit = dir.path().join("stalls.junit.xml");
     let json = dir.path().join("stalls.json");
-    let output = Command::new(program("holdup"))
+    let mut record = Command::new(program("holdup"));
+    record
         .args(["record", "--follow", "--fail-with-command"])
-        .args([
-            "--fail-if",
-            "stall>150ms",
-            "--fail-if",
-            "cause=gil:blocked>0us",
-            "-o",
-        ])
+        .args(["--fail-if", "stall>150ms"])
+        .args(["--fail-if", "cause=gil:blocked>0us", "-o"])
         .arg(&junit)
         .arg("-o")
         .arg(&json)
-        .arg("--")
-        .arg(own_test()?)
-        .env("RES_OPTIONS", "timeout:1 attempts:1")
-        .stdin(Stdio::null())
+        .arg("--");
+    let test = own_test();
+    record.arg(test.get_program()).args(test.get_args());
+    record.env("RES_OPTIONS", "timeout:1 attempts:1");
+    let output = in_workspace(record)
         .output()
         .map_err(|error| error.to_string())?;
     let said = text(&output.stderr);
