@@ -150,6 +150,11 @@ impl Results {
         second
     }
 
+    /// Takes in that the program was not run to its end. Counts as a test that failed.
+    pub(crate) fn hung(&mut self) {
+        self.failed.push("(hung)".to_owned());
+    }
+
     /// The names of the live tests that failed.
     pub(crate) fn failed(&self) -> &[String] {
         &self.failed

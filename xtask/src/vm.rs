@@ -8,6 +8,7 @@ mod disk;
 mod guest;
 mod host;
 mod kernel;
+mod monitor;
 mod programs;
 mod table;
 mod version;
@@ -53,8 +54,8 @@ pub struct Args {
     #[arg(long, conflicts_with = "all_variants")]
     quick: bool,
 
-    /// Where trials fail under emulated CPUs, boot the kernel once more; the second run counts,
-    /// and what passes only in it counts as flaky
+    /// Where trials fail or a guest hangs under emulated CPUs, boot the kernel once more; the
+    /// second run counts, and what passes only in it counts as flaky
     ///
     /// There a thread may stand still for milliseconds anywhere, also while it holds a lock.
     #[arg(long)]
@@ -125,10 +126,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             emulator.accel.name()
         );
         let mut outcome = machine.run(kernel)?;
-        if args.retry && emulator.accel == Accel::Tcg && outcome.only_trials_failed() {
-            let first = outcome.results;
-            println!("some trials failed, once more:{}", first.reasons());
+        if args.retry && emulator.accel == Accel::Tcg && outcome.may_be_chance() {
+            let (hung, mut first) = (outcome.hung, outcome.results);
+            match outcome.trouble {
+                Some(trouble) => println!("once more: {trouble}"),
+                None => println!("some trials failed, once more:{}", first.reasons()),
+            }
             outcome = machine.run(kernel)?;
+            if hung {
+                first.hung();
+            }
             outcome.results = first.retried(outcome.results);
         }
         let verdict = outcome.verdict();

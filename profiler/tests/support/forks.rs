@@ -6,11 +6,13 @@ use super::fixture::Variant;
 use super::live_recording::{Outcome, Recording, WRITTEN, ensure, no_complaints};
 use super::privilege;
 use super::report::Target;
-use super::truth::Truth;
+use super::truth::{Truth, slowdown};
 use libtest_mimic::Trial;
 use rustix::process::Signal;
 use std::io::Write as _;
 use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let trials: [(_, fn() -> Outcome); 3] = [
@@ -98,6 +100,9 @@ fn many() -> Outcome {
     let mut input = recording.holdup.stdin()?;
     let ready = output.find("`ready`", WRITTEN, |line| line.starts_with("ready "))?;
     let pid: u32 = ready.trim_start_matches("ready ").parse()?;
+    // What is tried here is who is watched, not how soon: reading the tables of a program takes a
+    // moment, and on a slow machine the processes before it are still being read.
+    thread::sleep(Duration::from_millis(300) * u32::try_from(slowdown())?);
     input.write_all(b"go\n")?;
     let truth = output.find("ground truth", WRITTEN, |line| line.starts_with('{'))?;
     let truth: Truth = serde_json::from_str(&truth)?;

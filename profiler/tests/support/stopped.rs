@@ -138,6 +138,9 @@ struct TrueStop {
 
 /// For how long the trials stop a process, one stop after another.
 const STOPS: [Duration; 2] = [Duration::from_millis(600), Duration::from_millis(150)];
+/// So long workers that idle may be blocked: their timers share locks, and who is stopped, or loses
+/// the CPU, while it holds one keeps the other waiting. The stops themselves last much longer.
+const MOST_BLOCKED: Duration = Duration::from_millis(20);
 /// Between two of them.
 const PAUSE: Duration = Duration::from_millis(450);
 
@@ -213,7 +216,7 @@ fn stopped(mode: &str, stopper: impl FnOnce(u32) -> Result<Stopper, String>) -> 
             .iter()
             .filter_map(|of| of.states.get("blocked"));
         let blocked: u64 = blocked.sum();
-        if report.verdict.kind != "healthy" || blocked > super::check::stray_ns() {
+        if report.verdict.kind != "healthy" || blocked > MOST_BLOCKED.as_nanos() as u64 {
             let kind = &report.verdict.kind;
             complaints.push(format!("{kind}, blocked for {}", ms(blocked)));
         }

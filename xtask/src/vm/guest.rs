@@ -3,6 +3,7 @@
 use super::disk;
 use super::host::{Accel, Emulator};
 use super::kernel::Kernel;
+use super::monitor::Monitor;
 use crate::process;
 use crate::results::Results;
 use crate::verified::Verified;
@@ -17,7 +18,10 @@ use std::time::{Duration, Instant};
 const INIT: &str = include_str!("guest/init.sh");
 
 /// Lines of the console that are shown of a guest that failed.
-const CONSOLE_LINES: usize = 40;
+const CONSOLE_LINES: usize = 80;
+
+/// A guest that writes nothing for so long hangs: trials end by themselves long before.
+const SILENCE: Duration = Duration::from_secs(420);
 
 /// What a guest reported; see `guest/start.sh` for the lines that it writes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -65,6 +69,8 @@ pub(super) struct Outcome {
     pub(super) took: Duration,
     /// Why it was not run to its end.
     pub(super) trouble: Option<String>,
+    /// Whether it wrote nothing any more.
+    pub(super) hung: bool,
 }
 
 /// What all guests share.
@@ -94,13 +100,18 @@ impl Machine<'_> {
             fs::write(log, "").with_context(|| format!("cannot write to {}", log.display()))?;
         }
 
+        let monitor = Monitor::at(self.work.join("monitor"));
         let mut command = self.command(kernel, &initrd, &console, &report);
+        command.args(["-monitor", &monitor.option()]);
         eprintln!("+ {}", process::shown(&command));
         let began = Instant::now();
         let mut outcome = Outcome::default();
         let mut guest = Child::start("the guest", &mut command, Stream::Stdout)?;
         if let Err(error) = self.watch(&mut guest, began, &mut outcome) {
             outcome.trouble = Some(format!("{error:#}"));
+        }
+        if outcome.hung {
+            monitor.show_where_it_hangs();
         }
         drop(guest);
         children::interrupt::check()?;
@@ -124,7 +135,10 @@ impl Machine<'_> {
                 .patience
                 .checked_sub(began.elapsed())
                 .with_context(|| format!("not done after {} s", self.patience.as_secs()))?;
-            match guest.next_line(left)? {
+            let asked = Instant::now();
+            let line = guest.next_line(left.min(SILENCE));
+            outcome.hung = line.is_err() && asked.elapsed() >= SILENCE;
+            match line? {
                 None => return Ok(()),
                 Some(line) => {
                     println!("{line}");
@@ -159,7 +173,10 @@ impl Machine<'_> {
         command.arg("-initrd").arg(initrd);
         // The emulator's counter is reliable, but does not claim to be; the kernel's other clocks
         // are devices, and slow to read.
-        command.args(["-append", "console=ttyS0 quiet panic=-1 tsc=reliable"]);
+        command.args([
+            "-append",
+            "console=ttyS0 quiet panic=-1 tsc=reliable unknown_nmi_panic",
+        ]);
         command.arg("-drive");
         command.arg(option(
             "file",
@@ -219,8 +236,13 @@ fn show_end(console: &Path) {
 }
 
 impl Outcome {
+    /// Whether the guest may be tried once more where its CPUs are emulated.
+    pub(super) fn may_be_chance(&self) -> bool {
+        self.hung || self.only_trials_failed()
+    }
+
     /// Whether all is as it should be but for trials that failed.
-    pub(super) fn only_trials_failed(&self) -> bool {
+    fn only_trials_failed(&self) -> bool {
         let failed = self.results.tally.is_some_and(|tally| tally.failed > 0);
         self.trouble.is_none() && self.account.probe == Some(0) && failed
     }
