@@ -1,6 +1,6 @@
 //! The unwinding rows and the mappings of processes, as the kernel side reads them.
 
-use super::banks::Bank;
+use super::banks::{Bank, Banks};
 use crate::limits::Limits;
 use anyhow::{Context, Result};
 use aya::Ebpf;
@@ -60,17 +60,18 @@ impl std::error::Error for TableError {}
 /// Values in banks, numbered through.
 #[derive(Debug)]
 struct Banked<T: aya::Pod> {
-    outer: ArrayOfMaps<MapData, MapData>,
+    more: Banks<T>,
     banks: Vec<Bank<T>>,
     /// Values that fit.
     most: usize,
     used: u32,
 }
 
-impl<T: aya::Pod> Banked<T> {
-    fn new(ebpf: &mut Ebpf, name: &str, most: usize) -> Result<Banked<T>> {
+impl<T: aya::Pod + Send> Banked<T> {
+    fn new(ebpf: &mut Ebpf, name: &str, banks: usize, most: usize) -> Result<Banked<T>> {
+        let outer = take_outer(ebpf, name)?;
         Ok(Banked {
-            outer: take_outer(ebpf, name)?,
+            more: Banks::begin(outer, banks as u32, 1 << BANK_SHIFT)?,
             banks: Vec::new(),
             most,
             used: 0,
@@ -90,10 +91,10 @@ impl<T: aya::Pod> Banked<T> {
                 self.used as usize % capacity,
             );
             if bank == self.banks.len() {
-                let new = Bank::create(capacity).map_err(TableError::Kernel)?;
-                self.outer
-                    .set(bank as u32, new.map(), 0)
-                    .context("cannot add a bank of rows")
+                let (_, new) = self
+                    .more
+                    .next()
+                    .ok_or(TableError::Full)?
                     .map_err(TableError::Kernel)?;
                 self.banks.push(new);
             }
@@ -125,9 +126,9 @@ fn take_outer(ebpf: &mut Ebpf, name: &str) -> Result<ArrayOfMaps<MapData, MapDat
 pub struct Tables {
     rows: Banked<u64>,
     index: Banked<u64>,
-    mappings: ArrayOfMaps<MapData, MapData>,
-    /// Mapping tables that were never used begin here.
-    unused: u32,
+    unused: Banks<Mapping>,
+    /// Mapping tables by their numbers.
+    mappings: Vec<Bank<Mapping>>,
     /// Mapping tables that were given up, oldest first.
     retired: VecDeque<(Instant, u32)>,
 }
@@ -136,10 +137,19 @@ impl Tables {
     pub(super) fn new(ebpf: &mut Ebpf, limits: &Limits) -> Result<Tables> {
         const { assert!(BANK_ROWS == 1 << BANK_SHIFT && INDEX_BANK == 1 << BANK_SHIFT) };
         Ok(Tables {
-            rows: Banked::new(ebpf, "ROWS", limits.table("rows", ROW_BANKS << BANK_SHIFT))?,
-            index: Banked::new(ebpf, "INDEX", INDEX_BANKS << BANK_SHIFT)?,
-            mappings: take_outer(ebpf, "MAPPINGS")?,
-            unused: 0,
+            rows: Banked::new(
+                ebpf,
+                "ROWS",
+                ROW_BANKS,
+                limits.table("rows", ROW_BANKS << BANK_SHIFT),
+            )?,
+            index: Banked::new(ebpf, "INDEX", INDEX_BANKS, INDEX_BANKS << BANK_SHIFT)?,
+            unused: Banks::begin(
+                take_outer(ebpf, "MAPPINGS")?,
+                MAX_TABLES as u32,
+                MAX_MAPPINGS,
+            )?,
+            mappings: Vec::new(),
             retired: VecDeque::new(),
         })
     }
@@ -163,13 +173,13 @@ impl Tables {
     /// # Errors
     /// Where all tables are in use, or the kernel refuses.
     pub fn install(&mut self, mappings: &[Mapping]) -> Result<MappingTable> {
-        let mut bank = Bank::create(MAX_MAPPINGS)?;
+        let number = self
+            .free_table()?
+            .context("all mapping tables are in use")?;
+        let bank = self.mappings.get_mut(number as usize);
+        let bank = bank.context("a mapping table that was never made")?;
         let count = mappings.len().min(MAX_MAPPINGS);
         bank.values_mut()[..count].copy_from_slice(&mappings[..count]);
-        let number = self.free_table().context("all mapping tables are in use")?;
-        self.mappings
-            .set(number, bank.map(), 0)
-            .context("cannot make a mapping table")?;
         Ok(MappingTable {
             number,
             mappings: count as u32,
@@ -184,17 +194,17 @@ impl Tables {
         }
     }
 
-    fn free_table(&mut self) -> Option<u32> {
-        if (self.unused as usize) < MAX_TABLES {
-            self.unused += 1;
-            return Some(self.unused - 1);
+    /// The number of one that nothing walks by.
+    fn free_table(&mut self) -> Result<Option<u32>> {
+        if let Some(unused) = self.unused.next() {
+            let (number, bank) = unused?;
+            self.mappings.push(bank);
+            return Ok(Some(number));
         }
-        let (since, number) = *self.retired.front()?;
-        if since.elapsed() < REST {
-            return None;
-        }
-        self.retired.pop_front();
-        Some(number)
+        let rested = self.retired.front();
+        let rested = rested.is_some_and(|(since, _)| since.elapsed() >= REST);
+        let retired = rested.then(|| self.retired.pop_front()).flatten();
+        Ok(retired.map(|(_, number)| number))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::check::{Complaints, ms};
 use super::fixture::{Running, Variant};
-use super::freezer::Freezer;
+use super::freezer::{Freezer, Version};
 use super::live_recording::{Outcome, Recording, no_complaints};
 use super::privilege;
 use super::record::Recorded;
@@ -82,7 +82,7 @@ fn sleeps(report: &Report) -> Complaints {
 enum Stopper {
     Signal,
     Debugger,
-    /// That of the control groups of version 2.
+    /// That of the control groups.
     Freezer(Freezer),
 }
 
@@ -147,7 +147,7 @@ const PAUSE: Duration = Duration::from_millis(450);
 pub(crate) fn trials() -> Vec<Trial> {
     type Stopping = fn(&str) -> Outcome;
     type Missing = fn() -> Option<String>;
-    let stoppings: [(&str, Stopping, Missing); 3] = [
+    let stoppings: [(&str, Stopping, Missing); 4] = [
         (
             "by_a_signal",
             |mode| stopped(mode, |_| Ok(Stopper::Signal)),
@@ -160,8 +160,13 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         (
             "by_the_freezer",
-            |mode| stopped(mode, |pid| Ok(Stopper::Freezer(Freezer::of(pid)?))),
-            Freezer::missing,
+            |mode| frozen(mode, Version::V2),
+            || Version::V2.missing(),
+        ),
+        (
+            "by_the_freezer_of_version_1",
+            |mode| frozen(mode, Version::V1),
+            || Version::V1.missing(),
         ),
     ];
     let trials = stoppings.into_iter().flat_map(|(by, stopping, missing)| {
@@ -173,6 +178,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         })
     });
     trials.collect()
+}
+
+fn frozen(mode: &str, version: Version) -> Outcome {
+    stopped(mode, |pid| Ok(Stopper::Freezer(Freezer::of(version, pid)?)))
 }
 
 /// Stops a mode of the fixture while it is recorded, and looks at what the report says of that.

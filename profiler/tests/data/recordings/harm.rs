@@ -198,3 +198,35 @@ pub fn quota() -> Recording {
     b.interval.throttling.push((ProcessId(0), throttling));
     b.recording()
 }
+
+/// A task that sleeps in one place and asks a peer in another one, on the only worker that another task
+/// leaves: without one of the two places half of the harm is still done, without the task none.
+pub fn two_places() -> Recording {
+    let mut b = Builder::new("/srv/claims_api", 10 * SEC);
+    let main = b.stack(main_park());
+    let [sleep, ask] = [("retry", 19), ("ask_peer", 64)].map(|(leaf, line)| {
+        in_poll(
+            &mut b,
+            &format!("claims_api::ledger::{leaf}"),
+            line,
+            "claims_api::ledger::post::{{closure}}",
+        )
+    });
+    let other = in_poll(
+        &mut b,
+        "claims_api::archive::store",
+        7,
+        "claims_api::archive::run::{{closure}}",
+    );
+    b.thread(4242, "claims_api", 2 * MS, 0);
+    b.thread(4250, "tokio-rt-worker", 100 * MS, 0);
+    b.thread(4251, "tokio-rt-worker", 0, 0);
+    for n in 0..10 {
+        let from = n * SEC;
+        b.wait(4250, sleep, from, 495 * MS, "tokio-rt-worker");
+        b.wait(4250, ask, from + 500 * MS, 495 * MS, "tokio-rt-worker");
+        b.wait(4251, other, from, SEC, "tokio-rt-worker");
+    }
+    b.rest([4242], main);
+    b.recording()
+}

@@ -16,7 +16,7 @@ mod several;
 
 pub use calls::{in_calls, no_panics};
 pub use doubtful::{empty, hostile, lossy, no_tokio, stripped, unclear};
-pub use harm::{held_lock, hog, quota};
+pub use harm::{held_lock, hog, quota, two_places};
 pub use identity::{
     context_alone, context_missing, contradicted, hung_and_stripped, no_worker, too_old,
 };
@@ -46,6 +46,7 @@ pub fn all() -> Vec<(&'static str, Recording)> {
         ("hog", hog()),
         ("held_lock", held_lock()),
         ("quota", quota()),
+        ("two_places", two_places()),
         ("in_calls", in_calls()),
         ("no_panics", no_panics()),
         ("several", several()),
