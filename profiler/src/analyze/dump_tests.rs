@@ -321,6 +321,47 @@ fn without_a_worker_nothing_is_clear() {
     assert_eq!(dump.unseen.unknown, 1);
 }
 
+/// Workers that wait, and whose stacks could not be read in time, are not taken for running ones.
+#[test]
+fn what_was_not_read_is_not_running() {
+    let mut story = Story::new();
+    let stack = story.stack("app::f", State::Idle, WORKER, 0x10);
+    story.waits(1, stack, 9 * SECOND);
+    let read = story.recording.interval().threads[0].clone();
+    let names = &mut story.recording.tables.thread_names;
+    for tid in 1..=3 {
+        names.insert(thread(tid), "tokio-rt-worker".into());
+    }
+    for tid in [2, 3] {
+        story.recording.interval().threads.push(ThreadTimes {
+            thread: thread(tid),
+            ..read.clone()
+        });
+    }
+    let dump = story.dump();
+    assert_eq!(dump.verdict.kind, DumpKind::Unclear);
+    let runtime = &dump.runtimes[0];
+    assert_eq!(
+        (runtime.workers, runtime.running, runtime.others),
+        (3, 0, 2)
+    );
+    assert_eq!(dump.unseen.without_stack, 2);
+}
+
+/// A worker that stands still in code that tokio called, of which no name is known, is not fine.
+#[test]
+fn what_is_held_outside_polls_is_unclear() {
+    for (asleep, kind) in [
+        (SECOND / 1000, DumpKind::Healthy),
+        (SECOND, DumpKind::Unclear),
+    ] {
+        let mut story = Story::new();
+        let stack = story.stack("tokio::runtime::f", State::Runtime, WORKER, 0x10);
+        story.waits(1, stack, asleep).before_recording = false;
+        assert_eq!(story.dump().verdict.kind, kind, "{asleep}");
+    }
+}
+
 /// So many threads of the pool in closures, and so many idle.
 fn pool(taken: u32, idle: u32) -> DumpKind {
     let mut story = Story::new();

@@ -37,6 +37,9 @@ const LONG_POLL_SHARE: f64 = 0.01;
 const LONG_POLL_LONGEST: Nanos = Nanos(100_000_000);
 /// Above this share of unknown time, nothing good may be said.
 const UNCLEAR_SHARE: f64 = 0.05;
+/// From which share of their time on that workers wait in tokio's own code they are not healthy: its locks
+/// take microseconds, and what waits for longer is code that it called, of which no name is known.
+const OUTSIDE_SHARE: f64 = 0.1;
 /// Workers that were held for this share of their time have lost more by it than by all else.
 const STOPPED_SHARE: f64 = 0.50;
 /// Shares of the time of a runtime's workers say nothing where that time is less than this share of the
@@ -321,7 +324,15 @@ fn by_shares(runtime: &RuntimeReport, findings: &Findings<'_>, longest_ns: Nanos
     let whole = sum(&runtime.states);
     let share = |of: State| state(runtime, of).share_of(whole);
     let (unknown, reason) = unknown(runtime, findings, whole);
-    if unknown >= UNCLEAR_SHARE {
+    let outside = share(State::Runtime);
+    if unknown < UNCLEAR_SHARE && outside >= OUTSIDE_SHARE {
+        Verdict::Unclear {
+            runtime: Some(id),
+            pid: runtime.pid,
+            share: outside,
+            reason: UnclearReason::OutsidePolls,
+        }
+    } else if unknown >= UNCLEAR_SHARE {
         Verdict::Unclear {
             runtime: Some(id),
             pid: runtime.pid,

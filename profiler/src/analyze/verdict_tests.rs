@@ -1,6 +1,6 @@
 use super::super::testing::process;
 use super::*;
-use crate::report::{GroupedBy, PollTimes, RuntimeKind};
+use crate::report::{GroupedBy, PollTimes, RuntimeKind, UnclearReason};
 
 const MS: u64 = 1_000_000;
 
@@ -221,6 +221,13 @@ fn shares_tell_the_rest() {
     assert!(matches!(starved, Verdict::CpuStarved { .. }));
     let unclear = of(&[(State::Unknown, 5), (State::Running, 95)]);
     assert!(matches!(unclear, Verdict::Unclear { .. }));
+    let outside = of(&[(State::Runtime, 10), (State::Running, 5), (State::Idle, 85)]);
+    let Verdict::Unclear { reason, .. } = outside else {
+        panic!("{outside:?}");
+    };
+    assert_eq!(reason, UnclearReason::OutsidePolls);
+    let little = of(&[(State::Runtime, 9), (State::Idle, 91)]);
+    assert!(matches!(little, Verdict::Healthy { .. }));
     let bound = of(&[(State::Running, 80), (State::Idle, 20)]);
     assert!(matches!(bound, Verdict::CpuBound { .. }));
     let healthy = of(&[(State::Running, 20), (State::Idle, 80)]);

@@ -24,7 +24,7 @@ fn small(stacks: usize, frames: usize, new_frames: usize) -> StackBounds {
         samples: room,
         calls: room,
         shortened: Room { stacks: 0, ..room },
-        shortened_at_once: 1 << 11,
+        shortened_at_once: 1 << 13,
         numbers: 1 << 16,
     }
 }

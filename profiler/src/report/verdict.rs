@@ -202,6 +202,9 @@ pub enum UnclearReason {
     ContextMissing,
     /// A tokio of a version that the rules do not know.
     NotUnderstood,
+    /// For at least 10 % of the time workers waited outside every poll, neither parked nor in code that is
+    /// known to be the application's: for a lock of tokio's, or in a hook or a waker of which no name is known.
+    OutsidePolls,
     /// There is tokio, and no thread was seen to work for a runtime.
     NoWorkerSeen,
 }

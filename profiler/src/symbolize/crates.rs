@@ -120,6 +120,16 @@ pub(super) fn own_crate(file_name: &str) -> Option<String> {
     is_package(name).then(|| crate_name(name))
 }
 
+/// Whether two source files are of one crate, as far as their paths tell: both are below the same `src`, and
+/// neither is that of a further program there.
+pub(super) fn is_of_one_crate(file: &str, other: &str) -> bool {
+    let parts = |file: &str| {
+        let (package, inside) = file.rsplit_once("/src/")?;
+        (!inside.starts_with("bin/")).then(|| package.to_owned())
+    };
+    file == other || parts(file).is_some_and(|package| parts(other) == Some(package))
+}
+
 /// The crate and the modules that a source file stands for, as cargo lays packages out:
 /// `claims_api::handlers::v1` for `…/claims-api/src/handlers/v1.rs`. `own` is the crate of the binary,
 /// for paths that begin with `src/`. None for other layouts.

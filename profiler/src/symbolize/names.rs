@@ -1,6 +1,6 @@
 //! Symbols to frames, and one copy of each name.
 
-use super::crates::{folder_of, modules_of};
+use super::crates::{folder_of, is_of_one_crate, modules_of};
 use super::debug_process::Place;
 use super::demangle::{Mangling, demangle};
 use super::frame::{Frame, Naming, Origin, Space};
@@ -116,10 +116,19 @@ impl Namer<'_> {
     /// one file, or the binary's own.
     fn modules(&mut self, file: &str, origin: Origin) -> Option<String> {
         let own = self.image.crates(self.module).own.as_deref();
-        let around = self.around.as_ref().filter(|around| around.file == file);
+        let around = self.around.as_ref();
+        let around = around.filter(|around| is_of_one_crate(&around.file, file));
         let around = around.map(|around| around.krate.clone());
         let own_crate = own.filter(|_| origin == Origin::Application);
-        modules_of(file, own)
+        // The folder that holds a package may have any name: a checkout's, or /app in a container.
+        let of_folder = modules_of(file, own).map(|modules| match &around {
+            Some(krate) if file.contains("/src/") && !file.contains("/src/bin/") => {
+                let inside = modules.split_once("::").map(|(_, inside)| inside);
+                inside.map_or_else(|| krate.clone(), |inside| format!("{krate}::{inside}"))
+            }
+            _ => modules,
+        });
+        of_folder
             .or(around)
             .or_else(|| own_crate.map(str::to_owned))
             .or_else(|| folder_of(file))

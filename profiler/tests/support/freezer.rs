@@ -134,6 +134,10 @@ impl Freezer {
         Ok(freezer)
     }
 
+    pub(crate) const fn is_of_version_1(&self) -> bool {
+        matches!(self.version, Version::V1)
+    }
+
     /// Freezes the process, or lets it go on, and waits until it is so.
     pub(crate) fn freeze(&self, freeze: bool) -> Result<(), String> {
         let failed = |error: io::Error| format!("{}: {error}", self.dir.display());

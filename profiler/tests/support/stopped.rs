@@ -103,6 +103,15 @@ impl Stopper {
         }
     }
 
+    /// Of how many threads it is seen at the least.
+    fn threads(&self) -> u32 {
+        match self {
+            Stopper::Freezer(freezer) if freezer.is_of_version_1() => 1,
+            // The two workers and the first thread.
+            _ => 3,
+        }
+    }
+
     fn stop<'a>(&'a self, fixture: &'a Running) -> Result<Held<'a>, String> {
         Ok(match self {
             Stopper::Signal => {
@@ -170,7 +179,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
     ];
     let trials = stoppings.into_iter().flat_map(|(by, stopping, missing)| {
-        ["sleeps-on", "idles"].map(|mode| {
+        // The freezer of version 1 leaves a thread that sleeps where it is, without a switch (docs/limits.md).
+        let sleeps = (by != "by_the_freezer_of_version_1").then_some("sleeps-on");
+        sleeps.into_iter().chain(["idles"]).map(move |mode| {
             Trial::ignorable_test(format!("stops::{by}-{mode}"), move || {
                 let missing = privilege::missing().or_else(missing);
                 privilege::unless_skipped(missing, || stopping(mode))
@@ -211,7 +222,7 @@ fn stopped(mode: &str, stopper: impl FnOnce(u32) -> Result<Stopper, String>) -> 
     fixture.finish()?;
     let report = &recorded.report;
     let mut complaints = match &report.stopped[..] {
-        [held] if held.by == stopper.name() => told(report, held, &stops),
+        [held] if held.by == stopper.name() => told(report, held, &stops, stopper.threads()),
         other => vec![format!("stopped: {other:?}")],
     };
     let sum = format!("stopped from outside {} times, for ", stops.len());
@@ -236,7 +247,7 @@ fn stopped(mode: &str, stopper: impl FnOnce(u32) -> Result<Stopper, String>) -> 
 }
 
 /// Each stop is told with its times.
-fn told(report: &Report, held: &Stopped, stops: &[TrueStop]) -> Complaints {
+fn told(report: &Report, held: &Stopped, stops: &[TrueStop], threads: u32) -> Complaints {
     let mut complaints = Complaints::new();
     let late = 60_000_000 * slowdown();
     let started: Result<jiff::Timestamp, _> = report.started_at.parse();
@@ -271,8 +282,7 @@ fn told(report: &Report, held: &Stopped, stops: &[TrueStop]) -> Complaints {
                 ms(begun)
             ));
         }
-        // The two workers and the first thread.
-        if told.threads < 3 || told.goes_on {
+        if told.threads < threads || told.goes_on {
             complaints.push(format!("{told:?}"));
         }
     }

@@ -99,7 +99,8 @@ fn guessed(rows: &[Row], drivers: &Drivers) -> BTreeMap<ThreadId, Owner> {
     owners
 }
 
-/// Threads that run and that no sample met are workers where they have the name of some, but for a
+/// Threads without a stack, since they run and no sample met them or since there was no time to read it, are
+/// workers where they have the name of some, but for a
 /// number at its end.
 fn place_by_name(rows: &mut [Row]) {
     let name = |row: &Row| {
@@ -114,8 +115,11 @@ fn place_by_name(rows: &mut [Row]) {
     let handles: BTreeMap<(ProcessId, String), Option<RuntimeHandle>> =
         workers.map(|row| (name(row), row.handle)).collect();
     for row in rows {
-        let runs = matches!(row.told.state, State::Running | State::Runnable);
-        let unplaced = runs && row.told.stack.is_empty() && row.told.role == Role::None;
+        let may_be = matches!(
+            row.told.state,
+            State::Running | State::Runnable | State::Unknown
+        );
+        let unplaced = may_be && row.told.stack.is_empty() && row.told.role == Role::None;
         if unplaced && let Some(handle) = handles.get(&name(row)) {
             row.told.role = Role::Worker(Flavor::MultiThread);
             row.handle = *handle;
@@ -141,6 +145,14 @@ fn largest(rows: &[Row]) -> BTreeMap<ProcessId, RuntimeHandle> {
 /// A worker that gave its core away is none until it has one again.
 fn is_worker(row: &Row) -> bool {
     row.told.role == Role::Worker(Flavor::MultiThread) && row.told.state != State::HandedOff
+}
+
+/// No lock of tokio's own is waited for so long. It is code that it called, of which no name is known.
+const HELD: Nanos = Nanos(10_000_000);
+
+fn is_held_outside_polls(row: &Row) -> bool {
+    let is_long = row.told.since_ns.is_some_and(|since| since >= HELD);
+    row.told.state == State::Runtime && is_long
 }
 
 fn owner(row: &Row, largest: &BTreeMap<ProcessId, RuntimeHandle>) -> Option<Owner> {
@@ -195,7 +207,7 @@ fn runtime(
         DumpKind::AllBlocked
     } else if blocked > 0 {
         DumpKind::Blocked
-    } else if others > count(State::Runtime) {
+    } else if others > count(State::Runtime) || of.iter().any(|row| is_held_outside_polls(row)) {
         DumpKind::Unclear
     } else {
         DumpKind::Healthy

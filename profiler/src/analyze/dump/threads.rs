@@ -109,8 +109,11 @@ impl<'a> Known<'a> {
                 self.at(thread, State::Runnable, woken, stack)
             }
             None => {
-                // It is on a CPU or wants one: the time it ran for says which.
-                let state = if times.runnable > times.running {
+                // It is on a CPU or wants one: the time it ran for says which. Or it waits, and there was no
+                // time to read its stack.
+                let state = if times.blocked > Nanos::ZERO {
+                    State::Unknown
+                } else if times.runnable > times.running {
                     State::Runnable
                 } else {
                     State::Running

@@ -96,7 +96,7 @@ impl Look {
             mut collector,
             first,
         } = self;
-        let latest = collector.walk_all()?;
+        let (latest, unread) = collector.walk_all()?;
         let mut end = monotonic();
         let walked = collector.stacks.initial().unnamed();
         let tasks: HashMap<ThreadId, u64> = walked.collect();
@@ -141,8 +141,11 @@ impl Look {
             let Some(thread) = collector.targets.thread(snapshot.thread) else {
                 continue;
             };
-            interval.threads.push(times(thread, snapshot, &interval));
-            if !waits(snapshot) || !tasks.contains_key(&thread) {
+            let has_stack = tasks.contains_key(&thread);
+            let waits = waits(snapshot) && (has_stack || unread.contains(&thread));
+            let seen = times(thread, snapshot, waits, &interval);
+            interval.threads.push(seen);
+            if !waits || !has_stack {
                 continue;
             }
             // What was found may be of another wait where the thread has gone on.
@@ -189,12 +192,12 @@ impl Look {
     }
 }
 
-/// Where the time of a thread went, as far as two looks tell.
-fn times(thread: ThreadId, snapshot: &Snapshot, interval: &Interval) -> ThreadTimes {
+/// Where the time of a thread went, as far as two looks tell: one that neither waits for longer than a look
+/// takes nor wants a CPU runs.
+fn times(thread: ThreadId, snapshot: &Snapshot, blocked: bool, interval: &Interval) -> ThreadTimes {
     let lived = interval.end - interval.start;
     let only = |is: bool| if is { lived } else { Nanos::ZERO };
     let runnable = matches!(snapshot.activity, Activity::Runnable);
-    let blocked = waits(snapshot);
     ThreadTimes {
         thread,
         lived,
@@ -263,12 +266,15 @@ impl Collector {
 
     /// Walks the stacks of all threads that wait, and again those that moved meanwhile. What is
     /// returned is what all did after the last walk: a thread in it that waits and has no stack
-    /// moved each time.
-    fn walk_all(&mut self) -> Result<Vec<Snapshot>> {
+    /// moved each time. The second part is those of them for which there was no time to try as often as
+    /// it takes to say that.
+    fn walk_all(&mut self) -> Result<(Vec<Snapshot>, HashSet<ThreadId>)> {
         let until = Instant::now() + WALKING;
         let mut latest = self.pass()?;
         let mut left: Vec<Snapshot> = latest.iter().filter(|one| waits(one)).cloned().collect();
-        for _ in 0..ROUNDS {
+        let mut rounds = 0;
+        while rounds < ROUNDS {
+            rounds += 1;
             let initial = self.stacks.initial();
             let _ = initial.walk_more(left, &self.kernel, self.targets.processes());
             latest = self.pass()?;
@@ -284,7 +290,12 @@ impl Collector {
                 break;
             }
         }
-        Ok(latest)
+        let thread = |one: &Snapshot| self.targets.thread(one.thread);
+        let unread = match rounds < ROUNDS {
+            true => left.iter().filter_map(thread).collect(),
+            false => HashSet::new(),
+        };
+        Ok((latest, unread))
     }
 
     fn state(&self, thread: ThreadId) -> Option<State> {

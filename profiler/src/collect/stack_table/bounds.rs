@@ -47,7 +47,7 @@ impl StackBounds {
                 frames: 1 << 17,
                 new_frames: usize::MAX,
             },
-            shortened_at_once: 1 << 11,
+            shortened_at_once: 1 << 13,
             numbers: limits.table("STACKS", 1 << 16),
         }
     }

@@ -33,6 +33,12 @@ pub(super) fn unclear(
              with tokio 1.20 or newer.",
             sanitize(old.unwrap_or_default())
         ),
+        UnclearReason::OutsidePolls => format!(
+            "{who} stood still for {} of their time outside every poll, in tokio's own code or in a \
+             hook or a waker that it called: see below where. With the symbols of the program, names \
+             would tell which.",
+            percent(share)
+        ),
         UnclearReason::NoWorkerSeen => format!(
             "There is tokio, but none of {who} was seen to work for a runtime. Record for \
              longer, or under load."

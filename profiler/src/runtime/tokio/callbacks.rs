@@ -19,14 +19,10 @@ const ALL: [RuleName; 5] = [
     BY_CONTEXT,
 ];
 
-/// System calls in which a runtime's own code may wait outside every poll: for its locks, its memory,
-/// its end, and for events where tokio does not use epoll.
-const OF_THE_RUNTIME: [u32; 15] = syscalls([
+/// System calls in which a runtime's own code may wait outside every poll: for its locks, its memory, its
+/// end, and for events. On Linux tokio waits for these by epoll alone, and by io_uring where that is asked for.
+const OF_THE_RUNTIME: [u32; 11] = syscalls([
     "futex",
-    "poll",
-    "ppoll",
-    "select",
-    "pselect6",
     "io_uring_enter",
     "restart_syscall",
     "sched_yield",
@@ -103,7 +99,14 @@ mod tests {
         assert_eq!(by_call(worker, None), worker, "a page fault");
         let main = parked(Role::BlockOn, "context-block-on-parked");
         assert_eq!(by_call(main, Some(syscall("read"))), main);
-        for call in ["clock_nanosleep", "read", "connect", "flock"] {
+        for call in [
+            "clock_nanosleep",
+            "read",
+            "connect",
+            "flock",
+            "poll",
+            "select",
+        ] {
             let held_up = by_call(worker, Some(syscall(call)));
             assert_eq!((held_up.state, held_up.role), (State::Blocked, worker.role));
             assert!(is_in_callback(&held_up) && !is_in_callback(&worker));

@@ -325,8 +325,8 @@ pub(super) fn unseen(sheet: &mut Sheet<'_>) -> io::Result<()> {
         }),
         counted(
             unseen.without_stack,
-            "thread that waits has no stack",
-            "threads that wait have no stack",
+            "thread waits, and its stack could not be read in time",
+            "threads wait, and their stacks could not be read in time",
         ),
         counted(
             unseen.unsampled,
