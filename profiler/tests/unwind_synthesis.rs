@@ -7,9 +7,10 @@ use gimli::{BaseAddresses, CieOrFde, EhFrame, LittleEndian, UnwindSection};
 use holdup::process::module::Functions;
 use holdup::units::Svma;
 use holdup::unwind::{UnwindTable, synthesis};
-use object::{Object, ObjectSection, ObjectSegment, SegmentFlags};
+use object::{Object, ObjectSection, ObjectSegment, ObjectSymbol, SegmentFlags, SymbolKind};
 use profiler_common::row::{Rule, kind};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
 use unwind_support::{images, map_file};
 
 /// Code of the image at an address.
@@ -281,22 +282,27 @@ fn strip(image: &mut [u8]) {
     let word = |image: &[u8], at: usize| {
         usize::try_from(u64::from_le_bytes(image[at..at + 8].try_into().unwrap())).unwrap()
     };
-    let (segments, sections) = (word(image, 32), word(image, 40));
+    let segments = word(image, 32);
     for n in 0..usize::from(half(image, 56)) {
         let at = segments + n * 56;
         if image[at..at + 4] == 0x6474_e550_u32.to_le_bytes() {
             image[at..at + 4].fill(0); // PT_GNU_EH_FRAME to PT_NULL
         }
     }
-    for n in 0..usize::from(half(image, 60)) {
+    strip_symbols(image);
+    let name = b"\0.eh_frame\0";
+    let found = image.windows(name.len()).rposition(|bytes| bytes == name);
+    image[found.expect("a section of that name") + 1] = b'-';
+}
+
+fn strip_symbols(image: &mut [u8]) {
+    let sections = usize::try_from(u64::from_le_bytes(image[40..48].try_into().unwrap())).unwrap();
+    for n in 0..usize::from(u16::from_le_bytes([image[60], image[61]])) {
         let at = sections + n * 64 + 4;
         if image[at..at + 4] == 2_u32.to_le_bytes() {
             image[at..at + 4].copy_from_slice(&1_u32.to_le_bytes()); // SHT_SYMTAB
         }
     }
-    let name = b"\0.eh_frame\0";
-    let found = image.windows(name.len()).rposition(|bytes| bytes == name);
-    image[found.expect("a section of that name") + 1] = b'-';
 }
 
 /// Functions that nothing but their callers tell of are found, and what is read off their code is
@@ -346,4 +352,114 @@ fn functions_without_any_sign_are_found_by_their_callers() {
         true_starts * 10 > read.synthesized.len() * 9,
         "{true_starts}"
     );
+}
+
+/// A program in Rust in which panics abort, as the compiler made it.
+fn jumping_program() -> Vec<u8> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = folder.path().join("jumps");
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let built = std::process::Command::new(rustc)
+        .args(["--edition=2024", "-O", "-Cpanic=abort", "-o"])
+        .arg(&program)
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/jumps.rs"))
+        .status();
+    assert!(built.is_ok_and(|status| status.success()), "no rustc");
+    std::fs::read(&program).expect("the program")
+}
+
+/// Where the program's own functions are, by their names, and their code.
+fn own_functions(image: &[u8]) -> BTreeMap<u64, (String, &[u8])> {
+    let file = object::File::parse(image).unwrap();
+    let functions = file
+        .symbols()
+        .filter(|symbol| symbol.kind() == SymbolKind::Text);
+    let functions = functions.filter_map(|symbol| {
+        let code = code(&file, symbol.address(), symbol.size())?;
+        let name = symbol.name().ok().filter(|name| name.contains("5jumps"))?;
+        Some((symbol.address(), (name.to_owned(), code)))
+    });
+    functions.collect()
+}
+
+/// Takes away the entries of these functions, as if they had none. How many there were.
+fn without_entries(image: &mut [u8], of: impl Fn(u64) -> bool) -> usize {
+    let whole = image.to_vec();
+    let file = object::File::parse(&*whole).unwrap();
+    let section = file.section_by_name(".eh_frame").unwrap();
+    let (start, _) = section.file_range().unwrap();
+    let frames = EhFrame::new(section.data().unwrap(), LittleEndian);
+    let bases = BaseAddresses::default().set_eh_frame(section.address());
+    let mut entries = frames.entries(&bases);
+    let mut gone = 0;
+    while let Ok(Some(entry)) = entries.next() {
+        if let CieOrFde::Fde(partial) = entry
+            && let Ok(fde) = partial.parse(|section, bases, at| section.cie_from_offset(bases, at))
+            && of(fde.initial_address())
+        {
+            // Of no bytes of code: its length, its CIE, where the code begins, how long it is.
+            let at = start as usize + fde.offset() + 12;
+            assert_eq!(image[at..at + 4], (fde.len() as u32).to_le_bytes());
+            image[at..at + 4].fill(0);
+            gone += 1;
+        }
+    }
+    gone
+}
+
+/// Where a program has no unwinding information, and no symbols either, what is read off its code is what
+/// the compiler states of it: through jumps by table, past calls that do not return, and in functions that
+/// only pointers and such jumps lead to.
+#[test]
+fn a_stripped_program_in_rust_is_read_as_the_compiler_states_it() {
+    let whole = jumping_program();
+    let stated = UnwindTable::from_elf(&whole).unwrap();
+    let functions = own_functions(&whole);
+    let mut bare = whole.clone();
+    let gone = without_entries(&mut bare, |at| functions.contains_key(&at));
+    assert_eq!(gone, functions.len(), "each has an entry");
+    strip_symbols(&mut bare);
+    let read = UnwindTable::from_elf(&bare).unwrap();
+    assert_eq!(read.entries as usize + gone, stated.entries as usize);
+    let (mut same, mut wrong, mut missing) = (0_u64, Vec::new(), Vec::new());
+    for (at, (name, code)) in &functions {
+        let mut found = 0;
+        for svma in (*at..at + code.len() as u64).map(Svma) {
+            let (read, stated) = (read.rule(svma), stated.rule(svma));
+            if read.kind() != kind::RSP || stated.kind() != kind::RSP {
+                continue;
+            }
+            found += 1;
+            // Until it is overwritten, a saved `rbp` is also where it was.
+            let rbp = [0, stated.rbp_below_cfa()].contains(&read.rbp_below_cfa());
+            if read.cfa_off() == stated.cfa_off() && rbp {
+                same += 1;
+            } else {
+                wrong.push(format!(
+                    "{name} {svma:x?}: stated {stated:x?}, read {read:x?}"
+                ));
+            }
+        }
+        if found * 10 < code.len() as u64 * 9 {
+            missing.push(format!("{name}: {found} of {} bytes", code.len()));
+        }
+    }
+    let by_register = |code: &[u8]| {
+        let mut pairs = code.windows(2);
+        pairs.any(|bytes| matches!(bytes, [0xff, 0xe0..=0xe7]))
+    };
+    let by_table = functions.values().filter(|(_, code)| by_register(code));
+    let by_table = by_table.count();
+    println!(
+        "{} functions, {by_table} of them with jumps by table, {} not read; {same} bytes alike, {} not",
+        functions.len(),
+        missing.len(),
+        wrong.len()
+    );
+    for line in wrong.iter().chain(&missing).take(40) {
+        println!("{line}");
+    }
+    assert!(wrong.is_empty(), "{} bytes differ", wrong.len());
+    assert!(by_table >= 4, "{by_table} functions with jumps by table");
+    assert!(missing.is_empty(), "{} are not read", missing.len());
 }

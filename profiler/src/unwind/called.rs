@@ -1,16 +1,14 @@
 //! Where functions begin of which neither a symbol nor a frame description entry tells: musl's libc in
 //! a stripped program, assembly. Whoever calls them names them, or takes their address.
 
+use super::jumps::{JumpTables, Ways};
+use super::relocations::{ReadAt, pointers};
 use crate::process::module::Elf;
 use crate::units::Svma;
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction};
 use memchr::memchr3_iter;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
-
-/// Fills a buffer with the bytes that the image's file has from an offset on; false where it
-/// cannot.
-pub type ReadAt<'a> = dyn Fn(&mut [u8], u64) -> bool + 'a;
 
 /// Code without any such sign that is looked at in one image, in bytes. musl's libc has 84 KiB in a
 /// program that uses what programs use.
@@ -30,12 +28,6 @@ const CHUNK: u32 = 1 << 20;
 const CALL: u8 = 0xe8;
 const JMP: u8 = 0xe9;
 const LEA: u8 = 0x8d;
-/// Of the loader's own table (`elf.h`): where relocations are, and their length.
-const DT_RELA: u64 = 7;
-const DT_RELASZ: u64 = 8;
-/// Bytes of that table, and of relocations, that are read.
-const MAX_DYNAMIC: u64 = 64 << 10;
-const MAX_RELOCATIONS: u64 = 16 << 20;
 /// Bytes of the displacement.
 const DISPLACEMENT: u32 = 4;
 
@@ -61,6 +53,9 @@ struct Search<'a, 'data> {
     file: &'a ReadAt<'a>,
     base: Svma,
     gaps: Stretches<'a>,
+    /// The code of each, by its start.
+    gap_code: HashMap<u32, Vec<u8>>,
+    tables: &'a JumpTables<'a, 'data>,
 }
 
 /// The functions in stretches of code that nothing covers.
@@ -78,6 +73,7 @@ impl<'a, 'data> Called<'a, 'data> {
         base: Svma,
         covered: &[(u32, u32)],
         gaps: &'a [Range<u32>],
+        tables: &'a JumpTables<'a, 'data>,
         entries: BTreeSet<u32>,
     ) -> Called<'a, 'data> {
         let sum = |lens: &mut dyn Iterator<Item = u32>| lens.map(u64::from).sum::<u64>();
@@ -90,13 +86,19 @@ impl<'a, 'data> Called<'a, 'data> {
             file,
             base,
             gaps: Stretches(gaps),
+            gap_code: HashMap::new(),
+            tables,
         };
         let mut called = Called {
             search,
             entries: BTreeSet::new(),
         };
         if uncovered <= MAX_UNCOVERED && known <= MAX_COVERED && !gaps.is_empty() {
-            let search = &called.search;
+            let search = &mut called.search;
+            let code = gaps
+                .iter()
+                .filter_map(|gap| Some((gap.start, search.code(gap)?)));
+            search.gap_code = code.collect();
             let named = search.named_by_known(covered).into_iter();
             let entries = named.chain(search.pointed_to()).chain(entries);
             let entries: Vec<u32> = entries.collect();
@@ -173,39 +175,14 @@ impl Search<'_, '_> {
     /// Entries to which pointers lead that the loader moves: where functions are called by the global
     /// offset table, nothing else names them.
     fn pointed_to(&self) -> BTreeSet<u32> {
+        let pointers = pointers(self.elf, self.file).into_iter();
         let mut entries = BTreeSet::new();
-        let Some((at, len)) = self.relocations() else {
-            return entries;
-        };
-        let mut table = vec![0; len];
-        let offset = self.elf.file_offset(at);
-        if !offset.is_some_and(|offset| (self.file)(&mut table, offset)) {
-            return entries;
-        }
-        // Where, what (its kind in the lower half), and the address (`Elf64_Rela`).
-        for [_, kind, addend] in words::<3>(&table) {
-            let relative = kind as u32 == object::elf::R_X86_64_RELATIVE.0;
-            let entry = addend.checked_sub(self.base.0).filter(|_| relative);
-            if let Some(entry) = entry.and_then(|entry| self.gaps.any(entry))
-                && entries.len() < MAX_ENTRIES
-            {
+        for entry in pointers.filter_map(|at| self.gaps.any(at.checked_sub(self.base.0)?)) {
+            if entries.len() < MAX_ENTRIES {
                 entries.insert(entry);
             }
         }
         entries
-    }
-
-    /// Where the loader's relocations are, and their length in bytes.
-    fn relocations(&self) -> Option<(Svma, usize)> {
-        let (at, len) = self.elf.dynamic()?;
-        let mut table = vec![0; usize::try_from(len.min(MAX_DYNAMIC)).ok()?];
-        if !(self.file)(&mut table, self.elf.file_offset(at)?) {
-            return None;
-        }
-        let entries: Vec<[u64; 2]> = words(&table).collect();
-        let value = |tag: u64| entries.iter().find(|[of, _]| *of == tag).map(|[_, v]| *v);
-        let len = value(DT_RELASZ)?.min(MAX_RELOCATIONS);
-        Some((Svma(value(DT_RELA)?), usize::try_from(len).ok()?))
     }
 
     /// Where in a stretch of known code something may be that leads to a gap, and where to.
@@ -245,16 +222,32 @@ impl Search<'_, '_> {
         found
     }
 
+    /// The code of a gap from an entry on.
+    fn rest_of_gap(&self, entry: u32) -> Option<&[u8]> {
+        let gap = self.gaps.of(entry)?;
+        let code = self.gap_code.get(&gap.start)?;
+        code.get((entry - gap.start) as usize..)
+    }
+
     /// Adds the entries that `todo`, which are among them, call in turn.
     fn follow(&self, entries: &mut BTreeSet<u32>, mut todo: Vec<u32>) {
         while let Some(entry) = todo.pop() {
-            let Some(gap) = self.gaps.of(entry) else {
+            let Some(code) = self.rest_of_gap(entry) else {
                 continue;
             };
-            let Some(code) = self.code(&(entry..gap.end)) else {
-                continue;
+            // A table does not lead beyond where the next function is known to begin.
+            let next = entries.range(entry + 1..).next();
+            let end = u64::from(next.copied().unwrap_or(u32::MAX));
+            let end = self.base.0.saturating_add(end);
+            let tables = |table: u64| {
+                let function = self.base.0 + u64::from(entry)..end;
+                let targets = self
+                    .tables
+                    .targets(self.base.0.wrapping_add(table), &function);
+                let targets = targets.into_iter().map(|at| at - self.base.0);
+                targets.collect()
             };
-            for target in named_by(&code, entry) {
+            for target in named_by(code, entry, &tables) {
                 let target = self.gaps.any(target);
                 if let Some(target) = target.filter(|_| entries.len() < MAX_ENTRIES)
                     && entries.insert(target)
@@ -266,19 +259,13 @@ impl Search<'_, '_> {
     }
 }
 
-/// Rows of so many words.
-fn words<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u64; N]> {
-    let (words, _) = bytes.as_chunks::<8>();
-    let words = words.iter().map(|word| u64::from_le_bytes(*word));
-    let words: Vec<u64> = words.collect();
-    words.as_chunks::<N>().0.to_vec().into_iter()
-}
-
-/// What the code that can be reached from its first byte calls or takes the address of.
-fn named_by(code: &[u8], ip: u32) -> BTreeSet<u64> {
+/// What the code that can be reached from its first byte calls or takes the address of. `tables` tells to
+/// what a table at an address leads.
+fn named_by(code: &[u8], ip: u32, tables: &dyn Fn(u64) -> Vec<u64>) -> BTreeSet<u64> {
     let ip = u64::from(ip);
     let mut named = BTreeSet::new();
     let mut seen = HashSet::new();
+    let mut ways = Ways::default();
     let mut todo = vec![ip];
     while let Some(at) = todo.pop() {
         if seen.len() >= MAX_FOLLOWED || !seen.insert(at) {
@@ -293,17 +280,16 @@ fn named_by(code: &[u8], ip: u32) -> BTreeSet<u64> {
             continue;
         }
         named.extend(names_entry(&instruction, false));
-        match instruction.flow_control() {
-            FlowControl::Next | FlowControl::Call | FlowControl::IndirectCall => {
-                todo.push(instruction.next_ip());
-            }
-            FlowControl::ConditionalBranch => {
-                todo.push(instruction.next_ip());
-                todo.push(instruction.near_branch_target());
-            }
-            FlowControl::UnconditionalBranch => todo.push(instruction.near_branch_target()),
-            _ => {}
-        }
+        let (next, target) = (instruction.next_ip(), instruction.near_branch_target());
+        let leads_to = match instruction.flow_control() {
+            FlowControl::Next | FlowControl::Call | FlowControl::IndirectCall => vec![next],
+            FlowControl::ConditionalBranch => vec![next, target],
+            FlowControl::UnconditionalBranch => vec![target],
+            FlowControl::IndirectBranch => ways.by_table(code, ip, at, tables).unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        leads_to.iter().for_each(|to| ways.add(at, *to));
+        todo.extend(leads_to);
     }
     named
 }
@@ -347,7 +333,9 @@ mod tests {
             0x0f, 0x0b, // 0x111
             0xe8, 0, 0, 0, 0, // 0x113: call 0x118
         ];
-        let named: Vec<u64> = named_by(&code, 0x100).into_iter().collect();
+        let named: Vec<u64> = named_by(&code, 0x100, &|_| Vec::new())
+            .into_iter()
+            .collect();
         assert_eq!(named, [0x11e, 0x125]);
     }
 

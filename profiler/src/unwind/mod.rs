@@ -2,8 +2,10 @@
 
 mod called;
 mod effort;
+mod jumps;
 mod prologues;
 mod reference;
+mod relocations;
 mod remote;
 mod rule;
 pub mod synthesis;
@@ -12,9 +14,9 @@ mod truncation;
 mod uncovered;
 mod walker;
 
-pub use called::ReadAt;
 pub use effort::Effort;
 pub use reference::{Reference, Sections};
+pub use relocations::ReadAt;
 pub use remote::RemoteMemory;
 pub use table::{Image, UnwindTable, build_all};
 pub use truncation::Truncation;

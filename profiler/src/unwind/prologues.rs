@@ -4,7 +4,7 @@
 //! own functions in every program that embeds it, and all of deno. Then each function begins with
 //! `push %rbp; mov %rsp, %rbp` (AMD64 supplement, 3.2.2).
 
-use super::called::ReadAt;
+use super::relocations::ReadAt;
 use crate::process::module::Elf;
 use crate::units::Svma;
 use memchr::memmem::Finder;

@@ -11,15 +11,19 @@
 //! they were, code is entered at its symbols with the return address at `rsp`, and an `rbp` set
 //! to zero without having been saved marks the outermost frame (3.4.1).
 
+mod proof;
 mod state;
 
+pub(super) use proof::{Bounds, Proof, Targets};
 pub use state::State;
 
+use super::jumps::Ways;
 use iced_x86::{
     Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic,
     OpAccess, OpKind, Register,
 };
 use profiler_common::row::Rule;
+use proof::Exits;
 use state::ENTRY;
 use std::ops::Range;
 
@@ -35,13 +39,20 @@ const SIGNAL_TRAMPOLINE: [u8; 9] = [0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05]
 /// proven.
 #[must_use]
 pub fn states(code: &[u8], entries: &[usize]) -> Option<Vec<(u32, State)>> {
-    states_within(code, entries, Bounds::Known, &mut Exits::default())
+    states_within(
+        code,
+        entries,
+        Bounds::Known,
+        &|_| Vec::new(),
+        &mut Exits::default(),
+    )
 }
 
 fn states_within(
     code: &[u8],
     entries: &[usize],
     bounds: Bounds,
+    targets: &Targets<'_>,
     exits: &mut Exits,
 ) -> Option<Vec<(u32, State)>> {
     if code.len() > MAX_FUNCTION {
@@ -53,7 +64,11 @@ fn states_within(
         before: vec![None; code.len()],
         todo: Vec::new(),
         jumps: None,
+        by_table: Vec::new(),
+        ways: Ways::default(),
+        at: 0,
         bounds,
+        targets,
         exits,
         probes: Vec::new(),
     };
@@ -62,11 +77,11 @@ fn states_within(
         follow.reach(*entry, ENTRY)?;
     }
     follow.run()?;
-    // Where a table leads is not to be told from what other functions begin there.
-    if bounds == Bounds::Guessed && follow.jumps.is_some() {
-        return None;
+    match bounds {
+        Bounds::Known => follow.tables()?,
+        // What no jump leads to is not to be told from what other functions begin there.
+        Bounds::Guessed => follow.known_tables()?,
     }
-    follow.tables()?;
     // A loop that goes down the stack page by page: no one depth holds in it.
     for probe in &follow.probes {
         for state in follow.before.get_mut(probe.clone())?.iter_mut().flatten() {
@@ -81,47 +96,17 @@ fn states_within(
     )
 }
 
-/// Whether it is known how far a function reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bounds {
-    /// Its symbol says so, or that of the next one.
-    Known,
-    /// It reaches up to the next one that is known, at most.
-    Guessed,
-}
-
-/// What can be proven of a function.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Proof {
-    /// Rules by offset from its start, of which the first is at 0; each holds up to the next. Code that
-    /// is never reached (constants, padding) has [`Rule::GAP`].
-    Rules(Vec<(u32, Rule)>),
-    /// It is left, in the middle of its frame, for what was taken for other functions: for what begins
-    /// at these offsets from its start, which wrap around.
-    NoStarts(Vec<u32>),
-    /// Nothing.
-    None,
-}
-
-/// Where a function is left by jumps, as offsets from its start, which wrap around.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Exits {
-    /// In the middle of its frame: no function begins there.
-    no_starts: Vec<u32>,
-    /// With nothing of its own on the stack: another function begins there.
-    starts: Vec<u32>,
-}
-
 /// What can be proven of a function; `entries` are offsets at which it is called as well. Adds to
 /// `starts` where others begin, as offsets from its start, if its own bounds are guesses.
 pub(super) fn rules(
     code: &[u8],
     entries: &[usize],
     bounds: Bounds,
+    targets: &Targets<'_>,
     starts: &mut Vec<u32>,
 ) -> Proof {
     let mut exits = Exits::default();
-    match proven(code, entries, bounds, &mut exits) {
+    match proven(code, entries, bounds, targets, &mut exits) {
         _ if !exits.no_starts.is_empty() => Proof::NoStarts(exits.no_starts),
         Some(rules) => {
             starts.append(&mut exits.starts);
@@ -138,13 +123,14 @@ fn proven(
     code: &[u8],
     entries: &[usize],
     bounds: Bounds,
+    targets: &Targets<'_>,
     exits: &mut Exits,
 ) -> Option<Vec<(u32, Rule)>> {
     if code.starts_with(&SIGNAL_TRAMPOLINE) {
         let end = SIGNAL_TRAMPOLINE.len() as u32;
         return Some(vec![(0, Rule::SIG), (end, Rule::GAP)]);
     }
-    let states = states_within(code, entries, bounds, exits)?;
+    let states = states_within(code, entries, bounds, targets, exits)?;
     let mut rules: Vec<(u32, Rule)> = Vec::new();
     let mut end = 0;
     let mut push = |at: u32, rule: Rule| {
@@ -202,7 +188,14 @@ struct Follow<'code> {
     todo: Vec<usize>,
     /// What is known at all jumps through a register or memory that are no tail calls.
     jumps: Option<State>,
+    /// Where those are, if the bounds are guesses.
+    by_table: Vec<usize>,
+    /// What leads to what, likewise.
+    ways: Ways,
+    /// The instruction that is followed.
+    at: usize,
     bounds: Bounds,
+    targets: &'code Targets<'code>,
     exits: &'code mut Exits,
     /// Loops that probe the stack.
     probes: Vec<Range<usize>>,
@@ -249,9 +242,47 @@ impl Follow<'_> {
         Some(())
     }
 
+    /// Follows jumps by table to where the table says; none where one takes its target from elsewhere.
+    fn known_tables(&mut self) -> Option<()> {
+        let mut followed = false;
+        while let Some(at) = self.by_table.pop() {
+            let state = (*self.before.get(at)?)?;
+            let targets = self
+                .ways
+                .by_table(self.code, 0, at as u64, |table| (self.targets)(table));
+            let Some(targets) = targets.filter(|targets| !targets.is_empty()) else {
+                if state.leaves() {
+                    continue;
+                }
+                return None;
+            };
+            followed = true;
+            self.at = at;
+            for target in targets {
+                self.reach(usize::try_from(target).ok()?, state)?;
+            }
+            self.run()?;
+        }
+        (!followed || self.are_apart()).then_some(())
+    }
+
+    /// Whether no two instructions that are reached share bytes: then one of them is none.
+    fn are_apart(&self) -> bool {
+        let mut end = 0;
+        let mut reached = self.before.iter().enumerate().filter(|(_, s)| s.is_some());
+        reached.all(|(at, _)| {
+            let is_apart = at >= end;
+            end = at + decode(self.code, at).map_or(0, |instruction| instruction.len());
+            is_apart
+        })
+    }
+
     /// Notes that the instruction at `at` may be reached with `state`.
     fn reach(&mut self, at: usize, state: State) -> Option<()> {
         let known = self.before.get_mut(at)?;
+        if self.bounds == Bounds::Guessed {
+            self.ways.add(self.at as u64, at as u64);
+        }
         let met = match *known {
             None => state,
             Some(before) => before.meet(state)?,
@@ -265,6 +296,7 @@ impl Follow<'_> {
 
     /// Follows one instruction to those after it.
     fn step(&mut self, at: usize) -> Option<()> {
+        self.at = at;
         let before = (*self.before.get(at)?)?;
         let instruction = decode(self.code, at)?;
         let next = at + instruction.len();
@@ -314,8 +346,12 @@ impl Follow<'_> {
                 (is_return && instruction.code() == Code::Retnq).then_some(())
             }
             FlowControl::IndirectBranch => {
-                let leaves = before.depth == Some(8) && before.rbp_kept && before.frame.is_none();
+                let leaves = before.leaves();
                 if leaves && (self.is_last(next) || is_plain_pointer(&instruction)) {
+                    return Some(());
+                }
+                if self.bounds == Bounds::Guessed {
+                    self.by_table.push(at);
                     return Some(());
                 }
                 self.jumps = Some(match self.jumps {

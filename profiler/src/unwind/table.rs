@@ -1,8 +1,8 @@
 //! The rows of one module, and the index over them.
 
-use super::called::ReadAt;
 use super::effort::{Effort, Share};
 use super::prologues::framed;
+use super::relocations::ReadAt;
 use super::rule::rule_of;
 use super::uncovered::synthesize;
 use crate::process::module::{Bytes, Elf, FdeVisitor, ModuleError, for_each_fde, text_range};

@@ -2,12 +2,14 @@
 //! says enough; see [`super::synthesis`]. They are found by their symbols, and where there are none by
 //! who calls them.
 
-use super::called::{Called, ReadAt};
+use super::called::Called;
+use super::jumps::JumpTables;
+use super::relocations::ReadAt;
 use super::synthesis::{self, Bounds, Proof};
 use crate::process::module::Elf;
 use crate::units::Svma;
 use profiler_common::row::{self, Rule};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 /// Code looked at of one image, in bytes. musl's libc has some 600 KiB.
@@ -37,12 +39,20 @@ pub(super) fn synthesize(
     gaps: &[Range<u32>],
 ) -> Synthesized {
     let candidates = candidates(elf, base, executable, covered);
+    let tables = JumpTables::new(elf, file);
+    let mut prover = Prover {
+        elf,
+        file,
+        base,
+        tables: &tables,
+        looked_at: HashMap::new(),
+    };
     if elf.functions().any(|function| function.name().is_some()) {
-        return prove(elf, file, base, candidates).0;
+        return prover.prove(candidates).0;
     }
     // A stripped program still says where it is entered.
     let entries = candidates.iter().map(|entry| entry.range.start).collect();
-    let mut called = Called::find(elf, file, base, covered, gaps, entries);
+    let mut called = Called::find(elf, file, base, covered, gaps, &tables, entries);
     let mut made = Synthesized::default();
     // What was taken for one function may turn out to be two, by who jumps there.
     for _ in 0..MAX_ROUNDS {
@@ -53,7 +63,7 @@ pub(super) fn synthesize(
             bounds: Bounds::Guessed,
         });
         let starts;
-        (made, starts) = prove(elf, file, base, candidates.collect());
+        (made, starts) = prover.prove(candidates.collect());
         if !called.add(starts) {
             break;
         }
@@ -61,65 +71,93 @@ pub(super) fn synthesize(
     made
 }
 
-/// Makes rows for those of whose code enough can be proven. Also gives where other functions begin that
-/// they leave for.
-fn prove(
-    elf: &Elf<'_>,
-    file: &ReadAt<'_>,
+/// What reads functions off their code.
+struct Prover<'a, 'data> {
+    elf: &'a Elf<'data>,
+    file: &'a ReadAt<'a>,
     base: Svma,
-    mut candidates: Vec<Candidate>,
-) -> (Synthesized, Vec<u32>) {
-    let mut left = MAX_CODE;
-    candidates.retain_mut(|function| {
-        let len = function.range.len();
-        if len > synthesis::MAX_FUNCTION || len > left {
-            return false;
+    tables: &'a JumpTables<'a, 'data>,
+    /// What was proven of those that were looked at, and where others begin that they leave for: few get
+    /// other bounds when more are known.
+    looked_at: HashMap<Range<u32>, (Proof, Vec<u32>)>,
+}
+
+impl Prover<'_, '_> {
+    /// Makes rows for those of whose code enough can be proven. Also gives where other functions begin
+    /// that they leave for.
+    fn prove(&mut self, mut candidates: Vec<Candidate>) -> (Synthesized, Vec<u32>) {
+        let mut left = MAX_CODE;
+        candidates.retain_mut(|function| {
+            let len = function.range.len();
+            if len > synthesis::MAX_FUNCTION || len > left {
+                return false;
+            }
+            left -= len;
+            let at = Svma(self.base.0 + u64::from(function.range.start));
+            let offset = self.elf.file_offset(at);
+            function.code = vec![0; len];
+            offset.is_some_and(|offset| (self.file)(&mut function.code, offset))
+        });
+        for function in &candidates {
+            self.look_at(function);
         }
-        left -= len;
-        let offset = elf.file_offset(Svma(base.0 + u64::from(function.range.start)));
-        function.code = vec![0; len];
-        offset.is_some_and(|offset| file(&mut function.code, offset))
-    });
-    let entered = entered_from_outside(&candidates);
-    let (mut proven, mut starts) = (Vec::new(), Vec::new());
-    // Where functions are left for another that is none, as the stack shows.
-    let mut no_starts = HashSet::new();
-    for function in &candidates {
+        let entered = entered_from_outside(&candidates);
+        let (mut proven, mut starts) = (Vec::new(), Vec::new());
+        // Where functions are left for another that is none, as the stack shows.
+        let mut no_starts = HashSet::new();
+        for function in &candidates {
+            let Some((proof, leaves_for)) = self.looked_at.get(&function.range) else {
+                continue;
+            };
+            let start = function.range.start;
+            match proof {
+                Proof::Rules(rules) if !entered.contains(&start) => proven.push((function, rules)),
+                Proof::NoStarts(others) => {
+                    no_starts.extend(others.iter().map(|at| start.wrapping_add(*at)));
+                }
+                Proof::Rules(_) | Proof::None => {}
+            }
+            starts.extend(leaves_for.iter().map(|at| start.wrapping_add(*at)));
+        }
+        let mut made = Synthesized::default();
+        for (function, rules) in proven {
+            let Range { start, end } = function.range;
+            if no_starts.contains(&start) {
+                continue;
+            }
+            // What follows the last instruction that is reached is another function's.
+            let end = match (function.bounds, rules.as_slice()) {
+                (Bounds::Guessed, [.., (at, Rule::GAP)]) => start + at,
+                _ => end,
+            };
+            let rules = rules.iter().filter(|(at, _)| start + at < end);
+            let rows = rules.map(|(at, rule)| row::row(start + at, *rule));
+            made.rows.extend(rows);
+            made.spans.push((start, end));
+        }
+        (made, starts)
+    }
+
+    /// What can be proven of one, if that is not known yet.
+    fn look_at(&mut self, function: &Candidate) {
+        if self.looked_at.contains_key(&function.range) {
+            return;
+        }
         let start = function.range.start;
-        let entries: Vec<usize> = function
-            .entries
-            .iter()
-            .map(|entry| (entry - start) as usize)
-            .collect();
+        let at = self.base.0 + u64::from(start);
+        let targets = |table: u64| {
+            let range = at..at + function.range.len() as u64;
+            let targets = self.tables.targets(at.wrapping_add(table), &range);
+            targets.into_iter().map(|target| target - at).collect()
+        };
+        let entries = function.entries.iter();
+        let entries: Vec<usize> = entries.map(|entry| (entry - start) as usize).collect();
         let mut leaves_for = Vec::new();
         let bounds = function.bounds;
-        match synthesis::rules(&function.code, &entries, bounds, &mut leaves_for) {
-            Proof::Rules(rules) if !entered.contains(&start) => proven.push((function, rules)),
-            Proof::NoStarts(others) => {
-                let others = others.into_iter().map(|at| start.wrapping_add(at));
-                no_starts.extend(others);
-            }
-            Proof::Rules(_) | Proof::None => {}
-        }
-        starts.extend(leaves_for.into_iter().map(|at| start.wrapping_add(at)));
+        let proof = synthesis::rules(&function.code, &entries, bounds, &targets, &mut leaves_for);
+        self.looked_at
+            .insert(function.range.clone(), (proof, leaves_for));
     }
-    let mut made = Synthesized::default();
-    for (function, rules) in proven {
-        let Range { start, end } = function.range;
-        if no_starts.contains(&start) {
-            continue;
-        }
-        // What follows the last instruction that is reached is another function's.
-        let end = match (function.bounds, rules.as_slice()) {
-            (Bounds::Guessed, [.., (at, Rule::GAP)]) => start + at,
-            _ => end,
-        };
-        let rules = rules.iter().filter(|(at, _)| start + at < end);
-        let rows = rules.map(|(at, rule)| row::row(start + at, *rule));
-        made.rows.extend(rows);
-        made.spans.push((start, end));
-    }
-    (made, starts)
 }
 
 /// A function without unwinding information.

@@ -20,8 +20,6 @@ const WEDGED_NS: u64 = 1_000_000_000;
 pub(crate) struct Known {
     /// Names of functions, by which states are told too.
     pub(crate) names: bool,
-    /// How to get from each frame to its caller.
-    pub(crate) callers: bool,
 }
 
 /// What is true of a case since its beginning.
@@ -111,7 +109,7 @@ pub(crate) fn compare(
     }
     complaints.extend(unknown(report, &spans));
     let losses = &report.losses;
-    if known.callers && losses.truncated * UNKNOWN > losses.walked {
+    if losses.truncated * UNKNOWN > losses.walked {
         let (cut_off, walked) = (losses.truncated, losses.walked);
         complaints.push(format!("{cut_off} of {walked} stacks are cut off"));
     }

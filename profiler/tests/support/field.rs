@@ -194,8 +194,6 @@ impl Take {
         let is_stripped = self.variant().named().is_some();
         Known {
             names: !is_stripped && self.profile != Profile::Small,
-            // Where nothing tells them but the code, not even where functions begin is known of all.
-            callers: self.profile != Profile::StrippedNoUnwindTables,
         }
     }
 

@@ -76,6 +76,11 @@ impl State {
         cfa && rbp
     }
 
+    /// Whether a jump from here leads to another function: nothing of this one is on the stack.
+    pub(super) fn leaves(&self) -> bool {
+        self.depth == Some(8) && self.rbp_kept && self.frame.is_none()
+    }
+
     /// What holds whichever of two paths was taken; none where they disagree.
     pub(super) fn meet(self, other: State) -> Option<State> {
         if self.outermost && other.outermost {
