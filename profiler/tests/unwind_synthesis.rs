@@ -213,6 +213,36 @@ fn a_stack_that_is_probed_by_a_loop_has_a_depth_after_it() {
     assert_eq!(self::rules(&changed), None);
 }
 
+/// As musl's name look-ups have it: how long its arrays are is known only when it runs.
+#[test]
+fn below_an_array_of_variable_length_the_frame_pointer_counts() {
+    let code = [
+        &[0x55][..],               // 0: push %rbp
+        &[0x48, 0x89, 0xe5],       // 1: mov %rsp, %rbp
+        &[0x53],                   // 4: push %rbx
+        &[0x48, 0x83, 0xec, 0x08], // 5: sub $8, %rsp
+        &[0x48, 0x29, 0xc4],       // 9: sub %rax, %rsp
+        &[0xe8, 0, 0x10, 0, 0],    // 12: call
+        &[0x48, 0x8d, 0x65, 0xf8], // 17: lea -8(%rbp), %rsp
+        &[0x5b],                   // 21: pop %rbx
+        &[0x5d],                   // 22: pop %rbp
+        &[0xc3],                   // 23: ret
+    ]
+    .concat();
+    let rules = rules(&code).expect("proven");
+    let at = |want: u32| rules.iter().find(|(at, _)| *at == want).unwrap().1;
+    assert_eq!(at(9), Rule::encode(kind::RSP, 32, -16));
+    for below in [12, 17] {
+        assert_eq!(at(below), Rule::encode(kind::RBP, 16, -16));
+    }
+    assert_eq!(at(21), Rule::encode(kind::RSP, 24, -16));
+    assert_eq!((at(0), at(23)), (rsp(8), rsp(8)));
+    // Without a frame pointer nobody knows where the frame is.
+    let mut without = code;
+    without[1..4].copy_from_slice(&[0x90; 3]);
+    assert_eq!(self::rules(&without), None);
+}
+
 /// A tail call through a pointer may stand in the middle of a function.
 #[test]
 fn a_jump_through_a_pointer_leaves_the_function() {

@@ -506,7 +506,9 @@ impl Follow<'_> {
             {
                 before.lower(immediate().checked_neg()?)
             }
-            (Mnemonic::And, Register::RSP, Register::None) => {
+            // An alignment, or an array whose length is known only when it runs: what is in the frame is
+            // found by `rbp`.
+            (Mnemonic::And, Register::RSP, Register::None) | (Mnemonic::Sub, Register::RSP, _) => {
                 before.frame?;
                 Some(State {
                     depth: None,

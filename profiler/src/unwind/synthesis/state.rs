@@ -7,7 +7,7 @@ use profiler_common::row::{Rule, kind};
 /// after its call returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State {
-    /// CFA − `rsp`, in bytes; none after an alignment of `rsp`.
+    /// CFA − `rsp`, in bytes; none after an alignment of `rsp`, and below an array of variable length.
     pub(super) depth: Option<i64>,
     /// CFA − `rbp`, where `rbp` points into this frame.
     pub(super) frame: Option<i64>,
