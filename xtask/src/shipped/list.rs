@@ -94,6 +94,7 @@ pub(super) enum Check {
         expect: Expect,
         /// The smallest number of opens that makes it a test.
         at_least: usize,
+        besides: Option<Besides>,
     },
     /// It serves files of a slow file system until it is ended.
     Serve {
@@ -106,6 +107,26 @@ pub(super) enum Check {
         get: String,
         rounds: usize,
         expect: Expect,
+    },
+    /// It serves a client, which is run for each round, and opens files of a slow file system for it.
+    Daemon {
+        arguments: Vec<String>,
+        /// Of the server and its client.
+        #[serde(default)]
+        environment: BTreeMap<String, String>,
+        /// Of the server alone.
+        #[serde(default)]
+        server_environment: BTreeMap<String, String>,
+        files: BTreeMap<String, String>,
+        /// The same on a quick one: `{quick}`.
+        #[serde(default)]
+        quick_files: BTreeMap<String, String>,
+        /// The client, with its arguments.
+        ask: Vec<String>,
+        rounds: usize,
+        expect: Expect,
+        /// How the threads are called whose opens count. All of them, if not given.
+        threads: Option<String>,
     },
     /// It has nothing to do, and is only watched.
     Idle {
@@ -120,12 +141,27 @@ pub(super) enum Check {
     NoTokio { arguments: Vec<String> },
 }
 
+/// What a program waits for inside task polls besides the slow files.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Besides {
+    /// The system calls of these waits.
+    pub(super) calls: Vec<String>,
+    /// The milliseconds that they take at least, all in one poll.
+    pub(super) at_least: u64,
+    /// What it is, for the table.
+    pub(super) what: String,
+}
+
 /// In which state the waits are, by what the program's source says.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Expect {
-    /// Inside task polls, all of them.
+    /// Inside task polls of workers, all of them.
     Blocked,
+    /// In the root future of a `multi_thread` runtime's `block_on`, which no worker polls: it holds up
+    /// itself alone, and workers are idle.
+    BlockOn,
     /// On threads of the blocking pool, all of them; workers are idle.
     Pool,
     /// On threads that tokio does not run, all of them; workers are idle.
@@ -133,12 +169,36 @@ pub(super) enum Expect {
 }
 
 impl Expect {
+    pub(super) const ALL: [Expect; 4] = [
+        Expect::Blocked,
+        Expect::BlockOn,
+        Expect::Pool,
+        Expect::Other,
+    ];
+
     /// The name in holdup's report.
     pub(super) fn state(self) -> &'static str {
         match self {
-            Expect::Blocked => "blocked",
+            Expect::Blocked | Expect::BlockOn => "blocked",
             Expect::Pool => "pool",
             Expect::Other => "other",
+        }
+    }
+
+    /// Whether threads of this role, as holdup's report calls it, may wait so.
+    pub(super) fn has_role(self, role: &str) -> bool {
+        match self {
+            Expect::Blocked => role != "block-on",
+            Expect::BlockOn => role == "block-on",
+            Expect::Pool | Expect::Other => true,
+        }
+    }
+
+    /// The name for people.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Expect::BlockOn => "blocked in block_on",
+            _ => self.state(),
         }
     }
 }

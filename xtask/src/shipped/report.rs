@@ -1,5 +1,6 @@
 //! What holdup said, as far as it is checked.
 
+use super::list::Expect;
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -25,6 +26,9 @@ pub(super) struct Target {
 #[derive(Debug, Deserialize)]
 struct Verdict {
     kind: String,
+    /// Which of the sites is to be fixed first.
+    #[serde(default)]
+    site: Option<usize>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -53,6 +57,7 @@ struct Thread {
 #[derive(Debug, Deserialize)]
 struct Site {
     state: String,
+    role: String,
     call: Option<String>,
     waits: u64,
     total_ns: u64,
@@ -70,26 +75,40 @@ pub(super) struct Waits {
     pub(super) longest: Duration,
 }
 
+impl Site {
+    /// Whether its system call is one of `calls` (the first word of it; any where there are none).
+    fn is_in(&self, calls: &[&str]) -> bool {
+        let call = self.call.as_deref().unwrap_or_default();
+        let call = call.split(' ').next().unwrap_or_default();
+        calls.is_empty() || calls.contains(&call)
+    }
+}
+
 impl Report {
     pub(super) fn read(path: &Path) -> Result<Report> {
         let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         serde_json::from_slice(&text).with_context(|| format!("cannot parse {}", path.display()))
     }
 
-    /// The waits in `state` whose system call is one of `calls` (their first word; all where there
-    /// are none).
-    pub(super) fn waits(&self, state: &str, calls: &[&str]) -> Waits {
-        let mut waits = Waits::default();
-        for site in self.sites.iter().filter(|site| site.state == state) {
-            let call = site.call.as_deref().unwrap_or_default();
-            let call = call.split(' ').next().unwrap_or_default();
-            if calls.is_empty() || calls.contains(&call) {
-                waits.count += site.waits;
-                waits.total += Duration::from_nanos(site.total_ns + site.runqueue_ns);
-                waits.longest = waits.longest.max(Duration::from_nanos(site.max_ns));
-            }
-        }
-        waits
+    /// The waits of one kind in some system calls.
+    pub(super) fn waits(&self, of: Expect, calls: &[&str]) -> Waits {
+        let is = |site: &&Site| site.state == of.state() && of.has_role(&site.role);
+        sum(self.sites.iter().filter(is), calls)
+    }
+
+    /// The waits of an unknown state in some system calls.
+    pub(super) fn unknown_waits(&self, calls: &[&str]) -> Waits {
+        let unknown = |site: &&Site| site.state == "unknown";
+        sum(self.sites.iter().filter(unknown), calls)
+    }
+
+    /// Whether what is to be fixed first are waits in one of these system calls in a poll of a worker.
+    pub(super) fn fixes_first(&self, calls: &[&str]) -> bool {
+        let site = self.verdict.site.and_then(|index| self.sites.get(index));
+        site.is_some_and(|site| {
+            let of = Expect::Blocked;
+            site.state == of.state() && of.has_role(&site.role) && site.is_in(calls)
+        })
     }
 
     /// The longest poll that was blocked, however many waits it had.
@@ -99,10 +118,9 @@ impl Report {
         Duration::from_nanos(longest.max().unwrap_or_default())
     }
 
-    /// The verdict, as the text report has it.
-    pub(super) fn verdict(&self) -> String {
-        let kind = &self.verdict.kind;
-        kind.replace('_', " ").to_uppercase()
+    /// The verdict, as the JSON report has it.
+    pub(super) fn verdict(&self) -> &str {
+        &self.verdict.kind
     }
 
     /// The runtimes, as `multi_thread of 2 workers, 3 current_thread of 1 worker`.
@@ -149,7 +167,7 @@ impl Report {
         if !threads.iter().any(|thread| is_unknown(thread)) {
             return 0.0;
         }
-        let unknown = self.waits("unknown", &[]).count;
+        let unknown = self.unknown_waits(&[]).count;
         let all: u64 = threads
             .iter()
             .filter(|thread| thread.role != "none" || is_unknown(thread))
@@ -164,6 +182,17 @@ impl Report {
     }
 }
 
+/// Some sites' waits in some system calls together.
+fn sum<'a>(sites: impl Iterator<Item = &'a Site>, calls: &[&str]) -> Waits {
+    let mut waits = Waits::default();
+    for site in sites.filter(|site| site.is_in(calls)) {
+        waits.count += site.waits;
+        waits.total += Duration::from_nanos(site.total_ns + site.runqueue_ns);
+        waits.longest = waits.longest.max(Duration::from_nanos(site.max_ns));
+    }
+    waits
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,7 +202,7 @@ mod tests {
     }
 
     const TEXT: &str = r#"{
-        "processes": [{"tokio_version": "1.54.1"}], "verdict": {"kind": "blocked"},
+        "processes": [{"tokio_version": "1.54.1"}], "verdict": {"kind": "blocked", "site": 1},
         "runtimes": [{"kind": "multi_thread", "workers": 2, "states": {}, "polls": {"longest_blocked_ns": 90}}],
         "threads": [
             {"tid": 2, "pid": 1, "role": "worker", "waits": 90, "states": {"blocked": 5}},
@@ -181,23 +210,33 @@ mod tests {
             {"tid": 3, "pid": 1, "role": "none", "waits": 900, "states": {"other": 5}}
         ],
         "sites": [
-            {"state": "unknown", "call": null, "waits": 2, "total_ns": 5, "max_ns": 3, "runqueue_ns": 0},
-            {"state": "blocked", "call": "openat /a", "waits": 3, "total_ns": 30, "max_ns": 12, "runqueue_ns": 4},
-            {"state": "blocked", "call": "futex wait", "waits": 1, "total_ns": 70, "max_ns": 70, "runqueue_ns": 0}
+            {"state": "unknown", "role": "none", "call": null, "waits": 2, "total_ns": 5, "max_ns": 3, "runqueue_ns": 0},
+            {"state": "blocked", "role": "worker", "call": "openat /a", "waits": 3, "total_ns": 30, "max_ns": 12, "runqueue_ns": 4},
+            {"state": "blocked", "role": "worker", "call": "futex wait", "waits": 1, "total_ns": 70, "max_ns": 70, "runqueue_ns": 0},
+            {"state": "blocked", "role": "block-on", "call": "openat /b", "waits": 7, "total_ns": 700, "max_ns": 100, "runqueue_ns": 0}
         ]
     }"#;
 
     #[test]
-    fn waits_are_summed_by_state_and_call() {
-        let waits = report(TEXT).waits("blocked", &["openat"]);
+    fn waits_are_summed_by_kind_and_call() {
+        let waits = report(TEXT).waits(Expect::Blocked, &["openat"]);
         let wanted = Waits {
             count: 3,
             total: Duration::from_nanos(34),
             longest: Duration::from_nanos(12),
         };
         assert_eq!(waits, wanted);
-        assert_eq!(report(TEXT).waits("blocked", &[]).count, 4);
+        assert_eq!(report(TEXT).waits(Expect::Blocked, &[]).count, 4);
+        assert_eq!(report(TEXT).waits(Expect::BlockOn, &[]).count, 7);
         assert_eq!(report(TEXT).longest_poll(), Duration::from_nanos(90));
+    }
+
+    #[test]
+    fn what_is_to_be_fixed_first_is_known_by_its_call() {
+        assert!(report(TEXT).fixes_first(&["openat"]));
+        assert!(!report(TEXT).fixes_first(&["futex"]));
+        let outside = TEXT.replace("\"site\": 1", "\"site\": 3");
+        assert!(!report(&outside).fixes_first(&["openat"]));
     }
 
     #[test]

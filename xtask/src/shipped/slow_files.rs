@@ -9,6 +9,8 @@ use fuser::{
 };
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -17,8 +19,18 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 /// Nothing is cached by the kernel: each call of the program arrives here.
 const TTL: Duration = Duration::ZERO;
 
-/// How long each open took that was answered, in order.
-type Opens = Arc<Mutex<Vec<Duration>>>;
+/// An open of a file that was answered.
+#[derive(Clone, Debug)]
+pub(super) struct Open {
+    /// From when until when, since the file system was mounted.
+    pub(super) time: Range<Duration>,
+    /// The process that opened it, and the name of its thread.
+    pub(super) process: u32,
+    pub(super) thread: String,
+}
+
+/// In the order in which they were answered.
+type Opens = Arc<Mutex<Vec<Open>>>;
 
 /// A mounted file system whose files are read-only and whose opens take a while. Unmounted when it
 /// is dropped.
@@ -40,6 +52,7 @@ impl SlowFiles {
         let tree = Tree {
             nodes: nodes(files),
             delay,
+            mounted: Instant::now(),
             opens: Arc::clone(&opens),
         };
         let mut config = Config::default();
@@ -58,8 +71,8 @@ impl SlowFiles {
         self.folder.path()
     }
 
-    /// How long the opens so far took.
-    pub(super) fn opens(&self) -> Vec<Duration> {
+    /// The opens so far.
+    pub(super) fn opens(&self) -> Vec<Open> {
         self.opens
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -104,7 +117,20 @@ fn contents(text: &str) -> Vec<u8> {
 struct Tree {
     nodes: Vec<Node>,
     delay: Duration,
+    mounted: Instant,
     opens: Opens,
+}
+
+/// The process and the name of a thread that waits, and so cannot end meanwhile.
+fn of_thread(thread: u32) -> (u32, String) {
+    let status = fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
+    let value = |key: &str| {
+        let mut lines = status.lines();
+        lines.find_map(|line| line.strip_prefix(key)).map(str::trim)
+    };
+    let process = value("Tgid:").and_then(|pid| pid.parse().ok());
+    let name = value("Name:").unwrap_or_default().to_owned();
+    (process.unwrap_or_default(), name)
 }
 
 impl Tree {
@@ -162,15 +188,21 @@ impl Filesystem for Tree {
         }
     }
 
-    fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, request: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         let (delay, opens) = (self.delay, Arc::clone(&self.opens));
-        let asked = Instant::now();
+        let (mounted, asked) = (self.mounted, self.mounted.elapsed());
+        // FUSE calls it a process, but it is the thread.
+        let (process, thread) = of_thread(request.pid());
         // In a thread of its own: other calls, and other opens, go on meanwhile.
         thread::spawn(move || {
             thread::sleep(delay);
             reply.opened(FileHandle(0), FopenFlags::empty());
             let mut opens = opens.lock().unwrap_or_else(PoisonError::into_inner);
-            opens.push(asked.elapsed());
+            opens.push(Open {
+                time: asked..mounted.elapsed(),
+                process,
+                thread,
+            });
         });
     }
 
@@ -235,5 +267,12 @@ mod tests {
         let files = BTreeMap::from([("a/b/c".to_owned(), "text".to_owned())]);
         let paths: Vec<_> = nodes(&files).into_iter().map(|node| node.path).collect();
         assert_eq!(paths, ["", "a", "a/b", "a/b/c"].map(PathBuf::from));
+    }
+
+    #[test]
+    fn a_thread_is_known_by_its_process_and_name() {
+        let (process, _) = of_thread(std::process::id());
+        assert_eq!(process, std::process::id());
+        assert_eq!(of_thread(u32::MAX), (0, String::new()));
     }
 }

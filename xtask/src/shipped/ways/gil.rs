@@ -63,20 +63,20 @@ pub(super) fn check(
     Ok(Checked::Seen(judge(
         subject.package,
         &report,
-        truth,
+        &truth,
         "results waited for Python's lock",
     )))
 }
 
 /// From each answer that came while the lock was held until it was let go.
 fn truth(answers: &[Duration], held: &[Duration], state: Expect) -> Result<Truth<'static>> {
-    let waits: Vec<Duration> = held
+    let waits: Vec<_> = held
         .iter()
         .filter_map(|end| {
             let during = |answer: &&Duration| **answer < *end && **answer + HELD > *end;
             // A client may speak on, but has its result.
             let answer = answers.iter().find(during)?;
-            Some(*end - *answer)
+            Some(*answer..*end)
         })
         .collect();
     if waits.len() < ROUNDS {
@@ -85,13 +85,12 @@ fn truth(answers: &[Duration], held: &[Duration], state: Expect) -> Result<Truth
     Ok(Truth {
         state,
         calls: &["futex"],
-        count: waits.len(),
-        total: waits.iter().sum(),
-        longest: waits.iter().copied().max().unwrap_or_default(),
+        waits,
         // Python waits for its lock in pieces of 5 ms.
         single: false,
         // It runs Python alone, and holds the lock.
         without_main: true,
+        besides: None,
     })
 }
 
@@ -109,7 +108,8 @@ mod tests {
             .collect();
         answers.push(Duration::from_millis(100));
         let truth = truth(&answers, &held, Expect::Blocked).unwrap();
-        assert_eq!((truth.count, truth.total), (10, Duration::from_secs(3)));
+        assert_eq!(truth.waits.len(), 10);
+        assert_eq!(truth.total(), Duration::from_secs(3));
         assert!(super::truth(&answers[1..], &held, Expect::Blocked).is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::fetch;
 use super::super::outcome::{Checked, Seen};
-use super::{Subject, gap, unknown};
+use super::{Subject, expect_verdict, gap, shown, tokio_version, unknown};
 use crate::process;
 use anyhow::{Result, bail};
 use children::Child;
@@ -54,17 +54,15 @@ pub(super) fn check(
     if idle < IDLE || blocked > BLOCKED {
         wrong.push(format!("blocked {:.1} %", blocked * 100.0));
     }
+    expect_verdict(&report, "healthy", &mut wrong);
     let unknown = unknown(subject.package, &report, false, &mut wrong);
     Ok(Checked::Seen(Seen {
         rustc: None,
-        tokio: report
-            .processes
-            .first()
-            .and_then(|process| process.tokio_version.clone()),
+        tokio: tokio_version(&report),
         truth: "nothing: it has nothing to do".to_owned(),
         said: format!(
             "{}: idle {:.1} % ({}){}",
-            report.verdict(),
+            shown(report.verdict()),
             idle * 100.0,
             report.runtimes_line(),
             gap(subject.package)

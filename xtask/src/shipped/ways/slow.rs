@@ -3,21 +3,19 @@
 use super::super::fetch;
 use super::super::list::{Check, Expect};
 use super::super::outcome::Checked;
-use super::super::slow_files::SlowFiles;
+use super::super::report::Report;
+use super::super::slow_files::Open;
+use super::places::Places;
 use super::{Subject, Truth, judge};
 use anyhow::{Context as _, Result, bail};
 use children::Child;
-use std::collections::BTreeMap;
-use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long each open takes.
-const DELAY: Duration = Duration::from_millis(150);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn check(subject: &Subject<'_>) -> Result<Checked> {
@@ -35,21 +33,20 @@ pub(super) fn check(subject: &Subject<'_>) -> Result<Checked> {
             quick_files,
             expect,
             at_least,
+            besides,
         } => {
-            let Some(mount) = mount(files)? else {
+            let Some(places) = Places::new(subject, files, quick_files)? else {
                 return Ok(Checked::Skipped("no FUSE here".to_owned()));
             };
-            let quick = quick(quick_files)?;
-            let mut arguments = fill(arguments, mount.path(), quick.path(), 0);
-            let binary = subject.binary.to_string_lossy();
-            for argument in &mut arguments {
-                *argument = argument.replace("{binary}", &binary);
-            }
+            let arguments = places.fill_all(arguments);
             let status = subject.recorder.launch(&program, &arguments)?;
             if !status.success() {
                 bail!("holdup ended with {status}");
             }
-            told(subject, &mount, *expect, *at_least)
+            let opens = places.slow.opens();
+            let mut truth = truth(subject, &opens, *expect, *at_least)?;
+            truth.besides = besides.as_ref();
+            told(subject, &subject.recorder.read()?, &truth)
         }
         Check::Serve { .. } => serve(subject, &program),
         _ => bail!("not a check by slow files"),
@@ -68,20 +65,32 @@ fn serve(subject: &Subject<'_>, program: &Path) -> Result<Checked> {
     else {
         bail!("not a server");
     };
-    let Some(mount) = mount(files)? else {
+    let Some(places) = Places::new(subject, files, quick_files)? else {
         return Ok(Checked::Skipped("no FUSE here".to_owned()));
     };
-    // Free a moment ago; who else should take it?
-    let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-    let quick = quick(quick_files)?;
     let mut command = crate::process::detached(program);
     command
-        .args(fill(arguments, mount.path(), quick.path(), port))
+        .args(places.fill_all(arguments))
         // For what Python loads.
         .env("PYTHONPATH", &subject.folder)
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let server = Child::start(&subject.package.name, &mut command, None)?;
+    await_port(places.port)?;
+    let before = places.slow.opens().len();
+    let recording = subject.recorder.attach(server.id())?;
+    for _ in 0..*rounds {
+        ask(places.port, get)?;
+    }
+    let report = recording.end()?;
+    drop(server);
+    let opens = places.slow.opens();
+    let opens = opens.get(before..).unwrap_or_default();
+    told(subject, &report, &truth(subject, opens, *expect, *rounds)?)
+}
+
+/// Until somebody listens on the port.
+pub(super) fn await_port(port: u16) -> Result<()> {
     let started = Instant::now();
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         if started.elapsed() > PATIENCE {
@@ -89,43 +98,19 @@ fn serve(subject: &Subject<'_>, program: &Path) -> Result<Checked> {
         }
         thread::sleep(Duration::from_millis(50));
     }
-    let before = mount.opens().len();
-    let recording = subject.recorder.attach(server.id())?;
-    for _ in 0..*rounds {
-        ask(port, get)?;
-    }
-    let report = recording.end()?;
-    drop(server);
-    let opens = mount.opens();
-    let opens = opens.get(before..).unwrap_or_default();
-    let without_main = subject.package.host.is_some();
-    let truth = truth(opens, *expect, *rounds, without_main)?;
-    Ok(Checked::Seen(judge(subject.package, &report, truth, WHAT)))
+    Ok(())
 }
 
-const WHAT: &str = "slow opens of files";
+pub(super) fn told(subject: &Subject<'_>, report: &Report, truth: &Truth<'_>) -> Result<Checked> {
+    let what = "slow opens of files";
+    Ok(Checked::Seen(judge(subject.package, report, truth, what)))
+}
 
-fn told(
+pub(super) fn truth(
     subject: &Subject<'_>,
-    mount: &SlowFiles,
-    expect: Expect,
-    at_least: usize,
-) -> Result<Checked> {
-    let truth = truth(
-        &mount.opens(),
-        expect,
-        at_least,
-        subject.package.host.is_some(),
-    )?;
-    let report = subject.recorder.read()?;
-    Ok(Checked::Seen(judge(subject.package, &report, truth, WHAT)))
-}
-
-fn truth(
-    opens: &[Duration],
+    opens: &[Open],
     state: Expect,
     at_least: usize,
-    without_main: bool,
 ) -> Result<Truth<'static>> {
     if opens.len() < at_least {
         bail!("it opened only {} slow files", opens.len());
@@ -133,39 +118,11 @@ fn truth(
     Ok(Truth {
         state,
         calls: &["open", "openat"],
-        count: opens.len(),
-        total: opens.iter().sum(),
-        longest: opens.iter().copied().max().unwrap_or_default(),
+        waits: opens.iter().map(|open| open.time.clone()).collect(),
         single: true,
-        without_main,
+        without_main: subject.package.host.is_some(),
+        besides: None,
     })
-}
-
-/// None where this machine has no FUSE.
-fn mount(files: &BTreeMap<String, String>) -> Result<Option<SlowFiles>> {
-    if !Path::new("/dev/fuse").exists() {
-        return Ok(None);
-    }
-    SlowFiles::mount(files, DELAY).map(Some)
-}
-
-fn quick(files: &BTreeMap<String, String>) -> Result<tempfile::TempDir> {
-    let folder = tempfile::Builder::new().prefix("quick-").tempdir()?;
-    for (path, text) in files {
-        fs::write(folder.path().join(path), text)?;
-    }
-    Ok(folder)
-}
-
-fn fill(arguments: &[String], slow: &Path, quick: &Path, port: u16) -> Vec<String> {
-    let (slow, quick) = (slow.to_string_lossy(), quick.to_string_lossy());
-    let filled = arguments.iter().map(|argument| {
-        argument
-            .replace("{slow}", &slow)
-            .replace("{quick}", &quick)
-            .replace("{port}", &port.to_string())
-    });
-    filled.collect()
 }
 
 /// One request; the answer is read to its end.
