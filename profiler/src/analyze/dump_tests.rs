@@ -357,7 +357,10 @@ fn what_is_held_outside_polls_is_unclear() {
     ] {
         let mut story = Story::new();
         let stack = story.stack("tokio::runtime::f", State::Runtime, WORKER, 0x10);
-        story.waits(1, stack, asleep).before_recording = false;
+        let end = story.recording.interval().end;
+        let open = story.waits(1, stack, asleep);
+        open.before_recording = false;
+        open.since = Timestamp(end.0 - asleep);
         assert_eq!(story.dump().verdict.kind, kind, "{asleep}");
     }
 }
