@@ -360,7 +360,7 @@ fn what_is_held_outside_polls_is_unclear() {
         let end = story.recording.interval().end;
         let open = story.waits(1, stack, asleep);
         open.before_recording = false;
-        open.since = Timestamp(end.0 - asleep);
+        open.since = end;
         assert_eq!(story.dump().verdict.kind, kind, "{asleep}");
     }
 }
