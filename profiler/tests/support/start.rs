@@ -172,7 +172,12 @@ fn large() -> Outcome {
     let fixture = Running::start(command)?;
     let bytes = mapped(fixture.pid())?;
     let outcome = match bytes >= MAPPED {
-        true => within(&format!("{} MiB mapped", bytes >> 20), fixture.pid(), LARGE),
+        // More is mapped than the promise is made for: a byte of it may take as long as one of those.
+        true => {
+            let more = (LARGE - SMALL).mul_f64(bytes as f64 / MAPPED as f64);
+            let what = format!("{} MiB mapped", bytes >> 20);
+            within(&what, fixture.pid(), SMALL + more)
+        }
         false => Err(format!("only {} MiB are mapped, and not 150", bytes >> 20).into()),
     };
     fixture.kill()?;
