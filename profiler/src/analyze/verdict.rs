@@ -325,18 +325,16 @@ fn by_shares(runtime: &RuntimeReport, findings: &Findings<'_>, longest_ns: Nanos
     let share = |of: State| state(runtime, of).share_of(whole);
     let (unknown, reason) = unknown(runtime, findings, whole);
     let outside = share(State::Runtime);
-    if unknown < UNCLEAR_SHARE && outside >= OUTSIDE_SHARE {
+    let unclear = if unknown >= UNCLEAR_SHARE {
+        Some((unknown, reason))
+    } else {
+        (outside >= OUTSIDE_SHARE).then_some((outside, UnclearReason::OutsidePolls))
+    };
+    if let Some((share, reason)) = unclear {
         Verdict::Unclear {
             runtime: Some(id),
             pid: runtime.pid,
-            share: outside,
-            reason: UnclearReason::OutsidePolls,
-        }
-    } else if unknown >= UNCLEAR_SHARE {
-        Verdict::Unclear {
-            runtime: Some(id),
-            pid: runtime.pid,
-            share: unknown,
+            share,
             reason,
         }
     } else if share(State::Running) >= CPU_BOUND_SHARE {

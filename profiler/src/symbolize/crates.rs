@@ -132,15 +132,17 @@ pub(super) fn is_of_one_crate(file: &str, other: &str) -> bool {
 
 /// The crate and the modules that a source file stands for, as cargo lays packages out:
 /// `claims_api::handlers::v1` for `…/claims-api/src/handlers/v1.rs`. `own` is the crate of the binary,
-/// for paths that begin with `src/`. None for other layouts.
-pub(super) fn modules_of(file: &str, own: Option<&str>) -> Option<String> {
+/// for paths that begin with `src/`, and `krate` that of other paths, where it is known: the folder that
+/// holds a package may have any name, a checkout's, or /app in a container. None for other layouts.
+pub(super) fn modules_of(file: &str, own: Option<&str>, krate: Option<&str>) -> Option<String> {
     let (package, inside) = match file.strip_prefix("src/") {
         Some(inside) => (own.map(str::to_owned), inside),
         None => {
             let (before, inside) = file.rsplit_once("/src/")?;
             let directory = before.rsplit('/').next()?;
             let package = package_name(directory).unwrap_or(directory);
-            (is_package(package).then(|| crate_name(package)), inside)
+            let named = || krate.map_or_else(|| crate_name(package), str::to_owned);
+            (is_package(package).then(named), inside)
         }
     };
     let mut modules: Vec<&str> = inside.strip_suffix(".rs")?.split('/').collect();
@@ -251,7 +253,7 @@ mod tests {
 
     #[test]
     fn files_tell_modules() {
-        let of = |file| modules_of(file, Some("own"));
+        let of = |file| modules_of(file, Some("own"), None);
         for (file, modules) in [
             (
                 "/srv/claims-api/src/handlers/v1.rs",
@@ -278,7 +280,7 @@ mod tests {
         ] {
             assert_eq!(of(file).as_deref(), modules, "{file}");
         }
-        assert_eq!(modules_of("src/api.rs", None), None);
+        assert_eq!(modules_of("src/api.rs", None, None), None);
         for (file, name) in [
             ("/srv/x/examples/load-test.rs", Some("load_test")),
             ("examples/load/main.rs", Some("load")),

@@ -120,15 +120,7 @@ impl Namer<'_> {
         let around = around.filter(|around| is_of_one_crate(&around.file, file));
         let around = around.map(|around| around.krate.clone());
         let own_crate = own.filter(|_| origin == Origin::Application);
-        // The folder that holds a package may have any name: a checkout's, or /app in a container.
-        let of_folder = modules_of(file, own).map(|modules| match &around {
-            Some(krate) if file.contains("/src/") && !file.contains("/src/bin/") => {
-                let inside = modules.split_once("::").map(|(_, inside)| inside);
-                inside.map_or_else(|| krate.clone(), |inside| format!("{krate}::{inside}"))
-            }
-            _ => modules,
-        });
-        of_folder
+        modules_of(file, own, around.as_deref())
             .or(around)
             .or_else(|| own_crate.map(str::to_owned))
             .or_else(|| folder_of(file))

@@ -42,27 +42,35 @@ fn target() -> PathBuf {
 /// One build at a time, each with its reports.
 static ONE: Mutex<()> = Mutex::new(());
 
+/// With these cargo tells a program that it starts about a package.
+pub(crate) const OF_A_PACKAGE: [&str; 4] = [
+    "CARGO_PKG_",
+    "CARGO_MANIFEST_",
+    "CARGO_BIN_",
+    "CARGO_CRATE_",
+];
+
+/// Keeps variables that begin so from a command.
+pub(crate) fn without(command: &mut Command, prefixes: &[&str]) {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if prefixes.iter().any(|prefix| text.starts_with(prefix)) {
+            command.env_remove(&name);
+        }
+    }
+}
+
 /// A command in the fixture's folder, with the environment of a user's shell.
 fn in_fixture(program: &Path) -> Command {
     let mut command = Command::new(program);
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy();
-        let of_cargo = [
-            "CARGO_PKG_",
-            "CARGO_PROFILE_",
-            "CARGO_MANIFEST_",
-            "CARGO_BIN_",
-        ];
-        let is_of_cargo = of_cargo.iter().any(|prefix| name.starts_with(prefix));
-        if is_of_cargo
-            || matches!(
-                &*name,
-                "CARGO_INCREMENTAL" | "RUSTFLAGS" | "CARGO_ENCODED_RUSTFLAGS"
-            )
-        {
-            command.env_remove(&*name);
-        }
-    }
+    without(&mut command, &OF_A_PACKAGE);
+    let of_the_build = [
+        "CARGO_PROFILE_",
+        "CARGO_INCREMENTAL",
+        "RUSTFLAGS",
+        "CARGO_ENCODED_RUSTFLAGS",
+    ];
+    without(&mut command, &of_the_build);
     command
         .current_dir(fixture())
         .env("CARGO", env!("CARGO"))

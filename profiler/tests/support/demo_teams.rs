@@ -1,6 +1,7 @@
 //! The demo with its mistakes and repaired, as `cargo xtask demo --compare` shows both; and the demo's own
 //! integration test, recorded as a pipeline does it.
 
+use super::cargo::{OF_A_PACKAGE, without};
 use super::demo::{not_built, program};
 use super::privilege;
 use libtest_mimic::Trial;
@@ -115,23 +116,9 @@ fn own_test() -> Command {
     command
 }
 
-/// In the workspace, with the environment of a shell: cargo tells a program that it starts about a package.
+/// In the workspace, with the environment of a shell.
 fn in_workspace(mut command: Command) -> Command {
-    for (name, _) in std::env::vars_os() {
-        let of_a_package = name.to_str().is_some_and(|name| {
-            [
-                "CARGO_PKG_",
-                "CARGO_MANIFEST_",
-                "CARGO_BIN_",
-                "CARGO_CRATE_",
-            ]
-            .iter()
-            .any(|prefix| name.starts_with(prefix))
-        });
-        if of_a_package {
-            command.env_remove(name);
-        }
-    }
+    without(&mut command, &OF_A_PACKAGE);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
     command.current_dir(root.unwrap_or(Path::new(".")));
     command.stdin(Stdio::null());

@@ -100,8 +100,7 @@ fn guessed(rows: &[Row], drivers: &Drivers) -> BTreeMap<ThreadId, Owner> {
 }
 
 /// Threads without a stack, since they run and no sample met them or since there was no time to read it, are
-/// workers where they have the name of some, but for a
-/// number at its end.
+/// workers where they have the name of some, but for a number at its end.
 fn place_by_name(rows: &mut [Row]) {
     let name = |row: &Row| {
         (
